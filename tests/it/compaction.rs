@@ -143,7 +143,7 @@ async fn a_flipped_bit_in_an_output_aborts() {
     faults.flip_a_bit_of("compacted-");
     let job = app.job("compact", json!({})).await;
     assert_eq!(job["state"], "failed", "{job}");
-    assert!(job["error"].as_str().expect("an error").contains("failed its proof"), "{job}");
+    assert!(job["error"].as_str().expect("an error").contains("failed verification"), "{job}");
     assert_eq!(writer.data_files().await, files);
     assert_eq!(app.job("compact", json!({"verify": "full"})).await["state"], "succeeded");
     assert_eq!(writer.ids().await.expect("ids"), (0..60).collect::<Vec<_>>());

@@ -25,7 +25,7 @@ const EXCEPTED: [(&str, &str); 6] = [
     ("maintenance/src/check/metadata.rs", "a check looks at manifests themselves, and says what of them is wrong"),
     ("maintenance/src/check/mod.rs", "a check reads manifests one by one, and says which can't be read"),
     ("maintenance/src/check/snapshots.rs", "a check looks whether each manifest of each snapshot is there"),
-    ("maintenance/src/manifests.rs", "maintenance of manifests decides by what they are"),
+    ("maintenance/src/manifests/mod.rs", "maintenance of manifests decides by what they are"),
     ("query/src/inspect.rs", "tables about a table show its snapshots, manifests and bounds under these names"),
 ];
 

@@ -82,7 +82,7 @@ async fn no_request_makes_a_reference_that_other_engines_cant_parse() {
         (reference("main", "branch", "max-snapshot-age-ms", 0), "max-snapshot-age-ms"),
         (reference("main", "branch", "max-ref-age-ms", -5), "max-ref-age-ms"),
         (reference("y", "tag", "max-ref-age-ms", 0), "max-ref-age-ms"),
-        (reference("main", "tag", "", 0), "main is a branch"),
+        (reference("main", "tag", "", 0), "main must be a branch"),
         (reference("", "branch", "", 0), "name"),
     ] {
         let (code, body) = update(&app, json!([set])).await;

@@ -104,7 +104,7 @@ async fn a_table_whose_storage_is_away_is_a_warning_that_may_pass() {
     let sick = until_found(&app, "n.t", "unreadable", true).await;
     let told = finding(&sick, "unreadable").expect("a finding");
     assert_eq!((&told["severity"], &sick["score"]), (&json!("warning"), &json!(0)), "{sick}");
-    assert!(told["recommendation"].as_str().expect("text").contains("is tried again"), "{sick}");
+    assert!(told["recommendation"].as_str().expect("text").contains("tries again"), "{sick}");
     let fleet = app.ok(Method::GET, "/api/v1/tables", None).await;
     assert!(fleet[0]["error"].as_str().expect("an error").ends_with("it may pass, and is tried again"), "{fleet}");
     let known = column(&app, "SELECT error FROM system.health WHERE finding = 'unreadable'").await;
@@ -466,7 +466,7 @@ async fn a_property_that_makes_no_sense_costs_itself_alone_and_is_named() {
     for (key, value) in bad {
         assert!(evidence.contains(&format!("{key} = {value:?} is not ")), "{key}: {evidence}");
     }
-    assert!(evidence.contains("; 512 MiB is taken") && evidence.contains("serializable is taken"), "{evidence}");
+    assert!(evidence.contains("; 512 MiB is used") && evidence.contains("serializable is used"), "{evidence}");
     let remove = json!({"requirements": [], "updates": [{"action": "remove-properties", "removals": bad.map(|(k, _)| k)}]});
     app.ok(Method::POST, "/v1/default/namespaces/n/tables/t", Some(remove)).await;
     until_found(&app, "n.t", "bad-property", false).await;

@@ -461,7 +461,7 @@ async fn parameters_are_values() {
     let two = batch(vec![("a", Arc::new(Int64Array::from(vec![1, 2])))]);
     assert!(asked(&app, "SELECT ?", two).await.expect_err("two rows").contains("one row"));
     let unbound = app.sql("SELECT i FROM n.t WHERE i = ?").await.expect_err("nothing bound");
-    assert!(unbound.contains("nothing is bound"), "{unbound}");
+    assert!(unbound.contains("no values are bound"), "{unbound}");
 
     let mut client = app.flight().await;
     let prepared = client.prepare("UPDATE n.t SET i = ?, s = ? WHERE i = ?".to_owned(), None).await.expect("prepared");

@@ -98,15 +98,15 @@ async fn lists_structs_and_maps_are_converted_value_by_value() {
         ("CAST(parse_json('3') AS INT[])", "3 of a variant can't be read as list"),
         ("CAST(parse_json('[\"x\"]') AS INT[])", "of a variant can't be read as int"),
         ("CAST(INTERVAL '1 day' AS VARIANT)", "a variant holds no values of type interval"),
-        ("CAST(MAP {1: 2} AS VARIANT)", "texts for names"),
+        ("CAST(MAP {1: 2} AS VARIANT)", "texts as names"),
         ("variant_get(parse_json('1'), '$', 'varchar(2)')", "has a length"),
         ("parse_json('[1]')[1]", "variant_get(v, '$[0]')"),
         ("CAST('POINT (1 2)' AS GEOMETRY)", "ST_GeomFromText"),
-        ("CAST(CAST(X'00FF' AS VARIANT) AS GEOMETRY)", "no well-known binary"),
-        ("CAST(X'01' AS GEOGRAPHY('OGC:CRS84', 'flat'))", "no type of shapes"),
-        ("CAST(X'01' AS GEOMETRY('EPSG:3857', 'x'))", "no type of shapes"),
+        ("CAST(CAST(X'00FF' AS VARIANT) AS GEOMETRY)", "not well-known binary"),
+        ("CAST(X'01' AS GEOGRAPHY('OGC:CRS84', 'flat'))", "not a type of shapes"),
+        ("CAST(X'01' AS GEOMETRY('EPSG:3857', 'x'))", "not a type of shapes"),
         ("variant_get(parse_json('1'), '$', 'geometry')", "a variant holds no shapes"),
-        ("CAST(X'0101000000000000000000F03F0000000000000040FF' AS GEOMETRY)", "bytes behind its shape"),
+        ("CAST(X'0101000000000000000000F03F0000000000000040FF' AS GEOMETRY)", "bytes after its shape"),
     ] {
         let error = app.sql(&format!("SELECT {expression}")).await.expect_err(expression);
         assert!(error.contains(why), "{expression}: {error}");

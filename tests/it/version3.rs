@@ -108,8 +108,8 @@ async fn variants_are_written_read_and_taken_apart_in_sql() {
     refused(&app, "SELECT DISTINCT v FROM lake.v", "a variant is neither compared nor grouped nor sorted").await;
     refused(&app, "SELECT * FROM lake.v WHERE v = parse_json('1')", "a variant is neither compared nor grouped nor sorted").await;
     refused(&app, "INSERT INTO lake.v VALUES (6, 'text')", "parse_json").await;
-    refused(&app, "INSERT INTO lake.v VALUES (6, parse_json('{'))", "'{' is no JSON").await;
-    refused(&app, "SELECT variant_get(v, 'a', 'int') FROM lake.v", "'a' is no path of a variant").await;
+    refused(&app, "INSERT INTO lake.v VALUES (6, parse_json('{'))", "'{' is not JSON").await;
+    refused(&app, "SELECT variant_get(v, 'a', 'int') FROM lake.v", "'a' is not a path of a variant").await;
 
     app.sql("UPDATE lake.v SET v = parse_json('[true]') WHERE id = 4").await.expect("updated");
     app.sql("DELETE FROM lake.v WHERE variant_get(v, '$.a.b', 'int') = 7").await.expect("deleted");
@@ -233,7 +233,7 @@ async fn shapes_are_kept_to_the_bit_and_found_by_the_boxes_around_them() {
     };
     let stats = files[0].stats(2).expect("statistics");
     assert_eq!((corner(stats.lower_bound), corner(stats.upper_bound)), (vec![0.0, -109.5], vec![109.0, -0.5]));
-    refused(&app, "INSERT INTO lake.g VALUES (5, x'0102')", "no well-known binary").await;
+    refused(&app, "INSERT INTO lake.g VALUES (5, x'0102')", "not well-known binary").await;
     refused(&app, "INSERT INTO lake.g VALUES (5, 'POINT (1 2)')", "ST_GeomFromText").await;
     let fields = app.sql("SELECT v FROM lake.g LIMIT 1").await.expect("rows")[0].schema();
     assert_eq!(fields.field(0).metadata().get("ARROW:extension:name").map(String::as_str), Some("geoarrow.wkb"));

@@ -8,7 +8,7 @@ use esker_maintenance::{
     Cost, JobRequest, JobSpec, Maintenance, MaintenanceError, PRIORITY_AUTOPILOT, PRIORITY_SCHEDULED, Strategy,
 };
 use esker_state::{Job, TableRow, TableUse};
-use esker_types::{Millis, NamespaceName, TableId, TableName, caught_now, now_ms};
+use esker_types::{JobKind, Millis, NamespaceName, TableId, TableName, caught_now, now_ms};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::watch;
@@ -116,7 +116,7 @@ pub struct Recommendation {
     #[serde(skip)]
     pub name: TableName,
     /// The kind of job, as in its route.
-    pub kind: &'static str,
+    pub kind: JobKind,
     /// The body for that route.
     pub options: Value,
     /// What is wrong.
@@ -138,7 +138,9 @@ pub async fn recommendations(catalog: &Catalog, layers: &Layers) -> Result<Vec<R
         if policy.freeze || !policy.problems.is_empty() || !examined.row.owned {
             continue;
         }
-        let readable = |c: &CandidateJob| examined.damage.is_empty() || c.request.kind() != "compact";
+        // A compaction does not read what only earlier snapshots lead to.
+        let is_whole = examined.damage.iter().all(|file| file.snapshot_id.is_some());
+        let readable = |c: &CandidateJob| is_whole || c.request.kind() != JobKind::Compact;
         let paying = candidates(facts, &policy, &used, now).into_iter().filter(|c| c.pays(policy.payback) && readable(c));
         found.extend(paying.map(|candidate| (examined.row.name.clone(), candidate)));
     }
@@ -309,7 +311,7 @@ fn order(row: &TableRow, act: &JobToEnqueue) -> JobSpec {
     // Two sorts of compaction are two jobs.
     let sort = match &candidate.request {
         JobRequest::Compact(options) if options.strategy == Strategy::ConvertDeletes => "convert-deletes",
-        _ => kind,
+        _ => kind.as_str(),
     };
     let (key, reason, priority) = match act.scheduled_ms {
         Some(moment) => (format!("schedule/{}/{kind}/{moment}", row.id), candidate.why.clone(), PRIORITY_SCHEDULED),

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use esker_maintenance::{CompactOptions, JobRequest, ManifestOptions, Strategy};
+use esker_maintenance::{CompactOptions, JobRequest, Strategy};
 use esker_state::{TableUse, USE_DAYS};
 use esker_table::properties::{MAX_SNAPSHOT_AGE, MIN_SNAPSHOTS, check_retention};
 use esker_table::{ExpiryPolicy, TableFacts};
@@ -116,10 +116,10 @@ pub(crate) fn expire_request(facts: &TableFacts, policy: &Policy, now: Millis) -
     let (age_ms, keep) = retention(facts, policy);
     let older_than_ms = policy.expire_max_age.and(Some(now.saturating_sub(age_ms)));
     let own = facts.policy_properties.contains_key(MIN_SNAPSHOTS.key);
-    JobRequest::Expire(ExpiryPolicy {
+    JobRequest::Expire(Box::new(ExpiryPolicy {
         older_than_ms: older_than_ms.filter(|_| !has_own_age(facts)),
         retain_last: policy.expire_keep.filter(|_| !own).map(|_| keep),
-    })
+    }))
 }
 
 fn has_own_age(facts: &TableFacts) -> bool {
@@ -195,7 +195,7 @@ fn manifests(facts: &TableFacts, scans: &Scans) -> Option<CandidateJob> {
     }
     // Every scan is planned, however little it reads.
     Some(CandidateJob {
-        request: JobRequest::Manifests(ManifestOptions::default()),
+        request: JobRequest::Manifests(Box::default()),
         why: format!("{} manifests where {ideal} would do", facts.manifests),
         gain_seconds_a_day: fewer as f64 * MANIFEST_SECONDS * scans.a_day,
         cost_seconds: JOB_SECONDS + facts.manifests as f64 * MANIFEST_SECONDS,

@@ -4,10 +4,10 @@ use std::cmp::Ordering;
 use std::time::Duration;
 
 use esker_health::Damage;
-use esker_maintenance::{JobRequest, ManifestOptions, OrphanOptions, StatisticsOptions};
+use esker_maintenance::JobRequest;
 use esker_state::{Job, JobState, TableUse};
 use esker_table::TableFacts;
-use esker_types::Millis;
+use esker_types::{JobKind, Millis};
 use serde::Serialize;
 
 use crate::Policy;
@@ -50,7 +50,7 @@ impl DecisionKind {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Considered {
     /// Its kind.
-    pub kind: &'static str,
+    pub kind: JobKind,
     /// What is wrong with the table.
     pub why: String,
     /// Seconds that it would save in a day.
@@ -179,12 +179,12 @@ fn judge(known: &DecisionInput<'_>, candidate: &CandidateJob, spent: Option<&str
     let kind = candidate.request.kind();
     // What an earlier snapshot leads to, a compaction does not read.
     let damaged: Vec<&Damage> = known.damage.iter().filter(|file| file.snapshot_id.is_none()).collect();
-    if let Some(file) = damaged.first().filter(|_| kind == "compact") {
+    if let Some(file) = damaged.first().filter(|_| kind == JobKind::Compact) {
         let n = damaged.len();
         let reason = format!("{n} of its files can't be read, {} among them: it is tried when they are mended", file.path);
         return (DecisionKind::Leave, reason);
     }
-    let forced = kind == "compact" && policy.compact_after_commits.is_some_and(|n| facts.commits_since_compaction >= n);
+    let forced = kind == JobKind::Compact && policy.compact_after_commits.is_some_and(|n| facts.commits_since_compaction >= n);
     if !forced && !candidate.pays(policy.payback) {
         let (gain, cost) = (candidate.gain_seconds_a_day, candidate.cost_seconds);
         return (
@@ -198,7 +198,7 @@ fn judge(known: &DecisionInput<'_>, candidate: &CandidateJob, spent: Option<&str
     if let Some(spent) = spent {
         return (DecisionKind::Wait, spent.to_owned());
     }
-    if kind == "compact"
+    if kind == JobKind::Compact
         && let Some((engine, at)) = &facts.rewritten_by_other
         && now.saturating_sub(*at) < millis(policy.respect_others)
     {
@@ -210,7 +210,7 @@ fn judge(known: &DecisionInput<'_>, candidate: &CandidateJob, spent: Option<&str
     let failed = failures(known, kind);
     if failed > 0 {
         let pause = BACK_OFF_MS.saturating_mul(1 << (failed - 1).min(6));
-        let last = known.jobs.iter().filter(|job| job.kind == kind).filter_map(|job| job.finished_ms).max().unwrap_or(0);
+        let last = known.jobs.iter().filter(|job| job.kind == kind.as_str()).filter_map(|job| job.finished_ms).max().unwrap_or(0);
         if now.saturating_sub(last) < pause {
             return (
                 DecisionKind::Wait,
@@ -221,8 +221,12 @@ fn judge(known: &DecisionInput<'_>, candidate: &CandidateJob, spent: Option<&str
             );
         }
     }
-    let apart = if kind == "expire" { EXPIRIES_APART_MS } else { APART_MS };
-    if known.jobs.iter().any(|job| job.kind == kind && job.finished_ms.is_some_and(|end| now.saturating_sub(end) < apart)) {
+    let apart = if kind == JobKind::Expire { EXPIRIES_APART_MS } else { APART_MS };
+    if known
+        .jobs
+        .iter()
+        .any(|job| job.kind == kind.as_str() && job.finished_ms.is_some_and(|end| now.saturating_sub(end) < apart))
+    {
         return (DecisionKind::Wait, format!("a job of this kind ended less than {} s ago", apart / 1000));
     }
     if !policy.is_open(*now) {
@@ -239,12 +243,24 @@ fn judge(known: &DecisionInput<'_>, candidate: &CandidateJob, spent: Option<&str
 }
 
 /// Jobs of a kind that did not succeed since the last that did.
-fn failures(known: &DecisionInput<'_>, kind: &str) -> usize {
-    known.jobs.iter().rev().filter(|job| job.kind == kind).take_while(|job| job.state != JobState::Succeeded).count()
+fn failures(known: &DecisionInput<'_>, kind: JobKind) -> usize {
+    known.jobs.iter().rev().filter(|job| job.kind == kind.as_str()).take_while(|job| job.state != JobState::Succeeded).count()
 }
 
 fn millis(duration: Duration) -> Millis {
     Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
+}
+
+/// Returns the request of a scheduled job; none for kinds that only people start.
+fn scheduled_request(kind: JobKind, policy: &Policy, facts: &TableFacts, now: Millis) -> Option<JobRequest> {
+    match kind {
+        JobKind::Compact => Some(compact_request(policy)),
+        JobKind::Expire => Some(expire_request(facts, policy, now)),
+        JobKind::Orphans => Some(JobRequest::Orphans(Box::default())),
+        JobKind::Manifests => Some(JobRequest::Manifests(Box::default())),
+        JobKind::Statistics => Some(JobRequest::Statistics(Box::default())),
+        JobKind::Erase | JobKind::Check => None,
+    }
 }
 
 /// What schedules want now.
@@ -252,18 +268,13 @@ fn scheduled(known: &DecisionInput<'_>) -> Vec<JobToEnqueue> {
     let DecisionInput { policy, facts, now, .. } = known;
     let mut acts = Vec::new();
     for kind in policy.schedules.keys() {
+        let kind = *kind;
         let Some(moment) = policy.last(kind, *now).filter(|at| now.saturating_sub(*at) < MISSED_MS) else { continue };
-        let done = known.jobs.iter().any(|job| job.kind == **kind && job.created_ms >= moment);
-        if done || (*kind == "expire" && expiry_off(facts).is_some()) {
+        let done = known.jobs.iter().any(|job| job.kind == kind.as_str() && job.created_ms >= moment);
+        if done || (kind == JobKind::Expire && expiry_off(facts).is_some()) {
             continue;
         }
-        let request = match *kind {
-            "compact" => compact_request(policy),
-            "expire" => expire_request(facts, policy, *now),
-            "orphans" => JobRequest::Orphans(OrphanOptions::default()),
-            "manifests" => JobRequest::Manifests(ManifestOptions::default()),
-            _ => JobRequest::Statistics(StatisticsOptions::default()),
-        };
+        let Some(request) = scheduled_request(kind, policy, facts, *now) else { continue };
         let why = format!("schedule of {}", policy.origin(&format!("{kind}.schedule")));
         let candidate = CandidateJob {
             request,

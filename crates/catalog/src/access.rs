@@ -1,3 +1,8 @@
+//! Authentication: tokens, and the principals that they belong to.
+//!
+//! The database holds only the SHA-256 of a token. A client sends its principal's token, or exchanges it at the OAuth route for
+//! another one that expires. Start reading at [`Access::authenticate`].
+
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -7,13 +12,13 @@ use moka::future::Cache;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-/// Seconds that a token's principal is remembered, so that not every request asks the database.
+/// Time that the principal of a token is cached, so that not every request asks the database.
 const REMEMBERED: Duration = Duration::from_secs(10);
 
-/// Seconds that a token of the OAuth route holds.
+/// Lifetime of a token from the OAuth route, in seconds.
 pub const ISSUED_SECONDS: i64 = 3600;
 
-/// Finds out who makes a request.
+/// The check of tokens that finds the principal of a request.
 #[derive(Debug, Clone)]
 pub struct Access {
     state: State,
@@ -21,13 +26,13 @@ pub struct Access {
     known: Cache<String, (String, Millis)>,
 }
 
-/// A request without a principal.
+/// A request without a valid principal.
 #[derive(Debug, thiserror::Error)]
 pub enum AccessError {
-    /// No token was shown.
+    /// The request has no token.
     #[error("no token: send 'authorization: Bearer TOKEN', with the token printed at the first start")]
     Missing,
-    /// The token is not known.
+    /// The token is not known, has expired, or belongs to another client.
     #[error("the token is not valid")]
     Unknown,
     /// The state database failed.
@@ -44,7 +49,7 @@ impl Coded for AccessError {
     }
 }
 
-/// The form in which a token is kept: its SHA-256 in hex.
+/// Returns the form in which a token is stored: its SHA-256 in hexadecimal.
 pub fn token_hash(token: &str) -> String {
     Sha256::digest(token.as_bytes()).iter().fold(String::new(), |mut hex, byte| {
         // Writing to a string can't fail.
@@ -54,12 +59,17 @@ pub fn token_hash(token: &str) -> String {
 }
 
 impl Access {
-    /// With `anonymous`, callers on loopback need no token.
+    /// Creates the check. With `anonymous`, callers on loopback need no token.
     pub fn new(state: State, anonymous: bool) -> Self {
         Self { state, anonymous, known: Cache::builder().max_capacity(1024).time_to_live(REMEMBERED).build() }
     }
 
-    /// The principal of a request with this `authorization` header.
+    /// Returns the principal of a request with this `authorization` header.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Missing`](AccessError::Missing) if there is no bearer token, [`Unknown`](AccessError::Unknown) if the token is
+    /// not valid, and [`State`](AccessError::State) if the database fails.
     pub async fn authenticate(&self, header: Option<&str>, from_loopback: bool) -> Result<Principal, AccessError> {
         let token = match header.and_then(|h| h.split_once(' ')) {
             Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
@@ -68,12 +78,13 @@ impl Access {
         };
         match self.principal_of(token).await? {
             Some(name) => Ok(Principal::Token(name)),
-            // PyIceberg shows an empty token where none is configured; whoever needs none may show a wrong one.
+            // PyIceberg sends an empty token if none is configured. A caller that needs no token may send a wrong one.
             None if self.anonymous && from_loopback => Ok(Principal::Anonymous),
             None => Err(AccessError::Unknown),
         }
     }
 
+    /// Returns the name of the principal that a token belongs to; `None` if the token is unknown or has expired.
     async fn principal_of(&self, token: &str) -> Result<Option<String>, AccessError> {
         let hash = token_hash(token);
         let found = match self.known.get(&hash).await {
@@ -85,9 +96,17 @@ impl Access {
         Ok(Some(name))
     }
 
-    /// Hands out a token for [`ISSUED_SECONDS`], to whoever shows one that is valid: a client's secret is its principal's
-    /// token (`client_credentials`), and a token that is about to end can be exchanged for a new one. `client` is the
-    /// principal's name, if the client says it; it must be the right one.
+    /// Issues a token for [`ISSUED_SECONDS`] in exchange for a valid one.
+    ///
+    /// A client's secret is its principal's token. A token that is about to expire can be exchanged for a new one. `client` is
+    /// the principal's name, if the client sends it, and must match.
+    ///
+    /// Spec: REST `getToken`; RFC 6749, section 4.4; RFC 8693.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Unknown`](AccessError::Unknown) if the token is not valid or belongs to another principal than `client`, and
+    /// [`State`](AccessError::State) if the database fails.
     pub async fn issue(&self, client: Option<&str>, shown: &str) -> Result<String, AccessError> {
         let name = self.principal_of(shown).await?.filter(|name| client.is_none_or(|c| c == name));
         let name = name.ok_or(AccessError::Unknown)?;

@@ -1,4 +1,7 @@
-//! Who changes something and under which idempotency key, and what is recorded of it.
+//! The author of a change, and the outcome that an idempotent request leaves behind.
+//!
+//! A change writes its event and, if the client may repeat the request, a receipt in its own transaction. A repeated request is
+//! answered from the receipt. Spec: REST, header `Idempotency-Key`.
 
 use esker_state::{NewEvent, NewReceipt, Outbox, ReceiptKey, TableRow, TabularKind};
 use esker_types::TableName;
@@ -7,23 +10,25 @@ use serde_json::Value;
 
 use crate::{Catalog, LoadedTable, LoadedView, Result};
 
-/// Who makes a change.
+/// The author of a change: a principal, with the idempotency key of the request.
 #[derive(Debug, Clone, Default)]
 pub struct Actor {
-    /// The principal, for the out-box.
+    /// Name of the principal, as events have it.
     pub principal: String,
-    /// Set if the client may repeat the request.
+    /// Key of the receipt; set if the client may repeat the request.
     pub receipt: Option<ReceiptKey>,
 }
 
 impl Actor {
-    /// A change of Esker's own.
+    /// Returns the author of a change that Esker makes itself, named `esker:{what}`.
     pub fn internal(what: &str) -> Self {
         Self { principal: format!("esker:{what}"), receipt: None }
     }
 }
 
-/// What a request came to, as its receipt keeps it. Large answers are kept as where they come from.
+/// The outcome of a request, as its receipt stores it.
+///
+/// A large answer is stored as a reference from which it is built again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RequestOutcome {
@@ -31,31 +36,31 @@ pub enum RequestOutcome {
     NoContent,
     /// A small answer.
     Body(Value),
-    /// The table as it was with this metadata file.
+    /// The table in the state that this metadata file describes.
     Table {
-        /// Its name then.
+        /// Name of the table at that time.
         name: TableName,
-        /// The metadata file.
+        /// URI of the metadata file.
         metadata_location: String,
     },
-    /// The view as it was with this metadata file.
+    /// The view in the state that this metadata file describes.
     View {
-        /// Its name then.
+        /// Name of the view at that time.
         name: TableName,
-        /// The metadata file.
+        /// URI of the metadata file.
         metadata_location: String,
     },
-    /// Refused for good: the same request would be refused again.
+    /// A refusal that a repeated request would get again.
     Refused {
-        /// HTTP status.
+        /// HTTP status of the answer.
         status: u16,
-        /// The error envelope.
+        /// Error body of the answer (REST `IcebergErrorResponse`).
         body: Value,
     },
 }
 
 impl RequestOutcome {
-    /// The table or view as a row points at it.
+    /// Returns the outcome that refers to the state that a row points to.
     pub(crate) fn of(row: &TableRow) -> Self {
         let (name, metadata_location) = (row.name.clone(), row.metadata_location.clone());
         match row.kind {
@@ -64,7 +69,7 @@ impl RequestOutcome {
         }
     }
 
-    /// As it is stored.
+    /// Serialises the outcome as a receipt stores it.
     pub fn to_json(&self) -> String {
         // Strings and numbers only: serialising can't fail.
         serde_json::to_string(self).unwrap_or_default()
@@ -72,7 +77,7 @@ impl RequestOutcome {
 }
 
 impl Catalog {
-    /// An event of this warehouse.
+    /// Builds an event of this warehouse.
     pub(crate) fn event(&self, actor: &Actor, kind: &'static str, subject: &impl ToString, data: Value) -> NewEvent {
         NewEvent {
             kind,
@@ -83,7 +88,7 @@ impl Catalog {
         }
     }
 
-    /// What goes along with a change: one event and the receipt, if the client wants one.
+    /// Builds what a change writes to the outbox: one event, and a receipt if the client may repeat the request.
     pub(crate) fn outbox(
         &self,
         actor: &Actor,
@@ -96,7 +101,13 @@ impl Catalog {
         Outbox { events: vec![self.event(actor, kind, subject, data)], receipts }
     }
 
-    /// A table as it was with a metadata file; as it is now if that file is gone.
+    /// Loads a table in the state that a metadata file describes; in its present state if that file is gone.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](crate::CatalogError::State) if no table has this name or the database fails. If the present state can't
+    /// be read either, returns [`MetadataGone`](crate::CatalogError::MetadataGone),
+    /// [`MetadataInvalid`](crate::CatalogError::MetadataInvalid) or [`Storage`](crate::CatalogError::Storage).
     pub async fn table_at(&self, name: &TableName, metadata_location: &str) -> Result<LoadedTable> {
         let row = self.state().table(self.warehouse(), name).await?;
         let then = TableRow { metadata_location: metadata_location.to_owned(), ..row };
@@ -106,7 +117,13 @@ impl Catalog {
         }
     }
 
-    /// A view as it was with a metadata file; as it is now if that file is gone.
+    /// Loads a view in the state that a metadata file describes; in its present state if that file is gone.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](crate::CatalogError::State) if no view has this name or the database fails. If the present state can't
+    /// be read either, returns [`MetadataGone`](crate::CatalogError::MetadataGone),
+    /// [`MetadataInvalid`](crate::CatalogError::MetadataInvalid) or [`Storage`](crate::CatalogError::Storage).
     pub async fn view_at(&self, name: &TableName, metadata_location: &str) -> Result<LoadedView> {
         let row = self.state().view(self.warehouse(), name).await?;
         let then = TableRow { metadata_location: metadata_location.to_owned(), ..row };
@@ -117,6 +134,7 @@ impl Catalog {
     }
 }
 
+/// Builds the receipt of an outcome; `None` if the client may not repeat the request.
 pub(crate) fn receipt(actor: &Actor, outcome: &RequestOutcome) -> Option<NewReceipt> {
     actor.receipt.clone().map(|key| NewReceipt { key, outcome: outcome.to_json() })
 }

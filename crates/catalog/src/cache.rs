@@ -1,3 +1,8 @@
+//! Caches of metadata files, file lists of snapshots, manifest summaries and manifests, and the reading of metadata through them.
+//!
+//! Metadata files and manifests never change and have unique paths, so a cached entry is never stale. Each cache is bounded in
+//! bytes.
+
 use std::io::Read;
 use std::sync::Arc;
 
@@ -16,10 +21,15 @@ use moka::future::Cache;
 
 use crate::{Catalog, CatalogError, LoadedTable, Result};
 
-/// The manifests that a snapshot lists, and the types that partition values have: those change when a column is promoted.
+/// The key of a cached file list: the manifest list, or the manifests, and the types of partition values.
+///
+/// These types change when a column is promoted.
 type FilesKey = (Vec<String>, Vec<(i32, PartitionTypes)>);
 
-/// What a snapshot's files are known by: the file that lists its manifests, or the manifests, where version 1 lists them itself.
+/// Returns the paths that identify the files of a snapshot: its manifest list, or the manifests that version 1 lists in the
+/// snapshot.
+///
+/// Spec: "Snapshots", fields `manifest-list` and `manifests`.
 pub(crate) fn listed(snapshot: &Snapshot) -> Vec<String> {
     match &snapshot.manifest_list {
         Some(list) => vec![list.clone()],
@@ -27,18 +37,20 @@ pub(crate) fn listed(snapshot: &Snapshot) -> Vec<String> {
     }
 }
 
-/// What the sum over a manifest's files depends on.
+/// The inputs of a manifest's summary.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct SummaryKey {
     path: String,
-    /// What entries inherit: a writer whose commit failed lists a manifest again, with another number.
+    /// Sequence number that entries inherit.
+    ///
+    /// A writer whose commit failed may list the same manifest again with another number.
     sequence_number: i64,
-    /// The size that files are small beside.
+    /// Target size of data files, in bytes, by which files count as small.
     target: u64,
     types: PartitionTypes,
 }
 
-/// Parsed metadata files and manifest lists. Both are immutable and named uniquely, so entries are never stale.
+/// The caches of one warehouse.
 #[derive(Debug)]
 pub(crate) struct Caches {
     metadata: Cache<String, (Arc<TableMetadata>, MetadataJson)>,
@@ -68,10 +80,10 @@ impl Caches {
     }
 }
 
-/// Manifests summed up at the same time.
+/// Number of manifests that are summarised at the same time.
 const SUMMARIES: usize = 8;
 
-/// A file that is missing keeps its meaning.
+/// Converts an error. A missing file stays recognisable as [`StorageError::NotFound`].
 fn gone(error: TableError) -> CatalogError {
     match esker_storage::storage_cause(&error) {
         Some(StorageError::NotFound { uri }) => CatalogError::Storage(StorageError::NotFound { uri: uri.clone() }),
@@ -80,7 +92,12 @@ fn gone(error: TableError) -> CatalogError {
 }
 
 impl Catalog {
-    /// The metadata in a file, parsed and as it is there, uncompressed.
+    /// Returns the metadata in a file, parsed and as uncompressed JSON.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Storage`](CatalogError::Storage) if the file is missing or can't be read, and
+    /// [`MetadataInvalid`](CatalogError::MetadataInvalid) if it can't be parsed.
     pub async fn metadata_at(&self, uri: &str) -> Result<(Arc<TableMetadata>, MetadataJson)> {
         if let Some(found) = self.inner.caches.metadata.get(uri).await {
             return Ok(found);
@@ -93,7 +110,12 @@ impl Catalog {
         Ok(entry)
     }
 
-    /// A metadata file, uncompressed.
+    /// Reads a metadata file, and decompresses it if its first bytes are those of GZIP.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Storage`](CatalogError::Storage) if the file is missing or can't be read, and
+    /// [`MetadataInvalid`](CatalogError::MetadataInvalid) if it can't be decompressed.
     pub async fn json_at(&self, uri: &str) -> Result<Bytes> {
         let bytes = self.storage().read(uri).await?;
         if !bytes.starts_with(&[0x1f, 0x8b]) {
@@ -105,21 +127,32 @@ impl Catalog {
         Ok(json.into())
     }
 
+    /// Caches the metadata of a file that was just written.
     pub(crate) async fn remember_metadata(&self, uri: &str, metadata: Arc<TableMetadata>, json: MetadataJson) {
         self.inner.caches.metadata.insert(uri.to_owned(), (metadata, json)).await;
     }
 
-    /// The warehouse's manifests.
+    /// Returns the cache through which manifests are read.
     pub fn manifests(&self) -> &Manifests {
         &self.inner.caches.manifests
     }
 
-    /// What is alive in a snapshot of a table, as rows: for who looks at every file.
+    /// Loads the live files of a snapshot as rows, for callers that visit every file.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Storage`](CatalogError::Storage) if a file is missing, and [`Table`](CatalogError::Table) if a manifest list or
+    /// manifest can't be read.
     pub async fn live(&self, table: &LoadedTable, snapshot: &Snapshot) -> Result<LiveFiles> {
         load_live(self.manifests(), &table.metadata, snapshot).await.map_err(gone)
     }
 
-    /// The live files of a snapshot of a table, with what is asked for of them, or more.
+    /// Returns the live files of a snapshot, with at least the manifest fields in `wanted`.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Storage`](CatalogError::Storage) if a file is missing, and [`Table`](CatalogError::Table) if a manifest list or
+    /// manifest can't be read.
     pub async fn files(
         &self,
         table: &LoadedTable,
@@ -127,7 +160,7 @@ impl Catalog {
         wanted: &ManifestProjection,
     ) -> Result<Arc<SnapshotFiles>> {
         let key = (listed(snapshot), all_partition_types(&table.metadata));
-        // Filters take turns: what one asked for stays for the next.
+        // Queries with different filters alternate: the fields that one needed stay loaded for the next.
         let wanted = match self.inner.caches.files.get(&key).await {
             Some(found) if found.covers(wanted) => return Ok(found),
             Some(found) => found.projection().and(wanted),
@@ -139,7 +172,12 @@ impl Catalog {
         Ok(files)
     }
 
-    /// The facts of a table's current snapshot. A manifest that was looked at before is not opened again.
+    /// Computes the facts of a table's current snapshot. Summaries of manifests are cached, so no manifest is opened twice.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Storage`](CatalogError::Storage) if a file is missing, and [`Table`](CatalogError::Table) if a manifest list or
+    /// manifest can't be read.
     pub async fn facts(&self, table: &LoadedTable) -> Result<TableFacts> {
         let (metadata, target) = (&table.metadata, TARGET_FILE_BYTES.of(&table.metadata.properties));
         let manifests = match metadata.current_snapshot() {
@@ -154,6 +192,7 @@ impl Catalog {
         Ok(facts)
     }
 
+    /// Returns the summary of a manifest, from the cache or by reading it.
     async fn summary(
         self,
         metadata: Arc<TableMetadata>,

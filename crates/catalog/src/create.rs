@@ -1,3 +1,11 @@
+//! Creating, registering, claiming and protecting tables.
+//!
+//! A created table is owned: Esker wrote its files and may delete them. A registered table is foreign until it is claimed, and
+//! nothing destructive happens to it. A creation first writes the metadata file and then inserts the row. The insert decides who
+//! gets a name.
+//!
+//! Start reading at [`Catalog::create_table`]. Spec: REST `createTable`, `registerTable`.
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -15,52 +23,68 @@ use uuid::Uuid;
 use crate::readable::check_numbers;
 use crate::{Actor, Catalog, CatalogError, LoadedTable, Proposal, RequestOutcome, Result, places};
 
-/// A request to create a table (REST specification, `CreateTableRequest`).
+/// A request to create a table.
+///
+/// Spec: REST `CreateTableRequest`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct CreateTable {
-    /// Its name in the namespace.
+    /// Name of the table in its namespace.
     pub name: String,
-    /// Where it goes; the server chooses if not given.
+    /// Location of the table; the server chooses one by default.
     pub location: Option<String>,
-    /// Its columns. Field ids are assigned anew.
+    /// Columns of the table. Field ids are assigned again from 1 on.
     pub schema: Schema,
-    /// How it is partitioned.
+    /// Partition spec; unpartitioned by default.
     pub partition_spec: Option<UnboundPartitionSpec>,
-    /// How writers sort.
+    /// Sort order for writers; unsorted by default.
     pub write_order: Option<SortOrder>,
-    /// Only work out the metadata; a later commit with `assert-create` makes the table.
+    /// `true` to compute the metadata only; a later commit with `assert-create` creates the table.
     #[serde(default, deserialize_with = "or_default")]
     pub stage_create: bool,
-    /// Its properties.
+    /// Properties of the table.
     #[serde(default, deserialize_with = "or_default")]
     pub properties: BTreeMap<String, String>,
 }
 
-/// A request to enter a table whose metadata exists already.
+/// A request to enter a table or view whose metadata file exists.
+///
+/// Spec: REST `RegisterTableRequest`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Register {
-    /// The name it gets.
+    /// Name of the table or view in its namespace.
     pub name: String,
-    /// Its metadata file.
+    /// URI of the metadata file.
     pub metadata_location: String,
-    /// Point an existing table of this name at the file.
+    /// `true` to point an existing table of this name to the file.
     #[serde(default, deserialize_with = "or_default")]
     pub overwrite: bool,
 }
 
-/// A created or staged table.
+/// The result of a request to create a table.
 #[derive(Debug, Clone)]
 pub enum Created {
-    /// In the catalog.
+    /// A table in the catalog.
     Table(Box<LoadedTable>),
-    /// Worked out, not entered.
+    /// Metadata of a table that is not in the catalog.
     Staged(Box<TableMetadata>),
 }
 
 impl Catalog {
-    /// Creates or stages a table.
+    /// Creates a table, or only computes its metadata if the request stages it.
+    ///
+    /// Spec: REST `createTable`.
+    ///
+    /// # Errors
+    ///
+    /// - Returns [`Name`](CatalogError::Name) if the name is not valid, and [`State`](CatalogError::State) if the namespace does
+    ///   not exist or the name is taken.
+    /// - Returns [`Format`](CatalogError::Format) if the schema, the spec, the order or a property breaks a rule of the
+    ///   specification.
+    /// - Returns [`Location`](CatalogError::Location) if the location is not allowed or overlaps another table's place, and
+    ///   [`Storage`](CatalogError::Storage) if it can't be parsed or written.
+    /// - Returns [`StateUnknown`](CatalogError::StateUnknown) if the database did not confirm the insert.
     pub async fn create_table(&self, namespace: &NamespaceName, request: CreateTable, actor: &Actor) -> Result<Created> {
         let (name, staged) = (TableName::new(namespace.clone(), request.name)?, request.stage_create);
         self.namespace(namespace).await?;
@@ -80,7 +104,14 @@ impl Catalog {
         }
     }
 
-    /// Makes the table that a staged create prepared: a commit with `assert-create`.
+    /// Creates a table by a commit with `assert-create`, such as one that follows a staged creation.
+    ///
+    /// Spec: REST `updateTable`, requirement `assert-create`.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Invalid`](CatalogError::Invalid) if the commit has another requirement, [`Format`](CatalogError::Format) if the
+    /// table exists already, and the errors of [`Catalog::create_table`].
     pub async fn create_by_commit(&self, name: TableName, proposal: Proposal) -> Result<LoadedTable> {
         let actor = proposal.actor.clone();
         let metadata = self.metadata_of_create(&name, proposal).await?;
@@ -90,10 +121,10 @@ impl Catalog {
         })
     }
 
-    /// The metadata that a commit with `assert-create` makes, if the name is free.
+    /// Computes the metadata that a commit with `assert-create` makes, if the name is free.
     pub(crate) async fn metadata_of_create(&self, name: &TableName, proposal: Proposal) -> Result<TableMetadata> {
         if proposal.requirements.iter().any(|r| !matches!(r, TableRequirement::AssertCreate)) {
-            let what = "assert-create allows no other requirement beside it".to_owned();
+            let what = "assert-create must be the only requirement of its commit".to_owned();
             return Err(CatalogError::Invalid(what));
         }
         self.namespace(&name.namespace).await?;
@@ -107,8 +138,23 @@ impl Catalog {
         Ok(metadata)
     }
 
-    /// Enters a table that exists in storage. It stays foreign: Esker has not made its files and may not be the only one to
-    /// write it, so nothing destructive happens to it.
+    /// Enters a table whose files exist in storage.
+    ///
+    /// The table is foreign: another catalog may write to it, so nothing destructive happens to it. Another state of an owned
+    /// table stays owned.
+    ///
+    /// Spec: REST `registerTable`.
+    ///
+    /// # Errors
+    ///
+    /// - Returns [`Name`](CatalogError::Name) if the name is not valid. Returns [`State`](CatalogError::State) if the namespace
+    ///   does not exist, or the name is taken without `overwrite`.
+    /// - Returns [`Location`](CatalogError::Location) if the file lies outside the allowed locations, or the table's location
+    ///   overlaps another table's place.
+    /// - Returns [`Invalid`](CatalogError::Invalid) if the file does not exist,
+    ///   [`MetadataInvalid`](CatalogError::MetadataInvalid) if it can't be parsed, and [`Storage`](CatalogError::Storage) if it
+    ///   can't be read.
+    /// - Returns [`StateUnknown`](CatalogError::StateUnknown) if the database did not confirm the insert.
     pub async fn register(&self, namespace: &NamespaceName, request: Register, actor: &Actor) -> Result<LoadedTable> {
         let name = TableName::new(namespace.clone(), request.name)?;
         self.namespace(namespace).await?;
@@ -138,7 +184,7 @@ impl Catalog {
             table_uuid: uuid_of(&metadata),
             location: Location::parse(&metadata.location)?.to_string(),
             metadata_location: request.metadata_location,
-            // The same table at another of its states is as much Esker's as before. Without a UUID nobody knows that it is the same.
+            // Another state of an owned table stays owned. Without a UUID it is not certain that it is the same table.
             owned: existing.as_ref().is_some_and(|e| e.owned && metadata.table_uuid == Some(e.table_uuid)),
             protected: existing.as_ref().is_some_and(|e| e.protected),
         };
@@ -149,7 +195,11 @@ impl Catalog {
         Ok(LoadedTable { row, metadata, json })
     }
 
-    /// Takes a foreign table into Esker's care: from then on expiry and purge may delete its files.
+    /// Makes a foreign table an owned one: from then on expiry and purge may delete its files.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](CatalogError::State) if no table has this name or the database fails.
     pub async fn claim(&self, name: &TableName, actor: &Actor) -> Result<()> {
         let row = self.state().table(self.warehouse(), name).await?;
         let data = json!({"table-id": row.id, "table-uuid": row.table_uuid});
@@ -157,14 +207,18 @@ impl Catalog {
         Ok(self.state().claim_table(row.id, &along).await?)
     }
 
-    /// Protects a table from being dropped, or lifts that.
+    /// Protects a table from being dropped, or lifts the protection.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](CatalogError::State) if no table has this name or the database fails.
     pub async fn protect_table(&self, name: &TableName, protected: bool, actor: &Actor) -> Result<()> {
         let row = self.state().table(self.warehouse(), name).await?;
         let along = self.outbox(actor, "table.protected", &row.name, json!({"protected": protected}), &RequestOutcome::NoContent);
         Ok(self.state().protect(row.id, protected, &along).await?)
     }
 
-    /// Writes the first metadata file of a table that is about to be entered.
+    /// Writes the first metadata file of a table. Returns the table with the row to insert, which is not in the catalog yet.
     pub(crate) async fn write_first(&self, name: TableName, metadata: TableMetadata) -> Result<(LoadedTable, NewTabular)> {
         let path = Self::next_metadata_path(&metadata, None)?;
         let json = MetadataJson::print(&metadata)?;
@@ -186,6 +240,7 @@ impl Catalog {
         Ok((LoadedTable { row, metadata: Arc::new(metadata), json }, new))
     }
 
+    /// Writes the first metadata file of a table, inserts its row, and caches the metadata.
     async fn enter(&self, name: TableName, metadata: TableMetadata, actor: &Actor) -> Result<LoadedTable> {
         let (table, new) = self.write_first(name, metadata).await?;
         self.insert(new, "table.created", json!({}), actor).await?;
@@ -193,7 +248,10 @@ impl Catalog {
         Ok(table)
     }
 
-    /// Enters a table or view. If it does not come about, the metadata file that was written for it goes.
+    /// Inserts the row of a table or view, with an event and a receipt.
+    ///
+    /// If the insert fails, the metadata file that was written for it is put into quarantine. The file stays if the outcome is
+    /// unknown.
     pub(crate) async fn insert(&self, new: NewTabular, kind: &'static str, extra: Value, actor: &Actor) -> Result<()> {
         let (row, written) = (new.row.clone(), new.recorded_output.clone());
         let along = self.outbox(actor, kind, &row.name, created_data(&row, extra), &RequestOutcome::of(&row));
@@ -201,7 +259,7 @@ impl Catalog {
             Ok(_) => self.notify_change(),
             Err(e) => {
                 if let Some(path) = written.filter(|_| !matches!(e, StateError::Ambiguous(_))) {
-                    self.discard(&row, &path, "of a table or view that was not entered").await;
+                    self.discard(&row, &path, "the table or view was not created").await;
                 }
                 return Err(CatalogError::of_publishing(e, &row.name));
             }
@@ -209,7 +267,9 @@ impl Catalog {
         Ok(())
     }
 
-    /// A create commit brings schema, spec and order as updates, with the ids that the client wrote into its manifests.
+    /// Computes the metadata of a table that a commit creates.
+    ///
+    /// Schema, spec and order come as updates, with the ids that the client has already written into its manifests.
     async fn build_from_updates(&self, name: &TableName, updates: &[TableUpdate]) -> Result<TableMetadata> {
         let given = updates.iter().rev().find_map(|update| match update {
             TableUpdate::SetLocation { location } => Some(location),
@@ -224,17 +284,19 @@ impl Catalog {
     }
 }
 
-/// What a table is entered by; nil for one of version 1 that has no UUID.
+/// Returns the UUID under which a table is entered; nil for a table of version 1 without one.
 fn uuid_of(metadata: &TableMetadata) -> Uuid {
     metadata.table_uuid.unwrap_or_default()
 }
 
-/// Whether metadata may be of a table that was entered with a UUID. One of version 1 may have had none then, or before.
+/// Checks whether metadata may belong to a table that was entered with a UUID.
+///
+/// Metadata of version 1 may lack a UUID, or may have lacked it when the table was entered.
 pub(crate) fn is_of(metadata: &TableMetadata, entered: Uuid) -> bool {
     entered.is_nil() || metadata.table_uuid.is_none_or(|own| own == entered)
 }
 
-/// What an event tells of a new entry.
+/// Adds the identifiers of a new entry to the data of its event.
 pub(crate) fn created_data(row: &TableRow, mut extra: Value) -> Value {
     extra["table-id"] = json!(row.id);
     extra["table-uuid"] = json!(row.table_uuid);
@@ -247,7 +309,7 @@ fn already_created() -> CatalogError {
     FormatError::Requirement("table already exists".to_owned()).into()
 }
 
-/// A location as the client wrote it, once it is known to be one.
+/// Checks that a location can be parsed, and returns it as the client wrote it, without trailing slashes.
 pub(crate) fn as_given(location: &str) -> Result<String> {
     Location::parse(location)?;
     Ok(location.trim_end_matches('/').to_owned())

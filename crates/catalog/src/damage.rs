@@ -1,4 +1,7 @@
-//! Files that somebody could not read. Whoever meets one first says so here; health tells it until it is over.
+//! Files of tables that could not be read.
+//!
+//! The job or query that fails to read a file reports it as [`Unreadable`]. If a check confirms lasting damage, it is stored, and
+//! health reports it until the file is needed no longer or was put back. Start reading at [`Catalog::record_damage`].
 
 use std::collections::HashMap;
 
@@ -12,24 +15,24 @@ use serde_json::json;
 
 use crate::{Catalog, LoadedTable, Result};
 
-/// Files looked at again in one go.
+/// Maximum number of damaged files of one table that are checked again in one round.
 const AGAIN: usize = 200;
 
-/// A file that could not be read, as its reader met it.
+/// A file that could not be read, as its reader reports it.
 #[derive(Debug, Clone)]
 pub struct Unreadable {
-    /// The file.
+    /// URI of the file.
     pub path: String,
-    /// What was met.
+    /// Message of the reader's error.
     pub error: String,
-    /// What is there makes no sense; else it could not be fetched, which may pass.
+    /// `true` if the content could not be decoded; `false` if the file could not be fetched, which may pass.
     pub decoding: bool,
-    /// The snapshot that leads to it, where it is a manifest list or manifest.
+    /// Id of the snapshot that leads to the file, if the file is a manifest list or a manifest.
     pub snapshot_id: Option<i64>,
 }
 
 impl Unreadable {
-    /// The manifest list or manifest of a snapshot that could not be read, if that is what went wrong.
+    /// Returns the manifest list or manifest of a snapshot that could not be read, if the error is about one.
     pub fn of_snapshot(error: &TableError) -> Option<Self> {
         let (id, path) = error.of_snapshot()?;
         let decoding = error.code() == ErrorCode::DataInvalid;
@@ -37,27 +40,31 @@ impl Unreadable {
     }
 }
 
-/// Whether a table has a snapshot that is not its current one.
+/// Checks whether a table has a snapshot of this id that is not its current one.
 fn is_earlier(table: &LoadedTable, id: i64) -> bool {
     table.metadata.current_snapshot_id != Some(id) && table.metadata.snapshots.get(id).is_some()
 }
 
+/// Converts a stored damaged file to the form that health takes.
 pub(crate) fn damage(file: DamagedFile) -> Damage {
     let DamagedFile { path, missing, error, met_by, snapshot_id, .. } = file;
     Damage { path, missing, error, met_by, snapshot_id }
 }
 
 impl Catalog {
-    /// Keeps that a job or a query could not read a file, if that is so for good: the file is part of the table's current snapshot, and
-    /// is gone, has another size than its manifest says, or can't be decoded. Or an earlier snapshot leads to it, and it is gone or can't
-    /// be decoded; who needs the manifests of the current one finds out himself.
+    /// Records that a job or query could not read a file, if the damage is lasting. `met_by` names the job or query.
+    ///
+    /// A file of the current snapshot is damaged if it is gone, has another size than its manifest gives, or can't be decoded. A
+    /// file that an earlier snapshot leads to is damaged if it is gone or can't be decoded. Damage to manifests of the current
+    /// snapshot is not recorded, because every reader of the table meets it.
     pub async fn record_damage(&self, table: TableId, met: &Unreadable, met_by: &str) {
         match self.try_note_damage(table, met, met_by).await {
             Ok(()) => {}
-            Err(error) => tracing::warn!(%table, path = met.path, %error, "whether a file is damaged could not be found out"),
+            Err(error) => tracing::warn!(%table, path = met.path, %error, "a file that may be damaged could not be checked"),
         }
     }
 
+    /// Checks a reported file against the table and the storage, and stores it if it is damaged.
     async fn try_note_damage(&self, table: TableId, met: &Unreadable, met_by: &str) -> Result<()> {
         let Some(row) = self.state().table_by_id(table).await? else { return Ok(()) };
         let size = match met.snapshot_id {
@@ -75,7 +82,7 @@ impl Catalog {
         let missing = found.is_none();
         let error = match (&found, size) {
             (Some(found), Some(size)) if found.size != size => {
-                format!("it has {} bytes where its manifest says {size}", found.size)
+                format!("it has {} bytes, but its manifest says {size}", found.size)
             }
             _ => met.error.clone(),
         };
@@ -89,6 +96,7 @@ impl Catalog {
         Ok(())
     }
 
+    /// Builds an outbox event about damaged files of a table.
     fn damage_event(&self, kind: &'static str, row: &TableRow, files: &[&DamagedFile]) -> NewEvent {
         let told = |f: &&DamagedFile| json!({"path": f.path, "missing": f.missing, "error": f.error, "met-by": f.met_by});
         NewEvent {
@@ -100,7 +108,7 @@ impl Catalog {
         }
     }
 
-    /// The files of a table's current snapshot with their sizes.
+    /// Returns the data and delete files of a table's current snapshot, each path with its size in bytes.
     async fn sizes(&self, row: &TableRow) -> Result<HashMap<String, u64>> {
         let table = self.load_row(row.clone()).await?;
         let Some(snapshot) = table.metadata.current_snapshot() else { return Ok(HashMap::new()) };
@@ -110,12 +118,13 @@ impl Catalog {
         Ok(data.chain(deletes).collect())
     }
 
-    /// Forgets damage that is over: the file is no longer part of its table, or was put in its place again. Who reads that one next says
-    /// whether it is whole.
+    /// Forgets damage that is over: the file is no longer part of its table, or was put back.
+    ///
+    /// The next reader of a file that was put back finds out whether it is sound.
     pub(crate) async fn recheck_damage(&self) -> Result<()> {
         for (table, files) in self.state().damage(self.warehouse()).await? {
             let Some(row) = self.state().table_by_id(table).await? else { continue };
-            // What can't be read says nothing of its files.
+            // If the table itself can't be read, nothing is known about its files.
             let (Ok(sizes), Ok(now)) = (self.sizes(&row).await, self.load_row(row.clone()).await) else { continue };
             let mut over = Vec::new();
             for file in files.iter().take(AGAIN) {
@@ -135,7 +144,7 @@ impl Catalog {
                 let event = self.damage_event("table.file-mended", &row, &over);
                 let paths: Vec<String> = over.iter().map(|file| file.path.clone()).collect();
                 self.state().forget_damage(table, &paths, event).await?;
-                tracing::info!(table = %row.name, files = paths.len(), "files that could not be read are no longer needed, or are back");
+                tracing::info!(table = %row.name, files = paths.len(), "damaged files are no longer needed, or are back");
             }
         }
         Ok(())

@@ -1,4 +1,28 @@
-//! The one place where table files are deleted, and the reclaiming of what a killed process left behind.
+//! The sweep, the only function that deletes files of tables, and the settling of files that dead servers left.
+//!
+//! A file that becomes unreferenced is not deleted. It is recorded in quarantine, stays in place for the grace period, and is
+//! checked again before it is removed. The states of a quarantined file ([`QuarantineState`]):
+//!
+//! ```text
+//!  expiry, compaction, purge, orphan scan, failed commit, dead server
+//!                        |
+//!                        v
+//!                   quarantined ------ a check finds a reason to keep it, or a commit restores it ---> released
+//!                        |    ^
+//!                        |    `------- not due; table frozen, gc.enabled=false, or can't be checked: stays
+//!                        |  due, and every check passed while commits were held back
+//!                        v
+//!                    deleting -------- a later sweep finds a reason to keep it ---------------------> released
+//!                        |    ^
+//!                        |    `------- storage failed or server died: stays, the next sweep repeats
+//!                        |  storage removed it, or had no such file
+//!                        v
+//!                     deleted
+//! ```
+//!
+//! A path that is released or deleted can be quarantined again.
+//!
+//! Start reading at [`sweep`]. `DeletionGuard::reason` lists the reasons to keep a file.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::Ordering;
@@ -15,28 +39,32 @@ use crate::places::{Place, places_of};
 use crate::referenced::referenced_paths;
 use crate::{Catalog, CatalogError, LoadedTable, PathSet, Result, Unreadable};
 
-/// Files of one table taken up in one sweep.
+/// Maximum number of files of one table in one sweep.
 const SWEEP_LIMIT: u32 = 10_000;
 
-/// What a sweep did.
+/// The counts of one sweep.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Swept {
-    /// Files removed.
+    /// Number of files removed from storage; a file that was not there counts.
     pub deleted: u64,
-    /// Their bytes, where known.
+    /// Total size of the deleted files, in bytes; unknown sizes count as zero.
     pub bytes: u64,
-    /// Files kept, because something refers to them or they lie where nothing may be deleted.
+    /// Number of files kept, because something refers to them or they lie where nothing may be deleted.
     pub released: u64,
-    /// Files that the storage would not remove; they are tried again.
+    /// Number of files that the next sweep tries again.
+    ///
+    /// The storage did not remove them, or they are orphans and another table could not be read.
     pub failed: u64,
-    /// Files whose time is over and that stay in quarantine, because their table is frozen or says `gc.enabled=false`.
+    /// Number of due files that stay in quarantine because their table is frozen or has `gc.enabled=false`.
     pub held: u64,
-    /// Tables of which nothing could be deleted, because what they refer to can't be found out. The log names them.
+    /// Number of tables that could not be checked, so that none of their files was deleted.
+    ///
+    /// The log names them.
     pub sick_tables: u64,
 }
 
 impl Swept {
-    /// Counts another sweep in.
+    /// Adds the counts of another sweep.
     pub fn add(&mut self, other: Self) {
         self.deleted += other.deleted;
         self.bytes += other.bytes;
@@ -47,16 +75,29 @@ impl Swept {
     }
 }
 
-/// Deletes a warehouse's files whose time in quarantine is over at `now`. Nothing else deletes a table's files.
+/// Deletes the files of a warehouse whose grace period in quarantine ended by `now`, in milliseconds since the Unix epoch.
 ///
-/// Each is checked again first, with commits to its table held off: the table is still the one it was quarantined for and owned,
-/// no snapshot refers to the file, and it lies inside the table's own places. An orphan goes only if no other table refers to it either.
-/// Then it is marked, then removed. Of a table that is frozen or says `gc.enabled=false` nothing is, for as long as that is so.
+/// No other function deletes files of tables. Commits to a table are held back while its files are checked and marked. A file is
+/// deleted only if all of this holds:
+///
+/// - The table is owned and has the UUID that it had when the file was quarantined, or it was dropped for good.
+/// - Nothing in the table's metadata leads to the file.
+/// - The file lies in a place of the table, and in no place of another.
+/// - No other table refers to the file, if it is an orphan.
+///
+/// A file that fails a check is released. The files of a table that is frozen or has `gc.enabled=false` stay in quarantine. A
+/// file is first marked and then removed, so that a killed sweep is repeated. One sweep takes at most 10,000 files of a table.
+///
+/// # Errors
+///
+/// Returns [`Refused`](CatalogError::Refused) if database and storage disagree ([`Catalog::check_epoch`]), and
+/// [`State`](CatalogError::State) if the list of due files can't be read. A table that can't be checked is no error;
+/// [`Swept::sick_tables`] counts it.
 pub async fn sweep(catalog: &Catalog, now: Millis) -> Result<Swept> {
     catalog.check_epoch()?;
     let (state, warehouse) = (catalog.state(), catalog.warehouse());
     let mut swept = Swept::default();
-    // Table by table: neither a sick table nor one with many files must stop the others.
+    // Table by table: neither an unreadable table nor one with many files must stop the others.
     for table in state.due_tables(warehouse, now).await? {
         let quarantines = state.due_for_deletion(warehouse, table, now, SWEEP_LIMIT).await?;
         let name = quarantines.first().map(|d| d.record.table_name.clone()).unwrap_or_default();
@@ -75,6 +116,7 @@ pub async fn sweep(catalog: &Catalog, now: Millis) -> Result<Swept> {
     Ok(swept)
 }
 
+/// Checks the due files of one table, marks those that may be deleted, and removes them.
 async fn sweep_table(catalog: &Catalog, id: TableId, quarantines: Vec<QuarantinedFile>, swept: &mut Swept) -> Result<()> {
     let state = catalog.state();
     let looked_in: BTreeSet<&str> =
@@ -86,12 +128,12 @@ async fn sweep_table(catalog: &Catalog, id: TableId, quarantines: Vec<Quarantine
     };
     let held = catalog.hold_commits(id).await?;
     if let Some(row) = state.table_by_id(id).await? {
-        // What a state leads to that somebody may decide for is not this one's to judge.
+        // A person may still decide for another tip of the table: the files of that state must stay.
         catalog.check_only_tip(&row).await?;
     }
     if let Some(why) = held_by(catalog, id).await? {
         swept.held += quarantines.len() as u64;
-        tracing::debug!(table = %id, files = quarantines.len(), why, "files in quarantine are held");
+        tracing::debug!(table = %id, files = quarantines.len(), why, "due files stay in quarantine");
         return Ok(());
     }
     let mut keep = DeletionGuard::of(catalog, id).await?;
@@ -133,6 +175,9 @@ async fn sweep_table(catalog: &Catalog, id: TableId, quarantines: Vec<Quarantine
     remove(catalog, go, swept).await
 }
 
+/// Removes marked files from storage, and records those that are gone.
+///
+/// A file that can't be removed stays marked.
 async fn remove(catalog: &Catalog, quarantines: Vec<NewQuarantine>, swept: &mut Swept) -> Result<()> {
     let mut gone = Vec::new();
     for record in quarantines {
@@ -151,11 +196,12 @@ async fn remove(catalog: &Catalog, quarantines: Vec<NewQuarantine>, swept: &mut 
     Ok(catalog.state().end_deletion(&gone, QuarantineState::Deleted, None).await?)
 }
 
+/// Checks whether a scan found the file without any reference, so that another table may refer to it.
 fn is_orphan(record: &NewQuarantine) -> bool {
     record.kind == QuarantineKind::Orphan
 }
 
-/// The table or view, or what it was dropped as and can be brought back.
+/// Returns the row of a table or view, or that of a dropped table that can be brought back.
 async fn row_of(catalog: &Catalog, id: TableId) -> Result<Option<TableRow>> {
     Ok(match catalog.state().table_by_id(id).await? {
         Some(row) => Some(row),
@@ -163,41 +209,44 @@ async fn row_of(catalog: &Catalog, id: TableId) -> Result<Option<TableRow>> {
     })
 }
 
-/// Why nothing of a table is deleted for now: its files stay in quarantine until that is over.
+/// Returns the reason why nothing of a table is deleted for now; `None` if there is none.
 async fn held_by(catalog: &Catalog, id: TableId) -> Result<Option<String>> {
     let Some(row) = row_of(catalog, id).await?.filter(|row| row.kind == TabularKind::Table) else { return Ok(None) };
     let table = catalog.load_row(row).await?;
     if matches!(GC_ENABLED.checked(&table.metadata.properties), Ok(false)) {
-        return Ok(Some("it says gc.enabled=false".to_owned()));
+        return Ok(Some("it has gc.enabled=false".to_owned()));
     }
     Ok(catalog.frozen_by(&table).await?.map(|by| format!("it is frozen by {by}")))
 }
 
-/// What must be kept of one table.
+/// The facts about one table that decide which of its files must stay.
 struct DeletionGuard {
-    /// The living table or view; none if it was dropped for good.
+    /// Row of the table or view, or of a dropped table that can be brought back; `None` if it was dropped for good.
     row: Option<TableRow>,
-    /// Everything that its metadata leads to.
+    /// Paths of all files that the table's metadata leads to.
     referenced: PathSet,
-    /// Where its files may lie.
+    /// Places in which the table may have files.
     own: Vec<Location>,
-    /// Where other tables' files lie.
+    /// Places of the other tables and views.
     foreign: Vec<Place>,
-    /// Why it is not known whether the table lets anything be deleted.
+    /// Error of reading `gc.enabled`; if it is set, nothing of the table is deleted.
     undecided: Option<TableError>,
 }
 
 impl DeletionGuard {
-    /// A table that was dropped and can be brought back is kept like one that lives.
+    /// Collects the facts about a table.
+    ///
+    /// A dropped table that can be brought back counts as a living one.
     async fn of(catalog: &Catalog, id: TableId) -> Result<Self> {
         match row_of(catalog, id).await? {
-            // A view has no files but its metadata.
+            // A view has only metadata files.
             Some(row) if row.kind == TabularKind::View => Self::view(catalog, row).await,
             Some(row) => Self::living(catalog, catalog.load_row(row).await?).await,
             None => Self::dropped(catalog, id).await,
         }
     }
 
+    /// Collects the facts about a table that is in the catalog or can be brought back.
     async fn living(catalog: &Catalog, table: LoadedTable) -> Result<Self> {
         let metadata = &table.metadata;
         let referenced = referenced_paths(catalog, &table).await?;
@@ -207,6 +256,7 @@ impl DeletionGuard {
         Ok(Self { row: Some(table.row), referenced, own, foreign, undecided })
     }
 
+    /// Collects the facts about a view.
     async fn view(catalog: &Catalog, row: TableRow) -> Result<Self> {
         let mut referenced = catalog.path_set();
         referenced.insert(&row.metadata_location);
@@ -216,6 +266,7 @@ impl DeletionGuard {
         Ok(Self { row: Some(row), referenced, own, foreign, undecided: None })
     }
 
+    /// Collects the facts about a table that was dropped for good.
     async fn dropped(catalog: &Catalog, id: TableId) -> Result<Self> {
         let foreign = other_places(catalog, None).await?;
         let own = catalog.state().places_of(id).await?;
@@ -223,15 +274,17 @@ impl DeletionGuard {
         Ok(Self { row: None, referenced: PathSet::default(), own, foreign, undecided: None })
     }
 
-    /// Whether a file is in a place that is another's rather than this table's. Of places that enclose each other, as shared ones may, the
-    /// inner one says whose the file is.
+    /// Checks whether a file that lies in another table's place belongs to that table rather than to this one.
+    ///
+    /// Shared places may enclose each other; the inner place decides then. The location of a table and the places of a dropped
+    /// table are never shared.
     fn is_foreign(&self, place: &Place, at: &Location) -> bool {
         let ours = |own: &Location| at.is_inside(own) && (*own == place.at || own.is_inside(&place.at));
         let decided = place.is_location() || place.dropped || self.row.is_none();
         at.is_inside(&place.at) && (decided || !self.own.iter().any(ours))
     }
 
-    /// Why a file is kept; `None` if it may go.
+    /// Returns the reason to keep a file; `None` if it may be deleted.
     fn reason(&self, record: &NewQuarantine) -> Result<Option<String>> {
         let Ok(at) = Location::parse(&record.path) else { return Ok(Some("its path is not a valid location".to_owned())) };
         if let Some(place) = self.foreign.iter().find(|place| self.is_foreign(place, &at)) {
@@ -242,7 +295,7 @@ impl DeletionGuard {
         let why = match &self.row {
             None if inside => return Ok(None),
             None => "it lies outside the places that the dropped table had",
-            Some(row) if row.table_uuid != record.table_uuid => "the table has another uuid than when the file was quarantined",
+            Some(row) if row.table_uuid != record.table_uuid => "the table's uuid has changed since the file was quarantined",
             Some(row) if !row.owned => "the table is foreign",
             Some(_) if self.referenced.contains(&record.path)? => "the table refers to it",
             Some(_) if inside => return Ok(None),
@@ -252,20 +305,40 @@ impl DeletionGuard {
     }
 }
 
-/// The places of the tables and views other than `own`, dropped ones that can be brought back included.
+/// Returns the places of the tables and views other than `own`.
+///
+/// Dropped tables that can be brought back count.
+///
+/// # Errors
+///
+/// Returns [`State`](CatalogError::State) if the database fails.
 pub async fn other_places(catalog: &Catalog, own: Option<TableId>) -> Result<Vec<Place>> {
     let places = catalog.places().await?;
     Ok(places.into_iter().filter(|place| Some(place.owner.id) != own).collect())
 }
 
-/// The table or view in whose place a file lies, the innermost; dropped ones that can be brought back included.
+/// Returns the table or view in whose place a file lies; the innermost place decides.
+///
+/// Dropped tables that can be brought back count.
+///
+/// # Errors
+///
+/// Returns [`State`](CatalogError::State) if the database fails.
 pub async fn owner(catalog: &Catalog, at: &Location) -> Result<Option<TableRow>> {
     let inside = catalog.places().await?.into_iter().filter(|place| at.is_inside(&place.at));
     let innermost = inside.max_by_key(|place| (place.at.to_string().len(), place.is_location()));
     Ok(innermost.map(|place| place.owner.as_ref().clone()))
 }
 
-/// Why a sweep would keep each of a table's files that are in quarantine, if it would.
+/// Lists the quarantined files of a table that a sweep would release, each path with the reason.
+///
+/// References by other tables to orphans are not checked here, nor whether the table is frozen.
+///
+/// # Errors
+///
+/// Returns [`State`](CatalogError::State) if the database fails. Returns [`MetadataGone`](CatalogError::MetadataGone),
+/// [`MetadataInvalid`](CatalogError::MetadataInvalid), [`Storage`](CatalogError::Storage) or [`Table`](CatalogError::Table) if
+/// the table can't be read, and [`Spill`](CatalogError::Spill) if the disk for large sets fails.
 pub async fn reasons_to_keep(catalog: &Catalog, id: TableId) -> Result<BTreeMap<String, String>> {
     let keep = DeletionGuard::of(catalog, id).await?;
     let mut kept = BTreeMap::new();
@@ -277,8 +350,15 @@ pub async fn reasons_to_keep(catalog: &Catalog, id: TableId) -> Result<BTreeMap<
     Ok(kept)
 }
 
-/// Settles what processes that are gone recorded and did not finish: a file that is part of its table is left, any other is
-/// handed to [`sweep`]. Returns how many files were handed over.
+/// Settles the pending outputs of servers that are gone. Returns the number of files that were put into quarantine.
+///
+/// A file that is part of its table is left alone; any other is due for the next [`sweep`]. If a table can't be read, its pending
+/// outputs stay recorded for the next call.
+///
+/// # Errors
+///
+/// Returns [`Refused`](CatalogError::Refused) if database and storage disagree ([`Catalog::check_epoch`]), and
+/// [`State`](CatalogError::State) if the pending outputs can't be read.
 pub async fn reclaim_outputs(catalog: &Catalog) -> Result<u64> {
     catalog.check_epoch()?;
     let mut by_table: BTreeMap<TableId, Vec<PendingOutput>> = BTreeMap::new();
@@ -288,18 +368,26 @@ pub async fn reclaim_outputs(catalog: &Catalog) -> Result<u64> {
     let mut quarantined = 0;
     for (id, outputs) in by_table {
         let paths: Vec<String> = outputs.into_iter().map(|o| o.path).collect();
-        // What can't be judged now stays recorded for the next start.
-        match caught(settle_outputs(catalog, id, &paths, "left behind when the server was stopped")).await {
+        // What can't be checked now stays recorded for the next call.
+        match caught(settle_outputs(catalog, id, &paths, "the server that was writing it stopped")).await {
             Ok(Ok(n)) => quarantined += n,
-            Ok(Err(error)) => tracing::warn!(table = %id, %error, "leftovers could not be judged"),
-            Err(panic) => tracing::error!(table = %id, %panic, "leftovers could not be judged"),
+            Ok(Err(error)) => tracing::warn!(table = %id, %error, "files of a stopped server could not be checked"),
+            Err(panic) => tracing::error!(table = %id, %panic, "files of a stopped server could not be checked"),
         }
     }
     Ok(quarantined)
 }
 
-/// Settles recorded files: those that the table refers to are forgotten as intents, the others are quarantined for at once.
-/// Returns how many were quarantined.
+/// Settles pending outputs of one table. Returns the number of files that were put into quarantine.
+///
+/// If the table refers to a file, only its record is removed. Any other file is put into quarantine with `reason` and is due at
+/// once.
+///
+/// # Errors
+///
+/// Returns [`State`](CatalogError::State) if the database fails. Returns [`MetadataGone`](CatalogError::MetadataGone),
+/// [`MetadataInvalid`](CatalogError::MetadataInvalid), [`Storage`](CatalogError::Storage) or [`Table`](CatalogError::Table) if
+/// the table can't be read, and [`Spill`](CatalogError::Spill) if the disk for large sets fails.
 pub async fn settle_outputs(catalog: &Catalog, id: TableId, paths: &[String], reason: &str) -> Result<u64> {
     let state = catalog.state();
     let keep = DeletionGuard::of(catalog, id).await?;
@@ -309,7 +397,7 @@ pub async fn settle_outputs(catalog: &Catalog, id: TableId, paths: &[String], re
             state.forget_output(path).await?;
             continue;
         }
-        // It was never part of a table, so nobody can need it: no grace.
+        // The file was never part of a table and can't be needed, so it gets no grace period.
         quarantines.push(match &keep.row {
             Some(row) => row.quarantine(path.clone(), None, reason, None, now_ms()),
             None => NewQuarantine {

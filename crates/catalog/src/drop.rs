@@ -1,3 +1,11 @@
+//! Dropping, purging, undropping and unregistering tables.
+//!
+//! A dropped table can be brought back for the undrop period. When this period ends, or at once if there is none, a purge lists
+//! the table's files and puts them into quarantine in the same transaction. The files of foreign tables and of tables with
+//! `gc.enabled=false` stay in place.
+//!
+//! Start reading at [`Catalog::drop_table`]. Spec: REST `dropTable`, `unregisterTable`.
+
 use std::collections::HashSet;
 
 use esker_state::{DroppedTable, NewQuarantine, Outbox, SoftDrop, StateError, TableRow};
@@ -9,16 +17,27 @@ use serde_json::{Value, json};
 use crate::moves::metadata_files;
 use crate::{Actor, Catalog, CatalogError, LoadedTable, RequestOutcome, Result};
 
-/// Times that a drop is worked out anew after a commit came between.
+/// Maximum number of times that a drop is computed, if commits keep coming between.
 const MAX_REPLAYS: usize = 10;
 
 impl Catalog {
-    /// Drops a table. It can be brought back for `tables.undrop_seconds`; then, with `purge`, its files go into quarantine,
-    /// unless the table is foreign or says `gc.enabled=false`.
+    /// Drops a table. It can be brought back during [`CatalogOptions::undrop_ms`](crate::CatalogOptions::undrop_ms).
+    ///
+    /// With `purge`, its files go into quarantine after that time, unless the table is foreign or has `gc.enabled=false`.
+    ///
+    /// Spec: REST `dropTable`.
+    ///
+    /// # Errors
+    ///
+    /// - Returns [`State`](CatalogError::State) if no table has this name, the table is protected, or the database fails or does
+    ///   not confirm the drop.
+    /// - Returns [`Behind`](CatalogError::Behind) if a purge is requested and storage has states of the table that the database
+    ///   does not have.
+    /// - Returns [`Overtaken`](CatalogError::Overtaken) if commits to the table kept coming between.
     pub async fn drop_table(&self, name: &TableName, purge: bool, actor: &Actor) -> Result<()> {
         let mut row = self.state().table(self.warehouse(), name).await?;
         if purge {
-            // What the database does not know of would go with the rest.
+            // A purge would delete the files of states that the database does not have, too.
             self.check_not_behind(&row).await?;
         }
         let keep = (self.options().undrop_ms > 0).then(|| SoftDrop {
@@ -31,7 +50,7 @@ impl Catalog {
                 None if purge => self.purge_list(&row).await,
                 _ => Vec::new(),
             };
-            // What can be brought back is what there is at that moment, whatever that is.
+            // A drop that can be undone takes whatever state the table has then.
             let at = keep.is_none().then_some(row.metadata_location.as_str());
             let data = json!({"table-id": row.id, "table-uuid": row.table_uuid, "metadata-location": row.metadata_location,
                 "purge-requested": purge, "undrop-until-ms": keep.as_ref().map(|k| k.expires_ms)});
@@ -39,22 +58,35 @@ impl Catalog {
             if self.state().drop_tabular(row.id, at, &quarantines, keep.as_ref(), &along).await? {
                 return Ok(());
             }
-            // A commit came between: what goes is what there is now.
+            // A commit came between: the files to purge are those of the new state.
             row = self.row_by_id(row.id, name).await?;
         }
         Err(CatalogError::Overtaken(format!("{name} was committed to {MAX_REPLAYS} times while it was being dropped")))
     }
 
-    /// A table's row by its entry, whatever its name is by now.
+    /// Returns the row of a table or view by its id, which stays the same if the table is renamed.
     pub(crate) async fn row_by_id(&self, id: TableId, name: &TableName) -> Result<TableRow> {
         Ok(self.state().table_by_id(id).await?.ok_or_else(|| StateError::NoSuchTable(name.to_string()))?)
     }
 
-    /// Takes a table out of the catalog and hands it over: its last metadata is returned, its files stay, and no commit to
-    /// it succeeds from now on.
+    /// Takes a table out of the catalog and returns its last state, for another catalog to register.
+    ///
+    /// Its files stay, and no later commit to it succeeds.
+    ///
+    /// Spec: REST `unregisterTable`.
+    ///
+    /// # Errors
+    ///
+    /// - Returns [`State`](CatalogError::State) if no table has this name, the table is protected, or the database fails or does
+    ///   not confirm the change.
+    /// - Returns [`Busy`](CatalogError::Busy) if commits to the table leave no turn in time, and
+    ///   [`Overtaken`](CatalogError::Overtaken) if other servers kept committing to it.
+    /// - Returns [`Behind`](CatalogError::Behind) if storage has states of the table that the database does not have.
+    /// - Returns [`MetadataGone`](CatalogError::MetadataGone), [`MetadataInvalid`](CatalogError::MetadataInvalid) or
+    ///   [`Storage`](CatalogError::Storage) if the metadata file is not there or can't be read.
     pub async fn unregister_table(&self, name: &TableName, actor: &Actor) -> Result<LoadedTable> {
         let row = self.state().table(self.warehouse(), name).await?;
-        // What is handed over must be the last state.
+        // The returned state must be the last one.
         let _held = self.hold_commits(row.id).await?;
         self.check_not_behind(&row).await?;
         for _ in 0..MAX_REPLAYS {
@@ -66,10 +98,10 @@ impl Catalog {
         Err(CatalogError::Overtaken(format!("other servers kept committing to {name} for {MAX_REPLAYS} attempts")))
     }
 
-    /// `false`: another server committed meanwhile.
+    /// Removes the entry of a table, if it is still in this state. `false` if another server committed meanwhile.
     async fn hand_over(&self, table: &LoadedTable, actor: &Actor) -> Result<bool> {
         let row = &table.row;
-        // The receipt keeps it whole: the entry that would lead to it is gone.
+        // The receipt holds the whole metadata: no entry leads to it any more.
         let metadata = serde_json::from_slice::<Value>(table.json.bytes()).unwrap_or_default();
         let location = &row.metadata_location;
         let outcome = RequestOutcome::Body(json!({"metadata-location": location, "metadata": metadata, "config": {}}));
@@ -78,12 +110,21 @@ impl Catalog {
         Ok(self.state().drop_tabular(row.id, Some(location), &[], None, &along).await?)
     }
 
-    /// The dropped tables that can be brought back, the newest first.
+    /// Returns the dropped tables that can be brought back, newest first.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](CatalogError::State) if the database fails.
     pub async fn dropped_tables(&self) -> Result<Vec<DroppedTable>> {
         Ok(self.state().dropped_tables(self.warehouse()).await?)
     }
 
-    /// Brings a dropped table back, under its old name or another.
+    /// Brings a dropped table back, under its old name or another one. Returns the name.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](CatalogError::State) if no dropped table of this warehouse has the id, the name is taken, its namespace
+    /// does not exist, or the database fails.
     pub async fn undrop_table(&self, id: TableId, name: Option<TableName>, actor: &Actor) -> Result<TableName> {
         let dropped = self.state().dropped_table(id).await?.filter(|d| d.row.warehouse == self.warehouse().id);
         let dropped = dropped.ok_or_else(|| StateError::NotDropped(id.to_string()))?;
@@ -94,19 +135,27 @@ impl Catalog {
         Ok(name)
     }
 
-    /// Ends the time of the dropped tables that can't be brought back any more at `now`. Returns how many there were.
+    /// Ends the undrop period of the dropped tables that expired by `now`. Returns the number of tables.
+    ///
+    /// `now` is in milliseconds since the Unix epoch. A table whose period can't be ended is logged and tried again at the next
+    /// call.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](CatalogError::State) if the dropped tables can't be listed.
     pub async fn expire_drops(&self, now: Millis) -> Result<u64> {
         let mut ended = 0;
         for dropped in self.dropped_tables().await?.into_iter().filter(|d| d.expires_ms <= now) {
-            // One sick table must not stop the others.
+            // One failing table must not stop the others.
             match self.end_drop(&dropped, &Actor::internal("undrop")).await {
                 Ok(()) => ended += 1,
-                Err(error) => tracing::warn!(table = %dropped.row.name, %error, "the time of a dropped table could not be ended"),
+                Err(error) => tracing::warn!(table = %dropped.row.name, %error, "an undrop period could not be ended"),
             }
         }
         Ok(ended)
     }
 
+    /// Removes a dropped table for good, and puts its files into quarantine if it was dropped with purge.
     async fn end_drop(&self, dropped: &DroppedTable, actor: &Actor) -> Result<()> {
         let row = &dropped.row;
         let quarantines = if dropped.purge { self.purge_list(row).await } else { Vec::new() };
@@ -117,18 +166,21 @@ impl Catalog {
         Ok(())
     }
 
-    /// A table whose metadata can't be read is dropped all the same; its files are left in place.
+    /// Lists the files of a table that a purge puts into quarantine; none for a foreign table.
+    ///
+    /// A table whose metadata can't be read is dropped all the same, and its files stay in place.
     async fn purge_list(&self, row: &TableRow) -> Vec<NewQuarantine> {
         if !row.owned {
             return Vec::new();
         }
         let list = async { self.files_to_purge(&self.load_row(row.clone()).await?).await };
         list.await.unwrap_or_else(|error| {
-            tracing::warn!(table = %row.name, %error, "purge left the files in place");
+            tracing::warn!(table = %row.name, %error, "purge leaves the files in place: they can't be listed");
             Vec::new()
         })
     }
 
+    /// Lists every file that a table's metadata leads to; none if the table has `gc.enabled=false`.
     async fn files_to_purge(&self, table: &LoadedTable) -> Result<Vec<NewQuarantine>> {
         let metadata = &table.metadata;
         if !GC_ENABLED.checked(&metadata.properties)? {

@@ -1,7 +1,10 @@
-//! The epoch: a number in the database and in the warehouse's storage that moves on whenever the house is kept. A database that was
-//! restored from a backup knows an earlier one than the storage, and a copy of a database is another than the one that storage
-//! names. Neither knows what was committed since, and would take its files for garbage: so nothing is deleted until
-//! [`recovery`](crate::recovery) has seen to it.
+//! The epoch: a number in the database and in the warehouse's storage that grows together.
+//!
+//! Housekeeping advances both. A database that was restored from a backup has a smaller number than the storage. A copied
+//! database has another identity than the storage names. Neither has the commits made since, and each would take their files for
+//! orphans. So nothing is deleted until [`recovery`](crate::recovery) has reconciled database and storage.
+//!
+//! Start reading at [`Catalog::advance_epoch`] and `disagreement`.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -11,10 +14,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Catalog, CatalogError, Result};
 
-/// The directory of a warehouse in which Esker keeps what is not a table's.
+/// Directory of a warehouse for Esker's own files, which belong to no table.
 const DIRECTORY: &str = "_esker";
 
-/// What storage says of the database that takes care of the warehouse.
+/// The file `epoch.json`: the database that maintains the warehouse, and its epoch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 struct EpochMark {
@@ -23,18 +26,18 @@ struct EpochMark {
     epoch: i64,
 }
 
-/// Why nothing may be deleted; none: database and storage agree.
+/// The reason why nothing may be deleted; `None` if database and storage agree.
 #[derive(Debug, Default)]
 pub(crate) struct EpochCheck(Mutex<Option<String>>);
 
-/// Why database and storage don't go together; `None` if they do.
+/// Returns the reason why database and storage disagree; `None` if they agree.
 fn disagreement(epoch: &Epoch, mark: Option<&EpochMark>) -> Option<String> {
     if let Some(ms) = epoch.backup_ms {
-        return Some(format!("the database is the backup of {ms} ms since the epoch: it was restored"));
+        return Some(format!("the database was restored from the backup of {ms} ms since the Unix epoch"));
     }
     let Some(mark) = mark else {
         return (epoch.now > 0)
-            .then(|| "the warehouse does not know of any database, but this one took care of it before".to_owned());
+            .then(|| "the warehouse has no _esker/epoch.json, but this database took care of it before".to_owned());
     };
     if mark.database != epoch.database {
         return Some("another database took care of the warehouse before".to_owned());
@@ -45,7 +48,7 @@ fn disagreement(epoch: &Epoch, mark: Option<&EpochMark>) -> Option<String> {
             "the database is a copy, or was moved: the warehouse was taken care of from {mark}, and this is {now}"
         ));
     }
-    // A smaller one was written by a server that was slow.
+    // A smaller epoch in storage was written late by a slow server.
     (mark.epoch > epoch.next).then(|| {
         let (theirs, ours) = (mark.epoch, epoch.next);
         format!("the database is at epoch {ours} and the warehouse at {theirs}: it was restored from a backup")
@@ -53,29 +56,37 @@ fn disagreement(epoch: &Epoch, mark: Option<&EpochMark>) -> Option<String> {
 }
 
 impl Catalog {
-    /// A path in the warehouse that no table has.
+    /// Returns the path of one of Esker's own files in the warehouse.
     pub(crate) fn own_path(&self, name: &str) -> String {
         self.options().location.join(DIRECTORY).join(name).to_string()
     }
 
-    /// Whether files may be deleted: not while database and storage don't go together.
+    /// Checks that files may be deleted, which is so while database and storage agree.
+    ///
+    /// The answer is that of the last [`Catalog::advance_epoch`]; nothing is read.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Refused`](CatalogError::Refused) if they disagree, could not be compared, or the storage did not answer.
     pub fn check_epoch(&self) -> Result<()> {
         match &*self.inner.epoch.0.lock().unwrap_or_else(PoisonError::into_inner) {
             None => Ok(()),
             Some(why) => Err(CatalogError::Refused(format!(
-                "nothing is deleted in warehouse {}: {why}; stop the server and see what `esker recover` says, then \
+                "nothing is deleted in warehouse {}: {why}; stop the server, run `esker recover --dry-run`, then \
                  `esker recover --reconcile`",
                 self.options().warehouse
             ))),
         }
     }
 
-    /// Compares database and storage, and moves both on if they go together. What can't be found out counts as a disagreement.
+    /// Compares database and storage, and advances the epoch of both if they agree.
+    ///
+    /// An error counts as a disagreement. [`Catalog::check_epoch`] reports it from then on.
     pub async fn advance_epoch(&self) {
         if let Err(e) = self.check_storage().await {
             let warehouse = &self.options().warehouse;
-            tracing::error!(warehouse, error = %e, "the warehouse can't be served, and nothing is deleted: its storage is not there");
-            *self.inner.epoch.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(format!("its storage is not there: {e}"));
+            tracing::error!(warehouse, error = %e, "nothing is served or deleted: the storage of the warehouse is unavailable");
+            *self.inner.epoch.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(format!("its storage is unavailable: {e}"));
             return;
         }
         let why = match self.compare().await {
@@ -87,15 +98,16 @@ impl Catalog {
             tracing::error!(
                 warehouse = self.options().warehouse,
                 why,
-                "nothing is deleted: database and storage don't go together"
+                "database and storage disagree: nothing is deleted until a person has reconciled them"
             );
         }
         *self.inner.epoch.0.lock().unwrap_or_else(PoisonError::into_inner) = why;
     }
 
-    /// The next epoch, and why it may not be entered.
+    /// Returns the next epoch, with the reason why it may not be entered.
     async fn compare(&self) -> Result<(i64, Option<String>)> {
-        // Storage first: what another server writes meanwhile makes the database's the later one.
+        // Storage is read first: if another server advances meanwhile, the database has the greater number, which is no
+        // disagreement.
         let mark = self.mark().await?;
         let epoch = self.state().epoch(self.warehouse()).await?;
         let newest = mark.as_ref().map_or(0, |mark| mark.epoch).max(epoch.next);
@@ -108,6 +120,7 @@ impl Catalog {
         ))
     }
 
+    /// Reads `epoch.json`; `None` if there is none.
     async fn mark(&self) -> Result<Option<EpochMark>> {
         let path = self.own_path("epoch.json");
         let invalid = |e: serde_json::Error| CatalogError::MetadataInvalid { uri: path.clone(), reason: e.to_string() };
@@ -118,7 +131,9 @@ impl Catalog {
         }
     }
 
-    /// Both enter an epoch: the database says first that it is about to, so that a kill in between is no disagreement.
+    /// Enters an epoch in the database and in storage.
+    ///
+    /// The database first records that the epoch is about to be entered, so that a kill in between is no disagreement.
     async fn enter_epoch(&self, next: i64) -> Result<()> {
         let (state, warehouse) = (self.state(), self.warehouse());
         let Epoch { database, identity, now, .. } = state.epoch(warehouse).await?;
@@ -128,13 +143,13 @@ impl Catalog {
         Ok(state.set_epoch(warehouse, next, next).await?)
     }
 
-    /// Makes this database the one that takes care of the warehouse, whatever was before.
+    /// Makes this database the one that maintains the warehouse, whatever maintained it before.
     pub(crate) async fn adopt(&self) -> Result<()> {
         let (next, _) = self.compare().await?;
         self.enter_epoch(next).await?;
         self.state().forget_backup(self.warehouse()).await?;
         *self.inner.epoch.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        // What it says must not be taken for news by the next start.
+        // The next start must not take the old ledger for later commits.
         self.write_ledger().await
     }
 }
@@ -155,7 +170,7 @@ mod tests {
         let refused = [
             (epoch(3, 3), Some(mark(5)), "restored"),
             (Epoch { backup_ms: Some(7), ..epoch(3, 3) }, Some(mark(3)), "backup of 7 ms"),
-            (epoch(3, 3), None, "does not know"),
+            (epoch(3, 3), None, "has no _esker/epoch.json"),
             (epoch(0, 0), Some(EpochMark { database: "e".into(), ..mark(3) }), "another database"),
             (epoch(3, 3), Some(EpochMark { identity: "j".into(), ..mark(3) }), "a copy"),
         ];

@@ -1,3 +1,8 @@
+//! The error type of the catalog.
+//!
+//! A [`CatalogError`] keeps the error of the layer below as its source. Its [`Coded`] implementation maps each variant to the one
+//! [`ErrorCode`] from which every protocol takes its status.
+
 use esker_format::FormatError;
 use esker_state::StateError;
 use esker_storage::StorageError;
@@ -7,61 +12,63 @@ use esker_types::{Carried, Coded, ErrorCode, IdentError, Panicked, code_of_io};
 /// A failed catalog operation.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
-    /// The state database said no, or failed.
+    /// The state database refused the operation, or failed.
     #[error(transparent)]
     State(#[from] StateError),
-    /// The storage failed.
+    /// The storage failed, or a location can't be parsed.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// A requirement does not hold, a change breaks a rule, or metadata can't be read.
+    /// A requirement does not hold, an update breaks a rule of the specification, or metadata can't be parsed.
     #[error(transparent)]
     Format(#[from] FormatError),
-    /// A manifest could not be read or written, or a plan no longer fits.
+    /// A manifest could not be read or written, or a plan no longer fits the table.
     #[error(transparent)]
     Table(#[from] TableError),
-    /// What a change does at its commit point (writing deletes, reading them) failed.
+    /// A change failed at its commit point with an error of another crate, for example while it wrote deletes.
     #[error(transparent)]
     Carried(#[from] Carried),
-    /// The directory for what does not fit into memory failed.
+    /// A set that exceeds its memory could not be written to disk or read back.
     #[error("spilling to disk: {0}")]
     Spill(#[from] std::io::Error),
-    /// A name is not valid.
+    /// A name of a namespace, table or view is not valid.
     #[error(transparent)]
     Name(#[from] IdentError),
     /// The metadata file that the catalog points to is not in storage.
+    ///
+    /// The text begins as that of the reference implementation does.
     #[error(
         "Failed to open input stream for file: {uri}: table {table} exists, but this metadata file of it is gone from \
          storage; restore the file, or register an older metadata file with overwrite"
     )]
     MetadataGone {
-        /// The table.
+        /// Name of the table or view.
         table: String,
-        /// The file.
+        /// URI of the metadata file.
         uri: String,
     },
-    /// The metadata file can't be parsed.
+    /// A metadata file, the ledger or the epoch file can't be parsed or written.
     #[error("metadata file {uri} can't be read: {reason}")]
     MetadataInvalid {
-        /// The file.
+        /// URI of the file.
         uri: String,
-        /// What the parser says.
+        /// Message of the parser.
         reason: String,
     },
-    /// A commit is on a state that is not the table's any more.
+    /// The commit is based on a state of the table that is no longer current.
     #[error("{0}")]
     Conflict(String),
-    /// An update can't be applied, or the request contradicts itself.
+    /// An update can't be applied, or the request contradicts itself or the configuration.
     #[error("{0}")]
     Invalid(String),
     /// A view's version or schema is not valid.
     #[error("{0}")]
     IllegalArgument(String),
-    /// A table may not lie there.
+    /// A table or view may not have files at this location.
     #[error("location {location} is not allowed: {reason}")]
     Location {
-        /// The location.
+        /// The refused location.
         location: String,
-        /// Why not.
+        /// Reason, with the way out.
         reason: String,
     },
     /// A key of namespace properties is both set and removed.
@@ -70,53 +77,62 @@ pub enum CatalogError {
     /// The commit may or may not have been applied.
     #[error("the commit to {table} may or may not have been applied: {reason}; load the table to find out")]
     StateUnknown {
-        /// The table.
+        /// Name or id of the table or view, or the tables of a transaction.
         table: String,
-        /// What happened.
+        /// Reason why the outcome is unknown.
         reason: String,
     },
-    /// The turn did not come in time: nothing was done.
-    #[error("{0} is being committed to, and the turn did not come in {1} s; nothing was done, try again")]
+    /// The commit got no turn in time, and nothing was done.
+    ///
+    /// Holds the table and the wait in seconds.
+    #[error("{0} is busy with other commits, and the turn did not come within {1} s; nothing was done, try again")]
     Busy(String, u64),
-    /// Others kept committing to what was to go: nothing was done. Not a conflict, which a drop does not answer with.
+    /// Other commits kept winning against a drop, and nothing was done.
+    ///
+    /// This is not [`Conflict`](Self::Conflict), which is no answer to a drop.
     #[error("{0}; nothing was done, try again")]
     Overtaken(String),
-    /// Storage has states of the table that the database does not know: it was restored from a backup, or is a copy.
-    #[error("{table} can't be changed: {why}; stop the server and see what `esker recover` says")]
+    /// Storage has states of the table that the database does not have.
+    ///
+    /// The database was restored from a backup, or is a copy.
+    #[error("{table} can't be changed: {why}; stop the server and run `esker recover --dry-run`")]
     Behind {
-        /// The table.
+        /// Name of the table or view.
         table: String,
-        /// What was found.
+        /// Evidence, such as the metadata file that the database does not have.
         why: String,
     },
-    /// What another table refers to is not known.
+    /// The files that another table refers to are not known, so nothing near them may be deleted.
     #[error(
-        "which files {table} refers to can't be found out: {source}; nothing that may be its own is deleted until it can be read, or is dropped"
+        "the files of {table} can't be listed: {source}; no file that may belong to it is deleted until it can be read or \
+         is dropped"
     )]
     Elsewhere {
-        /// The other table.
+        /// Name of the other table.
         table: String,
-        /// Why the other table can't be read.
+        /// Error of reading the other table.
         source: Box<CatalogError>,
     },
-    /// The operation does not apply to this table.
+    /// The operation does not apply to this table, or not in its present state.
     #[error("{0}")]
     Refused(String),
-    /// A bug was met before anything was done.
-    #[error("{0}; this is a bug of Esker, nothing was done, and the server's log says where")]
+    /// Code of Esker panicked before anything was done.
+    #[error("{0}; this is a bug of Esker; nothing was done; the server's log has the place in the code")]
     Panicked(Panicked),
-    /// The batch that this commit was part of failed as a whole.
+    /// The batch that this commit belonged to failed as a whole.
+    ///
+    /// The first commit of the batch gets the original error, the others get this copy.
     #[error("{message}")]
     Batch {
-        /// The batch's code.
+        /// Code of the original error.
         code: ErrorCode,
-        /// The batch's message.
+        /// Message of the original error.
         message: String,
     },
 }
 
 impl CatalogError {
-    /// What it means that a change was not published: it did not happen, or, where the database did not answer, nobody knows.
+    /// Maps a failed publish: the outcome is unknown if the database did not confirm it; otherwise nothing was changed.
     pub(crate) fn of_publishing(error: StateError, what: &impl ToString) -> Self {
         match error {
             StateError::Ambiguous(e) => Self::StateUnknown { table: what.to_string(), reason: e.to_string() },
@@ -143,7 +159,7 @@ impl Coded for CatalogError {
             Self::StateUnknown { .. } => ErrorCode::CommitStateUnknown,
             Self::Busy(..) | Self::Overtaken(_) => ErrorCode::TooBusy,
             Self::Behind { .. } => ErrorCode::Forbidden,
-            // Not 500, which would leave a committing client in doubt.
+            // A 500 would leave a committing client in doubt about the outcome.
             Self::Refused(_) | Self::Panicked(_) => ErrorCode::Refused,
             Self::Elsewhere { source, .. } => source.code(),
             Self::Batch { code, .. } => *code,

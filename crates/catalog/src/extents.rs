@@ -1,4 +1,8 @@
-//! What the other tables of a warehouse lead to within some places: nothing of that is an orphan, whoever's location it lies in.
+//! The files of other tables that lie in the places of a table. None of them is an orphan, in whichever location it lies.
+//!
+//! To read all metadata of all tables for each scan would cost too much. So the catalog keeps an *extent* for each table: the
+//! directories in which its files lie. A commit adds only the directories of its new snapshots. Only tables whose extent overlaps
+//! the searched places are read in full. Start reading at [`referenced_by_others`].
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, PoisonError};
@@ -12,24 +16,34 @@ use esker_types::TableId;
 use crate::referenced::visit_referenced;
 use crate::{Catalog, CatalogError, LoadedTable, PathSet, Result};
 
-/// Directories that an extent has at most. Beyond it, those that enclose them are taken instead.
+/// Maximum number of directories in an extent. Beyond it, their parents take their place.
 const DIRECTORIES: usize = 256;
 
-/// Where the files lie that a table leads to. It is kept, and a commit adds what its snapshots brought: the others are not read again for
-/// every look.
+/// The directories in which the files of one table lie.
+///
+/// It is kept in memory, and a commit adds only the directories of its snapshots, so that no other snapshot is read again.
 #[derive(Debug, Default)]
 pub(crate) struct Extent {
-    /// The metadata file that it is of.
+    /// URI of the metadata file that the extent describes.
     at: String,
-    /// Snapshots of which everything was seen.
+    /// Ids of the snapshots whose files have all been visited.
     seen: HashSet<i64>,
+    /// The location of the table, and directories outside it.
     directories: BTreeSet<Location>,
 }
 
-/// The extents of a warehouse's tables.
+/// The extents of a warehouse's tables, by table.
 pub(crate) type Extents = HashMap<TableId, Arc<Extent>>;
 
-/// Whatever tables other than `own` lead to within some places. Dropped tables that can be brought back count.
+/// Collects the paths within some places that tables other than `own` lead to.
+///
+/// Dropped tables that can be brought back count. A view counts with its current metadata file.
+///
+/// # Errors
+///
+/// Returns [`Elsewhere`](CatalogError::Elsewhere) if another table can't be read and has, had or may have files in these places.
+/// A table that can't be read and lies elsewhere is logged. Returns [`State`](CatalogError::State) if the database fails, and
+/// [`Spill`](CatalogError::Spill) if the disk for large sets fails.
 pub async fn referenced_by_others(catalog: &Catalog, own: TableId, within: &[Location]) -> Result<PathSet> {
     let mut found = catalog.path_set();
     let inside = |path: &str| Location::parse(path).is_ok_and(|at| within.iter().any(|place| at.is_inside(place)));
@@ -59,9 +73,9 @@ pub async fn referenced_by_others(catalog: &Catalog, own: TableId, within: &[Loc
         };
         match add.await {
             Ok(()) => {}
-            // Where it is not known to have files it stops nobody.
+            // No file of the unreadable table is known to lie in these places, so it stops nothing.
             Err(e) if !places.iter().any(|at| within.iter().any(|place| place.overlaps(at))) => {
-                tracing::warn!(table = name, error = %e, "whether another table's orphans are its files is not known: it can't be read");
+                tracing::warn!(table = name, error = %e, "a table can't be read; it has no known files in the searched places");
             }
             Err(source) => return Err(CatalogError::Elsewhere { table: name, source: Box::new(source) }),
         }
@@ -69,7 +83,7 @@ pub async fn referenced_by_others(catalog: &Catalog, own: TableId, within: &[Loc
     Ok(found.finish()?)
 }
 
-/// The places that a table has or had, and where its files lay when it could be read.
+/// Returns the places that a table has or had, and its extent as of the last time that it could be read.
 async fn own_places(catalog: &Catalog, row: &TableRow) -> Result<Vec<Location>> {
     let mut places = catalog.state().places_of(row.id).await?;
     places.push(row.location.clone());
@@ -77,11 +91,12 @@ async fn own_places(catalog: &Catalog, row: &TableRow) -> Result<Vec<Location>> 
     Ok(places.iter().filter_map(|place| Location::parse(place).ok()).chain(kept.directories.iter().cloned()).collect())
 }
 
+/// Locks the extents of the warehouse and passes them to a function.
 fn extents<T>(catalog: &Catalog, with: impl FnOnce(&mut Extents) -> T) -> T {
     with(&mut catalog.inner.extents.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// Where the files of a table lie.
+/// Returns the extent of a table, brought up to date with its current metadata file.
 async fn extent(catalog: &Catalog, row: &TableRow) -> Result<Arc<Extent>> {
     let kept = extents(catalog, |all| all.get(&row.id).cloned()).unwrap_or_default();
     if kept.at == row.metadata_location {
@@ -93,11 +108,11 @@ async fn extent(catalog: &Catalog, row: &TableRow) -> Result<Arc<Extent>> {
     Ok(extent)
 }
 
-/// An extent with what came since.
+/// Adds the directories of new snapshots to an extent.
 async fn grown(catalog: &Catalog, table: &LoadedTable, kept: &Extent) -> Result<Extent> {
     let metadata = &table.metadata;
     let fresh: Vec<SnapshotRef> = metadata.snapshots.iter().filter(|s| !kept.seen.contains(&s.snapshot_id)).cloned().collect();
-    // Files share directories: each is parsed once.
+    // Many files share a directory, so each directory is parsed once.
     let mut directories: HashSet<String> = HashSet::new();
     let mut add = |path: &str| {
         let directory = path.rsplit_once('/').map_or(path, |(directory, _)| directory);
@@ -117,7 +132,7 @@ async fn grown(catalog: &Catalog, table: &LoadedTable, kept: &Extent) -> Result<
     Ok(Extent { at: table.row.metadata_location.clone(), seen, directories: bounded(all, DIRECTORIES) })
 }
 
-/// At most so many directories, or what encloses them.
+/// Reduces directories to at most `most`, by taking their parents instead. A bucket has no parent.
 fn bounded(mut directories: BTreeSet<Location>, most: usize) -> BTreeSet<Location> {
     while directories.len() > most {
         let outer: BTreeSet<Location> = directories.iter().map(|d| d.parent().unwrap_or_else(|| d.clone())).collect();

@@ -1,16 +1,22 @@
-/// Named points at which tests meet a process: it stops making progress at one, so that it can be killed just there, or panics.
+//! Named points in the code at which a test stops a process, to kill it just there, or makes it panic.
+
+/// The failpoints that the configuration sets; none in a real deployment.
 ///
-/// Set by the configuration keys `debug.halt_at` and `debug.panic_at`; off in any real deployment.
+/// The keys are `debug.halt_at` and `debug.panic_at`.
 #[derive(Debug, Clone, Default)]
 pub struct Failpoint {
-    /// Where it stops.
+    /// Name of the point at which a task stops for ever.
     pub stop_at: Option<String>,
-    /// Where it panics.
+    /// Name of the point at which a task panics.
     pub panic_at: Option<String>,
 }
 
 impl Failpoint {
-    /// Returns at once, unless this is one of the points.
+    /// Stops for ever if `point` is the configured one; otherwise returns at once.
+    ///
+    /// # Panics
+    ///
+    /// Panics if `point` is the one of `debug.panic_at`.
     pub async fn at(&self, point: &str) {
         assert!(self.panic_at.as_deref() != Some(point), "a bug at {point} (debug.panic_at)");
         if self.stop_at.as_deref() == Some(point) {

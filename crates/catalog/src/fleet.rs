@@ -1,5 +1,9 @@
-//! What is known of all tables' shape, kept in the state database: a commit costs one look at its table, and a look at the whole fleet
-//! reads one row a table.
+//! The facts about the shape of all tables, kept in the state database.
+//!
+//! A commit costs one examination of its table, and a view of the whole fleet reads one row per table. An observer examines
+//! tables after they changed ([`Catalog::keep_facts_current`]); a request examines the few that have changed since.
+//!
+//! Start reading at [`Catalog::examined`] for one table, and at [`Catalog::fleet`] for all.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError};
@@ -14,34 +18,36 @@ use futures::stream::{StreamExt, TryStreamExt};
 use crate::damage::damage;
 use crate::{Catalog, Result};
 
-/// Tables looked at at the same time.
+/// Number of tables that are examined at the same time.
 const CONCURRENCY: usize = 4;
-/// Tables looked at again by somebody who waits for an answer; those beyond are told as they were when last looked at.
+/// Maximum number of tables that one request for the fleet examines; the others are returned as last examined.
 const AT_ONCE: usize = 200;
-/// Tables whose facts are asked for one by one.
+/// Maximum number of tables whose facts are read one by one; beyond it, the facts of all tables are read at once.
 const ONE_BY_ONE: usize = 64;
-/// Tables taken up by the observer in one go.
+/// Maximum number of tables that the observer takes from the database at once.
 const GO: u32 = 256;
-/// After which a table that could not be examined is looked at again, though it has not changed: its storage may answer again.
+/// Time in milliseconds after which a table that could not be examined is examined again.
+///
+/// The table need not have changed: its storage may answer again.
 const RETRY_MS: Millis = 60 * 1000;
-/// Between looks for tables that other servers changed.
+/// Time between searches for tables that other servers changed.
 const POLL: Duration = Duration::from_secs(5);
-/// After a commit, before its table is looked at: a writer's next commits are often close behind.
+/// Time between a commit and the examination of its table: the writer's next commits often follow closely.
 const SETTLE: Duration = Duration::from_millis(200);
 
-/// A table with its facts, or why there are none.
+/// A table with its facts, or the reason why there are none.
 #[derive(Debug, Clone)]
 pub struct AssessedTable {
-    /// Its row.
+    /// Row of the table.
     pub row: TableRow,
-    /// The facts, or why it can't be examined.
+    /// Facts about the table, or the reason why there are none.
     pub facts: Facts,
-    /// Files of it that somebody could not read.
+    /// Files of the table that a job or query could not read.
     pub damage: Vec<Damage>,
 }
 
 impl AssessedTable {
-    /// The verdict at a time.
+    /// Assesses the table at the time `now`, in milliseconds since the Unix epoch.
     pub fn assess(&self, now: Millis) -> Assessment {
         let facts = match &self.facts {
             Ok(facts) => Ok(facts.as_ref()),
@@ -52,11 +58,11 @@ impl AssessedTable {
     }
 }
 
-/// The reason why Esker holds no facts of a table.
+/// The reason why Esker has no facts about a table.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotAssessed {
-    /// There are many, and its turn comes.
-    #[error("it was not looked at yet")]
+    /// The table waits for its first examination.
+    #[error("it has not been examined yet")]
     NotYet,
     /// The table's metadata file or a manifest can't be read.
     #[error("{}{}", .0.why, if .0.passing { "; it may pass, and is tried again" } else { "" })]
@@ -64,7 +70,7 @@ pub enum NotAssessed {
 }
 
 impl NotAssessed {
-    /// Whether there may be facts a little later, without anybody doing anything about it.
+    /// Checks whether facts may be there a little later without any intervention.
     pub const fn is_passing(&self) -> bool {
         match self {
             Self::NotYet => true,
@@ -73,13 +79,15 @@ impl NotAssessed {
     }
 }
 
-/// Facts, or why there are none.
+/// Facts about a table, or the reason why there are none.
 type Facts = std::result::Result<Arc<TableFacts>, NotAssessed>;
 
+/// Converts an error to the reason that is stored.
 fn no_facts(error: &impl Coded) -> NoFacts {
     NoFacts { why: error.to_string(), passing: error.code().is_passing() }
 }
 
+/// Parses stored facts.
 fn facts_of(kept: std::result::Result<String, NoFacts>) -> Facts {
     let of_text = |json: String| serde_json::from_str(&json).map(Arc::new);
     let parsed = kept.and_then(|json| of_text(json).map_err(|e| NoFacts { why: e.to_string(), passing: false }));
@@ -87,7 +95,13 @@ fn facts_of(kept: std::result::Result<String, NoFacts>) -> Facts {
 }
 
 impl Catalog {
-    /// A table as it is now: what is kept, if that is of its metadata file. One that could not be examined is looked at again.
+    /// Returns a table with its facts.
+    ///
+    /// Stored facts are taken if they are about the table's current metadata file; otherwise the table is examined now.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](crate::CatalogError::State) if the database fails. A table that can't be examined is no error.
     pub async fn examined(&self, row: TableRow) -> Result<AssessedTable> {
         match self.state().health(row.id).await? {
             Some(health) if health.metadata_location == row.metadata_location && health.facts.is_ok() => {
@@ -98,13 +112,14 @@ impl Catalog {
         }
     }
 
+    /// Returns the damaged files of a table.
     async fn damage_of(&self, table: TableId) -> Result<Vec<Damage>> {
         Ok(self.state().damage_of(table).await?.into_iter().map(damage).collect())
     }
 
-    /// Looks at a table as it is now, and keeps what is found.
+    /// Examines a table as it is now, and stores the result.
     async fn examine(&self, row: TableRow) -> Result<AssessedTable> {
-        // One sick table must not stop the others, even where it brings out a bug.
+        // One failing table must not stop the others, even if it causes a panic.
         let facts = caught(async { self.facts(&self.load_row(row.clone()).await?).await }).await;
         let facts = facts.map_err(|panic| no_facts(&panic)).and_then(|facts| facts.map_err(|e| no_facts(&e)));
         if let Err(NoFacts { why, passing }) = &facts {
@@ -126,7 +141,13 @@ impl Catalog {
         Ok(examined)
     }
 
-    /// Every table. Those that have changed since they were last looked at are looked at now, up to a number.
+    /// Returns every table with its facts.
+    ///
+    /// Up to 200 tables that changed since they were last examined are examined now.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](crate::CatalogError::State) if the database fails. A table that can't be examined is no error.
     pub async fn fleet(&self) -> Result<Vec<AssessedTable>> {
         let rows = self.state().fleet(self.warehouse()).await?;
         let mut kept = self.kept_facts(&rows).await?;
@@ -143,8 +164,9 @@ impl Catalog {
         futures::stream::iter(work).buffered(CONCURRENCY).try_collect().await
     }
 
-    /// The facts that are kept of some tables, each with the metadata file that they are of. What was parsed before is not asked for
-    /// again; where much is new, all is asked for at once.
+    /// Returns the stored facts of some tables, each given with the metadata file that its facts are about.
+    ///
+    /// Facts that are parsed already are not read again. If many are missing, all are read at once.
     async fn kept_facts(&self, rows: &[(TableRow, Option<String>)]) -> Result<HashMap<TableId, Facts>> {
         let parsed = || self.inner.facts.lock().unwrap_or_else(PoisonError::into_inner);
         let mut found = HashMap::with_capacity(rows.len());
@@ -183,7 +205,7 @@ impl Catalog {
         Ok(found)
     }
 
-    /// Looks at every table that has changed since it was last looked at.
+    /// Examines every table that has changed since it was last examined.
     async fn examine_changed(&self) -> Result<()> {
         let mut all = 0;
         loop {
@@ -192,18 +214,19 @@ impl Catalog {
             let work: Vec<_> = stale.into_iter().map(|row| self.examine(row)).collect();
             futures::stream::iter(work).buffer_unordered(CONCURRENCY).try_collect::<Vec<_>>().await?;
             all += n;
-            // Tables that change faster than they are looked at must not keep this busy for ever.
+            // Tables that change faster than they are examined must not keep this loop busy for ever.
             if n < GO as usize || all > 100_000 {
                 return Ok(());
             }
         }
     }
 
-    /// Counts the use that a query of this server makes of a table, as engines report theirs.
+    /// Counts the use that a query of this server made of a table. Other engines report theirs.
     pub fn record_use(&self, table: TableId, used: &TableUse) {
         self.inner.used.lock().unwrap_or_else(PoisonError::into_inner).entry(table).or_default().add(used);
     }
 
+    /// Adds the counted uses to the database.
     async fn keep_uses(&self) -> Result<()> {
         let used = std::mem::take(&mut *self.inner.used.lock().unwrap_or_else(PoisonError::into_inner));
         if !used.is_empty() {
@@ -212,17 +235,17 @@ impl Catalog {
         Ok(())
     }
 
-    /// Keeps what is known of the fleet up to date, for ever.
+    /// Keeps the facts about the fleet up to date. Never returns.
     pub async fn keep_facts_current(&self) {
         loop {
             if let Err(error) = self.keep_uses().await {
-                tracing::warn!(warehouse = self.options().warehouse, %error, "the use that queries made of tables is not counted");
+                tracing::warn!(warehouse = self.options().warehouse, %error, "the use of tables by queries could not be counted");
             }
             if let Err(error) = self.examine_changed().await {
-                tracing::warn!(warehouse = self.options().warehouse, %error, "tables could not be looked at; it is tried again");
+                tracing::warn!(warehouse = self.options().warehouse, %error, "tables could not be examined; it is tried again");
             }
             if let Err(error) = self.recheck_damage().await {
-                tracing::warn!(warehouse = self.options().warehouse, %error, "damaged files could not be looked at again; it is tried again");
+                tracing::warn!(warehouse = self.options().warehouse, %error, "damaged files could not be checked again");
             }
             tokio::select! {
                 () = self.wait_for_change() => tokio::time::sleep(SETTLE).await,

@@ -1,3 +1,8 @@
+//! The lookup that names who froze a table.
+//!
+//! A freeze is a policy, and policies belong to a crate above this one. So the catalog is opened with a function that looks it
+//! up. No file of a frozen table is deleted.
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -6,18 +11,20 @@ use esker_types::NamespaceName;
 
 use crate::{Catalog, LoadedTable, Result};
 
-/// Properties by namespace.
+/// Properties of all namespaces, by the name of the namespace.
 type Namespaces = BTreeMap<NamespaceName, BTreeMap<String, String>>;
 
+/// The lookup: it takes the properties of all namespaces, the table's namespace, and the table's properties.
 type ByWhom = dyn Fn(&Namespaces, &NamespaceName, &BTreeMap<String, String>) -> Option<String> + Send + Sync;
 
-/// By whom a table is frozen, as the policy says that is over the catalog: from the properties of all namespaces, the table's namespace
-/// and its own properties.
+/// The lookup that names who froze a table, if it is frozen.
+///
+/// It sees the properties of all namespaces, the table's namespace, and the table's own properties.
 #[derive(Clone)]
 pub struct Freeze(Arc<ByWhom>);
 
 impl Freeze {
-    /// As a function tells it.
+    /// Wraps a function that names who froze a table.
     pub fn new(
         by: impl Fn(&Namespaces, &NamespaceName, &BTreeMap<String, String>) -> Option<String> + Send + Sync + 'static,
     ) -> Self {
@@ -32,7 +39,11 @@ impl fmt::Debug for Freeze {
 }
 
 impl Catalog {
-    /// Tells by whom a table is frozen by its policy; none if nobody froze it.
+    /// Returns who froze a table by a policy; `None` if it is not frozen.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](crate::CatalogError::State) if the database fails.
     pub async fn frozen_by(&self, table: &LoadedTable) -> Result<Option<String>> {
         let namespaces = self.state().all_namespaces(self.warehouse()).await?;
         let namespaces = namespaces.into_iter().map(|row| (row.name, row.properties)).collect();

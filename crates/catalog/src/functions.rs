@@ -1,5 +1,7 @@
-//! SQL functions. The REST specification lists and loads them; how they are stored it leaves to the catalog, so that is the
-//! management API's.
+//! SQL functions of a namespace.
+//!
+//! The REST specification lists and loads functions but has no route that stores them, so the management API does. A function is
+//! one JSON document in the state database, kept as it was sent. Spec: "SQL UDF".
 
 use esker_types::{NamespaceName, TableName};
 use serde_json::{Value, json};
@@ -7,7 +9,14 @@ use serde_json::{Value, json};
 use crate::{Actor, Catalog, CatalogError, RequestOutcome, Result};
 
 impl Catalog {
-    /// Stores a function's metadata (SQL UDF specification), replacing what was there under the name.
+    /// Stores the metadata of a function, and replaces what was stored under the name.
+    ///
+    /// Spec: "SQL UDF", format version 1.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Invalid`](CatalogError::Invalid) if a required field is missing or not valid, or the format version is not 1.
+    /// Returns [`State`](CatalogError::State) if the namespace does not exist or the database fails.
     pub async fn put_function(&self, name: &TableName, metadata: &Value, actor: &Actor) -> Result<()> {
         let missing = |key: &str| CatalogError::Invalid(format!("function {name}: the metadata has no {key:?}"));
         let text = |key: &str| metadata[key].as_str().ok_or_else(|| missing(key));
@@ -29,18 +38,31 @@ impl Catalog {
         Ok(self.state().put_function(self.warehouse(), name, &metadata.to_string(), &along).await?)
     }
 
-    /// A function's metadata.
+    /// Returns the metadata of a function.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](CatalogError::State) if the namespace or the function does not exist, the database fails, or the stored
+    /// text can't be parsed.
     pub async fn function(&self, name: &TableName) -> Result<Value> {
         let text = self.state().function(self.warehouse(), name).await?;
         serde_json::from_str(&text).map_err(|e| CatalogError::State(e.into()))
     }
 
-    /// The functions of a namespace, by name, after `after`.
+    /// Lists at most `limit` functions of a namespace, by name, after the name `after`.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](CatalogError::State) if the namespace does not exist or the database fails.
     pub async fn list_functions(&self, namespace: &NamespaceName, after: &str, limit: u32) -> Result<Vec<String>> {
         Ok(self.state().list_functions(self.warehouse(), namespace, after, limit).await?)
     }
 
     /// Removes a function.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](CatalogError::State) if the namespace or the function does not exist, or the database fails.
     pub async fn drop_function(&self, name: &TableName, actor: &Actor) -> Result<()> {
         let along = self.outbox(actor, "function.dropped", name, json!({}), &RequestOutcome::NoContent);
         Ok(self.state().drop_function(self.warehouse(), name, &along).await?)

@@ -1,5 +1,8 @@
-//! The ledger: the catalog's entries, copied into the warehouse's storage whenever the house is kept. What a database that was lost or
-//! restored does not know any more is in it: names, ids, ownership, and which metadata file was current.
+//! The ledger: a copy of the catalog's entries in the warehouse's storage, from which a lost database is rebuilt.
+//!
+//! Housekeeping writes the file `_esker/ledger.json` when an entry has changed. It holds what the tables' own files do not:
+//! names, ids, ownership, and which metadata file was current. A database that was lost or restored is compared with it
+//! ([`recovery`](crate::recovery)).
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -13,36 +16,36 @@ use uuid::Uuid;
 
 use crate::{Catalog, CatalogError, Result};
 
-/// A namespace.
+/// A namespace in the ledger.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LedgerNamespace {
-    /// Its name.
+    /// Name of the namespace.
     pub name: NamespaceName,
-    /// Its properties.
+    /// Properties of the namespace.
     pub properties: BTreeMap<String, String>,
-    /// It can't be dropped.
+    /// `true` if the namespace can't be dropped.
     pub protected: bool,
 }
 
-/// A table or view.
+/// A table or view in the ledger.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct LedgerEntry {
-    /// Its name.
+    /// Name of the table or view.
     pub name: TableName,
-    /// The catalog entry.
+    /// Id of the entry in the state database.
     pub id: TableId,
-    /// It is a view.
+    /// `true` for a view.
     pub view: bool,
-    /// Its UUID.
+    /// UUID of the table or view; nil for a table of version 1 without one.
     pub uuid: Uuid,
-    /// Its location.
+    /// Location of the table or view.
     pub location: String,
-    /// The metadata file that was current.
+    /// URI of the metadata file that was current.
     pub metadata_location: String,
-    /// Whether Esker owned its files.
+    /// `true` if Esker owned the files of the table.
     pub owned: bool,
-    /// It could not be dropped.
+    /// `true` if the table or view could not be dropped.
     pub protected: bool,
 }
 
@@ -54,7 +57,7 @@ impl From<TableRow> for LedgerEntry {
 }
 
 impl LedgerEntry {
-    /// As a row of a warehouse.
+    /// Converts the entry to a row of the warehouse with this number.
     pub(crate) fn row(self, warehouse: i64) -> TableRow {
         let Self { name, id, view, uuid, location, metadata_location, owned, protected } = self;
         let kind = if view { TabularKind::View } else { TabularKind::Table };
@@ -62,28 +65,29 @@ impl LedgerEntry {
     }
 }
 
-/// The catalog of one warehouse.
+/// The entries of one warehouse's catalog.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct Ledger {
-    /// Namespaces, parents before what is in them.
+    /// Namespaces, parents before children.
     pub(crate) namespaces: Vec<LedgerNamespace>,
     /// Tables and views.
     pub(crate) entries: Vec<LedgerEntry>,
-    /// Tables that were dropped and could still be brought back.
+    /// Dropped tables that could still be brought back.
     pub(crate) dropped: Vec<LedgerEntry>,
 }
 
-/// A ledger as it lies in storage.
+/// A ledger as it is stored, with the time of writing.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct StoredLedger {
+    /// Time of writing, in milliseconds since the Unix epoch.
     pub(crate) written_ms: Millis,
     #[serde(flatten)]
     pub(crate) ledger: Ledger,
 }
 
-/// What this process wrote last.
+/// The ledger that this process wrote last; `None` before the first write.
 #[derive(Debug, Default)]
 pub(crate) struct LastWritten(Mutex<Option<Ledger>>);
 
@@ -92,7 +96,7 @@ impl Catalog {
         self.own_path("ledger.json")
     }
 
-    /// The catalog's entries as the database has them.
+    /// Reads the catalog's entries from the database.
     pub(crate) async fn entries(&self) -> Result<Ledger> {
         let namespaces = self.state().all_namespaces(self.warehouse()).await?;
         let namespace = |NamespaceRow { name, properties, protected }| LedgerNamespace { name, properties, protected };
@@ -103,8 +107,13 @@ impl Catalog {
         })
     }
 
-    /// Copies the catalog's entries into storage, if they have changed since this process did it last, and unless the database is not
-    /// the one that belongs there.
+    /// Copies the catalog's entries into storage, if they changed since this process last wrote them.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Refused`](CatalogError::Refused) if database and storage disagree ([`Catalog::check_epoch`]): the ledger is then
+    /// the only copy of later entries. Returns [`State`](CatalogError::State) or [`Storage`](CatalogError::Storage) if the
+    /// database or the storage fails, and [`Invalid`](CatalogError::Invalid) if the entries can't be serialised.
     pub async fn write_ledger(&self) -> Result<()> {
         self.check_epoch()?;
         let ledger = self.entries().await?;
@@ -113,13 +122,14 @@ impl Catalog {
             return Ok(());
         }
         let written = StoredLedger { written_ms: now_ms(), ledger };
-        let bytes = serde_json::to_vec(&written).map_err(|e| CatalogError::Invalid(format!("the ledger: {e}")))?;
+        let bytes =
+            serde_json::to_vec(&written).map_err(|e| CatalogError::Invalid(format!("the ledger can't be encoded: {e}")))?;
         self.storage().write(&self.ledger_path(), Bytes::from(bytes)).await?;
         *self.inner.ledger.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(written.ledger);
         Ok(())
     }
 
-    /// The ledger in storage, if there is one.
+    /// Reads the ledger from storage; `None` if there is none.
     pub(crate) async fn read_ledger(&self) -> Result<Option<StoredLedger>> {
         let uri = self.ledger_path();
         match self.storage().read(&uri).await {

@@ -1,6 +1,12 @@
-//! Namespaces, tables, ownership and the commit sequencer, over one warehouse.
+//! The catalog of one warehouse: namespaces, tables, views, ownership and the commit path.
 //!
-//! Every change to a table goes through [`Catalog::commit`]; every deletion of a table's file through [`deletion`].
+//! A table is a row in the state database that points to the table's current metadata file. A change writes a new metadata file
+//! and then swaps the pointer in one database transaction, so the database decides which commit wins. Every change to a table's
+//! metadata goes through [`Catalog::commit`] or [`Catalog::commit_transaction`]. Every deletion of a table's file goes through
+//! [`deletion::sweep`].
+//!
+//! Start reading at [`Catalog::open`] and [`Catalog::load`] below, then at `sequencer.rs` for commits and `deletion.rs` for
+//! deletions.
 
 mod access;
 mod actor;
@@ -73,53 +79,57 @@ use sequencer::Sequencers;
 /// The result of a catalog operation.
 pub type Result<T> = std::result::Result<T, CatalogError>;
 
-/// What a catalog is opened with.
+/// The settings that a [`Catalog`] is opened with.
 #[derive(Debug, Clone)]
 pub struct CatalogOptions {
-    /// The warehouse's name.
+    /// Name of the warehouse.
     pub warehouse: String,
-    /// Where new tables go, if the configuration says so. Fixed when the warehouse is made.
+    /// Directory of the warehouse, under which new tables are created.
+    ///
+    /// It is fixed when the warehouse is created: [`Catalog::open`] replaces it by the location in the database.
     pub location: Location,
-    /// The configuration names the location: then it must be the one that the warehouse was made with.
+    /// `true` if the configuration names the location; it must then be the one that the warehouse was created with.
     pub location_is_set: bool,
-    /// Names are compared without case. Fixed when the warehouse is made.
+    /// `true` if names are compared without case. Fixed when the warehouse is created.
     pub case_insensitive: bool,
-    /// What clients get as defaults, so that they need no storage settings of their own.
+    /// Properties that clients get as defaults, so that they need no storage settings of their own.
     pub client: BTreeMap<String, String>,
-    /// Where else clients may put or register tables.
+    /// Locations outside the warehouse in which clients may also create or register tables.
     pub allowed_locations: Vec<Location>,
-    /// How long a dropped table can be brought back; 0: not at all.
+    /// Time in milliseconds during which a dropped table can be brought back; 0 means not at all.
     pub undrop_ms: Millis,
-    /// How long a file stays in quarantine.
+    /// Time in milliseconds that a file stays in quarantine before the sweep may delete it.
     pub grace_ms: Millis,
-    /// How long a commit waits for its turn, and once more for its end.
+    /// Time that a commit waits for its turn, and then again for its result.
+    ///
+    /// A [`Change::Rebased`] waits ten times as long.
     pub commit_wait: Duration,
-    /// Bytes of parsed metadata and manifests kept in memory, each.
+    /// Size in bytes of each cache: parsed metadata files, file lists of snapshots, and manifests.
     pub cache_bytes: u64,
-    /// Bytes of memory that the set of a table's files may take; what is more goes to disk.
+    /// Memory in bytes that one [`PathSet`] may take; the rest is written to `spill_dir`.
     pub set_bytes: u64,
-    /// Where on disk.
+    /// Directory for the part of a [`PathSet`] that exceeds `set_bytes`.
     pub spill_dir: PathBuf,
-    /// What can't be followed of the policy among a table's own properties.
+    /// Function that lists the policy properties of a table that are not valid.
     pub check_policy: fn(&BTreeMap<String, String>) -> Vec<BadProperty>,
-    /// What tells by whom a table is frozen, if it is.
+    /// Lookup in the policies that names who froze a table.
     pub freeze: Freeze,
-    /// Where to stop for good or to panic, in tests.
+    /// Named points at which a test stops or panics the process.
     pub failpoint: Failpoint,
 }
 
-/// A table as it is now.
+/// A table with the metadata that its row points to.
 #[derive(Debug, Clone)]
 pub struct LoadedTable {
-    /// Its pointer row.
+    /// Row of the table in the state database, with the pointer to the metadata file.
     pub row: TableRow,
-    /// Its parsed metadata.
+    /// Parsed content of the metadata file.
     pub metadata: Arc<TableMetadata>,
-    /// The metadata as the file has it, uncompressed: what a response repeats.
+    /// JSON text of the metadata file, uncompressed, as a response repeats it.
     pub json: MetadataJson,
 }
 
-/// One warehouse's catalog. Cheap to clone.
+/// The catalog of one warehouse. Clones are cheap and share the caches and commit queues.
 #[derive(Debug, Clone)]
 pub struct Catalog {
     inner: Arc<Inner>,
@@ -135,20 +145,28 @@ struct Inner {
     sequencers: Sequencers,
     epoch: EpochCheck,
     behind: Behind,
-    /// Tables whose quarantine the last sweep could not judge.
+    /// Number of tables whose quarantine the last sweep could not check.
     sick_tables: AtomicU64,
     ledger: LastWritten,
     changed: Notify,
-    /// Scans of this server's own queries that are not counted in the database yet.
+    /// Scans by queries of this server that are not counted in the database yet.
     used: Mutex<HashMap<TableId, TableUse>>,
-    /// What is kept in the database of the fleet's facts, parsed, with the metadata file that they are of.
+    /// Facts of tables as the database holds them, parsed, each with the metadata file that they describe.
     facts: Mutex<HashMap<TableId, (String, Arc<TableFacts>)>>,
-    /// Where the tables' files lie.
+    /// Directories in which the tables' files lie.
     extents: Mutex<Extents>,
 }
 
 impl Catalog {
-    /// Opens the warehouse, entering it in the state database on the first start.
+    /// Opens a warehouse, and enters it in the state database on the first start.
+    ///
+    /// Storage that does not answer is no error here; [`Catalog::check_epoch`] reports it.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](crate::CatalogError::State) if the database fails, and [`Storage`](crate::CatalogError::Storage) if the
+    /// location in the database can't be parsed. Returns [`Invalid`](crate::CatalogError::Invalid) if the configuration names
+    /// another location or another comparison of names than the warehouse was created with.
     pub async fn open(state: State, storage: Storage, mut options: CatalogOptions) -> Result<Self> {
         let wanted = options.location.to_string();
         let (warehouse, location) = state.ensure_warehouse(&options.warehouse, &wanted, options.case_insensitive).await?;
@@ -189,65 +207,83 @@ impl Catalog {
         Ok(this)
     }
 
-    /// The state database.
+    /// Returns the state database.
     pub fn state(&self) -> &State {
         &self.inner.state
     }
 
-    /// The warehouse's storage.
+    /// Returns the warehouse's storage.
     pub fn storage(&self) -> &Storage {
         &self.inner.storage
     }
 
-    /// Whether the warehouse's storage answers, has the bucket, and lets this server in.
+    /// Checks that the warehouse's storage answers, has the bucket, and lets this server in.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Storage`](crate::CatalogError::Storage) if one of these does not hold.
     pub async fn check_storage(&self) -> Result<()> {
         Ok(self.storage().probe(&self.options().location).await?)
     }
 
-    /// Tables of which the last sweep of the quarantine could not find out what they refer to.
+    /// Returns the number of tables that the last sweep of the quarantine could not check.
+    ///
+    /// Their files stay in quarantine until a sweep can find out what they refer to.
     pub fn unswept_tables(&self) -> u64 {
         self.inner.sick_tables.load(Ordering::Relaxed)
     }
 
-    /// The warehouse's row.
+    /// Returns the warehouse's row: its number and how it compares names.
     pub fn warehouse(&self) -> Warehouse {
         self.inner.warehouse
     }
 
-    /// What the catalog was opened with.
+    /// Returns the settings that the catalog was opened with.
     pub fn options(&self) -> &CatalogOptions {
         &self.inner.options
     }
 
-    /// A table was made or changed by this server.
+    /// Wakes [`Catalog::wait_for_change`] after this server created or changed a table.
     pub(crate) fn notify_change(&self) {
         self.inner.changed.notify_one();
     }
 
-    /// Waits until this server makes or changes a table. For one who waits.
+    /// Waits until this server creates or changes a table. Only one task may wait.
     pub(crate) async fn wait_for_change(&self) {
         self.inner.changed.notified().await;
     }
 
-    /// Stops here for good if the configuration says so.
+    /// Stops here for ever, or panics, if the configuration names this point. Used by tests only.
     pub async fn failpoint(&self, point: &str) {
         self.inner.options.failpoint.at(point).await;
     }
 
-    /// An empty set of files, within the bounds of the configuration.
+    /// Starts an empty set of paths with the configured memory and spill directory.
     pub fn path_set(&self) -> PathSetBuilder {
         PathSetBuilder::new(&self.options().spill_dir, self.options().set_bytes)
     }
 
-    /// A table by name.
+    /// Loads a table by name.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](crate::CatalogError::State) if no table has this name or the database fails. Returns
+    /// [`MetadataGone`](crate::CatalogError::MetadataGone) if the metadata file is not in storage,
+    /// [`MetadataInvalid`](crate::CatalogError::MetadataInvalid) if it can't be parsed, and
+    /// [`Storage`](crate::CatalogError::Storage) if it can't be read.
     pub async fn load(&self, name: &TableName) -> Result<LoadedTable> {
         let row = self.state().table(self.warehouse(), name).await?;
         self.load_row(row).await
     }
 
-    /// Whether the metadata file of a table is in storage, whatever the caches hold.
+    /// Checks in storage that the metadata file of a table exists, whatever the caches hold.
     ///
-    /// A clients' load asks for it, because a missing file is found out sooner so. It costs a stat in a local warehouse.
+    /// A client's load calls this, so that a lost metadata file is noticed early. In a local warehouse it costs one `stat`.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`MetadataGone`](crate::CatalogError::MetadataGone) if the file is not there, and
+    /// [`Storage`](crate::CatalogError::Storage) if the storage does not answer.
     pub async fn check_metadata_file(&self, table: &LoadedTable) -> Result<()> {
         let uri = &table.row.metadata_location;
         match self.storage().size(uri).await? {
@@ -256,7 +292,13 @@ impl Catalog {
         }
     }
 
-    /// The table that a row points at.
+    /// Loads the table that a row points to.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`MetadataGone`](crate::CatalogError::MetadataGone) if the metadata file is not in storage,
+    /// [`MetadataInvalid`](crate::CatalogError::MetadataInvalid) if it can't be parsed, and
+    /// [`Storage`](crate::CatalogError::Storage) if it can't be read.
     pub async fn load_row(&self, row: TableRow) -> Result<LoadedTable> {
         let (metadata, json) = self.metadata_at(&row.metadata_location).await.map_err(|e| match e {
             CatalogError::Storage(StorageError::NotFound { uri }) => {
@@ -267,7 +309,9 @@ impl Catalog {
         Ok(LoadedTable { row, metadata, json })
     }
 
-    /// A table's schema for a list of tables. One that can't be read is listed without; who asks for it itself is told why.
+    /// Returns the current schema of a table for a listing, or `None` if its metadata can't be read.
+    ///
+    /// The error is logged; a request for that table returns it.
     pub async fn schema_to_list(&self, row: &TableRow) -> Option<SchemaRef> {
         let error = match caught(self.load_row(row.clone())).await {
             Ok(Ok(table)) => return Some(table.metadata.current_schema().clone()),
@@ -278,19 +322,27 @@ impl Catalog {
         None
     }
 
-    /// Every table and view of the warehouse: what has a place in its storage.
+    /// Returns the rows of every table and view of the warehouse, which all have a place in its storage.
     pub(crate) async fn tables_and_views(&self) -> Result<Vec<TableRow>> {
         let mut rows = self.tables().await?;
         rows.extend(self.views().await?);
         Ok(rows)
     }
 
-    /// Every view of the warehouse.
+    /// Returns the rows of every view of the warehouse, by namespace and name.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](crate::CatalogError::State) if the database fails.
     pub async fn views(&self) -> Result<Vec<TableRow>> {
         Ok(self.state().all_of(TabularKind::View, self.warehouse()).await?)
     }
 
-    /// Every table of the warehouse.
+    /// Returns the rows of every table of the warehouse, by namespace and name.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](crate::CatalogError::State) if the database fails.
     pub async fn tables(&self) -> Result<Vec<TableRow>> {
         Ok(self.state().all_of(TabularKind::Table, self.warehouse()).await?)
     }

@@ -1,3 +1,8 @@
+//! The locations of tables, views and namespaces, and the paths of metadata files.
+//!
+//! A location must lie in the warehouse or in an allowed location. It must not overlap a place of another table: each file
+//! belongs to one table. Only data paths may be shared. Start reading at [`Catalog::check_locations`].
+
 use std::collections::BTreeMap;
 
 use esker_format::TableMetadata;
@@ -10,29 +15,33 @@ use uuid::Uuid;
 
 use crate::{Catalog, CatalogError, Place, Result, recovery};
 
-/// Table properties that name directories of their own.
+/// Table properties that name directories for files, instead of those below the location.
 pub(crate) const PATH_PROPERTIES: [&str; 2] = [DATA_PATH, "write.metadata.path"];
 
 const DATA_PATH: &str = "write.data.path";
 
-/// A name as a directory: what is not plain becomes `_`. Uniqueness comes from the suffix, not from the name.
+/// Converts a name to a directory name. Characters other than ASCII letters, digits, `_` and `-` become `_`.
+///
+/// The name is cut after 64 characters. It need not be unique, because the location of a table has a random suffix.
 fn plain(name: &str) -> String {
     let keep = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '_' | '-') { c } else { '_' };
     name.chars().map(keep).take(64).collect()
 }
 
 impl Catalog {
-    /// Where a new table goes if the client does not say.
+    /// Chooses the location of a new table: the namespace's location, then the table's name with a random suffix.
     pub(crate) async fn default_location(&self, name: &TableName) -> Result<Location> {
         let namespace = self.state().namespace(self.warehouse(), &name.namespace).await?;
         let base = Location::parse(&self.namespace_location(&namespace))?;
-        // A dropped table's files may still lie there, so that a name alone is not enough.
+        // The files of a dropped table of this name may still be there, so the name alone is not enough.
         let suffix = Uuid::new_v4().simple().to_string();
         Ok(base.join(&format!("{}-{}", plain(&name.name), &suffix[..8])))
     }
 
-    /// Where a namespace's tables go: its own `location`, or its place in the warehouse. Trino puts tables only where it is
-    /// told by the namespace.
+    /// Returns the location in which a namespace's tables are created.
+    ///
+    /// It is the `location` property of the namespace, or a directory of the warehouse named after its levels. Trino creates
+    /// tables only in the location that the namespace gives.
     pub fn namespace_location(&self, namespace: &NamespaceRow) -> String {
         match namespace.properties.get("location") {
             Some(location) => location.clone(),
@@ -43,7 +52,7 @@ impl Catalog {
         }
     }
 
-    /// Whether files may be read from and written to a location.
+    /// Checks that a location lies in the warehouse or in an allowed location.
     pub(crate) fn check_allowed(&self, location: &Location) -> Result<()> {
         let options = self.options();
         let allowed = std::iter::once(&options.location).chain(&options.allowed_locations);
@@ -59,14 +68,16 @@ impl Catalog {
         })
     }
 
-    /// Whether a table may have this metadata's location and path properties: allowed, and nobody else's.
+    /// Checks that a table may have the location and the path properties of this metadata.
     pub(crate) async fn check_metadata_locations(&self, metadata: &TableMetadata, own: Option<TableId>) -> Result<()> {
         self.check_locations(&metadata.location, &metadata.properties, own).await
     }
 
-    /// Whether a table or view may lie there. Where another has its location, nothing else may; where another has or had other files, no
-    /// location, whose orphans would be looked for there, and no metadata. Data may: writers put the table's name into the paths of a
-    /// `write.data.path` that tables share.
+    /// Checks that a table or view may have this location and these path properties.
+    ///
+    /// Nothing may overlap the location of another table or view. A location or metadata path may not overlap a place with other
+    /// files of another table, because orphans are looked for in a location. A `write.data.path` may: writers put the table's
+    /// name into its paths.
     pub(crate) async fn check_locations(
         &self,
         location: &str,
@@ -100,7 +111,7 @@ impl Catalog {
         Ok(())
     }
 
-    /// Makes the directories of a local table: engines write into them without making them.
+    /// Creates the directories of a table in a local warehouse: engines write into them without creating them.
     pub(crate) async fn make_directories(&self, metadata: &TableMetadata) -> Result<()> {
         for dir in [metadata_dir(&metadata.location, &metadata.properties), data_dir(metadata)] {
             self.storage().make_directory(&Location::parse(&dir)?).await?;
@@ -108,12 +119,16 @@ impl Catalog {
         Ok(())
     }
 
-    /// The path of a table's next metadata file.
+    /// Returns the path of the metadata file that follows `previous`, for a table.
     pub(crate) fn next_metadata_path(metadata: &TableMetadata, previous: Option<&str>) -> Result<String> {
         Self::metadata_path(&metadata.location, &metadata.properties, previous)
     }
 
-    /// The path of the metadata file that follows `previous`, of a table or view: `{dir}/{version}-{uuid}[.gz].metadata.json`.
+    /// Returns the path of the metadata file that follows `previous`, for a table or view.
+    ///
+    /// It is `{dir}/{version}-{uuid}[.gz].metadata.json`. The version begins at 0, and the UUID makes the path unique.
+    ///
+    /// Spec: "Metastore Tables".
     pub(crate) fn metadata_path(location: &str, properties: &BTreeMap<String, String>, previous: Option<&str>) -> Result<String> {
         let version = previous.and_then(recovery::version);
         let version = version.map_or(0, |v| v + 1);

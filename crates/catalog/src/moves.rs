@@ -1,5 +1,7 @@
-//! Commits that move where a table's or view's metadata files lie. Such a commit leaves its metadata file in the directory before as
-//! well: a database that is put back to a time before it looks there for what it does not know, and that file says where the others lie.
+//! Commits that move the metadata directory of a table or view.
+//!
+//! Such a commit writes its metadata file to the new directory, and a copy of it to the previous one. A database that is restored
+//! to an earlier time looks for later commits in the previous directory. There it finds the copy, which names the new directory.
 
 use bytes::Bytes;
 use esker_state::TableRow;
@@ -8,7 +10,9 @@ use esker_storage::Location;
 use crate::recovery::unique_name;
 use crate::{Catalog, LoadedTable, Result};
 
-/// Where a metadata file is left as well, if it was written to another directory than the one before it.
+/// Returns the path for a copy of `file` in the directory of `before`, the metadata file before it.
+///
+/// Returns `None` if both lie in one directory, or if the name of `file` has no UUID.
 fn beside(before: &str, file: &str) -> Option<String> {
     let ((old, _), (new, _)) = (before.rsplit_once('/')?, file.rsplit_once('/')?);
     let moved = match (Location::parse(old), Location::parse(new)) {
@@ -19,18 +23,20 @@ fn beside(before: &str, file: &str) -> Option<String> {
     Some(format!("{old}/{name}"))
 }
 
-/// Where the metadata file that follows a row's is left as well. Another catalog's directories are left as they are.
+/// Returns the path for the copy of a row's next metadata file; `None` if it needs none.
+///
+/// Nothing is written to the directories of a foreign table.
 pub(crate) fn left_behind(row: &TableRow, next: &str) -> Option<String> {
     beside(&row.metadata_location, next).filter(|_| row.owned)
 }
 
-/// The metadata files that a table's metadata tells, the oldest first and its own last, and then what they were left as elsewhere.
+/// Lists the metadata files of a table: its metadata log from the oldest on, then the current file, then the copies.
 pub(crate) fn metadata_files(table: &LoadedTable) -> Vec<String> {
     let log = table.metadata.metadata_log.iter().map(|log| log.metadata_file.clone());
     with_left_behind(log.chain([table.row.metadata_location.clone()]).collect())
 }
 
-/// Metadata files, one after the other as they were current, and then what they were left as elsewhere.
+/// Appends the copies in previous directories to metadata files, which must be in commit order.
 pub(crate) fn with_left_behind(mut files: Vec<String>) -> Vec<String> {
     let left: Vec<String> = files.windows(2).filter_map(|pair| beside(&pair[0], &pair[1])).collect();
     files.extend(left);
@@ -38,15 +44,16 @@ pub(crate) fn with_left_behind(mut files: Vec<String>) -> Vec<String> {
 }
 
 impl Catalog {
-    /// Writes the metadata file that follows a row's, and leaves it in the directory before where that is another. Returns what has to be
-    /// settled once it is current.
+    /// Writes the metadata file that follows a row's, and the copy of it if the directory changed.
+    ///
+    /// Returns the paths of both: pending outputs to settle once the file is current.
     pub(crate) async fn write_following(&self, row: &TableRow, uri: &str, json: Bytes) -> Result<Vec<String>> {
         self.write_metadata_file(row, uri, json.clone()).await?;
         let mut written = vec![uri.to_owned()];
         if let Some(left) = left_behind(row, uri) {
             self.failpoint("commit-between-metadata-files").await;
             if let Err(e) = self.write_metadata_file(row, &left, json).await {
-                self.discard(row, uri, "a commit that could not leave its metadata file in the directory before").await;
+                self.discard(row, uri, "its copy in the previous metadata directory could not be written").await;
                 return Err(e);
             }
             written.push(left);

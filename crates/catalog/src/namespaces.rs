@@ -1,3 +1,8 @@
+//! Namespaces: creation, properties, listings, protection; and the listing and renaming of tables.
+//!
+//! The state database does the work: each change is one transaction with its event and receipt. Names are compared as the
+//! warehouse compares them. Spec: REST `createNamespace`, `updateProperties`, `dropNamespace`, `listTables`, `renameTable`.
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use esker_state::{NamespaceRow, Outbox, TabularKind};
@@ -6,19 +11,29 @@ use serde_json::json;
 
 use crate::{Actor, Catalog, CatalogError, RequestOutcome, Result};
 
-/// What a change of namespace properties did.
+/// The effect of a change of namespace properties.
+///
+/// Spec: REST `UpdateNamespacePropertiesResponse`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct PropertyChange {
-    /// Keys set.
+    /// Keys that were set.
     pub updated: Vec<String>,
-    /// Keys removed.
+    /// Keys that were removed.
     pub removed: Vec<String>,
-    /// Keys to be removed that were not there.
+    /// Keys that should be removed and were not there.
     pub missing: Vec<String>,
 }
 
 impl Catalog {
-    /// Creates a namespace, with those around it that are not there, as the reference implementation does. Its location must be allowed.
+    /// Creates a namespace and its missing parents, as the reference implementation does.
+    ///
+    /// Spec: REST `createNamespace`.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](CatalogError::State) if the namespace exists or the database fails. Returns
+    /// [`Location`](CatalogError::Location) if its `location` property is not allowed, and [`Storage`](CatalogError::Storage) if
+    /// that can't be parsed.
     pub async fn create_namespace(&self, namespace: &NamespaceRow, actor: &Actor) -> Result<()> {
         self.check_namespace_location(&namespace.properties)?;
         let data = json!({"properties": namespace.properties});
@@ -33,27 +48,54 @@ impl Catalog {
         Ok(self.state().create_namespace(self.warehouse(), namespace, &along, around).await?)
     }
 
-    /// One namespace.
+    /// Returns a namespace.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](CatalogError::State) if the namespace does not exist or the database fails.
     pub async fn namespace(&self, name: &NamespaceName) -> Result<NamespaceRow> {
         Ok(self.state().namespace(self.warehouse(), name).await?)
     }
 
-    /// Every namespace, nested ones included.
+    /// Returns the names of all namespaces, nested ones included, parents before children.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](CatalogError::State) if the database fails.
     pub async fn all_namespaces(&self) -> Result<Vec<NamespaceName>> {
         Ok(self.state().all_namespaces(self.warehouse()).await?.into_iter().map(|row| row.name).collect())
     }
 
-    /// The namespaces directly under `parent`, by name, after the key `after`.
+    /// Lists at most `limit` namespaces directly under `parent`, by name, after the key `after`.
+    ///
+    /// Without a parent, the outermost namespaces are listed.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](CatalogError::State) if the parent does not exist or the database fails.
     pub async fn list_namespaces(&self, parent: Option<&NamespaceName>, after: &str, limit: u32) -> Result<Vec<NamespaceName>> {
         Ok(self.state().list_namespaces(self.warehouse(), parent, after, limit).await?)
     }
 
-    /// The tables of a namespace, by name, after `after`.
+    /// Lists at most `limit` tables of a namespace, by name, after the name `after`.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](CatalogError::State) if the namespace does not exist or the database fails.
     pub async fn list_tables(&self, namespace: &NamespaceName, after: &str, limit: u32) -> Result<Vec<String>> {
         Ok(self.state().list(TabularKind::Table, self.warehouse(), namespace, after, limit).await?)
     }
 
-    /// Sets and removes properties.
+    /// Sets and removes properties of a namespace in one transaction.
+    ///
+    /// Spec: REST `updateProperties`.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Contradiction`](CatalogError::Contradiction) if a key is both set and removed, and
+    /// [`State`](CatalogError::State) if the namespace does not exist or the database fails. Returns
+    /// [`Location`](CatalogError::Location) if a new `location` property is not allowed, and [`Storage`](CatalogError::Storage)
+    /// if that can't be parsed.
     pub async fn update_namespace(
         &self,
         name: &NamespaceName,
@@ -85,24 +127,39 @@ impl Catalog {
         Ok(apply(&before).0)
     }
 
-    /// Drops an empty namespace that is not protected.
+    /// Drops an empty namespace.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](CatalogError::State) if the namespace does not exist, is protected or is not empty, or the database
+    /// fails.
     pub async fn drop_namespace(&self, name: &NamespaceName, actor: &Actor) -> Result<()> {
         let along = self.outbox(actor, "namespace.dropped", name, json!({}), &RequestOutcome::NoContent);
         Ok(self.state().drop_namespace(self.warehouse(), name, &along).await?)
     }
 
-    /// Protects a namespace from being dropped, or lifts that.
+    /// Protects a namespace from being dropped, or lifts the protection.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](CatalogError::State) if the namespace does not exist or the database fails.
     pub async fn protect_namespace(&self, name: &NamespaceName, protected: bool, actor: &Actor) -> Result<()> {
         let along = self.outbox(actor, "namespace.protected", name, json!({"protected": protected}), &RequestOutcome::NoContent);
         Ok(self.state().protect_namespace(self.warehouse(), name, protected, &along).await?)
     }
 
-    /// Renames a table, possibly into another namespace. Its files stay where they are.
+    /// Renames a table, possibly into another namespace. Its files stay in place.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](CatalogError::State) if the table or the new namespace does not exist, the new name is taken, or the
+    /// database fails.
     pub async fn rename_table(&self, from: &TableName, to: &TableName, actor: &Actor) -> Result<()> {
         let along = self.outbox(actor, "table.renamed", from, json!({"to": to.to_string()}), &RequestOutcome::NoContent);
         Ok(self.state().rename(TabularKind::Table, self.warehouse(), from, to, &along).await?)
     }
 
+    /// Checks that the `location` among some properties is allowed.
     fn check_namespace_location(&self, properties: &BTreeMap<String, String>) -> Result<()> {
         match properties.get("location") {
             Some(location) => self.check_allowed(&esker_storage::Location::parse(location)?),

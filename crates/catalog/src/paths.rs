@@ -1,4 +1,7 @@
-//! A set of files as large as a table: each file is 128 bits, those beyond a bound are on disk.
+//! A set of file paths that is as large as a table.
+//!
+//! A path is stored as a hash of 128 bits. Hashes beyond a bound are written to disk, in sorted runs. A lookup reads one page of
+//! each run. All of this blocks the calling thread.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -8,51 +11,52 @@ use std::path::{Path, PathBuf};
 use esker_storage::Location;
 use twox_hash::XxHash3_64;
 
-/// Bytes of a hash.
+/// Size of a hash in bytes.
 const HASH: usize = size_of::<u128>();
 
-/// Hashes in a page of a run: 4 KiB.
+/// Number of hashes in a page of a run: 4 KiB.
 const PAGE: usize = 256;
 
-/// A set being made. Adding a file takes 16 bytes of memory, until these are [`PathSetBuilder::new`]'s bytes; then they are written
-/// down, sorted.
+/// A set of paths that is being filled.
+///
+/// A path takes 16 bytes of memory. At the bound that [`PathSetBuilder::new`] got, the hashes are sorted and written to disk.
 #[derive(Debug)]
 pub struct PathSetBuilder {
     spill_dir: PathBuf,
-    /// Hashes held at most.
+    /// Maximum number of hashes in memory.
     most: usize,
     hashes: Vec<u128>,
     runs: Vec<Run>,
     failed: Option<io::Error>,
 }
 
-/// A set of files. A million take 16 MB of memory, or of disk and 64 KB of memory where they are more than fit.
+/// A set of file paths. A million take 16 MB of memory; if they are spilled, 16 MB of disk and 64 KB of memory.
 ///
-/// Two names could be taken for one. What is in the set is kept, so that a mistake would keep a file.
+/// Two paths may have the same hash. Files in the set are kept, so such a mistake keeps a file and never deletes one.
 #[derive(Debug, Default)]
 pub struct PathSet {
-    /// Sorted.
+    /// Hashes in memory, sorted.
     hashes: Vec<u128>,
     runs: Vec<Run>,
 }
 
-/// Sorted hashes in a file without a name, which is gone when it is dropped.
+/// Sorted hashes in a file without a name, which the system removes when it is closed.
 #[derive(Debug)]
 struct Run {
     file: File,
     len: usize,
-    /// The first hash of each page.
+    /// First hash of each page.
     first: Vec<u128>,
 }
 
 impl PathSetBuilder {
-    /// With `bytes` of memory at most; what is more goes to unnamed files in `spill_dir`.
+    /// Starts a set with at most `bytes` of memory. The rest is written to unnamed files in `spill_dir`.
     pub fn new(spill_dir: &Path, bytes: u64) -> Self {
         let most = usize::try_from(bytes).unwrap_or(usize::MAX) / HASH;
         Self { spill_dir: spill_dir.to_owned(), most: most.max(PAGE), hashes: Vec::new(), runs: Vec::new(), failed: None }
     }
 
-    /// Adds a file. Spellings of one place are one. What goes wrong on disk is said at the end.
+    /// Adds a path. Spellings of one location are one path. An error of the disk is returned by `finish`.
     pub fn insert(&mut self, uri: &str) {
         if self.hashes.len() == self.most {
             self.make_room();
@@ -60,7 +64,11 @@ impl PathSetBuilder {
         self.hashes.push(hash(uri));
     }
 
-    /// The set.
+    /// Ends the filling and returns the set.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the disk, if hashes could not be written to `spill_dir`.
     pub fn finish(mut self) -> io::Result<PathSet> {
         if let Some(error) = self.failed {
             return Err(error);
@@ -71,10 +79,11 @@ impl PathSetBuilder {
         Ok(PathSet { hashes: self.hashes, runs: self.runs })
     }
 
+    /// Removes duplicates, and writes the hashes to disk if too many are left.
     fn make_room(&mut self) {
         self.hashes.sort_unstable();
         self.hashes.dedup();
-        // Files are met several times, in manifests of several snapshots: often that is all.
+        // Manifests of several snapshots name the same files, so removing duplicates is often enough.
         if self.hashes.len() > self.most / 2 {
             match Run::write(&self.spill_dir, &self.hashes) {
                 Ok(run) => self.runs.push(run),
@@ -92,7 +101,11 @@ impl<'a> Extend<&'a str> for PathSetBuilder {
 }
 
 impl PathSet {
-    /// Whether a file is there. Fails if what was written to disk can't be read back.
+    /// Checks whether a path is in the set.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the disk, if a spilled page can't be read back.
     pub fn contains(&self, uri: &str) -> io::Result<bool> {
         let hash = hash(uri);
         if self.hashes.binary_search(&hash).is_ok() {
@@ -113,6 +126,7 @@ impl PathSet {
 }
 
 impl Run {
+    /// Writes sorted hashes to an unnamed file in a directory.
     fn write(dir: &Path, hashes: &[u128]) -> io::Result<Self> {
         std::fs::create_dir_all(dir)?;
         let mut file = BufWriter::with_capacity(1 << 20, tempfile::tempfile_in(dir)?);
@@ -121,6 +135,7 @@ impl Run {
         Ok(Self { file, len: hashes.len(), first: hashes.iter().step_by(PAGE).copied().collect() })
     }
 
+    /// Checks whether a hash is in the run; reads one page.
     fn contains(&self, hash: u128) -> io::Result<bool> {
         let Some(page) = self.first.partition_point(|first| *first <= hash).checked_sub(1) else { return Ok(false) };
         let at = page * PAGE;
@@ -132,6 +147,7 @@ impl Run {
     }
 }
 
+/// Hashes a path to 128 bits. Spellings of one location have one hash.
 fn hash(uri: &str) -> u128 {
     let of = |text: &str| {
         let half = |seed| u128::from(XxHash3_64::oneshot_with_seed(seed, text.as_bytes()));

@@ -1,5 +1,8 @@
-//! Where tables and views have files. A table's files lie where they were written, whatever its location is by now, so that what it had
-//! is its own as well: its earlier locations, and the paths that its properties named.
+//! The directories in which tables and views have files.
+//!
+//! Files stay where they were written, even if the table's location or path properties change. So a table keeps a record of its
+//! *places*: its location, its earlier locations, and the paths that its properties named. No other table's metadata may come to
+//! lie there, and the sweep deletes a file only inside the places of its table.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -11,34 +14,34 @@ use esker_types::TableId;
 use crate::locations::PATH_PROPERTIES;
 use crate::{Catalog, LoadedTable, Result};
 
-/// A place where a table or view has files, or had them.
+/// A directory in which a table or view has files, or had them.
 #[derive(Debug, Clone)]
 pub struct Place {
-    /// The table or view that the place belongs to.
+    /// Row of the table or view that the place belongs to.
     pub owner: Arc<TableRow>,
     /// The directory.
     pub at: Location,
-    /// The owner was dropped, and can be brought back.
+    /// `true` if the owner was dropped and can be brought back.
     pub dropped: bool,
 }
 
 impl Place {
-    /// Whether it is the owner's present location.
+    /// Checks whether the place is the owner's present location.
     pub fn is_location(&self) -> bool {
         Location::parse(&self.owner.location).is_ok_and(|location| location == self.at)
     }
 
-    /// What it is, for people.
+    /// Describes the place for a message.
     pub fn what(&self) -> String {
         let name = &self.owner.name;
         match self.is_location() {
             true => format!("the location of {name}"),
-            false => format!("where {name} has files, or had them"),
+            false => format!("a place where {name} has or had files"),
         }
     }
 }
 
-/// The places that metadata names, each once, the location first.
+/// Lists the places that metadata names, without duplicates; the location comes first.
 pub(crate) fn named(location: &str, properties: &BTreeMap<String, String>) -> Vec<String> {
     let paths = PATH_PROPERTIES.iter().filter_map(|key| properties.get(*key)).map(String::as_str);
     let mut named: Vec<String> = Vec::new();
@@ -50,7 +53,11 @@ pub(crate) fn named(location: &str, properties: &BTreeMap<String, String>) -> Ve
     named
 }
 
-/// Where a table has files, or had them.
+/// Returns the places of a table, sorted: those that its metadata names now and those that it had.
+///
+/// # Errors
+///
+/// Returns [`State`](crate::CatalogError::State) if the database fails.
 pub async fn places_of(catalog: &Catalog, table: &LoadedTable) -> Result<Vec<Location>> {
     let mut places = named(&table.metadata.location, &table.metadata.properties);
     places.extend(catalog.state().places_of(table.row.id).await?);
@@ -61,7 +68,13 @@ pub async fn places_of(catalog: &Catalog, table: &LoadedTable) -> Result<Vec<Loc
 }
 
 impl Catalog {
-    /// Every place of the tables and views of the warehouse, dropped ones that can be brought back included.
+    /// Returns the places of all tables and views of the warehouse, in no order.
+    ///
+    /// Dropped tables that can be brought back count.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](crate::CatalogError::State) if the database fails.
     pub async fn places(&self) -> Result<Vec<Place>> {
         let living = self.tables_and_views().await?.into_iter().map(|row| (row, false));
         let dropped = self.dropped_tables().await?.into_iter().map(|dropped| (dropped.row, true));

@@ -1,5 +1,8 @@
-//! What a commit may not make of a table though the rules of the specification allow it: other engines could not read it, or nobody could
-//! write it again.
+//! Checks on commits that the specification does not demand.
+//!
+//! The rules of the specification allow commits after which other engines could not read the table, or nothing could be added to
+//! it again. Such a commit is refused. Numbers and times of snapshots must leave room for later ones; a branch or tag must point
+//! to a snapshot that the table's schemas and partition specs can read.
 
 use std::collections::HashSet;
 
@@ -9,27 +12,31 @@ use esker_types::{Coded, ErrorCode, now_ms};
 
 use crate::{Catalog, CatalogError, Result};
 
-/// How far a writer's clock may be ahead.
+/// Time in milliseconds that a writer's clock may be ahead of this server's.
 const AHEAD_MS: i64 = 24 * 3600 * 1000;
 
 fn refused<T>(what: String) -> Result<T> {
     Err(CatalogError::Invalid(what))
 }
 
-/// Snapshots' numbers and times leave room for those after them: neither ever goes back, so that nothing could be added to the table again.
+/// Refuses snapshots whose sequence number or time leaves no room for later ones.
+///
+/// Neither may decrease, so that nothing could be added to the table again.
+///
+/// Spec: "Sequence Numbers".
 pub(crate) fn check_numbers(updates: &[TableUpdate]) -> Result<()> {
     for update in updates {
         let TableUpdate::AddSnapshot { snapshot } = update else { continue };
         let (id, number, at) = (snapshot.snapshot_id, snapshot.sequence_number(), snapshot.timestamp_ms);
         if number > i64::MAX / 2 {
             return refused(format!(
-                "snapshot {id} has the sequence number {number}, which leaves none to later ones: it is one more than the table's \
-                 last-sequence-number"
+                "snapshot {id} has the sequence number {number}, which leaves none for later ones; send one more than the \
+                 table's last-sequence-number"
             ));
         }
         if at > now_ms().saturating_add(AHEAD_MS) {
             return refused(format!(
-                "snapshot {id} has the timestamp-ms {at}, more than a day ahead of this server's clock: commits could not be later"
+                "snapshot {id} has the timestamp-ms {at}, more than a day ahead of this server's clock; set the writer's clock"
             ));
         }
     }
@@ -37,7 +44,7 @@ pub(crate) fn check_numbers(updates: &[TableUpdate]) -> Result<()> {
 }
 
 impl Catalog {
-    /// What a branch or tag is set to can be read by the table's schemas and partition specs, and no spec goes that a manifest is of.
+    /// Refuses references to snapshots that the table can't read, and the removal of partition specs that manifests use.
     pub(crate) async fn check_readable(
         &self,
         before: &TableMetadata,
@@ -49,7 +56,7 @@ impl Catalog {
                 TableUpdate::SetSnapshotRef { ref_name, reference } => {
                     let id = reference.snapshot_id;
                     let is_there = before.snapshot_for_ref(ref_name).is_some_and(|s| s.snapshot_id == id);
-                    // A snapshot that comes with the commit was written on the table as it is.
+                    // A snapshot that the commit itself adds was written on the table as it is.
                     if let Some(snapshot) = before.snapshots.get(id).filter(|_| !is_there) {
                         self.check_snapshot(after, snapshot).await?;
                     }
@@ -61,39 +68,40 @@ impl Catalog {
         Ok(())
     }
 
-    /// An error if a snapshot needs a schema or a partition spec that the table has not.
+    /// Refuses a snapshot that needs a schema or a partition spec that the table does not have.
     pub(crate) async fn check_snapshot(&self, metadata: &TableMetadata, snapshot: &Snapshot) -> Result<()> {
         let id = snapshot.snapshot_id;
         let out = "other engines could not read it";
         if let Some(schema) = snapshot.schema_id.filter(|id| metadata.schema_by_id(*id).is_none()) {
-            return refused(format!("snapshot {id} is of schema {schema}, which the table has not: {out}"));
+            return refused(format!("snapshot {id} has schema {schema}, which the table lacks: {out}"));
         }
         let unknown = match of_unknown_spec(self.manifests(), metadata, snapshot).await {
             Ok(unknown) => unknown,
-            // Who has the keys knows.
+            // Encrypted manifests can only be checked by a client that has the keys.
             Err(e) if e.code() == ErrorCode::Unsupported => return Ok(()),
             Err(e) if e.code().is_passing() => return Err(e.into()),
             Err(e) => return refused(format!("snapshot {id} can't be read: {e}")),
         };
         match unknown {
-            Some((path, spec)) => refused(format!(
-                "snapshot {id} leads to {path}, which is of partition spec {spec}, which the table has not: {out}"
-            )),
+            Some((path, spec)) => {
+                refused(format!("snapshot {id} has the manifest {path} of partition spec {spec}, which the table lacks: {out}"))
+            }
             None => Ok(()),
         }
     }
 
+    /// Refuses the removal of partition specs that a manifest of a remaining snapshot uses.
     async fn check_specs_unused(&self, after: &TableMetadata, removed: &[i32]) -> Result<()> {
         let snapshots: Vec<SnapshotRef> = after.snapshots.iter().cloned().collect();
-        // A manifest list that is lost or damaged is the table's own trouble, and keeps its meaning.
+        // A lost or damaged manifest list is an error of the table, not of the request, so it keeps its code.
         let found = match outline(self.manifests(), after, &snapshots, &HashSet::new()).await {
-            // Who has the keys knows.
+            // Encrypted manifests can only be checked by a client that has the keys.
             Err(e) if e.code() == ErrorCode::Unsupported => return Ok(()),
             found => found?,
         };
         match found.specs().find(|(_, spec)| removed.contains(spec)) {
             Some((path, spec)) => {
-                refused(format!("partition spec {spec} can't be removed: {path}, which a snapshot leads to, is of it"))
+                refused(format!("partition spec {spec} can't be removed: {path}, a manifest of a snapshot, uses it"))
             }
             None => Ok(()),
         }

@@ -1,4 +1,10 @@
-//! Branches, tags, rollback and write-audit-publish, as commits that anybody could have sent.
+//! Branches, tags, rollback and write-audit-publish.
+//!
+//! Each change becomes a commit of requirements and updates that any REST client could have sent. It is computed at the commit
+//! point, so that it fits the table as it is then. Only a publish onto a branch that has moved writes files: it cherry-picks the
+//! staged snapshot.
+//!
+//! Start reading at [`Catalog::change_refs`] and `plan`. Spec: "Snapshot References".
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,66 +20,72 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Actor, Catalog, CatalogError, Change, Committed, LoadedTable, Proposal, Rebase, Result};
 
-/// A change of a table's branches and tags.
+/// A change of a table's branches and tags, as the management API takes it.
+///
+/// Spec: "Snapshot References".
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "action", rename_all = "kebab-case", rename_all_fields = "kebab-case", deny_unknown_fields)]
 pub enum RefChange {
-    /// Make a branch.
+    /// Creates a branch.
     CreateBranch {
-        /// Its name.
+        /// Name of the new branch.
         name: String,
-        /// Where it begins; the head of main if not given.
+        /// Snapshot at which the branch begins; by default the head of main.
         snapshot_id: Option<i64>,
-        /// How long the branch itself is kept, in milliseconds; for ever if not given.
+        /// Time in milliseconds that the branch itself is kept; for ever by default.
         max_ref_age_ms: Option<Millis>,
     },
-    /// Make a tag.
+    /// Creates a tag.
     CreateTag {
-        /// Its name.
+        /// Name of the new tag.
         name: String,
-        /// What it names; the head of main if not given.
+        /// Snapshot that the tag names; by default the head of main.
         snapshot_id: Option<i64>,
-        /// How long the tag is kept, in milliseconds; for ever if not given.
+        /// Time in milliseconds that the tag is kept; for ever by default.
         max_ref_age_ms: Option<Millis>,
     },
-    /// Remove a branch or tag. Its snapshots stay until they expire.
+    /// Removes a branch or tag. Its snapshots stay until they expire.
     Drop {
-        /// Its name.
+        /// Name of the branch or tag.
         name: String,
     },
-    /// Set main back to one of its earlier snapshots, by id or as of a time.
+    /// Sets main back to one of its earlier snapshots, by id or by time. Exactly one of the two must be given.
     Rollback {
-        /// The snapshot.
+        /// Id of the snapshot.
         snapshot_id: Option<i64>,
-        /// The newest snapshot of main that is not younger, in milliseconds since the epoch.
+        /// Time in milliseconds since the Unix epoch; main's newest snapshot that is not later is taken.
         as_of_ms: Option<Millis>,
     },
-    /// Move a branch on to where another one is, which must lie ahead of it.
+    /// Moves a branch to the head of another one, which must descend from it.
     FastForward {
-        /// The branch that moves.
+        /// Branch that moves.
         branch: String,
-        /// Where to.
+        /// Branch or tag to move to.
         to: String,
     },
-    /// Publish what is staged under a `wap.id` on main: a snapshot, or a chain of them that begins at main's head.
+    /// Publishes on main the snapshots that are staged under a `wap.id`.
+    ///
+    /// They are one snapshot, or a chain that begins at main's head.
     Publish {
-        /// The id that it was written with.
+        /// The `wap.id` that the snapshots were written with.
         wap_id: String,
     },
 }
 
-/// What snapshots are written with that are to be published later.
+/// Key in the summary of a snapshot that is staged for a later publish.
 const WAP_ID: &str = "wap.id";
-/// What Iceberg writes into the snapshot that publishes such a one.
+/// Key that Iceberg writes into the summary of a snapshot that publishes a staged one.
 const PUBLISHED: &str = "published-wap-id";
 
-/// The write-audit-publish ids that main has.
+/// Returns the write-audit-publish ids of the snapshots on main.
 fn published(metadata: &TableMetadata) -> HashSet<&str> {
     let main = ancestors(metadata, metadata.current_snapshot());
     main.flat_map(|s| [WAP_ID, PUBLISHED].into_iter().filter_map(|key| s.summary_value(key))).collect()
 }
 
-/// The snapshots that wait to be published, the oldest first, each with its write-audit-publish id. None of an id that main has.
+/// Lists the snapshots that wait to be published, oldest first, each with its write-audit-publish id.
+///
+/// A snapshot whose id is on main already is left out.
 pub fn staged(metadata: &TableMetadata) -> Vec<(&str, &SnapshotRef)> {
     let published = published(metadata);
     let staged = metadata.snapshots.iter().filter_map(|s| Some((s.summary_value(WAP_ID)?, s)));
@@ -82,7 +94,9 @@ pub fn staged(metadata: &TableMetadata) -> Vec<(&str, &SnapshotRef)> {
     staged
 }
 
-/// What is staged under an id, the newest first: one snapshot, or several of which each was written on the one before.
+/// Returns the snapshots that are staged under an id, newest first.
+///
+/// They must be one snapshot, or a chain in which each was written on the one before.
 fn chain<'a>(metadata: &'a TableMetadata, wap_id: &str) -> Result<Vec<&'a SnapshotRef>> {
     let staged: Vec<&SnapshotRef> = staged(metadata).into_iter().filter(|(id, _)| *id == wap_id).map(|(_, s)| s).collect();
     let parents: HashSet<i64> = staged.iter().filter_map(|s| s.parent_snapshot_id).collect();
@@ -92,8 +106,8 @@ fn chain<'a>(metadata: &'a TableMetadata, wap_id: &str) -> Result<Vec<&'a Snapsh
         [] if published(metadata).contains(wap_id) => Err(CatalogError::Refused(format!("wap id {wap_id} is published already"))),
         [] => Err(CatalogError::Refused(format!("no staged snapshot has the wap id {wap_id}"))),
         _ => Err(CatalogError::Refused(format!(
-            "the staged snapshots {} all have the wap id {wap_id}, and were not written one on the other; make a branch at the one that is \
-             meant, and fast-forward main to it",
+            "the staged snapshots {} all have the wap id {wap_id}, and do not form a chain; create a branch at the one to \
+             publish, and fast-forward main to it",
             ids(&staged)
         ))),
     }
@@ -103,6 +117,7 @@ fn ids(snapshots: &[&SnapshotRef]) -> String {
     snapshots.iter().map(|s| s.snapshot_id.to_string()).collect::<Vec<_>>().join(", ")
 }
 
+/// A change of branches and tags that is planned at the commit point.
 struct RefCommit {
     catalog: Catalog,
     change: RefChange,
@@ -124,6 +139,7 @@ impl Rebase for RefCommit {
 }
 
 impl RefCommit {
+    /// Proposes to move main to the staged snapshots, or to cherry-pick the only one if main has moved since.
     async fn publish(&self, table: &LoadedTable, wap_id: &str) -> Result<Proposal> {
         let metadata = &table.metadata;
         let chain = chain(metadata, wap_id)?;
@@ -136,8 +152,8 @@ impl RefCommit {
         }
         if chain.len() > 1 {
             let what = format!(
-                "the staged snapshots {} all have the wap id {wap_id}, and main has moved on since; only a single append can be taken over \
-                 then",
+                "the staged snapshots {} all have the wap id {wap_id}, and main has moved on since; then only a single append \
+                 can be published",
                 ids(&chain)
             );
             return Err(CatalogError::Refused(what));
@@ -165,14 +181,22 @@ impl RefCommit {
 
 impl Catalog {
     /// Changes a table's branches and tags.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Refused`](CatalogError::Refused) if the change does not fit the table, for example if a name is taken, missing
+    /// or a tag that can't move. Returns [`Invalid`](CatalogError::Invalid) if a rollback names both or neither of its targets,
+    /// [`Table`](CatalogError::Table) if a staged snapshot can't be cherry-picked, and the errors of [`Catalog::commit`].
     pub async fn change_refs(&self, name: &TableName, change: RefChange, actor: &Actor) -> Result<Committed> {
         let commit = RefCommit { catalog: self.clone(), change, actor: actor.clone() };
         self.commit(name, Change::Rebased(Arc::new(commit))).await
     }
 }
 
+/// Requirements and updates of a commit.
 type Planned = (Vec<TableRequirement>, Vec<TableUpdate>);
 
+/// Plans every change but a publish on the table as it is now.
 fn plan(metadata: &TableMetadata, change: &RefChange) -> Result<Planned> {
     let refused = |what: String| Err(CatalogError::Refused(what));
     let snapshot = |id: Option<i64>| match id.or(metadata.current_snapshot_id) {
@@ -214,7 +238,7 @@ fn plan(metadata: &TableMetadata, change: &RefChange) -> Result<Planned> {
             }
             match ancestors(metadata, metadata.current_snapshot()).find(wanted) {
                 Some(target) => move_branch(metadata, MAIN_BRANCH, target.snapshot_id),
-                None => refused("main was never there: no such snapshot among the ancestors of its head".to_owned()),
+                None => refused("main was never there: its head has no such ancestor".to_owned()),
             }
         }
         RefChange::FastForward { branch, to } => {
@@ -223,7 +247,7 @@ fn plan(metadata: &TableMetadata, change: &RefChange) -> Result<Planned> {
             };
             let head = metadata.snapshot_for_ref(branch).map(|s| s.snapshot_id);
             if head.is_some_and(|head| !ancestors(metadata, Some(target)).any(|s| s.snapshot_id == head)) {
-                return refused(format!("{to} does not lie ahead of {branch}: both were written since they parted"));
+                return refused(format!("{to} does not lie ahead of {branch}: both have snapshots since they parted"));
             }
             move_branch(metadata, branch, target.snapshot_id)
         }
@@ -231,6 +255,7 @@ fn plan(metadata: &TableMetadata, change: &RefChange) -> Result<Planned> {
     }
 }
 
+/// Plans to set a branch to a snapshot. The branch is created if it is not there; other settings stay.
 fn move_branch(metadata: &TableMetadata, branch: &str, to: i64) -> Result<Planned> {
     let there = metadata.refs.get(branch);
     if there.is_some_and(|reference| !reference.is_branch()) {

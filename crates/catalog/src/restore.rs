@@ -1,5 +1,7 @@
-//! Bringing removed snapshots back: a change of a table for which the specification has no update, so that no client can ask for
-//! it. It goes through the sequencer like any other, and into the out-box.
+//! Bringing removed snapshots back, as the undo of an expiry does.
+//!
+//! The specification has no update for it, so no client can ask for it. The change goes through the sequencer and the outbox like
+//! any other. [`Restored`] takes snapshots out of an earlier state of the table; [`restore`] adds them to the present one.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -12,7 +14,9 @@ use esker_types::now_ms;
 
 use crate::{CatalogError, Result};
 
-/// Snapshots, with what they are read by, their statistics, branches and tags, as an earlier state of the table had them.
+/// Snapshots of an earlier state of a table, with the parts of the metadata that belong to them.
+///
+/// These are schemas, partition specs, statistics, branches and tags.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Restored {
     snapshots: Vec<SnapshotRef>,
@@ -24,11 +28,11 @@ pub struct Restored {
 }
 
 impl Restored {
-    /// Takes snapshots and references out of an earlier state.
+    /// Takes snapshots and references out of an earlier state. Main is left out, because it stays where it is.
     pub fn of(earlier: &TableMetadata, ids: &HashSet<i64>, refs: &[String]) -> Self {
         let snapshots: Vec<SnapshotRef> = chosen(earlier.snapshots.iter(), |s| ids.contains(&s.snapshot_id));
         let by: HashSet<i32> = snapshots.iter().filter_map(|s| s.schema_id).collect();
-        // The main branch is where the table is.
+        // Main stays where the table is now.
         let named = |name: &String| refs.contains(name) && name != MAIN_BRANCH;
         let refs = earlier.refs.iter().filter(|(name, _)| named(name)).map(|(name, r)| (name.clone(), r.clone())).collect();
         Self {
@@ -41,14 +45,14 @@ impl Restored {
         }
     }
 
-    /// The partition specs of the snapshots' manifests as well: a client may have removed them once nothing else needed them.
+    /// Adds partition specs that the snapshots' manifests use: a client may have removed them as unused since.
     #[must_use]
     pub fn with_specs(mut self, earlier: &TableMetadata, ids: &HashSet<i32>) -> Self {
         self.specs = chosen(&earlier.partition_specs, |spec| ids.contains(&spec.spec_id()));
         self
     }
 
-    /// The references, as updates: what the table's metadata is printed by.
+    /// Returns the references as updates, from which the JSON of the next metadata file is derived.
     pub fn updates(&self) -> Vec<TableUpdate> {
         let set = |(name, reference): (&String, &SnapshotReference)| TableUpdate::SetSnapshotRef {
             ref_name: name.clone(),
@@ -57,17 +61,18 @@ impl Restored {
         self.refs.iter().map(set).collect()
     }
 
-    /// The ids of the snapshots that were found.
+    /// Returns the ids of the snapshots that the earlier state has.
     pub fn ids(&self) -> BTreeSet<i64> {
         self.snapshots.iter().map(|s| s.snapshot_id).collect()
     }
 }
 
+/// Clones the items that meet a condition.
 fn chosen<'a, T: Clone + 'a>(all: impl IntoIterator<Item = &'a T>, is_chosen: impl Fn(&T) -> bool) -> Vec<T> {
     all.into_iter().filter(|one| is_chosen(one)).cloned().collect()
 }
 
-/// Adds what is not there, by its id.
+/// Adds the items whose ids are not there yet.
 fn add<T: Clone, I: PartialEq>(there: &mut Vec<T>, back: &[T], id: impl Fn(&T) -> I) {
     for one in back {
         if !there.iter().any(|other| id(other) == id(one)) {
@@ -76,7 +81,7 @@ fn add<T: Clone, I: PartialEq>(there: &mut Vec<T>, back: &[T], id: impl Fn(&T) -
     }
 }
 
-/// An id of a schema or spec that was removed may have been given to another one since.
+/// Refuses a schema or spec whose id was given to another one since it was removed.
 fn check_same<T: PartialEq>(list: &str, key: &str, there: &[Arc<T>], back: &[Arc<T>], id: impl Fn(&T) -> i32) -> Result<()> {
     let other = |one: &&Arc<T>| there.iter().any(|other| id(other) == id(one) && other != *one);
     match back.iter().find(other) {
@@ -88,7 +93,9 @@ fn check_same<T: PartialEq>(list: &str, key: &str, there: &[Arc<T>], back: &[Arc
     }
 }
 
-/// The state with what is restored and was not there; `None` if all of it was.
+/// Computes the metadata with everything restored that was missing. `None` if nothing was missing.
+///
+/// `base` is the metadata file of the present state, which goes into the metadata log.
 pub(crate) fn restore(metadata: &TableMetadata, base: Option<&str>, restored: &Restored) -> Result<Option<TableMetadata>> {
     let mut made = metadata.clone();
     check_same("schemas", "schema-id", &made.schemas, &restored.schemas, |schema| schema.schema_id())?;

@@ -1,4 +1,26 @@
-//! The commit path: one queue a table, drained as one batch, one metadata file and one compare-and-swap a batch.
+//! The commit path: one queue per table; all commits that wait become one batch, one metadata file and one compare-and-swap.
+//!
+//! The states of a commit:
+//!
+//! ```text
+//!         queued ------- no turn in time ------------------------------------> answered: Busy
+//!           | turn: everything in the queue becomes one batch
+//!           v
+//! +---> applied -------- a check of this commit fails -----------------------> answered: its own error
+//! |         |  `-------- no commit of the batch changes anything ------------> answered: Ok, receipts stored, no file
+//! |         v
+//! |    file written ---- the storage or the database fails ------------------> answered: error, file to quarantine
+//! |         | publish: one database transaction
+//! |         |`---------- unknown: the database did not confirm --------------> answered: StateUnknown, file kept
+//! +---------+ lost: another server was first, file to quarantine; at the tenth time --> answered: Conflict
+//!           v
+//!    pointer swapped ---------------------------------------------------------> answered: Ok
+//! ```
+//!
+//! The row's pointer alone decides which metadata file counts. Each file is recorded as a pending output before it is written, so
+//! that a crash leaves no unknown file. A caller that waits too long gets `StateUnknown` while its commit goes on.
+//!
+//! Start reading at [`Catalog::commit_to`], then `run_batch`, `replay` and `publish`. Spec: "Optimistic Concurrency".
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Read;
@@ -26,40 +48,46 @@ use crate::readable::check_numbers;
 use crate::restore::{Restored, restore};
 use crate::{Actor, Catalog, CatalogError, LoadedTable, RequestOutcome, Result, places};
 
-/// Times that a batch is replayed after another server process won the race.
+/// Maximum number of times that a batch is applied, if other servers keep winning the race.
 const MAX_REPLAYS: usize = 10;
 
-/// Requirements and updates, with what belongs in the same transaction.
+/// The requirements and updates of one commit, with what is recorded in the same transaction.
 #[derive(Debug, Clone, Default)]
 pub struct Proposal {
-    /// What must hold.
+    /// Conditions that the table must meet.
     pub requirements: Vec<TableRequirement>,
-    /// What changes.
+    /// Changes to the metadata, in order.
     pub updates: Vec<TableUpdate>,
-    /// Snapshots to bring back; the updates are those of [`Restored::updates`] then.
+    /// Snapshots to bring back. If set, `updates` must be those of [`Restored::updates`].
     pub restore: Option<Box<Restored>>,
-    /// Files that this leaves unreferenced.
+    /// Files that the change leaves unreferenced, to be put into quarantine.
     pub quarantine: Vec<NewQuarantine>,
-    /// Recorded outputs that become part of the table.
+    /// Paths of pending outputs that become part of the table.
     pub settled_outputs: Vec<String>,
-    /// Files that belonged to the table before and do again.
+    /// Paths of files that belong to the table again, to be released from quarantine.
     pub restored: Vec<String>,
-    /// Who makes the change.
+    /// Author of the change, with the idempotency key of the request.
     pub actor: Actor,
 }
 
-/// A change that is worked out anew on the table as it is at the commit point, so that concurrent appends never make it fail.
+/// A change that is computed on the table as it is at the commit point.
+///
+/// Concurrent appends therefore never make it fail.
 pub trait Rebase: Send + Sync {
-    /// The change on this state. Called again if the state changes before the swap.
+    /// Computes the change on this state of the table. Called again if the pointer swap is lost.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the implementation. It fails this commit, not the others of its batch.
     fn propose<'a>(&'a self, table: &'a LoadedTable) -> BoxFuture<'a, Result<Proposal>>;
 }
 
-/// A change to a table.
+/// A change to one table.
 #[derive(Clone)]
 pub enum Change {
-    /// As a client sent it.
+    /// Requirements and updates as a client sent them.
     Fixed(Box<Proposal>),
-    /// As maintenance makes it.
+    /// A change that is computed at the commit point, as maintenance does.
     Rebased(Arc<dyn Rebase>),
 }
 
@@ -72,22 +100,23 @@ impl std::fmt::Debug for Change {
     }
 }
 
-/// A table after a commit, with how many commits shared its metadata file.
+/// A table after a commit, with the size of the batch.
 #[derive(Debug, Clone)]
 pub struct Committed {
-    /// The table, with the final metadata of the whole batch.
+    /// The table with the metadata after the whole batch.
     pub table: LoadedTable,
-    /// Commits in the batch.
+    /// Number of commits in the batch, including those that failed or changed nothing.
     pub batch: usize,
 }
 
+/// A commit in a queue, with the channel for its answer.
 struct Pending {
     ticket: u64,
     change: Change,
     done: oneshot::Sender<Result<Committed>>,
 }
 
-/// One table's queue. Whoever holds `turn` takes everything that waits.
+/// The commits that wait for one table. The task that holds `turn` takes all of them as one batch.
 #[derive(Default)]
 struct Queue {
     waiting: Mutex<Vec<Pending>>,
@@ -106,7 +135,7 @@ impl Queue {
         ticket
     }
 
-    /// Takes a commit back that nobody has begun; none: it was begun.
+    /// Removes a commit from the queue if no batch has taken it; `None` if one has.
     fn take_back(&self, ticket: u64) -> Option<Pending> {
         let mut waiting = self.waiting();
         let at = waiting.iter().position(|pending| pending.ticket == ticket)?;
@@ -114,15 +143,16 @@ impl Queue {
     }
 }
 
-/// Keeps commits to a table out while it lives.
+/// A guard that holds back commits to a table while it lives.
 ///
-/// The queue is kept as well: one that nobody holds may be forgotten, and the next commit would get another turn than this one.
+/// It owns the queue as well. The map may drop a queue that nothing else owns, and the next commit would then get a turn of
+/// another queue.
 pub(crate) struct Held {
     _turn: OwnedMutexGuard<()>,
     _queue: Arc<Queue>,
 }
 
-/// The queues of the tables that are being written.
+/// The commit queues of the tables that are being written.
 #[derive(Default)]
 pub(crate) struct Sequencers {
     queues: Mutex<HashMap<TableId, Arc<Queue>>>,
@@ -137,7 +167,7 @@ impl std::fmt::Debug for Sequencers {
 impl Sequencers {
     fn queue(&self, table: TableId) -> Arc<Queue> {
         let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
-        // A queue that only this map holds has nobody waiting.
+        // A queue that only this map owns has no waiting commit.
         if queues.len() >= 1024 {
             queues.retain(|_, queue| Arc::strong_count(queue) > 1);
         }
@@ -146,20 +176,43 @@ impl Sequencers {
 }
 
 impl Catalog {
-    /// Commits a change to a table; concurrent ones share a metadata file.
+    /// Commits a change to a table by name. Concurrent commits may share one metadata file.
+    ///
+    /// The commit goes on if the caller stops waiting for it.
+    ///
+    /// Spec: "Optimistic Concurrency", and "Commit Conflict Resolution and Retry".
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](CatalogError::State) if no table has this name, and the errors of [`Catalog::commit_to`].
     pub async fn commit(&self, name: &TableName, change: Change) -> Result<Committed> {
         let row = self.state().table(self.warehouse(), name).await?;
         self.commit_to(row.id, change).await
     }
 
-    /// Commits to a table by its entry, whatever its name is by now.
+    /// Commits a change to a table by its id, which stays the same if the table is renamed.
+    ///
+    /// # Errors
+    ///
+    /// - Returns [`Format`](CatalogError::Format) if a requirement does not hold or an update breaks a rule, and
+    ///   [`Invalid`](CatalogError::Invalid) if other engines could not read the result.
+    /// - Returns [`Conflict`](CatalogError::Conflict) if a snapshot's manifest list is in quarantine, or other servers won the
+    ///   race ten times.
+    /// - Returns [`Location`](CatalogError::Location) if the table may not have files at a new location.
+    /// - Returns [`Busy`](CatalogError::Busy) if the commit got no turn in time, and [`Behind`](CatalogError::Behind) if storage
+    ///   has states that the database does not have.
+    /// - Returns [`StateUnknown`](CatalogError::StateUnknown) if the outcome could not be observed.
+    /// - Returns [`Batch`](CatalogError::Batch) if another error failed the whole batch, [`Panicked`](CatalogError::Panicked) if
+    ///   the change panicked, or the error of [`Rebase::propose`].
+    /// - Returns [`State`](CatalogError::State), [`Storage`](CatalogError::Storage), [`MetadataGone`](CatalogError::MetadataGone)
+    ///   or [`MetadataInvalid`](CatalogError::MetadataInvalid) if the table can't be read or written.
     pub async fn commit_to(&self, id: TableId, change: Change) -> Result<Committed> {
         let queue = self.inner.sequencers.queue(id);
         let wait = self.patience(&change);
         let (done, answer) = oneshot::channel();
         let ticket = queue.enter(change, done);
         let this = self.clone();
-        // A task of its own: a client that goes away must not cut a commit in two.
+        // The commit runs in a task of its own: a client that disconnects must not cut it in two.
         let turn = async move {
             match tokio::time::timeout(wait, queue.turn.clone().lock_owned()).await {
                 Ok(_turn) => {
@@ -168,7 +221,7 @@ impl Catalog {
                         this.run_batch(id, batch).await;
                     }
                 }
-                // Whoever has the turn may have taken this commit along; then its answer is on the way.
+                // The task that has the turn may have taken this commit into its batch; then its answer is on the way.
                 Err(_) => {
                     if let Some(pending) = queue.take_back(ticket) {
                         drop(pending.done.send(Err(busy(&id, wait))));
@@ -177,15 +230,17 @@ impl Catalog {
             }
         };
         tokio::spawn(turn.instrument(tracing::info_span!("commit", table_id = %id)));
-        // Once for the turn, once for the work.
+        // One wait for the turn, one for the work.
         match tokio::time::timeout(wait * 2, answer).await {
             Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(unknown(&id, "the commit was not answered".to_owned())),
-            Err(_) => Err(unknown(&id, format!("it was begun and did not end in {} s", wait.as_secs()))),
+            Ok(Err(_)) => Err(unknown(&id, "the task that ran the commit ended without an answer".to_owned())),
+            Err(_) => Err(unknown(&id, format!("it was started and did not end within {} s", wait.as_secs()))),
         }
     }
 
-    /// How long a change waits. What maintenance works out is hours of work that nobody sends again.
+    /// Returns how long a change waits for its turn.
+    ///
+    /// A rebased change waits longer: it may hold hours of work that no client sends again.
     fn patience(&self, change: &Change) -> Duration {
         match change {
             Change::Fixed(_) => self.options().commit_wait,
@@ -193,7 +248,7 @@ impl Catalog {
         }
     }
 
-    /// Keeps commits to a table out while the guard lives. The one deleting function checks and marks under it.
+    /// Holds back commits to a table while the guard lives. The sweep checks and marks files under it.
     pub(crate) async fn hold_commits(&self, table: TableId) -> Result<Held> {
         let (queue, wait) = (self.inner.sequencers.queue(table), self.options().commit_wait);
         match tokio::time::timeout(wait, queue.turn.clone().lock_owned()).await {
@@ -202,16 +257,17 @@ impl Catalog {
         }
     }
 
+    /// Runs a batch and answers each of its commits.
     async fn run_batch(&self, id: TableId, batch: Vec<Pending>) {
         let changes: Vec<Change> = batch.iter().map(|p| p.change.clone()).collect();
         let outcome = self.try_batch(id, &changes).await;
         for (pending, result) in batch.into_iter().zip(outcome) {
-            // A receiver that is gone is a client that went away; the commit stands.
+            // The receiver is gone if the client disconnected; the commit stands.
             drop(pending.done.send(result));
         }
     }
 
-    /// One result for each change.
+    /// Applies a batch until its swap succeeds or it fails. Returns one result per change, in order.
     async fn try_batch(&self, id: TableId, changes: &[Change]) -> Vec<Result<Committed>> {
         for _ in 0..MAX_REPLAYS {
             match self.replay(id, changes).await {
@@ -224,7 +280,9 @@ impl Catalog {
         spread(CatalogError::Conflict(lost), changes.len())
     }
 
-    /// Applies the changes to the table as it is now. `None` means that the swap was lost, and the table has to be read again.
+    /// Applies the changes to the table as it is now, and publishes the result.
+    ///
+    /// Returns one result per change, or `None` if the swap was lost and the table must be read again.
     async fn replay(&self, id: TableId, changes: &[Change]) -> Result<Option<Vec<Result<Committed>>>> {
         let row = self.state().table_by_id(id).await?;
         let row = row.ok_or_else(|| StateError::NoSuchTable(id.to_string()))?;
@@ -232,13 +290,13 @@ impl Catalog {
         let current = self.load_row(row).await?;
         let mut working = current.clone();
         let (mut quarantines, mut settled) = (Vec::new(), Vec::new());
-        // What each change that had an effect was.
+        // The proposals of the changes that had an effect.
         let mut effects: Vec<Proposal> = Vec::new();
         let mut idle: Vec<Actor> = Vec::new();
         let mut results: Vec<Result<()>> = Vec::with_capacity(changes.len());
         for change in changes {
             let base = effects.is_empty().then_some(current.row.metadata_location.as_str());
-            // A bug that one change meets fails that change, not those that share its batch.
+            // A panic in one change fails that change, not the others of its batch.
             let applied = caught(self.apply_change(&working, base, change)).await;
             match applied.unwrap_or_else(|panic| Err(CatalogError::Panicked(panic))) {
                 Ok((Some(metadata), mut proposal)) => {
@@ -266,6 +324,9 @@ impl Catalog {
         Ok(Some(results.into_iter().map(|r| r.map(|()| committed.clone())).collect()))
     }
 
+    /// Computes the metadata after one change, and runs every check on it. The metadata is `None` if nothing changes.
+    ///
+    /// `base` is as in [`apply`]. The returned proposal includes the outdated metadata files as quarantine.
     pub(crate) async fn apply_change(
         &self,
         table: &LoadedTable,
@@ -301,7 +362,7 @@ impl Catalog {
         Ok((metadata, proposal))
     }
 
-    /// A snapshot whose manifest list is in quarantine would soon point at nothing.
+    /// Refuses a snapshot whose manifest list is in quarantine: it would soon point to a deleted file.
     async fn check_references(&self, updates: &[TableUpdate]) -> Result<()> {
         for update in updates {
             let TableUpdate::AddSnapshot { snapshot } = update else { continue };
@@ -316,11 +377,12 @@ impl Catalog {
         Ok(())
     }
 
-    /// Metadata files that fell out of the metadata log, where the table says that they go (specification of the table
-    /// properties `write.metadata.delete-after-commit.enabled` and `write.metadata.previous-versions-max`).
+    /// Lists the metadata files that fell out of the metadata log, if the table asks for their deletion.
+    ///
+    /// Spec: table properties `write.metadata.delete-after-commit.enabled` and `write.metadata.previous-versions-max`.
     fn outdated_metadata(&self, before: &LoadedTable, after: &TableMetadata) -> Vec<NewQuarantine> {
         let properties = &after.properties;
-        // How many are to be kept is not known where that can't be read.
+        // If the number of versions to keep can't be parsed, no file is outdated.
         let wanted = DELETE_METADATA.of(properties) && METADATA_VERSIONS.checked(properties).is_ok();
         if !wanted || !before.row.owned {
             return Vec::new();
@@ -334,7 +396,7 @@ impl Catalog {
         gone.map(|file| before.row.quarantine(file, None, reason, None, due_ms)).collect()
     }
 
-    /// Writes the metadata file that `working` gets, and says what has to be swapped.
+    /// Writes the next metadata file, updates `working` to it, and returns the pointer swap that publishes it.
     pub(crate) async fn write_next(
         &self,
         current: &LoadedTable,
@@ -349,7 +411,7 @@ impl Catalog {
         settled_outputs.extend(self.write_following(&current.row, &to, working.json.bytes().clone()).await?);
         working.row.location = Location::parse(&working.metadata.location)?.to_string();
         working.row.metadata_location.clone_from(&to);
-        // The places before the commit, too: a database that an earlier release made knows the location only.
+        // The places before the commit are recorded too: a database of an earlier release holds only the location.
         let [before, after] = [&current.metadata, &working.metadata].map(|m| places::named(&m.location, &m.properties));
         let places: Vec<String> = before.into_iter().chain(after).collect();
         let places = if places.iter().all(|place| *place == current.row.location) { Vec::new() } else { places };
@@ -365,7 +427,9 @@ impl Catalog {
         })
     }
 
-    /// Writes the metadata file and swaps the pointer. `false`: somebody else was first.
+    /// Writes the metadata file and swaps the pointer, with events and receipts, in one transaction.
+    ///
+    /// Returns `false` if another server was first.
     async fn publish(
         &self,
         current: &LoadedTable,
@@ -379,7 +443,7 @@ impl Catalog {
         let mut swap = self.write_next(current, working, quarantines, settled, &updates).await?;
         swap.restored = effects.iter().flat_map(|e| e.restored.iter().cloned()).collect();
         self.failpoint("commit-before-swap").await;
-        // Those of commits without effect, too: once the pointer has moved, nothing more may fail.
+        // Receipts of commits without effect go into the same transaction: once the pointer has moved, nothing more may fail.
         let actors = effects.iter().map(|e| &e.actor).chain(idle);
         let along = Outbox {
             events: effects.iter().map(|e| self.update_event(current, working, e, &e.actor)).collect(),
@@ -393,20 +457,20 @@ impl Catalog {
                 Ok(true)
             }
             Ok(false) => {
-                self.discard(&current.row, &swap.to, "a commit that another server overtook").await;
+                self.discard(&current.row, &swap.to, "the commit lost the race against another server").await;
                 Ok(false)
             }
             Err(e) => {
-                // A file whose fate nobody knows is kept.
+                // The commit may have been applied, so its file is kept.
                 if !matches!(e, StateError::Ambiguous(_)) {
-                    self.discard(&current.row, &swap.to, "a commit that the state database refused").await;
+                    self.discard(&current.row, &swap.to, "the state database refused the commit").await;
                 }
                 Err(CatalogError::of_publishing(e, &current.row.name))
             }
         }
     }
 
-    /// What the out-box tells of a commit.
+    /// Builds the outbox event `table.updated` of one commit.
     pub(crate) fn update_event(&self, before: &LoadedTable, after: &LoadedTable, proposal: &Proposal, actor: &Actor) -> NewEvent {
         let action = |update: &TableUpdate| serde_json::to_value(update).ok().map(|v| v["action"].clone());
         let snapshots = proposal.updates.iter().filter_map(|update| match update {
@@ -431,7 +495,10 @@ impl Catalog {
         self.event(actor, "table.updated", &after.row.name, data)
     }
 
-    /// Records and writes a metadata file of a table or view.
+    /// Records a metadata file as a pending output, and then writes it. It is compressed if its name ends with
+    /// `.gz.metadata.json`.
+    ///
+    /// Spec: "Naming for GZIP compressed Metadata JSON files".
     pub(crate) async fn write_metadata_file(&self, row: &TableRow, uri: &str, json: Bytes) -> Result<()> {
         let mut bytes = json;
         if uri.ends_with(".gz.metadata.json") {
@@ -443,42 +510,46 @@ impl Catalog {
         }
         self.state().record_outputs(self.warehouse(), row.id, None, &[uri.to_owned()]).await?;
         if let Err(e) = self.storage().write(uri, bytes).await {
-            // A store that did not answer may have it all the same.
-            self.discard(row, uri, "a metadata file that could not be written").await;
+            // A store that did not answer may hold the file all the same.
+            self.discard(row, uri, "the metadata file could not be written").await;
             return Err(e.into());
         }
         Ok(())
     }
 
-    /// Hands a metadata file that never became current to the deleting function. A failure leaves the recorded intent,
-    /// which the next start settles.
+    /// Puts a metadata file that never became current into quarantine, due at once.
+    ///
+    /// If that fails, its pending output stays recorded, and a server settles it once this one has stopped.
     pub(crate) async fn discard(&self, row: &TableRow, uri: &str, reason: &str) {
         let files = std::iter::once(uri.to_owned()).chain(left_behind(row, uri));
         let quarantines: Vec<NewQuarantine> = files.map(|file| row.quarantine(file, None, reason, None, now_ms())).collect();
         if let Err(error) = self.state().quarantine(&quarantines).await {
-            tracing::warn!(%error, uri, "a metadata file was left behind");
+            tracing::warn!(%error, uri, "a metadata file could not be quarantined; it is reclaimed once this server has stopped");
         }
     }
 }
 
-/// One commit on one state of a table. `base` is the metadata file that the state came from; none for a state that an earlier commit of the
-/// same batch made. `None` means that nothing changes.
+/// Computes the metadata after one commit on one state of the table. `None` means that nothing changes.
+///
+/// `base` is the metadata file of that state, which goes into the metadata log. It is `None` for a state that an earlier commit
+/// of the same batch made.
 fn apply(metadata: &TableMetadata, base: Option<&str>, proposal: &Proposal) -> Result<Option<TableMetadata>> {
     proposal.requirements.iter().try_for_each(|requirement| requirement.check(metadata))?;
     check_numbers(&proposal.updates)?;
     Ok(esker_format::apply(metadata, &proposal.updates, At { now_ms: now_ms(), metadata_file: base })?)
 }
 
+/// Builds the error for a commit that got no turn in time.
 fn busy(table: &impl ToString, wait: Duration) -> CatalogError {
     CatalogError::Busy(format!("table {}", table.to_string()), wait.as_secs())
 }
 
-/// The end of a commit that was begun was not seen.
+/// Builds the error for a commit that was started and whose end was not seen.
 pub(crate) fn unknown(table: &impl ToString, reason: String) -> CatalogError {
     CatalogError::StateUnknown { table: table.to_string(), reason }
 }
 
-/// The same failure for every commit of a batch.
+/// Copies the failure of a batch to each of its commits; the first gets the original error.
 fn spread(error: CatalogError, n: usize) -> Vec<Result<Committed>> {
     let (code, message) = (error.code(), error.to_string());
     let others = (1..n).map(|_| Err(CatalogError::Batch { code, message: message.clone() }));

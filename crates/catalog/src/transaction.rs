@@ -1,4 +1,10 @@
-//! Several tables in one commit: all of it, or none.
+//! Commits to several tables: all of them are applied, or none.
+//!
+//! A transaction takes the turns of its tables in the order of their ids, so that two transactions never wait for each other. It
+//! checks every change before it writes the first file, and swaps all pointers in one database transaction. A lost race repeats
+//! the whole.
+//!
+//! Start reading at [`Catalog::commit_transaction`], then `try_transact`. Spec: REST `commitTransaction`.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,32 +16,33 @@ use crate::actor::receipt;
 use crate::sequencer::{Held, unknown};
 use crate::{Actor, Catalog, CatalogError, Change, LoadedTable, Proposal, RequestOutcome, Result};
 
-/// Times that the whole is applied again after another server process won the race for one of its tables.
+/// Maximum number of times that a transaction is applied, if other servers keep winning the race for a table.
 const MAX_REPLAYS: usize = 10;
 
-/// One table's part of a transaction.
+/// The part of a transaction that concerns one table.
 #[derive(Debug, Clone)]
 pub struct TableChange {
-    /// The table.
+    /// Name of the table.
     pub name: TableName,
-    /// What changes. With `assert-create`, the table is made.
+    /// Requirements and updates. With `assert-create`, the table is created.
     pub proposal: Proposal,
 }
 
 impl TableChange {
+    /// Checks whether the change creates its table.
     fn creates(&self) -> bool {
         self.proposal.requirements.iter().any(|r| matches!(r, TableRequirement::AssertCreate))
     }
 }
 
-/// A table's part of a transaction, with the entry that its name led to when the transaction began; none: it is to be made.
+/// The part of a transaction that concerns one table, with the id of the table; `None` if it is to be created.
 #[derive(Debug)]
 struct Resolved {
     change: TableChange,
     id: Option<TableId>,
 }
 
-/// What a transaction has written and not published: if it does not come about, all of this goes.
+/// Files and rows of a transaction that are not published yet. If it fails, the files go into quarantine.
 #[derive(Default)]
 struct Written {
     updated: Vec<(LoadedTable, LoadedTable)>,
@@ -45,27 +52,48 @@ struct Written {
     along: Outbox,
 }
 
+/// Builds the error for a table that occurs twice, with both spellings of its name.
 fn twice(one: &TableName, other: &TableName) -> CatalogError {
     let spelt = if one == other { String::new() } else { format!(", as {one} and as {other}") };
     CatalogError::Invalid(format!("table {one} is in the transaction more than once{spelt}"))
 }
 
 impl Catalog {
-    /// Commits to several tables at once. A requirement that fails for one fails all.
+    /// Commits to several tables at once. If one change fails, none is applied.
+    ///
+    /// The transaction goes on if the caller stops waiting for it.
+    ///
+    /// Spec: REST `commitTransaction`.
+    ///
+    /// # Errors
+    ///
+    /// - Returns [`State`](CatalogError::State) if a table or namespace does not exist, and [`Invalid`](CatalogError::Invalid) if
+    ///   a table occurs twice.
+    /// - Returns [`Format`](CatalogError::Format) if a requirement does not hold or an update breaks a rule, and
+    ///   [`Location`](CatalogError::Location) if a location is not allowed.
+    /// - Returns [`Busy`](CatalogError::Busy) if a table gave no turn in time, and [`Conflict`](CatalogError::Conflict) if other
+    ///   servers won the race ten times.
+    /// - Returns [`Behind`](CatalogError::Behind) if storage has states of a table that the database does not have.
+    /// - Returns [`StateUnknown`](CatalogError::StateUnknown) if the outcome could not be observed.
+    /// - Returns [`Storage`](CatalogError::Storage), [`MetadataGone`](CatalogError::MetadataGone),
+    ///   [`MetadataInvalid`](CatalogError::MetadataInvalid) or [`Table`](CatalogError::Table) if a table can't be read or
+    ///   written.
     pub async fn commit_transaction(&self, changes: Vec<TableChange>, actor: Actor) -> Result<()> {
         let changes = self.resolve(changes).await?;
         let this = self.clone();
-        // A task of its own: a client that goes away must not leave it half done.
+        // The transaction runs in a task of its own: a client that disconnects must not leave it half done.
         let work = tokio::spawn(async move { this.transact(&changes, &actor).await });
         let (tables, wait) = ("the transaction's tables", self.options().commit_wait);
-        // Once for the turns, once for the work.
+        // One wait for the turns, one for the work.
         match tokio::time::timeout(wait * 2, work).await {
             Ok(done) => done.unwrap_or_else(|e| Err(unknown(&tables, e.to_string()))),
-            Err(_) => Err(unknown(&tables, format!("it was begun and did not end in {} s", wait.as_secs()))),
+            Err(_) => Err(unknown(&tables, format!("it was started and did not end within {} s", wait.as_secs()))),
         }
     }
 
-    /// Names become entries, once: a table by two names, or one name for two new tables, would wait for itself or clash later.
+    /// Finds the id of each table, once.
+    ///
+    /// A table under two names would wait for itself, and two new tables under one name would clash later, so both are refused.
     async fn resolve(&self, changes: Vec<TableChange>) -> Result<Vec<Resolved>> {
         let (mut by_id, mut by_name) = (HashMap::new(), HashMap::new());
         let mut resolved = Vec::with_capacity(changes.len());
@@ -87,6 +115,7 @@ impl Catalog {
         Ok(resolved)
     }
 
+    /// Takes the turns of the tables, and applies the transaction until its swap succeeds or it fails.
     async fn transact(&self, changes: &[Resolved], actor: &Actor) -> Result<()> {
         let wait = self.options().commit_wait;
         let busy = |_| CatalogError::Busy(format!("a table of {}", names(changes)), wait.as_secs());
@@ -100,7 +129,7 @@ impl Catalog {
         Err(CatalogError::Conflict(lost))
     }
 
-    /// The turns of all tables that exist, in the order of their ids, so that two transactions never wait for each other.
+    /// Takes the turns of all existing tables, in the order of their ids, so that two transactions never wait for each other.
     async fn hold_all(&self, changes: &[Resolved]) -> Result<BTreeMap<TableId, Held>> {
         let mut ids: Vec<TableId> = changes.iter().filter_map(|c| c.id).collect();
         ids.sort_unstable();
@@ -111,7 +140,7 @@ impl Catalog {
         Ok(held)
     }
 
-    /// `false`: a pointer moved meanwhile.
+    /// Applies the transaction to the tables as they are now and publishes it. `false` if a pointer moved meanwhile.
     async fn try_transact(&self, changes: &[Resolved], actor: &Actor) -> Result<bool> {
         // Everything is checked before the first file is written.
         let mut updated: Vec<(LoadedTable, LoadedTable, Proposal)> = Vec::new();
@@ -147,14 +176,14 @@ impl Catalog {
                     self.remember_metadata(&table.row.metadata_location, table.metadata.clone(), table.json.clone()).await;
                 }
             }
-            // Files whose fate nobody knows are kept.
+            // The transaction may have been applied, so its files are kept.
             Err(StateError::Ambiguous(_)) => {}
             Ok(false) | Err(_) => self.discard_all(&written).await,
         }
         published.map_err(|e| CatalogError::of_publishing(e, &names(changes)))
     }
 
-    /// Writes every metadata file of a transaction.
+    /// Writes every metadata file of a transaction, and collects the swaps, rows and events.
     async fn write_all(
         &self,
         written: &mut Written,
@@ -180,18 +209,18 @@ impl Catalog {
         Ok(())
     }
 
-    /// Hands over the metadata files of a transaction that did not come about, those of tables that were to be made included.
+    /// Puts the metadata files of a transaction that was not published into quarantine.
     async fn discard_all(&self, written: &Written) {
         let updated = written.updated.iter().map(|(current, working)| (&current.row, &working.row.metadata_location));
         let made = written.made.iter().map(|table| (&table.row, &table.row.metadata_location));
         let all: Vec<(&TableRow, &String)> = updated.chain(made).collect();
         for (row, path) in all {
-            self.discard(row, path, "a transaction that did not come about").await;
+            self.discard(row, path, "the transaction was not published").await;
         }
     }
 }
 
-/// The tables of a transaction, for people.
+/// Lists the tables of a transaction for a message.
 fn names(changes: &[Resolved]) -> String {
     changes.iter().map(|c| c.change.name.to_string()).collect::<Vec<_>>().join(", ")
 }

@@ -1,4 +1,9 @@
-//! Views: their metadata files, and commits to them.
+//! Views: creation, registration, commits and drops.
+//!
+//! A view has a row and metadata files as a table has, but no data files. A commit takes the turn of the view, writes one
+//! metadata file and swaps the pointer; commits to a view are not batched.
+//!
+//! Start reading at [`Catalog::replace_view`]. Spec: "Iceberg View Spec"; REST `createView`, `replaceView`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,60 +22,79 @@ use uuid::Uuid;
 use crate::create::as_given;
 use crate::{Actor, Catalog, CatalogError, Register, RequestOutcome, Result, places};
 
-/// Times that a commit is applied again after another server process won the race.
+/// Maximum number of times that a commit is applied, if other servers keep winning the race.
 const MAX_REPLAYS: usize = 10;
 
-/// A request to create a view (REST specification, `CreateViewRequest`).
+/// A request to create a view.
+///
+/// Spec: REST `CreateViewRequest`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct CreateView {
-    /// Its name in the namespace.
+    /// Name of the view in its namespace.
     pub name: String,
-    /// Where its metadata goes; the server chooses if not given.
+    /// Location of the view's metadata; the server chooses one by default.
     pub location: Option<String>,
-    /// Its columns.
+    /// Columns of the view.
     pub schema: Schema,
-    /// Its text, by dialect.
+    /// First version of the view, with its text in one or more dialects.
     pub view_version: ViewVersion,
-    /// Its properties.
+    /// Properties of the view.
     #[serde(default)]
     pub properties: BTreeMap<String, String>,
 }
 
-/// A commit to a view (REST specification, `CommitViewRequest`).
+/// A commit to a view.
+///
+/// Spec: REST `CommitViewRequest`.
 #[derive(Debug, Clone, Deserialize)]
 pub struct ReplaceView {
-    /// What must hold.
+    /// Conditions that the view must meet.
     #[serde(default)]
     pub requirements: Vec<ViewRequirement>,
-    /// What changes.
+    /// Changes to the metadata, in order.
     pub updates: Vec<ViewUpdate>,
 }
 
-/// A view as it is now.
+/// A view with the metadata that its row points to.
 #[derive(Debug, Clone)]
 pub struct LoadedView {
-    /// Its pointer row.
+    /// Row of the view in the state database, with the pointer to the metadata file.
     pub row: TableRow,
-    /// Its parsed metadata.
+    /// Parsed content of the metadata file.
     pub metadata: Arc<ViewMetadata>,
-    /// The metadata as the file has it.
+    /// JSON text of the metadata file, uncompressed.
     pub json: Bytes,
 }
 
 impl Catalog {
-    /// The views of a namespace, by name, after `after`.
+    /// Lists at most `limit` views of a namespace, by name, after the name `after`.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](CatalogError::State) if the namespace does not exist or the database fails.
     pub async fn list_views(&self, namespace: &NamespaceName, after: &str, limit: u32) -> Result<Vec<String>> {
         Ok(self.state().list(TabularKind::View, self.warehouse(), namespace, after, limit).await?)
     }
 
-    /// A view by name.
+    /// Loads a view by name.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](CatalogError::State) if no view has this name or the database fails. Returns
+    /// [`MetadataGone`](CatalogError::MetadataGone), [`MetadataInvalid`](CatalogError::MetadataInvalid) or
+    /// [`Storage`](CatalogError::Storage) if the metadata file is not there or can't be read.
     pub async fn load_view(&self, name: &TableName) -> Result<LoadedView> {
         let row = self.state().view(self.warehouse(), name).await?;
         self.load_view_row(row).await
     }
 
-    /// The view that a row points at.
+    /// Loads the view that a row points to.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`MetadataGone`](CatalogError::MetadataGone), [`MetadataInvalid`](CatalogError::MetadataInvalid) or
+    /// [`Storage`](CatalogError::Storage) if the metadata file is not there or can't be read.
     pub async fn load_view_row(&self, row: TableRow) -> Result<LoadedView> {
         let uri = row.metadata_location.clone();
         let json = self.json_at(&uri).await.map_err(|e| match e {
@@ -85,6 +109,18 @@ impl Catalog {
     }
 
     /// Creates a view.
+    ///
+    /// Spec: REST `createView`.
+    ///
+    /// # Errors
+    ///
+    /// - Returns [`Name`](CatalogError::Name) if the name is not valid, and [`State`](CatalogError::State) if the namespace does
+    ///   not exist or the name is taken.
+    /// - Returns [`IllegalArgument`](CatalogError::IllegalArgument) or [`Format`](CatalogError::Format) if the version or the
+    ///   schema breaks a rule of the specification.
+    /// - Returns [`Location`](CatalogError::Location) if the location is not allowed or overlaps another place, and
+    ///   [`Storage`](CatalogError::Storage) if it can't be parsed or written.
+    /// - Returns [`StateUnknown`](CatalogError::StateUnknown) if the database did not confirm the insert.
     pub async fn create_view(&self, namespace: &NamespaceName, request: CreateView, actor: &Actor) -> Result<LoadedView> {
         let name = TableName::new(namespace.clone(), request.name)?;
         self.namespace(namespace).await?;
@@ -117,7 +153,20 @@ impl Catalog {
         Ok(LoadedView { row, metadata: Arc::new(metadata), json })
     }
 
-    /// Enters a view whose metadata exists already.
+    /// Enters a view whose metadata file exists in storage.
+    ///
+    /// Spec: REST `registerView`.
+    ///
+    /// # Errors
+    ///
+    /// - Returns [`Name`](CatalogError::Name) if the name is not valid, and [`State`](CatalogError::State) if the namespace does
+    ///   not exist or the name is taken.
+    /// - Returns [`Location`](CatalogError::Location) if the file lies outside the allowed locations, or the view's location
+    ///   overlaps another place.
+    /// - Returns [`Invalid`](CatalogError::Invalid) if the file does not exist,
+    ///   [`MetadataInvalid`](CatalogError::MetadataInvalid) if it can't be parsed, and [`Storage`](CatalogError::Storage) if it
+    ///   can't be read.
+    /// - Returns [`StateUnknown`](CatalogError::StateUnknown) if the database did not confirm the insert.
     pub async fn register_view(&self, namespace: &NamespaceName, request: Register, actor: &Actor) -> Result<LoadedView> {
         let name = TableName::new(namespace.clone(), request.name)?;
         self.namespace(namespace).await?;
@@ -149,7 +198,23 @@ impl Catalog {
         Ok(view)
     }
 
-    /// Replaces a view's versions or properties.
+    /// Commits a change to a view's versions, schemas or properties.
+    ///
+    /// Spec: REST `replaceView`.
+    ///
+    /// # Errors
+    ///
+    /// - Returns [`State`](CatalogError::State) if no view has this name or the database fails, and
+    ///   [`Format`](CatalogError::Format) if a requirement does not hold.
+    /// - Returns [`IllegalArgument`](CatalogError::IllegalArgument) or [`Format`](CatalogError::Format) if an update breaks a
+    ///   rule of the specification.
+    /// - Returns [`Location`](CatalogError::Location) if the view may not have a new location.
+    /// - Returns [`Busy`](CatalogError::Busy) if the commit got no turn in time, and [`Conflict`](CatalogError::Conflict) if
+    ///   other servers won the race ten times.
+    /// - Returns [`Behind`](CatalogError::Behind) if storage has states of the view that the database does not have.
+    /// - Returns [`StateUnknown`](CatalogError::StateUnknown) if the database did not confirm the commit.
+    /// - Returns [`MetadataGone`](CatalogError::MetadataGone), [`MetadataInvalid`](CatalogError::MetadataInvalid) or
+    ///   [`Storage`](CatalogError::Storage) if the view can't be read or written.
     pub async fn replace_view(&self, name: &TableName, request: ReplaceView, actor: &Actor) -> Result<LoadedView> {
         let id = self.state().view(self.warehouse(), name).await?.id;
         let _held = self.hold_commits(id).await?;
@@ -164,7 +229,7 @@ impl Catalog {
         Err(CatalogError::Conflict(format!("other servers kept committing to the view for {MAX_REPLAYS} attempts")))
     }
 
-    /// `None`: somebody else was first.
+    /// Applies a commit to this state of a view and publishes it. `None` if another server was first.
     async fn try_replace(&self, current: &LoadedView, request: &ReplaceView, actor: &Actor) -> Result<Option<LoadedView>> {
         request.requirements.iter().try_for_each(|requirement| requirement.check(&current.metadata))?;
         let applied = apply_view(&current.metadata, &request.updates, now_ms()).map_err(refused)?;
@@ -192,19 +257,23 @@ impl Catalog {
         match self.state().publish(self.warehouse(), &[swap], &[], &along).await {
             Ok(true) => Ok(Some(LoadedView { row, metadata: Arc::new(metadata), json })),
             Ok(false) => {
-                self.discard(&current.row, &to, "a commit that another server overtook").await;
+                self.discard(&current.row, &to, "the commit lost the race against another server").await;
                 Ok(None)
             }
             Err(e) => {
                 if !matches!(e, StateError::Ambiguous(_)) {
-                    self.discard(&current.row, &to, "a commit that the state database refused").await;
+                    self.discard(&current.row, &to, "the state database refused the commit").await;
                 }
                 Err(CatalogError::of_publishing(e, &row.name))
             }
         }
     }
 
-    /// Drops a view. Its metadata files stay where they are.
+    /// Drops a view. Its metadata files stay in place.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](CatalogError::State) if no view has this name, the view is protected, or the database fails.
     pub async fn drop_view(&self, name: &TableName, actor: &Actor) -> Result<()> {
         let row = self.state().view(self.warehouse(), name).await?;
         let data = json!({"view-id": row.id, "view-uuid": row.table_uuid, "metadata-location": row.metadata_location});
@@ -214,24 +283,34 @@ impl Catalog {
     }
 
     /// Renames a view, possibly into another namespace.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](CatalogError::State) if the view or the new namespace does not exist, the new name is taken, or the
+    /// database fails.
     pub async fn rename_view(&self, from: &TableName, to: &TableName, actor: &Actor) -> Result<()> {
         let along = self.outbox(actor, "view.renamed", from, json!({"to": to.to_string()}), &RequestOutcome::NoContent);
         Ok(self.state().rename(TabularKind::View, self.warehouse(), from, to, &along).await?)
     }
 
-    /// Protects a view from being dropped, or lifts that.
+    /// Protects a view from being dropped, or lifts the protection.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](CatalogError::State) if no view has this name or the database fails.
     pub async fn protect_view(&self, name: &TableName, protected: bool, actor: &Actor) -> Result<()> {
         let row = self.state().view(self.warehouse(), name).await?;
         let along = self.outbox(actor, "view.protected", &row.name, json!({"protected": protected}), &RequestOutcome::NoContent);
         Ok(self.state().protect(row.id, protected, &along).await?)
     }
 
+    /// Checks that a view may have the location and the path properties of its metadata.
     async fn check_view_locations(&self, metadata: &ViewMetadata, own: Option<TableId>) -> Result<()> {
         self.check_locations(&metadata.location, &metadata.properties, own).await
     }
 }
 
-/// A view's version or schema that is not valid is the mistake of an argument, by which Java clients throw another exception.
+/// Converts a view version or schema that is not valid to the argument error, for which Java clients have an exception.
 fn refused(error: FormatError) -> CatalogError {
     match error {
         FormatError::Refused(what) => CatalogError::IllegalArgument(what),

@@ -1,12 +1,14 @@
+//! Converts errors to gRPC statuses.
+
 use esker_types::Coded;
 use tonic::{Code, Status};
 
-/// An error of ours as a gRPC status.
+/// Converts an error of Esker to the gRPC status of its code.
 pub(crate) fn status(error: &impl Coded) -> Status {
     Status::new(Code::from_i32(error.code().grpc()), error.to_string())
 }
 
-/// An error that is nobody's mistake but ours.
+/// Converts an error that the client did not cause to the status `INTERNAL`.
 pub(crate) fn internal(error: impl std::fmt::Display) -> Status {
     Status::internal(error.to_string())
 }

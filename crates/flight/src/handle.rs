@@ -1,3 +1,8 @@
+//! [`Handle`]: the state of a statement, which the client carries between its calls.
+//!
+//! It is JSON in the opaque bytes of a ticket or of the handle of a prepared statement, so that any replica can answer the next
+//! call.
+
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
@@ -12,36 +17,54 @@ use uuid::Uuid;
 
 use crate::error::internal;
 
-/// What a prepared statement's handle holds.
+/// The content of a ticket or of the handle of a prepared statement.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Handle {
+    /// The text of the statement.
     pub(crate) sql: String,
-    /// Rows of parameters as an Arrow IPC stream, base64.
+    /// The rows of parameters, as an Arrow IPC stream in base64. `None` if nothing is bound.
     parameters: Option<String>,
-    /// The statement's plan, if the server still keeps it.
+    /// The key of the plan, if the server that made the handle still has it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) plan: Option<Uuid>,
-    /// The shape of the plan's answer was told, with a ticket to get just that.
+    /// The schema of the plan was sent with this ticket, so that the answer should have that schema.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub(crate) schema_sent: bool,
 }
 
 impl Handle {
+    /// Makes a handle without parameters and plan.
     pub(crate) fn new(sql: String) -> Self {
         Self { sql, parameters: None, plan: None, schema_sent: false }
     }
 
+    /// Reads a handle that a client sent back.
+    ///
+    /// # Errors
+    ///
+    /// Returns the status `INVALID_ARGUMENT` for bytes that no server of this version made.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Status> {
         serde_json::from_slice(bytes).map_err(|_| Status::invalid_argument("not a prepared statement handle of this server"))
     }
 
+    /// Writes a handle as JSON.
+    ///
+    /// # Errors
+    ///
+    /// Returns the status `INTERNAL` if it can't be written.
     pub(crate) fn encode(&self) -> Result<Bytes, Status> {
         serde_json::to_vec(self).map(Bytes::from).map_err(internal)
     }
 
-    /// With the parameters of some batches.
+    /// Binds the rows of some batches, in place of those that were bound before.
+    ///
+    /// The batches must have one schema. The plan is forgotten: it was made without these values and their types.
+    ///
+    /// # Errors
+    ///
+    /// Returns the status `INTERNAL` if the batches can't be written as a stream.
     pub(crate) fn bind(&mut self, batches: &[RecordBatch]) -> Result<(), Status> {
-        // What was planned before knew neither values nor their types.
+        // The plan was made without these values and their types.
         (self.plan, self.parameters) = (None, None);
         let Some(first) = batches.first() else { return Ok(()) };
         let mut stream = Vec::new();
@@ -55,7 +78,11 @@ impl Handle {
         Ok(())
     }
 
-    /// The rows of values that are bound; none, if nothing is.
+    /// Returns the bound rows of values. They are empty if nothing is bound.
+    ///
+    /// # Errors
+    ///
+    /// Returns the status `INVALID_ARGUMENT` if the stream of parameters is damaged.
     pub(crate) fn bound(&self) -> Result<BoundValues, Status> {
         let Some(text) = &self.parameters else { return Ok(Vec::new()) };
         let bad = || Status::invalid_argument("the parameters of the prepared statement can't be read");
@@ -66,7 +93,11 @@ impl Handle {
     }
 }
 
-/// The rows of some batches of parameters, one after the other.
+/// Returns the rows of some batches of parameters, one batch after the other, with one value for each column.
+///
+/// # Errors
+///
+/// Returns the status `INTERNAL` for a column of a type that has no scalar value.
 pub(crate) fn rows(batches: &[RecordBatch]) -> Result<BoundValues, Status> {
     let mut rows = Vec::new();
     for batch in batches {

@@ -1,5 +1,8 @@
-//! What the server says of itself (`SqlInfo`). A client that asks for a code that is missing may fail on it, so the list is
-//! long.
+//! The answer to `CommandGetSqlInfo`: the properties of the server.
+//!
+//! A client that asks for a code that is missing may fail on it, so the list is long.
+//!
+//! Spec: Arrow Flight SQL, "SqlInfo".
 
 use arrow_flight::sql::metadata::{SqlInfoData, SqlInfoDataBuilder};
 use arrow_flight::sql::{SqlInfo, SqlNullOrdering, SqlSupportedCaseSensitivity, SqlSupportedTransaction};
@@ -7,6 +10,11 @@ use arrow_flight::sql::{SqlInfo, SqlNullOrdering, SqlSupportedCaseSensitivity, S
 use crate::error::internal;
 use tonic::Status;
 
+/// Returns the value of every code that clients may ask for.
+///
+/// # Errors
+///
+/// Returns the status `INTERNAL` if the values can't be encoded.
 pub(crate) fn sql_info() -> Result<SqlInfoData, Status> {
     let mut info = SqlInfoDataBuilder::new();
     for (code, text) in [

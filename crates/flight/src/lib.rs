@@ -1,7 +1,8 @@
-//! Arrow Flight SQL: statements, prepared statements with parameters, and the metadata commands that clients ask for.
+//! The Arrow Flight SQL server: statements, prepared statements with parameters, and the metadata commands that clients need.
 //!
-//! Nothing is kept between calls: a ticket holds its statement, a prepared statement's handle holds statement and parameters,
-//! so that any replica can answer any call.
+//! Any replica can answer any call. A ticket holds its statement, and the handle of a prepared statement holds the statement and
+//! its parameters. The server keeps only plans, for a few seconds between the calls for one answer; without its plan, a statement
+//! is planned again. Start reading with `service.rs`.
 
 mod error;
 mod handle;
@@ -22,16 +23,19 @@ use esker_query::Engine;
 
 use service::Service;
 
-/// gRPC messages of up to this size are taken; results are sent in smaller ones.
+/// The largest gRPC message that is accepted, in bytes. Results are sent in smaller messages.
 const MAX_MESSAGE_BYTES: usize = 16 << 20;
 
-/// The service as a router, to be served over HTTP/2.
+/// Returns the service as a router, to be served over HTTP/2.
+///
+/// Each call is authenticated before it reaches the service. A call without a valid principal is answered with the gRPC status of
+/// the refusal.
 pub fn router(engine: Engine, access: Access) -> Router {
     let service = FlightServiceServer::new(Service::new(engine)).max_decoding_message_size(MAX_MESSAGE_BYTES);
     tonic::service::Routes::new(service).prepare().into_axum_router().layer(from_fn_with_state(access, authenticate))
 }
 
-/// Gives every call its principal, or refuses it.
+/// Adds the principal to a call, or refuses the call.
 async fn authenticate(State(access): State<Access>, mut request: Request, next: Next) -> Response {
     let header = request.headers().get(AUTHORIZATION).and_then(|h| h.to_str().ok());
     let loopback = request.extensions().get::<ConnectInfo<SocketAddr>>().is_some_and(|c| c.0.ip().is_loopback());

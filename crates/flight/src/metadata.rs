@@ -1,4 +1,8 @@
-//! The answers of the metadata commands.
+//! The answers to the metadata commands: catalogs, schemas, tables and table types.
+//!
+//! A catalog of Flight SQL is a warehouse, a schema is a namespace with its levels joined by dots.
+//!
+//! Spec: Arrow Flight SQL, "SQL Metadata".
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
@@ -8,9 +12,14 @@ use tonic::Status;
 
 use crate::error::{internal, status};
 
-/// What the one kind of table is called.
+/// The only type of table that is listed.
 const TABLE: &str = "TABLE";
 
+/// Lists the warehouses.
+///
+/// # Errors
+///
+/// Returns the status `INTERNAL` if the batch can't be built.
 pub(crate) fn catalogs(engine: &Engine, command: CommandGetCatalogs) -> Result<RecordBatch, Status> {
     let mut builder = command.into_builder();
     for catalog in engine.catalogs() {
@@ -19,6 +28,11 @@ pub(crate) fn catalogs(engine: &Engine, command: CommandGetCatalogs) -> Result<R
     builder.build().map_err(internal)
 }
 
+/// Lists the namespaces of every warehouse, nested ones included.
+///
+/// # Errors
+///
+/// Returns the status of the error if a catalog can't be read.
 pub(crate) async fn schemas(engine: &Engine, command: CommandGetDbSchemas) -> Result<RecordBatch, Status> {
     let mut builder = command.into_builder();
     for catalog in engine.catalogs() {
@@ -29,6 +43,13 @@ pub(crate) async fn schemas(engine: &Engine, command: CommandGetDbSchemas) -> Re
     builder.build().map_err(internal)
 }
 
+/// Lists the tables of every warehouse. Views are not listed.
+///
+/// With `include_schema`, each table has its columns. A table whose metadata can't be read is listed without columns.
+///
+/// # Errors
+///
+/// Returns the status of the error if a catalog can't be read.
 pub(crate) async fn tables(engine: &Engine, command: CommandGetTables) -> Result<RecordBatch, Status> {
     let mut builder = command.into_builder();
     let mut rows = Vec::new();
@@ -47,6 +68,11 @@ pub(crate) async fn tables(engine: &Engine, command: CommandGetTables) -> Result
     builder.build().map_err(internal)
 }
 
+/// Lists the types of tables.
+///
+/// # Errors
+///
+/// Returns the status `INTERNAL` if the batch can't be built.
 pub(crate) fn table_types(command: CommandGetTableTypes) -> Result<RecordBatch, Status> {
     let mut builder = command.into_builder();
     builder.append(TABLE);

@@ -1,3 +1,12 @@
+//! [`Service`]: the calls of Flight SQL, each answered by the query engine.
+//!
+//! A statement takes two calls: `GetFlightInfo` plans it and returns its schema with a ticket; `DoGet` with that ticket runs it.
+//! Only `DoGet` and `DoPut` run statements, so each runs once. The plan is kept between the two calls ([`PLANS`],
+//! [`PLAN_SECONDS`]). If it is gone, the statement in the ticket is planned again: by another replica, after a restart, or for a
+//! slow client. Start reading with [`Service::query_info`] and [`Service::run`].
+//!
+//! Spec: Arrow Flight SQL, "RPC Methods".
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -30,16 +39,22 @@ use crate::error::{internal, status};
 use crate::handle::{Handle, rows};
 use crate::{info, metadata};
 
+/// The stream that `DoGet` answers with.
 type DoGet = <Service as FlightService>::DoGetStream;
+/// The answer to a call, or the status of its refusal.
 type Answer<T> = Result<Response<T>, Status>;
 
-/// Plans kept between a client's calls for one answer, and for how long. Without its plan, a statement is planned again:
-/// by another replica, after a restart, or when a client takes its time.
+/// The number of plans that are kept between the calls for one answer.
 const PLANS: u64 = 64;
+/// The time in seconds that a plan is kept between the calls for one answer.
+///
+/// Without its plan, a statement is planned again: by another replica, after a restart, or when a client takes its time.
 const PLAN_SECONDS: u64 = 10;
 
+/// The plans that are kept, by the key in their [`Handle`]. Each is taken out once.
 type Plans = Cache<Uuid, Arc<Mutex<Option<PreparedStatement>>>>;
 
+/// The Flight SQL service of one server.
 #[derive(Clone)]
 pub(crate) struct Service {
     engine: Engine,
@@ -47,25 +62,33 @@ pub(crate) struct Service {
 }
 
 impl Service {
+    /// Makes the service of an engine.
     pub(crate) fn new(engine: Engine) -> Self {
         let plans = Cache::builder().max_capacity(PLANS).time_to_live(Duration::from_secs(PLAN_SECONDS)).build();
         Self { engine, plans }
     }
 
-    /// Keeps a plan for the next call of its client; returns what the client's handle names it by.
+    /// Keeps a plan for the next call of its client. Returns the key for the client's handle.
     async fn keep(&self, prepared: PreparedStatement) -> Option<Uuid> {
         let id = Uuid::new_v4();
         self.plans.insert(id, Arc::new(Mutex::new(Some(prepared)))).await;
         Some(id)
     }
 
-    /// The plan that a handle names, which nobody else gets.
+    /// Takes the plan of a handle out of the kept ones, so that no other call gets it.
     async fn kept(&self, handle: &Handle) -> Option<PreparedStatement> {
         let kept = self.plans.remove(&handle.plan?).await?;
         kept.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// The plan that a handle names, if its shape was told for a ticket or nothing has changed since it was made; else a new one.
+    /// Returns the plan of a handle.
+    ///
+    /// The kept plan is used if its schema was sent with the ticket, or if nothing has changed since it was made. Else the
+    /// statement is planned again.
+    ///
+    /// # Errors
+    ///
+    /// Returns the status of the error if the statement can't be planned or its parameters can't be read.
     async fn prepared(&self, handle: &Handle) -> Result<PreparedStatement, Status> {
         match self.kept(handle).await {
             Some(prepared) if handle.schema_sent || self.engine.is_current(&prepared).await => Ok(prepared),
@@ -73,13 +96,22 @@ impl Service {
         }
     }
 
+    /// Starts a plan for the principal of a call.
+    ///
+    /// # Errors
+    ///
+    /// Returns the status `UNAUTHENTICATED` for a call without a principal, else the status of the engine's error.
     async fn start<T>(&self, prepared: PreparedStatement, request: &Request<T>) -> Result<RunningQuery, Status> {
         let principal = request.extensions().get::<Principal>().cloned();
         let principal = principal.ok_or_else(|| Status::unauthenticated("the call has no principal"))?;
         self.engine.run(prepared, &principal).await.map_err(|e| status(&e))
     }
 
-    /// Runs a statement; called by DoGet and DoPut only, so that a statement runs once.
+    /// Runs a statement and streams its rows. Only `DoGet` and `DoPut` run statements, so that each runs once.
+    ///
+    /// # Errors
+    ///
+    /// Returns the status of the error if the statement can't be planned or started. Later errors end the stream.
     async fn run<T>(&self, handle: &Handle, request: &Request<T>) -> Answer<DoGet> {
         let running = self.start(self.prepared(handle).await?, request).await?;
         let schema = running.stream.schema();
@@ -92,7 +124,11 @@ impl Service {
         Ok(Response::new(encoded.boxed()))
     }
 
-    /// Runs a statement that changes rows; returns how many.
+    /// Runs a statement that changes rows. Returns their number.
+    ///
+    /// # Errors
+    ///
+    /// Returns the status of the error if the statement fails.
     async fn update<T>(&self, prepared: PreparedStatement, request: &Request<T>) -> Result<i64, Status> {
         let mut running = self.start(prepared, request).await?;
         let mut count = 0;
@@ -104,7 +140,7 @@ impl Service {
         i64::try_from(count).map_err(internal)
     }
 
-    /// Where to get an answer: here, with the command itself as the ticket.
+    /// Returns the schema of an answer with one endpoint: this server, with the command itself as the ticket.
     fn flight_info(schema: &Schema, ticket: Bytes, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
         let endpoint = FlightEndpoint::new().with_ticket(Ticket { ticket });
         let info = FlightInfo::new()
@@ -115,7 +151,11 @@ impl Service {
         Ok(Response::new(info))
     }
 
-    /// The shape of an answer, with a ticket for it. The plan is kept for the ticket.
+    /// Plans a statement, and returns the schema of its answer with a ticket. The plan is kept for the ticket.
+    ///
+    /// # Errors
+    ///
+    /// Returns the status of the error if the statement can't be planned.
     async fn query_info<T: ProstMessageExt>(
         &self,
         mut handle: Handle,
@@ -128,11 +168,13 @@ impl Service {
         Self::flight_info(&schema, ticket(&ticket_of(handle.encode()?)), request)
     }
 
+    /// Returns the properties of the server.
     fn sql_info() -> Result<SqlInfoData, Status> {
         info::sql_info()
     }
 }
 
+/// Answers with one batch.
 fn one(batch: RecordBatch) -> Answer<DoGet> {
     let schema = batch.schema();
     let batches = futures::stream::once(async { Ok(batch) });
@@ -140,19 +182,23 @@ fn one(batch: RecordBatch) -> Answer<DoGet> {
     Ok(Response::new(encoded.boxed()))
 }
 
+/// Encodes a schema as an Arrow IPC message.
 fn ipc(schema: &Schema) -> Result<Bytes, Status> {
     let options = IpcWriteOptions::default();
     let message = IpcMessage::try_from(SchemaAsIpc::new(schema, &options)).map_err(internal)?;
     Ok(message.0)
 }
 
+/// Encodes a command as a ticket.
 fn ticket(command: &impl ProstMessageExt) -> Bytes {
     command.as_any().encode_to_vec().into()
 }
 
-/// The batches of parameters that a client sends. Without parameters, some send one without columns.
+/// Reads the batches of parameters that a client sends.
+///
+/// Batches without columns are dropped: some clients send one when a statement has no parameters.
 async fn parameters(data: PeekableFlightDataStream) -> Result<Vec<RecordBatch>, Status> {
-    // Where nothing is bound, some send a message without content.
+    // Some clients send a message without content when nothing is bound.
     let data = data.try_filter(|message| std::future::ready(!message.data_header.is_empty()));
     let data = data.map_err(|e| FlightError::Tonic(Box::new(e)));
     let batches: Vec<RecordBatch> = FlightRecordBatchStream::new_from_flight_data(data).try_collect().await?;
@@ -196,7 +242,7 @@ impl FlightSqlService for Service {
         let bound = rows(&batches)?;
         let prepared = match batches.is_empty() {
             true => self.prepared(&handle).await?,
-            // Each row is one run of the statement.
+            // Each row of parameters is one run of the statement, so no row is no run.
             false if bound.is_empty() => return Ok(0),
             false => self.engine.prepare(&handle.sql, bound).await.map_err(|e| status(&e))?,
         };

@@ -1,4 +1,9 @@
-//! What updates make of a table: pure, no I/O (Java: `TableMetadata.Builder`).
+//! The effect of updates on a table: a pure function from metadata and updates to new metadata (Java: `TableMetadata.Builder`).
+//!
+//! [`apply`] runs the updates in order on a copy, then checks that the result breaks no rule of the specification that the table
+//! kept before. A rule that was broken before blocks no commit. Refusals that an engine's tests match are worded as in Java.
+//!
+//! Start with [`apply`]; each kind of update has a method below it.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -10,22 +15,27 @@ use crate::{
     UnboundPartitionSpec, rules,
 };
 
-/// The property that says how many earlier metadata files the log names.
+/// The table property that limits the number of earlier metadata files in the metadata log.
 const PREVIOUS_VERSIONS: &str = "write.metadata.previous-versions-max";
 const PREVIOUS_VERSIONS_DEFAULT: usize = 100;
 
-/// The time of a commit, and the metadata file of the state that it is made on.
+/// The time of a commit, and the metadata file of the state that it changes.
 #[derive(Debug, Clone, Copy)]
 pub struct At<'a> {
-    /// The time, in milliseconds since 1970.
+    /// The time of the commit, in milliseconds since the Unix epoch.
     pub now_ms: i64,
-    /// The metadata file that the state came from, which the log is to name; none of a table that is made.
+    /// The location of the metadata file that holds the state before; it goes into the metadata log. `None` if the table is being
+    /// created.
     pub metadata_file: Option<&'a str>,
 }
 
-/// The table that some updates make, in their order; none if they change nothing.
+/// Applies `updates` to a table in their order. Returns `None` if they change nothing.
 ///
-/// An update that can't be made, or that breaks a rule of the specification that was not broken before, is refused.
+/// # Errors
+///
+/// Returns [`Refused`](FormatError::Refused) if an update is impossible, or the result breaks a rule of the specification that was
+/// not broken before. Returns [`Overtaken`](FormatError::Overtaken) if a snapshot was made for an earlier state of the table: its
+/// sequence number or first row id is behind the table's.
 pub fn apply(before: &TableMetadata, updates: &[TableUpdate], at: At<'_>) -> Result<Option<TableMetadata>> {
     let mut change = Change { made: before.clone(), at, added: Added::default(), touched: None, keeps_ids: false };
     for update in updates {
@@ -38,14 +48,14 @@ pub fn apply(before: &TableMetadata, updates: &[TableUpdate], at: At<'_>) -> Res
     if after.format_version > 1 && after.table_uuid.is_none() {
         return refused(format!("UUID is required in format v{}: there is no assign-uuid", after.format_version));
     }
-    // A table that is replaced keeps the ids of columns of the same name, whatever their types are now: no snapshot is read by both.
+    // A replaced table keeps the ids of columns with the same name, whatever their types are now: no snapshot is read with both.
     let is_replaced =
         updates.iter().any(|update| matches!(update, TableUpdate::RemoveSnapshotRef { ref_name } if ref_name == MAIN_BRANCH));
     let is_of_columns = |rule: rules::Rule| {
         use rules::Rule::{FieldPlace, InitialDefaultChanged, Promotion, RequiredHasDefaults};
         matches!(rule, Promotion | InitialDefaultChanged | FieldPlace | RequiredHasDefaults)
     };
-    // What a table's snapshots lack since an earlier version, or have too early, is with them after an upgrade as well.
+    // An upgrade does not add what old snapshots lack for the new version, nor remove what they should not have yet.
     let is_old = |violation: &rules::Violation| {
         matches!(violation.rule, rules::Rule::ManifestList | rules::Rule::Operation | rules::Rule::RowLineage)
             && violation.snapshot_id.is_some_and(|id| before.snapshots.get(id).is_some())
@@ -58,8 +68,10 @@ pub fn apply(before: &TableMetadata, updates: &[TableUpdate], at: At<'_>) -> Res
     Ok(Some(TableMetadata { metadata_log: log(before, &after, at), ..after }))
 }
 
-/// What updates make of a table that has nothing yet. It keeps the ids that the client has for schemas, specs and orders; those that are not
-/// set are the ones that were added last. Whether it breaks rules is not looked at.
+/// Applies the updates of a commit that creates its table to `nothing`, a table without schemas and snapshots.
+///
+/// Keeps the client's ids of schemas, specs and orders. A default that no update sets is the one that was added last. The result is
+/// not checked against the rules.
 pub(crate) fn of_nothing(nothing: TableMetadata, updates: &[TableUpdate], at: At<'_>) -> Result<TableMetadata> {
     let mut change = Change { made: nothing.clone(), at, added: Added::default(), touched: None, keeps_ids: true };
     for update in updates {
@@ -79,7 +91,7 @@ pub(crate) fn of_nothing(nothing: TableMetadata, updates: &[TableUpdate], at: At
     Ok(change.finish(&nothing))
 }
 
-/// The metadata log with the file that the state before came from.
+/// Returns the metadata log with the file of the state before added, cut to the length that the properties allow.
 fn log(before: &TableMetadata, after: &TableMetadata, at: At<'_>) -> Vec<MetadataLog> {
     let mut log = after.metadata_log.clone();
     if let Some(file) = at.metadata_file {
@@ -91,7 +103,7 @@ fn log(before: &TableMetadata, after: &TableMetadata, at: At<'_>) -> Vec<Metadat
     log.split_off(log.len().saturating_sub(kept))
 }
 
-/// What the same commit added last, for [`LAST_ADDED`].
+/// The ids of the objects that the commit added last, for [`LAST_ADDED`].
 #[derive(Debug, Default)]
 struct Added {
     schema: Option<i32>,
@@ -104,18 +116,18 @@ struct Change<'a> {
     made: TableMetadata,
     at: At<'a>,
     added: Added,
-    /// The time of a snapshot that was added, or that a reference was set to now.
+    /// The time of the last snapshot that was added, or at which `main` was set, in milliseconds since the Unix epoch.
     touched: Option<i64>,
-    /// The table is made by this: manifests have the client's ids already.
+    /// `true` for a commit that creates its table: the client's manifests refer to its ids already.
     keeps_ids: bool,
 }
 
-/// A change that can't be made.
+/// Returns a refusal with the text `what`.
 pub(crate) fn refused<T>(what: String) -> Result<T> {
     Err(FormatError::Refused(what))
 }
 
-/// What an id means that may stand for what was added last.
+/// Resolves an id: replaces [`LAST_ADDED`] by the id of the object that was added last.
 fn meant<T: Copy + Into<i64>>(id: T, last: Option<T>, what: &str) -> Result<T> {
     match (id.into() == LAST_ADDED, last) {
         (false, _) => Ok(id),
@@ -189,7 +201,7 @@ impl Change<'_> {
         Ok(())
     }
 
-    /// A schema like one that is there already is that one.
+    /// Adds a schema. If the table has an equal one, no copy is added and that one counts as added last.
     fn add_schema(&mut self, schema: &Schema) {
         let made = &mut self.made;
         let id = match made.schemas.iter().find(|own| own.is_same_as(schema)) {
@@ -224,7 +236,7 @@ impl Change<'_> {
         Ok(())
     }
 
-    /// A spec that parts files like one that is there already, under the same names, is that one.
+    /// Adds a partition spec. If the table has a spec with the same fields and names, that one counts as added last.
     fn add_spec(&mut self, spec: &UnboundPartitionSpec) -> Result<()> {
         let made = &mut self.made;
         let mut last = made.last_partition_id.max(FIRST_PARTITION_FIELD_ID - 1);
@@ -339,7 +351,7 @@ impl Change<'_> {
                 let what = format!("cannot add snapshot {id}: first-row-id {first} is behind the table's next-row-id {next}");
                 return Err(FormatError::Overtaken(what));
             }
-            // Writers may leave ids out: of several snapshots in one commit, DuckDB begins a later one where no row can have an id yet.
+            // Writers may leave gaps: DuckDB starts a later snapshot of the same commit at an id that no row can have yet.
             let end = snapshot.added_rows.and_then(|rows| first.checked_add(rows));
             let Some(end) = end.filter(|end| i64::try_from(*end).is_ok()) else {
                 return refused(format!("cannot add snapshot {id}: added-rows is missing or leaves no row ids"));
@@ -367,10 +379,10 @@ impl Change<'_> {
         }
         if name == MAIN_BRANCH {
             if made.current_snapshot_id != Some(id) {
-                // A snapshot that comes with the commit became current when it was made, another becomes so now.
+                // A snapshot that is added by the commit became current when it was made, any other becomes current now.
                 let is_added = self.added.snapshots.contains(&id);
                 let timestamp_ms = if is_added { snapshot.timestamp_ms } else { self.at.now_ms };
-                // Clocks differ; Java reads no log that goes back in time.
+                // Clocks differ, and Java rejects a log that goes back in time.
                 let last = made.snapshot_log.last().map_or(timestamp_ms, |entry| entry.timestamp_ms);
                 let timestamp_ms = timestamp_ms.max(last);
                 self.touched = Some(timestamp_ms);
@@ -382,7 +394,7 @@ impl Change<'_> {
         Ok(())
     }
 
-    /// Snapshots go with their statistics and with the branches and tags that are at them.
+    /// Removes snapshots, with their statistics and the branches and tags at them.
     fn remove_snapshots(&mut self, ids: &[i64]) {
         let made = &mut self.made;
         let ids: HashSet<i64> = ids.iter().copied().collect();
@@ -402,21 +414,21 @@ impl Change<'_> {
         }
     }
 
-    /// The table with its log and its time, if anything changed.
+    /// Finishes the commit: cleans the snapshot log, and sets the time of the last change if anything changed.
     fn finish(mut self, before: &TableMetadata) -> TableMetadata {
         let made = &mut self.made;
-        // Of several snapshots that one commit makes current in turn, none but the last ever was.
+        // If one commit makes several snapshots current in turn, only the last of them ever was.
         let current = made.current_snapshot_id;
         let passing =
             |entry: &SnapshotLog| self.added.snapshots.contains(&entry.snapshot_id) && Some(entry.snapshot_id) != current;
         made.snapshot_log.retain(|entry| !passing(entry));
-        // What came before a snapshot that is gone can't be told by its time.
+        // Without a removed snapshot, the log cannot tell which snapshot was current before the next entry.
         if let Some(last) = made.snapshot_log.iter().rposition(|entry| made.snapshots.get(entry.snapshot_id).is_none()) {
             made.snapshot_log.drain(..=last);
         }
         if *made != *before {
             let touched = self.touched.unwrap_or(self.at.now_ms);
-            // Clocks differ; Java reads no table that is older than its logs. A table that is made has none.
+            // Clocks differ, and Java rejects a table that is older than its logs. A table that is being created has no logs.
             let logged = made.snapshot_log.last().map(|entry| entry.timestamp_ms);
             let least = if self.keeps_ids { None } else { logged.max(Some(before.last_updated_ms)) };
             made.last_updated_ms = touched.max(least.unwrap_or(touched));
@@ -425,7 +437,9 @@ impl Change<'_> {
     }
 }
 
-/// The id of a field that parts by the same source and transform in another spec.
+/// Returns the id of a partition field with the same source and transform in any spec of the table.
+///
+/// Spec: "Partition Evolution".
 fn known_id(metadata: &TableMetadata, field: &UnboundPartitionField) -> Option<i32> {
     let same = |own: &&crate::PartitionField| {
         own.unbound().source_id == field.source_id
@@ -435,7 +449,7 @@ fn known_id(metadata: &TableMetadata, field: &UnboundPartitionField) -> Option<i
     metadata.partition_specs.iter().flat_map(|spec| spec.fields()).find(same).map(|own| own.field_id)
 }
 
-/// A branch that keeps what the table's properties say.
+/// Returns a branch at `snapshot_id` without retention settings of its own, so that the table's properties apply.
 pub fn branch_at(snapshot_id: i64) -> SnapshotReference {
     SnapshotReference {
         snapshot_id,
@@ -588,7 +602,7 @@ mod tests {
             let error = tried(&table(2), updates.clone()).expect_err(words).to_string();
             assert!(error.contains(words), "{updates}: {error}");
         }
-        // As `CREATE OR REPLACE TABLE` does it.
+        // The updates of `CREATE OR REPLACE TABLE`.
         let mut schema = of_version(2)["schemas"][1].clone();
         schema["fields"][2]["type"] = json!("string");
         let retyped =
@@ -597,7 +611,7 @@ mod tests {
         assert!(error.contains("it was long and can't become string"), "{error}");
         let replaced = [retyped.as_slice(), &[json!({"action": "remove-snapshot-ref", "ref-name": "main"})]].concat();
         assert_eq!(changed(&table(2), json!(replaced)).current_schema_id, 2);
-        // The default spec has a column that was dropped, as the specification allows in no new table.
+        // The default spec refers to a dropped column. The specification forbids that for a new table.
         let old = rules::check(&table(2));
         assert!(old.iter().any(|violation| violation.rule == rules::Rule::SourceExists), "{old:?}");
         changed(&table(2), json!([{"action": "set-properties", "updates": {"a": "b"}}]));
@@ -618,7 +632,7 @@ mod tests {
         let after = changed(&before, json!([upgrade, uuid]));
         let printed = after.to_json().expect("printed");
         assert_eq!(TableMetadata::from_json(&printed).expect("read again"), after);
-        // What comes new is of the new version.
+        // New snapshots must have what the new version requires.
         let mut new = snapshot(5, 1);
         new["snapshot"].as_object_mut().expect("a snapshot").remove("manifest-list");
         assert!(tried(&after, json!([new])).expect_err("no list").to_string().contains("manifest-list"));
@@ -652,7 +666,7 @@ mod tests {
         }
     }
 
-    /// Updates of which the `iceberg` crate has its own idea.
+    /// Returns updates on which this crate and the `iceberg` crate can be compared.
     fn pool() -> Vec<Json> {
         let schemas = of_version(2)["schemas"].clone();
         let mut wider = schemas[1].clone();
@@ -687,7 +701,7 @@ mod tests {
         ]
     }
 
-    /// A table without what the `iceberg` crate refuses, as both read it.
+    /// Returns a table without the parts that the `iceberg` crate rejects.
     fn plain(version: u8) -> Json {
         let mut json = of_version(version);
         json["partition-specs"][0]["fields"].as_array_mut().expect("fields").pop();
@@ -710,7 +724,7 @@ mod tests {
         (ours, built.map(read))
     }
 
-    /// What both say of a table, but for times and the order of lists.
+    /// Returns the parts of a table that both crates must agree on: all but times and the order of lists.
     fn comparable(table: &TableMetadata) -> Json {
         let mut json = serde_json::to_value(table).expect("printed");
         for list in ["schemas", "partition-specs", "sort-orders", "snapshots"] {
@@ -725,15 +739,15 @@ mod tests {
     proptest::proptest! {
         #![proptest_config(proptest::prelude::ProptestConfig { failure_persistence: None, ..proptest::prelude::ProptestConfig::with_cases(400) })]
 
-        /// The `iceberg` crate's builder makes the same of updates, where it takes them.
+        /// The builder of the `iceberg` crate has the same result, where it accepts the updates.
         #[test]
         fn another_builder_makes_the_same(version in 2_u8..=3, chosen in proptest::collection::vec(0_usize..21, 1..7)) {
             let pool = pool();
-            // It adds a schema twice that was added once.
+            // The `iceberg` crate adds an equal schema a second time.
             let mut seen = HashSet::new();
             let mut updates: Vec<Json> = chosen.into_iter().filter(|at| seen.insert(*at)).map(|at| pool[at].clone()).collect();
             for snapshot in updates.iter_mut().filter_map(|update| update.get_mut("snapshot")?.as_object_mut()) {
-                // Of version 2 it drops what belongs to version 3, which is kept here.
+                // The `iceberg` crate drops the fields of version 3 from snapshots of version 2; this crate keeps them.
                 if version == 2 {
                     snapshot.retain(|name, _| name != "first-row-id" && name != "added-rows");
                 }

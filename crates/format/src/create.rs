@@ -1,5 +1,8 @@
-//! The first metadata of tables: out of what a client asks for, or out of a commit that makes its table (Java:
-//! `TableMetadata.newTableMetadata`, `TableMetadata.buildFromEmpty`).
+//! The first metadata of a table, built from a client's request or from the updates of a commit that creates its table.
+//!
+//! [`create`] assigns fresh ids, as `TableMetadata.newTableMetadata` in Java does. [`create_by_updates`] keeps the client's ids, as
+//! `TableMetadata.buildFromEmpty` does: manifests refer to them already. Both reject metadata that breaks a rule of the
+//! specification.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -15,13 +18,14 @@ use crate::{
     apply,
 };
 
-/// The property by which a client asks for a version of the format.
+/// The table property with which a client requests a format version.
 pub const FORMAT_VERSION: &str = "format-version";
 
-/// The version of tables of which nobody says it.
+/// The format version of new tables whose client requests none.
 pub const DEFAULT_FORMAT_VERSION: u8 = 2;
 
-/// Properties that are not kept: metadata says itself what they are (Java: `TableProperties.RESERVED_PROPERTIES`).
+/// The names of properties that are not stored, because the metadata has the facts elsewhere (Java:
+/// `TableProperties.RESERVED_PROPERTIES`).
 pub const RESERVED_PROPERTIES: [&str; 9] = [
     FORMAT_VERSION,
     "uuid",
@@ -34,33 +38,42 @@ pub const RESERVED_PROPERTIES: [&str; 9] = [
     "default-sort-order",
 ];
 
-/// What new tables have that say nothing else (Java: `TableMetadata.persistedProperties`). Tables without it are of a time when another
-/// codec was the default.
+/// A property that new tables get by default (Java: `TableMetadata.persistedProperties`). Tables without it are from a time when
+/// another codec was the default.
 const PERSISTED: (&str, &str) = ("write.parquet.compression-codec", "zstd");
 
-/// A table that is asked for. All of its ids are given anew.
+/// The request of a client for a new table. All ids in it are replaced by fresh ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewTable {
-    /// Its columns.
+    /// The columns of the table.
     pub schema: Schema,
-    /// How its files are parted, by the ids of the schema as it is asked for; not at all if there is none.
+    /// The partition spec, whose source ids are those of `schema`; `None` for an unpartitioned table.
     pub spec: Option<UnboundPartitionSpec>,
-    /// How its rows are sorted, by the ids of the schema as it is asked for; not at all if there is none.
+    /// The sort order, whose source ids are those of `schema`; `None` for an unsorted table.
     pub order: Option<SortOrder>,
-    /// Where its files lie.
+    /// The base location of the table's files.
     pub location: String,
-    /// Its properties. [`FORMAT_VERSION`] among them says its version.
+    /// The properties. [`FORMAT_VERSION`] among them sets the format version.
     pub properties: BTreeMap<String, String>,
 }
 
 impl NewTable {
-    /// Neither partitioned nor sorted, and without properties.
+    /// Returns the request for a table without partitions, sort order and properties.
     pub fn of(schema: Schema, location: impl Into<String>) -> Self {
         Self { schema, spec: None, order: None, location: location.into(), properties: BTreeMap::new() }
     }
 }
 
-/// The metadata of a table that is asked for. One that breaks a rule of the specification is refused.
+/// Builds the metadata of a requested table. All ids of fields, specs and orders are fresh.
+///
+/// `now_ms` is the time of creation, in milliseconds since the Unix epoch.
+///
+/// # Errors
+///
+/// Returns [`Refused`](FormatError::Refused) if:
+/// - the requested format version is not 1 to 3;
+/// - an identifier, partition or sort field has no source in the schema;
+/// - the table would break another rule of the specification.
 pub fn create(new: NewTable, uuid: Uuid, now_ms: i64) -> Result<TableMetadata> {
     let mut ids = FreshIds::default();
     let fields = ids.fields(new.schema.as_struct().fields());
@@ -87,11 +100,22 @@ pub fn create(new: NewTable, uuid: Uuid, now_ms: i64) -> Result<TableMetadata> {
     lawful(made)
 }
 
-/// The metadata of a table that updates alone make, as a commit brings them that requires that there is none.
+/// Builds the metadata of a table from the updates of a commit that requires the table not to exist.
 ///
-/// Its ids are the client's, whose manifests have them already. The table is at `location`, and has `uuid`, where the updates say no other.
+/// Keeps the client's ids, because its manifests refer to them already. `location` and `uuid` apply unless the updates set others.
+/// `now_ms` is the time of the commit, in milliseconds since the Unix epoch.
+///
+/// # Errors
+///
+/// Returns [`Refused`](FormatError::Refused) if:
+/// - the format version is not 1 to 3;
+/// - the updates contain no schema, or one of them is impossible;
+/// - the table would break a rule of the specification.
+///
+/// Returns [`Overtaken`](FormatError::Overtaken) if the updates add snapshots whose sequence numbers or row ids go back. Returns
+/// [`Invalid`](FormatError::Invalid) if they leave a default spec or sort order that does not exist.
 pub fn create_by_updates(updates: &[TableUpdate], location: &str, uuid: Uuid, now_ms: i64) -> Result<TableMetadata> {
-    // The first version that they name is the one that the table begins with: to bring it there is no upgrade.
+    // The table begins with the first version that the updates name, so that update is no upgrade.
     let version = updates.iter().find_map(|update| match update {
         TableUpdate::UpgradeFormatVersion { format_version } => Some(*format_version),
         _ => None,
@@ -113,7 +137,7 @@ pub fn create_by_updates(updates: &[TableUpdate], location: &str, uuid: Uuid, no
     lawful(made.checked()?)
 }
 
-/// A table without anything in it.
+/// Returns the metadata of a table without schemas, specs and snapshots.
 fn empty(format_version: u8, uuid: Uuid, now_ms: i64) -> TableMetadata {
     TableMetadata {
         format_version,
@@ -143,7 +167,7 @@ fn empty(format_version: u8, uuid: Uuid, now_ms: i64) -> TableMetadata {
     }
 }
 
-/// A new table breaks no rule at all.
+/// Checks that a new table breaks no rule of the specification.
 fn lawful(made: TableMetadata) -> Result<TableMetadata> {
     match rules::check(&made).into_iter().next() {
         Some(violation) => Err(violation.into()),
@@ -163,7 +187,7 @@ fn unreserved(properties: &BTreeMap<String, String>) -> impl Iterator<Item = (St
     properties.iter().filter(|(key, _)| !is_reserved(key)).map(|(key, value)| (key.clone(), value.clone()))
 }
 
-/// The version that properties ask for.
+/// Returns the format version that the properties request.
 fn version_of(properties: &BTreeMap<String, String>) -> Result<u8> {
     let Some(text) = properties.get(FORMAT_VERSION) else { return Ok(DEFAULT_FORMAT_VERSION) };
     match text.parse() {
@@ -172,7 +196,7 @@ fn version_of(properties: &BTreeMap<String, String>) -> Result<u8> {
     }
 }
 
-/// Ids given anew: those of all fields of one level first, then those within them (Java: `TypeUtil.assignFreshIds`).
+/// Fresh field ids: first those of all fields of one level, then those within them (Java: `TypeUtil.assignFreshIds`).
 #[derive(Debug, Default)]
 struct FreshIds {
     last: i32,
@@ -180,7 +204,7 @@ struct FreshIds {
 }
 
 impl FreshIds {
-    /// The id that a field has now.
+    /// Returns the fresh id of the field that had the id `old`.
     fn of(&self, old: i32) -> Option<i32> {
         self.by_old.get(&old).copied()
     }
@@ -217,7 +241,7 @@ impl FreshIds {
         }
     }
 
-    /// The sources of a partition or sort field: one field of the schema, or several.
+    /// Translates the sources of a partition or sort field, one or several, to fresh ids.
     fn sources(&self, what: &str, one: Option<i32>, several: Option<Vec<i32>>) -> Result<(Option<i32>, Option<Vec<i32>>)> {
         let new = |id: i32| {
             let why = || format!("the schema has no field with the id {id}, its source");
@@ -232,7 +256,7 @@ impl FreshIds {
         let fields = fields.into_iter().map(|field| {
             let what = format!("partition spec 0, field {}", field.name);
             let (source_id, source_ids) = self.sources(&what, field.source_id, field.source_ids)?;
-            // From 1000 on, whatever the client has.
+            // Partition field ids start at 1000, whatever the client's are.
             Ok(UnboundPartitionField { source_id, source_ids, field_id: None, ..field })
         });
         let mut spec = PartitionSpec::new(0, fields.collect::<Result<_>>()?);
@@ -394,13 +418,13 @@ mod tests {
         let sorted = json!({"order-id": 1, "fields": [
             {"source-id": 1, "transform": "identity", "direction": "asc", "null-order": "nulls-last"}]});
         for (new, words) in [
-            // As Java says it (`CatalogTests.testCreateV2TableWithVariantColumnFails`).
+            // The text is Java's (`CatalogTests.testCreateV2TableWithVariantColumnFails`).
             (
                 of(json!({"id": 2, "name": "data", "required": false, "type": "variant"})),
                 "schema 0, field data (1): variant is not supported until v3 (specification, \"Schemas and Data Types\")",
             ),
             (of(json!({"id": 2, "name": "d", "required": false, "type": "int", "initial-default": 1})), "field d (1)"),
-            // The source 1 is none of the client's ids, be it that a column gets it.
+            // The client's schema has no field 1, although a column gets that id.
             (partitioned(1, "p"), "partition spec 0, field p: the schema has no field with the id 1, its source"),
             (partitioned(3, "y"), "partition spec 0, field y: a column is called y (specification, \"Partitioning\")"),
             (NewTable { order: Some(parsed(sorted)), ..NewTable::of(xyz(), "s3://b/t") }, "sort order 1, field 1"),
@@ -409,7 +433,7 @@ mod tests {
             let error = refusal(new);
             assert!(error.contains(words), "{words}: {error}");
         }
-        // Day and hour of one column, as Java's deserialisation takes them.
+        // Java accepts a day and an hour field of the same column.
         let spec = json!({"fields": [{"source-id": 2, "name": "d", "transform": "day"}, {"source-id": 2, "name": "h", "transform": "hour"}]});
         let at = json!({"id": 2, "name": "at", "required": false, "type": "timestamp"});
         assert_eq!(made(NewTable { spec: Some(parsed(spec)), ..of(at) }).default_partition_spec().fields().len(), 2);
@@ -425,7 +449,7 @@ mod tests {
             "fields": [{"id": 1, "name": "x", "required": false, "type": "long"}]}, "last-column-id": 1})
     }
 
-    /// As Java's client sends it (`RESTSessionCatalog.createChanges`).
+    /// Returns the updates that Java's client sends (`RESTSessionCatalog.createChanges`).
     #[test]
     fn a_commit_alone_makes_a_table() {
         let snapshot = json!({"snapshot-id": 5, "sequence-number": 1, "timestamp-ms": 1_900_000_000_000_i64, "manifest-list": "l",
@@ -451,7 +475,7 @@ mod tests {
         assert_eq!((metadata.last_column_id, metadata.last_partition_id, metadata.location.as_str()), (1, 1000, "s3://b/t"));
         assert_eq!((metadata.current_snapshot_id, metadata.snapshot_log.len(), metadata.metadata_log.len()), (Some(5), 1, 0));
         assert_eq!(metadata.last_updated_ms, 1_900_000_000_000);
-        // What the client says is what there is: defaults of new tables are in what was staged.
+        // The properties are the client's only: the defaults of new tables were in the staged metadata.
         assert_eq!(metadata.properties, BTreeMap::from([("a".to_owned(), "b".to_owned())]));
         assert_eq!(metadata.encryption_keys.len(), 1);
     }

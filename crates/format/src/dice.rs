@@ -1,11 +1,15 @@
-//! Damage to bytes and JSON, by a seed, for tests of decoders.
+//! Seeded random damage to bytes and JSON, for tests of decoders.
+//!
+//! The first function runs a test with one generator per seed, and prints the seed that fails.
 
 use std::time::{Duration, Instant};
 
 use serde_json::{Value as Json, json};
 
-/// Works on damage of many seeds. There are `slice` of them, or as many as fit in the seconds that `ESKER_DAMAGE_SECONDS` says;
-/// `ESKER_SEED` is the first. A seed that fails is told.
+/// Runs `work` once for each seed, with a generator of that seed. A panic prints the seed.
+///
+/// The number of seeds is `slice`, or as many as fit into `ESKER_DAMAGE_SECONDS` seconds if that variable is set. `ESKER_SEED` is
+/// the first seed.
 pub(crate) fn seeds(slice: u64, mut work: impl FnMut(&mut Dice)) {
     let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
     let until = number("ESKER_DAMAGE_SECONDS").map(|seconds| Instant::now() + Duration::from_secs(seconds));
@@ -20,7 +24,7 @@ pub(crate) fn seeds(slice: u64, mut work: impl FnMut(&mut Dice)) {
     }
 }
 
-/// Says which seed it was, if it is dropped: by a panic.
+/// A guard that prints its seed when a panic drops it.
 struct Told(u64);
 
 impl Drop for Told {
@@ -29,16 +33,18 @@ impl Drop for Told {
     }
 }
 
-/// Numbers by a seed.
+/// A pseudo-random generator (xorshift64).
 #[derive(Debug)]
 pub(crate) struct Dice(u64);
 
 impl Dice {
+    /// Returns a generator for `seed`.
     pub(crate) const fn new(seed: u64) -> Self {
-        // Seeds that are next to each other must not begin alike, and none may be 0.
+        // Adjacent seeds must not begin alike, and the state of an xorshift must not be 0.
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
+    /// Returns a number from 0 to `limit` - 1; 0 if `limit` is 0.
     pub(crate) fn below(&mut self, limit: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -46,12 +52,12 @@ impl Dice {
         (self.0 % limit.max(1) as u64) as usize
     }
 
-    /// One of some.
+    /// Returns one item of `of`.
     pub(crate) fn one<'a, T>(&mut self, of: &'a [T]) -> &'a T {
         &of[self.below(of.len())]
     }
 
-    /// Changes some bytes: flips, cuts, puts in, doubles, and puts bytes that make large numbers.
+    /// Returns `file` with up to four changes: bytes flipped, cut, inserted, doubled, or set to 0xff, which makes large numbers.
     pub(crate) fn damage(&mut self, file: &[u8]) -> Vec<u8> {
         let mut file = file.to_vec();
         for _ in 0..=self.below(4) {
@@ -85,7 +91,7 @@ impl Dice {
         file
     }
 
-    /// Changes some values of a JSON text, which stays one: to others, to what is elsewhere in it, or takes them away.
+    /// Changes up to three values of `json`, which stays valid JSON: replaces them, by others of the text too, or removes them.
     pub(crate) fn damage_json(&mut self, json: &mut Json) {
         for _ in 0..=self.below(3) {
             let (at, other) = (self.below(count(json)), self.below(count(json)));
@@ -109,7 +115,7 @@ impl Dice {
         }
     }
 
-    /// A value that decoders may stumble over.
+    /// Returns a value that a decoder may stumble over.
     fn odd(&mut self, value: &Json) -> Json {
         match self.below(16) {
             0 => Json::Null,
@@ -137,7 +143,7 @@ impl Dice {
     }
 }
 
-/// How many values there are, those within others among them.
+/// Returns the number of values in `json`, nested ones included.
 fn count(json: &Json) -> usize {
     1 + match json {
         Json::Array(items) => items.iter().map(count).sum(),
@@ -146,7 +152,7 @@ fn count(json: &Json) -> usize {
     }
 }
 
-/// The value at a place in the order in which they are written.
+/// Returns the value at position `at` in the order in which values are written.
 fn place<'a>(json: &'a mut Json, at: &mut usize) -> Option<&'a mut Json> {
     if *at == 0 {
         return Some(json);

@@ -1,46 +1,48 @@
+//! The error of this crate, and its mapping to the error codes of the protocols.
+
 use esker_types::{Coded, ErrorCode};
 
-/// Why something of the format can't be read, made or changed.
+/// An error in reading, creating or changing a part of the format.
 #[derive(Debug, thiserror::Error)]
 pub enum FormatError {
-    /// A JSON text is none of the specification's; `at` is the path of the field.
+    /// A JSON text does not have the form that the specification gives, or a value cannot be printed as JSON.
     #[error("{what}: {at}: {source}")]
     Json {
-        /// What the text is of.
+        /// The kind of text, such as "table metadata".
         what: &'static str,
-        /// The field, by its path.
+        /// The path of the field, such as `snapshots[1].snapshot-id`.
         at: String,
-        /// What is wrong with it.
+        /// The parser's error.
         source: serde_json::Error,
     },
-    /// What a commit requires of a table or view does not hold. Engines' tests look for the reference implementation's words.
+    /// A requirement of a commit does not hold for the table or view. Engines' tests match the text, which is Java's.
     #[error("Requirement failed: {0}")]
     Requirement(String),
-    /// A snapshot was made for an earlier state of its table, and can be made anew.
+    /// A new snapshot was computed for an earlier state of its table. The client can compute it again and retry.
     #[error("Validation failed, please retry: {0}")]
     Overtaken(String),
-    /// A change can't be made, or would break a rule of the specification.
+    /// A change is impossible, or would break a rule of the specification.
     #[error("{0}")]
     Refused(String),
-    /// A file of Avro, or what is in it, is damaged.
+    /// An Avro file, or a value in it, is damaged.
     #[error("{what}: {why}")]
     Avro {
-        /// The file, and the field in it.
+        /// The kind of file, and the field within it.
         what: String,
-        /// What is wrong with it.
+        /// The damage.
         why: String,
     },
-    /// What is said contradicts itself.
+    /// The input contradicts itself, or has no representation in the target form.
     #[error("{what}: {why}")]
     Invalid {
-        /// The thing.
+        /// The object that is invalid, such as "schema 7".
         what: String,
-        /// What is wrong with it.
+        /// The contradiction.
         why: String,
     },
 }
 
-/// A result of this crate.
+/// The result type of this crate.
 pub type Result<T, E = FormatError> = std::result::Result<T, E>;
 
 impl FormatError {

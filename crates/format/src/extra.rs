@@ -1,19 +1,21 @@
+//! Unknown JSON fields, which are kept so that metadata of a later format version or another writer survives a commit.
+
 use serde_json::{Map, Value as Json};
 
-/// Fields of a JSON object that this version of Esker does not know. They are written back as they were read.
+/// The fields of a JSON object that this version of Esker does not define. They are written back unchanged.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Extra(Option<Box<Map<String, Json>>>);
 
 impl Extra {
-    /// No fields.
+    /// The empty set of fields.
     pub const NONE: Self = Self(None);
 
-    /// Whether there are none.
+    /// Returns `true` if there are no unknown fields.
     pub fn is_empty(&self) -> bool {
         self.0.as_ref().is_none_or(|fields| fields.is_empty())
     }
 
-    /// The fields.
+    /// Returns the fields in the order in which they are written back.
     pub fn iter(&self) -> impl Iterator<Item = (&String, &Json)> {
         self.0.iter().flat_map(|fields| fields.iter())
     }

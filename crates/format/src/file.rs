@@ -1,4 +1,10 @@
-//! Files of a table, and the manifests that list them (specification, "Manifests" and "Manifest Lists").
+//! Data and delete files, manifest entries, manifests, and the statistics that manifests record for columns.
+//!
+//! A count or bound that a manifest does not have is `None`, which differs from 0. Counts are kept as the file has them; negative
+//! ones, which some writers use for "unknown", read as `None` through the accessor methods. The numbers in parentheses are field
+//! ids of the specification.
+//!
+//! Spec: "Manifests", "Manifest Lists". Start with [`ManifestFile`] and [`DataFile`].
 
 use std::fmt;
 
@@ -8,20 +14,22 @@ use bytes::Bytes;
 
 use crate::{PrimitiveType, Tuple, UnknownFields, Value};
 
-/// What a file is of (field 134).
+/// The content of a file: data or a kind of deletes (field 134).
+///
+/// Spec: "Data File Fields".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, PartialOrd, Ord)]
 pub enum DataContentType {
-    /// Rows.
+    /// A data file, which has rows.
     #[default]
     Data = 0,
-    /// Places of rows that are deleted; deletion vectors, too.
+    /// Positions of deleted rows, in a position delete file or a deletion vector.
     PositionDeletes = 1,
-    /// Values of rows that are deleted.
+    /// Values of deleted rows.
     EqualityDeletes = 2,
 }
 
 impl DataContentType {
-    /// By its number in manifests.
+    /// Returns the content for its number in manifests, or `None` if the number is not defined.
     pub const fn of(number: i64) -> Option<Self> {
         match number {
             0 => Some(Self::Data),
@@ -32,7 +40,9 @@ impl DataContentType {
     }
 }
 
-/// How a file is written (field 101).
+/// The file format of a data or delete file (field 101).
+///
+/// Spec: "Data File Fields".
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum DataFileFormat {
     /// Apache Avro.
@@ -41,14 +51,15 @@ pub enum DataFileFormat {
     Orc,
     /// Apache Parquet.
     Parquet,
-    /// Puffin: deletion vectors.
+    /// Puffin, for deletion vectors.
     Puffin,
-    /// One that nobody knows yet, as the manifest has it. Who must read the file refuses it by name.
+    /// A format that this version of Esker does not define, as the manifest has it. Code that must read the file rejects it by
+    /// name.
     Other(Box<str>),
 }
 
 impl DataFileFormat {
-    /// By its name, in letters of either case.
+    /// Returns the format called `name`, whatever its case.
     pub fn named(name: &str) -> Self {
         match name.to_ascii_lowercase().as_str() {
             "avro" => Self::Avro,
@@ -59,7 +70,7 @@ impl DataFileFormat {
         }
     }
 
-    /// In lower case, as engines compare it.
+    /// Returns the name of the format in lower case, as engines compare it.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Avro => "avro",
@@ -77,33 +88,40 @@ impl fmt::Display for DataFileFormat {
     }
 }
 
-/// A bound of a column's values: bytes, as the manifest has them. One that can't be understood is none for pruning, and is copied as it is.
+/// A lower or upper bound of a column, as the bytes in the manifest. Pruning ignores a bound that cannot be decoded; rewrites copy
+/// it unchanged.
+///
+/// Spec: "Field-level Metrics and Statistics".
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BoundBytes(Bytes);
 
 impl BoundBytes {
-    /// Of bytes (specification, Appendix D, "Bound serialization").
+    /// Wraps encoded bytes.
+    ///
+    /// Spec: Appendix D, "Bound serialization".
     pub fn new(bytes: impl Into<Bytes>) -> Self {
         Self(bytes.into())
     }
 
-    /// Of a value; none for what has no such form.
+    /// Encodes a value. Returns `None` for structs, lists and maps, which have no such form.
     pub fn of(value: &Value) -> Option<Self> {
         value.to_bytes().map(Self::new)
     }
 
-    /// The bytes.
+    /// Returns the encoded bytes.
     pub fn bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// The value, if a column of the type can have it. The column may have been promoted since: the bound's length tells.
+    /// Decodes the bound. Returns `None` if a column of type `ty` cannot have it.
+    ///
+    /// Bounds from before a promotion of their column are recognised by their length.
     pub fn decode(&self, ty: &PrimitiveType) -> Option<Value> {
         Value::from_bytes(ty, &self.0)
     }
 }
 
-/// Something for each of some fields, by their ids.
+/// A map from field ids to values, sorted by id.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct IdMap<T>(Box<[(i32, T)]>);
 
@@ -114,29 +132,29 @@ impl<T> Default for IdMap<T> {
 }
 
 impl<T> IdMap<T> {
-    /// What a field has.
+    /// Returns the value of the field.
     pub fn get(&self, field_id: i32) -> Option<&T> {
         let at = self.0.binary_search_by_key(&field_id, |(id, _)| *id).ok()?;
         Some(&self.0[at].1)
     }
 
-    /// Fields and what they have, by rising ids.
+    /// Returns the fields and their values by rising id.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (i32, &T)> {
         self.0.iter().map(|(id, value)| (*id, value))
     }
 
-    /// How many fields have something.
+    /// Returns the number of fields.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether no field has anything.
+    /// Returns `true` if the map has no field.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
-/// Of two for one field the later is kept.
+/// Builds the map. If a field occurs twice, the later value wins.
 impl<T> FromIterator<(i32, T)> for IdMap<T> {
     fn from_iter<I: IntoIterator<Item = (i32, T)>>(entries: I) -> Self {
         let mut entries: Vec<(i32, T)> = entries.into_iter().collect();
@@ -149,23 +167,24 @@ impl<T> FromIterator<(i32, T)> for IdMap<T> {
     }
 }
 
-/// Bounds of columns, by their field ids. Those of the files of one manifest share memory.
+/// A map from field ids to bounds. The maps of one manifest share memory.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct BoundMap {
-    /// Rising ids, and where their bounds end.
+    /// Rising field ids, each with the end of its bound in `bytes`.
     ends: Box<[(i32, u32)]>,
     bytes: Bytes,
 }
 
 impl BoundMap {
-    /// Of fields with rising ids, whose bounds end at places of the bytes. Else it is none.
+    /// Builds the map from rising field ids and the ends of their bounds in `bytes`. Returns `None` if ids or ends do not rise, or
+    /// the bytes are too few.
     pub(crate) fn of(ends: Box<[(i32, u32)]>, bytes: Bytes) -> Option<Self> {
         let rises = ends.is_sorted_by(|a, b| a.0 < b.0 && a.1 <= b.1);
         let fits = ends.last().is_none_or(|(_, end)| *end as usize <= bytes.len());
         (rises && fits).then_some(Self { ends, bytes })
     }
 
-    /// What it takes in memory, about.
+    /// Returns the approximate heap size in bytes.
     pub(crate) fn memory(&self) -> usize {
         self.ends.len() * size_of::<(i32, u32)>() + self.ends.last().map_or(0, |(_, end)| *end as usize)
     }
@@ -179,12 +198,12 @@ impl BoundMap {
         BoundBytes(self.bytes.slice(self.range(at)))
     }
 
-    /// The bound of a field.
+    /// Returns the bound of the field.
     pub fn get(&self, field_id: i32) -> Option<BoundBytes> {
         self.place(field_id).map(|at| self.at(at))
     }
 
-    /// The bytes of a field's bound.
+    /// Returns the bytes of the field's bound.
     fn bytes_of(&self, field_id: i32) -> Option<&[u8]> {
         self.place(field_id).map(|at| &self.bytes[self.range(at)])
     }
@@ -193,23 +212,23 @@ impl BoundMap {
         self.ends.binary_search_by_key(&field_id, |(id, _)| *id).ok()
     }
 
-    /// Fields and their bounds, by rising ids.
+    /// Returns the fields and their bounds by rising id.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (i32, BoundBytes)> {
         self.ends.iter().enumerate().map(|(at, (id, _))| (*id, self.at(at)))
     }
 
-    /// How many fields have a bound.
+    /// Returns the number of fields with a bound.
     pub fn len(&self) -> usize {
         self.ends.len()
     }
 
-    /// Whether no field has a bound.
+    /// Returns `true` if no field has a bound.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
 }
 
-/// Of two for one field the later is kept. Bounds that would take more than four gigabytes together are left out.
+/// Builds the map. If a field occurs twice, the later bound wins. Bounds beyond 4 GiB in total are left out.
 impl FromIterator<(i32, BoundBytes)> for BoundMap {
     fn from_iter<I: IntoIterator<Item = (i32, BoundBytes)>>(bounds: I) -> Self {
         let bounds: IdMap<BoundBytes> = bounds.into_iter().collect();
@@ -225,25 +244,28 @@ impl FromIterator<(i32, BoundBytes)> for BoundMap {
     }
 }
 
-/// What a manifest says of a column of a file. What it does not say is none, which is not 0.
+/// The statistics of a column in one file. `None` means that the manifest does not have the number, not that it is 0.
+///
+/// Spec: "Field-level Metrics and Statistics".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ColumnStats<'a> {
-    /// Bytes in the file.
+    /// The size of the column in the file, in bytes.
     pub column_size: Option<u64>,
-    /// Values, nulls and NaN among them.
+    /// The number of values, including null and NaN.
     pub value_count: Option<u64>,
-    /// Nulls.
+    /// The number of nulls.
     pub null_count: Option<u64>,
-    /// NaN.
+    /// The number of NaNs.
     pub nan_count: Option<u64>,
-    /// No value is less: a value's bytes, of the type that the column had ([`Value::from_bytes`]).
+    /// A lower bound of the values: no value is less. The bytes have the type that the column had when the file was written, see
+    /// [`Value::from_bytes`].
     pub lower_bound: Option<&'a [u8]>,
-    /// No value is greater.
+    /// An upper bound of the values: no value is greater. Encoded as `lower_bound`.
     pub upper_bound: Option<&'a [u8]>,
 }
 
 impl ColumnStats<'_> {
-    /// None if nothing is said.
+    /// Returns `None` if the manifest has no number and no bound of the column.
     #[inline]
     pub(crate) fn known(self) -> Option<Self> {
         let counts = [self.column_size, self.value_count, self.null_count, self.nan_count];
@@ -252,56 +274,59 @@ impl ColumnStats<'_> {
     }
 }
 
-/// A file of data or of deletes (specification, "Data File Fields"). Counts that a manifest has are kept as they are; negative ones, which
-/// some writers put where they do not know, are not told.
+/// A data file or delete file. The counts are those of the manifest, negative ones included; the accessor methods return `None` for
+/// these.
+///
+/// Spec: "Data File Fields".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DataFile {
-    /// What is in it (134).
+    /// The content of the file (134).
     pub content: DataContentType,
-    /// Where it is (100).
+    /// The location of the file (100).
     pub file_path: String,
-    /// How it is written (101).
+    /// The file format (101).
     pub file_format: DataFileFormat,
-    /// The values of its partition (102), in the order of the manifest's spec, of the types that the manifest has.
+    /// The partition values (102), in the order of the fields of the manifest's spec. They have the types that the manifest gives.
     pub partition: Tuple,
-    /// Rows, or deletes (103). Java writes -1 for files that were taken over from Hive uncounted: [`DataFile::rows`].
+    /// The number of rows or deletes (103). Java writes -1 for files that were imported from Hive without a count, see
+    /// [`DataFile::rows`].
     pub record_count: i64,
-    /// Bytes (104).
+    /// The size of the file, in bytes (104).
     pub file_size_in_bytes: i64,
-    /// Bytes of each column (108).
+    /// The size of each column, in bytes (108).
     pub column_sizes: Option<IdMap<i64>>,
-    /// Values of each column (109).
+    /// The number of values of each column, including null and NaN (109).
     pub value_counts: Option<IdMap<i64>>,
-    /// Nulls of each column (110).
+    /// The number of nulls of each column (110).
     pub null_value_counts: Option<IdMap<i64>>,
-    /// NaN of each column (137).
+    /// The number of NaNs of each column (137).
     pub nan_value_counts: Option<IdMap<i64>>,
-    /// Lower bounds of columns (125).
+    /// The lower bounds of columns (125).
     pub lower_bounds: Option<BoundMap>,
-    /// Upper bounds of columns (128).
+    /// The upper bounds of columns (128).
     pub upper_bounds: Option<BoundMap>,
-    /// What it needs to be decrypted (131).
+    /// The metadata for decrypting the file (131).
     pub key_metadata: Option<Bytes>,
-    /// Bytes at which it can be split (132).
+    /// The offsets in bytes at which the file can be split, rising (132).
     pub split_offsets: Option<Vec<i64>>,
-    /// The fields by which its rows delete others (135).
+    /// The ids of the fields that an equality delete compares (135).
     pub equality_ids: Option<Vec<i32>>,
-    /// How it is sorted (140).
+    /// The id of the sort order of the rows (140).
     pub sort_order_id: Option<i32>,
-    /// The id of its first row (142; version 3).
+    /// The row id of the first row (142; format version 3).
     pub first_row_id: Option<i64>,
-    /// The file of which it deletes rows, if that is one (143).
+    /// The location of the data file whose rows the delete file deletes, if there is exactly one (143).
     pub referenced_data_file: Option<String>,
-    /// The byte at which its content starts within a Puffin file (144; version 3).
+    /// The offset in bytes of the deletion vector in its Puffin file (144; format version 3).
     pub content_offset: Option<i64>,
-    /// Bytes of its content within a Puffin file (145; version 3).
+    /// The length in bytes of the deletion vector in its Puffin file (145; format version 3).
     pub content_size_in_bytes: Option<i64>,
-    /// What else the manifest says of it, and of the entry that it is in.
+    /// The unknown fields of the file, and of the manifest entry that holds it.
     pub extra: UnknownFields,
 }
 
 impl DataFile {
-    /// A file of which nothing more is known.
+    /// Returns a file with the required fields only. `rows` is its record count, `bytes` its size.
     pub fn new(content: DataContentType, path: impl Into<String>, format: DataFileFormat, rows: i64, bytes: i64) -> Self {
         Self {
             content,
@@ -328,17 +353,17 @@ impl DataFile {
         }
     }
 
-    /// How many rows it has, if its writer knew.
+    /// Returns the number of rows, or `None` if the writer did not know it (a negative count).
     pub fn rows(&self) -> Option<u64> {
         u64::try_from(self.record_count).ok()
     }
 
-    /// How many bytes it has; 0 if the manifest says that they are fewer than none.
+    /// Returns the size of the file in bytes; 0 if the manifest has a negative number.
     pub fn size(&self) -> u64 {
         u64::try_from(self.file_size_in_bytes).unwrap_or(0)
     }
 
-    /// What it takes in memory, about.
+    /// Returns the approximate size in memory, in bytes.
     pub fn memory(&self) -> usize {
         let counts = [&self.column_sizes, &self.value_counts, &self.null_value_counts, &self.nan_value_counts];
         let counts: usize = counts.into_iter().flatten().map(IdMap::len).sum();
@@ -347,7 +372,7 @@ impl DataFile {
         size_of::<Self>() + self.file_path.len() + partition + counts * size_of::<(i32, i64)>() + bounds + self.extra.memory()
     }
 
-    /// What is said of a column; none if nothing is.
+    /// Returns the statistics of a column, or `None` if the manifest has none.
     pub fn stats(&self, field_id: i32) -> Option<ColumnStats<'_>> {
         let count = |map: &Option<IdMap<i64>>| u64::try_from(*map.as_ref()?.get(field_id)?).ok();
         ColumnStats {
@@ -361,26 +386,30 @@ impl DataFile {
         .known()
     }
 
-    /// Whether it is a deletion vector (specification, "Deletion Vectors").
+    /// Returns `true` if the file is a deletion vector.
+    ///
+    /// Spec: "Deletion Vectors".
     pub fn is_deletion_vector(&self) -> bool {
         self.content == DataContentType::PositionDeletes && self.file_format == DataFileFormat::Puffin
     }
 }
 
-/// What a manifest's snapshot did with a file (field 0).
+/// The change that a manifest's snapshot made to a file (field 0).
+///
+/// Spec: "Manifest Entry Fields".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, PartialOrd, Ord)]
 pub enum ManifestStatus {
-    /// It was there.
+    /// The file was in the table before.
     #[default]
     Existing = 0,
-    /// It was added.
+    /// The file was added.
     Added = 1,
-    /// It was removed.
+    /// The file was removed.
     Deleted = 2,
 }
 
 impl ManifestStatus {
-    /// By its number in manifests.
+    /// Returns the status for its number in manifests, or `None` if the number is not defined.
     pub const fn of(number: i64) -> Option<Self> {
         match number {
             0 => Some(Self::Existing),
@@ -391,29 +420,33 @@ impl ManifestStatus {
     }
 }
 
-/// A file in a manifest (specification, "Manifest Entry Fields").
+/// An entry of a manifest: a file, and the change that the snapshot made to it.
+///
+/// Spec: "Manifest Entry Fields".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ManifestEntry {
-    /// What was done with it (0).
+    /// The change that the snapshot made (0).
     pub status: ManifestStatus,
-    /// The snapshot that added it, or removed it (1); none until it is inherited.
+    /// The id of the snapshot that added or removed the file (1); `None` until it is inherited.
     pub snapshot_id: Option<i64>,
-    /// Its data sequence number (3); none until it is inherited.
+    /// The data sequence number (3); `None` until it is inherited.
     pub sequence_number: Option<i64>,
-    /// The sequence number of the snapshot that added it (4); none until it is inherited.
+    /// The sequence number of the snapshot that added the file (4); `None` until it is inherited.
     pub file_sequence_number: Option<i64>,
-    /// The file (2).
+    /// The data or delete file (2).
     pub data_file: DataFile,
 }
 
 impl ManifestEntry {
-    /// Whether the file is one of the table's still.
+    /// Returns `true` if the file belongs to the table: its status is not deleted.
     pub fn is_alive(&self) -> bool {
         self.status != ManifestStatus::Deleted
     }
 }
 
-/// What a manifest lists (field 517).
+/// The kind of files that a manifest lists (field 517).
+///
+/// Spec: "Manifest Lists".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, PartialOrd, Ord)]
 pub enum ManifestContent {
     /// Data files.
@@ -424,7 +457,7 @@ pub enum ManifestContent {
 }
 
 impl ManifestContent {
-    /// As a manifest's header names it.
+    /// Returns the content as a manifest's header names it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Data => "data",
@@ -433,77 +466,81 @@ impl ManifestContent {
     }
 }
 
-/// Stands for a sequence number that the commit gives, in manifests that are not in a list yet.
+/// A placeholder for the sequence number that the commit assigns, in manifests that are not in a list yet.
 pub const UNASSIGNED_SEQUENCE_NUMBER: i64 = -1;
 
-/// A manifest in a list (specification, "Manifest Lists"). Counts that are none are unknown, which is to be taken for more than 0.
+/// A manifest, as a manifest list describes it. A count of `None` is unknown; treat it as greater than 0.
+///
+/// Spec: "Manifest Lists".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ManifestFile {
-    /// Where it is (500).
+    /// The location of the manifest (500).
     pub manifest_path: String,
-    /// Bytes (501).
+    /// The size of the manifest, in bytes (501).
     pub manifest_length: i64,
-    /// The spec of its files' partitions (502).
+    /// The id of the partition spec of its files (502).
     pub partition_spec_id: i32,
-    /// What it lists (517).
+    /// The kind of its files (517).
     pub content: ManifestContent,
-    /// The sequence number of the snapshot that added it (515); 0 in version 1.
+    /// The sequence number of the snapshot that added the manifest (515); 0 in format version 1.
     pub sequence_number: i64,
-    /// The least data sequence number of its files that are alive (516); 0 in version 1.
+    /// The least data sequence number of its live files (516); 0 in format version 1.
     pub min_sequence_number: i64,
-    /// The snapshot that added it (503).
+    /// The id of the snapshot that added the manifest (503).
     pub added_snapshot_id: i64,
-    /// Entries that are added (504).
+    /// The number of entries with status added (504).
     pub added_files_count: Option<u64>,
-    /// Entries that exist (505).
+    /// The number of entries with status existing (505).
     pub existing_files_count: Option<u64>,
-    /// Entries that are deleted (506).
+    /// The number of entries with status deleted (506).
     pub deleted_files_count: Option<u64>,
-    /// Rows of added files (512).
+    /// The number of rows in added files (512).
     pub added_rows_count: Option<u64>,
-    /// Rows of existing files (513).
+    /// The number of rows in existing files (513).
     pub existing_rows_count: Option<u64>,
-    /// Rows of deleted files (514).
+    /// The number of rows in deleted files (514).
     pub deleted_rows_count: Option<u64>,
-    /// What values its partitions have (507), in the order of its spec's fields.
+    /// Summaries of the partition values (507), in the order of the fields of its spec.
     pub partitions: Option<Vec<FieldSummary>>,
-    /// What it needs to be decrypted (519).
+    /// The metadata for decrypting the manifest (519).
     pub key_metadata: Option<Bytes>,
-    /// The first row id that its files without one get (520; version 3).
+    /// The first row id for its files that have none (520; format version 3).
     pub first_row_id: Option<i64>,
-    /// What else the list says of it.
+    /// The unknown fields of its record in the list.
     pub extra: UnknownFields,
 }
 
 impl ManifestFile {
-    /// Whether it may have entries that are added.
+    /// Returns `true` if the manifest may have entries with status added.
     pub fn has_added_files(&self) -> bool {
         self.added_files_count != Some(0)
     }
 
-    /// Whether it may have entries that exist.
+    /// Returns `true` if the manifest may have entries with status existing.
     pub fn has_existing_files(&self) -> bool {
         self.existing_files_count != Some(0)
     }
 
-    /// Whether it may have entries that are deleted.
+    /// Returns `true` if the manifest may have entries with status deleted.
     pub fn has_deleted_files(&self) -> bool {
         self.deleted_files_count != Some(0)
     }
 }
 
-/// What values a field of the partitions of a manifest has (field 508).
+/// A summary of the values that one partition field has in a manifest's files (field 508).
+///
+/// Spec: "Manifest Lists".
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct FieldSummary {
-    /// Whether one is null (509).
+    /// `true` if a value may be null (509).
     pub contains_null: bool,
-    /// Whether one is NaN, if that is known (518).
+    /// `true` if a value is NaN (518); `None` if the writer did not say so.
     pub contains_nan: Option<bool>,
-    /// No value is less (510).
+    /// A lower bound of the values (510).
     pub lower_bound: Option<BoundBytes>,
-    /// No value is greater (511).
+    /// An upper bound of the values (511).
     pub upper_bound: Option<BoundBytes>,
-    /// What else the list says of it.
+    /// The unknown fields of its record in the list.
     pub extra: UnknownFields,
 }
 

@@ -1,7 +1,11 @@
-//! Iceberg's table format, versions 1 to 3: what tables and views are made of, and how that is written down.
+//! Iceberg's table and view format, versions 1 to 3: the types of its metadata, and their JSON, Avro and Puffin encodings.
 //!
-//! Bytes in, values out: nothing here waits, and nothing knows a store, Arrow or a query engine. What exists is read leniently, as Java's
-//! parsers read it; what is unknown is kept and written back; what can't be understood of one value costs that value alone.
+//! The crate turns bytes into values and back. It does no I/O, is synchronous, and depends on no object store, Arrow or query
+//! engine. Readers are lenient, as Java's parsers are. Unknown fields are kept and written back. A damaged value (a bound, a
+//! default) costs only that value, not the file. The rules of the specification are checked when metadata changes, see [`rules`].
+//!
+//! Start with [`TableMetadata`] (a table), [`apply()`] (a commit), [`read_manifest_list`] and [`read_manifest`] (the files of a
+//! snapshot).
 
 mod apply;
 mod avro;

@@ -1,4 +1,6 @@
-//! How much memory work takes, for tests of decoders: what a file says of its own size must not be believed.
+//! Peak memory of a piece of work, for tests of decoders: a length that a file claims must not make a reader allocate it.
+//!
+//! The test binary's global allocator counts the bytes that each thread holds.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -6,7 +8,7 @@ use std::cell::Cell;
 #[global_allocator]
 static COUNTED: Counted = Counted;
 
-/// The system's allocator, which counts what each thread has, and the most that it had.
+/// An allocator that forwards to the system's, and counts each thread's current and peak bytes.
 struct Counted;
 
 thread_local! {
@@ -14,41 +16,41 @@ thread_local! {
 }
 
 fn count(bytes: isize) {
-    // Threads that end give back memory when their count is gone.
+    // A thread that ends frees memory after its counter was destroyed.
     let _ = BYTES.try_with(|cell| {
         let (now, most) = cell.get();
         cell.set((now + bytes, most.max(now + bytes)));
     });
 }
 
-// SAFETY: everything is the system's allocator's; counting takes no memory.
+// SAFETY: all calls go to the system's allocator; counting allocates nothing.
 unsafe impl GlobalAlloc for Counted {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size() as isize);
-        // SAFETY: as the caller promises.
+        // SAFETY: the caller keeps the contract of `alloc`, which is passed on unchanged.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         count(layout.size() as isize);
-        // SAFETY: as the caller promises.
+        // SAFETY: the caller keeps the contract of `alloc_zeroed`, which is passed on unchanged.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, old: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         count(size as isize - layout.size() as isize);
-        // SAFETY: as the caller promises.
+        // SAFETY: the caller keeps the contract of `realloc`, which is passed on unchanged.
         unsafe { System.realloc(old, layout, size) }
     }
 
     unsafe fn dealloc(&self, old: *mut u8, layout: Layout) {
         count(-(layout.size() as isize));
-        // SAFETY: as the caller promises.
+        // SAFETY: the caller keeps the contract of `dealloc`, which is passed on unchanged.
         unsafe { System.dealloc(old, layout) }
     }
 }
 
-/// What work makes, and the most bytes that it had at one time, beside what there was before.
+/// Runs `work` and returns its result and the peak of the bytes that the thread allocated meanwhile, above those it held before.
 pub(crate) fn most<T>(work: impl FnOnce() -> T) -> (T, usize) {
     let before = BYTES.get().0;
     BYTES.set((before, before));

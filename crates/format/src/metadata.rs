@@ -1,4 +1,9 @@
-//! The metadata of a table.
+//! The metadata of a table, and its lookups.
+//!
+//! The JSON form is in `json::metadata`, changes are in `apply` and `create`, the rules of the specification in `rules`. Metadata
+//! whose current schema, default spec or default sort order is missing from its list is not read, so those lookups cannot fail.
+//!
+//! Spec: "Table Metadata". Start with [`TableMetadata`].
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -11,65 +16,68 @@ use crate::{
     StatisticsFile, Type,
 };
 
-/// The highest version of the format that is read.
+/// The highest format version that is read and written.
 pub const MAX_FORMAT_VERSION: u8 = 3;
 
-/// A table: its columns, partitioning and snapshots.
+/// The metadata of a table: its schemas, partition specs, snapshots and references.
 ///
-/// What leads nowhere is an error only where nothing could be read without it: the current schema, the default spec and sort order.
+/// A dangling id is an error only where nothing could be read without its target: the current schema, the default spec, the default
+/// sort order.
+///
+/// Spec: "Table Metadata Fields".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableMetadata {
-    /// The version of the format, 1 to 3.
+    /// The format version, 1 to 3.
     pub format_version: u8,
-    /// What identifies the table, whatever it is called. Version 1 may leave it out.
+    /// The identity of the table, which renaming does not change. Format version 1 may leave it out.
     pub table_uuid: Option<Uuid>,
-    /// Where the table's files lie.
+    /// The base location of the table's files.
     pub location: String,
-    /// The highest sequence number of its snapshots; 0 in version 1.
+    /// The highest sequence number of the table's snapshots; 0 in format version 1.
     pub last_sequence_number: i64,
-    /// When it was last changed, in milliseconds since 1970.
+    /// The time of the last change, in milliseconds since the Unix epoch.
     pub last_updated_ms: i64,
-    /// The highest id that a field ever had.
+    /// The highest field id that was ever assigned.
     pub last_column_id: i32,
-    /// The table's schemas, in the order that they are written in.
+    /// The table's schemas, in the order in which the metadata lists them.
     pub schemas: Vec<SchemaRef>,
-    /// The schema that it has now.
+    /// The id of the schema that the table has now.
     pub current_schema_id: i32,
-    /// The ways in which the table's files are or were parted.
+    /// The present and former partition specs of the table.
     pub partition_specs: Vec<PartitionSpecRef>,
-    /// The spec that writers use.
+    /// The id of the spec that writers use.
     pub default_spec_id: i32,
-    /// The highest id that a partition field ever had.
+    /// The highest partition field id that was ever assigned.
     pub last_partition_id: i32,
     /// The table's properties.
     pub properties: BTreeMap<String, String>,
-    /// The snapshot that `main` is at.
+    /// The id of the snapshot of `main`; `None` if the table has no current snapshot.
     pub current_snapshot_id: Option<i64>,
     /// The table's snapshots.
     pub snapshots: Snapshots,
-    /// Which snapshots were current, and when.
+    /// The history of the current snapshot, oldest first.
     pub snapshot_log: Vec<SnapshotLog>,
-    /// Which metadata files were current, and when.
+    /// The history of the table's metadata files, oldest first; the present one is not in it.
     pub metadata_log: Vec<MetadataLog>,
-    /// The orders in which the table's rows are or were sorted.
+    /// The present and former sort orders of the table.
     pub sort_orders: Vec<SortOrderRef>,
-    /// The sort order that writers use.
+    /// The id of the sort order that writers use.
     pub default_sort_order_id: i64,
-    /// The table's branches and tags.
+    /// The table's branches and tags, by name.
     pub refs: BTreeMap<String, SnapshotReference>,
-    /// Statistics of the table's snapshots.
+    /// The statistics files of the table's snapshots.
     pub statistics: Vec<StatisticsFile>,
-    /// Statistics of the partitions of the table's snapshots.
+    /// The partition statistics files of the table's snapshots.
     pub partition_statistics: Vec<PartitionStatisticsFile>,
-    /// The keys that its files are encrypted with (version 3).
+    /// The keys that encrypt the keys of the table's files (format version 3).
     pub encryption_keys: Vec<EncryptedKey>,
-    /// The first row id that no row has (version 3).
+    /// The first row id that is not assigned to a row (format version 3).
     pub next_row_id: Option<u64>,
-    /// What else its JSON says.
+    /// The unknown fields of its JSON object.
     pub extra: Extra,
 }
 
-/// Snapshots in the order that they are written in, found by id.
+/// A list of snapshots in the order of the metadata, indexed by id.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Snapshots {
     all: Vec<SnapshotRef>,
@@ -77,33 +85,33 @@ pub struct Snapshots {
 }
 
 impl Snapshots {
-    /// The snapshots in order.
+    /// Returns the snapshots in the order of the metadata.
     pub fn iter(&self) -> std::slice::Iter<'_, SnapshotRef> {
         self.all.iter()
     }
 
-    /// How many there are.
+    /// Returns the number of snapshots.
     pub fn len(&self) -> usize {
         self.all.len()
     }
 
-    /// Whether there are none.
+    /// Returns `true` if there are no snapshots.
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()
     }
 
-    /// The snapshot with an id.
+    /// Returns the snapshot with `id`; the first one if two have it.
     pub fn get(&self, id: i64) -> Option<&SnapshotRef> {
         self.places.get(&id).map(|place| &self.all[*place])
     }
 
-    /// Adds a snapshot at the end. Of two with one id the first is found.
+    /// Adds a snapshot at the end. If its id is in the list already, lookups keep finding the first.
     pub fn push(&mut self, snapshot: SnapshotRef) {
         self.places.entry(snapshot.snapshot_id).or_insert(self.all.len());
         self.all.push(snapshot);
     }
 
-    /// Leaves out the snapshots that `kept` says false of.
+    /// Removes the snapshots for which `kept` returns `false`.
     pub fn retain(&mut self, mut kept: impl FnMut(&SnapshotRef) -> bool) {
         *self = std::mem::take(&mut self.all).into_iter().filter(|snapshot| kept(snapshot)).collect();
     }
@@ -127,42 +135,43 @@ impl<'a> IntoIterator for &'a Snapshots {
 }
 
 impl TableMetadata {
-    /// The schema with an id.
+    /// Returns the schema with `id`.
     pub fn schema_by_id(&self, id: i32) -> Option<&SchemaRef> {
         self.schemas.iter().find(|schema| schema.schema_id() == id)
     }
 
-    /// The schema that the table has now. Metadata that lacks it is not read, and no update removes it.
+    /// Returns the schema that the table has now. It always exists: metadata without it is not read, and no update removes it.
     pub fn current_schema(&self) -> &SchemaRef {
         self.schema_by_id(self.current_schema_id).expect("the current schema is there, or the metadata was not read")
     }
 
-    /// The partition spec with an id.
+    /// Returns the partition spec with `id`.
     pub fn partition_spec_by_id(&self, id: i32) -> Option<&PartitionSpecRef> {
         self.partition_specs.iter().find(|spec| spec.spec_id() == id)
     }
 
-    /// The partition spec that writers use. Metadata that lacks it is not read, and no update removes it.
+    /// Returns the partition spec that writers use. It always exists: metadata without it is not read, and no update removes it.
     pub fn default_partition_spec(&self) -> &PartitionSpecRef {
         self.partition_spec_by_id(self.default_spec_id).expect("the default spec is there, or the metadata was not read")
     }
 
-    /// The sort order with an id.
+    /// Returns the sort order with `id`.
     pub fn sort_order_by_id(&self, id: i64) -> Option<&SortOrderRef> {
         self.sort_orders.iter().find(|order| order.order_id == id)
     }
 
-    /// The sort order that writers use. Metadata that lacks it is not read, and no update removes it.
+    /// Returns the sort order that writers use. It always exists: metadata without it is not read, and no update removes it.
     pub fn default_sort_order(&self) -> &SortOrderRef {
         self.sort_order_by_id(self.default_sort_order_id).expect("the default order is there, or the metadata was not read")
     }
 
-    /// The snapshot that `main` is at.
+    /// Returns the snapshot of `main`.
     pub fn current_snapshot(&self) -> Option<&SnapshotRef> {
         self.snapshots.get(self.current_snapshot_id?)
     }
 
-    /// The snapshot that a branch or tag is at.
+    /// Returns the snapshot of the branch or tag `name`. For `main` it is the current snapshot even if the metadata has no such
+    /// branch.
     pub fn snapshot_for_ref(&self, name: &str) -> Option<&SnapshotRef> {
         match self.refs.get(name) {
             Some(reference) => self.snapshots.get(reference.snapshot_id),
@@ -171,24 +180,27 @@ impl TableMetadata {
         }
     }
 
-    /// A field as the table has it now, or as the newest schema had it that had it.
+    /// Returns the field with `id` from the current schema, or else from the newest schema that has it.
     pub fn field_by_id(&self, id: i32) -> Option<&NestedFieldRef> {
         let current = self.schema_by_id(self.current_schema_id).and_then(|schema| schema.field_by_id(id));
-        // Some writers list schemas in no order.
+        // Some writers do not list schemas in the order of their ids.
         let with = self.schemas.iter().filter(|schema| schema.field_by_id(id).is_some());
         let newest = || with.max_by_key(|schema| schema.schema_id()).and_then(|schema| schema.field_by_id(id));
         current.or_else(newest)
     }
 
-    /// The type of a field: as the table has it now, or as the newest schema had it that had the field.
+    /// Returns the type of the field with `id`, taken from the current schema, or else from the newest schema that has the field.
     pub fn type_of_field(&self, id: i32) -> Option<&Type> {
         self.field_by_id(id).map(|field| field.field_type.as_ref())
     }
 
-    /// The required fields of a schema that rows may lack all the same, at any depth but keys of maps: another schema of the table has
-    /// them as optional, or lacks them and no initial default fills them in. Schemas that were removed may have been such ones.
+    /// Returns the ids of required fields of `schema` that rows may lack nevertheless.
     ///
-    /// The specification allows neither change ("Schema Evolution"), but clients make both when they are told to allow incompatible ones.
+    /// A field is doubtful if another schema of the table has it as optional, or lacks it and no initial default fills it in. If a
+    /// schema was removed, all required fields are: it may have been such a schema. The result covers all depths except map keys.
+    ///
+    /// The specification allows neither change ("Schema Evolution"), but clients make both when a user asks for incompatible
+    /// changes.
     pub fn doubtful_fields(&self, schema: &Schema) -> BTreeSet<i32> {
         let ids: BTreeSet<i32> = self.schemas.iter().map(|schema| schema.schema_id()).collect();
         let complete = ids.iter().copied().eq(0..ids.len() as i32);
@@ -207,32 +219,35 @@ impl TableMetadata {
         required.filter(|id| schema.field_by_id(*id).is_some_and(|field| field.required && !certain(field))).collect()
     }
 
-    /// The types of the values of a spec's partitions, by place; of a spec that the table has not, none.
+    /// Returns the types of the partition values of a spec, in the order of its fields; see
+    /// [`PartitionSpec::types`](crate::PartitionSpec::types). The result is empty if the table has no such spec.
     pub fn partition_types(&self, spec_id: i32) -> Vec<Option<PrimitiveType>> {
         self.partition_spec_by_id(spec_id).map(|spec| spec.types(|id| self.type_of_field(id))).unwrap_or_default()
     }
 
-    /// The sequence number that the next snapshot gets; 0 in version 1, which has none.
+    /// Returns the sequence number of the next snapshot; 0 in format version 1, which has none.
+    ///
+    /// Spec: "Sequence Numbers".
     pub fn next_sequence_number(&self) -> i64 {
         if self.format_version == 1 {
             return 0;
         }
-        // Deletes of a snapshot with a higher number than the table's would hide the rows of the next.
+        // Deletes of a snapshot with a higher number than the table's would hide the rows of the next snapshot.
         let highest = self.snapshots.iter().map(|snapshot| snapshot.sequence_number()).max();
         self.last_sequence_number.max(highest.unwrap_or(0)).saturating_add(1)
     }
 
-    /// The statistics of a snapshot.
+    /// Returns the statistics file of the snapshot with `id`.
     pub fn statistics_for_snapshot(&self, id: i64) -> Option<&StatisticsFile> {
         self.statistics.iter().find(|file| file.snapshot_id == id)
     }
 
-    /// The statistics of a snapshot's partitions.
+    /// Returns the partition statistics file of the snapshot with `id`.
     pub fn partition_statistics_for_snapshot(&self, id: i64) -> Option<&PartitionStatisticsFile> {
         self.partition_statistics.iter().find(|file| file.snapshot_id == id)
     }
 
-    /// What can't be left out of a table's metadata leads somewhere.
+    /// Checks that the current schema, the default spec and the default sort order exist.
     pub(crate) fn checked(self) -> Result<Self> {
         let lead = |found: bool, field, id: i64, list| if found { Ok(()) } else { Err(missing(field, id, list)) };
         let (schema, spec, order) = (self.current_schema_id, self.default_spec_id, self.default_sort_order_id);
@@ -247,13 +262,13 @@ fn missing(field: &str, id: impl std::fmt::Display, list: &str) -> FormatError {
     FormatError::invalid("table metadata", format!("{field} is {id}, which is not in {list}"))
 }
 
-/// An id that metadata needs and version 1 leaves out: one more than the highest.
+/// Returns the highest partition field id of `specs`, which format version 1 may leave out; 999 if there is none.
 pub(crate) fn highest_partition_id(specs: &[PartitionSpecRef]) -> i32 {
     let ids = specs.iter().flat_map(|spec| spec.fields()).map(|field| field.field_id);
     ids.max().unwrap_or(crate::FIRST_PARTITION_FIELD_ID - 1)
 }
 
-/// One of a list that is shared.
+/// Wraps each item in an [`Arc`].
 pub(crate) fn shared<T>(all: Vec<T>) -> Vec<Arc<T>> {
     all.into_iter().map(Arc::new).collect()
 }

@@ -1,19 +1,22 @@
-//! Names as Avro allows them, made of names that it does not allow as Java makes them (`AvroSchemaUtil.makeCompatibleName`).
+//! Avro names for column names that Avro does not allow, made as Java makes them (`AvroSchemaUtil.makeCompatibleName`).
 //!
-//! Fields are found by their ids, so a name only has to be one that every Avro library takes; but some readers show it, and two writers
-//! should write the same.
+//! Readers find fields by id, so any name that every Avro library accepts would do. The result is Java's all the same: some readers
+//! show the name, and two writers should write the same file.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// Whether Java takes a name for one of Avro's: a letter or an underscore, then letters, digits and underscores. Letters are those of
-/// Unicode, as Java's are. An empty name is none.
+/// Returns `true` if Java accepts `name` as an Avro name: a letter or an underscore, then letters, digits and underscores.
+///
+/// Letters are those of Unicode, as in Java. The empty name is not valid.
 pub fn valid_avro_name(name: &str) -> bool {
     name.chars().enumerate().all(|(at, character)| fits(at, character)) && !name.is_empty()
 }
 
-/// The name, or, if it is not valid, one made of it: a digit at the start gets an underscore before it, every other character that is not
-/// allowed becomes `_x` and its UTF-16 code in hexadecimal digits.
+/// Returns `name`, or a valid Avro name made from it.
+///
+/// An underscore is put before a digit at the start. Every other character that is not allowed becomes `_x` and its UTF-16 code in
+/// hexadecimal digits. The empty name becomes `_`.
 pub fn avro_name(name: &str) -> Cow<'_, str> {
     if valid_avro_name(name) {
         return Cow::Borrowed(name);
@@ -26,14 +29,14 @@ pub fn avro_name(name: &str) -> Cow<'_, str> {
             made.push('_');
             made.push(character);
         } else {
-            // Java looks at code units: a character beyond the first plane is two of them, and neither is a letter.
+            // Java looks at UTF-16 code units: a character beyond U+FFFF is two of them, and neither is a letter.
             for unit in character.encode_utf16(&mut [0; 2]) {
                 // Writing to a string does not fail.
                 let _ = write!(made, "_x{unit:X}");
             }
         }
     }
-    // Avro has no empty name; Java refuses it before it comes so far.
+    // Avro has no empty name. Java rejects such a column before it makes a name.
     if made.is_empty() { Cow::Borrowed("_") } else { Cow::Owned(made) }
 }
 
@@ -41,14 +44,17 @@ fn fits(at: usize, character: char) -> bool {
     character == '_' || is_letter(character) || (at > 0 && is_digit(character))
 }
 
-/// Java's `Character.isLetter` of a code unit. Numbers that look like letters are none. Vowel signs of some scripts and circled letters are
-/// none for Java, but are here, as telling them apart takes a table of all characters; such a name stays as it is.
+/// Returns what Java's `Character.isLetter` returns for a UTF-16 code unit. Numbers that look like letters are no letters.
+///
+/// Java also excludes the vowel signs of some scripts and circled letters, which this function takes for letters. Telling them
+/// apart needs a table of all characters. A name with such a character stays unchanged.
 fn is_letter(character: char) -> bool {
     character.is_ascii_alphabetic()
         || (!character.is_ascii() && in_first_plane(character) && character.is_alphabetic() && !character.is_numeric())
 }
 
-/// Java's `Character.isDigit`: decimal digits, which stand in tens, of the scripts that are in use.
+/// Returns what Java's `Character.isDigit` returns, for the decimal digits of the scripts in use. The digits of a script are ten
+/// consecutive characters.
 fn is_digit(character: char) -> bool {
     const ZEROS: [u32; 20] = [
         0x30, 0x660, 0x6f0, 0x7c0, 0x966, 0x9e6, 0xa66, 0xae6, 0xb66, 0xbe6, 0xc66, 0xce6, 0xd66, 0xe50, 0xed0, 0xf20, 0x1040,
@@ -69,7 +75,7 @@ mod tests {
 
     #[test]
     fn names_are_made_as_java_makes_them() {
-        // What Iceberg 1.12.0 for Java makes of them, but for the empty one.
+        // The results of Iceberg 1.12.0 for Java, except for the empty name.
         for (name, made) in [
             ("col", "col"),
             ("_9x", "_9x"),

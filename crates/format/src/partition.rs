@@ -1,64 +1,72 @@
-//! Partition specs.
+//! Partition specs: the fields that divide a table's files into partitions.
+//!
+//! Spec: "Partitioning".
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::{Extra, PrimitiveType, Transform, Type};
 
-/// The first id that partition fields have.
+/// The lowest id of partition fields. Ids below belong to columns.
+///
+/// Spec: "Partition Evolution".
 pub const FIRST_PARTITION_FIELD_ID: i32 = 1000;
 
-/// A field of a partition spec, as it may be asked for before it has an id.
+/// A partition field whose id may not be assigned yet, as a client requests it.
+///
+/// Spec: "Partitioning".
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct UnboundPartitionField {
-    /// The field of the schema that it is made of; none if it is made of several.
+    /// The id of the schema's field that the partition value is computed from; `None` if `source_ids` has several.
     pub source_id: Option<i32>,
-    /// The fields of the schema, where a transform takes several (version 3).
+    /// The ids of the schema's fields, for a transform of several arguments (format version 3).
     pub source_ids: Option<Vec<i32>>,
-    /// What identifies it within its table. Version 1 may leave it out.
+    /// The id of the field, unique within its table. Format version 1 may leave it out.
     pub field_id: Option<i32>,
-    /// Its name.
+    /// The name of the field.
     pub name: String,
-    /// What it makes of its source.
+    /// The transform that computes the partition value.
     pub transform: Transform,
-    /// What else its JSON says.
+    /// The unknown fields of its JSON object.
     pub extra: Extra,
 }
 
 impl UnboundPartitionField {
-    /// Of one field of the schema, without an id.
+    /// Returns a field with one source and no id.
     pub fn new(source_id: i32, name: impl Into<String>, transform: Transform) -> Self {
         let name = name.into();
         Self { source_id: Some(source_id), source_ids: None, field_id: None, name, transform, extra: Extra::default() }
     }
 }
 
-/// A field of a partition spec.
+/// A field of a partition spec, with its id.
+///
+/// Spec: "Partitioning".
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PartitionField {
-    /// What identifies it within its table, and in manifests.
+    /// The id of the field, unique within its table. Manifests identify the field by it.
     pub field_id: i32,
-    /// As it was asked for.
+    /// The field as metadata has it, id included.
     field: UnboundPartitionField,
 }
 
 impl PartitionField {
-    /// With an id.
+    /// Assigns `field_id` to `field`, in place of the id that it has.
     pub fn new(field_id: i32, field: UnboundPartitionField) -> Self {
         Self { field_id, field: UnboundPartitionField { field_id: Some(field_id), ..field } }
     }
 
-    /// Its name.
+    /// Returns the name of the field.
     pub fn name(&self) -> &str {
         &self.field.name
     }
 
-    /// What it makes of its source.
+    /// Returns the transform that computes the partition value.
     pub const fn transform(&self) -> &Transform {
         &self.field.transform
     }
 
-    /// The field of the schema that it is made of; none if it is made of several.
+    /// Returns the id of the schema's field that the partition value is computed from, or `None` if there are several.
     pub fn source_id(&self) -> Option<i32> {
         match (self.field.source_id, self.field.source_ids.as_deref()) {
             (Some(id), _) => Some(id),
@@ -67,13 +75,15 @@ impl PartitionField {
         }
     }
 
-    /// As it is written.
+    /// Returns the field in the form in which metadata has it.
     pub const fn unbound(&self) -> &UnboundPartitionField {
         &self.field
     }
 }
 
-/// How a table's files are parted.
+/// The fields that divide a table's files into partitions.
+///
+/// Spec: "Partitioning".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartitionSpec {
     spec_id: i32,
@@ -81,11 +91,11 @@ pub struct PartitionSpec {
     pub(crate) extra: Extra,
 }
 
-/// A spec that is shared.
+/// A shared partition spec.
 pub type PartitionSpecRef = Arc<PartitionSpec>;
 
 impl PartitionSpec {
-    /// Of fields. Those that have no id, as in version 1, get the next ones from 1000 on.
+    /// Builds a spec. Fields without an id, which format version 1 allows, get the next free ids from 1000 on.
     pub fn new(spec_id: i32, fields: Vec<UnboundPartitionField>) -> Self {
         let mut next = FIRST_PARTITION_FIELD_ID;
         let fields = fields.into_iter().map(|field| {
@@ -96,35 +106,37 @@ impl PartitionSpec {
         Self { spec_id, fields: fields.collect(), extra: Extra::default() }
     }
 
-    /// With no fields: all files are in one partition.
+    /// Returns a spec without fields: all files are in one partition.
     pub const fn unpartitioned(spec_id: i32) -> Self {
         Self { spec_id, fields: Vec::new(), extra: Extra::NONE }
     }
 
-    /// With another id.
+    /// Returns the spec with `spec_id` as its id.
     #[must_use]
     pub fn with_spec_id(mut self, spec_id: i32) -> Self {
         self.spec_id = spec_id;
         self
     }
 
-    /// What identifies it within its table.
+    /// Returns the id of the spec, unique within its table.
     pub const fn spec_id(&self) -> i32 {
         self.spec_id
     }
 
-    /// The fields in order.
+    /// Returns the fields in the order of a partition's values.
     pub fn fields(&self) -> &[PartitionField] {
         &self.fields
     }
 
-    /// Whether all files are in one partition.
+    /// Returns `true` if all files are in one partition: no field has a transform other than void.
     pub fn is_unpartitioned(&self) -> bool {
         self.fields.iter().all(|field| *field.transform() == Transform::Void)
     }
 
-    /// The types of a partition's values. `source` tells the type of a field of the schema now, or when it was last there; of a field of
-    /// which nothing is known, or whose transform nobody knows, the type is none: it is what the manifest says.
+    /// Returns the types of a partition's values, in the order of the fields.
+    ///
+    /// `source` returns the type of a schema field, now or in the last schema that had it. The result has `None` where that type is
+    /// unknown, or this version of Esker does not define the transform. Such values have the types that the manifest gives.
     pub fn types<'a>(&self, source: impl Fn(i32) -> Option<&'a Type>) -> Vec<Option<PrimitiveType>> {
         let of = |field: &PartitionField| {
             let result = field.transform().result_type(source(field.source_id()?)?)?;
@@ -133,7 +145,7 @@ impl PartitionSpec {
         self.fields.iter().map(of).collect()
     }
 
-    /// Whether two specs part files alike, whatever their fields are called.
+    /// Returns `true` if two specs have the same fields except for their names, and so make the same partitions.
     pub fn is_compatible_with(&self, other: &Self) -> bool {
         let alike = |(a, b): (&PartitionField, &PartitionField)| {
             a.field_id == b.field_id && a.source_id() == b.source_id() && a.transform() == b.transform()
@@ -142,7 +154,7 @@ impl PartitionSpec {
     }
 }
 
-/// Finds the fields of all specs of a table by id.
+/// Indexes the fields of `specs` by field id. If several specs have a field, the last one wins.
 pub fn fields_by_id<'a>(specs: impl IntoIterator<Item = &'a PartitionSpec>) -> HashMap<i32, &'a PartitionField> {
     specs.into_iter().flat_map(PartitionSpec::fields).map(|field| (field.field_id, field)).collect()
 }

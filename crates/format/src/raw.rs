@@ -1,32 +1,43 @@
-//! What transforms make of values as columns hold them (specification, "Partition Transforms", Appendix B).
+//! Partition transforms on native values, one function for each kind of value, for loops over columns.
 //!
-//! There is a function for each kind of value. [`Transform::apply`](crate::Transform::apply) does the same of one value that says by itself
-//! of which type it is.
+//! [`Transform::apply`](crate::Transform::apply) does the same for one [`Value`](crate::Value), which carries its type.
+//!
+//! Spec: "Partition Transforms", Appendix B.
 
 use crate::value::shortest;
 
-/// The bucket, of so many, that a hash is in.
+/// Returns the bucket of a hash, from 0 to `buckets` - 1.
+///
+/// Spec: "Bucket Transform Details".
 pub const fn bucket(hash: i32, buckets: u32) -> i32 {
     ((hash & i32::MAX).cast_unsigned() % buckets).cast_signed()
 }
 
-/// The hash of an int, a long, a date, a time, or microseconds since 1970.
+/// Hashes an int, a long, a date, a time, or a timestamp in microseconds.
+///
+/// Spec: Appendix B.
 pub fn hash_whole(value: i64) -> i32 {
     hash_bytes(&value.to_le_bytes())
 }
 
-/// The hash of nanoseconds since 1970, which is that of their microseconds.
+/// Hashes a timestamp in nanoseconds since 1970: the hash is that of its microseconds.
+///
+/// Spec: Appendix B.
 pub fn hash_nanos(value: i64) -> i32 {
     hash_whole(value.div_euclid(1000))
 }
 
-/// The hash of a decimal without its point.
+/// Hashes a decimal, given without its decimal point.
+///
+/// Spec: Appendix B.
 pub fn hash_unscaled(value: i128) -> i32 {
     let (bytes, from) = shortest(value);
     hash_bytes(&bytes[from..])
 }
 
-/// The hash of a text, a UUID or other bytes: MurmurHash3, 32 bits for x86, with the seed 0 (Austin Appleby; public domain).
+/// Hashes a text, a UUID or other bytes with MurmurHash3, 32 bits for x86, seed 0 (Austin Appleby; public domain).
+///
+/// Spec: Appendix B.
 pub fn hash_bytes(bytes: &[u8]) -> i32 {
     let mixed = |k: u32| k.wrapping_mul(0xcc9e_2d51).rotate_left(15).wrapping_mul(0x1b87_3593);
     let mut h = 0_u32;
@@ -45,63 +56,67 @@ pub fn hash_bytes(bytes: &[u8]) -> i32 {
     (h ^ (h >> 16)).cast_signed()
 }
 
-/// An int cut to a width. The least numbers wrap as Java's do, so that rows come into the partition that every engine looks in.
+/// Truncates an int to a multiple of `width`. The least numbers wrap as in Java, so that their rows are in the partition that every
+/// engine looks in.
+///
+/// Spec: "Truncate Transform Details".
 pub const fn truncated_int(value: i32, width: u32) -> i32 {
-    // A width that is no int of Java's is not read, see `Transform::named`.
+    // `Transform::named` rejects a width that is no `i32`.
     let width = if width > i32::MAX as u32 { i32::MAX } else { width as i32 };
     value.wrapping_sub(value.rem_euclid(width))
 }
 
-/// A long cut to a width. See [`truncated_int`].
+/// Truncates a long to a multiple of `width`. The least numbers wrap, as in [`truncated_int`].
 pub const fn truncated_long(value: i64, width: u32) -> i64 {
     value.wrapping_sub(value.rem_euclid(width as i64))
 }
 
-/// A decimal without its point cut to a width, which is without a point as well; none if no decimal is so small.
+/// Truncates a decimal to a multiple of `width`; argument and result are without decimal point. Returns `None` on overflow.
 pub const fn truncated_unscaled(value: i128, width: u32) -> Option<i128> {
     value.checked_sub(value.rem_euclid(width as i128))
 }
 
-/// The first so many characters of a text.
+/// Returns the first `width` characters of a text.
 pub fn truncated_text(text: &str, width: u32) -> &str {
     let width = width as usize;
     if text.len() <= width {
-        // No text has more characters than bytes.
+        // A text never has more characters than bytes.
         return text;
     }
     text.char_indices().nth(width).map_or(text, |(at, _)| &text[..at])
 }
 
-/// The first so many bytes.
+/// Returns the first `width` bytes.
 pub fn truncated_bytes(bytes: &[u8], width: u32) -> &[u8] {
     &bytes[..bytes.len().min(width as usize)]
 }
 
-/// Years since 1970 of a day since 1970-01-01.
+/// Returns the year of a day, as years since 1970. `days` are days since 1970-01-01.
 pub const fn year_of_day(days: i32) -> i32 {
     civil(days).0 - 1970
 }
 
-/// Months since 1970-01 of a day since 1970-01-01.
+/// Returns the month of a day, as months since 1970-01. `days` are days since 1970-01-01.
 pub const fn month_of_day(days: i32) -> i32 {
     let (year, month) = civil(days);
     (year - 1970) * 12 + month - 1
 }
 
-/// The day since 1970-01-01 of microseconds since then.
+/// Returns the day of a timestamp in microseconds since 1970-01-01, as days since 1970-01-01.
 pub const fn day_of_micros(micros: i64) -> i32 {
-    // All microseconds that 64 bits hold are within days that 32 bits hold.
+    // Every number of microseconds in 64 bits is a number of days in 32 bits.
     micros.div_euclid(86_400_000_000) as i32
 }
 
-/// The hour since 1970-01-01 of microseconds since then; none of those that 32 bits do not hold, after the year 246,000.
+/// Returns the hour of a timestamp in microseconds since 1970-01-01, as hours since then. Returns `None` if it needs more than 32
+/// bits, after the year 246,000.
 pub const fn hour_of_micros(micros: i64) -> Option<i32> {
     let hours = micros.div_euclid(3_600_000_000);
     if hours >= i32::MIN as i64 && hours <= i32::MAX as i64 { Some(hours as i32) } else { None }
 }
 
-/// The year and the month of a day since 1970-01-01, of every day that 32 bits hold (Howard Hinnant, "chrono-Compatible Low-Level Date
-/// Algorithms", `civil_from_days`). Libraries of dates end before.
+/// Returns the year and month of a day, for every `i32` (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms",
+/// `civil_from_days`). Calendar libraries cover a smaller range.
 const fn civil(days: i32) -> (i32, i32) {
     let z = days as i64 + 719_468;
     let (era, of_era) = (z.div_euclid(146_097), z.rem_euclid(146_097));

@@ -1,11 +1,18 @@
-//! Schemas: the columns of a table at one time, found by id or by full name.
+//! Schemas: the columns of a table at one time, with an index of all fields by id and by full name.
+//!
+//! The full name of a field joins the names of the fields around it and its own with dots. Below a list or a map, `element` and
+//! `value` may be left out.
+//!
+//! Spec: "Schemas and Data Types".
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::{Extra, FormatError, ListType, MapType, NestedField, NestedFieldRef, Result, StructType, Type};
 
-/// The columns of a table at one time.
+/// The columns of a table or view at one time.
+///
+/// Spec: "Schemas and Data Types".
 #[derive(Debug, Clone)]
 pub struct Schema {
     schema_id: i32,
@@ -15,10 +22,10 @@ pub struct Schema {
     index: Index,
 }
 
-/// A schema that is shared.
+/// A shared schema.
 pub type SchemaRef = Arc<Schema>;
 
-/// Fields of all depths by what they are asked for.
+/// Indexes of the fields at all depths.
 #[derive(Debug, Clone, Default)]
 struct Index {
     by_id: HashMap<i32, NestedFieldRef>,
@@ -28,7 +35,12 @@ struct Index {
 }
 
 impl Schema {
-    /// Of columns. Two fields with one id or one full name are refused: nobody could tell them apart.
+    /// Builds a schema from its columns. It has no identifier fields.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Invalid`](FormatError::Invalid) if two fields, at any depth, have the same id or the same full name: readers could
+    /// not tell them apart.
     pub fn new(schema_id: i32, fields: Vec<NestedFieldRef>) -> Result<Self> {
         let mut index = Index::default();
         for field in &fields {
@@ -38,21 +50,23 @@ impl Schema {
         Ok(Self { schema_id, columns, identifier_field_ids: BTreeSet::new(), extra: Extra::default(), index })
     }
 
-    /// With identifier fields.
+    /// Returns the schema with `ids` as its identifier fields. The ids are not checked.
+    ///
+    /// Spec: "Identifier Field IDs".
     #[must_use]
     pub fn with_identifier_field_ids(mut self, ids: impl IntoIterator<Item = i32>) -> Self {
         self.identifier_field_ids = ids.into_iter().collect();
         self
     }
 
-    /// With another id.
+    /// Returns the schema with `schema_id` as its id.
     #[must_use]
     pub fn with_schema_id(mut self, schema_id: i32) -> Self {
         self.schema_id = schema_id;
         self
     }
 
-    /// With some of its fields, of any depth, optional.
+    /// Returns the schema with the fields `ids`, at any depth, made optional.
     #[must_use]
     pub fn with_optional(mut self, ids: &BTreeSet<i32>) -> Self {
         let by_id = &mut self.index.by_id;
@@ -61,37 +75,42 @@ impl Schema {
         self
     }
 
-    /// What identifies it within its table.
+    /// Returns the id of the schema, unique within its table or view.
     pub const fn schema_id(&self) -> i32 {
         self.schema_id
     }
 
-    /// The columns.
+    /// Returns the columns as a struct.
     pub const fn as_struct(&self) -> &StructType {
         &self.columns
     }
 
-    /// The fields that identify a row.
+    /// Returns the ids of the fields that identify a row, by rising id.
+    ///
+    /// Spec: "Identifier Field IDs".
     pub const fn identifier_field_ids(&self) -> &BTreeSet<i32> {
         &self.identifier_field_ids
     }
 
-    /// The field with an id, at any depth.
+    /// Returns the field with `id`, at any depth.
     pub fn field_by_id(&self, id: i32) -> Option<&NestedFieldRef> {
         self.index.by_id.get(&id)
     }
 
-    /// The id of the field with a full name.
+    /// Returns the id of the field with the full name `name`, case-sensitively.
     pub fn field_id_by_name(&self, name: &str) -> Option<i32> {
         self.index.ids.get(name).copied()
     }
 
-    /// The field with a full name: the names of the fields around it and its own, with dots between them.
+    /// Returns the field with the full name `name`, case-sensitively: the names of the fields around it and its own, joined by
+    /// dots.
     pub fn field_by_name(&self, name: &str) -> Option<&NestedFieldRef> {
         self.field_by_id(self.field_id_by_name(name)?)
     }
 
-    /// The field with a full name in letters of either case; none if it could be two fields' and neither is spelled like that.
+    /// Returns the field with the full name `name`, whatever its case.
+    ///
+    /// A field that is spelled exactly like `name` wins. Otherwise returns `None` if several fields match.
     pub fn field_by_name_case_insensitive(&self, name: &str) -> Option<&NestedFieldRef> {
         let lower = name.to_lowercase();
         let mut found = self.index.ids.iter().filter(|(full, _)| full.to_lowercase() == lower).map(|(_, id)| *id);
@@ -99,33 +118,34 @@ impl Schema {
         self.field_by_id(self.field_id_by_name(name).or_else(only)?)
     }
 
-    /// The full name of a field.
+    /// Returns the full name of the field with `id`, without abbreviation.
     pub fn name_by_field_id(&self, id: i32) -> Option<&str> {
         self.index.names.get(&id).map(String::as_str)
     }
 
-    /// The struct, list or map that a field is directly in; none of a column.
+    /// Returns the id of the struct, list or map field that directly contains the field. Returns `None` for a column.
     pub fn parent_of(&self, id: i32) -> Option<i32> {
         self.index.parents.get(&id).copied()
     }
 
-    /// The highest id of a field; 0 if there is none.
+    /// Returns the highest field id at any depth; 0 if the schema has no fields.
     pub fn highest_field_id(&self) -> i32 {
         self.index.by_id.keys().max().copied().unwrap_or(0)
     }
 
-    /// The ids of all fields, at all depths.
+    /// Returns the ids of all fields at all depths, in no particular order.
     pub fn field_ids(&self) -> impl Iterator<Item = i32> {
         self.index.by_id.keys().copied()
     }
 
-    /// Whether two schemas are alike but for their ids.
+    /// Returns `true` if two schemas are equal except for their schema ids.
     pub fn is_same_as(&self, other: &Self) -> bool {
         self.columns == other.columns && self.identifier_field_ids == other.identifier_field_ids && self.extra == other.extra
     }
 }
 
-/// A field that is optional if its id is among some, as are the fields within it; all are entered by their ids.
+/// Returns `field` with itself and the fields within it made optional where `ids` has them. Records every resulting field in
+/// `by_id`.
 fn optional(field: &NestedFieldRef, ids: &BTreeSet<i32>, by_id: &mut HashMap<i32, NestedFieldRef>) -> NestedFieldRef {
     let mut within = |field: &NestedFieldRef| optional(field, ids, by_id);
     let ty = match field.field_type.as_ref() {
@@ -169,8 +189,8 @@ impl Index {
         Ok(())
     }
 
-    /// Fields of structs in lists and maps are found without `element` and `value` as well, where no field has that name (Java:
-    /// `TypeUtil.indexByName`).
+    /// Adds names without `element` or `value` for the fields of structs within a list or map, where no field has that name yet.
+    /// Java does the same (`TypeUtil.indexByName`).
     fn short(&mut self, field: &NestedFieldRef, prefix: &str) {
         let (Type::List(_) | Type::Map(_)) = field.field_type.as_ref() else { return };
         let name = if prefix.is_empty() { field.name.clone() } else { format!("{prefix}.{}", field.name) };

@@ -1,4 +1,6 @@
-//! Snapshots, and the branches and tags that name them.
+//! Snapshots, the references (branches and tags) that name them, and the two logs of a table's history.
+//!
+//! Spec: "Snapshots", "Snapshot References", "Table Metadata Fields".
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,28 +8,32 @@ use std::sync::Arc;
 use crate::Extra;
 use crate::json::one_of;
 
-/// The branch that a table is read at if nothing else is said.
+/// The name of the branch that a table is read at by default.
 pub const MAIN_BRANCH: &str = "main";
 
-/// The key of a summary that says what a snapshot's commit did.
+/// The summary key that names a snapshot's operation.
+///
+/// Spec: "Snapshots".
 pub const OPERATION: &str = "operation";
 
-/// What a snapshot's commit did, as far as the specification knows it.
+/// The operation of a snapshot: the values that the specification defines.
+///
+/// Spec: "Snapshots".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Operation {
-    /// It added data files, and removed none.
+    /// Data files were added, none removed.
     Append,
-    /// It put files in the place of others; the rows are the same.
+    /// Files were replaced by others with the same rows.
     Replace,
-    /// It changed rows.
+    /// Rows were changed: files were added and removed.
     Overwrite,
-    /// It removed rows, and added none.
+    /// Rows were removed, none added.
     Delete,
 }
 
 impl Operation {
-    /// As summaries have it.
+    /// Returns the operation as summaries spell it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Append => "append",
@@ -39,66 +45,70 @@ impl Operation {
 }
 
 /// The state of a table at one time.
+///
+/// Spec: "Snapshots".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
-    /// What identifies it.
+    /// The id of the snapshot, unique within its table.
     pub snapshot_id: i64,
-    /// The snapshot that it was made of.
+    /// The id of the snapshot that this one was based on.
     pub parent_snapshot_id: Option<i64>,
-    /// Its place in the order of the table's changes; 0 in version 1.
+    /// The position in the order of the table's changes; 0 or `None` in format version 1.
     pub sequence_number: Option<i64>,
-    /// When it was made, in milliseconds since 1970.
+    /// The time of creation, in milliseconds since the Unix epoch.
     pub timestamp_ms: i64,
-    /// The file that lists its manifests. Version 1 may list them here instead.
+    /// The location of the manifest list. Format version 1 may have `manifests` instead.
     pub manifest_list: Option<String>,
-    /// The manifests, where there is no such file.
+    /// The locations of the manifests, if there is no manifest list (format version 1).
     pub manifests: Option<Vec<String>>,
-    /// What its commit did, and counts of it. Some writers leave it out, or the operation.
+    /// The operation and its counts. Some writers leave out the summary, or the operation in it.
     pub summary: Option<BTreeMap<String, String>>,
-    /// The schema that its writer used.
+    /// The id of the schema that was current when the snapshot was created.
     pub schema_id: Option<i32>,
-    /// The first row id of its first data file (version 3).
+    /// The first row id that the snapshot assigns (format version 3).
     pub first_row_id: Option<u64>,
-    /// The most rows that its commit may have given ids to (version 3).
+    /// An upper bound of the number of rows that got ids from the snapshot (format version 3).
     pub added_rows: Option<u64>,
-    /// The key that its manifest list is encrypted with (version 3).
+    /// The id of the key that encrypts the manifest list's key metadata (format version 3).
     pub key_id: Option<String>,
-    /// What else its JSON says.
+    /// The unknown fields of its JSON object.
     pub extra: Extra,
 }
 
-/// A snapshot that is shared.
+/// A shared snapshot.
 pub type SnapshotRef = Arc<Snapshot>;
 
 impl Snapshot {
-    /// What its commit did, if its writer says so.
+    /// Returns the operation as the summary has it, or `None` if the writer left it out.
     pub fn operation(&self) -> Option<&str> {
         self.summary_value(OPERATION)
     }
 
-    /// Whether its writer says that its commit did this.
+    /// Returns `true` if the summary names this operation.
     pub fn is(&self, operation: Operation) -> bool {
         self.operation() == Some(operation.as_str())
     }
 
-    /// What its summary says under a key.
+    /// Returns the summary's value of `key`.
     pub fn summary_value(&self, key: &str) -> Option<&str> {
         self.summary.as_ref()?.get(key).map(String::as_str)
     }
 
-    /// Its place in the order of the table's changes; 0 if it has none.
+    /// Returns the sequence number, or 0 if the snapshot has none.
     pub fn sequence_number(&self) -> i64 {
         self.sequence_number.unwrap_or(0)
     }
 }
 
-/// Whether a reference moves with commits.
+/// The kind of a reference, which decides if commits move it.
+///
+/// Spec: "Snapshot References".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ReferenceKind {
-    /// It moves with the commits to it.
+    /// A branch, which moves with the commits to it.
     Branch,
-    /// It stays.
+    /// A tag, which stays at its snapshot.
     Tag,
 }
 
@@ -108,48 +118,54 @@ impl<'de> serde::Deserialize<'de> for ReferenceKind {
     }
 }
 
-/// A name for a snapshot.
+/// A branch or tag: a name for a snapshot.
+///
+/// Spec: "Snapshot References".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnapshotReference {
-    /// The snapshot.
+    /// The id of the snapshot.
     pub snapshot_id: i64,
-    /// Branch or tag.
+    /// The kind of the reference, branch or tag.
     pub kind: ReferenceKind,
-    /// Of a branch: snapshots that expiry keeps.
+    /// The number of the branch's snapshots that expiry keeps at least; only for branches.
     pub min_snapshots_to_keep: Option<i32>,
-    /// Of a branch: the age up to which expiry keeps its snapshots.
+    /// The age in milliseconds up to which expiry keeps the branch's snapshots; only for branches.
     pub max_snapshot_age_ms: Option<i64>,
-    /// The age at which expiry drops it.
+    /// The age of the snapshot, in milliseconds, above which expiry removes the reference itself.
     pub max_ref_age_ms: Option<i64>,
-    /// What else its JSON says.
+    /// The unknown fields of its JSON object.
     pub extra: Extra,
 }
 
 impl SnapshotReference {
-    /// Whether it moves with the commits to it.
+    /// Returns `true` for a branch.
     pub const fn is_branch(&self) -> bool {
         matches!(self.kind, ReferenceKind::Branch)
     }
 }
 
-/// When a snapshot became the current one.
+/// An entry of the snapshot log: a snapshot became the current one.
+///
+/// Spec: "Table Metadata Fields".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnapshotLog {
-    /// When, in milliseconds since 1970.
+    /// The time at which the snapshot became current, in milliseconds since the Unix epoch.
     pub timestamp_ms: i64,
-    /// The snapshot.
+    /// The id of the snapshot.
     pub snapshot_id: i64,
-    /// What else its JSON says.
+    /// The unknown fields of its JSON object.
     pub extra: Extra,
 }
 
-/// A metadata file that was the current one.
+/// An entry of the metadata log: a metadata file that was current before.
+///
+/// Spec: "Table Metadata Fields".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MetadataLog {
-    /// When it was written, in milliseconds since 1970.
+    /// The `last-updated-ms` of the metadata in the file, in milliseconds since the Unix epoch.
     pub timestamp_ms: i64,
-    /// The file.
+    /// The location of the metadata file.
     pub metadata_file: String,
-    /// What else its JSON says.
+    /// The unknown fields of its JSON object.
     pub extra: Extra,
 }

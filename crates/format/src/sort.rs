@@ -1,27 +1,29 @@
-//! Sort orders.
+//! Sort orders: the order of a table's rows within files.
+//!
+//! Spec: "Sorting".
 
 use std::sync::Arc;
 
 use crate::json::one_of;
 use crate::{Extra, Transform};
 
-/// In which direction values are sorted.
+/// The direction in which a sort field orders values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SortDirection {
-    /// The least first.
+    /// Ascending: the least value first.
     Asc,
-    /// The greatest first.
+    /// Descending: the greatest value first.
     Desc,
 }
 
-/// Where nulls are sorted to.
+/// The position of nulls in a sort order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
 pub enum NullOrder {
-    /// Before all values.
+    /// Nulls come before all values.
     #[serde(rename = "nulls-first")]
     First,
-    /// After all values.
+    /// Nulls come after all values.
     #[serde(rename = "nulls-last")]
     Last,
 }
@@ -40,43 +42,47 @@ impl<'de> serde::Deserialize<'de> for NullOrder {
 }
 
 /// A field of a sort order.
+///
+/// Spec: "Sorting".
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SortField {
-    /// The field of the schema that it sorts by; none if it sorts by several.
+    /// The id of the schema's field to sort by; `None` if `source_ids` has several.
     pub source_id: Option<i32>,
-    /// The fields of the schema, where a transform takes several (version 3).
+    /// The ids of the schema's fields, for a transform of several arguments (format version 3).
     pub source_ids: Option<Vec<i32>>,
-    /// What it makes of its source.
+    /// The transform applied to the source value before it is compared.
     pub transform: Transform,
-    /// Its direction.
+    /// The direction of the order.
     pub direction: SortDirection,
-    /// Where its nulls come.
+    /// The position of nulls.
     pub null_order: NullOrder,
-    /// What else its JSON says.
+    /// The unknown fields of its JSON object.
     pub extra: Extra,
 }
 
-/// How a table's rows are sorted within files.
+/// The order of a table's rows within files.
+///
+/// Spec: "Sorting".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SortOrder {
-    /// What identifies it within its table; 0 is unsorted.
+    /// The id of the order, unique within the table; 0 is the unsorted order.
     pub order_id: i64,
-    /// The fields in order.
+    /// The fields, the most significant first.
     pub fields: Vec<SortField>,
-    /// What else its JSON says.
+    /// The unknown fields of its JSON object.
     pub extra: Extra,
 }
 
-/// A sort order that is shared.
+/// A shared sort order.
 pub type SortOrderRef = Arc<SortOrder>;
 
 impl SortOrder {
-    /// The order of no rows.
+    /// Returns the unsorted order, whose id is 0.
     pub fn unsorted() -> Self {
         Self { order_id: 0, fields: Vec::new(), extra: Extra::default() }
     }
 
-    /// Whether it sorts by nothing.
+    /// Returns `true` if the order has no fields.
     pub fn is_unsorted(&self) -> bool {
         self.fields.is_empty()
     }

@@ -1,69 +1,79 @@
-//! Statistics files that a table's metadata names.
+//! Statistics files and encryption keys that a table's metadata lists.
+//!
+//! Spec: "Table Statistics", "Partition Statistics", "Encryption Keys".
 
 use std::collections::BTreeMap;
 
 use crate::Extra;
 
 /// A Puffin file with statistics of a snapshot.
+///
+/// Spec: "Table Statistics".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StatisticsFile {
-    /// The snapshot.
+    /// The id of the snapshot that the file belongs to.
     pub snapshot_id: i64,
-    /// The file.
+    /// The location of the file.
     pub statistics_path: String,
-    /// Its bytes.
+    /// The size of the file, in bytes.
     pub file_size_in_bytes: i64,
-    /// The bytes of its footer.
+    /// The size of the file's footer, in bytes.
     pub file_footer_size_in_bytes: i64,
-    /// What it needs to be decrypted.
+    /// The metadata for decrypting the file, in Base64.
     pub key_metadata: Option<String>,
-    /// What is in it.
+    /// The file's blobs, as its footer describes them.
     pub blob_metadata: Vec<BlobMetadata>,
-    /// What else its JSON says.
+    /// The unknown fields of its JSON object.
     pub extra: Extra,
 }
 
-/// A part of a Puffin file.
+/// A blob of a statistics file, as the table's metadata describes it.
+///
+/// Spec: "Table Statistics".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlobMetadata {
-    /// What kind of statistics it is.
+    /// The type of the blob, such as `apache-datasketches-theta-v1`.
     pub blob_type: String,
-    /// The snapshot that it was worked out from.
+    /// The id of the snapshot that the blob was computed from.
     pub snapshot_id: i64,
-    /// That snapshot's sequence number.
+    /// The sequence number of that snapshot.
     pub sequence_number: i64,
-    /// The fields that it is about.
+    /// The ids of the fields that the blob describes.
     pub fields: Vec<i32>,
-    /// What its writer says of it.
+    /// The properties that the writer gave to the blob, such as `ndv`.
     pub properties: Option<BTreeMap<String, String>>,
-    /// What else its JSON says.
+    /// The unknown fields of its JSON object.
     pub extra: Extra,
 }
 
 /// A file with statistics of a snapshot's partitions.
+///
+/// Spec: "Partition Statistics".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartitionStatisticsFile {
-    /// The snapshot.
+    /// The id of the snapshot that the file belongs to.
     pub snapshot_id: i64,
-    /// The file.
+    /// The location of the file.
     pub statistics_path: String,
-    /// Its bytes.
+    /// The size of the file, in bytes.
     pub file_size_in_bytes: i64,
-    /// What else its JSON says.
+    /// The unknown fields of its JSON object.
     pub extra: Extra,
 }
 
-/// A key with which others are encrypted (version 3).
+/// A key that encrypts other keys (format version 3).
+///
+/// Spec: "Encryption Keys".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EncryptedKey {
-    /// What identifies it.
+    /// The id of the key, unique within its table.
     pub key_id: String,
-    /// The key, encrypted, in Base64.
+    /// The encrypted key and its metadata, in Base64.
     pub encrypted_key_metadata: String,
-    /// The key that it is encrypted with.
+    /// The id of the key that encrypts this one.
     pub encrypted_by_id: Option<String>,
-    /// What its writer says of it.
+    /// The properties that the writer gave to the key.
     pub properties: Option<BTreeMap<String, String>>,
-    /// What else its JSON says.
+    /// The unknown fields of its JSON object.
     pub extra: Extra,
 }

@@ -1,34 +1,42 @@
-//! What partition and sort fields make of values (specification, "Partition Transforms", Appendix B).
+//! Partition transforms: the functions that partition and sort fields apply to a source value.
+//!
+//! Spec: "Partition Transforms", Appendix B (hashes).
 
 use std::fmt;
 
 use crate::{FormatError, PrimitiveType, Result, Type, Value, raw};
 
-/// What a partition or sort field makes of its source.
+/// A function that a partition or sort field applies to its source value.
+///
+/// Spec: "Partition Transforms".
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Transform {
-    /// The value itself.
+    /// Returns the value unchanged.
     Identity,
-    /// A hash, modulo so many.
+    /// Returns the hash of the value, modulo this number of buckets.
     Bucket(u32),
-    /// Cut to a width.
+    /// Truncates the value to this width.
     Truncate(u32),
-    /// Years since 1970.
+    /// Extracts the year, as years since 1970.
     Year,
-    /// Months since 1970-01.
+    /// Extracts the month, as months since 1970-01.
     Month,
-    /// Days since 1970-01-01.
+    /// Extracts the day, as days since 1970-01-01.
     Day,
-    /// Hours since 1970-01-01 00:00.
+    /// Extracts the hour, as hours since 1970-01-01 00:00.
     Hour,
-    /// Always null.
+    /// Returns null for every value.
     Void,
-    /// One that nobody knows yet, as metadata spells it. It is kept and never prunes; who must write by it refuses it by name.
+    /// A transform that this version of Esker does not define, as metadata spells it.
+    ///
+    /// It is kept and never prunes. Code that must compute partition values rejects it by name.
     Unknown(Box<str>),
 }
 
 impl Transform {
-    /// By its name in metadata, as Java reads it.
+    /// Returns the transform that metadata calls `name`, as Java parses it: case does not matter.
+    ///
+    /// A name that is not defined, or a width that is no positive `i32`, becomes [`Transform::Unknown`].
     pub fn named(name: &str) -> Self {
         let lower = name.to_ascii_lowercase();
         let width = |prefix: &str| {
@@ -50,7 +58,9 @@ impl Transform {
         }
     }
 
-    /// The type of what it makes of a type; none if it takes no such values.
+    /// Returns the type of the results for values of type `source`, or `None` if the transform does not accept that type.
+    ///
+    /// Spec: "Partition Transforms".
     pub fn result_type(&self, source: &Type) -> Option<Type> {
         use PrimitiveType as P;
         if matches!(self, Self::Void) {
@@ -81,7 +91,12 @@ impl Transform {
         Some(result.into())
     }
 
-    /// What it makes of a value. Of null it makes null.
+    /// Applies the transform to a value. Null stays null.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Invalid`](FormatError::Invalid) if the transform is unknown, does not accept values of that type, or its result
+    /// does not fit. Results that do not fit are an hour beyond 32 bits and a truncated decimal beyond 128 bits.
     pub fn apply(&self, value: Option<&Value>) -> Result<Option<Value>> {
         let Some(value) = value else { return Ok(None) };
         let made = match self {
@@ -103,12 +118,12 @@ impl Transform {
         made.map(Some)
     }
 
-    /// Whether equal results mean equal values only: by an identity a column's value is known.
+    /// Returns `true` if the partition value determines the source value, so that a scan may take the column from the partition.
     pub const fn is_identity(&self) -> bool {
         matches!(self, Self::Identity)
     }
 
-    /// Whether greater values never make lesser results.
+    /// Returns `true` if a greater value never has a lesser result.
     pub const fn preserves_order(&self) -> bool {
         !matches!(self, Self::Void | Self::Bucket(_) | Self::Unknown(_))
     }
@@ -130,7 +145,9 @@ impl fmt::Display for Transform {
     }
 }
 
-/// The hash of a value (specification, Appendix B); none for types that have none.
+/// Hashes a value for the bucket transform. Returns `None` for types that the transform does not accept.
+///
+/// Spec: Appendix B.
 fn hash(value: &Value) -> Option<i32> {
     Some(match value {
         Value::Int(v) | Value::Date(v) => raw::hash_whole((*v).into()),

@@ -1,4 +1,10 @@
-//! The types of columns (specification, "Schemas and Data Types").
+//! The types of columns, and fields.
+//!
+//! A [`Type`] is a primitive type, a nested type (struct, list, map) or variant. Nested types hold fields: a list's element, a
+//! map's key and a map's value are fields too, each with an id of its own. A type that this version of Esker does not define is
+//! kept as the JSON that the metadata has, see [`PrimitiveType::Other`].
+//!
+//! Spec: "Schemas and Data Types". Start with [`Type`] and [`NestedField`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,101 +14,111 @@ use serde_json::Value as Json;
 use crate::Extra;
 use crate::default::DefaultValue;
 
-/// The largest precision of a decimal.
+/// The largest precision of a decimal, in decimal digits.
+///
+/// Spec: "Primitive Types".
 pub const MAX_DECIMAL_PRECISION: u32 = 38;
 
-/// A type. A new one has to be decided at every `match`, so the enum is exhaustive.
+/// A type of a field. The enum is exhaustive, so that a new type has to be decided on in every `match`.
+///
+/// Spec: "Schemas and Data Types".
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Type {
     /// A type without fields.
     Primitive(PrimitiveType),
-    /// Named fields.
+    /// A tuple of named fields.
     Struct(StructType),
-    /// Items of one type.
+    /// A collection of elements of one type.
     List(ListType),
-    /// Keys and values.
+    /// A collection of key-value pairs.
     Map(MapType),
-    /// Values that say their own types (version 3). As in Java it is neither primitive nor nested.
+    /// Values that carry their own types (format version 3). As in Java, variant is neither primitive nor nested.
     Variant,
 }
 
 /// A type without fields.
+///
+/// Spec: "Primitive Types".
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum PrimitiveType {
     /// True or false.
     Boolean,
-    /// 32 bits, signed.
+    /// Signed integers of 32 bits.
     Int,
-    /// 64 bits, signed.
+    /// Signed integers of 64 bits.
     Long,
-    /// 32 bits, IEEE 754.
+    /// IEEE 754 floating-point numbers of 32 bits.
     Float,
-    /// 64 bits, IEEE 754.
+    /// IEEE 754 floating-point numbers of 64 bits.
     Double,
-    /// A decimal number with a fixed place of its point.
+    /// Fixed-point decimal numbers.
     Decimal {
-        /// Digits, 1 to 38.
+        /// The number of digits, 1 to 38.
         precision: u32,
-        /// Digits behind the point.
+        /// The number of digits after the decimal point.
         scale: u32,
     },
-    /// Days since 1970-01-01.
+    /// Calendar dates, as days since 1970-01-01.
     Date,
-    /// Microseconds since midnight.
+    /// Times of day, as microseconds since midnight.
     Time,
-    /// Microseconds since 1970-01-01 without a zone.
+    /// Timestamps without time zone, as microseconds since 1970-01-01 00:00.
     Timestamp,
-    /// Microseconds since 1970-01-01 UTC.
+    /// Timestamps with time zone, as microseconds since 1970-01-01 00:00 UTC.
     Timestamptz,
-    /// Nanoseconds since 1970-01-01 without a zone (version 3).
+    /// Timestamps without time zone, as nanoseconds since 1970-01-01 00:00 (format version 3).
     TimestampNs,
-    /// Nanoseconds since 1970-01-01 UTC (version 3).
+    /// Timestamps with time zone, as nanoseconds since 1970-01-01 00:00 UTC (format version 3).
     TimestamptzNs,
-    /// UTF-8.
+    /// Texts in UTF-8.
     String,
-    /// 16 bytes.
+    /// UUIDs, of 16 bytes.
     Uuid,
-    /// So many bytes.
+    /// Byte arrays of a fixed length, in bytes.
     Fixed(u64),
-    /// Bytes.
+    /// Byte arrays of any length.
     Binary,
-    /// Nothing but nulls; not stored in data files (version 3).
+    /// Nulls only; the column is not stored in data files (format version 3).
     Unknown,
-    /// Shapes on a plane (version 3).
+    /// Shapes on a plane (format version 3).
     Geometry {
-        /// The coordinate reference system; none is `OGC:CRS84`.
+        /// The coordinate reference system; `None` means `OGC:CRS84`.
         crs: Option<Box<str>>,
     },
-    /// Shapes on a globe (version 3).
+    /// Shapes on a globe (format version 3).
     Geography {
-        /// The coordinate reference system; none is `OGC:CRS84`.
+        /// The coordinate reference system; `None` means `OGC:CRS84`.
         crs: Option<Box<str>>,
-        /// How edges between points run; none is `spherical`.
+        /// The algorithm that interpolates edges between points; `None` means `spherical`.
         edges: Option<EdgeAlgorithm>,
     },
-    /// A type that nobody knows yet, letter by letter as the metadata has it. It is kept and served; who must decode it refuses it by name.
+    /// A type that this version of Esker does not define, letter by letter as the metadata has it.
+    ///
+    /// It is kept and served unchanged. Code that must decode values rejects it by name.
     Other(Box<Json>),
 }
 
-/// How an edge between two points of a geography runs.
+/// The algorithm that interpolates an edge between two points of a geography.
+///
+/// Spec: "Edge-Interpolation Algorithm".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EdgeAlgorithm {
-    /// On a sphere.
+    /// The edge is a geodesic on a sphere.
     Spherical,
-    /// By Vincenty's formulae.
+    /// Vincenty's formulae on an ellipsoid.
     Vincenty,
-    /// By Thomas's formulae.
+    /// Thomas's formulae on an ellipsoid.
     Thomas,
-    /// By Andoyer's formulae.
+    /// Andoyer's formulae on an ellipsoid.
     Andoyer,
-    /// By Karney's formulae.
+    /// Karney's algorithm on an ellipsoid.
     Karney,
 }
 
 impl EdgeAlgorithm {
     const ALL: [Self; 5] = [Self::Spherical, Self::Vincenty, Self::Thomas, Self::Andoyer, Self::Karney];
 
-    /// As metadata spells it.
+    /// Returns the name of the algorithm as metadata spells it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Spherical => "spherical",
@@ -118,32 +134,34 @@ impl EdgeAlgorithm {
     }
 }
 
-/// A field of a struct, a list's item, or a map's key or value.
+/// A field of a struct, the element of a list, or the key or value of a map.
+///
+/// Spec: "Nested Types".
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct NestedField {
-    /// What identifies it in data files, for all time.
+    /// The id that identifies the field in data files and manifests. It never changes and is never used again.
     pub id: i32,
-    /// Its present name.
+    /// The name that the field has now.
     pub name: String,
-    /// Whether null is not allowed.
+    /// `true` if the field may not be null.
     pub required: bool,
-    /// Its type.
+    /// The type of the field's values.
     pub field_type: Box<Type>,
-    /// A comment.
+    /// The field's comment.
     pub doc: Option<String>,
-    /// What rows of files have that were written before the field was added.
+    /// The value of rows in files that were written before the field was added (format version 3).
     pub initial_default: Option<DefaultValue>,
-    /// What writers put where no value is given.
+    /// The value that a writer stores where it is given none (format version 3).
     pub write_default: Option<DefaultValue>,
-    /// What else its JSON says.
+    /// The unknown fields of its JSON object.
     pub extra: Extra,
 }
 
-/// A field that schemas share.
+/// A field that several schemas share.
 pub type NestedFieldRef = Arc<NestedField>;
 
 impl NestedField {
-    /// A field without a comment or defaults.
+    /// Returns a field without a comment or defaults.
     pub fn new(id: i32, name: impl ToString, field_type: impl Into<Type>, required: bool) -> Self {
         Self {
             id,
@@ -157,82 +175,88 @@ impl NestedField {
         }
     }
 
-    /// A field that may be null.
+    /// Returns a field that may be null, without a comment or defaults.
     pub fn optional(id: i32, name: impl ToString, field_type: impl Into<Type>) -> Self {
         Self::new(id, name, field_type, false)
     }
 
-    /// A field that may not be null.
+    /// Returns a field that may not be null, without a comment or defaults.
     pub fn required(id: i32, name: impl ToString, field_type: impl Into<Type>) -> Self {
         Self::new(id, name, field_type, true)
     }
 }
 
-/// Named fields.
+/// A struct type: named fields in order.
+///
+/// Spec: "Nested Types".
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct StructType {
     fields: Vec<NestedFieldRef>,
 }
 
 impl StructType {
-    /// Of fields in order.
+    /// Returns the struct with `fields`, in that order.
     pub const fn new(fields: Vec<NestedFieldRef>) -> Self {
         Self { fields }
     }
 
-    /// The fields in order.
+    /// Returns the fields in order.
     pub fn fields(&self) -> &[NestedFieldRef] {
         &self.fields
     }
 
-    /// The field with an id, at this depth.
+    /// Returns the field with `id`. Fields of nested structs are not searched.
     pub fn field_by_id(&self, id: i32) -> Option<&NestedFieldRef> {
         self.fields.iter().find(|field| field.id == id)
     }
 
-    /// The field with a name, at this depth.
+    /// Returns the field called `name`, case-sensitively. Fields of nested structs are not searched.
     pub fn field_by_name(&self, name: &str) -> Option<&NestedFieldRef> {
         self.fields.iter().find(|field| field.name == name)
     }
 }
 
-/// Items of one type.
+/// A list type: elements of one type.
+///
+/// Spec: "Nested Types".
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ListType {
-    /// The items: a field named `element`.
+    /// The elements: a field named `element`.
     pub element_field: NestedFieldRef,
-    /// What else its JSON says.
+    /// The unknown fields of its JSON object.
     pub extra: Extra,
 }
 
-/// The name of a list's items.
+/// The name of the field that stands for a list's elements.
 pub const LIST_ELEMENT: &str = "element";
-/// The name of a map's keys.
+/// The name of the field that stands for a map's keys.
 pub const MAP_KEY: &str = "key";
-/// The name of a map's values.
+/// The name of the field that stands for a map's values.
 pub const MAP_VALUE: &str = "value";
 
 impl ListType {
-    /// Of items of a type.
+    /// Returns a list whose element field has `id`. Its elements may not be null if `required`.
     pub fn new(id: i32, element: impl Into<Type>, required: bool) -> Self {
         let element_field = Arc::new(NestedField::new(id, LIST_ELEMENT, element, required));
         Self { element_field, extra: Extra::default() }
     }
 }
 
-/// Keys and values.
+/// A map type: key-value pairs.
+///
+/// Spec: "Nested Types".
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct MapType {
     /// The keys: a required field named `key`.
     pub key_field: NestedFieldRef,
     /// The values: a field named `value`.
     pub value_field: NestedFieldRef,
-    /// What else its JSON says.
+    /// The unknown fields of its JSON object.
     pub extra: Extra,
 }
 
 impl MapType {
-    /// Of keys and values of two types.
+    /// Returns a map; `key` and `value` are the ids and types of the two fields. Its values may not be null if `value_required`.
     pub fn new(key: (i32, Type), value: (i32, Type), value_required: bool) -> Self {
         Self {
             key_field: Arc::new(NestedField::required(key.0, MAP_KEY, key.1)),
@@ -243,7 +267,7 @@ impl MapType {
 }
 
 impl Type {
-    /// The primitive type, if it is one.
+    /// Returns the primitive type, or `None` if the type is not primitive.
     pub const fn as_primitive(&self) -> Option<&PrimitiveType> {
         match self {
             Self::Primitive(ty) => Some(ty),
@@ -251,7 +275,7 @@ impl Type {
         }
     }
 
-    /// The struct, if it is one.
+    /// Returns the struct, or `None` if the type is not a struct.
     pub const fn as_struct(&self) -> Option<&StructType> {
         match self {
             Self::Struct(ty) => Some(ty),
@@ -259,12 +283,12 @@ impl Type {
         }
     }
 
-    /// Whether it has fields.
+    /// Returns `true` for a struct, a list or a map.
     pub const fn is_nested(&self) -> bool {
         matches!(self, Self::Struct(_) | Self::List(_) | Self::Map(_))
     }
 
-    /// The fields that it is made of: a struct's, a list's items, a map's keys and values.
+    /// Returns the fields directly within the type: a struct's fields, a list's element, or a map's key and value, in that order.
     pub fn children(&self) -> Vec<&NestedFieldRef> {
         match self {
             Self::Struct(ty) => ty.fields.iter().collect(),
@@ -274,7 +298,9 @@ impl Type {
         }
     }
 
-    /// The first format version that has the type (specification, "Version 3: Extended Types and Capabilities"); none if nobody knows it.
+    /// Returns the first format version that has the type, or `None` if this version of Esker does not define it.
+    ///
+    /// Spec: "Schemas and Data Types", "Version 3".
     pub const fn first_version(&self) -> Option<u8> {
         match self {
             Self::Primitive(ty) => ty.first_version(),
@@ -285,7 +311,7 @@ impl Type {
 }
 
 impl PrimitiveType {
-    /// Whether its values are whole numbers: of days and the like too, but not decimals.
+    /// Returns `true` if values are stored as whole numbers: integers, dates, times and timestamps, but not decimals.
     pub const fn is_whole(&self) -> bool {
         matches!(
             self,
@@ -300,7 +326,7 @@ impl PrimitiveType {
         )
     }
 
-    /// The first format version that has the type; none if nobody knows it.
+    /// Returns the first format version that has the type, or `None` if this version of Esker does not define it.
     pub const fn first_version(&self) -> Option<u8> {
         match self {
             Self::TimestampNs | Self::TimestamptzNs | Self::Unknown | Self::Geometry { .. } | Self::Geography { .. } => Some(3),
@@ -309,8 +335,12 @@ impl PrimitiveType {
         }
     }
 
-    /// Whether a column of the type may become one of another (specification, "Schema Evolution"), apart from what partition fields it has.
-    /// `version` is the table's: dates become timestamps, and `unknown` anything, from version 3 on.
+    /// Returns `true` if a column of this type may become one of type `to` in a table of format version `version`.
+    ///
+    /// From version 3 on a date may become a timestamp without zone, and `unknown` any primitive type. The function does not look
+    /// at partition fields, which forbid some of these changes.
+    ///
+    /// Spec: "Schema Evolution".
     pub fn may_become(&self, to: &Self, version: u8) -> bool {
         match (self, to) {
             (from, to) if from == to => true,
@@ -324,17 +354,20 @@ impl PrimitiveType {
         }
     }
 
-    /// The fewest bytes that hold an unscaled decimal of a precision.
+    /// Returns the smallest number of bytes that holds every unscaled decimal of `precision` digits, at most 16.
+    ///
+    /// Spec: Appendix A, "Avro".
     pub const fn decimal_bytes(precision: u32) -> u32 {
         let mut bytes = 1;
-        // The largest of so many bytes is 2^(8n-1) - 1; the largest of so many digits 10^p - 1.
+        // n bytes hold at most 2^(8n-1) - 1; p digits make at most 10^p - 1.
         while bytes < 16 && (1_u128 << (8 * bytes - 1)) - 1 < 10_u128.pow(precision) - 1 {
             bytes += 1;
         }
         bytes
     }
 
-    /// A type by its name in metadata. A name that nobody knows is a type that nobody knows.
+    /// Returns the type that metadata calls `name`. Case does not matter. A name that is not defined becomes
+    /// [`PrimitiveType::Other`].
     pub fn named(name: &str) -> Self {
         let lower = name.to_ascii_lowercase();
         let found = match lower.as_str() {
@@ -360,7 +393,7 @@ impl PrimitiveType {
         found.unwrap_or_else(|| Self::Other(Box::new(Json::from(name))))
     }
 
-    /// `decimal(P, S)`, `fixed[L]`, `geometry(CRS)`, `geography(CRS, EDGES)`.
+    /// Parses `decimal(P, S)`, `fixed[L]`, `geometry(CRS)` and `geography(CRS, EDGES)`.
     fn with_arguments(name: &str) -> Option<Self> {
         let open = name.find(['(', '['])?;
         let (kind, rest) = name.split_at(open);
@@ -372,7 +405,7 @@ impl PrimitiveType {
                 Some(Self::Decimal { precision: precision.trim().parse().ok()?, scale: scale.trim().parse().ok()? })
             }
             ("fixed", ']') => Some(Self::Fixed(inside.trim().parse().ok()?)),
-            // A reference system's name may hold commas and parentheses, an algorithm's not.
+            // The name of a reference system may contain commas and parentheses, the name of an algorithm may not.
             ("geometry", ')') => Some(Self::Geometry { crs: filled(inside) }),
             ("geography", ')') => match inside.rsplit_once(',') {
                 Some((crs, edges)) if EdgeAlgorithm::parse(edges.trim()).is_some() => {
@@ -389,7 +422,7 @@ fn filled(text: &str) -> Option<Box<str>> {
     Some(text.trim()).filter(|text| !text.is_empty()).map(Into::into)
 }
 
-/// As metadata spells it.
+/// Prints the type as metadata spells it.
 impl fmt::Display for PrimitiveType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -425,7 +458,7 @@ impl fmt::Display for PrimitiveType {
     }
 }
 
-/// As Java prints it.
+/// Prints the type as Java's `Type.toString` does.
 impl fmt::Display for Type {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -510,7 +543,7 @@ mod tests {
         assert!(matches!(PrimitiveType::named("fixed[-1]"), PrimitiveType::Other(_)));
     }
 
-    /// Specification, "Avro": the minimum number of bytes for precision P.
+    /// Spec: Appendix A, "Avro": the minimum number of bytes for precision P.
     #[test]
     fn decimals_take_the_fewest_bytes_that_hold_them() {
         for (precision, bytes) in [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3), (9, 4), (10, 5), (18, 8), (19, 9), (38, 16)] {
@@ -518,7 +551,7 @@ mod tests {
         }
     }
 
-    /// Specification, "Schema Evolution".
+    /// Spec: "Schema Evolution".
     #[test]
     fn types_become_others_as_the_specification_lists_them() {
         use PrimitiveType::*;

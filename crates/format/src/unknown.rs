@@ -1,4 +1,8 @@
-//! Fields in manifests and manifest lists that a later version of the format has, or another writer: kept, and written back.
+//! Fields of manifests and manifest lists that this version of Esker does not define, kept and written back.
+//!
+//! They come from a later version of the format or from another writer. A field is identified by its id and by the record that
+//! holds it (the entry or the data file). All records of one file share the list of unknown fields and one buffer of encoded
+//! values.
 
 use std::sync::Arc;
 
@@ -6,23 +10,25 @@ use serde_json::Value as Json;
 
 use crate::{BoundBytes, BoundMap};
 
-/// A field of an Avro file that nobody knows here by its id.
+/// A field of an Avro record whose id this version of Esker does not define.
 #[derive(Debug, Clone, Eq)]
 pub struct UnknownField {
-    /// The field's id, which tells it from the other fields of its record.
+    /// The field's id, unique within its record.
     pub id: i32,
-    /// Whether it is one of the manifest's entry, beside the file, and not of the file.
+    /// `true` if the field belongs to the manifest entry itself, and not to the data file in it.
     pub of_entry: bool,
-    /// The name of the field, as the file's Avro schema has it.
+    /// The field's name: `iceberg-field-name` of the writer's schema if there is one, else the Avro name.
     pub name: Box<str>,
-    /// What its writer says of it.
+    /// The field's comment in the writer's schema.
     pub doc: Option<Box<str>>,
-    /// Its type in Avro, with all that its writer says of types: a union, of which null is the first. It needs no name of the schema
-    /// that it was in, and has none that another field's type has; a type is named only within itself.
+    /// The field's Avro type: a union whose first branch is null, with all attributes that the writer gave to the types in it.
+    ///
+    /// The type is self-contained: it refers to no named type of the writer's schema, and its own names differ from those of other
+    /// fields. Within it, only a recursive reference uses a name.
     pub avro_type: Json,
 }
 
-/// Fields are known by their ids: names and comments say nothing.
+/// Two fields are equal if record, id and type are. Names and comments do not count.
 impl PartialEq for UnknownField {
     fn eq(&self, other: &Self) -> bool {
         (self.key(), &self.avro_type) == (other.key(), &other.avro_type)
@@ -30,30 +36,31 @@ impl PartialEq for UnknownField {
 }
 
 impl UnknownField {
-    /// What tells it from the other fields of a record.
+    /// Returns the identity of the field: the record that holds it, and its id.
     pub(crate) const fn key(&self) -> (bool, i32) {
         (self.of_entry, self.id)
     }
 }
 
-/// What an Avro record has of fields that nobody knows here, but for nulls. What records of one file have shares memory.
+/// The unknown fields of one Avro record with their values; nulls are left out. The records of one file share memory.
 #[derive(Debug, Clone, Default)]
 pub struct UnknownFields(Option<Arc<Kept>>);
 
 #[derive(Debug)]
 struct Kept {
     fields: Arc<[UnknownField]>,
-    /// By places in the list.
+    /// Encoded values, keyed by the field's position in `fields`.
     values: BoundMap,
 }
 
 impl UnknownFields {
-    /// Of fields, and values by their places in the list.
+    /// Builds the set from the file's unknown fields and the encoded values, keyed by position in `fields`.
     pub(crate) fn of(fields: &Arc<[UnknownField]>, values: BoundMap) -> Self {
         Self((!values.is_empty()).then(|| Arc::new(Kept { fields: fields.clone(), values })))
     }
 
-    /// Fields and their values, which are encoded as their types are in Avro's binary encoding.
+    /// Returns the fields with their values. A value has Avro's binary encoding of [`UnknownField::avro_type`], a union, and so
+    /// begins with the index of a branch.
     pub fn iter(&self) -> impl Iterator<Item = (&UnknownField, BoundBytes)> {
         let of = |kept: &'_ Arc<Kept>| -> Vec<(i32, BoundBytes)> { kept.values.iter().collect() };
         let values = self.0.as_ref().map(of).unwrap_or_default();
@@ -61,30 +68,30 @@ impl UnknownFields {
         values.into_iter().map(|(place, value)| (&fields[place as usize], value))
     }
 
-    /// How many fields there are.
+    /// Returns the number of fields that have a value.
     pub fn len(&self) -> usize {
         self.0.as_ref().map_or(0, |kept| kept.values.len())
     }
 
-    /// Whether there is none.
+    /// Returns `true` if no field has a value.
     pub const fn is_empty(&self) -> bool {
         self.0.is_none()
     }
 
-    /// Fields and their values, by rising ids, those of the entry last.
+    /// Returns the fields with their values by rising id: first those of the data file, then those of the entry.
     pub(crate) fn by_id(&self) -> Vec<(&UnknownField, BoundBytes)> {
         let mut fields: Vec<_> = self.iter().collect();
         fields.sort_by_key(|(field, _)| field.key());
         fields
     }
 
-    /// What it takes in memory, about.
+    /// Returns the approximate heap size in bytes.
     pub(crate) fn memory(&self) -> usize {
         self.0.as_ref().map_or(0, |kept| size_of::<Kept>() + kept.values.memory())
     }
 }
 
-/// In which order a file has its fields says nothing.
+/// Two sets are equal whatever the order of the fields in their files.
 impl PartialEq for UnknownFields {
     fn eq(&self, other: &Self) -> bool {
         self.by_id() == other.by_id()

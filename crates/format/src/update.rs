@@ -1,4 +1,8 @@
-//! What a commit asks for: updates of a table, and what must hold of it (REST specification, `TableUpdate`, `TableRequirement`).
+//! The request of a commit to a table: updates, and requirements that must hold first.
+//!
+//! The JSON form is in `json::tagged`, the effect of the updates in `apply`.
+//!
+//! Spec: REST catalog specification, `TableUpdate`, `TableRequirement`.
 
 use std::collections::BTreeMap;
 
@@ -11,197 +15,206 @@ use crate::{
     StatisticsFile, TableMetadata, UnboundPartitionField,
 };
 
-/// The id that stands for what the same commit added last.
+/// The id that stands for the object of its kind that the same commit added last.
 pub const LAST_ADDED: i64 = -1;
 
-/// A partition spec that is asked for: its id is the catalog's to give, and those of its fields too.
+/// A partition spec that a client requests. The catalog assigns the id of the spec, and ids of fields that have none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnboundPartitionSpec {
-    /// The id that the client has for it.
+    /// The id that the client gives to the spec. It counts only in a commit that creates the table.
     pub spec_id: Option<i32>,
-    /// The fields in order.
+    /// The fields in the order of a partition's values.
     pub fields: Vec<UnboundPartitionField>,
-    /// What else its JSON says.
+    /// The unknown fields of its JSON object.
     pub extra: Extra,
 }
 
 /// A change of a table.
+///
+/// Spec: REST catalog specification, `TableUpdate`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(remote = "Self", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum TableUpdate {
-    /// Gives a table that has none its UUID.
+    /// Assigns the UUID of a table that has none.
     AssignUuid {
-        /// The UUID.
+        /// The UUID of the table.
         uuid: Uuid,
     },
-    /// Brings it to a later version of the format.
+    /// Upgrades the table to a later format version.
     UpgradeFormatVersion {
-        /// The version.
+        /// The format version, 1 to 3.
         format_version: u8,
     },
     /// Adds a schema.
     AddSchema {
-        /// The schema.
+        /// The schema; the catalog assigns its id.
         schema: Schema,
     },
-    /// Sets the schema that it has.
+    /// Sets the current schema.
     SetCurrentSchema {
-        /// Its id, or [`LAST_ADDED`].
+        /// The id of the schema, or [`LAST_ADDED`].
         schema_id: i32,
     },
     /// Adds a partition spec.
     AddSpec {
-        /// The spec.
+        /// The requested spec.
         spec: UnboundPartitionSpec,
     },
-    /// Sets the spec that writers use.
+    /// Sets the partition spec that writers use.
     SetDefaultSpec {
-        /// Its id, or [`LAST_ADDED`].
+        /// The id of the spec, or [`LAST_ADDED`].
         spec_id: i32,
     },
     /// Adds a sort order.
     AddSortOrder {
-        /// The order.
+        /// The sort order; the catalog assigns its id.
         sort_order: SortOrder,
     },
     /// Sets the sort order that writers use.
     SetDefaultSortOrder {
-        /// Its id, or [`LAST_ADDED`].
+        /// The id of the sort order, or [`LAST_ADDED`].
         sort_order_id: i64,
     },
     /// Adds a snapshot.
     AddSnapshot {
-        /// The snapshot.
+        /// The new snapshot.
         snapshot: Snapshot,
     },
-    /// Sets a branch or tag.
+    /// Creates or moves a branch or tag.
     SetSnapshotRef {
-        /// Its name.
+        /// The name of the branch or tag.
         ref_name: String,
-        /// What it is set to.
+        /// The snapshot, kind and retention of the branch or tag.
         #[serde(flatten, deserialize_with = "tagged::among")]
         reference: SnapshotReference,
     },
-    /// Removes snapshots.
+    /// Removes snapshots, with their statistics and the references to them.
     RemoveSnapshots {
-        /// Their ids.
+        /// The ids of the snapshots.
         snapshot_ids: Vec<i64>,
     },
     /// Removes a branch or tag.
     RemoveSnapshotRef {
-        /// Its name.
+        /// The name of the branch or tag.
         ref_name: String,
     },
-    /// Moves the table.
+    /// Sets the base location of the table. Existing files stay where they are.
     SetLocation {
-        /// Where its files go from now on.
+        /// The base location of new files.
         location: String,
     },
     /// Sets properties.
     SetProperties {
-        /// Their values by name.
+        /// The values, by the name of the property.
         #[serde(alias = "updated")]
         updates: BTreeMap<String, String>,
     },
     /// Removes properties.
     RemoveProperties {
-        /// Their names.
+        /// The names of the properties.
         #[serde(alias = "removed")]
         removals: Vec<String>,
     },
-    /// Adds statistics of a snapshot, in place of those that there are.
+    /// Sets the statistics file of a snapshot, in place of the one that it has.
     SetStatistics {
-        /// The file.
+        /// The statistics file.
         statistics: StatisticsFile,
     },
-    /// Removes the statistics of a snapshot.
+    /// Removes the statistics file of a snapshot.
     RemoveStatistics {
-        /// The snapshot.
+        /// The id of the snapshot.
         snapshot_id: i64,
     },
-    /// Adds statistics of a snapshot's partitions, in place of those that there are.
+    /// Sets the partition statistics file of a snapshot, in place of the one that it has.
     SetPartitionStatistics {
-        /// The file.
+        /// The partition statistics file.
         partition_statistics: PartitionStatisticsFile,
     },
-    /// Removes the statistics of a snapshot's partitions.
+    /// Removes the partition statistics file of a snapshot.
     RemovePartitionStatistics {
-        /// The snapshot.
+        /// The id of the snapshot.
         snapshot_id: i64,
     },
     /// Removes partition specs.
     RemovePartitionSpecs {
-        /// Their ids.
+        /// The ids of the specs.
         spec_ids: Vec<i32>,
     },
     /// Removes schemas.
     RemoveSchemas {
-        /// Their ids.
+        /// The ids of the schemas.
         schema_ids: Vec<i32>,
     },
-    /// Adds a key.
+    /// Adds an encryption key, unless the table has a key of that id.
     AddEncryptionKey {
-        /// The key.
+        /// The new key.
         encryption_key: EncryptedKey,
     },
-    /// Removes a key.
+    /// Removes an encryption key.
     RemoveEncryptionKey {
-        /// Its id.
+        /// The id of the key.
         key_id: String,
     },
 }
 
-/// What must hold of a table for a commit to be applied.
+/// A condition that must hold for a commit to be applied.
+///
+/// Spec: REST catalog specification, `TableRequirement`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(remote = "Self", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum TableRequirement {
-    /// The table is not there yet.
+    /// The table must not exist.
     #[serde(deserialize_with = "tagged::without_fields")]
     AssertCreate,
-    /// It has this UUID.
+    /// The table must have this UUID.
     #[serde(rename = "assert-table-uuid")]
     AssertTableUuid {
-        /// The UUID.
+        /// The UUID of the table.
         uuid: Uuid,
     },
-    /// A branch or tag is at a snapshot, or not there.
+    /// A branch or tag must be at this snapshot, or must not exist.
     AssertRefSnapshotId {
-        /// Its name.
+        /// The name of the branch or tag.
         #[serde(rename = "ref")]
         name: String,
-        /// The snapshot; none if the branch or tag must not be there.
+        /// The id of the snapshot; `None` if the branch or tag must not exist.
         #[serde(default)]
         snapshot_id: Option<i64>,
     },
-    /// The highest id of a field.
+    /// The highest field id that was ever assigned must be this one.
     AssertLastAssignedFieldId {
-        /// The id.
+        /// The field id.
         last_assigned_field_id: i32,
     },
-    /// The schema that it has.
+    /// The current schema must be this one.
     AssertCurrentSchemaId {
-        /// The id.
+        /// The id of the schema.
         current_schema_id: i32,
     },
-    /// The highest id of a partition field.
+    /// The highest partition field id that was ever assigned must be this one.
     AssertLastAssignedPartitionId {
-        /// The id.
+        /// The partition field id.
         last_assigned_partition_id: i32,
     },
-    /// The spec that writers use.
+    /// The partition spec that writers use must be this one.
     AssertDefaultSpecId {
-        /// The id.
+        /// The id of the spec.
         default_spec_id: i32,
     },
-    /// The sort order that writers use.
+    /// The sort order that writers use must be this one.
     AssertDefaultSortOrderId {
-        /// The id.
+        /// The id of the sort order.
         default_sort_order_id: i64,
     },
 }
 
 impl TableRequirement {
-    /// An error if it does not hold of a table, worded as the reference implementation words it: engines' tests look for the text.
+    /// Checks that the requirement holds for a table. A table without UUID fulfils every UUID requirement.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Requirement`](FormatError::Requirement) if the requirement does not hold. Its text is Java's, because engines'
+    /// tests match on it. [`AssertCreate`](Self::AssertCreate) always fails here: the table exists.
     pub fn check(&self, metadata: &TableMetadata) -> Result<()> {
         let failed = |why: String| Err(FormatError::Requirement(why));
         let same = |what: &str, expected: i64, found: i64| match expected == found {

@@ -1,4 +1,8 @@
-//! Values, each of which says by itself of which type it is, compared as Java compares them.
+//! Single values: constants such as bounds, partition values and defaults. A value carries its type.
+//!
+//! Equality, order and hash are Java's. The binary form of bounds is here, see [`Value::from_bytes`] and [`Value::to_bytes`]; the
+//! JSON form is in `json::value`, the Avro form in `avro::value`. Conversions between types never lose information: they return
+//! `None` instead.
 
 use std::cmp::Ordering;
 use std::hash::{Hash, Hasher};
@@ -9,66 +13,66 @@ use crate::types::{PrimitiveType, Type};
 
 /// A value that is not null.
 ///
-/// Two are equal where Java's `StructLikeWrapper` finds them equal: every NaN is one value, -0.0 and 0.0 are two. Values of two types are
-/// never equal; [`Value::promoted`] brings one to the type that its column has now.
+/// Two values are equal where Java's `StructLikeWrapper` finds them equal: all NaNs are one value, -0.0 and 0.0 are two. Values of
+/// two types are never equal; [`Value::promoted`] converts a value to the type that its column has now.
 #[derive(Debug, Clone)]
 pub enum Value {
-    /// Of `boolean`.
+    /// A `boolean`.
     Boolean(bool),
-    /// Of `int`.
+    /// An `int`.
     Int(i32),
-    /// Of `long`.
+    /// A `long`.
     Long(i64),
-    /// Of `float`.
+    /// A `float`.
     Float(f32),
-    /// Of `double`.
+    /// A `double`.
     Double(f64),
-    /// Of `decimal`.
+    /// A `decimal`.
     Decimal {
-        /// The number without its point.
+        /// The number without its decimal point.
         unscaled: i128,
-        /// Digits behind the point.
+        /// The number of digits after the decimal point.
         scale: u32,
     },
-    /// Of `date`: days since 1970-01-01.
+    /// A `date`, in days since 1970-01-01.
     Date(i32),
-    /// Of `time`: microseconds since midnight.
+    /// A `time`, in microseconds since midnight.
     Time(i64),
-    /// Of `timestamp`: microseconds since 1970-01-01.
+    /// A `timestamp`, in microseconds since 1970-01-01 00:00.
     Timestamp(i64),
-    /// Of `timestamptz`: microseconds since 1970-01-01 UTC.
+    /// A `timestamptz`, in microseconds since 1970-01-01 00:00 UTC.
     Timestamptz(i64),
-    /// Of `timestamp_ns`: nanoseconds since 1970-01-01.
+    /// A `timestamp_ns`, in nanoseconds since 1970-01-01 00:00.
     TimestampNs(i64),
-    /// Of `timestamptz_ns`: nanoseconds since 1970-01-01 UTC.
+    /// A `timestamptz_ns`, in nanoseconds since 1970-01-01 00:00 UTC.
     TimestamptzNs(i64),
-    /// Of `string`.
+    /// A `string`.
     String(Box<str>),
-    /// Of `uuid`.
+    /// A `uuid`.
     Uuid(Uuid),
-    /// Of `fixed`.
+    /// A `fixed`.
     Fixed(Box<[u8]>),
-    /// Of `binary`.
+    /// A `binary`.
     Binary(Box<[u8]>),
-    /// Of a struct: its fields in order.
+    /// A struct: its values in the order of its fields.
     Struct(Tuple),
-    /// Of a list: its items.
+    /// A list: its elements in order.
     List(Box<[Option<Self>]>),
-    /// Of a map: its keys and values.
+    /// A map: its entries in the order in which they are stored.
     Map(Box<[(Self, Option<Self>)]>),
 }
 
-/// Values by place; none is null.
+/// Values by position, such as those of a partition; `None` is null.
 pub type Tuple = Box<[Option<Value>]>;
 
-/// The bits of a float, turned so that their order is `Double.compare`'s: -0.0 before 0.0, all NaN last and equal.
+/// Maps a float to an integer whose order is that of Java's `Double.compare`: -0.0 before 0.0, all NaNs equal and last.
 fn ordered(value: f64) -> i64 {
     let bits = if value.is_nan() { f64::NAN } else { value }.to_bits().cast_signed();
     if bits < 0 { bits ^ i64::MAX } else { bits }
 }
 
 impl Value {
-    /// Its place among the kinds of values, so that values of two kinds have an order too.
+    /// Returns the rank of the value's type, which orders values of different types.
     const fn kind(&self) -> u8 {
         match self {
             Self::Boolean(_) => 0,
@@ -93,7 +97,7 @@ impl Value {
         }
     }
 
-    /// Whether it is a float or a double, and no number.
+    /// Returns `true` if the value is a float or double NaN.
     pub const fn is_nan(&self) -> bool {
         match self {
             Self::Float(v) => v.is_nan(),
@@ -102,7 +106,7 @@ impl Value {
         }
     }
 
-    /// Whether a column of a type can have it.
+    /// Returns `true` if a field of type `ty` can have the value: type, precision, length, and nulls of required fields fit.
     pub fn is_of(&self, ty: &Type) -> bool {
         match (self, ty) {
             (Self::Struct(values), Type::Struct(ty)) => {
@@ -146,8 +150,10 @@ impl Value {
         }
     }
 
-    /// The value as a column has it that was promoted to a type (specification, "Schema Evolution"); none if it can't be: nothing is cut
-    /// to fit.
+    /// Converts the value to the type `to`, to which its column was promoted. Returns `None` if the promotion does not exist or the
+    /// value does not fit.
+    ///
+    /// Spec: "Schema Evolution".
     pub fn promoted(&self, to: &PrimitiveType) -> Option<Self> {
         use PrimitiveType as P;
         match (self, to) {
@@ -159,8 +165,10 @@ impl Value {
         }
     }
 
-    /// The value as a column of a type has it: promoted, or as it was before, where the table was set back to a schema from before a
-    /// promotion; none if it can't be without loss.
+    /// Converts the value to the type `to`, by promotion or by its reverse.
+    ///
+    /// The reverse is needed after a table was set back to a schema from before a promotion. Returns `None` if the conversion would
+    /// lose information.
     pub fn of_type(&self, to: &PrimitiveType) -> Option<Self> {
         use PrimitiveType as P;
         let narrowed = || match (self, to) {
@@ -174,8 +182,10 @@ impl Value {
         self.promoted(to).or_else(narrowed)
     }
 
-    /// A partition's value as one of a type: what writers put there under another Avro type that holds the same, as dates where months are
-    /// counted, or bytes for text; none if it can't be without loss.
+    /// Converts a partition value, as a manifest has it, to the type `to`.
+    ///
+    /// Accepts promotions and their reverses, and other types that writers use for the same value, such as a date for a
+    /// number of months. Returns `None` if the conversion would lose information.
     pub fn of_partition(&self, to: &PrimitiveType) -> Option<Self> {
         use PrimitiveType as P;
         let same = || match (self, to) {
@@ -199,8 +209,11 @@ impl Value {
         self.of_type(to).or_else(same)
     }
 
-    /// A value out of the bytes of a bound (specification, Appendix D, "Binary single-value serialization"). Bounds of a column that was
-    /// promoted tell by their length of which type they are ("Schema Evolution"). None if a column of the type can't have them.
+    /// Decodes a bound. Returns `None` if a column of type `ty` cannot have it.
+    ///
+    /// Bounds from before a promotion of their column are recognised by their length ("Schema Evolution").
+    ///
+    /// Spec: Appendix D, "Binary single-value serialization".
     pub fn from_bytes(ty: &PrimitiveType, bytes: &[u8]) -> Option<Self> {
         use PrimitiveType as P;
         let whole = || Self::whole_from_bytes(ty, bytes);
@@ -229,7 +242,7 @@ impl Value {
         value.filter(|value| value.is_of_primitive(ty))
     }
 
-    /// As [`Value::from_bytes`], for types whose values are whole numbers: the number. None of other types.
+    /// Decodes a bound as [`Value::from_bytes`] does, for the types whose values are whole numbers. Returns `None` for other types.
     #[inline]
     pub fn whole_from_bytes(ty: &PrimitiveType, bytes: &[u8]) -> Option<i64> {
         use PrimitiveType as P;
@@ -245,7 +258,7 @@ impl Value {
         }
     }
 
-    /// The number, if it is a whole one: days, microseconds and the like too.
+    /// Returns the number, if the value is an integer, a date, a time or a timestamp, in the unit of its type.
     #[inline]
     pub const fn whole(&self) -> Option<i64> {
         match self {
@@ -260,7 +273,9 @@ impl Value {
         }
     }
 
-    /// The bytes of a bound with the value; none for what has no such form: structs, lists and maps.
+    /// Encodes the value as a bound. Returns `None` for structs, lists and maps, which have no such form.
+    ///
+    /// Spec: Appendix D, "Binary single-value serialization".
     pub fn to_bytes(&self) -> Option<Vec<u8>> {
         Some(match self {
             Self::Boolean(v) => vec![u8::from(*v)],
@@ -291,11 +306,11 @@ fn of_field(value: Option<&Value>, field: &crate::NestedFieldRef) -> bool {
     value.map_or(!field.required, |value| value.is_of(&field.field_type))
 }
 
-/// An integer in two's complement, its highest byte first.
+/// Decodes a big-endian two's-complement integer. Returns `None` if it is empty or does not fit into 128 bits.
 pub(crate) fn unscaled(bytes: &[u8]) -> Option<i128> {
     let first = *bytes.first()?;
     let fill = if first.cast_signed() < 0 { 0xff } else { 0 };
-    // Some writers pad to a length; what was added must not change the number.
+    // Some writers pad to a length. The padding must not change the number.
     let cut = bytes.len().saturating_sub(16);
     let kept = &bytes[cut..];
     let same_sign = (kept[0].cast_signed() < 0) == (first.cast_signed() < 0);
@@ -307,9 +322,9 @@ pub(crate) fn unscaled(bytes: &[u8]) -> Option<i128> {
     Some(i128::from_be_bytes(whole))
 }
 
-/// An integer in two's complement, its highest byte first, and the first byte that is needed to tell it.
+/// Encodes an integer as big-endian two's complement. Also returns the index of the first byte that is needed.
 pub(crate) fn shortest(value: i128) -> ([u8; 16], usize) {
-    // A byte is spare if all that it tells is the sign, and the next byte tells that too.
+    // A byte is redundant if it only repeats the sign, and the next byte has the sign too.
     let same = if value < 0 { value.leading_ones() } else { value.leading_zeros() };
     (value.to_be_bytes(), (same.saturating_sub(1) as usize / 8).min(15))
 }
@@ -328,7 +343,7 @@ impl PartialOrd for Value {
     }
 }
 
-/// As the specification orders bounds: texts and bytes by their bytes, UUIDs too, null first.
+/// Orders values as the specification orders bounds: texts, bytes and UUIDs by their unsigned bytes, null first.
 impl Ord for Value {
     fn cmp(&self, other: &Self) -> Ordering {
         match (self, other) {
@@ -385,7 +400,7 @@ mod tests {
 
     use super::*;
 
-    /// Writers have other Avro types for some: `month` as a date (DuckDB), text as bytes.
+    /// Some writers use other Avro types: DuckDB a date for `month`, others bytes for text.
     #[test]
     fn a_partition_has_its_type_whatever_it_was_written_as() {
         use PrimitiveType as P;
@@ -417,7 +432,7 @@ mod tests {
         assert_ne!(Value::Int(1), Value::Date(1));
     }
 
-    /// Java: `Conversions.toByteBuffer`.
+    /// The expected bytes are those of Java's `Conversions.toByteBuffer`.
     #[test]
     fn bytes_are_those_of_the_specification() {
         let decimal = |unscaled| Value::Decimal { unscaled, scale: 2 };
@@ -456,7 +471,7 @@ mod tests {
         assert_eq!(of(P::String, &[0xe2, 0x82]), None, "cut inside a character");
         assert_eq!(of(P::Decimal { precision: 3, scale: 0 }, &[0x03, 0xe8]), None, "1000 has four digits");
         assert_eq!(of(P::Decimal { precision: 3, scale: 0 }, &[]), None);
-        // What is written to a length is the same number.
+        // A number that is padded to a length is the same number.
         let mut padded = vec![0xff; 20];
         padded[19] = 0x9c;
         assert_eq!(of(P::Decimal { precision: 3, scale: 0 }, &padded), Some(Value::Decimal { unscaled: -100, scale: 0 }));

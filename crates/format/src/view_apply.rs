@@ -1,4 +1,9 @@
-//! What updates make of a view, and new views: pure, no I/O (Java: `ViewMetadata.Builder`, whose words refusals have).
+//! The effect of updates on a view, and the metadata of new views: pure functions (Java: `ViewMetadata.Builder`).
+//!
+//! Refusals are worded as in Java. Equal schemas and versions are added once. A commit drops the oldest versions beyond the number
+//! that a property sets.
+//!
+//! Start with [`apply_view`]; each kind of update has a method below it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,26 +17,35 @@ use crate::{
 
 /// The version of the view format.
 const FORMAT_VERSION: u8 = 1;
-/// The property that says how many versions are kept.
+/// The view property that limits the number of versions.
 const VERSIONS: &str = "version.history.num-entries";
 const VERSIONS_DEFAULT: usize = 10;
-/// The property that allows to leave out a dialect that the view had.
+/// The view property that allows a new version to lack a dialect of the version before.
 const MAY_DROP_DIALECTS: &str = "replace.drop-dialect.allowed";
 
-/// A view that is asked for.
+/// The request of a client for a new view.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewView {
-    /// Where its metadata lies.
+    /// The base location of the view's metadata.
     pub location: String,
-    /// Its columns.
+    /// The columns of the view.
     pub schema: Schema,
-    /// Its text, by dialect. Whichever schema it names, it is of that one.
+    /// The query in each dialect. Its schema id is replaced by that of `schema`.
     pub version: ViewVersion,
-    /// Its properties.
+    /// The properties of the view.
     pub properties: BTreeMap<String, String>,
 }
 
-/// The metadata of a view that is asked for.
+/// Builds the metadata of a requested view.
+///
+/// `now_ms` is the time of creation, in milliseconds since the Unix epoch.
+///
+/// # Errors
+///
+/// Returns [`Refused`](crate::FormatError::Refused) if:
+/// - the version has no representation, two of one dialect, or an id beyond 32 bits;
+/// - the number of versions to keep is not positive;
+/// - the schema breaks a rule of the specification.
 pub fn create_view(new: NewView, uuid: Uuid, now_ms: i64) -> Result<ViewMetadata> {
     let nothing = ViewMetadata {
         view_uuid: uuid,
@@ -52,7 +66,16 @@ pub fn create_view(new: NewView, uuid: Uuid, now_ms: i64) -> Result<ViewMetadata
     change.finish(None)
 }
 
-/// The view that some updates make, in their order; none if they change nothing.
+/// Applies `updates` to a view in their order. Returns `None` if they change nothing.
+///
+/// `now_ms` is the time of the commit, in milliseconds since the Unix epoch.
+///
+/// # Errors
+///
+/// Returns [`Refused`](crate::FormatError::Refused) if:
+/// - an update is impossible;
+/// - a new schema breaks a rule of the specification;
+/// - the new current version lacks a dialect of the one before, and no property allows that.
 pub fn apply_view(before: &ViewMetadata, updates: &[ViewUpdate], now_ms: i64) -> Result<Option<ViewMetadata>> {
     let mut change = Change::of(before.clone(), now_ms);
     for update in updates {
@@ -64,7 +87,7 @@ pub fn apply_view(before: &ViewMetadata, updates: &[ViewUpdate], now_ms: i64) ->
     change.finish(Some(before)).map(Some)
 }
 
-/// [`LAST_ADDED`] as schemas have their ids.
+/// [`LAST_ADDED`] as a schema id.
 const LAST_ADDED_SCHEMA: i32 = -1;
 
 fn trimmed(location: &str) -> String {
@@ -75,9 +98,9 @@ struct Change {
     made: ViewMetadata,
     now_ms: i64,
     added_schema: Option<i32>,
-    /// The version that was added last, be it that it was there before.
+    /// The id of the version that was added last, new or equal to an existing one.
     added_version: Option<i64>,
-    /// The versions that were not there before.
+    /// The ids of the versions that this commit created.
     new: BTreeSet<i64>,
 }
 
@@ -117,7 +140,7 @@ impl Change {
         Ok(())
     }
 
-    /// A schema like one that is there already is that one.
+    /// Adds a schema. If the view has an equal one, no copy is added and that one counts as added last.
     fn add_schema(&mut self, schema: &Schema) -> Result<()> {
         let schemas = &mut self.made.schemas;
         let id = match schemas.iter().find(|own| own.is_same_as(schema)) {
@@ -135,7 +158,7 @@ impl Change {
         Ok(())
     }
 
-    /// A version like one that is there already is that one, whenever it was made.
+    /// Adds a version. If the view has an equal one, apart from id and time, that one counts as added last.
     fn add_version(&mut self, version: &ViewVersion) -> Result<()> {
         let mut version = version.clone();
         if version.schema_id == LAST_ADDED_SCHEMA {
@@ -182,7 +205,7 @@ impl Change {
         Ok(())
     }
 
-    /// The view with its log, and without the versions that are beyond those that it keeps.
+    /// Finishes the commit: checks dialects, extends the version log, and removes versions beyond the number to keep.
     fn finish(mut self, before: Option<&ViewMetadata>) -> Result<ViewMetadata> {
         self.made = self.made.checked()?;
         let made = &mut self.made;
@@ -202,7 +225,7 @@ impl Change {
             }
         }
         if previous.is_none_or(|previous| previous.version_id != id) {
-            // A version that was there before becomes current again now.
+            // A version that existed before becomes current again now.
             let timestamp_ms = if self.new.contains(&id) { current.timestamp_ms } else { self.now_ms };
             made.version_log.push(ViewVersionLog { timestamp_ms, version_id: id, extra: Extra::default() });
         }
@@ -213,7 +236,10 @@ impl Change {
     }
 }
 
-/// Leaves so many versions, the current one and the latest. Of the log, what came before a version that is gone can't be told by its time.
+/// Keeps at most `kept` versions: the current one and those with the highest ids.
+///
+/// The log loses all entries up to the last one of a removed version. Without that version, it cannot tell which one was current
+/// before the next entry.
 fn expire(view: &mut ViewMetadata, kept: usize) {
     let mut ids: Vec<i64> = view.versions.iter().map(|version| version.version_id).collect();
     if ids.len() <= kept {
@@ -227,13 +253,13 @@ fn expire(view: &mut ViewMetadata, kept: usize) {
     }
 }
 
-/// Whether two versions behave alike, whenever they were made.
+/// Returns `true` if two versions are equal apart from id and time.
 fn is_same(one: &ViewVersion, other: &ViewVersion) -> bool {
     let of = |version: &ViewVersion| ViewVersion { version_id: 0, timestamp_ms: 0, ..version.clone() };
     of(one) == of(other)
 }
 
-/// The dialects that a version has a text in. They are told apart without case.
+/// Returns the dialects of a version's SQL, in lower case: dialects are compared without case.
 fn dialects_of(version: &ViewVersion) -> impl Iterator<Item = String> {
     version.representations.iter().filter_map(|representation| match representation {
         ViewRepresentation::Sql { dialect, .. } => Some(dialect.to_lowercase()),
@@ -241,7 +267,7 @@ fn dialects_of(version: &ViewVersion) -> impl Iterator<Item = String> {
     })
 }
 
-/// How many versions the property says; none if it is no positive number.
+/// Parses the number of versions to keep. Returns `None` if the text is no positive number.
 fn kept_versions(text: &str) -> Option<usize> {
     text.trim().parse().ok().filter(|kept| *kept > 0)
 }
@@ -259,7 +285,7 @@ mod tests {
 
     const NOW: i64 = 2_000_000_000_000;
 
-    /// A version as Java's `TestViewMetadata.newViewVersion` makes it.
+    /// Returns a version as Java's `TestViewMetadata.newViewVersion` makes it.
     fn version(id: i64, schema: i32, at: i64, sql: &str) -> Json {
         json!({"version-id": id, "schema-id": schema, "timestamp-ms": at, "summary": {"user": "some-user"}, "default-catalog": "prod",
             "default-namespace": ["default"], "representations": [{"type": "sql", "dialect": "spark", "sql": sql}]})
@@ -286,7 +312,7 @@ mod tests {
         serde_json::from_value(json!(updates)).unwrap_or_else(|e| panic!("{e}: {updates:?}"))
     }
 
-    /// As Java's builder makes it of nothing.
+    /// Applies updates to an empty view, as Java's builder does.
     fn tried(updates: &[Json]) -> Result<ViewMetadata> {
         let json = json!({"view-uuid": "fa6506c3-7681-40c8-86dc-e36561f83385", "format-version": 1, "location": "location",
             "schemas": [{"type": "struct", "schema-id": 0, "fields": []}], "current-version-id": 0, "version-log": [],
@@ -324,7 +350,7 @@ mod tests {
 
     const SQL: [&str; 3] = ["select * from ns.tbl", "select count(*) from ns.tbl", "select count(*) as count from ns.tbl"];
 
-    /// Each made a view that Iceberg 1.12 does not load in Spark.
+    /// Iceberg 1.12 does not load such views in Spark.
     #[test]
     fn what_no_java_client_reads_is_no_view() {
         let view = made(&[schema(0, "x"), add(1, SQL[0]), current(1)]);
@@ -343,7 +369,7 @@ mod tests {
     /// Java: `testExpiration`, `testUpdateHistory`.
     #[test]
     fn the_latest_versions_stay_and_of_the_log_what_comes_after_the_last_that_is_gone() {
-        // Times and ids don't match: it goes by the id.
+        // Times and ids do not match: expiry goes by id.
         let expired = |kept| {
             let mut view = made(&[schema(0, "x"), add(1, SQL[0]), add(3, SQL[1]), current(1)]);
             let mut two = view.versions[0].clone();

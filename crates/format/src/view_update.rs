@@ -1,4 +1,8 @@
-//! What a commit to a view asks for (REST specification, `ViewUpdate`, `ViewRequirement`).
+//! The request of a commit to a view: updates, and requirements that must hold first.
+//!
+//! The JSON form is in `json::tagged`, the effect of the updates in `view_apply`.
+//!
+//! Spec: REST catalog specification, `ViewUpdate`, `ViewRequirement`.
 
 use std::collections::BTreeMap;
 
@@ -8,66 +12,74 @@ use uuid::Uuid;
 use crate::{FormatError, Result, Schema, ViewMetadata, ViewVersion};
 
 /// A change of a view.
+///
+/// Spec: REST catalog specification, `ViewUpdate`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(remote = "Self", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum ViewUpdate {
-    /// Names its UUID, which never changes.
+    /// States the UUID of the view, which cannot change.
     AssignUuid {
-        /// The UUID.
+        /// The UUID of the view.
         uuid: Uuid,
     },
-    /// Brings it to a later version of the view format.
+    /// Upgrades the view to a later version of the view format.
     UpgradeFormatVersion {
-        /// The version.
+        /// The version of the view format.
         format_version: u8,
     },
     /// Adds a schema.
     AddSchema {
-        /// The schema.
+        /// The schema; the catalog assigns its id.
         schema: Schema,
     },
-    /// Moves the view.
+    /// Sets the base location of the view.
     SetLocation {
-        /// Where its metadata goes from now on.
+        /// The base location of new metadata files.
         location: String,
     },
     /// Sets properties.
     SetProperties {
-        /// Their values by name.
+        /// The values, by the name of the property.
         #[serde(alias = "updated")]
         updates: BTreeMap<String, String>,
     },
     /// Removes properties.
     RemoveProperties {
-        /// Their names.
+        /// The names of the properties.
         #[serde(alias = "removed")]
         removals: Vec<String>,
     },
     /// Adds a version.
     AddViewVersion {
-        /// The version. Its schema may be [`LAST_ADDED`](crate::LAST_ADDED).
+        /// The version. Its schema id may be [`LAST_ADDED`](crate::LAST_ADDED).
         view_version: ViewVersion,
     },
-    /// Sets the version that it has.
+    /// Sets the current version.
     SetCurrentViewVersion {
-        /// Its id, or [`LAST_ADDED`](crate::LAST_ADDED).
+        /// The id of the version, or [`LAST_ADDED`](crate::LAST_ADDED).
         view_version_id: i64,
     },
 }
 
-/// What must hold of a view for a commit to be applied.
+/// A condition that must hold for a commit to be applied.
+///
+/// Spec: REST catalog specification, `ViewRequirement`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(remote = "Self", rename_all = "kebab-case")]
 pub enum ViewRequirement {
-    /// It still is the same view.
+    /// The view must have this UUID.
     AssertViewUuid {
-        /// Its UUID.
+        /// The UUID of the view.
         uuid: Uuid,
     },
 }
 
 impl ViewRequirement {
-    /// An error if it does not hold of a view, worded as the reference implementation words it.
+    /// Checks that the requirement holds for a view.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Requirement`](FormatError::Requirement) if the view has another UUID. The text is Java's.
     pub fn check(&self, metadata: &ViewMetadata) -> Result<()> {
         let Self::AssertViewUuid { uuid } = self;
         match metadata.view_uuid {

@@ -1,7 +1,7 @@
-//! Health of a table: facts and damage in, findings and a score out. Pure; does no I/O.
+//! Health of a table: facts and damage in, findings and a score out. The crate does no I/O.
 //!
-//! Every finding says what was seen (evidence), how bad it is (severity and the points it costs) and what to do. The score
-//! is 100 less the points of all findings.
+//! Each finding has evidence, a severity, points and a recommendation. The score is 100 minus the points of all findings.
+//! The rules are in `rules`, one function for each finding; `docs/findings.md` explains them to users. Start reading at [`assess`].
 
 mod rules;
 
@@ -9,20 +9,20 @@ use esker_table::TableFacts;
 use esker_types::Millis;
 use serde::Serialize;
 
-/// How bad a finding is.
+/// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// Worth knowing.
+    /// The finding is worth knowing.
     Info,
-    /// Costs readers noticeably.
+    /// The finding costs readers noticeably.
     Warning,
-    /// Costs readers or the catalog dearly, and grows.
+    /// The finding costs readers or the catalog much, and grows.
     Critical,
 }
 
 impl Severity {
-    /// In lower case.
+    /// Returns the name in lower case, as in JSON and in metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Info => "info",
@@ -33,11 +33,11 @@ impl Severity {
 }
 
 impl Severity {
-    /// All, the mildest first.
+    /// All severities, the mildest first.
     pub const ALL: [Self; 3] = [Self::Info, Self::Warning, Self::Critical];
 }
 
-/// The codes of all findings.
+/// The codes of all findings, in the order of `docs/findings.md`. A test checks that no rule has another code.
 pub const CODES: [&str; 11] = [
     "unreadable",
     "damaged-files",
@@ -52,52 +52,54 @@ pub const CODES: [&str; 11] = [
     "large-metadata",
 ];
 
-/// Something about a table that costs its users.
+/// One thing about a table that costs its users, with evidence and the remedy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// A stable name: `small-files`, `equality-deletes`, …
+    /// The stable name of the rule, one of [`CODES`]: `small-files`, `equality-deletes`, …
     pub code: &'static str,
-    /// How bad it is.
+    /// The severity of the finding.
     pub severity: Severity,
-    /// Points that it takes off the score.
+    /// The points that the finding takes off the score, 0 to 100.
     pub points: u32,
-    /// What was seen, with numbers.
+    /// The observation, with numbers and names of files.
     pub evidence: String,
-    /// What to do.
+    /// The remedy.
     pub recommendation: String,
 }
 
-/// The verdict on a table.
+/// The score and the findings of one table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Assessment {
-    /// 0 (sick) to 100 (well).
+    /// The score from 0 (worst) to 100 (best): 100 minus the points of all findings, never below 0.
     pub score: u32,
-    /// The worst first.
+    /// The findings, those with the most points first, then by code.
     pub findings: Vec<Finding>,
 }
 
-/// A file of the table that somebody could not read.
+/// A file of a table that a job or a query could not read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Damage {
-    /// The file.
+    /// The location of the file.
     pub path: String,
-    /// It is gone; else it is there, and not what its metadata says.
+    /// True if the file is missing; false if it exists but contradicts its metadata or cannot be decoded.
     pub missing: bool,
-    /// What was met.
+    /// The error of the read that failed.
     pub error: String,
-    /// What met it first: a job, a query.
+    /// The reader that first met the error: a job with its id, or a query.
     pub met_by: String,
-    /// The earlier snapshot that leads to it; none: it is a data or delete file of the current one.
+    /// The earlier snapshot that refers to the file; `None` for a data or delete file of the current snapshot.
     pub snapshot_id: Option<i64>,
 }
 
-/// Judges a table at the time `now` (milliseconds since the epoch): by its facts, or by why they can't be had and whether that may pass,
-/// and by what is known of its files.
+/// Judges a table by its facts and by the damage known of its files.
+///
+/// `facts` is an error if the facts could not be collected: the reason, and true if the reason may pass. `Err(None)` means that the
+/// table was not examined yet. `now` is in milliseconds since the Unix epoch.
 pub fn assess(facts: Result<&TableFacts, Option<(&str, bool)>>, damage: &[Damage], now: Millis) -> Assessment {
     let mut findings: Vec<Finding> = match facts {
         Ok(facts) => rules::ALL.iter().filter_map(|rule| rule(facts, now)).collect(),
         Err(Some((why, passing))) => vec![rules::unreadable(why, passing)],
-        // It was not looked at yet.
+        // The table was not examined yet, so no rule about its shape can run.
         Err(None) => Vec::new(),
     };
     findings.extend(rules::damaged(damage));
@@ -105,19 +107,4 @@ pub fn assess(facts: Result<&TableFacts, Option<(&str, bool)>>, damage: &[Damage
     findings.sort_by(|a, b| b.points.cmp(&a.points).then(a.code.cmp(b.code)));
     let lost: u32 = findings.iter().map(|f| f.points).sum();
     Assessment { score: 100_u32.saturating_sub(lost), findings }
-}
-
-/// A number of bytes for people: `3.4 MiB`.
-pub fn bytes_for_people(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
-    let mut value = bytes as f64;
-    let mut unit = "B";
-    for next in UNITS {
-        if value < 1024.0 {
-            break;
-        }
-        value /= 1024.0;
-        unit = next;
-    }
-    if unit == "B" { format!("{bytes} B") } else { format!("{value:.1} {unit}") }
 }

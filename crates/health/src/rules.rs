@@ -1,28 +1,38 @@
+//! The rules: one function for each finding.
+//!
+//! [`ALL`] holds the rules about the shape of a table, which read its facts. [`unreadable`], [`damaged`] and [`damaged_snapshots`]
+//! report files that could not be read. Most rules compute points up to a maximum, and the share of the maximum gives the severity.
+//! `docs/findings.md` gives each threshold to users; keep it in step. Start reading at [`small_files`].
+
 use esker_table::{DeleteFacts, TableFacts};
-use esker_types::Millis;
+use esker_types::{Millis, format_bytes};
 
-use crate::{Damage, Finding, Severity, bytes_for_people};
+use crate::{Damage, Finding, Severity};
 
-/// A rule finds something or nothing.
+/// A rule about the shape of a table: it returns a finding, or `None` if the table is fine. The time is in milliseconds since the
+/// epoch.
 type Rule = fn(&TableFacts, Millis) -> Option<Finding>;
 
+/// All rules about the shape of a table.
 pub(crate) const ALL: [Rule; 8] =
     [small_files, equality_deletes, position_deletes, deletion_vectors, snapshots, manifests, metadata_size, bad_properties];
 
-/// Files told by name in a finding.
+/// The number of damaged files that a finding names.
 const NAMED: usize = 5;
 
-/// Nothing is known of the table's shape, and nobody can say more: it is as sick as can be.
+/// Reports a table whose facts cannot be collected.
+///
+/// It costs all points, because nothing is known of the table's shape. `passing` is true if the reason may pass.
 pub(crate) fn unreadable(why: &str, passing: bool) -> Finding {
     let (severity, recommendation) = match passing {
-        true => (Severity::Warning, "it may pass, and is tried again every minute; see whether the storage answers"),
-        false => (Severity::Critical, "bring the file back that is named, from the store's versions or a backup"),
+        true => (Severity::Warning, "it may pass, and Esker tries again every minute; check that the storage answers"),
+        false => (Severity::Critical, "restore the named file from the store's versions or a backup"),
     };
-    let recommendation = format!("{recommendation}; nothing is done to the table meanwhile");
+    let recommendation = format!("{recommendation}; the autopilot does nothing to the table meanwhile");
     Finding { code: "unreadable", severity, points: 100, evidence: why.to_owned(), recommendation }
 }
 
-/// Names some damaged files, and how many there are beside them.
+/// Lists the first damaged files, then the number of further ones.
 fn damaged_files_text(damage: &[&Damage]) -> String {
     let told = |damage: &&Damage| {
         let how = if damage.missing { "is gone" } else { "is damaged" };
@@ -36,7 +46,9 @@ fn damaged_files_text(damage: &[&Damage]) -> String {
     named.join("; ")
 }
 
-/// Files of earlier snapshots that somebody could not read. The table is whole; what must know all that it refers to stands still.
+/// Reports unreadable files of earlier snapshots.
+///
+/// The current snapshot is whole. Jobs that must know every file that the table refers to are refused until the files are back.
 pub(crate) fn damaged_snapshots(damage: &[Damage]) -> Option<Finding> {
     let damage: Vec<&Damage> = damage.iter().filter(|file| file.snapshot_id.is_some()).collect();
     (!damage.is_empty()).then(|| Finding {
@@ -44,14 +56,14 @@ pub(crate) fn damaged_snapshots(damage: &[Damage]) -> Option<Finding> {
         severity: Severity::Warning,
         points: 20,
         evidence: damaged_files_text(&damage),
-        recommendation: "bring the files back from the store's versions or a backup, or expire the snapshots: esker maintain expire TABLE \
-                         --older-than AGE, after dropping what branch or tag needs them; until then orphans are not looked for, nothing \
-                         is erased, and nothing in quarantine is deleted"
+        recommendation: "restore the files from the store's versions or a backup, or drop the branches and tags that need \
+                         the snapshots and expire them: esker maintain expire TABLE --older-than AGE; until then orphan \
+                         scans and erasures of the table are refused, and none of its files in quarantine is deleted"
             .to_owned(),
     })
 }
 
-/// Files of the current snapshot that somebody could not read.
+/// Reports unreadable data and delete files of the current snapshot.
 pub(crate) fn damaged(damage: &[Damage]) -> Option<Finding> {
     let damage: Vec<&Damage> = damage.iter().filter(|file| file.snapshot_id.is_none()).collect();
     (!damage.is_empty()).then(|| Finding {
@@ -60,13 +72,13 @@ pub(crate) fn damaged(damage: &[Damage]) -> Option<Finding> {
         points: 60,
         evidence: damaged_files_text(&damage),
         recommendation:
-            "bring the files back from the store's versions or a backup, or delete their rows by what the table is made from; \
-                         `esker explain FILE` says what is known of one"
+            "restore the files from the store's versions or a backup, or delete their rows and load them again from the table's \
+                         source; `esker explain FILE` shows what Esker knows of a file"
                 .to_owned(),
     })
 }
 
-/// Properties that can't be read: something else than was meant holds.
+/// Reports properties whose values cannot be parsed, so that something else holds than was meant.
 fn bad_properties(facts: &TableFacts, _now: Millis) -> Option<Finding> {
     let named: Vec<String> = facts.bad_properties.iter().map(ToString::to_string).collect();
     (!named.is_empty()).then(|| Finding {
@@ -74,13 +86,13 @@ fn bad_properties(facts: &TableFacts, _now: Millis) -> Option<Finding> {
         severity: Severity::Warning,
         points: 5,
         evidence: named.join("; "),
-        recommendation: "set the property to a value that it can have, or remove it".to_owned(),
+        recommendation: "set the property to a valid value, or remove it".to_owned(),
     })
 }
 
 const DAY_MS: Millis = 24 * 3600 * 1000;
 
-/// `share` of `most` points, where a share of `full` or more costs them all.
+/// Computes the points of a share: `most` points from a share of `full` on, and proportionally fewer below it.
 fn points(most: u32, share: f64, full: f64) -> u32 {
     (f64::from(most) * (share / full).clamp(0.0, 1.0)).round() as u32
 }
@@ -97,14 +109,16 @@ fn ratio(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
-/// More files than the data needs: each costs a request, a footer and a manifest entry. A partition with one small file is fine.
+/// Reports more data files than the data needs. Each costs a request, a footer and a manifest entry.
+///
+/// The ideal number is counted for each partition, so a partition with one small file is fine.
 fn small_files(facts: &TableFacts, _now: Millis) -> Option<Finding> {
     const MOST: u32 = 40;
     let excess = facts.data_files.saturating_sub(facts.ideal_files);
     if excess < 5 {
         return None;
     }
-    // Ten files where one would do costs everything.
+    // Ten files instead of one are an excess of 0.9 and cost all points.
     let points = points(MOST, ratio(excess, facts.data_files), 0.9);
     let fullest = facts.fullest_partition.as_ref().filter(|_| facts.partitions > 1);
     let worst = fullest.map_or_else(String::new, |(name, files)| format!("; partition {name} alone has {files}"));
@@ -115,15 +129,16 @@ fn small_files(facts: &TableFacts, _now: Millis) -> Option<Finding> {
         evidence: format!(
             "{} data files of {} on average, where {} of {} would hold the same rows ({} are under three quarters of the target){worst}",
             facts.data_files,
-            bytes_for_people(facts.data_bytes / facts.data_files.max(1)),
+            format_bytes(facts.data_bytes / facts.data_files.max(1)),
             facts.ideal_files,
-            bytes_for_people(facts.target_file_bytes),
+            format_bytes(facts.target_file_bytes),
             facts.small_files,
         ),
         recommendation: format!("compact: {excess} fewer files to open in a full scan"),
     })
 }
 
+/// Reports delete files of one kind, `what`. The points reach `most` at a share of `full` deleted rows.
 fn deletes(code: &'static str, what: &str, most: u32, full: f64, deletes: &DeleteFacts, facts: &TableFacts) -> Option<Finding> {
     if deletes.files == 0 {
         return None;
@@ -138,16 +153,16 @@ fn deletes(code: &'static str, what: &str, most: u32, full: f64, deletes: &Delet
             "{} {what} with {} deletes ({}) for {} rows; {} of {} data files are affected",
             deletes.files,
             deletes.records,
-            bytes_for_people(deletes.bytes),
+            format_bytes(deletes.bytes),
             facts.records,
             facts.files_with_deletes,
             facts.data_files,
         ),
-        recommendation: "rewrite the affected data files, so that readers need not apply the deletes".to_owned(),
+        recommendation: "compact: rewrite the affected data files, so that readers need not apply the deletes".to_owned(),
     })
 }
 
-/// Every reader holds the keys in memory and tests every row against them.
+/// Reports equality deletes, which cost most: every reader holds the keys in memory and tests every row against them.
 fn equality_deletes(facts: &TableFacts, _now: Millis) -> Option<Finding> {
     deletes("equality-deletes", "equality delete files", 25, 0.1, &facts.equality_deletes, facts)
 }
@@ -160,7 +175,7 @@ fn deletion_vectors(facts: &TableFacts, _now: Millis) -> Option<Finding> {
     deletes("deletion-vectors", "deletion vectors", 10, 0.3, &facts.deletion_vectors, facts)
 }
 
-/// Old snapshots keep replaced files in storage and grow the metadata file that every commit rewrites.
+/// Reports many or old snapshots. They keep replaced files in storage and grow the metadata file that every commit rewrites.
 fn snapshots(facts: &TableFacts, now: Millis) -> Option<Finding> {
     const MOST: u32 = 20;
     let age_days = facts.oldest_snapshot_ms.map_or(0, |ms| now.saturating_sub(ms) / DAY_MS);
@@ -173,11 +188,11 @@ fn snapshots(facts: &TableFacts, now: Millis) -> Option<Finding> {
         severity: severity(points, MOST),
         points,
         evidence: format!("{} snapshots, the oldest {age_days} days old", facts.snapshots),
-        recommendation: "expire snapshots; branches, tags and what retention properties promise are kept".to_owned(),
+        recommendation: "expire snapshots; branches, tags and what the retention properties protect are kept".to_owned(),
     })
 }
 
-/// Planning opens manifests; many small ones cost a request each.
+/// Reports more manifests than their bytes need. Planning opens manifests, and many small ones cost a request each.
 fn manifests(facts: &TableFacts, _now: Millis) -> Option<Finding> {
     const MOST: u32 = 10;
     let ideal = facts.manifest_bytes.div_ceil(8 << 20).max(1);
@@ -193,14 +208,14 @@ fn manifests(facts: &TableFacts, _now: Millis) -> Option<Finding> {
         evidence: format!(
             "{} manifests of {} on average, {} of them with deletes",
             facts.manifests,
-            bytes_for_people(facts.manifest_bytes / facts.manifests.max(1)),
+            format_bytes(facts.manifest_bytes / facts.manifests.max(1)),
             facts.delete_manifests,
         ),
         recommendation: "rewrite manifests: fewer, and each about few partitions".to_owned(),
     })
 }
 
-/// Every commit writes the metadata file anew, and every cold load reads it.
+/// Reports a large metadata file. Every commit rewrites the file, and every load without a cache reads it.
 fn metadata_size(facts: &TableFacts, _now: Millis) -> Option<Finding> {
     const MOST: u32 = 10;
     const LARGE: u64 = 1 << 20;
@@ -213,8 +228,8 @@ fn metadata_size(facts: &TableFacts, _now: Millis) -> Option<Finding> {
         severity: severity(points, MOST),
         points,
         evidence: format!(
-            "the metadata file has {}, with {} snapshots and {} earlier metadata files listed",
-            bytes_for_people(facts.metadata_bytes),
+            "the metadata file has {}; it lists {} snapshots and {} earlier metadata files",
+            format_bytes(facts.metadata_bytes),
             facts.snapshots,
             facts.metadata_log,
         ),
@@ -280,7 +295,7 @@ mod tests {
 
     fn bad_property() -> BadProperty {
         let text = str::to_owned;
-        BadProperty { key: text("k"), value: text("v"), expects: text("a number"), instead: text("7 is taken") }
+        BadProperty { key: text("k"), value: text("v"), expects: text("a number"), instead: text("7 is used") }
     }
 
     fn lost(path: &str) -> Damage {
@@ -313,7 +328,7 @@ mod tests {
         let evidence = &lame.findings[0].evidence;
         assert!(evidence.contains("f0 is gone: not found (job 7)") && evidence.contains("and 4 more"), "{evidence}");
         let slip = assess(Ok(&TableFacts { bad_properties: vec![bad_property()], ..healthy() }), &[], NOW);
-        assert_eq!(slip.findings[0].evidence, "table property k = \"v\" is not a number; 7 is taken");
+        assert_eq!(slip.findings[0].evidence, "table property k = \"v\" is not a number; 7 is used");
     }
 
     #[test]

@@ -6,45 +6,46 @@
 
 mod check;
 mod compact;
+mod context;
 mod counters;
 mod erase;
 mod error;
 mod expire;
 mod explain;
-mod inventory;
+mod job_type;
 mod jobs;
-mod listing;
 mod manifests;
 mod orphans;
-mod partitions;
-mod reverse;
-mod spool;
 mod statistics;
 mod undo;
+mod undone;
 
 use bytes::Bytes;
 use esker_catalog::{Catalog, LoadedTable};
 use esker_table::TableError;
 use esker_table::properties::GC_ENABLED;
 
-pub use check::{CheckFinding, CheckFindingKind, CheckOptions, CheckOutcome, CheckPlan, plan_check};
+pub use check::{CheckFinding, CheckFindingKind, CheckOptions, CheckOutcome, CheckPlan};
 pub use compact::{
-    CompactOptions, CompactOutcome, CompactPlan, Group, JobOrder, LeftAlone, PlannedFile, RefusedGroup, SparkCall, Strategy,
-    Verify, check_sort_order, plan_compact,
+    CompactOptions, CompactOutcome, CompactPlan, Group, JobOrder, LeftAlone, PlannedFile, RefusedGroup, SPARK, SparkCall,
+    Strategy, Verify, check_sort_order,
 };
+pub use context::{JobLimits, Progress};
 pub use counters::Cost;
-pub use erase::{EraseOptions, EraseOutcome, ErasureReport, RowHolder, erasure_report};
+pub use erase::{EraseOptions, EraseOutcome, ErasureReport, RowHolder};
 pub use error::MaintenanceError;
-pub use expire::{ExpireOutcome, ExpirePlan, plan_expire};
+pub use expire::{ExpireOutcome, ExpirePlan};
 pub use explain::{Explanation, FileHolder, explain};
+pub use job_type::{JobReport, ProgressUnit};
 pub use jobs::{
-    ExternalJob, JobLimits, JobRequest, JobSpec, KindStats, Maintenance, PRIORITY_AUTOPILOT, PRIORITY_MANUAL, PRIORITY_SCHEDULED,
-    Progress, SPARK, Worker, WorkerOptions,
+    ExternalJob, JobRequest, JobSpec, KindStats, KindView, Maintenance, PRIORITY_AUTOPILOT, PRIORITY_MANUAL, PRIORITY_SCHEDULED,
+    Worker, WorkerOptions, command, describe_outcome, describe_preview, kind_view,
 };
-pub use manifests::{ManifestOptions, ManifestOutcome, ManifestPlan, PlannedManifest, plan_manifests};
-pub use orphans::{LocationCensus, Orphan, OrphanOptions, OrphanOutcome, OrphanPlan, OrphanReport, list_orphans};
-pub use statistics::{StatisticsOptions, StatisticsOutcome, StatisticsPlan, plan_statistics};
-pub use undo::{Undone, undo};
+pub use manifests::{ManifestOptions, ManifestOutcome, ManifestPlan, PlannedManifest};
+pub use orphans::{LocationCensus, Orphan, OrphanOptions, OrphanOutcome, OrphanPlan, OrphanReport};
+pub use statistics::{StatisticsOptions, StatisticsOutcome, StatisticsPlan};
+pub use undo::undo;
+pub use undone::Undone;
 
 /// The result of a maintenance operation.
 pub type Result<T> = std::result::Result<T, MaintenanceError>;

@@ -1,5 +1,7 @@
-//! Expressions on a table's columns as expressions on a file's: columns are found by field id, in whatever order, under whatever name
-//! and with whatever older type the file has them.
+//! Rewrites expressions on a table's columns into expressions on a file's columns.
+//!
+//! A file may have a column at another place, under another name or with an older type, so columns are found by field id. A
+//! column that the file lacks becomes a constant: its default or its partition's value. Spec: "Column Projection".
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -20,14 +22,14 @@ use esker_read::{Defaults, FieldNames, field_id};
 use crate::semantics::extracted_part;
 use crate::variant::InParts;
 
-/// Adapts expressions to the files of one scan, or to those of one partition.
+/// The factory of expression adapters for the files of one scan, or of one partition.
 #[derive(Debug)]
 pub(crate) struct ByFieldId {
-    /// What a column is where a file lacks it.
+    /// The values of columns that a file lacks.
     pub(crate) defaults: Arc<Defaults>,
-    /// The table's columns with field ids at every depth.
+    /// The table's columns, with field ids at every depth.
     pub(crate) target: SchemaRef,
-    /// Ids for the columns of files that have none.
+    /// The field ids of columns in files that store none (name mapping).
     pub(crate) names: Arc<FieldNames>,
 }
 
@@ -38,19 +40,20 @@ impl PhysicalExprAdapterFactory for ByFieldId {
     }
 }
 
+/// The expression adapter for one file.
 #[derive(Debug)]
 struct Adapter {
     table: SchemaRef,
     target: SchemaRef,
     physical: SchemaRef,
-    /// The file's fields with ids, which the types of its own arrays may lack.
+    /// The file's fields with field ids; the types in `physical` may lack them.
     file: Fields,
     defaults: Arc<Defaults>,
 }
 
 impl PhysicalExprAdapter for Adapter {
     fn rewrite(&self, expr: Arc<dyn PhysicalExpr>) -> Result<Arc<dyn PhysicalExpr>> {
-        // From above: what takes a part of a variant is replaced as a whole.
+        // Top-down, because an expression that extracts a part of a variant is replaced as a whole.
         expr.transform_down(|expr| {
             if let Some(made) = self.part(&expr)? {
                 return Ok(Transformed::new(made, true, TreeNodeRecursion::Jump));
@@ -65,7 +68,9 @@ impl PhysicalExprAdapter for Adapter {
 }
 
 impl Adapter {
-    /// A part of a variant that the file has in a column of its own.
+    /// Returns an expression that reads an extracted part of a variant from the file's own column for it.
+    ///
+    /// Returns `None` if the expression extracts nothing, or if the file has no such column.
     fn part(&self, expr: &Arc<dyn PhysicalExpr>) -> Result<Option<Arc<dyn PhysicalExpr>>> {
         let Some((column, extract)) = extracted_part(expr.as_ref()) else { return Ok(None) };
         let Some(column) = column.downcast_ref::<Column>() else { return Ok(None) };
@@ -75,10 +80,11 @@ impl Adapter {
         Ok(InParts::of(extract, &own, &self.physical)?.map(|part| Arc::new(part) as _))
     }
 
+    /// Returns the file's expression for a column: the column itself, a conversion of it, or a constant.
     fn column(&self, column: &Column) -> Result<Arc<dyn PhysicalExpr>> {
         let (to, target) = (self.table.field_with_name(column.name())?, self.target.field_with_name(column.name())?);
         let id = field_id(target);
-        // A column of nulls alone is in no file; what one has under its id is not it.
+        // A column of type `unknown` is in no file: a file's column under its field id is another one.
         let found = self.file.iter().position(|f| id.is_some() && field_id(f) == id).filter(|_| !to.data_type().is_null());
         let Some(at) = found else {
             let one = cast(&self.defaults.of(target)?, to.data_type())?;
@@ -97,14 +103,14 @@ impl Adapter {
     }
 }
 
-/// A nested column brought into the shape that the table has for it.
+/// An expression that converts a nested column of a file to the table's type for it.
 #[derive(Debug)]
 struct Adapted {
     column: Arc<dyn PhysicalExpr>,
     from: FieldRef,
-    /// The table's field with ids at every depth.
+    /// The table's field, with field ids at every depth.
     target: FieldRef,
-    /// The table's field as queries see it, which differs in the names of what is nested alone.
+    /// The table's field as queries see it. It differs from `target` only in the names of nested fields.
     to: FieldRef,
     defaults: Arc<Defaults>,
 }
@@ -147,7 +153,8 @@ impl PhysicalExpr for Adapted {
     }
 
     fn with_new_children(self: Arc<Self>, mut children: Vec<Arc<dyn PhysicalExpr>>) -> Result<Arc<dyn PhysicalExpr>> {
-        let column = children.pop().ok_or_else(|| DataFusionError::Internal("an adapted column without a column".to_owned()))?;
+        let column =
+            children.pop().ok_or_else(|| DataFusionError::Internal("an adapted column has no input column".to_owned()))?;
         let (from, target, to) = (self.from.clone(), self.target.clone(), self.to.clone());
         Ok(Arc::new(Self { column, from, target, to, defaults: self.defaults.clone() }))
     }

@@ -1,4 +1,8 @@
-//! What keeps one query from taking what others need: a gate with a queue, a share of the memory, a time limit.
+//! Admission control: keeps one query from taking the resources that others need.
+//!
+//! `AdmissionGate` admits a limited number of queries at a time; others wait in a queue of limited length. `QueryShare` limits
+//! the memory of each query within the pool of all. `bounded` ends a stream at its deadline or when it is cancelled. Start
+//! reading at `AdmissionGate::enter`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,22 +23,22 @@ use tokio_util::sync::CancellationToken;
 use crate::QueryError;
 use crate::error::{Stopped, external};
 
-/// What queries may take.
+/// The limits of queries: how many run at a time, and what each of them may use.
 #[derive(Debug, Clone, Copy)]
 pub struct QueryLimits {
-    /// Queries that run at the same time.
+    /// Maximum number of queries that run at the same time; 0 counts as 1.
     pub concurrency: usize,
-    /// Queries that wait for their turn; more are refused.
+    /// Maximum number of queries that wait for admission; more are refused with [`QueryError::Busy`].
     pub queue: usize,
-    /// How long a query may take, its wait included.
+    /// Maximum duration of a query, including its wait for admission.
     pub timeout: Duration,
-    /// Bytes that one query may use for sorts, joins and aggregates before it spills or fails.
+    /// Maximum memory in bytes that one query may use for sorts, joins and aggregates before it spills or fails.
     pub query_memory_bytes: usize,
-    /// A query that takes longer is logged as slow.
+    /// Duration from which on a query is logged as slow.
     pub slow: Duration,
 }
 
-/// Lets so many queries in at a time.
+/// The gate that admits a limited number of queries at a time.
 #[derive(Debug)]
 pub(crate) struct AdmissionGate {
     running: Arc<Semaphore>,
@@ -51,7 +55,11 @@ impl AdmissionGate {
         &self.limits
     }
 
-    /// Waits for a turn, which lasts until the permit is dropped.
+    /// Waits for admission, which lasts until the permit is dropped.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`QueryError::Busy`] if the queue is full.
     pub(crate) async fn enter(&self) -> crate::Result<OwnedSemaphorePermit> {
         if let Ok(permit) = self.running.clone().try_acquire_owned() {
             return Ok(permit);
@@ -65,9 +73,10 @@ impl AdmissionGate {
     }
 }
 
-/// Counts one that waits, for as long as it does.
+/// The count of a query that waits, for as long as the value lives.
 struct Waiting<'a> {
     count: &'a AtomicUsize,
+    /// Number of queries that waited already.
     before: usize,
 }
 
@@ -83,18 +92,22 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// One query's share of the memory of all.
+/// A memory pool that limits one query's share of the pool of all queries.
 #[derive(Debug)]
 pub(crate) struct QueryShare {
+    /// The pool that all queries share.
     pub(crate) all: Arc<dyn MemoryPool>,
+    /// Maximum number of bytes for this query.
     pub(crate) limit: usize,
+    /// Number of bytes that this query uses.
     pub(crate) used: AtomicUsize,
 }
 
 impl QueryShare {
+    /// Builds the error for a request that exceeds the share.
     fn full(&self, additional: usize) -> DataFusionError {
         resources_datafusion_err!(
-            "{additional} bytes more than the {} in use would be over the limit of {} bytes a query (query.query_memory_bytes)",
+            "{additional} more bytes on top of {} in use would exceed the limit of {} bytes a query (query.query_memory_bytes)",
             self.used.load(Relaxed),
             self.limit
         )
@@ -147,7 +160,9 @@ impl MemoryPool for QueryShare {
     }
 }
 
-/// A stream that ends with an error when the time is up or the query is cancelled.
+/// Returns a stream that ends with an error at the deadline, on cancellation or on a panic.
+///
+/// `timeout` is the limit that the message of [`Stopped::Timeout`] names.
 pub(crate) fn bounded(
     stream: SendableRecordBatchStream,
     deadline: Instant,
@@ -186,7 +201,7 @@ mod tests {
         let mut rows = bounded(rows, Instant::now() + far, far, CancellationToken::new());
         let error = QueryError::from(rows.next().await.expect("an item").expect_err("an error"));
         assert_eq!(error.code(), ErrorCode::Internal);
-        assert_eq!(error.to_string(), "a fault of Esker's own ended the statement: the server's log says where");
+        assert_eq!(error.to_string(), "an internal error ended the statement; the server's log names the place");
         assert!(rows.next().await.is_none());
     }
 

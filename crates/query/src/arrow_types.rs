@@ -1,4 +1,7 @@
-//! Arrow types as queries have them: what the Parquet decoder makes fastest within, what every client reads at the border.
+//! Arrow types of queries, inside the engine and at its border to clients.
+//!
+//! Within a plan, columns have the types that the Parquet decoder produces fastest (`scanned`). Results have types that every
+//! client can read (`plain`).
 
 use std::sync::Arc;
 
@@ -9,12 +12,14 @@ use arrow::error::ArrowError;
 
 use crate::{select, variant};
 
+/// Returns the schema with the type of every top-level field replaced.
 fn map_schema(schema: &Schema, ty: impl Fn(&DataType) -> DataType) -> SchemaRef {
     let field = |f: &FieldRef| Arc::new(f.as_ref().clone().with_data_type(ty(f.data_type())));
     let fields: Vec<FieldRef> = schema.fields().iter().map(field).collect();
     Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
 }
 
+/// Returns the type with the types of its direct children replaced.
 fn map_children(ty: &DataType, map: fn(&DataType) -> DataType) -> DataType {
     let child = |f: &FieldRef| Arc::new(Field::clone(f).with_data_type(map(f.data_type())));
     match ty {
@@ -26,7 +31,7 @@ fn map_children(ty: &DataType, map: fn(&DataType) -> DataType) -> DataType {
     }
 }
 
-/// As the Parquet decoder reads it, so that nothing is converted on the way.
+/// Returns the type that the Parquet decoder produces for a column, so that a scan converts nothing.
 fn decoded(ty: &DataType) -> DataType {
     match ty {
         DataType::LargeBinary => DataType::Binary,
@@ -35,8 +40,9 @@ fn decoded(ty: &DataType) -> DataType {
     }
 }
 
-/// A type as DataFusion's functions make it of lists and maps, whose own fields have names of their own and no ids: it takes two lists for
-/// values of one type only if those are alike.
+/// Returns a type with the names that DataFusion's functions give to the fields of lists and maps, without field ids.
+///
+/// DataFusion accepts two lists as values of one type only if these fields are alike.
 fn anonymous(ty: &DataType) -> DataType {
     match ty {
         DataType::List(item) => DataType::new_list(anonymous(item.data_type()), true),
@@ -53,12 +59,14 @@ fn anonymous(ty: &DataType) -> DataType {
     }
 }
 
-/// A schema with the lists and maps that DataFusion's functions make.
+/// Returns the schema with the lists and maps that DataFusion's functions make.
 pub(crate) fn with_anonymous(schema: &Schema) -> SchemaRef {
     map_schema(schema, anonymous)
 }
 
-/// A table's schema for a scan: strings and binaries of the top level as views, which are sliced rather than copied.
+/// Returns a table's schema for a scan.
+///
+/// Strings and binaries of the top level become views, which are sliced rather than copied.
 pub(crate) fn scanned(schema: &Schema) -> SchemaRef {
     map_schema(schema, |ty| match decoded(ty) {
         DataType::Utf8 => DataType::Utf8View,
@@ -67,6 +75,7 @@ pub(crate) fn scanned(schema: &Schema) -> SchemaRef {
     })
 }
 
+/// Returns the type without views, at every depth.
 fn plain_type(ty: &DataType) -> DataType {
     match ty {
         DataType::Utf8View => DataType::Utf8,
@@ -76,19 +85,25 @@ fn plain_type(ty: &DataType) -> DataType {
     }
 }
 
-/// An answer's schema as it is stored: names as they are shown, types as they are.
+/// Returns a result's schema as a table stores it: with the names that readers see, and unchanged types.
 pub(crate) fn named(schema: &Schema) -> SchemaRef {
     let named = |f: &FieldRef| Arc::new(f.as_ref().clone().with_name(select::shown(f.name())));
     Arc::new(Schema::new_with_metadata(schema.fields().iter().map(named).collect::<Vec<_>>(), schema.metadata().clone()))
 }
 
-/// An answer's schema for clients, many of which know no views. Names may be there more than once.
+/// Returns a result's schema for clients, many of which cannot read views.
+///
+/// Variants become JSON text. Several fields may have the same name.
 pub(crate) fn plain(schema: &Schema) -> SchemaRef {
     let fields: Vec<FieldRef> = named(schema).fields().iter().map(variant::json_field).collect();
     map_schema(&Schema::new_with_metadata(fields, schema.metadata().clone()), plain_type)
 }
 
-/// A batch in the schema that [`plain`] made of its own.
+/// Converts a batch to the schema that [`plain`] made of its own.
+///
+/// # Errors
+///
+/// Returns an [`ArrowError`] if a value does not fit its field's type.
 pub(crate) fn to_plain(batch: RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
     let column = |(column, field): (&ArrayRef, &FieldRef)| {
         let column = &variant::as_json(column)?;

@@ -1,5 +1,7 @@
-//! Values on their way into columns. Storing never changes a value: what a column can't hold as it is is an error that names column and
-//! value. Columns of floating point hold what is nearest.
+//! Conversion of values to the types of a table's columns (assignment).
+//!
+//! Storing never changes a value: one that a column cannot hold exactly is an error that names the column and the value. Only
+//! columns of floating point hold the nearest value. Start reading at `Column::store`.
 
 use std::sync::Arc;
 
@@ -18,21 +20,24 @@ use crate::error_wording::sql_type;
 use crate::semantics::nearest;
 use crate::{QueryError, Result, geo, opaque, stored_text, timestamp_text};
 
-/// Characters of a value that an error shows.
+/// Maximum number of characters of a value that an error shows.
 const SHOWN: usize = 80;
 
-/// What can't be cast becomes null, and is looked for.
+/// Cast options under which a value that cannot be cast becomes null. Callers then look for such nulls.
 const SAFE: CastOptions<'static> = CastOptions { safe: true, format_options: arrow::util::display::FormatOptions::new() };
 
-/// A column that values go into: what it is called, what Iceberg and Arrow say of it.
+/// A column that values are stored in: its name, its Iceberg type and its Arrow field.
 #[derive(Debug, Clone)]
 pub(crate) struct Column {
+    /// The name; names of nested fields are joined by dots.
     path: String,
     ty: Type,
     field: FieldRef,
 }
 
-/// The columns of a table. One of a type that can't be written takes nulls alone.
+/// Returns the columns of a table, in order.
+///
+/// A column whose type cannot be written has the Arrow type null, so that it takes only nulls.
 pub(crate) fn columns(schema: &Schema) -> Vec<Column> {
     let fields = schema.as_struct().fields();
     let column = |(field, arrow): (&Arc<NestedField>, &FieldRef)| Column {
@@ -46,7 +51,13 @@ pub(crate) fn columns(schema: &Schema) -> Vec<Column> {
     fields.iter().zip(opaque::arrow_columns(schema).fields()).map(column).collect()
 }
 
-/// Rows as a table has them, column by column; columns beyond the table's stay as they are.
+/// Converts the first columns of a batch to a table's columns, matched by place.
+///
+/// Further columns of the batch stay as they are.
+///
+/// # Errors
+///
+/// Returns [`QueryError::Statement`] if the batch has too few columns, or if a value does not fit its column.
 pub(crate) fn rows(batch: &RecordBatch, columns: &[Column]) -> Result<RecordBatch> {
     if batch.num_columns() < columns.len() {
         return Err(wrong(format!("{} values for {} columns", batch.num_columns(), columns.len())));
@@ -69,22 +80,27 @@ impl Column {
         &self.path
     }
 
-    /// The Arrow type that it has.
+    /// Returns the column's Arrow type.
     pub(crate) fn data_type(&self) -> &DataType {
         self.field.data_type()
     }
 
-    /// The column without the metadata of nested fields, which single values lose.
+    /// Returns the column without the metadata of nested fields, which scalar values lose.
     pub(crate) fn plain(&self) -> Self {
         let field = Field::new(self.field.name(), without_metadata(self.field.data_type()), self.field.is_nullable());
         Self { field: Arc::new(field), ..self.clone() }
     }
 
+    /// Returns the column of a nested field.
     fn inner(&self, of: &NestedField, field: &FieldRef) -> Self {
         Self { path: format!("{}.{}", self.path, of.name), ty: of.field_type.as_ref().clone(), field: field.clone() }
     }
 
-    /// Values as the column has them.
+    /// Converts an array to the column's type.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`QueryError::Statement`] if the column cannot hold a value exactly, or is required and a value is null.
     pub(crate) fn store(&self, array: &ArrayRef) -> Result<ArrayRef> {
         if !self.field.is_nullable() && array.logical_null_count() > 0 {
             return Err(wrong(format!("column {} is required and can't be null", self.path)));
@@ -105,15 +121,18 @@ impl Column {
         }
     }
 
+    /// Builds the error for values of a type that the column cannot store.
     fn refuse(&self, from: &DataType) -> QueryError {
         wrong(format!("column {} is {}: {} can't be stored in it; cast it", self.path, type_name(&self.ty), sql_type(from)))
     }
 
+    /// Builds the error for values that are not variants.
     fn no_variant(&self, from: &DataType) -> QueryError {
         let what = format!("column {} is a variant: {} can't be stored in it; ", self.path, sql_type(from));
-        wrong(what + "parse_json(…) makes one of JSON, and CAST(… AS VARIANT) of any value")
+        wrong(what + "use parse_json(…) for JSON text, or CAST(… AS VARIANT) for any value")
     }
 
+    /// Builds the error for the value in `row`, which does not fit the column.
     fn misfit(&self, array: &ArrayRef, row: usize) -> QueryError {
         let value = array_value_to_string(array, row).unwrap_or_else(|_| "a value".to_owned());
         let shown: String = value.chars().take(SHOWN).collect();
@@ -122,6 +141,7 @@ impl Column {
         wrong(format!("column {}: {quote}{shown}{more}{quote} does not fit {}", self.path, type_name(&self.ty)))
     }
 
+    /// Casts an array; values that cannot be cast become null.
     fn cast(&self, array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
         let cast = match array.data_type() {
             DataType::Decimal128(..) if to.is_floating() => nearest(array, to),
@@ -130,14 +150,14 @@ impl Column {
         cast.map_err(|_| self.refuse(array.data_type()))
     }
 
-    /// Cast, where every value survives it.
+    /// Casts an array to the column's type. A value that becomes null is an error.
     fn survives(&self, array: &ArrayRef) -> Result<ArrayRef> {
         let stored = self.cast(array, self.field.data_type())?;
         let lost = (0..array.len()).find(|i| array.is_valid(*i) && stored.is_null(*i));
         lost.map_or(Ok(stored), |row| Err(self.misfit(array, row)))
     }
 
-    /// Cast, where every value comes back as it was.
+    /// Casts an array to the column's type. A value that differs after a cast back is an error.
     fn comes_back(&self, array: &ArrayRef) -> Result<ArrayRef> {
         let array = &positive_zero(array);
         let stored = self.survives(array)?;
@@ -147,7 +167,7 @@ impl Column {
         changed.map_or(Ok(stored), |row| Err(self.misfit(array, row)))
     }
 
-    /// The nearest of floating point: too large and too small are errors.
+    /// Casts numbers to the nearest values of floating point. A value that becomes infinite or zero is an error.
     fn nearest(&self, array: &ArrayRef) -> Result<ArrayRef> {
         let stored = self.survives(array)?;
         let as_doubles = |array: &ArrayRef| self.cast(array, &DataType::Float64);
@@ -161,19 +181,20 @@ impl Column {
         lost.map_or(Ok(stored), |row| Err(self.misfit(array, row)))
     }
 
-    /// Times from midnight to midnight.
+    /// Casts times of day. A value outside the day, which ends before the next midnight, is an error.
     fn time_of_day(&self, array: &ArrayRef) -> Result<ArrayRef> {
         let stored = self.comes_back(array)?;
         let times = stored.as_primitive::<Time64MicrosecondType>();
         const DAY: i64 = 86_400_000_000;
         let lost = times.iter().position(|time| time.is_some_and(|time| !(0..DAY).contains(&time)));
-        let refuse = |row| wrong(format!("column {}: {} microseconds are no time of a day", self.path, times.value(row)));
+        let refuse = |row| wrong(format!("column {}: {} microseconds are not a time of day", self.path, times.value(row)));
         match lost {
             Some(row) => Err(refuse(row)),
             None => Ok(stored),
         }
     }
 
+    /// Converts an array to the column's primitive type.
     fn primitive(&self, array: &ArrayRef, ty: &PrimitiveType) -> Result<ArrayRef> {
         let from = array.data_type();
         let text = matches!(from, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
@@ -196,7 +217,7 @@ impl Column {
                 }
             }
             PrimitiveType::Geometry { .. } | PrimitiveType::Geography { .. } if text => Err(wrong(format!(
-                "column {} is {}: text can't be stored in it; ST_GeomFromText(…) makes a shape of it",
+                "column {} is {}: text can't be stored in it; use ST_GeomFromText(…) to convert it",
                 self.path,
                 type_name(&self.ty)
             ))),
@@ -221,6 +242,7 @@ impl Column {
         }
     }
 
+    /// Converts binary values to fixed ones. A value of another length is an error.
     fn fixed(&self, array: &ArrayRef, length: usize) -> Result<ArrayRef> {
         let bytes = self.cast(array, &DataType::LargeBinary)?;
         let bytes = bytes.as_binary::<i64>();
@@ -233,7 +255,7 @@ impl Column {
         Ok(Arc::new(stored.map_err(QueryError::from)?))
     }
 
-    /// Structs by the names of their fields.
+    /// Converts structs. Fields are matched by name; a field that is not given becomes null.
     fn fields(&self, array: &ArrayRef) -> Result<ArrayRef> {
         let (Type::Struct(ty), DataType::Struct(arrow), Some(given)) = (&self.ty, self.field.data_type(), array.as_struct_opt())
         else {
@@ -249,7 +271,7 @@ impl Column {
                 Some(child) => within(child, given.nulls())?,
                 None => new_null_array(&DataType::Null, given.len()),
             };
-            // Where there is no struct, its fields are null however they are required.
+            // Where the struct is null, its fields are null even if they are required.
             let optional = Self { field: Arc::new(Field::clone(arrow).with_nullable(true)), ..column };
             let child = optional.store(&child)?;
             let lacks = |i: &usize| given.is_valid(*i) && child.is_null(*i);
@@ -262,6 +284,7 @@ impl Column {
         Ok(Arc::new(stored.map_err(QueryError::from)?))
     }
 
+    /// Converts lists, of any of Arrow's list types.
     fn elements(&self, array: &ArrayRef) -> Result<ArrayRef> {
         let (Type::List(ty), DataType::List(arrow)) = (&self.ty, self.field.data_type()) else {
             return Err(self.refuse(array.data_type()));
@@ -281,6 +304,7 @@ impl Column {
         Ok(Arc::new(stored.map_err(QueryError::from)?))
     }
 
+    /// Converts maps.
     fn entries(&self, array: &ArrayRef) -> Result<ArrayRef> {
         let (Type::Map(ty), DataType::Map(arrow, sorted), Some(given)) = (&self.ty, self.field.data_type(), array.as_map_opt())
         else {
@@ -296,6 +320,7 @@ impl Column {
     }
 }
 
+/// Returns the type without the metadata of its nested fields.
 fn without_metadata(ty: &DataType) -> DataType {
     let plain = |f: &FieldRef| Arc::new(Field::new(f.name(), without_metadata(f.data_type()), f.is_nullable()));
     match ty {
@@ -306,7 +331,7 @@ fn without_metadata(ty: &DataType) -> DataType {
     }
 }
 
-/// A struct's child, null where the struct is.
+/// Returns a struct's child array that is null wherever the struct is.
 fn within(child: &ArrayRef, nulls: Option<&NullBuffer>) -> Result<ArrayRef> {
     let Some(nulls) = nulls.filter(|nulls| nulls.null_count() > 0 && child.data_type() != &DataType::Null) else {
         return Ok(child.clone());
@@ -316,12 +341,12 @@ fn within(child: &ArrayRef, nulls: Option<&NullBuffer>) -> Result<ArrayRef> {
     Ok(make_array(data))
 }
 
-/// Whether decimals are integers, as those beyond `BIGINT` are.
+/// Checks for decimals without a fraction, as integers beyond `BIGINT` are.
 fn is_whole(ty: &DataType) -> bool {
     matches!(ty, DataType::Decimal128(_, ..=0))
 }
 
-/// With 0.0 for -0.0, which no number but those of floating point knows.
+/// Replaces -0.0 by 0.0: only floating point has a negative zero.
 fn positive_zero(array: &ArrayRef) -> ArrayRef {
     match array.data_type() {
         DataType::Float64 => {
@@ -336,7 +361,7 @@ fn positive_zero(array: &ArrayRef) -> ArrayRef {
     }
 }
 
-/// What messages call an Iceberg type.
+/// Returns the name of an Iceberg type for messages.
 fn type_name(ty: &Type) -> String {
     match ty {
         Type::Primitive(ty) => ty.to_string(),

@@ -1,8 +1,9 @@
-//! The calendar of the Gregorian reform, for every day before and after it (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms").
+//! The Gregorian calendar as arithmetic on days, for every day before and after its reform.
 //!
-//! Years begin in March here, so that a leap day is the last of its year; eras have 400 years.
+//! The algorithms are Howard Hinnant's ("chrono-Compatible Low-Level Date Algorithms"). Years begin in March here, so that a leap
+//! day is the last day of its year. An era has 400 years.
 
-/// Year, month and day of the month, by the days since 1970-01-01.
+/// Returns the year, the month and the day of the month for a number of days since 1970-01-01.
 pub(crate) fn date_of(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
     let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
@@ -14,7 +15,7 @@ pub(crate) fn date_of(days: i64) -> (i64, i64, i64) {
     (era * 400 + year + i64::from(month <= 2), month, day)
 }
 
-/// The first day of a month, in days since 1970-01-01.
+/// Returns the first day of a month, in days since 1970-01-01.
 pub(crate) fn first_day(year: i64, month: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));

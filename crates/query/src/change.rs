@@ -1,4 +1,7 @@
-//! What statements that change tables do with the rows of their plans.
+//! Execution of the statements that change tables: INSERT, CREATE TABLE AS, DELETE and UPDATE.
+//!
+//! The plan of such a statement produces rows, and an [`Action`] decides what happens to them: they are rows to append, or
+//! positions of rows to delete or update. Data files are written first; then one commit publishes them. Start reading at `run`.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -26,31 +29,36 @@ use crate::error_wording::sql_type;
 use crate::target::{Uncommitted, WriteTarget};
 use crate::{QueryError, Result, arrow_types, assignment, prune, semantics, statement_text};
 
-/// What is to be done with the rows of a plan.
+/// The action on the rows of a plan.
 #[derive(Debug, Clone)]
 pub(crate) enum Action {
-    /// Handed over.
+    /// Returns the rows to the client.
     Query,
-    /// Appended to a table, as its columns were when the statement was planned.
+    /// Appends the rows to a table. `schema` is the id of the table's schema when the statement was planned.
     Insert { target: WriteTarget, schema: i32 },
-    /// Put into a table that is made for them.
+    /// Creates a table and appends the rows to it.
     Create { target: WriteTarget, if_not_exists: bool },
-    /// They say where rows are that go.
+    /// Deletes the rows whose positions the plan returns.
     Delete(WriteTarget),
-    /// They say where rows are, and what they become in the columns as they were when the statement was planned.
+    /// Replaces the rows whose positions the plan returns by its new values. `schema` is as in `Insert`.
     Update { target: WriteTarget, schema: i32 },
 }
 
-/// The answer to a statement that changes rows: how many.
+/// Returns the schema of a statement's result that is a number of rows: one column, `count`.
 pub(crate) fn count_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![Field::new("count", DataType::UInt64, false)]))
 }
 
+/// Builds the error for a statement that cannot be run.
 pub(crate) fn refused(what: impl Into<String>) -> QueryError {
     QueryError::Statement(what.into())
 }
 
-/// Runs a statement that changes rows; returns how many it was about.
+/// Runs a statement that changes rows; returns the number of rows that it changed.
+///
+/// # Errors
+///
+/// Returns [`QueryError::Catalog`] with a conflict if another commit came between; the statement may then be planned again.
 pub(crate) async fn run(
     session: &SessionState,
     context: &Arc<TaskContext>,
@@ -73,26 +81,30 @@ pub(crate) async fn run(
     }
 }
 
-/// Rows that were planned for some columns go into no others: the statement starts again.
+/// Checks that the table still has the schema that the rows were planned for.
+///
+/// The error is a conflict, which makes the statement start again.
 fn check_schema(table: &LoadedTable, schema: i32) -> Result<()> {
     match table.metadata.current_schema_id == schema {
         true => Ok(()),
-        false => Err(CatalogError::Conflict(format!("the columns of {} were changed meanwhile", table.row.name)).into()),
+        false => Err(CatalogError::Conflict(format!("the columns of {} have changed meanwhile", table.row.name)).into()),
     }
 }
 
-/// What a statement is planned and run in.
+/// The session and the task context of a statement.
 #[derive(Clone, Copy)]
 struct Running<'a> {
     session: &'a SessionState,
     context: &'a Arc<TaskContext>,
 }
 
+/// Runs the plan; returns the stream of its rows.
 async fn rows(running: &Running<'_>, plan: &LogicalPlan) -> Result<SendableRecordBatchStream> {
     let plan = semantics::physical(running.session, plan).await?;
     Ok(execute_stream(plan, running.context.clone())?)
 }
 
+/// Appends the plan's rows to a table in one commit; returns their number.
 async fn insert(
     running: &Running<'_>,
     plan: &LogicalPlan,
@@ -115,6 +127,9 @@ async fn insert(
     Ok(count)
 }
 
+/// Commits a change of rows through the table's commit sequencer.
+///
+/// The change's files are reclaimed if the commit failed, and kept if its outcome is unknown.
 pub(crate) async fn commit(target: &WriteTarget, table: &LoadedTable, change: RowChange) -> Result<()> {
     let uncommitted = change.uncommitted.clone();
     let committed = target.catalog.commit_to(table.row.id, Change::Rebased(Arc::new(change))).await;
@@ -130,7 +145,7 @@ pub(crate) async fn commit(target: &WriteTarget, table: &LoadedTable, change: Ro
     Ok(())
 }
 
-/// A type that a column can have, near to the one that a query made.
+/// Returns the type that a table can store and that is nearest to the type of a query's column.
 fn storable(field: &Field) -> Result<DataType> {
     Ok(match field.data_type() {
         DataType::Int8 | DataType::Int16 | DataType::UInt8 | DataType::UInt16 => DataType::Int32,
@@ -149,25 +164,25 @@ fn storable(field: &Field) -> Result<DataType> {
     })
 }
 
-/// The schema of a table that is made for the rows of a query.
+/// Returns the schema of a table that is created for the rows of a query.
 fn schema_of(made: &Schema) -> Result<IcebergSchema> {
     let mut names = HashSet::new();
     if let Some(twice) = made.fields().iter().find(|f| !names.insert(f.name())) {
-        return Err(refused(format!("more than one column is called {}; name them apart with AS", twice.name())));
+        return Err(refused(format!("more than one column is called {}; give them different names with AS", twice.name())));
     }
-    // What a field says of its type, such as that it is of shapes, is told by its metadata.
+    // A field's metadata refines its type: for example, it marks geometries and geographies.
     let field = |f: &Arc<Field>| Ok(Field::new(f.name(), storable(f)?, true).with_metadata(f.metadata().clone()));
     let fields = made.fields().iter().map(field).collect::<Result<Vec<_>>>()?;
     let has_no_type = |f: &&Field| schema_of_arrow(&Schema::new(vec![(*f).clone()])).is_err();
     if let Some(field) = fields.iter().find(has_no_type) {
         return Err(refused(format!(
-            "column {} is of {}, which no table has; cast it to another type",
+            "column {} has type {}, which a table cannot store; cast it to another type",
             field.name(),
             sql_type(field.data_type())
         )));
     }
     let schema = schema_of_arrow(&Schema::new(fields)).map_err(|e| refused(e.to_string()))?;
-    // Arrow has a UUID as 16 bytes, like others.
+    // In Arrow, a UUID is 16 bytes like any others, so the mark in the field decides.
     let typed = |(field, made): (&NestedFieldRef, &Arc<Field>)| {
         Arc::new(NestedField::optional(field.id, &field.name, semantics::stored(&field.field_type, made)))
     };
@@ -175,6 +190,7 @@ fn schema_of(made: &Schema) -> Result<IcebergSchema> {
     IcebergSchema::new(0, fields).map_err(|e| refused(e.to_string()))
 }
 
+/// Creates a table and fills it with the plan's rows; returns their number. A table that could not be filled is dropped.
 async fn create(
     running: &Running<'_>,
     plan: &LogicalPlan,
@@ -183,7 +199,7 @@ async fn create(
     actor: Actor,
 ) -> Result<u64> {
     let schema = schema_of(&arrow_types::named(plan.schema().as_arrow()))?;
-    // Variants and shapes take a later version than the one that tables have unless they ask.
+    // Variants, geometries and geographies need a later format version than tables have by default.
     let types = schema.field_ids().filter_map(|id| schema.field_by_id(id)?.field_type.first_version());
     let later = types.max().filter(|version| *version > DEFAULT_FORMAT_VERSION);
     let version = later.map(|version| (FORMAT_VERSION.to_owned(), version.to_string()));
@@ -204,7 +220,7 @@ async fn create(
     let table = target.load().await?;
     let filled = insert(running, plan, target, &table, actor.clone()).await;
     if filled.is_err() {
-        // Half a table would be a surprise.
+        // A half-filled table would surprise the user.
         if let Err(error) = target.catalog.drop_table(&target.name, true, &actor).await {
             tracing::warn!(%error, table = %target.name, "the table of a failed CREATE TABLE AS could not be dropped");
         }
@@ -212,10 +228,10 @@ async fn create(
     filled
 }
 
-/// A condition on a table's columns, none if there is none, with their schema.
+/// A condition on a table's columns with their schema; the condition is `None` if every row may match.
 type Condition = (Option<Arc<dyn PhysicalExpr>>, SchemaRef);
 
-/// What statistics can tell of the rows that a plan looks for.
+/// Returns the condition under which a plan looks for rows, as far as statistics can check it.
 fn condition(session: &SessionState, plan: &LogicalPlan) -> Result<Option<Condition>> {
     let optimised = semantics::optimised(session, plan)?;
     let mut found = None;
@@ -243,6 +259,7 @@ fn condition(session: &SessionState, plan: &LogicalPlan) -> Result<Option<Condit
     Ok(Some((prune::condition(session, &schema, &filters)?, schema)))
 }
 
+/// Deletes the rows that the plan finds, or updates them if `schema` is given; returns their number.
 async fn remove(
     running: &Running<'_>,
     plan: &LogicalPlan,
@@ -256,7 +273,7 @@ async fn remove(
     }
     let metadata = &table.metadata;
     let Some(base) = rows_snapshot(plan)? else { return Ok(0) };
-    let gone = || CatalogError::Conflict(format!("snapshot {base} of {} was expired meanwhile", table.row.name));
+    let gone = || CatalogError::Conflict(format!("snapshot {base} of {} was expired while the statement ran", table.row.name));
     let snapshot = metadata.snapshots.get(base).ok_or_else(gone)?;
     let known = target.catalog.files(&table, snapshot, &ManifestProjection::files()).await?;
     let uncommitted = Uncommitted::new(&target.catalog, table.row.id);
@@ -287,7 +304,7 @@ async fn remove(
     Ok(count)
 }
 
-/// The snapshot that a plan looks for rows in.
+/// Returns the snapshot in which a plan looks for rows; `None` if the table has none.
 fn rows_snapshot(plan: &LogicalPlan) -> Result<Option<i64>> {
     let mut found = None;
     plan.apply(|node| {
@@ -299,7 +316,9 @@ fn rows_snapshot(plan: &LogicalPlan) -> Result<Option<i64>> {
     Ok(found.flatten())
 }
 
-/// Takes the places of rows, and tells how many rows there were: those of a file that was added twice are there twice.
+/// Adds the positions of a batch's rows to `positions`; returns the number of rows.
+///
+/// A file that was added twice has its rows twice, and they count twice. With `once`, a position that comes again is an error.
 fn collect(batch: &RecordBatch, positions: &mut HashMap<String, RoaringTreemap>, once: bool) -> Result<u64> {
     let paths = arrow::compute::cast(batch.column(0), &DataType::Utf8).map_err(|e| QueryError::Execution(e.to_string()))?;
     let (paths, rows) = (paths.as_string::<i32>(), batch.column(1).as_primitive::<Int64Type>());
@@ -311,14 +330,16 @@ fn collect(batch: &RecordBatch, positions: &mut HashMap<String, RoaringTreemap>,
             None => positions.entry(path.to_owned()).or_default().insert(row),
         };
         if once && !fresh {
-            return Err(refused(format!("UPDATE finds more than one new value for row {row} of {path}")));
+            return Err(refused(format!("UPDATE computes more than one new value for row {row} of {path}")));
         }
         count += 1;
     }
     Ok(count)
 }
 
-/// The rows as they are to be, with their row ids where the table has row lineage.
+/// Returns the updated rows, with their row ids if the table has row lineage.
+///
+/// The first three columns of the batch are file, position and row id. Spec: "Row Lineage".
 fn updated(batch: &RecordBatch, lineage: bool) -> Result<RecordBatch> {
     let failed = |e: arrow::error::ArrowError| QueryError::Execution(e.to_string());
     let own: Vec<usize> = (3..batch.num_columns()).collect();
@@ -336,13 +357,13 @@ fn updated(batch: &RecordBatch, lineage: bool) -> Result<RecordBatch> {
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(failed)
 }
 
-/// The answer that says how many.
+/// Returns the one-row result that holds a number of rows.
 pub(crate) fn count_batch(count: u64) -> Result<RecordBatch> {
     let column: ArrayRef = Arc::new(UInt64Array::from(vec![count]));
     RecordBatch::try_new(count_schema(), vec![column]).map_err(|e| QueryError::Execution(e.to_string()))
 }
 
-/// Whether a failed statement is worth another try: somebody else's commit got in between.
+/// Checks whether a failed statement may be tried again because another commit came between.
 pub(crate) fn is_conflict(error: &QueryError) -> bool {
     matches!(error, QueryError::Catalog(error) if error.code() == ErrorCode::CommitConflict)
 }

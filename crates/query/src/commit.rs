@@ -1,4 +1,8 @@
-//! Changes of rows on their way into a table, through its sequencer: worked out on the table as it is at the commit point.
+//! Commits of added and removed rows, through a table's commit sequencer.
+//!
+//! The commit is computed on the table as it is at the commit point. Positions that were found in one snapshot hold as long as
+//! their data files are live. If another commit makes the statement's result wrong, the statement starts again. Spec: "Commit
+//! Conflict Resolution and Retry". Start reading at `RowChange::remove`.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -19,33 +23,34 @@ use roaring::RoaringTreemap;
 use crate::target::{Uncommitted, WriteTarget};
 use crate::{QueryError, prune};
 
-/// Rows that come and rows that go.
+/// A change of a table's rows: data files to add, and rows to remove.
 #[derive(Debug)]
 pub(crate) struct RowChange {
     pub(crate) target: WriteTarget,
     pub(crate) uncommitted: Uncommitted,
     pub(crate) actor: Actor,
-    /// New data files with their partition specs.
+    /// New data files, each with the id of its partition spec.
     pub(crate) added: Vec<(i32, DataFile)>,
-    /// What goes; none for an insert, which commutes with everything.
+    /// The rows to remove; `None` for an insert, which commutes with every other change.
     pub(crate) removal: Option<Removal>,
 }
 
-/// Rows that go, found in one snapshot.
+/// Rows to remove, found in one snapshot.
 #[derive(Debug)]
 pub(crate) struct Removal {
-    /// The snapshot.
+    /// Id of the snapshot in which the rows were found.
     pub(crate) base: i64,
-    /// The data files that were alive in it.
+    /// The live files of that snapshot.
     pub(crate) known: Arc<SnapshotFiles>,
-    /// Positions by data file.
+    /// Positions of the rows to remove, by path of their data file.
     pub(crate) positions: HashMap<String, RoaringTreemap>,
-    /// What the rows had in common, as far as statistics can tell; none if nothing.
+    /// The statement's condition, as far as statistics can check it; `None` if every row may match.
     pub(crate) condition: Option<Arc<dyn PhysicalExpr>>,
+    /// The schema of the columns in `condition`.
     pub(crate) schema: SchemaRef,
-    /// A row that landed meanwhile and fits the condition makes the statement start again.
+    /// True under serializable isolation: a row that another commit added and that fits the condition restarts the statement.
     pub(crate) serializable: bool,
-    /// Rows are written anew: one that somebody else deletes meanwhile must not come back.
+    /// True for an update, which writes the rows again: one that another commit deleted meanwhile must not come back.
     pub(crate) update: bool,
 }
 
@@ -78,12 +83,13 @@ fn conflict(what: String) -> CatalogError {
     CatalogError::Conflict(what)
 }
 
-/// An error keeps its meaning on its way through the catalog.
+/// Wraps an error so that it keeps its code on its way through the catalog.
 fn carried(e: impl Coded + Send + Sync + 'static) -> CatalogError {
     Carried::new(e).into()
 }
 
 impl RowChange {
+    /// Computes the change of the table as `metadata` describes it.
     async fn rewrite(&self, metadata: &TableMetadata) -> esker_catalog::Result<SnapshotChanges> {
         let mut rewrite = SnapshotChanges {
             operation: Operation::Append,
@@ -103,6 +109,9 @@ impl RowChange {
         Ok(rewrite)
     }
 
+    /// Adds the removal of rows to the change.
+    ///
+    /// A data file is removed if all of its rows go; otherwise delete files or deletion vectors are written.
     async fn remove(
         &self,
         metadata: &TableMetadata,
@@ -123,12 +132,12 @@ impl RowChange {
         let mut files = Vec::new();
         for path in removal.positions.keys() {
             let file = by_path.get(path.as_str());
-            files.push((*file.ok_or_else(|| conflict(format!("{path} was rewritten or removed meanwhile")))?).clone());
+            files.push((*file.ok_or_else(|| conflict(format!("another commit rewrote or removed {path}")))?).clone());
         }
         let index = DeleteIndex::new(&live.deletes, metadata)?;
         let before = match metadata.format_version {
             ..3 => HashMap::new(),
-            // A deletion vector says all that is deleted from its file by position.
+            // A deletion vector holds all positions that are deleted from its file, so it includes the earlier ones.
             _ => earlier(&self.target.reader, &files, &index).await?,
         };
         let mut to_delete = Vec::new();
@@ -163,6 +172,7 @@ impl RowChange {
     }
 }
 
+/// Reads the positions that are deleted already, by path of the data file.
 async fn earlier(
     reader: &Reader,
     files: &[LiveFile],
@@ -172,8 +182,9 @@ async fn earlier(
     reader.deleted_positions(files, index, &stats).await.map_err(carried)
 }
 
-/// Whether what landed since the rows were looked for leaves the statement true (as the reference implementation's
-/// `validateNoConflictingDataFiles` and `validateNoConflictingDeleteFiles` see it).
+/// Checks that the commits since the rows were found leave the statement's result right.
+///
+/// It follows the reference implementation's `validateNoConflictingDataFiles` and `validateNoConflictingDeleteFiles`.
 fn check_what_landed(metadata: &TableMetadata, removal: &Removal, live: &LiveFiles) -> esker_catalog::Result<()> {
     if removal.serializable {
         let known: HashSet<String> = removal.known.iter().map(|file| file.path()).collect();
@@ -181,7 +192,7 @@ fn check_what_landed(metadata: &TableMetadata, removal: &Removal, live: &LiveFil
         let fits = prune::files(removal.condition.as_ref(), &removal.schema, metadata, fresh);
         let fits = fits.map_err(|e| carried(QueryError::from(e)))?;
         if let Some(file) = fits.first() {
-            return Err(conflict(format!("{} landed meanwhile and may hold rows that fit", file.file.file_path)));
+            return Err(conflict(format!("another commit added {}, which may hold rows that match", file.file.file_path)));
         }
     }
     if removal.update {
@@ -191,7 +202,7 @@ fn check_what_landed(metadata: &TableMetadata, removal: &Removal, live: &LiveFil
         let index = DeleteIndex::new(&late.deletes, metadata)?;
         let touched = live.data.iter().find(|f| removal.positions.contains_key(&f.file.file_path) && index.any(f));
         if let Some(file) = touched {
-            return Err(conflict(format!("rows of {} were deleted meanwhile", file.file.file_path)));
+            return Err(conflict(format!("another commit deleted rows of {}", file.file.file_path)));
         }
     }
     Ok(())

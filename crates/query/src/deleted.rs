@@ -1,9 +1,9 @@
-//! What deletes leave of a file, worked out where it is opened: side by side, and for no more files than are open.
+//! Row selections and masks that leave out a file's deleted rows.
 //!
-//! A scan that leaves out nothing else decodes every row in the order of the file, and its batches are filtered by the mask of what is
-//! left. Parquet's reader would do the same with a row selection, but a selection has two entries of 16 bytes for each deleted row, and
-//! is gone through a dozen times before the first row is decoded. Other scans leave out row groups and pages too, which only a
-//! selection can follow.
+//! They are computed when a file is opened: in parallel, and for no more files than are open. A scan that leaves out nothing else
+//! decodes every row in file order, and its batches are filtered by a mask. Parquet's reader could do that with a row selection.
+//! But a selection has two entries of 16 bytes for each deleted row, and is walked a dozen times before the first row is decoded.
+//! Other scans leave out row groups and pages too, which only a selection can follow. Start reading at `Deleted::left`.
 
 use std::fmt;
 use std::ops::Range;
@@ -20,19 +20,22 @@ use esker_read::{positions_in, selection};
 use futures::stream::{BoxStream, StreamExt, TryStreamExt, try_unfold};
 use roaring::RoaringTreemap;
 
-/// Stretches of kept or deleted rows that are shorter, on average, are cheaper to decode and filter than to skip (as in Parquet's own
-/// `RowSelectionPolicy`).
+/// Average length of runs of kept or deleted rows below which it is cheaper to decode and filter than to skip.
+///
+/// The value is that of Parquet's own `RowSelectionPolicy`.
 const SCATTERED: usize = 32;
 
-/// The row groups of a file, or of a part, each as its range of rows in the file, and the file's deleted rows.
+/// The deleted rows of a file, and the row groups to read of the file or of its part.
 #[derive(Debug, Clone)]
 pub(crate) struct Deleted {
+    /// The row groups, each as its range of row positions in the file.
     pub(crate) groups: Vec<Range<u64>>,
+    /// Positions of the file's deleted rows.
     pub(crate) rows: Arc<RoaringTreemap>,
 }
 
 impl Deleted {
-    /// What is to be read of each row group; and the mask of the rows that are read, where they are to be filtered by it.
+    /// Returns how each row group is read, and a mask of the rows read if they are to be filtered by it.
     fn left(&self, unbroken: bool) -> Result<(ParquetAccessPlan, Option<BooleanBuffer>)> {
         if unbroken {
             let plan = self.plan(|_| RowGroupAccess::Scan);
@@ -44,7 +47,7 @@ impl Deleted {
         Ok((self.plan(|rows| RowGroupAccess::Selection(selection(std::slice::from_ref(rows), &self.rows))), None))
     }
 
-    /// Row groups by what is left of them: all, nothing, or some rows, which are read as `some` says.
+    /// Plans the access to row groups: all rows, none, or, where some rows are deleted, what `some` returns.
     fn plan(&self, some: impl Fn(&Range<u64>) -> RowGroupAccess) -> ParquetAccessPlan {
         let access = |rows: &Range<u64>| match self.rows.range_cardinality(rows.clone()) {
             0 => RowGroupAccess::Scan,
@@ -54,7 +57,7 @@ impl Deleted {
         ParquetAccessPlan::new(self.groups.iter().map(access).collect())
     }
 
-    /// Which rows are left of those that are read.
+    /// Returns a mask of the rows that the plan reads; the bits of deleted rows are not set.
     fn mask(&self, plan: &ParquetAccessPlan) -> Result<BooleanBuffer> {
         let mut mask = BooleanBufferBuilder::new(0);
         for (_, rows) in self.groups.iter().enumerate().filter(|(group, _)| plan.should_scan(*group)) {
@@ -68,20 +71,21 @@ impl Deleted {
     }
 }
 
+/// Converts a number of rows.
 fn count(rows: u64) -> Result<usize> {
     usize::try_from(rows).map_err(|e| DataFusionError::External(Box::new(e)))
 }
 
-/// Whether stretches of rows that are kept, or not, are short.
+/// Checks whether runs of kept and of deleted rows are short.
 fn is_scattered(mask: &BooleanBuffer) -> bool {
     mask.set_slices().nth(mask.len() / (2 * SCATTERED)).is_some()
 }
 
-/// Opens files without their deleted rows.
+/// A morselizer that opens files without their deleted rows.
 #[derive(Debug)]
 pub(crate) struct WithoutDeleted {
     pub(crate) inner: Box<dyn Morselizer>,
-    /// Whether the scan leaves out no other row, keeps their order, and computes nothing from them.
+    /// True if the scan leaves out no other row, keeps the order of rows, and computes nothing from them.
     pub(crate) unbroken: bool,
 }
 
@@ -98,16 +102,16 @@ impl Morselizer for WithoutDeleted {
     }
 }
 
-/// Which rows of a file are left, for the one stream of them.
+/// The mask of a file's rows for its single stream; a set bit keeps a row.
 struct Mask {
     path: String,
     rows: BooleanBuffer,
 }
 
 impl Mask {
-    /// Rows would be taken for others: better no answer than a wrong one.
+    /// Builds the error for rows that do not match the mask: no answer is better than a wrong one.
     fn broken(&self, what: &str) -> DataFusionError {
-        DataFusionError::Internal(format!("{}: deletes are known of {} rows, and {what}", self.path, self.rows.len()))
+        DataFusionError::Internal(format!("{}: the deletes cover {} rows, but {what}", self.path, self.rows.len()))
     }
 }
 
@@ -117,7 +121,7 @@ impl fmt::Debug for Mask {
     }
 }
 
-/// A step on the way to a file's rows, with their mask.
+/// A planner or a morsel of a file, with the mask of the file's rows.
 #[derive(Debug)]
 struct Masked<T> {
     inner: T,
@@ -138,7 +142,7 @@ impl MorselPlanner for Masked<Box<dyn MorselPlanner>> {
                 let inner = pending.await?;
                 Ok(Box::new(Masked { inner, mask }) as Box<dyn MorselPlanner>)
             }),
-            _ => return Err(mask.broken("they come in several streams")),
+            _ => return Err(mask.broken("the rows come in several streams")),
         }))
     }
 }
@@ -149,7 +153,7 @@ impl Morsel for Masked<Box<dyn Morsel>> {
     }
 }
 
-/// The rows that the mask, which has a bit for each of them, leaves.
+/// Filters the batches of a file by the mask, which has a bit for each row.
 fn masked(batches: BoxStream<'static, Result<RecordBatch>>, mask: Mask) -> BoxStream<'static, Result<RecordBatch>> {
     let next = |(mut batches, mask, mut at): (BoxStream<'static, Result<RecordBatch>>, Mask, usize)| async move {
         while let Some(batch) = batches.try_next().await? {
@@ -224,7 +228,7 @@ mod tests {
         assert_eq!(ids, (20..60).chain([99]).collect::<Vec<_>>());
         for wrong in [[0..10, 10..50, 50..99], [0..10, 10..50, 50..101]] {
             let error = read(wrong).await.expect_err("miscounted").to_string();
-            assert!(error.contains("f.parquet: deletes are known of 100 rows"), "{error}");
+            assert!(error.contains("f.parquet: the deletes cover 100 rows"), "{error}");
         }
     }
 

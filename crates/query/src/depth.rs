@@ -1,5 +1,8 @@
-//! How deep and how large a statement may be. Expressions and plans are worked on by recursion: what is deeper than the stack of a thread
-//! would end the process, and not the statement alone.
+//! Limits on the depth and the size of statements and plans.
+//!
+//! Expressions and plans are processed by recursion. One that is deeper than a thread's stack would end the process, not only the
+//! statement. `check` counts tokens before parsing, `balance` makes long `AND` and `OR` chains flat, and `check_plan` measures
+//! plans. Start reading at `check`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,27 +16,30 @@ use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 use crate::select::{binary, taken};
 use crate::{QueryError, Result};
 
-/// Operators one after another, each of which is applied to what those before it make. What planning takes grows with a power of them.
+/// Maximum number of operators in a row, each applied to the result of those before it, and of open parentheses.
+///
+/// The time of planning grows with a power of this number.
 pub(crate) const LEVELS: usize = 150;
 
-/// Queries of a `UNION` and its kin.
+/// Maximum number of queries in one `UNION`, `INTERSECT` or `EXCEPT`.
 const QUERIES: usize = 250;
 
-/// Terms of an `AND` or `OR`, which may be put together in any order.
+/// Maximum number of terms in one `AND` or `OR`, which may be grouped in any order.
 const TERMS: usize = 20_000;
 
-/// Terms from which on the order matters to the stack.
+/// Number of terms from which on their grouping matters to the stack.
 const MANY: usize = 32;
 
-/// Steps of a plan one above another, and all of them.
+/// Maximum number of levels of a plan.
 const PLAN_LEVELS: usize = 1_000;
+/// Maximum number of steps of a plan, on all levels.
 const PLAN_STEPS: u64 = 100_000;
 
 fn too_deep(what: String) -> QueryError {
     QueryError::Statement(format!("the statement is too deep: {what}; split it, or put the values into a table"))
 }
 
-/// What follows one another between two parentheses, so far.
+/// The counts so far of what follows one another between two parentheses.
 #[derive(Default)]
 struct Chain {
     operators: usize,
@@ -41,7 +47,7 @@ struct Chain {
     queries: usize,
 }
 
-/// Refuses what the parser would make too deep a tree of.
+/// Checks that the parser would not make too deep a tree of the tokens.
 pub(crate) fn check(tokens: &[TokenWithSpan]) -> Result<()> {
     let mut open = vec![Chain::default()];
     for TokenWithSpan { token, .. } in tokens {
@@ -56,7 +62,7 @@ pub(crate) fn check(tokens: &[TokenWithSpan]) -> Result<()> {
             _ => {}
         }
         let Some(chain) = open.last_mut() else { continue };
-        // An item of an item, or a list of lists.
+        // An item of an item (`x[1][2]`), or a list of lists.
         if *token == Token::RBracket {
             chain.operators += 1;
         }
@@ -80,9 +86,10 @@ pub(crate) fn check(tokens: &[TokenWithSpan]) -> Result<()> {
 }
 
 impl Chain {
+    /// Counts a keyword.
     fn keyword(&mut self, keyword: Keyword) {
         match keyword {
-            // Each term begins anew.
+            // A term has its own count of operators.
             Keyword::AND | Keyword::OR => (self.operators, self.terms) = (0, self.terms + 1),
             Keyword::NOT
             | Keyword::IS
@@ -123,7 +130,7 @@ fn is_operator(token: &Token) -> bool {
     )
 }
 
-/// Puts the terms of a long `AND` or `OR`, which the parser applies one after another, together in pairs.
+/// Groups the terms of a long `AND` or `OR` in pairs, because the parser nests them one in another.
 pub(crate) fn balance(expr: &mut Expr) {
     let Expr::BinaryOp { op: op @ (BinaryOperator::And | BinaryOperator::Or), .. } = expr else { return };
     let op = op.clone();
@@ -163,7 +170,9 @@ pub(crate) fn balance(expr: &mut Expr) {
     }
 }
 
-/// Refuses a plan that is too deep, or has too many steps: what a `WITH` names is part of the plan each time that it is used.
+/// Checks that a plan is not too deep and has not too many steps.
+///
+/// A query that `WITH` names counts each time that it is used.
 pub(crate) fn check_plan(plan: &LogicalPlan) -> Result<()> {
     let mut within = Vec::new();
     let mut steps = measured(plan, &mut within)?;
@@ -174,14 +183,15 @@ pub(crate) fn check_plan(plan: &LogicalPlan) -> Result<()> {
     Ok(())
 }
 
+/// Checks numbers of levels and of steps against the limits.
 fn within_limits(levels: usize, steps: u64) -> Result<()> {
     if levels > PLAN_LEVELS || steps > PLAN_STEPS {
-        return Err(too_deep("its plan would have too many joins, subqueries or uses of what WITH names".to_owned()));
+        return Err(too_deep("its plan would have too many joins, subqueries or uses of WITH queries".to_owned()));
     }
     Ok(())
 }
 
-/// How many steps a plan has, if they are not too many; the plans of its subqueries are added to those `within`.
+/// Counts the steps of a plan, and adds the plans of its subqueries to `within`. Too many are an error.
 fn measured(plan: &LogicalPlan, within: &mut Vec<Arc<LogicalPlan>>) -> Result<u64> {
     let address = |plan: &LogicalPlan| std::ptr::from_ref(plan);
     let mut known: HashMap<*const LogicalPlan, (usize, u64)> = HashMap::new();

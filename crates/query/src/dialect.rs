@@ -1,5 +1,7 @@
-//! Grammars in which operators bind as in PostgreSQL (chapter 4.1.6 of its manual): `||` and the operators of bits, arrays and patterns less
-//! than `+`, and more than `LIKE`, `IN` and `BETWEEN`, which bind more than `=` and `<`.
+//! SQL dialects in which operators bind as in PostgreSQL (chapter 4.1.6 of its manual).
+//!
+//! `||` and the operators of bits, arrays and patterns bind less tightly than `+`, and more tightly than `LIKE`, `IN` and
+//! `BETWEEN`. These bind more tightly than `=` and `<`. Start reading at `Postgres::prec_value`.
 
 use std::any::TypeId;
 
@@ -9,11 +11,12 @@ use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::Token;
 
-/// Any operator that has no precedence of its own.
+/// Precedence of an operator that has none of its own.
 const ANY: u8 = 70;
 
-/// A grammar in all but the precedence of its operators. It hands on what the grammars that are read by it say otherwise than the parser's
-/// defaults.
+/// A dialect with another precedence of operators.
+///
+/// It forwards those settings in which the wrapped dialects differ from the parser's defaults.
 #[derive(Debug)]
 pub(crate) struct Postgres(pub(crate) &'static dyn Dialect);
 
@@ -75,7 +78,7 @@ impl Dialect for Postgres {
         }
     }
 
-    /// `~ 1 + 2` is `~ (1 + 2)`.
+    /// Parses `~ 1 + 2` as `~ (1 + 2)`.
     fn parse_prefix(&self, parser: &mut Parser<'_>) -> Option<Result<Expr, ParserError>> {
         if parser.peek_token_ref().token != Token::Tilde {
             return None;
@@ -85,7 +88,7 @@ impl Dialect for Postgres {
         Some(operand.map(|operand| Expr::UnaryOp { op: UnaryOperator::BitwiseNot, expr: Box::new(operand) }))
     }
 
-    /// `x IN ((SELECT 1), 2)`: the parser would take the first item for all that there is.
+    /// Parses `x IN ((SELECT 1), 2)` as a list. The parser would take the first item for all of it.
     fn parse_infix(&self, parser: &mut Parser<'_>, expr: &Expr, _precedence: u8) -> Option<Result<Expr, ParserError>> {
         let negated = is_list(parser)?;
         let mut list = || {
@@ -178,7 +181,7 @@ impl Dialect for Postgres {
     }
 }
 
-/// Whether `[NOT] IN` follows with a list whose first item is in parentheses, and whether it is negated.
+/// Returns whether an `IN` list that begins with a parenthesis is negated; `None` if no such list follows.
 fn is_list(parser: &Parser<'_>) -> Option<bool> {
     let keyword =
         |at: usize, wanted: Keyword| matches!(&parser.peek_nth_token_ref(at).token, Token::Word(w) if w.keyword == wanted);
@@ -187,14 +190,14 @@ fn is_list(parser: &Parser<'_>) -> Option<bool> {
     if !keyword(at, Keyword::IN) || [1, 2].iter().any(|next| parser.peek_nth_token_ref(at + next).token != Token::LParen) {
         return None;
     }
-    // What comes after the first item, by tokens: to read it twice would take exponential time where such lists are nested.
+    // Looks for the end of the first item by tokens: parsing it twice would take exponential time where such lists are nested.
     let (mut depth, mut closed) = (0, false);
     for place in 0.. {
         match parser.peek_nth_token_no_skip(place).token {
             Token::EOF => break,
             Token::Whitespace(_) => {}
             Token::Comma if closed => return Some(negated),
-            // A word goes on with a query: `(SELECT 1) UNION …`.
+            // A word continues a query: `(SELECT 1) UNION …`.
             Token::Word(_) | Token::RParen if closed => break,
             _ if closed => return Some(negated),
             Token::LParen => depth += 1,
@@ -293,7 +296,7 @@ mod tests {
         }
     }
 
-    /// How many items the list of an `IN` has, and whether it is negated.
+    /// Returns the number of items in the list of an `IN`, and whether it is negated.
     fn list_of(condition: &str) -> Option<(usize, bool)> {
         let mut found = Lists(None);
         if let Statement::Statement(mut inner) = tree(condition, Grammar::Standard) {

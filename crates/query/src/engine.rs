@@ -1,3 +1,9 @@
+//! The query engine: prepares statements and runs them.
+//!
+//! [`Engine::prepare`] parses and plans a statement on the tables as they are, and changes nothing. [`Engine::run`] waits for
+//! admission, gives the statement a share of memory and a deadline, and logs it. A statement that changes rows is planned again
+//! on the current table if another commit came between. Start reading at [`Engine::prepare`].
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -32,72 +38,82 @@ use crate::{
     QueryError, QueryLog, QueryStats, Result, arrow_types, depth, minmax, opaque, parameters, plan, semantics, statement_text,
 };
 
-/// Times that a statement is tried whose rows somebody else changed meanwhile, and how long it waits before the second.
+/// Maximum number of attempts of a statement whose rows other commits change at the same time.
 const ATTEMPTS: u32 = 5;
+/// Pause before the second attempt; it grows by as much for each further one.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Rows of a batch, and the size up to which one side of a join is hashed as a whole rather than both split: what answers the queries of
-/// TPC-H in a fifth less time than the defaults.
+/// Number of rows in a batch. With this value and the next two, the queries of TPC-H take a fifth less time than with the
+/// defaults.
 const BATCH_ROWS: usize = 16_384;
+/// Size in bytes up to which one side of a join is hashed as a whole, rather than both sides split.
 const BUILD_BYTES: usize = 32 << 20;
+/// Number of rows up to which one side of a join is hashed as a whole.
 const BUILD_ROWS: usize = 1_000_000;
 
-/// How queries run.
+/// The options of an engine.
 #[derive(Debug, Clone, Copy)]
 pub struct EngineOptions {
-    /// Bytes that all queries together may use for sorts, joins and aggregates; beyond it they spill.
+    /// Memory in bytes that all queries together may use for sorts, joins and aggregates; beyond it they spill.
     pub memory_bytes: usize,
-    /// Partitions of a query's plan.
+    /// Number of partitions of a query's plan.
     pub parallelism: usize,
-    /// What one query may take.
+    /// The limits of each query and of the queue.
     pub limits: QueryLimits,
 }
 
-/// Plans and runs queries. Cheap to clone.
+/// The engine that plans and runs statements; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Engine {
     inner: Arc<Inner>,
 }
 
+/// The state that all clones of an engine share.
 #[derive(Debug)]
 struct Inner {
-    /// Each warehouse with the reader of its storage; the first is where unqualified names are looked up.
+    /// Each warehouse with the reader of its storage. Names without a catalog are looked up in the first.
     warehouses: Arc<[(Catalog, Reader)]>,
-    /// What every statement's session begins as.
+    /// The session that the session of every statement is cloned from.
     session: Arc<SessionState>,
     memory: Arc<dyn MemoryPool>,
     gate: AdmissionGate,
     log: QueryLog,
 }
 
-/// Values for the parameters of a statement, a row for each time that it is to run.
+/// Values for the parameters of a statement: a row for each run, with the value of `$1` first.
 pub type BoundValues = Vec<Vec<ScalarValue>>;
 
-/// A planned query.
-#[expect(missing_debug_implementations, reason = "a session has none")]
+/// A planned statement with the values that are bound to its parameters.
+#[expect(missing_debug_implementations, reason = "a session does not implement `Debug`")]
 pub struct PreparedStatement {
     session: SessionState,
-    /// For any values of the types that are bound; analysed, if it has none to come.
+    /// The plan. It is analysed, unless values are still to be bound or there are several rows of them.
     plan: LogicalPlan,
     action: Action,
     sql: String,
-    /// The statement's parameters, and what is bound to them.
+    /// The statement's parameters, `$1` first.
     parameters: Vec<Field>,
+    /// The values that are bound to the parameters.
     bound: BoundValues,
     stats: Arc<QueryStats>,
     seen: LookedUp,
 }
 
-/// A query at work.
-#[expect(missing_debug_implementations, reason = "a stream has none")]
+/// A statement that runs.
+#[expect(missing_debug_implementations, reason = "a stream does not implement `Debug`")]
 pub struct RunningQuery {
-    /// The rows.
+    /// The result, in batches of the schema that [`PreparedStatement::schema`] returns.
     pub stream: SendableRecordBatchStream,
 }
 
 impl Engine {
-    /// Queries over the tables of some warehouses, each with the reader of its storage. Names without a catalog are looked up in
-    /// the first.
+    /// Creates an engine for the tables of some warehouses, each with the reader of its storage.
+    ///
+    /// Names without a catalog are looked up in the first warehouse.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`QueryError`] if DataFusion's runtime cannot be built or one of Esker's functions cannot be registered.
     pub fn new(warehouses: Vec<(Catalog, Reader)>, options: EngineOptions) -> Result<Self> {
         let memory: Arc<dyn MemoryPool> = Arc::new(FairSpillPool::new(options.memory_bytes));
         let runtime = RuntimeEnvBuilder::new().with_memory_pool(memory.clone()).build_arc()?;
@@ -109,12 +125,13 @@ impl Engine {
             .with_information_schema(true);
         let mut config = config.with_batch_size(BATCH_ROWS);
         config.options_mut().execution.use_row_number_estimates_to_optimize_partitioning = true;
-        // Columns carry their field ids, which the two plans of a UNION hand on differently.
+        // Columns carry their field ids as metadata, which the two plans of a UNION hand on differently.
         config.options_mut().execution.skip_physical_aggregate_schema_check = true;
         let optimizer = &mut config.options_mut().optimizer;
-        // Its groups are those that have a value: one whose `max` is null would be lost.
+        // This optimisation keeps only groups that have a value: a group whose `max` is null would be lost.
         optimizer.enable_topk_aggregation = false;
-        // It would leave out rows by the least value so far, in Arrow's order of floats, and where another aggregate needs them.
+        // This filter drops rows by the least value so far. It compares floats in Arrow's order, and drops rows that other
+        // aggregates need.
         optimizer.enable_aggregate_dynamic_filter_pushdown = false;
         optimizer.hash_join_single_partition_threshold = BUILD_BYTES;
         optimizer.hash_join_single_partition_threshold_rows = BUILD_ROWS;
@@ -128,23 +145,23 @@ impl Engine {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// The warehouses.
+    /// Returns the catalogs of the warehouses, in the order that [`Engine::new`] received them.
     pub fn catalogs(&self) -> impl Iterator<Item = &Catalog> {
         self.inner.warehouses.iter().map(|(catalog, _)| catalog)
     }
 
-    /// What the cache of column chunks has done and holds.
+    /// Returns the counters and the size of the cache of column chunks.
     pub fn cache(&self) -> BlockUsage {
         // One cache serves all warehouses.
         self.inner.warehouses.first().map(|(_, reader)| reader.blocks().usage()).unwrap_or_default()
     }
 
-    /// Queries at work and the newest that ended.
+    /// Returns the log of the queries that run and of the newest that ended.
     pub fn log(&self) -> &QueryLog {
         &self.inner.log
     }
 
-    /// What a statement runs in, with memory of its own within that of all.
+    /// Returns the context that a statement runs in, with a share of memory of its own.
     fn context(&self, session: &SessionState) -> Result<Arc<TaskContext>> {
         let limit = self.inner.gate.limits().query_memory_bytes;
         let share = QueryShare { all: self.inner.memory.clone(), limit, used: AtomicUsize::new(0) };
@@ -153,19 +170,28 @@ impl Engine {
         Ok(Arc::new(TaskContext::from(session).with_runtime(runtime)))
     }
 
-    /// Parses and plans a statement on the tables as they are now, for the values that are bound to its parameters: none, if that is to
-    /// come. Nothing is changed yet.
+    /// Parses and plans a statement on the tables as they are now; changes nothing.
+    ///
+    /// `bound` holds the values of its parameters. It is empty if they are to be bound later, when the statement is prepared
+    /// again.
+    ///
+    /// # Errors
+    ///
+    /// - Returns [`QueryError::Statement`] if the statement is wrong or not supported, or does not fit the values.
+    /// - Returns [`QueryError::Catalog`] or [`QueryError::Read`] if the metadata of a table or view cannot be loaded.
+    /// - Returns [`QueryError::Panicked`] if planning panicked.
     pub async fn prepare(&self, sql: &str, bound: BoundValues) -> Result<PreparedStatement> {
         caught(Box::pin(self.planned(sql, bound))).await?
     }
 
+    /// Does the work of [`Engine::prepare`], which catches its panics.
     async fn planned(&self, sql: &str, bound: BoundValues) -> Result<PreparedStatement> {
         let stats = Arc::new(QueryStats::default());
         let (warehouses, log) = (self.inner.warehouses.clone(), self.inner.log.clone());
         let parsed = statement_text::statement(sql, Grammar::Standard)?;
         let listed = plan::asks_for_names(&self.inner.session, &parsed.statement)?;
         let names = NameResolver::load(warehouses, self.inner.session.clone(), stats.clone(), log, listed).await?;
-        // A clone: to build a session anew costs more than to plan a short query.
+        // A clone, because building a session costs more than planning a short query.
         let mut session = self.inner.session.as_ref().clone();
         let (seen, listing) = (names.seen(), names.listing());
         session.register_catalog_list(Arc::new(names));
@@ -182,7 +208,7 @@ impl Engine {
                 kind(sql)
             ))
         })?;
-        // What types the answer has is known once the rules of types have been applied.
+        // The types of the result are known only after the type rules have been applied.
         let plan = match bound.as_slice() {
             [] if !parameters.is_empty() => plan,
             [] | [_] => semantics::analyzed(&session, parameters::bind(plan, bound.first())?)?,
@@ -194,14 +220,29 @@ impl Engine {
         Ok(PreparedStatement { session, plan, action, sql: sql.to_owned(), parameters, bound, stats, seen })
     }
 
-    /// Whether a statement would be planned the same way now: it names tables only, and nobody has committed to them since.
+    /// Checks whether a statement would be planned the same way now.
+    ///
+    /// That is so if it names only tables, and nobody has committed to them since.
     pub async fn is_current(&self, prepared: &PreparedStatement) -> bool {
         prepared.seen.are_current(&self.inner.warehouses).await
     }
 
-    /// Runs a planned query, once its turn has come.
+    /// Runs a prepared statement once it is admitted.
+    ///
+    /// The rows of a query are computed while its stream is read. A statement that changes rows has committed before this
+    /// function returns; its stream has one batch with the number of rows. The time limit covers all of it.
+    ///
+    /// # Errors
+    ///
+    /// - Returns [`QueryError::Busy`] if too many queries wait.
+    /// - Returns [`QueryError::Stopped`] if the time is up or the query was cancelled.
+    /// - Returns [`QueryError::Statement`] if the parameters have no values, or too many for a query.
+    /// - Returns [`QueryError::Row`] if a run for one of several rows of parameters failed.
+    /// - Returns any other [`QueryError`] if planning, reading, writing or the commit failed.
+    ///
+    /// The stream ends with such an error, too, if it occurs later.
     pub async fn run(&self, mut prepared: PreparedStatement, principal: &Principal) -> Result<RunningQuery> {
-        // The instant that now() stands for.
+        // `now()` stands for this instant.
         prepared.session.mark_start_execution();
         let answer = schema(&prepared.plan, &prepared.action);
         let mut logged = Logged::new(&self.inner.log, &prepared.sql, principal, prepared.stats.clone());
@@ -213,9 +254,7 @@ impl Engine {
             logged.begin();
             let missing = prepared.parameters.len();
             if prepared.bound.is_empty() && missing > 0 {
-                return Err(QueryError::Statement(format!(
-                    "nothing is bound to the statement's parameters, of which it has {missing}"
-                )));
+                return Err(QueryError::Statement(format!("no values are bound to the statement's {missing} parameters")));
             }
             let context = self.context(&prepared.session)?;
             if matches!(prepared.action, Action::Query) {
@@ -230,7 +269,7 @@ impl Engine {
             let answer = MemoryStream::try_new(vec![change::count_batch(count)?], change::count_schema(), None)?;
             Ok((Box::pin(answer) as SendableRecordBatchStream, permit))
         };
-        // Planning reads metadata and deletes: it can take long as well.
+        // Planning reads metadata and delete files, which can take long as well.
         let started = tokio::select! {
             started = caught(Box::pin(start)) => started.unwrap_or_else(|panic| Err(panic.into())),
             () = tokio::time::sleep_until(deadline) => Err(Stopped::Timeout(timeout.as_secs()).into()),
@@ -250,7 +289,7 @@ impl Engine {
 }
 
 impl Engine {
-    /// Runs a statement that changes rows, for each row of its parameters; returns how many rows it changed.
+    /// Runs a statement that changes rows once for each row of its parameters; returns the number of rows that it changed.
     async fn change(&self, prepared: PreparedStatement, context: &Arc<TaskContext>, principal: &Principal) -> Result<u64> {
         if prepared.bound.len() < 2 {
             return self.change_once(prepared, context, principal).await;
@@ -261,12 +300,12 @@ impl Engine {
             && let Some(plan) = parameters::bind_rows(&prepared.plan, &bound)?
         {
             let plan = semantics::analyzed(&prepared.session, plan)?;
-            // One commit for all of them. An insert conflicts with nothing but a change of its columns.
+            // One commit for all rows. An insert conflicts with nothing but a change of the table's columns.
             return change::run(&prepared.session, context, &plan, &prepared.action, principal).await;
         }
         let mut count = 0;
         for (done, row) in bound.iter().enumerate() {
-            // Each sees what those before it have changed.
+            // Each run sees the changes of those before it.
             let changed = match self.prepare(&sql, vec![row.clone()]).await {
                 Ok(mut next) => {
                     next.session.execution_props_mut().query_execution_start_time = instant;
@@ -279,6 +318,7 @@ impl Engine {
         Ok(count)
     }
 
+    /// Runs a statement that changes rows; tries it again if another commit came between.
     async fn change_once(&self, prepared: PreparedStatement, context: &Arc<TaskContext>, principal: &Principal) -> Result<u64> {
         let PreparedStatement { session, plan, action, sql, bound, .. } = prepared;
         let instant = session.execution_props().query_execution_start_time;
@@ -288,7 +328,7 @@ impl Engine {
                 break;
             }
             tokio::time::sleep(PAUSE * attempt).await;
-            // Anew, on the table as it is now.
+            // Planned again, on the table as it is now.
             let mut again = self.prepare(&sql, bound.clone()).await?;
             again.session.execution_props_mut().query_execution_start_time = instant;
             count = change::run(&again.session, context, &again.plan, &again.action, principal).await;
@@ -297,7 +337,9 @@ impl Engine {
     }
 }
 
-/// The rows for clients, counted; the query is in the log when they end or are dropped.
+/// Returns the rows for clients, counted and in the schema of the result.
+///
+/// The query enters the log when the stream ends or is dropped.
 fn counted(
     stream: SendableRecordBatchStream,
     schema: SchemaRef,
@@ -329,7 +371,7 @@ fn counted(
     Box::pin(RecordBatchStreamAdapter::new(schema, rows))
 }
 
-/// The words that say what a statement is.
+/// Returns the words at the beginning of a statement that name its kind.
 fn kind(sql: &str) -> String {
     const OBJECTS: [&str; 6] = ["TABLE", "VIEW", "SCHEMA", "DATABASE", "FUNCTION", "INDEX"];
     let mut words = sql.split_whitespace().map(str::to_ascii_uppercase);
@@ -342,7 +384,7 @@ fn kind(sql: &str) -> String {
     }
 }
 
-/// The shape of an answer: as it is told before the statement runs, and as it comes.
+/// Returns the schema of a result, which is known before the statement runs.
 fn schema(plan: &LogicalPlan, action: &Action) -> SchemaRef {
     match action {
         Action::Query => semantics::without_marks(&arrow_types::plain(plan.schema().as_arrow())),
@@ -351,12 +393,12 @@ fn schema(plan: &LogicalPlan, action: &Action) -> SchemaRef {
 }
 
 impl PreparedStatement {
-    /// The shape of the answer.
+    /// Returns the schema of the result.
     pub fn schema(&self) -> SchemaRef {
         schema(&self.plan, &self.action)
     }
 
-    /// The parameters, `$1` first, with the types that the statement implies.
+    /// Returns the statement's parameters, `$1` first, with the types that the statement implies.
     pub fn parameters(&self) -> Schema {
         arrow_types::plain(&Schema::new(self.parameters.clone())).as_ref().clone()
     }

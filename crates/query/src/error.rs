@@ -1,3 +1,8 @@
+//! The error of queries, and the meaning of DataFusion's errors.
+//!
+//! Errors of Esker's other crates travel through DataFusion as external errors. The conversion from `DataFusionError` finds them
+//! again and keeps their codes. What a statement or its values caused is [`QueryError::Statement`].
+
 use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use esker_catalog::CatalogError;
@@ -7,66 +12,66 @@ use esker_write::WriteError;
 
 use crate::error_wording::{pattern, reworded};
 
-/// Why a query was stopped.
+/// The reason for which a query was stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Stopped {
-    /// It took too long.
+    /// The query took longer than its limit, in seconds.
     #[error("the query was stopped after {0} s (query.timeout_seconds)")]
     Timeout(u64),
-    /// Somebody asked for it.
+    /// Somebody cancelled the query.
     #[error("the query was cancelled")]
     Cancelled,
 }
 
-/// A failed query.
+/// The error of a failed statement.
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
-    /// The statement is wrong: syntax, names, types, or a kind of statement that is not a query.
+    /// The statement is wrong or not supported: its syntax, names, types or values.
     #[error("{0}")]
     Statement(String),
-    /// The catalog failed.
+    /// An operation of the catalog failed.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
-    /// A data file could not be read.
+    /// A file could not be read.
     #[error("{message}")]
     Read {
-        /// What the read error meant.
+        /// The code of the error that occurred while reading.
         code: ErrorCode,
-        /// Its message.
+        /// The message of that error.
         message: String,
     },
     /// Too many queries are waiting already.
-    #[error("{running} queries run and {waiting} wait already; try again later")]
+    #[error("{running} queries are running and {waiting} are waiting; try again later")]
     Busy {
-        /// Queries at work.
+        /// Number of queries that run.
         running: usize,
-        /// Queries that wait.
+        /// Number of queries that wait.
         waiting: usize,
     },
-    /// Rows could not be written. The table is as it was.
+    /// Rows could not be written; the table is unchanged.
     #[error(transparent)]
     Write(#[from] WriteError),
-    /// A statement that runs once for each row of its parameters failed at one of them.
-    #[error("of {of} rows of parameters the first {done} are done and stay so; the next one failed: {source}")]
+    /// A statement that runs once for each row of its parameters failed at one of them. Earlier runs stay committed.
+    #[error("the first {done} of {of} rows of parameters are committed and stay so; the next one failed: {source}")]
     Row {
-        /// Rows of parameters that the statement ran for.
+        /// Number of rows of parameters for which the statement ran.
         done: usize,
-        /// Rows of parameters that the statement was to run for.
+        /// Number of rows of parameters in all.
         of: usize,
-        /// Why.
+        /// The error of the row that failed.
         source: Box<Self>,
     },
-    /// The query was stopped.
+    /// The query was stopped by its time limit, or cancelled.
     #[error(transparent)]
     Stopped(#[from] Stopped),
     /// The query needed more memory than it may use.
-    #[error("the query ran out of its memory budget: {0}")]
+    #[error("the query exceeded its memory budget: {0}")]
     Resources(String),
-    /// Execution failed.
+    /// Execution failed for a reason that no other variant names.
     #[error("{0}")]
     Execution(String),
-    /// A bug ended the statement, and nothing else.
-    #[error("a fault of Esker's own ended the statement: the server's log says where")]
+    /// A bug ended the statement; the server continues.
+    #[error("an internal error ended the statement; the server's log names the place")]
     Panicked(#[from] Panicked),
 }
 
@@ -107,7 +112,7 @@ impl From<DataFusionError> for QueryError {
     }
 }
 
-/// Whether an error is of what a statement makes of its rows.
+/// Checks whether an error is about the values that a statement computes.
 fn is_of_values(error: &ArrowError) -> bool {
     match error {
         ArrowError::CastError(_)
@@ -116,13 +121,13 @@ fn is_of_values(error: &ArrowError) -> bool {
         | ArrowError::DivideByZero
         | ArrowError::ArithmeticOverflow(_)
         | ArrowError::NotYetImplemented(_) => true,
-        // Arrow has no kinds of their own for decimals with too many digits, and for binary that is no text.
+        // Arrow has no error kinds for decimals with too many digits and for binary that is not text, so the message decides.
         ArrowError::InvalidArgumentError(text) => [" to store in a Decimal", "UTF-8 data"].iter().any(|told| text.contains(told)),
         _ => false,
     }
 }
 
-/// What an error is about, without what was said around it.
+/// Returns the innermost error, without the context that was added around it.
 fn root(error: &DataFusionError) -> &DataFusionError {
     match error {
         DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => root(inner),
@@ -138,11 +143,12 @@ impl From<ArrowError> for QueryError {
     }
 }
 
-/// An error of ours on its way through DataFusion.
+/// Wraps an error of Esker's for its way through DataFusion.
 pub(crate) fn external(e: impl std::error::Error + Send + Sync + 'static) -> DataFusionError {
     DataFusionError::External(Box::new(e))
 }
 
+/// Finds an error of type `T` in the chain of an error and its sources.
 pub(crate) fn cause<'a, T: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a T> {
     let mut next = Some(error);
     while let Some(error) = next {

@@ -1,4 +1,6 @@
-//! What DataFusion and Arrow say, in the words of people who write SQL: without the names of their types, crates and error variants.
+//! Rewords the errors of DataFusion and Arrow for people who write SQL.
+//!
+//! Messages use SQL's names of types, and no names of crates, Arrow types or error variants. Start reading at `reworded`.
 
 use arrow::datatypes::{DataType, TimeUnit};
 use arrow::error::ArrowError;
@@ -7,10 +9,10 @@ use datafusion::error::DataFusionError;
 use datafusion::sql::sqlparser::parser::ParserError;
 use esker_read::is_variant;
 
-/// Columns that an error lists, at most.
+/// Maximum number of columns that an error lists.
 const LISTED: usize = 30;
 
-/// What an error means.
+/// Returns the message of an error, reworded.
 pub(crate) fn reworded(error: &DataFusionError) -> String {
     let text = match error {
         DataFusionError::SQL(error, _) => match error.as_ref() {
@@ -23,7 +25,7 @@ pub(crate) fn reworded(error: &DataFusionError) -> String {
         DataFusionError::Shared(inner) => return reworded(inner),
         DataFusionError::Collection(all) => return all.first().map_or_else(String::new, reworded),
         DataFusionError::NotImplemented(text) => unsupported(text),
-        DataFusionError::Internal(text) => format!("the statement could not be worked on: {text}"),
+        DataFusionError::Internal(text) => format!("the statement could not be processed: {text}"),
         DataFusionError::Plan(text)
         | DataFusionError::Configuration(text)
         | DataFusionError::Execution(text)
@@ -33,13 +35,13 @@ pub(crate) fn reworded(error: &DataFusionError) -> String {
     pattern(&text).unwrap_or_else(|| plain(&in_other_words(&text)))
 }
 
-/// That a pattern is no regular expression, if that is what a text says.
+/// Returns the message for an invalid regular expression, if that is what a text reports.
 pub(crate) fn pattern(text: &str) -> Option<String> {
     const PARSED: &str = "regex parse error:\n    ";
     const COMPILED: &str = "Regular expression did not compile: ";
     if let Some((_, rest)) = text.split_once(PARSED) {
         let shown = rest.lines().next().unwrap_or_default();
-        // `~*` asks so.
+        // The operator `~*` adds this prefix.
         let shown = shown.strip_prefix("(?i)").unwrap_or(shown);
         let why = rest.split_once("\nerror: ").map_or("", |(_, why)| why.lines().next().unwrap_or_default());
         return Some(format!("'{shown}' is not a regular expression: {why}"));
@@ -55,27 +57,27 @@ pub(crate) fn pattern(text: &str) -> Option<String> {
     })
 }
 
-/// What the planner says of a statement that it does not take, and what is wrong with the statement.
+/// Messages of the planner for statements that it does not support, each with the message that users get.
 const WORDS: [(&str, &str); 12] = [
     (
         "frame offsets for ROWS / GROUPS must be non negative integers",
-        "the offset of a window frame of ROWS or GROUPS is a whole number that is written out, no expression, parameter or negative number",
+        "the offset of a window frame of ROWS or GROUPS must be a literal whole number, not an expression, a parameter or a negative number",
     ),
     (
         "unnest() does not support null yet",
-        "unnest wants a list: CAST a NULL or a parameter to one, as in CAST(NULL AS BIGINT[])",
+        "unnest takes a list: CAST a NULL or a parameter to one, as in CAST(NULL AS BIGINT[])",
     ),
     (
         "There is only support Literal types for field at idx:",
-        "the offset and the default of lag, lead and nth_value are constants here: write CASE or coalesce around the function",
+        "the offset and the default of lag, lead and nth_value must be constants: write CASE or coalesce around the function",
     ),
     (
         "Correlated scalar subquery must be aggregated to return at most one row",
-        "a subquery of one value that names columns of the tables around it must be of one row for sure: put its column into max or min",
+        "a subquery of one value that names columns of the tables around it must return at most one row for sure: put its column into max or min",
     ),
     (
         "Correlated scalar subquery can only be used in Projection, Filter, Aggregate plan nodes",
-        "a subquery that names columns of the tables around it is served in select lists, WHERE and HAVING alone: move it there",
+        "a subquery that names columns of the tables around it is served only in select lists, WHERE and HAVING: move it there",
     ),
     (
         "Correlated scalar subquery in the GROUP BY clause must also be in the aggregate expressions",
@@ -83,23 +85,23 @@ const WORDS: [(&str, &str); 12] = [
     ),
     (
         "Physical plan does not support logical expression WindowFunction",
-        "a window function stands in a select list or ORDER BY alone: select it in a subquery, and filter around it",
+        "a window function can only be in a select list or ORDER BY: select it in a subquery, and filter around it",
     ),
     (
         "Aggregate functions are not allowed in the WHERE clause",
-        "an aggregate function does not stand in WHERE: use HAVING, or a subquery",
+        "an aggregate function cannot be in WHERE: use HAVING, or a subquery",
     ),
     (
         "SHOW TABLES IN not supported",
-        "SHOW TABLES takes no FROM or IN: SELECT table_name FROM information_schema.tables WHERE table_schema = '…'",
+        "SHOW TABLES takes no FROM or IN: use SELECT table_name FROM information_schema.tables WHERE table_schema = '…'",
     ),
     (
         "Unsupported SQL statement: SHOW SCHEMAS",
-        "SHOW SCHEMAS is not served: SELECT schema_name FROM information_schema.schemata",
+        "SHOW SCHEMAS is not served: use SELECT schema_name FROM information_schema.schemata",
     ),
     (
         "Unsupported SQL statement: SHOW DATABASES",
-        "SHOW DATABASES is not served: SELECT schema_name FROM information_schema.schemata",
+        "SHOW DATABASES is not served: use SELECT schema_name FROM information_schema.schemata",
     ),
     (
         "Cannot infer common string type for string concat operation Null || Null",
@@ -107,32 +109,33 @@ const WORDS: [(&str, &str); 12] = [
     ),
 ];
 
-/// What is wrong with a statement, where the planner says it in words of its own.
+/// Returns the users' message if the text contains a message of the planner in `WORDS`.
 fn in_other_words(text: &str) -> String {
     let known = WORDS.iter().find(|(theirs, _)| text.contains(theirs));
     known.map_or_else(|| text.to_owned(), |(_, ours)| (*ours).to_owned())
 }
 
-/// What is not supported, where the planner prints its own trees.
+/// Returns the message for what is not supported. There, the planner prints its own trees.
 fn unsupported(text: &str) -> String {
     if text.contains("Subquery(") || text.contains("Exists(") || text.contains("OuterReferenceColumn") {
-        return "a subquery that names columns of the query around it is served in WHERE, HAVING and select lists, one of a value or after \
-                LATERAL where equality ties it to that query, and none names columns of queries farther out: a join says the same"
+        return "a subquery that names columns of the query around it is served in WHERE, HAVING and select lists; a scalar one \
+                or one after LATERAL only where equality ties it to that query; none may name columns of queries farther out: use a join"
             .to_owned();
     }
-    // Only the kind of what there is a tree of.
+    // Only the kind of a node that the planner prints as a tree.
     let kind = text.split_once(" { ").map_or(text, |(kind, _)| kind).trim_start_matches("Unsupported ast node in sqltorel: ");
     format!("not supported: {kind}")
 }
 
+/// Returns the message of a schema error, which is about the name of a column.
 fn schema(error: &SchemaError) -> String {
     match error {
-        SchemaError::AmbiguousReference { field } => format!("column {} is ambiguous: say of which table", field.name),
+        SchemaError::AmbiguousReference { field } => format!("column {} is ambiguous: qualify it with its table", field.name),
         SchemaError::DuplicateQualifiedField { name, .. } | SchemaError::DuplicateUnqualifiedField { name } => {
-            format!("there is more than one column {name}: name them apart with AS")
+            format!("there is more than one column {name}: give them different names with AS")
         }
         SchemaError::FieldNotFound { field, valid_fields } => {
-            // Not those that say where rows are.
+            // Leaves out the hidden columns that hold the positions of rows.
             let own = valid_fields.iter().filter(|column| !column.name.starts_with('\u{1f}'));
             let mut names: Vec<&str> = own.map(|column| column.name.as_str()).collect();
             names.truncate(LISTED);
@@ -145,7 +148,7 @@ fn schema(error: &SchemaError) -> String {
     }
 }
 
-/// What an error of Arrow's means.
+/// Returns the message of an Arrow error.
 pub(crate) fn arrow(error: &ArrowError) -> String {
     match error {
         ArrowError::DivideByZero => "division by zero".to_owned(),
@@ -161,10 +164,10 @@ pub(crate) fn arrow(error: &ArrowError) -> String {
     }
 }
 
-/// What variants are in Arrow, as errors of the planner's print it.
+/// The Arrow type of variants, as the planner prints it in errors.
 const VARIANT: &str = "Struct(\"metadata\": non-null BinaryView, \"value\": non-null BinaryView)";
 
-/// What is left out of a text: what comes before an error's own words, and after.
+/// Phrases that are removed from a text: prefixes and suffixes of an error's own message.
 const NOISE: [&str; 20] = [
     "Error during planning: ",
     "Execution error: ",
@@ -188,7 +191,7 @@ const NOISE: [&str; 20] = [
     "ExecutionJoin error: ",
 ];
 
-/// From here on a text speaks to those who wrote the library.
+/// Phrases from which on a text addresses the developers of the library.
 const TAILS: [&str; 5] = [
     "This issue was likely caused by a bug",
     "This was likely caused by a bug",
@@ -197,7 +200,7 @@ const TAILS: [&str; 5] = [
     "Candidate functions:",
 ];
 
-/// A text with SQL's names for types, values as they are written, and nothing addressed to others.
+/// Returns a text with SQL's names of types, values as SQL writes them, and nothing addressed to developers.
 pub(crate) fn plain(text: &str) -> String {
     let end = TAILS.iter().filter_map(|tail| text.find(tail)).min().unwrap_or(text.len());
     let mut text = text[..end].replace(VARIANT, "variant");
@@ -225,7 +228,9 @@ pub(crate) fn plain(text: &str) -> String {
     out.trim_end().trim_end_matches('.').to_owned()
 }
 
-/// Writes a type or, where its name holds one in parentheses, a value of it; returns what comes after.
+/// Writes an SQL type or, where the type's name is followed by a value in parentheses, the value.
+///
+/// Returns the rest of the text.
 fn typed<'a>(out: &mut String, word: &str, ty: &str, after: &'a str) -> &'a str {
     let Some((inner, rest)) = after.strip_prefix('(').and_then(within) else {
         out.push_str(ty);
@@ -250,7 +255,7 @@ fn typed<'a>(out: &mut String, word: &str, ty: &str, after: &'a str) -> &'a str 
     rest
 }
 
-/// What is in a parenthesis that is open, and what comes after it.
+/// Splits a text at the parenthesis that closes an open one; returns what is before and after it.
 fn within(text: &str) -> Option<(&str, &str)> {
     let (mut depth, mut quoted) = (1, false);
     for (at, c) in text.char_indices() {
@@ -269,6 +274,7 @@ fn within(text: &str) -> Option<(&str, &str)> {
     None
 }
 
+/// Returns SQL's name for a word that is the name of an Arrow type.
 fn sql_word(word: &str) -> Option<&'static str> {
     Some(match word {
         "Utf8" | "LargeUtf8" | "Utf8View" => "text",
@@ -294,7 +300,7 @@ fn sql_word(word: &str) -> Option<&'static str> {
     })
 }
 
-/// What SQL calls a type.
+/// Returns SQL's name of a type.
 pub(crate) fn sql_type(ty: &DataType) -> String {
     match ty {
         DataType::Null => "null".to_owned(),
@@ -345,7 +351,7 @@ mod tests {
     #[test]
     fn nothing_is_addressed_to_others() {
         let error = DataFusionError::Internal("it went wrong".to_owned()).context("Optimizer rule 'x' failed");
-        assert_eq!(reworded(&error), "the statement could not be worked on: it went wrong");
+        assert_eq!(reworded(&error), "the statement could not be processed: it went wrong");
         let error = DataFusionError::Shared(std::sync::Arc::new(DataFusionError::Execution(error.to_string())));
         let text = reworded(&error);
         assert!(!text.contains("bug") && !text.contains("Internal error") && text.contains("it went wrong"), "{text}");

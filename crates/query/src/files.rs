@@ -1,4 +1,7 @@
-//! A snapshot's files as DataFusion's Parquet scan takes them.
+//! Turns the data files of a snapshot into the files and groups that DataFusion's Parquet scan takes.
+//!
+//! A large file becomes several parts. Each part carries its statistics and, as extensions, its deleted rows ([`Deleted`]), the
+//! expressions of its partition ([`InPartition`]) and its name in the catalog ([`KnownFile`]). Start reading at `partitioned`.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -21,40 +24,46 @@ use crate::prune::Within;
 use crate::ranges::FileBounds;
 use crate::source::KnownFile;
 
-/// Bytes of a file that are worth a task of their own.
+/// Minimum size in bytes of a part of a file, so that it is worth a task of its own.
 const SPLIT_BYTES: u64 = 8 << 20;
 
-/// One deleted row in so many: on any page there is one.
+/// A file with at least one deleted row in this many rows is taken to have some on every page.
 const RIDDLED: u64 = 64;
 
-/// Footers read at the same time, where deletes ask for them before the scan begins.
+/// Number of footers that are read at the same time, where deletes need them before the scan begins.
 const FOOTERS: usize = 16;
 
-/// What is read of a table.
+/// The description of what a scan reads of a table.
 pub(crate) struct Scan<'a> {
     pub(crate) metadata: &'a TableMetadata,
+    /// The schema that the table is read with.
     pub(crate) iceberg: &'a Schema,
+    /// The columns as queries see them.
     pub(crate) schema: &'a SchemaRef,
-    /// The schema with field ids at every depth.
+    /// The columns as they are scanned, with field ids at every depth.
     pub(crate) target: &'a SchemaRef,
-    /// The columns that are read.
+    /// Indices in `schema` of the columns that are read.
     pub(crate) wanted: &'a [usize],
+    /// True if the scan has filters.
     pub(crate) filtered: bool,
-    /// What filters say of what is within columns.
+    /// The conditions of the filters on what is nested in columns.
     pub(crate) within: &'a Within,
+    /// The field ids of columns in files that store none.
     pub(crate) names: &'a Arc<FieldNames>,
 }
 
-/// Expressions on the files of a partition by identity, which is what a column is that they lack.
+/// The expression adapter for the files of one partition, whose values stand for columns that the files lack.
 #[derive(Debug, Clone)]
 pub(crate) struct InPartition(pub(crate) Arc<ByFieldId>);
 
 impl Scan<'_> {
-    /// For the partitions of some files.
+    /// Creates the adapters for the partitions of some files.
+    ///
+    /// Only partitions need one that have identity fields of columns read, because only these give values of columns.
     fn in_partitions<'f>(&self, files: &'f [LiveFile]) -> HashMap<PartitionKey<'f>, InPartition> {
         let mut found = HashMap::new();
         let is_read = |id: i32| self.wanted.iter().any(|i| field_id(self.schema.field(*i)) == Some(id));
-        // A field within a column may be read with it.
+        // A field that is nested in a column may be read with the column.
         let is_within = |id: i32| self.iceberg.as_struct().field_by_id(id).is_none();
         let says =
             |f: &PartitionField| f.transform().is_identity() && f.source_id().is_some_and(|id| is_read(id) || is_within(id));
@@ -72,13 +81,14 @@ impl Scan<'_> {
         found
     }
 
-    /// Whether the manifest does not rule NaN out in every float column that is read.
+    /// Checks whether a float column that is read may hold NaN; only a NaN count of zero rules it out.
     fn may_hold_nan(&self, file: &LiveFile) -> bool {
         let float = |f: &&Field| matches!(f.data_type(), DataType::Float32 | DataType::Float64);
         let count = |f: &Field| file.file.stats(field_id(f)?)?.nan_count;
         self.wanted.iter().map(|i| self.schema.field(*i)).filter(float).any(|f| count(f) != Some(0))
     }
 
+    /// Returns the statistics of a file for the optimiser. `rows` is the number of rows that are not deleted.
     fn statistics(&self, file: &LiveFile, rows: Option<u64>) -> Statistics {
         let bounds = FileBounds::new(self.metadata, file);
         let mut columns = vec![ColumnStatistics::new_unknown(); self.schema.fields().len()];
@@ -94,7 +104,9 @@ impl Scan<'_> {
     }
 }
 
-/// Each file, or each part of a large one, with its statistics and with the rows that are deleted. Files without rows left are left out.
+/// Returns each file, or each part of a large one, with its statistics and its deleted rows, in the order of `files`.
+///
+/// Files without remaining rows are left out.
 pub(crate) async fn partitioned(
     scan: &Scan<'_>,
     files: &[LiveFile],
@@ -112,7 +124,7 @@ pub(crate) async fn partitioned(
         if rows == Some(0) {
             return Ok(Vec::new());
         }
-        // The scan would work out for each column which pages the rows that are left need: all of them, and a tenth of the time.
+        // The remaining rows need all pages. The scan would compute that for each column, which takes a tenth of its time.
         let riddled = !scan.filtered && gone.zip(all).is_some_and(|(set, all)| set.len().saturating_mul(RIDDLED) >= all);
         let nan = scan.may_hold_nan(&file);
         let statistics = Arc::new(scan.statistics(&file, rows));
@@ -154,7 +166,9 @@ pub(crate) async fn partitioned(
     Ok(all.into_iter().flatten().collect())
 }
 
-/// A large file in parts that begin where row groups do, or about there: a row group belongs to the part that it begins in.
+/// Splits a large file into byte ranges that begin at row groups, or about there; `None` stands for a whole file.
+///
+/// A row group belongs to the part in which it begins.
 fn parts(file: &LiveFile) -> Vec<Option<Range<u64>>> {
     let size = file.file.size();
     let offsets: Vec<u64> = match &file.file.split_offsets {
@@ -174,13 +188,13 @@ fn parts(file: &LiveFile) -> Vec<Option<Range<u64>>> {
     cuts.windows(2).map(|cut| Some(cut[0]..cut[1])).collect()
 }
 
-/// The bytes that a file, or its part, stands for.
+/// Returns the number of bytes that a file, or its part, stands for.
 fn bytes(file: &PartitionedFile) -> u64 {
     let part = file.extension::<KnownFile>().and_then(|known| known.wanted.part.as_ref());
     part.map_or(file.object_meta.size, |part| part.end - part.start)
 }
 
-/// Files in as many groups as are scanned at the same time, about the same bytes each.
+/// Distributes files over as many groups as are scanned at the same time, with about the same number of bytes each.
 pub(crate) fn groups(mut files: Vec<PartitionedFile>, parallel: usize) -> Vec<FileGroup> {
     let n = parallel.clamp(1, files.len().max(1));
     files.sort_by_key(|file| std::cmp::Reverse(bytes(file)));

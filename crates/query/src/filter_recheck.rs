@@ -1,8 +1,9 @@
-//! A scan whose filters are checked again above it, and that leaves out deleted rows.
+//! The file source of a scan whose filters are checked again above it, and which leaves out deleted rows.
 //!
-//! DataFusion's Parquet scan leaves out, without a word, what it can't evaluate of a pushed-down filter while it decodes: conditions on
-//! fields of structs that a file has in another shape, and on columns that a file lacks. With a `LIMIT` it forgets row selections. So the
-//! filter stays where it was, and what the scan makes of it is a head start.
+//! DataFusion's Parquet scan silently ignores those parts of a pushed-down filter that it cannot evaluate while it decodes. These
+//! are conditions on fields of structs that a file has in another shape, and on columns that a file lacks. With a `LIMIT` it
+//! forgets row selections. So filters stay in the plan above the scan, and what the scan filters is only a head start. Start
+//! reading at `RecheckedSource`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,10 +27,11 @@ use crate::deleted::WithoutDeleted;
 use crate::files::InPartition;
 use crate::scan_errors::{NamedReader, Owner};
 
+/// A wrapper around DataFusion's Parquet source.
 #[derive(Clone)]
 pub(crate) struct RecheckedSource {
     inner: Arc<dyn FileSource>,
-    /// Whether row groups may be read in another order than the file's.
+    /// True if row groups may be read in another order than the file's.
     reordered: bool,
     owner: Owner,
 }
@@ -39,23 +41,26 @@ impl RecheckedSource {
         Self { inner, reordered: false, owner }
     }
 
+    /// Wraps another inner source in the same way.
     fn around(&self, inner: Arc<dyn FileSource>) -> Arc<dyn FileSource> {
         Arc::new(Self { inner, ..self.clone() })
     }
 
-    /// Whether the scan reads every row of a file, in their order, and computes nothing from them, which could fail on a deleted row.
+    /// Checks that the scan reads every row of a file in order and computes nothing from the rows.
+    ///
+    /// A computation could fail on a deleted row.
     fn is_unbroken(&self, config: &FileScanConfig) -> bool {
         let plain = self.inner.projection().is_none_or(|exprs| exprs.expr_iter().all(|expr| expr.is::<Column>()));
         self.inner.filter().is_none() && config.limit.is_none() && !self.reordered && plain
     }
 }
 
-/// Opens files, those of partitions that say what columns are that a file lacks with expressions of their own.
+/// A morselizer that opens files with the expression adapter of their partition, if they have one.
 struct ByPartition {
     others: Box<dyn Morselizer>,
     source: Arc<dyn FileSource>,
     store: Arc<dyn ObjectStore>,
-    /// Of the scan, without its files.
+    /// The scan's configuration, without its files.
     config: FileScanConfig,
     partition: usize,
     unbroken: bool,
@@ -171,7 +176,7 @@ impl FileSource for RecheckedSource {
         self.inner.apply_expressions(visit)
     }
 
-    /// Files are in parts and groups already, and a part is known to the reader alone.
+    /// Returns false: files are split into parts and groups already, and only the reader has the parts.
     fn supports_repartitioning(&self) -> bool {
         false
     }

@@ -1,6 +1,8 @@
-//! What the text of another engine's view means: where nulls come in its orders, and functions that bear the same name and mean something
-//! else. What can be written in terms of this engine is; what can't is refused by name, as it would answer other rows than the view's own
-//! engine.
+//! Rewrites the texts of other engines' views (Spark, Trino, DuckDB) so that they mean the same here.
+//!
+//! Engines differ in where they put nulls in an order, and in functions that have the same name and another meaning. What this
+//! engine can express is rewritten. Anything else is refused by name, because it would return other rows than in the view's own
+//! engine. Start reading at `meant`.
 
 use std::ops::ControlFlow;
 
@@ -16,7 +18,11 @@ use crate::select::{binary, normal, taken};
 use crate::semantics::FRACTION;
 use crate::statement_text::Grammar;
 
-/// Writes the text of a view as it is meant. An error says what of it means something else here.
+/// Rewrites the text of a view so that it means the same here as in its own engine.
+///
+/// # Errors
+///
+/// Returns a message that names what has another meaning here and cannot be rewritten.
 pub(crate) fn meant(statement: &mut Statement, grammar: Grammar) -> Result<(), String> {
     let Some(engine) = Engine::of(grammar) else { return Ok(()) };
     match statement {
@@ -28,7 +34,9 @@ pub(crate) fn meant(statement: &mut Statement, grammar: Grammar) -> Result<(), S
     }
 }
 
-/// Writes quotients as Spark and DuckDB mean them, whose `/` keeps the fraction of integers. Spark's are null where the divisor is 0.
+/// Rewrites `/` and `%` as Spark and DuckDB define them.
+///
+/// Their `/` keeps the fraction of integers. Spark's operators return null if the divisor is 0.
 pub(crate) fn fractions(statement: &mut Statement, grammar: Grammar) {
     struct Fractions(Grammar);
     impl VisitorMut for Fractions {
@@ -55,6 +63,7 @@ pub(crate) fn fractions(statement: &mut Statement, grammar: Grammar) {
     }
 }
 
+/// The engine that made a view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Engine {
     Spark,
@@ -80,7 +89,7 @@ impl Engine {
         }
     }
 
-    /// Spark takes nulls for the least values; Trino and DuckDB put them last in both directions.
+    /// Checks whether nulls come first. Spark orders them as the least values; Trino and DuckDB put them last in both directions.
     const fn nulls_first(self, ascending: bool) -> bool {
         match self {
             Self::Spark => ascending,
@@ -89,6 +98,7 @@ impl Engine {
     }
 }
 
+/// The visitor that rewrites the text of a view.
 struct Meant {
     engine: Engine,
 }
@@ -102,7 +112,7 @@ impl Meant {
         orders.iter_mut().for_each(|order| self.order(&mut order.options));
     }
 
-    /// What an expression, whose operands are done, is here; none if it is the same.
+    /// Returns the replacement of an expression whose operands are rewritten; `None` if it means the same here.
     fn expr(&self, expr: &mut Expr) -> Result<Option<Expr>, String> {
         let spark = self.engine == Engine::Spark;
         match expr {
@@ -117,7 +127,7 @@ impl Meant {
             {
                 Err("a backslash in LIKE without ESCAPE".to_owned())
             }
-            // Spark cuts no text to a length.
+            // Spark does not cut a text to a length.
             Expr::Cast { kind: CastKind::Cast | CastKind::DoubleColon, data_type, .. } if spark => {
                 if matches!(data_type, DataType::Varchar(_) | DataType::Char(_) | DataType::Character(_)) {
                     *data_type = DataType::Varchar(None);
@@ -126,12 +136,13 @@ impl Meant {
             }
             // Spark counts the items of arrays from 0.
             Expr::CompoundFieldAccess { access_chain, .. } if spark && access_chain.iter().any(is_place) => {
-                Err("an item of an array by its place, x[n],".to_owned())
+                Err("an item of an array by its position, x[n],".to_owned())
             }
             _ => Ok(None),
         }
     }
 
+    /// Rewrites the orders in a function call; returns the replacement of the call, if it needs one.
     fn function(&self, function: &mut Function) -> Result<Option<Expr>, String> {
         if let FunctionArguments::List(list) = &mut function.args {
             for clause in &mut list.clauses {
@@ -154,18 +165,19 @@ impl Meant {
     }
 }
 
+/// Returns the replacement of a call of a function of Spark's, if it means something else here.
 fn of_spark(name: &str, args: &mut [&mut Expr]) -> Result<Option<Expr>, String> {
     let of = |n: usize| format!("{name} of {n} arguments");
     Ok(match (name, args) {
         ("concat", args) => joined(args),
         ("log", [x]) => Some(call("ln", vec![taken(x)])),
         ("regexp_replace", [x, pattern, by]) => Some(replaced(x, pattern, by)?),
-        // What is cut off comes first, and what is looked for too.
+        // Spark takes the characters to cut off, or the text to look for, first.
         ("ltrim" | "rtrim", [what, from]) => Some(call(name, vec![taken(from), taken(what)])),
         ("position", [part, whole]) => Some(call("strpos", vec![taken(whole), taken(part)])),
         ("substring" | "substr", [_, from, ..]) if !is_from_one(from) => return Err(from_the_end(name)),
         ("left" | "right", [_, length]) if whole(length).is_none() => {
-            return Err(format!("{name} of a length that is not written"));
+            return Err(format!("{name} of a length that is not a literal"));
         }
         ("array_agg", _) => return Err("array_agg, which leaves nulls out,".to_owned()),
         ("date_part" | "datepart", [field, _]) if text(field).is_none_or(|field| is_weekday_name(&field)) => {
@@ -178,12 +190,13 @@ fn of_spark(name: &str, args: &mut [&mut Expr]) -> Result<Option<Expr>, String> 
     })
 }
 
+/// Returns the replacement of a call of a function of Trino's, if it means something else here.
 fn of_trino(name: &str, args: &mut [&mut Expr]) -> Result<Option<Expr>, String> {
     Ok(match (name, args) {
         ("concat", args) => joined(args),
         ("regexp_replace", [x, pattern, by]) => Some(replaced(x, pattern, by)?),
         ("substring" | "substr", [_, from, ..]) if !is_from_one(from) => return Err(from_the_end(name)),
-        // Null where any argument is.
+        // In Trino these return null if any argument is null, or take other arguments.
         ("greatest" | "least" | "date_format" | "to_char" | "strpos", args)
             if args.len() > 1 && (name != "strpos" || args.len() > 2) =>
         {
@@ -193,35 +206,36 @@ fn of_trino(name: &str, args: &mut [&mut Expr]) -> Result<Option<Expr>, String> 
     })
 }
 
+/// Refuses a call of a function of DuckDB's that means something else here.
 fn of_duckdb(name: &str, args: &[&mut Expr]) -> Result<Option<Expr>, String> {
     match (name, args) {
         ("substring" | "substr", [_, from, ..]) if !is_from_one(from) => Err(from_the_end(name)),
-        ("left" | "right", [_, length]) if whole(length).is_none() => Err(format!("{name} of a length that is not written")),
+        ("left" | "right", [_, length]) if whole(length).is_none() => Err(format!("{name} of a length that is not a literal")),
         _ => Ok(None),
     }
 }
 
 fn from_the_end(name: &str) -> String {
-    format!("{name} from a place that is not written as 1 or more")
+    format!("{name} from a position that is not a literal of 1 or more")
 }
 
-/// Texts put together, null where one is.
+/// Joins texts by `||`, which returns null if any of them is null.
 fn joined(args: &mut [&mut Expr]) -> Option<Expr> {
     let mut args = args.iter_mut().map(|arg| Expr::Nested(Box::new(taken(arg))));
     let first = args.next()?;
     Some(Expr::Nested(Box::new(args.fold(first, |all, arg| binary(all, BinaryOperator::StringConcat, arg)))))
 }
 
-/// Every match is replaced, not the first alone.
+/// Builds a `regexp_replace` that replaces every match, and not only the first.
 fn replaced(x: &mut Expr, pattern: &mut Expr, by: &mut Expr) -> Result<Expr, String> {
     if text(by).is_none_or(|by| by.contains(['$', '\\'])) {
-        return Err("regexp_replace by what is no plain text".to_owned());
+        return Err("regexp_replace with a replacement that is not plain text".to_owned());
     }
     let all = Expr::Value(Value::SingleQuotedString("g".to_owned()).into());
     Ok(call("regexp_replace", vec![taken(x), taken(pattern), taken(by), all]))
 }
 
-/// The arguments of a function, if they are but expressions.
+/// Returns the arguments of a function, if all of them are plain expressions.
 fn arguments(function: &mut Function) -> Option<Vec<&mut Expr>> {
     let FunctionArguments::List(list) = &mut function.args else { return None };
     let expr = |arg| match arg {
@@ -235,7 +249,7 @@ fn number(value: u32) -> Expr {
     Expr::Value(Value::Number(value.to_string(), false).into())
 }
 
-/// Whether a number is written out that is not 0.
+/// Checks whether an expression is a literal number other than 0.
 fn is_number(expr: &Expr) -> bool {
     match expr {
         Expr::Value(value) => {
@@ -247,7 +261,7 @@ fn is_number(expr: &Expr) -> bool {
     }
 }
 
-/// A whole number that is written out, 0 or more.
+/// Returns the value of a literal whole number that is 0 or more.
 fn whole(expr: &Expr) -> Option<u64> {
     match expr {
         Expr::Value(value) => match &value.value {
@@ -278,7 +292,7 @@ fn is_weekday_name(field: &str) -> bool {
     ["dow", "dayofweek", "day_of_week", "weekday"].contains(&field.to_ascii_lowercase().as_str())
 }
 
-/// Whether a part of a path is anything but a name: a text can be a map's key alone.
+/// Checks whether an access is by position: a text can only be the key of a map.
 fn is_place(access: &AccessExpr) -> bool {
     match access {
         AccessExpr::Subscript(Subscript::Index { index }) => text(index).is_none(),

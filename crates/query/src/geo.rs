@@ -1,7 +1,8 @@
-//! Shapes in SQL: `geometry` and `geography` are bytes in "Well-Known Binary", and the functions of the OGC's "Simple Feature Access" take them.
+//! Functions on shapes in SQL. Values of `geometry` and `geography` are bytes in "Well-Known Binary" (WKB).
 //!
-//! Coordinates are taken for those of a plane, whatever the column's reference system is. The edges of a geography are no straight lines, so
-//! that only the distance of points is served there: along the surface of WGS 84, in metres.
+//! The functions are those of the OGC's "Simple Feature Access". Coordinates are taken for those of a plane, whatever the
+//! column's reference system is. The edges of a geography are not straight lines, so that only the distance of points is served
+//! there: along the surface of WGS 84, in metres. Start reading at `Function`.
 
 use std::sync::Arc;
 
@@ -26,18 +27,22 @@ use wkb::writer::{WriteOptions, write_geometry};
 use crate::semantics::of_untyped_null;
 use crate::wkt;
 
+/// Metadata key of the name of an Arrow extension type.
 const NAME: &str = "ARROW:extension:name";
+/// Metadata key of the parameters of an Arrow extension type.
 const ABOUT: &str = "ARROW:extension:metadata";
 
-/// What is said of bytes that are no shape as other engines read it.
-pub(crate) const NO_SHAPE: &str = "is no well-known binary (WKB), or has flags of PostGIS's (EWKB) or bytes behind its shape";
+/// The message for bytes that are not a shape as other engines read it.
+pub(crate) const NO_SHAPE: &str = "is not well-known binary (WKB), or has PostGIS's flags (EWKB) or bytes after its shape";
 
-/// Where the first of some bytes are that are no shape as other engines read it.
+/// Returns the index of the first value that is not a shape as other engines read it.
 pub(crate) fn first_wrong(shapes: &LargeBinaryArray) -> Option<usize> {
     (0..shapes.len()).find(|row| shapes.is_valid(*row) && !is_standard(shapes.value(*row)))
 }
 
-/// Bytes that are shapes as other engines read them; others are null, or an error.
+/// Returns the values as large binary, with those that are not standard shapes as nulls.
+///
+/// Unless `safe` is set, such a value is an error instead.
 pub(crate) fn checked(values: &ArrayRef, safe: bool) -> Result<ArrayRef> {
     let bytes = cast(values, &DataType::LargeBinary)?;
     let shapes = bytes.as_binary::<i64>();
@@ -54,12 +59,12 @@ pub(crate) fn checked(values: &ArrayRef, safe: bool) -> Result<ArrayRef> {
     }
 }
 
-/// Whether bytes are a shape as the standard has it, without flags of PostGIS's and bytes behind it.
+/// Checks that bytes are a shape as the standard has it: without PostGIS's flags, and with nothing after the shape.
 fn is_standard(bytes: &[u8]) -> bool {
     esker_read::wkb_kind(bytes) == esker_read::WkbKind::Standard && read_wkb(bytes).is_ok()
 }
 
-/// What a function does.
+/// The operation of a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Does {
     AsText,
@@ -72,7 +77,7 @@ enum Does {
     Near,
 }
 
-/// How shapes lie to each other.
+/// The spatial relation of two shapes that a function tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Relation {
     Intersects,
@@ -80,6 +85,7 @@ pub(crate) enum Relation {
     Contains,
 }
 
+/// An SQL function on shapes.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Function {
     name: &'static str,
@@ -87,6 +93,7 @@ struct Function {
     signature: Signature,
 }
 
+/// Returns all functions on shapes, with their aliases.
 pub(crate) fn functions() -> Vec<ScalarUDF> {
     let one = |name, does, aliases: &[&'static str]| {
         let signature = Signature::variadic_any(Volatility::Immutable);
@@ -107,7 +114,7 @@ pub(crate) fn functions() -> Vec<ScalarUDF> {
 }
 
 impl Does {
-    /// How many arguments it takes, and how many of them are shapes.
+    /// Returns the number of arguments, and how many of them are shapes; the shapes come first.
     const fn takes(self) -> (usize, usize) {
         match self {
             Self::AsText | Self::AsBinary => (1, 1),
@@ -123,7 +130,7 @@ fn is_binary(ty: &DataType) -> bool {
     matches!(ty, DataType::Binary | DataType::LargeBinary | DataType::BinaryView)
 }
 
-/// A field of shapes of which nothing is known but that they are some.
+/// Returns a field of shapes in the default reference system.
 fn shapes(name: &str) -> Field {
     let about = [(NAME.to_owned(), WKB.to_owned()), (ABOUT.to_owned(), "{}".to_owned())];
     Field::new(name, DataType::Binary, true).with_metadata(about.into())
@@ -135,10 +142,10 @@ impl Function {
     }
 
     fn no_shape(&self, why: &str) -> DataFusionError {
-        DataFusionError::Execution(format!("{}: a value is no well-known binary (WKB){why}", self.name))
+        DataFusionError::Execution(format!("{}: a value is not well-known binary (WKB){why}", self.name))
     }
 
-    /// A shape of some bytes.
+    /// Reads a shape from WKB, with or without PostGIS's flags.
     fn read<'a>(&self, bytes: &'a [u8]) -> Result<Wkb<'a>> {
         match esker_read::wkb_kind(bytes) {
             esker_read::WkbKind::Wrong => Err(self.no_shape("")),
@@ -146,22 +153,24 @@ impl Function {
         }
     }
 
-    /// A shape to calculate with; none if it has no points, or one without a place: a coordinate that is no number.
+    /// Reads a shape for calculations; `None` if it has no points, or a coordinate that is not a finite number.
     fn shape(&self, bytes: &[u8]) -> Result<Option<Geometry<f64>>> {
         let has_place = |shape: &Geometry<f64>| shape.coords_iter().all(|at| at.x.is_finite() && at.y.is_finite());
         let shape = geometry(&self.read(bytes)?);
         Ok(shape.filter(|shape| shape.coords_count() > 0 && has_place(shape)))
     }
 
+    /// Writes a shape as well-known text (WKT).
     fn text(&self, bytes: &[u8]) -> Result<String> {
         self.read(bytes)?;
         wkt::text(bytes).ok_or_else(|| self.no_shape(""))
     }
 
+    /// Reads a shape from well-known text (WKT) and writes it as WKB.
     fn of_text(&self, text: &str) -> Result<Vec<u8>> {
         let failed = |what: String| {
             let shown: String = text.chars().take(80).collect();
-            DataFusionError::Execution(format!("{}: '{shown}' is no well-known text (WKT): {what}", self.name))
+            DataFusionError::Execution(format!("{}: '{shown}' is not well-known text (WKT): {what}", self.name))
         };
         if depth(text) > SHAPE_DEPTH {
             return Err(failed(format!("it is nested more than {SHAPE_DEPTH} deep")));
@@ -172,8 +181,9 @@ impl Function {
         Ok(bytes)
     }
 
+    /// Tests a relation row by row; the result is null where an argument is.
     fn relate(&self, relation: Relation, left: &BinaryArray, right: &BinaryArray) -> Result<ArrayRef> {
-        // One shape beside many is prepared once.
+        // The prepared form of a shape is kept, because one side often is the same shape in all rows.
         let mut made = Vec::with_capacity(left.len());
         let (mut last_left, mut last_right) = (Last::default(), Last::default());
         for row in 0..left.len() {
@@ -198,6 +208,7 @@ impl Function {
         Ok(Arc::new(BooleanArray::from(made)))
     }
 
+    /// Returns the distance of each pair of shapes: in the units of the plane, or in metres on a globe.
     fn distances(&self, left: &BinaryArray, right: &BinaryArray, on_globe: bool) -> Result<Float64Array> {
         let distance = |row: usize| -> Result<Option<f64>> {
             if left.is_null(row) || right.is_null(row) {
@@ -206,7 +217,7 @@ impl Function {
             Ok(match (self.shape(left.value(row))?, self.shape(right.value(row))?) {
                 (Some(Geometry::Point(a)), Some(Geometry::Point(b))) if on_globe => Some(Geodesic.distance(a, b)),
                 (Some(_), Some(_)) if on_globe => {
-                    return self.wrong("of geographies it takes points, as the edges of others are no straight lines");
+                    return self.wrong("for geographies it takes only points, because other edges are not straight lines");
                 }
                 (Some(a), Some(b)) => Some(Euclidean.distance(&a, &b)),
                 _ => None,
@@ -216,7 +227,7 @@ impl Function {
     }
 }
 
-/// A shape to calculate with, without the empty points in it; none if it is one.
+/// Converts a shape for calculations, without the empty points in it; `None` for an empty point.
 fn geometry(shape: &Wkb<'_>) -> Option<Geometry<f64>> {
     match shape.as_type() {
         GeometryType::MultiPoint(points) => {
@@ -231,7 +242,7 @@ fn geometry(shape: &Wkb<'_>) -> Option<Geometry<f64>> {
     }
 }
 
-/// Parentheses within one another, at most.
+/// Returns the greatest depth of nested parentheses in a text.
 fn depth(text: &str) -> usize {
     let (mut depth, mut most) = (0_usize, 0);
     for byte in text.bytes() {
@@ -245,17 +256,18 @@ fn depth(text: &str) -> usize {
     most
 }
 
+/// Checks whether two rectangles have a point in common.
 fn meets(a: &Rect<f64>, b: &Rect<f64>) -> bool {
     a.min().x <= b.max().x && b.min().x <= a.max().x && a.min().y <= b.max().y && b.min().y <= a.max().y
 }
 
-/// A shape that is prepared for comparisons, with the rectangle around it.
+/// A shape that is prepared for comparisons, with its bounding rectangle.
 struct Ready {
     shape: PreparedGeometry<'static, Geometry<f64>, f64>,
     around: Option<Rect<f64>>,
 }
 
-/// The last shape of a column, which often is that of all rows.
+/// The last shape of a column in prepared form; often all rows have the same shape.
 #[derive(Default)]
 struct Last {
     bytes: Option<Vec<u8>>,
@@ -298,7 +310,7 @@ impl ScalarUDFImpl for Function {
             return self.wrong(format!("it takes {wanted} arguments, not {}", types.len()));
         }
         if let Some(other) = types[..of_shapes].iter().find(|ty| !is_binary(ty) && !ty.is_null()) {
-            let hint = if other.is_string() { "; ST_GeomFromText makes a shape of text" } else { "" };
+            let hint = if other.is_string() { "; use ST_GeomFromText for text" } else { "" };
             return self.wrong(format!("it takes shapes, not {}{hint}", crate::error_wording::sql_type(other)));
         }
         let rest = &types[of_shapes..];
@@ -311,7 +323,7 @@ impl ScalarUDFImpl for Function {
             return self.wrong(format!("it can't take {}", crate::error_wording::sql_type(other)));
         }
         if matches!(self.does, Does::Compare(_)) && args.arg_fields.iter().any(|field| is_on_globe(field)) {
-            return self.wrong("it is not served for geographies, whose edges are no straight lines");
+            return self.wrong("it is not served for geographies, whose edges are not straight lines");
         }
         Ok(Arc::new(match self.does {
             Does::FromText | Does::FromBinary | Does::Point => shapes(self.name),
@@ -365,7 +377,7 @@ impl ScalarUDFImpl for Function {
             Does::Near => {
                 let (left, right, most) = (bytes(0)?, bytes(1)?, numbers(2)?);
                 let found = self.distances(&left, &right, on_globe)?;
-                // What has no distance is near to nothing.
+                // A shape without a distance is near to nothing.
                 let near = |row: usize| {
                     let known = left.is_valid(row) && right.is_valid(row) && most.is_valid(row);
                     known.then(|| found.is_valid(row) && found.value(row) <= most.value(row))
@@ -380,6 +392,7 @@ impl ScalarUDFImpl for Function {
     }
 }
 
+/// Checks whether a field holds geographies.
 fn is_on_globe(field: &Field) -> bool {
     about_shapes(field).is_some_and(|(_, edges)| edges.is_some())
 }
@@ -414,7 +427,7 @@ mod tests {
         (shapes("g"), call("st_geomfromtext", vec![text]).expect("a shape"))
     }
 
-    /// As PostGIS says it.
+    /// The expected values are those of PostGIS.
     #[test]
     fn shapes_lie_to_each_other_as_they_do() {
         let square = "POLYGON ((0 0, 10 0, 10 10, 0 10, 0 0))";
@@ -463,12 +476,12 @@ mod tests {
         assert!(error.contains("more than 100 deep"), "{error}");
         let wrong = (Field::new("t", DataType::Utf8, true), ScalarValue::from("POINT (1"));
         let error = call("st_geomfromtext", vec![wrong]).expect_err("no text").to_string();
-        assert!(error.contains("'POINT (1' is no well-known text (WKT)"), "{error}");
+        assert!(error.contains("'POINT (1' is not well-known text (WKT)"), "{error}");
         let bytes = (Field::new("b", DataType::Binary, true), ScalarValue::Binary(Some(vec![1, 2, 3])));
         call("st_astext", vec![bytes]).expect_err("no shape");
     }
 
-    /// The way from Paris to New York is 5,837 km long along the surface of WGS 84.
+    /// The way from Paris to New York is 5,853 km long along the surface of WGS 84.
     #[test]
     fn on_a_globe_points_have_a_distance_in_metres_and_others_have_none() {
         let on = |text: &str| (globe(), shape(text).1);

@@ -1,5 +1,7 @@
-//! What `information_schema` and `DESCRIBE` say in terms of SQL: the planner's own tables list tables as views, count columns from 0 and
-//! name Arrow's types.
+//! `information_schema` and `DESCRIBE` in terms of SQL.
+//!
+//! The planner's own tables list tables as views, count columns from 0 and name Arrow's types. This module replaces them in a
+//! plan. Start reading at `told`.
 
 use std::sync::Arc;
 
@@ -23,7 +25,7 @@ use crate::rows;
 use crate::select::shown;
 use crate::semantics::type_name;
 
-/// A plan whose lists of views and of columns, and whose `DESCRIBE`, are those of this module.
+/// Replaces a plan's lists of views and of columns, and its `DESCRIBE`, by those of this module.
 pub(crate) fn told(plan: LogicalPlan, names: &Arc<dyn CatalogProviderList>) -> crate::Result<LogicalPlan> {
     let plan = match plan {
         LogicalPlan::DescribeTable(describe) => described(&describe.schema)?,
@@ -47,13 +49,14 @@ pub(crate) fn told(plan: LogicalPlan, names: &Arc<dyn CatalogProviderList>) -> c
     Ok(rewritten.data()?)
 }
 
+/// The content of a list.
 #[derive(Debug, Clone, Copy)]
 enum About {
     Columns,
     Views,
 }
 
-/// A table that is put together when it is read.
+/// A table whose rows are computed when it is read.
 #[derive(Debug)]
 struct List {
     about: About,
@@ -73,6 +76,7 @@ impl PartitionStream for List {
     }
 }
 
+/// Computes the rows of a list, as one batch.
 async fn batch(about: About, schema: &SchemaRef, names: &dyn CatalogProviderList) -> Result<RecordBatch> {
     let fields: Vec<Field> = schema.fields().iter().map(|field| Field::clone(field)).collect();
     let made = match about {
@@ -82,6 +86,7 @@ async fn batch(about: About, schema: &SchemaRef, names: &dyn CatalogProviderList
     Ok(made.map_err(external)?.unwrap_or_else(|| RecordBatch::new_empty(schema.clone())))
 }
 
+/// A row of `information_schema.views`.
 #[derive(Serialize)]
 struct View {
     table_catalog: String,
@@ -90,6 +95,7 @@ struct View {
     definition: Option<String>,
 }
 
+/// Returns the rows of `information_schema.views`.
 async fn views(names: &dyn CatalogProviderList) -> Result<Vec<View>> {
     let mut made = Vec::new();
     for place in places(names) {
@@ -103,6 +109,7 @@ async fn views(names: &dyn CatalogProviderList) -> Result<Vec<View>> {
     Ok(made)
 }
 
+/// A row of `information_schema.columns`.
 #[derive(Serialize)]
 struct Column {
     table_catalog: String,
@@ -117,6 +124,7 @@ struct Column {
     numeric_scale: Option<u64>,
 }
 
+/// Returns the rows of `information_schema.columns`.
 async fn columns(names: &dyn CatalogProviderList) -> Result<Vec<Column>> {
     let mut made = Vec::new();
     for place in places(names) {
@@ -140,7 +148,7 @@ async fn columns(names: &dyn CatalogProviderList) -> Result<Vec<Column>> {
     Ok(made)
 }
 
-/// The precision of a number, in digits of which base, and how many of them are after the point, as PostgreSQL tells them.
+/// Returns the precision of a number type, the base of its digits, and its scale, as PostgreSQL lists them.
 fn number(ty: &DataType) -> (Option<u64>, Option<u64>, Option<u64>) {
     match ty {
         DataType::Int32 => (Some(32), Some(2), Some(0)),
@@ -152,7 +160,7 @@ fn number(ty: &DataType) -> (Option<u64>, Option<u64>, Option<u64>) {
     }
 }
 
-/// A table or view by its names.
+/// A table or view with its names and its schema provider.
 struct Place {
     catalog: String,
     namespace: String,
@@ -160,6 +168,7 @@ struct Place {
     schema: Arc<dyn SchemaProvider>,
 }
 
+/// Returns all tables and views that the names list.
 fn places(names: &dyn CatalogProviderList) -> Vec<Place> {
     let mut found = Vec::new();
     for name in names.catalog_names() {
@@ -174,6 +183,7 @@ fn places(names: &dyn CatalogProviderList) -> Vec<Place> {
     found
 }
 
+/// A row of `DESCRIBE`.
 #[derive(Serialize)]
 struct Described {
     column_name: String,
@@ -181,6 +191,7 @@ struct Described {
     is_nullable: &'static str,
 }
 
+/// Returns the plan of `DESCRIBE` for a schema.
 fn described(schema: &arrow::datatypes::Schema) -> crate::Result<LogicalPlan> {
     let one = |field: &Arc<Field>| Described {
         column_name: shown(field.name()).to_owned(),

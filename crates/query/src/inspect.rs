@@ -1,4 +1,6 @@
-//! What a table's metadata says of itself: `"t$snapshots"`, `"t$files"`, … under the names, and with the columns, that engines have for them.
+//! Metadata tables such as `"t$snapshots"` and `"t$files"`, with the names and the columns that engines have for them.
+//!
+//! Their rows come from a table's metadata and from the manifests of one snapshot. Start reading at `open`.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -15,7 +17,11 @@ use serde_json::{Value, json};
 use crate::rows::{column, table, text_map, time};
 use crate::{QueryError, Result};
 
-/// A metadata table of a table's snapshot.
+/// Opens a metadata table of a snapshot. `what` is its name without the `$`.
+///
+/// # Errors
+///
+/// Returns [`QueryError::Statement`] if there is no such metadata table, and [`QueryError::Catalog`] if manifests cannot be read.
 pub(crate) async fn open(
     catalog: &Catalog,
     of: &LoadedTable,
@@ -161,11 +167,12 @@ fn manifests(live: &LiveFiles) -> Result<Arc<dyn TableProvider>> {
     table(columns, &live.manifests.iter().map(row).collect::<Vec<_>>())
 }
 
+/// Returns the label of a file's partition.
 fn label(of: &LoadedTable, file: &LiveFile) -> String {
     partition_label(&of.metadata, file.spec_id, &file.file.partition)
 }
 
-/// The lower or the upper bounds of the table's columns, as far as they can be understood.
+/// Returns the lower or upper bounds of a file by the names of columns, for those bounds that can be decoded.
 fn bounds(of: &LoadedTable, file: &LiveFile, bound: for<'a> fn(ColumnStats<'a>) -> Option<&'a [u8]>) -> BTreeMap<String, String> {
     let schema = of.metadata.current_schema();
     let named = |id: i32| {
@@ -179,6 +186,7 @@ fn bounds(of: &LoadedTable, file: &LiveFile, bound: for<'a> fn(ColumnStats<'a>) 
     schema.field_ids().filter_map(named).collect()
 }
 
+/// Returns `$files` with its data files, its delete files or both.
 fn files(of: &LoadedTable, live: &LiveFiles, data: bool, deletes: bool) -> Result<Arc<dyn TableProvider>> {
     let row = |file: &LiveFile, content: i32| {
         let f = &file.file;
@@ -224,7 +232,7 @@ fn files(of: &LoadedTable, live: &LiveFiles, data: bool, deletes: bool) -> Resul
 }
 
 fn partitions(of: &LoadedTable, live: &LiveFiles) -> Result<Arc<dyn TableProvider>> {
-    // In the order of their labels, which need not tell them apart.
+    // In the order of their labels. These need not be unique, so the partition's key follows.
     let mut all: BTreeMap<(i32, String, PartitionKey<'_>), [u64; 7]> = BTreeMap::new();
     for file in &live.data {
         let sums = all.entry((file.spec_id, label(of, file), PartitionKey::of(file))).or_default();

@@ -1,5 +1,7 @@
-//! `RIGHT` and `FULL JOIN … USING`: a column that is named there is one column, with the value of whichever side has the row. The planner
-//! takes it for the left one. Here such joins become joins `ON`, and the column what it stands for.
+//! Rewrites `RIGHT` and `FULL JOIN … USING` as joins with `ON`.
+//!
+//! A column that `USING` names is one column, with the value of whichever side has the row. The planner takes it for the left
+//! side's. Here it becomes a `CASE` over all sides. Start reading at `apart`.
 
 use std::ops::ControlFlow;
 
@@ -18,8 +20,13 @@ struct Merged {
     tables: Vec<ObjectName>,
 }
 
-/// Puts the joins of a list of tables, and what refers to their columns, in other terms. `order` is that of the query that the list is all
-/// of. Says why not, if it can't be done.
+/// Rewrites the joins in a list of tables, and the references to their merged columns.
+///
+/// `order` is the `ORDER BY` of the query, if this select is all of it.
+///
+/// # Errors
+///
+/// Returns a message if the joins cannot be rewritten.
 pub(crate) fn apart(select: &mut Select, order: Option<&mut OrderBy>) -> Result<(), String> {
     let concerned = |from: &TableWithJoins| {
         from.joins.iter().any(|join| match &join.join_operator {
@@ -31,7 +38,7 @@ pub(crate) fn apart(select: &mut Select, order: Option<&mut OrderBy>) -> Result<
     };
     let Some(at) = select.from.iter().position(concerned) else { return Ok(()) };
     if select.from.len() > 1 {
-        return Err("RIGHT or FULL JOIN … USING beside other tables of FROM is not served; write ON".to_owned());
+        return Err("RIGHT or FULL JOIN … USING is not served with other tables in FROM; write ON".to_owned());
     }
     let merged = joined(&mut select.from[at])?;
     everything(select, at, &merged);
@@ -71,7 +78,7 @@ pub(crate) fn apart(select: &mut Select, order: Option<&mut OrderBy>) -> Result<
     Ok(())
 }
 
-/// Does the same as [`apart`] for a query that is one list of columns, with its ORDER BY.
+/// Rewrites the joins of a query that is a single select, with its `ORDER BY`; does the same as [`apart`].
 pub(crate) fn apart_in(query: &mut Query) -> Result<(), String> {
     match query.body.as_mut() {
         SetExpr::Select(select) => apart(select, query.order_by.as_mut()),
@@ -79,8 +86,9 @@ pub(crate) fn apart_in(query: &mut Query) -> Result<(), String> {
     }
 }
 
+/// Replaces `USING` by conditions; returns the columns that it merged.
 fn joined(from: &mut TableWithJoins) -> Result<Vec<Merged>, String> {
-    let nameless = || "RIGHT or FULL JOIN … USING of what has no name is not served; give it one, or write ON".to_owned();
+    let nameless = || "RIGHT or FULL JOIN … USING is not served without a table's name; give it one, or write ON".to_owned();
     let mut merged: Vec<Merged> = Vec::new();
     let mut tables = vec![called(&from.relation).ok_or_else(nameless)?];
     for join in &mut from.joins {
@@ -93,14 +101,14 @@ fn joined(from: &mut TableWithJoins) -> Result<Vec<Merged>, String> {
             | JoinOperator::Right(on)
             | JoinOperator::RightOuter(on)
             | JoinOperator::FullOuter(on) => on,
-            _ => return Err("this JOIN beside RIGHT or FULL JOIN … USING is not served; write ON".to_owned()),
+            _ => return Err("this JOIN is not served with RIGHT or FULL JOIN … USING; write ON".to_owned()),
         };
         match on {
             JoinConstraint::Using(names) => {
                 let mut condition: Option<Expr> = None;
                 for name in names.iter() {
                     let [ObjectNamePart::Identifier(name)] = name.0.as_slice() else {
-                        return Err("USING lists columns".to_owned());
+                        return Err("USING takes names of columns".to_owned());
                     };
                     let name = normal(name);
                     let at = match (merged.iter().position(|m| m.name == name), tables.as_slice()) {
@@ -130,7 +138,7 @@ fn joined(from: &mut TableWithJoins) -> Result<Vec<Merged>, String> {
     Ok(merged)
 }
 
-/// Writes a `*` out: what is merged first, and then the rest of each table.
+/// Writes `*` out: first the merged columns, then the rest of each table.
 fn everything(select: &mut Select, at: usize, merged: &[Merged]) {
     let is_all = |item: &SelectItem| matches!(item, SelectItem::Wildcard(options) if options.opt_except.is_none());
     if !select.projection.iter().any(is_all) {
@@ -155,13 +163,14 @@ fn everything(select: &mut Select, at: usize, merged: &[Merged]) {
     select.projection = items;
 }
 
+/// Builds a column that is qualified by its table.
 fn column(table: &ObjectName, name: &str) -> Expr {
     let parts = table.0.iter().filter_map(ObjectNamePart::as_ident).cloned();
     Expr::CompoundIdentifier(parts.chain([quoted(name)]).collect())
 }
 
 impl Merged {
-    /// The first value that is there.
+    /// Builds the expression for the first of the columns' values that is not null.
     fn value(&self) -> Expr {
         let mut columns = self.tables.iter().map(|table| column(table, &self.name)).rev();
         let last = columns.next().unwrap_or_else(|| Expr::Identifier(Ident::new("")));
@@ -175,7 +184,9 @@ impl Merged {
     }
 }
 
-/// Puts values for the names of merged columns, not in queries within: there, a name may be another.
+/// The visitor that replaces the names of merged columns by their values.
+///
+/// It leaves nested queries alone, because a name may mean another column there.
 struct Named<'a> {
     merged: &'a [Merged],
     depth: usize,

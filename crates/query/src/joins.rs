@@ -1,4 +1,4 @@
-//! Joins whose other side is read whole where a null in it matters.
+//! Keeps the dynamic filters of hash joins from losing rows with null keys.
 
 use std::sync::Arc;
 
@@ -10,8 +10,11 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::joins::{HashJoinExec, HashJoinExecBuilder};
 
-/// A hash join tells its other side which keys it holds, and rows with others are left out there. A null is never among them: so a join in
-/// which nulls are equal (`INTERSECT`, `EXCEPT`, `IS NOT DISTINCT FROM`) or tell something (`NOT IN`) must tell nothing.
+/// A rule that removes the dynamic filter of hash joins in which nulls matter.
+///
+/// A hash join passes the keys that it holds as a filter to its other side, where rows with other keys are left out. A null is
+/// never among these keys. So a join in which nulls are equal (`INTERSECT`, `EXCEPT`, `IS NOT DISTINCT FROM`) or decide the
+/// result (`NOT IN`) must have no such filter.
 #[derive(Debug)]
 pub(crate) struct NullKeys;
 
@@ -22,7 +25,7 @@ impl PhysicalOptimizerRule for NullKeys {
                 if !join.dynamic_expressions_produced().is_empty()
                     && (join.null_equality() == NullEquality::NullEqualsNull || join.null_aware) =>
             {
-                // The filter is part of the state.
+                // The dynamic filter is part of the state, so a reset removes it.
                 Ok(Transformed::yes(HashJoinExecBuilder::from(join).reset_state().build_exec()?))
             }
             _ => Ok(Transformed::no(plan)),

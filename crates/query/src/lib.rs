@@ -1,8 +1,9 @@
-//! SQL over the catalog's tables with DataFusion, through a `TableProvider` of our own.
+//! SQL over the catalog's tables: plans and runs statements with DataFusion.
 //!
-//! A scan pins one snapshot and prunes files by partition and bounds; DataFusion's Parquet scan does the rest, on bytes that come through
-//! the reader's caches, with deletes of every kind as row selections. A table with deletes that can't be applied is an error, never
-//! wrong rows.
+//! A statement passes `statement_text` (parsing), `names` (look-ups in the catalog), `plan`, `admission` and, if it changes rows,
+//! `change`. A scan ([`IcebergTable`]) pins one snapshot and prunes files by partition and bounds. DataFusion's Parquet scan does
+//! the rest: its bytes come through the reader's caches, and deletes of every kind become row selections or masks. A table whose
+//! deletes cannot be applied is an error, never wrong rows. Start reading at [`Engine::prepare`] and [`Engine::run`].
 
 mod adapter;
 mod admission;
@@ -68,5 +69,5 @@ pub use opaque::listed_columns;
 pub use table::IcebergTable;
 pub use table_health_table::record_health;
 
-/// The result of a query operation.
+/// The result of a function of this crate, with [`QueryError`] as its error.
 pub type Result<T> = std::result::Result<T, QueryError>;

@@ -1,4 +1,6 @@
-//! Queries at work and those that ended.
+//! The log of the queries that run and of the newest that ended, in memory.
+//!
+//! A `Logged` value is a query that runs. It enters the log of ended queries when it is dropped. Start reading at [`QueryLog`].
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -12,79 +14,80 @@ use tokio_util::sync::CancellationToken;
 use tracing::Span;
 use tracing::field::Empty;
 
-/// Queries remembered.
+/// Number of ended queries that are remembered.
 const KEPT: usize = 200;
 
-/// What a query's scans cost; shared by all of its tasks.
+/// Counters of a query's scans, shared by all of its tasks.
 #[derive(Debug, Default)]
 pub struct QueryStats {
-    /// What was read.
+    /// Counters of files, bytes and requests that were read.
     pub read: Arc<ReadStats>,
-    /// Data files in the snapshots scanned.
+    /// Number of data files in the snapshots scanned.
     pub files_considered: AtomicU64,
-    /// Of them, ruled out by partition values or column bounds.
+    /// Number of data files that partition values or column bounds ruled out.
     pub files_pruned: AtomicU64,
-    /// Rows of the files scanned that deletes left out.
+    /// Number of rows in the scanned files that deletes left out.
     pub rows_deleted: AtomicU64,
-    /// Rows returned.
+    /// Number of rows returned.
     pub rows: AtomicU64,
 }
 
-/// Where a query stands.
+/// The state of a query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum QueryState {
-    /// Planned, or being so, or waiting for its turn.
+    /// The query is planned and waits for admission.
     Waiting,
-    /// Its rows are being made.
+    /// The query's rows are being computed.
     Running,
-    /// All rows were handed over.
+    /// All rows were returned.
     Finished,
-    /// It ended with an error.
+    /// The query ended with an error, or its client went away.
     Failed,
 }
 
-/// One query, at work or ended.
+/// A query that runs or has ended.
 #[derive(Debug, Clone, Serialize)]
 pub struct QueryRecord {
-    /// Its number, to cancel it by.
+    /// Number of the query in this process, by which it can be cancelled.
     pub id: u64,
-    /// Where it stands.
+    /// State of the query.
     pub state: QueryState,
-    /// The statement.
+    /// Text of the statement.
     pub sql: String,
-    /// Who asked.
+    /// Name of the principal who sent the statement.
     pub principal: String,
-    /// When it began.
+    /// Start of the query, in milliseconds since the Unix epoch.
     pub started_ms: Millis,
-    /// How long it has taken so far or, once it ended, until the last row was handed over.
+    /// Duration so far or, once the query ended, until its last row was returned.
     pub seconds: f64,
-    /// Rows returned.
+    /// Number of rows returned.
     pub rows: u64,
-    /// Data files in the snapshots scanned.
+    /// Number of data files in the snapshots scanned.
     pub files_considered: u64,
-    /// Of them, ruled out before they were opened.
+    /// Number of data files that were ruled out before they were opened.
     pub files_pruned: u64,
-    /// Files opened, delete files included.
+    /// Number of files opened, including delete files.
     pub files_opened: u64,
-    /// Rows that deletes left out.
+    /// Number of rows that deletes left out.
     pub rows_deleted: u64,
-    /// Bytes read from storage.
+    /// Number of bytes read from storage.
     pub bytes_read: u64,
-    /// Bytes found in the block cache.
+    /// Number of bytes found in the block cache.
     pub bytes_cached: u64,
-    /// Requests for bytes of files.
+    /// Number of requests for bytes of files.
     pub requests: u64,
-    /// Why it failed, if it did.
+    /// Message of the error with which the query failed.
     pub error: Option<String>,
 }
 
-/// The queries of this process, in memory.
+/// The log of the queries of this process, in memory; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct QueryLog {
     inner: Arc<Inner>,
 }
 
+/// The state that all clones of a log share.
 #[derive(Debug)]
 struct Inner {
     slow: Duration,
@@ -94,12 +97,14 @@ struct Inner {
     queries: Mutex<Queries>,
 }
 
+/// The queries that run, by number, and those that ended, the oldest first.
 #[derive(Debug, Default)]
 struct Queries {
     running: BTreeMap<u64, Arc<Entry>>,
     ended: VecDeque<QueryRecord>,
 }
 
+/// A query that runs.
 #[derive(Debug)]
 struct Entry {
     id: u64,
@@ -113,6 +118,7 @@ struct Entry {
 }
 
 impl Entry {
+    /// Returns the entry as a record, with the present values of its counters.
     fn record(&self, state: QueryState, error: Option<String>) -> QueryRecord {
         let (stats, read) = (&self.stats, &self.stats.read);
         let get = |counter: &AtomicU64| counter.load(Relaxed);
@@ -147,7 +153,7 @@ impl QueryLog {
         self.inner.queries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The queries at work, the newest first, and then those that ended.
+    /// Returns at most `limit` queries: first those that run, then those that ended, the newest first in each group.
     pub fn newest(&self, limit: usize) -> Vec<QueryRecord> {
         let queries = self.queries();
         let state = |e: &Entry| if e.running.load(Relaxed) { QueryState::Running } else { QueryState::Waiting };
@@ -155,13 +161,13 @@ impl QueryLog {
         running.chain(queries.ended.iter().rev().cloned()).take(limit).collect()
     }
 
-    /// Queries at work, and how many finished and failed so far.
+    /// Returns the number of queries that run, and how many finished and how many failed so far.
     pub fn counts(&self) -> (usize, u64, u64) {
         let running = self.queries().running.len();
         (running, self.inner.finished.load(Relaxed), self.inner.failed.load(Relaxed))
     }
 
-    /// Stops a query; false if there is none of that number at work.
+    /// Cancels a query; returns false if no query of that number runs.
     pub fn cancel(&self, id: u64) -> bool {
         let queries = self.queries();
         let found = queries.running.get(&id);
@@ -172,18 +178,21 @@ impl QueryLog {
     }
 }
 
-/// A query at work, which enters the log when it ends: finished, failed or dropped by a client that went away.
+/// A query that runs, which enters the log when it ends: finished, failed or dropped by a client that went away.
 #[derive(Debug)]
 pub(crate) struct Logged {
     log: QueryLog,
     entry: Arc<Entry>,
-    /// Told to whoever gathers traces.
+    /// The query's span for traces.
     span: Span,
+    /// The message of the error with which the query ended.
     pub(crate) error: Option<String>,
+    /// True once the query ended, with or without an error; false if its client went away.
     pub(crate) finished: bool,
 }
 
 impl Logged {
+    /// Adds a query to those that run, in the state [`QueryState::Waiting`].
     pub(crate) fn new(log: &QueryLog, sql: &str, principal: &Principal, stats: Arc<QueryStats>) -> Self {
         let entry = Arc::new(Entry {
             id: log.inner.next.fetch_add(1, Relaxed),
@@ -216,10 +225,12 @@ impl Logged {
         &self.entry.cancel
     }
 
+    /// Marks the query as admitted.
     pub(crate) fn begin(&self) {
         self.entry.running.store(true, Relaxed);
     }
 
+    /// Records the error with which the query ended.
     pub(crate) fn failed(&mut self, error: String) {
         self.error = Some(error);
         self.finished = true;
@@ -237,7 +248,7 @@ impl Drop for Logged {
         let ended = if record.error.is_none() { &self.log.inner.finished } else { &self.log.inner.failed };
         ended.fetch_add(1, Relaxed);
         let QueryRecord { rows, files_opened, bytes_read, .. } = record;
-        // Signed: what is not is told to collectors as text.
+        // Signed, because collectors receive unsigned numbers as text.
         let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         self.span
             .record("rows", signed(rows))
@@ -258,7 +269,7 @@ impl Drop for Logged {
                 bytes_cached = record.bytes_cached,
                 error = record.error,
                 sql = record.sql,
-                "a slow query"
+                "slow query"
             );
         }
         let mut queries = self.log.queries();

@@ -1,9 +1,10 @@
-//! DataFusion's rules for logical plans, kept from what they get wrong.
+//! DataFusion's rules for logical plans, restricted where they are wrong.
 //!
-//! - Fields of structs are taken out near the scan, so that it reads no others. Above nodes with several inputs the rules for it leave nodes
-//!   that no longer know their columns, so that a join on an expression of a field is refused: here they stay below such nodes.
-//! - A join by `IS NOT DISTINCT FROM` takes nulls for equal in all of its keys. Two rules give it keys of other comparisons, of which a null
-//!   fits none: here its keys stay what they are.
+//! - Two rules take fields of structs out near the scan, so that it reads no others. Above nodes with several inputs they leave
+//!   nodes without their columns, so that a join on an expression of a field is refused. Here fields are taken out only below
+//!   such nodes.
+//! - A join by `IS NOT DISTINCT FROM` takes nulls for equal in all of its keys. Two rules add keys of other comparisons, which no
+//!   null fits. Here such a join keeps its keys.
 
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use datafusion::optimizer::{Optimizer, OptimizerConfig, OptimizerRule};
 
 type Rule = Arc<dyn OptimizerRule + Send + Sync>;
 
-/// All rules, in DataFusion's order.
+/// Returns all rules in DataFusion's order, some of them restricted.
 pub(crate) fn rules() -> Vec<Rule> {
     let kept = |rule: Rule| -> Rule {
         match rule.name() {
@@ -30,26 +31,28 @@ pub(crate) fn rules() -> Vec<Rule> {
     Optimizer::new().rules.into_iter().map(kept).collect()
 }
 
-/// Where a rule is not applied.
+/// The nodes to which a rule is not applied.
 #[derive(Debug)]
 enum Place {
-    /// At some nodes.
+    /// The nodes that the function selects.
     At(fn(&LogicalPlan) -> bool),
-    /// At some nodes, and above them.
+    /// The nodes that the function selects, and all nodes above them.
     Above(fn(&LogicalPlan) -> bool),
 }
 
+/// A rule that is not applied to some nodes.
 #[derive(Debug)]
 struct Kept {
     inner: Rule,
     from: Place,
 }
 
+/// Checks whether a node has several inputs.
 fn is_joint(plan: &LogicalPlan) -> bool {
     plan.inputs().len() > 1
 }
 
-/// Whether a node is a join whose keys are equal where they are null.
+/// Checks whether a node is a join that takes null keys for equal.
 fn joins_nulls(plan: &LogicalPlan) -> bool {
     matches!(plan, LogicalPlan::Join(join) if join.null_equality == NullEquality::NullEqualsNull && !join.on.is_empty())
 }

@@ -1,7 +1,7 @@
-//! `min` and `max` with one answer for columns that hold NaN: it is greater than every number, as in every other comparison here.
+//! `min` and `max` that take NaN for greater than every number, as all other comparisons here do.
 //!
-//! DataFusion's own, by group, compare with `<` and so answer by the order in which rows come. And they answer from statistics, where bounds
-//! are taken for values: here, values come from files.
+//! DataFusion's own functions compare with `<` when they group, so that their result depends on the order of rows. They also
+//! answer from statistics, which takes bounds for values: here, values come from files.
 
 use std::sync::Arc;
 
@@ -17,23 +17,24 @@ use datafusion_functions_aggregate_common::aggregate::groups_accumulator::prim_o
 
 use crate::semantics::{Comparable, Extreme, Nested, Ranked, Windowed};
 
-/// The two functions.
+/// Returns the two functions, `min` first.
 pub(crate) fn functions() -> [Arc<AggregateUDF>; 2] {
     [(min_udaf(), false), (max_udaf(), true)].map(|(inner, max)| Arc::new(AggregateUDF::new_from_impl(Ordered { inner, max })))
 }
 
+/// One of the two functions, around DataFusion's own.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Ordered {
     inner: Arc<AggregateUDF>,
     max: bool,
 }
 
-/// Whether values of a type are compared as rows: Arrow's own order is not SQL's.
+/// Checks whether values of a type are compared in Arrow's row format, because Arrow's own order is not SQL's.
 fn by_rows(ty: &DataType) -> bool {
     ty.is_nested() || matches!(ty, DataType::Interval(_))
 }
 
-/// An accumulator of floats: the starting value loses against every other.
+/// Builds an accumulator of floats by group. Its starting value loses against every other value.
 macro_rules! floats {
     ($array:ty, $float:ty, $max:expr, $type:expr) => {
         match $max {

@@ -1,5 +1,8 @@
-//! Names in statements: catalog = warehouse, schema = namespace with its levels joined by dots, or one level that holds dots. What a statement names is looked up when
-//! it is planned; nothing is listed unless it asks for `information_schema`.
+//! Resolves the names in statements: a catalog is a warehouse, and a schema is a namespace.
+//!
+//! A schema's name joins the levels of the namespace by dots; a single level may hold dots, too. Names are looked up while a
+//! statement is planned. Nothing is listed unless the statement asks for `information_schema`. Start reading at
+//! `Namespace::find`.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,28 +26,28 @@ use crate::statement_text::{AsOf, parse_name};
 use crate::table::columns;
 use crate::{IcebergTable, QueryError, QueryLog, inspect, system, table_health_table, views};
 
-/// The warehouses, as one statement sees them.
+/// The warehouses as one statement sees them.
 #[derive(Debug, Clone)]
 pub(crate) struct NameResolver {
     warehouses: Arc<[(Catalog, Reader)]>,
-    /// What the sessions that read views begin as.
+    /// The session that the sessions of views are cloned from.
     pub(crate) session: Arc<SessionState>,
     stats: Arc<QueryStats>,
     log: QueryLog,
-    /// Views that this one is looked up in.
+    /// Number of views around the text whose names are resolved.
     pub(crate) depth: usize,
-    /// Namespaces and their tables by warehouse, where they are asked for.
+    /// Namespaces with their tables by warehouse; empty unless the statement asks for them.
     lists: Arc<BTreeMap<String, Lists>>,
     seen: LookedUp,
     listing: NameListing,
 }
 
-/// Whether the statement is planned: what is looked up from then on is looked up to be listed.
+/// A switch that is on once the statement is planned: names are then looked up only to list them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct NameListing(Arc<AtomicBool>);
 
 impl NameListing {
-    /// From now on.
+    /// Turns the switch on.
     pub(crate) fn begin(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -54,13 +57,15 @@ impl NameListing {
     }
 }
 
-/// The tables that a statement was planned on, each with its warehouse and metadata file; none if it names anything else.
+/// The tables that a statement was planned on. The content is `None` if the statement names anything else.
 #[derive(Debug, Clone)]
 pub(crate) struct LookedUp(Arc<Mutex<Option<Vec<SeenTable>>>>);
 
+/// A table that was looked up: the index of its warehouse, its name, and the location of its metadata file.
 type SeenTable = (usize, TableName, String);
 
 impl LookedUp {
+    /// Records a table; `None` stands for anything that is not a table.
     fn note(&self, table: Option<SeenTable>) {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match (seen.as_mut(), table) {
@@ -69,7 +74,7 @@ impl LookedUp {
         }
     }
 
-    /// Whether a plan made on them would be the same now.
+    /// Checks whether a plan on these tables would be the same now.
     pub(crate) async fn are_current(&self, warehouses: &[(Catalog, Reader)]) -> bool {
         let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(seen) = seen else { return false };
@@ -84,11 +89,11 @@ impl LookedUp {
     }
 }
 
-/// Names by namespace, each with what it is.
+/// The names of tables and views, each with its kind, by namespace.
 type Lists = BTreeMap<String, Vec<(String, TableType)>>;
 
 impl NameResolver {
-    /// With all names read, if the statement asks for them.
+    /// Creates the resolver of a statement. If `listed` is set, it reads the names of all tables and views.
     pub(crate) async fn load(
         warehouses: Arc<[(Catalog, Reader)]>,
         session: Arc<SessionState>,
@@ -106,37 +111,39 @@ impl NameResolver {
         Ok(Self { warehouses, session, stats, log, depth: 0, lists: Arc::new(lists), seen, listing: NameListing::default() })
     }
 
-    /// To be told when the statement is planned.
+    /// Returns the switch that is to be turned on when the statement is planned.
     pub(crate) fn listing(&self) -> NameListing {
         self.listing.clone()
     }
 
-    /// What was looked up so far.
+    /// Returns the tables that were looked up so far; the value is shared, so that later ones appear in it.
     pub(crate) fn seen(&self) -> LookedUp {
         self.seen.clone()
     }
 
-    /// As the text of a view sees them.
+    /// Returns the resolver for the text of a view.
     pub(crate) fn within_view(&self) -> Self {
         Self { depth: self.depth + 1, ..self.clone() }
     }
 
-    /// Whether all names were read.
+    /// Checks whether all names were read.
     pub(crate) fn are_listed(&self) -> bool {
         !self.lists.is_empty()
     }
 
-    /// Whether there is a warehouse of that name.
+    /// Checks whether there is a warehouse of that name.
     pub(crate) fn knows(&self, warehouse: &str) -> bool {
         self.warehouses.iter().any(|(catalog, _)| catalog.options().warehouse == warehouse)
     }
 
+    /// Returns a warehouse. `outer` is the outer level of the namespaces that are looked up in it.
     fn warehouse(&self, at: usize, outer: Option<String>) -> Warehouse {
         let name = &self.warehouses[at].0.options().warehouse;
         Warehouse { lists: self.lists.get(name).cloned().unwrap_or_default(), names: self.clone(), at, outer }
     }
 }
 
+/// Reads the names of all namespaces, tables and views of a warehouse.
 async fn list(catalog: &Catalog) -> crate::Result<Lists> {
     let system = system::TABLES.iter().map(|name| ((*name).to_owned(), TableType::Base)).collect();
     let mut lists: Lists = BTreeMap::from([(system::NAMESPACE.to_owned(), system)]);
@@ -147,7 +154,7 @@ async fn list(catalog: &Catalog) -> crate::Result<Lists> {
         let what = if row.kind == TabularKind::View { TableType::View } else { TableType::Base };
         lists.entry(row.name.namespace.to_string()).or_default().push((row.name.name, what));
     }
-    // Of tables with one name in SQL, the first is found by it.
+    // Several tables may have one name in SQL. The first of them is found by it.
     for tables in lists.values_mut() {
         let mut names = HashSet::new();
         tables.retain(|(name, _)| names.insert(name.clone()));
@@ -155,19 +162,22 @@ async fn list(catalog: &Catalog) -> crate::Result<Lists> {
     Ok(lists)
 }
 
-/// Stands before a namespace whose levels are known: what is behind it is the namespace's key, and nothing is taken for a dot.
+/// Prefix of a namespace whose levels are known. The namespace's key follows, in which a dot does not separate levels.
 const EXACT: char = NamespaceName::SEPARATOR;
 
-/// A namespace as a schema that means it and no other.
+/// Returns the schema that means a namespace and no other.
 pub(crate) fn exactly(namespace: &str) -> String {
     format!("{EXACT}{namespace}")
 }
 
+/// Returns levels joined by dots, for people and for lists.
 fn shown(levels: &[String]) -> String {
     levels.iter().map(|level| level.trim_start_matches(EXACT).replace(EXACT, ".")).collect::<Vec<_>>().join(".")
 }
 
-/// The tables that a name may mean, the likeliest first: that of the levels as they are written, then that of those between dots.
+/// Returns the tables that a name may mean, the likeliest first.
+///
+/// The first has the levels as they are written, the second splits them at dots.
 pub(crate) fn meant(levels: &[String], table: &str) -> std::result::Result<Vec<TableName>, IdentError> {
     let of = |levels: Vec<String>| TableName::new(NamespaceName::new(levels)?, table);
     if let [level] = levels
@@ -202,11 +212,12 @@ impl CatalogProviderList for NameResolver {
     }
 }
 
+/// A warehouse as DataFusion's catalog.
 #[derive(Debug)]
 struct Warehouse {
     names: NameResolver,
     at: usize,
-    /// The outer level of the namespaces looked up.
+    /// The outer level of the namespaces that are looked up.
     outer: Option<String>,
     lists: Lists,
 }
@@ -224,17 +235,19 @@ impl CatalogProvider for Warehouse {
     }
 }
 
+/// A namespace as DataFusion's schema.
 #[derive(Debug)]
 struct Namespace {
     names: NameResolver,
     at: usize,
-    /// As the statement has them.
+    /// The levels as the statement writes them.
     levels: Vec<String>,
-    /// For people, and for lists.
+    /// The levels joined by dots, for people and for lists.
     name: String,
     tables: Vec<(String, TableType)>,
 }
 
+/// Wraps an error for DataFusion, so that its cause can be found again.
 fn lift(e: QueryError) -> DataFusionError {
     match e {
         QueryError::Catalog(e) => DataFusionError::External(Box::new(e)),
@@ -247,6 +260,7 @@ impl Namespace {
         &self.names.warehouses[self.at].0
     }
 
+    /// Loads the table that a name means, and records it as looked up.
     async fn load(&self, name: &str) -> crate::Result<Option<LoadedTable>> {
         for full in meant(&self.levels, name).unwrap_or_default() {
             match self.catalog().load(&full).await {
@@ -261,6 +275,7 @@ impl Namespace {
         Ok(None)
     }
 
+    /// Loads the view that a name means.
     async fn view(&self, name: &str) -> crate::Result<Option<LoadedView>> {
         for full in meant(&self.levels, name).unwrap_or_default() {
             match self.catalog().load_view(&full).await {
@@ -272,7 +287,9 @@ impl Namespace {
         Ok(None)
     }
 
-    /// A table or view to be listed with its columns. One that can't be read has none; who asks for it itself is told why.
+    /// Returns a table or view for a list, with its columns.
+    ///
+    /// One that cannot be read has no columns in the list. A statement that names it fails with the reason.
     async fn listed(&self, name: &str) -> Arc<dyn TableProvider> {
         let found = async {
             let table = match self.name == system::NAMESPACE {
@@ -289,7 +306,7 @@ impl Namespace {
         let found: std::result::Result<crate::Result<_>, _> = caught(found).await;
         let error = match found {
             Ok(Ok(Some(table))) => return table,
-            Ok(Ok(None)) => "it is gone".to_owned(),
+            Ok(Ok(None)) => "it no longer exists".to_owned(),
             Ok(Err(error)) => error.to_string(),
             Err(panic) => panic.to_string(),
         };
@@ -297,6 +314,7 @@ impl Namespace {
         Arc::new(EmptyTable::new(Arc::new(arrow::datatypes::Schema::empty())))
     }
 
+    /// Finds a system table, a table, a metadata table or a view, in this order.
     async fn find(&self, name: &str) -> crate::Result<Option<Arc<dyn TableProvider>>> {
         let (name, as_of) = parse_name(name);
         let (catalog, reader) = &self.names.warehouses[self.at];
@@ -305,7 +323,7 @@ impl Namespace {
                 self.names.seen.note(None);
                 return Ok(Some(table));
             }
-            // Of the catalog's own namespace of this name, only what Esker writes there.
+            // In the catalog's own namespace of this name, only the table that Esker writes can be queried.
             if parse_name(name).0.split('$').next() != Some(table_health_table::TABLE) {
                 return Ok(None);
             }
@@ -334,8 +352,10 @@ impl Namespace {
     }
 }
 
-/// The snapshot that a statement wants, and the schema to read it with: a branch's and the present one's is the table's, any other's
-/// its own.
+/// Returns the snapshot that a statement wants, and the schema to read it with.
+///
+/// A branch and the current snapshot are read with the table's schema, any other snapshot with its own. Spec: "Point in Time
+/// Reads (Time Travel)".
 fn at(table: &LoadedTable, as_of: Option<&AsOf>) -> crate::Result<(Option<SnapshotRef>, Arc<Schema>)> {
     let metadata = &table.metadata;
     let current = || metadata.current_schema().clone();
@@ -353,14 +373,14 @@ fn at(table: &LoadedTable, as_of: Option<&AsOf>) -> crate::Result<(Option<Snapsh
             let reference = metadata.refs.get(version);
             let main = metadata.current_snapshot_id.filter(|_| version == MAIN_BRANCH);
             let id = reference.map(|reference| reference.snapshot_id).or(main);
-            let snapshot = find(id.ok_or_else(|| wrong(format!("no snapshot, branch or tag {version}")))?)?;
+            let snapshot = find(id.ok_or_else(|| wrong(format!("there is no snapshot, branch or tag {version}")))?)?;
             let own = reference.filter(|reference| !reference.is_branch()).and_then(|_| of_snapshot(&snapshot));
             Ok((Some(snapshot), own.unwrap_or_else(current)))
         }
         Some(AsOf::Timestamp(ms)) => {
             let entry = metadata.snapshot_log.iter().rev().find(|entry| entry.timestamp_ms <= *ms);
             let snapshot = entry.and_then(|entry| metadata.snapshots.get(entry.snapshot_id));
-            let snapshot = snapshot.ok_or_else(|| wrong(format!("no snapshot as old as {ms} ms since the epoch is kept")))?;
+            let snapshot = snapshot.ok_or_else(|| wrong(format!("there is no snapshot at or before {ms} ms since the epoch")))?;
             Ok((Some(snapshot.clone()), of_snapshot(snapshot).unwrap_or_else(current)))
         }
     }
@@ -379,7 +399,7 @@ impl SchemaProvider for Namespace {
         }
     }
 
-    /// For lists: nothing is opened.
+    /// Returns the kind of a table or view that was listed; opens nothing.
     async fn table_type(&self, name: &str) -> Result<Option<TableType>> {
         Ok(self.tables.iter().find(|(known, _)| known == name).map(|(_, what)| *what))
     }

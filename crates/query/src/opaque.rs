@@ -1,4 +1,7 @@
-//! Columns of types that can't be decoded: their table is read for its other columns.
+//! Columns of types that cannot be decoded: their table is read for its other columns.
+//!
+//! Such a column is represented by a binary field whose metadata names the type and the reason. A query that reads the column
+//! fails.
 
 use std::sync::Arc;
 
@@ -9,19 +12,22 @@ use esker_read::{ReadError, all_optional, arrow_field};
 
 use crate::{semantics, variant};
 
-/// In the metadata of a field that stands for a column that can't be decoded: what the column's type is called. Lists of tables have
-/// such fields, and no answer.
+/// Metadata key of the type's name in a field that stands for a column that cannot be decoded.
+///
+/// Lists of tables contain such fields; results do not.
 const OPAQUE: &str = "esker.opaque";
-/// What is said to who reads the column.
+/// Metadata key of the reason for which a column cannot be decoded.
 const WHY: &str = "esker.opaque.why";
-/// In the metadata of a field: what the type of the column is called (Flight SQL, `CommandGetTables`).
+/// Metadata key of the name of a column's type (Flight SQL, `CommandGetTables`).
 const FLIGHT_TYPE: &str = "ARROW:FLIGHT:SQL:TYPE_NAME";
-/// In the metadata of a column that is required.
+/// Metadata key that marks a required column.
 pub(crate) const REQUIRED: &str = "esker.required";
 
-/// All columns of a table in Arrow's types, with field ids at every depth. One that can't be decoded is there by its name alone.
+/// Returns all columns of a table in Arrow's types, with field ids at every depth.
+///
+/// A column that cannot be decoded is represented by its name alone.
 pub(crate) fn arrow_columns(iceberg: &Schema) -> SchemaRef {
-    // Binary, so that no condition on it is worked out from its type alone.
+    // Binary, so that no condition on the column is evaluated from its type alone.
     let stand_in = |field: &NestedFieldRef, why: ReadError| {
         let metadata = [(OPAQUE, field.field_type.to_string()), (WHY, why.to_string())];
         let metadata = metadata.into_iter().map(|(key, text)| (key.to_owned(), text)).collect();
@@ -31,7 +37,10 @@ pub(crate) fn arrow_columns(iceberg: &Schema) -> SchemaRef {
     Arc::new(ArrowSchema::new(iceberg.as_struct().fields().iter().map(one).collect::<Vec<_>>()))
 }
 
-/// All columns of a table as clients are told of them: as they see their values, and with what SQL calls their types.
+/// Returns all columns of a table as clients see their values, for lists of columns.
+///
+/// The metadata of each field holds the SQL name of its type, under `ARROW:FLIGHT:SQL:TYPE_NAME`. Columns that cannot be decoded
+/// are included.
 pub fn listed_columns(iceberg: &Schema) -> SchemaRef {
     let marked = semantics::mark_fixed(&arrow_columns(iceberg), iceberg);
     let one = |field: &FieldRef| {
@@ -44,8 +53,10 @@ pub fn listed_columns(iceberg: &Schema) -> SchemaRef {
     semantics::without_marks(&ArrowSchema::new(marked.fields().iter().map(one).collect::<Vec<_>>()))
 }
 
-/// All columns of a table as rows may have them: what is required is a promise of whoever wrote the rows, and not everybody kept it. So
-/// nothing is worked out from it.
+/// Returns all columns of a table as nullable, because rows may lack values of required columns.
+///
+/// That a column is required is a promise of those who wrote the rows, and not everybody kept it. So the planner must conclude
+/// nothing from it; the field's metadata marks the column instead.
 pub(crate) fn columns_as_they_come(iceberg: &Schema) -> SchemaRef {
     let columns = all_optional(&arrow_columns(iceberg));
     let one = |(column, field): (&FieldRef, &NestedFieldRef)| {
@@ -59,17 +70,21 @@ pub(crate) fn columns_as_they_come(iceberg: &Schema) -> SchemaRef {
     Arc::new(ArrowSchema::new(fields.map(one).collect::<Vec<_>>()))
 }
 
-/// Whether a column may be null, as its table's schema says.
+/// Checks whether a column may be null according to its table's schema.
 pub(crate) fn may_be_null(field: &Field) -> bool {
     field.is_nullable() && !field.metadata().contains_key(REQUIRED)
 }
 
-/// What the type of a column is called that can't be decoded.
+/// Returns the name of the type of a column that cannot be decoded.
 pub(crate) fn type_of(field: &Field) -> Option<&str> {
     field.metadata().get(OPAQUE).map(String::as_str)
 }
 
-/// An error if one of some columns can't be decoded.
+/// Checks that all of some columns can be decoded.
+///
+/// # Errors
+///
+/// Returns [`DataFusionError::NotImplemented`] with the reason for the first column that cannot be decoded.
 pub(crate) fn check<'a>(columns: impl IntoIterator<Item = &'a FieldRef>) -> Result<()> {
     match columns.into_iter().find_map(|field| field.metadata().get(WHY)) {
         Some(why) => Err(DataFusionError::NotImplemented(why.clone())),

@@ -1,4 +1,4 @@
-//! The order that a statement asks for, where the planner would lose it.
+//! Keeps the order that a statement asks for, where the planner would lose it.
 
 use std::sync::Arc;
 
@@ -10,8 +10,9 @@ use datafusion::physical_plan::scalar_subquery::ScalarSubqueryExec;
 
 use crate::physical_rules::RECOMPUTED;
 
-/// DataFusion's rule that marks which order a plan is asked for, below the node that asks subqueries first: it takes a node with several
-/// inputs for one that no order goes through, and the rules after it drop the sort.
+/// DataFusion's rule that marks the order that a plan must have, applied below the node that runs subqueries first.
+///
+/// The rule takes a node with several inputs for one that keeps no order. The rules after it would then drop the sort.
 #[derive(Debug)]
 pub(crate) struct BelowSubqueries(pub(crate) Arc<dyn PhysicalOptimizerRule + Send + Sync>);
 

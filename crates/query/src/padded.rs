@@ -1,6 +1,9 @@
-//! Where columns get other values: sides of outer joins and grouping sets that are filled up with nulls, and unions. DataFusion takes a column
-//! that is constant below for constant above, and leaves out sorts by it. Here nothing is told of constants and orders from there; nor to
-//! windows, for several of which it leaves out sorts by other columns than the constant one.
+//! Keeps the optimiser from taking columns for constant where they get other values.
+//!
+//! Sides of outer joins and grouping sets are filled up with nulls, and unions join different rows. DataFusion takes a column
+//! that is constant below such a node for constant above it, and drops sorts by it. Here a `Padded` node below hides constants
+//! and orders. Inputs of windows are hidden too, because for several windows DataFusion drops sorts by other columns than the
+//! constant one.
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,7 +29,7 @@ use datafusion::physical_plan::{
 
 use crate::physical_rules::{RECOMPUTED, replaced};
 
-/// The rule; it comes before all that rely on constants.
+/// The rule that adds `Padded` nodes; it comes before all rules that rely on constants.
 #[derive(Debug)]
 pub(crate) struct Padding;
 
@@ -51,6 +54,7 @@ impl PhysicalOptimizerRule for Padding {
     }
 }
 
+/// Returns the type of a join of any kind.
 fn join_type(plan: &Arc<dyn ExecutionPlan>) -> Option<JoinType> {
     let hash = || plan.downcast_ref::<HashJoinExec>().map(|join| *join.join_type());
     let nested = || plan.downcast_ref::<NestedLoopJoinExec>().map(|join| *join.join_type());
@@ -58,7 +62,7 @@ fn join_type(plan: &Arc<dyn ExecutionPlan>) -> Option<JoinType> {
     hash().or_else(nested).or_else(merge)
 }
 
-/// Whether the first input of a node, and the others, have columns that are something else above it, or taken for it.
+/// Returns whether constants are to be hidden: those of the first input of a node, and those of its other inputs.
 fn padded(plan: &Arc<dyn ExecutionPlan>) -> [bool; 2] {
     let sets = |aggregate: &AggregateExec| !aggregate.group_expr().is_single();
     let window = plan.downcast_ref::<WindowAggExec>().is_some() || plan.downcast_ref::<BoundedWindowAggExec>().is_some();
@@ -73,7 +77,7 @@ fn padded(plan: &Arc<dyn ExecutionPlan>) -> [bool; 2] {
     }
 }
 
-/// An input of a node above which its columns are something else.
+/// A node that passes on the rows of its input, and hides the input's constants and orders.
 #[derive(Debug)]
 struct Padded {
     input: Arc<dyn ExecutionPlan>,

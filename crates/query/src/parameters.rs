@@ -1,5 +1,7 @@
-//! Parameters of statements. They are planned by the types of what is bound, as functions without arguments, and become literals before the
-//! plan is worked on: values, never text.
+//! Parameters of statements, which are bound as values and never as text.
+//!
+//! For planning, a bound parameter becomes a function without arguments that has the type of its value (`Parameter`). `bind`
+//! replaces these functions by literals before the plan is processed further. Start reading at `place`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{Hash, Hasher};
@@ -29,13 +31,15 @@ use crate::semantics::rewritten;
 use crate::statement_text::Parsed;
 use crate::{QueryError, Result};
 
-/// What begins the names of the functions that stand for parameters.
+/// Prefix of the names of the functions that stand for parameters.
 const FUNCTION: &str = "\u{1f}parameter=";
 
-/// The type that a parameter has if nothing implies any.
+/// The type of a parameter if nothing implies one.
 const UNKNOWN: DataType = DataType::Utf8;
 
-/// Puts what is to be bound into a statement; the types of no values, if they are not known yet.
+/// Puts the stand-ins of the values that are bound into a statement.
+///
+/// `values` is `None` if the values are not known yet; parameters then have no types of their own.
 pub(crate) fn place(parsed: &mut Parsed, session: &mut SessionState, values: Option<&[ScalarValue]>) -> Result<()> {
     if let Some(values) = values {
         if values.len() != parsed.parameters {
@@ -55,6 +59,7 @@ pub(crate) fn place(parsed: &mut Parsed, session: &mut SessionState, values: Opt
     Ok(())
 }
 
+/// Visits a statement, also within `EXPLAIN`.
 fn visit(statement: &mut Statement, bound: bool) {
     match statement {
         Statement::Statement(inner) => {
@@ -65,6 +70,7 @@ fn visit(statement: &mut Statement, bound: bool) {
     }
 }
 
+/// The visitor that puts stand-ins into a statement, or prepares it for parameters without values.
 struct Placer {
     bound: bool,
 }
@@ -74,7 +80,7 @@ impl VisitorMut for Placer {
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
         for item in &mut select.projection {
-            // A column that is a parameter has no type until something is bound.
+            // A column that is a parameter has no type until a value is bound, so it is cast to text.
             if let (false, SelectItem::ExprWithAlias { expr, .. } | SelectItem::UnnamedExpr(expr)) = (self.bound, item)
                 && number(expr).is_some()
             {
@@ -99,7 +105,7 @@ impl VisitorMut for Placer {
     }
 }
 
-/// The number of the parameter that an expression is.
+/// Returns the number of the parameter that an expression is: 1 for `$1`.
 pub(crate) fn number(expr: &SqlExpr) -> Option<usize> {
     match expr {
         SqlExpr::Value(ValueWithSpan { value: Value::Placeholder(name), .. }) => name.strip_prefix('$')?.parse().ok(),
@@ -108,7 +114,7 @@ pub(crate) fn number(expr: &SqlExpr) -> Option<usize> {
     }
 }
 
-/// A call of a function of ours.
+/// Builds a call of one of Esker's own functions.
 pub(crate) fn call(name: &str, args: Vec<SqlExpr>) -> SqlExpr {
     let args = args.into_iter().map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg))).collect();
     SqlExpr::Function(Function {
@@ -123,9 +129,10 @@ pub(crate) fn call(name: &str, args: Vec<SqlExpr>) -> SqlExpr {
     })
 }
 
-/// Stands for a parameter while a statement is planned.
+/// The function that stands for a parameter while a statement is planned.
 #[derive(Debug)]
 struct Parameter {
+    /// Index of the parameter: 0 for `$1`.
     at: usize,
     name: String,
     ty: DataType,
@@ -134,7 +141,7 @@ struct Parameter {
 
 impl Parameter {
     fn new(at: usize, ty: DataType) -> Self {
-        // Not worked out before its value is there.
+        // Volatile, so that it is not evaluated before its value is bound.
         Self { at, name: format!("{FUNCTION}{}", at + 1), ty, signature: Signature::nullary(Volatility::Volatile) }
     }
 }
@@ -171,12 +178,13 @@ impl ScalarUDFImpl for Parameter {
     }
 }
 
-/// The parameters of a statement that has so many, with the types that its plan implies.
+/// Returns the `count` parameters of a statement, `$1` first, with the types that its plan implies.
 pub(crate) fn fields(plan: &LogicalPlan, count: usize, implied: &BTreeMap<usize, DataType>) -> Result<Vec<Field>> {
     if count == 0 {
         return Ok(Vec::new());
     }
-    // Of a parameter that comes more than once, the first type that is implied (PostgreSQL); what is bound is planned by its own.
+    // A parameter that comes more than once has the first type that is implied (PostgreSQL). A bound one has the type of its
+    // value.
     let mut types: HashMap<String, DataType> = HashMap::new();
     plan.apply_with_subqueries(|node| {
         node.apply_expressions(|expr| {
@@ -199,7 +207,7 @@ pub(crate) fn fields(plan: &LogicalPlan, count: usize, implied: &BTreeMap<usize,
     Ok((1..=count).map(field).collect())
 }
 
-/// A plan with values in the place of its parameters.
+/// Replaces the parameters of a plan by values.
 pub(crate) fn bind(plan: LogicalPlan, values: Option<&Vec<ScalarValue>>) -> Result<LogicalPlan> {
     let Some(values) = values.filter(|values| !values.is_empty()) else { return Ok(plan) };
     let literal = |expr: Expr| match value(&expr, values) {
@@ -209,7 +217,7 @@ pub(crate) fn bind(plan: LogicalPlan, values: Option<&Vec<ScalarValue>>) -> Resu
     Ok(plan.transform_up_with_subqueries(|node| rewritten(node, literal))?.data)
 }
 
-/// A plan with many values at once in the place of its parameters, if it makes one row of them: `INSERT … VALUES (…)`.
+/// Binds many rows of values at once to a plan of one row, `INSERT … VALUES (…)`; returns `None` for other plans.
 pub(crate) fn bind_rows(plan: &LogicalPlan, rows: &[Vec<ScalarValue>]) -> Result<Option<LogicalPlan>> {
     let (mut values, mut others) = (0, false);
     plan.apply_with_subqueries(|node| {
@@ -240,7 +248,7 @@ pub(crate) fn bind_rows(plan: &LogicalPlan, rows: &[Vec<ScalarValue>]) -> Result
     Ok(Some(bound.data))
 }
 
-/// Rows of values as a table whose columns are numbers.
+/// Returns rows of values as a table whose columns are named by their index.
 fn table(rows: &[Vec<ScalarValue>]) -> Result<Arc<dyn TableProvider>> {
     let width = rows.first().map_or(0, Vec::len);
     let mut columns = Vec::with_capacity(width);
@@ -252,13 +260,14 @@ fn table(rows: &[Vec<ScalarValue>]) -> Result<Arc<dyn TableProvider>> {
     Ok(Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?))
 }
 
-/// Which parameter an expression stands for.
+/// Returns the index of the parameter that an expression stands for.
 fn parameter(expr: &Expr) -> Option<usize> {
     let Expr::ScalarFunction(ScalarFunction { func, .. }) = expr else { return None };
     let function = func.inner().as_ref() as &dyn std::any::Any;
     function.downcast_ref::<Parameter>().map(|parameter| parameter.at)
 }
 
+/// Returns the value of the parameter that an expression stands for.
 fn value(expr: &Expr, values: &[ScalarValue]) -> Option<ScalarValue> {
     values.get(parameter(expr)?).cloned()
 }

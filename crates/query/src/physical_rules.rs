@@ -1,6 +1,9 @@
-//! What goes down a physical plan. DataFusion finds the column of a filter below by its name, the first that has it, so that a condition on
-//! one table would leave out rows of the other: here no filter passes where columns of two tables have one name. It takes the output of any
-//! join for its left columns and then its right ones, which that of some joins is not: no projection passes those.
+//! DataFusion's rules for physical plans, restricted where they are wrong.
+//!
+//! Filter pushdown finds a filter's column below by its name, the first that has it, so that a condition on one table would leave
+//! out rows of another. Here no filter passes nodes where two columns have one name. Projection pushdown takes the output of any
+//! join for its left columns and then its right ones, which is wrong for some joins. Here no projection passes these. `Wall`
+//! nodes stop the rules, and are removed afterwards. Start reading at `rules`.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -24,14 +27,15 @@ use crate::order::BelowSubqueries;
 use crate::padded::Padding;
 use crate::variant::Projected;
 
-/// For inputs that are not as those before.
+/// Options for the replacement of inputs by others with different properties.
 pub(crate) const RECOMPUTED: ReplaceChildrenOptions = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
 
 type Plan = Arc<dyn ExecutionPlan>;
 type Rule = Arc<dyn PhysicalOptimizerRule + Send + Sync>;
 
-/// DataFusion's rules for physical plans: those that push down are kept from mistaking columns, all from mistaking constants, and the
-/// order that is asked for is kept.
+/// Returns two rules of Esker's own and all of DataFusion's, in its order, some of them restricted.
+///
+/// Rules that push down do not mistake columns, no rule mistakes constants, and the order that is asked for is kept.
 pub(crate) fn rules() -> Vec<Rule> {
     let apart = |rule: Rule| -> Rule {
         match rule.name() {
@@ -45,12 +49,13 @@ pub(crate) fn rules() -> Vec<Rule> {
     first.into_iter().chain(PhysicalOptimizer::new().rules.into_iter().map(apart)).collect()
 }
 
+/// A rule that runs while walls stop it at some places.
 #[derive(Debug)]
 struct ByPlace {
     inner: Rule,
     /// Puts walls below a node.
     wall: fn(Plan) -> Result<Transformed<Plan>>,
-    /// What is done once the walls are gone.
+    /// Changes the plan once the walls are removed.
     after: fn(Plan) -> Result<Plan>,
 }
 
@@ -74,24 +79,26 @@ impl PhysicalOptimizerRule for ByPlace {
     }
 }
 
+/// Checks whether two columns have the same name.
 fn has_namesakes(schema: &Schema) -> bool {
     let mut seen = HashSet::with_capacity(schema.fields().len());
     !schema.fields().iter().all(|field| seen.insert(field.name()))
 }
 
-/// A node whose inputs let no filter through where two of their columns have one name. A projection to other names knows the places of
-/// columns, and so does a join below it.
+/// Puts walls before those inputs of a node in which two columns have one name.
+///
+/// A projection with distinct names refers to columns by their place, and so does a hash join below it: no wall is needed there.
 fn namesakes(plan: Plan) -> Result<Transformed<Plan>> {
     let by_place = plan.downcast_ref::<ProjectionExec>().is_some() && !has_namesakes(&plan.schema());
     walled(plan, |input| has_namesakes(&input.schema()) && !(by_place && input.downcast_ref::<HashJoinExec>().is_some()))
 }
 
-/// A node that no projection passes on its way to a join whose output is not its left columns and then its right ones.
+/// Puts walls before inputs that are joins whose output is not their left columns and then their right ones.
 fn one_sided(plan: Plan) -> Result<Transformed<Plan>> {
     walled(plan, is_one_sided)
 }
 
-/// A node with walls before some of its inputs.
+/// Puts walls before some inputs of a node.
 fn walled(plan: Plan, stops: impl Fn(&Plan) -> bool) -> Result<Transformed<Plan>> {
     if plan.downcast_ref::<Wall>().is_some() {
         return Ok(Transformed::no(plan));
@@ -99,13 +106,14 @@ fn walled(plan: Plan, stops: impl Fn(&Plan) -> bool) -> Result<Transformed<Plan>
     replaced(plan, |_, input| stops(input).then(|| Arc::new(Wall { input: Arc::clone(input) }) as _))
 }
 
+/// Checks for a join whose output is not its left columns and then its right ones.
 fn is_one_sided(plan: &Plan) -> bool {
     let hash = plan.downcast_ref::<HashJoinExec>().map(HashJoinExec::join_type);
     let ty = hash.or_else(|| plan.downcast_ref::<NestedLoopJoinExec>().map(NestedLoopJoinExec::join_type));
     matches!(ty, Some(JoinType::LeftMark | JoinType::RightMark | JoinType::RightSemi | JoinType::RightAnti))
 }
 
-/// A plan in which one-sided joins make no column that the projection right above them leaves out.
+/// Embeds projections into one-sided joins right below them, so that these make no column that is left out at once.
 fn embedded(plan: Plan) -> Result<Plan> {
     let embed = |plan: Plan| {
         let projection = plan.downcast_ref::<ProjectionExec>().filter(|projection| is_one_sided(projection.input()));
@@ -122,7 +130,7 @@ fn embedded(plan: Plan) -> Result<Plan> {
     plan.transform_down(embed).data()
 }
 
-/// A node with others in the place of some of its inputs.
+/// Replaces some inputs of a node. `other` gets the index of an input, and returns its replacement or `None`.
 pub(crate) fn replaced(plan: Plan, other: impl Fn(usize, &Plan) -> Option<Plan>) -> Result<Transformed<Plan>> {
     let inputs = plan.children();
     let others: Vec<_> = inputs.iter().enumerate().map(|(at, input)| other(at, input)).collect();
@@ -134,7 +142,7 @@ pub(crate) fn replaced(plan: Plan, other: impl Fn(usize, &Plan) -> Option<Plan>)
     Ok(Transformed::yes(plan.replace_children(made, RECOMPUTED)?))
 }
 
-/// What lets nothing through, while something is pushed down.
+/// A node that lets nothing through while a rule pushes something down.
 #[derive(Debug)]
 struct Wall {
     input: Plan,

@@ -1,5 +1,7 @@
-//! How statements are planned. `DELETE` and `UPDATE` are planned as the query for the rows that they are about, made of their own syntax
-//! trees; `INSERT` and `CREATE TABLE AS` as the query for the rows that they add.
+//! Planning of statements.
+//!
+//! `DELETE` and `UPDATE` are planned as the query for the positions of the rows to change, which is built from their own syntax
+//! trees. `INSERT` and `CREATE TABLE AS` are planned as the query for the rows to add. Start reading at `plan`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -27,30 +29,30 @@ use crate::statement_text::Parsed;
 use crate::target::WriteTarget;
 use crate::{Result, information, parameters, row_position_scan, statement_text, syntax, values};
 
-/// A statement's plan, with what is to be done with its rows.
+/// A statement's plan, with the action on its rows.
 pub(crate) struct PlannedStatement {
     pub(crate) plan: LogicalPlan,
     pub(crate) action: Action,
-    /// How many parameters there are.
+    /// Number of parameters.
     pub(crate) parameters: usize,
-    /// The types of parameters that are put into columns as they are, by number.
+    /// Types of the parameters that are stored in columns as they are, by number: 1 for `$1`.
     pub(crate) implied: BTreeMap<usize, DataType>,
 }
 
-/// What a statement is planned in.
+/// The state that a statement is planned with.
 struct Planner<'a> {
     session: &'a mut SessionState,
     warehouses: &'a [(Catalog, Reader)],
     implied: BTreeMap<usize, DataType>,
 }
 
-/// Whether a statement asks which names there are.
+/// Checks whether a statement reads `information_schema`.
 pub(crate) fn asks_for_names(session: &SessionState, statement: &Statement) -> Result<bool> {
     let asks = |table: &TableReference| table.schema() == Some(INFORMATION_SCHEMA);
     Ok(session.resolve_table_references(statement)?.iter().any(asks))
 }
 
-/// Plans a statement, for values of the types of `bound` if they are known.
+/// Plans a statement. `bound` holds the values of its parameters, if they are known; only their types matter.
 pub(crate) async fn plan(
     session: &mut SessionState,
     warehouses: &[(Catalog, Reader)],
@@ -64,11 +66,13 @@ pub(crate) async fn plan(
     Ok(PlannedStatement { plan, action, parameters: parsed.parameters, implied: planner.implied })
 }
 
+/// Returns a table's name as DataFusion's reference, with unquoted parts in lower case.
 fn named(name: &ObjectName) -> Result<TableReference> {
     Ok(object_name_to_table_reference(name.clone(), true)?)
 }
 
 impl Planner<'_> {
+    /// Plans a statement; returns the plan of its rows and the action on them.
     async fn plan(&mut self, statement: Statement) -> Result<(LogicalPlan, Action)> {
         let statement = match statement {
             Statement::Statement(statement) => match *statement {
@@ -79,7 +83,7 @@ impl Planner<'_> {
                 other => Statement::Statement(Box::new(other)),
             },
             Statement::Explain(explain) if !is_query(&explain.statement) => {
-                return Err(refused("EXPLAIN takes a query; of a statement that changes rows explain the SELECT of its rows"));
+                return Err(refused("EXPLAIN takes a query; for a statement that changes rows, explain the SELECT of its rows"));
             }
             other => other,
         };
@@ -95,7 +99,10 @@ impl Planner<'_> {
         })
     }
 
-    /// The plan of a statement. A `*` may make names that columns after it have as well: those are told apart where that is the trouble.
+    /// Plans a query.
+    ///
+    /// A `*` may make names that other columns of the list have as well. If planning fails, it is tried again with distinct names
+    /// for those columns.
     async fn rows(&self, statement: Statement) -> Result<LogicalPlan> {
         let Some(apart) = select::apart_from_all(&statement) else {
             return Ok(self.session.statement_to_plan(statement).await?);
@@ -106,7 +113,7 @@ impl Planner<'_> {
         }
     }
 
-    /// A statement that changes rows after a `WITH`, whose queries its own may name.
+    /// Plans a statement that changes rows after a `WITH`; its query may use the queries that `WITH` names.
     async fn change_with(&mut self, query: Query) -> Result<(LogicalPlan, Action)> {
         let Query { with, body, .. } = query;
         match *body {
@@ -117,21 +124,22 @@ impl Planner<'_> {
         }
     }
 
-    /// The default of a column, for where a statement says `DEFAULT`.
+    /// Returns the default of a column as an expression, for the word `DEFAULT` in a statement.
     fn default_of(&mut self, column: &Column, schema: &Schema, at: usize, provider: Option<&dyn TableProvider>) -> Result<Expr> {
         match default(schema, at, provider)? {
             PlanExpr::Literal(value, _) => values::known_default(column, value, self.session),
-            _ => Err(refused(format!("the default of column {} can't be written; give it a value", column.name()))),
+            _ => Err(refused(format!("the default of column {} is not supported; give it a value", column.name()))),
         }
     }
 
-    /// Notes what the column is that a parameter is put into.
+    /// Records the type of the column that a parameter is stored in.
     fn imply(&mut self, value: &Expr, column: &Column) {
         if let Some(number) = parameters::number(value) {
             self.implied.insert(number, column.data_type().clone());
         }
     }
 
+    /// Plans an `INSERT`: the query has all columns of the table, in its order.
     async fn insert(&mut self, insert: Insert, with: Option<With>) -> Result<(LogicalPlan, Action)> {
         let (name, given, source) = parts_of(insert)?;
         let table = named(&name)?;
@@ -174,15 +182,17 @@ impl Planner<'_> {
         Ok((plan, Action::Insert { target, schema: schema.schema_id() }))
     }
 
+    /// Looks up the provider of a table.
     async fn provider(&self, table: &TableReference) -> Result<Option<Arc<dyn TableProvider>>> {
         Ok(self.session.schema_for_ref(table.clone())?.table(table.table()).await?)
     }
 
+    /// Plans a `DELETE`: the query has the files and positions of the rows.
     async fn delete(&mut self, delete: Delete, with: Option<With>) -> Result<(LogicalPlan, Action)> {
         let Delete { tables, from, using, selection, returning, output, order_by, limit, .. } = delete;
         let more = !tables.is_empty() || using.is_some() || returning.is_some() || output.is_some();
         if more || !order_by.is_empty() || limit.is_some() {
-            return Err(refused("DELETE takes FROM and WHERE alone here"));
+            return Err(refused("DELETE takes only FROM and WHERE here"));
         }
         let (FromTable::WithFromKeyword(from) | FromTable::WithoutKeyword(from)) = from;
         let rows = Rows::of(self.warehouses, &from).await?;
@@ -192,11 +202,12 @@ impl Planner<'_> {
         Ok((self.session.statement_to_plan(select::statement(query)).await?, Action::Delete(rows.target)))
     }
 
+    /// Plans an `UPDATE`: the query has the positions and row ids of the rows, and then all columns with their new values.
     async fn update(&mut self, update: Update, with: Option<With>) -> Result<(LogicalPlan, Action)> {
         let Update { table, assignments, from, selection, returning, output, or, order_by, limit, .. } = update;
         let more = from.is_some() || returning.is_some() || output.is_some() || or.is_some();
         if more || !order_by.is_empty() || limit.is_some() {
-            return Err(refused("UPDATE takes SET and WHERE alone here; use subqueries for other tables"));
+            return Err(refused("UPDATE takes only SET and WHERE here; use subqueries for other tables"));
         }
         let rows = Rows::of(self.warehouses, std::slice::from_ref(&table)).await?;
         let selection = selection.map(|selection| rows.bare(selection));
@@ -206,7 +217,7 @@ impl Planner<'_> {
             let known = |name: &str| self.session.aggregate_functions().contains_key(name);
             if let Some(what) = syntax::of_many_rows(&value, &known) {
                 return Err(refused(format!(
-                    "UPDATE sets column {column} for each row, and {what} is of many: ask a subquery for it"
+                    "UPDATE sets column {column} for each row, but {what} is computed over many rows: use a subquery"
                 )));
             }
             if values.insert(column.clone(), rows.bare(value)).is_some() {
@@ -241,11 +252,12 @@ impl Planner<'_> {
     }
 }
 
-/// Whether a query is a statement that changes rows after a `WITH`.
+/// Checks whether a query is a statement that changes rows after a `WITH`.
 fn changes(query: &Query) -> bool {
     matches!(*query.body, SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_))
 }
 
+/// Checks whether a statement is a query that changes nothing.
 fn is_query(statement: &Statement) -> bool {
     match statement {
         Statement::Statement(inner) => matches!(inner.as_ref(), SqlStatement::Query(query) if !changes(query)),
@@ -253,13 +265,13 @@ fn is_query(statement: &Statement) -> bool {
     }
 }
 
-/// The queries of one `WITH` around another.
+/// Joins the queries of an outer and an inner `WITH`.
 fn around(outer: Option<With>, inner: Option<With>) -> Result<Option<With>> {
     let (Some(mut outer), Some(inner)) = (outer.clone(), inner.clone()) else { return Ok(outer.or(inner)) };
     for own in inner.cte_tables {
         let name = normal(&own.alias.name);
         if outer.cte_tables.iter().any(|other| normal(&other.alias.name) == name) {
-            return Err(refused(format!("two queries of WITH are called {name}: name them apart")));
+            return Err(refused(format!("two queries of WITH are called {name}: give them different names")));
         }
         outer.cte_tables.push(own);
     }
@@ -267,7 +279,7 @@ fn around(outer: Option<With>, inner: Option<With>) -> Result<Option<With>> {
     Ok(Some(outer))
 }
 
-/// The table of an `INSERT`, the columns that it lists, and its query; none for `DEFAULT VALUES`.
+/// Returns the table of an `INSERT`, the columns that it lists, and its query (`None` for `DEFAULT VALUES`).
 fn parts_of(insert: Insert) -> Result<(ObjectName, Vec<ObjectName>, Option<Box<Query>>)> {
     let more = insert.or.is_some()
         || insert.ignore
@@ -290,11 +302,11 @@ fn parts_of(insert: Insert) -> Result<(ObjectName, Vec<ObjectName>, Option<Box<Q
         || insert.multi_table_else_clause.is_some();
     match (insert.table, insert.source) {
         (TableObject::TableName(name), source) if !more => Ok((name, insert.columns, source)),
-        _ => Err(refused("INSERT takes INTO, a table, a list of columns, and VALUES or a query alone here")),
+        _ => Err(refused("INSERT takes only INTO, a table, a list of columns, and VALUES or a query here")),
     }
 }
 
-/// Where in a table the columns are that an `INSERT` lists; all of them, if it lists none.
+/// Returns the indices of the table's columns that an `INSERT` lists; all of them if it lists none.
 fn listed(target: &WriteTarget, all: &[Column], given: &[ObjectName]) -> Result<Vec<usize>> {
     if given.is_empty() {
         return Ok((0..all.len()).collect());
@@ -315,40 +327,41 @@ fn listed(target: &WriteTarget, all: &[Column], given: &[ObjectName]) -> Result<
     Ok(listed)
 }
 
-/// What a column holds that an `INSERT` leaves out.
+/// Returns the value of a column that an `INSERT` leaves out: its default, or null. Spec: "Default values".
 fn default(schema: &Schema, at: usize, provider: Option<&dyn TableProvider>) -> Result<PlanExpr> {
     let field = &schema.as_struct().fields()[at];
     let known = provider.and_then(|provider| provider.get_column_default(&field.name));
     match (known, &field.write_default) {
         (Some(default), _) => Ok(default.clone()),
-        (None, Some(_)) => Err(refused(format!("the default of column {} can't be written; give it a value", field.name))),
+        (None, Some(_)) => Err(refused(format!("the default of column {} is not supported; give it a value", field.name))),
         (None, None) => Ok(lit(ScalarValue::Null)),
     }
 }
 
-/// The rows of a table that `DELETE` or `UPDATE` is about.
+/// The rows of a table that a `DELETE` or `UPDATE` changes.
 struct Rows {
     target: WriteTarget,
     loaded: LoadedTable,
-    /// As the statement names it.
+    /// The table as the statement names it.
     table: TableReference,
-    /// What its columns may be qualified by, and its whole name, if it has no other.
+    /// The name by which columns may be qualified: the alias, or the table's last name.
     alias: String,
+    /// The parts of the table's whole name, if it has no alias.
     whole: Vec<String>,
-    /// The table's rows with their places, in the snapshot that is current now.
+    /// The table's rows with their positions, in the snapshot that is current now.
     from: TableWithJoins,
-    /// What the places are called.
+    /// Names of the columns for the position of a row: file, position and row id.
     places: [String; 3],
 }
 
 impl Rows {
-    /// Of the one table of a statement.
+    /// Finds the one table of a statement.
     async fn of(warehouses: &[(Catalog, Reader)], from: &[TableWithJoins]) -> Result<Self> {
         let (name, alias) = match from {
             [TableWithJoins { relation: TableFactor::Table { name, alias, args: None, .. }, joins }] if joins.is_empty() => {
                 (name, alias)
             }
-            _ => return Err(refused("DELETE and UPDATE are about one table; use a subquery in WHERE for others")),
+            _ => return Err(refused("DELETE and UPDATE change one table; use a subquery in WHERE for others")),
         };
         if alias.as_ref().is_some_and(|alias| !alias.columns.is_empty()) {
             return Err(refused("DELETE and UPDATE take no names of columns after an alias"));
@@ -356,7 +369,7 @@ impl Rows {
         let whole = if alias.is_none() { parts(name) } else { Vec::new() };
         let table = named(name)?;
         if statement_text::parse_name(table.table()).1.is_some() {
-            return Err(refused("DELETE and UPDATE are about a table as it is now; they take no AS OF"));
+            return Err(refused("DELETE and UPDATE change a table as it is now; they take no AS OF"));
         }
         let target = WriteTarget::find(warehouses, &table).await?;
         let loaded = target.load().await?;
@@ -374,14 +387,14 @@ impl Rows {
         Ok(Self { target, loaded, table, from: select::aliased(ObjectName(name), &alias), alias, whole, places })
     }
 
-    /// An expression whose columns are qualified by the bare name of the table, if by any.
+    /// Returns an expression whose columns are qualified at most by the table's last name.
     fn bare(&self, mut expr: Expr) -> Expr {
         select::name_barely(&mut expr, &self.whole);
         expr
     }
 }
 
-/// The column that an assignment is about.
+/// Returns the name of the column that an assignment sets.
 fn assigned(target: &AssignmentTarget, rows: &Rows) -> Result<String> {
     let AssignmentTarget::ColumnName(name) = target else { return Err(refused("UPDATE sets one column at a time")) };
     let parts = parts(name);

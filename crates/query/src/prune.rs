@@ -1,3 +1,8 @@
+//! Pruning of files and row groups by the filters of a scan.
+//!
+//! [`files`] prunes by partition values and column bounds. [`Within`] prunes by conditions on parts of variants and on shapes.
+//! Both only leave out rows that no filter can keep. Spec: "Scan Planning".
+
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -17,14 +22,14 @@ use crate::ranges::FileRanges;
 use crate::spatial_pruning;
 use crate::variant::Conditions;
 
-/// Filters as one expression on the table's columns.
+/// Returns filters as one expression on the table's columns; `None` if there are no filters.
 pub(crate) fn condition(state: &dyn Session, schema: &SchemaRef, filters: &[Expr]) -> Result<Option<Arc<dyn PhysicalExpr>>> {
     let Some(filter) = conjunction(filters.iter().cloned()) else { return Ok(None) };
     let df_schema = DFSchema::try_from(schema.as_ref().clone())?;
     Ok(Some(state.create_physical_expr(filter, &df_schema)?))
 }
 
-/// What filters say of what is within columns.
+/// The conditions of filters on what is nested in columns: parts of variants, and shapes.
 #[derive(Debug, Default)]
 pub(crate) struct Within {
     variants: Option<Conditions>,
@@ -32,17 +37,17 @@ pub(crate) struct Within {
 }
 
 impl Within {
-    /// Of some filters on the columns of a table.
+    /// Extracts the conditions from filters on the columns of a table.
     pub(crate) fn of(state: &dyn Session, schema: &SchemaRef, filters: &[Expr]) -> Result<Self> {
         Ok(Self { variants: Conditions::of(state, schema, filters)?, shapes: spatial_pruning::conditions(schema, filters) })
     }
 
-    /// Whether they say something.
+    /// Checks whether there is any condition.
     pub(crate) fn is_some(&self) -> bool {
         self.variants.is_some() || !self.shapes.is_empty()
     }
 
-    /// The files that may hold rows that the filters keep.
+    /// Returns the files that may hold rows that the filters keep.
     pub(crate) fn files<F: Planned>(&self, files: Vec<F>) -> Vec<F> {
         let files = match &self.variants {
             Some(conditions) => conditions.files(files),
@@ -51,7 +56,7 @@ impl Within {
         spatial_pruning::files(&self.shapes, files)
     }
 
-    /// The rows of a file that the filters don't keep, as far as its footer tells.
+    /// Returns the positions of rows in a file that the filters do not keep, as far as its footer shows.
     pub(crate) fn left_out(&self, footer: &ParquetMetaData) -> RoaringTreemap {
         let shapes = spatial_pruning::left_out(&self.shapes, footer);
         match &self.variants {
@@ -61,7 +66,7 @@ impl Within {
     }
 }
 
-/// The files that may hold rows that the condition keeps.
+/// Returns the files that may hold rows that the condition keeps, according to partition values and column bounds.
 pub(crate) fn files<F: Planned>(
     condition: Option<&Arc<dyn PhysicalExpr>>,
     schema: &SchemaRef,
@@ -73,8 +78,8 @@ pub(crate) fn files<F: Planned>(
     if predicate.always_true() && predicate.literal_guarantees().is_empty() {
         return Ok(files);
     }
-    // A predicate that can't be evaluated on statistics rules nothing out: DataFusion compares the prefix of a LIKE as a string with
-    // bounds that are views, say.
+    // A predicate that cannot be evaluated on statistics rules nothing out. DataFusion, for example, compares the prefix of a
+    // LIKE as a string with bounds that are views.
     let Ok(keep) = predicate.prune(&FileRanges::new(schema.clone(), metadata, &files)) else { return Ok(files) };
     Ok(files.into_iter().zip(keep).filter(|(_, keep)| *keep).map(|(file, _)| file).collect())
 }

@@ -1,4 +1,8 @@
-//! Minima, maxima and null counts of columns, as manifests have them for files: for pruning, and as statistics for the optimiser.
+//! Bounds and null counts of columns, as manifests have them for files.
+//!
+//! `FileBounds` has them for one file, as statistics for the optimiser. `FileRanges` has them for many files, for pruning. Where
+//! a file has no bounds of a column, its partition may imply some. Bounds are not values: they may be wider. Spec: "Scan
+//! Planning". Start reading at `bounds`.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -12,13 +16,13 @@ use esker_format::{PartitionField, PartitionSpecRef, PrimitiveType, TableMetadat
 use esker_read::{field_id, literal_array, values_array, values_of};
 use esker_table::{ColumnBounds, LiveFile, PartitionKey, Planned, source_range};
 
-/// The smallest and the largest value that a column can have by a file's partition.
+/// The least value that a column can have by a file's partition, and the greatest if there is one.
 type Range = (Value, Option<Value>);
 
 /// The least and the greatest value of a column, as far as they are known.
 type Bounds = (Option<Value>, Option<Value>);
 
-/// What all values of a column in a file lie between, by its bounds or else by its partition.
+/// Returns the values between which a column of a file lies, by its bounds or else by its partition.
 fn bounds(file: &impl Planned, ty: &Type, id: i32, partition: Option<&Range>) -> Bounds {
     let own = of_column(file, ty, id);
     // Bounds leave NaN out, and NaN is greater than every number: without a count of zero there is no maximum.
@@ -29,18 +33,19 @@ fn bounds(file: &impl Planned, ty: &Type, id: i32, partition: Option<&Range>) ->
     (low.filter(number), high.filter(number).filter(|_| no_nans))
 }
 
+/// Returns the bounds of a column that the manifest holds.
 fn of_column(file: &impl Planned, ty: &Type, id: i32) -> ColumnBounds {
     let Type::Primitive(ty) = ty else { return ColumnBounds::default() };
     ColumnBounds::of(file.stats(id), ty)
 }
 
-/// How many rows of a column are null, if the manifest counts every row of it.
+/// Returns the number of nulls in a column, if the manifest counts all of the column's rows.
 fn nulls(file: &impl Planned, id: i32) -> Option<u64> {
     let (stats, rows) = (file.stats(id)?, file.rows()?);
     stats.null_count.filter(|nulls| stats.value_count == Some(rows) && *nulls <= rows)
 }
 
-/// What a manifest says about a file.
+/// The bounds and counts of one file.
 pub(crate) struct FileBounds<'a> {
     file: &'a LiveFile,
     metadata: &'a TableMetadata,
@@ -51,7 +56,7 @@ impl<'a> FileBounds<'a> {
         Self { file, metadata }
     }
 
-    /// What all values of a column lie between.
+    /// Returns the values between which a column lies, as scalars of a type.
     fn of(&self, id: i32, to: &DataType) -> (Option<ScalarValue>, Option<ScalarValue>) {
         let Some(field) = self.metadata.current_schema().field_by_id(id) else { return (None, None) };
         let partition = partition_range(self.metadata, self.file, id);
@@ -60,9 +65,10 @@ impl<'a> FileBounds<'a> {
         (value(low), value(high))
     }
 
-    /// What is known of a column for the optimiser, and to prune by while a query runs. "Exact" is what DataFusion calls bounds that it may prune a file by; it
-    /// would also take a column for constant whose bounds are one value, or that counts nothing but nulls. So the count of nulls never
-    /// is exact.
+    /// Returns a column's statistics for the optimiser, and for pruning while a query runs.
+    ///
+    /// DataFusion prunes a file by bounds that are called "exact". But it also takes a column for constant if its bounds are one
+    /// value, or if it counts nothing but nulls. So the count of nulls is never exact.
     pub(crate) fn statistics(&self, field: &Field) -> ColumnStatistics {
         let mut statistics = ColumnStatistics::new_unknown();
         let (Some(id), ty) = (field_id(field), field.data_type()) else { return statistics };
@@ -70,7 +76,8 @@ impl<'a> FileBounds<'a> {
             && !matches!(ty, DataType::Utf8View | DataType::BinaryView | DataType::FixedSizeBinary(_) | DataType::Boolean);
         let precise = |value| if ordered { Precision::Exact(value) } else { Precision::Inexact(value) };
         let (low, high) = self.of(id, ty);
-        // DataFusion can't count the values of a range of all 64 bits. There is nothing below the least to leave out.
+        // DataFusion cannot count the values of a range of all 64 bits. Nothing lies below the least value, so no pruning is
+        // lost.
         let low = low.filter(|low| !is_least(low));
         statistics.min_value = low.map_or(Precision::Absent, precise);
         statistics.max_value = high.map_or(Precision::Absent, precise);
@@ -84,6 +91,7 @@ fn scalar(value: &Value, to: &DataType) -> Option<ScalarValue> {
     ScalarValue::try_from_array(&literal_array(value, to)?, 0).ok()
 }
 
+/// Checks for the least value of a 64-bit type.
 fn is_least(value: &ScalarValue) -> bool {
     matches!(
         value,
@@ -97,7 +105,7 @@ fn is_float(ty: &DataType) -> bool {
     matches!(ty, DataType::Float32 | DataType::Float64)
 }
 
-/// What manifests say about some files.
+/// The bounds and counts of some files.
 pub(crate) struct FileRanges<'a, F> {
     schema: SchemaRef,
     metadata: &'a TableMetadata,
@@ -109,7 +117,7 @@ impl<'a, F: Planned> FileRanges<'a, F> {
         Self { schema, metadata, files }
     }
 
-    /// The lower or the upper bounds of a column, one for each file.
+    /// Returns the lower or the upper bounds of a column, one for each file.
     fn values(&self, column: &Column, pick: fn(Bounds) -> Option<Value>) -> Option<ArrayRef> {
         let field = self.schema.field_with_name(&column.name).ok()?;
         let id = field_id(field)?;
@@ -119,7 +127,7 @@ impl<'a, F: Planned> FileRanges<'a, F> {
         values_array(&values.collect::<Vec<_>>(), field.data_type())
     }
 
-    /// Whether none of some values of a column can be in a file, because each would be in another bucket.
+    /// Checks that a file holds none of some values of a column, because each of them is in another bucket.
     fn in_other_buckets(&self, file: &F, id: i32, values: &[Value]) -> bool {
         let Some(spec) = self.metadata.partition_spec_by_id(file.spec_id()) else { return false };
         spec.fields().iter().zip(file.partition()).any(|(field, bucket)| {
@@ -132,22 +140,22 @@ impl<'a, F: Planned> FileRanges<'a, F> {
     }
 }
 
-/// The range that a file's partition tells for a column.
+/// Returns the range of a column that a file's partition implies.
 fn partition_range(metadata: &TableMetadata, file: &impl Planned, id: i32) -> Option<Range> {
     let spec = metadata.partition_spec_by_id(file.spec_id())?;
     let source = &metadata.current_schema().field_by_id(id)?.field_type;
     let range = |(field, value): (&PartitionField, &Option<Value>)| {
         (field.source_id() == Some(id)).then(|| source_range(field.transform(), source, value.as_ref()?))?
     };
-    // Of several fields of one column, the last one that tells a range.
+    // If several partition fields are of one column, the last one that implies a range counts.
     spec.fields().iter().zip(file.partition()).rev().find_map(range)
 }
 
-/// The ranges that files' partitions tell for a column, worked out once for each partition.
+/// The ranges of a column that the partitions of files imply, computed once for each partition.
 struct PartitionRanges<'a> {
     metadata: &'a TableMetadata,
     id: i32,
-    /// Whether any spec has a field of the column.
+    /// True if any partition spec has a field of the column.
     any: bool,
     known: HashMap<PartitionKey<'a>, Option<Range>>,
 }
@@ -167,7 +175,9 @@ impl<'a> PartitionRanges<'a> {
     }
 }
 
-/// A literal of a filter as a value of the table's column; none if it is of another type than queries see the column with.
+/// Converts a literal of a filter to a value of the table's column.
+///
+/// Returns `None` if the literal's type is not the one that queries see the column with.
 fn value_of(literal: &ScalarValue, field: &Field, ty: &Type) -> Option<Value> {
     if literal.data_type() != *field.data_type() {
         return None;

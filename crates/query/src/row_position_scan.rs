@@ -1,4 +1,6 @@
-//! A table whose rows say where they are: what `DELETE` and `UPDATE` look for rows in.
+//! A table provider whose rows hold their positions, in which `DELETE` and `UPDATE` look for rows.
+//!
+//! Three columns follow the table's own: the path of the file, the position in it and the row id. Start reading at `RowTable`.
 
 use std::sync::Arc;
 
@@ -24,7 +26,7 @@ use crate::scan_errors::Owner;
 use crate::table::seen;
 use crate::{IcebergTable, opaque};
 
-/// What the columns that say where a row is are called: file, position and row id, unlike any column of the table.
+/// Returns the names of the three columns for file, position and row id. No column of the table begins like them.
 pub(crate) fn places(schema: &IcebergSchema) -> [String; 3] {
     let mut mark = "\u{1f}".to_owned();
     while schema.as_struct().fields().iter().any(|field| field.name.starts_with(&mark)) {
@@ -33,7 +35,7 @@ pub(crate) fn places(schema: &IcebergSchema) -> [String; 3] {
     ["file", "pos", "row_id"].map(|name| format!("{mark}{name}"))
 }
 
-/// A snapshot of a table with the three columns after its own.
+/// A snapshot of a table, with three columns for the position of a row after its own.
 #[derive(Debug)]
 pub(crate) struct RowTable {
     table: IcebergTable,
@@ -117,6 +119,7 @@ impl TableProvider for RowTable {
     }
 }
 
+/// A data file to scan, with its adapter and its deleted rows.
 #[derive(Debug, Clone)]
 struct Part {
     file: LiveFile,
@@ -124,7 +127,7 @@ struct Part {
     deleted: Option<Arc<RoaringTreemap>>,
 }
 
-/// Where a column of the rows is from.
+/// The source of a column of the rows.
 #[derive(Debug, Clone, Copy)]
 enum Source {
     Own,
@@ -134,7 +137,7 @@ enum Source {
 }
 
 impl Source {
-    /// Of a column of the schema, the first `own` of which are the table's.
+    /// Returns the source of the schema's column at index `at`; the first `own` columns are the table's.
     fn of(at: usize, own: usize) -> Self {
         match at.checked_sub(own) {
             None => Self::Own,
@@ -145,7 +148,7 @@ impl Source {
     }
 }
 
-/// What is made of a file's rows.
+/// The columns that are made of a file's rows.
 #[derive(Debug, Clone)]
 struct Shape {
     schema: SchemaRef,
@@ -153,7 +156,7 @@ struct Shape {
     row_ids: bool,
 }
 
-/// Some files, one after the other.
+/// The rows of some files, one file after another.
 #[derive(Debug)]
 struct Rows {
     shape: Shape,
@@ -180,7 +183,7 @@ impl PartitionStream for Rows {
     }
 }
 
-/// The rows of a file that are alive, each with its place.
+/// Returns the rows of a file that are not deleted, each with its position.
 async fn one_file(
     part: Part,
     shape: Shape,
@@ -212,7 +215,7 @@ async fn one_file(
     Ok(batches.map(placed).boxed())
 }
 
-/// A batch in the shape that was asked for.
+/// Returns a batch with the columns that were asked for. `start` is the position of its first row.
 fn place(batch: &RecordBatch, shape: &Shape, path: &str, start: u64) -> Result<RecordBatch> {
     let n = batch.num_rows();
     let first = i64::try_from(start).map_err(external)?;

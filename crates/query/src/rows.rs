@@ -1,4 +1,4 @@
-//! Small tables made from serialisable rows: system tables, and what a table's metadata says of itself.
+//! Small tables that are built from serialisable rows: system tables and metadata tables.
 
 use std::sync::Arc;
 
@@ -10,23 +10,23 @@ use serde::Serialize;
 
 use crate::{QueryError, Result};
 
-/// A column that may be null.
+/// Returns a nullable column.
 pub(crate) fn column(name: &str, ty: DataType) -> Field {
     Field::new(name, ty, true)
 }
 
-/// Milliseconds since the epoch, as a time.
+/// Returns the type of times that are given in milliseconds since the Unix epoch.
 pub(crate) fn time() -> DataType {
     DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()))
 }
 
-/// A map from text to text.
+/// Returns the type of maps from text to text.
 pub(crate) fn text_map() -> DataType {
     let entries = vec![Field::new("key", DataType::Utf8, false), Field::new("value", DataType::Utf8, true)];
     DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entries.into()), false)), false)
 }
 
-/// Rows whose fields are the columns by name; none if there are no rows.
+/// Builds a batch from rows whose fields are the columns by name; `None` if there are no rows.
 pub(crate) fn batch<T: Serialize>(columns: Vec<Field>, rows: &[T]) -> Result<Option<RecordBatch>> {
     let schema: SchemaRef = Arc::new(Schema::new(columns));
     let failed = |e: arrow::error::ArrowError| QueryError::Execution(e.to_string());
@@ -35,7 +35,7 @@ pub(crate) fn batch<T: Serialize>(columns: Vec<Field>, rows: &[T]) -> Result<Opt
     decoder.flush().map_err(failed)
 }
 
-/// Rows whose fields are the columns by name, as a table.
+/// Builds a table from rows whose fields are the columns by name.
 pub(crate) fn table<T: Serialize>(columns: Vec<Field>, rows: &[T]) -> Result<Arc<dyn TableProvider>> {
     let schema: SchemaRef = Arc::new(Schema::new(columns.clone()));
     let batches = batch(columns, rows)?.into_iter().collect();

@@ -1,4 +1,7 @@
-//! Errors of a scan with the file and the column that they are about: the decoder's own don't say, and some are panics. Who meets one says so to the catalog.
+//! Adds the file and the column to the errors of a scan, and reports damaged files to the catalog.
+//!
+//! The decoder's own errors do not name them, and some of its errors are panics. Every planner and morsel of a file is therefore
+//! wrapped in a `Step`. Start reading at `NamedReader`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,7 +20,7 @@ use parquet::errors::ParquetError;
 use crate::error::cause;
 use crate::source::KnownFile;
 
-/// Whose files a scan reads.
+/// The table whose files a scan reads, with its catalog and its reader.
 #[derive(Debug, Clone)]
 pub(crate) struct Owner {
     pub(crate) catalog: Catalog,
@@ -26,7 +29,9 @@ pub(crate) struct Owner {
 }
 
 impl Owner {
-    /// Keeps that a file could not be read, if that is so for good. The query does not wait for it.
+    /// Records in the catalog that a file could not be read, if trying again will not help.
+    ///
+    /// The query does not wait for it.
     pub(crate) fn meets(&self, error: &ReadError) {
         let Some((path, decoding)) = error.file() else { return };
         let met = Unreadable { path: path.to_owned(), error: error.to_string(), decoding, snapshot_id: None };
@@ -36,7 +41,7 @@ impl Owner {
 }
 
 impl Owner {
-    /// Keeps that a file could not be read, if that is what an error on its way through DataFusion is about.
+    /// Records that a file could not be read, if an error on its way through DataFusion is about that.
     pub(crate) fn meets_within(&self, error: &DataFusionError) {
         if let Some(read) = cause::<ReadError>(error) {
             self.meets(read);
@@ -44,7 +49,7 @@ impl Owner {
     }
 }
 
-/// Opens files whose errors are named.
+/// A morselizer whose errors name the file and the column.
 pub(crate) struct NamedReader {
     pub(crate) inner: Box<dyn Morselizer>,
     pub(crate) owner: Owner,
@@ -77,7 +82,7 @@ struct Name {
 }
 
 impl Name {
-    /// An error as it is told: with file and column, if it is one of the decoder's.
+    /// Rewords an error of the decoder, with its file and column, and records it; returns any other as it is.
     async fn reworded(&self, error: DataFusionError) -> DataFusionError {
         let read = match error {
             DataFusionError::ParquetError(source) => self.blamed(*source).await,
@@ -95,12 +100,13 @@ impl Name {
         DataFusionError::External(Box::new(read))
     }
 
+    /// Finds the column that an error is about by reading the file.
     async fn blamed(&self, source: ParquetError) -> ReadError {
         self.owner.reader.blame(&self.path, self.size, source).await
     }
 }
 
-/// A step on the way to a file's rows.
+/// A planner or a morsel of a file.
 struct Step<T> {
     inner: T,
     name: Arc<Name>,
@@ -118,7 +124,7 @@ impl MorselPlanner for Step<Box<dyn MorselPlanner>> {
         let planned = match caught_now(|| inner.plan()).unwrap_or_else(|panic| Err(panicked(panic))) {
             Ok(planned) => planned,
             Err(error) => {
-                // To find the column, the file is read.
+                // The file is read to find the column, which only a pending planner can do.
                 let mut failed = MorselPlan::new();
                 failed.set_pending_planner(async move { Err(name.reworded(error).await) });
                 return Ok(Some(failed));

@@ -1,5 +1,8 @@
-//! Columns of tables that a query around this one names. A name before a dot is looked for among the tables of all queries around it before
-//! it may be a struct of this one's; the planner would look for a struct first.
+//! Finds the columns of outer queries that a subquery names.
+//!
+//! A name before a dot is looked for among the tables of all outer queries, before it may be a struct of this query. The planner
+//! would look for a struct first. `Scope` follows a visitor through a statement, and `Scope::outer` rewrites a name so that the
+//! planner finds the table.
 
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, Expr, FromTable, Ident, Query, Select, SetExpr, Statement, Subscript, TableFactor, TableWithJoins, Value,
@@ -7,27 +10,29 @@ use datafusion::sql::sqlparser::ast::{
 
 use crate::select::{called, factors, normal, parts, quoted};
 
-/// Before the name of a table of a query around: with it the planner finds that table, and no column.
+/// Prefix of the name of a table of an outer query: with it the planner finds that table, and no column.
 const AROUND: &str = "\u{1f}";
 
-/// What the tables of the queries around an expression are called, from the outermost to its own.
+/// The names of the tables of the queries that enclose an expression, from the outermost query to its own.
 #[derive(Debug, Default)]
 pub(crate) struct Scope {
     queries: Vec<Level>,
-    /// Whether the next query is one in `FROM`, which knows no tables beside it.
+    /// True if the next query is one in `FROM` that does not see the other tables there.
     apart: bool,
 }
 
+/// A query with the names of its tables, each in parts.
 #[derive(Debug, Default)]
 struct Level {
     tables: Vec<Vec<String>>,
-    /// Queries of its `WITH` that are still to come.
+    /// Number of queries of its `WITH` that are still to come.
     named: usize,
-    /// Whether the tables of the query right around it are none that it knows.
+    /// True if the query does not see the tables of the query that directly encloses it.
     apart: bool,
 }
 
 impl Scope {
+    /// Enters a query.
     pub(crate) fn enter(&mut self, query: &Query) {
         let mut apart = std::mem::take(&mut self.apart);
         if let Some(around) = self.queries.last_mut().filter(|around| around.named > 0) {
@@ -41,18 +46,19 @@ impl Scope {
         self.queries.push(level);
     }
 
+    /// Leaves a query.
     pub(crate) fn leave(&mut self) {
         self.queries.pop();
     }
 
-    /// One of several of a set operation, each of which has tables of its own.
+    /// Enters a select, which is all of a query or one side of a set operation; each side has its own tables.
     pub(crate) fn select(&mut self, select: &Select) {
         if let Some(own) = self.queries.last_mut() {
             own.tables = of(&select.from);
         }
     }
 
-    /// What a statement changes is a table of all of its subqueries.
+    /// Enters a statement that changes a table, which all of its subqueries see.
     pub(crate) fn changes(&mut self, statement: &Statement) {
         let tables = match statement {
             Statement::Update(update) => of(std::slice::from_ref(&update.table)),
@@ -64,28 +70,32 @@ impl Scope {
         self.queries.push(Level { tables, ..Level::default() });
     }
 
-    /// A query in `FROM`, if it is one.
+    /// Enters an item of `FROM`; a query there does not see the other items.
     pub(crate) fn beside(&mut self, factor: &TableFactor) {
         self.apart = matches!(factor, TableFactor::Derived { lateral: false, .. });
     }
 
-    /// A column of an outer table, or a field of one that is a struct, as the planner finds it. An error says what else it would find.
+    /// Returns the expression by which the planner finds a column of an outer table, or a field of such a column.
+    ///
+    /// # Errors
+    ///
+    /// Returns a message if the planner would find another table.
     pub(crate) fn outer(&self, names: &[Ident]) -> Result<Option<Expr>, String> {
         let Some((table, length, nearer)) = self.found(names) else { return Ok(None) };
-        // `n.t` is what `FROM n.t` has, but the planner finds it in `FROM n.u AS t` as well.
+        // `n.t` is known from `FROM n.t`, but the planner would find it in `FROM n.u AS t` as well.
         if let (Some(name), true) = (table.last(), table.len() > 1)
             && nearer.iter().any(|level| level.tables.iter().any(|other| other.len() == 1 && other[0] == *name))
         {
             let table = table.join(".");
-            return Err(format!("{table} is of a query around, and another table is called {name} here: give {table} an alias"));
+            return Err(format!("{table} is of an outer query, and another table is called {name} here: give {table} an alias"));
         }
         Ok(column(&table, length, names))
     }
 
-    /// The outer table that names are of a column of, how many of them name it, and the levels within that of the table.
+    /// Returns the outer table that qualifies a column, the number of names that it takes, and the levels inside the table's.
     fn found(&self, names: &[Ident]) -> Option<(Vec<String>, usize, &[Level])> {
         let written: Vec<String> = names.iter().map(normal).collect();
-        // `n.t` can be called `t` as well.
+        // The table `n.t` can be called `t` as well.
         let ways = |tables: &'_ [Vec<String>]| {
             let ways = tables.iter().flat_map(|table| (0..table.len()).map(move |from| (table, table.len() - from)));
             let fits = |(table, length): &(&Vec<String>, usize)| written.starts_with(&table[table.len() - length..]);
@@ -106,11 +116,11 @@ impl Scope {
     }
 }
 
-/// A column of a table of a query around, which the first of some names are.
+/// Builds a column of an outer table. The first `length` of the names are the table's.
 fn column(table: &[String], length: usize, names: &[Ident]) -> Option<Expr> {
     let (column, fields) = names.get(length..)?.split_first()?;
     let mut whole: Vec<Ident> = table.iter().map(|part| quoted(part)).collect();
-    // With the name of a warehouse it would be of too many parts.
+    // With the name of a warehouse, it would have too many parts.
     if whole.len() < 3 {
         whole.insert(0, quoted(AROUND));
     }
@@ -126,7 +136,7 @@ fn column(table: &[String], length: usize, names: &[Ident]) -> Option<Expr> {
     Some(Expr::CompoundFieldAccess { root: Box::new(root), access_chain: fields.iter().map(subscript).collect() })
 }
 
-/// What the tables of a `FROM` are called.
+/// Returns the names of the tables of a `FROM`, each in parts.
 fn of(from: &[TableWithJoins]) -> Vec<Vec<String>> {
     let mut tables = Vec::new();
     from.iter().for_each(|from| add_from(from, &mut tables));

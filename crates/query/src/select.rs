@@ -1,5 +1,7 @@
-//! What of a statement's syntax is put right before it is planned: every column of a select list gets a name of its own, and what the
-//! planner would skip without a word is refused.
+//! Corrections of a statement's syntax tree before it is planned.
+//!
+//! Every column of a select list gets a name of its own, and what the planner would silently skip is refused. Functions that
+//! build syntax trees are at the end. Start reading at `rewritten`.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
@@ -16,10 +18,10 @@ use datafusion::sql::sqlparser::ast::{
 use crate::scope::Scope;
 use crate::{QueryError, Result, depth, join_using, syntax};
 
-/// Between a column's name and what tells it from an earlier one of that name. Readers see the name alone.
+/// Separator between the name of a column and the number that makes it unique. Readers see the name alone.
 const AGAIN: &str = "\u{1f}again=";
 
-/// A column's name as readers see it.
+/// Returns the name of a column as readers see it.
 pub(crate) fn shown(name: &str) -> &str {
     match name.rsplit_once(AGAIN) {
         Some((shown, number)) if !shown.is_empty() && number.parse::<usize>().is_ok() => shown,
@@ -27,7 +29,7 @@ pub(crate) fn shown(name: &str) -> &str {
     }
 }
 
-/// A statement with every select list's names told apart.
+/// Rewrites a statement so that the names in each select list differ.
 pub(crate) fn rewritten(statement: Statement) -> Result<Statement> {
     Ok(match statement {
         Statement::Statement(mut inner) => {
@@ -46,12 +48,13 @@ pub(crate) fn rewritten(statement: Statement) -> Result<Statement> {
     })
 }
 
+/// The visitor that rewrites a statement.
 #[derive(Default)]
 struct Rewriter {
-    /// Queries around this one.
+    /// Number of queries that enclose the current one.
     depth: usize,
     scope: Scope,
-    /// Why the statement can't be served.
+    /// The reason for which the statement is refused.
     refused: Option<String>,
 }
 
@@ -67,12 +70,12 @@ impl Rewriter {
 }
 
 impl VisitorMut for Rewriter {
-    // What it breaks with is kept aside: a visitor that hands errors on takes 64 KiB of the stack for each level of an expression.
+    // The reason is kept apart: a visitor that passes errors on takes 64 KiB of the stack for each level of an expression.
     type Break = ();
 
     fn pre_visit_statement(&mut self, statement: &mut SqlStatement) -> ControlFlow<()> {
         self.scope.changes(statement);
-        // The planner makes a text of such a statement.
+        // The planner makes an SQL text of such a statement, which a quote could change.
         let hostile = match statement {
             SqlStatement::ShowVariable { .. } | SqlStatement::ShowColumns { .. } | SqlStatement::ShowCreate { .. } => {
                 statement.to_string().contains('\'')
@@ -83,7 +86,7 @@ impl VisitorMut for Rewriter {
             _ => false,
         };
         match hostile {
-            true => self.refused("SHOW with a quote in a name, or with LIKE (DESCRIBE and information_schema tell the same)"),
+            true => self.refused("SHOW with a quote in a name, or with LIKE (use DESCRIBE or information_schema)"),
             false => ControlFlow::Continue(()),
         }
     }
@@ -130,7 +133,7 @@ impl VisitorMut for Rewriter {
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
         self.scope.select(select);
-        // One of several in a set operation; any other is done.
+        // For the selects of a set operation; any other was rewritten with its query.
         if let Err(what) = join_using::apart(select, None) {
             return self.wrong(what);
         }
@@ -170,7 +173,7 @@ impl VisitorMut for Rewriter {
         self.scope.beside(factor);
         match factor {
             TableFactor::Table { name, version: Some(_), .. } => {
-                self.wrong(format!("{name}: AS OF wants a literal: a number, 'a string' or TIMESTAMP '…'"))
+                self.wrong(format!("{name}: AS OF takes a literal: a number, 'a string' or TIMESTAMP '…'"))
             }
             TableFactor::Table { sample: Some(_), .. } | TableFactor::Derived { sample: Some(_), .. } => {
                 self.refused("TABLESAMPLE")
@@ -183,8 +186,10 @@ impl VisitorMut for Rewriter {
     }
 }
 
-/// Takes what follows `IS [NOT] DISTINCT FROM` apart where it ends: the parser takes all of `b OR c` for what `a` is compared with, and
-/// then `AND` and `NOT` before it for less than they are about. What is in parentheses is left as it is.
+/// Corrects the end of the operand after `IS [NOT] DISTINCT FROM`.
+///
+/// The parser takes all of `b OR c` for the operand. The operand of an `AND` or `NOT` before the comparison then is too long as
+/// well. Operands in parentheses stay as they are.
 fn regroup(expr: &mut Expr) {
     let Some((last, ops)) = last_operand(expr) else { return };
     if !matches!(last.as_ref(), Expr::BinaryOp { op, .. } if ops.contains(op)) {
@@ -194,7 +199,7 @@ fn regroup(expr: &mut Expr) {
     let mut comparison = taken(expr);
     at_first_operand(&mut chain, ops, &mut |first| {
         std::mem::swap(first, &mut comparison);
-        // Now the comparison stands there, and waits for what stood there.
+        // The comparison stands there now, and lacks the operand that stood there before.
         if let Some((last, _)) = last_operand(first) {
             std::mem::swap(last.as_mut(), &mut comparison);
         }
@@ -202,7 +207,7 @@ fn regroup(expr: &mut Expr) {
     *expr = chain;
 }
 
-/// The last operand of what may have taken too much for it, and the operators that can't be in it.
+/// Returns the last operand of an expression that may have taken too much, and the operators that cannot be in it.
 fn last_operand(expr: &mut Expr) -> Option<(&mut Box<Expr>, &'static [BinaryOperator])> {
     const BOTH: &[BinaryOperator] = &[BinaryOperator::And, BinaryOperator::Or];
     Some(match expr {
@@ -213,7 +218,7 @@ fn last_operand(expr: &mut Expr) -> Option<(&mut Box<Expr>, &'static [BinaryOper
     })
 }
 
-/// Does something to what stands first in a chain of some operators.
+/// Applies a function to the first operand in a chain of some operators.
 fn at_first_operand(expr: &mut Expr, ops: &[BinaryOperator], act: &mut dyn FnMut(&mut Expr)) {
     match expr {
         Expr::BinaryOp { op, left, .. } if ops.contains(op) => at_first_operand(left, ops, act),
@@ -221,7 +226,9 @@ fn at_first_operand(expr: &mut Expr, ops: &[BinaryOperator], act: &mut dyn FnMut
     }
 }
 
-/// Names the columns of all select lists of a query; in `nested` ones the tables that columns are from tell none apart.
+/// Gives the columns of all select lists of a query names.
+///
+/// In a `nested` query, columns of the same name get different names even if they are from different tables.
 fn name_all(body: &mut SetExpr, nested: bool) {
     match body {
         SetExpr::Select(select) => name(select, nested),
@@ -233,7 +240,7 @@ fn name_all(body: &mut SetExpr, nested: bool) {
     }
 }
 
-/// Orders a `SELECT DISTINCT` by the columns of its list: the planner does not find an expression there that has a name.
+/// Orders a `SELECT DISTINCT` by the columns of its list. The planner does not find an expression there that has an alias.
 fn order_distinct(query: &mut Query) {
     let SetExpr::Select(select) = query.body.as_ref() else { return };
     let Some(OrderByKind::Expressions(order)) = query.order_by.as_mut().map(|order| &mut order.kind) else { return };
@@ -253,12 +260,12 @@ fn order_distinct(query: &mut Query) {
     }
 }
 
-/// The parts of a name as the planner takes them.
+/// Returns the parts of a name as the planner takes them.
 pub(crate) fn parts(name: &ObjectName) -> Vec<String> {
     name.0.iter().filter_map(ObjectNamePart::as_ident).map(normal).collect()
 }
 
-/// Writes the `t.*` of a list as `n.t.*` where the table is `n.t`: the planner knows it by its whole name.
+/// Writes the `t.*` of a list as `n.t.*` where the table is `n.t`, because the planner finds it only by its whole name.
 fn name_wholly(select: &mut Select) {
     let tables: Vec<ObjectName> = select
         .from
@@ -278,7 +285,7 @@ fn name_wholly(select: &mut Select) {
     }
 }
 
-/// Takes a table's outer names off the columns that are qualified by them.
+/// Takes the outer names of a table off the columns that they qualify.
 pub(crate) fn name_barely(expr: &mut Expr, table: &[String]) {
     struct Bare<'a>(&'a [String]);
     impl VisitorMut for Bare<'_> {
@@ -299,17 +306,17 @@ pub(crate) fn name_barely(expr: &mut Expr, table: &[String]) {
     }
 }
 
-/// What names the column that an item makes, and the table that it says it is from.
+/// Returns the name of the column that an item makes, and the table that qualifies it.
 fn label(item: &SelectItem) -> Option<(Option<String>, String)> {
     Some(match item {
         SelectItem::UnnamedExpr(Expr::Identifier(name)) => (None, normal(name)),
         SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)) => {
             let mut parts = parts.iter().map(normal).rev();
             let name = parts.next()?;
-            // In `s.s.x`, the table is the first.
+            // In `s.s.x`, the table is the first part.
             (parts.next().filter(|table| parts.next_back().as_ref() != Some(table)), name)
         }
-        // Fields of structs become columns of their own.
+        // Each field of a struct becomes a column.
         SelectItem::UnnamedExpr(Expr::Function(function)) if is_named(&function.name, "unnest") => return None,
         SelectItem::UnnamedExpr(expr) => (None, expr.to_string()),
         SelectItem::ExprWithAlias { alias, .. } => (None, normal(alias)),
@@ -317,7 +324,7 @@ fn label(item: &SelectItem) -> Option<(Option<String>, String)> {
     })
 }
 
-/// A name as the planner takes it: in lower case, unless it is quoted.
+/// Returns a name as the planner takes it: in lower case, unless it is quoted.
 pub(crate) fn normal(name: &Ident) -> String {
     if name.quote_style.is_some() { name.value.clone() } else { name.value.to_ascii_lowercase() }
 }
@@ -326,12 +333,13 @@ fn is_named(name: &ObjectName, wanted: &str) -> bool {
     name.0.last().and_then(|part| part.as_ident()).is_some_and(|ident| normal(ident) == wanted)
 }
 
+/// Gives the columns of a select list names that differ.
 fn name(select: &mut Select, nested: bool) {
     let everything = Everything::of(select);
     let mut seen: HashMap<String, Vec<Option<String>>> = HashMap::new();
     for item in &mut select.projection {
         let Some((table, name)) = label(item) else { continue };
-        // What names no table is a struct that the column is a field of.
+        // A qualifier that is not a table is a struct, and the column is one of its fields.
         let table = table.filter(|table| everything.tables.contains(table));
         let before = seen.entry(name.clone()).or_default();
         let apart = |other: &Option<String>| !nested && matches!((other, &table), (Some(a), Some(b)) if a != b);
@@ -354,7 +362,9 @@ fn name(select: &mut Select, nested: bool) {
     }
 }
 
-/// A query whose list holds a `*`, with names of its own for what has an alias, in its `ORDER BY` as well. None if that changes nothing.
+/// Returns the statement with new names for the aliases in its list, if the list holds a `*`.
+///
+/// Its `ORDER BY` is renamed as well. Returns `None` if nothing would change.
 pub(crate) fn apart_from_all(statement: &Statement) -> Option<Statement> {
     let Statement::Statement(inner) = statement else { return None };
     let query = match inner.as_ref() {
@@ -380,7 +390,7 @@ pub(crate) fn apart_from_all(statement: &Statement) -> Option<Statement> {
     Some(apart)
 }
 
-/// Gives every alias of a query's list a name that no column has.
+/// Gives every alias in a query's list a name that no column has.
 fn rename(query: &mut Query) {
     let SetExpr::Select(select) = query.body.as_mut() else { return };
     let mut renamed: HashMap<String, Ident> = HashMap::new();
@@ -401,13 +411,13 @@ fn rename(query: &mut Query) {
     }
 }
 
-/// The columns that a `*` of the list makes.
+/// The columns that the `*` items of a list make.
 struct Everything {
-    /// Of all tables.
+    /// True if `*` makes the columns of all tables.
     all: bool,
-    /// Of some, by their names.
+    /// Names of the tables whose columns `t.*` makes.
     of: BTreeSet<String>,
-    /// What the tables of the list's FROM are called.
+    /// Names of the tables in the list's `FROM`.
     tables: BTreeSet<String>,
 }
 
@@ -429,7 +439,7 @@ impl Everything {
         Self { all, of: of.collect(), tables: tables.collect() }
     }
 
-    /// Whether an item is a column that is there already.
+    /// Checks whether an item is a column that a `*` makes already.
     fn has(&self, item: &SelectItem) -> bool {
         match item {
             SelectItem::UnnamedExpr(Expr::Identifier(_)) => self.all,
@@ -442,12 +452,12 @@ impl Everything {
     }
 }
 
-/// What is joined in an item of FROM.
+/// Returns the tables that an item of `FROM` joins.
 pub(crate) fn factors(from: &TableWithJoins) -> impl Iterator<Item = &TableFactor> {
     std::iter::once(&from.relation).chain(from.joins.iter().map(|join| &join.relation))
 }
 
-/// What a table of FROM is called.
+/// Returns the name or the alias of a table in `FROM`.
 pub(crate) fn called(factor: &TableFactor) -> Option<ObjectName> {
     match factor {
         TableFactor::Table { alias: Some(alias), .. } | TableFactor::Derived { alias: Some(alias), .. } => {
@@ -458,32 +468,32 @@ pub(crate) fn called(factor: &TableFactor) -> Option<ObjectName> {
     }
 }
 
-/// An expression out of a tree, in which it leaves an empty name behind.
+/// Takes an expression out of a tree, and leaves an empty name in its place.
 pub(crate) fn taken(expr: &mut Expr) -> Expr {
     std::mem::replace(expr, Expr::Identifier(Ident::new("")))
 }
 
-/// Two expressions with an operator between them.
+/// Builds a binary operation.
 pub(crate) fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
     Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) }
 }
 
-/// A name that is taken as it is.
+/// Returns a quoted name, which the planner takes as it is.
 pub(crate) fn quoted(name: &str) -> Ident {
     Ident::with_quote('"', name)
 }
 
-/// A column as an item of a select list.
+/// Returns a column as an item of a select list.
 pub(crate) fn column(name: &str) -> SelectItem {
     SelectItem::UnnamedExpr(Expr::Identifier(quoted(name)))
 }
 
-/// A query as a statement.
+/// Returns a query as a statement.
 pub(crate) fn statement(query: Query) -> Statement {
     Statement::Statement(Box::new(SqlStatement::Query(Box::new(query))))
 }
 
-/// A table under another name.
+/// Returns a table with an alias.
 pub(crate) fn aliased(name: ObjectName, alias: &str) -> TableWithJoins {
     let alias = TableAlias { explicit: true, name: quoted(alias), columns: Vec::new(), at: None };
     let relation = TableFactor::Table {
@@ -501,7 +511,7 @@ pub(crate) fn aliased(name: ObjectName, alias: &str) -> TableWithJoins {
     TableWithJoins { relation, joins: Vec::new() }
 }
 
-/// The query for some columns of the rows of a table that fit.
+/// Builds the query for some columns of those rows of a table that fit a condition.
 pub(crate) fn query(projection: Vec<SelectItem>, from: TableWithJoins, selection: Option<Expr>) -> Query {
     let select = Select {
         select_token: AttachedToken::empty(),
@@ -532,7 +542,7 @@ pub(crate) fn query(projection: Vec<SelectItem>, from: TableWithJoins, selection
     of(SetExpr::Select(Box::new(select)))
 }
 
-/// The query for one row of so many defaults.
+/// Builds the query for one row of `columns` defaults.
 pub(crate) fn defaults(columns: usize) -> Query {
     let row = vec![Expr::Identifier(Ident::new("DEFAULT")); columns];
     of(SetExpr::Values(Values { explicit_row: false, value_keyword: false, rows: vec![Parens::with_empty_span(row)] }))

@@ -1,4 +1,6 @@
-//! Whether a filter keeps so few rows that it pays to decode its columns first, and of the others only what it keeps.
+//! Finds filters that keep so few rows that it pays to decode their columns first.
+//!
+//! Of the other columns, only the rows that such a filter keeps are decoded.
 
 use arrow::datatypes::{DataType, Schema};
 use datafusion::common::Statistics;
@@ -9,14 +11,16 @@ use datafusion::scalar::ScalarValue;
 use esker_read::field_id;
 use esker_table::LiveFile;
 
-/// The share of rows below which it pays: above, the bookkeeping of rows costs more than their decoding (measured on TPC-H).
+/// Share of rows below which it pays. Above, keeping track of rows costs more than decoding them (measured on TPC-H).
 const SHARE: f64 = 0.001;
 
-/// Compressed bytes a value from which on a column of strings is taken to hold a key: what repeats compresses to less.
+/// Number of compressed bytes per value from which on a column of strings is taken to hold a key. Repeated values take fewer.
 const KEY_BYTES: f64 = 4.0;
 
-/// About the share of rows that filters keep, if it is that small. Looks at equalities with literals: on numbers, dates and times by the
-/// range of their values, on strings by how well they compress.
+/// Estimates the share of rows that filters keep; `None` unless it is small.
+///
+/// It looks at equalities with literals: on numbers, dates and times by the range of their values, on strings by how well they
+/// compress.
 pub(crate) fn share(filters: &[Expr], schema: &Schema, files: &[LiveFile], statistics: &Statistics) -> Option<f64> {
     let of = |filter: &Expr| {
         let (column, values) = match filter {
@@ -45,12 +49,14 @@ pub(crate) fn share(filters: &[Expr], schema: &Schema, files: &[LiveFile], stati
     filters.iter().flat_map(split_conjunction).filter_map(of).min_by(f64::total_cmp)
 }
 
+/// Returns the number of compressed bytes per value of a column, over all files that record it.
 fn bytes_a_value(files: &[LiveFile], id: i32) -> Option<f64> {
     let sized = files.iter().filter_map(|f| Some((f.file.stats(id)?.column_size? as f64, f.file.rows()? as f64)));
     let (bytes, rows) = sized.fold((0.0, 0.0), |sum, (bytes, rows)| (sum.0 + bytes, sum.1 + rows));
     (rows > 0.0).then(|| bytes / rows)
 }
 
+/// Returns the number of whole numbers from one bound to the other.
 fn width(low: &Precision<ScalarValue>, high: &Precision<ScalarValue>) -> Option<f64> {
     let number = |value: &Precision<ScalarValue>| match value.get_value()?.cast_to(&DataType::Int64).ok()? {
         ScalarValue::Int64(Some(v)) => Some(v as f64),

@@ -1,4 +1,4 @@
-//! Where a scan's bytes come from: the reader's caches, counted for the plan (`EXPLAIN ANALYZE`) and for the query.
+//! Reads a scan's bytes through the reader's caches, and counts them for the plan (`EXPLAIN ANALYZE`) and for the query.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -21,7 +21,7 @@ use parquet::arrow::arrow_reader::ArrowReaderOptions;
 use parquet::arrow::async_reader::AsyncFileReader;
 use parquet::file::metadata::ParquetMetaData;
 
-/// A file, as the catalog knows it: its path in the plan is for people.
+/// A file with its URI in the catalog; the path in the plan is only for display.
 #[derive(Debug, Clone)]
 pub(crate) struct KnownFile {
     pub(crate) uri: Arc<str>,
@@ -29,31 +29,35 @@ pub(crate) struct KnownFile {
 }
 
 impl KnownFile {
-    /// Whether it is the first part of its file, or all of it.
+    /// Checks whether it is the first part of its file, or the whole file.
     pub(crate) fn is_first(&self) -> bool {
         self.wanted.part.as_ref().is_none_or(|part| part.start == 0)
     }
 }
 
-/// What planning a scan found out.
+/// The results of planning a scan.
 #[derive(Debug)]
 pub(crate) struct PlannedFile {
+    /// Number of data files that planning ruled out.
     pub(crate) files_pruned: usize,
+    /// Number of rows that deletes leave out.
     pub(crate) rows_deleted: usize,
-    /// What the scan counts for, once it opens a file: an answer from metadata alone is none.
+    /// The table of the scan. Its use is recorded when the scan opens a file, because an answer from metadata alone does not
+    /// count as a use.
     pub(crate) table: TableId,
     pub(crate) used: TableUse,
     pub(crate) catalog: Catalog,
 }
 
-/// Opens the files of one scan.
+/// The factory of readers for the files of one scan.
 #[derive(Debug)]
 pub(crate) struct ScanFiles {
     reader: Reader,
-    /// The fields that hold text, whatever a file says of them.
+    /// Field ids of the columns that hold text, even if a file marks them otherwise.
     text: Arc<BTreeSet<i32>>,
     stats: Arc<ReadStats>,
     planned: PlannedFile,
+    /// True once the use of the table and the results of planning were recorded.
     told: AtomicBool,
 }
 
@@ -93,29 +97,34 @@ impl ParquetFileReaderFactory for ScanFiles {
             PublishedCounter { of: |s| &s.footer_hits, count: counter("footers_cached") },
             PublishedCounter { of: |s| &s.files_opened, count: counter("files_opened") },
         ];
-        // A file in several parts is opened once.
+        // A file in several parts counts once.
         let first = known.is_first();
         let (text, names) = (self.text.clone(), self.reader.names().clone());
         Ok(Box::new(Counted { input, text, names, own, whole: self.stats.clone(), told, first }))
     }
 }
 
+/// A counter of the reader and the plan's metric for it.
 struct PublishedCounter {
     of: fn(&ReadStats) -> &AtomicU64,
     count: Count,
 }
 
+/// A file whose reads are counted.
 struct Counted {
     input: CachedFile,
     text: Arc<BTreeSet<i32>>,
     names: Arc<FieldNames>,
+    /// Counters since the last publication.
     own: Arc<ReadStats>,
+    /// Counters of the query.
     whole: Arc<ReadStats>,
     told: [PublishedCounter; 5],
     first: bool,
 }
 
 impl Counted {
+    /// Adds the counts since the last call to the query's counters and to the plan's metrics.
     fn publish_metrics(&self) {
         for told in &self.told {
             let n = (told.of)(&self.own).swap(0, Relaxed);

@@ -1,4 +1,4 @@
-//! Spark's grammar, as views need it: that of Databricks, with the escapes in Spark's strings.
+//! Spark's dialect of SQL, as views need it: that of Databricks, with the escapes in Spark's strings.
 
 use std::any::TypeId;
 
@@ -6,7 +6,7 @@ use datafusion::sql::sqlparser::dialect::{DatabricksDialect, Dialect, Precedence
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::Token;
 
-/// Reads what Spark wrote.
+/// The dialect of texts that Spark wrote.
 #[derive(Debug)]
 pub(crate) struct Spark;
 
@@ -16,7 +16,7 @@ impl Dialect for Spark {
     }
 
     fn get_next_precedence(&self, parser: &Parser<'_>) -> Option<Result<u8, ParserError>> {
-        // As `+` does, where the parser takes it for one that binds as `*`.
+        // It binds as `+` does; the parser's default is to bind it as `*`.
         (parser.peek_token_ref().token == Token::StringConcat).then(|| Ok(self.prec_value(Precedence::PlusMinus)))
     }
 

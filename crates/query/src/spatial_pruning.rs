@@ -1,4 +1,6 @@
-//! Conditions on where shapes lie, which leave out files and row groups by the boxes around their shapes.
+//! Prunes files and row groups by the boxes around their shapes.
+//!
+//! Conditions on where shapes lie become boxes that the shapes must meet. Spec: "Bounds for Geometry and Geography".
 
 use arrow::datatypes::Schema;
 use datafusion::logical_expr::Expr;
@@ -13,10 +15,13 @@ use parquet::file::metadata::ParquetMetaData;
 use roaring::RoaringTreemap;
 use wkb::reader::read_wkb;
 
-/// The least metres that a radian of the surface of WGS 84 has.
+/// Least number of metres that a radian of the surface of WGS 84 has.
 const RADIUS: f64 = 6_335_439.0;
 
-/// A box that shapes must have a point in common with, or be near to.
+/// A box that the shapes of a column must have a point in common with.
+///
+/// A condition on distance widens the box. On a globe, the least longitude is the greater one if the box crosses the 180th
+/// meridian.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct SpatialConditions {
     id: i32,
@@ -25,11 +30,12 @@ pub(crate) struct SpatialConditions {
     y: (f64, f64),
 }
 
-/// What filters say of where shapes lie.
+/// Returns the conditions of filters on where shapes lie.
 pub(crate) fn conditions(schema: &Schema, filters: &[Expr]) -> Vec<SpatialConditions> {
     filters.iter().flat_map(split_conjunction).filter_map(|filter| of(schema, filter)).collect()
 }
 
+/// Returns the condition of a filter on where shapes lie, if it is one.
 fn of(schema: &Schema, filter: &Expr) -> Option<SpatialConditions> {
     let Expr::ScalarFunction(ScalarFunction { func, args }) = filter else { return None };
     let more = match func.name() {
@@ -61,18 +67,19 @@ fn of(schema: &Schema, filter: &Expr) -> Option<SpatialConditions> {
     let (x, y) = ((around.min().x, around.max().x), (around.min().y, around.max().y));
     let (id, on_globe) = (field_id(field)?, edges.is_some());
     let (x, y) = match on_globe {
-        // Rounded up, as the ends of sums of floats may be less than they should be.
+        // Rounded up, because the ends of sums of floats may be less than they should be.
         false => widened(x, y, more * (1.0 + 1e-9)),
         true => on_surface(x, y, more)?,
     };
     Some(SpatialConditions { id, on_globe, x, y })
 }
 
+/// Widens a box by a distance on all sides.
 fn widened(x: (f64, f64), y: (f64, f64), by: f64) -> ((f64, f64), (f64, f64)) {
     ((x.0 - by, x.1 + by), (y.0 - by, y.1 + by))
 }
 
-/// Degrees around a point that hold all that is no further from it than so many metres; none around a pole.
+/// Returns the degrees that hold everything within a distance of a box; `None` around a pole or the whole globe.
 fn on_surface(x: (f64, f64), y: (f64, f64), metres: f64) -> Option<((f64, f64), (f64, f64))> {
     let angle = metres / RADIUS * 1.01 + 1e-9;
     let (south, north) = (y.0.to_radians() - angle, y.1.to_radians() + angle);
@@ -99,10 +106,12 @@ fn on_surface(x: (f64, f64), y: (f64, f64), metres: f64) -> Option<((f64, f64), 
 }
 
 impl SpatialConditions {
+    /// Checks whether shapes in a box may meet the condition; unknown boxes may.
     fn may_hold(&self, around: Option<BoundingBox>) -> bool {
         around.is_none_or(|around| around.may_meet(self.x, self.y))
     }
 
+    /// Checks whether a file may hold shapes that meet the condition.
     fn in_file(&self, file: &impl Planned) -> bool {
         let stats = file.stats(self.id);
         if stats.is_some_and(|stats| stats.null_count.is_some() && stats.null_count == file.rows()) {
@@ -113,12 +122,12 @@ impl SpatialConditions {
     }
 }
 
-/// The files that may hold shapes that all conditions keep.
+/// Returns the files that may hold shapes that all conditions keep.
 pub(crate) fn files<F: Planned>(conditions: &[SpatialConditions], files: Vec<F>) -> Vec<F> {
     files.into_iter().filter(|file| conditions.iter().all(|near| near.in_file(file))).collect()
 }
 
-/// The rows of a file that the conditions don't keep, as far as its footer tells.
+/// Returns the positions of rows in a file that the conditions do not keep, as far as its footer shows.
 pub(crate) fn left_out(conditions: &[SpatialConditions], footer: &ParquetMetaData) -> RoaringTreemap {
     let (mut gone, mut start) = (RoaringTreemap::new(), 0);
     for group in footer.row_groups() {
@@ -145,7 +154,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// What is so many metres from a point lies in the box around it, across the 180th meridian too.
+        /// Anything within a distance in metres of a point lies in the box around it, across the 180th meridian too.
         #[test]
         fn the_box_around_a_point_holds_what_is_near_to_it(
             x in -180.0_f64..=180.0, y in -89.0_f64..=89.0, bearing in 0.0_f64..360.0, metres in 0.0_f64..2e6, share in 0.0_f64..=1.0,

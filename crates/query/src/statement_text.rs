@@ -1,5 +1,7 @@
-//! A statement's text, parsed once. JDBC's `?` and Iceberg's time travel become terms that the parser knows while they are tokens; nothing
-//! is ever printed and read again.
+//! Parses the text of a statement, once.
+//!
+//! JDBC's `?` and Iceberg's time travel are replaced, while they are tokens, by terms that the parser knows. No statement is ever
+//! printed and parsed again. Start reading at `statement`.
 
 use chrono::Utc;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
@@ -11,32 +13,32 @@ use crate::dialect::Postgres;
 use crate::spark::Spark;
 use crate::{QueryError, Result, depth, foreign_views, select, semantics, timestamp_text};
 
-/// Between a table's name and what of it is wanted.
+/// Separator between the name of a table and the version of it that is wanted.
 const MARK: char = '\u{1f}';
 
-/// What may follow the mark in a name.
+/// The kinds of versions that may follow the separator in a name.
 const KINDS: [&str; 3] = ["version", "timestamp", "rows"];
 
-/// How deep expressions and subqueries may be nested.
+/// Maximum depth of nested expressions and subqueries.
 const DEPTH: usize = 50;
 
-/// Which snapshot of a table a statement speaks of.
+/// The snapshot of a table that a statement asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum AsOf {
     /// A snapshot's id, or the name of a branch or tag.
     Version(String),
-    /// What was current then, in milliseconds since the epoch.
+    /// The snapshot that was current at a time, in milliseconds since the Unix epoch.
     Timestamp(i64),
-    /// A snapshot's rows with their places; none of a table without any.
+    /// The rows of a snapshot with their positions; `None` for a table without snapshots.
     Rows(Option<i64>),
 }
 
-/// The name of a table's rows with their places, in a snapshot.
+/// Returns the name that stands for a table's rows with their positions, in a snapshot.
 pub(crate) fn rows_name(table: &str, snapshot: Option<i64>) -> String {
     format!("{table}{MARK}rows={}", snapshot.map_or_else(String::new, |id| id.to_string()))
 }
 
-/// The snapshot in such a name.
+/// Returns the snapshot in a name that [`rows_name`] made; `None` for any other name.
 pub(crate) fn rows_snapshot(name: &str) -> Option<Option<i64>> {
     match parse_name(name) {
         (_, Some(AsOf::Rows(snapshot))) => Some(snapshot),
@@ -44,12 +46,12 @@ pub(crate) fn rows_snapshot(name: &str) -> Option<Option<i64>> {
     }
 }
 
-/// Whether a name is such a name.
+/// Checks whether [`rows_name`] made a name.
 pub(crate) fn is_rows_name(name: &str) -> bool {
     rows_snapshot(name).is_some()
 }
 
-/// A table's name and the version that [`statement`] put into it.
+/// Splits a name into the table's own and the version that [`statement`] put into it.
 pub(crate) fn parse_name(name: &str) -> (&str, Option<AsOf>) {
     let Some((name, version)) = name.split_once(MARK) else { return (name, None) };
     let as_of = match version.split_once('=') {
@@ -61,21 +63,21 @@ pub(crate) fn parse_name(name: &str) -> (&str, Option<AsOf>) {
     (name, as_of)
 }
 
-/// By what grammar a text is read.
+/// The grammar by which a text is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Grammar {
-    /// What clients send.
+    /// The grammar of statements that clients send.
     Standard,
     Spark,
     Trino,
     DuckDb,
 }
 
-/// A statement as it was read.
+/// A statement that was parsed.
 #[derive(Debug, Clone)]
 pub(crate) struct Parsed {
     pub(crate) statement: Statement,
-    /// How many parameters it has: `$1` to this.
+    /// Number of parameters, which are `$1` to this number.
     pub(crate) parameters: usize,
 }
 
@@ -83,8 +85,14 @@ fn wrong(what: impl Into<String>) -> QueryError {
     QueryError::Statement(what.into())
 }
 
-/// Reads a text that is one statement. Statements of clients and texts of views all pass here. Parameters are `$1`, `$2`, … afterwards, and
-/// `t FOR VERSION AS OF v` (`FOR TIMESTAMP AS OF`; Spark's forms without `FOR`; `SYSTEM_VERSION` and `SYSTEM_TIME`) is a name that says so.
+/// Parses a text that is one statement. Statements of clients and texts of views all pass here.
+///
+/// Afterwards parameters are `$1`, `$2`, …, and `t FOR VERSION AS OF v` is a name that holds the version. The same goes for `FOR
+/// TIMESTAMP AS OF`, for Spark's forms without `FOR`, and for `SYSTEM_VERSION` and `SYSTEM_TIME`.
+///
+/// # Errors
+///
+/// Returns [`QueryError::Statement`] if the text is not one statement, is too deep, or has a part that is not served.
 pub(crate) fn statement(sql: &str, grammar: Grammar) -> Result<Parsed> {
     let dialect: &dyn Dialect = match grammar {
         Grammar::Standard | Grammar::Trino => &Postgres(&GenericDialect {}),
@@ -107,7 +115,7 @@ pub(crate) fn statement(sql: &str, grammar: Grammar) -> Result<Parsed> {
     Ok(Parsed { statement, parameters })
 }
 
-/// A statement with what the planner would misunderstand put in its terms.
+/// Rewrites what the planner would misunderstand in a statement.
 fn meant(statement: Statement) -> Result<Statement> {
     let mut statement = select::rewritten(statement)?;
     semantics::numbers(&mut statement)?;
@@ -115,7 +123,9 @@ fn meant(statement: Statement) -> Result<Statement> {
     Ok(statement)
 }
 
-/// The text's tokens, with placeholders and time travel in terms that the parser knows, and the number of parameters.
+/// Returns the tokens of a text, and the number of its parameters.
+///
+/// Placeholders and time travel are replaced by terms that the parser knows.
 fn tokens(sql: &str, dialect: &dyn Dialect) -> Result<(Vec<TokenWithSpan>, usize)> {
     let tokens = Tokenizer::new(dialect, sql).tokenize_with_location().map_err(|e| wrong(e.to_string()))?;
     let mut out: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
@@ -146,16 +156,17 @@ fn tokens(sql: &str, dialect: &dyn Dialect) -> Result<(Vec<TokenWithSpan>, usize
     Ok((out, parameters.count()))
 }
 
-/// The placeholders met so far.
+/// The placeholders that were found so far.
 #[derive(Default)]
 struct Parameters {
-    /// `?`, counted.
+    /// Number of `?`.
     marks: usize,
-    /// The highest of `$1`, `$2`, …
+    /// The highest number in `$1`, `$2`, …
     highest: usize,
 }
 
 impl Parameters {
+    /// Counts a placeholder; returns the token for it.
     fn take(&mut self, text: &str) -> Result<Token> {
         match text.strip_prefix('$').map(str::parse::<usize>) {
             Some(Ok(number)) if number > 0 && number <= usize::from(u16::MAX) => self.highest = self.highest.max(number),
@@ -173,12 +184,12 @@ impl Parameters {
     }
 }
 
-/// Whether a name looks as if [`statement`] had put a version into it.
+/// Checks whether a name looks as if [`statement`] had put a version into it.
 fn is_marked(name: &str) -> bool {
     name.split_once(MARK).and_then(|(_, rest)| rest.split_once('=')).is_some_and(|(kind, _)| KINDS.contains(&kind))
 }
 
-/// Puts a version into the name that ends what was read so far; returns the name as it was.
+/// Puts a version into the name at the end of `out`; returns the name as it was.
 fn versioned(out: &mut Vec<TokenWithSpan>, version: &str) -> Result<String> {
     let mut before = out.iter().enumerate().rev().filter(|(_, t)| !matches!(t.token, Token::Whitespace(_)));
     let (name, ahead) = (before.next().map(|(i, _)| i), before.next().map(|(_, t)| &t.token));
@@ -204,12 +215,13 @@ fn quoted(name: &str) -> Word {
     Word { value: name.to_owned(), quote_style: Some('"'), keyword: Keyword::NoKeyword }
 }
 
-/// The next token that is not blank, from `at` on, and where the one after it is.
+/// Returns the first token from `at` on that is not blank, and the index after it.
 fn next(tokens: &[TokenWithSpan], at: usize) -> Option<(&Token, usize)> {
     let i = (at..tokens.len()).find(|i| !matches!(tokens[*i].token, Token::Whitespace(_)))?;
     Some((&tokens[i].token, i + 1))
 }
 
+/// Returns the next word in upper case if it is not quoted, and the index after it.
 fn word(tokens: &[TokenWithSpan], at: usize) -> Option<(String, usize)> {
     match next(tokens, at)? {
         (Token::Word(word), end) if word.quote_style.is_none() => Some((word.value.to_ascii_uppercase(), end)),
@@ -217,7 +229,7 @@ fn word(tokens: &[TokenWithSpan], at: usize) -> Option<(String, usize)> {
     }
 }
 
-/// `[FOR] VERSION AS OF literal` at a place, as the suffix of a name, and where it ends.
+/// Reads `[FOR] VERSION AS OF literal` at a token; returns the suffix of the table's name and the index after the clause.
 fn as_of(tokens: &[TokenWithSpan], at: usize) -> Result<Option<(String, usize)>> {
     if !matches!(tokens[at].token, Token::Word(_)) {
         return Ok(None);
@@ -250,7 +262,7 @@ fn as_of(tokens: &[TokenWithSpan], at: usize) -> Result<Option<(String, usize)>>
     };
     let Some((text, number, end)) = literal else {
         return match explicit {
-            true => Err(wrong("AS OF wants a literal: a number, 'a string' or TIMESTAMP '…'")),
+            true => Err(wrong("AS OF takes a literal: a number, 'a string' or TIMESTAMP '…'")),
             // `version AS of` may well be a column and its alias.
             false => Ok(None),
         };
@@ -267,6 +279,7 @@ fn as_of(tokens: &[TokenWithSpan], at: usize) -> Result<Option<(String, usize)>>
     Ok(Some((format!("timestamp={ms}"), end)))
 }
 
+/// Checks whether an alias follows.
 fn has_alias(after: &[TokenWithSpan]) -> bool {
     match next(after, 0) {
         Some((Token::Word(word), _)) => {
@@ -410,7 +423,7 @@ mod tests {
     }
 
     proptest! {
-        /// What is not a parameter or a version is read as the parser reads it in the text as it was written.
+        /// Anything but a parameter or a version is read as the parser reads it in the original text.
         #[test]
         fn nothing_but_parameters_and_versions_is_changed(
             parts in proptest::collection::vec((operand(), gap(), "=|<>|\\|\\|", gap()), 1..5),

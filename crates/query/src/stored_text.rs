@@ -1,4 +1,5 @@
-//! Texts that are stored as values of other types: all of the text counts, or it does not fit.
+//! Parses texts that are stored as values of other types. All of a text must be a value, or the text does not fit. Start reading
+//! at `read`.
 
 use std::sync::Arc;
 
@@ -12,9 +13,12 @@ use esker_format::PrimitiveType;
 
 use crate::timestamp_text;
 
+/// Number of nanoseconds in a microsecond.
 const MICROSECOND: u32 = 1000;
 
-/// The values that texts say, or the first row whose text is none; nothing if texts can't be of this type.
+/// Parses texts as values of a type; nulls stay null.
+///
+/// Returns `None` if texts cannot be stored as the type. The error is the index of the first text that does not fit.
 pub(crate) fn read(texts: &StringArray, ty: &PrimitiveType, arrow: &DataType) -> Option<Result<ArrayRef, usize>> {
     Some(match ty {
         PrimitiveType::Boolean => each(texts, boolean).map(|v| Arc::new(BooleanArray::from(v)) as ArrayRef),
@@ -53,6 +57,7 @@ pub(crate) fn read(texts: &StringArray, ty: &PrimitiveType, arrow: &DataType) ->
     })
 }
 
+/// Parses each text without the blanks around it. The error is the index of the first text that does not fit.
 fn each<T>(texts: &StringArray, read: impl Fn(&str) -> Option<T>) -> Result<Vec<Option<T>>, usize> {
     let value = |(row, text): (usize, Option<&str>)| match text {
         None => Ok(None),
@@ -61,6 +66,7 @@ fn each<T>(texts: &StringArray, read: impl Fn(&str) -> Option<T>) -> Result<Vec<
     texts.iter().enumerate().map(value).collect()
 }
 
+/// Parses a truth value in one of PostgreSQL's spellings, in upper or lower case.
 fn boolean(text: &str) -> Option<bool> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "t" | "yes" | "y" | "on" | "1" => Some(true),
@@ -69,7 +75,7 @@ fn boolean(text: &str) -> Option<bool> {
     }
 }
 
-/// Whether a text that was read as a number of floating point is within its range.
+/// Checks that a number of floating point is within its range: neither infinite nor zero, unless the text is.
 fn within_range(text: &str, infinite: bool, zero: bool) -> bool {
     let mantissa = text.split(['e', 'E']).next().unwrap_or_default();
     let says_infinite = text.to_ascii_lowercase().contains("inf");
@@ -84,7 +90,7 @@ fn double(text: &str) -> Option<f64> {
     text.parse::<f64>().ok().filter(|v| within_range(text, v.is_infinite(), *v == 0.0))
 }
 
-/// `123.45`, `-1e3`: as a number of units of the scale.
+/// Parses a decimal such as `123.45` or `-1e3`; returns its unscaled value.
 fn decimal(text: &str, precision: u32, scale: u32) -> Option<i128> {
     let (mantissa, exponent) = match text.split_once(['e', 'E']) {
         Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
@@ -99,10 +105,10 @@ fn decimal(text: &str, precision: u32, scale: u32) -> Option<i128> {
     if all.is_empty() || !all.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
-    // How many digits are to be added to make units of the scale.
+    // The number of digits to add to get the unscaled value; negative if digits are to be cut.
     let missing = exponent.checked_add(i32::try_from(scale).ok()?)?.checked_sub(i32::try_from(fraction.len()).ok()?)?;
     match usize::try_from(missing) {
-        // More digits than any decimal has are needed only by zero.
+        // Only a zero can need more digits than a decimal has.
         Ok(more) => all.extend(std::iter::repeat_n('0', more.min(40))),
         Err(_) => {
             let less = usize::try_from(missing.unsigned_abs()).ok()?;
@@ -121,7 +127,7 @@ fn decimal(text: &str, precision: u32, scale: u32) -> Option<i128> {
     Some(if negative { -value } else { value })
 }
 
-/// Whether the year that a text begins with is one of those that literals may have: 0001 to 9999. Others are read where files hold them.
+/// Checks that the year at the beginning of a text is one that literals may have: 0001 to 9999. Files may hold others.
 pub(crate) fn is_year_known(text: &str) -> bool {
     let text = text.trim_start();
     let year: String = text.chars().take_while(char::is_ascii_digit).collect();
@@ -129,6 +135,7 @@ pub(crate) fn is_year_known(text: &str) -> bool {
         && (year.is_empty() || matches!(year.parse::<u32>(), Ok(1..=9999)) || year.len() > 4 && !text.contains('-'))
 }
 
+/// Parses a date; returns the number of days since 1970-01-01.
 fn date(text: &str) -> Option<i32> {
     if !is_year_known(text) {
         return None;
@@ -137,14 +144,15 @@ fn date(text: &str) -> Option<i32> {
     i32::try_from(day.signed_duration_since(NaiveDate::default()).num_days()).ok()
 }
 
+/// Parses a time of day; returns the number of microseconds since midnight.
 fn time(text: &str) -> Option<i64> {
     let at = NaiveTime::parse_from_str(text, "%H:%M:%S%.f").or_else(|_| NaiveTime::parse_from_str(text, "%H:%M")).ok()?;
-    // Chrono takes a leap second for more nanoseconds than a second has.
+    // Chrono represents a leap second by more nanoseconds than a second has.
     let whole = at.nanosecond() < 1_000_000_000 && at.nanosecond().is_multiple_of(MICROSECOND);
     whole.then(|| i64::from(at.num_seconds_from_midnight()) * 1_000_000 + i64::from(at.nanosecond() / MICROSECOND))
 }
 
-/// With or without a zone, in UTC without one; a column without zones takes none.
+/// Parses a timestamp. Without a zone it is in UTC; with a zone it fits only columns with zones.
 fn timestamp(text: &str, zoned: bool) -> Option<DateTime<Utc>> {
     if !is_year_known(text) {
         return None;
@@ -155,6 +163,7 @@ fn timestamp(text: &str, zoned: bool) -> Option<DateTime<Utc>> {
     (zoned || !says_zone).then_some(at)
 }
 
+/// Parses a UUID, with or without hyphens.
 fn uuid(text: &str) -> Option<[u8; 16]> {
     let hyphens = |(i, b): (usize, u8)| (b == b'-') == [8, 13, 18, 23].contains(&i);
     if text.len() != 32 && !(text.len() == 36 && text.bytes().enumerate().all(hyphens)) {

@@ -1,5 +1,7 @@
-//! What is written otherwise in a statement's syntax tree before it is planned: comparisons of rows as those of their values, and
-//! spellings of the SQL standard and of PostgreSQL that the planner does not know.
+//! Rewrites parts of a statement's syntax tree that the planner does not know.
+//!
+//! Comparisons of rows become comparisons of their values. Spellings of the SQL standard and of PostgreSQL become those of the
+//! planner. Start reading at `rewrite`.
 
 use std::ops::ControlFlow;
 
@@ -14,10 +16,14 @@ use crate::parameters::call;
 use crate::select::{binary, normal, taken};
 use crate::semantics;
 
-/// Writes an expression otherwise whose operands are done. An error says what is wrong with it.
+/// Rewrites an expression whose operands are rewritten.
+///
+/// # Errors
+///
+/// Returns a message about what is wrong with the expression.
 pub(crate) fn rewrite(expr: &mut Expr) -> Result<(), String> {
     let made = match expr {
-        // A literal has the digits that it is written with.
+        // A literal keeps the digits that it is written with.
         Expr::TypedString(TypedString { data_type: DataType::Timestamp(precision @ None, _), value, .. })
             if value.value.clone().into_string().is_some_and(|text| digits_of_a_second(&text) > 6) =>
         {
@@ -28,7 +34,7 @@ pub(crate) fn rewrite(expr: &mut Expr) -> Result<(), String> {
             return Err(format!("{left} ^ … is a power in some engines and XOR in others: write power(x, y)"));
         }
         Expr::Collate { .. } => return Err("COLLATE is not served".to_owned()),
-        // The planner would take the pattern for a regular expression that any part of the text may match.
+        // The planner would take the pattern for a regular expression, which may match any part of the text.
         Expr::SimilarTo { .. } => return Err("SIMILAR TO is not served: use LIKE, or regexp_like(x, '^(…)$')".to_owned()),
         Expr::IsNull(operand) => values(operand).map(|values| joined(values.into_iter().map(is_null).collect(), true)),
         Expr::IsNotNull(operand) => values(operand).map(|values| joined(values.into_iter().map(is_not_null).collect(), true)),
@@ -53,9 +59,9 @@ pub(crate) fn rewrite(expr: &mut Expr) -> Result<(), String> {
             }
         }
         Expr::InSubquery { expr, .. } if values(expr).is_some() => {
-            return Err("a row IN (SELECT …) is not served: EXISTS says the same".to_owned());
+            return Err("a row IN (SELECT …) is not served: use EXISTS".to_owned());
         }
-        // All bits turned: of the least integer, too, it is one that there is.
+        // `-1 - x` flips all bits of `x`, and exists even for the least integer.
         Expr::UnaryOp { op: UnaryOperator::BitwiseNot, expr: operand } => {
             let one = Expr::Value(Value::Number("1".to_owned(), false).into());
             let minus_one = Expr::UnaryOp { op: UnaryOperator::Minus, expr: Box::new(one) };
@@ -76,7 +82,7 @@ pub(crate) fn rewrite(expr: &mut Expr) -> Result<(), String> {
     Ok(())
 }
 
-/// `.x` of what is no name is a field, as `['x']` is: of an item, `l[1].x`, and of an expression, `(s).x`.
+/// Turns `.x` after anything but a name into `['x']`: after an item, `l[1].x`, and after an expression, `(s).x`.
 fn fields(root: &Expr, chain: &mut [AccessExpr]) {
     let names = |access: &&mut AccessExpr| matches!(access, AccessExpr::Dot(Expr::Identifier(_)));
     let is_name = matches!(root, Expr::Identifier(_) | Expr::CompoundIdentifier(_));
@@ -89,13 +95,14 @@ fn fields(root: &Expr, chain: &mut [AccessExpr]) {
     }
 }
 
+/// Returns the number of digits of a second's fraction, without zeros at the end.
 fn digits_of_a_second(text: &str) -> usize {
     let fraction = text.rsplit_once('.').map_or("", |(_, fraction)| fraction);
     let digits = fraction.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
     digits.trim_end_matches('0').len()
 }
 
-/// A comparison with items of a list: of items that are written out as `IN`, which leaves out files.
+/// Rewrites a comparison with any or all items of a list. Items that are written out become `IN`, which can prune files.
 fn quantified(left: &mut Expr, op: &BinaryOperator, right: &mut Expr, all: bool) -> Result<Option<Expr>, String> {
     let negated = all && matches!(op, BinaryOperator::NotEq);
     Ok(match right {
@@ -111,7 +118,7 @@ fn quantified(left: &mut Expr, op: &BinaryOperator, right: &mut Expr, all: bool)
     })
 }
 
-/// `mod(a, b)` is `a % b`, `sign(x)` is known as `signum(x)`, and `nvl(a, b)` and `ifnull(a, b)` as `coalesce(a, b)`.
+/// Rewrites `mod(a, b)` as `a % b`, `sign(x)` as `signum(x)`, and `nvl(a, b)` and `ifnull(a, b)` as `coalesce(a, b)`.
 fn called(function: &mut Function) -> Option<Expr> {
     let [ObjectNamePart::Identifier(name)] = function.name.0.as_slice() else { return None };
     let name = normal(name);
@@ -139,14 +146,14 @@ fn called(function: &mut Function) -> Option<Expr> {
     }
 }
 
-/// A literal as a plain text: in `N'…'` it is one, and in `U&'…'` the parser has read what is escaped.
+/// Turns `N'…'` and `U&'…'` into plain texts; the parser has resolved the escapes already.
 pub(crate) fn literal(value: &mut Value) {
     if let Value::NationalStringLiteral(text) | Value::UnicodeStringLiteral(text) = value {
         *value = Value::SingleQuotedString(std::mem::take(text));
     }
 }
 
-/// Names the columns of recursive queries as their heads do: the planner would know those names outside of the query alone.
+/// Names the columns of recursive queries as their `WITH` does. The planner would know those names only outside the query.
 pub(crate) fn name_recursive(query: &mut Query) {
     let Some(with) = query.with.as_mut().filter(|with| with.recursive) else { return };
     for cte in &mut with.cte_tables {
@@ -167,7 +174,9 @@ pub(crate) fn name_recursive(query: &mut Query) {
     }
 }
 
-/// What of an expression is a value of many rows, outside of its subqueries: a window function, or one of those that are known to aggregate.
+/// Returns the name of a function in an expression that is computed over many rows: a window function or an aggregate.
+///
+/// Subqueries are left out. `aggregates` checks whether a function aggregates.
 pub(crate) fn of_many_rows(expr: &Expr, aggregates: &dyn Fn(&str) -> bool) -> Option<String> {
     struct Many<'a> {
         aggregates: &'a dyn Fn(&str) -> bool,
@@ -204,7 +213,7 @@ pub(crate) fn of_many_rows(expr: &Expr, aggregates: &dyn Fn(&str) -> bool) -> Op
     }
 }
 
-/// Whether a query says by a subquery how many rows it wants.
+/// Checks whether the `LIMIT` or `OFFSET` of a query is a subquery.
 pub(crate) fn limited_by_query(query: &Query) -> bool {
     let asks = |expr: &Expr| matches!(bare(expr), Expr::Subquery(_));
     match &query.limit_clause {
@@ -216,7 +225,7 @@ pub(crate) fn limited_by_query(query: &Query) -> bool {
     }
 }
 
-/// What of set operations the planner takes for another: it does not count how often a row comes.
+/// Returns the name of a set operation that the planner gets wrong, because it does not count how often a row occurs.
 pub(crate) fn uncounted(body: &SetExpr) -> Option<&'static str> {
     match body {
         SetExpr::SetOperation { op, set_quantifier, left, right } => match (op, set_quantifier) {
@@ -228,6 +237,7 @@ pub(crate) fn uncounted(body: &SetExpr) -> Option<&'static str> {
     }
 }
 
+/// Returns an expression without the parentheses around it.
 fn bare(expr: &Expr) -> &Expr {
     match expr {
         Expr::Nested(inner) => bare(inner),
@@ -235,7 +245,7 @@ fn bare(expr: &Expr) -> &Expr {
     }
 }
 
-/// The values of a row, `(a, b)` or `ROW(a, b)`.
+/// Returns the values of a row, `(a, b)` or `ROW(a, b)`.
 fn values(expr: &Expr) -> Option<Vec<Expr>> {
     let function = match bare(expr) {
         Expr::Tuple(values) => return Some(values.clone()),
@@ -252,16 +262,16 @@ fn values(expr: &Expr) -> Option<Vec<Expr>> {
     if normal(name) != "row" { None } else { list.args.iter().map(value).collect() }
 }
 
-/// The values of two rows in pairs; none if one is no row.
+/// Returns the values of two rows in pairs; `None` if one of them is not a row.
 fn rows(left: &Expr, right: &Expr) -> Result<Option<Vec<(Expr, Expr)>>, String> {
     match (values(left), values(right)) {
         (Some(l), Some(r)) if l.len() == r.len() => Ok(Some(l.into_iter().zip(r).collect())),
-        (Some(l), Some(r)) => Err(format!("a row of {} values beside one of {}", l.len(), r.len())),
+        (Some(l), Some(r)) => Err(format!("a row of {} values is compared with one of {}", l.len(), r.len())),
         _ => Ok(None),
     }
 }
 
-/// Rows compared (SQL:2016 8.2): unknown where a null decides.
+/// Compares two rows (SQL:2016 8.2). The result is unknown where a null decides.
 fn compared(pairs: &[(Expr, Expr)], op: &BinaryOperator) -> Result<Expr, String> {
     use BinaryOperator::{Eq, Gt, GtEq, Lt, LtEq, NotEq};
     let each = |op: &BinaryOperator| pairs.iter().map(|(l, r)| pair(l, op, r)).collect::<Vec<_>>();
@@ -273,7 +283,7 @@ fn compared(pairs: &[(Expr, Expr)], op: &BinaryOperator) -> Result<Expr, String>
         }
         Lt | LtEq | Gt | GtEq => {
             let strict = if matches!(op, Lt | LtEq) { Lt } else { Gt };
-            // From the last to the first: less, or equal and what follows holds.
+            // From the last pair to the first: less, or equal and the rest holds.
             let mut made: Option<Expr> = None;
             for (left, right) in pairs.iter().rev() {
                 made = Some(match made {
@@ -286,10 +296,11 @@ fn compared(pairs: &[(Expr, Expr)], op: &BinaryOperator) -> Result<Expr, String>
             }
             made.ok_or("a row of no values")?
         }
-        other => return Err(format!("{other} of rows")),
+        other => return Err(format!("{other} does not compare rows")),
     })
 }
 
+/// Compares two rows by `IS DISTINCT FROM`.
 fn distinct(pairs: &[(Expr, Expr)]) -> Expr {
     let one = |(l, r): &(Expr, Expr)| nested(Expr::IsDistinctFrom(Box::new(nested(l.clone())), Box::new(nested(r.clone()))));
     joined(pairs.iter().map(one).collect(), false)
@@ -299,7 +310,7 @@ fn pair(left: &Expr, op: &BinaryOperator, right: &Expr) -> Expr {
     nested(binary(nested(left.clone()), op.clone(), nested(right.clone())))
 }
 
-/// All of some conditions, or any.
+/// Joins conditions by `AND` if `all` is set, and by `OR` otherwise.
 fn joined(conditions: Vec<Expr>, all: bool) -> Expr {
     let op = if all { BinaryOperator::And } else { BinaryOperator::Or };
     let one = conditions.into_iter().reduce(|left, right| binary(left, op.clone(), right));

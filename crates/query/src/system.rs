@@ -1,4 +1,4 @@
-//! `system.tables`, `system.health`, `system.jobs`, `system.queries`: what Esker knows of one warehouse, as tables.
+//! The system tables of a warehouse: `system.tables`, `system.health`, `system.jobs` and `system.queries`.
 
 use std::sync::Arc;
 
@@ -12,16 +12,18 @@ use serde_json::{Value, json};
 use crate::rows::{column, table, time};
 use crate::{QueryLog, Result};
 
-/// The namespace of the system tables; a namespace of that name in the catalog can't be queried.
+/// The namespace of the system tables.
+///
+/// Of a namespace of this name in the catalog, only the table that Esker writes there can be queried.
 pub(crate) const NAMESPACE: &str = "system";
 
-/// Its tables.
+/// Names of the system tables.
 pub(crate) const TABLES: [&str; 4] = ["health", "jobs", "queries", "tables"];
 
-/// Jobs listed.
+/// Maximum number of jobs that are listed.
 const JOBS: u32 = 10_000;
 
-/// A system table, if there is one of that name.
+/// Opens a system table, if there is one of that name.
 pub(crate) async fn open(catalog: &Catalog, log: &QueryLog, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
     Ok(Some(match name {
         "tables" => tables(catalog).await?,
@@ -81,7 +83,7 @@ async fn tables(catalog: &Catalog) -> Result<Arc<dyn TableProvider>> {
     table(columns, &catalog.fleet().await?.into_iter().map(row).collect::<Vec<_>>())
 }
 
-/// A row for each finding; a table without any has one row.
+/// Returns a row for each finding. A table without findings has one row.
 async fn health(catalog: &Catalog) -> Result<Arc<dyn TableProvider>> {
     let mut rows = Vec::new();
     for examined in catalog.fleet().await? {

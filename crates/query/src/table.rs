@@ -1,3 +1,9 @@
+//! A snapshot of an Iceberg table as DataFusion's `TableProvider`.
+//!
+//! A scan prunes the files by its filters, finds the rows that deletes leave out, splits the files, and hands all of it to
+//! DataFusion's Parquet source. That source reads its bytes through `source`, and `filter_recheck` wraps it. Filters run again
+//! above the scan. Spec: "Scan Planning". Start reading at `IcebergTable::scan`.
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -32,26 +38,30 @@ use crate::scan_errors::Owner;
 use crate::source::{KnownFile, PlannedFile, ScanFiles};
 use crate::{arrow_types, files, opaque, prune, selective, semantics};
 
-/// Keys of equality deletes in memory, where queries' memory has no limit.
+/// Memory in bytes for the keys of equality deletes, where the memory of queries has no limit.
 const EQUALITY_BYTES: usize = 256 << 20;
 
 /// The files of a snapshot that a scan reads.
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
     pub(crate) files: Vec<LiveFile>,
-    /// What the filters say of what is within columns.
+    /// The conditions of the filters on what is nested in columns.
     within: Within,
     /// All files of the snapshot.
     of: Arc<SnapshotFiles>,
 }
 
 /// One snapshot of a table, ready to be scanned.
+///
+/// The snapshot and the schema are fixed when the table is looked up, so that later commits do not change the result.
 #[derive(Debug)]
 pub struct IcebergTable {
+    /// The table as it was loaded.
     pub(crate) table: LoadedTable,
     snapshot: Option<SnapshotRef>,
+    /// The schema that the snapshot is read with.
     pub(crate) iceberg: Arc<Schema>,
-    /// What an INSERT that leaves columns out puts into them.
+    /// Values of the columns that an INSERT leaves out, by name of the column.
     write_defaults: HashMap<String, Expr>,
     /// The columns as queries see them.
     schema: SchemaRef,
@@ -63,7 +73,7 @@ pub struct IcebergTable {
 }
 
 impl IcebergTable {
-    /// Pins a snapshot of a table (none of a table that has none), to be read with a schema.
+    /// Pins a snapshot of a table, to be read with a schema. A table without snapshots has none.
     pub(crate) async fn open(
         catalog: &Catalog,
         table: LoadedTable,
@@ -89,8 +99,10 @@ impl IcebergTable {
         })
     }
 
-    /// The rows of some files that deletes of every kind leave out. Equality deletes are looked up in the files' key columns here,
-    /// before the scan begins, and what was found is kept for the next query.
+    /// Returns the positions of rows that deletes of every kind leave out, by path of the data file.
+    ///
+    /// Equality deletes are looked up in the files' key columns here, before the scan begins. The result is cached for the next
+    /// query. Spec: "Scan Planning".
     pub(crate) async fn deleted(
         &self,
         state: &dyn Session,
@@ -137,7 +149,7 @@ impl IcebergTable {
         Ok(deleted.into_iter().filter(|(_, set)| !set.is_empty()).map(|(path, set)| (path, Arc::new(set))).collect())
     }
 
-    /// What was read. That a file could not be is kept, if that is what went wrong.
+    /// Returns what was read, or records in the catalog that a file could not be read.
     pub(crate) fn noted<T>(&self, read: esker_read::Result<T>) -> Result<T> {
         read.map_err(|error| {
             self.owner().meets(&error);
@@ -145,12 +157,15 @@ impl IcebergTable {
         })
     }
 
+    /// Returns the owner of the files of a scan.
     pub(crate) fn owner(&self) -> Owner {
         Owner { catalog: self.catalog.clone(), table: self.table.row.id, reader: self.reader.clone() }
     }
 
-    /// The files that may hold rows that the filters, on the columns of `schema`, keep, with what is said of the columns at some
-    /// places of it; one that can't be read is an error.
+    /// Returns the files that may hold rows that the filters keep.
+    ///
+    /// `filters` are on the columns of `schema`. `read` holds the indices of the columns whose statistics are loaded. A file that
+    /// cannot be read is an error.
     pub(crate) async fn files(&self, state: &dyn Session, schema: &SchemaRef, filters: &[Expr], read: &[usize]) -> Result<Kept> {
         let Some(snapshot) = &self.snapshot else { return Ok(Kept::default()) };
         let condition = prune::condition(state, schema, filters)?;
@@ -167,23 +182,24 @@ impl IcebergTable {
         Ok(Kept { files, within, of })
     }
 
-    /// For files whose partition says nothing of columns that they lack.
+    /// Returns the expression adapter for files whose partition has no values for columns that they lack.
     fn adapters(&self) -> ByFieldId {
         let defaults = Arc::new(Defaults::new(&self.iceberg, self.target.fields(), None));
         ByFieldId { defaults, target: self.target.clone(), names: self.reader.names().clone() }
     }
 }
 
-/// Columns of a table as queries see them.
+/// Returns columns of a table as queries see them.
 pub(crate) fn seen(columns: &ArrowSchema, iceberg: &Schema) -> SchemaRef {
     semantics::mark_fixed(&arrow_types::with_anonymous(columns), iceberg)
 }
 
-/// All columns of a table as queries see them.
+/// Returns all columns of a table as queries see them.
 pub(crate) fn columns(iceberg: &Schema) -> SchemaRef {
     seen(&arrow_types::scanned(&opaque::columns_as_they_come(iceberg)), iceberg)
 }
 
+/// Returns the write defaults of columns by name. Spec: "Default values".
 fn write_defaults(iceberg: &Schema, schema: &SchemaRef) -> HashMap<String, Expr> {
     let default = |(i, field): (usize, &NestedFieldRef)| {
         let array = write_default(field, arrow_field(field).ok()?.data_type())?;
@@ -193,7 +209,7 @@ fn write_defaults(iceberg: &Schema, schema: &SchemaRef) -> HashMap<String, Expr>
     iceberg.as_struct().fields().iter().enumerate().filter_map(default).collect()
 }
 
-/// Names a file that can't be read.
+/// Checks that files can be read: they are Parquet and not encrypted. The error names the file.
 fn check_readable(files: &[LiveFile]) -> Result<()> {
     for LiveFile { file, .. } in files {
         if file.file_format != DataFileFormat::Parquet {
@@ -207,7 +223,7 @@ fn check_readable(files: &[LiveFile]) -> Result<()> {
     Ok(())
 }
 
-/// What the rows that equality deletes leave out of a file are known by; none if it is under none.
+/// Returns the cache key for the rows of a file that equality deletes leave out; `None` if no equality delete applies to it.
 fn equality_key(file: &LiveFile, names: &EqualityNames<'_>) -> Option<String> {
     let [own, global] = names.of(file)?;
     Some(format!("{}\n{}\n{own}\n{global}", file.file.file_path, file.sequence_number))
@@ -273,7 +289,7 @@ impl TableProvider for IcebergTable {
         }
         let whole = files.iter().filter(|f| f.extension::<KnownFile>().is_none_or(KnownFile::is_first));
         let mut statistics = Statistics::try_merge_iter(whole.filter_map(|f| f.statistics.as_deref()), &self.schema)?;
-        // Rows are counted; bounds are no values.
+        // Counts of rows are exact; bounds need not be values.
         statistics.column_statistics = statistics.column_statistics.into_iter().map(ColumnStatistics::to_inexact).collect();
         if !state.config_options().execution.collect_statistics {
             statistics = statistics.to_inexact();
@@ -292,7 +308,7 @@ impl TableProvider for IcebergTable {
         };
         let mut options = TableParquetOptions::default();
         options.global.coerce_int96 = Some("us".to_owned());
-        // Rows that the filter leaves out are not decoded.
+        // Rows that the filter leaves out are not decoded then.
         options.global.pushdown_filters = share.is_some();
         if let Some(share) = share {
             let rows = statistics.num_rows.get_value().copied();
@@ -300,13 +316,13 @@ impl TableProvider for IcebergTable {
                 rows.map_or(Precision::Absent, |rows| Precision::Inexact((rows as f64 * share).ceil() as usize));
         }
         options.global.reorder_filters = true;
-        // It would be filled with whole batches, around the few rows of the pages that are left.
+        // The cache would be filled with whole batches, around the few rows of the pages that are left.
         options.global.max_predicate_cache_size = Some(0);
         let factory = ScanFiles::new(self.reader.clone(), &self.iceberg, self.stats.read.clone(), planned);
         let source = ParquetSource::new(self.schema.clone())
             .with_table_parquet_options(options)
             .with_parquet_file_reader_factory(Arc::new(factory));
-        // The store is asked for and not used: bytes come from the reader. This one is always registered.
+        // DataFusion asks for the store and does not use it: bytes come from the reader. This store is always registered.
         let config = FileScanConfigBuilder::new(
             ObjectStoreUrl::local_filesystem(),
             Arc::new(RecheckedSource::new(Arc::new(source), self.owner())),

@@ -1,5 +1,6 @@
-//! The health of all tables as rows of an Iceberg table, `system.table_health` of each warehouse, for engines that ask through the REST
-//! catalog: what Trino and Superset query.
+//! The health of all tables as rows of an Iceberg table, `system.table_health` of each warehouse.
+//!
+//! It is for engines that read through the REST catalog, such as Trino, and for tools such as Superset.
 
 use std::collections::BTreeMap;
 
@@ -20,10 +21,12 @@ use crate::rows::{batch, column, time};
 use crate::target::{Uncommitted, WriteTarget};
 use crate::{QueryError, Result};
 
-/// Where the rows go.
+/// Namespace of the table.
 pub(crate) const NAMESPACE: &str = "system";
+/// Name of the table.
 pub(crate) const TABLE: &str = "table_health";
 
+/// Returns the columns of the table.
 fn columns() -> Vec<Field> {
     let all: [(&str, DataType); 27] = [
         ("time", time()),
@@ -57,6 +60,7 @@ fn columns() -> Vec<Field> {
     all.into_iter().map(|(name, ty)| column(name, ty)).collect()
 }
 
+/// Returns the row of a table.
 fn row(warehouse: &str, examined: &AssessedTable, used: Option<&TableUse>, now: Millis) -> Value {
     let name = &examined.row.name;
     let mut row = json!({
@@ -89,7 +93,15 @@ fn row(warehouse: &str, examined: &AssessedTable, used: Option<&TableUse>, now: 
     row
 }
 
-/// Adds a row for each table of the warehouse to its `system.table_health`, which is made if it is not there; returns how many.
+/// Adds a row for each table of a warehouse to its `system.table_health`; returns the number of rows.
+///
+/// Creates the table if there is none. All rows are added in one commit. A warehouse without tables is left alone.
+///
+/// # Errors
+///
+/// - Returns [`QueryError::Catalog`] if the catalog cannot be read, or if the table cannot be created, loaded or changed.
+/// - Returns [`QueryError::Write`] if the data file cannot be written.
+/// - Returns [`QueryError::Execution`] if the rows do not fit the columns that the table has now.
 pub async fn record_health(catalog: &Catalog, reader: &Reader) -> Result<u64> {
     let (now, warehouse) = (now_ms(), &catalog.options().warehouse);
     let uses = catalog.state().uses().await.map_err(esker_catalog::CatalogError::from)?;
@@ -116,7 +128,7 @@ fn target(catalog: &Catalog, reader: &Reader) -> Result<WriteTarget> {
     Ok(WriteTarget { catalog: catalog.clone(), reader: reader.clone(), name })
 }
 
-/// Makes the namespace and the table, if they are not there.
+/// Creates the namespace and the table, if they are not there.
 async fn make(target: &WriteTarget, actor: &Actor) -> Result<()> {
     let there = |made: std::result::Result<(), esker_catalog::CatalogError>| match made {
         Err(e) if e.code() != ErrorCode::AlreadyExists => Err(QueryError::from(e)),
@@ -143,13 +155,13 @@ async fn make(target: &WriteTarget, actor: &Actor) -> Result<()> {
         partition_spec: None,
         write_order: None,
         stage_create: false,
-        // Rows stay, snapshots need not.
+        // Rows are kept; snapshots expire after a day.
         properties: BTreeMap::from([("history.expire.max-snapshot-age-ms".to_owned(), "86400000".to_owned())]),
     };
     there(catalog.create_table(&target.name.namespace, request, actor).await.map(drop))
 }
 
-/// The rows as the table has its columns now: one that somebody dropped is left out, one that somebody added is null.
+/// Returns the rows with the table's present columns. One that somebody dropped is left out, one that somebody added is null.
 fn shaped(found: &RecordBatch, schema: &esker_format::Schema) -> Result<RecordBatch> {
     let failed = |e: arrow::error::ArrowError| QueryError::Execution(e.to_string());
     let schema = arrow_schema(schema).map_err(|e| QueryError::Execution(e.to_string()))?;

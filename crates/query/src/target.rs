@@ -1,4 +1,4 @@
-//! The table that a statement changes, and the files that it writes on the way.
+//! The table that a statement changes, and the files that it has written and not committed.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,7 +12,7 @@ use esker_write::{Destination, Recorder};
 use crate::names::meant;
 use crate::{QueryError, Result};
 
-/// Where a statement writes.
+/// A table that a statement writes to, with its catalog and its reader.
 #[derive(Debug, Clone)]
 pub(crate) struct WriteTarget {
     pub(crate) catalog: Catalog,
@@ -33,7 +33,7 @@ impl WriteTarget {
         Ok(this)
     }
 
-    /// Finds the warehouse and the name of a table that is to be: in that of the namespaces that there is.
+    /// Finds the warehouse and the name of a table to create: the likeliest name whose namespace exists.
     pub(crate) async fn of_new(warehouses: &[(Catalog, Reader)], reference: &TableReference) -> Result<Self> {
         let (mut this, names) = Self::meant(warehouses, reference)?;
         let (state, warehouse) = (this.catalog.state(), this.catalog.warehouse());
@@ -45,7 +45,7 @@ impl WriteTarget {
         Ok(this)
     }
 
-    /// The last name that a reference may mean, with the others, the likeliest first.
+    /// Returns the last name that a reference may mean, and the other names, the likeliest first.
     fn meant(warehouses: &[(Catalog, Reader)], reference: &TableReference) -> Result<(Self, Vec<TableName>)> {
         let of = |name: &str| warehouses.iter().find(|(catalog, _)| catalog.options().warehouse == name);
         let (warehouse, levels) = match (reference.catalog().map(|c| (c, of(c))), reference.schema()) {
@@ -61,11 +61,13 @@ impl WriteTarget {
         Ok((Self { catalog, reader, name }, others))
     }
 
+    /// Loads the table as it is now.
     pub(crate) async fn load(&self) -> Result<LoadedTable> {
         Ok(self.catalog.load(&self.name).await?)
     }
 }
 
+/// Checks whether a look-up found something.
 fn is_there<T>(found: std::result::Result<T, StateError>) -> Result<bool> {
     match found {
         Ok(_) => Ok(true),
@@ -74,7 +76,9 @@ fn is_there<T>(found: std::result::Result<T, StateError>) -> Result<bool> {
     }
 }
 
-/// Files that a statement has recorded and not committed. Those of a statement that fails, or whose client goes away, are reclaimed.
+/// The files that a statement has recorded and not committed.
+///
+/// They are reclaimed when the last clone is dropped: the statement failed, or its client went away.
 #[derive(Debug, Clone)]
 pub(crate) struct Uncommitted {
     inner: Arc<Inner>,
@@ -92,7 +96,7 @@ impl Uncommitted {
         Self { inner: Arc::new(Inner { catalog: catalog.clone(), table, paths: Mutex::default() }) }
     }
 
-    /// Where the statement's files go: each is recorded before it is written.
+    /// Returns the destination of the statement's files, which records each file before it is written.
     pub(crate) fn destination(&self) -> Destination {
         let inner = self.inner.clone();
         let record: Recorder = Arc::new(move |paths: Vec<String>| {
@@ -102,11 +106,12 @@ impl Uncommitted {
         Destination { storage: self.inner.catalog.storage().clone(), record, counters: Arc::default() }
     }
 
+    /// Records files in the state database.
     pub(crate) async fn record(&self, paths: Vec<String>) -> std::result::Result<(), Carried> {
         self.inner.record(paths).await
     }
 
-    /// They are part of the table now, or a commit of unknown outcome may have made them so.
+    /// Keeps the files, because they are part of the table now, or a commit of unknown outcome may have made them so.
     pub(crate) fn keep(&self) {
         self.inner.paths.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
@@ -128,7 +133,7 @@ impl Drop for Inner {
             return;
         }
         let (catalog, table) = (self.catalog.clone(), self.table);
-        // Without a runtime the process is ending, and the next start finds what was recorded.
+        // Without a runtime the process is ending; the next start reclaims the files that are recorded.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
                 if let Err(error) =

@@ -1,4 +1,4 @@
-//! Points in time as texts: read with seconds or without them, written as PostgreSQL and DuckDB write them.
+//! Timestamps and times as text: read with or without seconds, and written as PostgreSQL and DuckDB write them.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -10,12 +10,12 @@ use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, TimeUnit};
 use arrow::error::ArrowError;
 use chrono::{DateTime, Datelike, TimeZone, Timelike};
 
-/// The instant that a text says, in a zone where it names none.
+/// Parses a text as a point in time. `zone` is the zone of a text that names none.
 pub(crate) fn read<T: TimeZone>(zone: &T, text: &str) -> Result<DateTime<T>, ArrowError> {
     string_to_datetime(zone, &whole(text))
 }
 
-/// A text without blanks around it and, where it has hours and minutes alone, with the seconds that Arrow wants.
+/// Returns a text without the blanks around it, with `:00` added to hours and minutes, as Arrow wants seconds.
 pub(crate) fn whole(text: &str) -> Cow<'_, str> {
     const MINUTES: usize = 16;
     let text = text.trim();
@@ -33,7 +33,7 @@ pub(crate) fn whole(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Whether values of a type hold points in time or times of day, at any depth.
+/// Checks whether values of a type hold timestamps or times of day, at any depth.
 pub(crate) fn holds_times(ty: &DataType) -> bool {
     match ty {
         DataType::Timestamp(..) | DataType::Time64(_) => true,
@@ -43,7 +43,7 @@ pub(crate) fn holds_times(ty: &DataType) -> bool {
     }
 }
 
-/// Values with texts in the places of points in time and times of day, at every depth.
+/// Returns values with texts in place of timestamps and times of day, at every depth.
 pub(crate) fn as_texts(values: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     let renamed = |field: &FieldRef, made: &ArrayRef| Arc::new(Field::clone(field).with_data_type(made.data_type().clone()));
     Ok(match values.data_type() {
@@ -74,8 +74,9 @@ pub(crate) fn as_texts(values: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     })
 }
 
+/// Returns the text of each value, which `text` makes of the stored integer.
 fn each(values: &ArrayRef, text: impl Fn(i64) -> Option<String>) -> Result<ArrayRef, ArrowError> {
-    // A cast to the integer that a timestamp is kept as: nothing is converted.
+    // This cast returns the integer that is stored; nothing is converted.
     let plain = cast(values, &DataType::Int64)?;
     let one =
         |v: i64| text(v).ok_or_else(|| ArrowError::CastError(format!("a {} of the value {v} has no text", values.data_type())));
@@ -83,6 +84,7 @@ fn each(values: &ArrayRef, text: impl Fn(i64) -> Option<String>) -> Result<Array
     Ok(Arc::new(texts))
 }
 
+/// Writes a timestamp; `None` if the calendar does not reach it.
 fn timestamp(value: i64, unit: TimeUnit, zone: &str) -> Option<String> {
     let per = per_second(unit);
     let at = DateTime::from_timestamp(value.div_euclid(per), 0)?.naive_utc();
@@ -92,12 +94,14 @@ fn timestamp(value: i64, unit: TimeUnit, zone: &str) -> Option<String> {
     Some(format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}{fraction}{zone}{before}"))
 }
 
+/// Writes a time of day.
 fn time(value: i64, unit: TimeUnit) -> String {
     let per = per_second(unit);
     let (seconds, fraction) = (value.div_euclid(per), fraction(value.rem_euclid(per), unit));
     format!("{:02}:{:02}:{:02}{fraction}", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 
+/// Returns the number of a unit's digits after the point.
 fn digits(unit: TimeUnit) -> usize {
     match unit {
         TimeUnit::Second => 0,
@@ -107,11 +111,12 @@ fn digits(unit: TimeUnit) -> usize {
     }
 }
 
+/// Returns the number of units in a second.
 fn per_second(unit: TimeUnit) -> i64 {
     (0..digits(unit)).fold(1, |per, _| per * 10)
 }
 
-/// The digits after the point, if there are any.
+/// Writes the digits after the point, and the point; nothing if all digits are 0.
 fn fraction(rest: i64, unit: TimeUnit) -> String {
     if rest == 0 {
         return String::new();

@@ -1,4 +1,7 @@
-//! Values of `INSERT … VALUES`: each is stored as what it is. Rows of other types in the same column don't make it another first.
+//! Values of `INSERT … VALUES`, which are stored one by one.
+//!
+//! The planner would first convert all values of a column to one common type. Here a function around each value (`Store`)
+//! converts it to its column's type.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -15,18 +18,18 @@ use crate::parameters::call;
 use crate::select::taken;
 use crate::{QueryError, Result};
 
-/// What begins the names of the functions that store values in columns.
+/// Prefix of the names of the functions that store values in columns.
 const FUNCTION: &str = "\u{1f}store=";
 
-/// What begins the names of the functions that are the defaults of columns.
+/// Prefix of the names of the functions that return the defaults of columns.
 const DEFAULT: &str = "\u{1f}default=";
 
-/// Whether a value is the word for the default of its column.
+/// Checks whether a value is the word `DEFAULT`.
 pub(crate) fn is_default(value: &Expr) -> bool {
     matches!(value, Expr::Identifier(name) if name.quote_style.is_none() && name.value.eq_ignore_ascii_case("default"))
 }
 
-/// The default of a column as an expression.
+/// Returns the default of a column as a call of a function that it registers.
 pub(crate) fn known_default(column: &Column, value: ScalarValue, session: &mut SessionState) -> Result<Expr> {
     let name = format!("{DEFAULT}{}", column.name());
     let signature = Signature::nullary(Volatility::Immutable);
@@ -34,6 +37,7 @@ pub(crate) fn known_default(column: &Column, value: ScalarValue, session: &mut S
     Ok(call(&name, Vec::new()))
 }
 
+/// The function that returns the default of a column.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Default {
     name: String,
@@ -59,7 +63,7 @@ impl ScalarUDFImpl for Default {
     }
 }
 
-/// Makes every value of some rows one of its column.
+/// Puts the function that stores a value in its column around every value of some rows.
 pub(crate) fn stored(values: &mut Values, columns: &[&Column], session: &mut SessionState) -> Result<()> {
     for (at, column) in columns.iter().enumerate() {
         session.register_udf(Arc::new(ScalarUDF::new_from_impl(Store::new(at, column.plain()))))?;
@@ -75,6 +79,7 @@ pub(crate) fn stored(values: &mut Values, columns: &[&Column], session: &mut Ses
     Ok(())
 }
 
+/// The function that stores a value in a column.
 #[derive(Debug)]
 struct Store {
     name: String,

@@ -1,4 +1,7 @@
-//! Views that other engines made, where their text can be understood.
+//! Views, also of other engines, where their text can be understood.
+//!
+//! A view may have several texts in different dialects. They are tried by the rank of their grammar, and the first that can be
+//! planned is used. Spec (views): "Representations".
 
 use std::sync::Arc;
 
@@ -16,10 +19,10 @@ use crate::names::{NameResolver, exactly};
 use crate::statement_text::{Grammar, Parsed};
 use crate::{QueryError, Result, arrow_types, information, opaque, plan, statement_text};
 
-/// Views within views, at most.
+/// Maximum depth of views within views.
 const DEPTH: usize = 16;
 
-/// How a dialect's text is read: by the grammar that is nearest.
+/// Returns the rank and the grammar of a dialect; lower ranks are tried first. Unknown dialects have none.
 fn grammar(dialect: &str) -> Option<(u8, Grammar)> {
     match dialect.to_lowercase().as_str() {
         "esker" | "datafusion" => Some((0, Grammar::Standard)),
@@ -30,12 +33,18 @@ fn grammar(dialect: &str) -> Option<(u8, Grammar)> {
     }
 }
 
-/// A view as a table whose rows its text makes, read as it was written: names without a namespace are looked up where the view says.
+/// Opens a view as a table whose rows its text makes.
+///
+/// The text is read as it was written: names without a namespace are looked up in the default catalog and namespace of the view.
+///
+/// # Errors
+///
+/// Returns [`QueryError::Statement`] if none of the view's texts can be planned, or if views are nested too deeply.
 pub(crate) async fn open(names: &NameResolver, warehouse: &str, view: &LoadedView) -> Result<Arc<dyn TableProvider>> {
     let name = &view.row.name;
     let wrong = |what: String| QueryError::Statement(format!("view {name}: {what}"));
     if names.depth >= DEPTH {
-        return Err(wrong(format!("more than {DEPTH} views within one another")));
+        return Err(wrong(format!("more than {DEPTH} nested views")));
     }
     let version = view.metadata.current_version();
     let texts = version.representations.iter().filter_map(|text| match text {
@@ -46,7 +55,7 @@ pub(crate) async fn open(names: &NameResolver, warehouse: &str, view: &LoadedVie
     known.sort_by_key(|((rank, _), ..)| *rank);
     if known.is_empty() {
         let dialects: Vec<&str> = texts.map(|(dialect, _)| dialect).collect();
-        return Err(wrong(format!("its dialect is not understood here: {}", dialects.join(", "))));
+        return Err(wrong(format!("none of its dialects is supported: {}", dialects.join(", "))));
     }
     let mut failures = Vec::new();
     for ((_, grammar), sql, dialect) in known {
@@ -58,6 +67,7 @@ pub(crate) async fn open(names: &NameResolver, warehouse: &str, view: &LoadedVie
     Err(wrong(failures.join("; ")))
 }
 
+/// Plans one text of a view, with the names and types of the view's columns.
 async fn planned(
     names: &NameResolver,
     warehouse: &str,
@@ -80,10 +90,10 @@ async fn planned(
     if plan::asks_for_names(&session, &statement)? && !names.are_listed() {
         return Err(QueryError::Statement("its text reads information_schema".to_owned()));
     }
-    // Boxed: a view's text may name views.
+    // Boxed, because a view's text may name views.
     let plan = information::told(Box::pin(session.statement_to_plan(statement)).await?, session.catalog_list())?;
 
-    // The view's columns have names and types of their own, whatever those of its text are.
+    // The view's columns have names and types of their own, whatever the text's columns have.
     let schema = view.metadata.current_schema();
     let fields = schema.as_struct().fields();
     let made = plan.schema().fields().len();
@@ -92,7 +102,7 @@ async fn planned(
     }
     let wanted = arrow_types::scanned(&opaque::arrow_columns(schema));
     let shaped = |(column, field): (Column, &FieldRef)| {
-        // Of what can't be decoded, and of nulls alone, the text says all that there is to say.
+        // A column that cannot be decoded, or holds nulls alone, is as the text makes it.
         let as_it_is = opaque::type_of(field).is_some() || field.data_type().is_null();
         let expr = if as_it_is { col(column) } else { cast(col(column), field.data_type().clone()) };
         expr.alias(field.name())

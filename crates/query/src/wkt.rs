@@ -1,19 +1,21 @@
-//! Shapes as "Well-Known Text" (OGC "Simple Feature Access", 7), from their bytes.
+//! Writes shapes as "Well-Known Text" (OGC "Simple Feature Access", 7), from well-known binary (WKB).
 
 use std::fmt::Write as _;
 
 use esker_read::ShapeHead;
 
+/// Names of the kinds of shapes; WKB numbers them from 1.
 const NAMES: [&str; 7] =
     ["POINT", "LINESTRING", "POLYGON", "MULTIPOINT", "MULTILINESTRING", "MULTIPOLYGON", "GEOMETRYCOLLECTION"];
 
-/// The text of a shape; none of bytes that [`esker_read::wkb_kind`] calls wrong.
+/// Returns the text of a shape; `None` for bytes that [`esker_read::wkb_kind`] classifies as wrong.
 pub(crate) fn text(bytes: &[u8]) -> Option<String> {
     let mut reader = Reader { bytes, out: String::new() };
     reader.shape(true)?;
     Some(reader.out)
 }
 
+/// A reader of WKB with the text that was written so far.
 struct Reader<'a> {
     bytes: &'a [u8],
     out: String,
@@ -32,7 +34,7 @@ impl Reader<'_> {
         Some(count)
     }
 
-    /// Some parts, with a comma between any two; `EMPTY` if there are none.
+    /// Writes parts in parentheses with commas between them; `EMPTY` if there are none.
     fn parts(&mut self, count: u32, mut part: impl FnMut(&mut Self) -> Option<()>) -> Option<()> {
         if count == 0 {
             self.out.push_str("EMPTY");
@@ -72,7 +74,7 @@ impl Reader<'_> {
         self.parts(count, |reader| reader.coordinates(head))
     }
 
-    /// A shape with its name, or without it as in a `MULTIPOINT`.
+    /// Writes a shape with its name, or without it as in a `MULTIPOINT`.
     fn shape(&mut self, named: bool) -> Option<()> {
         let (head, rest) = ShapeHead::read(self.bytes)?;
         self.bytes = rest;

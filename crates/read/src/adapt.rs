@@ -1,3 +1,8 @@
+//! Converts batches of a file to a table's schema.
+//!
+//! [`BatchAdapter`] is the entry point for whole batches; `defaults.rs` converts single columns and has the values of missing
+//! ones. Spec: "Column Projection".
+
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{FieldRef, Fields, SchemaRef};
 use arrow::error::ArrowError;
@@ -6,8 +11,10 @@ use esker_format::{PartitionSpec, Schema, Value};
 use crate::Defaults;
 use crate::defaults::position;
 
-/// Brings a file's batches into the target schema, by field id: columns renamed, reordered, added (null, default or
-/// partition value) and promoted, inside structs, lists and maps too.
+/// Converts a file's batches to a target schema, matching fields by id.
+///
+/// Renames, reorders and promotes columns, inside structs, lists and maps too. A column that the file lacks gets its partition
+/// value, its initial default or null. Spec: "Column Projection".
 #[derive(Debug, Clone)]
 pub struct BatchAdapter {
     target: SchemaRef,
@@ -15,18 +22,28 @@ pub struct BatchAdapter {
 }
 
 impl BatchAdapter {
-    /// For files of one partition.
+    /// Creates an adapter for files of one partition.
+    ///
+    /// `schema` is the table schema that has the target's fields, with their defaults. Without a partition, columns that a file
+    /// lacks get their defaults only.
     pub fn new(target: SchemaRef, schema: &Schema, partition: Option<(&PartitionSpec, &[Option<Value>])>) -> Self {
         let defaults = Defaults::new(schema, target.fields(), partition);
         Self { target, defaults }
     }
 
-    /// What batches look like afterwards.
+    /// Returns the schema of converted batches.
     pub fn target(&self) -> &SchemaRef {
         &self.target
     }
 
-    /// One batch, whose columns are these fields of the file.
+    /// Converts one batch, whose columns are those `fields` of the file, in order.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ArrowError::SchemaError`] if the file lacks a required column that has no initial default. Returns
+    /// [`ArrowError::NotYetImplemented`] if a default can't be held by the Arrow type, and [`ArrowError::CastError`] if a value
+    /// does not fit the target type. Returns an [`ArrowError::ExternalError`] with a [`NoVariant`](crate::NoVariant) if bytes are
+    /// not a valid variant.
     pub fn adapt(&self, batch: &RecordBatch, fields: &Fields) -> Result<RecordBatch, ArrowError> {
         let rows = batch.num_rows();
         let column = |field: &FieldRef| match position(fields, field) {

@@ -1,5 +1,9 @@
-//! Parts of files that were read once: in memory, and for remote stores on local disk too. Files of a table never change, so a part is
-//! never stale.
+//! Caches parts of files: in memory, and for remote stores on local disk too.
+//!
+//! A part is a byte range of a file: a column chunk, a 1 MiB segment of one, or a whole small file. Files of a table never
+//! change, so a part is never stale. A column chunk that is read again takes a cached form (see `footer_view.rs`): decompressed
+//! as a whole ([`BlockCache::decompress`]) or with the pages that lookups want decompressed ([`BlockCache::unpack`]). One
+//! background task at a time does this work. What exceeds its queue is dropped, and tried again when a scan wants it again.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -19,30 +23,34 @@ use crate::footer_view::CachedForm;
 use crate::repacked::RepackedChunk;
 use crate::uncompressed::UncompressedChunk;
 
-/// Chunks that wait to be decompressed, one after the other: others are tried when they are wanted again.
+/// Column chunks that may wait for decompression. More are dropped, and tried when they are wanted again.
 const WAITING: usize = 64;
 
-/// How long pages of a chunk are gathered, and how many at most.
+/// Time for which wanted pages of a chunk are gathered before they are decompressed together.
 const GATHER: Duration = Duration::from_millis(10);
+/// Greatest number of pages gathered for one chunk.
 const GATHERED: usize = 1000;
 
-/// Chunks and pages that are remembered as tried, and for how long.
+/// Number of chunks and pages that are remembered as tried.
 const TRIED: u64 = 100_000;
+/// Time after which a chunk or page that was tried may be tried again.
 const AGAIN: Duration = Duration::from_secs(600);
 
-/// The part of the cache that one chunk without compression may take: one in so many.
+/// Divisor of the cache's capacity: one chunk in a cached form takes an eighth at most.
 const SHARE: u64 = 8;
 
-/// What a block cache may take.
+/// The limits of a block cache.
 #[derive(Debug, Clone, Default)]
 pub struct BlockOptions {
-    /// Bytes in memory.
+    /// Greatest number of bytes held in memory.
     pub memory_bytes: u64,
-    /// A directory of the cache's own and the bytes it may hold; none keeps nothing on disk.
+    /// A directory that only this cache uses, and the bytes it may hold; none caches nothing on disk.
     pub disk: Option<(PathBuf, u64)>,
 }
 
-/// Keeps parts of files, for every warehouse of a server. Cheap to clone.
+/// Caches parts of files for every warehouse of a server. Cheap to clone; clones share the cache.
+///
+/// A part is a byte range of a file, usually a column chunk.
 #[derive(Debug, Clone)]
 pub struct BlockCache {
     inner: Arc<Inner>,
@@ -51,22 +59,27 @@ pub struct BlockCache {
 #[derive(Debug)]
 struct Inner {
     memory: Cache<BlockKey, Block>,
-    /// Chunks and pages that were decompressed lately, whether the cache took them or not.
+    /// Chunks and pages that were decompressed lately, including those that the cache did not admit.
     tried: Cache<BlockKey, ()>,
+    /// Places in the queue of chunks that wait for decompression.
     waiting: Arc<Semaphore>,
-    /// Pages that wait to be decompressed, by chunk.
+    /// Pages that wait for decompression, by chunk.
     gathered: Mutex<HashMap<BlockKey, Pages>>,
+    /// The permit of the one task that decompresses.
     decompressing: Semaphore,
     disk: Option<DiskCache>,
     counters: Counters,
 }
 
-/// Where pages are in their file, and their bytes.
+/// Pages as byte ranges of their file, with the bytes as stored.
 pub(crate) type Pages = Vec<(Range<u64>, Bytes)>;
 
+/// An entry of the memory cache.
 #[derive(Debug, Clone)]
 enum Block {
+    /// A part as the file stores it.
     Stored(Bytes),
+    /// A column chunk in a cached form.
     Other(CachedForm),
 }
 
@@ -80,13 +93,15 @@ impl Block {
     }
 }
 
-/// A part of a file: parts of one file overlap only where a column chunk is kept whole and in segments, told apart by their ends. A chunk
-/// in another form is another part than the chunk as it is stored.
+/// The key of a part: a byte range of a file, and whether the part is in a cached form.
+///
+/// Parts of one file overlap only if a column chunk is cached both whole and in segments; their ends differ then.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct BlockKey {
     pub(crate) file: Arc<str>,
     pub(crate) start: u64,
     pub(crate) end: u64,
+    /// True for the part in a cached form, false for the part as stored.
     pub(crate) other: bool,
 }
 
@@ -97,23 +112,29 @@ struct Counters {
     misses: AtomicU64,
 }
 
-/// What a block cache has done and holds.
+/// Counters and sizes of a block cache.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct BlockUsage {
-    /// Parts found in memory.
+    /// Number of parts found in memory since the start.
     pub memory_hits: u64,
-    /// Parts found on disk.
+    /// Number of parts found on disk since the start.
     pub disk_hits: u64,
-    /// Parts fetched from the store.
+    /// Number of parts that had to be fetched from the store since the start.
     pub misses: u64,
-    /// Bytes in memory.
+    /// Bytes held in memory now.
     pub memory_bytes: u64,
-    /// Bytes on disk.
+    /// Bytes held on disk now, checksums included.
     pub disk_bytes: u64,
 }
 
 impl BlockCache {
-    /// Finds what an earlier process left on disk.
+    /// Opens the cache, with the parts that an earlier process left on disk.
+    ///
+    /// Blocks the thread while it lists the directory.
+    ///
+    /// # Errors
+    ///
+    /// Returns the I/O error if the directory can't be created or listed.
     pub fn open(options: &BlockOptions) -> std::io::Result<Self> {
         let weigher = |key: &BlockKey, block: &Block| u32::try_from(key.file.len() + block.len()).unwrap_or(u32::MAX);
         let memory = Cache::builder().weigher(weigher).max_capacity(options.memory_bytes).build();
@@ -126,7 +147,7 @@ impl BlockCache {
         })
     }
 
-    /// What it has done and holds.
+    /// Returns the counters and sizes of the cache.
     pub fn usage(&self) -> BlockUsage {
         let counters = &self.inner.counters;
         BlockUsage {
@@ -138,12 +159,12 @@ impl BlockCache {
         }
     }
 
-    /// Whether a part is in memory.
+    /// Checks that a part is in memory as stored.
     pub(crate) fn has(&self, file: &Arc<str>, part: &Range<u64>) -> bool {
         self.inner.memory.contains_key(&key(file, part))
     }
 
-    /// A part, if it is here.
+    /// Returns a part as stored, from memory or from disk. A part from disk goes into memory too.
     pub(crate) async fn get(&self, file: &Arc<str>, part: &Range<u64>) -> Option<Bytes> {
         let (inner, key) = (&self.inner, key(file, part));
         if let Some(Block::Stored(bytes)) = inner.memory.get(&key).await {
@@ -166,19 +187,21 @@ impl BlockCache {
         found
     }
 
-    /// A column chunk in another form, if it is kept in one.
+    /// Returns a column chunk in its cached form, if it has one.
     pub(crate) async fn form(&self, file: &Arc<str>, chunk: &Range<u64>) -> Option<CachedForm> {
         let Block::Other(form) = self.inner.memory.get(&other(file, chunk)).await? else { return None };
         self.inner.counters.memory_hits.fetch_add(1, Relaxed);
         if let CachedForm::Plain(_) = form {
-            // It need not be kept as it is stored, too.
+            // The uncompressed form holds all of the chunk: the stored form is of no more use.
             self.inner.memory.invalidate(&key(file, chunk)).await;
         }
         Some(form)
     }
 
-    /// Decompresses a column chunk in the background, to be kept in place of the chunk as it is stored. Where the cache is full, it takes
-    /// what is wanted more often than what would have to go; otherwise the chunk stays as it is for a while.
+    /// Decompresses a column chunk in the background, to replace the chunk as stored.
+    ///
+    /// A full cache admits the chunk only if it is wanted more often than the entries it would evict. Otherwise the chunk stays
+    /// as stored and is not tried again for ten minutes.
     pub(crate) fn decompress(
         &self,
         file: &Arc<str>,
@@ -210,8 +233,10 @@ impl BlockCache {
         });
     }
 
-    /// Decompresses some pages of a column chunk in the background, to be kept beside the chunk as it is stored. Pages of a chunk are
-    /// gathered for a while, as each time its file's footer is made anew.
+    /// Decompresses some pages of a column chunk in the background; the chunk as stored stays cached.
+    ///
+    /// Pages of a chunk are gathered for a moment and decompressed together, because each change of a chunk's form makes a new
+    /// footer view.
     pub(crate) async fn unpack(&self, file: &Arc<str>, footer: &Arc<ParquetMetaData>, of: (usize, usize), pages: Pages) {
         let chunk = footer.row_group(of.0).column(of.1);
         if !matches!(chunk.compression(), Compression::ZSTD(_)) || footer.offset_index().is_none() {
@@ -240,7 +265,9 @@ impl BlockCache {
         }
     }
 
-    /// Keeps a part. `bytes` hold no more memory than they show.
+    /// Caches a part as stored, on disk too if the store is remote.
+    ///
+    /// `bytes` must own their memory alone: a slice would keep its neighbours alive beyond the cache's limit.
     pub(crate) async fn put(&self, file: &Arc<str>, part: &Range<u64>, bytes: Bytes, remote: bool) {
         let key = key(file, part);
         if let (Some(disk), true) = (&self.inner.disk, remote) {
@@ -251,7 +278,7 @@ impl BlockCache {
 }
 
 impl Inner {
-    /// Bytes that one chunk in another form may take.
+    /// Returns the greatest number of bytes that one chunk in a cached form may take.
     fn largest(&self) -> u64 {
         self.memory.policy().max_capacity().unwrap_or(0) / SHARE
     }
@@ -261,7 +288,7 @@ impl Inner {
     }
 }
 
-/// Keeps the gathered pages of a chunk.
+/// Decompresses the pages gathered for a chunk, and caches the chunk's new form.
 async fn unpack(inner: Arc<Inner>, key: BlockKey, footer: Arc<ParquetMetaData>, of: (usize, usize)) {
     tokio::time::sleep(GATHER).await;
     let turn = inner.decompressing.acquire().await;
@@ -282,11 +309,12 @@ async fn unpack(inner: Arc<Inner>, key: BlockKey, footer: Arc<ParquetMetaData>, 
     drop(turn);
 }
 
+/// Returns the key of a part as stored.
 fn key(file: &Arc<str>, part: &Range<u64>) -> BlockKey {
     BlockKey { file: file.clone(), start: part.start, end: part.end, other: false }
 }
 
-/// The key of a part in another form than it is stored in.
+/// Returns the key of a part in a cached form.
 fn other(file: &Arc<str>, part: &Range<u64>) -> BlockKey {
     BlockKey { other: true, ..key(file, part) }
 }

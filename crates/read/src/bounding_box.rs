@@ -1,13 +1,19 @@
-//! What lies around the shapes of a file: boxes, as footers and manifests have them.
+//! Bounding boxes of geometries, as Parquet footers and manifests hold them.
+//!
+//! A box has ranges of x and y, and optionally z and m. On a globe, x is a longitude in degrees. A range whose first longitude is
+//! greater than its second crosses the 180th meridian. Spec: "Bounds for Geometry and Geography", Appendix D "Bound
+//! serialization".
 
 use esker_format::BoundBytes;
 use parquet::basic::LogicalType;
 use parquet::file::metadata::ColumnChunkMetaData;
 
-/// The longitudes of a globe, in degrees.
+/// The range of longitudes of a globe, in degrees.
 pub const LONGITUDES: (f64, f64) = (-180.0, 180.0);
 
-/// A box around shapes. From a greater to a less longitude it goes across the 180th meridian.
+/// A box around geometries, with ranges of x and y and optionally z and m.
+///
+/// If the lower x is greater than the upper one, the box crosses the 180th meridian.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BoundingBox {
     x: (f64, f64),
@@ -17,7 +23,7 @@ pub struct BoundingBox {
 }
 
 impl BoundingBox {
-    /// Around the shapes of a column chunk; none if that is not known.
+    /// Returns the box around the geometries of a column chunk; none if the footer has none or an invalid one.
     pub fn of(chunk: &ColumnChunkMetaData) -> Option<Self> {
         let found = chunk.geo_statistics()?.bounding_box()?;
         let pair = |low: Option<f64>, high: Option<f64>| low.zip(high);
@@ -28,7 +34,10 @@ impl BoundingBox {
         made.is_sound(on_globe).then_some(made)
     }
 
-    /// Around the shapes of a file, by the two corners that its manifest has.
+    /// Decodes the box around a file's geometries from the two bounds of its manifest entry.
+    ///
+    /// `on_globe` is true for type `geography`; only such a box may cross the 180th meridian. None if the bounds are no valid
+    /// corners. Spec: Appendix D, "Bound serialization".
     pub fn of_bounds(lower: &[u8], upper: &[u8], on_globe: bool) -> Option<Self> {
         let corner = |bytes: &[u8]| -> Option<Vec<f64>> {
             let whole = bytes.len().is_multiple_of(8) && (2..=4).contains(&(bytes.len() / 8));
@@ -40,7 +49,9 @@ impl BoundingBox {
         made.is_sound(on_globe).then_some(made)
     }
 
-    /// Whether a shape within it may have a point in common with a box, which may cross the 180th meridian as well.
+    /// Checks that a geometry within this box may share a point with the box of `x` and `y`.
+    ///
+    /// Either box may cross the 180th meridian.
     pub fn may_meet(&self, x: (f64, f64), y: (f64, f64)) -> bool {
         let overlap = |a: (f64, f64), b: (f64, f64)| a.0 <= b.1 && b.0 <= a.1;
         let parts = |x: (f64, f64)| match x.0 <= x.1 {
@@ -50,6 +61,7 @@ impl BoundingBox {
         overlap(self.y, y) && parts(self.x).iter().any(|a| parts(x).iter().any(|b| overlap(*a, *b)))
     }
 
+    /// Checks that all ranges are finite and ascend; longitudes may descend on a globe.
     fn is_sound(&self, on_globe: bool) -> bool {
         let finite = |(low, high): (f64, f64)| low.is_finite() && high.is_finite();
         let rises = |pair: (f64, f64)| finite(pair) && pair.0 <= pair.1;
@@ -58,14 +70,17 @@ impl BoundingBox {
         x && rises(self.y) && self.z.is_none_or(rises) && self.m.is_none_or(rises)
     }
 
-    /// Around both.
+    /// Returns the least box around both boxes. A z or m range that only one box has is taken as it is.
     pub fn with(self, other: Self) -> Self {
         let hull = |a: (f64, f64), b: (f64, f64)| (a.0.min(b.0), a.1.max(b.1));
         let both = |a: Option<(f64, f64)>, b| a.zip(b).map(|(a, b)| hull(a, b)).or(a).or(b);
         Self { x: longitudes(self.x, other.x), y: hull(self.y, other.y), z: both(self.z, other.z), m: both(self.m, other.m) }
     }
 
-    /// The corners as bounds of a manifest (specification, Appendix D, "Bound serialization").
+    /// Encodes the lower and the upper corner as bounds of a manifest entry.
+    ///
+    /// Each is two to four little-endian doubles: x, y, z, m; z is NaN if only m is known. Spec: Appendix D, "Bound
+    /// serialization".
     pub fn bounds(&self) -> (BoundBytes, BoundBytes) {
         let corner = |x: f64, y: f64, z: Option<f64>, m: Option<f64>| {
             let third = match (z, m) {
@@ -83,7 +98,7 @@ impl BoundingBox {
     }
 }
 
-/// The least range that holds two ranges, of which each may go across the 180th meridian.
+/// Returns the least range that holds two ranges, each of which may cross the 180th meridian.
 fn longitudes(a: (f64, f64), b: (f64, f64)) -> (f64, f64) {
     let across = |range: (f64, f64)| range.0 > range.1;
     match (across(a), across(b)) {
@@ -93,7 +108,7 @@ fn longitudes(a: (f64, f64), b: (f64, f64)) -> (f64, f64) {
             if across(made) { made } else { LONGITUDES }
         }
         (false, true) => longitudes(b, a),
-        // To the west of the first or to the east of it, whichever is less.
+        // Only the first range crosses the meridian. It grows to the west or to the east, whichever adds less.
         (true, false) if b.0 >= a.0 || b.1 <= a.1 => a,
         (true, false) => {
             let (west, east) = ((b.0, a.1), (a.0, b.1));

@@ -1,4 +1,11 @@
-//! The bytes of one file, through the block cache.
+//! Reads the bytes of one file, through the block cache if the file is opened with it.
+//!
+//! The Parquet decoder asks [`CachedFile`] for byte ranges. `through` maps each range to the parts that serve it: a whole column
+//! chunk if much of it is wanted, otherwise its 1 MiB segments. Missing parts are merged into few requests. For a scan, the
+//! decoder gets a footer view (`footer_view.rs`) that places cached forms of chunks at addresses of `VIRTUAL_BASE` and more;
+//! `of_forms` serves those addresses. A chunk or page that a scan finds in the cache again is decompressed in the background.
+//!
+//! Start with `get_byte_ranges` and `through`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -25,22 +32,24 @@ use crate::footer_view::{CachedForm, CachedForms, FooterView, ScanRequest, leave
 use crate::uncompressed::{VIRTUAL_BASE, base};
 use crate::{ReadError, ReadStats, Reader};
 
-/// Files of up to so many bytes are fetched with one request.
+/// Files of at most so many bytes are fetched and cached whole, with one request.
 pub(crate) const WHOLE_FILE: u64 = 256 << 10;
 
-/// A column chunk of which little is wanted is fetched and kept in segments of so many bytes.
+/// Size in bytes of the segments in which a column chunk is fetched if little of it is wanted.
 const SEGMENT: u64 = 1 << 20;
 
-/// Wanted bytes this close to one another are fetched with one request.
+/// Wanted ranges at most so many bytes apart are fetched with one request.
 const GAP: u64 = 256 << 10;
 
-/// Bytes of one request; more are several, at the same time.
+/// Greatest size of a request in bytes. Larger ranges become several concurrent requests.
 const REQUEST: u64 = 8 << 20;
 
-/// Requests for one file at the same time.
+/// Concurrent requests for one file.
 const REQUESTS: usize = 8;
 
-/// The bytes of one file, counted.
+/// The bytes of one file, as the Parquet decoder's reader. Cheap to clone.
+///
+/// Reads are counted in [`ReadStats`]. [`Reader::cached_file`] makes one that reads through the block cache.
 #[derive(Clone)]
 pub struct CachedFile {
     pub(crate) reader: Reader,
@@ -50,13 +59,13 @@ pub struct CachedFile {
     pub(crate) size: u64,
     pub(crate) remote: bool,
     pub(crate) stats: Arc<ReadStats>,
-    /// The whole file, where it is small and not kept.
+    /// All bytes of the file, if it is small and read without the block cache.
     pub(crate) whole: Option<Bytes>,
-    /// Where what is read is kept.
+    /// The cache that keeps what is read; none for files that are read once.
     pub(crate) blocks: Option<BlockCache>,
-    /// What a scan reads of it; none for those that decide by themselves.
+    /// The request of the scan that reads the file; none for callers that choose row groups themselves.
     pub(crate) wanted: Option<Arc<ScanRequest>>,
-    /// The chunks that were shown in another form than they are stored in, by where they are addressed.
+    /// The chunks that the footer view has in a cached form, by their virtual base address.
     pub(crate) forms: Arc<CachedForms>,
 }
 
@@ -66,18 +75,20 @@ impl fmt::Debug for CachedFile {
     }
 }
 
-/// The column chunks of a file, in order.
+/// The column chunks of a file, ordered by their first byte.
 #[derive(Debug, Clone)]
 pub(crate) struct Chunks(Arc<[Chunk]>);
 
+/// A column chunk: its bytes in the file and its place in the footer.
 #[derive(Debug, Clone)]
 struct Chunk {
     bytes: Range<u64>,
-    /// Row group and column.
+    /// Index of the row group and of the column.
     of: (usize, usize),
 }
 
 impl Chunks {
+    /// Lists the column chunks of a footer.
     pub(crate) fn of(footer: &ParquetMetaData) -> Self {
         let groups = footer.row_groups().iter().enumerate();
         let columns = groups.flat_map(|(g, group)| group.columns().iter().enumerate().map(move |(c, chunk)| ((g, c), chunk)));
@@ -90,23 +101,26 @@ impl Chunks {
         Self(chunks.into())
     }
 
+    /// Returns the last chunk that begins at or before an offset.
     fn at(&self, offset: u64) -> Option<&Chunk> {
         self.0.get(self.0.partition_point(|c| c.bytes.start <= offset).checked_sub(1)?)
     }
 
-    /// The chunk that a part is all of.
+    /// Returns the chunk whose bytes are exactly `part`.
     fn whole(&self, part: &Range<u64>) -> Option<&Chunk> {
         self.at(part.start).filter(|chunk| chunk.bytes == *part)
     }
 
-    /// The chunk that a range lies in.
+    /// Returns the bytes of the chunk that contains a range.
     fn around(&self, range: &Range<u64>) -> Option<Range<u64>> {
         let chunk = &self.at(range.start)?.bytes;
         (range.end <= chunk.end).then(|| chunk.clone())
     }
 }
 
-/// Part of a file in memory. A footer may claim any range.
+/// Returns a range of a file from bytes that begin at `start` in it.
+///
+/// A range outside the bytes is an error, as a damaged footer may claim any range.
 fn slice(bytes: &Bytes, start: u64, range: &Range<u64>) -> parquet::errors::Result<Bytes> {
     let at = |n: u64| usize::try_from(n.checked_sub(start)?).ok().filter(|n| *n <= bytes.len());
     match (at(range.start), at(range.end)) {
@@ -115,21 +129,23 @@ fn slice(bytes: &Bytes, start: u64, range: &Range<u64>) -> parquet::errors::Resu
     }
 }
 
-/// The segments of a chunk that a range touches.
+/// Returns the segments of a chunk that a range touches.
 fn segments(chunk: &Range<u64>, range: &Range<u64>) -> Vec<Range<u64>> {
     let (first, last) = ((range.start - chunk.start) / SEGMENT, (range.end.max(range.start + 1) - 1 - chunk.start) / SEGMENT);
     let segment = |i: u64| chunk.start + i * SEGMENT..(chunk.start + (i + 1) * SEGMENT).min(chunk.end);
     (first..=last).map(segment).collect()
 }
 
-/// Requests for some parts, which are in order: neighbours together, none too large, none for the same bytes.
+/// Merges parts, sorted by start, into requests.
+///
+/// Requests are sorted, don't overlap and have at most `REQUEST` bytes each.
 fn requests(parts: &[Range<u64>]) -> Vec<Range<u64>> {
     let mut requests: Vec<Range<u64>> = Vec::new();
     for part in parts {
         match requests.last_mut() {
             Some(last) if part.start <= last.end + GAP && part.end - last.start <= REQUEST => last.end = last.end.max(part.end),
             last => {
-                // A chunk and a segment of it may both be wanted.
+                // Both a chunk and a segment of it may be wanted.
                 let mut start = last.map_or(part.start, |last| part.start.max(last.end));
                 if start >= part.end {
                     continue;
@@ -146,7 +162,9 @@ fn requests(parts: &[Range<u64>]) -> Vec<Range<u64>> {
 }
 
 impl CachedFile {
-    /// For a scan: its footer is shown as that wants it.
+    /// Sets the scan's request: [`get_metadata`](AsyncFileReader::get_metadata) then returns the scan's footer view.
+    ///
+    /// Clones of one request share the cached forms, so that a scan may open the file with one reader and decode it with another.
     #[must_use]
     pub fn wanting(mut self, wanted: ScanRequest) -> Self {
         self.forms = lock(&wanted).upgrade().unwrap_or_default();
@@ -154,12 +172,14 @@ impl CachedFile {
         self
     }
 
-    /// The file's columns, with ids.
+    /// Returns the file's columns with field ids, from the file or from the table's name mapping.
     pub(crate) fn identified(&self, fields: &Fields) -> crate::Result<Fields> {
         self.reader.names().identify(fields).map_err(|what| ReadError::unsupported(&self.path, what))
     }
 
-    /// The footer as the scan is shown it. Chunks that are kept in other forms stay at hand for as long as the file is open.
+    /// Builds the footer view for a scan.
+    ///
+    /// The cached forms that the view describes stay in memory while this file is open, even if the cache evicts them.
     async fn show(&mut self, wanted: &ScanRequest) -> parquet::errors::Result<Arc<ParquetMetaData>> {
         let kept = self.reader.footer_of(self.clone()).await?;
         self.identified(kept.metadata.schema().fields()).map_err(|e| ParquetError::External(Box::new(e)))?;
@@ -168,7 +188,8 @@ impl CachedFile {
         let columns = leaves(footer, &wanted.columns);
         let chunks: Vec<(usize, usize)> = groups.iter().flat_map(|g| columns.iter().map(|c| (*g, *c))).collect();
         let (mut forms, mut at) = (HashMap::new(), BTreeMap::new());
-        // Who decodes may have another reader than who opens: as long as one is at work, the file is the same to all.
+        // Another reader of the same scan may have opened the file already. Its view stays valid as long as it is at work: both
+        // must see the same forms.
         let before = lock(wanted).upgrade();
         for of in chunks {
             let (start, length) = footer.row_group(of.0).column(of.1).byte_range();
@@ -193,7 +214,9 @@ impl CachedFile {
         self.reader.footer_view(footer, FooterView { file, groups, columns, nan, all_pages, forms: known }, &forms).await
     }
 
-    /// Ranges of which some are of chunks that were shown in another form: of those, what is kept is at hand.
+    /// Returns the bytes of ranges of which some are virtual addresses of chunks in a cached form.
+    ///
+    /// Bytes that the cached forms hold are counted as cached; the others are read from the file.
     async fn of_forms(mut self, ranges: Vec<Range<u64>>) -> parquet::errors::Result<Vec<Bytes>> {
         let mut stored = Vec::with_capacity(ranges.len());
         for range in &ranges {
@@ -210,7 +233,7 @@ impl CachedFile {
         .into_iter();
         let mut all = Vec::with_capacity(ranges.len());
         for (range, stored) in ranges.iter().zip(stored) {
-            let missing = || ParquetError::General("fewer bytes than ranges".to_owned());
+            let missing = || ParquetError::General("the store returned fewer ranges than requested".to_owned());
             let window = match stored {
                 Some(stored) => Some(FileSlice { start: stored.start, bytes: found.next().ok_or_else(missing)? }),
                 None => None,
@@ -227,7 +250,7 @@ impl CachedFile {
         Ok(all)
     }
 
-    /// The chunk that an address range is of, and where it is addressed; none if the range is of the file as it is stored.
+    /// Returns the virtual base address and the cached form of a virtual range; none for a range of the file.
     fn form(&self, range: &Range<u64>) -> parquet::errors::Result<Option<(u64, &CachedForm)>> {
         if range.start < VIRTUAL_BASE {
             return Ok(None);
@@ -237,11 +260,13 @@ impl CachedFile {
         Ok(Some((*base, form)))
     }
 
+    /// Turns an error of the store into one with the file's location.
     async fn failed(&self, end: u64, error: object_store::Error) -> ParquetError {
         let error = StorageError::of_range(&self.path, (self.store.as_ref(), &self.object), end, error).await;
         ParquetError::External(Box::new(ReadError::from(error)))
     }
 
+    /// Fetches a range with one request, and counts it.
     async fn fetch(&self, range: Range<u64>) -> parquet::errors::Result<Bytes> {
         ReadStats::add(&self.stats.requests, 1);
         ReadStats::add(&self.stats.bytes_read, range.end.saturating_sub(range.start));
@@ -252,7 +277,10 @@ impl CachedFile {
         }
     }
 
-    /// The parts that serve a range: a chunk as a whole where much of it is wanted or it is here already, else its segments.
+    /// Returns the parts that serve a range.
+    ///
+    /// This is the whole chunk if at least half of it is wanted, if it is small or if it is cached already; otherwise it is the
+    /// chunk's segments.
     fn parts(&self, blocks: &BlockCache, chunks: Option<&Chunks>, range: &Range<u64>) -> Vec<Range<u64>> {
         if self.size <= WHOLE_FILE {
             return Vec::from([Range { start: 0, end: self.size }]);
@@ -262,14 +290,14 @@ impl CachedFile {
         if all <= SEGMENT || wanted * 2 >= all || blocks.has(&self.path, &chunk) { vec![chunk] } else { segments(&chunk, range) }
     }
 
-    /// A chunk that a scan wants and that was here already: from now on it is kept without compression.
+    /// Has a whole chunk decompressed in the background, since a scan found it in the cache.
     fn found_again(&self, blocks: &BlockCache, footer: &Footer, part: &Range<u64>, bytes: &Bytes) {
         if let (Some(chunk), true) = (footer.chunks.whole(part), self.wanted.is_some()) {
             blocks.decompress(&self.path, part, footer.metadata.metadata(), chunk.of, bytes);
         }
     }
 
-    /// Pages that a scan wants of chunks of which it wants little, and that were here already: from now on they are kept decompressed.
+    /// Has pages decompressed in the background that a scan found in cached segments of their chunks.
     async fn pages_again(&self, blocks: &BlockCache, footer: &Footer, found: impl Iterator<Item = (&Range<u64>, &Bytes)>) {
         let mut pages: BTreeMap<(usize, usize), Pages> = BTreeMap::new();
         for (range, bytes) in found {
@@ -282,6 +310,7 @@ impl CachedFile {
         }
     }
 
+    /// Returns the bytes of some ranges from the block cache, after fetching and caching the parts that it lacks.
     async fn through(&self, blocks: &BlockCache, ranges: Vec<Range<u64>>) -> parquet::errors::Result<Vec<Bytes>> {
         let footer = self.reader.cached_footer(&self.path).await;
         let chunks = footer.as_ref().map(|footer| &footer.chunks);
@@ -310,7 +339,7 @@ impl CachedFile {
         let fetches: Vec<_> = fetches.collect();
         let pieces: Vec<(u64, Bytes)> = futures::stream::iter(fetches).buffered(REQUESTS).try_collect().await?;
         for part in missing.iter().cloned() {
-            // A copy: what is kept must not hold on to its neighbours.
+            // `join` copies: a slice in the cache would keep its neighbours in memory.
             let bytes = join(&pieces, &part)?;
             blocks.put(&self.path, &part, bytes.clone(), self.remote).await;
             found.insert(part, bytes);
@@ -324,7 +353,7 @@ impl CachedFile {
         };
         let all: Vec<Bytes> = ranges.iter().zip(&plans).map(assemble).collect::<parquet::errors::Result<_>>()?;
         if let Some(footer) = &footer {
-            // A chunk that is here as a whole is decompressed as a whole.
+            // A chunk that is cached whole is decompressed whole, not page by page.
             let again = |((range, parts), bytes)| {
                 let parts: &Vec<Range<u64>> = parts;
                 let fresh = parts.iter().any(|part| missing.contains(part) || footer.chunks.whole(part).is_some());
@@ -336,11 +365,12 @@ impl CachedFile {
     }
 }
 
+/// Locks the cached forms that clones of a request share.
 fn lock(wanted: &ScanRequest) -> std::sync::MutexGuard<'_, Weak<CachedForms>> {
     wanted.shown.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// The bytes of a range out of pieces in order that cover it.
+/// Copies a range out of pieces that cover it. The pieces are sorted by their start.
 fn join(pieces: &[(u64, Bytes)], range: &Range<u64>) -> parquet::errors::Result<Bytes> {
     let mut out = BytesMut::with_capacity(usize::try_from(range.end - range.start).unwrap_or(0));
     let mut at = range.start;
@@ -359,7 +389,7 @@ impl AsyncFileReader for CachedFile {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, parquet::errors::Result<Bytes>> {
         async move {
             let mut all = self.get_byte_ranges(vec![range]).await?;
-            all.pop().ok_or_else(|| ParquetError::General("no bytes for a range".to_owned()))
+            all.pop().ok_or_else(|| ParquetError::General("the store returned no bytes for the range".to_owned()))
         }
         .boxed()
     }
@@ -412,7 +442,7 @@ mod tests {
     use super::*;
 
     proptest::proptest! {
-        /// Requests cover every part, in order, none larger than allowed unless it is joined from none.
+        /// Requests cover every part, are sorted, don't overlap and are not larger than `REQUEST`.
         #[test]
         fn requests_cover_the_parts(gaps in proptest::collection::vec((0_u64..1 << 20, 1_u64..20 << 20), 0..20)) {
             let mut at = 0;

@@ -1,4 +1,8 @@
-//! What can't be decoded, told with its file and column: Parquet's decoder names neither, and panics on some damaged pages.
+//! Names the file and the column of a decoding error.
+//!
+//! Parquet's decoder names neither, and panics on some damaged pages. So panics are caught, and after an error each column is
+//! decoded alone to find the one that fails. The decoder also trusts the pages' own row counts; another number of rows than the
+//! footer's is an error here.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -15,12 +19,14 @@ use parquet::schema::types::{SchemaDescriptor, Type as ParquetType};
 use crate::reader::{OpenFile, lift};
 use crate::{ReadError, ReadStats, Reader};
 
-/// A decoder's panic as one of its errors.
+/// Wraps a decoder's panic as one of its errors.
 pub fn of_panic(panic: Panicked) -> ParquetError {
     ParquetError::External(Box::new(panic))
 }
 
-/// A stream of which a panic is an error, and whose first error is its end.
+/// Wraps a stream so that a panic becomes an error and the first error ends the stream.
+///
+/// `of_panic` makes the error. A stream that failed is dropped and never polled again.
 pub fn caught_stream<T: Send + 'static, E: Send + 'static>(
     stream: impl Stream<Item = Result<T, E>> + Send + 'static,
     of_panic: impl Fn(Panicked) -> E + Send + Sync + Copy + 'static,
@@ -37,17 +43,17 @@ pub fn caught_stream<T: Send + 'static, E: Send + 'static>(
     unfold(Some(stream.boxed()), next).boxed()
 }
 
-/// Fewer rows, or more, than the footer says: the decoder takes what pages say of themselves.
+/// Makes the error for pages that hold another number of rows than the footer says.
 pub(crate) fn other_rows(rows: u64, expected: u64) -> ParquetError {
     ParquetError::General(format!("its pages have {rows} rows, and the footer says {expected}"))
 }
 
-/// The rows of some row groups.
+/// Returns the number of rows of some row groups.
 pub(crate) fn rows_of(footer: &ParquetMetaData, row_groups: &[usize]) -> u64 {
     total(row_groups.iter().map(|group| footer.row_group(*group).num_rows().unsigned_abs()))
 }
 
-/// An error of the decoder's without what only wraps it.
+/// Removes the Parquet wrapper from an error of another library or layer.
 fn bare(error: ParquetError) -> Box<dyn Error + Send + Sync> {
     match error {
         ParquetError::External(inner) => inner,
@@ -56,12 +62,15 @@ fn bare(error: ParquetError) -> Box<dyn Error + Send + Sync> {
 }
 
 impl ReadError {
+    /// Makes a [`ReadError::Decoding`] from a decoder's error.
     pub(crate) fn decoding(path: &str, column: String, error: ParquetError) -> Self {
         Self::Decoding { path: path.to_owned(), column, source: bare(error) }
     }
 }
 
-/// An error that no column explains by itself: a panic is a bug then.
+/// Makes the error for a failure that no single column shows.
+///
+/// A panic is then a bug of Esker: [`ReadError::Panicked`].
 fn unexplained(path: &str, error: ParquetError) -> ReadError {
     match error {
         ParquetError::External(inner) => match inner.downcast::<Panicked>() {
@@ -72,7 +81,9 @@ fn unexplained(path: &str, error: ParquetError) -> ReadError {
     }
 }
 
-/// The parts of some columns that can be decoded each by itself, with their names: leaves, and maps as a whole.
+/// Splits columns into parts that can be decoded alone, each with its name and leaf indexes.
+///
+/// A part is a leaf, or a whole map: its keys and values can only be decoded together.
 pub(crate) fn parts(descriptor: &SchemaDescriptor, columns: &ProjectionMask) -> Vec<(String, Vec<usize>)> {
     let leaves = (0..descriptor.num_columns()).filter(|leaf| columns.leaf_included(*leaf));
     let mut parts: Vec<_> = leaves.map(|leaf| with_pairs(descriptor, leaf)).collect();
@@ -81,7 +92,7 @@ pub(crate) fn parts(descriptor: &SchemaDescriptor, columns: &ProjectionMask) -> 
     parts
 }
 
-/// What a leaf can be decoded with, and is called together with it: the keys and values of the map that it is in, or itself.
+/// Returns the part of a leaf: all leaves of the outermost map around it, or the leaf itself.
 fn with_pairs(descriptor: &SchemaDescriptor, leaf: usize) -> (String, Vec<usize>) {
     let path = |leaf: usize| descriptor.column(leaf).path().parts().to_vec();
     let own = path(leaf);
@@ -90,7 +101,7 @@ fn with_pairs(descriptor: &SchemaDescriptor, leaf: usize) -> (String, Vec<usize>
     (map.join("."), (0..descriptor.num_columns()).filter(|other| path(*other).starts_with(map)).collect())
 }
 
-/// How many names of a path lead to the outermost map in it.
+/// Returns the number of names in a path up to the outermost map.
 fn map_depth(root: &ParquetType, path: &[String]) -> Option<usize> {
     let mut node = root;
     for depth in 1..=path.len() {
@@ -107,10 +118,10 @@ fn map_depth(root: &ParquetType, path: &[String]) -> Option<usize> {
 }
 
 impl OpenFile {
-    /// A decoder's error with file and column. Which column it is of is found by decoding each by itself.
+    /// Adds the file and the column to a decoder's error. Decodes each column alone to find the one that fails.
     pub(crate) async fn blame(&self, columns: &ProjectionMask, row_groups: &[usize], error: ParquetError) -> ReadError {
         let path = &self.input.path;
-        // What the storage said is of no column.
+        // A storage error is about no column.
         let source = match lift(path, error) {
             ReadError::Parquet { source, .. } => source,
             other => return other,
@@ -136,7 +147,9 @@ impl OpenFile {
 }
 
 impl Reader {
-    /// A decoder's error on a file of `size` bytes, with the file and the column.
+    /// Adds the file and the column to a decoder's error on a file of `size` bytes.
+    ///
+    /// Reads the file's columns again, one after the other.
     pub async fn blame(&self, path: &str, size: u64, error: ParquetError) -> ReadError {
         match caught(self.open(path, size, &Arc::new(ReadStats::default()))).await {
             Ok(Ok(open)) => {
@@ -207,7 +220,7 @@ mod tests {
             Arc::new((0..ROWS).map(|i| some(i).then_some(i % 3 == 0)).collect::<BooleanArray>()),
             Arc::new(map),
         ];
-        // The map is decoded first, to find the column of which an error is.
+        // The map is the first column that the search decodes.
         let (fields, columns) = (rotated(fields), rotated(columns));
         let schema = Arc::new(ArrowSchema::new(fields));
         let mut bytes = Vec::new();
@@ -234,7 +247,7 @@ mod tests {
         Arc::new(BatchAdapter::new(target_schema(&schema, &[1, 2, 3, 5, 6]).expect("a target"), &schema, None))
     }
 
-    /// What two ways of reading make of a file: rows, or errors.
+    /// The number of rows, or the error, of two ways of reading: by row group and as a stream.
     async fn read(reader: &Reader, path: &str, size: u64) -> [crate::Result<usize>; 2] {
         let stats = Arc::new(ReadStats::default());
         let open = reader.open(path, size, &stats).await.expect("the footer is whole");
@@ -267,7 +280,7 @@ mod tests {
                     random ^= random >> 7;
                     random ^= random << 17;
                     let chunk = &chunks[n % chunks.len()];
-                    // Headers and levels are at the beginning.
+                    // Page headers and levels are at the beginning of a chunk.
                     let length = if n % 3 == 0 { chunk.len() } else { chunk.len().min(40) };
                     let mut bytes = bytes.clone();
                     bytes[chunk.start + random as usize % length] ^= 1 << (random >> 60 & 7);

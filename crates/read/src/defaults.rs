@@ -1,5 +1,8 @@
-//! A file's columns as the table has them: fields are found by id at every depth, whatever they are called, wherever they stand, and with
-//! whatever older type the file has them.
+//! Converts a file's columns to a table's fields.
+//!
+//! Fields are found by id at every depth, whatever their name and place in the file. Older types are promoted. A field that the
+//! file lacks gets, in this order: the value of its identity partition field, its initial default, null. Spec: "Column
+//! Projection", "Default values", "Schema Evolution".
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,16 +19,20 @@ use esker_format::{DefaultValue, NestedField, PartitionSpec, Schema, Transform, 
 use crate::variant::variants;
 use crate::{NoVariant, cast_exactly, field_id, is_variant, literal_array};
 
-/// What fields are where a file lacks them.
+/// The values of fields that a file lacks, for a scan of files of one partition.
 #[derive(Debug, Clone, Default)]
 pub struct Defaults {
-    /// Arrays of one value, by field id; none for a value that Arrow's type can't hold. A field without an entry is null.
+    /// Arrays of length one, by field id.
+    ///
+    /// None stands for a value that the Arrow type can't hold. A field without an entry is null.
     values: HashMap<i32, Option<ArrayRef>>,
 }
 
 impl Defaults {
-    /// Of the fields of a scan, at every depth: the value of their identity partition field, or else their initial default, or else null
-    /// (spec, "Column Projection"). Files of several partitions differ; without a partition, only defaults count.
+    /// Collects the values of a scan's fields at every depth.
+    ///
+    /// A field has the value of its identity partition field, or else its initial default, or else null. Without a partition only
+    /// defaults count. `schema` defines the fields; `target` is the Arrow schema of the scan. Spec: "Column Projection".
     pub fn new(schema: &Schema, target: &Fields, partition: Option<(&PartitionSpec, &[Option<Value>])>) -> Self {
         let mut this = Self::default();
         target.iter().for_each(|field| this.add_initial(schema, field));
@@ -51,7 +58,12 @@ impl Defaults {
         within(field).into_iter().for_each(|field| self.add_initial(schema, field));
     }
 
-    /// The one value of a field that a file lacks: null if it is an array without a value.
+    /// Returns a missing field's value as an array of length one, which may be null.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ArrowError::SchemaError`] if the field is required and has no initial default. Returns
+    /// [`ArrowError::NotYetImplemented`] if the Arrow type can't hold the default.
     pub fn of(&self, field: &Field) -> Result<ArrayRef, ArrowError> {
         match field_id(field).and_then(|id| self.values.get(&id)) {
             Some(Some(value)) if value.null_count() == 0 || field.is_nullable() => Ok(value.clone()),
@@ -64,7 +76,7 @@ impl Defaults {
         }
     }
 
-    /// Some rows of a field that the file lacks, null where its struct is.
+    /// Returns `rows` values of a missing field. They are null where `parents`, the validity of its struct, is null.
     pub(crate) fn rows(&self, field: &Field, rows: usize, parents: Option<&NullBuffer>) -> Result<ArrayRef, ArrowError> {
         if rows == 0 {
             return Ok(new_empty_array(field.data_type()));
@@ -76,7 +88,13 @@ impl Defaults {
         }
     }
 
-    /// A file's column as the table has it. The file's field may have ids that the array's own type has not.
+    /// Converts one column of a file to a field of the table.
+    ///
+    /// `from` is the file's field: it may have field ids that the array's own type lacks.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`BatchAdapter::adapt`](crate::BatchAdapter::adapt).
     pub fn convert(&self, array: &ArrayRef, from: &Field, to: &Field) -> Result<ArrayRef, ArrowError> {
         if array.data_type() == to.data_type() {
             return Ok(array.clone());
@@ -89,7 +107,7 @@ impl Defaults {
             }
             (DataType::List(source), DataType::List(target)) => {
                 let list = downcast::<ListArray>(array)?;
-                // Items of another field are not the list's.
+                // A list whose element has another field id has none of the wanted elements.
                 let is_other = field_id(source).zip(field_id(target)).is_some_and(|(own, wanted)| own != wanted);
                 let values = match is_other {
                     true => self.rows(target, list.values().len(), None)?,
@@ -112,7 +130,8 @@ impl Defaults {
 
     fn convert_struct(&self, array: &StructArray, source: &Fields, target: &Fields) -> Result<StructArray, ArrowError> {
         let child = |field: &FieldRef| match position(source, field) {
-            // What is required has no nulls of its own: where its struct is null, some value stands, which need be no variant.
+            // A required child of a null struct holds an arbitrary value, which need not even be a valid variant. So the struct's
+            // nulls go onto the child first.
             Some(i) if !source[i].is_nullable() && (field.is_nullable() || field.data_type().is_nested()) => {
                 self.convert(&null_where(array.column(i), array.nulls())?, &source[i], field)
             }
@@ -124,17 +143,18 @@ impl Defaults {
     }
 }
 
-/// Where the file has a field of the table.
+/// Returns the index of a table's field among a file's fields, by field id.
 pub(crate) fn position(file: &Fields, wanted: &Field) -> Option<usize> {
     let id = field_id(wanted)?;
     file.iter().position(|f| field_id(f) == Some(id))
 }
 
+/// Downcasts an array to the type that its field promises.
 fn downcast<T: 'static>(array: &ArrayRef) -> Result<&T, ArrowError> {
-    array.as_any().downcast_ref().ok_or_else(|| ArrowError::SchemaError("array and type disagree".to_owned()))
+    array.as_any().downcast_ref().ok_or_else(|| ArrowError::SchemaError("an array has another type than its field".to_owned()))
 }
 
-/// The fields within a field.
+/// Returns the direct children of a field. For a map these are key and value.
 pub(crate) fn within(field: &Field) -> Vec<&FieldRef> {
     match field.data_type() {
         DataType::Struct(fields) => fields.iter().collect(),
@@ -144,28 +164,33 @@ pub(crate) fn within(field: &Field) -> Vec<&FieldRef> {
     }
 }
 
-/// A field by its id, among some fields or within them.
+/// Finds a field by id among fields and all of their descendants.
 pub(crate) fn find<'a>(mut fields: impl Iterator<Item = &'a FieldRef>, id: i32) -> Option<&'a FieldRef> {
     fields.find_map(|f| if field_id(f) == Some(id) { Some(f) } else { find(within(f).into_iter(), id) })
 }
 
-/// The write default of a column as an array of one, of the Arrow type that [`arrow_field`](crate::arrow_field) has for it; none if it has
-/// none, or if Arrow can't hold it.
+/// Returns a column's write default as an array of length one.
+///
+/// `to` is the Arrow type that [`arrow_field`](crate::arrow_field) gives the column. None if the column has no write default, or
+/// if the Arrow type can't hold it. Spec: "Default values".
 pub fn write_default(field: &NestedField, to: &DataType) -> Option<ArrayRef> {
     one(&field.write_default.as_ref()?.value(&field.field_type)?, &field.field_type, to, |field| &field.write_default)
 }
 
-/// Which of the two defaults of a field counts.
+/// Chooses the initial or the write default of a field.
 type Pick = fn(&NestedField) -> &Option<DefaultValue>;
 
+/// Chooses the initial default.
 const INITIAL: Pick = |field| &field.initial_default;
 
-/// A value as an array of one; null if there is none.
+/// Returns a value as an array of length one: null without a value, none if the Arrow type can't hold it.
 fn or_null(value: Option<&Value>, ty: &Type, to: &DataType, pick: Pick) -> Option<ArrayRef> {
     value.map_or_else(|| Some(new_null_array(to, 1)), |value| one(value, ty, to, pick))
 }
 
-/// A value as an array of one; none if the Arrow type can't hold it. What a struct's value leaves out is what its fields say.
+/// Returns a value as an array of length one; none if the Arrow type can't hold it.
+///
+/// A struct's default leaves out fields that have defaults of their own. Spec: "Default values".
 fn one(value: &Value, ty: &Type, to: &DataType, pick: Pick) -> Option<ArrayRef> {
     let all = |items: Vec<ArrayRef>, to: &DataType| match items.is_empty() {
         true => Some(new_empty_array(to)),
@@ -207,9 +232,9 @@ fn one(value: &Value, ty: &Type, to: &DataType, pick: Pick) -> Option<ArrayRef> 
     }
 }
 
-/// An array that is null where others are.
+/// Returns an array that is also null wherever `others` is.
 fn null_where(array: &ArrayRef, others: Option<&NullBuffer>) -> Result<ArrayRef, ArrowError> {
-    // Arrays without a type are null anyway, and have no mask.
+    // Arrays of type null have no validity mask.
     match others.filter(|others| others.null_count() > 0 && !array.data_type().is_null()) {
         Some(others) => nullif(array, &BooleanArray::new(!others.inner(), None)),
         None => Ok(array.clone()),
@@ -230,14 +255,14 @@ mod tests {
         Arc::new(NestedField { initial_default: Some(default), ..field })
     }
 
-    /// What a column is in files that lack it.
+    /// The value of a column in files that lack it.
     fn default_of(field: NestedFieldRef) -> ArrayRef {
         let schema = Schema::new(0, vec![field]).expect("a schema");
         let target = target_schema(&schema, &[1]).expect("a target");
         Defaults::new(&schema, target.fields(), None).of(target.field(0)).expect("a default")
     }
 
-    /// Specification, "Default values": a struct's default is empty, what its fields are is theirs to say.
+    /// Specification, "Default values": a struct's default is empty, and its fields have their own defaults.
     #[test]
     fn the_fields_of_a_struct_that_is_added_have_their_own_defaults() {
         let inner = StructType::new(vec![
@@ -280,7 +305,7 @@ mod tests {
         assert_eq!((keys, values), (vec![Some(1), Some(2)], vec![Some("x"), None]));
     }
 
-    /// What is of no type is null whatever a file has; a day that no nanosecond of 64 bits is in is an error.
+    /// A column of type `unknown` is null whatever the file holds. A day beyond the range of 64-bit nanoseconds is an error.
     #[test]
     fn values_are_converted_as_they_are_or_not_at_all() {
         let convert = |array: ArrayRef, to: DataType| {
@@ -296,7 +321,7 @@ mod tests {
         assert_eq!(convert(days(1), DataType::Null).expect("nulls").data_type(), &DataType::Null);
     }
 
-    /// Where a struct is null, a required variant within it is written as no bytes at all.
+    /// Under a null struct, writers store a required variant as empty bytes.
     #[test]
     fn a_required_variant_of_a_null_struct_need_be_none() {
         let id = |field: Field, id: &str| field.with_metadata([("PARQUET:field_id".to_owned(), id.to_owned())].into());

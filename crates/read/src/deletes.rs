@@ -1,3 +1,9 @@
+//! Reads deletion vectors and position delete files, and turns deleted positions into row selections.
+//!
+//! A delete file is read once and its positions are cached by data file path ([`DeletedPositions`]), however many data files a
+//! scan has. Content that contradicts the manifest entry or the specification is an error, never ignored. Start with
+//! [`Reader::deleted_positions`]. Spec: "Position Delete Files", "Deletion Vectors", "Scan Planning".
+
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,18 +19,23 @@ use roaring::RoaringTreemap;
 
 use crate::{ReadError, ReadStats, Reader, Result, field_id};
 
-/// Reserved field id of a position delete file's path column (spec, "Reserved Field IDs").
+/// Field id of the column `file_path` in position delete files. Spec: "Reserved Field IDs".
 pub const FILE_PATH: i32 = 2_147_483_546;
-/// Reserved field id of its position column.
+/// Field id of the column `pos` in position delete files. Spec: "Reserved Field IDs".
 pub const POSITION: i32 = 2_147_483_545;
 
-/// Delete files read at the same time.
+/// Number of delete files that are read concurrently.
 const CONCURRENCY: usize = 8;
 
-/// The deleted positions of one delete file, by data file path.
+/// The positions that one delete file deletes, by the path of the data file.
 pub(crate) type DeletedPositions = HashMap<String, RoaringTreemap>;
 
-/// Whether a delete file is one that can be applied; the error names it and its kind.
+/// Checks that Esker can read a delete file, by its manifest entry.
+///
+/// # Errors
+///
+/// Returns [`ReadError::Unsupported`] if the file is encrypted, or if it holds position or equality deletes in another format
+/// than Parquet.
 pub fn check_readable(delete: &LiveDelete) -> Result<()> {
     let file = &delete.entry.file;
     match (delete.kind, &file.file_format) {
@@ -38,8 +49,18 @@ pub fn check_readable(delete: &LiveDelete) -> Result<()> {
 }
 
 impl Reader {
-    /// The positions that deletion vectors and position delete files delete from some data files, by path. Each delete file is read
-    /// once, whatever the number of data files; one that can't be applied is an error.
+    /// Returns the positions that deletion vectors and position delete files delete, by data file path.
+    ///
+    /// Reads each delete file once, whatever the number of data files. `index` decides which deletes apply to a file. A deletion
+    /// vector replaces all position delete files of its data file. Data files without deleted positions have no entry. Spec:
+    /// "Scan Planning".
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ReadError::Unsupported`] as [`check_readable`] does, and if a delete file has no field ids. Returns
+    /// [`ReadError::Damaged`] or [`ReadError::Arrow`] if a file's content is not that of a delete file. Returns
+    /// [`ReadError::Storage`], [`ReadError::Parquet`], [`ReadError::Decoding`] or [`ReadError::Panicked`] if a file can't be
+    /// fetched or decoded.
     pub async fn deleted_positions(
         &self,
         files: &[LiveFile],
@@ -71,7 +92,7 @@ impl Reader {
         while let Some((delete, positions)) = read.try_next().await? {
             let applies = |path: &str| {
                 let file = by_path.get(path)?;
-                // A deletion vector says all: position delete files no longer count for its data file.
+                // A deletion vector holds all deletes of its data file: position delete files no longer count.
                 let superseded = delete.kind == DeleteKind::Position && index.vector(file).is_some();
                 (!superseded && index.may_apply(&delete, file)).then_some(())
             };
@@ -82,7 +103,15 @@ impl Reader {
         Ok(found)
     }
 
-    /// A deletion vector's positions. Its checksum, its length and its number of positions must be what they are said to be.
+    /// Reads one deletion vector.
+    ///
+    /// Checks the blob's length, checksum and number of positions. Spec: "Deletion Vectors"; Puffin, "deletion-vector-v1 blob
+    /// type".
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ReadError::Damaged`] if the manifest entry has no offset or size, or if the blob is malformed. Also if the blob
+    /// holds another number of positions than the entry says. Returns [`ReadError::Storage`] if the blob can't be fetched.
     pub async fn vector(&self, delete: &LiveDelete, stats: &Arc<ReadStats>) -> Result<RoaringTreemap> {
         let file = &delete.entry.file;
         let path = file.file_path.as_str();
@@ -94,13 +123,13 @@ impl Reader {
         let blob = self.storage().read_range(path, start..start.saturating_add(length)).await?;
         let positions = decode_vector(&blob).map_err(|e| ReadError::damaged(path, e.to_string()))?;
         if let Some(said) = file.rows().filter(|said| *said != positions.len()) {
-            let what = format!("a deletion vector of {} positions that should have {said}", positions.len());
+            let what = format!("a deletion vector of {} positions, though its manifest entry counts {said}", positions.len());
             return Err(ReadError::damaged(path, what));
         }
         Ok(positions)
     }
 
-    /// Every position in a position delete file, by data file.
+    /// Reads all positions of a position delete file of `size` bytes, by data file path.
     pub(crate) async fn read_positions(&self, path: &str, size: u64, stats: &Arc<ReadStats>) -> Result<DeletedPositions> {
         let open = self.open(path, size, stats).await?;
         let column = |id: i32| {
@@ -136,7 +165,7 @@ impl Reader {
     }
 }
 
-/// The members of a set that are in a range, in order.
+/// Returns the members of a set that lie in a range, in ascending order.
 pub fn positions_in(set: &RoaringTreemap, range: &Range<u64>) -> impl Iterator<Item = u64> {
     let end = range.end;
     let mut members = set.iter();
@@ -144,10 +173,12 @@ pub fn positions_in(set: &RoaringTreemap, range: &Range<u64>) -> impl Iterator<I
     members.take_while(move |position| *position < end)
 }
 
-/// What is left of some row groups, each given as its range of rows in the file, once `deleted` positions are skipped.
+/// Returns the selection of the rows of some row groups that are not deleted.
+///
+/// `row_groups` are ranges of positions in the file; the selection counts rows of these row groups only, one after the other.
 pub fn selection(row_groups: &[Range<u64>], deleted: &RoaringTreemap) -> RowSelection {
     let len = |rows: u64| usize::try_from(rows).unwrap_or(usize::MAX);
-    // A row that goes ends one stretch and begins another. To grow to many megabytes would copy and fault them in over and over.
+    // A deleted row ends one stretch and begins another. Growing the vector to many megabytes would copy it over and over.
     let gone: u64 = row_groups.iter().map(|rows| deleted.range_cardinality(rows.clone())).sum();
     let mut selectors: Vec<RowSelector> = Vec::with_capacity(len(gone) * 2 + row_groups.len());
     for group in row_groups {

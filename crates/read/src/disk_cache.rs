@@ -1,4 +1,7 @@
-//! The part of a block cache that is on local disk: one file a part, named after what it is a part of, with a checksum at its end.
+//! Keeps parts of a block cache on local disk.
+//!
+//! Each part is one file. Its name encodes the part's file and byte range; its last 8 bytes are a checksum. An index in memory
+//! bounds the total size and evicts by use; an evicted entry deletes its file. A part that is missing or damaged is only a miss.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -13,21 +16,25 @@ use twox_hash::XxHash3_64;
 
 use crate::block_cache::BlockKey;
 
-/// Parts on their way to disk; while so many are, others are not kept.
+/// Greatest number of parts being written; while so many are, others are not written.
 const WRITING: usize = 64;
 
-/// Bytes of the checksum after a part.
+/// Length in bytes of the checksum at the end of each file.
 const CHECKSUM: usize = 8;
 
+/// The parts on disk, with their total size bounded.
 #[derive(Debug)]
 pub(crate) struct DiskCache {
     dir: Arc<Path>,
-    /// The length of each file, checksum included. Dropped entries take their files along.
+    /// The length in bytes of each file, checksum included. Evicting an entry deletes its file.
     index: Cache<String, u32>,
+    /// Permits of the writes in progress.
     writing: Arc<Semaphore>,
 }
 
-/// The name of a part's file: two tables' files never share one.
+/// Returns the name of a part's file.
+///
+/// It begins with a hash of the file's full location, so that files of two tables never share one.
 fn name(key: &BlockKey) -> String {
     let digest = Sha256::digest(key.file.as_bytes());
     let hex: String = digest.iter().take(16).map(|b| format!("{b:02x}")).collect();
@@ -35,7 +42,7 @@ fn name(key: &BlockKey) -> String {
 }
 
 impl DiskCache {
-    /// Takes over what is in the directory, the oldest first, so that it goes first.
+    /// Opens a directory and takes over the parts in it, oldest first, so that the oldest are evicted first.
     pub(crate) fn open(dir: &Path, bytes: u64) -> io::Result<Self> {
         std::fs::create_dir_all(dir)?;
         let place: Arc<Path> = dir.into();
@@ -57,7 +64,7 @@ impl DiskCache {
             let parts = name.split('-').count();
             match u32::try_from(about.len()) {
                 Ok(length) if parts == 3 && about.is_file() => found.push((about.modified()?, name, length)),
-                // Half written by a process that was killed.
+                // A process that was killed left a half-written file.
                 _ if name.starts_with("new.") => drop(std::fs::remove_file(entry.path())),
                 _ => {}
             }
@@ -69,11 +76,12 @@ impl DiskCache {
         Ok(Self { dir: place, index, writing: Arc::new(Semaphore::new(WRITING)) })
     }
 
+    /// Returns the bytes on disk, checksums included.
     pub(crate) fn bytes(&self) -> u64 {
         self.index.weighted_size()
     }
 
-    /// A part, if it is there and as it was written.
+    /// Returns a part if it is on disk and its length and checksum are right.
     pub(crate) async fn read(&self, key: &BlockKey) -> Option<Bytes> {
         let name = name(key);
         self.index.get(&name).await?;
@@ -88,7 +96,7 @@ impl DiskCache {
         }
     }
 
-    /// Writes a part in the background; a part that can't be written is read again from the store one day.
+    /// Writes a part in the background. If the write fails, the part will be fetched from the store again.
     pub(crate) fn write(&self, key: BlockKey, bytes: Bytes) {
         let Ok(permit) = self.writing.clone().try_acquire_owned() else { return };
         let (dir, index) = (self.dir.clone(), self.index.clone());
@@ -101,7 +109,7 @@ impl DiskCache {
             let written = tokio::task::spawn_blocking(move || write(&dir, &path, &bytes)).await;
             match (written, u32::try_from(length)) {
                 (Ok(Ok(())), Ok(length)) => index.insert(name, length).await,
-                (Ok(Err(error)), _) => tracing::warn!(%error, "a part of a file could not be kept on disk"),
+                (Ok(Err(error)), _) => tracing::warn!(%error, "a part of a data file could not be written to the disk cache"),
                 _ => {}
             }
             drop(permit);
@@ -109,6 +117,7 @@ impl DiskCache {
     }
 }
 
+/// Writes a part and its checksum to a temporary file, and renames it into place.
 fn write(dir: &Path, path: &PathBuf, bytes: &[u8]) -> io::Result<()> {
     let mut file = tempfile::Builder::new().prefix("new.").tempfile_in(dir)?;
     file.write_all(bytes)?;
@@ -116,6 +125,7 @@ fn write(dir: &Path, path: &PathBuf, bytes: &[u8]) -> io::Result<()> {
     file.persist(path).map(drop).map_err(|e| e.error)
 }
 
+/// Reads a file; none if its checksum is wrong.
 fn checked(path: &Path) -> Option<Bytes> {
     let mut bytes = Vec::new();
     io::Read::read_to_end(&mut File::open(path).ok()?, &mut bytes).ok()?;

@@ -1,4 +1,11 @@
-//! Equality deletes as positions: which rows of which files have a key that a newer delete names.
+//! Turns equality deletes into row positions.
+//!
+//! Deletes that compare the same columns form a [`KeySet`]. The keys of its delete files go into a hash table with the newest
+//! sequence number of each key. Each data file's keys are then looked up: a row is deleted if its key was deleted after the file
+//! was written. Keys that exceed the budget are partitioned by hash and spilled to disk, together with the data files' keys, and
+//! joined partition by partition.
+//!
+//! Start with [`EqualityDeletes::positions`]. Spec: "Equality Delete Files", "Scan Planning".
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -19,48 +26,53 @@ use crate::keys::{KeyMaker, KeyTable, hash};
 use crate::spill::{Partition, Partitions, SpilledKey};
 use crate::{BatchAdapter, FileScan, ReadError, ReadStats, Reader, Result, check_readable, optional_schema};
 
-/// Files whose keys are read at the same time.
+/// Number of files whose keys are read concurrently.
 const CONCURRENCY: usize = 4;
 
-/// Delete files up to so many bytes are read several at a time.
+/// Delete files of at most so many bytes are read concurrently, larger ones one after the other.
 const SMALL: u64 = 1 << 20;
 
-/// How much memory the keys of equality deletes may take, and where they go beyond it.
+/// The memory that keys of equality deletes may take, and the directory they are spilled to.
 #[derive(Debug, Clone)]
 pub struct EqualityBudget {
-    /// Bytes of keys in memory, at most.
+    /// Greatest number of bytes of keys in memory.
     pub bytes: usize,
-    /// Where keys are spilled to.
+    /// The directory for spilled keys; created if it does not exist.
     pub dir: PathBuf,
-    /// Whether what is read is kept in the block cache, for queries to come.
+    /// True to read files through the block cache, for later queries.
     pub keep: bool,
 }
 
-/// The equality deletes that some files of one partition are under.
+/// The equality deletes that apply to some data files of one partition.
 #[derive(Debug)]
 pub struct EqualityDeletes {
-    /// By the columns that the deletes compare.
+    /// One set for each combination of compared columns.
     sets: Vec<KeySet>,
 }
 
-/// Deletes that compare the same columns.
+/// Equality deletes that compare the same columns.
 #[derive(Debug)]
 struct KeySet {
     columns: Arc<KeyColumns>,
     deletes: Vec<LiveDelete>,
 }
 
-/// The columns that deletes compare, in structs too, as the table has them now; a column that is dropped since, as it was.
+/// The columns that equality deletes compare, also inside structs.
+///
+/// A column has its type in the current schema; a dropped column has that of the newest schema with it.
 #[derive(Debug)]
 struct KeyColumns {
-    /// Of the table's schema what holds the columns.
+    /// The schema of only the compared columns and the structs around them.
     schema: Schema,
+    /// The Arrow schema of the compared columns, everything optional.
     target: SchemaRef,
+    /// The field ids of the compared columns, ascending.
     ids: Vec<i32>,
     maker: KeyMaker,
 }
 
 impl KeyColumns {
+    /// Finds the columns by their ids. `path` is the delete file that an error names.
     fn new(metadata: &TableMetadata, ids: &[i32], path: &str) -> Result<Self> {
         let mut older: Vec<&TableSchema> = metadata.schemas.iter().collect();
         older.sort_unstable_by_key(|schema| std::cmp::Reverse(schema.schema_id()));
@@ -69,7 +81,7 @@ impl KeyColumns {
             let known = std::iter::once(metadata.current_schema()).chain(older.iter().copied());
             let found = known.into_iter().find_map(|schema| schema.as_struct().fields().iter().find_map(|f| holding(f, *id)));
             let missing =
-                || ReadError::unsupported(path, format!("equality deletes on field {id}, which is no column of a struct"));
+                || ReadError::unsupported(path, format!("equality deletes on field {id}: unknown, or in a list or map"));
             let found = found.ok_or_else(missing)?;
             if let Some(field) = leaf(&found, *id).filter(|field| !is_compared(&field.field_type)) {
                 let what =
@@ -85,8 +97,10 @@ impl KeyColumns {
         Ok(Self { schema, target, ids: ids.to_vec(), maker })
     }
 
-    /// Calls `each` with the keys of a file, batch by batch, and the position of the first. What is done for every key is in functions
-    /// of their own: the body of an asynchronous one is compiled where it is awaited, as that crate is.
+    /// Calls `each` with the keys of every batch of a file and the position of the batch's first row.
+    ///
+    /// Loops over keys are in synchronous functions: the body of an async function is compiled in the crate that awaits it, with
+    /// that crate's optimisation level.
     async fn each(
         &self,
         reader: &Reader,
@@ -119,7 +133,7 @@ impl KeyColumns {
         Ok(())
     }
 
-    /// The positions of a file's rows that a delete newer than the file names.
+    /// Returns the positions of a file's rows whose key was deleted after the file was written.
     async fn probe(
         &self,
         table: &KeyTable,
@@ -139,7 +153,9 @@ impl KeyColumns {
     }
 }
 
-/// A field with nothing in it but another one, or itself if it is that one; none if it is not in there or if it is in a list or a map.
+/// Returns a field reduced to the descendant with an id; the field itself if it has that id.
+///
+/// None if no such descendant exists, or if it is inside a list or a map.
 fn holding(field: &NestedFieldRef, id: i32) -> Option<NestedFieldRef> {
     match field.field_type.as_ref() {
         Type::Primitive(_) | Type::Variant => (field.id == id).then(|| field.clone()),
@@ -148,7 +164,7 @@ fn holding(field: &NestedFieldRef, id: i32) -> Option<NestedFieldRef> {
     }
 }
 
-/// The one field in a field that [`holding`] made.
+/// Returns the leaf with an id from a field that [`holding`] reduced.
 fn leaf(field: &NestedFieldRef, id: i32) -> Option<NestedFieldRef> {
     match field.field_type.as_ref() {
         _ if field.id == id => Some(field.clone()),
@@ -157,12 +173,12 @@ fn leaf(field: &NestedFieldRef, id: i32) -> Option<NestedFieldRef> {
     }
 }
 
-/// Whether values of a type are equal or not (specification, "Equality Delete Files").
+/// Checks that values of a type can be compared for equality. Spec: "Equality Delete Files".
 fn is_compared(ty: &Type) -> bool {
     !matches!(ty, Type::Variant | Type::Primitive(PrimitiveType::Geometry { .. } | PrimitiveType::Geography { .. }))
 }
 
-/// Adds a field to others, structs of the same id into one.
+/// Adds a field to others; structs with the same id are merged into one.
 fn merge(fields: &mut Vec<NestedFieldRef>, new: NestedFieldRef) {
     let Some(known) = fields.iter_mut().find(|f| f.id == new.id) else { return fields.push(new) };
     if let (Type::Struct(a), Type::Struct(b)) = (known.field_type.as_ref(), new.field_type.as_ref()) {
@@ -172,19 +188,28 @@ fn merge(fields: &mut Vec<NestedFieldRef>, new: NestedFieldRef) {
     }
 }
 
-/// A struct of other fields. Its default, if it has one, stays: what its fields are is found in it by their ids, or is theirs to say.
+/// Returns a struct field with other children, and its default unchanged.
+///
+/// A child's value is found in that default by its id; a child that it leaves out has a default of its own.
 fn of_fields(field: &NestedField, fields: Vec<NestedFieldRef>) -> NestedFieldRef {
     let field_type = Box::new(Type::Struct(StructType::new(fields)));
     Arc::new(NestedField { field_type, ..field.clone() })
 }
 
-/// Runs a read beside others.
+/// Runs a read as a task of its own, so that several reads use several threads.
 async fn spawned<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
     tokio::spawn(work).await.map_err(|e| ReadError::Spill(std::io::Error::other(e)))?
 }
 
 impl EqualityDeletes {
-    /// Sorts the deletes by the columns they compare. Nothing is read yet.
+    /// Groups deletes by the columns that they compare. Reads no file.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ReadError::Unsupported`] as [`check_readable`] does. Also if a delete file has no equality ids. Also if it
+    /// compares a column that is unknown, is inside a list or a map, or has a type without equality. Returns
+    /// [`ReadError::Undecodable`], [`ReadError::Format`] or [`ReadError::Arrow`] if the columns have no Arrow schema or can't be
+    /// keys.
     pub fn new(metadata: &TableMetadata, deletes: Vec<LiveDelete>) -> Result<Self> {
         let mut by_ids: BTreeMap<Vec<i32>, Vec<LiveDelete>> = BTreeMap::new();
         for delete in deletes {
@@ -204,8 +229,17 @@ impl EqualityDeletes {
         Ok(Self { sets: by_ids.into_iter().map(set).collect::<Result<_>>()? })
     }
 
-    /// The deleted positions of each of some data files, within the budget: keys that do not fit into memory are split by hash
-    /// and spilled, and so are the files' keys. Time is linear in rows and deletes either way.
+    /// Returns the deleted positions of each data file that has any, by path.
+    ///
+    /// Keys that exceed the budget are split by hash and spilled, and so are the data files' keys. The time is linear in rows and
+    /// deletes either way. Spec: "Scan Planning".
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ReadError::Unsupported`] if a delete file lacks a compared column, or if a file has no field ids. Returns
+    /// [`ReadError::Spill`] if the spill directory fails, or if a task that reads keys panics. Returns [`ReadError::Storage`],
+    /// [`ReadError::Parquet`], [`ReadError::Decoding`], [`ReadError::Panicked`] or [`ReadError::Arrow`] if a file can't be
+    /// fetched, decoded or converted.
     pub async fn positions(
         mut self,
         reader: &Reader,
@@ -244,12 +278,14 @@ impl EqualityDeletes {
 }
 
 impl KeySet {
+    /// Returns the newest sequence number among the deletes.
     fn newest(&self) -> i64 {
         self.deletes.iter().map(|d| d.entry.sequence_number).max().unwrap_or(i64::MIN)
     }
 
-    /// The keys in memory, or none if they take more than `bytes`. Small delete files are read several at a time, large ones one by
-    /// one and batch by batch.
+    /// Reads the keys of all delete files into memory; none if they exceed the budget.
+    ///
+    /// Small delete files are read concurrently, large ones one after the other and batch by batch.
     async fn read(
         &self,
         reader: &Reader,
@@ -285,7 +321,7 @@ impl KeySet {
             let sequence_number = delete.entry.sequence_number;
             let mut full = false;
             let insert = |keys: &Rows, _| {
-                // What is over the budget is read to its end and not kept: the keys will be spilled.
+                // Beyond the budget the file is read to its end but its keys are dropped: they will be spilled.
                 full = full || table.memory() > bytes;
                 if !full {
                     table.insert_all(keys, sequence_number);
@@ -300,6 +336,7 @@ impl KeySet {
         Ok(Some(table))
     }
 
+    /// Spills the keys of delete files and data files by hash, and joins them partition by partition.
     async fn spilled(
         &self,
         reader: &Reader,
@@ -309,8 +346,8 @@ impl KeySet {
         stats: &Arc<ReadStats>,
         found: &mut HashMap<String, RoaringTreemap>,
     ) -> Result<()> {
-        // A key in memory takes its bytes and some thirty more; half of the budget is left for tables that double when they grow.
-        // A file whose deletes nobody counted is taken to have one a byte.
+        // An entry in memory takes its key and about thirty bytes. Half of the budget is left for tables that double when they
+        // grow. A delete file without a record count is assumed to have one delete a byte.
         let count = |d: &LiveDelete| d.entry.file.rows().unwrap_or_else(|| d.entry.file.size());
         let deletes = total(self.deletes.iter().map(count));
         let width = self.columns.maker.width();
@@ -334,7 +371,7 @@ impl KeySet {
     }
 }
 
-/// Looks the rows of a partition up among its deletes.
+/// Looks up the rows of one partition among its deletes, and records the deleted positions.
 fn join(mut keys: Partition, mut rows: Partition, files: &[LiveFile], found: &mut HashMap<String, RoaringTreemap>) -> Result<()> {
     let mut record = SpilledKey { key: Vec::new(), a: 0, b: 0 };
     let mut table = KeyTable::new();
@@ -357,7 +394,7 @@ mod tests {
 
     use super::*;
 
-    /// A delete file holds its keys: what else their structs have, required fields too, is not asked of it.
+    /// A delete file holds only its keys. Other fields of their structs, required ones too, need not be in the file.
     #[test]
     fn nothing_is_read_of_a_struct_but_its_keys() {
         let long = |name: &str| NestedFieldRef::new(NestedField::required(0, name, PrimitiveType::Long));

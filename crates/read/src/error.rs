@@ -1,3 +1,8 @@
+//! The crate's error type, and its mapping to an [`ErrorCode`].
+//!
+//! A decoder wraps the storage's error in its own. The code of an error therefore follows the first [`ReadError`] among its
+//! causes: a store that does not answer is never mistaken for a damaged file.
+
 use std::error::Error;
 
 use arrow::datatypes::DataType;
@@ -8,16 +13,16 @@ use esker_table::TableError;
 use esker_types::{Coded, ErrorCode, Panicked, causes, code_of_io};
 use parquet::errors::ParquetError;
 
-/// A failed read of a data or delete file.
+/// A failed read of a data file or a delete file.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// The storage failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// The file is not what its metadata says.
+    /// The Parquet decoder failed, and no single column explains it.
     #[error("{path}: {source}")]
     Parquet {
-        /// The file.
+        /// The location of the file.
         path: String,
         /// The decoder's error.
         source: ParquetError,
@@ -25,105 +30,112 @@ pub enum ReadError {
     /// A column can't be decoded.
     #[error("{path}: column {column}: {source}")]
     Decoding {
-        /// The file.
+        /// The location of the file.
         path: String,
-        /// The column.
+        /// The full name of the column; names of nested fields are joined with dots.
         column: String,
-        /// The decoder's error, or its panic.
+        /// The decoder's error, or the [`Panicked`] that it ended in.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// The decoder panicked, and on no column of the file by itself.
+    /// The decoder panicked, though every column of the file can be decoded alone.
     #[error("{path}: {panic}; this is a bug of Esker")]
     Panicked {
-        /// The file.
+        /// The location of the file.
         path: String,
-        /// What it said.
+        /// The message of the panic.
         panic: Panicked,
     },
-    /// Rows could not be brought into the table's schema.
+    /// Rows could not be converted to the table's schema.
     #[error("{path}: {source}")]
     Arrow {
-        /// The file.
+        /// The location of the file.
         path: String,
-        /// The kernel's error.
+        /// The error of the Arrow kernel.
         source: ArrowError,
     },
-    /// A delete file holds something else than deletes.
+    /// A file contradicts its metadata or the specification.
     #[error("{path}: {what}")]
     Damaged {
-        /// The file.
+        /// The location of the file.
         path: String,
-        /// What is wrong with it.
+        /// A description of the contradiction.
         what: String,
     },
-    /// A kind of file, column or delete that can't be read yet.
+    /// A file, column or delete of a kind that Esker does not read.
     #[error("{path}: {what}")]
     Unsupported {
-        /// The file.
+        /// The location of the file.
         path: String,
-        /// What about it.
+        /// A description of what is not supported.
         what: String,
     },
-    /// The directory for what does not fit into memory failed.
+    /// Spilling keys to disk failed; also a task that read keys and ended in a panic.
     #[error("spilling to disk: {0}")]
     Spill(#[from] std::io::Error),
     /// The table's metadata contradicts itself.
     #[error(transparent)]
     Table(#[from] TableError),
-    /// What the table's metadata says makes no sense, or not of these values.
+    /// The table's metadata is invalid, or a transform has no result for a value.
     #[error(transparent)]
     Format(#[from] FormatError),
-    /// A column's values can't be decoded.
+    /// A type has no Arrow counterpart, so that its values can't be decoded.
     #[error("{}values of type {ty} can't be read", .column.as_ref().map(|name| format!("column {name}: ")).unwrap_or_default())]
     Undecodable {
-        /// The column, by its full name, if it is one.
+        /// The full name of the column; none for a type that was given without a column.
         column: Option<String>,
-        /// Its type.
+        /// The Iceberg type.
         ty: Type,
     },
-    /// An array holds other values than those of a type.
+    /// An array does not hold values of the expected type.
     #[error("values of type {ty}: {source}")]
     Values {
-        /// The type.
+        /// The expected Iceberg type.
         ty: Type,
-        /// The kernel's error.
+        /// The error of the Arrow kernel.
         source: ArrowError,
     },
-    /// No table has a column for values of an Arrow type.
-    #[error("column {column}: no table holds values of Arrow's type {ty}")]
+    /// An Arrow type has no Iceberg type that holds all of its values unchanged.
+    #[error("column {column}: Iceberg has no type for Arrow type {ty}; cast the column")]
     NoType {
-        /// The column, by its full name.
+        /// The full name of the column.
         column: String,
-        /// Arrow's type.
+        /// The Arrow type.
         ty: DataType,
     },
-    /// A transform that nobody knows, or that takes no such values.
-    #[error("transform {transform} of {ty} values can't be made")]
+    /// A partition transform is unknown, or does not apply to values of an Arrow type.
+    #[error("transform {transform} can't be applied to {ty} values")]
     Transform {
         /// The transform.
         transform: Transform,
-        /// Arrow's type of the values.
+        /// The Arrow type of the values.
         ty: DataType,
     },
 }
 
-/// A column of a file holds bytes that are no variant. It is within an [`ArrowError`] until the file is known.
+/// A column holds bytes that are not a valid variant.
+///
+/// The kernels that find such bytes don't know the file. So the error travels as an [`ArrowError::ExternalError`] until
+/// [`NoVariant::in_file`] adds the location.
 #[derive(Debug, thiserror::Error)]
 #[error("column {column}: {source}")]
 pub struct NoVariant {
-    /// The column.
+    /// The full name of the column.
     pub column: String,
-    /// What is wrong with the bytes.
+    /// The defect that was found in the bytes.
     pub source: ArrowError,
 }
 
 impl NoVariant {
-    /// What went wrong in a column as an error of Arrow's.
+    /// Wraps the error of a variant column as an [`ArrowError`].
     pub fn of(column: &str, source: ArrowError) -> ArrowError {
         ArrowError::ExternalError(Box::new(Self { column: column.to_owned(), source }))
     }
 
-    /// The error with the file, if it is one about variants; else the error as it was.
+    /// Adds the file's location to an error about variants.
+    ///
+    /// # Errors
+    ///
+    /// Returns `error` unchanged if it is not about variants.
     pub fn in_file(error: ArrowError, path: &str) -> Result<ReadError, ArrowError> {
         match error {
             ArrowError::ExternalError(inner) => match inner.downcast::<Self>() {
@@ -136,16 +148,19 @@ impl NoVariant {
 }
 
 impl ReadError {
+    /// Returns [`Self::Decoding`] for an error about variants, and [`Self::Arrow`] for any other.
     pub(crate) fn arrow(path: &str, error: ArrowError) -> Self {
         NoVariant::in_file(error, path).unwrap_or_else(|source| Self::Arrow { path: path.to_owned(), source })
     }
 
-    /// The file that could not be read, and whether what is there makes no sense (else it could not be fetched).
+    /// Returns the file that could not be read, and `true` if its content is wrong.
+    ///
+    /// The flag is `false` if the storage did not hand the file over. None if the error says nothing about one file.
     pub fn file(&self) -> Option<(&str, bool)> {
         match self {
             Self::Storage(e) => Some((e.uri()?, matches!(e, StorageError::Short { .. }))),
             Self::Parquet { source: ParquetError::NYI(_), .. } => None,
-            // A decoder hands on what the storage said, which says nothing of the file.
+            // A decoder passes on the storage's error, which says nothing about the file's content.
             Self::Parquet { path, source } => (!below(source).is_passing()).then_some((path, true)),
             Self::Arrow { path, source: source @ ArrowError::ParquetError(_) } => {
                 (!below(source).is_passing()).then_some((path, true))
@@ -173,6 +188,7 @@ impl ReadError {
         Self::Damaged { path: path.to_owned(), what: what.into() }
     }
 
+    /// Makes an [`Self::Unsupported`] error about a file.
     pub fn unsupported(path: &str, what: impl Into<String>) -> Self {
         Self::Unsupported { path: path.to_owned(), what: what.into() }
     }
@@ -197,7 +213,9 @@ impl Coded for ReadError {
     }
 }
 
-/// What a decoder's error means: as the read that failed below it, or else that the file is not what is said of it.
+/// Returns the code of the [`ReadError`] among the causes of a decoder's error.
+///
+/// Without one the decoder itself failed, and the file is not what its metadata says: [`ErrorCode::DataInvalid`].
 fn below(error: &(dyn Error + 'static)) -> ErrorCode {
     causes(error).find_map(|e| e.downcast_ref::<ReadError>()).map_or(ErrorCode::DataInvalid, Coded::code)
 }

@@ -1,5 +1,7 @@
-//! What adaptation makes of rows of an older schema, against a model that goes row by row through the specification's "Column Projection"
-//! and "Default values".
+//! Tests schema evolution against a model.
+//!
+//! Random schemas and rows are written in an old schema and adapted to an evolved one. The model projects them row by row as the
+//! specification says. Spec: "Column Projection", "Default values".
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,13 +29,13 @@ enum Model {
     Whole(i128),
     Real(f64),
     Text(String),
-    /// By field id.
+    /// Values by field id.
     Struct(BTreeMap<i32, Model>),
     List(Vec<Model>),
     Map(Vec<(Model, Model)>),
 }
 
-/// Numbers from a seed (SplitMix64).
+/// A random number generator with a seed (SplitMix64).
 struct Dice(u64);
 
 impl Dice {
@@ -50,7 +52,7 @@ impl Dice {
     }
 }
 
-/// Makes schemas: no id is given twice.
+/// Makes schemas and values. No field id is used twice.
 struct Maker {
     dice: Dice,
     last_id: i32,
@@ -98,7 +100,7 @@ impl Maker {
         NestedField::new(id, format!("f{id}"), ty, self.dice.one_in(4)).into()
     }
 
-    /// A field that is added, half of the time with a default; one that is required has to have one.
+    /// Makes an added field. Half of them have a default; a required one always has.
     fn added(&mut self, depth: u32) -> NestedFieldRef {
         let mut field = NestedField::clone(&self.field(depth));
         field.required = false;
@@ -106,7 +108,7 @@ impl Maker {
             let value = match field.field_type.as_ref() {
                 Type::Primitive(ty) => Some(self.literal(ty)),
                 Type::Struct(inner) => {
-                    // An empty struct: what is in it are the defaults of its fields, so those that are required need one.
+                    // The default of a struct is empty and its fields have their own. So required fields need one.
                     let all = inner.fields().iter().all(|f| !f.required);
                     all.then(|| Value::Struct(inner.fields().iter().map(|_| None).collect()))
                 }
@@ -217,7 +219,7 @@ fn of_value(value: &Value) -> Model {
     }
 }
 
-/// What a reader sees in a field that its file lacks.
+/// Returns the value that a reader sees in a field that the file lacks.
 fn default_of(field: &NestedField) -> Model {
     let default = field.initial_default.as_ref().map(|default| default.value(&field.field_type).expect("a value"));
     match (&default, field.field_type.as_ref()) {
@@ -228,7 +230,7 @@ fn default_of(field: &NestedField) -> Model {
     }
 }
 
-/// What a reader with the new type sees of a value of the old one. Promotion does not change a value.
+/// Returns the value that a reader with the new type sees for a value of the old type. Promotion does not change a value.
 fn seen(value: &Model, new: &Type) -> Model {
     match (value, new) {
         (Model::Struct(old), Type::Struct(inner)) => {
@@ -245,7 +247,7 @@ fn seen(value: &Model, new: &Type) -> Model {
     }
 }
 
-/// Some values as an array of a type; under a null struct, required fields hold something all the same.
+/// Encodes values as an array. Under a null struct, required fields hold an arbitrary value.
 fn encoded(values: &[Model], field: &Field) -> ArrayRef {
     let nulls = NullBuffer::from(values.iter().map(|v| *v != Model::Null).collect::<Vec<_>>());
     let nulls = (field.is_nullable() && nulls.null_count() > 0).then_some(nulls);
@@ -324,7 +326,7 @@ fn decoded(array: &ArrayRef, i: usize) -> Model {
     }
 }
 
-/// A schema's fields by the names that they have in it, as a name mapping has them.
+/// Maps the names of a type's fields to their ids, as a name mapping does.
 fn by_name(ty: &Type) -> Vec<MappedField> {
     let one = |f: &NestedFieldRef, name: &str| MappedField {
         field_id: Some(f.id),
@@ -339,7 +341,7 @@ fn by_name(ty: &Type) -> Vec<MappedField> {
     }
 }
 
-/// Fields without ids, and with other names for what lists and maps hold.
+/// Removes the ids from fields, and renames what lists and maps hold.
 fn bare(fields: &Fields) -> Fields {
     fn one(field: &Field, name: &str) -> Arc<Field> {
         let ty = match field.data_type() {
@@ -390,7 +392,7 @@ proptest::proptest! {
             let got = Model::Struct(columns.map(|(f, c)| (f.id, decoded(c, i))).collect());
             proptest::prop_assert_eq!(got, seen(value, &new_type));
         }
-        // A field of a null struct is null to whoever asks for it alone.
+        // The child array of a null struct is null as well, for readers of that child alone.
         for (field, column) in new.as_struct().fields().iter().zip(adapted.columns()) {
             if let (Some(inner), Type::Struct(about)) = (column.as_struct_opt(), field.field_type.as_ref()) {
                 for (at, f) in about.fields().iter().enumerate().filter(|(_, f)| old.field_by_id(f.id).is_none()) {

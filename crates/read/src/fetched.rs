@@ -1,3 +1,9 @@
+//! Decodes row groups that are in memory already.
+//!
+//! Rewrites fetch row groups on the async runtime and decode them on threads of their own. [`FetchedRowGroups::rows`] turns
+//! fetched bytes into an iterator of batches with the positions of their rows, which stay known after deleted rows are filtered
+//! out.
+
 use std::error::Error;
 use std::ops::Range;
 use std::sync::Arc;
@@ -20,7 +26,9 @@ use crate::deletes::positions_in;
 use crate::reader::{Projection, row_group_rows};
 use crate::{BatchAdapter, ReadError, Result};
 
-/// Some neighbouring row groups of a file, in memory. Decoding them needs no runtime. Cheap to clone.
+/// Neighbouring row groups of a file in memory, with all columns.
+///
+/// Decoding them needs no async runtime. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct FetchedRowGroups {
     pub(crate) path: String,
@@ -29,14 +37,18 @@ pub struct FetchedRowGroups {
     pub(crate) window: FileSlice,
 }
 
-/// A part of a file, addressed as the file is.
+/// A contiguous part of a file in memory, addressed by offsets in the file.
 #[derive(Debug, Clone)]
 pub struct FileSlice {
+    /// Offset in the file of the first byte.
     pub(crate) start: u64,
     pub(crate) bytes: Bytes,
 }
 
 impl FileSlice {
+    /// Returns `length` bytes from offset `start` of the file, or all that follow it.
+    ///
+    /// Bytes outside the slice are an error.
     pub(crate) fn slice(&self, start: u64, length: Option<usize>) -> parquet::errors::Result<Bytes> {
         let outside = || ParquetError::EOF(format!("bytes at {start} of a part that begins at {}", self.start));
         let from = start.checked_sub(self.start).and_then(|n| usize::try_from(n).ok()).filter(|n| *n <= self.bytes.len());
@@ -65,27 +77,34 @@ impl ChunkReader for FileSlice {
 }
 
 impl FetchedRowGroups {
-    /// The bytes, addressed as in the file.
+    /// Returns the fetched bytes, addressed by offsets in the file.
     pub fn window(&self) -> &FileSlice {
         &self.window
     }
 
-    /// The file's footer.
+    /// Returns the file's footer.
     pub fn footer(&self) -> &Arc<ParquetMetaData> {
         self.metadata.metadata()
     }
 
-    /// The row groups that were fetched.
+    /// Returns the indexes of the fetched row groups.
     pub fn row_groups(&self) -> Range<usize> {
         self.row_groups.clone()
     }
 
-    /// Bytes held.
+    /// Returns the number of bytes held.
     pub fn bytes(&self) -> usize {
         self.window.bytes.len()
     }
 
-    /// Decodes the rows whose positions are in `rows` and not `deleted`, in the file's order, adapted.
+    /// Decodes the rows whose positions are in `rows` and not in `deleted`, in the file's order.
+    ///
+    /// Batches are converted by the adapter and have at most `batch_size` rows.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ReadError::Parquet`] if the decoder can't be built. Items of the iterator are [`ReadError::Decoding`],
+    /// [`ReadError::Panicked`] or [`ReadError::Arrow`] errors.
     pub fn rows(
         self,
         adapter: Arc<BatchAdapter>,
@@ -122,7 +141,7 @@ impl FetchedRowGroups {
     }
 }
 
-/// What rows are decoded from.
+/// The input of a decoder, kept so that a failing column can be found.
 #[derive(Debug)]
 struct Source {
     window: FileSlice,
@@ -132,7 +151,9 @@ struct Source {
 }
 
 impl Source {
-    /// The column that can't be decoded, found by decoding each by itself: the decoder's error does not name it.
+    /// Returns the first column that can't be decoded alone.
+    ///
+    /// The decoder's own error does not name a column.
     fn damaged_column(&self) -> Option<String> {
         let descriptor = self.metadata.parquet_schema();
         let expected = rows_of(self.metadata.metadata(), &self.row_groups);
@@ -155,38 +176,39 @@ fn overlap(a: &Range<u64>, b: &Range<u64>) -> bool {
     a.start < b.end && b.start < a.end
 }
 
-/// An iterator over what is left of some row groups: batches with the positions of their rows.
+/// Iterates over the rows of fetched row groups: batches with the positions of their rows.
 #[derive(Debug)]
 pub struct FetchedRows {
     path: String,
     reader: ParquetRecordBatchReader,
     source: Source,
     adapter: Arc<BatchAdapter>,
-    /// What is decoded, with ids.
+    /// The decoded columns with field ids.
     fields: Fields,
-    /// The position of the first row that was decoded.
+    /// Position of the first decoded row.
     first: u64,
-    /// The position of the next row that is decoded.
+    /// Position of the row that is decoded next.
     next: u64,
-    /// The position behind the last one.
+    /// Position after the last row of the row groups.
     end: u64,
+    /// The positions of the rows that the caller wants.
     rows: Range<u64>,
     deleted: Option<Arc<RoaringTreemap>>,
-    /// What could not be decoded may not be asked for more.
+    /// True after a failure: a decoder that failed must not be called again.
     failed: bool,
 }
 
-/// The positions of a batch's rows in their file.
+/// The positions of a batch's rows in their file, in ascending order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RowPositions {
-    /// One after the other.
+    /// Consecutive positions.
     Run(Range<u64>),
-    /// Each by itself.
+    /// Positions with gaps.
     Each(Vec<u64>),
 }
 
 impl RowPositions {
-    /// Each position.
+    /// Iterates over the positions.
     pub fn iter(&self) -> Box<dyn Iterator<Item = u64> + '_> {
         match self {
             Self::Run(range) => Box::new(range.clone()),
@@ -196,6 +218,7 @@ impl RowPositions {
 }
 
 impl FetchedRows {
+    /// Adds the file and the column to a failure of the decoder.
     fn blame(&self, source: Box<dyn Error + Send + Sync>) -> ReadError {
         let path = self.path.clone();
         match (self.source.damaged_column(), source.downcast::<Panicked>()) {
@@ -205,6 +228,7 @@ impl FetchedRows {
         }
     }
 
+    /// Cuts a decoded batch to the wanted rows that are not deleted, and converts it; none if no row is left.
     fn step(&mut self, batch: RecordBatch) -> Result<Option<(RecordBatch, RowPositions)>> {
         let arrow = |error| ReadError::arrow(&self.path, error);
         let all = self.next..self.next + batch.num_rows() as u64;
@@ -295,7 +319,7 @@ mod tests {
         writer.write(&RecordBatch::try_new(schema, columns).expect("a batch")).expect("written");
         let footer = writer.close().expect("closed");
         let (start, length) = footer.row_group(0).column(1).byte_range();
-        // Within the compressed bytes of the first page.
+        // The damage is within the compressed bytes of the first page.
         bytes[(start + length / 3) as usize..(start + length / 3 + 32) as usize].fill(0xff);
         let window = FileSlice { start: 0, bytes: bytes.into() };
         let metadata = ArrowReaderMetadata::load(&window, Default::default()).expect("a footer");

@@ -1,5 +1,7 @@
-//! Floats whose bits tell as much as their values: Arrow orders and compares by bits, so that -0.0 is less than 0.0, a NaN with a sign less
-//! than all, and one NaN another than the next. Intervals are like them: a day is 24 hours.
+//! Normalizes values that are equal but encoded differently.
+//!
+//! Arrow compares floats by their bits: -0.0 is less than 0.0, a NaN with a sign is the least value, and NaNs with different bits
+//! differ. Intervals are similar: a day equals 24 hours. After normalization, equal values have equal bits.
 
 use std::sync::Arc;
 
@@ -9,7 +11,7 @@ use arrow::datatypes::{
 };
 use arrow::error::ArrowError;
 
-/// Whether values of a type are equal that are not written alike: those of floats and intervals, at any depth.
+/// Checks that equal values of a type may have different encodings: floats and intervals, at any depth.
 pub fn has_many_forms(ty: &DataType) -> bool {
     match ty {
         DataType::Float16 | DataType::Float32 | DataType::Float64 | DataType::Interval(IntervalUnit::MonthDayNano) => true,
@@ -25,17 +27,29 @@ pub fn has_many_forms(ty: &DataType) -> bool {
     }
 }
 
-/// Values with one NaN in the place of all, at every depth, as Java compares them; intervals as SQL does.
+/// Replaces every NaN by one, at every depth, and normalizes intervals.
+///
+/// Zeros keep their signs, as Java's comparison distinguishes them. Floats of 16 bits stay as they are; Iceberg has none.
+///
+/// # Errors
+///
+/// Returns [`ArrowError::ArithmeticOverflow`] if a normalized interval has too many months.
 pub fn one_nan(values: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     normalised(values, false)
 }
 
-/// Values with one NaN, one zero and one form of each interval, at every depth, as SQL compares them.
+/// Replaces every NaN by one and every -0.0 by 0.0, at every depth, and normalizes intervals.
+///
+/// The result compares as SQL does. Floats of 16 bits stay as they are; Iceberg has none.
+///
+/// # Errors
+///
+/// Returns [`ArrowError::ArithmeticOverflow`] if a normalized interval has too many months.
 pub fn one_nan_and_zero(values: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     normalised(values, true)
 }
 
-/// Floats are used as they are where all are normal, which is nearly always.
+/// Normalizes floats; returns the array as it is if all are normal, which is nearly always.
 fn floats<T: ArrowPrimitiveType>(
     values: &PrimitiveArray<T>,
     odd: impl Fn(T::Native) -> bool,
@@ -47,8 +61,9 @@ fn floats<T: ArrowPrimitiveType>(
     }
 }
 
+/// Normalizes an array; `zeros` also replaces -0.0 by 0.0.
 fn normalised(values: &ArrayRef, zeros: bool) -> Result<ArrayRef, ArrowError> {
-    // Zeros of both signs add up to the positive one.
+    // Adding 0.0 turns -0.0 into 0.0; adding -0.0 changes nothing.
     Ok(match values.data_type() {
         DataType::Float32 => {
             let odd = |v: f32| v.is_nan() || zeros && v.to_bits() == (-0.0_f32).to_bits();
@@ -68,18 +83,19 @@ fn normalised(values: &ArrayRef, zeros: bool) -> Result<ArrayRef, ArrowError> {
     })
 }
 
-/// An interval with as many days and months as it has hours and days for: a day has 24 hours, a month thirty days, as PostgreSQL compares
-/// them. Arrow compares the months first, then the days.
+/// Carries nanoseconds over to days and days to months, as PostgreSQL compares intervals.
+///
+/// A day has 24 hours and a month 30 days. Arrow compares months first, then days, then nanoseconds.
 fn carried(value: IntervalMonthDayNano) -> Result<IntervalMonthDayNano, ArrowError> {
     const DAY: i64 = 86_400_000_000_000;
     let days = i64::from(value.days) + value.nanoseconds.div_euclid(DAY);
     let months = i64::from(value.months) + days.div_euclid(30);
-    let beyond = |_| ArrowError::ArithmeticOverflow(format!("an interval of {months} months"));
+    let beyond = |_| ArrowError::ArithmeticOverflow(format!("an interval of {months} months is out of range"));
     let days = i32::try_from(days.rem_euclid(30)).map_err(beyond)?;
     Ok(IntervalMonthDayNano::new(i32::try_from(months).map_err(beyond)?, days, value.nanoseconds.rem_euclid(DAY)))
 }
 
-/// Nested values whose floats and intervals are normalised.
+/// Normalizes the children of a nested array.
 fn within(data: ArrayData, zeros: bool) -> Result<ArrayData, ArrowError> {
     let children = data.child_data().iter().map(|child| Ok(normalised(&make_array(child.clone()), zeros)?.to_data()));
     let children = children.collect::<Result<Vec<_>, ArrowError>>()?;
@@ -144,7 +160,7 @@ mod tests {
 
         let field = Arc::new(Field::new("x", DataType::Float64, true));
         let wrapped: ArrayRef = Arc::new(StructArray::from(vec![(field, odd)]));
-        // A slice as well: its children begin where the whole's do.
+        // The children of a slice begin where those of the whole array do.
         let made = one_nan_and_zero(&wrapped.slice(1, 3)).expect("a struct");
         assert_eq!(bits(made.as_struct().column(0)), normal[1..]);
     }

@@ -1,4 +1,7 @@
-//! Parsed footers, and what is changed in them before anybody reads them.
+//! Parsed Parquet footers, corrected before anything reads them.
+//!
+//! Statistics that can't be trusted are removed (`trusted.rs`). The embedded Arrow schema is removed, because the Parquet types
+//! and field ids decide. 96-bit timestamps are read as microseconds.
 
 use std::sync::Arc;
 
@@ -14,16 +17,20 @@ use parquet::schema::types::ColumnDescPtr;
 use crate::cached_file::Chunks;
 use crate::trusted::trusted;
 
-/// A parsed footer, page index included.
+/// A parsed and corrected footer with its page index. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Footer {
     pub(crate) metadata: ArrowReaderMetadata,
-    /// The footer without what it says of the greatest floats, where it has any: NaN is greater and left out.
+    /// The footer without the maxima of float columns, if the file has float columns.
+    ///
+    /// NaN is greater than every maximum, and statistics leave it out.
     with_nan: Option<Arc<ParquetMetaData>>,
+    /// The file's column chunks, for the block cache.
     pub(crate) chunks: Chunks,
 }
 
 impl Footer {
+    /// Corrects a footer that was loaded.
     pub(crate) fn new(loaded: ParquetMetaData) -> parquet::errors::Result<Self> {
         let loaded = Arc::new(without_arrow_schema(trusted(loaded)?));
         let chunks = Chunks::of(&loaded);
@@ -36,13 +43,15 @@ impl Footer {
         Ok(Self { metadata, with_nan, chunks })
     }
 
-    /// The footer; for a file that may hold NaN, one whose statistics hold for NaN too.
+    /// Returns the footer. With `nan`, its statistics also hold if the file contains NaN.
     pub(crate) fn of(&self, nan: bool) -> &Arc<ParquetMetaData> {
         self.with_nan.as_ref().filter(|_| nan).unwrap_or_else(|| self.metadata.metadata())
     }
 }
 
-/// The file's columns with timestamps of 96 bits as microseconds, if it has any: in nanoseconds, 64 bits hold three centuries of them only.
+/// Returns the file's columns with 96-bit timestamps as microseconds; none if it has no such columns.
+///
+/// As nanoseconds, 64 bits end in the year 2262.
 fn in_microseconds(metadata: &ArrowReaderMetadata) -> Option<SchemaRef> {
     fn of(field: &FieldRef, leaf: &mut usize, columns: &[ColumnDescPtr]) -> FieldRef {
         let mut inner = |field: &FieldRef| of(field, leaf, columns);
@@ -67,8 +76,9 @@ fn in_microseconds(metadata: &ArrowReaderMetadata) -> Option<SchemaRef> {
     Some(Arc::new(Schema::new(fields)))
 }
 
-/// A footer without maxima of floats; none if it has no floats. A reader to whom NaN is the greatest would otherwise leave out row
-/// groups and pages that hold some.
+/// Returns a footer without maxima of float columns; none if it has no float columns.
+///
+/// A reader that orders NaN as the greatest value would otherwise skip row groups and pages that contain NaN.
 fn without_float_max(footer: &ParquetMetaData) -> Option<ParquetMetaData> {
     let is_float = |chunk: &ColumnChunkMetaData| matches!(chunk.column_type(), Type::FLOAT | Type::DOUBLE);
     if !footer.row_groups().iter().any(|g| g.columns().iter().any(is_float)) {
@@ -106,7 +116,7 @@ fn without_float_max(footer: &ParquetMetaData) -> Option<ParquetMetaData> {
     )
 }
 
-/// The embedded Arrow schema is one writer's view; the Parquet types and field ids are the table's.
+/// Removes the embedded Arrow schema: it is one writer's view, while Parquet types and field ids are the table's.
 fn without_arrow_schema(loaded: ParquetMetaData) -> ParquetMetaData {
     let file = loaded.file_metadata();
     let Some(pairs) = file.key_value_metadata() else { return loaded };
@@ -146,7 +156,7 @@ mod tests {
         let mut writer = SerializedFileWriter::new(Vec::new(), root, Arc::default()).expect("a writer");
         let mut group = writer.next_row_group().expect("a row group");
         let mut column = group.next_column().expect("a column").expect("a column");
-        // 9999-12-31 and 0001-01-01, as days of Julius Scaliger's count.
+        // 9999-12-31 and 0001-01-01 as Julian day numbers.
         let days = [5_373_484, 1_721_426].map(|day| Int96::from(vec![0, 0, day]));
         column.typed::<Int96Type>().write_batch(&days, None, None).expect("written");
         column.close().and_then(|()| group.close()).expect("closed");

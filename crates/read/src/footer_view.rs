@@ -1,5 +1,8 @@
-//! A file's footer as a scan is shown it: the row groups of its part of the file only, and column chunks that are kept in another form
-//! than they are stored in as they are kept.
+//! Builds the footer that a scan reads.
+//!
+//! Such a footer view holds only the row groups of the scan's split. It describes a chunk that has a cached form in that form, at
+//! a virtual address (`VIRTUAL_BASE` in `uncompressed.rs`). So Parquet's own decoder can read the cache, and what it reads is
+//! still a valid Parquet file. Start with [`show`]; [`CachedForm`] is what the cache holds.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -16,35 +19,37 @@ use crate::fetched::FileSlice;
 use crate::repacked::RepackedChunk;
 use crate::uncompressed::UncompressedChunk;
 
-/// What a scan reads of a file.
+/// The part of a file that a scan reads.
+///
+/// Clones share the cached forms of the file's chunks: a scan may open a file with one reader and decode it with another.
 #[derive(Debug, Clone, Default)]
 pub struct ScanRequest {
-    /// The field ids of the table's columns that are read.
+    /// Field ids of the table's columns that are read.
     pub columns: Arc<[i32]>,
-    /// Bytes of the file; of its row groups, those that begin there are read. All if none.
+    /// Byte range of the file: row groups that begin in it are read. None reads all.
     pub part: Option<Range<u64>>,
-    /// Whether the file may hold NaN in float columns: its footer's statistics then say nothing of the greatest values.
+    /// True if float columns may hold NaN: maxima in the footer are then ignored.
     pub nan: bool,
-    /// Whether some pages can't be left out: the footer is shown without page index then.
+    /// True if no page may be skipped: the footer view then has no page index.
     pub all_pages: bool,
-    /// What of the file was shown in another form: a scan may open it with one reader and decode with another.
+    /// The cached forms of the last footer view, alive as long as a reader of the scan holds them.
     pub(crate) shown: Arc<Mutex<Weak<CachedForms>>>,
 }
 
 /// A column chunk in another form than it is stored in.
 #[derive(Debug, Clone)]
 pub(crate) enum CachedForm {
-    /// Without compression.
+    /// The chunk without compression.
     Plain(Arc<UncompressedChunk>),
-    /// With some pages decompressed.
+    /// The chunk with some pages decompressed.
     Relaid(Arc<RepackedChunk>),
 }
 
-/// Chunks in such forms, by where they are addressed.
+/// Chunks in cached forms, by virtual base address.
 pub(crate) type CachedForms = BTreeMap<u64, CachedForm>;
 
 impl CachedForm {
-    /// Tells it from other forms of the same chunk.
+    /// Returns a number that tells two forms of the same chunk apart.
     pub(crate) fn version(&self) -> u64 {
         match self {
             Self::Plain(_) => 0,
@@ -52,6 +57,7 @@ impl CachedForm {
         }
     }
 
+    /// Returns the chunk's footer entry, changed to describe this form.
     fn described(&self, chunk: &ColumnChunkMetaData) -> parquet::errors::Result<ColumnChunkMetaData> {
         match self {
             Self::Plain(plain) => plain.described(chunk),
@@ -59,6 +65,7 @@ impl CachedForm {
         }
     }
 
+    /// Returns the chunk's offset index, changed to this form.
     fn located(&self, chunk: &ColumnChunkMetaData, rows: i64, pages: &OffsetIndexMetaData) -> OffsetIndexMetaData {
         match self {
             Self::Plain(plain) => plain.located(chunk, rows, pages),
@@ -66,7 +73,9 @@ impl CachedForm {
         }
     }
 
-    /// The bytes of the file that are wanted for an address range of it, which is addressed at `base`; none if they are kept.
+    /// Returns the range of the file that a range of this form needs; none if all bytes are cached.
+    ///
+    /// `range` is a virtual range of a chunk whose base address is `base`.
     pub(crate) fn stored(&self, base: u64, range: &Range<u64>) -> parquet::errors::Result<Option<Range<u64>>> {
         match self {
             Self::Plain(_) => Ok(None),
@@ -74,7 +83,7 @@ impl CachedForm {
         }
     }
 
-    /// An address range of it, with the bytes of the file that are wanted for that.
+    /// Returns a virtual range of this form. `stored` are the bytes of the file that [`stored`](Self::stored) asked for.
     pub(crate) fn slice(&self, base: u64, range: &Range<u64>, stored: Option<FileSlice>) -> parquet::errors::Result<Bytes> {
         match self {
             Self::Plain(plain) => plain.slice(base, range),
@@ -84,25 +93,27 @@ impl CachedForm {
 }
 
 impl ScanRequest {
-    /// Some columns of all of a file.
+    /// Requests some columns of a whole file.
     pub fn columns(columns: Arc<[i32]>) -> Self {
         Self { columns, ..Self::default() }
     }
 }
 
-/// A footer as it is shown: with chunks in other forms by row group and column, in order, and the versions of those.
+/// All that a footer view depends on: the key under which views are cached.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct FooterView {
     pub(crate) file: Arc<str>,
+    /// Indexes of the row groups, ascending.
     pub(crate) groups: Vec<usize>,
-    /// The field ids of the columns that are read; of others, it does not tell the pages.
+    /// Field ids of the columns that are read; the view has no page index for others.
     pub(crate) columns: Arc<[i32]>,
     pub(crate) nan: bool,
     pub(crate) all_pages: bool,
+    /// Row group, column and version of each chunk in a cached form, ascending.
     pub(crate) forms: Vec<((usize, usize), u64)>,
 }
 
-/// The row groups that begin in some bytes of a file; all if none are given.
+/// Returns the indexes of the row groups that begin in a byte range of the file; all without a range.
 pub fn row_groups_in(footer: &ParquetMetaData, part: Option<&Range<u64>>) -> Vec<usize> {
     let begins = |i: &usize| {
         let first = footer.row_group(*i).columns().first().map_or(0, |c| c.byte_range().0);
@@ -111,19 +122,19 @@ pub fn row_groups_in(footer: &ParquetMetaData, part: Option<&Range<u64>>) -> Vec
     (0..footer.num_row_groups()).filter(begins).collect()
 }
 
-/// The leaf columns of the columns with some field ids.
+/// Returns the indexes of the leaf columns that belong to top-level columns with some field ids.
 pub(crate) fn leaves(footer: &ParquetMetaData, ids: &[i32]) -> Vec<usize> {
     let leaves = 0..footer.file_metadata().schema_descr().num_columns();
     leaves.filter(|leaf| field_of(footer, *leaf).is_some_and(|id| ids.contains(&id))).collect()
 }
 
-/// The field id of the column that a leaf belongs to.
+/// Returns the field id of the top-level column that a leaf belongs to.
 fn field_of(footer: &ParquetMetaData, leaf: usize) -> Option<i32> {
     let about = footer.file_metadata().schema_descr().get_column_root(leaf).get_basic_info();
     about.has_id().then(|| about.id())
 }
 
-/// The footer in that form.
+/// Builds a footer view. `forms` are the cached forms by row group and column.
 pub(crate) fn show(
     footer: &ParquetMetaData,
     shown: &FooterView,
@@ -136,7 +147,7 @@ pub(crate) fn show(
         let chunk = forms.get(&(group, column)).map_or_else(|| Ok(chunk.clone()), |form| form.described(chunk))?;
         match indexed {
             true => Ok(chunk),
-            // Or the scan would look for the page index in the file, which tells where pages are there.
+            // Otherwise the scan would load the page index from the file, which has the pages at their stored places.
             false => chunk
                 .into_builder()
                 .set_column_index_offset(None)

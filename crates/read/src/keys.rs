@@ -1,3 +1,8 @@
+//! The keys of equality deletes.
+//!
+//! [`KeyMaker`] turns columns of a batch into byte strings that are equal if and only if the values are. [`KeyTable`] maps such
+//! keys to the newest sequence number that deleted them.
+
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::nullif;
 use arrow::datatypes::{DataType, FieldRef, Fields};
@@ -9,15 +14,17 @@ use twox_hash::XxHash3_64;
 
 use crate::{field_id, one_nan};
 
-/// The newest delete of each key. Keys are compared byte by byte, never by hash alone.
+/// A hash table from each key to its newest delete. Keys are compared byte by byte, never by hash alone.
 #[derive(Debug)]
 pub(crate) struct KeyTable {
-    /// Positions in `entries` plus one; 0 is empty. The length is a power of two.
+    /// Indexes into `entries` plus one; 0 is an empty slot. The length is a power of two.
     slots: Vec<u32>,
     entries: Vec<Entry>,
+    /// The bytes of all keys, one after the other.
     bytes: Vec<u8>,
 }
 
+/// A key, as a range of the table's bytes, with the newest sequence number that deleted it.
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     start: u64,
@@ -25,11 +32,12 @@ struct Entry {
     sequence_number: i64,
 }
 
+/// Returns the hash that places a key in a table and in a spill partition.
 pub(crate) fn hash(key: &[u8]) -> u64 {
     XxHash3_64::oneshot(key)
 }
 
-/// A name for a list of texts: two lists share one by accident only.
+/// Returns a SHA-256 name in hexadecimal for a list of strings; different lists have different names.
 pub fn digest(texts: &[&str]) -> String {
     let mut hash = Sha256::new();
     for text in texts {
@@ -40,16 +48,17 @@ pub fn digest(texts: &[&str]) -> String {
 }
 
 impl KeyTable {
+    /// Creates an empty table.
     pub(crate) fn new() -> Self {
         Self { slots: vec![0; 1024], entries: Vec::new(), bytes: Vec::new() }
     }
 
-    /// Bytes held.
+    /// Returns the bytes held.
     pub(crate) fn memory(&self) -> usize {
         self.slots.capacity() * 4 + self.entries.capacity() * size_of::<Entry>() + self.bytes.capacity()
     }
 
-    /// Records a delete of a key.
+    /// Records that a key was deleted at a sequence number.
     pub(crate) fn insert(&mut self, hash: u64, key: &[u8], sequence_number: i64) {
         if (self.entries.len() + 1) * 4 > self.slots.len() * 3 {
             self.grow();
@@ -68,21 +77,21 @@ impl KeyTable {
         }
     }
 
-    /// Records deletes of some keys.
+    /// Records that the keys of a batch were deleted at a sequence number.
     pub(crate) fn insert_all(&mut self, keys: &Rows, sequence_number: i64) {
         for key in keys {
             self.insert(hash(key.data()), key.data(), sequence_number);
         }
     }
 
-    /// Records deletes of some keys that were kept.
+    /// Records that some collected keys were deleted at a sequence number.
     pub(crate) fn insert_each(&mut self, keys: &[Box<[u8]>], sequence_number: i64) {
         for key in keys {
             self.insert(hash(key), key, sequence_number);
         }
     }
 
-    /// Adds the positions, counted from `start`, of the keys that a delete newer than `sequence_number` names.
+    /// Adds the positions of keys that were deleted after `sequence_number`. The first key is at position `start`.
     pub(crate) fn probe_all(&self, keys: &Rows, start: u64, sequence_number: i64, deleted: &mut RoaringTreemap) {
         for (position, key) in (start..).zip(keys) {
             if self.get(hash(key.data()), key.data()).is_some_and(|newest| newest > sequence_number) {
@@ -91,7 +100,7 @@ impl KeyTable {
         }
     }
 
-    /// The newest sequence number that a key was deleted with.
+    /// Returns the newest sequence number at which a key was deleted.
     pub(crate) fn get(&self, hash: u64, key: &[u8]) -> Option<i64> {
         self.find(hash, key).ok().map(|entry| self.entries[entry].sequence_number)
     }
@@ -101,7 +110,7 @@ impl KeyTable {
         &self.bytes[start..start + entry.length as usize]
     }
 
-    /// The entry of a key, or the slot where it would go.
+    /// Returns the index of a key's entry, or the slot for a new one.
     fn find(&self, hash: u64, key: &[u8]) -> Result<usize, usize> {
         let mask = self.slots.len() - 1;
         let mut slot = usize::try_from(hash & mask as u64).unwrap_or(0);
@@ -128,18 +137,20 @@ impl KeyTable {
     }
 }
 
-/// Turns columns of batches, in structs too, into keys that are equal where the values are, nulls included. Floats are equal as they are in
-/// Java: one NaN to another, and not -0.0 to 0.0.
+/// Encodes columns of batches as keys that are equal if the values are, nulls included.
+///
+/// Floats are equal as in Java: one NaN equals another, and -0.0 does not equal 0.0.
 #[derive(Debug)]
 pub(crate) struct KeyMaker {
     converter: RowConverter,
-    /// The way to each column.
+    /// The path of each column through structs, as [`column_at`] takes it.
     paths: Vec<Vec<usize>>,
+    /// Estimated length of a key in bytes.
     width: usize,
 }
 
 impl KeyMaker {
-    /// For batches of a schema, and the columns with some ids.
+    /// Prepares keys of the columns with some ids, for batches with these fields.
     pub(crate) fn new(fields: &Fields, ids: &[i32]) -> Result<Self, ArrowError> {
         let mut paths = Vec::with_capacity(ids.len());
         let mut columns = Vec::with_capacity(ids.len());
@@ -152,18 +163,19 @@ impl KeyMaker {
         Ok(Self { converter: RowConverter::new(columns.into_iter().map(SortField::new).collect())?, paths, width })
     }
 
-    /// About the bytes of a key.
+    /// Returns the estimated length of a key in bytes.
     pub(crate) fn width(&self) -> usize {
         self.width
     }
 
+    /// Encodes the key of each row of a batch.
     pub(crate) fn keys(&self, batch: &RecordBatch) -> Result<Rows, ArrowError> {
         let columns = self.paths.iter().map(|path| one_nan(&column_at(batch, path)?)).collect::<Result<Vec<_>, _>>()?;
         self.converter.convert_columns(&columns)
     }
 }
 
-/// The way to a field through structs.
+/// Finds the leaf with a field id, through structs only; returns its path and field.
 fn way(fields: &Fields, id: i32) -> Option<(Vec<usize>, &FieldRef)> {
     fields.iter().enumerate().find_map(|(i, field)| match field.data_type() {
         DataType::Struct(inner) => way(inner, id).map(|(rest, found)| ([vec![i], rest].concat(), found)),
@@ -171,17 +183,26 @@ fn way(fields: &Fields, id: i32) -> Option<(Vec<usize>, &FieldRef)> {
     })
 }
 
-/// The places in structs of a column without fields, which [`column_at`] takes; none if there is none, or if it is in a list or a map.
+/// Returns the path of a leaf column through structs, for [`column_at`].
+///
+/// The path is the index of the top-level column, then of the field in each struct. None if no leaf has the id, or if it is
+/// inside a list or a map.
 pub fn column_path(fields: &Fields, id: i32) -> Option<Vec<usize>> {
     way(fields, id).map(|(path, _)| path)
 }
 
-/// A column by its places in structs, null where a struct that it is in is.
+/// Returns the column at a path from [`column_path`]; it is also null where a struct around it is.
+///
+/// Panics if an index of the path is out of range.
+///
+/// # Errors
+///
+/// Returns [`ArrowError::SchemaError`] if the path is empty or leads through a column that is no struct.
 pub fn column_at(batch: &RecordBatch, path: &[usize]) -> Result<ArrayRef, ArrowError> {
-    let (first, rest) = path.split_first().ok_or_else(|| ArrowError::SchemaError("no way to a column".to_owned()))?;
+    let (first, rest) = path.split_first().ok_or_else(|| ArrowError::SchemaError("a column's path is empty".to_owned()))?;
     let mut array = batch.column(*first).clone();
     for i in rest {
-        let parent = array.as_struct_opt().ok_or_else(|| ArrowError::SchemaError("array and type disagree".to_owned()))?;
+        let parent = array.as_struct_opt().ok_or_else(|| ArrowError::SchemaError("no struct on a column's path".to_owned()))?;
         let child = parent.column(*i);
         array = match parent.nulls() {
             None => child.clone(),
@@ -217,7 +238,7 @@ mod tests {
         }
     }
 
-    /// As Java's comparators have it, which the reference implementation applies equality deletes with.
+    /// The reference implementation applies equality deletes with Java's comparators.
     #[test]
     fn floats_are_keys_as_in_java_and_fields_of_null_structs_are_null() {
         let field = |name: &str, ty, id: i32| {

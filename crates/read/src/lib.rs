@@ -1,8 +1,12 @@
-//! Parquet with deletes of every kind applied and rows adapted to the table's present schema by field id. Queries and rewrites
-//! share it, with one cache of footers and of parsed delete files.
+//! Reads Parquet data files and delete files into Arrow batches of a table's current schema.
 //!
-//! Deletes come down to positions: those of deletion vectors and position delete files as they are, those of equality deletes
-//! found by [`EqualityDeletes`]. A file whose deletes can't be applied is an error, never wrong rows.
+//! The model: fields are matched by id, never by name or place ([`BatchAdapter`]). All deletes become row positions: deletion
+//! vectors and position delete files as they are, equality deletes through [`EqualityDeletes`]. A file whose deletes can't be
+//! applied is an error, never wrong rows. Queries and rewrites share one [`Reader`], and with it the caches of footers, delete
+//! files and column chunks.
+//!
+//! Start with `reader.rs` (opening and scanning a file), then `deletes.rs` and `cached_file.rs` (how bytes come through the block
+//! cache).
 
 mod adapt;
 mod block_cache;
@@ -74,5 +78,5 @@ pub use variant_typed::{can_be_part, column_of_variants, is_of_type};
 pub use variant_value::{Variant, VariantFields, VariantItems, VariantValue, variant_of_bound};
 pub use wkb::{SHAPE_DEPTH, ShapeHead, WkbKind, wkb_kind};
 
-/// The result of a read.
+/// The result of a read, with [`ReadError`] as its error.
 pub type Result<T> = std::result::Result<T, ReadError>;

@@ -1,3 +1,8 @@
+//! The columns of row lineage, `_row_id` and `_last_updated_sequence_number`.
+//!
+//! A data file may store them. Rows with a null there inherit: the row id from the file's first row id and the row's position,
+//! the sequence number from the file. Spec: "Row Lineage".
+
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch};
@@ -7,12 +12,12 @@ use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 
 use crate::RowPositions;
 
-/// Reserved field ids of the row lineage columns (spec, "Row Lineage").
+/// Field id of the column `_row_id`. Spec: "Reserved Field IDs".
 pub const ROW_ID: i32 = 2_147_483_540;
-/// See [`ROW_ID`].
+/// Field id of the column `_last_updated_sequence_number`. Spec: "Reserved Field IDs".
 pub const LAST_UPDATED: i32 = 2_147_483_539;
 
-/// A schema with the two columns of row lineage at its end.
+/// Appends the two row lineage columns to a schema, as optional 64-bit integers.
 pub fn with_lineage(schema: &SchemaRef) -> SchemaRef {
     let column = |name: &str, id: i32| {
         let metadata = [(PARQUET_FIELD_ID_META_KEY.to_owned(), id.to_string())].into();
@@ -22,17 +27,23 @@ pub fn with_lineage(schema: &SchemaRef) -> SchemaRef {
     Arc::new(ArrowSchema::new(schema.fields().iter().cloned().chain(lineage).collect::<Vec<_>>()))
 }
 
-/// What the rows of a data file inherit where its own lineage columns say nothing.
+/// The values that rows of a data file inherit if the file's own lineage columns are null.
+///
+/// Spec: "Row Lineage".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lineage {
-    /// The row id of the file's first row; none for a file from before the table had row lineage.
+    /// The row id of the file's first row; none if the file is from before the table had row lineage.
     pub first_row_id: Option<i64>,
-    /// The file's data sequence number.
+    /// The data sequence number of the file.
     pub sequence_number: i64,
 }
 
 impl Lineage {
-    /// The two columns alone, of rows at neighbouring positions of the file.
+    /// Returns a batch of only the two lineage columns, for consecutive positions of the file.
+    ///
+    /// # Errors
+    ///
+    /// Returns an [`ArrowError`] as [`fill`](Self::fill) does; columns made here never cause one.
     pub fn of_rows(self, rows: std::ops::Range<u64>) -> Result<RecordBatch, ArrowError> {
         let schema = with_lineage(&Arc::new(ArrowSchema::empty()));
         let count = usize::try_from(rows.end - rows.start).unwrap_or(usize::MAX);
@@ -41,7 +52,14 @@ impl Lineage {
         self.fill(&batch, &RowPositions::Run(rows))
     }
 
-    /// Fills in the two last columns, as [`with_lineage`] placed them, of rows at some positions of the file.
+    /// Replaces nulls in the last two columns of a batch by the inherited values.
+    ///
+    /// [`with_lineage`] put the columns there. `positions` are those of the batch's rows in the file. A file without a first row
+    /// id leaves the nulls. A batch of fewer than two columns is returned unchanged.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ArrowError::SchemaError`] if one of the two columns is not a 64-bit integer.
     pub fn fill(self, batch: &RecordBatch, positions: &RowPositions) -> Result<RecordBatch, ArrowError> {
         let Some(at) = batch.num_columns().checked_sub(2) else { return Ok(batch.clone()) };
         let mut columns = batch.columns().to_vec();
@@ -55,6 +73,7 @@ impl Lineage {
     }
 }
 
+/// Returns a lineage column with its nulls replaced by the inherited values.
 fn or(own: &ArrayRef, inherited: impl Iterator<Item = i64>) -> Result<ArrayRef, ArrowError> {
     let own = own.as_any().downcast_ref::<Int64Array>();
     let own = own.ok_or_else(|| ArrowError::SchemaError("a row lineage column that is not a long".to_owned()))?;

@@ -1,4 +1,6 @@
-//! Ids for the fields of files that have none: a name mapping says which fields the names of columns stand for.
+//! Gives field ids to the columns of files that have none, through the table's name mapping.
+//!
+//! Spec: "Column Projection", "Name Mapping Serialization".
 
 use std::sync::Arc;
 
@@ -10,18 +12,26 @@ use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 use crate::defaults::within;
 use crate::field_id;
 
-/// A table's name mapping (spec, "Name Mapping"), if it has one.
+/// A table's name mapping, or the reason for which it can't be read; empty if the table has none.
 #[derive(Debug, Default)]
 pub struct FieldNames(Option<Result<NameMapping, String>>);
 
 impl FieldNames {
-    /// As the table's property says.
+    /// Reads the name mapping from the table property `schema.name-mapping.default`.
+    ///
+    /// A malformed property is no error here. [`identify`](Self::identify) reports it, if a file needs the mapping.
     pub fn of(metadata: &TableMetadata) -> Self {
         Self(NAME_MAPPING.checked(&metadata.properties).map_err(|e| e.to_string()).transpose())
     }
 
-    /// A file's fields with ids: those that they have, or if none has one, those that their names are mapped to. The error says why there
-    /// are none.
+    /// Returns a file's fields with field ids.
+    ///
+    /// If any field has an id, the fields are returned unchanged. Otherwise their names are looked up in the mapping; a field
+    /// that it lacks stays without an id. Spec: "Column Projection".
+    ///
+    /// # Errors
+    ///
+    /// Returns a message if no field has an id and the table has no name mapping, or a malformed one.
     pub fn identify(&self, fields: &Fields) -> Result<Fields, String> {
         if fields.is_empty() || fields.iter().any(has_id) {
             return Ok(fields.clone());
@@ -40,6 +50,7 @@ impl From<NameMapping> for FieldNames {
     }
 }
 
+/// Checks that a field or one of its descendants has an id.
 fn has_id(field: &FieldRef) -> bool {
     field_id(field).is_some() || within(field).into_iter().any(has_id)
 }
@@ -48,8 +59,9 @@ fn mapped(fields: &Fields, names: &[MappedField]) -> Fields {
     fields.iter().map(|field| one(field, field.name(), names)).collect()
 }
 
-/// A field with the id that goes by a name. What is in lists and maps goes by names of the specification, whatever it is called in the
-/// file.
+/// Returns a field with the ids that the mapping has for `name` and the fields inside.
+///
+/// Elements, keys and values go by the specification's names, whatever the file calls them.
 fn one(field: &FieldRef, name: &str, names: &[MappedField]) -> FieldRef {
     let Some(found) = names.iter().find(|m| m.names.iter().any(|known| known == name)) else { return field.clone() };
     let inner = &found.fields;

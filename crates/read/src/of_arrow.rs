@@ -1,4 +1,4 @@
-//! The columns that a table needs to hold what an Arrow schema describes.
+//! Derives an Iceberg schema from an Arrow schema, for tables that are created from a query's result.
 
 use std::sync::Arc;
 
@@ -8,16 +8,22 @@ use esker_format::{ListType, MapType, NestedField, PrimitiveType, Schema, Struct
 use crate::schema::{DEFAULT_CRS, about_shapes};
 use crate::{ReadError, Result, is_variant};
 
-/// The schema of a new table for what an Arrow schema describes.
+/// Returns the schema of a new table that holds what an Arrow schema describes.
 ///
-/// Ids are given from 1 on as Java gives them (`TypeUtil.assignFreshIds`): to all fields of a struct, then to what is in the first, then in
-/// the second.
+/// Ids begin at 1 and are assigned as Java does (`TypeUtil.assignFreshIds`): to all fields of a struct, then inside the first
+/// field, then inside the second. A comment is taken from the metadata key `doc`. A dictionary has the type of its values.
+///
+/// # Errors
+///
+/// Returns [`ReadError::NoType`] if Iceberg has no type that holds all values of a column unchanged. Returns
+/// [`ReadError::Format`] if the schema breaks a rule of the specification, such as two columns of one name.
 pub fn schema_of_arrow(schema: &ArrowSchema) -> Result<Schema> {
     let mut ids = Ids { last: 0 };
     let columns = ids.fields(schema.fields(), None)?;
     Ok(Schema::new(0, columns.fields().to_vec())?)
 }
 
+/// Assigns field ids in ascending order.
 struct Ids {
     last: i32,
 }
@@ -65,7 +71,7 @@ impl Ids {
     }
 }
 
-/// The type of shapes, as GeoArrow tells it of a field; none of something else.
+/// Returns the geometry or geography type that a field's GeoArrow metadata describes; none for other fields.
 fn shapes(field: &Field) -> Option<PrimitiveType> {
     let (crs, edges) = about_shapes(field)?;
     Some(PrimitiveType::named(&match (crs, edges) {
@@ -75,7 +81,7 @@ fn shapes(field: &Field) -> Option<PrimitiveType> {
     }))
 }
 
-/// The type that holds all values of an Arrow type, each as it is; none if there is no such type.
+/// Returns the primitive type that holds all values of an Arrow type unchanged; none if there is no such type.
 fn primitive(ty: &DataType) -> Option<PrimitiveType> {
     use PrimitiveType as P;
     Some(match ty {

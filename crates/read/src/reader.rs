@@ -1,3 +1,9 @@
+//! Opens Parquet files through shared caches and streams their rows.
+//!
+//! A [`Reader`] lives as long as the server and owns the caches. [`Reader::open`] gives an [`OpenFile`]: a parsed footer and the
+//! file's bytes. [`OpenFile::stream`] yields rows and fetches while it decodes. [`OpenFile::fetch`] fetches row groups to be
+//! decoded later, for rewrites. Data files never change, so no cache entry is ever stale.
+
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -26,49 +32,55 @@ use crate::footer::Footer;
 use crate::footer_view::{CachedForm, FooterView, show};
 use crate::{BatchAdapter, FieldNames, ReadError, Result, field_id};
 
-/// Bytes fetched with the first request for a footer, which most footers and their page indexes fit in.
+/// Bytes fetched with the first request for a footer; most footers and their page indexes fit.
 const FOOTER_HINT: usize = 128 << 10;
 
-/// What a scan cost. Shared by the scan's tasks.
+/// Counters of the cost of reads, shared by all tasks of a scan.
 #[derive(Debug, Default)]
 pub struct ReadStats {
-    /// Data and delete files opened.
+    /// Number of data and delete files opened.
     pub files_opened: AtomicU64,
-    /// Bytes read from storage: footers, pages, delete files.
+    /// Bytes fetched from storage: footers, pages and delete files.
     pub bytes_read: AtomicU64,
-    /// Bytes found in the block cache.
+    /// Bytes found in the block cache, in memory or on disk.
     pub cached_bytes: AtomicU64,
-    /// Footers found in the cache.
+    /// Number of footers found in the footer cache.
     pub footer_hits: AtomicU64,
-    /// Requests for bytes of files.
+    /// Number of requests to the storage for bytes of files.
     pub requests: AtomicU64,
-    /// Row groups that statistics ruled out.
+    /// Number of row groups that statistics ruled out.
     pub row_groups_pruned: AtomicU64,
 }
 
 impl ReadStats {
-    /// Adds to a counter.
+    /// Adds `n` to a counter.
     pub fn add(counter: &AtomicU64, n: u64) {
         counter.fetch_add(n, Ordering::Relaxed);
     }
 }
 
-/// Opens Parquet files through shared caches. Cheap to clone.
+/// Opens Parquet files through shared caches. Cheap to clone; clones share the caches.
 #[derive(Debug, Clone)]
 pub struct Reader {
     storage: Storage,
+    /// Parsed footers by the location of the file.
     footers: Cache<String, Footer>,
+    /// Footer views, by all that a view depends on.
     shown: Cache<Arc<FooterView>, Arc<ParquetMetaData>>,
+    /// Positions in position delete files and deletion vectors, by location (and offset of the vector).
     positions: Cache<String, Arc<DeletedPositions>>,
+    /// Positions that equality deletes delete from a data file, by the caller's key.
     keyed: Cache<String, Arc<RoaringTreemap>>,
     blocks: BlockCache,
-    /// Of the table that files are of.
+    /// The name mapping of the table whose files are read.
     names: Arc<FieldNames>,
 }
 
 impl Reader {
-    /// With caches of parsed footers and of delete files of up to `cache_bytes` each. Files of a table never change, so an
-    /// entry is never stale. What queries read goes through `blocks`.
+    /// Creates a reader with empty caches.
+    ///
+    /// The caches of footers, footer views and delete files take up to `cache_bytes` each. Cached reads of data go through
+    /// `blocks`. Entries never go stale, because files of a table never change.
     pub fn new(storage: Storage, cache_bytes: u64, blocks: BlockCache) -> Self {
         let weight = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let footers = Cache::builder()
@@ -92,35 +104,44 @@ impl Reader {
         Self { storage, footers, shown, positions, keyed, blocks, names: Arc::default() }
     }
 
-    /// The reader for files of a table, which may have no field ids where the table maps names to them.
+    /// Returns a reader for files of one table, with that table's name mapping.
+    ///
+    /// Files without field ids can be read only through a name mapping. Spec: "Column Projection".
     #[must_use]
     pub fn naming(&self, metadata: &TableMetadata) -> Self {
         Self { names: Arc::new(FieldNames::of(metadata)), ..self.clone() }
     }
 
-    /// What the names of columns stand for in files without field ids.
+    /// Returns the name mapping, which gives ids to the columns of files without field ids.
     pub fn names(&self) -> &Arc<FieldNames> {
         &self.names
     }
 
-    /// The storage that files are read from.
+    /// Returns the storage that files are read from.
     pub fn storage(&self) -> &Storage {
         &self.storage
     }
 
-    /// The cache that queries' reads go through.
+    /// Returns the block cache that cached reads go through.
     pub fn blocks(&self) -> &BlockCache {
         &self.blocks
     }
 
-    /// The bytes of a file of `size` bytes (as its manifest says, so that no request asks for it). What is read is kept.
+    /// Returns the bytes of a file, read through the block cache.
+    ///
+    /// `size` is the file's length in bytes from its manifest entry, so that no request has to ask for it. Nothing is fetched
+    /// yet.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ReadError::Storage`] if the path is no location that the storage can hold.
     pub fn cached_file(&self, path: &str, size: u64, stats: &Arc<ReadStats>) -> Result<CachedFile> {
         let mut input = self.unkept(path, size, stats)?;
         input.blocks = Some(self.blocks.clone());
         Ok(input)
     }
 
-    /// The bytes of a file, of which nothing is kept: for jobs that read a file once.
+    /// Returns the bytes of a file without caching what is read, for jobs that read a file once.
     fn unkept(&self, path: &str, size: u64, stats: &Arc<ReadStats>) -> Result<CachedFile> {
         let (store, object) = self.storage.object(path)?;
         let remote = Location::parse(path)?.scheme() != Scheme::File;
@@ -140,12 +161,19 @@ impl Reader {
         })
     }
 
-    /// The footer of a file with its page index.
+    /// Returns a file's footer with its page index, from the cache if it is there.
+    ///
+    /// `size` is the file's length in bytes.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ReadError::Storage`] if the footer can't be fetched, and [`ReadError::Parquet`] if it can't be parsed.
     pub async fn footer(&self, path: &str, size: u64, stats: &Arc<ReadStats>) -> Result<Arc<ParquetMetaData>> {
         let found = self.footer_of(self.cached_file(path, size, stats)?).await.map_err(|e| lift(path, e))?;
         Ok(found.metadata.metadata().clone())
     }
 
+    /// Returns the footer of an input, parsed and stripped of statistics that can't be trusted.
     pub(crate) async fn footer_of(&self, mut input: CachedFile) -> parquet::errors::Result<Footer> {
         if let Some(found) = self.footers.get(input.path.as_ref()).await {
             ReadStats::add(&input.stats.footer_hits, 1);
@@ -162,12 +190,12 @@ impl Reader {
         Ok(footer)
     }
 
-    /// The footer of a file, if it was read.
+    /// Returns a file's footer if it is in the cache.
     pub(crate) async fn cached_footer(&self, path: &str) -> Option<Footer> {
         self.footers.get(path).await
     }
 
-    /// A footer as a scan is shown it; made once.
+    /// Returns the footer view of a scan. Builds it only if the cache has no equal one.
     pub(crate) async fn footer_view(
         &self,
         footer: &ParquetMetaData,
@@ -183,22 +211,41 @@ impl Reader {
         Ok(made)
     }
 
-    /// Opens a data file that is read once.
+    /// Opens a file that is read once: no bytes of it go into the block cache.
+    ///
+    /// A file of at most 256 KiB is fetched with one request. `size` is the file's length in bytes.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`open_whole`](Self::open_whole).
     pub async fn open(&self, path: &str, size: u64, stats: &Arc<ReadStats>) -> Result<OpenFile> {
         self.open_whole(path, size, WHOLE_FILE, stats).await
     }
 
-    /// Opens a file, and fetches all of it with one request if it is no larger than `whole` bytes.
+    /// Opens a file, and fetches all of it with one request if it has at most `whole` bytes.
+    ///
+    /// No bytes of the file go into the block cache. `size` is the file's length in bytes.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ReadError::Storage`] if bytes can't be fetched and [`ReadError::Parquet`] if the footer can't be parsed. Returns
+    /// [`ReadError::Unsupported`] if the file has no field ids and the table no usable name mapping.
     pub async fn open_whole(&self, path: &str, size: u64, whole: u64, stats: &Arc<ReadStats>) -> Result<OpenFile> {
         let mut input = self.unkept(path, size, stats)?;
         if size <= whole {
-            // One request instead of one for the footer and one for the pages.
+            // One request replaces two: one for the footer and one for the pages.
             input.whole = Some(input.get_bytes(0..size).await.map_err(|e| lift(path, e))?);
         }
         self.opened(input).await
     }
 
-    /// Opens a data file whose parts are kept for the next query.
+    /// Opens a file through the block cache, which keeps the bytes read for later queries.
+    ///
+    /// `size` is the file's length in bytes.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`open_whole`](Self::open_whole).
     pub async fn open_cached(&self, path: &str, size: u64, stats: &Arc<ReadStats>) -> Result<OpenFile> {
         self.opened(self.cached_file(path, size, stats)?).await
     }
@@ -210,16 +257,21 @@ impl Reader {
         Ok(OpenFile { metadata, fields, input })
     }
 
-    /// What equality deletes were found to delete from a file, if it was kept under that key.
+    /// Returns the positions that equality deletes delete from a file, if they are cached under `key`.
+    ///
+    /// See [`keep_keyed_positions`](Self::keep_keyed_positions).
     pub async fn keyed_positions(&self, key: &str) -> Option<Arc<RoaringTreemap>> {
         self.keyed.get(key).await
     }
 
-    /// Keeps what equality deletes delete from a file. The key names the file and all of the deletes.
+    /// Caches the positions that equality deletes delete from a data file.
+    ///
+    /// The key must name the data file and every equality delete that applies to it. [`digest`](crate::digest) makes such keys.
     pub async fn keep_keyed_positions(&self, key: String, positions: Arc<RoaringTreemap>) {
         self.keyed.insert(key, positions).await;
     }
 
+    /// Returns the positions cached under `key`, or those that `read` yields, and caches them.
     pub(crate) async fn positions(
         &self,
         key: String,
@@ -234,7 +286,9 @@ impl Reader {
     }
 }
 
-/// A storage error that travelled through the Parquet decoder comes out as itself.
+/// Unwraps a [`ReadError`] from the Parquet error that carried it through the decoder.
+///
+/// Any other error becomes [`ReadError::Parquet`].
 pub(crate) fn lift(path: &str, error: ParquetError) -> ReadError {
     match error {
         ParquetError::External(e) => match e.downcast::<ReadError>() {
@@ -247,43 +301,49 @@ pub(crate) fn lift(path: &str, error: ParquetError) -> ReadError {
 
 type Builder = ParquetRecordBatchStreamBuilder<CachedFile>;
 
-/// How to scan an open file.
+/// The selection of rows and columns for a scan of one open file.
 #[derive(Debug)]
 pub struct FileScan {
-    /// Brings batches into the schema wanted; its columns are the projection.
+    /// Converts batches to the target schema, whose columns are also the projection.
     pub adapter: Arc<BatchAdapter>,
-    /// Row groups to read; all if none.
+    /// Indexes of the row groups to read, in order; none reads all.
     pub row_groups: Option<Vec<usize>>,
-    /// Positions not to return.
+    /// Positions of rows in the file that the scan skips.
     pub deleted: Option<Arc<RoaringTreemap>>,
-    /// Rows in a batch, at most.
+    /// Greatest number of rows in a batch.
     pub batch_size: usize,
 }
 
-/// A file whose footer is read.
+/// A file whose footer was read. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct OpenFile {
     pub(crate) metadata: ArrowReaderMetadata,
-    /// The file's columns, with ids.
+    /// The file's columns with field ids, from the file itself or from the name mapping.
     fields: Fields,
     pub(crate) input: CachedFile,
 }
 
-/// What is decoded of a file.
+/// The columns of one file that a scan decodes.
 #[derive(Debug, Clone)]
 pub struct Projection {
     pub(crate) mask: ProjectionMask,
-    /// The columns, with ids, in the order of the file.
+    /// The projected columns with field ids, in the file's order.
     pub(crate) fields: Fields,
 }
 
 impl OpenFile {
-    /// The footer.
+    /// Returns the footer.
     pub fn footer(&self) -> &Arc<ParquetMetaData> {
         self.metadata.metadata()
     }
 
-    /// An error if the file has other rows than its manifest says: deletes by position and row ids would be about others.
+    /// Checks that the file has as many rows as its manifest entry counts.
+    ///
+    /// Otherwise position deletes and row ids would refer to other rows.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ReadError::Damaged`] if the two numbers differ.
     pub fn check_records(&self, records: u64) -> Result<()> {
         let rows = self.footer().file_metadata().num_rows();
         match u64::try_from(rows) == Ok(records) {
@@ -292,12 +352,12 @@ impl OpenFile {
         }
     }
 
-    /// The file's own columns, with field ids.
+    /// Returns the file's top-level columns, with field ids, in the file's order.
     pub fn fields(&self) -> &Fields {
         &self.fields
     }
 
-    /// The rows of some columns as the file has them.
+    /// Streams some top-level columns, by index, without converting them to a table's schema.
     pub(crate) fn raw_stream(self, roots: &[usize]) -> Result<BoxStream<'static, Result<RecordBatch>>> {
         let mask = ProjectionMask::roots(self.metadata.parquet_schema(), roots.iter().copied());
         let row_groups: Vec<usize> = (0..self.footer().num_row_groups()).collect();
@@ -305,7 +365,9 @@ impl OpenFile {
         self.decoded(mask, row_groups, rows, |builder| builder)
     }
 
-    /// What is decoded of some row groups, which is so many rows; errors name file and column, panics are errors.
+    /// Streams the decoded batches of some row groups, which must yield `expected` rows in total.
+    ///
+    /// An error names the file and the column. A panic of the decoder, or another number of rows, is an error.
     fn decoded(
         self,
         mask: ProjectionMask,
@@ -336,7 +398,7 @@ impl OpenFile {
         Ok(unfold((Some(caught_stream(stream, of_panic)), 0), next).boxed())
     }
 
-    /// The columns of the file that the adapter's schema wants.
+    /// Returns the projection onto those columns of the file that the adapter's target has, by field id.
     pub fn projection(&self, adapter: &BatchAdapter) -> Projection {
         let wanted: Vec<i32> = adapter.target().fields().iter().filter_map(|f| field_id(f)).collect();
         let is_wanted = |f: &FieldRef| field_id(f).is_some_and(|id| wanted.contains(&id));
@@ -345,12 +407,19 @@ impl OpenFile {
         Projection { mask: ProjectionMask::roots(self.metadata.parquet_schema(), roots), fields }
     }
 
-    /// The positions of the rows of each row group.
+    /// Returns the positions of the rows of each row group, in the file's order.
     pub fn row_ranges(&self) -> Vec<Range<u64>> {
         row_group_rows(self.footer())
     }
 
-    /// The bytes of some neighbouring row groups, fetched with one request; they can be decoded on any thread then.
+    /// Fetches neighbouring row groups with one request.
+    ///
+    /// The request covers all columns. The result can be decoded on any thread, without an async runtime.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ReadError::Storage`] if the bytes can't be fetched, and [`ReadError::Parquet`] if the footer claims bytes beyond
+    /// the file's end.
     pub async fn fetch(&self, row_groups: Range<usize>) -> Result<FetchedRowGroups> {
         let bounds = row_groups.clone().filter_map(|i| {
             let columns = self.footer().row_group(i).columns().iter().map(|c| c.byte_range());
@@ -368,7 +437,13 @@ impl OpenFile {
         })
     }
 
-    /// The rows, in the file's order, in the adapter's schema.
+    /// Streams the selected rows in the file's order, converted to the adapter's target schema.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ReadError::Parquet`] if the decoder refuses the selection. Items of the stream are [`ReadError::Storage`],
+    /// [`ReadError::Decoding`], [`ReadError::Panicked`] or [`ReadError::Arrow`] errors; the stream ends after the first that the
+    /// decoder reports.
     pub fn stream(self, scan: FileScan) -> Result<BoxStream<'static, Result<RecordBatch>>> {
         let path = self.input.path.to_string();
         let Projection { mask, fields } = self.projection(&scan.adapter);
@@ -391,7 +466,7 @@ impl OpenFile {
     }
 }
 
-/// The rows of each row group, as ranges of positions in the file.
+/// Returns the rows of each row group as a range of positions in the file, in the file's order.
 pub fn row_group_rows(footer: &ParquetMetaData) -> Vec<Range<u64>> {
     let mut start = 0;
     let range = |rows: i64| {

@@ -1,7 +1,8 @@
-//! Column chunks of which some pages are decompressed once: those that lookups read again and again.
+//! The cached form of a column chunk with some pages decompressed: those that lookups read again and again.
 //!
-//! In this form of a chunk each page follows the one before, as it is stored or, once it is kept, as a Zstandard frame of raw blocks. To
-//! decompress such a frame is to copy it; and the chunk is one that any reader can read all of, or the pages it likes.
+//! In this form the pages follow one another without gaps. A page is as stored, or a Zstandard frame of raw blocks. To decompress
+//! such a frame is to copy it, and any Parquet reader can read the chunk, whole or by page. Bytes of pages as stored are fetched
+//! from the file when they are wanted. Spec: RFC 8878, section 3.1.1.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -19,41 +20,45 @@ use parquet::file::writer::{SerializedPageWriter, TrackedWrite};
 use crate::fetched::FileSlice;
 use crate::uncompressed::{LARGEST, base, offset_index, relocated, without_statistics};
 
-/// Bytes of a raw block (RFC 8878, section 3.1.1.2.4).
+/// Greatest number of bytes in a raw block (RFC 8878, section 3.1.1.2.4).
 const RAW_BLOCK: usize = 128 << 10;
 
-/// Counts the forms that were made.
+/// The version of the next form that is made in this process.
 static MADE: AtomicU64 = AtomicU64::new(1);
 
-/// A chunk with some of its pages kept.
+/// A column chunk with some of its pages decompressed in memory.
 #[derive(Debug, Clone)]
 pub(crate) struct RepackedChunk {
-    /// Tells it from the same chunk with other pages kept.
+    /// A number that differs from that of the same chunk with other pages decompressed.
     version: u64,
-    /// A dictionary page, if there is one, then data pages; without gaps.
+    /// The dictionary page, if there is one, then the data pages; without gaps.
     pieces: Vec<Piece>,
-    /// Whether the first is a dictionary page.
+    /// True if the first piece is a dictionary page.
     dictionary: bool,
 }
 
+/// A page of the chunk with its header.
 #[derive(Debug, Clone)]
 struct Piece {
-    /// Where it is in the file.
+    /// The page's bytes in the file.
     stored: Range<u64>,
-    /// Where it is in this form, from the beginning of the chunk.
+    /// Offset of the page in this form, from the beginning of the chunk.
     at: u64,
+    /// The page in a frame of raw blocks; none if it is as stored.
     kept: Option<Bytes>,
 }
 
 impl Piece {
+    /// Returns the length of the page in this form, in bytes.
     fn len(&self) -> u64 {
         self.kept.as_ref().map_or(self.stored.end - self.stored.start, |bytes| bytes.len() as u64)
     }
 }
 
 impl RepackedChunk {
-    /// A chunk with none of its pages kept. None if it is of another compression, or if its file's page index does not tell where each page
-    /// is.
+    /// Returns the form of a chunk with no page decompressed yet.
+    ///
+    /// None if the chunk is not compressed with Zstandard, or if the page index does not describe all of its bytes.
     pub(crate) fn of(footer: &ParquetMetaData, (group, column): (usize, usize)) -> Option<Self> {
         let chunk = footer.row_group(group).column(column);
         let pages = footer.offset_index()?.get(group)?.get(column)?.page_locations();
@@ -73,8 +78,10 @@ impl RepackedChunk {
         (whole && matches!(chunk.compression(), Compression::ZSTD(_))).then_some(Self { version: 0, pieces, dictionary })
     }
 
-    /// The chunk with some pages kept besides, as far as it then keeps no more than `limit` bytes. Pages that would not shrink stay as they
-    /// are stored. None if there is nothing to keep.
+    /// Returns this form with more pages decompressed, as long as it takes at most `limit` bytes.
+    ///
+    /// `pages` are byte ranges of the file with their bytes. A page that compression did not shrink stays as stored. None if no
+    /// page was added.
     pub(crate) fn keeping(&self, chunk: &ColumnChunkMetaData, pages: &[(Range<u64>, Bytes)], limit: usize) -> Option<Self> {
         let (mut pieces, mut held) = (self.pieces.clone(), self.len());
         let mut kept_some = false;
@@ -83,7 +90,7 @@ impl RepackedChunk {
             if pieces[i].stored != *stored || pieces[i].kept.is_some() {
                 continue;
             }
-            // A page that can't be read is for the scan to complain of.
+            // The scan itself will report a page that can't be read.
             let Ok(Some(kept)) = unpacked(chunk, stored, bytes.clone()) else { continue };
             if held + kept.len() <= limit {
                 held += kept.len();
@@ -100,30 +107,31 @@ impl RepackedChunk {
         kept_some.then_some(Self { version, pieces, dictionary: self.dictionary })
     }
 
+    /// Returns a number that tells this form from others of the same chunk.
     pub(crate) fn version(&self) -> u64 {
         self.version
     }
 
-    /// Bytes in memory.
+    /// Returns the bytes held in memory.
     pub(crate) fn len(&self) -> usize {
         let kept: usize = self.pieces.iter().filter_map(|piece| piece.kept.as_ref()).map(Bytes::len).sum();
         kept + self.pieces.len() * size_of::<Piece>()
     }
 
-    /// What a footer says of the chunk, of this form of it.
+    /// Returns the chunk's footer entry, changed to describe this form.
     pub(crate) fn described(&self, chunk: &ColumnChunkMetaData) -> parquet::errors::Result<ColumnChunkMetaData> {
         let dictionary = if self.dictionary { self.pieces[0].len() } else { 0 };
         relocated(chunk, self.pieces.iter().map(Piece::len).sum(), dictionary)?.build()
     }
 
-    /// What an offset index says of the chunk, of this form of it.
+    /// Returns the chunk's offset index, changed to this form.
     pub(crate) fn located(&self, chunk: &ColumnChunkMetaData, rows: i64, pages: &OffsetIndexMetaData) -> OffsetIndexMetaData {
         let at = base(chunk.byte_range().0);
         let data = &self.pieces[usize::from(self.dictionary)..];
         offset_index(data.iter().map(|piece| (at + piece.at, piece.len())), rows, pages)
     }
 
-    /// The pieces that an address range of this form lies in, for a chunk that is addressed at `base`.
+    /// Returns the pieces that a virtual range touches, for a chunk whose base address is `base`.
     fn within(&self, base: u64, range: &Range<u64>) -> parquet::errors::Result<&[Piece]> {
         let outside = || ParquetError::EOF(format!("bytes {range:?} of a chunk that is addressed at {base}"));
         let (from, to) = (range.start.checked_sub(base).ok_or_else(outside)?, range.end.checked_sub(base).ok_or_else(outside)?);
@@ -133,7 +141,7 @@ impl RepackedChunk {
         if from <= to && to <= last.at + last.len() { Ok(&self.pieces[first..end]) } else { Err(outside()) }
     }
 
-    /// The bytes of the file that are wanted for a part of this form; none if they are kept.
+    /// Returns the range of the file that a virtual range needs; none if all of its pages are in memory.
     pub(crate) fn stored(&self, base: u64, range: &Range<u64>) -> parquet::errors::Result<Option<Range<u64>>> {
         let pieces = self.within(base, range)?;
         let mut stored = pieces.iter().filter(|piece| piece.kept.is_none()).map(|piece| &piece.stored);
@@ -141,7 +149,7 @@ impl RepackedChunk {
         Ok(first.map(|first| first.start..stored.next_back().unwrap_or(first).end))
     }
 
-    /// A part of this form, with the bytes of the file that are wanted for it.
+    /// Returns a virtual range of this form. `stored` are the bytes that [`stored`](Self::stored) asked for.
     pub(crate) fn slice(&self, base: u64, range: &Range<u64>, stored: Option<FileSlice>) -> parquet::errors::Result<Bytes> {
         let pieces = self.within(base, range)?;
         let piece = |piece: &Piece| match (&piece.kept, &stored) {
@@ -164,10 +172,12 @@ impl RepackedChunk {
     }
 }
 
-/// A page, with its header, decompressed and in a frame of raw blocks; none if that is no larger, as there is nothing to decompress then.
+/// Returns a page with its header, decompressed and framed as raw blocks.
+///
+/// None if the page is no larger that way: then there is nothing to decompress.
 fn unpacked(chunk: &ColumnChunkMetaData, stored: &Range<u64>, bytes: Bytes) -> parquet::errors::Result<Option<Bytes>> {
     let length = bytes.len();
-    // The page as if there were no other.
+    // A chunk that consists of this page only.
     let alone = chunk
         .clone()
         .into_builder()
@@ -194,7 +204,9 @@ fn unpacked(chunk: &ColumnChunkMetaData, stored: &Range<u64>, bytes: Bytes) -> p
     Ok((bytes.len() > length).then(|| bytes.into()))
 }
 
-/// Levels, which are never compressed, and values in a Zstandard frame of raw blocks (RFC 8878, section 3.1.1).
+/// Returns levels followed by values in a Zstandard frame of raw blocks. Levels are never compressed.
+///
+/// Spec: RFC 8878, section 3.1.1.
 fn framed(levels: &[u8], values: &[u8]) -> Bytes {
     let mut out = Vec::with_capacity(levels.len() + values.len() + 9 + 3 * values.len().div_ceil(RAW_BLOCK));
     out.extend_from_slice(levels);
@@ -202,13 +214,14 @@ fn framed(levels: &[u8], values: &[u8]) -> Bytes {
         && length > 0
     {
         out.extend_from_slice(&0xFD2F_B528_u32.to_le_bytes());
-        // A single segment; its size is told in four bytes.
+        // A frame of a single segment; its size follows in four bytes.
         out.push(0b1010_0000);
         out.extend_from_slice(&length.to_le_bytes());
         let blocks = values.chunks(RAW_BLOCK);
         let last = blocks.len() - 1;
         for (i, block) in blocks.enumerate() {
-            // At most 128 KiB: 18 bits, above the three that say that it is raw and whether it is the last.
+            // A size of at most 128 KiB takes 18 bits. The three bits below are the block type (0 is raw) and the flag of the
+            // last block.
             let header = (block.len() as u32) << 3 | u32::from(i == last);
             out.extend_from_slice(&header.to_le_bytes()[..3]);
             out.extend_from_slice(block);
@@ -232,13 +245,13 @@ mod tests {
 
     const ROWS: i64 = 600_000;
 
-    /// Chunks that are shown with pages kept.
+    /// Counts the chunks of a footer view that have decompressed pages.
     fn relaid(shown: &ParquetMetaData) -> usize {
         let chunks = shown.row_groups().iter().flat_map(|group| group.columns());
         chunks.filter(|c| c.byte_range().0 >= VIRTUAL_BASE && c.compression() != Compression::UNCOMPRESSED).count()
     }
 
-    /// Some rows at each of some places.
+    /// Selects `n` rows at each of some places.
     fn chosen(places: &[usize], n: usize) -> (RowSelection, Vec<Range<usize>>) {
         let ranges: Vec<_> = places.iter().map(|place| *place..(place + n).min(ROWS as usize)).collect();
         (RowSelection::from_consecutive_ranges(ranges.iter().cloned(), ROWS as usize), ranges)
@@ -271,7 +284,7 @@ mod tests {
                 assert_eq!(some.columns(), expected.columns(), "{places:?}");
                 relaid(&footer)
             };
-            // The first page among them: what tells a reader whether there is a dictionary.
+            // The first page is among them: from its position a reader infers that there is a dictionary.
             for places in [[3, 120_001, 599_990], [60_000, 61_000, 200_004], [5_100, 10_200, 333_333]] {
                 let mut kept = 0;
                 for _ in 0..200 {
@@ -283,12 +296,12 @@ mod tests {
                 }
                 assert!(kept == 5, "{kept} chunks with pages kept, {page_rows} rows a page, {places:?}");
             }
-            // Pages that are kept beside pages that are not, one by one and together.
+            // Decompressed pages are read alone, and together with pages as stored.
             for place in (0..ROWS as usize).step_by(33_331) {
                 same(&[place], 7_000).await;
                 same(&[place / 2, place + 20], 5).await;
             }
-            // All of it, as chunks without gaps; until they are decompressed as a whole.
+            // The whole chunk is read as one without gaps, until it is decompressed as a whole.
             for _ in 0..5 {
                 let (all, _) = read(&reader, &path, size, &wanted, None).await;
                 assert_eq!(all.columns(), rows.columns());

@@ -1,4 +1,8 @@
-//! What Arrow calls the columns of a table.
+//! Derives Arrow schemas from Iceberg schemas.
+//!
+//! Arrow fields carry the field id (metadata key `PARQUET:field_id`), the comment (`doc`) and, for types that Arrow lacks, an
+//! extension type: `arrow.parquet.variant`, or `geoarrow.wkb` for geometry and geography. `of_arrow.rs` is the way back. Spec:
+//! "Schemas and Data Types", Appendix A "Parquet".
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,48 +13,64 @@ use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 
 use crate::{ReadError, Result, is_variant, variant_type};
 
-/// The zone of timestamps that have one.
+/// The Arrow time zone of timestamps with zone.
 const UTC: &str = "+00:00";
 
-/// The name of a map's entries.
+/// The name of the struct of a map's keys and values.
 const ENTRIES: &str = "key_value";
 
-/// The key of a field's comment.
+/// The metadata key of a field's comment.
 const DOC: &str = "doc";
 
-/// What Arrow calls a variant.
+/// The name of Arrow's extension type for variants.
 const VARIANT: &str = "arrow.parquet.variant";
 
-/// What GeoArrow calls shapes in "Well-Known Binary".
+/// The name of GeoArrow's extension type for geometries in Well-Known Binary.
 pub const WKB: &str = "geoarrow.wkb";
 
-/// The coordinates of shapes whose type says nothing of them (specification, "Primitive Types").
+/// The coordinate reference system of geometry and geography types that name none. Spec: "CRS".
 pub const DEFAULT_CRS: &str = "OGC:CRS84";
-/// How edges run on a globe where the type does not say it.
+/// The edge interpolation of geography types that name none. Spec: "Edge-Interpolation Algorithm".
 pub const DEFAULT_EDGES: &str = "spherical";
 
-/// The Arrow schema of a table's columns; fields of all depths carry their ids. A column of which nobody can decode the values is an error.
+/// Returns the Arrow schema of all columns of a table. Fields at every depth carry their ids.
+///
+/// # Errors
+///
+/// Returns [`ReadError::Undecodable`] if a column has a type without an Arrow counterpart.
 pub fn arrow_schema(schema: &Schema) -> Result<ArrowSchema> {
     Ok(ArrowSchema::new(schema.as_struct().fields().iter().map(|field| arrow_field(field)).collect::<Result<Vec<_>>>()?))
 }
 
-/// The Arrow schema of some top-level columns of a table, in the order given; fields carry their ids. Of other columns nothing is asked.
+/// Returns the Arrow schema of some top-level columns, in the order of `field_ids`.
+///
+/// Fields at every depth carry their ids. Ids that the schema lacks are skipped. Types of other columns don't matter.
+///
+/// # Errors
+///
+/// Returns [`ReadError::Undecodable`] if a chosen column has a type without an Arrow counterpart.
 pub fn target_schema(schema: &Schema, field_ids: &[i32]) -> Result<SchemaRef> {
     let columns = field_ids.iter().filter_map(|id| schema.as_struct().field_by_id(*id));
     Ok(Arc::new(ArrowSchema::new(columns.map(|field| arrow_field(field)).collect::<Result<Vec<_>>>()?)))
 }
 
-/// [`target_schema`] with everything [optional](all_optional).
+/// Returns a [`target_schema`] in which everything is [optional](all_optional).
+///
+/// # Errors
+///
+/// Returns the errors of [`target_schema`].
 pub fn optional_schema(schema: &Schema, field_ids: &[i32]) -> Result<SchemaRef> {
     Ok(all_optional(target_schema(schema, field_ids)?.as_ref()))
 }
 
-/// A schema in which everything but keys of maps may be null: for who takes rows as they come, and files that need not have all columns,
-/// as those of deletes.
+/// Returns a schema in which everything except map keys may be null.
+///
+/// It suits rows that are not checked yet, and files that need not have all columns, such as equality delete files.
 pub fn all_optional(schema: &ArrowSchema) -> SchemaRef {
     Arc::new(ArrowSchema::new(schema.fields().iter().map(|field| optional(field)).collect::<Vec<_>>()))
 }
 
+/// Returns a field in which everything except map keys may be null.
 fn optional(field: &Field) -> Field {
     let inner = match field.data_type() {
         ty if is_variant(ty) => ty.clone(),
@@ -69,22 +89,30 @@ fn optional(field: &Field) -> Field {
     field.clone().with_data_type(inner).with_nullable(true)
 }
 
-/// The Arrow field of a column, with its id.
+/// Returns the Arrow field of a column, with its id.
+///
+/// # Errors
+///
+/// Returns [`ReadError::Undecodable`] if the type, or one inside it, has no Arrow counterpart.
 pub fn arrow_field(field: &NestedField) -> Result<Field> {
     named(field, None)
 }
 
-/// The Arrow type of a type.
+/// Returns the Arrow type of an Iceberg type.
+///
+/// # Errors
+///
+/// Returns [`ReadError::Undecodable`] if the type, or one inside it, has no Arrow counterpart.
 pub fn arrow_type(ty: &Type) -> Result<DataType> {
     of_type(ty, None)
 }
 
-/// The Iceberg field id of an Arrow field, where it has one.
+/// Returns the Iceberg field id in an Arrow field's metadata, if there is one.
 pub fn field_id(field: &Field) -> Option<i32> {
     field.metadata().get(PARQUET_FIELD_ID_META_KEY)?.parse().ok()
 }
 
-/// A field within another, of which the full name is known.
+/// Returns the Arrow field of a field inside another; `within` is the full name of the outer one.
 fn named(field: &NestedField, within: Option<&str>) -> Result<Field> {
     let name = within.map_or_else(|| field.name.clone(), |within| format!("{within}.{}", field.name));
     let ty = of_type(&field.field_type, Some(&name))?;
@@ -94,7 +122,7 @@ fn named(field: &NestedField, within: Option<&str>) -> Result<Field> {
     Ok(Field::new(&field.name, ty, !field.required).with_metadata(metadata))
 }
 
-/// A type; an error tells the column that is of it.
+/// Returns the Arrow type of a type; `column` is the name for an error.
 fn of_type(ty: &Type, column: Option<&str>) -> Result<DataType> {
     let inner = |field: &NestedFieldRef| named(field, column);
     match ty {
@@ -109,7 +137,9 @@ fn of_type(ty: &Type, column: Option<&str>) -> Result<DataType> {
     }
 }
 
-/// What the metadata of a field says of a type that Arrow has not: the names of Arrow's "canonical extension types" and of GeoArrow's.
+/// Returns the metadata of an extension type, for a type that Arrow lacks.
+///
+/// The names are those of Arrow's canonical extension types and of GeoArrow.
 fn extension(ty: &Type) -> Vec<(String, String)> {
     let named = |name: &str, about: String| {
         vec![("ARROW:extension:name".to_owned(), name.to_owned()), ("ARROW:extension:metadata".to_owned(), about)]
@@ -130,8 +160,9 @@ fn extension(ty: &Type) -> Vec<(String, String)> {
     }
 }
 
-/// What a field says of shapes in it: their reference system, if it is not the default, and how edges run on a globe, if they do. None of a
-/// field of something else.
+/// Returns the coordinate reference system and the edge interpolation of a GeoArrow field.
+///
+/// The system is none if it is the default; the interpolation is none for geometries. None for any other field.
 pub fn about_shapes(field: &Field) -> Option<(Option<String>, Option<String>)> {
     if field.extension_type_name() != Some(WKB) {
         return None;
@@ -141,7 +172,7 @@ pub fn about_shapes(field: &Field) -> Option<(Option<String>, Option<String>)> {
     Some((text("crs").filter(|crs| crs != DEFAULT_CRS), text("edges")))
 }
 
-/// A type without fields; none if it has no values that anybody can decode.
+/// Returns the Arrow type of a primitive type; none if Arrow has no counterpart.
 fn of_primitive(ty: &PrimitiveType) -> Option<DataType> {
     use PrimitiveType as P;
     Some(match ty {
@@ -162,9 +193,9 @@ fn of_primitive(ty: &PrimitiveType) -> Option<DataType> {
         P::TimestamptzNs => DataType::Timestamp(TimeUnit::Nanosecond, Some(UTC.into())),
         P::String => DataType::Utf8,
         P::Uuid => DataType::FixedSizeBinary(16),
-        // Arrow counts with 32 bits here.
+        // Arrow's fixed sizes have 32 bits; longer values are of variable size.
         P::Fixed(length) => i32::try_from(*length).map_or(DataType::LargeBinary, DataType::FixedSizeBinary),
-        // Shapes are bytes, "Well-Known Binary" (specification, Appendix A).
+        // Geometries are bytes in Well-Known Binary (specification, Appendix A).
         P::Binary | P::Geometry { .. } | P::Geography { .. } => DataType::LargeBinary,
         P::Unknown => DataType::Null,
         P::Other(_) => return None,
@@ -228,7 +259,7 @@ mod tests {
         assert_eq!(field_id(arrow.field(1)), Some(5));
     }
 
-    /// A uuid is 16 bytes for Arrow, and a length beyond 32 bits is none.
+    /// Arrow has no type for UUIDs, only 16 bytes, and no fixed size beyond 32 bits.
     #[test]
     fn types_come_back_from_arrow() {
         let schema = Schema::new(0, all_types()).expect("a schema");

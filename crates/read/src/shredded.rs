@@ -1,4 +1,8 @@
-//! Where a file has variants, and which parts of them are in columns of their own (Parquet, "Variant Shredding").
+//! Finds a file's variant columns and their shredded fields.
+//!
+//! A shredded variant stores some fields in columns of their own: a group of `value` (what is not of the column's type) and
+//! `typed_value`. Leaves are numbered as in the file's schema, depth first. Start with [`variant_columns`]. Spec: Parquet,
+//! "Variant Shredding".
 
 use esker_format::{PrimitiveType, Value};
 use parquet::basic::{ConvertedType, LogicalType, TimeUnit, Type as Physical};
@@ -6,37 +10,39 @@ use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::statistics::Statistics;
 use parquet::schema::types::{ColumnDescriptor, SchemaDescriptor, Type};
 
-/// A variant in a file, outside of lists and maps.
+/// A variant column of a file, outside of lists and maps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VariantColumn {
     /// The field id of the variant; none in a file without ids.
     pub id: Option<i32>,
-    /// The leaf of the variant's metadata: one value a row.
+    /// Index of the leaf with the variant's metadata, which has one value a row.
     pub metadata: usize,
-    /// All leaves of the variant.
+    /// Indexes of all leaves of the variant.
     pub leaves: std::ops::Range<usize>,
-    /// The variant's parts that are not in arrays, the whole first.
+    /// The variant itself first, then its shredded fields that are not inside arrays.
     pub parts: Vec<VariantPart>,
 }
 
-/// A part of a variant.
+/// A shredded field of a variant, or the variant itself (an empty path).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct VariantPart {
-    /// The names of the fields that lead to it.
+    /// The names of the fields that lead to it from the variant.
     pub path: Vec<String>,
-    /// The leaf of values that are not of the part's type; none if all are.
+    /// Index of the leaf with values that are not of the column's type; none if all are of it.
     pub value: Option<usize>,
-    /// The leaf of values of the part's type, unless the part is an object or an array.
+    /// Index of the leaf with values of the column's type; none if the column is an object or an array.
     pub typed: Option<usize>,
 }
 
-/// A path as RFC 9535 normalizes it, which is what bounds go by: `$['a']['b']`.
+/// Returns a path in the normalized form of RFC 9535, such as `$['a']['b']`.
+///
+/// Bounds of variants use such paths. Spec: "Bounds for Variant".
 pub fn part_path(names: &[String]) -> String {
     let quoted = |name: &String| format!("['{}']", name.replace('\\', "\\\\").replace('\'', "\\'"));
     std::iter::once("$".to_owned()).chain(names.iter().map(quoted)).collect()
 }
 
-/// The variants of a file.
+/// Lists the variant columns of a file, in the order of the schema, except those inside lists and maps.
 pub fn variant_columns(file: &SchemaDescriptor) -> Vec<VariantColumn> {
     let (mut found, mut leaf) = (Vec::new(), 0);
     file.root_schema().get_fields().iter().for_each(|field| walk(field, &mut leaf, &mut found));
@@ -52,7 +58,10 @@ fn child<'a>(group: &'a Type, name: &str) -> Option<&'a Type> {
     group.get_fields().iter().find(|field| field.name() == name).map(AsRef::as_ref)
 }
 
-/// A variant is known by what the file calls it; older files say it by the fields alone, none of which is a field of the table.
+/// Checks that a group is a variant.
+///
+/// Newer files annotate it. In older files it is a group with a field id whose `metadata` and `value` have no ids: they are not
+/// fields of the table.
 fn is_variant(ty: &Type) -> bool {
     if !ty.is_group() {
         return false;
@@ -63,6 +72,7 @@ fn is_variant(ty: &Type) -> bool {
     (said || about.has_id()) && own("metadata") && (own("value") || own("typed_value"))
 }
 
+/// Adds the variants inside a field. `leaf` is the index of the field's first leaf, and moves past its last.
 fn walk(ty: &Type, leaf: &mut usize, found: &mut Vec<VariantColumn>) {
     if is_repeated(ty) {
         *leaf += leaves(ty);
@@ -86,7 +96,7 @@ fn walk(ty: &Type, leaf: &mut usize, found: &mut Vec<VariantColumn>) {
     }
 }
 
-/// One of the two fields of a part.
+/// Adds `value` or `typed_value` of the part at index `of`, and the shredded fields inside.
 fn part(field: &Type, of: usize, leaf: &mut usize, parts: &mut Vec<VariantPart>) {
     match (field.name(), field.is_primitive()) {
         ("value", true) => parts[of].value = Some(*leaf),
@@ -120,7 +130,7 @@ fn leaves(ty: &Type) -> usize {
     if ty.is_primitive() { 1 } else { ty.get_fields().iter().map(|field| leaves(field)).sum() }
 }
 
-/// The type of a part's column; none if it is of none that has bounds.
+/// Returns the type of a shredded column; none if it is a type for which variants have no bounds.
 pub fn part_type(column: &ColumnDescriptor) -> Option<PrimitiveType> {
     use PrimitiveType as P;
     let zoned = |utc: bool, with: P, without: P| if utc { with } else { without };
@@ -146,7 +156,10 @@ pub fn part_type(column: &ColumnDescriptor) -> Option<PrimitiveType> {
     })
 }
 
-/// The value that Parquet's statistics have as bytes of a physical type, of a column that may have been promoted since; none if it is none to compare with.
+/// Decodes a bound of Parquet's statistics as a value of `ty`, the column's current type.
+///
+/// `bytes` are of the physical type; the column may have been promoted since. None for NaN, and for bytes that don't fit the
+/// type.
 pub fn statistic(ty: &PrimitiveType, physical: Physical, bytes: &[u8]) -> Option<Value> {
     let unscaled: i128 = match (ty, physical) {
         (PrimitiveType::Decimal { .. }, Physical::INT32) => i32::from_le_bytes(bytes.try_into().ok()?).into(),
@@ -156,7 +169,7 @@ pub fn statistic(ty: &PrimitiveType, physical: Physical, bytes: &[u8]) -> Option
     Value::from_bytes(ty, &unscaled.to_be_bytes())
 }
 
-/// Whether statistics say that a column chunk holds nothing but nulls.
+/// Checks that a column chunk holds nothing but nulls, by its statistics. False if the null count is unknown.
 pub fn only_nulls(chunk: &ColumnChunkMetaData) -> bool {
     chunk.statistics().and_then(Statistics::null_count_opt) == Some(chunk.num_values().unsigned_abs())
 }

@@ -1,4 +1,6 @@
-//! Keys on disk, split by hash into partitions that fit into memory one after the other.
+//! Spills keys to disk, split by hash into partitions that are read back one after the other.
+//!
+//! Each partition is an unnamed temporary file: the operating system deletes it when it is closed.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
@@ -8,7 +10,7 @@ use arrow::row::Rows;
 
 use crate::keys::hash;
 
-/// One key with what it stands for: a delete's sequence number, or the file and position of a row.
+/// A spilled key with two numbers: a delete's sequence number and 0, or a row's file index and position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SpilledKey {
     pub(crate) key: Vec<u8>,
@@ -16,20 +18,22 @@ pub(crate) struct SpilledKey {
     pub(crate) b: u64,
 }
 
-/// Partitions being written, each an unnamed file that is gone when it is dropped.
+/// Partitions that are being written, each an unnamed temporary file.
 pub(crate) struct Partitions {
     files: Vec<BufWriter<File>>,
 }
 
 impl Partitions {
+    /// Creates `n` partitions in a directory, which is created if needed.
     pub(crate) fn create(dir: &Path, n: usize) -> io::Result<Self> {
         std::fs::create_dir_all(dir)?;
         let files = (0..n).map(|_| Ok(BufWriter::with_capacity(64 << 10, tempfile::tempfile_in(dir)?)));
         Ok(Self { files: files.collect::<io::Result<_>>()? })
     }
 
+    /// Appends a key to the partition that its hash chooses.
     fn write(&mut self, hash: u64, key: &[u8], a: u64, b: u64) -> io::Result<()> {
-        // The high bits: the low ones place a key in its partition's table.
+        // The high bits choose the partition, as the low bits place a key in the partition's table.
         let n = self.files.len() as u64;
         let file = &mut self.files[usize::try_from((hash >> 32) % n).unwrap_or(0)];
         let length = u32::try_from(key.len()).map_err(|_| io::Error::other("a key over 4 GiB"))?;
@@ -39,12 +43,12 @@ impl Partitions {
         file.write_all(&b.to_le_bytes())
     }
 
-    /// Writes rows of keys: each with `a`, and with `b` counted from where it is told.
+    /// Writes the keys of a batch. All get the number `a`; `b` is the first key's number and counts up.
     pub(crate) fn write_all(&mut self, keys: &Rows, a: u64, b: u64) -> io::Result<()> {
         keys.iter().zip(b..).try_for_each(|(key, b)| self.write(hash(key.data()), key.data(), a, b))
     }
 
-    /// Ends writing; each partition can then be read once.
+    /// Ends the writing. Each partition can then be read once.
     pub(crate) fn finish(self) -> io::Result<Vec<Partition>> {
         let finish = |file: BufWriter<File>| {
             let mut file = file.into_inner().map_err(|e| e.into_error())?;
@@ -55,12 +59,13 @@ impl Partitions {
     }
 }
 
+/// A partition that is being read.
 pub(crate) struct Partition {
     file: BufReader<File>,
 }
 
 impl Partition {
-    /// Reads the next record into `record`; false at the end.
+    /// Reads the next record into `record`; returns false at the end.
     pub(crate) fn next(&mut self, record: &mut SpilledKey) -> io::Result<bool> {
         let mut length = [0; 4];
         match self.file.read_exact(&mut length) {

@@ -1,7 +1,7 @@
-//! Text in columns that are not marked as text, as Hive, Impala and early Spark wrote it.
+//! Marks columns as text in the footers of files that lack the mark, as Hive, Impala and early Spark wrote them.
 //!
-//! The Parquet decoder checks that bytes are UTF-8 only where the file says that they are text, also if it is asked for text: what else is
-//! there would be taken for it unchecked, and end the process in some later function. So a file is told to have text where the table has it.
+//! The Parquet decoder checks UTF-8 only if the file marks a column as text, even if text is requested. Unchecked bytes in a
+//! string array would crash a later function. So such a footer gets the mark wherever the table has text.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use parquet::schema::types::{ColumnDescriptor, SchemaDescriptor, Type as Parquet
 
 use crate::{FieldNames, field_id};
 
-/// The fields of a table that hold text, at every depth.
+/// Returns the ids of a schema's string fields at every depth.
 pub fn text_fields(schema: &Schema) -> BTreeSet<i32> {
     let is_text = |id: &i32| {
         let ty = schema.field_by_id(*id).map(|field| field.field_type.as_ref());
@@ -24,7 +24,14 @@ pub fn text_fields(schema: &Schema) -> BTreeSet<i32> {
     schema.field_ids().filter(is_text).collect()
 }
 
-/// A footer in which the columns of some fields are marked as text.
+/// Returns a footer in which unmarked byte columns of some fields are marked as text.
+///
+/// `fields` are ids of string fields; `names` gives ids to a file without them. The footer is returned unchanged if it needs no
+/// mark, or if the file's fields can't be identified.
+///
+/// # Errors
+///
+/// Returns [`ParquetError`](parquet::errors::ParquetError) if the file's schema can't be converted or rebuilt.
 pub fn marked_as_text(
     footer: Arc<ParquetMetaData>,
     fields: &BTreeSet<i32>,
@@ -36,7 +43,7 @@ pub fn marked_as_text(
         return Ok(footer);
     }
     let arrow = parquet_to_arrow_schema(schema, None)?;
-    // A file whose fields nobody can tell is refused elsewhere.
+    // A file whose fields can't be identified is refused elsewhere.
     let Ok(known) = names.identify(arrow.fields()) else { return Ok(footer) };
     let mut leaves = Vec::new();
     known.iter().for_each(|field| add_leaves(field, &mut leaves));
@@ -57,14 +64,14 @@ pub fn marked_as_text(
     Ok(Arc::new(made.build()))
 }
 
-/// Whether a column holds bytes of which the file does not say what they are.
+/// Checks that a column holds byte arrays without any annotation of their meaning.
 fn is_bare(column: &ColumnDescriptor) -> bool {
     column.physical_type() == Physical::BYTE_ARRAY
         && column.converted_type() == ConvertedType::NONE
         && column.logical_type_ref().is_none()
 }
 
-/// The ids of a field's leaves, in the order of a file's columns.
+/// Appends the field ids of a field's leaves, in the order of the file's columns.
 fn add_leaves(field: &Field, leaves: &mut Vec<Option<i32>>) {
     match field.data_type() {
         DataType::Struct(fields) => fields.iter().for_each(|field| add_leaves(field, leaves)),
@@ -75,7 +82,7 @@ fn add_leaves(field: &Field, leaves: &mut Vec<Option<i32>>) {
     }
 }
 
-/// A type with some leaves marked as text, which are told in order.
+/// Returns a type in which some leaves are marked as text. `marked` has one flag a leaf, in order.
 fn marked_type(ty: &ParquetType, marked: &mut impl Iterator<Item = bool>) -> parquet::errors::Result<ParquetType> {
     let about = ty.get_basic_info();
     let id = about.has_id().then(|| about.id());

@@ -1,4 +1,6 @@
-//! What partition and sort fields make of whole columns. Of each value it is what [`Transform::apply`] makes of it.
+//! Applies partition and sort transforms to whole Arrow columns.
+//!
+//! Each value becomes what [`Transform::apply`] makes of it alone. Spec: "Partition Transforms".
 
 use std::sync::Arc;
 
@@ -15,7 +17,15 @@ use esker_format::{Transform, raw};
 
 use crate::{ReadError, Result};
 
-/// What a transform makes of a column. A transform that nobody knows is an error, and one that takes no such values.
+/// Applies a transform to every value of a column. Nulls stay null.
+///
+/// Spec: "Partition Transforms".
+///
+/// # Errors
+///
+/// Returns [`ReadError::Transform`] if the transform is unknown, or does not apply to the column's type. Returns
+/// [`ReadError::Format`] if a value has no result: a truncated decimal or an hour out of range. Returns [`ReadError::Arrow`] if a
+/// dictionary or view can't be flattened.
 pub fn array(transform: &Transform, column: &ArrayRef) -> Result<ArrayRef> {
     let made = match transform {
         Transform::Identity => return Ok(column.clone()),
@@ -34,7 +44,7 @@ pub fn array(transform: &Transform, column: &ArrayRef) -> Result<ArrayRef> {
     made.ok_or_else(|| ReadError::Transform { transform: transform.clone(), ty: column.data_type().clone() })
 }
 
-/// The same values in the plainest array.
+/// Returns the values of a dictionary or a view in a plain array.
 fn flat(column: &ArrayRef) -> Result<ArrayRef> {
     let to = match column.data_type() {
         DataType::Dictionary(_, values) => values,
@@ -44,7 +54,7 @@ fn flat(column: &ArrayRef) -> Result<ArrayRef> {
     cast(column, to).map_err(|source| ReadError::Arrow { path: "a column that is transformed".to_owned(), source })
 }
 
-/// A value that a transform takes none like.
+/// Makes the error for a value that has no result under a transform.
 fn outside(transform: &Transform, value: impl std::fmt::Display) -> ReadError {
     let (what, why) = (format!("transform {transform}"), format!("it takes no value like {value}"));
     esker_format::FormatError::Invalid { what, why }.into()
@@ -102,7 +112,7 @@ fn truncated(transform: &Transform, column: &ArrayRef, width: u32) -> Result<Opt
     }))
 }
 
-/// The days that dates or timestamps are in.
+/// Returns the days of dates or timestamps, as days since 1970-01-01; none for other types.
 fn days(column: &ArrayRef) -> Option<PrimitiveArray<Date32Type>> {
     Some(match column.data_type() {
         DataType::Date32 => column.as_primitive::<Date32Type>().clone(),
@@ -138,7 +148,7 @@ mod tests {
     use super::*;
     use crate::{arrow_type, literal_array, values_of};
 
-    /// A column of some values, with a null before each and at the end.
+    /// Returns a column of some values, with a null before each and one at the end.
     fn column(ty: &PrimitiveType, values: &[Value]) -> ArrayRef {
         let to = arrow_type(&ty.clone().into()).expect("a type");
         let null = new_null_array(&to, 1);
@@ -160,7 +170,7 @@ mod tests {
         Transform::Hour,
     ];
 
-    /// Every transform that takes a type makes of a column what it makes of each of its values, in slices too.
+    /// Checks that every transform makes of a column, and of slices of it, what it makes of each value.
     fn same(ty: PrimitiveType, values: &[Value]) -> std::result::Result<(), TestCaseError> {
         let column = column(&ty, values);
         let source = Type::Primitive(ty);
@@ -239,8 +249,8 @@ mod tests {
     fn what_can_not_be_made_is_refused_by_name() {
         let column: ArrayRef = Arc::new(BooleanArray::from(vec![true]));
         let error = |transform| array(&transform, &column).expect_err("refused").to_string();
-        assert_eq!(error(Transform::Unknown("zorder[2]".into())), "transform zorder[2] of Boolean values can't be made");
-        assert_eq!(error(Transform::Bucket(3)), "transform bucket[3] of Boolean values can't be made");
+        assert_eq!(error(Transform::Unknown("zorder[2]".into())), "transform zorder[2] can't be applied to Boolean values");
+        assert_eq!(error(Transform::Bucket(3)), "transform bucket[3] can't be applied to Boolean values");
         let late: ArrayRef = Arc::new(arrow::array::TimestampMicrosecondArray::from(vec![None, Some(i64::MAX)]));
         let error = array(&Transform::Hour, &late).expect_err("no such hour").to_string();
         assert!(error.starts_with("transform hour: "), "{error}");

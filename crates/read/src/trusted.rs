@@ -1,8 +1,8 @@
-//! What a footer says of columns' values, as far as rows may be left out by it.
+//! Removes from footers what can't be relied on to skip rows.
 //!
-//! Whoever prunes by a footer takes it at its word: a bound for a bound in the order that values are compared in now, a null count that
-//! is missing for no nulls. Footers of many writers, and years, mean something else or nothing; so what can't be relied on is taken out
-//! where a footer is read, once for all who read it.
+//! Pruning takes a footer literally: a bound is a bound in today's order of values, and a missing null count means no nulls.
+//! Footers of other and older writers mean something else. So untrustworthy bounds, null counts, page bounds and Bloom filters
+//! are removed once, where a footer is read, for all of its users. Spec: Parquet, `ColumnOrder`, `Statistics`.
 
 use std::collections::HashMap;
 
@@ -12,7 +12,7 @@ use parquet::file::page_index::column_index::{ColumnIndexMetaData, PrimitiveColu
 use parquet::file::statistics::{Statistics, ValueStatistics};
 use parquet::schema::types::ColumnDescriptor;
 
-/// A footer with statistics, page bounds and Bloom filters that may be relied on.
+/// Returns the footer without untrustworthy statistics, page bounds and Bloom filters.
 pub(crate) fn trusted(footer: ParquetMetaData) -> parquet::errors::Result<ParquetMetaData> {
     let file = footer.file_metadata();
     let order = |i: usize| file.column_orders().and_then(|orders| orders.get(i).copied()).unwrap_or(ColumnOrder::UNDEFINED);
@@ -46,14 +46,17 @@ pub(crate) fn trusted(footer: ParquetMetaData) -> parquet::errors::Result<Parque
         .build())
 }
 
-/// What becomes of a chunk's statistics.
+/// The result of checking the statistics of a column chunk.
 enum Checked {
+    /// The statistics hold.
     Sound,
+    /// The statistics are useless.
     Unknown,
+    /// These statistics hold in their place.
     Other(Statistics),
 }
 
-/// A column chunk without what can't be relied on; none if all can be.
+/// Returns a column chunk without what can't be relied on; none if all of it can.
 fn chunk(chunk: &ColumnChunkMetaData, order: ColumnOrder) -> parquet::errors::Result<Option<ColumnChunkMetaData>> {
     let descriptor = chunk.column_descr();
     let values = chunk.num_values().unsigned_abs();
@@ -74,20 +77,24 @@ fn chunk(chunk: &ColumnChunkMetaData, order: ColumnOrder) -> parquet::errors::Re
     Ok(Some(built.build()?))
 }
 
+/// Checks the statistics of a chunk of `values` values, nulls included.
 fn checked(statistics: &Statistics, values: u64, descriptor: &ColumnDescriptor, order: ColumnOrder) -> Checked {
     let bounded = statistics.min_bytes_opt().is_some() || statistics.max_bytes_opt().is_some();
     match statistics.null_count_opt() {
-        // Missing is not none.
+        // A missing null count does not mean that there are no nulls.
         None if descriptor.max_def_level() > 0 => Checked::Unknown,
         Some(nulls) if nulls > values => Checked::Unknown,
-        // Nothing but nulls, and they lie between bounds: one of the two is wrong.
+        // All values are null, and yet there are bounds: one of the two is wrong.
         Some(nulls) if nulls == values && values > 0 && bounded => Checked::Unknown,
         _ if bounded => bounds(statistics, descriptor, order).map_or(Checked::Sound, Checked::Other),
         _ => Checked::Sound,
     }
 }
 
-/// Whether bounds are in the order that values have: that of the column's type, or for the older form of statistics, that of numbers.
+/// Checks that bounds are in the order in which values are compared.
+///
+/// That is the order that the column's type defines. Deprecated statistics (`older`) and files without column orders are trusted
+/// for numbers only.
 fn ordered(descriptor: &ColumnDescriptor, order: ColumnOrder, older: bool) -> bool {
     let bytes = matches!(descriptor.physical_type(), Type::BYTE_ARRAY | Type::FIXED_LEN_BYTE_ARRAY);
     let number = !bytes && (descriptor.sort_order() == SortOrder::SIGNED || descriptor.physical_type() == Type::BOOLEAN);
@@ -98,7 +105,7 @@ fn ordered(descriptor: &ColumnDescriptor, order: ColumnOrder, older: bool) -> bo
     }
 }
 
-/// Statistics with bounds that hold, or with none; nothing if they are as they should be.
+/// Returns corrected statistics: with bounds that hold, or with none. None if the statistics are right as they are.
 fn bounds(statistics: &Statistics, descriptor: &ColumnDescriptor, order: ColumnOrder) -> Option<Statistics> {
     let hold = ordered(descriptor, order, statistics.is_min_max_deprecated());
     let signed = descriptor.sort_order() == SortOrder::SIGNED;
@@ -115,7 +122,7 @@ fn bounds(statistics: &Statistics, descriptor: &ColumnDescriptor, order: ColumnO
     macro_rules! floats {
         ($kind:ident, $s:expr) => {
             match unless!($kind, $s, |(min, max)| min <= max) {
-                // Which of the two zeros a bound is, says nothing (Parquet, `ColumnOrder`).
+                // The sign of a zero in a bound means nothing (Parquet, `ColumnOrder`).
                 None if $s.min_opt().is_some_and(|v| *v == 0.0 && v.is_sign_positive())
                     || $s.max_opt().is_some_and(|v| *v == 0.0 && v.is_sign_negative()) =>
                 {
@@ -139,7 +146,7 @@ fn bounds(statistics: &Statistics, descriptor: &ColumnDescriptor, order: ColumnO
     }
 }
 
-/// Whether the bounds of pages hold.
+/// Checks that the page bounds of a column chunk hold.
 fn page_bounds_hold(index: &ColumnIndexMetaData, descriptor: &ColumnDescriptor, order: ColumnOrder) -> bool {
     fn all<T>(index: &PrimitiveColumnIndex<T>, holds: impl Fn(&T, &T) -> bool) -> bool {
         index
@@ -161,8 +168,10 @@ fn page_bounds_hold(index: &ColumnIndexMetaData, descriptor: &ColumnDescriptor, 
             }
 }
 
-/// Whether a Bloom filter tells what is not there: not of floats, where 0.0 equals -0.0 and has other bytes, nor of decimals in bytes,
-/// which are looked up by 16 whatever their number in the file.
+/// Checks that a column's Bloom filter can be used for lookups.
+///
+/// Floats: 0.0 equals -0.0 but has other bytes. Decimals in bytes: a lookup always hashes 16 bytes, whatever their number in the
+/// file.
 fn bloom_filter_holds(descriptor: &ColumnDescriptor) -> bool {
     let decimal = matches!(descriptor.logical_type_ref(), Some(LogicalType::Decimal { .. }))
         || descriptor.converted_type() == ConvertedType::DECIMAL;
@@ -237,7 +246,7 @@ mod tests {
         for nulls in [None, Some(4)] {
             assert_eq!(of(with(0, Statistics::int32(Some(1), Some(3), None, nulls, false)), 0), None);
         }
-        // All of three values are null, and yet there are some.
+        // All three values are null, and yet there are bounds.
         assert_eq!(of(with(0, Statistics::int32(Some(1), Some(3), None, Some(3), false)), 0), None);
         let all_null = Statistics::int32(None, None, None, Some(3), false);
         assert_eq!(of(with(0, all_null.clone()), 0), Some(all_null));
@@ -249,9 +258,9 @@ mod tests {
         let kept = of(with(1, text(true)), 1).expect("a null count");
         assert!(!bounded(&kept) && kept.null_count_opt() == Some(1), "{kept:?}");
         assert!(bounded(&of(with(1, text(false)), 1).expect("statistics")));
-        // Numbers were always ordered as they are.
+        // Numbers have always been ordered by value.
         assert!(bounded(&of(with(0, Statistics::int32(Some(1), Some(3), None, Some(1), true)), 0).expect("statistics")));
-        // Inverted bounds are none.
+        // Inverted bounds are removed.
         assert!(!bounded(&of(with(0, Statistics::int32(Some(3), Some(1), None, Some(1), false)), 0).expect("statistics")));
     }
 

@@ -1,4 +1,8 @@
-//! Column chunks without compression: what is read again and again is decompressed once.
+//! The cached form of a column chunk without compression, for chunks that are read again.
+//!
+//! Its pages are those of the file, decompressed, each with its header. The footer view describes such a chunk at a virtual
+//! address beyond the end of any file. The address alone distinguishes it from a chunk as stored. `repacked.rs` uses the same
+//! addresses.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -14,32 +18,36 @@ use parquet::file::writer::{SerializedPageWriter, TrackedWrite};
 
 use crate::fetched::FileSlice;
 
-/// Where chunks in another form than they are stored in are addressed: beyond the end of any file, so that an address says so.
+/// The lowest virtual address. Chunks in a cached form are addressed here and above, beyond the end of any file.
 pub(crate) const VIRTUAL_BASE: u64 = 1 << 62;
 
-/// Bits of an address within a chunk: such chunks don't overlap, however well they were compressed.
+/// Bits by which a chunk's offset in its file is shifted to its virtual address.
+///
+/// A chunk can thus grow by a factor of 2^20 before it overlaps the next.
 const SHIFT: u32 = 20;
 
-/// Bytes of a file whose chunks have an address.
+/// Greatest offset in a file, in bytes, that has a virtual address.
 pub(crate) const LARGEST: u64 = 1 << (61 - SHIFT);
 
-/// The pages of a column chunk as they are within compression, each with its header.
+/// The pages of a column chunk without compression, each with its header.
 #[derive(Debug)]
 pub(crate) struct UncompressedChunk {
     bytes: Bytes,
-    /// Bytes of the dictionary page, which comes first.
+    /// Length in bytes of the dictionary page, which comes first; 0 if there is none.
     dictionary: u64,
-    /// Offset and length of each data page.
+    /// Offset and length in bytes of each data page.
     pages: Vec<(u64, usize)>,
 }
 
-/// Where a chunk is addressed that begins at `start` in its file.
+/// Returns the virtual base address of the chunk that begins at `start` in its file.
 pub(crate) fn base(start: u64) -> u64 {
     VIRTUAL_BASE + (start << SHIFT)
 }
 
 impl UncompressedChunk {
-    /// Decompresses a chunk; none if it would take more than `limit` bytes, or if its file describes it otherwise than it is.
+    /// Decompresses a chunk. None if it would take more than `limit` bytes or does not match its description.
+    ///
+    /// `bytes` are the chunk as stored.
     pub(crate) fn of(footer: &ParquetMetaData, (group, column): (usize, usize), bytes: Bytes, limit: u64) -> Option<Self> {
         let chunk = footer.row_group(group).column(column);
         let (start, length) = chunk.byte_range();
@@ -52,6 +60,7 @@ impl UncompressedChunk {
         known.is_none_or(|n| n == Some(plain.pages.len())).then_some(plain)
     }
 
+    /// Decompresses the pages of a chunk; none beyond `limit` bytes, or if a dictionary page is not the first.
     fn decompressed(chunk: &ColumnChunkMetaData, rows: i64, bytes: Bytes, limit: u64) -> Result<Option<Self>, ParquetError> {
         let window = FileSlice { start: chunk.byte_range().0, bytes };
         let rows = usize::try_from(rows)?;
@@ -81,38 +90,41 @@ impl UncompressedChunk {
         Ok(Some(Self { bytes: bytes.into(), dictionary, pages }))
     }
 
+    /// Returns the bytes held in memory.
     pub(crate) fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// A part of a chunk that is addressed at `base`.
+    /// Returns a virtual range of the chunk, whose base address is `base`.
     pub(crate) fn slice(&self, base: u64, range: &Range<u64>) -> parquet::errors::Result<Bytes> {
         let window = FileSlice { start: base, bytes: self.bytes.clone() };
         window.slice(range.start, Some(usize::try_from(range.end.saturating_sub(range.start))?))
     }
 
-    /// What a footer says of the chunk, of this form of it.
+    /// Returns the chunk's footer entry, changed to describe this form.
     pub(crate) fn described(&self, chunk: &ColumnChunkMetaData) -> parquet::errors::Result<ColumnChunkMetaData> {
         let length = self.bytes.len() as u64;
         let moved = relocated(chunk, length, self.dictionary)?;
         moved.set_compression(Compression::UNCOMPRESSED).set_total_uncompressed_size(i64::try_from(length)?).build()
     }
 
-    /// What an offset index says of the chunk, of this form of it.
+    /// Returns the chunk's offset index, changed to this form.
     pub(crate) fn located(&self, chunk: &ColumnChunkMetaData, rows: i64, pages: &OffsetIndexMetaData) -> OffsetIndexMetaData {
         let at = base(chunk.byte_range().0);
         offset_index(self.pages.iter().map(|(offset, length)| (at + offset, *length as u64)), rows, pages)
     }
 }
 
-/// What a footer says of a chunk, of a form of so many bytes, those of its dictionary among them.
+/// Returns a chunk's footer entry, moved to its virtual address.
+///
+/// `length` is the length of the form in bytes, and `dictionary` that of its dictionary page.
 pub(crate) fn relocated(
     chunk: &ColumnChunkMetaData,
     length: u64,
     dictionary: u64,
 ) -> parquet::errors::Result<ColumnChunkMetaDataBuilder> {
     let at = i64::try_from(base(chunk.byte_range().0))?;
-    // A footer that does not speak of the dictionary says that the first page is one of data.
+    // If the footer has no dictionary offset, the data page offset is that of the first page, of whichever kind.
     let (dictionary, data) = match chunk.dictionary_page_offset() {
         Some(_) => (Some(at), at + i64::try_from(dictionary)?),
         None => (None, at),
@@ -126,7 +138,7 @@ pub(crate) fn relocated(
         .set_data_page_offset(data))
 }
 
-/// What an offset index says of a chunk, of a form whose data pages have other addresses and lengths.
+/// Returns a chunk's offset index with other addresses and lengths of its data pages.
 pub(crate) fn offset_index(
     moved: impl Iterator<Item = (u64, u64)>,
     rows: i64,
@@ -144,7 +156,7 @@ pub(crate) fn offset_index(
     index.build()
 }
 
-/// Statistics of pages are in the page index; nobody reads those in headers.
+/// Removes the statistics from a page header: readers use those of the page index.
 pub(crate) fn without_statistics(mut page: Page) -> Page {
     if let Page::DataPage { statistics, .. } | Page::DataPageV2 { statistics, .. } = &mut page {
         *statistics = None;
@@ -175,12 +187,12 @@ pub(crate) mod tests {
         Field::new(name, ty, true).with_metadata(Map::from([(PARQUET_FIELD_ID_META_KEY.to_owned(), id.to_string())]))
     }
 
-    /// 24 bits that look like chance.
+    /// Returns 24 bits that look random.
     fn mixed(i: i64) -> i64 {
         (i.wrapping_mul(0x9E37_79B9_7F4A_7C15_u64 as i64) as u64 >> 40) as i64
     }
 
-    /// Numbers, strings that repeat, floats with nulls, strings that don't repeat, lists.
+    /// Returns five columns: numbers, repeated strings, floats with nulls, distinct strings, and lists.
     pub(crate) fn rows(n: i64, words: i64) -> RecordBatch {
         let item = Arc::new(field(6, "item", DataType::Int32));
         let fields = [DataType::Int64, DataType::Utf8, DataType::Float64, DataType::Utf8, DataType::List(item.clone())];
@@ -204,7 +216,7 @@ pub(crate) mod tests {
         writer.into_inner().expect("closed")
     }
 
-    /// What a scan reads, and the footer that it was shown.
+    /// Returns the rows that a scan reads, and its footer view.
     pub(crate) async fn read(
         reader: &Reader,
         path: &str,
@@ -264,7 +276,7 @@ pub(crate) mod tests {
 
                 let (first, footer) = read(&reader, &path, size, &wanted, None).await;
                 assert_eq!((plain(&footer), &first.columns()), (0, &rows.columns()));
-                // Those that did not shrink stay as they are; of the others, each is decompressed when it was found again.
+                // Chunks that did not shrink stay as stored. Each of the others is decompressed after it was found again.
                 let mut shown = 0;
                 for _ in 0..100 {
                     let (again, footer) = read(&reader, &path, size, &wanted, None).await;
@@ -277,14 +289,14 @@ pub(crate) mod tests {
                 }
                 assert!(shown >= 9, "{shown} of 15 chunks without compression: {compression}");
 
-                // Some rows, by page where there is a page index.
+                // A selection of rows is read by page if there is a page index.
                 let chosen = [(true, 10_000), (false, 10), (true, 9_000), (false, 20_990)];
                 let chosen: RowSelection = chosen.map(|(skip, n)| RowSelector { row_count: n, skip }).to_vec().into();
                 let (some, _) = read(&reader, &path, size, &wanted, Some(chosen)).await;
                 let expected = concat_batches(&rows.schema(), &[rows.slice(10_000, 10), rows.slice(19_010, 20_990)]);
                 assert_eq!(some.columns(), expected.expect("one batch").columns());
 
-                // A part: the second of three row groups.
+                // A split of the file: the second of three row groups.
                 let start =
                     reader.footer(&path, size, &Arc::default()).await.expect("a footer").row_group(1).column(0).byte_range().0;
                 let part = ScanRequest { part: Some(start..start + 1), ..wanted.clone() };

@@ -1,5 +1,8 @@
-//! Variants whose parts are in columns of their own (Parquet, "Variant Shredding"), and those whose bytes can't be taken as they are, put
-//! together anew.
+//! Reassembles shredded variants, and re-encodes those whose bytes can't be used as they are.
+//!
+//! A shredded value is a pair of columns: `typed_value` holds it if it is of that column's type, `value` holds it otherwise.
+//! Objects and arrays nest such pairs. Nearly all files are not shredded and keep their bytes; every value is checked before
+//! anything walks it. Start with [`put_together`]. Spec: Parquet, "Variant Shredding".
 
 use arrow::array::{Array, ArrayRef, AsArray, BinaryViewArray, StructArray};
 use arrow::compute::cast;
@@ -15,24 +18,31 @@ use crate::{Variant, VariantBuilder, VariantRows, VariantValue};
 
 type Result<T> = std::result::Result<T, ArrowError>;
 
+/// Makes the error for a variant that can't be read.
 fn wrong(what: impl Into<String>) -> ArrowError {
     ArrowError::InvalidArgumentError(format!("a variant can't be read: {}", what.into()))
 }
 
-/// What a file has of a part of a variant.
+/// A shredded value in a file, as its pair of columns.
 struct Part {
-    /// What is not in a column of the part's own.
+    /// The column of values that are not of the type of `typed`.
     value: Option<BinaryViewArray>,
+    /// The column of values of one type.
     typed: Option<Typed>,
 }
 
+/// The column `typed_value`.
 enum Typed {
+    /// Values of a primitive type.
     Plain(ArrayRef),
+    /// Objects, with their shredded fields by name.
     Object(StructArray, Vec<(String, Part)>),
+    /// Arrays, with their items.
     Array(ArrayRef, Box<Part>),
 }
 
 impl Part {
+    /// Reads the pair of columns of a shredded value.
     fn of(array: &StructArray) -> Result<Self> {
         let views = |column: &ArrayRef| Ok::<_, ArrowError>(cast(column, &DataType::BinaryView)?.as_binary_view().clone());
         let value = array.column_by_name("value").map(views).transpose()?;
@@ -42,14 +52,15 @@ impl Part {
                 DataType::Struct(fields) => {
                     let structs = column.as_struct();
                     let part = |(field, child): (&arrow::datatypes::FieldRef, &ArrayRef)| {
-                        let child = child.as_struct_opt().ok_or_else(|| wrong(format!("field {} is no part", field.name())))?;
+                        let child = child.as_struct_opt().ok_or_else(|| wrong(format!("field {} is no pair", field.name())))?;
                         Ok::<_, ArrowError>((field.name().clone(), Self::of(child)?))
                     };
                     let parts = fields.iter().zip(structs.columns()).map(part).collect::<Result<_>>()?;
                     Typed::Object(structs.clone(), parts)
                 }
                 DataType::List(_) => {
-                    let items = column.as_list::<i32>().values().as_struct_opt().ok_or_else(|| wrong("an array has no parts"))?;
+                    let items =
+                        column.as_list::<i32>().values().as_struct_opt().ok_or_else(|| wrong("its items are no pairs"))?;
                     Typed::Array(column.clone(), Box::new(Self::of(items)?))
                 }
                 ty if !may_be_typed(ty) => return Err(wrong(format!("a part can't be of type {ty}"))),
@@ -59,6 +70,7 @@ impl Part {
         Ok(Self { value, typed })
     }
 
+    /// Checks that a row has the value in either column.
     fn is_there(&self, row: usize) -> bool {
         let typed = match &self.typed {
             None => false,
@@ -68,13 +80,15 @@ impl Part {
         typed || self.value.as_ref().is_some_and(|value| value.is_valid(row))
     }
 
-    /// Adds a row's value, in which so many objects and arrays may lie within one another. What is nowhere is null.
+    /// Adds a row's value to the writer; a value that is in neither column is null.
+    ///
+    /// `depth` is the number of levels of objects and arrays that may follow.
     fn append(&self, row: usize, writer: &mut Writer<'_>, depth: usize) -> Result<()> {
         let rest = self.value.as_ref().filter(|value| value.is_valid(row)).map(|value| value.value(row));
         let within = || depth.checked_sub(1).ok_or_else(|| wrong(format!("it is nested more than {DEPTH} deep")));
         match &self.typed {
             Some(Typed::Plain(array) | Typed::Array(array, _)) if array.is_valid(row) && rest.is_some() => {
-                Err(wrong("a value is there twice: as itself, and in a column of its type"))
+                Err(wrong("a value is there twice: in `value` and in `typed_value`"))
             }
             Some(Typed::Plain(array)) if array.is_valid(row) => {
                 writer.builder.add(variant_of_column(array, row)?);
@@ -91,11 +105,11 @@ impl Part {
                     None => {}
                     Some((rest, as_it_is)) => {
                         let VariantValue::Object(fields) = rest.get() else {
-                            return Err(wrong("an object has a value beside its fields"));
+                            return Err(wrong("the `value` of a shredded object is no object"));
                         };
                         for (name, value) in fields.iter() {
                             if parts.iter().any(|(known, _)| known == name) {
-                                return Err(wrong(format!("field {name} has a column, and is not in it")));
+                                return Err(wrong(format!("field {name} has a column and is in `value`")));
                             }
                             writer.builder.field(&mut object, name);
                             writer.add(value, as_it_is);
@@ -129,14 +143,14 @@ impl Part {
 
 /// Writes the variant of one row.
 struct Writer<'a> {
-    /// The row's names.
+    /// The row's dictionary of field names.
     metadata: &'a [u8],
     check: &'a mut VariantCheck,
     builder: &'a mut VariantBuilder,
 }
 
 impl<'a> Writer<'a> {
-    /// A value that was checked, and whether its bytes can be taken as they are.
+    /// Checks a value; also returns whether its bytes can be used as they are.
     fn checked<'v>(&mut self, value: &'v [u8], depth: usize) -> Result<(Variant<'v>, bool)>
     where
         'a: 'v,
@@ -145,6 +159,7 @@ impl<'a> Writer<'a> {
         Ok((Variant::new(self.metadata, value), as_it_is))
     }
 
+    /// Adds a value: its bytes if they can be used as they are, otherwise encoded again.
     fn add(&mut self, value: Variant<'_>, as_it_is: bool) {
         match as_it_is {
             true => self.builder.add_bytes(value),
@@ -153,12 +168,18 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// Whether a column of a type holds values of variants (Parquet, "Variant Shredding", Shredded Value Types).
+/// Checks that `typed_value` may have a type. Spec: Parquet, "Variant Shredding", Shredded Value Types.
 fn may_be_typed(ty: &DataType) -> bool {
     can_be_part(ty) || ty.is_string() || matches!(ty, DataType::BinaryView | DataType::LargeBinary)
 }
 
-/// A value of a column that is not null, as a variant has it. Of a type that no variant has values of it is an error.
+/// Returns the value of a row of a typed column as a variant value. The row must not be null.
+///
+/// Spec: Parquet, "Variant Shredding", Shredded Value Types.
+///
+/// # Errors
+///
+/// Returns [`ArrowError::InvalidArgumentError`] if variants have no values of the column's type.
 pub fn variant_of_column(array: &ArrayRef, row: usize) -> Result<VariantValue<'_>> {
     use VariantValue as V;
     macro_rules! of {
@@ -175,7 +196,7 @@ pub fn variant_of_column(array: &ArrayRef, row: usize) -> Result<VariantValue<'_
         DataType::Float32 => V::Float(of!(Float32Type)),
         DataType::Float64 => V::Double(of!(Float64Type)),
         DataType::Decimal128(_, scale) => {
-            let scale = u8::try_from(*scale).map_err(|_| wrong(format!("a decimal has {scale} digits after the point")))?;
+            let scale = u8::try_from(*scale).map_err(|_| wrong(format!("a decimal has scale {scale}")))?;
             V::Decimal { unscaled: of!(Decimal128Type), scale }
         }
         DataType::Date32 => V::Date(of!(Date32Type)),
@@ -194,20 +215,22 @@ pub fn variant_of_column(array: &ArrayRef, row: usize) -> Result<VariantValue<'_
         DataType::LargeBinary => V::Binary(array.as_binary::<i64>().value(row)),
         DataType::FixedSizeBinary(16) => {
             let id = array.as_fixed_size_binary().value(row).try_into();
-            V::Uuid(id.map_err(|_| wrong("a UUID has other than 16 bytes"))?)
+            V::Uuid(id.map_err(|_| wrong("a UUID does not have 16 bytes"))?)
         }
         other => return Err(wrong(format!("a part can't be of type {other}"))),
     })
 }
 
-/// The metadata and the value of each of a file's variants, all of a value in one.
+/// Returns the metadata and the whole value of each variant of a file's column.
+///
+/// Rows that are null have null bytes, or the bytes that the file stored if the whole column is used unchanged.
 pub(crate) fn put_together(array: &StructArray) -> Result<(BinaryViewArray, BinaryViewArray)> {
     let own = array.column_by_name("metadata").ok_or_else(|| wrong("it has no metadata"))?;
     let own = cast(own, &DataType::BinaryView)?;
     let (own, part) = (own.as_binary_view(), Part::of(array)?);
     let (mut check, mut builder) = (VariantCheck::default(), VariantBuilder::default());
     if let (None, Some(value)) = (&part.typed, &part.value) {
-        // Nearly all files have their variants in one piece, as rows have them.
+        // Nearly all files are not shredded: if all rows are valid as they are, the columns are used unchanged.
         let mut as_it_is = |row: usize| {
             array.is_null(row) || (value.is_valid(row) && check.check(own.value(row), value.value(row), DEPTH) == Ok(true))
         };

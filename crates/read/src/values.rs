@@ -1,4 +1,7 @@
-//! What is in Arrow's arrays, value by value, and values as arrays.
+//! Converts between Arrow arrays and single Iceberg values, in both directions.
+//!
+//! No conversion changes a value: a value that does not fit is an error or none, never null. [`values_of`] reads arrays;
+//! [`literal_array`] and [`values_array`] make them.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -19,14 +22,19 @@ use esker_format::{MAX_DECIMAL_PRECISION, NestedFieldRef, PrimitiveType, Type, V
 
 use crate::{ReadError, Result, arrow_type};
 
-/// The same values in an array of another type. What does not fit is an error, not null, and never another value. Of no type, all is
-/// null.
+/// Casts an array to another type without changing any value.
+///
+/// A cast to the null type makes every value null.
+///
+/// # Errors
+///
+/// Returns an [`ArrowError`] if a value does not fit the type, or if Arrow has no such cast.
 pub fn cast_exactly(array: &ArrayRef, to: &DataType) -> std::result::Result<ArrayRef, ArrowError> {
     const EXACT: CastOptions<'static> = CastOptions { safe: false, format_options: FormatOptions::new() };
     match (array.data_type(), to) {
         (from, to) if from == to => Ok(array.clone()),
         (_, DataType::Null) => Ok(new_null_array(to, array.len())),
-        // Arrow multiplies without looking: late days would become early nanoseconds.
+        // Arrow's cast multiplies without an overflow check: late days would become early nanoseconds.
         (DataType::Date32, DataType::Timestamp(TimeUnit::Microsecond, None)) => {
             timestamps::<TimestampMicrosecondType>(array, 86_400_000_000)
         }
@@ -37,7 +45,7 @@ pub fn cast_exactly(array: &ArrayRef, to: &DataType) -> std::result::Result<Arra
     }
 }
 
-/// Days as timestamps, of which so many are in a day.
+/// Converts days to timestamps; `in_a_day` is the number of their units in a day.
 fn timestamps<T: ArrowTimestampType>(days: &ArrayRef, in_a_day: i64) -> std::result::Result<ArrayRef, ArrowError> {
     let of = |day: i32| {
         let too_far = || ArrowError::CastError(format!("day {day} does not fit {}", T::DATA_TYPE));
@@ -46,10 +54,17 @@ fn timestamps<T: ArrowTimestampType>(days: &ArrayRef, in_a_day: i64) -> std::res
     Ok(Arc::new(days.as_primitive::<Date32Type>().try_unary::<_, T, ArrowError>(of)?))
 }
 
-/// The values of an array, of a type; none is null. Of `unknown` all are. An array that holds no values of the type is an error.
+/// Returns the values of an array as values of an Iceberg type, in order; none for null.
+///
+/// Any array is all null as type `unknown`.
+///
+/// # Errors
+///
+/// Returns [`ReadError::Values`] if the array does not hold values of the type. Returns [`ReadError::Undecodable`] for variants,
+/// geometries, geographies and types that Esker does not know.
 pub fn values_of(array: &ArrayRef, ty: &Type) -> Result<Vec<Option<Value>>> {
     let failed = |source| ReadError::Values { ty: ty.clone(), source };
-    let disagree = || failed(ArrowError::SchemaError(format!("an array of {} holds none", array.data_type())));
+    let disagree = || failed(ArrowError::SchemaError(format!("an array of {} holds no such values", array.data_type())));
     let valid = |i: usize| array.is_valid(i);
     match ty {
         Type::Primitive(primitive) => of_primitive(array, primitive),
@@ -59,7 +74,7 @@ pub fn values_of(array: &ArrayRef, ty: &Type) -> Result<Vec<Option<Value>>> {
             let columns = structs.columns().iter().zip(ty.fields()).map(column).collect::<Result<Vec<_>>>()?;
             let mut columns: Vec<_> = columns.into_iter().map(Vec::into_iter).collect();
             let row = |i: usize| {
-                // Of a row that is null the fields are passed over.
+                // The fields of a null row are skipped.
                 let fields = columns.iter_mut().map(|column| column.next().flatten()).collect();
                 valid(i).then_some(Value::Struct(fields))
             };
@@ -89,7 +104,11 @@ pub fn values_of(array: &ArrayRef, ty: &Type) -> Result<Vec<Option<Value>>> {
     }
 }
 
-/// One value of an array, of a type. See [`values_of`].
+/// Returns one value of an array; none if it is null or the array has no such row.
+///
+/// # Errors
+///
+/// Returns the errors of [`values_of`].
 pub fn value_at(array: &ArrayRef, row: usize, ty: &Type) -> Result<Option<Value>> {
     match row < array.len() {
         true => Ok(values_of(&array.slice(row, 1), ty)?.pop().flatten()),
@@ -97,7 +116,7 @@ pub fn value_at(array: &ArrayRef, row: usize, ty: &Type) -> Result<Option<Value>
     }
 }
 
-/// Where the items of lists are. A slice of lists has the items of all.
+/// The places of lists' items. A slice of lists still has the items of the whole array.
 struct Offsets<'a> {
     all: &'a [i32],
     first: usize,
@@ -108,22 +127,23 @@ impl<'a> Offsets<'a> {
         Self { all, first: Self::at(all.first()) }
     }
 
-    /// Arrow's offsets rise from 0 on.
+    /// Returns an offset as an index. Arrow's offsets ascend from 0.
     fn at(offset: Option<&i32>) -> usize {
         offset.map_or(0, |offset| offset.unsigned_abs() as usize)
     }
 
-    /// The items of these lists.
+    /// Returns the items of all lists of the slice.
     fn of(&self, items: &ArrayRef) -> ArrayRef {
         items.slice(self.first, Self::at(self.all.last()) - self.first)
     }
 
-    /// The items of one list, among those of these lists.
+    /// Returns the places of one list's items among those that [`of`](Self::of) returns.
     fn range(&self, i: usize) -> Range<usize> {
         Self::at(self.all.get(i)) - self.first..Self::at(self.all.get(i + 1)) - self.first
     }
 }
 
+/// Returns the values of an array of a primitive type.
 fn of_primitive(array: &ArrayRef, ty: &PrimitiveType) -> Result<Vec<Option<Value>>> {
     use PrimitiveType as P;
     let of = Type::Primitive(ty.clone());
@@ -153,7 +173,7 @@ fn of_primitive(array: &ArrayRef, ty: &PrimitiveType) -> Result<Vec<Option<Value
         P::TimestampNs => each!(cast.as_primitive::<TimestampNanosecondType>(), Value::TimestampNs),
         P::TimestamptzNs => each!(cast.as_primitive::<TimestampNanosecondType>(), Value::TimestamptzNs),
         P::String => each!(cast.as_string::<i32>(), |v| Value::String(v.into())),
-        // Arrow's are 16 bytes, all of them.
+        // Every value of the cast array has 16 bytes.
         P::Uuid => cast.as_fixed_size_binary().iter().map(|v| Value::from_bytes(ty, v?)).collect(),
         P::Fixed(_) => match cast.as_fixed_size_binary_opt() {
             Some(array) => each!(array, |v| Value::Fixed(bytes(v))),
@@ -164,22 +184,23 @@ fn of_primitive(array: &ArrayRef, ty: &PrimitiveType) -> Result<Vec<Option<Value
     })
 }
 
-/// A value as an array of one, of the Arrow type `to`; none where the two do not fit.
+/// Returns a value as an array of length one of Arrow type `to`; none if the value does not fit the type.
 ///
-/// Serves constants (identity partition values, defaults) and the minima and maxima that scans are pruned by. Structs, lists and maps are
-/// for [`Defaults`](crate::Defaults) to make.
+/// It serves constants (identity partition values, defaults) and the bounds that scans prune by. Structs, lists and maps are not
+/// supported; [`Defaults`](crate::Defaults) makes them.
 pub fn literal_array(value: &Value, to: &DataType) -> Option<ArrayRef> {
     at_once(&[Some(value)], to)
 }
 
-/// Values as an array of the Arrow type `to`, null where there is none or where the two do not fit; none where no array of the type can
-/// be made.
+/// Returns values as an array of Arrow type `to`. A value that is missing or does not fit the type is null.
+///
+/// None if no array of the type can be made.
 pub fn values_array(values: &[Option<Value>], to: &DataType) -> Option<ArrayRef> {
     if values.iter().all(Option::is_none) {
         return Some(new_null_array(to, values.len()));
     }
     let values: Vec<Option<&Value>> = values.iter().map(Option::as_ref).collect();
-    // One that does not fit costs itself, not the others.
+    // A value that does not fit is null; the others stay.
     at_once(&values, to).or_else(|| {
         let one =
             |value: &Option<&Value>| value.and_then(|value| literal_array(value, to)).unwrap_or_else(|| new_null_array(to, 1));
@@ -188,9 +209,9 @@ pub fn values_array(values: &[Option<Value>], to: &DataType) -> Option<ArrayRef>
     })
 }
 
-/// Values of one type as an array of the Arrow type `to`; none if any of them does not fit.
+/// Returns values of one Iceberg type as an array of Arrow type `to`; none if any of them does not fit.
 fn at_once(values: &[Option<&Value>], to: &DataType) -> Option<ArrayRef> {
-    /// The values, if all are of one kind.
+    /// Unwraps the values if all are of one kind.
     macro_rules! all {
         ($kind:ident, $v:ident => $value:expr) => {
             values
@@ -234,7 +255,7 @@ fn at_once(values: &[Option<&Value>], to: &DataType) -> Option<ArrayRef> {
     cast_exactly(&array, to).ok().filter(|cast| cast.null_count() == array.null_count())
 }
 
-/// An array of as many bytes as the values have; none if they have not all as many.
+/// Returns byte strings of equal length as an array; none if their lengths differ.
 fn fixed(values: &[Option<&[u8]>]) -> Option<ArrayRef> {
     let length = values.iter().flatten().next().map_or(0, |value| value.len());
     let array = FixedSizeBinaryArray::try_from_sparse_iter_with_size(values.iter().copied(), i32::try_from(length).ok()?);

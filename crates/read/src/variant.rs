@@ -1,6 +1,8 @@
-//! Values of `variant` in Arrow: a struct of `metadata` and `value`, both bytes in Parquet's encoding ("Variant Binary Encoding").
+//! The Arrow representation of Iceberg's type `variant`: a struct of `metadata` and `value`, both binary views.
 //!
-//! Files may keep parts of the values in columns of their own ("Variant Shredding"). Rows that are read have all of a value in `value`.
+//! Files may shred parts of the values into columns of their own; rows in memory always have the whole value in `value`.
+//! [`variants`] converts a file's column and checks every value, so that later readers need not. Spec: Parquet, "Variant Binary
+//! Encoding", "Variant Shredding".
 
 use std::hash::Hasher as _;
 use std::sync::{Arc, LazyLock};
@@ -13,47 +15,57 @@ use twox_hash::XxHash3_64;
 use crate::unshred::put_together;
 use crate::{Variant, VariantValue};
 
-/// `null` of a variant, which is a value: one byte of the basic type "primitive", and of type 0.
+/// The variant value `null`: one byte of basic type "primitive" and primitive type 0.
 const NULL: &[u8] = &[0];
 
+/// The fields of the Arrow type of variants.
 static FIELDS: LazyLock<Fields> = LazyLock::new(|| {
     let bytes = |name| Field::new(name, DataType::BinaryView, false);
     vec![bytes("metadata"), bytes("value")].into()
 });
 
-/// The Arrow type of a variant. No other column has it: bytes of the table's own are no views within structs.
+/// Returns the Arrow type of a variant: a struct of the binary views `metadata` and `value`, neither nullable.
+///
+/// No other column has this type: Esker reads other bytes in structs as binary arrays, not as views.
 pub fn variant_type() -> DataType {
     DataType::Struct(FIELDS.clone())
 }
 
-/// Whether a type is that of a variant.
+/// Checks that an Arrow type is the type of a variant.
 pub fn is_variant(ty: &DataType) -> bool {
     matches!(ty, DataType::Struct(fields) if fields.len() == 2 && is_bytes(&fields[0], "metadata") && is_bytes(&fields[1], "value"))
 }
 
+/// Checks that a field is a binary view of some name.
 fn is_bytes(field: &Field, name: &str) -> bool {
     field.name() == name && *field.data_type() == DataType::BinaryView
 }
 
-/// The two columns of an array of variants.
+/// Returns the metadata and the value column of an array of variants.
 pub fn variant_parts(array: &StructArray) -> (&BinaryViewArray, &BinaryViewArray) {
     (array.column(0).as_binary_view(), array.column(1).as_binary_view())
 }
 
-/// A value of an array of variants that is not null. It is not checked again: arrays that come from files hold valid ones alone.
+/// Returns the variant in a row, which must not be null.
+///
+/// The bytes are not checked again: arrays that come from [`variants`] hold only valid ones.
 pub fn variant_at(array: &StructArray, row: usize) -> Variant<'_> {
     let (metadata, value) = variant_parts(array);
     Variant::new(metadata.value(row), value.value(row))
 }
 
-/// An array of variants from their parts; a row without a value is null.
+/// Makes an array of variants from metadata and values; a row with a null value is null.
+///
+/// # Errors
+///
+/// Returns [`ArrowError::InvalidArgumentError`] if the two arrays differ in length.
 pub fn variant_array(metadata: BinaryViewArray, value: BinaryViewArray) -> Result<ArrayRef, ArrowError> {
     let nulls = value.nulls().cloned();
     let (metadata, value): (ArrayRef, ArrayRef) = (filled(&metadata, &[1, 0, 0]), filled(&value, NULL));
     Ok(Arc::new(StructArray::try_new(FIELDS.clone(), vec![metadata, value], nulls)?))
 }
 
-/// A column of variants that is made row by row.
+/// Builds an array of variants row by row.
 #[derive(Debug, Default)]
 pub struct VariantRows {
     metadata: BinaryViewBuilder,
@@ -61,40 +73,55 @@ pub struct VariantRows {
 }
 
 impl VariantRows {
+    /// Appends a null row.
     pub fn append_null(&mut self) {
         self.metadata.append_null();
         self.values.append_null();
     }
 
-    /// Adds the dictionary and the value of a variant.
+    /// Appends a variant: the bytes of its metadata and of its value.
     pub fn append(&mut self, (metadata, value): (impl AsRef<[u8]>, impl AsRef<[u8]>)) {
         self.metadata.append_value(metadata);
         self.values.append_value(value);
     }
 
+    /// Returns the array of all appended rows.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ArrowError`] as [`variant_array`] does; rows appended here always have equal lengths.
     pub fn finish(self) -> Result<ArrayRef, ArrowError> {
         let (metadata, value) = self.columns();
         variant_array(metadata, value)
     }
 
-    /// The dictionaries and the values, both null where there is no variant.
+    /// Returns the metadata and the values, both null in rows without a variant.
     pub(crate) fn columns(mut self) -> (BinaryViewArray, BinaryViewArray) {
         (self.metadata.finish(), self.values.finish())
     }
 }
 
-/// A file's column of variants as rows have it: nothing is kept apart, and every value is checked.
+/// Converts a file's variant column to whole variants, and checks every value.
+///
+/// Shredded fields are reassembled. An array that has the type of variants already is returned unchanged and unchecked.
+///
+/// # Errors
+///
+/// Returns [`ArrowError::SchemaError`] if the array is no struct. Returns [`ArrowError::InvalidArgumentError`] if a value that is
+/// not null is no valid variant, or is stored in both `value` and `typed_value`.
 pub fn variants(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     if is_variant(array.data_type()) {
         return Ok(array.clone());
     }
-    let structs = array.as_struct_opt().ok_or_else(|| ArrowError::SchemaError("a variant is a struct".to_owned()))?;
+    let structs = array.as_struct_opt().ok_or_else(|| ArrowError::SchemaError("a variant column is no struct".to_owned()))?;
     let (metadata, value) = put_together(structs)?;
     let (metadata, value) = (filled(&metadata, &[1, 0, 0]), filled(&value, NULL));
     Ok(Arc::new(StructArray::try_new(FIELDS.clone(), vec![metadata, value], array.nulls().cloned())?))
 }
 
-/// Bytes in which something stands for null. A variant that has no value, in none of a file's columns, is `null` (Parquet, "Variant Shredding").
+/// Replaces null bytes by `with`.
+///
+/// A variant that is in none of a file's columns is the variant `null`. Spec: Parquet, "Variant Shredding".
 fn filled(array: &BinaryViewArray, with: &[u8]) -> ArrayRef {
     if array.null_count() == 0 {
         return Arc::new(array.clone());
@@ -104,8 +131,9 @@ fn filled(array: &BinaryViewArray, with: &[u8]) -> ArrayRef {
     Arc::new(made.finish())
 }
 
-/// A number for a value, the same for any two encodings of it. Integers and decimals of whatever width are one kind of value, as Parquet has
-/// it ("Variant Binary Encoding", exact numeric).
+/// Returns a hash of a variant's value that is the same for any two encodings of it.
+///
+/// Integers and decimals of any width are one kind of value. Spec: Parquet, "Variant Binary Encoding", exact numeric.
 pub fn variant_hash(variant: Variant<'_>) -> u64 {
     let mut hash = XxHash3_64::with_seed(0);
     write(variant, &mut hash);
@@ -148,7 +176,7 @@ fn write(variant: Variant<'_>, hash: &mut XxHash3_64) {
     }
 }
 
-/// An exact number without zeros at the end of its fraction.
+/// Encodes an exact number without trailing zeros in its fraction.
 fn exact(mut unscaled: i128, mut scale: u8) -> [u8; 17] {
     while scale > 0 && unscaled % 10 == 0 {
         (unscaled, scale) = (unscaled / 10, scale - 1);
@@ -171,7 +199,7 @@ mod tests {
     use super::*;
     use crate::DEPTH;
 
-    /// Variants of some objects `{"a": …, "b": "x"}`, of a text, of null, and a row without a variant.
+    /// Six rows: three objects `{"a": …, "b": "x"}`, a string, the variant `null`, and null.
     fn some() -> VariantArray {
         let mut builder = VariantArrayBuilder::new(5);
         for a in [Some(1_i64), Some(i64::MAX), None] {
@@ -278,14 +306,14 @@ mod tests {
             let error = of(&nested(more)).expect_err("too deep").to_string();
             assert!(error.contains("more than 200 deep"), "{error}");
         }
-        // Arrays of two items, which are the same bytes.
+        // Each array has two items that share their bytes.
         let mut again = vec![0];
         for _ in 0..100 {
             let length = u32::try_from(again.len()).expect("a length").to_le_bytes();
             again = [&[3 | 3 << 2, 2, 0, 0, 0, 0, 0, 0, 0, 0][..], &length, &again].concat();
         }
         let error = of(&again).expect_err("in one another").to_string();
-        assert!(error.contains("lie in one another"), "{error}");
+        assert!(error.contains("values overlap"), "{error}");
     }
 
     fn integer(object: Variant<'_>, name: &str) -> Option<i64> {
@@ -320,7 +348,7 @@ mod tests {
         let array = variant_array(views(&metadata), views(&value)).expect("variants");
         let plain: Fields = ["metadata", "value"].map(|name| Field::new(name, DataType::Binary, false)).into_iter().collect();
         let plain = cast(&array, &DataType::Struct(plain)).expect("bytes");
-        // The same with `b` in a column of its own: the field without a name is what is left.
+        // The same object with `b` shredded: the field without a name stays in `value`.
         let typed = |ty: DataType| Field::new("typed_value", ty, true);
         let pair: Fields = vec![Field::new("value", DataType::BinaryView, true), typed(DataType::Int8)].into();
         let rest: ArrayRef = Arc::new(views(&[0x02_u8, 1, 1, 0, 2, 0x0c, 2]));
@@ -339,7 +367,7 @@ mod tests {
         }
     }
 
-    /// Parquet's own set of files has these (cases 42, 127 and 137): none of the two values may be dropped.
+    /// Parquet's own test files have these (cases 42, 127 and 137): neither of the two values may be dropped.
     #[test]
     fn a_value_that_is_there_twice_is_refused() {
         let apart = |value: Option<&[u8]>, typed: ArrayRef| -> ArrayRef {

@@ -1,4 +1,8 @@
-//! Writes variants as bytes (Parquet, "Variant Binary Encoding").
+//! Encodes variants as bytes.
+//!
+//! Values are appended one after the other. Those of an array or an object come between `begin` and `end_array` or `end_object`,
+//! which put the header before them. Field names go into a dictionary that the builder reuses for the next variant. Spec:
+//! Parquet, "Variant Binary Encoding".
 
 use std::collections::HashMap;
 
@@ -6,31 +10,34 @@ use crate::variant_check::SORTED;
 use crate::variant_value::{basic, names, primitive};
 use crate::{Variant, VariantValue};
 
-/// Writes one variant: values one after the other, those of an array or an object between its begin and its end.
+/// Encodes one variant after the other.
+///
+/// Values are appended in order; those of an array or an object come between its begin and its end.
 #[derive(Debug, Default)]
 pub struct VariantBuilder {
     names: Names,
     bytes: Vec<u8>,
 }
 
-/// An array or an object that is being written.
+/// An array or an object whose values are being written.
 #[derive(Debug)]
 pub struct Open {
     start: usize,
-    /// For each of its values the id of its name (0 in an array) and where it begins.
+    /// Name id (0 in an array) and offset of each value.
     parts: Vec<(usize, usize)>,
 }
 
-/// The names of fields, by the order in which they came.
+/// The dictionary of field names, in order of first use.
 #[derive(Debug, Default)]
 struct Names {
     ids: HashMap<Box<str>, usize>,
     all: Vec<Box<str>>,
-    /// A dictionary that holds these names and no others.
+    /// The encoded dictionary, if it is up to date.
     known: Option<Vec<u8>>,
 }
 
 impl Names {
+    /// Returns the id of a name, adding it if it is new.
     fn id(&mut self, name: &str) -> usize {
         if let Some(id) = self.ids.get(name) {
             return *id;
@@ -41,7 +48,7 @@ impl Names {
         self.all.len() - 1
     }
 
-    /// Takes over the names of a dictionary, each with its id.
+    /// Replaces the names by those of an encoded dictionary, each with its id there.
     fn take(&mut self, metadata: &[u8]) {
         if self.known.as_deref() == Some(metadata) {
             return;
@@ -59,6 +66,7 @@ impl Names {
         self.all.windows(2).all(|pair| pair[0] < pair[1])
     }
 
+    /// Encodes the dictionary.
     fn dictionary(&self) -> Vec<u8> {
         let length: usize = self.all.iter().map(|name| name.len()).sum();
         let width = width(length.max(self.all.len()));
@@ -76,7 +84,7 @@ impl Names {
     }
 }
 
-/// The bytes that hold a number, at most four.
+/// Returns the number of bytes that hold a number, at most four.
 fn width(number: usize) -> usize {
     match number {
         0..=0xff => 1,
@@ -86,37 +94,41 @@ fn width(number: usize) -> usize {
     }
 }
 
-/// A width as headers have it: one less, in two bits.
+/// Encodes a width for a header: less one, in two bits.
 fn header_width(width: usize) -> u8 {
     u8::try_from(width - 1).unwrap_or(3)
 }
 
+/// Appends the lowest `width` bytes of a number, the lowest first.
 fn put(bytes: &mut Vec<u8>, number: usize, width: usize) {
     bytes.extend_from_slice(&number.to_le_bytes()[..width]);
 }
 
 impl VariantBuilder {
-    /// Begins a variant whose fields may have the names of a dictionary: values that refer to it can be added as bytes.
+    /// Begins a variant with the names of an encoded dictionary.
+    ///
+    /// Values that refer to this dictionary can then be added with [`add_bytes`](Self::add_bytes).
     pub fn begin_with(&mut self, metadata: &[u8]) {
         self.names.take(metadata);
         self.bytes.clear();
     }
 
-    /// Begins an array or an object.
+    /// Begins an array or an object at the current position.
     pub fn begin(&self) -> Open {
         Open { start: self.bytes.len(), parts: Vec::new() }
     }
 
-    /// What is added next is the next item of an array.
+    /// Announces that the next value is the next item of an array.
     pub fn item(&self, array: &mut Open) {
         array.parts.push((0, self.bytes.len() - array.start));
     }
 
-    /// What is added next is a field of an object, which has none of this name.
+    /// Announces that the next value is the field `name` of an object, which must not have that field yet.
     pub fn field(&mut self, object: &mut Open, name: &str) {
         object.parts.push((self.names.id(name), self.bytes.len() - object.start));
     }
 
+    /// Ends an array: writes its header before its items.
     pub fn end_array(&mut self, array: Open) {
         let (count, offsets) = (array.parts.len(), width(self.bytes.len() - array.start));
         let is_large = count > 0xff;
@@ -124,6 +136,7 @@ impl VariantBuilder {
         self.end(array, basic::ARRAY | about << 2, if is_large { 4 } else { 1 }, 0, offsets);
     }
 
+    /// Ends an object: writes its header before its fields, and sorts their ids by name.
     pub fn end_object(&mut self, mut object: Open) {
         let names = &self.names.all;
         object.parts.sort_unstable_by(|a, b| names[a.0].cmp(&names[b.0]));
@@ -134,7 +147,9 @@ impl VariantBuilder {
         self.end(object, basic::OBJECT | about << 2, if is_large { 4 } else { 1 }, ids, offsets);
     }
 
-    /// Puts the head of an array or an object before its values.
+    /// Inserts the header of an array or an object before its values.
+    ///
+    /// `counted`, `ids` and `offsets` are the widths in bytes of the count, the ids and the offsets.
     fn end(&mut self, open: Open, header: u8, counted: usize, ids: usize, offsets: usize) {
         let end = self.bytes.len() - open.start;
         let mut head = vec![header];
@@ -145,7 +160,7 @@ impl VariantBuilder {
         self.bytes.splice(open.start..open.start, head);
     }
 
-    /// Adds a value. The objects in it get their names from this variant's dictionary.
+    /// Appends a value. The names of objects in it go into this variant's dictionary.
     pub fn add(&mut self, value: VariantValue<'_>) {
         use VariantValue as V;
         let bytes = &mut self.bytes;
@@ -193,12 +208,14 @@ impl VariantBuilder {
         }
     }
 
-    /// Adds a value whose names are those that the variant began with, as the bytes that it is.
+    /// Appends a value as its bytes. It must refer to the dictionary that the variant began with.
     pub fn add_bytes(&mut self, value: Variant<'_>) {
         self.bytes.extend_from_slice(value.bytes());
     }
 
-    /// Ends the variant: its dictionary and its value. The names stay known to what is written next.
+    /// Ends the variant and returns its metadata and its value.
+    ///
+    /// The names stay in the dictionary of the next variant, unless that begins with another.
     pub fn finish(&mut self) -> (Vec<u8>, Vec<u8>) {
         let names = &mut self.names;
         let known = names.known.take().unwrap_or_else(|| names.dictionary());
@@ -207,18 +224,20 @@ impl VariantBuilder {
     }
 }
 
+/// Appends a primitive value of fixed length.
 fn add(bytes: &mut Vec<u8>, ty: u8, value: &[u8]) {
     bytes.push(ty << 2);
     bytes.extend_from_slice(value);
 }
 
+/// Appends a primitive value with its length in four bytes.
 fn sized(bytes: &mut Vec<u8>, ty: u8, value: &[u8]) {
     bytes.push(ty << 2);
     put(bytes, value.len(), 4);
     bytes.extend_from_slice(value);
 }
 
-/// An integer in as few bytes as hold it.
+/// Appends an integer in the least number of bytes.
 fn integer(bytes: &mut Vec<u8>, v: i64) {
     match (i8::try_from(v), i16::try_from(v), i32::try_from(v)) {
         (Ok(v), ..) => add(bytes, primitive::INT8, &v.to_le_bytes()),
@@ -228,7 +247,7 @@ fn integer(bytes: &mut Vec<u8>, v: i64) {
     }
 }
 
-/// A decimal in as few bytes as hold its digits, 9, 18 or 38 of them.
+/// Appends a decimal in the least width that holds its digits: 9, 18 or 38 of them.
 fn decimal(bytes: &mut Vec<u8>, unscaled: i128, scale: u8) {
     let digits = |most: u32| unscaled.unsigned_abs() < 10_u128.pow(most) && u32::from(scale) <= most;
     match (i32::try_from(unscaled), i64::try_from(unscaled)) {
@@ -249,7 +268,7 @@ mod tests {
     use crate::variant_check::VariantCheck;
     use crate::{DEPTH, check_variant, variant_hash};
 
-    /// A variant as text, with the kinds of its values.
+    /// Prints a variant with the kinds of its values.
     fn shown(variant: Variant<'_>) -> String {
         use VariantValue as V;
         match variant.get() {
@@ -307,7 +326,7 @@ mod tests {
         }
     }
 
-    /// Any variant, as whoever builds one would.
+    /// A random variant, to be written with the builder.
     #[derive(Debug, Clone)]
     enum Any {
         Integer(i64),
@@ -337,7 +356,7 @@ mod tests {
         leaf.prop_recursive(4, 600, 300, move |inner| {
             prop_oneof![
                 prop::collection::vec(inner.clone(), 0..3).prop_map(Any::Array),
-                // One byte does not count so many.
+                // A count of 256 or more does not fit one byte.
                 prop::collection::vec(inner.clone(), 255..258).prop_map(Any::Array),
                 prop::collection::btree_map(name(), inner, 0..6).prop_map(Any::Object),
             ]
@@ -366,7 +385,7 @@ mod tests {
                 }
                 Self::Object(fields) => {
                     let mut object = builder.begin();
-                    // Names come in any order.
+                    // Names are added in an order that is not theirs.
                     for (name, value) in fields.iter().rev() {
                         builder.field(&mut object, name);
                         value.write(builder);
@@ -393,7 +412,7 @@ mod tests {
             }
         }
 
-        /// Whether the library has such a value: none beyond its calendar, and no empty names among others.
+        /// Checks that the library supports the value: it limits dates, and has no empty names.
         fn is_theirs(&self) -> bool {
             match self {
                 Self::Date(v) => v.unsigned_abs() < 90_000_000,
@@ -406,7 +425,7 @@ mod tests {
     }
 
     proptest! {
-        /// What is built is read again, by the library too.
+        /// A built variant is read back the same, by the library too.
         #[test]
         fn what_is_built_is_the_same_value(any in any_variant()) {
             let mut builder = VariantBuilder::default();
@@ -422,7 +441,7 @@ mod tests {
             }
         }
 
-        /// What is taken can be gone through, whatever it is.
+        /// Any bytes that pass the check can be walked.
         #[test]
         fn bytes_are_a_variant_or_an_error(value in prop::collection::vec(0_u8..40, 0..40), names in 0_u8..3) {
             let metadata = match names {
@@ -433,7 +452,7 @@ mod tests {
             if let Ok(in_order) = VariantCheck::default().check(&metadata, &value, DEPTH) {
                 let own = Variant::new(&metadata, &value);
                 variant_hash(own);
-                // The library goes by the order of names.
+                // The library relies on the order of names.
                 if in_order && own.bytes().len() == value.len() && let Ok(theirs) = Theirs::try_new(&metadata, &value) {
                     prop_assert_eq!(shown(own), shown_by_them(&theirs));
                 }

@@ -1,32 +1,37 @@
-//! Whether bytes are a variant (Parquet, "Variant Binary Encoding"), so that whoever goes through it later need not ask.
+//! Checks that bytes are a valid variant, so that later readers can walk it without errors.
+//!
+//! Beyond the encoding itself this bounds the nesting depth, and the number of values: a value that several others refer to would
+//! otherwise be walked once for each. Spec: Parquet, "Variant Binary Encoding".
 
 use crate::variant_value::{Children, VariantValue, basic, names, primitive};
 
-/// Objects and arrays within one another, at most: whoever goes through a variant has as many calls on its stack.
+/// Greatest number of objects and arrays inside one another. Walking a variant takes a stack frame for each.
 pub const DEPTH: usize = 200;
 
-/// The bit of a dictionary's header that says that its names are sorted, and each there once.
+/// The bit of a dictionary's header that declares its names sorted and unique.
 pub(crate) const SORTED: u8 = 0x10;
 
-/// Digits of a decimal, at most.
+/// Greatest number of digits of a decimal.
 const DIGITS: u32 = 38;
 
+/// The result of a check; the error describes the defect.
 type Found = Result<(), String>;
 
-/// Checks variants one after the other. Neighbours often have the same names.
+/// Checks variants one after the other; reuses the dictionary if the next variant has the same.
 #[derive(Debug, Default)]
 pub(crate) struct VariantCheck {
     metadata: Vec<u8>,
     names: Vec<String>,
-    /// Whether the dictionary says of its names that they are sorted, and they are not. DuckDB 1.5 says so of any.
+    /// True if the dictionary declares its names sorted and they are not. DuckDB 1.5 always does so.
     lies: bool,
 }
 
 impl VariantCheck {
+    /// Decodes a dictionary, unless it is the previous one.
     fn read(&mut self, metadata: &[u8]) -> Found {
         if self.metadata != metadata || metadata.is_empty() {
             self.metadata.clear();
-            let names = names(metadata).ok_or("its names are none")?;
+            let names = names(metadata).ok_or("its dictionary of names is malformed")?;
             self.names = names.into_iter().map(str::to_owned).collect();
             self.lies = metadata[0] & SORTED != 0 && self.names.windows(2).any(|pair| pair[0] >= pair[1]);
             self.metadata = metadata.to_vec();
@@ -34,22 +39,33 @@ impl VariantCheck {
         Ok(())
     }
 
-    /// Checks a variant with at most so many objects and arrays within one another. Tells whether its bytes can be taken as they are; else
-    /// fields of an object are in another order than their names, or names in another than the dictionary says. An error says what is wrong.
+    /// Checks a variant with at most `depth` objects and arrays inside one another.
+    ///
+    /// Returns true if its bytes can be used as they are. They can't if an object's fields are not in the order of their names,
+    /// or if the dictionary falsely declares its names sorted. The error describes the defect.
     pub(crate) fn check(&mut self, metadata: &[u8], value: &[u8], depth: usize) -> Result<bool, String> {
         self.read(metadata)?;
-        // A value takes a byte at least. One that others refer to again and again would be gone through each time.
+        // A value takes at least one byte, so more values than bytes overlap. A value that others refer to many times would be
+        // walked each time.
         let mut node = Node { names: &self.names, left: value.len().saturating_mul(2), in_order: true };
         node.check(value, depth)?;
         Ok(node.in_order && !self.lies)
     }
 }
 
-/// Checks one variant. An error says what is wrong with its bytes.
+/// Checks that metadata and value are one valid variant.
+///
+/// Spec: Parquet, "Variant Binary Encoding".
+///
+/// # Errors
+///
+/// Returns a description of the defect: malformed bytes, unknown types, names that are missing or used twice, or more than
+/// [`DEPTH`] levels.
 pub fn check_variant(metadata: &[u8], value: &[u8]) -> Result<(), String> {
     VariantCheck::default().check(metadata, value, DEPTH).map(drop)
 }
 
+/// The state of a check: the dictionary, the number of values left, and the order of fields so far.
 struct Node<'a> {
     names: &'a [String],
     left: usize,
@@ -57,9 +73,10 @@ struct Node<'a> {
 }
 
 impl Node<'_> {
+    /// Checks a value and all values inside it.
     fn check(&mut self, value: &[u8], depth: usize) -> Found {
         let (header, rest) = value.split_first().ok_or("it ends too early")?;
-        self.left = self.left.checked_sub(1).ok_or("its values lie in one another")?;
+        self.left = self.left.checked_sub(1).ok_or("its values overlap")?;
         let about = header >> 2;
         let is_object = match header & 3 {
             basic::OBJECT => true,
@@ -74,14 +91,15 @@ impl Node<'_> {
         if is_object {
             self.fields(&children)?;
         } else if (0..children.count).any(|at| children.offset(at) > children.offset(at + 1)) {
-            return Err("its items are in no order".to_owned());
+            return Err("the offsets of its items descend".to_owned());
         }
         (0..children.count).try_for_each(|at| self.check(children.value(at).ok_or("it ends too early")?, depth - 1))
     }
 
+    /// Checks the names of an object's fields.
     fn fields(&mut self, children: &Children<'_>) -> Found {
         let named: Option<Vec<&String>> = (0..children.count).map(|at| self.names.get(children.id(at)?)).collect();
-        let mut named = named.ok_or("a field has a name that is not there")?;
+        let mut named = named.ok_or("the dictionary lacks the name of a field")?;
         if named.windows(2).all(|pair| pair[0] < pair[1]) {
             return Ok(());
         }
@@ -95,7 +113,7 @@ impl Node<'_> {
 }
 
 fn text(bytes: Option<&[u8]>) -> Found {
-    std::str::from_utf8(bytes.ok_or("it ends too early")?).map(drop).map_err(|e| format!("a text is no UTF-8: {e}"))
+    std::str::from_utf8(bytes.ok_or("it ends too early")?).map(drop).map_err(|e| format!("a string is not UTF-8: {e}"))
 }
 
 /// Checks a value of a primitive type.
@@ -107,8 +125,8 @@ fn plain(ty: u8, bytes: &[u8]) -> Found {
             Err(format!("a decimal has more than {DIGITS} digits"))
         }
         Some(_) => Ok(()),
-        None if ty > primitive::UUID => Err(format!("its type {ty} is none that is known")),
-        None => Err("it ends too early, or a text is no UTF-8".to_owned()),
+        None if ty > primitive::UUID => Err(format!("its primitive type {ty} is unknown")),
+        None => Err("it ends too early, or a string is not UTF-8".to_owned()),
     }
 }
 
@@ -116,7 +134,7 @@ fn plain(ty: u8, bytes: &[u8]) -> Found {
 mod tests {
     use super::*;
 
-    /// DuckDB's `'infinity'::DATE`, and the least and greatest that bytes can say.
+    /// DuckDB's `'infinity'::DATE`, and the least and greatest dates that can be encoded.
     #[test]
     fn dates_that_no_calendar_has_are_values() {
         for days in [i32::MIN, -i32::MAX, -1, i32::MAX] {
@@ -135,9 +153,9 @@ mod tests {
             (decimal(most, 38), None),
             (decimal(most + 1, 0), Some("more than 38 digits")),
             (decimal(1, 39), Some("more than 38 digits")),
-            (vec![21 << 2], Some("type 21 is none")),
+            (vec![21 << 2], Some("type 21 is unknown")),
             (vec![primitive::INT64 << 2, 0], Some("ends too early")),
-            (vec![basic::SHORT_STRING | 1 << 2, 0xff], Some("no UTF-8")),
+            (vec![basic::SHORT_STRING | 1 << 2, 0xff], Some("not UTF-8")),
             (vec![], Some("ends too early")),
         ] {
             let found = VariantCheck::default().check(&[1, 0, 0], &value, DEPTH).err();

@@ -1,4 +1,6 @@
-//! Values of variants as columns of Arrow's types, each as it is.
+//! Converts variant values to typed columns, without changing any value.
+//!
+//! Spec: Parquet, "Variant Shredding", Shredded Value Types.
 
 use std::sync::Arc;
 
@@ -14,14 +16,18 @@ use crate::VariantValue;
 
 type Result<T> = std::result::Result<T, ArrowError>;
 
-/// A decimal with so many digits after the point, and no more in all. One with fewer digits after the point is another as a text.
+/// Returns the unscaled value of a decimal of exactly this scale and at most this precision.
+///
+/// A decimal of another scale is another value: it prints differently.
 fn decimal(value: VariantValue<'_>, precision: u8, scale: i8) -> Option<i128> {
     let VariantValue::Decimal { unscaled, scale: own } = value else { return None };
     let fits = u8::try_from(scale) == Ok(own) && unscaled.unsigned_abs() < 10_u128.checked_pow(precision.into())?;
     fits.then_some(unscaled)
 }
 
-/// Whether a column of a type holds a value as it is. Integers of any width are one kind of value (Parquet, "exact numeric").
+/// Checks that a column of an Arrow type can hold a value unchanged.
+///
+/// Integers of any width are one kind of value. Spec: Parquet, "Variant Binary Encoding", exact numeric.
 pub fn is_of_type(value: VariantValue<'_>, ty: &DataType) -> bool {
     use VariantValue as V;
     match (ty, value) {
@@ -44,7 +50,9 @@ pub fn is_of_type(value: VariantValue<'_>, ty: &DataType) -> bool {
     }
 }
 
-/// Whether parts can have a column of a type.
+/// Checks that a shredded field may have a column of an Arrow type.
+///
+/// Spec: Parquet, "Variant Shredding", Shredded Value Types.
 pub fn can_be_part(ty: &DataType) -> bool {
     let number = ty.is_signed_integer() || matches!(ty, DataType::Float32 | DataType::Float64 | DataType::Decimal128(..));
     let time = matches!(ty, DataType::Date32 | DataType::Time64(TimeUnit::Microsecond))
@@ -53,10 +61,15 @@ pub fn can_be_part(ty: &DataType) -> bool {
     number || time || bytes || *ty == DataType::Boolean
 }
 
-/// Values as a column of a type; null where there is none, or one of another type.
+/// Returns values as a column of an Arrow type; missing values and those of other types are null.
+///
+/// # Errors
+///
+/// Returns [`ArrowError::SchemaError`] if shredded fields can't have the type, and another [`ArrowError`] if its precision or
+/// scale is invalid.
 pub fn column_of_variants(values: &[Option<VariantValue<'_>>], ty: &DataType) -> Result<ArrayRef> {
     use VariantValue as V;
-    /// The values of one kind.
+    /// Unwraps the values of one kind.
     macro_rules! of {
         ($kind:pat => $made:expr) => {
             values.iter().map(|value| match value {
@@ -92,6 +105,6 @@ pub fn column_of_variants(values: &[Option<VariantValue<'_>>], ty: &DataType) ->
         DataType::FixedSizeBinary(16) => {
             Arc::new(FixedSizeBinaryArray::try_from_sparse_iter_with_size(of!(V::Uuid(v) => Some(*v)), 16)?)
         }
-        other => return Err(ArrowError::SchemaError(format!("{other} is no type of a variant's part"))),
+        other => return Err(ArrowError::SchemaError(format!("a shredded field can't be of type {other}"))),
     })
 }

@@ -1,62 +1,81 @@
-//! The values of variants, as their bytes have them (Parquet, "Variant Binary Encoding").
+//! Reads variants from their bytes, without copying.
 //!
-//! Dates and times are numbers here. So a value that no calendar has, such as DuckDB's date `infinity`, is a value like any other.
+//! A [`Variant`] is a pair of byte slices; [`Variant::get`] decodes one level. Dates and times are plain numbers, so that values
+//! beyond any calendar, such as DuckDB's date `infinity`, are values like any other. Spec: Parquet, "Variant Binary Encoding".
 
 use crate::variant_check::{DEPTH, VariantCheck};
 
-/// A variant: a value, and the dictionary with the names of its fields.
+/// A variant: a value, and the metadata with the dictionary of field names.
 ///
-/// Whoever makes one of bytes has checked them: of bytes that are no variant, the parts that can't be read are null.
+/// The bytes must have been checked, for example with [`check_variant`](crate::check_variant). In bytes that are no variant,
+/// unreadable parts are null.
 #[derive(Debug, Clone, Copy)]
 pub struct Variant<'a> {
     metadata: &'a [u8],
     value: &'a [u8],
 }
 
-/// What a variant holds. Integers have one type here, and decimals another, whatever their width in bytes (Parquet, "exact numeric").
+/// The decoded value of a variant.
+///
+/// Integers of all widths are one kind, and so are decimals. Spec: Parquet, "Variant Binary Encoding", exact numeric.
 #[derive(Debug, Clone, Copy)]
 pub enum VariantValue<'a> {
-    /// `null`, which is a value.
+    /// The value `null`, which differs from a null row.
     Null,
+    /// A boolean.
     Boolean(bool),
+    /// An integer of 8 to 64 bits.
     Integer(i64),
+    /// A decimal of at most 38 digits.
     Decimal {
+        /// The value without its decimal point.
         unscaled: i128,
-        /// Digits after the point.
+        /// The number of digits after the decimal point.
         scale: u8,
     },
+    /// A 32-bit float.
     Float(f32),
+    /// A 64-bit float.
     Double(f64),
     /// Days since 1970-01-01.
     Date(i32),
     /// Microseconds since midnight.
     Time(i64),
-    /// Microseconds since 1970-01-01, in UTC if it is `zoned`.
+    /// A timestamp in microseconds.
     Timestamp {
+        /// Microseconds since 1970-01-01T00:00.
         micros: i64,
+        /// True for an instant in UTC, false for a local time.
         zoned: bool,
     },
-    /// Nanoseconds since 1970-01-01, in UTC if it is `zoned`.
+    /// A timestamp in nanoseconds.
     TimestampNs {
+        /// Nanoseconds since 1970-01-01T00:00.
         nanos: i64,
+        /// True for an instant in UTC, false for a local time.
         zoned: bool,
     },
+    /// A byte string.
     Binary(&'a [u8]),
+    /// A character string.
     String(&'a str),
+    /// A UUID, the most significant byte first.
     Uuid([u8; 16]),
+    /// An array.
     Array(VariantItems<'a>),
+    /// An object.
     Object(VariantFields<'a>),
 }
 
-/// The items of an array, in their order.
+/// The items of an array, in order.
 #[derive(Debug, Clone, Copy)]
 pub struct VariantItems<'a>(Children<'a>);
 
-/// The fields of an object, in the order of their names.
+/// The fields of an object, sorted by name.
 #[derive(Debug, Clone, Copy)]
 pub struct VariantFields<'a>(Children<'a>);
 
-/// The types of primitive values.
+/// The ids of primitive types.
 pub(crate) mod primitive {
     pub(crate) const NULL: u8 = 0;
     pub(crate) const TRUE: u8 = 1;
@@ -81,19 +100,19 @@ pub(crate) mod primitive {
     pub(crate) const UUID: u8 = 20;
 }
 
-/// The two low bits of a value's first byte.
+/// The basic types: the two low bits of a value's first byte. 0 is a primitive.
 pub(crate) mod basic {
     pub(crate) const SHORT_STRING: u8 = 1;
     pub(crate) const OBJECT: u8 = 2;
     pub(crate) const ARRAY: u8 = 3;
 }
 
-/// An unsigned number of at most eight bytes, the lowest first.
+/// Decodes an unsigned number of at most eight bytes, the lowest first.
 pub(crate) fn number(bytes: &[u8]) -> usize {
     bytes.iter().rev().fold(0, |number, byte| number << 8 | usize::from(*byte))
 }
 
-/// The offsets of a dictionary's names, the bytes that they are in, and the width of an offset.
+/// Returns a dictionary's offsets, the bytes of its names, and the width of an offset; none if it is malformed.
 fn dictionary(metadata: &[u8]) -> Option<(&[u8], &[u8], usize)> {
     let (header, rest) = metadata.split_first()?;
     if header & 0x0f != 1 {
@@ -105,21 +124,23 @@ fn dictionary(metadata: &[u8]) -> Option<(&[u8], &[u8], usize)> {
     Some((offsets, bytes, width))
 }
 
-/// All names of a dictionary, some of which may be empty; none if it can't be read.
+/// Returns all names of a dictionary, in order of their ids; none if it is malformed.
 pub(crate) fn names(metadata: &[u8]) -> Option<Vec<&str>> {
     let (offsets, bytes, width) = dictionary(metadata)?;
     let offsets: Vec<usize> = offsets.chunks_exact(width).map(number).collect();
     offsets.windows(2).map(|pair| std::str::from_utf8(bytes.get(pair[0]..pair[1])?).ok()).collect()
 }
 
-/// The bytes of a dictionary that others follow, as in the bounds of manifests.
+/// Returns the length of a dictionary that is followed by a value, as in bounds.
 fn dictionary_length(metadata: &[u8]) -> Option<usize> {
     let (offsets, bytes, width) = dictionary(metadata)?;
     let names = number(offsets.chunks_exact(width).next_back()?);
     (names <= bytes.len()).then(|| metadata.len() - bytes.len() + names)
 }
 
-/// A variant that is written in one piece (specification, Appendix D, "Bound serialization"); none of bytes that are no variant.
+/// Decodes a bound of a variant: metadata followed by the value.
+///
+/// None if the bytes are no valid variant. Spec: "Bounds for Variant", Appendix D "Bound serialization".
 pub fn variant_of_bound(bytes: &[u8]) -> Option<Variant<'_>> {
     let (metadata, value) = bytes.split_at_checked(dictionary_length(bytes)?)?;
     let is_one = VariantCheck::default().check(metadata, value, DEPTH) == Ok(true);
@@ -127,23 +148,23 @@ pub fn variant_of_bound(bytes: &[u8]) -> Option<Variant<'_>> {
 }
 
 impl<'a> Variant<'a> {
-    /// A variant of bytes that were checked.
+    /// Makes a variant of bytes that were checked.
     pub fn new(metadata: &'a [u8], value: &'a [u8]) -> Self {
         Self { metadata, value }
     }
 
-    /// The dictionary with the names of its fields, and of others.
+    /// Returns the metadata: the dictionary of field names, which may hold unused names.
     pub fn metadata(self) -> &'a [u8] {
         self.metadata
     }
 
-    /// The bytes of its value.
+    /// Returns the bytes of the value only, without those that follow inside an array or an object.
     pub fn bytes(self) -> &'a [u8] {
-        // Within an array or an object, the bytes of others may follow.
+        // In an array or an object, the bytes of other values may follow.
         length(self.value).and_then(|length| self.value.get(..length)).unwrap_or(self.value)
     }
 
-    /// What it holds.
+    /// Decodes the value, one level deep.
     pub fn get(self) -> VariantValue<'a> {
         self.read().unwrap_or(VariantValue::Null)
     }
@@ -160,7 +181,7 @@ impl<'a> Variant<'a> {
     }
 }
 
-/// The bytes that a value takes.
+/// Returns the number of bytes that a value takes.
 fn length(value: &[u8]) -> Option<usize> {
     let (header, rest) = value.split_first()?;
     let about = header >> 2;
@@ -182,7 +203,7 @@ fn length(value: &[u8]) -> Option<usize> {
     })
 }
 
-/// A value by its type and the bytes behind its first.
+/// Decodes a primitive value from its type and the bytes after the first.
 pub(crate) fn primitive(ty: u8, bytes: &[u8]) -> Option<VariantValue<'_>> {
     fn fixed<const N: usize>(bytes: &[u8]) -> Option<[u8; N]> {
         bytes.get(..N)?.try_into().ok()
@@ -220,23 +241,23 @@ pub(crate) fn primitive(ty: u8, bytes: &[u8]) -> Option<VariantValue<'_>> {
     })
 }
 
-/// What an object or an array has in it.
+/// The children of an object or an array.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Children<'a> {
     metadata: &'a [u8],
-    /// Field ids, of an object.
+    /// The name ids of an object's fields; empty for an array.
     ids: &'a [u8],
     id_width: usize,
     offsets: &'a [u8],
     offset_width: usize,
     pub(crate) count: usize,
     values: &'a [u8],
-    /// The bytes of the whole.
+    /// Length in bytes of the whole object or array.
     end: usize,
 }
 
 impl<'a> Children<'a> {
-    /// Of the bytes of an object or an array; none if they end too early.
+    /// Reads the header of an object or an array; none if the bytes end too early.
     pub(crate) fn of(metadata: &'a [u8], value: &'a [u8]) -> Option<Self> {
         let (header, rest) = value.split_first()?;
         let about = header >> 2;
@@ -254,15 +275,17 @@ impl<'a> Children<'a> {
         Some(Self { metadata, ids, id_width, offsets, offset_width, count, values: values.get(..length)?, end })
     }
 
+    /// Returns the offset of a child's value; the one after the last is the end.
     pub(crate) fn offset(&self, at: usize) -> Option<usize> {
         self.offsets.chunks_exact(self.offset_width).nth(at).map(number)
     }
 
-    /// The bytes from a value on.
+    /// Returns the bytes from a child's value on.
     pub(crate) fn value(&self, at: usize) -> Option<&'a [u8]> {
         self.values.get(self.offset(at)?..)
     }
 
+    /// Returns the name id of a field.
     pub(crate) fn id(&self, at: usize) -> Option<usize> {
         self.ids.chunks_exact(self.id_width).nth(at).map(number)
     }
@@ -282,37 +305,44 @@ impl<'a> Children<'a> {
 }
 
 impl<'a> VariantItems<'a> {
+    /// Returns the number of items.
     pub fn len(self) -> usize {
         self.0.count
     }
 
+    /// Returns true if there are no items.
     pub fn is_empty(self) -> bool {
         self.0.count == 0
     }
 
+    /// Returns an item; none beyond the last.
     pub fn get(self, at: usize) -> Option<Variant<'a>> {
         (at < self.len()).then(|| self.0.variant(at))
     }
 
+    /// Iterates over the items, in order.
     pub fn iter(self) -> impl Iterator<Item = Variant<'a>> {
         (0..self.len()).map(move |at| self.0.variant(at))
     }
 }
 
 impl<'a> VariantFields<'a> {
+    /// Returns the number of fields.
     pub fn len(self) -> usize {
         self.0.count
     }
 
+    /// Returns true if there are no fields.
     pub fn is_empty(self) -> bool {
         self.0.count == 0
     }
 
+    /// Iterates over names and values, sorted by name.
     pub fn iter(self) -> impl Iterator<Item = (&'a str, Variant<'a>)> {
         (0..self.len()).map(move |at| (self.0.name(at), self.0.variant(at)))
     }
 
-    /// The field of a name.
+    /// Returns the field of a name, found by binary search.
     pub fn get(self, name: &str) -> Option<Variant<'a>> {
         let (mut low, mut high) = (0, self.len());
         while low < high {

@@ -1,24 +1,30 @@
-//! The structure of shapes in "Well-Known Binary" (ISO 19125; OGC "Simple Feature Access", 8.2), before libraries go into it: they call
-//! themselves for each shape within another.
+//! Checks the structure of geometries in Well-Known Binary.
+//!
+//! Libraries recurse for each geometry inside another. So bytes are checked here first, with a bounded depth. Spec: OGC "Simple
+//! Feature Access", 8.2 (ISO 19125); Iceberg, Appendix G.
 
-/// Shapes within one another, at most.
+/// Greatest number of geometries inside one another, the outermost included.
 pub const SHAPE_DEPTH: usize = 100;
 
-/// What comes before the numbers of a shape.
+/// The header of a geometry: byte order, kind and dimensions.
 #[derive(Debug, Clone, Copy)]
 pub struct ShapeHead {
-    /// Whether the lowest byte of a number is the first.
+    /// True if numbers are little-endian.
     pub little: bool,
-    /// 1 is a point, 7 a collection of any.
+    /// The kind: 1 point, 2 line string, 3 polygon, 4 to 6 the multi kinds, 7 collection.
     pub kind: u32,
+    /// True if points have a z coordinate.
     pub z: bool,
+    /// True if points have an m coordinate.
     pub m: bool,
-    /// Whether it has none of PostGIS's own flags ("EWKB"): for Z, for M, and for a number of the reference system.
+    /// False if the header has flags of PostGIS's own EWKB.
+    ///
+    /// Those flags mark z, m and a reference system number.
     pub is_standard: bool,
 }
 
 impl ShapeHead {
-    /// The head of a shape, and the bytes behind it; none of bytes that begin no shape.
+    /// Reads a header, and returns it with the bytes after it; none if the bytes begin no geometry.
     pub fn read(bytes: &[u8]) -> Option<(Self, &[u8])> {
         const FLAGS: u32 = 0xe000_0000;
         const FLAG_Z: u32 = 0x8000_0000;
@@ -41,34 +47,37 @@ impl ShapeHead {
         (dimensions <= 3).then_some((made, rest))
     }
 
-    /// The numbers of a point.
+    /// Returns the number of coordinates of a point, two to four.
     pub fn numbers(self) -> usize {
         2 + usize::from(self.z) + usize::from(self.m)
     }
 
-    /// A count, and the bytes behind it.
+    /// Reads a count, and returns it with the bytes after it.
     pub fn count(self, bytes: &[u8]) -> Option<(u32, &[u8])> {
         whole(bytes, self.little)
     }
 }
 
+/// Reads an unsigned 32-bit number, and returns it with the bytes after it.
 fn whole(bytes: &[u8], little: bool) -> Option<(u32, &[u8])> {
     let (number, rest) = bytes.split_first_chunk()?;
     Some((if little { u32::from_le_bytes(*number) } else { u32::from_be_bytes(*number) }, rest))
 }
 
-/// What some bytes are.
+/// The conformance of some bytes to Well-Known Binary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WkbKind {
-    /// A shape, as the standard has it.
+    /// A geometry as the standard defines it.
     Standard,
-    /// A shape with flags of PostGIS's, or with more bytes behind it. Libraries read it.
+    /// A geometry with flags of PostGIS's EWKB, or with more bytes after it. Libraries read it.
     Loose,
-    /// No shape, or one with more than [`SHAPE_DEPTH`] others within one another.
+    /// No geometry, or one nested more than [`SHAPE_DEPTH`] deep.
     Wrong,
 }
 
-/// What some bytes are. Whether lines have two points, and rings an end, is not asked.
+/// Returns the conformance of some bytes to Well-Known Binary.
+///
+/// Checks structure only, not that lines have two points or that rings are closed. Spec: OGC "Simple Feature Access", 8.2.
 pub fn wkb_kind(bytes: &[u8]) -> WkbKind {
     match shape(bytes, SHAPE_DEPTH, None) {
         Some(([], true)) => WkbKind::Standard,
@@ -77,7 +86,9 @@ pub fn wkb_kind(bytes: &[u8]) -> WkbKind {
     }
 }
 
-/// Goes through a shape, of one kind if that is told. The bytes behind it, and whether it has none of PostGIS's flags.
+/// Walks a geometry, which must be of kind `of` if that is given.
+///
+/// Returns the bytes after it, and true if it has no flags of PostGIS's EWKB.
 fn shape(bytes: &[u8], depth: usize, of: Option<u32>) -> Option<(&[u8], bool)> {
     let depth = depth.checked_sub(1)?;
     let (head, mut rest) = ShapeHead::read(bytes)?;
@@ -129,7 +140,7 @@ mod tests {
         [&[1][..], &ty.to_le_bytes(), &vec![0; 8 * numbers]].concat()
     }
 
-    /// Collections within one another, with a point in the innermost.
+    /// Collections inside one another, with a point in the innermost.
     fn nested(depth: usize) -> Vec<u8> {
         let head = [&[1][..], &7_u32.to_le_bytes(), &1_u32.to_le_bytes()].concat();
         [head.repeat(depth), point(1, 2)].concat()

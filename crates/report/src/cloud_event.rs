@@ -1,8 +1,12 @@
+//! Encodes an event of the outbox as a CloudEvent 1.0.
+
 use chrono::{DateTime, SecondsFormat};
 use esker_state::Event;
 use serde_json::{Value, json};
 
-/// An event as CloudEvents 1.0, JSON format, structured mode.
+/// Encodes an event as a CloudEvent in the JSON format, structured mode.
+///
+/// Spec: CloudEvents 1.0, "Required Attributes".
 pub(crate) fn cloud_event(event: &Event) -> Value {
     let time = DateTime::from_timestamp_millis(event.time_ms).unwrap_or_default();
     json!({
@@ -13,7 +17,7 @@ pub(crate) fn cloud_event(event: &Event) -> Value {
         "subject": event.subject,
         "time": time.to_rfc3339_opts(SecondsFormat::Millis, true),
         "datacontenttype": "application/json",
-        // An extension attribute: where the event stands in the out-box, to go on from through the replay API.
+        // An extension attribute: the event's number in the outbox, from which the replay API can go on.
         "sequence": event.id.to_string(),
         "principal": event.principal,
         "data": event.data,

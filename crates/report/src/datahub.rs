@@ -1,8 +1,9 @@
-//! Health told to DataHub: a profile and an operation for each dataset, an assertion for each rule with an event when its verdict
-//! changes, an incident while a finding is critical.
+//! Delivers table health to DataHub.
 //!
-//! Names are those of DataHub's own Iceberg source, so that health lands on the dataset that it made. Its `datasetProperties` are not touched.
-//! What was taken is remembered by fingerprint and told again on change only; what was not is tried again, with longer pauses.
+//! Each dataset gets a profile and an operation. Each rule gets an assertion, with an event when its verdict changes. An incident
+//! is active while a finding is critical. Names are those of DataHub's own Iceberg source, so that health lands on the dataset that
+//! this source made; its `datasetProperties` are not touched. What DataHub took is remembered by fingerprint and sent again only
+//! when it changes. What it did not take is tried again, with longer pauses. Start reading with [`DataHub::run`] and [`proposals`].
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -17,49 +18,53 @@ use tokio::sync::watch;
 
 use crate::{ReportError, Result};
 
-/// Under which name it is remembered what DataHub was told.
+/// The name under which the state database remembers what DataHub took.
 const RECEIVER: &str = "datahub";
-/// Entities in a request.
+/// The number of entities in one request.
 const BATCH: usize = 50;
+/// The time that one request may take.
 const TIMEOUT: Duration = Duration::from_secs(60);
+/// The longest pause after a failure.
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
+/// The actor that DataHub shows for changes made by Esker.
 const ACTOR: &str = "urn:li:corpuser:esker";
 
-/// Where DataHub is, and what Esker's tables are called there.
+/// The address of DataHub, and the names of Esker's tables there.
 #[derive(Debug, Clone)]
 pub struct DataHubOptions {
-    /// The metadata service: `http://datahub-gms:8080`.
+    /// The URL of the metadata service: `http://datahub-gms:8080`.
     pub url: String,
-    /// A personal access token.
+    /// A personal access token, sent as a bearer token.
     pub token: Option<String>,
-    /// As in the ingestion recipe: `PROD`, `DEV`, …
+    /// The environment of the datasets, as in the ingestion recipe: `PROD`, `DEV`, …
     pub env: String,
-    /// As in the ingestion recipe, by warehouse.
+    /// The platform instance of each warehouse, as in the ingestion recipe. The key is the name of the warehouse.
     pub platform_instances: BTreeMap<String, String>,
-    /// Between looks.
+    /// The pause between two deliveries.
     pub every: Duration,
 }
 
-/// Tells DataHub.
+/// The client of one DataHub.
 #[derive(Debug, Clone)]
 pub struct DataHub {
     options: DataHubOptions,
     client: reqwest::Client,
 }
 
-/// Something to be told about one entity.
+/// An update of one entity, to be sent to DataHub.
 #[derive(Debug, Clone, PartialEq)]
 struct Proposal {
-    /// `dataset`, `assertion` or `incident`.
+    /// The type of the entity: `dataset`, `assertion` or `incident`.
     entity: &'static str,
-    /// The entity with its aspects, as the OpenAPI v3 takes it.
+    /// The entity with its aspects, as the OpenAPI v3 of DataHub takes it.
     body: Value,
-    /// What is remembered of it.
+    /// The key under which the fingerprint is remembered: the URN of the entity.
     subject: String,
+    /// A text that is equal for two updates if and only if the second need not be sent.
     fingerprint: String,
 }
 
-/// The characters that DataHub's own encoder replaces in names.
+/// Encodes a name as DataHub does: it escapes only the characters that have a meaning in URNs.
 fn encoded(name: &str) -> String {
     name.chars().fold(String::with_capacity(name.len()), |mut out, c| {
         match c {
@@ -73,24 +78,25 @@ fn encoded(name: &str) -> String {
     })
 }
 
-/// The name that DataHub's Iceberg source gives a table.
+/// Returns the URN that DataHub's Iceberg source gives a table.
 fn dataset_urn(name: &str, instance: Option<&str>, env: &str) -> String {
     let instance = instance.map(|instance| format!("{instance}.")).unwrap_or_default();
     format!("urn:li:dataset:(urn:li:dataPlatform:iceberg,{},{env})", encoded(&format!("{instance}{name}")))
 }
 
-/// The name of an assertion or incident: always the same for the same dataset.
+/// Returns the URN of an assertion or incident. It is always the same for the same dataset and `what`.
 fn derived(kind: &str, dataset: &str, what: &str) -> String {
     let digest = Sha256::digest(format!("{dataset}/{what}"));
     let hex: String = digest.iter().take(16).map(|b| format!("{b:02x}")).collect();
     format!("urn:li:{kind}:esker-{hex}")
 }
 
+/// Returns an audit stamp: the time, and Esker as the actor.
 fn stamp(now: Millis) -> Value {
     json!({"time": now, "actor": ACTOR})
 }
 
-/// Everything that is true of a table now.
+/// Returns every update that describes a table now. Without facts there is no dataset profile.
 fn proposals(dataset: &str, facts: Option<&TableFacts>, assessment: &Assessment, now: Millis) -> Vec<Proposal> {
     let mut all: Vec<Proposal> = facts.map(|facts| about_data(dataset, facts, now)).into_iter().collect();
     all.extend(CODES.iter().map(|code| assertion(dataset, code, assessment, now)));
@@ -98,6 +104,9 @@ fn proposals(dataset: &str, facts: Option<&TableFacts>, assessment: &Assessment,
     all
 }
 
+/// Returns the profile and the operation of a dataset.
+///
+/// The number of rows does not count rows deleted by position. Rows deleted by equality are not known and still count.
 fn about_data(dataset: &str, facts: &TableFacts, now: Millis) -> Proposal {
     let by_position = facts.position_deletes.records.saturating_add(facts.deletion_vectors.records);
     let rows = facts.records.saturating_sub(by_position);
@@ -113,6 +122,7 @@ fn about_data(dataset: &str, facts: &TableFacts, now: Millis) -> Proposal {
     Proposal { entity: "dataset", body, subject: dataset.to_owned(), fingerprint }
 }
 
+/// Returns the assertion that a table has no finding of a code, with its verdict.
 fn assertion(dataset: &str, code: &'static str, assessment: &Assessment, now: Millis) -> Proposal {
     let urn = derived("assertion", dataset, code);
     let finding = assessment.findings.iter().find(|f| f.code == code);
@@ -138,6 +148,7 @@ fn assertion(dataset: &str, code: &'static str, assessment: &Assessment, now: Mi
     Proposal { entity: "assertion", body, subject: urn, fingerprint }
 }
 
+/// Returns the incident of a table. It is active while a finding is critical.
 fn incident(dataset: &str, assessment: &Assessment, now: Millis) -> Proposal {
     let urn = derived("incident", dataset, "critical");
     let critical: Vec<_> = assessment.findings.iter().filter(|f| f.severity == Severity::Critical).collect();
@@ -156,14 +167,20 @@ fn incident(dataset: &str, assessment: &Assessment, now: Millis) -> Proposal {
 }
 
 impl DataHub {
-    /// Nothing is sent yet.
+    /// Makes the client. Sends nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Http`](ReportError::Http) if the HTTP client can't be made.
     pub fn new(options: DataHubOptions) -> Result<Self> {
         let client = reqwest::Client::builder().timeout(TIMEOUT).build();
         let client = client.map_err(|source| ReportError::Http { url: options.url.clone(), source })?;
         Ok(Self { options, client })
     }
 
-    /// Tells what has changed until told to stop.
+    /// Delivers what has changed, again and again, until `stopped` holds `true`.
+    ///
+    /// The pause doubles with each failure, up to ten minutes, and is [`DataHubOptions::every`] again after a success.
     pub async fn run(self, catalogs: Vec<Catalog>, mut stopped: watch::Receiver<bool>) {
         let mut pause = self.options.every;
         loop {
@@ -175,14 +192,22 @@ impl DataHub {
                 Ok(_) => self.options.every,
                 Err(error) => {
                     let next = (pause * 2).min(LONGEST_PAUSE);
-                    tracing::warn!(%error, retry_seconds = next.as_secs_f64(), "DataHub could not be told");
+                    tracing::warn!(%error, retry_seconds = next.as_secs_f64(), "health could not be delivered to DataHub");
                     next
                 }
             };
         }
     }
 
-    /// Tells what has changed since DataHub was last told; returns how much.
+    /// Delivers every update whose fingerprint is not the one that DataHub last took. Returns their number.
+    ///
+    /// Updates that DataHub took are recorded also if a later one fails.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](ReportError::State) or [`Fleet`](ReportError::Fleet) if the updates can't be made,
+    /// [`Http`](ReportError::Http) if DataHub does not answer, and the last [`Refused`](ReportError::Refused) if it took everything
+    /// but some entities.
     async fn deliver_changes(&self, catalogs: &[Catalog]) -> Result<usize> {
         let Some(state) = catalogs.first().map(Catalog::state) else { return Ok(0) };
         let told = state.delivered_fingerprints(RECEIVER).await?;
@@ -191,7 +216,7 @@ impl DataHub {
             for examined in catalog.fleet().await.map_err(|e| ReportError::Fleet(e.to_string()))? {
                 for proposal in self.proposals(catalog, &examined) {
                     let known = told.get(&proposal.subject);
-                    // An incident that never was is not told.
+                    // There is no incident to resolve if none was ever sent.
                     let never = known.is_none() && proposal.entity == "incident" && proposal.fingerprint.is_empty();
                     if known != Some(&proposal.fingerprint) && !never {
                         news.entry(proposal.entity).or_default().push(proposal);
@@ -200,7 +225,7 @@ impl DataHub {
             }
         }
         let (mut count, mut refused) = (0, None);
-        // Datasets first: what is said about one that is not there would be lost.
+        // Datasets first: DataHub drops assertions and incidents of a dataset that it does not have.
         for entity in ["dataset", "assertion", "incident"] {
             for batch in news.remove(entity).unwrap_or_default().chunks(BATCH) {
                 let (taken, error) = self.send_each(entity, batch).await?;
@@ -213,8 +238,13 @@ impl DataHub {
         refused.map_or(Ok(count), Err)
     }
 
-    /// Sends some proposals, those of a batch that is refused one by one: what is wrong with one must not keep the others back. Returns
-    /// those that were taken, with the last refusal.
+    /// Sends updates as a batch, and one by one if DataHub refuses the batch: one wrong update must not block the others.
+    ///
+    /// Returns the updates that DataHub took, with the last refusal.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Http`](ReportError::Http) if DataHub does not answer.
     async fn send_each<'a>(&self, entity: &str, batch: &'a [Proposal]) -> Result<(Vec<&'a Proposal>, Option<ReportError>)> {
         match self.send(entity, batch).await {
             Ok(()) => return Ok((batch.iter().collect(), None)),
@@ -227,7 +257,7 @@ impl DataHub {
             match self.send(entity, std::slice::from_ref(proposal)).await {
                 Ok(()) => taken.push(proposal),
                 Err(error @ ReportError::Refused { .. }) => {
-                    tracing::warn!(subject = proposal.subject, %error, "DataHub does not take what it is told of one entity");
+                    tracing::warn!(subject = proposal.subject, %error, "DataHub refused the update of one entity");
                     refused = Some(error);
                 }
                 Err(error) => return Err(error),
@@ -236,6 +266,7 @@ impl DataHub {
         Ok((taken, refused))
     }
 
+    /// Returns every update that describes a table of a catalog now.
     fn proposals(&self, catalog: &Catalog, examined: &AssessedTable) -> Vec<Proposal> {
         let instance = self.options.platform_instances.get(&catalog.options().warehouse);
         let dataset = dataset_urn(&examined.row.name.to_string(), instance.map(String::as_str), &self.options.env);
@@ -243,6 +274,12 @@ impl DataHub {
         proposals(&dataset, examined.facts.as_deref().ok(), &examined.assess(now), now)
     }
 
+    /// Sends updates of one type of entity in one request.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Http`](ReportError::Http) if DataHub does not answer, and [`Refused`](ReportError::Refused) if it answers with a
+    /// status that is no success.
     async fn send(&self, entity: &str, proposals: &[Proposal]) -> Result<()> {
         let url = format!("{}/openapi/v3/entity/{entity}?async=false", self.options.url.trim_end_matches('/'));
         let body: Vec<&Value> = proposals.iter().map(|p| &p.body).collect();

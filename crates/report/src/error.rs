@@ -1,56 +1,58 @@
+//! [`ReportError`]: the reasons for which events or health could not be delivered.
+
 use esker_state::StateError;
 
-/// Why events could not be delivered.
+/// A failed delivery of events or health.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
     /// The state database failed.
     #[error(transparent)]
     State(#[from] StateError),
-    /// The receiver could not be reached.
+    /// The receiver could not be reached, or gave no answer in time.
     #[error("{url}: {source}")]
     Http {
-        /// The receiver.
+        /// The URL of the receiver.
         url: String,
-        /// What happened.
+        /// The error of the HTTP client.
         source: reqwest::Error,
     },
-    /// The receiver did not take an event.
+    /// A webhook answered an event with a status that is no success.
     #[error("{url} answered {status} to event {event}")]
     NotTaken {
-        /// The receiver.
+        /// The URL of the receiver.
         url: String,
-        /// Its answer.
+        /// The HTTP status of the answer.
         status: u16,
-        /// The event.
+        /// The number of the event in the outbox.
         event: i64,
     },
-    /// The receiver did not take what it was told.
+    /// DataHub answered with a status that is no success.
     #[error("{url} answered {status}: {answer:.500}")]
     Refused {
-        /// The receiver.
+        /// The URL of the receiver.
         url: String,
-        /// Its answer.
+        /// The HTTP status of the answer.
         status: u16,
-        /// The answer's text.
+        /// The body of the answer. The message repeats 500 characters of it.
         answer: String,
     },
-    /// What is known of tables could not be read.
-    #[error("the fleet could not be looked at: {0}")]
+    /// The health of the tables could not be read from the catalog.
+    #[error("the health of the tables could not be read: {0}")]
     Fleet(String),
     /// Kafka did not take the events.
     #[error("kafka topic {topic}: {source}")]
     Kafka {
-        /// The topic.
+        /// The name of the topic.
         topic: String,
-        /// What happened.
+        /// The error of the Kafka client.
         source: Box<rskafka::client::error::Error>,
     },
     /// The brokers gave no answer in time.
     #[error("kafka topic {topic}: no answer within {seconds} s")]
     KafkaTimeout {
-        /// The topic.
+        /// The name of the topic.
         topic: String,
-        /// How long it was waited for.
+        /// The time that the brokers had, in seconds.
         seconds: u64,
     },
 }

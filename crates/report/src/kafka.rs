@@ -1,3 +1,5 @@
+//! [`Kafka`]: a sink that writes events to a Kafka topic as CloudEvents.
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -12,39 +14,46 @@ use tokio::sync::Mutex;
 use crate::cloud_event::cloud_event;
 use crate::{ReportError, Result, Sink};
 
-/// How long the brokers may take: the client itself would try for ever.
+/// The time that the brokers have to take a batch. The client itself would try for ever.
 const TIMEOUT_SECONDS: u64 = 30;
 
-/// A topic that gets CloudEvents.
+/// The topic that gets the events.
 #[derive(Debug, Clone)]
 pub struct KafkaOptions {
-    /// The name of the sink.
+    /// The name of the sink, under which its cursor is stored.
     pub name: String,
-    /// `host:port` of some brokers.
+    /// The addresses of some brokers, as `host:port`.
     pub bootstrap: Vec<String>,
-    /// The topic. All events go to its first partition, so that their order is kept.
+    /// The name of the topic. All events go to its first partition, so that their order is kept.
     pub topic: String,
 }
 
-/// Writes events to a topic in the JSON format of CloudEvents, structured mode, keyed by their subject.
+/// A sink that writes events to a topic, in the JSON format of CloudEvents, structured mode.
+///
+/// The key of a record is `WAREHOUSE/SUBJECT`, its timestamp the time of the event.
 #[derive(Debug)]
 pub struct Kafka {
     options: KafkaOptions,
-    /// Made at the first delivery, and again after a failure.
+    /// The client of the partition. It is made at the first delivery, and again after a failure.
     client: Mutex<Option<PartitionClient>>,
 }
 
 impl Kafka {
-    /// Nothing is asked of the brokers yet.
+    /// Makes the sink. The brokers are not contacted yet.
     pub fn new(options: KafkaOptions) -> Self {
         Self { options, client: Mutex::default() }
     }
 
+    /// Writes events to the topic, all in one request.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Kafka`](ReportError::Kafka) if the brokers can't be reached or refuse the events.
     async fn produce(&self, events: &[Event]) -> Result<()> {
         let topic = self.options.topic.clone();
         let failed = |source| ReportError::Kafka { topic: topic.clone(), source: Box::new(source) };
         let mut held = self.client.lock().await;
-        // Put back only when it worked.
+        // The client is put back only after a success, so that the next delivery makes a new one after a failure.
         let client = match held.take() {
             Some(client) => client,
             None => {
@@ -58,6 +67,7 @@ impl Kafka {
     }
 }
 
+/// Encodes an event as a record of Kafka.
 fn record(event: &Event) -> Record {
     let content_type = b"application/cloudevents+json; charset=utf-8".to_vec();
     Record {

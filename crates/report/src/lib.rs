@@ -1,8 +1,10 @@
-//! Out-boxes: what happened, told to the outside.
+//! Delivers events and table health to receivers outside: webhooks, Kafka and DataHub.
 //!
-//! Every change is entered in the state database's `event` table in the transaction that makes it. Here each sink reads on from its own
-//! cursor and moves it only when the events were taken, so that an event is delivered at least once, in order, however often
-//! either side stops. The event's UUID stays the same, for receivers that want to drop repetitions.
+//! Every change is written to the state database's `event` table (the outbox) in the transaction that makes it. Each [`Sink`] reads
+//! on from a cursor of its own, and moves it only past events that its receiver took. So each event is delivered at least once and
+//! in order, however often either side stops. The event's UUID stays the same, so that receivers can drop repetitions. [`DataHub`]
+//! gets states, not events: what it was sent is remembered by fingerprint, and sent again only when it changes. Start reading with
+//! [`deliver`] in `sink.rs`.
 
 mod cloud_event;
 mod datahub;

@@ -1,10 +1,16 @@
+//! Encodes events about jobs as run events of OpenLineage 2.0.2.
+//!
+//! A job is a run on one output dataset, its table. Events that are not about jobs have no run event.
+
 use chrono::{DateTime, SecondsFormat};
 use esker_state::Event;
+use esker_types::JobKind;
 use serde_json::{Value, json};
 
-/// Who says it, as every event and facet has to tell.
+/// The URI of the producer, which every event and facet names.
 const PRODUCER: &str = concat!("urn:esker:", env!("CARGO_PKG_VERSION"));
 
+/// Adds the producer and the URL of its schema to a facet.
 fn facet(schema: &str, mut fields: Value) -> Value {
     let schema = format!("https://openlineage.io/spec/facets/{schema}.json");
     fields["_producer"] = PRODUCER.into();
@@ -12,10 +18,12 @@ fn facet(schema: &str, mut fields: Value) -> Value {
     fields
 }
 
-/// What an event about a job is as a run event of OpenLineage 2.0.2; none for other events.
+/// Encodes an event about a job as a run event. Returns `None` for other events.
 ///
-/// The run is the job, under the job's id however often it is attempted. The table is named by its location, as the naming rules want
-/// (`s3://bucket` and the key); what the catalog calls it is a symlink.
+/// The id of the run is the id of the job, however often the job is attempted. The dataset is named by the location of the table
+/// (`s3://bucket` and the key); its name in the catalog is a symlink.
+///
+/// Spec: OpenLineage 2.0.2, "RunEvent", and "Naming".
 pub(crate) fn run_event(event: &Event, namespace: &str) -> Option<Value> {
     let kind = match event.kind.as_str() {
         "job.started" => "START",
@@ -52,7 +60,7 @@ pub(crate) fn run_event(event: &Event, namespace: &str) -> Option<Value> {
         let symlinks = facet("1-0-1/SymlinksDatasetFacet", json!({"identifiers": [catalog]}));
         let mut table = json!({"namespace": place, "name": name, "facets": {"symlinks": symlinks}});
         let outcome = &data["outcome"];
-        if text("kind") == "compact" && outcome["files_out"].is_u64() {
+        if text("kind") == JobKind::Compact.as_str() && outcome["files_out"].is_u64() {
             let told = json!({"rowCount": outcome["records"], "size": outcome["bytes_out"], "fileCount": outcome["files_out"]});
             table["outputFacets"] = json!({"outputStatistics": facet("1-0-2/OutputStatisticsOutputDatasetFacet", told)});
         }
@@ -61,7 +69,9 @@ pub(crate) fn run_event(event: &Event, namespace: &str) -> Option<Value> {
     Some(body)
 }
 
-/// The namespace and the name of what lies at a location.
+/// Returns the namespace and the name of the dataset at a location.
+///
+/// Spec: OpenLineage, "Naming".
 fn dataset(location: &str) -> (String, String) {
     let Some((scheme, rest)) = location.split_once("://") else {
         return ("file".to_owned(), location.trim_start_matches("file:").to_owned());

@@ -1,3 +1,5 @@
+//! [`Sink`] and the loop that delivers the events of the outbox to one.
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,31 +9,35 @@ use tokio::sync::watch;
 
 use crate::Result;
 
-/// Events handed over at a time.
+/// The number of events that are sent at a time.
 const BATCH: u32 = 100;
 
-/// How often the out-box is looked at when nothing is in it.
+/// The pause between two looks into the outbox while it has no new event.
 const IDLE: Duration = Duration::from_millis(500);
 
 /// The longest pause after a failure.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// Something that takes events.
+/// A receiver of events.
 pub trait Sink: Send + Sync {
-    /// Its name, under which its cursor is kept.
+    /// Returns the name of the sink, under which its cursor is stored.
     fn name(&self) -> &str;
 
-    /// Hands events over, in order. Returns how many of them, from the first on, were taken for certain, with the error
-    /// that stopped it.
+    /// Sends events, in order.
+    ///
+    /// Returns the number of events that the receiver certainly took, counted from the first, with the error that stopped the
+    /// sending.
     fn send<'a>(&'a self, events: &'a [Event]) -> BoxFuture<'a, (usize, Result<()>)>;
 }
 
-/// Delivers until told to stop.
+/// Delivers new events to a sink, again and again, until `stopped` holds `true`.
+///
+/// The pause doubles with each failure, up to one minute.
 pub async fn deliver(state: State, sink: Arc<dyn Sink>, mut stopped: watch::Receiver<bool>) {
     let mut pause = IDLE;
     loop {
         match deliver_some(&state, sink.as_ref()).await {
-            // There may be more.
+            // The outbox may hold more events: look again without a pause.
             Ok(n) if n > 0 => {
                 pause = IDLE;
                 if !*stopped.borrow() {
@@ -51,6 +57,11 @@ pub async fn deliver(state: State, sink: Arc<dyn Sink>, mut stopped: watch::Rece
     }
 }
 
+/// Delivers one batch of events, and moves the cursor past those that the receiver took. Returns their number.
+///
+/// # Errors
+///
+/// Returns [`State`](ReportError::State) if the outbox can't be read or the cursor can't be moved, else the error of the sink.
 async fn deliver_some(state: &State, sink: &dyn Sink) -> Result<usize> {
     let cursor = state.sink_cursor(sink.name()).await?;
     let events = state.events_after(cursor, None, BATCH).await?;

@@ -1,3 +1,5 @@
+//! [`Webhook`]: a sink that posts each event to a URL.
+
 use std::time::Duration;
 
 use esker_state::Event;
@@ -8,17 +10,17 @@ use crate::cloud_event::cloud_event;
 use crate::openlineage::run_event;
 use crate::{ReportError, Result, Sink};
 
-/// How long a receiver may take.
+/// The time that a receiver has to answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What events look like to a receiver.
+/// The encoding of events for a receiver.
 #[derive(Debug, Clone)]
 pub enum Format {
-    /// CloudEvents 1.0.
+    /// CloudEvents 1.0: one for each event.
     CloudEvents,
-    /// Run events of OpenLineage, of jobs alone, whose names are in this namespace.
+    /// Run events of OpenLineage: one for each event about a job. Other events are skipped.
     OpenLineage {
-        /// The namespace of jobs.
+        /// The namespace of the names of jobs.
         namespace: String,
     },
 }
@@ -26,17 +28,17 @@ pub enum Format {
 /// A receiver of events over HTTP.
 #[derive(Debug, Clone)]
 pub struct WebhookOptions {
-    /// The name of the sink.
+    /// The name of the sink, under which its cursor is stored.
     pub name: String,
-    /// Where events are posted to.
+    /// The URL that events are posted to.
     pub url: String,
-    /// Sent as a bearer token, if the receiver wants one.
+    /// The bearer token, if the receiver wants one.
     pub token: Option<String>,
-    /// What they look like.
+    /// The encoding of the events.
     pub format: Format,
 }
 
-/// Posts each event by itself.
+/// A sink that posts each event in a request of its own.
 #[derive(Debug)]
 pub struct Webhook {
     options: WebhookOptions,
@@ -44,13 +46,23 @@ pub struct Webhook {
 }
 
 impl Webhook {
-    /// Nothing is sent yet.
+    /// Makes the sink. Sends nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Http`](ReportError::Http) if the HTTP client can't be made.
     pub fn new(options: WebhookOptions) -> Result<Self> {
         let client = reqwest::Client::builder().timeout(TIMEOUT).build();
         let client = client.map_err(|source| ReportError::Http { url: options.url.clone(), source })?;
         Ok(Self { options, client })
     }
 
+    /// Posts one event. Does nothing for an event that the format has no text for.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Http`](ReportError::Http) if the receiver does not answer, and [`NotTaken`](ReportError::NotTaken) if it answers
+    /// with a status that is no success.
     async fn post(&self, event: &Event) -> Result<()> {
         let url = &self.options.url;
         let told = caught_now(|| match &self.options.format {
@@ -58,8 +70,8 @@ impl Webhook {
             Format::OpenLineage { namespace } => run_event(event, namespace).map(|body| ("application/json", body)),
         });
         let told = told.unwrap_or_else(|panic| {
-            // It would keep all later events back for ever.
-            tracing::error!(sink = self.options.name, event = event.id, %panic, "an event can't be told");
+            // The event is skipped, because it would block all later ones for ever.
+            tracing::error!(sink = self.options.name, event = event.id, %panic, "an event could not be encoded; it is skipped");
             None
         });
         let Some((content_type, body)) = told else { return Ok(()) };

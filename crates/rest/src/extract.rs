@@ -19,18 +19,40 @@ pub(crate) struct Body<T>(pub(crate) T);
 impl<T: DeserializeOwned> FromRequest<App> for Body<T> {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &App) -> Result<Self, ApiError> {
-        let bytes = Bytes::from_request(request, state).await.map_err(|e| match e.status().as_u16() {
-            413 => ApiError::new(ErrorCode::TooLarge, "the request body is over server.max_body_bytes"),
-            _ => ApiError::new(ErrorCode::BadRequest, format!("request body: {e}")),
-        })?;
-        // An empty body is an empty object, so that options may be left out altogether.
-        let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
-        let json = &mut serde_json::Deserializer::from_slice(text);
-        let value = serde_path_to_error::deserialize(json)
-            .map_err(|e| ApiError::new(ErrorCode::BadRequest, format!("request body: {e}")))?;
-        Ok(Self(value))
+    async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
+        read_json(request, app, |json| T::deserialize(json)).await.map(Self)
     }
+}
+
+/// What reads a value of a JSON body.
+type BodyReader<'a, 'b, 'de> =
+    serde_path_to_error::Deserializer<'a, 'b, &'a mut serde_json::Deserializer<serde_json::de::SliceRead<'de>>>;
+
+/// Reads a JSON body. An empty body is an empty object, so that options may be left out altogether.
+///
+/// # Errors
+///
+/// Returns [`ErrorCode::BadRequest`] with line, column and field for a body that is malformed or mistyped, and [`ErrorCode::TooLarge`] for one over
+/// `server.max_body_bytes`.
+pub(crate) async fn read_json<T>(
+    request: Request,
+    app: &App,
+    read: impl FnOnce(BodyReader<'_, '_, '_>) -> Result<T, serde_json::Error>,
+) -> Result<T, ApiError> {
+    let bytes = Bytes::from_request(request, app).await.map_err(|e| match e.status().as_u16() {
+        413 => ApiError::new(ErrorCode::TooLarge, "the request body is over server.max_body_bytes"),
+        _ => ApiError::new(ErrorCode::BadRequest, format!("request body: {e}")),
+    })?;
+    let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
+    let mut json = serde_json::Deserializer::from_slice(text);
+    let mut track = serde_path_to_error::Track::new();
+    let value = read(serde_path_to_error::Deserializer::new(&mut json, &mut track)).map_err(|e| {
+        // As `serde_path_to_error::Error` words it.
+        let path = track.path().to_string();
+        let what = if path == "." { e.to_string() } else { format!("{path}: {e}") };
+        ApiError::new(ErrorCode::BadRequest, format!("request body: {what}"))
+    })?;
+    Ok(value)
 }
 
 /// A query string. An unknown or mistyped parameter is named.

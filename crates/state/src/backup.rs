@@ -1,4 +1,8 @@
-//! Backups of the database where it is a file: made while servers work on it, marked as what they are, and put back.
+//! Backs up and restores the database, if it is an SQLite file.
+//!
+//! A backup is made while servers work on the database, and is marked as a backup, so that a server that starts on it notices. Both
+//! directions work on a `.partial` file that is checked, marked, synced to disk, and only then renamed. Nothing is ever overwritten
+//! or deleted. Start reading with [`Database::back_up`] and [`check_and_mark`].
 
 use std::fs::File;
 use std::io::Read;
@@ -11,24 +15,26 @@ use crate::database::{Database, Use, known_step};
 use crate::epochs::BACKUP;
 use crate::{Result, StateError};
 
-/// What an SQLite database begins with.
+/// The first bytes of an SQLite database.
 const MAGIC: &[u8] = b"SQLite format 3\0";
 
-/// The files of an SQLite database beside its own.
+/// The suffixes of the files that SQLite keeps next to a database: the write-ahead log and its index.
 const BESIDE: [&str; 2] = ["-wal", "-shm"];
 
+/// Returns the path with a suffix added to the file name.
 fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
 }
 
+/// Returns a conversion of the system's errors that names the path.
 fn failed(path: &Path) -> impl Fn(std::io::Error) -> StateError {
     let path = path.to_owned();
     move |source| StateError::File { path: path.clone(), source }
 }
 
-/// A file and its name are on disk.
+/// Syncs a file and its directory entry to disk.
 fn sync(path: &Path) -> Result<()> {
     File::open(path).and_then(|file| file.sync_all()).map_err(failed(path))?;
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -36,6 +42,7 @@ fn sync(path: &Path) -> Result<()> {
 }
 
 impl Database {
+    /// Returns the path of the database, which must be an existing file.
     fn file(&self) -> Result<&Path> {
         match self {
             Self::Sqlite(path) if path.is_file() => Ok(path),
@@ -44,13 +51,21 @@ impl Database {
         }
     }
 
-    /// Copies the database into a new file, as it is at one moment, whatever servers do to it meanwhile.
+    /// Copies the database into a new file, as it is at one moment, while servers may change it.
+    ///
+    /// The file appears complete or not at all, and is marked as a backup made now.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`NotAFile`](StateError::NotAFile) for PostgreSQL. Returns [`File`](StateError::File) if the database does not
+    /// exist, or if `to` exists or can't be written. Returns [`Path`](StateError::Path) if a path is not UTF-8,
+    /// [`Unfit`](StateError::Unfit) if the database is damaged, and [`Sql`](StateError::Sql) if it can't be copied.
     pub async fn back_up(&self, to: &Path) -> Result<()> {
         self.file()?;
         if to.exists() {
             return Err(failed(to)(std::io::ErrorKind::AlreadyExists.into()));
         }
-        // What is not whole must not look like a backup.
+        // An incomplete file must not look like a backup.
         let partial = beside(to, ".partial");
         let text = partial.to_str().ok_or_else(|| StateError::Path(partial.clone()))?;
         remove(&partial)?;
@@ -63,8 +78,15 @@ impl Database {
         sync(to)
     }
 
-    /// Puts a backup in the place of the database, while no server works on it. Returns where the database is now that was there, if one
-    /// was: nothing is deleted.
+    /// Puts a backup in the place of the database. No server may work on it.
+    ///
+    /// Returns the path to which the present database was moved, if there was one: nothing is deleted. A file without the mark of a
+    /// backup gets one, with the file's time of modification.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`NotAFile`](StateError::NotAFile) for PostgreSQL, and [`File`](StateError::File) if a file can't be read, copied or
+    /// renamed. Returns [`Unfit`](StateError::Unfit) if the file is not a sound database of this version or an earlier one.
     pub async fn restore(&self, from: &Path) -> Result<Option<PathBuf>> {
         let Self::Sqlite(path) = self else { return Err(StateError::NotAFile) };
         let mut begin = [0; 16];
@@ -94,6 +116,7 @@ impl Database {
     }
 }
 
+/// Removes a database file with the files that SQLite keeps next to it. Missing files are no error.
 fn remove(path: &Path) -> Result<()> {
     for path in BESIDE.iter().map(|suffix| beside(path, suffix)).chain([path.to_owned()]) {
         match std::fs::remove_file(&path) {
@@ -104,15 +127,17 @@ fn remove(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Makes sure that a file is a sound database of this version's or an earlier one's, and marks it as a backup, unless it is one already.
-/// What is wrong is said of the file that it was copied from.
+/// Checks that a file is a sound database of this version or an earlier one, and marks it as a backup if it is not marked.
+///
+/// Errors name `copied_from`, the file that it is a copy of. `when` is the time of the backup, in milliseconds since the Unix
+/// epoch.
 async fn check_and_mark(path: &Path, copied_from: &Path, when: Millis) -> Result<()> {
     let unfit = |why: String| StateError::Unfit { path: copied_from.to_owned(), why };
     let damaged = |e: sqlx::Error| match e {
         sqlx::Error::Database(e) => unfit(format!("it is damaged: {}", e.message())),
         e => unfit(format!("it can't be read: {e}")),
     };
-    // One connection: a pool tries again for long what can't be opened.
+    // A single connection, because a pool tries for a long time to open a file that can't be opened.
     let mut connection = Database::Sqlite(path.to_owned()).connection().await.map_err(damaged)?;
     let why = mark(&mut connection, when).await;
     let closed = connection.close().await;
@@ -125,7 +150,7 @@ async fn check_and_mark(path: &Path, copied_from: &Path, when: Millis) -> Result
     }
 }
 
-/// Marks a database as a backup; or says what is wrong with it.
+/// Marks a database as a backup. Returns the reason instead if it can't be one.
 async fn mark(connection: &mut AnyConnection, when: Millis) -> std::result::Result<Option<String>, sqlx::Error> {
     let found: String = sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(&mut *connection).await?;
     if found != "ok" {
@@ -134,14 +159,14 @@ async fn mark(connection: &mut AnyConnection, when: Millis) -> std::result::Resu
     let sql = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name IN ('_sqlx_migrations', 'meta', 'warehouse')";
     let tables: i64 = sqlx::query_scalar(sql).fetch_one(&mut *connection).await?;
     if tables < 3 {
-        return Ok(Some("it is not a state database of Esker's".to_owned()));
+        return Ok(Some("it is not a state database of Esker".to_owned()));
     }
     for step in sqlx::query("SELECT version, checksum FROM _sqlx_migrations ORDER BY version").fetch_all(&mut *connection).await?
     {
         let (version, checksum): (i64, Vec<u8>) = (step.try_get(0)?, step.try_get(1)?);
         match known_step(version) {
-            None => return Ok(Some("it is of a later version of Esker: restore it with that one".to_owned())),
-            Some(known) if known != checksum => return Ok(Some("its tables were not made by a release of Esker's".to_owned())),
+            None => return Ok(Some("it is of a later version of Esker; restore it with that version".to_owned())),
+            Some(known) if known != checksum => return Ok(Some("its tables were not made by a release of Esker".to_owned())),
             Some(_) => {}
         }
     }
@@ -167,8 +192,8 @@ mod tests {
         database.back_up(&backup).await.expect("backed up, with the server at work");
         assert!(matches!(database.back_up(&backup).await, Err(StateError::File { .. })), "another is not written over");
         state.set_epoch(warehouse, 4, 4).await.expect("set");
-        assert_eq!(state.epoch(warehouse).await.expect("read").backup_ms, None, "not the database itself");
-        // Killed, rather than stopped: what is in its log beside the file belongs to it.
+        assert_eq!(state.epoch(warehouse).await.expect("read").backup_ms, None, "only the copy is marked as a backup");
+        // As if the server had been killed: changes in the write-ahead log next to the file belong to the old database.
         let kept = database.restore(&backup).await.expect("restored").expect("kept");
         state.close().await;
 

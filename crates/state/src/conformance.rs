@@ -1,5 +1,7 @@
-//! What both databases must do alike: each function is run on SQLite and, where ESKER_TEST_POSTGRES is the URL of a server that
-//! databases can be made on, on PostgreSQL.
+//! The behaviour that both databases must share.
+//!
+//! Each test function runs on SQLite. It also runs on PostgreSQL if `ESKER_TEST_POSTGRES` is the URL of a server on which databases
+//! can be created.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -153,7 +155,7 @@ async fn quarantine_moves_on_only_from_the_state_it_was_checked_in(state: &State
     state.quarantine(&quarantines).await.expect("quarantined");
     let quarantine = state.quarantine_of(table.id).await.expect("read");
     let recorded: Vec<&NewQuarantine> = quarantine.iter().map(|quarantined| &quarantined.record).collect();
-    assert_eq!(recorded, quarantines.iter().collect::<Vec<_>>(), "what is recorded is read");
+    assert_eq!(recorded, quarantines.iter().collect::<Vec<_>>(), "the records are read as they were written");
     assert_eq!(state.quarantine_totals().await.expect("totals"), (3, 30));
     assert!(state.due_for_deletion(warehouse, table.id, 4, 10).await.expect("due").is_empty());
     let due: Vec<String> =
@@ -164,8 +166,8 @@ async fn quarantine_moves_on_only_from_the_state_it_was_checked_in(state: &State
     let begun = state.begin_deleting(table.id, Some(&table.metadata_location), due[..1].to_vec()).await.expect("begun");
     assert_eq!(begun, due[..1]);
     state.end_deletion(&begun, QuarantineState::Deleted, None).await.expect("marked");
-    assert!(state.is_accounted(&begun[0], false).await.expect("asked"), "it is gone, and no state of the table");
-    state.quarantine(&quarantines).await.expect("quarantined anew, where it had an end");
+    assert!(state.is_accounted(&begun[0], false).await.expect("asked"), "it is deleted, and no state of the table");
+    state.quarantine(&quarantines).await.expect("a deleted path is quarantined again");
     assert_eq!(state.quarantine_totals().await.expect("totals"), (3, 30));
     let swap =
         |version, i: usize| Swap { restored: vec![quarantines[i].path.clone()], ..to(&table, &table.metadata_location, version) };
@@ -176,7 +178,7 @@ async fn quarantine_moves_on_only_from_the_state_it_was_checked_in(state: &State
     assert_eq!(state.quarantine_totals().await.expect("totals"), (2, 20));
 }
 
-/// A table with more files due than are taken up at once does not keep another table's from being taken up.
+/// A table with more due files than one sweep takes does not hold back the due files of another table.
 async fn files_that_are_due_are_found_table_by_table(state: &State) {
     let (warehouse, n) = with_namespace(state).await;
     let (many, one) = (row(warehouse, &n, "a"), row(warehouse, &n, "b"));
@@ -192,7 +194,7 @@ async fn files_that_are_due_are_found_table_by_table(state: &State) {
     assert_eq!(state.due_for_deletion(warehouse, one.id, 5, 4).await.expect("asked").len(), 1);
 }
 
-/// Files are taken out of quarantine by whoever needs them, whoever put them there; if one is gone, none is.
+/// A commit releases the files that it restores, whichever job quarantined them. If one is deleted, it releases none.
 async fn files_are_revived_all_or_none_whoever_doomed_them(state: &State) {
     let (warehouse, n) = with_namespace(state).await;
     let table = row(warehouse, &n, "t");
@@ -214,7 +216,7 @@ async fn files_are_revived_all_or_none_whoever_doomed_them(state: &State) {
     assert_eq!(state.quarantine_totals().await.expect("totals").0, 0);
 }
 
-/// The database was away: whoever reaches it first takes nobody for dead that could not reach it, either.
+/// After the database was away, the first server to reach it does not count those as dead that could not reach it either.
 async fn nobody_is_buried_for_what_the_database_was_away(state: &State, other: &State) {
     with_namespace(state).await;
     if !state.database.is_postgres() {
@@ -226,14 +228,14 @@ async fn nobody_is_buried_for_what_the_database_was_away(state: &State, other: &
     sqlx::query(away).execute(&state.writer).await.expect("long ago");
     state.beats.last_ms.fetch_sub(3_600_000, Ordering::AcqRel);
     state.heartbeat(dead_after).await.expect("alive");
-    other.heartbeat(dead_after).await.expect("alive: it was not buried by the first");
+    other.heartbeat(dead_after).await.expect("alive: the first did not remove it");
     sqlx::query(away).execute(&state.writer).await.expect("long ago");
     let third = State::open(state.database.clone()).await.expect("opened");
     let (registered, beaten) = tokio::join!(third.register(dead_after), other.heartbeat(dead_after));
     registered.expect("registered");
     beaten.expect("alive");
-    other.heartbeat(dead_after).await.expect("not buried by one that has just started");
-    assert!(matches!(state.heartbeat(dead_after).await, Err(StateError::Fenced)), "it stayed silent while others were heard");
+    other.heartbeat(dead_after).await.expect("not removed by one that has just started");
+    assert!(matches!(state.heartbeat(dead_after).await, Err(StateError::Fenced)), "it wrote no heartbeat while others did");
 }
 
 async fn sightings_remember_the_first_and_forget_what_was_not_seen_again(state: &State) {
@@ -279,7 +281,7 @@ async fn a_job_is_entered_once_for_its_key_and_the_most_urgent_is_taken_first(st
     let taken = state.take_job(&[warehouse.id]).await.expect("asked").expect("one");
     assert_eq!((taken.id, taken.attempts, taken.state), (high.id, 1, JobState::Running));
     let next = state.take_job(&[warehouse.id]).await.expect("asked").expect("one");
-    assert_eq!(next.id, low.id, "the table of the one before is not free");
+    assert_eq!(next.id, low.id, "a job of the table of the one before is running");
     assert!(state.take_job(&[warehouse.id]).await.expect("asked").is_none());
 
     state.plan_job(&taken, "{\"n\":1}").await.expect("planned");
@@ -339,14 +341,14 @@ async fn what_a_dead_server_was_at_is_taken_over_until_it_has_seen_too_many_die(
         state.take_job(&[warehouse.id]).await.expect("asked").expect("one");
         assert_eq!(state.requeue_abandoned_jobs().await.expect("asked"), 0, "its server lives");
         sqlx::query("UPDATE job SET instance = 'gone'").execute(&state.writer).await.expect("changed");
-        assert!(state.flush_progress(new.id, (0, 0)).await.expect("told"), "not this server's any more");
+        assert!(state.flush_progress(new.id, (0, 0)).await.expect("told"), "the server has lost the job");
         state.end_job(new.id, &JobEnd::Succeeded("{}".into()), "{}").await.expect("without effect");
         assert_eq!(state.requeue_abandoned_jobs().await.expect("asked"), 1);
         let found = state.job(new.id).await.expect("asked").expect("there");
         assert_eq!((found.worker_losses, found.state), (death, if death < 5 { JobState::Queued } else { JobState::Failed }));
     }
     let log = state.job_log(new.id).await.expect("asked");
-    assert_eq!((log.len(), log[0].text.as_str()), (5, "its server went away"));
+    assert_eq!((log.len(), log[0].text.as_str()), (5, "its server was lost"));
     state.forget_jobs(now_ms() + 1).await.expect("forgotten");
     assert!(state.job_log(new.id).await.expect("asked").is_empty());
 }
@@ -359,14 +361,14 @@ async fn what_was_handed_over_is_its_workers_until_the_lease_ends(state: &State)
     assert!(state.claim_external_job(&ids, "spark", "w", now_ms() + 60_000).await.expect("asked").is_none(), "not planned yet");
     state.take_job(&ids).await.expect("asked").expect("one");
     state.end_job(new.id, &JobEnd::Delegated("spark"), "{}").await.expect("handed over");
-    assert!(state.take_job(&ids).await.expect("asked").is_none(), "not Esker's any more");
+    assert!(state.take_job(&ids).await.expect("asked").is_none(), "it is delegated");
     assert!(state.claim_external_job(&ids, "flink", "w", now_ms() + 60_000).await.expect("asked").is_none());
     let taken = state.claim_external_job(&ids, "spark", "w", now_ms() + 60_000).await.expect("asked").expect("one");
     assert_eq!((taken.id, taken.worker.as_deref(), taken.server), (new.id, Some("w"), None));
     assert_eq!(state.requeue_abandoned_jobs().await.expect("asked"), 0, "its lease has not ended");
     assert_eq!(state.renew_job(new.id, "another", now_ms(), (1, 2)).await.expect("asked"), None);
     assert_eq!(state.renew_job(new.id, "w", now_ms() - 1, (1, 2)).await.expect("asked"), Some(false));
-    // The lease is over: whoever had it has it no more.
+    // The lease is over, so the worker has lost the job.
     assert_eq!(state.renew_job(new.id, "w", now_ms() + 60_000, (1, 2)).await.expect("asked"), None);
     assert_eq!(state.requeue_abandoned_jobs().await.expect("asked"), 1);
     assert!(!state.end_external_job(new.id, "w", &JobEnd::Succeeded("{}".into()), "{}").await.expect("asked"));
@@ -408,11 +410,11 @@ async fn a_table_is_looked_at_again_when_it_changed_or_could_not_be_examined(sta
     let table = row(warehouse, &n, "t");
     enter(state, warehouse, &table).await.expect("entered");
     let stale = async |failed_before| state.stale_tables(warehouse, failed_before, 9).await.expect("asked").len();
-    assert_eq!(stale(0).await, 1, "never looked at");
+    assert_eq!(stale(0).await, 1, "never assessed");
     let away = NoFacts { why: "the storage is away".to_owned(), passing: true };
     state.put_health(table.id, &table.metadata_location, Err(&away)).await.expect("kept");
     assert_eq!(state.health(table.id).await.expect("asked").expect("there").facts, Err(away));
-    assert_eq!((stale(0).await, stale(now_ms() + 1).await), (0, 1), "after a while");
+    assert_eq!((stale(0).await, stale(now_ms() + 1).await), (0, 1), "a failed assessment is repeated after a while");
     state.put_health(table.id, &table.metadata_location, Ok(("{}", 90, "{}"))).await.expect("kept");
     assert_eq!(stale(now_ms() + 1).await, 0);
     assert_eq!(state.health(table.id).await.expect("asked").expect("there").facts, Ok("{}".to_owned()));
@@ -443,7 +445,7 @@ async fn damage_is_kept_once_told_once_and_forgotten(state: &State) {
     };
     let note = async |path, met_by| state.note_damage(table.id, &file(path, met_by), event("table.file-damaged")).await;
     assert!(note("a", "job 1").await.expect("noted") && note("b", "job 1").await.expect("noted"));
-    assert!(!note("a", "job 2").await.expect("known"), "who met it first is kept");
+    assert!(!note("a", "job 2").await.expect("known"), "the first that met it is kept");
     let told = state.events_after(0, None, 99).await.expect("events");
     assert_eq!(told.iter().filter(|e| e.kind == "table.file-damaged").count(), 2);
     let kept = state.damage(warehouse).await.expect("read").remove(&table.id).expect("some");
@@ -483,7 +485,7 @@ async fn a_dropped_table_comes_back_as_it_was(state: &State) {
     assert!(matches!(refused, StateError::Protected { .. }), "{refused}");
 }
 
-/// What a table had, it has until it is gone for good and no file of it waits for its deletion.
+/// A table keeps its places until it is gone for good and no file of it waits in quarantine.
 async fn a_place_is_its_tables_until_that_is_gone_for_good(state: &State) {
     let (warehouse, n) = with_namespace(state).await;
     let (table, other) = (row(warehouse, &n, "t"), row(warehouse, &n, "u"));
@@ -517,7 +519,7 @@ async fn a_place_is_its_tables_until_that_is_gone_for_good(state: &State) {
     assert_eq!(state.places_of(stranger.id).await.expect("read"), [at("z").1], "it is another table");
 }
 
-/// Of a process that is gone, or taken for dead, what it began is found, and it can change nothing any more.
+/// The pending outputs of a dead server are found, and the server can change nothing any more.
 async fn the_dead_are_found_and_fenced(state: &State, other: &State) {
     let (warehouse, n) = with_namespace(state).await;
     other.register(DEAD).await.expect("registered");
@@ -526,7 +528,7 @@ async fn the_dead_are_found_and_fenced(state: &State, other: &State) {
     other.record_outputs(warehouse, table.id, None, &["x".to_owned()]).await.expect("recorded");
     assert!(state.outputs_of_dead_instances(warehouse).await.expect("asked").is_empty() || !state.database.is_postgres());
     let known = async |path: &str, dead| state.is_accounted(path, dead).await.expect("asked");
-    assert!(known("x", false).await || !state.database.is_postgres(), "a server that lives is about to publish it");
+    assert!(known("x", false).await || !state.database.is_postgres(), "a live server is about to publish it");
     other.leave().await.expect("left");
     assert_eq!((known("x", false).await, known("x", true).await, known("y", true).await), (false, true, false));
     let left = state.outputs_of_dead_instances(warehouse).await.expect("asked");
@@ -543,7 +545,7 @@ async fn the_dead_are_found_and_fenced(state: &State, other: &State) {
     }
 }
 
-/// A client that goes away in the middle of a change keeps nobody else from theirs.
+/// A client that disconnects in the middle of a change blocks no other change.
 async fn a_change_cut_short_holds_no_lock(state: &State) {
     let (warehouse, n) = with_namespace(state).await;
     let begun = state.begin().await.expect("begun");
@@ -632,7 +634,7 @@ async fn servers_that_start_at_once_migrate_once() {
     }
 }
 
-/// Columns by table.
+/// Returns the columns of each table of the schema.
 async fn columns(state: &State) -> BTreeMap<String, Vec<String>> {
     let sql = match state.database.is_postgres() {
         true => {

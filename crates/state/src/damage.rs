@@ -1,4 +1,6 @@
-//! Files that somebody could not read: kept until they are read again, or are no longer part of their table.
+//! Damaged files: files of tables that could not be read.
+//!
+//! A record stays until the file is read again or is no longer part of its table. A file is recorded once, with one event.
 
 use std::collections::HashMap;
 
@@ -8,23 +10,24 @@ use sqlx::any::AnyRow;
 
 use crate::{NewEvent, Outbox, Result, State, Warehouse, flag, parse_id};
 
-/// A file of a table's that somebody could not read.
+/// A file of a table that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DamagedFile {
-    /// The file.
+    /// The URI of the file.
     pub path: String,
-    /// It is gone; else it is there, and not what its metadata says.
+    /// The file does not exist. If false, it exists, but does not hold what its metadata says.
     pub missing: bool,
-    /// What was met.
+    /// The text of the error.
     pub error: String,
-    /// What met it first: a job, a query.
+    /// The job or query that met the file first, for people.
     pub met_by: String,
-    /// When, in milliseconds since the epoch.
+    /// The time of the first error, in milliseconds since the Unix epoch. It is set when the file is recorded.
     pub first_seen_ms: Millis,
-    /// The earlier snapshot that leads to it; none: it is a data or delete file of the current one.
+    /// The earlier snapshot that leads to the file. `None` for a data or delete file of the current snapshot.
     pub snapshot_id: Option<i64>,
 }
 
+/// Reads a damaged file from six columns, the first of which is `first`.
 fn damaged(row: &AnyRow, first: usize) -> Result<DamagedFile> {
     Ok(DamagedFile {
         path: row.try_get(first)?,
@@ -37,7 +40,15 @@ fn damaged(row: &AnyRow, first: usize) -> Result<DamagedFile> {
 }
 
 impl State {
-    /// Keeps that a file of a table could not be read, with the event that says so. False if that is known already.
+    /// Records that a file of a table could not be read, with an event, in one transaction.
+    ///
+    /// Returns false if the file is recorded already; then the event is not written. The time is now, not
+    /// [`DamagedFile::first_seen_ms`].
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Fenced`](crate::StateError::Fenced) if the other servers count this one as dead, and
+    /// [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
     pub async fn note_damage(&self, table: TableId, file: &DamagedFile, event: NewEvent) -> Result<bool> {
         let mut tx = self.begin().await?;
         let query = sqlx::query(
@@ -60,7 +71,12 @@ impl State {
         Ok(new)
     }
 
-    /// Forgets damage that is over, with the event that says so.
+    /// Removes the records of files that are no longer damaged, with an event, in one transaction.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Fenced`](crate::StateError::Fenced) if the other servers count this one as dead, and
+    /// [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
     pub async fn forget_damage(&self, table: TableId, paths: &[String], event: NewEvent) -> Result<()> {
         let mut tx = self.begin().await?;
         for path in paths {
@@ -72,7 +88,12 @@ impl State {
         Ok(())
     }
 
-    /// Damaged files of each table of a warehouse that has any, by path.
+    /// Returns the damaged files of a warehouse by table, each list ordered by path.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer, and [`Corrupt`](crate::StateError::Corrupt) if a
+    /// stored value can't be read.
     pub async fn damage(&self, warehouse: Warehouse) -> Result<HashMap<TableId, Vec<DamagedFile>>> {
         let rows = sqlx::query(
             "SELECT d.table_id, d.path, d.missing, d.error, d.met_by, d.first_seen_ms, d.snapshot_id FROM damaged_file d
@@ -89,7 +110,11 @@ impl State {
         Ok(found)
     }
 
-    /// Damaged files of one table, by path.
+    /// Returns the damaged files of one table, ordered by path.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer.
     pub async fn damage_of(&self, table: TableId) -> Result<Vec<DamagedFile>> {
         let sql =
             "SELECT path, missing, error, met_by, first_seen_ms, snapshot_id FROM damaged_file WHERE table_id = $1 ORDER BY path";

@@ -1,5 +1,7 @@
-//! The two databases that state can live in, and what differs between them: how they are opened, how a change begins, whose clock
-//! counts. Everything else of this crate is one text for both.
+//! The two kinds of databases, and all that differs between them: how they are opened, how a change begins, whose clock counts.
+//!
+//! All other SQL of this crate is one text for both. Changes run one at a time: on SQLite under its write lock, on PostgreSQL under
+//! an advisory lock that lives as long as its transaction. Start reading with [`Database::pool`] and [`Database::begin_alone`].
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,41 +12,50 @@ use sqlx::{Any, AnyConnection, AnyPool, Connection, Transaction};
 
 use crate::{Result, StateError};
 
-/// Where state is kept.
+/// The database that holds the state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Database {
-    /// A file, for one server.
+    /// An SQLite file, for one server.
     Sqlite(PathBuf),
     /// A PostgreSQL database for any number of servers: `postgres://user@host/database`.
     Postgres(String),
 }
 
-/// Who writes one after the other: the transactions that clients are told about. The lock lives as long as its transaction, so
-/// that nothing has to release it, whatever becomes of the connection.
+/// Takes the lock under which the transactions that clients get an answer to run one after the other.
+///
+/// The lock lives as long as its transaction. So nothing has to release it, whatever becomes of the connection.
 const WRITE_LOCK: &str = "SELECT CAST(pg_advisory_xact_lock(5062178905331) AS TEXT)";
+/// Takes the lock under which servers migrate the schema one after the other.
 const MIGRATION_LOCK: &str = "SELECT CAST(pg_advisory_xact_lock(5062178905332) AS TEXT)";
 
-/// A server that hangs in the middle of a change must not keep the others from theirs.
+/// The settings of each session. A server that hangs in the middle of a change must not block the others for longer than this.
 const POSTGRES_SESSION: &str = "SET idle_in_transaction_session_timeout = '15s'; SET lock_timeout = '30s'";
-/// An intent that a power cut loses leaves an orphan behind, which is found as such.
+/// The setting of sessions for intents: their commits don't wait for the disk. A file whose intent a power cut loses is found as an
+/// orphan.
 const POSTGRES_INTENTS: &str = "SET synchronous_commit = off";
 
+/// The migrations of SQLite.
 static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
+/// The migrations of PostgreSQL.
 static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
 
-/// What a pool's connections are for.
+/// The use of the connections of a pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Use {
-    /// Changes that a client is told about: on disk before they are confirmed.
+    /// Changes that a client gets an answer to: on disk before they are confirmed.
     Changes,
     /// Intents, which a killed process must leave behind but a power cut may lose.
     Intents,
-    /// Reads.
+    /// Reads, outside of transactions.
     Reads,
 }
 
 impl Database {
-    /// The database that a URL means; SQLite's file, where none is given.
+    /// Returns the database that a URL names, or the SQLite file if no URL is given.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Url`](StateError::Url) if the scheme of the URL is not `postgres` or `postgresql`.
     pub fn of(url: Option<&str>, file: &Path) -> Result<Self> {
         match url {
             None => Ok(Self::Sqlite(file.to_owned())),
@@ -54,10 +65,16 @@ impl Database {
         }
     }
 
+    /// Checks for PostgreSQL.
     pub(crate) const fn is_postgres(&self) -> bool {
         matches!(self, Self::Postgres(_))
     }
 
+    /// Returns the URL by which the driver opens the database. It creates a missing SQLite file.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Path`](StateError::Path) if the path of the file is not UTF-8.
     fn url(&self) -> Result<String> {
         match self {
             Self::Postgres(url) => Ok(url.clone()),
@@ -75,6 +92,7 @@ impl Database {
         }
     }
 
+    /// Returns the statements that set up a connection.
     fn session(&self, purpose: Use) -> String {
         match self {
             Self::Postgres(_) if purpose == Use::Intents => format!("{POSTGRES_SESSION}; {POSTGRES_INTENTS}"),
@@ -89,11 +107,18 @@ impl Database {
         }
     }
 
-    /// Connections for one use. Those that change something are one each: writers queue here, not on the database's lock.
+    /// Opens the connections for one use, and creates the database if it does not exist.
+    ///
+    /// The uses that write have one connection each: writers queue for it, not on the lock of the database.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Path`](StateError::Path) if the path of the file is not UTF-8, and [`Sql`](StateError::Sql) if the database can't
+    /// be opened or created.
     pub(crate) async fn pool(&self, purpose: Use) -> Result<AnyPool> {
         install_default_drivers();
         let (session, sqlite) = (self.session(purpose), !self.is_postgres());
-        // Readers begin none.
+        // Only connections that write begin transactions.
         let transactions = sqlite && purpose != Use::Reads;
         let pool = AnyPoolOptions::new()
             .max_connections(if purpose == Use::Reads { 4 } else { 1 })
@@ -108,7 +133,7 @@ impl Database {
             });
         let url = self.url()?;
         match pool.clone().connect(&url).await {
-            // "invalid_catalog_name": made, where the user may. Somebody else may make it at the same time.
+            // "invalid_catalog_name": the database does not exist. Another server may create it at the same time.
             Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("3D000") => {
                 let made = Any::create_database(&url).await;
                 pool.connect(&url).await.map_err(|error| made.err().unwrap_or(error).into())
@@ -117,14 +142,19 @@ impl Database {
         }
     }
 
-    /// A connection by itself, with nothing set.
+    /// Opens a single connection without any settings.
     pub(crate) async fn connection(&self) -> std::result::Result<AnyConnection, sqlx::Error> {
         install_default_drivers();
         let url = self.url().map_err(|e| sqlx::Error::Configuration(Box::new(e)))?;
         AnyConnection::connect(&url).await
     }
 
-    /// Brings the schema up to date, as one change: servers that start at the same time wait for one another.
+    /// Migrates the schema in one transaction. Servers that start at the same time wait for each other.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Migrate`](StateError::Migrate) if a migration fails or an earlier one was changed, and [`Sql`](StateError::Sql) if
+    /// the database does not answer.
     pub(crate) async fn migrate(&self, pool: &AnyPool) -> Result<()> {
         let mut tx = self.begin(pool).await?;
         if self.is_postgres() {
@@ -137,13 +167,15 @@ impl Database {
         Ok(())
     }
 
-    /// A transaction that is going to write. SQLite's begins with the write lock: one that reads first and writes later fails at once,
-    /// as no waiting could help it, if another connection has committed between.
+    /// Begins a transaction that is going to write.
+    ///
+    /// On SQLite, it begins with the write lock. A transaction that reads first and writes later fails at once, without waiting, if
+    /// another connection has committed in between.
     pub(crate) async fn begin(&self, pool: &AnyPool) -> Result<Transaction<'static, Any>> {
         Ok(pool.begin_with(if self.is_postgres() { "BEGIN" } else { "BEGIN IMMEDIATE" }).await?)
     }
 
-    /// A transaction with which no other change can interleave, from this server or another one.
+    /// Begins a transaction with which no other change can interleave, from this server or another one.
     pub(crate) async fn begin_alone(&self, pool: &AnyPool) -> Result<Transaction<'static, Any>> {
         let mut tx = self.begin(pool).await?;
         if self.is_postgres() {
@@ -152,7 +184,8 @@ impl Database {
         Ok(tx)
     }
 
-    /// Milliseconds since the epoch by the clock that all servers on this database share.
+    /// Returns the SQL expression of the present time, in milliseconds since the Unix epoch, by the clock that all servers on this
+    /// database share.
     pub(crate) const fn clock(&self) -> &'static str {
         match self {
             Self::Sqlite(_) => "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
@@ -160,8 +193,9 @@ impl Database {
         }
     }
 
-    /// What tells this database from a copy of it: the file's number in its file system, the cluster's identifier and the database's
-    /// number.
+    /// Returns a text that tells this database from a copy of it.
+    ///
+    /// It is the inode of the SQLite file, or the identifier of the PostgreSQL cluster with the number of the database.
     pub(crate) async fn identity(&self, pool: &AnyPool) -> Result<String> {
         match self {
             Self::Sqlite(path) => {
@@ -177,15 +211,15 @@ impl Database {
     }
 }
 
-/// The checksum of a step of SQLite's schema that this version knows.
+/// Returns the checksum of a migration of SQLite's schema, or `None` if this version does not know it.
 pub(crate) fn known_step(version: i64) -> Option<Vec<u8>> {
     SQLITE.iter().find(|step| step.version == version).map(|step| step.checksum.to_vec())
 }
 
-/// Whether a pooled connection is out of any transaction; one that is not is thrown away.
+/// Checks that a pooled connection is outside of any transaction. A connection that is not is closed.
 ///
-/// A COMMIT that fails (on a full disk, say) leaves SQLite's transaction open and its write lock held, and the next user of
-/// the connection would go on in it unawares.
+/// A COMMIT that fails (on a full disk, for example) leaves SQLite's transaction open and its write lock held. The next user of the
+/// connection would go on in that transaction without noticing.
 async fn is_between_transactions(connection: &mut AnyConnection) -> bool {
     sqlx::raw_sql("BEGIN; ROLLBACK").execute(connection).await.is_ok()
 }

@@ -1,4 +1,7 @@
-//! What receivers outside were told, so that they are told on change only: the out-box of states, beside that of events.
+//! The states that receivers outside took, so that a state is sent again only when it changes.
+//!
+//! This is the outbox of states, next to that of events: for each receiver and subject it holds the fingerprint of the state that
+//! was delivered last.
 
 use std::collections::HashMap;
 
@@ -8,14 +11,22 @@ use sqlx::Row;
 use crate::{Result, State};
 
 impl State {
-    /// The fingerprint of what a receiver was last told, by subject.
+    /// Returns the fingerprint of the state that a receiver took last, by subject.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer.
     pub async fn delivered_fingerprints(&self, receiver: &str) -> Result<HashMap<String, String>> {
         let rows = sqlx::query("SELECT subject, fingerprint FROM delivered_state WHERE receiver = $1").bind(receiver);
         let rows = rows.fetch_all(&self.readers).await?;
         rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
     }
 
-    /// Keeps what a receiver was told of some subjects.
+    /// Records subjects with the fingerprints of the states that a receiver took, in one transaction.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
     pub async fn record_delivered(&self, receiver: &str, delivered: &[(String, String)]) -> Result<()> {
         let mut tx = self.begin_intent().await?;
         for (subject, fingerprint) in delivered {

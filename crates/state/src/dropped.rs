@@ -1,3 +1,9 @@
+//! Dropped tables that can still be undropped.
+//!
+//! A soft drop moves the entry of a table from `tabular` to `dropped_table` ([`State::drop_tabular`]). The entry comes back with
+//! [`State::undrop_table`], or ends with [`State::end_drop`] when its time is over. Until then its places and files stay as they
+//! are.
+
 use esker_types::{Millis, NamespaceName, TableId, TableName, now_ms};
 use sqlx::any::AnyRow;
 use sqlx::{Any, Row, Transaction};
@@ -7,32 +13,33 @@ use crate::quarantine::insert_quarantine;
 use crate::tables::insert_tabular;
 use crate::{NewQuarantine, NewTabular, Outbox, Result, State, StateError, TableRow, TabularKind, Warehouse, flag, parse_id};
 
-/// How a table is dropped so that it can be brought back.
+/// A drop that can be undone for a while.
 #[derive(Debug, Clone)]
 pub struct SoftDrop {
-    /// The client asked for the files to go as well; they do when the time is over.
+    /// The client asked to delete the files too. They are quarantined when the time is over.
     pub purge: bool,
-    /// Who dropped it.
+    /// The principal that drops the table.
     pub principal: String,
-    /// Until when it can be brought back.
+    /// The time until which the table can be undropped, in milliseconds since the Unix epoch.
     pub expires_ms: Millis,
 }
 
-/// A table that was dropped and can be brought back.
+/// A table that was dropped and can be undropped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DroppedTable {
-    /// The entry that it had.
+    /// The catalog entry that the table had. It is not protected.
     pub row: TableRow,
-    /// Its files go when the time is over.
+    /// The files are to be quarantined when the time is over.
     pub purge: bool,
-    /// Who dropped it.
+    /// The principal that dropped the table.
     pub dropped_by: String,
-    /// When.
+    /// The time of the drop, in milliseconds since the Unix epoch.
     pub dropped_ms: Millis,
-    /// Until when it can be brought back.
+    /// The time until which the table can be undropped, in milliseconds since the Unix epoch.
     pub expires_ms: Millis,
 }
 
+/// Copies an entry into the dropped tables. The caller removes it from the catalog.
 pub(crate) async fn insert_dropped(tx: &mut Transaction<'_, Any>, id: TableId, drop: &SoftDrop) -> Result<()> {
     sqlx::query(
         "INSERT INTO dropped_table (id, warehouse_id, namespace, name, table_uuid, location, metadata_location, owned,
@@ -51,9 +58,11 @@ pub(crate) async fn insert_dropped(tx: &mut Transaction<'_, Any>, id: TableId, d
     Ok(())
 }
 
+/// Selects the columns that [`dropped_row`] reads.
 const SELECT: &str = "SELECT id, namespace, name, table_uuid, location, metadata_location, owned, purge, dropped_by, dropped_ms,
     expires_ms, warehouse_id FROM dropped_table";
 
+/// Reads a dropped table from the columns of [`SELECT`].
 fn dropped_row(row: &AnyRow) -> Result<DroppedTable> {
     let corrupt = |e: esker_types::IdentError| StateError::Corrupt(e.to_string());
     let namespace = NamespaceName::from_key(row.try_get(1)?).map_err(corrupt)?;
@@ -78,28 +87,46 @@ fn dropped_row(row: &AnyRow) -> Result<DroppedTable> {
 }
 
 impl State {
-    /// The warehouse's dropped tables, the newest first.
+    /// Returns the dropped tables of a warehouse, the newest first.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](StateError::Sql) if the database does not answer, and [`Corrupt`](StateError::Corrupt) if a stored value
+    /// can't be read.
     pub async fn dropped_tables(&self, warehouse: Warehouse) -> Result<Vec<DroppedTable>> {
         let sql = sqlx::AssertSqlSafe(format!("{SELECT} WHERE warehouse_id = $1 ORDER BY dropped_ms DESC, id"));
         let rows = sqlx::query(sql).bind(warehouse.id).fetch_all(&self.readers).await?;
         rows.iter().map(dropped_row).collect()
     }
 
-    /// One dropped table.
+    /// Returns one dropped table, or `None` if no dropped table has this identifier.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](StateError::Sql) if the database does not answer, and [`Corrupt`](StateError::Corrupt) if a stored value
+    /// can't be read.
     pub async fn dropped_table(&self, id: TableId) -> Result<Option<DroppedTable>> {
         let sql = sqlx::AssertSqlSafe(format!("{SELECT} WHERE id = $1"));
         let row = sqlx::query(sql).bind(id.to_string()).fetch_optional(&self.readers).await?;
         row.as_ref().map(dropped_row).transpose()
     }
 
-    /// Brings a dropped table back as it was, under the name given, which must be free.
+    /// Puts a dropped table back into the catalog, under the given name.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`NotDropped`](StateError::NotDropped) if the warehouse has no such dropped table,
+    /// [`NoSuchNamespace`](StateError::NoSuchNamespace) if the namespace of the name does not exist, and
+    /// [`AlreadyExists`](StateError::AlreadyExists) if the name is taken. Returns [`Ambiguous`](StateError::Ambiguous) if the
+    /// commit was sent but not confirmed, and [`Fenced`](StateError::Fenced), [`Full`](StateError::Full) or
+    /// [`Sql`](StateError::Sql) if nothing was written.
     pub async fn undrop_table(&self, warehouse: Warehouse, id: TableId, name: &TableName, along: &Outbox) -> Result<()> {
         let mut tx = self.begin().await?;
         let sql = sqlx::AssertSqlSafe(format!("{SELECT} WHERE id = $1 AND warehouse_id = $2"));
         let row = sqlx::query(sql).bind(id.to_string()).bind(warehouse.id).fetch_optional(&mut *tx).await?;
         let dropped = dropped_row(&row.ok_or_else(|| StateError::NotDropped(id.to_string()))?)?;
         let row = TableRow { name: name.clone(), ..dropped.row };
-        // Its places were kept with it.
+        // The places of the table are still recorded.
         let new = NewTabular { row, recorded_output: None, replaces: None, places: Vec::new() };
         insert_tabular(&mut tx, warehouse, &new).await?;
         sqlx::query("DELETE FROM dropped_table WHERE id = $1").bind(id.to_string()).execute(&mut *tx).await?;
@@ -108,7 +135,14 @@ impl State {
         Ok(())
     }
 
-    /// Ends the time of a dropped table and quarantines its files, if they are to go. `false`: it was brought back meanwhile.
+    /// Removes a dropped table for good, and quarantines the given files, in one transaction.
+    ///
+    /// Returns false if the table was undropped meanwhile; then nothing is changed.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and [`Fenced`](StateError::Fenced),
+    /// [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was written.
     pub async fn end_drop(&self, id: TableId, quarantines: &[NewQuarantine], along: &Outbox) -> Result<bool> {
         let mut tx = self.begin().await?;
         let done = sqlx::query("DELETE FROM dropped_table WHERE id = $1").bind(id.to_string()).execute(&mut *tx).await?;

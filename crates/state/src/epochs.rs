@@ -1,32 +1,43 @@
-//! How often a warehouse was taken care of, and by which database: what tells a restored or copied database from the one that was
-//! at work.
+//! Epochs: numbers that tell a restored or copied database from the one that was at work.
+//!
+//! The epoch of a warehouse grows in the database and in the warehouse (`_esker/epoch.json`) together. A restored database lags
+//! behind. Two identifiers tell a copy: one is copied with the database, the other is that of the very file or cluster.
+//! `esker_catalog` compares them.
 
 use esker_types::Millis;
 use uuid::Uuid;
 
 use crate::{Result, State, StateError, Warehouse};
 
-/// What the database knows of a warehouse's epoch.
+/// The record of a warehouse's epoch in the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Epoch {
-    /// The database, as it was made: a copy has the same.
+    /// The identifier that the database got when it was made. A copy has the same.
     pub database: String,
-    /// This very database: a copy has another.
+    /// The identifier of this very file or cluster. A copy has another.
     pub identity: String,
-    /// The epoch that the warehouse was in for certain.
+    /// The last epoch that the warehouse certainly entered. 0 if this database never took care of the warehouse.
     pub now: i64,
-    /// The epoch that it was about to enter.
+    /// The epoch that the warehouse was about to enter. It equals `now` unless a process was killed in between.
     pub next: i64,
-    /// When the backup was made that this database is, if it is one.
+    /// The time of the backup, in milliseconds since the Unix epoch, if this database is a restored backup.
     pub backup_ms: Option<Millis>,
 }
 
+/// The key of the identifier that is copied with the database.
 const DATABASE: &str = "database";
-/// With a warehouse's number: set in a backup, never in the database that it was made of.
+/// The prefix of the key that marks a backup; the number of a warehouse follows.
+///
+/// It is set in backups only, never in the database that a backup is made of.
 pub(crate) const BACKUP: &str = "backup.";
 
 impl State {
-    /// The epoch of a warehouse; 0: this database never took care of it.
+    /// Returns the epoch of a warehouse. Gives the database its identifier if it has none.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](StateError::Sql) if the database does not answer, [`File`](StateError::File) if its file is gone, and
+    /// [`Corrupt`](StateError::Corrupt) if the stored epoch can't be read.
     pub async fn epoch(&self, warehouse: Warehouse) -> Result<Epoch> {
         let put = "INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING";
         sqlx::query(put).bind(DATABASE).bind(Uuid::now_v7().to_string()).execute(&self.writer).await?;
@@ -42,14 +53,24 @@ impl State {
         Ok(Epoch { database, identity: self.database.identity(&self.readers).await?, now, next, backup_ms })
     }
 
-    /// From now on this database takes care of a warehouse, and is no backup to it any more.
+    /// Removes the mark of a backup for a warehouse: from now on this database takes care of the warehouse.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the database fails.
     pub async fn forget_backup(&self, warehouse: Warehouse) -> Result<()> {
         sqlx::query("DELETE FROM meta WHERE key = $1").bind(format!("{BACKUP}{}", warehouse.id)).execute(&self.writer).await?;
         Ok(())
     }
 
-    /// Records the epoch of a warehouse, and the one that it is about to enter. Neither ever goes back: another server may have gone
-    /// further meanwhile.
+    /// Records the epoch of a warehouse, and the one that it is about to enter.
+    ///
+    /// Neither ever goes back: a number is not changed if another server has recorded a higher one.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Corrupt`](StateError::Corrupt) if the stored epoch can't be read. Returns [`Fenced`](StateError::Fenced) if the
+    /// other servers count this one as dead, and [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the database fails.
     pub async fn set_epoch(&self, warehouse: Warehouse, now: i64, next: i64) -> Result<()> {
         let mut tx = self.begin().await?;
         let before = sqlx::query_scalar("SELECT value FROM meta WHERE key = $1").bind(key(warehouse));
@@ -62,7 +83,7 @@ impl State {
     }
 }
 
-/// The two numbers.
+/// Reads the two numbers of an epoch. Both are 0 without a value.
 fn parse(value: Option<String>) -> Result<(i64, i64)> {
     let text = value.unwrap_or_else(|| "0 0".to_owned());
     let corrupt = || StateError::Corrupt(format!("not an epoch: {text:?}"));
@@ -71,6 +92,7 @@ fn parse(value: Option<String>) -> Result<(i64, i64)> {
     Ok((number(now)?, number(next)?))
 }
 
+/// Returns the key of the epoch of a warehouse.
 fn key(warehouse: Warehouse) -> String {
     format!("epoch.{}", warehouse.id)
 }

@@ -1,116 +1,127 @@
+//! [`StateError`]: the failures of the state database, with their codes.
+//!
+//! Every function of this crate may also fail with one of the general variants: [`Sql`](StateError::Sql),
+//! [`Full`](StateError::Full), or [`Fenced`](StateError::Fenced) if it changes something. After
+//! [`Ambiguous`](StateError::Ambiguous) it is unknown whether a change was made. A function that never returns it reports an
+//! unconfirmed commit as `Sql`, so its change may have been made too: these changes can be repeated.
+
 use esker_types::{Coded, ErrorCode};
 
 /// A failed operation on the state database.
 ///
-/// The first variants are worded as the reference implementation words them: its clients' tests compare the text.
+/// The texts that begin with a capital letter are worded as the reference implementation words them: its clients' tests compare the
+/// text.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
-    /// The namespace is not there.
+    /// The namespace does not exist.
     #[error("Namespace does not exist: {0}")]
     NoSuchNamespace(String),
-    /// The table is not there.
+    /// The table does not exist.
     #[error("Table does not exist: {0}")]
     NoSuchTable(String),
-    /// The view is not there.
+    /// The view does not exist.
     #[error("View does not exist: {0}")]
     NoSuchView(String),
-    /// The function is not there.
+    /// The SQL function does not exist.
     #[error("Function does not exist: {0}")]
     NoSuchFunction(String),
     /// No dropped table has this identifier.
-    #[error("no dropped table has the id {0}; it was brought back, or its time is over")]
+    #[error("no dropped table has the id {0}; it was undropped, or the time for that is over")]
     NotDropped(String),
-    /// Somebody protected it from being dropped.
+    /// The namespace, table or view is protected from being dropped.
     #[error("{kind} {name} is protected from being dropped; lift the protection first")]
     Protected {
-        /// `namespace`, `table` or `view`.
+        /// The kind of the protected entry: `namespace`, `table` or `view`.
         kind: &'static str,
-        /// Its name.
+        /// The full name of the entry.
         name: String,
     },
-    /// Another request with the same idempotency key was carried out meanwhile.
-    #[error("another request with the idempotency key {0} was carried out at the same time")]
+    /// Another request with the same idempotency key was carried out at the same time. A repetition gets its outcome.
+    #[error("another request with the idempotency key {0} was carried out at the same time; repeat the request")]
     DuplicateKey(uuid::Uuid),
-    /// A job with the same idempotency key is another job.
-    #[error("the idempotency key {key} was used for another job already: {job}")]
+    /// The idempotency key belongs to a different job.
+    #[error("the idempotency key {key} belongs to another job, {job}; use a new key")]
     KeyTaken {
-        /// The key.
+        /// The idempotency key.
         key: String,
-        /// That job.
+        /// The identifier of the job that has the key.
         job: String,
     },
-    /// The namespace or table is there already.
+    /// The name of a namespace, table or view is taken.
     #[error("{kind} already exists: {name}")]
     AlreadyExists {
-        /// `Namespace`, `Table`, `View`, or what else the reference implementation calls it.
+        /// The entry that has the name, in the words of the reference implementation: `Namespace`, `Table`, `View with same name`,
+        /// …
         kind: &'static str,
-        /// Its name.
+        /// The full name.
         name: String,
     },
-    /// A table or view can't be renamed to a name that is taken.
+    /// A table or view can't be renamed, because the new name is taken.
     #[error("Cannot rename {from} to {to}. {by} already exists")]
     RenameTaken {
-        /// What it is called.
+        /// The present full name.
         from: String,
-        /// What it should be called.
+        /// The new full name.
         to: String,
-        /// `Table` or `View`: what has the name.
+        /// The kind of the entry that has the new name: `Table` or `View`.
         by: &'static str,
     },
-    /// The namespace holds tables or namespaces.
+    /// The namespace contains tables, views, functions or namespaces.
     #[error("Namespace is not empty: {0}")]
     NotEmpty(String),
-    /// The transaction was sent off and its end was not seen.
-    #[error("the state database did not confirm the commit: {0}")]
+    /// The commit was sent, but not confirmed. The change may or may not have been made.
+    #[error("the state database did not confirm the commit, which may or may not have been applied: {0}")]
     Ambiguous(sqlx::Error),
     /// A stored value can't be read.
     #[error("the state database holds a value that can't be read: {0}")]
     Corrupt(String),
-    /// The schema could not be brought up to date.
+    /// The schema could not be migrated.
     #[error("the state database could not be migrated: {0}")]
     Migrate(#[from] sqlx::migrate::MigrateError),
-    /// The configured URL is of no database that state can live in.
+    /// The configured URL has a scheme of no supported database. The field holds the scheme only: the URL may hold a password.
     #[error("state.url: no database of the scheme {0:?} is supported; give postgres://USER@HOST/DATABASE, or nothing for SQLite")]
     Url(String),
-    /// A file is not a database that could take the place of this one.
+    /// A file can't be restored in the place of the database.
     #[error("{}: {why}", path.display())]
     Unfit {
         /// The file that was given.
         path: std::path::PathBuf,
-        /// Why the file can't be used.
+        /// The reason for which the file can't be used.
         why: String,
     },
-    /// A file of the database, or a backup, can't be used.
+    /// A file of the database, or a backup, can't be read or written.
     #[error("{}: {source}", path.display())]
     File {
-        /// Which.
+        /// The path of the file.
         path: std::path::PathBuf,
-        /// The system's answer.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// Only a database that is a file is backed up by Esker.
-    #[error("the state database is in PostgreSQL; back it up with pg_dump")]
+    /// The database is in PostgreSQL. Esker backs up and restores only SQLite databases.
+    #[error("the state database is in PostgreSQL; use pg_dump and pg_restore")]
     NotAFile,
     /// The path of the database is not UTF-8.
     #[error("the path of the state database is not UTF-8: {}", .0.display())]
     Path(std::path::PathBuf),
-    /// The file can't belong to a table again.
-    #[error("{0} is being deleted, or is gone already")]
+    /// A file can't become part of its table again, because its deletion has begun or is done.
+    #[error("{0} is being deleted or is deleted already; it can't become part of its table again")]
     Going(String),
-    /// The other servers on this database have taken this one for dead.
-    #[error("this server was not heard of for a minute and the others took it for dead; it has to start again")]
+    /// The other servers on this database count this one as dead, because it wrote no heartbeat for `state.dead_seconds`.
+    ///
+    /// It can change nothing any more and must be started again.
+    #[error("this server wrote no heartbeat for state.dead_seconds, and the other servers count it as dead; start it again")]
     Fenced,
     /// The disk under the database is full.
-    #[error("the disk under the state database is full")]
+    #[error("the disk under the state database is full; free space and repeat the request")]
     Full,
-    /// Any other failure.
+    /// Any other failure of the database.
     #[error("state database: {0}")]
     Sql(sqlx::Error),
 }
 
 impl From<sqlx::Error> for StateError {
     fn from(error: sqlx::Error) -> Self {
-        // SQLITE_FULL is 13, PostgreSQL's disk_full 53100.
+        // The code of SQLITE_FULL is 13, that of PostgreSQL's disk_full 53100.
         match error.as_database_error().and_then(|e| e.code()) {
             Some(code) if code == "13" || code == "53100" => Self::Full,
             _ => Self::Sql(error),
@@ -146,7 +157,7 @@ impl Coded for StateError {
     }
 }
 
-/// Whether the database is away or busy: the same may succeed a little later.
+/// Checks that the database is unreachable or busy, so that the same operation may succeed a little later.
 fn is_away(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed => true,
@@ -155,8 +166,10 @@ fn is_away(error: &sqlx::Error) -> bool {
     }
 }
 
-/// SQLite's BUSY and LOCKED with all that extends them; PostgreSQL's classes of lost connections, short resources, shutdown, and of
-/// transactions that lost to another. SQLite's codes have up to four digits, PostgreSQL's five.
+/// Checks for the code of a passing failure.
+///
+/// These are SQLite's BUSY and LOCKED with all their extended codes, and PostgreSQL's classes of lost connections, short resources,
+/// shutdown and lost races between transactions. Codes of SQLite have up to four digits, those of PostgreSQL have five characters.
 fn is_passing_code(code: &str) -> bool {
     match code.parse::<u32>() {
         Ok(number) if code.len() < 5 => matches!(number & 0xff, 5 | 6),

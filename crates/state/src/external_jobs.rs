@@ -1,4 +1,7 @@
-//! Jobs that other engines do: a server hands them over, a worker outside takes them for a time that it renews.
+//! External jobs: a server delegates a job to another engine, whose worker claims it under a lease.
+//!
+//! The worker is outside of Esker and has no heartbeat, so the lease takes its place: a job whose lease ends goes back into the
+//! queue of its engine ([`State::requeue_abandoned_jobs`]). The state machine is drawn in [`crate::jobs`].
 
 use esker_types::{JobId, Millis, now_ms};
 
@@ -6,8 +9,16 @@ use crate::queue::JobHolder;
 use crate::{Job, JobEnd, Result, State};
 
 impl State {
-    /// Takes the next job of some warehouses that was handed over to an engine. The worker has it until the lease ends, in milliseconds
-    /// since the epoch; then it waits for another.
+    /// Claims the next job of some warehouses that is delegated to an engine, for a worker.
+    ///
+    /// `until_ms` is the end of the lease, in milliseconds since the Unix epoch. When it is over, another worker may claim the job.
+    /// Returns `None` if no job waits.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Corrupt`](crate::StateError::Corrupt) if a stored value can't be read. Returns
+    /// [`Fenced`](crate::StateError::Fenced) if the other servers count this one as dead, and [`Full`](crate::StateError::Full) or
+    /// [`Sql`](crate::StateError::Sql) if the database fails.
     pub async fn claim_external_job(
         &self,
         warehouses: &[i64],
@@ -19,8 +30,13 @@ impl State {
             .await
     }
 
-    /// Prolongs a worker's lease, with how far the job is. Returns whether somebody wants it to end; none if it is not this worker's any
-    /// more.
+    /// Renews the lease of a worker, and records the progress of its job as done and total work.
+    ///
+    /// Returns true if the job is to be cancelled, and `None` if the worker has lost the job.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
     pub async fn renew_job(&self, id: JobId, worker: &str, until_ms: Millis, (done, total): (u64, u64)) -> Result<Option<bool>> {
         let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         let sql = "UPDATE job SET lease_ms = $3, done = $4, total = $5
@@ -31,7 +47,14 @@ impl State {
         Ok(row.map(|cancelled_by| cancelled_by.is_some()))
     }
 
-    /// Records how a job ended that a worker has; false if it is not this worker's any more.
+    /// Records the end of a job that a worker has. Returns false if the worker has lost the job; then nothing is changed.
+    ///
+    /// `measured` is the cost of the job as JSON.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Fenced`](crate::StateError::Fenced) if the other servers count this one as dead, and
+    /// [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
     pub async fn end_external_job(&self, id: JobId, worker: &str, end: &JobEnd, measured: &str) -> Result<bool> {
         self.end_job_of(id, worker, end, measured).await
     }

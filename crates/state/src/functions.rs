@@ -1,10 +1,18 @@
+//! SQL functions, stored as metadata text under a name in a namespace.
+
 use esker_types::{NamespaceName, TableName, now_ms};
 
 use crate::namespaces::namespace_id;
 use crate::{Outbox, Result, State, StateError, Warehouse};
 
 impl State {
-    /// Stores a SQL function's metadata under a name, replacing what was there.
+    /// Stores the metadata of a SQL function under a name. Replaces a function of that name.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`NoSuchNamespace`](StateError::NoSuchNamespace) if the namespace does not exist. Returns
+    /// [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and [`Fenced`](StateError::Fenced),
+    /// [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was written.
     pub async fn put_function(&self, warehouse: Warehouse, name: &TableName, metadata: &str, along: &Outbox) -> Result<()> {
         let mut tx = self.begin().await?;
         let namespace = namespace_id(&mut tx, warehouse, &name.namespace).await?;
@@ -24,7 +32,12 @@ impl State {
         Ok(())
     }
 
-    /// A SQL function's metadata.
+    /// Returns the metadata of a SQL function.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`NoSuchNamespace`](StateError::NoSuchNamespace) or [`NoSuchFunction`](StateError::NoSuchFunction) if one does not
+    /// exist. Returns [`Sql`](StateError::Sql) if the database does not answer.
     pub async fn function(&self, warehouse: Warehouse, name: &TableName) -> Result<String> {
         self.namespace(warehouse, &name.namespace).await?;
         let found: Option<String> = sqlx::query_scalar(
@@ -39,7 +52,12 @@ impl State {
         found.ok_or_else(|| StateError::NoSuchFunction(name.to_string()))
     }
 
-    /// The names of a namespace's functions, by name, after `after`, at most `limit`.
+    /// Returns a page of the names of a namespace's functions: at most `limit`, in their order, after the name `after`.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`NoSuchNamespace`](StateError::NoSuchNamespace) if the namespace does not exist. Returns [`Sql`](StateError::Sql)
+    /// if the database does not answer.
     pub async fn list_functions(
         &self,
         warehouse: Warehouse,
@@ -59,7 +77,13 @@ impl State {
         Ok(query.fetch_all(&self.readers).await?)
     }
 
-    /// Removes a function.
+    /// Removes a SQL function.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`NoSuchNamespace`](StateError::NoSuchNamespace) or [`NoSuchFunction`](StateError::NoSuchFunction) if one does not
+    /// exist. Returns [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and
+    /// [`Fenced`](StateError::Fenced), [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was written.
     pub async fn drop_function(&self, warehouse: Warehouse, name: &TableName, along: &Outbox) -> Result<()> {
         let mut tx = self.begin().await?;
         let namespace = namespace_id(&mut tx, warehouse, &name.namespace).await?;

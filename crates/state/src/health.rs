@@ -1,4 +1,8 @@
-//! What is kept of tables' health: facts by metadata file, history, what engines reported, what the autopilot decided.
+//! The health of tables: facts, history, use, and the decisions of the autopilot.
+//!
+//! `table_health` has one row for each table: the facts of the last assessment, with the metadata file that they are about. A table
+//! is stale when that is no longer its current metadata file. `health_history` has one point for every ten minutes, `table_use` one
+//! row for every day. Facts, shapes and decisions are JSON that this crate does not read.
 
 use std::collections::HashMap;
 
@@ -11,32 +15,33 @@ use sqlx::{Any, Row, Transaction};
 use crate::tables::{TABLE_COLUMNS, TABLE_FROM, table_row};
 use crate::{Result, State, TableRow, TabularKind, Warehouse, parse_id};
 
+/// The length of a day, in milliseconds.
 const DAY_MS: Millis = 24 * 3600 * 1000;
-/// History keeps one row for each such stretch of time.
+/// The length of the periods that have one point of history each, in milliseconds.
 const HISTORY_MS: Millis = 10 * 60 * 1000;
 
-/// Why a table could not be examined, so that no facts of it are kept.
+/// The reason for which a table could not be assessed, so that it has no facts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NoFacts {
-    /// The error's text.
+    /// The text of the error.
     pub why: String,
-    /// Whether it may pass without anybody doing anything about it.
+    /// The error may pass without any action.
     pub passing: bool,
 }
 
-/// What was last found out about a table.
+/// The result of the last assessment of a table.
 #[derive(Debug, Clone)]
 pub struct HealthRow {
-    /// The metadata file that it is about.
+    /// The metadata file that was assessed.
     pub metadata_location: String,
-    /// The facts as JSON, or why there are none.
+    /// The facts as JSON, or the reason for which there are none.
     pub facts: std::result::Result<String, NoFacts>,
 }
 
-/// Of the table `table_health`, called `h`.
+/// The columns of `table_health`, under the alias `h`, that [`health_row`] reads.
 const HEALTH_COLUMNS: &str = "h.metadata_location, h.facts, h.error, h.passing";
 
-/// From [`HEALTH_COLUMNS`]: none if the first is.
+/// Reads [`HEALTH_COLUMNS`], the first of which is `first`. Returns `None` if that one is null: the table was never assessed.
 fn health_row(row: &AnyRow, first: usize) -> Result<Option<HealthRow>> {
     let location: Option<String> = row.try_get(first)?;
     let Some(metadata_location) = location else { return Ok(None) };
@@ -48,33 +53,33 @@ fn health_row(row: &AnyRow, first: usize) -> Result<Option<HealthRow>> {
 /// A point of a table's history.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct HealthPoint {
-    /// The beginning of the ten minutes that it is of.
+    /// The beginning of the ten minutes that the point is for, in milliseconds since the Unix epoch.
     pub time_ms: Millis,
-    /// The score.
+    /// The score of the table, from 0 to 100.
     pub score: i64,
-    /// The shape, as JSON.
+    /// The measured shape of the table, as JSON.
     pub shape: Value,
 }
 
-/// What engines reported of a table's scans and commits, and how Esker's own queries scanned it.
+/// The number of a table's scans and commits, as engines reported them, with the scans of Esker's own queries.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct TableUse {
-    /// Scans.
+    /// The number of scans.
     pub scans: i64,
-    /// Data files that they read.
+    /// The number of data files that the scans read.
     pub scanned_files: i64,
-    /// Delete files that they read.
+    /// The number of delete files that the scans read.
     pub scanned_deletes: i64,
-    /// Milliseconds that they planned.
+    /// The time that planning the scans took, in milliseconds.
     pub planning_ms: i64,
-    /// Commits.
+    /// The number of commits.
     pub commits: i64,
-    /// Attempts at them: what is over the commits was tried again.
+    /// The number of attempts at the commits. Attempts beyond the number of commits are retries.
     pub commit_attempts: i64,
 }
 
 impl TableUse {
-    /// Counts more of it.
+    /// Adds other counts to these.
     pub fn add(&mut self, other: &Self) {
         for (sum, more) in [
             (&mut self.scans, other.scans),
@@ -89,12 +94,14 @@ impl TableUse {
     }
 }
 
-/// Days that use is summed up over.
+/// The number of days over which use is summed, today included.
 pub const USE_DAYS: i64 = 7;
 
+/// The sums that [`use_row`] reads.
 const USE_SUMS: &str = "CAST(sum(scans) AS BIGINT), CAST(sum(scanned_files) AS BIGINT), CAST(sum(scanned_deletes) AS BIGINT), \
      CAST(sum(planning_ms) AS BIGINT), CAST(sum(commits) AS BIGINT), CAST(sum(commit_attempts) AS BIGINT)";
 
+/// Reads [`USE_SUMS`], the first of which is `first`. The sum of no rows is 0.
 fn use_row(row: &AnyRow, first: usize) -> Result<TableUse> {
     let number = |i: usize| -> Result<i64> { Ok(row.try_get::<Option<i64>, _>(first + i)?.unwrap_or(0)) };
     Ok(TableUse {
@@ -107,7 +114,7 @@ fn use_row(row: &AnyRow, first: usize) -> Result<TableUse> {
     })
 }
 
-/// Counts what an engine reported into its day.
+/// Adds counts to those of the table and the present day (UTC).
 pub(crate) async fn count_use(tx: &mut Transaction<'_, Any>, table: TableId, used: &TableUse) -> Result<()> {
     sqlx::query(
         "INSERT INTO table_use (table_id, day, scans, scanned_files, scanned_deletes, planning_ms, commits, commit_attempts)
@@ -132,7 +139,14 @@ pub(crate) async fn count_use(tx: &mut Transaction<'_, Any>, table: TableId, use
 }
 
 impl State {
-    /// Every table of a warehouse, with the metadata file that it was last examined at, if it was.
+    /// Returns every table of a warehouse, ordered by name, with the metadata file that it was last assessed at.
+    ///
+    /// That file is `None` for a table that was never assessed.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer, and [`Corrupt`](crate::StateError::Corrupt) if a
+    /// stored value can't be read.
     pub async fn fleet(&self, warehouse: Warehouse) -> Result<Vec<(TableRow, Option<String>)>> {
         let sql = format!(
             "SELECT {TABLE_COLUMNS}, h.metadata_location {TABLE_FROM}
@@ -143,7 +157,12 @@ impl State {
         rows.iter().map(|row| Ok((table_row(row)?, row.try_get(10)?))).collect()
     }
 
-    /// What was last found out about each table of a warehouse.
+    /// Returns the last assessment of each table of a warehouse that has one.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer, and [`Corrupt`](crate::StateError::Corrupt) if a
+    /// stored value can't be read.
     pub async fn healths(&self, warehouse: Warehouse) -> Result<HashMap<TableId, HealthRow>> {
         let sql = format!(
             "SELECT {HEALTH_COLUMNS}, h.table_id {TABLE_FROM}
@@ -160,15 +179,26 @@ impl State {
         Ok(found)
     }
 
-    /// What was last found out about a table.
+    /// Returns the last assessment of a table, or `None` if it was never assessed.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer.
     pub async fn health(&self, table: TableId) -> Result<Option<HealthRow>> {
         let sql = format!("SELECT {HEALTH_COLUMNS} FROM table_health h WHERE h.table_id = $1");
         let row = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(table.to_string()).fetch_optional(&self.readers).await?;
         row.as_ref().map_or(Ok(None), |row| health_row(row, 0))
     }
 
-    /// Tables of a warehouse that have changed since they were last looked at, or could not be examined before a time; those that wait
-    /// the longest first.
+    /// Returns the tables of a warehouse that are to be assessed, at most `limit`, the least recently assessed first.
+    ///
+    /// These have changed since their last assessment, were never assessed, or could not be assessed before `failed_before`
+    /// (milliseconds since the Unix epoch).
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer, and [`Corrupt`](crate::StateError::Corrupt) if a
+    /// stored value can't be read.
     pub async fn stale_tables(&self, warehouse: Warehouse, failed_before: Millis, limit: u32) -> Result<Vec<TableRow>> {
         let sql = format!(
             "SELECT {TABLE_COLUMNS} {TABLE_FROM} LEFT JOIN table_health h ON h.table_id = t.id
@@ -184,7 +214,13 @@ impl State {
         query.fetch_all(&self.readers).await?.iter().map(table_row).collect()
     }
 
-    /// Keeps what was found out about a table: its facts with score and shape, or why there are none.
+    /// Stores the result of an assessment: facts, score and shape, or the reason for which there are none.
+    ///
+    /// Facts and shape are JSON. With facts, the point of history for these ten minutes is replaced, in the same transaction.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
     pub async fn put_health(
         &self,
         table: TableId,
@@ -222,7 +258,12 @@ impl State {
         Ok(())
     }
 
-    /// A table's history since a time, the oldest point first.
+    /// Returns a table's history since a time (milliseconds since the Unix epoch), the oldest point first.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer, and [`Corrupt`](crate::StateError::Corrupt) if a
+    /// stored value can't be read.
     pub async fn health_history(&self, table: TableId, since: Millis) -> Result<Vec<HealthPoint>> {
         let query = sqlx::query(
             "SELECT time_ms, score, shape FROM health_history WHERE table_id = $1 AND time_ms >= $2 ORDER BY time_ms",
@@ -234,7 +275,11 @@ impl State {
         rows.iter().map(point).collect()
     }
 
-    /// Counts what this server's own queries made of some tables.
+    /// Adds the counts of this server's own queries, for several tables, in one transaction.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
     pub async fn count_uses(&self, used: &HashMap<TableId, TableUse>) -> Result<()> {
         let mut tx = self.begin_intent().await?;
         for (table, used) in used {
@@ -244,21 +289,36 @@ impl State {
         Ok(())
     }
 
-    /// What engines reported of each table in the last [`USE_DAYS`], today among them.
+    /// Returns the use of each table in the last [`USE_DAYS`] days, today included.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer, and [`Corrupt`](crate::StateError::Corrupt) if a
+    /// stored value can't be read.
     pub async fn uses(&self) -> Result<HashMap<TableId, TableUse>> {
         let sql = format!("SELECT table_id, {USE_SUMS} FROM table_use WHERE day > $1 GROUP BY table_id");
         let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(now_ms() / DAY_MS - USE_DAYS).fetch_all(&self.readers).await?;
         rows.iter().map(|row| Ok((parse_id(row.try_get(0)?)?, use_row(row, 1)?))).collect()
     }
 
-    /// What engines reported of one table in the last [`USE_DAYS`], today among them.
+    /// Returns the use of one table in the last [`USE_DAYS`] days, today included.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer.
     pub async fn use_of(&self, table: TableId) -> Result<TableUse> {
         let sql = format!("SELECT {USE_SUMS} FROM table_use WHERE table_id = $1 AND day > $2");
         let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(table.to_string()).bind(now_ms() / DAY_MS - USE_DAYS);
         use_row(&query.fetch_one(&self.readers).await?, 0)
     }
 
-    /// Keeps what the autopilot thinks of some tables.
+    /// Stores the decisions of the autopilot about some tables, in one transaction.
+    ///
+    /// Each is the table, the verdict, and the whole decision as JSON. A decision replaces the one before.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
     pub async fn put_decisions(&self, decisions: &[(TableId, &'static str, String)]) -> Result<()> {
         let mut tx = self.begin_intent().await?;
         for (table, verdict, decision) in decisions {
@@ -278,21 +338,36 @@ impl State {
         Ok(())
     }
 
-    /// How many tables the autopilot thinks this and that of.
+    /// Returns the number of tables by the verdict of the autopilot.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer.
     pub async fn decisions(&self) -> Result<Vec<(String, i64)>> {
         let sql = "SELECT verdict, count(*) FROM table_decision GROUP BY verdict";
         let rows = sqlx::query(sql).fetch_all(&self.readers).await?;
         rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
     }
 
-    /// What the autopilot last thought of a table, as JSON, and when.
+    /// Returns the last decision of the autopilot about a table as JSON, with its time in milliseconds since the Unix epoch.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer, and [`Corrupt`](crate::StateError::Corrupt) if a
+    /// stored value can't be read.
     pub async fn decision(&self, table: TableId) -> Result<Option<(Millis, Value)>> {
         let query = sqlx::query("SELECT time_ms, decision FROM table_decision WHERE table_id = $1").bind(table.to_string());
         let row = query.fetch_optional(&self.readers).await?;
         row.map(|row| Ok((row.try_get(0)?, serde_json::from_str(row.try_get(1)?)?))).transpose()
     }
 
-    /// Forgets history and use before a time, and whatever is about tables that are gone.
+    /// Removes history and use from before a time (milliseconds since the Unix epoch).
+    ///
+    /// Also removes the assessments, damaged files and decisions of tables that the catalog does not have any more.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
     pub async fn forget_health(&self, before: Millis) -> Result<()> {
         let mut tx = self.begin_intent().await?;
         sqlx::query("DELETE FROM health_history WHERE time_ms < $1").bind(before).execute(&mut *tx).await?;

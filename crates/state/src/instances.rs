@@ -1,4 +1,24 @@
-//! The server processes on this database. What a process that is gone has begun is finished or swept by the others.
+//! The server processes on one database: their heartbeats, and the fencing of those that are silent.
+//!
+//! A live server has a row in `instance`. Pending outputs and running jobs name the server that they belong to. Those of a server
+//! without a row are abandoned: other servers sweep the files and take over the jobs. `dead_after` is the configured
+//! `state.dead_seconds`; times are those of the database's clock.
+//!
+//! ```text
+//!             register              heartbeat, every dead_after / 10
+//!   started ───────────▶ live ◀──────────────────────┐
+//!                         │ └────────────────────────┘
+//!                         │
+//!                         ├── close ─────────────────────────▶ stopped   (the server removes its own row)
+//!                         │
+//!                         └── no heartbeat for dead_after ───▶ dead      (another server removes the row)
+//!                                                               │
+//!                                                               └─▶ fenced: its next heartbeat or change returns
+//!                                                                   `StateError::Fenced`, and the process ends
+//! ```
+//!
+//! While the database is away, no server can write a heartbeat. So a server that could not write one for long, or that finds only
+//! silent servers at its start, first gives the others two heartbeats of time.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -7,32 +27,38 @@ use esker_types::Millis;
 
 use crate::{Result, State, StateError};
 
-/// Signs of life in the time after which a server is taken for dead.
+/// The number of heartbeats in the time after which a silent server counts as dead.
 pub const HEARTBEATS: u32 = 10;
 
-/// What this process knows of its own signs of life, by the database's clock.
+/// The heartbeats of this process, by the clock of the database.
 #[derive(Debug, Default)]
 pub(crate) struct Heartbeats {
-    /// When it gave the last one.
+    /// The time of the last heartbeat, in milliseconds since the Unix epoch.
     pub(crate) last_ms: AtomicI64,
-    /// From when on it may take others for dead.
+    /// The time from which on this process may count others as dead, in milliseconds since the Unix epoch.
     bury_from_ms: AtomicI64,
 }
 
+/// Returns a duration in milliseconds.
 fn millis(duration: Duration) -> Millis {
     Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
 }
 
-/// The time in which everybody who lives and reaches the database gives a sign of life.
+/// Returns the time in which every live server that reaches the database writes a heartbeat: two intervals.
 fn grace(dead_after: Duration) -> Duration {
     dead_after / HEARTBEATS * 2
 }
 
 impl State {
-    /// Enters this process among the living. On SQLite, where the data directory is locked, all others are dead.
+    /// Adds this process to the live servers, and removes the dead ones.
     ///
-    /// Where nobody at all was heard of for so long, the database may have been away: then the others get the time to say that they
-    /// live.
+    /// On SQLite the data directory is locked, so all other processes are dead. If all others have been silent for `dead_after`,
+    /// the database may have been away: then this waits for their heartbeats first.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Fenced`](StateError::Fenced) if the other servers count this one as dead, and [`Full`](StateError::Full) or
+    /// [`Sql`](StateError::Sql) if the database fails.
     pub async fn register(&self, dead_after: Duration) -> Result<()> {
         let mut tx = self.begin().await?;
         if !self.database.is_postgres() {
@@ -56,10 +82,15 @@ impl State {
         self.bury(dead_after).await
     }
 
-    /// Says that this process lives; [`StateError::Fenced`] if the others have taken it for dead.
+    /// Writes the heartbeat of this process, and removes dead servers.
     ///
-    /// Who could not say so for a while knows that the others may not have been able to, either: before it takes anybody for dead, it gives
-    /// them time to.
+    /// A process whose own last heartbeat is old knows that the others may not have reached the database either. It gives them time
+    /// to write one before it removes any.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Fenced`](StateError::Fenced) if the other servers count this one as dead, and [`Sql`](StateError::Sql) if the
+    /// heartbeat could not be written.
     pub async fn heartbeat(&self, dead_after: Duration) -> Result<()> {
         let clock = self.database.clock();
         let sql = sqlx::AssertSqlSafe(format!("UPDATE instance SET seen_ms = {clock} WHERE id = $1 RETURNING seen_ms"));
@@ -74,19 +105,23 @@ impl State {
         }
     }
 
-    /// Takes those for dead that have not been heard of for so long. From then on they can change nothing.
+    /// Removes the servers without a heartbeat for `dead_after`. From then on they can change nothing.
     async fn bury(&self, dead_after: Duration) -> Result<()> {
         let sql = sqlx::AssertSqlSafe(format!("DELETE FROM instance WHERE seen_ms < {} - $1", self.database.clock()));
         sqlx::query(sql).bind(millis(dead_after)).execute(&self.intents).await?;
         Ok(())
     }
 
-    /// How many servers live on this database, this one among them.
+    /// Returns the number of live servers on this database, this one included.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](StateError::Sql) if the database does not answer.
     pub async fn servers(&self) -> Result<i64> {
         Ok(sqlx::query_scalar("SELECT count(*) FROM instance").fetch_one(&self.readers).await?)
     }
 
-    /// Takes this process from among the living, at its end.
+    /// Removes this process from the live servers, if it is registered. Called when the process ends.
     pub(crate) async fn leave(&self) -> Result<()> {
         if self.registered.swap(false, Ordering::AcqRel) {
             sqlx::query("DELETE FROM instance WHERE id = $1").bind(self.instance.to_string()).execute(&self.intents).await?;

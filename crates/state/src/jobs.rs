@@ -1,4 +1,21 @@
-//! The records of jobs. How they are taken and given back is in [`crate::queue`].
+//! The records of jobs. The transitions between their states are in [`crate::queue`] and [`crate::external_jobs`].
+//!
+//! ```text
+//!                     take_job, claim_external_job
+//!   enqueue ──▶ queued ──────────────────────────▶ running ──┬──▶ succeeded
+//!                ▲  │                              │    │    └──▶ failed      (an error for good, or the fifth worker loss)
+//!                │  └── cancel_job ──▶ cancelled ◀─┘    │
+//!                │                                      │
+//!                └─── Again, Delegated, worker loss ────┘
+//! ```
+//!
+//! - Again: the attempt failed. The job waits until `due_ms` for the next one.
+//! - Delegated: a server has planned the job for another engine, and sets `engine`. From then on only a worker of that engine
+//!   claims the job (`claim_external_job`), and has it until its lease ends.
+//! - Worker loss: the server is dead, or the lease of the external worker is over. The job is queued again, for the same engine.
+//! - `cancel_job` only marks a running job. Its holder ends it, or its loss does.
+//!
+//! One job at a time runs on a table. Succeeded, failed and cancelled are final; an undo is a record of its own ([`crate::undos`]).
 
 use esker_types::{JobId, Millis, TableId, now_ms};
 use serde::Serialize;
@@ -8,29 +25,29 @@ use sqlx::any::AnyRow;
 
 use crate::{Result, State, parse_id};
 
-/// Where a job stands.
+/// The state of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum JobState {
-    /// Waiting for a server, for its table, or for its next attempt.
+    /// Waiting for a server or external worker, for its table, or for the time of its next attempt.
     Queued,
-    /// At work.
+    /// In the hands of a server, or of an external worker under a lease.
     Running,
-    /// Done.
+    /// Ended with an outcome.
     Succeeded,
     /// Ended with an error, and not tried again.
     Failed,
-    /// Taken back before it was done.
+    /// Ended because it was cancelled.
     Cancelled,
 }
 
 impl JobState {
-    /// Whether nothing more is going to happen.
+    /// Checks that the state is final.
     pub const fn is_over(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
     }
 
-    /// As the database and the API spell it.
+    /// Returns the spelling in the database and the API.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Queued => "queued",
@@ -41,6 +58,7 @@ impl JobState {
         }
     }
 
+    /// Reads the spelling in the database. Unknown text counts as failed.
     fn parse(text: &str) -> Self {
         let all = [Self::Queued, Self::Running, Self::Succeeded, Self::Cancelled];
         all.into_iter().find(|state| state.as_str() == text).unwrap_or(Self::Failed)
@@ -50,102 +68,106 @@ impl JobState {
 /// A job's record.
 #[derive(Debug, Clone, Serialize)]
 pub struct Job {
-    /// Its identifier.
+    /// The identifier of the job.
     pub id: JobId,
-    /// The number of its warehouse.
+    /// The row number of the warehouse.
     #[serde(skip)]
     pub warehouse: i64,
-    /// The number of its table.
+    /// The catalog entry of the table.
     pub table_id: TableId,
-    /// The table's name when it was asked for.
+    /// The name of the table when the job was enqueued.
     pub table: String,
-    /// `compact`, `expire`, ...
+    /// The kind of the job: `compact`, `expire`, …
     pub kind: String,
-    /// Who asked for it.
+    /// The principal that requested the job.
     pub principal: String,
-    /// Why it is there, for people.
+    /// The reason for the job, for people.
     pub reason: String,
-    /// What is to be done.
+    /// The request, as JSON.
     pub request: Value,
-    /// Jobs of higher priority are taken first.
+    /// The priority. Jobs of higher priority are taken first.
     pub priority: i64,
-    /// Where it stands.
+    /// The state of the job.
     pub state: JobState,
-    /// It is not begun before.
+    /// The time before which the job is not started, in milliseconds since the Unix epoch.
     pub due_ms: Millis,
-    /// How often it was begun.
+    /// The number of attempts that were started.
     pub attempts: i64,
-    /// How often its server died meanwhile.
+    /// The worker of that engine that has the job, or had it last.
     pub worker_losses: i64,
-    /// The server that it runs or ran on.
+    /// The instance of the server that runs the job, or ran it last.
     pub server: Option<String>,
-    /// The other engine that does it; none: Esker.
+    /// The other engine that the job is delegated to. `None` for a job of Esker.
     pub engine: Option<String>,
     /// The worker of that engine that has it or had it.
     pub worker: Option<String>,
-    /// Until when that worker has it, unless it renews its lease.
+    /// The end of that worker's lease, in milliseconds since the Unix epoch.
     pub lease_ms: Option<Millis>,
-    /// What its last attempt set out to do.
+    /// The plan of the last attempt, as JSON.
     pub plan: Option<Value>,
-    /// What the attempts before set out to do.
+    /// The plans of the attempts before, as JSON, the oldest first.
     pub earlier_plans: Vec<Value>,
-    /// Done and total of the work, in the unit of its kind: bytes for a compaction, else files.
+    /// Done and total work, in the unit of the kind: bytes for a compaction, else files.
     pub progress: (u64, u64),
-    /// Who wants it to end.
+    /// The principal that cancelled the job. A running job may not have ended yet.
     pub cancelled_by: Option<String>,
-    /// The undo that took it back.
+    /// The undo that took the job back.
     pub undone_by: Option<JobId>,
-    /// What it did.
+    /// The outcome of a job that succeeded, as JSON.
     pub outcome: Option<Value>,
-    /// Why it failed, or its last attempt did.
+    /// The error of a failed job, or of the last attempt of one that is queued again.
     pub error: Option<String>,
-    /// What it was expected to gain.
+    /// The predicted cost and gain, as JSON.
     pub predicted: Option<Value>,
-    /// What it gained.
+    /// The measured cost and gain, as JSON.
     pub measured: Option<Value>,
-    /// When it was asked for.
+    /// The time at which the job was enqueued, in milliseconds since the Unix epoch.
     pub created_ms: Millis,
-    /// When it was first begun.
+    /// The time at which the first attempt started, in milliseconds since the Unix epoch.
     pub started_ms: Option<Millis>,
-    /// When it ended.
+    /// The time at which the job ended, in milliseconds since the Unix epoch.
     pub finished_ms: Option<Millis>,
 }
 
 /// A line of a job's log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct JobLine {
-    /// When, in milliseconds since the epoch.
+    /// The time of the line, in milliseconds since the Unix epoch.
     pub time_ms: Millis,
-    /// What happened.
+    /// The text of the line.
     pub text: String,
 }
 
-/// Which jobs are asked for.
+/// A filter for jobs. A field that is `None` does not filter.
 #[derive(Debug, Clone, Default)]
 pub struct JobFilter {
-    /// Of one table.
+    /// The catalog entry of the table.
     pub table: Option<TableId>,
-    /// Of one warehouse.
+    /// The row number of the warehouse.
     pub warehouse: Option<i64>,
-    /// In one state.
+    /// The state, as [`JobState::as_str`] spells it.
     pub state: Option<String>,
-    /// Of one kind.
+    /// The kind.
     pub kind: Option<String>,
 }
 
+/// The columns that [`job_row`] reads.
 pub(crate) const COLUMNS: &str = "id, warehouse_id, table_id, table_name, kind, principal, reason, request, priority, state, due_ms, attempts, \
      worker_losses, instance, engine, worker, lease_ms, plan, earlier_plans, done, total, cancelled_by, outcome, error, predicted, measured, created_ms, started_ms, finished_ms, \
      (SELECT undo.id FROM job undo WHERE undo.warehouse_id = job.warehouse_id AND undo.key = 'undo/' || job.id) AS undone_by";
 
+/// Reads a column of JSON. `None` for null.
 fn value(row: &AnyRow, column: &str) -> Result<Option<Value>> {
     let text: Option<String> = row.try_get(column)?;
     Ok(text.map(|text| serde_json::from_str(&text)).transpose()?)
 }
 
+/// Reads a column that holds a count.
 fn count(row: &AnyRow, column: &str) -> Result<u64> {
     Ok(u64::try_from(row.try_get::<i64, _>(column)?).unwrap_or(0))
 }
 
+/// Reads a job from [`COLUMNS`].
 pub(crate) fn job_row(row: &AnyRow) -> Result<Job> {
     let earlier = match value(row, "earlier_plans")? {
         Some(Value::Array(plans)) => plans,
@@ -185,14 +207,24 @@ pub(crate) fn job_row(row: &AnyRow) -> Result<Job> {
 }
 
 impl State {
-    /// One job.
+    /// Returns a job, or `None` if no job has this identifier.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer, and [`Corrupt`](crate::StateError::Corrupt) if a
+    /// stored value can't be read.
     pub async fn job(&self, id: JobId) -> Result<Option<Job>> {
         let sql = sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM job WHERE id = $1"));
         let row = sqlx::query(sql).bind(id.to_string()).fetch_optional(&self.readers).await?;
         row.as_ref().map(job_row).transpose()
     }
 
-    /// The newest jobs first.
+    /// Returns the jobs that a filter accepts, at most `limit`, the newest first.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer, and [`Corrupt`](crate::StateError::Corrupt) if a
+    /// stored value can't be read.
     pub async fn jobs(&self, filter: &JobFilter, limit: u32) -> Result<Vec<Job>> {
         let sql = sqlx::AssertSqlSafe(format!(
             "SELECT {COLUMNS} FROM job WHERE ($1 IS NULL OR table_id = $1) AND ($2 IS NULL OR warehouse_id = $2)
@@ -207,34 +239,63 @@ impl State {
         query.fetch_all(&self.readers).await?.iter().map(job_row).collect()
     }
 
-    /// How many jobs there are in each state that is not over, by kind.
+    /// Returns the number of jobs by kind and state, for the states that are not final.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer.
     pub async fn open_jobs(&self) -> Result<Vec<(String, String, i64)>> {
         let sql = "SELECT kind, state, count(*) FROM job WHERE state IN ('queued', 'running') GROUP BY kind, state";
         let rows = sqlx::query(sql).fetch_all(&self.readers).await?;
         rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))).collect()
     }
 
-    /// How long the job has waited that has waited longest for its turn, in milliseconds.
+    /// Returns the age of the oldest due job in the queue, in milliseconds since it became due.
+    ///
+    /// It is 0 without such a job. Jobs that wait for an external worker count.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer.
     pub async fn longest_wait(&self) -> Result<Millis> {
         let sql = "SELECT coalesce($1 - min(due_ms), 0) FROM job WHERE state = 'queued' AND due_ms <= $1";
         Ok(sqlx::query_scalar(sql).bind(now_ms()).fetch_one(&self.readers).await?)
     }
 
-    /// When a job of each kind last succeeded on each table.
+    /// Returns the time of the last success of each kind of job on each table, in milliseconds since the Unix epoch.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer, and [`Corrupt`](crate::StateError::Corrupt) if a
+    /// stored value can't be read.
     pub async fn last_successes(&self) -> Result<Vec<(TableId, String, Millis)>> {
         let sql = "SELECT table_id, kind, max(finished_ms) FROM job WHERE state = 'succeeded' GROUP BY table_id, kind";
         let rows = sqlx::query(sql).fetch_all(&self.readers).await?;
         rows.iter().map(|row| Ok((parse_id(row.try_get(0)?)?, row.try_get(1)?, row.try_get(2)?))).collect()
     }
 
-    /// What a principal's jobs of each table cost that were begun since a time, as their records tell it.
+    /// Returns the measured costs of a principal's jobs that started since a time, with the table of each, as JSON.
+    ///
+    /// The time is in milliseconds since the Unix epoch. Jobs without measured costs are left out.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer, and [`Corrupt`](crate::StateError::Corrupt) if a
+    /// stored value can't be read.
     pub async fn job_costs(&self, principal: &str, since: Millis) -> Result<Vec<(TableId, Value)>> {
         let sql = "SELECT table_id, measured FROM job WHERE principal = $1 AND started_ms >= $2 AND measured IS NOT NULL";
         let rows = sqlx::query(sql).bind(principal).bind(since).fetch_all(&self.readers).await?;
         rows.iter().map(|row| Ok((parse_id(row.try_get(0)?)?, serde_json::from_str(row.try_get(1)?)?))).collect()
     }
 
-    /// Jobs of a principal that are not over, and those that ended since a time.
+    /// Returns a principal's jobs that are not over, and those that ended since a time, the oldest first.
+    ///
+    /// The time is in milliseconds since the Unix epoch.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer, and [`Corrupt`](crate::StateError::Corrupt) if a
+    /// stored value can't be read.
     pub async fn jobs_of(&self, principal: &str, since: Millis) -> Result<Vec<Job>> {
         let sql = format!(
             "SELECT {COLUMNS} FROM job WHERE principal = $1 AND (finished_ms IS NULL OR finished_ms >= $2) ORDER BY created_ms"
@@ -243,7 +304,11 @@ impl State {
         query.fetch_all(&self.readers).await?.iter().map(job_row).collect()
     }
 
-    /// Adds lines to a job's log.
+    /// Adds lines to a job's log, in one transaction.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
     pub async fn log_job(&self, id: JobId, lines: &[JobLine]) -> Result<()> {
         if lines.is_empty() {
             return Ok(());
@@ -264,7 +329,11 @@ impl State {
         Ok(())
     }
 
-    /// A job's log, the oldest line first.
+    /// Returns a job's log, the oldest line first.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer.
     pub async fn job_log(&self, id: JobId) -> Result<Vec<JobLine>> {
         let query = sqlx::query("SELECT time_ms, text FROM job_log WHERE job_id = $1 ORDER BY number").bind(id.to_string());
         let rows = query.fetch_all(&self.readers).await?;

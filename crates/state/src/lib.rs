@@ -1,8 +1,11 @@
-//! The state database: the only SQL text of the workspace.
+//! The state database, and the only SQL text of the workspace.
 //!
-//! SQLite in write-ahead-log mode for one server, PostgreSQL for several; the statements are the same. One connection makes every
-//! change that a client is told about, durably and alone; a second records intents, which a killed process must leave behind but a
-//! power cut may lose (the file is then found as an orphan). Functions take and return plain data; each is one transaction.
+//! It is SQLite in write-ahead-log mode for one server, or PostgreSQL for several; the statements are the same for both. One
+//! connection makes the changes that a client gets an answer to: durably, and one at a time. A second connection records intents,
+//! which a killed process must leave behind but a power cut may lose: the file is then found as an orphan. Functions take and
+//! return plain data, and each is one transaction.
+//!
+//! Start reading with [`State`], then with the state machines in `jobs.rs`, `quarantine.rs` and `instances.rs`.
 
 mod backup;
 #[cfg(test)]
@@ -58,22 +61,31 @@ pub use undos::UNDO;
 /// The result of a state operation.
 pub type Result<T> = std::result::Result<T, StateError>;
 
-/// The state database, as one server sees it.
+/// The state database, as one server uses it. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct State {
     database: Database,
+    /// The connections for reads.
     readers: AnyPool,
-    /// Changes that a client is told about.
+    /// The one connection for changes that a client gets an answer to.
     writer: AnyPool,
+    /// The one connection for intents.
     intents: AnyPool,
+    /// The identifier of this process.
     instance: Uuid,
-    /// Whether this process counts among the living, and may be taken for dead.
+    /// This process has a row in the table of servers, so the others may count it as dead.
     registered: Arc<AtomicBool>,
+    /// The times of the heartbeats of this process.
     beats: Arc<Heartbeats>,
 }
 
 impl State {
-    /// Opens or creates the database and brings its schema up to date.
+    /// Opens or creates the database, and migrates its schema.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Migrate`](StateError::Migrate) if the schema can't be migrated, [`Path`](StateError::Path) if the path is not
+    /// UTF-8, and [`Sql`](StateError::Sql) if the database can't be opened.
     pub async fn open(database: Database) -> Result<Self> {
         let writer = database.pool(Use::Changes).await?;
         database.migrate(&writer).await?;
@@ -83,18 +95,30 @@ impl State {
         Ok(Self { database, readers, writer, intents, instance: Uuid::now_v7(), registered, beats: Arc::default() })
     }
 
-    /// This process, as intents and jobs are marked with it.
+    /// Returns the identifier of this process, with which intents and jobs are marked. It is new at each start.
     pub fn instance(&self) -> Uuid {
         self.instance
     }
 
-    /// Whether the database answers.
+    /// Checks that the database answers.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](StateError::Sql) if the database does not answer.
     pub async fn ping(&self) -> Result<()> {
         sqlx::query("SELECT 1").execute(&self.readers).await?;
         Ok(())
     }
 
-    /// A change that a client is told about. No other interleaves with it, and no process that was taken for dead makes any.
+    /// Begins a change that a client gets an answer to.
+    ///
+    /// No other change interleaves with it, from this server or another. On PostgreSQL, a registered process must still have its
+    /// row in the table of servers: a server that the others count as dead changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Fenced`](StateError::Fenced) if the other servers count this one as dead, and [`Sql`](StateError::Sql) if the
+    /// database does not answer.
     async fn begin(&self) -> Result<Transaction<'static, Any>> {
         let mut tx = self.database.begin_alone(&self.writer).await?;
         if self.database.is_postgres() && self.registered.load(Ordering::Acquire) {
@@ -106,14 +130,16 @@ impl State {
         Ok(tx)
     }
 
+    /// Begins a transaction that records intents. It is not fenced, and a power cut may lose it.
     async fn begin_intent(&self) -> Result<Transaction<'static, Any>> {
         self.database.begin(&self.intents).await
     }
 
-    /// Leaves and closes every connection, which also folds SQLite's write-ahead log into its file.
+    /// Unregisters this process and closes every connection. With SQLite, this also moves the write-ahead log into the database
+    /// file.
     pub async fn close(&self) {
         if let Err(error) = self.leave().await {
-            tracing::warn!(%error, "this server could not sign off; it is taken for dead in a minute");
+            tracing::warn!(%error, "this server could not be unregistered; the others count it as dead after state.dead_seconds");
         }
         self.readers.close().await;
         self.intents.close().await;
@@ -121,12 +147,16 @@ impl State {
     }
 }
 
-/// A column that is 0 or 1.
+/// Reads a column that is 0 or 1.
 fn flag(row: &AnyRow, column: usize) -> Result<bool> {
     Ok(row.try_get::<i64, _>(column)? != 0)
 }
 
-/// A UUID column's text as a typed identifier.
+/// Reads the text of a UUID column as a typed identifier.
+///
+/// # Errors
+///
+/// Returns [`Corrupt`](StateError::Corrupt) if the text is not one.
 fn parse_id<T: std::str::FromStr>(text: &str) -> Result<T> {
     text.parse().map_err(|_| StateError::Corrupt(format!("not an identifier: {text:?}")))
 }
@@ -141,7 +171,7 @@ mod tests {
 
     use super::*;
 
-    /// A database of the first release, with a table in it, opened by this one.
+    /// A database with the schema of the first release and a table in it is opened by this release.
     #[tokio::test]
     async fn a_database_of_the_first_schema_is_brought_up_to_date_with_what_is_in_it() {
         let dir = tempfile::tempdir().expect("a directory");
@@ -175,7 +205,7 @@ mod tests {
         assert_eq!((row.kind, row.warehouse), (TabularKind::Table, 1));
         let quarantine = state.quarantine_of(row.id).await.expect("read");
         let kinds: Vec<QuarantineKind> = quarantine.iter().map(|doomed| doomed.record.kind).collect();
-        assert_eq!(kinds, [QuarantineKind::Orphan, QuarantineKind::Own], "of earlier versions, an orphan is known by its reason");
+        assert_eq!(kinds, [QuarantineKind::Orphan, QuarantineKind::Own], "earlier versions told orphans by their reason");
         assert_eq!(state.places(warehouse).await.expect("read"), [(row.id, "file:///w/n/t".to_owned())]);
     }
 }

@@ -1,3 +1,8 @@
+//! Warehouses and namespaces, with the rule by which names are compared.
+//!
+//! Each name is stored twice: as it was given, and as a key by which it is compared ([`Warehouse::full_key`]). In a warehouse that
+//! ignores case, the key is the name in lower case.
+
 use std::collections::BTreeMap;
 
 use esker_types::{NamespaceName, TableName};
@@ -6,17 +11,17 @@ use sqlx::{Any, Row, Transaction};
 
 use crate::{Outbox, Result, State, StateError, flag};
 
-/// A warehouse's row, as the functions of this crate take it.
+/// The row of a warehouse, as the functions of this crate take it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Warehouse {
-    /// Its number.
+    /// The row number.
     pub id: i64,
-    /// Names are compared without case; they keep the case that they were made with.
+    /// Names are compared without case. They keep the case that they were created with.
     pub case_insensitive: bool,
 }
 
 impl Warehouse {
-    /// What a name is compared by.
+    /// Returns the key by which a name is compared.
     pub(crate) fn key(self, name: &str) -> String {
         match self.case_insensitive {
             true => name.to_lowercase(),
@@ -24,11 +29,12 @@ impl Warehouse {
         }
     }
 
+    /// Returns the key by which the name of a namespace is compared.
     pub(crate) fn namespace_key(self, name: &NamespaceName) -> String {
         self.key(&name.key())
     }
 
-    /// What the whole name of a table or view is compared by.
+    /// Returns the keys by which the full name of a table or view is compared: of its namespace, and of its own name.
     pub fn full_key(self, name: &TableName) -> (String, String) {
         (self.namespace_key(&name.namespace), self.key(&name.name))
     }
@@ -37,15 +43,19 @@ impl Warehouse {
 /// A namespace with its properties.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamespaceRow {
-    /// Its name.
+    /// The name of the namespace.
     pub name: NamespaceName,
-    /// What clients stored with it.
+    /// The properties that clients stored with the namespace.
     pub properties: BTreeMap<String, String>,
-    /// It can't be dropped.
+    /// The namespace can't be dropped.
     pub protected: bool,
 }
 
-/// The row number of a namespace, in a transaction that is going to change something in it.
+/// Returns the row number of a namespace, in a transaction that changes something in it.
+///
+/// # Errors
+///
+/// Returns [`NoSuchNamespace`](StateError::NoSuchNamespace) if the namespace does not exist.
 pub(crate) async fn namespace_id(tx: &mut Transaction<'_, Any>, warehouse: Warehouse, name: &NamespaceName) -> Result<i64> {
     let found: Option<i64> = sqlx::query_scalar("SELECT id FROM namespace WHERE warehouse_id = $1 AND name_key = $2")
         .bind(warehouse.id)
@@ -55,7 +65,7 @@ pub(crate) async fn namespace_id(tx: &mut Transaction<'_, Any>, warehouse: Wareh
     found.ok_or_else(|| StateError::NoSuchNamespace(name.to_string()))
 }
 
-/// Enters a namespace; `false`: it is there.
+/// Inserts a namespace. Returns false if it exists.
 async fn insert(tx: &mut Transaction<'_, Any>, warehouse: Warehouse, namespace: &NamespaceRow) -> Result<bool> {
     let done = sqlx::query(
         "INSERT INTO namespace (warehouse_id, name, name_key, parent, properties) VALUES ($1, $2, $3, $4, $5)
@@ -72,7 +82,13 @@ async fn insert(tx: &mut Transaction<'_, Any>, warehouse: Warehouse, namespace: 
 }
 
 impl State {
-    /// The warehouse of this name, made if it is not there. Its location and how it compares names are fixed when it is made.
+    /// Returns the warehouse of a name with its location, and creates it if it does not exist.
+    ///
+    /// Location and comparison of names are fixed when it is created: those of an existing warehouse are returned.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the database fails.
     pub async fn ensure_warehouse(&self, name: &str, location: &str, case_insensitive: bool) -> Result<(Warehouse, String)> {
         sqlx::query("INSERT INTO warehouse (name, location, case_insensitive) VALUES ($1, $2, $3) ON CONFLICT (name) DO NOTHING")
             .bind(name)
@@ -87,7 +103,15 @@ impl State {
         Ok((Warehouse { id: row.try_get(0)?, case_insensitive: flag(&row, 1)? }, row.try_get(2)?))
     }
 
-    /// Creates a namespace, and those around it that are not there. `made` tells what goes along with each of those.
+    /// Creates a namespace, and every namespace around it that does not exist, in one transaction.
+    ///
+    /// `along` is written with the namespace, the outbox that `made` returns with each namespace around it.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`AlreadyExists`](StateError::AlreadyExists) if the namespace exists. Returns [`Ambiguous`](StateError::Ambiguous)
+    /// if the commit was sent but not confirmed, and [`Fenced`](StateError::Fenced), [`Full`](StateError::Full) or
+    /// [`Sql`](StateError::Sql) if nothing was written.
     pub async fn create_namespace(
         &self,
         warehouse: Warehouse,
@@ -112,7 +136,12 @@ impl State {
         Ok(())
     }
 
-    /// One namespace.
+    /// Returns a namespace.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`NoSuchNamespace`](StateError::NoSuchNamespace) if the namespace does not exist. Returns [`Sql`](StateError::Sql)
+    /// if the database does not answer, and [`Corrupt`](StateError::Corrupt) if a stored value can't be read.
     pub async fn namespace(&self, warehouse: Warehouse, name: &NamespaceName) -> Result<NamespaceRow> {
         let row = sqlx::query("SELECT name, properties, protected FROM namespace WHERE warehouse_id = $1 AND name_key = $2")
             .bind(warehouse.id)
@@ -122,7 +151,14 @@ impl State {
         namespace_row(&row.ok_or_else(|| StateError::NoSuchNamespace(name.to_string()))?)
     }
 
-    /// The names of the namespaces directly under `parent` (or the outermost), by name, after `after`, at most `limit`.
+    /// Returns a page of the namespaces directly under `parent`, or of the outermost ones without it.
+    ///
+    /// At most `limit` are returned, ordered by their keys, after the name `after`.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`NoSuchNamespace`](StateError::NoSuchNamespace) if `parent` does not exist. Returns [`Sql`](StateError::Sql) if the
+    /// database does not answer, and [`Corrupt`](StateError::Corrupt) if a stored value can't be read.
     pub async fn list_namespaces(
         &self,
         warehouse: Warehouse,
@@ -145,7 +181,12 @@ impl State {
         parse_names(names)
     }
 
-    /// Every namespace of the warehouse, nested ones included, parents before what is in them.
+    /// Returns every namespace of a warehouse, nested ones included, each after the ones around it.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](StateError::Sql) if the database does not answer, and [`Corrupt`](StateError::Corrupt) if a stored value
+    /// can't be read.
     pub async fn all_namespaces(&self, warehouse: Warehouse) -> Result<Vec<NamespaceRow>> {
         let rows = sqlx::query("SELECT name, properties, protected FROM namespace WHERE warehouse_id = $1 ORDER BY name_key")
             .bind(warehouse.id)
@@ -154,8 +195,15 @@ impl State {
         rows.iter().map(namespace_row).collect()
     }
 
-    /// Changes properties in one transaction. `change` gets what was there and says what is there from now on and what goes
-    /// along; the old properties are returned.
+    /// Changes the properties of a namespace in one transaction, and returns those from before.
+    ///
+    /// `change` takes the present properties, and returns the new ones with the outbox to write with them.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`NoSuchNamespace`](StateError::NoSuchNamespace) if the namespace does not exist. Returns
+    /// [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and [`Fenced`](StateError::Fenced),
+    /// [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was written.
     pub async fn update_namespace(
         &self,
         warehouse: Warehouse,
@@ -179,6 +227,13 @@ impl State {
     }
 
     /// Drops an empty namespace.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`NoSuchNamespace`](StateError::NoSuchNamespace) if the namespace does not exist,
+    /// [`Protected`](StateError::Protected) if it is protected, and [`NotEmpty`](StateError::NotEmpty) if it contains a table,
+    /// view, function or namespace. Returns [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and
+    /// [`Fenced`](StateError::Fenced), [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was written.
     pub async fn drop_namespace(&self, warehouse: Warehouse, name: &NamespaceName, along: &Outbox) -> Result<()> {
         let mut tx = self.begin().await?;
         let id = namespace_id(&mut tx, warehouse, name).await?;
@@ -205,7 +260,13 @@ impl State {
         Ok(())
     }
 
-    /// Protects a namespace from being dropped, or lifts that.
+    /// Protects a namespace from being dropped, or lifts the protection.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`NoSuchNamespace`](StateError::NoSuchNamespace) if the namespace does not exist. Returns
+    /// [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and [`Fenced`](StateError::Fenced),
+    /// [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was written.
     pub async fn protect_namespace(
         &self,
         warehouse: Warehouse,
@@ -226,11 +287,13 @@ impl State {
     }
 }
 
+/// Reads a namespace from its name, properties and protection.
 fn namespace_row(row: &AnyRow) -> Result<NamespaceRow> {
     let name = NamespaceName::from_key(row.try_get(0)?).map_err(|e| StateError::Corrupt(e.to_string()))?;
     Ok(NamespaceRow { name, properties: serde_json::from_str(row.try_get(1)?)?, protected: flag(row, 2)? })
 }
 
+/// Reads the names of namespaces as they are stored.
 fn parse_names(names: Vec<String>) -> Result<Vec<NamespaceName>> {
     names.iter().map(|n| NamespaceName::from_key(n).map_err(|e| StateError::Corrupt(e.to_string()))).collect()
 }

@@ -1,9 +1,22 @@
+//! Orphan candidates, and two changes to the quarantine that are made by job or by path.
+//!
+//! An orphan scan records each unreferenced file as a candidate. A later scan that finds it unreferenced again, at least a day
+//! later, makes it an orphan. A candidate that a scan does not see again is forgotten.
+
 use esker_types::{JobId, Millis, TableId, now_ms};
 
 use crate::{Result, State};
 
 impl State {
-    /// Records that some files belong to nothing at a time; returns since when each was seen so.
+    /// Records files that a scan at `now` found unreferenced, in one transaction.
+    ///
+    /// Returns the time of the first such scan for each, in the order of `paths`, in milliseconds since the Unix epoch. A file that
+    /// was a candidate of another table starts again at `now`.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Fenced`](crate::StateError::Fenced) if the other servers count this one as dead, and
+    /// [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
     pub async fn record_orphan_candidates(&self, table: TableId, paths: &[String], now: Millis) -> Result<Vec<Millis>> {
         let mut tx = self.begin().await?;
         let mut since = Vec::with_capacity(paths.len());
@@ -23,19 +36,36 @@ impl State {
         Ok(since)
     }
 
-    /// Since when a file was seen to belong to nothing.
+    /// Returns the time since when a file is an orphan candidate, in milliseconds since the Unix epoch. `None` if it is none.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer.
     pub async fn orphan_candidate_since(&self, path: &str) -> Result<Option<Millis>> {
         let query = sqlx::query_scalar("SELECT first_ms FROM orphan_candidate WHERE path = $1").bind(path);
         Ok(query.fetch_optional(&self.readers).await?)
     }
 
-    /// Forgets a table's files that the look begun at a time did not find to belong to nothing.
+    /// Removes the table's orphan candidates that no scan saw since `before`. Returns their number.
+    ///
+    /// `before` is the start of the last scan, in milliseconds since the Unix epoch.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
     pub async fn forget_orphan_candidates(&self, table: TableId, before: Millis) -> Result<u64> {
         let delete = sqlx::query("DELETE FROM orphan_candidate WHERE table_id = $1 AND last_ms < $2");
         Ok(delete.bind(table.to_string()).bind(before).execute(&self.writer).await?.rows_affected())
     }
 
-    /// Lets files in quarantine go by a time, where theirs is later; returns how many there are.
+    /// Makes quarantined files due at `due_ms` (milliseconds since the Unix epoch), if they are due later.
+    ///
+    /// Returns the number of the files that are in quarantine, also of those that were due earlier.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Fenced`](crate::StateError::Fenced) if the other servers count this one as dead, and
+    /// [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
     pub async fn shorten_quarantine(&self, paths: &[String], due_ms: Millis) -> Result<u64> {
         let mut tx = self.begin().await?;
         let mut files = 0;
@@ -48,8 +78,14 @@ impl State {
         Ok(files)
     }
 
-    /// Takes the files that a job quarantined out of quarantine, all but those whose deletion was begun. Returns how many stay, and how
-    /// many are gone or going.
+    /// Releases the files that a job quarantined, except those whose deletion has begun.
+    ///
+    /// Returns the number of released files, and of those that are being deleted or are deleted. `note` is the reason, for people.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Fenced`](crate::StateError::Fenced) if the other servers count this one as dead, and
+    /// [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
     pub async fn release_quarantined_by(&self, job: JobId, note: &str) -> Result<(u64, u64)> {
         let mut tx = self.begin().await?;
         let spared = sqlx::query(

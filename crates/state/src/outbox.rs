@@ -1,4 +1,8 @@
-//! What is recorded in the same transaction as a change: events for the out-box, and the receipt of an idempotent request.
+//! The outbox: events, and the receipts of idempotent requests, written in the transaction of the change that they are about.
+//!
+//! A change and its [`Outbox`] are committed together or not at all. Sinks read events by number, each from its own cursor; changes
+//! run one at a time, so a later event never has a lower number. A receipt makes the repetition of a request return the first
+//! outcome.
 
 use esker_types::{Millis, now_ms};
 use serde::Serialize;
@@ -8,84 +12,89 @@ use uuid::Uuid;
 
 use crate::{Result, State, StateError, Warehouse};
 
-/// An event to be entered.
+/// An event to be written.
 #[derive(Debug, Clone)]
 pub struct NewEvent {
-    /// What happened, as a CloudEvents type without its reverse-DNS prefix: `table.updated`.
+    /// The kind of the event, as a CloudEvents type without its reverse-DNS prefix: `table.updated`.
     pub kind: &'static str,
-    /// In which warehouse.
+    /// The name of the warehouse.
     pub warehouse: String,
-    /// To what: the full name, levels joined by dots.
+    /// The full name of the entry that changed, levels joined by dots.
     pub subject: String,
-    /// By whom.
+    /// The principal that made the change.
     pub principal: String,
-    /// What changed.
+    /// The details of the change, as JSON.
     pub data: Value,
 }
 
-/// An event of the out-box.
+/// An event of the outbox.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Event {
-    /// Where it stands in the out-box. Later events have higher numbers.
+    /// The number of the event. Later events have higher numbers.
     pub id: i64,
-    /// Its own identifier, the same however often it is delivered.
+    /// The identifier of the event, the same however often it is delivered.
     pub uuid: String,
-    /// In which warehouse it happened.
+    /// The name of the warehouse.
     pub warehouse: String,
-    /// What happened.
+    /// The kind of the event, as a CloudEvents type without its reverse-DNS prefix: `table.updated`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// To what.
+    /// The full name of the entry that changed, levels joined by dots.
     pub subject: String,
-    /// By whom.
+    /// The principal that made the change.
     pub principal: String,
-    /// When, in milliseconds since the epoch.
+    /// The time of the change, in milliseconds since the Unix epoch.
     pub time_ms: Millis,
-    /// What changed.
+    /// The details of the change, as JSON.
     pub data: Value,
 }
 
-/// A request that a client may repeat.
+/// The identity of a request that a client may repeat.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ReceiptKey {
-    /// The warehouse that it was sent to.
+    /// The warehouse that the request was sent to.
     pub warehouse: Warehouse,
-    /// Method and path: a key reused for something else is another request.
+    /// Method and path of the request. A key that is used for another operation is another request.
     pub operation: String,
-    /// The client's key.
+    /// The idempotency key of the client.
     pub key: Uuid,
-    /// SHA-256 (hex) of the body.
+    /// SHA-256 (hex) of the body of the request.
     pub body_sha256: String,
 }
 
-/// A receipt to be entered with the change that it is of.
+/// A receipt to be written with the change of its request.
 #[derive(Debug, Clone)]
 pub struct NewReceipt {
-    /// Of which request.
+    /// The identity of the request.
     pub key: ReceiptKey,
-    /// What it came to, as JSON.
+    /// The outcome of the request, as JSON.
     pub outcome: String,
 }
 
-/// What a request with the same key came to before.
+/// The stored outcome of an earlier request with the same key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
-    /// SHA-256 (hex) of that request's body.
+    /// SHA-256 (hex) of the body of that request.
     pub body_sha256: String,
-    /// What it came to, as JSON.
+    /// The outcome of that request, as JSON.
     pub outcome: String,
 }
 
-/// What goes along with a change.
+/// The events and receipts that are written in the transaction of a change.
 #[derive(Debug, Clone, Default)]
 pub struct Outbox {
-    /// For the out-box.
+    /// The events of the change.
     pub events: Vec<NewEvent>,
-    /// For clients that did not hear the answer.
+    /// The receipts of the requests that made the change, for clients that did not get the answer.
     pub receipts: Vec<NewReceipt>,
 }
 
 impl Outbox {
+    /// Writes the events and receipts in the transaction of their change.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`DuplicateKey`](StateError::DuplicateKey) if another request with the same key was carried out meanwhile.
     pub(crate) async fn insert(&self, tx: &mut Transaction<'_, Any>) -> Result<()> {
         let now = now_ms();
         for event in &self.events {
@@ -125,7 +134,11 @@ impl Outbox {
 }
 
 impl State {
-    /// The receipt of a request, if one with its key was carried out before.
+    /// Returns the receipt of a request, or `None` if no request with its key was carried out before.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](StateError::Sql) if the database does not answer.
     pub async fn receipt(&self, key: &ReceiptKey) -> Result<Option<Receipt>> {
         let query =
             sqlx::query("SELECT body_sha256, outcome FROM receipt WHERE warehouse_id = $1 AND operation = $2 AND key = $3")
@@ -136,7 +149,13 @@ impl State {
         row.map(|row| Ok(Receipt { body_sha256: row.try_get(0)?, outcome: row.try_get(1)? })).transpose()
     }
 
-    /// Enters the receipt of a request that changed nothing: one that was refused for good.
+    /// Writes the receipt of a request that changed nothing, because it was refused for good.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`DuplicateKey`](StateError::DuplicateKey) if another request with the same key was carried out meanwhile. Returns
+    /// [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and [`Fenced`](StateError::Fenced),
+    /// [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was written.
     pub async fn insert_receipt(&self, receipt: NewReceipt) -> Result<()> {
         let mut tx = self.begin().await?;
         Outbox { events: Vec::new(), receipts: vec![receipt] }.insert(&mut tx).await?;
@@ -144,7 +163,14 @@ impl State {
         Ok(())
     }
 
-    /// Events after a cursor, the oldest first, of one warehouse or of all.
+    /// Returns the events after the number `cursor`, at most `limit`, the oldest first.
+    ///
+    /// They are those of one warehouse, by name, or of all.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](StateError::Sql) if the database does not answer, and [`Corrupt`](StateError::Corrupt) if a stored value
+    /// can't be read.
     pub async fn events_after(&self, cursor: i64, warehouse: Option<&str>, limit: u32) -> Result<Vec<Event>> {
         let rows = sqlx::query(
             "SELECT id, uuid, warehouse, type, subject, principal, time_ms, data FROM event
@@ -170,7 +196,13 @@ impl State {
         rows.iter().map(event).collect()
     }
 
-    /// How far a sink has come; a new one begins with the next event.
+    /// Returns the number of the last event that a sink has.
+    ///
+    /// A sink without a cursor gets one here, at the newest event: it begins with the next one.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the database fails.
     pub async fn sink_cursor(&self, sink: &str) -> Result<i64> {
         sqlx::query(
             "INSERT INTO event_sink (name, delivered) SELECT $1, coalesce(max(id), 0) FROM event
@@ -183,7 +215,14 @@ impl State {
         Ok(query.fetch_one(&self.readers).await?)
     }
 
-    /// Forgets the cursors of sinks that are not configured any more: events would be kept for them for ever.
+    /// Removes the cursors of sinks that are not in `names`.
+    ///
+    /// The events after a cursor are kept for its sink, so the cursor of a sink that is no longer configured would keep them for
+    /// ever.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the database fails.
     pub async fn retain_sinks(&self, names: &[String]) -> Result<()> {
         let known: Vec<String> = sqlx::query_scalar("SELECT name FROM event_sink").fetch_all(&self.readers).await?;
         for gone in known.iter().filter(|name| !names.contains(name)) {
@@ -192,7 +231,13 @@ impl State {
         Ok(())
     }
 
-    /// Records that a sink has everything up to `delivered`.
+    /// Moves the cursor of a sink to the event `delivered`. A cursor never moves back.
+    ///
+    /// The cursor is written as an intent: after a power cut, the sink may get some events again.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the database fails.
     pub async fn advance_sink(&self, sink: &str, delivered: i64) -> Result<()> {
         sqlx::query("UPDATE event_sink SET delivered = $2 WHERE name = $1 AND delivered < $2")
             .bind(sink)
@@ -202,7 +247,11 @@ impl State {
         Ok(())
     }
 
-    /// Events that a sink does not have yet, and the age of the oldest of them in milliseconds.
+    /// Returns the number of events that a sink does not have yet, and the age of the oldest of them in milliseconds.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](StateError::Sql) if the database does not answer.
     pub async fn sink_lag(&self, sink: &str) -> Result<(i64, Millis)> {
         let row = sqlx::query(
             "SELECT count(*), coalesce($2 - min(time_ms), 0) FROM event
@@ -215,7 +264,14 @@ impl State {
         Ok((row.try_get(0)?, row.try_get(1)?))
     }
 
-    /// Forgets what is too old to be asked for: receipts and tokens past their time, and events that every sink has.
+    /// Removes old receipts, expired access tokens, and old events that every sink has.
+    ///
+    /// Both times are in milliseconds since the Unix epoch.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and [`Fenced`](StateError::Fenced),
+    /// [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was written.
     pub async fn forget_old(&self, receipts_before: Millis, events_before: Millis) -> Result<()> {
         let mut tx = self.begin().await?;
         sqlx::query("DELETE FROM receipt WHERE created_ms < $1").bind(receipts_before).execute(&mut *tx).await?;

@@ -1,3 +1,8 @@
+//! Pending outputs: files that are recorded before they are written.
+//!
+//! So a crash leaves no unknown file behind. The commit that makes a file part of its table removes the record in the same
+//! transaction. The records of dead servers are settled by the others: their files are quarantined if nothing refers to them.
+
 use esker_types::{JobId, TableId, now_ms};
 use futures::TryStreamExt;
 use sqlx::Row;
@@ -7,16 +12,22 @@ use crate::{Result, State, Warehouse, parse_id};
 /// A file that was about to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PendingOutput {
-    /// Its URI.
+    /// The URI of the file.
     pub path: String,
-    /// For which table.
+    /// The table that the file is for.
     pub table: TableId,
-    /// By which job; none for a commit's metadata file.
+    /// The job that writes the file. `None` for the metadata file of a commit.
     pub job: Option<JobId>,
 }
 
 impl State {
-    /// Records files before they are written.
+    /// Records files before they are written, in one transaction.
+    ///
+    /// A file that is recorded already keeps its record.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
     pub async fn record_outputs(&self, warehouse: Warehouse, table: TableId, job: Option<JobId>, paths: &[String]) -> Result<()> {
         let mut tx = self.begin_intent().await?;
         for path in paths {
@@ -38,13 +49,22 @@ impl State {
         Ok(())
     }
 
-    /// Forgets one recorded file, after it was settled or never came to be.
+    /// Removes the record of a file, after it was settled or was not written.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
     pub async fn forget_output(&self, path: &str) -> Result<()> {
         sqlx::query("DELETE FROM pending_output WHERE path = $1").bind(path).execute(&self.intents).await?;
         Ok(())
     }
 
-    /// What processes that are gone recorded in a warehouse and never settled.
+    /// Returns the outputs of a warehouse that dead servers recorded and did not settle, ordered by table and path.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer, and [`Corrupt`](crate::StateError::Corrupt) if a
+    /// stored value can't be read.
     pub async fn outputs_of_dead_instances(&self, warehouse: Warehouse) -> Result<Vec<PendingOutput>> {
         let query = sqlx::query(
             "SELECT path, table_id, job_id FROM pending_output WHERE instance NOT IN (SELECT id FROM instance) AND warehouse_id = $1 ORDER BY table_id, path",
@@ -59,14 +79,24 @@ impl State {
         rows.iter().map(parse).collect()
     }
 
-    /// What a job recorded and did not settle.
+    /// Returns the paths that a job recorded and did not settle, in no particular order.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer.
     pub async fn outputs_of_job(&self, job: JobId) -> Result<Vec<String>> {
         let query = sqlx::query_scalar("SELECT path FROM pending_output WHERE job_id = $1").bind(job.to_string());
         Ok(query.fetch_all(&self.readers).await?)
     }
 
-    /// Visits the files of a table that are accounted for though no snapshot leads to them: recorded by whoever writes them, or in
-    /// quarantine. They may be as many as the table's own.
+    /// Visits the pending outputs of a table and its files in quarantine, in no particular order.
+    ///
+    /// These files are accounted for, though no snapshot leads to them. They may be as many as the table's own files, so they are
+    /// streamed.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer. Some files may have been visited before.
     pub async fn visit_accounted(&self, table: TableId, mut visit: impl FnMut(&str)) -> Result<()> {
         let sql = "SELECT path FROM pending_output WHERE table_id = $1
                    UNION ALL SELECT path FROM quarantine WHERE table_id = $1 AND state IN ('quarantined', 'deleting')";
@@ -77,8 +107,14 @@ impl State {
         Ok(())
     }
 
-    /// Whether it is known of a file that it is no state of its table: it is or was in quarantine, or a server that lives is about to
-    /// publish it. With `dead`, also if a server that is gone was: right only where the database knows of every commit.
+    /// Checks that a metadata file is known not to be a state of its table.
+    ///
+    /// This holds if the file is or was in quarantine (and was not released), or if a live server is about to publish the file.
+    /// With `dead`, it also holds if a dead server was about to publish it: that is right only if the database knows every commit.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer.
     pub async fn is_accounted(&self, path: &str, dead: bool) -> Result<bool> {
         let sql = "SELECT (SELECT count(*) FROM quarantine WHERE path = $1 AND state <> 'released')
                         + (SELECT count(*) FROM pending_output WHERE path = $1 AND ($2 = 1 OR instance IN (SELECT id FROM instance)))";
@@ -86,7 +122,12 @@ impl State {
         Ok(known > 0)
     }
 
-    /// The job that recorded a file and has not settled it.
+    /// Returns the job that recorded a file and has not settled it. `None` for a file that no job recorded.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer, and [`Corrupt`](crate::StateError::Corrupt) if a
+    /// stored value can't be read.
     pub async fn output_job(&self, path: &str) -> Result<Option<JobId>> {
         let query = sqlx::query_scalar("SELECT job_id FROM pending_output WHERE path = $1").bind(path);
         let job: Option<Option<String>> = query.fetch_optional(&self.readers).await?;

@@ -1,10 +1,15 @@
+//! Places: the locations in which a table or view has files now, or had files before.
+//!
+//! Files of other tables may not come to lie there. A place stays recorded until its entry is gone for good and no file of it waits
+//! in quarantine.
+
 use esker_types::TableId;
 use sqlx::{Any, Row, Transaction};
 use uuid::Uuid;
 
 use crate::{Result, State, Warehouse, parse_id};
 
-/// Records where a table or view has files from now on. What it had before stays recorded.
+/// Records the places of a table or view. Places that it had before stay recorded.
 pub(crate) async fn insert_places(tx: &mut Transaction<'_, Any>, id: TableId, places: &[String]) -> Result<()> {
     for place in places {
         sqlx::query("INSERT INTO place (table_id, location) VALUES ($1, $2) ON CONFLICT DO NOTHING")
@@ -16,7 +21,9 @@ pub(crate) async fn insert_places(tx: &mut Transaction<'_, Any>, id: TableId, pl
     Ok(())
 }
 
-/// An entry takes another's place. If both are of one table, it has what the other had.
+/// Removes the places of an entry that another one replaces.
+///
+/// The new entry inherits them first if both are of the same table, by its UUID.
 pub(crate) async fn inherit_places(tx: &mut Transaction<'_, Any>, from: TableId, to: TableId, uuid: Uuid) -> Result<()> {
     sqlx::query(
         "INSERT INTO place (table_id, location)
@@ -30,7 +37,9 @@ pub(crate) async fn inherit_places(tx: &mut Transaction<'_, Any>, from: TableId,
     forget_places(tx, from).await
 }
 
-/// Of an entry that is gone for good. While files of it wait for their deletion, its places stay: that is where they may lie.
+/// Removes the places of an entry that is gone for good.
+///
+/// They stay while files of the entry are in quarantine, because those files may lie there.
 pub(crate) async fn forget_places(tx: &mut Transaction<'_, Any>, id: TableId) -> Result<()> {
     sqlx::query(
         "DELETE FROM place WHERE table_id = $1
@@ -43,7 +52,14 @@ pub(crate) async fn forget_places(tx: &mut Transaction<'_, Any>, id: TableId) ->
 }
 
 impl State {
-    /// Where the tables and views of a warehouse have files, or had them. Dropped ones that can be brought back are among them.
+    /// Returns the places of every table and view of a warehouse, ordered by entry and location.
+    ///
+    /// Dropped tables that can still be undropped are included.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer, and [`Corrupt`](crate::StateError::Corrupt) if a
+    /// stored value can't be read.
     pub async fn places(&self, warehouse: Warehouse) -> Result<Vec<(TableId, String)>> {
         let query = sqlx::query(
             "SELECT p.table_id, p.location FROM place p
@@ -55,7 +71,13 @@ impl State {
         rows.iter().map(|row| Ok((parse_id(row.try_get(0)?)?, row.try_get(1)?))).collect()
     }
 
-    /// Where one table or view has files, or had them. Of one that is gone for good, while files of it wait for their deletion.
+    /// Returns the places of one table or view, ordered by location.
+    ///
+    /// An entry that is gone for good still has them while files of it are in quarantine.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer.
     pub async fn places_of(&self, table: TableId) -> Result<Vec<String>> {
         let query =
             sqlx::query_scalar("SELECT location FROM place WHERE table_id = $1 ORDER BY location").bind(table.to_string());

@@ -1,16 +1,28 @@
+//! Principals and their tokens. Only the SHA-256 of a token is stored.
+//!
+//! A principal has one token of its own, which does not expire, and any number of access tokens, which do.
+
 use esker_types::{Millis, now_ms};
 use sqlx::Row;
 
 use crate::{Result, State};
 
 impl State {
-    /// Whether any principal exists; none means a first start.
+    /// Checks that a principal exists. If none does, this is the first start.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer.
     pub async fn has_principals(&self) -> Result<bool> {
         let n: i64 = sqlx::query_scalar("SELECT count(*) FROM principal").fetch_one(&self.readers).await?;
         Ok(n > 0)
     }
 
-    /// Makes a principal, or gives an existing one a new token. Only the token's SHA-256 (hex) is kept.
+    /// Creates a principal, or gives an existing one a new token. `token_sha256` is the SHA-256 of the token, in hex.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
     pub async fn put_principal(&self, name: &str, token_sha256: &str) -> Result<()> {
         sqlx::query(
             "INSERT INTO principal (name, token_sha256, created_ms) VALUES ($1, $2, $3)
@@ -24,8 +36,14 @@ impl State {
         Ok(())
     }
 
-    /// The principal whose token has this SHA-256 (hex): its own token, or one that it was handed out and that still holds.
-    /// With it, until when the token holds.
+    /// Returns the principal of a token, and the time until which the token is valid, in milliseconds since the Unix epoch.
+    ///
+    /// The token may be the principal's own, which is valid without end (`Millis::MAX`), or an access token that has not expired.
+    /// `token_sha256` is the SHA-256 of the token, in hex.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer.
     pub async fn principal_by_token(&self, token_sha256: &str) -> Result<Option<(String, Millis)>> {
         let row = sqlx::query(
             "SELECT name, $3 FROM principal WHERE token_sha256 = $1
@@ -39,7 +57,11 @@ impl State {
         row.map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
     }
 
-    /// Hands a principal another token, for a while.
+    /// Stores an access token of a principal, which expires at `expires_ms` (milliseconds since the Unix epoch).
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
     pub async fn insert_access_token(&self, principal: &str, token_sha256: &str, expires_ms: Millis) -> Result<()> {
         sqlx::query("INSERT INTO access_token (token_sha256, principal, expires_ms) VALUES ($1, $2, $3)")
             .bind(token_sha256)

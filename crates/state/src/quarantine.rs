@@ -1,3 +1,24 @@
+//! The quarantine: files that wait in place, unreferenced, until the sweep may delete them.
+//!
+//! `esker_catalog::deletion::sweep` is the only function that deletes files. It checks each due file again before it marks it here.
+//!
+//! ```text
+//!    quarantine, a commit or a drop
+//!             │
+//!             ▼     due: begin_deleting                 end_deletion(Deleted)
+//!    ┌──▶ quarantined ───────────────────▶ deleting ───────────────────────────▶ deleted ──┐
+//!    │        │                               │                                            │
+//!    │        │ referenced again, or undone   │ interrupted, and referenced when           │
+//!    │        ▼                               ▼ it is checked again                        │
+//!    │     released ◀─────────────────────────┘                                            │
+//!    │        │                                                                            │
+//!    └────────┴──── quarantined again (a new file of the same path, or a released one) ◀───┘
+//! ```
+//!
+//! `deleting` is recorded before the storage is asked. A sweep that was killed then leaves it behind, and a later sweep checks the
+//! file again. A file in `deleting` or `deleted` can't become part of its table again: [`StateError::Going`]. Records are never
+//! removed, so that [`State::quarantined_path`] explains any file.
+
 use esker_types::{JobId, Millis, TableId, now_ms};
 use serde::{Deserialize, Serialize};
 use sqlx::any::AnyRow;
@@ -6,38 +27,39 @@ use uuid::Uuid;
 
 use crate::{Result, State, StateError, Warehouse, parse_id};
 
-/// Files in quarantine that one job quarantined in one table.
+/// The files in quarantine that one job quarantined in one table, as counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QuarantineByJob {
-    /// The number of the warehouse.
+    /// The row number of the warehouse.
     pub warehouse: i64,
-    /// The table's name.
+    /// The name of the table when the files were quarantined.
     pub table: String,
-    /// The job; none if it was no job.
+    /// The job that quarantined the files. `None` if no job did.
     pub job: Option<JobId>,
-    /// Why, of one of them.
+    /// The reason for one of the files, for people.
     pub reason: String,
-    /// How many.
+    /// The number of files.
     pub files: i64,
-    /// Their bytes, where known.
+    /// Total size of the files, in bytes; unknown sizes count as zero.
     pub bytes: i64,
-    /// When the first of them goes.
+    /// The time at which the first of the files is due, in milliseconds since the Unix epoch.
     pub due_ms: Millis,
-    /// How many are going already.
+    /// The number of the files whose deletion has begun.
     pub deleting: i64,
 }
 
-/// What a file in quarantine was, which decides what a sweep asks before it deletes the file.
+/// The origin of a file in quarantine, which decides the checks before its deletion.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum QuarantineKind {
-    /// Written for its table, or part of it once: only the table itself can still need it.
+    /// Written for its table, or once part of it: only the table itself can still need the file.
     #[default]
     Own,
-    /// Found where the table's files lie, with nothing that leads to it: another table may refer to it.
+    /// Found among the table's files, with nothing that refers to it: another table may refer to the file.
     Orphan,
 }
 
 impl QuarantineKind {
+    /// Returns the spelling in the database.
     const fn as_str(self) -> &'static str {
         match self {
             Self::Own => "own",
@@ -45,7 +67,7 @@ impl QuarantineKind {
         }
     }
 
-    /// A kind that is not known, as a later version may write it, is asked most of.
+    /// Reads the spelling in the database. An unknown kind, of a later version, gets the most checks.
     fn parse(text: &str) -> Self {
         match text {
             "own" => Self::Own,
@@ -54,49 +76,49 @@ impl QuarantineKind {
     }
 }
 
-/// A file to be put into quarantine.
+/// A file to be quarantined.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewQuarantine {
-    /// Its URI.
+    /// The URI of the file.
     pub path: String,
-    /// The number of the warehouse that it lies in.
+    /// The row number of the warehouse that the file lies in.
     pub warehouse: i64,
-    /// The table it belonged to.
+    /// The catalog entry of the table that the file belonged to.
     pub table: TableId,
-    /// That table's name, for people.
+    /// The name of that table, for people.
     pub table_name: String,
     /// The UUID that the table must still have when the file is deleted.
     pub table_uuid: Uuid,
-    /// The location that the file must lie in.
+    /// The location that the file must lie in, unless it lies in another place of its table.
     pub table_location: String,
-    /// The job that quarantined it, if one did.
+    /// The job that quarantines the file, if one does.
     pub job: Option<JobId>,
-    /// What the file was.
+    /// The origin of the file.
     pub kind: QuarantineKind,
-    /// Why, for people.
+    /// The reason, for people.
     pub reason: String,
-    /// Its size, where known.
+    /// The size of the file in bytes, where known.
     pub bytes: Option<u64>,
-    /// Not deleted before this time.
+    /// The time before which the file is not deleted, in milliseconds since the Unix epoch.
     pub due_ms: Millis,
 }
 
-/// Where a file in quarantine stands.
+/// The state of a file in quarantine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum QuarantineState {
-    /// Recorded; the file is in place.
+    /// Recorded. The file is in place and waits until it is due.
     Quarantined,
-    /// About to be removed: recorded before the storage is asked.
+    /// About to be removed. This is recorded before the storage is asked.
     Deleting,
-    /// Removed.
+    /// Removed from storage.
     Deleted,
-    /// Found to be referenced again, or outside what may be deleted; kept.
+    /// Kept: the file is referenced again, lies where nothing may be deleted, or was released by an undo.
     Released,
 }
 
 impl QuarantineState {
-    /// The name in the database and in answers.
+    /// Returns the spelling in the database and the API.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Quarantined => "quarantined",
@@ -106,6 +128,7 @@ impl QuarantineState {
         }
     }
 
+    /// Reads the spelling in the database. Unknown text counts as released, so that nothing is deleted.
     fn parse(text: &str) -> Self {
         match text {
             "quarantined" => Self::Quarantined,
@@ -116,21 +139,22 @@ impl QuarantineState {
     }
 }
 
-/// A file in quarantine.
+/// A file in quarantine, with its state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QuarantinedFile {
-    /// What was recorded.
+    /// The record that was written when the file was quarantined.
     pub record: NewQuarantine,
-    /// Where it stands.
+    /// The state of the file.
     pub state: QuarantineState,
-    /// Why it was spared.
+    /// The reason for which the file was released, for people.
     pub note: Option<String>,
 }
 
+/// Quarantines files. A file that is in quarantine already keeps its record.
 pub(crate) async fn insert_quarantine(tx: &mut Transaction<'_, Any>, quarantines: &[NewQuarantine]) -> Result<()> {
     let now = now_ms();
     for record in quarantines {
-        // A path quarantined before and spared may be quarantined again.
+        // A path that was quarantined before, and was released or deleted, may be quarantined again.
         sqlx::query(
             "INSERT INTO quarantine (path, table_id, table_name, table_uuid, table_location, job_id, reason, bytes,
                                  state, quarantined_ms, due_ms, changed_ms, warehouse_id, kind)
@@ -158,15 +182,19 @@ pub(crate) async fn insert_quarantine(tx: &mut Transaction<'_, Any>, quarantines
     Ok(())
 }
 
-/// Paths that one statement is about.
+/// The number of paths in one statement.
 const PATHS: usize = 500;
 
-/// `$first, $second, …` for a list of values.
+/// Returns `$first, $second, …`, the placeholders of `n` values.
 fn placeholders(first: usize, n: usize) -> String {
     (first..first + n).map(|at| format!("${at}")).collect::<Vec<_>>().join(", ")
 }
 
-/// Takes files out of quarantine that are part of their table again, whoever quarantined them.
+/// Releases files that are part of their table again, whichever job quarantined them.
+///
+/// # Errors
+///
+/// Returns [`Going`](StateError::Going) if the deletion of one of the files has begun or is done.
 pub(crate) async fn release_restored(tx: &mut Transaction<'_, Any>, paths: &[String]) -> Result<()> {
     for paths in paths.chunks(PATHS) {
         let update = format!(
@@ -187,12 +215,14 @@ pub(crate) async fn release_restored(tx: &mut Transaction<'_, Any>, paths: &[Str
     Ok(())
 }
 
-/// Of which the time has come by `$1`, or of which the deletion was begun.
+/// The condition for files that are due at `$1`, or whose deletion has begun.
 const DUE: &str = "(state = 'deleting' OR (state = 'quarantined' AND due_ms <= $1))";
 
+/// Selects the columns that [`quarantine_row`] reads.
 const SELECT: &str = "SELECT path, table_id, table_name, table_uuid, table_location, job_id, reason, bytes, due_ms, state, note,
     warehouse_id, kind FROM quarantine";
 
+/// Reads a file in quarantine from the columns of [`SELECT`].
 fn quarantine_row(row: &AnyRow) -> Result<QuarantinedFile> {
     let job: Option<String> = row.try_get(5)?;
     let record = NewQuarantine {
@@ -212,7 +242,14 @@ fn quarantine_row(row: &AnyRow) -> Result<QuarantinedFile> {
 }
 
 impl State {
-    /// Puts files into quarantine and forgets the intents they were recorded under.
+    /// Quarantines files and removes them from the pending outputs, in one transaction.
+    ///
+    /// A file that is in quarantine already keeps its record.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Fenced`](StateError::Fenced) if the other servers count this one as dead, and [`Full`](StateError::Full) or
+    /// [`Sql`](StateError::Sql) if the database fails.
     pub async fn quarantine(&self, quarantines: &[NewQuarantine]) -> Result<()> {
         let mut tx = self.begin().await?;
         insert_quarantine(&mut tx, quarantines).await?;
@@ -223,7 +260,14 @@ impl State {
         Ok(())
     }
 
-    /// The tables of which a warehouse has files whose time has come, or whose deletion was begun and not confirmed.
+    /// Returns the tables of a warehouse that have files to delete, ordered by identifier.
+    ///
+    /// Their files are due at `now` (milliseconds since the Unix epoch), or their deletion has begun and was not confirmed.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](StateError::Sql) if the database does not answer, and [`Corrupt`](StateError::Corrupt) if a stored value
+    /// can't be read.
     pub async fn due_tables(&self, warehouse: Warehouse, now: Millis) -> Result<Vec<TableId>> {
         let sql = sqlx::AssertSqlSafe(format!(
             "SELECT DISTINCT table_id FROM quarantine WHERE warehouse_id = $2 AND {DUE} ORDER BY table_id"
@@ -232,7 +276,14 @@ impl State {
         ids.iter().map(|id| parse_id(id)).collect()
     }
 
-    /// Files of one table whose time has come, or whose deletion was begun and not confirmed; at most `limit`.
+    /// Returns a table's files that are to be deleted, at most `limit`, ordered by path.
+    ///
+    /// They are due at `now` (milliseconds since the Unix epoch), or their deletion has begun and was not confirmed.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](StateError::Sql) if the database does not answer, and [`Corrupt`](StateError::Corrupt) if a stored value
+    /// can't be read.
     pub async fn due_for_deletion(
         &self,
         warehouse: Warehouse,
@@ -247,7 +298,11 @@ impl State {
         rows.iter().map(quarantine_row).collect()
     }
 
-    /// Of some files those that are in quarantine, and those that are gone or going.
+    /// Returns those of some files that are in quarantine, and those that are being deleted or are deleted.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](StateError::Sql) if the database does not answer.
     pub async fn quarantined_among(&self, paths: &[String]) -> Result<(Vec<String>, Vec<String>)> {
         let (mut quarantined, mut going) = (Vec::new(), Vec::new());
         for paths in paths.chunks(PATHS) {
@@ -266,7 +321,12 @@ impl State {
         Ok((quarantined, going))
     }
 
-    /// A table's files in quarantine: those not yet gone.
+    /// Returns a table's files in quarantine that are not deleted yet, ordered by the time at which they are due.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](StateError::Sql) if the database does not answer, and [`Corrupt`](StateError::Corrupt) if a stored value
+    /// can't be read.
     pub async fn quarantine_of(&self, table: TableId) -> Result<Vec<QuarantinedFile>> {
         let sql = sqlx::AssertSqlSafe(format!(
             "{SELECT} WHERE table_id = $1 AND state IN ('quarantined', 'deleting') ORDER BY due_ms, path"
@@ -275,22 +335,39 @@ impl State {
         rows.iter().map(quarantine_row).collect()
     }
 
-    /// A table's files that were to be deleted and are kept.
+    /// Returns a table's files that were quarantined and then released, ordered by path.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](StateError::Sql) if the database does not answer, and [`Corrupt`](StateError::Corrupt) if a stored value
+    /// can't be read.
     pub async fn released_of(&self, table: TableId) -> Result<Vec<QuarantinedFile>> {
         let sql = sqlx::AssertSqlSafe(format!("{SELECT} WHERE table_id = $1 AND state = 'released' ORDER BY path"));
         let rows = sqlx::query(sql).bind(table.to_string()).fetch_all(&self.readers).await?;
         rows.iter().map(quarantine_row).collect()
     }
 
-    /// What is known of a path that was ever quarantined.
+    /// Returns the record of a path, whatever its state. `None` if the path was never quarantined.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](StateError::Sql) if the database does not answer, and [`Corrupt`](StateError::Corrupt) if a stored value
+    /// can't be read.
     pub async fn quarantined_path(&self, path: &str) -> Result<Option<QuarantinedFile>> {
         let sql = sqlx::AssertSqlSafe(format!("{SELECT} WHERE path = $1"));
         let row = sqlx::query(sql).bind(path).fetch_optional(&self.readers).await?;
         row.as_ref().map(quarantine_row).transpose()
     }
 
-    /// Marks a table's files for deletion, if it still is at the metadata file that they were checked against; none: it was dropped for
-    /// good. Returns those that are still in quarantine: an undo may have taken some out since they were read.
+    /// Marks a table's files as being deleted, and returns those that are marked.
+    ///
+    /// `checked` is the metadata file that the files were checked against, or `None` for a table that is dropped for good. If it is
+    /// not the current one, nothing is marked. A file that was released since it was read is not marked either.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Fenced`](StateError::Fenced) if the other servers count this one as dead, and [`Full`](StateError::Full) or
+    /// [`Sql`](StateError::Sql) if the database fails.
     pub async fn begin_deleting(&self, table: TableId, checked: Option<&str>, paths: Vec<String>) -> Result<Vec<String>> {
         let mut tx = self.begin().await?;
         let at = "SELECT metadata_location FROM tabular WHERE id = $1
@@ -311,7 +388,14 @@ impl State {
         Ok(begun)
     }
 
-    /// Moves files on in quarantine.
+    /// Sets the state of files in quarantine, with a note for people, in one transaction.
+    ///
+    /// The files change their state whatever it was.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Fenced`](StateError::Fenced) if the other servers count this one as dead, and [`Full`](StateError::Full) or
+    /// [`Sql`](StateError::Sql) if the database fails.
     pub async fn end_deletion(&self, paths: &[String], state: QuarantineState, note: Option<&str>) -> Result<()> {
         let mut tx = self.begin().await?;
         for path in paths {
@@ -327,7 +411,12 @@ impl State {
         Ok(())
     }
 
-    /// What is in quarantine, by the job that quarantined it and by table; what goes first comes first.
+    /// Returns counts of the files in quarantine by job and table, at most `limit` groups, those that are due first in front.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](StateError::Sql) if the database does not answer, and [`Corrupt`](StateError::Corrupt) if a stored value
+    /// can't be read.
     pub async fn quarantine_by_job(&self, limit: u32) -> Result<Vec<QuarantineByJob>> {
         let sql = "SELECT warehouse_id, table_name, job_id, min(reason), count(*), CAST(coalesce(sum(bytes), 0) AS BIGINT), min(due_ms),
                           CAST(sum(CASE state WHEN 'deleting' THEN 1 ELSE 0 END) AS BIGINT)
@@ -349,7 +438,11 @@ impl State {
         rows.iter().map(group).collect()
     }
 
-    /// Files and bytes in quarantine, over all tables.
+    /// Returns the number of files in quarantine over all tables, and their size in bytes; unknown sizes count as zero.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](StateError::Sql) if the database does not answer.
     pub async fn quarantine_totals(&self) -> Result<(i64, i64)> {
         let row = sqlx::query(
             "SELECT count(*), CAST(coalesce(sum(bytes), 0) AS BIGINT) FROM quarantine WHERE state IN ('quarantined', 'deleting')",

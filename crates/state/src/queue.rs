@@ -1,7 +1,8 @@
-//! The queue of jobs: any server on the database takes the next one, and one that is gone gives back what it had taken.
+//! The queue of jobs: any server on the database takes the next one, and other servers take over the jobs of a dead one.
 //!
-//! A lease is the server's own sign of life ([`State::beat`]): while it is among the living its jobs are its own; once it is taken for
-//! dead it can change nothing any more, and the others take its jobs over.
+//! The heartbeat of a server is the lease of its jobs ([`State::heartbeat`]): while the server is live, its jobs are its own. Once
+//! it is dead it can change nothing any more, and its jobs go back into the queue ([`State::requeue_abandoned_jobs`]). The states
+//! of a job are drawn in [`crate::jobs`]. Start reading with [`State::enqueue`], [`State::take_next`] and [`State::end_job_of`].
 
 use esker_types::{JobId, Millis, TableId, now_ms};
 use serde_json::{Value, json};
@@ -11,64 +12,74 @@ use sqlx::{Any, Row, Transaction};
 use crate::jobs::{COLUMNS, job_row};
 use crate::{Database, Job, JobLine, JobState, NewEvent, Outbox, Result, State, StateError, Warehouse};
 
-/// A job during which so many servers died is not begun again: it may be what kills them.
+/// The number of worker losses with which a job fails: the job itself may be what ends the workers.
 const MAX_WORKER_LOSSES: i64 = 5;
 
-/// Says that a job may be there to be taken. PostgreSQL alone can tell other processes.
+/// Notifies the other servers that a job may be ready. Only PostgreSQL can notify other processes.
 const NOTIFY: &str = "SELECT CAST(pg_notify('esker_jobs', '') AS TEXT)";
 
-/// A job to be done.
+/// A job to be enqueued.
 #[derive(Debug, Clone)]
 pub struct NewJob {
-    /// Its identifier.
+    /// The identifier of the job.
     pub id: JobId,
-    /// Its table.
+    /// The catalog entry of the table.
     pub table: TableId,
-    /// The table's name.
+    /// The name of the table.
     pub table_name: String,
-    /// `compact`, `expire`, ...
+    /// The kind of the job: `compact`, `expire`, …
     pub kind: &'static str,
-    /// Who asks for it.
+    /// The principal that requests the job.
     pub principal: String,
-    /// Why, for people.
+    /// The reason for the job, for people.
     pub reason: String,
-    /// The same key gives the same job.
+    /// The idempotency key, unique in the warehouse. The same key gives the same job.
     pub key: Option<String>,
-    /// What is to be done.
+    /// The request, as JSON.
     pub request: Value,
-    /// Jobs of higher priority are taken first.
+    /// The priority. Jobs of higher priority are taken first.
     pub priority: i64,
-    /// It is not begun before.
+    /// The time before which the job is not started, in milliseconds since the Unix epoch.
     pub due_ms: Millis,
-    /// What it is expected to gain.
+    /// The predicted cost and gain, as JSON.
     pub predicted: Option<Value>,
 }
 
-/// How an attempt ended.
+/// The end of an attempt.
 #[derive(Debug, Clone)]
 pub enum JobEnd {
-    /// Done; what it did, as JSON.
+    /// The job is done. The field is its outcome, as JSON.
     Succeeded(String),
-    /// It failed for good.
+    /// The job failed for good, with this error.
     Failed(String),
-    /// It failed, and is tried again not before the time.
+    /// The attempt failed with this error. The next one is not started before the time, in milliseconds since the Unix epoch.
     Again(String, Millis),
-    /// It ended because somebody wanted it to.
+    /// The attempt ended because the job was cancelled.
     Cancelled,
-    /// It waits for a worker of another engine now.
+    /// The job is planned, and waits for a worker of this engine.
     Delegated(&'static str),
 }
 
-/// Who has a job: a server, or for a time a worker outside.
+/// The holder of a running job: a server, or an external worker under a lease.
 pub(crate) struct JobHolder<'a> {
+    /// The instance of the server.
     pub(crate) instance: Option<&'a str>,
+    /// The name of the external worker.
     pub(crate) worker: Option<&'a str>,
+    /// The end of the lease of the external worker, in milliseconds since the Unix epoch.
     pub(crate) until_ms: Option<Millis>,
 }
 
 impl State {
-    /// Puts a job into the queue. With a key that is known, the job of that key is the answer, whatever became of it;
-    /// [`StateError::KeyTaken`] if that one is another job.
+    /// Puts a job into the queue, and returns its identifier.
+    ///
+    /// If the warehouse has a job with the same key, whatever its state, the identifier of that one is returned.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`KeyTaken`](StateError::KeyTaken) if the job with that key has another table, kind or request. Returns
+    /// [`Fenced`](StateError::Fenced) if the other servers count this one as dead, and [`Full`](StateError::Full) or
+    /// [`Sql`](StateError::Sql) if the database fails.
     pub async fn enqueue(&self, warehouse: Warehouse, job: &NewJob) -> Result<JobId> {
         let mut tx = self.begin().await?;
         if let Some(key) = &job.key {
@@ -107,12 +118,20 @@ impl State {
         Ok(job.id)
     }
 
-    /// Takes the next job of some warehouses: the one of the highest priority whose time has come and whose table is free.
+    /// Takes the next job of some warehouses for this server, or returns `None` if no job is ready.
+    ///
+    /// It is the job of the highest priority, among those that are due and whose table has no running job.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Corrupt`](StateError::Corrupt) if a stored value can't be read. Returns [`Fenced`](StateError::Fenced) if the
+    /// other servers count this one as dead, and [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the database fails.
     pub async fn take_job(&self, warehouses: &[i64]) -> Result<Option<Job>> {
         let instance = self.instance.to_string();
         self.take_next(warehouses, None, JobHolder { instance: Some(&instance), worker: None, until_ms: None }).await
     }
 
+    /// Takes the next job of an engine for a holder. An engine of `None` is Esker itself.
     pub(crate) async fn take_next(&self, warehouses: &[i64], engine: Option<&str>, holder: JobHolder<'_>) -> Result<Option<Job>> {
         let ids: Vec<String> = warehouses.iter().map(i64::to_string).collect();
         let next = format!(
@@ -122,7 +141,7 @@ impl State {
             ids.join(", ")
         );
         let next = || sqlx::query(sqlx::AssertSqlSafe(next.clone())).bind(now_ms()).bind(engine);
-        // Looked for without the lock of writers first: mostly there is nothing.
+        // The first look needs no lock of writers: mostly no job is ready.
         if next().fetch_optional(&self.readers).await?.is_none() {
             return Ok(None);
         }
@@ -144,7 +163,11 @@ impl State {
         Ok(Some(job))
     }
 
-    /// Records what an attempt sets out to do.
+    /// Records the plan of an attempt, as JSON. The plan of the attempt before is added to the earlier ones.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the database fails.
     pub async fn plan_job(&self, job: &Job, plan: &str) -> Result<()> {
         let mut earlier = job.earlier_plans.clone();
         earlier.extend(job.plan.clone());
@@ -158,7 +181,13 @@ impl State {
         Ok(())
     }
 
-    /// Records how far a job is that runs here; returns whether somebody wants it to end.
+    /// Records the progress of a job that runs on this server, as done and total work.
+    ///
+    /// Returns true if the job is to end: it was cancelled, or it does not belong to this server any more.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the database fails.
     pub async fn flush_progress(&self, id: JobId, (done, total): (u64, u64)) -> Result<bool> {
         let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         let query = sqlx::query_scalar(
@@ -166,16 +195,23 @@ impl State {
         );
         let query = query.bind(id.to_string()).bind(number(done)).bind(number(total)).bind(self.instance.to_string());
         let row: Option<Option<String>> = query.fetch_optional(&self.intents).await?;
-        // A job that is not this server's any more had better end, too.
+        // A job that this server has lost is to end as well.
         Ok(row.is_none_or(|cancelled_by| cancelled_by.is_some()))
     }
 
-    /// Records how an attempt ended that ran here.
+    /// Records the end of an attempt on this server. Changes nothing if this server has lost the job.
+    ///
+    /// `measured` is the cost of the job as JSON.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Fenced`](StateError::Fenced) if the other servers count this one as dead, and [`Full`](StateError::Full) or
+    /// [`Sql`](StateError::Sql) if the database fails.
     pub async fn end_job(&self, id: JobId, end: &JobEnd, measured: &str) -> Result<()> {
         self.end_job_of(id, &self.instance.to_string(), end, measured).await.map(drop)
     }
 
-    /// False if the job is not the holder's any more.
+    /// Records the end of an attempt of a holder. Returns false if the holder has lost the job.
     pub(crate) async fn end_job_of(&self, id: JobId, holder: &str, end: &JobEnd, measured: &str) -> Result<bool> {
         let now = now_ms();
         let (state, outcome, error, due, finished) = match end {
@@ -204,14 +240,20 @@ impl State {
             .bind(holder);
         let Some(row) = query.fetch_optional(&mut *tx).await? else { return Ok(false) };
         record_job_event(&mut tx, &job_row(&row)?).await?;
-        // Its table is free now.
+        // The table has no running job now, so another job of it may be ready.
         self.notify(&mut tx).await?;
         tx.commit().await?;
         Ok(true)
     }
 
-    /// Asks a job to end. One that waits is cancelled at once, one at work as soon as its server gets to know; returns where it
-    /// stands then, none if there is no such job.
+    /// Cancels a job: at once if it is queued, else as soon as its holder notices.
+    ///
+    /// Returns the state of the job after that, or `None` if there is no such job. A job that is over keeps its state.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Fenced`](StateError::Fenced) if the other servers count this one as dead, and [`Full`](StateError::Full) or
+    /// [`Sql`](StateError::Sql) if the database fails.
     pub async fn cancel_job(&self, id: JobId, by: &str) -> Result<Option<JobState>> {
         let mut tx = self.begin().await?;
         let sql = "UPDATE job SET cancelled_by = coalesce(cancelled_by, $2), finished_ms = CASE state WHEN 'queued' THEN CAST($3 AS BIGINT) ELSE NULL END,
@@ -226,8 +268,14 @@ impl State {
         Ok(self.job(id).await?.map(|job| job.state))
     }
 
-    /// Puts the jobs of servers that are gone back into the queue; returns how many there were. One that has seen too many servers
-    /// die fails instead.
+    /// Takes the jobs from dead servers, and from external workers whose lease is over. Returns their number.
+    ///
+    /// They go back into the queue. A job that was cancelled meanwhile is cancelled, and one with five worker losses fails.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Fenced`](StateError::Fenced) if the other servers count this one as dead, and [`Full`](StateError::Full) or
+    /// [`Sql`](StateError::Sql) if the database fails.
     pub async fn requeue_abandoned_jobs(&self) -> Result<u64> {
         let gone = format!(
             "state = 'running' AND (instance NOT IN (SELECT id FROM instance) OR (worker IS NOT NULL AND lease_ms < {}))",
@@ -246,9 +294,9 @@ impl State {
             let (who, losses) = (if worker.is_some() { "worker" } else { "server" }, losses + 1);
             let (state, error) = match (cancelled_by, losses < MAX_WORKER_LOSSES) {
                 (Some(_), _) => (JobState::Cancelled, None),
-                (None, true) => (JobState::Queued, Some(format!("its {who} went away"))),
+                (None, true) => (JobState::Queued, Some(format!("its {who} was lost"))),
                 (None, false) => {
-                    let why = format!("{losses} {who}s went away while they were at it: it may be what ended them");
+                    let why = format!("given up after the loss of {losses} {who}s; the job may be what ended them");
                     (JobState::Failed, Some(why))
                 }
             };
@@ -259,7 +307,7 @@ impl State {
             if let Some(row) = query.bind(state.is_over().then(now_ms)).fetch_optional(&mut *tx).await? {
                 record_job_event(&mut tx, &job_row(&row)?).await?;
             }
-            over.push((id, error.unwrap_or_else(|| format!("its {who} went away, and it had been cancelled"))));
+            over.push((id, error.unwrap_or_else(|| format!("its {who} was lost after the job had been cancelled"))));
         }
         self.notify(&mut tx).await?;
         tx.commit().await?;
@@ -269,7 +317,12 @@ impl State {
         Ok(rows.len() as u64)
     }
 
-    /// Forgets jobs that ended before a time, with their logs.
+    /// Removes the jobs that ended before a time (milliseconds since the Unix epoch), with their logs.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Fenced`](StateError::Fenced) if the other servers count this one as dead, and [`Full`](StateError::Full) or
+    /// [`Sql`](StateError::Sql) if the database fails.
     pub async fn forget_jobs(&self, before: Millis) -> Result<()> {
         let mut tx = self.begin().await?;
         for sql in [
@@ -282,6 +335,7 @@ impl State {
         Ok(())
     }
 
+    /// Notifies the other servers, when the transaction commits, that a job may be ready.
     async fn notify(&self, tx: &mut Transaction<'static, Any>) -> Result<()> {
         if self.database.is_postgres() {
             sqlx::query(NOTIFY).execute(&mut **tx).await?;
@@ -289,7 +343,11 @@ impl State {
         Ok(())
     }
 
-    /// What other servers say about jobs; none where there can't be other servers.
+    /// Subscribes to the notifications of other servers about jobs. Returns `None` on SQLite, which has one server only.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](StateError::Sql) if the database does not answer.
     pub async fn listen_for_jobs(&self) -> Result<Option<JobNotifications>> {
         let Database::Postgres(url) = &self.database else { return Ok(None) };
         let mut listener = PgListener::connect(url).await?;
@@ -298,7 +356,7 @@ impl State {
     }
 }
 
-/// Enters into the out-box that a job was begun or is over.
+/// Writes the event that a job was started or is over. A job that is queued has none.
 pub(crate) async fn record_job_event(tx: &mut Transaction<'static, Any>, job: &Job) -> Result<()> {
     let kind = match job.state {
         JobState::Queued => return Ok(()),
@@ -320,12 +378,18 @@ pub(crate) async fn record_job_event(tx: &mut Transaction<'static, Any>, job: &J
     Outbox { events, receipts: Vec::new() }.insert(tx).await
 }
 
-/// Hears when a job may be there to be taken.
+/// The notifications of other servers that a job may be ready.
 #[derive(Debug)]
 pub struct JobNotifications(PgListener);
 
 impl JobNotifications {
-    /// Waits for the next such news. A lost connection is made anew, and counts as news: something may have been missed.
+    /// Waits for the next notification.
+    ///
+    /// A lost connection is opened again and counts as a notification, because one may have been missed.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](StateError::Sql) if the connection is lost and can't be opened again.
     pub async fn next(&mut self) -> Result<()> {
         self.0.try_recv().await.map(drop).map_err(StateError::from)
     }

@@ -1,13 +1,25 @@
+//! The reports of scans and commits that engines send to the REST catalog.
+//!
+//! Spec: REST, "Metrics Reporting".
+
 use esker_types::{TableId, now_ms};
 
 use crate::health::count_use;
 use crate::{Result, State, TableUse};
 
-/// Reports kept for each table.
+/// The number of reports that are kept for each table.
 const KEPT: i64 = 1000;
 
 impl State {
-    /// Stores an engine's scan or commit report, counts what it says of the table's use, and drops the oldest beyond what is kept.
+    /// Stores an engine's scan or commit report, as JSON, in one transaction.
+    ///
+    /// Adds its counts to the table's use, if there are any, and removes the oldest reports beyond the 1000 that are kept for a
+    /// table.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Fenced`](crate::StateError::Fenced) if the other servers count this one as dead, and
+    /// [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
     pub async fn insert_report(&self, table: TableId, principal: &str, body: &str, used: Option<&TableUse>) -> Result<()> {
         let mut tx = self.begin().await?;
         sqlx::query("INSERT INTO metrics_report (table_id, principal, body, received_ms) VALUES ($1, $2, $3, $4)")
@@ -32,7 +44,11 @@ impl State {
         Ok(())
     }
 
-    /// A table's newest reports first, as the engines sent them.
+    /// Returns a table's reports as the engines sent them, at most `limit`, the newest first.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer.
     pub async fn reports(&self, table: TableId, limit: u32) -> Result<Vec<String>> {
         let query = sqlx::query_scalar("SELECT body FROM metrics_report WHERE table_id = $1 ORDER BY id DESC LIMIT $2")
             .bind(table.to_string())

@@ -1,3 +1,9 @@
+//! Catalog entries: the pointer from the name of a table or view to its current metadata file.
+//!
+//! A commit is a compare-and-swap of that pointer ([`Swap`]). [`State::publish`] carries out several of them in one transaction,
+//! with the files that they quarantine or restore, the pending outputs that they settle, and the outbox. Tables and views share one
+//! name space. Start reading with [`State::publish`].
+
 use esker_types::{JobId, Millis, NamespaceName, TableId, TableName, now_ms};
 use sqlx::any::AnyRow;
 use sqlx::{Any, Row, Transaction};
@@ -9,7 +15,7 @@ use crate::places::{forget_places, inherit_places, insert_places};
 use crate::quarantine::{insert_quarantine, release_restored};
 use crate::{NewQuarantine, Outbox, QuarantineKind, Result, SoftDrop, State, StateError, Warehouse, flag, parse_id};
 
-/// What a name in a namespace stands for. Both kinds share one name space.
+/// The kind of a catalog entry. Both kinds share one name space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TabularKind {
     /// A table.
@@ -19,6 +25,7 @@ pub enum TabularKind {
 }
 
 impl TabularKind {
+    /// Returns the spelling in the database.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Table => "table",
@@ -26,11 +33,12 @@ impl TabularKind {
         }
     }
 
+    /// Reads the spelling in the database. Unknown text counts as a table.
     fn parse(text: &str) -> Self {
         if text == "view" { Self::View } else { Self::Table }
     }
 
-    /// Worded as the reference implementation words it.
+    /// Returns the error for an entry that does not exist, worded as the reference implementation words it.
     pub(crate) fn missing(self, name: &TableName) -> StateError {
         match self {
             Self::Table => StateError::NoSuchTable(name.to_string()),
@@ -38,7 +46,7 @@ impl TabularKind {
         }
     }
 
-    /// A name is taken: `self` is what should get it, `by` is what has it.
+    /// Returns the error for a name that is taken: an entry of kind `self` should get the name, one of kind `by` has it.
     pub(crate) fn taken(self, by: Self, name: &TableName) -> StateError {
         let kind = match (self, by) {
             (Self::Table, Self::Table) => "Table",
@@ -50,31 +58,33 @@ impl TabularKind {
     }
 }
 
-/// The pointer row of a table or view.
+/// The catalog entry of a table or view, with the pointer to its metadata file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableRow {
-    /// The catalog entry.
+    /// The identifier of the entry, which a rename keeps.
     pub id: TableId,
-    /// The number of its warehouse.
+    /// The row number of the warehouse.
     pub warehouse: i64,
-    /// Table or view.
+    /// The kind: table or view.
     pub kind: TabularKind,
-    /// Its present name.
+    /// The present name.
     pub name: TableName,
-    /// The table's own UUID, from its metadata.
+    /// The UUID in the metadata of the table or view.
     pub table_uuid: Uuid,
-    /// The table's location.
+    /// The location in the metadata of the table or view.
     pub location: String,
-    /// The current metadata file.
+    /// The URI of the current metadata file.
     pub metadata_location: String,
-    /// Whether Esker owns the files; false for registered tables until they are claimed.
+    /// Esker owns the files. False for registered tables until they are claimed.
     pub owned: bool,
-    /// It can't be dropped.
+    /// The entry can't be dropped.
     pub protected: bool,
 }
 
 impl TableRow {
-    /// The quarantine record of one of this table's own files.
+    /// Returns the quarantine record of one of this table's own files.
+    ///
+    /// `due_ms` is the time before which the file is not deleted, in milliseconds since the Unix epoch.
     pub fn quarantine(
         &self,
         path: String,
@@ -99,44 +109,47 @@ impl TableRow {
     }
 }
 
-/// A table or view to be entered.
+/// A table or view to be entered in the catalog.
 #[derive(Debug, Clone)]
 pub struct NewTabular {
-    /// The entry.
+    /// The new entry.
     pub row: TableRow,
-    /// The intent that the metadata file was recorded under, forgotten in the same transaction.
+    /// The pending output of the metadata file, which is settled in the same transaction.
     pub recorded_output: Option<String>,
-    /// The entry that this one takes the place of, which must still be there.
+    /// The entry that this one replaces. It must still exist.
     pub replaces: Option<TableId>,
-    /// Where its files lie, as its metadata says.
+    /// The locations in which the files lie, as the metadata says.
     pub places: Vec<String>,
 }
 
-/// A compare-and-swap of a pointer with what belongs in the same transaction.
+/// A compare-and-swap of the pointer of one entry, with the changes that belong to the same transaction.
 #[derive(Debug, Clone)]
 pub struct Swap {
-    /// The table or view.
+    /// The entry.
     pub id: TableId,
     /// The metadata file that must be current.
     pub from: String,
     /// The metadata file that becomes current.
     pub to: String,
-    /// The location by the new metadata.
+    /// The location in the new metadata.
     pub location: String,
-    /// Where files lie from now on, if not where they did. What was recorded before stays.
+    /// New locations of files. Places that were recorded before stay recorded.
     pub places: Vec<String>,
-    /// Files that this commit leaves unreferenced.
+    /// The files that this commit leaves unreferenced.
     pub quarantine: Vec<NewQuarantine>,
-    /// Recorded outputs that this commit makes part of the table, or that are quarantined by it.
+    /// The pending outputs that this commit makes part of the table, or quarantines.
     pub settled_outputs: Vec<String>,
-    /// Files that belonged to the table before and do again: taken out of quarantine.
+    /// The files that this commit makes part of the table again. They are released from quarantine.
     pub restored: Vec<String>,
 }
 
+/// The columns that [`table_row`] reads.
 pub(crate) const TABLE_COLUMNS: &str = "t.id, n.name, t.name, t.table_uuid, t.location, t.metadata_location, t.owned, t.protected, t.kind, \
      n.warehouse_id";
+/// The tables with [`TABLE_COLUMNS`].
 pub(crate) const TABLE_FROM: &str = "FROM tabular t JOIN namespace n ON n.id = t.namespace_id";
 
+/// Reads an entry from [`TABLE_COLUMNS`].
 pub(crate) fn table_row(row: &AnyRow) -> Result<TableRow> {
     let corrupt = |e: esker_types::IdentError| StateError::Corrupt(e.to_string());
     let namespace = NamespaceName::from_key(row.try_get(1)?).map_err(corrupt)?;
@@ -153,7 +166,7 @@ pub(crate) fn table_row(row: &AnyRow) -> Result<TableRow> {
     })
 }
 
-/// The kind of what has a name, if anything has.
+/// Returns the identifier and the kind of the entry that has a name in a namespace.
 async fn holder(tx: &mut Transaction<'_, Any>, namespace: i64, key: &str) -> Result<Option<(String, TabularKind)>> {
     let row = sqlx::query("SELECT id, kind FROM tabular WHERE namespace_id = $1 AND name_key = $2")
         .bind(namespace)
@@ -164,6 +177,13 @@ async fn holder(tx: &mut Transaction<'_, Any>, namespace: i64, key: &str) -> Res
     row.map(parse).transpose()
 }
 
+/// Inserts an entry, in the place of the one that it replaces, if any.
+///
+/// # Errors
+///
+/// Returns [`NoSuchNamespace`](StateError::NoSuchNamespace) if the namespace does not exist,
+/// [`NoSuchTable`](StateError::NoSuchTable) or [`NoSuchView`](StateError::NoSuchView) if the entry to be replaced does not, and
+/// [`AlreadyExists`](StateError::AlreadyExists) if the name is taken.
 pub(crate) async fn insert_tabular(tx: &mut Transaction<'_, Any>, warehouse: Warehouse, new: &NewTabular) -> Result<()> {
     let row = &new.row;
     let namespace = namespace_id(tx, warehouse, &row.name.namespace).await?;
@@ -203,6 +223,11 @@ pub(crate) async fn insert_tabular(tx: &mut Transaction<'_, Any>, warehouse: War
     Ok(())
 }
 
+/// Carries out a swap. Returns false, and changes nothing, if another metadata file is current.
+///
+/// # Errors
+///
+/// Returns [`Going`](StateError::Going) if the deletion of a restored file has begun or is done.
 async fn swap(tx: &mut Transaction<'_, Any>, swap: &Swap) -> Result<bool> {
     let done = sqlx::query(
         "UPDATE tabular SET metadata_location = $3, location = $4, updated_ms = $5 WHERE id = $1 AND metadata_location = $2",
@@ -227,8 +252,18 @@ async fn swap(tx: &mut Transaction<'_, Any>, swap: &Swap) -> Result<bool> {
 }
 
 impl State {
-    /// Swaps pointers and enters tables or views, all or nothing. `Ok(false)` means that another commit came first to one
-    /// of them; [`StateError::Ambiguous`] that nobody knows.
+    /// Carries out swaps and inserts new entries, all or nothing, in one transaction.
+    ///
+    /// Returns false if another commit to one of the entries came first; then nothing is changed.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`NoSuchNamespace`](StateError::NoSuchNamespace), [`NoSuchTable`](StateError::NoSuchTable) or
+    /// [`NoSuchView`](StateError::NoSuchView) if a new entry refers to something that does not exist, and
+    /// [`AlreadyExists`](StateError::AlreadyExists) if its name is taken. Returns [`Going`](StateError::Going) if the deletion of a
+    /// restored file has begun, and [`DuplicateKey`](StateError::DuplicateKey) if another request with the same idempotency key was
+    /// carried out. Returns [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and
+    /// [`Fenced`](StateError::Fenced), [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was written.
     pub async fn publish(&self, warehouse: Warehouse, swaps: &[Swap], new: &[NewTabular], along: &Outbox) -> Result<bool> {
         let mut tx = self.begin().await?;
         for one in swaps {
@@ -244,6 +279,7 @@ impl State {
         Ok(true)
     }
 
+    /// Returns an entry of a kind by its name.
     async fn tabular(&self, kind: TabularKind, warehouse: Warehouse, name: &TableName) -> Result<TableRow> {
         let sql = sqlx::AssertSqlSafe(format!(
             "SELECT {TABLE_COLUMNS} {TABLE_FROM} WHERE n.warehouse_id = $1 AND n.name_key = $2 AND t.name_key = $3 AND t.kind = $4"
@@ -258,17 +294,32 @@ impl State {
         table_row(&row.ok_or_else(|| kind.missing(name))?)
     }
 
-    /// One table by name.
+    /// Returns a table by its name.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`NoSuchTable`](StateError::NoSuchTable) if no table has the name. Returns [`Sql`](StateError::Sql) if the database
+    /// does not answer, and [`Corrupt`](StateError::Corrupt) if a stored value can't be read.
     pub async fn table(&self, warehouse: Warehouse, name: &TableName) -> Result<TableRow> {
         self.tabular(TabularKind::Table, warehouse, name).await
     }
 
-    /// One view by name.
+    /// Returns a view by its name.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`NoSuchView`](StateError::NoSuchView) if no view has the name. Returns [`Sql`](StateError::Sql) if the database
+    /// does not answer, and [`Corrupt`](StateError::Corrupt) if a stored value can't be read.
     pub async fn view(&self, warehouse: Warehouse, name: &TableName) -> Result<TableRow> {
         self.tabular(TabularKind::View, warehouse, name).await
     }
 
-    /// Whether a name is free for a table or view.
+    /// Checks that a name is free for a new entry of a kind.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`AlreadyExists`](StateError::AlreadyExists) if a table or view has the name. Returns [`Sql`](StateError::Sql) if
+    /// the database does not answer, and [`Corrupt`](StateError::Corrupt) if a stored value can't be read.
     pub async fn check_free(&self, kind: TabularKind, warehouse: Warehouse, name: &TableName) -> Result<()> {
         let other = match kind {
             TabularKind::Table => TabularKind::View,
@@ -284,20 +335,34 @@ impl State {
         Ok(())
     }
 
-    /// One table or view by its entry.
+    /// Returns a table or view by its entry, or `None` if the entry does not exist.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](StateError::Sql) if the database does not answer, and [`Corrupt`](StateError::Corrupt) if a stored value
+    /// can't be read.
     pub async fn table_by_id(&self, id: TableId) -> Result<Option<TableRow>> {
         let sql = sqlx::AssertSqlSafe(format!("SELECT {TABLE_COLUMNS} {TABLE_FROM} WHERE t.id = $1"));
         let row = sqlx::query(sql).bind(id.to_string()).fetch_optional(&self.readers).await?;
         row.as_ref().map(table_row).transpose()
     }
 
-    /// When an entry was made.
+    /// Returns the time at which an entry was created, in milliseconds since the Unix epoch. `None` if it does not exist.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](StateError::Sql) if the database does not answer.
     pub async fn entered_ms(&self, id: TableId) -> Result<Option<Millis>> {
         let query = sqlx::query_scalar("SELECT created_ms FROM tabular WHERE id = $1").bind(id.to_string());
         Ok(query.fetch_optional(&self.readers).await?)
     }
 
-    /// Every table or every view of the warehouse.
+    /// Returns every table or every view of a warehouse, ordered by name.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](StateError::Sql) if the database does not answer, and [`Corrupt`](StateError::Corrupt) if a stored value
+    /// can't be read.
     pub async fn all_of(&self, kind: TabularKind, warehouse: Warehouse) -> Result<Vec<TableRow>> {
         let sql = sqlx::AssertSqlSafe(format!(
             "SELECT {TABLE_COLUMNS} {TABLE_FROM} WHERE n.warehouse_id = $1 AND t.kind = $2 ORDER BY n.name, t.name"
@@ -306,7 +371,13 @@ impl State {
         rows.iter().map(table_row).collect()
     }
 
-    /// The names of a namespace's tables or views, by name, after `after`, at most `limit`.
+    /// Returns a page of the names of a namespace's tables or views: at most `limit`, ordered by their keys, after the name
+    /// `after`.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`NoSuchNamespace`](StateError::NoSuchNamespace) if the namespace does not exist. Returns [`Sql`](StateError::Sql)
+    /// if the database does not answer.
     pub async fn list(
         &self,
         kind: TabularKind,
@@ -329,6 +400,14 @@ impl State {
     }
 
     /// Renames a table or view, possibly into another namespace.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`NoSuchNamespace`](StateError::NoSuchNamespace), [`NoSuchTable`](StateError::NoSuchTable) or
+    /// [`NoSuchView`](StateError::NoSuchView) if one of the names refers to something that does not exist, and
+    /// [`RenameTaken`](StateError::RenameTaken) if another entry has the new name. Returns [`Ambiguous`](StateError::Ambiguous) if
+    /// the commit was sent but not confirmed, and [`Fenced`](StateError::Fenced), [`Full`](StateError::Full) or
+    /// [`Sql`](StateError::Sql) if nothing was written.
     pub async fn rename(
         &self,
         kind: TabularKind,
@@ -362,8 +441,17 @@ impl State {
         Ok(())
     }
 
-    /// Drops an entry, which must not be protected, and in the same transaction quarantines the files given (for a purge). With
-    /// `keep`, a table can be brought back for a while. `false`: `at` is not its current metadata file any more.
+    /// Removes an entry, and quarantines the given files (for a purge), in one transaction.
+    ///
+    /// With `keep`, the table can be undropped for a while. Returns false if `at` is given and is not the current metadata file any
+    /// more; then nothing is changed.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`NoSuchTable`](StateError::NoSuchTable) if the entry of a table or view does not exist, and
+    /// [`Protected`](StateError::Protected) if it is protected. Returns [`Ambiguous`](StateError::Ambiguous) if the commit was sent
+    /// but not confirmed, and [`Fenced`](StateError::Fenced), [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was
+    /// written.
     pub async fn drop_tabular(
         &self,
         id: TableId,
@@ -402,7 +490,7 @@ impl State {
         Ok(true)
     }
 
-    /// Sets one of an entry's marks.
+    /// Sets one of an entry's flags. An entry that does not exist is no error.
     async fn mark(&self, sql: &'static str, id: TableId, value: bool, along: &Outbox) -> Result<()> {
         let mut tx = self.begin().await?;
         sqlx::query(sql).bind(id.to_string()).bind(i64::from(value)).execute(&mut *tx).await?;
@@ -411,12 +499,22 @@ impl State {
         Ok(())
     }
 
-    /// Takes a foreign table into Esker's care.
+    /// Makes Esker the owner of a foreign table. An entry that does not exist is no error.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and [`Fenced`](StateError::Fenced),
+    /// [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was written.
     pub async fn claim_table(&self, id: TableId, along: &Outbox) -> Result<()> {
         self.mark("UPDATE tabular SET owned = $2 WHERE id = $1", id, true, along).await
     }
 
-    /// Protects a table or view from being dropped, or lifts that.
+    /// Protects a table or view from being dropped, or lifts the protection. An entry that does not exist is no error.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and [`Fenced`](StateError::Fenced),
+    /// [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was written.
     pub async fn protect(&self, id: TableId, protected: bool, along: &Outbox) -> Result<()> {
         self.mark("UPDATE tabular SET protected = $2 WHERE id = $1", id, protected, along).await
     }

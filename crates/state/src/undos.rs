@@ -1,4 +1,6 @@
-//! Undos, each as a record of its own beside that of the job that it took back.
+//! Undos: an undo is a job record of its own, next to the record of the job that it took back.
+//!
+//! Its key is `undo/` with the identifier of that job. Keys are unique, so a job is undone once.
 
 use esker_types::{JobId, Millis, now_ms};
 use serde_json::json;
@@ -7,12 +9,19 @@ use crate::jobs::{COLUMNS, job_row};
 use crate::queue::record_job_event;
 use crate::{Job, Result, State};
 
-/// The kind of an undo's record.
+/// The kind of the record of an undo.
 pub const UNDO: &str = "undo";
 
 impl State {
-    /// Records that a job was taken back since a time, and what came of it. None if another undo was recorded first: the key, which
-    /// holds the job's id, is there once.
+    /// Records that a job was taken back, with its outcome as JSON. Returns the identifier of the new record.
+    ///
+    /// `began_ms` is the start of the undo, in milliseconds since the Unix epoch. Returns `None` if another undo of the job was
+    /// recorded first.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Fenced`](crate::StateError::Fenced) if the other servers count this one as dead, and
+    /// [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
     pub async fn record_undo(&self, undone: &Job, by: &str, outcome: &str, began_ms: Millis) -> Result<Option<JobId>> {
         let (id, now) = (JobId::fresh(), now_ms());
         let sql = format!(
@@ -29,7 +38,7 @@ impl State {
             .bind(&undone.table)
             .bind(UNDO)
             .bind(by)
-            .bind(format!("takes {} {} back, as {by} asked", undone.kind, undone.id))
+            .bind(format!("undoes {} {}, as {by} requested", undone.kind, undone.id))
             .bind(format!("{UNDO}/{}", undone.id))
             .bind(json!({UNDO: {"job": undone.id}}).to_string())
             .bind(began_ms)

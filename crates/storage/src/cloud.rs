@@ -1,4 +1,7 @@
-//! Stores in clouds, made from a warehouse's storage options.
+//! Opens the stores of cloud providers from a warehouse's storage options.
+//!
+//! The options are those of the `object_store` crate, by its names. Each store retries by time, not by number of tries, and its
+//! HTTP client shares one pause per bucket ([`crate::http`]). Start reading with [`open`].
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -13,19 +16,22 @@ use object_store::{BackoffConfig, ObjectStore, RetryConfig};
 use crate::http::{Paced, Requests};
 use crate::{Location, Result, Scheme, StorageError};
 
-/// How long one operation is retried. A commit's client waits about this long.
+/// The longest time in which one operation is retried. The client of a commit waits about this long.
 const RETRY: Duration = Duration::from_secs(60);
 
-/// The longest pause between tries: a store that is back is not kept waiting for.
+/// The longest pause between two tries of one operation. It is short, because an operation should go on soon after its store is
+/// back.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// Time alone ends it. A number of tries ends before: pauses grow so slowly that ten are over in three seconds.
+/// Returns the retry configuration: only [`RETRY`] ends the tries.
+///
+/// A limit on the number of tries would end them too early: pauses grow so slowly that ten tries are over in three seconds.
 fn retry() -> RetryConfig {
     let backoff = BackoffConfig { max_backoff: LONGEST_PAUSE, ..BackoffConfig::default() };
     RetryConfig { max_retries: 10_000, retry_timeout: RETRY, backoff }
 }
 
-/// Checks the options of a kind of store: every key is known. Nothing is asked of the store.
+/// Checks that a kind of store knows every option key. Sends no request and does not check the values.
 pub(crate) fn check_options(scheme: Scheme, options: &BTreeMap<String, String>) -> Result<()> {
     let known = |key: &String| match scheme {
         Scheme::File => false,
@@ -39,7 +45,7 @@ pub(crate) fn check_options(scheme: Scheme, options: &BTreeMap<String, String>) 
     }
 }
 
-/// The options, with plain HTTP allowed where the endpoint says so itself.
+/// Parses the options, and allows plain HTTP if an endpoint among them begins with `http://`. Drops unknown keys.
 fn with_http<K: FromStr>(options: &BTreeMap<String, String>) -> Vec<(K, String)> {
     let mut parsed: Vec<(K, String)> = options.iter().filter_map(|(k, v)| Some((k.parse().ok()?, v.clone()))).collect();
     if options.iter().any(|(k, v)| k.ends_with("endpoint") && v.starts_with("http://")) {
@@ -48,8 +54,10 @@ fn with_http<K: FromStr>(options: &BTreeMap<String, String>) -> Vec<(K, String)>
     parsed
 }
 
-/// The store of a bucket or container. Credentials that the options don't name come from where the cloud's own tools look:
-/// the environment, a web identity, the instance.
+/// Opens the store of a bucket or container.
+///
+/// Credentials that the options don't name come from the places that the provider's own tools search: the environment, a web
+/// identity, the instance.
 pub(crate) fn open(at: &Location, options: &BTreeMap<String, String>, requests: &Requests) -> Result<Arc<dyn ObjectStore>> {
     let failed = |e| StorageError::new(&at.to_string(), e);
     let paced = Paced::new(requests.clone());

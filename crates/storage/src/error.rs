@@ -1,3 +1,8 @@
+//! [`StorageError`]: the failures of storage, sorted by their meaning for the caller.
+//!
+//! The clients of the stores report most failures as one generic error. [`StorageError::new`] looks through the chain of its causes
+//! for the error of the operating system or of the HTTP client, and sorts by that.
+
 use std::error::Error;
 use std::io;
 
@@ -6,73 +11,73 @@ use object_store::client::HttpError;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
-/// A failed storage operation. Every variant names the URI.
+/// A failed storage operation. Every variant but [`UnknownOption`](Self::UnknownOption) names the URI.
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
-    /// Nothing is there.
+    /// No file exists at the URI.
     #[error("{uri}: not found in storage")]
     NotFound {
-        /// What was asked for.
+        /// The URI that was read or written.
         uri: String,
     },
-    /// Not even the bucket is there.
+    /// The bucket or container of the URI does not exist.
     #[error("{uri}: the storage has no such bucket; make it, or name another in the warehouse's location")]
     NoBucket {
-        /// What was asked for.
+        /// The URI that was read or written.
         uri: String,
     },
-    /// The store has no room (disk full, quota exceeded).
+    /// The store has no room: the disk is full, or a quota is exceeded.
     #[error("{uri}: storage is full; free space and repeat the request")]
     Full {
-        /// What was being written.
+        /// The URI that was written.
         uri: String,
     },
-    /// The URI is not one this storage can hold.
+    /// The URI is not a location that this storage can hold.
     #[error("{uri}: {reason}")]
     InvalidLocation {
-        /// The URI as given.
+        /// The URI as it was given.
         uri: String,
-        /// What is wrong with it.
+        /// The rule that the URI breaks, as text.
         reason: &'static str,
     },
-    /// An option of the cloud store is not known.
-    #[error("storage option {key:?} is not one of a {scheme} store")]
+    /// The kind of store has no option of this name.
+    #[error("a {scheme} store has no option {key:?}; options are named as the object_store crate names them")]
     UnknownOption {
-        /// The option.
+        /// The name of the option.
         key: String,
-        /// The kind of store.
+        /// The kind of store: `S3`, `Gcs`, …
         scheme: String,
     },
-    /// The store does not let this server do it.
-    #[error("{uri}: the storage denies it: {source}; look at the credentials that the server was given")]
+    /// The store does not permit the operation to this server.
+    #[error("{uri}: the storage denies access: {source}; check the credentials that the server was given")]
     Denied {
-        /// What was touched.
+        /// The URI of the operation.
         uri: String,
         /// The store's own error.
         source: object_store::Error,
     },
-    /// The store did not answer, or asked to be left alone, for as long as it was tried.
+    /// The store did not answer, or answered that it is overloaded, until the time for retries was over.
     #[error("{uri}: the storage is away or overloaded: {source}")]
     Away {
-        /// What was touched.
+        /// The URI of the operation.
         uri: String,
         /// The store's own error.
         source: object_store::Error,
     },
-    /// The file ends before what is read of it.
-    #[error("{uri}: it has {size} bytes, and is read to byte {end}: it was cut or replaced")]
+    /// The file ends before the range that was to be read. It was truncated or replaced.
+    #[error("{uri}: the file has {size} bytes, but was to be read up to byte {end}: it was truncated or replaced")]
     Short {
-        /// The file.
+        /// The URI of the file.
         uri: String,
-        /// Its bytes.
+        /// The size of the file, in bytes.
         size: u64,
-        /// The end of what was to be read.
+        /// The end of the range that was to be read, as an exclusive byte offset.
         end: u64,
     },
     /// Any other failure of the store.
     #[error("{uri}: {source}")]
     Io {
-        /// What was touched.
+        /// The URI of the operation.
         uri: String,
         /// The store's own error.
         source: object_store::Error,
@@ -80,7 +85,7 @@ pub enum StorageError {
 }
 
 impl StorageError {
-    /// What was touched.
+    /// Returns the URI of the operation. Only [`UnknownOption`](Self::UnknownOption) has none.
     pub fn uri(&self) -> Option<&str> {
         match self {
             Self::NotFound { uri }
@@ -95,7 +100,7 @@ impl StorageError {
         }
     }
 
-    /// Sorts a store's error by what it means for the caller.
+    /// Sorts a store's error by its meaning for the caller.
     pub fn new(uri: &str, source: object_store::Error) -> Self {
         let uri = uri.to_owned();
         match source {
@@ -105,11 +110,11 @@ impl StorageError {
             }
             _ => {}
         }
-        // What the network or the file system said, below what the store's client makes of it.
+        // The error of the network or of the file system is below the generic one that the store's client makes of it.
         let below = |e: &(dyn Error + 'static)| match e.downcast_ref::<io::Error>() {
             Some(e) if e.kind() == io::ErrorKind::PermissionDenied => Some(ErrorCode::Forbidden),
             Some(e) => Some(code_of_io(e)).filter(|code| *code != ErrorCode::Internal),
-            // An answer that never came, or that asks to come again ([`crate::http`]).
+            // A request without an answer, or with one that asks to try again ([`crate::http`]).
             None => e.is::<HttpError>().then_some(ErrorCode::Unavailable),
         };
         let code = causes(&source).find_map(below);
@@ -121,7 +126,10 @@ impl StorageError {
         }
     }
 
-    /// Why bytes up to `end` could not be read: stores have no word of their own for a file that ends before them, so its size is asked for.
+    /// Sorts a store's error for a read of a range that ends at byte `end` (exclusive).
+    ///
+    /// Stores have no error of their own for a file that is shorter than that. So an error of no other meaning makes this ask for
+    /// the file's size, with one more request.
     pub async fn of_range(uri: &str, (store, path): (&dyn ObjectStore, &Path), end: u64, source: object_store::Error) -> Self {
         match Self::new(uri, source) {
             Self::Io { uri, source } => match store.head(path).await {
@@ -147,7 +155,7 @@ impl Coded for StorageError {
     }
 }
 
-/// The storage error at the bottom of another crate's error, so that its meaning survives the wrapping.
+/// Finds the storage error in the causes of another crate's error, so that its meaning survives the wrapping.
 pub fn storage_cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a StorageError> {
     causes(error).find_map(|e| e.downcast_ref())
 }

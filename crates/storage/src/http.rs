@@ -1,4 +1,8 @@
-//! Counts the HTTP requests to a cloud store, and slows down when the store asks for it.
+//! Counts the HTTP requests to a cloud store, and slows all of them down when the store asks for it.
+//!
+//! [`Paced`] makes the HTTP client of one bucket. It stands below the retries of the store's client, so each try is counted and
+//! paced. An answer that asks to try again becomes a transport error ([`ComeAgain`]), because the client's error for a status has
+//! no type to look for.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,44 +14,50 @@ use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService, ReqwestConnector,
 };
 
-/// The first pause after a store said that it is asked too often.
+/// The first pause after a store answered that it gets too many requests.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
-/// The longest pause.
+/// The longest pause, also if the store asks for a longer one.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// Requests by method and status; `error` for those without an answer.
+/// The number of requests by method and HTTP status. The status is `error` for requests without an answer.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Requests(Arc<Mutex<BTreeMap<(String, String), u64>>>);
 
 impl Requests {
+    /// Counts one request.
     fn count(&self, method: &str, status: &str) {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *counts.entry((method.to_owned(), status.to_owned())).or_default() += 1;
     }
 
+    /// Returns a copy of the counts since the start.
     pub(crate) fn get(&self) -> BTreeMap<(String, String), u64> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-/// When the next request to a bucket may go out.
+/// The time before which no request to a bucket may be sent.
 ///
-/// A store that answers 503 SlowDown or 429 wants *fewer* requests, not the same ones again from every task; so all requests
-/// to the bucket share one pause, which doubles with every such answer and halves with every good one. The retry itself is
-/// the client's, with its own exponential back-off.
+/// A store that answers 503 SlowDown or 429 wants *fewer* requests, not the same ones again from every task. So all requests to the
+/// bucket share one pause. It doubles with every such answer and halves with every other one. The retry itself is the client's,
+/// with its own exponential back-off.
 #[derive(Debug, Default)]
 struct Pace {
+    /// The present pause. Zero while the store does not complain.
     pause: Duration,
+    /// The end of the present pause.
     not_before: Option<Instant>,
 }
 
 impl Pace {
+    /// Doubles the pause, or takes the one that the store asks for if that is longer. Begins the pause at `now`.
     fn slow_down(&mut self, now: Instant, wanted: Option<Duration>) {
         self.pause = (self.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE).max(wanted.unwrap_or_default().min(LONGEST_PAUSE));
         self.not_before = Some(now + self.pause);
     }
 
+    /// Halves the pause, and ends it below half of [`FIRST_PAUSE`].
     fn speed_up(&mut self) {
         self.pause /= 2;
         if self.pause < FIRST_PAUSE / 2 {
@@ -55,12 +65,13 @@ impl Pace {
         }
     }
 
+    /// Returns the time that a request has to wait from `now`.
     fn wait(&self, now: Instant) -> Duration {
         self.not_before.map_or(Duration::ZERO, |at| at.saturating_duration_since(now))
     }
 }
 
-/// Makes the HTTP client of one bucket.
+/// Makes the HTTP client of one bucket, which counts and paces its requests.
 #[derive(Debug)]
 pub(crate) struct Paced {
     requests: Requests,
@@ -68,6 +79,7 @@ pub(crate) struct Paced {
 }
 
 impl Paced {
+    /// Makes a connector with a pace of its own. Its requests are added to `requests`.
     pub(crate) fn new(requests: Requests) -> Self {
         Self { requests, pace: Arc::default() }
     }
@@ -80,6 +92,7 @@ impl HttpConnector for Paced {
     }
 }
 
+/// An HTTP client that waits for the pace of its bucket before each request, and counts each answer.
 #[derive(Debug)]
 struct PacedClient {
     inner: HttpClient,
@@ -88,6 +101,7 @@ struct PacedClient {
 }
 
 impl PacedClient {
+    /// Reads or changes the pace under its lock.
     fn pace<T>(&self, change: impl FnOnce(&mut Pace) -> T) -> T {
         change(&mut self.pace.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -125,13 +139,15 @@ impl HttpService for PacedClient {
     }
 }
 
-/// Characters of a store's answer that an error repeats.
+/// The number of characters of a store's answer that an error repeats.
 const SAID: usize = 500;
 
-/// An answer that asks to come again. Handed on as an error of transport, which is retried as such an answer is, and which keeps its type:
-/// the client's error for a status keeps none.
+/// An answer with a status that asks to try again: 408, 429 or 500 and above.
+///
+/// It is passed on as a transport error, which the client retries like such an answer, and which keeps this type. The client's own
+/// error for a status keeps no type.
 #[derive(Debug, thiserror::Error)]
-#[error("it answered {status}: {says}")]
+#[error("the store answered {status}: {says}")]
 struct ComeAgain {
     status: u16,
     says: String,

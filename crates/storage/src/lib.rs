@@ -1,7 +1,8 @@
-//! Constructs every object store; nothing else in the workspace does.
+//! The only crate that constructs object stores: [`Storage`] reads, writes, lists and removes files by their URI.
 //!
-//! [`Storage`] speaks URIs as Iceberg metadata holds them (`file:///…`, Java's `file:/…`, `s3://…`, `gs://…`, `abfss://…`). [`Location`] holds
-//! the location rules: normalised, compared by path segments, never by string prefix.
+//! [`Storage`] takes URIs as Iceberg metadata holds them (`file:///…`, Java's `file:/…`, `s3://…`, `gs://…`, `abfss://…`). A
+//! [`Location`] is normalised, and is compared by path segments, never by string prefix. Start reading with [`Storage`] in
+//! `store.rs`.
 
 mod cloud;
 mod error;

@@ -1,8 +1,9 @@
-//! Listing a location with many requests at once.
+//! Lists a location with many requests at once.
 //!
-//! A store lists keys in their order, a page a request, each page begun where the last one ended: one listing is as slow as its
-//! requests are one after the other. Parts that don't overlap can be listed beside one another: the directories of a partitioned
-//! table, and stretches of the alphabet where a directory holds files only.
+//! A store lists keys in their order, one page a request, and each page begins where the last one ended. So one listing is as slow
+//! as all its requests in a row. [`split`] cuts a location into [`Part`]s that don't overlap and are listed at the same time: the
+//! directories of a partitioned table, and ranges of the alphabet in a directory whose first key is a file. Start reading with
+//! [`list_beside`].
 
 use std::sync::Arc;
 
@@ -11,19 +12,23 @@ use object_store::path::{DELIMITER, Path};
 use object_store::{ObjectMeta, ObjectStore};
 use serde::{Deserialize, Serialize};
 
-/// Parts that are listed at the same time.
+/// The number of parts that are listed at the same time.
 const CONCURRENCY: usize = 32;
 
-/// Directories are looked into while there are fewer parts, so far down at most.
+/// The number of parts from which on no further directory is opened to find more.
 const PARTS: usize = 64;
+/// The number of levels of directories that are opened at most to find parts.
 const DEPTH: usize = 4;
 
-/// Where the names of one directory's files are cut: they mostly begin with a number or a UUID.
+/// The first characters at which the names of one directory's files are cut. Names mostly begin with a number or a UUID.
 const CUTS: &str = "0123456789abcdefg";
 
+/// One entry of a listing, or the error that ends it.
 type Found = object_store::Result<ObjectMeta>;
 
-/// A part of a listing: of what is below a directory, the keys after the first and up to the second.
+/// A part of a listing, which can be stored and listed later.
+///
+/// It holds the keys below a directory, at any depth, that come after `after` (exclusive) and not after `upto` (inclusive).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
     dir: String,
@@ -32,16 +37,20 @@ pub struct Part {
 }
 
 impl Part {
+    /// Returns the part that holds everything below a directory.
     fn below(dir: &Path) -> Self {
         Self { dir: dir.to_string(), after: None, upto: None }
     }
 
+    /// Returns the part of a directory between two keys. `None` is no bound.
     fn between(dir: &Path, after: Option<&Path>, upto: Option<&Path>) -> Self {
         Self { dir: dir.to_string(), after: after.map(Path::to_string), upto: upto.map(Path::to_string) }
     }
 }
 
-/// Everything below a prefix, in no particular order, of a store that lists keys in their order.
+/// Lists everything below a prefix, in no particular order, with up to [`CONCURRENCY`] requests at once.
+///
+/// The store must list keys in their order.
 pub(crate) fn list_beside(store: Arc<dyn ObjectStore>, prefix: Path) -> BoxStream<'static, Found> {
     let parts = {
         let (store, prefix) = (store.clone(), prefix.clone());
@@ -54,7 +63,7 @@ pub(crate) fn list_beside(store: Arc<dyn ObjectStore>, prefix: Path) -> BoxStrea
     futures::stream::once(parts).try_flatten().boxed()
 }
 
-/// One part of a listing.
+/// Lists one part, in the order of the store.
 pub(crate) fn list_part(store: &Arc<dyn ObjectStore>, part: Part) -> BoxStream<'static, Found> {
     let path = |text: &str| Path::parse(text).map_err(object_store::Error::from);
     let (dir, after) = match (path(&part.dir), part.after.as_deref().map(path).transpose()) {
@@ -73,13 +82,15 @@ pub(crate) fn list_part(store: &Arc<dyn ObjectStore>, part: Part) -> BoxStream<'
     keys.take_while(inside).boxed()
 }
 
-/// The directories of a file system, which has no order to cut, and the files beside them.
+/// Returns the directories directly below a prefix of a file system as parts, and the files between them.
+///
+/// A file system lists names in no order, so a directory can't be cut into ranges of names.
 pub(crate) async fn directories(store: &dyn ObjectStore, prefix: &Path) -> object_store::Result<(Vec<Part>, Vec<ObjectMeta>)> {
     let found = store.list_with_delimiter(Some(prefix)).await?;
     Ok((found.common_prefixes.iter().map(Part::below).collect(), found.objects))
 }
 
-/// Cuts what is below a prefix into parts; files met on the way are returned by themselves.
+/// Cuts everything below a prefix into parts. Files that are listed on the way are returned separately, in no part.
 pub(crate) async fn split(store: &dyn ObjectStore, prefix: Path) -> object_store::Result<(Vec<Part>, Vec<ObjectMeta>)> {
     let (mut files, mut done, mut open) = (Vec::new(), Vec::new(), vec![prefix]);
     for _ in 0..DEPTH {
@@ -100,7 +111,9 @@ pub(crate) async fn split(store: &dyn ObjectStore, prefix: Path) -> object_store
     Ok((done, files))
 }
 
-/// What a directory consists of: of files, to be listed in stretches, or of directories, with files that lie beside them.
+/// Inspects one directory by its first key: returns its parts, its subdirectories, and the files that lie next to those.
+///
+/// If the first key is a file, the directory is cut into ranges of names. Else its subdirectories are to be inspected in turn.
 async fn look(store: &dyn ObjectStore, dir: Path) -> object_store::Result<(Vec<Part>, Vec<Path>, Vec<ObjectMeta>)> {
     let Some(first) = store.list(Some(&dir)).try_next().await? else { return Ok(Default::default()) };
     let name = first.location.as_ref().strip_prefix(dir.as_ref()).unwrap_or_default().trim_start_matches(DELIMITER);
@@ -126,7 +139,7 @@ mod tests {
 
     proptest::proptest! {
         #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
-        /// Everything is listed, and once.
+        /// Every key below the prefix is listed exactly once.
         #[test]
         fn the_parts_are_the_whole(keys in proptest::collection::btree_set("(data/)?([a-c0-2]/){0,3}[0-9a-hzA_]{1,2}", 0..60)) {
             let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");

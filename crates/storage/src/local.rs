@@ -1,4 +1,7 @@
-//! The local file system, of which a listing ends at nothing that it can't name.
+//! [`LocalStore`]: the local file system as an object store, whose listings go on past names that they can't represent.
+//!
+//! Reads and writes are those of `object_store`'s [`LocalFileSystem`]. Only the two listings are Esker's own: [`Walk`] goes through
+//! the directories on a blocking thread and hands out files in chunks. Start reading with [`look`], which decides what an entry is.
 
 use std::collections::VecDeque;
 use std::fs::{DirEntry, Metadata, ReadDir};
@@ -16,13 +19,14 @@ use object_store::{
     PutOptions, PutPayload, PutResult, RenameOptions, Result,
 };
 
-/// Files that are looked at before the first of them is handed out.
+/// The number of files that are read on the blocking thread before the first of them is handed out.
 const CHUNK: usize = 1024;
 
-/// The local file system.
+/// The local file system as an object store.
 ///
-/// A listing of [`LocalFileSystem`] fails at the first name that is no path of a store (one with a tab, or not in UTF-8), and at a
-/// link to a directory above it. Both are passed over here: nothing refers to the one, and the other leads to what is listed anyway.
+/// A listing of [`LocalFileSystem`] fails at the first name that is not a valid path of a store (one with a tab, or not in UTF-8).
+/// It also fails at a symbolic link to a directory above itself. This store skips both and logs them. No table refers to the
+/// former, and the latter leads to files that are listed anyway.
 #[derive(Debug, Default)]
 pub struct LocalStore {
     inner: LocalFileSystem,
@@ -34,27 +38,32 @@ impl fmt::Display for LocalStore {
     }
 }
 
-/// Where a path of the store is on disk.
+/// Returns the path on disk of a path in the store. `None` is the root directory.
 fn on_disk(path: Option<&Path>) -> PathBuf {
     PathBuf::from(format!("/{}", path.map_or("", |path| path.as_ref())))
 }
 
+/// Makes an error of the store from the system's, with the path in its text.
 fn failed(at: &OsPath, error: io::Error) -> Error {
     let error = io::Error::new(error.kind(), format!("{}: {error}", at.display()));
     Error::Generic { store: "LocalFileSystem", source: Box::new(error) }
 }
 
+/// Logs that a listing skips an entry.
 fn passed_over(at: &OsPath, why: &dyn fmt::Display) {
-    tracing::warn!(path = %at.display(), why = %why, "a file or directory is passed over in a listing, with all that is in it");
+    tracing::warn!(path = %at.display(), why = %why, "a listing skips a file or directory, with everything in it");
 }
 
-/// What an entry of a directory is.
+/// An entry of a directory that a listing reports.
 enum Entry {
     Directory(PathBuf, Path),
     File(ObjectMeta),
 }
 
-/// None for what can't be named, is gone by now, or is not a whole file yet.
+/// Inspects an entry of a directory. Returns `None` for one that a listing leaves out.
+///
+/// Left out are entries without a valid path, files that were removed meanwhile, broken links, links to a directory above, and
+/// files that are only partly written.
 fn look(entry: &DirEntry) -> Result<Option<Entry>> {
     let at = entry.path();
     let is_link = entry.file_type().is_ok_and(|ty| ty.is_symlink());
@@ -76,7 +85,7 @@ fn look(entry: &DirEntry) -> Result<Option<Entry>> {
     };
     if metadata.is_dir() {
         if is_link && leads_up(&at).map_err(|e| failed(&at, e))? {
-            passed_over(&at, &"it is a link to a directory that it lies in");
+            passed_over(&at, &"it is a symbolic link to a directory that contains it");
             return Ok(None);
         }
         return Ok(Some(Entry::Directory(at, location)));
@@ -87,24 +96,25 @@ fn look(entry: &DirEntry) -> Result<Option<Entry>> {
     Ok(Some(Entry::File(object(&at, location, &metadata)?)))
 }
 
-/// Whether a link is to a directory that it lies in.
+/// Checks that a symbolic link points to a directory that contains the link.
 fn leads_up(link: &OsPath) -> io::Result<bool> {
     let lies_in = fs::canonicalize(link.parent().unwrap_or(link))?;
     Ok(lies_in.starts_with(fs::canonicalize(link)?))
 }
 
-/// `object_store` writes a file as `NAME#NUMBER` first.
+/// Checks for the name of an unfinished write: `object_store` writes a file as `NAME#NUMBER` first.
 fn is_half_written(location: &Path) -> bool {
     let number = location.filename().and_then(|name| name.split_once('#')).map_or("", |(_, number)| number);
     !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())
 }
 
+/// Makes the record of a file from its metadata.
 fn object(at: &OsPath, location: Path, metadata: &Metadata) -> Result<ObjectMeta> {
     let modified = metadata.modified().map_err(|e| failed(at, e))?;
     Ok(ObjectMeta { location, last_modified: modified.into(), size: metadata.len(), e_tag: None, version: None })
 }
 
-/// The entries of a directory; none if there is no such directory.
+/// Opens a directory. Returns `None` if no such directory exists.
 fn entries(dir: &OsPath) -> Result<Option<ReadDir>> {
     match fs::read_dir(dir) {
         Ok(entries) => Ok(Some(entries)),
@@ -113,14 +123,16 @@ fn entries(dir: &OsPath) -> Result<Option<ReadDir>> {
     }
 }
 
-/// Every file below a directory.
+/// An iterator over every file below a directory, at any depth, in no particular order.
 struct Walk {
+    /// The directories that are still to be read.
     left: Vec<PathBuf>,
+    /// The directory that is being read, with its path.
     here: Option<(PathBuf, ReadDir)>,
 }
 
 impl Walk {
-    /// The next file; none at the end.
+    /// Returns the next file, or `None` at the end.
     fn step(&mut self) -> Result<Option<ObjectMeta>> {
         loop {
             let Some((dir, here)) = &mut self.here else {
@@ -259,7 +271,7 @@ mod tests {
         assert_eq!(nothing, []);
     }
 
-    /// But for such names, a listing is that of `object_store`.
+    /// Without such names, a listing equals that of `object_store`.
     #[tokio::test]
     async fn a_listing_is_that_of_the_crate() {
         let dir = tempfile::tempdir().expect("a temporary directory");

@@ -1,8 +1,14 @@
+//! [`Location`]: a normalised URI of a file or directory, by which files are compared.
+//!
+//! One file has several spellings (`s3:`, `s3a:`, `file:/x`, `file:///x`). If two of them passed for two files, every check of
+//! containment could be evaded. So [`Location::parse`] maps them to one, and refuses what is ambiguous. Containment is decided by
+//! whole path segments.
+
 use std::fmt;
 
 use crate::{Result, StorageError};
 
-/// The kinds of stores that a location can be in.
+/// The kind of store that a location is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Scheme {
     /// `file:`, this machine's file system.
@@ -16,6 +22,7 @@ pub enum Scheme {
 }
 
 impl Scheme {
+    /// Returns the scheme of a URI's prefix, in any of its spellings.
     fn parse(text: &str) -> Option<Self> {
         Some(match text {
             "file" => Self::File,
@@ -26,6 +33,7 @@ impl Scheme {
         })
     }
 
+    /// Returns the normal spelling.
     const fn name(self) -> &'static str {
         match self {
             Self::File => "file",
@@ -38,21 +46,25 @@ impl Scheme {
 
 /// A normalised directory or file URI.
 ///
-/// `file:/x`, `file:///x` and `file://localhost/x` are the same place, as are `s3:`, `s3a:` and `s3n:`. On a file system, empty
-/// and `.` segments vanish. In an object store they are part of the key, so that they are refused: two
-/// spellings of one place would defeat every check. `..` is refused everywhere, because a location that climbs could leave its
-/// warehouse.
+/// `file:/x`, `file:///x` and `file://localhost/x` are the same location, as are `s3:`, `s3a:` and `s3n:`. On a file system, empty
+/// and `.` segments are removed. In an object store they are part of the key, so they are refused: two spellings of one location
+/// would defeat every check. `..` is refused everywhere, because a location that climbs could leave its warehouse.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Location {
     scheme: Scheme,
-    /// Bucket, or container with account; empty for files.
+    /// The bucket, or the container with its account. Empty for files.
     authority: String,
-    /// Empty for a whole bucket, else with a slash in front and none behind.
+    /// The path: empty for a whole bucket, else with a slash in front and none at the end.
     path: String,
 }
 
 impl Location {
-    /// Normalises a URI.
+    /// Parses and normalises a URI.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the scheme is unknown, the bucket is missing or invalid, or
+    /// the path breaks a rule of [`Location`].
     pub fn parse(uri: &str) -> Result<Self> {
         let invalid = |reason| StorageError::InvalidLocation { uri: uri.to_owned(), reason };
         let unknown = "not a URI with a scheme of file:, s3:, gs: or abfss:";
@@ -65,18 +77,18 @@ impl Location {
             (_, Some(rest)) => rest.find('/').map_or((rest, ""), |slash| rest.split_at(slash)),
         };
         if scheme != Scheme::File && !is_authority(authority, scheme) {
-            return Err(invalid("the bucket or container is not a valid one"));
+            return Err(invalid("the name of the bucket or container is not valid"));
         }
         if scheme == Scheme::File && !path.starts_with('/') {
             return Err(invalid("a file: URI needs an absolute path"));
         }
         if path.contains(['#', '?']) || path.contains(char::is_control) {
-            return Err(invalid("a location holds no control character, '#' or '?'"));
+            return Err(invalid("a location must not contain a control character, '#' or '?'"));
         }
         let segments = path.trim_start_matches('/').split('/');
         let segments: Vec<&str> = match scheme {
             Scheme::File => segments.filter(|s| !s.is_empty() && *s != ".").collect(),
-            _ if path.starts_with("//") => return Err(invalid("an object's key has no empty segment")),
+            _ if path.starts_with("//") => return Err(invalid("an object's key must not begin with an empty segment")),
             _ => path.trim_matches('/').split('/').filter(|_| path.len() > 1).collect(),
         };
         if segments.contains(&"..") {
@@ -86,18 +98,18 @@ impl Location {
             return Err(invalid("the root directory can't be a location"));
         }
         if scheme != Scheme::File && segments.iter().any(|s| s.is_empty() || *s == ".") {
-            return Err(invalid("an object's key has no empty or '.' segment"));
+            return Err(invalid("an object's key must not contain an empty or '.' segment"));
         }
         let path = segments.iter().fold(String::new(), |path, segment| path + "/" + segment);
         Ok(Self { scheme, authority: authority.to_owned(), path })
     }
 
-    /// The one spelling of a place, by which places are compared. What names none stays as it is.
+    /// Returns the normal spelling of a URI, by which locations are compared. Text that is not a location is returned unchanged.
     pub fn normal(uri: &str) -> String {
         Self::parse(uri).map_or_else(|_| uri.to_owned(), |at| at.to_string())
     }
 
-    /// The spellings that engines write this place in; the normal one comes first.
+    /// Returns the spellings that engines use for this location. The normal one comes first.
     pub fn spellings(&self) -> Vec<String> {
         let (authority, path) = (&self.authority, &self.path);
         let as_scheme = |name: &str| format!("{name}://{authority}{path}");
@@ -109,61 +121,69 @@ impl Location {
         }
     }
 
-    /// The names that a file may be recorded under: the one that it goes by here, and every spelling of its place.
+    /// Returns the names that a file may be recorded under.
+    ///
+    /// The first is `uri` itself. Every other spelling of its location follows, if it is a location.
     pub fn names(uri: &str) -> Vec<String> {
         let known = Self::parse(uri).map_or_else(|_| Vec::new(), |at| at.spellings());
         [uri.to_owned()].into_iter().chain(known.into_iter().filter(|spelling| spelling != uri)).collect()
     }
 
-    /// Of a directory or file on this machine.
+    /// Returns the location of a directory or file on this machine.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the path is not absolute, is the root directory, contains
+    /// `..`, `#`, `?` or a control character.
     pub fn of_path(path: &std::path::Path) -> Result<Self> {
         Self::parse(&format!("file://{}", path.display()))
     }
 
-    /// What kind of store it is in.
+    /// Returns the kind of store that this location is in.
     pub fn scheme(&self) -> Scheme {
         self.scheme
     }
 
-    /// The bucket, or the container with its account (`container@account.dfs.core.windows.net`); empty for files.
+    /// Returns the bucket, or the container with its account (`container@account.dfs.core.windows.net`). Empty for files.
     pub fn authority(&self) -> &str {
         &self.authority
     }
 
-    /// The key in the bucket or the path in the file system, without a slash in front.
+    /// Returns the key in the bucket, or the path in the file system without the slash in front.
     pub fn key(&self) -> &str {
         self.path.strip_prefix('/').unwrap_or_default()
     }
 
-    /// The file or bucket whole: the same for everything in it.
+    /// Returns the bucket, or the root of the file system, that this location is in.
     pub fn root(&self) -> Self {
         Self { path: String::new(), ..self.clone() }
     }
 
-    /// Appends segments.
+    /// Appends path segments. They are not checked.
     #[must_use]
     pub fn join(&self, relative: &str) -> Self {
         Self { path: format!("{}/{}", self.path, relative.trim_matches('/')), ..self.clone() }
     }
 
-    /// What it lies in; nothing for a whole bucket, and for a directory at the root of a file system.
+    /// Returns the enclosing directory. A whole bucket has none, and neither has a directory at the root of a file system.
     pub fn parent(&self) -> Option<Self> {
         let (outer, _) = self.path.rsplit_once('/')?;
         (self.scheme != Scheme::File || !outer.is_empty()).then(|| Self { path: outer.to_owned(), ..self.clone() })
     }
 
-    /// Whether this is strictly inside `outer`, by whole segments: `/a/orders2` is not inside `/a/orders`.
+    /// Checks that this is strictly inside `outer`, by whole segments: `/a/orders2` is not inside `/a/orders`.
     pub fn is_inside(&self, outer: &Self) -> bool {
         let same_store = self.scheme == outer.scheme && self.authority == outer.authority;
         same_store && self.path.strip_prefix(&outer.path).is_some_and(|rest| rest.starts_with('/'))
     }
 
-    /// Whether the two are the same or one lies inside the other.
+    /// Checks that the two locations are equal or that one is inside the other.
     pub fn overlaps(&self, other: &Self) -> bool {
         self == other || self.is_inside(other) || other.is_inside(self)
     }
 }
 
+/// Checks the characters of a bucket name, or of `container@host` for Azure.
 fn is_authority(authority: &str, scheme: Scheme) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     match (scheme, authority.split_once('@')) {

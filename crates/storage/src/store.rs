@@ -1,3 +1,8 @@
+//! [`Storage`]: the object stores of one warehouse, addressed by URI.
+//!
+//! Every operation goes through [`Storage::object`], which refuses URIs outside the warehouse's roots. Stores of buckets are opened
+//! at their first use and kept. Nothing is retried here: the stores' clients do that ([`crate::cloud`]).
+
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::ops::Range;
@@ -16,23 +21,24 @@ use crate::{LocalStore, Location, Result, Scheme, StorageError, cloud};
 /// One file of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
-    /// Its URI, normalised.
+    /// The normalised URI of the file.
     pub uri: String,
-    /// Bytes.
+    /// The size of the file, in bytes.
     pub size: u64,
-    /// Milliseconds since the epoch.
+    /// The time of the last modification, in milliseconds since the Unix epoch.
     pub modified_ms: i64,
 }
 
-/// What a warehouse's storage is made of.
+/// The configuration of a warehouse's storage.
 #[derive(Debug, Clone)]
 pub struct StorageOptions {
-    /// Where files may be read and written; everything outside is refused. Empty: anywhere on the local file system.
+    /// The locations in which files may be read and written. Everything outside is refused. If empty, the whole local file system
+    /// is allowed.
     pub roots: Vec<Location>,
-    /// Options of the cloud store, by the names that the `object_store` crate gives them: `endpoint`, `region`,
-    /// `access_key_id`, `service_account_key`, `account_key`, …
+    /// Options of the cloud store, by the names that the `object_store` crate gives them: `endpoint`, `region`, `access_key_id`,
+    /// `service_account_key`, `account_key`, …
     pub cloud: BTreeMap<String, String>,
-    /// What stands for this machine's file system: tests put a store here that fails on purpose.
+    /// The store for `file:` locations. Tests put one here that fails on purpose.
     pub local: Arc<dyn ObjectStore>,
 }
 
@@ -42,30 +48,38 @@ impl Default for StorageOptions {
     }
 }
 
-/// How long a store gets to answer whether it is there.
+/// The time in which a store has to answer a probe.
 const PROBE: Duration = Duration::from_secs(5);
 
-/// A warehouse's object stores, addressed by URI. Cheap to clone.
+/// The object stores of one warehouse, addressed by URI. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Storage {
     inner: Arc<Inner>,
 }
 
+/// The shared part of a [`Storage`].
 #[derive(Debug)]
 struct Inner {
     options: StorageOptions,
-    /// One a bucket, made when it is first used.
+    /// The store of each bucket, opened at its first use. The key is the root of the bucket.
     buckets: Mutex<HashMap<Location, Arc<dyn ObjectStore>>>,
     requests: Requests,
 }
 
 impl Storage {
-    /// The whole file system of this machine.
+    /// Returns storage that may use the whole local file system, and nothing else.
     pub fn local() -> Self {
         Self { inner: Arc::new(Inner::new(StorageOptions::default())) }
     }
 
-    /// Checks the options: they fit the kind of store that the roots are in.
+    /// Opens storage, and the store of each root.
+    ///
+    /// The option keys are checked against the kind of store that the first root is in. No request is sent.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`UnknownOption`](StorageError::UnknownOption) if that kind of store has no option of a given name, and
+    /// [`Io`](StorageError::Io) if a store does not accept its options.
     pub fn open(options: StorageOptions) -> Result<Self> {
         if let Some(root) = options.roots.first() {
             cloud::check_options(root.scheme(), &options.cloud)?;
@@ -77,11 +91,12 @@ impl Storage {
         Ok(this)
     }
 
-    /// HTTP requests made so far, retries included, by method and status.
+    /// Returns the number of HTTP requests so far, retries included, by method and status.
     pub fn requests(&self) -> BTreeMap<(String, String), u64> {
         self.inner.requests.get()
     }
 
+    /// Returns the store that a location is in. Opens it at its first use.
     fn store(&self, at: &Location) -> Result<Arc<dyn ObjectStore>> {
         if at.scheme() == Scheme::File {
             return Ok(self.inner.options.local.clone());
@@ -96,9 +111,13 @@ impl Storage {
         Ok(store)
     }
 
-    /// The store and the path in it, for readers that need ranges and concurrency of their own.
+    /// Returns the store and the path in it, for readers that need ranges and concurrency of their own.
     ///
-    /// Refuses what lies outside the warehouse: metadata and manifests are written by clients, and may name any file.
+    /// Refuses URIs outside the warehouse: metadata and manifests are written by clients, and may name any file.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the URI is not a location, or lies outside the roots.
     pub fn object(&self, uri: &str) -> Result<(Arc<dyn ObjectStore>, Path)> {
         let at = Location::parse(uri)?;
         let roots = &self.inner.options.roots;
@@ -114,14 +133,26 @@ impl Storage {
         Ok((self.store(&at)?, path))
     }
 
-    /// A whole file.
+    /// Reads a whole file.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the URI is not allowed, and
+    /// [`NotFound`](StorageError::NotFound) if no such file exists. Any other failure of the store is returned by its meaning, such
+    /// as [`Denied`](StorageError::Denied) or [`Away`](StorageError::Away).
     pub async fn read(&self, uri: &str) -> Result<Bytes> {
         let (store, path) = self.object(uri)?;
         let read = store.get(&path).await.map_err(|e| StorageError::new(uri, e))?;
         read.bytes().await.map_err(|e| StorageError::new(uri, e))
     }
 
-    /// Bytes of a file.
+    /// Reads a range of bytes of a file. The end of the range is exclusive.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the URI is not allowed, [`NotFound`](StorageError::NotFound)
+    /// if no such file exists, and [`Short`](StorageError::Short) if the file ends before the range does. Any other failure of the
+    /// store is returned by its meaning, such as [`Denied`](StorageError::Denied) or [`Away`](StorageError::Away).
     pub async fn read_range(&self, uri: &str, range: Range<u64>) -> Result<Bytes> {
         let (store, path) = self.object(uri)?;
         let end = range.end;
@@ -131,22 +162,37 @@ impl Storage {
         }
     }
 
-    /// Writes a whole file, which appears complete or not at all.
+    /// Writes a whole file, or replaces it. The file appears complete or not at all.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the URI is not allowed, and [`Full`](StorageError::Full) if
+    /// the store has no room. Any other failure of the store is returned by its meaning, such as [`Denied`](StorageError::Denied)
+    /// or [`Away`](StorageError::Away).
     pub async fn write(&self, uri: &str, bytes: Bytes) -> Result<()> {
         let (store, path) = self.object(uri)?;
         store.put(&path, bytes.into()).await.map_err(|e| StorageError::new(uri, e))?;
         Ok(())
     }
 
-    /// Whether the store answers, has the bucket, and lets this server look into a location. Who asks does not wait for as long as others.
+    /// Checks that the store answers, has the bucket, and lets this server list a location.
+    ///
+    /// Waits 5 seconds at most: a probe must not wait as long as other operations, which are retried.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the location is not allowed, and
+    /// [`NoBucket`](StorageError::NoBucket) if the bucket does not exist. Returns [`Denied`](StorageError::Denied) if the listing
+    /// is not permitted, and [`Away`](StorageError::Away) if no answer comes in time. Any other failure of the store is returned by
+    /// its meaning.
     pub async fn probe(&self, at: &Location) -> Result<()> {
         let uri = at.to_string();
         let (store, prefix) = self.object(&uri)?;
         match tokio::time::timeout(PROBE, store.list(Some(&prefix)).next()).await {
             Ok(None | Some(Ok(_))) => Ok(()),
-            // A listing of nothing is empty. Only what it would be in can be missing; a directory is made when it is written into.
+            // An empty location lists as empty, so only the bucket can be missing. A directory is made with the first file in it.
             Ok(Some(Err(object_store::Error::NotFound { .. }))) if at.scheme() == Scheme::File => Ok(()),
-            // The stores' clients keep the status of a failed listing to themselves, but for the text.
+            // The stores' clients show the status of a failed listing only in the error's text.
             Ok(Some(Err(e))) => match e.to_string() {
                 text if text.contains("404 Not Found") => Err(StorageError::NoBucket { uri }),
                 text if text.contains("401 Unauthorized") || text.contains("403 Forbidden") => {
@@ -162,7 +208,14 @@ impl Storage {
         }
     }
 
-    /// Makes a directory, where the store has any: engines write into those of a table without making them.
+    /// Makes a directory and those above it, on a file system. Does nothing in an object store.
+    ///
+    /// Engines write into the directories of a table without making them.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the location is not allowed. Any other failure of the store is
+    /// returned by its meaning, such as [`Denied`](StorageError::Denied) or [`Away`](StorageError::Away).
     pub async fn make_directory(&self, at: &Location) -> Result<()> {
         let uri = at.to_string();
         self.object(&uri)?;
@@ -177,12 +230,22 @@ impl Storage {
         made.map_err(|e| failed(e.into()))?.map_err(|e| failed(e.into()))
     }
 
-    /// The size in bytes, or `None` if nothing is there.
+    /// Returns the size of a file in bytes, or `None` if no such file exists.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the URI is not allowed. Any other failure of the store is
+    /// returned by its meaning, such as [`Denied`](StorageError::Denied) or [`Away`](StorageError::Away).
     pub async fn size(&self, uri: &str) -> Result<Option<u64>> {
         Ok(self.stat(uri).await?.map(|found| found.size))
     }
 
-    /// What a listing would say of a file, or `None` if nothing is there.
+    /// Returns the entry that a listing would have for a file, or `None` if no such file exists.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the URI is not allowed. Any other failure of the store is
+    /// returned by its meaning, such as [`Denied`](StorageError::Denied) or [`Away`](StorageError::Away).
     pub async fn stat(&self, uri: &str) -> Result<Option<Listed>> {
         let (store, path) = self.object(uri)?;
         match store.head(&path).await {
@@ -192,9 +255,14 @@ impl Storage {
         }
     }
 
-    /// Removes a file; one that is not there counts as removed.
+    /// Removes a file. A file that does not exist counts as removed.
     ///
     /// Table files are deleted by one function only, `esker_catalog::deletion::sweep`, which calls this.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the URI is not allowed. Any other failure of the store is
+    /// returned by its meaning, such as [`Denied`](StorageError::Denied) or [`Away`](StorageError::Away).
     pub async fn remove(&self, uri: &str) -> Result<()> {
         let (store, path) = self.object(uri)?;
         match store.delete(&path).await {
@@ -203,7 +271,12 @@ impl Storage {
         }
     }
 
-    /// The directories directly under a location.
+    /// Returns the directories directly under a location.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the location is not allowed. Any other failure of the store is
+    /// returned by its meaning, such as [`Denied`](StorageError::Denied) or [`Away`](StorageError::Away).
     pub async fn directories(&self, location: &Location) -> Result<Vec<Location>> {
         let uri = location.to_string();
         let (store, prefix) = self.object(&uri)?;
@@ -212,7 +285,14 @@ impl Storage {
         Ok(found.common_prefixes.iter().map(|dir| root.join(dir.as_ref())).collect())
     }
 
-    /// Parts of a location that can be listed each by itself, together the whole but for the files that are returned beside them.
+    /// Cuts a location into parts that can be listed independently of each other.
+    ///
+    /// Together with the returned files, which are in no part, they hold everything under the location.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the location is not allowed. Any other failure of the store is
+    /// returned by its meaning, such as [`Denied`](StorageError::Denied) or [`Away`](StorageError::Away).
     pub async fn parts(&self, location: &Location) -> Result<(Vec<Part>, Vec<Listed>)> {
         let uri = location.to_string();
         let (store, prefix) = self.object(&uri)?;
@@ -225,7 +305,12 @@ impl Storage {
         Ok((parts, files.into_iter().map(|meta| listed(&root, meta)).collect()))
     }
 
-    /// The files of one part of a location.
+    /// Lists the files of one part of a location.
+    ///
+    /// # Errors
+    ///
+    /// Yields [`InvalidLocation`](StorageError::InvalidLocation) if the location is not allowed, and the sorted error of the store
+    /// if its listing fails.
     pub fn list_part(&self, location: &Location, part: Part) -> BoxStream<'static, Result<Listed>> {
         let uri = location.to_string();
         let store = match self.object(&uri) {
@@ -236,7 +321,12 @@ impl Storage {
         list_part(&store, part).map_ok(move |meta| listed(&root, meta)).map_err(move |e| StorageError::new(&uri, e)).boxed()
     }
 
-    /// Every file under a location, at any depth, in no particular order; in a cloud store, with many requests at once.
+    /// Lists every file under a location, at any depth, in no particular order. In a cloud store, many requests run at once.
+    ///
+    /// # Errors
+    ///
+    /// Yields [`InvalidLocation`](StorageError::InvalidLocation) if the location is not allowed, and the sorted error of the store
+    /// if its listing fails.
     pub fn list(&self, location: &Location) -> BoxStream<'static, Result<Listed>> {
         let uri = location.to_string();
         let (store, prefix) = match self.object(&uri) {
@@ -245,7 +335,7 @@ impl Storage {
         };
         let root = location.root();
         let listed = match location.scheme() {
-            // A file system has no order to cut.
+            // A file system lists names in no order, so it can't be cut into ranges.
             Scheme::File => store.list(Some(&prefix)),
             _ => list_beside(store, prefix),
         };
@@ -253,12 +343,14 @@ impl Storage {
     }
 }
 
+/// Makes an entry of a listing from the store's record of a file.
 fn listed(root: &Location, meta: ObjectMeta) -> Listed {
     let modified_ms = meta.last_modified.timestamp_millis();
     Listed { uri: root.join(meta.location.as_ref()).to_string(), size: meta.size, modified_ms }
 }
 
 impl Inner {
+    /// Makes the shared part. No store is opened yet.
     fn new(options: StorageOptions) -> Self {
         Self { options, buckets: Mutex::default(), requests: Requests::default() }
     }

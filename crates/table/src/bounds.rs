@@ -1,24 +1,27 @@
-//! What a manifest says about a column of a file, as far as it can be relied on.
+//! The counts and bounds of a column in a file, reduced to those that can be relied on.
+//!
+//! Many writers fill manifests. Bounds that contradict each other are dropped, and zeros are widened to both signs. A missing count
+//! or bound means unknown, so a reader must not rule out the file by it.
 
 use esker_format::{BoundBytes, BoundMap, ColumnStats, DataFile, PrimitiveType, Value};
 
 use crate::ranges::{high_zero, low_zero};
 
-/// Counts and bounds of a column in a file. What is missing is unknown, never zero.
+/// The counts and bounds of a column in a file. `None` means unknown, never zero.
 ///
-/// A bound may lie beyond the values: texts are cut, and writers leave room. It is of the type that was asked for, and holds for both
-/// zeros where engines differ in their order.
+/// A bound may lie beyond the values, because writers truncate strings and may round. It has the type that the caller asked for. A
+/// zero bound covers both -0.0 and 0.0, because engines differ in their order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ColumnBounds<T = Value> {
-    /// No value but NaN is less.
+    /// The lower bound: no value except NaN is less.
     pub lower: Option<T>,
-    /// No value but NaN is greater.
+    /// The upper bound: no value except NaN is greater.
     pub upper: Option<T>,
-    /// Values, null and NaN included; in lists and maps there may be more than rows.
+    /// The number of values, null and NaN included. Columns in lists and maps may have more values than rows.
     pub values: Option<u64>,
-    /// Values that are null.
+    /// The number of values that are null.
     pub nulls: Option<u64>,
-    /// Values that are NaN.
+    /// The number of values that are NaN.
     pub nans: Option<u64>,
 }
 
@@ -29,10 +32,10 @@ impl<T> Default for ColumnBounds<T> {
 }
 
 impl ColumnBounds {
-    /// What is made of what a manifest says about a column of a type.
+    /// Decodes the statistics of a column as bounds of the type `ty`.
     ///
-    /// Of bounds of which one is NaN, or the lower is above the upper, neither is taken: whoever wrote them did not compare values as the
-    /// specification does.
+    /// It drops both bounds if one is NaN or if the lower is above the upper. Their writer did not compare values as the
+    /// specification does. `None` gives unknown counts and bounds.
     pub fn of(stats: Option<ColumnStats<'_>>, ty: &PrimitiveType) -> Self {
         let Some(stats) = stats else { return Self::default() };
         let decoded = |bound: Option<&[u8]>| Value::from_bytes(ty, bound?);
@@ -44,7 +47,7 @@ impl ColumnBounds {
 }
 
 impl ColumnBounds<i64> {
-    /// As [`ColumnBounds::of`], of a type whose values are whole numbers ([`Value::whole`]).
+    /// Decodes the statistics of a column like [`ColumnBounds::of`], for types whose values are whole numbers ([`Value::whole`]).
     #[inline]
     pub(crate) fn of_whole(stats: Option<ColumnStats<'_>>, ty: &PrimitiveType) -> Self {
         let Some(stats) = stats else { return Self::default() };
@@ -61,23 +64,23 @@ impl<T: PartialOrd> ColumnBounds<T> {
         Self { lower, upper, values: stats.value_count, nulls: stats.null_count, nans: stats.nan_count }
     }
 
-    /// Whether every value is known to be null.
+    /// Returns true if every value is known to be null.
     pub fn only_nulls(&self) -> bool {
         self.values.is_some() && self.values == self.nulls
     }
 
-    /// Whether no value is null, as far as is known.
+    /// Returns true if no value is known to be null; an unknown count gives false.
     pub fn no_nulls(&self) -> bool {
         self.nulls == Some(0)
     }
 
-    /// Whether no value is NaN, as far as is known. Of types without NaN nobody counts it.
+    /// Returns true if the manifest counts no NaN; an unknown count gives false, as for types that have no NaN.
     pub fn no_nans(&self) -> bool {
         self.nans == Some(0)
     }
 }
 
-/// A file with the bounds of its columns.
+/// Sets the lower and upper bounds of a file's columns, by field id. An empty list becomes `None`.
 pub fn with_bounds(
     file: DataFile,
     lower: impl IntoIterator<Item = (i32, BoundBytes)>,
@@ -157,7 +160,7 @@ pub(crate) mod tests {
     }
 
     proptest! {
-        /// Whatever is said of a column, what is taken of it never leaves out a value that lies between the bounds.
+        /// Checks that the decoded bounds never exclude a value that lies between the written bounds, whatever those are.
         #[test]
         fn a_value_between_the_bounds_stays_between_them(low in any::<i32>(), high in any::<i32>(), value in any::<i32>()) {
             let (found_low, found_high) = bounds(Some(Value::Int(low)), Some(Value::Int(high)), &PrimitiveType::Long);

@@ -1,3 +1,5 @@
+//! Cherry-picks: the data files of a staged snapshot (write-audit-publish) as a new append on `main`.
+
 use std::collections::BTreeMap;
 
 use esker_format::{MAIN_BRANCH, ManifestContent, ManifestEntry, ManifestStatus, Operation, Snapshot, TableMetadata};
@@ -5,10 +7,19 @@ use esker_format::{MAIN_BRANCH, ManifestContent, ManifestEntry, ManifestStatus, 
 use crate::snapshot_builder::{Draft, NewSnapshot, added_entry, onto_branch, write_manifests};
 use crate::{BuiltSnapshot, Manifests, RecordPaths, Result, TableError, load_manifests};
 
-/// Builds an `append` snapshot on the head of `main` with the data files that a staged snapshot added: what Java calls a
-/// cherry-pick. The staged snapshot stays as it is.
+/// Builds an `append` snapshot on the head of `main` with the data files that a staged snapshot added.
 ///
-/// Only an append can be taken over: what an overwrite removed was decided on another state of the table.
+/// Java calls this a cherry-pick. The staged snapshot stays as it is. Only an append can be picked, because the files that an
+/// overwrite removes were chosen on another state of the table. `record` gets the paths of the new manifests and of the manifest
+/// list before they are written.
+///
+/// # Errors
+///
+/// - Returns [`TableError::Unsupported`] if the staged snapshot is no append, or if a manifest is encrypted.
+/// - Returns [`TableError::File`] if a manifest list or manifest cannot be read or decoded.
+/// - Returns [`TableError::Format`] or [`TableError::Storage`] if a new file cannot be encoded or written.
+/// - Returns [`TableError::Invalid`] if the metadata lacks a partition spec or leaves no row ids.
+/// - Returns the error of `record`, if it fails; nothing is written then.
 pub async fn cherry_pick(
     source: &Manifests,
     metadata: &TableMetadata,
@@ -18,7 +29,7 @@ pub async fn cherry_pick(
     let staged_id = staged.snapshot_id;
     if !staged.is(Operation::Append) {
         let operation = staged.operation().map_or_else(|| "of an unknown kind".to_owned(), |operation| format!("a {operation}"));
-        let what = format!("snapshot {staged_id} is {operation}; only an append can be taken over once main has moved on");
+        let what = format!("snapshot {staged_id} is {operation}; only an append can be cherry-picked once main has moved on");
         return Err(TableError::Unsupported(what));
     }
     let mut by_spec: BTreeMap<i32, Vec<ManifestEntry>> = BTreeMap::new();
@@ -49,7 +60,10 @@ pub async fn cherry_pick(
     Ok(BuiltSnapshot { requirements, updates, written })
 }
 
-/// What the staged snapshot added, on the totals of the head; and where it came from, so that it is taken over once only.
+/// Builds the summary: the counts of the staged snapshot, and the totals of the head plus these counts.
+///
+/// `source-snapshot-id` and `published-wap-id` name the staged snapshot, so that it is picked only once.
+/// Spec: "Optional Snapshot Summary Fields".
 fn summary(head: Option<&Snapshot>, staged: &Snapshot) -> BTreeMap<String, String> {
     let mut properties = staged.summary.clone().unwrap_or_default();
     properties.retain(|key, _| !key.starts_with("total-"));
@@ -63,7 +77,7 @@ fn summary(head: Option<&Snapshot>, staged: &Snapshot) -> BTreeMap<String, Strin
     ] {
         let number = |snapshot: &Snapshot, key: &str| snapshot.summary_value(key).and_then(|v| v.parse::<u64>().ok());
         let before = head.map_or(Some(0), |head| number(head, total));
-        // A writer that kept no totals leaves them unknown; a wrong number would be worse.
+        // If the head's writer kept no totals, they stay unknown. A wrong number would be worse.
         if let Some(sum) = before.and_then(|before| before.checked_add(number(staged, added).unwrap_or(0))) {
             properties.insert(total.to_owned(), sum.to_string());
         }

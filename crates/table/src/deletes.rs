@@ -1,4 +1,8 @@
-//! Which deletes apply to which data file (spec, "Scan Planning"), found without comparing every file with every delete.
+//! Finds the deletes that apply to each data file, without comparing every file with every delete.
+//!
+//! A delete applies by scope (one file, one partition, the whole table) and by sequence number. [`DeleteIndex`] keeps one list for
+//! each scope, sorted by sequence number, so that a lookup is a hash and a binary search. Positions (`usize`) are those in the
+//! slice that the index was made of. Start reading at [`DeleteIndex::new`]. Spec: "Scan Planning".
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -6,23 +10,31 @@ use esker_format::TableMetadata;
 
 use crate::{DeleteKind, LiveDelete, LiveFile, LiveFiles, PartitionKey, Result, TableError};
 
-/// The deletes of one partition, by sequence number, the oldest first, as positions among the snapshot's deletes.
+/// The deletes of one scope: sequence number and position among the snapshot's deletes, the oldest first.
 type BySequence = Vec<(i64, usize)>;
 
-/// The deletes of one snapshot by what they can apply to.
+/// The deletes of one snapshot, indexed by the data files that they can apply to.
 #[derive(Debug, Default)]
 pub struct DeleteIndex<'a> {
     deletes: &'a [LiveDelete],
+    /// Deletion vectors, by the path of their data file.
     vectors: HashMap<String, usize>,
+    /// Position deletes about a single data file, by its path.
     by_path: HashMap<String, BySequence>,
+    /// Position deletes about several data files, by partition.
     positions: HashMap<PartitionKey<'a>, BySequence>,
+    /// Equality deletes, by partition.
     equality: HashMap<PartitionKey<'a>, BySequence>,
-    /// Equality deletes under an unpartitioned spec apply to the whole table.
+    /// Equality deletes under an unpartitioned spec, which apply to the whole table.
     global: BySequence,
 }
 
 impl<'a> DeleteIndex<'a> {
-    /// For the deletes of a snapshot. Two deletion vectors about one data file are an error: neither says all that is deleted.
+    /// Indexes the deletes of a snapshot.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`TableError::Invalid`] if a data file has two deletion vectors, because neither names all deleted rows.
     pub fn new(deletes: &'a [LiveDelete], metadata: &TableMetadata) -> Result<Self> {
         let unpartitioned = |spec: i32| metadata.partition_spec_by_id(spec).is_some_and(|s| s.is_unpartitioned());
         let mut this = Self { deletes, ..Self::default() };
@@ -52,12 +64,14 @@ impl<'a> DeleteIndex<'a> {
         Ok(this)
     }
 
-    /// The deletion vector of a data file.
+    /// Returns the position of the deletion vector that applies to a data file.
     pub fn vector(&self, file: &LiveFile) -> Option<usize> {
         self.vectors.get(&file.file.file_path).copied().filter(|i| file.sequence_number <= self.sequence_number(*i))
     }
 
-    /// The deletes by position that may apply to a data file: its deletion vector, which says all, or else position delete files.
+    /// Returns the positions of the position deletes that may apply to a data file.
+    ///
+    /// A deletion vector replaces all position delete files, so it comes alone.
     pub fn positional(&self, file: &LiveFile) -> Vec<usize> {
         if let Some(vector) = self.vector(file) {
             return vec![vector];
@@ -67,7 +81,7 @@ impl<'a> DeleteIndex<'a> {
         own.iter().chain(shared).map(|(_, i)| *i).collect()
     }
 
-    /// The deletes by position that may apply to any of some data files, each once.
+    /// Returns the position deletes and deletion vectors that may apply to any of these data files, each once.
     pub fn positional_of(&self, files: &[LiveFile]) -> Vec<&'a LiveDelete> {
         let mut oldest: HashMap<PartitionKey<'_>, i64> = HashMap::new();
         let mut found = Vec::new();
@@ -89,7 +103,9 @@ impl<'a> DeleteIndex<'a> {
         found.into_iter().map(|i| &self.deletes[i]).collect()
     }
 
-    /// Some data files by partition, with the equality deletes that may apply to any file of each; partitions without any are left out.
+    /// Groups data files by partition, each group with the equality deletes that may apply to any of its files.
+    ///
+    /// Files to which no equality delete may apply are left out.
     pub fn equality_by_partition(&self, files: &[LiveFile]) -> Vec<(Vec<LiveFile>, Vec<LiveDelete>)> {
         let mut partitions: BTreeMap<PartitionKey<'_>, Vec<LiveFile>> = BTreeMap::new();
         for file in files.iter().filter(|file| self.equality(file).next().is_some()) {
@@ -107,27 +123,31 @@ impl<'a> DeleteIndex<'a> {
         partitions.into_values().map(with_deletes).collect()
     }
 
-    /// Whether a delete by position that names a row of a data file deletes it.
+    /// Checks that a position delete or deletion vector that names a row of a data file deletes the row.
     pub fn may_apply(&self, delete: &LiveDelete, file: &LiveFile) -> bool {
         let same = PartitionKey::of(&delete.entry) == PartitionKey::of(file);
         file.sequence_number <= delete.entry.sequence_number && (same || delete.kind == DeleteKind::DeletionVector)
     }
 
-    /// The deletes of [`Self::positional`] that are about this file alone.
+    /// Returns the deletes of [`Self::positional`] that are about this file alone.
     pub fn file_scoped(&self, file: &LiveFile) -> Vec<usize> {
         let about = |i: &usize| self.deletes[*i].entry.file.referenced_data_file.is_some();
         self.positional(file).into_iter().filter(about).collect()
     }
 
-    /// The equality deletes that may apply to a data file: those of its partition, and those of the whole table.
+    /// Iterates over the positions of the equality deletes that may apply to a data file.
+    ///
+    /// Those of its partition come first, then those of the whole table, each the oldest first.
     pub fn equality<'s>(&'s self, file: &'s LiveFile) -> impl Iterator<Item = usize> + use<'s, 'a> {
         let after = file.sequence_number.saturating_add(1);
         let own = self.equality.get(&PartitionKey::of(file)).map_or(&[][..], |list| from(list, after));
         own.iter().chain(from(&self.global, after)).map(|(_, i)| *i)
     }
 
-    /// Names for what the equality deletes of each data file are. `name` makes one of the paths of some deletes and the name of
-    /// those after them: each delete is named once, however many files it applies to.
+    /// Computes a name for each list of equality deletes that can apply to a data file, as a cache key.
+    ///
+    /// The deletes that apply to a file are the end of a list sorted by sequence number. So `name` is called once for each delete,
+    /// with its path and the name of the list after it. The number of files that the delete applies to does not matter.
     pub fn equality_names(&self, name: impl Fn(&[&str]) -> String) -> EqualityNames<'a> {
         let of = |list: &BySequence| {
             let path = |i: usize| self.deletes[i].entry.file.file_path.as_str();
@@ -147,12 +167,12 @@ impl<'a> DeleteIndex<'a> {
         }
     }
 
-    /// Every delete file that may apply to a data file.
+    /// Returns the positions of all deletes that may apply to a data file.
     pub fn all(&self, file: &LiveFile) -> Vec<usize> {
         self.positional(file).into_iter().chain(self.equality(file)).collect()
     }
 
-    /// Whether any delete may apply to a data file.
+    /// Checks that at least one delete may apply to a data file.
     pub fn any(&self, file: &LiveFile) -> bool {
         self.equality(file).next().is_some() || !self.positional(file).is_empty()
     }
@@ -162,7 +182,7 @@ impl<'a> DeleteIndex<'a> {
     }
 }
 
-/// Names of lists of equality deletes, from each delete on to the newest.
+/// The names of lists of equality deletes: for each delete, the name of the list from it to the newest.
 #[derive(Debug)]
 pub struct EqualityNames<'a> {
     own: HashMap<PartitionKey<'a>, Vec<(i64, String)>>,
@@ -170,7 +190,9 @@ pub struct EqualityNames<'a> {
 }
 
 impl EqualityNames<'_> {
-    /// The names of the deletes of its partition, and of the whole table, that apply to a data file; none if there are none.
+    /// Returns the names of the equality deletes that apply to a data file: those of its partition, and those of the whole table.
+    ///
+    /// An empty name stands for no deletes. The result is `None` if neither has any.
     pub fn of<'s>(&'s self, file: &'s LiveFile) -> Option<[&'s str; 2]> {
         let first = |list: &[(i64, String)]| list.partition_point(|(number, _)| *number <= file.sequence_number);
         let own = self.own.get(&PartitionKey::of(file)).and_then(|list| list.get(first(list)));
@@ -180,20 +202,21 @@ impl EqualityNames<'_> {
     }
 }
 
-/// The part of a list that begins with a sequence number.
+/// Returns the part of a sorted list from a sequence number on.
 fn from(list: &[(i64, usize)], sequence_number: i64) -> &[(i64, usize)] {
     &list[list.partition_point(|(s, _)| *s < sequence_number)..]
 }
 
+/// Lowers the oldest sequence number of the file's partition to that of the file.
 fn lower<'a>(oldest: &mut HashMap<PartitionKey<'a>, i64>, file: &'a LiveFile) {
     let first = oldest.entry(PartitionKey::of(file)).or_insert(i64::MAX);
     *first = (*first).min(file.sequence_number);
 }
 
-/// The deletes that apply to no data file any more.
+/// Finds the deletes that apply to no data file any more. Returns positions in [`LiveFiles::deletes`].
 ///
-/// Rows that could carry an older sequence number are gone (for deletes about one file: the file is). `fresh` are data files that are
-/// about to be added, which no delete by position can name yet. Positions in [`LiveFiles::deletes`].
+/// A delete dangles if no data file of its scope is old enough. A delete about a single file dangles if that file is not live.
+/// `fresh` are data files that are about to be added. No position delete can name them yet, but equality deletes may apply to them.
 pub fn dangling(live: &LiveFiles, fresh: &[LiveFile], metadata: &TableMetadata) -> Vec<usize> {
     let unpartitioned = |spec: i32| metadata.partition_spec_by_id(spec).is_some_and(|s| s.is_unpartitioned());
     let mut by_path: HashMap<&str, &LiveFile> = HashMap::new();
@@ -216,7 +239,7 @@ pub fn dangling(live: &LiveFiles, fresh: &[LiveFile], metadata: &TableMetadata) 
             (DeleteKind::Equality, _) => first(&oldest) < entry.sequence_number,
             (_, Some(path)) => by_path.get(path.as_str()).is_some_and(|f| f.sequence_number <= entry.sequence_number),
             (DeleteKind::Position, None) => first(&oldest_named) <= entry.sequence_number,
-            // Without the file it is about, nothing says what a vector deletes: it is not ours to drop.
+            // A vector that names no data file may delete rows of any: keep it.
             (DeleteKind::DeletionVector, None) => true,
         }
     };
@@ -251,7 +274,7 @@ pub(crate) mod tests {
         &file.file.partition[0]
     }
 
-    /// The specification's words, delete by delete.
+    /// Applies the rules of the specification literally, delete by delete, as the model for the index.
     fn applies(delete: &LiveDelete, data: &LiveFile) -> bool {
         let same = delete.entry.spec_id == data.spec_id && value(&delete.entry) == value(data);
         let (d, s) = (delete.entry.sequence_number, data.sequence_number);
@@ -321,7 +344,7 @@ pub(crate) mod tests {
     }
 
     proptest::proptest! {
-        /// Equality deletes are looked up for the files of each partition by themselves, each file once.
+        /// Checks that equality deletes are grouped by partition, and that each file occurs once.
         #[test]
         fn equality_deletes_are_resolved_partition_by_partition(
             data in proptest::collection::vec((0_i32..3, 1_i64..8), 0..12),

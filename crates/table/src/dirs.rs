@@ -1,13 +1,19 @@
+//! The directories that new files of a table are written to.
+
 use std::collections::BTreeMap;
 
 use esker_format::TableMetadata;
 
-/// Where the metadata files and manifests of a table or view go: `write.metadata.path`, or `metadata` in its location. Without a slash at the end.
+/// Returns the directory of the metadata files and manifests of a table or view.
+///
+/// It is `write.metadata.path`, or else `metadata` in `location`. It has no slash at its end.
 pub fn metadata_dir(location: &str, properties: &BTreeMap<String, String>) -> String {
     dir(location, properties, "write.metadata.path", "metadata")
 }
 
-/// Where a table's data files go: `write.data.path`, or `data` in its location. Without a slash at the end.
+/// Returns the directory of a table's data files.
+///
+/// It is `write.data.path`, or else `data` in the table's location. It has no slash at its end.
 pub fn data_dir(metadata: &TableMetadata) -> String {
     dir(&metadata.location, &metadata.properties, "write.data.path", "data")
 }

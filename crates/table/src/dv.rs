@@ -1,20 +1,33 @@
-//! Deletion vectors: the blob `deletion-vector-v1` and the Puffin file around it (Puffin spec, "Blob types" and "File structure").
+//! Deletion vectors: the blob `deletion-vector-v1` and the Puffin file that contains it.
+//!
+//! A blob is the length (big-endian), a magic number, a 64-bit Roaring bitmap of row positions, and a CRC-32 (big-endian).
+//! Spec: Puffin specification, "Blob types" and "File structure".
 
 use roaring::RoaringTreemap;
 use serde_json::json;
 
 use crate::{Result, TableError};
 
+/// The magic number of a deletion vector's blob.
 const DV_MAGIC: [u8; 4] = [0xD1, 0xD3, 0x39, 0x64];
+/// The magic number of a Puffin file.
 const PUFFIN_MAGIC: &[u8; 4] = b"PFA1";
-/// The field that a deletion vector is computed from: the row's position in its file (spec, "Reserved Field IDs").
+/// The field that a deletion vector is computed from: the position of a row in its file.
+///
+/// Spec: "Reserved Field IDs".
 const ROW_POSITION: i32 = 2_147_483_545;
 
-/// The blob of a set of deleted positions.
+/// Encodes deleted row positions as a blob of type `deletion-vector-v1`.
+///
+/// Spec: Puffin specification, "`deletion-vector-v1` blob type".
+///
+/// # Errors
+///
+/// Returns [`TableError::Invalid`] if the bitmap cannot be serialized or the blob exceeds 4 GiB.
 pub fn encode_vector(positions: &RoaringTreemap) -> Result<Vec<u8>> {
     let mut vector = DV_MAGIC.to_vec();
-    positions.serialize_into(&mut vector).map_err(|e| TableError::Invalid(format!("a deletion vector: {e}")))?;
-    let length = u32::try_from(vector.len()).map_err(|_| TableError::Invalid("a deletion vector over 4 GiB".to_owned()))?;
+    positions.serialize_into(&mut vector).map_err(|e| TableError::Invalid(format!("deletion vector can't be encoded: {e}")))?;
+    let length = u32::try_from(vector.len()).map_err(|_| TableError::Invalid("a deletion vector is over 4 GiB".to_owned()))?;
     let mut blob = Vec::with_capacity(vector.len() + 8);
     blob.extend(length.to_be_bytes());
     blob.extend(&vector);
@@ -22,7 +35,13 @@ pub fn encode_vector(positions: &RoaringTreemap) -> Result<Vec<u8>> {
     Ok(blob)
 }
 
-/// The positions in a blob; a wrong length, magic or checksum is an error.
+/// Decodes a blob of type `deletion-vector-v1` into the deleted row positions.
+///
+/// Spec: Puffin specification, "`deletion-vector-v1` blob type".
+///
+/// # Errors
+///
+/// Returns [`TableError::Invalid`] if the length, the magic number or the checksum is wrong, or if the bitmap cannot be decoded.
 pub fn decode_vector(blob: &[u8]) -> Result<RoaringTreemap> {
     let bad = |what: &str| TableError::Invalid(format!("a deletion vector with {what}"));
     let (length, rest) = blob.split_first_chunk::<4>().ok_or_else(|| bad("no length"))?;
@@ -37,10 +56,18 @@ pub fn decode_vector(blob: &[u8]) -> Result<RoaringTreemap> {
     RoaringTreemap::deserialize_from(bitmap).map_err(|e| bad(&format!("a bitmap that can't be read: {e}")))
 }
 
-/// Where a blob is in its file: offset and length, in bytes.
+/// The position of a blob in its file: offset and length, in bytes.
 pub type BlobPlace = (u64, u64);
 
-/// A Puffin file of deletion vectors, each with the data file it is about. Returns the file and each blob's place.
+/// Encodes deletion vectors as one Puffin file. Each comes with the location of its data file.
+///
+/// Returns the file's bytes, and the position of each blob in the order of `vectors`.
+///
+/// Spec: Puffin specification, "File structure".
+///
+/// # Errors
+///
+/// Returns [`TableError::Invalid`] if a bitmap cannot be serialized, or if a blob or the footer exceeds 4 GiB.
 pub fn puffin_of_vectors(vectors: &[(String, RoaringTreemap)]) -> Result<(Vec<u8>, Vec<BlobPlace>)> {
     let mut file = PUFFIN_MAGIC.to_vec();
     let mut places = Vec::with_capacity(vectors.len());
@@ -58,7 +85,8 @@ pub fn puffin_of_vectors(vectors: &[(String, RoaringTreemap)]) -> Result<(Vec<u8
     }
     let created_by = concat!("esker ", env!("CARGO_PKG_VERSION"));
     let footer = json!({"blobs": blobs, "properties": {"created-by": created_by}}).to_string();
-    let footer_length = u32::try_from(footer.len()).map_err(|_| TableError::Invalid("a Puffin footer over 4 GiB".to_owned()))?;
+    let footer_length =
+        u32::try_from(footer.len()).map_err(|_| TableError::Invalid("a Puffin footer is over 4 GiB".to_owned()))?;
     file.extend(PUFFIN_MAGIC);
     file.extend(footer.as_bytes());
     file.extend(footer_length.to_le_bytes());
@@ -87,7 +115,8 @@ mod tests {
         }
     }
 
-    /// The example of the reference implementation's tests: a blob of no positions is magic, an empty map and a checksum.
+    /// Compares with an example of the reference implementation's tests. A blob without positions has a magic number, an empty map
+    /// and a checksum.
     #[test]
     fn the_layout_is_the_specification_s() {
         let blob = encode_vector(&RoaringTreemap::from_iter([1_u64, 3])).expect("encoded");

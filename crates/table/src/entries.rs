@@ -1,5 +1,8 @@
-//! What a snapshot's manifests say, for who asks after more than what is alive: what a snapshot did, where files are named, of which specs
-//! and how many they are. Nothing above this crate reads lists or manifests itself.
+//! Manifest entries for callers that need more than the live files of a snapshot.
+//!
+//! They ask which files a snapshot added or removed, and which snapshots and manifests name a file. They also ask for the partition
+//! specs of the manifests and for the number of files. Nothing above this crate reads manifest lists or manifests itself, except
+//! for the files that `tests/it/cut.rs` lists.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -11,7 +14,7 @@ use esker_format::{
 
 use crate::{LiveFile, Manifest, Manifests, Outline, Planned, Result};
 
-/// A file as a manifest names it.
+/// An entry of a manifest, live or not.
 #[derive(Debug, Clone, Copy)]
 pub struct NamedFile<'a> {
     manifest: &'a ManifestFile,
@@ -19,22 +22,22 @@ pub struct NamedFile<'a> {
 }
 
 impl<'a> NamedFile<'a> {
-    /// Whether it was added, is there still, or was taken out.
+    /// Returns the status of the entry: added, existing or deleted.
     pub const fn status(&self) -> ManifestStatus {
         self.entry.status
     }
 
-    /// Whether it is part of the snapshot.
+    /// Returns true if the file is part of the snapshot: the entry's status is not deleted.
     pub fn is_alive(&self) -> bool {
         self.entry.is_alive()
     }
 
-    /// The file.
+    /// Returns the file.
     pub const fn file(&self) -> &'a DataFile {
         &self.entry.data_file
     }
 
-    /// The file with its numbers.
+    /// Returns a copy of the file with its sequence numbers.
     pub fn live(&self) -> LiveFile {
         LiveFile::of(self.manifest, self.entry.clone())
     }
@@ -58,15 +61,15 @@ impl Planned for NamedFile<'_> {
     }
 }
 
-/// A manifest, and the snapshots that lead to it.
+/// A manifest, and the snapshots whose manifest lists name it.
 #[derive(Debug, Clone)]
 pub struct HeldManifest {
-    /// Their ids, in the order in which the table lists them.
+    /// The ids of the snapshots, in the order of the table's metadata.
     pub snapshots: Vec<i64>,
     file: ManifestFile,
 }
 
-/// The files of a manifest.
+/// The decoded entries of a manifest.
 #[derive(Debug)]
 pub struct NamedFiles<'a> {
     file: &'a ManifestFile,
@@ -74,12 +77,17 @@ pub struct NamedFiles<'a> {
 }
 
 impl HeldManifest {
-    /// Its URI.
+    /// Returns the location of the manifest.
     pub fn path(&self) -> &str {
         &self.file.manifest_path
     }
 
-    /// What it names, with what is asked for of each.
+    /// Reads the entries of the manifest, with at least the fields of `wanted`.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`TableError::File`](crate::TableError::File) if the manifest cannot be read or decoded, and
+    /// [`TableError::Unsupported`](crate::TableError::Unsupported) if it is encrypted.
     pub async fn files(
         &self,
         source: &Manifests,
@@ -91,13 +99,19 @@ impl HeldManifest {
 }
 
 impl NamedFiles<'_> {
-    /// Each of them.
+    /// Iterates over the entries, in the order of the manifest.
     pub fn iter(&self) -> impl Iterator<Item = NamedFile<'_>> {
         self.manifest.entries.iter().map(|entry| NamedFile { manifest: self.file, entry })
     }
 }
 
-/// The manifests of all snapshots, each once, in the order in which the table's snapshots lead to them.
+/// Lists the manifests of all snapshots, each once, in the order in which the table's snapshots first name them.
+///
+/// # Errors
+///
+/// - Returns [`TableError::File`](crate::TableError::File) if a manifest list cannot be read or decoded.
+/// - Returns [`TableError::Unsupported`](crate::TableError::Unsupported) if one is encrypted.
+/// - Returns [`TableError::Invalid`](crate::TableError::Invalid) if a snapshot names neither a manifest list nor manifests.
 pub async fn held_manifests(source: &Manifests, metadata: &TableMetadata) -> Result<Vec<HeldManifest>> {
     let mut found: Vec<HeldManifest> = Vec::new();
     let mut at: HashMap<String, usize> = HashMap::new();
@@ -116,7 +130,15 @@ pub async fn held_manifests(source: &Manifests, metadata: &TableMetadata) -> Res
     Ok(found)
 }
 
-/// What a snapshot did: `visit` is told each file that the manifests that it wrote say it added or took out.
+/// Calls `visit` for each file that a snapshot added or removed.
+///
+/// It reads the manifests that the snapshot wrote, and passes the entries that have the snapshot's id.
+///
+/// # Errors
+///
+/// - Returns [`TableError::File`](crate::TableError::File) if the manifest list or a manifest cannot be read or decoded.
+/// - Returns [`TableError::Unsupported`](crate::TableError::Unsupported) if one of them is encrypted.
+/// - Returns [`TableError::Invalid`](crate::TableError::Invalid) if the snapshot names neither a manifest list nor manifests.
 pub async fn visit_changes(
     source: &Manifests,
     metadata: &TableMetadata,
@@ -132,32 +154,46 @@ pub async fn visit_changes(
     Ok(())
 }
 
-/// How many files a snapshot's manifests say they name that are alive; those that do not say it count for none.
+/// Counts the live files of a snapshot by the counts in its manifest list. Data and delete files count alike.
+///
+/// A manifest without counts adds nothing.
+///
+/// # Errors
+///
+/// Returns the errors of [`load_manifests`](crate::load_manifests).
 pub async fn named_files(source: &Manifests, snapshot: &Snapshot) -> Result<u64> {
     let manifests = source.list(snapshot).await?;
     let counts = manifests.iter().flat_map(|m| [m.added_files_count, m.existing_files_count]).flatten();
     Ok(esker_types::total(counts))
 }
 
-/// Whether a snapshot has any deletes.
+/// Checks that a snapshot has a delete manifest.
+///
+/// # Errors
+///
+/// Returns the errors of [`load_manifests`](crate::load_manifests).
 pub async fn has_deletes(source: &Manifests, snapshot: &Snapshot) -> Result<bool> {
     Ok(source.list(snapshot).await?.iter().any(|manifest| manifest.content == ManifestContent::Deletes))
 }
 
-/// The first manifest of a snapshot that is of a partition spec that the table has not, and the spec.
+/// Finds the first manifest of a snapshot whose partition spec the table lacks. Returns its location and the spec's id.
+///
+/// # Errors
+///
+/// Returns the errors of [`load_manifests`](crate::load_manifests).
 pub async fn of_unknown_spec(source: &Manifests, metadata: &TableMetadata, snapshot: &Snapshot) -> Result<Option<(String, i32)>> {
     let unknown = |manifest: &ManifestFile| metadata.partition_spec_by_id(manifest.partition_spec_id).is_none();
     let found = source.list(snapshot).await?.into_iter().find(unknown);
     Ok(found.map(|manifest| (manifest.manifest_path, manifest.partition_spec_id)))
 }
 
-/// The file that a snapshot's manifests are listed in; in version 1 there may be none.
+/// Returns the location of a snapshot's manifest list. A snapshot of format version 1 may have none.
 pub fn list_of(snapshot: &Snapshot) -> Option<&str> {
     snapshot.manifest_list.as_deref()
 }
 
 impl Outline {
-    /// The manifests, with the partition spec that the files of each are of.
+    /// Iterates over the manifests: the location and the partition spec id of each.
     pub fn specs(&self) -> impl Iterator<Item = (&str, i32)> {
         self.manifests.iter().map(|(path, (_, manifest))| (path.as_str(), manifest.partition_spec_id))
     }

@@ -1,61 +1,65 @@
+//! The error of this crate, and its mapping to [`ErrorCode`].
+//!
+//! An error about a file names the file once, whatever the underlying error says.
+
 use esker_format::FormatError;
 use esker_storage::StorageError;
 use esker_types::{Carried, Coded, ErrorCode};
 
 use crate::BadProperty;
 
-/// A failed operation on a table's metadata.
+/// The error of an operation on a table's metadata.
 #[derive(Debug, thiserror::Error)]
 pub enum TableError {
-    /// Metadata can't be read, made or changed.
+    /// Metadata cannot be parsed, built or changed.
     #[error(transparent)]
     Format(#[from] FormatError),
     /// The storage failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// A manifest list or a manifest can't be read.
+    /// A manifest list or a manifest cannot be read or decoded.
     #[error("{}", of_file(.path, .source))]
     File {
-        /// The file.
+        /// The location of the file.
         path: String,
-        /// What is wrong with it.
+        /// The error of the storage or of the decoder.
         source: Carried,
     },
-    /// A snapshot leads to a file that can't be read.
+    /// A snapshot refers to a manifest list or manifest that cannot be read.
     #[error("{}", of_snapshot(.snapshot_id, .source))]
     OfSnapshot {
-        /// The snapshot.
+        /// The id of the snapshot.
         snapshot_id: i64,
-        /// What is wrong with which file.
+        /// The error, mostly a [`TableError::File`] that names the file.
         source: Box<TableError>,
     },
-    /// What the caller does on the way (recording files, reading deletes) failed.
+    /// A step of the caller's failed, such as recording files before they are written, or reading deletes.
     #[error(transparent)]
     Carried(#[from] Carried),
-    /// Table metadata or a property can't be read.
+    /// Table metadata or a deletion vector contradicts itself or the specification.
     #[error("table metadata: {0}")]
     Invalid(String),
-    /// A property that protects something can't be read.
+    /// A property that protects files or snapshots cannot be parsed.
     #[error(transparent)]
     Property(#[from] BadProperty),
     /// The change does not apply to the table as it is now.
     #[error("{0}")]
     Conflict(String),
-    /// A row filter or another argument of a scan that the table can't answer.
+    /// A row filter or another argument of a scan does not fit the table.
     #[error("{0}")]
     Filter(String),
-    /// Esker does not support this table, and says so rather than half-handle it.
+    /// Esker does not support this table or this operation on it.
     #[error("not supported: {0}")]
     Unsupported(String),
 }
 
 impl TableError {
-    /// A file of metadata of some kind that can't be read.
+    /// Creates the error of a manifest list or manifest that cannot be read or decoded.
     pub fn file(path: &str, source: impl Coded + Send + Sync + 'static) -> Self {
         Self::File { path: path.to_owned(), source: Carried::new(source) }
     }
 
-    /// The snapshot and the manifest list or manifest of it that can't be read, if that is what went wrong.
+    /// Returns the snapshot's id and the location of the file, if this is a [`TableError::OfSnapshot`] about a file.
     pub fn of_snapshot(&self) -> Option<(i64, &str)> {
         let Self::OfSnapshot { snapshot_id, source } = self else { return None };
         match source.as_ref() {
@@ -81,19 +85,21 @@ impl Coded for TableError {
     }
 }
 
-/// What an error says of a file, with the file's name, once.
+/// Formats an error of a file, and names the file once.
 fn of_file(path: &str, error: &Carried) -> String {
     let text = error.to_string();
     if text.contains(path) { text } else { format!("{path}: {text}") }
 }
 
-/// What led to a file that can't be read, and the way out where it is a lasting one: an expired snapshot is not asked for its files.
+/// Formats an error of a snapshot's file.
+///
+/// A lasting error gets the way out as well. Expiring the snapshot helps, because the files of an expired snapshot are not read.
 fn of_snapshot(id: &i64, error: &TableError) -> String {
     match error.code().is_passing() {
         true => format!("snapshot {id}: {error}"),
         false => format!(
-            "snapshot {id}: {error}; bring the file back from the store's versions or a backup, or expire the snapshot, if no branch or \
-             tag needs it"
+            "snapshot {id}: {error}; restore the file from the store's versions or a backup, or expire the snapshot, if no \
+             branch or tag needs it"
         ),
     }
 }

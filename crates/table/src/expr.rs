@@ -1,21 +1,24 @@
-//! Row filters as the REST specification writes them (`Expression` of the OpenAPI document; `ExpressionParser` of Iceberg):
-//! parsed with a table's schema, printed again as residuals.
+//! Row filters: parsed from the JSON of the REST specification against a table's schema, and printed again as residuals.
+//!
+//! Negations are pushed down to the predicates, so a filter consists of constants, AND, OR and predicates on single columns.
+//! Literals have the type of their column. Start reading at [`Expr::parse`].
+//! Spec: REST OpenAPI document, `Expression`; Java's `ExpressionParser`.
 
 use esker_format::{PrimitiveType, Schema, Transform, Type, Value, value_of};
 use serde_json::{Value as Json, json};
 
 use crate::{Result, TableError};
 
-/// What a predicate asks of a column's value.
+/// The operator of a predicate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Op {
-    /// No value.
+    /// The value is missing.
     IsNull,
-    /// A value.
+    /// The value is present.
     NotNull,
-    /// A floating-point value that is no number.
+    /// The value is NaN.
     IsNan,
-    /// A number.
+    /// The value is not NaN.
     NotNan,
     /// `<`
     Lt,
@@ -29,17 +32,17 @@ pub enum Op {
     Eq,
     /// `!=`
     NotEq,
-    /// Begins with a string.
+    /// The string begins with the literal.
     StartsWith,
-    /// Does not begin with a string.
+    /// The string does not begin with the literal.
     NotStartsWith,
-    /// Is one of some values.
+    /// The value is one of the literals.
     In,
-    /// Is none of some values.
+    /// The value is none of the literals.
     NotIn,
 }
 
-/// Each with its name in JSON and its opposite.
+/// The operators, each with its name in JSON and its negation.
 const OPS: [(Op, &str, Op); 14] = [
     (Op::IsNull, "is-null", Op::NotNull),
     (Op::NotNull, "not-null", Op::IsNull),
@@ -59,7 +62,7 @@ const OPS: [(Op, &str, Op); 14] = [
 
 impl Op {
     fn parse(name: &str) -> Option<Self> {
-        // Java's enum names differ from the specification's in one place.
+        // Java's enum names have underscores and capitals, where the specification has hyphens and small letters.
         let name = name.replace('_', "-").to_lowercase();
         OPS.iter().find(|(_, n, _)| *n == name).map(|(op, ..)| *op)
     }
@@ -80,40 +83,47 @@ impl Op {
 /// A predicate on one column.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Predicate {
-    /// What is asked.
+    /// The operator.
     pub op: Op,
-    /// The column's field id.
+    /// The field id of the column.
     pub field: i32,
-    /// Set if what is asked about is a transform of the column. Such a predicate rules no file out.
+    /// The transform of the column that the predicate compares, if any. Such a predicate rules out no file.
     pub transform: Option<Transform>,
-    /// The values, in the column's type; empty for those that need none.
+    /// The literals, in the type of the column or of the transform's result; empty for operators that take none.
     pub values: Vec<Value>,
-    /// As it was sent, to be sent back.
+    /// The predicate as the client sent it, with its negation applied, to be printed again.
     json: Json,
 }
 
 /// A row filter. Negations are pushed down to the predicates when it is parsed.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Expr {
-    /// Every row.
+    /// The filter that matches every row.
     True,
-    /// No row.
+    /// The filter that matches no row.
     False,
-    /// Both.
+    /// The conjunction of two filters.
     And(Box<Self>, Box<Self>),
-    /// Either.
+    /// The disjunction of two filters.
     Or(Box<Self>, Box<Self>),
-    /// What a column's value is asked.
+    /// A predicate on one column.
     Predicate(Predicate),
 }
 
 impl Expr {
     /// Parses a filter on the columns of `schema`.
+    ///
+    /// Spec: REST OpenAPI document, `Expression`.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`TableError::Filter`] if the JSON is no filter, names an unknown column, or has a literal that does not fit its
+    /// column.
     pub fn parse(json: &Json, schema: &Schema, case_sensitive: bool) -> Result<Self> {
         parse(json, schema, case_sensitive, false)
     }
 
-    /// Both, simplified.
+    /// Returns the conjunction of two filters, simplified if one is a constant.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         match (self, other) {
@@ -123,7 +133,7 @@ impl Expr {
         }
     }
 
-    /// Either, simplified.
+    /// Returns the disjunction of two filters, simplified if one is a constant.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         match (self, other) {
@@ -133,7 +143,7 @@ impl Expr {
         }
     }
 
-    /// The predicates that it is made of.
+    /// Returns the predicates of the filter, from left to right.
     pub fn predicates(&self) -> Vec<&Predicate> {
         match self {
             Self::True | Self::False => Vec::new(),
@@ -142,7 +152,7 @@ impl Expr {
         }
     }
 
-    /// The filter with each predicate replaced by what is left of it.
+    /// Replaces each predicate by the result of `leaf`, and simplifies.
     pub(crate) fn map(&self, leaf: &impl Fn(&Predicate) -> Self) -> Self {
         match self {
             Self::True => Self::True,
@@ -153,7 +163,7 @@ impl Expr {
         }
     }
 
-    /// As JSON.
+    /// Prints the filter as the JSON of the REST specification.
     pub fn to_json(&self) -> Json {
         match self {
             Self::True => json!(true),
@@ -212,12 +222,12 @@ fn predicate(json: &Json, kind: &str, schema: &Schema, case_sensitive: bool, neg
             None => field.field_type.as_ref().clone(),
             Some(transform) => transform
                 .result_type(&field.field_type)
-                .ok_or_else(|| invalid(format!("{transform} takes no values of {name:?}, which is {}", field.field_type)))?,
+                .ok_or_else(|| invalid(format!("transform {transform} does not fit {name:?}, which is {}", field.field_type)))?,
         };
-        let Type::Primitive(ty) = ty else { return Err(invalid(format!("{name:?} is not a column with simple values"))) };
+        let Type::Primitive(ty) = ty else { return Err(invalid(format!("column {name:?} is not of a primitive type"))) };
         for value in given {
             let parsed = parsed(value, &ty);
-            values.push(parsed.ok_or_else(|| invalid(format!("{value} is not a value of {name:?}, which is {ty}")))?);
+            values.push(parsed.ok_or_else(|| invalid(format!("{value} is not a value of column {name:?}, which is {ty}")))?);
         }
     }
     let mut printed = json.clone();
@@ -225,7 +235,7 @@ fn predicate(json: &Json, kind: &str, schema: &Schema, case_sensitive: bool, neg
     Ok(Expr::Predicate(Predicate { op, field: field.id, transform, values, json: printed }))
 }
 
-/// A name, a reference, or a transform of one.
+/// Parses a term: a column's name, a reference to a column, or a transform of a term.
 fn term_of(term: &Json) -> Result<(&str, Option<Transform>)> {
     if let Some(name) = term.as_str() {
         return Ok((name, None));
@@ -244,8 +254,10 @@ fn term_of(term: &Json) -> Result<(&str, Option<Transform>)> {
     }
 }
 
-/// A value as engines write it: in the form of the specification's JSON single-value serialisation, dates and times also as
-/// the number that they are kept as.
+/// Parses a literal of the type `ty`.
+///
+/// Engines write it as the specification's JSON single-value serialization. Some write dates and times as the number that Iceberg
+/// stores.
 fn parsed(json: &Json, ty: &PrimitiveType) -> Option<Value> {
     match (ty, json.as_i64()) {
         (PrimitiveType::Date, Some(days)) => i32::try_from(days).ok().map(Value::Date),
@@ -258,7 +270,7 @@ fn parsed(json: &Json, ty: &PrimitiveType) -> Option<Value> {
     }
 }
 
-/// The text that a value is; none if it is no text.
+/// Returns the text of a string value; `None` for other values.
 pub(crate) fn string(value: &Value) -> Option<&str> {
     match value {
         Value::String(text) => Some(text),

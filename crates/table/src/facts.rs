@@ -1,3 +1,8 @@
+//! The facts of a table: counts and sizes of files, deletes, snapshots and manifests.
+//!
+//! Facts are sums over the manifests of the current snapshot (`summary`), plus counts that the metadata file gives. Health and
+//! the autopilot judge a table's shape by them. Start reading at [`TableFacts`] and [`collect_facts`].
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -9,26 +14,27 @@ use crate::properties::{BadProperty, MAX_SNAPSHOT_AGE, TARGET_FILE_BYTES, bad_pr
 use crate::summary::{PartitionSum, files_with_deletes};
 use crate::{ManifestSummary, PartitionKey, Result, ancestors, partition_label};
 
-/// The upper bounds, in bytes, of all but the last class of the file-size histogram.
+/// The upper bounds in bytes, exclusive, of the classes of the file-size histogram. The last class has none.
 pub const HISTOGRAM_BOUNDS: [u64; 5] = [1 << 20, 8 << 20, 32 << 20, 128 << 20, 512 << 20];
 
-/// Delete files of one kind.
+/// Counts and sizes of the delete files of one kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeleteFacts {
-    /// How many files.
+    /// The number of delete files, or of deletion vectors.
     pub files: u64,
-    /// How many deletes they hold.
+    /// The number of deletes in the files.
     pub records: u64,
-    /// Their bytes.
+    /// The size in bytes. For a deletion vector it is the size of its blob.
     pub bytes: u64,
 }
 
-/// Adds a count that anybody may have written.
+/// Adds a count and stops at the largest number, because any client may have written the count.
 pub(crate) fn add(sum: &mut u64, n: u64) {
     *sum = sum.saturating_add(n);
 }
 
 impl DeleteFacts {
+    /// Adds the counts and sizes of other delete files.
     pub(crate) fn add(&mut self, other: Self) {
         add(&mut self.files, other.files);
         add(&mut self.records, other.records);
@@ -36,99 +42,101 @@ impl DeleteFacts {
     }
 }
 
-/// What a table's metadata says about its shape: the evidence that health is judged by. Sizes are bytes, times are
-/// milliseconds since the epoch.
+/// The measured shape of a table: the input of health and of the autopilot.
+///
+/// Sizes are in bytes, times in milliseconds since the Unix epoch. Files and manifests are those of the current snapshot, snapshots
+/// and references those of the whole table. The catalog stores facts as JSON, so a new field needs a migration that clears them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TableFacts {
-    /// The table's format version.
+    /// The format version of the table.
     pub format_version: u8,
-    /// The snapshot that all this is about.
+    /// The id of the snapshot that the facts were collected from.
     pub current_snapshot_id: Option<i64>,
-    /// Live data files.
+    /// The number of live data files.
     pub data_files: u64,
-    /// Their bytes.
+    /// The size of the live data files, in bytes.
     pub data_bytes: u64,
-    /// Their rows, deleted ones included.
+    /// The number of rows in the live data files, deleted rows included.
     pub records: u64,
-    /// Data files by size, in the classes that [`HISTOGRAM_BOUNDS`] divides.
+    /// The number of data files in each size class. [`HISTOGRAM_BOUNDS`] separates the classes.
     pub size_histogram: [u64; HISTOGRAM_BOUNDS.len() + 1],
-    /// The size that writers aim at (`write.target-file-size-bytes`).
+    /// The target size of data files in bytes (`write.target-file-size-bytes`).
     pub target_file_bytes: u64,
-    /// Data files under three quarters of the target.
+    /// The number of data files under three quarters of the target size.
     pub small_files: u64,
-    /// Data files there would be, had each partition been written at the target size.
+    /// The number of data files that the table would have if each partition were written at the target size.
     pub ideal_files: u64,
-    /// Small files in partitions that have at least [`MIN_INPUT_FILES`] of them: what a compaction takes up.
+    /// The number of small files that a compaction would rewrite. Their partitions have at least [`MIN_INPUT_FILES`] of them.
     pub compactable_files: u64,
-    /// Their bytes.
+    /// The size of the files that a compaction would rewrite, in bytes.
     pub compactable_bytes: u64,
-    /// Files that a compaction would make of them.
+    /// The number of files that a compaction would write.
     pub compacted_files: u64,
-    /// Commits to `main` since Esker last compacted it, as far back as snapshots are there.
+    /// The number of commits to `main` since Esker last rewrote it, as far back as the snapshots reach.
     pub commits_since_compaction: u64,
-    /// The newest rewrite on `main` by something else than Esker: which engine, and when.
+    /// The newest rewrite on `main` by another tool since Esker's last one: the name of the engine, and the snapshot's time.
     pub rewritten_by_other: Option<(String, Millis)>,
-    /// Snapshots older than this many milliseconds may be expired, by the table's properties or the specification's default.
+    /// The age in milliseconds from which a snapshot may be expired (`history.expire.max-snapshot-age-ms`, or its default).
     pub max_snapshot_age_ms: Millis,
-    /// The table's properties that say how it is to be maintained: `esker.` and `history.expire.`.
+    /// The properties of the table about maintenance: those that begin with `esker.` or `history.expire.`.
     pub policy_properties: BTreeMap<String, String>,
-    /// The table's properties that can't be read.
+    /// The properties of the table whose values cannot be parsed.
     pub bad_properties: Vec<BadProperty>,
-    /// Partitions that hold data.
+    /// The number of partitions that have live data files.
     pub partitions: u64,
-    /// The partition with the most files, and how many it has.
+    /// The label of the partition with the most data files, and the number of its files.
     pub fullest_partition: Option<(String, u64)>,
-    /// Position deletes.
+    /// The position delete files.
     pub position_deletes: DeleteFacts,
-    /// Equality deletes.
+    /// The equality delete files.
     pub equality_deletes: DeleteFacts,
-    /// Deletion vectors.
+    /// The deletion vectors.
     pub deletion_vectors: DeleteFacts,
-    /// Data files that at least one delete file may apply to.
+    /// The number of data files that at least one delete may apply to.
     pub files_with_deletes: u64,
-    /// Snapshots in the metadata.
+    /// The number of snapshots in the metadata.
     pub snapshots: u64,
-    /// When the oldest was made.
+    /// The time of the oldest snapshot.
     pub oldest_snapshot_ms: Option<Millis>,
-    /// Branches and tags beside `main`.
+    /// The number of branches and tags besides `main`.
     pub extra_refs: u64,
-    /// When the table last changed.
+    /// The time of the last change of the table.
     pub last_commit_ms: Millis,
-    /// The current metadata file's bytes.
+    /// The size of the current metadata file, in bytes.
     pub metadata_bytes: u64,
-    /// Earlier metadata files still listed.
+    /// The number of earlier metadata files in the metadata log.
     pub metadata_log: u64,
-    /// Manifests of the current snapshot.
+    /// The number of manifests of the current snapshot.
     pub manifests: u64,
-    /// Their bytes.
+    /// The size of the manifests, in bytes.
     pub manifest_bytes: u64,
-    /// Of them, delete manifests.
+    /// The number of delete manifests among the manifests.
     pub delete_manifests: u64,
 }
 
-/// What a job is to make better: a few of the facts, to be compared before and after.
+/// The facts that a job is meant to improve, compared before and after it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FileCounts {
-    /// Live data files: what a full scan opens.
+    /// The number of live data files, which a full scan opens.
     pub data_files: u64,
-    /// Their bytes.
+    /// The size of the live data files, in bytes.
     pub data_bytes: u64,
-    /// Live delete files.
+    /// The number of live delete files of all kinds.
     pub delete_files: u64,
-    /// Deletes that they hold: what a full scan applies.
+    /// The number of deletes in the delete files, which a full scan applies.
     pub deletes: u64,
-    /// Manifests of the current snapshot: what planning opens.
+    /// The number of manifests of the current snapshot, which planning opens.
     pub manifests: u64,
-    /// Snapshots in the metadata.
+    /// The number of snapshots in the metadata.
     pub snapshots: u64,
-    /// Bytes of the metadata file.
+    /// The size of the metadata file, in bytes.
     pub metadata_bytes: u64,
 }
 
 impl TableFacts {
-    /// Delete files of all kinds, their deletes and their bytes together.
+    /// Adds up the delete files of all kinds.
     pub fn deletes(&self) -> DeleteFacts {
         let mut sum = self.position_deletes;
         sum.add(self.equality_deletes);
@@ -136,7 +144,7 @@ impl TableFacts {
         sum
     }
 
-    /// What a job is to make better.
+    /// Returns the facts that a job is meant to improve.
     pub fn shape(&self) -> FileCounts {
         let deletes = self.deletes();
         FileCounts {
@@ -151,10 +159,10 @@ impl TableFacts {
     }
 }
 
-/// Fewer small files than this in a partition are left alone, as by Spark's `rewrite_data_files`.
+/// The number of small files that a partition needs before a compaction rewrites them, as in Spark's `rewrite_data_files`.
 pub const MIN_INPUT_FILES: u64 = 5;
 
-/// Who rewrote `main`, and when.
+/// Sets the facts about rewrites of `main`, walking from the head to Esker's last rewrite.
 fn rewrites(metadata: &TableMetadata, facts: &mut TableFacts) {
     for snapshot in ancestors(metadata, metadata.current_snapshot()) {
         if snapshot.is(Operation::Replace) {
@@ -170,7 +178,14 @@ fn rewrites(metadata: &TableMetadata, facts: &mut TableFacts) {
     }
 }
 
-/// Gathers the facts of a table's current snapshot from its manifests and what each comes to, for the [`TARGET_FILE_BYTES`] of now.
+/// Collects the facts of a table from its metadata and the summaries of the current snapshot's manifests.
+///
+/// `manifests` must hold all manifests of the current snapshot, each summarized for the present target size
+/// ([`TARGET_FILE_BYTES`]). `metadata_bytes` is the size of the metadata file.
+///
+/// # Errors
+///
+/// Returns no error today.
 pub fn collect_facts(
     metadata: &TableMetadata,
     manifests: &[(ManifestFile, Arc<ManifestSummary>)],
@@ -226,7 +241,9 @@ pub fn collect_facts(
     Ok(facts)
 }
 
-/// The partition with the most files; of several the one whose label comes last, so that it is the same one each time.
+/// Returns the label of the partition with the most files, and their number.
+///
+/// If several have that number, the last label in the order of the alphabet wins, so that the result does not vary.
 fn fullest(metadata: &TableMetadata, partitions: &HashMap<PartitionKey<'_>, PartitionSum>) -> Option<(String, u64)> {
     let most = partitions.values().map(|sum| sum.files).max().unwrap_or(0);
     let fullest = partitions.iter().filter(|(_, sum)| sum.files == most).map(|(key, _)| key);
@@ -274,7 +291,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// However files are spread over manifests, the facts are those of all files looked at together.
+        /// Checks that the facts do not depend on the distribution of files over manifests.
         #[test]
         fn the_sum_over_manifests_is_the_table(
             data in proptest::collection::vec((0_usize..4, 0_i32..2, 0_i32..3, 1_u64..200, 1_i64..8), 0..20),

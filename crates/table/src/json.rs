@@ -1,8 +1,8 @@
-//! A metadata file's JSON, extended rather than printed anew.
+//! The JSON of a metadata file, extended instead of serialized again.
 //!
-//! Snapshots make nearly all of a large metadata file, and a commit leaves every one of them as it is. So what was printed of them
-//! stays printed: a commit that only adds snapshots copies their bytes and prints what is new. At 50,000 snapshots, printing the
-//! whole takes longer than everything else that a commit does.
+//! Snapshots are nearly all of a large metadata file, and a commit leaves the earlier ones as they are. So a commit that only adds
+//! snapshots copies the bytes of the earlier ones and serializes the rest. At 50,000 snapshots, serializing everything takes longer
+//! than all else that a commit does. Start reading at [`MetadataJson::next`].
 
 use std::ops::Range;
 
@@ -13,13 +13,13 @@ use serde_json::value::RawValue;
 
 use crate::{Result, TableError};
 
-/// The JSON of a metadata file, and where the parts are that later ones take over.
+/// The JSON of a metadata file, with the byte ranges that the next file copies.
 #[derive(Debug, Clone)]
 pub struct MetadataJson {
     bytes: Bytes,
-    /// What is between the brackets of `snapshots`.
+    /// The bytes between the brackets of `snapshots`.
     snapshots: Range<usize>,
-    /// What is between the brackets of `snapshot-log`.
+    /// The bytes between the brackets of `snapshot-log`.
     log: Range<usize>,
 }
 
@@ -28,7 +28,11 @@ fn invalid(source: serde_json::Error) -> TableError {
 }
 
 impl MetadataJson {
-    /// Of a file's content.
+    /// Finds the ranges in the content of an uncompressed metadata file.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`TableError::Format`] if the content is no JSON object.
     pub fn read(bytes: Bytes) -> Result<Self> {
         #[derive(serde::Deserialize)]
         #[serde(rename_all = "kebab-case")]
@@ -50,12 +54,22 @@ impl MetadataJson {
         Ok(Self { bytes, snapshots, log })
     }
 
-    /// Of metadata, all of it printed.
+    /// Serializes all of a table's metadata.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`TableError::Format`] if the metadata cannot be serialized.
     pub fn print(metadata: &TableMetadata) -> Result<Self> {
         Self::read(metadata.to_json()?.into())
     }
 
-    /// Of the metadata that `updates` made of `before`, whose JSON this is. What was printed is taken over where it can be.
+    /// Returns the JSON of `after`, the metadata that `updates` made of `before`. `self` must be the JSON of `before`.
+    ///
+    /// It copies the snapshots and the log of `before` if the updates only add to them, or else serializes everything.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`TableError::Format`] if the metadata cannot be serialized.
     pub fn next(&self, before: &TableMetadata, after: &TableMetadata, updates: &[TableUpdate]) -> Result<Self> {
         match self.extended(before, after, updates)? {
             Some(next) => Ok(next),
@@ -63,11 +77,12 @@ impl MetadataJson {
         }
     }
 
-    /// The content of the file.
+    /// Returns the content of the file, uncompressed.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
     }
 
+    /// Extends this JSON, or returns `None` if the updates changed more than the ends of the lists.
     fn extended(&self, before: &TableMetadata, after: &TableMetadata, updates: &[TableUpdate]) -> Result<Option<Self>> {
         let (old_log, new_log) = (&before.snapshot_log, &after.snapshot_log);
         let added: Vec<_> = updates
@@ -86,7 +101,7 @@ impl MetadataJson {
         }
         let fields = after.to_json_without_snapshots()?;
         let mut out = Vec::with_capacity(self.bytes.len() + 4096 * (1 + added.len()));
-        // The closing brace comes at the end.
+        // Copy all but the closing brace, which is written at the end.
         out.extend_from_slice(&fields[..fields.len() - 1]);
         out.extend_from_slice(b",\"snapshots\":[");
         let start = out.len();
@@ -107,7 +122,7 @@ impl MetadataJson {
     }
 }
 
-/// Without the white space at either end.
+/// Shrinks a range to exclude the white space at both ends.
 fn trimmed(bytes: &[u8], range: Range<usize>) -> Range<usize> {
     let inner = &bytes[range.clone()];
     let start = inner.iter().take_while(|b| b.is_ascii_whitespace()).count();
@@ -115,7 +130,7 @@ fn trimmed(bytes: &[u8], range: Range<usize>) -> Range<usize> {
     range.start + start..range.end - end
 }
 
-/// Appends to a list that begins at `start`.
+/// Appends a value to the JSON list whose first element begins at `start`.
 fn append(out: &mut Vec<u8>, start: usize, value: &impl Serialize) -> Result<()> {
     if out.len() > start {
         out.push(b',');
@@ -145,7 +160,7 @@ mod tests {
         serde_json::from_value(json).expect("metadata")
     }
 
-    /// What a commit of some kind brings.
+    /// Generates the updates of a commit of some kind.
     fn updates(kind: u8, n: i64, metadata: &TableMetadata) -> Vec<TableUpdate> {
         let id = 9_007_199_254_740_993 + n;
         let lineage = metadata.next_row_id.filter(|_| metadata.format_version >= 3);
@@ -191,7 +206,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever commits follow each other, the extended JSON says what the metadata says.
+        /// Checks that the extended JSON equals the metadata after any sequence of commits.
         #[test]
         fn extending_is_the_same_as_printing(kinds in prop::collection::vec(0_u8..7, 1..25), version in 1_u8..4) {
             let mut metadata = table(version);

@@ -1,10 +1,14 @@
-//! Partitions and values for people. Nothing is looked up or compared by these texts, and any value of any type has one.
+//! Labels of partitions and values for people, and directories of new files.
+//!
+//! Any value of any type has a label. Nothing is looked up or compared by a label: two values may share one, and
+//! [`PartitionKey`](crate::PartitionKey) identifies a partition. Start reading at [`partition_label`].
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime};
 use esker_format::{PartitionField, PartitionSpec, TableMetadata, Transform, Value};
 
-/// A partition for people: `day=2013-01-01/carrier=UA`, or `all` for an unpartitioned spec. A text that could be taken for something
-/// else is in quotes: `carrier="null"` is a text, `carrier=null` is none.
+/// Formats a partition for people: `day=2013-01-01/carrier=UA`, or `all` for an unpartitioned spec.
+///
+/// A string that could be mistaken is quoted: `carrier="null"` is a string, `carrier=null` is a missing value.
 pub fn partition_label(metadata: &TableMetadata, spec_id: i32, partition: &[Option<Value>]) -> String {
     match metadata.partition_spec_by_id(spec_id) {
         Some(spec) => label(spec, partition),
@@ -33,13 +37,15 @@ fn field_label(transform: &Transform, value: Option<&Value>) -> String {
     }
 }
 
-/// A text as it is, or in quotes where it could be taken for no value, or for the next field.
+/// Formats a string, in quotes if it could be mistaken for a missing value or for the next field.
 fn text_label(text: &str) -> String {
     let plain = text != "null" && !text.is_empty() && !text.contains(['=', '"', '\\']) && !text.contains(char::is_control);
     if plain { text.to_owned() } else { format!("{text:?}") }
 }
 
-/// A value for people.
+/// Formats a value for people: dates and times in ISO form, binary values in hexadecimal.
+///
+/// A date or time that the calendar cannot represent is shown as its number.
 pub fn value_label(value: &Value) -> String {
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02X}")).collect();
     let or_number = |text: Option<String>, number: i64| text.unwrap_or_else(|| number.to_string());
@@ -73,7 +79,7 @@ fn time(micros: i64) -> Option<NaiveTime> {
     NaiveTime::from_num_seconds_from_midnight_opt(seconds, u32::try_from(micros.rem_euclid(1_000_000)).ok()? * 1000)
 }
 
-/// A point in time, counted from 1970 in so many units a second.
+/// Converts a point in time, which counts from 1970 with `a_second` units for each second.
 fn timestamp(v: i64, a_second: i64) -> Option<NaiveDateTime> {
     let nanos = u32::try_from(v.rem_euclid(a_second) * (1_000_000_000 / a_second)).ok()?;
     DateTime::from_timestamp(v.div_euclid(a_second), nanos).map(|t| t.naive_utc())
@@ -87,7 +93,7 @@ fn decimal(unscaled: i128, scale: u32) -> String {
     if rest.is_empty() { format!("{sign}{whole}") } else { format!("{sign}{whole}.{rest}") }
 }
 
-/// The ordinal of a time transform as people write it: `2013`, `2013-07`, `2013-07-04`, `2013-07-04-16`.
+/// Formats the ordinal of a time transform: `2013`, `2013-07`, `2013-07-04`, `2013-07-04-16`.
 fn time_label(transform: &Transform, value: &Value) -> Option<String> {
     let (Value::Int(v) | Value::Date(v)) = *value else { return None };
     match transform {
@@ -99,19 +105,22 @@ fn time_label(transform: &Transform, value: &Value) -> Option<String> {
     }
 }
 
-/// The directory of a partition's new files, with a slash at its end: its label, where that is a plain path, or else none.
+/// Returns the directory of a partition's new files, with a slash at its end.
+///
+/// It is the partition's label, or empty if the label is no plain path ([`plain_dir`]).
 pub fn partition_dir(spec: &PartitionSpec, partition: &[Option<Value>]) -> String {
     plain_dir(&label(spec, partition))
 }
 
-/// Bytes of a directory's name: file systems take 255.
+/// The largest length of a directory's name, in bytes. File systems allow 255.
 const LONGEST_NAME: usize = 200;
 
-/// Bytes of all directories of a partition: S3 takes keys of 1,024.
+/// The largest length of a partition's directories, in bytes. S3 allows keys of 1,024.
 const LONGEST_PATH: usize = 500;
 
-/// The directory of new files of a partition with a label, with a slash at its end: the label, where that is a plain path of a length that
-/// every storage takes, or else none.
+/// Returns the directory of new files of the partition with this label, with a slash at its end.
+///
+/// It is empty for the label `all`, and for a label with characters or lengths that some storage refuses.
 pub fn plain_dir(label: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '=' | '_' | '-' | '/');
     let short = label.len() <= LONGEST_PATH && label.split('/').all(|name| name.len() <= LONGEST_NAME);
@@ -177,7 +186,7 @@ mod tests {
             prop_assert!(text == "all" || text.starts_with("p="));
         }
 
-        /// Two partitions of texts never read the same.
+        /// Checks that two partitions of strings never have the same label.
         #[test]
         fn labels_of_texts_tell_partitions_apart(
             all in prop::collection::vec((prop::option::of("[nul/b=\"]{0,6}|null"), prop::option::of("[nul/b=\"]{0,6}|null")), 2..20),

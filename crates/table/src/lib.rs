@@ -1,6 +1,10 @@
-//! One Iceberg table as data: what is alive in a snapshot, what a new snapshot looks like, what is reachable.
+//! One Iceberg table as data: the live files of a snapshot, the plan of a scan, the next snapshot, and the files that snapshots
+//! refer to.
 //!
-//! Knows nothing of catalogs, servers or the content of Parquet files; reads manifests through [`Manifests`], over a storage it is given.
+//! The crate knows nothing of catalogs, servers or the content of Parquet files. It reads manifests through [`Manifests`], from a
+//! storage that the caller gives. Nothing above this crate reads manifest lists or manifests itself, except for the files that
+//! `tests/it/cut.rs` lists. There are two ways to the files of a snapshot: [`SnapshotFiles`] keeps them in columns for plans,
+//! [`load_live`] returns rows for jobs and commits. Start reading at [`plan_scan`] for reads and at [`build_snapshot`] for writes.
 
 mod bounds;
 mod cherry;
@@ -59,5 +63,5 @@ pub use scan::{ScanPlan, ScanTask, plan_appended, plan_scan, projection};
 pub use snapshot_builder::{BuiltSnapshot, DeleteKey, RecordPaths, SnapshotChanges, build_snapshot, delete_key, manifest_bytes};
 pub use summary::ManifestSummary;
 
-/// The result of a table operation.
+/// The result of an operation on a table's metadata.
 pub type Result<T> = std::result::Result<T, TableError>;

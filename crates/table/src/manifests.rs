@@ -1,3 +1,9 @@
+//! Reading and caching of manifest lists and manifests.
+//!
+//! [`Manifests`] decodes a manifest into columns ([`ManifestBatch`]) and caches them. Callers take the columns (`batch`) or rows
+//! made of them ([`Manifests::load`]). Two things are added to the file's content: entries inherit numbers from the manifest list,
+//! and partition values are converted to the types that their columns have now. Start reading at [`Manifests::batch`].
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,17 +16,19 @@ use moka::future::Cache;
 
 use crate::{PartitionTypes, Result, TableError, partition_types};
 
-/// What a manifest is and lists, with what its entries inherit from the manifest list.
+/// A decoded manifest, as rows. The entries have the values that they inherit from the manifest list.
 #[derive(Debug, Clone)]
 pub struct Manifest {
-    /// What it says of itself.
+    /// The metadata in the header of the manifest's file.
     pub header: ManifestHeader,
-    /// Its files.
+    /// The entries, in the order of the file.
     pub entries: Vec<ManifestEntry>,
 }
 
-/// What a decoded manifest depends on. Not its file alone: entries inherit from the manifest list, and a writer whose commit failed
-/// lists the same manifest again, with another sequence number.
+/// The cache key of a decoded manifest.
+///
+/// The path alone is not enough, because entries inherit from the manifest list. A writer whose commit failed lists the same
+/// manifest again, with another sequence number.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Key {
     path: String,
@@ -29,7 +37,9 @@ struct Key {
     first_row_id: Option<i64>,
 }
 
-/// Reads manifests, and keeps them in columns, with what was asked for of them. Cheap to clone.
+/// A reader of manifests with a cache of decoded ones. Cheap to clone; clones share the cache.
+///
+/// A cached manifest is kept as columns, with the fields that were asked for so far.
 #[derive(Debug, Clone)]
 pub struct Manifests {
     storage: Storage,
@@ -37,24 +47,36 @@ pub struct Manifests {
 }
 
 impl Manifests {
-    /// Keeps decoded manifests of up to about `cache_bytes`.
+    /// Creates a reader. Its cache holds decoded manifests of about `cache_bytes` bytes in memory.
     pub fn new(storage: Storage, cache_bytes: u64) -> Self {
         let weight = |key: &Key, batch: &Arc<ManifestBatch>| u32::try_from(key.path.len() + batch.memory()).unwrap_or(u32::MAX);
         Self { storage, decoded: Cache::builder().weigher(weight).max_capacity(cache_bytes).build() }
     }
 
-    /// Where manifests are read from and written to.
+    /// Returns the storage that manifests are read from and written to.
     pub const fn storage(&self) -> &Storage {
         &self.storage
     }
 
-    /// A manifest, with what its entries inherit from the manifest list, and with partition values of the types that the table has now:
-    /// a partition is the same one before and after its column was promoted.
+    /// Loads all fields of a manifest's entries.
+    ///
+    /// Entries have the values that they inherit from the manifest list. Partition values have the types that the table has now, so
+    /// that a partition stays the same one when its column is promoted.
+    ///
+    /// Spec: "Sequence Number Inheritance", "First Row ID Inheritance".
+    ///
+    /// # Errors
+    ///
+    /// Returns [`TableError::File`] if the manifest cannot be read or decoded, and [`TableError::Unsupported`] if it is encrypted.
     pub async fn load(&self, metadata: &TableMetadata, file: &ManifestFile) -> Result<Manifest> {
         self.load_some(metadata, file, &ManifestProjection::all()).await
     }
 
-    /// As [`Manifests::load`], with what is asked for of its entries, or more.
+    /// Loads a manifest like [`Manifests::load`], with at least the fields of `wanted`.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`TableError::File`] if the manifest cannot be read or decoded, and [`TableError::Unsupported`] if it is encrypted.
     pub async fn load_some(
         &self,
         metadata: &TableMetadata,
@@ -73,13 +95,14 @@ impl Manifests {
         Ok(manifest)
     }
 
-    /// A manifest with partition values as they were written: for who asks after paths and numbers alone.
+    /// Loads a manifest without converting its partition values, for callers that need only paths and numbers.
     pub(crate) async fn as_written(&self, file: &ManifestFile, wanted: &ManifestProjection) -> Result<Manifest> {
         Ok(Manifest::of(self.batch(file, wanted).await?.as_ref()))
     }
 
-    /// A manifest's entries in columns, with what they inherit from the manifest list, and with partition values as they were written.
-    /// There may be more of them than was asked for.
+    /// Loads a manifest as columns, with at least the fields of `wanted`.
+    ///
+    /// Entries have the values that they inherit from the manifest list. Partition values are as they were written.
     pub(crate) async fn batch(&self, file: &ManifestFile, wanted: &ManifestProjection) -> Result<Arc<ManifestBatch>> {
         let key = Key::of(file);
         let found = self.decoded.get(&key).await;
@@ -96,7 +119,9 @@ impl Manifests {
         Ok(batch)
     }
 
-    /// The manifests of a snapshot: those of its list, or those that version 1 names in the metadata.
+    /// Reads the manifest list of a snapshot, or the headers of the manifests that version 1 names in the metadata.
+    ///
+    /// Spec: "Manifest Lists", "Snapshots".
     pub(crate) async fn list(&self, snapshot: &Snapshot) -> Result<Vec<ManifestFile>> {
         if let Some(path) = &snapshot.manifest_list {
             let bytes = self.read(path, snapshot.key_id.is_some()).await?;
@@ -117,13 +142,15 @@ impl Manifests {
 
     async fn read(&self, path: &str, is_encrypted: bool) -> Result<Bytes> {
         if is_encrypted {
-            return Err(TableError::Unsupported(format!("{path} is encrypted, and Esker has no keys")));
+            return Err(TableError::Unsupported(format!("{path} is encrypted, and Esker has no keys to decrypt it")));
         }
         self.storage.read(path).await.map_err(|e| TableError::file(path, e))
     }
 }
 
-/// A manifest that no list has (specification, "Snapshots": `manifests`). Its counts are unknown, and its entries name their snapshots.
+/// Describes a manifest that version 1 names in the metadata instead of a manifest list. Its counts are unknown.
+///
+/// Spec: "Snapshots", field `manifests`.
 fn unlisted(path: &str, length: usize, header: &ManifestHeader, snapshot_id: i64) -> ManifestFile {
     ManifestFile {
         manifest_path: path.to_owned(),
@@ -152,8 +179,9 @@ impl Manifest {
     }
 }
 
-/// The partitions of a manifest with values in the order of the spec's fields, of the types that the table has now; none if that is how the
-/// manifest has them.
+/// Converts the partitions of a manifest to the field order of the table's spec and to the types that the table has now.
+///
+/// Returns `None` if the manifest has them in this form already. The result has the order of [`ManifestBatch::partitions`].
 pub(crate) fn partitions(metadata: &TableMetadata, file: &ManifestFile, batch: &ManifestBatch) -> Option<Box<[Tuple]>> {
     let types = partition_types(metadata, file.partition_spec_id);
     let places = places(metadata, file, batch.header());
@@ -168,7 +196,9 @@ pub(crate) fn partitions(metadata: &TableMetadata, file: &ManifestFile, batch: &
     Some(batch.partitions().iter().map(brought).collect())
 }
 
-/// Where the values of the table's spec are among a manifest's; none if they are in that order.
+/// Maps each field of the table's spec to its position among a manifest's partition values.
+///
+/// Returns `None` if the manifest has the order of the spec. An inner `None` is a field that the manifest lacks.
 fn places(metadata: &TableMetadata, file: &ManifestFile, header: &ManifestHeader) -> Option<Vec<Option<usize>>> {
     let spec = metadata.partition_spec_by_id(file.partition_spec_id)?;
     let own = || header.partition.iter().map(|column| column.field_id);
@@ -178,16 +208,18 @@ fn places(metadata: &TableMetadata, file: &ManifestFile, header: &ManifestHeader
     Some(spec.fields().iter().map(|field| own().position(|id| id == field.field_id)).collect())
 }
 
+/// Reorders partition values. A field without a position becomes null.
 fn moved(values: &Tuple, places: &[Option<usize>]) -> Tuple {
     places.iter().map(|place| values.get((*place)?).cloned().flatten()).collect()
 }
 
-/// Whether a manifest's partition values are of the types, so that none of them has to be changed.
+/// Checks that a manifest's partition values have these types, so that none of them must be converted.
 fn has_types(header: &ManifestHeader, types: &PartitionTypes) -> bool {
     header.partition.iter().zip(types).all(|(column, ty)| ty.is_none() || column.value_type == *ty)
 }
 
-/// Brings partition values to the types that their columns have now. One that can't be without loss stays as it is.
+/// Converts partition values to the types that their columns have now. A value that cannot be converted without loss stays as it
+/// is.
 pub(crate) fn bring_to(values: &mut Tuple, types: &PartitionTypes) {
     for (value, ty) in values.iter_mut().zip(types) {
         if let (Some(own), Some(ty)) = (value.as_ref(), ty)
@@ -217,7 +249,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::deletes::tests::metadata;
 
-    /// A manifest of data files without partitions, by snapshot 7.
+    /// Encodes a manifest of data files without partitions, written by snapshot 7.
     pub(crate) fn writer(metadata: &TableMetadata, format_version: u8) -> ManifestWriter {
         let new = NewManifest {
             format_version,
@@ -231,7 +263,8 @@ pub(crate) mod tests {
         ManifestWriter::new(&new).expect("a writer")
     }
 
-    /// A manifest of one file that a writer lists again after its first commit failed, as Java does: with the number of the next try.
+    /// Checks a manifest that a writer lists again after its first commit failed, as Java does, with the sequence number of the
+    /// next try.
     #[test]
     fn a_manifest_that_is_listed_again_inherits_from_the_list_that_is_asked() {
         let (dir, metadata) = (tempfile::tempdir().expect("a directory"), metadata());

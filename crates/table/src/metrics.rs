@@ -1,4 +1,7 @@
-//! What counts and bounds of columns say about a filter: of many files at once, column by column.
+//! Evaluates a filter on the counts and bounds of columns, for many files at once and column by column.
+//!
+//! The result is a mask: false for a file that certainly has no matching row. An unknown count or bound never rules out a file.
+//! Start reading at [`FilterMetrics::might_match`]. Spec: "Scan Planning".
 
 use std::borrow::Borrow;
 
@@ -7,25 +10,29 @@ use esker_format::{ColumnStats, PrimitiveType, Schema, Type, Value};
 use crate::expr::string;
 use crate::{ColumnBounds, Expr, Op, Predicate};
 
-/// What stands for a type without bounds that are values.
+/// The type that stands for variants, which have no bounds that a predicate could compare with.
 const BYTES: PrimitiveType = PrimitiveType::Geometry { crs: None };
 
-/// The columns that a filter asks about, of types that have bounds, and what is decoded of them.
+/// The columns of a filter that have statistics, with the bounds decoded for the present files.
 pub(crate) struct FilterMetrics<'a> {
     columns: Vec<Column<'a>>,
 }
 
+/// A column of a filter.
 struct Column<'a> {
     id: i32,
     ty: &'a PrimitiveType,
-    /// Whether its values, and those that it is compared with, are whole numbers: these are compared without making values of them.
+    /// True if the column's values and the filter's literals are whole numbers, which are compared as `i64` without making a
+    /// `Value`.
     whole: bool,
+    /// The bounds of all files, if `whole`; empty before the first predicate on this column.
     wholes: Vec<ColumnBounds<i64>>,
-    /// Those that were asked for.
+    /// The bounds of the files that a predicate reached so far, if not `whole`.
     values: Vec<Option<ColumnBounds>>,
 }
 
 impl<'a> FilterMetrics<'a> {
+    /// Collects the columns of a filter. Columns of structs, lists and maps are left out.
     pub(crate) fn of(filter: &Expr, schema: &'a Schema) -> Self {
         let predicates = filter.predicates();
         let mut ids: Vec<i32> = predicates.iter().map(|predicate| predicate.field).collect();
@@ -37,20 +44,22 @@ impl<'a> FilterMetrics<'a> {
                 let whole = ty.is_whole() && values.all(|value| value.whole().is_some());
                 Some(Column { id, ty, whole, wholes: Vec::new(), values: Vec::new() })
             }
-            // Its nulls are counted; what it holds has no bounds that a predicate could ask about.
+            // The nulls of a variant are counted, but its bounds are no values that a predicate could compare with.
             Some(Type::Variant) => Some(Column { id, ty: &BYTES, whole: false, wholes: Vec::new(), values: Vec::new() }),
             _ => None,
         };
         Self { columns: ids.into_iter().filter_map(column).collect() }
     }
 
-    /// The columns that are asked about, by their field ids.
+    /// Iterates over the field ids of the columns, in rising order.
     pub(crate) fn ids(&self) -> impl Iterator<Item = i32> {
         self.columns.iter().map(|column| column.id)
     }
 
-    /// Which of so many files have room for a row that matches, by what `stats` says of a column (by its place in [`Metrics::ids`]) in a
-    /// file (by its number).
+    /// Returns for each of `files` files true if a row may match the filter.
+    ///
+    /// `stats` returns the statistics of a column in a file. Its arguments are the column's position in [`FilterMetrics::ids`] and
+    /// the file's number.
     pub(crate) fn might_match<'s>(
         &mut self,
         filter: &Expr,
@@ -66,7 +75,7 @@ impl<'a> FilterMetrics<'a> {
         mask
     }
 
-    /// Takes out of `mask` the files that have no room for a row that matches.
+    /// Clears the files in `mask` in which no row can match.
     fn narrow<'s>(&mut self, filter: &Expr, stats: &impl Fn(usize, usize) -> ColumnStats<'s>, mask: &mut [bool]) {
         match filter {
             Expr::True => {}
@@ -93,8 +102,9 @@ impl<'a> FilterMetrics<'a> {
 }
 
 impl Column<'_> {
+    /// Clears the files in `mask` in which no row can match the predicate.
     fn narrow<'s>(&mut self, predicate: &Predicate, stats: &impl Fn(usize) -> ColumnStats<'s>, mask: &mut [bool]) {
-        // All values of no type are null, whatever is said of them.
+        // All values of the type `unknown` are null, whatever the manifest says.
         if *self.ty == PrimitiveType::Unknown {
             if predicate.op != Op::IsNull && !matches!(predicate.op, Op::NotEq | Op::NotIn | Op::NotStartsWith | Op::NotNan) {
                 mask.fill(false);
@@ -122,7 +132,7 @@ impl Column<'_> {
     }
 }
 
-/// Whether the column's counts and bounds leave room for a matching row.
+/// Returns true if the counts and bounds of the column allow a matching row.
 fn by_metrics<T: PartialOrd>(op: Op, bounds: &ColumnBounds<T>, mut values: impl Iterator<Item = impl Borrow<T>>) -> bool {
     match op {
         Op::IsNull => return !bounds.no_nulls(),
@@ -148,7 +158,7 @@ fn by_metrics<T: PartialOrd>(op: Op, bounds: &ColumnBounds<T>, mut values: impl 
     }
 }
 
-/// Whether the column's counts and bounds leave room for a row that begins with a text.
+/// Returns true if the counts and bounds of the column allow a string with the predicate's prefix.
 fn by_prefix(predicate: &Predicate, bounds: &ColumnBounds) -> bool {
     if bounds.only_nulls() {
         return false;

@@ -1,4 +1,7 @@
-//! What a partition is: its spec and its values, of the types that their columns have now, compared as Java compares them.
+//! The identity of a partition: its spec and its values, compared as Java compares them.
+//!
+//! Values have the types that their columns have now, so that a partition stays the same one when its column is promoted.
+//! Labels are for people and identify nothing.
 
 use std::borrow::Cow;
 
@@ -6,10 +9,10 @@ use esker_format::{PrimitiveType, TableMetadata, Type, Value};
 
 use crate::LiveFile;
 
-/// What identifies a partition.
+/// The key that identifies a partition: the id of its spec, and its values.
 ///
-/// Two keys are equal where Java's `StructLikeWrapper` finds them equal: every NaN is the same value, 0.0 and -0.0 are two.
-/// [`crate::Manifests::load`] has brought values to the types that their columns have now.
+/// Two keys are equal if Java's `StructLikeWrapper` finds them equal: every NaN is the same value, 0.0 and -0.0 are different ones.
+/// The values must have the types that their columns have now, as [`crate::Manifests::load`] returns them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PartitionKey<'a> {
     spec_id: i32,
@@ -17,49 +20,51 @@ pub struct PartitionKey<'a> {
 }
 
 impl<'a> PartitionKey<'a> {
-    /// The partition of a spec with these values.
+    /// Creates the key of the partition of a spec with these values, in the order of the spec's fields.
     pub const fn new(spec_id: i32, values: &'a [Option<Value>]) -> Self {
         Self { spec_id, values: Cow::Borrowed(values) }
     }
 
-    /// The partition that a data or delete file is in.
+    /// Returns the partition of a data or delete file.
     pub fn of(file: &'a LiveFile) -> Self {
         Self::new(file.spec_id, &file.file.partition)
     }
 
-    /// The spec.
+    /// Returns the id of the partition spec.
     pub const fn spec_id(&self) -> i32 {
         self.spec_id
     }
 
-    /// The values, in the order of the spec's fields.
+    /// Returns the values, in the order of the spec's fields.
     pub fn values(&self) -> &[Option<Value>] {
         &self.values
     }
 
-    /// The key with values of its own.
+    /// Converts the key into one that owns its values.
     pub fn into_owned(self) -> PartitionKey<'static> {
         PartitionKey { spec_id: self.spec_id, values: Cow::Owned(self.values.into_owned()) }
     }
 }
 
-/// The types of the values of a spec's fields, in their order; none where nothing tells it any more.
+/// The types of a spec's partition values, in the order of its fields; `None` if no schema has the source column any more.
 pub type PartitionTypes = Vec<Option<PrimitiveType>>;
 
-/// The types that a spec's partition values have as the table is now: by the present type of each source column; by the last type that
-/// it had, where it was dropped.
+/// Returns the present types of a spec's partition values.
+///
+/// They follow from the present type of each source column, or from its last type if the column was dropped. The result is empty if
+/// the table has no such spec.
 pub fn partition_types(metadata: &TableMetadata, spec_id: i32) -> PartitionTypes {
     metadata.partition_types(spec_id)
 }
 
-/// The types that partition values have as the table is now, for every spec of the table, with its id.
+/// Returns the present types of the partition values of every spec of the table, in the order of the spec ids.
 pub fn all_partition_types(metadata: &TableMetadata) -> Vec<(i32, PartitionTypes)> {
     let mut specs: Vec<i32> = metadata.partition_specs.iter().map(|spec| spec.spec_id()).collect();
     specs.sort_unstable();
     specs.into_iter().map(|id| (id, partition_types(metadata, id))).collect()
 }
 
-/// The type of a column now, or the last that it had before it was dropped.
+/// Returns the present type of a column, or its last type if it was dropped.
 pub fn column_type(metadata: &TableMetadata, id: i32) -> Option<&Type> {
     metadata.type_of_field(id)
 }
@@ -74,7 +79,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::manifests::bring_to;
 
-    /// Whether Java's comparators find two values of one column equal (`Comparators.forType`, `Double.compare`, unsigned bytes).
+    /// Compares two values of one column as Java's comparators do (`Comparators.forType`, `Double.compare`, unsigned bytes).
     fn java_equal(a: Option<&Value>, b: Option<&Value>) -> bool {
         let (Some(a), Some(b)) = (a, b) else { return a.is_none() && b.is_none() };
         let real = |v: &Value| match v {
@@ -91,7 +96,7 @@ pub(crate) mod tests {
         }
     }
 
-    /// Values that are easily confused.
+    /// Generates values that are easily confused.
     pub(crate) fn value() -> impl Strategy<Value = Option<Value>> {
         let reals = prop_oneof![Just(0.0_f32), Just(-0.0), Just(f32::NAN), Just(-f32::NAN), Just(1.5), Just(f32::INFINITY)];
         let texts = prop_oneof!["null", "", "a", "a/b=1", "\"", "[a-b]{0,2}"];
@@ -110,7 +115,7 @@ pub(crate) mod tests {
     }
 
     proptest! {
-        /// Keys are equal, hashed alike and ordered as equal exactly where Java finds the values equal.
+        /// Checks that keys are equal, have equal hashes and compare as equal exactly if Java finds the values equal.
         #[test]
         fn partitions_are_compared_as_java_compares_them(
             a in prop::collection::vec(value(), 0..3), b in prop::collection::vec(value(), 0..3), specs in (0_i32..2, 0_i32..2),
@@ -122,7 +127,7 @@ pub(crate) mod tests {
             prop_assert_eq!(HashSet::from([a, b]).len(), 2 - usize::from(expected));
         }
 
-        /// A value from before a promotion, or from before the table was set back, is in the partition that it is in now.
+        /// Checks that a value from before a promotion, or from before the table was set back, stays in the same partition.
         #[test]
         fn a_promoted_value_is_in_the_same_partition(v in -2_i32..3, real in prop_oneof![Just(0.5_f32), Just(-0.0), Just(f32::NAN)], wide: bool) {
             let (narrow, wider) = ([Some(Value::Int(v)), Some(Value::Float(real))], [Some(Value::Long(v.into())), Some(Value::Double(real.into()))]);

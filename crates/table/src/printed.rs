@@ -1,4 +1,7 @@
-//! Partition values, counts and bounds as JSON, for clients whose scans are planned here: they take columns from the first.
+//! Partition values, counts and bounds as JSON, in the answers of scan planning.
+//!
+//! A client that plans its scan here may take a column's value from the partition, so a value that JSON cannot express is an error.
+//! Spec: REST OpenAPI document, `ContentFile`.
 
 use std::collections::HashSet;
 
@@ -7,15 +10,20 @@ use serde_json::{Value as Json, json};
 
 use crate::{Result, TableError, partition_types, value_label};
 
-/// A partition's values by place (specification, "JSON single-value serialization"), as the table has their types now.
+/// Returns the values of a partition as JSON, in the order of the spec's fields and with the types that the table has now.
 ///
-/// One that JSON can't express is an error, as a client would take `null` for the column's value.
+/// Spec: "JSON single-value serialization".
+///
+/// # Errors
+///
+/// Returns [`TableError::Unsupported`] if JSON cannot express a value, such as NaN. A client would take `null` for the column's
+/// value.
 pub fn partition_json(metadata: &TableMetadata, spec_id: i32, partition: &[Option<Value>]) -> Result<Vec<Json>> {
     let types = partition_types(metadata, spec_id);
     let value = |(at, value): (usize, &Option<Value>)| {
         let Some(value) = value else { return Ok(Json::Null) };
         let ty = types.get(at).cloned().flatten();
-        // NaN and the infinities are texts as Java prints them, which no client takes for a number.
+        // Java prints NaN and the infinities as strings, which no client accepts as a number.
         let is_number = match value {
             Value::Float(v) => v.is_finite(),
             Value::Double(v) => v.is_finite(),
@@ -34,9 +42,11 @@ pub fn partition_json(metadata: &TableMetadata, spec_id: i32, partition: &[Optio
     partition.iter().enumerate().map(value).collect()
 }
 
-/// The counts and bounds of some columns, by the names that scan planning has for them (REST specification, `ContentFile`).
+/// Returns the counts and bounds of the given columns (field ids), each list under its name in the answers of scan planning.
 ///
-/// What is not known is left out, as counts below 0, which some writers put where they do not know.
+/// Unknown counts and bounds are left out. Counts below 0 are unknown as well: some writers use them for that.
+///
+/// Spec: REST OpenAPI document, `ContentFile`.
 pub fn stats_json(file: &DataFile, columns: &HashSet<i32>) -> Vec<(&'static str, Json)> {
     let counts = [
         ("column-sizes", &file.column_sizes),
@@ -57,13 +67,13 @@ pub fn stats_json(file: &DataFile, columns: &HashSet<i32>) -> Vec<(&'static str,
     counts.chain(bounds).collect()
 }
 
-/// A map, by rising keys, as two lists.
+/// Encodes a map, sorted by keys, as a list of keys and a list of values; `None` if it is empty.
 fn map(entries: impl Iterator<Item = (i32, Json)>) -> Option<Json> {
     let (keys, values): (Vec<i32>, Vec<Json>) = entries.unzip();
     (!keys.is_empty()).then(|| json!({"keys": keys, "values": values}))
 }
 
-/// Binary values are upper-case hex.
+/// Encodes bytes as upper-case hexadecimal, the JSON form of binary values.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02X}")).collect()
 }
@@ -126,7 +136,7 @@ mod tests {
     }
 
     proptest! {
-        /// What is printed is read back as the same value.
+        /// Checks that each printed value is parsed back as the same value.
         #[test]
         fn what_is_printed_is_read_back(v in any::<i64>(), days in -700_000_i32..2_900_000, double in any::<f64>()) {
             let micros = v % 60_000_000_000_000_000;

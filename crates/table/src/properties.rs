@@ -1,7 +1,8 @@
-//! The table properties that Esker reads: their defaults, what their values may be, and what a value that can't be read means.
+//! The table properties that Esker reads: their keys, defaults, valid values, and the effect of an invalid value.
 //!
-//! Anybody who may commit can set any property to anything. One that makes no sense costs itself alone: the default holds, and health
-//! names it. Where it protects something, what it protects against stays off until it is mended.
+//! Any client that may commit can set a property to any text. An invalid value affects only its own property: the default holds,
+//! and health reports it. If the property protects files or snapshots, the operation that it limits stays off until the value is
+//! fixed. The list of properties is the `properties!` call. Start reading at [`Property`].
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,25 +13,26 @@ use crate::{Result, TableError};
 
 const DAY_MS: Millis = 24 * 3600 * 1000;
 
-/// A property whose value can't be read.
+/// A property whose value cannot be parsed. Its display form is the evidence of the health finding `bad-property`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("table property {key} = {value:?} is not {expects}; {instead}")]
 pub struct BadProperty {
-    /// Its key.
+    /// The key, with the column's name for a property of a column.
     pub key: String,
-    /// Its value.
+    /// The value as it was set.
     pub value: String,
-    /// What it should be.
+    /// The values that are valid, completing "is not …".
     pub expects: String,
-    /// What is taken instead, or stays off.
+    /// The consequence: the value that is used instead, or the operation that stays off.
     pub instead: String,
 }
 
-/// Properties by key.
+/// A map of properties, by key.
 pub trait Properties {
-    /// The value of a key.
+    /// Returns the value of a key, if it is set.
     fn value(&self, key: &str) -> Option<&str>;
-    /// The properties whose keys begin with `prefix`: what comes after it, and the value.
+    /// Iterates over the properties whose keys begin with `prefix`: the rest of the key, and the value. The order is that of the
+    /// map.
     fn beginning<'a>(&'a self, prefix: &'a str) -> Box<dyn Iterator<Item = (&'a str, &'a str)> + 'a>;
 }
 
@@ -54,12 +56,14 @@ impl Properties for BTreeMap<String, String> {
     }
 }
 
-/// A property. One whose key ends in `.column.` is of the column that comes after it.
+/// The declaration of a property.
+///
+/// A key that ends in `.column.` is a prefix: the column's name follows it, and each column has a value of its own.
 #[derive(Debug)]
 pub struct Property<T> {
-    /// Its key.
+    /// The key, or the prefix of the key.
     pub key: &'static str,
-    /// What holds where it is not set.
+    /// The value if the property is not set.
     pub default: T,
     expects: &'static str,
     instead: &'static str,
@@ -67,17 +71,21 @@ pub struct Property<T> {
 }
 
 impl<T: Clone> Property<T> {
-    /// The value; the default where it is not set or can't be read.
+    /// Returns the value, or the default if the property is not set or cannot be parsed.
     pub fn of(&self, properties: &dyn Properties) -> T {
         self.set(properties).unwrap_or_else(|| self.default.clone())
     }
 
-    /// The value, if it is set and can be read.
+    /// Returns the value, if it is set and can be parsed.
     pub fn set(&self, properties: &dyn Properties) -> Option<T> {
         (self.parse)(properties.value(self.key)?)
     }
 
-    /// The value or the default, for what must not go on by a value that can't be read.
+    /// Returns the value or the default, for operations that must not go on with an invalid value.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`TableError::Property`] if the value cannot be parsed.
     pub fn checked(&self, properties: &dyn Properties) -> Result<T> {
         match properties.value(self.key) {
             None => Ok(self.default.clone()),
@@ -85,7 +93,7 @@ impl<T: Clone> Property<T> {
         }
     }
 
-    /// The values by column that can be read.
+    /// Iterates over the columns whose values can be parsed: the column's name and the value.
     pub fn by_column<'a>(&'a self, properties: &'a dyn Properties) -> impl Iterator<Item = (&'a str, T)> + 'a {
         properties.beginning(self.key).filter_map(|(column, text)| Some((column, (self.parse)(text)?)))
     }
@@ -100,8 +108,9 @@ impl<T: Clone> Property<T> {
     }
 }
 
-/// What can be said of a property without its type.
+/// A property without the type of its value, for the list of all properties.
 trait AnyProperty: Sync {
+    /// Adds the values that cannot be parsed to `found`.
     fn check(&self, properties: &dyn Properties, found: &mut Vec<BadProperty>);
 }
 
@@ -116,48 +125,50 @@ impl<T: Clone + Sync> AnyProperty for Property<T> {
     }
 }
 
-/// Names of fields in files that have no field ids (specification, "Column Projection"; `schema.name-mapping.default`).
+/// The mapping from names to field ids, for files without field ids (`schema.name-mapping.default`).
+///
+/// Spec: "Column Projection", "Name Mapping Serialization".
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct NameMapping {
-    /// The columns.
+    /// The top-level fields.
     pub fields: Vec<MappedField>,
 }
 
-/// A field by the names that files may have for it.
+/// A field of a name mapping, with the names that files may have for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct MappedField {
-    /// Its id; a field that has none is not in the schema.
+    /// The field id; `None` if the field is not in the schema.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field_id: Option<i32>,
-    /// Its names.
+    /// The names that files may have for the field.
     #[serde(default)]
     pub names: Vec<String>,
-    /// The fields in it.
+    /// The nested fields.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fields: Vec<Self>,
 }
 
-/// A codec of data files that Esker writes.
+/// A compression codec for the data files that Esker writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ParquetCodec {
     /// Zstandard.
     Zstd,
-    /// Deflate in gzip's frame.
+    /// Gzip (Deflate).
     Gzip,
     /// Brotli.
     Brotli,
     /// Snappy.
     Snappy,
-    /// LZ4 in blocks.
+    /// LZ4 blocks.
     Lz4,
-    /// None.
+    /// No compression.
     Uncompressed,
 }
 
 impl ParquetCodec {
-    /// The levels that it has.
+    /// Returns the lowest and highest level of the codec, if it has levels.
     const fn levels(self) -> Option<(i32, i32)> {
         match self {
             Self::Zstd => Some((1, 22)),
@@ -168,25 +179,25 @@ impl ParquetCodec {
     }
 }
 
-/// What a manifest keeps of a column.
+/// The statistics of a column that a manifest keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MetricsMode {
-    /// Nothing.
+    /// No statistics.
     None,
-    /// How many values, nulls and NaNs there are.
+    /// The counts of values, nulls and NaNs.
     Counts,
-    /// That, and bounds cut to a length.
+    /// The counts, and bounds truncated to this length.
     Truncate(usize),
-    /// That, and bounds as they are.
+    /// The counts, and bounds in full length.
     Full,
 }
 
-/// What a change of rows must not have missed.
+/// The isolation level of a DELETE or UPDATE: the concurrent changes that make it fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Isolation {
-    /// Rows that its condition might have met.
+    /// The change fails if a concurrent commit added rows that its condition may match, or changed rows that it changes.
     Serializable,
-    /// Changes to the rows that it changes.
+    /// The change fails only if a concurrent commit changed rows that it changes.
     Snapshot,
 }
 
@@ -251,7 +262,7 @@ fn isolation(text: &str) -> Option<Isolation> {
         .find_map(|(word, level)| text.eq_ignore_ascii_case(word).then_some(level))
 }
 
-/// Whether metadata files are compressed by gzip.
+/// Parses the codec of metadata files; true is gzip.
 fn metadata_gzip(text: &str) -> Option<bool> {
     match text.to_lowercase().as_str() {
         "none" | "" => Some(false),
@@ -264,77 +275,87 @@ fn mapping(text: &str) -> Option<Option<NameMapping>> {
     serde_json::from_str(text).ok().map(Some)
 }
 
-/// Declares properties, and the list of all.
+/// Declares the properties as statics, and the list `ALL` of them.
 macro_rules! properties {
     ($($(#[$doc:meta])* $name:ident: $ty:ty = $key:literal, $default:expr, $parse:expr, $expects:literal, $instead:literal;)*) => {
         $($(#[$doc])* pub static $name: Property<$ty> =
             Property { key: $key, default: $default, expects: $expects, instead: $instead, parse: $parse };)*
 
-        /// All of them.
+        /// All declared properties.
         static ALL: &[&dyn AnyProperty] = &[$(&$name),*];
     };
 }
 
 properties! {
-    /// The size that data files aim at.
-    TARGET_FILE_BYTES: u64 = "write.target-file-size-bytes", 512 << 20, positive, "a positive number of bytes", "512 MiB is taken";
-    /// The size that manifests aim at.
-    MANIFEST_BYTES: u64 = "commit.manifest.target-size-bytes", 8 << 20, positive, "a positive number of bytes", "8 MiB is taken";
-    /// Files of the table may be deleted.
-    GC_ENABLED: bool = "gc.enabled", true, flag, "true or false", "nothing of the table is deleted until it is mended";
-    /// Metadata files that fell out of the metadata log go.
-    DELETE_METADATA: bool = "write.metadata.delete-after-commit.enabled", false, flag, "true or false", "false is taken";
-    /// How many earlier metadata files are listed.
-    METADATA_VERSIONS: usize = "write.metadata.previous-versions-max", 100, count, "a whole number", "100 are listed, and none is deleted until it is mended";
-    /// Metadata files are compressed.
-    METADATA_GZIP: bool = "write.metadata.compression-codec", false, metadata_gzip, "none or gzip", "none is taken";
-    /// Snapshots older than this may be expired.
-    MAX_SNAPSHOT_AGE: Millis = "history.expire.max-snapshot-age-ms", 5 * DAY_MS, age, "a number of milliseconds", "no snapshot of the table is expired until it is mended";
-    /// So many snapshots of a branch stay.
-    MIN_SNAPSHOTS: usize = "history.expire.min-snapshots-to-keep", 1, count, "a whole number", "no snapshot of the table is expired until it is mended";
-    /// References older than this may be expired.
-    MAX_REF_AGE: Millis = "history.expire.max-ref-age-ms", Millis::MAX, age, "a number of milliseconds", "no snapshot of the table is expired until it is mended";
-    /// A snapshot younger than this stays, whatever the policy says: a client that did not hear the answer to its commit looks for it.
-    EXPIRE_MIN_AGE: Millis = "esker.expire.min-age-ms", 10 * 60 * 1000, age, "a number of milliseconds", "no snapshot of the table is expired until it is mended";
-    /// For so long a writer's newest snapshot stays, with those between it and the head of the branch.
-    WRITER_STATE: Millis = "esker.expire.writer-state-ms", 7 * DAY_MS, age, "a number of milliseconds", "no snapshot of the table is expired until it is mended";
-    /// Files younger than this are not judged by a look for orphans.
-    ORPHAN_MIN_AGE: Millis = "esker.orphans.min-age-ms", 3 * DAY_MS, age, "a number of milliseconds", "no orphan of the table is looked for until it is mended";
-    /// What a DELETE must not have missed.
-    DELETE_ISOLATION: Isolation = "write.delete.isolation-level", Isolation::Serializable, isolation, "serializable or snapshot", "serializable is taken";
-    /// What an UPDATE must not have missed.
-    UPDATE_ISOLATION: Isolation = "write.update.isolation-level", Isolation::Serializable, isolation, "serializable or snapshot", "serializable is taken";
-    /// Names of fields in files that have no field ids.
-    NAME_MAPPING: Option<NameMapping> = "schema.name-mapping.default", None, mapping, "a name mapping as JSON", "files without field ids can't be read until it is mended";
-    /// The codec of data files.
-    PARQUET_CODEC: ParquetCodec = "write.parquet.compression-codec", ParquetCodec::Zstd, codec, "one of zstd, gzip, brotli, snappy, lz4, uncompressed", "zstd is taken";
-    /// The size of row groups.
-    ROW_GROUP_BYTES: usize = "write.parquet.row-group-size-bytes", 128 << 20, positive_size, "a positive number of bytes", "128 MiB is taken";
-    /// The size of pages. Iceberg's writers take 1 MiB and 20,000 rows; a lookup decodes a page of each column, and pages of a quarter compress as well.
-    PAGE_BYTES: usize = "write.parquet.page-size-bytes", 256 << 10, positive_size, "a positive number of bytes", "256 KiB is taken";
-    /// Rows of a page.
-    PAGE_ROWS: usize = "write.parquet.page-row-limit", 5000, positive_size, "a positive number", "5000 is taken";
-    /// The size of dictionaries. Iceberg's writers take 2 MiB; a lookup decodes the whole dictionary of each column.
-    DICT_BYTES: usize = "write.parquet.dict-size-bytes", 512 << 10, positive_size, "a positive number of bytes", "512 KiB is taken";
-    /// The version of data pages.
-    PAGE_VERSION: u8 = "write.parquet.page-version", 1, page_version, "v1 or v2", "v1 is taken";
-    /// Columns with a bloom filter.
-    BLOOM_ENABLED: bool = "write.parquet.bloom-filter-enabled.column.", false, flag, "true or false", "false is taken";
-    /// The share of false positives of those.
-    BLOOM_FPP: f64 = "write.parquet.bloom-filter-fpp.column.", 0.01, probability, "a probability between 0 and 1", "0.01 is taken";
-    /// Columns with statistics.
-    STATISTICS_ENABLED: bool = "write.parquet.stats-enabled.column.", true, flag, "true or false", "true is taken";
-    /// What manifests keep of columns.
-    METRICS_DEFAULT: MetricsMode = "write.metadata.metrics.default", MetricsMode::Truncate(16), metrics, "one of none, counts, truncate(n), full", "truncate(16) is taken";
-    /// What they keep of one column.
-    METRICS_COLUMN: MetricsMode = "write.metadata.metrics.column.", MetricsMode::Truncate(16), metrics, "one of none, counts, truncate(n), full", "the table's default is taken";
-    /// Of so many columns something is kept, where nothing is said.
-    METRICS_COLUMNS: usize = "write.metadata.metrics.max-inferred-column-defaults", 100, count, "a whole number", "100 is taken";
+    /// The target size of data files, in bytes.
+    TARGET_FILE_BYTES: u64 = "write.target-file-size-bytes", 512 << 20, positive, "a positive number of bytes", "512 MiB is used";
+    /// The target size of manifests, in bytes.
+    MANIFEST_BYTES: u64 = "commit.manifest.target-size-bytes", 8 << 20, positive, "a positive number of bytes", "8 MiB is used";
+    /// True if Esker may delete files of the table.
+    GC_ENABLED: bool = "gc.enabled", true, flag, "true or false", "no file of the table is deleted until the property is fixed";
+    /// True if Esker deletes metadata files that dropped out of the metadata log.
+    DELETE_METADATA: bool = "write.metadata.delete-after-commit.enabled", false, flag, "true or false", "false is used";
+    /// The number of earlier metadata files in the metadata log.
+    METADATA_VERSIONS: usize = "write.metadata.previous-versions-max", 100, count, "a whole number", "100 are listed, and none is deleted until the property is fixed";
+    /// True if metadata files are compressed with gzip.
+    METADATA_GZIP: bool = "write.metadata.compression-codec", false, metadata_gzip, "none or gzip", "none is used";
+    /// The age in milliseconds from which snapshots may be expired.
+    MAX_SNAPSHOT_AGE: Millis = "history.expire.max-snapshot-age-ms", 5 * DAY_MS, age, "a number of milliseconds", "no snapshot of the table is expired until the property is fixed";
+    /// The number of newest snapshots of a branch that are never expired.
+    MIN_SNAPSHOTS: usize = "history.expire.min-snapshots-to-keep", 1, count, "a whole number", "no snapshot of the table is expired until the property is fixed";
+    /// The age in milliseconds from which references other than `main` may be expired.
+    MAX_REF_AGE: Millis = "history.expire.max-ref-age-ms", Millis::MAX, age, "a number of milliseconds", "no snapshot of the table is expired until the property is fixed";
+    /// The age in milliseconds below which no snapshot is expired, whatever the policy says.
+    ///
+    /// A client that missed the answer to its commit looks for its snapshot.
+    EXPIRE_MIN_AGE: Millis = "esker.expire.min-age-ms", 10 * 60 * 1000, age, "a number of milliseconds", "no snapshot of the table is expired until the property is fixed";
+    /// The time in milliseconds for which the newest snapshot of each streaming writer is kept.
+    ///
+    /// The snapshots between it and the head of the branch are kept as well.
+    WRITER_STATE: Millis = "esker.expire.writer-state-ms", 7 * DAY_MS, age, "a number of milliseconds", "no snapshot of the table is expired until the property is fixed";
+    /// The age in milliseconds below which an orphan scan ignores a file.
+    ORPHAN_MIN_AGE: Millis = "esker.orphans.min-age-ms", 3 * DAY_MS, age, "a number of milliseconds", "orphan scans of the table stay off until the property is fixed";
+    /// The isolation level of DELETE.
+    DELETE_ISOLATION: Isolation = "write.delete.isolation-level", Isolation::Serializable, isolation, "serializable or snapshot", "serializable is used";
+    /// The isolation level of UPDATE.
+    UPDATE_ISOLATION: Isolation = "write.update.isolation-level", Isolation::Serializable, isolation, "serializable or snapshot", "serializable is used";
+    /// The name mapping for files without field ids.
+    NAME_MAPPING: Option<NameMapping> = "schema.name-mapping.default", None, mapping, "a name mapping as JSON", "files without field ids can't be read until the property is fixed";
+    /// The compression codec of data files.
+    PARQUET_CODEC: ParquetCodec = "write.parquet.compression-codec", ParquetCodec::Zstd, codec, "one of zstd, gzip, brotli, snappy, lz4, uncompressed", "zstd is used";
+    /// The target size of row groups, in bytes.
+    ROW_GROUP_BYTES: usize = "write.parquet.row-group-size-bytes", 128 << 20, positive_size, "a positive number of bytes", "128 MiB is used";
+    /// The target size of pages, in bytes.
+    ///
+    /// Iceberg's writers use 1 MiB and 20,000 rows. A lookup decodes a page of each column, and pages of a quarter compress as
+    /// well.
+    PAGE_BYTES: usize = "write.parquet.page-size-bytes", 256 << 10, positive_size, "a positive number of bytes", "256 KiB is used";
+    /// The largest number of rows in a page.
+    PAGE_ROWS: usize = "write.parquet.page-row-limit", 5000, positive_size, "a positive number", "5000 is used";
+    /// The largest size of dictionaries, in bytes.
+    ///
+    /// Iceberg's writers use 2 MiB. A lookup decodes the whole dictionary of each column.
+    DICT_BYTES: usize = "write.parquet.dict-size-bytes", 512 << 10, positive_size, "a positive number of bytes", "512 KiB is used";
+    /// The version of data pages, 1 or 2.
+    PAGE_VERSION: u8 = "write.parquet.page-version", 1, page_version, "v1 or v2", "v1 is used";
+    /// True for a column that gets a Bloom filter.
+    BLOOM_ENABLED: bool = "write.parquet.bloom-filter-enabled.column.", false, flag, "true or false", "false is used";
+    /// The share of false positives of a column's Bloom filter.
+    BLOOM_FPP: f64 = "write.parquet.bloom-filter-fpp.column.", 0.01, probability, "a probability between 0 and 1", "0.01 is used";
+    /// True for a column that gets statistics in the Parquet file.
+    STATISTICS_ENABLED: bool = "write.parquet.stats-enabled.column.", true, flag, "true or false", "true is used";
+    /// The statistics that manifests keep of columns by default.
+    METRICS_DEFAULT: MetricsMode = "write.metadata.metrics.default", MetricsMode::Truncate(16), metrics, "one of none, counts, truncate(n), full", "truncate(16) is used";
+    /// The statistics that manifests keep of one column.
+    METRICS_COLUMN: MetricsMode = "write.metadata.metrics.column.", MetricsMode::Truncate(16), metrics, "one of none, counts, truncate(n), full", "the table's default is used";
+    /// The number of columns that get statistics in manifests if no property sets a mode.
+    METRICS_COLUMNS: usize = "write.metadata.metrics.max-inferred-column-defaults", 100, count, "a whole number", "100 is used";
 }
 
+/// The key of the compression level, whose valid values depend on the codec.
 const LEVEL: &str = "write.parquet.compression-level";
 
-/// The level of a codec as it is set, or none where the codec's own default holds.
+/// Returns the level that is set for a codec, or `None` if the codec's own default holds or the codec has no levels.
 fn level(properties: &dyn Properties, codec: ParquetCodec) -> std::result::Result<Option<i32>, BadProperty> {
     let (Some(text), Some((least, most))) = (properties.value(LEVEL), codec.levels()) else { return Ok(None) };
     match text.parse().ok().filter(|level| (least..=most).contains(level)) {
@@ -343,18 +364,18 @@ fn level(properties: &dyn Properties, codec: ParquetCodec) -> std::result::Resul
             key: LEVEL.to_owned(),
             value: text.to_owned(),
             expects: format!("a level of {codec:?} from {least} to {most}"),
-            instead: "the codec's default is taken".to_owned(),
+            instead: "the codec's default is used".to_owned(),
         }),
     }
 }
 
-/// The codec of data files and its level, where one is set.
+/// Returns the codec of data files and its level. The level is `None` if it is not set or invalid.
 pub fn compression(properties: &dyn Properties) -> (ParquetCodec, Option<i32>) {
     let codec = PARQUET_CODEC.of(properties);
     (codec, level(properties, codec).unwrap_or(None))
 }
 
-/// Every property that can't be read, in the order of their keys.
+/// Returns every property whose value cannot be parsed, in the order of the keys.
 pub fn bad_properties(properties: &dyn Properties) -> Vec<BadProperty> {
     let mut found = Vec::new();
     ALL.iter().for_each(|property| property.check(properties, &mut found));
@@ -363,7 +384,11 @@ pub fn bad_properties(properties: &dyn Properties) -> Vec<BadProperty> {
     found
 }
 
-/// An error where a property that says what is retained can't be read: no snapshot of the table is expired then.
+/// Checks the properties about the retention of snapshots. No snapshot of the table may be expired if one is invalid.
+///
+/// # Errors
+///
+/// Returns [`TableError::Property`] for the first of them that cannot be parsed.
 pub fn check_retention(properties: &dyn Properties) -> Result<()> {
     for property in [&MAX_SNAPSHOT_AGE, &MAX_REF_AGE, &EXPIRE_MIN_AGE, &WRITER_STATE] {
         property.checked(properties)?;
@@ -440,7 +465,7 @@ mod tests {
         ] {
             assert_eq!(bad_properties(&with(key, value)), [], "{key} = {value}");
         }
-        // A level that the codec does not have is not read.
+        // The level is ignored if the codec has no levels.
         let snappy = HashMap::from([(PARQUET_CODEC.key, "snappy"), (LEVEL, "high")].map(|(k, v)| (k.to_owned(), v.to_owned())));
         assert_eq!(bad_properties(&snappy), []);
     }

@@ -1,16 +1,21 @@
-//! What a partition value says about the values of its source column.
+//! The range of a source column's values that a partition value allows.
+//!
+//! With these ranges one pruning mechanism, over minima and maxima of columns, serves partitions too. Start reading at
+//! [`source_range`]. Spec: "Partition Transforms".
 
 use esker_format::{PrimitiveType, Transform, Type, Value};
 
-/// The smallest and largest value that the source column can have where the transform gave `value`; `None` where the transform
-/// says nothing about order (bucket, void) or the bound can't be named.
+/// Returns the smallest and largest value of the source column for which the transform gives `value`.
 ///
-/// Lets one pruning mechanism, over minima and maxima of columns, serve partitions too.
+/// Both ends are inclusive. The largest is `None` if there is none, as for truncated strings. The result is `None` if the transform
+/// keeps no order (bucket, void) or if a bound cannot be represented. `source` is the present type of the column.
+///
+/// Spec: "Partition Transforms".
 pub fn source_range(transform: &Transform, source: &Type, value: &Value) -> Option<(Value, Option<Value>)> {
     let Type::Primitive(source) = source else { return None };
     match transform {
         Transform::Identity => {
-            // The schema may be an older one, from before the column was promoted.
+            // The caller may scan with an older schema, from before the column was promoted.
             let value = value.of_type(source)?;
             Some((low_zero(value.clone()), Some(high_zero(value))))
         }
@@ -30,24 +35,24 @@ fn truncated_range(width: u32, low: Value) -> Option<(Value, Option<Value>)> {
         Value::Decimal { unscaled, scale } => {
             Some(Value::Decimal { unscaled: unscaled.checked_add(i128::from(width) - 1)?, scale: *scale })
         }
-        // What is longer is greater, and there is no longest.
+        // A longer string with the same prefix is greater, and there is no longest.
         Value::String(_) | Value::Binary(_) => None,
         _ => return None,
     };
     Some((low, high))
 }
 
-/// A lower bound that both zeros are above: engines differ in whether -0.0 is less than 0.0 or equal to it.
+/// Replaces a zero lower bound by -0.0. Engines differ in whether -0.0 is less than 0.0 or equal to it.
 pub(crate) fn low_zero(bound: Value) -> Value {
     with_zero(bound, -0.0)
 }
 
-/// An upper bound that both zeros are below: engines differ in whether -0.0 is less than 0.0 or equal to it.
+/// Replaces a zero upper bound by 0.0. Engines differ in whether -0.0 is less than 0.0 or equal to it.
 pub(crate) fn high_zero(bound: Value) -> Value {
     with_zero(bound, 0.0)
 }
 
-/// A value with this zero in the place of either.
+/// Replaces a value that is -0.0 or 0.0 by `zero`.
 fn with_zero(value: Value, zero: f32) -> Value {
     match value {
         Value::Float(v) => Value::Float(if v == 0.0 { zero } else { v }),
@@ -58,7 +63,7 @@ fn with_zero(value: Value, zero: f32) -> Value {
 
 const DAY_MICROS: i64 = 86_400_000_000;
 
-/// The range of a time transform's ordinal `v`, counted from 1970 in its unit.
+/// Returns the range of a time transform's ordinal `v`, which counts years, months, days or hours from 1970.
 fn time_range(transform: &Transform, source: &PrimitiveType, v: i32) -> Option<(Value, Option<Value>)> {
     if *transform == Transform::Hour {
         let low = i64::from(v).checked_mul(DAY_MICROS / 24)?;
@@ -78,12 +83,14 @@ fn time_range(transform: &Transform, source: &PrimitiveType, v: i32) -> Option<(
     }
 }
 
+/// Returns the first day of a month (0 to 11), in days since 1970-01-01.
 fn first_day(year: i32, month0: i32) -> Option<i32> {
     let date = chrono::NaiveDate::from_ymd_opt(year, u32::try_from(month0).ok()? + 1, 1)?;
     let epoch = chrono::NaiveDate::from_ymd_opt(1970, 1, 1)?;
     i32::try_from(date.signed_duration_since(epoch).num_days()).ok()
 }
 
+/// Returns the range from `low` to just before `high` (microseconds since 1970) as values of the type `source`.
 fn micros_range(source: &PrimitiveType, low: i64, high: i64) -> Option<(Value, Option<Value>)> {
     let both = |of: fn(i64) -> Value, scale: i64| Some((of(low.checked_mul(scale)?), Some(of(high.checked_mul(scale)? - 1))));
     match source {
@@ -110,7 +117,7 @@ mod tests {
         assert_eq!(range(Transform::Identity, PrimitiveType::Long, Value::Int(7)), some(Value::Long(7), Value::Long(7)));
         let of_day = range(Transform::Day, PrimitiveType::Date, Value::Date(31));
         assert_eq!(of_day, some(day("1970-02-01"), day("1970-02-01")));
-        // Earlier writers have days as plain numbers.
+        // Older writers store days as plain integers.
         assert_eq!(range(Transform::Day, PrimitiveType::Date, Value::Int(31)), of_day);
         let of_month = range(Transform::Month, PrimitiveType::Date, Value::Int(-1));
         assert_eq!(of_month, some(day("1969-12-01"), day("1969-12-31")));
@@ -133,7 +140,7 @@ mod tests {
     }
 
     proptest! {
-        /// A value is in the range that the value of its partition tells.
+        /// Checks that a value lies in the range that its partition value gives.
         #[test]
         fn a_value_is_in_the_range_of_its_partition(v in any::<i32>(), scale in 1_i64..100_000_000_000, which in 0_usize..6) {
             let micros = i64::from(v).wrapping_mul(scale);

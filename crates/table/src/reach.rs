@@ -1,3 +1,9 @@
+//! The files that snapshots refer to: manifest lists, manifests, data files, delete files and statistics.
+//!
+//! An [`Outline`] comes from the manifest lists alone and is cheap; [`Reachable`] opens every manifest. An expiry collects the
+//! files of the expired snapshots and removes those that the kept ones refer to ([`Outline::take_out`]). Functions in `_as_far` go
+//! on when a file is missing or damaged, and return such files ([`Unread`]). Start reading at [`reachable`].
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 
@@ -9,10 +15,10 @@ use futures::stream::{StreamExt, TryStreamExt};
 use crate::live::MANIFEST_CONCURRENCY;
 use crate::{Manifest, Manifests, Result, TableError, load_manifests};
 
-/// Manifest lists read at the same time.
+/// The number of manifest lists that are read at the same time.
 const LISTS: usize = 16;
 
-/// What a reachable file is.
+/// The kind of a reachable file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FileKind {
@@ -28,44 +34,46 @@ pub enum FileKind {
     Statistics,
 }
 
-/// Files by URI, with their kind and, where metadata tells, their size in bytes.
+/// Files by location, with their kind and their size in bytes if the metadata has it.
 pub type ReachableFiles = BTreeMap<String, (FileKind, Option<u64>)>;
 
-/// Every file that some snapshots lead to.
+/// Every file that a set of snapshots refers to.
 #[derive(Debug, Clone, Default)]
 pub struct Reachable {
-    /// The files.
+    /// The files of all kinds.
     pub files: ReachableFiles,
-    /// The highest data sequence number of the data and delete files among them.
+    /// The highest data sequence number of the data and delete files; `i64::MAX` if one has none.
     pub newest: i64,
 }
 
-/// What some snapshots lead to without a manifest being opened: manifest lists, manifests, statistics.
+/// The files that a set of snapshots refers to, as far as manifest lists name them: manifest lists, manifests and statistics.
+///
+/// No manifest is opened for it, so data and delete files are not included.
 #[derive(Debug, Clone, Default)]
 pub struct Outline {
-    /// The files.
+    /// The manifest lists, manifests and statistics files.
     pub files: ReachableFiles,
-    /// The manifests among them, by path, each with a snapshot that leads to it.
+    /// The manifests, by location, each with the id of a snapshot that refers to it.
     pub manifests: BTreeMap<String, (i64, ManifestFile)>,
 }
 
-/// A manifest list or manifest that can't be read, and not for a while only.
+/// A manifest list or manifest that cannot be read, for a lasting reason.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Unread {
-    /// The snapshot that leads to it.
+    /// The id of a snapshot that refers to the file.
     pub snapshot_id: i64,
-    /// The file.
+    /// The location of the file.
     pub path: String,
-    /// What is wrong with it.
+    /// The error's text.
     pub error: String,
-    /// Nothing is: it is encrypted, or of a kind that is not read.
+    /// True if the file is not damaged, but encrypted or of a kind that Esker does not support.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unsupported: bool,
 }
 
 impl Unread {
-    /// Of an error that is not a passing one.
+    /// Creates the record of a file from a lasting error.
     pub fn of(snapshot_id: i64, path: String, error: &TableError) -> Self {
         Self { snapshot_id, path, error: error.to_string(), unsupported: error.code() == ErrorCode::Unsupported }
     }
@@ -81,13 +89,16 @@ impl fmt::Display for Unread {
     }
 }
 
-/// What can't be read ends a walk, or is left out and told.
+/// The treatment of files that cannot be read.
 enum Lenience<'a> {
+    /// The first error ends the walk.
     None,
+    /// Missing, damaged and unsupported files are left out and recorded here; other errors end the walk.
     Tell(&'a mut Vec<Unread>),
 }
 
 impl Lenience<'_> {
+    /// Records an error, or returns it if it ends the walk.
     fn take(&mut self, snapshot_id: i64, path: &str, error: TableError) -> Result<()> {
         match self {
             Self::Tell(unread)
@@ -101,7 +112,13 @@ impl Lenience<'_> {
     }
 }
 
-/// Reads the manifest lists of the given snapshots. Manifests in `skip` do not appear.
+/// Reads the manifest lists of the given snapshots.
+///
+/// Manifests whose locations are in `skip` are left out of the result.
+///
+/// # Errors
+///
+/// Returns [`TableError::OfSnapshot`] if the manifest list of a snapshot cannot be read or decoded, or is encrypted.
 pub async fn outline(
     source: &Manifests,
     metadata: &TableMetadata,
@@ -111,7 +128,14 @@ pub async fn outline(
     outline_with(source, metadata, snapshots, skip, &mut Lenience::None).await
 }
 
-/// Reads the manifest lists of the given snapshots as far as they can be read.
+/// Reads the manifest lists of the given snapshots, and returns those that cannot be read.
+///
+/// Manifests whose locations are in `skip` are left out of the result.
+///
+/// # Errors
+///
+/// Returns [`TableError::OfSnapshot`] if the storage denies a manifest list or does not answer, or if a snapshot names no manifests
+/// at all. Files that are missing, damaged or unsupported (encrypted) are returned instead.
 pub async fn outline_as_far(
     source: &Manifests,
     metadata: &TableMetadata,
@@ -162,8 +186,16 @@ async fn outline_with(
 }
 
 impl Outline {
-    /// Takes out of some files what this leads to, by the one spelling of each place. Of `files`, data and delete files have sequence numbers of `newest` at most: a manifest
-    /// that has none as old as that can hold none of them and is not opened; and once all are out, no other is.
+    /// Removes from `files` everything that the snapshots of this outline refer to.
+    ///
+    /// `place` normalizes a location, so that different spellings of one place compare as equal. The data and delete files in
+    /// `files` must have sequence numbers of at most `newest`. A manifest whose files are all newer is not opened, and no manifest
+    /// is opened once all data and delete files are removed.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`TableError::File`] if a manifest cannot be read or decoded, and [`TableError::Unsupported`] if one is encrypted.
+    /// `files` may then have lost a part of the referenced files.
     pub async fn take_out(
         &self,
         source: &Manifests,
@@ -194,7 +226,13 @@ impl Outline {
     }
 }
 
-/// Walks the given snapshots. Manifests in `skip` are not opened, and neither they nor their files appear.
+/// Collects every file that the given snapshots refer to.
+///
+/// Manifests whose locations are in `skip` are not opened; neither they nor their files are in the result.
+///
+/// # Errors
+///
+/// Returns [`TableError::OfSnapshot`] if a manifest list or manifest of a snapshot cannot be read or decoded, or is encrypted.
 pub async fn reachable(
     source: &Manifests,
     metadata: &TableMetadata,
@@ -204,7 +242,14 @@ pub async fn reachable(
     walk(source, metadata, snapshots, skip, Lenience::None).await
 }
 
-/// Walks the given snapshots as far as they can be read. Neither what can't be read nor what only that leads to is among the files.
+/// Collects every file that the given snapshots refer to, and returns the manifest lists and manifests that cannot be read.
+///
+/// Unreadable files are not in the result, nor are files that only they refer to. `skip` works as in [`reachable`].
+///
+/// # Errors
+///
+/// Returns [`TableError::OfSnapshot`] if the storage denies a manifest list or manifest or does not answer, or if a snapshot names
+/// no manifests at all. Files that are missing, damaged or unsupported (encrypted) are returned instead.
 pub async fn reachable_as_far(
     source: &Manifests,
     metadata: &TableMetadata,
@@ -240,9 +285,14 @@ async fn walk(
     Ok(found)
 }
 
-/// Walks the given snapshots and keeps nothing: `visit` is told each file, some more than once.
+/// Calls `visit` with the location of every file that the given snapshots refer to, some more than once.
 ///
-/// Manifests that one of the snapshots `seen` added are not opened: who saw all that those lead to knows what is in them.
+/// It collects nothing, so the memory does not grow with the number of data files. Manifests that a snapshot in `seen` added are
+/// not opened: the caller visited their files when it visited that snapshot.
+///
+/// # Errors
+///
+/// Returns [`TableError::OfSnapshot`] if a manifest list or manifest of a snapshot cannot be read or decoded, or is encrypted.
 pub async fn visit_reachable(
     source: &Manifests,
     metadata: &TableMetadata,
@@ -256,11 +306,12 @@ pub async fn visit_reachable(
     visit_entries(source, manifests, &mut Lenience::None, |entry| visit(&entry.data_file.file_path)).await
 }
 
-/// Owns what it borrows elsewhere, so that it can run beside others in one stream.
+/// Reads the paths and numbers of a manifest's entries. It owns its arguments, so that many calls can run in one stream.
 async fn paths(manifests: Manifests, file: ManifestFile) -> Result<Manifest> {
     manifests.as_written(&file, &ManifestProjection::paths()).await
 }
 
+/// Calls `visit` for the live entries of the manifests. It reads several manifests at the same time.
 async fn visit_entries(
     source: &Manifests,
     manifests: BTreeMap<String, (i64, ManifestFile)>,
@@ -281,9 +332,11 @@ async fn visit_entries(
     Ok(())
 }
 
-/// In a function of its own: the body of an asynchronous one is compiled where it is awaited, as that crate is.
+/// Calls `visit` for the live entries of a manifest.
+///
+/// It is a function of its own because an async body is compiled in the crate that awaits it, with that crate's optimization level.
 #[inline(never)]
 fn visit_alive(manifest: &Manifest, visit: &mut impl FnMut(&ManifestEntry)) {
-    // An entry of status DELETED records a removal; it does not keep the file (as in Java's reachable file cleanup).
+    // An entry of status DELETED records a removal and does not keep the file, as in Java's reachable file cleanup.
     manifest.entries.iter().filter(|e| e.is_alive()).for_each(visit);
 }

@@ -1,4 +1,8 @@
-//! What a row filter comes to for one file: nothing to read, everything, or a residual.
+//! Residual filters: the part of a row filter that is left to apply to the rows of a file.
+//!
+//! The partition's values decide some predicates for all rows of a partition; counts and bounds then rule out single files. The
+//! residual is [`Expr::True`] if every row matches and [`Expr::False`] if none does. [`residual`] serves one file, [`Residuals`]
+//! many, with one evaluation for each partition. Start reading at [`by_partition`]. Spec: "Scan Planning".
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -11,7 +15,9 @@ use crate::files::Run;
 use crate::metrics::FilterMetrics;
 use crate::{Expr, FileRef, Op, Planned, Predicate, Result, TableError, source_range};
 
-/// The filter that is left to apply to a file's rows once its partition is known; [`Expr::False`] if no row can match.
+/// Returns the residual of a filter for one file; [`Expr::False`] if no row can match.
+///
+/// `spec` must be the partition spec of the file.
 pub fn residual(filter: &Expr, schema: &Schema, spec: &PartitionSpec, file: &impl Planned) -> Expr {
     let left = in_partition(filter, schema, spec, file.partition());
     let mut metrics = FilterMetrics::of(filter, schema);
@@ -20,22 +26,23 @@ pub fn residual(filter: &Expr, schema: &Schema, spec: &PartitionSpec, file: &imp
     if might_match[0] { left } else { Expr::False }
 }
 
-/// What is left of a filter in a partition.
+/// Returns the residual of a filter for all files of a partition.
 fn in_partition(filter: &Expr, schema: &Schema, spec: &PartitionSpec, partition: &[Option<Value>]) -> Expr {
     filter.map(&|p| by_partition(p, schema, spec, partition))
 }
 
-/// By [`Run::partition_place`].
+/// The position of a partition in its manifest, as [`Run::partition_place`] returns it.
 type Place = (u32, Option<usize>);
 
-/// The residuals of many files, worked out once for each partition.
+/// The residuals of many files, computed once for each partition.
 pub(crate) struct Residuals<'a> {
     metadata: &'a TableMetadata,
     schema: &'a Schema,
     filter: &'a Expr,
     metrics: FilterMetrics<'a>,
-    /// The columns of the manifest that the last files were in.
+    /// The number of the manifest that the last run was in, and its columns.
     of_part: (u32, Vec<BatchColumn<'a>>),
+    /// The residuals computed so far.
     left: HashMap<Place, Arc<Expr>>,
 }
 
@@ -45,7 +52,7 @@ impl<'a> Residuals<'a> {
         Self { metadata, schema, filter, metrics, of_part: (u32::MAX, Vec::new()), left: HashMap::new() }
     }
 
-    /// What is left to filter of the rows of files that stand together, and those of the files in which a row may match.
+    /// Returns the residual of a run of files, and the files of the run in which a row may match.
     pub(crate) fn of(&mut self, run: &Run<'a>) -> Result<(Arc<Expr>, Vec<FileRef<'a>>)> {
         let place = run.partition_place();
         let left = match self.left.get(&place) {
@@ -70,7 +77,8 @@ impl<'a> Residuals<'a> {
     }
 }
 
-/// A predicate as the partition's values decide it, where they do.
+/// Decides a predicate by the partition's values: [`Expr::True`], [`Expr::False`], or the predicate itself if they do not decide
+/// it.
 fn by_partition(predicate: &Predicate, schema: &Schema, spec: &PartitionSpec, partition: &[Option<Value>]) -> Expr {
     let undecided = || Expr::Predicate(predicate.clone());
     if predicate.transform.is_some() {
@@ -89,21 +97,23 @@ fn by_partition(predicate: &Predicate, schema: &Schema, spec: &PartitionSpec, pa
     }
 }
 
-/// The transforms that give no value exactly where the column has none.
+/// Returns true for a transform whose result is null exactly if the column's value is null.
 const fn keeps_null(transform: &Transform) -> bool {
     !matches!(transform, Transform::Void | Transform::Unknown(_))
 }
 
+/// Decides a predicate for a partition whose value is null.
 fn without_value(op: Op, transform: &Transform) -> Option<bool> {
     match op {
         _ if !keeps_null(transform) => None,
         Op::IsNull => Some(true),
-        // What `!=` means for a row without a value differs between engines: left to them.
+        // Engines differ in the meaning of `!=` for a row without a value, so the engine decides.
         Op::NotEq | Op::NotIn | Op::NotStartsWith | Op::NotNan => None,
         _ => Some(false),
     }
 }
 
+/// Decides a predicate for a partition whose value is not null.
 fn with_value(predicate: &Predicate, transform: &Transform, source: &Type, value: &Value) -> Option<bool> {
     match predicate.op {
         Op::IsNull if keeps_null(transform) => return Some(false),
@@ -117,17 +127,20 @@ fn with_value(predicate: &Predicate, transform: &Transform, source: &Type, value
     decide(predicate, &low, high.as_ref())
 }
 
-/// Whether none of the values wanted can be in the bucket.
+/// Returns true if none of the predicate's literals is in the bucket.
 fn outside_bucket(predicate: &Predicate, transform: &Transform, bucket: &Value) -> bool {
     let outside = |value: &Value| matches!(transform.apply(Some(value)), Ok(Some(own)) if own != *bucket);
     matches!(predicate.op, Op::Eq | Op::In) && predicate.values.iter().all(outside)
 }
 
-/// A predicate on a column all of whose values in the file lie between `low` and `high`.
+/// Decides a predicate on a column whose values in the partition all lie between `low` and `high`, both inclusive.
+///
+/// `high` is `None` if there is no upper end. The result is `None` if the range does not decide the predicate.
 fn decide(predicate: &Predicate, low: &Value, high: Option<&Value>) -> Option<bool> {
     let single = high == Some(low);
     let value = predicate.values.first();
-    // How the whole range lies to a value: before, after, exactly there; `None` if it may lie around it.
+    // Compares the whole range with a value: `Less`, `Greater`, or `Equal` for a range of one value. `None` if the value may be
+    // inside.
     let side = |value: &Value| match (low.cmp(value), high.map(|h| h.cmp(value))) {
         (Ordering::Greater, _) => Some(Ordering::Greater),
         (_, Some(Ordering::Less)) => Some(Ordering::Less),
@@ -188,10 +201,10 @@ mod tests {
     }
 
     type Row = (Option<i64>, Option<i64>);
-    /// Nulls, smallest, largest.
+    /// The statistics of a column: number of nulls, smallest and largest value.
     type Column = (u64, Option<i64>, Option<i64>);
 
-    /// A file with these rows of `(a, b)`, in the partition of its first row, with true counts and bounds.
+    /// Creates a file with these rows of `(a, b)`, in the partition of its first row, with true counts and bounds.
     fn file(rows: &[Row], transform: &Transform) -> LiveFile {
         let partition = transform.apply(rows[0].0.map(Value::Long).as_ref()).expect("transformed");
         let column = |of: fn(&Row) -> Option<i64>| {
@@ -213,7 +226,7 @@ mod tests {
         LiveFile { file, spec_id: 0, sequence_number: 1, file_sequence_number: None, snapshot_id: 1, first_row_id: None }
     }
 
-    /// The meaning of a filter for one row, with SQL's idea of a missing value, but `!=` and its like matching it.
+    /// Evaluates a filter for one row. A missing value matches nothing, as in SQL, except `!=` and `NOT IN`.
     fn matches(expr: &Expr, row: Row) -> bool {
         match expr {
             Expr::True => true,
@@ -273,7 +286,7 @@ mod tests {
     }
 
     proptest! {
-        /// For every row of the file, the residual says what the filter says: nothing that matches is left out, nothing else gets in.
+        /// Checks for every row of the file that the residual has the same result as the filter.
         #[test]
         fn the_residual_means_the_same_for_every_row_of_the_file(
             first in proptest::option::weighted(0.9, 0_i64..10),
@@ -284,7 +297,7 @@ mod tests {
         ) {
             let transform = [Transform::Identity, Transform::Truncate(4), Transform::Bucket(3), Transform::Void][which].clone();
             let of = |a: Option<i64>| transform.apply(a.map(Value::Long).as_ref()).expect("transformed");
-            // Rows of one partition: other values of `a` only where they fall into it.
+            // All rows are of one partition: `a` has another value only if that is in the same partition.
             let a = |i: usize| if of(Some(same_as[i])) == of(first) && first.is_some() { Some(same_as[i]) } else { first };
             let rows: Vec<_> = bs.iter().enumerate().map(|(i, b)| (if i == 0 { first } else { a(i) }, *b)).collect();
             let parsed = Expr::parse(&filter, &schema(), true).expect("valid");
@@ -296,7 +309,8 @@ mod tests {
     }
 
     proptest! {
-        /// What all values that there is room for agree on is decided: no such file is read in vain, or filtered in vain.
+        /// Checks that the residual is constant if all values that the statistics allow agree. No such file is read or filtered in
+        /// vain.
         #[test]
         fn what_is_certain_of_every_value_is_decided(
             rows in prop::collection::vec(
@@ -312,7 +326,7 @@ mod tests {
             let left = residual(&parsed, &schema(), &spec(transform.clone()), &file(&rows, &transform));
 
             let (on_a, op) = (predicate["term"] == "a", predicate["type"].as_str().expect("a type"));
-            // Engines differ in what `!=` means for a row without a value: it is theirs to decide.
+            // Engines differ in the meaning of `!=` for a row without a value, so the engine decides.
             prop_assume!(!op.starts_with("not-") || op == "not-null");
             let column: Vec<Option<i64>> = rows.iter().map(|row| if on_a { row.0 } else { row.1 }).collect();
             let known: Vec<i64> = column.iter().flatten().copied().collect();
@@ -325,7 +339,7 @@ mod tests {
                 Some(value) => (value..value + if truncated { 4 } else { 1 }).map(Some).collect(),
                 None => vec![None],
             };
-            // Whether some values are all values of a range is not asked.
+            // The code does not check that a list of literals covers a whole range.
             if on_a && (op != "in" || !truncated) && of_partition.drain(..).all(fits) {
                 prop_assert_eq!(&left, &Expr::True, "{} of the partition of {:?}", predicate, column);
             }

@@ -1,3 +1,9 @@
+//! The snapshots and references that an expiry may remove.
+//!
+//! Each branch keeps its newest snapshots by number and by age. On top of the specification's rules, two kinds of snapshots are
+//! kept: very young ones, and the newest of each streaming writer, which finds its progress there. Start reading at
+//! [`snapshots_to_expire`]. Spec: "Snapshot Retention Policy".
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use esker_format::{MAIN_BRANCH, Snapshot, SnapshotReference, TableMetadata, branch_at};
@@ -7,31 +13,32 @@ use serde::{Deserialize, Serialize};
 use crate::properties::{EXPIRE_MIN_AGE, MAX_REF_AGE, MAX_SNAPSHOT_AGE, MIN_SNAPSHOTS, WRITER_STATE, check_retention};
 use crate::{Result, ancestors};
 
-/// What the caller asks of an expiry; what is not given comes from the table's properties, then from the
-/// defaults of the specification (`history.expire.*`).
+/// The caller's limits for an expiry.
+///
+/// A limit that is `None` comes from the table's properties (`history.expire.*`), or else from the specification's defaults.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ExpiryPolicy {
-    /// Snapshots older than this may go (milliseconds since the epoch).
+    /// The time before which snapshots may be expired, in milliseconds since the Unix epoch.
     pub older_than_ms: Option<Millis>,
-    /// The newest snapshots to keep on each branch that does not say so itself.
+    /// The number of newest snapshots to keep on each branch that has no setting of its own.
     pub retain_last: Option<usize>,
 }
 
-/// The verdict on a table's snapshots and references.
+/// The snapshots and references of a table that may be removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Retained {
-    /// Snapshots to remove, oldest first.
+    /// The ids of the snapshots to remove, the oldest first.
     pub expire: Vec<i64>,
-    /// References to remove.
+    /// The names of the references to remove, in the order of the alphabet.
     pub expire_refs: Vec<String>,
 }
 
-/// What a streaming writer's own commits are told apart by, if a snapshot is of one.
+/// Identifies the streaming writer of a snapshot; `None` if no known one wrote it.
 ///
-/// Flink's committer, Kafka Connect's coordinator and Spark's streaming sink keep in the summary what they have committed. When they
-/// start again, they look for the newest snapshot that has it, from the head of the branch from parent to parent, and stop where one
-/// is missing: they would then commit the same rows again.
+/// Flink's committer, Kafka Connect's coordinator and Spark's streaming sink record their progress in the summary. After a restart
+/// they walk from the head of the branch to the newest snapshot that has it. If a snapshot on the way is missing, they stop and
+/// commit the same rows again.
 fn writer_state(snapshot: &Snapshot) -> Option<String> {
     let summary = snapshot.summary.as_ref()?;
     let value = |key: &str| summary.get(key).map_or("", String::as_str);
@@ -44,19 +51,32 @@ fn writer_state(snapshot: &Snapshot) -> Option<String> {
     summary.keys().find(|key| key.starts_with("kafka.connect.offsets.")).cloned()
 }
 
-/// Snapshots made after this were just added, and stay.
+/// Returns the time after which snapshots are too young to be expired, in milliseconds since the Unix epoch.
+///
+/// # Errors
+///
+/// Returns [`TableError::Property`](crate::TableError::Property) if `esker.expire.min-age-ms` cannot be parsed.
 pub fn just_added(metadata: &TableMetadata, now: Millis) -> Result<Millis> {
     Ok(now.saturating_sub(EXPIRE_MIN_AGE.checked(&metadata.properties)?))
 }
 
-/// Which snapshots and references may go, by the rules of the specification ("Snapshot Retention Policy").
+/// Selects the snapshots and references that may be removed.
+///
+/// `refs` are the references to judge, `now` is in milliseconds since the Unix epoch. Beyond the specification it keeps the current
+/// snapshot and very young snapshots. It also keeps the newest snapshot of each streaming writer, and all between it and the head.
+///
+/// Spec: "Snapshot Retention Policy".
+///
+/// # Errors
+///
+/// Returns [`TableError::Property`](crate::TableError::Property) if a property about retention cannot be parsed.
 pub fn snapshots_to_expire(
     metadata: &TableMetadata,
     refs: &BTreeMap<String, SnapshotReference>,
     policy: ExpiryPolicy,
     now: Millis,
 ) -> Result<Retained> {
-    // One that can't be read may be meant to keep more than the default does, or than was asked for.
+    // An invalid property may be meant to keep more than the default or the caller asks for.
     let properties = &metadata.properties;
     check_retention(properties)?;
     let older_than = match policy.older_than_ms {
@@ -75,7 +95,7 @@ pub fn snapshots_to_expire(
     let mut keep = BTreeSet::new();
     let mut referenced = BTreeSet::new();
     let mut expire_refs = Vec::new();
-    // Readers see the current snapshot, whatever `main` says.
+    // Readers see `current-snapshot-id`, even if `main` points elsewhere.
     let main = refs.get(MAIN_BRANCH).map(|main| main.snapshot_id);
     let current = metadata.current_snapshot_id.filter(|id| main != Some(*id)).map(branch_at);
     let main = MAIN_BRANCH.to_owned();
@@ -88,7 +108,7 @@ pub fn snapshots_to_expire(
             continue;
         }
         let ancestors = || ancestors(metadata, head);
-        // A tag holds on to its own snapshot. What led there is no more referenced than anything else.
+        // A tag keeps its own snapshot only, not the ancestors.
         let (at_least, oldest) = if reference.is_branch() {
             referenced.extend(ancestors().map(|s| s.snapshot_id));
             let at_least = reference.min_snapshots_to_keep.and_then(|n| usize::try_from(n).ok()).unwrap_or(keep_last).max(1);
@@ -106,7 +126,7 @@ pub fn snapshots_to_expire(
         keep.extend(ancestors().take(depth).map(|s| s.snapshot_id));
     }
     keep.extend(metadata.snapshots.iter().filter(|s| s.timestamp_ms > just_added).map(|s| s.snapshot_id));
-    // A snapshot that no reference leads to (rolled back, or staged by write-audit-publish) goes by age alone.
+    // A snapshot that no reference reaches (rolled back, or staged by write-audit-publish) is judged by age alone.
     let lone = metadata.snapshots.iter().filter(|s| !referenced.contains(&s.snapshot_id) && s.timestamp_ms >= older_than);
     keep.extend(lone.map(|s| s.snapshot_id));
 
@@ -119,7 +139,7 @@ pub fn snapshots_to_expire(
 mod tests {
     use super::*;
 
-    /// A table whose snapshots are `(id, parent, timestamp)`, with `main` at `head` and the given other references.
+    /// Creates a table with the snapshots `(id, parent, timestamp)`, with `main` at `head` and the given other references.
     fn table(snapshots: &[(i64, Option<i64>, i64)], head: i64, refs: &serde_json::Value) -> TableMetadata {
         let snapshots: Vec<_> = snapshots
             .iter()
@@ -175,7 +195,7 @@ mod tests {
 
     #[test]
     fn what_led_to_a_tag_goes_by_age() {
-        // 4 is tagged and main was rolled back to 2: as in Java, a tag references its own snapshot only, and 3 is no one's.
+        // 4 is tagged and main was rolled back to 2. As in Java, a tag references its own snapshot only, so nothing references 3.
         let t = table(&LINE, 2, &serde_json::json!({"audit": {"snapshot-id": 4, "type": "tag"}}));
         assert_eq!(expired(&t, 25, 1, 100).0, [1]);
         assert_eq!(expired(&t, 35, 1, 100).0, [1, 3]);
@@ -226,7 +246,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// Whatever the history, heads stay, and what a kept count promises is kept.
+        /// Checks for any history that heads and the promised number of newest snapshots are kept.
         #[test]
         fn heads_and_the_promised_count_always_stay(
             parents in proptest::collection::vec(0_usize..8, 1..12),

@@ -1,4 +1,7 @@
-//! Scan planning: which files a reader has to read for a filter, with which deletes, and what is left to filter.
+//! Scan planning: the files that a filter needs, the deletes that apply to each, and the residual filter of each.
+//!
+//! A plan goes over runs of files: files of one partition that are next to each other in a manifest. The partition decides the
+//! residual once for a run, the bounds then rule out single files. Start reading at [`plan_scan`]. Spec: "Scan Planning".
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,27 +11,27 @@ use esker_format::{Columns, DataFile, ManifestProjection, Operation, Schema, Sna
 use crate::residual::Residuals;
 use crate::{DeleteIndex, Expr, LiveFile, Manifests, Result, SnapshotFiles, TableError};
 
-/// One file to be read.
+/// One data file to be read, with the deletes and the filter to apply.
 #[derive(Debug, Clone)]
 pub struct ScanTask {
-    /// The file.
+    /// The data file.
     pub file: DataFile,
-    /// The id of the partition spec that the file was written by.
+    /// The id of the partition spec that the file was written under.
     pub spec_id: i32,
-    /// The row id of its first row, inherited ones included, where the table has row lineage.
+    /// The row id of the file's first row, explicit or inherited, if the table has row lineage.
     pub first_row_id: Option<i64>,
-    /// The delete files that may apply to it, as positions in [`ScanPlan::deletes`].
+    /// The delete files that may apply to the file, as positions in [`ScanPlan::deletes`].
     pub deletes: Vec<usize>,
-    /// What is left to filter.
+    /// The filter that is left to apply to the file's rows; [`Expr::True`] if every row matches.
     pub residual: Arc<Expr>,
 }
 
-/// The files to be read.
+/// The data files to be read, and the delete files that apply to them.
 #[derive(Debug, Clone, Default)]
 pub struct ScanPlan {
-    /// Data files.
+    /// The data files, in the order of the manifests.
     pub tasks: Vec<ScanTask>,
-    /// Delete files with their partition specs; each is there once.
+    /// The delete files with the ids of their partition specs. Each file occurs once.
     pub deletes: Vec<(i32, DataFile)>,
 }
 
@@ -38,16 +41,24 @@ impl ScanTask {
     }
 }
 
-/// What of files a plan asks for: what a filter looks at, and what is said of columns that the answer is to tell.
+/// Returns the fields of manifest entries that a plan needs.
+///
+/// These are the counts and bounds of the filter's columns, and all statistics of the columns in `told`, which the caller passes
+/// on.
 pub fn projection(filter: &Expr, told: impl IntoIterator<Item = i32>) -> ManifestProjection {
     ManifestProjection::planning(Columns::of(filter.predicates().iter().map(|predicate| predicate.field)))
         .and(&ManifestProjection::reading(Columns::of(told)))
 }
 
-/// Plans a scan of a snapshot's files, which were given what [`projection`] says.
+/// Plans a scan of the files of a snapshot. `files` must be loaded with the fields that [`projection`] returns.
 ///
-/// `min_rows` is a wish: once the files planned hold so
-/// many rows, and no filter or delete can take any away, the rest is left out.
+/// `min_rows` is a hint. Once the planned files certainly have that many rows after filter and deletes, further files are left out.
+///
+/// Spec: "Scan Planning".
+///
+/// # Errors
+///
+/// Returns [`TableError::Invalid`] if a data file has two deletion vectors, or if the metadata lacks a partition spec.
 pub fn plan_scan(
     metadata: &TableMetadata,
     schema: &Schema,
@@ -58,7 +69,7 @@ pub fn plan_scan(
     let index = DeleteIndex::new(&files.deletes, metadata)?;
     let mut residuals = Residuals::new(metadata, schema, filter);
     let mut plan = ScanPlan::default();
-    // Where a delete file stands in the plan.
+    // Maps a position in `files.deletes` to a position in `plan.deletes`.
     let mut placed: BTreeMap<usize, usize> = BTreeMap::new();
     let mut certain_rows: u64 = 0;
     'planned: for run in files.runs() {
@@ -86,9 +97,16 @@ pub fn plan_scan(
     Ok(plan)
 }
 
-/// Plans a scan of what was appended after the snapshot `start` up to and including `end`.
+/// Plans an incremental scan of the rows that were appended after the snapshot `start`, up to and including `end`.
 ///
-/// Snapshots that are no appends (overwrites, rewrites) add no rows to such a scan, as in Java's incremental append scan.
+/// Snapshots that are no appends (overwrites, rewrites) contribute no rows, as in Java's incremental append scan. No deletes apply.
+///
+/// # Errors
+///
+/// - Returns [`TableError::Filter`] if `start` is not an ancestor of `end`.
+/// - Returns [`TableError::File`] if a manifest list or manifest cannot be read or decoded.
+/// - Returns [`TableError::Unsupported`] if one of them is encrypted.
+/// - Returns [`TableError::Invalid`] if the metadata lacks a partition spec.
 pub async fn plan_appended(
     source: &Manifests,
     metadata: &TableMetadata,
@@ -108,7 +126,7 @@ pub async fn plan_appended(
                     appends.push(snapshot);
                 }
                 at = snapshot.parent_snapshot_id.and_then(|id| metadata.snapshots.get(id));
-                // The start may have expired; its child still knows it.
+                // The start may have expired; its child still names it as its parent.
                 if at.is_none() && snapshot.parent_snapshot_id == Some(start) {
                     break;
                 }
@@ -120,7 +138,7 @@ pub async fn plan_appended(
         }
     }
     let mut plan = ScanPlan::default();
-    // From the appends themselves, the oldest first: what a later compaction rewrote was appended all the same.
+    // Read the manifests of the appends themselves, the oldest first: a later compaction does not change what was appended.
     for snapshot in appends.into_iter().rev() {
         let files = SnapshotFiles::added_by(source, metadata, snapshot, wanted).await?;
         let mut residuals = Residuals::new(metadata, schema, filter);

@@ -1,3 +1,9 @@
+//! Building a snapshot: from lists of removed, added and restored files to written manifests and a proposed commit.
+//!
+//! Only manifests that contain a removed file are rewritten, and rewritten manifests are merged. Files are recorded, then written,
+//! then committed by the caller. All kinds of snapshots go this way: appends, deletes, overwrites and rewrites. Start reading at
+//! [`SnapshotChanges`] and [`build_snapshot`]. Spec: "Snapshots", "Manifests", "Manifest Lists".
+
 use std::collections::hash_map::Entry as MapEntry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -15,64 +21,80 @@ use crate::{
     LiveFile, Manifests, PartitionKey, PartitionTypes, Result, TableError, load_manifests, metadata_dir, partition_types,
 };
 
-/// Files that go and files that come, in one snapshot.
+/// The files that a new snapshot removes and adds.
 #[derive(Debug, Clone)]
 pub struct SnapshotChanges {
-    /// What the snapshot says that it does: `replace` where the rows stay the same.
+    /// The operation in the snapshot's summary; `replace` if the rows stay the same.
     pub operation: Operation,
-    /// The branch that gets the snapshot.
+    /// The name of the branch that gets the snapshot.
     pub branch: String,
-    /// Paths of the data files that go, each with how many of its entries: a file that was added twice has two.
+    /// The paths of the data files to remove, each with the number of entries to remove. A file that was added twice has two.
     pub removed: HashMap<String, usize>,
-    /// The delete files that go.
+    /// The delete files to remove.
     pub removed_deletes: HashSet<DeleteKey>,
-    /// The data files that come, with their partition spec.
+    /// The data files to add, with the ids of their partition specs.
     pub added: Vec<(i32, DataFile)>,
-    /// Manifests that are written anew though no file of theirs goes, with their entries put in the order of their partitions. One
-    /// that is gone is no conflict.
+    /// The paths of manifests to rewrite even if none of their files is removed. Their entries are sorted by partition.
+    ///
+    /// A manifest that the branch no longer has is no conflict.
     pub rewritten_manifests: HashSet<String>,
-    /// The delete files that come, with their partition spec. They take the new snapshot's sequence number.
+    /// The delete files to add, with the ids of their partition specs. They get the sequence number of the new snapshot.
     pub added_deletes: Vec<(i32, DataFile)>,
-    /// The data sequence number that new data files take: for the same rows in other files that of the snapshot the rewrite read, so
-    /// that equality deletes that landed since still apply to them; none for new rows, whose number is the new snapshot's.
+    /// The data sequence number of the added data files; `None` for new rows, which get the number of the new snapshot.
+    ///
+    /// A rewrite of existing rows gives the number of the snapshot that it read. Equality deletes that were committed since then
+    /// still apply to the rewritten rows.
     pub starting_sequence_number: Option<i64>,
-    /// Data and delete files that belonged to the table before and do again, with the numbers that they had.
+    /// Data and delete files to restore: earlier versions of the table had them. They keep the sequence numbers that they had.
     pub restored_files: Vec<LiveFile>,
-    /// What the snapshot's summary says beside the usual counts.
+    /// Entries of the snapshot's summary besides the usual counts.
     pub summary: BTreeMap<String, String>,
 }
 
-/// What names a delete file: its path, and for a deletion vector its place in the file, which may hold several.
+/// The identity of a delete file: its path, and for a deletion vector the offset of its blob, because a file may contain several.
 pub type DeleteKey = (String, Option<i64>);
 
-/// The name of a delete file.
+/// Returns the identity of a delete file.
 pub fn delete_key(file: &DataFile) -> DeleteKey {
     (file.file_path.clone(), file.content_offset)
 }
 
-/// A snapshot ready to be committed.
+/// A snapshot whose manifests and manifest list are written, ready to be committed.
 #[derive(Debug, Clone)]
 pub struct BuiltSnapshot {
-    /// What must hold.
+    /// The requirements of the commit: the table's UUID and the head of the branch.
     pub requirements: Vec<TableRequirement>,
-    /// What changes.
+    /// The updates of the commit: the snapshot, and the branch that points at it.
     pub updates: Vec<TableUpdate>,
-    /// The manifests and the manifest list that were written.
+    /// The locations of the manifests and of the manifest list that were written.
     pub written: Vec<String>,
 }
 
-/// Called with the paths of files before they are written.
+/// A callback that records the locations of files before they are written, so that a crash leaves no unknown file.
 pub type RecordPaths<'a> = &'a (dyn Fn(Vec<String>) -> BoxFuture<'static, Result<()>> + Send + Sync);
 
-/// The size that a table's manifests aim at.
+/// Returns the target size of a table's manifests, in bytes.
 pub fn manifest_bytes(metadata: &TableMetadata) -> u64 {
     MANIFEST_BYTES.of(&metadata.properties)
 }
 
-/// Builds a snapshot on top of the head of the branch as `metadata` has it, or the first one of `main`.
+/// Builds a snapshot on the head that the branch has in `metadata`, or the first snapshot of `main`.
 ///
-/// Appends that landed since the rewrite was planned stay as they are: only manifests that hold a replaced file are written anew.
-/// A replaced file that is no longer alive is a [`TableError::Conflict`].
+/// Manifests that contain a removed file, or that [`SnapshotChanges::rewritten_manifests`] names, are merged and rewritten. All
+/// others stay, so appends since the rewrite was planned are kept. `record` gets the locations of all new files before the first is
+/// written. Nothing is committed: the caller commits the requirements and updates of the result.
+///
+/// Spec: "Snapshots", "Manifests", "Sequence Number Inheritance".
+///
+/// # Errors
+///
+/// - Returns [`TableError::Conflict`] if a file to remove is not live, or if a branch other than `main` has no snapshot.
+/// - Returns [`TableError::Invalid`] if `main` and `current-snapshot-id` differ, if the metadata lacks a partition spec, or if
+///   `next-row-id` leaves no row ids.
+/// - Returns [`TableError::File`] if a manifest list or manifest cannot be read or decoded, and [`TableError::Unsupported`] if one
+///   is encrypted.
+/// - Returns [`TableError::Format`] or [`TableError::Storage`] if a new file cannot be encoded or written.
+/// - Returns the error of `record`, if it fails; nothing is written then.
 pub async fn build_snapshot(
     source: &Manifests,
     metadata: &TableMetadata,
@@ -87,7 +109,7 @@ pub async fn build_snapshot(
     {
         let current = metadata.current_snapshot_id.map_or_else(|| "none".to_owned(), |id| id.to_string());
         let what = format!(
-            "refs has main at snapshot {}, and current-snapshot-id, which readers go by, is {current}; set main to one of them first",
+            "refs has main at snapshot {}, but current-snapshot-id, which readers use, is {current}; set main to either first",
             head.snapshot_id
         );
         return Err(TableError::Invalid(what));
@@ -130,7 +152,7 @@ pub async fn build_snapshot(
     Ok(BuiltSnapshot { requirements, updates, written })
 }
 
-/// The entries of files that come, by what they are and their spec.
+/// Makes the entries of added files, grouped by content and partition spec.
 fn added(rewrite: &SnapshotChanges) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = Vec::new();
     for (content, files, sequence_number) in [
@@ -146,12 +168,14 @@ fn added(rewrite: &SnapshotChanges) -> Vec<Draft> {
     drafts
 }
 
-/// The entry of a file that comes. Its sequence number is the snapshot's, unless another is given.
+/// Makes the entry of an added file. `None` as sequence number means that of the new snapshot.
 pub(crate) const fn added_entry(data_file: DataFile, sequence_number: Option<i64>) -> ManifestEntry {
     ManifestEntry { status: ManifestStatus::Added, snapshot_id: None, sequence_number, file_sequence_number: None, data_file }
 }
 
-/// Writes manifests under their names.
+/// Writes each draft as a manifest to its location.
+///
+/// `there` are manifests of the table, in which the type of a dropped partition column may be found.
 pub(crate) async fn write_manifests(
     source: &Manifests,
     metadata: &TableMetadata,
@@ -189,8 +213,9 @@ pub(crate) async fn write_manifests(
     Ok(written)
 }
 
-/// A spec of the table, and the types of its partitions' values. What neither the table nor its earlier schemas know is taken from one of
-/// the `manifests` of the spec.
+/// Returns a partition spec of the table and the types of its partition values.
+///
+/// A type that no schema of the table has any more is taken from the header of one of the spec's `manifests`.
 async fn spec_with_types(
     source: &Manifests,
     metadata: &TableMetadata,
@@ -212,7 +237,7 @@ async fn spec_with_types(
     Ok((spec.clone(), types))
 }
 
-/// The entries of files that come back, by what they are and their spec.
+/// Makes the entries of restored files, grouped by content and partition spec.
 fn restored_entries(files: &[LiveFile]) -> Vec<Draft> {
     let mut by_kind: BTreeMap<(ManifestContent, i32), Vec<ManifestEntry>> = BTreeMap::new();
     for live in files {
@@ -232,21 +257,24 @@ fn restored_entries(files: &[LiveFile]) -> Vec<Draft> {
     by_kind.into_iter().map(draft).collect()
 }
 
+/// Makes a draft of a group of entries.
 fn draft(((content, spec_id), entries): ((ManifestContent, i32), Vec<ManifestEntry>)) -> Draft {
     (content, spec_id, entries)
 }
 
-/// About what a manifest takes that names no file: its schemas, mostly.
+/// The approximate size in bytes of a manifest without entries, mostly its schemas.
 const MANIFEST_HEADER: u64 = 2500;
 
-/// A manifest to be written: its content, its partition spec and its entries. Those that exist or go keep their numbers, first row ids
-/// included (specification, "First Row ID Inheritance").
+/// A manifest to be written: its content, the id of its partition spec, and its entries.
+///
+/// Entries that exist or are deleted keep their sequence numbers and first row ids. Spec: "First Row ID Inheritance".
 pub(crate) type Draft = (ManifestContent, i32, Vec<ManifestEntry>);
 
 fn partition(entry: &ManifestEntry, spec_id: i32) -> PartitionKey<'_> {
     PartitionKey::new(spec_id, &entry.data_file.partition)
 }
 
+/// Splits entries into parts of at most `most`.
 fn split(entries: Vec<ManifestEntry>, most: usize) -> impl Iterator<Item = Vec<ManifestEntry>> {
     let mut entries = entries.into_iter();
     std::iter::from_fn(move || {
@@ -255,20 +283,21 @@ fn split(entries: Vec<ManifestEntry>, most: usize) -> impl Iterator<Item = Vec<M
     })
 }
 
-/// What a rewrite changes about the manifests of the head.
+/// The effect of a rewrite on the manifests of the head.
 struct Touched {
-    /// Manifests that stay as they are.
+    /// The manifests that stay as they are.
     kept: Vec<ManifestFile>,
-    /// The entries of the others, by content and spec, so that what many small manifests held is written as few.
+    /// The entries of the rewritten manifests, grouped by content and spec, so that many small manifests become few.
     by_kind: Vec<Draft>,
-    /// The files that go, data and deletes, with their partition specs.
+    /// The removed data and delete files, with the ids of their partition specs.
     removed: Vec<(i32, DataFile)>,
-    /// What an entry weighs in a manifest of this table.
+    /// The average size in bytes of an entry in the rewritten manifests.
     bytes_per_entry: u64,
-    /// Manifests that are written anew, and their entries.
+    /// The number of rewritten manifests, and of their entries.
     counts: (usize, usize),
 }
 
+/// Divides the manifests of the head into those that stay and those that the rewrite touches.
 async fn touched(
     source: &Manifests,
     metadata: &TableMetadata,
@@ -284,8 +313,8 @@ async fn touched(
     for mut file in manifests {
         let deletes = file.content == ManifestContent::Deletes;
         if !file.has_added_files() && !file.has_existing_files() {
-            // Only records of removals by older snapshots, whose own manifest lists keep it. Counts are statistics: what was counted
-            // wrong is counted again.
+            // Such a manifest only records removals by older snapshots, whose own manifest lists keep it. Counts are statistics and
+            // may be wrong, so the entries decide; wrong counts are cleared and counted again.
             if !source.as_written(&file, &ManifestProjection::default()).await?.entries.iter().any(ManifestEntry::is_alive) {
                 continue;
             }
@@ -310,7 +339,7 @@ async fn touched(
         }
         counts = (counts.0 + 1, counts.1 + manifest.entries.len());
         let entries = by_kind.entry((file.content, file.partition_spec_id)).or_default();
-        // Entries that were DELETED already are left out: they belong to an older snapshot.
+        // Entries that are DELETED already are left out, because they belong to an older snapshot.
         for (entry, goes) in manifest.entries.iter().zip(going).filter(|(entry, _)| entry.is_alive()) {
             let mut entry = ManifestEntry {
                 status: ManifestStatus::Existing,
@@ -335,7 +364,7 @@ async fn touched(
     Ok(Touched { kept, by_kind: by_kind.into_iter().map(draft).collect(), removed, bytes_per_entry, counts })
 }
 
-/// Takes one of so many, and whether there was one.
+/// Counts one entry of a path as found. Returns false if none is left to find.
 fn take_one(left: &mut HashMap<&str, usize>, path: &str) -> bool {
     let Some(n) = left.get_mut(path) else { return false };
     *n -= 1;
@@ -345,7 +374,7 @@ fn take_one(left: &mut HashMap<&str, usize>, path: &str) -> bool {
     true
 }
 
-/// A snapshot that is being made.
+/// A snapshot that is being built.
 #[derive(Debug)]
 pub(crate) struct NewSnapshot {
     pub(crate) snapshot_id: i64,
@@ -354,7 +383,7 @@ pub(crate) struct NewSnapshot {
     timestamp_ms: i64,
 }
 
-/// The files of metadata that a snapshot has.
+/// The locations of the metadata files of a new snapshot.
 #[derive(Debug)]
 pub(crate) struct Paths {
     pub(crate) manifests: Vec<String>,
@@ -362,12 +391,14 @@ pub(crate) struct Paths {
 }
 
 impl Paths {
+    /// Returns all locations, the manifest list last.
     pub(crate) fn all(&self) -> Vec<String> {
         self.manifests.iter().chain([&self.list]).cloned().collect()
     }
 }
 
 impl NewSnapshot {
+    /// Starts a snapshot on `head`. Its time is not before that of the head or of the metadata.
     pub(crate) fn onto(metadata: &TableMetadata, head: Option<&Snapshot>) -> Self {
         let newest = head.map_or(0, |head| head.timestamp_ms);
         Self {
@@ -378,6 +409,7 @@ impl NewSnapshot {
         }
     }
 
+    /// Chooses fresh locations for the manifest list and for `manifests` manifests.
     pub(crate) fn paths(&self, metadata: &TableMetadata, manifests: usize) -> Paths {
         let (dir, attempt) = (metadata_dir(&metadata.location, &metadata.properties), Uuid::now_v7());
         Paths {
@@ -386,7 +418,9 @@ impl NewSnapshot {
         }
     }
 
-    /// Writes the manifest list. What row ids it takes is the snapshot's range, where the table has row lineage.
+    /// Writes the manifest list and returns the snapshot.
+    ///
+    /// If the table has row lineage, the row ids that the list assigns become the snapshot's range. Spec: "Row Lineage".
     pub(crate) async fn write(
         self,
         source: &Manifests,
@@ -398,7 +432,7 @@ impl NewSnapshot {
         let first = (metadata.format_version >= 3).then(|| metadata.next_row_id.unwrap_or(0));
         let first_row_id = match first.map(i64::try_from).transpose() {
             Ok(first) => first,
-            Err(_) => return Err(TableError::Invalid("next-row-id leaves no row ids".to_owned())),
+            Err(_) => return Err(TableError::Invalid("next-row-id of the table is too large: no row ids are left".to_owned())),
         };
         let mut writer = ManifestListWriter::new(NewManifestList {
             format_version: metadata.format_version,
@@ -432,8 +466,10 @@ impl NewSnapshot {
     }
 }
 
-/// A manifest with its counts, which lists of version 1 need not have: later versions have them, and row ids are given by them. One
-/// that is encrypted is as it was.
+/// Fills in the counts of a manifest that has none, by reading the manifest.
+///
+/// Lists of version 1 need not have counts. Later versions require them, and row ids are assigned by them. An encrypted manifest is
+/// returned as it is.
 async fn counted(source: &Manifests, mut manifest: ManifestFile) -> Result<ManifestFile> {
     let files = [manifest.existing_files_count, manifest.added_files_count, manifest.deleted_files_count];
     let rows = [manifest.existing_rows_count, manifest.added_rows_count, manifest.deleted_rows_count];
@@ -455,7 +491,9 @@ async fn counted(source: &Manifests, mut manifest: ManifestFile) -> Result<Manif
     Ok(manifest)
 }
 
-/// A snapshot as the new head of a branch, if nobody else was first.
+/// Makes the requirements and updates that set a snapshot as the head of a branch.
+///
+/// The requirements fail the commit if the branch moved meanwhile.
 pub(crate) fn onto_branch(
     metadata: &TableMetadata,
     branch: &str,
@@ -484,7 +522,9 @@ fn fresh_snapshot_id(metadata: &TableMetadata) -> i64 {
     }
 }
 
-/// What a snapshot's summary counts of some files (spec, "Optional Snapshot Summary Fields").
+/// The counts of a set of files in a snapshot's summary.
+///
+/// Spec: "Optional Snapshot Summary Fields".
 #[derive(Default)]
 struct Counts {
     data_files: u64,
@@ -564,7 +604,7 @@ fn summary(previous: Option<&Snapshot>, rewrite: &SnapshotChanges, removed: &[(i
         ("total-position-deletes", plus.position_deletes, minus.position_deletes),
         ("total-equality-deletes", plus.equality_deletes, minus.equality_deletes),
     ] {
-        // A writer that kept no totals leaves them unknown; a wrong number would be worse.
+        // If the head's writer kept no totals, they stay unknown. A wrong number would be worse.
         if let Some(sum) = total(key).and_then(|before| before.checked_add(plus)) {
             properties.insert(key.to_owned(), sum.saturating_sub(minus).to_string());
         }
@@ -583,7 +623,8 @@ mod tests {
     use crate::deletes::tests::metadata;
     use crate::manifests::tests::writer;
 
-    /// Lists of version 1 may leave counts out, and a table keeps its manifests when it is upgraded.
+    /// Checks the counts of manifests from version 1, whose lists may leave counts out. A table keeps its manifests when it is
+    /// upgraded.
     #[test]
     fn what_a_list_did_not_count_is_counted() {
         let (dir, metadata) = (tempfile::tempdir().expect("a directory"), metadata());
@@ -611,7 +652,7 @@ mod tests {
             ..right.clone()
         };
         assert_eq!(block_on(counted(&source, uncounted)).expect("counted"), right);
-        // What is known is not read.
+        // A manifest with all counts is not read.
         let elsewhere = ManifestFile { manifest_path: format!("{path}.gone"), ..right };
         assert_eq!(block_on(counted(&source, elsewhere.clone())).expect("as it is"), elsewhere);
     }

@@ -1,5 +1,8 @@
-//! What the live files of one manifest come to. A manifest never changes, so this is made once; a table's facts are the sum over its
-//! manifests, and a commit costs the manifests that it wrote.
+//! Sums over the live files of one manifest, from which the facts of a table are added up.
+//!
+//! A manifest never changes, so its summary is made once. The facts after a commit then cost only the manifests that the commit
+//! wrote. Beside the sums, each data file keeps 24 bytes ([`FileMark`]) that decide which deletes may apply to it. Start reading at
+//! [`ManifestSummary::of`] and [`files_with_deletes`].
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -9,7 +12,7 @@ use esker_format::{ManifestFile, TableMetadata, Tuple};
 use crate::facts::{DeleteFacts, HISTOGRAM_BOUNDS, add};
 use crate::{DeleteKind, LiveFiles, Manifest, PartitionKey};
 
-/// The data files of one partition.
+/// Counts and sizes in bytes of the data files of one partition.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct PartitionSum {
     pub(crate) files: u64,
@@ -27,20 +30,23 @@ impl PartitionSum {
     }
 }
 
-/// What of a data file decides which deletes apply to it.
+/// The properties of a data file that decide which deletes may apply to it.
+///
+/// A collision of two path hashes can only make a count of the facts wrong; no job acts on a file because of it.
 #[derive(Debug, Clone, Copy)]
 struct FileMark {
+    /// The hash of the path.
     path: u64,
     sequence_number: i64,
-    /// Its place in [`ManifestSummary::partitions`].
+    /// The position of the file's partition in [`ManifestSummary::partitions`].
     partition: u32,
 }
 
-/// What of a delete file decides what it applies to.
+/// The properties of a delete file that decide which data files it may apply to.
 #[derive(Debug, Clone)]
 struct DeleteMark {
     kind: DeleteKind,
-    /// The data file that it is about, if that is one.
+    /// The hash of the data file's path, if the deletes are about a single data file.
     path: Option<u64>,
     partition: Tuple,
     sequence_number: i64,
@@ -60,6 +66,7 @@ pub struct ManifestSummary {
     deletes: Vec<DeleteMark>,
 }
 
+/// Hashes a path. Hashes are compared within one process only.
 fn hash(path: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     path.hash(&mut hasher);
@@ -67,14 +74,14 @@ fn hash(path: &str) -> u64 {
 }
 
 impl ManifestSummary {
-    /// Of a manifest; files under three quarters of `target` bytes are small.
+    /// Summarizes a manifest. Data files under three quarters of `target` bytes count as small.
     pub fn new(file: &ManifestFile, manifest: Manifest, target: u64) -> Self {
         let mut live = LiveFiles::default();
         live.add_manifest(file, manifest);
         Self::of(&live, file.partition_spec_id, target)
     }
 
-    /// Of files of one partition spec.
+    /// Summarizes live files, all of the partition spec `spec_id`.
     pub(crate) fn of(live: &LiveFiles, spec_id: i32, target: u64) -> Self {
         let mut this = Self { spec_id, ..Self::default() };
         let mut places: HashMap<PartitionKey<'_>, u32> = HashMap::new();
@@ -114,32 +121,39 @@ impl ManifestSummary {
         this
     }
 
-    /// What it takes in memory, about.
+    /// Estimates the memory that the summary takes, in bytes.
     pub fn bytes(&self) -> usize {
         const PARTITION: usize = 160;
         let marks = self.files.len() * size_of::<FileMark>();
         size_of::<Self>() + marks + (self.partitions.len() + self.deletes.len()) * PARTITION
     }
 
-    /// The partition spec of its files.
+    /// Returns the id of the partition spec of the files.
     pub(crate) fn spec_id(&self) -> i32 {
         self.spec_id
     }
 }
 
-/// The newest delete of each kind by what it can apply to. A delete applies to what is as old as it or older, so the newest one tells
-/// whether any does.
+/// The highest sequence number of the deletes of each kind, by the data files that they can apply to.
+///
+/// A delete applies to data files up to its own age, so the newest delete alone decides if any delete applies.
 #[derive(Debug, Default)]
 struct Newest<'a> {
+    /// Position deletes and deletion vectors about one data file, by the hash of its path.
     about: HashMap<u64, i64>,
+    /// Position deletes about several data files, by partition.
     positions: HashMap<PartitionKey<'a>, i64>,
+    /// Equality deletes, by partition.
     equality: HashMap<PartitionKey<'a>, i64>,
-    /// Equality deletes under an unpartitioned spec apply to the whole table.
+    /// Equality deletes under an unpartitioned spec, which apply to the whole table.
     global: i64,
+    /// Deletes of any kind; `i64::MIN` if there is none.
     all: i64,
 }
 
-/// Data files that at least one delete file may apply to (spec, "Scan Planning").
+/// Counts the data files that at least one delete file may apply to.
+///
+/// Spec: "Scan Planning".
 pub(crate) fn files_with_deletes(manifests: &[&ManifestSummary], metadata: &TableMetadata) -> u64 {
     let unpartitioned = |spec: i32| metadata.partition_spec_by_id(spec).is_some_and(|s| s.is_unpartitioned());
     let mut newest = Newest { global: i64::MIN, all: i64::MIN, ..Newest::default() };

@@ -1,6 +1,11 @@
+//! Ages as the command line, the REST API and policies write them: a whole number and a unit.
+
 use std::time::Duration;
 
-/// An age as people write it: `5d`, `12h`, `30m`, `10s`.
+/// Parses an age such as `5d`, `12h`, `30m` or `10s`.
+///
+/// Returns `None` unless the text is a whole number followed by one of these units. A value that is too large for 64 bits of
+/// seconds becomes the largest one.
 pub fn parse_age(text: &str) -> Option<Duration> {
     let at = text.find(|c: char| !c.is_ascii_digit())?;
     let (number, unit) = text.split_at(at);

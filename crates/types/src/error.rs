@@ -1,20 +1,27 @@
+//! The error code that all protocols map from, and the traits and wrappers that keep it on the way up.
+//!
+//! Each crate has one error enum that implements [`Coded`]. The protocols decide by [`ErrorCode`] alone, never by the text of an
+//! error. [`Carried`] takes an error with its code through code that only knows `dyn Error`. Start reading at [`ErrorCode`].
+
 use std::error::Error;
 use std::{fmt, io};
 
-/// What went wrong, in the terms every protocol can express.
+/// The kind of an error, in terms that every protocol can express.
 ///
-/// One enum, mapped to the HTTP status and error type of the Iceberg REST specification and to a gRPC
-/// status code. The rule behind the mapping: 409 only for a certain conflict; 500, 502, 503 and 504 only when the
-/// outcome of a commit is unknown, because clients then keep the files they wrote.
+/// Each code maps to an HTTP status and an error type of the Iceberg REST specification, and to a gRPC status code. Two rules
+/// govern the mapping. A 409 means a certain conflict. A commit gets 500, 502, 503 or 504 only if its outcome is unknown, because
+/// clients then keep the files that they wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorCode {
-    /// The request itself is wrong: malformed JSON, unknown update, invalid name.
+    /// The request itself is wrong: malformed JSON, an unknown update, an invalid name.
     BadRequest,
-    /// An argument that the reference implementation refuses as such; Java clients throw another exception for it.
+    /// An argument is invalid and the reference implementation answers `IllegalArgumentException`.
+    ///
+    /// Java clients throw another exception for it than for [`ErrorCode::BadRequest`].
     IllegalArgument,
-    /// No or a wrong token.
+    /// The request has no token or a wrong one.
     Unauthenticated,
-    /// A known principal without the right.
+    /// The principal is known but lacks the right.
     Forbidden,
     /// The namespace does not exist.
     NoSuchNamespace,
@@ -24,50 +31,52 @@ pub enum ErrorCode {
     NoSuchView,
     /// The warehouse does not exist.
     NoSuchWarehouse,
-    /// The scan plan does not exist, was cancelled or is too old.
+    /// The scan plan does not exist, was cancelled or has expired.
     NoSuchPlan,
-    /// The plan task does not exist or is too old.
+    /// The plan task does not exist or has expired.
     NoSuchPlanTask,
-    /// Something else that was named does not exist: a job, a route.
+    /// Something else that the request names does not exist: a job, a route.
     NotFound,
     /// The namespace or table exists already.
     AlreadyExists,
     /// The namespace still holds tables or namespaces.
     NamespaceNotEmpty,
-    /// A requirement does not hold, or a concurrent change won. Certainly not applied.
+    /// A requirement does not hold, or a concurrent change won. The change was certainly not applied.
     CommitConflict,
-    /// Syntactically right, but contradictory: a key both set and removed.
+    /// The request is well-formed but contradictory: it sets and removes the same key.
     Unprocessable,
-    /// A metadata or data file that the catalog points to is gone from storage.
+    /// A metadata or data file that the catalog points to is missing from storage.
     DataMissing,
-    /// A metadata or data file is there and can't be read: damaged, or not what is said of it.
+    /// A metadata or data file exists but cannot be decoded, or contradicts the metadata that describes it.
     DataInvalid,
-    /// The request body is over the configured limit.
+    /// The request body exceeds the configured limit.
     TooLarge,
-    /// The storage took no more bytes. Certainly not applied.
+    /// The storage has no room left. The change was certainly not applied.
     StorageFull,
-    /// Something that Esker or the client's format version does not support.
+    /// The request or the table needs something that Esker or the table's format version does not support.
     Unsupported,
     /// The job or plan does not apply to this table: foreign, encrypted, changed meanwhile.
     Refused,
-    /// A commit may or may not have been applied; its files are kept.
+    /// The commit may or may not have been applied, so its files are kept.
     CommitStateUnknown,
-    /// Anything else: a bug, or a machine that has to be looked at.
+    /// Anything else: a bug, or a machine that needs attention.
     Internal,
-    /// What is needed is away, overloaded or draining: the same request may succeed a little later.
+    /// A service that the request needs is unreachable, overloaded or draining. The same request may succeed a little later.
     Unavailable,
-    /// What a change needs is away or overloaded, and certainly nothing was done. No client takes it for an unknown outcome.
+    /// A service that a change needs is unreachable or overloaded, and nothing was changed.
+    ///
+    /// It answers 429, which no client takes for an unknown outcome.
     TooBusy,
 }
 
 impl ErrorCode {
-    /// The HTTP status.
+    /// Returns the HTTP status.
     pub const fn http(self) -> u16 {
         match self {
             Self::BadRequest | Self::IllegalArgument | Self::DataInvalid => 400,
             Self::Unauthenticated => 401,
             Self::Forbidden => 403,
-            // Not "no such table": the error's type tells a client that the table is there and a file of it is not.
+            // `DataMissing` differs from `NoSuchTable` by the error's type: the table exists, but one of its files does not.
             Self::NoSuchNamespace
             | Self::NoSuchTable
             | Self::NoSuchView
@@ -87,7 +96,9 @@ impl ErrorCode {
         }
     }
 
-    /// The `type` of the Iceberg REST error envelope.
+    /// Returns the `type` of the error envelope.
+    ///
+    /// Spec: REST OpenAPI document, `ErrorModel`.
     pub const fn iceberg_type(self) -> &'static str {
         match self {
             Self::BadRequest | Self::DataInvalid => "BadRequestException",
@@ -116,7 +127,7 @@ impl ErrorCode {
         }
     }
 
-    /// The gRPC status code number (google.rpc.Code).
+    /// Returns the number of the gRPC status code (`google.rpc.Code`).
     pub const fn grpc(self) -> i32 {
         match self {
             Self::BadRequest | Self::IllegalArgument | Self::Unprocessable => 3,
@@ -143,12 +154,16 @@ impl ErrorCode {
 }
 
 impl ErrorCode {
-    /// Whether the same may succeed a little later, without anybody doing anything about it. What is lasting is not tried again.
+    /// Checks that the same operation may succeed a little later without anybody's help.
+    ///
+    /// Callers retry only passing errors; all others are lasting.
     pub const fn is_passing(self) -> bool {
         matches!(self, Self::CommitConflict | Self::CommitStateUnknown | Self::StorageFull | Self::Unavailable | Self::TooBusy)
     }
 
-    /// The code for a change to a table that was certainly not made: clients read 503 as an unknown outcome.
+    /// Returns the code that reports a change that was certainly not made.
+    ///
+    /// It turns [`Self::Unavailable`] into [`Self::TooBusy`], because clients read 503 on a commit as an unknown outcome.
     #[must_use]
     pub const fn of_change(self) -> Self {
         match self {
@@ -158,13 +173,15 @@ impl ErrorCode {
     }
 }
 
-/// An error that knows its [`ErrorCode`]; every crate's error enum implements it.
+/// An error that has an [`ErrorCode`]. Every crate's error enum implements this trait.
 pub trait Coded: Error {
-    /// The code that the protocols answer with.
+    /// Returns the code that the protocols answer with.
     fn code(&self) -> ErrorCode;
 }
 
-/// An error on its way through code that does not know its type: its meaning goes with it.
+/// A boxed error that keeps its [`ErrorCode`].
+///
+/// It crosses code that does not know the error's type, such as DataFusion, `io::Error` or a caller's closure.
 #[derive(Debug)]
 pub struct Carried {
     code: ErrorCode,
@@ -172,12 +189,12 @@ pub struct Carried {
 }
 
 impl Carried {
-    /// Takes an error along.
+    /// Boxes an error together with its code.
     pub fn new(error: impl Coded + Send + Sync + 'static) -> Self {
         Self { code: error.code(), error: Box::new(error) }
     }
 
-    /// The carried error that led to another one, however deep it is wrapped.
+    /// Finds the outermost [`Carried`] error among an error and its causes.
     pub fn cause_of<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
         causes(error).find_map(|e| e.downcast_ref())
     }
@@ -201,9 +218,9 @@ impl Coded for Carried {
     }
 }
 
-/// An error and what led to it, the outermost first.
+/// Iterates over an error and its causes, the outermost first.
 ///
-/// `io::Error` hides an error that it wraps from `source()`; this looks into it.
+/// `io::Error` does not return an error that it wraps from `source()`, so this function unwraps it.
 pub fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| {
         let error: &'a (dyn Error + 'static) = *error;
@@ -212,7 +229,9 @@ pub fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a 
     })
 }
 
-/// What an error of the operating system means, wherever it came from.
+/// Classifies an error of the operating system.
+///
+/// It returns [`ErrorCode::StorageFull`], [`ErrorCode::Unavailable`] for errors that may pass, or else [`ErrorCode::Internal`].
 pub fn code_of_io(error: &io::Error) -> ErrorCode {
     use io::ErrorKind as K;
     match error.kind() {
@@ -230,7 +249,7 @@ pub fn code_of_io(error: &io::Error) -> ErrorCode {
         | K::HostUnreachable
         | K::NetworkUnreachable
         | K::NetworkDown => ErrorCode::Unavailable,
-        // Too many open files, of the system or of the process.
+        // 23 is ENFILE and 24 is EMFILE: the system or the process has too many open files.
         _ if matches!(error.raw_os_error(), Some(23 | 24)) => ErrorCode::Unavailable,
         _ => ErrorCode::Internal,
     }

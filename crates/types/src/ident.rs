@@ -1,3 +1,8 @@
+//! Names of namespaces and tables, and identifiers of catalog entries and jobs.
+//!
+//! A namespace is a list of levels. Its key joins them by the unit separator, for URL paths and the state database. Its display
+//! form joins them by dots, for people.
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -6,19 +11,19 @@ use uuid::Uuid;
 
 use crate::quoted::{BadQuotes, dotted};
 
-/// Why a name was refused.
+/// The reason why a name was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdentError {
-    /// A namespace needs at least one level.
+    /// The namespace has no level; it needs at least one.
     #[error("a namespace needs at least one level")]
     NoLevels,
-    /// A level or table name is empty or holds a control character or the unit separator.
+    /// A level or table name is empty or contains a control character, such as the unit separator.
     #[error("invalid name {0:?}: names are not empty and hold no control characters")]
     InvalidName(String),
-    /// A full table name needs a namespace and a name.
+    /// A full table name lacks the namespace or the name.
     #[error("invalid table name {0:?}: expected NAMESPACE.TABLE")]
     NotQualified(String),
-    /// Quotes in a full table name that make no sense.
+    /// A full table name has unbalanced or misplaced quotes.
     #[error("invalid table name {0}")]
     Quotes(#[from] BadQuotes),
 }
@@ -30,16 +35,23 @@ fn check_name(name: &str) -> Result<(), IdentError> {
     Ok(())
 }
 
-/// A namespace: one or more levels, outermost first. Names keep their case.
+/// The name of a namespace: one or more levels, the outermost first. Names keep their case.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct NamespaceName(Vec<String>);
 
 impl NamespaceName {
-    /// What joins levels in a URL path (unit separator) and in the state database's key.
+    /// The unit separator, which joins levels in URL paths and in keys of the state database.
+    ///
+    /// Spec: REST OpenAPI document, `namespace` parameter.
     pub const SEPARATOR: char = '\u{1f}';
 
-    /// Checks and takes the levels.
+    /// Creates a namespace name from its levels, the outermost first.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`IdentError::NoLevels`] if there is no level, and [`IdentError::InvalidName`] if a level is empty or has a control
+    /// character.
     pub fn new(levels: Vec<String>) -> Result<Self, IdentError> {
         if levels.is_empty() {
             return Err(IdentError::NoLevels);
@@ -48,22 +60,26 @@ impl NamespaceName {
         Ok(Self(levels))
     }
 
-    /// From the form with unit separators, as in a URL path or a database key.
+    /// Parses levels that are joined by [`Self::SEPARATOR`], as in a URL path or a database key.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`IdentError::InvalidName`] if a level is empty or has a control character.
     pub fn from_key(key: &str) -> Result<Self, IdentError> {
         Self::new(key.split(Self::SEPARATOR).map(str::to_owned).collect())
     }
 
-    /// The form with unit separators.
+    /// Returns the levels joined by [`Self::SEPARATOR`].
     pub fn key(&self) -> String {
         self.0.join("\u{1f}")
     }
 
-    /// The levels, outermost first.
+    /// Returns the levels, the outermost first.
     pub fn levels(&self) -> &[String] {
         &self.0
     }
 
-    /// The namespace around this one, if it is nested.
+    /// Returns the enclosing namespace, or `None` if this one has a single level.
     pub fn parent(&self) -> Option<Self> {
         (self.0.len() > 1).then(|| Self(self.0[..self.0.len() - 1].to_vec()))
     }
@@ -81,17 +97,21 @@ impl<'de> Deserialize<'de> for NamespaceName {
     }
 }
 
-/// A table's full name: its namespace and its name in it.
+/// The full name of a table or view: its namespace and its name in that namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct TableName {
-    /// Where the table lives.
+    /// The namespace that contains the table.
     pub namespace: NamespaceName,
-    /// The last part of the name.
+    /// The last part of the name, unquoted.
     pub name: String,
 }
 
 impl TableName {
-    /// Checks the name.
+    /// Creates a full name.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`IdentError::InvalidName`] if `name` is empty or has a control character.
     pub fn new(namespace: NamespaceName, name: impl Into<String>) -> Result<Self, IdentError> {
         let name = name.into();
         check_name(&name)?;
@@ -105,7 +125,7 @@ impl fmt::Display for TableName {
     }
 }
 
-/// Reads the dotted form that people type: `a.b.t`. A name that holds dots stands in quotes: `a."b.c".t`.
+/// Parses the dotted form that people type: `a.b.t`. A name that contains dots is quoted: `a."b.c".t`.
 impl FromStr for TableName {
     type Err = IdentError;
 
@@ -125,7 +145,7 @@ macro_rules! uuid_id {
         pub struct $name(pub Uuid);
 
         impl $name {
-            /// A fresh, time-ordered identifier.
+            /// Generates an identifier (UUID version 7); later ones sort after earlier ones.
             pub fn fresh() -> Self {
                 Self(Uuid::now_v7())
             }
@@ -148,11 +168,13 @@ macro_rules! uuid_id {
 }
 
 uuid_id! {
-    /// A catalog entry. Not the table's own UUID: a table registered anew is a new entry.
+    /// The identifier of a catalog entry.
+    ///
+    /// It is not the table's own UUID: a table that is registered again gets a new entry.
     TableId
 }
 uuid_id! {
-    /// One maintenance job.
+    /// The identifier of a maintenance job.
     JobId
 }
 

@@ -1,34 +1,48 @@
-//! Identifiers, principals and the one error-code enum that every protocol maps from. No I/O.
+//! Types that every crate shares: identifiers, principals, and the one error-code enum that every protocol maps from.
+//!
+//! The crate does no I/O and depends on no other crate of the workspace. Start reading at [`ErrorCode`].
 
 mod age;
 mod error;
 mod ident;
+mod job_kind;
 mod panics;
 mod principal;
 mod quoted;
 mod saturating_sum;
+mod text;
 
 pub use age::parse_age;
 pub use error::{Carried, Coded, ErrorCode, causes, code_of_io};
 pub use ident::{IdentError, JobId, NamespaceName, TableId, TableName};
+pub use job_kind::{JobKind, NoSuchKind};
 pub use panics::{Panicked, caught, caught_now};
 pub use principal::Principal;
 pub use quoted::{BadQuotes, dotted, in_quotes, listed, split_names, unquoted};
 pub use saturating_sum::total;
+pub use text::{format_bytes, format_count};
 
 use serde::{Deserialize, Deserializer};
 
-/// Milliseconds since the Unix epoch, as Iceberg metadata counts time.
+/// A point in time in milliseconds since the Unix epoch, as Iceberg metadata counts it, or a duration in milliseconds.
+///
+/// The item that has this type says which of the two it is.
 pub type Millis = i64;
 
-/// The present time in milliseconds since the Unix epoch.
+/// Returns the present time in milliseconds since the Unix epoch, or 0 if the clock is before the epoch.
 pub fn now_ms() -> Millis {
     std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |d| Millis::try_from(d.as_millis()).unwrap_or(Millis::MAX))
 }
 
-/// Reads null as what is left out, as the reference implementation does (`JsonNode.hasNonNull`).
+/// Deserializes null as the default, like a field that is left out.
+///
+/// The reference implementation does the same (`JsonNode.hasNonNull`).
+///
+/// # Errors
+///
+/// Returns the deserializer's error if the value is neither null nor a `T`.
 pub fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
     Option::deserialize(from).map(Option::unwrap_or_default)
 }

@@ -1,4 +1,4 @@
-//! A panic is a bug, and one bug must not stop what has nothing to do with it.
+//! Turns panics into errors, so that a bug in one task does not stop unrelated work.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -6,13 +6,13 @@ use std::task::Poll;
 
 use crate::{Coded, ErrorCode};
 
-/// Work that ended in a panic.
+/// The error of work that panicked. It holds the panic's message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("it panicked: {0}")]
 pub struct Panicked(pub String);
 
 impl Panicked {
-    /// What a panic says, from its payload.
+    /// Extracts the message from a panic's payload.
     pub fn of(payload: &(dyn Any + Send)) -> Self {
         let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
         let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
@@ -26,7 +26,14 @@ impl Coded for Panicked {
     }
 }
 
-/// What some work comes to, or what its panic says. Whatever the work had borrowed must stand a panic at any await point and between them.
+/// Awaits a future and catches a panic in it.
+///
+/// Everything that the future borrows must stay valid after a panic at any point. The compiler does not check this
+/// (`AssertUnwindSafe`).
+///
+/// # Errors
+///
+/// Returns [`Panicked`] if the future panics.
 pub async fn caught<T>(work: impl Future<Output = T>) -> Result<T, Panicked> {
     let mut work = std::pin::pin!(work);
     std::future::poll_fn(move |context| match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context))) {
@@ -36,7 +43,14 @@ pub async fn caught<T>(work: impl Future<Output = T>) -> Result<T, Panicked> {
     .await
 }
 
-/// What work that does not wait comes to, or what its panic says. What it had borrowed must stand the panic.
+/// Calls a function and catches a panic in it.
+///
+/// Everything that the function borrows must stay valid after a panic at any point. The compiler does not check this
+/// (`AssertUnwindSafe`).
+///
+/// # Errors
+///
+/// Returns [`Panicked`] if the function panics.
 pub fn caught_now<T>(work: impl FnOnce() -> T) -> Result<T, Panicked> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|payload| Panicked::of(payload.as_ref()))
 }

@@ -1,9 +1,11 @@
+//! The identity that a request is made under.
+
 use std::fmt;
 
-/// Who makes a request. Every request has one.
+/// The identity that a request is made under. Every request has one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Principal {
-    /// Whoever showed the token of this name.
+    /// A caller that presented a valid token. The string is the token's name, not its secret.
     Token(String),
     /// A caller on loopback, where the configuration allows callers without a token.
     Anonymous,

@@ -1,17 +1,20 @@
-//! Names in small languages (table names of commands, sort orders, lists of columns): a name that holds what separates it from the
-//! next stands in double quotes or in backticks.
+//! Quoted names in small languages: table names in commands, sort orders, lists of columns.
+//!
+//! A name that contains a separator is written in double quotes or in backticks. A quote inside such a name is written twice.
 
 use std::borrow::Cow;
 
-/// A quote that is not closed, or that something stands behind.
+/// The error of a quoted name that is not closed, or that more text follows. It holds the name as it was written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}: a quoted name ends with its quote, and a quote in it is written twice")]
+#[error("{0}: a quoted name must end with its quote, and a quote inside it must be written twice")]
 pub struct BadQuotes(pub String);
 
 const QUOTES: [char; 2] = ['"', '`'];
 
-/// The pieces of a text between separators; those in quotes separate nothing. A quote begins where a name may: at the start, and after a
-/// separator, a dot, a comma, a blank or a bracket.
+/// Splits a text at separators that are not in quotes.
+///
+/// The pieces keep their quotes and blanks. A quote opens only where a name may begin: at the start of the text, or after a
+/// separator, a dot, a comma, a blank or an opening parenthesis.
 pub fn split_names(text: &str, separates: impl Fn(char) -> bool) -> Vec<&str> {
     let (mut pieces, mut start) = (Vec::new(), 0);
     let (mut open, mut closed, mut before) = (None, None, '.');
@@ -35,12 +38,18 @@ pub fn split_names(text: &str, separates: impl Fn(char) -> bool) -> Vec<&str> {
     pieces
 }
 
-/// The pieces of a text between commas, without the blanks around them; commas in quotes separate nothing.
+/// Splits a text at commas that are not in quotes, and trims the blanks around each piece.
+///
+/// The pieces keep their quotes.
 pub fn listed(text: &str) -> impl Iterator<Item = &str> {
     split_names(text, |c| c == ',').into_iter().map(str::trim)
 }
 
-/// The name that a piece is.
+/// Removes the quotes of a name; a name without quotes is returned as it is.
+///
+/// # Errors
+///
+/// Returns [`BadQuotes`] if the name opens with a quote and does not end with it, or has a single quote inside.
 pub fn unquoted(piece: &str) -> Result<Cow<'_, str>, BadQuotes> {
     let Some(quote) = piece.chars().next().filter(|c| QUOTES.contains(c)) else { return Ok(piece.into()) };
     let twice: String = [quote, quote].iter().collect();
@@ -52,12 +61,16 @@ pub fn unquoted(piece: &str) -> Result<Cow<'_, str>, BadQuotes> {
     Ok(parts.join(&quote.to_string()).into())
 }
 
-/// The names between the dots of a text.
+/// Splits a text at dots that are not in quotes, and removes the quotes of each name.
+///
+/// # Errors
+///
+/// Returns [`BadQuotes`] if the quotes of a name are not balanced, as [`unquoted`] does.
 pub fn dotted(text: &str) -> Result<Vec<String>, BadQuotes> {
     split_names(text, |c| c == '.').into_iter().map(|piece| unquoted(piece).map(Cow::into_owned)).collect()
 }
 
-/// A name in quotes.
+/// Puts a name in quotes and doubles each quote in it.
 pub fn in_quotes(name: &str, quote: char) -> String {
     let twice: String = [quote, quote].iter().collect();
     format!("{quote}{}{quote}", name.replace(quote, &twice))

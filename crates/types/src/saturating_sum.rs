@@ -1,4 +1,6 @@
-/// The sum of counts that anybody may have written: it stays at the largest number instead of going over it.
+//! Sums of counts that come from files. Any client may have written them, so a sum must not overflow.
+
+/// Adds up counts and stops at [`u64::MAX`] instead of overflowing.
 pub fn total(counts: impl IntoIterator<Item = u64>) -> u64 {
     counts.into_iter().fold(0, u64::saturating_add)
 }

@@ -1,4 +1,7 @@
-//! New rows into data files, partition by partition.
+//! Writes new rows into data files, partition by partition.
+//!
+//! Each partition has one row group in memory. It is cut, that is encoded and appended to the partition's file, at the table's
+//! row group size. Over all partitions at most 256 MiB are open: beyond that the largest row group is cut early.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,25 +19,31 @@ use crate::output::{OutputFile, RowGroup, WrittenFile};
 use crate::split::Splitter;
 use crate::{Destination, Result, WriteError};
 
-/// Bytes of row groups in the making, over all partitions; beyond it the largest is written as it is.
+/// Greatest number of bytes in row groups in memory, over all partitions.
 const OPEN_BYTES: usize = 256 << 20;
 
-/// Takes rows and makes data files of the table's present spec and schema.
+/// Takes rows and writes data files with the table's current schema and default partition spec.
+///
+/// Files are closed at the table's target file size. Nothing is committed.
 pub struct Appender {
     destination: Destination,
     shape: Arc<ParquetLayout>,
     spec: PartitionSpecRef,
     splitter: Splitter,
+    /// The size in bytes at which a file is closed.
     file_bytes: u64,
+    /// The location of the table's data directory.
     prefix: String,
-    /// Files begun so far.
+    /// Number of files begun; part of the next file's name.
     begun: usize,
+    /// The row group in memory and the file of each partition.
     open: HashMap<PartitionKey<'static>, Open>,
+    /// The manifest entries of closed files, with the ids of their partition specs.
     done: Vec<(i32, DataFile)>,
     rows: u64,
 }
 
-/// A partition's row group in the making, and the file it goes into.
+/// A partition's row group in memory, and the file that it goes into.
 struct Open {
     encoder: RowGroupEncoder,
     nans: NanCounts,
@@ -48,7 +57,15 @@ impl std::fmt::Debug for Appender {
 }
 
 impl Appender {
-    /// For a table as it is now. With `lineage`, batches carry the two columns of row lineage at their end.
+    /// Creates an appender for a table as it is now. No file is created yet.
+    ///
+    /// With `lineage`, batches end with the two row lineage columns, as [`with_lineage`](esker_read::with_lineage) places them.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`WriteError::Unwritable`] if a column has a type that no file can hold. Returns [`WriteError::Refused`] if rows
+    /// can't be partitioned by the spec. Returns [`WriteError::Read`], [`WriteError::Parquet`] or [`WriteError::Arrow`] if no
+    /// Parquet schema can be derived.
     pub fn new(metadata: &TableMetadata, destination: Destination, lineage: bool) -> Result<Self> {
         let shape = ParquetLayout::of(metadata, metadata.current_schema().clone(), lineage)?;
         let spec = metadata.default_partition_spec().clone();
@@ -68,12 +85,22 @@ impl Appender {
         })
     }
 
-    /// Rows taken so far.
+    /// Returns the number of rows taken so far.
     pub const fn rows(&self) -> u64 {
         self.rows
     }
 
-    /// Takes rows: columns in the table's order, of types that can be cast to the table's.
+    /// Takes a batch of rows.
+    ///
+    /// Columns are in the table's order; their types must be castable to the table's without changing a value. May write to
+    /// storage.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`WriteError::Refused`] if the number of columns is wrong or a required column has a null. Also if a value does
+    /// not fit its column or its partition field. Returns [`WriteError::Record`], [`WriteError::Storage`] or
+    /// [`WriteError::NotAsWritten`] if a file can't be recorded or written. Returns [`WriteError::Read`], [`WriteError::Parquet`]
+    /// or [`WriteError::Arrow`] if partitioning or encoding fails.
     pub async fn append(&mut self, batch: &RecordBatch) -> Result<()> {
         if batch.num_rows() == 0 {
             return Ok(());
@@ -100,10 +127,11 @@ impl Appender {
         Ok(())
     }
 
+    /// Casts a batch to the table's column types, and checks required columns.
     fn shaped(&self, batch: &RecordBatch) -> Result<RecordBatch> {
         let (wanted, given) = (self.shape.arrow.fields().len(), batch.num_columns());
         if wanted != given {
-            return Err(WriteError::Refused(format!("{given} columns for a table of {wanted}")));
+            return Err(WriteError::Refused(format!("a batch of {given} columns for a table of {wanted}")));
         }
         let mut columns = Vec::with_capacity(wanted);
         for (field, column) in self.shape.arrow.fields().iter().zip(batch.columns()) {
@@ -116,7 +144,7 @@ impl Appender {
         Ok(RecordBatch::try_new(self.shape.arrow.clone(), columns)?)
     }
 
-    /// Ends a partition's row group and, at its size, the file.
+    /// Encodes a partition's row group into its file, and closes the file at the target size.
     async fn cut(&mut self, partition: &PartitionKey<'static>) -> Result<()> {
         let fresh = self.shape.encoder()?;
         let Some(open) = self.open.get_mut(partition) else { return Ok(()) };
@@ -146,11 +174,17 @@ impl Appender {
         Ok(())
     }
 
+    /// Adds the manifest entry of a closed file, with its partition.
     fn enter(&mut self, partition: &PartitionKey<'_>, written: WrittenFile) {
         self.done.push((self.spec.spec_id(), DataFile { partition: partition.values().into(), ..written.entry }));
     }
 
-    /// Ends all files; returns their entries with their partition specs.
+    /// Closes all files and returns their manifest entries, each with the id of its partition spec.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`WriteError::Record`], [`WriteError::Storage`] or [`WriteError::NotAsWritten`] if a file can't be recorded or
+    /// written. Returns [`WriteError::Parquet`] or [`WriteError::Arrow`] if encoding fails.
     pub async fn finish(mut self) -> Result<Vec<(i32, DataFile)>> {
         let partitions: Vec<PartitionKey<'static>> = self.open.keys().cloned().collect();
         for partition in partitions {

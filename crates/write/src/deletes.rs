@@ -1,4 +1,6 @@
-//! Deletes by position, as files.
+//! Writes deletes by position: deletion vectors, or position delete files in format version 2.
+//!
+//! Spec: "Deletion Vectors", "Position Delete Files".
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,19 +19,30 @@ use uuid::Uuid;
 
 use crate::{Destination, Result, WriteError};
 
-/// A data file of which rows are to be deleted.
+/// Rows to delete from one data file.
 #[derive(Debug, Clone)]
 pub struct RowsToDelete {
+    /// Location of the data file.
     pub path: String,
+    /// Id of the data file's partition spec.
     pub spec_id: i32,
+    /// Partition of the data file.
     pub partition: Tuple,
+    /// Positions in the data file of the rows to delete, counted from 0.
     pub positions: RoaringTreemap,
 }
 
-/// Writes deletes by position; returns their entries with their partition specs.
+/// Writes deletes by position, and returns their manifest entries with the ids of their partition specs.
 ///
-/// They are deletion vectors where the table has them, else position delete files: one a data file if there are few, or else one a
-/// partition.
+/// From format version 3 on, all deletion vectors go into one Puffin file. In version 2, up to 16 data files of a partition get a
+/// position delete file each; otherwise one file serves the partition. Each file is recorded before it is written; nothing is
+/// committed. Data files without positions are skipped. Spec: "Deletion Vectors", "Position Delete Files".
+///
+/// # Errors
+///
+/// Returns [`WriteError::Refused`] if the table has format version 1. Returns [`WriteError::Record`] or [`WriteError::Storage`]
+/// if a file can't be recorded or written. Returns [`WriteError::Table`], [`WriteError::Parquet`] or [`WriteError::Arrow`] if
+/// deletes can't be encoded.
 pub async fn write_deletes(
     destination: &Destination,
     metadata: &TableMetadata,
@@ -40,18 +53,19 @@ pub async fn write_deletes(
         return Ok(Vec::new());
     }
     match metadata.format_version {
-        ..=1 => Err(WriteError::Refused("a table of format version 1 has no deletes".to_owned())),
+        ..=1 => Err(WriteError::Refused("format version 1 has no delete files; upgrade the table to version 2 or 3".to_owned())),
         2 => write_positions(destination, metadata, to_delete).await,
         3.. => write_vectors(destination, metadata, to_delete).await,
     }
 }
 
-/// The entry of a file of deletes.
+/// Returns the manifest entry of a delete file of `bytes` bytes, without its partition.
 fn entry(path: String, format: DataFileFormat, deletes: u64, bytes: usize) -> DataFile {
     let (deletes, bytes) = (i64::try_from(deletes).unwrap_or(i64::MAX), i64::try_from(bytes).unwrap_or(i64::MAX));
     DataFile::new(DataContentType::PositionDeletes, path, format, deletes, bytes)
 }
 
+/// Writes all deletion vectors into one Puffin file.
 async fn write_vectors(
     destination: &Destination,
     metadata: &TableMetadata,
@@ -75,9 +89,12 @@ async fn write_vectors(
     Ok(to_delete.into_iter().zip(places).map(vector).collect())
 }
 
-/// Up to so many data files get position delete files of their own, which engines find by name.
+/// Up to so many data files of a partition get position delete files of their own.
+///
+/// Engines match such a file to its data file by the bounds of `file_path`.
 const FILE_SCOPED: usize = 16;
 
+/// Writes position delete files, partition by partition.
 async fn write_positions(
     destination: &Destination,
     metadata: &TableMetadata,
@@ -109,7 +126,9 @@ async fn write_positions(
     Ok(entries)
 }
 
-/// A position delete file, sorted by path and position as the specification wants it.
+/// Encodes a position delete file. `files` are sorted by path.
+///
+/// Rows are sorted by path and position. Spec: "Position Delete Files".
 fn position_file(files: &[&RowsToDelete]) -> Result<Vec<u8>> {
     let column = |name: &str, ty, id: i32| {
         Field::new(name, ty, false).with_metadata([(PARQUET_FIELD_ID_META_KEY.to_owned(), id.to_string())].into())

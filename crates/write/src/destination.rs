@@ -1,3 +1,7 @@
+//! The place that files are written to, with the record that is made before each write.
+//!
+//! A recorded file is a pending output: if the process dies, the record names the files to delete.
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -7,33 +11,36 @@ use futures::future::BoxFuture;
 
 use crate::Result;
 
-/// Called with the paths of files before they are written.
+/// Records the locations of files before they are written.
+///
+/// A failure of the recorder prevents the write.
 pub type Recorder = Arc<dyn Fn(Vec<String>) -> BoxFuture<'static, Result<()>> + Send + Sync>;
 
-/// What writing costs.
+/// Counters of the cost of writes.
 #[derive(Debug, Default)]
 pub struct WriteCounters {
-    /// Bytes handed to the storage.
+    /// Bytes passed to the storage.
     pub bytes: AtomicU64,
-    /// Requests to it.
+    /// Number of requests to the storage. Those of an upload are estimated from its size.
     pub requests: AtomicU64,
 }
 
 impl WriteCounters {
+    /// Adds to both counters.
     pub(crate) fn add(&self, bytes: u64, requests: u64) {
         self.bytes.fetch_add(bytes, Relaxed);
         self.requests.fetch_add(requests, Relaxed);
     }
 }
 
-/// Where files go, and who is told before. Cheap to clone.
+/// A storage to write to, with the recorder of pending outputs. Cheap to clone; clones share the counters.
 #[derive(Clone)]
 pub struct Destination {
     /// The table's storage.
     pub storage: Storage,
-    /// Records files before they are written.
+    /// Called with the location of every file before it is written.
     pub record: Recorder,
-    /// What it costs.
+    /// The cost of all writes to this destination.
     pub counters: Arc<WriteCounters>,
 }
 
@@ -44,7 +51,7 @@ impl fmt::Debug for Destination {
 }
 
 impl Destination {
-    /// Writes a whole file.
+    /// Records a file, then writes all of it with one request.
     pub(crate) async fn put(&self, path: &str, bytes: Vec<u8>) -> Result<()> {
         (self.record)(vec![path.to_owned()]).await?;
         self.counters.add(bytes.len() as u64, 1);

@@ -1,7 +1,7 @@
-//! Whether a column's dictionary would be worth it, judged by the first rows of a row group.
+//! Decides whether a column's dictionary pays, by the first rows of a row group.
 //!
-//! Parquet's writer begins every column with a dictionary and gives it up once it is too large. What it wrote until then stays:
-//! every reader of any page of the row group must decode the dictionary first, and a lookup by key spends its time on that.
+//! Parquet's writer begins every column with a dictionary, and gives it up once it is too large. The pages written until then
+//! stay: every reader of any page of the chunk must decode the dictionary first, and lookups by key spend their time on that.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -10,10 +10,10 @@ use arrow::array::{Array, AsArray};
 use arrow::datatypes::DataType;
 use twox_hash::XxHash3_64;
 
-/// Fewer rows say little, and a dictionary of them is small anyway.
+/// Fewer rows say little about a column, and a dictionary of them is small anyway.
 const LEAST_ROWS: usize = 4096;
 
-/// Hashes are their own hashes.
+/// A hasher for keys that are hashes already.
 #[derive(Default)]
 struct Identity(u64);
 
@@ -31,9 +31,10 @@ impl Hasher for Identity {
     }
 }
 
+/// The number of occurrences of each value, by the value's hash.
 type Counts = HashMap<u64, u32, BuildHasherDefault<Identity>>;
 
-/// How often each value is there, and the bytes of all values; none for types that are not judged.
+/// Counts the occurrences of each value, and the bytes of all values; none for types that are not judged.
 fn counts(column: &dyn Array) -> Option<(Counts, usize)> {
     let (mut counts, mut bytes) = (Counts::default(), 0);
     let mut add = |value: &[u8]| {
@@ -58,8 +59,10 @@ fn counts(column: &dyn Array) -> Option<(Counts, usize)> {
     Some((counts, bytes))
 }
 
-/// Whether a dictionary would overflow `limit` bytes. The number of distinct values is estimated from how many were seen once
-/// and twice: Chao, Nonparametric estimation of the number of classes in a population (1984), in its bias-corrected form.
+/// Checks that a dictionary of the column would take more than `limit` bytes.
+///
+/// Estimates the number of distinct values from the values seen once and twice. Chao, "Nonparametric estimation of the number of
+/// classes in a population" (1984), in its bias-corrected form.
 pub(crate) fn overflows(column: &dyn Array, limit: usize) -> bool {
     if column.len() < LEAST_ROWS {
         return false;

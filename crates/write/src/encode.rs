@@ -1,4 +1,8 @@
-//! Batches to row groups, in memory.
+//! Encodes batches as Parquet row groups, in memory.
+//!
+//! A [`ParquetLayout`] is made once per job: schema, writer properties and column order of all its files. It makes a
+//! [`RowGroupEncoder`] for each row group, which ends as an [`EncodedGroup`] and goes into an `OutputFile`. The first batch of a
+//! row group decides which columns get no dictionary. NaNs are counted separately, because Parquet's statistics don't count them.
 
 use std::sync::Arc;
 
@@ -22,40 +26,62 @@ use crate::uuids;
 use crate::{Result, WriteError};
 use crate::{properties, shapes};
 
-/// What all output files of a job have in common.
+/// The properties that all output files of a job share: columns, Parquet schema and writer settings.
 #[derive(Debug)]
 pub struct ParquetLayout {
-    /// The table's columns, and those of row lineage where the table has it.
+    /// The schema of batches: the table's columns, then the two row lineage columns if `lineage`.
     pub arrow: SchemaRef,
+    /// The conversion of batches to the columns that files store.
     stored: Arc<Stored>,
+    /// The table schema of the files.
     pub schema: Arc<Schema>,
+    /// True if files have the two row lineage columns.
     pub lineage: bool,
+    /// The metrics that the table's properties ask for.
     pub(crate) modes: Modes,
+    /// The Parquet schema of the files.
     pub root: TypePtr,
+    /// The Parquet schema with its leaf columns.
     pub descriptor: Arc<SchemaDescriptor>,
+    /// The settings of Parquet's writer.
     pub properties: WriterPropertiesPtr,
+    /// The table's target size of a row group in bytes.
     pub row_group_bytes: usize,
-    /// With and without dictionaries.
+    /// Makes column writers with dictionaries.
     factory: ArrowRowGroupWriterFactory,
+    /// Makes column writers without dictionaries.
     plain: ArrowRowGroupWriterFactory,
 }
 
 impl ParquetLayout {
-    /// For rows that exist already, in the columns of a schema: with row lineage, where the table has it.
+    /// Creates the layout for rewrites of existing rows, in the columns of `schema`.
+    ///
+    /// From format version 3 on, files have the row lineage columns, because rewritten rows keep their lineage. Spec: "Row
+    /// Lineage".
+    ///
+    /// # Errors
+    ///
+    /// Returns [`WriteError::Unwritable`] if a column has a type that no file can hold. Returns [`WriteError::Read`],
+    /// [`WriteError::Parquet`] or [`WriteError::Arrow`] if no Parquet schema can be derived.
     pub fn new(metadata: &TableMetadata, schema: Arc<Schema>) -> Result<Arc<Self>> {
         Self::shredded(metadata, schema, Shredding::default())
     }
 
-    /// As [`Self::new`], with parts of variants in columns of their own.
+    /// Creates the layout for rewrites of existing rows, with shredded variants.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`new`](Self::new).
     pub fn shredded(metadata: &TableMetadata, schema: Arc<Schema>, shredding: Shredding) -> Result<Arc<Self>> {
         Self::made(metadata, schema, metadata.format_version >= 3, shredding)
     }
 
-    /// With or without row lineage: new rows inherit theirs.
+    /// Creates the layout for new rows. These inherit their lineage, so `lineage` is false unless some rows keep theirs.
     pub(crate) fn of(metadata: &TableMetadata, schema: Arc<Schema>, lineage: bool) -> Result<Arc<Self>> {
         Self::made(metadata, schema, lineage, Shredding::default())
     }
 
+    /// Creates a layout.
     fn made(metadata: &TableMetadata, schema: Arc<Schema>, lineage: bool, shredding: Shredding) -> Result<Arc<Self>> {
         check_writable(&schema)?;
         shapes::bound_all();
@@ -66,7 +92,7 @@ impl ParquetLayout {
         let columns = &stored.schema;
         let file = uuids::marked(&ArrowSchemaConverter::new().convert(columns)?, &schema)?;
         let (writer, row_group_bytes) = properties::properties(metadata, &file);
-        // The Arrow schema is left out: it is one writer's view, and spliced row groups may come from another's.
+        // The Arrow schema is left out: it is one writer's view, and copied row groups may come from another writer.
         let factory = |properties: WriterProperties| {
             let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
             let options = options.with_parquet_schema(file.clone());
@@ -90,17 +116,22 @@ impl ParquetLayout {
         }))
     }
 
-    /// Leaf columns that hold the table's rows; those of row lineage come after them.
+    /// Returns the number of leaf columns of the table's rows. The leaves of row lineage come after them.
     pub fn own_leaves(&self) -> usize {
         self.descriptor.num_columns() - if self.lineage { 2 } else { 0 }
     }
 
+    /// Begins a row group.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`WriteError::Parquet`] if Parquet's column writers can't be created.
     pub fn encoder(self: &Arc<Self>) -> Result<RowGroupEncoder> {
         let (writers, judging) = (self.factory.create_column_writers(0)?, Some(self.clone()));
         Ok(RowGroupEncoder { writers, stored: self.stored.clone(), rows: 0, judging })
     }
 
-    /// Takes the dictionary from the columns for which it is not worth it, by the first rows.
+    /// Replaces the writers of columns for which a dictionary does not pay, by the first rows.
     fn judge(&self, writers: &mut [ArrowColumnWriter], columns: &[ArrayRef]) -> Result<()> {
         let mut plain = None;
         let mut leaf = 0;
@@ -120,8 +151,10 @@ impl ParquetLayout {
         Ok(())
     }
 
-    /// The NaNs of a row group that is copied, by the manifest entry of its file: of all of it if it is the `whole` file, else only where there
-    /// are none. What the entry does not count is unknown.
+    /// Returns the NaN counts of a row group that is copied, from the manifest entry of its file.
+    ///
+    /// If the row group is the `whole` file, its counts are the entry's. Otherwise only a count of 0 is known to hold. Other
+    /// counts are unknown (none).
     pub fn copied_nans(&self, file: &DataFile, whole: bool) -> NanCounts {
         let floats = self.descriptor.columns().iter().filter(|column| {
             matches!(column.physical_type(), PhysicalType::FLOAT | PhysicalType::DOUBLE) && column.max_rep_level() == 0
@@ -131,7 +164,11 @@ impl ParquetLayout {
         floats.filter_map(|column| leaf_id(column)).map(known).collect()
     }
 
-    /// An encoder of the two columns of row lineage alone.
+    /// Begins a row group of only the two row lineage columns, to complete a copied row group.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`WriteError::Parquet`] if Parquet's column writers can't be created.
     pub fn lineage_encoder(&self) -> Result<RowGroupEncoder> {
         let writers = self.factory.create_column_writers(0)?.split_off(self.own_leaves());
         let fields: Vec<_> = self.arrow.fields().iter().filter(|f| is_lineage(f)).cloned().collect();
@@ -140,40 +177,51 @@ impl ParquetLayout {
     }
 }
 
-/// The leaf columns of a field.
+/// Returns the number of leaf columns of a field.
 fn leaves(field: &Type) -> usize {
     if field.is_primitive() { 1 } else { field.get_fields().iter().map(|f| leaves(f)).sum() }
 }
 
+/// Checks that a field is a row lineage column.
 fn is_lineage(field: &arrow::datatypes::Field) -> bool {
     field_id(field).is_some_and(|id| id == ROW_ID || id == LAST_UPDATED)
 }
 
-/// A row group in the making.
+/// A row group that is being encoded in memory.
 #[expect(missing_debug_implementations, reason = "Parquet's writers have none")]
 pub struct RowGroupEncoder {
     writers: Vec<ArrowColumnWriter>,
     stored: Arc<Stored>,
     rows: u64,
-    /// Until the first rows are there.
+    /// The layout, until the first rows have decided on dictionaries.
     judging: Option<Arc<ParquetLayout>>,
 }
 
-/// An encoded row group.
+/// An encoded row group in memory.
 #[expect(missing_debug_implementations, reason = "Parquet's writers have none")]
 pub struct EncodedGroup {
+    /// The column chunks, in the order of the file's leaf columns.
     pub chunks: Vec<ArrowColumnChunk>,
+    /// Number of rows.
     pub rows: u64,
 }
 
 impl EncodedGroup {
+    /// Returns the length of the encoded chunks in bytes.
     pub fn bytes(&self) -> u64 {
         self.chunks.iter().map(|c| c.close().bytes_written).sum()
     }
 }
 
 impl RowGroupEncoder {
-    /// Adds rows, with the columns shared out among `lanes` threads.
+    /// Encodes a batch. The columns are divided among `lanes` threads; below two, the caller's thread encodes them.
+    ///
+    /// Blocks until all columns are encoded.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`WriteError::Arrow`] or [`WriteError::Parquet`] if a column can't be encoded, and [`WriteError::Refused`] if an
+    /// encoder thread panics.
     pub fn write(&mut self, batch: &RecordBatch, lanes: usize) -> Result<()> {
         let columns = self.stored.columns(batch.schema_ref().fields(), batch.columns())?;
         if let Some(shape) = self.judging.take() {
@@ -196,28 +244,34 @@ impl RowGroupEncoder {
                 threads.push(scope.spawn(move || lane.into_iter().try_for_each(|(writer, leaf)| writer.write(leaf))));
             }
             for thread in threads {
-                thread.join().map_err(|_| WriteError::Refused("an encoder stopped".to_owned()))??;
+                thread.join().map_err(|_| WriteError::Refused("an encoder thread panicked".to_owned()))??;
             }
             Ok(())
         })
     }
 
+    /// Returns the number of rows written.
     pub fn rows(&self) -> u64 {
         self.rows
     }
 
-    /// About the bytes of the row group so far.
+    /// Returns the estimated length of the row group so far, in bytes.
     pub fn bytes(&self) -> usize {
         self.writers.iter().map(ArrowColumnWriter::get_estimated_total_bytes).sum()
     }
 
+    /// Ends the row group.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`WriteError::Parquet`] if a column can't be encoded.
     pub fn finish(self) -> Result<EncodedGroup> {
         let chunks = self.writers.into_iter().map(ArrowColumnWriter::close).collect::<std::result::Result<_, _>>()?;
         Ok(EncodedGroup { chunks, rows: self.rows })
     }
 }
 
-/// Adds the NaNs of a batch's float columns to the counts, those inside structs too.
+/// Adds the NaNs of a batch's float columns to counts by field id, also of columns inside structs.
 pub fn count_nans(counts: &mut NanCounts, batch: &RecordBatch) {
     fn count(counts: &mut NanCounts, field: &arrow::datatypes::Field, column: &ArrayRef) {
         let nans = match column.data_type() {
@@ -241,8 +295,9 @@ pub fn count_nans(counts: &mut NanCounts, batch: &RecordBatch) {
     }
 }
 
-/// Adds counts to counts; a column that is unknown in one is unknown in the sum. Both have an entry for every column that is counted, or there
-/// were no rows yet.
+/// Adds NaN counts to others. A count that is unknown in either is unknown in the sum.
+///
+/// Both have an entry for every counted column, unless one of them stands for no rows.
 pub(crate) fn merge_nans(into: &mut NanCounts, from: &NanCounts) {
     for (id, n) in from {
         let known = into.entry(*id).or_insert(Some(0));
@@ -276,7 +331,7 @@ mod tests {
         ParquetLayout::of(&metadata, metadata.current_schema().clone(), false)
     }
 
-    /// A file's entry that has no NaN count of a column says nothing of it, and neither does one of a file that is copied in part.
+    /// A count is unknown if the file's entry lacks it, or if only a part of the file is copied.
     #[test]
     fn what_no_entry_counts_is_unknown_in_the_sum() {
         let inner = StructType::new(vec![field(3, "y", PrimitiveType::Double)]);
@@ -305,7 +360,7 @@ mod tests {
         assert_eq!(sum, HashMap::from([(x, Some(3)), (y, None)]));
     }
 
-    /// Specification, "Parquet": omit from data files.
+    /// Specification, Appendix A, "Parquet": columns of type `unknown` are omitted from data files.
     #[test]
     fn what_is_of_no_type_is_in_no_file() {
         let inner = StructType::new(vec![field(3, "u", PrimitiveType::Unknown), field(4, "x", PrimitiveType::Int)]);

@@ -1,58 +1,62 @@
+//! The crate's error type, and its mapping to an [`ErrorCode`].
+
 use esker_format::{FormatError, Type};
 use esker_read::ReadError;
 use esker_storage::StorageError;
 use esker_table::TableError;
 use esker_types::{Carried, Coded, ErrorCode};
 
-/// Files that could not be written. What was written of them is not part of any table.
+/// A failed write of data or delete files.
+///
+/// Files that were written before the failure are part of no table.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    /// A data file could not be read.
+    /// A data file could not be read, or values could not be converted to the table's types.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// Metadata could not be read or written.
+    /// Table metadata or deletion vectors could not be read or written.
     #[error(transparent)]
     Table(#[from] TableError),
     /// The storage failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// A file could not be recorded before it is written.
+    /// A file could not be recorded before its write.
     #[error(transparent)]
     Record(#[from] Carried),
-    /// A table property makes no sense.
+    /// A table property has an invalid value.
     #[error("option {key}: {reason}")]
     Option {
-        /// The property.
+        /// The property's key.
         key: &'static str,
-        /// What is wrong.
+        /// The reason for which the value is invalid.
         reason: String,
     },
-    /// What the table's metadata says makes no sense.
+    /// The table's metadata is invalid.
     #[error(transparent)]
     Format(#[from] FormatError),
-    /// A column's values can't be written.
+    /// A column has a type that no data file can hold.
     #[error("column {column}: values of type {ty} can't be written")]
     Unwritable {
-        /// The column, by its full name.
+        /// The full name of the column.
         column: String,
-        /// Its type.
+        /// The column's type.
         ty: Type,
     },
-    /// The table can't hold it.
+    /// The table can't hold the rows.
     #[error("{0}")]
     Refused(String),
-    /// What was written is not what was to be written; nothing was committed.
-    #[error("{path} failed its proof: {what}; nothing was committed")]
+    /// A file in storage differs from the file that was written. Nothing was committed.
+    #[error("{path} failed verification: {what}; nothing was committed")]
     NotAsWritten {
-        /// The file.
+        /// The location of the file.
         path: String,
-        /// How it shows.
+        /// A description of the difference.
         what: String,
     },
-    /// Rows could not be encoded.
+    /// Rows could not be encoded as Parquet.
     #[error(transparent)]
     Parquet(#[from] parquet::errors::ParquetError),
-    /// Rows could not be worked on.
+    /// An Arrow kernel failed on the rows.
     #[error(transparent)]
     Arrow(#[from] arrow::error::ArrowError),
 }

@@ -1,7 +1,10 @@
-//! Data and delete files, written as the table's properties say: shared by rewrites and by SQL.
+//! Writes data files and delete files as the table's properties say, for rewrites and for SQL.
 //!
-//! Every file is recorded before it is written and read back after it, so that what a killed process left is known, and what is committed
-//! is what was to be written.
+//! Every file is recorded before it is written ([`Recorder`]), so that a killed process leaves nothing unknown. Every data file
+//! is read back and compared before its manifest entry is returned, so that a commit never refers to a damaged file.
+//!
+//! Start with [`Appender`] (rows in, manifest entries out). Rewrites use its pieces: [`ParquetLayout`], [`RowGroupEncoder`] and
+//! [`OutputFile`]. [`write_deletes`] writes deletion vectors and position delete files.
 
 mod append;
 mod deletes;
@@ -31,5 +34,5 @@ pub use output::{OutputFile, RowGroup, WrittenFile};
 pub use pages::flat;
 pub use shredding::Shredding;
 
-/// The result of a write.
+/// The result of a write, with [`WriteError`] as its error.
 pub type Result<T> = std::result::Result<T, WriteError>;

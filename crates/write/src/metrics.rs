@@ -1,4 +1,8 @@
-//! A data file's manifest entry from its footer, with the metrics that the table's properties ask for.
+//! Derives a data file's manifest entry from its footer, with the metrics that the table's properties ask for.
+//!
+//! [`Modes`] resolves the properties `write.metadata.metrics.*` per column; [`data_file`] sums sizes and counts over row groups
+//! and merges bounds. A metric that any row group lacks is left out. Spec: "Data File Fields", "Field-level Metrics and
+//! Statistics", Appendix D "Bound serialization".
 
 use std::collections::HashMap;
 
@@ -14,7 +18,7 @@ use parquet::schema::types::ColumnDescriptor;
 
 use crate::variants;
 
-/// The modes of a table's columns (`write.metadata.metrics.*`).
+/// The metrics modes of a table's columns (`write.metadata.metrics.*`).
 #[derive(Debug)]
 pub(crate) struct Modes {
     default: Mode,
@@ -22,6 +26,7 @@ pub(crate) struct Modes {
 }
 
 impl Modes {
+    /// Resolves the modes of the current schema's columns.
     pub(crate) fn new(metadata: &TableMetadata) -> Self {
         let (schema, properties) = (metadata.current_schema(), &metadata.properties);
         let default = METRICS_DEFAULT.set(properties);
@@ -31,7 +36,7 @@ impl Modes {
             by_id.extend(beyond.map(|field| (field.id, Mode::None)));
         }
         for id in metadata.default_sort_order().fields.iter().filter_map(|field| field.source_id) {
-            // A sorted column prunes best of all.
+            // Bounds of a sorted column prune best of all.
             if matches!(default.or(by_id.get(&id).copied()), Some(Mode::None | Mode::Counts)) {
                 by_id.insert(id, Mode::Truncate(16));
             }
@@ -44,15 +49,18 @@ impl Modes {
         Self { default: METRICS_DEFAULT.of(properties), by_id }
     }
 
+    /// Returns the mode of a column.
     fn of(&self, id: i32) -> Mode {
         self.by_id.get(&id).copied().unwrap_or(self.default)
     }
 }
 
-/// NaNs in float columns by field id; none for a column of which some were not counted.
+/// The numbers of NaNs in float columns, by field id; none for a column with uncounted rows.
 pub type NanCounts = HashMap<i32, Option<u64>>;
 
-/// The entry of a file, all but its partition.
+/// Returns the manifest entry of a data file of `bytes` bytes, without its partition.
+///
+/// Spec: "Data File Fields".
 pub(crate) fn data_file(
     path: &str,
     bytes: u64,
@@ -74,7 +82,7 @@ pub(crate) fn data_file(
         }
         *sizes.entry(id).or_default() += chunk.compressed_size().unsigned_abs();
         if chunk.column_descr().max_rep_level() > 0 {
-            // Within lists and maps, values are not rows.
+            // In lists and maps, the number of values is not the number of rows.
             continue;
         }
         *values.entry(id).or_default() += chunk.num_values().unsigned_abs();
@@ -90,7 +98,7 @@ pub(crate) fn data_file(
         if matches!(ty, PrimitiveType::Geometry { .. } | PrimitiveType::Geography { .. }) {
             if !all_null {
                 let found = BoundingBox::of(chunk);
-                // One row group whose shapes lie nobody knows where leaves the file without.
+                // If one row group has no known box, the file has none.
                 let known = around.entry(id).or_insert(found);
                 *known = known.zip(found).map(|(a, b)| a.with(b));
             }
@@ -101,7 +109,7 @@ pub(crate) fn data_file(
         });
         match (bounds.get_mut(&id), found) {
             (_, None) if all_null => {}
-            // One row group without bounds leaves the file without.
+            // If one row group has no bounds, the file has none.
             (_, None) => drop(bounds.insert(id, None)),
             (None, Some(found)) => drop(bounds.insert(id, Some(found))),
             (Some(None), _) => {}
@@ -155,29 +163,31 @@ pub(crate) fn data_file(
     with_bounds(file, lower, upper)
 }
 
-/// A count as manifests have it.
+/// Returns a count as manifests hold it.
 fn long(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// Counts as manifests have them; none where nothing is counted.
+/// Returns counts as manifests hold them; none if there are none.
 fn counted(counts: impl IntoIterator<Item = (i32, u64)>) -> Option<IdMap<i64>> {
     let counts: IdMap<i64> = counts.into_iter().map(|(id, n)| (id, long(n))).collect();
     (!counts.is_empty()).then_some(counts)
 }
 
-/// Where a row group begins: at its first page.
+/// Returns the offset of a row group in its file: that of its first page.
 fn start(group: &parquet::file::metadata::RowGroupMetaData) -> Option<i64> {
     group.columns().iter().map(|c| c.dictionary_page_offset().unwrap_or_else(|| c.data_page_offset())).min()
 }
 
-/// The field id of a leaf column.
+/// Returns the field id of a leaf column.
 pub(crate) fn leaf_id(column: &ColumnDescriptor) -> Option<i32> {
     let info = column.self_type().get_basic_info();
     info.has_id().then(|| info.id())
 }
 
-/// A bound of at most `width` characters or bytes that still bounds; none where there is no such upper bound.
+/// Cuts a bound to at most `width` characters or bytes so that it still bounds.
+///
+/// An upper bound (`up`) is incremented after the cut; none if that is not possible.
 fn shorten(bound: &Value, width: Option<usize>, up: bool) -> Option<Value> {
     let Some(width) = width else { return Some(bound.clone()) };
     match bound {

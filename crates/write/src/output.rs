@@ -1,4 +1,8 @@
-//! Output files: row groups in, one after the other; verified entries out.
+//! Writes an output file row group by row group, and verifies it.
+//!
+//! A row group is either encoded here or copied byte by byte from another file. Bytes are uploaded in parts while the file grows,
+//! and hashed. At the end the whole file is read back: its hash, its number of rows and its number of row groups must match.
+//! Start with [`OutputFile`].
 
 use std::hash::Hasher as _;
 use std::io;
@@ -24,13 +28,13 @@ use crate::metrics::{NanCounts, data_file};
 use crate::pages::offset_index;
 use crate::{Result, WriteError};
 
-/// Parts of an upload, and pieces that a file is read back in.
+/// Size in bytes of an upload's parts, and of the pieces in which a file is read back.
 const PART: usize = 8 << 20;
 
-/// Parts on their way at the same time.
+/// Number of parts uploaded concurrently.
 const UPLOADS: usize = 4;
 
-/// What Parquet's writer has written, in pieces: one buffer would be moved each time that it grows.
+/// The output of Parquet's writer, in pieces: one buffer would be moved each time it grows.
 #[derive(Default)]
 struct Pieces {
     full: Vec<Bytes>,
@@ -38,14 +42,17 @@ struct Pieces {
 }
 
 impl Pieces {
+    /// Size of a piece in bytes.
     const SIZE: usize = 1 << 20;
 
+    /// Ends the current piece.
     fn seal(&mut self) {
         if !self.open.is_empty() {
             self.full.push(std::mem::take(&mut self.open).into());
         }
     }
 
+    /// Returns all bytes written since the last call.
     fn take(&mut self) -> Vec<Bytes> {
         self.seal();
         std::mem::take(&mut self.full)
@@ -70,22 +77,35 @@ impl io::Write for Pieces {
     }
 }
 
-/// In a function of its own: the body of an asynchronous one is compiled where it is awaited, as that crate is.
+/// Adds bytes to a hash.
+///
+/// A function of its own: the body of an async function is compiled in the crate that awaits it, with that crate's optimisation
+/// level.
 #[inline(never)]
 fn hash_bytes(hash: &mut XxHash3_64, bytes: &[u8]) {
     hash.write(bytes);
 }
 
-/// A row group on its way into an output file.
+/// A row group to append to an output file.
 #[expect(missing_debug_implementations, reason = "Parquet's writers have none")]
 pub enum RowGroup {
-    /// Encoded anew.
+    /// A row group encoded from rows.
     Encoded(EncodedGroup),
-    /// Copied as it is, with the columns of row lineage where the table has them and the source has not.
-    Copied { source: Arc<FetchedRowGroups>, row_group: usize, index: Arc<ParquetMetaData>, lineage: Vec<ArrowColumnChunk> },
+    /// A row group copied byte by byte from another file.
+    Copied {
+        /// The fetched bytes of the source file.
+        source: Arc<FetchedRowGroups>,
+        /// Index of the row group in the source file.
+        row_group: usize,
+        /// The source file's footer with its page index, if it has one.
+        index: Arc<ParquetMetaData>,
+        /// The row lineage columns, if the layout has them and the source lacks them; otherwise empty.
+        lineage: Vec<ArrowColumnChunk>,
+    },
 }
 
 impl RowGroup {
+    /// Returns the number of rows.
     pub fn rows(&self) -> u64 {
         match self {
             Self::Encoded(group) => group.rows,
@@ -93,6 +113,7 @@ impl RowGroup {
         }
     }
 
+    /// Returns the compressed length in bytes; without added lineage columns for a copy.
     pub fn bytes(&self) -> u64 {
         match self {
             Self::Encoded(group) => group.bytes(),
@@ -109,6 +130,7 @@ fn append_column(
     out.append_column(source, close)
 }
 
+/// Reads a column chunk's offset index from its page headers.
 fn pages_of(source: &FileSlice, column: &ColumnChunkMetaData) -> parquet::errors::Result<OffsetIndexMetaData> {
     let (start, length) = column.byte_range();
     let length = usize::try_from(length).map_err(|e| ParquetError::General(e.to_string()))?;
@@ -119,7 +141,7 @@ fn append_chunk(out: &mut SerializedRowGroupWriter<'_, Pieces>, chunk: ArrowColu
     chunk.append_to_row_group(out)
 }
 
-/// A file being written.
+/// A data file that is being written to storage.
 #[expect(missing_debug_implementations, reason = "Parquet's writers have none")]
 pub struct OutputFile {
     destination: Destination,
@@ -129,23 +151,37 @@ pub struct OutputFile {
     upload: BufWriter,
     store: Arc<dyn ObjectStore>,
     object: object_store::path::Path,
+    /// Hash of the bytes written so far.
     hash: XxHash3_64,
+    /// Number of bytes written so far.
     bytes: u64,
+    /// Number of rows appended so far.
     pub rows: u64,
     nans: NanCounts,
 }
 
-/// A file that is in storage, and read back.
+/// A complete data file in storage that was read back and verified.
 #[expect(missing_debug_implementations, reason = "Parquet's writers have none")]
 pub struct WrittenFile {
+    /// The location of the file.
     pub path: String,
-    /// Its entry, all but its partition.
+    /// The manifest entry, without its partition.
     pub entry: DataFile,
+    /// Length of the file in bytes.
     pub bytes: u64,
+    /// Number of rows.
     pub rows: u64,
 }
 
 impl OutputFile {
+    /// Records a file and begins its upload to `path`.
+    ///
+    /// The file does not exist in storage before [`close`](Self::close).
+    ///
+    /// # Errors
+    ///
+    /// Returns [`WriteError::Record`] if the file can't be recorded, and [`WriteError::Storage`] if the storage can't hold the
+    /// path. Returns [`WriteError::Parquet`] if the writer can't be created.
     pub async fn create(destination: &Destination, shape: &Arc<ParquetLayout>, path: String) -> Result<Self> {
         (destination.record)(vec![path.clone()]).await?;
         let (store, object) = destination.storage.object(&path)?;
@@ -156,11 +192,19 @@ impl OutputFile {
         Ok(Self { destination, shape, path, writer, upload, store, object, hash, bytes: 0, rows: 0, nans: NanCounts::new() })
     }
 
-    /// Bytes written so far.
+    /// Returns the number of bytes written so far.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
+    /// Appends a row group. `nans` are its NaN counts.
+    ///
+    /// May upload parts of the file.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`WriteError::Parquet`] if the row group does not fit the layout, or if the pages of a copied chunk can't be
+    /// found. Returns [`WriteError::Storage`] if the upload fails.
     pub async fn append(&mut self, group: RowGroup, nans: &NanCounts) -> Result<()> {
         self.rows += group.rows();
         merge_nans(&mut self.nans, nans);
@@ -203,6 +247,7 @@ impl OutputFile {
         self.drain().await
     }
 
+    /// Passes the writer's new bytes to the upload.
     async fn drain(&mut self) -> Result<()> {
         self.writer.flush().map_err(ParquetError::from)?;
         for bytes in self.writer.inner_mut().take() {
@@ -214,11 +259,18 @@ impl OutputFile {
         Ok(())
     }
 
+    /// Adds the file's location to an error of the store.
     fn failed(&self, error: object_store::Error) -> WriteError {
         esker_storage::StorageError::new(&self.path, error).into()
     }
 
-    /// Ends the file and reads it back: storage must hold what was written, and its footer must tell the rows that were.
+    /// Ends the file, reads it back and returns its manifest entry.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`WriteError::NotAsWritten`] if the bytes in storage differ from those written. Also if their footer can't be
+    /// parsed, or has another number of rows or row groups. Returns [`WriteError::Storage`] if the upload or the read fails, and
+    /// [`WriteError::Parquet`] if the footer can't be encoded.
     pub async fn close(mut self) -> Result<WrittenFile> {
         let footer = self.writer.finish()?;
         self.drain().await?;
@@ -230,16 +282,18 @@ impl OutputFile {
         if read_back.file_metadata().num_rows().unsigned_abs() != self.rows
             || read_back.num_row_groups() != footer.num_row_groups()
         {
-            return Err(self.not_as_written("its footer tells other rows"));
+            return Err(self.not_as_written("its footer has another number of rows or row groups"));
         }
         let entry = data_file(&self.path, self.bytes, &footer, &self.shape.schema, &self.shape.modes, &self.nans);
         Ok(WrittenFile { path: self.path, entry, bytes: self.bytes, rows: self.rows })
     }
 
+    /// Makes the error for a file that differs from what was written.
     fn not_as_written(&self, what: &str) -> WriteError {
         WriteError::NotAsWritten { path: self.path.clone(), what: what.to_owned() }
     }
 
+    /// Reads the whole file from storage, compares its hash, and parses its footer.
     async fn read_back(&mut self) -> Result<ParquetMetaData> {
         let mut hash = XxHash3_64::with_seed(0);
         let mut tail = Vec::new();
@@ -249,14 +303,14 @@ impl OutputFile {
             let piece = self.store.get_range(&self.object, at..end).await.map_err(|e| self.failed(e))?;
             hash_bytes(&mut hash, &piece);
             self.destination.counters.add(0, 1);
-            // The footer is at the end, in the last piece or across the last two.
+            // The footer is at the end: in the last piece, or across the last two.
             if self.bytes - end < PART as u64 {
                 tail.extend_from_slice(&piece);
             }
             at = end;
         }
         if hash.finish() != self.hash.finish() {
-            return Err(self.not_as_written("its bytes are not those that were written"));
+            return Err(self.not_as_written("its bytes differ from those that were written"));
         }
         let tail = Bytes::from(tail);
         let mut reader = ParquetMetaDataReader::new();

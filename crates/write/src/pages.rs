@@ -1,18 +1,23 @@
-//! Where the pages of a column chunk are, for chunks of files without an offset index: many writers leave it out, and a file must have it
-//! for all of its chunks or for none.
+//! Builds the offset index of a column chunk from its page headers.
+//!
+//! A copied chunk needs this if its file has no offset index: many writers leave it out, but a file must have it for all of its
+//! chunks or for none. Only flat columns are supported, where a page's number of values is its number of rows. Spec: Parquet,
+//! `PageHeader`, Thrift's compact protocol.
 
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ColumnChunkMetaData, OffsetIndexBuilder, ParquetMetaData};
 use parquet::file::page_index::offset_index::OffsetIndexMetaData;
 
-/// Whether the pages of every column begin where rows do: only in flat columns does a page tell how many rows it has.
+/// Checks that all columns of a file are flat, that is, not inside lists or maps.
+///
+/// Only then does a page header's number of values tell the page's number of rows.
 pub fn flat(footer: &ParquetMetaData) -> bool {
     footer.file_metadata().schema_descr().columns().iter().all(|column| column.max_rep_level() == 0)
 }
 
-/// The offset index of a flat column chunk, read from its page headers. `bytes` are the chunk's.
+/// Builds the offset index of a flat column chunk; `bytes` are all bytes of the chunk.
 pub(crate) fn offset_index(chunk: &ColumnChunkMetaData, bytes: &[u8]) -> Result<OffsetIndexMetaData, ParquetError> {
-    let bad = || ParquetError::General(format!("the pages of column {} can't be told apart", chunk.column_path()));
+    let bad = || ParquetError::General(format!("the page headers of column {} are damaged or inconsistent", chunk.column_path()));
     let mut index = OffsetIndexBuilder::new();
     let (mut at, mut rows) = (0, 0);
     while at < bytes.len() {
@@ -35,16 +40,18 @@ pub(crate) fn offset_index(chunk: &ColumnChunkMetaData, bytes: &[u8]) -> Result<
     Ok(index.build())
 }
 
-/// What is wanted of a page header (parquet-format, `PageHeader`).
+/// The fields of a page header that an offset index needs. Spec: Parquet, `PageHeader`.
 struct Header {
-    /// Bytes of the header itself.
+    /// Length in bytes of the header itself.
     length: usize,
+    /// Length in bytes of the page as stored, without the header.
     compressed: i32,
-    /// Values of a data page, which in a flat column are rows; none for a dictionary page.
+    /// Values of a data page, which are rows in a flat column; none for a dictionary page.
     rows: Option<i64>,
 }
 
 impl Header {
+    /// Reads a page header; none if the bytes are malformed.
     fn read(bytes: &[u8]) -> Option<Self> {
         let mut input = Compact { bytes, at: 0 };
         let (mut compressed, mut rows, mut field) = (None, None, 0);
@@ -70,7 +77,7 @@ impl Header {
     }
 }
 
-/// Thrift's compact protocol, as far as page headers need it.
+/// A reader of Thrift's compact protocol, as far as page headers need it.
 struct Compact<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -83,6 +90,7 @@ impl Compact<'_> {
         Some(byte)
     }
 
+    /// Reads an unsigned integer of variable length.
     fn varint(&mut self) -> Option<u64> {
         let mut value = 0_u64;
         for shift in (0..64).step_by(7) {
@@ -95,12 +103,15 @@ impl Compact<'_> {
         None
     }
 
+    /// Reads a signed integer of variable length.
     fn zigzag(&mut self) -> Option<i64> {
         let value = self.varint()?;
         Some((value >> 1).cast_signed() ^ -((value & 1).cast_signed()))
     }
 
-    /// The type and id of the next field; inside, none at the end of a struct.
+    /// Reads the type and the id of the next field. `before` is the id of the previous field.
+    ///
+    /// The inner option is none at the end of a struct; the outer one is none if the bytes are malformed.
     fn field(&mut self, before: i64) -> Option<Option<(u8, i64)>> {
         let byte = self.byte()?;
         if byte == 0 {
@@ -113,12 +124,13 @@ impl Compact<'_> {
         Some(Some((byte & 0x0f, id)))
     }
 
+    /// Skips a value of a type, at most 16 levels deep.
     fn skip(&mut self, ty: u8, depth: usize) -> Option<()> {
         if depth > 16 {
             return None;
         }
         match ty {
-            // Booleans are in the type.
+            // The type of a boolean field is its value.
             1 | 2 => {}
             3 => drop(self.byte()?),
             4..=6 => drop(self.varint()?),
@@ -131,7 +143,7 @@ impl Compact<'_> {
                 let head = self.byte()?;
                 let n = if head >> 4 == 15 { self.varint()? } else { u64::from(head >> 4) };
                 for _ in 0..n {
-                    // Within lists, a boolean takes a byte.
+                    // In lists, a boolean takes a byte.
                     self.skip(if matches!(head & 0x0f, 1 | 2) { 3 } else { head & 0x0f }, depth + 1)?;
                 }
             }
@@ -162,7 +174,7 @@ mod tests {
     use super::*;
 
     proptest::proptest! {
-        /// What the page headers tell is what the writer's own index says.
+        /// The index from page headers equals the writer's own index.
         #[test]
         fn the_index_is_the_writers(rows in 1_usize..3000, page in 10_usize..500, v2: bool, dictionary: bool) {
             let schema = Arc::new(Schema::new(vec![Field::new("a", DataType::Int64, true), Field::new("b", DataType::Utf8, false)]));

@@ -1,4 +1,4 @@
-//! The Parquet writer of rewrites, set up as the table's `write.parquet.*` properties say.
+//! Translates the table's `write.parquet.*` properties to settings of Parquet's writer.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
 use parquet::schema::types::{ColumnPath, SchemaDescriptor};
 
-/// The writer's properties for a table whose files have some columns, and the size of its row groups.
+/// Returns the writer's settings for files with some columns, and the table's row group size in bytes.
 pub(crate) fn properties(metadata: &TableMetadata, file: &SchemaDescriptor) -> (WriterProperties, usize) {
     let table = &metadata.properties;
     let version = if PAGE_VERSION.of(table) == 2 { WriterVersion::PARQUET_2_0 } else { WriterVersion::PARQUET_1_0 };
@@ -19,7 +19,7 @@ pub(crate) fn properties(metadata: &TableMetadata, file: &SchemaDescriptor) -> (
     let mut builder = WriterProperties::builder()
         .set_writer_version(version)
         .set_compression(codec_of(codec, level))
-        // Row groups are cut by whoever writes them.
+        // The caller ends row groups, not Parquet's writer.
         .set_max_row_group_bytes(None)
         .set_max_row_group_row_count(None)
         .set_data_page_size_limit(PAGE_BYTES.of(table))
@@ -44,13 +44,15 @@ pub(crate) fn properties(metadata: &TableMetadata, file: &SchemaDescriptor) -> (
     (builder.build(), ROW_GROUP_BYTES.of(table))
 }
 
-/// Where columns are in a file, by field id: names may hold dots, and lists and maps have levels of their own.
+/// Returns the paths of leaf columns by field id.
+///
+/// Paths can't be derived from column names: names may hold dots, and lists and maps add levels of their own.
 fn paths(file: &SchemaDescriptor) -> HashMap<i32, ColumnPath> {
     let leaves = file.columns().iter().map(|leaf| (leaf.self_type().get_basic_info(), leaf.path()));
     leaves.filter(|(info, _)| info.has_id()).map(|(info, path)| (info.id(), path.clone())).collect()
 }
 
-/// A level that is set is one that the codec has.
+/// Returns the compression for a codec and its level. A level that is set is valid for the codec.
 fn codec_of(codec: ParquetCodec, level: Option<i32>) -> Compression {
     let unsigned = |default: u32| level.and_then(|level| u32::try_from(level).ok()).unwrap_or(default);
     match codec {

@@ -1,4 +1,7 @@
-//! What Parquet's writer is to note of the shapes of a column chunk.
+//! Computes the bounding boxes of geometry and geography columns while Parquet writes them.
+//!
+//! Parquet's writer asks a process-wide factory for an accumulator for each column chunk. Spec: "Bounds for Geometry and
+//! Geography"; Parquet, `GeospatialStatistics`.
 
 use std::sync::{Arc, Once};
 
@@ -14,13 +17,14 @@ use parquet::schema::types::ColumnDescPtr;
 use parquet_geospatial::bounding::GeometryBounder;
 use parquet_geospatial::interval::{Interval, IntervalTrait};
 
-/// Lets Parquet's writer bound geographies as well, which it leaves to its users.
+/// Registers accumulators that bound geographies too, which Parquet's writer leaves to its users. Idempotent.
 pub(crate) fn bound_all() {
     static ONCE: Once = Once::new();
-    // An error would be that somebody has set another: geographies have no bounds then.
+    // An error means that another factory is registered already; geographies have no bounds then.
     ONCE.call_once(|| drop(init_geo_stats_accumulator_factory(Arc::new(Bounders))));
 }
 
+/// The factory of accumulators.
 #[derive(Debug)]
 struct Bounders;
 
@@ -34,7 +38,7 @@ impl GeoStatsAccumulatorFactory for Bounders {
     }
 }
 
-/// Bounds shapes of a plane. A file with one that can't be gone through has no bounds.
+/// Bounds geometries on a plane. A column chunk with one that can't be walked has no bounds.
 #[derive(Debug, Default)]
 struct Checked {
     inner: ParquetGeoStatsAccumulator,
@@ -59,8 +63,9 @@ impl GeoStatsAccumulator for Checked {
     }
 }
 
-/// Bounds points on a globe, across the 180th meridian where that is less. The edge between two points of a line leaves the box around them,
-/// so that a file with lines or polygons has no bounds.
+/// Bounds points on a globe, across the 180th meridian if that box is smaller.
+///
+/// An edge between two points can leave the box around them. So a column chunk with lines or polygons has no bounds.
 #[derive(Debug, Default)]
 struct Points {
     bounder: Option<GeometryBounder>,

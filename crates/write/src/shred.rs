@@ -1,4 +1,7 @@
-//! A variant taken apart: what is exactly of the type of a column goes into that, the rest stays a variant.
+//! Shreds variants: values of exactly a column's type go into that column, all others stay in `value`.
+//!
+//! A shredding type is an Arrow type without the `value`/`typed_value` pairs: a struct for objects with shredded fields, a list
+//! for arrays, or a primitive. [`column_type`] adds the pairs. Spec: Parquet, "Variant Shredding".
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -11,21 +14,22 @@ use esker_read::{Variant, VariantBuilder, VariantItems, VariantValue, column_of_
 
 type Result<T> = std::result::Result<T, ArrowError>;
 
-/// A value of a part in each row; none where there is no such part.
+/// The value of a shredded field in each row; none in rows without it.
 type Values<'a> = [Option<Variant<'a>>];
 
-/// The type of a variant's column whose parts are of a type.
+/// Returns the type of a variant column in files that is shredded to `ty`.
 pub(crate) fn column_type(ty: &DataType) -> DataType {
     let mut fields = vec![Field::new("metadata", DataType::BinaryView, false)];
     fields.extend(pair(ty));
     DataType::Struct(fields.into())
 }
 
-/// The two columns of a part.
+/// Returns the two columns of a value that is shredded to `ty`.
 fn pair(ty: &DataType) -> [Field; 2] {
     [Field::new("value", DataType::BinaryView, true), Field::new("typed_value", typed(ty), true)]
 }
 
+/// Returns the type of the column `typed_value` for a value that is shredded to `ty`.
 fn typed(ty: &DataType) -> DataType {
     let part = |name: &str, ty: &DataType| Field::new(name, DataType::Struct(pair(ty).into_iter().collect()), false);
     match ty {
@@ -35,19 +39,19 @@ fn typed(ty: &DataType) -> DataType {
     }
 }
 
-/// Variants as a column whose parts are of a type.
+/// Shreds an array of variants to `ty`.
 pub(crate) fn shredded(variants: &StructArray, ty: &DataType) -> Result<ArrayRef> {
     let values: Vec<Option<Variant<'_>>> =
         (0..variants.len()).map(|row| (variants.is_valid(row)).then(|| variant_at(variants, row))).collect();
     let (value, part) = parts(&values, ty)?;
     let DataType::Struct(fields) = column_type(ty) else {
-        return Err(ArrowError::SchemaError("a variant is a struct".to_owned()));
+        return Err(ArrowError::SchemaError("a shredded variant is no struct".to_owned()));
     };
     let nulls = variants.nulls().cloned();
     Ok(Arc::new(StructArray::try_new(fields, vec![variants.column(0).clone(), value, part], nulls)?))
 }
 
-/// The two columns of a part: what is not of its type, and what is.
+/// Returns the columns `value` and `typed_value` of some values.
 fn parts(values: &Values<'_>, ty: &DataType) -> Result<(ArrayRef, ArrayRef)> {
     match ty {
         DataType::Struct(fields) => objects(values, fields),
@@ -64,11 +68,12 @@ fn parts(values: &Values<'_>, ty: &DataType) -> Result<(ArrayRef, ArrayRef)> {
     }
 }
 
+/// Puts the columns `value` and `typed_value` into a struct.
 fn pair_of(value: ArrayRef, part: ArrayRef, ty: &DataType) -> Result<ArrayRef> {
     Ok(Arc::new(StructArray::try_new(pair(ty).into_iter().collect(), vec![value, part], None)?))
 }
 
-/// Objects, of which some fields have columns and the others stay.
+/// Shreds objects: some fields get columns, the others stay in `value`.
 fn objects(values: &Values<'_>, fields: &Fields) -> Result<(ArrayRef, ArrayRef)> {
     let apart: HashSet<&str> = fields.iter().map(|field| field.name().as_str()).collect();
     let objects: Vec<_> =
@@ -98,11 +103,12 @@ fn objects(values: &Values<'_>, fields: &Fields) -> Result<(ArrayRef, ArrayRef)>
     let columns = fields.iter().map(field).collect::<Result<Vec<_>>>()?;
     let are: NullBuffer = objects.iter().map(Option::is_some).collect::<Vec<_>>().into();
     let DataType::Struct(inner) = typed(&DataType::Struct(fields.clone())) else {
-        return Err(ArrowError::SchemaError("objects are structs".to_owned()));
+        return Err(ArrowError::SchemaError("shredded objects are no struct".to_owned()));
     };
     Ok((Arc::new(rest.finish()), Arc::new(StructArray::try_new_with_length(inner, columns, Some(are), values.len())?)))
 }
 
+/// Shreds the items of arrays.
 fn arrays(values: &Values<'_>, ty: &DataType) -> Result<(ArrayRef, ArrayRef)> {
     let arrays: Vec<_> =
         values.iter().map(|value| if let VariantValue::Array(of) = (*value)?.get() { Some(of) } else { None }).collect();
@@ -114,7 +120,7 @@ fn arrays(values: &Values<'_>, ty: &DataType) -> Result<(ArrayRef, ArrayRef)> {
     let items: Vec<Option<Variant<'_>>> = arrays.iter().flatten().flat_map(|array| array.iter()).map(Some).collect();
     let (value, part) = parts(&items, ty)?;
     let DataType::List(element) = typed(&DataType::new_list(ty.clone(), true)) else {
-        return Err(ArrowError::SchemaError("arrays are lists".to_owned()));
+        return Err(ArrowError::SchemaError("shredded arrays are no list".to_owned()));
     };
     let are: NullBuffer = arrays.iter().map(Option::is_some).collect::<Vec<_>>().into();
     let lengths = OffsetBuffer::from_lengths(arrays.iter().map(|array| array.map_or(0, VariantItems::len)));

@@ -1,4 +1,7 @@
-//! Parts of variants in columns of their own (Parquet, "Variant Shredding").
+//! Decides which fields of variants a rewrite shreds: those that its input files shred.
+//!
+//! [`Shredding::of_files`] merges the columns of all input files; [`Shredding::shredded`] applies the result and verifies that no
+//! value changed. The work on arrays is in `shred.rs`. Spec: Parquet, "Variant Shredding".
 
 use std::collections::HashMap;
 
@@ -9,29 +12,33 @@ use esker_read::{can_be_part, field_id, variant_at, variant_hash, variant_type, 
 
 use crate::shred;
 
-/// Which parts of variants files have in columns of their own: by field id the type that a variant's parts have, which is a struct of those
-/// that are told by name.
+/// The shredding of a table's variant columns.
+///
+/// It maps a variant's field id to a shredding type: a struct of shredded fields by name, a list, or a primitive type.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Shredding {
     types: HashMap<i32, DataType>,
 }
 
-/// What is known of a part of a variant in some files.
+/// The columns that some files have for one field of a variant.
 #[derive(Debug, Clone, Default)]
 struct Part {
-    /// The rows of the files in which it is a column of some type.
+    /// Primitive types of the field's column, with the number of rows in files that have it.
     columns: Vec<(DataType, u64)>,
-    /// The rows of the files in which it is an object whose fields are columns, and those fields.
+    /// Number of rows in files that shred the field as an object.
     objects: u64,
+    /// The shredded fields of those objects.
     fields: Vec<(String, Part)>,
-    /// The rows of the files in which it is an array whose items are columns, and those items.
+    /// Number of rows in files that shred the field as an array.
     arrays: u64,
+    /// The shredded items of those arrays.
     items: Option<Box<Part>>,
 }
 
 impl Shredding {
-    /// As some files have it, each with its columns and rows. What any of them has in a column of its own stays in one; where they have it
-    /// in columns of different types, in one of the type that most rows have.
+    /// Merges the shredding of some files, each given by its columns and its number of rows.
+    ///
+    /// A field that any file shreds stays shredded. If files shred it to different types, it gets the type of most rows.
     pub fn of_files<'a>(files: impl IntoIterator<Item = (&'a Fields, u64)>) -> Self {
         let mut parts: HashMap<i32, Part> = HashMap::new();
         for (fields, rows) in files {
@@ -41,22 +48,22 @@ impl Shredding {
         Self { types }
     }
 
-    /// Whether every variant is in files as it is in rows.
+    /// Returns true if no variant is shredded.
     pub fn is_empty(&self) -> bool {
         self.types.is_empty()
     }
 
-    /// The type that the parts of a variant have.
+    /// Returns the shredding type of a variant column.
     pub(crate) fn of(&self, field: &Field) -> Option<&DataType> {
         self.types.get(&field_id(field)?)
     }
 
-    /// The type of a variant's column in files.
+    /// Returns the type of a variant column in files.
     pub(crate) fn type_of(&self, field: &Field) -> DataType {
         self.of(field).map_or_else(variant_type, shred::column_type)
     }
 
-    /// A column of variants as files have it.
+    /// Shreds a column of variants, and verifies that no value changed. A column without shredding is returned as it is.
     pub(crate) fn shredded(&self, field: &FieldRef, array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
         match self.of(field) {
             Some(ty) => {
@@ -69,16 +76,20 @@ impl Shredding {
     }
 }
 
-/// An error if variants are not the same values as before they were taken apart: the proof of a rewrite is about what went in.
+/// Returns an error if shredding changed a value.
+///
+/// The content hash of a rewrite covers the rows before shredding, so it would not notice.
 fn same(before: &StructArray, after: &StructArray) -> Result<(), ArrowError> {
     let hash = |array: &StructArray, row: usize| array.is_valid(row).then(|| variant_hash(variant_at(array, row)));
     match (0..before.len()).find(|row| hash(before, *row) != hash(after, *row)) {
-        Some(row) => Err(ArrowError::ComputeError(format!("variant {row} of a batch is another value once it is taken apart"))),
+        Some(row) => Err(ArrowError::ComputeError(format!("variant {row} of a batch has another value after shredding"))),
         None => Ok(()),
     }
 }
 
-/// Notes what a file's column has apart. In a file, a variant is a struct with a field `metadata` that is no field of the table.
+/// Adds the shredding of a file's column to `parts`.
+///
+/// In a file, a variant is a struct with a field `metadata` that is no field of the table.
 fn gather(field: &Field, rows: u64, parts: &mut HashMap<i32, Part>) {
     match (field.data_type(), field_id(field)) {
         (DataType::Struct(fields), Some(id)) if is_variant_in_file(fields) => {
@@ -92,13 +103,14 @@ fn gather(field: &Field, rows: u64, parts: &mut HashMap<i32, Part>) {
     }
 }
 
+/// Checks that a struct in a file is a variant.
 fn is_variant_in_file(fields: &Fields) -> bool {
     let own = |name: &str| fields.find(name).is_some_and(|(_, field)| field_id(field).is_none());
     own("metadata") && (own("value") || own("typed_value"))
 }
 
 impl Part {
-    /// Notes the type of a `typed_value`.
+    /// Adds the type of a `typed_value` column, in a file of `rows` rows.
     fn add(&mut self, ty: &DataType, rows: u64) {
         match ty {
             DataType::Struct(fields) => {
@@ -129,9 +141,9 @@ impl Part {
         }
     }
 
-    /// The type that most rows have.
+    /// Returns the shredding type of most rows; none if nothing is shredded.
     fn ty(self) -> Option<DataType> {
-        // Of two with as many rows the first that was seen.
+        // Of two types with equally many rows, the first seen wins.
         let most = self.columns.into_iter().reduce(|best, next| if next.1 > best.1 { next } else { best });
         let of_column = most.as_ref().map_or(0, |(_, rows)| *rows);
         if self.objects > of_column && self.objects >= self.arrays {
@@ -146,7 +158,7 @@ impl Part {
     }
 }
 
-/// The column of a part that has one.
+/// Returns the column `typed_value` of a shredded field, if it has one.
 fn typed_value(part: &Field) -> Option<&FieldRef> {
     match part.data_type() {
         DataType::Struct(pair) => pair.find("typed_value").map(|(_, field)| field),
@@ -202,7 +214,7 @@ mod tests {
         assert_eq!(of(&[(Some(list.clone()), 5)]), Some(list));
     }
 
-    /// What does not fit the type of its column stays as it is: nothing is cast on its way into a file.
+    /// A value that does not fit its column stays a variant: shredding casts nothing.
     #[test]
     fn values_of_other_types_stay_values() {
         let decimal = |unscaled, scale| Variant::Decimal4(VariantDecimal4::try_new(unscaled, scale).expect("a decimal"));

@@ -1,4 +1,7 @@
-//! Rows by the partition that they belong to.
+//! Splits batches of rows by partition.
+//!
+//! Partition values are computed per column, rows with equal values are grouped, and only the first row of a group is decoded to
+//! a key. Spec: "Partitioning", "Partition Transforms".
 
 use std::collections::HashMap;
 
@@ -12,36 +15,41 @@ use esker_table::PartitionKey;
 
 use crate::{Result, WriteError};
 
-/// Splits rows by a partition spec. Partitions are those that Java tells apart: 0.0 and -0.0 are two.
+/// Splits rows by a partition spec.
+///
+/// Values are equal as in Java: 0.0 and -0.0 are two partitions, all NaNs are one.
 pub(crate) struct Splitter {
     spec_id: i32,
-    /// What makes the values, in the order of the spec's fields; none of those that are always null.
+    /// Computes each partition field, in the spec's order; none for a void field, which is always null.
     fields: Vec<Option<Maker>>,
 }
 
-/// Makes the values of a partition field.
+/// Computes the values of a partition field.
 struct Maker {
     /// The name of the partition field.
     name: String,
-    /// The way to the column that they are made of.
+    /// The path of the source column, as [`column_at`] takes it.
     source: Vec<usize>,
     transform: Transform,
     ty: Type,
 }
 
 impl Maker {
+    /// Finds the source column of a partition field.
     fn new(schema: &Schema, columns: &Fields, field: &PartitionField) -> Result<Self> {
         let refused = |what: &str| WriteError::Refused(format!("partition field {}: {what}", field.name()));
         let transform = field.transform().clone();
-        let unknown = || refused(&format!("rows can't be parted by the transform {transform}"));
+        let unknown = || refused(&format!("rows can't be partitioned by transform {transform}"));
         let source_id = field.source_id().ok_or_else(unknown)?;
-        let source = schema.field_by_id(source_id).ok_or_else(|| refused("the table has no column that it is made of"))?;
+        let source = schema.field_by_id(source_id).ok_or_else(|| refused("the schema lacks its source column"))?;
         let ty = transform.result_type(&source.field_type).ok_or_else(unknown)?;
-        let way = column_path(columns, source_id).ok_or_else(|| refused("it is made of a field in a list or a map"))?;
+        let way = column_path(columns, source_id).ok_or_else(|| refused("its source column is in a list or map"))?;
         Ok(Self { name: field.name().to_owned(), source: way, transform, ty })
     }
 
-    /// The value of a row; an error, if its type does not hold it. Truncated, the least decimals of a type have a digit more than the type.
+    /// Returns the value in a row; an error if the field's type can't hold it.
+    ///
+    /// The least decimals of a type have a digit more than the type after they are truncated.
     fn value(&self, array: &ArrayRef, row: usize) -> Result<Option<Value>> {
         let value = value_at(array, row, &self.ty)?;
         match (&self.ty, &value) {
@@ -57,13 +65,14 @@ impl Maker {
         }
     }
 
+    /// Applies the transform to the source column of a batch.
     fn values(&self, batch: &RecordBatch) -> Result<ArrayRef> {
         Ok(transform::array(&self.transform, &column_at(batch, &self.source)?)?)
     }
 }
 
 impl Splitter {
-    /// For rows of a table with such columns.
+    /// Prepares splitting for rows with these `columns`, of a table with `schema`.
     pub(crate) fn new(schema: &Schema, columns: &Fields, spec: &PartitionSpec) -> Result<Self> {
         let maker = |field: &PartitionField| match field.transform() {
             Transform::Void => Ok(None),
@@ -73,7 +82,9 @@ impl Splitter {
         Ok(Self { spec_id: spec.spec_id(), fields })
     }
 
-    /// Some rows by partition, in the order in which they came.
+    /// Returns the rows of each partition, in their order.
+    ///
+    /// Partitions are in the order of their first rows.
     pub(crate) fn split(&self, batch: &RecordBatch) -> Result<Vec<(PartitionKey<'static>, RecordBatch)>> {
         let values = |maker: &Option<Maker>| maker.as_ref().map(|maker| maker.values(batch)).transpose();
         let made: Vec<Option<ArrayRef>> = self.fields.iter().map(values).collect::<Result<_>>()?;
@@ -90,7 +101,7 @@ impl Splitter {
         parts.into_iter().map(part).collect()
     }
 
-    /// The values of the partition that a row belongs to.
+    /// Returns the partition values of a row.
     fn values_of(&self, made: &[Option<ArrayRef>], row: usize) -> Result<Tuple> {
         let value = |(maker, array): (&Option<Maker>, &Option<ArrayRef>)| -> Result<Option<Value>> {
             match (maker, array) {
@@ -102,9 +113,9 @@ impl Splitter {
     }
 }
 
-/// The rows that have the same values, for all values that there are.
+/// Groups the numbers of rows with equal values. Groups are in the order of their first rows.
 fn rows_by_value(columns: &[ArrayRef], rows: usize) -> Result<Vec<Vec<u32>>> {
-    let numbers = 0..u32::try_from(rows).map_err(|_| WriteError::Refused(format!("{rows} rows at once")))?;
+    let numbers = 0..u32::try_from(rows).map_err(|_| WriteError::Refused(format!("a batch of {rows} rows is too large")))?;
     if columns.is_empty() {
         return Ok(vec![numbers.collect()]);
     }
@@ -113,7 +124,7 @@ fn rows_by_value(columns: &[ArrayRef], rows: usize) -> Result<Vec<Vec<u32>>> {
     let keys = RowConverter::new(types.collect())?.convert_columns(&columns)?;
     let mut places: HashMap<Row<'_>, usize> = HashMap::new();
     let mut parts: Vec<Vec<u32>> = Vec::new();
-    // Neighbours are of one partition more often than not.
+    // Neighbouring rows are in the same partition more often than not.
     let mut last: Option<(Row<'_>, usize)> = None;
     for (number, key) in numbers.zip(&keys) {
         let place = match last {
@@ -151,7 +162,7 @@ mod tests {
         PartitionSpec::new(0, transforms.iter().map(field).collect())
     }
 
-    /// The partitions of some columns, whose ids are 1 and up, with the rows of each.
+    /// Splits columns, whose ids are 1 and up; returns each partition with its rows.
     fn split(schema: &Schema, transforms: &[(i32, Transform)], columns: Vec<ArrayRef>) -> Vec<(Tuple, RecordBatch)> {
         let ids: Vec<i32> = (1..).take(columns.len()).collect();
         let batch = RecordBatch::try_new(target_schema(schema, &ids).expect("a schema"), columns).expect("a batch");
@@ -238,8 +249,8 @@ mod tests {
             Splitter::new(&schema, columns.fields(), &spec).map(drop).expect_err("refused").to_string()
         };
         let unknown = Transform::Unknown("zorder[2]".into());
-        assert_eq!(error((1, unknown)), "partition field f1: rows can't be parted by the transform zorder[2]");
-        assert_eq!(error((1, Transform::Day)), "partition field f1: rows can't be parted by the transform day");
-        assert_eq!(error((9, Transform::Day)), "partition field f9: the table has no column that it is made of");
+        assert_eq!(error((1, unknown)), "partition field f1: rows can't be partitioned by transform zorder[2]");
+        assert_eq!(error((1, Transform::Day)), "partition field f1: rows can't be partitioned by transform day");
+        assert_eq!(error((9, Transform::Day)), "partition field f9: the schema lacks its source column");
     }
 }

@@ -1,5 +1,7 @@
-//! What of rows is in files. Columns of type `unknown` are not, at any depth (specification, Appendix A, "Parquet"). Parts of variants are in
-//! columns of their own where a job says so.
+//! Converts rows to the columns that files store.
+//!
+//! Columns of type `unknown` are left out at any depth. Variants are shredded if the job asks for it. All other columns are
+//! stored as they are. Spec: Appendix A, "Parquet"; Parquet, "Variant Shredding".
 
 use std::sync::Arc;
 
@@ -12,7 +14,10 @@ use esker_read::is_variant;
 use crate::shredding::Shredding;
 use crate::{Result, WriteError};
 
-/// An error if a table has a column that no file can hold, or none that a file has.
+/// Checks that files can hold every column of a table.
+///
+/// A schema whose columns all have type `unknown` can't be written either: a file needs a column. The error is
+/// [`WriteError::Unwritable`].
 pub(crate) fn check_writable(schema: &Schema) -> Result<()> {
     let columns = schema.as_struct().fields();
     columns.iter().try_for_each(|field| check(field, schema))?;
@@ -22,22 +27,25 @@ pub(crate) fn check_writable(schema: &Schema) -> Result<()> {
     }
 }
 
+/// Makes the error for a column that no file can hold.
 fn refused(field: &NestedFieldRef, schema: &Schema) -> WriteError {
     let column = schema.name_by_field_id(field.id).unwrap_or(&field.name).to_owned();
     WriteError::Unwritable { column, ty: field.field_type.as_ref().clone() }
 }
 
+/// Checks that a field has type `unknown`.
 fn is_unknown(field: &NestedFieldRef) -> bool {
     matches!(field.field_type.as_ref(), Type::Primitive(PrimitiveType::Unknown))
 }
 
+/// Checks that files can hold a field and its descendants.
 fn check(field: &NestedFieldRef, schema: &Schema) -> Result<()> {
     use PrimitiveType as P;
     let children = field.field_type.children();
     let holdable = match field.field_type.as_ref() {
         Type::Primitive(P::Other(_)) => false,
         Type::Primitive(_) | Type::Variant => true,
-        // A struct that holds nothing is none of Parquet's.
+        // Parquet has no groups without fields.
         Type::Struct(_) => children.iter().any(|child| !is_unknown(child)),
         Type::List(_) | Type::Map(_) => children.iter().all(|child| !is_unknown(child)),
     };
@@ -47,15 +55,16 @@ fn check(field: &NestedFieldRef, schema: &Schema) -> Result<()> {
     }
 }
 
-/// How rows with some columns are in files.
+/// The conversion of rows to the columns that files store.
 #[derive(Debug, Clone)]
 pub(crate) struct Stored {
-    /// The columns that files have.
+    /// The columns that files store.
     pub(crate) schema: SchemaRef,
     shredding: Shredding,
 }
 
 impl Stored {
+    /// Derives the stored columns of rows with the schema `rows`.
     pub(crate) fn new(rows: &SchemaRef, shredding: Shredding) -> Result<Self> {
         let made = Self { schema: rows.clone(), shredding };
         let schema = match rows.fields().iter().any(|field| made.differs(field)) {
@@ -65,13 +74,13 @@ impl Stored {
         Ok(Self { schema, ..made })
     }
 
-    /// Columns of rows as files have them.
+    /// Converts columns of rows to the columns that files store.
     pub(crate) fn columns(&self, fields: &Fields, columns: &[ArrayRef]) -> std::result::Result<Vec<ArrayRef>, ArrowError> {
         let kept = fields.iter().zip(columns).filter(|(field, _)| *field.data_type() != DataType::Null);
         kept.map(|(field, column)| self.column(field, column)).collect()
     }
 
-    /// Whether a field is otherwise in files than in rows.
+    /// Checks that a field is stored otherwise than it is in rows.
     fn differs(&self, field: &Field) -> bool {
         match field.data_type() {
             DataType::Null => true,
@@ -82,10 +91,12 @@ impl Stored {
         }
     }
 
+    /// Returns the stored fields of some fields.
     fn fields(&self, fields: &Fields) -> std::result::Result<Fields, ArrowError> {
         fields.iter().filter(|field| *field.data_type() != DataType::Null).map(|field| self.field(field)).collect()
     }
 
+    /// Returns the stored field of a field.
     fn field(&self, field: &FieldRef) -> std::result::Result<FieldRef, ArrowError> {
         let ty = match field.data_type() {
             _ if !self.differs(field) => return Ok(field.clone()),
@@ -98,7 +109,7 @@ impl Stored {
         Ok(Arc::new(Field::clone(field).with_data_type(ty)))
     }
 
-    /// A column that is not of type `unknown` itself.
+    /// Converts a column that is not of type `unknown` itself.
     fn column(&self, field: &FieldRef, array: &ArrayRef) -> std::result::Result<ArrayRef, ArrowError> {
         Ok(match array.data_type() {
             _ if !self.differs(field) => array.clone(),
@@ -119,6 +130,7 @@ impl Stored {
         })
     }
 
+    /// Converts the children of a struct.
     fn children(&self, fields: &Fields, array: &StructArray) -> std::result::Result<StructArray, ArrowError> {
         let columns = self.columns(fields, array.columns())?;
         StructArray::try_new(self.fields(fields)?, columns, array.nulls().cloned())

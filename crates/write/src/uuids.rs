@@ -1,4 +1,7 @@
-//! The columns of a file that hold UUIDs say so (specification, Appendix A, "Parquet"; Parquet, "Variant Shredding"): Arrow has 16 bytes alone.
+//! Marks UUID columns in a file's Parquet schema.
+//!
+//! Arrow has no UUID type, only 16 bytes, so the schema derived from Arrow lacks the annotation. Spec: Appendix A, "Parquet";
+//! Parquet, "Variant Shredding".
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -8,9 +11,10 @@ use parquet::basic::{ConvertedType, LogicalType, Type as Physical};
 use parquet::errors::Result;
 use parquet::schema::types::{SchemaDescriptor, Type as ParquetType, TypePtr};
 
+/// Length of a UUID in bytes.
 const WIDTH: i32 = 16;
 
-/// A file's schema in which the columns of UUIDs are marked: those of a table's, and those of the parts of variants.
+/// Returns a file's schema in which UUID columns are annotated: those of the table, and those of shredded variants.
 pub(crate) fn marked(file: &SchemaDescriptor, schema: &Schema) -> Result<SchemaDescriptor> {
     let is_uuid =
         |id: &i32| schema.field_by_id(*id).is_some_and(|field| matches!(*field.field_type, Type::Primitive(PrimitiveType::Uuid)));
@@ -18,12 +22,14 @@ pub(crate) fn marked(file: &SchemaDescriptor, schema: &Schema) -> Result<SchemaD
     Ok(SchemaDescriptor::new(with_marks(&file.root_schema_ptr(), &uuids)?))
 }
 
+/// Returns a type in which UUID columns are annotated.
 fn with_marks(ty: &TypePtr, uuids: &HashSet<i32>) -> Result<TypePtr> {
     let info = ty.get_basic_info();
     let id = info.has_id().then(|| info.id());
     Ok(Arc::new(match ty.as_ref() {
         ParquetType::PrimitiveType { physical_type: Physical::FIXED_LEN_BYTE_ARRAY, type_length: WIDTH, .. } => {
-            // A part of a variant has no id. Of the values of variants UUIDs and long decimals alone have a width, and decimals say so.
+            // A shredded field has no id. Of the types of shredded fields, only UUIDs and long decimals have fixed length, and
+            // decimals are annotated.
             let is_uuid = id.map_or(info.name() == "typed_value", |id| uuids.contains(&id));
             if !is_uuid || info.logical_type_ref().is_some() || info.converted_type() != ConvertedType::NONE {
                 return Ok(ty.clone());

@@ -1,17 +1,21 @@
-//! Bounds of the parts of variants that are in columns of their own, as manifests have them.
+//! Computes the bounds of shredded variant fields for manifest entries.
+//!
+//! Spec: "Bounds for Variant", Appendix D "Bound serialization".
 
 use esker_format::{BoundBytes, PrimitiveType, Value};
 use esker_read::{VariantBuilder, VariantColumn, VariantValue, only_nulls, part_path, part_type, statistic};
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
 
-/// The least and the greatest values of a variant's parts, each as one variant: an object with a field a part, which is called by its path
-/// (specification, Appendix D, "Bound serialization"). A part has bounds if all that there is of it is in its column.
+/// Returns the lower and the upper bound of a variant column, each encoded as one variant.
+///
+/// The variant is an object with one field per shredded field, named by its path. A shredded field has bounds if all of its
+/// values are in its typed column. Spec: "Bounds for Variant".
 pub(crate) fn bounds(footer: &ParquetMetaData, column: &VariantColumn) -> Option<(BoundBytes, BoundBytes)> {
     let (mut lower, mut upper) = (Vec::new(), Vec::new());
     for part in &column.parts {
         let Some(typed) = part.typed else { continue };
         let Some(ty) = part_type(&footer.file_metadata().schema_descr().column(typed)) else { continue };
-        // NaN is greater than what statistics call the greatest, and nobody counts it here.
+        // NaN is greater than the maximum in statistics, and NaNs are not counted here.
         if matches!(ty, PrimitiveType::Float | PrimitiveType::Double) {
             continue;
         }
@@ -26,10 +30,12 @@ pub(crate) fn bounds(footer: &ParquetMetaData, column: &VariantColumn) -> Option
     (!lower.is_empty()).then(|| (object(&lower), object(&upper)))
 }
 
+/// Returns the chunks of a leaf column, one for each row group.
 fn chunks(footer: &ParquetMetaData, leaf: usize) -> impl Iterator<Item = &ColumnChunkMetaData> {
     footer.row_groups().iter().map(move |group| group.column(leaf))
 }
 
+/// Returns the least and the greatest value of a leaf column; none if a row group lacks usable bounds.
 fn range(footer: &ParquetMetaData, leaf: usize, ty: &PrimitiveType) -> Option<(Value, Value)> {
     let mut found: Option<(Value, Value)> = None;
     for chunk in chunks(footer, leaf).filter(|chunk| !only_nulls(chunk)) {
@@ -45,9 +51,10 @@ fn range(footer: &ParquetMetaData, leaf: usize, ty: &PrimitiveType) -> Option<(V
     found.filter(|(low, high)| short(low) && short(high) && variant(low).is_some() && variant(high).is_some())
 }
 
-/// Longer texts are no bounds: manifests would grow by them.
+/// Greatest length of a string bound in bytes; longer ones would make manifests grow.
 const LONG: usize = 64;
 
+/// Encodes an object with these fields.
 fn object(fields: &[(String, Value)]) -> BoundBytes {
     let mut builder = VariantBuilder::default();
     let mut object = builder.begin();
@@ -62,7 +69,7 @@ fn object(fields: &[(String, Value)]) -> BoundBytes {
     BoundBytes::new([metadata, value].concat())
 }
 
-/// A value as a variant; none of a type that no part has.
+/// Returns a value as a variant value; none if shredded fields can't have its type.
 fn variant(value: &Value) -> Option<VariantValue<'_>> {
     Some(match value {
         Value::Boolean(v) => VariantValue::Boolean(*v),

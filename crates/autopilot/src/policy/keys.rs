@@ -3,6 +3,7 @@
 use super::values::{Parsed, age, bytes, cron, flag, list, number, optional};
 use super::{MaintenanceWindow, Policy};
 use esker_maintenance::{Strategy, check_sort_order};
+use esker_types::JobKind;
 
 /// A policy key.
 pub struct PolicyKey {
@@ -22,14 +23,14 @@ impl std::fmt::Debug for PolicyKey {
 }
 
 macro_rules! schedule {
-    ($kind:literal, $default:literal, $help:literal) => {
+    ($kind:ident, $name:literal, $default:literal, $help:literal) => {
         PolicyKey {
-            name: concat!($kind, ".schedule"),
+            name: $name,
             default: $default,
             help: $help,
             set: |policy, text| {
                 if let Some(schedule) = optional(text, cron)? {
-                    policy.schedules.insert($kind, schedule);
+                    policy.schedules.insert(JobKind::$kind, schedule);
                 }
                 Ok(())
             },
@@ -68,22 +69,33 @@ pub const KEYS: [PolicyKey; 21] = [
     key!("freeze", "false", "Nothing is done to the table, whoever asks for it.", p, v => freeze = flag(v)?),
     key!("time-zone", "UTC", "The time zone of schedules and windows.", p, v => time_zone = v.parse().map_err(|_| "not a time zone like Europe/Zurich".to_owned())?),
     key!("window", "", "When something may begin by itself: `22:00-06:00, Sat+Sun 00:00-24:00`.", p, v => windows = MaintenanceWindow::list(v)?),
-    schedule!("compact", "", "When compactions begin, as a cron pattern."),
+    schedule!(Compact, "compact.schedule", "", "When compactions begin, as a cron pattern."),
     key!("compact.after-commits", "", "A compaction begins after so many commits, if there is anything to do.", p, v => compact_after_commits = optional(v, number)?),
     key!("compact.strategy", "binpack", "How data files are rewritten: binpack, sort or zorder.", p, v => strategy = strategy(v)?),
     key!("compact.sort-order", "", "What `sort` sorts by: `day, id desc`, names in quotes where they hold blanks, commas or dots; default: the table's sort order.", p, v => sort_order = optional(v, order)?),
     key!("compact.zorder-columns", "", "The columns of `zorder`, likewise.", p, v => zorder_columns = list(v)),
     key!("compact.spark-over", "", "Compactions of more bytes than this are handed over to Spark: `200GiB`; default: none.", p, v => spark_over_bytes = optional(v, bytes)?),
-    schedule!("expire", "", "When snapshots are expired, as a cron pattern. The autopilot does it once they are old enough."),
+    schedule!(
+        Expire,
+        "expire.schedule",
+        "",
+        "When snapshots are expired, as a cron pattern. The autopilot does it once they are old enough."
+    ),
     key!("expire.max-age", "", "Snapshots older than this are expired, unless the table's `history.expire.` properties say otherwise.", p, v => expire_max_age = optional(v, age)?),
     key!("expire.keep", "", "Snapshots kept on each branch, with the same exception.", p, v => expire_keep = optional(v, number)?),
     schedule!(
-        "orphans",
+        Orphans,
+        "orphans.schedule",
         "0 4 * * 0,1",
         "When files that belong to nothing are looked for. Two looks a day apart are needed; the default holds with the autopilot only."
     ),
-    schedule!("manifests", "", "When manifests are rewritten, as a cron pattern. The autopilot does it where there are many."),
-    schedule!("statistics", "", "When distinct values are counted, as a cron pattern."),
+    schedule!(
+        Manifests,
+        "manifests.schedule",
+        "",
+        "When manifests are rewritten, as a cron pattern. The autopilot does it where there are many."
+    ),
+    schedule!(Statistics, "statistics.schedule", "", "When distinct values are counted, as a cron pattern."),
     key!("payback", "7d", "What the autopilot does must win back its cost within this time.", p, v => payback = age(v)?),
     key!("respect-others", "1d", "For so long after another tool rewrote the table's files its compaction is left to that tool.", p, v => respect_others = age(v)?),
     key!("budget.bytes", "", "Bytes that jobs which begin by themselves may read and write in 24 hours, over all tables that this is said of.", p, v => budget_bytes = optional(v, bytes)?),

@@ -13,7 +13,7 @@ use chrono_tz::Tz;
 use croner::Cron;
 use esker_maintenance::Strategy;
 use esker_table::BadProperty;
-use esker_types::Millis;
+use esker_types::{JobKind, Millis};
 use serde::Serialize;
 
 use crate::PolicyError;
@@ -80,7 +80,7 @@ pub struct Policy {
     /// Outside of these nothing begins by itself; none: always.
     pub windows: Vec<MaintenanceWindow>,
     /// When jobs of a kind begin.
-    pub schedules: BTreeMap<&'static str, Schedule>,
+    pub schedules: BTreeMap<JobKind, Schedule>,
     /// Compaction begins after so many commits.
     pub compact_after_commits: Option<u64>,
     /// How data files are rewritten.
@@ -173,21 +173,21 @@ impl Policy {
     }
 
     /// The schedule of a kind of job.
-    pub fn schedule(&self, kind: &str) -> Option<&Cron> {
+    pub fn schedule(&self, kind: JobKind) -> Option<&Cron> {
         // What nobody asked for begins only where Esker may do things by itself.
-        let schedule = self.schedules.get(kind)?;
+        let schedule = self.schedules.get(&kind)?;
         let by_default = self.origin(&format!("{kind}.schedule")) == Origin::Default;
         (!by_default || self.autopilot).then_some(&schedule.0)
     }
 
     /// When jobs of a kind begin next, in milliseconds since the epoch.
-    pub fn next(&self, kind: &str, now: Millis) -> Option<Millis> {
+    pub fn next(&self, kind: JobKind, now: Millis) -> Option<Millis> {
         let at = chrono::DateTime::from_timestamp_millis(now)?.with_timezone(&self.time_zone);
         Some(self.schedule(kind)?.find_next_occurrence(&at, false).ok()?.timestamp_millis())
     }
 
     /// When jobs of a kind were last to begin.
-    pub fn last(&self, kind: &str, now: Millis) -> Option<Millis> {
+    pub fn last(&self, kind: JobKind, now: Millis) -> Option<Millis> {
         let at = chrono::DateTime::from_timestamp_millis(now)?.with_timezone(&self.time_zone);
         Some(self.schedule(kind)?.find_previous_occurrence(&at, true).ok()?.timestamp_millis())
     }
@@ -207,9 +207,9 @@ mod tests {
         assert_eq!(policy.problems, []);
         assert!(!policy.autopilot && !policy.freeze && policy.is_open(0));
         assert_eq!(policy.settings.len(), KEYS.len());
-        assert!(policy.schedule("orphans").is_none(), "a default schedule holds where Esker may do things by itself");
+        assert!(policy.schedule(JobKind::Orphans).is_none(), "a default schedule holds where Esker may do things by itself");
         let on = Policy::of(&[layer(Origin::Server, &[("autopilot", "true")])]);
-        assert!(on.schedule("orphans").is_some());
+        assert!(on.schedule(JobKind::Orphans).is_some());
     }
 
     #[test]
@@ -220,7 +220,7 @@ mod tests {
             layer(Origin::Table, &[("compact.schedule", "")]),
         ]);
         assert_eq!(policy.problems, []);
-        assert!(policy.autopilot && policy.schedule("compact").is_none());
+        assert!(policy.autopilot && policy.schedule(JobKind::Compact).is_none());
         assert_eq!(policy.expire_max_age, Some(Duration::from_secs(2 * 86_400)));
         assert_eq!(policy.origin("expire.max-age").to_string(), "warehouses.prod.policy");
         assert_eq!(policy.origin("compact.schedule"), Origin::Table);
@@ -276,7 +276,7 @@ mod tests {
         let policy = Policy::of(&[layer(Origin::Server, &values)]);
         // 2026-07-01T00:00:00Z is 02:00 in Zurich's summer.
         let now = 1_782_864_000_000;
-        assert_eq!(policy.next("expire", now), Some(now + 30 * 60 * 1000));
-        assert_eq!(policy.last("expire", now), Some(now + 30 * 60 * 1000 - 24 * 3600 * 1000));
+        assert_eq!(policy.next(JobKind::Expire, now), Some(now + 30 * 60 * 1000));
+        assert_eq!(policy.last(JobKind::Expire, now), Some(now + 30 * 60 * 1000 - 24 * 3600 * 1000));
     }
 }

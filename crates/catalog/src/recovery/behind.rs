@@ -1,7 +1,8 @@
-//! A database that is behind its warehouse: which of its tables it must not commit to.
+//! The refusal of commits to tables of which a restored database has an old state.
 //!
-//! A restored database goes on where the backup was made. A commit to a table that was committed to since would begin a second chain
-//! of metadata files beside the one that clients were told of. So it is refused until somebody has decided; other tables go on.
+//! A restored database continues from the time of the backup. If a table was committed to since then, another commit would begin
+//! a second chain of metadata files. Clients have seen the first one. So the commit is refused until a person has run a recovery.
+//! Commits to other tables go on. Start reading at [`Catalog::check_not_behind`].
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,19 +18,21 @@ use super::tips::TipVerdict;
 use crate::ledger::{Ledger, LedgerEntry};
 use crate::{Catalog, CatalogError, Result};
 
-/// What was found out of tables, while database and storage don't go together.
+/// The results of the checks of tables, while database and storage disagree.
 #[derive(Debug, Default)]
 pub(crate) struct Behind {
-    /// Why a table must not be committed to; none: it is as storage has it.
+    /// Reason why a table must not be committed to, by table; `None` if the database has its latest state.
     judged: Mutex<HashMap<TableId, Option<String>>>,
-    /// The ledger, which nobody writes while they don't.
+    /// The ledger, which no server writes while database and storage disagree.
     ledger: OnceCell<Arc<Ledger>>,
-    /// The database knows everything that the ledger does.
+    /// `true` once the database was found to have everything that the ledger has.
     ledger_agrees: AtomicBool,
 }
 
 impl Catalog {
-    /// Refuses a change to a table or view of which storage has states that this database does not know.
+    /// Refuses a change to a table or view if storage has states of it that the database does not have.
+    ///
+    /// Nothing is read while database and storage agree, and a table is examined once.
     pub(crate) async fn check_not_behind(&self, row: &TableRow) -> Result<()> {
         if self.check_epoch().is_ok() {
             return Ok(());
@@ -47,12 +50,19 @@ impl Catalog {
         why.map_or(Ok(()), |why| Err(CatalogError::Behind { table: row.name.to_string(), why }))
     }
 
-    /// Forgets what was found out of tables, after pointers were moved.
+    /// Forgets the results of the checks, after pointers were moved.
     pub(crate) fn look_again(&self) {
         self.inner.behind.judged.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// Refuses what relies on a table's metadata file being the only current one: files of another would look like nobody's.
+    /// Refuses an operation that relies on a table's metadata file being the only one that may be current.
+    ///
+    /// The files of another tip would look unreferenced.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Behind`](CatalogError::Behind) if another metadata file may be current, [`State`](CatalogError::State) if the
+    /// database fails, and [`Storage`](CatalogError::Storage) if the storage does not answer.
     pub async fn check_only_tip(&self, row: &TableRow) -> Result<()> {
         let since_ms = self.state().entered_ms(row.id).await?;
         let why = self
@@ -61,9 +71,9 @@ impl Catalog {
         why.map_or(Ok(()), |why| Err(CatalogError::Behind { table: row.name.to_string(), why }))
     }
 
-    /// Why a table's metadata file is not the only one that may be current.
+    /// Returns the reason why a table's metadata file is not the only one that may be current; `None` if it is.
     async fn other_tips(&self, id: TableId, look: HistorySearch) -> Result<Option<String>> {
-        // Where they go together it was compared at the start.
+        // If database and storage agree, the ledger was compared at the start.
         let ledger = if look.sound { Arc::default() } else { self.ledger_as_it_was().await? };
         loop {
             let Some(row) = self.state().table_by_id(id).await? else { return Ok(None) };
@@ -79,32 +89,36 @@ impl Catalog {
                 }
                 Ok(TipVerdict::Ambiguous(tips)) => {
                     let tips: Vec<String> = tips.into_iter().map(|tip| tip.uri).collect();
-                    format!("its metadata file is gone, and {} was not built on it as far as it says", tips.concat())
+                    format!("its metadata file is gone, and {} was not built on it, by its metadata log", tips.concat())
                 }
                 Err(CatalogError::Storage(e)) if !matches!(e, StorageError::NotFound { .. }) => return Err(e.into()),
                 Err(e) => e.to_string(),
             };
             let now = self.state().table_by_id(id).await?.map(|row| row.metadata_location);
-            // Another server may have committed while storage was looked at.
+            // Another server may have committed while storage was examined.
             if now.is_none_or(|now| now == row.metadata_location) {
                 return Ok(Some(why));
             }
         }
     }
 
+    /// Reads the ledger once; it is empty if there is none.
     async fn ledger_as_it_was(&self) -> Result<Arc<Ledger>> {
         let read =
             async || Ok::<_, CatalogError>(Arc::new(self.read_ledger().await?.map(|written| written.ledger).unwrap_or_default()));
         Ok(self.inner.behind.ledger.get_or_try_init(read).await?.clone())
     }
 
-    /// A table of which the ledger has a state that this database does not know: it was restored, even if the epoch had no time to move.
+    /// Returns the reason why the ledger shows that the database was restored; `None` if it does not.
+    ///
+    /// The ledger then has a state of a table that the database does not have. This finds a restored backup even before the epoch
+    /// advanced.
     pub(crate) async fn ledger_disagreement(&self) -> Result<Option<String>> {
         let agrees = &self.inner.behind.ledger_agrees;
         if agrees.load(Ordering::Acquire) {
             return Ok(None);
         }
-        // The ledger first: what other servers commit meanwhile makes the database's the later one.
+        // The ledger is read first: if other servers commit meanwhile, the database has the later state.
         let ledger = self.read_ledger().await?.map(|written| written.ledger).unwrap_or_default();
         let rows: HashMap<TableId, TableRow> = self.tables_and_views().await?.into_iter().map(|row| (row.id, row)).collect();
         for theirs in &ledger.entries {
@@ -118,7 +132,7 @@ impl Catalog {
                         row.name
                     )));
                 }
-                // One sick table says nothing of the others.
+                // One table that can't be read says nothing about the others.
                 Err(error) => tracing::warn!(table = %row.name, %error, "a table can't be compared with the ledger"),
             }
         }

@@ -1,4 +1,4 @@
-//! Carries the plan of a recovery out.
+//! Carries out the plan of a recovery: inserts entries, moves pointers, and quarantines the files that a person decided against.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -11,8 +11,17 @@ use super::{Advance, LedgerNamespace, Recovery, RejectedMetadata};
 use crate::cache::listed;
 use crate::{Actor, Catalog, CatalogError, Result, places, referenced_paths};
 
-/// Carries a plan out. With `reconcile`, this database is from now on the one that takes care of the warehouse, and files may be
-/// deleted again: refused while something is not decided.
+/// Carries out the plan of a recovery. With `reconcile`, files may be deleted again afterwards.
+///
+/// This database is then the one that maintains the warehouse. Each step is a transaction of its own; after a failure, plan
+/// again.
+///
+/// # Errors
+///
+/// Returns [`Refused`](CatalogError::Refused) if something is undecided and `reconcile` is set, or if a table was committed to
+/// since the plan was made. Returns [`State`](CatalogError::State) or [`Storage`](CatalogError::Storage) if the database or the
+/// storage fails. Returns [`MetadataGone`](CatalogError::MetadataGone), [`MetadataInvalid`](CatalogError::MetadataInvalid),
+/// [`Table`](CatalogError::Table) or [`Spill`](CatalogError::Spill) if the metadata of a table can't be read.
 pub async fn recover(catalog: &Catalog, plan: &Recovery, reconcile: bool) -> Result<()> {
     if reconcile && !plan.undecided.is_empty() {
         let names: Vec<String> = plan.undecided.iter().map(|u| u.name.to_string()).collect();
@@ -74,7 +83,7 @@ pub async fn recover(catalog: &Catalog, plan: &Recovery, reconcile: bool) -> Res
     }
 }
 
-/// The places that the metadata names which a row points at, the location first.
+/// Returns the places that the metadata of a row names; the location comes first.
 async fn places_at(catalog: &Catalog, row: TableRow) -> Result<Vec<String>> {
     Ok(match row.kind {
         TabularKind::View => {
@@ -88,8 +97,9 @@ async fn places_at(catalog: &Catalog, row: TableRow) -> Result<Vec<String>> {
     })
 }
 
-/// Puts metadata files that were decided against into quarantine, with what only they lead to. They stay for as long as a dropped table, so
-/// that rows can be fetched from them.
+/// Puts metadata files that a person decided against into quarantine, with the files that only they lead to.
+///
+/// They stay at least as long as a dropped table, so that rows can be fetched from them.
 async fn put_away(catalog: &Catalog, RejectedMetadata { name, id, files }: &RejectedMetadata) -> Result<()> {
     let row = catalog.row_by_id(*id, name).await?;
     let mut paths: BTreeMap<String, Option<u64>> = files.iter().map(|file| (file.clone(), None)).collect();
@@ -100,8 +110,8 @@ async fn put_away(catalog: &Catalog, RejectedMetadata { name, id, files }: &Reje
         for file in files {
             match led_to(catalog, file, &mut seen).await {
                 Ok(found) => paths.extend(found),
-                // What it leads to is an orphan then, which has its time as well.
-                Err(error) => tracing::warn!(table = %name, file, %error, "what a metadata file leads to can't be read"),
+                // The files that it leads to become orphans, which get a grace period, too.
+                Err(error) => tracing::warn!(table = %name, file, %error, "the files of a metadata file can't be listed"),
             }
         }
         let mut only_theirs = BTreeMap::new();
@@ -118,7 +128,9 @@ async fn put_away(catalog: &Catalog, RejectedMetadata { name, id, files }: &Reje
     Ok(catalog.state().quarantine(&paths.into_iter().map(record).collect::<Vec<_>>()).await?)
 }
 
-/// What the snapshots in a metadata file lead to that were not seen yet. One that a writer tried again has another manifest list.
+/// Lists the files that the snapshots of a metadata file lead to, each with its size in bytes if that is known.
+///
+/// Snapshots in `seen` are left out. They are compared by manifest list, which differs if a writer tried the snapshot again.
 async fn led_to(catalog: &Catalog, file: &str, seen: &mut HashSet<Vec<String>>) -> Result<Vec<(String, Option<u64>)>> {
     let (metadata, _) = catalog.metadata_at(file).await?;
     let snapshots: Vec<_> = metadata.snapshots.iter().filter(|s| seen.insert(listed(s))).cloned().collect();

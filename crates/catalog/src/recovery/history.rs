@@ -1,4 +1,9 @@
-//! What storage has of a table's history: its metadata files, which of them the current one was built on, and which were never current.
+//! The metadata files of a table in storage: the ancestors of the current one, and strangers.
+//!
+//! A metadata file names its predecessors in its metadata log; [`Ancestry`] follows these logs. A *stranger* is a metadata file
+//! that is no ancestor and is not known to have failed. It may be a commit that the database does not have.
+//!
+//! Start reading at [`examine`]. Spec: "Table Metadata Fields", field `metadata-log`.
 
 use std::collections::HashSet;
 
@@ -14,20 +19,23 @@ use crate::create::is_of;
 use crate::ledger::LedgerEntry;
 use crate::{Catalog, CatalogError, Result};
 
-/// What a metadata file says of those before it.
+/// The part of a metadata file that names its predecessors.
 #[derive(Deserialize)]
 struct Logged {
     #[serde(rename = "metadata-log", default)]
     log: Vec<LogEntry>,
 }
 
+/// One predecessor in a metadata log.
 #[derive(Deserialize)]
 struct LogEntry {
     #[serde(rename = "metadata-file")]
     file: String,
 }
 
-/// What a metadata file and those that it was built on are known by. A log is cut after some entries; what is older is in the log of its oldest file.
+/// The identities of a metadata file and of the files that it was built on.
+///
+/// A metadata log is cut after some entries. Older ancestors are in the log of the oldest known file.
 #[derive(Debug)]
 pub(super) struct Ancestry {
     files: HashSet<String>,
@@ -35,23 +43,24 @@ pub(super) struct Ancestry {
 }
 
 impl Ancestry {
+    /// Reads the log of a metadata file. More ancestors are read on demand.
     pub(super) async fn of(catalog: &Catalog, uri: &str) -> Result<Self> {
         let mut this = Self::alone(uri);
         this.extend(catalog).await?;
         Ok(this)
     }
 
-    /// Only the file itself, where it is gone or says nothing.
+    /// Builds the ancestry of a file that is gone, or of a view's file, which has no log: only the file itself.
     fn alone(uri: &str) -> Self {
         Self { files: HashSet::from([identity(uri).to_owned()]), oldest: uri.to_owned() }
     }
 
-    /// Whether a file is one of them.
+    /// Checks whether a file is the file itself or a known ancestor.
     fn holds(&self, uri: &str) -> bool {
         self.files.contains(identity(uri))
     }
 
-    /// Follows the log of the oldest file; `false`: there is nothing before it.
+    /// Follows the log of the oldest known file. `false` if that file has no predecessor.
     async fn extend(&mut self, catalog: &Catalog) -> Result<bool> {
         let uri = self.oldest.clone();
         let invalid = |e: serde_json::Error| CatalogError::MetadataInvalid { uri: uri.clone(), reason: e.to_string() };
@@ -70,7 +79,7 @@ impl Ancestry {
         Ok(found)
     }
 
-    /// Goes back until a version is reached, or as far as there are files.
+    /// Follows logs until a version is reached, or as far as there are files.
     pub(super) async fn reach(&mut self, catalog: &Catalog, wanted: u64) -> Result<()> {
         while self.reached() >= wanted {
             match self.extend(catalog).await {
@@ -82,39 +91,42 @@ impl Ancestry {
         Ok(())
     }
 
-    /// The version from which on all files of this history are known. One that left it has a later version.
+    /// Returns the version from which on all ancestors are known. A file that branched off from them has a later version.
     pub(super) fn reached(&self) -> u64 {
         version(&self.oldest).unwrap_or(0)
     }
 }
 
-/// What was found of a table.
+/// The judgement on a table's metadata files.
 #[derive(Debug)]
 pub(super) struct TableHistory {
     pub(super) verdict: TipVerdict,
-    /// Metadata files that the entry's was not built on and that may have been current.
+    /// Metadata files that may have been current and that the entry's file was not built on.
     pub(super) strangers: Vec<CandidateMetadata>,
 }
 
-/// How an entry is looked at.
+/// The settings of a search for metadata files.
 #[derive(Debug, Clone, Default)]
 pub(super) struct HistorySearch {
-    /// Files that may be current whatever lies beside the entry's: by the ledger, say.
+    /// URIs of further files that may be current, for example by the ledger.
     pub(super) beside: Vec<String>,
-    /// Database and storage go together: what a dead server recorded and did not finish did not come about.
+    /// `true` if database and storage agree; pending outputs of dead servers were then never committed.
     pub(super) sound: bool,
-    /// Files last written before this are another catalog's.
+    /// Time in milliseconds since the Unix epoch; files last written earlier belong to another catalog.
     pub(super) since_ms: Option<Millis>,
 }
 
-/// Looks for metadata files that may be current beside the entry's.
+/// Searches for metadata files other than the entry's that may be current, and judges them.
 pub(super) async fn examine(catalog: &Catalog, entry: &LedgerEntry, look: &HistorySearch) -> Result<TableHistory> {
     let at = version(&entry.metadata_location).unwrap_or(0);
     let there = catalog.storage().size(&entry.metadata_location).await?.is_some();
     let own = match there {
         true => candidate(catalog, entry, entry.metadata_location.clone(), at).await?.map(|c| c.tip),
         false if !entry.owned => {
-            return Err(CatalogError::Invalid(format!("{} is gone, and the table is foreign", entry.metadata_location)));
+            return Err(CatalogError::Invalid(format!(
+                "{} is gone, and the table is foreign; register it again with overwrite",
+                entry.metadata_location
+            )));
         }
         false => None,
     };
@@ -122,13 +134,14 @@ pub(super) async fn examine(catalog: &Catalog, entry: &LedgerEntry, look: &Histo
     let points = CatalogPointer { uri: entry.metadata_location.clone(), version: at, tip: own };
     let verdict = judge(&points, &distinct(&strangers));
     if verdict == TipVerdict::Current && !there {
-        return Err(CatalogError::Invalid(format!("{} is gone, and there is none newer", entry.metadata_location)));
+        return Err(CatalogError::Invalid(format!("{} is gone, and no newer metadata file exists", entry.metadata_location)));
     }
     Ok(TableHistory { verdict, strangers })
 }
 
-/// The metadata files that the entry's was not built on, and of which nobody knows that they did not come about. Of a foreign table, to
-/// which another catalog may commit, only those that are named.
+/// Finds the metadata files that the entry's was not built on, and that are not known to have failed.
+///
+/// Only files named in the search count for a foreign table, because another catalog may commit to it.
 async fn strangers(catalog: &Catalog, entry: &LedgerEntry, look: &HistorySearch, there: bool) -> Result<Vec<CandidateMetadata>> {
     let mut ancestry = match there && !entry.view {
         true => Ancestry::of(catalog, &entry.metadata_location).await?,
@@ -160,7 +173,8 @@ async fn strangers(catalog: &Catalog, entry: &LedgerEntry, look: &HistorySearch,
                 Err(e) => return Err(e),
             }
         }
-        // A commit that moved the table's metadata left its file where they were; those after it lie where that says.
+        // A commit that moved the metadata left a copy in the previous directory. Later files lie in the directory that the copy
+        // names.
         let homes: HashSet<&String> = strangers.iter().map(|c: &CandidateMetadata| &c.home).collect();
         open.extend(homes.into_iter().filter(|home| entry.owned && !looked.contains(&Location::normal(home))).cloned());
         if open.is_empty() {
@@ -169,7 +183,7 @@ async fn strangers(catalog: &Catalog, entry: &LedgerEntry, look: &HistorySearch,
     }
 }
 
-/// Of some metadata files those that the entry's was not built on.
+/// Returns those of some metadata files that are no ancestors of the entry's. Reads logs as far as needed.
 async fn unknown(
     catalog: &Catalog,
     entry: &LedgerEntry,
@@ -185,25 +199,29 @@ async fn unknown(
     if let (Some(oldest), true) = (files.iter().map(|(_, version)| *version).min(), there) {
         ancestry.reach(catalog, oldest).await?;
     }
-    // What is as old as the oldest that is known can't have left this history.
+    // A file that is as old as the oldest known ancestor can't have branched off from it.
     let reached = if there { ancestry.reached() } else { at };
     files.retain(|(uri, version)| !ancestry.holds(uri) && *version > reached);
     Ok(files)
 }
 
-/// The directory of a file.
+/// Returns the directory of a file.
 fn directory(uri: &str) -> &str {
     uri.rsplit_once('/').map_or(uri, |(dir, _)| dir)
 }
 
-/// A metadata file in a directory.
+/// A metadata file in the listing of a directory.
 pub(super) struct MetadataFile {
     pub(super) uri: String,
+    /// The number that its name begins with.
     pub(super) version: u64,
+    /// Time of the last write, in milliseconds since the Unix epoch.
     pub(super) modified_ms: Millis,
 }
 
-/// The metadata files in a directory, spelt as it is: a client's `s3a://` is in the logs as well.
+/// Lists the metadata files in a directory, with its spelling of the scheme.
+///
+/// Metadata logs may have a client's spelling, such as `s3a://`.
 pub(super) async fn metadata_files(catalog: &Catalog, dir: &str) -> Result<Vec<MetadataFile>> {
     let location = Location::parse(dir)?;
     let files: Vec<_> = catalog.storage().list(&location).try_collect().await?;
@@ -217,7 +235,7 @@ pub(super) async fn metadata_files(catalog: &Catalog, dir: &str) -> Result<Vec<M
     Ok(metadata.filter_map(file).collect())
 }
 
-/// A metadata file as a candidate, if it is of the entry's table.
+/// Reads a metadata file as a candidate; `None` if it belongs to another table.
 pub(super) async fn candidate(
     catalog: &Catalog,
     entry: &LedgerEntry,
@@ -244,7 +262,7 @@ pub(super) async fn candidate(
     Ok(Some(CandidateMetadata { tip, version, log: Some(log), home }))
 }
 
-/// Whether a file of a table's or view's history is not what its entry was built on, nor known not to have come about.
+/// Checks whether a metadata file is neither an ancestor of a row's file nor known to have failed.
 pub(super) async fn is_unknown(catalog: &Catalog, row: &TableRow, uri: &str) -> Result<bool> {
     let (Some(wanted), Some(at)) = (version(uri), version(&row.metadata_location)) else { return Ok(false) };
     if identity(&row.metadata_location) == identity(uri) {

@@ -1,7 +1,10 @@
-//! Catalog entries from storage, after the database was lost or restored from a backup.
+//! Rebuilding catalog entries from storage, after the database was lost or restored from a backup.
 //!
-//! What is certain is done: entries that only the ledger has are entered, and pointers move on to the newest metadata file where there
-//! is one. What is not certain is listed, for a person to decide.
+//! [`plan_recovery`] compares the database, the ledger and the metadata files in storage; [`recover`] carries the plan out.
+//! Entries that only the ledger has are inserted. A pointer advances if one metadata file, the *tip*, is certainly the current
+//! one. Everything uncertain is listed for a person to decide.
+//!
+//! Start reading at [`plan_recovery`]. The module `history` finds the metadata files of a table, and `tips` judges them.
 
 mod behind;
 mod carry_out;
@@ -26,28 +29,28 @@ use tips::TipVerdict;
 pub use tips::{Tip, is_ahead};
 pub(crate) use tips::{unique_name, version};
 
-/// Directories below the warehouse that are looked into for tables.
+/// Number of directory levels below the warehouse that are searched for tables.
 const DEPTH: usize = 8;
 
-/// A pointer that moves on.
+/// A table or view whose pointer moves to a later metadata file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Advance {
-    /// The table or view.
+    /// Name of the table or view.
     pub name: TableName,
-    /// The metadata file that its entry points at.
+    /// URI of the metadata file that its entry points to.
     pub from: String,
-    /// The one that it is going to point at.
+    /// Metadata file that its entry will point to.
     pub to: Tip,
 }
 
-/// A table that a person has to decide on.
+/// A table or view whose metadata file a person must choose.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Undecided {
-    /// The table or view.
+    /// Name of the table or view.
     pub name: TableName,
-    /// Why.
+    /// Reason why no file is certain.
     pub why: String,
-    /// The metadata files that may be current.
+    /// Metadata files that may be current.
     pub tips: Vec<Tip>,
 }
 
@@ -55,53 +58,62 @@ pub struct Undecided {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct RejectedMetadata {
-    /// The table or view.
+    /// Name of the table or view.
     pub name: TableName,
-    /// The id of the table or view in the state database.
+    /// Id of the table or view in the state database.
     #[serde(skip)]
     pub id: TableId,
-    /// The files. They, and what only they lead to, go into quarantine.
+    /// URIs of the files, which go into quarantine with everything that only they lead to.
     pub files: Vec<String>,
 }
 
-/// A table in storage that no entry leads to.
+/// A table in storage that has no entry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct UnregisteredTable {
-    /// Where it is.
+    /// Location of the table.
     pub location: String,
-    /// Its newest metadata files: it can be registered with one of them.
+    /// URIs of its newest metadata files; the table can be registered with one of them.
     pub tips: Vec<String>,
-    /// What is known of it.
+    /// Probable reason why it has no entry.
     pub note: String,
 }
 
-/// What a recovery is going to do.
+/// The plan of a recovery.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Recovery {
-    /// The warehouse.
+    /// Name of the warehouse.
     pub warehouse: String,
-    /// When the ledger was written, if there is one.
+    /// Time at which the ledger was written, in milliseconds since the Unix epoch; `None` without a ledger.
     pub ledger_ms: Option<Millis>,
-    /// Why nothing is deleted at present.
+    /// Reason why nothing is deleted at present; `None` if database and storage agree.
     pub disagreement: Option<String>,
-    /// Namespaces to be made.
+    /// Namespaces to create.
     pub namespaces: Vec<LedgerNamespace>,
-    /// Entries to be made.
+    /// Entries to insert.
     pub enter: Vec<LedgerEntry>,
-    /// Pointers to be moved on.
+    /// Pointers to move.
     pub advance: Vec<Advance>,
-    /// What was decided against.
+    /// Metadata files to put into quarantine.
     pub set_aside: Vec<RejectedMetadata>,
-    /// What is not decided.
+    /// Tables and views that a person must decide on.
     pub undecided: Vec<Undecided>,
-    /// Tables without an entry.
+    /// Tables in storage without an entry, which are only reported.
     pub strays: Vec<UnregisteredTable>,
-    /// Entries that are as they should be.
+    /// Number of entries that need no change.
     pub current: u64,
 }
 
-/// Compares database, ledger and storage. `choices` name the metadata file of tables that can't be decided on.
+/// Plans a recovery: compares database, ledger and storage, and changes nothing.
+///
+/// `choices` holds the metadata files that a person chose, by table.
+///
+/// # Errors
+///
+/// Returns [`Invalid`](CatalogError::Invalid) if a choice is for a table that neither database nor ledger has. Returns
+/// [`State`](CatalogError::State) or [`Storage`](CatalogError::Storage) if the database or the storage fails, and
+/// [`MetadataInvalid`](CatalogError::MetadataInvalid) if the ledger can't be parsed. An entry that can't be examined is
+/// undecided, which is no error.
 pub async fn plan_recovery(catalog: &Catalog, choices: &BTreeMap<TableName, String>) -> Result<Recovery> {
     let known = catalog.entries().await?;
     let written = catalog.read_ledger().await?;
@@ -120,11 +132,11 @@ pub async fn plan_recovery(catalog: &Catalog, choices: &BTreeMap<TableName, Stri
         return Err(CatalogError::Invalid(format!("--tip {name}: neither database nor ledger has a table of this name")));
     }
     let (entries, refused) = merged(catalog, &known, &ledger);
-    // Who chooses a file of the database's own table has decided that the name is that table's.
+    // A choice for the database's table decides that the name belongs to that table.
     plan.undecided.extend(refused.into_iter().filter(|u| choices.keys().all(|name| key(name) != key(&u.name))));
     let present: HashSet<TableId> = known.entries.iter().map(|e| e.id).collect();
     let ledgers: HashMap<_, _> = ledger.entries.iter().map(|e| ((e.id, e.uuid), e.metadata_location.clone())).collect();
-    // A table without an entry that has the UUID of one is that one, elsewhere.
+    // A table in storage without an entry, but with the UUID of one, is the table of that entry in another location.
     let (mut elsewhere, mut unknown): (HashMap<Uuid, Vec<String>>, Vec<UnregisteredTable>) = Default::default();
     let ours: HashSet<Uuid> = [&known.entries, &ledger.entries, &known.dropped].into_iter().flatten().map(|e| e.uuid).collect();
     for (stray, uuid) in strays(catalog, &known, &ledger).await? {
@@ -142,7 +154,7 @@ pub async fn plan_recovery(catalog: &Catalog, choices: &BTreeMap<TableName, Stri
         }
         let look = HistorySearch { beside, sound: plan.disagreement.is_none(), since_ms: None };
         let name = entry.name.clone();
-        // One sick table must not keep the others from being put right.
+        // One failing table must not keep the others from being recovered.
         if let Err(e) = plan_entry(catalog, &mut plan, entry, &look, (choice, &present)).await {
             plan.undecided.push(Undecided { name, why: e.to_string(), tips: Vec::new() });
         }
@@ -150,7 +162,7 @@ pub async fn plan_recovery(catalog: &Catalog, choices: &BTreeMap<TableName, Stri
     Ok(plan)
 }
 
-/// What becomes of one entry, which the database has or only the ledger.
+/// Adds one entry to the plan. `present` holds the ids of the entries that the database has.
 async fn plan_entry(
     catalog: &Catalog,
     plan: &mut Recovery,
@@ -172,7 +184,7 @@ async fn plan_entry(
             TipVerdict::Ambiguous(tips) => {
                 let why = match tips.as_slice() {
                     [_] => {
-                        format!("{} is gone, and the only one that may be current was not built on it", entry.metadata_location)
+                        format!("{} is gone, and the only file that may be current was not built on it", entry.metadata_location)
                     }
                     _ => "more than one metadata file may be the current one".to_owned(),
                 };
@@ -192,7 +204,9 @@ async fn plan_entry(
     Ok(())
 }
 
-/// Every entry once: the database's, and those that only the ledger has.
+/// Merges the entries of database and ledger.
+///
+/// An entry of the ledger is undecided if the database has another table of its name.
 fn merged(catalog: &Catalog, known: &Ledger, ledger: &Ledger) -> (Vec<LedgerEntry>, Vec<Undecided>) {
     let ids: HashSet<_> = known.entries.iter().chain(&known.dropped).map(|e| e.id).collect();
     let key = |name: &TableName| catalog.warehouse().full_key(name);
@@ -202,8 +216,8 @@ fn merged(catalog: &Catalog, known: &Ledger, ledger: &Ledger) -> (Vec<LedgerEntr
     for entry in ledger.entries.iter().filter(|e| !ids.contains(&e.id)) {
         if taken.contains(&key(&entry.name)) {
             let why = format!(
-                "the ledger has another table of this name, at {}: choose the metadata file of the database's own table to keep that \
-                 under the name, or rename or drop it with the server running, and the other is entered",
+                "the ledger has another table of this name, at {}; to keep the database's table under the name, choose its \
+                 metadata file with --tip; to enter the other one, start the server, and rename or drop the database's table",
                 entry.metadata_location
             );
             refused.push(Undecided { name: entry.name.clone(), why, tips: Vec::new() });
@@ -214,13 +228,13 @@ fn merged(catalog: &Catalog, known: &Ledger, ledger: &Ledger) -> (Vec<LedgerEntr
     (entries, refused)
 }
 
-/// The metadata file that a person chose, and those that may have been current and that it was not built on.
+/// Returns the metadata file that a person chose, and the files that may have been current and that it was not built on.
 async fn chosen(catalog: &Catalog, entry: &LedgerEntry, look: &HistorySearch, uri: &str) -> Result<(Tip, Vec<String>)> {
     let version = version(uri).unwrap_or(0);
     let Some(candidate) = candidate(catalog, entry, uri.to_owned(), version).await? else {
         return Err(CatalogError::Invalid(format!("{uri} is not a metadata file of {}", entry.name)));
     };
-    // Seen from the chosen file, the entry's own and those before it up to the fork are strangers like any other.
+    // From the chosen file's view, the entry's own file and those before it up to the fork are strangers, too.
     let own = LedgerEntry { metadata_location: uri.to_owned(), ..entry.clone() };
     let mut look = look.clone();
     look.beside.push(entry.metadata_location.clone());
@@ -228,7 +242,7 @@ async fn chosen(catalog: &Catalog, entry: &LedgerEntry, look: &HistorySearch, ur
     Ok((candidate.tip, strangers.into_iter().map(|c| c.tip.uri).collect()))
 }
 
-/// Tables below the warehouse where neither database nor ledger have one, with their UUIDs as far as they can be read.
+/// Finds the tables in storage that neither database nor ledger has, each with its UUID if that can be read.
 async fn strays(catalog: &Catalog, known: &Ledger, ledger: &Ledger) -> Result<Vec<(UnregisteredTable, Option<Uuid>)>> {
     let dropped: HashSet<&String> = ledger.dropped.iter().map(|e| &e.location).collect();
     let dropped_uuids: HashSet<Uuid> = ledger.dropped.iter().map(|e| e.uuid).collect();
@@ -266,7 +280,7 @@ async fn strays(catalog: &Catalog, known: &Ledger, ledger: &Ledger) -> Result<Ve
     Ok(found)
 }
 
-/// The UUID of the table or view that a metadata file is of, if it can be read.
+/// Reads the UUID of the table or view from a metadata file; `None` if it can't be read.
 async fn uuid_at(catalog: &Catalog, uri: &str) -> Option<Uuid> {
     #[derive(Deserialize)]
     struct Of {

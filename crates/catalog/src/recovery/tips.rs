@@ -1,4 +1,10 @@
-//! Which of a table's metadata files is the current one, by what the files say of one another.
+//! The judgement of which metadata file of a table is the current one, from the metadata logs of all.
+//!
+//! A commit names its predecessor in its metadata log. A *tip* is a metadata file on which no other was built. If the only tip
+//! was built on the entry's file, the entry advances to it. Two tips need a person's choice: the longer chain is not always the
+//! one that clients saw.
+//!
+//! Nothing is read here. Start reading at [`judge`].
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -6,72 +12,75 @@ use esker_types::Millis;
 use serde::Serialize;
 use uuid::Uuid;
 
-/// A metadata file that may be current.
+/// A metadata file that may be the current one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Tip {
-    /// Its URI.
+    /// URI of the file.
     pub uri: String,
-    /// When the table was last changed, by it.
+    /// Time of the table's last change by this file, in milliseconds since the Unix epoch.
     pub updated_ms: Millis,
-    /// The current snapshot, by it.
+    /// Id of the current snapshot by this file; `None` without one and for views.
     pub snapshot: Option<i64>,
-    /// How many commits it is ahead of the entry; 0 also where it is beside or behind it.
+    /// Number of versions by which the file is ahead of the entry's; 0 if it is not ahead.
     pub commits: u64,
 }
 
-/// A metadata file with what it says of those before it.
+/// A metadata file with the predecessors that it names.
 #[derive(Debug, Clone)]
 pub(crate) struct CandidateMetadata {
     pub(crate) tip: Tip,
     /// The number that its name begins with.
     pub(crate) version: u64,
-    /// What the files are known by that were current before, by its metadata log. Unknown for a view.
+    /// Identities of the files in its metadata log; `None` for a view, which has no log.
     pub(crate) log: Option<HashSet<String>>,
-    /// The directory in which the metadata file after it lies, by what it says.
+    /// Directory of the metadata file after it, by its location and properties.
     pub(crate) home: String,
 }
 
-/// What the entry points at.
+/// The metadata file that an entry points to.
 #[derive(Debug, Clone)]
 pub(crate) struct CatalogPointer {
     pub(crate) uri: String,
     pub(crate) version: u64,
-    /// As something that can be chosen; none: it is gone from storage.
+    /// The file as a possible choice; `None` if it is gone from storage.
     pub(crate) tip: Option<Tip>,
 }
 
-/// What the files come to.
+/// The judgement on the metadata files of a table.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum TipVerdict {
-    /// The entry points at the only one that may be current.
+    /// The entry points to the only file that may be current.
     Current,
-    /// One other file may be, and it was built on what the entry points at.
+    /// The only other file that may be current was built on the entry's file.
     Advance(Tip),
-    /// More than one may be.
+    /// Several files may be current, or the only one was not built on the entry's file.
     Ambiguous(Vec<Tip>),
 }
 
-/// The number that a metadata file's name begins with: `00012-….metadata.json`, or `v12.metadata.json`.
+/// Returns the number that a metadata file's name begins with: `00012-….metadata.json`, or `v12.metadata.json`.
+///
+/// Spec: "Metastore Tables" and "File System Tables".
 pub(crate) fn version(uri: &str) -> Option<u64> {
     let name = uri.rsplit('/').next()?.trim_start_matches('v');
     let end = name.find(|c: char| !c.is_ascii_digit()).unwrap_or(name.len());
     name[..end].parse().ok()
 }
 
-/// The name of a metadata file, if it has a UUID and is no other file's.
+/// Returns the name of a metadata file if it has a UUID, so that no other file has this name.
 pub(crate) fn unique_name(uri: &str) -> Option<&str> {
     let name = uri.rsplit('/').next()?;
     let uuid = name.split_once('-')?.1.get(..36)?;
     Uuid::try_parse(uuid).ok().map(|_| name)
 }
 
-/// What a metadata file is known by, wherever it lies. A commit that moves a table's metadata leaves its file in the directory before as
-/// well, and names of more than one file are no good for it.
+/// Returns the identity of a metadata file, wherever it lies: its name if that is unique, otherwise its URI.
+///
+/// A commit that moves a table's metadata writes one file to two directories.
 pub(crate) fn identity(uri: &str) -> &str {
     unique_name(uri).unwrap_or(uri)
 }
 
-/// Of the places of one file that in which the table's metadata lie, as the file has it.
+/// Keeps one of the copies of each file: the one in the directory that the file itself names, if it is there.
 pub(crate) fn distinct(files: &[CandidateMetadata]) -> Vec<CandidateMetadata> {
     let is_home = |c: &CandidateMetadata| c.tip.uri.rsplit_once('/').is_some_and(|(dir, _)| dir == c.home);
     let mut found: BTreeMap<&str, &CandidateMetadata> = BTreeMap::new();
@@ -84,16 +93,16 @@ pub(crate) fn distinct(files: &[CandidateMetadata]) -> Vec<CandidateMetadata> {
     found.into_values().cloned().collect()
 }
 
-/// Whether a file is a metadata file that was made after another.
+/// Checks whether a path is a metadata file of a later version than another metadata file.
 pub fn is_ahead(path: &str, metadata_location: &str) -> bool {
     path.ends_with(".metadata.json") && version(path) > version(metadata_location)
 }
 
-/// Judges the files of a table that its entry's file was not built on, and of which nobody knows that they did not come about.
+/// Judges the files of a table that its entry's file was not built on and that are not known to have failed.
 ///
-/// A commit builds on the file that was current then, and names it in its log. A file that no other builds on is a tip. Whether a tip
-/// was a commit that somebody was told of, or an attempt that failed, only a person can tell: after a backup was restored and
-/// committed to, both chains are in storage, and the longer one is not the truer one.
+/// A file on which no other was built is a tip. A tip may be a commit that a client was answered for, or an attempt that failed;
+/// only a person can decide. After a backup was restored and committed to, both chains are in storage, and the longer one need
+/// not be right.
 pub(crate) fn judge(entry: &CatalogPointer, others: &[CandidateMetadata]) -> TipVerdict {
     if others.is_empty() {
         return TipVerdict::Current;
@@ -105,12 +114,14 @@ pub(crate) fn judge(entry: &CatalogPointer, others: &[CandidateMetadata]) -> Tip
     {
         return TipVerdict::Advance(only.tip.clone());
     }
-    // What another tip builds on is none.
+    // The entry's own file is no tip if another one was built on it.
     let own = entry.tip.iter().filter(|_| !tips.iter().any(|tip| builds_on(entry, tip, others)));
     TipVerdict::Ambiguous(own.chain(tips.iter().map(|c| &c.tip)).cloned().collect())
 }
 
-/// Whether no other file builds on this one. A view's files don't say: one of the newest version counts, and one beside the entry.
+/// Checks that no other file was built on this one.
+///
+/// The files of a view have no log. Those of the newest version are tips, and those of the entry's own version.
 fn is_tip(entry: &CatalogPointer, one: &CandidateMetadata, others: &[CandidateMetadata]) -> bool {
     match one.log {
         Some(_) => !others.iter().any(|c| c.log.as_ref().is_some_and(|log| log.contains(identity(&one.tip.uri)))),
@@ -118,7 +129,9 @@ fn is_tip(entry: &CatalogPointer, one: &CandidateMetadata, others: &[CandidateMe
     }
 }
 
-/// Whether a file was built on the entry's: by its log, or by that of a file which it was built on, where its own was cut.
+/// Checks whether a file was built on the entry's.
+///
+/// A log is cut after some entries, so the logs of the files in it are followed, too.
 fn builds_on(entry: &CatalogPointer, tip: &CandidateMetadata, others: &[CandidateMetadata]) -> bool {
     let Some(log) = &tip.log else { return tip.version > entry.version };
     let mut chain: HashSet<&String> = log.iter().collect();

@@ -4,20 +4,28 @@ use reqwest::{Method, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::sync::OnceCell;
 
 use super::Remote;
+use crate::config::DEFAULT_WAREHOUSE;
 use crate::{Error, Result};
 
-/// Talks to a server's management API.
-#[derive(Debug, Clone)]
+/// A client of a server's management API.
+#[derive(Debug)]
 pub(super) struct Client {
     http: reqwest::Client,
     remote: Remote,
+    warehouse: OnceCell<String>,
 }
 
 impl Client {
     pub(super) fn new(remote: Remote) -> Self {
-        Self { http: reqwest::Client::new(), remote }
+        Self { http: reqwest::Client::new(), remote, warehouse: OnceCell::new() }
+    }
+
+    /// Whether answers are printed as JSON.
+    pub(super) fn prints_json(&self) -> bool {
+        self.remote.json
     }
 
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
@@ -66,20 +74,44 @@ pub(super) fn encode(segment: &str) -> String {
 }
 
 impl Client {
-    /// The warehouse that the command is about.
-    pub(super) fn warehouse(&self) -> &str {
-        &self.remote.warehouse
+    /// Returns the warehouse that `--warehouse` names; none if the command is about all warehouses.
+    pub(super) fn chosen_warehouse(&self) -> Option<&str> {
+        self.remote.warehouse.as_deref()
     }
 
-    /// The management path of the warehouse that the command is about.
-    pub(super) fn warehouse_path(&self) -> String {
-        format!("/api/v1/warehouses/{}", encode(&self.remote.warehouse))
+    /// Returns the warehouse that the command is about: the one that `--warehouse` names, else the server's only one, else `default`.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::Usage`] with the names of the warehouses if it is not clear which one is meant.
+    pub(super) async fn warehouse(&self) -> Result<&str> {
+        let found = self.warehouse.get_or_try_init(|| async {
+            if let Some(name) = &self.remote.warehouse {
+                return Ok(name.clone());
+            }
+            let all: Vec<Value> = self.get("/api/v1/warehouses").await?;
+            let mut names: Vec<&str> = all.iter().filter_map(|warehouse| warehouse["name"].as_str()).collect();
+            match (names.as_slice(), names.contains(&DEFAULT_WAREHOUSE)) {
+                ([only], _) => Ok((*only).to_owned()),
+                (_, true) => Ok(DEFAULT_WAREHOUSE.to_owned()),
+                _ => {
+                    names.sort_unstable();
+                    Err(Error::Usage(format!("name the warehouse with --warehouse: the server has {}", names.join(", "))))
+                }
+            }
+        });
+        found.await.map(String::as_str)
     }
 
-    /// The management path of a table given as NAMESPACE.TABLE.
-    pub(super) fn table_path(&self, name: &str) -> Result<String> {
+    /// Returns the management path of the warehouse that the command is about.
+    pub(super) async fn warehouse_path(&self) -> Result<String> {
+        Ok(format!("/api/v1/warehouses/{}", encode(self.warehouse().await?)))
+    }
+
+    /// Returns the management path of a table given as NAMESPACE.TABLE.
+    pub(super) async fn table_path(&self, name: &str) -> Result<String> {
         let name: TableName = name.parse().map_err(|e: IdentError| Error::Usage(e.to_string()))?;
         let (namespace, table) = (encode(&name.namespace.key()), encode(&name.name));
-        Ok(format!("{}/namespaces/{namespace}/tables/{table}", self.warehouse_path()))
+        Ok(format!("{}/namespaces/{namespace}/tables/{table}", self.warehouse_path().await?))
     }
 }

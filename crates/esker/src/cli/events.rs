@@ -18,6 +18,7 @@ pub(super) struct EventsArgs {
 impl EventsArgs {
     /// One JSON object a line, for other programs to read.
     pub(super) async fn run(self, client: &Client) -> Result<()> {
+        // One object a line is this command's only form, with --json or without.
         let page: Value = client.get(&format!("/api/v1/events?after={}&limit={}", self.after, self.limit)).await?;
         for event in page["events"].as_array().into_iter().flatten() {
             out(&event.to_string());

@@ -1,30 +1,30 @@
-use esker_health::bytes_for_people;
 use esker_maintenance::Explanation;
 use esker_state::QuarantineState;
-use esker_types::now_ms;
+use esker_types::{format_bytes, format_count, now_ms};
 
 use super::client::{Client, encode};
-use super::out;
-use crate::{Error, Result};
+use super::{out, out_json};
+use crate::Result;
 
-pub(super) async fn run(client: &Client, file: &str, json: bool) -> Result<()> {
-    let path = format!("{}/explain?path={}", client.warehouse_path(), encode(file));
+pub(super) async fn run(client: &Client, file: &str) -> Result<()> {
+    let path = format!("{}/explain?path={}", client.warehouse_path().await?, encode(file));
     let found: Explanation = client.get(&path).await?;
-    if json {
-        out(&serde_json::to_string_pretty(&found).map_err(|e| Error::Remote(e.to_string()))?);
-    } else {
-        out(&text(&found));
+    match client.prints_json() {
+        true => out_json(&found),
+        false => {
+            out(&text(&found));
+            Ok(())
+        }
     }
-    Ok(())
 }
 
 fn text(found: &Explanation) -> String {
-    let size = found.bytes.map_or_else(|| "not there".to_owned(), bytes_for_people);
+    let size = found.bytes.map_or_else(|| "not there".to_owned(), format_bytes);
     let mut lines = vec![format!("{} ({size})", found.path), format!("  {}", found.verdict)];
     for holder in &found.held_by {
         let mut line = format!("  {}", holder.role);
         if let (Some(first), Some(last)) = (holder.snapshots.first(), holder.snapshots.last()) {
-            line += &format!(", {} snapshots, {first} to {last}", holder.snapshots.len());
+            line += &format!(", {}, {first} to {last}", format_count(holder.snapshots.len() as u64, "snapshot"));
         }
         if !holder.refs.is_empty() {
             line += &format!(", heads of {}", holder.refs.join(", "));
@@ -38,7 +38,9 @@ fn text(found: &Explanation) -> String {
         let hours = (q.due_ms - now_ms()).max(0) / 3_600_000;
         match (&q.note, q.state) {
             (Some(note), _) => lines.push(format!("    released: {note}")),
-            (None, QuarantineState::Quarantined) => lines.push(format!("    not deleted for another {hours} h")),
+            (None, QuarantineState::Quarantined) => {
+                lines.push(format!("    deleted in {} at the earliest", format_count(hours.unsigned_abs(), "hour")))
+            }
             _ => {}
         }
     }

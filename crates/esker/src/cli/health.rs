@@ -1,25 +1,17 @@
-use esker_health::bytes_for_people;
+use esker_types::{format_bytes, format_count};
 use serde_json::Value;
 
 use super::client::{Client, encode};
-use super::out;
+use super::{out, out_json};
 use crate::Result;
 
-pub(super) async fn run(client: &Client, table: Option<String>, json: bool) -> Result<()> {
-    let Some(table) = table else {
-        if json {
-            let tables: Value = client.get("/api/v1/tables").await?;
-            out(&format!("{tables:#}"));
-            return Ok(());
-        }
-        return fleet(client, None).await;
-    };
-    let health: Value = client.get(&format!("{}/health", client.table_path(&table)?)).await?;
-    if json {
-        out(&format!("{health:#}"));
-    } else {
-        out(&describe(&table, &health));
+pub(super) async fn run(client: &Client, table: Option<String>) -> Result<()> {
+    let Some(table) = table else { return fleet(client, client.chosen_warehouse()).await };
+    let health: Value = client.get(&format!("{}/health", client.table_path(&table).await?)).await?;
+    if client.prints_json() {
+        return out_json(&health);
     }
+    out(&describe(&table, &health));
     Ok(())
 }
 
@@ -27,11 +19,14 @@ pub(super) async fn run(client: &Client, table: Option<String>, json: bool) -> R
 pub(super) async fn fleet(client: &Client, warehouse: Option<&str>) -> Result<()> {
     let query = warehouse.map(|w| format!("?warehouse={}", encode(w))).unwrap_or_default();
     let tables: Vec<Value> = client.get(&format!("/api/v1/tables{query}")).await?;
+    if client.prints_json() {
+        return out_json(&tables);
+    }
     let several = tables.iter().any(|t| t["warehouse"] != tables[0]["warehouse"]);
     out(&format!("{:>5}  {:<40} {:>10} {:>12}  findings", "score", "table", "files", "size"));
     for table in &tables {
         let number = |key: &str| table[key].as_u64().map_or_else(|| "?".to_owned(), |n| n.to_string());
-        let size = table["data_bytes"].as_u64().map_or_else(|| "?".to_owned(), bytes_for_people);
+        let size = table["data_bytes"].as_u64().map_or_else(|| "?".to_owned(), format_bytes);
         let findings = table["findings"].as_array().into_iter().flatten().filter_map(Value::as_str);
         let findings: Vec<&str> = findings.chain(table["error"].as_str()).collect();
         let text = |key: &str| table[key].as_str().unwrap_or_default();
@@ -47,19 +42,19 @@ fn describe(table: &str, health: &Value) -> String {
     let mut lines = vec![format!("{table}: score {} of 100", health["score"])];
     if facts.is_object() {
         lines.push(format!(
-            "  {} data files, {}, {} rows, {} partitions; {} files would do",
-            n("data_files"),
-            bytes_for_people(n("data_bytes")),
-            n("records"),
-            n("partitions"),
-            n("ideal_files"),
+            "  {}, {}, {}, {}; the target size needs {}",
+            format_count(n("data_files"), "data file"),
+            format_bytes(n("data_bytes")),
+            format_count(n("records"), "row"),
+            format_count(n("partitions"), "partition"),
+            format_count(n("ideal_files"), "file"),
         ));
         lines.push(format!(
-            "  {} snapshots, {} manifests ({}), metadata file {}",
-            n("snapshots"),
-            n("manifests"),
-            bytes_for_people(n("manifest_bytes")),
-            bytes_for_people(n("metadata_bytes")),
+            "  {}, {} ({}), metadata file {}",
+            format_count(n("snapshots"), "snapshot"),
+            format_count(n("manifests"), "manifest"),
+            format_bytes(n("manifest_bytes")),
+            format_bytes(n("metadata_bytes")),
         ));
     }
     for finding in health["findings"].as_array().into_iter().flatten() {

@@ -1,46 +1,106 @@
 use std::time::Duration;
 
-use esker_maintenance::Undone;
+use esker_maintenance::{Undone, describe_outcome};
+use esker_types::format_count;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
 use super::client::{Client, encode};
-use super::out;
+use super::{out, out_json};
 use crate::{Error, Result};
 
 pub(super) async fn run(client: &Client, job: Option<String>, cancel: bool, log: bool) -> Result<()> {
-    if let Some(job) = job {
-        let path = format!("/api/v1/jobs/{}", encode(&job));
-        if cancel {
-            let answer: Value = client.post(&format!("{path}/cancel"), &serde_json::json!({})).await?;
-            out(match answer["state"].as_str() {
-                Some("running" | "queued") => "the job ends where nothing is half done",
-                Some("cancelled") => "the job is cancelled",
-                _ => "the job is over already",
-            });
-        } else if log {
-            let lines: Vec<Value> = client.get(&format!("{path}/log")).await?;
-            for line in &lines {
-                out(&format!("{}  {}", time(&line["time_ms"]), line["text"].as_str().unwrap_or_default()));
-            }
-        } else {
-            let job: Value = client.get(&path).await?;
-            out(&format!("{job:#}"));
-        }
-        return Ok(());
+    match job {
+        None => list(client).await,
+        Some(job) if cancel => self::cancel(client, &job).await,
+        Some(job) if log => self::log(client, &job).await,
+        Some(job) => show(client, &job).await,
     }
-    let jobs: Vec<Value> = client.get("/api/v1/jobs").await?;
-    for job in &jobs {
-        let text = |key: &str| job[key].as_str().unwrap_or_default();
-        let why = match (text("state"), text("error")) {
-            _ if job["undone_by"].is_string() => format!("undone by {}", text("undone_by")),
-            _ if text("kind") == "undo" => text("reason").to_owned(),
-            ("queued", "") => waits(job),
-            (_, error) => error.to_owned(),
-        };
-        out(&format!("{}  {:<8} {:<11} {}  {why}", text("id"), text("kind"), text("state"), text("table")));
+}
+
+fn path(job: &str) -> String {
+    format!("/api/v1/jobs/{}", encode(job))
+}
+
+async fn cancel(client: &Client, job: &str) -> Result<()> {
+    let answer: Value = client.post(&format!("{}/cancel", path(job)), &serde_json::json!({})).await?;
+    if client.prints_json() {
+        return out_json(&answer);
+    }
+    out(&match answer["state"].as_str() {
+        Some("running" | "queued") => format!("job {job} stops at the next safe point"),
+        Some("cancelled") => format!("job {job} is cancelled"),
+        state => format!("job {job} is over already: {}", state.unwrap_or("unknown")),
+    });
+    Ok(())
+}
+
+async fn log(client: &Client, job: &str) -> Result<()> {
+    let lines: Vec<Value> = client.get(&format!("{}/log", path(job))).await?;
+    if client.prints_json() {
+        return out_json(&lines);
+    }
+    for line in &lines {
+        out(&format!("{}  {}", time(&line["time_ms"]), text(line, "text")));
     }
     Ok(())
+}
+
+async fn show(client: &Client, job: &str) -> Result<()> {
+    let job: Value = client.get(&path(job)).await?;
+    if client.prints_json() {
+        return out_json(&job);
+    }
+    out(&format!("{} of {}: {}", text(&job, "kind"), text(&job, "table"), text(&job, "state")));
+    let line = |name: &str, value: String| {
+        if !value.is_empty() {
+            out(&format!("  {name:<10} {value}"));
+        }
+    };
+    line("job", text(&job, "id").to_owned());
+    line("warehouse", text(&job, "warehouse").to_owned());
+    line("asked by", format!("{}: {}", text(&job, "principal"), text(&job, "reason")));
+    line("created", time(&job["created_ms"]));
+    line("started", time(&job["started_ms"]));
+    line("finished", time(&job["finished_ms"]));
+    line("why", why(&job));
+    if let Some(kind) = text(&job, "kind").parse().ok().filter(|_| text(&job, "state") == "succeeded")
+        && let Ok(report) = describe_outcome(kind, text(&job, "table"), &job["outcome"])
+    {
+        out(&report.text);
+    }
+    Ok(())
+}
+
+async fn list(client: &Client) -> Result<()> {
+    let query = client.chosen_warehouse().map(|name| format!("?warehouse={}", encode(name))).unwrap_or_default();
+    let jobs: Vec<Value> = client.get(&format!("/api/v1/jobs{query}")).await?;
+    if client.prints_json() {
+        return out_json(&jobs);
+    }
+    let several = jobs.iter().any(|job| job["warehouse"] != jobs[0]["warehouse"]);
+    out(&format!("{:<36}  {:<24}  {:<10} {:<11} table", "job", "created", "kind", "state"));
+    for job in &jobs {
+        let warehouse = if several { format!("{}: ", text(job, "warehouse")) } else { String::new() };
+        let (id, created, kind, state) = (text(job, "id"), time(&job["created_ms"]), text(job, "kind"), text(job, "state"));
+        let line = format!("{id}  {created}  {kind:<10} {state:<11} {warehouse}{}  {}", text(job, "table"), why(job));
+        out(line.trim_end());
+    }
+    Ok(())
+}
+
+fn text<'a>(object: &'a Value, key: &str) -> &'a str {
+    object[key].as_str().unwrap_or_default()
+}
+
+/// Says why a job is in its state, where the state alone does not.
+fn why(job: &Value) -> String {
+    match (text(job, "state"), text(job, "error")) {
+        _ if job["undone_by"].is_string() => format!("undone by job {}", text(job, "undone_by")),
+        _ if text(job, "kind") == "undo" => text(job, "reason").to_owned(),
+        ("queued", "") => waits(job),
+        (_, error) => error.to_owned(),
+    }
 }
 
 /// What a job in the queue waits for.
@@ -57,13 +117,25 @@ pub(super) fn time(ms: &Value) -> String {
 }
 
 pub(super) async fn undo(client: &Client, job: &str) -> Result<()> {
-    let path = format!("{}/jobs/{}/undo", client.warehouse_path(), encode(job));
+    // A job is in one warehouse, which its record names.
+    let warehouse = match client.chosen_warehouse() {
+        Some(name) => name.to_owned(),
+        None => text(&client.get::<Value>(&path(job)).await?, "warehouse").to_owned(),
+    };
+    let path = format!("/api/v1/warehouses/{}/jobs/{}/undo", encode(&warehouse), encode(job));
     let undone: Undone = client.post(&path, &serde_json::json!({})).await?;
+    if client.prints_json() {
+        return out_json(&undone);
+    }
     let Undone { snapshots, refs, files, gone, job_id } = &undone;
-    let refs = if refs.is_empty() { String::new() } else { format!(" and {}", refs.join(", ")) };
-    out(&format!("{snapshots} snapshots{refs} are back; {files} files left quarantine, {gone} were deleted already"));
+    let (snapshots, files) = (format_count(*snapshots, "snapshot"), format_count(*files, "file"));
+    let refs = if refs.is_empty() { String::new() } else { format!(", with {}", refs.join(", ")) };
+    out(&format!("undid job {job}: restored {snapshots}{refs}; {files} back in the table or released from quarantine"));
+    if *gone > 0 {
+        out(&format!("  {} deleted before the undo", format_count(*gone, "file")));
+    }
     if let Some(record) = job_id {
-        out(&format!("recorded as job {record}"));
+        out(&format!("the undo is job {record}"));
     }
     Ok(())
 }

@@ -1,9 +1,7 @@
 //! The command line. All but `serve`, `config`, `recover`, `backup`, `restore` and `token` talk to a server's management API.
 
 mod backup;
-mod check;
 mod client;
-mod compact;
 mod events;
 mod explain;
 mod health;
@@ -73,7 +71,7 @@ enum Command {
         #[command(flatten)]
         remote: Remote,
         #[command(flatten)]
-        check: check::CheckArgs,
+        check: maintain::CheckCommand,
     },
     /// Show jobs, or one job.
     Jobs {
@@ -101,9 +99,6 @@ enum Command {
         remote: Remote,
         /// The file's URI.
         file: String,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
     },
     /// Show the health of all tables, the worst first, or of one.
     Health {
@@ -111,9 +106,6 @@ enum Command {
         remote: Remote,
         /// NAMESPACE.TABLE
         table: Option<String>,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
     },
     /// Say what is wanted of tables, and who says so.
     Policy {
@@ -152,9 +144,12 @@ struct Remote {
     /// The token to show.
     #[arg(long, env = "ESKER_TOKEN", hide_env_values = true, global = true)]
     token: Option<String>,
-    /// The warehouse that the command is about.
-    #[arg(long, env = "ESKER_WAREHOUSE", default_value = "default", global = true)]
-    warehouse: String,
+    /// The warehouse that the command is about. Default: the only one, else `default`; commands that list take all.
+    #[arg(long, env = "ESKER_WAREHOUSE", global = true)]
+    warehouse: Option<String>,
+    /// Print JSON, as the management API answers it.
+    #[arg(long, global = true)]
+    json: bool,
 }
 
 /// What a thread may use for the stack: statements are planned by recursion. Nothing of it is taken before it is used.
@@ -180,8 +175,8 @@ pub fn run(cli: Cli) -> Result<()> {
             Command::Jobs { remote, job, cancel, log } => jobs::run(&Client::new(remote), job, cancel, log).await,
             Command::Policy { remote, command } => command.run(&Client::new(remote)).await,
             Command::Undo { remote, job } => jobs::undo(&Client::new(remote), &job).await,
-            Command::Explain { remote, file, json } => explain::run(&Client::new(remote), &file, json).await,
-            Command::Health { remote, table, json } => health::run(&Client::new(remote), table, json).await,
+            Command::Explain { remote, file } => explain::run(&Client::new(remote), &file).await,
+            Command::Health { remote, table } => health::run(&Client::new(remote), table).await,
             Command::Sql(sql) => sql.run().await,
         }
     })
@@ -196,10 +191,20 @@ fn check(file: Option<PathBuf>) -> Result<()> {
 
 async fn warehouses(client: &Client) -> Result<()> {
     let all: Vec<serde_json::Value> = client.get("/api/v1/warehouses").await?;
+    if client.prints_json() {
+        return out_json(&all);
+    }
+    out(&format!("{:<24} location", "warehouse"));
     for warehouse in &all {
         let text = |key: &str| warehouse[key].as_str().unwrap_or_default().to_owned();
         out(&format!("{:<24} {}", text("name"), text("location")));
     }
+    Ok(())
+}
+
+/// Prints JSON on standard output, indented.
+fn out_json(value: &impl serde::Serialize) -> Result<()> {
+    out(&serde_json::to_string_pretty(value).map_err(|e| Error::Remote(e.to_string()))?);
     Ok(())
 }
 

@@ -1,8 +1,9 @@
 use clap::Subcommand;
-use serde_json::Value;
+use esker_autopilot::policy::{KEYS, PolicyKey};
+use serde_json::{Value, json};
 
 use super::client::Client;
-use super::{jobs, out};
+use super::{jobs, out, out_json};
 use crate::Result;
 
 #[derive(Debug, Subcommand)]
@@ -11,9 +12,6 @@ pub(super) enum PolicyCommand {
     Explain {
         /// NAMESPACE.TABLE
         table: String,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
     },
     /// List every policy key with its default.
     Keys,
@@ -22,18 +20,22 @@ pub(super) enum PolicyCommand {
 impl PolicyCommand {
     pub(super) async fn run(self, client: &Client) -> Result<()> {
         match self {
+            Self::Keys if client.prints_json() => {
+                let key = |key: &PolicyKey| json!({"key": key.name, "default": key.default, "help": key.help});
+                out_json(&KEYS.iter().map(key).collect::<Vec<_>>())?;
+            }
             Self::Keys => {
-                for key in &esker_autopilot::policy::KEYS {
+                out(&format!("{:<24} {:<14} meaning", "key", "default"));
+                for key in &KEYS {
                     let default = if key.default.is_empty() { "(none)" } else { key.default };
                     out(&format!("{:<24} {:<14} {}", key.name, default, key.help));
                 }
             }
-            Self::Explain { table, json } => {
-                let policy: Value = client.get(&format!("{}/policy", client.table_path(&table)?)).await?;
-                if json {
-                    out(&format!("{policy:#}"));
-                } else {
-                    explain(&policy);
+            Self::Explain { table } => {
+                let policy: Value = client.get(&format!("{}/policy", client.table_path(&table).await?)).await?;
+                match client.prints_json() {
+                    true => out_json(&policy)?,
+                    false => explain(&policy),
                 }
             }
         }

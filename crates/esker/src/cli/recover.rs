@@ -7,8 +7,9 @@ use esker_catalog::Catalog;
 use esker_catalog::recovery::{Recovery, Tip, plan_recovery, recover};
 use esker_state::State;
 use esker_storage::LocalStore;
-use esker_types::{TableName, split_names};
+use esker_types::{TableName, format_count, split_names};
 
+use super::jobs::time;
 use super::out;
 use crate::server::{data_dir, lock};
 use crate::{Config, Error, Result, warehouses};
@@ -84,14 +85,14 @@ impl RecoverArgs {
 
 fn tip(tip: &Tip) -> String {
     let snapshot = tip.snapshot.map_or_else(String::new, |id| format!(", snapshot {id}"));
-    format!("{} (at {} ms{snapshot}, {} commits ahead)", tip.uri, tip.updated_ms, tip.commits)
+    format!("{} (of {}{snapshot}, {} ahead)", tip.uri, time(&tip.updated_ms.into()), format_count(tip.commits, "commit"))
 }
 
 fn text(plan: &Recovery) -> String {
     let mut lines = vec![format!("Warehouse {}", plan.warehouse)];
     lines.extend(plan.disagreement.iter().map(|why| format!("  {why}")));
     lines.push(match plan.ledger_ms {
-        Some(ms) => format!("  the ledger in storage is of {ms} ms since the epoch"),
+        Some(ms) => format!("  the ledger in storage is of {}", time(&ms.into())),
         None => "  there is no ledger in storage".to_owned(),
     });
     lines.push(format!("  {} entries are as they should be", plan.current));

@@ -1,10 +1,12 @@
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
 use clap::Subcommand;
-use esker_health::bytes_for_people;
-use esker_types::TableName;
+use esker_types::{TableName, format_bytes, format_count, parse_age};
 use serde_json::{Value, json};
 
 use super::client::Client;
-use super::{health, out};
+use super::{health, jobs, out, out_json};
 use crate::{Error, Result};
 
 #[derive(Debug, Subcommand)]
@@ -53,9 +55,9 @@ pub(super) enum TableCommand {
         /// Where it begins; the head of main if not given.
         #[arg(long)]
         snapshot: Option<i64>,
-        /// How long it is kept, in milliseconds; for ever if not given.
-        #[arg(long)]
-        max_ref_age_ms: Option<i64>,
+        /// How long it is kept, e.g. 90d; for ever if not given.
+        #[arg(long, value_parser = age)]
+        max_ref_age: Option<Duration>,
     },
     /// Make a tag.
     Tag {
@@ -66,9 +68,9 @@ pub(super) enum TableCommand {
         /// What it names; the head of main if not given.
         #[arg(long)]
         snapshot: Option<i64>,
-        /// How long it is kept, in milliseconds; for ever if not given.
-        #[arg(long)]
-        max_ref_age_ms: Option<i64>,
+        /// How long it is kept, e.g. 90d; for ever if not given.
+        #[arg(long, value_parser = age)]
+        max_ref_age: Option<Duration>,
     },
     /// Remove a branch or tag.
     DropRef {
@@ -82,11 +84,11 @@ pub(super) enum TableCommand {
         /// NAMESPACE.TABLE
         table: String,
         /// The snapshot.
-        #[arg(long, conflicts_with = "as_of_ms", required_unless_present = "as_of_ms")]
+        #[arg(long, conflicts_with = "as_of", required_unless_present = "as_of")]
         snapshot: Option<i64>,
-        /// The newest that is not younger than this, in milliseconds since the epoch.
+        /// The newest snapshot that is not younger than this time, e.g. 2026-11-01T06:00:00Z.
         #[arg(long)]
-        as_of_ms: Option<i64>,
+        as_of: Option<DateTime<Utc>>,
     },
     /// Move a branch on to another one that lies ahead of it: publishes what was written to an audit branch.
     FastForward {
@@ -107,38 +109,45 @@ pub(super) enum TableCommand {
     },
 }
 
+fn age(text: &str) -> std::result::Result<Duration, String> {
+    parse_age(text).ok_or_else(|| format!("{text:?} is not an age like 5d, 12h, 30m or 10s"))
+}
+
 impl TableCommand {
     pub(super) async fn run(self, client: &Client) -> Result<()> {
         match self {
-            Self::List => health::fleet(client, Some(client.warehouse())).await,
+            Self::List => health::fleet(client, Some(client.warehouse().await?)).await,
             Self::Claim { table } => {
-                client.post_only(&format!("{}/claim", client.table_path(&table)?)).await?;
-                out(&format!("{table} is Esker's now"));
+                client.post_only(&format!("{}/claim", client.table_path(&table).await?)).await?;
+                out(&format!("{table} is owned by Esker now"));
                 Ok(())
             }
             Self::Quarantine { table } => quarantine(client, &table).await,
             Self::Dropped => dropped(client).await,
             Self::Undrop { id, name } => undrop(client, &id, name).await,
             Self::Protect { table, off } => {
-                client.put_only(&format!("{}/protection", client.table_path(&table)?), &json!({"protected": !off})).await?;
+                client.put_only(&format!("{}/protection", client.table_path(&table).await?), &json!({"protected": !off})).await?;
                 let now = if off { "can be dropped again" } else { "is protected from being dropped" };
                 out(&format!("{table} {now}"));
                 Ok(())
             }
-            Self::Refs { table } => show(&table, &client.get(&format!("{}/refs", client.table_path(&table)?)).await?),
-            Self::Branch { table, name, snapshot, max_ref_age_ms } => {
+            Self::Refs { table } => {
+                show(client, &table, &client.get(&format!("{}/refs", client.table_path(&table).await?)).await?)
+            }
+            Self::Branch { table, name, snapshot, max_ref_age } => {
                 let change = json!({"action": "create-branch", "name": name, "snapshot-id": snapshot,
-                    "max-ref-age-ms": max_ref_age_ms});
+                    "max-ref-age-ms": max_ref_age.map(|age| age.as_millis() as u64)});
                 refs(client, &table, &change).await
             }
-            Self::Tag { table, name, snapshot, max_ref_age_ms } => {
+            Self::Tag { table, name, snapshot, max_ref_age } => {
                 let change = json!({"action": "create-tag", "name": name, "snapshot-id": snapshot,
-                    "max-ref-age-ms": max_ref_age_ms});
+                    "max-ref-age-ms": max_ref_age.map(|age| age.as_millis() as u64)});
                 refs(client, &table, &change).await
             }
             Self::DropRef { table, name } => refs(client, &table, &json!({"action": "drop", "name": name})).await,
-            Self::Rollback { table, snapshot, as_of_ms } => {
-                let change = json!({"action": "rollback", "snapshot-id": snapshot, "as-of-ms": as_of_ms});
+            Self::Rollback { table, snapshot, as_of } => {
+                let change =
+                    json!({"action": "rollback", "snapshot-id": snapshot, "as-of-ms": as_of.map(|at| at.timestamp_millis())});
                 refs(client, &table, &change).await
             }
             Self::FastForward { table, branch, to } => {
@@ -150,42 +159,50 @@ impl TableCommand {
 }
 
 async fn quarantine(client: &Client, table: &str) -> Result<()> {
-    let files: Vec<Value> = client.get(&format!("{}/quarantine", client.table_path(table)?)).await?;
-    for file in &files {
-        let bytes = file["bytes"].as_u64().map_or_else(|| "?".to_owned(), bytes_for_people);
-        let text = |key: &str| file[key].as_str().unwrap_or_default().to_owned();
-        out(&format!("{:>10}  {}  ({})", bytes, text("path"), text("reason")));
+    let files: Vec<Value> = client.get(&format!("{}/quarantine", client.table_path(table).await?)).await?;
+    if client.prints_json() {
+        return out_json(&files);
     }
-    out(&format!("{} files", files.len()));
+    for file in &files {
+        let bytes = file["bytes"].as_u64().map_or_else(|| "?".to_owned(), format_bytes);
+        let text = |key: &str| file[key].as_str().unwrap_or_default().to_owned();
+        out(&format!("{bytes:>10}  until {}  {}  ({})", jobs::time(&file["due_ms"]), text("path"), text("reason")));
+    }
+    out(&format_count(files.len() as u64, "file"));
     Ok(())
 }
 
 async fn dropped(client: &Client) -> Result<()> {
-    let tables: Vec<Value> = client.get(&format!("{}/dropped", client.warehouse_path())).await?;
+    let tables: Vec<Value> = client.get(&format!("{}/dropped", client.warehouse_path().await?)).await?;
+    if client.prints_json() {
+        return out_json(&tables);
+    }
     for table in &tables {
         let text = |key: &str| table[key].as_str().unwrap_or_default().to_owned();
-        let purge = if table["purge"] == true { ", then its files go" } else { "" };
-        let until = table["undrop-until-ms"].as_i64().unwrap_or_default();
-        let line = format!("{}  {}  (by {}; until {until} ms{purge})", text("table-id"), text("table"), text("dropped-by"));
-        out(&line);
+        let purge = if table["purge"] == true { ", then its files are quarantined" } else { "" };
+        let until = jobs::time(&table["undrop-until-ms"]);
+        out(&format!("{}  {}  (dropped by {}; until {until}{purge})", text("table-id"), text("table"), text("dropped-by")));
     }
-    out(&format!("{} dropped tables", tables.len()));
+    out(&format_count(tables.len() as u64, "dropped table"));
     Ok(())
 }
 
 async fn undrop(client: &Client, id: &str, name: Option<String>) -> Result<()> {
     let name = name.map(|n| n.parse::<TableName>().map_err(|e| Error::Usage(e.to_string()))).transpose()?;
-    let path = format!("{}/dropped/{id}/undrop", client.warehouse_path());
+    let path = format!("{}/dropped/{id}/undrop", client.warehouse_path().await?);
     let back: Value = client.post(&path, &json!({"as": name})).await?;
     out(&format!("{} is back", back["table"].as_str().unwrap_or_default()));
     Ok(())
 }
 
 async fn refs(client: &Client, table: &str, change: &Value) -> Result<()> {
-    show(table, &client.post(&format!("{}/refs", client.table_path(table)?), change).await?)
+    show(client, table, &client.post(&format!("{}/refs", client.table_path(table).await?), change).await?)
 }
 
-fn show(table: &str, view: &Value) -> Result<()> {
+fn show(client: &Client, table: &str, view: &Value) -> Result<()> {
+    if client.prints_json() {
+        return out_json(view);
+    }
     out(&format!("{table}: current snapshot {}", view["current-snapshot-id"]));
     for (name, reference) in view["refs"].as_object().into_iter().flatten() {
         let kind = reference["type"].as_str().unwrap_or_default();

@@ -1,4 +1,7 @@
-//! Fields of a writer's schema that stand alone, so that they can be written into another file.
+//! Self-contained Avro types for unknown fields, so that a field of one file can be written into another.
+//!
+//! A type in a file's schema may refer by name to types anywhere in that schema. Here such references are replaced by the types
+//! themselves, and named types get new names that are unique per field.
 
 use std::collections::HashMap;
 
@@ -7,22 +10,24 @@ use serde_json::{Map, Value as Json, json};
 use super::schema::{Field, NodeKind, Parser, part};
 use crate::UnknownField;
 
-/// How deep a type's JSON may be nested: what is around it in a manifest takes ten more, and parsers of JSON take 128.
+/// The limit of a type's nesting in its JSON. A manifest's schema adds up to ten levels, and JSON parsers accept 128.
 const DEPTH: usize = 100;
 
-/// What of a type is said by its place, or does not matter to who reads the values: names of types are made anew, and defaults
-/// are for fields that a file does not have.
+/// Attributes of a type that are not copied: those that are rebuilt, those that readers of values ignore, and names, which are made
+/// anew. Defaults apply only to fields that a file lacks.
 const DROPPED: [&str; 10] = ["type", "name", "namespace", "aliases", "doc", "default", "order", "fields", "items", "values"];
 
-/// Some fields, by their records and their places in these. The schema's JSON and the records' places are those of a
-/// [`super::WriterSchema`]. What is wrong with a field is told with its id.
+/// Returns self-contained definitions of some fields.
+///
+/// `json` is the schema of the file as the header has it. `places` has for each field the node of its record in the
+/// [`super::WriterSchema`] and the field's position in it. An error names the field by its id.
 pub(crate) fn fields_alone(json: &[u8], places: &[(usize, usize)]) -> Result<Vec<UnknownField>, (i32, &'static str)> {
-    const NONE: (i32, &str) = (-1, "its schema is none");
+    const NONE: (i32, &str) = (-1, "its schema is invalid");
     let length = json.len();
     let json: Json = serde_json::from_slice(json).map_err(|_| NONE)?;
     let mut parser = Parser::default();
     parser.node(&json, "").map_err(|_| NONE)?;
-    // A type that many fields have is printed in each of them.
+    // A type that many fields share is printed for each of them, so the total size needs a limit.
     let mut left = length.saturating_mul(4).saturating_add(1 << 20);
     let mut alone = Vec::with_capacity(places.len());
     for (record, place) in places {
@@ -48,17 +53,17 @@ pub(crate) fn fields_alone(json: &[u8], places: &[(usize, usize)]) -> Result<Vec
 struct Printer<'a, 'b> {
     parser: &'b Parser<'a>,
     id: i32,
-    /// Names of the types around the one that is printed, by their places. Other types are printed wherever they are: PyIceberg
-    /// knows no types by their names, and the `apache-avro` crate none of fields that it passes over.
+    /// Names of the types around the one that is being printed, by node. Only recursive references use a name: PyIceberg resolves
+    /// no names, and the `apache-avro` crate resolves none within fields that it skips.
     around: HashMap<usize, String>,
-    /// How many types have names.
+    /// The number of names given so far.
     named: usize,
-    /// Bytes that may still be printed.
+    /// The number of bytes that may still be printed.
     left: &'b mut usize,
 }
 
 impl Printer<'_, '_> {
-    /// A union, of which null is the first.
+    /// Returns the type as a union whose first branch is null.
     fn optional(&mut self, node: usize) -> Result<Json, &'static str> {
         let mut types = vec![json!("null")];
         match &self.parser.nodes[node].kind {
@@ -122,7 +127,7 @@ impl Printer<'_, '_> {
         Ok(printed.into())
     }
 
-    /// What is said of a type or a field beside what it is made of.
+    /// Returns the attributes of a type or field, without those in [`DROPPED`].
     fn said<'c>(&mut self, source: impl Iterator<Item = (&'c String, &'c Json)>) -> Result<Map<String, Json>, &'static str> {
         let mut said = Map::new();
         let mut length = 32;
@@ -130,7 +135,7 @@ impl Printer<'_, '_> {
             length += key.len() + value.to_string().len();
             said.insert(key.clone(), value.clone());
         }
-        *self.left = self.left.checked_sub(length).ok_or("its types are too many")?;
+        *self.left = self.left.checked_sub(length).ok_or("its types are too large together")?;
         Ok(said)
     }
 }
@@ -193,7 +198,8 @@ mod tests {
 
     #[test]
     fn types_that_grow_when_they_stand_alone_are_refused() {
-        // Each is made of the one before it, once or twice: alone it is as deep as there are types, or as large as all of them.
+        // Each type contains the one before it, once or twice. Self-contained, it is as deep as there are types, or as large as all
+        // of them.
         let nested = |names: &[&str]| {
             let mut fields = vec![json!({"name": "f0", "field-id": 0, "type": {"type": "fixed", "name": "r0", "size": 1}})];
             for n in 1..60 {
@@ -204,13 +210,13 @@ mod tests {
             alone(&json!({"type": "record", "name": "r", "fields": fields})).expect_err("too large")
         };
         assert_eq!(nested(&["a"]), (34, "its types are nested too deep"));
-        assert_eq!(nested(&["a", "b"]).1, "its types are too many");
-        // One large type that many fields have.
+        assert_eq!(nested(&["a", "b"]).1, "its types are too large together");
+        // One large type that many fields share.
         let symbols: Vec<String> = (0..20_000).map(|n| format!("symbol_{n}")).collect();
         let large = json!({"type": "enum", "name": "e", "symbols": symbols});
         let mut fields = vec![json!({"name": "f", "field-id": 0, "type": large})];
         fields.extend((1..1000).map(|id| json!({"name": "f", "field-id": id, "type": "e"})));
         let error = alone(&json!({"type": "record", "name": "r", "fields": fields})).expect_err("hundreds of megabytes");
-        assert_eq!(error.1, "its types are too many");
+        assert_eq!(error.1, "its types are too large together");
     }
 }

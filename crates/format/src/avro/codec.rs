@@ -1,36 +1,39 @@
-//! What blocks of container files are compressed with.
+//! Compression of the blocks of container files, with a bound on decompressed sizes.
 
 use std::io::Read;
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
-/// The most bytes that one byte of Snappy makes: a copy of 64 takes three.
+/// The most bytes that one byte of Snappy can decompress to: a copy of 64 bytes takes three.
 const SNAPPY_RATIO: usize = 22;
-/// The largest window of Zstandard that is taken, as a power of two: what its tools take unasked.
+/// The largest accepted window of Zstandard, as a power of two: the limit of its tools without `--long`.
 const ZSTD_WINDOW: u32 = 27;
 
-/// How many bytes so many may be decompressed to: 16 MiB, and a hundred for each. Manifests are compressed to a twentieth; a file that claims
-/// more must not take the memory of all others.
+/// Returns the number of bytes that `bytes` compressed bytes may decompress to: 16 MiB, and a hundred for each.
+///
+/// Manifests compress to about a twentieth. A file that claims more must not exhaust the memory of other requests.
 pub(crate) const fn budget(bytes: usize) -> usize {
     bytes.saturating_mul(100).saturating_add(16 << 20)
 }
 
-/// How blocks of a container file are compressed.
+/// The codec that compresses the blocks of a container file.
+///
+/// Spec: Avro specification, "Required Codecs", "Optional Codecs".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum AvroCodec {
-    /// Not at all.
+    /// No compression.
     Null,
-    /// Deflate, which Iceberg's properties call `gzip`: what Java writes unless it is told otherwise.
+    /// Deflate, which Iceberg's properties call `gzip`. Java's default.
     #[default]
     Deflate,
-    /// Snappy, with a checksum.
+    /// Snappy, with a CRC-32 checksum after each block.
     Snappy,
     /// Zstandard.
     Zstandard,
 }
 
 impl AvroCodec {
-    /// As a file's header names it.
+    /// Returns the name of the codec in a file's header.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Null => "null",
@@ -40,7 +43,8 @@ impl AvroCodec {
         }
     }
 
-    /// As a file's header or a table's property `write.avro.compression-codec` names it.
+    /// Returns the codec for its name in a file's header or in the table property `write.avro.compression-codec`. Returns `None` if
+    /// the name is unknown.
     pub fn named(name: &str) -> Option<Self> {
         let lower = name.to_ascii_lowercase();
         Some(match lower.as_str() {
@@ -52,7 +56,7 @@ impl AvroCodec {
         })
     }
 
-    /// The bytes that a block was made of, in `out`, which must be empty. More than `most` are refused.
+    /// Decompresses a block into `out`, which must be empty. Fails if the result has more than `most` bytes.
     pub(super) fn decompress(self, block: &[u8], inflate: &mut Decompress, out: &mut Vec<u8>, most: usize) -> Result<(), String> {
         match self {
             Self::Null => out.extend_from_slice(block),
@@ -63,7 +67,7 @@ impl AvroCodec {
         Ok(())
     }
 
-    /// A block of bytes.
+    /// Compresses `bytes` and appends the block to `out`.
     pub(super) fn compress(self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
         match self {
             Self::Null => out.extend_from_slice(bytes),
@@ -96,7 +100,7 @@ fn inflated(block: &[u8], inflate: &mut Decompress, out: &mut Vec<u8>, most: usi
         let status = inflate.decompress_vec(rest, out, FlushDecompress::None).map_err(|error| error.to_string())?;
         match status {
             Status::StreamEnd => return Ok(()),
-            // There is room, so that no progress means that the stream goes on but the block does not.
+            // There is room for output. So no progress means that the block ends before the stream does.
             _ if inflate.total_in() == read && out.len() == made => return Err("its deflated bytes end early".to_owned()),
             _ => {}
         }
@@ -122,17 +126,17 @@ fn unsnapped(block: &[u8], out: &mut Vec<u8>, most: usize) -> Result<(), String>
         return Err(too_large(most));
     }
     if length > block.len().saturating_mul(SNAPPY_RATIO) {
-        return Err(format!("{} bytes of snappy can't make {length}", block.len()));
+        return Err(format!("{} bytes of snappy can't decompress to {length} bytes", block.len()));
     }
     out.resize(length, 0);
     snap::raw::Decoder::new().decompress(block, out).map_err(|error| error.to_string())?;
     if crc32fast::hash(out) != u32::from_be_bytes(*sum) {
-        return Err("its checksum is another".to_owned());
+        return Err("its checksum does not match".to_owned());
     }
     Ok(())
 }
 
-/// Zstandard's frames, up to so many bytes.
+/// Decompresses Zstandard frames into `out`. Fails if the result has more than `most` bytes.
 pub(crate) fn unzstd(block: &[u8], out: &mut Vec<u8>, most: usize) -> Result<(), String> {
     let text = |error: std::io::Error| error.to_string();
     let mut decoder = zstd::stream::read::Decoder::with_buffer(block).map_err(text)?;
@@ -142,5 +146,5 @@ pub(crate) fn unzstd(block: &[u8], out: &mut Vec<u8>, most: usize) -> Result<(),
 }
 
 fn too_large(most: usize) -> String {
-    format!("its bytes are more than {most} when decompressed")
+    format!("it decompresses to more than {most} bytes")
 }

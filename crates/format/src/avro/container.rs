@@ -1,4 +1,6 @@
-//! Container files: a header with the writer's schema, then blocks of values.
+//! Reader of Avro object container files: a header with the schema of the file, then blocks of values.
+//!
+//! Spec: Avro specification, "Object Container Files". Start with [`Container`].
 
 use flate2::Decompress;
 
@@ -9,14 +11,14 @@ use crate::{FormatError, Result};
 
 /// The first bytes of a container file.
 pub(super) const MAGIC: &[u8; 4] = b"Obj\x01";
-/// The bytes between blocks.
+/// The number of bytes of the marker after each block.
 pub(super) const SYNC: usize = 16;
-/// The header's key for the schema.
+/// The header's key of the schema.
 pub(super) const SCHEMA_KEY: &str = "avro.schema";
-/// The header's key for the codec.
+/// The header's key of the codec.
 pub(super) const CODEC_KEY: &str = "avro.codec";
 
-/// A container file.
+/// A container file whose bytes are all in memory.
 #[derive(Debug)]
 pub(crate) struct Container<'a> {
     what: &'static str,
@@ -25,11 +27,11 @@ pub(crate) struct Container<'a> {
     codec: AvroCodec,
     sync: &'a [u8],
     rest: Cursor<'a>,
-    /// Bytes that blocks may still be decompressed to.
+    /// The number of bytes that the remaining blocks may decompress to.
     budget: usize,
 }
 
-/// What blocks are decompressed in, used anew for each.
+/// Buffers for decompression, reused for each block.
 #[derive(Debug)]
 pub(crate) struct Scratch {
     inflate: Decompress,
@@ -43,16 +45,16 @@ impl Default for Scratch {
 }
 
 impl<'a> Container<'a> {
-    /// A file of which all bytes are there. `what` is what it is called in errors.
+    /// Opens a file: parses its header and schema. `what` names the kind of file in errors.
     pub(crate) fn open(what: &'static str, file: &'a [u8]) -> Result<Self> {
         let bad = |why: String| FormatError::Avro { what: what.to_owned(), why };
         let broken = |why: Broken| bad(format!("its header is damaged: {why}"));
         let mut cursor = Cursor::new(file);
         if !cursor.take(MAGIC.len()).is_ok_and(|magic| magic == MAGIC) {
-            return Err(bad("it does not start as an avro file".to_owned()));
+            return Err(bad("it does not start as an Avro file: the magic bytes are missing".to_owned()));
         }
         let mut metadata = Vec::new();
-        // A key and a value take a byte at least.
+        // A key and a value have a length each, so a pair takes at least two bytes.
         while let Some(count) = cursor.items(2).map_err(broken)? {
             for _ in 0..count {
                 let key = cursor.text().map_err(broken)?;
@@ -68,37 +70,38 @@ impl<'a> Container<'a> {
         Ok(Self { what, metadata, schema, codec, sync, rest: cursor, budget: budget(file.len()) })
     }
 
-    /// The schema that it was written with.
+    /// Returns the schema with which the file was written.
     pub(crate) const fn schema(&self) -> &WriterSchema {
         &self.schema
     }
 
-    /// The schema, as its header has it.
+    /// Returns the schema as JSON, as the header has it.
     pub(crate) fn schema_json(&self) -> &'a [u8] {
         self.metadata(SCHEMA_KEY).unwrap_or_default()
     }
 
-    /// What its writer says of it beside schema and codec.
+    /// Returns the key-value pairs of the header, except for schema and codec.
     pub(crate) fn said(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> {
         self.metadata.iter().copied().filter(|(key, _)| ![SCHEMA_KEY, CODEC_KEY].contains(key))
     }
 
-    /// How it is compressed.
+    /// Returns the codec of the blocks.
     pub(crate) const fn codec(&self) -> AvroCodec {
         self.codec
     }
 
-    /// What its writer says of it under a key.
+    /// Returns the header's value of a key; the last one if the key is repeated.
     pub(crate) fn metadata(&self, name: &str) -> Option<&'a [u8]> {
         self.metadata.iter().rev().find(|(key, _)| *key == name).map(|(_, value)| *value)
     }
 
-    /// What its writer says of it under a key, if that is text.
+    /// Returns the header's value of a key if it is UTF-8.
     pub(crate) fn text(&self, name: &str) -> Option<&'a str> {
         self.metadata(name).and_then(|value| std::str::from_utf8(value).ok())
     }
 
-    /// The next block: how many values it has, and their bytes. None at the end of the file.
+    /// Returns the next block: the number of its values, and their bytes after decompression. Returns `None` at the end of the
+    /// file.
     pub(crate) fn next<'b>(&mut self, scratch: &'b mut Scratch) -> Result<Option<(usize, &'b [u8])>>
     where
         'a: 'b,
@@ -115,7 +118,7 @@ impl<'a> Container<'a> {
         };
         let (count, block, sync) = block().map_err(|why: Broken| bad(format!("a block is damaged: {why}")))?;
         if sync != self.sync {
-            return Err(bad("a block does not end as the header says".to_owned()));
+            return Err(bad("a block does not end with the header's sync marker".to_owned()));
         }
         let bytes = if self.codec == AvroCodec::Null {
             block
@@ -126,11 +129,11 @@ impl<'a> Container<'a> {
             self.budget -= scratch.bytes.len().min(self.budget);
             scratch.bytes.as_slice()
         };
-        // A value of which nothing is written could be there any number of times; no file of Iceberg's has such.
+        // Values of zero bytes could have any count. No file of Iceberg has such values.
         let least = self.schema.node(self.schema.root()).least.max(1);
         match usize::try_from(count) {
             Ok(count) if count <= bytes.len() / least => Ok(Some((count, bytes))),
-            _ => Err(bad(format!("a block of {} bytes says that it has {count} values", bytes.len()))),
+            _ => Err(bad(format!("a block of {} bytes claims to have {count} values", bytes.len()))),
         }
     }
 }

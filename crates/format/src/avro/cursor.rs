@@ -1,17 +1,19 @@
-//! Reading Avro's binary encoding out of bytes that nobody vouches for.
+//! Decoding of Avro's binary encoding from untrusted bytes.
+//!
+//! Spec: Avro specification, "Binary Encoding".
 
 use super::schema::{NodeKind, WriterSchema};
 
-/// What is wrong with the bytes. The field is named by who reads it, so that a number costs no more than reading it.
+/// The damage of some bytes. The caller adds the name of the field, so that reading a number stays cheap.
 pub(crate) type Broken = &'static str;
-/// What was read.
+/// The result of reading a value.
 pub(crate) type Read<T> = Result<T, Broken>;
 
-const END: Broken = "its bytes end before the value";
-/// How deep types may be nested. Iceberg's own files go to five.
+const END: Broken = "its bytes end within a value";
+/// The deepest nesting of types. Iceberg's own files nest five deep.
 const DEPTH: u32 = 64;
 
-/// A place in bytes.
+/// A position in a byte slice.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cursor<'a> {
     rest: &'a [u8],
@@ -22,17 +24,17 @@ impl<'a> Cursor<'a> {
         Self { rest: bytes }
     }
 
-    /// The bytes that are left.
+    /// Returns the bytes that are left.
     pub(crate) const fn rest(&self) -> &'a [u8] {
         self.rest
     }
 
-    /// What was read since an earlier place.
+    /// Returns the bytes that were read since `earlier`, an older copy of this cursor.
     pub(crate) fn since(&self, earlier: &Self) -> &'a [u8] {
         &earlier.rest[..earlier.rest.len() - self.rest.len()]
     }
 
-    /// So many bytes.
+    /// Reads `length` bytes.
     #[inline]
     pub(crate) fn take(&mut self, length: usize) -> Read<&'a [u8]> {
         let (taken, rest) = self.rest.split_at_checked(length).ok_or(END)?;
@@ -40,7 +42,7 @@ impl<'a> Cursor<'a> {
         Ok(taken)
     }
 
-    /// A number of 64 bits. Most take one byte or two.
+    /// Reads a long. Most take one byte or two.
     #[inline]
     pub(crate) fn long(&mut self) -> Read<i64> {
         match self.rest {
@@ -59,7 +61,7 @@ impl<'a> Cursor<'a> {
     fn long_of_many(&mut self) -> Read<i64> {
         let mut value = 0_u64;
         for (at, byte) in self.rest.iter().take(10).enumerate() {
-            // The tenth byte has one bit left to say.
+            // The tenth byte holds the last of the 64 bits.
             if at == 9 && *byte > 1 {
                 return Err("a number has more than 64 bits");
             }
@@ -72,7 +74,7 @@ impl<'a> Cursor<'a> {
         Err(if self.rest.len() < 10 { END } else { "a number has more than 64 bits" })
     }
 
-    /// Passes a number without working it out.
+    /// Skips an int or long without decoding it.
     #[inline]
     fn skip_long(&mut self) -> Read<()> {
         match self.rest {
@@ -88,20 +90,20 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// A number of 32 bits.
+    /// Reads an int.
     #[inline]
     pub(crate) fn int(&mut self) -> Read<i32> {
         i32::try_from(self.long()?).map_err(|_| "an int has more than 32 bits")
     }
 
-    /// Bytes behind their length; text, too, as far as Avro goes.
+    /// Reads bytes, or a text as bytes: a length and so many bytes.
     #[inline]
     pub(crate) fn bytes(&mut self) -> Read<&'a [u8]> {
         let length = self.long()?;
         self.take(usize::try_from(length).map_err(|_| "a length is negative")?)
     }
 
-    /// Text.
+    /// Reads a text and checks that it is UTF-8.
     pub(crate) fn text(&mut self) -> Read<&'a str> {
         std::str::from_utf8(self.bytes()?).map_err(|_| "a text is not UTF-8")
     }
@@ -110,7 +112,8 @@ impl<'a> Cursor<'a> {
         Ok(self.take(1)?[0] != 0)
     }
 
-    /// How many items the next block of an array or map has, each of which takes at least so many bytes; none at its end.
+    /// Returns the number of items in the next block of an array or map, or `None` at its end. `least` is the smallest size of an
+    /// item, in bytes.
     #[inline]
     pub(crate) fn items(&mut self, least: usize) -> Read<Option<usize>> {
         let count = self.long()?;
@@ -118,17 +121,17 @@ impl<'a> Cursor<'a> {
             return Ok(None);
         }
         if count < 0 {
-            // Behind a negative count is the block's length, so that it could be skipped.
+            // After a negative count comes the length of the block in bytes, for readers that skip it.
             self.long()?;
         }
         let count = usize::try_from(count.unsigned_abs()).map_err(|_| END)?;
         if count > self.rest.len() / least.max(1) {
-            return Err("there are fewer bytes than items");
+            return Err("it claims more items than its bytes can hold");
         }
         Ok(Some(count))
     }
 
-    /// Passes a value of a type.
+    /// Skips a value of the type `node`.
     pub(crate) fn skip(&mut self, schema: &WriterSchema, node: usize) -> Read<()> {
         self.skip_at(schema, node, 0)
     }
@@ -138,7 +141,7 @@ impl<'a> Cursor<'a> {
             return Err("its types are nested too deep");
         }
         let node = schema.node(node);
-        // What takes no bytes can't end this: it must not be counted out.
+        // Values of zero bytes are not counted: a count without bytes behind it could make this loop very long.
         if node.least == 0 {
             return Ok(());
         }
@@ -154,7 +157,7 @@ impl<'a> Cursor<'a> {
                 let branch = self.branch(branches)?;
                 self.skip_at(schema, branch, depth + 1)
             }
-            // What most fields of most records are is passed over here: maps of counts and bounds are nothing else.
+            // Most fields are handled here without recursion: the maps of counts and bounds have no others.
             NodeKind::Record(_) => node.parts.iter().try_for_each(|part| match schema.node(*part).kind {
                 NodeKind::Int | NodeKind::Long => self.skip_long(),
                 NodeKind::Bytes | NodeKind::String => self.bytes().map(|_| ()),
@@ -188,7 +191,7 @@ impl<'a> Cursor<'a> {
                 continue;
             }
             if count.unsigned_abs() > (self.rest.len() / least) as u64 {
-                return Err("there are fewer bytes than items");
+                return Err("it claims more items than its bytes can hold");
             }
             for _ in 0..count {
                 item(self)?;
@@ -196,10 +199,10 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The type of a union's value.
+    /// Reads the branch of a union and returns its node.
     pub(crate) fn branch(&mut self, branches: &[usize]) -> Read<usize> {
         let at = usize::try_from(self.long()?).ok();
-        at.and_then(|at| branches.get(at)).copied().ok_or("a union has no such type")
+        at.and_then(|at| branches.get(at)).copied().ok_or("a union has no branch of that index")
     }
 }
 

@@ -1,7 +1,10 @@
-//! Avro object container files, read by the schema that they carry and by field id (specification, "Avro").
+//! Avro object container files: a reader by field id with the file's own schema, and a writer.
 //!
-//! Nothing in a file is believed before it is checked: a length is held against the bytes that are left, a count against the bytes that so
-//! many items take at least, and what a block is decompressed to is bounded. Fields that nobody asked for are skipped, not built.
+//! Nothing in a file is trusted before it is checked. A length is compared with the bytes that are left, and a count with the
+//! smallest size of so many items. The decompressed size of blocks is bounded. Values that no caller asked for are skipped, not
+//! built.
+//!
+//! Spec: Appendix A, "Avro". Start with `container` (files), `schema` (types) and `cursor` (values).
 
 mod alone;
 mod codec;

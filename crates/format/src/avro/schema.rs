@@ -1,28 +1,34 @@
-//! The schema that a container file was written with.
+//! The schema with which a container file was written.
+//!
+//! The types form a list; they refer to each other by index ("node"), so that recursive types need no pointers. For each type the
+//! smallest size of its values is computed, which bounds the counts that a damaged file can claim.
+//!
+//! Spec: Avro specification, "Schema Declaration". Start with [`WriterSchema`].
 
 use std::collections::HashMap;
 
 use serde_json::{Map, Value as Json};
 
-/// A writer's schema: types in one list, which name each other by place, so that types may refer to those around them.
+/// The schema of a file: a list of types that refer to each other by index.
 #[derive(Debug, Clone)]
 pub(crate) struct WriterSchema {
     nodes: Vec<Node>,
     root: usize,
 }
 
-/// A type.
+/// A type of a schema.
 #[derive(Debug, Clone)]
 pub(crate) struct Node {
     pub(crate) kind: NodeKind,
     pub(crate) logical: Logical,
-    /// The fewest bytes that a value takes. If there are none, no value of the type takes any.
+    /// The smallest size of a value, in bytes. If it is 0, every value of the type takes 0 bytes.
     pub(crate) least: usize,
-    /// The types of a record's fields whose values take bytes. There may be any number of others, which cost nothing to pass over.
+    /// The types of a record's fields whose values take bytes. A record may have any number of other fields; they cost nothing to
+    /// skip.
     pub(crate) parts: Box<[usize]>,
 }
 
-/// What a type is made of.
+/// The structure of a type. Numbers are indexes of nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum NodeKind {
     Null,
@@ -41,7 +47,7 @@ pub(crate) enum NodeKind {
     Map { values: usize },
 }
 
-/// A field of a record.
+/// A field of a record. Its id is Iceberg's `field-id`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Field {
     pub(crate) id: Option<i32>,
@@ -49,7 +55,7 @@ pub(crate) struct Field {
     pub(crate) node: usize,
 }
 
-/// What a type's values mean.
+/// The logical type of a type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Logical {
     #[default]
@@ -70,9 +76,9 @@ pub(crate) enum Logical {
 }
 
 impl WriterSchema {
-    /// Out of the JSON of a file's header.
+    /// Parses the JSON of a file's header.
     pub(crate) fn parse(json: &[u8]) -> Result<Self, String> {
-        // This does not read JSON that is nested deeper than 128.
+        // The JSON parser rejects a nesting deeper than 128.
         let json: Json = serde_json::from_slice(json).map_err(|error| error.to_string())?;
         let mut parser = Parser::default();
         let root = parser.node(&json, "")?;
@@ -89,7 +95,7 @@ impl WriterSchema {
         self.root
     }
 
-    /// The fields of a record; none of what is no record.
+    /// Returns the fields of a record; an empty slice for another type.
     pub(crate) fn fields(&self, at: usize) -> &[Field] {
         match &self.node(at).kind {
             NodeKind::Record(fields) => fields,
@@ -97,7 +103,8 @@ impl WriterSchema {
         }
     }
 
-    /// The type of a union of null and one other, and the place of null in it; another type is itself.
+    /// Returns the other type of a union of null and one type, and the position of null in the union. Returns any other type itself
+    /// and `None`.
     pub(crate) fn without_null(&self, at: usize) -> (usize, Option<usize>) {
         let NodeKind::Union(branches) = &self.node(at).kind else { return (at, None) };
         let is_null = |at: &usize| self.node(*at).kind == NodeKind::Null;
@@ -108,8 +115,10 @@ impl WriterSchema {
         }
     }
 
-    /// Works out how many bytes values of each type take at least. A type within itself can only be behind a union, which takes a byte; one
-    /// that is not has no values that end, and it does not matter what it is said to take.
+    /// Computes the smallest size of the values of each type.
+    ///
+    /// A recursive type that ends has a union in each cycle, and a union takes at least a byte. Any other recursive type has no
+    /// finite values, so its size does not matter.
     fn measure(&mut self) {
         let mut known = vec![None; self.nodes.len()];
         for at in 0..self.nodes.len() {
@@ -128,7 +137,7 @@ impl WriterSchema {
         if let Some(least) = known[at] {
             return least;
         }
-        // What is within itself, or too deep to be read anyway.
+        // A cycle, or a nesting that is too deep to be read anyway.
         known[at] = Some(1);
         if depth > 128 {
             return 1;
@@ -151,7 +160,7 @@ impl WriterSchema {
             | NodeKind::Array { .. }
             | NodeKind::Map { .. } => 1,
         };
-        // A file can't hold more; sums of such stay what they are.
+        // No file is larger; the limit keeps sums from overflowing.
         let least = least.min(1 << 40);
         known[at] = Some(least);
         least
@@ -161,7 +170,7 @@ impl WriterSchema {
 #[derive(Default)]
 pub(super) struct Parser<'a> {
     pub(super) nodes: Vec<Node>,
-    /// The JSON of each type, if that is an object.
+    /// The JSON object of each type; `None` if its JSON is a name or a list.
     pub(super) sources: Vec<Option<&'a Map<String, Json>>>,
     names: HashMap<String, usize>,
 }
@@ -197,7 +206,7 @@ impl<'a> Parser<'a> {
     fn object(&mut self, object: &'a Map<String, Json>, namespace: &str) -> Result<usize, String> {
         let ty = match object.get("type") {
             Some(Json::String(name)) => name.as_str(),
-            // A type around a type, which some writers leave.
+            // Some writers wrap a type in another `type` object.
             Some(inner) => return self.node(inner, namespace),
             None => return Err("a type has no type".to_owned()),
         };
@@ -217,7 +226,7 @@ impl<'a> Parser<'a> {
             "record" | "error" => self.record(object, namespace),
             "fixed" => {
                 let size = part(object, "size")?.as_u64().and_then(|size| usize::try_from(size).ok());
-                let kind = NodeKind::Fixed(size.ok_or("the size of a fixed type is no number")?);
+                let kind = NodeKind::Fixed(size.ok_or("the size of a fixed type is not a number")?);
                 let at = self.add(kind, logical, Some(object));
                 self.name(object, namespace, at);
                 Ok(at)
@@ -232,13 +241,13 @@ impl<'a> Parser<'a> {
     }
 
     fn record(&mut self, object: &'a Map<String, Json>, namespace: &str) -> Result<usize, String> {
-        // Its name is known before its fields are read: they may refer to it.
+        // The name is registered before the fields are parsed, because they may refer to it.
         let at = self.add(NodeKind::Null, Logical::None, Some(object));
         let namespace = self.name(object, namespace, at);
-        let Json::Array(fields) = part(object, "fields")? else { return Err("the fields of a record are no list".to_owned()) };
+        let Json::Array(fields) = part(object, "fields")? else { return Err("the fields of a record are not a list".to_owned()) };
         let mut made = Vec::with_capacity(fields.len());
         for field in fields {
-            let Json::Object(field) = field else { return Err("a field of a record is no object".to_owned()) };
+            let Json::Object(field) = field else { return Err("a field of a record is not an object".to_owned()) };
             let name = field.get("name").and_then(Json::as_str).unwrap_or_default();
             let node = self.node(part(field, "type")?, &namespace).map_err(|why| format!("{name}: {why}"))?;
             made.push(Field { id: id(field, "field-id"), name: name.into(), node });
@@ -247,7 +256,7 @@ impl<'a> Parser<'a> {
         Ok(at)
     }
 
-    /// Remembers a named type, and tells the namespace of what is in it.
+    /// Registers a named type, and returns the namespace for the names within it.
     fn name(&mut self, object: &Map<String, Json>, around: &str, at: usize) -> String {
         let name = object.get("name").and_then(Json::as_str).unwrap_or_default();
         let (namespace, full) = match name.rsplit_once('.') {
@@ -267,7 +276,7 @@ pub(super) fn part<'a>(object: &'a Map<String, Json>, name: &str) -> Result<&'a 
     object.get(name).ok_or_else(|| format!("a type has no {name}"))
 }
 
-/// An id. Some writers print it as text.
+/// Returns an Iceberg id. Some writers print ids as text.
 fn id(object: &Map<String, Json>, name: &str) -> Option<i32> {
     match object.get(name)? {
         Json::Number(number) => number.as_i64().and_then(|id| i32::try_from(id).ok()),
@@ -344,7 +353,7 @@ mod tests {
         assert_eq!(Cursor::new(&bytes).skip(&nulls, nulls.root()), Ok(()));
         let endless = parsed(json!({"type": "record", "name": "r", "fields": [{"name": "f", "type": "r"}]}));
         assert!(Cursor::new(&bytes).skip(&endless, endless.root()).is_err());
-        // A record of two of a record of two of ...: so many of nothing.
+        // Each record has two fields of the record before it: the number of fields is exponential, their size is zero.
         let mut types: Vec<Json> = vec![json!({"name": "f0", "type": {"type": "record", "name": "r0", "fields": []}})];
         for n in 1..60 {
             let inner = format!("r{}", n - 1);

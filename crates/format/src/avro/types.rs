@@ -1,4 +1,6 @@
-//! Types of the format as Avro schemas, named as Java's `TypeToSchema` names them, and back.
+//! Conversion of Iceberg types to Avro schemas, with the names of Java's `TypeToSchema`, and back.
+//!
+//! Spec: Appendix A, "Avro".
 
 use std::collections::HashSet;
 
@@ -8,12 +10,12 @@ use super::schema::{Logical, Node, NodeKind};
 use crate::names::{avro_name, valid_avro_name};
 use crate::{FormatError, MAX_DECIMAL_PRECISION, NestedField, PrimitiveType, Result, StructType, Type};
 
-/// The Avro schema of a struct.
+/// Returns the Avro schema of a struct as a record called `name`. Fails if a type has no Avro form.
 pub(crate) fn avro_schema(name: &str, ty: &StructType) -> Result<Json> {
     Printer::default().record(name, ty)
 }
 
-/// A type that is named is written out once, and named from then on.
+/// Builds Avro schemas. A named type is written out where it occurs first, and referred to by name after that.
 #[derive(Default)]
 struct Printer {
     named: HashSet<String>,
@@ -44,7 +46,7 @@ impl Printer {
 
     fn option(&mut self, field: &NestedField) -> Result<Json> {
         let ty = self.ty(field)?;
-        // A type that has only null is one already.
+        // The type null needs no union to be optional.
         let is_null = ty.as_str() == Some("null");
         Ok(if field.required || is_null { ty } else { json!(["null", ty]) })
     }
@@ -127,8 +129,10 @@ fn unwritable(field: &NestedField) -> FormatError {
     FormatError::invalid(format!("field {}", field.name), format!("its type can't be written: {}", field.field_type))
 }
 
-/// The type of values that were written as an Avro type, as far as it tells. `expected` is the type that the table says they have, of which
-/// the Avro type may have kept the bytes only: dates as plain ints, decimals as bytes.
+/// Returns the Iceberg type of values of the Avro type `node`, or `None` if they are no single values.
+///
+/// `expected` is the column's type by the table. It decides where the Avro type has only the physical form: dates as plain ints,
+/// decimals as bytes.
 pub(crate) fn primitive_of(node: &Node, expected: Option<&PrimitiveType>) -> Option<PrimitiveType> {
     use PrimitiveType as P;
     Some(match (&node.kind, node.logical) {

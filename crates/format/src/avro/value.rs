@@ -1,4 +1,6 @@
 //! Single values in Avro's binary encoding.
+//!
+//! Spec: Avro specification, "Binary Encoding".
 
 use uuid::Uuid;
 
@@ -8,8 +10,9 @@ use super::write::{put_bytes, put_long};
 use crate::value::unscaled;
 use crate::{FormatError, PrimitiveType, Result, Value};
 
-/// A value that was written as an Avro type and means one of `ty`, which is [`super::primitive_of`] of it. What is no such value, as a text
-/// that is cut, is none: it costs that value only.
+/// Decodes a value of the Avro type `node` as the primitive type `ty`, which [`super::primitive_of`] returns for `node`.
+///
+/// A value that is no `ty`, such as a truncated UTF-8 text, becomes `None`: it costs only itself.
 pub(crate) fn decode(cursor: &mut Cursor<'_>, node: &Node, ty: &PrimitiveType) -> Read<Option<Value>> {
     use PrimitiveType as P;
     Ok(Some(match node.kind {
@@ -42,7 +45,7 @@ pub(crate) fn decode(cursor: &mut Cursor<'_>, node: &Node, ty: &PrimitiveType) -
             });
         }
         NodeKind::Enum | NodeKind::Union(_) | NodeKind::Record(_) | NodeKind::Array { .. } | NodeKind::Map { .. } => {
-            return Err("it has no single value");
+            return Err("its type has no single values");
         }
     }))
 }
@@ -62,7 +65,7 @@ fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
     array
 }
 
-/// Writes a value of a type as [`super::avro_schema`] has it.
+/// Encodes a value of type `ty`, whose Avro schema is that of [`super::avro_schema`].
 pub(crate) fn encode(out: &mut Vec<u8>, ty: &PrimitiveType, value: &Value) -> Result<()> {
     use PrimitiveType as P;
     match (value, ty) {
@@ -90,7 +93,7 @@ pub(crate) fn encode(out: &mut Vec<u8>, ty: &PrimitiveType, value: &Value) -> Re
             }
             out.extend_from_slice(kept);
         }
-        // A column that was promoted since.
+        // The column was promoted after the value was written.
         (value, ty) => match value.promoted(ty) {
             Some(promoted) if promoted != *value => return encode(out, ty, &promoted),
             _ => return Err(misfit(value, ty)),
@@ -100,5 +103,5 @@ pub(crate) fn encode(out: &mut Vec<u8>, ty: &PrimitiveType, value: &Value) -> Re
 }
 
 fn misfit(value: &Value, ty: &PrimitiveType) -> FormatError {
-    FormatError::invalid(format!("a value of type {ty}"), format!("it can't be {value:?}"))
+    FormatError::invalid(format!("a value of type {ty}"), format!("{value:?} is not such a value"))
 }

@@ -1,4 +1,6 @@
-//! Writing container files.
+//! Writer of Avro object container files.
+//!
+//! Spec: Avro specification, "Object Container Files".
 
 use serde_json::Value as Json;
 use uuid::Uuid;
@@ -7,10 +9,10 @@ use super::codec::AvroCodec;
 use super::container::{CODEC_KEY, MAGIC, SCHEMA_KEY, SYNC};
 use crate::{FormatError, Result};
 
-/// Blocks are cut when they are as large as this, as Java cuts them.
+/// The size in bytes, before compression, at which a block is closed. Java uses the same.
 const BLOCK: usize = 64_000;
 
-/// A container file that is written.
+/// A container file that is being written to memory.
 #[derive(Debug)]
 pub(crate) struct ContainerWriter {
     what: &'static str,
@@ -22,7 +24,7 @@ pub(crate) struct ContainerWriter {
 }
 
 impl ContainerWriter {
-    /// With a schema and what else its header says.
+    /// Starts a file with a schema and the other key-value pairs of its header. `what` names the kind of file in errors.
     pub(crate) fn new(what: &'static str, codec: AvroCodec, schema: &Json, metadata: &[(&str, String)]) -> Self {
         let mut file = MAGIC.to_vec();
         put_long(&mut file, metadata.len() as i64 + 2);
@@ -41,7 +43,7 @@ impl ContainerWriter {
         Self { what, codec, sync, file, block: Vec::new(), count: 0 }
     }
 
-    /// Adds a value, which `put` encodes. One that fails is not added.
+    /// Adds a value, which `put` encodes. If `put` fails, nothing is added.
     pub(crate) fn add(&mut self, put: impl FnOnce(&mut Vec<u8>) -> Result<()>) -> Result<()> {
         let start = self.block.len();
         if let Err(error) = put(&mut self.block) {
@@ -52,7 +54,7 @@ impl ContainerWriter {
         if self.block.len() >= BLOCK { self.cut() } else { Ok(()) }
     }
 
-    /// The file.
+    /// Closes the last block and returns the file's bytes.
     pub(crate) fn finish(mut self) -> Result<Vec<u8>> {
         self.cut()?;
         Ok(self.file)
@@ -74,7 +76,7 @@ impl ContainerWriter {
     }
 }
 
-/// A number.
+/// Writes an int or long, in Avro's zigzag variable-length encoding.
 pub(crate) fn put_long(out: &mut Vec<u8>, value: i64) {
     let mut rest = ((value << 1) ^ (value >> 63)).cast_unsigned();
     while rest >= 0x80 {
@@ -84,7 +86,7 @@ pub(crate) fn put_long(out: &mut Vec<u8>, value: i64) {
     out.push(rest as u8);
 }
 
-/// Bytes or text.
+/// Writes bytes or a text, with the length in front.
 pub(crate) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     put_long(out, bytes.len() as i64);
     out.extend_from_slice(bytes);

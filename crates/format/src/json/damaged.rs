@@ -1,5 +1,6 @@
-//! Damaged metadata: an error or another table, but no panic, and no memory that the text does not justify. What is read is printed, read
-//! again, judged by the rules and changed.
+//! Damaged metadata must give an error or other metadata, but no panic and no allocation that the text's length does not justify.
+//!
+//! Metadata that is read is also printed, read again, checked against the rules, and changed by updates.
 
 use serde_json::{Value as Json, json};
 
@@ -7,7 +8,7 @@ use super::tests::{of_version, view};
 use crate::dice::{Dice, seeds};
 use crate::{At, TableMetadata, TableUpdate, ViewMetadata, ViewUpdate, apply, apply_view, memory, rules};
 
-/// A table with every kind of type, default, statistics and key.
+/// Returns a table with every kind of type, defaults, statistics and an encryption key.
 fn table(version: u8) -> Json {
     let mut json = of_version(version);
     let field = |id: i32, ty: Json| json!({"id": id, "name": format!("f{id}"), "required": false, "type": ty});
@@ -32,7 +33,7 @@ fn table(version: u8) -> Json {
     json
 }
 
-/// A damaged text of JSON: often JSON still.
+/// Returns a damaged JSON text, which in most cases is still JSON.
 fn damaged(dice: &mut Dice, mut json: Json) -> Vec<u8> {
     if dice.below(4) > 0 {
         dice.damage_json(&mut json);
@@ -41,7 +42,7 @@ fn damaged(dice: &mut Dice, mut json: Json) -> Vec<u8> {
     dice.damage(json.to_string().as_bytes())
 }
 
-/// Memory that reading a text may take: a value of a few bytes is one of a few hundred when it is read.
+/// Returns the memory that reading a text may take, in bytes: a value of a few bytes of text takes a few hundred in memory.
 fn justified(text: &[u8]) -> usize {
     (1 << 20) + 500 * text.len()
 }
@@ -79,7 +80,7 @@ fn damaged_tables_are_errors_or_other_tables() {
             table.partition_types(spec.spec_id());
         }
         let at = At { now_ms: 1_700_000_000_000, metadata_file: Some("s3://a/1.json") };
-        // One at a time, as most refuse a damaged table; then all.
+        // First each update alone, because a damaged table rejects most of them; then all together.
         for change in changes.iter().map(std::slice::from_ref).chain([&changes[..]]) {
             if let Ok(Some(changed)) = apply(&table, change, at) {
                 let printed = changed.to_json().expect("printed");

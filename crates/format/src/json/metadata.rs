@@ -1,4 +1,9 @@
-//! The metadata of tables (specification, Appendix C, "Table Metadata and Snapshots").
+//! The JSON form of table metadata, format versions 1 to 3.
+//!
+//! Reading fills in what version 1 may leave out, and adds the branch `main` if the table has a current snapshot without it.
+//! Printing uses Java's fields in Java's order.
+//!
+//! Spec: Appendix C, "Table Metadata and Snapshots". Start with `MetadataJson`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +20,7 @@ use crate::{
     SnapshotReference, SortOrder, StatisticsFile, TableMetadata, UnboundPartitionField, branch_at,
 };
 
-/// A table's metadata as any version writes it.
+/// The JSON form of table metadata of any format version.
 #[derive(Debug)]
 struct MetadataJson {
     format_version: u8,
@@ -75,11 +80,11 @@ json_object!(MetadataJson {
 });
 
 impl MetadataJson {
-    /// What version 1 may leave out is filled in; what later versions may not is named.
+    /// Fills in the fields that format version 1 may leave out. Fails with the name of a field that later versions must have.
     fn complete(self) -> std::result::Result<TableMetadata, String> {
         let version = self.format_version;
         if !(1..=MAX_FORMAT_VERSION).contains(&version) {
-            return Err(format!("format-version is {version}; versions 1 to {MAX_FORMAT_VERSION} are read"));
+            return Err(format!("format-version is {version}; supported are 1 to {MAX_FORMAT_VERSION}"));
         }
         let first = version == 1;
         let lacks = |name: &str| format!("missing field `{name}`");
@@ -103,7 +108,7 @@ impl MetadataJson {
             None => return Err(lacks("sort-orders")),
         };
         let partition_specs = shared(partition_specs);
-        // Java writes -1 where there is none.
+        // Java writes -1 if there is no current snapshot.
         let current_snapshot_id = self.current_snapshot_id.filter(|id| *id != -1);
         Ok(TableMetadata {
             format_version: version,
@@ -134,7 +139,7 @@ impl MetadataJson {
     }
 }
 
-/// Things that are shared, as a list.
+/// Prints shared items as a list.
 struct Each<I>(I);
 
 impl<'a, T: Serialize + 'a, I: Iterator<Item = &'a Arc<T>> + Clone> Serialize for Each<I> {
@@ -143,7 +148,7 @@ impl<'a, T: Serialize + 'a, I: Iterator<Item = &'a Arc<T>> + Clone> Serialize fo
     }
 }
 
-/// The references, with `main` where the table has a current snapshot and its writer left the branch out.
+/// Returns the references, with `main` at the current snapshot if the writer left that branch out.
 fn with_main(mut refs: BTreeMap<String, SnapshotReference>, current: Option<i64>) -> BTreeMap<String, SnapshotReference> {
     if let Some(id) = current {
         refs.entry(MAIN_BRANCH.to_owned()).or_insert_with(|| branch_at(id));
@@ -158,14 +163,14 @@ impl<'de> Deserialize<'de> for TableMetadata {
     }
 }
 
-/// As Java writes it, its lists in its order.
+/// Prints the metadata with Java's fields in Java's order.
 impl Serialize for TableMetadata {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         Printed { metadata: self, with_snapshots: true }.serialize(serializer)
     }
 }
 
-/// Metadata with or without `snapshots` and `snapshot-log`.
+/// Metadata to be printed, with or without `snapshots` and `snapshot-log`.
 struct Printed<'a> {
     metadata: &'a TableMetadata,
     with_snapshots: bool,
@@ -233,17 +238,33 @@ impl Serialize for Printed<'_> {
 }
 
 impl TableMetadata {
-    /// Of the JSON of a metadata file. An error names the field.
+    /// Parses the JSON of a metadata file.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Json`](crate::FormatError::Json), with the path of the field, if:
+    /// - the text is not JSON, or a field is missing or has a wrong type;
+    /// - the format version is not 1 to 3;
+    /// - two fields of a schema have the same id or full name;
+    /// - the current schema, the default spec or the default sort order is not listed.
     pub fn from_json(json: &[u8]) -> Result<Self> {
         read("table metadata", json)
     }
 
-    /// The JSON of a metadata file.
+    /// Prints the JSON of a metadata file.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Json`](crate::FormatError::Json) if a value cannot be printed.
     pub fn to_json(&self) -> Result<Vec<u8>> {
         print("table metadata", self)
     }
 
-    /// The JSON of a metadata file, but for `snapshots` and `snapshot-log`: for who has their texts already.
+    /// Prints the JSON of a metadata file without `snapshots` and `snapshot-log`, for callers that have the texts of these already.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Json`](crate::FormatError::Json) if a value cannot be printed.
     pub fn to_json_without_snapshots(&self) -> Result<Vec<u8>> {
         print("table metadata", &Printed { metadata: self, with_snapshots: false })
     }
@@ -288,7 +309,7 @@ pub(super) mod tests {
         });
         if version == 3 {
             json["next-row-id"] = json!(7);
-            // Its second schema has required columns that are not in the first, and no defaults.
+            // The second schema has required columns that the first lacks, without defaults.
             json["snapshots"][0]["schema-id"] = json!(1);
             for snapshot in json["snapshots"].as_array_mut().expect("snapshots") {
                 snapshot["first-row-id"] = json!(0);
@@ -325,7 +346,7 @@ pub(super) mod tests {
         }
     }
 
-    /// What nobody knows is written back where it was, at every depth.
+    /// Unknown fields are written back where they were, at every depth.
     #[test]
     fn what_nobody_knows_is_kept() {
         fn strewn(json: &mut Json, n: &mut u32) {
@@ -343,7 +364,7 @@ pub(super) mod tests {
         for version in 1..=3 {
             let (mut json, mut n) = (of_version(version), 0);
             strewn(&mut json, &mut n);
-            // Version 1 says its schema and spec twice; what is printed is the one that is listed.
+            // Version 1 has its schema and spec twice; the printed one is the one in the list.
             if version == 1 {
                 json["schema"] = json["schemas"][1].clone();
                 json["partition-spec"] = json["partition-specs"][0]["fields"].clone();
@@ -354,7 +375,7 @@ pub(super) mod tests {
         }
     }
 
-    /// As old versions of Java write them.
+    /// Old versions of Java write such metadata.
     #[test]
     fn version_1_needs_little() {
         let json = json!({"format-version": 1, "location": "s3://b/t", "last-updated-ms": 1, "last-column-id": 1, "schema":
@@ -419,12 +440,12 @@ pub(super) mod tests {
         }
     }
 
-    /// The `iceberg` crate reads what is printed, and the other way round.
+    /// The `iceberg` crate reads what this crate prints, and the reverse.
     #[test]
     fn another_reader_finds_the_same() {
         for version in 1..=3 {
             let mut json = of_version(version);
-            // It refuses a spec with a column that was dropped.
+            // The `iceberg` crate rejects a spec with a dropped column.
             json["partition-specs"][0]["fields"].as_array_mut().expect("fields").pop();
             if version == 1 {
                 json["partition-spec"] = json["partition-specs"][0]["fields"].clone();
@@ -439,7 +460,7 @@ pub(super) mod tests {
             assert_eq!(by_id(&again), by_id(&ours));
             assert_eq!(again.snapshots.len(), ours.snapshots.len());
             assert_eq!((&again.properties, again.next_row_id), (&ours.properties, ours.next_row_id));
-            // Of version 1 it keeps no tags.
+            // The `iceberg` crate drops the tags of version 1.
             assert!(version == 1 || again.refs == ours.refs);
             let printed: iceberg::spec::TableMetadata = serde_json::from_slice(&ours.to_json().expect("printed")).expect("read");
             assert_eq!(printed, theirs, "{version}");

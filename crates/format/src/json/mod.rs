@@ -1,4 +1,9 @@
-//! What the format writes down as JSON (specification, Appendix C and D).
+//! The JSON forms of the format: table and view metadata, updates, single values, Puffin footers.
+//!
+//! Three ideas: `json_object!` derives objects that keep unknown fields, `json_tagged!` derives enums by a tag field, and every
+//! error names the path of the field.
+//!
+//! Spec: Appendix C, Appendix D.
 
 #[macro_use]
 mod object;
@@ -20,7 +25,7 @@ pub use value::{json_of, value_of};
 
 use crate::{FormatError, Result};
 
-/// What a JSON text says, all of it. An error says what the text is of, and names the field by its path.
+/// Parses a whole JSON text. `what` names the kind of text in errors; an error also has the path of the field.
 pub(crate) fn read<T: DeserializeOwned>(what: &'static str, text: &[u8]) -> Result<T> {
     let failed = |at, source| FormatError::Json { what, at, source };
     let mut json = serde_json::Deserializer::from_slice(text);
@@ -29,12 +34,12 @@ pub(crate) fn read<T: DeserializeOwned>(what: &'static str, text: &[u8]) -> Resu
     Ok(read)
 }
 
-/// What a JSON value says. An error names the field by its path within the value.
+/// Converts a JSON value. An error has the path of the field within the value.
 pub(crate) fn of_value<T: DeserializeOwned>(json: Json) -> Result<T, serde_json::Error> {
     of_field("", json)
 }
 
-/// What the value of an object's field says. An error names the field by its path within the object.
+/// Converts the value of an object's field `name`. An error has the path of the field within the object.
 pub(crate) fn of_field<T: DeserializeOwned>(name: &str, json: Json) -> Result<T, serde_json::Error> {
     serde_path_to_error::deserialize(json).map_err(|e| {
         let at = match e.path().to_string() {
@@ -46,15 +51,15 @@ pub(crate) fn of_field<T: DeserializeOwned>(name: &str, json: Json) -> Result<T,
     })
 }
 
-/// One of some names, in letters of either case, as Java reads them.
+/// Reads one of some names, whatever its case, as Java does.
 pub(crate) fn one_of<'de, D: serde::Deserializer<'de>, T: Copy>(deserializer: D, names: &[(&str, T)]) -> Result<T, D::Error> {
     let text = String::deserialize(deserializer)?;
     let found = names.iter().find(|(name, _)| name.eq_ignore_ascii_case(&text));
     let expected = || names.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
-    found.map(|(_, one)| *one).ok_or_else(|| D::Error::custom(format!("{text:?} is none of {}", expected())))
+    found.map(|(_, one)| *one).ok_or_else(|| D::Error::custom(format!("{text:?} is not one of {}", expected())))
 }
 
-/// The JSON text of something.
+/// Prints a value as JSON text. `what` names the kind of text in errors.
 pub(crate) fn print(what: &'static str, value: &impl Serialize) -> Result<Vec<u8>> {
     serde_json::to_vec(value).map_err(|source| FormatError::Json { what, at: "printing".to_owned(), source })
 }

@@ -1,7 +1,10 @@
-//! JSON objects whose unknown fields are kept.
+//! The macro `json_object!`: JSON objects that keep unknown fields.
 
-/// Reads and prints a struct as a JSON object. Each line names a JSON field and the struct's: `needed` must be there, `optional` may be
-/// absent or null and is not printed when it is none, `or_default` may be absent or null and is printed always. `extra` takes what is not named.
+/// Implements reading and printing of a struct as a JSON object.
+///
+/// Each line maps a JSON field to a field of the struct. A `needed` field must exist. An `optional` field may be absent or null,
+/// and is printed only if it is `Some`. An `or_default` field may be absent or null, and is always printed. The struct's field
+/// `extra` takes all other JSON fields.
 macro_rules! json_object {
     ($name:ident { $($kind:ident $json:literal => $field:ident),* $(,)? }) => {
         impl<'de> serde::Deserialize<'de> for $name {

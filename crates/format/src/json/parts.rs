@@ -1,4 +1,6 @@
-//! The parts of a table's metadata (specification, Appendix C).
+//! The JSON forms of the parts of a table's metadata: schemas, specs, sort orders, snapshots, references, statistics.
+//!
+//! Spec: Appendix C.
 
 use std::fmt;
 use std::sync::Arc;
@@ -141,7 +143,7 @@ impl Serialize for PartitionSpec {
     }
 }
 
-/// A schema as it is written.
+/// The JSON form of a schema.
 #[derive(Debug)]
 struct SchemaJson {
     kind: Option<String>,
@@ -162,7 +164,7 @@ impl<'de> Deserialize<'de> for Schema {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let json = SchemaJson::deserialize(deserializer)?;
         let fields = json.fields.into_iter().map(Arc::new).collect();
-        // Version 1 may leave the id out.
+        // Format version 1 may leave out the id.
         let mut schema = Self::new(json.schema_id.unwrap_or(0), fields).map_err(D::Error::custom)?;
         schema.extra = json.extra;
         Ok(schema.with_identifier_field_ids(json.identifier_field_ids.unwrap_or_default()))
@@ -217,7 +219,7 @@ mod tests {
         );
     }
 
-    /// As Snowflake and old versions of Java write them.
+    /// Snowflake and old versions of Java write such snapshots.
     #[test]
     fn snapshots_need_neither_operation_nor_summary_nor_a_list() {
         let snapshot: Snapshot = round(&json!({"snapshot-id": 1, "timestamp-ms": 2, "manifests": ["a", "b"]}));

@@ -1,4 +1,6 @@
-//! The footers of Puffin files (Puffin specification, "Footer Payload").
+//! The JSON form of the footers of Puffin files.
+//!
+//! Spec: Puffin specification, "Footer Payload".
 
 use crate::{PuffinBlob, PuffinMetadata};
 

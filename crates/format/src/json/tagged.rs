@@ -1,7 +1,8 @@
-//! Updates and requirements: objects of which one field, the tag, says what they are, and what else they have.
+//! The JSON form of updates and requirements: objects whose tag field says which variant of an enum they are.
 //!
-//! What serde derives for such an enum reads a whole object before it looks at the tag, and an error then names no field. So the enums derive
-//! the form in which the tag stands around the object, `{"add-schema": {"schema": …}}`, and are brought to it and from it here.
+//! The code that serde derives for such enums parses the whole object before it looks at the tag, so that errors name no field.
+//! Therefore the enums derive serde's default form, in which the tag surrounds the object: `{"add-schema": {"schema": …}}`. This
+//! file converts between the two.
 
 use serde::de::{DeserializeOwned, Error as _, IgnoredAny};
 use serde::ser::{Error as _, SerializeMap};
@@ -11,7 +12,7 @@ use serde_path_to_error::Track;
 
 use crate::{TableRequirement, TableUpdate, ViewRequirement, ViewUpdate};
 
-/// Reads and prints an enum by its tag. It derives both with `#[serde(remote = "Self")]`.
+/// Implements reading and printing of an enum by its tag field. The enum must derive both with `#[serde(remote = "Self")]`.
 macro_rules! json_tagged {
     ($name:ident by $tag:literal) => {
         impl<'de> Deserialize<'de> for $name {
@@ -36,31 +37,31 @@ json_tagged!(TableRequirement by "type");
 json_tagged!(ViewUpdate by "action");
 json_tagged!(ViewRequirement by "type");
 
-/// What the tag says, and the object with the tag around it.
+/// Returns the tag's value, and the object with the tag around it.
 fn turned<'de, D: Deserializer<'de>>(deserializer: D, tag: &'static str) -> Result<(String, Json), D::Error> {
     let mut object = Map::deserialize(deserializer)?;
     let kind = match object.remove(tag) {
-        // As Java does, which lowers what it reads (`MetadataUpdateParser`).
+        // Java accepts any case too (`MetadataUpdateParser`).
         Some(Json::String(kind)) => kind.to_ascii_lowercase(),
-        Some(other) => return Err(D::Error::custom(format!("{tag}: {other} is no string"))),
+        Some(other) => return Err(D::Error::custom(format!("{tag}: {other} is not a string"))),
         None => return Err(D::Error::missing_field(tag)),
     };
     let around = Map::from_iter([(kind.clone(), Json::Object(object))]);
     Ok((kind, Json::Object(around)))
 }
 
-/// An error with what the tag says, and with the field's path below it.
+/// Returns an error's text with the tag's value and the path of the field.
 fn located(kind: &str, track: Track, error: &Error) -> String {
     let path = track.path().to_string();
     match path.strip_prefix(kind).map(|below| below.trim_start_matches('.')) {
         Some("") => format!("{kind}: {error}"),
         Some(below) => format!("{kind}: {below}: {error}"),
-        // Nobody knows such a kind, as the error says.
+        // The tag's value is not defined, as the error says.
         None => error.to_string(),
     }
 }
 
-/// Prints what was printed with the tag around it.
+/// Moves the tag of a printed variant into its object.
 fn print<S: Serializer>(printed: Result<Json, Error>, tag: &'static str, serializer: S) -> Result<S::Ok, S::Error> {
     let (kind, fields) = match printed.map_err(S::Error::custom)? {
         Json::String(kind) => (kind, Map::new()),
@@ -78,12 +79,12 @@ fn print<S: Serializer>(printed: Result<Json, Error>, tag: &'static str, seriali
     map.end()
 }
 
-/// Reads a kind that has no fields; those that it has are passed over.
+/// Reads a variant without fields. Fields that the object has are ignored.
 pub(crate) fn without_fields<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
     IgnoredAny::deserialize(deserializer).map(|_| ())
 }
 
-/// Reads what stands among the fields of the kind itself.
+/// Reads a field whose own fields are inlined in the object of the variant.
 pub(crate) fn among<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<T, D::Error> {
     super::of_value(Json::Object(Map::deserialize(deserializer)?)).map_err(D::Error::custom)
 }
@@ -98,7 +99,7 @@ mod tests {
         serde_json::from_value::<T>(json).expect_err("refused").to_string()
     }
 
-    /// Java reads kinds in either case, and the names that two fields had before (`MetadataUpdateParser`).
+    /// Java accepts tags in any case, and the former names of two fields (`MetadataUpdateParser`).
     #[test]
     fn kinds_are_read_in_either_case_and_fields_by_their_earlier_names() {
         let read = |json: Json| serde_json::from_value::<TableUpdate>(json).expect("read");
@@ -117,7 +118,7 @@ mod tests {
         for (json, expected) in [
             (json!({"action": "fly"}), "unknown variant `fly`, expected one of `assign-uuid`"),
             (json!({"uuid": "x"}), "missing field `action`"),
-            (json!({"action": 5}), "action: 5 is no string"),
+            (json!({"action": 5}), "action: 5 is not a string"),
             (json!([]), "invalid type: sequence, expected a map"),
             (json!({"action": "add-schema"}), "add-schema: missing field `schema`"),
             (
@@ -139,7 +140,7 @@ mod tests {
             ),
             (
                 json!({"action": "set-snapshot-ref", "ref-name": "b", "type": "twig", "snapshot-id": 1}),
-                "set-snapshot-ref: type: \"twig\" is none of branch, tag",
+                "set-snapshot-ref: type: \"twig\" is not one of branch, tag",
             ),
             (
                 json!({"action": "set-properties", "updates": {"a": 1}}),

@@ -1,4 +1,6 @@
-//! Types and fields (specification, Appendix C, "Schemas").
+//! The JSON forms of types and fields.
+//!
+//! Spec: Appendix C, "Schemas".
 
 use std::sync::Arc;
 
@@ -41,7 +43,7 @@ impl<'de> Deserialize<'de> for Type {
     }
 }
 
-/// A type out of a name or an object.
+/// Builds a type from its name or its object.
 fn parse(json: Json) -> Result<Type, serde_json::Error> {
     let mut object = match json {
         Json::String(name) if name.eq_ignore_ascii_case("variant") => return Ok(Type::Variant),
@@ -65,7 +67,7 @@ fn parse(json: Json) -> Result<Type, serde_json::Error> {
             let value_field = part(&mut object, MAP_VALUE, Some("value-required"))?;
             Ok(MapType { key_field, value_field, extra: rest(object) }.into())
         }
-        // A kind of type that nobody knows yet.
+        // A kind of type that this version of Esker does not define.
         _ => Ok(PrimitiveType::Other(Box::new(Json::Object(object))).into()),
     }
 }
@@ -75,7 +77,7 @@ fn taken<T: DeserializeOwned>(object: &mut Map<String, Json>, name: &'static str
     of_field(name, value)
 }
 
-/// The items of a list, or the keys or values of a map.
+/// Takes the element of a list, or the key or value of a map, out of the type's object.
 fn part(
     object: &mut Map<String, Json>,
     name: &'static str,

@@ -1,4 +1,8 @@
-//! Values as JSON (specification, Appendix D, "JSON single-value serialization").
+//! The JSON form of single values, such as defaults.
+//!
+//! Reading accepts more than the specification's form, as Java's parser does; printing uses exactly that form.
+//!
+//! Spec: Appendix D, "JSON single-value serialization".
 
 use std::fmt::Write as _;
 
@@ -8,7 +12,9 @@ use uuid::Uuid;
 
 use crate::{NestedFieldRef, PrimitiveType, Type, Value};
 
-/// The value of a type that a JSON text has; none if it is none.
+/// Reads a value of type `ty`. Returns `None` if the JSON is no such value.
+///
+/// Spec: Appendix D, "JSON single-value serialization".
 pub fn value_of(ty: &Type, json: &Json) -> Option<Value> {
     match ty {
         Type::Primitive(ty) => primitive(ty, json),
@@ -35,7 +41,7 @@ pub fn value_of(ty: &Type, json: &Json) -> Option<Value> {
     }
 }
 
-/// Whether a JSON value of a type is written as the specification has it. More is read than that, and Java reads no more.
+/// Returns `true` if the JSON of a value has the specification's form. Esker reads more forms; Java does not.
 pub(crate) fn is_as_specified(ty: &Type, json: &Json) -> bool {
     use PrimitiveType as P;
     let text = || json.as_str().unwrap_or_default();
@@ -62,7 +68,7 @@ fn all_as_specified(ty: &Type, items: &Json) -> bool {
     items.as_array().is_some_and(|items| items.iter().all(|item| item.is_null() || is_as_specified(ty, item)))
 }
 
-/// A value that may be null: `None` if it is neither.
+/// Reads a value that may be null. Returns `None` if the JSON is neither null nor a value of the type.
 fn nullable(ty: &Type, json: Option<&Json>) -> Option<Option<Value>> {
     match json {
         None | Some(Json::Null) => Some(None),
@@ -77,7 +83,7 @@ fn primitive(ty: &PrimitiveType, json: &Json) -> Option<Value> {
         P::Boolean => json.as_bool().map(Value::Boolean),
         P::Int => json.as_i64().and_then(|v| v.try_into().ok()).map(Value::Int),
         P::Long => json.as_i64().map(Value::Long),
-        // The narrowest float that is meant: a text of more digits than it has is rounded once.
+        // The text is parsed as a 32-bit float at once: rounding by way of a double could give another float.
         P::Float => match json {
             Json::Number(number) => number.to_string().parse().ok().map(Value::Float),
             other => not_finite(other.as_str()?).map(|v| Value::Float(if v.is_nan() { f32::NAN } else { v as f32 })),
@@ -108,7 +114,7 @@ fn primitive(ty: &PrimitiveType, json: &Json) -> Option<Value> {
     }
 }
 
-/// What Java's writer makes of floats for which JSON has no number.
+/// Reads a float that JSON has no number for, as Java's writer prints it.
 fn not_finite(text: &str) -> Option<f64> {
     match text {
         "NaN" => Some(f64::NAN),
@@ -118,14 +124,15 @@ fn not_finite(text: &str) -> Option<f64> {
     }
 }
 
-/// How many digits of a decimal text are behind the point: 2 of `14.20`, -20 of `2E+20`.
+/// Returns the number of digits after the decimal point: 2 for `14.20`, -20 for `2E+20`.
 fn digits_behind(text: &str) -> Option<i32> {
     let (mantissa, exponent) = text.split_once(['e', 'E']).map_or((text, Some(0)), |(m, e)| (m, e.parse::<i32>().ok()));
     let fraction = mantissa.split_once('.').map_or("", |(_, fraction)| fraction);
     i32::try_from(fraction.len()).ok()?.checked_sub(exponent?)
 }
 
-/// The digits of a decimal text, `14.20` or `2E+20`, with exactly so many behind the point.
+/// Reads a decimal such as `14.20` or `2E+20` as a number without its decimal point. Returns `None` if `scale` digits cannot hold
+/// it exactly.
 fn decimal(text: &str, scale: u32) -> Option<i128> {
     let mantissa = text.split_once(['e', 'E']).map_or(text, |(mantissa, _)| mantissa);
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
@@ -149,7 +156,7 @@ fn date(text: &str) -> Option<NaiveDate> {
 
 fn time(text: &str) -> Option<NaiveTime> {
     let with_seconds = NaiveTime::parse_from_str(text, "%H:%M:%S%.f");
-    // A second of 60 is no time here.
+    // A leap second (:60) is no valid time.
     with_seconds.or_else(|_| NaiveTime::parse_from_str(text, "%H:%M")).ok().filter(|time| time.nanosecond() < 1_000_000_000)
 }
 
@@ -158,7 +165,7 @@ fn local(text: &str) -> Option<NaiveDateTime> {
     Some(date(day)?.and_time(time(clock)?))
 }
 
-/// A timestamp with an offset, at UTC.
+/// Reads a timestamp with an offset, and converts it to UTC.
 fn zoned(text: &str) -> Option<NaiveDateTime> {
     if let Some(text) = text.strip_suffix(['Z', 'z']) {
         return local(text);
@@ -184,7 +191,10 @@ fn bytes(hex: &str) -> Option<Vec<u8>> {
     pairs.map(|at| u8::try_from(digit(at)? * 16 + digit(at + 1)?).ok()).collect()
 }
 
-/// A value as JSON; none if JSON can't say it: dates beyond the year 262,000, and what is none of the type.
+/// Prints a value of type `ty`. Returns `None` if JSON cannot express the value: it is not of the type, or a date beyond the year
+/// 262,000.
+///
+/// Spec: Appendix D, "JSON single-value serialization".
 pub fn json_of(ty: &Type, value: &Value) -> Option<Json> {
     let nullable = |ty: &Type, value: &Option<Value>| value.as_ref().map_or(Some(Json::Null), |value| json_of(ty, value));
     match (ty, value) {
@@ -213,7 +223,7 @@ fn printed(value: &Value) -> Option<Json> {
         Value::Boolean(v) => Some(json!(v)),
         Value::Int(v) => Some(json!(v)),
         Value::Long(v) => Some(json!(v)),
-        // By its own digits: as a double it would have others.
+        // The shortest digits of the 32-bit float: printed as a double it would have others.
         Value::Float(v) if v.is_finite() => v.to_string().parse().ok().and_then(Number::from_f64).map(Json::Number),
         Value::Float(v) => text(unfinite((*v).into())),
         Value::Double(v) => Number::from_f64(*v).map(Json::Number).or_else(|| text(unfinite(*v))),
@@ -251,7 +261,7 @@ fn unfinite(value: f64) -> String {
     .to_owned()
 }
 
-/// A number with its point, as `14.20`.
+/// Prints a decimal with its point, such as `14.20`.
 fn point(unscaled: i128, scale: u32) -> String {
     let (sign, digits) = (if unscaled < 0 { "-" } else { "" }, unscaled.unsigned_abs().to_string());
     match scale as usize {
@@ -376,7 +386,7 @@ mod tests {
             ] {
                 let ty = named(ty);
                 let Some(json) = json_of(&ty, &value) else {
-                    // A clock that is read by years has an end.
+                    // The calendar library has a limited range of years.
                     prop_assert!(matches!(value, Value::Timestamp(_) | Value::Timestamptz(_) | Value::Date(_)), "{:?}", value);
                     continue;
                 };

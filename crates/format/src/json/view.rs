@@ -1,4 +1,6 @@
-//! The metadata of views (view specification, Appendix A).
+//! The JSON form of view metadata.
+//!
+//! Spec: Iceberg View Spec, Appendix A.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,7 +29,7 @@ json_object!(ViewVersionLog {
     needed "version-id" => version_id,
 });
 
-/// A text in SQL as it is written.
+/// The JSON form of a query in SQL.
 #[derive(Debug)]
 struct SqlJson {
     kind: String,
@@ -65,7 +67,7 @@ impl Serialize for ViewRepresentation {
     }
 }
 
-/// A view's metadata as it is written.
+/// The JSON form of view metadata.
 #[derive(Debug)]
 struct ViewJson {
     view_uuid: Uuid,
@@ -94,7 +96,7 @@ impl<'de> Deserialize<'de> for ViewMetadata {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         let json = ViewJson::deserialize(deserializer)?;
         if json.format_version != 1 {
-            return Err(D::Error::custom(format!("format-version is {}; version 1 is read", json.format_version)));
+            return Err(D::Error::custom(format!("format-version is {}; supported is 1", json.format_version)));
         }
         let ViewJson {
             view_uuid,
@@ -132,12 +134,23 @@ impl Serialize for ViewMetadata {
 }
 
 impl ViewMetadata {
-    /// Of the JSON of a metadata file. An error names the field.
+    /// Parses the JSON of a metadata file.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Json`](crate::FormatError::Json), with the path of the field, if:
+    /// - the text is not JSON, or a field is missing or has a wrong type;
+    /// - the format version is not 1;
+    /// - the current version or its schema is not listed.
     pub fn from_json(json: &[u8]) -> Result<Self> {
         read("view metadata", json)
     }
 
-    /// The JSON of a metadata file.
+    /// Prints the JSON of a metadata file.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Json`](crate::FormatError::Json) if a value cannot be printed.
     pub fn to_json(&self) -> Result<Vec<u8>> {
         print("view metadata", self)
     }

@@ -1,4 +1,9 @@
-//! The entries of a manifest, each field of all of them in one piece of memory.
+//! The entries of a manifest in columnar form, and the projection that selects what is decoded.
+//!
+//! A "row" is the index of an entry. Fields that the projection leaves out read as `None` or empty. Values that entries inherit
+//! from the manifest list are missing until [`ManifestBatch::inherit`].
+//!
+//! Start with [`ManifestProjection`] and [`ManifestBatch`].
 
 use bytes::Bytes;
 
@@ -10,20 +15,20 @@ use crate::{
     ManifestStatus, Result, Tuple, Value,
 };
 
-/// Columns of which something is asked for.
+/// A set of columns, identified by field id.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Columns {
-    /// None.
+    /// No column.
     #[default]
     None,
-    /// Some, by their field ids, which rise.
+    /// Some columns, by rising field id.
     Of(Box<[i32]>),
-    /// All.
+    /// All columns.
     All,
 }
 
 impl Columns {
-    /// Of field ids in any order.
+    /// Returns the set of the columns `ids`, which may be in any order.
     pub fn of(ids: impl IntoIterator<Item = i32>) -> Self {
         let mut ids: Vec<i32> = ids.into_iter().collect();
         ids.sort_unstable();
@@ -43,7 +48,7 @@ impl Columns {
         matches!(self, Self::None)
     }
 
-    /// Whether all of `other` are among them.
+    /// Returns `true` if the set contains all columns of `other`.
     fn cover(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::All, _) | (_, Self::None) => true,
@@ -52,7 +57,7 @@ impl Columns {
         }
     }
 
-    /// These, and those of `other`.
+    /// Returns the union of two sets.
     fn and(&self, other: &Self) -> Self {
         match (self, other) {
             (Self::All, _) | (_, Self::All) => Self::All,
@@ -62,52 +67,56 @@ impl Columns {
     }
 }
 
-/// What of entries is decoded. Status, content, format, snapshot, sequence numbers, rows, bytes and the first row id always are; what is not
-/// asked for is passed over.
+/// The parts of entries that are decoded; others are skipped.
+///
+/// Status, content, format, snapshot id, sequence numbers, record count, file size and first row id are always decoded.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ManifestProjection {
-    /// Paths.
+    /// File paths.
     pub path: bool,
-    /// Partitions.
+    /// Partition values.
     pub partition: bool,
-    /// Counts of values, of nulls and of NaN.
+    /// Counts of values, nulls and NaNs, for these columns.
     pub counts: Columns,
-    /// Columns' bytes.
+    /// Column sizes, for these columns.
     pub sizes: Columns,
-    /// Lower and upper bounds.
+    /// Lower and upper bounds, for these columns.
     pub bounds: Columns,
-    /// All else: keys, split offsets, fields of equality, sort order, what a delete file refers to, fields that nobody knows.
+    /// All other fields: key metadata, split offsets, equality ids, sort order, the data file and content that a delete file refers
+    /// to, unknown fields.
     pub details: bool,
 }
 
 impl ManifestProjection {
-    /// Everything.
+    /// Returns the projection of everything.
     pub const fn all() -> Self {
         Self { path: true, partition: true, counts: Columns::All, sizes: Columns::All, bounds: Columns::All, details: true }
     }
 
-    /// Paths, beside what is always decoded.
+    /// Returns the projection of paths, in addition to what is always decoded.
     pub fn paths() -> Self {
         Self { path: true, ..Self::default() }
     }
 
-    /// All but what is said of columns.
+    /// Returns the projection of everything except column statistics.
     pub const fn files() -> Self {
         const NONE: Columns = Columns::None;
         Self { path: true, partition: true, counts: NONE, sizes: NONE, bounds: NONE, details: true }
     }
 
-    /// What planning by the bounds of some columns takes.
+    /// Returns the projection for scan planning by the bounds and counts of some columns.
+    ///
+    /// Spec: "Scan Planning".
     pub fn planning(columns: Columns) -> Self {
         Self { counts: columns.clone(), bounds: columns, ..Self::files() }
     }
 
-    /// All that is said of some columns.
+    /// Returns the projection of everything except the statistics of other columns than `columns`.
     pub fn reading(columns: Columns) -> Self {
         Self { sizes: columns.clone(), ..Self::planning(columns) }
     }
 
-    /// Whether whoever asked for this was given all that `other` asks for.
+    /// Returns `true` if a batch with this projection has everything that `other` selects.
     pub fn covers(&self, other: &Self) -> bool {
         self.path >= other.path
             && self.partition >= other.partition
@@ -117,7 +126,7 @@ impl ManifestProjection {
             && self.bounds.cover(&other.bounds)
     }
 
-    /// This and `other`.
+    /// Returns the union of two projections.
     #[must_use]
     pub fn and(&self, other: &Self) -> Self {
         Self {
@@ -131,7 +140,9 @@ impl ManifestProjection {
     }
 }
 
-/// The entries of a manifest: one vector a field.
+/// The decoded entries of a manifest: one vector per field, indexed by row.
+///
+/// Spec: "Manifest Entry Fields".
 #[derive(Debug, Clone)]
 pub struct ManifestBatch {
     pub(super) header: ManifestHeader,
@@ -149,9 +160,9 @@ pub struct ManifestBatch {
     pub(super) tuples: Vec<Tuple>,
     pub(super) record_count: Vec<i64>,
     pub(super) file_size: Vec<i64>,
-    /// Sizes, values, nulls and NaN.
+    /// Column sizes, value counts, null counts and NaN counts, in that order.
     pub(super) counts: [Counts; 4],
-    /// Lower and upper.
+    /// Lower and upper bounds, in that order.
     pub(super) bounds: [Bounds; 2],
     pub(super) key_metadata: Lists<u8>,
     pub(super) referenced_file: Lists<u8>,
@@ -161,7 +172,7 @@ pub struct ManifestBatch {
     pub(super) first_row_id: Numbers,
     pub(super) content_offset: Numbers,
     pub(super) content_size: Numbers,
-    /// Fields that nobody knows; none if there is none.
+    /// The unknown fields; `None` if the manifest has none or they were not selected.
     pub(super) unknown: Option<Box<UnknownColumn>>,
 }
 
@@ -197,99 +208,100 @@ impl ManifestBatch {
         }
     }
 
-    /// What the manifest says of itself.
+    /// Returns the manifest's header.
     pub const fn header(&self) -> &ManifestHeader {
         &self.header
     }
 
-    /// How many entries there are.
+    /// Returns the number of entries.
     pub const fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there is no entry.
+    /// Returns `true` if there are no entries.
     pub const fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// What was done with a file.
+    /// Returns the status of an entry.
     pub fn status(&self, row: usize) -> ManifestStatus {
         self.status[row]
     }
 
-    /// Whether a file is one of the table's still.
+    /// Returns `true` if the file of an entry belongs to the table: its status is not deleted.
     pub fn is_alive(&self, row: usize) -> bool {
         self.status[row] != ManifestStatus::Deleted
     }
 
-    /// What is in a file.
+    /// Returns the content of a file.
     pub fn content(&self, row: usize) -> DataContentType {
         self.content[row]
     }
 
-    /// How a file is written.
+    /// Returns the format of a file.
     pub fn format(&self, row: usize) -> &DataFileFormat {
         &self.formats[usize::from(self.format[row])]
     }
 
-    /// The snapshot that added a file, or removed it.
+    /// Returns the id of the snapshot that added or removed a file.
     pub fn snapshot_id(&self, row: usize) -> Option<i64> {
         self.snapshot_id.get(row)
     }
 
-    /// A file's data sequence number.
+    /// Returns the data sequence number of a file.
     pub fn sequence_number(&self, row: usize) -> Option<i64> {
         self.sequence_number.get(row)
     }
 
-    /// The sequence number of the snapshot that added a file.
+    /// Returns the sequence number of the snapshot that added a file.
     pub fn file_sequence_number(&self, row: usize) -> Option<i64> {
         self.file_sequence_number.get(row)
     }
 
-    /// A file's path in two parts, the first of which all have.
+    /// Returns the location of a file in two parts, of which the first is the same for all files. Both are empty without the
+    /// projection.
     pub fn path_parts(&self, row: usize) -> (&str, &str) {
         self.paths.get(row)
     }
 
-    /// A file's path.
+    /// Returns the location of a file; empty without the projection.
     pub fn path(&self, row: usize) -> String {
         let (prefix, rest) = self.paths.get(row);
         [prefix, rest].concat()
     }
 
-    /// The values of a file's partition, in the order of the header's fields, of the types that the manifest has.
+    /// Returns the partition values of a file, in the order of the header's fields. They have the types that the manifest gives.
     pub fn partition(&self, row: usize) -> &[Option<Value>] {
         self.tuple.get(row).map(|at| self.tuples[*at as usize].as_ref()).unwrap_or_default()
     }
 
-    /// The partitions that files are in. There may be two that are alike.
+    /// Returns the partitions that files of the manifest are in. Two of them may be equal.
     pub fn partitions(&self) -> &[Tuple] {
         &self.tuples
     }
 
-    /// Which of [`ManifestBatch::partitions`] a file is in; none if partitions were not asked for.
+    /// Returns the index of a file's partition in [`ManifestBatch::partitions`], or `None` without the projection.
     #[inline]
     pub fn partition_index(&self, row: usize) -> Option<usize> {
         self.tuple.get(row).map(|at| *at as usize)
     }
 
-    /// How many rows a file has, if its writer knew.
+    /// Returns the number of rows of a file, or `None` if the writer did not know it (a negative count).
     pub fn rows(&self, row: usize) -> Option<u64> {
         u64::try_from(self.record_count[row]).ok()
     }
 
-    /// A file's bytes, as the manifest has them.
+    /// Returns the size of a file in bytes, as the manifest has it.
     pub fn file_size_in_bytes(&self, row: usize) -> i64 {
         self.file_size[row]
     }
 
-    /// What is said of a column of a file, as far as it was asked for; none if nothing is.
+    /// Returns the statistics of a column of a file as far as they were selected, or `None` if there are none.
     pub fn stats(&self, row: usize, field_id: i32) -> Option<ColumnStats<'_>> {
         self.column(field_id).stats(row)
     }
 
-    /// What is said of a column: for who asks about many files.
+    /// Returns a view of one column, which is faster than [`ManifestBatch::stats`] for many files.
     pub fn column(&self, field_id: i32) -> BatchColumn<'_> {
         BatchColumn {
             batch: self,
@@ -298,27 +310,27 @@ impl ManifestBatch {
         }
     }
 
-    /// The fields by which an equality delete file's rows delete others.
+    /// Returns the ids of the fields that an equality delete file compares.
     pub fn equality_ids(&self, row: usize) -> Option<&[i32]> {
         self.equality_ids.get(row)
     }
 
-    /// The file of which a delete file deletes rows, if that is one.
+    /// Returns the location of the data file whose rows a delete file deletes, if there is exactly one.
     pub fn referenced_data_file(&self, row: usize) -> Option<&str> {
         self.referenced_file.get(row).and_then(|path| std::str::from_utf8(path).ok())
     }
 
-    /// The id of a file's first row.
+    /// Returns the row id of a file's first row.
     pub fn first_row_id(&self, row: usize) -> Option<i64> {
         self.first_row_id.get(row)
     }
 
-    /// What was asked for.
+    /// Returns the projection with which the manifest was decoded.
     pub const fn projection(&self) -> &ManifestProjection {
         &self.projection
     }
 
-    /// The bytes of memory that it takes, about.
+    /// Returns the approximate size in memory, in bytes.
     pub fn memory(&self) -> usize {
         let numbers = [
             &self.snapshot_id,
@@ -347,14 +359,17 @@ impl ManifestBatch {
             + self.unknown.as_ref().map_or(0, |unknown| unknown.memory())
     }
 
-    /// What entries inherit from their manifest in the list (specification, "Sequence Number Inheritance" and "First Row ID Inheritance").
+    /// Fills in the values that entries inherit from their manifest's record in the manifest list.
+    ///
+    /// Spec: "Sequence Number Inheritance", "First Row ID Inheritance".
     pub fn inherit(&mut self, manifest: &ManifestFile) {
         let sequence_number = manifest.sequence_number;
         let mut next = match manifest.content {
             ManifestContent::Data => manifest.first_row_id,
             ManifestContent::Deletes => None,
         };
-        // A manifest that was never given row ids is of before version 3; what ids its files say they have can't be of its snapshot.
+        // A manifest without a first row id was committed before version 3. Row ids of its files cannot come from its snapshot, so
+        // they are dropped.
         if next.is_none() {
             self.first_row_id.clear();
         }
@@ -362,7 +377,7 @@ impl ManifestBatch {
             if self.snapshot_id.get(row).is_none() {
                 self.snapshot_id.set(row, Some(manifest.added_snapshot_id));
             }
-            // Version 1 has no sequence numbers: all are 0. Since, only files that were added may leave them out.
+            // Version 1 has no sequence numbers: all are 0. In later versions only added files may leave them out.
             if sequence_number == 0 || self.status[row] == ManifestStatus::Added {
                 for column in [&mut self.sequence_number, &mut self.file_sequence_number] {
                     if column.get(row).is_none() {
@@ -370,7 +385,7 @@ impl ManifestBatch {
                     }
                 }
             }
-            // Files that are removed take no ids, as in Java.
+            // Removed files take no row ids, as in Java.
             if let Some(first) = next
                 && self.is_alive(row)
                 && self.first_row_id.get(row).is_none()
@@ -384,12 +399,12 @@ impl ManifestBatch {
         }
     }
 
-    /// The entries, with what was asked for of them. Their bounds share memory with this.
+    /// Returns the entries as far as they were selected. Their bounds share memory with the batch.
     pub fn entries(&self) -> Vec<ManifestEntry> {
         (0..self.len).map(|row| self.entry(row)).collect()
     }
 
-    /// An entry, with what was asked for of it. Its bounds share memory with this.
+    /// Returns one entry as far as it was selected. Its bounds share memory with the batch.
     pub fn entry(&self, row: usize) -> ManifestEntry {
         let counts = |which: usize| self.counts[which].row(row).map(IdMap::from_iter);
         let bounds = |which: usize| self.bounds[which].of_row(row);
@@ -426,7 +441,7 @@ impl ManifestBatch {
         }
     }
 
-    /// The place of a format among those that occur.
+    /// Returns the index of a format among those in the batch, and adds the format if it is new.
     pub(super) fn format_code(&mut self, name: &str) -> Result<u8, &'static str> {
         if let Some(code) = self.formats.iter().position(|format| format.as_str() == name) {
             return Ok(code as u8);
@@ -436,7 +451,7 @@ impl ManifestBatch {
         if code == self.formats.len() {
             self.formats.push(format);
         }
-        u8::try_from(code).map_err(|_| "there are more than 256 formats of files")
+        u8::try_from(code).map_err(|_| "there are more than 256 file formats")
     }
 
     pub(super) fn shrink(&mut self) {
@@ -470,7 +485,7 @@ impl ManifestBatch {
     }
 }
 
-/// What is said of one column of a manifest's files.
+/// A view of the statistics of one column over all rows of a batch.
 #[derive(Debug, Clone)]
 pub struct BatchColumn<'a> {
     batch: &'a ManifestBatch,
@@ -479,12 +494,12 @@ pub struct BatchColumn<'a> {
 }
 
 impl<'a> BatchColumn<'a> {
-    /// Of one file; none if nothing is said.
+    /// Returns the column's statistics in a file, or `None` if there are none.
     pub fn stats(&self, row: usize) -> Option<ColumnStats<'a>> {
         self.said(row).known()
     }
 
-    /// Of one file, nothing included.
+    /// Returns the column's statistics in a file, even if all of them are `None`.
     #[inline]
     pub fn said(&self, row: usize) -> ColumnStats<'a> {
         let count = |which: usize| u64::try_from(self.batch.counts[which].get(row, &self.counts[which])?).ok();

@@ -1,4 +1,8 @@
-//! Values of many entries, each kind in one piece of memory.
+//! Columns of a [`super::ManifestBatch`]: each stores the values of all rows in few allocations.
+//!
+//! [`Numbers`] and [`Lists`] hold optional values, [`Paths`] share a prefix, [`Counts`] and [`Bounds`] hold maps by field id. While
+//! a manifest is read, values are appended row by row; `shrink` then compresses what all rows share. Start with the row index,
+//! which both maps use.
 
 use std::ops::Range;
 
@@ -6,7 +10,7 @@ use bytes::Bytes;
 
 use crate::{BoundBytes, BoundMap};
 
-/// A bit for each of some rows.
+/// A bit per row; rows beyond the end are not set.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Bits(Vec<u64>);
 
@@ -23,17 +27,17 @@ impl Bits {
     }
 }
 
-/// Numbers, some of which may be missing. While all are, or all are one number, they take no memory.
+/// Optional numbers. They take no memory if all are missing, or all are equal after [`Numbers::shrink`].
 #[derive(Debug, Clone, Default)]
 pub(super) struct Numbers {
-    /// The number of so many rows.
+    /// The number that all rows have, and the count of rows. Then `values` is empty.
     all: Option<(i64, usize)>,
     values: Vec<i64>,
     present: Bits,
 }
 
 impl Numbers {
-    /// The number of a row. Rows come in order; those without one need not be said.
+    /// Sets the number of a row. Rows come in order; a row without a number may be omitted.
     #[inline]
     pub(super) fn set(&mut self, row: usize, value: Option<i64>) {
         let Some(value) = value else { return };
@@ -59,7 +63,7 @@ impl Numbers {
         *self = Self::default();
     }
 
-    /// Lets go of what so many rows do not need.
+    /// Compresses a column of `rows` rows.
     pub(super) fn shrink(&mut self, rows: usize) {
         if let Some(first) = self.get(0)
             && (1..rows).all(|row| self.get(row) == Some(first))
@@ -75,7 +79,7 @@ impl Numbers {
     }
 }
 
-/// Lists of rows, or bytes, some of which may be missing.
+/// Optional lists of items, such as bytes.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Lists<T> {
     items: Vec<T>,
@@ -115,7 +119,7 @@ impl<T: Copy> Lists<T> {
 
 pub(super) const TOO_LARGE: &str = "its values take more than four gigabytes";
 
-/// Paths, which begin alike.
+/// File paths, stored without the prefix that all share.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Paths {
     prefix: String,
@@ -134,19 +138,20 @@ impl Paths {
         self.ends.len()
     }
 
-    /// The path of a row in two parts; the first is the same for all. Both are empty if paths were not asked for.
+    /// Returns the path of a row in two parts, of which the first is the same for all rows. Both are empty if paths were not
+    /// selected.
     pub(super) fn get(&self, row: usize) -> (&str, &str) {
         let Some(end) = self.ends.get(row) else { return ("", "") };
         let start = if row == 0 { 0 } else { self.ends[row - 1] };
         (&self.prefix, &self.rest[start as usize..*end as usize])
     }
 
-    /// Takes out what all paths begin with, up to a slash.
+    /// Moves the common prefix of all paths, up to a slash, into `prefix`.
     pub(super) fn shrink(&mut self) {
         let mut prefix = self.get(0).1;
         for row in 1..self.ends.len() {
             let path = self.get(row).1;
-            // Neighbours mostly share all that there is to share.
+            // Neighbours usually share the whole prefix.
             if !path.starts_with(prefix) {
                 let same = prefix.bytes().zip(path.bytes()).take_while(|(a, b)| a == b).count();
                 prefix = &prefix[..prefix.as_bytes()[..same].iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1)];
@@ -175,7 +180,7 @@ impl Paths {
     }
 }
 
-/// Lists of fields. Entries of one manifest mostly have the same, so each is there once.
+/// Distinct lists of field ids. Most entries of a manifest have the same list, which is stored once.
 #[derive(Debug, Clone, Default)]
 struct Shapes {
     ids: Vec<i32>,
@@ -189,7 +194,7 @@ impl Shapes {
         &self.ids[start as usize..self.ends[at] as usize]
     }
 
-    /// The place of a list, which is mostly the last one.
+    /// Returns the index of a list, and adds the list if it is none of the last four.
     fn find(&mut self, ids: &[i32]) -> Result<u32, &'static str> {
         let count = self.ends.len();
         for at in (count.saturating_sub(4)..count).rev() {
@@ -203,35 +208,35 @@ impl Shapes {
     }
 }
 
-/// The place of a field. Of two the later counts, as in Java's maps.
+/// Returns the position of a field in a list of ids. If it occurs twice, the later one counts, as in Java's maps.
 fn place(ids: &[i32], field_id: i32) -> Option<usize> {
     ids.iter().rposition(|id| *id == field_id)
 }
 
-/// How the values of a field are found.
+/// A prepared lookup of one field's values.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Finder {
     field_id: i32,
-    /// Set if all rows have the same fields, and this one among them.
+    /// Set if all rows have the same list of fields, and the field is in it.
     same: Option<Same>,
 }
 
-/// Where the values of a field are that each of some rows has.
+/// The positions of a field's values if all rows have the same list of fields.
 #[derive(Debug, Clone, Copy)]
 struct Same {
     at: usize,
-    /// Values of a row.
+    /// The number of values per row.
     width: usize,
     rows: usize,
 }
 
-/// Which fields each row has something of, and where that starts.
+/// The field ids of each row's map, and the position of the map's first value.
 #[derive(Debug, Clone, Default)]
 struct Rows {
     shapes: Shapes,
-    /// How many rows have the first list, where all of them do; then the rest is empty.
+    /// The number of rows, if all have the first list of ids; then `shape` and `first` are empty.
     all: Option<usize>,
-    /// The place of a row's list; none if it has no map.
+    /// The index of each row's list of ids; [`NO_MAP`] if the row has no map.
     shape: Vec<u32>,
     first: Vec<u32>,
 }
@@ -249,7 +254,7 @@ impl Rows {
         Ok(())
     }
 
-    /// The fields of a row, and where the first one's value is; none if it has no map.
+    /// Returns the field ids of a row and the position of its first value, or `None` if the row has no map.
     #[inline]
     fn get(&self, row: usize) -> Option<(&[i32], usize)> {
         if let Some(rows) = self.all {
@@ -260,7 +265,7 @@ impl Rows {
         (shape != NO_MAP).then(|| (self.shapes.get(shape as usize), self.first[row] as usize))
     }
 
-    /// How a field's values are found.
+    /// Prepares the lookup of a field.
     fn finder(&self, field_id: i32) -> Finder {
         let same = self.all.and_then(|rows| {
             let ids = self.shapes.get(0);
@@ -269,7 +274,7 @@ impl Rows {
         Finder { field_id, same }
     }
 
-    /// The place of a field's value.
+    /// Returns the position of the field's value in a row.
     #[inline]
     fn find(&self, row: usize, field: &Finder) -> Option<usize> {
         if let Some(same) = &field.same {
@@ -279,7 +284,7 @@ impl Rows {
         place(ids, field.field_id).map(|at| first + at)
     }
 
-    /// Lets go of what is not needed. Rows that all have the same fields need nothing each.
+    /// Compresses the rows: if all have the same list of ids, nothing is stored per row.
     fn shrink(&mut self) {
         if self.all.is_none() && !self.shape.is_empty() && self.shape.iter().all(|shape| *shape == 0) {
             self.all = Some(self.shape.len());
@@ -296,7 +301,7 @@ impl Rows {
     }
 }
 
-/// Counts by field, of many rows.
+/// Maps from field ids to counts, one per row.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Counts {
     rows: Rows,
@@ -308,7 +313,7 @@ impl Counts {
         self.values.push(value);
     }
 
-    /// Ends a row, of which so many values were pushed as there are ids.
+    /// Ends a row, after one value was pushed for each of `ids`.
     pub(super) fn close(&mut self, row: usize, ids: &[i32]) -> Result<(), &'static str> {
         self.rows.close(row, self.values.len() - ids.len(), ids)
     }
@@ -322,7 +327,7 @@ impl Counts {
         self.rows.find(row, field).map(|at| self.values[at])
     }
 
-    /// All of a row.
+    /// Returns the field ids and counts of a row.
     pub(super) fn row(&self, row: usize) -> Option<impl Iterator<Item = (i32, i64)>> {
         let (ids, first) = self.rows.get(row)?;
         Some(ids.iter().copied().zip(self.values[first..].iter().copied()))
@@ -338,16 +343,16 @@ impl Counts {
     }
 }
 
-/// Bounds by field, of many rows: places in one buffer.
+/// Maps from field ids to bounds, one per row. All bounds are in one buffer.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Bounds {
     rows: Rows,
-    /// Where each ends; empty where all are of one length.
+    /// The end of each bound in the buffer; empty if all bounds have the length `length`.
     ends: Vec<u32>,
     length: Option<u32>,
-    /// What was pushed and is not yet in `bytes`, where it is read.
+    /// The buffer while the manifest is read; [`Bounds::shrink`] moves it into `bytes`.
     pushed: Vec<u8>,
-    /// Maps share it.
+    /// The buffer, shared with the maps that [`Bounds::of_row`] returns.
     bytes: Bytes,
 }
 
@@ -362,7 +367,7 @@ impl Bounds {
         self.rows.close(row, self.ends.len() - ids.len(), ids)
     }
 
-    /// Where a bound is among the bytes.
+    /// Returns the range of a bound in the buffer.
     #[inline]
     fn range(&self, at: usize) -> Range<usize> {
         if let Some(length) = self.length {
@@ -382,13 +387,13 @@ impl Bounds {
         self.rows.find(row, field).map(|at| &self.bytes[self.range(at)])
     }
 
-    /// All of a row, as places in the buffer.
+    /// Returns the field ids and ranges of a row.
     fn row(&self, row: usize) -> Option<impl Iterator<Item = (i32, Range<usize>)>> {
         let (ids, first) = self.rows.get(row)?;
         Some(ids.iter().enumerate().map(move |(at, id)| (*id, self.range(first + at))))
     }
 
-    /// The bounds of a row, which are next to each other. They share this buffer.
+    /// Returns the bounds of a row, which are adjacent in the buffer. The map shares the buffer.
     pub(super) fn of_row(&self, row: usize) -> Option<BoundMap> {
         let mut whole = None;
         for (_, range) in self.row(row)? {
@@ -397,12 +402,12 @@ impl Bounds {
         }
         let (start, end) = whole.unwrap_or_default();
         let ends = self.row(row)?.map(|(id, range)| (id, (range.end - start) as u32)).collect();
-        // A writer that does not order them has them copied.
+        // If the writer did not sort the map by id, the bounds are copied.
         let copied = || Some(self.row(row)?.map(|(id, range)| (id, BoundBytes::new(self.bytes.slice(range)))).collect());
         BoundMap::of(ends, self.bytes.slice(start..end)).or_else(copied)
     }
 
-    /// Ends all rows: from now on bounds are read.
+    /// Ends reading: compresses the column and makes the bounds readable.
     pub(super) fn shrink(&mut self) {
         self.rows.shrink();
         self.pushed.shrink_to_fit();

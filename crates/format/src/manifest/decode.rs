@@ -1,4 +1,7 @@
-//! Decoding of manifests.
+//! Decoder of manifests into columnar batches.
+//!
+//! The decoder runs the steps of a plan for each entry. Partitions are decoded once per distinct byte sequence, because many files
+//! share a partition. Start with [`decode_manifest`].
 
 use std::collections::HashMap;
 
@@ -10,8 +13,16 @@ use super::unknown::UnknownColumn;
 use crate::avro::{Broken, Container, Cursor, Read, Scratch, WriterSchema, decode};
 use crate::{DataContentType, ManifestEntry, ManifestStatus, Result, Tuple, Value};
 
-/// The entries of a manifest, of which all bytes are there. What they inherit from the list they have not yet:
-/// [`ManifestBatch::inherit`].
+/// Decodes the entries of a manifest whose bytes are all in memory.
+///
+/// Values that entries inherit from the manifest list are missing, see [`ManifestBatch::inherit`].
+///
+/// Spec: "Manifests".
+///
+/// # Errors
+///
+/// Returns [`Avro`](crate::FormatError::Avro) if the file is no Avro file, is damaged, has an unsupported codec, or lacks a
+/// required field. The error has the id of the field.
 pub fn decode_manifest(bytes: &[u8], projection: &ManifestProjection) -> Result<ManifestBatch> {
     let mut container = Container::open(MANIFEST, bytes)?;
     let (header, partition) = header(&container);
@@ -41,33 +52,40 @@ pub fn decode_manifest(bytes: &[u8], projection: &ManifestProjection) -> Result<
     Ok(reader.batch)
 }
 
-/// A manifest's header and its entries. What they inherit from the list they have not yet.
+/// Decodes the header and all entries of a manifest. Values that entries inherit from the manifest list are missing.
+///
+/// Spec: "Manifests".
+///
+/// # Errors
+///
+/// Returns [`Avro`](crate::FormatError::Avro) if the file is no Avro file, is damaged, has an unsupported codec, or lacks a
+/// required field. The error has the id of the field.
 pub fn read_manifest(file: &[u8]) -> Result<(ManifestHeader, Vec<ManifestEntry>)> {
     let batch = decode_manifest(file, &ManifestProjection::all())?;
     let entries = batch.entries();
     Ok((batch.header, entries))
 }
 
-/// What is wrong, and with which field.
+/// The id of a damaged field, and the damage.
 type Fault = (i32, Broken);
 
 struct Reader<'a> {
     schema: &'a WriterSchema,
     batch: ManifestBatch,
-    /// The numbers of the entry that is read.
+    /// The numbers of the current entry.
     numbers: [Option<i64>; SLOTS],
-    /// Keys of the map that is read.
+    /// The keys of the current map.
     ids: Vec<i32>,
-    /// Partitions by their bytes: few are decoded, as most are many files'.
+    /// Partitions by their encoded bytes. Few need to be decoded, because many files share a partition.
     seen: HashMap<Box<[u8]>, u32>,
     last: Vec<u8>,
-    /// Values of partitions that were decoded, and bytes of blocks.
+    /// The number of partition values decoded so far, and the number of decompressed bytes.
     values: usize,
     bytes: usize,
     columns: Wanted,
 }
 
-/// Fields that are in the plan, of which each entry needs a value.
+/// The optional parts of the plan; each entry must have a value for those that are `true`.
 #[derive(Debug, Clone, Copy, Default)]
 struct Wanted {
     path: bool,
@@ -135,22 +153,22 @@ impl Reader<'_> {
                     unknown.read(*place, cursor, self.schema, node)?;
                 }
             }
-            // A file within a file is none.
-            Op::File(_) => return Err("it is nested"),
+            // A data file within a data file is not allowed.
+            Op::File(_) => return Err("it is in another data file"),
         }
         Ok(())
     }
 
-    /// Ends an entry: what it must have is there.
+    /// Ends an entry: checks that required values exist, and stores its numbers.
     fn close(&mut self) -> Result<(), Fault> {
         let number = |slot: Slot| self.numbers[slot as usize];
         let needed = |slot: Slot, id: i32| number(slot).ok_or((id, "it is null"));
         let batch = &mut self.batch;
         let row = batch.len;
         batch.status[row] =
-            ManifestStatus::of(needed(Slot::Status, ids::STATUS)?).ok_or((ids::STATUS, "there is no such status"))?;
+            ManifestStatus::of(needed(Slot::Status, ids::STATUS)?).ok_or((ids::STATUS, "the status is not 0, 1 or 2"))?;
         let content = number(Slot::Content).unwrap_or(0);
-        batch.content[row] = DataContentType::of(content).ok_or((ids::CONTENT, "there is no such content"))?;
+        batch.content[row] = DataContentType::of(content).ok_or((ids::CONTENT, "the content is not 0, 1 or 2"))?;
         batch.record_count[row] = needed(Slot::RecordCount, ids::RECORD_COUNT)?;
         batch.file_size[row] = needed(Slot::FileSize, ids::FILE_SIZE)?;
         batch.snapshot_id.set(row, number(Slot::SnapshotId));
@@ -167,7 +185,7 @@ impl Reader<'_> {
             return Err((ids::FILE_PATH, "it is null"));
         }
         if self.columns.partition && batch.tuple.len() == row {
-            // A partition that is null has only nulls.
+            // A partition struct that is null has only null values.
             batch.tuple.push(batch.tuples.len() as u32);
             batch.tuples.push(vec![None; batch.header.partition.len()].into());
             self.last.clear();
@@ -179,7 +197,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// The values of a partition. Entries next to each other mostly have the same.
+    /// Reads a partition. Adjacent entries usually have the same.
     fn partition(&mut self, cursor: &mut Cursor<'_>, parts: &[PartitionPart]) -> Read<()> {
         let start = *cursor;
         for part in parts {
@@ -202,9 +220,9 @@ impl Reader<'_> {
             Some(at) => *at,
             None => {
                 self.values += batch.header.partition.len();
-                // A field of the spec that the file does not have costs a value of each partition, and no byte.
+                // A field of the spec that the file lacks costs memory for each partition, but no byte of the file.
                 if self.values > self.bytes + (1 << 20) {
-                    return Err("its spec has too many fields that its files do not have");
+                    return Err("its spec has too many fields that the partition struct lacks");
                 }
                 let tuple = tuple(start, self.schema, parts, batch.header.partition.len())?;
                 let at = u32::try_from(batch.tuples.len()).map_err(|_| super::columns::TOO_LARGE)?;
@@ -258,17 +276,17 @@ impl Reader<'_> {
     }
 }
 
-/// Whether a value is there that may be null. The union has two types.
+/// Reads the branch of an optional value. Returns `true` if the value is not null. The union has two branches.
 #[inline]
 fn present(cursor: &mut Cursor<'_>, null: Option<usize>) -> Read<bool> {
     let Some(null) = null else { return Ok(true) };
     match cursor.long()? {
         branch @ (0 | 1) => Ok(branch as usize != null),
-        _ => Err("a union has no such type"),
+        _ => Err("a union has no branch of that index"),
     }
 }
 
-/// A key and its value, wherever they are among an item's fields.
+/// Reads the key and the value of a map's item, whatever the order of the item's fields.
 fn item<'a, T>(
     cursor: &mut Cursor<'a>,
     schema: &WriterSchema,
@@ -288,7 +306,7 @@ fn item<'a, T>(
     Ok((key, value))
 }
 
-/// A list of numbers. Nulls are none of them.
+/// Reads a list of numbers; nulls are left out.
 fn list<'a, T>(
     cursor: &mut Cursor<'a>,
     schema: &WriterSchema,

@@ -1,4 +1,6 @@
-//! What a manifest says of itself: its header's keys, and the types of its partitions.
+//! The header of a manifest: its key-value pairs, and the types of its partition values.
+//!
+//! Spec: "Manifests". Start with [`ManifestHeader`].
 
 use std::collections::HashMap;
 
@@ -8,53 +10,65 @@ use super::ids;
 use crate::avro::{Container, WriterSchema, primitive_of};
 use crate::{ManifestContent, PartitionSpec, PrimitiveType, Result, Schema, UnboundPartitionField};
 
-/// What a manifest says of itself (specification, "Manifests").
+/// The properties of a manifest that its file's header has.
+///
+/// Spec: "Manifests".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ManifestHeader {
-    /// The version that it was written in; 1 if it does not say.
+    /// The format version of the manifest; 1 if the header has none.
     pub format_version: u8,
-    /// What it lists; data if it does not say.
+    /// The kind of files that the manifest lists; data if the header has none.
     pub content: ManifestContent,
-    /// The schema that the table had.
+    /// The id of the table's schema when the manifest was written.
     pub schema_id: Option<i32>,
-    /// The spec of its files' partitions; 0 if it does not say.
+    /// The id of the partition spec of its files; 0 if the header has none.
     pub partition_spec_id: i32,
-    /// The partitions' fields, in the order of their values.
+    /// The partition fields, in the order of the partition values.
     pub partition: Vec<PartitionColumn>,
 }
 
-/// A field of a manifest's partitions.
+/// A partition field of a manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartitionColumn {
-    /// The field of the spec.
+    /// The id of the partition field.
     pub field_id: i32,
-    /// The type that the manifest's values have; none if they are of none that is known. The column may have been promoted since.
+    /// The type of the values in the manifest, or `None` if it is not known. The column may have been promoted since.
     pub value_type: Option<PrimitiveType>,
 }
 
-/// What a manifest says of itself. Its entries are not decoded.
+/// Reads the header of a manifest, without its entries.
+///
+/// Spec: "Manifests".
+///
+/// # Errors
+///
+/// Returns [`Avro`](crate::FormatError::Avro) if the file is no Avro file, or its header is damaged.
 pub fn read_manifest_header(file: &[u8]) -> Result<ManifestHeader> {
     Ok(header(&Container::open(MANIFEST, file)?).0)
 }
 
-/// The table's schema as a manifest's header has it; none if there is none that can be understood.
+/// Returns the table's schema in a manifest's header, or `None` if the header has none or it cannot be parsed.
+///
+/// # Errors
+///
+/// Returns [`Avro`](crate::FormatError::Avro) if the file is no Avro file, or its header is damaged.
 pub fn manifest_schema(file: &[u8]) -> Result<Option<Schema>> {
     Ok(schema(&Container::open(MANIFEST, file)?))
 }
 
 pub(super) const MANIFEST: &str = "manifest";
 
-/// A field of the partition struct that a file was written with: where its values go in the tuple, and of which type they are.
+/// A field of the file's partition struct: its position in the decoded tuple, and its type.
 #[derive(Debug)]
 pub(super) struct PartitionPart {
-    /// Its place in the tuple; none if the spec has no such field.
+    /// The position in the tuple; `None` if the spec has no such field.
     pub(super) place: Option<usize>,
     pub(super) node: usize,
     pub(super) null: Option<usize>,
     pub(super) ty: Option<PrimitiveType>,
 }
 
-/// The header, and the fields of the partition struct in the order in which they are written, but for those that take no bytes.
+/// Returns the header, and the fields of the partition struct in the file's order, without those that take no bytes.
 pub(super) fn header(container: &Container<'_>) -> (ManifestHeader, Vec<PartitionPart>) {
     let number = |name| container.text(name).and_then(|text| text.trim().trim_matches('"').parse::<i32>().ok());
     let content = match container.text("content") {
@@ -65,7 +79,7 @@ pub(super) fn header(container: &Container<'_>) -> (ManifestHeader, Vec<Partitio
     let writer = container.schema();
     let fields = partition_node(writer).map(|node| writer.fields(node)).unwrap_or_default();
     let spec = spec(container, partition_spec_id);
-    // The schema's JSON may be large: it is read only where it may tell more than the file's own types do.
+    // The JSON of the schema may be large. It is parsed only if its types are needed.
     let table = if fields.is_empty() { None } else { schema(container) };
     let expected: Vec<Option<PrimitiveType>> = match (&spec, &table) {
         (Some(spec), Some(table)) => spec.types(|id| table.field_by_id(id).map(|field| field.field_type.as_ref())),
@@ -78,7 +92,7 @@ pub(super) fn header(container: &Container<'_>) -> (ManifestHeader, Vec<Partitio
     let mut places: HashMap<i32, usize> = partition.iter().enumerate().map(|(at, column)| (column.field_id, at)).collect();
     let mut parts = Vec::with_capacity(fields.len());
     for (at, field) in fields.iter().enumerate() {
-        // Version 1 knew its partition fields by their places.
+        // Format version 1 identifies partition fields by position.
         let id = field
             .id
             .or_else(|| partition.get(at).map(|column| column.field_id))
@@ -102,14 +116,14 @@ pub(super) fn header(container: &Container<'_>) -> (ManifestHeader, Vec<Partitio
             parts.push(PartitionPart { place, node, null, ty });
         }
     }
-    // The last version that there could be; a file of a later one is read as far as it is understood.
+    // A file of a later version is read as far as it is understood.
     let format_version = number("format-version").and_then(|version| u8::try_from(version).ok()).unwrap_or(1);
-    // Java leaves the key out, and has the id in the schema.
+    // Java leaves out the key; the id is in the schema.
     let schema_id = number("schema-id").or_else(|| schema_id(container));
     (ManifestHeader { format_version, content, schema_id, partition_spec_id, partition }, parts)
 }
 
-/// The type of partitions.
+/// Returns the node of the partition struct.
 fn partition_node(writer: &WriterSchema) -> Option<usize> {
     let find = |at: usize, id: i32| {
         let field = writer.fields(at).iter().find(|field| field.id == Some(id))?;
@@ -122,7 +136,7 @@ fn schema(container: &Container<'_>) -> Option<Schema> {
     serde_json::from_slice(container.metadata("schema")?).ok()
 }
 
-/// The id that the schema in the header says it has.
+/// Returns the id in the header's schema.
 fn schema_id(container: &Container<'_>) -> Option<i32> {
     #[derive(serde::Deserialize)]
     struct Named {
@@ -132,7 +146,7 @@ fn schema_id(container: &Container<'_>) -> Option<i32> {
     serde_json::from_slice::<Named>(container.metadata("schema")?).ok()?.id
 }
 
-/// The spec that the header has: its fields only, as the specification says, or all of it, as some writers have it.
+/// Returns the header's partition spec: only its fields, as the specification has it, or the whole spec, as some writers do.
 fn spec(container: &Container<'_>, spec_id: i32) -> Option<PartitionSpec> {
     let json: Json = serde_json::from_slice(container.metadata("partition-spec")?).ok()?;
     let fields = match json {

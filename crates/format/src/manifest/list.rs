@@ -1,4 +1,6 @@
-//! Decoding of manifest lists.
+//! Decoder of manifest lists.
+//!
+//! A list is small, so it is decoded into rows and without a projection. Start with [`read_manifest_list`].
 
 use std::collections::HashSet;
 
@@ -11,8 +13,16 @@ use crate::{BoundBytes, FieldSummary, ManifestContent, ManifestFile, Result, Unk
 
 const LIST: &str = "manifest list";
 
-/// The manifests of a list of any version, of which all bytes are there. What version 1 does not say is as it is to be taken: data, sequence
-/// numbers of 0, unknown counts.
+/// Decodes a manifest list of any format version, whose bytes are all in memory.
+///
+/// Fields that version 1 lacks get the specification's defaults: content data, sequence numbers 0, counts `None`.
+///
+/// Spec: "Manifest Lists".
+///
+/// # Errors
+///
+/// Returns [`Avro`](crate::FormatError::Avro) if the file is no Avro file, is damaged, has an unsupported codec, or lacks a
+/// required field. The error has the id of the field.
 pub fn read_manifest_list(file: &[u8]) -> Result<Vec<ManifestFile>> {
     let mut container = Container::open(LIST, file)?;
     let schema = container.schema().clone();
@@ -42,14 +52,15 @@ pub fn read_manifest_list(file: &[u8]) -> Result<Vec<ManifestFile>> {
     Ok(manifests)
 }
 
-/// A field whose values take bytes.
+/// A field of a record whose values take bytes.
 struct Part<'a> {
     field: &'a Field,
-    /// The place of a field that nobody knows among all such fields of its record; none of a known field.
+    /// The index of an unknown field among the unknown fields of its record; `None` for a defined field.
     unknown: Option<usize>,
 }
 
-/// The fields of a record whose values take bytes, and the places of those that nobody knows. Of two of these with one id the first counts.
+/// Returns the fields of a record whose values take bytes, and the positions of the unknown ones. If two unknown fields have the
+/// same id, the first counts.
 fn parts(schema: &WriterSchema, record: usize, is_known: fn(i32) -> bool) -> (Vec<Part<'_>>, Vec<(usize, usize)>) {
     let (mut parts, mut unknown, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
     for (place, field) in schema.fields(record).iter().enumerate() {
@@ -69,18 +80,18 @@ const fn is_known(id: i32) -> bool {
     matches!(id, 500..=507 | 512..=517 | 519 | 520)
 }
 
-/// How the summaries of manifests' partitions are read, and what of them nobody knows.
+/// The decoder of partition summaries, with their unknown fields.
 struct Summaries<'a> {
     parts: Vec<Part<'a>>,
     unknown: Option<Box<UnknownColumn>>,
-    /// How many were read.
+    /// The number of summaries read so far.
     count: usize,
 }
 
 impl<'a> Summaries<'a> {
     fn of(container: &Container<'_>, schema: &'a WriterSchema, list: &[Part<'_>]) -> Result<Self> {
         let field = list.iter().find(|part| part.field.id == Some(507)).map(|part| schema.without_null(part.field.node).0);
-        // Items may be null, too; then they say nothing.
+        // An item of the list may be null; then it is a summary without facts.
         let (parts, unknown) = match field.map(|node| &schema.node(node).kind) {
             Some(NodeKind::Array { items, .. }) => {
                 parts(schema, schema.without_null(*items).0, |id| matches!(id, 509..=511 | 518))
@@ -91,11 +102,11 @@ impl<'a> Summaries<'a> {
     }
 }
 
-/// What a list says of a manifest.
+/// The fields of one manifest's record in the list.
 #[derive(Default)]
 struct Said {
     path: Option<String>,
-    /// Fields 501 to 506, 512 to 516, and 520.
+    /// The values of the fields 501 to 506, 512 to 516, and 520.
     numbers: [Option<i64>; 12],
     content: ManifestContent,
     partitions: Option<Vec<FieldSummary>>,
@@ -128,7 +139,7 @@ fn manifest(
                 said.content = match number(cursor, schema, field.node).map_err(bad)? {
                     None | Some(0) => ManifestContent::Data,
                     Some(1) => ManifestContent::Deletes,
-                    Some(_) => return Err(bad("there is no such content")),
+                    Some(_) => return Err(bad("the content is not 0 or 1")),
                 }
             }
             519 => said.key_metadata = bytes(cursor, schema, field.node).map_err(bad)?.map(Bytes::copy_from_slice),
@@ -158,7 +169,7 @@ impl Said {
             first_row_id,
         ] = self.numbers;
         let needed = |value: Option<i64>, id| value.ok_or_else(|| damaged(LIST, id, "it is missing"));
-        // A count that is negative says as much as one that is missing.
+        // A negative count is as unknown as a missing one.
         let count = |value: Option<i64>| value.and_then(|value| u64::try_from(value).ok());
         Ok(ManifestFile {
             manifest_path: self.path.ok_or_else(|| damaged(LIST, 500, "it is missing"))?,
@@ -188,7 +199,7 @@ fn text(bytes: Option<&[u8]>) -> Read<Option<String>> {
     text.transpose().map_err(|_| "a text is not UTF-8")
 }
 
-/// The type of the value that follows; none if it is null.
+/// Reads the branch of an optional value. Returns the node of the value, or `None` if it is null.
 fn present(cursor: &mut Cursor<'_>, schema: &WriterSchema, node: usize) -> Read<Option<usize>> {
     let node = match &schema.node(node).kind {
         NodeKind::Union(branches) => cursor.branch(branches)?,
@@ -197,7 +208,7 @@ fn present(cursor: &mut Cursor<'_>, schema: &WriterSchema, node: usize) -> Read<
     Ok((schema.node(node).kind != NodeKind::Null).then_some(node))
 }
 
-/// A number. What is of another type is passed over: it is not known.
+/// Reads a number. A value of another type is skipped and unknown.
 fn number(cursor: &mut Cursor<'_>, schema: &WriterSchema, node: usize) -> Read<Option<i64>> {
     match present(cursor, schema, node)? {
         None => Ok(None),
@@ -206,7 +217,7 @@ fn number(cursor: &mut Cursor<'_>, schema: &WriterSchema, node: usize) -> Read<O
     }
 }
 
-/// Bytes or text. What is of another type is passed over.
+/// Reads bytes or a text. A value of another type is skipped and unknown.
 fn bytes<'a>(cursor: &mut Cursor<'a>, schema: &WriterSchema, node: usize) -> Read<Option<&'a [u8]>> {
     match present(cursor, schema, node)? {
         None => Ok(None),
@@ -231,7 +242,7 @@ impl Summaries<'_> {
         let Some(node) = present(cursor, schema, node)? else { return Ok(None) };
         let NodeKind::Array { items, .. } = schema.node(node).kind else { return cursor.skip(schema, node).map(|()| None) };
         let mut summaries = Vec::new();
-        // What takes no bytes can't be counted out; a summary takes one.
+        // Items of zero bytes are not counted: their count could be any number. A summary takes at least a byte.
         let least = schema.node(items).least;
         if least == 0 {
             return cursor.skip(schema, node).map(|()| None);
@@ -254,12 +265,12 @@ impl Summaries<'_> {
             return Ok(summary);
         }
         if self.parts.is_empty() {
-            return Err("a summary is no record");
+            return Err("a summary is not a record");
         }
         let bound = |bytes: Option<&[u8]>| bytes.map(|bytes| BoundBytes::new(bytes.to_vec()));
         for Part { field, unknown: place } in &self.parts {
             match field.id {
-                // Where it is not said, there may be nulls.
+                // If the writer did not say so, there may be nulls.
                 Some(509) => summary.contains_null = boolean(cursor, schema, field.node)?.unwrap_or(true),
                 Some(518) => summary.contains_nan = boolean(cursor, schema, field.node)?,
                 Some(510) => summary.lower_bound = bound(bytes(cursor, schema, field.node)?),

@@ -1,5 +1,7 @@
-//! One type for a field that nobody knows, where files have several: what a later writer put into a record, and an earlier one did not,
-//! is null in the earlier one's values. Fields are those of one id, in whatever order.
+//! Merging of the Avro types of an unknown field that differ between files, and conversion of values to the merged type.
+//!
+//! Record fields are matched by id, in any order. A field that only one type has becomes optional, and is null in the values of the
+//! other. Start with [`merged`] and [`put_as`].
 
 use std::collections::HashSet;
 
@@ -9,7 +11,7 @@ use crate::avro::{Cursor, NodeKind, Read, WriterSchema, put_bytes, put_long};
 
 const PRIMITIVES: [&str; 8] = ["null", "boolean", "int", "long", "float", "double", "bytes", "string"];
 
-/// The type that takes the values of two types of the field `id`; none if there is no such type.
+/// Returns the type that can hold the values of both types of the field `id`, or `None` if there is no such type.
 pub(super) fn merged(id: i32, a: &Json, b: &Json) -> Option<Json> {
     if is_recursive(a) || is_recursive(b) {
         return None;
@@ -19,7 +21,7 @@ pub(super) fn merged(id: i32, a: &Json, b: &Json) -> Option<Json> {
     Some(ty)
 }
 
-/// Whether a type is named within itself: such types stand alone, so that no other is named.
+/// Returns `true` if a type is recursive. Types of unknown fields are self-contained, so a name in one refers to a type around it.
 fn is_recursive(ty: &Json) -> bool {
     match ty {
         Json::String(name) => !PRIMITIVES.contains(&name.as_str()),
@@ -58,7 +60,7 @@ fn of_both(a: &Json, b: &Json) -> Option<Json> {
         "fixed" | "enum" => {}
         _ => return None,
     }
-    // What else is said is the same, but for the name, which says nothing.
+    // All other attributes must be equal, except for the name, which has no meaning.
     let mut other = b.clone();
     for key in ["fields", "items", "values", "name"] {
         if let (Some(value), Some(other)) = (both.get(key), other.get_mut(key)) {
@@ -68,7 +70,7 @@ fn of_both(a: &Json, b: &Json) -> Option<Json> {
     (other == both).then_some(both)
 }
 
-/// The type of a union of null and at most one other, or a type that is no union; none of what else there is.
+/// Returns the type other than null in a union, or a type that is no union. Returns `None` for a union of several other types.
 fn branch(ty: &Json) -> Option<Option<&Json>> {
     match ty {
         Json::Array(branches) => {
@@ -115,7 +117,7 @@ fn fields(a: &[Json], b: &[Json]) -> Option<Vec<Json>> {
     Some(both)
 }
 
-/// A union of null, which comes first, and what a type has beside it.
+/// Returns the type as a union with null as the first branch.
 fn optional(ty: &Json) -> Json {
     match ty {
         Json::Array(branches) => {
@@ -127,7 +129,7 @@ fn optional(ty: &Json) -> Json {
     }
 }
 
-/// Gives all types names that are apart from one another and from those of other fields.
+/// Renames all named types so that they differ from each other and from those of other fields.
 fn rename(ty: &mut Json, id: i32, next: &mut usize) {
     match ty {
         Json::Array(branches) => branches.iter_mut().for_each(|branch| rename(branch, id, next)),
@@ -146,14 +148,14 @@ fn rename(ty: &mut Json, id: i32, next: &mut usize) {
     }
 }
 
-/// Writes a value of one type as one of a type that it was merged into.
+/// Converts a value from the type `from` to the type `to`, which is a merge of `from` with others.
 pub(super) fn put_as(
     out: &mut Vec<u8>,
     cursor: &mut Cursor<'_>,
     from: (&WriterSchema, usize),
     to: (&WriterSchema, usize),
 ) -> Read<()> {
-    const OTHER: &str = "its type is another";
+    const OTHER: &str = "its type does not fit the merged type";
     let ((source, a), (target, b)) = (from, to);
     let null = |branches: &[usize]| branches.iter().position(|at| target.node(*at).kind == NodeKind::Null).ok_or(OTHER);
     match (&source.node(a).kind, &target.node(b).kind) {
@@ -162,7 +164,7 @@ pub(super) fn put_as(
             let others = |schema: &WriterSchema, branches: &[usize]| -> Vec<usize> {
                 (0..branches.len()).filter(|place| schema.node(branches[*place]).kind != NodeKind::Null).collect()
             };
-            // Of several types the order is the same, though null may be elsewhere.
+            // If there are several types, their order is the same in both unions, but null may be elsewhere.
             let place = match others(source, types).iter().position(|place| types[*place] == at) {
                 Some(nth) => *others(target, branches).get(nth).ok_or(OTHER)?,
                 None => null(branches)?,
@@ -187,7 +189,7 @@ pub(super) fn put_as(
             for (at, field) in wanted.iter().enumerate() {
                 let found = match field.id {
                     Some(_) => places.iter().find(|(other, _)| other.id == field.id),
-                    // Without ids records are merged only if they are the same.
+                    // Records without field ids are merged only if they are equal.
                     None => places.get(at),
                 };
                 match (found, &target.node(field.node).kind) {
@@ -270,10 +272,10 @@ mod tests {
         ]);
         assert_eq!(both, expected);
         assert_eq!(merged(9, &both, &late), Some(both.clone()));
-        // n is 7, s is "a".
+        // `n` is 7, `s` is "a".
         assert_eq!(converted(&[2, 14, 2, 2, b'a'], &early, &both), [2, 14, 2, 2, b'a', 0]);
         assert_eq!(converted(&[0], &early, &both), [0]);
-        // s is "a", the list has one 0.5, n is -1.
+        // `s` is "a", the list has one item 0.5, `n` is -1.
         let value = [&[2, 2, b'a', 2][..], &0.5_f32.to_le_bytes(), &[0, 1]].concat();
         let as_both = [&[2, 1, 2, 2, b'a', 2, 2][..], &0.5_f32.to_le_bytes(), &[0]].concat();
         assert_eq!(converted(&value, &late, &both), as_both);
@@ -297,7 +299,7 @@ mod tests {
             (array(json!("int"), 4), array(json!("string"), 4)),
             (array(json!("int"), 4), array(json!("long"), 5)),
             (fixed(3), fixed(4)),
-            // Nobody knows which field is which, and which type.
+            // Without ids, nothing tells which fields correspond.
             (record(json!({"name": "a", "type": "int"})), record(json!({"name": "a", "type": "long"}))),
             (
                 record(json!({"name": "a", "type": ["null", "x9_0"], "field-id": 1})),

@@ -1,4 +1,10 @@
-//! Manifests and manifest lists (specification, "Manifests" and "Manifest Lists"), read and written.
+//! Readers and writers of manifests and manifest lists.
+//!
+//! A manifest is decoded by a plan (`plan`), which is made once from the file's schema and the caller's [`ManifestProjection`]. The
+//! plan decides for each field if it is read, skipped, or kept as an unknown field. The result is a [`ManifestBatch`]: one vector
+//! per field, in `columns`. Unknown fields are in `unknown`, and `merge` unites their types when files are combined.
+//!
+//! Spec: "Manifests", "Manifest Lists". Start with `batch` and `decode` for reading, `write` and `write_list` for writing.
 
 mod batch;
 mod columns;
@@ -22,7 +28,7 @@ pub use list::read_manifest_list;
 pub use write::{ManifestWriter, NewManifest};
 pub use write_list::{ManifestListWriter, NewManifestList};
 
-/// Ids of fields of entries, data files, and the lists' manifests.
+/// The ids of the fields of manifest entries and data files.
 mod ids {
     pub(super) const STATUS: i32 = 0;
     pub(super) const SNAPSHOT_ID: i32 = 1;
@@ -50,7 +56,7 @@ mod ids {
     pub(super) const CONTENT_OFFSET: i32 = 144;
     pub(super) const CONTENT_SIZE: i32 = 145;
 
-    /// Fields that the specification had once and lets nobody write: the size of blocks, a file's ordinal, how it is sorted, and counts of
-    /// distinct values.
+    /// Fields of earlier versions of the specification, which writers must not write: block size, file ordinal, sort columns,
+    /// distinct counts.
     pub(super) const DEPRECATED: [i32; 4] = [105, 106, 107, 111];
 }

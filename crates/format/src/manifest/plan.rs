@@ -1,4 +1,7 @@
-//! What is to be done with each field of a manifest, decided once from the schema that it was written with.
+//! The plan of decoding a manifest: a step for each field of the file's schema, made once per file.
+//!
+//! Fields are identified by id. A field of an unexpected type is skipped; a required one makes the file invalid. Start with
+//! [`plan`].
 
 use std::collections::HashSet;
 
@@ -8,18 +11,18 @@ use super::ids;
 use crate::avro::{Field, NodeKind, WriterSchema};
 use crate::{FormatError, Result};
 
-/// A field, in the order in which fields are written.
+/// The handling of a field. Steps are in the order of the fields in the file.
 #[derive(Debug)]
 pub(super) struct Step {
     pub(super) id: i32,
     pub(super) op: Op,
-    /// Its type; of an optional field the type that is not null.
+    /// The node of the field's type; for an optional field, of the type other than null.
     pub(super) node: usize,
-    /// The place of null in its union, if it is one.
+    /// The branch of null if the type is a union of null and another type.
     pub(super) null: Option<usize>,
 }
 
-/// What is done with a field.
+/// The operation on a field.
 #[derive(Debug)]
 pub(super) enum Op {
     Skip,
@@ -28,19 +31,19 @@ pub(super) enum Op {
     Path,
     Format,
     Partition(Vec<PartitionPart>),
-    /// One of the maps of counts.
+    /// Decodes a map of counts; the number is its index in the batch's `counts`.
     Counts(usize, MapPlan),
-    /// One of the maps of bounds.
+    /// Decodes a map of bounds; the number is its index in the batch's `bounds`.
     Bounds(usize, MapPlan),
     KeyMetadata,
     ReferencedFile,
     Splits(usize),
     EqualityIds(usize),
-    /// A field that nobody knows: its place among those that are kept.
+    /// Keeps an unknown field; the number is its index among the kept fields.
     Unknown(usize),
 }
 
-/// A number of an entry.
+/// A number of an entry or its file.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Slot {
     Status,
@@ -56,16 +59,16 @@ pub(super) enum Slot {
     ContentSize,
 }
 
-/// How many numbers an entry has.
+/// The number of [`Slot`]s.
 pub(super) const SLOTS: usize = 11;
 
-/// How a map is read.
+/// The plan of decoding a map, which Avro stores as a list of key-value records.
 #[derive(Debug)]
 pub(super) struct MapPlan {
     pub(super) columns: Columns,
-    /// The fewest bytes that a key and its value take.
+    /// The smallest size of an item, in bytes.
     pub(super) least: usize,
-    /// The fields of a key and its value; none where they are a number and the value, each of them always there, and nothing else.
+    /// The fields of an item; `None` if an item is exactly a required number and then a required value, the usual case.
     pub(super) parts: Option<Vec<MapPart>>,
 }
 
@@ -77,7 +80,7 @@ pub(super) struct MapPart {
     pub(super) null: Option<usize>,
 }
 
-/// What a field of a map's item is.
+/// The role of a field in a map's item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
     Key,
@@ -85,15 +88,15 @@ pub(super) enum Role {
     Other,
 }
 
-/// What is to be done with entries.
+/// The plan of decoding entries.
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) steps: Vec<Step>,
-    /// The fields that nobody knows, in the order in which they are read: their records, and their places in these.
+    /// The unknown fields in the order in which they are read: the node of the record, and the position in it.
     pub(super) unknown: Vec<(usize, usize)>,
 }
 
-/// The plan of entries.
+/// Makes the plan of decoding entries. Fails if the schema lacks a required field.
 pub(super) fn plan(schema: &WriterSchema, projection: &ManifestProjection, partition: Vec<PartitionPart>) -> Result<Plan> {
     let planner = Planner { schema, projection };
     let mut partition = Some(partition);
@@ -120,14 +123,14 @@ pub(super) fn plan(schema: &WriterSchema, projection: &ManifestProjection, parti
     Ok(Plan { steps, unknown })
 }
 
-/// Fields without which an entry means nothing.
+/// Checks that the required fields `ids` are decoded.
 fn needed(steps: &[Step], ids: &[i32]) -> Result<()> {
     let has = |id: &i32| steps.iter().any(|step| step.id == *id && !matches!(step.op, Op::Skip));
     ids.iter().find(|id| !has(id)).map_or(Ok(()), |id| Err(missing(*id)))
 }
 
 fn missing(id: i32) -> FormatError {
-    FormatError::Avro { what: format!("{MANIFEST}: field {id}"), why: "it is missing, or of no type that it can have".to_owned() }
+    FormatError::Avro { what: format!("{MANIFEST}: field {id}"), why: "it is missing or has an unsupported type".to_owned() }
 }
 
 struct Planner<'a> {
@@ -136,7 +139,7 @@ struct Planner<'a> {
 }
 
 impl Planner<'_> {
-    /// The steps of a record. Of two fields with one id the first counts, so that each is read once.
+    /// Returns the steps of a record. If two fields have the same id, the first counts, so that each is read once.
     fn record(&self, node: usize, mut op: impl FnMut(&Self, i32, usize) -> Result<Op>) -> Result<Vec<Step>> {
         let mut seen = HashSet::new();
         let mut steps = Vec::new();
@@ -148,7 +151,7 @@ impl Planner<'_> {
             };
             let op = if matches!(op, Op::Unknown(_)) { Op::Unknown(place) } else { op };
             let is_whole = matches!(op, Op::Skip | Op::Unknown(_));
-            // What takes no bytes need not be passed over, once for each entry, and says nothing that could be kept.
+            // A field of zero bytes need not be skipped, and has no value to keep.
             if is_whole && self.schema.node(*node).least == 0 {
                 continue;
             }
@@ -167,7 +170,7 @@ impl Planner<'_> {
             ids::DATA_FILE if matches!(self.schema.node(node).kind, NodeKind::Record(_)) => {
                 Op::File(self.record(node, |planner, id, node| Ok(planner.file(id, node, partition)))?)
             }
-            // `record` puts the field's place here.
+            // `record` puts in the field's position.
             _ if self.projection.details && id != ids::DATA_FILE => Op::Unknown(0),
             _ => Op::Skip,
         })
@@ -200,7 +203,7 @@ impl Planner<'_> {
             ids::CONTENT_SIZE => self.number(node, Slot::ContentSize),
             ids::PARTITION => Op::Skip,
             id if ids::DEPRECATED.contains(&id) => Op::Skip,
-            // `record` puts the field's place here.
+            // `record` puts in the field's position.
             _ => Op::Unknown(0),
         }
     }
@@ -209,7 +212,7 @@ impl Planner<'_> {
         matches!(self.schema.node(node).kind, NodeKind::Int | NodeKind::Long)
     }
 
-    /// Whether it is text or bytes, which are written alike.
+    /// Returns `true` for text or bytes, which have the same encoding.
     fn is_text(&self, node: usize) -> bool {
         matches!(self.schema.node(node).kind, NodeKind::String | NodeKind::Bytes)
     }
@@ -218,7 +221,7 @@ impl Planner<'_> {
         if self.is_number(node) { Op::Number(slot) } else { Op::Skip }
     }
 
-    /// The type of a list's items, where they are numbers.
+    /// Returns the type of a list's items if they are numbers.
     fn list(&self, node: usize) -> Option<usize> {
         match self.schema.node(node).kind {
             NodeKind::Array { items, .. } if self.is_number(self.schema.without_null(items).0) => Some(items),
@@ -226,7 +229,8 @@ impl Planner<'_> {
         }
     }
 
-    /// A map: a list of records of a key and a value. They are known by their ids or, where a writer left these out, by their places.
+    /// Returns the plan of a map, which is a list of records with a key and a value. They are identified by id, or by position if
+    /// the writer left out the ids.
     fn map(&self, node: usize, columns: &Columns, (key, value): (i32, i32), fits: fn(&Self, usize) -> bool) -> Option<MapPlan> {
         if columns.is_none() {
             return None;

@@ -1,5 +1,7 @@
-//! The schemas of manifests and lists, as Java's `V1Metadata`, `V2Metadata` and `V3Metadata` have them: the order of fields, their names, ids
-//! and comments.
+//! The schemas of manifests and manifest lists: order, names, ids and comments of the fields as in Java's `V1Metadata`,
+//! `V2Metadata` and `V3Metadata`.
+//!
+//! Spec: "Manifest Entry Fields", "Data File Fields", "Manifest Lists".
 
 use std::sync::Arc;
 
@@ -15,7 +17,7 @@ fn by_id(key: i32, value: i32, ty: P) -> MapType {
     MapType::new((key, P::Int.into()), (value, ty.into()), true)
 }
 
-/// The schema of entries. `partition` is the partitions' fields.
+/// Returns the schema of manifest entries; `partition` has the partition fields.
 pub(super) fn entry(version: u8, partition: StructType) -> StructType {
     let status = field(ids::STATUS, "status", P::Int, true, "");
     let file = field(ids::DATA_FILE, "data_file", data_file(version, partition), true, "");
@@ -72,7 +74,7 @@ fn data_file(version: u8, partition: StructType) -> StructType {
     StructType::new(fields)
 }
 
-/// The schema of a list's manifests.
+/// Returns the schema of the manifests in a list.
 pub(super) fn manifest_file(version: u8) -> StructType {
     let path = field(500, "manifest_path", P::String, true, "Location URI with FS scheme");
     let length = field(501, "manifest_length", P::Long, true, "Total file size in bytes");

@@ -1,4 +1,7 @@
-//! Fields that nobody knows: their values out of a file, and into another.
+//! Unknown fields of manifests and lists: decoding into columns, and encoding into other files.
+//!
+//! An unknown value is kept as a value of a union: null first, then the field's types. So it can be copied into any file.
+//! [`UnknownColumn`] reads the values, the second half of the file writes them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,23 +15,26 @@ use crate::avro::{Container, Cursor, NodeKind, Read, WriterSchema, fields_alone,
 use crate::names::{avro_name, valid_avro_name};
 use crate::{FormatError, Result, UnknownField, UnknownFields};
 
-/// The values of fields that nobody knows, of many records.
+/// The values of a record's unknown fields, for many records.
 #[derive(Debug, Clone)]
 pub(super) struct UnknownColumn {
     fields: Arc<[UnknownField]>,
-    /// For each field the place of each of its union's types in the union that is kept; 0 is null. None of what is no union.
+    /// Per field, the index in the kept union of each branch that its union in the file has; 0 is null. Empty if the type is no
+    /// union.
     branches: Vec<Box<[usize]>>,
-    /// By places of fields.
+    /// The encoded values of each row, keyed by the field's index.
     values: Bounds,
-    /// Fields of the record that is read that have a value.
+    /// The indexes of the current record's fields that have a value.
     places: Vec<i32>,
-    /// The value that is read.
+    /// The current value.
     value: Vec<u8>,
 }
 
 impl UnknownColumn {
-    /// Of some fields of records, by the records and the fields' places in them, in the order in which they are read; none if there are
-    /// none. Those of `entry` are beside the file.
+    /// Creates the column of the fields `places`, in the order in which they are read; `None` if there are none.
+    ///
+    /// A place is the node of a record and a position in it. Fields of the record `entry` are marked as fields of the manifest
+    /// entry.
     pub(super) fn of(
         what: &str,
         container: &Container<'_>,
@@ -48,7 +54,7 @@ impl UnknownColumn {
         Ok(Some(Box::new(column)))
     }
 
-    /// A field's value: its type is the one at `node`.
+    /// Reads a field's value, whose type is `node`.
     pub(super) fn read(&mut self, place: usize, cursor: &mut Cursor<'_>, schema: &WriterSchema, node: usize) -> Read<()> {
         let (branch, node) = match &schema.node(node).kind {
             NodeKind::Union(types) => {
@@ -78,7 +84,7 @@ impl UnknownColumn {
         Ok(())
     }
 
-    /// What a record has. Records share memory.
+    /// Returns the unknown fields of a row. Rows share memory.
     pub(super) fn row(&self, row: usize) -> UnknownFields {
         self.values.of_row(row).map(|values| UnknownFields::of(&self.fields, values)).unwrap_or_default()
     }
@@ -88,13 +94,13 @@ impl UnknownColumn {
         (self.places, self.value) = (Vec::new(), Vec::new());
     }
 
-    /// The bytes of memory that the values take.
+    /// Returns the size in memory of the values, in bytes.
     pub(super) const fn memory(&self) -> usize {
         self.values.memory()
     }
 }
 
-const NO_TYPE: &str = "a union has no such type";
+const NO_TYPE: &str = "a union has no branch of that index";
 
 fn branches(schema: &WriterSchema, node: usize) -> Box<[usize]> {
     let NodeKind::Union(types) = &schema.node(node).kind else { return Box::default() };
@@ -107,20 +113,20 @@ fn branches(schema: &WriterSchema, node: usize) -> Box<[usize]> {
     types.iter().map(place).collect()
 }
 
-/// The fields that nobody knows of all records of a file that is written, by their ids.
+/// The unknown fields of all records of a file that is being written, by record and id.
 #[derive(Debug, Default)]
 pub(super) struct Extension(BTreeMap<(bool, i32), Extended>);
 
-/// A field as it is written.
+/// An unknown field of a file that is being written.
 #[derive(Debug)]
 struct Extended {
     field: UnknownField,
-    /// Its type, and the others that values have, if there are any: these become values of its type.
+    /// The merged type, and the types of values that must be converted to it; `None` if all values have the field's type.
     others: Option<(WriterSchema, Vec<(Json, WriterSchema)>)>,
 }
 
 impl Extension {
-    /// Of the records' fields. Types of one field that can't become one are refused by name.
+    /// Collects the unknown fields of the records. Fails if the types of a field cannot be merged.
     pub(super) fn of<'a>(what: &str, records: impl IntoIterator<Item = &'a UnknownFields>) -> Result<Self> {
         let mut fields: BTreeMap<(bool, i32), Extended> = BTreeMap::new();
         let mut types: BTreeMap<(bool, i32), Vec<Json>> = BTreeMap::new();
@@ -139,7 +145,7 @@ impl Extension {
                     let ty = merged(field.id, &known.field.avro_type, &field.avro_type).ok_or_else(|| {
                         let what = format!("{what}: field {} ({})", field.id, field.name);
                         let (a, b) = (&known.field.avro_type, &field.avro_type);
-                        FormatError::invalid(what, format!("it is of two types, {a} and {b}"))
+                        FormatError::invalid(what, format!("its types {a} and {b} can't be merged"))
                     })?;
                     known.field.avro_type = ty;
                 }
@@ -152,7 +158,8 @@ impl Extension {
         Ok(Self(fields))
     }
 
-    /// Adds the fields to a record's schema, behind its own: those of entries, or those of what is in them.
+    /// Adds the fields to the schema of a record, after its own fields. `entry` selects the fields of manifest entries, or those of
+    /// other records.
     pub(super) fn add_to(&self, record: &mut Json, entry: bool) {
         let Some(fields) = record["fields"].as_array_mut() else { return };
         let name = |field: &Json| field["name"].as_str().unwrap_or_default().to_owned();
@@ -180,7 +187,7 @@ impl Extension {
         }
     }
 
-    /// Writes a record's values behind its own fields.
+    /// Writes a record's unknown values, to be placed after its own fields.
     pub(super) fn put(&self, out: &mut Vec<u8>, record: &UnknownFields) -> Result<()> {
         let mut values = record.by_id().into_iter().peekable();
         for (key, extended) in &self.0 {
@@ -204,11 +211,11 @@ impl Extended {
             return Ok(());
         };
         put_as(out, &mut Cursor::new(value), (from, from.root()), (to, to.root()))
-            .map_err(|why| damaged("a field that nobody knows", field.id, why))
+            .map_err(|why| damaged("unknown field", field.id, why))
     }
 }
 
-/// A field's type, and which of the types are others.
+/// Parses a field's merged type, and those of `types` that differ from it.
 fn others(what: &str, field: &UnknownField, types: Vec<Json>) -> Result<(WriterSchema, Vec<(Json, WriterSchema)>)> {
     let schema = |ty: &Json| {
         let bad = |why| FormatError::invalid(format!("{what}: field {} ({})", field.id, field.name), why);

@@ -1,4 +1,7 @@
-//! Writing manifests, as Java's `ManifestWriter` does.
+//! Writer of manifests, with the fields and header of Java's `ManifestWriter`.
+//!
+//! Entries are written as they are added. If some have unknown fields, the file is rewritten at the end with a schema that includes
+//! these. Start with [`ManifestWriter`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,29 +18,31 @@ use crate::{
     Type, UNASSIGNED_SEQUENCE_NUMBER, UnknownFields, Value,
 };
 
-/// What Java puts for the size of blocks, which version 1 must have and nobody reads.
+/// The block size that Java writes: version 1 requires the field, and no reader uses it.
 const BLOCK_SIZE: i64 = 64 << 20;
 
-/// What a manifest is to be.
+/// The properties of a manifest that is to be written.
 #[derive(Debug, Clone, Copy)]
 pub struct NewManifest<'a> {
-    /// The table's version: 1, 2 or 3.
+    /// The table's format version: 1, 2 or 3.
     pub format_version: u8,
-    /// What it lists.
+    /// The kind of files that the manifest lists.
     pub content: ManifestContent,
     /// The table's schema.
     pub schema: &'a Schema,
-    /// The spec of its files' partitions.
+    /// The partition spec of the files.
     pub spec: &'a PartitionSpec,
-    /// The types of the spec's values: [`PartitionSpec::types`].
+    /// The types of the spec's partition values, see [`PartitionSpec::types`].
     pub types: &'a [Option<PrimitiveType>],
-    /// The snapshot that adds it; none if it is not known yet, and inherited.
+    /// The id of the snapshot that adds the manifest; `None` if entries are to inherit it.
     pub snapshot_id: Option<i64>,
-    /// How it is compressed.
+    /// The codec of the file.
     pub codec: AvroCodec,
 }
 
-/// A manifest that is written.
+/// A manifest that is being written to memory.
+///
+/// Spec: "Manifests".
 #[derive(Debug)]
 pub struct ManifestWriter {
     version: u8,
@@ -46,17 +51,25 @@ pub struct ManifestWriter {
     snapshot_id: Option<i64>,
     types: Vec<PrimitiveType>,
     writer: ContainerWriter,
-    /// Entries and rows by status.
+    /// The number of entries and of rows by status.
     files: [u64; 3],
     rows: [u64; 3],
     least: Option<i64>,
     summaries: Vec<Summary>,
-    /// Entries that have fields that nobody knows, by their places.
+    /// The unknown fields of entries that have some, by the entry's index.
     unknown: BTreeMap<u64, UnknownFields>,
 }
 
 impl ManifestWriter {
-    /// A manifest without entries. A spec whose values have types that can't be written is refused, with the field.
+    /// Starts a manifest without entries.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Invalid`](FormatError::Invalid) if:
+    /// - the format version is not 1 to 3, or version 1 is to list delete files;
+    /// - the type of a partition field is unknown or has no Avro form.
+    ///
+    /// Returns [`Json`](FormatError::Json) if the schema or spec cannot be printed.
     pub fn new(new: &NewManifest<'_>) -> Result<Self> {
         if !(1..=3).contains(&new.format_version) {
             return Err(invalid(format!("version {} can't be written", new.format_version)));
@@ -86,20 +99,45 @@ impl ManifestWriter {
         })
     }
 
-    /// Adds a file that the snapshot adds. Its sequence numbers are those of the commit, unless its data belongs to an older one; its first
-    /// row id is given by the commit.
+    /// Adds a file that the snapshot adds.
+    ///
+    /// The file inherits its sequence numbers from the commit, unless `sequence_number` sets the data sequence number of older
+    /// data. The commit assigns its first row id.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Invalid`](FormatError::Invalid) if the file's content does not fit the manifest, or its partition values do not
+    /// fit the spec. Returns [`Avro`](FormatError::Avro) if compression fails.
     pub fn added(&mut self, file: &DataFile, sequence_number: Option<i64>) -> Result<()> {
         let sequence_number = sequence_number.filter(|number| *number >= 0);
         self.write(ManifestStatus::Added, self.snapshot_id, [sequence_number, None], file, None)
     }
 
-    /// Adds a file that is there already. What it inherited must be set.
+    /// Adds a file that was in the table before. Inherited values of the entry must be filled in.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Invalid`](FormatError::Invalid) if:
+    /// - the entry has no sequence number, and the format version is above 1;
+    /// - the file's content does not fit the manifest;
+    /// - the partition values do not fit the spec.
+    ///
+    /// Returns [`Avro`](FormatError::Avro) if compression fails.
     pub fn existing(&mut self, entry: &ManifestEntry) -> Result<()> {
         let numbers = [entry.sequence_number, entry.file_sequence_number];
         self.write(ManifestStatus::Existing, entry.snapshot_id, numbers, &entry.data_file, entry.data_file.first_row_id)
     }
 
-    /// Adds a file that the snapshot removes. What it inherited must be set.
+    /// Adds a file that the snapshot removes. Inherited values of the entry must be filled in.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Invalid`](FormatError::Invalid) if:
+    /// - the entry has no sequence number, and the format version is above 1;
+    /// - the file's content does not fit the manifest;
+    /// - the partition values do not fit the spec.
+    ///
+    /// Returns [`Avro`](FormatError::Avro) if compression fails.
     pub fn deleted(&mut self, entry: &ManifestEntry) -> Result<()> {
         let numbers = [entry.sequence_number, entry.file_sequence_number];
         self.write(ManifestStatus::Deleted, self.snapshot_id, numbers, &entry.data_file, entry.data_file.first_row_id)
@@ -115,7 +153,7 @@ impl ManifestWriter {
     ) -> Result<()> {
         let bad = |why: &str| FormatError::invalid(format!("file {}", file.file_path), why);
         if (file.content == DataContentType::Data) != (self.content == ManifestContent::Data) {
-            return Err(bad("a manifest lists data files, or delete files, and not both"));
+            return Err(bad("a manifest lists data files or delete files, not both"));
         }
         if self.version >= 2 && status != ManifestStatus::Added && numbers[0].is_none() {
             return Err(bad("only a file that is added can inherit its sequence number"));
@@ -146,24 +184,35 @@ impl ManifestWriter {
         Ok(())
     }
 
-    /// The values of a file's partition, of the types that are written.
+    /// Converts a file's partition values to the types that are written.
     fn promoted(&self, file: &DataFile) -> Result<Tuple> {
         let bad = |why: String| FormatError::invalid(format!("file {}", file.file_path), why);
         if file.partition.len() != self.types.len() {
-            return Err(bad(format!("its partition has {} values, its spec {} fields", file.partition.len(), self.types.len())));
+            return Err(bad(format!(
+                "its partition has {} values, its spec has {} fields",
+                file.partition.len(),
+                self.types.len()
+            )));
         }
         let values = file.partition.iter().zip(&self.types).map(|(value, ty)| match value {
             None => Ok(None),
             Some(value) => match value.of_type(ty) {
                 Some(value) => Ok(Some(value)),
-                None => Err(bad(format!("its partition has {value:?}, which is no {ty}"))),
+                None => Err(bad(format!("its partition has {value:?}, which is not of type {ty}"))),
             },
         });
         values.collect()
     }
 
-    /// The file's bytes, and how a list has it. Its sequence number is the commit's, which the list's writer puts. What entries have that
-    /// nobody knows is written back; a field of which they have two types is refused.
+    /// Ends the manifest. Returns the bytes of the file, and its record for a manifest list.
+    ///
+    /// The record's sequence number is [`UNASSIGNED_SEQUENCE_NUMBER`], which the writer of the list replaces. Unknown fields of
+    /// entries are written back.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Invalid`](FormatError::Invalid) if an unknown field has types that cannot be merged. Returns
+    /// [`Avro`](FormatError::Avro) if compression fails.
     pub fn finish(self, path: impl Into<String>) -> Result<(Vec<u8>, ManifestFile)> {
         let mut bytes = self.writer.finish()?;
         if !self.unknown.is_empty() {
@@ -194,8 +243,10 @@ impl ManifestWriter {
     }
 }
 
-/// A manifest anew, with what its entries have that nobody knows. Most have nothing, which is known only once the last one is there.
-/// A file is the last field of its entry, so that a field at its end is one at the entry's end.
+/// Rewrites a manifest with the unknown fields of its entries.
+///
+/// The fields are known only after the last entry, and most manifests have none. The data file is the last field of an entry, so
+/// that appended bytes can belong to either.
 fn extended(manifest: &[u8], unknown: &BTreeMap<u64, UnknownFields>) -> Result<Vec<u8>> {
     let extension = Extension::of(MANIFEST, unknown.values())?;
     let mut container = Container::open(MANIFEST, manifest)?;
@@ -232,15 +283,16 @@ fn types(spec: &PartitionSpec, types: &[Option<PrimitiveType>]) -> Result<Vec<Pr
         let bad = |why: &str| FormatError::invalid(format!("partition field {}", field.name()), why);
         match types.get(at) {
             Some(Some(ty)) => Ok(ty.clone()),
-            // A field that is always null has whatever type.
+            // A void field is always null, so its type does not matter.
             _ if *field.transform() == crate::Transform::Void => Ok(PrimitiveType::Int),
-            Some(None) | None => Err(bad("the type of its values is not known, so that no partition of it can be written")),
+            Some(None) | None => Err(bad("the type of its values is unknown, so no partition can be written")),
         }
     };
     spec.fields().iter().enumerate().map(of).collect()
 }
 
-/// What the header says. `iceberg.schema` is what Java's Avro writer adds; the specification asks for the rest.
+/// Returns the key-value pairs of the header. `iceberg.schema` is added by Java's Avro writer, the others are required by the
+/// specification.
 fn metadata(new: &NewManifest<'_>, entry: StructType) -> Result<Vec<(&'static str, String)>> {
     let text = |what: &'static str, json: Result<String, serde_json::Error>| {
         json.map_err(|source| FormatError::Json { what, at: ".".to_owned(), source })
@@ -260,7 +312,7 @@ fn metadata(new: &NewManifest<'_>, entry: StructType) -> Result<Vec<(&'static st
     Ok(metadata)
 }
 
-/// A struct as Java prints schemas.
+/// Returns a struct in Java's JSON form of schemas.
 pub(super) fn schema_json(fields: StructType) -> Json {
     let mut json = serde_json::to_value(Type::from(fields)).unwrap_or_default();
     json["schema-id"] = 0.into();
@@ -281,7 +333,7 @@ pub(super) fn put_optional_bytes(out: &mut Vec<u8>, value: Option<&[u8]>) {
     }
 }
 
-/// A file, its fields in the order of [`schemas::entry`].
+/// Writes a data file, with its fields in the order of [`schemas::entry`].
 fn put_file(
     out: &mut Vec<u8>,
     version: u8,
@@ -296,7 +348,7 @@ fn put_file(
     put_bytes(out, file.file_path.as_bytes());
     put_bytes(out, format_name(&file.file_format).as_bytes());
     for (value, ty) in partition.iter().zip(types) {
-        // A type that has only nulls is no union, and takes nothing.
+        // A type that has only nulls is not a union, and takes no bytes.
         if *ty != PrimitiveType::Unknown {
             put_long(out, value.is_some().into());
             if let Some(value) = value {
@@ -334,7 +386,7 @@ fn put_file(
     Ok(())
 }
 
-/// In capitals, as Java and PyIceberg write it.
+/// Returns the format in upper case, as Java and PyIceberg write it.
 fn format_name(format: &DataFileFormat) -> String {
     match format {
         DataFileFormat::Other(name) => name.to_string(),
@@ -365,7 +417,7 @@ fn put_list(out: &mut Vec<u8>, list: Option<impl ExactSizeIterator<Item = i64>>)
     put_long(out, 0);
 }
 
-/// What values a partition field has.
+/// The summary of a partition field's values.
 #[derive(Debug, Default)]
 struct Summary {
     null: bool,

@@ -1,4 +1,6 @@
-//! Writing manifest lists, as Java's `ManifestListWriter` does.
+//! Writer of manifest lists, with the fields and header of Java's `ManifestListWriter`.
+//!
+//! Start with [`ManifestListWriter`].
 
 use serde_json::Value as Json;
 
@@ -12,24 +14,26 @@ use crate::{
 
 const LIST: &str = "manifest list";
 
-/// What a manifest list is to be.
+/// The properties of a manifest list that is to be written.
 #[derive(Debug, Clone, Copy)]
 pub struct NewManifestList {
-    /// The table's version: 1, 2 or 3.
+    /// The table's format version: 1, 2 or 3.
     pub format_version: u8,
-    /// The snapshot that it is of.
+    /// The id of the snapshot that the list belongs to.
     pub snapshot_id: i64,
-    /// The snapshot that that one is made of.
+    /// The id of the snapshot's parent.
     pub parent_snapshot_id: Option<i64>,
-    /// The snapshot's sequence number. Version 1 has none.
+    /// The sequence number of the snapshot; not written in version 1.
     pub sequence_number: i64,
-    /// The table's next row id (version 3).
+    /// The table's next row id; required in version 3, ignored before.
     pub first_row_id: Option<i64>,
-    /// How it is compressed.
+    /// The codec of the file.
     pub codec: AvroCodec,
 }
 
-/// A manifest list that is written.
+/// A manifest list that is being written to memory.
+///
+/// Spec: "Manifest Lists".
 #[derive(Debug)]
 pub struct ManifestListWriter {
     new: NewManifestList,
@@ -38,7 +42,11 @@ pub struct ManifestListWriter {
 }
 
 impl ManifestListWriter {
-    /// A list without manifests.
+    /// Starts a list without manifests.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Invalid`](FormatError::Invalid) if the format version is not 1 to 3, or version 3 lacks a first row id.
     pub fn new(new: NewManifestList) -> Result<Self> {
         if !(1..=3).contains(&new.format_version) {
             return Err(FormatError::invalid(LIST, format!("version {} can't be written", new.format_version)));
@@ -49,8 +57,19 @@ impl ManifestListWriter {
         Ok(Self { new, next_row_id: new.first_row_id.filter(|_| new.format_version >= 3), manifests: Vec::new() })
     }
 
-    /// Adds a manifest. One without a sequence number gets the snapshot's; one of data files that has no first row id gets the next, and the
-    /// rows of its files take as many (specification, "First Row ID Assignment").
+    /// Adds a manifest, and assigns what it lacks.
+    ///
+    /// A manifest without a sequence number gets the snapshot's. In version 3 a manifest of data files without a first row id gets
+    /// the next one. It reserves as many ids as its existing and added files have rows.
+    ///
+    /// Spec: "First Row ID Assignment".
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Invalid`](FormatError::Invalid) if:
+    /// - the list is of version 1, and the manifest lists delete files;
+    /// - the manifest has no sequence number, but another snapshot added it;
+    /// - the row counts for assigning row ids are missing or too large.
     pub fn add(&mut self, manifest: &ManifestFile) -> Result<()> {
         let bad = |why: String| FormatError::invalid(format!("manifest {}", manifest.manifest_path), why);
         let mut manifest = manifest.clone();
@@ -64,17 +83,17 @@ impl ManifestListWriter {
         for number in [&mut manifest.sequence_number, &mut manifest.min_sequence_number] {
             if *number == UNASSIGNED_SEQUENCE_NUMBER {
                 if manifest.added_snapshot_id != self.new.snapshot_id {
-                    return Err(bad(format!("it has no sequence number, but is of snapshot {}", manifest.added_snapshot_id)));
+                    return Err(bad(format!("it has no sequence number, but snapshot {} added it", manifest.added_snapshot_id)));
                 }
                 *number = self.new.sequence_number;
             }
         }
         if self.new.format_version >= 3 && manifest.content == ManifestContent::Data && manifest.first_row_id.is_none() {
             manifest.first_row_id = self.next_row_id;
-            // Existing files may have no row ids either, if the table was of an earlier version.
+            // Existing files may lack row ids too, if the table had an earlier version.
             let rows = manifest.existing_rows_count.zip(manifest.added_rows_count).and_then(|(a, b)| a.checked_add(b));
             let next = rows.and_then(|rows| self.next_row_id?.checked_add_unsigned(rows));
-            self.next_row_id = Some(next.ok_or_else(|| bad("it does not say how many rows need ids".to_owned()))?);
+            self.next_row_id = Some(next.ok_or_else(|| bad("row ids need its row counts, which are missing".to_owned()))?);
         }
         if manifest.content == ManifestContent::Deletes {
             manifest.first_row_id = None;
@@ -83,12 +102,17 @@ impl ManifestListWriter {
         Ok(())
     }
 
-    /// The next row id that the table has once this is committed (version 3).
+    /// Returns the table's next row id after the commit (version 3).
     pub const fn next_row_id(&self) -> Option<i64> {
         self.next_row_id
     }
 
-    /// The file's bytes.
+    /// Ends the list and returns the bytes of the file.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Invalid`](FormatError::Invalid) if a count of files exceeds 32 bits, or an unknown field has types that cannot be
+    /// merged. Returns [`Avro`](FormatError::Avro) if compression fails.
     pub fn finish(self) -> Result<Vec<u8>> {
         let new = &self.new;
         let loose = new.format_version >= 2 && !self.manifests.iter().all(counted);
@@ -125,14 +149,14 @@ impl ManifestListWriter {
     }
 }
 
-/// The schema of the summaries of manifests' partitions, in that of manifests.
+/// Returns the schema of partition summaries within the schema of manifests.
 fn summary_of(avro: &mut Json) -> Option<&mut Json> {
     let field = avro["fields"].as_array_mut()?.iter_mut().find(|field| field["field-id"] == 507)?;
     let list = field["type"].as_array_mut()?.iter_mut().find(|ty| ty["type"] == "array")?;
     Some(&mut list["items"])
 }
 
-/// Whether all counts of a manifest are known.
+/// Returns `true` if all counts of a manifest are known.
 fn counted(manifest: &ManifestFile) -> bool {
     counts(manifest).iter().all(Option::is_some)
 }
@@ -148,8 +172,8 @@ fn counts(manifest: &ManifestFile) -> [Option<u64>; 6] {
     ]
 }
 
-/// The schema. Since version 2 counts are required; where a manifest of version 1 never had them, they are left optional as they were there:
-/// a 0 would say that the manifest can be passed over.
+/// Returns the schema of the list. Version 2 requires the counts, but manifests of version 1 may lack them. `loose` makes them
+/// optional, because a 0 would let readers skip the manifest.
 fn schema(version: u8, loose: bool) -> StructType {
     let schema = schemas::manifest_file(version);
     if !loose {
@@ -162,10 +186,10 @@ fn schema(version: u8, loose: bool) -> StructType {
     StructType::new(fields.collect())
 }
 
-/// A manifest, its fields in the order of [`schemas::manifest_file`].
+/// Writes a manifest, with its fields in the order of [`schemas::manifest_file`].
 fn put_manifest(out: &mut Vec<u8>, version: u8, loose: bool, manifest: &ManifestFile, of_summaries: &Extension) -> Result<()> {
     let counts = counts(manifest).map(|count| count.and_then(|count| i64::try_from(count).ok()));
-    // Files are counted in 32 bits.
+    // Counts of files have 32 bits.
     let (files, rows) = counts.split_at(3);
     if files.iter().flatten().any(|count| i32::try_from(*count).is_err()) {
         return Err(FormatError::invalid(

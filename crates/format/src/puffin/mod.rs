@@ -1,4 +1,6 @@
-//! Puffin files: statistics and deletion vectors, each a blob, and a footer that says where they are (Puffin specification).
+//! Puffin files: blobs with statistics or deletion vectors, and a footer that locates them.
+//!
+//! Spec: Puffin specification.
 
 mod read;
 mod write;
@@ -10,47 +12,53 @@ pub use write::{NewBlob, PuffinWriter};
 
 use crate::Extra;
 
-/// The first bytes of a file, and the first and the last of its footer.
+/// The magic bytes at the start of the file, and at the start and end of its footer.
 const MAGIC: &[u8; 4] = b"PFA1";
 
-/// What a file's footer says.
+/// The content of a file's footer.
+///
+/// Spec: Puffin specification, "FileMetadata".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PuffinMetadata {
-    /// The blobs.
+    /// The blobs in the file.
     pub blobs: Vec<PuffinBlob>,
-    /// What its writer says of the file, as `created-by`.
+    /// The properties of the file, such as `created-by`.
     pub properties: Option<BTreeMap<String, String>>,
-    /// What else its JSON says.
+    /// The unknown fields of its JSON object.
     pub extra: Extra,
 }
 
-/// What a footer says of a blob.
+/// The description of a blob in the footer.
+///
+/// Spec: Puffin specification, "BlobMetadata".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PuffinBlob {
-    /// What kind of blob it is.
+    /// The type of the blob, such as `deletion-vector-v1`.
     pub blob_type: String,
-    /// The fields that it is about.
+    /// The ids of the fields that the blob describes.
     pub fields: Vec<i32>,
-    /// The snapshot that it was worked out from; -1 of a deletion vector.
+    /// The id of the snapshot that the blob was computed from; -1 for a deletion vector.
     pub snapshot_id: i64,
-    /// That snapshot's sequence number; -1 of a deletion vector.
+    /// The sequence number of that snapshot; -1 for a deletion vector.
     pub sequence_number: i64,
-    /// The byte of the file at which it starts.
+    /// The offset of the blob in the file, in bytes.
     pub offset: u64,
-    /// Its bytes, as they are in the file.
+    /// The length of the blob in the file, in bytes, after compression.
     pub length: u64,
-    /// How it is compressed; not at all if there is none.
+    /// The name of the codec; `None` for an uncompressed blob.
     pub compression_codec: Option<String>,
-    /// What its writer says of it.
+    /// The properties of the blob.
     pub properties: Option<BTreeMap<String, String>>,
-    /// What else its JSON says.
+    /// The unknown fields of its JSON object.
     pub extra: Extra,
 }
 
-/// How a blob is compressed (Puffin specification, "Compression codecs").
+/// The codec of a blob.
+///
+/// Spec: Puffin specification, "Compression codecs".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PuffinCodec {
-    /// Not at all.
+    /// No compression.
     #[default]
     None,
     /// One LZ4 frame. Java does not read it.
@@ -60,7 +68,7 @@ pub enum PuffinCodec {
 }
 
 impl PuffinCodec {
-    /// As footers name it; none for what is not compressed.
+    /// Returns the name of the codec in footers, or `None` for no compression.
     pub const fn name(self) -> Option<&'static str> {
         match self {
             Self::None => None,

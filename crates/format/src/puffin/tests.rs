@@ -1,3 +1,5 @@
+//! Puffin files, written and read back, compared with the `iceberg` crate, and damaged.
+
 use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
@@ -49,7 +51,7 @@ fn files_are_read_as_they_were_written() {
 
 #[test]
 fn a_file_that_java_wrote_is_read() {
-    // The empty file of the specification's reference implementation: a footer with no blobs.
+    // The reference implementation's empty file: a footer without blobs.
     let mut file = b"PFA1PFA1{\"blobs\":[]}".to_vec();
     file.extend_from_slice(&[12, 0, 0, 0, 0, 0, 0, 0]);
     file.extend_from_slice(b"PFA1");
@@ -92,7 +94,7 @@ fn what_is_unknown_is_kept_and_refused_by_name_where_it_must_be_read() {
     assert!(error.contains("puffin blob x at byte 4") && error.contains("gzip"), "{error}");
 }
 
-/// Damaged files are an error or other values, but no panic, and take no memory that their bytes do not justify.
+/// Damaged files must give an error or other values, but no panic and no allocation that their length does not justify.
 #[test]
 fn damaged_files_are_errors_or_other_values() {
     let files: Vec<Vec<u8>> = [false, true].map(|compressed| written(compressed, &CODECS).0).into();
@@ -114,7 +116,7 @@ fn damaged_files_are_errors_or_other_values() {
     assert!(read > 100, "{read} were read");
 }
 
-/// A file whose footer, which is not compressed, says something else.
+/// Returns the file with another, uncompressed footer.
 fn with_footer(dice: &mut Dice, file: &[u8]) -> Vec<u8> {
     let metadata = read_puffin(file).expect("read");
     let length = puffin_footer_length(file, file.len() as u64).expect("a footer") as usize;

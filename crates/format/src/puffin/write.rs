@@ -1,4 +1,6 @@
-//! Writing Puffin files.
+//! Writer of Puffin files.
+//!
+//! Spec: Puffin specification, "File structure".
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -6,22 +8,22 @@ use std::io::Write;
 use super::{MAGIC, PuffinBlob, PuffinCodec, PuffinMetadata};
 use crate::{Extra, FormatError, Result};
 
-/// A blob that is to be written.
+/// The description of a blob that is to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewBlob {
-    /// What kind of blob it is.
+    /// The type of the blob, such as `deletion-vector-v1`.
     pub blob_type: String,
-    /// The fields that it is about.
+    /// The ids of the fields that the blob describes.
     pub fields: Vec<i32>,
-    /// The snapshot that it was worked out from; -1 of a deletion vector.
+    /// The id of the snapshot that the blob was computed from; -1 for a deletion vector.
     pub snapshot_id: i64,
-    /// That snapshot's sequence number; -1 of a deletion vector.
+    /// The sequence number of that snapshot; -1 for a deletion vector.
     pub sequence_number: i64,
-    /// What its writer says of it.
+    /// The properties of the blob.
     pub properties: BTreeMap<String, String>,
 }
 
-/// A Puffin file that is written.
+/// A Puffin file that is being written to memory.
 #[derive(Debug)]
 pub struct PuffinWriter {
     file: Vec<u8>,
@@ -35,7 +37,11 @@ impl Default for PuffinWriter {
 }
 
 impl PuffinWriter {
-    /// Adds a blob, and tells where in the file it is.
+    /// Adds a blob. Returns its description, with its offset and length in the file.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Invalid`](FormatError::Invalid) if the data cannot be compressed.
     pub fn add(&mut self, new: NewBlob, data: &[u8], codec: PuffinCodec) -> Result<&PuffinBlob> {
         let offset = self.file.len();
         compress(codec, data, &mut self.file)
@@ -54,7 +60,12 @@ impl PuffinWriter {
         Ok(&self.blobs[self.blobs.len() - 1])
     }
 
-    /// The file, and how many bytes its footer takes. A footer that is compressed is not read by Java.
+    /// Ends the file. Returns its bytes, and the length of its footer in bytes. Java does not read a compressed footer.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Invalid`](FormatError::Invalid) if the footer exceeds 2 GiB or cannot be compressed. Returns
+    /// [`Json`](FormatError::Json) if it cannot be printed.
     pub fn finish(mut self, properties: BTreeMap<String, String>, compressed: bool) -> Result<(Vec<u8>, u64)> {
         let start = self.file.len();
         let properties = Some(properties).filter(|properties| !properties.is_empty());
@@ -74,7 +85,7 @@ impl PuffinWriter {
     }
 }
 
-/// Adds bytes to a file, in one frame that says how many they are.
+/// Compresses `data` and appends it as one frame, which has the size of the data in its header.
 fn compress(codec: PuffinCodec, data: &[u8], file: &mut Vec<u8>) -> Result<(), String> {
     let text = |error: std::io::Error| error.to_string();
     match codec {

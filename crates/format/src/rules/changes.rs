@@ -1,11 +1,11 @@
-//! What commits may make of tables, and what not: each by the specification, or by what Java makes of it.
+//! Tests of commits that the specification, or Java, allows or forbids. Each compares a table before and after updates.
 
 use serde_json::{Value as Json, json};
 
 use crate::json::tests::of_version;
 use crate::{At, TableMetadata, TableUpdate, apply};
 
-/// A table of two columns, `a` (1, int) and `b` (2, string), with snapshots.
+/// Returns a table with the columns `a` (1, int) and `b` (2, string), and with snapshots.
 fn table(version: u8, change: impl FnOnce(&mut Json)) -> TableMetadata {
     let mut json = of_version(version);
     json["schemas"] = json!([schema(json!([field(1, "a", "int"), field(2, "b", "string")]))]);
@@ -39,7 +39,7 @@ fn with(mut field: Json, key: &str, value: Json) -> Json {
     field
 }
 
-/// Makes a schema of these fields the current one.
+/// Returns updates that make a schema of `fields` the current one.
 fn evolved(fields: Json) -> Json {
     json!([{"action": "add-schema", "schema": schema(fields)}, {"action": "set-current-schema", "schema-id": -1}])
 }
@@ -75,7 +75,7 @@ fn columns_evolve_from_the_current_schema() {
     // A schema that was added and never made current has no rows.
     let unused = json!([{"action": "add-schema", "schema": schema(json!([a("long"), b()]))}]);
     then(&then(&plain, unused), evolved(json!([a("int"), b(), c()])));
-    // `CREATE OR REPLACE` may give a name another type, and back: a later schema has the column as the current one has it.
+    // `CREATE OR REPLACE` may change a column's type and back: the new schema has the column as the current one has it.
     let replaced = |ty: &str| {
         let mut updates = evolved(json!([a(ty), b()]));
         updates.as_array_mut().expect("updates").push(json!({"action": "remove-snapshot-ref", "ref-name": "main"}));
@@ -83,11 +83,11 @@ fn columns_evolve_from_the_current_schema() {
     };
     let back = then(&then(&plain, replaced("string")), replaced("int"));
     then(&back, evolved(json!([a("int"), b(), c()])));
-    // Rows of the wider type are there: no way back, by a new schema or an old one.
+    // The table has rows of the wider type: neither a new nor an old schema may narrow it.
     let wide = then(&plain, evolved(json!([a("long"), b()])));
     refused(&wide, evolved(json!([a("int"), b(), c()])), "it was long and can't become int");
     refused(&wide, json!([{"action": "set-current-schema", "schema-id": 0}]), "it was long and can't become int");
-    // A column that was dropped comes back as it was, and its id never means another.
+    // A dropped column may come back unchanged, and its id never belongs to another column.
     let empty = table(2, |json| {
         for (name, none) in [("snapshots", json!([])), ("refs", json!({})), ("current-snapshot-id", json!(-1))] {
             json[name] = none;
@@ -102,7 +102,7 @@ fn columns_evolve_from_the_current_schema() {
     then(&forgotten, evolved(json!([a("int"), c()])));
 }
 
-/// Specification, "Reserved Field IDs" and "Primitive Types".
+/// Spec: "Reserved Field IDs" and "Primitive Types".
 #[test]
 fn ids_of_metadata_columns_and_misspelt_types_are_no_columns() {
     let plain = table(3, |_| {});
@@ -110,12 +110,12 @@ fn ids_of_metadata_columns_and_misspelt_types_are_no_columns() {
     refused(&plain, with_new(2_147_483_540, "int"), "ids above 2147483447 are for metadata columns");
     then(&plain, with_new(2_147_483_447, "int"));
     for ty in ["decimal(10)", "decimal(10,-2)", "fixed[-1]", "fixed[99999999999]", "timestamp_ns(9)", "unknown()", "long<int>"] {
-        refused(&plain, with_new(3, ty), "is not how a type is written");
+        refused(&plain, with_new(3, ty), "is not a valid type");
     }
     then(&plain, with_new(3, "interval(day)"));
 }
 
-/// Specification, Appendix D, "JSON single-value serialization".
+/// Spec: Appendix D, "JSON single-value serialization".
 #[test]
 fn a_new_default_is_written_as_values_of_its_type_are() {
     let plain = table(3, |_| {});
@@ -133,11 +133,11 @@ fn a_new_default_is_written_as_values_of_its_type_are() {
         ("float", vec![json!(1.5)], vec![json!(1e39)]),
     ] {
         right.iter().for_each(|value| drop(then(&plain, new(ty, value))));
-        wrong.iter().for_each(|value| refused(&plain, new(ty, value), &format!("is not how a value of {ty} is written")));
+        wrong.iter().for_each(|value| refused(&plain, new(ty, value), &format!("is not in the specification's format for {ty}")));
     }
 }
 
-/// Writers print one value in several ways.
+/// Writers print the same value in different ways.
 #[test]
 fn an_initial_default_is_compared_as_a_value() {
     for (ty, before, after) in [
@@ -150,9 +150,9 @@ fn an_initial_default_is_compared_as_a_value() {
         let old = table(3, |json| json["schemas"][0]["fields"][1] = defaults(before));
         then(&old, evolved(json!([field(1, "a", "int"), defaults(after), field(3, "c", "int")])));
         let none = evolved(json!([field(1, "a", "int"), field(2, "b", ty), field(3, "c", "int")]));
-        refused(&old, none, "its initial-default is another");
+        refused(&old, none, "its initial-default has changed");
     }
-    // A value that is promoted is the same value: the float that is nearest to 22.27.
+    // A promoted value is the same value: the float nearest to 22.27.
     let of = |ty: &str, value: Json| with(field(2, "b", ty), "initial-default", value);
     for (from, before, to, after) in [
         ("float", json!(22.27), "double", json!(22.270_000_457_763_672)),
@@ -180,7 +180,7 @@ fn what_a_table_came_with_blocks_no_other_change() {
         next["identifier-field-ids"] = identifiers;
         then(&old, json!([{"action": "add-schema", "schema": next}, {"action": "set-current-schema", "schema-id": -1}]));
     }
-    // A snapshot of version 2 with row ids, which a later version counts.
+    // A snapshot of format version 2 with row ids, which version 3 counts.
     let early = table(2, |json| {
         json["snapshots"][0]["first-row-id"] = json!(5);
         json["snapshots"][0]["added-rows"] = json!(7);
@@ -193,22 +193,22 @@ fn partition_fields_have_a_name_an_id_and_a_transform_of_their_own() {
     let plain = table(2, |_| {});
     let part = |source: i32, name: &str, transform: &str| json!({"source-id": source, "name": name, "transform": transform});
     refused(&plain, added(json!([part(1, "", "identity")])), "it has no name");
-    refused(&plain, added(json!([part(1, "x", "bucket[0]")])), "bucket[0] is none of bucket[N] and truncate[W]");
+    refused(&plain, added(json!([part(1, "x", "bucket[0]")])), "bucket[0] is not a valid bucket[N] or truncate[W]");
     refused(&plain, added(json!([part(99, "x", "identity")])), "the schema has no field with the id 99");
-    refused(&plain, added(json!([part(2, "x", "day")])), "day takes no string");
+    refused(&plain, added(json!([part(2, "x", "day")])), "day does not accept string");
     let numbered = |buckets: i32| with(part(1, &format!("x{buckets}"), &format!("bucket[{buckets}]")), "field-id", json!(1000));
     refused(&plain, added(json!([numbered(2), numbered(3)])), "another field of the spec has its id, 1000");
-    // What is given no id gets one that is free.
+    // A field without an id gets a free one.
     let one = then(&plain, added(json!([part(1, "x", "bucket[4]")])));
     let both = then(&one, added(json!([part(1, "y", "bucket[4]"), part(1, "z", "bucket[4]")])));
     let ids: Vec<i32> = both.partition_specs.last().expect("a spec").fields().iter().map(|field| field.field_id).collect();
     assert_eq!(ids, [1000, 1001]);
-    // Version 1 numbers the fields of each spec from 1000.
+    // Format version 1 numbers the fields of each spec from 1000.
     let first = then(&table(1, |_| {}), added(json!([part(1, "x", "identity")])));
     let next = then(&first, added(json!([part(2, "y", "identity")])));
     assert_eq!(next.partition_specs.last().expect("a spec").fields()[0].field_id, 1000);
 
-    // A column whose partition field is not used any more is dropped, and another comes by its name.
+    // The column of a partition field that is no longer used is dropped, and a new column takes its name.
     let parted = then(&plain, and_default(added(json!([part(2, "b", "identity")]))));
     let dropped = then(&then(&parted, and_default(added(json!([])))), evolved(json!([field(1, "a", "int")])));
     then(&dropped, evolved(json!([field(1, "a", "int"), field(3, "b", "string")])));
@@ -226,11 +226,15 @@ fn snapshots_have_an_id_a_number_and_an_operation() {
     then(&plain, snapshot(|_| {}));
     refused(&plain, snapshot(|json| json["snapshot-id"] = json!(-1)), "snapshot -1");
     refused(&plain, snapshot(|json| json["sequence-number"] = json!(-3)), "sequence-number");
-    refused(&plain, snapshot(|json| json["summary"]["operation"] = json!("foo")), "none of append, replace, overwrite, delete");
+    refused(
+        &plain,
+        snapshot(|json| json["summary"]["operation"] = json!("foo")),
+        "not one of append, replace, overwrite, delete",
+    );
     refused(&plain, snapshot(|json| json["added-rows"] = json!(9_223_372_036_854_775_805_u64)), "leaves no row ids");
 }
 
-/// Java reads no table whose logs go back in time by more than a minute, nor one that is older than they are.
+/// Java rejects a table whose logs go back in time by more than a minute, or that is older than its logs.
 #[test]
 fn logs_never_go_back_in_time_however_clocks_differ() {
     let commit = |id: i64, timestamp_ms: i64| {
@@ -249,7 +253,7 @@ fn logs_never_go_back_in_time_however_clocks_differ() {
     assert!(made.last_updated_ms >= ahead && snapshots.last() == Some(&ahead), "{snapshots:?}");
 }
 
-/// A field is certain if every schema requires it, or a default fills it in, and no schema was removed.
+/// A field is certain if every schema requires it or a default fills it in, and no schema was removed.
 #[test]
 fn a_required_field_that_rows_may_lack_is_doubtful() {
     let required = |id: i32, name: &str| with(field(id, name, "int"), "required", json!(true));
@@ -280,7 +284,7 @@ fn a_required_field_that_rows_may_lack_is_doubtful() {
     assert_eq!(doubtful(&[(4, json!([with(field(5, "m", "int"), "type", map)]))]), [8], "a key is never null");
 }
 
-/// Specification, "Schema Evolution": an element, a key and a value have their list's or map's life.
+/// Spec: "Schema Evolution": element, key and value fields exist as long as their list or map.
 #[test]
 fn a_list_and_a_map_keep_their_items() {
     let list = |element: i32| json!({"type": "list", "element-id": element, "element": "int", "element-required": false});
@@ -294,11 +298,11 @@ fn a_list_and_a_map_keep_their_items() {
     let keyed = |fields: Json| json!({"type": "map", "key-id": 6, "key": {"type": "struct", "fields": fields}, "value-id": 7, "value": "int", "value-required": false});
     let (x, y) = (|| with(field(8, "x", "int"), "required", json!(true)), || field(9, "y", "int"));
     let table = then(&table(2, |_| {}), of(keyed(json!([x()]))));
-    refused(&table, of(keyed(json!([x(), y()]))), "the fields of its keys can't become others");
+    refused(&table, of(keyed(json!([x(), y()]))), "the fields of its keys can't change");
     then(&table, of(keyed(json!([with(x(), "name", json!("z"))]))));
 }
 
-/// A version 1 snapshot may list its manifests itself; one that leads nowhere can be read by nobody.
+/// A snapshot of format version 1 may list its manifests itself. A snapshot without manifests cannot be read.
 #[test]
 fn a_snapshot_leads_to_its_manifests() {
     let plain = table(1, |_| {});

@@ -1,4 +1,6 @@
-//! Rules of schemas.
+//! Rules of schemas: fields, defaults, identifier fields, and the evolution of columns.
+//!
+//! Spec: "Schemas and Data Types", "Schema Evolution".
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -7,18 +9,19 @@ use crate::{
     MAX_DECIMAL_PRECISION, NestedField, NestedFieldRef, PrimitiveType, Schema, Snapshot, TableMetadata, Transform, Type, Value,
 };
 
+/// Returns the violations in the table's schemas, each of them taken alone.
 pub(super) fn check(metadata: &TableMetadata) -> Vec<Violation> {
     let schemas = metadata.schemas.iter();
     let mut found: Vec<Violation> = schemas.flat_map(|schema| of_schema(schema, metadata.format_version)).collect();
     let highest = metadata.schemas.iter().map(|schema| schema.highest_field_id()).max().unwrap_or(0);
     if highest > metadata.last_column_id {
-        let why = format!("it is {}, and there is a field with the id {highest}", metadata.last_column_id);
+        let why = format!("it is {}, but a field has the id {highest}", metadata.last_column_id);
         found.push(Violation::new(Rule::LastColumnId, "last-column-id", why));
     }
     found
 }
 
-/// What of a schema by itself breaks a rule of a version of the format.
+/// Returns the violations of one schema under the rules of format version `version`, without those of schema evolution.
 pub(super) fn of_schema(schema: &Schema, version: u8) -> Vec<Violation> {
     let mut found = Vec::new();
     for id in ids_in_order(schema) {
@@ -38,10 +41,12 @@ fn ids_in_order(schema: &Schema) -> Vec<i32> {
     ids
 }
 
-/// The highest id that a column may have; those above are of metadata columns.
+/// The highest id that a column may have; higher ids are reserved for metadata columns.
+///
+/// Spec: "Reserved Field IDs".
 const HIGHEST_COLUMN_ID: i32 = i32::MAX - 200;
 
-/// What of a field itself breaks a rule.
+/// Returns the rules that a field breaks by itself, each with the reason.
 fn of_field(field: &NestedField, version: u8) -> impl Iterator<Item = (Rule, String)> {
     let ty = field.field_type.as_ref();
     let of_version = match ty.first_version() {
@@ -52,15 +57,15 @@ fn of_field(field: &NestedField, version: u8) -> impl Iterator<Item = (Rule, Str
         Type::Primitive(PrimitiveType::Decimal { precision, scale })
             if !(1..=MAX_DECIMAL_PRECISION).contains(precision) || scale > precision =>
         {
-            Some((Rule::DecimalDigits, format!("{ty} has not 1 to {MAX_DECIMAL_PRECISION} digits, or more behind the point")))
+            Some((Rule::DecimalDigits, format!("{ty} must have 1 to {MAX_DECIMAL_PRECISION} digits, and no larger scale")))
         }
         _ => None,
     };
-    // A name with arguments that are wrong is none that a later version may bring.
+    // A defined type name with wrong arguments is a mistake, not a type of a later version.
     let misspelt = match ty {
         Type::Primitive(PrimitiveType::Fixed(length)) => i32::try_from(*length).is_err(),
         Type::Primitive(PrimitiveType::Other(name)) => {
-            // The name of a type that is known, with something behind it that is none of its parameters.
+            // A defined type name followed by something that is no parameter of it.
             let name = name.as_str().unwrap_or_default().to_ascii_lowercase();
             let stem = name.split(['(', '[', '<']).next().unwrap_or_default().trim();
             let is_known = !matches!(PrimitiveType::named(stem), PrimitiveType::Other(_)) || matches!(stem, "decimal" | "fixed");
@@ -69,15 +74,15 @@ fn of_field(field: &NestedField, version: u8) -> impl Iterator<Item = (Rule, Str
         _ => false,
     };
     let misspelt =
-        misspelt.then(|| (Rule::TypeOfVersion, format!("{ty} is not how a type is written, as decimal(9, 2) or fixed[16]")));
-    // No reference system that Java reads has a comma.
+        misspelt.then(|| (Rule::TypeOfVersion, format!("{ty} is not a valid type; examples are decimal(9, 2) and fixed[16]")));
+    // No reference system that Java reads has a comma in its name.
     let edges = match ty {
         Type::Primitive(PrimitiveType::Geography { crs: Some(crs), edges: None }) => crs.rsplit_once(','),
         _ => None,
     };
     let edges = edges.map(|(_, edges)| {
         let known = "spherical, vincenty, thomas, andoyer and karney";
-        (Rule::EdgeAlgorithm, format!("{ty}: {} is none of {known}", edges.trim()))
+        (Rule::EdgeAlgorithm, format!("{ty}: {} is not one of {known}", edges.trim()))
     });
     let reserved = (field.id > HIGHEST_COLUMN_ID)
         .then(|| (Rule::ReservedFieldId, format!("ids above {HIGHEST_COLUMN_ID} are for metadata columns")));
@@ -89,14 +94,14 @@ fn of_field(field: &NestedField, version: u8) -> impl Iterator<Item = (Rule, Str
         if version < 3 {
             return Some((Rule::DefaultOfVersion, format!("{name} needs format version 3")));
         }
-        let none = || (Rule::DefaultOfType, format!("{name} {} is no value of {ty}", default.json()));
+        let none = || (Rule::DefaultOfType, format!("{name} {} is not a value of {ty}", default.json()));
         match ty {
-            // Of a struct it is null or without values: its fields have their own.
+            // The default of a struct is null or `{}`: its fields have their own.
             Type::Struct(_) => default.json().as_object().is_none_or(|fields| !fields.is_empty()).then(none),
             Type::Primitive(PrimitiveType::Other(_)) => None,
             ty if default.value(ty).is_none() => Some(none()),
             ty if default.is_as_specified(ty) => None,
-            ty => Some((Rule::DefaultOfType, format!("{name} {} is not how a value of {ty} is written", default.json()))),
+            ty => Some((Rule::DefaultOfType, format!("{name} {} is not in the specification's format for {ty}", default.json()))),
         }
     });
     of_version
@@ -121,7 +126,9 @@ fn identifiers(schema: &Schema) -> Vec<Violation> {
                 | PrimitiveType::Unknown,
             ) => return Some(format!("column {} is {}", schema.name_by_field_id(id).unwrap_or_default(), field.field_type)),
             Type::Primitive(_) => {}
-            ty => return Some(format!("column {} is {ty}, no simple type", schema.name_by_field_id(id).unwrap_or_default())),
+            ty => {
+                return Some(format!("column {} is {ty}, not a primitive type", schema.name_by_field_id(id).unwrap_or_default()));
+            }
         }
         let mut inner = Some(id);
         while let Some(id) = inner {
@@ -144,20 +151,20 @@ fn identifiers(schema: &Schema) -> Vec<Violation> {
     schema.identifier_field_ids().iter().filter_map(violation).collect()
 }
 
-/// A field as a schema has it, and the field that it is in.
+/// A field as one schema has it, and the id of the field that contains it.
 struct Placed<'a> {
     field: &'a NestedFieldRef,
     parent: Option<i32>,
 }
 
-/// The schemas in the order in which they were added. Some writers list them in none.
+/// Returns the schemas in the order in which they were added. Some writers list them in another.
 fn in_order(metadata: &TableMetadata) -> Vec<&Schema> {
     let mut schemas: Vec<&Schema> = metadata.schemas.iter().map(AsRef::as_ref).collect();
     schemas.sort_by_key(|schema| schema.schema_id());
     schemas
 }
 
-/// Fields that are in a later schema what the specification does not let them become, or that it does not let be added as they are.
+/// Returns the violations of "Schema Evolution" that the table's schemas show, each compared with those before it.
 pub(super) fn evolution(metadata: &TableMetadata) -> Vec<Violation> {
     let mut before = Fields::default();
     let mut found = Vec::new();
@@ -170,8 +177,7 @@ pub(super) fn evolution(metadata: &TableMetadata) -> Vec<Violation> {
     found
 }
 
-/// What a change of the current schema makes of fields that the specification does not let them become, and fields that it does not let be
-/// added as they are. A schema that was never the current one has no rows.
+/// Returns the violations of "Schema Evolution" by a change of the current schema. A schema that was never current has no rows.
 pub(super) fn changed(before: &TableMetadata, after: &TableMetadata) -> Vec<Violation> {
     let (old, new) = (before.current_schema(), after.current_schema());
     if old.is_same_as(new) {
@@ -184,13 +190,13 @@ pub(super) fn changed(before: &TableMetadata, after: &TableMetadata) -> Vec<Viol
     let used = |id: &i32| *id <= before.last_column_id && !fields.0.contains_key(id);
     for id in ids_in_order(new).into_iter().filter(used) {
         let what = format!("schema {}, field {} ({id})", new.schema_id(), new.name_by_field_id(id).unwrap_or_default());
-        let why = format!("its id may have been another field's: last-column-id was {}", before.last_column_id);
+        let why = format!("its id may have belonged to another field: last-column-id was {}", before.last_column_id);
         found.push(Violation::new(Rule::LastColumnId, what, why));
     }
     found
 }
 
-/// Fields by their ids, each as the last of some schemas has it.
+/// Fields by id, each as the last of some schemas has it.
 #[derive(Default)]
 struct Fields<'a>(HashMap<i32, Placed<'a>>);
 
@@ -200,7 +206,7 @@ impl<'a> Fields<'a> {
         self.0.extend(schema.field_ids().filter_map(placed));
     }
 
-    /// What a next schema makes of them that it may not.
+    /// Returns the violations that `schema` would add as the next schema after these fields.
     fn illegal(&self, schema: &Schema, metadata: &TableMetadata) -> Vec<Violation> {
         let mut found = Vec::new();
         let violation = |id, rule, why| {
@@ -216,7 +222,7 @@ impl<'a> Fields<'a> {
             let (Some(field), Some(old)) = (schema.field_by_id(id), self.0.get(&id)) else { continue };
             found.extend(illegal(old.field, field, metadata).map(|why| violation(id, Rule::Promotion, why)));
             if !is_same_default(old.field, field) {
-                found.push(violation(id, Rule::InitialDefaultChanged, "its initial-default is another than before".to_owned()));
+                found.push(violation(id, Rule::InitialDefaultChanged, "its initial-default has changed".to_owned()));
             }
             let parent = schema.parent_of(id);
             if old.parent != parent {
@@ -232,7 +238,8 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// A map whose keys get or lose fields: keys that were equal would not be, or the other way round (Java: `SchemaUpdate` refuses it).
+/// Returns the reason if a map's keys get or lose fields: equal keys would become different, or the reverse (Java: `SchemaUpdate`
+/// rejects it).
 fn other_keys(old: &NestedField, new: &NestedField) -> Option<String> {
     let (Type::Map(before), Type::Map(after)) = (old.field_type.as_ref(), new.field_type.as_ref()) else { return None };
     let ids = |field: &NestedField| {
@@ -240,7 +247,7 @@ fn other_keys(old: &NestedField, new: &NestedField) -> Option<String> {
         add_ids(field, &mut all);
         all
     };
-    (ids(&before.key_field) != ids(&after.key_field)).then(|| "the fields of its keys can't become others".to_owned())
+    (ids(&before.key_field) != ids(&after.key_field)).then(|| "the fields of its keys can't change".to_owned())
 }
 
 fn add_ids(field: &NestedField, all: &mut BTreeSet<i32>) {
@@ -248,8 +255,8 @@ fn add_ids(field: &NestedField, all: &mut BTreeSet<i32>) {
     field.field_type.children().into_iter().for_each(|child| add_ids(child, all));
 }
 
-/// A list whose element has another id, or a map whose key or value has, has other items: those of the files that are there would be
-/// nobody's.
+/// Returns the reason if a list's element, or a map's key or value, has another id: no field would claim the items in existing
+/// files.
 fn other_items(old: &NestedField, new: &NestedField) -> Option<String> {
     let ids = |field: &NestedField| match field.field_type.as_ref() {
         ty @ (Type::List(_) | Type::Map(_)) => ty.children().iter().map(|child| child.id).collect(),
@@ -260,7 +267,7 @@ fn other_items(old: &NestedField, new: &NestedField) -> Option<String> {
     other.map(|(before, after)| format!("its items were field {before} and can't become field {after}"))
 }
 
-/// Whether two states of a field have one initial default, however each writes it: as a value of the later type.
+/// Returns `true` if two states of a field have the same initial default, compared as values of the later type.
 fn is_same_default(old: &NestedField, new: &NestedField) -> bool {
     if old.initial_default == new.initial_default {
         return true;
@@ -277,8 +284,9 @@ fn is_same_default(old: &NestedField, new: &NestedField) -> bool {
     promoted.is_some() && promoted == after.value(&new.field_type)
 }
 
-/// Why a field can't be added to a struct whose rows were written before; none if it can, or if it is there already. What is within a field
-/// that is added is missing together with it.
+/// Returns the reason if a required field is added to a struct that older rows have. Returns `None` if the field existed before.
+///
+/// A field within an added field is missing together with it.
 fn without_defaults(schema: &Schema, id: i32, before: &HashMap<i32, Placed<'_>>) -> Option<String> {
     let field = schema.field_by_id(id).filter(|field| field.required && !before.contains_key(&id))?;
     let is_in_old_struct = schema.parent_of(id).is_none_or(|parent| {
@@ -289,19 +297,19 @@ fn without_defaults(schema: &Schema, id: i32, before: &HashMap<i32, Placed<'_>>)
     is_in_old_struct.then(|| format!("it is required, was added, and has no {missing}"))
 }
 
-/// Whether a branch leads to a snapshot that may hold rows from before a schema.
+/// Returns `true` if a branch reaches a snapshot that may have rows from before the schema.
 fn has_older_rows(metadata: &TableMetadata, schema_id: i32) -> bool {
     let is_older = |snapshot: &Snapshot| snapshot.schema_id.is_none_or(|id| id < schema_id);
     let parent = |snapshot: &&Snapshot| snapshot.parent_snapshot_id.and_then(|id| metadata.snapshots.get(id)).map(AsRef::as_ref);
     let mut heads = metadata.refs.values().filter(|reference| reference.is_branch()).map(|reference| reference.snapshot_id);
     heads.any(|id| {
         let head = metadata.snapshots.get(id).map(AsRef::as_ref);
-        // A lineage that comes back to where it was would have no end.
+        // A damaged lineage may be a cycle.
         std::iter::successors(head, parent).take(metadata.snapshots.len()).any(is_older)
     })
 }
 
-/// Why a field can't become another type; none if it can.
+/// Returns the reason if a field may not change its type in this way, or `None` if it may.
 fn illegal(old: &NestedField, new: &NestedField, metadata: &TableMetadata) -> Option<String> {
     let (from, to) = match (old.field_type.as_ref(), new.field_type.as_ref()) {
         (Type::Primitive(from), Type::Primitive(to)) => (from, to),
@@ -316,13 +324,13 @@ fn illegal(old: &NestedField, new: &NestedField, metadata: &TableMetadata) -> Op
     if from == to {
         return None;
     }
-    // A partition's value would be another after the promotion: 1 day is 86,400,000,000 microseconds.
+    // The promotion would change the partition value: 1 day is 86,400,000,000 microseconds.
     let specs = metadata.partition_specs.iter().flat_map(|spec| spec.fields());
     let broken = specs.filter(|field| field.source_id() == Some(new.id)).find(|field| !stays(field.transform(), from, to));
     broken.map(|field| format!("it was {from}; as {to} partition field {} would have other values", field.name()))
 }
 
-/// Whether a transform's result is the same before and after a promotion.
+/// Returns `true` if the transform has the same results before and after the promotion.
 fn stays(transform: &Transform, from: &PrimitiveType, to: &PrimitiveType) -> bool {
     match from {
         PrimitiveType::Date => !matches!(transform, Transform::Identity | Transform::Bucket(_) | Transform::Unknown(_)),

@@ -1,6 +1,9 @@
-//! What the specification allows of a table's metadata.
+//! The rules of the specification for a table's metadata, and the violations of them.
 //!
-//! Reading ignores it: what exists is read. `esker check` prints it, and a commit may add no violation, while old ones don't block it.
+//! Readers ignore the rules: whatever exists is read. `esker check` prints all violations. A commit may add no violation, but
+//! violations that exist already do not block it.
+//!
+//! Start with [`Rule`], [`check`] (one state of a table) and [`added`] (a change).
 
 mod columns;
 mod partitions;
@@ -10,71 +13,75 @@ use std::fmt;
 
 use crate::{FormatError, MAX_FORMAT_VERSION, Schema, TableMetadata};
 
-/// A rule of the specification.
+/// A rule of the specification for table metadata. Each variant states what must hold, and the section.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Rule {
-    /// A type belongs to a later version of the format ("Schemas and Data Types"). One that nobody knows yet may be a later engine's.
+    /// The table's format version has the type ("Schemas and Data Types"). Types that this version of Esker does not define are
+    /// allowed.
     TypeOfVersion,
-    /// A decimal has 1 to 38 digits, of which so many are behind the point at most ("Primitive Types").
+    /// A decimal has 1 to 38 digits, and a scale of at most that number ("Primitive Types").
     DecimalDigits,
-    /// A field of the type unknown is optional ("Primitive Types").
+    /// A field of type `unknown` is optional ("Primitive Types").
     UnknownIsOptional,
-    /// Defaults belong to version 3 ("Default values").
+    /// Defaults exist only from format version 3 on ("Default values").
     DefaultOfVersion,
-    /// A default is a value of its field's type; of variant, geometry, geography and unknown it is null ("Default values").
+    /// A default is a value of its field's type; for variant, geometry, geography and unknown it is null ("Default values").
     DefaultOfType,
     /// An initial default never changes ("Default values").
     InitialDefaultChanged,
-    /// A required field that is added has defaults that are not null ("Schema Evolution"); from version 3 on, which has defaults.
+    /// A required field that is added has non-null defaults ("Schema Evolution"). Holds from format version 3 on, which has
+    /// defaults.
     RequiredHasDefaults,
-    /// A field stays in the struct that it is in, and a list or a map keeps its items ("Schema Evolution").
+    /// A field stays in its struct, and a list or map keeps its element, key and value fields ("Schema Evolution").
     FieldPlace,
-    /// A field becomes another type that the specification lists, and no other ("Schema Evolution").
+    /// A field changes its type only to one that the specification lists ("Schema Evolution").
     Promotion,
-    /// Identifier fields are required fields of simple types but float and double, in required structs ("Identifier Field IDs").
+    /// Identifier fields are required primitive fields in required structs, but not float or double ("Identifier Field IDs").
     IdentifierField,
-    /// `last-column-id` is the highest id of a field, and a field that is added has a higher one ("Table Metadata Fields").
+    /// `last-column-id` is the highest field id, and an added field has a higher one ("Table Metadata Fields").
     LastColumnId,
-    /// Ids above 2,147,483,447 are for metadata columns ("Reserved Field IDs").
+    /// Field ids above 2,147,483,447 are reserved for metadata columns ("Reserved Field IDs").
     ReservedFieldId,
-    /// A partition or sort field has a source that the schema has ("Partitioning", "Sorting").
+    /// The source of a partition or sort field exists in the schema ("Partitioning", "Sorting").
     SourceExists,
-    /// A partition field's source may be in a struct, but in no list and no map ("Partitioning").
+    /// The source of a partition field may be in a struct, but not in a list or map ("Partitioning").
     SourcePlace,
-    /// A transform takes the type of its source ("Partition Transforms"). One that nobody knows yet may be a later engine's.
+    /// A transform accepts the type of its source ("Partition Transforms"). Transforms that this version of Esker does not define
+    /// are allowed.
     SourceType,
-    /// A partition field has a name, which is apart from others, and from columns but an identity's own ("Partitioning").
+    /// A partition field has a unique name, which no column has but the source of an identity transform ("Partitioning").
     PartitionName,
-    /// An id of a partition field means one source and transform, and is there once in a spec ("Partition Evolution").
+    /// A partition field id is unique in its spec, and has one source and transform in all specs ("Partition Evolution").
     PartitionFieldId,
-    /// `last-partition-id` is the highest id of a partition field ("Table Metadata Fields").
+    /// `last-partition-id` is the highest partition field id ("Table Metadata Fields").
     LastPartitionId,
-    /// A branch or tag is at a snapshot that is there ("Snapshot References").
+    /// The snapshot of a branch or tag exists ("Snapshot References").
     ReferenceExists,
-    /// `main` is a branch, at the current snapshot ("Snapshot References").
+    /// `main` is a branch at the current snapshot ("Snapshot References").
     Main,
-    /// What a reference keeps is more than nothing, and only a branch keeps snapshots ("Snapshot References").
+    /// Retention settings of a reference are positive, and a tag has none for snapshots ("Snapshot References").
     Retention,
-    /// A snapshot's sequence number is no higher than the table's ("Sequence Numbers").
+    /// A snapshot's sequence number is at most the table's ("Sequence Numbers").
     SequenceNumber,
-    /// A snapshot has a manifest list, or in version 1 a list of manifests ("Snapshots").
+    /// A snapshot has a manifest list, or in format version 1 a list of manifests ("Snapshots").
     ManifestList,
-    /// A snapshot with a manifest list lists no manifests beside it ("Snapshots").
+    /// A snapshot has not both a manifest list and a list of manifests ("Snapshots").
     Manifests,
-    /// From version 2 on a snapshot says what its commit did: append, replace, overwrite or delete ("Snapshots").
+    /// From format version 2 on, a snapshot's operation is append, replace, overwrite or delete ("Snapshots").
     Operation,
-    /// A snapshot has a schema that is there ("Snapshots").
+    /// The schema of a snapshot exists ("Snapshots").
     SnapshotSchema,
-    /// Encryption keys belong to version 3, are written in Base64, and are there for the snapshots that name them ("Table Metadata Fields").
+    /// Encryption keys exist only from format version 3 on, are in Base64, and include those that snapshots name ("Table Metadata
+    /// Fields").
     EncryptionKey,
-    /// The edges of a geography are interpolated by an algorithm that is listed ("Primitive Types").
+    /// The edge algorithm of a geography is one that the specification lists ("Primitive Types").
     EdgeAlgorithm,
-    /// In version 3 a snapshot has a first row id and a number of rows, below the table's next ("Row Lineage").
+    /// In format version 3 a snapshot has a first row id and a row count, both below the table's next row id ("Row Lineage").
     RowLineage,
 }
 
 impl Rule {
-    /// The section of the specification that has it.
+    /// Returns the title of the specification's section that has the rule.
     pub const fn section(self) -> &'static str {
         match self {
             Self::TypeOfVersion => "Schemas and Data Types",
@@ -95,18 +102,19 @@ impl Rule {
     }
 }
 
-/// A rule that a table's metadata breaks.
+/// A violation: a rule, and the part of a table's metadata that breaks it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Violation {
-    /// The rule.
+    /// The rule that is broken.
     pub rule: Rule,
-    /// What breaks it: a field, a snapshot, a reference.
+    /// The part that breaks the rule: a field, a snapshot, a reference.
     pub what: String,
-    /// How.
+    /// The way in which it breaks the rule.
     pub why: String,
-    /// The snapshot, if it is one that breaks the rule.
+    /// The id of the snapshot, if a snapshot breaks the rule.
     pub snapshot_id: Option<i64>,
-    /// By what it is known again in another state of the table. A later schema or spec takes what is wrong with a field over.
+    /// A key that identifies the violation in another state of the table. A later schema or spec inherits the violations of a
+    /// field.
     subject: String,
 }
 
@@ -116,13 +124,13 @@ impl Violation {
         Self { rule, subject: what.clone(), what, why: why.into(), snapshot_id: None }
     }
 
-    /// Of a field, which has the same in every schema or spec that it is in.
+    /// Creates a violation of a field. It is the same violation in every schema or spec that has the field.
     pub(crate) fn of_field(rule: Rule, what: String, why: String, id: i32) -> Self {
         Self { subject: format!("field {id}: {why}"), ..Self::new(rule, what, why) }
     }
 }
 
-/// A change that would break a rule is refused.
+/// Converts the violation to a refusal: a change that would break a rule is not made.
 impl From<Violation> for FormatError {
     fn from(violation: Violation) -> Self {
         Self::Refused(format!("{violation} (specification, {:?})", violation.rule.section()))
@@ -135,14 +143,14 @@ impl fmt::Display for Violation {
     }
 }
 
-/// The rules that a table's metadata breaks.
+/// Returns all violations in a table's metadata.
 pub fn check(metadata: &TableMetadata) -> Vec<Violation> {
     let mut found = of_state(metadata);
     found.extend(columns::evolution(metadata));
     found
 }
 
-/// The rules that do not say what may become of a table.
+/// Returns the violations that one state shows, without those of schema evolution.
 fn of_state(metadata: &TableMetadata) -> Vec<Violation> {
     let mut found = columns::check(metadata);
     found.extend(partitions::check(metadata));
@@ -150,12 +158,12 @@ fn of_state(metadata: &TableMetadata) -> Vec<Violation> {
     found
 }
 
-/// The first rule that a view's schema breaks: it is of no version, and so of the latest.
+/// Returns the first violation in a view's schema, by the rules of the latest format version: a view's schema has none of its own.
 pub(crate) fn of_view_schema(schema: &Schema) -> Option<Violation> {
     columns::of_schema(schema, MAX_FORMAT_VERSION).into_iter().next()
 }
 
-/// The rules that a change breaks that were not broken before it.
+/// Returns the violations that a change adds, without those that existed before.
 pub fn added(before: &TableMetadata, after: &TableMetadata) -> Vec<Violation> {
     let old = of_state(before);
     let is_old = |violation: &Violation| old.iter().any(|old| old.rule == violation.rule && old.subject == violation.subject);
@@ -175,12 +183,12 @@ mod tests {
     use super::*;
     use crate::json::tests::of_version;
 
-    /// What breaks a rule.
+    /// A change of a table's JSON that breaks a rule.
     type Broken = Box<dyn FnOnce(&mut Json)>;
 
     fn found(version: u8, change: impl FnOnce(&mut Json)) -> Vec<Violation> {
         let mut json = of_version(version);
-        // A spec and a table without a dropped column break nothing.
+        // Without a dropped column, spec and table break no rule.
         json["partition-specs"][0]["fields"].as_array_mut().expect("fields").pop();
         json.as_object_mut().expect("an object").remove("partition-spec");
         json.as_object_mut().expect("an object").remove("schema");
@@ -208,7 +216,7 @@ mod tests {
         }
     }
 
-    /// What each case breaks, by a change of a table of a version, and words of what is said of it.
+    /// Cases: a format version, a change of a table, the rule that it breaks, and a piece of the violation's text.
     type Cases = Vec<(u8, Broken, Rule, &'static str)>;
 
     fn column(value: Json) -> Broken {
@@ -231,7 +239,7 @@ mod tests {
             (2, column(field(4, json!("timestamp_ns"), false)), TypeOfVersion, "timestamp_ns"),
             (2, column(field(4, json!("decimal(39, 2)"), false)), DecimalDigits, "decimal(39, 2)"),
             (3, column(field(5, json!("unknown"), true)), UnknownIsOptional, "f5"),
-            (3, column(field(4, json!("geography(OGC:CRS84, flat)"), false)), EdgeAlgorithm, "flat is none of spherical"),
+            (3, column(field(4, json!("geography(OGC:CRS84, flat)"), false)), EdgeAlgorithm, "flat is not one of spherical"),
             (2, set("/schemas/1/fields/1/write-default", json!(1)), DefaultOfVersion, "write-default"),
             (3, set("/schemas/1/fields/1/write-default", json!("x")), DefaultOfType, "\"x\""),
             (3, column(default), DefaultOfType, "v (4)"),
@@ -259,7 +267,7 @@ mod tests {
         vec![
             (2, set("/partition-specs/0/fields/0/source-id", json!(9)), SourceExists, "id 9"),
             (2, in_list, SourcePlace, "in a list"),
-            (2, set("/partition-specs/0/fields/0/transform", json!("day")), SourceType, "day takes no long"),
+            (2, set("/partition-specs/0/fields/0/transform", json!("day")), SourceType, "day does not accept long"),
             (2, set("/partition-specs/0/fields/0/name", json!("y")), PartitionName, "a column is called y"),
             (2, other_meaning, PartitionFieldId, "its id 1000 means x"),
             (2, set("/last-partition-id", json!(999)), LastPartitionId, "1000"),
@@ -275,20 +283,20 @@ mod tests {
         });
         vec![
             (2, set("/refs/t/snapshot-id", json!(9)), ReferenceExists, "tag t: snapshot 9"),
-            (2, set("/refs/main/type", json!("tag")), Main, "main is a branch"),
+            (2, set("/refs/main/type", json!("tag")), Main, "main must be a branch"),
             (2, set("/current-snapshot-id", json!(3_051_729_675_574_597_004_i64)), Main, "current-snapshot-id"),
             (2, set("/refs/t/max-ref-age-ms", json!(0)), Retention, "max-ref-age-ms must be greater than 0"),
-            (2, set("/refs/t/min-snapshots-to-keep", json!(1)), Retention, "tag t: min-snapshots-to-keep is for branches"),
-            (2, set("/refs/t/max-snapshot-age-ms", json!(1)), Retention, "tag t: max-snapshot-age-ms is for branches"),
+            (2, set("/refs/t/min-snapshots-to-keep", json!(1)), Retention, "tag t: min-snapshots-to-keep is only for branches"),
+            (2, set("/refs/t/max-snapshot-age-ms", json!(1)), Retention, "tag t: max-snapshot-age-ms is only for branches"),
             (2, set("/last-sequence-number", json!(0)), SequenceNumber, "above the table's, 0"),
             (2, no_list, ManifestList, "manifest-list"),
-            (1, set("/snapshots/0/manifests", json!(["s3://a/b/m.avro"])), Manifests, "manifests beside its manifest-list"),
-            (2, set("/snapshots/0/manifests", json!([])), Manifests, "manifests beside its manifest-list"),
+            (1, set("/snapshots/0/manifests", json!(["s3://a/b/m.avro"])), Manifests, "both manifests and a manifest-list"),
+            (2, set("/snapshots/0/manifests", json!([])), Manifests, "both manifests and a manifest-list"),
             (2, set("/snapshots/0/summary", json!({})), Operation, "operation"),
             (2, set("/snapshots/1/schema-id", json!(7)), SnapshotSchema, "schema 7"),
             (3, set("/next-row-id", json!(4)), RowLineage, "end at 5"),
             (3, set("/snapshots/0/key-id", json!("k9")), EncryptionKey, "encryption-keys has no k9"),
-            (3, set("/encryption-keys", key("%%%")), EncryptionKey, "encryption key k: encrypted-key-metadata is no Base64"),
+            (3, set("/encryption-keys", key("%%%")), EncryptionKey, "encryption key k: encrypted-key-metadata is not Base64"),
             (2, set("/encryption-keys", key("aGk=")), EncryptionKey, "version 3"),
         ]
     }
@@ -301,7 +309,7 @@ mod tests {
         }
     }
 
-    /// Specification, "Schema Evolution": a date may become a timestamp but where a partition field's values would be others.
+    /// Spec: "Schema Evolution": a date may become a timestamp unless the values of a partition field would change.
     #[test]
     fn a_date_becomes_a_timestamp_unless_its_partition_would_be_another() {
         let promoted = |transform: &str| {
@@ -320,7 +328,8 @@ mod tests {
         }
     }
 
-    /// Rows of before have no value of it; where there are none, or where version 3 is not yet, nothing can be missing.
+    /// Older rows have no value of the column. It is missing nowhere if there are no such rows, or if the table's version is below
+    /// 3.
     #[test]
     fn a_required_column_needs_defaults_where_rows_may_be_older() {
         let added = |version: u8, column: Json, change: fn(&mut Json)| {
@@ -350,9 +359,9 @@ mod tests {
             0,
             "version 2 has no defaults, and Java's clients add such a column if they are told to"
         );
-        // What is in a field that is added as well is missing together with it.
+        // A required field within an added struct is missing together with the struct.
         assert_eq!(added(3, nested(5, field(6, json!("int"), true)), |_| {}), 0);
-        // Every snapshot that a branch leads to is of the schema that has the column.
+        // All snapshots that a branch reaches have the schema with the column.
         let replaced = |json: &mut Json| {
             json["snapshots"][1].as_object_mut().expect("a snapshot").remove("parent-snapshot-id");
         };
@@ -364,7 +373,7 @@ mod tests {
         assert_eq!(added(3, required(), other_branch), 1);
     }
 
-    /// Of which schemas an old violation is told may change; it blocks nothing all the same.
+    /// The schema that an old violation names may change. The violation still blocks nothing.
     #[test]
     fn schemas_are_removed_from_a_table_whose_columns_became_what_they_may_not() {
         let mut json = of_version(2);

@@ -1,4 +1,6 @@
 //! Rules of partition specs and sort orders.
+//!
+//! Spec: "Partitioning", "Partition Evolution", "Sorting".
 
 use std::collections::{HashMap, HashSet};
 
@@ -6,24 +8,25 @@ use super::{Rule, Violation};
 use crate::metadata::highest_partition_id;
 use crate::{PartitionField, PartitionSpec, Schema, SortOrder, TableMetadata, Transform, Type};
 
+/// Returns the violations in the table's specs and sort orders.
 pub(super) fn check(metadata: &TableMetadata) -> Vec<Violation> {
     let mut found = Vec::new();
     for spec in &metadata.partition_specs {
         found.extend(names(metadata, spec));
     }
-    // Of what type a column was that was dropped is told by no schema; writers use the default.
+    // No schema may have the type of a dropped column any more, and writers use only the default spec and order.
     found.extend(of_spec(metadata, metadata.default_partition_spec()));
     found.extend(of_order(metadata, metadata.default_sort_order()));
     found.extend(field_ids(metadata));
     let highest = highest_partition_id(&metadata.partition_specs);
     if highest > metadata.last_partition_id && metadata.partition_specs.iter().any(|spec| !spec.fields().is_empty()) {
-        let why = format!("it is {}, and there is a partition field with the id {highest}", metadata.last_partition_id);
+        let why = format!("it is {}, but a partition field has the id {highest}", metadata.last_partition_id);
         found.push(Violation::new(Rule::LastPartitionId, "last-partition-id", why));
     }
     found
 }
 
-/// What specs and sort orders that are added have of sources, though they are not the default.
+/// Returns the violations in the sources of added specs and sort orders that are not the default.
 pub(super) fn changed(before: &TableMetadata, after: &TableMetadata) -> Vec<Violation> {
     let specs = after.partition_specs.iter().filter(|spec| before.partition_spec_by_id(spec.spec_id()).is_none());
     let specs = specs.filter(|spec| spec.spec_id() != after.default_spec_id).flat_map(|spec| of_spec(after, spec));
@@ -32,7 +35,7 @@ pub(super) fn changed(before: &TableMetadata, after: &TableMetadata) -> Vec<Viol
     specs.chain(orders).collect()
 }
 
-/// The sources of a spec's fields.
+/// Returns the violations in the sources of a spec's fields.
 fn of_spec(metadata: &TableMetadata, spec: &PartitionSpec) -> Vec<Violation> {
     let mut found = Vec::new();
     for field in spec.fields().iter().filter(|field| *field.transform() != Transform::Void) {
@@ -48,7 +51,7 @@ fn of_spec(metadata: &TableMetadata, spec: &PartitionSpec) -> Vec<Violation> {
     found
 }
 
-/// The sources of a sort order's fields.
+/// Returns the violations in the sources of a sort order's fields.
 fn of_order(metadata: &TableMetadata, order: &SortOrder) -> Vec<Violation> {
     let mut found = Vec::new();
     for (place, field) in order.fields.iter().enumerate() {
@@ -61,6 +64,7 @@ fn of_order(metadata: &TableMetadata, order: &SortOrder) -> Vec<Violation> {
     found
 }
 
+/// Returns the rules that a transform and its sources break, each with the reason.
 fn sources(metadata: &TableMetadata, transform: &Transform, ids: &[i32]) -> Vec<(Rule, String)> {
     let schema = metadata.current_schema();
     let mut found = Vec::new();
@@ -70,7 +74,7 @@ fn sources(metadata: &TableMetadata, transform: &Transform, ids: &[i32]) -> Vec<
     if let Transform::Unknown(name) = transform
         && ["bucket[", "truncate["].iter().any(|known| name.to_ascii_lowercase().starts_with(known))
     {
-        found.push((Rule::SourceType, format!("{name} is none of bucket[N] and truncate[W]")));
+        found.push((Rule::SourceType, format!("{name} is not a valid bucket[N] or truncate[W]: the number must be 1 or more")));
     }
     for id in ids {
         let Some(field) = schema.field_by_id(*id) else {
@@ -81,21 +85,24 @@ fn sources(metadata: &TableMetadata, transform: &Transform, ids: &[i32]) -> Vec<
         let is_known = !matches!(transform, Transform::Unknown(_) | Transform::Void);
         if is_known && (!is_simple || transform.result_type(&field.field_type).is_none()) {
             let name = schema.name_by_field_id(*id).unwrap_or(&field.name);
-            found.push((Rule::SourceType, format!("{transform} takes no {}, which column {name} is", field.field_type)));
+            found
+                .push((Rule::SourceType, format!("{transform} does not accept {}, the type of column {name}", field.field_type)));
         }
     }
     found
 }
 
-/// Whether a field is in a list or a map, at any depth.
+/// Returns `true` if a field is in a list or map, at any depth.
 fn is_repeated(schema: &Schema, id: i32) -> bool {
     let around = std::iter::successors(schema.parent_of(id), |id| schema.parent_of(*id));
     let mut around = around.filter_map(|id| schema.field_by_id(id));
     around.any(|field| matches!(field.field_type.as_ref(), Type::List(_) | Type::Map(_)))
 }
 
-/// A field of version 1 that is not used any more keeps its place, and may keep the name of its column. So may the field of a spec that is not
-/// the default any more, when its column is gone and another has come by that name.
+/// Returns the violations in the names of a spec's fields.
+///
+/// In format version 1 a field that is no longer used stays in the spec, as void, and may keep the name of its column. The field of
+/// a former default spec may keep a name that a new column has, if its source was dropped.
 fn names(metadata: &TableMetadata, spec: &PartitionSpec) -> Vec<Violation> {
     let mut seen = HashSet::new();
     let why = |field: &PartitionField| {
@@ -125,7 +132,8 @@ fn names(metadata: &TableMetadata, spec: &PartitionSpec) -> Vec<Violation> {
     whys.into_iter().filter_map(violation).collect()
 }
 
-/// In manifests a partition field is known by its id: of two meanings one would be read as the other.
+/// Returns the violations in partition field ids. Manifests identify a field by its id, so one id with two meanings would be
+/// misread.
 fn field_ids(metadata: &TableMetadata) -> Vec<Violation> {
     let mut meanings: HashMap<i32, &PartitionField> = HashMap::new();
     let mut found = Vec::new();

@@ -4,6 +4,7 @@
 mod columns;
 mod data;
 mod findings;
+mod job;
 mod metadata;
 mod origin;
 mod snapshots;
@@ -19,10 +20,11 @@ use esker_types::{Coded, ErrorCode};
 use futures::stream::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 
-use crate::jobs::JobContext;
+use crate::context::JobContext;
 use crate::{MaintenanceError, Result};
 use columns::{Leaf, leaves};
 pub use findings::{CheckFinding, CheckFindingKind};
+pub(crate) use job::Verification;
 use metadata::{list_of, of_rules, of_unknown_specs};
 use origin::Origins;
 
@@ -90,7 +92,7 @@ fn head<'a>(table: &'a LoadedTable, options: &CheckOptions) -> Result<Option<&'a
 }
 
 /// Plans a check. A table that can't be read is what a check is for: its plan says less.
-pub async fn plan_check(catalog: &Catalog, table: &LoadedTable, options: &CheckOptions) -> Result<CheckPlan> {
+pub(crate) async fn plan_check(catalog: &Catalog, table: &LoadedTable, options: &CheckOptions) -> Result<CheckPlan> {
     let head = head(table, options)?;
     let files = match head {
         Some(head) => named_files(catalog.manifests(), head).await.unwrap_or_default(),

@@ -12,8 +12,8 @@ use tokio::sync::Mutex;
 
 use super::CheckFinding;
 use crate::Result;
-use crate::jobs::JobContext;
-use crate::reverse::check_reversible;
+use crate::compact::check_reversible;
+use crate::context::JobContext;
 
 /// What the names of files begin with that a compaction writes, before the job's id.
 const COMPACTED: &str = "compacted-";

@@ -9,7 +9,7 @@ use esker_types::Coded;
 use futures::stream::{StreamExt, TryStreamExt};
 
 use super::{CONCURRENCY, CheckFinding, CheckFindingKind, GONE, of_unknown_specs};
-use crate::jobs::JobContext;
+use crate::context::JobContext;
 use crate::{MaintenanceError, Result};
 
 /// Manifest lists and manifests of snapshots other than `checked` that can't be read, of which health is told as well; with `specs` also

@@ -15,7 +15,7 @@ use esker_write::{RowsToDelete, WriteError, write_deletes};
 use futures::future::BoxFuture;
 
 use super::row_mapping::{ByNumber, RowMapping};
-use crate::jobs::JobContext;
+use crate::context::JobContext;
 use crate::{MaintenanceError, Result};
 
 /// A group whose new files are written.

@@ -9,7 +9,7 @@ use esker_table::{DeleteIndex, LiveFile, LiveFiles};
 use roaring::RoaringTreemap;
 
 use crate::Result;
-use crate::jobs::JobContext;
+use crate::context::JobContext;
 
 /// Deleted positions by path of the data file.
 pub(crate) type ByPath = HashMap<String, RoaringTreemap>;

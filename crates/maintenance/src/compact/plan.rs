@@ -72,7 +72,7 @@ impl CompactPlan {
 }
 
 /// Plans a compaction of a branch as it is now.
-pub async fn plan_compact(catalog: &Catalog, table: &LoadedTable, options: &CompactOptions) -> Result<CompactPlan> {
+pub(crate) async fn plan_compact(catalog: &Catalog, table: &LoadedTable, options: &CompactOptions) -> Result<CompactPlan> {
     options.check()?;
     let metadata = &table.metadata;
     order::order(metadata, options)?;

@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::content_hash::PartitionConstants;
 use super::rewrite::BATCH_ROWS;
-use crate::jobs::JobContext;
+use crate::context::JobContext;
 use crate::{MaintenanceError, Result};
 
 /// Files opened ahead.

@@ -15,7 +15,7 @@ use super::content_hash::{ContentHash, PartitionConstants};
 use super::options::Verify;
 use super::prefetch::{InputFile, RowGroupSpan, UnitLimits, WorkUnit, input_memory, prefetch};
 use super::row_mapping::{MappedRun, RowMapping};
-use crate::jobs::JobContext;
+use crate::context::JobContext;
 use crate::{MaintenanceError, Result};
 
 /// Rows decoded at a time.

@@ -27,7 +27,7 @@ use super::plan::CompactPlan;
 use super::prefetch::InputFile;
 use super::rewrite::{OutputTarget, rewrite};
 use super::sort::rewrite_sorted;
-use crate::jobs::JobContext;
+use crate::context::JobContext;
 use crate::{MaintenanceError, Result};
 
 /// Executes a plan group by group, and commits each by itself unless the options want fewer commits.

@@ -29,7 +29,7 @@ use super::order::RowOrder;
 use super::prefetch::{InputFile, RowGroupSpan, UnitLimits, WorkUnit, input_memory, prefetch};
 use super::rewrite::{Assembly, BATCH_ROWS, OutputTarget, RewrittenGroup, entries, received, seen_of, verify};
 use super::row_mapping::{RowMapping, SidecarWriter};
-use crate::jobs::JobContext;
+use crate::context::JobContext;
 use crate::{MaintenanceError, Result};
 
 /// Rewrites inputs sorted. The origin of each row goes along, so that deletes by position that land meanwhile can follow it.

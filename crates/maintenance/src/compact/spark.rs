@@ -7,6 +7,11 @@ use serde_json::{Map, Value};
 
 use super::columns::{SortColumn, sorted_by};
 use super::options::{CompactOptions, Strategy, Verify};
+use super::plan::CompactPlan;
+use crate::{MaintenanceError, Result};
+
+/// The one engine that runs external jobs.
+pub const SPARK: &str = "spark";
 
 /// A call of one of Iceberg's procedures for Spark.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -88,12 +93,33 @@ fn procedure_options(options: &CompactOptions) -> Map<String, Value> {
     said.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.into()))).collect()
 }
 
+/// Decides whether a compaction is Spark's: it rewrites more bytes than its options leave to Esker, and Spark can do it.
+///
+/// # Errors
+///
+/// Returns [`MaintenanceError::Busy`] while rows of a partition are being changed: Spark would not keep out of it.
+pub(crate) fn is_for_spark(plan: &CompactPlan, table: &TableName) -> Result<bool> {
+    let Some(most) = plan.options.spark_over_bytes.filter(|most| *most > 0 && plan.bytes() > *most) else { return Ok(false) };
+    if spark_call(table, &plan.options).is_none() {
+        return Ok(false);
+    }
+    match plan.under_change {
+        true => Err(MaintenanceError::Busy(format!(
+            "{} bytes are to be rewritten, more than the {most} that are left to Esker; while rows are being changed the job is not handed \
+             over to Spark, which would not keep off",
+            plan.bytes()
+        ))),
+        false => Ok(true),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use esker_types::NamespaceName;
     use serde_json::json;
 
     use super::*;
+    use crate::{Group, PlannedFile};
 
     fn table() -> TableName {
         let namespace = NamespaceName::new(vec!["a".to_owned(), "b`c".to_owned()]).expect("valid");
@@ -141,5 +167,32 @@ mod tests {
             CompactOptions { verify: Verify::Full, ..CompactOptions::default() },
         ];
         assert!(stays.iter().all(|options| spark_call(&table(), options).is_none()));
+    }
+
+    #[test]
+    fn only_what_is_large_and_not_under_change_is_for_spark() {
+        let table = table();
+        let plan = |over: Option<u64>, under_change: bool| {
+            let file = PlannedFile { path: "f".to_owned(), bytes: 100, records: 1, deleted: 0 };
+            let group =
+                Group { id: 0, partition: String::new(), spec_id: 0, files: vec![file], delete_files: 0, expected_files: 1 };
+            CompactPlan {
+                table: "n.t".to_owned(),
+                options: CompactOptions { spark_over_bytes: over, ..CompactOptions::default() },
+                snapshot_id: Some(1),
+                sequence_number: 1,
+                target_file_size_bytes: 1000,
+                data_files: 1,
+                delete_files: 0,
+                groups: vec![group],
+                left_alone: Vec::new(),
+                under_change,
+            }
+        };
+        let is = |over, under_change| is_for_spark(&plan(over, under_change), &table);
+        assert!(is(Some(99), false).expect("decided"));
+        assert!([None, Some(0), Some(100)].into_iter().all(|over| !is(over, true).expect("decided")));
+        let busy = is(Some(99), true).expect_err("Spark would be in a writer's way");
+        assert!(matches!(busy, MaintenanceError::Busy(_)) && busy.to_string().contains("rows are being changed"), "{busy}");
     }
 }

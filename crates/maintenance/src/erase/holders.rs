@@ -11,57 +11,15 @@ use esker_table::{DeleteIndex, Expr, LiveFile, LiveFiles, NamedFile, Planned, he
 use esker_types::{Coded, Millis};
 use futures::stream::{StreamExt, TryStreamExt};
 use roaring::RoaringTreemap;
-use serde::{Deserialize, Serialize};
 
 use super::matching::{fields, matching};
+use super::outcome::RowHolder;
 use super::outside::outside;
 use crate::compact::{BATCH_ROWS, resolve_within, union};
 use crate::{Result, check_plain};
 
 /// Files read at the same time.
 const CONCURRENCY: usize = 4;
-
-/// A file that holds rows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RowHolder {
-    /// Its URI.
-    pub path: String,
-    /// Its size.
-    pub bytes: u64,
-    /// How many of the rows it holds; none if it can't be read, and may hold some.
-    pub rows: Option<u64>,
-    /// Branches and tags whose head has the file.
-    pub refs: BTreeSet<String>,
-    /// Of them, those in which no delete applies to it: the rows are in the table there.
-    pub in_table: BTreeSet<String>,
-    /// How many snapshots lead to it.
-    pub snapshots: u64,
-    /// When it may be deleted, if it is in quarantine.
-    pub due_ms: Option<Millis>,
-    /// Why the file stays, though it is in quarantine.
-    #[serde(default, alias = "spared", skip_serializing_if = "Option::is_none")]
-    pub released: Option<String>,
-    /// The path under which the quarantine holds the file, if it does.
-    #[serde(skip)]
-    pub(super) quarantined_as: Option<String>,
-}
-
-impl RowHolder {
-    /// What keeps the file, for people.
-    pub fn kept_by(&self) -> String {
-        let names = |names: &BTreeSet<String>| names.iter().cloned().collect::<Vec<_>>().join(", ");
-        match (self.in_table.is_empty(), self.refs.is_empty(), self.snapshots, self.due_ms) {
-            (false, ..) => format!("the rows are in the table: {}", names(&self.in_table)),
-            (_, false, ..) => format!("deleted rows of {}", names(&self.refs)),
-            (_, _, 1.., _) => format!("{} earlier snapshots", self.snapshots),
-            (.., Some(_)) => match &self.released {
-                None => "quarantine".to_owned(),
-                Some(why) => format!("quarantine, and it is not deleted: {why}"),
-            },
-            _ => "nothing: an orphan, or a file that is being written".to_owned(),
-        }
-    }
-}
 
 /// A file that may hold rows.
 pub(super) struct Suspect {

@@ -6,78 +6,30 @@
 //! hold rows are named, and go if they are asked to. `main` never does. An erasure that is refused has changed nothing.
 
 mod holders;
+mod job;
 mod matching;
+mod outcome;
 mod outside;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 
 use esker_catalog::{Catalog, LoadedTable};
 use esker_format::MAIN_BRANCH;
 use esker_read::Reader;
-use esker_state::JobFilter;
-use esker_storage::Location;
-use esker_types::{JobId, Millis, TableId, now_ms};
-use serde::{Deserialize, Serialize};
+use esker_types::now_ms;
 
-use crate::compact::{execute_compact, parse_filter};
-use crate::expire::{self, execute_expire};
-use crate::jobs::JobContext;
-use crate::{CompactOptions, MaintenanceError, Result, check_deletable, plan_compact};
+use crate::compact::{execute_compact, parse_filter, plan_compact};
+use crate::context::JobContext;
+use crate::expire::{execute_expire, plan_forced};
+use crate::{CompactOptions, MaintenanceError, Result, check_deletable};
 
-pub use holders::RowHolder;
 use holders::holders;
-
-/// What is to be erased.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub struct EraseOptions {
-    /// The rows: a SQL predicate. They must have been deleted from every branch.
-    #[serde(rename = "where")]
-    pub filter: String,
-    /// When the last file has to be gone; default: at once.
-    pub deadline_ms: Option<Millis>,
-    /// Branches and tags that go, if their head has a file that holds any of the rows. `main` can't.
-    pub drop_refs: BTreeSet<String>,
-}
-
-/// What holds the rows: the dry run, and the plan and the end of the job.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct ErasureReport {
-    /// The table's name.
-    pub table: String,
-    /// The rows.
-    #[serde(rename = "where")]
-    pub filter: String,
-    /// When what is in quarantine goes.
-    pub deadline_ms: Millis,
-    /// Branches and tags that go: of those asked for, the ones that hold any of the rows.
-    #[serde(default)]
-    pub drop_refs: BTreeSet<String>,
-    /// The files.
-    pub holders: Vec<RowHolder>,
-}
-
-/// What an erasure did.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct EraseOutcome {
-    /// Data files rewritten.
-    pub files_rewritten: u64,
-    /// Snapshots expired.
-    pub snapshots: u64,
-    /// Branches and tags dropped.
-    pub refs: Vec<String>,
-    /// Files whose time in quarantine ends by the deadline.
-    pub files: u64,
-    /// What holds the rows now. Empty, or all in quarantine: nothing retains them beyond the deadline.
-    pub report: ErasureReport,
-    /// Whether nothing retains the rows beyond the deadline.
-    pub complete: bool,
-}
+pub(crate) use job::Erasure;
+pub(crate) use outcome::erased;
+pub use outcome::{EraseOptions, EraseOutcome, ErasureReport, RowHolder};
 
 /// What holds rows now, and which branches and tags would go.
-pub async fn erasure_report(
+pub(crate) async fn erasure_report(
     catalog: &Catalog,
     reader: &Reader,
     table: &LoadedTable,
@@ -147,17 +99,6 @@ fn check_deleted(report: &ErasureReport) -> Result<()> {
     Ok(())
 }
 
-/// The files that erasures of a table leave to quarantine, with the job: nothing brings them back.
-pub(crate) async fn erased(catalog: &Catalog, table: TableId) -> Result<HashMap<String, JobId>> {
-    let filter = JobFilter { table: Some(table), kind: Some("erase".to_owned()), ..JobFilter::default() };
-    let mut files = HashMap::new();
-    for job in catalog.state().jobs(&filter, u32::MAX).await? {
-        let outcome = job.outcome.and_then(|outcome| EraseOutcome::deserialize(outcome).ok()).unwrap_or_default();
-        files.extend(outcome.report.holders.into_iter().map(|holder| (Location::normal(&holder.path), job.id)));
-    }
-    Ok(files)
-}
-
 pub(crate) async fn execute_erase(
     context: &JobContext,
     table: &LoadedTable,
@@ -200,7 +141,7 @@ pub(crate) async fn execute_erase(
     let current = reload().await?;
     let (before, snapshots) = report(catalog, reader, &current, &options).await?;
     check_deleted(&before)?;
-    let expiry = expire::forced(catalog, &current, &snapshots, &before.drop_refs).await?;
+    let expiry = plan_forced(catalog, &current, &snapshots, &before.drop_refs).await?;
     outcome.refs.clone_from(&expiry.0.expire_refs);
     outcome.snapshots = execute_expire(context, &current, &expiry.0, &expiry.1).await?.snapshots;
     let current = reload().await?;

@@ -5,13 +5,10 @@ use esker_types::{Millis, now_ms};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::worker::current;
 use super::{JobRequest, Maintenance};
 use crate::compact::{SparkCall, spark_call};
+use crate::context::current;
 use crate::{CompactPlan, Cost, MaintenanceError, Result};
-
-/// The one engine that jobs are handed over to.
-pub const SPARK: &str = "spark";
 
 /// A job as a worker of another engine gets it.
 #[derive(Debug, Clone, Serialize)]
@@ -30,24 +27,6 @@ pub struct ExternalJob {
     pub call: SparkCall,
     /// Until when the worker has it, in milliseconds since the epoch, unless it renews its lease.
     pub lease_ms: Option<Millis>,
-}
-
-/// Whether a compaction is Spark's: it rewrites more than its options leave to Esker, and Spark can do it.
-///
-/// An error while rows of some partition are being changed: Spark would not keep off.
-pub(crate) fn is_for_spark(plan: &CompactPlan, table: &esker_types::TableName) -> Result<bool> {
-    let Some(most) = plan.options.spark_over_bytes.filter(|most| *most > 0 && plan.bytes() > *most) else { return Ok(false) };
-    if spark_call(table, &plan.options).is_none() {
-        return Ok(false);
-    }
-    match plan.under_change {
-        true => Err(MaintenanceError::Busy(format!(
-            "{} bytes are to be rewritten, more than the {most} that are left to Esker; while rows are being changed the job is not handed \
-             over to Spark, which would not keep off",
-            plan.bytes()
-        ))),
-        false => Ok(true),
-    }
 }
 
 impl Maintenance {
@@ -102,39 +81,4 @@ impl Maintenance {
 fn cost(outcome: &str) -> Cost {
     let outcome: Value = serde_json::from_str(outcome).unwrap_or_default();
     Cost { bytes_read: outcome["rewritten_bytes_count"].as_u64().unwrap_or(0), ..Cost::default() }
-}
-
-#[cfg(test)]
-mod tests {
-    use esker_types::{NamespaceName, TableName};
-
-    use super::*;
-    use crate::{CompactOptions, Group, PlannedFile};
-
-    #[test]
-    fn only_what_is_large_and_not_under_change_is_for_spark() {
-        let table = TableName::new(NamespaceName::new(vec!["n".to_owned()]).expect("valid"), "t").expect("valid");
-        let plan = |over: Option<u64>, under_change: bool| {
-            let file = PlannedFile { path: "f".to_owned(), bytes: 100, records: 1, deleted: 0 };
-            let group =
-                Group { id: 0, partition: String::new(), spec_id: 0, files: vec![file], delete_files: 0, expected_files: 1 };
-            CompactPlan {
-                table: "n.t".to_owned(),
-                options: CompactOptions { spark_over_bytes: over, ..CompactOptions::default() },
-                snapshot_id: Some(1),
-                sequence_number: 1,
-                target_file_size_bytes: 1000,
-                data_files: 1,
-                delete_files: 0,
-                groups: vec![group],
-                left_alone: Vec::new(),
-                under_change,
-            }
-        };
-        let is = |over, under_change| is_for_spark(&plan(over, under_change), &table);
-        assert!(is(Some(99), false).expect("decided"));
-        assert!([None, Some(0), Some(100)].into_iter().all(|over| !is(over, true).expect("decided")));
-        let busy = is(Some(99), true).expect_err("Spark would be in a writer's way");
-        assert!(matches!(busy, MaintenanceError::Busy(_)) && busy.to_string().contains("rows are being changed"), "{busy}");
-    }
 }

@@ -64,7 +64,7 @@ fn requests_that_wait_are_read() {
     ] {
         let mut sample = json!({});
         sample[kind] = options;
-        assert_eq!(read::<JobRequest>(&sample).kind(), kind);
+        assert_eq!(read::<JobRequest>(&sample).kind().as_str(), kind);
     }
 }
 

@@ -1,10 +1,9 @@
 //! Jobs: asked for, queued, taken, done.
 
-mod context;
 mod external;
 #[cfg(test)]
 mod kept;
-mod request;
+mod kinds;
 mod stats;
 mod worker;
 
@@ -20,15 +19,14 @@ use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
 
+use crate::context::{JobContext, JobLimits, Progress};
 use crate::{MaintenanceError, Result};
-pub(crate) use context::JobContext;
-pub use context::{JobLimits, Progress};
-pub use external::{ExternalJob, SPARK};
-pub use request::JobRequest;
-use request::PlannedJob;
+pub use external::ExternalJob;
+pub(crate) use kinds::undo_work;
+pub use kinds::{JobRequest, KindView, command, describe_outcome, describe_preview, kind_view};
+use kinds::{PlannedJob, preview};
 use stats::JobStats;
 pub use stats::KindStats;
-pub(crate) use worker::current;
 pub use worker::{Worker, WorkerOptions};
 
 /// The priority of what somebody waits for.
@@ -139,6 +137,19 @@ impl Maintenance {
         self.running.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
+    /// Shows what a job would do, as the JSON of its kind's preview. Nothing changes.
+    ///
+    /// The work is done on the jobs' runtime: it may read files and write to the spill directory.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error that planning the job meets, and [`MaintenanceError::Panicked`] for a bug in it.
+    pub async fn preview(&self, name: &TableName, request: JobRequest) -> Result<Value> {
+        let table = self.catalog.load(name).await?;
+        let context = self.context(JobId::fresh(), 0, table.row.id, "");
+        self.runtime.spawn(async move { preview(&context, &table, &request).await }).await?
+    }
+
     /// Plans a job, so that what can't be done is refused at once, and enters it.
     pub async fn start(&self, name: &TableName, order: JobSpec) -> Result<JobId> {
         let table = self.catalog.load(name).await?;
@@ -172,7 +183,7 @@ impl Maintenance {
             id,
             table,
             table_name: name.to_string(),
-            kind: order.request.kind(),
+            kind: order.request.kind().as_str(),
             principal: order.principal,
             reason: order.reason,
             key: order.key,

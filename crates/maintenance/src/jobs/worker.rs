@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use esker_catalog::{Catalog, CatalogError, LoadedTable, deletion};
-use esker_state::{Job, JobEnd, State, StateError};
+use esker_catalog::{CatalogError, deletion};
+use esker_state::{Job, JobEnd, State};
 use esker_types::{Coded, JobId, Millis, caught, now_ms};
 use serde_json::{Value, json};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tracing::Instrument;
 
-use super::{JobContext, JobRequest, Maintenance, PlannedJob};
-use crate::{MaintenanceError, Result, check_not_frozen};
+use super::{JobRequest, Maintenance, PlannedJob};
+use crate::context::{JobContext, current};
+use crate::{MaintenanceError, Result, check_not_frozen, kind_view};
 
 /// Between looks into the queue when nobody says that something is there.
 const POLL: Duration = Duration::from_secs(2);
@@ -181,7 +182,8 @@ async fn carry_out(
     catalog.failpoint(&format!("job-{}", job.kind)).await;
     let request = JobRequest::of(job)?;
     let table = current(maintenance.catalog(), job).await?;
-    if !request.is_read_only() {
+    let read_only = kind_view(request.kind()).read_only;
+    if !read_only {
         // The table may have been frozen since somebody asked.
         check_not_frozen(catalog, &table).await?;
     }
@@ -190,29 +192,20 @@ async fn carry_out(
         Some((_, work)) => work,
         None => PlannedJob::plan(context, &table, &request).await?,
     };
-    catalog.state().plan_job(job, &work.plan_json()).await?;
-    if request.is_read_only() {
+    catalog.state().plan_job(job, &work.record().to_string()).await?;
+    if read_only {
         // There is nothing to compare, and the facts of a sick table can't be had.
-        return Ok(AttemptResult::Outcome(work.run(context, &table).await?));
+        return Ok(AttemptResult::Outcome(work.run(context, &table).await?.to_string()));
     }
     let before = catalog.facts(&table).await?.shape();
     if let Some(engine) = work.engine(&table)? {
         *measured = Some(json!({"before": before}));
         return Ok(AttemptResult::HandOver(engine));
     }
-    let outcome = work.run(context, &table).await?;
+    let outcome = work.run(context, &table).await?.to_string();
     let after = catalog.facts(&current(catalog, job).await?).await?.shape();
     *measured = Some(json!({"before": before, "after": after}));
     Ok(AttemptResult::Outcome(outcome))
-}
-
-/// The job's table as it is now, whatever it is called now.
-pub(crate) async fn current(catalog: &Catalog, job: &Job) -> Result<LoadedTable> {
-    let row = catalog.state().table_by_id(job.table_id).await?;
-    match row {
-        Some(row) => Ok(catalog.load_row(row).await?),
-        None => Err(StateError::NoSuchTable(job.table.clone()).into()),
-    }
 }
 
 /// Records how far the job is and what it says, and hears whether somebody wants it to end.
@@ -226,7 +219,7 @@ async fn beat(context: &JobContext) -> std::convert::Infallible {
             Ok(true) if context.progress.is_cancelled() => {}
             Ok(true) => {
                 context.progress.cancel();
-                context.progress.log("somebody wants it to end: it does where nothing is half done".to_owned());
+                context.progress.log("cancellation requested; the job stops at the next safe point".to_owned());
             }
             Err(error) => tracing::warn!(%error, "how far the job is could not be recorded"),
         }

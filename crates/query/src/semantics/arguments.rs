@@ -1,5 +1,7 @@
-//! Functions that bring their arguments to one type. DataFusion finds none for bytes in two layouts, for a UUID beside a null, and for
-//! decimals beside floats in lists.
+//! Functions whose arguments are brought to one type. DataFusion finds no common type for bytes in two layouts, for a UUID next
+//! to a null, and for decimals next to floats in lists.
+//!
+//! [`OneType`] wraps one of DataFusion's functions and coerces its arguments. Start with [`common`], which finds the type.
 
 use std::sync::{Arc, LazyLock};
 
@@ -22,7 +24,7 @@ use super::sets;
 
 const MAP: &str = "map";
 
-/// DataFusion's functions that are served with such arguments.
+/// Names of DataFusion's functions that are wrapped.
 const SERVED: [&str; 25] = [
     MAP,
     "coalesce",
@@ -51,13 +53,13 @@ const SERVED: [&str; 25] = [
     "array_union",
 ];
 
-/// Those that take texts for UUIDs where a UUID is among their arguments.
+/// Names of the functions that read their texts as UUIDs if another argument is a UUID.
 pub(super) const BESIDE_UUIDS: [&str; 4] = ["coalesce", "greatest", "least", "nullif"];
 
-/// Those that DataFusion brings to one type itself, if none of them is a UUID.
+/// Names of the functions whose arguments DataFusion brings to one type itself, if none of them is a UUID.
 const OWN_TYPE: [&str; 3] = ["greatest", "least", "nullif"];
 
-/// Whether there are texts, and 16 bytes, and nothing else but nulls.
+/// Returns true if the types are texts and 16 bytes, at least one of each, and otherwise only nulls.
 pub(super) fn texts_and_uuids(types: &[DataType]) -> bool {
     let is_uuid = |ty: &DataType| *ty == DataType::FixedSizeBinary(16);
     types.iter().any(is_uuid)
@@ -65,30 +67,31 @@ pub(super) fn texts_and_uuids(types: &[DataType]) -> bool {
         && types.iter().all(|ty| is_uuid(ty) || ty.is_string() || ty.is_null())
 }
 
-/// One of DataFusion's functions, whose arguments are brought to one type here where there is one.
+/// A wrapper of one of DataFusion's functions that brings the arguments to one type, if they have one.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct OneType {
     inner: Arc<ScalarUDF>,
     signature: Signature,
 }
 
-/// The functions that take the places of DataFusion's.
+/// Returns the wrappers that replace DataFusion's functions. `known` returns DataFusion's function of a name.
 pub(super) fn functions(known: impl Fn(&str) -> Option<Arc<ScalarUDF>>) -> Vec<ScalarUDF> {
     SERVED.iter().filter_map(|name| known(name)).map(function).collect()
 }
 
+/// Wraps one of DataFusion's functions.
 fn function(inner: Arc<ScalarUDF>) -> ScalarUDF {
     let signature = Signature::user_defined(inner.signature().volatility);
     ScalarUDF::new_from_impl(OneType { inner, signature })
 }
 
-/// A map of two lists: its keys and its values.
+/// Returns the map of two lists, which are its keys and its values.
 pub(super) fn map_of(lists: Vec<Expr>) -> Expr {
     static FUNCTION: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(function(map_udf())));
     Expr::ScalarFunction(ScalarFunction::new_udf(FUNCTION.clone(), lists))
 }
 
-/// The type that holds the values of some types, at every depth. A null is of any type.
+/// Returns the type that holds the values of all given types, at every depth. A null has any type.
 pub(super) fn common(types: &[DataType]) -> Option<DataType> {
     use DataType::{Binary, BinaryView, Date32, LargeBinary, List, Map, Struct, Timestamp};
     let mut known: Vec<DataType> = types.iter().filter(|ty| !ty.is_null()).cloned().collect();
@@ -121,7 +124,7 @@ pub(super) fn common(types: &[DataType]) -> Option<DataType> {
     }
 }
 
-/// For each place the field that holds what several have there.
+/// Returns fields that hold the values of all given lists of fields, position by position.
 fn each(several: &[Fields]) -> Option<Fields> {
     let first = several.first()?;
     let one = |(i, field): (usize, &FieldRef)| {
@@ -135,7 +138,7 @@ fn each(several: &[Fields]) -> Option<Fields> {
     first.iter().enumerate().map(one).collect()
 }
 
-/// An expression of one type in another.
+/// Casts an expression from one type to another. A decimal literal becomes the nearest double.
 fn converted(expr: Expr, from: &DataType, to: &DataType) -> Expr {
     match from {
         from if from == to => expr,
@@ -144,20 +147,20 @@ fn converted(expr: Expr, from: &DataType, to: &DataType) -> Expr {
     }
 }
 
-/// Values for one list, in the type that holds all.
+/// Casts the items of a list to the type that holds all of them. Returns them unchanged if there is none.
 pub(super) fn brought(items: Vec<Expr>, types: &[DataType]) -> Vec<Expr> {
     let Some(one) = common(types) else { return items };
     items.into_iter().zip(types).map(|(item, ty)| converted(item, ty, &one)).collect()
 }
 
-/// Two lists, or a list and an item, of the type that holds all items.
+/// Casts two lists, or a list and an item, to the type that holds all items. Returns them unchanged if there is none.
 pub(super) fn lists(sides: [Expr; 2], types: &[DataType; 2]) -> [Expr; 2] {
     let item = |ty: &DataType| match ty {
         DataType::List(item) => item.data_type().clone(),
         ty => ty.clone(),
     };
     let items = types.each_ref().map(item);
-    // A text beside something else stays a matter for DataFusion, which refuses it.
+    // DataFusion refuses a text next to a value of another type: leave that to it.
     let alike = items[0].is_string() == items[1].is_string();
     let listed = types.iter().any(|ty| matches!(ty, DataType::List(_)));
     let Some(one) = common(&items).filter(|_| listed && alike) else { return sides };
@@ -170,7 +173,7 @@ pub(super) fn lists(sides: [Expr; 2], types: &[DataType; 2]) -> [Expr; 2] {
     [to(left, &types[0]), to(right, &types[1])]
 }
 
-/// The types of arguments if DataFusion's own coercion is not to find them.
+/// Returns the types of the arguments, or `None` if DataFusion's own coercion has to find them.
 fn unified(signature: &TypeSignature, types: &[DataType]) -> Option<Vec<DataType>> {
     match signature {
         TypeSignature::OneOf(several) => several.iter().find_map(|one| unified(one, types)),
@@ -200,7 +203,7 @@ fn unified(signature: &TypeSignature, types: &[DataType]) -> Option<Vec<DataType
     }
 }
 
-/// Whether a list is written out, and no item is null.
+/// Returns true if a list consists of literals, none of them null.
 fn without_nulls(list: &Expr) -> bool {
     match list {
         Expr::Literal(ScalarValue::List(list), _) => list.values().null_count() == 0,
@@ -212,7 +215,7 @@ fn without_nulls(list: &Expr) -> bool {
 }
 
 impl OneType {
-    /// Whether a UUID is what it gives, of texts that are still to be read as one.
+    /// Returns true if the function returns a UUID, and texts among its arguments are still to be read as UUIDs.
     fn chooses_uuids(&self, types: &[DataType]) -> bool {
         BESIDE_UUIDS.contains(&self.name()) && texts_and_uuids(types)
     }
@@ -259,7 +262,7 @@ impl ScalarUDFImpl for OneType {
     }
 
     fn invoke_with_args(&self, mut arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        // A map wants either both of its lists for each row, or both once.
+        // `map` takes two arrays or two scalars, but not one of each.
         if self.name() == MAP && arguments.args.iter().any(|list| matches!(list, ColumnarValue::Array(_))) {
             let lists = ColumnarValue::values_to_arrays(&arguments.args)?;
             arguments.args = lists.into_iter().map(ColumnarValue::Array).collect();
@@ -271,7 +274,7 @@ impl ScalarUDFImpl for OneType {
     }
 
     fn simplify(&self, args: Vec<Expr>, context: &SimplifyContext) -> Result<ExprSimplifyResult> {
-        // DataFusion makes an IN of it, which a null in the list makes unknown; the function itself passes over nulls.
+        // DataFusion would write `array_has` as an `IN`, which is null if the list has a null. The function itself skips nulls.
         if self.name() == "array_has" && !args.first().is_some_and(without_nulls) {
             return Ok(ExprSimplifyResult::Original(args));
         }

@@ -1,5 +1,8 @@
-//! Subqueries where DataFusion asks none: in arguments of aggregates and windows, in orders, in conditions of joins, in `VALUES`. What
-//! they answer becomes a column of a projection, where it can be asked.
+//! Subqueries in places where DataFusion does not execute them: arguments of aggregates and windows, sort orders, conditions of
+//! joins, `VALUES`.
+//!
+//! The result of such a subquery becomes a column of a projection below the node, where DataFusion executes it. Start with
+//! [`below`].
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,13 +15,13 @@ use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{Expr, Filter, Join, LogicalPlan, LogicalPlanBuilder, Subquery, Values, cast};
 
-/// Before the number of an answer, in the name of its column.
+/// Prefix of the name of a column that holds the result of a subquery. The number of the subquery follows.
 const ANSWER: &str = "\u{1f}answer ";
 
-/// How a projection or a filter that holds subqueries is asked.
+/// A function that makes the subqueries of a projection or a filter executable.
 type Ask<'a> = &'a dyn Fn(LogicalPlan) -> Result<LogicalPlan>;
 
-/// A node whose subqueries are asked below it, by `ask`, which is given the projection or filter that holds them.
+/// Moves the subqueries of a node below it. `ask` is given each projection or filter that then holds subqueries.
 pub(super) fn below(plan: LogicalPlan, ask: Ask<'_>) -> Result<LogicalPlan> {
     match plan {
         LogicalPlan::Join(join) => in_join(join, ask),
@@ -28,6 +31,7 @@ pub(super) fn below(plan: LogicalPlan, ask: Ask<'_>) -> Result<LogicalPlan> {
     }
 }
 
+/// Moves the subqueries of an aggregate, a window or a sort into a projection below it.
 fn in_node(plan: LogicalPlan, ask: Ask<'_>) -> Result<LogicalPlan> {
     let (Some(mut input), columns) = (plan.inputs().first().map(|input| (*input).clone()), plan.schema().columns()) else {
         return Ok(plan);
@@ -61,7 +65,7 @@ fn in_node(plan: LogicalPlan, ask: Ask<'_>) -> Result<LogicalPlan> {
     if aggregates { Ok(made) } else { LogicalPlanBuilder::from(made).project(columns.into_iter().map(Expr::Column))?.build() }
 }
 
-/// Rows of which a value is a subquery's, each as a plan of its own.
+/// Writes `VALUES` with subqueries as a union, in which each row is a plan of its own.
 fn in_values(values: Values) -> Result<LogicalPlan> {
     let asks = |expr: &Expr| expr.exists(|e| Ok(subquery(e).is_some())).unwrap_or(false);
     if !values.values.iter().flatten().any(asks) {
@@ -77,6 +81,7 @@ fn in_values(values: Values) -> Result<LogicalPlan> {
     rows.try_fold(first?, |all, row| LogicalPlanBuilder::from(all).union(row?)?.build())
 }
 
+/// Moves the subqueries of a join's condition: into a filter above an inner join, and into projections below other joins.
 fn in_join(join: Join, ask: Ask<'_>) -> Result<LogicalPlan> {
     let asks = |expr: &Expr| expr.exists(|e| Ok(is_asked(e))).unwrap_or(false);
     if !join.filter.as_ref().is_some_and(asks) {
@@ -105,6 +110,7 @@ fn in_join(join: Join, ask: Ask<'_>) -> Result<LogicalPlan> {
     LogicalPlanBuilder::from(made).project(columns.into_iter().map(Expr::Column))?.build()
 }
 
+/// Returns a join with other inputs and another condition.
 fn joined(join: &Join, left: Arc<LogicalPlan>, right: Arc<LogicalPlan>, filter: Option<Expr>) -> Result<LogicalPlan> {
     let (on, constraint) = (join.on.clone(), join.join_constraint);
     Ok(LogicalPlan::Join(Join::try_new(
@@ -119,13 +125,15 @@ fn joined(join: &Join, left: Arc<LogicalPlan>, right: Arc<LogicalPlan>, filter: 
     )?))
 }
 
-/// A plan's columns with some more.
+/// Projects a plan to its columns and some more.
 fn beside(input: LogicalPlan, more: Vec<Expr>) -> Result<LogicalPlan> {
     let columns: Vec<Expr> = input.schema().columns().into_iter().map(Expr::Column).collect();
     LogicalPlanBuilder::from(input).project(columns.into_iter().chain(more))?.build()
 }
 
-/// An expression in which columns stand for the answers that can be worked out from some columns; `of` is in their names.
+/// Replaces the subqueries that need no other columns than those of `schema` by columns for their results.
+///
+/// Adds these subqueries to `answers`, under the names of the columns. `of` is part of the names.
 fn taken(expr: Expr, schema: &DFSchema, (of, answers): (&str, &mut Vec<Expr>)) -> Result<Transformed<Expr>> {
     expr.transform_down(|expr| {
         if !is_asked(&expr) || !is_of(&expr, schema) {
@@ -143,6 +151,7 @@ fn taken(expr: Expr, schema: &DFSchema, (of, answers): (&str, &mut Vec<Expr>)) -
     })
 }
 
+/// Returns the subquery of an expression, or `None` if the expression is not one.
 fn subquery(expr: &Expr) -> Option<&Subquery> {
     match expr {
         Expr::InSubquery(InSubquery { subquery, .. })
@@ -153,7 +162,8 @@ fn subquery(expr: &Expr) -> Option<&Subquery> {
     }
 }
 
-/// Whether an expression is a subquery that is asked by a join. One value that is the same for all rows is worked out anywhere.
+/// Returns true if an expression is a subquery that DataFusion executes by a join. It computes a single value that is the same
+/// for all rows anywhere.
 fn is_asked(expr: &Expr) -> bool {
     match expr {
         Expr::ScalarSubquery(subquery) => !subquery.outer_ref_columns.is_empty(),
@@ -161,7 +171,7 @@ fn is_asked(expr: &Expr) -> bool {
     }
 }
 
-/// Whether all columns that an expression and its subquery name of the rows around it are among these.
+/// Returns true if all columns that an expression and its subquery name in the rows around it are in `schema`.
 fn is_of(expr: &Expr, schema: &DFSchema) -> bool {
     let Some(subquery) = subquery(expr) else { return false };
     let mut named: HashSet<&Column> = expr.column_refs();

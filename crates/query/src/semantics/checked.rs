@@ -1,5 +1,5 @@
-//! Arithmetic that fails where a result is out of range. DataFusion's operators on integers wrap around, and leave decimals with more
-//! digits than their type has.
+//! Arithmetic that fails if a result is out of range. DataFusion's operators on integers wrap around, and those on decimals
+//! return more digits than the type has.
 
 use std::sync::Arc;
 
@@ -21,16 +21,17 @@ use datafusion::scalar::ScalarValue;
 
 use super::function::{Unary, call, of_untyped_null};
 
+/// The function for `+`, `-` or `*`, which checks its result.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Checked {
     op: Operator,
     signature: Signature,
 }
 
-/// Beyond the greatest decimal of 38 digits.
+/// Least unscaled value that has more than 38 digits.
 const TOO_MANY: u128 = 10_u128.pow(38);
 
-/// An operation that wraps around as one that fails, if it is one; its operands are rewritten already.
+/// Replaces an operation that wraps around by one that fails. The operands are rewritten already.
 pub(super) fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     let exact = |expr: &Expr| expr.get_type(schema).map(|ty| ty.is_integer() || matches!(ty, DataType::Decimal128(_, _)));
     let signed = |expr: &Expr| expr.get_type(schema).map(|ty| ty.is_signed_integer());
@@ -52,7 +53,7 @@ pub(super) fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>
     })
 }
 
-/// `-x` or `abs(x)` of integers, the least of which has no counterpart.
+/// The functions `-x` and `abs(x)` of integers. The least integer of a type has no positive counterpart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Counterpart {
     Negative,
@@ -60,6 +61,7 @@ enum Counterpart {
 }
 
 impl Counterpart {
+    /// Evaluates the function for an array of one integer type.
     fn each<T: ArrowPrimitiveType>(self, values: &ArrayRef) -> Result<ArrayRef> {
         let one = |v: T::Native| match self {
             Self::Absolute if v.is_ge(T::Native::ZERO) => Ok(v),
@@ -71,6 +73,7 @@ impl Counterpart {
         Ok(Arc::new(made))
     }
 
+    /// Returns the operation as the error shows it.
     fn sign(self) -> &'static str {
         match self {
             Self::Negative => "-",
@@ -103,6 +106,7 @@ impl Unary for Counterpart {
 }
 
 impl Checked {
+    /// Computes the operation, and checks decimals of 38 digits. Arrow checks the others.
     fn apply(&self, left: &dyn Datum, right: &dyn Datum) -> std::result::Result<ArrayRef, ArrowError> {
         let made = match self.op {
             Operator::Plus => numeric::add(left, right),
@@ -111,7 +115,7 @@ impl Checked {
         }?;
         if let DataType::Decimal128(DECIMAL128_MAX_PRECISION, _) = made.data_type() {
             let values = made.as_primitive::<Decimal128Type>();
-            // What null slots hold does not count, but is looked at only if something is found.
+            // Null slots may hold any value, so nulls are looked at if a slot is too large.
             let beyond = |v: &i128| v.unsigned_abs() >= TOO_MANY;
             if values.values().iter().any(beyond) && values.iter().flatten().any(|v| beyond(&v)) {
                 return Err(ArrowError::ArithmeticOverflow("a result has more than 38 digits".to_owned()));

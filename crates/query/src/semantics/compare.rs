@@ -1,5 +1,9 @@
-//! Comparisons of values of different types, before DataFusion brings both sides to one: it would cut timestamps to the coarser unit,
-//! round doubles to decimals and knows no UUIDs.
+//! Comparisons of values of different types, and the other expressions that have to be rewritten before DataFusion's type
+//! coercion.
+//!
+//! Coercion would cut timestamps to the coarser unit and round doubles to decimals, and it knows no UUIDs. [`Operators`] acts
+//! while a statement is planned, the rule [`Comparisons`] on whole plans.
+//! Start with [`rewrite`], which also calls the rewrites of the other files, then read [`comparison`].
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -43,17 +47,19 @@ use super::types::{field, is_fixed, is_uuid};
 use super::uuid;
 use crate::variant::field_of_variant;
 
-/// Functions that give one of their arguments.
+/// Functions that return one of their arguments, or a list of them.
 const CHOOSING: [&str; 6] = ["coalesce", "nvl2", "nullif", "greatest", "least", "make_array"];
 
-/// Functions whose arguments stay what they are, each for itself.
+/// Functions whose arguments keep their types.
 const KEEPING: [&str; 4] = ["named_struct", "struct", "concat", "concat_ws"];
 
-/// The rule, for whole plans.
+/// The analyzer rule for comparisons. It runs before type coercion.
 #[derive(Debug)]
 pub(super) struct Comparisons;
 
-/// Operators while a statement is planned: where the planner would find no common type, or would forget what is a UUID.
+/// The planner of operators and of access to parts, which acts while a statement is planned.
+///
+/// It serves the cases in which DataFusion would find no common type, or would forget what is a UUID.
 #[derive(Debug)]
 pub(super) struct Operators;
 
@@ -65,13 +71,13 @@ impl ExprPlanner for Operators {
             && key.get_type(schema)?.is_integer()
             && pair[0].data_type().is_integer()
         {
-            // A key that the type does not hold is in no map.
+            // No map has a key that its type does not hold: such a key becomes null.
             **key = try_cast(key.as_ref().clone(), pair[0].data_type().clone());
         }
         if is_variant(&from.get_type(schema)?) {
             return Ok(PlannerResult::Planned(match expr.field_access {
                 GetFieldAccess::NamedStructField { name: ScalarValue::Utf8(Some(name)) } => field_of_variant(from, &name),
-                _ => return plan_err!("a variant has fields in brackets, as v['a']; variant_get(v, '$[0]') takes an item"),
+                _ => return plan_err!("a variant's field is written v['a'], and an item of its array variant_get(v, '$[0]')"),
             }));
         }
         Ok(match FieldAccessPlanner.plan_field_access(expr, schema)? {
@@ -154,7 +160,7 @@ impl ExprPlanner for Operators {
     }
 }
 
-/// What has no type yet as a text.
+/// Gives the type of texts to a null or a parameter without a type.
 fn as_text(expr: &Expr) -> Expr {
     match expr {
         Expr::Placeholder(placeholder) => {
@@ -175,6 +181,7 @@ impl AnalyzerRule for Comparisons {
     }
 }
 
+/// Rewrites the expressions of a node, the keys of a join, and the inputs of a union.
 fn rewrite_plan(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     let schema = visible(&plan)?;
     let plan = match rewritten(plan, |expr| rewrite(expr, &schema))?.data {
@@ -192,12 +199,13 @@ fn rewrite_plan(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
         LogicalPlan::Union(union) => unite(union)?,
         plan => plan,
     };
-    // Types may have changed below as well.
+    // The types of the inputs may have changed as well.
     Ok(Transformed::yes(plan.recompute_schema()?))
 }
 
-/// What is taken out of a struct, a list or a map: null where the struct is, which DataFusion forgets of a field that is required; a
-/// `fixed(16)` as one that says what it is.
+/// Completes an expression that takes a part out of a struct, a list or a map.
+///
+/// A required field is null where its struct is null, which DataFusion forgets. A `fixed(16)` gets its mark.
 fn taken(from: &Expr, made: Expr, schema: &DFSchema) -> Result<Expr> {
     let (known, own, outer) = (field(&made, schema)?, made.to_field(schema)?.1, from.to_field(schema)?.1);
     let name = match &made {
@@ -215,7 +223,7 @@ fn taken(from: &Expr, made: Expr, schema: &DFSchema) -> Result<Expr> {
     Ok(if is_fixed(&known) && is_uuid(&own) { call(uuid::Fixed, made) } else { made })
 }
 
-/// Inputs of a union whose columns DataFusion would bring to a type that does not hold all of their values.
+/// Casts the inputs of a union, if DataFusion would bring a column to a type that does not hold all values.
 fn unite(mut union: datafusion::logical_expr::Union) -> Result<LogicalPlan> {
     for column in 0..union.schema.fields().len() {
         texts_as_uuids(&mut union, column)?;
@@ -236,7 +244,7 @@ fn unite(mut union: datafusion::logical_expr::Union) -> Result<LogicalPlan> {
     Ok(LogicalPlan::Union(union))
 }
 
-/// The texts of a union's column as UUIDs, if other inputs have UUIDs there.
+/// Reads the texts in a column of a union as UUIDs, if other inputs have UUIDs there.
 fn texts_as_uuids(union: &mut datafusion::logical_expr::Union, column: usize) -> Result<()> {
     let is_text = |input: &Arc<LogicalPlan>| input.schema().field(column).data_type().is_string();
     let fits = |input: &Arc<LogicalPlan>| {
@@ -266,7 +274,7 @@ fn texts_as_uuids(union: &mut datafusion::logical_expr::Union, column: usize) ->
     Ok(())
 }
 
-/// The type that holds the values of some types, where DataFusion would take another.
+/// Returns the type that holds the values of all given types, if DataFusion would take another.
 pub(super) fn wider(types: &[DataType]) -> Option<DataType> {
     let zone = types.iter().find_map(|ty| match ty {
         DataType::Timestamp(_, Some(zone)) => Some(zone.clone()),
@@ -288,7 +296,7 @@ pub(super) fn wider(types: &[DataType]) -> Option<DataType> {
     mixed.then(|| DataType::Timestamp(finest.max(TimeUnit::Microsecond), zone))
 }
 
-/// An expression in the type that [`wider`] found, if it is of one of those that it is for.
+/// Casts an expression to the type that [`wider`] found. Leaves an expression of a type that [`wider`] ignores as it is.
 fn widened(expr: Expr, from: &DataType, to: &DataType) -> Expr {
     match from {
         from if from == to => expr,
@@ -298,7 +306,9 @@ fn widened(expr: Expr, from: &DataType, to: &DataType) -> Expr {
     }
 }
 
-/// Writes the texts among some alternatives as the UUIDs that they spell, if the others are UUIDs; whether it did.
+/// Writes the texts among some alternatives as the UUIDs that they spell, if the others are UUIDs.
+///
+/// Returns true if it changed an expression. Fails for a text next to a `fixed(16)`.
 fn beside_uuids<'a>(alternatives: impl Iterator<Item = &'a mut Expr>, schema: &DFSchema) -> Result<bool> {
     let mut all = alternatives.map(|expr| Ok((field(expr, schema)?, expr))).collect::<Result<Vec<_>>>()?;
     let any = |is: &dyn Fn(&Field) -> bool| all.iter().any(|(field, _)| is(field));
@@ -308,7 +318,7 @@ fn beside_uuids<'a>(alternatives: impl Iterator<Item = &'a mut Expr>, schema: &D
     }
     if any(&is_fixed) {
         return Err(DataFusionError::Plan(
-            "a text beside a fixed(16): write it as X'…', or CAST the fixed to VARBINARY".to_owned(),
+            "a text and a fixed(16) have no common type: write the text as X'…', or CAST the fixed(16) to VARBINARY".to_owned(),
         ));
     }
     if any(&|field| !is_text(field) && !is_uuid(field) && !field.data_type().is_null()) {
@@ -325,13 +335,13 @@ fn beside_uuids<'a>(alternatives: impl Iterator<Item = &'a mut Expr>, schema: &D
     Ok(true)
 }
 
-/// Whether a UUID is among the arguments of a function, and a text.
+/// Returns true if both a UUID and a text are among the arguments of a function.
 fn is_beside_uuid(function: &ScalarFunction, schema: &DFSchema) -> Result<bool> {
     let types = function.args.iter().map(|arg| arg.get_type(schema)).collect::<Result<Vec<_>>>()?;
     Ok(texts_and_uuids(&types))
 }
 
-/// An expression whose operands are rewritten already.
+/// Rewrites one expression, whose operands are rewritten already.
 fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     let field = |expr: &Expr| field(expr, schema);
     let made = match &expr {
@@ -357,7 +367,7 @@ fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                 (DataType::Timestamp(..), DataType::Date32) => {
                     Some(minus(left.as_ref().clone(), cast(right.as_ref().clone(), l)))
                 }
-                // A number of days, for the optimizer as well, which takes it for an interval.
+                // The result is a number of days. The optimizer takes a difference of dates for an interval.
                 (DataType::Date32, DataType::Date32) => {
                     let days = |expr: &Expr| cast(cast(expr.clone(), DataType::Int32), DataType::Int64);
                     Some(minus(days(left), days(right)))
@@ -416,7 +426,7 @@ fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     Ok(made.map_or_else(|| Transformed::no(expr), Transformed::yes))
 }
 
-/// A decimal as a double: a literal as the double that is nearest to its text.
+/// Casts a decimal to a double. A literal becomes the double that is nearest to its text.
 pub(super) fn double(expr: Expr) -> Expr {
     if let Expr::Literal(value, _) = &expr
         && let Some(text) = decimal_text(value)
@@ -427,6 +437,7 @@ pub(super) fn double(expr: Expr) -> Expr {
     cast(expr, DataType::Float64)
 }
 
+/// Returns the text of a decimal, or `None` for other values.
 fn decimal_text(value: &ScalarValue) -> Option<String> {
     match value {
         ScalarValue::Decimal128(Some(v), precision, scale) => Some(Decimal128Type::format_decimal(*v, *precision, *scale)),
@@ -434,7 +445,7 @@ fn decimal_text(value: &ScalarValue) -> Option<String> {
     }
 }
 
-/// `left op right` where DataFusion's own conversion of the two would not be right.
+/// Rewrites `left op right`. Returns `None` if DataFusion's own conversion of the two is right.
 fn comparison(left: &Expr, op: Operator, right: &Expr, (l, r): (&FieldRef, &FieldRef)) -> Result<Option<Expr>> {
     if l.data_type() == r.data_type() {
         return Ok(None);
@@ -450,7 +461,7 @@ fn comparison(left: &Expr, op: Operator, right: &Expr, (l, r): (&FieldRef, &Fiel
     Ok(as_keys(left, right, (l, r))?.map(|(left, right)| binary_expr(left, op, right)))
 }
 
-/// A comparison with a constant of another type.
+/// Rewrites a comparison with a constant of another type. Returns `None` if `other` is no such constant.
 fn with_constant(expr: &Expr, op: Operator, other: &Expr, (field, of): (&FieldRef, &FieldRef)) -> Result<Option<Expr>> {
     let (ty, from) = (field.data_type(), of.data_type());
     if let (DataType::Duration(unit), DataType::Interval(_)) = (ty, from) {
@@ -480,7 +491,7 @@ fn with_constant(expr: &Expr, op: Operator, other: &Expr, (field, of): (&FieldRe
     Ok(place.and_then(|place| compared(expr.clone(), op, place)))
 }
 
-/// Whether a constant of a type may be brought to that of a field.
+/// Returns true if a constant of type `from` has a position among the values of a field.
 fn may_place(field: &Field, from: &DataType) -> bool {
     let ty = field.data_type();
     let point = |ty: &DataType| matches!(ty, DataType::Date32 | DataType::Timestamp(_, _));
@@ -496,11 +507,12 @@ fn may_place(field: &Field, from: &DataType) -> bool {
     }
 }
 
+/// Returns bytes as a value of a fixed length, or `None` if they have another length.
 fn fixed(length: i32, value: &[u8]) -> Option<Fit> {
     (usize::try_from(length) == Ok(value.len())).then(|| Fit::At(ScalarValue::FixedSizeBinary(length, Some(value.to_vec()))))
 }
 
-/// A number as a float: of a decimal the nearest one, of any other only the same.
+/// Converts a number to a float: a decimal to the nearest one, any other number only if the float equals it.
 fn float(value: &ScalarValue, ty: &DataType) -> Option<ScalarValue> {
     let text = decimal_text(value);
     if *ty == DataType::Float64 {
@@ -515,7 +527,9 @@ fn float(value: &ScalarValue, ty: &DataType) -> Option<ScalarValue> {
     Some(ScalarValue::Float32(Some(single)))
 }
 
-/// Two expressions of different types as keys of one type, which compare as their values do.
+/// Returns two expressions of different types as keys of one type, which compare as the values do.
+///
+/// Returns `None` if DataFusion's own conversion is right.
 fn as_keys(left: &Expr, right: &Expr, (l, r): (&FieldRef, &FieldRef)) -> Result<Option<(Expr, Expr)>> {
     use DataType::{BinaryView, Date32, Decimal128, Decimal256, FixedSizeBinary, Float64, Time64, Timestamp};
     let both = |to: DataType| {
@@ -553,29 +567,32 @@ fn as_keys(left: &Expr, right: &Expr, (l, r): (&FieldRef, &FieldRef)) -> Result<
     })
 }
 
+/// Returns true if the values of a type are texts or bytes.
 fn holds_bytes(ty: &DataType) -> bool {
     use DataType::{Binary, BinaryView, FixedSizeBinary, LargeBinary};
     ty.is_string() || matches!(ty, FixedSizeBinary(_) | Binary | LargeBinary | BinaryView)
 }
 
-/// Whether no decimal of 38 digits holds the values of both.
+/// Returns true if no decimal of 38 digits holds the values of both types.
 fn too_wide((p, s): (u8, i8), (q, t): (u8, i8)) -> bool {
     let whole = (i16::from(p) - i16::from(s)).max(i16::from(q) - i16::from(t));
     whole + i16::from(s.max(t)) > 38
 }
 
-/// An expression and a subquery as keys of one type.
+/// Returns an expression and the column of a subquery as keys of one type. Returns `None` if they need none.
 fn matched(field: &FieldRef, expr: &Expr, subquery: &Subquery) -> Result<Option<(Expr, Subquery)>> {
     let plan = &subquery.subquery;
     let (relation, other) = plan.schema().qualified_field(0);
     let column = Expr::Column(Column::new(relation.cloned(), other.name()));
     let Some((expr, key)) = as_keys(expr, &column, (field, other))? else { return Ok(None) };
-    // No column of the subquery has this name: one that is compared with what is around it may join it.
+    // No column of the subquery has this name. A column that is compared with the query around it may be added to the projection
+    // later.
     let key = key.alias(format!("{}{}", other.name(), keys::COMPARED));
     let projected = LogicalPlanBuilder::from(plan.as_ref().clone()).project(vec![key])?.build()?;
     Ok(Some((expr, Subquery { subquery: Arc::new(projected), ..subquery.clone() })))
 }
 
+/// Rewrites `BETWEEN` as two comparisons, if DataFusion would convert one of them wrong.
 fn rewrite_between(between: &Between, schema: &DFSchema) -> Result<Option<Expr>> {
     let Between { expr, negated, low, high } = between;
     let field = |expr: &Expr| field(expr, schema);
@@ -592,14 +609,17 @@ fn rewrite_between(between: &Between, schema: &DFSchema) -> Result<Option<Expr>>
     Ok(Some(if *negated { Expr::Not(Box::new(both)) } else { both }))
 }
 
-/// An expression that is about to be written twice must give the same twice.
+/// Checks that an expression that is about to be written twice has the same value both times.
 fn once(expr: &Expr) -> Result<()> {
     if expr.is_volatile() {
-        return Err(DataFusionError::Plan(format!("{expr} may not be compared with values of other types; cast them")));
+        return Err(DataFusionError::Plan(format!(
+            "{expr} may change each time it is computed; cast the values that it is compared with to its type"
+        )));
     }
     Ok(())
 }
 
+/// Rewrites an `IN` list: items that DataFusion would convert wrong become comparisons.
 fn rewrite_list(list: &InList, schema: &DFSchema) -> Result<Option<Expr>> {
     let of = field(&list.expr, schema)?;
     let (mut kept, mut others, mut changed) = (Vec::new(), Vec::new(), false);
@@ -627,7 +647,7 @@ fn rewrite_list(list: &InList, schema: &DFSchema) -> Result<Option<Expr>> {
     Ok(any.map(|any| if list.negated { Expr::Not(Box::new(any)) } else { any }))
 }
 
-/// Whether an expression may be an error for some rows.
+/// Returns true if an expression may be an error for some rows.
 fn may_fail(expr: &Expr) -> bool {
     let fails = |expr: &Expr| {
         Ok(match expr {
@@ -641,8 +661,10 @@ fn may_fail(expr: &Expr) -> bool {
     expr.exists(fails).unwrap_or(true)
 }
 
-/// A `CASE` of booleans as one of numbers that is 1: of booleans the simplifier makes AND and OR, which work all alternatives out for
-/// every row, and so fail where the conditions keep rows from it.
+/// Writes a `CASE` of booleans as a `CASE` of numbers that equals 1.
+///
+/// The simplifier makes `AND` and `OR` of booleans. These compute all alternatives for every row, and so fail for rows that the
+/// conditions would keep from an alternative.
 fn guarded(mut case: Case) -> Expr {
     let number = |then: &mut Expr| *then = cast(std::mem::take(then), DataType::Int8);
     case.when_then_expr.iter_mut().for_each(|(_, then)| number(then));
@@ -650,6 +672,7 @@ fn guarded(mut case: Case) -> Expr {
     binary_expr(Expr::Case(case), Operator::Eq, lit(1_i8))
 }
 
+/// Rewrites a `CASE`: the comparisons with its operand, and the common type of its alternatives.
 fn rewrite_case(case: &Case, schema: &DFSchema) -> Result<Option<Expr>> {
     let mut made = case.clone();
     let mut changed = false;
@@ -659,7 +682,7 @@ fn rewrite_case(case: &Case, schema: &DFSchema) -> Result<Option<Expr>> {
             case.when_then_expr.iter().map(|(when, _)| comparison(operand, Operator::Eq, when, (&of, &field(when, schema)?)));
         let conditions = conditions.collect::<Result<Vec<_>>>()?;
         if matches!(of.data_type(), DataType::FixedSizeBinary(_)) && conditions.iter().all(Option::is_none) {
-            // DataFusion's table of such values takes them for bytes of any length.
+            // DataFusion's lookup table for literals takes these values for bytes of any length.
             changed = true;
             let own = made.expr.iter_mut().chain(made.when_then_expr.iter_mut().map(|(when, _)| when));
             own.for_each(|expr| **expr = cast(std::mem::take(expr.as_mut()), DataType::Binary));

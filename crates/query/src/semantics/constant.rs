@@ -1,4 +1,4 @@
-//! Expressions without columns as the values that they are.
+//! Constant folding: the values of expressions that name no columns.
 
 use std::sync::Arc;
 
@@ -12,7 +12,8 @@ use datafusion::scalar::ScalarValue;
 
 use super::checked;
 
-/// The value of an expression that is the same for every row and in every statement.
+/// Returns the value of an expression that is the same for every row and in every statement. Returns `None` for other
+/// expressions.
 pub(super) fn constant(expr: &Expr) -> Result<Option<ScalarValue>> {
     if let Expr::Literal(value, _) = expr {
         return Ok(Some(value.clone()));
@@ -30,6 +31,7 @@ pub(super) fn constant(expr: &Expr) -> Result<Option<ScalarValue>> {
     })
 }
 
+/// Returns true if an expression consists of literals, operators and immutable functions.
 fn is_constant(expr: &Expr) -> Result<bool> {
     let mut constant = true;
     expr.apply(|expr| {

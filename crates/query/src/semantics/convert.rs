@@ -1,7 +1,7 @@
-//! Conversions that are not Arrow's.
+//! Conversions that differ from Arrow's. Start with [`is_own`], which lists them, and [`Convert`].
 //!
-//! - Those that lose digits: DataFusion takes a cast beside a literal for one that can be undone. It would look for 5.00 where
-//!   `CAST(d AS INT) = 5` also holds for 5.30.
+//! - Those that lose digits: DataFusion takes a cast that is compared with a literal for one that can be undone. For `CAST(d AS
+//!   INT) = 5` it would look for 5.00, although the condition holds for 5.30, too.
 //! - Those that a value may not fit: the error names the value.
 //! - Those between texts and points in time.
 
@@ -21,22 +21,22 @@ use super::zone::is_utc;
 use crate::error_wording::sql_type;
 use crate::timestamp_text::{as_texts, holds_times, whole};
 
-/// What can't be converted becomes null, and is looked for.
+/// Options by which a value that cannot be converted becomes null. [`all_made`] finds these nulls.
 const SAFE: CastOptions<'static> = CastOptions { safe: true, format_options: FormatOptions::new() };
 
-/// A conversion to a type; what can't be converted is null, or an error.
+/// The function that converts values to a type. A value that cannot be converted is null if `safe`, else an error.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct Convert {
     pub(super) to: DataType,
     pub(super) safe: bool,
 }
 
-/// An expression of one type in another, where the conversion is not Arrow's.
+/// Converts an expression from one type to another. Returns `None` if Arrow's conversion is right.
 pub(super) fn converted(expr: &Expr, from: &DataType, to: &DataType, safe: bool) -> Option<Expr> {
     is_own(from, to).then(|| call(Convert { to: to.clone(), safe }, expr.clone()))
 }
 
-/// Whether a conversion is other than Arrow's.
+/// Returns true if a conversion differs from Arrow's.
 pub(crate) fn is_own(from: &DataType, to: &DataType) -> bool {
     match (from, to) {
         (from, to) if from.is_string() => match to {
@@ -55,7 +55,9 @@ pub(crate) fn is_own(from: &DataType, to: &DataType) -> bool {
     }
 }
 
-/// Values in another type, as a `CAST` makes them; what can't be converted is null, or an error.
+/// Converts values to another type as `CAST` does.
+///
+/// A value that cannot be converted is null if `safe`, as in `TRY_CAST`, else an error.
 pub(crate) fn cast_values(values: &ArrayRef, to: &DataType, safe: bool) -> Result<ArrayRef> {
     match is_own(values.data_type(), to) {
         true => Convert { to: to.clone(), safe }.apply(values),
@@ -63,10 +65,13 @@ pub(crate) fn cast_values(values: &ArrayRef, to: &DataType, safe: bool) -> Resul
     }
 }
 
-/// Decimals as the numbers of floating point that are nearest to them. Arrow rounds long ones twice: first their digits, then the quotient.
+/// Converts decimals to the nearest floats.
+///
+/// Arrow rounds long decimals twice: first their digits, then the quotient.
 pub(crate) fn nearest(values: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
-    /// A double holds any whole number up to this one, and any power of ten up to the other.
+    /// Doubles are exact for all integers up to this one.
     const WHOLE: u128 = 1 << f64::MANTISSA_DIGITS;
+    /// Doubles are exact for all powers of ten up to this exponent.
     const POWER: i8 = 22;
     let decimals = values.as_primitive::<Decimal128Type>();
     let (precision, scale) = (decimals.precision(), decimals.scale());
@@ -79,11 +84,12 @@ pub(crate) fn nearest(values: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     Ok(cast(&texts, to)?)
 }
 
+/// Returns the number of digits before the point.
 fn whole_digits(precision: u8, scale: i8) -> i16 {
     i16::from(precision) - i16::from(scale)
 }
 
-/// Digits of an integer, at most.
+/// Returns the greatest number of digits of an integer type.
 fn integer_digits(ty: &DataType) -> i16 {
     match ty {
         DataType::Int8 | DataType::UInt8 => 3,
@@ -94,7 +100,7 @@ fn integer_digits(ty: &DataType) -> i16 {
     }
 }
 
-/// Texts as Arrow reads them for a type.
+/// Returns texts in the form that Arrow reads as values of a type.
 fn readable(values: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     let texts = cast(values, &DataType::Utf8)?;
     let one = |text| match to {
@@ -105,7 +111,7 @@ fn readable(values: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     Ok(Arc::new(texts))
 }
 
-/// What was made of values, unless one of them is none.
+/// Returns the converted values. The error names the first value that was not converted.
 fn all_made(values: &ArrayRef, made: ArrayRef) -> Result<ArrayRef> {
     let lost = (made.null_count() > 0).then(|| (0..values.len()).find(|row| values.is_valid(*row) && made.is_null(*row)));
     let Some(row) = lost.flatten() else { return Ok(made) };
@@ -141,7 +147,7 @@ impl Unary for Convert {
                 let many = i64::try_from(unit_nanoseconds(*b) / unit_nanoseconds(*a));
                 let many = many.map_err(|e| DataFusionError::External(Box::new(e)))?;
                 let plain = cast(values, &DataType::Int64)?;
-                // Towards the past, before the epoch too.
+                // Rounds towards the past, also before the epoch.
                 let floor: Int64Array = plain.as_primitive::<Int64Type>().unary(|v| v.div_euclid(many));
                 Arc::new(floor)
             }

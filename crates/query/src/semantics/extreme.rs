@@ -1,4 +1,7 @@
-//! The least or the greatest of floats, of all or of a window, and of structs, lists and intervals.
+//! Accumulators of `min` and `max`: of floats, of structs, lists and intervals, and of windows.
+//!
+//! The greatest value is found as the least in the reverse order: `against` is true for `max`. `crate::minmax` chooses the
+//! accumulator. Start with [`Extreme`] and [`Windowed`].
 
 use std::cmp::Ordering;
 use std::collections::VecDeque;
@@ -14,7 +17,7 @@ use esker_read::{has_many_forms, one_nan_and_zero};
 
 use crate::error_wording::sql_type;
 
-/// A float in the order of `docs/sql.md`, or against it.
+/// A float in the order of `docs/sql.md`, or if `against` in the reverse order.
 #[derive(Debug, Clone)]
 pub(crate) struct Ranked {
     value: f64,
@@ -22,6 +25,7 @@ pub(crate) struct Ranked {
 }
 
 impl Ranked {
+    /// Returns the value that is compared: one NaN and one zero stand for all.
     fn key(&self) -> f64 {
         if self.value.is_nan() { f64::NAN } else { self.value + 0.0 }
     }
@@ -40,7 +44,7 @@ impl PartialOrd for Ranked {
     }
 }
 
-/// `min` or `max` of everything.
+/// The accumulator of `min` or `max` of floats, for all rows.
 #[derive(Debug)]
 pub(crate) struct Extreme {
     held: Option<Ranked>,
@@ -48,8 +52,10 @@ pub(crate) struct Extreme {
     ty: DataType,
 }
 
-/// `min` or `max` of a window, which values leave in the order in which they came. DataFusion's own keeps its last value when the window
-/// holds none any more.
+/// The accumulator of `min` or `max` for the rows of a window.
+///
+/// Values leave a window in the order in which they came. DataFusion's accumulator keeps its last value after the window has
+/// become empty.
 #[derive(Debug)]
 pub(crate) struct Windowed<T> {
     held: Window<T>,
@@ -57,23 +63,27 @@ pub(crate) struct Windowed<T> {
     ty: DataType,
 }
 
-/// The least of a window's values, each of which comes and goes once.
+/// The least of the values in a window. Each value comes and goes once.
 #[derive(Debug)]
 struct Window<T> {
-    /// Values that rise: each is the least from when it came on. Beside it, how many values came after the one before it, it included.
+    /// Rising values; each is the least of those that came since, itself included.
+    ///
+    /// The number counts the values that came after the value before it in the queue, itself included.
     least: VecDeque<(T, usize)>,
 }
 
 impl<T: PartialOrd> Window<T> {
+    /// Returns an empty window.
     const fn new() -> Self {
         Self { least: VecDeque::new() }
     }
 
+    /// Returns the least value, or `None` if the window is empty.
     fn min(&self) -> Option<&T> {
         self.least.front().map(|(value, _)| value)
     }
 
-    /// The newest value.
+    /// Adds the newest value.
     fn push(&mut self, value: T) {
         let mut count = 1;
         while let Some((_, greater)) = self.least.pop_back_if(|(last, _)| *last > value) {
@@ -82,7 +92,7 @@ impl<T: PartialOrd> Window<T> {
         self.least.push_back((value, count));
     }
 
-    /// Takes the oldest value out.
+    /// Removes the oldest value.
     fn pop(&mut self) {
         if let Some((_, count)) = self.least.front_mut() {
             *count -= 1;
@@ -91,19 +101,19 @@ impl<T: PartialOrd> Window<T> {
     }
 }
 
-/// A value that can be ranked for such a window.
+/// A value that [`Windowed`] can rank.
 pub(crate) trait Rank: PartialOrd + Clone + std::fmt::Debug + Send + Sync + 'static {
-    /// The values of an array that are not null; `against` for the greatest to be the least.
+    /// Returns the values of an array that are not null. If `against`, the greatest value is the least.
     fn of(values: &ArrayRef, against: bool) -> Result<Vec<Self>>;
-    /// The value that is ranked, in its own type.
+    /// Returns the ranked value in its own type.
     fn value(&self, ty: &DataType) -> Result<ScalarValue>;
 }
 
-/// A value of a type whose order Arrow knows, or against it.
+/// A value of a type whose order Arrow knows. If `against`, the order is reversed.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Comparable {
     value: ScalarValue,
-    /// What is compared in its place, if that is another.
+    /// The value that is compared instead, if it differs.
     key: Option<ScalarValue>,
     against: bool,
 }
@@ -143,7 +153,9 @@ impl Rank for Ranked {
     }
 }
 
-/// `min` or `max` of structs, lists or intervals: field by field, value by value, in the order of `docs/sql.md`, nulls last.
+/// The accumulator of `min` or `max` of structs, lists or intervals.
+///
+/// Values compare field by field and item by item, in the order of `docs/sql.md`; nulls come last.
 #[derive(Debug)]
 pub(crate) struct Nested {
     held: Option<(OwnedRow, ScalarValue)>,
@@ -153,6 +165,7 @@ pub(crate) struct Nested {
 }
 
 impl Nested {
+    /// Returns an accumulator without values. Fails if values of the type have no order.
     pub(crate) fn new(max: bool, ty: &DataType) -> Result<Self> {
         let options = SortOptions { descending: false, nulls_first: false };
         let fields = vec![SortField::new_with_options(ty.clone(), options)];
@@ -197,21 +210,25 @@ impl Accumulator for Nested {
     }
 }
 
+/// Returns the ranked values of the first argument.
 fn ranked<T: Rank>(values: &[ArrayRef], against: bool) -> Result<Vec<T>> {
     values.first().map_or_else(|| Ok(Vec::new()), |values| T::of(values, against))
 }
 
+/// Returns the value that an accumulator holds, or null.
 fn value<T: Rank>(held: Option<&T>, ty: &DataType) -> Result<ScalarValue> {
     held.map_or_else(|| ScalarValue::try_from(ty), |held| held.value(ty))
 }
 
 impl Extreme {
+    /// Returns an accumulator without values; `max` is false for `min`.
     pub(crate) fn new(max: bool, ty: &DataType) -> Self {
         Self { held: None, max, ty: ty.clone() }
     }
 }
 
 impl<T: Rank> Windowed<T> {
+    /// Returns an accumulator of an empty window; `max` is false for `min`.
     pub(crate) fn new(max: bool, ty: &DataType) -> Self {
         Self { held: Window::new(), max, ty: ty.clone() }
     }

@@ -1,5 +1,7 @@
-//! Where a literal lies among the values of a type: at one of them, between two, below or above all. A comparison with it is then one
-//! with a value of the type, which statistics know too, and no value is ever rounded.
+//! The position of a literal among the values of another type: at a value, between two, below all or above all.
+//!
+//! A comparison with the literal becomes a comparison with a value of the column's type. Statistics can prune by it, and no value
+//! is rounded. Start with [`fit`] and [`compared`].
 
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::logical_expr::{Expr, Operator, binary_expr, lit};
@@ -7,22 +9,25 @@ use datafusion::scalar::ScalarValue;
 
 use super::instant::{nanoseconds, unit_nanoseconds};
 
+/// Nanoseconds in a day.
 const DAY: i128 = 86_400_000_000_000;
 
-/// The place of a literal.
+/// The position of a literal among the values of a type.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Fit {
-    /// It is a value of the type.
+    /// The literal is this value.
     At(ScalarValue),
-    /// It is greater than this value and less than the next.
+    /// The literal is greater than this value and less than the next.
     After(ScalarValue),
-    /// It is less than every value.
+    /// The literal is less than every value.
     Below,
-    /// It is greater than every value.
+    /// The literal is greater than every value.
     Above,
 }
 
-/// The place of a number among integers or decimals, or of a point in time among dates or timestamps; none of other literals.
+/// Returns the position of a number among integers or decimals, or of a point in time among dates or timestamps.
+///
+/// Returns `None` for other literals and types.
 pub(super) fn fit(value: &ScalarValue, to: &DataType) -> Option<Fit> {
     let (digits, scale) = match nanoseconds(value) {
         Some(instant) => return at_instant(instant, to),
@@ -47,7 +52,7 @@ pub(super) fn fit(value: &ScalarValue, to: &DataType) -> Option<Fit> {
             None => return Some(if digits < 0 { Fit::Below } else { Fit::Above }),
         },
         (false, Some(power)) => (digits.div_euclid(power), digits.rem_euclid(power) == 0),
-        // More than 38 digits either way.
+        // The scales differ by more than 38 digits.
         (true, None) if digits != 0 => return Some(if digits < 0 { Fit::Below } else { Fit::Above }),
         (true, None) => (0, true),
         (false, None) => (if digits < 0 { -1 } else { 0 }, digits == 0),
@@ -62,7 +67,7 @@ pub(super) fn fit(value: &ScalarValue, to: &DataType) -> Option<Fit> {
     })
 }
 
-/// A number as digits and how many of them follow the point.
+/// Returns a number as an unscaled integer and its scale.
 fn exact(value: &ScalarValue) -> Option<(i128, i8)> {
     Some(match value {
         ScalarValue::Int8(Some(v)) => (i128::from(*v), 0),
@@ -78,7 +83,7 @@ fn exact(value: &ScalarValue) -> Option<(i128, i8)> {
     })
 }
 
-/// The place of a point in time, in nanoseconds since the epoch.
+/// Returns the position of an instant among dates or timestamps. The instant is in nanoseconds since the Unix epoch.
 pub(super) fn at_instant(instant: i128, to: &DataType) -> Option<Fit> {
     let long = (i128::from(i64::MIN), i128::from(i64::MAX));
     let (unit, range) = match to {
@@ -102,6 +107,9 @@ pub(super) fn at_instant(instant: i128, to: &DataType) -> Option<Fit> {
     })
 }
 
+/// Returns the position of a literal from its unscaled `floor` in the target type.
+///
+/// `exact` is true if the literal equals the floor. `low` and `high` are the bounds of the type.
 fn place(floor: i128, exact: bool, (low, high): (i128, i128), make: impl Fn(i128) -> Option<ScalarValue>) -> Option<Fit> {
     if floor < low {
         return Some(Fit::Below);
@@ -113,23 +121,24 @@ fn place(floor: i128, exact: bool, (low, high): (i128, i128), make: impl Fn(i128
     Some(if exact { Fit::At(value) } else { Fit::After(value) })
 }
 
-/// Whether an operator compares values.
+/// Returns true if an operator is a comparison.
 pub(super) fn compares(op: Operator) -> bool {
     use Operator::{Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq};
     matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom)
 }
 
-/// False, or null where the expression is.
+/// Returns a condition that is false, or null if the expression is null.
 pub(super) fn never(expr: Expr) -> Expr {
     expr.is_null().and(lit(ScalarValue::Boolean(None)))
 }
 
-/// True, or null where the expression is.
+/// Returns a condition that is true, or null if the expression is null.
 pub(super) fn always(expr: Expr) -> Expr {
     expr.is_not_null().or(lit(ScalarValue::Boolean(None)))
 }
 
-/// A comparison of an expression with a literal at a place among the values of its type; none if the operator compares nothing.
+/// Compares an expression with a literal at a position among the values of its type. Returns `None` if the operator is no
+/// comparison.
 pub(super) fn compared(expr: Expr, op: Operator, fit: Fit) -> Option<Expr> {
     use Operator::{Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq};
     let with = |expr: Expr, op, value: ScalarValue| binary_expr(expr, op, lit(value));

@@ -1,4 +1,6 @@
-//! Functions of one argument and one result that rules put into plans. Nobody calls them by name.
+//! Functions of one argument that rules put into plans. Statements cannot call them by name.
+//!
+//! A function implements [`Unary`]; [`call`] makes the expression that calls it.
 
 use std::sync::Arc;
 
@@ -11,32 +13,34 @@ use datafusion::logical_expr::{
 };
 use datafusion::scalar::ScalarValue;
 
-/// What such a function does.
+/// A function of one argument.
 pub(super) trait Unary: std::fmt::Debug + PartialEq + Eq + std::hash::Hash + Send + Sync + 'static {
-    /// Its name in plans.
+    /// Returns the function's name in plans.
     fn name(&self) -> &str;
-    /// What it makes of a field.
+    /// Returns the field of the result for the field of the argument. Fails for types that the function does not take.
     fn field(&self, input: &FieldRef) -> Result<Field>;
-    /// What it makes of values.
+    /// Evaluates the function for an array; the result has as many rows.
     fn apply(&self, values: &ArrayRef) -> Result<ArrayRef>;
-    /// Whether a scan may do it, wherever a plan has it: it has to fail for no value.
+    /// Returns true if a scan may evaluate the function, wherever the plan has it. Such a function must not fail for any value.
     fn is_for_scans(&self) -> bool {
         false
     }
 }
 
+/// The implementation of DataFusion's function trait for a [`Unary`].
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct UnaryFunction<T> {
+    /// The function.
     pub(super) inner: T,
     signature: Signature,
 }
 
-/// The function of an expression.
+/// Returns a call of the function on an expression.
 pub(super) fn call<T: Unary>(inner: T, expr: Expr) -> Expr {
     called(inner, expr, Volatility::Immutable)
 }
 
-/// The function of an expression, which stays where it is though its argument is a constant.
+/// Returns a call that the optimizer keeps although its argument is a constant. The function is declared volatile.
 pub(super) fn kept<T: Unary>(inner: T, expr: Expr) -> Expr {
     called(inner, expr, Volatility::Volatile)
 }
@@ -46,13 +50,15 @@ fn called<T: Unary>(inner: T, expr: Expr, volatility: Volatility) -> Expr {
     Arc::new(ScalarUDF::new_from_impl(UnaryFunction { inner, signature })).call(vec![expr])
 }
 
-/// Whether an expression is a call of a function with this name.
+/// Returns true if an expression is a call of the function `name`.
 pub(super) fn is_call(expr: &Expr, name: &str) -> bool {
     matches!(expr, Expr::ScalarFunction(function) if function.func.name() == name)
 }
 
-/// The null that a function makes of a null without a type. The optimizer puts those into calls that it has planned already: for an
-/// aggregate of no rows, and for columns of rows that an outer join adds.
+/// Returns the null of a function's result type if an argument is a null without a type; else `None`.
+///
+/// The optimizer puts such nulls into calls that were planned before: for an aggregate of no rows, and for columns of rows that
+/// an outer join adds.
 pub(crate) fn of_untyped_null(arguments: &ScalarFunctionArgs) -> Result<Option<ColumnarValue>> {
     if !arguments.args.iter().any(|value| value.data_type().is_null()) {
         return Ok(None);

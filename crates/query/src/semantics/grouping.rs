@@ -1,5 +1,7 @@
-//! Grouping sets of expressions, as grouping sets of columns that hold their values. A rule that writes such an expression anew would give the
-//! set a name instead of the expression, under which nobody looks for it.
+//! Grouping sets of expressions, written as grouping sets of columns that hold the values of the expressions.
+//!
+//! A later rule that rewrites such an expression would put an alias around the whole set to keep its name. DataFusion does not
+//! recognise a grouping set under an alias.
 
 use std::sync::Arc;
 
@@ -11,7 +13,7 @@ use datafusion::logical_expr::utils::grouping_set_to_exprlist;
 use datafusion::logical_expr::{Aggregate, Expr, GroupingSet, LogicalPlan, LogicalPlanBuilder};
 use datafusion::optimizer::AnalyzerRule;
 
-/// The rule; it comes before all that write expressions anew.
+/// The analyzer rule for grouping sets. It runs before all rules that rewrite expressions.
 #[derive(Debug)]
 pub(super) struct Sets;
 
@@ -31,6 +33,7 @@ impl AnalyzerRule for Sets {
     }
 }
 
+/// Computes the expressions of an aggregate's grouping set in a projection below it, and groups by their columns.
 fn by_columns(aggregate: Aggregate) -> Result<Transformed<LogicalPlan>> {
     let mut keys: HashMap<Expr, Expr> = HashMap::new();
     let mut values = Vec::new();
@@ -57,7 +60,7 @@ fn by_columns(aggregate: Aggregate) -> Result<Transformed<LogicalPlan>> {
         }
         expr => expr,
     };
-    // `grouping(x)` names a key; it keeps its own name.
+    // `grouping(x)` names a key, so its argument changes with the key. Its own name stays.
     let names_keys = |expr: Expr| {
         let name = expr.schema_name().to_string();
         let made = expr.transform_down(|expr| match expr {

@@ -1,5 +1,6 @@
-//! Dates and timestamps of every unit as one kind of key: nanoseconds since the epoch, exactly. Neither side is cut to the other's unit,
-//! and no year is out of range.
+//! Comparison keys of dates and timestamps of every unit: nanoseconds since the Unix epoch, as `DECIMAL(38, 0)`.
+//!
+//! No side of a comparison is cut to the other's unit, and no year is out of range.
 
 use std::sync::Arc;
 
@@ -11,15 +12,17 @@ use datafusion::scalar::ScalarValue;
 
 use super::function::Unary;
 
+/// Nanoseconds in a day.
 const DAY: i128 = 86_400_000_000_000;
 
-/// The function.
+/// The function from a date or timestamp to nanoseconds since the Unix epoch.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct Instant;
 
+/// Name of [`Instant`] in plans.
 pub(super) const NAME: &str = "nanoseconds_since_epoch";
 
-/// Nanoseconds in a unit.
+/// Returns the nanoseconds in a unit.
 pub(super) fn unit_nanoseconds(unit: TimeUnit) -> i128 {
     match unit {
         TimeUnit::Second => 1_000_000_000,
@@ -29,7 +32,7 @@ pub(super) fn unit_nanoseconds(unit: TimeUnit) -> i128 {
     }
 }
 
-/// A date or timestamp in nanoseconds since the epoch.
+/// Returns a date or timestamp in nanoseconds since the Unix epoch. Returns `None` for nulls and other types.
 pub(super) fn nanoseconds(value: &ScalarValue) -> Option<i128> {
     Some(match value {
         ScalarValue::Date32(Some(v)) => i128::from(*v) * DAY,
@@ -55,7 +58,7 @@ impl Unary for Instant {
             DataType::Date32 => values.as_primitive::<Date32Type>().unary(|v| i128::from(v) * DAY),
             DataType::Timestamp(unit, _) => {
                 let unit = unit_nanoseconds(*unit);
-                // A cast to the integer that a timestamp is kept as: nothing is converted.
+                // This cast returns the stored integers; it converts nothing.
                 let plain = cast(values, &DataType::Int64)?;
                 plain.as_primitive::<Int64Type>().unary(|v| i128::from(v) * unit)
             }

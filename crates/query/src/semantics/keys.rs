@@ -1,8 +1,9 @@
-//! What compares, joins, groups or sorts by floats goes by keys in which zeros are one and NaNs are one, the greatest; what does so by
-//! intervals by keys in which those of one length are one. What is returned or written stays as it is.
+//! Comparison keys: everything that compares, joins, groups or sorts by floats or intervals does so by keys.
 //!
-//! A comparison with a literal needs no key: it is written as ranges in Arrow's order, so that it still prunes. There, NaNs without a sign
-//! are greater than infinity, and those with one less than its negative.
+//! As keys, both zeros are equal, and all NaNs are equal and the greatest. Intervals of one length are equal. Returned and
+//! written values stay as they are.
+//! A comparison of floats with a literal needs no key. It is written as ranges in Arrow's order, so that it still prunes: there,
+//! NaNs without a sign are greater than infinity, and NaNs with a sign less than negative infinity. Start with [`rewrite_plan`].
 
 use std::sync::Arc;
 
@@ -30,17 +31,18 @@ use super::normal::{is_key, key, ordered};
 use super::plans::{rewritten, visible};
 use crate::minmax;
 
-/// Functions that look for values in lists, and return none of them.
+/// Functions that search lists for values, and return none of the values.
 const FINDING: [&str; 5] = ["array_has", "array_has_any", "array_has_all", "array_position", "array_positions"];
 
-/// After the name of the column of a subquery that is compared as another than it is.
+/// Suffix of the name of a subquery's column that holds keys of the column's values.
 pub(super) const COMPARED: &str = "\u{1f}compared";
 
-/// Functions that return the first or last of values, or sort them.
+/// Functions that sort values, or return the first or last of them.
 const ORDERING: [&str; 5] = ["greatest", "least", "array_max", "array_min", "array_sort"];
+/// Aggregates that sort the values of rows.
 const ORDERING_ROWS: [&str; 2] = ["median", "percentile_cont"];
 
-/// The rule, for plans whose types agree.
+/// The analyzer rule for comparison keys. It runs after type coercion.
 #[derive(Debug)]
 pub(super) struct Keys;
 
@@ -54,15 +56,15 @@ impl AnalyzerRule for Keys {
     }
 }
 
-/// Whether an expression goes by a key.
+/// Returns true if an expression has to be compared by a key.
 fn needs_key(expr: &Expr, schema: &DFSchema) -> bool {
     !is_key(expr) && expr.get_type(schema).is_ok_and(|ty| has_many_forms(&ty))
 }
 
-/// A map is equal to others, and no more: it makes no groups, and has no order.
+/// Fails if a node sorts or groups by maps. Maps can be equal, but have no order and make no groups.
 fn refuse_maps(plan: &LogicalPlan, schema: &DFSchema) -> Result<()> {
     let refused =
-        |what: String| Err(DataFusionError::Plan(format!("{what} is or holds a map, which makes no groups and has no order")));
+        |what: String| Err(DataFusionError::Plan(format!("{what} is or contains a map; maps can't be grouped or sorted")));
     let keys: Vec<&Expr> = match plan {
         LogicalPlan::Sort(sort) => sort.expr.iter().map(|key| &key.expr).collect(),
         LogicalPlan::Aggregate(aggregate) => grouping_set_to_exprlist(&aggregate.group_expr)?,
@@ -79,6 +81,7 @@ fn refuse_maps(plan: &LogicalPlan, schema: &DFSchema) -> Result<()> {
     }
 }
 
+/// Returns true if a type is a map, or contains one.
 fn holds_map(ty: &DataType) -> bool {
     match ty {
         DataType::Map(..) => true,
@@ -88,6 +91,7 @@ fn holds_map(ty: &DataType) -> bool {
     }
 }
 
+/// Rewrites the expressions of a node, and the keys by which it sorts, joins or groups.
 fn rewrite_plan(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     let schema = visible(&plan)?;
     refuse_maps(&plan, &schema)?;
@@ -101,7 +105,7 @@ fn rewrite_plan(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
             for (l, r) in &mut join.on {
                 if needs_key(l, &left) || needs_key(r, &right) {
                     (*l, *r) = (key(std::mem::take(l)), key(std::mem::take(r)));
-                    // The keys of USING are columns, and have done their work by now.
+                    // `USING` has columns for keys. It has been resolved by now.
                     join.join_constraint = JoinConstraint::On;
                 }
             }
@@ -119,19 +123,23 @@ fn rewrite_plan(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
         LogicalPlan::Aggregate(aggregate) => grouped(aggregate)?,
         plan => plan,
     };
-    // Types may have changed below as well.
+    // The types of the inputs may have changed as well.
     Ok(Transformed::yes(plan.recompute_schema()?))
 }
 
+/// Returns the key of an expression that needs one, or else the expression.
 fn keyed(expr: Expr, schema: &DFSchema) -> Expr {
     if needs_key(&expr, schema) { key(expr) } else { expr }
 }
 
+/// Replaces the expressions of a sort order by their keys.
 fn sorted(sort: Vec<Sort>, schema: &DFSchema) -> Vec<Sort> {
     sort.into_iter().map(|s| Sort { expr: keyed(s.expr, schema), ..s }).collect()
 }
 
-/// An aggregation by keys, whose groups show one of their own values: the key is not one of them where it was made of -0.0.
+/// Groups by keys, and shows one of the values of each group.
+///
+/// The key itself may be no value of the group: the key of -0.0 is 0.0.
 fn grouped(aggregate: Aggregate) -> Result<LogicalPlan> {
     let schema = aggregate.input.schema().clone();
     let distinct: Vec<Expr> = grouping_set_to_exprlist(&aggregate.group_expr)?.into_iter().cloned().collect();
@@ -162,7 +170,7 @@ fn grouped(aggregate: Aggregate) -> Result<LogicalPlan> {
         let plain = float.get_type(schema.as_ref())?.is_floating();
         let function: Arc<AggregateUDF> = if plain { least.clone() } else { first_value_udaf() };
         let shown = function.call(vec![float.clone().unalias()]);
-        // What is asked for already is not asked twice: an optimiser that makes one of two loses the sets of groups.
+        // An aggregate that exists is not added again: the optimizer would merge the two, and lose the grouping sets.
         let there = aggr_expr.iter().position(|expr| expr.clone().unalias() == shown);
         shown_at.push(there.unwrap_or(aggr_expr.len()));
         if there.is_none() {
@@ -179,7 +187,7 @@ fn grouped(aggregate: Aggregate) -> Result<LogicalPlan> {
         let value = match distinct.get(i) {
             Some(expr) if needs_key(expr, &schema) => {
                 let value = shown.next().map_or_else(|| own.clone(), Expr::Column);
-                // A group of a smaller set has no value in this column.
+                // In a grouping set without this column, its value is null.
                 if sets { when(own.is_not_null(), value).end()? } else { value }
             }
             _ => own,
@@ -189,7 +197,7 @@ fn grouped(aggregate: Aggregate) -> Result<LogicalPlan> {
     LogicalPlanBuilder::from(LogicalPlan::Aggregate(made)).project(output)?.build()
 }
 
-/// An expression whose operands are rewritten already.
+/// Rewrites one expression, whose operands are rewritten already.
 fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     let made = match expr {
         expr @ (Expr::BinaryExpr(BinaryExpr { op: Operator::Plus | Operator::Minus | Operator::Multiply, .. })
@@ -293,6 +301,7 @@ fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     Ok(Transformed::yes(made))
 }
 
+/// Replaces the one column of a subquery by its key.
 fn projected(subquery: Subquery) -> Result<Subquery> {
     let plan = Arc::unwrap_or_clone(subquery.subquery);
     let (relation, field) = plan.schema().qualified_field(0);
@@ -302,13 +311,15 @@ fn projected(subquery: Subquery) -> Result<Subquery> {
     Ok(Subquery { subquery: Arc::new(plan), outer_ref_columns: subquery.outer_ref_columns, spans: subquery.spans })
 }
 
-/// A literal of floats, and how its zeros and the infinities are written in its type.
+/// A float literal. It writes zeros and infinities as literals of its own type.
 struct Literal {
     value: f64,
+    /// True for `REAL`, false for `DOUBLE`.
     single: bool,
 }
 
 impl Literal {
+    /// Returns the literal that an expression is, or `None`.
     fn of(expr: &Expr) -> Option<Self> {
         match constant(expr).ok()?? {
             ScalarValue::Float64(Some(value)) => Some(Self { value, single: false }),
@@ -317,24 +328,26 @@ impl Literal {
         }
     }
 
-    /// Another value in the literal's type.
+    /// Writes another value in the literal's type.
     fn write(&self, value: f64) -> Expr {
-        // The value came from that type, or is zero or infinite.
+        // The cast is exact: the value came from that type, or is zero or infinite.
         if self.single { lit(value as f32) } else { lit(value) }
     }
 
+    /// Returns the condition that an expression is NaN.
     fn is_nan(&self, expr: Expr) -> Expr {
         let beyond = binary_expr(expr.clone(), Operator::Gt, self.write(f64::INFINITY));
         beyond.or(binary_expr(expr, Operator::Lt, self.write(f64::NEG_INFINITY)))
     }
 
+    /// Returns the condition that an expression is a number, finite or not.
     fn is_number(&self, expr: Expr) -> Expr {
         let least = binary_expr(expr.clone(), Operator::GtEq, self.write(f64::NEG_INFINITY));
         least.and(binary_expr(expr, Operator::LtEq, self.write(f64::INFINITY)))
     }
 }
 
-/// A comparison of floats.
+/// Compares floats or intervals: a float with a literal by ranges, all others by keys.
 fn compared(left: Expr, op: Operator, right: Expr) -> Expr {
     if let Some(literal) = Literal::of(&right)
         && !left.is_volatile()
@@ -351,7 +364,7 @@ fn compared(left: Expr, op: Operator, right: Expr) -> Expr {
     binary_expr(key(left), op, key(right))
 }
 
-/// `expr op literal` in ranges of Arrow's order.
+/// Writes `expr op literal` as ranges in Arrow's order. Returns `None` if the operator cannot be written so.
 fn with_literal(expr: &Expr, op: Operator, literal: &Literal) -> Option<Expr> {
     use Operator::{Eq, Gt, GtEq, Lt, LtEq, NotEq};
     let compare = |op, value: f64| binary_expr(expr.clone(), op, literal.write(value));
@@ -365,7 +378,7 @@ fn with_literal(expr: &Expr, op: Operator, literal: &Literal) -> Option<Expr> {
             _ => return None,
         });
     }
-    // The range that zeros of both signs are.
+    // The zeros of both signs are a range.
     let (low, high) = if value == 0.0 { (-0.0, 0.0) } else { (value, value) };
     Some(match op {
         Eq if value == 0.0 => compare(GtEq, low).and(compare(LtEq, high)),
@@ -379,7 +392,7 @@ fn with_literal(expr: &Expr, op: Operator, literal: &Literal) -> Option<Expr> {
     })
 }
 
-/// `expr IN (…)`: literals stay a list, in which both zeros stand for one.
+/// Rewrites `expr IN (…)`. A list of literals stays one; in it, both zeros stand for a zero.
 fn listed(InList { expr, list, negated }: InList) -> Expr {
     let literals: Option<Vec<Literal>> = list.iter().map(Literal::of).collect();
     let any = match literals {

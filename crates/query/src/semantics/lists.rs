@@ -1,5 +1,8 @@
-//! `IN` lists of which DataFusion's simplifier makes nothing else. It intersects and subtracts lists by the text of their items, so that a
-//! column or a null in one is lost, and takes what is left empty for true or false though the value may be null.
+//! Writes `IN` lists so that DataFusion's simplifier cannot change their meaning.
+//!
+//! The simplifier intersects and subtracts lists by the text of their items, and so loses a column or a null in one. It takes an
+//! empty list for true or false, although the value may be null. Here a list keeps constants that are not null, and every other
+//! item becomes a comparison of its own.
 
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult};
@@ -14,10 +17,10 @@ use super::constant::constant;
 use super::fit::{always, never};
 use super::plans::rewritten;
 
-/// Up to so many values are compared one by one, which the simplifier does later anyway.
+/// Number of constants up to which a `NOT IN` becomes comparisons. The simplifier would do the same later.
 const FEW: usize = 3;
 
-/// The rule, for plans whose types agree.
+/// The analyzer rule for `IN` lists. It runs after type coercion.
 #[derive(Debug)]
 pub(super) struct Lists;
 
@@ -31,6 +34,7 @@ impl AnalyzerRule for Lists {
     }
 }
 
+/// Rewrites one expression, whose operands are rewritten already.
 fn rewrite(expr: Expr) -> Result<Transformed<Expr>> {
     Ok(match expr {
         Expr::InList(list) if !list.expr.is_volatile() => Transformed::yes(plain(list)?),
@@ -44,7 +48,7 @@ fn rewrite(expr: Expr) -> Result<Transformed<Expr>> {
     })
 }
 
-/// A list of values that are none of them null, and a comparison with every other item.
+/// Writes an `IN` list as a list of the constants that are not null, and a comparison with every other item.
 fn plain(InList { expr, list, negated }: InList) -> Result<Expr> {
     let (mut values, mut others, mut null) = (Vec::new(), Vec::new(), false);
     for item in list {
@@ -68,7 +72,7 @@ fn plain(InList { expr, list, negated }: InList) -> Result<Expr> {
     Ok(made.unwrap_or_else(|| lit(negated)))
 }
 
-/// Two lists of values that are about the same.
+/// Merges two lists of constants that are combined by `AND` or `OR` and are about the same expression.
 fn merged(mut left: InList, op: Operator, mut right: InList) -> Expr {
     let kept = |from: &mut InList, other: &InList, common: bool| from.list.retain(|item| other.list.contains(item) == common);
     match (op, left.negated, right.negated) {

@@ -1,5 +1,9 @@
-//! What a statement means: its types, literals, comparisons and functions of time, as `docs/sql.md` says it. DataFusion's planner takes
-//! rules of its own for each; where its defaults differ from that page, the rules here stand before them.
+//! The meaning of SQL statements, as `docs/sql.md` defines it: types, literals, comparisons, arithmetic and functions of time.
+//!
+//! DataFusion's defaults differ from that page in places, and code in this module corrects them. Some of it rewrites the syntax
+//! tree (`numbers`, `signed`). Some plans types and operators (`types::Types`, `compare::Operators`). The rest are analyzer rules
+//! and functions that replace DataFusion's.
+//! Start with [`build`], which lists the rules in their order, then read `compare` and `keys`.
 
 use std::sync::Arc;
 
@@ -65,20 +69,24 @@ pub(crate) use signed::signed;
 pub(crate) use types::{Types, mark_fixed, stored, type_name, without_marks};
 pub(crate) use variants::{checked_part, extracted_part, extracted_type};
 
-/// Other names of functions: what the standard or PostgreSQL call `ceil`; and what PostgreSQL and Spark call functions that mean all items
-/// of a list, which DataFusion has under the same names for the first item.
+/// Additional names of functions.
+///
+/// The standard and PostgreSQL call `ceil` also `ceiling`. In PostgreSQL and Spark, `array_remove` and `array_replace` change all
+/// equal items of a list; DataFusion's functions with these names change the first one.
 const ALIASES: [(&str, &[&str]); 3] = [
     ("ceil", &["ceiling"]),
     ("array_remove_all", &["array_remove", "list_remove"]),
     ("array_replace_all", &["array_replace", "list_replace"]),
 ];
 
-/// What every session's configuration says.
+/// Sets the options of every session: a number with a point is a decimal.
 pub(crate) fn options(config: &mut SessionConfig) {
     config.options_mut().sql_parser.parse_float_as_decimal = true;
 }
 
-/// A session with the rules; functions of the same name replace DataFusion's.
+/// Builds a session with the rules of this module.
+///
+/// A function that is registered here replaces DataFusion's function of the same name.
 pub(crate) fn build(builder: SessionStateBuilder) -> Result<SessionState> {
     let rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![
         Arc::new(variants::Variants),
@@ -122,14 +130,16 @@ pub(crate) fn build(builder: SessionStateBuilder) -> Result<SessionState> {
     Ok(session)
 }
 
-/// What is asked, and its release.
+/// Returns the SQL function `version()`, which names the product and its release.
 fn version() -> ScalarUDF {
     let told = ScalarValue::from(format!("Esker {}", env!("CARGO_PKG_VERSION")));
     create_udf("version", Vec::new(), DataType::Utf8, Volatility::Immutable, Arc::new(move |_| Ok(told.clone().into())))
 }
 
-/// A plan to which the rules have been applied, once: a comparison that is written in ranges of floats is not one of ranges to be
-/// written anew. `EXPLAIN` applies them itself, so that it can show each.
+/// Applies the analyzer rules to a plan, once.
+///
+/// The rules must not be applied twice: a comparison of floats that was written as ranges would be rewritten again. `EXPLAIN` is
+/// returned unchanged, because it applies the rules itself to show each step.
 pub(crate) fn analyzed(session: &SessionState, plan: LogicalPlan) -> Result<LogicalPlan> {
     match plan {
         LogicalPlan::Explain(_) => Ok(plan),
@@ -137,17 +147,18 @@ pub(crate) fn analyzed(session: &SessionState, plan: LogicalPlan) -> Result<Logi
     }
 }
 
-/// An analysed plan, optimised.
+/// Optimizes an analyzed plan.
 pub(crate) fn optimised(session: &SessionState, plan: &LogicalPlan) -> Result<LogicalPlan> {
     session.optimizer().optimize(plan.clone(), session, |_, _| {})
 }
 
-/// An analysed plan, as it is run.
+/// Makes the physical plan of an analyzed plan.
 pub(crate) async fn physical(session: &SessionState, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
     match planned(session, plan).await {
-        // By the bounds of a filtered column the planner takes rows for ordered in one place and not in another, or more than all of them
-        // for what a filter keeps, and finds its own plan wrong; so it does where it loses a field of a struct that it took out near the
-        // scan. Without bounds and without taking fields out it does neither.
+        // The planner rejects its own plan in three cases. By the bounds of a filtered column it takes rows for ordered in one
+        // place and not in another. By the same bounds it expects a filter to keep more than all rows. Or it loses a field of a
+        // struct that it took out near the scan. None of this happens without statistics and without moving fields towards the
+        // scan.
         Err(error)
             if matches!(
                 error.find_root(),
@@ -164,7 +175,7 @@ pub(crate) async fn physical(session: &SessionState, plan: &LogicalPlan) -> Resu
     }
 }
 
-/// Whether a plan has subqueries that name columns of what is around them.
+/// Returns true if a plan has subqueries that name columns of the query around them.
 fn correlated(plan: &LogicalPlan) -> bool {
     let mut found = false;
     let looked = plan.apply_with_subqueries(|node| {
@@ -174,7 +185,9 @@ fn correlated(plan: &LogicalPlan) -> bool {
     looked.is_ok() && found
 }
 
-/// What a column means that was there when a statement was planned and is not when its subqueries become joins.
+/// Replaces the error about a missing column by one that `error_wording` explains to clients.
+///
+/// The column existed when the statement was planned, and was lost when its correlated subqueries became joins.
 fn beyond(error: DataFusionError) -> DataFusionError {
     match error.find_root() {
         DataFusionError::SchemaError(..) => DataFusionError::NotImplemented("OuterReferenceColumn".to_owned()),
@@ -182,6 +195,7 @@ fn beyond(error: DataFusionError) -> DataFusionError {
     }
 }
 
+/// Optimizes a plan and makes its physical plan. `EXPLAIN` does both itself.
 async fn planned(session: &SessionState, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
     match plan {
         LogicalPlan::Explain(_) => session.create_physical_plan(plan).await,

@@ -1,5 +1,7 @@
-//! Floats and intervals as keys: one zero, one NaN, one form of each length. Arrow orders floats by their bits, so that -0.0 is less than
-//! 0.0, and a NaN with a sign less than all; intervals by their months, then by their days.
+//! Comparison keys of floats and intervals: one zero, one NaN, and one form of each length.
+//!
+//! Arrow orders floats by their bits: -0.0 is less than 0.0, and a NaN with a sign is less than all numbers. It orders intervals
+//! by their months, then by their days. The rule `keys::Keys` puts the functions of this file into plans.
 
 use arrow::array::ArrayRef;
 use arrow::datatypes::{Field, FieldRef};
@@ -11,25 +13,28 @@ use super::function::{Unary, call, is_call};
 
 const NAME: &str = "comparison_key";
 
-/// What is made one: NaNs, and zeros as well where they are to be equal.
+/// The function that gives equal values one form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Normal {
+    /// Gives one form to all NaNs, to both zeros, and to intervals of one length.
     Key,
+    /// Gives one form to all NaNs, and to intervals of one length. Zeros keep their signs.
     Nan,
 }
 
-/// The key of an expression of floats or intervals.
+/// Returns the comparison key of an expression of floats or intervals.
 pub(super) fn key(expr: Expr) -> Expr {
     if is_key(&expr) { expr } else { call(Normal::Key, expr) }
 }
 
-/// An expression that Arrow orders right: its NaNs are one, the greatest, and zeros keep their signs; an interval has the months and days
-/// that its hours make.
+/// Returns an expression that Arrow orders right.
+///
+/// All NaNs are one value, the greatest, and zeros keep their signs. An interval has the months and days that its hours make.
 pub(super) fn ordered(expr: Expr) -> Expr {
     if is_key(&expr) || is_call(&expr, Normal::Nan.name()) { expr } else { call(Normal::Nan, expr) }
 }
 
-/// Whether an expression is such a key.
+/// Returns true if an expression is a comparison key, with or without an alias.
 pub(super) fn is_key(expr: &Expr) -> bool {
     match expr {
         Expr::Alias(alias) => is_key(&alias.expr),

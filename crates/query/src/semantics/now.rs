@@ -1,4 +1,7 @@
-//! Functions of time. All of a statement see one instant: that at which it is run.
+//! The functions of the current time, and `to_timestamp`.
+//!
+//! All functions of the current time in a statement return one instant, the start of its execution. The optimizer replaces their
+//! calls by literals.
 
 use std::sync::Arc;
 
@@ -16,9 +19,10 @@ use datafusion::scalar::ScalarValue;
 use super::convert::Convert;
 use super::function::Unary;
 
+/// Microseconds in a day.
 const DAY: i64 = 86_400_000_000;
 
-/// The functions.
+/// Returns the functions.
 pub(super) fn functions() -> [ScalarUDF; 6] {
     let now = |name: &'static str, aliases: &[&str], part| {
         let aliases = aliases.iter().map(|alias| (*alias).to_owned()).collect();
@@ -37,14 +41,20 @@ pub(super) fn functions() -> [ScalarUDF; 6] {
     ]
 }
 
+/// The part of the instant that a function returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Part {
+    /// A timestamp with time zone.
     Instant,
+    /// A timestamp without time zone, in UTC.
     Timestamp,
+    /// The date in UTC.
     Date,
+    /// The time of day in UTC.
     Time,
 }
 
+/// A function of the current time.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Now {
     name: &'static str,
@@ -54,6 +64,7 @@ struct Now {
 }
 
 impl Now {
+    /// Returns the value of the function at an instant.
     fn at(&self, instant: DateTime<Utc>) -> ScalarValue {
         let micros = instant.timestamp_micros();
         match self.part {
@@ -86,7 +97,7 @@ impl ScalarUDFImpl for Now {
         false
     }
 
-    /// Only where no statement is run: a plan's own instant is put in when it is optimised.
+    /// Fails: the optimizer has replaced each call in a statement by the instant at which the statement runs.
     fn invoke_with_args(&self, _arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
         Err(DataFusionError::Execution(format!("{}() has no value outside of a statement", self.name)))
     }
@@ -99,10 +110,10 @@ impl ScalarUDFImpl for Now {
     }
 }
 
-/// `to_timestamp` of a text or of seconds since the epoch.
+/// The function `to_timestamp` of a text, or of seconds since the Unix epoch.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct ToTimestamp {
-    /// For texts in formats that follow them.
+    /// DataFusion's function, for calls with patterns.
     inner: Arc<ScalarUDF>,
     signature: Signature,
 }
@@ -132,7 +143,7 @@ impl ScalarUDFImpl for ToTimestamp {
         let made = if from.is_string() {
             Convert { to, safe: false }.apply(values)?
         } else if from.is_numeric() {
-            // Six digits of a second more.
+            // Numbers are seconds, and may have six digits after the point.
             let exact = cast_seconds(values)?;
             cast_with_options(&exact, &to, &options)?
         } else {
@@ -146,14 +157,14 @@ impl ScalarUDFImpl for ToTimestamp {
     }
 }
 
-/// Seconds as whole microseconds.
+/// Converts seconds since the Unix epoch to whole microseconds.
 fn cast_seconds(values: &ArrayRef) -> Result<ArrayRef> {
     let out_of_range = || DataFusionError::Execution("to_timestamp: seconds out of range".to_owned());
     if values.data_type().is_floating() {
         let seconds = cast(values, &DataType::Float64)?;
         let micros = |s: f64| {
             let micros = (s * 1e6).round();
-            // The bounds are exact as floats; NaN is in no range.
+            // The bounds are exact as floats, and no range contains NaN.
             if (-9.2e18..=9.2e18).contains(&micros) { Ok(micros as i64) } else { Err(out_of_range()) }
         };
         let micros: Int64Array = seconds.as_primitive::<Float64Type>().try_unary(micros)?;

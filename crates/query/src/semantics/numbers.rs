@@ -1,4 +1,6 @@
-//! Literals of numbers in a statement's syntax tree: with an exponent they are doubles, without one they are exact.
+//! Number literals in a statement's syntax tree: with an exponent they are doubles, without one they are exact.
+//!
+//! A literal that the planner would give another type is written as a cast of its text.
 
 use std::ops::ControlFlow;
 
@@ -9,10 +11,12 @@ use datafusion::sql::sqlparser::ast::{
 
 use crate::{QueryError, Result};
 
-/// Digits of a decimal, at most.
+/// Greatest number of digits of a decimal.
 const DIGITS: usize = 38;
 
-/// Brings the numbers of a statement into the form that the planner takes for what they are.
+/// Rewrites the number literals of a statement so that the planner gives each the right type.
+///
+/// Returns [`QueryError::Statement`] if a number has more than 38 digits or is out of the range of a double.
 pub(crate) fn numbers(statement: &mut Statement) -> Result<()> {
     match statement {
         Statement::Statement(inner) => {
@@ -25,13 +29,14 @@ pub(crate) fn numbers(statement: &mut Statement) -> Result<()> {
     }
 }
 
+/// The visitor that rewrites number literals.
 #[derive(Default)]
 struct Numbers {
-    /// What stopped it; kept aside, as each level of an expression would have room for it on the stack.
+    /// The first error. It is stored here, because a result would take room on the stack at each level of an expression.
     wrong: Option<QueryError>,
 }
 
-/// The text of a number, and whether the whole expression is one without a sign.
+/// Returns the text of a number literal without a sign; `None` if the expression is something else.
 fn number(expr: &Expr) -> Option<&str> {
     match expr {
         Expr::Value(ValueWithSpan { value: Value::Number(text, _), .. }) => Some(text),
@@ -39,12 +44,13 @@ fn number(expr: &Expr) -> Option<&str> {
     }
 }
 
+/// Returns a cast of a text to a type.
 fn typed(text: String, data_type: DataType) -> Expr {
     let value = Expr::Value(Value::SingleQuotedString(text).into());
     Expr::Cast { kind: CastKind::Cast, expr: Box::new(value), data_type, array: false, format: None }
 }
 
-/// What a literal is to be written as, if not as it is.
+/// Returns the expression that replaces a number literal, or `None` if the literal stays.
 fn rewritten(text: &str) -> Result<Option<Expr>> {
     if text.contains(['e', 'E']) {
         let value: f64 = text.parse().map_err(|_| QueryError::Statement(format!("{text} is not a number")))?;
@@ -61,7 +67,7 @@ fn rewritten(text: &str) -> Result<Option<Expr>> {
     if digits > DIGITS {
         return Err(QueryError::Statement(format!("the number {text} has more than {DIGITS} digits")));
     }
-    // The planner would take it for an unsigned integer.
+    // The planner would take an integer beyond `BIGINT` for an unsigned one.
     let exact = ExactNumberInfo::Precision(digits as u64);
     Ok((fraction.is_empty() && !text.contains('.')).then(|| typed(text.to_owned(), DataType::Decimal(exact))))
 }

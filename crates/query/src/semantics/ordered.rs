@@ -1,4 +1,5 @@
-//! Aggregates of values in an order: `array_agg` and `string_agg`, each in its own.
+//! The aggregates whose result depends on the order of their rows, `array_agg` and `string_agg`. Each is computed in its own
+//! order.
 
 use std::sync::Arc;
 
@@ -10,13 +11,15 @@ use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::AggregateOrderSensitivity;
 use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, GroupsAccumulator, ReversedUDAF, Signature};
 
-/// The functions.
+/// Returns the functions that replace DataFusion's.
 pub(super) fn functions() -> [AggregateUDF; 2] {
     [array_agg_udaf(), string_agg_udaf()].map(|inner| AggregateUDF::new_from_impl(Forward { inner }))
 }
 
-/// One that is never worked out in the opposite order, to be turned round at the end. DataFusion does that where another aggregate wants
-/// the opposite order, and turns what each partition has without the keys by which it merges the partitions.
+/// An aggregate that is never computed in the opposite order and reversed at the end.
+///
+/// DataFusion does that if another aggregate needs the opposite order. It reverses the values of each partition, but not the keys
+/// by which it merges the partitions.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Forward {
     inner: Arc<AggregateUDF>,

@@ -1,4 +1,6 @@
-//! Patterns of dates and times: `to_char(ts, '%Y-%m-%d')`. PostgreSQL's own ('YYYY') have no `%`, and would stand for themselves.
+//! Checks of patterns for dates and times, as in `to_char(ts, '%Y-%m-%d')`.
+//!
+//! PostgreSQL's patterns (`'YYYY'`) have no `%`. DataFusion would return them as they are, so they are refused.
 
 use arrow::array::{ArrayRef, AsArray};
 use arrow::compute::cast;
@@ -24,22 +26,24 @@ const READING: [&str; 8] = [
     "to_unixtime",
 ];
 
+/// Name of [`Patterns`] in plans.
 const NAME: &str = "pattern";
 
-/// Patterns of a function as they are; one that is none is an error.
+/// The function that returns the patterns of another function as they are, and fails if one is invalid.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Patterns {
+    /// Name of the other function, for the error.
     function: String,
-    /// Of a difference of timestamps.
+    /// True if the function formats a difference of timestamps.
     length: bool,
 }
 
-/// Whether a function of a name takes patterns.
+/// Returns true if the function `name` takes patterns.
 pub(super) fn takes_patterns(name: &str) -> bool {
     name == "to_char" || READING.contains(&name)
 }
 
-/// A call of such a function, whose patterns are looked at.
+/// Checks the patterns of a call: constants at once, others when the call is evaluated.
 pub(super) fn rewrite_patterns(function: &ScalarFunction, schema: &DFSchema) -> Result<Option<Expr>> {
     let name = function.func.name();
     let Some((value, given)) = function.args.split_first() else { return Ok(None) };
@@ -60,6 +64,7 @@ pub(super) fn rewrite_patterns(function: &ScalarFunction, schema: &DFSchema) -> 
 }
 
 impl Patterns {
+    /// Checks one pattern. The error names the function, the pattern and the valid form.
     fn check(&self, pattern: &str) -> Result<()> {
         let (valid, form) = match self.length {
             true => (matches!(pattern.to_ascii_lowercase().as_str(), "iso8601" | "pretty"), "'ISO8601' or 'pretty'"),

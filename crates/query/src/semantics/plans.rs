@@ -1,4 +1,4 @@
-//! What rules on logical plans share.
+//! Functions that several rules on logical plans share.
 
 use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{Transformed, TreeNode};
@@ -7,7 +7,7 @@ use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 
-/// The columns that the expressions of a plan's node may name.
+/// Returns the columns that the expressions of a plan's node may name.
 pub(super) fn visible(plan: &LogicalPlan) -> Result<DFSchema> {
     let mut schema = merge_schema(&plan.inputs());
     if let LogicalPlan::TableScan(scan) = plan {
@@ -16,7 +16,9 @@ pub(super) fn visible(plan: &LogicalPlan) -> Result<DFSchema> {
     Ok(schema)
 }
 
-/// A plan's node whose expressions are written anew, from their operands up. They keep their names, by which the nodes above refer to them.
+/// Rewrites the expressions of a plan's node, operands first.
+///
+/// Each expression keeps its name, because the nodes above refer to it.
 pub(crate) fn rewritten(
     plan: LogicalPlan,
     mut rewrite: impl FnMut(Expr) -> Result<Transformed<Expr>>,

@@ -1,5 +1,7 @@
-//! `x op ANY (list)` and `x op ALL (list)` (SQL:2016 8.9, PostgreSQL 17 9.25): what `x op item OR …` and `x op item AND …` are, unknown
-//! where a null decides. DataFusion's own take a null in the list for no item.
+//! `x op ANY (list)` and `x op ALL (list)` (SQL:2016 8.9, PostgreSQL 17 9.25).
+//!
+//! They mean `x op item OR …` and `x op item AND …`, and are null if a null decides. DataFusion's own functions ignore nulls in
+//! the list.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -15,19 +17,21 @@ use esker_read::one_nan_and_zero;
 
 use super::arguments::common;
 
+/// The operators that may stand before `ANY` and `ALL`.
 const OPERATORS: [&str; 6] = ["=", "<>", "<", "<=", ">", ">="];
 
-/// What the function is called in statements that compares with any item of a list, or all.
+/// Returns the name of the function that compares with any item of a list, or with all. Returns `None` for other operators.
 pub(crate) fn name(op: &BinaryOperator, all: bool) -> Option<String> {
     let op = op.to_string();
     OPERATORS.contains(&op.as_str()).then(|| called(&op, all))
 }
 
+/// Returns the name of the function for an operator.
 fn called(op: &str, all: bool) -> String {
     format!("{op} {}", if all { "ALL" } else { "ANY" })
 }
 
-/// The functions for all operators.
+/// Returns the functions for all operators.
 pub(super) fn functions() -> impl Iterator<Item = ScalarUDF> {
     let of = |op: &'static str| {
         [false, true].map(|all| {
@@ -38,6 +42,7 @@ pub(super) fn functions() -> impl Iterator<Item = ScalarUDF> {
     OPERATORS.into_iter().flat_map(of)
 }
 
+/// The function for one operator, with any item or with all.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Quantified {
     op: &'static str,
@@ -47,6 +52,7 @@ struct Quantified {
 }
 
 impl Quantified {
+    /// Returns true if the operator holds for values in this order.
     fn holds(&self, order: Ordering) -> bool {
         match self.op {
             "=" => order.is_eq(),
@@ -58,6 +64,7 @@ impl Quantified {
         }
     }
 
+    /// Compares the value of each row with the row's list.
     fn compared(&self, values: &ArrayRef, lists: &ArrayRef) -> Result<BooleanArray> {
         let lists = lists.as_list::<i32>();
         let (values, items) = (one_nan_and_zero(values)?, one_nan_and_zero(lists.values())?);
@@ -103,7 +110,7 @@ impl ScalarUDFImpl for Quantified {
             (a, b) if a.is_null() || b.is_null() || a.is_string() == b.is_string() => common(&[a.clone(), b.clone()]),
             _ => None,
         };
-        let one = one.ok_or_else(|| none(format!("{value} and items of {item} are not of one type")))?;
+        let one = one.ok_or_else(|| none(format!("{value} and items of {item} have no common type")))?;
         Ok(vec![one.clone(), DataType::List(Arc::new(Field::new_list_field(one, true)))])
     }
 

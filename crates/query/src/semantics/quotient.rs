@@ -1,4 +1,5 @@
-//! Quotients of decimals, with Spark's number of digits and rounded. Arrow's have four digits more than the dividend, and cut the rest.
+//! Quotients of decimals, with Spark's number of digits and rounded. Arrow's have four digits more than the dividend, and cut the
+//! rest.
 
 use std::sync::Arc;
 
@@ -16,36 +17,38 @@ use datafusion::scalar::ScalarValue;
 use super::function::of_untyped_null;
 use super::rewrites::divided;
 
-/// Digits after the point that are kept where there are too many.
+/// Digits after the point that a quotient keeps if it has more than 38 digits in all.
 const LEAST_SCALE: i16 = 6;
+/// Least unscaled value that has more than 38 digits.
 const TOO_MANY: u128 = 10_u128.pow(38);
 
+/// The function for `left / right` of decimals.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Quotient {
     signature: Signature,
 }
 
-/// `left / right` of decimals.
+/// Returns the quotient of two decimals.
 pub(super) fn call(left: Expr, right: Expr) -> Expr {
     let signature = Signature::any(2, Volatility::Immutable);
     Arc::new(ScalarUDF::new_from_impl(Quotient { signature })).call(vec![left, right])
 }
 
-/// What the quotient of Spark and DuckDB is called in statements.
+/// Name of the function for `/` in texts of Spark and DuckDB, where a quotient of integers has a fraction.
 pub(crate) const FRACTION: &str = "\u{1f}fraction";
 
-/// Stands for a quotient that keeps the fraction of integers, until the types are known.
+/// The placeholder for a quotient that keeps the fraction of integers. It stands in plans until types are known.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Fraction {
     signature: Signature,
 }
 
-/// The function for [`FRACTION`].
+/// Returns the function of the name [`FRACTION`].
 pub(super) fn fraction() -> ScalarUDF {
     ScalarUDF::new_from_impl(Fraction { signature: Signature::any(2, Volatility::Immutable) })
 }
 
-/// The quotient that a call of [`FRACTION`] is.
+/// Rewrites a call of [`FRACTION`]: integers are divided as doubles, other types as `/` divides them.
 pub(super) fn rewrite_fraction(args: &[Expr], schema: &DFSchema) -> Result<Option<Expr>> {
     let [left, right] = args else { return Ok(None) };
     let types = (left.get_type(schema)?, right.get_type(schema)?);
@@ -70,11 +73,11 @@ impl ScalarUDFImpl for Fraction {
     }
 
     fn invoke_with_args(&self, _arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        Err(DataFusionError::Internal("a quotient was not planned".to_owned()))
+        Err(DataFusionError::Internal("the placeholder of a quotient is left in the plan".to_owned()))
     }
 }
 
-/// Precision and scale of a quotient (Spark's `DecimalPrecision`).
+/// Returns the precision and scale of a quotient, by Spark's `DecimalPrecision`.
 fn digits((p, s): (u8, i8), (q, t): (u8, i8)) -> (u8, i8) {
     let (p, s, q, t) = (i16::from(p), i16::from(s), i16::from(q), i16::from(t));
     let scale = LEAST_SCALE.max(s + q + 1);
@@ -85,6 +88,7 @@ fn digits((p, s): (u8, i8), (q, t): (u8, i8)) -> (u8, i8) {
     (narrow(whole + scale).max(1).unsigned_abs(), narrow(scale))
 }
 
+/// Returns the precision and scale of a decimal type. Fails for other types.
 fn shape(ty: &DataType) -> Result<(u8, i8)> {
     match ty {
         DataType::Decimal128(precision, scale) => Ok((*precision, *scale)),
@@ -92,7 +96,7 @@ fn shape(ty: &DataType) -> Result<(u8, i8)> {
     }
 }
 
-/// `left * 10^power / right`, halves away from zero.
+/// Computes `left * 10^power / right`, and rounds halves away from zero. Returns `None` on overflow.
 fn rounded(left: i128, right: i128, power: u32) -> Option<i128> {
     if let Some(left) = 10_i128.checked_pow(power).and_then(|ten| left.checked_mul(ten)) {
         let (quotient, rest) = (left.checked_div(right)?, left.checked_rem(right)?);
@@ -109,13 +113,14 @@ fn rounded(left: i128, right: i128, power: u32) -> Option<i128> {
     quotient.to_i128()
 }
 
+/// Divides decimals row by row. `to` is the precision and scale of the result.
 fn quotient(left: &Decimal128Array, right: &Decimal128Array, to: (u8, i8)) -> Result<ArrayRef> {
     let (s, t) = (i16::from(left.scale()), i16::from(right.scale()));
     let power = u32::try_from(i16::from(to.1) - s + t).unwrap_or(0);
     if right.iter().zip(left.iter()).any(|(r, l)| r == Some(0) && l.is_some()) {
         return Err(arrow::error::ArrowError::DivideByZero.into());
     }
-    // Of nulls, whatever is below them, nothing is divided by zero; what is lost is told from what is null below.
+    // Slots of nulls hold any value. A zero there must not divide, and an overflow there does not count.
     let made: Decimal128Array = binary(left, right, |l, r| match r {
         0 => 0,
         r => rounded(l, r, power).filter(|v| v.unsigned_abs() < TOO_MANY).unwrap_or(i128::MAX),
@@ -150,7 +155,7 @@ impl ScalarUDFImpl for Quotient {
                 let (precision, scale) = digits(shape(left)?, shape(right)?);
                 Ok(DataType::Decimal128(precision, scale))
             }
-            _ => Err(DataFusionError::Internal("a quotient is one of two".to_owned())),
+            _ => Err(DataFusionError::Internal("a quotient takes two values".to_owned())),
         }
     }
 
@@ -162,7 +167,7 @@ impl ScalarUDFImpl for Quotient {
         let to = shape(arguments.return_field.data_type())?;
         let arrays = ColumnarValue::values_to_arrays(&arguments.args)?;
         let [left, right] = arrays.as_slice() else {
-            return Err(DataFusionError::Internal("a quotient is one of two".to_owned()));
+            return Err(DataFusionError::Internal("a quotient takes two values".to_owned()));
         };
         let made = quotient(left.as_primitive::<Decimal128Type>(), right.as_primitive::<Decimal128Type>(), to)?;
         Ok(match scalar {

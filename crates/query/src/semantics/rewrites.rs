@@ -1,4 +1,7 @@
-//! Functions and operators that DataFusion has otherwise, written as what `docs/sql.md` says of them.
+//! Rewrites of functions and operators that DataFusion defines differently from `docs/sql.md`.
+//!
+//! Each function takes one kind of expression and returns what replaces it, or `None` if DataFusion's meaning is right. The rule
+//! `compare::Comparisons` calls them. Start with [`rewrite_cast`], the largest.
 
 use arrow::datatypes::{DataType, FieldRef, TimeUnit};
 use datafusion::common::DFSchema;
@@ -21,8 +24,10 @@ use super::zone::{self, ShownInZone, is_utc};
 use super::{quotient, shapes, sized, uuid, variants};
 use crate::error_wording::sql_type;
 
-/// A date plus or minus an interval that has hours, or plus a time: a timestamp. Arrow would leave the hours out, and count the other in
-/// nanoseconds.
+/// Rewrites `date ± interval`, `date ± time` and `time ± interval`; `minus` is the operator.
+///
+/// A date with a time, or with an interval that has hours, makes a timestamp. Arrow would drop the hours of the interval, and
+/// count the time in nanoseconds. A time with an interval makes a time.
 pub(super) fn moved(left: &Expr, minus: bool, right: &Expr, schema: &DFSchema) -> Result<Option<Expr>> {
     let is_date = |expr: &Expr| expr.get_type(schema).is_ok_and(|ty| ty == DataType::Date32);
     let has_hours = |expr: &Expr| -> Result<bool> {
@@ -54,7 +59,7 @@ pub(super) fn moved(left: &Expr, minus: bool, right: &Expr, schema: &DFSchema) -
     Ok(None)
 }
 
-/// The hours, minutes and seconds of an interval that is a constant.
+/// Returns the hours, minutes and seconds of a constant interval, in microseconds. Returns `None` for other expressions.
 fn microseconds(expr: &Expr, schema: &DFSchema) -> Result<Option<i64>> {
     if !matches!(expr.get_type(schema), Ok(DataType::Interval(_))) {
         return Ok(None);
@@ -65,14 +70,16 @@ fn microseconds(expr: &Expr, schema: &DFSchema) -> Result<Option<i64>> {
     })
 }
 
-/// A time so many microseconds later, after midnight the next day's.
+/// Returns the time `by` microseconds later. After midnight it is the next day's time.
 fn around(time: &Expr, by: i64) -> Expr {
     const DAY: i64 = 86_400_000_000;
     let later = cast(time.clone(), DataType::Int64) + lit(by.rem_euclid(DAY));
     cast(later % lit(DAY), DataType::Time64(TimeUnit::Microsecond))
 }
 
-/// An interval as a difference of timestamps, which has as many hours as its days and its months of thirty days.
+/// Converts an interval to the type of differences of timestamps.
+///
+/// A day has 24 hours and a month thirty days. Returns `None` if the unit does not hold the interval exactly.
 pub(super) fn duration(interval: &ScalarValue, unit: TimeUnit) -> Option<ScalarValue> {
     let ScalarValue::IntervalMonthDayNano(Some(value)) = interval else { return None };
     let days = i128::from(value.months) * 30 + i128::from(value.days);
@@ -86,7 +93,7 @@ pub(super) fn duration(interval: &ScalarValue, unit: TimeUnit) -> Option<ScalarV
     })
 }
 
-/// `date_trunc` of what has at most six digits of a second.
+/// Rewrites `date_trunc` of a text, a date, or a timestamp with at most six digits of a second.
 pub(super) fn rewrite_trunc(args: &[Expr], schema: &DFSchema) -> Result<Option<Expr>> {
     let [part, value] = args else { return Ok(None) };
     let (Some(part), ty) = (constant(part)?, value.get_type(schema)?) else { return Ok(None) };
@@ -102,7 +109,7 @@ pub(super) fn rewrite_trunc(args: &[Expr], schema: &DFSchema) -> Result<Option<E
     Ok(Some(call(part, if ty == to { value.clone() } else { cast(value.clone(), to) })))
 }
 
-/// `date_bin` of what has at most six digits of a second, which has no more then.
+/// Casts the result of `date_bin` to microseconds, if its argument has at most six digits of a second.
 pub(super) fn binned(call: &Expr, args: &[Expr], schema: &DFSchema) -> Result<Option<Expr>> {
     let of = match args.get(1) {
         Some(source) => source.get_type(schema)?,
@@ -115,7 +122,9 @@ pub(super) fn binned(call: &Expr, args: &[Expr], schema: &DFSchema) -> Result<Op
     Ok((from != TimeUnit::Nanosecond).then(|| cast(call.clone(), to)))
 }
 
-/// A pattern whose escape is another character than the backslash, which is all that Arrow knows.
+/// Rewrites a pattern with another escape character than the backslash, which is the only one that Arrow knows.
+///
+/// Fails if the pattern ends with its escape character.
 pub(super) fn rewrite_like(like: &Like) -> Result<Option<Expr>> {
     let Some(escape) = like.escape_char.filter(|c| *c != '\\') else { return Ok(None) };
     let Some(pattern) = constant(&like.pattern)? else { return Ok(None) };
@@ -141,7 +150,10 @@ pub(super) fn rewrite_like(like: &Like) -> Result<Option<Expr>> {
     Ok(Some(Expr::Like(Like { pattern: Box::new(lit(written)), escape_char: None, ..like.clone() })))
 }
 
-/// A window over rows in the order of what can't be added to, in groups of equal ones: all that the frame speaks of is which rows are equal.
+/// Rewrites a `RANGE` frame that DataFusion does not compute.
+///
+/// Over an order that has no addition, only the equality of rows matters, so the frame becomes one of `GROUPS`; an offset is an
+/// error there. Over integers, an offset needs a wider type.
 pub(super) fn framed(window: &WindowFunction, schema: &DFSchema) -> Result<Option<WindowFunction>> {
     let WindowFunctionParams { window_frame: frame, order_by, .. } = &window.params;
     let Some(first) = order_by.first().filter(|_| frame.units == WindowFrameUnits::Range) else { return Ok(None) };
@@ -150,7 +162,7 @@ pub(super) fn framed(window: &WindowFunction, schema: &DFSchema) -> Result<Optio
     let has_offset = |bound: &WindowFrameBound| !bound.is_unbounded() && *bound != WindowFrameBound::CurrentRow;
     let offsets = [&frame.start_bound, &frame.end_bound].map(has_offset);
     if added_to {
-        // Beyond the range of its type DataFusion takes a bound for NULL. One that is wider holds every sum.
+        // DataFusion takes a bound that is out of the range of its type for NULL. A wider type holds every bound.
         let wide = match ty {
             DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::UInt8 | DataType::UInt16 | DataType::UInt32 => {
                 DataType::Int64
@@ -168,7 +180,7 @@ pub(super) fn framed(window: &WindowFunction, schema: &DFSchema) -> Result<Optio
     for offset in offsets {
         if offset {
             return Err(DataFusionError::Plan(format!(
-                "RANGE with an offset wants an order of numbers, dates or timestamps, not {ty}"
+                "RANGE with an offset needs an ORDER BY of numbers, dates or timestamps, not {ty}"
             )));
         }
     }
@@ -178,8 +190,9 @@ pub(super) fn framed(window: &WindowFunction, schema: &DFSchema) -> Result<Optio
     Ok(Some(made))
 }
 
-/// `lag` or `lead`, whose offset and default are written as the constants that they are. An offset that is null finds no row at all, not
-/// even the default (PostgreSQL).
+/// Writes the offset and the default of `lag` or `lead` as literals.
+///
+/// An offset that is null finds no row, not even the default, as in PostgreSQL.
 pub(super) fn shifted(window: &WindowFunction, schema: &DFSchema) -> Result<Option<WindowFunction>> {
     if !matches!(window.fun.name(), "lag" | "lead") || window.params.args.len() < 2 {
         return Ok(None);
@@ -198,20 +211,24 @@ pub(super) fn shifted(window: &WindowFunction, schema: &DFSchema) -> Result<Opti
     Ok((made.params.args != window.params.args).then_some(made))
 }
 
-/// An aggregate whose filter is a null without a type, which keeps nothing.
+/// Rewrites an aggregate whose filter is a null without a type, which keeps no row.
+///
+/// Fails if the filter is not a condition.
 pub(super) fn filtered(function: &AggregateFunction, schema: &DFSchema) -> Result<Option<AggregateFunction>> {
     let Some(filter) = &function.params.filter else { return Ok(None) };
     match filter.get_type(schema)? {
         DataType::Null => {}
         DataType::Boolean => return Ok(None),
-        ty => return Err(DataFusionError::Plan(format!("FILTER wants a condition, not a value of {}", sql_type(&ty)))),
+        ty => return Err(DataFusionError::Plan(format!("FILTER takes a condition, not a value of type {}", sql_type(&ty)))),
     }
     let mut made = function.clone();
     made.params.filter = Some(Box::new(lit(false)));
     Ok(Some(made))
 }
 
-/// `replace` of an empty text replaces nothing, as in PostgreSQL and DuckDB. DataFusion puts the other text between all characters.
+/// Rewrites `replace` so that an empty text is not replaced, as in PostgreSQL and DuckDB.
+///
+/// DataFusion puts the other text between all characters.
 pub(super) fn rewrite_replace(call: &Expr, args: &[Expr]) -> Result<Option<Expr>> {
     let [value, what, _] = args else { return Ok(None) };
     let is_text = |expr: &Expr| matches!(expr, Expr::Literal(value, _) if text(value).is_some_and(|text| !text.is_empty()));
@@ -221,14 +238,14 @@ pub(super) fn rewrite_replace(call: &Expr, args: &[Expr]) -> Result<Option<Expr>
     Ok(Some(when(what.clone().eq(lit("")), value.clone()).otherwise(call.clone())?))
 }
 
-/// A quotient of decimals, or of a decimal and an integer.
+/// Returns the quotient of two decimals, or of a decimal and an integer. Returns `None` for other types.
 pub(super) fn divided(left: &Expr, right: &Expr, (l, r): (DataType, DataType)) -> Option<Expr> {
     if !l.is_decimal() && !r.is_decimal() {
         return None;
     }
     let decimal = |expr: &Expr, ty: DataType| match ty {
         DataType::Decimal128(..) => Some(expr.clone()),
-        // A literal has the digits that it is written with.
+        // A literal is a decimal of as many digits as it is written with.
         DataType::Int64 if let Expr::Literal(ScalarValue::Int64(Some(value)), _) = expr => {
             let digits = value.unsigned_abs().checked_ilog10().map_or(1, |log| log + 1);
             Some(lit(ScalarValue::Decimal128(Some(i128::from(*value)), u8::try_from(digits).ok()?, 0)))
@@ -242,7 +259,7 @@ pub(super) fn divided(left: &Expr, right: &Expr, (l, r): (DataType, DataType)) -
     Some(quotient::call(decimal(left, l)?, decimal(right, r)?))
 }
 
-/// A conversion that is not Arrow's, or whose type says a length.
+/// Rewrites a cast that is not Arrow's, or whose type has a length. `safe` is true for `TRY_CAST`.
 pub(super) fn rewrite_cast(expr: &Expr, to: &FieldRef, from: &FieldRef, safe: bool) -> Result<Option<Expr>> {
     let made = match variants::converted(expr, from.data_type(), to.data_type(), safe)? {
         Some(bytes) if about_shapes(to).is_some() => Some(shapes::cast(&bytes, to, to.data_type(), safe)?),
@@ -260,7 +277,7 @@ pub(super) fn rewrite_cast(expr: &Expr, to: &FieldRef, from: &FieldRef, safe: bo
     Ok(Some(sized::cut(made.unwrap_or_else(plain), length)))
 }
 
-/// Conversions between UUIDs, their text and their bytes, those to other time zones, and those that are not Arrow's.
+/// Rewrites casts between UUIDs, their text and their bytes, casts to time zones, and others that are not Arrow's.
 fn conversion(expr: &Expr, to: &FieldRef, from: &FieldRef) -> Result<Option<Expr>> {
     if matches!(to.data_type(), DataType::Date32 | DataType::Timestamp(_, _))
         && let Some(value) = constant(expr)?
@@ -283,7 +300,8 @@ fn conversion(expr: &Expr, to: &FieldRef, from: &FieldRef) -> Result<Option<Expr
             let text = call(uuid::ToText, expr.clone());
             Some(if *ty == DataType::Utf8 { text } else { cast(text, ty.clone()) })
         }
-        // `AT TIME ZONE`, which alone names another zone than UTC: the instant at which clocks there show it, or what they show.
+        // Only `AT TIME ZONE` names another zone than UTC. It returns the instant at which clocks in the zone show a timestamp,
+        // or the time that they show at an instant.
         (DataType::Timestamp(_, None), DataType::Timestamp(_, Some(zone))) if !is_utc(zone) => {
             Some(call(ShownInZone { zone: zone.clone() }, expr.clone()))
         }
@@ -294,7 +312,7 @@ fn conversion(expr: &Expr, to: &FieldRef, from: &FieldRef) -> Result<Option<Expr
         (DataType::Timestamp(unit, Some(own)), DataType::Timestamp(_, Some(zone))) if own != zone && !is_utc(zone) => {
             Some(to_local_time(vec![cast(expr.clone(), DataType::Timestamp(*unit, Some(zone.clone())))]))
         }
-        // Seconds since the epoch.
+        // An integer counts seconds since the Unix epoch.
         (from, ty @ DataType::Timestamp(unit, zone)) if from.is_integer() && *unit != TimeUnit::Second => {
             Some(cast(cast(expr.clone(), DataType::Timestamp(TimeUnit::Second, zone.clone())), ty.clone()))
         }

@@ -1,5 +1,6 @@
-//! `round`, `trunc`, `ceil` and `floor` of decimals: decimals of the digits that are left. DataFusion's say one type and make another, can't
-//! hold 100 in the type of 99.99, or make doubles.
+//! `round`, `trunc`, `ceil` and `floor` of decimals. The result is a decimal with the digits that are left.
+//!
+//! DataFusion's functions declare one type and return another, cannot hold 100 in the type of 99.99, or return doubles.
 
 use std::sync::Arc;
 
@@ -14,24 +15,29 @@ use datafusion::scalar::ScalarValue;
 use super::constant::constant;
 use super::function::{Unary, call};
 
+/// The direction in which a decimal is rounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Way {
-    /// Halves away from zero.
+    /// To the nearest value; halves away from zero.
     Round,
     /// Towards zero.
     Cut,
+    /// Towards positive infinity.
     Up,
+    /// Towards negative infinity.
     Down,
 }
 
-/// A decimal with so many digits after the point; before it, where there are fewer than none.
+/// The function that rounds a decimal to `digits` after the point. A negative number counts digits before the point.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Rounding {
     way: Way,
     digits: i32,
 }
 
-/// `round`, `trunc`, `ceil` or `floor` of a decimal, which stays one.
+/// Rewrites a call of `round`, `trunc`, `ceil` or `floor` of a decimal; returns `None` for other calls.
+///
+/// Fails if the number of digits is not a constant.
 pub(super) fn rewrite_rounding(name: &str, args: &[Expr], schema: &DFSchema) -> Result<Option<Expr>> {
     let way = match name {
         "round" => Way::Round,
@@ -48,7 +54,7 @@ pub(super) fn rewrite_rounding(name: &str, args: &[Expr], schema: &DFSchema) -> 
         [] => 0,
         [digits] => match constant(digits)?.map(|value| value.cast_to(&DataType::Int32)).transpose()? {
             Some(ScalarValue::Int32(Some(digits))) => digits,
-            _ => return Err(DataFusionError::Plan(format!("{name} of a decimal wants a number of digits, not {digits}"))),
+            _ => return Err(DataFusionError::Plan(format!("{name} of a decimal takes a constant for its digits, not {digits}"))),
         },
         _ => return Ok(None),
     };
@@ -56,7 +62,7 @@ pub(super) fn rewrite_rounding(name: &str, args: &[Expr], schema: &DFSchema) -> 
 }
 
 impl Rounding {
-    /// Precision and scale of what is made of a decimal.
+    /// Returns precision and scale of the result for a decimal with the given precision and scale.
     fn shape(&self, precision: u8, scale: i8) -> (u8, i8) {
         let left = i8::try_from(self.digits.clamp(0, i32::from(scale.max(0)))).unwrap_or(scale);
         if left >= scale && self.digits >= 0 {
@@ -68,9 +74,10 @@ impl Rounding {
         (u8::try_from(precision).unwrap_or(DECIMAL128_MAX_PRECISION), left)
     }
 
+    /// Rounds one unscaled value; returns `None` if the result has more than 38 digits.
     fn one(&self, value: i128, scale: i8) -> Option<i128> {
         let gone = u32::try_from(i32::from(scale).saturating_sub(self.digits)).ok()?;
-        // A decimal has at most 38 digits: what is rounded at a higher one is next to nothing of it.
+        // A decimal has at most 38 digits. Rounded to a higher one, it is 0, or a unit that does not fit.
         let Some(unit) = 10_i128.checked_pow(gone) else {
             let away = matches!((self.way, value.signum()), (Way::Up, 1) | (Way::Down, -1));
             return if away { None } else { Some(0) };
@@ -83,7 +90,7 @@ impl Rounding {
             Way::Down => rest < 0,
         };
         let units = if up { quotient + value.signum() } else { quotient };
-        // Back to ones, where it is rounded before the point.
+        // Rounding before the point counts in larger units: multiply back to ones.
         units.checked_mul(10_i128.checked_pow(u32::try_from(-self.digits.min(0)).ok()?)?)
     }
 }

@@ -1,4 +1,5 @@
-//! `extract(second …)` with the digits after the point (SQL:2016 6.30, PostgreSQL's `extract`). DataFusion leaves them out.
+//! `extract(second …)` and `extract(millisecond …)` with the digits after the point (SQL:2016 6.30, PostgreSQL's `extract`).
+//! DataFusion leaves them out.
 
 use std::sync::Arc;
 
@@ -13,13 +14,13 @@ use super::constant::constant;
 use super::function::{Unary, call};
 use super::text_literal::text;
 
-/// The seconds of a minute, or thousandths of them.
+/// The function that returns the seconds since the last full minute, in thousandths if `thousandths` is set.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Seconds {
     thousandths: bool,
 }
 
-/// The seconds, or thousandths of them, of a timestamp or a time, with their digits after the point.
+/// Rewrites `date_part` of seconds or milliseconds. Returns `None` for other parts, and for types without microseconds.
 pub(super) fn rewrite_part(args: &[Expr], schema: &DFSchema) -> Result<Option<Expr>> {
     let [part, value] = args else { return Ok(None) };
     let Some(part) = constant(part)? else { return Ok(None) };
@@ -36,7 +37,7 @@ pub(super) fn rewrite_part(args: &[Expr], schema: &DFSchema) -> Result<Option<Ex
     Ok(fine.then(|| call(Seconds { thousandths }, value.clone())))
 }
 
-/// Digits of a second that values of a type have.
+/// Returns the digits of a second that values of a type have.
 fn scale(ty: &DataType) -> Result<i8> {
     match ty {
         DataType::Timestamp(TimeUnit::Microsecond, _) | DataType::Time64(TimeUnit::Microsecond) => Ok(6),

@@ -1,5 +1,8 @@
-//! Functions that choose items of lists by which are equal, where equal items may be written otherwise: -0.0 and 0.0, the many NaNs, intervals of one
-//! length. DataFusion's own compare what is written. What is returned stays as it was.
+//! List functions that choose items by equality, for item types in which equal values have several forms: -0.0 and 0.0, the many
+//! NaNs, intervals of one length.
+//!
+//! DataFusion's functions compare the stored form. The functions here compare the keys that [`one_nan_and_zero`] makes, and
+//! return the items as they were stored.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,18 +17,20 @@ use datafusion::logical_expr::ColumnarValue;
 use datafusion::scalar::ScalarValue;
 use esker_read::{has_many_forms, one_nan_and_zero};
 
-/// What such a function does with the lists of a row.
+/// The operation of such a function on the lists of one row.
 #[derive(Clone, Copy, PartialEq)]
 enum Choice {
     Distinct,
     Union,
     Intersect,
     Except,
-    /// So many at most.
+    /// Removes up to a number of equal items.
     Remove,
+    /// Replaces up to a number of equal items.
     Replace,
 }
 
+/// Returns the operation of the function `name`, or `None` if it does not choose items.
 fn choice(name: &str) -> Option<Choice> {
     Some(match name {
         "array_distinct" => Choice::Distinct,
@@ -38,7 +43,7 @@ fn choice(name: &str) -> Option<Choice> {
     })
 }
 
-/// The value of a call, if it is of such a function and such a list.
+/// Evaluates a call. Returns `None` if DataFusion's function has to, because of its name or its list's type.
 pub(super) fn chosen(name: &str, args: &[ColumnarValue]) -> Result<Option<ColumnarValue>> {
     let Some(choice) = choice(name) else { return Ok(None) };
     match args.first().map(ColumnarValue::data_type) {
@@ -53,6 +58,7 @@ pub(super) fn chosen(name: &str, args: &[ColumnarValue]) -> Result<Option<Column
     }))
 }
 
+/// Evaluates an operation on arrays. Returns `None` if DataFusion's function has to.
 fn of_arrays(choice: Choice, args: &[ArrayRef]) -> Result<Option<ArrayRef>> {
     let Some((list, more)) = args.split_first() else { return Ok(None) };
     let list = list.as_list::<i32>();
@@ -81,7 +87,7 @@ fn of_arrays(choice: Choice, args: &[ArrayRef]) -> Result<Option<ArrayRef>> {
                 }
             })?
         }
-        // A null among what is looked for is DataFusion's matter: none of its forms is another's.
+        // Nulls among the searched values are left to DataFusion: a null has one form only.
         (Choice::Remove, [wanted, count @ ..]) if looked_for(wanted, list) => {
             let (wanted, most) = (keys(wanted)?, most(count)?);
             collected(list, &[list.values().as_ref()], list.nulls().cloned(), |row, items| {
@@ -101,28 +107,33 @@ fn of_arrays(choice: Choice, args: &[ArrayRef]) -> Result<Option<ArrayRef>> {
     }))
 }
 
+/// Returns true if the searched values have the type of the list's items, and none is null.
 fn looked_for(wanted: &ArrayRef, list: &ListArray) -> bool {
     wanted.data_type() == &list.value_type() && wanted.null_count() == 0
 }
 
-/// Whether an item is the one that is looked for in a row, of which some are left to be found.
+/// Checks if item `at` equals the value that is searched in `row`, and if so counts it in `left`. The count is the number of
+/// items that may still be found.
 fn found(own: &Rows, at: usize, wanted: &Rows, row: usize, left: &mut i64) -> bool {
     let found = *left > 0 && own.row(at) == wanted.row(row);
     *left -= i64::from(found);
     found
 }
 
-/// How many items at most are concerned in each row: all, if a function does not say.
+/// Returns the greatest number of items to change in each row. `None` means all items, if the function has no such argument.
 fn most(count: &[ArrayRef]) -> Result<Option<Int64Array>> {
     count.first().map(|count| Ok(cast(count, &DataType::Int64)?.as_primitive::<Int64Type>().clone())).transpose()
 }
 
+/// Returns the positions of a row's items among the values of the list array.
 fn range(list: &ListArray, row: usize) -> std::ops::Range<usize> {
     let offsets = list.value_offsets();
     offsets[row] as usize..offsets[row + 1] as usize
 }
 
-/// Lists of items out of some arrays, a list for each row that is not null.
+/// Builds a list array from items of the arrays `from`, with a list for each row that is not null.
+///
+/// For each such row, `add` appends the items: pairs of an array's index in `from` and the item's position in that array.
 fn collected(
     like: &ListArray,
     from: &[&dyn Array],

@@ -1,4 +1,6 @@
-//! `CAST(… AS GEOMETRY)` and `CAST(… AS GEOGRAPHY)`: bytes that are well-known binary (WKB), with the reference system that the type says.
+//! `CAST(… AS GEOMETRY)` and `CAST(… AS GEOGRAPHY)`.
+//!
+//! The cast checks that bytes are well-known binary (WKB), and adds the reference system of the type.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +16,7 @@ use super::function::{Unary, call};
 use crate::error_wording::sql_type;
 use crate::geo;
 
-/// A cast to a type of shapes.
+/// Returns the cast of an expression to a type of shapes. Fails for types other than binary.
 pub(super) fn cast(expr: &Expr, to: &FieldRef, from: &DataType, safe: bool) -> Result<Expr> {
     match from {
         DataType::Null => {
@@ -25,14 +27,15 @@ pub(super) fn cast(expr: &Expr, to: &FieldRef, from: &DataType, safe: bool) -> R
             AsShapes { about: to.metadata().clone().into_iter().collect(), to: to.data_type().clone(), safe },
             expr.clone(),
         )),
-        from if from.is_string() => plan_err!("a text can't be cast to shapes: ST_GeomFromText(…) makes one of it"),
-        from => plan_err!("{} can't be cast to shapes", sql_type(from)),
+        from if from.is_string() => plan_err!("a text can't be cast to a shape: use ST_GeomFromText(…)"),
+        from => plan_err!("{} can't be cast to a shape", sql_type(from)),
     }
 }
 
-/// Bytes that are well-known binary as shapes of a reference system; others are null, or an error.
+/// The function from bytes to shapes. Bytes that are not well-known binary are null if `safe`, else an error.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct AsShapes {
+    /// Metadata of the result's field: the extension type, its reference system and its edges.
     about: BTreeMap<String, String>,
     to: DataType,
     safe: bool,

@@ -1,5 +1,7 @@
-//! Whole numbers are signed, as SQL's are: DataFusion's ranks, row numbers, lengths and positions are not, and so would divide as decimals
-//! do, have no negation and make columns of decimals.
+//! Casts the results of functions that return unsigned integers to `BIGINT`, because integers of SQL are signed.
+//!
+//! DataFusion's ranks, row numbers, lengths and positions are unsigned. Without the cast they would divide like decimals, have no
+//! negation and make columns of decimals.
 
 use std::ops::ControlFlow;
 
@@ -8,7 +10,7 @@ use datafusion::sql::sqlparser::ast::{
     ArrayElemTypeDef, CastKind, DataType, Expr, Function, ObjectNamePart, VisitMut, VisitorMut,
 };
 
-/// Functions of unsigned numbers, by all their names.
+/// Functions that return unsigned integers, by all their names.
 const UNSIGNED: [&str; 15] = [
     "approx_distinct",
     "array_indexof",
@@ -27,10 +29,10 @@ const UNSIGNED: [&str; 15] = [
     "row_number",
 ];
 
-/// Functions of lists of unsigned numbers.
+/// Functions that return lists of unsigned integers, by all their names.
 const UNSIGNED_LISTS: [&str; 4] = ["array_dims", "array_positions", "list_dims", "list_positions"];
 
-/// Casts what functions of unsigned numbers give, in a statement's syntax tree. A cast does not change the name of a column.
+/// Adds the casts to a statement's syntax tree. A cast does not change the name of a column.
 pub(crate) fn signed(statement: &mut Statement) {
     match statement {
         Statement::Statement(inner) => {
@@ -41,6 +43,7 @@ pub(crate) fn signed(statement: &mut Statement) {
     }
 }
 
+/// The visitor that adds the casts.
 struct Signed;
 
 impl VisitorMut for Signed {
@@ -63,7 +66,7 @@ impl VisitorMut for Signed {
     }
 }
 
-/// The name of a function, as the planner looks for it.
+/// Returns the name by which the planner looks a function up; `None` if it is qualified.
 fn name(function: &Function) -> Option<String> {
     match function.name.0.as_slice() {
         [ObjectNamePart::Identifier(name)] if name.quote_style.is_some() => Some(name.value.clone()),
@@ -97,7 +100,7 @@ mod tests {
         fields_with_udf(&fields, function).ok()
     }
 
-    /// What the planner takes for unsigned numbers, a new version of it included, is cast.
+    /// Compares the lists of names with the functions of a session. A new version of DataFusion may add some.
     #[test]
     fn all_functions_of_unsigned_numbers_are_known() {
         let session = crate::semantics::build(SessionStateBuilder::new()).expect("a session");

@@ -1,4 +1,6 @@
-//! Types with a length: `VARCHAR(3)`, `TIMESTAMP(0)`. Arrow's types have none, so the field of a cast says it, and the cast cuts.
+//! SQL types with a length, such as `VARCHAR(3)` and `TIMESTAMP(0)`.
+//!
+//! Arrow's types have no length. The metadata of a cast's target field holds it, and the cast cuts the values.
 
 use std::sync::Arc;
 
@@ -10,29 +12,30 @@ use datafusion::logical_expr::Expr;
 
 use super::function::{Unary, call};
 
-/// In the metadata of a field: its length. No expression's own field has it.
+/// Metadata key of the length in a cast's target field. No expression's own field has it.
 const LENGTH: &str = "esker.length";
 
-/// Cuts values to a number of characters, or of digits of a second.
+/// The function that cuts values to a number of characters, or of digits of a second.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Cut {
     length: u32,
 }
 
-/// The field of a type with a length.
+/// Returns the field of a type with a length.
 pub(super) fn sized(ty: DataType, length: u64) -> FieldRef {
     Arc::new(Field::new("", ty, true).with_metadata([(LENGTH.to_owned(), length.to_string())].into()))
 }
 
-/// The length that a field says; an error if one is said of what is within it.
+/// Returns the length in a field's metadata. Fails if a field inside a nested type has a length.
 pub(super) fn length(field: &Field) -> Result<Option<u32>> {
     if within(field.data_type()) {
-        return Err(DataFusionError::Plan("types with a length are not served within lists, structs and maps".to_owned()));
+        return Err(DataFusionError::Plan("types with a length are not served inside lists, structs and maps".to_owned()));
     }
     let length = |text: &String| text.parse().map_err(|e| DataFusionError::Plan(format!("a length of {text}: {e}")));
     field.metadata().get(LENGTH).map(length).transpose()
 }
 
+/// Returns true if a field inside a nested type has a length.
 fn within(ty: &DataType) -> bool {
     let says = |field: &FieldRef| field.metadata().contains_key(LENGTH) || within(field.data_type());
     match ty {
@@ -44,7 +47,7 @@ fn within(ty: &DataType) -> bool {
     }
 }
 
-/// Values of a type without a length, cut to one.
+/// Cuts the values of an expression to a length.
 pub(super) fn cut(expr: Expr, length: u32) -> Expr {
     call(Cut { length }, expr)
 }
@@ -77,7 +80,7 @@ impl Unary for Cut {
         };
         let unit = 10_i64.pow(digits.saturating_sub(self.length));
         let plain = cast(values, &DataType::Int64)?;
-        // Towards the past, before the epoch too.
+        // Rounds towards the past, also before the epoch.
         let cut: Int64Array = plain.as_primitive::<Int64Type>().unary(|v| v.saturating_sub(v.rem_euclid(unit)));
         Ok(cast(&cut, ty)?)
     }

@@ -1,7 +1,8 @@
-//! Comparisons with the rows of a subquery (`IN`, `ANY`, `ALL`), written as what they mean where something is null: DataFusion joins by
-//! them, and a join knows true and not true alone. And correlated subqueries in terms in which DataFusion can join by any key.
+//! Comparisons with the rows of a subquery (`IN`, `ANY`, `ALL`), and correlated subqueries, in forms that DataFusion joins right.
 //!
-//! With E for "a row fits" and N for "a row can't be compared, and so is unknown", `x IN (…)` is `E OR (N AND NULL)`.
+//! DataFusion joins by such a comparison, and a join only knows true and not true. So the meaning of nulls is written out. If E
+//! means "a row matches" and N means "a row cannot be compared", `x IN (…)` is `E OR (N AND NULL)`.
+//! In correlated subqueries, compared columns get names of their own. Start with [`Subqueries`], then read [`Any`].
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -27,13 +28,13 @@ use super::function::{Unary, kept as stays};
 use super::plans;
 use crate::minmax;
 
-/// After the text of an expression, in the name of a column that holds its values.
+/// Suffix of the name of a column that holds the values of an expression. The expression's text comes before it.
 const KEY: &str = "\u{1f}key";
 
-/// After the name of the one column of a subquery, in that of the values that something is compared with.
+/// Suffix of the name of a subquery's one column, if the column is compared.
 const ROW: &str = "\u{1f}row";
 
-/// The rule, for plans whose types agree.
+/// The analyzer rule for subqueries. It runs after type coercion.
 #[derive(Debug)]
 pub(super) struct Subqueries;
 
@@ -43,7 +44,7 @@ impl AnalyzerRule for Subqueries {
     }
 
     fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
-        // An answer may be null where what was asked for was not.
+        // The result of a subquery may be null, unlike the expression that it replaces: nullability changes.
         let aliases = aliases(&plan)?;
         let rewritten = |plan| {
             let plan = below(plans::rewritten(plan, apart)?.data, &|plan| rewrite_plan(plan, &aliases).data())?;
@@ -53,7 +54,7 @@ impl AnalyzerRule for Subqueries {
     }
 }
 
-/// What columns are called anywhere in a statement that are not called as in their tables.
+/// Returns all names that a statement gives to columns.
 fn aliases(plan: &LogicalPlan) -> Result<HashSet<String>> {
     let mut found = HashSet::new();
     plan.apply_with_subqueries(|node| {
@@ -69,6 +70,7 @@ fn aliases(plan: &LogicalPlan) -> Result<HashSet<String>> {
     Ok(found)
 }
 
+/// Rewrites the comparisons with subqueries, and the correlated conditions, of one node.
 fn rewrite_plan(plan: LogicalPlan, aliases: &HashSet<String>) -> Result<Transformed<LogicalPlan>> {
     let schema = merge_schema(&plan.inputs());
     match plan {
@@ -97,7 +99,7 @@ fn rewrite_plan(plan: LogicalPlan, aliases: &HashSet<String>) -> Result<Transfor
     }
 }
 
-/// A correlated subquery whose columns are called like none that it compares with what is around it.
+/// Renames the column of a correlated subquery. Its name then differs from all that it is compared with in the rows around it.
 fn apart(expr: Expr) -> Result<Transformed<Expr>> {
     let correlated = |subquery: &Subquery| !subquery.outer_ref_columns.is_empty();
     Ok(match expr {
@@ -111,11 +113,12 @@ fn apart(expr: Expr) -> Result<Transformed<Expr>> {
     })
 }
 
+/// Returns true if a part of an expression fulfils `what`.
 fn holds(expr: &Expr, what: impl Fn(&Expr) -> bool) -> bool {
     expr.exists(|e| Ok(what(e))).unwrap_or(false)
 }
 
-/// Whether an expression is a comparison of this module.
+/// Returns true if an expression is a comparison that this module rewrites.
 fn compares(expr: &Expr) -> bool {
     match expr {
         Expr::InSubquery(_) | Expr::SetComparison(_) => true,
@@ -124,12 +127,14 @@ fn compares(expr: &Expr) -> bool {
     }
 }
 
-/// Whether a correlated subquery has exactly one row for each row around it, though nothing may be aggregated: a join would find none then.
+/// Returns true if a correlated subquery has exactly one row for each row around it.
+///
+/// It aggregates without groups, and so has a row even if there is nothing to aggregate. A join would find no row then.
 fn is_one_row(subquery: &Subquery) -> bool {
     has_one_row(&subquery.subquery) && !subquery.subquery.all_out_ref_exprs().is_empty()
 }
 
-/// Whether a plan has a row whatever is below it.
+/// Returns true if a plan has exactly one row, whatever its input is.
 fn has_one_row(mut plan: &LogicalPlan) -> bool {
     loop {
         plan = match plan {
@@ -141,7 +146,7 @@ fn has_one_row(mut plan: &LogicalPlan) -> bool {
     }
 }
 
-/// A column that is null where a subquery has no row.
+/// The function that returns its argument and is declared nullable, for a subquery that may have no row.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct OrNull;
 
@@ -159,7 +164,9 @@ impl Unary for OrNull {
     }
 }
 
-/// The value of a subquery that may have no row, where DataFusion takes it for one that is never null.
+/// Declares the value of a subquery nullable if the subquery may have no row.
+///
+/// DataFusion takes the value of a required column for one that is never null. Returns `None` if nothing has to change.
 pub(super) fn or_null(subquery: &Subquery) -> Result<Option<Subquery>> {
     let plan = subquery.subquery.as_ref();
     if plan.schema().field(0).is_nullable() || has_one_row(plan) {
@@ -171,15 +178,15 @@ pub(super) fn or_null(subquery: &Subquery) -> Result<Option<Subquery>> {
     Ok(Some(as_subquery(plan, subquery)))
 }
 
-/// Where a comparison stands.
+/// The place of a comparison in a plan.
 struct Place<'a> {
-    /// The columns there.
+    /// The columns that the comparison may name.
     schema: &'a DFSchema,
-    /// Whether in a filter, where `EXISTS` becomes a join; elsewhere rows are counted.
+    /// True in a filter, where `EXISTS` becomes a join. Elsewhere rows are counted.
     filter: bool,
 }
 
-/// A condition of which only matters whether it is true.
+/// Rewrites a condition that only has to be true in the right cases. Null and false need no distinction.
 fn kept(expr: Expr, place: &Place<'_>) -> Result<Expr> {
     if !holds(&expr, compares) {
         return Ok(expr);
@@ -188,7 +195,7 @@ fn kept(expr: Expr, place: &Place<'_>) -> Result<Expr> {
         Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::And | Operator::Or), right }) => {
             Ok(binary_expr(kept(*left, place)?, op, kept(*right, place)?))
         }
-        // A join by equality, which asks no more.
+        // DataFusion joins by equality here, and nothing else is needed.
         Expr::InSubquery(InSubquery { negated: false, subquery, expr }) if !is_one_row(&subquery) => {
             Ok(Expr::InSubquery(InSubquery { negated: false, subquery: named(&subquery)?.0, expr }))
         }
@@ -203,7 +210,7 @@ fn kept(expr: Expr, place: &Place<'_>) -> Result<Expr> {
     }
 }
 
-/// An expression whose comparisons are true, false or null.
+/// Rewrites an expression so that its comparisons are true, false or null as SQL defines.
 fn known(expr: Expr, place: &Place<'_>) -> Result<Expr> {
     expr.transform_up(|expr| match expr {
         Expr::Exists(Exists { subquery, negated }) if is_one_row(&subquery) => Ok(Transformed::yes(lit(!negated))),
@@ -218,16 +225,19 @@ fn known(expr: Expr, place: &Place<'_>) -> Result<Expr> {
     .data()
 }
 
+/// Returns the first column of a plan.
 fn first(plan: &LogicalPlan) -> Expr {
     Expr::Column(Column::from(plan.schema().qualified_field(0)))
 }
 
-/// A subquery whose one column has a name of its own, and that column: a join forgets which side a column is of, and both may be the same
-/// column of the same table.
+/// Gives the one column of a subquery a name of its own; returns the subquery and the column.
+///
+/// A join forgets which side a column is from, and both sides may be the same column of the same table.
 fn named(subquery: &Subquery) -> Result<(Subquery, Expr)> {
     columns_named(subquery, first(&subquery.subquery))
 }
 
+/// Projects a subquery to one column with a name of its own; returns the subquery and the column.
 fn columns_named(subquery: &Subquery, column: Expr) -> Result<(Subquery, Expr)> {
     let plan = subquery.subquery.as_ref();
     let name = format!("{}{ROW}", plan.schema().field(0).name());
@@ -235,7 +245,9 @@ fn columns_named(subquery: &Subquery, column: Expr) -> Result<(Subquery, Expr)> 
     Ok((as_subquery(rows, subquery), Expr::Column(Column::new_unqualified(name))))
 }
 
-/// Whether a value compares with any row of a subquery.
+/// The comparison of a value with any row of a subquery.
+///
+/// It is true if `value op row` is true for some row; `negated` inverts it.
 struct Any {
     value: Expr,
     op: Operator,
@@ -244,29 +256,32 @@ struct Any {
 }
 
 impl Any {
+    /// Returns the comparison that an expression is, or `None` if it is none that can be rewritten.
     fn of(expr: &Expr) -> Option<Self> {
         let (value, op, subquery, negated) = match expr {
             Expr::InSubquery(InSubquery { expr, subquery, negated }) => (expr, Operator::Eq, subquery, *negated),
             Expr::SetComparison(SetComparison { expr, subquery, op, quantifier }) => match quantifier {
                 SetQuantifier::Any => (expr, *op, subquery, false),
-                // What holds for all fails for none.
+                // The comparison holds for all rows if its negation holds for none.
                 SetQuantifier::All => (expr, op.negate()?, subquery, true),
             },
             _ => return None,
         };
-        // Of a query around this one: that is two levels off for the subquery.
+        // The value belongs to a query around this one, two levels above the subquery.
         if value.contains_outer() {
             return None;
         }
         Some(Self { value: value.as_ref().clone(), op, subquery: subquery.clone(), negated })
     }
 
-    /// The one column of the subquery.
+    /// Returns the one column of the subquery.
     fn column(&self) -> Expr {
         first(&self.subquery.subquery)
     }
 
-    /// Whether a row fits, by the least and the greatest of all rows: a subquery that is not correlated is asked for them once.
+    /// Returns the condition that a row matches, in terms of the least and the greatest of all rows.
+    ///
+    /// A subquery that is not correlated computes these once. Returns `None` for correlated subqueries and for equality.
     fn by_ends(&self) -> Result<Option<Expr>> {
         if !self.subquery.subquery.all_out_ref_exprs().is_empty() {
             return Ok(None);
@@ -281,14 +296,15 @@ impl Any {
         Ok(match self.op {
             Operator::Lt | Operator::LtEq => Some(compared(max)?),
             Operator::Gt | Operator::GtEq => Some(compared(min)?),
-            // All rows are the same if the two are.
+            // A value that equals both the least and the greatest equals all rows.
             Operator::NotEq => Some(compared(min)?.or(compared(max)?)),
             _ => None,
         })
     }
 
+    /// Returns the condition that a row matches, or if `negated` that none does.
     fn fits(&self, place: &Place<'_>, negated: bool) -> Result<Expr> {
-        // A filter joins by the comparison; elsewhere no join can.
+        // In a filter the comparison becomes the condition of a join. Elsewhere no join can take it.
         if !place.filter
             && let Some(fits) = self.by_ends()?
         {
@@ -297,7 +313,7 @@ impl Any {
         let outer = outer(self.value.clone(), place.schema)?;
         let (rows, column) = named(&self.subquery)?;
         let op = self.op;
-        // The column first, if the operator can be turned.
+        // The column comes first if the operator can be swapped.
         let condition = match op.swap() {
             Some(turned) => binary_expr(column, turned, outer),
             None => binary_expr(outer, op, column),
@@ -305,7 +321,9 @@ impl Any {
         place.exists(&rows, Some(condition), negated)
     }
 
-    /// Whether there is a row that can't be compared; none if there is none.
+    /// Returns the condition that a row cannot be compared, or if `negated` that all can.
+    ///
+    /// Returns `None` if nothing can be null.
     fn unknown(&self, place: &Place<'_>, negated: bool) -> Result<Option<Expr>> {
         let rows = &self.subquery;
         let with_null = match self.subquery.subquery.schema().field(0).is_nullable() {
@@ -324,12 +342,13 @@ impl Any {
         })
     }
 
-    /// The comparison with the one row that there is.
+    /// Compares with the only row of the subquery.
     fn with_one(&self) -> Expr {
         let compared = binary_expr(self.value.clone(), self.op, Expr::ScalarSubquery(self.subquery.clone()));
         if self.negated { Expr::Not(Box::new(compared)) } else { compared }
     }
 
+    /// Returns a condition that is true exactly if the comparison is. It may be false where the comparison is null.
     fn is_true(&self, place: &Place<'_>) -> Result<Expr> {
         if is_one_row(&self.subquery) {
             return Ok(self.with_one());
@@ -341,6 +360,7 @@ impl Any {
         })
     }
 
+    /// Returns an expression that is true, false or null as the comparison is.
     fn value(&self, place: &Place<'_>) -> Result<Expr> {
         if is_one_row(&self.subquery) {
             return Ok(self.with_one());
@@ -356,7 +376,7 @@ impl Any {
 }
 
 impl Place<'_> {
-    /// Whether a subquery has a row that fits a condition.
+    /// Returns the condition that a subquery has a row that fulfils `condition`, or if `negated` that it has none.
     fn exists(&self, subquery: &Subquery, condition: Option<Expr>, negated: bool) -> Result<Expr> {
         let mut plan = LogicalPlanBuilder::from(subquery.subquery.as_ref().clone());
         if let Some(condition) = condition {
@@ -366,7 +386,7 @@ impl Place<'_> {
         if correlated && self.filter {
             return Ok(Expr::Exists(Exists { subquery: as_subquery(plan.build()?, subquery), negated }));
         }
-        // Asked once, not for each row.
+        // The subquery runs once, not for each row around it. One row suffices.
         let plan = if correlated { plan } else { plan.limit(0, Some(1))? };
         let counted = plan.aggregate(Vec::<Expr>::new(), vec![count_all()])?.build()?;
         let count = Expr::ScalarSubquery(as_subquery(counted, subquery));
@@ -374,11 +394,12 @@ impl Place<'_> {
     }
 }
 
+/// Makes a subquery of a plan, with the position of `like` in the statement.
 fn as_subquery(plan: LogicalPlan, like: &Subquery) -> Subquery {
     Subquery { outer_ref_columns: plan.all_out_ref_exprs(), subquery: Arc::new(plan), spans: like.spans.clone() }
 }
 
-/// An expression as a subquery sees it.
+/// Writes the columns of an expression as a subquery names columns of the query around it.
 fn outer(expr: Expr, schema: &DFSchema) -> Result<Expr> {
     expr.transform_up(|expr| match expr {
         Expr::Column(column) => {
@@ -390,9 +411,13 @@ fn outer(expr: Expr, schema: &DFSchema) -> Result<Expr> {
     .data()
 }
 
-/// A filter of a correlated subquery, which compares columns with what is around it. Columns of one name get names of their own: where
-/// DataFusion makes a join of the subquery, they become one column whatever tables they are of. And so do expressions: it groups by the
-/// columns that are compared, where different values of one may be equal as keys.
+/// Rewrites the filter of a correlated subquery, which compares columns with the query around it.
+///
+/// If several columns have one name, each gets a name of its own. DataFusion makes a join of the subquery, and columns of one
+/// name become one column there, whatever tables they are from.
+///
+/// Expressions become columns with names of their own, too. DataFusion groups by the compared columns, and different values of
+/// one column may be equal as keys.
 fn by_columns(filter: Filter, aliases: &HashSet<String>) -> Result<LogicalPlan> {
     let Filter { predicate, input, .. } = filter;
     let own = |e: &Expr| {
@@ -443,6 +468,7 @@ fn by_columns(filter: Filter, aliases: &HashSet<String>) -> Result<LogicalPlan> 
         .build()
 }
 
+/// Returns true if an expression is a subquery, or a comparison with one.
 fn is_subquery(expr: &Expr) -> bool {
     matches!(expr, Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_) | Expr::SetComparison(_))
 }

@@ -1,4 +1,7 @@
-//! `sum` that fails where a sum is out of range. DataFusion's wraps around.
+//! The aggregate `sum`, which fails if a sum is out of the range of its type. DataFusion's wraps around.
+//!
+//! Sums of `BIGINT` and of decimals with 38 digits are added up as `i128`, and checked when the result is taken. DataFusion's
+//! function computes all other sums.
 
 use std::sync::Arc;
 
@@ -14,35 +17,38 @@ use datafusion::logical_expr::{
 };
 use datafusion_functions_aggregate_common::aggregate::groups_accumulator::prim_op::PrimitiveGroupsAccumulator;
 
-/// Beyond the greatest decimal of 38 digits: a sum that has been there stays there.
+/// Marker of a sum that overflowed. A sum that has become this value keeps it.
 const LOST: i128 = i128::MAX;
+/// Greatest decimal of 38 digits, unscaled.
 const MOST: i128 = 10_i128.pow(38) - 1;
 
-/// The function.
+/// Returns the function that replaces DataFusion's `sum`.
 pub(super) fn function() -> AggregateUDF {
     AggregateUDF::new_from_impl(Sum { inner: sum_udaf() })
 }
 
+/// The function `sum`. `inner` is DataFusion's, for the sums that cannot overflow or are distinct.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Sum {
     inner: Arc<AggregateUDF>,
 }
 
-/// The scale of sums of a type that are added up here.
+/// Returns the scale of a sum of type `ty`, or `None` if DataFusion's function computes it.
 fn scale(ty: &DataType, distinct: bool) -> Option<i8> {
     match ty {
         DataType::Int64 if !distinct => Some(0),
-        // With ten digits to spare, no number of rows is too many.
+        // A smaller precision leaves ten digits to spare, which no number of rows uses up.
         DataType::Decimal128(DECIMAL128_MAX_PRECISION, scale) if !distinct => Some(*scale),
         _ => None,
     }
 }
 
+/// Adds a value to a total, which becomes [`LOST`] on overflow.
 fn add(total: &mut i128, value: i128) {
     *total = if *total == LOST { LOST } else { total.checked_add(value).unwrap_or(LOST) };
 }
 
-/// Values and partial sums alike: both are integers or decimals of one scale.
+/// Converts values or partial sums to decimals. Both are integers or decimals of one scale.
 fn widened(values: &ArrayRef) -> ArrayRef {
     match values.as_primitive_opt::<Int64Type>() {
         Some(values) => Arc::new(values.unary::<_, Decimal128Type>(i128::from)),
@@ -50,6 +56,7 @@ fn widened(values: &ArrayRef) -> ArrayRef {
     }
 }
 
+/// Converts totals to the type of the result, and fails if one is out of its range.
 fn narrowed(totals: &Decimal128Array, to: &DataType) -> Result<ArrayRef> {
     let lost = || DataFusionError::Execution(format!("a sum is out of the range of {to}"));
     let in_range = |v: i128| if (-MOST..=MOST).contains(&v) { Ok(v) } else { Err(lost()) };
@@ -65,6 +72,7 @@ fn narrowed(totals: &Decimal128Array, to: &DataType) -> Result<ArrayRef> {
     })
 }
 
+/// Returns the type of partial sums.
 fn partial(scale: i8) -> DataType {
     DataType::Decimal128(DECIMAL128_MAX_PRECISION, scale)
 }
@@ -129,10 +137,11 @@ impl AggregateUDFImpl for Sum {
     }
 }
 
-/// A sum without groups, or of a window.
+/// The accumulator of a sum without groups, or of a window frame.
 #[derive(Debug)]
 struct Total {
     total: i128,
+    /// Number of added values that are not null. A sum of none is null.
     values: usize,
     scale: i8,
     to: DataType,
@@ -178,7 +187,7 @@ impl Accumulator for Total {
     }
 }
 
-/// A sum for each group.
+/// The accumulator of one sum for each group.
 struct Totals<F: Fn(&mut i128, i128) + Send + Sync + 'static> {
     inner: PrimitiveGroupsAccumulator<Decimal128Type, F>,
     to: DataType,

@@ -1,4 +1,6 @@
-//! A text beside a value of another type stands for a value of that type: `ts < '9999-12-31'`. One that stands for none is an error.
+//! Texts that are compared with values of another type, and stand for a value of that type: `ts < '9999-12-31'`.
+//!
+//! A text that stands for no value is an error. Start with [`place`].
 
 use arrow::compute::kernels::cast_utils::{parse_decimal, string_to_time_nanoseconds};
 use arrow::datatypes::{DataType, Decimal128Type, TimeUnit};
@@ -11,9 +13,10 @@ use super::uuid;
 use crate::stored_text::is_year_known;
 use crate::timestamp_text;
 
+/// Nanoseconds in a microsecond.
 const MICROSECOND: i64 = 1_000;
 
-/// The text of a literal.
+/// Returns the text of a literal, or `None` if it is none.
 pub(super) fn text(value: &ScalarValue) -> Option<&str> {
     match value {
         ScalarValue::Utf8(Some(text)) | ScalarValue::LargeUtf8(Some(text)) | ScalarValue::Utf8View(Some(text)) => Some(text),
@@ -21,7 +24,7 @@ pub(super) fn text(value: &ScalarValue) -> Option<&str> {
     }
 }
 
-/// The bytes of a literal.
+/// Returns the bytes of a literal, or `None` if it is none.
 pub(super) fn bytes(value: &ScalarValue) -> Option<&[u8]> {
     match value {
         ScalarValue::Binary(Some(bytes))
@@ -32,21 +35,24 @@ pub(super) fn bytes(value: &ScalarValue) -> Option<&[u8]> {
     }
 }
 
+/// Returns the error for a text that stands for no value of a kind.
 fn wrong(text: &str, kind: &str) -> DataFusionError {
     DataFusionError::Plan(format!("'{text}' is not a {kind}"))
 }
 
-/// That a text which stands for a date or a timestamp is of a year that literals may have.
+/// Checks that a text for a date or a timestamp has a year from 0001 to 9999.
 pub(super) fn check_year(text: &str, to: &DataType) -> Result<()> {
     match to {
         DataType::Date32 | DataType::Timestamp(_, _) if !is_year_known(text) => {
-            Err(DataFusionError::Plan(format!("'{text}' is of no year from 0001 to 9999")))
+            Err(DataFusionError::Plan(format!("'{text}' has no year from 0001 to 9999")))
         }
         _ => Ok(()),
     }
 }
 
-/// The place of a text among the values of a type; none for types that DataFusion's own conversion is right for.
+/// Returns the position of a text among the values of a type.
+///
+/// Returns `None` for types for which DataFusion's own conversion is right. Fails if the text stands for no value.
 pub(super) fn place(text: &str, to: &DataType) -> Result<Option<Fit>> {
     check_year(text, to)?;
     Ok(Some(match to {
@@ -69,24 +75,27 @@ pub(super) fn place(text: &str, to: &DataType) -> Result<Option<Fit>> {
     }))
 }
 
-/// The bytes of the UUID that a text spells.
+/// Returns the UUID that a text spells, as a literal of 16 bytes.
 pub(super) fn uuid(text: &str) -> Result<ScalarValue> {
     Ok(ScalarValue::FixedSizeBinary(16, Some(uuid::parse(text)?.to_vec())))
 }
 
+/// Returns the midnight of a date in nanoseconds since the Unix epoch.
 fn midnight(date: NaiveDate) -> i128 {
     let epoch = NaiveDate::default();
     i128::from((date - epoch).num_days()) * 86_400_000_000_000
 }
 
+/// Returns the position of a text that spells a timestamp among the values of a type.
 fn moment(text: &str, to: &DataType, kind: &str) -> Result<Fit> {
     let instant = timestamp_text::read(&Utc, text).map_err(|_| wrong(text, kind))?;
     let nanoseconds = i128::from(instant.timestamp()) * 1_000_000_000 + i128::from(instant.timestamp_subsec_nanos());
     at_instant(nanoseconds, to).ok_or_else(|| wrong(text, kind))
 }
 
+/// Returns the boolean that a text spells.
 fn boolean(text: &str) -> Result<ScalarValue> {
-    // PostgreSQL's spellings, and what begins like one of them.
+    // PostgreSQL takes these spellings and their beginnings. An "o" may begin "on" or "off", so it is neither.
     let lower = text.trim().to_lowercase();
     let begins = |whole: &str, least: usize| lower.len() >= least && whole.starts_with(lower.as_str());
     let value = match lower.as_str() {
@@ -99,7 +108,7 @@ fn boolean(text: &str) -> Result<ScalarValue> {
     Ok(ScalarValue::Boolean(Some(value)))
 }
 
-/// A number without an exponent, with all of its digits.
+/// Parses a number with all of its digits. Returns `None` if it has an exponent, or more than 38 digits after the point.
 fn decimal(text: &str) -> Result<Option<ScalarValue>> {
     let trimmed = text.trim();
     let scale = trimmed.split_once('.').map_or(0, |(_, fraction)| fraction.len());

@@ -1,4 +1,5 @@
-//! `date_trunc` of microseconds, for every year. DataFusion's counts in nanoseconds.
+//! `date_trunc` of timestamps in microseconds, for every year. DataFusion's function computes in nanoseconds, which hold the
+//! years 1677 to 2262 only.
 
 use std::sync::Arc;
 
@@ -10,22 +11,24 @@ use datafusion::error::{DataFusionError, Result};
 use super::function::Unary;
 use crate::calendar::{date_of, first_day};
 
+/// Microseconds in a second.
 const SECOND: i64 = 1_000_000;
+/// Microseconds in a day.
 const DAY: i64 = 86_400 * SECOND;
 
-/// To what a timestamp is cut.
+/// The unit to which a timestamp is truncated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Trunc {
-    /// A number of microseconds that days are made of.
+    /// A number of microseconds that divides a day evenly.
     Even(i64),
-    /// The Monday before.
+    /// A week, which begins on Monday.
     Week,
-    /// The first day of a number of months.
+    /// A number of months that divides a year evenly.
     Months(i64),
 }
 
 impl Trunc {
-    /// By its name.
+    /// Returns the unit of a name, in upper or lower case; `None` if no unit has it.
     pub(super) fn named(name: &str) -> Option<Self> {
         Some(match name.to_lowercase().as_str() {
             "microsecond" => Self::Even(1),
@@ -42,6 +45,7 @@ impl Trunc {
         })
     }
 
+    /// Truncates microseconds since the Unix epoch. Returns `None` if the result is out of range.
     fn cut(self, micros: i64) -> Option<i64> {
         let days = micros.div_euclid(DAY);
         match self {
@@ -81,7 +85,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Against chrono's calendar.
+        /// The expected days come from chrono's calendar.
         #[test]
         fn days_are_in_the_months_and_weeks_that_the_calendar_says(days in -70_000_000_i64..70_000_000) {
             let date = NaiveDate::default().checked_add_signed(chrono::Duration::days(days)).expect("in range");

@@ -1,4 +1,8 @@
-//! SQL's names of types as Iceberg has them: times and timestamps of microseconds, `uuid`, binaries.
+//! Names of SQL types with Iceberg's meaning: times and timestamps in microseconds, `uuid`, binaries, variants and shapes.
+//!
+//! Arrow has 16 bytes for both `uuid` and `fixed(16)`. Here 16 bytes are a UUID, unless the metadata of a field marks them as a
+//! `fixed(16)`.
+//! Start with [`Types`] for names to types, [`type_name`] for types to names, and [`FIXED`] for the marks.
 
 use std::sync::Arc;
 
@@ -16,19 +20,24 @@ use super::sized::sized;
 use crate::error_wording::sql_type;
 use crate::opaque;
 
-/// In the metadata of a field: where in it 16 bytes are a `fixed(16)`, as paths between [`NEXT`]; the empty path is the field itself. It
-/// never leaves the engine. Types don't tell, since those of the rows that are read and written would have to tell the same. Other 16 bytes
-/// are a UUID: where a function loses the mark, a text that is no UUID is an error, and not another value.
+/// Metadata key of a field for the places in it at which 16 bytes are a `fixed(16)`.
+///
+/// The value is a list of paths with [`NEXT`] between them; the empty path is the field itself. The mark never leaves the engine.
+/// It is no part of types, because the types of all rows that are read and written would need it, too.
+///
+/// 16 bytes without a mark are a UUID. So if a function loses the mark, a text that is no UUID is an error, and not another
+/// value.
 const FIXED: &str = "esker.fixed";
+/// Separator of the paths in a mark.
 const NEXT: char = '\u{1c}';
-/// Before the name of a struct's field in a path.
+/// Step of a path to a struct's field; the field's name follows.
 const FIELD: char = '\u{1f}';
-/// For the elements of a list or the values of a map in a path.
+/// Step of a path to the elements of a list or the values of a map.
 const ELEMENT: char = '\u{1e}';
-/// For the keys of a map in a path.
+/// Step of a path to the keys of a map.
 const KEY: char = '\u{1d}';
 
-/// A type of SQL where Iceberg's is another than DataFusion's.
+/// The planner of SQL type names, for types that differ between Iceberg and DataFusion.
 #[derive(Debug)]
 pub(crate) struct Types;
 
@@ -73,7 +82,7 @@ impl TypePlanner for Types {
     }
 }
 
-/// A type of shapes, with what is said of their reference system and edges.
+/// Returns the field of a type of shapes. Fails if `about` is not a reference system, with edges after it for a geography.
 fn shapes(kind: &str, about: &[String]) -> Result<FieldRef> {
     let name = if about.is_empty() { kind.to_owned() } else { format!("{kind}({})", about.join(", ")) };
     let ty = PrimitiveType::named(&name);
@@ -86,7 +95,7 @@ fn shapes(kind: &str, about: &[String]) -> Result<FieldRef> {
     let known = arrow_field(&NestedField::optional(0, "", ty)).ok().filter(|_| is_known);
     let Some(known) = known else {
         return Err(DataFusionError::Plan(format!(
-            "{name} is no type of shapes, as GEOMETRY('EPSG:3857') and GEOGRAPHY('OGC:CRS84', 'spherical') are"
+            "{name} is not a type of shapes; write GEOMETRY('EPSG:3857') or GEOGRAPHY('OGC:CRS84', 'spherical')"
         )));
     };
     let metadata = known.metadata().iter().filter(|(key, _)| key.starts_with("ARROW:extension:"));
@@ -94,22 +103,25 @@ fn shapes(kind: &str, about: &[String]) -> Result<FieldRef> {
     Ok(Arc::new(Field::new("", known.data_type().clone(), true).with_metadata(metadata)))
 }
 
-/// What is padded with blanks, which count here, is another text in every comparison.
+/// Returns the error for a type that pads its values with blanks.
+///
+/// Blanks count in comparisons, so a padded text would be another text.
 fn padded(name: &str) -> DataFusionError {
-    DataFusionError::Plan(format!("{name} is not served, as it would be padded with blanks: write VARCHAR"))
+    DataFusionError::Plan(format!("{name} is not served, because its values would be padded with blanks: write VARCHAR"))
 }
 
-/// A text of so many characters at most.
+/// Returns the field of a text type with at most `length` characters.
 fn text(length: Option<CharacterLength>, name: &str) -> Result<FieldRef> {
     Ok(match length {
         None | Some(CharacterLength::Max) => Arc::new(Field::new("", DataType::Utf8View, true)),
         Some(CharacterLength::IntegerLength { length, unit: None | Some(CharLengthUnits::Characters) }) if length > 0 => {
             sized(DataType::Utf8View, length)
         }
-        Some(_) => return Err(DataFusionError::Plan(format!("{name}: a length is a number of characters, one at least"))),
+        Some(_) => return Err(DataFusionError::Plan(format!("{name}: the length must be a number of characters, at least 1"))),
     })
 }
 
+/// Returns the field of a timestamp type with a number of digits of a second.
 fn timestamp(digits: Option<u64>, zone: &TimezoneInfo, name: &str) -> Result<FieldRef> {
     let unit = match digits {
         None | Some(0..=6) => TimeUnit::Microsecond,
@@ -124,23 +136,23 @@ fn timestamp(digits: Option<u64>, zone: &TimezoneInfo, name: &str) -> Result<Fie
     })
 }
 
-/// Whether a field's values are UUIDs.
+/// Returns true if the values of a field are UUIDs.
 pub(crate) fn is_uuid(field: &Field) -> bool {
     *field.data_type() == DataType::FixedSizeBinary(16) && !is_fixed(field)
 }
 
-/// Whether a field's values are a `fixed(16)`.
+/// Returns true if the values of a field are marked as a `fixed(16)`.
 pub(super) fn is_fixed(field: &Field) -> bool {
     let here = |marks: &String| marks.split(NEXT).any(str::is_empty);
     *field.data_type() == DataType::FixedSizeBinary(16) && field.metadata().get(FIXED).is_some_and(here)
 }
 
-/// A field whose values are a `fixed(16)`.
+/// Marks the values of a field as a `fixed(16)`.
 pub(super) fn fixed(field: &FieldRef) -> FieldRef {
     with_marks(field, &[String::new()])
 }
 
-/// A table's Arrow schema in which columns say where they hold a `fixed(16)`: Arrow has UUIDs as 16 bytes as well.
+/// Marks the places in a table's Arrow schema that are a `fixed(16)`. Without marks they would be UUIDs.
 pub(crate) fn mark_fixed(schema: &Schema, iceberg: &IcebergSchema) -> SchemaRef {
     let field = |f: &FieldRef| match iceberg.as_struct().fields().iter().find(|own| own.name == *f.name()) {
         Some(own) => with_marks(f, &places(&own.field_type)),
@@ -149,13 +161,15 @@ pub(crate) fn mark_fixed(schema: &Schema, iceberg: &IcebergSchema) -> SchemaRef 
     Arc::new(Schema::new_with_metadata(schema.fields().iter().map(field).collect::<Vec<_>>(), schema.metadata().clone()))
 }
 
-/// The type of a column that is made for a field, whose type says that all 16 bytes are a `fixed(16)`.
+/// Returns the Iceberg type of a column that is created for a field.
+///
+/// `ty` is the type of the field and has a `fixed(16)` for all 16 bytes. Those that the field does not mark become a `uuid`.
 pub(crate) fn stored(ty: &Type, field: &Field) -> Type {
     let marks = field.metadata().get(FIXED).map(|marks| marks.split(NEXT).collect::<Vec<_>>());
     with_uuids(ty, "", &marks.unwrap_or_default())
 }
 
-/// A type with UUIDs in all places but some.
+/// Replaces each `fixed(16)` whose path is not in `fixed` by a `uuid`. `path` is the path of `ty`.
 fn with_uuids(ty: &Type, path: &str, fixed: &[&str]) -> Type {
     let within = |field: &NestedFieldRef, step: String| {
         let mut made = NestedField::clone(field);
@@ -179,6 +193,7 @@ fn with_uuids(ty: &Type, path: &str, fixed: &[&str]) -> Type {
     }
 }
 
+/// Marks the places in a field that are a `fixed(16)`, in place of earlier marks.
 fn with_marks(field: &FieldRef, places: &[String]) -> FieldRef {
     if places.is_empty() {
         return field.clone();
@@ -188,7 +203,7 @@ fn with_marks(field: &FieldRef, places: &[String]) -> FieldRef {
     Arc::new(Field::clone(field).with_metadata(metadata))
 }
 
-/// Where a type holds a `fixed(16)`.
+/// Returns the paths at which a type has a `fixed(16)`.
 fn places(ty: &Type) -> Vec<String> {
     let within = |ty: &Type, step: String| places(ty).into_iter().map(move |path| format!("{step}{path}"));
     match ty {
@@ -203,7 +218,7 @@ fn places(ty: &Type) -> Vec<String> {
     }
 }
 
-/// What SQL calls the type of a column.
+/// Returns SQL's name of a column's type.
 pub(crate) fn type_name(field: &Field) -> String {
     if let Some(ty) = opaque::type_of(field) {
         let (kind, rest) = ty.split_at(ty.find(['(', '<']).unwrap_or(ty.len()));
@@ -216,7 +231,7 @@ pub(crate) fn type_name(field: &Field) -> String {
     named(field.data_type(), "", &marks.unwrap_or_default())
 }
 
-/// What SQL calls the type of shapes.
+/// Returns SQL's name of a type of shapes, or `None` if the field has another type.
 fn shape_name(field: &Field) -> Option<String> {
     let (crs, edges) = about_shapes(field)?;
     let known = edges.as_deref() == Some(DEFAULT_EDGES);
@@ -229,7 +244,7 @@ fn shape_name(field: &Field) -> Option<String> {
     })
 }
 
-/// A type that is at a path, of which some are of a `fixed(16)`.
+/// Returns SQL's name of the type at `path`. `fixed` has the paths that are a `fixed(16)`.
 fn named(ty: &DataType, path: &str, fixed: &[&str]) -> String {
     let within = |field: &Field, step: &str| match shape_name(field) {
         Some(name) => name,
@@ -268,7 +283,7 @@ fn named(ty: &DataType, path: &str, fixed: &[&str]) -> String {
     }
 }
 
-/// What an expression may take its value from.
+/// Returns the operands from which an expression may take its value.
 fn sources(expr: &Expr) -> Vec<&Expr> {
     match expr {
         Expr::Case(case) => case.when_then_expr.iter().map(|(_, then)| then.as_ref()).chain(case.else_expr.as_deref()).collect(),
@@ -279,10 +294,12 @@ fn sources(expr: &Expr) -> Vec<&Expr> {
     }
 }
 
-/// The field of an expression; what is taken out of a column tells of a `fixed(16)` as the column does.
+/// Returns the field of an expression, with the marks of `fixed(16)`.
+///
+/// A part that is taken out of a column is marked as it is in the column.
 pub(crate) fn field(expr: &Expr, schema: &DFSchema) -> Result<FieldRef> {
     let own = expr.to_field(schema)?.1;
-    // What is null where the struct around it is.
+    // `compare::taken` writes a required field of a struct so that it is null where the struct is.
     if let Expr::Case(Case { expr: None, when_then_expr, else_expr: Some(otherwise) }) = expr
         && let [(when, then)] = when_then_expr.as_slice()
         && matches!((when.as_ref(), then.as_ref()), (Expr::IsNull(_), Expr::Literal(value, _)) if value.is_null())
@@ -305,7 +322,7 @@ pub(crate) fn field(expr: &Expr, schema: &DFSchema) -> Result<FieldRef> {
     Ok(own)
 }
 
-/// The field of what some steps take out of another.
+/// Returns the field of the part that `steps` take out of `from`, with the marks of `from` that lie within the part.
 fn part(own: &FieldRef, from: &FieldRef, steps: &[Expr]) -> FieldRef {
     let Some(marks) = from.metadata().get(FIXED) else { return own.clone() };
     let mut ty = from.data_type();
@@ -333,7 +350,7 @@ fn part(own: &FieldRef, from: &FieldRef, steps: &[Expr]) -> FieldRef {
     }
     let mut rest = Vec::new();
     for place in marks.split(NEXT) {
-        // A step ends where the next begins.
+        // A longer name may begin like the last step of the path: the rest has to begin with a step.
         match place.strip_prefix(&path) {
             Some(within) if within.is_empty() || within.starts_with([FIELD, ELEMENT, KEY]) => rest.push(within.to_owned()),
             _ => {}
@@ -342,7 +359,7 @@ fn part(own: &FieldRef, from: &FieldRef, steps: &[Expr]) -> FieldRef {
     with_marks(own, &rest)
 }
 
-/// A schema for clients.
+/// Removes the engine's own marks from a schema that clients see.
 pub(crate) fn without_marks(schema: &Schema) -> SchemaRef {
     let is_mark = |key: &str| [FIXED, opaque::REQUIRED].contains(&key);
     let field = |f: &FieldRef| match f.metadata().keys().any(|key| is_mark(key)) {

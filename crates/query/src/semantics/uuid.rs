@@ -1,4 +1,4 @@
-//! UUIDs as text and as their 16 bytes.
+//! Conversions of UUIDs to and from text and bytes.
 
 use std::sync::Arc;
 
@@ -10,19 +10,21 @@ use datafusion::error::{DataFusionError, Result};
 use super::function::Unary;
 use super::types::fixed;
 
-/// A UUID's bytes as its text in lower case.
+/// The function from a UUID to its text in lower case.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct ToText;
 
-/// A text as the bytes of the UUID that it spells.
+/// The function from a text to the UUID that it spells.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct FromText;
 
-/// 16 bytes as the UUID that they are.
+/// The function from 16 bytes to the UUID that they are. Other lengths are an error.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct FromBytes;
 
-/// The bytes of a UUID in any spelling that PostgreSQL takes: upper or lower case, in braces, with hyphens after any four digits.
+/// Parses a UUID in any spelling that PostgreSQL takes.
+///
+/// It may be in upper or lower case, in braces, and have hyphens after any four digits.
 pub(super) fn parse(text: &str) -> Result<[u8; 16]> {
     let bad = || DataFusionError::Plan(format!("'{text}' is not a uuid"));
     let trimmed = text.trim();
@@ -41,7 +43,7 @@ pub(super) fn parse(text: &str) -> Result<[u8; 16]> {
     pairs.try_into().map_err(|_| bad())
 }
 
-/// A UUID's text.
+/// Formats the 16 bytes of a UUID in lower case, with hyphens.
 pub(super) fn text(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(36);
     for (i, byte) in bytes.iter().enumerate() {
@@ -53,7 +55,7 @@ pub(super) fn text(bytes: &[u8]) -> String {
     text
 }
 
-/// 16 bytes that are no UUID.
+/// The function that marks 16 bytes as a `fixed(16)`, which is no UUID.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct Fixed;
 

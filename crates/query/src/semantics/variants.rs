@@ -1,4 +1,7 @@
-//! Variants have no order and no equality of their own: what would compare, group or sort by them is refused, with the way out.
+//! Rules for variants, which have no order and no equality of their own.
+//!
+//! [`Variants`] refuses statements that compare, group or sort by a variant, and names the way out. [`Parts`] lets scans take
+//! parts out of variants. [`converted`] plans casts from and to variants.
 
 use std::sync::Arc;
 
@@ -23,7 +26,7 @@ use super::function::{Unary, UnaryFunction, call};
 use super::plans::{rewritten, visible};
 use crate::variant::{Extract, Path, holds_variant, of_values, taken};
 
-/// Functions that compare their arguments, or take fields out of them.
+/// Functions that compare their arguments.
 const COMPARING: [&str; 17] = [
     "nullif",
     "greatest",
@@ -44,10 +47,10 @@ const COMPARING: [&str; 17] = [
     "array_min",
 ];
 
-/// Aggregates that don't compare what they are given.
+/// Aggregates that take variants, because they do not compare their arguments.
 const TAKING: [&str; 6] = ["count", "any_value", "array_agg", "first_value", "last_value", "nth_value"];
 
-/// The rule, for plans as they are written.
+/// The analyzer rule that refuses. It runs first, on plans as they were written.
 #[derive(Debug)]
 pub(super) struct Variants;
 
@@ -65,12 +68,14 @@ impl AnalyzerRule for Variants {
     }
 }
 
+/// Returns the error for an expression of variants that a statement compares, groups or sorts by.
 fn refused<T>(what: &str) -> Result<T> {
     let what =
-        format!("{what}: a variant is neither compared nor grouped nor sorted; variant_get(v, '$.a', 'int') takes a value of it");
+        format!("{what}: a variant is neither compared nor grouped nor sorted; take a part, as variant_get(v, '$.a', 'int')");
     Err(DataFusionError::Plan(what))
 }
 
+/// Checks the keys and the expressions of one node.
 fn check(plan: &LogicalPlan) -> Result<()> {
     let schema = visible(plan)?;
     if !schema.fields().iter().any(|field| holds_variant(field.data_type())) && !makes_variants(plan) {
@@ -103,7 +108,7 @@ fn check(plan: &LogicalPlan) -> Result<()> {
                 Expr::Between(Between { expr, low, high, .. }) => vec![expr, low, high],
                 Expr::Like(Like { expr, .. }) | Expr::SimilarTo(Like { expr, .. }) => vec![expr],
                 Expr::ScalarFunction(ScalarFunction { func, args }) if COMPARING.contains(&func.name()) => args.iter().collect(),
-                // Its two fields are how it is kept, and nobody's columns.
+                // The two fields of a variant are how Arrow stores it. A statement does not name them.
                 Expr::ScalarFunction(ScalarFunction { func, args }) if func.name() == "get_field" => {
                     match args.first().is_some_and(|from| from.get_type(&schema).is_ok_and(|ty| is_variant(&ty))) {
                         true => args.iter().take(1).collect(),
@@ -129,7 +134,7 @@ fn check(plan: &LogicalPlan) -> Result<()> {
     Ok(())
 }
 
-/// Whether expressions of a node make variants of other values.
+/// Returns true if an expression of a node makes a variant of another value.
 fn makes_variants(plan: &LogicalPlan) -> bool {
     let makes = |expr: &Expr| match expr {
         Expr::ScalarFunction(function) => function.func.name().contains("json") || function.func.name().contains("variant"),
@@ -140,7 +145,7 @@ fn makes_variants(plan: &LogicalPlan) -> bool {
     plan.expressions().iter().any(|expr| expr.exists(|expr| Ok(makes(expr))).unwrap_or(true))
 }
 
-/// A conversion from a variant, or to one; none if it is neither.
+/// Returns a cast from a variant or to one, or `None` if neither type is a variant.
 pub(super) fn converted(expr: &Expr, from: &DataType, to: &DataType, safe: bool) -> Result<Option<Expr>> {
     Ok(match (is_variant(from), is_variant(to)) {
         (true, true) => Some(expr.clone()),
@@ -151,9 +156,11 @@ pub(super) fn converted(expr: &Expr, from: &DataType, to: &DataType, safe: bool)
     })
 }
 
-/// The rule that lets scans take parts out of variants, for plans whose types agree. Files may have a part in a column of its own, so that
-/// they need not be read for the rest. A scan takes a part of rows that a condition leaves out later; so what is no value of the type is
-/// an error only where the plan had asked for it.
+/// The analyzer rule that lets scans take parts out of variants. It runs after type coercion.
+///
+/// A file may have a column for a part, and then the rest of the variant need not be read. A scan takes the part of all rows,
+/// also of those that a condition leaves out later. So the scan records what is wrong with a value, and it is an error only where
+/// the plan takes the part.
 #[derive(Debug)]
 pub(super) struct Parts;
 
@@ -163,7 +170,7 @@ impl AnalyzerRule for Parts {
     }
 
     fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
-        // A scan's own filters are for pruning.
+        // The filters of a scan are for pruning only.
         plan.transform_up_with_subqueries(|plan| match plan {
             LogicalPlan::TableScan(_) => Ok(Transformed::no(plan)),
             plan => rewritten(plan, apart),
@@ -172,6 +179,7 @@ impl AnalyzerRule for Parts {
     }
 }
 
+/// Splits a call that takes a part into [`ExtractPart`] for the scan and [`PartValue`] above it.
 fn apart(expr: Expr) -> Result<Transformed<Expr>> {
     let names = ["variant_get", "try_variant_get", "of_variant", "try_of_variant"];
     let is_one = matches!(&expr, Expr::ScalarFunction(function) if names.contains(&function.func.name()));
@@ -184,23 +192,25 @@ fn apart(expr: Expr) -> Result<Transformed<Expr>> {
     })
 }
 
-/// A part of a variant as a struct: its value, and else what is wrong with it.
+/// The function that returns a part of a variant as a struct: the value, or what is wrong with it.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct ExtractPart(Extract);
 
-/// The type of what [`Tried`] makes.
+/// Returns the type of a part that a scan takes.
+///
+/// It is a struct of `value`, which has the type `to`, and `wrong`, which is the text of an error or null.
 pub(crate) fn extracted_type(to: &DataType) -> DataType {
     DataType::Struct(vec![Field::new("value", to.clone(), true), Field::new("wrong", DataType::Utf8, true)].into())
 }
 
-/// What a scan is to take of a column, if an expression is that.
+/// Returns the column and the part that a scan is to take, or `None` if the expression takes none.
 pub(crate) fn extracted_part(expr: &dyn PhysicalExpr) -> Option<(&Arc<dyn PhysicalExpr>, &Extract)> {
     let function = ScalarFunctionExpr::try_downcast_func::<UnaryFunction<ExtractPart>>(expr)?;
     let own = function.fun().inner().downcast_ref::<UnaryFunction<ExtractPart>>()?;
     Some((function.args().first()?, &own.inner.0))
 }
 
-/// The part of a column that the plan's expression for it takes, as [`Parts`] writes it.
+/// Returns the column and the part that an expression of [`Parts`] takes, or `None` for other expressions.
 pub(crate) fn checked_part(expr: &Expr) -> Option<(&Column, Extract)> {
     let Expr::ScalarFunction(ScalarFunction { func, args }) = expr else { return None };
     let PartValue { safe, .. } = func.inner().downcast_ref::<UnaryFunction<PartValue>>()?.inner;
@@ -230,11 +240,11 @@ impl Unary for ExtractPart {
     }
 }
 
-/// The value of a part; an error, if there is something wrong with it.
+/// The function from the result of [`ExtractPart`] to the value. It fails if something is wrong with the value.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct PartValue {
     to: DataType,
-    /// Whether what is wrong is null.
+    /// True if a wrong value is null, and no error.
     safe: bool,
 }
 
@@ -271,6 +281,7 @@ impl Unary for Extract {
     }
 }
 
+/// The function for `CAST(… AS VARIANT)`.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct ToVariant;
 

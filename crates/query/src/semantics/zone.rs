@@ -1,5 +1,7 @@
-//! `AT TIME ZONE` of timestamps that have none: the instant at which clocks there show them. Where clocks show a time twice, or pass over
-//! it, it is PostgreSQL's: the later of two, and as if the clocks had not been put forward yet.
+//! `AT TIME ZONE` of timestamps without a zone: the instant at which clocks in the zone show the timestamp.
+//!
+//! As in PostgreSQL, the later instant is taken if clocks show a time twice. If clocks skip a time, it counts as if they had not
+//! been put forward yet.
 
 use std::sync::Arc;
 
@@ -13,25 +15,27 @@ use datafusion::error::{DataFusionError, Result};
 use super::function::Unary;
 use super::instant::unit_nanoseconds;
 
-/// The function.
+/// The function from the time that clocks in `zone` show to its instant, a timestamp in UTC.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct ShownInZone {
+    /// Name or offset of the zone.
     pub(super) zone: Arc<str>,
 }
 
-/// Whether a zone is that of sessions.
+/// Returns true if a zone is UTC, which is the zone of all sessions.
 pub(super) fn is_utc(zone: &str) -> bool {
     matches!(zone, "UTC" | "utc" | "Z" | "+00:00" | "+0000" | "+00")
 }
 
-/// The zone of a name.
+/// Returns the zone of a name or an offset. Fails if there is none.
 pub(super) fn named(zone: &str) -> Result<Tz> {
     zone.parse().map_err(|_| DataFusionError::Plan(format!("there is no time zone '{zone}'")))
 }
 
-/// How many seconds clocks are ahead of UTC when they show a time.
+/// Returns the seconds that clocks in `zone` are ahead of UTC when they show `local`.
 fn ahead(zone: &Tz, local: NaiveDateTime) -> Option<i64> {
-    // No clock was ever put forward by more than a day.
+    // A skipped time has no offset: search back, by quarters of an hour, for a time that has one. No clock was ever put forward
+    // by more than a day.
     let before = (0..=100).filter_map(|quarters| local.checked_sub_signed(TimeDelta::minutes(15 * quarters)));
     let offset = before.map(|time| zone.offset_from_local_datetime(&time)).find_map(|offset| match offset {
         MappedLocalTime::Single(one) => Some(one.fix().local_minus_utc()),
@@ -63,7 +67,7 @@ impl Unary for ShownInZone {
             let local = DateTime::from_timestamp(v.div_euclid(per), 0)?.naive_utc();
             v.checked_sub(ahead(&zone, local)?.checked_mul(per)?)
         };
-        let beyond = || DataFusionError::Execution(format!("a timestamp is out of the range of those in '{}'", self.zone));
+        let beyond = || DataFusionError::Execution(format!("a timestamp is out of the range of time zone '{}'", self.zone));
         let plain = cast(values, &DataType::Int64)?;
         let made: Int64Array = plain.as_primitive::<Int64Type>().try_unary(|v| instant(v).ok_or_else(beyond))?;
         Ok(cast(&made, &DataType::Timestamp(*unit, Some("UTC".into())))?)
@@ -74,7 +78,7 @@ impl Unary for ShownInZone {
 mod tests {
     use super::*;
 
-    /// SELECT timestamp '…' AT TIME ZONE '…' in PostgreSQL 17.
+    /// The expected instants are PostgreSQL 17's: `SELECT timestamp '…' AT TIME ZONE '…'`.
     #[test]
     fn a_time_that_clocks_show_twice_or_never_is_an_instant() {
         let utc = |zone: &str, local: &str| {

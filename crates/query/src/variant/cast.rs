@@ -1,4 +1,7 @@
-//! From variants to the types of SQL.
+//! Conversions from variants to the types of SQL.
+//!
+//! The rows of an array may hold values of different kinds. The values of one kind are converted together, and the results are
+//! merged row by row. Start with [`Extract`], then read [`To`].
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -17,21 +20,23 @@ use super::json::text;
 use crate::error_wording::sql_type;
 use crate::semantics::{cast_values, is_own};
 
-/// A part of a variant as a value of a type.
+/// A part of a variant, read as a value of a type.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Extract {
+    /// Path to the part.
     pub(crate) path: Path,
+    /// Type of the value.
     pub(crate) to: DataType,
-    /// Whether what is of no use is null, or an error.
+    /// True if a value that cannot be converted is null, and no error.
     pub(crate) safe: bool,
 }
 
-/// The Arrow types that the values of variants have of themselves.
+/// The kinds of values that variants hold. The values of a kind have one Arrow type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
     Boolean,
     Integer,
-    /// With so many digits after the point.
+    /// A decimal with this many digits after the point.
     Decimal(u8),
     Float,
     Double,
@@ -50,6 +55,7 @@ enum Kind {
     Nested,
 }
 
+/// Returns the kind of a value, or `None` for a variant's `null`.
 fn kind(value: VariantValue<'_>) -> Option<Kind> {
     use VariantValue as V;
     Some(match value {
@@ -70,11 +76,11 @@ fn kind(value: VariantValue<'_>) -> Option<Kind> {
     })
 }
 
-/// A variant for each row; none where there is nothing.
+/// A variant for each row; `None` if the row has no value.
 type Values<'a> = [Option<Variant<'a>>];
 
 impl Kind {
-    /// The Arrow type of its values.
+    /// Returns the Arrow type of the kind's values.
     fn ty(self) -> Result<DataType> {
         let zone = |zoned: bool| zoned.then(|| "UTC".into());
         Ok(match self {
@@ -96,7 +102,7 @@ impl Kind {
     }
 }
 
-/// The values of one kind as an array; all others are null.
+/// Returns the values of one kind as an array. Rows with values of other kinds are null.
 fn of_kind(values: &Values<'_>, of: Kind) -> Result<ArrayRef> {
     let own = |value: &Variant<'_>| kind(value.get()) == Some(of);
     Ok(match of {
@@ -108,21 +114,23 @@ fn of_kind(values: &Values<'_>, of: Kind) -> Result<ArrayRef> {
     })
 }
 
-/// A value as an array of one; none of null, and of what has no order.
+/// Returns a value as an array of one row. Returns `None` for null, and for kinds that have no order.
 pub(super) fn natural(value: Variant<'_>) -> Option<ArrayRef> {
     let kind = kind(value.get()).filter(|kind| !matches!(kind, Kind::Nested | Kind::Uuid | Kind::Binary))?;
     of_kind(&[Some(value)], kind).ok()
 }
 
 impl Extract {
-    /// The parts of some variants. What is not there is null, and so is a variant's `null`.
+    /// Returns the part of each variant. It is null if the variant does not have it, or if it is a variant's `null`.
     pub(crate) fn of(&self, array: &ArrayRef) -> Result<ArrayRef> {
         let variants = array.as_struct();
         let parts: Vec<Option<Variant<'_>>> = (0..variants.len()).map(|row| self.part(variants, row)).collect();
         To { ty: &self.to, safe: self.safe }.of(&parts)
     }
 
-    /// The parts that are of use, null for others, and for each of the others what is wrong with it.
+    /// Returns the part of each variant, and what is wrong with those that cannot be converted.
+    ///
+    /// The part is null where the error is not.
     pub(crate) fn tried(&self, array: &ArrayRef) -> Result<(ArrayRef, StringArray)> {
         let variants = array.as_struct();
         let found = Self { safe: true, ..self.clone() }.of(array)?;
@@ -134,16 +142,18 @@ impl Extract {
         Ok((found, wrong))
     }
 
+    /// Returns the part of the variant in a row.
     fn part<'a>(&self, variants: &'a StructArray, row: usize) -> Option<Variant<'a>> {
         variants.is_valid(row).then(|| self.path.of(variant_at(variants, row))).flatten()
     }
 
-    /// What is said of a value that can't be read as the type.
+    /// Returns the error for a value that cannot be read as the type.
     pub(crate) fn unreadable(&self, shown: &str) -> String {
         unreadable(shown, &self.to)
     }
 }
 
+/// Returns the error for a value that cannot be read as a type. It shows 80 characters of the value.
 fn unreadable(shown: &str, ty: &DataType) -> String {
     const SHOWN: usize = 80;
     let cut: String = shown.chars().take(SHOWN).collect();
@@ -151,15 +161,16 @@ fn unreadable(shown: &str, ty: &DataType) -> String {
     format!("{cut}{more} of a variant can't be read as {}", sql_type(ty))
 }
 
-/// Makes values of a type, as a `CAST` would, of each variant by itself.
+/// A conversion of variants to a type, each by itself as a `CAST` would convert it.
 #[derive(Clone, Copy)]
 struct To<'a> {
     ty: &'a DataType,
-    /// Whether what is no value of the type is null, or an error.
+    /// True if a value that cannot be converted is null, and no error.
     safe: bool,
 }
 
 impl To<'_> {
+    /// Converts variants to the type.
     fn of(self, values: &Values<'_>) -> Result<ArrayRef> {
         match self.ty {
             ty if is_variant(ty) => variants(values),
@@ -170,7 +181,7 @@ impl To<'_> {
         }
     }
 
-    /// Values of a type without others in it. Those of one kind are converted at once.
+    /// Converts variants to a type that is not nested.
     fn plain(self, values: &Values<'_>) -> Result<ArrayRef> {
         let mut kinds: BTreeMap<Kind, usize> = BTreeMap::new();
         for (row, value) in values.iter().enumerate() {
@@ -210,7 +221,9 @@ impl To<'_> {
         Ok(made.unwrap_or_else(|| new_null_array(self.ty, values.len())))
     }
 
-    /// What `of` finds in each value. Where there is none of it in what is not null, that is an error, or null.
+    /// Returns what `of` makes of each value; null stays null.
+    ///
+    /// A value of which `of` makes nothing is null if `safe`, else an error.
     fn each<'v, T>(self, values: &Values<'v>, of: impl Fn(VariantValue<'v>) -> Option<T>) -> Result<Vec<Option<T>>> {
         let one = |value: &Option<Variant<'v>>| match value.map(|value| (value.get(), value)) {
             None | Some((VariantValue::Null, _)) => Ok(None),
@@ -222,6 +235,7 @@ impl To<'_> {
         values.iter().map(one).collect()
     }
 
+    /// Converts arrays to lists.
     fn lists(self, values: &Values<'_>, item: &FieldRef) -> Result<ArrayRef> {
         let arrays = self.each(values, |value| if let VariantValue::Array(items) = value { Some(items) } else { None })?;
         let items: Vec<_> = arrays.iter().flatten().flat_map(|items| items.iter()).map(Some).collect();
@@ -230,6 +244,7 @@ impl To<'_> {
         Ok(Arc::new(ListArray::try_new(item.clone(), lengths, items, Some(nulls(&arrays)))?))
     }
 
+    /// Converts objects to structs, by the names of the fields.
     fn structs(self, values: &Values<'_>, fields: &Fields) -> Result<ArrayRef> {
         let objects = self.each(values, object)?;
         let column = |field: &FieldRef| {
@@ -240,6 +255,7 @@ impl To<'_> {
         Ok(Arc::new(StructArray::try_new_with_length(fields.clone(), columns, Some(nulls(&objects)), values.len())?))
     }
 
+    /// Converts objects to maps. Each name of a field has to be a key of its own.
     fn maps(self, values: &Values<'_>, entries: &FieldRef, sorted: bool) -> Result<ArrayRef> {
         let DataType::Struct(pair) = entries.data_type() else {
             return Err(DataFusionError::Internal("a map without entries".to_owned()));
@@ -249,7 +265,7 @@ impl To<'_> {
             converted(&names, pair[0].data_type(), true)
         };
         let is_map = |object: &VariantFields<'_>| {
-            // Names are texts, and each is there once.
+            // The names of an object are texts, and all different.
             if pair[0].data_type().is_string() {
                 return true;
             }
@@ -269,22 +285,26 @@ impl To<'_> {
         Ok(Arc::new(MapArray::try_new(entries.clone(), lengths, pairs, Some(nulls(&objects)), sorted)?))
     }
 
+    /// Returns the error for a value that cannot be converted.
     fn misfit(self, value: Option<Variant<'_>>) -> DataFusionError {
         DataFusionError::Execution(value.map(|value| unreadable(&text(value), self.ty)).unwrap_or_default())
     }
 }
 
-/// Values of one kind in another type, as a `CAST` makes them; none if that can't be, or if not safe one of them has no value there.
+/// Converts values of one kind to another type, as a `CAST` does.
+///
+/// Returns `None` if the types have no conversion. Unless `safe`, also returns `None` if a value cannot be converted.
 pub(super) fn converted(values: &ArrayRef, to: &DataType, safe: bool) -> Result<Option<ArrayRef>> {
     let from = values.data_type();
-    // A number says no day and no time of day.
+    // A number is no date and no time of day.
     if (from.is_numeric() && to.is_temporal()) || !(can_cast_types(from, to) || is_own(from, to)) {
         return Ok(None);
     }
     match cast_values(values, to, safe) {
         Ok(made) => Ok(Some(made)),
         Err(_) if !safe => Ok(None),
-        // Arrow has an error rather than a null for some values, such as days that its calendar has not.
+        // For some values Arrow returns an error and not a null, such as for days that its calendar does not have. So each value
+        // is converted by itself.
         Err(_) => {
             let one = |row: usize| cast_values(&values.slice(row, 1), to, true).unwrap_or_else(|_| new_null_array(to, 1));
             let each: Vec<ArrayRef> = (0..values.len()).map(one).collect();
@@ -296,7 +316,7 @@ pub(super) fn converted(values: &ArrayRef, to: &DataType, safe: bool) -> Result<
     }
 }
 
-/// A column of a file as variants have its values: integers of one width, and decimals of all digits.
+/// Converts a column of a file to the type that values of variants have: `BIGINT` for integers, 38 digits for decimals.
 pub(super) fn as_variants_have(array: &ArrayRef) -> Result<ArrayRef> {
     Ok(match array.data_type() {
         ty if ty.is_integer() => cast(array, &DataType::Int64)?,
@@ -305,15 +325,17 @@ pub(super) fn as_variants_have(array: &ArrayRef) -> Result<ArrayRef> {
     })
 }
 
+/// Returns the fields of an object, or `None` for other values.
 fn object(value: VariantValue<'_>) -> Option<VariantFields<'_>> {
     if let VariantValue::Object(fields) = value { Some(fields) } else { None }
 }
 
+/// Returns the null buffer of some values.
 fn nulls<T>(values: &[Option<T>]) -> NullBuffer {
     values.iter().map(Option::is_some).collect::<Vec<_>>().into()
 }
 
-/// Variants as an array.
+/// Returns variants as an array.
 fn variants(values: &Values<'_>) -> Result<ArrayRef> {
     let mut made = VariantRows::default();
     for value in values {
@@ -325,7 +347,7 @@ fn variants(values: &Values<'_>) -> Result<ArrayRef> {
     Ok(made.finish()?)
 }
 
-/// Bytes and UUIDs as JSON has them, without its quotes.
+/// Returns bytes or UUIDs as JSON has them, without its quotes.
 fn as_json(values: &Values<'_>, of: Kind) -> ArrayRef {
     let bare = |text: String| text.trim_matches('"').to_owned();
     Arc::new(values.iter().map(|v| v.filter(|v| kind(v.get()) == Some(of)).map(|v| bare(text(v)))).collect::<StringArray>())

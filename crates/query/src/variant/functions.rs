@@ -1,4 +1,5 @@
-//! The functions of variants that are called by name: `parse_json`, `to_json`, `variant_get`, and those that have null for an error.
+//! The functions of variants that statements call by name: `parse_json`, `to_json`, `variant_get`, and `try_parse_json` and
+//! `try_variant_get`, which return null instead of an error.
 
 use std::sync::Arc;
 
@@ -16,14 +17,18 @@ use esker_read::{VariantRows, is_variant, variant_type};
 use super::{Extract, Path, json, texts, types};
 use crate::semantics::of_untyped_null;
 
-/// What a function does.
+/// The operation of a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Does {
+    /// Makes a variant of JSON. A text that is not JSON is null if `safe`, else an error.
     Parse { safe: bool },
+    /// Makes JSON of a variant.
     Print,
+    /// Takes a part of a variant. A value that cannot be converted is null if `safe`, else an error.
     Get { safe: bool },
 }
 
+/// A function of variants.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Function {
     name: &'static str,
@@ -31,6 +36,7 @@ struct Function {
     signature: Signature,
 }
 
+/// Returns the functions.
 pub(super) fn functions() -> Vec<ScalarUDF> {
     let one = |name, does| ScalarUDF::new_from_impl(Function::of(name, does));
     vec![
@@ -42,13 +48,15 @@ pub(super) fn functions() -> Vec<ScalarUDF> {
     ]
 }
 
-/// A field of a variant, as a variant.
+/// Returns a field of a variant, as a variant.
 pub(crate) fn field_of_variant(variant: Expr, name: &str) -> Expr {
     let path = format!("$['{}']", name.replace('\\', r"\\").replace('\'', r"\'"));
     ScalarUDF::new_from_impl(Function::of("variant_get", Does::Get { safe: false })).call(vec![variant, lit(path)])
 }
 
-/// Texts of JSON as variants.
+/// Makes variants of texts of JSON; null stays null.
+///
+/// A text that is not JSON is null if `safe`, else an error.
 pub(super) fn parsed(texts: &ArrayRef, safe: bool) -> Result<ArrayRef> {
     let texts = cast(texts, &DataType::Utf8)?;
     let mut made = VariantRows::default();
@@ -57,7 +65,7 @@ pub(super) fn parsed(texts: &ArrayRef, safe: bool) -> Result<ArrayRef> {
             Some(Ok(variant)) => made.append(variant),
             Some(Err(what)) if !safe => {
                 let shown: String = text.unwrap_or_default().chars().take(80).collect();
-                return Err(DataFusionError::Execution(format!("'{shown}' is no JSON: {what}")));
+                return Err(DataFusionError::Execution(format!("'{shown}' is not JSON: {what}")));
             }
             _ => made.append_null(),
         }
@@ -65,19 +73,23 @@ pub(super) fn parsed(texts: &ArrayRef, safe: bool) -> Result<ArrayRef> {
     Ok(made.finish()?)
 }
 
+/// Returns the error for a wrong call of a function.
 fn wrong<T>(function: &str, what: &str) -> Result<T> {
     Err(DataFusionError::Plan(format!("{function}: {what}")))
 }
 
-/// What `variant_get` or `try_variant_get` is to do, by the arguments but the first; an error if they are no literals, or wrong.
+/// Returns the part that a call of `variant_get` or `try_variant_get` takes.
+///
+/// `rest` holds the arguments after the first; those that are no literals are `None`. Fails if the path or the type is missing or
+/// invalid.
 pub(super) fn extract(function: &str, safe: bool, rest: &[Option<&ScalarValue>]) -> Result<Extract> {
     let text = |at: usize| rest.get(at).copied().flatten().and_then(|value| value.try_as_str().flatten());
-    let Some(path) = text(0) else { return wrong(function, "the second argument is a path, as '$.a.b'") };
+    let Some(path) = text(0) else { return wrong(function, "the second argument must be a path, as '$.a.b'") };
     let to = match rest.len() {
         1 => variant_type(),
         _ => match text(1) {
             Some(name) => types::named(name)?,
-            None => return wrong(function, "the third argument is the name of a type, as 'int'"),
+            None => return wrong(function, "the third argument must be the name of a type, as 'int'"),
         },
     };
     Ok(Extract { path: Path::parse(path)?, to, safe })
@@ -103,7 +115,7 @@ impl ScalarUDFImpl for Function {
     }
 
     fn return_type(&self, _types: &[DataType]) -> Result<DataType> {
-        exec_err!("{} has a type by its arguments", self.name)
+        exec_err!("the type of {} depends on its arguments", self.name)
     }
 
     fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {

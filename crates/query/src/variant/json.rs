@@ -1,4 +1,4 @@
-//! Variants from JSON and as JSON.
+//! Conversions from JSON to variants and back. Start with [`parse`] and [`text`].
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -12,10 +12,11 @@ use serde_json::value::RawValue;
 
 use crate::calendar::date_of;
 
-/// The metadata and the value of a variant with what JSON says. Whole numbers are integers, those with a point decimals as far as 38 digits
-/// hold them, others doubles.
+/// Makes a variant of a text of JSON; returns the bytes of its metadata and of its value.
+///
+/// Whole numbers are integers. Numbers with a point are decimals if 38 digits hold them. All others are doubles.
 pub(super) fn parse(text: &str) -> Result<(Vec<u8>, Vec<u8>), String> {
-    // Before anybody goes into it: each level is looked through again by the one above it.
+    // The depth is checked first, because each level is parsed again by the level above it.
     if depth(text) > DEPTH {
         return Err(format!("it is nested more than {DEPTH} deep"));
     }
@@ -24,7 +25,7 @@ pub(super) fn parse(text: &str) -> Result<(Vec<u8>, Vec<u8>), String> {
     Ok(builder.finish())
 }
 
-/// Objects and arrays within one another, at most, whether the text is JSON or not.
+/// Returns the greatest depth of objects and arrays in a text, whether it is JSON or not.
 fn depth(text: &str) -> usize {
     let (mut depth, mut most, mut in_text, mut escaped) = (0_usize, 0, false, false);
     for byte in text.bytes() {
@@ -43,10 +44,11 @@ fn depth(text: &str) -> usize {
     most
 }
 
-/// A name of an object's field, which may be written with escapes.
+/// The name of an object's field, which may be written with escapes.
 #[derive(Deserialize, PartialEq, Eq, PartialOrd, Ord)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
+/// Appends a value of JSON to a variant.
 fn append(text: &str, builder: &mut VariantBuilder) -> Result<(), String> {
     let wrong = |error: serde_json::Error| error.to_string();
     match text.as_bytes().first() {
@@ -81,7 +83,7 @@ fn append(text: &str, builder: &mut VariantBuilder) -> Result<(), String> {
     Ok(())
 }
 
-/// The fields of an object, each once.
+/// The fields of an object. A name that occurs twice is an error.
 struct Fields<'a>(BTreeMap<Name<'a>, &'a RawValue>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
@@ -109,7 +111,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
     }
 }
 
-/// A number that is written without an exponent, if a variant holds it exactly.
+/// Returns a number that is written without an exponent, or `None` if a variant does not hold it exactly.
 fn exact(text: &str) -> Option<VariantValue<'static>> {
     const DIGITS: u8 = 38;
     if let Ok(whole) = text.parse::<i64>() {
@@ -118,24 +120,28 @@ fn exact(text: &str) -> Option<VariantValue<'static>> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let unscaled: i128 = format!("{whole}{fraction}").parse().ok()?;
     let scale = u8::try_from(fraction.len()).ok().filter(|scale| *scale <= DIGITS)?;
-    // -0.0 is a double, and no decimal.
+    // No decimal is -0.0, so it is a double.
     let is_decimal = unscaled.unsigned_abs() < 10_u128.pow(DIGITS.into()) && !(unscaled == 0 && text.starts_with('-'));
     is_decimal.then_some(VariantValue::Decimal { unscaled, scale })
 }
 
-/// A variant as JSON. What JSON has not is text: bytes in Base64, dates, times and timestamps as ISO 8601 has them, and NaN and infinities by
-/// their names.
+/// Makes JSON of a variant.
+///
+/// A value that JSON does not have becomes a text. Bytes are Base64. Dates, times and timestamps are written as in ISO 8601, NaN
+/// and the infinities by their names.
 pub(super) fn text(variant: Variant<'_>) -> String {
     let mut out = String::new();
     write(variant, &mut out);
     out
 }
 
+/// Appends a text in quotes, with escapes.
 fn quoted(text: &str, out: &mut String) {
     // A text can always be written.
     out.push_str(&serde_json::to_string(text).unwrap_or_default());
 }
 
+/// Appends a variant.
 fn write(variant: Variant<'_>, out: &mut String) {
     use VariantValue as V;
     match variant.get() {
@@ -182,7 +188,7 @@ fn write(variant: Variant<'_>, out: &mut String) {
     }
 }
 
-/// A decimal without zeros at the end of its fraction.
+/// Appends a decimal without zeros at the end of its fraction.
 fn decimal(unscaled: i128, scale: u8, out: &mut String) {
     let digits = format!("{:0width$}", unscaled.unsigned_abs(), width = usize::from(scale) + 1);
     let (whole, fraction) = digits.split_at(digits.len() - usize::from(scale));
@@ -197,11 +203,14 @@ fn decimal(unscaled: i128, scale: u8, out: &mut String) {
     }
 }
 
+/// Microseconds in a second.
 const MICROS: i64 = 1_000_000;
+/// Nanoseconds in a second.
 const NANOS: i64 = 1_000_000_000;
+/// Seconds in a day.
 const DAY: i64 = 86_400;
 
-/// A day of the calendar, by the days since 1970-01-01. Years before 0 and after 9999 have a sign, as ISO 8601 has it.
+/// A date, in days since 1970-01-01. Years before 0 and after 9999 have a sign, as in ISO 8601.
 struct Date(i64);
 
 impl fmt::Display for Date {
@@ -214,7 +223,7 @@ impl fmt::Display for Date {
     }
 }
 
-/// A time of a day, by the seconds since midnight.
+/// A time of day, in seconds since midnight.
 struct Clock(i64);
 
 impl fmt::Display for Clock {
@@ -223,7 +232,7 @@ impl fmt::Display for Clock {
     }
 }
 
-/// A timestamp of which so many are in a second.
+/// Appends a timestamp. `at` is in units since the Unix epoch, and `in_a_second` is the number of units in a second.
 fn timestamp(at: i64, in_a_second: i64, zoned: bool, out: &mut String) {
     let (seconds, fraction) = (at.div_euclid(in_a_second), at.rem_euclid(in_a_second));
     let (date, clock) = (Date(seconds.div_euclid(DAY)), Clock(seconds.rem_euclid(DAY)));
@@ -232,7 +241,7 @@ fn timestamp(at: i64, in_a_second: i64, zoned: bool, out: &mut String) {
     match zoned {
         false => _ = write!(out, "\"{date}T{clock}.{digits}\""),
         true => {
-            // As many digits as there are, by threes.
+            // Three, six or nine digits, or none.
             let shown = digits.trim_end_matches('0').len().next_multiple_of(3);
             let point = if shown > 0 { "." } else { "" };
             let _ = write!(out, "\"{date}T{clock}{point}{}+00:00\"", &digits[..shown]);
@@ -240,7 +249,7 @@ fn timestamp(at: i64, in_a_second: i64, zoned: bool, out: &mut String) {
     }
 }
 
-/// A number of floating point, with a point or an exponent.
+/// Appends a float with a point or an exponent. `shortest` is its shortest text.
 fn number(value: f64, shortest: &str, out: &mut String) {
     if !value.is_finite() {
         let name = if value.is_nan() {
@@ -266,7 +275,8 @@ mod tests {
 
     use super::*;
 
-    /// Values of each kind as JSON, some of which no calendar has. The texts of the others are those of Arrow's library (parquet-variant-json 59).
+    /// Values of each kind as JSON; no calendar has some of them. The other texts are those of Arrow's library
+    /// (parquet-variant-json 59).
     #[test]
     fn what_json_has_not_is_text() {
         let shown = |value: VariantValue<'_>| {

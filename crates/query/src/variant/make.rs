@@ -1,4 +1,4 @@
-//! From the types of SQL to variants.
+//! Conversions from the types of SQL to variants, for `CAST(… AS VARIANT)`. Start with [`of_values`].
 
 use std::collections::HashSet;
 
@@ -11,13 +11,15 @@ use esker_read::{VariantBuilder, VariantRows, VariantValue, check_variant, is_va
 use super::holds_variant;
 use crate::error_wording::sql_type;
 
-/// Values as variants; null stays null, and is a variant's `null` within lists, structs and maps.
+/// Makes variants of the values of an array; null stays null.
+///
+/// A null inside a list, struct or map becomes a variant's `null`. Fails for types of which variants have no values.
 pub(crate) fn of_values(array: &ArrayRef) -> Result<ArrayRef> {
     if is_variant(array.data_type()) {
         return Ok(array.clone());
     }
     let source = Source::of(array)?;
-    // With what is around it, a variant may be too deep.
+    // A variant inside other values may be too deep together with them.
     let is_deep = holds_variant(array.data_type());
     let mut made = VariantRows::default();
     for row in 0..array.len() {
@@ -37,15 +39,20 @@ pub(crate) fn of_values(array: &ArrayRef) -> Result<ArrayRef> {
     Ok(made.finish()?)
 }
 
-/// Values in one of the few Arrow types that variants have values of.
+/// An array whose values are read row by row, in one of the Arrow types of which variants have values.
 enum Source {
+    /// Values that are not nested, or variants.
     Plain(ArrayRef),
+    /// The lists, and their items.
     List(ArrayRef, Box<Source>),
+    /// The structs, and their fields by name.
     Struct(ArrayRef, Vec<(String, Source)>),
+    /// The maps, their keys as texts, and their values.
     Map(ArrayRef, ArrayRef, Box<Source>),
 }
 
 impl Source {
+    /// Casts an array to such a type. Fails if there is none.
     fn of(array: &ArrayRef) -> Result<Self> {
         use DataType as D;
         let ty = array.data_type();
@@ -76,7 +83,7 @@ impl Source {
             D::Struct(fields) => {
                 let mut names = HashSet::new();
                 if let Some(twice) = fields.iter().find(|field| !names.insert(field.name())) {
-                    return Err(DataFusionError::Plan(format!("a variant's object has field {} once", twice.name())));
+                    return Err(DataFusionError::Plan(format!("an object of a variant can't have field {} twice", twice.name())));
                 }
                 let columns = fields.iter().zip(array.as_struct().columns());
                 let parts = columns.map(|(field, column)| Ok((field.name().clone(), Self::of(column)?)));
@@ -87,19 +94,21 @@ impl Source {
                 let keys = cast_with_options(map.keys(), &D::Utf8View, &CastOptions::default())?;
                 Ok(Self::Map(array.clone(), keys, Box::new(Self::of(map.values())?)))
             }
-            D::Map(..) => Err(DataFusionError::Plan(format!("{}: a variant's fields have texts for names", sql_type(ty)))),
+            D::Map(..) => Err(DataFusionError::Plan(format!("{}: the fields of a variant need texts as names", sql_type(ty)))),
             ty => Err(DataFusionError::Plan(format!("a variant holds no values of type {}", sql_type(ty)))),
         }
     }
 
+    /// Returns the array of the outermost values.
     fn array(&self) -> &ArrayRef {
         match self {
             Self::Plain(array) | Self::List(array, _) | Self::Struct(array, _) | Self::Map(array, ..) => array,
         }
     }
 
+    /// Appends the value of a row to a variant.
     fn add(&self, row: usize, builder: &mut VariantBuilder) -> Result<()> {
-        // Arrays without a type have no nulls that Arrow counts.
+        // Arrow counts no nulls in an array of the null type.
         if self.array().is_null(row) || self.array().data_type().is_null() {
             builder.add(VariantValue::Null);
             return Ok(());
@@ -129,7 +138,7 @@ impl Source {
                 for entry in offsets[row] as usize..offsets[row + 1] as usize {
                     let name = keys.value(entry);
                     if !names.insert(name) {
-                        return Err(DataFusionError::Execution(format!("a variant's object has field {name} once")));
+                        return Err(DataFusionError::Execution(format!("an object of a variant can't have field {name} twice")));
                     }
                     builder.field(&mut object, name);
                     values.add(entry, builder)?;
@@ -141,10 +150,11 @@ impl Source {
     }
 }
 
+/// Returns a value that is not nested, or a variant, as the value of a variant.
 fn plain(array: &ArrayRef, row: usize) -> Result<VariantValue<'_>> {
     Ok(match array.data_type() {
         ty if is_variant(ty) => variant_at(array.as_struct(), row).get(),
-        // Zeros before the point, which variants write out.
+        // A negative scale stands for zeros before the point. Variants have no such scale, so the zeros are written out.
         DataType::Decimal128(_, scale @ ..0) => {
             let unscaled = array.as_primitive::<Decimal128Type>().value(row);
             let whole = 10_i128.checked_pow(scale.unsigned_abs().into()).and_then(|ten| unscaled.checked_mul(ten));
@@ -155,6 +165,7 @@ fn plain(array: &ArrayRef, row: usize) -> Result<VariantValue<'_>> {
     })
 }
 
+/// Returns the error for a number of more than 38 digits.
 fn too_long(array: &ArrayRef) -> DataFusionError {
     DataFusionError::Execution(format!("a number of type {} has more than 38 digits", sql_type(array.data_type())))
 }

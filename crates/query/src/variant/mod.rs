@@ -1,4 +1,7 @@
-//! `VARIANT` in SQL: what is taken out of one, what is made one, and as what clients see one, which is JSON.
+//! `VARIANT` in SQL: parts that are taken out of variants, variants that are made of other values, and JSON, which clients see.
+//!
+//! `cast` converts variants to other types, `make` the other way. `prune`, `project` and `scan` let a scan read only the parts
+//! that a statement needs.
 
 use std::sync::Arc;
 
@@ -27,12 +30,12 @@ pub(crate) use prune::{Conditions, taken};
 pub(crate) use scan::InParts;
 pub(crate) use types::type_of_map;
 
-/// The functions that are called by name.
+/// Returns the functions of variants that statements call by name.
 pub(crate) fn functions() -> Vec<ScalarUDF> {
     functions::functions()
 }
 
-/// Whether a type is a variant, or holds one.
+/// Returns true if a type is a variant, or contains one.
 pub(crate) fn holds_variant(ty: &DataType) -> bool {
     match ty {
         ty if is_variant(ty) => true,
@@ -42,19 +45,20 @@ pub(crate) fn holds_variant(ty: &DataType) -> bool {
     }
 }
 
-/// A field as clients see it: text instead of variants.
+/// Returns a field as clients see it, with texts in the place of variants.
 pub(crate) fn json_field(field: &FieldRef) -> FieldRef {
     if !holds_variant(field.data_type()) {
         return field.clone();
     }
     let mut metadata = field.metadata().clone();
     if is_variant(field.data_type()) {
-        // It is none of Arrow's variants any more.
+        // Its texts are no longer Arrow's variants.
         metadata.retain(|key, _| !key.starts_with("ARROW:extension:"));
     }
     Arc::new(Field::clone(field).with_data_type(json_type(field.data_type())).with_metadata(metadata))
 }
 
+/// Returns a type with texts in the place of variants.
 fn json_type(ty: &DataType) -> DataType {
     match ty {
         ty if is_variant(ty) => DataType::Utf8,
@@ -65,7 +69,7 @@ fn json_type(ty: &DataType) -> DataType {
     }
 }
 
-/// A column as clients see it: JSON instead of variants.
+/// Returns a column as clients see it, with JSON in the place of variants.
 pub(crate) fn as_json(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     Ok(match array.data_type() {
         ty if !holds_variant(ty) => array.clone(),
@@ -89,12 +93,13 @@ pub(crate) fn as_json(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     })
 }
 
+/// Returns a struct with JSON in the place of variants.
 fn json_struct(fields: &Fields, array: &StructArray) -> Result<StructArray, ArrowError> {
     let columns = array.columns().iter().map(as_json).collect::<Result<Vec<_>, _>>()?;
     StructArray::try_new(fields.iter().map(json_field).collect(), columns, array.nulls().cloned())
 }
 
-/// Variants as JSON.
+/// Formats variants as JSON, one text for each row; null stays null.
 fn texts(array: &StructArray) -> StringArray {
     (0..array.len()).map(|row| array.is_valid(row).then(|| json::text(variant_at(array, row)))).collect()
 }

@@ -1,23 +1,26 @@
-//! Paths to parts of variants: `$`, then `.name`, `['name']`, `["name"]` or `[0]`, as often as need be.
+//! Paths to parts of variants: `$`, then any number of `.name`, `['name']`, `["name"]` or `[0]`.
 
 use datafusion::error::{DataFusionError, Result};
 use esker_read::{Variant, VariantValue};
 
-/// A step to a part.
+/// A step of a path.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum PathStep {
+    /// The field of an object with this name.
     Field(String),
+    /// The item of an array at this position, counted from 0.
     Item(usize),
 }
 
-/// A path.
+/// A path to a part of a variant. Without steps, it is the path to the variant itself.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Path(pub(crate) Vec<PathStep>);
 
 impl Path {
+    /// Parses a path. The error names the text and how a path is written.
     pub(crate) fn parse(text: &str) -> Result<Self> {
         let wrong = |what: &str| {
-            DataFusionError::Plan(format!("'{text}' is no path of a variant: {what}; one is written $.name, $['name'] or $[0]"))
+            DataFusionError::Plan(format!("'{text}' is not a path of a variant: {what}; write $.name, $['name'] or $[0]"))
         };
         let mut rest = text.strip_prefix('$').ok_or_else(|| wrong("it does not begin with $"))?;
         let mut steps = Vec::new();
@@ -30,17 +33,17 @@ impl Path {
                 steps.push(PathStep::Field(name[..end].to_owned()));
                 rest = &name[end..];
             } else if let Some(inner) = rest.strip_prefix('[') {
-                let (step, after) = bracket(inner).ok_or_else(|| wrong("a bracket holds no name in quotes and no number"))?;
+                let (step, after) = bracket(inner).ok_or_else(|| wrong("a bracket holds a name in quotes, or a number"))?;
                 steps.push(step);
                 rest = after;
             } else {
-                return Err(wrong("a name follows a point"));
+                return Err(wrong("a step begins with . or ["));
             }
         }
         Ok(Self(steps))
     }
 
-    /// The part of a variant that it leads to.
+    /// Returns the part of a variant at the path, or `None` if the variant has none there.
     pub(crate) fn of<'v>(&self, variant: Variant<'v>) -> Option<Variant<'v>> {
         self.0.iter().try_fold(variant, |variant, step| match (variant.get(), step) {
             (VariantValue::Object(fields), PathStep::Field(name)) => fields.get(name),
@@ -49,13 +52,13 @@ impl Path {
         })
     }
 
-    /// The names of its steps; none if one is to an item of an array.
+    /// Returns the names of the steps, or `None` if a step goes to an item of an array.
     pub(crate) fn names(&self) -> Option<Vec<&str>> {
         self.0.iter().map(|step| if let PathStep::Field(name) = step { Some(name.as_str()) } else { None }).collect()
     }
 }
 
-/// What is in a bracket, and what comes after it.
+/// Parses the text after `[`. Returns the step and the text after `]`.
 fn bracket(inner: &str) -> Option<(PathStep, &str)> {
     let quote = inner.chars().next().filter(|c| matches!(c, '\'' | '"'));
     let Some(quote) = quote else {
@@ -96,7 +99,7 @@ mod tests {
         }
         for wrong in ["", "a", ".a", "$a", "$.", "$..a", "$[", "$[a]", "$[-1]", "$['a'", "$['a]", "$[99999999999999999999]"] {
             let error = Path::parse(wrong).expect_err(wrong).to_string();
-            assert!(error.contains(&format!("'{wrong}' is no path of a variant")), "{error}");
+            assert!(error.contains(&format!("'{wrong}' is not a path of a variant")), "{error}");
         }
     }
 }

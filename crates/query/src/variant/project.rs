@@ -1,5 +1,7 @@
-//! Parts of variants in a projection right above a scan. DataFusion makes such a projection where a condition names one part twice, and
-//! leaves it there, as part of it may fail: the scan would read whole variants. Here the scan takes the parts, which fails for no value.
+//! Parts of variants in a projection right above a scan: the scan takes them instead.
+//!
+//! DataFusion makes such a projection if a condition names one part twice. It leaves the projection above the scan because part
+//! of it may fail, and the scan would read whole variants. Taking a part for a scan fails for no value.
 
 use std::sync::Arc;
 
@@ -15,9 +17,10 @@ use datafusion::physical_plan::projection::ProjectionExec;
 
 use crate::semantics::extracted_part;
 
+/// A node of a physical plan.
 type Plan = Arc<dyn ExecutionPlan>;
 
-/// The rule; it comes before those that put something between projections and scans.
+/// The rule for such projections. It runs before the rules that put a node between projection and scan.
 #[derive(Debug)]
 pub(crate) struct Projected;
 
@@ -36,7 +39,9 @@ impl PhysicalOptimizerRule for Projected {
     }
 }
 
-/// A projection whose scan takes the parts that it names; none if it names none, or the scan takes nothing.
+/// Moves the parts that a projection names into the scan below it.
+///
+/// Returns `None` if the projection names no parts, or if the scan takes no projection.
 fn lowered(plan: &Plan) -> Result<Option<Plan>> {
     let Some(projection) = plan.downcast_ref::<ProjectionExec>() else { return Ok(None) };
     let scan = projection.input();
@@ -58,7 +63,7 @@ fn lowered(plan: &Plan) -> Result<Option<Plan>> {
             has_parts |= is_part;
             let at = below.iter().position(|known| known.expr.eq(&expr)).unwrap_or(below.len());
             if at == below.len() {
-                // Filters find columns by name.
+                // Filters find columns by name, so the name of a part must be new.
                 let taken = |name: &str| columns.field_with_name(name).is_ok() || below.iter().any(|known| known.alias == name);
                 let alias = if is_part { unique(name, taken) } else { name };
                 below.push(ProjectionExpr { expr, alias });
@@ -76,6 +81,7 @@ fn lowered(plan: &Plan) -> Result<Option<Plan>> {
     Ok(Some(Arc::new(ProjectionExec::try_new(above, scan)?)))
 }
 
+/// Appends underscores to a name until it is not taken.
 fn unique(mut name: String, taken: impl Fn(&str) -> bool) -> String {
     while taken(&name) {
         name.push('_');

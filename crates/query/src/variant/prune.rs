@@ -1,5 +1,8 @@
-//! Conditions on parts of variants, which leave out files by the bounds of their manifests, and row groups and pages by those of their
-//! footers. For that, each part is a column of its own.
+//! Pruning by conditions on parts of variants.
+//!
+//! Files are left out by the bounds in their manifests, row groups and pages by the statistics in their footers. DataFusion's
+//! pruning knows columns only, so each part is a column with a name of its own here.
+//! Start with [`Conditions`]; a scan calls its functions in the order in which they stand.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -33,39 +36,43 @@ use super::functions::extract;
 use super::{Extract, Path};
 use crate::semantics::{cast_values, checked_part};
 
-/// Conditions on parts of variants.
+/// The conditions of a scan that name parts of variants.
 #[derive(Debug)]
 pub(crate) struct Conditions {
+    /// The parts, each once.
     parts: Vec<Part>,
-    /// All conditions in one.
+    /// All conditions, joined by `AND`.
     whole: PruningPredicate,
-    /// The conditions on one part alone, each with the place of that part.
+    /// The conditions that name one part and nothing else, each with the index of its part.
     single: Vec<(usize, PruningPredicate)>,
 }
 
-/// A part that is a column.
+/// A part of a variant that stands for a column.
 #[derive(Debug, Clone)]
 struct Part {
+    /// Name of the column, which no column of the table has.
     column: String,
-    /// The field id of the variant.
+    /// Field id of the variant.
     id: i32,
+    /// Names of the fields on the path to the part.
     names: Vec<String>,
+    /// Type of the part's values in the conditions.
     to: DataType,
 }
 
-/// What is known of a part in some rows.
+/// The bounds of a part's values in a file, a row group or a page.
 #[derive(Debug, Clone, Default)]
 struct Range {
-    /// No value is less.
+    /// No value is less. An array of one row.
     low: Option<ArrayRef>,
-    /// No value is greater.
+    /// No value is greater. An array of one row.
     high: Option<ArrayRef>,
-    /// The rows, where the variant is null in all of them.
+    /// Number of rows, if the variant is null in all of them.
     nulls: Option<u64>,
 }
 
 impl Conditions {
-    /// The conditions on parts in some filters on a table's columns; none if there are none.
+    /// Returns the conditions on parts among the filters of a table; `None` if there are none.
     pub(crate) fn of(state: &dyn Session, schema: &SchemaRef, filters: &[Expr]) -> Result<Option<Self>> {
         let mut parts: Vec<Part> = Vec::new();
         let mut own = Vec::new();
@@ -102,7 +109,7 @@ impl Conditions {
         Ok(Some(Self { parts, whole: predicate(all)?, single }))
     }
 
-    /// The files that may hold rows that the conditions keep.
+    /// Returns the files that may hold rows that fulfil the conditions.
     pub(crate) fn files<F: Planned>(&self, files: Vec<F>) -> Vec<F> {
         let range = |part: &Part, file: &F| -> Range {
             let stats = file.stats(part.id);
@@ -117,7 +124,7 @@ impl Conditions {
         }
     }
 
-    /// The rows of a file that the conditions don't keep, as far as its footer tells.
+    /// Returns the positions in a file of the rows that cannot fulfil the conditions, by the file's footer.
     pub(crate) fn left_out(&self, footer: &ParquetMetaData) -> RoaringTreemap {
         let mut gone = RoaringTreemap::new();
         let columns = variant_columns(footer.file_metadata().schema_descr());
@@ -151,7 +158,7 @@ impl Conditions {
     }
 }
 
-/// The part of a variant that an expression takes as a value of a type.
+/// Returns the part of a variant that an expression takes, if it can stand for a column.
 fn part(expr: &Expr, schema: &Schema) -> Option<Part> {
     let (column, Extract { path, to, .. }) = taken(expr)?;
     let field = schema.field_with_name(&column.name).ok()?;
@@ -163,7 +170,9 @@ fn part(expr: &Expr, schema: &Schema) -> Option<Part> {
     Some(Part { column: text, id: field_id(field)?, names, to })
 }
 
-/// The column that a value is taken of, with the way to it and its type.
+/// Returns the column from which an expression takes a value, with the path to the value and its type.
+///
+/// Returns `None` if the expression is something else.
 pub(crate) fn taken(expr: &Expr) -> Option<(&Column, Extract)> {
     if let Some(part) = checked_part(expr) {
         return Some(part);
@@ -197,6 +206,7 @@ pub(crate) fn taken(expr: &Expr) -> Option<(&Column, Extract)> {
 }
 
 impl Part {
+    /// Finds the part among the variants of a file. Returns `None` if the file has no typed column for it.
     fn in_file<'a>(&self, columns: &'a [VariantColumn]) -> Option<(&'a VariantColumn, &'a VariantPart)> {
         let column = columns.iter().find(|column| column.id == Some(self.id))?;
         let part = column.parts.iter().find(|part| part.path == self.names)?;
@@ -204,13 +214,16 @@ impl Part {
     }
 }
 
-/// Ranges of parts in some files, row groups or pages.
+/// The bounds of parts in several files, row groups or pages, which DataFusion calls containers.
 struct Ranges {
+    /// The parts, each with its bounds by container.
     all: Vec<(Part, Vec<Range>)>,
+    /// Number of containers.
     containers: usize,
 }
 
 impl Ranges {
+    /// Returns one bound of a column in each container, null where it is unknown.
     fn values(&self, column: &Column, pick: impl Fn(&Range) -> Option<&ArrayRef>) -> Option<ArrayRef> {
         let (part, ranges) = self.all.iter().find(|(part, _)| part.column == column.name)?;
         let null = new_null_array(&part.to, 1);
@@ -248,7 +261,9 @@ impl PruningStatistics for Ranges {
     }
 }
 
-/// The bound of a part in the bound of a variant (specification, Appendix D, "Bound serialization").
+/// Returns the bound of a part within the bound of a variant.
+///
+/// Spec: "Bound serialization" (Appendix D).
 fn bound_of<'a>(bytes: &'a [u8], names: &[String]) -> Option<Variant<'a>> {
     match variant_of_bound(bytes)?.get() {
         VariantValue::Object(bounds) => bounds.get(&part_path(names)),
@@ -256,7 +271,7 @@ fn bound_of<'a>(bytes: &'a [u8], names: &[String]) -> Option<Variant<'a>> {
     }
 }
 
-/// A bound as a value of another type; none where the order of values is another there.
+/// Converts a bound to another type. Returns `None` if values have another order in that type.
 fn in_type(value: &ArrayRef, to: &DataType) -> Option<ArrayRef> {
     let from = value.data_type();
     let same_order = match (from, to) {
@@ -268,15 +283,17 @@ fn in_type(value: &ArrayRef, to: &DataType) -> Option<ArrayRef> {
     same_order.then(|| cast_values(value, to, true).ok())?.filter(|value| value.null_count() == 0)
 }
 
+/// Converts the bound of a part to another type, or returns `None`.
 fn converted(value: Variant<'_>, to: &DataType) -> Option<ArrayRef> {
     in_type(&natural(value)?, to)
 }
 
-/// Whether all that there is of a part in a row group is in its column.
+/// Returns true if the typed column of a part has all of its values in a row group.
 fn is_whole(footer: &ParquetMetaData, group: usize, part: &VariantPart) -> bool {
     part.value.is_none_or(|value| only_nulls(footer.row_group(group).column(value)))
 }
 
+/// Returns the bounds of a part in a row group, by the footer.
 fn chunk_range(footer: &ParquetMetaData, group: usize, part: &VariantPart, to: &DataType) -> Range {
     let Some(typed) = part.typed.filter(|_| is_whole(footer, group, part)) else { return Range::default() };
     let chunk = footer.row_group(group).column(typed);
@@ -284,7 +301,9 @@ fn chunk_range(footer: &ParquetMetaData, group: usize, part: &VariantPart, to: &
     range(&ty, statistics.physical_type(), statistics.min_bytes_opt(), statistics.max_bytes_opt(), to)
 }
 
-/// A range by the bytes of its ends. NaN is greater than what footers call the greatest.
+/// Returns the bounds that the bytes of two statistics stand for.
+///
+/// Footers do not count NaN, which is greater than every number. So floats have no upper bound.
 fn range(ty: &PrimitiveType, physical: Physical, low: Option<&[u8]>, high: Option<&[u8]>, to: &DataType) -> Range {
     let is_float = matches!(ty, PrimitiveType::Float | PrimitiveType::Double);
     let value = |bytes: Option<&[u8]>| {
@@ -294,6 +313,9 @@ fn range(ty: &PrimitiveType, physical: Physical, low: Option<&[u8]>, high: Optio
     Range { low: value(low), high: value(high.filter(|_| !is_float)), nulls: None }
 }
 
+/// Adds the rows of pages that cannot fulfil a condition to `gone`.
+///
+/// `start` is the position in the file of the row group's first row.
 fn pages_left_out(
     footer: &ParquetMetaData,
     group: usize,
@@ -324,7 +346,7 @@ fn pages_left_out(
     }
 }
 
-/// The ends of a page's range, as bytes.
+/// Returns the bounds of a page, as little-endian bytes.
 fn ends(index: &ColumnIndexMetaData, page: usize) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
     use ColumnIndexMetaData as I;
     macro_rules! number {

@@ -1,4 +1,7 @@
-//! Parts of variants as a file has them: where a part has a column of its own, the rest of the variant is not read for it.
+//! Parts of variants in shredded files. If a file has a column for a part, the rest of the variant is not read.
+//!
+//! A shredded variant is a struct of `metadata`, `value` and `typed_value`, and so is each of its parts, without `metadata`.
+//! Spec: Parquet's "Variant Shredding".
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -19,20 +22,23 @@ use super::cast::{as_variants_have, converted};
 use super::{Extract, Path, of_values, texts};
 use crate::semantics::extracted_type;
 
-/// A part of a variant in a file that has it apart. Its first child is the part's column, then come what is of another type, and the names
-/// for that.
+/// A physical expression for a part of a variant, in a file that has a column for the part.
+///
+/// The first child is the part's `typed_value`. The part's `value`, which holds values of other types, and the variant's
+/// `metadata` follow if the file has them.
 #[derive(Debug, Clone)]
 pub(crate) struct InParts {
     extract: Extract,
-    /// The name of the variant.
+    /// Name of the variant, for errors.
     name: String,
+    /// The children.
     columns: Vec<Arc<dyn PhysicalExpr>>,
 }
 
 impl InParts {
-    /// Of a file's column; none if the file has no column for the part.
+    /// Returns the expression for a part of a file's column, or `None` if the file has no column for the part.
     pub(crate) fn of(extract: &Extract, column: &Column, file: &Schema) -> Result<Option<Self>> {
-        // `get_field` takes no empty name.
+        // `get_field` does not take an empty name.
         let Some(names) = extract.path.names().filter(|names| !names.contains(&"")) else { return Ok(None) };
         let Some((field, mut at)) = typed(file.field(column.index()), &names) else { return Ok(None) };
         if field.data_type().is_nested() || matches!(field.data_type(), DataType::FixedSizeBinary(_) | DataType::Binary) {
@@ -56,7 +62,7 @@ impl InParts {
     }
 }
 
-/// The column of a part, and the way to it.
+/// Returns the `typed_value` of a part, and the path to it in the variant.
 fn typed<'a>(variant: &'a Field, names: &[&str]) -> Option<(&'a FieldRef, Vec<String>)> {
     let mut path = Vec::new();
     for name in names {
@@ -66,6 +72,7 @@ fn typed<'a>(variant: &'a Field, names: &[&str]) -> Option<(&'a FieldRef, Vec<St
     within(variant, &path).map(|field| (field, path))
 }
 
+/// Returns the field at a path of structs.
 fn within<'a>(field: &'a Field, path: &[String]) -> Option<&'a FieldRef> {
     let (first, rest) = path.split_first()?;
     let DataType::Struct(fields) = field.data_type() else { return None };
@@ -103,7 +110,7 @@ impl PhysicalExpr for InParts {
         let columns: Vec<ArrayRef> =
             self.columns.iter().map(|column| column.evaluate(batch)?.into_array(batch.num_rows())).collect::<Result<_>>()?;
         let own = &as_variants_have(&columns[0])?;
-        // Null where there is no conversion between the two types, as for a value that does not fit.
+        // Without a conversion between the two types, all is null, as for a value that does not fit.
         let mut found = converted(own, &self.extract.to, true)?.unwrap_or_else(|| new_null_array(&self.extract.to, own.len()));
         let lost = |row: usize| -> Result<Option<String>> {
             let is_lost = own.is_valid(row) && found.is_null(row);

@@ -1,4 +1,4 @@
-//! The names of types that `variant_get` takes.
+//! The type names that `variant_get` takes, and the types that variants can be read as.
 
 use std::sync::Arc;
 
@@ -13,15 +13,15 @@ use esker_read::about_shapes;
 
 use crate::semantics::Types;
 
-/// Types within one another, at most.
+/// Greatest number of types that may be nested in one another.
 const DEEPEST: usize = 20;
 
-/// The type of a name, as in a `CAST`.
+/// Returns the type of a name, as a `CAST` has it. Fails if a variant cannot be read as the type.
 pub(super) fn named(name: &str) -> Result<DataType> {
-    let wrong = || DataFusionError::Plan(format!("'{name}' is no type that a variant can be read as"));
-    // The parser's work grows faster than the types within one another.
+    let wrong = || DataFusionError::Plan(format!("a variant can't be read as type '{name}'"));
+    // The parser's work grows faster than the depth of the types, so the depth is checked first.
     if name.chars().filter(|c| matches!(c, '<' | '[' | '(')).count() > DEEPEST {
-        return Err(DataFusionError::Plan(format!("a type that a variant is read as has at most {DEEPEST} others within it")));
+        return Err(DataFusionError::Plan(format!("a type that a variant is read as may nest at most {DEEPEST} others")));
     }
     let mut parser = Parser::new(&GenericDialect {}).try_with_sql(name).map_err(|_| wrong())?;
     let ty = parser.parse_data_type().map_err(|_| wrong())?;
@@ -31,16 +31,16 @@ pub(super) fn named(name: &str) -> Result<DataType> {
     type_of(&ty)?.ok_or_else(wrong)
 }
 
-/// The Arrow type of a type of SQL's; none of one that no variant can be read as.
+/// Returns the Arrow type of a type of SQL, or `None` if a variant cannot be read as it.
 fn type_of(ty: &SqlType) -> Result<Option<DataType>> {
     if let Some(own) = Types.plan_type_field(ty)? {
         if about_shapes(&own).is_some() {
             return Err(DataFusionError::Plan(format!(
-                "a variant holds no shapes: CAST(variant_get(…) AS {ty}) makes one of its bytes"
+                "a variant holds no shapes: use CAST(variant_get(…) AS {ty}) for its bytes"
             )));
         }
         if !own.metadata().is_empty() {
-            let what = format!("'{ty}' has a length: CAST(variant_get(…) AS {ty}) cuts a value");
+            let what = format!("'{ty}' has a length: use CAST(variant_get(…) AS {ty}) to cut a value");
             return Err(DataFusionError::Plan(what));
         }
         return Ok(Some(match own.data_type() {
@@ -92,11 +92,12 @@ fn type_of(ty: &SqlType) -> Result<Option<DataType>> {
     }))
 }
 
-/// The Arrow type of a map from keys of a type to values of another; none if one of the two is none.
+/// Returns the Arrow type of a map, or `None` if a variant cannot be read as its keys or values.
 pub(crate) fn type_of_map(key: &SqlType, value: &SqlType) -> Result<Option<DataType>> {
     Ok(type_of(key)?.zip(type_of(value)?).map(|(key, value)| map(key, value)))
 }
 
+/// Returns the Arrow type of a map from `key` to `value`.
 fn map(key: DataType, value: DataType) -> DataType {
     let pair = vec![Field::new("key", key, false), Field::new("value", value, true)];
     DataType::Map(Arc::new(Field::new("entries", DataType::Struct(pair.into()), false)), false)

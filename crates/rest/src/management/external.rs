@@ -61,7 +61,7 @@ pub(crate) async fn claim(State(app): State<App>, Body(claim): Body<Claim>) -> R
     let Some(job) = taken else { return Ok(StatusCode::NO_CONTENT.into_response()) };
     let maintenance = warehouse_of(&app, &job)?;
     match maintenance.external_job(&job).await {
-        Ok(told) => Ok(Json(told).into_response()),
+        Ok(claimed) => Ok(Json(claimed).into_response()),
         // Its table is gone, say: the job is over, and the worker may ask for the next.
         Err(error) => {
             maintenance.end_external_job(&job, &claim.worker, JobEnd::Failed(error.to_string())).await?;

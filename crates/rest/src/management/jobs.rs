@@ -32,15 +32,17 @@ pub(crate) struct JobsQuery {
     limit: u32,
     state: Option<String>,
     kind: Option<String>,
+    warehouse: Option<String>,
 }
 
 const fn default_limit() -> u32 {
     50
 }
 
-/// `GET /api/v1/jobs?state=&kind=&limit=`: the newest first.
+/// `GET /api/v1/jobs?state=&kind=&warehouse=&limit=`: the newest first.
 pub(crate) async fn list(State(app): State<App>, Query(query): Query<JobsQuery>) -> Result<Json<Vec<JobView>>, ApiError> {
-    let filter = JobFilter { state: query.state, kind: query.kind, ..JobFilter::default() };
+    let warehouse = query.warehouse.map(|name| app.warehouse(&name).map(|w| w.catalog().warehouse().id)).transpose()?;
+    let filter = JobFilter { state: query.state, kind: query.kind, warehouse, ..JobFilter::default() };
     let jobs = app.state().jobs(&filter, query.limit).await?;
     Ok(Json(jobs.into_iter().map(|job| view(&app, job)).collect()))
 }

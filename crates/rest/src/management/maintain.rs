@@ -1,198 +1,101 @@
+//! Jobs are started here, whatever their kind; also undo, explanations of files, and the quarantine.
+
 use axum::Json;
-use axum::extract::{FromRequestParts, Path, State};
+use axum::extract::{FromRequest, FromRequestParts, Path, Request, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use esker_catalog::deletion::{self, Swept};
-use esker_maintenance::{
-    CheckOptions, CompactOptions, EraseOptions, Explanation, JobRequest, JobSpec, ManifestOptions, OrphanOptions,
-    StatisticsOptions, Undone, erasure_report, list_orphans, plan_check, plan_compact, plan_expire, plan_manifests,
-    plan_statistics,
-};
+use esker_maintenance::{Explanation, JobRequest, JobSpec, KindView, Undone, kind_view};
 use esker_state::{QuarantineState, QuarantinedFile};
-use esker_table::ExpiryPolicy;
-use esker_types::{ErrorCode, JobId, TableName, now_ms};
+use esker_types::{ErrorCode, JobId, JobKind, NoSuchKind, now_ms};
 use serde::{Deserialize, Serialize};
 
 use super::jobs;
-use crate::extract::{Body, By, In, InTable, Query};
+use crate::extract::{By, In, InTable, Query, read_json};
 use crate::{ApiError, App, Caller};
 
-/// Whether a job is only planned, and how it is entered otherwise.
+/// How a job is started, or that it is only previewed.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "kebab-case")]
-pub(crate) struct How {
+pub(crate) struct StartQuery {
     dry_run: bool,
     priority: Option<i64>,
     reason: Option<String>,
 }
 
-/// A job that was started.
+/// A job that was enqueued.
 #[derive(Debug, Clone, Serialize)]
 pub struct JobAccepted {
-    /// Ask `/api/v1/jobs/{job}` how it goes.
+    /// The job; `GET /api/v1/jobs/{job}` shows its progress.
     #[serde(rename = "job-id")]
     pub job_id: JobId,
 }
 
-/// How a job is entered: under which key, from the header `Idempotency-Key`, so that a client may ask twice.
-pub(crate) struct MaintenanceRoute {
-    key: Option<String>,
-    app: App,
-}
+/// The key of a job, from the header `Idempotency-Key`: the same key gives the same job.
+#[derive(Debug)]
+pub(crate) struct JobKey(Option<String>);
 
-impl FromRequestParts<App> for MaintenanceRoute {
+impl FromRequestParts<App> for JobKey {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, ApiError> {
         let wrong = || ApiError::new(ErrorCode::BadRequest, "the header Idempotency-Key must have 1 to 200 visible characters");
-        let key = match parts.headers.get("idempotency-key").map(|header| header.to_str()) {
-            None => None,
-            Some(Ok(key)) if (1..=200).contains(&key.len()) => Some(key.to_owned()),
-            Some(_) => return Err(wrong()),
-        };
-        Ok(Self { key, app: app.clone() })
+        match parts.headers.get("idempotency-key").map(|header| header.to_str()) {
+            None => Ok(Self(None)),
+            Some(Ok(key)) if (1..=200).contains(&key.len()) => Ok(Self(Some(key.to_owned()))),
+            Some(_) => Err(wrong()),
+        }
     }
 }
 
-async fn start(
-    warehouse: &In,
-    name: &TableName,
-    mut request: JobRequest,
-    caller: &Caller,
-    how: How,
-    MaintenanceRoute { key, app }: MaintenanceRoute,
+/// The request that a route and its body make: the last segment names the kind, the body has its options.
+#[derive(Debug)]
+pub(crate) struct Requested(JobRequest);
+
+impl FromRequest<App> for Requested {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
+        let name = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
+        let kind: JobKind = name.parse().map_err(|e: NoSuchKind| ApiError::new(ErrorCode::NotFound, e.to_string()))?;
+        read_json(request, app, |json| JobRequest::read(kind, json)).await.map(Self)
+    }
+}
+
+/// `GET /api/v1/job-kinds`: every kind of job, and what can be done with jobs of the kind.
+pub(crate) async fn kinds() -> Json<Vec<KindView>> {
+    Json(JobKind::ALL.map(kind_view).to_vec())
+}
+
+/// `POST /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/{kind}`: enqueues a job, or with `dry-run=true` shows what it
+/// would do.
+pub(crate) async fn start(
+    warehouse: In,
+    State(app): State<App>,
+    caller: Caller,
+    InTable(name): InTable,
+    Query(how): Query<StartQuery>,
+    JobKey(key): JobKey,
+    Requested(mut request): Requested,
 ) -> Result<Response, ApiError> {
+    if how.dry_run {
+        return Ok(Json(warehouse.0.preview(&name, request).await?).into_response());
+    }
     let catalog = warehouse.catalog();
-    let policy = app.policy(catalog, &catalog.state().table(catalog.warehouse(), name).await?).await?;
-    if policy.freeze && !request.is_read_only() {
+    let policy = app.policy(catalog, &catalog.state().table(catalog.warehouse(), &name).await?).await?;
+    if policy.freeze && !kind_view(request.kind()).read_only {
         let what = format!("{name} is frozen by {}; set freeze to false to maintain it", policy.origin("freeze"));
         return Err(ApiError::new(ErrorCode::Refused, what));
     }
     if let JobRequest::Compact(options) = &mut request {
         options.spark_over_bytes = options.spark_over_bytes.or(policy.spark_over_bytes);
     }
-    let asked = JobSpec::manual(request, caller);
-    let priority = how.priority.unwrap_or(asked.priority);
-    let reason = how.reason.unwrap_or_else(|| asked.reason.clone());
-    let job_id = warehouse.0.start(name, JobSpec { key, priority, reason, ..asked }).await?;
+    let spec = JobSpec::manual(request, &caller);
+    let priority = how.priority.unwrap_or(spec.priority);
+    let reason = how.reason.unwrap_or_else(|| spec.reason.clone());
+    let job_id = warehouse.0.start(&name, JobSpec { key, priority, reason, ..spec }).await?;
     Ok((StatusCode::ACCEPTED, Json(JobAccepted { job_id })).into_response())
-}
-
-/// `POST /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/compact`: starts a job, or with `dry-run=true` answers the plan.
-pub(crate) async fn compact(
-    warehouse: In,
-    caller: Caller,
-    InTable(name): InTable,
-    Query(how): Query<How>,
-    entry: MaintenanceRoute,
-    Body(options): Body<CompactOptions>,
-) -> Result<Response, ApiError> {
-    if how.dry_run {
-        let table = warehouse.catalog().load(&name).await?;
-        return Ok(Json(plan_compact(warehouse.catalog(), &table, &options).await?).into_response());
-    }
-    start(&warehouse, &name, JobRequest::Compact(Box::new(options)), &caller, how, entry).await
-}
-
-/// `POST /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/expire`: starts a job, or with `dry-run=true` answers the plan.
-pub(crate) async fn expire(
-    warehouse: In,
-    caller: Caller,
-    InTable(name): InTable,
-    Query(how): Query<How>,
-    entry: MaintenanceRoute,
-    Body(policy): Body<ExpiryPolicy>,
-) -> Result<Response, ApiError> {
-    if how.dry_run {
-        let table = warehouse.catalog().load(&name).await?;
-        return Ok(Json(plan_expire(warehouse.catalog(), &table, policy).await?).into_response());
-    }
-    start(&warehouse, &name, JobRequest::Expire(policy), &caller, how, entry).await
-}
-
-/// `POST /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/orphans`: starts a job, or with `dry-run=true` lists them.
-pub(crate) async fn orphans(
-    warehouse: In,
-    caller: Caller,
-    InTable(name): InTable,
-    Query(how): Query<How>,
-    entry: MaintenanceRoute,
-    Body(options): Body<OrphanOptions>,
-) -> Result<Response, ApiError> {
-    if how.dry_run {
-        let table = warehouse.catalog().load(&name).await?;
-        return Ok(Json(list_orphans(warehouse.catalog(), &table, &options, warehouse.0.spill_dir()).await?).into_response());
-    }
-    start(&warehouse, &name, JobRequest::Orphans(options), &caller, how, entry).await
-}
-
-/// `POST /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/manifests`: starts a job, or with `dry-run=true` answers the plan.
-pub(crate) async fn manifests(
-    warehouse: In,
-    caller: Caller,
-    InTable(name): InTable,
-    Query(how): Query<How>,
-    entry: MaintenanceRoute,
-    Body(options): Body<ManifestOptions>,
-) -> Result<Response, ApiError> {
-    if how.dry_run {
-        let table = warehouse.catalog().load(&name).await?;
-        let plan = plan_manifests(warehouse.catalog(), &table, &options, warehouse.0.memory_bytes()).await?;
-        return Ok(Json(plan).into_response());
-    }
-    start(&warehouse, &name, JobRequest::Manifests(options), &caller, how, entry).await
-}
-
-/// `POST /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/statistics`: starts a job, or with `dry-run=true` answers the plan.
-pub(crate) async fn statistics(
-    warehouse: In,
-    caller: Caller,
-    InTable(name): InTable,
-    Query(how): Query<How>,
-    entry: MaintenanceRoute,
-    Body(options): Body<StatisticsOptions>,
-) -> Result<Response, ApiError> {
-    if how.dry_run {
-        let table = warehouse.catalog().load(&name).await?;
-        return Ok(Json(plan_statistics(&table, &options)?).into_response());
-    }
-    start(&warehouse, &name, JobRequest::Statistics(options), &caller, how, entry).await
-}
-
-/// `POST /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/erase`: starts a job, or with `dry-run=true` answers what holds
-/// the rows.
-pub(crate) async fn erase(
-    warehouse: In,
-    caller: Caller,
-    InTable(name): InTable,
-    Query(how): Query<How>,
-    entry: MaintenanceRoute,
-    Body(options): Body<EraseOptions>,
-) -> Result<Response, ApiError> {
-    if how.dry_run {
-        let table = warehouse.catalog().load(&name).await?;
-        let report = erasure_report(warehouse.catalog(), warehouse.0.reader(), &table, &options).await?;
-        return Ok(Json(report).into_response());
-    }
-    start(&warehouse, &name, JobRequest::Erase(options), &caller, how, entry).await
-}
-
-/// `POST /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/check`: starts a look for what is wrong with the table's files,
-/// or with `dry-run=true` answers at how many it would look. Foreign and frozen tables too: nothing is changed.
-pub(crate) async fn check(
-    warehouse: In,
-    caller: Caller,
-    InTable(name): InTable,
-    Query(how): Query<How>,
-    entry: MaintenanceRoute,
-    Body(options): Body<CheckOptions>,
-) -> Result<Response, ApiError> {
-    if how.dry_run {
-        let table = warehouse.catalog().load(&name).await?;
-        return Ok(Json(plan_check(warehouse.catalog(), &table, &options).await?).into_response());
-    }
-    start(&warehouse, &name, JobRequest::Check(options), &caller, how, entry).await
 }
 
 #[derive(Debug, Deserialize)]

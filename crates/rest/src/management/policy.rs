@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use esker_autopilot::{Recommendation, Setting, recommendations};
 use esker_state::TableUse;
-use esker_types::{Millis, now_ms};
+use esker_types::{JobKind, Millis, now_ms};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -21,7 +21,7 @@ pub struct PolicyView {
     /// What can't be followed; while there is any, nothing is done by itself.
     pub problems: Vec<String>,
     /// When jobs of each kind begin next by schedule, in milliseconds since the epoch.
-    pub next_ms: BTreeMap<&'static str, Millis>,
+    pub next_ms: BTreeMap<JobKind, Millis>,
     /// What the autopilot last thought of the table.
     pub decision: Option<Value>,
     /// When that was.
@@ -35,7 +35,7 @@ pub struct PolicyView {
 #[serde(default)]
 pub(crate) struct PolicyQuery {
     namespace: Option<String>,
-    kind: Option<String>,
+    kind: Option<JobKind>,
     limit: Option<usize>,
 }
 
@@ -49,7 +49,7 @@ pub(crate) async fn recommended(
     let mut found = recommendations(warehouse.catalog(), &layers).await?;
     found.retain(|job| {
         wanted.namespace.as_ref().is_none_or(|n| *n == job.name.namespace.to_string())
-            && wanted.kind.as_ref().is_none_or(|kind| kind == job.kind)
+            && wanted.kind.as_ref().is_none_or(|kind| *kind == job.kind)
     });
     found.truncate(wanted.limit.unwrap_or(usize::MAX));
     Ok(Json(found))
@@ -61,7 +61,7 @@ pub(crate) async fn show(State(app): State<App>, warehouse: In, InTable(name): I
     let row = catalog.state().table(catalog.warehouse(), &name).await?;
     let policy = app.policy(catalog, &row).await?;
     let now = now_ms();
-    let next = policy.schedules.keys().filter_map(|kind| Some((*kind, policy.next(kind, now)?)));
+    let next = policy.schedules.keys().filter_map(|kind| Some((*kind, policy.next(*kind, now)?)));
     let (decided_ms, decision) = catalog.state().decision(row.id).await?.unzip();
     Ok(Json(PolicyView {
         table: name.to_string(),

@@ -8,8 +8,8 @@ use std::time::Duration;
 use axum::extract::State;
 use esker_catalog::CatalogError;
 use esker_health::{CODES, Severity};
-use esker_maintenance::{JobRequest, Maintenance};
-use esker_types::{Coded, ErrorCode};
+use esker_maintenance::Maintenance;
+use esker_types::{Coded, ErrorCode, JobKind};
 use prometheus::{
     CounterVec, Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
@@ -271,7 +271,7 @@ fn gauge(n: impl TryInto<i64>) -> i64 {
 async fn jobs(app: &App) -> Result<(), ApiError> {
     let (metrics, state) = (&app.inner.metrics, app.state());
     metrics.queue.reset();
-    for (kind, state) in JobRequest::KINDS.into_iter().flat_map(|kind| [(kind, "queued"), (kind, "running")]) {
+    for (kind, state) in JobKind::ALL.into_iter().flat_map(|kind| [(kind.as_str(), "queued"), (kind.as_str(), "running")]) {
         metrics.queue.with_label_values(&[kind, state]).set(0);
     }
     for (kind, state, n) in state.open_jobs().await? {
@@ -292,7 +292,7 @@ async fn jobs(app: &App) -> Result<(), ApiError> {
     for warehouse in app.warehouses() {
         let name = &warehouse.catalog().options().warehouse;
         // A counter that begins when the first job fails would hide that one from `increase`.
-        for kind in JobRequest::KINDS {
+        for kind in JobKind::ALL.map(JobKind::as_str) {
             metrics.job_seconds.with_label_values(&[name.as_str(), kind]);
             metrics.job_cpu.with_label_values(&[name.as_str(), kind]);
             for state in ["succeeded", "failed", "cancelled", "queued"] {

@@ -1,6 +1,5 @@
 use axum::extract::State;
-use esker_health::bytes_for_people;
-use esker_types::now_ms;
+use esker_types::{format_bytes, now_ms};
 use maud::{Markup, html};
 use serde::Deserialize;
 
@@ -75,7 +74,7 @@ fn row(examined: &TableVerdict, several: bool) -> Markup {
                         @if examined.assessment.findings.is_empty() { span.soft { "none" } }
                     }
                     td.num { (facts.data_files) }
-                    td.num { (bytes_for_people(facts.data_bytes)) }
+                    td.num { (format_bytes(facts.data_bytes)) }
                     td.num { (facts.records) }
                     td { (ago(facts.last_commit_ms, now_ms())) }
                 }

@@ -1,10 +1,9 @@
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::Redirect;
-use esker_health::bytes_for_people;
-use esker_maintenance::Cost;
+use esker_maintenance::{Cost, kind_view};
 use esker_state::{Job, JobFilter, JobLine, JobState, UNDO};
-use esker_types::now_ms;
+use esker_types::{format_bytes, now_ms};
 use maud::{Markup, html};
 use serde::Deserialize;
 use serde_json::Value;
@@ -95,8 +94,8 @@ pub(crate) async fn show(State(app): State<App>, Path(id): Path<String>) -> Resu
     let lines = app.state().job_log(job.id).await?;
     let path = format!("/jobs/{}", encode(&job.id.to_string()));
     let undo = warehouse.map(|warehouse| format!("/warehouses/{}{path}/undo", encode(&warehouse)));
-    let undoable =
-        ["compact", "expire", "orphans"].contains(&job.kind.as_str()) && job.state.is_over() && job.undone_by.is_none();
+    let kind_undoes = job.kind.parse().is_ok_and(|kind| kind_view(kind).undoable);
+    let undoable = kind_undoes && job.state.is_over() && job.undone_by.is_none();
     let content = html! {
         div.title { h1 { (job.kind) " of " (job.table) } span.soft { (job.state.as_str()) } }
         p.soft { (job.reason) ", " (ago(job.created_ms, now_ms())) "; id " code { (job.id) } }
@@ -128,8 +127,8 @@ fn cost(measured: &Value) -> String {
     format!(
         "{:.1} s, {} read, {} written, {} requests, {:.1} processor seconds",
         measured["seconds"].as_f64().unwrap_or(0.0),
-        bytes_for_people(cost.bytes_read),
-        bytes_for_people(cost.bytes_written),
+        format_bytes(cost.bytes_read),
+        format_bytes(cost.bytes_written),
         cost.requests,
         cost.cpu_seconds,
     )

@@ -1,6 +1,5 @@
 use axum::extract::State;
-use esker_health::bytes_for_people;
-use esker_types::now_ms;
+use esker_types::{format_bytes, now_ms};
 use maud::{Markup, html};
 
 use super::{encode, page};
@@ -40,7 +39,7 @@ pub(crate) async fn show(State(app): State<App>) -> Result<Markup, ApiError> {
 }
 
 fn size(bytes: i64) -> String {
-    bytes_for_people(u64::try_from(bytes).unwrap_or(0))
+    format_bytes(u64::try_from(bytes).unwrap_or(0))
 }
 
 fn until(due_ms: i64) -> String {

@@ -1,7 +1,6 @@
 use axum::extract::State;
-use esker_health::bytes_for_people;
 use esker_query::{QueryRecord, QueryState};
-use esker_types::now_ms;
+use esker_types::{format_bytes, now_ms};
 use maud::{Markup, html};
 
 use super::{ago, page};
@@ -49,8 +48,8 @@ fn row(query: &QueryRecord) -> Markup {
             td.num { (query.rows) }
             td.num { (query.files_opened) }
             td.num { (query.files_pruned) }
-            td.num { (bytes_for_people(query.bytes_read)) }
-            td.num { (bytes_for_people(query.bytes_cached)) }
+            td.num { (format_bytes(query.bytes_read)) }
+            td.num { (format_bytes(query.bytes_cached)) }
         }
     }
 }

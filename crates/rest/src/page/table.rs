@@ -1,10 +1,10 @@
 use axum::extract::State;
 use esker_autopilot::{Origin, Policy};
 use esker_format::{OPERATION, TableMetadata};
-use esker_health::{Assessment, bytes_for_people};
+use esker_health::Assessment;
 use esker_state::{HealthPoint, JobFilter, TableRow, TableUse};
 use esker_table::{HISTOGRAM_BOUNDS, TableFacts};
-use esker_types::{now_ms, total};
+use esker_types::{format_bytes, now_ms, total};
 use maud::{Markup, html};
 use serde_json::Value;
 
@@ -93,14 +93,14 @@ fn content(about: &About<'_>) -> Markup {
         h2 { "Facts" }
         div.cards {
             (card("data files", &facts.data_files.to_string(), &format!("{} would do", facts.ideal_files)))
-            (card("data", &bytes_for_people(facts.data_bytes), &format!("{} rows in {} partitions", facts.records, facts.partitions)))
+            (card("data", &format_bytes(facts.data_bytes), &format!("{} rows in {} partitions", facts.records, facts.partitions)))
             (card("delete files", &facts.deletes().files.to_string(),
                 &format!("position {}, equality {}, vectors {}", facts.position_deletes.files, facts.equality_deletes.files, facts.deletion_vectors.files)))
             (card("snapshots", &facts.snapshots.to_string(),
                 &facts.oldest_snapshot_ms.map_or_else(|| "no snapshot".to_owned(), |ms| format!("oldest {}", ago(ms, now_ms())))))
-            (card("manifests", &facts.manifests.to_string(), &bytes_for_people(facts.manifest_bytes)))
-            (card("metadata file", &bytes_for_people(facts.metadata_bytes), &format!("{} earlier ones listed", facts.metadata_log)))
-            (card("in quarantine", &quarantine.0.to_string(), &bytes_for_people(quarantine.1)))
+            (card("manifests", &facts.manifests.to_string(), &format_bytes(facts.manifest_bytes)))
+            (card("metadata file", &format_bytes(facts.metadata_bytes), &format!("{} earlier ones listed", facts.metadata_log)))
+            (card("in quarantine", &quarantine.0.to_string(), &format_bytes(quarantine.1)))
         }
         h2 { "Data files by size" }
         (histogram(facts))
@@ -140,7 +140,7 @@ fn over_time(history: &[HealthPoint]) -> Markup {
     };
     let scores: Vec<(i64, f64)> = history.iter().map(|point| (point.time_ms, point.score as f64)).collect();
     let number = |v: f64| format!("{v:.0}");
-    let bytes = |v: f64| bytes_for_people(v as u64);
+    let bytes = |v: f64| format_bytes(v as u64);
     html! {
         @if !history.is_empty() {
             h2 { "The last two weeks" }
@@ -178,7 +178,7 @@ fn autopilot(about: &About<'_>) -> Markup {
             thead { tr { th { "Key" } th { "Value" } th { "Who says so" } th { "Next" } } }
             tbody { @for setting in said { tr {
                 td { (setting.key) } td { (setting.value) } td { (setting.origin) }
-                td { @if let Some(next) = setting.key.strip_suffix(".schedule").and_then(|kind| about.policy.next(kind, now_ms())) {
+                td { @if let Some(next) = setting.key.strip_suffix(".schedule").and_then(|kind| about.policy.next(kind.parse().ok()?, now_ms())) {
                     "in " ((next - now_ms()) / 60_000) " min"
                 } }
             } } }
@@ -239,7 +239,7 @@ fn histogram(facts: &TableFacts) -> Markup {
             @for (i, files) in facts.size_histogram.iter().enumerate() {
                 tr {
                     td { @match HISTOGRAM_BOUNDS.get(i) {
-                        Some(bound) => { "under " (bytes_for_people(*bound)) },
+                        Some(bound) => { "under " (format_bytes(*bound)) },
                         None => { "larger" },
                     } }
                     td.num { (files) }

@@ -1,6 +1,8 @@
-//! The files of a snapshot as plans go over them: data files in columns, manifest by manifest, and of each no more than is asked for.
+//! The files of a snapshot in the form that plans use: data files as columns, manifest by manifest.
 //!
-//! A table may have millions of files. Rows are made only of those that a plan leaves.
+//! A table may have millions of files. A manifest is decoded only into the fields that the plan asks for ([`ManifestProjection`]).
+//! A row ([`LiveFile`]) is made only of a file that the plan keeps. Delete files are few, so they are rows. A [`FileRef`] addresses
+//! a file by the number of its manifest and of its entry. Start reading at [`SnapshotFiles`]; `runs` groups files by partition.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -19,25 +21,26 @@ mod runs;
 
 pub(crate) use runs::Run;
 
-/// Bytes of all manifests of a snapshot up to which they are decoded as a whole at once: reading them again for columns that are asked
-/// for later would take longer.
+/// The total size in bytes of a snapshot's manifests up to which all fields are decoded at once.
+///
+/// Reading small manifests again for other columns later would take longer.
 const SMALL: i64 = 4 << 20;
 
-/// What planning asks about a file, however it is kept.
+/// The properties of a file that planning needs, whatever form the file is kept in.
 pub trait Planned {
-    /// The id of the partition spec that the file was written by.
+    /// Returns the id of the partition spec that the file was written under.
     fn spec_id(&self) -> i32;
 
-    /// The values of its partition, in the order of the spec's fields.
+    /// Returns the values of the file's partition, in the order of the spec's fields and with the types that the table has now.
     fn partition(&self) -> &[Option<Value>];
 
-    /// How many rows it has, if its writer knew.
+    /// Returns the number of rows in the file, or `None` if it is unknown.
     fn rows(&self) -> Option<u64>;
 
-    /// What is said of a column; none if nothing is.
+    /// Returns the statistics of a column (by field id), or `None` if the manifest has none.
     fn stats(&self, field_id: i32) -> Option<ColumnStats<'_>>;
 
-    /// What identifies its partition.
+    /// Returns the key of the file's partition.
     fn partition_key(&self) -> PartitionKey<'_> {
         PartitionKey::new(self.spec_id(), self.partition())
     }
@@ -61,12 +64,13 @@ impl Planned for LiveFile {
     }
 }
 
-/// The live files of one snapshot: data files in columns, delete files, which are few, as rows.
+/// The live files of one snapshot: data files as columns, and delete files, which are few, as rows.
 #[derive(Debug, Default)]
 pub struct SnapshotFiles {
     data: Vec<Part>,
-    /// Delete files of every kind.
+    /// The delete files of every kind, in the order of the manifests, with all fields.
     pub deletes: Vec<LiveDelete>,
+    /// The fields that were decoded of the data files.
     projection: ManifestProjection,
 }
 
@@ -75,9 +79,10 @@ pub struct SnapshotFiles {
 struct Part {
     manifest: ManifestFile,
     batch: Arc<ManifestBatch>,
-    /// The entries that are live data files; none if all are.
+    /// The entries that are live data files; `None` if all are.
     rows: Option<Box<[u32]>>,
-    /// The values of partitions, of the types that the table has now; none if the manifest has them so.
+    /// The partitions with the types that the table has now, by [`ManifestBatch::partition_index`]; `None` if the batch has these
+    /// types.
     partitions: Option<Box<[Tuple]>>,
 }
 
@@ -105,7 +110,7 @@ impl Part {
         }
     }
 
-    /// An entry as a row, with what `batch` has of it.
+    /// Makes a row of an entry, with the fields that `batch` has.
     fn live(&self, batch: &ManifestBatch, row: usize) -> LiveFile {
         let mut live = LiveFile::of(&self.manifest, batch.entry(row));
         if self.partitions.is_some() {
@@ -121,13 +126,13 @@ impl Part {
     }
 }
 
-/// Some entries, or all of a range where none are named.
+/// Iterates over the given entries, or over the whole range if they are `None`.
 fn some_or_all(some: Option<&[u32]>, all: Range<u32>) -> impl Iterator<Item = u32> {
     let all = if some.is_some() { 0..0 } else { all };
     some.unwrap_or_default().iter().copied().chain(all)
 }
 
-/// One of the data files of [`SnapshotFiles`].
+/// A reference to one of the data files of [`SnapshotFiles`].
 #[derive(Debug, Clone, Copy)]
 pub struct FileRef<'a> {
     files: &'a SnapshotFiles,
@@ -140,22 +145,22 @@ impl<'a> FileRef<'a> {
         &self.files.data[self.part as usize]
     }
 
-    /// The place of the file's entry in its manifest.
+    /// Returns the position of the file's entry in its manifest.
     pub(crate) const fn row(self) -> usize {
         self.row as usize
     }
 
-    /// Where it is.
+    /// Returns the location of the file.
     pub fn path(&self) -> String {
         self.part().batch.path(self.row as usize)
     }
 
-    /// How many bytes it has; 0 if the manifest says that they are fewer than none.
+    /// Returns the size of the file in bytes; 0 if the manifest gives a negative size.
     pub fn size(&self) -> u64 {
         u64::try_from(self.part().batch.file_size_in_bytes(self.row as usize)).unwrap_or(0)
     }
 
-    /// The file as a row, with what was asked for of it.
+    /// Makes a row of the file, with the fields that were decoded.
     pub fn live(&self) -> LiveFile {
         self.part().live(&self.part().batch, self.row as usize)
     }
@@ -180,7 +185,13 @@ impl Planned for FileRef<'_> {
 }
 
 impl SnapshotFiles {
-    /// The live files of a snapshot, with what is asked for of data files.
+    /// Loads the live files of a snapshot, with at least the fields of `wanted` of the data files.
+    ///
+    /// # Errors
+    ///
+    /// - Returns [`TableError::File`](crate::TableError::File) if the manifest list or a manifest cannot be read or decoded.
+    /// - Returns [`TableError::Unsupported`](crate::TableError::Unsupported) if one is encrypted.
+    /// - Returns [`TableError::Invalid`](crate::TableError::Invalid) if the snapshot names neither a manifest list nor manifests.
     pub async fn load(
         source: &Manifests,
         metadata: &TableMetadata,
@@ -190,7 +201,7 @@ impl SnapshotFiles {
         Self::of(source, metadata, source.list(snapshot).await?, wanted, SMALL).await
     }
 
-    /// The live files of some manifests. Of those that take no more than `small` bytes together all is decoded.
+    /// Loads the live files of the given manifests. If these take at most `small` bytes together, all fields are decoded.
     async fn of(
         source: &Manifests,
         metadata: &TableMetadata,
@@ -215,7 +226,7 @@ impl SnapshotFiles {
         Ok(this)
     }
 
-    /// The files that a snapshot's own manifests added, as an append has them.
+    /// Loads the data files that the snapshot's own manifests list as added, which are the files that an append added.
     pub(crate) async fn added_by(
         source: &Manifests,
         metadata: &TableMetadata,
@@ -233,6 +244,7 @@ impl SnapshotFiles {
         Ok(this)
     }
 
+    /// Adds the live delete files of a manifest.
     fn add_deletes(&mut self, part: &Part) {
         let batch = &part.batch;
         for row in (0..batch.len()).filter(|row| batch.is_alive(*row) && batch.content(*row) != DataContentType::Data) {
@@ -243,33 +255,41 @@ impl SnapshotFiles {
         }
     }
 
-    /// How many data files there are.
+    /// Returns the number of data files.
     pub fn len(&self) -> usize {
         self.data.iter().map(Part::len).sum()
     }
 
-    /// Whether there is no data file.
+    /// Returns true if there is no data file.
     pub fn is_empty(&self) -> bool {
         self.data.iter().all(|part| part.len() == 0)
     }
 
-    /// The data files.
+    /// Iterates over the data files, in the order of the manifests.
     pub fn iter(&self) -> impl Iterator<Item = FileRef<'_>> {
         let of = move |part: u32| self.data[part as usize].rows().map(move |row| FileRef { files: self, part, row });
         (0..self.data.len() as u32).flat_map(of)
     }
 
-    /// What it was given.
+    /// Returns the fields that were decoded of the data files.
     pub const fn projection(&self) -> &ManifestProjection {
         &self.projection
     }
 
-    /// Whether it was given all that is asked for.
+    /// Checks that all fields of `wanted` were decoded.
     pub fn covers(&self, wanted: &ManifestProjection) -> bool {
         self.projection.covers(wanted)
     }
 
-    /// Some of the data files as rows, in their order, with what is asked for of them.
+    /// Makes rows of the given data files, in their order, with at least the fields of `wanted`.
+    ///
+    /// It reads manifests again if a field was not decoded. `some` must have the files of a manifest next to each other, so that
+    /// each manifest is read once.
+    ///
+    /// # Errors
+    ///
+    /// - Returns [`TableError::File`](crate::TableError::File) if a manifest cannot be read or decoded.
+    /// - Returns [`TableError::Unsupported`](crate::TableError::Unsupported) if one is encrypted.
     pub async fn read(&self, source: &Manifests, some: &[FileRef<'_>], wanted: &ManifestProjection) -> Result<Vec<LiveFile>> {
         if self.covers(wanted) {
             return Ok(some.iter().map(FileRef::live).collect());
@@ -279,7 +299,7 @@ impl SnapshotFiles {
         let mut batches = futures::stream::iter(batches).buffered(MANIFEST_CONCURRENCY);
         let mut rows = Vec::with_capacity(some.len());
         for files in &parts {
-            // A manifest's columns are let go of once its rows are made.
+            // Only the manifests in flight are in memory: each batch is dropped when its rows are made.
             if let Some(batch) = batches.try_next().await? {
                 rows.extend(files.iter().map(|file| file.part().live(&batch, file.row as usize)));
             }
@@ -287,7 +307,7 @@ impl SnapshotFiles {
         Ok(rows)
     }
 
-    /// The bytes of memory that it takes, about.
+    /// Estimates the memory that the files take, in bytes.
     pub fn memory(&self) -> usize {
         let delete = |delete: &LiveDelete| size_of::<LiveDelete>() + delete.entry.file.memory();
         self.data.iter().map(Part::memory).sum::<usize>() + self.deletes.iter().map(delete).sum::<usize>()
@@ -310,7 +330,7 @@ mod tests {
 
     const SNAPSHOT: i64 = 7;
 
-    /// A table whose `id` was an int when its files were written, and partitions them by `p`, which was one as well.
+    /// Creates a table that is partitioned by `p`. Both `id` and `p` were `int` when the files were written.
     fn metadata(dir: &str, widened: bool) -> TableMetadata {
         let ty = if widened { "long" } else { "int" };
         let schema = |id: i32, ty: &str| {
@@ -369,7 +389,7 @@ mod tests {
         }
     }
 
-    /// Writes the manifests of a snapshot, those of data files and those of delete files apart.
+    /// Writes the manifests of a snapshot, separate ones for data files and for delete files.
     fn written(metadata: &TableMetadata, dir: &str, storage: &Storage, manifests: &[Vec<Entry>]) {
         let (format_version, sequence_number, codec) = (2, 9, AvroCodec::default());
         let new = NewManifestList {
@@ -421,8 +441,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
-        /// Files in columns are the files as rows, whatever of them is asked for first: the same files are planned, with the same
-        /// deletes and the same residuals.
+        /// Checks that plans over columns and plans over rows agree, whatever fields are decoded first: they have the same files,
+        /// deletes and residuals.
         #[test]
         fn plans_over_columns_are_plans_over_rows(
             manifests in prop::collection::vec(prop::collection::vec(entry(), 0..6), 0..4),
@@ -465,7 +485,7 @@ mod tests {
                 let needed = index.all(file).into_iter().map(|at| live.deletes[at].entry.file.file_path.clone());
                 prop_assert_eq!(deletes.collect::<Vec<_>>(), needed.collect::<Vec<_>>());
             }
-            // Rows of some have what is asked for of them, whatever the plan asked for.
+            // Rows have the fields that are asked for, even if the plan asked for others.
             let some: Vec<FileRef<'_>> = files.iter().step_by(2).collect();
             let columns = ManifestProjection::reading(Columns::of([1]));
             let rows = block_on(files.read(source, &some, &columns)).expect("rows");

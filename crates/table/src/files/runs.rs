@@ -1,4 +1,4 @@
-//! Data files that stand together, so that a plan decides about many at once.
+//! Runs: data files of one partition that are next to each other in a manifest, so that a plan decides about many at once.
 
 use std::ops::Range;
 
@@ -7,41 +7,43 @@ use esker_format::{BatchColumn, Value};
 use super::{FileRef, SnapshotFiles, some_or_all};
 use crate::Planned;
 
-/// Data files of one partition that stand next to each other in a manifest: at most [`RUN`] entries, some of which may be no live files.
+/// Data files of one partition that are next to each other in a manifest.
+///
+/// A run spans at most [`RUN`] entries, and some of them may be no live data files.
 #[derive(Debug)]
 pub(crate) struct Run<'a> {
     files: &'a SnapshotFiles,
     part: u32,
     entries: Range<u32>,
-    /// The entries that are live data files; none if all are.
+    /// The entries that are live data files; `None` if all are.
     rows: Option<&'a [u32]>,
 }
 
-/// What is decoded of so many entries stays in a processor's nearest cache.
+/// The largest number of entries in a run. The decoded bounds of so many entries stay in a processor's nearest cache.
 const RUN: u32 = 256;
 
 impl<'a> Run<'a> {
-    /// The first of the files.
+    /// Returns the first file of the run.
     fn at(&self) -> FileRef<'a> {
         FileRef { files: self.files, part: self.part, row: self.entries.start }
     }
 
-    /// The place of its first entry in the manifest.
+    /// Returns the position of the run's first entry in the manifest.
     pub(crate) const fn first(&self) -> usize {
         self.entries.start as usize
     }
 
-    /// How many entries it goes over.
+    /// Returns the number of entries that the run spans, live or not.
     pub(crate) fn width(&self) -> usize {
         self.entries.len()
     }
 
-    /// What the manifest says of a column.
+    /// Returns the statistics of a column, for the whole manifest.
     pub(crate) fn column(&self, field_id: i32) -> BatchColumn<'a> {
         self.at().part().batch.column(field_id)
     }
 
-    /// The files.
+    /// Iterates over the files of the run.
     pub(crate) fn files(&self) -> impl Iterator<Item = FileRef<'a>> {
         let (files, part) = (self.files, self.part);
         some_or_all(self.rows, self.entries.clone()).map(move |row| FileRef { files, part, row })
@@ -51,22 +53,22 @@ impl<'a> Run<'a> {
         self.at().spec_id()
     }
 
-    /// The values of the partition that all are in.
+    /// Returns the partition values that all files of the run share.
     pub(crate) fn partition(&self) -> &'a [Option<Value>] {
         self.at().part().partition(self.first())
     }
 
-    /// A name for its partition, which is the same for files that surely are in one.
+    /// Returns the number of the manifest and of the partition in it. Runs with the same result are in the same partition.
     pub(crate) fn partition_place(&self) -> (u32, Option<usize>) {
         (self.part, self.at().part().batch.partition_index(self.first()))
     }
 }
 
-/// The runs of a manifest.
+/// The iterator over the runs of a manifest.
 struct Runs<'a> {
     files: &'a SnapshotFiles,
     part: u32,
-    /// How many of its live files are behind.
+    /// The number of live files in the runs that were returned already.
     done: usize,
 }
 
@@ -90,7 +92,7 @@ impl<'a> Iterator for Runs<'a> {
 }
 
 impl SnapshotFiles {
-    /// The data files, by partition as far as they stand together.
+    /// Iterates over the data files in runs, in the order of the manifests.
     pub(crate) fn runs(&self) -> impl Iterator<Item = Run<'_>> {
         (0..self.data.len() as u32).flat_map(move |part| Runs { files: self, part, done: 0 })
     }

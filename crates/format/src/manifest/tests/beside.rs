@@ -1,4 +1,4 @@
-//! Fields that nobody knows beside those of an entry, and of a partition's summary in a list.
+//! Unknown fields in two places: in the manifest entry outside the data file, and in the partition summaries of a list.
 
 use serde_json::json;
 
@@ -13,7 +13,8 @@ fn kept(extra: &UnknownFields) -> Vec<(bool, i32, String, Vec<u8>)> {
     fields
 }
 
-/// A manifest of one entry, with fields before and behind the file, one of them with an id that a field of the file has, too.
+/// Returns a manifest of one entry with unknown fields before and after the data file. One has an id that a field of the data file
+/// has too.
 fn manifest() -> Vec<u8> {
     let file = json!({"type": "record", "name": "r2", "fields": [
         {"name": "file_path", "type": "string", "field-id": 100}, {"name": "file_format", "type": "string", "field-id": 101},
@@ -58,12 +59,12 @@ fn what_is_beside_a_file_in_its_entry_is_kept_apart_from_what_is_in_the_file() {
         assert_eq!(again[0].data_file, entries[0].data_file);
         assert_eq!(again[1].data_file, plain);
     }
-    // What is not asked for is not kept.
+    // Fields that were not selected are not kept.
     let batch = decode_manifest(&manifest(), &ManifestProjection::paths()).expect("read");
     assert!(batch.entries()[0].data_file.extra.is_empty());
 }
 
-/// A list of two manifests, of which the first has two summaries, and the second one that is null, and one.
+/// Returns a list of two manifests. The first has two partition summaries, the second a null one and another.
 fn list() -> Vec<u8> {
     let number = |id: i32| json!({"name": format!("n{id}"), "type": "long", "field-id": id});
     let summary = json!({"type": "record", "name": "r508", "fields": [

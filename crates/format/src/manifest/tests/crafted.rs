@@ -1,4 +1,4 @@
-//! Fields that nobody knows, of any type of Avro: schemas, and values by seed.
+//! Generators of unknown fields of any Avro type: schemas as proptest strategies, and values by seed.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use serde_json::{Value as Json, json};
 use crate::avro::{put_bytes, put_long};
 use crate::dice::Dice;
 
-/// A type. Named types have their names from [`named`].
+/// Generates a type. Named types get their names from [`named`].
 pub(super) fn any_type() -> impl Strategy<Value = Json> {
     simple().prop_recursive(3, 12, 3, |inner| {
         let nested = prop_oneof![inner.clone(), Just(json!(["null", {"reference": 0}])), Just(json!(["null", {"reference": 1}]))];
@@ -57,10 +57,10 @@ fn simple() -> impl Strategy<Value = Json> {
     ]
 }
 
-/// Names that named types get, which files that are written here have for their own.
+/// The names of named types. Files that this crate writes use the same names for their own types.
 const NAMES: [&str; 6] = ["r2", "fixed_4", "x7000_0", "uuid_fixed", "manifest_entry", "k117_v118"];
 
-/// Gives names to named types, and tells what they are. A reference is to one that is there before, else it is an int.
+/// Names the named types, and collects them in `types`. A reference to a type that was not defined before becomes an int.
 pub(super) fn named(ty: &mut Json, types: &mut Vec<(String, Json)>) {
     match ty {
         Json::Array(branches) => branches.iter_mut().for_each(|branch| named(branch, types)),
@@ -89,14 +89,14 @@ pub(super) fn named(ty: &mut Json, types: &mut Vec<(String, Json)>) {
     }
 }
 
-/// Values by seed.
+/// A generator of values, by seed.
 pub(super) struct Values<'a> {
     pub(super) dice: &'a mut Dice,
     pub(super) types: &'a HashMap<String, Json>,
 }
 
 impl Values<'_> {
-    /// Writes a value of a type, and gives it as it is kept; none if that is null, or says nothing.
+    /// Writes a value of a type. Returns the form in which it is kept, or `None` if it is null or takes no bytes.
     pub(super) fn put(&mut self, out: &mut Vec<u8>, ty: &Json) -> Option<Vec<u8>> {
         let (start, mut kept) = (out.len(), Vec::new());
         match ty.as_array() {
@@ -126,7 +126,7 @@ impl Values<'_> {
                 None => name.as_str(),
             },
             Json::Array(branches) => {
-                // What is within itself ends.
+                // A recursive value must end.
                 let null = branches.iter().position(|branch| *branch == json!("null")).filter(|_| depth > 6);
                 let at = null.unwrap_or_else(|| self.dice.below(branches.len()));
                 put_long(out, at as i64);
@@ -142,7 +142,7 @@ impl Values<'_> {
             "float" => out.extend((0..4).map(|_| self.dice.below(256) as u8)),
             "double" => out.extend((0..8).map(|_| self.dice.below(256) as u8)),
             "bytes" | "string" => {
-                // A decimal has a digit.
+                // A decimal has at least one digit.
                 let length = self.dice.below(12) + usize::from(ty.is_object());
                 let bytes: Vec<u8> = (0..length).map(|_| b'a' + self.dice.below(26) as u8).collect();
                 put_bytes(out, &bytes);
@@ -162,7 +162,7 @@ impl Values<'_> {
         }
     }
 
-    /// Up to two blocks of items, some of which say how many bytes they take.
+    /// Writes up to two blocks of items; some of the blocks have their length in bytes.
     fn blocks(&mut self, out: &mut Vec<u8>, item: impl Fn(&mut Self, &mut Vec<u8>)) {
         for _ in 0..self.dice.below(3) {
             let count = 1 + self.dice.below(2);

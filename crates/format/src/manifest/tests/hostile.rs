@@ -1,4 +1,5 @@
-//! Damaged files: an error or other values, but no panic, and no memory that the bytes do not justify. What is read is written again.
+//! Damaged files must give an error or other values, but no panic and no allocation that their length does not justify. Entries
+//! that are read are also written again.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -27,7 +28,7 @@ fn manifests() -> Vec<Vec<u8>> {
     files
 }
 
-/// A file whose header has another schema.
+/// Returns the file with another schema in its header.
 fn with_schema(file: &[u8], change: impl FnOnce(&mut Json)) -> Vec<u8> {
     let container = Container::open("file", file).expect("opened");
     let old = container.schema_json();
@@ -49,12 +50,14 @@ fn damaged(dice: &mut Dice, file: &[u8]) -> Vec<u8> {
     }
 }
 
-/// Memory that reading a file may take: blocks are decompressed to a hundredfold and 16 MiB, and entries of few bytes take some hundred.
+/// Returns the memory that reading a file may take, in bytes. Blocks decompress to at most a hundredfold and 16 MiB, and an entry
+/// of few bytes takes some hundred.
 fn justified(file: &[u8]) -> usize {
     (64 << 20) + 1000 * file.len()
 }
 
-/// What entries of a damaged manifest are written to is read as them. Most can't be written: they are of other partitions.
+/// Checks that the entries of a damaged manifest can be written and read back. Most cannot be written, because their partitions do
+/// not fit.
 fn assert_rewritten(entries: &[ManifestEntry]) -> bool {
     let unpartitioned = table_with(|_, _| None);
     let mut is_written = false;
@@ -157,7 +160,7 @@ fn blocks_that_grow_beyond_reason_are_refused() {
         let mut container = Container::open("file", &file).expect("opened");
         let mut scratch = Scratch::default();
         let (read, bytes) = memory::most(|| container.next(&mut scratch).map(|block| block.map(|(_, bytes)| bytes.len())));
-        // Snappy makes no more than 22 bytes of one.
+        // Snappy decompresses a byte to at most 22 bytes.
         match codec {
             AvroCodec::Snappy => assert!(read.is_ok_and(|block| block.is_some_and(|bytes| bytes > zeros.len()))),
             _ => {

@@ -1,11 +1,11 @@
-//! Manifests and lists as other writers make them: other orders, other unions, other names, fields that nobody knows.
+//! Manifests and lists of other writers, with other field orders, unions and names, and with unknown fields.
 
 use serde_json::{Value as Json, json};
 
 use crate::avro::{ContainerWriter, put_bytes, put_long};
 use crate::*;
 
-/// A file of one value, written field by field.
+/// Returns a file of one value, which `put` writes field by field.
 fn file(schema: &Json, metadata: &[(&str, String)], put: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut writer = ContainerWriter::new("file", AvroCodec::Null, schema, metadata);
     writer
@@ -18,7 +18,7 @@ fn file(schema: &Json, metadata: &[(&str, String)], put: impl FnOnce(&mut Vec<u8
 }
 
 fn field(id: i32, ty: Json) -> Json {
-    // Names say nothing.
+    // Names have no meaning.
     json!({"name": format!("n{id}"), "type": ty, "field-id": id})
 }
 
@@ -26,7 +26,7 @@ fn record(name: &str, fields: Vec<Json>) -> Json {
     json!({"type": "record", "name": name, "fields": fields})
 }
 
-/// A map of counts or bounds whose items are a record.
+/// Returns the type of a map of counts or bounds, whose items are records.
 fn map(name: &str, key: i32, value: Json) -> Json {
     let items = record(name, vec![field(key, json!("int")), field(key + 1, value)]);
     json!({"type": "array", "items": items, "logicalType": "map"})
@@ -36,7 +36,7 @@ fn text(out: &mut Vec<u8>, text: &str) {
     put_bytes(out, text.as_bytes());
 }
 
-/// A schema of which nothing is where others have it: the value of a map before the key, null behind the type, fields that nobody knows.
+/// Returns an unusual schema: values of maps before keys, null as the second branch, unknown fields.
 fn odd_schema() -> Json {
     let odd = record("odd", vec![field(120, json!(["long", "null"])), field(9, json!("string")), field(119, json!("long"))]);
     let data_file = record(
@@ -58,10 +58,10 @@ fn odd_schema() -> Json {
     record("e", vec![field(2, data_file), field(0, json!("long")), field(4, json!("null"))])
 }
 
-/// The file of an entry of [`odd_schema`].
+/// Writes the data file of an entry of [`odd_schema`].
 fn put_odd_file(out: &mut Vec<u8>) {
     put_long(out, 55);
-    // A map of one list with a negative count, and its length in bytes.
+    // A map of one entry, as a block with a negative count and its length in bytes.
     put_long(out, 1);
     text(out, "k");
     for number in [1, -2, 16] {
@@ -72,7 +72,7 @@ fn put_odd_file(out: &mut Vec<u8>) {
     put_long(out, 0);
     put_odd_counts(out);
     put_long(out, 1000);
-    // A lower bound of column 4.
+    // The lower bound of column 4.
     for number in [1, 1, 4] {
         put_long(out, number);
     }
@@ -81,14 +81,14 @@ fn put_odd_file(out: &mut Vec<u8>) {
     text(out, "a second field with one id");
     text(out, "PaRqUeT");
     text(out, "s3a://b/x");
-    // Split offsets: null and 4.
+    // The split offsets null and 4.
     for number in [1, 2, 0, 1, 4, 0] {
         put_long(out, number);
     }
     out.extend_from_slice(&1.5_f64.to_le_bytes());
 }
 
-/// Counts in two blocks, the first with a negative count.
+/// Writes counts in two blocks, the first with a negative count.
 fn put_odd_counts(out: &mut Vec<u8>) {
     for number in [0, -2, 99] {
         put_long(out, number);
@@ -133,7 +133,7 @@ fn fields_are_found_by_id_wherever_and_however_they_are_written() {
     assert_eq!((&file.null_value_counts, &file.equality_ids, file.sort_order_id), (&None, &None, None));
 }
 
-/// A manifest of one file with one partition value.
+/// Returns a manifest of one file with one partition value.
 fn partitioned(ty: Json, metadata: &[(&str, String)], id: Option<i32>, put: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut part = json!({"name": "part", "type": ty});
     if let Some(id) = id {
@@ -168,7 +168,7 @@ fn partitions_have_the_types_that_the_manifest_has_or_else_its_table() {
     let decimal = json!({"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2});
     let uuid = json!({"type": "fixed", "name": "u", "size": 16});
     let cases = [
-        // The column was promoted since: what is written is an int still.
+        // The column was promoted after the file was written, as an int.
         (json!("int"), metadata("long", "identity"), bytes_of(long(5)), Value::Int(5)),
         (json!("long"), metadata("int", "identity"), bytes_of(long(1 << 40)), Value::Long(1 << 40)),
         (json!("int"), metadata("timestamp", "day"), bytes_of(long(5)), Value::Date(5)),
@@ -192,7 +192,7 @@ fn partitions_have_the_types_that_the_manifest_has_or_else_its_table() {
     ];
     for (ty, metadata, bytes, expected) in cases {
         for (ty, prefix) in [(ty.clone(), None), (json!(["null", ty]), Some(2)), (json!([ty, "null"]), Some(0))] {
-            // Version 1 knew its fields by their places.
+            // Format version 1 identifies partition fields by position.
             for id in [Some(1000), None] {
                 let manifest = partitioned(ty.clone(), &metadata, id, |out| {
                     out.extend(prefix);
@@ -201,7 +201,7 @@ fn partitions_have_the_types_that_the_manifest_has_or_else_its_table() {
                 let (header, entries) = read_manifest(&manifest).unwrap_or_else(|error| panic!("{ty}: {error}"));
                 assert_eq!(*entries[0].data_file.partition, [Some(expected.clone())], "{ty} {metadata:?}");
                 assert_eq!(header.partition[0].field_id, 1000);
-                // The id is where Java has it.
+                // Java has the schema's id in the schema.
                 let known = metadata.iter().any(|(key, text)| *key == "schema" && text.contains("schema-id"));
                 assert_eq!(header.schema_id, known.then_some(0));
             }
@@ -238,7 +238,7 @@ fn a_spec_that_its_files_do_not_have_does_not_take_the_memory_of_all() {
     };
     assert_eq!(read_manifest(&written(20)).expect("read").1[7].data_file.partition.len(), 4000);
     let error = read_manifest(&written(1000)).expect_err("four million values").to_string();
-    assert_eq!(error, "manifest: field 102: its spec has too many fields that its files do not have");
+    assert_eq!(error, "manifest: field 102: its spec has too many fields that the partition struct lacks");
 }
 
 fn bytes_of(put: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
@@ -255,11 +255,11 @@ fn what_is_missing_or_wrong_is_named() {
     let bare = file(&record("e", vec![field(0, json!("int"))]), &[], |out| put_long(out, 1));
     assert_eq!(
         read_manifest(&bare).expect_err("no file").to_string(),
-        "manifest: field 2: it is missing, or of no type that it can have"
+        "manifest: field 2: it is missing or has an unsupported type"
     );
     let list = file(&record("m", vec![field(500, json!("string"))]), &[], |out| text(out, "m"));
     assert_eq!(read_manifest_list(&list).expect_err("no length").to_string(), "manifest list: field 501: it is missing");
-    assert!(read_manifest(b"PAR1").expect_err("parquet").to_string().contains("does not start as an avro file"));
+    assert!(read_manifest(b"PAR1").expect_err("parquet").to_string().contains("does not start as an Avro file"));
 }
 
 #[test]

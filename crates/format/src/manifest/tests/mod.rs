@@ -1,4 +1,4 @@
-//! Manifests and lists, written and read back, held against the `iceberg` crate, and damaged.
+//! Manifests and manifest lists: written and read back, compared with the `iceberg` crate, of unusual writers, and damaged.
 
 mod beside;
 mod crafted;

@@ -1,4 +1,4 @@
-//! The `iceberg` crate as an oracle: what it writes is read equally, and it reads equally what is written here.
+//! The `iceberg` crate as an oracle: both crates read the same from each other's files.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,14 +14,14 @@ use crate::*;
 
 type Table = (Schema, PartitionSpec, Vec<Option<PrimitiveType>>);
 
-/// Without partitions by UUID, which the crate does not read, and with names that it does.
+/// Returns a table without a partition by UUID and with names that the `iceberg` crate reads.
 fn table() -> Table {
     table_with(|id, name| (id != UUID).then(|| format!("{name}_part")))
 }
 
 const UUID: i32 = 5;
 
-/// An entry that the crate understands: bounds of the columns' types, no list that is empty, no numbers of version 3.
+/// Generates an entry that the `iceberg` crate can read: bounds of the columns' types, no empty lists, no numbers of version 3.
 fn entries(version: u8, content: DataContentType) -> impl Strategy<Value = Vec<ManifestEntry>> {
     vec(entry(content, version.min(2)), 0..8).prop_map(move |mut entries| {
         for entry in &mut entries {
@@ -79,7 +79,7 @@ fn filled<T: PartialEq>(list: Option<Vec<T>>) -> Option<Vec<T>> {
 
 fn assert_same(version: u8, ours: &ManifestEntry, theirs: &theirs::ManifestEntry) {
     let numbers = (theirs.snapshot_id, theirs.sequence_number, theirs.file_sequence_number);
-    // It has 0 for the sequence numbers of version 1 at once; here they are inherited.
+    // The `iceberg` crate has sequence number 0 in version 1; this crate inherits it later.
     let of = |number: Option<i64>| if version == 1 { Some(number.unwrap_or(0)) } else { number };
     assert_eq!((ours.snapshot_id, of(ours.sequence_number), of(ours.file_sequence_number)), numbers);
     assert_eq!(ours.status as i32, theirs.status as i32);
@@ -138,7 +138,7 @@ fn their_file(file: &DataFile, spec_id: i32, schema: &theirs::Schema) -> theirs:
     builder.build().expect("a file")
 }
 
-/// The entries in a manifest that the crate writes, as it reads them.
+/// Writes a manifest with the `iceberg` crate, and returns its bytes.
 fn their_manifest((schema, spec, _): &Table, version: u8, deletes: bool, entries: &[ManifestEntry]) -> Vec<u8> {
     let schema: theirs::Schema = serde_json::from_value(serde_json::to_value(schema).expect("printed")).expect("a schema");
     let schema = Arc::new(schema);
@@ -218,7 +218,7 @@ proptest! {
     ) {
         let mut manifests = manifests;
         for manifest in &mut manifests {
-            // It counts files in 32 bits, and must have counts from version 2 on.
+            // The `iceberg` crate counts files in 32 bits, and requires counts from version 2 on.
             manifest.added_files_count = manifest.added_files_count.or(Some(1));
             manifest.existing_files_count = manifest.existing_files_count.or(Some(2));
             manifest.deleted_files_count = manifest.deleted_files_count.or(Some(3));
@@ -233,7 +233,7 @@ proptest! {
         for (ours, theirs) in manifests.iter().zip(read.entries()) {
             assert_same_manifest(ours, theirs, version);
         }
-        // What the crate makes of them is read here as it was before.
+        // A list that the `iceberg` crate writes from these entries is read the same here.
         let written = their_list(version, read.entries());
         let again = theirs::ManifestList::parse_with_version(&written, format).map_err(|error| TestCaseError::fail(error.to_string()))?;
         let ours = read_manifest_list(&written).expect("read");
@@ -266,7 +266,7 @@ fn assert_same_manifest(ours: &ManifestFile, theirs: &theirs::ManifestFile, vers
     assert_eq!(ours.added_snapshot_id, theirs.added_snapshot_id);
     let files = [ours.added_files_count, ours.existing_files_count, ours.deleted_files_count];
     let their_files = [theirs.added_files_count, theirs.existing_files_count, theirs.deleted_files_count];
-    // In version 1 it looks for these by the names that they had before Iceberg 1.5.
+    // In version 1 the `iceberg` crate looks for the names that these counts had before Iceberg 1.5.
     if version >= 2 {
         assert_eq!(files, their_files.map(|count| count.map(u64::from)));
     }

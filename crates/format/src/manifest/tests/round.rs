@@ -1,3 +1,5 @@
+//! Manifests and lists of all format versions, written and read back.
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -29,7 +31,7 @@ proptest! {
         prop_assert_eq!(manifest_schema(&bytes).expect("read"), Some(schema));
         let added = entries.iter().filter(|entry| entry.status == ManifestStatus::Added).count() as u64;
         prop_assert_eq!(manifest.added_files_count, Some(added));
-        // A projection reads the same of what it reads.
+        // A projection reads the same values for the fields that it selects.
         let some = decode_manifest(&bytes, &ManifestProjection::planning(Columns::of([3, 7]))).expect("read");
         for (row, entry) in entries.iter().enumerate() {
             let file = &entry.data_file;
@@ -49,7 +51,7 @@ proptest! {
     ) {
         let mut read = read_manifest_list(&list(version, CODECS[codec], &manifests)).expect("read");
         if version == 1 {
-            // Version 1 does not write them.
+            // Version 1 does not write sequence numbers.
             read.iter().for_each(|manifest| assert_eq!(manifest.sequence_number, 0));
             let numbers = manifests.iter().map(|manifest| manifest.min_sequence_number);
             read.iter_mut().zip(numbers).for_each(|(manifest, number)| manifest.min_sequence_number = number);
@@ -98,7 +100,7 @@ fn entries_inherit_what_the_specification_says() {
     assert_eq!(numbers, [(Some(9), Some(9)), (Some(4), Some(4)), (Some(4), Some(4)), (Some(4), Some(4)), (Some(9), Some(9))]);
     assert_eq!((batch.snapshot_id(0), batch.snapshot_id(2)), (Some(SNAPSHOT), Some(3)));
 
-    // A manifest of before version 3 gives no row ids.
+    // A manifest from before version 3 assigns no row ids.
     let mut batch = decode_manifest(&bytes, &ManifestProjection::default()).expect("read");
     batch.inherit(&ManifestFile { first_row_id: None, ..listed[0].clone() });
     assert!((0..5).all(|row| batch.first_row_id(row).is_none()));
@@ -162,7 +164,7 @@ fn what_cannot_be_written_is_refused_by_name() {
     entry.sequence_number = None;
     assert!(writer.existing(&entry).expect_err("no number").to_string().contains("s3://b/t/f"));
     entry.data_file.partition[0] = Some(Value::String("x".into()));
-    assert!(writer.added(&entry.data_file, None).expect_err("a text for an int").to_string().contains("is no int"));
+    assert!(writer.added(&entry.data_file, None).expect_err("a text for an int").to_string().contains("is not of type int"));
     let (bytes, manifest) = writer.finish("m").expect("finished");
     assert_eq!((read_manifest(&bytes).expect("read").1.len(), manifest.added_files_count), (0, Some(0)));
 }

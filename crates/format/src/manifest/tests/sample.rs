@@ -1,4 +1,4 @@
-//! Tables and files to test with.
+//! Generators of tables, files, entries and manifests for the tests.
 
 use std::sync::Arc;
 
@@ -9,12 +9,13 @@ use uuid::Uuid;
 
 use crate::*;
 
-/// A column of each type that partitions may have, its id, and a partition field of each, some with names that Avro does not allow.
+/// Returns a schema with a column of each type that partitions may have, and a spec with a field for each. Some names are not valid
+/// in Avro.
 pub(super) fn table() -> (Schema, PartitionSpec, Vec<Option<PrimitiveType>>) {
     table_with(|_, name| Some(format!("{name} part")))
 }
 
-/// Some of these columns, with partition fields of these names.
+/// Returns some of these columns, with partition fields whose names `part` returns.
 pub(super) fn table_with(part: impl Fn(i32, &str) -> Option<String>) -> (Schema, PartitionSpec, Vec<Option<PrimitiveType>>) {
     use PrimitiveType as P;
     let decimal = P::Decimal { precision: 9, scale: 2 };
@@ -49,7 +50,7 @@ pub(super) fn table_with(part: impl Fn(i32, &str) -> Option<String>) -> (Schema,
     (schema, spec, types)
 }
 
-/// A tuple of [`table`].
+/// Generates the partition values of a file of [`table`].
 pub(super) fn partition() -> impl Strategy<Value = Tuple> {
     let numbers = (any::<Option<i32>>(), any::<Option<i64>>(), any::<Option<i32>>(), option::of(".{0,8}"), any::<Option<u128>>());
     let more =
@@ -84,7 +85,7 @@ fn bounds() -> impl Strategy<Value = Option<BoundMap>> {
     option::of(btree_map(1..40_i32, bound, 0..5).prop_map(BoundMap::from_iter))
 }
 
-/// A file with what versions 1 to 3 have.
+/// Generates a file with the fields of a format version.
 pub(super) fn file(content: DataContentType, version: u8) -> impl Strategy<Value = DataFile> {
     let facts = ("[a-z/]{0,9}", partition(), 0..i64::MAX, any::<i64>(), any::<bool>());
     let maps = (counts(), counts(), counts(), counts(), bounds(), bounds());
@@ -122,7 +123,7 @@ pub(super) fn file(content: DataContentType, version: u8) -> impl Strategy<Value
     })
 }
 
-/// An entry of each status, what it inherits set where it must be.
+/// Generates an entry of any status, with inherited values filled in where they are required.
 pub(super) fn entry(content: DataContentType, version: u8) -> impl Strategy<Value = ManifestEntry> {
     let numbers = (any::<Option<i64>>(), 0..i64::MAX, any::<Option<i64>>());
     (0_i64..3, numbers, file(content, version)).prop_map(move |(status, (snapshot, sequence, file_sequence), mut data_file)| {
@@ -143,7 +144,7 @@ pub(super) fn entry(content: DataContentType, version: u8) -> impl Strategy<Valu
 
 pub(super) const SNAPSHOT: i64 = 7_000_000_000_000_000_001;
 
-/// A manifest with entries.
+/// Returns a manifest of [`table`] with `entries`.
 pub(super) fn written(
     version: u8,
     content: ManifestContent,
@@ -153,7 +154,7 @@ pub(super) fn written(
     written_to(&table(), version, content, codec, entries)
 }
 
-/// A manifest of a table with entries.
+/// Returns a manifest of a given table with `entries`.
 pub(super) fn written_to(
     (schema, spec, types): &(Schema, PartitionSpec, Vec<Option<PrimitiveType>>),
     version: u8,
@@ -174,7 +175,7 @@ pub(super) fn written_to(
     writer.finish("s3://b/m.avro").expect("finished")
 }
 
-/// A manifest of a list.
+/// Generates a manifest of a list.
 pub(super) fn manifest(version: u8) -> impl Strategy<Value = ManifestFile> {
     let summary = (any::<bool>(), any::<Option<bool>>(), option::of(vec(any::<u8>(), 0..5)), option::of(vec(any::<u8>(), 0..5)));
     let summary = summary.prop_map(|(contains_null, contains_nan, lower, upper)| FieldSummary {
@@ -213,7 +214,7 @@ pub(super) fn manifest(version: u8) -> impl Strategy<Value = ManifestFile> {
     )
 }
 
-/// A list of manifests.
+/// Returns a manifest list of `manifests`.
 pub(super) fn list(version: u8, codec: AvroCodec, manifests: &[ManifestFile]) -> Vec<u8> {
     let new = NewManifestList {
         format_version: version,

@@ -1,4 +1,4 @@
-//! Fields that nobody knows are kept and written back, whatever their types.
+//! Unknown fields of all Avro types are kept and written back.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -15,10 +15,10 @@ use crate::avro::{ContainerWriter, Cursor, WriterSchema, put_bytes, put_long};
 use crate::dice::Dice;
 use crate::*;
 
-/// What records of a file have that nobody knows: as it is kept, by ids.
+/// The unknown values of a record in the form in which they are kept, by field id.
 type Kept = BTreeMap<i32, Vec<u8>>;
 
-/// A file's fields that nobody knows, and their types by their names.
+/// The unknown fields of a file, and the types by name.
 struct Crafted {
     fields: Vec<(i32, Json)>,
     types: HashMap<String, Json>,
@@ -32,7 +32,7 @@ impl Crafted {
         Self { fields, types: types.into_iter().collect() }
     }
 
-    /// A file of a record with known fields and these between them, and what each of its values has.
+    /// Returns a file of records with defined fields and these between them, and the unknown values of each record.
     fn file(&self, known: &[(i32, Json, Vec<u8>)], around: Option<i32>, rows: usize, dice: &mut Dice) -> (Vec<u8>, Vec<Kept>) {
         let mut schema: Vec<Json> = Vec::new();
         let name =
@@ -44,7 +44,7 @@ impl Crafted {
                 order.push(at);
             }
             if let Some((id, ty)) = self.fields.get(at) {
-                // Names are those of others, too.
+                // Some names are those of other fields too.
                 schema.push(json!({"name": format!("n_{id}"), "iceberg-field-name": name(*id), "type": ty, "field-id": id}));
                 order.push(1000 + at);
             }
@@ -108,7 +108,7 @@ fn kept(extra: &UnknownFields) -> Kept {
     extra.iter().map(|(field, value)| (field.id, value.bytes().to_vec())).collect()
 }
 
-/// Each value is one of its type, and nothing is behind it.
+/// Checks that each value is exactly one value of its type.
 fn assert_whole(extra: &UnknownFields) {
     for (field, value) in extra.iter() {
         let schema = WriterSchema::parse(field.avro_type.to_string().as_bytes()).expect("a type that stands alone");
@@ -122,7 +122,7 @@ fn unpartitioned() -> (Schema, PartitionSpec, Vec<Option<PrimitiveType>>) {
     table_with(|_, _| None)
 }
 
-/// Fields of one file, and of another: some of both.
+/// Generates the unknown fields of two files; some fields are in both.
 fn fields() -> impl Strategy<Value = [BTreeMap<i32, Json>; 2]> {
     let types = || btree_map(7000_i32..7006, any_type(), 0..4);
     (types(), types()).prop_map(|(a, b)| {
@@ -144,7 +144,7 @@ proptest! {
         fields in fields(), seed in 1_u64..u64::MAX, version in 1_u8..=3, rows in 1_usize..5,
     ) {
         let mut dice = Dice::new(seed);
-        // References in the second file may be to other types than in the first: then one field has two types.
+        // A name in the second file may refer to another type than in the first. Then a field has two types.
         let crafted = fields.map(|fields| Crafted::new(&fields));
         let (mut entries, mut expected) = (Vec::new(), Vec::new());
         for crafted in &crafted {
@@ -207,21 +207,21 @@ proptest! {
     }
 }
 
-/// Whether a type is within itself: the crate does not read fields that it passes over if they are of such.
+/// Returns `true` if a type is recursive. The `iceberg` crate does not read a file with unknown fields of such types.
 fn is_recursive(extra: &UnknownFields) -> bool {
     let count = |text: &str, what: &str| text.matches(what).count();
     let mut types = extra.iter().map(|(field, _)| field.avro_type.to_string());
     types.any(|ty| count(&ty, r#""x70"#) > count(&ty, r#""name":"x70"#))
 }
 
-/// Whether each field has one type.
+/// Returns `true` if each field has one type.
 fn one_type<'a>(extras: impl Iterator<Item = &'a UnknownFields>) -> bool {
     let mut types: BTreeMap<i32, Json> = BTreeMap::new();
     let mut same = |field: &UnknownField| *types.entry(field.id).or_insert_with(|| field.avro_type.clone()) == field.avro_type;
     extras.flat_map(UnknownFields::iter).all(|(field, _)| same(field))
 }
 
-/// Entries of a manifest with one field that nobody knows.
+/// Returns the entries of a manifest with one unknown field.
 fn entries_with(ty: Json, rows: usize) -> Vec<ManifestEntry> {
     let crafted = Crafted::new(&BTreeMap::from([(7001, ty)]));
     let (file, _) = manifest_of(&crafted, rows, &mut Dice::new(7));
@@ -259,7 +259,7 @@ fn a_field_of_two_types_is_refused_by_name_and_ints_become_longs() {
     let ty = |entry: &ManifestEntry| entry.data_file.extra.iter().next().map(|(field, _)| field.avro_type.clone());
     assert_eq!(ty(&read[0]), Some(json!(["null", "long"])));
     let error = rewritten(&[longs, texts].concat()).expect_err("two types").to_string();
-    assert_eq!(error, r#"manifest: field 7001 (a): it is of two types, ["null","long"] and ["null","string"]"#);
+    assert_eq!(error, r#"manifest: field 7001 (a): its types ["null","long"] and ["null","string"] can't be merged"#);
 }
 
 #[test]
@@ -274,12 +274,12 @@ fn records_of_two_writers_become_one() {
     let types: Vec<_> = extras.iter().flat_map(|extra| extra.iter().map(|(field, _)| field.avro_type.clone())).collect();
     assert_eq!((types.len(), types.windows(2).all(|types| types[0] == types[1])), (10, true));
     extras.iter().for_each(|extra| assert_whole(extra));
-    // What the one had alone is null in the other's: a byte that is 0 at the end.
+    // A field that only one type has is null in the values of the other: a byte 0 at the end.
     for (before, after) in early.iter().zip(&extras) {
         let before = kept(&before.data_file.extra)[&7001].clone();
         assert_eq!(kept(after)[&7001], [before, vec![0]].concat());
     }
-    // Once they are of one type, they stay as they are.
+    // Values of one type are written unchanged.
     assert_eq!(rewritten(&read).expect("as they are"), read);
 }
 
@@ -303,7 +303,7 @@ fn what_is_not_asked_for_is_not_kept() {
     assert!(batch.entries().iter().all(|entry| entry.data_file.extra.is_empty()));
 }
 
-/// Fields that the specification lets nobody write are not written back, nor is what has no id.
+/// Deprecated fields and fields without an id are not written back.
 #[test]
 fn what_is_given_up_or_has_no_id_is_not_kept() {
     let fields = [105, 106, 107, 111].map(|id| (id, json!("long")));
@@ -312,12 +312,12 @@ fn what_is_given_up_or_has_no_id_is_not_kept() {
     assert!(entries.iter().all(|entry| entry.data_file.extra.is_empty()));
 }
 
-/// Manifests with fields that nobody knows of many types, for other tests.
+/// Returns manifests with unknown fields of many types, for other tests.
 pub(super) fn manifests() -> Vec<Vec<u8>> {
     samples().map(|(crafted, dice)| manifest_of(&crafted, 4, &mut Dice::new(dice)).0).collect()
 }
 
-/// Lists with fields that nobody knows of many types, for other tests.
+/// Returns manifest lists with unknown fields of many types, for other tests.
 pub(super) fn lists() -> Vec<Vec<u8>> {
     samples().map(|(crafted, dice)| list_of(&crafted, 4, &mut Dice::new(dice)).0).collect()
 }

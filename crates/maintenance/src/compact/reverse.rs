@@ -19,9 +19,9 @@ use esker_table::{
 use esker_types::{Principal, TableId};
 use futures::future::BoxFuture;
 
-use crate::compact::{carried, propose_for};
+use super::commit::{carried, propose_for};
 use crate::erase::erased;
-use crate::undo::{check_stored, swept};
+use crate::undone::{check_stored, swept};
 use crate::{MaintenanceError, Result};
 
 /// What a job did to a table: what it put in, and what it took out.

@@ -1,5 +1,10 @@
 //! Files under a table's location that belong to nothing: found, seen twice, put into quarantine.
 
+mod inventory;
+mod job;
+mod listing;
+mod spool;
+
 use std::time::Instant;
 
 use esker_catalog::deletion;
@@ -11,10 +16,11 @@ use esker_table::properties::ORPHAN_MIN_AGE;
 use esker_types::{Millis, now_ms};
 use serde::{Deserialize, Serialize};
 
-use crate::jobs::JobContext;
-use crate::listing::Listing;
-use crate::spool::ListedFile;
+use crate::context::JobContext;
 use crate::{MaintenanceError, Result, check_deletable};
+pub(crate) use job::OrphanRemoval;
+use listing::Listing;
+use spool::ListedFile;
 
 const DAY_MS: Millis = 24 * 3600 * 1000;
 
@@ -243,7 +249,7 @@ pub(crate) fn with_checksum(path: &str) -> Option<String> {
 }
 
 /// Looks for a table's orphans, and does nothing.
-pub async fn list_orphans(
+pub(crate) async fn list_orphans(
     catalog: &Catalog,
     table: &LoadedTable,
     options: &OrphanOptions,

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use esker_catalog::{Actor, Catalog};
+use esker_catalog::{Actor, Catalog, LoadedTable};
 use esker_read::Reader;
-use esker_state::JobLine;
+use esker_state::{Job, JobLine, StateError};
 use esker_types::{Carried, JobId, TableId, now_ms};
 use esker_write::{Destination, Recorder, WriteError};
 use tokio::sync::Semaphore;
@@ -142,5 +142,17 @@ impl JobContext {
             })
         });
         Destination { storage: self.catalog.storage().clone(), record, counters: self.counters.writes.clone() }
+    }
+}
+
+/// Loads the table of a job as it is now, whatever its name is now.
+///
+/// # Errors
+///
+/// Returns [`StateError::NoSuchTable`] if the table was dropped, and the catalog's error if its metadata cannot be read.
+pub(crate) async fn current(catalog: &Catalog, job: &Job) -> Result<LoadedTable> {
+    match catalog.state().table_by_id(job.table_id).await? {
+        Some(row) => Ok(catalog.load_row(row).await?),
+        None => Err(StateError::NoSuchTable(job.table.clone()).into()),
     }
 }

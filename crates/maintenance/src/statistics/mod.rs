@@ -3,6 +3,9 @@
 //! A sketch is fed with the single-value serialization of each value (Puffin specification, `apache-datasketches-theta-v1`), so
 //! that sketches of any writer can be merged.
 
+mod job;
+mod partitions;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -25,9 +28,10 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::compact::{BATCH_ROWS, resolve, union};
-use crate::jobs::JobContext;
-use crate::partitions::write_partition_statistics;
+use crate::context::JobContext;
 use crate::{MaintenanceError, Result, check_owned, check_plain};
+pub(crate) use job::StatisticsRun;
+use partitions::write_partition_statistics;
 
 /// The type of blobs with theta sketches.
 const THETA_SKETCH: &str = "apache-datasketches-theta-v1";
@@ -75,7 +79,7 @@ pub struct StatisticsOutcome {
 }
 
 /// Plans a run. Refused for foreign tables.
-pub fn plan_statistics(table: &LoadedTable, options: &StatisticsOptions) -> Result<StatisticsPlan> {
+pub(crate) fn plan_statistics(table: &LoadedTable, options: &StatisticsOptions) -> Result<StatisticsPlan> {
     let (name, metadata) = (&table.row.name, &table.metadata);
     check_owned(table)?;
     let branch = options.branch.as_deref().unwrap_or(MAIN_BRANCH);

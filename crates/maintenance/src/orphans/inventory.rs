@@ -18,7 +18,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 
-use crate::spool::ListedFile;
+use super::spool::ListedFile;
 use crate::{MaintenanceError, Result};
 
 /// `manifest.json` of an S3 Inventory.

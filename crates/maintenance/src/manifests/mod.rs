@@ -1,5 +1,7 @@
 //! Manifests written anew: fewer of them, and each about few partitions, so that plans open few.
 
+mod job;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,8 +14,9 @@ use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 use crate::compact::propose;
-use crate::jobs::JobContext;
+use crate::context::JobContext;
 use crate::{MaintenanceError, Result, check_owned, check_plain};
+pub(crate) use job::ManifestRewrite;
 
 /// What an entry takes in memory for each of its bytes in a manifest, which is compressed.
 const MEMORY_PER_BYTE: u64 = 16;
@@ -164,7 +167,7 @@ fn overlapping<'a>(metadata: &TableMetadata, spec_id: i32, manifests: &[&'a Mani
 }
 
 /// The plan for a table as it is.
-pub async fn plan_manifests(
+pub(crate) async fn plan_manifests(
     catalog: &esker_catalog::Catalog,
     table: &LoadedTable,
     options: &ManifestOptions,

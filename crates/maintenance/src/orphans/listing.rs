@@ -12,9 +12,9 @@ use futures::future::BoxFuture;
 use futures::stream::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 
+use super::inventory;
+use super::spool::{ListedFile, SpoolReader, SpoolWriter};
 use crate::Result;
-use crate::inventory;
-use crate::spool::{ListedFile, SpoolReader, SpoolWriter};
 
 /// Parts listed at the same time.
 const CONCURRENCY: usize = 32;

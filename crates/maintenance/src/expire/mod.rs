@@ -1,3 +1,11 @@
+//! Expiry of snapshots.
+//!
+//! The plan names the snapshots, branches and tags that retention lets go, and the files that only they lead to. Running it removes them and
+//! quarantines the files in one commit, if the plan still fits.
+
+mod job;
+mod undo;
+
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,8 +22,9 @@ use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 use crate::compact::carried;
-use crate::jobs::JobContext;
+use crate::context::JobContext;
 use crate::{MaintenanceError, Result, check_deletable};
+pub(crate) use job::Expiry;
 
 /// A snapshot that goes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,13 +105,16 @@ pub struct ExpireOutcome {
     pub seconds: f64,
 }
 
-/// Plans an expiry. Refused for foreign tables and where `gc.enabled` is false.
-pub async fn plan_expire(catalog: &Catalog, table: &LoadedTable, policy: ExpiryPolicy) -> Result<ExpirePlan> {
-    Ok(plan(catalog, table, policy).await?.0)
-}
-
-/// The plan, with what was worked out for it and is needed to carry it out.
-pub(crate) async fn plan(catalog: &Catalog, table: &LoadedTable, policy: ExpiryPolicy) -> Result<(ExpirePlan, Unreferenced)> {
+/// Plans an expiry, and keeps what running the plan needs.
+///
+/// # Errors
+///
+/// Returns [`MaintenanceError::Refused`] for a foreign table and where `gc.enabled` is false, and the error of metadata that can't be read.
+pub(crate) async fn plan_expire(
+    catalog: &Catalog,
+    table: &LoadedTable,
+    policy: ExpiryPolicy,
+) -> Result<(ExpirePlan, Unreferenced)> {
     check_deletable(catalog, table)?;
     let now = now_ms();
     let verdict = snapshots_to_expire(&table.metadata, &table.metadata.refs, policy, now)?;
@@ -111,7 +123,7 @@ pub(crate) async fn plan(catalog: &Catalog, table: &LoadedTable, policy: ExpiryP
 
 /// The plan to expire some snapshots and references whatever the retention policy says. Heads of references that stay do, and so
 /// does what was just added.
-pub(crate) async fn forced(
+pub(crate) async fn plan_forced(
     catalog: &Catalog,
     table: &LoadedTable,
     snapshots: &HashSet<i64>,

@@ -1,0 +1,133 @@
+//! Undo of an expiry.
+//!
+//! The snapshots, branches and tags come from the metadata file before the expiry, which its outcome names. Their files have to be in
+//! storage; those in quarantine are released in the commit that brings the snapshots back.
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+
+use esker_catalog::{Actor, Catalog, Change, LoadedTable, Proposal, Restored};
+use esker_format::{SnapshotRef, TableMetadata};
+use esker_state::Job;
+use esker_storage::Location;
+use esker_table::{TableError, list_of, outline, reachable};
+use esker_types::{Coded, ErrorCode, Principal};
+
+use super::{ExpireOutcome, ExpirePlan};
+use crate::undone::{Undone, check_stored, refused, swept, thawed};
+use crate::{MaintenanceError, Result};
+
+fn unreadable(job: &Job, what: &str) -> MaintenanceError {
+    MaintenanceError::Refused(format!("job {}: its {what} can't be read", job.id))
+}
+
+/// Undoes an expiry: its snapshots, branches and tags are in the table again.
+///
+/// # Errors
+///
+/// Returns [`MaintenanceError::Refused`] if a file that the snapshots need was deleted, or if the table is frozen or another one.
+pub(crate) async fn undo_expire(catalog: &Catalog, job: &Job, principal: &Principal) -> Result<Undone> {
+    let (ids, refs) = expired(job)?;
+    if ids.is_empty() && refs.is_empty() {
+        return Ok(Undone::default());
+    }
+    let table = thawed(catalog, job).await?;
+    let before: HashSet<i64> = table.metadata.snapshots.iter().map(|s| s.snapshot_id).collect();
+    let (earlier, restored) = earlier(catalog, &table, job, &ids, &refs).await?;
+    let missing = |s: &&SnapshotRef| ids.contains(&s.snapshot_id) && !before.contains(&s.snapshot_id);
+    let missing: Vec<SnapshotRef> = earlier.snapshots.iter().filter(missing).cloned().collect();
+    let (files, specs) = there(catalog, job, &earlier, &missing).await?;
+    let restored = restored.with_specs(&earlier, &specs);
+    let revives: Vec<String> = files.iter().flat_map(|path| Location::names(path)).collect();
+    let files = catalog.state().quarantined_among(&revives).await?.0.len() as u64;
+    let actor = Actor { principal: principal.to_string(), receipt: None };
+    // Whoever quarantined a file that the snapshots lead to: it is taken out of quarantine with the commit, or the commit fails.
+    let (updates, restore) = (restored.updates(), Some(Box::new(restored)));
+    let proposal = Proposal { updates, restore, restored: revives, actor, ..Proposal::default() };
+    let now = catalog.commit_to(table.row.id, Change::Fixed(Box::new(proposal))).await?.table.metadata;
+    // One that was made anew since is left as it is.
+    let (taken, then, now) = (&table.metadata.refs, &earlier.refs, &now.refs);
+    let is_back = |name: &String| !taken.contains_key(name) && now.contains_key(name) && now.get(name) == then.get(name);
+    let refs = refs.into_iter().filter(is_back).collect();
+    Ok(Undone { snapshots: missing.len() as u64, refs, files, ..Undone::default() })
+}
+
+/// Every file that some snapshots lead to, if each is in storage, and the ids of the partition specs. Manifest lists and manifests may be
+/// in a cache and gone all the same.
+async fn there(
+    catalog: &Catalog,
+    job: &Job,
+    metadata: &TableMetadata,
+    snapshots: &[SnapshotRef],
+) -> Result<(Vec<String>, HashSet<i32>)> {
+    let lists: Vec<String> = snapshots.iter().filter_map(|s| list_of(s).map(str::to_owned)).collect();
+    check_there(catalog, job, &lists).await?;
+    let outline = outline(catalog.manifests(), metadata, snapshots, &HashSet::new()).await?;
+    let (manifests, specs): (Vec<String>, HashSet<i32>) = outline.specs().map(|(path, spec)| (path.to_owned(), spec)).unzip();
+    check_there(catalog, job, &manifests).await?;
+    let files = reachable(catalog.manifests(), metadata, snapshots, &HashSet::new()).await?.files;
+    let files: Vec<String> = files.into_keys().collect();
+    check_there(catalog, job, &files).await?;
+    Ok((files, specs))
+}
+
+async fn check_there(catalog: &Catalog, job: &Job, paths: &[String]) -> Result<()> {
+    let names: Vec<String> = paths.iter().flat_map(|path| Location::names(path)).collect();
+    if let Some(path) = catalog.state().quarantined_among(&names).await?.1.first() {
+        return Err(swept(job, &format!("{path} was deleted, or is being")));
+    }
+    check_stored(catalog, job, paths).await
+}
+
+/// The snapshots and references that an expiry set out to remove, in all its attempts: one that was killed may have done it.
+fn expired(job: &Job) -> Result<(HashSet<i64>, Vec<String>)> {
+    let (mut ids, mut refs) = (HashSet::new(), BTreeSet::new());
+    for plan in job.earlier_plans.iter().chain(&job.plan) {
+        let plan: ExpirePlan = serde_json::from_value(plan.clone()).map_err(|_| unreadable(job, "plan"))?;
+        ids.extend(plan.expire.iter().map(|s| s.snapshot_id));
+        refs.extend(plan.expire_refs);
+    }
+    Ok((ids, refs.into_iter().collect()))
+}
+
+/// What an expiry removed, from the metadata file that it recorded; if it was killed before it could, from the newest in the
+/// metadata log that has it all.
+async fn earlier(
+    catalog: &Catalog,
+    table: &LoadedTable,
+    job: &Job,
+    ids: &HashSet<i64>,
+    refs: &[String],
+) -> Result<(Arc<TableMetadata>, Restored)> {
+    let outcome = job.outcome.as_ref().and_then(|o| serde_json::from_value::<ExpireOutcome>(o.clone()).ok());
+    let recorded = outcome.map(|o| o.metadata_before).filter(|path| !path.is_empty());
+    let log = table.metadata.metadata_log.iter().rev().map(|log| log.metadata_file.clone());
+    let candidates: Vec<String> = match recorded {
+        Some(path) if job.earlier_plans.is_empty() => vec![path],
+        recorded => recorded.into_iter().chain(log).collect(),
+    };
+    let mut gone = None;
+    for path in candidates {
+        // Not from the cache: what is in memory may be gone from storage.
+        let json = match catalog.json_at(&path).await {
+            Err(e) if e.code() == ErrorCode::DataMissing => {
+                gone = gone.or(Some(path));
+                continue;
+            }
+            json => json?,
+        };
+        let earlier = TableMetadata::from_json(&json).map_err(|e| TableError::file(&path, e))?;
+        // In version 1 a table need not have one.
+        if earlier.table_uuid.zip(table.metadata.table_uuid).is_some_and(|(then, now)| then != now) {
+            return refused(format!("{} is another table than the one that job {} worked on", table.row.name, job.id));
+        }
+        let restored = Restored::of(&earlier, ids, refs);
+        if restored.ids().len() == ids.len() {
+            return Ok((Arc::new(earlier), restored));
+        }
+    }
+    if let Some(path) = gone {
+        return Err(swept(job, &format!("{path} is not in storage any more")));
+    }
+    refused(format!("no metadata file of {} tells the {} snapshots of job {}", table.row.name, ids.len(), job.id))
+}

@@ -1,0 +1,135 @@
+//! A kind of job is one implementation of [`JobType`], in one file.
+//!
+//! The trait holds everything that the queue, the management API, the command line, the autopilot and an undo need to know of a kind: its
+//! options, its plan, how it runs, how it is undone, and how a person reads what it did. `jobs::kinds` lists the implementations. A kind that is
+//! missing there does not compile.
+
+use std::time::Duration;
+
+use clap::Args;
+use esker_catalog::{Catalog, LoadedTable};
+use esker_state::Job;
+use esker_types::{JobKind, Principal, parse_age};
+use futures::future::BoxFuture;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::Result;
+use crate::context::JobContext;
+use crate::undone::Undone;
+
+/// Undoes a job.
+pub(crate) type Undo = for<'a> fn(&'a Catalog, &'a Job, &'a Principal) -> BoxFuture<'a, Result<Undone>>;
+
+/// A kind of maintenance job.
+pub(crate) trait JobType {
+    /// The kind.
+    const KIND: JobKind;
+    /// What jobs of the kind do, in one sentence.
+    const SUMMARY: &'static str;
+    /// What [`Progress`](crate::Progress) counts.
+    const UNIT: ProgressUnit = ProgressUnit::Files;
+    /// Jobs of the kind change nothing, so foreign and frozen tables take them.
+    const READ_ONLY: bool = false;
+    /// A policy may schedule jobs of the kind (`KIND.schedule`).
+    const SCHEDULABLE: bool = false;
+    /// A preview costs little, so the command line shows it before it starts the job.
+    const SHOWS_PREVIEW: bool = true;
+    /// How a job is undone, if the kind can be.
+    const UNDO: Option<Undo> = None;
+
+    /// The options, as the body of a request and the record of a job have them.
+    type Options: Serialize + DeserializeOwned + Send + Sync;
+    /// The options, as the command line has them.
+    type Args: Args;
+    /// A plan with everything that running it needs.
+    type Plan: Send + Sync;
+    /// The answer of a dry run.
+    type Preview: Serialize + DeserializeOwned;
+    /// The result of a job.
+    type Outcome: Serialize + DeserializeOwned;
+
+    /// Turns the arguments of the command line into options.
+    ///
+    /// # Errors
+    ///
+    /// Returns a text that names the argument that makes no sense.
+    fn options(args: Self::Args) -> std::result::Result<Self::Options, String>;
+
+    /// Plans a job on a table as it is, and changes nothing.
+    fn plan(
+        context: &JobContext,
+        table: &LoadedTable,
+        options: &Self::Options,
+    ) -> impl Future<Output = Result<Self::Plan>> + Send;
+
+    /// The part of a plan that the job's record keeps.
+    fn record(plan: &Self::Plan) -> Value;
+
+    /// Shows what a job would do.
+    fn preview(
+        context: &JobContext,
+        table: &LoadedTable,
+        options: &Self::Options,
+    ) -> impl Future<Output = Result<Self::Preview>> + Send;
+
+    /// The engine that has to run the plan, if Esker is not to.
+    fn engine(_plan: &Self::Plan, _table: &LoadedTable) -> Result<Option<&'static str>> {
+        Ok(None)
+    }
+
+    /// Runs a plan.
+    fn run(context: &JobContext, table: &LoadedTable, plan: &Self::Plan) -> impl Future<Output = Result<Self::Outcome>> + Send;
+
+    /// Describes a preview for people.
+    fn describe_preview(preview: &Self::Preview) -> JobReport;
+
+    /// Describes an outcome for people.
+    fn describe_outcome(table: &str, outcome: &Self::Outcome) -> JobReport;
+}
+
+/// What a job's progress counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProgressUnit {
+    /// Bytes of the files that are rewritten.
+    Bytes,
+    /// Files that are read or judged.
+    Files,
+}
+
+/// A preview or an outcome in words.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct JobReport {
+    /// Lines of text, the first of which is the summary.
+    pub text: String,
+    /// Why there is nothing to do, if there is not.
+    pub nothing_to_do: Option<String>,
+    /// Why a script should take the outcome for a failure, if it should.
+    pub failure: Option<String>,
+}
+
+impl JobReport {
+    pub(crate) fn of(lines: &[String]) -> Self {
+        Self { text: lines.join("\n"), ..Self::default() }
+    }
+}
+
+/// Serializes a plan for a job's record.
+pub(crate) fn record(plan: &impl Serialize) -> Value {
+    serde_json::to_value(plan).unwrap_or_else(|e| serde_json::json!({"error": e.to_string()}))
+}
+
+/// Parses an age of the command line: `5d`, `12h`, `30m`, `10s`.
+///
+/// # Errors
+///
+/// Returns a text that quotes what is no age.
+pub(crate) fn age(text: &str) -> std::result::Result<Duration, String> {
+    parse_age(text).ok_or_else(|| format!("{text:?} is not an age like 5d, 12h, 30m or 10s"))
+}
+
+pub(crate) fn millis(age: Duration) -> i64 {
+    i64::try_from(age.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,112 @@
+//! The job kind `orphans`: its command line, and how people read its preview and its outcome.
+
+use std::time::Duration;
+
+use clap::Args;
+use esker_catalog::LoadedTable;
+use esker_types::{JobKind, format_bytes, format_count, now_ms};
+use futures::FutureExt;
+use serde_json::Value;
+
+use super::{
+    LocationCensus, Orphan, OrphanOptions, OrphanOutcome, OrphanPlan, OrphanReport, execute_orphans, list_orphans, plan_orphans,
+};
+use crate::Result;
+use crate::context::JobContext;
+use crate::job_type::{JobReport, JobType, Undo, age, millis, record};
+use crate::undone::Undone;
+
+/// Removals of orphan files.
+#[derive(Debug)]
+pub(crate) struct OrphanRemoval;
+
+#[derive(Debug, Args)]
+pub(crate) struct OrphanArgs {
+    /// Only files older than this, e.g. 3d; at least 24h.
+    #[arg(long, value_parser = age)]
+    older_than: Option<Duration>,
+    /// URI of the listing to use instead of listing the storage: the manifest.json of an S3 Inventory, or a file of CSV or Parquet.
+    #[arg(long)]
+    inventory: Option<String>,
+}
+
+impl JobType for OrphanRemoval {
+    const KIND: JobKind = JobKind::Orphans;
+    const SUMMARY: &'static str = "Quarantine orphan files: those that a scan at least a day ago found unreferenced too.";
+    const SCHEDULABLE: bool = true;
+    const SHOWS_PREVIEW: bool = false;
+    // A frozen table's files may be released: nothing but the quarantine changes.
+    const UNDO: Option<Undo> = Some(|catalog, job, principal| {
+        async move {
+            let note = format!("job {} was undone by {principal}", job.id);
+            let (files, gone) = catalog.state().release_quarantined_by(job.id, &note).await?;
+            Ok(Undone { files, gone, ..Undone::default() })
+        }
+        .boxed()
+    });
+
+    type Options = OrphanOptions;
+    type Args = OrphanArgs;
+    type Plan = OrphanPlan;
+    type Preview = OrphanReport;
+    type Outcome = OrphanOutcome;
+
+    fn options(args: OrphanArgs) -> std::result::Result<OrphanOptions, String> {
+        Ok(OrphanOptions { older_than_age_ms: args.older_than.map(millis), inventory: args.inventory })
+    }
+
+    async fn plan(context: &JobContext, table: &LoadedTable, options: &OrphanOptions) -> Result<OrphanPlan> {
+        plan_orphans(&context.catalog, table, options)
+    }
+
+    fn record(plan: &OrphanPlan) -> Value {
+        record(plan)
+    }
+
+    async fn preview(context: &JobContext, table: &LoadedTable, options: &OrphanOptions) -> Result<OrphanReport> {
+        list_orphans(&context.catalog, table, options, &context.limits.spill_dir).await
+    }
+
+    async fn run(context: &JobContext, table: &LoadedTable, plan: &OrphanPlan) -> Result<OrphanOutcome> {
+        execute_orphans(context, table, plan).await
+    }
+
+    fn describe_preview(report: &OrphanReport) -> JobReport {
+        let mut lines = vec![counts(&report.table, &report.counted)];
+        let since = |orphan: &Orphan| match orphan.since_ms {
+            Some(since) => format!("a candidate for {}", format_count(((now_ms() - since) / 3_600_000).unsigned_abs(), "hour")),
+            None => "not seen before".to_owned(),
+        };
+        lines.extend(
+            report.named.iter().map(|o| format!("  {:>10}  {}  {}, {}", format_bytes(o.bytes), o.path, since(o), o.reason)),
+        );
+        let named = report.named.len() as u64;
+        lines.extend((named < report.counted.orphans).then(|| format!("  and {} more", report.counted.orphans - named)));
+        JobReport::of(&lines)
+    }
+
+    fn describe_outcome(table: &str, outcome: &OrphanOutcome) -> JobReport {
+        JobReport::of(&[
+            counts(table, &outcome.counted),
+            format!(
+                "{} ({}) are in quarantine; {} first seen less than a day ago, which the next scan may take, {:.1} s",
+                format_count(outcome.quarantined_files, "file"),
+                format_bytes(outcome.quarantined_bytes),
+                format_count(outcome.waiting, "candidate"),
+                outcome.seconds,
+            ),
+        ])
+    }
+}
+
+fn counts(table: &str, counted: &LocationCensus) -> String {
+    format!(
+        "{table}: {} listed, {} referenced, {} in progress, in quarantine or another table's, {} too young to judge, {} ({})",
+        format_count(counted.listed, "file"),
+        counted.referenced,
+        counted.accounted,
+        counted.young,
+        format_count(counted.orphans, "orphan"),
+        format_bytes(counted.orphan_bytes),
+    )
+}

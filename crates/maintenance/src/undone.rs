@@ -1,0 +1,71 @@
+//! What the undos of all kinds share: their result, and the checks that the files they need are still there.
+
+use std::fmt::Display;
+
+use esker_catalog::{Catalog, LoadedTable};
+use esker_state::Job;
+use esker_types::JobId;
+use futures::{StreamExt, TryStreamExt};
+use serde::{Deserialize, Serialize};
+
+use crate::context::current;
+use crate::{MaintenanceError, Result, check_not_frozen};
+
+/// Requests for the size of a file at the same time.
+const CONCURRENCY: usize = 32;
+
+/// The result of an undo.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Undone {
+    /// Snapshots that are back in the table.
+    pub snapshots: u64,
+    /// Branches and tags that are back.
+    pub refs: Vec<String>,
+    /// Files that are in the table again, or were released from quarantine.
+    pub files: u64,
+    /// Files that were deleted already, or are being deleted.
+    pub gone: u64,
+    /// The record of the undo itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job_id: Option<JobId>,
+}
+
+pub(crate) fn refused<T>(what: String) -> Result<T> {
+    Err(MaintenanceError::Refused(what))
+}
+
+/// The error of an undo that needs a file which was deleted or is being deleted.
+pub(crate) fn swept(job: &Job, what: &dyn Display) -> MaintenanceError {
+    MaintenanceError::Refused(format!(
+        "job {} can't be undone: {what}; put the file in its place again from a backup of the storage, then undo the job",
+        job.id
+    ))
+}
+
+/// Loads the job's table as it is now.
+///
+/// # Errors
+///
+/// Returns [`MaintenanceError::Refused`] if the table is frozen, and the errors of [`current`].
+pub(crate) async fn thawed(catalog: &Catalog, job: &Job) -> Result<LoadedTable> {
+    let table = current(catalog, job).await?;
+    check_not_frozen(catalog, &table).await?;
+    Ok(table)
+}
+
+/// Checks that storage has every file.
+///
+/// # Errors
+///
+/// Returns [`MaintenanceError::Refused`] that names the first missing file, and the storage's error if it does not answer.
+pub(crate) async fn check_stored(catalog: &Catalog, job: &Job, paths: &[String]) -> Result<()> {
+    let asked = futures::stream::iter(paths.to_vec());
+    let asked = asked.map(|path| async move { Ok::<_, MaintenanceError>((catalog.storage().size(&path).await?, path)) });
+    let mut asked = asked.buffer_unordered(CONCURRENCY);
+    while let Some((size, path)) = asked.try_next().await? {
+        if size.is_none() {
+            return Err(swept(job, &format!("{path} is not in storage any more")));
+        }
+    }
+    Ok(())
+}

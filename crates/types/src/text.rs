@@ -1,0 +1,41 @@
+//! Numbers as text for people: on pages, in the command line and in job logs.
+
+/// Formats a size in binary units with one decimal: `512 B`, `3.4 MiB`.
+pub fn format_bytes(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    let mut value = bytes as f64;
+    let mut unit = "B";
+    for next in UNITS {
+        if value < 1024.0 {
+            break;
+        }
+        value /= 1024.0;
+        unit = next;
+    }
+    if unit == "B" { format!("{bytes} B") } else { format!("{value:.1} {unit}") }
+}
+
+/// Formats a count with its noun, of which `one` is the singular: `1 file`, `2 files`, `0 branches`, `3 entries`.
+pub fn format_count(n: u64, one: &str) -> String {
+    if n == 1 {
+        return format!("1 {one}");
+    }
+    match one {
+        one if one.ends_with('y') && !one.ends_with("ay") => format!("{n} {}ies", &one[..one.len() - 1]),
+        one if one.ends_with("ch") || one.ends_with('x') || one.ends_with('s') => format!("{n} {one}es"),
+        one => format!("{n} {one}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_counts_read_as_english() {
+        assert_eq!([0, 1023, 1536, 5 << 30].map(format_bytes), ["0 B", "1023 B", "1.5 KiB", "5.0 GiB"]);
+        let counts = [(0, "file"), (1, "file"), (2, "file"), (2, "branch"), (3, "entry"), (2, "day")];
+        let texts = counts.map(|(n, one)| format_count(n, one));
+        assert_eq!(texts, ["0 files", "1 file", "2 files", "2 branches", "3 entries", "2 days"]);
+    }
+}
