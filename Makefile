@@ -9,47 +9,52 @@ export ESKER_BIN := $(CARGO_TARGET_DIR)/debug/esker
 UV := scripts/uv.sh
 PYTEST := -q -rA --no-header -p no:cacheprovider --durations=10
 
-.PHONY: demo test test-unit test-engine-slice test-hostile-slice test-engines build lint soak soak-hostile docs bench-maintenance bench-query bench-pairs bench-catalog bench-autopilot bench-service bench-format dist clean-cache
+.DEFAULT_GOAL := help
+.PHONY: help audit demo test test-unit test-engine-slice test-hostile-slice test-engines build lint soak soak-hostile docs bench-maintenance bench-query bench-pairs bench-catalog bench-autopilot bench-service bench-format dist clean-cache
 
-demo: build
+help:  ## Show this list.
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	echo "docs/quick-start.md starts here; CONTRIBUTING.md says how to work on Esker."
+
+demo: build  ## Load real flights, let the table decay, maintain it, and prove that the answers stayed the same.
 	python=$$($(UV) demo/requirements.txt)
 	"$$python" demo/flights.py --esker "$(ESKER_BIN)" --data-dir "$(ESKER_CACHE)/demo" $(if $(KEEP),--keep)
 
-test: build lint test-unit test-hostile-slice test-engine-slice
-
-build:
+test: build lint test-unit test-hostile-slice test-engine-slice  ## Run all that CI runs: build, lint, unit and integration tests, a slice of every engine.
+build:  ## Build every crate for development.
 	scripts/build.sh
 
-lint:
+lint:  ## Check formatting, clippy, spelling, licences and Python style.
 	cargo fmt --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	cargo metadata --locked --format-version 1 --manifest-path fuzz/Cargo.toml > /dev/null
 	python3 scripts/licenses.py
-	python=$$($(UV) tests/engines/requirements.txt)
-	"$$python" -m ruff check --quiet .
-	"$$python" -m ruff format --quiet --check .
+	bin=$$(dirname "$$($(UV) scripts/lint-requirements.txt)")
+	"$$bin/ruff" check --quiet .
+	"$$bin/ruff" format --quiet --check .
+	"$$bin/typos"
 
 # Unit and integration tests on SQLite, then those that reach the state database on PostgreSQL.
-test-unit: build
+test-unit: build  ## Run the Rust tests on SQLite and PostgreSQL.
 	python=$$($(UV) tests/engines/requirements.txt)
 	cd tests/engines
 	"$$python" -m stack.postgres cargo test --workspace --quiet
 	ESKER_TEST_STATE=postgres "$$python" -m stack.postgres cargo test --workspace --quiet --test it
 
 # A slice of every engine.
-test-engine-slice: build
+test-engine-slice: build  ## Run a slice of every engine.
 	python=$$($(UV) tests/engines/requirements.txt)
 	"$$python" -m pytest tests/engines -m slice $(PYTEST)
 	spark4=$$($(UV) tests/engines/spark4/requirements.txt)
 	ESKER_SPARK=4 "$$spark4" -m pytest tests/engines/test_spark.py -m slice $(PYTEST)
 
 # Hostile tables and statements against other engines, a minute of each.
-test-hostile-slice: build
+test-hostile-slice: build  ## Run hostile tables and statements for a minute each.
 	python=$$($(UV) tests/engines/requirements.txt)
 	"$$python" -m pytest tests/hostile $(PYTEST)
 
 # All of every engine; then `make docs` makes the pages of what ran: compatibility, and types.
-test-engines: build
+test-engines: build  ## Run all tests of every engine.
 	python=$$($(UV) tests/engines/requirements.txt)
 	"$$python" -m pytest tests/engines $(PYTEST)
 	spark4=$$($(UV) tests/engines/spark4/requirements.txt)
@@ -57,7 +62,7 @@ test-engines: build
 
 # What takes minutes to hours: thousands of random histories and queries, hundreds of kills, TPC-H at scale factor 1, all of TPC-DS,
 # 1,000 hostile tables and 100,000 statements. Those can be stopped: they keep how far they came, and go on from there.
-soak: build
+soak: build  ## Run what takes hours: histories, kills, hostile tables, fuzzing.
 	ESKER_HISTORIES=$(or $(HISTORIES),10000) cargo test --workspace --test it -- histories
 	for n in 12500 25000 50000; do ESKER_SNAPSHOTS=$$n cargo test --workspace --test it -- --nocapture long_history; done
 	ESKER_DISASTERS=$(or $(DISASTERS),500) cargo test --workspace --test it -- disasters
@@ -71,7 +76,7 @@ soak: build
 	# The decoders of the format, with a nightly compiler.
 	fuzz/run.sh $(or $(FUZZ_SECONDS),60)
 
-soak-hostile: build
+soak-hostile: build  ## Run 1,000 hostile tables and 100,000 statements.
 	python=$$($(UV) tests/engines/requirements.txt)
 	kept="$(ESKER_CACHE)/hostile"
 	mkdir -p "$$kept"
@@ -80,7 +85,7 @@ soak-hostile: build
 	"$$python" -m hostile tables --new --seed $(or $(SEED),0) --count $(or $(HOSTILE_TABLES),1000) --resume "$$kept/new-$(or $(SEED),0)"
 	"$$python" -m hostile statements --seed $(or $(SEED),0) --count $(or $(HOSTILE_STATEMENTS),100000) --resume "$$kept/statements-$(or $(SEED),0)"
 
-docs: build
+docs: build  ## Make the generated pages: compatibility, types, pictures, dashboards.
 	python3 scripts/dashboards.py
 	python=$$($(UV) tests/engines/requirements.txt)
 	ESKER_SCREENSHOTS=docs/images "$$python" -m pytest -q tests/engines/test_page.py -k pictures
@@ -88,40 +93,43 @@ docs: build
 	python3 scripts/type_table.py "$(ESKER_CACHE)/engine-results/types/cells.json" > docs/types.md
 
 # Compaction beside its bounds, Spark and Trino; SCALE=1 is 6 M rows. DATASETS="s1 d2" chooses, PEERS=0 leaves the peers out.
-bench-maintenance: build
+bench-maintenance: build  ## Compare compaction with its bounds, Spark and Trino.
 	python=$$($(UV) tests/engines/requirements.txt)
 	"$$python" benches/maintenance.py "$(ESKER_BIN)" "$(CARGO_TARGET_DIR)/debug/bound" $(DATASETS)
 
 # SQL beside DuckDB and Trino over MinIO; SCALE is TPC-H's scale factor, PARTS="scans tpch deletes lookups" chooses, PEERS=duckdb,parquet,trino.
-bench-query: build
+bench-query: build  ## Compare SQL with DuckDB and Trino.
 	python=$$($(UV) tests/engines/requirements.txt)
 	"$$python" benches/query.py "$(ESKER_BIN)" $(PARTS)
 
 # This build beside another by turns, so that a change shows what it costs; BEFORE is the other's binary, PARTS as above and s1, s2.
-bench-pairs: build
+bench-pairs: build  ## Compare this build with another by turns.
 	python=$$($(UV) tests/engines/requirements.txt)
 	"$$python" benches/pairs.py "$(BEFORE)" "$(ESKER_BIN)" $(PARTS)
 
 # A table of 9,000 and one of 50,000 snapshots: loads and commits beside parsing, printing and writing its metadata once.
-bench-catalog: build
+bench-catalog: build  ## Measure loads and commits of tables with many snapshots.
 	"$(CARGO_TARGET_DIR)/debug/catalog" 9000 50000
 
 # Twenty tables under streaming writes and the autopilot: files opened per query, as Trino and DuckDB count them. SECONDS=180.
-bench-autopilot: build
+bench-autopilot: build  ## Measure files opened per query under streaming writes.
 	python=$$($(UV) tests/engines/requirements.txt)
 	"$$python" benches/autopilot.py "$(ESKER_BIN)"
 
 # Start-up, idle memory, loadTable latency.
-bench-service: build
+bench-service: build  ## Measure start-up, idle memory and latency.
 	python3 benches/service.py "$(ESKER_BIN)"
 
 # Reading manifests beside the `iceberg` crate and PyIceberg, and planning a scan of FILES=1000000 by bounds.
-bench-format: build
+bench-format: build  ## Measure reading of manifests and planning of scans.
 	python=$$($(UV) tests/engines/requirements.txt)
 	"$$python" benches/format.py "$(CARGO_TARGET_DIR)/debug/format" $(or $(FILES),1000000)
 
-dist:
+audit:  ## Check dependencies against RustSec and the licence list (cargo install cargo-deny).
+	cargo deny check
+
+dist:  ## Build an optimised binary.
 	cargo build --release -p esker
 
-clean-cache:
+clean-cache:  ## Remove the cache under the user cache directory.
 	rm -rf "$(ESKER_CACHE)"

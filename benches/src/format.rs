@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use esker_format::{
-    AvroCodec, BoundBytes, Columns, DataContentType, DataFile, DataFileFormat, ManifestContent, ManifestFile, ManifestListWriter,
-    ManifestProjection, ManifestWriter, NewManifest, NewManifestList, TableMetadata, Value, decode_manifest, read_manifest,
+    AvroCodec, BoundBytes, ColumnSet, DataContentType, DataFile, DataFileFormat, ManifestContent, ManifestFile,
+    ManifestListWriter, ManifestProjection, ManifestWriter, NewManifest, NewManifestList, TableMetadata, Value, decode_manifest,
+    read_manifest,
 };
 use esker_storage::Storage;
 use esker_table::{Expr, Manifests, SnapshotFiles, plan_scan, projection};
@@ -41,7 +42,7 @@ const READERS: [(&str, Read); 4] = [
     ("batch", |file| Box::new(decode_manifest(file, &ManifestProjection::all()).expect("a manifest"))),
     ("rows", |file| Box::new(read_manifest(file).expect("a manifest"))),
     ("projected", |file| {
-        Box::new(decode_manifest(file, &ManifestProjection::planning(Columns::of([1, 2]))).expect("a manifest"))
+        Box::new(decode_manifest(file, &ManifestProjection::planning(ColumnSet::of([1, 2]))).expect("a manifest"))
     }),
     ("iceberg", |file| Box::new(iceberg::spec::Manifest::parse_avro(file).expect("a manifest"))),
 ];

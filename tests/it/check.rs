@@ -366,7 +366,7 @@ async fn two_vectors_of_a_file_and_deletes_about_no_file_are_found() {
     let mut deletes = Vec::new();
     for (name, about) in [("a", &about), ("b", &about), ("c", &nowhere)] {
         let vector = (about.clone(), RoaringTreemap::from_iter([1_u64]));
-        let (bytes, places) = esker_table::puffin_of_vectors(&[vector]).expect("a file");
+        let (bytes, places) = esker_table::encode_puffin(&[vector]).expect("a file");
         let path = format!("{location}/data/{name}.puffin");
         std::fs::write(&path[7..], &bytes).expect("written");
         deletes.push(DataFile {

@@ -115,7 +115,7 @@ async fn a_quarantined_orphan_that_a_commit_came_to_need_is_released() {
     let all: Vec<_> = futures::TryStreamExt::try_collect(files.list(&esker_storage::Location::parse(&location).expect("valid")))
         .await
         .expect("listed");
-    let all: Vec<esker_storage::Listed> = all;
+    let all: Vec<esker_storage::ListedObject> = all;
     let live = writer.data_files().await;
     let waiting: Vec<String> = all
         .into_iter()

@@ -15,7 +15,7 @@ use arrow_flight::sql::client::FlightSqlServiceClient;
 use esker::Config;
 use esker_catalog::deletion::sweep;
 use esker_format::Value as Cell;
-use esker_state::NoFacts;
+use esker_state::AssessmentFailure;
 use esker_tests::{Faults, Lake, Row, TestApp, Writer};
 use esker_types::now_ms;
 use futures::TryStreamExt;
@@ -267,7 +267,11 @@ async fn a_healthy_table_and_two_sick_ones() -> (TempDir, [String; 2]) {
             catalog.state().table(catalog.warehouse(), &name).await.expect("a row").id
         };
         // What was known of it before is forgotten.
-        app.catalog().state().put_health(id, "", Err(&NoFacts { why: String::new(), passing: false })).await.expect("kept");
+        app.catalog()
+            .state()
+            .record_health(id, "", Err(&AssessmentFailure { why: String::new(), passing: false }))
+            .await
+            .expect("kept");
     }
     (app.stop().await, broken)
 }

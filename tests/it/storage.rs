@@ -115,7 +115,7 @@ async fn what_a_store_refuses_for_good_is_told_from_what_passes() {
     ] {
         let (endpoint, _) = store(move |_| Some((status, String::new()))).await;
         let error = storage_at(&endpoint).read("s3://lake/x/y").await.expect_err(status);
-        assert_eq!((error.code(), error.code().is_passing()), (code, false), "{error}");
+        assert_eq!((error.code(), error.code().is_transient()), (code, false), "{error}");
         assert!(error.to_string().contains("s3://lake/x/y"), "{error}");
     }
 }

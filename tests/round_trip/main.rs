@@ -156,7 +156,7 @@ fn in_manifest(entry: &ManifestEntry, types: &[Option<PrimitiveType>]) -> Json {
     };
     let partition = file.partition.iter().zip(types).map(|(value, ty)| match (value, ty) {
         (None, _) => Json::Null,
-        (Some(value), Some(ty)) => of_value(&value.of_type(ty).unwrap_or_else(|| value.clone())),
+        (Some(value), Some(ty)) => of_value(&value.converted_to(ty).unwrap_or_else(|| value.clone())),
         (Some(value), None) => of_value(value),
     });
     json!({

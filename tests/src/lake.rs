@@ -5,7 +5,7 @@ use arrow::array::{Array, ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch
 use arrow::datatypes::{DataType, Int32Type, Int64Type, Schema as ArrowSchema};
 use esker_format::{DataContentType, DataFile, DataFileFormat, ManifestContent, TableMetadata, Tuple, Value as Cell};
 use esker_storage::Storage;
-use esker_table::{DeleteKind, LiveDelete, LiveFile, LiveFiles, Manifests, load_live, puffin_of_vectors};
+use esker_table::{DeleteKind, LiveDelete, LiveFile, LiveFiles, Manifests, encode_puffin, load_live};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
@@ -349,7 +349,7 @@ impl<'a> Lake<'a> {
             }
             vectors.push((file.file.file_path.clone(), positions));
         }
-        let (bytes, places) = puffin_of_vectors(&vectors).expect("a file");
+        let (bytes, places) = encode_puffin(&vectors).expect("a file");
         let path = format!("{}/data/{}-dv.puffin", metadata.location, Uuid::new_v4());
         let size = bytes.len() as i64;
         self.storage.write(&path, bytes.into()).await.expect("written");

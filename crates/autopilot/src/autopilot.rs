@@ -7,8 +7,8 @@ use esker_catalog::{AssessedTable, Catalog, CatalogError};
 use esker_maintenance::{
     Cost, JobRequest, JobSpec, Maintenance, MaintenanceError, PRIORITY_AUTOPILOT, PRIORITY_SCHEDULED, Strategy,
 };
-use esker_state::{Job, TableRow, TableUse};
-use esker_types::{JobKind, Millis, NamespaceName, TableId, TableName, caught_now, now_ms};
+use esker_state::{Job, TableUsage, TabularRow};
+use esker_types::{JobKind, Millis, NamespaceName, TableId, TableName, catch_panic_sync, now_ms};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::watch;
@@ -63,7 +63,7 @@ fn policy_in(layers: &Layers, namespaces: &Namespaces, name: &NamespaceName, own
 }
 
 /// The policy of a table as it is now.
-pub async fn policy_of(catalog: &Catalog, layers: &Layers, row: &TableRow) -> Result<Policy, CatalogError> {
+pub async fn policy_of(catalog: &Catalog, layers: &Layers, row: &TabularRow) -> Result<Policy, CatalogError> {
     let namespaces = namespaces(catalog).await?;
     let table = catalog.load_row(row.clone()).await?;
     Ok(policy_in(layers, &namespaces, &row.name.namespace, &table.metadata.properties))
@@ -84,16 +84,16 @@ pub fn frozen_by(
 struct Looked {
     examined: AssessedTable,
     policy: Policy,
-    used: TableUse,
+    used: TableUsage,
 }
 
 /// Looks at every table of a warehouse.
 async fn look(catalog: &Catalog, layers: &Layers) -> Result<Vec<Looked>, CatalogError> {
-    let (namespaces, uses) = (namespaces(catalog).await?, catalog.state().uses().await?);
+    let (namespaces, uses) = (namespaces(catalog).await?, catalog.state().usages().await?);
     let nothing = BTreeMap::new();
     let looked = |examined: AssessedTable| {
         let own = examined.facts.as_ref().map_or(&nothing, |facts| &facts.policy_properties);
-        let policy = caught_now(|| policy_in(layers, &namespaces, &examined.row.name.namespace, own));
+        let policy = catch_panic_sync(|| policy_in(layers, &namespaces, &examined.row.name.namespace, own));
         let policy = policy.unwrap_or_else(|panic| {
             tracing::error!(table = %examined.row.name, %panic, "a table's policy could not be read; it is left alone");
             Policy { freeze: true, ..Policy::default() }
@@ -226,7 +226,7 @@ impl Autopilot {
                     jobs: jobs_by_table.get(&looked.examined.row.id).map_or(&[], Vec::as_slice),
                     accounts: &accounts,
                 };
-                caught_now(|| decide(&known)).unwrap_or_else(|panic| {
+                catch_panic_sync(|| decide(&known)).unwrap_or_else(|panic| {
                     tracing::error!(table = %looked.examined.row.name, %panic, "what a table needs could not be decided");
                     Decision::leave(format!("it can't be decided: {panic}"))
                 })
@@ -296,7 +296,7 @@ impl Autopilot {
             }
         }
         if !news.is_empty() {
-            catalog.state().put_decisions(&news).await?;
+            catalog.state().record_decisions(&news).await?;
         }
         Ok(())
     }
@@ -304,7 +304,7 @@ impl Autopilot {
 
 /// The job as it is entered. Its key makes sure that several servers enter it once, and that one which had nothing to do is not entered
 /// again before the table has changed.
-fn order(row: &TableRow, act: &JobToEnqueue) -> JobSpec {
+fn order(row: &TabularRow, act: &JobToEnqueue) -> JobSpec {
     let candidate = &act.candidate;
     let kind = candidate.request.kind();
     let version = row.metadata_location.rsplit('/').next().unwrap_or_default();

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use esker_maintenance::{CompactOptions, JobRequest, Strategy};
-use esker_state::{TableUse, USE_DAYS};
+use esker_state::{TableUsage, USAGE_DAYS};
 use esker_table::properties::{MAX_SNAPSHOT_AGE, MIN_SNAPSHOTS, check_retention};
 use esker_table::{ExpiryPolicy, TableFacts};
 use esker_types::Millis;
@@ -73,8 +73,8 @@ struct Scans {
 }
 
 impl Scans {
-    fn of(facts: &TableFacts, used: &TableUse) -> Self {
-        let a_day = (used.scans as f64 / USE_DAYS as f64).max(1.0);
+    fn of(facts: &TableFacts, used: &TableUsage) -> Self {
+        let a_day = (used.scans as f64 / USAGE_DAYS as f64).max(1.0);
         let read = used.scanned_files as f64 / (used.scans.max(1) as f64 * facts.data_files.max(1) as f64);
         Self { a_day, share: if used.scans > 0 { read.clamp(0.01, 1.0) } else { 1.0 } }
     }
@@ -85,7 +85,7 @@ impl Scans {
 }
 
 /// What might pay for a table of these facts.
-pub(crate) fn candidates(facts: &TableFacts, policy: &Policy, used: &TableUse, now: Millis) -> Vec<CandidateJob> {
+pub(crate) fn candidates(facts: &TableFacts, policy: &Policy, used: &TableUsage, now: Millis) -> Vec<CandidateJob> {
     let scans = Scans::of(facts, used);
     let mut found = Vec::new();
     found.extend(compaction(facts, policy, &scans));
@@ -130,7 +130,7 @@ fn has_own_age(facts: &TableFacts) -> bool {
 fn retention(facts: &TableFacts, policy: &Policy) -> (Millis, usize) {
     let wanted = policy.expire_max_age.and_then(|age| Millis::try_from(age.as_millis()).ok());
     let age = wanted.filter(|_| !has_own_age(facts)).unwrap_or(facts.max_snapshot_age_ms);
-    let own = MIN_SNAPSHOTS.set(&facts.policy_properties);
+    let own = MIN_SNAPSHOTS.get_if_set(&facts.policy_properties);
     (age, own.or(policy.expire_keep).unwrap_or(KEEP).max(1))
 }
 
@@ -204,7 +204,7 @@ fn manifests(facts: &TableFacts, scans: &Scans) -> Option<CandidateJob> {
     })
 }
 
-fn expiry(facts: &TableFacts, policy: &Policy, used: &TableUse, now: Millis) -> Option<CandidateJob> {
+fn expiry(facts: &TableFacts, policy: &Policy, used: &TableUsage, now: Millis) -> Option<CandidateJob> {
     if expiry_off(facts).is_some() {
         return None;
     }
@@ -213,7 +213,7 @@ fn expiry(facts: &TableFacts, policy: &Policy, used: &TableUse, now: Millis) -> 
     if facts.snapshots <= keep as u64 || now.saturating_sub(oldest) <= age_ms.saturating_add(EXPIRY_SLACK_MS) {
         return None;
     }
-    let loads = ((used.scans as f64 + used.commits as f64) / USE_DAYS as f64).max(1.0);
+    let loads = ((used.scans as f64 + used.commits as f64) / USAGE_DAYS as f64).max(1.0);
     Some(CandidateJob {
         request: expire_request(facts, policy, now),
         why: format!(

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use esker_health::Damage;
 use esker_maintenance::JobRequest;
-use esker_state::{Job, JobState, TableUse};
+use esker_state::{Job, JobState, TableUsage};
 use esker_table::TableFacts;
 use esker_types::{JobKind, Millis};
 use serde::Serialize;
@@ -105,7 +105,7 @@ pub(crate) struct DecisionInput<'a> {
     /// Files of the table that somebody could not read.
     pub(crate) damage: &'a [Damage],
     pub(crate) owned: bool,
-    pub(crate) used: &'a TableUse,
+    pub(crate) used: &'a TableUsage,
     /// The table's jobs that began by themselves, and are not over or ended in the last day; the oldest first.
     pub(crate) jobs: &'a [&'a Job],
     pub(crate) accounts: &'a Accounts,

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 /// Time that the principal of a token is cached, so that not every request asks the database.
-const REMEMBERED: Duration = Duration::from_secs(10);
+const PRINCIPAL_CACHE_TTL: Duration = Duration::from_secs(10);
 
 /// Lifetime of a token from the OAuth route, in seconds.
 pub const ISSUED_SECONDS: i64 = 3600;
@@ -61,7 +61,7 @@ pub fn token_hash(token: &str) -> String {
 impl Access {
     /// Creates the check. With `anonymous`, callers on loopback need no token.
     pub fn new(state: State, anonymous: bool) -> Self {
-        Self { state, anonymous, known: Cache::builder().max_capacity(1024).time_to_live(REMEMBERED).build() }
+        Self { state, anonymous, known: Cache::builder().max_capacity(1024).time_to_live(PRINCIPAL_CACHE_TTL).build() }
     }
 
     /// Returns the principal of a request with this `authorization` header.

@@ -3,7 +3,7 @@
 //! A change writes its event and, if the client may repeat the request, a receipt in its own transaction. A repeated request is
 //! answered from the receipt. Spec: REST, header `Idempotency-Key`.
 
-use esker_state::{NewEvent, NewReceipt, Outbox, ReceiptKey, TableRow, TabularKind};
+use esker_state::{NewEvent, NewReceipt, Outbox, ReceiptKey, TabularKind, TabularRow};
 use esker_types::TableName;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -61,7 +61,7 @@ pub enum RequestOutcome {
 
 impl RequestOutcome {
     /// Returns the outcome that refers to the state that a row points to.
-    pub(crate) fn of(row: &TableRow) -> Self {
+    pub(crate) fn of(row: &TabularRow) -> Self {
         let (name, metadata_location) = (row.name.clone(), row.metadata_location.clone());
         match row.kind {
             TabularKind::Table => Self::Table { name, metadata_location },
@@ -110,7 +110,7 @@ impl Catalog {
     /// [`MetadataInvalid`](crate::CatalogError::MetadataInvalid) or [`Storage`](crate::CatalogError::Storage).
     pub async fn table_at(&self, name: &TableName, metadata_location: &str) -> Result<LoadedTable> {
         let row = self.state().table(self.warehouse(), name).await?;
-        let then = TableRow { metadata_location: metadata_location.to_owned(), ..row };
+        let then = TabularRow { metadata_location: metadata_location.to_owned(), ..row };
         match self.load_row(then).await {
             Ok(table) => Ok(table),
             Err(_) => self.load(name).await,
@@ -126,7 +126,7 @@ impl Catalog {
     /// [`MetadataInvalid`](crate::CatalogError::MetadataInvalid) or [`Storage`](crate::CatalogError::Storage).
     pub async fn view_at(&self, name: &TableName, metadata_location: &str) -> Result<LoadedView> {
         let row = self.state().view(self.warehouse(), name).await?;
-        let then = TableRow { metadata_location: metadata_location.to_owned(), ..row };
+        let then = TabularRow { metadata_location: metadata_location.to_owned(), ..row };
         match self.load_view_row(then).await {
             Ok(view) => Ok(view),
             Err(_) => self.load_view(name).await,

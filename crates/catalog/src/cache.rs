@@ -30,7 +30,7 @@ type FilesKey = (Vec<String>, Vec<(i32, PartitionTypes)>);
 /// snapshot.
 ///
 /// Spec: "Snapshots", fields `manifest-list` and `manifests`.
-pub(crate) fn listed(snapshot: &Snapshot) -> Vec<String> {
+pub(crate) fn manifest_list_paths(snapshot: &Snapshot) -> Vec<String> {
     match &snapshot.manifest_list {
         Some(list) => vec![list.clone()],
         None => snapshot.manifests.clone().unwrap_or_default(),
@@ -84,7 +84,7 @@ impl Caches {
 const SUMMARIES: usize = 8;
 
 /// Converts an error. A missing file stays recognisable as [`StorageError::NotFound`].
-fn gone(error: TableError) -> CatalogError {
+fn keep_not_found(error: TableError) -> CatalogError {
     match esker_storage::storage_cause(&error) {
         Some(StorageError::NotFound { uri }) => CatalogError::Storage(StorageError::NotFound { uri: uri.clone() }),
         _ => error.into(),
@@ -144,7 +144,7 @@ impl Catalog {
     /// Returns [`Storage`](CatalogError::Storage) if a file is missing, and [`Table`](CatalogError::Table) if a manifest list or
     /// manifest can't be read.
     pub async fn live(&self, table: &LoadedTable, snapshot: &Snapshot) -> Result<LiveFiles> {
-        load_live(self.manifests(), &table.metadata, snapshot).await.map_err(gone)
+        load_live(self.manifests(), &table.metadata, snapshot).await.map_err(keep_not_found)
     }
 
     /// Returns the live files of a snapshot, with at least the manifest fields in `wanted`.
@@ -159,14 +159,14 @@ impl Catalog {
         snapshot: &Snapshot,
         wanted: &ManifestProjection,
     ) -> Result<Arc<SnapshotFiles>> {
-        let key = (listed(snapshot), all_partition_types(&table.metadata));
+        let key = (manifest_list_paths(snapshot), all_partition_types(&table.metadata));
         // Queries with different filters alternate: the fields that one needed stay loaded for the next.
         let wanted = match self.inner.caches.files.get(&key).await {
             Some(found) if found.covers(wanted) => return Ok(found),
             Some(found) => found.projection().and(wanted),
             None => wanted.clone(),
         };
-        let files = SnapshotFiles::load(self.manifests(), &table.metadata, snapshot, &wanted).await.map_err(gone)?;
+        let files = SnapshotFiles::load(self.manifests(), &table.metadata, snapshot, &wanted).await.map_err(keep_not_found)?;
         let files = Arc::new(files);
         self.inner.caches.files.insert(key, files.clone()).await;
         Ok(files)
@@ -181,7 +181,7 @@ impl Catalog {
     pub async fn facts(&self, table: &LoadedTable) -> Result<TableFacts> {
         let (metadata, target) = (&table.metadata, TARGET_FILE_BYTES.of(&table.metadata.properties));
         let manifests = match metadata.current_snapshot() {
-            Some(snapshot) => load_manifests(self.manifests(), snapshot).await.map_err(gone)?,
+            Some(snapshot) => load_manifests(self.manifests(), snapshot).await.map_err(keep_not_found)?,
             None => Vec::new(),
         };
         let summaries: Vec<_> =
@@ -205,7 +205,8 @@ impl Catalog {
         if let Some(found) = self.inner.caches.summaries.get(&key).await {
             return Ok((file, found));
         }
-        let manifest = self.manifests().load_some(&metadata, &file, &ManifestProjection::files()).await.map_err(gone)?;
+        let manifest =
+            self.manifests().load_fields(&metadata, &file, &ManifestProjection::files()).await.map_err(keep_not_found)?;
         let summary = Arc::new(ManifestSummary::new(&file, manifest, target));
         self.inner.caches.summaries.insert(key, summary.clone()).await;
         Ok((file, summary))

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use esker_format::{
     FormatError, Schema, SortOrder, TableMetadata, TableRequirement, TableUpdate, UnboundPartitionSpec, create_by_updates,
 };
-use esker_state::{NewTabular, StateError, TableRow, TabularKind};
+use esker_state::{NewTabular, StateError, TabularKind, TabularRow};
 use esker_storage::{Location, StorageError};
 use esker_table::MetadataJson;
 use esker_types::{NamespaceName, TableId, TableName, now_ms, or_default};
@@ -88,9 +88,9 @@ impl Catalog {
     pub async fn create_table(&self, namespace: &NamespaceName, request: CreateTable, actor: &Actor) -> Result<Created> {
         let (name, staged) = (TableName::new(namespace.clone(), request.name)?, request.stage_create);
         self.namespace(namespace).await?;
-        self.state().check_free(TabularKind::Table, self.warehouse(), &name).await?;
+        self.state().check_name_is_free(TabularKind::Table, self.warehouse(), &name).await?;
         let location = match &request.location {
-            Some(location) => as_given(location)?,
+            Some(location) => checked_location(location)?,
             None => self.default_location(&name).await?.to_string(),
         };
         let CreateTable { schema, partition_spec: spec, write_order: order, properties, .. } = request;
@@ -128,7 +128,7 @@ impl Catalog {
             return Err(CatalogError::Invalid(what));
         }
         self.namespace(&name.namespace).await?;
-        match self.state().check_free(TabularKind::Table, self.warehouse(), name).await {
+        match self.state().check_name_is_free(TabularKind::Table, self.warehouse(), name).await {
             Err(StateError::AlreadyExists { kind: "Table", .. }) => return Err(already_created()),
             other => other?,
         }
@@ -164,7 +164,7 @@ impl Catalog {
             Ok(row) if request.overwrite => Some(row),
             Ok(_) => return Err(StateError::AlreadyExists { kind: "Table", name: name.to_string() }.into()),
             Err(StateError::NoSuchTable(_)) => {
-                self.state().check_free(TabularKind::Table, self.warehouse(), &name).await?;
+                self.state().check_name_is_free(TabularKind::Table, self.warehouse(), &name).await?;
                 None
             }
             Err(e) => return Err(e.into()),
@@ -176,7 +176,7 @@ impl Catalog {
             e => e,
         })?;
         self.check_metadata_locations(&metadata, existing.as_ref().map(|row| row.id)).await?;
-        let row = TableRow {
+        let row = TabularRow {
             id: TableId::fresh(),
             warehouse: self.warehouse().id,
             kind: TabularKind::Table,
@@ -189,7 +189,7 @@ impl Catalog {
             protected: existing.as_ref().is_some_and(|e| e.protected),
         };
         let replaces = existing.map(|e| e.id);
-        let places = places::named(&metadata.location, &metadata.properties);
+        let places = places::places_in_metadata(&metadata.location, &metadata.properties);
         let new = NewTabular { row: row.clone(), recorded_output: None, replaces, places };
         self.insert(new, "table.registered", json!({"overwrite": replaces.is_some()}), actor).await?;
         Ok(LoadedTable { row, metadata, json })
@@ -215,14 +215,14 @@ impl Catalog {
     pub async fn protect_table(&self, name: &TableName, protected: bool, actor: &Actor) -> Result<()> {
         let row = self.state().table(self.warehouse(), name).await?;
         let along = self.outbox(actor, "table.protected", &row.name, json!({"protected": protected}), &RequestOutcome::NoContent);
-        Ok(self.state().protect(row.id, protected, &along).await?)
+        Ok(self.state().protect_tabular(row.id, protected, &along).await?)
     }
 
     /// Writes the first metadata file of a table. Returns the table with the row to insert, which is not in the catalog yet.
     pub(crate) async fn write_first(&self, name: TableName, metadata: TableMetadata) -> Result<(LoadedTable, NewTabular)> {
         let path = Self::next_metadata_path(&metadata, None)?;
         let json = MetadataJson::print(&metadata)?;
-        let row = TableRow {
+        let row = TabularRow {
             id: TableId::fresh(),
             warehouse: self.warehouse().id,
             kind: TabularKind::Table,
@@ -235,7 +235,7 @@ impl Catalog {
         };
         self.write_metadata_file(&row, &path, json.bytes().clone()).await?;
         self.failpoint("create-before-insert").await;
-        let places = places::named(&metadata.location, &metadata.properties);
+        let places = places::places_in_metadata(&metadata.location, &metadata.properties);
         let new = NewTabular { row: row.clone(), recorded_output: Some(path), replaces: None, places };
         Ok((LoadedTable { row, metadata: Arc::new(metadata), json }, new))
     }
@@ -276,7 +276,7 @@ impl Catalog {
             _ => None,
         });
         let location = match given {
-            Some(location) => as_given(location)?,
+            Some(location) => checked_location(location)?,
             None => self.default_location(name).await?.to_string(),
         };
         check_numbers(updates)?;
@@ -292,12 +292,12 @@ fn uuid_of(metadata: &TableMetadata) -> Uuid {
 /// Checks whether metadata may belong to a table that was entered with a UUID.
 ///
 /// Metadata of version 1 may lack a UUID, or may have lacked it when the table was entered.
-pub(crate) fn is_of(metadata: &TableMetadata, entered: Uuid) -> bool {
+pub(crate) fn belongs_to_entry(metadata: &TableMetadata, entered: Uuid) -> bool {
     entered.is_nil() || metadata.table_uuid.is_none_or(|own| own == entered)
 }
 
 /// Adds the identifiers of a new entry to the data of its event.
-pub(crate) fn created_data(row: &TableRow, mut extra: Value) -> Value {
+pub(crate) fn created_data(row: &TabularRow, mut extra: Value) -> Value {
     extra["table-id"] = json!(row.id);
     extra["table-uuid"] = json!(row.table_uuid);
     extra["location"] = json!(row.location);
@@ -310,7 +310,7 @@ fn already_created() -> CatalogError {
 }
 
 /// Checks that a location can be parsed, and returns it as the client wrote it, without trailing slashes.
-pub(crate) fn as_given(location: &str) -> Result<String> {
+pub(crate) fn checked_location(location: &str) -> Result<String> {
     Location::parse(location)?;
     Ok(location.trim_end_matches('/').to_owned())
 }

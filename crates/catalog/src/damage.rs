@@ -7,8 +7,8 @@ use std::collections::HashMap;
 
 use esker_format::ManifestProjection;
 use esker_health::Damage;
-use esker_state::{DamagedFile, NewEvent, TableRow};
-use esker_storage::Listed;
+use esker_state::{DamagedFile, NewEvent, TabularRow};
+use esker_storage::ListedObject;
 use esker_table::TableError;
 use esker_types::{Coded, ErrorCode, TableId, now_ms};
 use serde_json::json;
@@ -16,7 +16,7 @@ use serde_json::json;
 use crate::{Catalog, LoadedTable, Result};
 
 /// Maximum number of damaged files of one table that are checked again in one round.
-const AGAIN: usize = 200;
+const MAX_RECHECKED_FILES: usize = 200;
 
 /// A file that could not be read, as its reader reports it.
 #[derive(Debug, Clone)]
@@ -46,8 +46,8 @@ fn is_earlier(table: &LoadedTable, id: i64) -> bool {
 }
 
 /// Converts a stored damaged file to the form that health takes.
-pub(crate) fn damage(file: DamagedFile) -> Damage {
-    let DamagedFile { path, missing, error, met_by, snapshot_id, .. } = file;
+pub(crate) fn to_health_damage(file: DamagedFile) -> Damage {
+    let DamagedFile { path, missing, error, first_met_by: met_by, snapshot_id, .. } = file;
     Damage { path, missing, error, met_by, snapshot_id }
 }
 
@@ -58,15 +58,15 @@ impl Catalog {
     /// file that an earlier snapshot leads to is damaged if it is gone or can't be decoded. Damage to manifests of the current
     /// snapshot is not recorded, because every reader of the table meets it.
     pub async fn record_damage(&self, table: TableId, met: &Unreadable, met_by: &str) {
-        match self.try_note_damage(table, met, met_by).await {
+        match self.try_record_damage(table, met, met_by).await {
             Ok(()) => {}
             Err(error) => tracing::warn!(%table, path = met.path, %error, "a file that may be damaged could not be checked"),
         }
     }
 
     /// Checks a reported file against the table and the storage, and stores it if it is damaged.
-    async fn try_note_damage(&self, table: TableId, met: &Unreadable, met_by: &str) -> Result<()> {
-        let Some(row) = self.state().table_by_id(table).await? else { return Ok(()) };
+    async fn try_record_damage(&self, table: TableId, met: &Unreadable, met_by: &str) -> Result<()> {
+        let Some(row) = self.state().tabular_by_id(table).await? else { return Ok(()) };
         let size = match met.snapshot_id {
             None => match self.sizes(&row).await?.remove(&met.path) {
                 None => return Ok(()),
@@ -87,18 +87,18 @@ impl Catalog {
             _ => met.error.clone(),
         };
         let (path, met_by, snapshot_id) = (met.path.clone(), met_by.to_owned(), met.snapshot_id);
-        let file = DamagedFile { path, missing, error, met_by, first_seen_ms: now_ms(), snapshot_id };
+        let file = DamagedFile { path, missing, error, first_met_by: met_by, first_seen_ms: now_ms(), snapshot_id };
         let event = self.damage_event("table.file-damaged", &row, &[&file]);
-        if self.state().note_damage(table, &file, event).await? {
-            let DamagedFile { path, error, met_by, .. } = &file;
+        if self.state().record_damage(table, &file, event).await? {
+            let DamagedFile { path, error, first_met_by: met_by, .. } = &file;
             tracing::error!(table = %row.name, path, missing, error, met_by, "a file of a table can't be read");
         }
         Ok(())
     }
 
     /// Builds an outbox event about damaged files of a table.
-    fn damage_event(&self, kind: &'static str, row: &TableRow, files: &[&DamagedFile]) -> NewEvent {
-        let told = |f: &&DamagedFile| json!({"path": f.path, "missing": f.missing, "error": f.error, "met-by": f.met_by});
+    fn damage_event(&self, kind: &'static str, row: &TabularRow, files: &[&DamagedFile]) -> NewEvent {
+        let told = |f: &&DamagedFile| json!({"path": f.path, "missing": f.missing, "error": f.error, "met-by": f.first_met_by});
         NewEvent {
             kind,
             warehouse: self.options().warehouse.clone(),
@@ -109,7 +109,7 @@ impl Catalog {
     }
 
     /// Returns the data and delete files of a table's current snapshot, each path with its size in bytes.
-    async fn sizes(&self, row: &TableRow) -> Result<HashMap<String, u64>> {
+    async fn sizes(&self, row: &TabularRow) -> Result<HashMap<String, u64>> {
         let table = self.load_row(row.clone()).await?;
         let Some(snapshot) = table.metadata.current_snapshot() else { return Ok(HashMap::new()) };
         let files = self.files(&table, snapshot, &ManifestProjection::files()).await?;
@@ -123,16 +123,16 @@ impl Catalog {
     /// The next reader of a file that was put back finds out whether it is sound.
     pub(crate) async fn recheck_damage(&self) -> Result<()> {
         for (table, files) in self.state().damage(self.warehouse()).await? {
-            let Some(row) = self.state().table_by_id(table).await? else { continue };
+            let Some(row) = self.state().tabular_by_id(table).await? else { continue };
             // If the table itself can't be read, nothing is known about its files.
             let (Ok(sizes), Ok(now)) = (self.sizes(&row).await, self.load_row(row.clone()).await) else { continue };
             let mut over = Vec::new();
-            for file in files.iter().take(AGAIN) {
+            for file in files.iter().take(MAX_RECHECKED_FILES) {
                 let (needed, size) = match file.snapshot_id {
                     None => (sizes.contains_key(&file.path), sizes.get(&file.path)),
                     Some(id) => (is_earlier(&now, id), None),
                 };
-                let back = |found: Listed| {
+                let back = |found: ListedObject| {
                     size.is_none_or(|size| found.size == *size) && (file.missing || found.modified_ms > file.first_seen_ms)
                 };
                 let mended = !needed || self.storage().stat(&file.path).await?.is_some_and(back);

@@ -27,11 +27,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::Ordering;
 
-use esker_state::{NewQuarantine, PendingOutput, QuarantineKind, QuarantineState, QuarantinedFile, TableRow, TabularKind};
+use esker_state::{NewQuarantine, PendingOutput, QuarantineKind, QuarantineState, QuarantinedFile, TabularKind, TabularRow};
 use esker_storage::Location;
 use esker_table::TableError;
 use esker_table::properties::GC_ENABLED;
-use esker_types::{Millis, TableId, caught, now_ms};
+use esker_types::{Millis, TableId, catch_panic, now_ms};
 use uuid::Uuid;
 
 use crate::extents::referenced_by_others;
@@ -101,7 +101,7 @@ pub async fn sweep(catalog: &Catalog, now: Millis) -> Result<Swept> {
     for table in state.due_tables(warehouse, now).await? {
         let quarantines = state.due_for_deletion(warehouse, table, now, SWEEP_LIMIT).await?;
         let name = quarantines.first().map(|d| d.record.table_name.clone()).unwrap_or_default();
-        let done = caught(sweep_table(catalog, table, quarantines, &mut swept)).await;
+        let done = catch_panic(sweep_table(catalog, table, quarantines, &mut swept)).await;
         if let Err(error) = done.unwrap_or_else(|panic| Err(CatalogError::Panicked(panic))) {
             swept.sick_tables += 1;
             if let CatalogError::Table(error) = &error
@@ -112,7 +112,7 @@ pub async fn sweep(catalog: &Catalog, now: Millis) -> Result<Swept> {
             tracing::error!(table_id = %table, table = name, %error, "a table's quarantine could not be swept; it is tried again");
         }
     }
-    catalog.inner.sick_tables.store(swept.sick_tables, Ordering::Relaxed);
+    catalog.inner.unswept_tables.store(swept.sick_tables, Ordering::Relaxed);
     Ok(swept)
 }
 
@@ -127,17 +127,17 @@ async fn sweep_table(catalog: &Catalog, id: TableId, quarantines: Vec<Quarantine
         false => referenced_by_others(catalog, id, &looked_in).await,
     };
     let held = catalog.hold_commits(id).await?;
-    if let Some(row) = state.table_by_id(id).await? {
+    if let Some(row) = state.tabular_by_id(id).await? {
         // A person may still decide for another tip of the table: the files of that state must stay.
         catalog.check_only_tip(&row).await?;
     }
-    if let Some(why) = held_by(catalog, id).await? {
+    if let Some(why) = hold_reason(catalog, id).await? {
         swept.held += quarantines.len() as u64;
         tracing::debug!(table = %id, files = quarantines.len(), why, "due files stay in quarantine");
         return Ok(());
     }
     let mut keep = DeletionGuard::of(catalog, id).await?;
-    if let Some(bad) = keep.undecided.take() {
+    if let Some(bad) = keep.gc_error.take() {
         return Err(bad.into());
     }
     let (mut go, mut spare) = (Vec::new(), BTreeMap::<String, Vec<String>>::new());
@@ -151,7 +151,7 @@ async fn sweep_table(catalog: &Catalog, id: TableId, quarantines: Vec<Quarantine
             Ok(elsewhere) if is_orphan(&quarantined.record) => elsewhere.contains(&quarantined.record.path)?,
             _ => false,
         };
-        match keep.reason(&quarantined.record)? {
+        match keep.reason_to_keep(&quarantined.record)? {
             _ if needed => spare.entry("another table refers to it".to_owned()).or_default().push(quarantined.record.path),
             None => go.push(quarantined.record),
             Some(why) => spare.entry(why).or_default().push(quarantined.record.path),
@@ -164,7 +164,7 @@ async fn sweep_table(catalog: &Catalog, id: TableId, quarantines: Vec<Quarantine
     for (why, paths) in spare {
         swept.released += paths.len() as u64;
         tracing::warn!(table = %id, files = paths.len(), why, "files were released from quarantine");
-        state.end_deletion(&paths, QuarantineState::Released, Some(&why)).await?;
+        state.set_quarantine_state(&paths, QuarantineState::Released, Some(&why)).await?;
     }
     let paths: Vec<String> = go.iter().map(|d| d.path.clone()).collect();
     let checked = keep.row.as_ref().map(|row| row.metadata_location.as_str());
@@ -193,7 +193,7 @@ async fn remove(catalog: &Catalog, quarantines: Vec<NewQuarantine>, swept: &mut 
             }
         }
     }
-    Ok(catalog.state().end_deletion(&gone, QuarantineState::Deleted, None).await?)
+    Ok(catalog.state().set_quarantine_state(&gone, QuarantineState::Deleted, None).await?)
 }
 
 /// Checks whether a scan found the file without any reference, so that another table may refer to it.
@@ -202,18 +202,18 @@ fn is_orphan(record: &NewQuarantine) -> bool {
 }
 
 /// Returns the row of a table or view, or that of a dropped table that can be brought back.
-async fn row_of(catalog: &Catalog, id: TableId) -> Result<Option<TableRow>> {
-    Ok(match catalog.state().table_by_id(id).await? {
+async fn live_or_dropped_row(catalog: &Catalog, id: TableId) -> Result<Option<TabularRow>> {
+    Ok(match catalog.state().tabular_by_id(id).await? {
         Some(row) => Some(row),
         None => catalog.state().dropped_table(id).await?.map(|dropped| dropped.row),
     })
 }
 
 /// Returns the reason why nothing of a table is deleted for now; `None` if there is none.
-async fn held_by(catalog: &Catalog, id: TableId) -> Result<Option<String>> {
-    let Some(row) = row_of(catalog, id).await?.filter(|row| row.kind == TabularKind::Table) else { return Ok(None) };
+async fn hold_reason(catalog: &Catalog, id: TableId) -> Result<Option<String>> {
+    let Some(row) = live_or_dropped_row(catalog, id).await?.filter(|row| row.kind == TabularKind::Table) else { return Ok(None) };
     let table = catalog.load_row(row).await?;
-    if matches!(GC_ENABLED.checked(&table.metadata.properties), Ok(false)) {
+    if matches!(GC_ENABLED.get_valid(&table.metadata.properties), Ok(false)) {
         return Ok(Some("it has gc.enabled=false".to_owned()));
     }
     Ok(catalog.frozen_by(&table).await?.map(|by| format!("it is frozen by {by}")))
@@ -222,7 +222,7 @@ async fn held_by(catalog: &Catalog, id: TableId) -> Result<Option<String>> {
 /// The facts about one table that decide which of its files must stay.
 struct DeletionGuard {
     /// Row of the table or view, or of a dropped table that can be brought back; `None` if it was dropped for good.
-    row: Option<TableRow>,
+    row: Option<TabularRow>,
     /// Paths of all files that the table's metadata leads to.
     referenced: PathSet,
     /// Places in which the table may have files.
@@ -230,7 +230,7 @@ struct DeletionGuard {
     /// Places of the other tables and views.
     foreign: Vec<Place>,
     /// Error of reading `gc.enabled`; if it is set, nothing of the table is deleted.
-    undecided: Option<TableError>,
+    gc_error: Option<TableError>,
 }
 
 impl DeletionGuard {
@@ -238,7 +238,7 @@ impl DeletionGuard {
     ///
     /// A dropped table that can be brought back counts as a living one.
     async fn of(catalog: &Catalog, id: TableId) -> Result<Self> {
-        match row_of(catalog, id).await? {
+        match live_or_dropped_row(catalog, id).await? {
             // A view has only metadata files.
             Some(row) if row.kind == TabularKind::View => Self::view(catalog, row).await,
             Some(row) => Self::living(catalog, catalog.load_row(row).await?).await,
@@ -252,18 +252,18 @@ impl DeletionGuard {
         let referenced = referenced_paths(catalog, &table).await?;
         let own = places_of(catalog, &table).await?;
         let foreign = other_places(catalog, Some(table.row.id)).await?;
-        let undecided = GC_ENABLED.checked(&metadata.properties).err();
-        Ok(Self { row: Some(table.row), referenced, own, foreign, undecided })
+        let undecided = GC_ENABLED.get_valid(&metadata.properties).err();
+        Ok(Self { row: Some(table.row), referenced, own, foreign, gc_error: undecided })
     }
 
     /// Collects the facts about a view.
-    async fn view(catalog: &Catalog, row: TableRow) -> Result<Self> {
+    async fn view(catalog: &Catalog, row: TabularRow) -> Result<Self> {
         let mut referenced = catalog.path_set();
         referenced.insert(&row.metadata_location);
         let referenced = referenced.finish()?;
         let foreign = other_places(catalog, Some(row.id)).await?;
         let own = Location::parse(&row.location).into_iter().collect();
-        Ok(Self { row: Some(row), referenced, own, foreign, undecided: None })
+        Ok(Self { row: Some(row), referenced, own, foreign, gc_error: None })
     }
 
     /// Collects the facts about a table that was dropped for good.
@@ -271,7 +271,7 @@ impl DeletionGuard {
         let foreign = other_places(catalog, None).await?;
         let own = catalog.state().places_of(id).await?;
         let own = own.iter().filter_map(|place| Location::parse(place).ok()).collect();
-        Ok(Self { row: None, referenced: PathSet::default(), own, foreign, undecided: None })
+        Ok(Self { row: None, referenced: PathSet::default(), own, foreign, gc_error: None })
     }
 
     /// Checks whether a file that lies in another table's place belongs to that table rather than to this one.
@@ -279,16 +279,16 @@ impl DeletionGuard {
     /// Shared places may enclose each other; the inner place decides then. The location of a table and the places of a dropped
     /// table are never shared.
     fn is_foreign(&self, place: &Place, at: &Location) -> bool {
-        let ours = |own: &Location| at.is_inside(own) && (*own == place.at || own.is_inside(&place.at));
+        let ours = |own: &Location| at.is_inside(own) && (*own == place.directory || own.is_inside(&place.directory));
         let decided = place.is_location() || place.dropped || self.row.is_none();
-        at.is_inside(&place.at) && (decided || !self.own.iter().any(ours))
+        at.is_inside(&place.directory) && (decided || !self.own.iter().any(ours))
     }
 
     /// Returns the reason to keep a file; `None` if it may be deleted.
-    fn reason(&self, record: &NewQuarantine) -> Result<Option<String>> {
+    fn reason_to_keep(&self, record: &NewQuarantine) -> Result<Option<String>> {
         let Ok(at) = Location::parse(&record.path) else { return Ok(Some("its path is not a valid location".to_owned())) };
         if let Some(place) = self.foreign.iter().find(|place| self.is_foreign(place, &at)) {
-            return Ok(Some(format!("it lies in {}, {}", place.at, place.what())));
+            return Ok(Some(format!("it lies in {}, {}", place.directory, place.describe())));
         }
         let where_it_was = Location::parse(&record.table_location).is_ok_and(|l| at.is_inside(&l));
         let inside = where_it_was || self.own.iter().any(|l| at.is_inside(l));
@@ -324,9 +324,9 @@ pub async fn other_places(catalog: &Catalog, own: Option<TableId>) -> Result<Vec
 /// # Errors
 ///
 /// Returns [`State`](CatalogError::State) if the database fails.
-pub async fn owner(catalog: &Catalog, at: &Location) -> Result<Option<TableRow>> {
-    let inside = catalog.places().await?.into_iter().filter(|place| at.is_inside(&place.at));
-    let innermost = inside.max_by_key(|place| (place.at.to_string().len(), place.is_location()));
+pub async fn owner(catalog: &Catalog, at: &Location) -> Result<Option<TabularRow>> {
+    let inside = catalog.places().await?.into_iter().filter(|place| at.is_inside(&place.directory));
+    let innermost = inside.max_by_key(|place| (place.directory.to_string().len(), place.is_location()));
     Ok(innermost.map(|place| place.owner.as_ref().clone()))
 }
 
@@ -343,7 +343,7 @@ pub async fn reasons_to_keep(catalog: &Catalog, id: TableId) -> Result<BTreeMap<
     let keep = DeletionGuard::of(catalog, id).await?;
     let mut kept = BTreeMap::new();
     for quarantined in catalog.state().quarantine_of(id).await? {
-        if let Some(why) = keep.reason(&quarantined.record)? {
+        if let Some(why) = keep.reason_to_keep(&quarantined.record)? {
             kept.insert(quarantined.record.path, why);
         }
     }
@@ -369,7 +369,7 @@ pub async fn reclaim_outputs(catalog: &Catalog) -> Result<u64> {
     for (id, outputs) in by_table {
         let paths: Vec<String> = outputs.into_iter().map(|o| o.path).collect();
         // What can't be checked now stays recorded for the next call.
-        match caught(settle_outputs(catalog, id, &paths, "the server that was writing it stopped")).await {
+        match catch_panic(settle_outputs(catalog, id, &paths, "the server that was writing it stopped")).await {
             Ok(Ok(n)) => quarantined += n,
             Ok(Err(error)) => tracing::warn!(table = %id, %error, "files of a stopped server could not be checked"),
             Err(panic) => tracing::error!(table = %id, %panic, "files of a stopped server could not be checked"),

@@ -8,7 +8,7 @@
 
 use std::collections::HashSet;
 
-use esker_state::{DroppedTable, NewQuarantine, Outbox, SoftDrop, StateError, TableRow};
+use esker_state::{DroppedTable, NewQuarantine, Outbox, SoftDrop, StateError, TabularRow};
 use esker_table::properties::GC_ENABLED;
 use esker_table::reachable;
 use esker_types::{Millis, TableId, TableName, now_ms};
@@ -65,8 +65,8 @@ impl Catalog {
     }
 
     /// Returns the row of a table or view by its id, which stays the same if the table is renamed.
-    pub(crate) async fn row_by_id(&self, id: TableId, name: &TableName) -> Result<TableRow> {
-        Ok(self.state().table_by_id(id).await?.ok_or_else(|| StateError::NoSuchTable(name.to_string()))?)
+    pub(crate) async fn row_by_id(&self, id: TableId, name: &TableName) -> Result<TabularRow> {
+        Ok(self.state().tabular_by_id(id).await?.ok_or_else(|| StateError::NoSuchTable(name.to_string()))?)
     }
 
     /// Takes a table out of the catalog and returns its last state, for another catalog to register.
@@ -91,7 +91,7 @@ impl Catalog {
         self.check_not_behind(&row).await?;
         for _ in 0..MAX_REPLAYS {
             let table = self.load_row(self.row_by_id(row.id, name).await?).await?;
-            if self.hand_over(&table, actor).await? {
+            if self.remove_entry(&table, actor).await? {
                 return Ok(table);
             }
         }
@@ -99,7 +99,7 @@ impl Catalog {
     }
 
     /// Removes the entry of a table, if it is still in this state. `false` if another server committed meanwhile.
-    async fn hand_over(&self, table: &LoadedTable, actor: &Actor) -> Result<bool> {
+    async fn remove_entry(&self, table: &LoadedTable, actor: &Actor) -> Result<bool> {
         let row = &table.row;
         // The receipt holds the whole metadata: no entry leads to it any more.
         let metadata = serde_json::from_slice::<Value>(table.json.bytes()).unwrap_or_default();
@@ -169,7 +169,7 @@ impl Catalog {
     /// Lists the files of a table that a purge puts into quarantine; none for a foreign table.
     ///
     /// A table whose metadata can't be read is dropped all the same, and its files stay in place.
-    async fn purge_list(&self, row: &TableRow) -> Vec<NewQuarantine> {
+    async fn purge_list(&self, row: &TabularRow) -> Vec<NewQuarantine> {
         if !row.owned {
             return Vec::new();
         }
@@ -183,7 +183,7 @@ impl Catalog {
     /// Lists every file that a table's metadata leads to; none if the table has `gc.enabled=false`.
     async fn files_to_purge(&self, table: &LoadedTable) -> Result<Vec<NewQuarantine>> {
         let metadata = &table.metadata;
-        if !GC_ENABLED.checked(&metadata.properties)? {
+        if !GC_ENABLED.get_valid(&metadata.properties)? {
             return Ok(Vec::new());
         }
         let snapshots: Vec<_> = metadata.snapshots.iter().cloned().collect();

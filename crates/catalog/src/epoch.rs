@@ -36,7 +36,7 @@ fn disagreement(epoch: &Epoch, mark: Option<&EpochMark>) -> Option<String> {
         return Some(format!("the database was restored from the backup of {ms} ms since the Unix epoch"));
     }
     let Some(mark) = mark else {
-        return (epoch.now > 0)
+        return (epoch.entered > 0)
             .then(|| "the warehouse has no _esker/epoch.json, but this database took care of it before".to_owned());
     };
     if mark.database != epoch.database {
@@ -49,8 +49,8 @@ fn disagreement(epoch: &Epoch, mark: Option<&EpochMark>) -> Option<String> {
         ));
     }
     // A smaller epoch in storage was written late by a slow server.
-    (mark.epoch > epoch.next).then(|| {
-        let (theirs, ours) = (mark.epoch, epoch.next);
+    (mark.epoch > epoch.entering).then(|| {
+        let (theirs, ours) = (mark.epoch, epoch.entering);
         format!("the database is at epoch {ours} and the warehouse at {theirs}: it was restored from a backup")
     })
 }
@@ -110,7 +110,7 @@ impl Catalog {
         // disagreement.
         let mark = self.mark().await?;
         let epoch = self.state().epoch(self.warehouse()).await?;
-        let newest = mark.as_ref().map_or(0, |mark| mark.epoch).max(epoch.next);
+        let newest = mark.as_ref().map_or(0, |mark| mark.epoch).max(epoch.entering);
         Ok((
             newest + 1,
             match disagreement(&epoch, mark.as_ref()) {
@@ -136,7 +136,7 @@ impl Catalog {
     /// The database first records that the epoch is about to be entered, so that a kill in between is no disagreement.
     async fn enter_epoch(&self, next: i64) -> Result<()> {
         let (state, warehouse) = (self.state(), self.warehouse());
-        let Epoch { database, identity, now, .. } = state.epoch(warehouse).await?;
+        let Epoch { database, identity, entered: now, .. } = state.epoch(warehouse).await?;
         state.set_epoch(warehouse, now, next).await?;
         let mark = serde_json::to_vec(&EpochMark { database, identity, epoch: next }).unwrap_or_default();
         self.storage().write(&self.own_path("epoch.json"), mark.into()).await?;
@@ -160,7 +160,8 @@ mod tests {
 
     #[test]
     fn a_restored_copied_or_new_database_disagrees_and_a_killed_one_does_not() {
-        let epoch = |now, next| Epoch { database: "d".into(), identity: "i".into(), now, next, backup_ms: None };
+        let epoch =
+            |now, next| Epoch { database: "d".into(), identity: "i".into(), entered: now, entering: next, backup_ms: None };
         let mark = |epoch| EpochMark { database: "d".into(), identity: "i".into(), epoch };
         assert_eq!(disagreement(&epoch(0, 0), None), None, "both are new");
         assert_eq!(disagreement(&epoch(3, 3), Some(&mark(3))), None);

@@ -7,7 +7,7 @@ use esker_format::FormatError;
 use esker_state::StateError;
 use esker_storage::StorageError;
 use esker_table::TableError;
-use esker_types::{Carried, Coded, ErrorCode, IdentError, Panicked, code_of_io};
+use esker_types::{Coded, CodedError, ErrorCode, IdentError, Panicked, code_of_io};
 
 /// A failed catalog operation.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +26,7 @@ pub enum CatalogError {
     Table(#[from] TableError),
     /// A change failed at its commit point with an error of another crate, for example while it wrote deletes.
     #[error(transparent)]
-    Carried(#[from] Carried),
+    Carried(#[from] CodedError),
     /// A set that exceeds its memory could not be written to disk or read back.
     #[error("spilling to disk: {0}")]
     Spill(#[from] std::io::Error),

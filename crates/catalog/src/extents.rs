@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, PoisonError};
 
 use esker_format::SnapshotRef;
-use esker_state::{TableRow, TabularKind};
+use esker_state::{TabularKind, TabularRow};
 use esker_storage::Location;
 use esker_table::visit_reachable;
 use esker_types::TableId;
@@ -25,9 +25,9 @@ const DIRECTORIES: usize = 256;
 #[derive(Debug, Default)]
 pub(crate) struct Extent {
     /// URI of the metadata file that the extent describes.
-    at: String,
+    metadata_location: String,
     /// Ids of the snapshots whose files have all been visited.
-    seen: HashSet<i64>,
+    visited_snapshots: HashSet<i64>,
     /// The location of the table, and directories outside it.
     directories: BTreeSet<Location>,
 }
@@ -50,7 +50,7 @@ pub async fn referenced_by_others(catalog: &Catalog, own: TableId, within: &[Loc
     let mut rows = catalog.tables_and_views().await?;
     rows.extend(catalog.dropped_tables().await?.into_iter().map(|dropped| dropped.row));
     let known: HashSet<TableId> = rows.iter().map(|row| row.id).collect();
-    extents(catalog, |all| all.retain(|id, _| known.contains(id)));
+    with_extents(catalog, |all| all.retain(|id, _| known.contains(id)));
     for row in rows.into_iter().filter(|row| row.id != own) {
         if inside(&row.metadata_location) {
             found.insert(&row.metadata_location);
@@ -84,34 +84,35 @@ pub async fn referenced_by_others(catalog: &Catalog, own: TableId, within: &[Loc
 }
 
 /// Returns the places that a table has or had, and its extent as of the last time that it could be read.
-async fn own_places(catalog: &Catalog, row: &TableRow) -> Result<Vec<Location>> {
+async fn own_places(catalog: &Catalog, row: &TabularRow) -> Result<Vec<Location>> {
     let mut places = catalog.state().places_of(row.id).await?;
     places.push(row.location.clone());
-    let kept = extents(catalog, |all| all.get(&row.id).cloned()).unwrap_or_default();
+    let kept = with_extents(catalog, |all| all.get(&row.id).cloned()).unwrap_or_default();
     Ok(places.iter().filter_map(|place| Location::parse(place).ok()).chain(kept.directories.iter().cloned()).collect())
 }
 
 /// Locks the extents of the warehouse and passes them to a function.
-fn extents<T>(catalog: &Catalog, with: impl FnOnce(&mut Extents) -> T) -> T {
+fn with_extents<T>(catalog: &Catalog, with: impl FnOnce(&mut Extents) -> T) -> T {
     with(&mut catalog.inner.extents.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// Returns the extent of a table, brought up to date with its current metadata file.
-async fn extent(catalog: &Catalog, row: &TableRow) -> Result<Arc<Extent>> {
-    let kept = extents(catalog, |all| all.get(&row.id).cloned()).unwrap_or_default();
-    if kept.at == row.metadata_location {
+async fn extent(catalog: &Catalog, row: &TabularRow) -> Result<Arc<Extent>> {
+    let kept = with_extents(catalog, |all| all.get(&row.id).cloned()).unwrap_or_default();
+    if kept.metadata_location == row.metadata_location {
         return Ok(kept);
     }
     let table = catalog.load_row(row.clone()).await?;
-    let extent = Arc::new(grown(catalog, &table, &kept).await?);
-    extents(catalog, |all| all.insert(row.id, extent.clone()));
+    let extent = Arc::new(extended(catalog, &table, &kept).await?);
+    with_extents(catalog, |all| all.insert(row.id, extent.clone()));
     Ok(extent)
 }
 
 /// Adds the directories of new snapshots to an extent.
-async fn grown(catalog: &Catalog, table: &LoadedTable, kept: &Extent) -> Result<Extent> {
+async fn extended(catalog: &Catalog, table: &LoadedTable, kept: &Extent) -> Result<Extent> {
     let metadata = &table.metadata;
-    let fresh: Vec<SnapshotRef> = metadata.snapshots.iter().filter(|s| !kept.seen.contains(&s.snapshot_id)).cloned().collect();
+    let fresh: Vec<SnapshotRef> =
+        metadata.snapshots.iter().filter(|s| !kept.visited_snapshots.contains(&s.snapshot_id)).cloned().collect();
     // Many files share a directory, so each directory is parsed once.
     let mut directories: HashSet<String> = HashSet::new();
     let mut add = |path: &str| {
@@ -120,7 +121,7 @@ async fn grown(catalog: &Catalog, table: &LoadedTable, kept: &Extent) -> Result<
             directories.insert(directory.to_owned());
         }
     };
-    visit_reachable(catalog.manifests(), metadata, &fresh, &kept.seen, &mut add).await?;
+    visit_reachable(catalog.manifests(), metadata, &fresh, &kept.visited_snapshots, &mut add).await?;
     metadata.metadata_log.iter().for_each(|log| add(&log.metadata_file));
     metadata.statistics.iter().for_each(|s| add(&s.statistics_path));
     metadata.partition_statistics.iter().for_each(|s| add(&s.statistics_path));
@@ -129,7 +130,11 @@ async fn grown(catalog: &Catalog, table: &LoadedTable, kept: &Extent) -> Result<
     let outside = parsed.filter(|at| !own.as_ref().is_some_and(|own| at.is_inside(own)));
     let all = kept.directories.iter().cloned().chain(own.clone()).chain(outside).collect();
     let seen = metadata.snapshots.iter().map(|s| s.snapshot_id).collect();
-    Ok(Extent { at: table.row.metadata_location.clone(), seen, directories: bounded(all, DIRECTORIES) })
+    Ok(Extent {
+        metadata_location: table.row.metadata_location.clone(),
+        visited_snapshots: seen,
+        directories: bounded(all, DIRECTORIES),
+    })
 }
 
 /// Reduces directories to at most `most`, by taking their parents instead. A bucket has no parent.

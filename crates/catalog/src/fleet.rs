@@ -10,38 +10,38 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use esker_health::{Assessment, Damage, assess};
-use esker_state::{NoFacts, TableRow, TableUse};
+use esker_state::{AssessmentFailure, TableUsage, TabularRow};
 use esker_table::TableFacts;
-use esker_types::{Coded, Millis, TableId, caught, now_ms};
+use esker_types::{Coded, Millis, TableId, catch_panic, now_ms};
 use futures::stream::{StreamExt, TryStreamExt};
 
-use crate::damage::damage;
+use crate::damage::to_health_damage;
 use crate::{Catalog, Result};
 
 /// Number of tables that are examined at the same time.
 const CONCURRENCY: usize = 4;
 /// Maximum number of tables that one request for the fleet examines; the others are returned as last examined.
-const AT_ONCE: usize = 200;
+const MAX_EXAMINED_PER_REQUEST: usize = 200;
 /// Maximum number of tables whose facts are read one by one; beyond it, the facts of all tables are read at once.
-const ONE_BY_ONE: usize = 64;
+const MAX_SINGLE_READS: usize = 64;
 /// Maximum number of tables that the observer takes from the database at once.
-const GO: u32 = 256;
+const MAX_TABLES_PER_ROUND: u32 = 256;
 /// Time in milliseconds after which a table that could not be examined is examined again.
 ///
 /// The table need not have changed: its storage may answer again.
 const RETRY_MS: Millis = 60 * 1000;
 /// Time between searches for tables that other servers changed.
-const POLL: Duration = Duration::from_secs(5);
+const POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// Time between a commit and the examination of its table: the writer's next commits often follow closely.
-const SETTLE: Duration = Duration::from_millis(200);
+const SETTLE_DELAY: Duration = Duration::from_millis(200);
 
 /// A table with its facts, or the reason why there are none.
 #[derive(Debug, Clone)]
 pub struct AssessedTable {
     /// Row of the table.
-    pub row: TableRow,
+    pub row: TabularRow,
     /// Facts about the table, or the reason why there are none.
-    pub facts: Facts,
+    pub facts: FactsResult,
     /// Files of the table that a job or query could not read.
     pub damage: Vec<Damage>,
 }
@@ -52,7 +52,7 @@ impl AssessedTable {
         let facts = match &self.facts {
             Ok(facts) => Ok(facts.as_ref()),
             Err(NotAssessed::NotYet) => Err(None),
-            Err(NotAssessed::Unreadable(NoFacts { why, passing })) => Err(Some((why.as_str(), *passing))),
+            Err(NotAssessed::Unreadable(AssessmentFailure { why, passing })) => Err(Some((why.as_str(), *passing))),
         };
         assess(facts, &self.damage, now)
     }
@@ -66,7 +66,7 @@ pub enum NotAssessed {
     NotYet,
     /// The table's metadata file or a manifest can't be read.
     #[error("{}{}", .0.why, if .0.passing { "; it may pass, and is tried again" } else { "" })]
-    Unreadable(NoFacts),
+    Unreadable(AssessmentFailure),
 }
 
 impl NotAssessed {
@@ -80,17 +80,17 @@ impl NotAssessed {
 }
 
 /// Facts about a table, or the reason why there are none.
-type Facts = std::result::Result<Arc<TableFacts>, NotAssessed>;
+type FactsResult = std::result::Result<Arc<TableFacts>, NotAssessed>;
 
 /// Converts an error to the reason that is stored.
-fn no_facts(error: &impl Coded) -> NoFacts {
-    NoFacts { why: error.to_string(), passing: error.code().is_passing() }
+fn no_facts(error: &impl Coded) -> AssessmentFailure {
+    AssessmentFailure { why: error.to_string(), passing: error.code().is_transient() }
 }
 
 /// Parses stored facts.
-fn facts_of(kept: std::result::Result<String, NoFacts>) -> Facts {
+fn facts_of(kept: std::result::Result<String, AssessmentFailure>) -> FactsResult {
     let of_text = |json: String| serde_json::from_str(&json).map(Arc::new);
-    let parsed = kept.and_then(|json| of_text(json).map_err(|e| NoFacts { why: e.to_string(), passing: false }));
+    let parsed = kept.and_then(|json| of_text(json).map_err(|e| AssessmentFailure { why: e.to_string(), passing: false }));
     parsed.map_err(NotAssessed::Unreadable)
 }
 
@@ -102,7 +102,7 @@ impl Catalog {
     /// # Errors
     ///
     /// Returns [`State`](crate::CatalogError::State) if the database fails. A table that can't be examined is no error.
-    pub async fn examined(&self, row: TableRow) -> Result<AssessedTable> {
+    pub async fn assessed_table(&self, row: TabularRow) -> Result<AssessedTable> {
         match self.state().health(row.id).await? {
             Some(health) if health.metadata_location == row.metadata_location && health.facts.is_ok() => {
                 let damage = self.damage_of(row.id).await?;
@@ -114,15 +114,15 @@ impl Catalog {
 
     /// Returns the damaged files of a table.
     async fn damage_of(&self, table: TableId) -> Result<Vec<Damage>> {
-        Ok(self.state().damage_of(table).await?.into_iter().map(damage).collect())
+        Ok(self.state().damage_of(table).await?.into_iter().map(to_health_damage).collect())
     }
 
     /// Examines a table as it is now, and stores the result.
-    async fn examine(&self, row: TableRow) -> Result<AssessedTable> {
+    async fn examine(&self, row: TabularRow) -> Result<AssessedTable> {
         // One failing table must not stop the others, even if it causes a panic.
-        let facts = caught(async { self.facts(&self.load_row(row.clone()).await?).await }).await;
+        let facts = catch_panic(async { self.facts(&self.load_row(row.clone()).await?).await }).await;
         let facts = facts.map_err(|panic| no_facts(&panic)).and_then(|facts| facts.map_err(|e| no_facts(&e)));
-        if let Err(NoFacts { why, passing }) = &facts {
+        if let Err(AssessmentFailure { why, passing }) = &facts {
             tracing::warn!(table = %row.name, error = why, passing, "a table can't be examined");
         }
         let facts = facts.map(Arc::new).map_err(NotAssessed::Unreadable);
@@ -133,10 +133,10 @@ impl Catalog {
         match &examined.facts {
             Err(NotAssessed::NotYet) => {}
             Ok(facts) => {
-                let (score, shape) = (examined.assess(now_ms()).score, json(serde_json::to_string(&facts.shape())));
-                state.put_health(id, at, Ok((&json(serde_json::to_string(facts.as_ref())), score, &shape))).await?;
+                let (score, shape) = (examined.assess(now_ms()).score, json(serde_json::to_string(&facts.file_counts())));
+                state.record_health(id, at, Ok((&json(serde_json::to_string(facts.as_ref())), score, &shape))).await?;
             }
-            Err(NotAssessed::Unreadable(error)) => state.put_health(id, at, Err(error)).await?,
+            Err(NotAssessed::Unreadable(error)) => state.record_health(id, at, Err(error)).await?,
         }
         Ok(examined)
     }
@@ -150,15 +150,15 @@ impl Catalog {
     /// Returns [`State`](crate::CatalogError::State) if the database fails. A table that can't be examined is no error.
     pub async fn fleet(&self) -> Result<Vec<AssessedTable>> {
         let rows = self.state().fleet(self.warehouse()).await?;
-        let mut kept = self.kept_facts(&rows).await?;
+        let mut kept = self.stored_facts(&rows).await?;
         let mut damaged = self.state().damage(self.warehouse()).await?;
         let mut looks = 0;
         let mut work = Vec::new();
         for (row, at) in rows {
-            let look = at.as_ref() != Some(&row.metadata_location) && looks < AT_ONCE;
+            let look = at.as_ref() != Some(&row.metadata_location) && looks < MAX_EXAMINED_PER_REQUEST;
             looks += usize::from(look);
             let facts = kept.remove(&row.id).unwrap_or(Err(NotAssessed::NotYet));
-            let damage = damaged.remove(&row.id).unwrap_or_default().into_iter().map(damage).collect();
+            let damage = damaged.remove(&row.id).unwrap_or_default().into_iter().map(to_health_damage).collect();
             work.push(async move { if look { self.examine(row).await } else { Ok(AssessedTable { row, facts, damage }) } });
         }
         futures::stream::iter(work).buffered(CONCURRENCY).try_collect().await
@@ -167,8 +167,8 @@ impl Catalog {
     /// Returns the stored facts of some tables, each given with the metadata file that its facts are about.
     ///
     /// Facts that are parsed already are not read again. If many are missing, all are read at once.
-    async fn kept_facts(&self, rows: &[(TableRow, Option<String>)]) -> Result<HashMap<TableId, Facts>> {
-        let parsed = || self.inner.facts.lock().unwrap_or_else(PoisonError::into_inner);
+    async fn stored_facts(&self, rows: &[(TabularRow, Option<String>)]) -> Result<HashMap<TableId, FactsResult>> {
+        let parsed = || self.inner.parsed_facts.lock().unwrap_or_else(PoisonError::into_inner);
         let mut found = HashMap::with_capacity(rows.len());
         let mut missing = Vec::new();
         {
@@ -186,7 +186,7 @@ impl Catalog {
             }
         }
         let mut news = Vec::new();
-        if missing.len() > ONE_BY_ONE {
+        if missing.len() > MAX_SINGLE_READS {
             let mut all = self.state().healths(self.warehouse()).await?;
             news.extend(missing.into_iter().filter_map(|id| Some((id, all.remove(&id)?))));
         } else {
@@ -209,28 +209,28 @@ impl Catalog {
     async fn examine_changed(&self) -> Result<()> {
         let mut all = 0;
         loop {
-            let stale = self.state().stale_tables(self.warehouse(), now_ms() - RETRY_MS, GO).await?;
+            let stale = self.state().stale_tables(self.warehouse(), now_ms() - RETRY_MS, MAX_TABLES_PER_ROUND).await?;
             let n = stale.len();
             let work: Vec<_> = stale.into_iter().map(|row| self.examine(row)).collect();
             futures::stream::iter(work).buffer_unordered(CONCURRENCY).try_collect::<Vec<_>>().await?;
             all += n;
             // Tables that change faster than they are examined must not keep this loop busy for ever.
-            if n < GO as usize || all > 100_000 {
+            if n < MAX_TABLES_PER_ROUND as usize || all > 100_000 {
                 return Ok(());
             }
         }
     }
 
     /// Counts the use that a query of this server made of a table. Other engines report theirs.
-    pub fn record_use(&self, table: TableId, used: &TableUse) {
-        self.inner.used.lock().unwrap_or_else(PoisonError::into_inner).entry(table).or_default().add(used);
+    pub fn record_use(&self, table: TableId, used: &TableUsage) {
+        self.inner.uncounted_uses.lock().unwrap_or_else(PoisonError::into_inner).entry(table).or_default().add(used);
     }
 
     /// Adds the counted uses to the database.
-    async fn keep_uses(&self) -> Result<()> {
-        let used = std::mem::take(&mut *self.inner.used.lock().unwrap_or_else(PoisonError::into_inner));
+    async fn flush_uses(&self) -> Result<()> {
+        let used = std::mem::take(&mut *self.inner.uncounted_uses.lock().unwrap_or_else(PoisonError::into_inner));
         if !used.is_empty() {
-            self.state().count_uses(&used).await?;
+            self.state().add_usages(&used).await?;
         }
         Ok(())
     }
@@ -238,7 +238,7 @@ impl Catalog {
     /// Keeps the facts about the fleet up to date. Never returns.
     pub async fn keep_facts_current(&self) {
         loop {
-            if let Err(error) = self.keep_uses().await {
+            if let Err(error) = self.flush_uses().await {
                 tracing::warn!(warehouse = self.options().warehouse, %error, "the use of tables by queries could not be counted");
             }
             if let Err(error) = self.examine_changed().await {
@@ -248,8 +248,8 @@ impl Catalog {
                 tracing::warn!(warehouse = self.options().warehouse, %error, "damaged files could not be checked again");
             }
             tokio::select! {
-                () = self.wait_for_change() => tokio::time::sleep(SETTLE).await,
-                () = tokio::time::sleep(POLL) => {}
+                () = self.wait_for_change() => tokio::time::sleep(SETTLE_DELAY).await,
+                () = tokio::time::sleep(POLL_INTERVAL) => {}
             }
         }
     }

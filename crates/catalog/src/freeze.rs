@@ -15,13 +15,13 @@ use crate::{Catalog, LoadedTable, Result};
 type Namespaces = BTreeMap<NamespaceName, BTreeMap<String, String>>;
 
 /// The lookup: it takes the properties of all namespaces, the table's namespace, and the table's properties.
-type ByWhom = dyn Fn(&Namespaces, &NamespaceName, &BTreeMap<String, String>) -> Option<String> + Send + Sync;
+type FreezeLookup = dyn Fn(&Namespaces, &NamespaceName, &BTreeMap<String, String>) -> Option<String> + Send + Sync;
 
 /// The lookup that names who froze a table, if it is frozen.
 ///
 /// It sees the properties of all namespaces, the table's namespace, and the table's own properties.
 #[derive(Clone)]
-pub struct Freeze(Arc<ByWhom>);
+pub struct Freeze(Arc<FreezeLookup>);
 
 impl Freeze {
     /// Wraps a function that names who froze a table.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
-use esker_state::{NamespaceRow, TableRow, TabularKind};
+use esker_state::{NamespaceRow, TabularKind, TabularRow};
 use esker_storage::StorageError;
 use esker_types::{Millis, NamespaceName, TableId, TableName, now_ms};
 use serde::{Deserialize, Serialize};
@@ -49,19 +49,19 @@ pub struct LedgerEntry {
     pub protected: bool,
 }
 
-impl From<TableRow> for LedgerEntry {
-    fn from(row: TableRow) -> Self {
-        let TableRow { id, kind, name, table_uuid, location, metadata_location, owned, protected, .. } = row;
+impl From<TabularRow> for LedgerEntry {
+    fn from(row: TabularRow) -> Self {
+        let TabularRow { id, kind, name, table_uuid, location, metadata_location, owned, protected, .. } = row;
         Self { name, id, view: kind == TabularKind::View, uuid: table_uuid, location, metadata_location, owned, protected }
     }
 }
 
 impl LedgerEntry {
     /// Converts the entry to a row of the warehouse with this number.
-    pub(crate) fn row(self, warehouse: i64) -> TableRow {
+    pub(crate) fn row(self, warehouse: i64) -> TabularRow {
         let Self { name, id, view, uuid, location, metadata_location, owned, protected } = self;
         let kind = if view { TabularKind::View } else { TabularKind::Table };
-        TableRow { id, warehouse, kind, name, table_uuid: uuid, location, metadata_location, owned, protected }
+        TabularRow { id, warehouse, kind, name, table_uuid: uuid, location, metadata_location, owned, protected }
     }
 }
 

@@ -44,10 +44,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use esker_format::{SchemaRef, TableMetadata};
-use esker_state::{State, TableRow, TableUse, TabularKind, Warehouse};
+use esker_state::{State, TableUsage, TabularKind, TabularRow, Warehouse};
 use esker_storage::{Location, Storage, StorageError};
 use esker_table::{BadProperty, MetadataJson, TableFacts};
-use esker_types::{Millis, TableId, TableName, caught};
+use esker_types::{Millis, TableId, TableName, catch_panic};
 use tokio::sync::Notify;
 
 pub use access::{Access, AccessError, ISSUED_SECONDS, token_hash};
@@ -73,7 +73,7 @@ use cache::Caches;
 use epoch::EpochCheck;
 use extents::Extents;
 use ledger::LastWritten;
-use recovery::Behind;
+use recovery::BehindChecks;
 use sequencer::Sequencers;
 
 /// The result of a catalog operation.
@@ -107,7 +107,7 @@ pub struct CatalogOptions {
     /// Size in bytes of each cache: parsed metadata files, file lists of snapshots, and manifests.
     pub cache_bytes: u64,
     /// Memory in bytes that one [`PathSet`] may take; the rest is written to `spill_dir`.
-    pub set_bytes: u64,
+    pub path_set_bytes: u64,
     /// Directory for the part of a [`PathSet`] that exceeds `set_bytes`.
     pub spill_dir: PathBuf,
     /// Function that lists the policy properties of a table that are not valid.
@@ -122,7 +122,7 @@ pub struct CatalogOptions {
 #[derive(Debug, Clone)]
 pub struct LoadedTable {
     /// Row of the table in the state database, with the pointer to the metadata file.
-    pub row: TableRow,
+    pub row: TabularRow,
     /// Parsed content of the metadata file.
     pub metadata: Arc<TableMetadata>,
     /// JSON text of the metadata file, uncompressed, as a response repeats it.
@@ -144,15 +144,15 @@ struct Inner {
     caches: Caches,
     sequencers: Sequencers,
     epoch: EpochCheck,
-    behind: Behind,
+    behind: BehindChecks,
     /// Number of tables whose quarantine the last sweep could not check.
-    sick_tables: AtomicU64,
+    unswept_tables: AtomicU64,
     ledger: LastWritten,
     changed: Notify,
     /// Scans by queries of this server that are not counted in the database yet.
-    used: Mutex<HashMap<TableId, TableUse>>,
+    uncounted_uses: Mutex<HashMap<TableId, TableUsage>>,
     /// Facts of tables as the database holds them, parsed, each with the metadata file that they describe.
-    facts: Mutex<HashMap<TableId, (String, Arc<TableFacts>)>>,
+    parsed_facts: Mutex<HashMap<TableId, (String, Arc<TableFacts>)>>,
     /// Directories in which the tables' files lie.
     extents: Mutex<Extents>,
 }
@@ -184,7 +184,7 @@ impl Catalog {
         options.location = Location::parse(&location)?;
         let caches = Caches::new(options.cache_bytes, storage.clone());
         let (sequencers, ledger) = (Sequencers::default(), LastWritten::default());
-        let (epoch, behind, sick_tables) = (EpochCheck::default(), Behind::default(), AtomicU64::default());
+        let (epoch, behind, sick_tables) = (EpochCheck::default(), BehindChecks::default(), AtomicU64::default());
         let (changed, used, facts, extents) = (Notify::new(), Mutex::default(), Mutex::default(), Mutex::default());
         let inner = Inner {
             state,
@@ -195,11 +195,11 @@ impl Catalog {
             sequencers,
             epoch,
             behind,
-            sick_tables,
+            unswept_tables: sick_tables,
             ledger,
             changed,
-            used,
-            facts,
+            uncounted_uses: used,
+            parsed_facts: facts,
             extents,
         };
         let this = Self { inner: Arc::new(inner) };
@@ -230,7 +230,7 @@ impl Catalog {
     ///
     /// Their files stay in quarantine until a sweep can find out what they refer to.
     pub fn unswept_tables(&self) -> u64 {
-        self.inner.sick_tables.load(Ordering::Relaxed)
+        self.inner.unswept_tables.load(Ordering::Relaxed)
     }
 
     /// Returns the warehouse's row: its number and how it compares names.
@@ -260,7 +260,7 @@ impl Catalog {
 
     /// Starts an empty set of paths with the configured memory and spill directory.
     pub fn path_set(&self) -> PathSetBuilder {
-        PathSetBuilder::new(&self.options().spill_dir, self.options().set_bytes)
+        PathSetBuilder::new(&self.options().spill_dir, self.options().path_set_bytes)
     }
 
     /// Loads a table by name.
@@ -299,7 +299,7 @@ impl Catalog {
     /// Returns [`MetadataGone`](crate::CatalogError::MetadataGone) if the metadata file is not in storage,
     /// [`MetadataInvalid`](crate::CatalogError::MetadataInvalid) if it can't be parsed, and
     /// [`Storage`](crate::CatalogError::Storage) if it can't be read.
-    pub async fn load_row(&self, row: TableRow) -> Result<LoadedTable> {
+    pub async fn load_row(&self, row: TabularRow) -> Result<LoadedTable> {
         let (metadata, json) = self.metadata_at(&row.metadata_location).await.map_err(|e| match e {
             CatalogError::Storage(StorageError::NotFound { uri }) => {
                 CatalogError::MetadataGone { table: row.name.to_string(), uri }
@@ -312,8 +312,8 @@ impl Catalog {
     /// Returns the current schema of a table for a listing, or `None` if its metadata can't be read.
     ///
     /// The error is logged; a request for that table returns it.
-    pub async fn schema_to_list(&self, row: &TableRow) -> Option<SchemaRef> {
-        let error = match caught(self.load_row(row.clone())).await {
+    pub async fn schema_to_list(&self, row: &TabularRow) -> Option<SchemaRef> {
+        let error = match catch_panic(self.load_row(row.clone())).await {
             Ok(Ok(table)) => return Some(table.metadata.current_schema().clone()),
             Ok(Err(error)) => error.to_string(),
             Err(panic) => panic.to_string(),
@@ -323,7 +323,7 @@ impl Catalog {
     }
 
     /// Returns the rows of every table and view of the warehouse, which all have a place in its storage.
-    pub(crate) async fn tables_and_views(&self) -> Result<Vec<TableRow>> {
+    pub(crate) async fn tables_and_views(&self) -> Result<Vec<TabularRow>> {
         let mut rows = self.tables().await?;
         rows.extend(self.views().await?);
         Ok(rows)
@@ -334,8 +334,8 @@ impl Catalog {
     /// # Errors
     ///
     /// Returns [`State`](crate::CatalogError::State) if the database fails.
-    pub async fn views(&self) -> Result<Vec<TableRow>> {
-        Ok(self.state().all_of(TabularKind::View, self.warehouse()).await?)
+    pub async fn views(&self) -> Result<Vec<TabularRow>> {
+        Ok(self.state().all_tabulars(TabularKind::View, self.warehouse()).await?)
     }
 
     /// Returns the rows of every table of the warehouse, by namespace and name.
@@ -343,7 +343,7 @@ impl Catalog {
     /// # Errors
     ///
     /// Returns [`State`](crate::CatalogError::State) if the database fails.
-    pub async fn tables(&self) -> Result<Vec<TableRow>> {
-        Ok(self.state().all_of(TabularKind::Table, self.warehouse()).await?)
+    pub async fn tables(&self) -> Result<Vec<TabularRow>> {
+        Ok(self.state().all_tabulars(TabularKind::Table, self.warehouse()).await?)
     }
 }

@@ -23,7 +23,7 @@ const DATA_PATH: &str = "write.data.path";
 /// Converts a name to a directory name. Characters other than ASCII letters, digits, `_` and `-` become `_`.
 ///
 /// The name is cut after 64 characters. It need not be unique, because the location of a table has a random suffix.
-fn plain(name: &str) -> String {
+fn directory_name(name: &str) -> String {
     let keep = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '_' | '-') { c } else { '_' };
     name.chars().map(keep).take(64).collect()
 }
@@ -35,7 +35,7 @@ impl Catalog {
         let base = Location::parse(&self.namespace_location(&namespace))?;
         // The files of a dropped table of this name may still be there, so the name alone is not enough.
         let suffix = Uuid::new_v4().simple().to_string();
-        Ok(base.join(&format!("{}-{}", plain(&name.name), &suffix[..8])))
+        Ok(base.join(&format!("{}-{}", directory_name(&name.name), &suffix[..8])))
     }
 
     /// Returns the location in which a namespace's tables are created.
@@ -46,7 +46,7 @@ impl Catalog {
         match namespace.properties.get("location") {
             Some(location) => location.clone(),
             None => {
-                let levels: Vec<String> = namespace.name.levels().iter().map(|l| plain(l)).collect();
+                let levels: Vec<String> = namespace.name.levels().iter().map(|l| directory_name(l)).collect();
                 self.options().location.join(&levels.join("/")).to_string()
             }
         }
@@ -97,14 +97,14 @@ impl Catalog {
         let others: Vec<&Place> = places.iter().filter(|place| !place.dropped && Some(place.owner.id) != own).collect();
         for (key, at) in wanted {
             let shared = key == Some(DATA_PATH);
-            if let Some(place) = others.iter().find(|place| at.overlaps(&place.at) && (!shared || place.is_location())) {
-                let (what, name) = (place.what(), &place.owner.name);
+            if let Some(place) = others.iter().find(|place| at.overlaps(&place.directory) && (!shared || place.is_location())) {
+                let (what, name) = (place.describe(), &place.owner.name);
                 let way_out = match place.is_location() {
                     true => "choose a place of its own".to_owned(),
                     false => format!("choose a place of its own, or drop {name} for good first"),
                 };
                 let key = key.map_or_else(String::new, |key| format!("{key}: "));
-                let reason = format!("{key}it overlaps with {}, {what}; {way_out}", place.at);
+                let reason = format!("{key}it overlaps with {}, {what}; {way_out}", place.directory);
                 return Err(CatalogError::Location { location: at.to_string(), reason });
             }
         }
@@ -140,10 +140,10 @@ impl Catalog {
 
 #[cfg(test)]
 mod tests {
-    use super::plain;
+    use super::directory_name;
 
     #[test]
     fn directories_hold_no_character_that_an_engine_could_misread() {
-        assert_eq!(plain("a b/c%20..*é?"), "a_b_c_20_____");
+        assert_eq!(directory_name("a b/c%20..*é?"), "a_b_c_20_____");
     }
 }

@@ -83,7 +83,7 @@ impl Catalog {
     ///
     /// Returns [`State`](CatalogError::State) if the namespace does not exist or the database fails.
     pub async fn list_tables(&self, namespace: &NamespaceName, after: &str, limit: u32) -> Result<Vec<String>> {
-        Ok(self.state().list(TabularKind::Table, self.warehouse(), namespace, after, limit).await?)
+        Ok(self.state().list_tabulars(TabularKind::Table, self.warehouse(), namespace, after, limit).await?)
     }
 
     /// Sets and removes properties of a namespace in one transaction.
@@ -156,7 +156,7 @@ impl Catalog {
     /// database fails.
     pub async fn rename_table(&self, from: &TableName, to: &TableName, actor: &Actor) -> Result<()> {
         let along = self.outbox(actor, "table.renamed", from, json!({"to": to.to_string()}), &RequestOutcome::NoContent);
-        Ok(self.state().rename(TabularKind::Table, self.warehouse(), from, to, &along).await?)
+        Ok(self.state().rename_tabular(TabularKind::Table, self.warehouse(), from, to, &along).await?)
     }
 
     /// Checks that the `location` among some properties is allowed.

@@ -12,10 +12,10 @@ use esker_storage::Location;
 use twox_hash::XxHash3_64;
 
 /// Size of a hash in bytes.
-const HASH: usize = size_of::<u128>();
+const HASH_BYTES: usize = size_of::<u128>();
 
 /// Number of hashes in a page of a run: 4 KiB.
-const PAGE: usize = 256;
+const PAGE_HASHES: usize = 256;
 
 /// A set of paths that is being filled.
 ///
@@ -52,8 +52,8 @@ struct Run {
 impl PathSetBuilder {
     /// Starts a set with at most `bytes` of memory. The rest is written to unnamed files in `spill_dir`.
     pub fn new(spill_dir: &Path, bytes: u64) -> Self {
-        let most = usize::try_from(bytes).unwrap_or(usize::MAX) / HASH;
-        Self { spill_dir: spill_dir.to_owned(), most: most.max(PAGE), hashes: Vec::new(), runs: Vec::new(), failed: None }
+        let most = usize::try_from(bytes).unwrap_or(usize::MAX) / HASH_BYTES;
+        Self { spill_dir: spill_dir.to_owned(), most: most.max(PAGE_HASHES), hashes: Vec::new(), runs: Vec::new(), failed: None }
     }
 
     /// Adds a path. Spellings of one location are one path. An error of the disk is returned by `finish`.
@@ -132,17 +132,17 @@ impl Run {
         let mut file = BufWriter::with_capacity(1 << 20, tempfile::tempfile_in(dir)?);
         hashes.iter().try_for_each(|hash| file.write_all(&hash.to_le_bytes()))?;
         let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
-        Ok(Self { file, len: hashes.len(), first: hashes.iter().step_by(PAGE).copied().collect() })
+        Ok(Self { file, len: hashes.len(), first: hashes.iter().step_by(PAGE_HASHES).copied().collect() })
     }
 
     /// Checks whether a hash is in the run; reads one page.
     fn contains(&self, hash: u128) -> io::Result<bool> {
         let Some(page) = self.first.partition_point(|first| *first <= hash).checked_sub(1) else { return Ok(false) };
-        let at = page * PAGE;
-        let mut bytes = [0; PAGE * HASH];
-        let bytes = &mut bytes[..PAGE.min(self.len - at) * HASH];
-        self.file.read_exact_at(bytes, (at * HASH) as u64)?;
-        let (hashes, _) = bytes.as_chunks::<HASH>();
+        let at = page * PAGE_HASHES;
+        let mut bytes = [0; PAGE_HASHES * HASH_BYTES];
+        let bytes = &mut bytes[..PAGE_HASHES.min(self.len - at) * HASH_BYTES];
+        self.file.read_exact_at(bytes, (at * HASH_BYTES) as u64)?;
+        let (hashes, _) = bytes.as_chunks::<HASH_BYTES>();
         Ok(hashes.binary_search_by_key(&hash, |bytes| u128::from_le_bytes(*bytes)).is_ok())
     }
 }

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use esker_state::TableRow;
+use esker_state::TabularRow;
 use esker_storage::Location;
 use esker_types::TableId;
 
@@ -18,9 +18,9 @@ use crate::{Catalog, LoadedTable, Result};
 #[derive(Debug, Clone)]
 pub struct Place {
     /// Row of the table or view that the place belongs to.
-    pub owner: Arc<TableRow>,
+    pub owner: Arc<TabularRow>,
     /// The directory.
-    pub at: Location,
+    pub directory: Location,
     /// `true` if the owner was dropped and can be brought back.
     pub dropped: bool,
 }
@@ -28,11 +28,11 @@ pub struct Place {
 impl Place {
     /// Checks whether the place is the owner's present location.
     pub fn is_location(&self) -> bool {
-        Location::parse(&self.owner.location).is_ok_and(|location| location == self.at)
+        Location::parse(&self.owner.location).is_ok_and(|location| location == self.directory)
     }
 
     /// Describes the place for a message.
-    pub fn what(&self) -> String {
+    pub fn describe(&self) -> String {
         let name = &self.owner.name;
         match self.is_location() {
             true => format!("the location of {name}"),
@@ -42,10 +42,10 @@ impl Place {
 }
 
 /// Lists the places that metadata names, without duplicates; the location comes first.
-pub(crate) fn named(location: &str, properties: &BTreeMap<String, String>) -> Vec<String> {
+pub(crate) fn places_in_metadata(location: &str, properties: &BTreeMap<String, String>) -> Vec<String> {
     let paths = PATH_PROPERTIES.iter().filter_map(|key| properties.get(*key)).map(String::as_str);
     let mut named: Vec<String> = Vec::new();
-    for place in std::iter::once(location).chain(paths).map(Location::normal) {
+    for place in std::iter::once(location).chain(paths).map(Location::normalize) {
         if !named.contains(&place) {
             named.push(place);
         }
@@ -59,7 +59,7 @@ pub(crate) fn named(location: &str, properties: &BTreeMap<String, String>) -> Ve
 ///
 /// Returns [`State`](crate::CatalogError::State) if the database fails.
 pub async fn places_of(catalog: &Catalog, table: &LoadedTable) -> Result<Vec<Location>> {
-    let mut places = named(&table.metadata.location, &table.metadata.properties);
+    let mut places = places_in_metadata(&table.metadata.location, &table.metadata.properties);
     places.extend(catalog.state().places_of(table.row.id).await?);
     let mut places: Vec<Location> = places.iter().filter_map(|place| Location::parse(place).ok()).collect();
     places.sort();
@@ -78,16 +78,16 @@ impl Catalog {
     pub async fn places(&self) -> Result<Vec<Place>> {
         let living = self.tables_and_views().await?.into_iter().map(|row| (row, false));
         let dropped = self.dropped_tables().await?.into_iter().map(|dropped| (dropped.row, true));
-        let owners: HashMap<TableId, (Arc<TableRow>, bool)> =
+        let owners: HashMap<TableId, (Arc<TabularRow>, bool)> =
             living.chain(dropped).map(|(row, dropped)| (row.id, (Arc::new(row), dropped))).collect();
         let mut places = Vec::new();
         for (owner, dropped) in owners.values() {
             let at = Location::parse(&owner.location).ok();
-            places.extend(at.map(|at| Place { owner: owner.clone(), at, dropped: *dropped }));
+            places.extend(at.map(|at| Place { owner: owner.clone(), directory: at, dropped: *dropped }));
         }
         for (id, place) in self.state().places(self.warehouse()).await? {
             let (Some((owner, dropped)), Ok(at)) = (owners.get(&id), Location::parse(&place)) else { continue };
-            let place = Place { owner: owner.clone(), at, dropped: *dropped };
+            let place = Place { owner: owner.clone(), directory: at, dropped: *dropped };
             if !place.is_location() {
                 places.push(place);
             }

@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 
 use esker_format::{Snapshot, SnapshotRef, TableMetadata, TableUpdate};
-use esker_table::{of_unknown_spec, outline};
+use esker_table::{find_unknown_spec, outline};
 use esker_types::{Coded, ErrorCode, now_ms};
 
 use crate::{Catalog, CatalogError, Result};
@@ -75,11 +75,11 @@ impl Catalog {
         if let Some(schema) = snapshot.schema_id.filter(|id| metadata.schema_by_id(*id).is_none()) {
             return refused(format!("snapshot {id} has schema {schema}, which the table lacks: {out}"));
         }
-        let unknown = match of_unknown_spec(self.manifests(), metadata, snapshot).await {
+        let unknown = match find_unknown_spec(self.manifests(), metadata, snapshot).await {
             Ok(unknown) => unknown,
             // Encrypted manifests can only be checked by a client that has the keys.
             Err(e) if e.code() == ErrorCode::Unsupported => return Ok(()),
-            Err(e) if e.code().is_passing() => return Err(e.into()),
+            Err(e) if e.code().is_transient() => return Err(e.into()),
             Err(e) => return refused(format!("snapshot {id} can't be read: {e}")),
         };
         match unknown {

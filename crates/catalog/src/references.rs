@@ -13,7 +13,7 @@ use esker_format::{
     MAIN_BRANCH, ReferenceKind, SnapshotRef, SnapshotReference, TableMetadata, TableRequirement, TableUpdate, branch_at,
 };
 use esker_table::{ancestors, cherry_pick};
-use esker_types::{Carried, Millis, TableName};
+use esker_types::{CodedError, Millis, TableName};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
@@ -164,7 +164,7 @@ impl RefCommit {
             let state = state.clone();
             async move {
                 let done = state.record_outputs(warehouse, id, None, &paths).await;
-                done.map_err(|e| esker_table::TableError::Carried(Carried::new(e)))
+                done.map_err(|e| esker_table::TableError::Caller(CodedError::new(e)))
             }
             .boxed()
         };

@@ -29,11 +29,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use esker_format::{At, OPERATION, TableMetadata, TableRequirement, TableUpdate};
-use esker_state::{NewEvent, NewQuarantine, Outbox, StateError, Swap, TableRow};
+use esker_format::{CommitContext, OPERATION, TableMetadata, TableRequirement, TableUpdate};
+use esker_state::{NewEvent, NewQuarantine, Outbox, PointerSwap, StateError, TabularRow};
 use esker_storage::Location;
 use esker_table::properties::{DELETE_METADATA, METADATA_VERSIONS};
-use esker_types::{Coded, TableId, TableName, caught, now_ms};
+use esker_types::{Coded, TableId, TableName, catch_panic, now_ms};
 use flate2::Compression;
 use flate2::read::GzEncoder;
 use futures::future::BoxFuture;
@@ -42,8 +42,8 @@ use tokio::sync::{OwnedMutexGuard, oneshot};
 use tracing::Instrument;
 
 use crate::actor::receipt;
-use crate::cache::listed;
-use crate::moves::{left_behind, metadata_files, with_left_behind};
+use crate::cache::manifest_list_paths;
+use crate::moves::{copy_path_of_next, metadata_files, with_copies};
 use crate::readable::check_numbers;
 use crate::restore::{Restored, restore};
 use crate::{Actor, Catalog, CatalogError, LoadedTable, RequestOutcome, Result, places};
@@ -110,7 +110,7 @@ pub struct Committed {
 }
 
 /// A commit in a queue, with the channel for its answer.
-struct Pending {
+struct PendingCommit {
     ticket: u64,
     change: Change,
     done: oneshot::Sender<Result<Committed>>,
@@ -118,25 +118,25 @@ struct Pending {
 
 /// The commits that wait for one table. The task that holds `turn` takes all of them as one batch.
 #[derive(Default)]
-struct Queue {
-    waiting: Mutex<Vec<Pending>>,
+struct CommitQueue {
+    waiting: Mutex<Vec<PendingCommit>>,
     tickets: AtomicU64,
     turn: Arc<tokio::sync::Mutex<()>>,
 }
 
-impl Queue {
-    fn waiting(&self) -> MutexGuard<'_, Vec<Pending>> {
+impl CommitQueue {
+    fn waiting(&self) -> MutexGuard<'_, Vec<PendingCommit>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn enter(&self, change: Change, done: oneshot::Sender<Result<Committed>>) -> u64 {
         let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
-        self.waiting().push(Pending { ticket, change, done });
+        self.waiting().push(PendingCommit { ticket, change, done });
         ticket
     }
 
     /// Removes a commit from the queue if no batch has taken it; `None` if one has.
-    fn take_back(&self, ticket: u64) -> Option<Pending> {
+    fn take_back(&self, ticket: u64) -> Option<PendingCommit> {
         let mut waiting = self.waiting();
         let at = waiting.iter().position(|pending| pending.ticket == ticket)?;
         Some(waiting.remove(at))
@@ -147,15 +147,15 @@ impl Queue {
 ///
 /// It owns the queue as well. The map may drop a queue that nothing else owns, and the next commit would then get a turn of
 /// another queue.
-pub(crate) struct Held {
+pub(crate) struct CommitHold {
     _turn: OwnedMutexGuard<()>,
-    _queue: Arc<Queue>,
+    _queue: Arc<CommitQueue>,
 }
 
 /// The commit queues of the tables that are being written.
 #[derive(Default)]
 pub(crate) struct Sequencers {
-    queues: Mutex<HashMap<TableId, Arc<Queue>>>,
+    queues: Mutex<HashMap<TableId, Arc<CommitQueue>>>,
 }
 
 impl std::fmt::Debug for Sequencers {
@@ -165,7 +165,7 @@ impl std::fmt::Debug for Sequencers {
 }
 
 impl Sequencers {
-    fn queue(&self, table: TableId) -> Arc<Queue> {
+    fn queue(&self, table: TableId) -> Arc<CommitQueue> {
         let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
         // A queue that only this map owns has no waiting commit.
         if queues.len() >= 1024 {
@@ -208,7 +208,7 @@ impl Catalog {
     ///   or [`MetadataInvalid`](CatalogError::MetadataInvalid) if the table can't be read or written.
     pub async fn commit_to(&self, id: TableId, change: Change) -> Result<Committed> {
         let queue = self.inner.sequencers.queue(id);
-        let wait = self.patience(&change);
+        let wait = self.turn_timeout(&change);
         let (done, answer) = oneshot::channel();
         let ticket = queue.enter(change, done);
         let this = self.clone();
@@ -233,15 +233,15 @@ impl Catalog {
         // One wait for the turn, one for the work.
         match tokio::time::timeout(wait * 2, answer).await {
             Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(unknown(&id, "the task that ran the commit ended without an answer".to_owned())),
-            Err(_) => Err(unknown(&id, format!("it was started and did not end within {} s", wait.as_secs()))),
+            Ok(Err(_)) => Err(state_unknown(&id, "the task that ran the commit ended without an answer".to_owned())),
+            Err(_) => Err(state_unknown(&id, format!("it was started and did not end within {} s", wait.as_secs()))),
         }
     }
 
     /// Returns how long a change waits for its turn.
     ///
     /// A rebased change waits longer: it may hold hours of work that no client sends again.
-    fn patience(&self, change: &Change) -> Duration {
+    fn turn_timeout(&self, change: &Change) -> Duration {
         match change {
             Change::Fixed(_) => self.options().commit_wait,
             Change::Rebased(_) => self.options().commit_wait * 10,
@@ -249,16 +249,16 @@ impl Catalog {
     }
 
     /// Holds back commits to a table while the guard lives. The sweep checks and marks files under it.
-    pub(crate) async fn hold_commits(&self, table: TableId) -> Result<Held> {
+    pub(crate) async fn hold_commits(&self, table: TableId) -> Result<CommitHold> {
         let (queue, wait) = (self.inner.sequencers.queue(table), self.options().commit_wait);
         match tokio::time::timeout(wait, queue.turn.clone().lock_owned()).await {
-            Ok(turn) => Ok(Held { _turn: turn, _queue: queue }),
+            Ok(turn) => Ok(CommitHold { _turn: turn, _queue: queue }),
             Err(_) => Err(busy(&table, wait)),
         }
     }
 
     /// Runs a batch and answers each of its commits.
-    async fn run_batch(&self, id: TableId, batch: Vec<Pending>) {
+    async fn run_batch(&self, id: TableId, batch: Vec<PendingCommit>) {
         let changes: Vec<Change> = batch.iter().map(|p| p.change.clone()).collect();
         let outcome = self.try_batch(id, &changes).await;
         for (pending, result) in batch.into_iter().zip(outcome) {
@@ -273,18 +273,18 @@ impl Catalog {
             match self.replay(id, changes).await {
                 Ok(Some(results)) => return results,
                 Ok(None) => {}
-                Err(e) => return spread(e, changes.len()),
+                Err(e) => return fail_batch(e, changes.len()),
             }
         }
         let lost = format!("other servers kept committing to the table for {MAX_REPLAYS} attempts");
-        spread(CatalogError::Conflict(lost), changes.len())
+        fail_batch(CatalogError::Conflict(lost), changes.len())
     }
 
     /// Applies the changes to the table as it is now, and publishes the result.
     ///
     /// Returns one result per change, or `None` if the swap was lost and the table must be read again.
     async fn replay(&self, id: TableId, changes: &[Change]) -> Result<Option<Vec<Result<Committed>>>> {
-        let row = self.state().table_by_id(id).await?;
+        let row = self.state().tabular_by_id(id).await?;
         let row = row.ok_or_else(|| StateError::NoSuchTable(id.to_string()))?;
         self.check_not_behind(&row).await?;
         let current = self.load_row(row).await?;
@@ -297,7 +297,7 @@ impl Catalog {
         for change in changes {
             let base = effects.is_empty().then_some(current.row.metadata_location.as_str());
             // A panic in one change fails that change, not the others of its batch.
-            let applied = caught(self.apply_change(&working, base, change)).await;
+            let applied = catch_panic(self.apply_change(&working, base, change)).await;
             match applied.unwrap_or_else(|panic| Err(CatalogError::Panicked(panic))) {
                 Ok((Some(metadata), mut proposal)) => {
                     working.metadata = Arc::new(metadata);
@@ -366,8 +366,8 @@ impl Catalog {
     async fn check_references(&self, updates: &[TableUpdate]) -> Result<()> {
         for update in updates {
             let TableUpdate::AddSnapshot { snapshot } = update else { continue };
-            for file in listed(snapshot) {
-                let (quarantined, going) = self.state().quarantined_among(&Location::names(&file)).await?;
+            for file in manifest_list_paths(snapshot) {
+                let (quarantined, going) = self.state().quarantined_among(&Location::recorded_names(&file)).await?;
                 if !quarantined.is_empty() || !going.is_empty() {
                     let what = format!("snapshot {} refers to {file}, which is being deleted", snapshot.snapshot_id);
                     return Err(CatalogError::Conflict(what));
@@ -383,12 +383,12 @@ impl Catalog {
     fn outdated_metadata(&self, before: &LoadedTable, after: &TableMetadata) -> Vec<NewQuarantine> {
         let properties = &after.properties;
         // If the number of versions to keep can't be parsed, no file is outdated.
-        let wanted = DELETE_METADATA.of(properties) && METADATA_VERSIONS.checked(properties).is_ok();
+        let wanted = DELETE_METADATA.of(properties) && METADATA_VERSIONS.get_valid(properties).is_ok();
         if !wanted || !before.row.owned {
             return Vec::new();
         }
         let kept: HashSet<String> =
-            with_left_behind(after.metadata_log.iter().map(|log| log.metadata_file.clone()).collect()).into_iter().collect();
+            with_copies(after.metadata_log.iter().map(|log| log.metadata_file.clone()).collect()).into_iter().collect();
         let due_ms = now_ms().saturating_add(self.options().grace_ms);
         let reason = "it fell out of the metadata log (write.metadata.previous-versions-max)";
         let now = &before.row.metadata_location;
@@ -404,7 +404,7 @@ impl Catalog {
         quarantines: Vec<NewQuarantine>,
         mut settled_outputs: Vec<String>,
         updates: &[TableUpdate],
-    ) -> Result<Swap> {
+    ) -> Result<PointerSwap> {
         let from = current.row.metadata_location.clone();
         let to = Self::next_metadata_path(&working.metadata, Some(&from))?;
         working.json = current.json.next(&current.metadata, &working.metadata, updates)?;
@@ -412,10 +412,11 @@ impl Catalog {
         working.row.location = Location::parse(&working.metadata.location)?.to_string();
         working.row.metadata_location.clone_from(&to);
         // The places before the commit are recorded too: a database of an earlier release holds only the location.
-        let [before, after] = [&current.metadata, &working.metadata].map(|m| places::named(&m.location, &m.properties));
+        let [before, after] =
+            [&current.metadata, &working.metadata].map(|m| places::places_in_metadata(&m.location, &m.properties));
         let places: Vec<String> = before.into_iter().chain(after).collect();
         let places = if places.iter().all(|place| *place == current.row.location) { Vec::new() } else { places };
-        Ok(Swap {
+        Ok(PointerSwap {
             id: current.row.id,
             from,
             to,
@@ -499,7 +500,7 @@ impl Catalog {
     /// `.gz.metadata.json`.
     ///
     /// Spec: "Naming for GZIP compressed Metadata JSON files".
-    pub(crate) async fn write_metadata_file(&self, row: &TableRow, uri: &str, json: Bytes) -> Result<()> {
+    pub(crate) async fn write_metadata_file(&self, row: &TabularRow, uri: &str, json: Bytes) -> Result<()> {
         let mut bytes = json;
         if uri.ends_with(".gz.metadata.json") {
             let mut gzip = Vec::new();
@@ -520,8 +521,8 @@ impl Catalog {
     /// Puts a metadata file that never became current into quarantine, due at once.
     ///
     /// If that fails, its pending output stays recorded, and a server settles it once this one has stopped.
-    pub(crate) async fn discard(&self, row: &TableRow, uri: &str, reason: &str) {
-        let files = std::iter::once(uri.to_owned()).chain(left_behind(row, uri));
+    pub(crate) async fn discard(&self, row: &TabularRow, uri: &str, reason: &str) {
+        let files = std::iter::once(uri.to_owned()).chain(copy_path_of_next(row, uri));
         let quarantines: Vec<NewQuarantine> = files.map(|file| row.quarantine(file, None, reason, None, now_ms())).collect();
         if let Err(error) = self.state().quarantine(&quarantines).await {
             tracing::warn!(%error, uri, "a metadata file could not be quarantined; it is reclaimed once this server has stopped");
@@ -536,7 +537,7 @@ impl Catalog {
 fn apply(metadata: &TableMetadata, base: Option<&str>, proposal: &Proposal) -> Result<Option<TableMetadata>> {
     proposal.requirements.iter().try_for_each(|requirement| requirement.check(metadata))?;
     check_numbers(&proposal.updates)?;
-    Ok(esker_format::apply(metadata, &proposal.updates, At { now_ms: now_ms(), metadata_file: base })?)
+    Ok(esker_format::apply(metadata, &proposal.updates, CommitContext { now_ms: now_ms(), metadata_file: base })?)
 }
 
 /// Builds the error for a commit that got no turn in time.
@@ -545,12 +546,12 @@ fn busy(table: &impl ToString, wait: Duration) -> CatalogError {
 }
 
 /// Builds the error for a commit that was started and whose end was not seen.
-pub(crate) fn unknown(table: &impl ToString, reason: String) -> CatalogError {
+pub(crate) fn state_unknown(table: &impl ToString, reason: String) -> CatalogError {
     CatalogError::StateUnknown { table: table.to_string(), reason }
 }
 
 /// Copies the failure of a batch to each of its commits; the first gets the original error.
-fn spread(error: CatalogError, n: usize) -> Vec<Result<Committed>> {
+fn fail_batch(error: CatalogError, n: usize) -> Vec<Result<Committed>> {
     let (code, message) = (error.code(), error.to_string());
     let others = (1..n).map(|_| Err(CatalogError::Batch { code, message: message.clone() }));
     let mut results: Vec<_> = others.collect();
@@ -566,7 +567,7 @@ mod tests {
     async fn a_table_that_is_held_keeps_its_turn_however_many_others_are_written() {
         let (sequencers, id) = (Sequencers::default(), TableId::fresh());
         let queue = sequencers.queue(id);
-        let held = Held { _turn: queue.turn.clone().lock_owned().await, _queue: queue };
+        let held = CommitHold { _turn: queue.turn.clone().lock_owned().await, _queue: queue };
         for _ in 0..3000 {
             sequencers.queue(TableId::fresh());
         }

@@ -9,11 +9,11 @@
 use std::collections::{BTreeMap, HashMap};
 
 use esker_format::{TableMetadata, TableRequirement};
-use esker_state::{NewTabular, Outbox, StateError, Swap, TableRow};
+use esker_state::{NewTabular, Outbox, PointerSwap, StateError, TabularRow};
 use esker_types::{TableId, TableName};
 
 use crate::actor::receipt;
-use crate::sequencer::{Held, unknown};
+use crate::sequencer::{CommitHold, state_unknown};
 use crate::{Actor, Catalog, CatalogError, Change, LoadedTable, Proposal, RequestOutcome, Result};
 
 /// Maximum number of times that a transaction is applied, if other servers keep winning the race for a table.
@@ -46,14 +46,14 @@ struct Resolved {
 #[derive(Default)]
 struct Written {
     updated: Vec<(LoadedTable, LoadedTable)>,
-    swaps: Vec<Swap>,
-    made: Vec<LoadedTable>,
+    swaps: Vec<PointerSwap>,
+    created: Vec<LoadedTable>,
     new: Vec<NewTabular>,
-    along: Outbox,
+    outbox: Outbox,
 }
 
 /// Builds the error for a table that occurs twice, with both spellings of its name.
-fn twice(one: &TableName, other: &TableName) -> CatalogError {
+fn duplicate_table(one: &TableName, other: &TableName) -> CatalogError {
     let spelt = if one == other { String::new() } else { format!(", as {one} and as {other}") };
     CatalogError::Invalid(format!("table {one} is in the transaction more than once{spelt}"))
 }
@@ -86,8 +86,8 @@ impl Catalog {
         let (tables, wait) = ("the transaction's tables", self.options().commit_wait);
         // One wait for the turns, one for the work.
         match tokio::time::timeout(wait * 2, work).await {
-            Ok(done) => done.unwrap_or_else(|e| Err(unknown(&tables, e.to_string()))),
-            Err(_) => Err(unknown(&tables, format!("it was started and did not end within {} s", wait.as_secs()))),
+            Ok(done) => done.unwrap_or_else(|e| Err(state_unknown(&tables, e.to_string()))),
+            Err(_) => Err(state_unknown(&tables, format!("it was started and did not end within {} s", wait.as_secs()))),
         }
     }
 
@@ -108,7 +108,7 @@ impl Catalog {
                 None => by_name.insert(self.warehouse().full_key(&name), name.clone()),
             };
             if let Some(before) = before {
-                return Err(twice(&before, &name));
+                return Err(duplicate_table(&before, &name));
             }
             resolved.push(Resolved { change, id });
         }
@@ -130,7 +130,7 @@ impl Catalog {
     }
 
     /// Takes the turns of all existing tables, in the order of their ids, so that two transactions never wait for each other.
-    async fn hold_all(&self, changes: &[Resolved]) -> Result<BTreeMap<TableId, Held>> {
+    async fn hold_all(&self, changes: &[Resolved]) -> Result<BTreeMap<TableId, CommitHold>> {
         let mut ids: Vec<TableId> = changes.iter().filter_map(|c| c.id).collect();
         ids.sort_unstable();
         let mut held = BTreeMap::new();
@@ -166,13 +166,13 @@ impl Catalog {
             self.discard_all(&written).await;
             return Err(e);
         }
-        written.along.receipts.extend(receipt(actor, &RequestOutcome::NoContent));
+        written.outbox.receipts.extend(receipt(actor, &RequestOutcome::NoContent));
         self.failpoint("commit-before-swap").await;
-        let published = self.state().publish(self.warehouse(), &written.swaps, &written.new, &written.along).await;
+        let published = self.state().publish(self.warehouse(), &written.swaps, &written.new, &written.outbox).await;
         match &published {
             Ok(true) => {
                 self.notify_change();
-                for table in written.updated.iter().map(|(_, working)| working).chain(&written.made) {
+                for table in written.updated.iter().map(|(_, working)| working).chain(&written.created) {
                     self.remember_metadata(&table.row.metadata_location, table.metadata.clone(), table.json.clone()).await;
                 }
             }
@@ -195,16 +195,16 @@ impl Catalog {
             let quarantines = std::mem::take(&mut proposal.quarantine);
             let settled = std::mem::take(&mut proposal.settled_outputs);
             let swap = self.write_next(&current, &mut working, quarantines, settled, &proposal.updates).await?;
-            written.along.events.push(self.update_event(&current, &working, &proposal, actor));
+            written.outbox.events.push(self.update_event(&current, &working, &proposal, actor));
             written.swaps.push(swap);
             written.updated.push((current, working));
         }
         for (name, metadata) in created {
             let (table, entry) = self.write_first(name, metadata).await?;
             let data = crate::create::created_data(&table.row, serde_json::json!({}));
-            written.along.events.push(self.event(actor, "table.created", &table.row.name, data));
+            written.outbox.events.push(self.event(actor, "table.created", &table.row.name, data));
             written.new.push(entry);
-            written.made.push(table);
+            written.created.push(table);
         }
         Ok(())
     }
@@ -212,8 +212,8 @@ impl Catalog {
     /// Puts the metadata files of a transaction that was not published into quarantine.
     async fn discard_all(&self, written: &Written) {
         let updated = written.updated.iter().map(|(current, working)| (&current.row, &working.row.metadata_location));
-        let made = written.made.iter().map(|table| (&table.row, &table.row.metadata_location));
-        let all: Vec<(&TableRow, &String)> = updated.chain(made).collect();
+        let made = written.created.iter().map(|table| (&table.row, &table.row.metadata_location));
+        let all: Vec<(&TabularRow, &String)> = updated.chain(made).collect();
         for (row, path) in all {
             self.discard(row, path, "the transaction was not published").await;
         }

@@ -12,14 +12,14 @@ use bytes::Bytes;
 use esker_format::{
     FormatError, NewView, Schema, ViewMetadata, ViewRequirement, ViewUpdate, ViewVersion, apply_view, create_view,
 };
-use esker_state::{NewTabular, StateError, Swap, TableRow, TabularKind};
+use esker_state::{NewTabular, PointerSwap, StateError, TabularKind, TabularRow};
 use esker_storage::{Location, StorageError};
 use esker_types::{NamespaceName, TableId, TableName, now_ms};
 use serde::Deserialize;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::create::as_given;
+use crate::create::checked_location;
 use crate::{Actor, Catalog, CatalogError, Register, RequestOutcome, Result, places};
 
 /// Maximum number of times that a commit is applied, if other servers keep winning the race.
@@ -60,7 +60,7 @@ pub struct ReplaceView {
 #[derive(Debug, Clone)]
 pub struct LoadedView {
     /// Row of the view in the state database, with the pointer to the metadata file.
-    pub row: TableRow,
+    pub row: TabularRow,
     /// Parsed content of the metadata file.
     pub metadata: Arc<ViewMetadata>,
     /// JSON text of the metadata file, uncompressed.
@@ -74,7 +74,7 @@ impl Catalog {
     ///
     /// Returns [`State`](CatalogError::State) if the namespace does not exist or the database fails.
     pub async fn list_views(&self, namespace: &NamespaceName, after: &str, limit: u32) -> Result<Vec<String>> {
-        Ok(self.state().list(TabularKind::View, self.warehouse(), namespace, after, limit).await?)
+        Ok(self.state().list_tabulars(TabularKind::View, self.warehouse(), namespace, after, limit).await?)
     }
 
     /// Loads a view by name.
@@ -95,7 +95,7 @@ impl Catalog {
     ///
     /// Returns [`MetadataGone`](CatalogError::MetadataGone), [`MetadataInvalid`](CatalogError::MetadataInvalid) or
     /// [`Storage`](CatalogError::Storage) if the metadata file is not there or can't be read.
-    pub async fn load_view_row(&self, row: TableRow) -> Result<LoadedView> {
+    pub async fn load_view_row(&self, row: TabularRow) -> Result<LoadedView> {
         let uri = row.metadata_location.clone();
         let json = self.json_at(&uri).await.map_err(|e| match e {
             CatalogError::Storage(StorageError::NotFound { uri }) => {
@@ -124,9 +124,9 @@ impl Catalog {
     pub async fn create_view(&self, namespace: &NamespaceName, request: CreateView, actor: &Actor) -> Result<LoadedView> {
         let name = TableName::new(namespace.clone(), request.name)?;
         self.namespace(namespace).await?;
-        self.state().check_free(TabularKind::View, self.warehouse(), &name).await?;
+        self.state().check_name_is_free(TabularKind::View, self.warehouse(), &name).await?;
         let location = match &request.location {
-            Some(location) => as_given(location)?,
+            Some(location) => checked_location(location)?,
             None => self.default_location(&name).await?.to_string(),
         };
         let CreateView { schema, view_version: version, properties, .. } = request;
@@ -134,7 +134,7 @@ impl Catalog {
         let metadata = metadata.map_err(refused)?;
         self.check_view_locations(&metadata, None).await?;
         let path = Self::metadata_path(&metadata.location, &metadata.properties, None)?;
-        let row = TableRow {
+        let row = TabularRow {
             id: TableId::fresh(),
             warehouse: self.warehouse().id,
             kind: TabularKind::View,
@@ -147,7 +147,7 @@ impl Catalog {
         };
         let json = Bytes::from(metadata.to_json()?);
         self.write_metadata_file(&row, &path, json.clone()).await?;
-        let places = places::named(&metadata.location, &metadata.properties);
+        let places = places::places_in_metadata(&metadata.location, &metadata.properties);
         let new = NewTabular { row: row.clone(), recorded_output: Some(path), replaces: None, places };
         self.insert(new, "view.created", json!({}), actor).await?;
         Ok(LoadedView { row, metadata: Arc::new(metadata), json })
@@ -171,8 +171,8 @@ impl Catalog {
         let name = TableName::new(namespace.clone(), request.name)?;
         self.namespace(namespace).await?;
         self.check_allowed(&Location::parse(&request.metadata_location)?)?;
-        self.state().check_free(TabularKind::View, self.warehouse(), &name).await?;
-        let row = TableRow {
+        self.state().check_name_is_free(TabularKind::View, self.warehouse(), &name).await?;
+        let row = TabularRow {
             id: TableId::fresh(),
             warehouse: self.warehouse().id,
             kind: TabularKind::View,
@@ -192,7 +192,7 @@ impl Catalog {
         self.check_view_locations(&view.metadata, None).await?;
         view.row.table_uuid = view.metadata.view_uuid;
         view.row.location = Location::parse(&view.metadata.location)?.to_string();
-        let places = places::named(&view.metadata.location, &view.metadata.properties);
+        let places = places::places_in_metadata(&view.metadata.location, &view.metadata.properties);
         let new = NewTabular { row: view.row.clone(), recorded_output: None, replaces: None, places };
         self.insert(new, "view.registered", json!({}), actor).await?;
         Ok(view)
@@ -219,7 +219,7 @@ impl Catalog {
         let id = self.state().view(self.warehouse(), name).await?.id;
         let _held = self.hold_commits(id).await?;
         for _ in 0..MAX_REPLAYS {
-            let row = self.state().table_by_id(id).await?.ok_or_else(|| StateError::NoSuchView(name.to_string()))?;
+            let row = self.state().tabular_by_id(id).await?.ok_or_else(|| StateError::NoSuchView(name.to_string()))?;
             self.check_not_behind(&row).await?;
             let current = self.load_view_row(row).await?;
             if let Some(view) = self.try_replace(&current, &request, actor).await? {
@@ -240,16 +240,16 @@ impl Catalog {
         let json = Bytes::from(metadata.to_json()?);
         let settled_outputs = self.write_following(&current.row, &to, json.clone()).await?;
         let location = Location::parse(&metadata.location)?.to_string();
-        let row = TableRow { metadata_location: to.clone(), location: location.clone(), ..current.row.clone() };
+        let row = TabularRow { metadata_location: to.clone(), location: location.clone(), ..current.row.clone() };
         let data = json!({"view-id": row.id, "view-uuid": row.table_uuid, "metadata-location": to,
             "previous-metadata-location": from, "version-id": metadata.current_version_id});
         let along = self.outbox(actor, "view.replaced", &row.name, data, &RequestOutcome::of(&row));
-        let swap = Swap {
+        let swap = PointerSwap {
             id: row.id,
             from,
             to: to.clone(),
             location,
-            places: places::named(&metadata.location, &metadata.properties),
+            places: places::places_in_metadata(&metadata.location, &metadata.properties),
             quarantine: Vec::new(),
             settled_outputs,
             restored: Vec::new(),
@@ -290,7 +290,7 @@ impl Catalog {
     /// database fails.
     pub async fn rename_view(&self, from: &TableName, to: &TableName, actor: &Actor) -> Result<()> {
         let along = self.outbox(actor, "view.renamed", from, json!({"to": to.to_string()}), &RequestOutcome::NoContent);
-        Ok(self.state().rename(TabularKind::View, self.warehouse(), from, to, &along).await?)
+        Ok(self.state().rename_tabular(TabularKind::View, self.warehouse(), from, to, &along).await?)
     }
 
     /// Protects a view from being dropped, or lifts the protection.
@@ -301,7 +301,7 @@ impl Catalog {
     pub async fn protect_view(&self, name: &TableName, protected: bool, actor: &Actor) -> Result<()> {
         let row = self.state().view(self.warehouse(), name).await?;
         let along = self.outbox(actor, "view.protected", &row.name, json!({"protected": protected}), &RequestOutcome::NoContent);
-        Ok(self.state().protect(row.id, protected, &along).await?)
+        Ok(self.state().protect_tabular(row.id, protected, &along).await?)
     }
 
     /// Checks that a view may have the location and the path properties of its metadata.

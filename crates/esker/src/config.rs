@@ -505,7 +505,7 @@ impl Config {
 
     /// The state database, for a server with this data directory.
     pub fn database(&self, dir: &Path) -> Result<Database> {
-        Ok(Database::of(self.state.url.as_deref(), &dir.join("esker.db"))?)
+        Ok(Database::from_url(self.state.url.as_deref(), &dir.join("esker.db"))?)
     }
 
     /// What no single key can say.

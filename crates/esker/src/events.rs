@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use esker_report::{DataHub, DataHubOptions, Format, Kafka, KafkaOptions, Sink, Webhook, WebhookOptions};
+use esker_report::{DataHub, DataHubOptions, EventFormat, KafkaOptions, KafkaSink, Sink, WebhookOptions, WebhookSink};
 
 use crate::config::{self, EventsConfig};
 use crate::{Error, Result};
@@ -16,26 +16,26 @@ pub(crate) fn datahub(config: &config::DataHubConfig) -> Result<Option<DataHub>>
         token: config.token.clone(),
         env: config.env.clone(),
         platform_instances: config.platform_instances.clone(),
-        every: Duration::from_secs(config.every_seconds.max(1)),
+        interval: Duration::from_secs(config.every_seconds.max(1)),
     };
     DataHub::new(options).map(Some).map_err(|e| Error::Config(format!("datahub.url: {e}")))
 }
 
 pub(crate) fn sinks(events: &EventsConfig) -> Result<Vec<Arc<dyn Sink>>> {
     let mut sinks: Vec<Arc<dyn Sink>> = Vec::new();
-    let webhooks = events.webhooks.iter().map(|(name, w)| ("webhooks", name, &w.url, &w.token, Format::CloudEvents));
+    let webhooks = events.webhooks.iter().map(|(name, w)| ("webhooks", name, &w.url, &w.token, EventFormat::CloudEvents));
     let lineage = events
         .openlineage
         .iter()
-        .map(|(name, l)| ("openlineage", name, &l.url, &l.token, Format::OpenLineage { namespace: l.namespace.clone() }));
+        .map(|(name, l)| ("openlineage", name, &l.url, &l.token, EventFormat::OpenLineage { namespace: l.namespace.clone() }));
     for (kind, name, url, token, format) in webhooks.chain(lineage) {
         let options = WebhookOptions { name: name.clone(), url: url.clone(), token: token.clone(), format };
-        let webhook = Webhook::new(options).map_err(|e| Error::Config(format!("events.{kind}.{name}: {e}")))?;
+        let webhook = WebhookSink::new(options).map_err(|e| Error::Config(format!("events.{kind}.{name}: {e}")))?;
         sinks.push(Arc::new(webhook));
     }
     for (name, kafka) in &events.kafka {
         let options = KafkaOptions { name: name.clone(), bootstrap: kafka.bootstrap.clone(), topic: kafka.topic.clone() };
-        sinks.push(Arc::new(Kafka::new(options)));
+        sinks.push(Arc::new(KafkaSink::new(options)));
     }
     Ok(sinks)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use esker_catalog::deletion::Swept;
 use esker_catalog::{Catalog, deletion};
 use esker_maintenance::Maintenance;
-use esker_state::{HEARTBEATS, State, StateError};
+use esker_state::{HEARTBEATS_PER_TIMEOUT, State, StateError};
 use esker_types::{Millis, now_ms};
 use tokio::sync::watch;
 
@@ -34,7 +34,7 @@ pub(crate) async fn run(catalogs: Vec<Catalog>, config: Config, mut stopped: wat
 pub(crate) async fn live(state: State, dead_after: Duration, fenced: watch::Sender<bool>, mut stopped: watch::Receiver<bool>) {
     loop {
         tokio::select! {
-            () = tokio::time::sleep(dead_after / HEARTBEATS) => {}
+            () = tokio::time::sleep(dead_after / HEARTBEATS_PER_TIMEOUT) => {}
             _ = stopped.wait_for(|stop| *stop) => return,
         }
         match state.heartbeat(dead_after).await {

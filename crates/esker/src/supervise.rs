@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use esker_catalog::Failpoint;
 use esker_rest::Tasks;
-use esker_types::caught;
+use esker_types::catch_panic;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -111,7 +111,7 @@ impl Kept {
 
     /// Runs the task once; says why it ended.
     async fn once<F: Future<Output = ()>>(&self, start: &impl Fn() -> F) -> String {
-        let work = caught(async {
+        let work = catch_panic(async {
             self.halt.at(&format!("task-{}", self.name)).await;
             start().await;
         });

@@ -46,7 +46,7 @@ fn options(config: &Config, dir: &Path, name: &str, warehouse: &WarehouseConfig)
     let wrong = |key: &str, e| Error::Config(format!("warehouses.{name}.{key}: {e}"));
     let location = match &warehouse.location {
         Some(uri) => Location::parse(uri).map_err(|e| wrong("location", e))?,
-        None => Location::of_path(&dir.join("warehouse"))?,
+        None => Location::from_path(&dir.join("warehouse"))?,
     };
     let allowed: std::result::Result<Vec<_>, _> = warehouse.allowed_locations.iter().map(|uri| Location::parse(uri)).collect();
     let layers = config.layers_of(name, warehouse)?;
@@ -62,7 +62,7 @@ fn options(config: &Config, dir: &Path, name: &str, warehouse: &WarehouseConfig)
         grace_ms: ms(warehouse.grace_seconds.unwrap_or(config.maintenance.grace_seconds)),
         commit_wait: Duration::from_secs(config.server.commit_wait_seconds),
         cache_bytes: config.cache.bytes,
-        set_bytes: config.maintenance.memory_bytes / 8,
+        path_set_bytes: config.maintenance.memory_bytes / 8,
         spill_dir: config.spill_dir(dir),
         check_policy: esker_autopilot::policy::bad_properties,
         freeze: Freeze::new(move |namespaces, name, own| frozen_by(&layers, namespaces, name, own)),

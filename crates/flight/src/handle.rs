@@ -19,7 +19,7 @@ use crate::error::internal;
 
 /// The content of a ticket or of the handle of a prepared statement.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Handle {
+pub(crate) struct StatementHandle {
     /// The text of the statement.
     pub(crate) sql: String,
     /// The rows of parameters, as an Arrow IPC stream in base64. `None` if nothing is bound.
@@ -32,7 +32,7 @@ pub(crate) struct Handle {
     pub(crate) schema_sent: bool,
 }
 
-impl Handle {
+impl StatementHandle {
     /// Makes a handle without parameters and plan.
     pub(crate) fn new(sql: String) -> Self {
         Self { sql, parameters: None, plan: None, schema_sent: false }
@@ -83,13 +83,13 @@ impl Handle {
     /// # Errors
     ///
     /// Returns the status `INVALID_ARGUMENT` if the stream of parameters is damaged.
-    pub(crate) fn bound(&self) -> Result<BoundValues, Status> {
+    pub(crate) fn bound_values(&self) -> Result<BoundValues, Status> {
         let Some(text) = &self.parameters else { return Ok(Vec::new()) };
         let bad = || Status::invalid_argument("the parameters of the prepared statement can't be read");
         let stream = STANDARD_NO_PAD.decode(text).map_err(|_| bad())?;
         let reader = StreamReader::try_new(stream.as_slice(), None).map_err(|_| bad())?;
         let batches = reader.collect::<Result<Vec<_>, _>>().map_err(|_| bad())?;
-        rows(&batches)
+        parameter_rows(&batches)
     }
 }
 
@@ -98,7 +98,7 @@ impl Handle {
 /// # Errors
 ///
 /// Returns the status `INTERNAL` for a column of a type that has no scalar value.
-pub(crate) fn rows(batches: &[RecordBatch]) -> Result<BoundValues, Status> {
+pub(crate) fn parameter_rows(batches: &[RecordBatch]) -> Result<BoundValues, Status> {
     let mut rows = Vec::new();
     for batch in batches {
         for row in 0..batch.num_rows() {

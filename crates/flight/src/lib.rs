@@ -21,7 +21,7 @@ use axum::response::Response;
 use esker_catalog::Access;
 use esker_query::Engine;
 
-use service::Service;
+use service::FlightSqlHandler;
 
 /// The largest gRPC message that is accepted, in bytes. Results are sent in smaller messages.
 const MAX_MESSAGE_BYTES: usize = 16 << 20;
@@ -31,7 +31,7 @@ const MAX_MESSAGE_BYTES: usize = 16 << 20;
 /// Each call is authenticated before it reaches the service. A call without a valid principal is answered with the gRPC status of
 /// the refusal.
 pub fn router(engine: Engine, access: Access) -> Router {
-    let service = FlightServiceServer::new(Service::new(engine)).max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let service = FlightServiceServer::new(FlightSqlHandler::new(engine)).max_decoding_message_size(MAX_MESSAGE_BYTES);
     tonic::service::Routes::new(service).prepare().into_axum_router().layer(from_fn_with_state(access, authenticate))
 }
 

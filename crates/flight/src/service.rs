@@ -36,47 +36,47 @@ use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use crate::error::{internal, status};
-use crate::handle::{Handle, rows};
+use crate::handle::{StatementHandle, parameter_rows};
 use crate::{info, metadata};
 
 /// The stream that `DoGet` answers with.
-type DoGet = <Service as FlightService>::DoGetStream;
+type DoGet = <FlightSqlHandler as FlightService>::DoGetStream;
 /// The answer to a call, or the status of its refusal.
-type Answer<T> = Result<Response<T>, Status>;
+type FlightResult<T> = Result<Response<T>, Status>;
 
 /// The number of plans that are kept between the calls for one answer.
-const PLANS: u64 = 64;
+const MAX_CACHED_PLANS: u64 = 64;
 /// The time in seconds that a plan is kept between the calls for one answer.
 ///
 /// Without its plan, a statement is planned again: by another replica, after a restart, or when a client takes its time.
-const PLAN_SECONDS: u64 = 10;
+const PLAN_TTL_SECONDS: u64 = 10;
 
 /// The plans that are kept, by the key in their [`Handle`]. Each is taken out once.
-type Plans = Cache<Uuid, Arc<Mutex<Option<PreparedStatement>>>>;
+type PlanCache = Cache<Uuid, Arc<Mutex<Option<PreparedStatement>>>>;
 
 /// The Flight SQL service of one server.
 #[derive(Clone)]
-pub(crate) struct Service {
+pub(crate) struct FlightSqlHandler {
     engine: Engine,
-    plans: Plans,
+    plans: PlanCache,
 }
 
-impl Service {
+impl FlightSqlHandler {
     /// Makes the service of an engine.
     pub(crate) fn new(engine: Engine) -> Self {
-        let plans = Cache::builder().max_capacity(PLANS).time_to_live(Duration::from_secs(PLAN_SECONDS)).build();
+        let plans = Cache::builder().max_capacity(MAX_CACHED_PLANS).time_to_live(Duration::from_secs(PLAN_TTL_SECONDS)).build();
         Self { engine, plans }
     }
 
     /// Keeps a plan for the next call of its client. Returns the key for the client's handle.
-    async fn keep(&self, prepared: PreparedStatement) -> Option<Uuid> {
+    async fn cache_plan(&self, prepared: PreparedStatement) -> Option<Uuid> {
         let id = Uuid::new_v4();
         self.plans.insert(id, Arc::new(Mutex::new(Some(prepared)))).await;
         Some(id)
     }
 
     /// Takes the plan of a handle out of the kept ones, so that no other call gets it.
-    async fn kept(&self, handle: &Handle) -> Option<PreparedStatement> {
+    async fn take_cached_plan(&self, handle: &StatementHandle) -> Option<PreparedStatement> {
         let kept = self.plans.remove(&handle.plan?).await?;
         kept.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -89,10 +89,10 @@ impl Service {
     /// # Errors
     ///
     /// Returns the status of the error if the statement can't be planned or its parameters can't be read.
-    async fn prepared(&self, handle: &Handle) -> Result<PreparedStatement, Status> {
-        match self.kept(handle).await {
+    async fn prepared(&self, handle: &StatementHandle) -> Result<PreparedStatement, Status> {
+        match self.take_cached_plan(handle).await {
             Some(prepared) if handle.schema_sent || self.engine.is_current(&prepared).await => Ok(prepared),
-            _ => self.engine.prepare(&handle.sql, handle.bound()?).await.map_err(|e| status(&e)),
+            _ => self.engine.prepare(&handle.sql, handle.bound_values()?).await.map_err(|e| status(&e)),
         }
     }
 
@@ -112,7 +112,7 @@ impl Service {
     /// # Errors
     ///
     /// Returns the status of the error if the statement can't be planned or started. Later errors end the stream.
-    async fn run<T>(&self, handle: &Handle, request: &Request<T>) -> Answer<DoGet> {
+    async fn run<T>(&self, handle: &StatementHandle, request: &Request<T>) -> FlightResult<DoGet> {
         let running = self.start(self.prepared(handle).await?, request).await?;
         let schema = running.stream.schema();
         let batches = running.stream.map_err(|e| FlightError::Tonic(Box::new(status(&QueryError::from(e)))));
@@ -141,7 +141,7 @@ impl Service {
     }
 
     /// Returns the schema of an answer with one endpoint: this server, with the command itself as the ticket.
-    fn flight_info(schema: &Schema, ticket: Bytes, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
+    fn flight_info(schema: &Schema, ticket: Bytes, request: Request<FlightDescriptor>) -> FlightResult<FlightInfo> {
         let endpoint = FlightEndpoint::new().with_ticket(Ticket { ticket });
         let info = FlightInfo::new()
             .try_with_schema(schema)
@@ -158,13 +158,13 @@ impl Service {
     /// Returns the status of the error if the statement can't be planned.
     async fn query_info<T: ProstMessageExt>(
         &self,
-        mut handle: Handle,
+        mut handle: StatementHandle,
         ticket_of: impl FnOnce(Bytes) -> T,
         request: Request<FlightDescriptor>,
-    ) -> Answer<FlightInfo> {
+    ) -> FlightResult<FlightInfo> {
         let prepared = self.prepared(&handle).await?;
         let schema = prepared.schema();
-        (handle.plan, handle.schema_sent) = (self.keep(prepared).await, true);
+        (handle.plan, handle.schema_sent) = (self.cache_plan(prepared).await, true);
         Self::flight_info(&schema, ticket(&ticket_of(handle.encode()?)), request)
     }
 
@@ -175,7 +175,7 @@ impl Service {
 }
 
 /// Answers with one batch.
-fn one(batch: RecordBatch) -> Answer<DoGet> {
+fn stream_of_one_batch(batch: RecordBatch) -> FlightResult<DoGet> {
     let schema = batch.schema();
     let batches = futures::stream::once(async { Ok(batch) });
     let encoded = FlightDataEncoderBuilder::new().with_schema(schema).build(batches).map_err(Status::from);
@@ -183,7 +183,7 @@ fn one(batch: RecordBatch) -> Answer<DoGet> {
 }
 
 /// Encodes a schema as an Arrow IPC message.
-fn ipc(schema: &Schema) -> Result<Bytes, Status> {
+fn encode_schema(schema: &Schema) -> Result<Bytes, Status> {
     let options = IpcWriteOptions::default();
     let message = IpcMessage::try_from(SchemaAsIpc::new(schema, &options)).map_err(internal)?;
     Ok(message.0)
@@ -206,20 +206,20 @@ async fn parameters(data: PeekableFlightDataStream) -> Result<Vec<RecordBatch>, 
 }
 
 #[tonic::async_trait]
-impl FlightSqlService for Service {
+impl FlightSqlService for FlightSqlHandler {
     type FlightService = Self;
 
     async fn get_flight_info_statement(
         &self,
         query: CommandStatementQuery,
         request: Request<FlightDescriptor>,
-    ) -> Answer<FlightInfo> {
+    ) -> FlightResult<FlightInfo> {
         let ticket_of = |statement_handle| TicketStatementQuery { statement_handle };
-        self.query_info(Handle::new(query.query), ticket_of, request).await
+        self.query_info(StatementHandle::new(query.query), ticket_of, request).await
     }
 
-    async fn do_get_statement(&self, query: TicketStatementQuery, request: Request<Ticket>) -> Answer<DoGet> {
-        self.run(&Handle::decode(&query.statement_handle)?, &request).await
+    async fn do_get_statement(&self, query: TicketStatementQuery, request: Request<Ticket>) -> FlightResult<DoGet> {
+        self.run(&StatementHandle::decode(&query.statement_handle)?, &request).await
     }
 
     async fn do_put_statement_update(
@@ -227,7 +227,7 @@ impl FlightSqlService for Service {
         query: CommandStatementUpdate,
         request: Request<PeekableFlightDataStream>,
     ) -> Result<i64, Status> {
-        let prepared = self.prepared(&Handle::new(query.query)).await?;
+        let prepared = self.prepared(&StatementHandle::new(query.query)).await?;
         self.update(prepared, &request).await
     }
 
@@ -236,10 +236,10 @@ impl FlightSqlService for Service {
         query: CommandPreparedStatementUpdate,
         request: Request<PeekableFlightDataStream>,
     ) -> Result<i64, Status> {
-        let handle = Handle::decode(&query.prepared_statement_handle)?;
+        let handle = StatementHandle::decode(&query.prepared_statement_handle)?;
         let (metadata, extensions, data) = request.into_parts();
         let batches = parameters(data).await?;
-        let bound = rows(&batches)?;
+        let bound = parameter_rows(&batches)?;
         let prepared = match batches.is_empty() {
             true => self.prepared(&handle).await?,
             // Each row of parameters is one run of the statement, so no row is no run.
@@ -255,9 +255,9 @@ impl FlightSqlService for Service {
         _request: Request<Action>,
     ) -> Result<ActionCreatePreparedStatementResult, Status> {
         let prepared = self.engine.prepare(&query.query, Vec::new()).await.map_err(|e| status(&e))?;
-        let (dataset_schema, parameter_schema) = (ipc(&prepared.schema())?, ipc(&prepared.parameters())?);
-        let mut handle = Handle::new(query.query);
-        handle.plan = self.keep(prepared).await;
+        let (dataset_schema, parameter_schema) = (encode_schema(&prepared.schema())?, encode_schema(&prepared.parameters())?);
+        let mut handle = StatementHandle::new(query.query);
+        handle.plan = self.cache_plan(prepared).await;
         Ok(ActionCreatePreparedStatementResult { prepared_statement_handle: handle.encode()?, dataset_schema, parameter_schema })
     }
 
@@ -274,7 +274,7 @@ impl FlightSqlService for Service {
         query: CommandPreparedStatementQuery,
         request: Request<PeekableFlightDataStream>,
     ) -> Result<DoPutPreparedStatementResult, Status> {
-        let mut handle = Handle::decode(&query.prepared_statement_handle)?;
+        let mut handle = StatementHandle::decode(&query.prepared_statement_handle)?;
         handle.bind(&parameters(request.into_inner()).await?)?;
         Ok(DoPutPreparedStatementResult { prepared_statement_handle: Some(handle.encode()?) })
     }
@@ -283,68 +283,80 @@ impl FlightSqlService for Service {
         &self,
         query: CommandPreparedStatementQuery,
         request: Request<FlightDescriptor>,
-    ) -> Answer<FlightInfo> {
+    ) -> FlightResult<FlightInfo> {
         let ticket_of = |prepared_statement_handle| CommandPreparedStatementQuery { prepared_statement_handle };
-        self.query_info(Handle::decode(&query.prepared_statement_handle)?, ticket_of, request).await
+        self.query_info(StatementHandle::decode(&query.prepared_statement_handle)?, ticket_of, request).await
     }
 
-    async fn do_get_prepared_statement(&self, query: CommandPreparedStatementQuery, request: Request<Ticket>) -> Answer<DoGet> {
-        self.run(&Handle::decode(&query.prepared_statement_handle)?, &request).await
+    async fn do_get_prepared_statement(
+        &self,
+        query: CommandPreparedStatementQuery,
+        request: Request<Ticket>,
+    ) -> FlightResult<DoGet> {
+        self.run(&StatementHandle::decode(&query.prepared_statement_handle)?, &request).await
     }
 
     async fn get_flight_info_catalogs(
         &self,
         query: CommandGetCatalogs,
         request: Request<FlightDescriptor>,
-    ) -> Answer<FlightInfo> {
+    ) -> FlightResult<FlightInfo> {
         Self::flight_info(&query.into_builder().schema(), ticket(&query), request)
     }
 
-    async fn do_get_catalogs(&self, query: CommandGetCatalogs, _request: Request<Ticket>) -> Answer<DoGet> {
-        one(metadata::catalogs(&self.engine, query)?)
+    async fn do_get_catalogs(&self, query: CommandGetCatalogs, _request: Request<Ticket>) -> FlightResult<DoGet> {
+        stream_of_one_batch(metadata::catalogs(&self.engine, query)?)
     }
 
     async fn get_flight_info_schemas(
         &self,
         query: CommandGetDbSchemas,
         request: Request<FlightDescriptor>,
-    ) -> Answer<FlightInfo> {
+    ) -> FlightResult<FlightInfo> {
         let ticket = ticket(&query);
         Self::flight_info(&query.into_builder().schema(), ticket, request)
     }
 
-    async fn do_get_schemas(&self, query: CommandGetDbSchemas, _request: Request<Ticket>) -> Answer<DoGet> {
-        one(metadata::schemas(&self.engine, query).await?)
+    async fn do_get_schemas(&self, query: CommandGetDbSchemas, _request: Request<Ticket>) -> FlightResult<DoGet> {
+        stream_of_one_batch(metadata::schemas(&self.engine, query).await?)
     }
 
-    async fn get_flight_info_tables(&self, query: CommandGetTables, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
+    async fn get_flight_info_tables(
+        &self,
+        query: CommandGetTables,
+        request: Request<FlightDescriptor>,
+    ) -> FlightResult<FlightInfo> {
         let ticket = ticket(&query);
         Self::flight_info(&query.into_builder().schema(), ticket, request)
     }
 
-    async fn do_get_tables(&self, query: CommandGetTables, _request: Request<Ticket>) -> Answer<DoGet> {
-        one(metadata::tables(&self.engine, query).await?)
+    async fn do_get_tables(&self, query: CommandGetTables, _request: Request<Ticket>) -> FlightResult<DoGet> {
+        stream_of_one_batch(metadata::tables(&self.engine, query).await?)
     }
 
     async fn get_flight_info_table_types(
         &self,
         query: CommandGetTableTypes,
         request: Request<FlightDescriptor>,
-    ) -> Answer<FlightInfo> {
+    ) -> FlightResult<FlightInfo> {
         Self::flight_info(&query.into_builder().schema(), ticket(&query), request)
     }
 
-    async fn do_get_table_types(&self, query: CommandGetTableTypes, _request: Request<Ticket>) -> Answer<DoGet> {
-        one(metadata::table_types(query)?)
+    async fn do_get_table_types(&self, query: CommandGetTableTypes, _request: Request<Ticket>) -> FlightResult<DoGet> {
+        stream_of_one_batch(metadata::table_types(query)?)
     }
 
-    async fn get_flight_info_sql_info(&self, query: CommandGetSqlInfo, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
+    async fn get_flight_info_sql_info(
+        &self,
+        query: CommandGetSqlInfo,
+        request: Request<FlightDescriptor>,
+    ) -> FlightResult<FlightInfo> {
         let ticket = ticket(&query);
         Self::flight_info(&query.into_builder(&Self::sql_info()?).schema(), ticket, request)
     }
 
-    async fn do_get_sql_info(&self, query: CommandGetSqlInfo, _request: Request<Ticket>) -> Answer<DoGet> {
-        one(query.into_builder(&Self::sql_info()?).build().map_err(internal)?)
+    async fn do_get_sql_info(&self, query: CommandGetSqlInfo, _request: Request<Ticket>) -> FlightResult<DoGet> {
+        stream_of_one_batch(query.into_builder(&Self::sql_info()?).build().map_err(internal)?)
     }
 
     async fn register_sql_info(&self, _id: i32, _result: &SqlInfo) {}

@@ -21,7 +21,7 @@ const PREVIOUS_VERSIONS_DEFAULT: usize = 100;
 
 /// The time of a commit, and the metadata file of the state that it changes.
 #[derive(Debug, Clone, Copy)]
-pub struct At<'a> {
+pub struct CommitContext<'a> {
     /// The time of the commit, in milliseconds since the Unix epoch.
     pub now_ms: i64,
     /// The location of the metadata file that holds the state before; it goes into the metadata log. `None` if the table is being
@@ -36,8 +36,8 @@ pub struct At<'a> {
 /// Returns [`Refused`](FormatError::Refused) if an update is impossible, or the result breaks a rule of the specification that was
 /// not broken before. Returns [`Overtaken`](FormatError::Overtaken) if a snapshot was made for an earlier state of the table: its
 /// sequence number or first row id is behind the table's.
-pub fn apply(before: &TableMetadata, updates: &[TableUpdate], at: At<'_>) -> Result<Option<TableMetadata>> {
-    let mut change = Change { made: before.clone(), at, added: Added::default(), touched: None, keeps_ids: false };
+pub fn apply(before: &TableMetadata, updates: &[TableUpdate], at: CommitContext<'_>) -> Result<Option<TableMetadata>> {
+    let mut change = TableBuilder { made: before.clone(), at, added: LastAdded::default(), touched: None, keeps_ids: false };
     for update in updates {
         change.update(update)?;
     }
@@ -61,7 +61,7 @@ pub fn apply(before: &TableMetadata, updates: &[TableUpdate], at: At<'_>) -> Res
             && violation.snapshot_id.is_some_and(|id| before.snapshots.get(id).is_some())
     };
     let is_allowed = |violation: &rules::Violation| is_old(violation) || is_replaced && is_of_columns(violation.rule);
-    let mut broken = rules::added(before, &after).into_iter();
+    let mut broken = rules::new_violations(before, &after).into_iter();
     if let Some(violation) = broken.find(|violation| !is_allowed(violation)) {
         return Err(violation.into());
     }
@@ -72,8 +72,8 @@ pub fn apply(before: &TableMetadata, updates: &[TableUpdate], at: At<'_>) -> Res
 ///
 /// Keeps the client's ids of schemas, specs and orders. A default that no update sets is the one that was added last. The result is
 /// not checked against the rules.
-pub(crate) fn of_nothing(nothing: TableMetadata, updates: &[TableUpdate], at: At<'_>) -> Result<TableMetadata> {
-    let mut change = Change { made: nothing.clone(), at, added: Added::default(), touched: None, keeps_ids: true };
+pub(crate) fn apply_to_empty(nothing: TableMetadata, updates: &[TableUpdate], at: CommitContext<'_>) -> Result<TableMetadata> {
+    let mut change = TableBuilder { made: nothing.clone(), at, added: LastAdded::default(), touched: None, keeps_ids: true };
     for update in updates {
         change.update(update)?;
     }
@@ -92,7 +92,7 @@ pub(crate) fn of_nothing(nothing: TableMetadata, updates: &[TableUpdate], at: At
 }
 
 /// Returns the metadata log with the file of the state before added, cut to the length that the properties allow.
-fn log(before: &TableMetadata, after: &TableMetadata, at: At<'_>) -> Vec<MetadataLog> {
+fn log(before: &TableMetadata, after: &TableMetadata, at: CommitContext<'_>) -> Vec<MetadataLog> {
     let mut log = after.metadata_log.clone();
     if let Some(file) = at.metadata_file {
         let (timestamp_ms, metadata_file) = (before.last_updated_ms, file.to_owned());
@@ -105,17 +105,17 @@ fn log(before: &TableMetadata, after: &TableMetadata, at: At<'_>) -> Vec<Metadat
 
 /// The ids of the objects that the commit added last, for [`LAST_ADDED`].
 #[derive(Debug, Default)]
-struct Added {
+struct LastAdded {
     schema: Option<i32>,
     spec: Option<i32>,
     order: Option<i64>,
     snapshots: HashSet<i64>,
 }
 
-struct Change<'a> {
+struct TableBuilder<'a> {
     made: TableMetadata,
-    at: At<'a>,
-    added: Added,
+    at: CommitContext<'a>,
+    added: LastAdded,
     /// The time of the last snapshot that was added, or at which `main` was set, in milliseconds since the Unix epoch.
     touched: Option<i64>,
     /// `true` for a commit that creates its table: the client's manifests refer to its ids already.
@@ -128,7 +128,7 @@ pub(crate) fn refused<T>(what: String) -> Result<T> {
 }
 
 /// Resolves an id: replaces [`LAST_ADDED`] by the id of the object that was added last.
-fn meant<T: Copy + Into<i64>>(id: T, last: Option<T>, what: &str) -> Result<T> {
+fn resolve_last_added<T: Copy + Into<i64>>(id: T, last: Option<T>, what: &str) -> Result<T> {
     match (id.into() == LAST_ADDED, last) {
         (false, _) => Ok(id),
         (true, Some(last)) => Ok(last),
@@ -136,7 +136,7 @@ fn meant<T: Copy + Into<i64>>(id: T, last: Option<T>, what: &str) -> Result<T> {
     }
 }
 
-impl Change<'_> {
+impl TableBuilder<'_> {
     fn update(&mut self, update: &TableUpdate) -> Result<()> {
         let made = &mut self.made;
         match update {
@@ -204,7 +204,7 @@ impl Change<'_> {
     /// Adds a schema. If the table has an equal one, no copy is added and that one counts as added last.
     fn add_schema(&mut self, schema: &Schema) {
         let made = &mut self.made;
-        let id = match made.schemas.iter().find(|own| own.is_same_as(schema)) {
+        let id = match made.schemas.iter().find(|own| own.equals_except_id(schema)) {
             Some(own) => own.schema_id(),
             None => {
                 let next = made.schemas.iter().map(|own| own.schema_id().saturating_add(1)).max().unwrap_or(0);
@@ -220,7 +220,7 @@ impl Change<'_> {
     }
 
     fn set_schema(&mut self, id: i32) -> Result<()> {
-        let id = meant(id, self.added.schema, "schema")?;
+        let id = resolve_last_added(id, self.added.schema, "schema")?;
         if self.made.schema_by_id(id).is_none() {
             return refused(format!("cannot set current schema to unknown schema: {id}"));
         }
@@ -244,7 +244,7 @@ impl Change<'_> {
         let fields = spec.fields.iter().zip(FIRST_PARTITION_FIELD_ID..).map(|(field, in_sequence)| {
             let known = match made.format_version {
                 1 => Some(in_sequence),
-                _ => known_id(made, field).filter(|id| !used.contains(id)),
+                _ => existing_field_id(made, field).filter(|id| !used.contains(id)),
             };
             let id = field.field_id.or(known).or_else(|| last.checked_add(1));
             let id = id.ok_or_else(|| FormatError::Refused(format!("no id is left for partition field {}", field.name)))?;
@@ -281,7 +281,7 @@ impl Change<'_> {
     }
 
     fn set_spec(&mut self, id: i32) -> Result<()> {
-        let id = meant(id, self.added.spec, "partition spec")?;
+        let id = resolve_last_added(id, self.added.spec, "partition spec")?;
         if self.made.partition_spec_by_id(id).is_none() {
             return refused(format!("cannot set default partition spec to unknown spec: {id}"));
         }
@@ -298,7 +298,7 @@ impl Change<'_> {
     }
 
     fn set_order(&mut self, id: i64) -> Result<()> {
-        let id = meant(id, self.added.order, "sort order")?;
+        let id = resolve_last_added(id, self.added.order, "sort order")?;
         if self.made.sort_order_by_id(id).is_none() {
             return refused(format!("cannot set default sort order to unknown order: {id}"));
         }
@@ -340,7 +340,7 @@ impl Change<'_> {
         }
         if made.format_version > 1 && number <= last && snapshot.parent_snapshot_id.is_some() {
             let what = format!("cannot add snapshot with sequence number {number} older than last sequence number {last}");
-            return Err(FormatError::Overtaken(what));
+            return Err(FormatError::StaleSnapshot(what));
         }
         if made.format_version >= 3 {
             let next = made.next_row_id.unwrap_or(0);
@@ -349,7 +349,7 @@ impl Change<'_> {
             };
             if first < next {
                 let what = format!("cannot add snapshot {id}: first-row-id {first} is behind the table's next-row-id {next}");
-                return Err(FormatError::Overtaken(what));
+                return Err(FormatError::StaleSnapshot(what));
             }
             // Writers may leave gaps: DuckDB starts a later snapshot of the same commit at an id that no row can have yet.
             let end = snapshot.added_rows.and_then(|rows| first.checked_add(rows));
@@ -440,7 +440,7 @@ impl Change<'_> {
 /// Returns the id of a partition field with the same source and transform in any spec of the table.
 ///
 /// Spec: "Partition Evolution".
-fn known_id(metadata: &TableMetadata, field: &UnboundPartitionField) -> Option<i32> {
+fn existing_field_id(metadata: &TableMetadata, field: &UnboundPartitionField) -> Option<i32> {
     let same = |own: &&crate::PartitionField| {
         own.unbound().source_id == field.source_id
             && own.unbound().source_ids == field.source_ids
@@ -478,7 +478,7 @@ mod tests {
 
     fn tried(table: &TableMetadata, updates: Json) -> Result<Option<TableMetadata>> {
         let updates: Vec<TableUpdate> = serde_json::from_value(updates.clone()).unwrap_or_else(|e| panic!("{updates}: {e}"));
-        apply(table, &updates, At { now_ms: 2_000_000_000_000, metadata_file: Some("s3://bucket/1.json") })
+        apply(table, &updates, CommitContext { now_ms: 2_000_000_000_000, metadata_file: Some("s3://bucket/1.json") })
     }
 
     fn changed(table: &TableMetadata, updates: Json) -> TableMetadata {
@@ -528,7 +528,7 @@ mod tests {
             "sequence-number": 35, "timestamp-ms": 1, "manifest-list": "l", "summary": {"operation": "append"}, "first-row-id": 6, "added-rows": 1}}),
             ),
         ] {
-            assert!(matches!(tried(&table(version), json!([snapshot])), Err(FormatError::Overtaken(_))));
+            assert!(matches!(tried(&table(version), json!([snapshot])), Err(FormatError::StaleSnapshot(_))));
         }
     }
 

@@ -13,9 +13,9 @@ use crate::apply::refused;
 use crate::metadata::highest_partition_id;
 use crate::rules::{self, Rule, Violation};
 use crate::{
-    At, Extra, FormatError, ListType, MAX_FORMAT_VERSION, MapType, NestedField, NestedFieldRef, PartitionSpec, Result, Schema,
-    Snapshots, SortField, SortOrder, StructType, TableMetadata, TableUpdate, Type, UnboundPartitionField, UnboundPartitionSpec,
-    apply,
+    CommitContext, Extra, FormatError, ListType, MAX_FORMAT_VERSION, MapType, NestedField, NestedFieldRef, PartitionSpec, Result,
+    Schema, Snapshots, SortField, SortOrder, StructType, TableMetadata, TableUpdate, Type, UnboundPartitionField,
+    UnboundPartitionSpec, apply,
 };
 
 /// The table property with which a client requests a format version.
@@ -40,7 +40,7 @@ pub const RESERVED_PROPERTIES: [&str; 9] = [
 
 /// A property that new tables get by default (Java: `TableMetadata.persistedProperties`). Tables without it are from a time when
 /// another codec was the default.
-const PERSISTED: (&str, &str) = ("write.parquet.compression-codec", "zstd");
+const DEFAULT_PROPERTY: (&str, &str) = ("write.parquet.compression-codec", "zstd");
 
 /// The request of a client for a new table. All ids in it are replaced by fresh ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,7 +84,7 @@ pub fn create(new: NewTable, uuid: Uuid, now_ms: i64) -> Result<TableMetadata> {
     let identifiers: Vec<i32> = identifiers.collect::<Result<_>>()?;
     let mut schema = Schema::new(0, fields)?.with_identifier_field_ids(identifiers);
     schema.extra = new.schema.extra.clone();
-    let mut properties = BTreeMap::from([(PERSISTED.0.to_owned(), PERSISTED.1.to_owned())]);
+    let mut properties = BTreeMap::from([(DEFAULT_PROPERTY.0.to_owned(), DEFAULT_PROPERTY.1.to_owned())]);
     properties.extend(unreserved(&new.properties));
     let mut made = TableMetadata {
         last_column_id: ids.last,
@@ -97,7 +97,7 @@ pub fn create(new: NewTable, uuid: Uuid, now_ms: i64) -> Result<TableMetadata> {
     };
     made.last_partition_id = highest_partition_id(&made.partition_specs);
     made.default_sort_order_id = made.sort_orders[0].order_id;
-    lawful(made)
+    check_rules(made)
 }
 
 /// Builds the metadata of a table from the updates of a commit that requires the table not to exist.
@@ -131,10 +131,10 @@ pub fn create_by_updates(updates: &[TableUpdate], location: &str, uuid: Uuid, no
     if !updates.iter().any(|update| matches!(update, TableUpdate::AddSortOrder { .. })) {
         nothing.sort_orders.push(Arc::new(SortOrder::unsorted()));
     }
-    let mut made = apply::of_nothing(nothing, updates, At { now_ms, metadata_file: None })?;
+    let mut made = apply::apply_to_empty(nothing, updates, CommitContext { now_ms, metadata_file: None })?;
     made.table_uuid.get_or_insert(uuid);
     made.properties.retain(|key, _| !is_reserved(key));
-    lawful(made.checked()?)
+    check_rules(made.checked()?)
 }
 
 /// Returns the metadata of a table without schemas, specs and snapshots.
@@ -168,7 +168,7 @@ fn empty(format_version: u8, uuid: Uuid, now_ms: i64) -> TableMetadata {
 }
 
 /// Checks that a new table breaks no rule of the specification.
-fn lawful(made: TableMetadata) -> Result<TableMetadata> {
+fn check_rules(made: TableMetadata) -> Result<TableMetadata> {
     match rules::check(&made).into_iter().next() {
         Some(violation) => Err(violation.into()),
         None => Ok(made),

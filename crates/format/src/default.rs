@@ -5,7 +5,7 @@
 
 use serde_json::Value as Json;
 
-use crate::json::{is_as_specified, json_of, value_of};
+use crate::json::{is_as_specified, value_from_json, value_to_json};
 use crate::{Type, Value};
 
 /// A default value of a field, as the JSON of the metadata. JSON that is no value of the field's type costs only the default, not
@@ -31,7 +31,7 @@ impl DefaultValue {
             (Type::Struct(_), Value::Struct(fields)) if fields.iter().all(Option::is_none) => {
                 Some(Self(Json::Object(serde_json::Map::new())))
             }
-            _ => json_of(ty, value).map(Self),
+            _ => value_to_json(ty, value).map(Self),
         }
     }
 
@@ -49,6 +49,6 @@ impl DefaultValue {
 
     /// Decodes the default as a value of type `ty`. Returns `None` if the JSON is no such value.
     pub fn value(&self, ty: &Type) -> Option<Value> {
-        value_of(ty, &self.0)
+        value_from_json(ty, &self.0)
     }
 }

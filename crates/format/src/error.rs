@@ -20,7 +20,7 @@ pub enum FormatError {
     Requirement(String),
     /// A new snapshot was computed for an earlier state of its table. The client can compute it again and retry.
     #[error("Validation failed, please retry: {0}")]
-    Overtaken(String),
+    StaleSnapshot(String),
     /// A change is impossible, or would break a rule of the specification.
     #[error("{0}")]
     Refused(String),
@@ -55,7 +55,7 @@ impl Coded for FormatError {
     fn code(&self) -> ErrorCode {
         match self {
             Self::Json { .. } | Self::Avro { .. } | Self::Invalid { .. } => ErrorCode::DataInvalid,
-            Self::Requirement(_) | Self::Overtaken(_) => ErrorCode::CommitConflict,
+            Self::Requirement(_) | Self::StaleSnapshot(_) => ErrorCode::CommitConflict,
             Self::Refused(_) => ErrorCode::BadRequest,
         }
     }

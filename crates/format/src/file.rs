@@ -267,7 +267,7 @@ pub struct ColumnStats<'a> {
 impl ColumnStats<'_> {
     /// Returns `None` if the manifest has no number and no bound of the column.
     #[inline]
-    pub(crate) fn known(self) -> Option<Self> {
+    pub(crate) fn non_empty(self) -> Option<Self> {
         let counts = [self.column_size, self.value_count, self.null_count, self.nan_count];
         let is_known = counts.iter().any(Option::is_some) || self.lower_bound.is_some() || self.upper_bound.is_some();
         is_known.then_some(self)
@@ -383,7 +383,7 @@ impl DataFile {
             lower_bound: self.lower_bounds.as_ref().and_then(|bounds| bounds.bytes_of(field_id)),
             upper_bound: self.upper_bounds.as_ref().and_then(|bounds| bounds.bytes_of(field_id)),
         }
-        .known()
+        .non_empty()
     }
 
     /// Returns `true` if the file is a deletion vector.

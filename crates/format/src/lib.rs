@@ -9,19 +9,19 @@
 
 mod apply;
 mod avro;
+mod avro_names;
 mod create;
 mod default;
-#[cfg(test)]
-mod dice;
 mod error;
 mod extra;
 mod file;
+#[cfg(test)]
+mod fuzz;
 mod json;
 mod manifest;
 #[cfg(test)]
 mod memory;
 mod metadata;
-mod names;
 mod partition;
 mod puffin;
 pub mod raw;
@@ -39,8 +39,9 @@ mod view;
 mod view_apply;
 mod view_update;
 
-pub use apply::{At, apply, branch_at};
+pub use apply::{CommitContext, apply, branch_at};
 pub use avro::AvroCodec;
+pub use avro_names::{avro_name, valid_avro_name};
 pub use create::{DEFAULT_FORMAT_VERSION, FORMAT_VERSION, NewTable, RESERVED_PROPERTIES, create, create_by_updates};
 pub use default::DefaultValue;
 pub use error::{FormatError, Result};
@@ -49,13 +50,12 @@ pub use file::{
     BoundBytes, BoundMap, ColumnStats, DataContentType, DataFile, DataFileFormat, FieldSummary, IdMap, ManifestContent,
     ManifestEntry, ManifestFile, ManifestStatus, UNASSIGNED_SEQUENCE_NUMBER,
 };
-pub use json::{json_of, value_of};
+pub use json::{value_from_json, value_to_json};
 pub use manifest::{
-    BatchColumn, Columns, ManifestBatch, ManifestHeader, ManifestListWriter, ManifestProjection, ManifestWriter, NewManifest,
+    BatchColumn, ColumnSet, ManifestBatch, ManifestHeader, ManifestListWriter, ManifestProjection, ManifestWriter, NewManifest,
     NewManifestList, PartitionColumn, decode_manifest, manifest_schema, read_manifest, read_manifest_header, read_manifest_list,
 };
 pub use metadata::{MAX_FORMAT_VERSION, Snapshots, TableMetadata};
-pub use names::{avro_name, valid_avro_name};
 pub use partition::{
     FIRST_PARTITION_FIELD_ID, PartitionField, PartitionSpec, PartitionSpecRef, UnboundPartitionField, fields_by_id,
 };

@@ -51,7 +51,7 @@ unsafe impl GlobalAlloc for Counted {
 }
 
 /// Runs `work` and returns its result and the peak of the bytes that the thread allocated meanwhile, above those it held before.
-pub(crate) fn most<T>(work: impl FnOnce() -> T) -> (T, usize) {
+pub(crate) fn with_peak_memory<T>(work: impl FnOnce() -> T) -> (T, usize) {
     let before = BYTES.get().0;
     BYTES.set((before, before));
     let made = work();
@@ -60,7 +60,7 @@ pub(crate) fn most<T>(work: impl FnOnce() -> T) -> (T, usize) {
 
 #[test]
 fn the_most_is_counted_and_not_the_sum() {
-    let (made, bytes) = most(|| {
+    let (made, bytes) = with_peak_memory(|| {
         for _ in 0..10 {
             drop(vec![0_u8; 1000]);
         }

@@ -201,7 +201,7 @@ impl TableMetadata {
     ///
     /// The specification allows neither change ("Schema Evolution"), but clients make both when a user asks for incompatible
     /// changes.
-    pub fn doubtful_fields(&self, schema: &Schema) -> BTreeSet<i32> {
+    pub fn unreliable_required_fields(&self, schema: &Schema) -> BTreeSet<i32> {
         let ids: BTreeSet<i32> = self.schemas.iter().map(|schema| schema.schema_id()).collect();
         let complete = ids.iter().copied().eq(0..ids.len() as i32);
         let certain = |field: &NestedField| {

@@ -4,7 +4,7 @@
 //!
 //! Spec: "Partition Transforms", Appendix B.
 
-use crate::value::shortest;
+use crate::value::minimal_be_bytes;
 
 /// Returns the bucket of a hash, from 0 to `buckets` - 1.
 ///
@@ -31,7 +31,7 @@ pub fn hash_nanos(value: i64) -> i32 {
 ///
 /// Spec: Appendix B.
 pub fn hash_unscaled(value: i128) -> i32 {
-    let (bytes, from) = shortest(value);
+    let (bytes, from) = minimal_be_bytes(value);
     hash_bytes(&bytes[from..])
 }
 

@@ -139,7 +139,7 @@ impl Schema {
     }
 
     /// Returns `true` if two schemas are equal except for their schema ids.
-    pub fn is_same_as(&self, other: &Self) -> bool {
+    pub fn equals_except_id(&self, other: &Self) -> bool {
         self.columns == other.columns && self.identifier_field_ids == other.identifier_field_ids && self.extra == other.extra
     }
 }
@@ -162,7 +162,7 @@ fn optional(field: &NestedFieldRef, ids: &BTreeSet<i32>, by_id: &mut HashMap<i32
 
 impl PartialEq for Schema {
     fn eq(&self, other: &Self) -> bool {
-        self.schema_id == other.schema_id && self.is_same_as(other)
+        self.schema_id == other.schema_id && self.equals_except_id(other)
     }
 }
 
@@ -185,13 +185,13 @@ impl Index {
         for child in field.field_type.children() {
             self.add(child, Some(field.id), &name)?;
         }
-        self.short(field, prefix);
+        self.add_short_names(field, prefix);
         Ok(())
     }
 
     /// Adds names without `element` or `value` for the fields of structs within a list or map, where no field has that name yet.
     /// Java does the same (`TypeUtil.indexByName`).
-    fn short(&mut self, field: &NestedFieldRef, prefix: &str) {
+    fn add_short_names(&mut self, field: &NestedFieldRef, prefix: &str) {
         let (Type::List(_) | Type::Map(_)) = field.field_type.as_ref() else { return };
         let name = if prefix.is_empty() { field.name.clone() } else { format!("{prefix}.{}", field.name) };
         for part in ["element", "value"] {

@@ -312,7 +312,7 @@ impl Type {
 
 impl PrimitiveType {
     /// Returns `true` if values are stored as whole numbers: integers, dates, times and timestamps, but not decimals.
-    pub const fn is_whole(&self) -> bool {
+    pub const fn is_stored_as_integer(&self) -> bool {
         matches!(
             self,
             Self::Int

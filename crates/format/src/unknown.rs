@@ -44,10 +44,10 @@ impl UnknownField {
 
 /// The unknown fields of one Avro record with their values; nulls are left out. The records of one file share memory.
 #[derive(Debug, Clone, Default)]
-pub struct UnknownFields(Option<Arc<Kept>>);
+pub struct UnknownFields(Option<Arc<FieldValues>>);
 
 #[derive(Debug)]
-struct Kept {
+struct FieldValues {
     fields: Arc<[UnknownField]>,
     /// Encoded values, keyed by the field's position in `fields`.
     values: BoundMap,
@@ -56,13 +56,13 @@ struct Kept {
 impl UnknownFields {
     /// Builds the set from the file's unknown fields and the encoded values, keyed by position in `fields`.
     pub(crate) fn of(fields: &Arc<[UnknownField]>, values: BoundMap) -> Self {
-        Self((!values.is_empty()).then(|| Arc::new(Kept { fields: fields.clone(), values })))
+        Self((!values.is_empty()).then(|| Arc::new(FieldValues { fields: fields.clone(), values })))
     }
 
     /// Returns the fields with their values. A value has Avro's binary encoding of [`UnknownField::avro_type`], a union, and so
     /// begins with the index of a branch.
     pub fn iter(&self) -> impl Iterator<Item = (&UnknownField, BoundBytes)> {
-        let of = |kept: &'_ Arc<Kept>| -> Vec<(i32, BoundBytes)> { kept.values.iter().collect() };
+        let of = |kept: &'_ Arc<FieldValues>| -> Vec<(i32, BoundBytes)> { kept.values.iter().collect() };
         let values = self.0.as_ref().map(of).unwrap_or_default();
         let fields = self.0.as_ref().map(|kept| kept.fields.as_ref()).unwrap_or_default();
         values.into_iter().map(|(place, value)| (&fields[place as usize], value))
@@ -87,7 +87,7 @@ impl UnknownFields {
 
     /// Returns the approximate heap size in bytes.
     pub(crate) fn memory(&self) -> usize {
-        self.0.as_ref().map_or(0, |kept| size_of::<Kept>() + kept.values.memory())
+        self.0.as_ref().map_or(0, |kept| size_of::<FieldValues>() + kept.values.memory())
     }
 }
 

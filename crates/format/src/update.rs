@@ -85,7 +85,7 @@ pub enum TableUpdate {
         /// The name of the branch or tag.
         ref_name: String,
         /// The snapshot, kind and retention of the branch or tag.
-        #[serde(flatten, deserialize_with = "tagged::among")]
+        #[serde(flatten, deserialize_with = "tagged::inlined_fields")]
         reference: SnapshotReference,
     },
     /// Removes snapshots, with their statistics and the references to them.

@@ -66,7 +66,7 @@ pub enum Value {
 pub type Tuple = Box<[Option<Value>]>;
 
 /// Maps a float to an integer whose order is that of Java's `Double.compare`: -0.0 before 0.0, all NaNs equal and last.
-fn ordered(value: f64) -> i64 {
+fn total_order_key(value: f64) -> i64 {
     let bits = if value.is_nan() { f64::NAN } else { value }.to_bits().cast_signed();
     if bits < 0 { bits ^ i64::MAX } else { bits }
 }
@@ -107,7 +107,7 @@ impl Value {
     }
 
     /// Returns `true` if a field of type `ty` can have the value: type, precision, length, and nulls of required fields fit.
-    pub fn is_of(&self, ty: &Type) -> bool {
+    pub fn fits_type(&self, ty: &Type) -> bool {
         match (self, ty) {
             (Self::Struct(values), Type::Struct(ty)) => {
                 let fits = |(value, field): (&Option<Self>, _)| of_field(value.as_ref(), field);
@@ -116,7 +116,7 @@ impl Value {
             (Self::List(items), Type::List(ty)) => items.iter().all(|item| of_field(item.as_ref(), &ty.element_field)),
             (Self::Map(entries), Type::Map(ty)) => {
                 let fits = |(key, value): &(Self, Option<Self>)| {
-                    key.is_of(&ty.key_field.field_type) && of_field(value.as_ref(), &ty.value_field)
+                    key.fits_type(&ty.key_field.field_type) && of_field(value.as_ref(), &ty.value_field)
                 };
                 entries.iter().all(fits)
             }
@@ -169,13 +169,13 @@ impl Value {
     ///
     /// The reverse is needed after a table was set back to a schema from before a promotion. Returns `None` if the conversion would
     /// lose information.
-    pub fn of_type(&self, to: &PrimitiveType) -> Option<Self> {
+    pub fn converted_to(&self, to: &PrimitiveType) -> Option<Self> {
         use PrimitiveType as P;
         let narrowed = || match (self, to) {
             (Self::Long(v), P::Int) => i32::try_from(*v).ok().map(Self::Int),
             (Self::Double(v), P::Float) => {
                 let narrow = *v as f32;
-                (ordered(narrow.into()) == ordered(*v)).then_some(Self::Float(narrow))
+                (total_order_key(narrow.into()) == total_order_key(*v)).then_some(Self::Float(narrow))
             }
             _ => None,
         };
@@ -186,7 +186,7 @@ impl Value {
     ///
     /// Accepts promotions and their reverses, and other types that writers use for the same value, such as a date for a
     /// number of months. Returns `None` if the conversion would lose information.
-    pub fn of_partition(&self, to: &PrimitiveType) -> Option<Self> {
+    pub fn partition_value_as(&self, to: &PrimitiveType) -> Option<Self> {
         use PrimitiveType as P;
         let same = || match (self, to) {
             (Self::Date(v), P::Int) => Some(Self::Int(*v)),
@@ -206,7 +206,7 @@ impl Value {
             (Self::String(v), P::Binary) => Some(Self::Binary(v.as_bytes().into())),
             _ => None,
         };
-        self.of_type(to).or_else(same)
+        self.converted_to(to).or_else(same)
     }
 
     /// Decodes a bound. Returns `None` if a column of type `ty` cannot have it.
@@ -216,7 +216,7 @@ impl Value {
     /// Spec: Appendix D, "Binary single-value serialization".
     pub fn from_bytes(ty: &PrimitiveType, bytes: &[u8]) -> Option<Self> {
         use PrimitiveType as P;
-        let whole = || Self::whole_from_bytes(ty, bytes);
+        let whole = || Self::integer_from_bytes(ty, bytes);
         let value = match ty {
             P::Boolean => return <[u8; 1]>::try_from(bytes).ok().map(|[byte]| Self::Boolean(byte != 0)),
             P::Int => whole().and_then(|v| i32::try_from(v).ok()).map(Self::Int),
@@ -244,7 +244,7 @@ impl Value {
 
     /// Decodes a bound as [`Value::from_bytes`] does, for the types whose values are whole numbers. Returns `None` for other types.
     #[inline]
-    pub fn whole_from_bytes(ty: &PrimitiveType, bytes: &[u8]) -> Option<i64> {
+    pub fn integer_from_bytes(ty: &PrimitiveType, bytes: &[u8]) -> Option<i64> {
         use PrimitiveType as P;
         let four = || Some(i64::from(i32::from_le_bytes(bytes.try_into().ok()?)));
         let eight = || Some(i64::from_le_bytes(bytes.try_into().ok()?));
@@ -260,7 +260,7 @@ impl Value {
 
     /// Returns the number, if the value is an integer, a date, a time or a timestamp, in the unit of its type.
     #[inline]
-    pub const fn whole(&self) -> Option<i64> {
+    pub const fn as_integer(&self) -> Option<i64> {
         match self {
             Self::Int(v) | Self::Date(v) => Some(*v as i64),
             Self::Long(v)
@@ -289,7 +289,7 @@ impl Value {
             Self::Float(v) => v.to_le_bytes().into(),
             Self::Double(v) => v.to_le_bytes().into(),
             Self::Decimal { unscaled, .. } => {
-                let (bytes, from) = shortest(*unscaled);
+                let (bytes, from) = minimal_be_bytes(*unscaled);
                 bytes[from..].to_vec()
             }
             Self::String(v) => v.as_bytes().into(),
@@ -303,7 +303,7 @@ impl Value {
 const MICROS_A_DAY: i64 = 86_400_000_000;
 
 fn of_field(value: Option<&Value>, field: &crate::NestedFieldRef) -> bool {
-    value.map_or(!field.required, |value| value.is_of(&field.field_type))
+    value.map_or(!field.required, |value| value.fits_type(&field.field_type))
 }
 
 /// Decodes a big-endian two's-complement integer. Returns `None` if it is empty or does not fit into 128 bits.
@@ -323,7 +323,7 @@ pub(crate) fn unscaled(bytes: &[u8]) -> Option<i128> {
 }
 
 /// Encodes an integer as big-endian two's complement. Also returns the index of the first byte that is needed.
-pub(crate) fn shortest(value: i128) -> ([u8; 16], usize) {
+pub(crate) fn minimal_be_bytes(value: i128) -> ([u8; 16], usize) {
     // A byte is redundant if it only repeats the sign, and the next byte has the sign too.
     let same = if value < 0 { value.leading_ones() } else { value.leading_zeros() };
     (value.to_be_bytes(), (same.saturating_sub(1) as usize / 8).min(15))
@@ -355,8 +355,8 @@ impl Ord for Value {
             | (Self::Timestamptz(a), Self::Timestamptz(b))
             | (Self::TimestampNs(a), Self::TimestampNs(b))
             | (Self::TimestamptzNs(a), Self::TimestamptzNs(b)) => a.cmp(b),
-            (Self::Float(a), Self::Float(b)) => ordered((*a).into()).cmp(&ordered((*b).into())),
-            (Self::Double(a), Self::Double(b)) => ordered(*a).cmp(&ordered(*b)),
+            (Self::Float(a), Self::Float(b)) => total_order_key((*a).into()).cmp(&total_order_key((*b).into())),
+            (Self::Double(a), Self::Double(b)) => total_order_key(*a).cmp(&total_order_key(*b)),
             (Self::Decimal { unscaled: a, scale: s }, Self::Decimal { unscaled: b, scale: t }) => s.cmp(t).then(a.cmp(b)),
             (Self::String(a), Self::String(b)) => a.as_bytes().cmp(b.as_bytes()),
             (Self::Uuid(a), Self::Uuid(b)) => a.as_bytes().cmp(b.as_bytes()),
@@ -380,8 +380,8 @@ impl Hash for Value {
             | Self::Timestamptz(v)
             | Self::TimestampNs(v)
             | Self::TimestamptzNs(v) => v.hash(state),
-            Self::Float(v) => ordered((*v).into()).hash(state),
-            Self::Double(v) => ordered(*v).hash(state),
+            Self::Float(v) => total_order_key((*v).into()).hash(state),
+            Self::Double(v) => total_order_key(*v).hash(state),
             Self::Decimal { unscaled, scale } => (unscaled, scale).hash(state),
             Self::String(v) => v.hash(state),
             Self::Uuid(v) => v.hash(state),
@@ -416,7 +416,7 @@ mod tests {
             (Value::Fixed(Box::new([0; 16])), P::Uuid, Some(Value::Uuid(Uuid::nil()))),
             (text("x"), P::Int, None),
         ] {
-            assert_eq!(value.of_partition(&ty), expected, "{value:?} as {ty}");
+            assert_eq!(value.partition_value_as(&ty), expected, "{value:?} as {ty}");
         }
     }
 
@@ -498,7 +498,7 @@ mod tests {
                 let bytes = value.to_bytes().expect("bytes");
                 prop_assert_eq!(Value::from_bytes(&ty, &bytes), Some(value), "{}", ty);
             }
-            prop_assert_eq!(16 - shortest(wide).1 as u32, (1..16).find(|n| wide == wide << (128 - 8 * n) >> (128 - 8 * n)).unwrap_or(16));
+            prop_assert_eq!(16 - minimal_be_bytes(wide).1 as u32, (1..16).find(|n| wide == wide << (128 - 8 * n) >> (128 - 8 * n)).unwrap_or(16));
         }
     }
 }

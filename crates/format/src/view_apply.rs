@@ -58,7 +58,7 @@ pub fn create_view(new: NewView, uuid: Uuid, now_ms: i64) -> Result<ViewMetadata
         properties: BTreeMap::new(),
         extra: Extra::default(),
     };
-    let mut change = Change::of(nothing, now_ms);
+    let mut change = ViewBuilder::of(nothing, now_ms);
     change.update(&ViewUpdate::SetProperties { updates: new.properties })?;
     change.add_schema(&new.schema)?;
     change.add_version(&ViewVersion { schema_id: LAST_ADDED_SCHEMA, ..new.version })?;
@@ -77,7 +77,7 @@ pub fn create_view(new: NewView, uuid: Uuid, now_ms: i64) -> Result<ViewMetadata
 /// - a new schema breaks a rule of the specification;
 /// - the new current version lacks a dialect of the one before, and no property allows that.
 pub fn apply_view(before: &ViewMetadata, updates: &[ViewUpdate], now_ms: i64) -> Result<Option<ViewMetadata>> {
-    let mut change = Change::of(before.clone(), now_ms);
+    let mut change = ViewBuilder::of(before.clone(), now_ms);
     for update in updates {
         change.update(update)?;
     }
@@ -94,7 +94,7 @@ fn trimmed(location: &str) -> String {
     location.trim_end_matches('/').to_owned()
 }
 
-struct Change {
+struct ViewBuilder {
     made: ViewMetadata,
     now_ms: i64,
     added_schema: Option<i32>,
@@ -104,7 +104,7 @@ struct Change {
     new: BTreeSet<i64>,
 }
 
-impl Change {
+impl ViewBuilder {
     const fn of(made: ViewMetadata, now_ms: i64) -> Self {
         Self { made, now_ms, added_schema: None, added_version: None, new: BTreeSet::new() }
     }
@@ -143,7 +143,7 @@ impl Change {
     /// Adds a schema. If the view has an equal one, no copy is added and that one counts as added last.
     fn add_schema(&mut self, schema: &Schema) -> Result<()> {
         let schemas = &mut self.made.schemas;
-        let id = match schemas.iter().find(|own| own.is_same_as(schema)) {
+        let id = match schemas.iter().find(|own| own.equals_except_id(schema)) {
             Some(own) => own.schema_id(),
             None => {
                 if let Some(violation) = rules::of_view_schema(schema) {
@@ -319,7 +319,7 @@ mod tests {
             "versions": [{"version-id": 0, "schema-id": 0, "timestamp-ms": 0, "representations": []}]});
         let mut nothing: ViewMetadata = serde_json::from_value(json).expect("a view");
         (nothing.schemas, nothing.versions) = (Vec::new(), Vec::new());
-        let mut change = Change::of(nothing, NOW);
+        let mut change = ViewBuilder::of(nothing, NOW);
         parsed(updates).iter().try_for_each(|update| change.update(update))?;
         change.finish(None)
     }

@@ -102,7 +102,7 @@ pub fn assess(facts: Result<&TableFacts, Option<(&str, bool)>>, damage: &[Damage
         // The table was not examined yet, so no rule about its shape can run.
         Err(None) => Vec::new(),
     };
-    findings.extend(rules::damaged(damage));
+    findings.extend(rules::damaged_files(damage));
     findings.extend(rules::damaged_snapshots(damage));
     findings.sort_by(|a, b| b.points.cmp(&a.points).then(a.code.cmp(b.code)));
     let lost: u32 = findings.iter().map(|f| f.points).sum();

@@ -14,8 +14,16 @@ use crate::{Damage, Finding, Severity};
 type Rule = fn(&TableFacts, Millis) -> Option<Finding>;
 
 /// All rules about the shape of a table.
-pub(crate) const ALL: [Rule; 8] =
-    [small_files, equality_deletes, position_deletes, deletion_vectors, snapshots, manifests, metadata_size, bad_properties];
+pub(crate) const ALL: [Rule; 8] = [
+    small_files,
+    equality_deletes,
+    position_deletes,
+    deletion_vectors,
+    many_snapshots,
+    many_manifests,
+    large_metadata,
+    bad_properties,
+];
 
 /// The number of damaged files that a finding names.
 const NAMED: usize = 5;
@@ -64,7 +72,7 @@ pub(crate) fn damaged_snapshots(damage: &[Damage]) -> Option<Finding> {
 }
 
 /// Reports unreadable data and delete files of the current snapshot.
-pub(crate) fn damaged(damage: &[Damage]) -> Option<Finding> {
+pub(crate) fn damaged_files(damage: &[Damage]) -> Option<Finding> {
     let damage: Vec<&Damage> = damage.iter().filter(|file| file.snapshot_id.is_none()).collect();
     (!damage.is_empty()).then(|| Finding {
         code: "damaged-files",
@@ -139,7 +147,14 @@ fn small_files(facts: &TableFacts, _now: Millis) -> Option<Finding> {
 }
 
 /// Reports delete files of one kind, `what`. The points reach `most` at a share of `full` deleted rows.
-fn deletes(code: &'static str, what: &str, most: u32, full: f64, deletes: &DeleteFacts, facts: &TableFacts) -> Option<Finding> {
+fn delete_finding(
+    code: &'static str,
+    what: &str,
+    most: u32,
+    full: f64,
+    deletes: &DeleteFacts,
+    facts: &TableFacts,
+) -> Option<Finding> {
     if deletes.files == 0 {
         return None;
     }
@@ -164,19 +179,19 @@ fn deletes(code: &'static str, what: &str, most: u32, full: f64, deletes: &Delet
 
 /// Reports equality deletes, which cost most: every reader holds the keys in memory and tests every row against them.
 fn equality_deletes(facts: &TableFacts, _now: Millis) -> Option<Finding> {
-    deletes("equality-deletes", "equality delete files", 25, 0.1, &facts.equality_deletes, facts)
+    delete_finding("equality-deletes", "equality delete files", 25, 0.1, &facts.equality_deletes, facts)
 }
 
 fn position_deletes(facts: &TableFacts, _now: Millis) -> Option<Finding> {
-    deletes("position-deletes", "position delete files", 15, 0.2, &facts.position_deletes, facts)
+    delete_finding("position-deletes", "position delete files", 15, 0.2, &facts.position_deletes, facts)
 }
 
 fn deletion_vectors(facts: &TableFacts, _now: Millis) -> Option<Finding> {
-    deletes("deletion-vectors", "deletion vectors", 10, 0.3, &facts.deletion_vectors, facts)
+    delete_finding("deletion-vectors", "deletion vectors", 10, 0.3, &facts.deletion_vectors, facts)
 }
 
 /// Reports many or old snapshots. They keep replaced files in storage and grow the metadata file that every commit rewrites.
-fn snapshots(facts: &TableFacts, now: Millis) -> Option<Finding> {
+fn many_snapshots(facts: &TableFacts, now: Millis) -> Option<Finding> {
     const MOST: u32 = 20;
     let age_days = facts.oldest_snapshot_ms.map_or(0, |ms| now.saturating_sub(ms) / DAY_MS);
     if facts.snapshots <= 50 && (facts.snapshots <= 1 || age_days <= 30) {
@@ -193,7 +208,7 @@ fn snapshots(facts: &TableFacts, now: Millis) -> Option<Finding> {
 }
 
 /// Reports more manifests than their bytes need. Planning opens manifests, and many small ones cost a request each.
-fn manifests(facts: &TableFacts, _now: Millis) -> Option<Finding> {
+fn many_manifests(facts: &TableFacts, _now: Millis) -> Option<Finding> {
     const MOST: u32 = 10;
     let ideal = facts.manifest_bytes.div_ceil(8 << 20).max(1);
     let excess = facts.manifests.saturating_sub(ideal);
@@ -216,7 +231,7 @@ fn manifests(facts: &TableFacts, _now: Millis) -> Option<Finding> {
 }
 
 /// Reports a large metadata file. Every commit rewrites the file, and every load without a cache reads it.
-fn metadata_size(facts: &TableFacts, _now: Millis) -> Option<Finding> {
+fn large_metadata(facts: &TableFacts, _now: Millis) -> Option<Finding> {
     const MOST: u32 = 10;
     const LARGE: u64 = 1 << 20;
     if facts.metadata_bytes < LARGE {

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use esker_catalog::{Actor, Catalog, LoadedTable};
 use esker_read::Reader;
-use esker_state::{Job, JobLine, StateError};
-use esker_types::{Carried, JobId, TableId, now_ms};
+use esker_state::{Job, JobLogLine, StateError};
+use esker_types::{CodedError, JobId, TableId, now_ms};
 use esker_write::{Destination, Recorder, WriteError};
 use tokio::sync::Semaphore;
 
@@ -22,7 +22,7 @@ pub struct Progress {
     total: AtomicU64,
     cancelled: AtomicBool,
     /// Lines of the job's log that are not recorded yet.
-    lines: Mutex<Vec<JobLine>>,
+    lines: Mutex<Vec<JobLogLine>>,
 }
 
 impl Progress {
@@ -50,10 +50,10 @@ impl Progress {
     /// Adds a line to the job's log.
     pub(crate) fn log(&self, text: String) {
         tracing::info!("{text}");
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner).push(JobLine { time_ms: now_ms(), text });
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).push(JobLogLine { time_ms: now_ms(), text });
     }
 
-    pub(crate) fn take_lines(&self) -> Vec<JobLine> {
+    pub(crate) fn take_lines(&self) -> Vec<JobLogLine> {
         std::mem::take(&mut *self.lines.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -135,13 +135,13 @@ impl JobContext {
             let (catalog, cancelled) = (catalog.clone(), progress.is_cancelled());
             Box::pin(async move {
                 if cancelled {
-                    return Err(WriteError::Record(Carried::new(MaintenanceError::Cancelled)));
+                    return Err(WriteError::Record(CodedError::new(MaintenanceError::Cancelled)));
                 }
                 let recorded = catalog.state().record_outputs(catalog.warehouse(), table, Some(job), &paths).await;
-                recorded.map_err(|e| WriteError::Record(Carried::new(e)))
+                recorded.map_err(|e| WriteError::Record(CodedError::new(e)))
             })
         });
-        Destination { storage: self.catalog.storage().clone(), record, counters: self.counters.writes.clone() }
+        Destination { storage: self.catalog.storage().clone(), recorder: record, counters: self.counters.writes.clone() }
     }
 }
 
@@ -151,7 +151,7 @@ impl JobContext {
 ///
 /// Returns [`StateError::NoSuchTable`] if the table was dropped, and the catalog's error if its metadata cannot be read.
 pub(crate) async fn current(catalog: &Catalog, job: &Job) -> Result<LoadedTable> {
-    match catalog.state().table_by_id(job.table_id).await? {
+    match catalog.state().tabular_by_id(job.table_id).await? {
         Some(row) => Ok(catalog.load_row(row).await?),
         None => Err(StateError::NoSuchTable(job.table.clone()).into()),
     }

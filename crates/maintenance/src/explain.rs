@@ -4,7 +4,7 @@ use esker_catalog::{Catalog, LoadedTable, deletion};
 use esker_format::{DataContentType, ManifestProjection};
 use esker_state::{QuarantineState, TabularKind};
 use esker_storage::Location;
-use esker_table::{held_manifests, list_of};
+use esker_table::{list_location, referenced_manifests};
 use esker_types::{JobId, Millis};
 use serde::{Deserialize, Serialize};
 
@@ -78,7 +78,7 @@ pub async fn explain(catalog: &Catalog, uri: &str) -> Result<Explanation> {
     }
     // Quarantine and outputs have a file under the name that whoever recorded it had for it.
     let (mut quarantined, mut written_by) = (None, None);
-    for name in Location::names(uri) {
+    for name in Location::recorded_names(uri) {
         if quarantined.is_none() {
             quarantined = state.quarantined_path(&name).await?;
         }
@@ -125,11 +125,11 @@ async fn holders(table: &LoadedTable, catalog: &Catalog, path: &str) -> Result<V
             found.push(FileHolder { snapshots: vec![id], ..holder("statistics") });
         }
     }
-    for snapshot in metadata.snapshots.iter().filter(|snapshot| list_of(snapshot).is_some_and(is)) {
+    for snapshot in metadata.snapshots.iter().filter(|snapshot| list_location(snapshot).is_some_and(is)) {
         found.push(FileHolder { snapshots: vec![snapshot.snapshot_id], ..holder("manifest-list") });
     }
     let source = catalog.manifests();
-    for manifest in held_manifests(source, metadata).await? {
+    for manifest in referenced_manifests(source, metadata).await? {
         let (uri, snapshots) = (manifest.path(), &manifest.snapshots);
         if is(uri) {
             found.push(FileHolder { snapshots: snapshots.clone(), ..holder("manifest") });

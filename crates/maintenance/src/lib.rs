@@ -82,7 +82,7 @@ async fn check_not_frozen(catalog: &Catalog, table: &LoadedTable) -> Result<()> 
 fn check_deletable(catalog: &Catalog, table: &LoadedTable) -> Result<()> {
     check_owned(table)?;
     catalog.check_epoch()?;
-    match GC_ENABLED.checked(&table.metadata.properties)? {
+    match GC_ENABLED.get_valid(&table.metadata.properties)? {
         true => Ok(()),
         false => Err(MaintenanceError::Refused(format!("{} says gc.enabled=false", table.row.name))),
     }

@@ -18,7 +18,7 @@ use crate::{MaintenanceError, Result};
 /// Words the error of an undo. A sweep may delete files between any check of them and their use.
 fn of_undo(job: &Job, error: MaintenanceError) -> MaintenanceError {
     match &error {
-        MaintenanceError::Catalog(CatalogError::State(going @ StateError::Going(_))) => swept(job, going),
+        MaintenanceError::Catalog(CatalogError::State(going @ StateError::BeingDeleted(_))) => swept(job, going),
         missing if missing.code() == ErrorCode::DataMissing => swept(job, missing),
         _ => error,
     }
@@ -58,7 +58,7 @@ async fn check_not_erased(catalog: &Catalog, job: &Job) -> Result<()> {
         return Ok(());
     }
     for quarantined in catalog.state().quarantine_of(job.table_id).await?.into_iter().filter(|d| d.record.job == Some(job.id)) {
-        if let Some(by) = erased.get(&Location::normal(&quarantined.record.path)) {
+        if let Some(by) = erased.get(&Location::normalize(&quarantined.record.path)) {
             return refused(format!("{} holds rows that job {by} erased", quarantined.record.path));
         }
     }

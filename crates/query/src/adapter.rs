@@ -20,11 +20,11 @@ use datafusion::physical_expr_adapter::{PhysicalExprAdapter, PhysicalExprAdapter
 use esker_read::{Defaults, FieldNames, field_id};
 
 use crate::semantics::extracted_part;
-use crate::variant::InParts;
+use crate::variant::ShreddedPart;
 
 /// The factory of expression adapters for the files of one scan, or of one partition.
 #[derive(Debug)]
-pub(crate) struct ByFieldId {
+pub(crate) struct FieldIdAdapterFactory {
     /// The values of columns that a file lacks.
     pub(crate) defaults: Arc<Defaults>,
     /// The table's columns, with field ids at every depth.
@@ -33,16 +33,22 @@ pub(crate) struct ByFieldId {
     pub(crate) names: Arc<FieldNames>,
 }
 
-impl PhysicalExprAdapterFactory for ByFieldId {
+impl PhysicalExprAdapterFactory for FieldIdAdapterFactory {
     fn create(&self, logical: SchemaRef, physical: SchemaRef) -> Result<Arc<dyn PhysicalExprAdapter>> {
         let file = self.names.identify(physical.fields()).map_err(DataFusionError::NotImplemented)?;
-        Ok(Arc::new(Adapter { table: logical, target: self.target.clone(), physical, file, defaults: self.defaults.clone() }))
+        Ok(Arc::new(FieldIdAdapter {
+            table: logical,
+            target: self.target.clone(),
+            physical,
+            file,
+            defaults: self.defaults.clone(),
+        }))
     }
 }
 
 /// The expression adapter for one file.
 #[derive(Debug)]
-struct Adapter {
+struct FieldIdAdapter {
     table: SchemaRef,
     target: SchemaRef,
     physical: SchemaRef,
@@ -51,7 +57,7 @@ struct Adapter {
     defaults: Arc<Defaults>,
 }
 
-impl PhysicalExprAdapter for Adapter {
+impl PhysicalExprAdapter for FieldIdAdapter {
     fn rewrite(&self, expr: Arc<dyn PhysicalExpr>) -> Result<Arc<dyn PhysicalExpr>> {
         // Top-down, because an expression that extracts a part of a variant is replaced as a whole.
         expr.transform_down(|expr| {
@@ -67,7 +73,7 @@ impl PhysicalExprAdapter for Adapter {
     }
 }
 
-impl Adapter {
+impl FieldIdAdapter {
     /// Returns an expression that reads an extracted part of a variant from the file's own column for it.
     ///
     /// Returns `None` if the expression extracts nothing, or if the file has no such column.
@@ -77,7 +83,7 @@ impl Adapter {
         let id = field_id(self.target.field_with_name(column.name())?);
         let Some(at) = self.file.iter().position(|f| id.is_some() && field_id(f) == id) else { return Ok(None) };
         let own = Column::new(self.file[at].name(), at);
-        Ok(InParts::of(extract, &own, &self.physical)?.map(|part| Arc::new(part) as _))
+        Ok(ShreddedPart::of(extract, &own, &self.physical)?.map(|part| Arc::new(part) as _))
     }
 
     /// Returns the file's expression for a column: the column itself, a conversion of it, or a constant.
@@ -97,7 +103,7 @@ impl Adapter {
             (_, ty) if !ty.is_nested() => Arc::new(CastExpr::new(own, ty.clone(), None)),
             _ => {
                 let (target, to) = (Arc::new(target.clone()), Arc::new(to.clone()));
-                Arc::new(Adapted { column: own, from: from.clone(), target, to, defaults: self.defaults.clone() })
+                Arc::new(ConvertedColumn { column: own, from: from.clone(), target, to, defaults: self.defaults.clone() })
             }
         })
     }
@@ -105,7 +111,7 @@ impl Adapter {
 
 /// An expression that converts a nested column of a file to the table's type for it.
 #[derive(Debug)]
-struct Adapted {
+struct ConvertedColumn {
     column: Arc<dyn PhysicalExpr>,
     from: FieldRef,
     /// The table's field, with field ids at every depth.
@@ -115,29 +121,29 @@ struct Adapted {
     defaults: Arc<Defaults>,
 }
 
-impl Eq for Adapted {}
+impl Eq for ConvertedColumn {}
 
-impl PartialEq for Adapted {
+impl PartialEq for ConvertedColumn {
     fn eq(&self, other: &Self) -> bool {
         let fields = self.from == other.from && self.to == other.to;
         self.column.eq(&other.column) && fields && Arc::ptr_eq(&self.defaults, &other.defaults)
     }
 }
 
-impl Hash for Adapted {
+impl Hash for ConvertedColumn {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.column.hash(state);
         self.to.hash(state);
     }
 }
 
-impl fmt::Display for Adapted {
+impl fmt::Display for ConvertedColumn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} as the table has it", self.column)
     }
 }
 
-impl PhysicalExpr for Adapted {
+impl PhysicalExpr for ConvertedColumn {
     fn return_field(&self, _input: &Schema) -> Result<FieldRef> {
         Ok(self.to.clone())
     }

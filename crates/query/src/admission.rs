@@ -14,7 +14,7 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use esker_types::caught;
+use esker_types::catch_panic;
 use futures::StreamExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -173,7 +173,7 @@ pub(crate) fn bounded(
     let rows = futures::stream::unfold(Some((stream, cancel)), move |state| async move {
         let (mut stream, cancel) = state?;
         let next = tokio::select! {
-            next = caught(stream.next()) => next.unwrap_or_else(|panic| Some(Err(external(panic)))),
+            next = catch_panic(stream.next()) => next.unwrap_or_else(|panic| Some(Err(external(panic)))),
             () = tokio::time::sleep_until(deadline) => return Some((Err(external(Stopped::Timeout(timeout.as_secs()))), None)),
             () = cancel.cancelled() => return Some((Err(external(Stopped::Cancelled)), None)),
         };

@@ -67,7 +67,7 @@ pub(crate) fn with_anonymous(schema: &Schema) -> SchemaRef {
 /// Returns a table's schema for a scan.
 ///
 /// Strings and binaries of the top level become views, which are sliced rather than copied.
-pub(crate) fn scanned(schema: &Schema) -> SchemaRef {
+pub(crate) fn scan_schema(schema: &Schema) -> SchemaRef {
     map_schema(schema, |ty| match decoded(ty) {
         DataType::Utf8 => DataType::Utf8View,
         DataType::Binary => DataType::BinaryView,
@@ -94,7 +94,7 @@ pub(crate) fn named(schema: &Schema) -> SchemaRef {
 /// Returns a result's schema for clients, many of which cannot read views.
 ///
 /// Variants become JSON text. Several fields may have the same name.
-pub(crate) fn plain(schema: &Schema) -> SchemaRef {
+pub(crate) fn client_schema(schema: &Schema) -> SchemaRef {
     let fields: Vec<FieldRef> = named(schema).fields().iter().map(variant::json_field).collect();
     map_schema(&Schema::new_with_metadata(fields, schema.metadata().clone()), plain_type)
 }
@@ -104,7 +104,7 @@ pub(crate) fn plain(schema: &Schema) -> SchemaRef {
 /// # Errors
 ///
 /// Returns an [`ArrowError`] if a value does not fit its field's type.
-pub(crate) fn to_plain(batch: RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
+pub(crate) fn to_client_batch(batch: RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
     let column = |(column, field): (&ArrayRef, &FieldRef)| {
         let column = &variant::as_json(column)?;
         match column.data_type() == field.data_type() {

@@ -28,7 +28,7 @@ const SAFE: CastOptions<'static> = CastOptions { safe: true, format_options: arr
 
 /// A column that values are stored in: its name, its Iceberg type and its Arrow field.
 #[derive(Debug, Clone)]
-pub(crate) struct Column {
+pub(crate) struct TargetColumn {
     /// The name; names of nested fields are joined by dots.
     path: String,
     ty: Type,
@@ -38,9 +38,9 @@ pub(crate) struct Column {
 /// Returns the columns of a table, in order.
 ///
 /// A column whose type cannot be written has the Arrow type null, so that it takes only nulls.
-pub(crate) fn columns(schema: &Schema) -> Vec<Column> {
+pub(crate) fn columns(schema: &Schema) -> Vec<TargetColumn> {
     let fields = schema.as_struct().fields();
-    let column = |(field, arrow): (&Arc<NestedField>, &FieldRef)| Column {
+    let column = |(field, arrow): (&Arc<NestedField>, &FieldRef)| TargetColumn {
         path: field.name.clone(),
         ty: field.field_type.as_ref().clone(),
         field: match opaque::type_of(arrow) {
@@ -58,7 +58,7 @@ pub(crate) fn columns(schema: &Schema) -> Vec<Column> {
 /// # Errors
 ///
 /// Returns [`QueryError::Statement`] if the batch has too few columns, or if a value does not fit its column.
-pub(crate) fn rows(batch: &RecordBatch, columns: &[Column]) -> Result<RecordBatch> {
+pub(crate) fn rows(batch: &RecordBatch, columns: &[TargetColumn]) -> Result<RecordBatch> {
     if batch.num_columns() < columns.len() {
         return Err(wrong(format!("{} values for {} columns", batch.num_columns(), columns.len())));
     }
@@ -75,7 +75,7 @@ fn wrong(what: impl Into<String>) -> QueryError {
     QueryError::Statement(what.into())
 }
 
-impl Column {
+impl TargetColumn {
     pub(crate) fn name(&self) -> &str {
         &self.path
     }
@@ -133,7 +133,7 @@ impl Column {
     }
 
     /// Builds the error for the value in `row`, which does not fit the column.
-    fn misfit(&self, array: &ArrayRef, row: usize) -> QueryError {
+    fn value_error(&self, array: &ArrayRef, row: usize) -> QueryError {
         let value = array_value_to_string(array, row).unwrap_or_else(|_| "a value".to_owned());
         let shown: String = value.chars().take(SHOWN).collect();
         let more = if shown.len() < value.len() { "…" } else { "" };
@@ -151,25 +151,25 @@ impl Column {
     }
 
     /// Casts an array to the column's type. A value that becomes null is an error.
-    fn survives(&self, array: &ArrayRef) -> Result<ArrayRef> {
+    fn cast_or_refuse(&self, array: &ArrayRef) -> Result<ArrayRef> {
         let stored = self.cast(array, self.field.data_type())?;
         let lost = (0..array.len()).find(|i| array.is_valid(*i) && stored.is_null(*i));
-        lost.map_or(Ok(stored), |row| Err(self.misfit(array, row)))
+        lost.map_or(Ok(stored), |row| Err(self.value_error(array, row)))
     }
 
     /// Casts an array to the column's type. A value that differs after a cast back is an error.
-    fn comes_back(&self, array: &ArrayRef) -> Result<ArrayRef> {
+    fn cast_without_loss(&self, array: &ArrayRef) -> Result<ArrayRef> {
         let array = &positive_zero(array);
-        let stored = self.survives(array)?;
+        let stored = self.cast_or_refuse(array)?;
         let back = self.cast(&stored, array.data_type())?;
         let differs: BooleanArray = distinct(array, &back).map_err(QueryError::from)?;
         let changed = (0..array.len()).find(|i| differs.value(*i));
-        changed.map_or(Ok(stored), |row| Err(self.misfit(array, row)))
+        changed.map_or(Ok(stored), |row| Err(self.value_error(array, row)))
     }
 
     /// Casts numbers to the nearest values of floating point. A value that becomes infinite or zero is an error.
     fn nearest(&self, array: &ArrayRef) -> Result<ArrayRef> {
-        let stored = self.survives(array)?;
+        let stored = self.cast_or_refuse(array)?;
         let as_doubles = |array: &ArrayRef| self.cast(array, &DataType::Float64);
         let (before, after) = (as_doubles(array)?, as_doubles(&stored)?);
         let (before, after) = (before.as_primitive::<Float64Type>(), after.as_primitive::<Float64Type>());
@@ -178,12 +178,12 @@ impl Column {
             (after.is_infinite() && !before.is_infinite()) || (after == 0.0 && before != 0.0)
         };
         let lost = (0..array.len()).filter(|i| array.is_valid(*i)).find(lost);
-        lost.map_or(Ok(stored), |row| Err(self.misfit(array, row)))
+        lost.map_or(Ok(stored), |row| Err(self.value_error(array, row)))
     }
 
     /// Casts times of day. A value outside the day, which ends before the next midnight, is an error.
     fn time_of_day(&self, array: &ArrayRef) -> Result<ArrayRef> {
-        let stored = self.comes_back(array)?;
+        let stored = self.cast_without_loss(array)?;
         let times = stored.as_primitive::<Time64MicrosecondType>();
         const DAY: i64 = 86_400_000_000;
         let lost = times.iter().position(|time| time.is_some_and(|time| !(0..DAY).contains(&time)));
@@ -205,15 +205,15 @@ impl Column {
         let time = matches!(from, DataType::Time32(_) | DataType::Time64(_));
         let timestamp = matches!(from, DataType::Timestamp(..));
         match ty {
-            PrimitiveType::String if text => self.survives(array),
-            PrimitiveType::String if time || timestamp => self.survives(&timestamp_text::as_texts(array)?),
-            PrimitiveType::String if number || date || from == &DataType::Boolean => self.survives(array),
-            PrimitiveType::Binary if text || binary => self.survives(array),
+            PrimitiveType::String if text => self.cast_or_refuse(array),
+            PrimitiveType::String if time || timestamp => self.cast_or_refuse(&timestamp_text::as_texts(array)?),
+            PrimitiveType::String if number || date || from == &DataType::Boolean => self.cast_or_refuse(array),
+            PrimitiveType::Binary if text || binary => self.cast_or_refuse(array),
             PrimitiveType::Geometry { .. } | PrimitiveType::Geography { .. } if binary => {
                 let bytes = self.cast(array, &DataType::LargeBinary)?;
                 match geo::first_wrong(bytes.as_binary::<i64>()) {
                     Some(row) => Err(wrong(format!("column {}: value {} {}", self.path, row + 1, geo::NO_SHAPE))),
-                    None => self.survives(array),
+                    None => self.cast_or_refuse(array),
                 }
             }
             PrimitiveType::Geometry { .. } | PrimitiveType::Geography { .. } if text => Err(wrong(format!(
@@ -222,21 +222,21 @@ impl Column {
                 type_name(&self.ty)
             ))),
             PrimitiveType::Fixed(n) if binary => self.fixed(array, usize::try_from(*n).unwrap_or(usize::MAX)),
-            PrimitiveType::Uuid if from == &DataType::FixedSizeBinary(16) => self.survives(array),
-            PrimitiveType::Int | PrimitiveType::Long | PrimitiveType::Decimal { .. } if number => self.comes_back(array),
-            PrimitiveType::Float | PrimitiveType::Double if from.is_integer() || is_whole(from) => self.comes_back(array),
+            PrimitiveType::Uuid if from == &DataType::FixedSizeBinary(16) => self.cast_or_refuse(array),
+            PrimitiveType::Int | PrimitiveType::Long | PrimitiveType::Decimal { .. } if number => self.cast_without_loss(array),
+            PrimitiveType::Float | PrimitiveType::Double if from.is_integer() || is_whole(from) => self.cast_without_loss(array),
             PrimitiveType::Float | PrimitiveType::Double if number => self.nearest(array),
-            PrimitiveType::Date if date || timestamp => self.comes_back(array),
+            PrimitiveType::Date if date || timestamp => self.cast_without_loss(array),
             PrimitiveType::Time if time => self.time_of_day(array),
             PrimitiveType::Timestamp | PrimitiveType::Timestamptz | PrimitiveType::TimestampNs | PrimitiveType::TimestamptzNs
                 if date || timestamp =>
             {
-                self.comes_back(array)
+                self.cast_without_loss(array)
             }
             _ if text && !matches!(ty, PrimitiveType::Fixed(_)) => {
                 let texts = self.cast(array, &DataType::Utf8)?;
                 let stored = stored_text::read(texts.as_string::<i32>(), ty, self.field.data_type());
-                stored.ok_or_else(|| self.refuse(from))?.map_err(|row| self.misfit(array, row))
+                stored.ok_or_else(|| self.refuse(from))?.map_err(|row| self.value_error(array, row))
             }
             _ => Err(self.refuse(from)),
         }

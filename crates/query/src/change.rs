@@ -17,7 +17,7 @@ use esker_catalog::{Actor, CatalogError, Change, CreateTable, LoadedTable};
 use esker_format::{
     DEFAULT_FORMAT_VERSION, FORMAT_VERSION, ManifestProjection, NestedField, NestedFieldRef, Schema as IcebergSchema,
 };
-use esker_read::schema_of_arrow;
+use esker_read::schema_from_arrow;
 use esker_table::properties::{DELETE_ISOLATION, Isolation, UPDATE_ISOLATION};
 use esker_types::{Coded, ErrorCode, Principal};
 use esker_write::Appender;
@@ -173,7 +173,7 @@ fn schema_of(made: &Schema) -> Result<IcebergSchema> {
     // A field's metadata refines its type: for example, it marks geometries and geographies.
     let field = |f: &Arc<Field>| Ok(Field::new(f.name(), storable(f)?, true).with_metadata(f.metadata().clone()));
     let fields = made.fields().iter().map(field).collect::<Result<Vec<_>>>()?;
-    let has_no_type = |f: &&Field| schema_of_arrow(&Schema::new(vec![(*f).clone()])).is_err();
+    let has_no_type = |f: &&Field| schema_from_arrow(&Schema::new(vec![(*f).clone()])).is_err();
     if let Some(field) = fields.iter().find(has_no_type) {
         return Err(refused(format!(
             "column {} has type {}, which a table cannot store; cast it to another type",
@@ -181,7 +181,7 @@ fn schema_of(made: &Schema) -> Result<IcebergSchema> {
             sql_type(field.data_type())
         )));
     }
-    let schema = schema_of_arrow(&Schema::new(fields)).map_err(|e| refused(e.to_string()))?;
+    let schema = schema_from_arrow(&Schema::new(fields)).map_err(|e| refused(e.to_string()))?;
     // In Arrow, a UUID is 16 bytes like any others, so the mark in the field decides.
     let typed = |(field, made): (&NestedFieldRef, &Arc<Field>)| {
         Arc::new(NestedField::optional(field.id, &field.name, semantics::stored(&field.field_type, made)))
@@ -299,7 +299,7 @@ async fn remove(
     let (condition, schema) = condition(running.session, plan)?.unwrap_or_else(|| (None, count_schema()));
     let level = if update { &UPDATE_ISOLATION } else { &DELETE_ISOLATION };
     let serializable = level.of(&metadata.properties) == Isolation::Serializable;
-    let removal = Removal { base, known, positions, condition, schema, serializable, update };
+    let removal = Removal { base, base_files: known, positions, condition, schema, serializable, update };
     commit(target, &table, RowChange { target: target.clone(), uncommitted, actor, added, removal: Some(removal) }).await?;
     Ok(count)
 }

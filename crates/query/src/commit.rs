@@ -15,7 +15,7 @@ use esker_read::{ReadStats, Reader};
 use esker_table::{
     DeleteIndex, DeleteKey, LiveFile, LiveFiles, SnapshotChanges, SnapshotFiles, build_snapshot, delete_key, load_live,
 };
-use esker_types::{Carried, Coded};
+use esker_types::{Coded, CodedError};
 use esker_write::{RowsToDelete, WriteError, write_deletes};
 use futures::future::BoxFuture;
 use roaring::RoaringTreemap;
@@ -41,7 +41,7 @@ pub(crate) struct Removal {
     /// Id of the snapshot in which the rows were found.
     pub(crate) base: i64,
     /// The live files of that snapshot.
-    pub(crate) known: Arc<SnapshotFiles>,
+    pub(crate) base_files: Arc<SnapshotFiles>,
     /// Positions of the rows to remove, by path of their data file.
     pub(crate) positions: HashMap<String, RoaringTreemap>,
     /// The statement's condition, as far as statistics can check it; `None` if every row may match.
@@ -85,7 +85,7 @@ fn conflict(what: String) -> CatalogError {
 
 /// Wraps an error so that it keeps its code on its way through the catalog.
 fn carried(e: impl Coded + Send + Sync + 'static) -> CatalogError {
-    Carried::new(e).into()
+    CodedError::new(e).into()
 }
 
 impl RowChange {
@@ -125,10 +125,10 @@ impl RowChange {
             None => LiveFiles::default(),
         };
         if head.map(|h| h.snapshot_id) != Some(removal.base) {
-            check_what_landed(metadata, removal, &live)?;
+            check_concurrent_commits(metadata, removal, &live)?;
         }
         let by_path: HashMap<&str, &LiveFile> = live.data.iter().map(|f| (f.file.file_path.as_str(), f)).collect();
-        let repeated = live.repeated();
+        let repeated = live.duplicate_paths();
         let mut files = Vec::new();
         for path in removal.positions.keys() {
             let file = by_path.get(path.as_str());
@@ -185,9 +185,9 @@ async fn earlier(
 /// Checks that the commits since the rows were found leave the statement's result right.
 ///
 /// It follows the reference implementation's `validateNoConflictingDataFiles` and `validateNoConflictingDeleteFiles`.
-fn check_what_landed(metadata: &TableMetadata, removal: &Removal, live: &LiveFiles) -> esker_catalog::Result<()> {
+fn check_concurrent_commits(metadata: &TableMetadata, removal: &Removal, live: &LiveFiles) -> esker_catalog::Result<()> {
     if removal.serializable {
-        let known: HashSet<String> = removal.known.iter().map(|file| file.path()).collect();
+        let known: HashSet<String> = removal.base_files.iter().map(|file| file.path()).collect();
         let fresh: Vec<LiveFile> = live.data.iter().filter(|f| !known.contains(&f.file.file_path)).cloned().collect();
         let fits = prune::files(removal.condition.as_ref(), &removal.schema, metadata, fresh);
         let fits = fits.map_err(|e| carried(QueryError::from(e)))?;
@@ -196,7 +196,7 @@ fn check_what_landed(metadata: &TableMetadata, removal: &Removal, live: &LiveFil
         }
     }
     if removal.update {
-        let deletes: HashSet<DeleteKey> = removal.known.deletes.iter().map(|d| delete_key(&d.entry.file)).collect();
+        let deletes: HashSet<DeleteKey> = removal.base_files.deletes.iter().map(|d| delete_key(&d.entry.file)).collect();
         let is_late = |d: &&esker_table::LiveDelete| !deletes.contains(&delete_key(&d.entry.file));
         let late = LiveFiles { deletes: live.deletes.iter().filter(is_late).cloned().collect(), ..LiveFiles::default() };
         let index = DeleteIndex::new(&late.deletes, metadata)?;

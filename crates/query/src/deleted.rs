@@ -27,14 +27,14 @@ const SCATTERED: usize = 32;
 
 /// The deleted rows of a file, and the row groups to read of the file or of its part.
 #[derive(Debug, Clone)]
-pub(crate) struct Deleted {
+pub(crate) struct DeletedRows {
     /// The row groups, each as its range of row positions in the file.
     pub(crate) groups: Vec<Range<u64>>,
     /// Positions of the file's deleted rows.
     pub(crate) rows: Arc<RoaringTreemap>,
 }
 
-impl Deleted {
+impl DeletedRows {
     /// Returns how each row group is read, and a mask of the rows read if they are to be filtered by it.
     fn left(&self, unbroken: bool) -> Result<(ParquetAccessPlan, Option<BooleanBuffer>)> {
         if unbroken {
@@ -83,15 +83,15 @@ fn is_scattered(mask: &BooleanBuffer) -> bool {
 
 /// A morselizer that opens files without their deleted rows.
 #[derive(Debug)]
-pub(crate) struct WithoutDeleted {
+pub(crate) struct DeletesMorselizer {
     pub(crate) inner: Box<dyn Morselizer>,
     /// True if the scan leaves out no other row, keeps the order of rows, and computes nothing from them.
     pub(crate) unbroken: bool,
 }
 
-impl Morselizer for WithoutDeleted {
+impl Morselizer for DeletesMorselizer {
     fn plan_file(&self, file: PartitionedFile) -> Result<Box<dyn MorselPlanner>> {
-        let Some(deleted) = file.extension::<Deleted>() else { return self.inner.plan_file(file) };
+        let Some(deleted) = file.extension::<DeletedRows>() else { return self.inner.plan_file(file) };
         let (plan, mask) = deleted.left(self.unbroken)?;
         let path = file.object_meta.location.to_string();
         let planner = self.inner.plan_file(file.with_extension(plan))?;
@@ -191,7 +191,7 @@ mod tests {
         ) {
             let mut start = 0;
             let groups: Vec<_> = sizes.iter().map(|n| { let rows = start..start + n; start += n; rows }).collect();
-            let rows = Deleted { groups: groups.clone(), rows: Arc::new(deleted.iter().copied().collect()) };
+            let rows = DeletedRows { groups: groups.clone(), rows: Arc::new(deleted.iter().copied().collect()) };
             let kept = |group: &Range<u64>| group.clone().map(|row| !deleted.contains(&row)).collect::<Vec<bool>>();
             let (plan, mask) = rows.left(true).expect("rows");
             if let Some(mask) = mask {

@@ -21,7 +21,7 @@ use datafusion::prelude::{SQLOptions, SessionConfig};
 use datafusion::scalar::ScalarValue;
 use esker_catalog::Catalog;
 use esker_read::{BlockUsage, Reader};
-use esker_types::{Principal, caught};
+use esker_types::{Principal, catch_panic};
 use futures::StreamExt;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
@@ -30,8 +30,8 @@ use crate::admission::{AdmissionGate, QueryLimits, QueryShare, bounded};
 use crate::change::{self, Action};
 use crate::error::Stopped;
 use crate::error_wording::reworded;
-use crate::log::Logged;
-use crate::names::{LookedUp, NameResolver};
+use crate::log::LoggedQuery;
+use crate::names::{LookedUpTables, NameResolver};
 use crate::plan::PlannedStatement;
 use crate::statement_text::Grammar;
 use crate::{
@@ -96,7 +96,7 @@ pub struct PreparedStatement {
     /// The values that are bound to the parameters.
     bound: BoundValues,
     stats: Arc<QueryStats>,
-    seen: LookedUp,
+    seen: LookedUpTables,
 }
 
 /// A statement that runs.
@@ -181,7 +181,7 @@ impl Engine {
     /// - Returns [`QueryError::Catalog`] or [`QueryError::Read`] if the metadata of a table or view cannot be loaded.
     /// - Returns [`QueryError::Panicked`] if planning panicked.
     pub async fn prepare(&self, sql: &str, bound: BoundValues) -> Result<PreparedStatement> {
-        caught(Box::pin(self.planned(sql, bound))).await?
+        catch_panic(Box::pin(self.planned(sql, bound))).await?
     }
 
     /// Does the work of [`Engine::prepare`], which catches its panics.
@@ -245,7 +245,7 @@ impl Engine {
         // `now()` stands for this instant.
         prepared.session.mark_start_execution();
         let answer = schema(&prepared.plan, &prepared.action);
-        let mut logged = Logged::new(&self.inner.log, &prepared.sql, principal, prepared.stats.clone());
+        let mut logged = LoggedQuery::new(&self.inner.log, &prepared.sql, principal, prepared.stats.clone());
         let timeout = self.inner.gate.limits().timeout;
         let deadline = Instant::now() + timeout;
         let cancel = logged.cancel().clone();
@@ -271,7 +271,7 @@ impl Engine {
         };
         // Planning reads metadata and delete files, which can take long as well.
         let started = tokio::select! {
-            started = caught(Box::pin(start)) => started.unwrap_or_else(|panic| Err(panic.into())),
+            started = catch_panic(Box::pin(start)) => started.unwrap_or_else(|panic| Err(panic.into())),
             () = tokio::time::sleep_until(deadline) => Err(Stopped::Timeout(timeout.as_secs()).into()),
             () = cancel.cancelled() => Err(Stopped::Cancelled.into()),
         };
@@ -343,7 +343,7 @@ impl Engine {
 fn counted(
     stream: SendableRecordBatchStream,
     schema: SchemaRef,
-    logged: Logged,
+    logged: LoggedQuery,
     permit: OwnedSemaphorePermit,
 ) -> SendableRecordBatchStream {
     let of_rows = schema.clone();
@@ -351,7 +351,7 @@ fn counted(
         let schema = of_rows.clone();
         async move {
             let (mut stream, mut logged, permit) = state?;
-            let next = stream.next().await.map(|next| next.and_then(|batch| Ok(arrow_types::to_plain(batch, &schema)?)));
+            let next = stream.next().await.map(|next| next.and_then(|batch| Ok(arrow_types::to_client_batch(batch, &schema)?)));
             match next {
                 Some(Ok(batch)) => {
                     logged.stats().rows.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
@@ -387,7 +387,7 @@ fn kind(sql: &str) -> String {
 /// Returns the schema of a result, which is known before the statement runs.
 fn schema(plan: &LogicalPlan, action: &Action) -> SchemaRef {
     match action {
-        Action::Query => semantics::without_marks(&arrow_types::plain(plan.schema().as_arrow())),
+        Action::Query => semantics::without_marks(&arrow_types::client_schema(plan.schema().as_arrow())),
         _ => change::count_schema(),
     }
 }
@@ -400,6 +400,6 @@ impl PreparedStatement {
 
     /// Returns the statement's parameters, `$1` first, with the types that the statement implies.
     pub fn parameters(&self) -> Schema {
-        arrow_types::plain(&Schema::new(self.parameters.clone())).as_ref().clone()
+        arrow_types::client_schema(&Schema::new(self.parameters.clone())).as_ref().clone()
     }
 }

@@ -10,7 +10,7 @@ use esker_read::ReadError;
 use esker_types::{Coded, ErrorCode, Panicked};
 use esker_write::WriteError;
 
-use crate::error_wording::{pattern, reworded};
+use crate::error_wording::{invalid_pattern, reworded};
 
 /// The reason for which a query was stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -77,24 +77,24 @@ pub enum QueryError {
 
 impl From<DataFusionError> for QueryError {
     fn from(error: DataFusionError) -> Self {
-        if let Some(read) = cause::<ReadError>(&error) {
+        if let Some(read) = find_cause::<ReadError>(&error) {
             return Self::Read { code: read.code(), message: read.to_string() };
         }
-        if let Some(catalog) = cause::<CatalogError>(&error) {
+        if let Some(catalog) = find_cause::<CatalogError>(&error) {
             return Self::Read { code: catalog.code(), message: catalog.to_string() };
         }
-        if let Some(panic) = cause::<Panicked>(&error) {
+        if let Some(panic) = find_cause::<Panicked>(&error) {
             return Self::Panicked(panic.clone());
         }
-        if let Some(stopped) = cause::<Stopped>(&error) {
+        if let Some(stopped) = find_cause::<Stopped>(&error) {
             return Self::Stopped(*stopped);
         }
-        match cause::<Self>(&error) {
+        match find_cause::<Self>(&error) {
             Some(Self::Statement(what)) => return Self::Statement(what.clone()),
             Some(own) => return Self::Read { code: own.code(), message: own.to_string() },
             None => {}
         }
-        if let Some(what) = pattern(&error.to_string()) {
+        if let Some(what) = invalid_pattern(&error.to_string()) {
             return Self::Statement(what);
         }
         let text = reworded(&error);
@@ -149,7 +149,7 @@ pub(crate) fn external(e: impl std::error::Error + Send + Sync + 'static) -> Dat
 }
 
 /// Finds an error of type `T` in the chain of an error and its sources.
-pub(crate) fn cause<'a, T: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a T> {
+pub(crate) fn find_cause<'a, T: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a T> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(found) = error.downcast_ref::<T>() {

@@ -32,11 +32,11 @@ pub(crate) fn reworded(error: &DataFusionError) -> String {
         | DataFusionError::ResourcesExhausted(text) => text.clone(),
         other => other.strip_backtrace(),
     };
-    pattern(&text).unwrap_or_else(|| plain(&in_other_words(&text)))
+    invalid_pattern(&text).unwrap_or_else(|| plain(&in_other_words(&text)))
 }
 
 /// Returns the message for an invalid regular expression, if that is what a text reports.
-pub(crate) fn pattern(text: &str) -> Option<String> {
+pub(crate) fn invalid_pattern(text: &str) -> Option<String> {
     const PARSED: &str = "regex parse error:\n    ";
     const COMPILED: &str = "Regular expression did not compile: ";
     if let Some((_, rest)) = text.split_once(PARSED) {
@@ -58,7 +58,7 @@ pub(crate) fn pattern(text: &str) -> Option<String> {
 }
 
 /// Messages of the planner for statements that it does not support, each with the message that users get.
-const WORDS: [(&str, &str); 12] = [
+const REWORDED: [(&str, &str); 12] = [
     (
         "frame offsets for ROWS / GROUPS must be non negative integers",
         "the offset of a window frame of ROWS or GROUPS must be a literal whole number, not an expression, a parameter or a negative number",
@@ -111,7 +111,7 @@ const WORDS: [(&str, &str); 12] = [
 
 /// Returns the users' message if the text contains a message of the planner in `WORDS`.
 fn in_other_words(text: &str) -> String {
-    let known = WORDS.iter().find(|(theirs, _)| text.contains(theirs));
+    let known = REWORDED.iter().find(|(theirs, _)| text.contains(theirs));
     known.map_or_else(|| text.to_owned(), |(_, ours)| (*ours).to_owned())
 }
 
@@ -343,9 +343,9 @@ mod tests {
     #[test]
     fn a_pattern_that_is_no_regular_expression_is_named() {
         let parsed = "regex parse error:\n    (?i)a(\n         ^\nerror: unclosed group";
-        assert_eq!(pattern(parsed).as_deref(), Some("'a(' is not a regular expression: unclosed group"));
-        assert_eq!(pattern("Regular expression did not compile: *").as_deref(), Some("'*' is not a regular expression"));
-        assert_eq!(pattern("'abc' is not a number"), None);
+        assert_eq!(invalid_pattern(parsed).as_deref(), Some("'a(' is not a regular expression: unclosed group"));
+        assert_eq!(invalid_pattern("Regular expression did not compile: *").as_deref(), Some("'*' is not a regular expression"));
+        assert_eq!(invalid_pattern("'abc' is not a number"), None);
     }
 
     #[test]

@@ -18,8 +18,8 @@ use esker_table::{LiveFile, PartitionKey};
 use futures::stream::{StreamExt, TryStreamExt};
 use roaring::RoaringTreemap;
 
-use crate::adapter::ByFieldId;
-use crate::deleted::Deleted;
+use crate::adapter::FieldIdAdapterFactory;
+use crate::deleted::DeletedRows;
 use crate::prune::Within;
 use crate::ranges::FileBounds;
 use crate::source::KnownFile;
@@ -28,7 +28,7 @@ use crate::source::KnownFile;
 const SPLIT_BYTES: u64 = 8 << 20;
 
 /// A file with at least one deleted row in this many rows is taken to have some on every page.
-const RIDDLED: u64 = 64;
+const ROWS_PER_DELETED_ROW: u64 = 64;
 
 /// Number of footers that are read at the same time, where deletes need them before the scan begins.
 const FOOTERS: usize = 16;
@@ -54,13 +54,13 @@ pub(crate) struct Scan<'a> {
 
 /// The expression adapter for the files of one partition, whose values stand for columns that the files lack.
 #[derive(Debug, Clone)]
-pub(crate) struct InPartition(pub(crate) Arc<ByFieldId>);
+pub(crate) struct PartitionAdapter(pub(crate) Arc<FieldIdAdapterFactory>);
 
 impl Scan<'_> {
     /// Creates the adapters for the partitions of some files.
     ///
     /// Only partitions need one that have identity fields of columns read, because only these give values of columns.
-    fn in_partitions<'f>(&self, files: &'f [LiveFile]) -> HashMap<PartitionKey<'f>, InPartition> {
+    fn in_partitions<'f>(&self, files: &'f [LiveFile]) -> HashMap<PartitionKey<'f>, PartitionAdapter> {
         let mut found = HashMap::new();
         let is_read = |id: i32| self.wanted.iter().any(|i| field_id(self.schema.field(*i)) == Some(id));
         // A field that is nested in a column may be read with the column.
@@ -74,7 +74,7 @@ impl Scan<'_> {
                     let partition = Some((spec.as_ref(), &*file.file.partition));
                     let defaults = Defaults::new(self.iceberg, self.target.fields(), partition);
                     let (target, names) = (self.target.clone(), self.names.clone());
-                    InPartition(Arc::new(ByFieldId { defaults: Arc::new(defaults), target, names }))
+                    PartitionAdapter(Arc::new(FieldIdAdapterFactory { defaults: Arc::new(defaults), target, names }))
                 });
             }
         }
@@ -125,7 +125,8 @@ pub(crate) async fn partitioned(
             return Ok(Vec::new());
         }
         // The remaining rows need all pages. The scan would compute that for each column, which takes a tenth of its time.
-        let riddled = !scan.filtered && gone.zip(all).is_some_and(|(set, all)| set.len().saturating_mul(RIDDLED) >= all);
+        let riddled =
+            !scan.filtered && gone.zip(all).is_some_and(|(set, all)| set.len().saturating_mul(ROWS_PER_DELETED_ROW) >= all);
         let nan = scan.may_hold_nan(&file);
         let statistics = Arc::new(scan.statistics(&file, rows));
         let in_partition = in_partitions.get(&PartitionKey::of(&file));
@@ -150,13 +151,13 @@ pub(crate) async fn partitioned(
             file.statistics = Some(statistics.clone());
             if let Some((ranges, footer, gone)) = &deleted {
                 let groups = row_groups_in(footer, part.as_ref()).into_iter().map(|group| ranges[group].clone()).collect();
-                file = file.with_extension(Deleted { groups, rows: Arc::clone(gone) });
+                file = file.with_extension(DeletedRows { groups, rows: Arc::clone(gone) });
             }
             if let Some(in_partition) = in_partition {
                 file = file.with_extension(in_partition.clone());
             }
             let mut wanted = ScanRequest::columns(columns.clone());
-            (wanted.part, wanted.nan, wanted.all_pages) = (part, nan, riddled);
+            (wanted.split, wanted.may_hold_nan, wanted.all_pages) = (part, nan, riddled);
             file.with_extension(KnownFile { uri: path.into(), wanted })
         };
         Ok::<_, ReadError>(parts(&file).into_iter().map(part).collect::<Vec<_>>())
@@ -190,7 +191,7 @@ fn parts(file: &LiveFile) -> Vec<Option<Range<u64>>> {
 
 /// Returns the number of bytes that a file, or its part, stands for.
 fn bytes(file: &PartitionedFile) -> u64 {
-    let part = file.extension::<KnownFile>().and_then(|known| known.wanted.part.as_ref());
+    let part = file.extension::<KnownFile>().and_then(|known| known.wanted.split.as_ref());
     part.map_or(file.object_meta.size, |part| part.end - part.start)
 }
 

@@ -23,9 +23,9 @@ use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use datafusion::physical_plan::{DisplayFormatType, SortOrderPushdownResult};
 use datafusion_datasource::morsel::{MorselPlanner, Morselizer};
 
-use crate::deleted::WithoutDeleted;
-use crate::files::InPartition;
-use crate::scan_errors::{NamedReader, Owner};
+use crate::deleted::DeletesMorselizer;
+use crate::files::PartitionAdapter;
+use crate::scan_errors::{NamedReader, ScannedTable};
 
 /// A wrapper around DataFusion's Parquet source.
 #[derive(Clone)]
@@ -33,11 +33,11 @@ pub(crate) struct RecheckedSource {
     inner: Arc<dyn FileSource>,
     /// True if row groups may be read in another order than the file's.
     reordered: bool,
-    owner: Owner,
+    owner: ScannedTable,
 }
 
 impl RecheckedSource {
-    pub(crate) fn new(inner: Arc<dyn FileSource>, owner: Owner) -> Self {
+    pub(crate) fn new(inner: Arc<dyn FileSource>, owner: ScannedTable) -> Self {
         Self { inner, reordered: false, owner }
     }
 
@@ -56,7 +56,7 @@ impl RecheckedSource {
 }
 
 /// A morselizer that opens files with the expression adapter of their partition, if they have one.
-struct ByPartition {
+struct PartitionMorselizer {
     others: Box<dyn Morselizer>,
     source: Arc<dyn FileSource>,
     store: Arc<dyn ObjectStore>,
@@ -66,19 +66,21 @@ struct ByPartition {
     unbroken: bool,
 }
 
-impl fmt::Debug for ByPartition {
+impl fmt::Debug for PartitionMorselizer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ByPartition").field("others", &self.others).finish_non_exhaustive()
     }
 }
 
-impl Morselizer for ByPartition {
+impl Morselizer for PartitionMorselizer {
     fn plan_file(&self, file: PartitionedFile) -> Result<Box<dyn MorselPlanner>> {
-        let Some(InPartition(expressions)) = file.extension::<InPartition>() else { return self.others.plan_file(file) };
+        let Some(PartitionAdapter(expressions)) = file.extension::<PartitionAdapter>() else {
+            return self.others.plan_file(file);
+        };
         let mut config = self.config.clone();
         config.expr_adapter_factory = Some(expressions.clone());
         let inner = self.source.create_morselizer(self.store.clone(), &config, self.partition)?;
-        WithoutDeleted { inner, unbroken: self.unbroken }.plan_file(file)
+        DeletesMorselizer { inner, unbroken: self.unbroken }.plan_file(file)
     }
 }
 
@@ -99,17 +101,24 @@ impl FileSource for RecheckedSource {
         partition: usize,
     ) -> Result<Box<dyn Morselizer>> {
         let inner = self.inner.create_morselizer(store.clone(), config, partition)?;
-        let opened: Box<dyn Morselizer> = Box::new(WithoutDeleted { inner, unbroken: self.is_unbroken(config) });
+        let opened: Box<dyn Morselizer> = Box::new(DeletesMorselizer { inner, unbroken: self.is_unbroken(config) });
         let named =
             |inner: Box<dyn Morselizer>| Box::new(NamedReader { inner, owner: self.owner.clone() }) as Box<dyn Morselizer>;
-        let by_partition = |file: &PartitionedFile| file.extension::<InPartition>().is_some();
+        let by_partition = |file: &PartitionedFile| file.extension::<PartitionAdapter>().is_some();
         if !config.file_groups.iter().flat_map(FileGroup::iter).any(by_partition) {
             return Ok(named(opened));
         }
         let mut config = config.clone();
         config.file_groups = Vec::new();
         let unbroken = self.is_unbroken(&config);
-        Ok(named(Box::new(ByPartition { others: opened, source: self.inner.clone(), store, config, partition, unbroken })))
+        Ok(named(Box::new(PartitionMorselizer {
+            others: opened,
+            source: self.inner.clone(),
+            store,
+            config,
+            partition,
+            unbroken,
+        })))
     }
 
     fn table_schema(&self) -> &TableSchema {

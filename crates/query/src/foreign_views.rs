@@ -23,10 +23,10 @@ use crate::statement_text::Grammar;
 /// # Errors
 ///
 /// Returns a message that names what has another meaning here and cannot be rewritten.
-pub(crate) fn meant(statement: &mut Statement, grammar: Grammar) -> Result<(), String> {
-    let Some(engine) = Engine::of(grammar) else { return Ok(()) };
+pub(crate) fn rewrite_view(statement: &mut Statement, grammar: Grammar) -> Result<(), String> {
+    let Some(engine) = ViewEngine::of(grammar) else { return Ok(()) };
     match statement {
-        Statement::Statement(inner) => match inner.visit(&mut Meant { engine }) {
+        Statement::Statement(inner) => match inner.visit(&mut ViewRewriter { engine }) {
             ControlFlow::Break(why) => Err(format!("{why} means something else in {}", engine.name())),
             ControlFlow::Continue(()) => Ok(()),
         },
@@ -65,13 +65,13 @@ pub(crate) fn fractions(statement: &mut Statement, grammar: Grammar) {
 
 /// The engine that made a view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Engine {
+enum ViewEngine {
     Spark,
     Trino,
     DuckDb,
 }
 
-impl Engine {
+impl ViewEngine {
     const fn of(grammar: Grammar) -> Option<Self> {
         match grammar {
             Grammar::Standard => None,
@@ -99,11 +99,11 @@ impl Engine {
 }
 
 /// The visitor that rewrites the text of a view.
-struct Meant {
-    engine: Engine,
+struct ViewRewriter {
+    engine: ViewEngine,
 }
 
-impl Meant {
+impl ViewRewriter {
     fn order(&self, options: &mut OrderByOptions) {
         options.nulls_first.get_or_insert(self.engine.nulls_first(options.asc.unwrap_or(true)));
     }
@@ -114,11 +114,11 @@ impl Meant {
 
     /// Returns the replacement of an expression whose operands are rewritten; `None` if it means the same here.
     fn expr(&self, expr: &mut Expr) -> Result<Option<Expr>, String> {
-        let spark = self.engine == Engine::Spark;
+        let spark = self.engine == ViewEngine::Spark;
         match expr {
             Expr::Function(function) => self.function(function),
             Expr::Substring { substring_from: Some(from), .. } if !is_from_one(from) => Err(from_the_end("substring")),
-            Expr::Extract { field, .. } if is_weekday(field) && self.engine != Engine::DuckDb => {
+            Expr::Extract { field, .. } if is_weekday(field) && self.engine != ViewEngine::DuckDb => {
                 Err(format!("extract({field} …)"))
             }
             Expr::Trim { trim_characters: Some(_), .. } if spark => Err("trim of two arguments".to_owned()),
@@ -158,9 +158,9 @@ impl Meant {
         let name = normal(name);
         let Some(mut args) = arguments(function) else { return Ok(None) };
         match self.engine {
-            Engine::Spark => of_spark(&name, &mut args),
-            Engine::Trino => of_trino(&name, &mut args),
-            Engine::DuckDb => of_duckdb(&name, &args),
+            ViewEngine::Spark => of_spark(&name, &mut args),
+            ViewEngine::Trino => of_trino(&name, &mut args),
+            ViewEngine::DuckDb => of_duckdb(&name, &args),
         }
     }
 }
@@ -301,7 +301,7 @@ fn is_place(access: &AccessExpr) -> bool {
     }
 }
 
-impl VisitorMut for Meant {
+impl VisitorMut for ViewRewriter {
     type Break = String;
 
     fn post_visit_query(&mut self, query: &mut Query) -> ControlFlow<String> {

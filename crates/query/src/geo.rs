@@ -17,14 +17,14 @@ use datafusion::logical_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use datafusion::scalar::ScalarValue;
-use esker_read::{SHAPE_DEPTH, WKB, about_shapes};
+use esker_read::{MAX_WKB_DEPTH, WKB, geo_metadata};
 use geo::{BoundingRect, CoordsIter, Distance, Euclidean, Geodesic, Geometry, PreparedGeometry, Rect, Relate};
 use geo_traits::to_geo::{ToGeoGeometry, ToGeoPoint};
 use geo_traits::{GeometryCollectionTrait, GeometryTrait, GeometryType, MultiPointTrait};
 use wkb::reader::{Wkb, read_wkb};
 use wkb::writer::{WriteOptions, write_geometry};
 
-use crate::semantics::of_untyped_null;
+use crate::semantics::null_if_untyped;
 use crate::wkt;
 
 /// Metadata key of the name of an Arrow extension type.
@@ -66,7 +66,7 @@ fn is_standard(bytes: &[u8]) -> bool {
 
 /// The operation of a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Does {
+enum ShapeOperation {
     AsText,
     AsBinary,
     FromText,
@@ -87,9 +87,9 @@ pub(crate) enum Relation {
 
 /// An SQL function on shapes.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Function {
+struct ShapeFunction {
     name: &'static str,
-    does: Does,
+    does: ShapeOperation,
     signature: Signature,
 }
 
@@ -97,23 +97,23 @@ struct Function {
 pub(crate) fn functions() -> Vec<ScalarUDF> {
     let one = |name, does, aliases: &[&'static str]| {
         let signature = Signature::variadic_any(Volatility::Immutable);
-        ScalarUDF::new_from_impl(Function { name, does, signature }).with_aliases(aliases.iter().copied())
+        ScalarUDF::new_from_impl(ShapeFunction { name, does, signature }).with_aliases(aliases.iter().copied())
     };
     vec![
-        one("st_astext", Does::AsText, &["st_aswkt"]),
-        one("st_asbinary", Does::AsBinary, &["st_aswkb"]),
-        one("st_geomfromtext", Does::FromText, &["st_geometryfromtext"]),
-        one("st_geomfromwkb", Does::FromBinary, &[]),
-        one("st_point", Does::Point, &[]),
-        one("st_intersects", Does::Compare(Relation::Intersects), &[]),
-        one("st_within", Does::Compare(Relation::Within), &[]),
-        one("st_contains", Does::Compare(Relation::Contains), &[]),
-        one("st_distance", Does::Distance, &[]),
-        one("st_dwithin", Does::Near, &[]),
+        one("st_astext", ShapeOperation::AsText, &["st_aswkt"]),
+        one("st_asbinary", ShapeOperation::AsBinary, &["st_aswkb"]),
+        one("st_geomfromtext", ShapeOperation::FromText, &["st_geometryfromtext"]),
+        one("st_geomfromwkb", ShapeOperation::FromBinary, &[]),
+        one("st_point", ShapeOperation::Point, &[]),
+        one("st_intersects", ShapeOperation::Compare(Relation::Intersects), &[]),
+        one("st_within", ShapeOperation::Compare(Relation::Within), &[]),
+        one("st_contains", ShapeOperation::Compare(Relation::Contains), &[]),
+        one("st_distance", ShapeOperation::Distance, &[]),
+        one("st_dwithin", ShapeOperation::Near, &[]),
     ]
 }
 
-impl Does {
+impl ShapeOperation {
     /// Returns the number of arguments, and how many of them are shapes; the shapes come first.
     const fn takes(self) -> (usize, usize) {
         match self {
@@ -136,7 +136,7 @@ fn shapes(name: &str) -> Field {
     Field::new(name, DataType::Binary, true).with_metadata(about.into())
 }
 
-impl Function {
+impl ShapeFunction {
     fn wrong<T>(&self, what: impl std::fmt::Display) -> Result<T> {
         Err(DataFusionError::Plan(format!("{}: {what}", self.name)))
     }
@@ -172,8 +172,8 @@ impl Function {
             let shown: String = text.chars().take(80).collect();
             DataFusionError::Execution(format!("{}: '{shown}' is not well-known text (WKT): {what}", self.name))
         };
-        if depth(text) > SHAPE_DEPTH {
-            return Err(failed(format!("it is nested more than {SHAPE_DEPTH} deep")));
+        if depth(text) > MAX_WKB_DEPTH {
+            return Err(failed(format!("it is nested more than {MAX_WKB_DEPTH} deep")));
         }
         let shape: ::wkt::Wkt<f64> = text.parse().map_err(|e: &str| failed(e.to_owned()))?;
         let mut bytes = Vec::new();
@@ -185,7 +185,7 @@ impl Function {
     fn relate(&self, relation: Relation, left: &BinaryArray, right: &BinaryArray) -> Result<ArrayRef> {
         // The prepared form of a shape is kept, because one side often is the same shape in all rows.
         let mut made = Vec::with_capacity(left.len());
-        let (mut last_left, mut last_right) = (Last::default(), Last::default());
+        let (mut last_left, mut last_right) = (LastShape::default(), LastShape::default());
         for row in 0..left.len() {
             if left.is_null(row) || right.is_null(row) {
                 made.push(None);
@@ -262,30 +262,30 @@ fn meets(a: &Rect<f64>, b: &Rect<f64>) -> bool {
 }
 
 /// A shape that is prepared for comparisons, with its bounding rectangle.
-struct Ready {
+struct PreparedShape {
     shape: PreparedGeometry<'static, Geometry<f64>, f64>,
     around: Option<Rect<f64>>,
 }
 
 /// The last shape of a column in prepared form; often all rows have the same shape.
 #[derive(Default)]
-struct Last {
+struct LastShape {
     bytes: Option<Vec<u8>>,
-    made: Option<Ready>,
+    made: Option<PreparedShape>,
 }
 
-impl Last {
-    fn of(&mut self, bytes: &[u8], read: impl Fn(&[u8]) -> Result<Option<Geometry<f64>>>) -> Result<Option<&Ready>> {
+impl LastShape {
+    fn of(&mut self, bytes: &[u8], read: impl Fn(&[u8]) -> Result<Option<Geometry<f64>>>) -> Result<Option<&PreparedShape>> {
         if self.bytes.as_deref() != Some(bytes) {
             let shape = read(bytes)?;
-            self.made = shape.map(|shape| Ready { around: shape.bounding_rect(), shape: shape.into() });
+            self.made = shape.map(|shape| PreparedShape { around: shape.bounding_rect(), shape: shape.into() });
             self.bytes = Some(bytes.to_vec());
         }
         Ok(self.made.as_ref())
     }
 }
 
-impl ScalarUDFImpl for Function {
+impl ScalarUDFImpl for ShapeFunction {
     fn name(&self) -> &str {
         self.name
     }
@@ -296,10 +296,12 @@ impl ScalarUDFImpl for Function {
 
     fn return_type(&self, _types: &[DataType]) -> Result<DataType> {
         Ok(match self.does {
-            Does::AsText => DataType::Utf8,
-            Does::AsBinary | Does::FromText | Does::FromBinary | Does::Point => DataType::Binary,
-            Does::Compare(_) | Does::Near => DataType::Boolean,
-            Does::Distance => DataType::Float64,
+            ShapeOperation::AsText => DataType::Utf8,
+            ShapeOperation::AsBinary | ShapeOperation::FromText | ShapeOperation::FromBinary | ShapeOperation::Point => {
+                DataType::Binary
+            }
+            ShapeOperation::Compare(_) | ShapeOperation::Near => DataType::Boolean,
+            ShapeOperation::Distance => DataType::Float64,
         })
     }
 
@@ -315,24 +317,24 @@ impl ScalarUDFImpl for Function {
         }
         let rest = &types[of_shapes..];
         let fits = |ty: &DataType| match self.does {
-            Does::FromText => ty.is_string(),
-            Does::FromBinary => is_binary(ty),
+            ShapeOperation::FromText => ty.is_string(),
+            ShapeOperation::FromBinary => is_binary(ty),
             _ => ty.is_numeric(),
         };
         if let Some(other) = rest.iter().find(|ty| !fits(ty) && !ty.is_null()) {
             return self.wrong(format!("it can't take {}", crate::error_wording::sql_type(other)));
         }
-        if matches!(self.does, Does::Compare(_)) && args.arg_fields.iter().any(|field| is_on_globe(field)) {
+        if matches!(self.does, ShapeOperation::Compare(_)) && args.arg_fields.iter().any(|field| is_on_globe(field)) {
             return self.wrong("it is not served for geographies, whose edges are not straight lines");
         }
         Ok(Arc::new(match self.does {
-            Does::FromText | Does::FromBinary | Does::Point => shapes(self.name),
+            ShapeOperation::FromText | ShapeOperation::FromBinary | ShapeOperation::Point => shapes(self.name),
             _ => Field::new(self.name, self.return_type(&[])?, true),
         }))
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        if let Some(null) = of_untyped_null(&args)? {
+        if let Some(null) = null_if_untyped(&args)? {
             return Ok(null);
         }
         let on_globe = args.arg_fields.iter().any(|field| is_on_globe(field));
@@ -343,16 +345,16 @@ impl ScalarUDFImpl for Function {
             Ok(cast(&arrays[at], &DataType::Float64)?.as_primitive::<Float64Type>().clone())
         };
         let made: ArrayRef = match self.does {
-            Does::AsText => {
+            ShapeOperation::AsText => {
                 let texts = bytes(0)?.iter().map(|b| b.map(|b| self.text(b)).transpose()).collect::<Result<Vec<_>>>()?;
                 Arc::new(StringArray::from(texts))
             }
-            Does::AsBinary => Arc::new(bytes(0)?),
-            Does::FromBinary => {
+            ShapeOperation::AsBinary => Arc::new(bytes(0)?),
+            ShapeOperation::FromBinary => {
                 let all = bytes(0)?;
                 cast(&checked(&(Arc::new(all) as ArrayRef), false)?, &DataType::Binary)?
             }
-            Does::FromText => {
+            ShapeOperation::FromText => {
                 let texts = cast(&arrays[0], &DataType::Utf8)?;
                 let mut made = BinaryBuilder::new();
                 for text in texts.as_string::<i32>() {
@@ -360,7 +362,7 @@ impl ScalarUDFImpl for Function {
                 }
                 Arc::new(made.finish())
             }
-            Does::Point => {
+            ShapeOperation::Point => {
                 let (x, y) = (numbers(0)?, numbers(1)?);
                 let mut made = BinaryBuilder::new();
                 for (x, y) in x.iter().zip(y.iter()) {
@@ -372,9 +374,9 @@ impl ScalarUDFImpl for Function {
                 }
                 Arc::new(made.finish())
             }
-            Does::Compare(relation) => self.relate(relation, &bytes(0)?, &bytes(1)?)?,
-            Does::Distance => Arc::new(self.distances(&bytes(0)?, &bytes(1)?, on_globe)?),
-            Does::Near => {
+            ShapeOperation::Compare(relation) => self.relate(relation, &bytes(0)?, &bytes(1)?)?,
+            ShapeOperation::Distance => Arc::new(self.distances(&bytes(0)?, &bytes(1)?, on_globe)?),
+            ShapeOperation::Near => {
                 let (left, right, most) = (bytes(0)?, bytes(1)?, numbers(2)?);
                 let found = self.distances(&left, &right, on_globe)?;
                 // A shape without a distance is near to nothing.
@@ -394,7 +396,7 @@ impl ScalarUDFImpl for Function {
 
 /// Checks whether a field holds geographies.
 fn is_on_globe(field: &Field) -> bool {
-    about_shapes(field).is_some_and(|(_, edges)| edges.is_some())
+    geo_metadata(field).is_some_and(|(_, edges)| edges.is_some())
 }
 
 #[cfg(test)]

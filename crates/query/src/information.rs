@@ -26,7 +26,7 @@ use crate::select::shown;
 use crate::semantics::type_name;
 
 /// Replaces a plan's lists of views and of columns, and its `DESCRIBE`, by those of this module.
-pub(crate) fn told(plan: LogicalPlan, names: &Arc<dyn CatalogProviderList>) -> crate::Result<LogicalPlan> {
+pub(crate) fn rewrite_information_schema(plan: LogicalPlan, names: &Arc<dyn CatalogProviderList>) -> crate::Result<LogicalPlan> {
     let plan = match plan {
         LogicalPlan::DescribeTable(describe) => described(&describe.schema)?,
         plan => plan,
@@ -37,8 +37,8 @@ pub(crate) fn told(plan: LogicalPlan, names: &Arc<dyn CatalogProviderList>) -> c
             return Ok(Transformed::no(LogicalPlan::TableScan(scan)));
         }
         let about = match scan.table_name.table() {
-            "columns" => About::Columns,
-            "views" => About::Views,
+            "columns" => ListKind::Columns,
+            "views" => ListKind::Views,
             _ => return Ok(Transformed::no(LogicalPlan::TableScan(scan))),
         };
         let schema = scan.source.schema();
@@ -51,7 +51,7 @@ pub(crate) fn told(plan: LogicalPlan, names: &Arc<dyn CatalogProviderList>) -> c
 
 /// The content of a list.
 #[derive(Debug, Clone, Copy)]
-enum About {
+enum ListKind {
     Columns,
     Views,
 }
@@ -59,7 +59,7 @@ enum About {
 /// A table whose rows are computed when it is read.
 #[derive(Debug)]
 struct List {
-    about: About,
+    about: ListKind,
     schema: SchemaRef,
     names: Arc<dyn CatalogProviderList>,
 }
@@ -77,11 +77,11 @@ impl PartitionStream for List {
 }
 
 /// Computes the rows of a list, as one batch.
-async fn batch(about: About, schema: &SchemaRef, names: &dyn CatalogProviderList) -> Result<RecordBatch> {
+async fn batch(about: ListKind, schema: &SchemaRef, names: &dyn CatalogProviderList) -> Result<RecordBatch> {
     let fields: Vec<Field> = schema.fields().iter().map(|field| Field::clone(field)).collect();
     let made = match about {
-        About::Columns => rows::batch(fields, &columns(names).await?),
-        About::Views => rows::batch(fields, &views(names).await?),
+        ListKind::Columns => rows::batch(fields, &columns(names).await?),
+        ListKind::Views => rows::batch(fields, &views(names).await?),
     };
     Ok(made.map_err(external)?.unwrap_or_else(|| RecordBatch::new_empty(schema.clone())))
 }
@@ -111,7 +111,7 @@ async fn views(names: &dyn CatalogProviderList) -> Result<Vec<View>> {
 
 /// A row of `information_schema.columns`.
 #[derive(Serialize)]
-struct Column {
+struct ColumnRow {
     table_catalog: String,
     table_schema: String,
     table_name: String,
@@ -125,13 +125,13 @@ struct Column {
 }
 
 /// Returns the rows of `information_schema.columns`.
-async fn columns(names: &dyn CatalogProviderList) -> Result<Vec<Column>> {
+async fn columns(names: &dyn CatalogProviderList) -> Result<Vec<ColumnRow>> {
     let mut made = Vec::new();
     for place in places(names) {
         let Some(table) = place.schema.table(&place.table).await? else { continue };
         for (at, field) in table.schema().fields().iter().enumerate() {
             let (numeric_precision, numeric_precision_radix, numeric_scale) = number(field.data_type());
-            made.push(Column {
+            made.push(ColumnRow {
                 table_catalog: place.catalog.clone(),
                 table_schema: place.namespace.clone(),
                 table_name: place.table.clone(),
@@ -161,7 +161,7 @@ fn number(ty: &DataType) -> (Option<u64>, Option<u64>, Option<u64>) {
 }
 
 /// A table or view with its names and its schema provider.
-struct Place {
+struct ListedTable {
     catalog: String,
     namespace: String,
     table: String,
@@ -169,14 +169,14 @@ struct Place {
 }
 
 /// Returns all tables and views that the names list.
-fn places(names: &dyn CatalogProviderList) -> Vec<Place> {
+fn places(names: &dyn CatalogProviderList) -> Vec<ListedTable> {
     let mut found = Vec::new();
     for name in names.catalog_names() {
         let Some(catalog) = names.catalog(&name) else { continue };
         for namespace in catalog.schema_names() {
             let Some(schema) = catalog.schema(&namespace) else { continue };
             for table in schema.table_names() {
-                found.push(Place { catalog: name.clone(), namespace: namespace.clone(), table, schema: schema.clone() });
+                found.push(ListedTable { catalog: name.clone(), namespace: namespace.clone(), table, schema: schema.clone() });
             }
         }
     }

@@ -27,7 +27,7 @@ struct Merged {
 /// # Errors
 ///
 /// Returns a message if the joins cannot be rewritten.
-pub(crate) fn apart(select: &mut Select, order: Option<&mut OrderBy>) -> Result<(), String> {
+pub(crate) fn rewrite_joins(select: &mut Select, order: Option<&mut OrderBy>) -> Result<(), String> {
     let concerned = |from: &TableWithJoins| {
         from.joins.iter().any(|join| match &join.join_operator {
             JoinOperator::Right(on) | JoinOperator::RightOuter(on) | JoinOperator::FullOuter(on) => {
@@ -42,7 +42,7 @@ pub(crate) fn apart(select: &mut Select, order: Option<&mut OrderBy>) -> Result<
     }
     let merged = joined(&mut select.from[at])?;
     everything(select, at, &merged);
-    let mut named = Named { merged: &merged, depth: 0 };
+    let mut named = MergedColumnReplacer { merged: &merged, depth: 0 };
     for item in &mut select.projection {
         if let SelectItem::UnnamedExpr(Expr::Identifier(name)) = item
             && let Some(value) = merged.iter().find(|m| m.name == normal(name))
@@ -79,9 +79,9 @@ pub(crate) fn apart(select: &mut Select, order: Option<&mut OrderBy>) -> Result<
 }
 
 /// Rewrites the joins of a query that is a single select, with its `ORDER BY`; does the same as [`apart`].
-pub(crate) fn apart_in(query: &mut Query) -> Result<(), String> {
+pub(crate) fn rewrite_query_joins(query: &mut Query) -> Result<(), String> {
     match query.body.as_mut() {
-        SetExpr::Select(select) => apart(select, query.order_by.as_mut()),
+        SetExpr::Select(select) => rewrite_joins(select, query.order_by.as_mut()),
         _ => Ok(()),
     }
 }
@@ -187,12 +187,12 @@ impl Merged {
 /// The visitor that replaces the names of merged columns by their values.
 ///
 /// It leaves nested queries alone, because a name may mean another column there.
-struct Named<'a> {
+struct MergedColumnReplacer<'a> {
     merged: &'a [Merged],
     depth: usize,
 }
 
-impl VisitorMut for Named<'_> {
+impl VisitorMut for MergedColumnReplacer<'_> {
     type Break = ();
 
     fn pre_visit_query(&mut self, _query: &mut Query) -> ControlFlow<()> {

@@ -100,13 +100,13 @@ struct Inner {
 /// The queries that run, by number, and those that ended, the oldest first.
 #[derive(Debug, Default)]
 struct Queries {
-    running: BTreeMap<u64, Arc<Entry>>,
+    running: BTreeMap<u64, Arc<RunningEntry>>,
     ended: VecDeque<QueryRecord>,
 }
 
 /// A query that runs.
 #[derive(Debug)]
-struct Entry {
+struct RunningEntry {
     id: u64,
     sql: String,
     principal: String,
@@ -117,7 +117,7 @@ struct Entry {
     cancel: CancellationToken,
 }
 
-impl Entry {
+impl RunningEntry {
     /// Returns the entry as a record, with the present values of its counters.
     fn record(&self, state: QueryState, error: Option<String>) -> QueryRecord {
         let (stats, read) = (&self.stats, &self.stats.read);
@@ -156,7 +156,7 @@ impl QueryLog {
     /// Returns at most `limit` queries: first those that run, then those that ended, the newest first in each group.
     pub fn newest(&self, limit: usize) -> Vec<QueryRecord> {
         let queries = self.queries();
-        let state = |e: &Entry| if e.running.load(Relaxed) { QueryState::Running } else { QueryState::Waiting };
+        let state = |e: &RunningEntry| if e.running.load(Relaxed) { QueryState::Running } else { QueryState::Waiting };
         let running = queries.running.values().rev().map(|e| e.record(state(e), None));
         running.chain(queries.ended.iter().rev().cloned()).take(limit).collect()
     }
@@ -180,9 +180,9 @@ impl QueryLog {
 
 /// A query that runs, which enters the log when it ends: finished, failed or dropped by a client that went away.
 #[derive(Debug)]
-pub(crate) struct Logged {
+pub(crate) struct LoggedQuery {
     log: QueryLog,
-    entry: Arc<Entry>,
+    entry: Arc<RunningEntry>,
     /// The query's span for traces.
     span: Span,
     /// The message of the error with which the query ended.
@@ -191,10 +191,10 @@ pub(crate) struct Logged {
     pub(crate) finished: bool,
 }
 
-impl Logged {
+impl LoggedQuery {
     /// Adds a query to those that run, in the state [`QueryState::Waiting`].
     pub(crate) fn new(log: &QueryLog, sql: &str, principal: &Principal, stats: Arc<QueryStats>) -> Self {
-        let entry = Arc::new(Entry {
+        let entry = Arc::new(RunningEntry {
             id: log.inner.next.fetch_add(1, Relaxed),
             sql: sql.to_owned(),
             principal: principal.to_string(),
@@ -237,7 +237,7 @@ impl Logged {
     }
 }
 
-impl Drop for Logged {
+impl Drop for LoggedQuery {
     fn drop(&mut self) {
         let error = match self.finished {
             true => self.error.take(),

@@ -21,10 +21,10 @@ pub(crate) fn rules() -> Vec<Rule> {
     let kept = |rule: Rule| -> Rule {
         match rule.name() {
             "extract_leaf_expressions" | "push_down_leaf_projections" => {
-                Arc::new(Kept { inner: rule, from: Place::Above(is_joint) })
+                Arc::new(RestrictedRule { inner: rule, from: Exclusion::Above(is_joint) })
             }
-            "eliminate_cross_join" => Arc::new(Kept { inner: rule, from: Place::Above(joins_nulls) }),
-            "extract_equijoin_predicate" => Arc::new(Kept { inner: rule, from: Place::At(joins_nulls) }),
+            "eliminate_cross_join" => Arc::new(RestrictedRule { inner: rule, from: Exclusion::Above(joins_nulls) }),
+            "extract_equijoin_predicate" => Arc::new(RestrictedRule { inner: rule, from: Exclusion::At(joins_nulls) }),
             _ => rule,
         }
     };
@@ -33,7 +33,7 @@ pub(crate) fn rules() -> Vec<Rule> {
 
 /// The nodes to which a rule is not applied.
 #[derive(Debug)]
-enum Place {
+enum Exclusion {
     /// The nodes that the function selects.
     At(fn(&LogicalPlan) -> bool),
     /// The nodes that the function selects, and all nodes above them.
@@ -42,9 +42,9 @@ enum Place {
 
 /// A rule that is not applied to some nodes.
 #[derive(Debug)]
-struct Kept {
+struct RestrictedRule {
     inner: Rule,
-    from: Place,
+    from: Exclusion,
 }
 
 /// Checks whether a node has several inputs.
@@ -57,18 +57,18 @@ fn joins_nulls(plan: &LogicalPlan) -> bool {
     matches!(plan, LogicalPlan::Join(join) if join.null_equality == NullEquality::NullEqualsNull && !join.on.is_empty())
 }
 
-impl OptimizerRule for Kept {
+impl OptimizerRule for RestrictedRule {
     fn name(&self) -> &str {
         self.inner.name()
     }
 
     fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
         match self.from {
-            Place::At(left_out) => plan.transform_up_with_subqueries(|node| match left_out(&node) {
+            Exclusion::At(left_out) => plan.transform_up_with_subqueries(|node| match left_out(&node) {
                 true => Ok(Transformed::no(node)),
                 false => self.inner.rewrite(node, config),
             }),
-            Place::Above(left_out) => plan.transform_down_with_subqueries(|node| {
+            Exclusion::Above(left_out) => plan.transform_down_with_subqueries(|node| {
                 if node.exists(|node| Ok(left_out(node)))? {
                     return Ok(Transformed::no(node));
                 }

@@ -15,7 +15,7 @@ use datafusion::logical_expr::{
 };
 use datafusion_functions_aggregate_common::aggregate::groups_accumulator::prim_op::PrimitiveGroupsAccumulator;
 
-use crate::semantics::{Comparable, Extreme, Nested, Ranked, Windowed};
+use crate::semantics::{FloatExtreme, NestedExtreme, RankedFloat, RankedScalar, WindowExtreme};
 
 /// Returns the two functions, `min` first.
 pub(crate) fn functions() -> [Arc<AggregateUDF>; 2] {
@@ -73,8 +73,8 @@ impl AggregateUDFImpl for Ordered {
 
     fn accumulator(&self, arguments: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
         match arguments.return_field.data_type() {
-            ty @ (DataType::Float32 | DataType::Float64) => Ok(Box::new(Extreme::new(self.max, ty))),
-            ty if by_rows(ty) => Ok(Box::new(Nested::new(self.max, ty)?)),
+            ty @ (DataType::Float32 | DataType::Float64) => Ok(Box::new(FloatExtreme::new(self.max, ty))),
+            ty if by_rows(ty) => Ok(Box::new(NestedExtreme::new(self.max, ty)?)),
             _ => self.inner.inner().accumulator(arguments),
         }
     }
@@ -94,9 +94,9 @@ impl AggregateUDFImpl for Ordered {
 
     fn create_sliding_accumulator(&self, arguments: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
         match arguments.return_field.data_type() {
-            ty @ (DataType::Float32 | DataType::Float64) => Ok(Box::new(Windowed::<Ranked>::new(self.max, ty))),
-            ty if ty.is_nested() => Ok(Box::new(Nested::new(self.max, ty)?)),
-            ty => Ok(Box::new(Windowed::<Comparable>::new(self.max, ty))),
+            ty @ (DataType::Float32 | DataType::Float64) => Ok(Box::new(WindowExtreme::<RankedFloat>::new(self.max, ty))),
+            ty if ty.is_nested() => Ok(Box::new(NestedExtreme::new(self.max, ty)?)),
+            ty => Ok(Box::new(WindowExtreme::<RankedScalar>::new(self.max, ty))),
         }
     }
 

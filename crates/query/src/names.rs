@@ -18,7 +18,7 @@ use esker_catalog::{Catalog, LoadedTable, LoadedView};
 use esker_format::{MAIN_BRANCH, Schema, SnapshotRef};
 use esker_read::Reader;
 use esker_state::TabularKind;
-use esker_types::{Coded, ErrorCode, IdentError, NamespaceName, TableName, caught};
+use esker_types::{Coded, ErrorCode, IdentError, NamespaceName, TableName, catch_panic};
 
 use crate::log::QueryStats;
 use crate::row_position_scan::RowTable;
@@ -37,8 +37,8 @@ pub(crate) struct NameResolver {
     /// Number of views around the text whose names are resolved.
     pub(crate) depth: usize,
     /// Namespaces with their tables by warehouse; empty unless the statement asks for them.
-    lists: Arc<BTreeMap<String, Lists>>,
-    seen: LookedUp,
+    lists: Arc<BTreeMap<String, NamesByNamespace>>,
+    seen: LookedUpTables,
     listing: NameListing,
 }
 
@@ -59,12 +59,12 @@ impl NameListing {
 
 /// The tables that a statement was planned on. The content is `None` if the statement names anything else.
 #[derive(Debug, Clone)]
-pub(crate) struct LookedUp(Arc<Mutex<Option<Vec<SeenTable>>>>);
+pub(crate) struct LookedUpTables(Arc<Mutex<Option<Vec<SeenTable>>>>);
 
 /// A table that was looked up: the index of its warehouse, its name, and the location of its metadata file.
 type SeenTable = (usize, TableName, String);
 
-impl LookedUp {
+impl LookedUpTables {
     /// Records a table; `None` stands for anything that is not a table.
     fn note(&self, table: Option<SeenTable>) {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -90,7 +90,7 @@ impl LookedUp {
 }
 
 /// The names of tables and views, each with its kind, by namespace.
-type Lists = BTreeMap<String, Vec<(String, TableType)>>;
+type NamesByNamespace = BTreeMap<String, Vec<(String, TableType)>>;
 
 impl NameResolver {
     /// Creates the resolver of a statement. If `listed` is set, it reads the names of all tables and views.
@@ -107,7 +107,7 @@ impl NameResolver {
                 lists.insert(catalog.options().warehouse.clone(), list(catalog).await?);
             }
         }
-        let seen = LookedUp(Arc::new(Mutex::new(lists.is_empty().then(Vec::new))));
+        let seen = LookedUpTables(Arc::new(Mutex::new(lists.is_empty().then(Vec::new))));
         Ok(Self { warehouses, session, stats, log, depth: 0, lists: Arc::new(lists), seen, listing: NameListing::default() })
     }
 
@@ -117,7 +117,7 @@ impl NameResolver {
     }
 
     /// Returns the tables that were looked up so far; the value is shared, so that later ones appear in it.
-    pub(crate) fn seen(&self) -> LookedUp {
+    pub(crate) fn seen(&self) -> LookedUpTables {
         self.seen.clone()
     }
 
@@ -132,7 +132,7 @@ impl NameResolver {
     }
 
     /// Checks whether there is a warehouse of that name.
-    pub(crate) fn knows(&self, warehouse: &str) -> bool {
+    pub(crate) fn has_warehouse(&self, warehouse: &str) -> bool {
         self.warehouses.iter().any(|(catalog, _)| catalog.options().warehouse == warehouse)
     }
 
@@ -144,9 +144,9 @@ impl NameResolver {
 }
 
 /// Reads the names of all namespaces, tables and views of a warehouse.
-async fn list(catalog: &Catalog) -> crate::Result<Lists> {
+async fn list(catalog: &Catalog) -> crate::Result<NamesByNamespace> {
     let system = system::TABLES.iter().map(|name| ((*name).to_owned(), TableType::Base)).collect();
-    let mut lists: Lists = BTreeMap::from([(system::NAMESPACE.to_owned(), system)]);
+    let mut lists: NamesByNamespace = BTreeMap::from([(system::NAMESPACE.to_owned(), system)]);
     for namespace in catalog.all_namespaces().await? {
         lists.entry(namespace.to_string()).or_default();
     }
@@ -166,7 +166,7 @@ async fn list(catalog: &Catalog) -> crate::Result<Lists> {
 const EXACT: char = NamespaceName::SEPARATOR;
 
 /// Returns the schema that means a namespace and no other.
-pub(crate) fn exactly(namespace: &str) -> String {
+pub(crate) fn exact_schema(namespace: &str) -> String {
     format!("{EXACT}{namespace}")
 }
 
@@ -178,7 +178,7 @@ fn shown(levels: &[String]) -> String {
 /// Returns the tables that a name may mean, the likeliest first.
 ///
 /// The first has the levels as they are written, the second splits them at dots.
-pub(crate) fn meant(levels: &[String], table: &str) -> std::result::Result<Vec<TableName>, IdentError> {
+pub(crate) fn candidate_tables(levels: &[String], table: &str) -> std::result::Result<Vec<TableName>, IdentError> {
     let of = |levels: Vec<String>| TableName::new(NamespaceName::new(levels)?, table);
     if let [level] = levels
         && let Some(key) = level.strip_prefix(EXACT)
@@ -219,7 +219,7 @@ struct Warehouse {
     at: usize,
     /// The outer level of the namespaces that are looked up.
     outer: Option<String>,
-    lists: Lists,
+    lists: NamesByNamespace,
 }
 
 impl CatalogProvider for Warehouse {
@@ -262,7 +262,7 @@ impl Namespace {
 
     /// Loads the table that a name means, and records it as looked up.
     async fn load(&self, name: &str) -> crate::Result<Option<LoadedTable>> {
-        for full in meant(&self.levels, name).unwrap_or_default() {
+        for full in candidate_tables(&self.levels, name).unwrap_or_default() {
             match self.catalog().load(&full).await {
                 Ok(table) => {
                     self.names.seen.note(Some((self.at, full, table.row.metadata_location.clone())));
@@ -277,7 +277,7 @@ impl Namespace {
 
     /// Loads the view that a name means.
     async fn view(&self, name: &str) -> crate::Result<Option<LoadedView>> {
-        for full in meant(&self.levels, name).unwrap_or_default() {
+        for full in candidate_tables(&self.levels, name).unwrap_or_default() {
             match self.catalog().load_view(&full).await {
                 Ok(view) => return Ok(Some(view)),
                 Err(e) if matches!(e.code(), ErrorCode::NoSuchView | ErrorCode::NoSuchNamespace) => {}
@@ -303,7 +303,7 @@ impl Namespace {
                 None => self.find(name).await,
             }
         };
-        let found: std::result::Result<crate::Result<_>, _> = caught(found).await;
+        let found: std::result::Result<crate::Result<_>, _> = catch_panic(found).await;
         let error = match found {
             Ok(Ok(Some(table))) => return table,
             Ok(Ok(None)) => "it no longer exists".to_owned(),
@@ -329,7 +329,7 @@ impl Namespace {
             }
         }
         if let Some(table) = self.load(name).await? {
-            let (snapshot, schema) = at(&table, as_of.as_ref())?;
+            let (snapshot, schema) = snapshot_and_schema(&table, as_of.as_ref())?;
             let stats = self.names.stats.clone();
             let table = IcebergTable::open(catalog, table, snapshot.as_ref(), schema, reader.clone(), stats).await?;
             return Ok(Some(match as_of {
@@ -340,7 +340,7 @@ impl Namespace {
         if let Some((name, what)) = name.rsplit_once('$')
             && let Some(table) = self.load(name).await?
         {
-            let (snapshot, _) = at(&table, as_of.as_ref())?;
+            let (snapshot, _) = snapshot_and_schema(&table, as_of.as_ref())?;
             return Ok(Some(inspect::open(catalog, &table, snapshot.as_ref(), what).await?));
         }
         self.names.seen.note(None);
@@ -356,7 +356,7 @@ impl Namespace {
 ///
 /// A branch and the current snapshot are read with the table's schema, any other snapshot with its own. Spec: "Point in Time
 /// Reads (Time Travel)".
-fn at(table: &LoadedTable, as_of: Option<&AsOf>) -> crate::Result<(Option<SnapshotRef>, Arc<Schema>)> {
+fn snapshot_and_schema(table: &LoadedTable, as_of: Option<&AsOf>) -> crate::Result<(Option<SnapshotRef>, Arc<Schema>)> {
     let metadata = &table.metadata;
     let current = || metadata.current_schema().clone();
     let of_snapshot = |snapshot: &SnapshotRef| snapshot.schema_id.and_then(|id| metadata.schema_by_id(id)).cloned();

@@ -27,7 +27,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use crate::select::taken;
-use crate::semantics::rewritten;
+use crate::semantics::rewrite_expressions;
 use crate::statement_text::Parsed;
 use crate::{QueryError, Result};
 
@@ -214,7 +214,7 @@ pub(crate) fn bind(plan: LogicalPlan, values: Option<&Vec<ScalarValue>>) -> Resu
         Some(value) => Ok(Transformed::yes(Expr::Literal(value, None))),
         None => Ok(Transformed::no(expr)),
     };
-    Ok(plan.transform_up_with_subqueries(|node| rewritten(node, literal))?.data)
+    Ok(plan.transform_up_with_subqueries(|node| rewrite_expressions(node, literal))?.data)
 }
 
 /// Binds many rows of values at once to a plan of one row, `INSERT … VALUES (…)`; returns `None` for other plans.

@@ -25,7 +25,7 @@ use datafusion::physical_plan::{
 
 use crate::order::BelowSubqueries;
 use crate::padded::Padding;
-use crate::variant::Projected;
+use crate::variant::PartsIntoScans;
 
 /// Options for the replacement of inputs by others with different properties.
 pub(crate) const RECOMPUTED: ReplaceChildrenOptions = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
@@ -39,19 +39,19 @@ type Rule = Arc<dyn PhysicalOptimizerRule + Send + Sync>;
 pub(crate) fn rules() -> Vec<Rule> {
     let apart = |rule: Rule| -> Rule {
         match rule.name() {
-            name if name.starts_with("FilterPushdown") => Arc::new(ByPlace { inner: rule, wall: namesakes, after: Ok }),
-            "ProjectionPushdown" => Arc::new(ByPlace { inner: rule, wall: one_sided, after: embedded }),
+            name if name.starts_with("FilterPushdown") => Arc::new(WalledRule { inner: rule, wall: namesakes, after: Ok }),
+            "ProjectionPushdown" => Arc::new(WalledRule { inner: rule, wall: one_sided, after: embedded }),
             "OutputRequirements" => Arc::new(BelowSubqueries(rule)),
             _ => rule,
         }
     };
-    let first: [Rule; 2] = [Arc::new(Projected), Arc::new(Padding)];
+    let first: [Rule; 2] = [Arc::new(PartsIntoScans), Arc::new(Padding)];
     first.into_iter().chain(PhysicalOptimizer::new().rules.into_iter().map(apart)).collect()
 }
 
 /// A rule that runs while walls stop it at some places.
 #[derive(Debug)]
-struct ByPlace {
+struct WalledRule {
     inner: Rule,
     /// Puts walls below a node.
     wall: fn(Plan) -> Result<Transformed<Plan>>,
@@ -59,7 +59,7 @@ struct ByPlace {
     after: fn(Plan) -> Result<Plan>,
 }
 
-impl PhysicalOptimizerRule for ByPlace {
+impl PhysicalOptimizerRule for WalledRule {
     fn optimize(&self, plan: Plan, config: &ConfigOptions) -> Result<Plan> {
         let walled = plan.transform_down(self.wall).data()?;
         let pushed = self.inner.optimize(walled, config)?;

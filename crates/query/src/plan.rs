@@ -22,7 +22,7 @@ use esker_catalog::{Catalog, LoadedTable};
 use esker_format::Schema;
 use esker_read::Reader;
 
-use crate::assignment::{self, Column};
+use crate::assignment::{self, TargetColumn};
 use crate::change::{Action, refused};
 use crate::select::{self, normal, parts, quoted};
 use crate::statement_text::Parsed;
@@ -62,7 +62,7 @@ pub(crate) async fn plan(
     parameters::place(&mut parsed, session, bound)?;
     let mut planner = Planner { session, warehouses, implied: BTreeMap::new() };
     let (plan, action) = planner.plan(parsed.statement).await?;
-    let plan = information::told(plan, planner.session.catalog_list())?;
+    let plan = information::rewrite_information_schema(plan, planner.session.catalog_list())?;
     Ok(PlannedStatement { plan, action, parameters: parsed.parameters, implied: planner.implied })
 }
 
@@ -125,7 +125,13 @@ impl Planner<'_> {
     }
 
     /// Returns the default of a column as an expression, for the word `DEFAULT` in a statement.
-    fn default_of(&mut self, column: &Column, schema: &Schema, at: usize, provider: Option<&dyn TableProvider>) -> Result<Expr> {
+    fn default_of(
+        &mut self,
+        column: &TargetColumn,
+        schema: &Schema,
+        at: usize,
+        provider: Option<&dyn TableProvider>,
+    ) -> Result<Expr> {
         match default(schema, at, provider)? {
             PlanExpr::Literal(value, _) => values::known_default(column, value, self.session),
             _ => Err(refused(format!("the default of column {} is not supported; give it a value", column.name()))),
@@ -133,7 +139,7 @@ impl Planner<'_> {
     }
 
     /// Records the type of the column that a parameter is stored in.
-    fn imply(&mut self, value: &Expr, column: &Column) {
+    fn imply(&mut self, value: &Expr, column: &TargetColumn) {
         if let Some(number) = parameters::number(value) {
             self.implied.insert(number, column.data_type().clone());
         }
@@ -162,7 +168,7 @@ impl Planner<'_> {
                     self.imply(value, &all[*at]);
                 }
             }
-            let columns: Vec<&Column> = listed.iter().map(|at| &all[*at]).collect();
+            let columns: Vec<&TargetColumn> = listed.iter().map(|at| &all[*at]).collect();
             values::stored(rows, &columns, self.session)?;
         }
         let plan = self.rows(select::statement(*source)).await?;
@@ -195,7 +201,7 @@ impl Planner<'_> {
             return Err(refused("DELETE takes only FROM and WHERE here"));
         }
         let (FromTable::WithFromKeyword(from) | FromTable::WithoutKeyword(from)) = from;
-        let rows = Rows::of(self.warehouses, &from).await?;
+        let rows = TargetRows::of(self.warehouses, &from).await?;
         let selection = selection.map(|selection| rows.bare(selection));
         let columns = rows.places[..2].iter().map(|name| select::column(name)).collect();
         let query = Query { with, ..select::query(columns, rows.from, selection) };
@@ -209,7 +215,7 @@ impl Planner<'_> {
         if more || !order_by.is_empty() || limit.is_some() {
             return Err(refused("UPDATE takes only SET and WHERE here; use subqueries for other tables"));
         }
-        let rows = Rows::of(self.warehouses, std::slice::from_ref(&table)).await?;
+        let rows = TargetRows::of(self.warehouses, std::slice::from_ref(&table)).await?;
         let selection = selection.map(|selection| rows.bare(selection));
         let mut values: HashMap<String, Expr> = HashMap::new();
         for Assignment { target, value } in assignments {
@@ -307,7 +313,7 @@ fn parts_of(insert: Insert) -> Result<(ObjectName, Vec<ObjectName>, Option<Box<Q
 }
 
 /// Returns the indices of the table's columns that an `INSERT` lists; all of them if it lists none.
-fn listed(target: &WriteTarget, all: &[Column], given: &[ObjectName]) -> Result<Vec<usize>> {
+fn listed(target: &WriteTarget, all: &[TargetColumn], given: &[ObjectName]) -> Result<Vec<usize>> {
     if given.is_empty() {
         return Ok((0..all.len()).collect());
     }
@@ -339,7 +345,7 @@ fn default(schema: &Schema, at: usize, provider: Option<&dyn TableProvider>) -> 
 }
 
 /// The rows of a table that a `DELETE` or `UPDATE` changes.
-struct Rows {
+struct TargetRows {
     target: WriteTarget,
     loaded: LoadedTable,
     /// The table as the statement names it.
@@ -354,7 +360,7 @@ struct Rows {
     places: [String; 3],
 }
 
-impl Rows {
+impl TargetRows {
     /// Finds the one table of a statement.
     async fn of(warehouses: &[(Catalog, Reader)], from: &[TableWithJoins]) -> Result<Self> {
         let (name, alias) = match from {
@@ -383,7 +389,7 @@ impl Rows {
         let outer = [table.catalog(), table.schema()].into_iter().flatten();
         let name = outer.chain([rows.as_str()]).map(|part| ObjectNamePart::Identifier(quoted(part))).collect();
         let alias = alias.as_ref().map_or_else(|| table.table().to_owned(), |alias| normal(&alias.name));
-        let places = row_position_scan::places(loaded.metadata.current_schema());
+        let places = row_position_scan::position_columns(loaded.metadata.current_schema());
         Ok(Self { target, loaded, table, from: select::aliased(ObjectName(name), &alias), alias, whole, places })
     }
 
@@ -395,7 +401,7 @@ impl Rows {
 }
 
 /// Returns the name of the column that an assignment sets.
-fn assigned(target: &AssignmentTarget, rows: &Rows) -> Result<String> {
+fn assigned(target: &AssignmentTarget, rows: &TargetRows) -> Result<String> {
     let AssignmentTarget::ColumnName(name) = target else { return Err(refused("UPDATE sets one column at a time")) };
     let parts = parts(name);
     match parts.as_slice() {

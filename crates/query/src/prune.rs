@@ -14,7 +14,7 @@ use datafusion::logical_expr::utils::conjunction;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use esker_format::TableMetadata;
-use esker_table::Planned;
+use esker_table::PlannableFile;
 use parquet::file::metadata::ParquetMetaData;
 use roaring::RoaringTreemap;
 
@@ -33,7 +33,7 @@ pub(crate) fn condition(state: &dyn Session, schema: &SchemaRef, filters: &[Expr
 #[derive(Debug, Default)]
 pub(crate) struct Within {
     variants: Option<Conditions>,
-    shapes: Vec<spatial_pruning::SpatialConditions>,
+    shapes: Vec<spatial_pruning::SpatialCondition>,
 }
 
 impl Within {
@@ -48,7 +48,7 @@ impl Within {
     }
 
     /// Returns the files that may hold rows that the filters keep.
-    pub(crate) fn files<F: Planned>(&self, files: Vec<F>) -> Vec<F> {
+    pub(crate) fn files<F: PlannableFile>(&self, files: Vec<F>) -> Vec<F> {
         let files = match &self.variants {
             Some(conditions) => conditions.files(files),
             None => files,
@@ -67,7 +67,7 @@ impl Within {
 }
 
 /// Returns the files that may hold rows that the condition keeps, according to partition values and column bounds.
-pub(crate) fn files<F: Planned>(
+pub(crate) fn files<F: PlannableFile>(
     condition: Option<&Arc<dyn PhysicalExpr>>,
     schema: &SchemaRef,
     metadata: &TableMetadata,

@@ -14,16 +14,16 @@ use datafusion::common::stats::Precision;
 use datafusion::common::{Column, ColumnStatistics, ScalarValue};
 use esker_format::{PartitionField, PartitionSpecRef, PrimitiveType, TableMetadata, Transform, Type, Value};
 use esker_read::{field_id, literal_array, values_array, values_of};
-use esker_table::{ColumnBounds, LiveFile, PartitionKey, Planned, source_range};
+use esker_table::{ColumnBounds, LiveFile, PartitionKey, PlannableFile, source_range};
 
 /// The least value that a column can have by a file's partition, and the greatest if there is one.
-type Range = (Value, Option<Value>);
+type PartitionRange = (Value, Option<Value>);
 
 /// The least and the greatest value of a column, as far as they are known.
 type Bounds = (Option<Value>, Option<Value>);
 
 /// Returns the values between which a column of a file lies, by its bounds or else by its partition.
-fn bounds(file: &impl Planned, ty: &Type, id: i32, partition: Option<&Range>) -> Bounds {
+fn bounds(file: &impl PlannableFile, ty: &Type, id: i32, partition: Option<&PartitionRange>) -> Bounds {
     let own = of_column(file, ty, id);
     // Bounds leave NaN out, and NaN is greater than every number: without a count of zero there is no maximum.
     let no_nans = !matches!(ty, Type::Primitive(PrimitiveType::Float | PrimitiveType::Double)) || own.no_nans();
@@ -34,13 +34,13 @@ fn bounds(file: &impl Planned, ty: &Type, id: i32, partition: Option<&Range>) ->
 }
 
 /// Returns the bounds of a column that the manifest holds.
-fn of_column(file: &impl Planned, ty: &Type, id: i32) -> ColumnBounds {
+fn of_column(file: &impl PlannableFile, ty: &Type, id: i32) -> ColumnBounds {
     let Type::Primitive(ty) = ty else { return ColumnBounds::default() };
     ColumnBounds::of(file.stats(id), ty)
 }
 
 /// Returns the number of nulls in a column, if the manifest counts all of the column's rows.
-fn nulls(file: &impl Planned, id: i32) -> Option<u64> {
+fn nulls(file: &impl PlannableFile, id: i32) -> Option<u64> {
     let (stats, rows) = (file.stats(id)?, file.rows()?);
     stats.null_count.filter(|nulls| stats.value_count == Some(rows) && *nulls <= rows)
 }
@@ -112,7 +112,7 @@ pub(crate) struct FileRanges<'a, F> {
     files: &'a [F],
 }
 
-impl<'a, F: Planned> FileRanges<'a, F> {
+impl<'a, F: PlannableFile> FileRanges<'a, F> {
     pub(crate) const fn new(schema: SchemaRef, metadata: &'a TableMetadata, files: &'a [F]) -> Self {
         Self { schema, metadata, files }
     }
@@ -141,7 +141,7 @@ impl<'a, F: Planned> FileRanges<'a, F> {
 }
 
 /// Returns the range of a column that a file's partition implies.
-fn partition_range(metadata: &TableMetadata, file: &impl Planned, id: i32) -> Option<Range> {
+fn partition_range(metadata: &TableMetadata, file: &impl PlannableFile, id: i32) -> Option<PartitionRange> {
     let spec = metadata.partition_spec_by_id(file.spec_id())?;
     let source = &metadata.current_schema().field_by_id(id)?.field_type;
     let range = |(field, value): (&PartitionField, &Option<Value>)| {
@@ -157,7 +157,7 @@ struct PartitionRanges<'a> {
     id: i32,
     /// True if any partition spec has a field of the column.
     any: bool,
-    known: HashMap<PartitionKey<'a>, Option<Range>>,
+    known: HashMap<PartitionKey<'a>, Option<PartitionRange>>,
 }
 
 impl<'a> PartitionRanges<'a> {
@@ -166,7 +166,7 @@ impl<'a> PartitionRanges<'a> {
         Self { metadata, id, any: metadata.partition_specs.iter().any(of_column), known: HashMap::new() }
     }
 
-    fn of(&mut self, file: &'a impl Planned) -> Option<&Range> {
+    fn of(&mut self, file: &'a impl PlannableFile) -> Option<&PartitionRange> {
         if !self.any {
             return None;
         }
@@ -185,7 +185,7 @@ fn value_of(literal: &ScalarValue, field: &Field, ty: &Type) -> Option<Value> {
     values_of(&literal.to_array().ok()?, ty).ok()?.pop()?
 }
 
-impl<F: Planned> PruningStatistics for FileRanges<'_, F> {
+impl<F: PlannableFile> PruningStatistics for FileRanges<'_, F> {
     fn min_values(&self, column: &Column) -> Option<ArrayRef> {
         self.values(column, |(low, _)| low)
     }
@@ -204,7 +204,7 @@ impl<F: Planned> PruningStatistics for FileRanges<'_, F> {
     }
 
     fn row_counts(&self) -> Option<ArrayRef> {
-        Some(Arc::new(self.files.iter().map(Planned::rows).collect::<UInt64Array>()))
+        Some(Arc::new(self.files.iter().map(PlannableFile::rows).collect::<UInt64Array>()))
     }
 
     fn contained(&self, column: &Column, values: &HashSet<ScalarValue>) -> Option<BooleanArray> {

@@ -22,12 +22,12 @@ use futures::stream::{BoxStream, StreamExt, TryStreamExt};
 use roaring::RoaringTreemap;
 
 use crate::error::external;
-use crate::scan_errors::Owner;
+use crate::scan_errors::ScannedTable;
 use crate::table::seen;
 use crate::{IcebergTable, opaque};
 
 /// Returns the names of the three columns for file, position and row id. No column of the table begins like them.
-pub(crate) fn places(schema: &IcebergSchema) -> [String; 3] {
+pub(crate) fn position_columns(schema: &IcebergSchema) -> [String; 3] {
     let mut mark = "\u{1f}".to_owned();
     while schema.as_struct().fields().iter().any(|field| field.name.starts_with(&mark)) {
         mark.push('\u{1f}');
@@ -45,7 +45,7 @@ pub(crate) struct RowTable {
 impl RowTable {
     pub(crate) fn new(table: IcebergTable) -> Self {
         let own = seen(&opaque::columns_as_they_come(&table.iceberg), &table.iceberg);
-        let [file, position, row_id] = places(&table.iceberg);
+        let [file, position, row_id] = position_columns(&table.iceberg);
         let place = [
             Field::new(file, DataType::Utf8, false),
             Field::new(position, DataType::Int64, false),
@@ -94,8 +94,8 @@ impl TableProvider for RowTable {
             target = with_lineage(&target);
         }
         let schema = Arc::new(self.schema.project(projection)?);
-        let columns: Arc<[Source]> = projection.iter().map(|i| Source::of(*i, own)).collect();
-        let shape = Shape { schema: schema.clone(), columns, row_ids };
+        let columns: Arc<[ColumnSource]> = projection.iter().map(|i| ColumnSource::of(*i, own)).collect();
+        let shape = PositionedColumns { schema: schema.clone(), columns, row_ids };
         let mut parts: Vec<Part> = Vec::new();
         for file in kept.files {
             let spec = metadata.partition_spec_by_id(file.spec_id);
@@ -112,7 +112,7 @@ impl TableProvider for RowTable {
         let streams = groups.into_iter().map(|parts| {
             let (reader, stats) = (table.reader.clone(), table.stats.read.clone());
             let owner = table.owner();
-            Arc::new(Rows { shape: shape.clone(), parts, reader, stats, owner }) as Arc<dyn PartitionStream>
+            Arc::new(PositionedRows { shape: shape.clone(), parts, reader, stats, owner }) as Arc<dyn PartitionStream>
         });
         let none: Vec<datafusion::physical_expr::LexOrdering> = Vec::new();
         Ok(Arc::new(StreamingTableExec::try_new(schema.clone(), streams.collect(), None, none, false, limit)?))
@@ -129,14 +129,14 @@ struct Part {
 
 /// The source of a column of the rows.
 #[derive(Debug, Clone, Copy)]
-enum Source {
+enum ColumnSource {
     Own,
     File,
     Position,
     RowId,
 }
 
-impl Source {
+impl ColumnSource {
     /// Returns the source of the schema's column at index `at`; the first `own` columns are the table's.
     fn of(at: usize, own: usize) -> Self {
         match at.checked_sub(own) {
@@ -150,23 +150,23 @@ impl Source {
 
 /// The columns that are made of a file's rows.
 #[derive(Debug, Clone)]
-struct Shape {
+struct PositionedColumns {
     schema: SchemaRef,
-    columns: Arc<[Source]>,
+    columns: Arc<[ColumnSource]>,
     row_ids: bool,
 }
 
 /// The rows of some files, one file after another.
 #[derive(Debug)]
-struct Rows {
-    shape: Shape,
+struct PositionedRows {
+    shape: PositionedColumns,
     parts: Vec<Part>,
     reader: Reader,
     stats: Arc<ReadStats>,
-    owner: Owner,
+    owner: ScannedTable,
 }
 
-impl PartitionStream for Rows {
+impl PartitionStream for PositionedRows {
     fn schema(&self) -> &SchemaRef {
         &self.shape.schema
     }
@@ -178,7 +178,7 @@ impl PartitionStream for Rows {
         let rows = futures::stream::iter(self.parts.clone())
             .then(move |part| one_file(part, shape.clone(), reader.clone(), stats.clone(), batch_size))
             .try_flatten()
-            .inspect_err(move |error| owner.meets_within(error));
+            .inspect_err(move |error| owner.record_damage_within(error));
         Box::pin(RecordBatchStreamAdapter::new(self.shape.schema.clone(), rows))
     }
 }
@@ -186,7 +186,7 @@ impl PartitionStream for Rows {
 /// Returns the rows of a file that are not deleted, each with its position.
 async fn one_file(
     part: Part,
-    shape: Shape,
+    shape: PositionedColumns,
     reader: Reader,
     stats: Arc<ReadStats>,
     batch_size: usize,
@@ -216,18 +216,18 @@ async fn one_file(
 }
 
 /// Returns a batch with the columns that were asked for. `start` is the position of its first row.
-fn place(batch: &RecordBatch, shape: &Shape, path: &str, start: u64) -> Result<RecordBatch> {
+fn place(batch: &RecordBatch, shape: &PositionedColumns, path: &str, start: u64) -> Result<RecordBatch> {
     let n = batch.num_rows();
     let first = i64::try_from(start).map_err(external)?;
     let mut own = 0;
     let mut columns: Vec<arrow::array::ArrayRef> = Vec::with_capacity(shape.columns.len());
     for (source, field) in shape.columns.iter().zip(shape.schema.fields()) {
         columns.push(match source {
-            Source::File => Arc::new(StringArray::from(vec![path; n])),
-            Source::Position => Arc::new((first..).take(n).collect::<Int64Array>()),
-            Source::RowId if shape.row_ids => batch.column(batch.num_columns() - 2).clone(),
-            Source::RowId => Arc::new(Int64Array::new_null(n)),
-            Source::Own => {
+            ColumnSource::File => Arc::new(StringArray::from(vec![path; n])),
+            ColumnSource::Position => Arc::new((first..).take(n).collect::<Int64Array>()),
+            ColumnSource::RowId if shape.row_ids => batch.column(batch.num_columns() - 2).clone(),
+            ColumnSource::RowId => Arc::new(Int64Array::new_null(n)),
+            ColumnSource::Own => {
                 own += 1;
                 cast(batch.column(own - 1), field.data_type())?
             }

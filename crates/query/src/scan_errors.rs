@@ -12,27 +12,27 @@ use datafusion::datasource::listing::PartitionedFile;
 use datafusion::error::{DataFusionError, Result};
 use datafusion_datasource::morsel::{Morsel, MorselPlan, MorselPlanner, Morselizer};
 use esker_catalog::{Catalog, Unreadable};
-use esker_read::{NoVariant, ReadError, Reader, caught_stream, of_panic};
-use esker_types::{Panicked, TableId, caught, caught_now};
+use esker_read::{NoVariant, ReadError, Reader, catch_panics, panic_as_parquet_error};
+use esker_types::{Panicked, TableId, catch_panic, catch_panic_sync};
 use futures::stream::{BoxStream, StreamExt};
 use parquet::errors::ParquetError;
 
-use crate::error::cause;
+use crate::error::find_cause;
 use crate::source::KnownFile;
 
 /// The table whose files a scan reads, with its catalog and its reader.
 #[derive(Debug, Clone)]
-pub(crate) struct Owner {
+pub(crate) struct ScannedTable {
     pub(crate) catalog: Catalog,
     pub(crate) table: TableId,
     pub(crate) reader: Reader,
 }
 
-impl Owner {
+impl ScannedTable {
     /// Records in the catalog that a file could not be read, if trying again will not help.
     ///
     /// The query does not wait for it.
-    pub(crate) fn meets(&self, error: &ReadError) {
+    pub(crate) fn record_damage(&self, error: &ReadError) {
         let Some((path, decoding)) = error.file() else { return };
         let met = Unreadable { path: path.to_owned(), error: error.to_string(), decoding, snapshot_id: None };
         let this = self.clone();
@@ -40,11 +40,11 @@ impl Owner {
     }
 }
 
-impl Owner {
+impl ScannedTable {
     /// Records that a file could not be read, if an error on its way through DataFusion is about that.
-    pub(crate) fn meets_within(&self, error: &DataFusionError) {
-        if let Some(read) = cause::<ReadError>(error) {
-            self.meets(read);
+    pub(crate) fn record_damage_within(&self, error: &DataFusionError) {
+        if let Some(read) = find_cause::<ReadError>(error) {
+            self.record_damage(read);
         }
     }
 }
@@ -52,7 +52,7 @@ impl Owner {
 /// A morselizer whose errors name the file and the column.
 pub(crate) struct NamedReader {
     pub(crate) inner: Box<dyn Morselizer>,
-    pub(crate) owner: Owner,
+    pub(crate) owner: ScannedTable,
 }
 
 impl fmt::Debug for NamedReader {
@@ -65,20 +65,20 @@ impl Morselizer for NamedReader {
     fn plan_file(&self, file: PartitionedFile) -> Result<Box<dyn MorselPlanner>> {
         let Some(known) = file.extension::<KnownFile>() else { return self.inner.plan_file(file) };
         let name = Arc::new(Name { path: known.uri.clone(), size: file.object_meta.size, owner: self.owner.clone() });
-        let inner = caught_now(|| self.inner.plan_file(file)).unwrap_or_else(|panic| Err(panicked(panic)))?;
+        let inner = catch_panic_sync(|| self.inner.plan_file(file)).unwrap_or_else(|panic| Err(panicked(panic)))?;
         Ok(Box::new(Step { inner, name }))
     }
 }
 
 fn panicked(panic: Panicked) -> DataFusionError {
-    DataFusionError::ParquetError(Box::new(of_panic(panic)))
+    DataFusionError::ParquetError(Box::new(panic_as_parquet_error(panic)))
 }
 
 /// The file that errors are about.
 struct Name {
     path: Arc<str>,
     size: u64,
-    owner: Owner,
+    owner: ScannedTable,
 }
 
 impl Name {
@@ -96,7 +96,7 @@ impl Name {
             },
             other => return other,
         };
-        self.owner.meets(&read);
+        self.owner.record_damage(&read);
         DataFusionError::External(Box::new(read))
     }
 
@@ -121,7 +121,7 @@ impl<T: fmt::Debug> fmt::Debug for Step<T> {
 impl MorselPlanner for Step<Box<dyn MorselPlanner>> {
     fn plan(self: Box<Self>) -> Result<Option<MorselPlan>> {
         let Self { inner, name } = *self;
-        let planned = match caught_now(|| inner.plan()).unwrap_or_else(|panic| Err(panicked(panic))) {
+        let planned = match catch_panic_sync(|| inner.plan()).unwrap_or_else(|panic| Err(panicked(panic))) {
             Ok(planned) => planned,
             Err(error) => {
                 // The file is read to find the column, which only a pending planner can do.
@@ -139,7 +139,7 @@ impl MorselPlanner for Step<Box<dyn MorselPlanner>> {
         let mut plan = MorselPlan::new().with_morsels(morsels).with_planners(planners);
         if let Some(pending) = pending {
             plan.set_pending_planner(async move {
-                match caught(pending).await.unwrap_or_else(|panic| Err(panicked(panic))) {
+                match catch_panic(pending).await.unwrap_or_else(|panic| Err(panicked(panic))) {
                     Ok(inner) => Ok(Box::new(Step { inner, name }) as Box<dyn MorselPlanner>),
                     Err(error) => Err(name.reworded(error).await),
                 }
@@ -161,6 +161,6 @@ impl Morsel for Step<Box<dyn Morsel>> {
                 }
             }
         };
-        caught_stream(inner.into_stream(), panicked).then(told).boxed()
+        catch_panics(inner.into_stream(), panicked).then(told).boxed()
     }
 }

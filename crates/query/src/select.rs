@@ -117,7 +117,7 @@ impl VisitorMut for Rewriter {
             return self.refused(what);
         }
         syntax::name_recursive(query);
-        if let Err(what) = join_using::apart_in(query) {
+        if let Err(what) = join_using::rewrite_query_joins(query) {
             return self.wrong(what);
         }
         name_all(&mut query.body, self.depth > 1);
@@ -134,7 +134,7 @@ impl VisitorMut for Rewriter {
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
         self.scope.select(select);
         // For the selects of a set operation; any other was rewritten with its query.
-        if let Err(what) = join_using::apart(select, None) {
+        if let Err(what) = join_using::rewrite_joins(select, None) {
             return self.wrong(what);
         }
         match () {

@@ -13,7 +13,7 @@ use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricB
 use esker_catalog::Catalog;
 use esker_format::Schema;
 use esker_read::{CachedFile, FieldNames, ReadStats, Reader, ScanRequest, marked_as_text, text_fields};
-use esker_state::TableUse;
+use esker_state::TableUsage;
 use esker_types::TableId;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -31,13 +31,13 @@ pub(crate) struct KnownFile {
 impl KnownFile {
     /// Checks whether it is the first part of its file, or the whole file.
     pub(crate) fn is_first(&self) -> bool {
-        self.wanted.part.as_ref().is_none_or(|part| part.start == 0)
+        self.wanted.split.as_ref().is_none_or(|part| part.start == 0)
     }
 }
 
 /// The results of planning a scan.
 #[derive(Debug)]
-pub(crate) struct PlannedFile {
+pub(crate) struct PlannedScan {
     /// Number of data files that planning ruled out.
     pub(crate) files_pruned: usize,
     /// Number of rows that deletes leave out.
@@ -45,7 +45,7 @@ pub(crate) struct PlannedFile {
     /// The table of the scan. Its use is recorded when the scan opens a file, because an answer from metadata alone does not
     /// count as a use.
     pub(crate) table: TableId,
-    pub(crate) used: TableUse,
+    pub(crate) used: TableUsage,
     pub(crate) catalog: Catalog,
 }
 
@@ -56,15 +56,15 @@ pub(crate) struct ScanFiles {
     /// Field ids of the columns that hold text, even if a file marks them otherwise.
     text: Arc<BTreeSet<i32>>,
     stats: Arc<ReadStats>,
-    planned: PlannedFile,
+    planned: PlannedScan,
     /// True once the use of the table and the results of planning were recorded.
-    told: AtomicBool,
+    recorded: AtomicBool,
 }
 
 impl ScanFiles {
-    pub(crate) fn new(reader: Reader, schema: &Schema, stats: Arc<ReadStats>, planned: PlannedFile) -> Self {
+    pub(crate) fn new(reader: Reader, schema: &Schema, stats: Arc<ReadStats>, planned: PlannedScan) -> Self {
         let text = Arc::new(text_fields(schema));
-        Self { reader, text, stats, planned, told: AtomicBool::new(false) }
+        Self { reader, text, stats, planned, recorded: AtomicBool::new(false) }
     }
 }
 
@@ -76,7 +76,7 @@ impl ParquetFileReaderFactory for ScanFiles {
         _metadata_size_hint: Option<usize>,
         metrics: &ExecutionPlanMetricsSet,
     ) -> Result<Box<dyn AsyncFileReader + Send>> {
-        if !self.told.swap(true, Relaxed) {
+        if !self.recorded.swap(true, Relaxed) {
             self.planned.catalog.record_use(self.planned.table, &self.planned.used);
             MetricBuilder::new(metrics).global_counter("files_pruned").add(self.planned.files_pruned);
             MetricBuilder::new(metrics).global_counter("rows_deleted").add(self.planned.rows_deleted);
@@ -88,7 +88,7 @@ impl ParquetFileReaderFactory for ScanFiles {
             .reader
             .cached_file(&known.uri, file.object_meta.size, &own)
             .map_err(|e| DataFusionError::External(Box::new(e)))?
-            .wanting(known.wanted.clone());
+            .for_scan(known.wanted.clone());
         let counter = |name: &'static str| MetricBuilder::new(metrics).counter(name, partition);
         let told = [
             PublishedCounter { of: |s| &s.bytes_read, count: counter("bytes_fetched") },

@@ -7,8 +7,8 @@ use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::scalar::ScalarValue;
-use esker_read::{BoundingBox, WkbKind, about_shapes, field_id, wkb_kind};
-use esker_table::Planned;
+use esker_read::{BoundingBox, WkbKind, field_id, geo_metadata, wkb_kind};
+use esker_table::PlannableFile;
 use geo::{BoundingRect, CoordsIter};
 use geo_traits::to_geo::ToGeoGeometry;
 use parquet::file::metadata::ParquetMetaData;
@@ -23,7 +23,7 @@ const RADIUS: f64 = 6_335_439.0;
 /// A condition on distance widens the box. On a globe, the least longitude is the greater one if the box crosses the 180th
 /// meridian.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct SpatialConditions {
+pub(crate) struct SpatialCondition {
     id: i32,
     on_globe: bool,
     x: (f64, f64),
@@ -31,12 +31,12 @@ pub(crate) struct SpatialConditions {
 }
 
 /// Returns the conditions of filters on where shapes lie.
-pub(crate) fn conditions(schema: &Schema, filters: &[Expr]) -> Vec<SpatialConditions> {
+pub(crate) fn conditions(schema: &Schema, filters: &[Expr]) -> Vec<SpatialCondition> {
     filters.iter().flat_map(split_conjunction).filter_map(|filter| of(schema, filter)).collect()
 }
 
 /// Returns the condition of a filter on where shapes lie, if it is one.
-fn of(schema: &Schema, filter: &Expr) -> Option<SpatialConditions> {
+fn of(schema: &Schema, filter: &Expr) -> Option<SpatialCondition> {
     let Expr::ScalarFunction(ScalarFunction { func, args }) = filter else { return None };
     let more = match func.name() {
         "st_intersects" | "st_within" | "st_contains" => 0.0,
@@ -54,7 +54,7 @@ fn of(schema: &Schema, filter: &Expr) -> Option<SpatialConditions> {
         _ => return None,
     };
     let field = schema.field_with_name(&column.name).ok()?;
-    let (_, edges) = about_shapes(field)?;
+    let (_, edges) = geo_metadata(field)?;
     let bytes = match shape {
         ScalarValue::Binary(Some(bytes)) | ScalarValue::LargeBinary(Some(bytes)) | ScalarValue::BinaryView(Some(bytes)) => bytes,
         _ => return None,
@@ -71,7 +71,7 @@ fn of(schema: &Schema, filter: &Expr) -> Option<SpatialConditions> {
         false => widened(x, y, more * (1.0 + 1e-9)),
         true => on_surface(x, y, more)?,
     };
-    Some(SpatialConditions { id, on_globe, x, y })
+    Some(SpatialCondition { id, on_globe, x, y })
 }
 
 /// Widens a box by a distance on all sides.
@@ -105,14 +105,14 @@ fn on_surface(x: (f64, f64), y: (f64, f64), metres: f64) -> Option<((f64, f64), 
     Some(((around(west), around(east)), (south.to_degrees(), north.to_degrees())))
 }
 
-impl SpatialConditions {
+impl SpatialCondition {
     /// Checks whether shapes in a box may meet the condition; unknown boxes may.
     fn may_hold(&self, around: Option<BoundingBox>) -> bool {
         around.is_none_or(|around| around.may_meet(self.x, self.y))
     }
 
     /// Checks whether a file may hold shapes that meet the condition.
-    fn in_file(&self, file: &impl Planned) -> bool {
+    fn in_file(&self, file: &impl PlannableFile) -> bool {
         let stats = file.stats(self.id);
         if stats.is_some_and(|stats| stats.null_count.is_some() && stats.null_count == file.rows()) {
             return false;
@@ -123,12 +123,12 @@ impl SpatialConditions {
 }
 
 /// Returns the files that may hold shapes that all conditions keep.
-pub(crate) fn files<F: Planned>(conditions: &[SpatialConditions], files: Vec<F>) -> Vec<F> {
+pub(crate) fn files<F: PlannableFile>(conditions: &[SpatialCondition], files: Vec<F>) -> Vec<F> {
     files.into_iter().filter(|file| conditions.iter().all(|near| near.in_file(file))).collect()
 }
 
 /// Returns the positions of rows in a file that the conditions do not keep, as far as its footer shows.
-pub(crate) fn left_out(conditions: &[SpatialConditions], footer: &ParquetMetaData) -> RoaringTreemap {
+pub(crate) fn left_out(conditions: &[SpatialCondition], footer: &ParquetMetaData) -> RoaringTreemap {
     let (mut gone, mut start) = (RoaringTreemap::new(), 0);
     for group in footer.row_groups() {
         let rows = group.num_rows().unsigned_abs();

@@ -109,7 +109,7 @@ pub(crate) fn statement(sql: &str, grammar: Grammar) -> Result<Parsed> {
         (Some(_), more) => return Err(wrong(format!("one statement at a time, not {}", more + 1))),
     };
     let mut statement = statement;
-    foreign_views::meant(&mut statement, grammar).map_err(wrong)?;
+    foreign_views::rewrite_view(&mut statement, grammar).map_err(wrong)?;
     let mut statement = meant(statement)?;
     foreign_views::fractions(&mut statement, grammar);
     Ok(Parsed { statement, parameters })
@@ -129,7 +129,7 @@ fn meant(statement: Statement) -> Result<Statement> {
 fn tokens(sql: &str, dialect: &dyn Dialect) -> Result<(Vec<TokenWithSpan>, usize)> {
     let tokens = Tokenizer::new(dialect, sql).tokenize_with_location().map_err(|e| wrong(e.to_string()))?;
     let mut out: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
-    let mut parameters = Parameters::default();
+    let mut parameters = Placeholders::default();
     let mut at = 0;
     while at < tokens.len() {
         let span = tokens[at].span;
@@ -158,14 +158,14 @@ fn tokens(sql: &str, dialect: &dyn Dialect) -> Result<(Vec<TokenWithSpan>, usize
 
 /// The placeholders that were found so far.
 #[derive(Default)]
-struct Parameters {
+struct Placeholders {
     /// Number of `?`.
     marks: usize,
     /// The highest number in `$1`, `$2`, …
     highest: usize,
 }
 
-impl Parameters {
+impl Placeholders {
     /// Counts a placeholder; returns the token for it.
     fn take(&mut self, text: &str) -> Result<Token> {
         match text.strip_prefix('$').map(str::parse::<usize>) {

@@ -23,19 +23,19 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType, lit
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use esker_catalog::{Catalog, CatalogError, LoadedTable};
-use esker_format::{Columns, DataFileFormat, ManifestProjection, NestedFieldRef, Schema, SnapshotRef};
+use esker_format::{ColumnSet, DataFileFormat, ManifestProjection, NestedFieldRef, Schema, SnapshotRef};
 use esker_read::{Defaults, EqualityBudget, EqualityDeletes, ReadStats, Reader, arrow_field, field_id, write_default};
-use esker_state::TableUse;
-use esker_table::{DeleteIndex, EqualityNames, LiveFile, SnapshotFiles};
+use esker_state::TableUsage;
+use esker_table::{DeleteIndex, EqualityDeleteKeys, LiveFile, SnapshotFiles};
 use roaring::RoaringTreemap;
 
-use crate::adapter::ByFieldId;
+use crate::adapter::FieldIdAdapterFactory;
 use crate::error::external;
 use crate::filter_recheck::RecheckedSource;
 use crate::log::QueryStats;
 use crate::prune::Within;
-use crate::scan_errors::Owner;
-use crate::source::{KnownFile, PlannedFile, ScanFiles};
+use crate::scan_errors::ScannedTable;
+use crate::source::{KnownFile, PlannedScan, ScanFiles};
 use crate::{arrow_types, files, opaque, prune, selective, semantics};
 
 /// Memory in bytes for the keys of equality deletes, where the memory of queries has no limit.
@@ -82,10 +82,10 @@ impl IcebergTable {
         reader: Reader,
         stats: Arc<QueryStats>,
     ) -> crate::Result<Self> {
-        let target = arrow_types::scanned(&opaque::columns_as_they_come(&iceberg));
+        let target = arrow_types::scan_schema(&opaque::columns_as_they_come(&iceberg));
         let schema = seen(&target, &iceberg);
         let write_defaults = write_defaults(&iceberg, &schema);
-        let reader = reader.naming(&table.metadata);
+        let reader = reader.with_name_mapping(&table.metadata);
         Ok(Self {
             table,
             snapshot: snapshot.cloned(),
@@ -117,10 +117,10 @@ impl IcebergTable {
         let mut deleted = self.reader.deleted_positions(files, &index, &self.stats.read).await?;
         let mut unknown: Vec<LiveFile> = Vec::new();
         let mut keys: HashMap<&str, String> = HashMap::new();
-        let names = index.equality_names(esker_read::digest);
+        let names = index.equality_keys(esker_read::digest);
         for file in files {
             let Some(key) = equality_key(file, &names) else { continue };
-            match self.reader.keyed_positions(&key).await {
+            match self.reader.cached_equality_positions(&key).await {
                 Some(found) => *deleted.entry(file.file.file_path.clone()).or_default() |= found.as_ref(),
                 None => {
                     keys.insert(&file.file.file_path, key);
@@ -132,14 +132,14 @@ impl IcebergTable {
             MemoryLimit::Finite(bytes) => bytes / 4,
             _ => EQUALITY_BYTES,
         };
-        let budget = EqualityBudget { bytes, dir: std::env::temp_dir(), keep: true };
+        let budget = EqualityBudget { bytes, dir: std::env::temp_dir(), use_block_cache: true };
         for (files, deletes) in index.equality_by_partition(&unknown) {
             let equality = EqualityDeletes::new(metadata, deletes)?;
             let mut found = equality.positions(&self.reader, metadata, &files, &budget, &self.stats.read).await?;
             for path in files.iter().map(|f| f.file.file_path.as_str()) {
                 let positions = Arc::new(found.remove(path).unwrap_or_default());
                 if let Some(key) = keys.remove(path) {
-                    self.reader.keep_keyed_positions(key, positions.clone()).await;
+                    self.reader.cache_equality_positions(key, positions.clone()).await;
                 }
                 if !positions.is_empty() {
                     *deleted.entry(path.to_owned()).or_default() |= positions.as_ref();
@@ -152,14 +152,14 @@ impl IcebergTable {
     /// Returns what was read, or records in the catalog that a file could not be read.
     pub(crate) fn noted<T>(&self, read: esker_read::Result<T>) -> Result<T> {
         read.map_err(|error| {
-            self.owner().meets(&error);
+            self.owner().record_damage(&error);
             external(error)
         })
     }
 
     /// Returns the owner of the files of a scan.
-    pub(crate) fn owner(&self) -> Owner {
-        Owner { catalog: self.catalog.clone(), table: self.table.row.id, reader: self.reader.clone() }
+    pub(crate) fn owner(&self) -> ScannedTable {
+        ScannedTable { catalog: self.catalog.clone(), table: self.table.row.id, reader: self.reader.clone() }
     }
 
     /// Returns the files that may hold rows that the filters keep.
@@ -170,12 +170,12 @@ impl IcebergTable {
         let Some(snapshot) = &self.snapshot else { return Ok(Kept::default()) };
         let condition = prune::condition(state, schema, filters)?;
         let filtered = filters.iter().flat_map(Expr::column_refs).filter_map(|c| field_id(schema.field_with_name(&c.name).ok()?));
-        let planning = ManifestProjection::planning(Columns::of(filtered));
+        let planning = ManifestProjection::planning(ColumnSet::of(filtered));
         let of = self.catalog.files(&self.table, snapshot, &planning).await.map_err(external)?;
         let kept = prune::files(condition.as_ref(), schema, &self.table.metadata, of.iter().collect())?;
         let within = Within::of(state, schema, filters)?;
         let kept = within.files(kept);
-        let read = Columns::of(read.iter().filter_map(|at| field_id(schema.field(*at))));
+        let read = ColumnSet::of(read.iter().filter_map(|at| field_id(schema.field(*at))));
         let files = of.read(self.catalog.manifests(), &kept, &ManifestProjection::reading(read)).await;
         let files = files.map_err(|e| external(CatalogError::from(e)))?;
         check_readable(&files)?;
@@ -183,9 +183,9 @@ impl IcebergTable {
     }
 
     /// Returns the expression adapter for files whose partition has no values for columns that they lack.
-    fn adapters(&self) -> ByFieldId {
+    fn adapters(&self) -> FieldIdAdapterFactory {
         let defaults = Arc::new(Defaults::new(&self.iceberg, self.target.fields(), None));
-        ByFieldId { defaults, target: self.target.clone(), names: self.reader.names().clone() }
+        FieldIdAdapterFactory { defaults, target: self.target.clone(), names: self.reader.names().clone() }
     }
 }
 
@@ -196,7 +196,7 @@ pub(crate) fn seen(columns: &ArrowSchema, iceberg: &Schema) -> SchemaRef {
 
 /// Returns all columns of a table as queries see them.
 pub(crate) fn columns(iceberg: &Schema) -> SchemaRef {
-    seen(&arrow_types::scanned(&opaque::columns_as_they_come(iceberg)), iceberg)
+    seen(&arrow_types::scan_schema(&opaque::columns_as_they_come(iceberg)), iceberg)
 }
 
 /// Returns the write defaults of columns by name. Spec: "Default values".
@@ -224,7 +224,7 @@ fn check_readable(files: &[LiveFile]) -> Result<()> {
 }
 
 /// Returns the cache key for the rows of a file that equality deletes leave out; `None` if no equality delete applies to it.
-fn equality_key(file: &LiveFile, names: &EqualityNames<'_>) -> Option<String> {
+fn equality_key(file: &LiveFile, names: &EqualityDeleteKeys<'_>) -> Option<String> {
     let [own, global] = names.of(file)?;
     Some(format!("{}\n{}\n{own}\n{global}", file.file.file_path, file.sequence_number))
 }
@@ -299,11 +299,11 @@ impl TableProvider for IcebergTable {
 
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         let (scanned_files, scanned_deletes) = (count(kept.files.len()), count(kept.of.deletes.len()));
-        let planned = PlannedFile {
+        let planned = PlannedScan {
             files_pruned: considered - kept.files.len(),
             rows_deleted: usize::try_from(rows_deleted).unwrap_or(usize::MAX),
             table: self.table.row.id,
-            used: TableUse { scans: 1, scanned_files, scanned_deletes, ..TableUse::default() },
+            used: TableUsage { scans: 1, scanned_files, scanned_deletes, ..TableUsage::default() },
             catalog: self.catalog.clone(),
         };
         let mut options = TableParquetOptions::default();

@@ -9,8 +9,8 @@ use arrow::compute::cast;
 use arrow::datatypes::DataType::{self, Boolean, Int32, Int64, Utf8};
 use arrow::datatypes::{Field, Schema, TimeUnit};
 use esker_catalog::{Actor, AssessedTable, Catalog, CreateTable};
-use esker_read::{Reader, arrow_schema, schema_of_arrow};
-use esker_state::{NamespaceRow, TableUse};
+use esker_read::{Reader, arrow_schema, schema_from_arrow};
+use esker_state::{NamespaceRow, TableUsage};
 use esker_types::{Coded, ErrorCode, Millis, NamespaceName, TableName, now_ms};
 use esker_write::Appender;
 use serde_json::{Value, json};
@@ -61,7 +61,7 @@ fn columns() -> Vec<Field> {
 }
 
 /// Returns the row of a table.
-fn row(warehouse: &str, examined: &AssessedTable, used: Option<&TableUse>, now: Millis) -> Value {
+fn row(warehouse: &str, examined: &AssessedTable, used: Option<&TableUsage>, now: Millis) -> Value {
     let name = &examined.row.name;
     let mut row = json!({
         "time": now, "warehouse": warehouse, "namespace": name.namespace.to_string(), "table": name.name, "owned": examined.row.owned,
@@ -104,7 +104,7 @@ fn row(warehouse: &str, examined: &AssessedTable, used: Option<&TableUse>, now: 
 /// - Returns [`QueryError::Execution`] if the rows do not fit the columns that the table has now.
 pub async fn record_health(catalog: &Catalog, reader: &Reader) -> Result<u64> {
     let (now, warehouse) = (now_ms(), &catalog.options().warehouse);
-    let uses = catalog.state().uses().await.map_err(esker_catalog::CatalogError::from)?;
+    let uses = catalog.state().usages().await.map_err(esker_catalog::CatalogError::from)?;
     let fleet = catalog.fleet().await?;
     let rows: Vec<Value> = fleet.iter().map(|e| row(warehouse, e, uses.get(&e.row.id), now)).collect();
     let Some(found) = batch(columns(), &rows)? else { return Ok(0) };
@@ -147,7 +147,7 @@ async fn make(target: &WriteTarget, actor: &Actor) -> Result<()> {
         _ => f,
     };
     let schema = Schema::new(columns().into_iter().map(stored).collect::<Vec<_>>());
-    let schema = schema_of_arrow(&schema).map_err(|e| QueryError::Execution(e.to_string()))?;
+    let schema = schema_from_arrow(&schema).map_err(|e| QueryError::Execution(e.to_string()))?;
     let request = CreateTable {
         name: TABLE.to_owned(),
         location: None,

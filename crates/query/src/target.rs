@@ -6,10 +6,10 @@ use datafusion::common::TableReference;
 use esker_catalog::{Catalog, CatalogError, LoadedTable, deletion};
 use esker_read::Reader;
 use esker_state::StateError;
-use esker_types::{Carried, TableId, TableName};
+use esker_types::{CodedError, TableId, TableName};
 use esker_write::{Destination, Recorder};
 
-use crate::names::meant;
+use crate::names::candidate_tables;
 use crate::{QueryError, Result};
 
 /// A table that a statement writes to, with its catalog and its reader.
@@ -55,7 +55,7 @@ impl WriteTarget {
             (_, None) => (warehouses.first(), vec!["default"]),
         };
         let levels: Vec<String> = levels.into_iter().map(str::to_owned).collect();
-        let mut others = meant(&levels, reference.table()).map_err(|e| QueryError::Statement(e.to_string()))?;
+        let mut others = candidate_tables(&levels, reference.table()).map_err(|e| QueryError::Statement(e.to_string()))?;
         let name = others.pop().ok_or_else(|| QueryError::Statement("a table needs a name".to_owned()))?;
         let (catalog, reader) = warehouse.cloned().ok_or_else(|| QueryError::Statement("there is no warehouse".to_owned()))?;
         Ok((Self { catalog, reader, name }, others))
@@ -103,11 +103,11 @@ impl Uncommitted {
             let inner = inner.clone();
             Box::pin(async move { Ok(inner.record(paths).await?) })
         });
-        Destination { storage: self.inner.catalog.storage().clone(), record, counters: Arc::default() }
+        Destination { storage: self.inner.catalog.storage().clone(), recorder: record, counters: Arc::default() }
     }
 
     /// Records files in the state database.
-    pub(crate) async fn record(&self, paths: Vec<String>) -> std::result::Result<(), Carried> {
+    pub(crate) async fn record(&self, paths: Vec<String>) -> std::result::Result<(), CodedError> {
         self.inner.record(paths).await
     }
 
@@ -118,9 +118,9 @@ impl Uncommitted {
 }
 
 impl Inner {
-    async fn record(&self, paths: Vec<String>) -> std::result::Result<(), Carried> {
+    async fn record(&self, paths: Vec<String>) -> std::result::Result<(), CodedError> {
         let state = self.catalog.state();
-        state.record_outputs(self.catalog.warehouse(), self.table, None, &paths).await.map_err(Carried::new)?;
+        state.record_outputs(self.catalog.warehouse(), self.table, None, &paths).await.map_err(CodedError::new)?;
         self.paths.lock().unwrap_or_else(PoisonError::into_inner).extend(paths);
         Ok(())
     }

@@ -12,7 +12,7 @@ use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, Sca
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast::{Expr, Values};
 
-use crate::assignment::Column;
+use crate::assignment::TargetColumn;
 use crate::error::external;
 use crate::parameters::call;
 use crate::select::taken;
@@ -30,22 +30,22 @@ pub(crate) fn is_default(value: &Expr) -> bool {
 }
 
 /// Returns the default of a column as a call of a function that it registers.
-pub(crate) fn known_default(column: &Column, value: ScalarValue, session: &mut SessionState) -> Result<Expr> {
+pub(crate) fn known_default(column: &TargetColumn, value: ScalarValue, session: &mut SessionState) -> Result<Expr> {
     let name = format!("{DEFAULT}{}", column.name());
     let signature = Signature::nullary(Volatility::Immutable);
-    session.register_udf(Arc::new(ScalarUDF::new_from_impl(Default { name: name.clone(), value, signature })))?;
+    session.register_udf(Arc::new(ScalarUDF::new_from_impl(ColumnDefault { name: name.clone(), value, signature })))?;
     Ok(call(&name, Vec::new()))
 }
 
 /// The function that returns the default of a column.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Default {
+struct ColumnDefault {
     name: String,
     value: ScalarValue,
     signature: Signature,
 }
 
-impl ScalarUDFImpl for Default {
+impl ScalarUDFImpl for ColumnDefault {
     fn name(&self) -> &str {
         &self.name
     }
@@ -64,7 +64,7 @@ impl ScalarUDFImpl for Default {
 }
 
 /// Puts the function that stores a value in its column around every value of some rows.
-pub(crate) fn stored(values: &mut Values, columns: &[&Column], session: &mut SessionState) -> Result<()> {
+pub(crate) fn stored(values: &mut Values, columns: &[&TargetColumn], session: &mut SessionState) -> Result<()> {
     for (at, column) in columns.iter().enumerate() {
         session.register_udf(Arc::new(ScalarUDF::new_from_impl(Store::new(at, column.plain()))))?;
     }
@@ -83,12 +83,12 @@ pub(crate) fn stored(values: &mut Values, columns: &[&Column], session: &mut Ses
 #[derive(Debug)]
 struct Store {
     name: String,
-    column: Column,
+    column: TargetColumn,
     signature: Signature,
 }
 
 impl Store {
-    fn new(at: usize, column: Column) -> Self {
+    fn new(at: usize, column: TargetColumn) -> Self {
         Self { name: format!("{FUNCTION}{at}"), column, signature: Signature::any(1, Volatility::Immutable) }
     }
 }

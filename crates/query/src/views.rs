@@ -15,7 +15,7 @@ use esker_catalog::LoadedView;
 use esker_format::ViewRepresentation;
 use esker_types::NamespaceName;
 
-use crate::names::{NameResolver, exactly};
+use crate::names::{NameResolver, exact_schema};
 use crate::statement_text::{Grammar, Parsed};
 use crate::{QueryError, Result, arrow_types, information, opaque, plan, statement_text};
 
@@ -76,13 +76,13 @@ async fn planned(
     sql: &str,
 ) -> Result<Arc<dyn TableProvider>> {
     let version = view.metadata.current_version();
-    let catalog = version.default_catalog.as_deref().filter(|c| names.knows(c)).unwrap_or(warehouse);
+    let catalog = version.default_catalog.as_deref().filter(|c| names.has_warehouse(c)).unwrap_or(warehouse);
     let inner = names.within_view();
     let mut session =
         SessionStateBuilder::new_from_existing(names.session.as_ref().clone()).with_catalog_list(Arc::new(inner)).build();
     let options = session.config_mut().options_mut();
     catalog.clone_into(&mut options.catalog.default_catalog);
-    options.catalog.default_schema = exactly(&version.default_namespace.join(&NamespaceName::SEPARATOR.to_string()));
+    options.catalog.default_schema = exact_schema(&version.default_namespace.join(&NamespaceName::SEPARATOR.to_string()));
     let Parsed { statement, parameters } = statement_text::statement(sql, grammar)?;
     if parameters > 0 {
         return Err(QueryError::Statement("its text has parameters".to_owned()));
@@ -91,7 +91,8 @@ async fn planned(
         return Err(QueryError::Statement("its text reads information_schema".to_owned()));
     }
     // Boxed, because a view's text may name views.
-    let plan = information::told(Box::pin(session.statement_to_plan(statement)).await?, session.catalog_list())?;
+    let plan =
+        information::rewrite_information_schema(Box::pin(session.statement_to_plan(statement)).await?, session.catalog_list())?;
 
     // The view's columns have names and types of their own, whatever the text's columns have.
     let schema = view.metadata.current_schema();
@@ -100,7 +101,7 @@ async fn planned(
     if fields.len() != made {
         return Err(QueryError::Statement(format!("its text makes {made} columns, not {}", fields.len())));
     }
-    let wanted = arrow_types::scanned(&opaque::arrow_columns(schema));
+    let wanted = arrow_types::scan_schema(&opaque::arrow_columns(schema));
     let shaped = |(column, field): (Column, &FieldRef)| {
         // A column that cannot be decoded, or holds nulls alone, is as the text makes it.
         let as_it_is = opaque::type_of(field).is_some() || field.data_type().is_null();

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use esker_read::ShapeHead;
+use esker_read::WkbHeader;
 
 /// Names of the kinds of shapes; WKB numbers them from 1.
 const NAMES: [&str; 7] =
@@ -10,25 +10,25 @@ const NAMES: [&str; 7] =
 
 /// Returns the text of a shape; `None` for bytes that [`esker_read::wkb_kind`] classifies as wrong.
 pub(crate) fn text(bytes: &[u8]) -> Option<String> {
-    let mut reader = Reader { bytes, out: String::new() };
+    let mut reader = WktWriter { bytes, out: String::new() };
     reader.shape(true)?;
     Some(reader.out)
 }
 
 /// A reader of WKB with the text that was written so far.
-struct Reader<'a> {
+struct WktWriter<'a> {
     bytes: &'a [u8],
     out: String,
 }
 
-impl Reader<'_> {
+impl WktWriter<'_> {
     fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (taken, rest) = self.bytes.split_at_checked(N)?;
         self.bytes = rest;
         taken.try_into().ok()
     }
 
-    fn count(&mut self, head: ShapeHead) -> Option<u32> {
+    fn count(&mut self, head: WkbHeader) -> Option<u32> {
         let (count, rest) = head.count(self.bytes)?;
         self.bytes = rest;
         Some(count)
@@ -51,7 +51,7 @@ impl Reader<'_> {
         Some(())
     }
 
-    fn point(&mut self, head: ShapeHead) -> Option<Vec<f64>> {
+    fn point(&mut self, head: WkbHeader) -> Option<Vec<f64>> {
         let one = |_| {
             let bytes = self.take()?;
             Some(if head.little { f64::from_le_bytes(bytes) } else { f64::from_be_bytes(bytes) })
@@ -59,7 +59,7 @@ impl Reader<'_> {
         (0..head.numbers()).map(one).collect()
     }
 
-    fn coordinates(&mut self, head: ShapeHead) -> Option<()> {
+    fn coordinates(&mut self, head: WkbHeader) -> Option<()> {
         for (at, number) in self.point(head)?.into_iter().enumerate() {
             if at > 0 {
                 self.out.push(' ');
@@ -69,14 +69,14 @@ impl Reader<'_> {
         Some(())
     }
 
-    fn line(&mut self, head: ShapeHead) -> Option<()> {
+    fn line(&mut self, head: WkbHeader) -> Option<()> {
         let count = self.count(head)?;
         self.parts(count, |reader| reader.coordinates(head))
     }
 
     /// Writes a shape with its name, or without it as in a `MULTIPOINT`.
     fn shape(&mut self, named: bool) -> Option<()> {
-        let (head, rest) = ShapeHead::read(self.bytes)?;
+        let (head, rest) = WkbHeader::read(self.bytes)?;
         self.bytes = rest;
         let mark = match (head.z, head.m) {
             (false, false) => "",

@@ -34,7 +34,7 @@ const GATHERED: usize = 1000;
 /// Number of chunks and pages that are remembered as tried.
 const TRIED: u64 = 100_000;
 /// Time after which a chunk or page that was tried may be tried again.
-const AGAIN: Duration = Duration::from_secs(600);
+const RETRY_AFTER: Duration = Duration::from_secs(600);
 
 /// Divisor of the cache's capacity: one chunk in a cached form takes an eighth at most.
 const SHARE: u64 = 8;
@@ -80,15 +80,15 @@ enum Block {
     /// A part as the file stores it.
     Stored(Bytes),
     /// A column chunk in a cached form.
-    Other(CachedForm),
+    Form(CachedForm),
 }
 
 impl Block {
     fn len(&self) -> usize {
         match self {
             Self::Stored(bytes) => bytes.len(),
-            Self::Other(CachedForm::Plain(plain)) => plain.len(),
-            Self::Other(CachedForm::Relaid(relaid)) => relaid.len(),
+            Self::Form(CachedForm::Uncompressed(plain)) => plain.len(),
+            Self::Form(CachedForm::Repacked(relaid)) => relaid.len(),
         }
     }
 }
@@ -102,7 +102,7 @@ pub(crate) struct BlockKey {
     pub(crate) start: u64,
     pub(crate) end: u64,
     /// True for the part in a cached form, false for the part as stored.
-    pub(crate) other: bool,
+    pub(crate) is_form: bool,
 }
 
 #[derive(Debug, Default)]
@@ -138,7 +138,7 @@ impl BlockCache {
     pub fn open(options: &BlockOptions) -> std::io::Result<Self> {
         let weigher = |key: &BlockKey, block: &Block| u32::try_from(key.file.len() + block.len()).unwrap_or(u32::MAX);
         let memory = Cache::builder().weigher(weigher).max_capacity(options.memory_bytes).build();
-        let tried = Cache::builder().max_capacity(TRIED).time_to_live(AGAIN).build();
+        let tried = Cache::builder().max_capacity(TRIED).time_to_live(RETRY_AFTER).build();
         let (waiting, decompressing) = (Arc::new(Semaphore::new(WAITING)), Semaphore::new(1));
         let gathered = Mutex::new(HashMap::new());
         let disk = options.disk.as_ref().map(|(dir, bytes)| DiskCache::open(dir, *bytes)).transpose()?;
@@ -189,9 +189,9 @@ impl BlockCache {
 
     /// Returns a column chunk in its cached form, if it has one.
     pub(crate) async fn form(&self, file: &Arc<str>, chunk: &Range<u64>) -> Option<CachedForm> {
-        let Block::Other(form) = self.inner.memory.get(&other(file, chunk)).await? else { return None };
+        let Block::Form(form) = self.inner.memory.get(&other(file, chunk)).await? else { return None };
         self.inner.counters.memory_hits.fetch_add(1, Relaxed);
-        if let CachedForm::Plain(_) = form {
+        if let CachedForm::Uncompressed(_) = form {
             // The uncompressed form holds all of the chunk: the stored form is of no more use.
             self.inner.memory.invalidate(&key(file, chunk)).await;
         }
@@ -227,7 +227,7 @@ impl BlockCache {
             let plain =
                 tokio::task::spawn_blocking(move || UncompressedChunk::of(&footer, (group, column), bytes, largest)).await;
             if let Ok(Some(plain)) = plain {
-                inner.memory.insert(key, Block::Other(CachedForm::Plain(Arc::new(plain)))).await;
+                inner.memory.insert(key, Block::Form(CachedForm::Uncompressed(Arc::new(plain)))).await;
             }
             drop((turn, place));
         });
@@ -295,26 +295,26 @@ async fn unpack(inner: Arc<Inner>, key: BlockKey, footer: Arc<ParquetMetaData>, 
     let pages = inner.gathered().remove(&key).unwrap_or_default();
     let limit = usize::try_from(inner.largest()).unwrap_or(usize::MAX);
     let before = match inner.memory.get(&key).await {
-        Some(Block::Other(CachedForm::Relaid(relaid))) => Some(relaid),
+        Some(Block::Form(CachedForm::Repacked(relaid))) => Some(relaid),
         Some(_) => return,
         None => None,
     };
     let keeping = move || {
         let before = before.map_or_else(|| RepackedChunk::of(&footer, of).map(Arc::new), Some)?;
-        before.keeping(footer.row_group(of.0).column(of.1), &pages, limit)
+        before.with_decompressed_pages(footer.row_group(of.0).column(of.1), &pages, limit)
     };
     if let Ok(Some(relaid)) = tokio::task::spawn_blocking(keeping).await {
-        inner.memory.insert(key, Block::Other(CachedForm::Relaid(Arc::new(relaid)))).await;
+        inner.memory.insert(key, Block::Form(CachedForm::Repacked(Arc::new(relaid)))).await;
     }
     drop(turn);
 }
 
 /// Returns the key of a part as stored.
 fn key(file: &Arc<str>, part: &Range<u64>) -> BlockKey {
-    BlockKey { file: file.clone(), start: part.start, end: part.end, other: false }
+    BlockKey { file: file.clone(), start: part.start, end: part.end, is_form: false }
 }
 
 /// Returns the key of a part in a cached form.
 fn other(file: &Arc<str>, part: &Range<u64>) -> BlockKey {
-    BlockKey { other: true, ..key(file, part) }
+    BlockKey { is_form: true, ..key(file, part) }
 }

@@ -26,10 +26,10 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
 
 use crate::block_cache::{BlockCache, Pages};
-use crate::fetched::FileSlice;
 use crate::footer::Footer;
 use crate::footer_view::{CachedForm, CachedForms, FooterView, ScanRequest, leaves, row_groups_in};
-use crate::uncompressed::{VIRTUAL_BASE, base};
+use crate::row_group_decoder::FileSlice;
+use crate::uncompressed::{VIRTUAL_BASE, virtual_address};
 use crate::{ReadError, ReadStats, Reader};
 
 /// Files of at most so many bytes are fetched and cached whole, with one request.
@@ -64,7 +64,7 @@ pub struct CachedFile {
     /// The cache that keeps what is read; none for files that are read once.
     pub(crate) blocks: Option<BlockCache>,
     /// The request of the scan that reads the file; none for callers that choose row groups themselves.
-    pub(crate) wanted: Option<Arc<ScanRequest>>,
+    pub(crate) request: Option<Arc<ScanRequest>>,
     /// The chunks that the footer view has in a cached form, by their virtual base address.
     pub(crate) forms: Arc<CachedForms>,
 }
@@ -166,9 +166,9 @@ impl CachedFile {
     ///
     /// Clones of one request share the cached forms, so that a scan may open the file with one reader and decode it with another.
     #[must_use]
-    pub fn wanting(mut self, wanted: ScanRequest) -> Self {
+    pub fn for_scan(mut self, wanted: ScanRequest) -> Self {
         self.forms = lock(&wanted).upgrade().unwrap_or_default();
-        self.wanted = Some(Arc::new(wanted));
+        self.request = Some(Arc::new(wanted));
         self
     }
 
@@ -183,8 +183,8 @@ impl CachedFile {
     async fn show(&mut self, wanted: &ScanRequest) -> parquet::errors::Result<Arc<ParquetMetaData>> {
         let kept = self.reader.footer_of(self.clone()).await?;
         self.identified(kept.metadata.schema().fields()).map_err(|e| ParquetError::External(Box::new(e)))?;
-        let footer = kept.of(wanted.nan);
-        let groups = row_groups_in(footer, wanted.part.as_ref());
+        let footer = kept.of(wanted.may_hold_nan);
+        let groups = row_groups_in(footer, wanted.split.as_ref());
         let columns = leaves(footer, &wanted.columns);
         let chunks: Vec<(usize, usize)> = groups.iter().flat_map(|g| columns.iter().map(|c| (*g, *c))).collect();
         let (mut forms, mut at) = (HashMap::new(), BTreeMap::new());
@@ -194,12 +194,12 @@ impl CachedFile {
         for of in chunks {
             let (start, length) = footer.row_group(of.0).column(of.1).byte_range();
             let found = match (&before, &self.blocks) {
-                (Some(before), _) => before.get(&base(start)).cloned(),
+                (Some(before), _) => before.get(&virtual_address(start)).cloned(),
                 (None, Some(blocks)) => blocks.form(&self.path, &(start..start.saturating_add(length))).await,
                 (None, None) => None,
             };
             if let Some(found) = found {
-                at.insert(base(start), found.clone());
+                at.insert(virtual_address(start), found.clone());
                 forms.insert(of, found);
             }
         }
@@ -210,14 +210,14 @@ impl CachedFile {
         }
         let mut known: Vec<((usize, usize), u64)> = forms.iter().map(|(of, form)| (*of, form.version())).collect();
         known.sort_unstable();
-        let (file, columns, nan, all_pages) = (self.path.clone(), wanted.columns.clone(), wanted.nan, wanted.all_pages);
+        let (file, columns, nan, all_pages) = (self.path.clone(), wanted.columns.clone(), wanted.may_hold_nan, wanted.all_pages);
         self.reader.footer_view(footer, FooterView { file, groups, columns, nan, all_pages, forms: known }, &forms).await
     }
 
     /// Returns the bytes of ranges of which some are virtual addresses of chunks in a cached form.
     ///
     /// Bytes that the cached forms hold are counted as cached; the others are read from the file.
-    async fn of_forms(mut self, ranges: Vec<Range<u64>>) -> parquet::errors::Result<Vec<Bytes>> {
+    async fn read_forms(mut self, ranges: Vec<Range<u64>>) -> parquet::errors::Result<Vec<Bytes>> {
         let mut stored = Vec::with_capacity(ranges.len());
         for range in &ranges {
             stored.push(match self.form(range)? {
@@ -262,7 +262,7 @@ impl CachedFile {
 
     /// Turns an error of the store into one with the file's location.
     async fn failed(&self, end: u64, error: object_store::Error) -> ParquetError {
-        let error = StorageError::of_range(&self.path, (self.store.as_ref(), &self.object), end, error).await;
+        let error = StorageError::for_range(&self.path, (self.store.as_ref(), &self.object), end, error).await;
         ParquetError::External(Box::new(ReadError::from(error)))
     }
 
@@ -291,17 +291,22 @@ impl CachedFile {
     }
 
     /// Has a whole chunk decompressed in the background, since a scan found it in the cache.
-    fn found_again(&self, blocks: &BlockCache, footer: &Footer, part: &Range<u64>, bytes: &Bytes) {
-        if let (Some(chunk), true) = (footer.chunks.whole(part), self.wanted.is_some()) {
+    fn schedule_decompression(&self, blocks: &BlockCache, footer: &Footer, part: &Range<u64>, bytes: &Bytes) {
+        if let (Some(chunk), true) = (footer.chunks.whole(part), self.request.is_some()) {
             blocks.decompress(&self.path, part, footer.metadata.metadata(), chunk.of, bytes);
         }
     }
 
     /// Has pages decompressed in the background that a scan found in cached segments of their chunks.
-    async fn pages_again(&self, blocks: &BlockCache, footer: &Footer, found: impl Iterator<Item = (&Range<u64>, &Bytes)>) {
+    async fn schedule_page_decompression(
+        &self,
+        blocks: &BlockCache,
+        footer: &Footer,
+        found: impl Iterator<Item = (&Range<u64>, &Bytes)>,
+    ) {
         let mut pages: BTreeMap<(usize, usize), Pages> = BTreeMap::new();
         for (range, bytes) in found {
-            if let (Some(chunk), true) = (footer.chunks.at(range.start), self.wanted.is_some()) {
+            if let (Some(chunk), true) = (footer.chunks.at(range.start), self.request.is_some()) {
                 pages.entry(chunk.of).or_default().push((range.clone(), bytes.clone()));
             }
         }
@@ -311,7 +316,7 @@ impl CachedFile {
     }
 
     /// Returns the bytes of some ranges from the block cache, after fetching and caching the parts that it lacks.
-    async fn through(&self, blocks: &BlockCache, ranges: Vec<Range<u64>>) -> parquet::errors::Result<Vec<Bytes>> {
+    async fn read_through_cache(&self, blocks: &BlockCache, ranges: Vec<Range<u64>>) -> parquet::errors::Result<Vec<Bytes>> {
         let footer = self.reader.cached_footer(&self.path).await;
         let chunks = footer.as_ref().map(|footer| &footer.chunks);
         let mut found: HashMap<Range<u64>, Bytes> = HashMap::new();
@@ -325,7 +330,7 @@ impl CachedFile {
                 Some(bytes) => {
                     ReadStats::add(&self.stats.cached_bytes, bytes.len() as u64);
                     if let Some(footer) = &footer {
-                        self.found_again(blocks, footer, part, &bytes);
+                        self.schedule_decompression(blocks, footer, part, &bytes);
                     }
                     found.insert(part.clone(), bytes);
                 }
@@ -359,7 +364,7 @@ impl CachedFile {
                 let fresh = parts.iter().any(|part| missing.contains(part) || footer.chunks.whole(part).is_some());
                 (!fresh).then_some((range, bytes))
             };
-            self.pages_again(blocks, footer, ranges.iter().zip(&plans).zip(&all).filter_map(again)).await;
+            self.schedule_page_decompression(blocks, footer, ranges.iter().zip(&plans).zip(&all).filter_map(again)).await;
         }
         Ok(all)
     }
@@ -367,7 +372,7 @@ impl CachedFile {
 
 /// Locks the cached forms that clones of a request share.
 fn lock(wanted: &ScanRequest) -> std::sync::MutexGuard<'_, Weak<CachedForms>> {
-    wanted.shown.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    wanted.shared_forms.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// Copies a range out of pieces that cover it. The pieces are sorted by their start.
@@ -396,7 +401,7 @@ impl AsyncFileReader for CachedFile {
 
     fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, parquet::errors::Result<Vec<Bytes>>> {
         if ranges.iter().any(|r| r.start >= VIRTUAL_BASE) {
-            return self.clone().of_forms(ranges).boxed();
+            return self.clone().read_forms(ranges).boxed();
         }
         if let Some(outside) = ranges.iter().find(|r| r.start > r.end || r.end > self.size) {
             let what = ParquetError::EOF(format!("bytes {outside:?} of a file of {}", self.size));
@@ -409,7 +414,7 @@ impl AsyncFileReader for CachedFile {
         let this = self.clone();
         async move {
             match &this.blocks {
-                Some(blocks) => this.through(blocks, ranges).await,
+                Some(blocks) => this.read_through_cache(blocks, ranges).await,
                 None => {
                     ReadStats::add(&this.stats.requests, 1);
                     ReadStats::add(&this.stats.bytes_read, ranges.iter().map(|r| r.end - r.start).sum());
@@ -428,7 +433,7 @@ impl AsyncFileReader for CachedFile {
         _options: Option<&'a ArrowReaderOptions>,
     ) -> BoxFuture<'a, parquet::errors::Result<Arc<ParquetMetaData>>> {
         async move {
-            match self.wanted.clone() {
+            match self.request.clone() {
                 Some(wanted) => self.show(&wanted).await,
                 None => Ok(self.reader.footer_of(self.clone()).await?.metadata.metadata().clone()),
             }

@@ -7,7 +7,7 @@
 use std::error::Error;
 use std::sync::Arc;
 
-use esker_types::{Panicked, caught, total};
+use esker_types::{Panicked, catch_panic, saturating_total};
 use futures::stream::{BoxStream, Stream, StreamExt, TryStreamExt, unfold};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
@@ -16,24 +16,24 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
 use parquet::schema::types::{SchemaDescriptor, Type as ParquetType};
 
-use crate::reader::{OpenFile, lift};
+use crate::reader::{OpenFile, unwrap_parquet_error};
 use crate::{ReadError, ReadStats, Reader};
 
 /// Wraps a decoder's panic as one of its errors.
-pub fn of_panic(panic: Panicked) -> ParquetError {
+pub fn panic_as_parquet_error(panic: Panicked) -> ParquetError {
     ParquetError::External(Box::new(panic))
 }
 
 /// Wraps a stream so that a panic becomes an error and the first error ends the stream.
 ///
 /// `of_panic` makes the error. A stream that failed is dropped and never polled again.
-pub fn caught_stream<T: Send + 'static, E: Send + 'static>(
+pub fn catch_panics<T: Send + 'static, E: Send + 'static>(
     stream: impl Stream<Item = Result<T, E>> + Send + 'static,
     of_panic: impl Fn(Panicked) -> E + Send + Sync + Copy + 'static,
 ) -> BoxStream<'static, Result<T, E>> {
     let next = move |stream: Option<BoxStream<'static, Result<T, E>>>| async move {
         let mut stream = stream?;
-        match caught(stream.next()).await {
+        match catch_panic(stream.next()).await {
             Ok(Some(Ok(item))) => Some((Ok(item), Some(stream))),
             Ok(Some(Err(error))) => Some((Err(error), None)),
             Ok(None) => None,
@@ -44,13 +44,13 @@ pub fn caught_stream<T: Send + 'static, E: Send + 'static>(
 }
 
 /// Makes the error for pages that hold another number of rows than the footer says.
-pub(crate) fn other_rows(rows: u64, expected: u64) -> ParquetError {
+pub(crate) fn row_count_mismatch(rows: u64, expected: u64) -> ParquetError {
     ParquetError::General(format!("its pages have {rows} rows, and the footer says {expected}"))
 }
 
 /// Returns the number of rows of some row groups.
-pub(crate) fn rows_of(footer: &ParquetMetaData, row_groups: &[usize]) -> u64 {
-    total(row_groups.iter().map(|group| footer.row_group(*group).num_rows().unsigned_abs()))
+pub(crate) fn row_count(footer: &ParquetMetaData, row_groups: &[usize]) -> u64 {
+    saturating_total(row_groups.iter().map(|group| footer.row_group(*group).num_rows().unsigned_abs()))
 }
 
 /// Removes the Parquet wrapper from an error of another library or layer.
@@ -75,25 +75,25 @@ fn unexplained(path: &str, error: ParquetError) -> ReadError {
     match error {
         ParquetError::External(inner) => match inner.downcast::<Panicked>() {
             Ok(panic) => ReadError::Panicked { path: path.to_owned(), panic: *panic },
-            Err(inner) => lift(path, ParquetError::External(inner)),
+            Err(inner) => unwrap_parquet_error(path, ParquetError::External(inner)),
         },
-        error => lift(path, error),
+        error => unwrap_parquet_error(path, error),
     }
 }
 
 /// Splits columns into parts that can be decoded alone, each with its name and leaf indexes.
 ///
 /// A part is a leaf, or a whole map: its keys and values can only be decoded together.
-pub(crate) fn parts(descriptor: &SchemaDescriptor, columns: &ProjectionMask) -> Vec<(String, Vec<usize>)> {
+pub(crate) fn decodable_parts(descriptor: &SchemaDescriptor, columns: &ProjectionMask) -> Vec<(String, Vec<usize>)> {
     let leaves = (0..descriptor.num_columns()).filter(|leaf| columns.leaf_included(*leaf));
-    let mut parts: Vec<_> = leaves.map(|leaf| with_pairs(descriptor, leaf)).collect();
+    let mut parts: Vec<_> = leaves.map(|leaf| part_of_leaf(descriptor, leaf)).collect();
     // The leaves of a map follow one another.
     parts.dedup();
     parts
 }
 
 /// Returns the part of a leaf: all leaves of the outermost map around it, or the leaf itself.
-fn with_pairs(descriptor: &SchemaDescriptor, leaf: usize) -> (String, Vec<usize>) {
+fn part_of_leaf(descriptor: &SchemaDescriptor, leaf: usize) -> (String, Vec<usize>) {
     let path = |leaf: usize| descriptor.column(leaf).path().parts().to_vec();
     let own = path(leaf);
     let Some(depth) = map_depth(descriptor.get_column_root(leaf), &own) else { return (own.join("."), vec![leaf]) };
@@ -120,24 +120,26 @@ fn map_depth(root: &ParquetType, path: &[String]) -> Option<usize> {
 impl OpenFile {
     /// Adds the file and the column to a decoder's error. Decodes each column alone to find the one that fails.
     pub(crate) async fn blame(&self, columns: &ProjectionMask, row_groups: &[usize], error: ParquetError) -> ReadError {
-        let path = &self.input.path;
+        let path = &self.file.path;
         // A storage error is about no column.
-        let source = match lift(path, error) {
+        let source = match unwrap_parquet_error(path, error) {
             ReadError::Parquet { source, .. } => source,
             other => return other,
         };
         let descriptor = self.metadata.parquet_schema();
-        let expected = rows_of(self.footer(), row_groups);
-        for (column, leaves) in parts(descriptor, columns) {
+        let expected = row_count(self.footer(), row_groups);
+        for (column, leaves) in decodable_parts(descriptor, columns) {
             let only = ProjectionMask::leaves(descriptor, leaves);
             let decoded = async {
-                let builder = ParquetRecordBatchStreamBuilder::new_with_metadata(self.input.clone(), self.metadata.clone());
+                let builder = ParquetRecordBatchStreamBuilder::new_with_metadata(self.file.clone(), self.metadata.clone());
                 let batches = builder.with_projection(only).with_row_groups(row_groups.to_vec()).build()?;
                 let rows = batches.try_fold(0, |rows, batch| async move { Ok(rows + batch.num_rows() as u64) }).await?;
-                if rows == expected { Ok(()) } else { Err(other_rows(rows, expected)) }
+                if rows == expected { Ok(()) } else { Err(row_count_mismatch(rows, expected)) }
             };
-            let Err(found) = caught(decoded).await.unwrap_or_else(|panic| Err(of_panic(panic))) else { continue };
-            return match lift(path, found) {
+            let Err(found) = catch_panic(decoded).await.unwrap_or_else(|panic| Err(panic_as_parquet_error(panic))) else {
+                continue;
+            };
+            return match unwrap_parquet_error(path, found) {
                 ReadError::Parquet { source, .. } => ReadError::decoding(path, column, source),
                 other => other,
             };
@@ -151,7 +153,7 @@ impl Reader {
     ///
     /// Reads the file's columns again, one after the other.
     pub async fn blame(&self, path: &str, size: u64, error: ParquetError) -> ReadError {
-        match caught(self.open(path, size, &Arc::new(ReadStats::default()))).await {
+        match catch_panic(self.open(path, size, &Arc::new(ReadStats::default()))).await {
             Ok(Ok(open)) => {
                 let row_groups: Vec<usize> = (0..open.footer().num_row_groups()).collect();
                 open.blame(&ProjectionMask::all(), &row_groups, error).await
@@ -297,7 +299,7 @@ mod tests {
                                 let column = ["m", "m", "a", "s", "l.list.element", "b"][n % chunks.len()];
                                 let text = error.to_string();
                                 assert!(text.starts_with(&format!("{path}: column {column}: ")), "{text}");
-                                assert!(!error.code().is_passing() && error.file() == Some((path.as_str(), true)), "{text}");
+                                assert!(!error.code().is_transient() && error.file() == Some((path.as_str(), true)), "{text}");
                                 damaged += 1;
                             }
                         }

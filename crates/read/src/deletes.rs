@@ -20,9 +20,9 @@ use roaring::RoaringTreemap;
 use crate::{ReadError, ReadStats, Reader, Result, field_id};
 
 /// Field id of the column `file_path` in position delete files. Spec: "Reserved Field IDs".
-pub const FILE_PATH: i32 = 2_147_483_546;
+pub const FILE_PATH_FIELD_ID: i32 = 2_147_483_546;
 /// Field id of the column `pos` in position delete files. Spec: "Reserved Field IDs".
-pub const POSITION: i32 = 2_147_483_545;
+pub const POS_FIELD_ID: i32 = 2_147_483_545;
 
 /// Number of delete files that are read concurrently.
 const CONCURRENCY: usize = 8;
@@ -79,7 +79,7 @@ impl Reader {
                 let positions = if delete.kind == DeleteKind::DeletionVector {
                     let about = file.referenced_data_file.clone().unwrap_or_default();
                     let key = format!("{path}#{}", file.content_offset.unwrap_or_default());
-                    let read = async { Ok(DeletedPositions::from([(about, self.vector(&delete, stats).await?)])) };
+                    let read = async { Ok(DeletedPositions::from([(about, self.read_deletion_vector(&delete, stats).await?)])) };
                     self.positions(key, read).await?
                 } else {
                     self.positions(path.to_owned(), self.read_positions(path, size, stats)).await?
@@ -112,7 +112,7 @@ impl Reader {
     ///
     /// Returns [`ReadError::Damaged`] if the manifest entry has no offset or size, or if the blob is malformed. Also if the blob
     /// holds another number of positions than the entry says. Returns [`ReadError::Storage`] if the blob can't be fetched.
-    pub async fn vector(&self, delete: &LiveDelete, stats: &Arc<ReadStats>) -> Result<RoaringTreemap> {
+    pub async fn read_deletion_vector(&self, delete: &LiveDelete, stats: &Arc<ReadStats>) -> Result<RoaringTreemap> {
         let file = &delete.entry.file;
         let path = file.file_path.as_str();
         let place = file.content_offset.zip(file.content_size_in_bytes);
@@ -136,7 +136,7 @@ impl Reader {
             let found = open.fields().iter().position(|f| field_id(f) == Some(id));
             found.ok_or_else(|| ReadError::damaged(path, format!("a position delete file without field {id}")))
         };
-        let (path_column, position_column) = (column(FILE_PATH)?, column(POSITION)?);
+        let (path_column, position_column) = (column(FILE_PATH_FIELD_ID)?, column(POS_FIELD_ID)?);
         let mut stream = open.raw_stream(&[path_column, position_column])?;
         let arrow = |source| ReadError::Arrow { path: path.to_owned(), source };
         let mut positions = DeletedPositions::new();

@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     fn key(start: u64, end: u64) -> BlockKey {
-        BlockKey { file: "s3://b/f".into(), start, end, other: false }
+        BlockKey { file: "s3://b/f".into(), start, end, is_form: false }
     }
 
     async fn settled(disk: &DiskCache) {

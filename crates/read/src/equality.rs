@@ -17,12 +17,12 @@ use esker_format::{
     NestedField, NestedFieldRef, PrimitiveType, Schema, SchemaRef as TableSchema, StructType, TableMetadata, Type,
 };
 use esker_table::{LiveDelete, LiveFile};
-use esker_types::total;
+use esker_types::saturating_total;
 use futures::stream::{StreamExt, TryStreamExt};
 use roaring::RoaringTreemap;
 
 use crate::defaults::find;
-use crate::keys::{KeyMaker, KeyTable, hash};
+use crate::equality_keys::{KeyMaker, KeyTable, hash};
 use crate::spill::{Partition, Partitions, SpilledKey};
 use crate::{BatchAdapter, FileScan, ReadError, ReadStats, Reader, Result, check_readable, optional_schema};
 
@@ -40,7 +40,7 @@ pub struct EqualityBudget {
     /// The directory for spilled keys; created if it does not exist.
     pub dir: PathBuf,
     /// True to read files through the block cache, for later queries.
-    pub keep: bool,
+    pub use_block_cache: bool,
 }
 
 /// The equality deletes that apply to some data files of one partition.
@@ -116,7 +116,7 @@ impl KeyColumns {
         let partition = spec.map(|spec| (spec.as_ref(), file.file.partition.as_ref()));
         let adapter = Arc::new(BatchAdapter::new(self.target.clone(), &self.schema, partition));
         let size = file.file.size();
-        let reader = reader.naming(metadata);
+        let reader = reader.with_name_mapping(metadata);
         let open = if keep { reader.open_cached(path, size, stats).await? } else { reader.open(path, size, stats).await? };
         let lacking = || self.ids.iter().find(|id| find(open.fields().iter(), **id).is_none());
         if let Some(lacking) = is_delete.then(lacking).flatten() {
@@ -258,7 +258,7 @@ impl EqualityDeletes {
                     let table = Arc::new(table);
                     let one = |file: LiveFile| {
                         let (columns, table, reader) = (set.columns.clone(), table.clone(), reader.clone());
-                        let (metadata, stats, keep) = (metadata.clone(), stats.clone(), budget.keep);
+                        let (metadata, stats, keep) = (metadata.clone(), stats.clone(), budget.use_block_cache);
                         spawned(async move {
                             let deleted = columns.probe(&table, &reader, &metadata, &file, keep, &stats).await?;
                             Ok((file.file.file_path.clone(), deleted))
@@ -293,7 +293,7 @@ impl KeySet {
         budget: &EqualityBudget,
         stats: &Arc<ReadStats>,
     ) -> Result<Option<KeyTable>> {
-        let (bytes, keep) = (budget.bytes, budget.keep);
+        let (bytes, keep) = (budget.bytes, budget.use_block_cache);
         let mut table = KeyTable::new();
         let (small, large): (Vec<&LiveDelete>, Vec<&LiveDelete>) =
             self.deletes.iter().partition(|d| d.entry.file.size() <= SMALL);
@@ -349,7 +349,7 @@ impl KeySet {
         // An entry in memory takes its key and about thirty bytes. Half of the budget is left for tables that double when they
         // grow. A delete file without a record count is assumed to have one delete a byte.
         let count = |d: &LiveDelete| d.entry.file.rows().unwrap_or_else(|| d.entry.file.size());
-        let deletes = total(self.deletes.iter().map(count));
+        let deletes = saturating_total(self.deletes.iter().map(count));
         let width = self.columns.maker.width();
         let estimate = deletes.saturating_mul(width as u64 + 64);
         let n = usize::try_from(estimate / (budget.bytes as u64 / 2).max(1)).unwrap_or(usize::MAX).clamp(2, 512);
@@ -357,12 +357,12 @@ impl KeySet {
         for delete in &self.deletes {
             let sequence_number = delete.entry.sequence_number.cast_unsigned();
             let write = |batch: &Rows, _| Ok(keys.write_all(batch, sequence_number, 0)?);
-            self.columns.each(reader, &delete.entry, metadata, budget.keep, stats, write).await?;
+            self.columns.each(reader, &delete.entry, metadata, budget.use_block_cache, stats, write).await?;
         }
         let mut rows = Partitions::create(&budget.dir, n)?;
         for (i, file) in files.iter().enumerate() {
             let write = |batch: &Rows, start: u64| Ok(rows.write_all(batch, i as u64, start)?);
-            self.columns.each(reader, file, metadata, budget.keep, stats, write).await?;
+            self.columns.each(reader, file, metadata, budget.use_block_cache, stats, write).await?;
         }
         for (keys, rows) in keys.finish()?.into_iter().zip(rows.finish()?) {
             join(keys, rows, files, found)?;

@@ -10,7 +10,7 @@ use arrow::error::ArrowError;
 use esker_format::{FormatError, Transform, Type};
 use esker_storage::StorageError;
 use esker_table::TableError;
-use esker_types::{Coded, ErrorCode, Panicked, causes, code_of_io};
+use esker_types::{Coded, ErrorCode, Panicked, code_of_io, error_chain};
 use parquet::errors::ParquetError;
 
 /// A failed read of a data file or a delete file.
@@ -158,14 +158,14 @@ impl ReadError {
     /// The flag is `false` if the storage did not hand the file over. None if the error says nothing about one file.
     pub fn file(&self) -> Option<(&str, bool)> {
         match self {
-            Self::Storage(e) => Some((e.uri()?, matches!(e, StorageError::Short { .. }))),
+            Self::Storage(e) => Some((e.uri()?, matches!(e, StorageError::Truncated { .. }))),
             Self::Parquet { source: ParquetError::NYI(_), .. } => None,
             // A decoder passes on the storage's error, which says nothing about the file's content.
-            Self::Parquet { path, source } => (!below(source).is_passing()).then_some((path, true)),
+            Self::Parquet { path, source } => (!below(source).is_transient()).then_some((path, true)),
             Self::Arrow { path, source: source @ ArrowError::ParquetError(_) } => {
-                (!below(source).is_passing()).then_some((path, true))
+                (!below(source).is_transient()).then_some((path, true))
             }
-            Self::Decoding { path, source, .. } => (!below(source.as_ref()).is_passing()).then_some((path, true)),
+            Self::Decoding { path, source, .. } => (!below(source.as_ref()).is_transient()).then_some((path, true)),
             Self::Damaged { path, .. } => Some((path, true)),
             Self::Arrow { .. }
             | Self::Panicked { .. }
@@ -217,5 +217,5 @@ impl Coded for ReadError {
 ///
 /// Without one the decoder itself failed, and the file is not what its metadata says: [`ErrorCode::DataInvalid`].
 fn below(error: &(dyn Error + 'static)) -> ErrorCode {
-    causes(error).find_map(|e| e.downcast_ref::<ReadError>()).map_or(ErrorCode::DataInvalid, Coded::code)
+    error_chain(error).find_map(|e| e.downcast_ref::<ReadError>()).map_or(ErrorCode::DataInvalid, Coded::code)
 }

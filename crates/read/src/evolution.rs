@@ -19,7 +19,7 @@ use esker_format::{
 };
 use esker_table::properties::{MappedField, NameMapping};
 
-use crate::names::FieldNames;
+use crate::name_mapping::FieldNames;
 use crate::{BatchAdapter, field_id, target_schema};
 
 /// A value of any type.

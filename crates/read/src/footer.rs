@@ -15,7 +15,7 @@ use parquet::file::statistics::Statistics;
 use parquet::schema::types::ColumnDescPtr;
 
 use crate::cached_file::Chunks;
-use crate::trusted::trusted;
+use crate::trusted_statistics::trusted;
 
 /// A parsed and corrected footer with its page index. Cheap to clone.
 #[derive(Debug, Clone)]

@@ -15,8 +15,8 @@ use parquet::file::metadata::{
 use parquet::file::page_index::column_index::ColumnIndexMetaData;
 use parquet::file::page_index::offset_index::OffsetIndexMetaData;
 
-use crate::fetched::FileSlice;
 use crate::repacked::RepackedChunk;
+use crate::row_group_decoder::FileSlice;
 use crate::uncompressed::UncompressedChunk;
 
 /// The part of a file that a scan reads.
@@ -27,22 +27,22 @@ pub struct ScanRequest {
     /// Field ids of the table's columns that are read.
     pub columns: Arc<[i32]>,
     /// Byte range of the file: row groups that begin in it are read. None reads all.
-    pub part: Option<Range<u64>>,
+    pub split: Option<Range<u64>>,
     /// True if float columns may hold NaN: maxima in the footer are then ignored.
-    pub nan: bool,
+    pub may_hold_nan: bool,
     /// True if no page may be skipped: the footer view then has no page index.
     pub all_pages: bool,
     /// The cached forms of the last footer view, alive as long as a reader of the scan holds them.
-    pub(crate) shown: Arc<Mutex<Weak<CachedForms>>>,
+    pub(crate) shared_forms: Arc<Mutex<Weak<CachedForms>>>,
 }
 
 /// A column chunk in another form than it is stored in.
 #[derive(Debug, Clone)]
 pub(crate) enum CachedForm {
     /// The chunk without compression.
-    Plain(Arc<UncompressedChunk>),
+    Uncompressed(Arc<UncompressedChunk>),
     /// The chunk with some pages decompressed.
-    Relaid(Arc<RepackedChunk>),
+    Repacked(Arc<RepackedChunk>),
 }
 
 /// Chunks in cached forms, by virtual base address.
@@ -52,24 +52,24 @@ impl CachedForm {
     /// Returns a number that tells two forms of the same chunk apart.
     pub(crate) fn version(&self) -> u64 {
         match self {
-            Self::Plain(_) => 0,
-            Self::Relaid(relaid) => relaid.version(),
+            Self::Uncompressed(_) => 0,
+            Self::Repacked(relaid) => relaid.version(),
         }
     }
 
     /// Returns the chunk's footer entry, changed to describe this form.
     fn described(&self, chunk: &ColumnChunkMetaData) -> parquet::errors::Result<ColumnChunkMetaData> {
         match self {
-            Self::Plain(plain) => plain.described(chunk),
-            Self::Relaid(relaid) => relaid.described(chunk),
+            Self::Uncompressed(plain) => plain.described(chunk),
+            Self::Repacked(relaid) => relaid.described(chunk),
         }
     }
 
     /// Returns the chunk's offset index, changed to this form.
     fn located(&self, chunk: &ColumnChunkMetaData, rows: i64, pages: &OffsetIndexMetaData) -> OffsetIndexMetaData {
         match self {
-            Self::Plain(plain) => plain.located(chunk, rows, pages),
-            Self::Relaid(relaid) => relaid.located(chunk, rows, pages),
+            Self::Uncompressed(plain) => plain.located(chunk, rows, pages),
+            Self::Repacked(relaid) => relaid.located(chunk, rows, pages),
         }
     }
 
@@ -78,16 +78,16 @@ impl CachedForm {
     /// `range` is a virtual range of a chunk whose base address is `base`.
     pub(crate) fn stored(&self, base: u64, range: &Range<u64>) -> parquet::errors::Result<Option<Range<u64>>> {
         match self {
-            Self::Plain(_) => Ok(None),
-            Self::Relaid(relaid) => relaid.stored(base, range),
+            Self::Uncompressed(_) => Ok(None),
+            Self::Repacked(relaid) => relaid.stored(base, range),
         }
     }
 
     /// Returns a virtual range of this form. `stored` are the bytes of the file that [`stored`](Self::stored) asked for.
     pub(crate) fn slice(&self, base: u64, range: &Range<u64>, stored: Option<FileSlice>) -> parquet::errors::Result<Bytes> {
         match self {
-            Self::Plain(plain) => plain.slice(base, range),
-            Self::Relaid(relaid) => relaid.slice(base, range, stored),
+            Self::Uncompressed(plain) => plain.slice(base, range),
+            Self::Repacked(relaid) => relaid.slice(base, range, stored),
         }
     }
 }
@@ -135,7 +135,7 @@ fn field_of(footer: &ParquetMetaData, leaf: usize) -> Option<i32> {
 }
 
 /// Builds a footer view. `forms` are the cached forms by row group and column.
-pub(crate) fn show(
+pub(crate) fn build_footer_view(
     footer: &ParquetMetaData,
     shown: &FooterView,
     forms: &HashMap<(usize, usize), CachedForm>,

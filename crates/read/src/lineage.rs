@@ -13,9 +13,9 @@ use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 use crate::RowPositions;
 
 /// Field id of the column `_row_id`. Spec: "Reserved Field IDs".
-pub const ROW_ID: i32 = 2_147_483_540;
+pub const ROW_ID_FIELD_ID: i32 = 2_147_483_540;
 /// Field id of the column `_last_updated_sequence_number`. Spec: "Reserved Field IDs".
-pub const LAST_UPDATED: i32 = 2_147_483_539;
+pub const LAST_UPDATED_FIELD_ID: i32 = 2_147_483_539;
 
 /// Appends the two row lineage columns to a schema, as optional 64-bit integers.
 pub fn with_lineage(schema: &SchemaRef) -> SchemaRef {
@@ -23,7 +23,7 @@ pub fn with_lineage(schema: &SchemaRef) -> SchemaRef {
         let metadata = [(PARQUET_FIELD_ID_META_KEY.to_owned(), id.to_string())].into();
         Arc::new(Field::new(name, DataType::Int64, true).with_metadata(metadata))
     };
-    let lineage = [column("_row_id", ROW_ID), column("_last_updated_sequence_number", LAST_UPDATED)];
+    let lineage = [column("_row_id", ROW_ID_FIELD_ID), column("_last_updated_sequence_number", LAST_UPDATED_FIELD_ID)];
     Arc::new(ArrowSchema::new(schema.fields().iter().cloned().chain(lineage).collect::<Vec<_>>()))
 }
 

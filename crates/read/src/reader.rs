@@ -25,11 +25,11 @@ use roaring::RoaringTreemap;
 
 use crate::block_cache::BlockCache;
 use crate::cached_file::{CachedFile, WHOLE_FILE};
-use crate::decode_errors::{caught_stream, of_panic, other_rows, rows_of};
+use crate::decode_errors::{catch_panics, panic_as_parquet_error, row_count, row_count_mismatch};
 use crate::deletes::{DeletedPositions, selection};
-use crate::fetched::{FetchedRowGroups, FileSlice};
 use crate::footer::Footer;
-use crate::footer_view::{CachedForm, FooterView, show};
+use crate::footer_view::{CachedForm, FooterView, build_footer_view};
+use crate::row_group_decoder::{FetchedRowGroups, FileSlice};
 use crate::{BatchAdapter, FieldNames, ReadError, Result, field_id};
 
 /// Bytes fetched with the first request for a footer; most footers and their page indexes fit.
@@ -66,11 +66,11 @@ pub struct Reader {
     /// Parsed footers by the location of the file.
     footers: Cache<String, Footer>,
     /// Footer views, by all that a view depends on.
-    shown: Cache<Arc<FooterView>, Arc<ParquetMetaData>>,
+    footer_views: Cache<Arc<FooterView>, Arc<ParquetMetaData>>,
     /// Positions in position delete files and deletion vectors, by location (and offset of the vector).
     positions: Cache<String, Arc<DeletedPositions>>,
     /// Positions that equality deletes delete from a data file, by the caller's key.
-    keyed: Cache<String, Arc<RoaringTreemap>>,
+    equality_positions: Cache<String, Arc<RoaringTreemap>>,
     blocks: BlockCache,
     /// The name mapping of the table whose files are read.
     names: Arc<FieldNames>,
@@ -101,14 +101,14 @@ impl Reader {
             .weigher(move |key: &String, set: &Arc<RoaringTreemap>| weight(key.len() + set.serialized_size()))
             .max_capacity(cache_bytes)
             .build();
-        Self { storage, footers, shown, positions, keyed, blocks, names: Arc::default() }
+        Self { storage, footers, footer_views: shown, positions, equality_positions: keyed, blocks, names: Arc::default() }
     }
 
     /// Returns a reader for files of one table, with that table's name mapping.
     ///
     /// Files without field ids can be read only through a name mapping. Spec: "Column Projection".
     #[must_use]
-    pub fn naming(&self, metadata: &TableMetadata) -> Self {
+    pub fn with_name_mapping(&self, metadata: &TableMetadata) -> Self {
         Self { names: Arc::new(FieldNames::of(metadata)), ..self.clone() }
     }
 
@@ -136,13 +136,13 @@ impl Reader {
     ///
     /// Returns [`ReadError::Storage`] if the path is no location that the storage can hold.
     pub fn cached_file(&self, path: &str, size: u64, stats: &Arc<ReadStats>) -> Result<CachedFile> {
-        let mut input = self.unkept(path, size, stats)?;
+        let mut input = self.uncached_file(path, size, stats)?;
         input.blocks = Some(self.blocks.clone());
         Ok(input)
     }
 
     /// Returns the bytes of a file without caching what is read, for jobs that read a file once.
-    fn unkept(&self, path: &str, size: u64, stats: &Arc<ReadStats>) -> Result<CachedFile> {
+    fn uncached_file(&self, path: &str, size: u64, stats: &Arc<ReadStats>) -> Result<CachedFile> {
         let (store, object) = self.storage.object(path)?;
         let remote = Location::parse(path)?.scheme() != Scheme::File;
         let (reader, path, stats) = (self.clone(), path.into(), stats.clone());
@@ -156,7 +156,7 @@ impl Reader {
             stats,
             whole: None,
             blocks: None,
-            wanted: None,
+            request: None,
             forms: Arc::default(),
         })
     }
@@ -169,7 +169,7 @@ impl Reader {
     ///
     /// Returns [`ReadError::Storage`] if the footer can't be fetched, and [`ReadError::Parquet`] if it can't be parsed.
     pub async fn footer(&self, path: &str, size: u64, stats: &Arc<ReadStats>) -> Result<Arc<ParquetMetaData>> {
-        let found = self.footer_of(self.cached_file(path, size, stats)?).await.map_err(|e| lift(path, e))?;
+        let found = self.footer_of(self.cached_file(path, size, stats)?).await.map_err(|e| unwrap_parquet_error(path, e))?;
         Ok(found.metadata.metadata().clone())
     }
 
@@ -203,11 +203,11 @@ impl Reader {
         forms: &HashMap<(usize, usize), CachedForm>,
     ) -> parquet::errors::Result<Arc<ParquetMetaData>> {
         let key = Arc::new(shown);
-        if let Some(found) = self.shown.get(&key).await {
+        if let Some(found) = self.footer_views.get(&key).await {
             return Ok(found);
         }
-        let made = Arc::new(show(footer, &key, forms)?);
-        self.shown.insert(key, made.clone()).await;
+        let made = Arc::new(build_footer_view(footer, &key, forms)?);
+        self.footer_views.insert(key, made.clone()).await;
         Ok(made)
     }
 
@@ -231,10 +231,10 @@ impl Reader {
     /// Returns [`ReadError::Storage`] if bytes can't be fetched and [`ReadError::Parquet`] if the footer can't be parsed. Returns
     /// [`ReadError::Unsupported`] if the file has no field ids and the table no usable name mapping.
     pub async fn open_whole(&self, path: &str, size: u64, whole: u64, stats: &Arc<ReadStats>) -> Result<OpenFile> {
-        let mut input = self.unkept(path, size, stats)?;
+        let mut input = self.uncached_file(path, size, stats)?;
         if size <= whole {
             // One request replaces two: one for the footer and one for the pages.
-            input.whole = Some(input.get_bytes(0..size).await.map_err(|e| lift(path, e))?);
+            input.whole = Some(input.get_bytes(0..size).await.map_err(|e| unwrap_parquet_error(path, e))?);
         }
         self.opened(input).await
     }
@@ -252,23 +252,23 @@ impl Reader {
 
     async fn opened(&self, input: CachedFile) -> Result<OpenFile> {
         ReadStats::add(&input.stats.files_opened, 1);
-        let metadata = self.footer_of(input.clone()).await.map_err(|e| lift(&input.path, e))?.metadata;
+        let metadata = self.footer_of(input.clone()).await.map_err(|e| unwrap_parquet_error(&input.path, e))?.metadata;
         let fields = input.identified(metadata.schema().fields())?;
-        Ok(OpenFile { metadata, fields, input })
+        Ok(OpenFile { metadata, fields, file: input })
     }
 
     /// Returns the positions that equality deletes delete from a file, if they are cached under `key`.
     ///
     /// See [`keep_keyed_positions`](Self::keep_keyed_positions).
-    pub async fn keyed_positions(&self, key: &str) -> Option<Arc<RoaringTreemap>> {
-        self.keyed.get(key).await
+    pub async fn cached_equality_positions(&self, key: &str) -> Option<Arc<RoaringTreemap>> {
+        self.equality_positions.get(key).await
     }
 
     /// Caches the positions that equality deletes delete from a data file.
     ///
     /// The key must name the data file and every equality delete that applies to it. [`digest`](crate::digest) makes such keys.
-    pub async fn keep_keyed_positions(&self, key: String, positions: Arc<RoaringTreemap>) {
-        self.keyed.insert(key, positions).await;
+    pub async fn cache_equality_positions(&self, key: String, positions: Arc<RoaringTreemap>) {
+        self.equality_positions.insert(key, positions).await;
     }
 
     /// Returns the positions cached under `key`, or those that `read` yields, and caches them.
@@ -289,7 +289,7 @@ impl Reader {
 /// Unwraps a [`ReadError`] from the Parquet error that carried it through the decoder.
 ///
 /// Any other error becomes [`ReadError::Parquet`].
-pub(crate) fn lift(path: &str, error: ParquetError) -> ReadError {
+pub(crate) fn unwrap_parquet_error(path: &str, error: ParquetError) -> ReadError {
     match error {
         ParquetError::External(e) => match e.downcast::<ReadError>() {
             Ok(read) => *read,
@@ -320,7 +320,7 @@ pub struct OpenFile {
     pub(crate) metadata: ArrowReaderMetadata,
     /// The file's columns with field ids, from the file itself or from the name mapping.
     fields: Fields,
-    pub(crate) input: CachedFile,
+    pub(crate) file: CachedFile,
 }
 
 /// The columns of one file that a scan decodes.
@@ -348,7 +348,7 @@ impl OpenFile {
         let rows = self.footer().file_metadata().num_rows();
         match u64::try_from(rows) == Ok(records) {
             true => Ok(()),
-            false => Err(ReadError::damaged(&self.input.path, format!("it has {rows} rows, and its manifest says {records}"))),
+            false => Err(ReadError::damaged(&self.file.path, format!("it has {rows} rows, and its manifest says {records}"))),
         }
     }
 
@@ -361,7 +361,7 @@ impl OpenFile {
     pub(crate) fn raw_stream(self, roots: &[usize]) -> Result<BoxStream<'static, Result<RecordBatch>>> {
         let mask = ProjectionMask::roots(self.metadata.parquet_schema(), roots.iter().copied());
         let row_groups: Vec<usize> = (0..self.footer().num_row_groups()).collect();
-        let rows = rows_of(self.footer(), &row_groups);
+        let rows = row_count(self.footer(), &row_groups);
         self.decoded(mask, row_groups, rows, |builder| builder)
     }
 
@@ -375,9 +375,9 @@ impl OpenFile {
         expected: u64,
         with: impl FnOnce(Builder) -> Builder,
     ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
-        let builder = ParquetRecordBatchStreamBuilder::new_with_metadata(self.input.clone(), self.metadata.clone());
+        let builder = ParquetRecordBatchStreamBuilder::new_with_metadata(self.file.clone(), self.metadata.clone());
         let builder = with(builder.with_projection(mask.clone()).with_row_groups(row_groups.clone()));
-        let stream = builder.build().map_err(|source| ReadError::Parquet { path: self.input.path.to_string(), source })?;
+        let stream = builder.build().map_err(|source| ReadError::Parquet { path: self.file.path.to_string(), source })?;
         let read = Arc::new((self, mask, row_groups));
         let next = move |(stream, rows): (Option<BoxStream<'static, _>>, u64)| {
             let read = read.clone();
@@ -390,12 +390,12 @@ impl OpenFile {
                     }
                     Some(Err(error)) => error,
                     None if rows == expected => return None,
-                    None => other_rows(rows, expected),
+                    None => row_count_mismatch(rows, expected),
                 };
                 Some((Err(read.0.blame(&read.1, &read.2, error).await), (None, rows)))
             }
         };
-        Ok(unfold((Some(caught_stream(stream, of_panic)), 0), next).boxed())
+        Ok(unfold((Some(catch_panics(stream, panic_as_parquet_error)), 0), next).boxed())
     }
 
     /// Returns the projection onto those columns of the file that the adapter's target has, by field id.
@@ -426,11 +426,14 @@ impl OpenFile {
             columns.map(|(start, len)| (start, start + len)).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
         });
         let (start, end) = bounds.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))).unwrap_or((0, 0));
-        let mut input = self.input.clone();
-        let bytes =
-            if end > start { input.get_bytes(start..end).await.map_err(|e| lift(&self.input.path, e))? } else { Bytes::new() };
+        let mut input = self.file.clone();
+        let bytes = if end > start {
+            input.get_bytes(start..end).await.map_err(|e| unwrap_parquet_error(&self.file.path, e))?
+        } else {
+            Bytes::new()
+        };
         Ok(FetchedRowGroups {
-            path: self.input.path.to_string(),
+            path: self.file.path.to_string(),
             metadata: self.metadata.clone(),
             row_groups,
             window: FileSlice { start, bytes },
@@ -445,13 +448,13 @@ impl OpenFile {
     /// [`ReadError::Decoding`], [`ReadError::Panicked`] or [`ReadError::Arrow`] errors; the stream ends after the first that the
     /// decoder reports.
     pub fn stream(self, scan: FileScan) -> Result<BoxStream<'static, Result<RecordBatch>>> {
-        let path = self.input.path.to_string();
+        let path = self.file.path.to_string();
         let Projection { mask, fields } = self.projection(&scan.adapter);
         let ranges = row_group_rows(self.footer());
         let row_groups = scan.row_groups.unwrap_or_else(|| (0..ranges.len()).collect());
         let chosen: Vec<Range<u64>> = row_groups.iter().map(|i| ranges[*i].clone()).collect();
         let selected = scan.deleted.as_ref().map(|deleted| selection(&chosen, deleted));
-        let rows = selected.as_ref().map_or_else(|| rows_of(self.footer(), &row_groups), |rows| rows.row_count() as u64);
+        let rows = selected.as_ref().map_or_else(|| row_count(self.footer(), &row_groups), |rows| rows.row_count() as u64);
         let stream = self.decoded(mask, row_groups, rows, |builder| {
             let builder = builder.with_batch_size(scan.batch_size);
             match selected {

@@ -17,8 +17,8 @@ use parquet::file::page_index::offset_index::OffsetIndexMetaData;
 use parquet::file::serialized_reader::SerializedPageReader;
 use parquet::file::writer::{SerializedPageWriter, TrackedWrite};
 
-use crate::fetched::FileSlice;
-use crate::uncompressed::{LARGEST, base, offset_index, relocated, without_statistics};
+use crate::row_group_decoder::FileSlice;
+use crate::uncompressed::{LARGEST, offset_index, relocated, virtual_address, without_statistics};
 
 /// Greatest number of bytes in a raw block (RFC 8878, section 3.1.1.2.4).
 const RAW_BLOCK: usize = 128 << 10;
@@ -82,7 +82,12 @@ impl RepackedChunk {
     ///
     /// `pages` are byte ranges of the file with their bytes. A page that compression did not shrink stays as stored. None if no
     /// page was added.
-    pub(crate) fn keeping(&self, chunk: &ColumnChunkMetaData, pages: &[(Range<u64>, Bytes)], limit: usize) -> Option<Self> {
+    pub(crate) fn with_decompressed_pages(
+        &self,
+        chunk: &ColumnChunkMetaData,
+        pages: &[(Range<u64>, Bytes)],
+        limit: usize,
+    ) -> Option<Self> {
         let (mut pieces, mut held) = (self.pieces.clone(), self.len());
         let mut kept_some = false;
         for (stored, bytes) in pages {
@@ -126,7 +131,7 @@ impl RepackedChunk {
 
     /// Returns the chunk's offset index, changed to this form.
     pub(crate) fn located(&self, chunk: &ColumnChunkMetaData, rows: i64, pages: &OffsetIndexMetaData) -> OffsetIndexMetaData {
-        let at = base(chunk.byte_range().0);
+        let at = virtual_address(chunk.byte_range().0);
         let data = &self.pieces[usize::from(self.dictionary)..];
         offset_index(data.iter().map(|piece| (at + piece.at, piece.len())), rows, pages)
     }

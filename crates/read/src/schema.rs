@@ -163,7 +163,7 @@ fn extension(ty: &Type) -> Vec<(String, String)> {
 /// Returns the coordinate reference system and the edge interpolation of a GeoArrow field.
 ///
 /// The system is none if it is the default; the interpolation is none for geometries. None for any other field.
-pub fn about_shapes(field: &Field) -> Option<(Option<String>, Option<String>)> {
+pub fn geo_metadata(field: &Field) -> Option<(Option<String>, Option<String>)> {
     if field.extension_type_name() != Some(WKB) {
         return None;
     }
@@ -209,7 +209,7 @@ mod tests {
     use esker_format::{ListType, MapType, StructType};
 
     use super::*;
-    use crate::schema_of_arrow;
+    use crate::schema_from_arrow;
 
     fn field(id: i32, name: &str, ty: impl Into<Type>) -> NestedFieldRef {
         Arc::new(NestedField::optional(id, name, ty))
@@ -263,7 +263,7 @@ mod tests {
     #[test]
     fn types_come_back_from_arrow() {
         let schema = Schema::new(0, all_types()).expect("a schema");
-        let back = schema_of_arrow(&arrow_schema(&schema).expect("an Arrow schema")).expect("a schema");
+        let back = schema_from_arrow(&arrow_schema(&schema).expect("an Arrow schema")).expect("a schema");
         for (field, back) in schema.as_struct().fields().iter().zip(back.as_struct().fields()) {
             let expected = match field.name.as_str() {
                 "uuid" => "fixed[16]",

@@ -20,12 +20,12 @@ pub struct VariantColumn {
     /// Indexes of all leaves of the variant.
     pub leaves: std::ops::Range<usize>,
     /// The variant itself first, then its shredded fields that are not inside arrays.
-    pub parts: Vec<VariantPart>,
+    pub parts: Vec<ShreddedField>,
 }
 
 /// A shredded field of a variant, or the variant itself (an empty path).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct VariantPart {
+pub struct ShreddedField {
     /// The names of the fields that lead to it from the variant.
     pub path: Vec<String>,
     /// Index of the leaf with values that are not of the column's type; none if all are of it.
@@ -78,7 +78,7 @@ fn walk(ty: &Type, leaf: &mut usize, found: &mut Vec<VariantColumn>) {
         *leaf += leaves(ty);
     } else if is_variant(ty) {
         let (about, first) = (ty.get_basic_info(), *leaf);
-        let mut parts = vec![VariantPart::default()];
+        let mut parts = vec![ShreddedField::default()];
         let mut metadata = first;
         for field in ty.get_fields() {
             if field.name() == "metadata" {
@@ -97,7 +97,7 @@ fn walk(ty: &Type, leaf: &mut usize, found: &mut Vec<VariantColumn>) {
 }
 
 /// Adds `value` or `typed_value` of the part at index `of`, and the shredded fields inside.
-fn part(field: &Type, of: usize, leaf: &mut usize, parts: &mut Vec<VariantPart>) {
+fn part(field: &Type, of: usize, leaf: &mut usize, parts: &mut Vec<ShreddedField>) {
     match (field.name(), field.is_primitive()) {
         ("value", true) => parts[of].value = Some(*leaf),
         ("typed_value", true) => parts[of].typed = Some(*leaf),
@@ -105,7 +105,7 @@ fn part(field: &Type, of: usize, leaf: &mut usize, parts: &mut Vec<VariantPart>)
             for inner in field.get_fields() {
                 let mut path = parts[of].path.clone();
                 path.push(inner.name().to_owned());
-                parts.push(VariantPart { path, ..VariantPart::default() });
+                parts.push(ShreddedField { path, ..ShreddedField::default() });
                 let at = parts.len() - 1;
                 match inner.is_group() && !is_repeated(inner) {
                     true => inner.get_fields().iter().for_each(|field| part(field, at, leaf, parts)),
@@ -206,7 +206,7 @@ mod tests {
         let file = SchemaDescriptor::new(Arc::new(parse_message_type(text).expect("a schema")));
         let found = variant_columns(&file);
         let part =
-            |path: &[&str], value, typed| VariantPart { path: path.iter().map(|p| (*p).to_owned()).collect(), value, typed };
+            |path: &[&str], value, typed| ShreddedField { path: path.iter().map(|p| (*p).to_owned()).collect(), value, typed };
         let parts = vec![
             part(&[], Some(2), None),
             part(&["a"], Some(3), Some(4)),

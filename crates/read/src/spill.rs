@@ -8,7 +8,7 @@ use std::path::Path;
 
 use arrow::row::Rows;
 
-use crate::keys::hash;
+use crate::equality_keys::hash;
 
 /// A spilled key with two numbers: a delete's sequence number and 0, or a row's file index and position.
 #[derive(Debug, Clone, PartialEq, Eq)]

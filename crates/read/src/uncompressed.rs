@@ -16,7 +16,7 @@ use parquet::file::page_index::offset_index::OffsetIndexMetaData;
 use parquet::file::serialized_reader::SerializedPageReader;
 use parquet::file::writer::{SerializedPageWriter, TrackedWrite};
 
-use crate::fetched::FileSlice;
+use crate::row_group_decoder::FileSlice;
 
 /// The lowest virtual address. Chunks in a cached form are addressed here and above, beyond the end of any file.
 pub(crate) const VIRTUAL_BASE: u64 = 1 << 62;
@@ -40,7 +40,7 @@ pub(crate) struct UncompressedChunk {
 }
 
 /// Returns the virtual base address of the chunk that begins at `start` in its file.
-pub(crate) fn base(start: u64) -> u64 {
+pub(crate) fn virtual_address(start: u64) -> u64 {
     VIRTUAL_BASE + (start << SHIFT)
 }
 
@@ -110,7 +110,7 @@ impl UncompressedChunk {
 
     /// Returns the chunk's offset index, changed to this form.
     pub(crate) fn located(&self, chunk: &ColumnChunkMetaData, rows: i64, pages: &OffsetIndexMetaData) -> OffsetIndexMetaData {
-        let at = base(chunk.byte_range().0);
+        let at = virtual_address(chunk.byte_range().0);
         offset_index(self.pages.iter().map(|(offset, length)| (at + offset, *length as u64)), rows, pages)
     }
 }
@@ -123,7 +123,7 @@ pub(crate) fn relocated(
     length: u64,
     dictionary: u64,
 ) -> parquet::errors::Result<ColumnChunkMetaDataBuilder> {
-    let at = i64::try_from(base(chunk.byte_range().0))?;
+    let at = i64::try_from(virtual_address(chunk.byte_range().0))?;
     // If the footer has no dictionary offset, the data page offset is that of the first page, of whichever kind.
     let (dictionary, data) = match chunk.dictionary_page_offset() {
         Some(_) => (Some(at), at + i64::try_from(dictionary)?),
@@ -225,12 +225,12 @@ pub(crate) mod tests {
         chosen: Option<RowSelection>,
     ) -> (RecordBatch, Arc<ParquetMetaData>) {
         let stats = Arc::new(ReadStats::default());
-        let mut input = reader.cached_file(path, size, &stats).expect("an input").wanting(wanted.clone());
+        let mut input = reader.cached_file(path, size, &stats).expect("an input").for_scan(wanted.clone());
         let shown = input.get_metadata(None).await.expect("a footer");
         let options = ArrowReaderOptions::new();
         let metadata = ArrowReaderMetadata::try_new(shown.clone(), options).expect("metadata");
         // Another reader, as DataFusion's scan has it.
-        let second = reader.cached_file(path, size, &stats).expect("an input").wanting(wanted.clone());
+        let second = reader.cached_file(path, size, &stats).expect("an input").for_scan(wanted.clone());
         drop(input);
         let mut builder = ParquetRecordBatchStreamBuilder::new_with_metadata(second, metadata);
         if let Some(chosen) = chosen {
@@ -299,7 +299,7 @@ pub(crate) mod tests {
                 // A split of the file: the second of three row groups.
                 let start =
                     reader.footer(&path, size, &Arc::default()).await.expect("a footer").row_group(1).column(0).byte_range().0;
-                let part = ScanRequest { part: Some(start..start + 1), ..wanted.clone() };
+                let part = ScanRequest { split: Some(start..start + 1), ..wanted.clone() };
                 let (group, footer) = read(&reader, &path, size, &part, None).await;
                 assert_eq!(group.columns(), rows.slice(15_000, 15_000).columns());
                 assert!((3..=5).contains(&plain(&footer)), "{}", plain(&footer));

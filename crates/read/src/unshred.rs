@@ -12,8 +12,8 @@ use arrow::datatypes::{
 };
 use arrow::error::ArrowError;
 
-use crate::variant_check::{DEPTH, VariantCheck};
-use crate::variant_typed::can_be_part;
+use crate::variant_check::{MAX_VARIANT_DEPTH, VariantCheck};
+use crate::variant_typed::can_be_shredded;
 use crate::{Variant, VariantBuilder, VariantRows, VariantValue};
 
 type Result<T> = std::result::Result<T, ArrowError>;
@@ -85,7 +85,7 @@ impl Part {
     /// `depth` is the number of levels of objects and arrays that may follow.
     fn append(&self, row: usize, writer: &mut Writer<'_>, depth: usize) -> Result<()> {
         let rest = self.value.as_ref().filter(|value| value.is_valid(row)).map(|value| value.value(row));
-        let within = || depth.checked_sub(1).ok_or_else(|| wrong(format!("it is nested more than {DEPTH} deep")));
+        let within = || depth.checked_sub(1).ok_or_else(|| wrong(format!("it is nested more than {MAX_VARIANT_DEPTH} deep")));
         match &self.typed {
             Some(Typed::Plain(array) | Typed::Array(array, _)) if array.is_valid(row) && rest.is_some() => {
                 Err(wrong("a value is there twice: in `value` and in `typed_value`"))
@@ -170,7 +170,7 @@ impl<'a> Writer<'a> {
 
 /// Checks that `typed_value` may have a type. Spec: Parquet, "Variant Shredding", Shredded Value Types.
 fn may_be_typed(ty: &DataType) -> bool {
-    can_be_part(ty) || ty.is_string() || matches!(ty, DataType::BinaryView | DataType::LargeBinary)
+    can_be_shredded(ty) || ty.is_string() || matches!(ty, DataType::BinaryView | DataType::LargeBinary)
 }
 
 /// Returns the value of a row of a typed column as a variant value. The row must not be null.
@@ -224,7 +224,7 @@ pub fn variant_of_column(array: &ArrayRef, row: usize) -> Result<VariantValue<'_
 /// Returns the metadata and the whole value of each variant of a file's column.
 ///
 /// Rows that are null have null bytes, or the bytes that the file stored if the whole column is used unchanged.
-pub(crate) fn put_together(array: &StructArray) -> Result<(BinaryViewArray, BinaryViewArray)> {
+pub(crate) fn reassemble(array: &StructArray) -> Result<(BinaryViewArray, BinaryViewArray)> {
     let own = array.column_by_name("metadata").ok_or_else(|| wrong("it has no metadata"))?;
     let own = cast(own, &DataType::BinaryView)?;
     let (own, part) = (own.as_binary_view(), Part::of(array)?);
@@ -232,7 +232,8 @@ pub(crate) fn put_together(array: &StructArray) -> Result<(BinaryViewArray, Bina
     if let (None, Some(value)) = (&part.typed, &part.value) {
         // Nearly all files are not shredded: if all rows are valid as they are, the columns are used unchanged.
         let mut as_it_is = |row: usize| {
-            array.is_null(row) || (value.is_valid(row) && check.check(own.value(row), value.value(row), DEPTH) == Ok(true))
+            array.is_null(row)
+                || (value.is_valid(row) && check.check(own.value(row), value.value(row), MAX_VARIANT_DEPTH) == Ok(true))
         };
         if (0..array.len()).all(&mut as_it_is) {
             return Ok((own.clone(), value.clone()));
@@ -246,7 +247,7 @@ pub(crate) fn put_together(array: &StructArray) -> Result<(BinaryViewArray, Bina
         }
         builder.begin_with(own.value(row));
         let mut writer = Writer { metadata: own.value(row), check: &mut check, builder: &mut builder };
-        part.append(row, &mut writer, DEPTH)?;
+        part.append(row, &mut writer, MAX_VARIANT_DEPTH)?;
         made.append(builder.finish());
     }
     Ok(made.columns())

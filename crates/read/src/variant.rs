@@ -12,7 +12,7 @@ use arrow::datatypes::{DataType, Field, Fields};
 use arrow::error::ArrowError;
 use twox_hash::XxHash3_64;
 
-use crate::unshred::put_together;
+use crate::unshred::reassemble;
 use crate::{Variant, VariantValue};
 
 /// The variant value `null`: one byte of basic type "primitive" and primitive type 0.
@@ -114,7 +114,7 @@ pub fn variants(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
         return Ok(array.clone());
     }
     let structs = array.as_struct_opt().ok_or_else(|| ArrowError::SchemaError("a variant column is no struct".to_owned()))?;
-    let (metadata, value) = put_together(structs)?;
+    let (metadata, value) = reassemble(structs)?;
     let (metadata, value) = (filled(&metadata, &[1, 0, 0]), filled(&value, NULL));
     Ok(Arc::new(StructArray::try_new(FIELDS.clone(), vec![metadata, value], array.nulls().cloned())?))
 }
@@ -197,7 +197,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::DEPTH;
+    use crate::MAX_VARIANT_DEPTH;
 
     /// Six rows: three objects `{"a": …, "b": "x"}`, a string, the variant `null`, and null.
     fn some() -> VariantArray {
@@ -300,9 +300,9 @@ mod tests {
                 ["metadata", "value"].map(|name| Field::new(name, DataType::Binary, false)).into_iter().collect();
             variants(&(Arc::new(StructArray::new(fields, vec![metadata, value], None)) as ArrayRef))
         };
-        let deep = of(&nested(DEPTH)).expect("a variant");
+        let deep = of(&nested(MAX_VARIANT_DEPTH)).expect("a variant");
         variant_hash(variant_at(deep.as_struct(), 0));
-        for more in [DEPTH + 1, 20_000] {
+        for more in [MAX_VARIANT_DEPTH + 1, 20_000] {
             let error = of(&nested(more)).expect_err("too deep").to_string();
             assert!(error.contains("more than 200 deep"), "{error}");
         }

@@ -21,7 +21,7 @@ pub struct VariantBuilder {
 
 /// An array or an object whose values are being written.
 #[derive(Debug)]
-pub struct Open {
+pub struct OpenContainer {
     start: usize,
     /// Name id (0 in an array) and offset of each value.
     parts: Vec<(usize, usize)>,
@@ -114,22 +114,22 @@ impl VariantBuilder {
     }
 
     /// Begins an array or an object at the current position.
-    pub fn begin(&self) -> Open {
-        Open { start: self.bytes.len(), parts: Vec::new() }
+    pub fn begin(&self) -> OpenContainer {
+        OpenContainer { start: self.bytes.len(), parts: Vec::new() }
     }
 
     /// Announces that the next value is the next item of an array.
-    pub fn item(&self, array: &mut Open) {
+    pub fn item(&self, array: &mut OpenContainer) {
         array.parts.push((0, self.bytes.len() - array.start));
     }
 
     /// Announces that the next value is the field `name` of an object, which must not have that field yet.
-    pub fn field(&mut self, object: &mut Open, name: &str) {
+    pub fn field(&mut self, object: &mut OpenContainer, name: &str) {
         object.parts.push((self.names.id(name), self.bytes.len() - object.start));
     }
 
     /// Ends an array: writes its header before its items.
-    pub fn end_array(&mut self, array: Open) {
+    pub fn end_array(&mut self, array: OpenContainer) {
         let (count, offsets) = (array.parts.len(), width(self.bytes.len() - array.start));
         let is_large = count > 0xff;
         let about = header_width(offsets) | u8::from(is_large) << 2;
@@ -137,7 +137,7 @@ impl VariantBuilder {
     }
 
     /// Ends an object: writes its header before its fields, and sorts their ids by name.
-    pub fn end_object(&mut self, mut object: Open) {
+    pub fn end_object(&mut self, mut object: OpenContainer) {
         let names = &self.names.all;
         object.parts.sort_unstable_by(|a, b| names[a.0].cmp(&names[b.0]));
         let offsets = width(self.bytes.len() - object.start);
@@ -150,7 +150,7 @@ impl VariantBuilder {
     /// Inserts the header of an array or an object before its values.
     ///
     /// `counted`, `ids` and `offsets` are the widths in bytes of the count, the ids and the offsets.
-    fn end(&mut self, open: Open, header: u8, counted: usize, ids: usize, offsets: usize) {
+    fn end(&mut self, open: OpenContainer, header: u8, counted: usize, ids: usize, offsets: usize) {
         let end = self.bytes.len() - open.start;
         let mut head = vec![header];
         put(&mut head, open.parts.len(), counted);
@@ -266,7 +266,7 @@ mod tests {
 
     use super::*;
     use crate::variant_check::VariantCheck;
-    use crate::{DEPTH, check_variant, variant_hash};
+    use crate::{MAX_VARIANT_DEPTH, check_variant, variant_hash};
 
     /// Prints a variant with the kinds of its values.
     fn shown(variant: Variant<'_>) -> String {
@@ -449,7 +449,7 @@ mod tests {
                 1 => vec![1, 1, 0, 1, b'a'],
                 _ => vec![1, 2, 0, 1, 1, b'b'],
             };
-            if let Ok(in_order) = VariantCheck::default().check(&metadata, &value, DEPTH) {
+            if let Ok(in_order) = VariantCheck::default().check(&metadata, &value, MAX_VARIANT_DEPTH) {
                 let own = Variant::new(&metadata, &value);
                 variant_hash(own);
                 // The library relies on the order of names.

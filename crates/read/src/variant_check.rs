@@ -6,7 +6,7 @@
 use crate::variant_value::{Children, VariantValue, basic, names, primitive};
 
 /// Greatest number of objects and arrays inside one another. Walking a variant takes a stack frame for each.
-pub const DEPTH: usize = 200;
+pub const MAX_VARIANT_DEPTH: usize = 200;
 
 /// The bit of a dictionary's header that declares its names sorted and unique.
 pub(crate) const SORTED: u8 = 0x10;
@@ -62,7 +62,7 @@ impl VariantCheck {
 /// Returns a description of the defect: malformed bytes, unknown types, names that are missing or used twice, or more than
 /// [`DEPTH`] levels.
 pub fn check_variant(metadata: &[u8], value: &[u8]) -> Result<(), String> {
-    VariantCheck::default().check(metadata, value, DEPTH).map(drop)
+    VariantCheck::default().check(metadata, value, MAX_VARIANT_DEPTH).map(drop)
 }
 
 /// The state of a check: the dictionary, the number of values left, and the order of fields so far.
@@ -85,7 +85,7 @@ impl Node<'_> {
             _ => return plain(about, rest),
         };
         if depth == 0 {
-            return Err(format!("it is nested more than {DEPTH} deep"));
+            return Err(format!("it is nested more than {MAX_VARIANT_DEPTH} deep"));
         }
         let children = Children::of(&[], value).ok_or("it ends too early")?;
         if is_object {
@@ -139,7 +139,7 @@ mod tests {
     fn dates_that_no_calendar_has_are_values() {
         for days in [i32::MIN, -i32::MAX, -1, i32::MAX] {
             let date = [vec![primitive::DATE << 2], days.to_le_bytes().to_vec()].concat();
-            assert_eq!(VariantCheck::default().check(&[1, 0, 0], &date, DEPTH), Ok(true));
+            assert_eq!(VariantCheck::default().check(&[1, 0, 0], &date, MAX_VARIANT_DEPTH), Ok(true));
             let read = crate::Variant::new(&[1, 0, 0], &date).get();
             assert!(matches!(read, VariantValue::Date(found) if found == days), "{read:?}");
         }
@@ -158,7 +158,7 @@ mod tests {
             (vec![basic::SHORT_STRING | 1 << 2, 0xff], Some("not UTF-8")),
             (vec![], Some("ends too early")),
         ] {
-            let found = VariantCheck::default().check(&[1, 0, 0], &value, DEPTH).err();
+            let found = VariantCheck::default().check(&[1, 0, 0], &value, MAX_VARIANT_DEPTH).err();
             assert_eq!(found.is_some(), expected.is_some(), "{value:?}: {found:?}");
             assert!(found.as_deref().unwrap_or_default().contains(expected.unwrap_or_default()), "{found:?}");
         }

@@ -53,7 +53,7 @@ pub fn is_of_type(value: VariantValue<'_>, ty: &DataType) -> bool {
 /// Checks that a shredded field may have a column of an Arrow type.
 ///
 /// Spec: Parquet, "Variant Shredding", Shredded Value Types.
-pub fn can_be_part(ty: &DataType) -> bool {
+pub fn can_be_shredded(ty: &DataType) -> bool {
     let number = ty.is_signed_integer() || matches!(ty, DataType::Float32 | DataType::Float64 | DataType::Decimal128(..));
     let time = matches!(ty, DataType::Date32 | DataType::Time64(TimeUnit::Microsecond))
         || matches!(ty, DataType::Timestamp(TimeUnit::Microsecond | TimeUnit::Nanosecond, _));
@@ -67,7 +67,7 @@ pub fn can_be_part(ty: &DataType) -> bool {
 ///
 /// Returns [`ArrowError::SchemaError`] if shredded fields can't have the type, and another [`ArrowError`] if its precision or
 /// scale is invalid.
-pub fn column_of_variants(values: &[Option<VariantValue<'_>>], ty: &DataType) -> Result<ArrayRef> {
+pub fn typed_column(values: &[Option<VariantValue<'_>>], ty: &DataType) -> Result<ArrayRef> {
     use VariantValue as V;
     /// Unwraps the values of one kind.
     macro_rules! of {

@@ -3,7 +3,7 @@
 //! A [`Variant`] is a pair of byte slices; [`Variant::get`] decodes one level. Dates and times are plain numbers, so that values
 //! beyond any calendar, such as DuckDB's date `infinity`, are values like any other. Spec: Parquet, "Variant Binary Encoding".
 
-use crate::variant_check::{DEPTH, VariantCheck};
+use crate::variant_check::{MAX_VARIANT_DEPTH, VariantCheck};
 
 /// A variant: a value, and the metadata with the dictionary of field names.
 ///
@@ -143,7 +143,7 @@ fn dictionary_length(metadata: &[u8]) -> Option<usize> {
 /// None if the bytes are no valid variant. Spec: "Bounds for Variant", Appendix D "Bound serialization".
 pub fn variant_of_bound(bytes: &[u8]) -> Option<Variant<'_>> {
     let (metadata, value) = bytes.split_at_checked(dictionary_length(bytes)?)?;
-    let is_one = VariantCheck::default().check(metadata, value, DEPTH) == Ok(true);
+    let is_one = VariantCheck::default().check(metadata, value, MAX_VARIANT_DEPTH) == Ok(true);
     is_one.then(|| Variant::new(metadata, value))
 }
 

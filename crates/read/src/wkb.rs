@@ -4,11 +4,11 @@
 //! Feature Access", 8.2 (ISO 19125); Iceberg, Appendix G.
 
 /// Greatest number of geometries inside one another, the outermost included.
-pub const SHAPE_DEPTH: usize = 100;
+pub const MAX_WKB_DEPTH: usize = 100;
 
 /// The header of a geometry: byte order, kind and dimensions.
 #[derive(Debug, Clone, Copy)]
-pub struct ShapeHead {
+pub struct WkbHeader {
     /// True if numbers are little-endian.
     pub little: bool,
     /// The kind: 1 point, 2 line string, 3 polygon, 4 to 6 the multi kinds, 7 collection.
@@ -23,7 +23,7 @@ pub struct ShapeHead {
     pub is_standard: bool,
 }
 
-impl ShapeHead {
+impl WkbHeader {
     /// Reads a header, and returns it with the bytes after it; none if the bytes begin no geometry.
     pub fn read(bytes: &[u8]) -> Option<(Self, &[u8])> {
         const FLAGS: u32 = 0xe000_0000;
@@ -79,7 +79,7 @@ pub enum WkbKind {
 ///
 /// Checks structure only, not that lines have two points or that rings are closed. Spec: OGC "Simple Feature Access", 8.2.
 pub fn wkb_kind(bytes: &[u8]) -> WkbKind {
-    match shape(bytes, SHAPE_DEPTH, None) {
+    match shape(bytes, MAX_WKB_DEPTH, None) {
         Some(([], true)) => WkbKind::Standard,
         Some(_) => WkbKind::Loose,
         None => WkbKind::Wrong,
@@ -91,7 +91,7 @@ pub fn wkb_kind(bytes: &[u8]) -> WkbKind {
 /// Returns the bytes after it, and true if it has no flags of PostGIS's EWKB.
 fn shape(bytes: &[u8], depth: usize, of: Option<u32>) -> Option<(&[u8], bool)> {
     let depth = depth.checked_sub(1)?;
-    let (head, mut rest) = ShapeHead::read(bytes)?;
+    let (head, mut rest) = WkbHeader::read(bytes)?;
     if of.is_some_and(|of| of != head.kind) {
         return None;
     }
@@ -169,8 +169,8 @@ mod tests {
             ([&[1][..], &4_u32.to_le_bytes(), &1_u32.to_le_bytes(), &point(1, 2)].concat(), WkbKind::Standard),
             (vec![2], WkbKind::Wrong),
             (vec![], WkbKind::Wrong),
-            (nested(SHAPE_DEPTH - 1), WkbKind::Standard),
-            (nested(SHAPE_DEPTH), WkbKind::Wrong),
+            (nested(MAX_WKB_DEPTH - 1), WkbKind::Standard),
+            (nested(MAX_WKB_DEPTH), WkbKind::Wrong),
             (nested(1_000_000), WkbKind::Wrong),
         ] {
             assert_eq!(wkb_kind(&bytes), expected, "{:?}", &bytes[..bytes.len().min(40)]);

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use crate::{ReportError, Result};
 
 /// The name under which the state database remembers what DataHub took.
-const RECEIVER: &str = "datahub";
+const RECEIVER_NAME: &str = "datahub";
 /// The number of entities in one request.
 const BATCH: usize = 50;
 /// The time that one request may take.
@@ -41,7 +41,7 @@ pub struct DataHubOptions {
     /// The platform instance of each warehouse, as in the ingestion recipe. The key is the name of the warehouse.
     pub platform_instances: BTreeMap<String, String>,
     /// The pause between two deliveries.
-    pub every: Duration,
+    pub interval: Duration,
 }
 
 /// The client of one DataHub.
@@ -53,7 +53,7 @@ pub struct DataHub {
 
 /// An update of one entity, to be sent to DataHub.
 #[derive(Debug, Clone, PartialEq)]
-struct Proposal {
+struct EntityUpdate {
     /// The type of the entity: `dataset`, `assertion` or `incident`.
     entity: &'static str,
     /// The entity with its aspects, as the OpenAPI v3 of DataHub takes it.
@@ -85,21 +85,21 @@ fn dataset_urn(name: &str, instance: Option<&str>, env: &str) -> String {
 }
 
 /// Returns the URN of an assertion or incident. It is always the same for the same dataset and `what`.
-fn derived(kind: &str, dataset: &str, what: &str) -> String {
+fn derived_urn(kind: &str, dataset: &str, what: &str) -> String {
     let digest = Sha256::digest(format!("{dataset}/{what}"));
     let hex: String = digest.iter().take(16).map(|b| format!("{b:02x}")).collect();
     format!("urn:li:{kind}:esker-{hex}")
 }
 
 /// Returns an audit stamp: the time, and Esker as the actor.
-fn stamp(now: Millis) -> Value {
+fn audit_stamp(now: Millis) -> Value {
     json!({"time": now, "actor": ACTOR})
 }
 
 /// Returns every update that describes a table now. Without facts there is no dataset profile.
-fn proposals(dataset: &str, facts: Option<&TableFacts>, assessment: &Assessment, now: Millis) -> Vec<Proposal> {
-    let mut all: Vec<Proposal> = facts.map(|facts| about_data(dataset, facts, now)).into_iter().collect();
-    all.extend(CODES.iter().map(|code| assertion(dataset, code, assessment, now)));
+fn proposals(dataset: &str, facts: Option<&TableFacts>, assessment: &Assessment, now: Millis) -> Vec<EntityUpdate> {
+    let mut all: Vec<EntityUpdate> = facts.map(|facts| dataset_update(dataset, facts, now)).into_iter().collect();
+    all.extend(CODES.iter().map(|code| assertion_update(dataset, code, assessment, now)));
     all.push(incident(dataset, assessment, now));
     all
 }
@@ -107,7 +107,7 @@ fn proposals(dataset: &str, facts: Option<&TableFacts>, assessment: &Assessment,
 /// Returns the profile and the operation of a dataset.
 ///
 /// The number of rows does not count rows deleted by position. Rows deleted by equality are not known and still count.
-fn about_data(dataset: &str, facts: &TableFacts, now: Millis) -> Proposal {
+fn dataset_update(dataset: &str, facts: &TableFacts, now: Millis) -> EntityUpdate {
     let by_position = facts.position_deletes.records.saturating_add(facts.deletion_vectors.records);
     let rows = facts.records.saturating_sub(by_position);
     let body = json!({
@@ -119,12 +119,12 @@ fn about_data(dataset: &str, facts: &TableFacts, now: Millis) -> Proposal {
         }},
     });
     let fingerprint = format!("{rows} {} {:?}", facts.data_bytes, facts.current_snapshot_id);
-    Proposal { entity: "dataset", body, subject: dataset.to_owned(), fingerprint }
+    EntityUpdate { entity: "dataset", body, subject: dataset.to_owned(), fingerprint }
 }
 
 /// Returns the assertion that a table has no finding of a code, with its verdict.
-fn assertion(dataset: &str, code: &'static str, assessment: &Assessment, now: Millis) -> Proposal {
-    let urn = derived("assertion", dataset, code);
+fn assertion_update(dataset: &str, code: &'static str, assessment: &Assessment, now: Millis) -> EntityUpdate {
+    let urn = derived_urn("assertion", dataset, code);
     let finding = assessment.findings.iter().find(|f| f.code == code);
     let native = match finding {
         Some(f) => json!({"severity": f.severity.as_str(), "points": f.points.to_string(), "evidence": f.evidence,
@@ -145,12 +145,12 @@ fn assertion(dataset: &str, code: &'static str, assessment: &Assessment, now: Mi
         }},
     });
     let fingerprint = finding.map_or_else(|| "well".to_owned(), |f| f.severity.as_str().to_owned());
-    Proposal { entity: "assertion", body, subject: urn, fingerprint }
+    EntityUpdate { entity: "assertion", body, subject: urn, fingerprint }
 }
 
 /// Returns the incident of a table. It is active while a finding is critical.
-fn incident(dataset: &str, assessment: &Assessment, now: Millis) -> Proposal {
-    let urn = derived("incident", dataset, "critical");
+fn incident(dataset: &str, assessment: &Assessment, now: Millis) -> EntityUpdate {
+    let urn = derived_urn("incident", dataset, "critical");
     let critical: Vec<_> = assessment.findings.iter().filter(|f| f.severity == Severity::Critical).collect();
     let codes: Vec<&str> = critical.iter().map(|f| f.code).collect();
     let state = if critical.is_empty() { "RESOLVED" } else { "ACTIVE" };
@@ -158,12 +158,12 @@ fn incident(dataset: &str, assessment: &Assessment, now: Millis) -> Proposal {
     let body = json!({
         "urn": urn,
         "incidentInfo": {"value": {
-            "type": "CUSTOM", "customType": "esker health", "entities": [dataset], "created": stamp(now), "startedAt": now,
+            "type": "CUSTOM", "customType": "esker health", "entities": [dataset], "created": audit_stamp(now), "startedAt": now,
             "title": format!("The table's health is critical: {}", codes.join(", ")), "description": told.join("\n"),
-            "status": {"state": state, "lastUpdated": stamp(now)},
+            "status": {"state": state, "lastUpdated": audit_stamp(now)},
         }},
     });
-    Proposal { entity: "incident", body, subject: urn, fingerprint: codes.join(",") }
+    EntityUpdate { entity: "incident", body, subject: urn, fingerprint: codes.join(",") }
 }
 
 impl DataHub {
@@ -182,14 +182,14 @@ impl DataHub {
     ///
     /// The pause doubles with each failure, up to ten minutes, and is [`DataHubOptions::every`] again after a success.
     pub async fn run(self, catalogs: Vec<Catalog>, mut stopped: watch::Receiver<bool>) {
-        let mut pause = self.options.every;
+        let mut pause = self.options.interval;
         loop {
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 _ = stopped.wait_for(|stop| *stop) => return,
             }
             pause = match self.deliver_changes(&catalogs).await {
-                Ok(_) => self.options.every,
+                Ok(_) => self.options.interval,
                 Err(error) => {
                     let next = (pause * 2).min(LONGEST_PAUSE);
                     tracing::warn!(%error, retry_seconds = next.as_secs_f64(), "health could not be delivered to DataHub");
@@ -210,8 +210,8 @@ impl DataHub {
     /// but some entities.
     async fn deliver_changes(&self, catalogs: &[Catalog]) -> Result<usize> {
         let Some(state) = catalogs.first().map(Catalog::state) else { return Ok(0) };
-        let told = state.delivered_fingerprints(RECEIVER).await?;
-        let mut news: HashMap<&'static str, Vec<Proposal>> = HashMap::new();
+        let told = state.delivered_fingerprints(RECEIVER_NAME).await?;
+        let mut news: HashMap<&'static str, Vec<EntityUpdate>> = HashMap::new();
         for catalog in catalogs {
             for examined in catalog.fleet().await.map_err(|e| ReportError::Fleet(e.to_string()))? {
                 for proposal in self.proposals(catalog, &examined) {
@@ -230,7 +230,7 @@ impl DataHub {
             for batch in news.remove(entity).unwrap_or_default().chunks(BATCH) {
                 let (taken, error) = self.send_each(entity, batch).await?;
                 let now_told: Vec<_> = taken.iter().map(|p| (p.subject.clone(), p.fingerprint.clone())).collect();
-                state.record_delivered(RECEIVER, &now_told).await?;
+                state.record_delivered(RECEIVER_NAME, &now_told).await?;
                 count += taken.len();
                 refused = error.or(refused);
             }
@@ -245,7 +245,11 @@ impl DataHub {
     /// # Errors
     ///
     /// Returns [`Http`](ReportError::Http) if DataHub does not answer.
-    async fn send_each<'a>(&self, entity: &str, batch: &'a [Proposal]) -> Result<(Vec<&'a Proposal>, Option<ReportError>)> {
+    async fn send_each<'a>(
+        &self,
+        entity: &str,
+        batch: &'a [EntityUpdate],
+    ) -> Result<(Vec<&'a EntityUpdate>, Option<ReportError>)> {
         match self.send(entity, batch).await {
             Ok(()) => return Ok((batch.iter().collect(), None)),
             Err(ReportError::Refused { .. }) if batch.len() > 1 => {}
@@ -267,7 +271,7 @@ impl DataHub {
     }
 
     /// Returns every update that describes a table of a catalog now.
-    fn proposals(&self, catalog: &Catalog, examined: &AssessedTable) -> Vec<Proposal> {
+    fn proposals(&self, catalog: &Catalog, examined: &AssessedTable) -> Vec<EntityUpdate> {
         let instance = self.options.platform_instances.get(&catalog.options().warehouse);
         let dataset = dataset_urn(&examined.row.name.to_string(), instance.map(String::as_str), &self.options.env);
         let now = now_ms();
@@ -280,7 +284,7 @@ impl DataHub {
     ///
     /// Returns [`Http`](ReportError::Http) if DataHub does not answer, and [`Refused`](ReportError::Refused) if it answers with a
     /// status that is no success.
-    async fn send(&self, entity: &str, proposals: &[Proposal]) -> Result<()> {
+    async fn send(&self, entity: &str, proposals: &[EntityUpdate]) -> Result<()> {
         let url = format!("{}/openapi/v3/entity/{entity}?async=false", self.options.url.trim_end_matches('/'));
         let body: Vec<&Value> = proposals.iter().map(|p| &p.body).collect();
         let mut request = self.client.post(&url).json(&body);
@@ -305,7 +309,7 @@ mod tests {
     fn names_are_those_of_the_iceberg_source() {
         assert_eq!(dataset_urn("a.b.t", None, "PROD"), "urn:li:dataset:(urn:li:dataPlatform:iceberg,a.b.t,PROD)");
         assert_eq!(dataset_urn("n.t(1)", Some("eu"), "DEV"), "urn:li:dataset:(urn:li:dataPlatform:iceberg,eu.n.t%281%29,DEV)");
-        assert_ne!(derived("assertion", "d", "small-files"), derived("assertion", "d", "many-snapshots"));
+        assert_ne!(derived_urn("assertion", "d", "small-files"), derived_urn("assertion", "d", "many-snapshots"));
     }
 
     #[test]
@@ -313,14 +317,14 @@ mod tests {
         let ill =
             TableFacts { data_files: 900, ideal_files: 1, data_bytes: 900, target_file_bytes: 1 << 20, ..TableFacts::default() };
         let all = |facts: &TableFacts, now| proposals("d", Some(facts), &assess(Ok(facts), &[], now), now);
-        let prints = |proposals: &[Proposal]| proposals.iter().map(|p| p.fingerprint.clone()).collect::<Vec<_>>();
+        let prints = |proposals: &[EntityUpdate]| proposals.iter().map(|p| p.fingerprint.clone()).collect::<Vec<_>>();
         assert_eq!(prints(&all(&ill, 1)), prints(&all(&ill, 2)));
         let told = all(&ill, 1);
         assert_eq!(told.len(), 1 + CODES.len() + 1);
         assert_eq!(told.last().expect("one").body["incidentInfo"]["value"]["status"]["state"], "ACTIVE");
         let well = all(&TableFacts::default(), 1);
         let at = 1 + CODES.iter().position(|code| *code == "small-files").expect("a code");
-        let small_files = |proposals: &[Proposal]| proposals[at].body.clone();
+        let small_files = |proposals: &[EntityUpdate]| proposals[at].body.clone();
         assert_eq!(well.last().expect("one").body["incidentInfo"]["value"]["status"]["state"], "RESOLVED");
         assert_eq!(small_files(&well)["assertionRunEvent"]["value"]["result"]["type"], "SUCCESS");
         assert_eq!(small_files(&told)["assertionRunEvent"]["value"]["result"]["type"], "FAILURE");

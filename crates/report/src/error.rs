@@ -18,7 +18,7 @@ pub enum ReportError {
     },
     /// A webhook answered an event with a status that is no success.
     #[error("{url} answered {status} to event {event}")]
-    NotTaken {
+    EventRefused {
         /// The URL of the receiver.
         url: String,
         /// The HTTP status of the answer.

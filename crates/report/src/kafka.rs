@@ -32,13 +32,13 @@ pub struct KafkaOptions {
 ///
 /// The key of a record is `WAREHOUSE/SUBJECT`, its timestamp the time of the event.
 #[derive(Debug)]
-pub struct Kafka {
+pub struct KafkaSink {
     options: KafkaOptions,
     /// The client of the partition. It is made at the first delivery, and again after a failure.
     client: Mutex<Option<PartitionClient>>,
 }
 
-impl Kafka {
+impl KafkaSink {
     /// Makes the sink. The brokers are not contacted yet.
     pub fn new(options: KafkaOptions) -> Self {
         Self { options, client: Mutex::default() }
@@ -78,7 +78,7 @@ fn record(event: &Event) -> Record {
     }
 }
 
-impl Sink for Kafka {
+impl Sink for KafkaSink {
     fn name(&self) -> &str {
         &self.options.name
     }

@@ -16,9 +16,9 @@ mod webhook;
 
 pub use datahub::{DataHub, DataHubOptions};
 pub use error::ReportError;
-pub use kafka::{Kafka, KafkaOptions};
+pub use kafka::{KafkaOptions, KafkaSink};
 pub use sink::{Sink, deliver};
-pub use webhook::{Format, Webhook, WebhookOptions};
+pub use webhook::{EventFormat, WebhookOptions, WebhookSink};
 
 /// The result of a delivery.
 pub type Result<T> = std::result::Result<T, ReportError>;

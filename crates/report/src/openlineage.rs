@@ -55,7 +55,7 @@ pub(crate) fn run_event(event: &Event, namespace: &str) -> Option<Value> {
         "inputs": [],
         "outputs": [],
     });
-    if let Some((place, name)) = data["location"].as_str().map(dataset) {
+    if let Some((place, name)) = data["location"].as_str().map(dataset_name) {
         let catalog = json!({"namespace": format!("{namespace}/{}", event.warehouse), "name": event.subject, "type": "TABLE"});
         let symlinks = facet("1-0-1/SymlinksDatasetFacet", json!({"identifiers": [catalog]}));
         let mut table = json!({"namespace": place, "name": name, "facets": {"symlinks": symlinks}});
@@ -72,7 +72,7 @@ pub(crate) fn run_event(event: &Event, namespace: &str) -> Option<Value> {
 /// Returns the namespace and the name of the dataset at a location.
 ///
 /// Spec: OpenLineage, "Naming".
-fn dataset(location: &str) -> (String, String) {
+fn dataset_name(location: &str) -> (String, String) {
     let Some((scheme, rest)) = location.split_once("://") else {
         return ("file".to_owned(), location.trim_start_matches("file:").to_owned());
     };
@@ -111,7 +111,7 @@ mod tests {
         assert_eq!(table["facets"]["symlinks"]["identifiers"][0]["name"], "n.t");
         assert_eq!(table["outputFacets"]["outputStatistics"]["fileCount"], 1);
         assert_eq!(run_event(&event("table.updated", json!({})), "esker"), None);
-        assert_eq!(dataset("file:/a/b"), ("file".to_owned(), "/a/b".to_owned()));
-        assert_eq!(dataset("file:///a/b"), ("file".to_owned(), "/a/b".to_owned()));
+        assert_eq!(dataset_name("file:/a/b"), ("file".to_owned(), "/a/b".to_owned()));
+        assert_eq!(dataset_name("file:///a/b"), ("file".to_owned(), "/a/b".to_owned()));
     }
 }

@@ -36,7 +36,7 @@ pub trait Sink: Send + Sync {
 pub async fn deliver(state: State, sink: Arc<dyn Sink>, mut stopped: watch::Receiver<bool>) {
     let mut pause = IDLE;
     loop {
-        match deliver_some(&state, sink.as_ref()).await {
+        match deliver_batch(&state, sink.as_ref()).await {
             // The outbox may hold more events: look again without a pause.
             Ok(n) if n > 0 => {
                 pause = IDLE;
@@ -62,7 +62,7 @@ pub async fn deliver(state: State, sink: Arc<dyn Sink>, mut stopped: watch::Rece
 /// # Errors
 ///
 /// Returns [`State`](ReportError::State) if the outbox can't be read or the cursor can't be moved, else the error of the sink.
-async fn deliver_some(state: &State, sink: &dyn Sink) -> Result<usize> {
+async fn deliver_batch(state: &State, sink: &dyn Sink) -> Result<usize> {
     let cursor = state.sink_cursor(sink.name()).await?;
     let events = state.events_after(cursor, None, BATCH).await?;
     if events.is_empty() {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use esker_state::Event;
-use esker_types::caught_now;
+use esker_types::catch_panic_sync;
 use futures::future::BoxFuture;
 
 use crate::cloud_event::cloud_event;
@@ -15,7 +15,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The encoding of events for a receiver.
 #[derive(Debug, Clone)]
-pub enum Format {
+pub enum EventFormat {
     /// CloudEvents 1.0: one for each event.
     CloudEvents,
     /// Run events of OpenLineage: one for each event about a job. Other events are skipped.
@@ -35,17 +35,17 @@ pub struct WebhookOptions {
     /// The bearer token, if the receiver wants one.
     pub token: Option<String>,
     /// The encoding of the events.
-    pub format: Format,
+    pub format: EventFormat,
 }
 
 /// A sink that posts each event in a request of its own.
 #[derive(Debug)]
-pub struct Webhook {
+pub struct WebhookSink {
     options: WebhookOptions,
     client: reqwest::Client,
 }
 
-impl Webhook {
+impl WebhookSink {
     /// Makes the sink. Sends nothing yet.
     ///
     /// # Errors
@@ -65,9 +65,9 @@ impl Webhook {
     /// with a status that is no success.
     async fn post(&self, event: &Event) -> Result<()> {
         let url = &self.options.url;
-        let told = caught_now(|| match &self.options.format {
-            Format::CloudEvents => Some(("application/cloudevents+json; charset=utf-8", cloud_event(event))),
-            Format::OpenLineage { namespace } => run_event(event, namespace).map(|body| ("application/json", body)),
+        let told = catch_panic_sync(|| match &self.options.format {
+            EventFormat::CloudEvents => Some(("application/cloudevents+json; charset=utf-8", cloud_event(event))),
+            EventFormat::OpenLineage { namespace } => run_event(event, namespace).map(|body| ("application/json", body)),
         });
         let told = told.unwrap_or_else(|panic| {
             // The event is skipped, because it would block all later ones for ever.
@@ -82,12 +82,12 @@ impl Webhook {
         let answer = request.send().await.map_err(|source| ReportError::Http { url: url.clone(), source })?;
         match answer.status() {
             status if status.is_success() => Ok(()),
-            status => Err(ReportError::NotTaken { url: url.clone(), status: status.as_u16(), event: event.id }),
+            status => Err(ReportError::EventRefused { url: url.clone(), status: status.as_u16(), event: event.id }),
         }
     }
 }
 
-impl Sink for Webhook {
+impl Sink for WebhookSink {
     fn name(&self) -> &str {
         &self.options.name
     }

@@ -32,7 +32,7 @@ impl ApiError {
     /// The error of a change that was certainly not made: no client may take it for an unknown outcome.
     #[must_use]
     pub(crate) fn of_change(self) -> Self {
-        match self.code.of_change() {
+        match self.code.for_unapplied_change() {
             code if code == self.code => self,
             code => Self { code, status: code.http(), ..self },
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use esker_catalog::{Catalog, CatalogError, NotAssessed};
 use esker_health::Assessment;
-use esker_state::TableRow;
+use esker_state::TabularRow;
 use esker_table::TableFacts;
 use esker_types::now_ms;
 
@@ -14,7 +14,7 @@ use crate::App;
 #[derive(Debug, Clone)]
 pub(crate) struct TableVerdict {
     pub(crate) warehouse: String,
-    pub(crate) row: TableRow,
+    pub(crate) row: TabularRow,
     /// What the verdict rests on, or why there is nothing.
     pub(crate) facts: Result<Arc<TableFacts>, NotAssessed>,
     /// Files of the current snapshot that somebody could not read.
@@ -37,8 +37,8 @@ impl TableVerdict {
 
 impl App {
     /// One table, as it is now.
-    pub(crate) async fn examine(&self, catalog: &Catalog, row: TableRow) -> Result<TableVerdict, CatalogError> {
-        Ok(TableVerdict::new(catalog, catalog.examined(row).await?))
+    pub(crate) async fn examine(&self, catalog: &Catalog, row: TabularRow) -> Result<TableVerdict, CatalogError> {
+        Ok(TableVerdict::new(catalog, catalog.assessed_table(row).await?))
     }
 
     /// Every table of every warehouse, the worst first; those that can't be examined are the worst of all.

@@ -137,7 +137,7 @@ impl App {
     }
 
     /// What is wanted of a table.
-    async fn policy(&self, catalog: &Catalog, row: &state::TableRow) -> Result<Policy, ApiError> {
+    async fn policy(&self, catalog: &Catalog, row: &state::TabularRow) -> Result<Policy, ApiError> {
         Ok(policy_of(catalog, &self.layers(catalog), row).await?)
     }
 

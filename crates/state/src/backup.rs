@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use esker_types::{Millis, now_ms};
 use sqlx::{AnyConnection, Connection, Row};
 
-use crate::database::{Database, Use, known_step};
+use crate::database::{Database, PoolUse, sqlite_migration_checksum};
 use crate::epochs::BACKUP;
 use crate::{Result, StateError};
 
@@ -19,10 +19,10 @@ use crate::{Result, StateError};
 const MAGIC: &[u8] = b"SQLite format 3\0";
 
 /// The suffixes of the files that SQLite keeps next to a database: the write-ahead log and its index.
-const BESIDE: [&str; 2] = ["-wal", "-shm"];
+const SIDECAR_SUFFIXES: [&str; 2] = ["-wal", "-shm"];
 
 /// Returns the path with a suffix added to the file name.
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
@@ -47,7 +47,7 @@ impl Database {
         match self {
             Self::Sqlite(path) if path.is_file() => Ok(path),
             Self::Sqlite(path) => Err(failed(path)(std::io::ErrorKind::NotFound.into())),
-            Self::Postgres(_) => Err(StateError::NotAFile),
+            Self::Postgres(_) => Err(StateError::NotSqlite),
         }
     }
 
@@ -66,10 +66,10 @@ impl Database {
             return Err(failed(to)(std::io::ErrorKind::AlreadyExists.into()));
         }
         // An incomplete file must not look like a backup.
-        let partial = beside(to, ".partial");
+        let partial = with_suffix(to, ".partial");
         let text = partial.to_str().ok_or_else(|| StateError::Path(partial.clone()))?;
-        remove(&partial)?;
-        let pool = self.pool(Use::Reads).await?;
+        remove_with_sidecars(&partial)?;
+        let pool = self.pool(PoolUse::Reads).await?;
         let copied = sqlx::query("VACUUM INTO $1").bind(text).execute(&pool).await;
         pool.close().await;
         copied?;
@@ -88,25 +88,25 @@ impl Database {
     /// Returns [`NotAFile`](StateError::NotAFile) for PostgreSQL, and [`File`](StateError::File) if a file can't be read, copied or
     /// renamed. Returns [`Unfit`](StateError::Unfit) if the file is not a sound database of this version or an earlier one.
     pub async fn restore(&self, from: &Path) -> Result<Option<PathBuf>> {
-        let Self::Sqlite(path) = self else { return Err(StateError::NotAFile) };
+        let Self::Sqlite(path) = self else { return Err(StateError::NotSqlite) };
         let mut begin = [0; 16];
         let read = File::open(from).and_then(|mut file| file.read(&mut begin)).map_err(failed(from))?;
         if &begin[..read] != MAGIC {
-            return Err(StateError::Unfit { path: from.to_owned(), why: "it is not an SQLite database".to_owned() });
+            return Err(StateError::UnusableBackup { path: from.to_owned(), why: "it is not an SQLite database".to_owned() });
         }
-        let partial = beside(path, ".partial");
-        remove(&partial)?;
+        let partial = with_suffix(path, ".partial");
+        remove_with_sidecars(&partial)?;
         std::fs::copy(from, &partial).map_err(failed(from))?;
         let when = std::fs::metadata(from).and_then(|found| found.modified()).map_err(failed(from))?;
         let when = when.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| Millis::try_from(since.as_millis()).unwrap_or(0));
         if let Err(error) = check_and_mark(&partial, from, when).await {
-            remove(&partial)?;
+            remove_with_sidecars(&partial)?;
             return Err(error);
         }
-        let kept = path.exists().then(|| beside(path, &format!(".before-{}", now_ms())));
+        let kept = path.exists().then(|| with_suffix(path, &format!(".before-{}", now_ms())));
         if let Some(kept) = &kept {
-            for suffix in BESIDE.iter().filter(|suffix| beside(path, suffix).exists()) {
-                std::fs::rename(beside(path, suffix), beside(kept, suffix)).map_err(failed(path))?;
+            for suffix in SIDECAR_SUFFIXES.iter().filter(|suffix| with_suffix(path, suffix).exists()) {
+                std::fs::rename(with_suffix(path, suffix), with_suffix(kept, suffix)).map_err(failed(path))?;
             }
             std::fs::rename(path, kept).map_err(failed(path))?;
         }
@@ -117,8 +117,8 @@ impl Database {
 }
 
 /// Removes a database file with the files that SQLite keeps next to it. Missing files are no error.
-fn remove(path: &Path) -> Result<()> {
-    for path in BESIDE.iter().map(|suffix| beside(path, suffix)).chain([path.to_owned()]) {
+fn remove_with_sidecars(path: &Path) -> Result<()> {
+    for path in SIDECAR_SUFFIXES.iter().map(|suffix| with_suffix(path, suffix)).chain([path.to_owned()]) {
         match std::fs::remove_file(&path) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed(&path)(e)),
             _ => {}
@@ -132,14 +132,14 @@ fn remove(path: &Path) -> Result<()> {
 /// Errors name `copied_from`, the file that it is a copy of. `when` is the time of the backup, in milliseconds since the Unix
 /// epoch.
 async fn check_and_mark(path: &Path, copied_from: &Path, when: Millis) -> Result<()> {
-    let unfit = |why: String| StateError::Unfit { path: copied_from.to_owned(), why };
+    let unfit = |why: String| StateError::UnusableBackup { path: copied_from.to_owned(), why };
     let damaged = |e: sqlx::Error| match e {
         sqlx::Error::Database(e) => unfit(format!("it is damaged: {}", e.message())),
         e => unfit(format!("it can't be read: {e}")),
     };
     // A single connection, because a pool tries for a long time to open a file that can't be opened.
     let mut connection = Database::Sqlite(path.to_owned()).connection().await.map_err(damaged)?;
-    let why = mark(&mut connection, when).await;
+    let why = mark_as_backup(&mut connection, when).await;
     let closed = connection.close().await;
     match why.map_err(damaged)? {
         Some(why) => Err(unfit(why)),
@@ -151,7 +151,7 @@ async fn check_and_mark(path: &Path, copied_from: &Path, when: Millis) -> Result
 }
 
 /// Marks a database as a backup. Returns the reason instead if it can't be one.
-async fn mark(connection: &mut AnyConnection, when: Millis) -> std::result::Result<Option<String>, sqlx::Error> {
+async fn mark_as_backup(connection: &mut AnyConnection, when: Millis) -> std::result::Result<Option<String>, sqlx::Error> {
     let found: String = sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(&mut *connection).await?;
     if found != "ok" {
         return Ok(Some(format!("it is damaged: {found}")));
@@ -164,7 +164,7 @@ async fn mark(connection: &mut AnyConnection, when: Millis) -> std::result::Resu
     for step in sqlx::query("SELECT version, checksum FROM _sqlx_migrations ORDER BY version").fetch_all(&mut *connection).await?
     {
         let (version, checksum): (i64, Vec<u8>) = (step.try_get(0)?, step.try_get(1)?);
-        match known_step(version) {
+        match sqlite_migration_checksum(version) {
             None => return Ok(Some("it is of a later version of Esker; restore it with that version".to_owned())),
             Some(known) if known != checksum => return Ok(Some("its tables were not made by a release of Esker".to_owned())),
             Some(_) => {}
@@ -199,19 +199,19 @@ mod tests {
 
         let state = State::open(database.clone()).await.expect("opened");
         let epoch = state.epoch(warehouse).await.expect("read");
-        assert_eq!(epoch.now, 3);
+        assert_eq!(epoch.entered, 3);
         assert!(epoch.backup_ms.is_some());
         state.forget_backup(warehouse).await.expect("forgotten");
         assert_eq!(state.epoch(warehouse).await.expect("read").backup_ms, None);
         state.close().await;
         let before = State::open(Database::Sqlite(kept)).await.expect("opened");
-        assert_eq!(before.epoch(warehouse).await.expect("read").now, 4);
+        assert_eq!(before.epoch(warehouse).await.expect("read").entered, 4);
         before.close().await;
 
         std::fs::write(&backup, "no database").expect("written");
-        assert!(matches!(database.restore(&backup).await, Err(StateError::Unfit { .. })));
+        assert!(matches!(database.restore(&backup).await, Err(StateError::UnusableBackup { .. })));
         let state = State::open(database).await.expect("as it was");
-        assert_eq!(state.epoch(warehouse).await.expect("read").now, 3);
+        assert_eq!(state.epoch(warehouse).await.expect("read").entered, 3);
     }
 
     async fn change(path: &Path, sql: &'static str) {
@@ -252,7 +252,7 @@ mod tests {
         }
         assert_eq!(files(), before, "nothing was put aside, nothing is left");
         let state = State::open(database).await.expect("as it was");
-        assert_eq!(state.epoch(warehouse).await.expect("read").now, 3);
+        assert_eq!(state.epoch(warehouse).await.expect("read").entered, 3);
         state.close().await;
     }
 }

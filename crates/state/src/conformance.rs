@@ -13,9 +13,9 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::{
-    DamagedFile, Database, JobEnd, JobState, NamespaceRow, NewEvent, NewJob, NewQuarantine, NewReceipt, NewTabular, NoFacts,
-    Outbox, QuarantineKind, QuarantineState, ReceiptKey, SoftDrop, State, StateError, Swap, TableRow, TableUse, TabularKind,
-    Warehouse,
+    AssessmentFailure, DamagedFile, Database, JobEnd, JobState, NamespaceRow, NewEvent, NewJob, NewQuarantine, NewReceipt,
+    NewTabular, Outbox, PointerSwap, QuarantineKind, QuarantineState, ReceiptKey, SoftDrop, State, StateError, TableUsage,
+    TabularKind, TabularRow, Warehouse,
 };
 
 const DEAD: Duration = Duration::from_secs(60);
@@ -41,8 +41,8 @@ async fn with_namespace(state: &State) -> (Warehouse, NamespaceName) {
     (warehouse, name)
 }
 
-fn row(warehouse: Warehouse, namespace: &NamespaceName, name: &str) -> TableRow {
-    TableRow {
+fn row(warehouse: Warehouse, namespace: &NamespaceName, name: &str) -> TabularRow {
+    TabularRow {
         id: TableId::fresh(),
         warehouse: warehouse.id,
         kind: TabularKind::Table,
@@ -55,13 +55,13 @@ fn row(warehouse: Warehouse, namespace: &NamespaceName, name: &str) -> TableRow 
     }
 }
 
-async fn enter(state: &State, warehouse: Warehouse, row: &TableRow) -> crate::Result<bool> {
+async fn enter(state: &State, warehouse: Warehouse, row: &TabularRow) -> crate::Result<bool> {
     let new = NewTabular { row: row.clone(), recorded_output: None, replaces: None, places: vec![row.location.clone()] };
     state.publish(warehouse, &[], &[new], &Outbox::default()).await
 }
 
-fn to(row: &TableRow, from: &str, version: u32) -> Swap {
-    Swap {
+fn to(row: &TabularRow, from: &str, version: u32) -> PointerSwap {
+    PointerSwap {
         id: row.id,
         from: from.to_owned(),
         to: format!("{}/metadata/{version}.json", row.location),
@@ -83,7 +83,7 @@ async fn names_are_listed_by_their_bytes_and_taken_once(state: &State) {
     let mut after = String::new();
     let mut listed = Vec::new();
     loop {
-        let page = state.list(TabularKind::Table, warehouse, &n, &after, 2).await.expect("listed");
+        let page = state.list_tabulars(TabularKind::Table, warehouse, &n, &after, 2).await.expect("listed");
         let Some(last) = page.last() else { break };
         after.clone_from(last);
         listed.extend(page);
@@ -125,7 +125,7 @@ async fn of_swaps_from_the_same_state_one_wins(state: &State) {
     let won = futures::future::join_all(swaps).await.into_iter().filter(|won| *won).count();
     assert_eq!(won, 1);
     let events = state.events_after(0, Some("w"), 100).await.expect("events");
-    let now = state.table_by_id(table.id).await.expect("there").expect("a row").metadata_location;
+    let now = state.tabular_by_id(table.id).await.expect("there").expect("a row").metadata_location;
     assert_eq!(events.len(), 1);
     assert!(now.ends_with(&format!("/{}.json", events[0].data["version"])), "{now}");
 }
@@ -141,7 +141,7 @@ async fn a_change_that_fails_leaves_nothing_of_itself(state: &State) {
     assert!(state.publish(warehouse, std::slice::from_ref(&first), &[], &along).await.expect("swapped"));
     let again = state.publish(warehouse, &[to(&table, &first.to, 2)], &[], &along).await.expect_err("the same key");
     assert!(matches!(again, StateError::DuplicateKey(_)), "{again}");
-    assert_eq!(state.table_by_id(table.id).await.expect("there").expect("a row").metadata_location, first.to);
+    assert_eq!(state.tabular_by_id(table.id).await.expect("there").expect("a row").metadata_location, first.to);
     assert_eq!(state.receipt(&key).await.expect("read").expect("there").outcome, "{}");
 }
 
@@ -165,15 +165,17 @@ async fn quarantine_moves_on_only_from_the_state_it_was_checked_in(state: &State
     assert!(elsewhere.is_empty(), "the table has moved on since it was checked");
     let begun = state.begin_deleting(table.id, Some(&table.metadata_location), due[..1].to_vec()).await.expect("begun");
     assert_eq!(begun, due[..1]);
-    state.end_deletion(&begun, QuarantineState::Deleted, None).await.expect("marked");
-    assert!(state.is_accounted(&begun[0], false).await.expect("asked"), "it is deleted, and no state of the table");
+    state.set_quarantine_state(&begun, QuarantineState::Deleted, None).await.expect("marked");
+    assert!(state.is_known_non_state(&begun[0], false).await.expect("asked"), "it is deleted, and no state of the table");
     state.quarantine(&quarantines).await.expect("a deleted path is quarantined again");
     assert_eq!(state.quarantine_totals().await.expect("totals"), (3, 30));
-    let swap =
-        |version, i: usize| Swap { restored: vec![quarantines[i].path.clone()], ..to(&table, &table.metadata_location, version) };
+    let swap = |version, i: usize| PointerSwap {
+        restored: vec![quarantines[i].path.clone()],
+        ..to(&table, &table.metadata_location, version)
+    };
     state.begin_deleting(table.id, Some(&table.metadata_location), due[1..2].to_vec()).await.expect("begun");
     let refused = state.publish(warehouse, &[swap(1, 1)], &[], &Outbox::default()).await.expect_err("it is going");
-    assert!(matches!(refused, StateError::Going(_)), "{refused}");
+    assert!(matches!(refused, StateError::BeingDeleted(_)), "{refused}");
     assert!(state.publish(warehouse, &[swap(2, 2)], &[], &Outbox::default()).await.expect("revived"));
     assert_eq!(state.quarantine_totals().await.expect("totals"), (2, 20));
 }
@@ -182,7 +184,7 @@ async fn quarantine_moves_on_only_from_the_state_it_was_checked_in(state: &State
 async fn files_that_are_due_are_found_table_by_table(state: &State) {
     let (warehouse, n) = with_namespace(state).await;
     let (many, one) = (row(warehouse, &n, "a"), row(warehouse, &n, "b"));
-    let record = |table: &TableRow, i: usize| table.quarantine(format!("{}/{i}", table.location), None, "test", None, 5);
+    let record = |table: &TabularRow, i: usize| table.quarantine(format!("{}/{i}", table.location), None, "test", None, 5);
     let mut quarantines: Vec<NewQuarantine> = (0..9).map(|i| record(&many, i)).collect();
     quarantines.push(record(&one, 0));
     state.quarantine(&quarantines).await.expect("quarantined");
@@ -204,13 +206,13 @@ async fn files_are_revived_all_or_none_whoever_doomed_them(state: &State) {
         (0..1200).map(|i| table.quarantine(path(i), None, "test", Some(JobId::fresh()), 5)).collect();
     state.quarantine(&quarantines).await.expect("quarantined");
     let gone = [path(700)];
-    state.end_deletion(&gone, QuarantineState::Deleted, None).await.expect("marked");
+    state.set_quarantine_state(&gone, QuarantineState::Deleted, None).await.expect("marked");
     let all: Vec<String> = (0..1300).map(path).collect();
     let (quarantined, going) = state.quarantined_among(&all).await.expect("asked");
     assert_eq!((quarantined.len(), going.as_slice()), (1199, gone.as_slice()));
-    let swap = |revives: Vec<String>| Swap { restored: revives, ..to(&table, &table.metadata_location, 1) };
+    let swap = |revives: Vec<String>| PointerSwap { restored: revives, ..to(&table, &table.metadata_location, 1) };
     let refused = state.publish(warehouse, &[swap(all)], &[], &Outbox::default()).await.expect_err("one is gone");
-    assert!(matches!(&refused, StateError::Going(path) if *path == gone[0]), "{refused}");
+    assert!(matches!(&refused, StateError::BeingDeleted(path) if *path == gone[0]), "{refused}");
     assert_eq!(state.quarantine_totals().await.expect("totals").0, 1199);
     assert!(state.publish(warehouse, &[swap(quarantined)], &[], &Outbox::default()).await.expect("swapped"));
     assert_eq!(state.quarantine_totals().await.expect("totals").0, 0);
@@ -226,7 +228,7 @@ async fn nobody_is_buried_for_what_the_database_was_away(state: &State, other: &
     other.register(dead_after).await.expect("registered");
     let away = "UPDATE instance SET seen_ms = seen_ms - 3600000";
     sqlx::query(away).execute(&state.writer).await.expect("long ago");
-    state.beats.last_ms.fetch_sub(3_600_000, Ordering::AcqRel);
+    state.heartbeats.last_ms.fetch_sub(3_600_000, Ordering::AcqRel);
     state.heartbeat(dead_after).await.expect("alive");
     other.heartbeat(dead_after).await.expect("alive: the first did not remove it");
     sqlx::query(away).execute(&state.writer).await.expect("long ago");
@@ -286,7 +288,7 @@ async fn a_job_is_entered_once_for_its_key_and_the_most_urgent_is_taken_first(st
 
     state.plan_job(&taken, "{\"n\":1}").await.expect("planned");
     assert!(!state.flush_progress(high.id, (3, 7)).await.expect("told"));
-    let again = JobEnd::Again("the storage is down".into(), now_ms());
+    let again = JobEnd::Retry("the storage is down".into(), now_ms());
     state.end_job(high.id, &again, "{}").await.expect("ended");
     let taken = state.take_job(&[warehouse.id]).await.expect("asked").expect("one");
     assert_eq!((taken.id, taken.attempts, &taken.error), (high.id, 2, &None));
@@ -311,7 +313,7 @@ async fn a_job_is_cancelled_where_it_waits_and_told_so_where_it_runs(state: &Sta
     assert!(state.flush_progress(runs.id, (0, 0)).await.expect("told"));
     state.end_job(runs.id, &JobEnd::Cancelled, "{}").await.expect("ended");
     assert_eq!(state.job(runs.id).await.expect("asked").expect("there").state, JobState::Cancelled);
-    assert!(state.open_jobs().await.expect("asked").is_empty());
+    assert!(state.count_open_jobs().await.expect("asked").is_empty());
 }
 
 async fn a_job_is_undone_once_by_a_record_that_it_names(state: &State) {
@@ -387,13 +389,13 @@ async fn reports_sinks_and_tokens_are_kept(state: &State) {
     with_namespace(state).await;
     let table = TableId::fresh();
     for body in 0..3 {
-        let used = TableUse { scans: 1, scanned_files: body, ..TableUse::default() };
+        let used = TableUsage { scans: 1, scanned_files: body, ..TableUsage::default() };
         state.insert_report(table, "p", &body.to_string(), Some(&used)).await.expect("kept");
     }
     assert_eq!(state.reports(table, 2).await.expect("reports"), ["2", "1"]);
-    let used = TableUse { scans: 3, scanned_files: 3, ..TableUse::default() };
-    assert_eq!(state.use_of(table).await.expect("summed up"), used);
-    assert_eq!(state.uses().await.expect("summed up")[&table], used);
+    let used = TableUsage { scans: 3, scanned_files: 3, ..TableUsage::default() };
+    assert_eq!(state.usage_of(table).await.expect("summed up"), used);
+    assert_eq!(state.usages().await.expect("summed up")[&table], used);
     assert_eq!(state.sink_cursor("s").await.expect("a cursor"), 0);
     state.advance_sink("s", 7).await.expect("advanced");
     state.advance_sink("s", 3).await.expect("not back");
@@ -411,11 +413,11 @@ async fn a_table_is_looked_at_again_when_it_changed_or_could_not_be_examined(sta
     enter(state, warehouse, &table).await.expect("entered");
     let stale = async |failed_before| state.stale_tables(warehouse, failed_before, 9).await.expect("asked").len();
     assert_eq!(stale(0).await, 1, "never assessed");
-    let away = NoFacts { why: "the storage is away".to_owned(), passing: true };
-    state.put_health(table.id, &table.metadata_location, Err(&away)).await.expect("kept");
+    let away = AssessmentFailure { why: "the storage is away".to_owned(), passing: true };
+    state.record_health(table.id, &table.metadata_location, Err(&away)).await.expect("kept");
     assert_eq!(state.health(table.id).await.expect("asked").expect("there").facts, Err(away));
     assert_eq!((stale(0).await, stale(now_ms() + 1).await), (0, 1), "a failed assessment is repeated after a while");
-    state.put_health(table.id, &table.metadata_location, Ok(("{}", 90, "{}"))).await.expect("kept");
+    state.record_health(table.id, &table.metadata_location, Ok(("{}", 90, "{}"))).await.expect("kept");
     assert_eq!(stale(now_ms() + 1).await, 0);
     assert_eq!(state.health(table.id).await.expect("asked").expect("there").facts, Ok("{}".to_owned()));
     let swap = to(&table, &table.metadata_location, 1);
@@ -439,17 +441,20 @@ async fn damage_is_kept_once_told_once_and_forgotten(state: &State) {
         path: path.to_owned(),
         missing: true,
         error: "not found".to_owned(),
-        met_by: met_by.to_owned(),
+        first_met_by: met_by.to_owned(),
         first_seen_ms: 0,
         snapshot_id: (path == "b").then_some(-7),
     };
-    let note = async |path, met_by| state.note_damage(table.id, &file(path, met_by), event("table.file-damaged")).await;
+    let note = async |path, met_by| state.record_damage(table.id, &file(path, met_by), event("table.file-damaged")).await;
     assert!(note("a", "job 1").await.expect("noted") && note("b", "job 1").await.expect("noted"));
     assert!(!note("a", "job 2").await.expect("known"), "the first that met it is kept");
     let told = state.events_after(0, None, 99).await.expect("events");
     assert_eq!(told.iter().filter(|e| e.kind == "table.file-damaged").count(), 2);
     let kept = state.damage(warehouse).await.expect("read").remove(&table.id).expect("some");
-    assert_eq!(kept.iter().map(|f| (f.path.as_str(), f.met_by.as_str())).collect::<Vec<_>>(), [("a", "job 1"), ("b", "job 1")]);
+    assert_eq!(
+        kept.iter().map(|f| (f.path.as_str(), f.first_met_by.as_str())).collect::<Vec<_>>(),
+        [("a", "job 1"), ("b", "job 1")]
+    );
     assert!(kept[0].missing && kept[0].first_seen_ms > 0);
     assert_eq!((kept[0].snapshot_id, kept[1].snapshot_id), (None, Some(-7)));
     state.forget_damage(table.id, &["a".to_owned()], event("table.file-mended")).await.expect("forgotten");
@@ -458,11 +463,14 @@ async fn damage_is_kept_once_told_once_and_forgotten(state: &State) {
 
 async fn an_epoch_never_goes_back(state: &State) {
     let (warehouse, _) = with_namespace(state).await;
-    assert_eq!((state.epoch(warehouse).await.expect("read").now, state.epoch(warehouse).await.expect("read").next), (0, 0));
+    assert_eq!(
+        (state.epoch(warehouse).await.expect("read").entered, state.epoch(warehouse).await.expect("read").entering),
+        (0, 0)
+    );
     state.set_epoch(warehouse, 3, 4).await.expect("set");
     state.set_epoch(warehouse, 2, 9).await.expect("set");
     let epoch = state.epoch(warehouse).await.expect("read");
-    assert_eq!((epoch.now, epoch.next), (3, 9));
+    assert_eq!((epoch.entered, epoch.entering), (3, 9));
     assert!(!epoch.database.is_empty() && epoch.identity.contains('-') && epoch.backup_ms.is_none());
 }
 
@@ -480,7 +488,7 @@ async fn a_dropped_table_comes_back_as_it_was(state: &State) {
     let dropped = state.dropped_tables(warehouse).await.expect("listed");
     assert!(dropped.len() == 1 && dropped[0].purge && dropped[0].row == table);
     state.undrop_table(warehouse, table.id, &table.name, &Outbox::default()).await.expect("back");
-    state.protect(table.id, true, &Outbox::default()).await.expect("protected");
+    state.protect_tabular(table.id, true, &Outbox::default()).await.expect("protected");
     let refused = state.drop_tabular(table.id, None, &[], None, &Outbox::default()).await.expect_err("protected");
     assert!(matches!(refused, StateError::Protected { .. }), "{refused}");
 }
@@ -493,7 +501,7 @@ async fn a_place_is_its_tables_until_that_is_gone_for_good(state: &State) {
         enter(state, warehouse, row).await.expect("entered");
     }
     let at = |place: &str| (table.id, format!("file:///w/{place}"));
-    let moved = Swap { places: vec![at("n/t").1, at("x").1], ..to(&table, &table.metadata_location, 1) };
+    let moved = PointerSwap { places: vec![at("n/t").1, at("x").1], ..to(&table, &table.metadata_location, 1) };
     assert!(state.publish(warehouse, &[moved], &[], &Outbox::default()).await.expect("moved"));
     let of_table = async || {
         let places = state.places(warehouse).await.expect("read");
@@ -508,12 +516,12 @@ async fn a_place_is_its_tables_until_that_is_gone_for_good(state: &State) {
     assert_eq!(of_table().await, []);
     assert_eq!(state.places_of(table.id).await.expect("read"), [at("n/t").1, at("x").1], "files wait for their deletion there");
 
-    let again = TableRow { id: TableId::fresh(), ..other.clone() };
+    let again = TabularRow { id: TableId::fresh(), ..other.clone() };
     let new = NewTabular { row: again.clone(), recorded_output: None, replaces: Some(other.id), places: vec![at("y").1] };
     state.publish(warehouse, &[], &[new], &Outbox::default()).await.expect("entered");
     assert_eq!(state.places_of(again.id).await.expect("read"), [other.location.clone(), at("y").1], "it is the same table");
     assert!(state.places_of(other.id).await.expect("read").is_empty());
-    let stranger = TableRow { id: TableId::fresh(), table_uuid: Uuid::now_v7(), ..other.clone() };
+    let stranger = TabularRow { id: TableId::fresh(), table_uuid: Uuid::now_v7(), ..other.clone() };
     let new = NewTabular { row: stranger.clone(), recorded_output: None, replaces: Some(again.id), places: vec![at("z").1] };
     state.publish(warehouse, &[], &[new], &Outbox::default()).await.expect("entered");
     assert_eq!(state.places_of(stranger.id).await.expect("read"), [at("z").1], "it is another table");
@@ -527,16 +535,16 @@ async fn the_dead_are_found_and_fenced(state: &State, other: &State) {
     enter(other, warehouse, &table).await.expect("entered");
     other.record_outputs(warehouse, table.id, None, &["x".to_owned()]).await.expect("recorded");
     assert!(state.outputs_of_dead_instances(warehouse).await.expect("asked").is_empty() || !state.database.is_postgres());
-    let known = async |path: &str, dead| state.is_accounted(path, dead).await.expect("asked");
+    let known = async |path: &str, dead| state.is_known_non_state(path, dead).await.expect("asked");
     assert!(known("x", false).await || !state.database.is_postgres(), "a live server is about to publish it");
-    other.leave().await.expect("left");
+    other.unregister().await.expect("left");
     assert_eq!((known("x", false).await, known("x", true).await, known("y", true).await), (false, true, false));
     let left = state.outputs_of_dead_instances(warehouse).await.expect("asked");
     assert_eq!(left.len(), 1);
     if state.database.is_postgres() {
-        let before = state.servers().await.expect("counted");
+        let before = state.count_live_servers().await.expect("counted");
         other.register(DEAD).await.expect("registered");
-        assert_eq!(state.servers().await.expect("counted"), before + 1);
+        assert_eq!(state.count_live_servers().await.expect("counted"), before + 1);
         sqlx::query("DELETE FROM instance").execute(&state.writer).await.expect("taken for dead");
         assert!(matches!(other.heartbeat(DEAD).await, Err(StateError::Fenced)));
         let swap = to(&table, &table.metadata_location, 1);

@@ -20,7 +20,7 @@ pub struct DamagedFile {
     /// The text of the error.
     pub error: String,
     /// The job or query that met the file first, for people.
-    pub met_by: String,
+    pub first_met_by: String,
     /// The time of the first error, in milliseconds since the Unix epoch. It is set when the file is recorded.
     pub first_seen_ms: Millis,
     /// The earlier snapshot that leads to the file. `None` for a data or delete file of the current snapshot.
@@ -28,12 +28,12 @@ pub struct DamagedFile {
 }
 
 /// Reads a damaged file from six columns, the first of which is `first`.
-fn damaged(row: &AnyRow, first: usize) -> Result<DamagedFile> {
+fn damaged_file_row(row: &AnyRow, first: usize) -> Result<DamagedFile> {
     Ok(DamagedFile {
         path: row.try_get(first)?,
         missing: flag(row, first + 1)?,
         error: row.try_get(first + 2)?,
-        met_by: row.try_get(first + 3)?,
+        first_met_by: row.try_get(first + 3)?,
         first_seen_ms: row.try_get(first + 4)?,
         snapshot_id: row.try_get(first + 5)?,
     })
@@ -49,7 +49,7 @@ impl State {
     ///
     /// Returns [`Fenced`](crate::StateError::Fenced) if the other servers count this one as dead, and
     /// [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
-    pub async fn note_damage(&self, table: TableId, file: &DamagedFile, event: NewEvent) -> Result<bool> {
+    pub async fn record_damage(&self, table: TableId, file: &DamagedFile, event: NewEvent) -> Result<bool> {
         let mut tx = self.begin().await?;
         let query = sqlx::query(
             "INSERT INTO damaged_file (table_id, path, missing, error, met_by, first_seen_ms, snapshot_id)
@@ -60,7 +60,7 @@ impl State {
         .bind(&file.path)
         .bind(i64::from(file.missing))
         .bind(&file.error)
-        .bind(&file.met_by)
+        .bind(&file.first_met_by)
         .bind(now_ms())
         .bind(file.snapshot_id);
         let new = query.execute(&mut *tx).await?.rows_affected() > 0;
@@ -105,7 +105,7 @@ impl State {
         .await?;
         let mut found: HashMap<TableId, Vec<DamagedFile>> = HashMap::new();
         for row in &rows {
-            found.entry(parse_id(row.try_get(0)?)?).or_default().push(damaged(row, 1)?);
+            found.entry(parse_id(row.try_get(0)?)?).or_default().push(damaged_file_row(row, 1)?);
         }
         Ok(found)
     }
@@ -119,6 +119,6 @@ impl State {
         let sql =
             "SELECT path, missing, error, met_by, first_seen_ms, snapshot_id FROM damaged_file WHERE table_id = $1 ORDER BY path";
         let rows = sqlx::query(sql).bind(table.to_string()).fetch_all(&self.readers).await?;
-        rows.iter().map(|row| damaged(row, 0)).collect()
+        rows.iter().map(|row| damaged_file_row(row, 0)).collect()
     }
 }

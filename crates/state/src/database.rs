@@ -41,7 +41,7 @@ static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
 
 /// The use of the connections of a pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Use {
+pub(crate) enum PoolUse {
     /// Changes that a client gets an answer to: on disk before they are confirmed.
     Changes,
     /// Intents, which a killed process must leave behind but a power cut may lose.
@@ -56,7 +56,7 @@ impl Database {
     /// # Errors
     ///
     /// Returns [`Url`](StateError::Url) if the scheme of the URL is not `postgres` or `postgresql`.
-    pub fn of(url: Option<&str>, file: &Path) -> Result<Self> {
+    pub fn from_url(url: Option<&str>, file: &Path) -> Result<Self> {
         match url {
             None => Ok(Self::Sqlite(file.to_owned())),
             Some(url) if url.starts_with("postgres://") || url.starts_with("postgresql://") => Ok(Self::Postgres(url.to_owned())),
@@ -93,12 +93,12 @@ impl Database {
     }
 
     /// Returns the statements that set up a connection.
-    fn session(&self, purpose: Use) -> String {
+    fn session(&self, purpose: PoolUse) -> String {
         match self {
-            Self::Postgres(_) if purpose == Use::Intents => format!("{POSTGRES_SESSION}; {POSTGRES_INTENTS}"),
+            Self::Postgres(_) if purpose == PoolUse::Intents => format!("{POSTGRES_SESSION}; {POSTGRES_INTENTS}"),
             Self::Postgres(_) => POSTGRES_SESSION.to_owned(),
             Self::Sqlite(_) => {
-                let synchronous = if purpose == Use::Changes { "FULL" } else { "NORMAL" };
+                let synchronous = if purpose == PoolUse::Changes { "FULL" } else { "NORMAL" };
                 format!(
                     "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA foreign_keys = ON;
                      PRAGMA synchronous = {synchronous}"
@@ -115,13 +115,13 @@ impl Database {
     ///
     /// Returns [`Path`](StateError::Path) if the path of the file is not UTF-8, and [`Sql`](StateError::Sql) if the database can't
     /// be opened or created.
-    pub(crate) async fn pool(&self, purpose: Use) -> Result<AnyPool> {
+    pub(crate) async fn pool(&self, purpose: PoolUse) -> Result<AnyPool> {
         install_default_drivers();
         let (session, sqlite) = (self.session(purpose), !self.is_postgres());
         // Only connections that write begin transactions.
-        let transactions = sqlite && purpose != Use::Reads;
+        let transactions = sqlite && purpose != PoolUse::Reads;
         let pool = AnyPoolOptions::new()
-            .max_connections(if purpose == Use::Reads { 4 } else { 1 })
+            .max_connections(if purpose == PoolUse::Reads { 4 } else { 1 })
             .acquire_timeout(Duration::from_secs(40))
             .test_before_acquire(!sqlite)
             .after_connect(move |connection, _| {
@@ -176,7 +176,7 @@ impl Database {
     }
 
     /// Begins a transaction with which no other change can interleave, from this server or another one.
-    pub(crate) async fn begin_alone(&self, pool: &AnyPool) -> Result<Transaction<'static, Any>> {
+    pub(crate) async fn begin_exclusive(&self, pool: &AnyPool) -> Result<Transaction<'static, Any>> {
         let mut tx = self.begin(pool).await?;
         if self.is_postgres() {
             sqlx::query(WRITE_LOCK).execute(&mut *tx).await?;
@@ -186,7 +186,7 @@ impl Database {
 
     /// Returns the SQL expression of the present time, in milliseconds since the Unix epoch, by the clock that all servers on this
     /// database share.
-    pub(crate) const fn clock(&self) -> &'static str {
+    pub(crate) const fn clock_sql(&self) -> &'static str {
         match self {
             Self::Sqlite(_) => "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
             Self::Postgres(_) => "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)",
@@ -212,7 +212,7 @@ impl Database {
 }
 
 /// Returns the checksum of a migration of SQLite's schema, or `None` if this version does not know it.
-pub(crate) fn known_step(version: i64) -> Option<Vec<u8>> {
+pub(crate) fn sqlite_migration_checksum(version: i64) -> Option<Vec<u8>> {
     SQLITE.iter().find(|step| step.version == version).map(|step| step.checksum.to_vec())
 }
 
@@ -231,9 +231,9 @@ mod tests {
     #[test]
     fn a_url_names_a_database_and_its_password_is_not_repeated() {
         let file = Path::new("/d/esker.db");
-        assert_eq!(Database::of(None, file).expect("valid"), Database::Sqlite(file.to_owned()));
-        assert!(Database::of(Some("postgres://u:p@h/d"), file).expect("valid").is_postgres());
-        let refused = Database::of(Some("mysql://u:secret@h/d"), file).expect_err("refused").to_string();
+        assert_eq!(Database::from_url(None, file).expect("valid"), Database::Sqlite(file.to_owned()));
+        assert!(Database::from_url(Some("postgres://u:p@h/d"), file).expect("valid").is_postgres());
+        let refused = Database::from_url(Some("mysql://u:secret@h/d"), file).expect_err("refused").to_string();
         assert!(refused.contains("mysql") && !refused.contains("secret"), "{refused}");
         assert_eq!(Database::Sqlite("/a b/ü?.db".into()).url().expect("valid"), "sqlite:/a%20b/%C3%BC%3F.db?mode=rwc");
     }

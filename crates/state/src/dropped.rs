@@ -11,7 +11,7 @@ use sqlx::{Any, Row, Transaction};
 use crate::places::forget_places;
 use crate::quarantine::insert_quarantine;
 use crate::tables::insert_tabular;
-use crate::{NewQuarantine, NewTabular, Outbox, Result, State, StateError, TableRow, TabularKind, Warehouse, flag, parse_id};
+use crate::{NewQuarantine, NewTabular, Outbox, Result, State, StateError, TabularKind, TabularRow, Warehouse, flag, parse_id};
 
 /// A drop that can be undone for a while.
 #[derive(Debug, Clone)]
@@ -28,7 +28,7 @@ pub struct SoftDrop {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DroppedTable {
     /// The catalog entry that the table had. It is not protected.
-    pub row: TableRow,
+    pub row: TabularRow,
     /// The files are to be quarantined when the time is over.
     pub purge: bool,
     /// The principal that dropped the table.
@@ -66,7 +66,7 @@ const SELECT: &str = "SELECT id, namespace, name, table_uuid, location, metadata
 fn dropped_row(row: &AnyRow) -> Result<DroppedTable> {
     let corrupt = |e: esker_types::IdentError| StateError::Corrupt(e.to_string());
     let namespace = NamespaceName::from_key(row.try_get(1)?).map_err(corrupt)?;
-    let table = TableRow {
+    let table = TabularRow {
         id: parse_id(row.try_get(0)?)?,
         warehouse: row.try_get(11)?,
         kind: TabularKind::Table,
@@ -125,7 +125,7 @@ impl State {
         let sql = sqlx::AssertSqlSafe(format!("{SELECT} WHERE id = $1 AND warehouse_id = $2"));
         let row = sqlx::query(sql).bind(id.to_string()).bind(warehouse.id).fetch_optional(&mut *tx).await?;
         let dropped = dropped_row(&row.ok_or_else(|| StateError::NotDropped(id.to_string()))?)?;
-        let row = TableRow { name: name.clone(), ..dropped.row };
+        let row = TabularRow { name: name.clone(), ..dropped.row };
         // The places of the table are still recorded.
         let new = NewTabular { row, recorded_output: None, replaces: None, places: Vec::new() };
         insert_tabular(&mut tx, warehouse, &new).await?;

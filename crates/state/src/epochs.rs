@@ -17,9 +17,9 @@ pub struct Epoch {
     /// The identifier of this very file or cluster. A copy has another.
     pub identity: String,
     /// The last epoch that the warehouse certainly entered. 0 if this database never took care of the warehouse.
-    pub now: i64,
+    pub entered: i64,
     /// The epoch that the warehouse was about to enter. It equals `now` unless a process was killed in between.
-    pub next: i64,
+    pub entering: i64,
     /// The time of the backup, in milliseconds since the Unix epoch, if this database is a restored backup.
     pub backup_ms: Option<Millis>,
 }
@@ -50,7 +50,7 @@ impl State {
         let backup_ms = value(format!("{BACKUP}{}", warehouse.id)).await?;
         let corrupt = |_| StateError::Corrupt("not the time of a backup".to_owned());
         let backup_ms = backup_ms.map(|ms| ms.parse::<Millis>().map_err(corrupt)).transpose()?;
-        Ok(Epoch { database, identity: self.database.identity(&self.readers).await?, now, next, backup_ms })
+        Ok(Epoch { database, identity: self.database.identity(&self.readers).await?, entered: now, entering: next, backup_ms })
     }
 
     /// Removes the mark of a backup for a warehouse: from now on this database takes care of the warehouse.

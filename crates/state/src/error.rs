@@ -83,7 +83,7 @@ pub enum StateError {
     Url(String),
     /// A file can't be restored in the place of the database.
     #[error("{}: {why}", path.display())]
-    Unfit {
+    UnusableBackup {
         /// The file that was given.
         path: std::path::PathBuf,
         /// The reason for which the file can't be used.
@@ -99,13 +99,13 @@ pub enum StateError {
     },
     /// The database is in PostgreSQL. Esker backs up and restores only SQLite databases.
     #[error("the state database is in PostgreSQL; use pg_dump and pg_restore")]
-    NotAFile,
+    NotSqlite,
     /// The path of the database is not UTF-8.
     #[error("the path of the state database is not UTF-8: {}", .0.display())]
     Path(std::path::PathBuf),
     /// A file can't become part of its table again, because its deletion has begun or is done.
     #[error("{0} is being deleted or is deleted already; it can't become part of its table again")]
-    Going(String),
+    BeingDeleted(String),
     /// The other servers on this database count this one as dead, because it wrote no heartbeat for `state.dead_seconds`.
     ///
     /// It can change nothing any more and must be started again.
@@ -143,25 +143,25 @@ impl Coded for StateError {
             Self::NoSuchView(_) => ErrorCode::NoSuchView,
             Self::NoSuchFunction(_) | Self::NotDropped(_) => ErrorCode::NotFound,
             Self::Protected { .. } => ErrorCode::Forbidden,
-            Self::Going(_) => ErrorCode::Refused,
+            Self::BeingDeleted(_) => ErrorCode::Refused,
             Self::KeyTaken { .. } => ErrorCode::Unprocessable,
             Self::DuplicateKey(_) | Self::Fenced => ErrorCode::Unavailable,
             Self::AlreadyExists { .. } | Self::RenameTaken { .. } => ErrorCode::AlreadyExists,
             Self::NotEmpty(_) => ErrorCode::NamespaceNotEmpty,
             Self::Ambiguous(_) => ErrorCode::CommitStateUnknown,
             Self::Full => ErrorCode::StorageFull,
-            Self::Sql(e) if is_away(e) => ErrorCode::Unavailable,
+            Self::Sql(e) if is_transient(e) => ErrorCode::Unavailable,
             Self::Corrupt(_) | Self::Migrate(_) | Self::Sql(_) | Self::Url(_) | Self::Path(_) => ErrorCode::Internal,
-            Self::File { .. } | Self::Unfit { .. } | Self::NotAFile => ErrorCode::Internal,
+            Self::File { .. } | Self::UnusableBackup { .. } | Self::NotSqlite => ErrorCode::Internal,
         }
     }
 }
 
 /// Checks that the database is unreachable or busy, so that the same operation may succeed a little later.
-fn is_away(error: &sqlx::Error) -> bool {
+fn is_transient(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed => true,
-        sqlx::Error::Database(e) => e.code().is_some_and(|code| is_passing_code(&code)),
+        sqlx::Error::Database(e) => e.code().is_some_and(|code| is_transient_code(&code)),
         _ => false,
     }
 }
@@ -170,7 +170,7 @@ fn is_away(error: &sqlx::Error) -> bool {
 ///
 /// These are SQLite's BUSY and LOCKED with all their extended codes, and PostgreSQL's classes of lost connections, short resources,
 /// shutdown and lost races between transactions. Codes of SQLite have up to four digits, those of PostgreSQL have five characters.
-fn is_passing_code(code: &str) -> bool {
+fn is_transient_code(code: &str) -> bool {
     match code.parse::<u32>() {
         Ok(number) if code.len() < 5 => matches!(number & 0xff, 5 | 6),
         _ => ["08", "40", "53", "57P0"].iter().any(|class| code.starts_with(class)) || code == "55P03",
@@ -186,11 +186,11 @@ mod tests {
         // SQLITE_BUSY, SQLITE_BUSY_SNAPSHOT, SQLITE_LOCKED; connection_failure, serialization_failure, too_many_connections,
         // admin_shutdown, cannot_connect_now, lock_not_available.
         for code in ["5", "517", "6", "08006", "40001", "53300", "57P01", "57P03", "55P03"] {
-            assert!(is_passing_code(code), "{code}");
+            assert!(is_transient_code(code), "{code}");
         }
         // SQLITE_CORRUPT, SQLITE_CONSTRAINT_UNIQUE; unique_violation, undefined_table, query_canceled.
         for code in ["11", "2067", "23505", "42P01", "57014"] {
-            assert!(!is_passing_code(code), "{code}");
+            assert!(!is_transient_code(code), "{code}");
         }
         assert_eq!(StateError::Sql(sqlx::Error::PoolTimedOut).code(), ErrorCode::Unavailable);
         assert_eq!(StateError::Sql(sqlx::Error::RowNotFound).code(), ErrorCode::Internal);

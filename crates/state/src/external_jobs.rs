@@ -26,8 +26,12 @@ impl State {
         worker: &str,
         until_ms: Millis,
     ) -> Result<Option<Job>> {
-        self.take_next(warehouses, Some(engine), JobHolder { worker: Some(worker), until_ms: Some(until_ms), instance: None })
-            .await
+        self.take_next_of_engine(
+            warehouses,
+            Some(engine),
+            JobHolder { worker: Some(worker), until_ms: Some(until_ms), instance: None },
+        )
+        .await
     }
 
     /// Renews the lease of a worker, and records the progress of its job as done and total work.

@@ -13,7 +13,7 @@ use sqlx::any::AnyRow;
 use sqlx::{Any, Row, Transaction};
 
 use crate::tables::{TABLE_COLUMNS, TABLE_FROM, table_row};
-use crate::{Result, State, TableRow, TabularKind, Warehouse, parse_id};
+use crate::{Result, State, TabularKind, TabularRow, Warehouse, parse_id};
 
 /// The length of a day, in milliseconds.
 const DAY_MS: Millis = 24 * 3600 * 1000;
@@ -22,7 +22,7 @@ const HISTORY_MS: Millis = 10 * 60 * 1000;
 
 /// The reason for which a table could not be assessed, so that it has no facts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NoFacts {
+pub struct AssessmentFailure {
     /// The text of the error.
     pub why: String,
     /// The error may pass without any action.
@@ -35,7 +35,7 @@ pub struct HealthRow {
     /// The metadata file that was assessed.
     pub metadata_location: String,
     /// The facts as JSON, or the reason for which there are none.
-    pub facts: std::result::Result<String, NoFacts>,
+    pub facts: std::result::Result<String, AssessmentFailure>,
 }
 
 /// The columns of `table_health`, under the alias `h`, that [`health_row`] reads.
@@ -47,7 +47,10 @@ fn health_row(row: &AnyRow, first: usize) -> Result<Option<HealthRow>> {
     let Some(metadata_location) = location else { return Ok(None) };
     let (facts, error): (Option<String>, Option<String>) = (row.try_get(first + 1)?, row.try_get(first + 2)?);
     let passing = row.try_get::<i64, _>(first + 3)? != 0;
-    Ok(Some(HealthRow { metadata_location, facts: facts.ok_or_else(|| NoFacts { why: error.unwrap_or_default(), passing }) }))
+    Ok(Some(HealthRow {
+        metadata_location,
+        facts: facts.ok_or_else(|| AssessmentFailure { why: error.unwrap_or_default(), passing }),
+    }))
 }
 
 /// A point of a table's history.
@@ -63,7 +66,7 @@ pub struct HealthPoint {
 
 /// The number of a table's scans and commits, as engines reported them, with the scans of Esker's own queries.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct TableUse {
+pub struct TableUsage {
     /// The number of scans.
     pub scans: i64,
     /// The number of data files that the scans read.
@@ -78,7 +81,7 @@ pub struct TableUse {
     pub commit_attempts: i64,
 }
 
-impl TableUse {
+impl TableUsage {
     /// Adds other counts to these.
     pub fn add(&mut self, other: &Self) {
         for (sum, more) in [
@@ -95,16 +98,16 @@ impl TableUse {
 }
 
 /// The number of days over which use is summed, today included.
-pub const USE_DAYS: i64 = 7;
+pub const USAGE_DAYS: i64 = 7;
 
 /// The sums that [`use_row`] reads.
 const USE_SUMS: &str = "CAST(sum(scans) AS BIGINT), CAST(sum(scanned_files) AS BIGINT), CAST(sum(scanned_deletes) AS BIGINT), \
      CAST(sum(planning_ms) AS BIGINT), CAST(sum(commits) AS BIGINT), CAST(sum(commit_attempts) AS BIGINT)";
 
 /// Reads [`USE_SUMS`], the first of which is `first`. The sum of no rows is 0.
-fn use_row(row: &AnyRow, first: usize) -> Result<TableUse> {
+fn use_row(row: &AnyRow, first: usize) -> Result<TableUsage> {
     let number = |i: usize| -> Result<i64> { Ok(row.try_get::<Option<i64>, _>(first + i)?.unwrap_or(0)) };
-    Ok(TableUse {
+    Ok(TableUsage {
         scans: number(0)?,
         scanned_files: number(1)?,
         scanned_deletes: number(2)?,
@@ -115,7 +118,7 @@ fn use_row(row: &AnyRow, first: usize) -> Result<TableUse> {
 }
 
 /// Adds counts to those of the table and the present day (UTC).
-pub(crate) async fn count_use(tx: &mut Transaction<'_, Any>, table: TableId, used: &TableUse) -> Result<()> {
+pub(crate) async fn add_usage(tx: &mut Transaction<'_, Any>, table: TableId, used: &TableUsage) -> Result<()> {
     sqlx::query(
         "INSERT INTO table_use (table_id, day, scans, scanned_files, scanned_deletes, planning_ms, commits, commit_attempts)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
@@ -147,7 +150,7 @@ impl State {
     ///
     /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer, and [`Corrupt`](crate::StateError::Corrupt) if a
     /// stored value can't be read.
-    pub async fn fleet(&self, warehouse: Warehouse) -> Result<Vec<(TableRow, Option<String>)>> {
+    pub async fn fleet(&self, warehouse: Warehouse) -> Result<Vec<(TabularRow, Option<String>)>> {
         let sql = format!(
             "SELECT {TABLE_COLUMNS}, h.metadata_location {TABLE_FROM}
              LEFT JOIN table_health h ON h.table_id = t.id WHERE n.warehouse_id = $1 AND t.kind = $2 ORDER BY n.name, t.name"
@@ -199,7 +202,7 @@ impl State {
     ///
     /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer, and [`Corrupt`](crate::StateError::Corrupt) if a
     /// stored value can't be read.
-    pub async fn stale_tables(&self, warehouse: Warehouse, failed_before: Millis, limit: u32) -> Result<Vec<TableRow>> {
+    pub async fn stale_tables(&self, warehouse: Warehouse, failed_before: Millis, limit: u32) -> Result<Vec<TabularRow>> {
         let sql = format!(
             "SELECT {TABLE_COLUMNS} {TABLE_FROM} LEFT JOIN table_health h ON h.table_id = t.id
              WHERE n.warehouse_id = $1 AND t.kind = $2 AND (h.table_id IS NULL OR h.metadata_location <> t.metadata_location
@@ -221,11 +224,11 @@ impl State {
     /// # Errors
     ///
     /// Returns [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
-    pub async fn put_health(
+    pub async fn record_health(
         &self,
         table: TableId,
         metadata_location: &str,
-        found: std::result::Result<(&str, u32, &str), &NoFacts>,
+        found: std::result::Result<(&str, u32, &str), &AssessmentFailure>,
     ) -> Result<()> {
         let now = now_ms();
         let mut tx = self.begin_intent().await?;
@@ -280,10 +283,10 @@ impl State {
     /// # Errors
     ///
     /// Returns [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
-    pub async fn count_uses(&self, used: &HashMap<TableId, TableUse>) -> Result<()> {
+    pub async fn add_usages(&self, used: &HashMap<TableId, TableUsage>) -> Result<()> {
         let mut tx = self.begin_intent().await?;
         for (table, used) in used {
-            count_use(&mut tx, *table, used).await?;
+            add_usage(&mut tx, *table, used).await?;
         }
         tx.commit().await?;
         Ok(())
@@ -295,9 +298,9 @@ impl State {
     ///
     /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer, and [`Corrupt`](crate::StateError::Corrupt) if a
     /// stored value can't be read.
-    pub async fn uses(&self) -> Result<HashMap<TableId, TableUse>> {
+    pub async fn usages(&self) -> Result<HashMap<TableId, TableUsage>> {
         let sql = format!("SELECT table_id, {USE_SUMS} FROM table_use WHERE day > $1 GROUP BY table_id");
-        let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(now_ms() / DAY_MS - USE_DAYS).fetch_all(&self.readers).await?;
+        let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(now_ms() / DAY_MS - USAGE_DAYS).fetch_all(&self.readers).await?;
         rows.iter().map(|row| Ok((parse_id(row.try_get(0)?)?, use_row(row, 1)?))).collect()
     }
 
@@ -306,9 +309,9 @@ impl State {
     /// # Errors
     ///
     /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer.
-    pub async fn use_of(&self, table: TableId) -> Result<TableUse> {
+    pub async fn usage_of(&self, table: TableId) -> Result<TableUsage> {
         let sql = format!("SELECT {USE_SUMS} FROM table_use WHERE table_id = $1 AND day > $2");
-        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(table.to_string()).bind(now_ms() / DAY_MS - USE_DAYS);
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(table.to_string()).bind(now_ms() / DAY_MS - USAGE_DAYS);
         use_row(&query.fetch_one(&self.readers).await?, 0)
     }
 
@@ -319,7 +322,7 @@ impl State {
     /// # Errors
     ///
     /// Returns [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
-    pub async fn put_decisions(&self, decisions: &[(TableId, &'static str, String)]) -> Result<()> {
+    pub async fn record_decisions(&self, decisions: &[(TableId, &'static str, String)]) -> Result<()> {
         let mut tx = self.begin_intent().await?;
         for (table, verdict, decision) in decisions {
             sqlx::query(
@@ -343,7 +346,7 @@ impl State {
     /// # Errors
     ///
     /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer.
-    pub async fn decisions(&self) -> Result<Vec<(String, i64)>> {
+    pub async fn count_verdicts(&self) -> Result<Vec<(String, i64)>> {
         let sql = "SELECT verdict, count(*) FROM table_decision GROUP BY verdict";
         let rows = sqlx::query(sql).fetch_all(&self.readers).await?;
         rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()

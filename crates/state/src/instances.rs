@@ -28,7 +28,7 @@ use esker_types::Millis;
 use crate::{Result, State, StateError};
 
 /// The number of heartbeats in the time after which a silent server counts as dead.
-pub const HEARTBEATS: u32 = 10;
+pub const HEARTBEATS_PER_TIMEOUT: u32 = 10;
 
 /// The heartbeats of this process, by the clock of the database.
 #[derive(Debug, Default)]
@@ -36,7 +36,7 @@ pub(crate) struct Heartbeats {
     /// The time of the last heartbeat, in milliseconds since the Unix epoch.
     pub(crate) last_ms: AtomicI64,
     /// The time from which on this process may count others as dead, in milliseconds since the Unix epoch.
-    bury_from_ms: AtomicI64,
+    remove_from_ms: AtomicI64,
 }
 
 /// Returns a duration in milliseconds.
@@ -45,8 +45,8 @@ fn millis(duration: Duration) -> Millis {
 }
 
 /// Returns the time in which every live server that reaches the database writes a heartbeat: two intervals.
-fn grace(dead_after: Duration) -> Duration {
-    dead_after / HEARTBEATS * 2
+fn heartbeat_grace(dead_after: Duration) -> Duration {
+    dead_after / HEARTBEATS_PER_TIMEOUT * 2
 }
 
 impl State {
@@ -64,7 +64,7 @@ impl State {
         if !self.database.is_postgres() {
             sqlx::query("DELETE FROM instance").execute(&mut *tx).await?;
         }
-        let clock = self.database.clock();
+        let clock = self.database.clock_sql();
         let count = sqlx::AssertSqlSafe(format!(
             "SELECT count(*), CAST(coalesce(sum(CASE WHEN seen_ms < {clock} - $1 THEN 1 ELSE 0 END), 0) AS BIGINT) FROM instance"
         ));
@@ -74,12 +74,12 @@ impl State {
         ));
         let now: Millis = sqlx::query_scalar(insert).bind(self.instance.to_string()).fetch_one(&mut *tx).await?;
         tx.commit().await?;
-        self.beats.last_ms.store(now, Ordering::Release);
+        self.heartbeats.last_ms.store(now, Ordering::Release);
         self.registered.store(true, Ordering::Release);
         if others > 0 && silent == others {
-            tokio::time::sleep(grace(dead_after)).await;
+            tokio::time::sleep(heartbeat_grace(dead_after)).await;
         }
-        self.bury(dead_after).await
+        self.remove_dead_servers(dead_after).await
     }
 
     /// Writes the heartbeat of this process, and removes dead servers.
@@ -92,22 +92,22 @@ impl State {
     /// Returns [`Fenced`](StateError::Fenced) if the other servers count this one as dead, and [`Sql`](StateError::Sql) if the
     /// heartbeat could not be written.
     pub async fn heartbeat(&self, dead_after: Duration) -> Result<()> {
-        let clock = self.database.clock();
+        let clock = self.database.clock_sql();
         let sql = sqlx::AssertSqlSafe(format!("UPDATE instance SET seen_ms = {clock} WHERE id = $1 RETURNING seen_ms"));
         let now: Option<Millis> = sqlx::query_scalar(sql).bind(self.instance.to_string()).fetch_optional(&self.intents).await?;
         let now = now.ok_or(StateError::Fenced)?;
-        if now - self.beats.last_ms.swap(now, Ordering::AcqRel) > millis(dead_after / 2) {
-            self.beats.bury_from_ms.store(now + millis(grace(dead_after)), Ordering::Release);
+        if now - self.heartbeats.last_ms.swap(now, Ordering::AcqRel) > millis(dead_after / 2) {
+            self.heartbeats.remove_from_ms.store(now + millis(heartbeat_grace(dead_after)), Ordering::Release);
         }
-        match now < self.beats.bury_from_ms.load(Ordering::Acquire) {
+        match now < self.heartbeats.remove_from_ms.load(Ordering::Acquire) {
             true => Ok(()),
-            false => self.bury(dead_after).await,
+            false => self.remove_dead_servers(dead_after).await,
         }
     }
 
     /// Removes the servers without a heartbeat for `dead_after`. From then on they can change nothing.
-    async fn bury(&self, dead_after: Duration) -> Result<()> {
-        let sql = sqlx::AssertSqlSafe(format!("DELETE FROM instance WHERE seen_ms < {} - $1", self.database.clock()));
+    async fn remove_dead_servers(&self, dead_after: Duration) -> Result<()> {
+        let sql = sqlx::AssertSqlSafe(format!("DELETE FROM instance WHERE seen_ms < {} - $1", self.database.clock_sql()));
         sqlx::query(sql).bind(millis(dead_after)).execute(&self.intents).await?;
         Ok(())
     }
@@ -117,12 +117,12 @@ impl State {
     /// # Errors
     ///
     /// Returns [`Sql`](StateError::Sql) if the database does not answer.
-    pub async fn servers(&self) -> Result<i64> {
+    pub async fn count_live_servers(&self) -> Result<i64> {
         Ok(sqlx::query_scalar("SELECT count(*) FROM instance").fetch_one(&self.readers).await?)
     }
 
     /// Removes this process from the live servers, if it is registered. Called when the process ends.
-    pub(crate) async fn leave(&self) -> Result<()> {
+    pub(crate) async fn unregister(&self) -> Result<()> {
         if self.registered.swap(false, Ordering::AcqRel) {
             sqlx::query("DELETE FROM instance WHERE id = $1").bind(self.instance.to_string()).execute(&self.intents).await?;
         }

@@ -131,7 +131,7 @@ pub struct Job {
 
 /// A line of a job's log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct JobLine {
+pub struct JobLogLine {
     /// The time of the line, in milliseconds since the Unix epoch.
     pub time_ms: Millis,
     /// The text of the line.
@@ -244,7 +244,7 @@ impl State {
     /// # Errors
     ///
     /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer.
-    pub async fn open_jobs(&self) -> Result<Vec<(String, String, i64)>> {
+    pub async fn count_open_jobs(&self) -> Result<Vec<(String, String, i64)>> {
         let sql = "SELECT kind, state, count(*) FROM job WHERE state IN ('queued', 'running') GROUP BY kind, state";
         let rows = sqlx::query(sql).fetch_all(&self.readers).await?;
         rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))).collect()
@@ -257,7 +257,7 @@ impl State {
     /// # Errors
     ///
     /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer.
-    pub async fn longest_wait(&self) -> Result<Millis> {
+    pub async fn longest_wait_ms(&self) -> Result<Millis> {
         let sql = "SELECT coalesce($1 - min(due_ms), 0) FROM job WHERE state = 'queued' AND due_ms <= $1";
         Ok(sqlx::query_scalar(sql).bind(now_ms()).fetch_one(&self.readers).await?)
     }
@@ -309,7 +309,7 @@ impl State {
     /// # Errors
     ///
     /// Returns [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
-    pub async fn log_job(&self, id: JobId, lines: &[JobLine]) -> Result<()> {
+    pub async fn log_job(&self, id: JobId, lines: &[JobLogLine]) -> Result<()> {
         if lines.is_empty() {
             return Ok(());
         }
@@ -334,9 +334,9 @@ impl State {
     /// # Errors
     ///
     /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer.
-    pub async fn job_log(&self, id: JobId) -> Result<Vec<JobLine>> {
+    pub async fn job_log(&self, id: JobId) -> Result<Vec<JobLogLine>> {
         let query = sqlx::query("SELECT time_ms, text FROM job_log WHERE job_id = $1 ORDER BY number").bind(id.to_string());
         let rows = query.fetch_all(&self.readers).await?;
-        rows.iter().map(|row| Ok(JobLine { time_ms: row.try_get(0)?, text: row.try_get(1)? })).collect()
+        rows.iter().map(|row| Ok(JobLogLine { time_ms: row.try_get(0)?, text: row.try_get(1)? })).collect()
     }
 }

@@ -42,20 +42,20 @@ use uuid::Uuid;
 
 pub use damage::DamagedFile;
 pub use database::Database;
-use database::Use;
+use database::PoolUse;
 pub use dropped::{DroppedTable, SoftDrop};
 pub use epochs::Epoch;
 pub use error::StateError;
-pub use health::{HealthPoint, HealthRow, NoFacts, TableUse, USE_DAYS};
-pub use instances::HEARTBEATS;
+pub use health::{AssessmentFailure, HealthPoint, HealthRow, TableUsage, USAGE_DAYS};
+pub use instances::HEARTBEATS_PER_TIMEOUT;
 use instances::Heartbeats;
-pub use jobs::{Job, JobFilter, JobLine, JobState};
+pub use jobs::{Job, JobFilter, JobLogLine, JobState};
 pub use namespaces::{NamespaceRow, Warehouse};
 pub use outbox::{Event, NewEvent, NewReceipt, Outbox, Receipt, ReceiptKey};
 pub use outputs::PendingOutput;
 pub use quarantine::{NewQuarantine, QuarantineByJob, QuarantineKind, QuarantineState, QuarantinedFile};
 pub use queue::{JobEnd, JobNotifications, NewJob};
-pub use tables::{NewTabular, Swap, TableRow, TabularKind};
+pub use tables::{NewTabular, PointerSwap, TabularKind, TabularRow};
 pub use undos::UNDO;
 
 /// The result of a state operation.
@@ -76,7 +76,7 @@ pub struct State {
     /// This process has a row in the table of servers, so the others may count it as dead.
     registered: Arc<AtomicBool>,
     /// The times of the heartbeats of this process.
-    beats: Arc<Heartbeats>,
+    heartbeats: Arc<Heartbeats>,
 }
 
 impl State {
@@ -87,12 +87,12 @@ impl State {
     /// Returns [`Migrate`](StateError::Migrate) if the schema can't be migrated, [`Path`](StateError::Path) if the path is not
     /// UTF-8, and [`Sql`](StateError::Sql) if the database can't be opened.
     pub async fn open(database: Database) -> Result<Self> {
-        let writer = database.pool(Use::Changes).await?;
+        let writer = database.pool(PoolUse::Changes).await?;
         database.migrate(&writer).await?;
-        let intents = database.pool(Use::Intents).await?;
-        let readers = database.pool(Use::Reads).await?;
+        let intents = database.pool(PoolUse::Intents).await?;
+        let readers = database.pool(PoolUse::Reads).await?;
         let registered = Arc::new(AtomicBool::new(false));
-        Ok(Self { database, readers, writer, intents, instance: Uuid::now_v7(), registered, beats: Arc::default() })
+        Ok(Self { database, readers, writer, intents, instance: Uuid::now_v7(), registered, heartbeats: Arc::default() })
     }
 
     /// Returns the identifier of this process, with which intents and jobs are marked. It is new at each start.
@@ -120,7 +120,7 @@ impl State {
     /// Returns [`Fenced`](StateError::Fenced) if the other servers count this one as dead, and [`Sql`](StateError::Sql) if the
     /// database does not answer.
     async fn begin(&self) -> Result<Transaction<'static, Any>> {
-        let mut tx = self.database.begin_alone(&self.writer).await?;
+        let mut tx = self.database.begin_exclusive(&self.writer).await?;
         if self.database.is_postgres() && self.registered.load(Ordering::Acquire) {
             let living = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM instance WHERE id = $1");
             if living.bind(self.instance.to_string()).fetch_one(&mut *tx).await? == 0 {
@@ -138,7 +138,7 @@ impl State {
     /// Unregisters this process and closes every connection. With SQLite, this also moves the write-ahead log into the database
     /// file.
     pub async fn close(&self) {
-        if let Err(error) = self.leave().await {
+        if let Err(error) = self.unregister().await {
             tracing::warn!(%error, "this server could not be unregistered; the others count it as dead after state.dead_seconds");
         }
         self.readers.close().await;

@@ -115,7 +115,7 @@ impl State {
     /// # Errors
     ///
     /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer.
-    pub async fn is_accounted(&self, path: &str, dead: bool) -> Result<bool> {
+    pub async fn is_known_non_state(&self, path: &str, dead: bool) -> Result<bool> {
         let sql = "SELECT (SELECT count(*) FROM quarantine WHERE path = $1 AND state <> 'released')
                         + (SELECT count(*) FROM pending_output WHERE path = $1 AND ($2 = 1 OR instance IN (SELECT id FROM instance)))";
         let known: i64 = sqlx::query_scalar(sql).bind(path).bind(i64::from(dead)).fetch_one(&self.readers).await?;

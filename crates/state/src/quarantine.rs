@@ -183,7 +183,7 @@ pub(crate) async fn insert_quarantine(tx: &mut Transaction<'_, Any>, quarantines
 }
 
 /// The number of paths in one statement.
-const PATHS: usize = 500;
+const PATHS_PER_STATEMENT: usize = 500;
 
 /// Returns `$first, $second, …`, the placeholders of `n` values.
 fn placeholders(first: usize, n: usize) -> String {
@@ -196,7 +196,7 @@ fn placeholders(first: usize, n: usize) -> String {
 ///
 /// Returns [`Going`](StateError::Going) if the deletion of one of the files has begun or is done.
 pub(crate) async fn release_restored(tx: &mut Transaction<'_, Any>, paths: &[String]) -> Result<()> {
-    for paths in paths.chunks(PATHS) {
+    for paths in paths.chunks(PATHS_PER_STATEMENT) {
         let update = format!(
             "UPDATE quarantine SET state = 'released', note = $1, changed_ms = $2 WHERE state = 'quarantined' AND path IN ({})",
             placeholders(3, paths.len())
@@ -209,14 +209,14 @@ pub(crate) async fn release_restored(tx: &mut Transaction<'_, Any>, paths: &[Str
         );
         let going = sqlx::query_scalar::<_, String>(sqlx::AssertSqlSafe(going));
         if let Some(path) = paths.iter().fold(going, |query, path| query.bind(path)).fetch_optional(&mut **tx).await? {
-            return Err(StateError::Going(path));
+            return Err(StateError::BeingDeleted(path));
         }
     }
     Ok(())
 }
 
 /// The condition for files that are due at `$1`, or whose deletion has begun.
-const DUE: &str = "(state = 'deleting' OR (state = 'quarantined' AND due_ms <= $1))";
+const DUE_CONDITION: &str = "(state = 'deleting' OR (state = 'quarantined' AND due_ms <= $1))";
 
 /// Selects the columns that [`quarantine_row`] reads.
 const SELECT: &str = "SELECT path, table_id, table_name, table_uuid, table_location, job_id, reason, bytes, due_ms, state, note,
@@ -270,7 +270,7 @@ impl State {
     /// can't be read.
     pub async fn due_tables(&self, warehouse: Warehouse, now: Millis) -> Result<Vec<TableId>> {
         let sql = sqlx::AssertSqlSafe(format!(
-            "SELECT DISTINCT table_id FROM quarantine WHERE warehouse_id = $2 AND {DUE} ORDER BY table_id"
+            "SELECT DISTINCT table_id FROM quarantine WHERE warehouse_id = $2 AND {DUE_CONDITION} ORDER BY table_id"
         ));
         let ids: Vec<String> = sqlx::query_scalar(sql).bind(now).bind(warehouse.id).fetch_all(&self.readers).await?;
         ids.iter().map(|id| parse_id(id)).collect()
@@ -291,8 +291,9 @@ impl State {
         now: Millis,
         limit: u32,
     ) -> Result<Vec<QuarantinedFile>> {
-        let sql =
-            sqlx::AssertSqlSafe(format!("{SELECT} WHERE warehouse_id = $3 AND table_id = $4 AND {DUE} ORDER BY path LIMIT $2"));
+        let sql = sqlx::AssertSqlSafe(format!(
+            "{SELECT} WHERE warehouse_id = $3 AND table_id = $4 AND {DUE_CONDITION} ORDER BY path LIMIT $2"
+        ));
         let query = sqlx::query(sql).bind(now).bind(i64::from(limit)).bind(warehouse.id).bind(table.to_string());
         let rows = query.fetch_all(&self.readers).await?;
         rows.iter().map(quarantine_row).collect()
@@ -305,7 +306,7 @@ impl State {
     /// Returns [`Sql`](StateError::Sql) if the database does not answer.
     pub async fn quarantined_among(&self, paths: &[String]) -> Result<(Vec<String>, Vec<String>)> {
         let (mut quarantined, mut going) = (Vec::new(), Vec::new());
-        for paths in paths.chunks(PATHS) {
+        for paths in paths.chunks(PATHS_PER_STATEMENT) {
             let sql = format!(
                 "SELECT path, state FROM quarantine WHERE state <> 'released' AND path IN ({})",
                 placeholders(1, paths.len())
@@ -396,7 +397,7 @@ impl State {
     ///
     /// Returns [`Fenced`](StateError::Fenced) if the other servers count this one as dead, and [`Full`](StateError::Full) or
     /// [`Sql`](StateError::Sql) if the database fails.
-    pub async fn end_deletion(&self, paths: &[String], state: QuarantineState, note: Option<&str>) -> Result<()> {
+    pub async fn set_quarantine_state(&self, paths: &[String], state: QuarantineState, note: Option<&str>) -> Result<()> {
         let mut tx = self.begin().await?;
         for path in paths {
             sqlx::query("UPDATE quarantine SET state = $2, note = $3, changed_ms = $4 WHERE path = $1")

@@ -10,7 +10,7 @@ use sqlx::postgres::PgListener;
 use sqlx::{Any, Row, Transaction};
 
 use crate::jobs::{COLUMNS, job_row};
-use crate::{Database, Job, JobLine, JobState, NewEvent, Outbox, Result, State, StateError, Warehouse};
+use crate::{Database, Job, JobLogLine, JobState, NewEvent, Outbox, Result, State, StateError, Warehouse};
 
 /// The number of worker losses with which a job fails: the job itself may be what ends the workers.
 const MAX_WORKER_LOSSES: i64 = 5;
@@ -53,7 +53,7 @@ pub enum JobEnd {
     /// The job failed for good, with this error.
     Failed(String),
     /// The attempt failed with this error. The next one is not started before the time, in milliseconds since the Unix epoch.
-    Again(String, Millis),
+    Retry(String, Millis),
     /// The attempt ended because the job was cancelled.
     Cancelled,
     /// The job is planned, and waits for a worker of this engine.
@@ -128,11 +128,16 @@ impl State {
     /// other servers count this one as dead, and [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the database fails.
     pub async fn take_job(&self, warehouses: &[i64]) -> Result<Option<Job>> {
         let instance = self.instance.to_string();
-        self.take_next(warehouses, None, JobHolder { instance: Some(&instance), worker: None, until_ms: None }).await
+        self.take_next_of_engine(warehouses, None, JobHolder { instance: Some(&instance), worker: None, until_ms: None }).await
     }
 
     /// Takes the next job of an engine for a holder. An engine of `None` is Esker itself.
-    pub(crate) async fn take_next(&self, warehouses: &[i64], engine: Option<&str>, holder: JobHolder<'_>) -> Result<Option<Job>> {
+    pub(crate) async fn take_next_of_engine(
+        &self,
+        warehouses: &[i64],
+        engine: Option<&str>,
+        holder: JobHolder<'_>,
+    ) -> Result<Option<Job>> {
         let ids: Vec<String> = warehouses.iter().map(i64::to_string).collect();
         let next = format!(
             "SELECT id FROM job WHERE state = 'queued' AND due_ms <= $1 AND engine IS NOT DISTINCT FROM $2 AND warehouse_id IN ({})
@@ -217,7 +222,7 @@ impl State {
         let (state, outcome, error, due, finished) = match end {
             JobEnd::Succeeded(outcome) => (JobState::Succeeded, Some(outcome), None, None, Some(now)),
             JobEnd::Failed(error) => (JobState::Failed, None, Some(error), None, Some(now)),
-            JobEnd::Again(error, due) => (JobState::Queued, None, Some(error), Some(*due), None),
+            JobEnd::Retry(error, due) => (JobState::Queued, None, Some(error), Some(*due), None),
             JobEnd::Cancelled => (JobState::Cancelled, None, None, None, Some(now)),
             JobEnd::Delegated(_) => (JobState::Queued, None, None, None, None),
         };
@@ -312,7 +317,7 @@ impl State {
         self.notify(&mut tx).await?;
         tx.commit().await?;
         for (id, text) in over {
-            self.log_job(crate::parse_id(&id)?, &[JobLine { time_ms: now_ms(), text }]).await?;
+            self.log_job(crate::parse_id(&id)?, &[JobLogLine { time_ms: now_ms(), text }]).await?;
         }
         Ok(rows.len() as u64)
     }

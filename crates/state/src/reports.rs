@@ -4,11 +4,11 @@
 
 use esker_types::{TableId, now_ms};
 
-use crate::health::count_use;
-use crate::{Result, State, TableUse};
+use crate::health::add_usage;
+use crate::{Result, State, TableUsage};
 
 /// The number of reports that are kept for each table.
-const KEPT: i64 = 1000;
+const REPORTS_PER_TABLE: i64 = 1000;
 
 impl State {
     /// Stores an engine's scan or commit report, as JSON, in one transaction.
@@ -20,7 +20,7 @@ impl State {
     ///
     /// Returns [`Fenced`](crate::StateError::Fenced) if the other servers count this one as dead, and
     /// [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
-    pub async fn insert_report(&self, table: TableId, principal: &str, body: &str, used: Option<&TableUse>) -> Result<()> {
+    pub async fn insert_report(&self, table: TableId, principal: &str, body: &str, used: Option<&TableUsage>) -> Result<()> {
         let mut tx = self.begin().await?;
         sqlx::query("INSERT INTO metrics_report (table_id, principal, body, received_ms) VALUES ($1, $2, $3, $4)")
             .bind(table.to_string())
@@ -34,11 +34,11 @@ impl State {
              (SELECT id FROM metrics_report WHERE table_id = $1 ORDER BY id DESC LIMIT 1 OFFSET $2)",
         )
         .bind(table.to_string())
-        .bind(KEPT)
+        .bind(REPORTS_PER_TABLE)
         .execute(&mut *tx)
         .await?;
         if let Some(used) = used {
-            count_use(&mut tx, table, used).await?;
+            add_usage(&mut tx, table, used).await?;
         }
         tx.commit().await?;
         Ok(())

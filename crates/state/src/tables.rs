@@ -47,7 +47,7 @@ impl TabularKind {
     }
 
     /// Returns the error for a name that is taken: an entry of kind `self` should get the name, one of kind `by` has it.
-    pub(crate) fn taken(self, by: Self, name: &TableName) -> StateError {
+    pub(crate) fn name_taken(self, by: Self, name: &TableName) -> StateError {
         let kind = match (self, by) {
             (Self::Table, Self::Table) => "Table",
             (Self::View, Self::View) => "View",
@@ -60,7 +60,7 @@ impl TabularKind {
 
 /// The catalog entry of a table or view, with the pointer to its metadata file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TableRow {
+pub struct TabularRow {
     /// The identifier of the entry, which a rename keeps.
     pub id: TableId,
     /// The row number of the warehouse.
@@ -81,7 +81,7 @@ pub struct TableRow {
     pub protected: bool,
 }
 
-impl TableRow {
+impl TabularRow {
     /// Returns the quarantine record of one of this table's own files.
     ///
     /// `due_ms` is the time before which the file is not deleted, in milliseconds since the Unix epoch.
@@ -113,7 +113,7 @@ impl TableRow {
 #[derive(Debug, Clone)]
 pub struct NewTabular {
     /// The new entry.
-    pub row: TableRow,
+    pub row: TabularRow,
     /// The pending output of the metadata file, which is settled in the same transaction.
     pub recorded_output: Option<String>,
     /// The entry that this one replaces. It must still exist.
@@ -124,7 +124,7 @@ pub struct NewTabular {
 
 /// A compare-and-swap of the pointer of one entry, with the changes that belong to the same transaction.
 #[derive(Debug, Clone)]
-pub struct Swap {
+pub struct PointerSwap {
     /// The entry.
     pub id: TableId,
     /// The metadata file that must be current.
@@ -150,10 +150,10 @@ pub(crate) const TABLE_COLUMNS: &str = "t.id, n.name, t.name, t.table_uuid, t.lo
 pub(crate) const TABLE_FROM: &str = "FROM tabular t JOIN namespace n ON n.id = t.namespace_id";
 
 /// Reads an entry from [`TABLE_COLUMNS`].
-pub(crate) fn table_row(row: &AnyRow) -> Result<TableRow> {
+pub(crate) fn table_row(row: &AnyRow) -> Result<TabularRow> {
     let corrupt = |e: esker_types::IdentError| StateError::Corrupt(e.to_string());
     let namespace = NamespaceName::from_key(row.try_get(1)?).map_err(corrupt)?;
-    Ok(TableRow {
+    Ok(TabularRow {
         id: parse_id(row.try_get(0)?)?,
         warehouse: row.try_get(9)?,
         kind: TabularKind::parse(row.try_get(8)?),
@@ -167,7 +167,7 @@ pub(crate) fn table_row(row: &AnyRow) -> Result<TableRow> {
 }
 
 /// Returns the identifier and the kind of the entry that has a name in a namespace.
-async fn holder(tx: &mut Transaction<'_, Any>, namespace: i64, key: &str) -> Result<Option<(String, TabularKind)>> {
+async fn name_holder(tx: &mut Transaction<'_, Any>, namespace: i64, key: &str) -> Result<Option<(String, TabularKind)>> {
     let row = sqlx::query("SELECT id, kind FROM tabular WHERE namespace_id = $1 AND name_key = $2")
         .bind(namespace)
         .bind(key)
@@ -195,8 +195,8 @@ pub(crate) async fn insert_tabular(tx: &mut Transaction<'_, Any>, warehouse: War
             return Err(row.kind.missing(&row.name));
         }
     }
-    if let Some((_, by)) = holder(tx, namespace, &key).await? {
-        return Err(row.kind.taken(by, &row.name));
+    if let Some((_, by)) = name_holder(tx, namespace, &key).await? {
+        return Err(row.kind.name_taken(by, &row.name));
     }
     sqlx::query(
         "INSERT INTO tabular (id, namespace_id, name, table_uuid, location, metadata_location, owned, created_ms, updated_ms,
@@ -228,7 +228,7 @@ pub(crate) async fn insert_tabular(tx: &mut Transaction<'_, Any>, warehouse: War
 /// # Errors
 ///
 /// Returns [`Going`](StateError::Going) if the deletion of a restored file has begun or is done.
-async fn swap(tx: &mut Transaction<'_, Any>, swap: &Swap) -> Result<bool> {
+async fn swap(tx: &mut Transaction<'_, Any>, swap: &PointerSwap) -> Result<bool> {
     let done = sqlx::query(
         "UPDATE tabular SET metadata_location = $3, location = $4, updated_ms = $5 WHERE id = $1 AND metadata_location = $2",
     )
@@ -264,7 +264,7 @@ impl State {
     /// restored file has begun, and [`DuplicateKey`](StateError::DuplicateKey) if another request with the same idempotency key was
     /// carried out. Returns [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and
     /// [`Fenced`](StateError::Fenced), [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was written.
-    pub async fn publish(&self, warehouse: Warehouse, swaps: &[Swap], new: &[NewTabular], along: &Outbox) -> Result<bool> {
+    pub async fn publish(&self, warehouse: Warehouse, swaps: &[PointerSwap], new: &[NewTabular], along: &Outbox) -> Result<bool> {
         let mut tx = self.begin().await?;
         for one in swaps {
             if !swap(&mut tx, one).await? {
@@ -280,7 +280,7 @@ impl State {
     }
 
     /// Returns an entry of a kind by its name.
-    async fn tabular(&self, kind: TabularKind, warehouse: Warehouse, name: &TableName) -> Result<TableRow> {
+    async fn tabular(&self, kind: TabularKind, warehouse: Warehouse, name: &TableName) -> Result<TabularRow> {
         let sql = sqlx::AssertSqlSafe(format!(
             "SELECT {TABLE_COLUMNS} {TABLE_FROM} WHERE n.warehouse_id = $1 AND n.name_key = $2 AND t.name_key = $3 AND t.kind = $4"
         ));
@@ -300,7 +300,7 @@ impl State {
     ///
     /// Returns [`NoSuchTable`](StateError::NoSuchTable) if no table has the name. Returns [`Sql`](StateError::Sql) if the database
     /// does not answer, and [`Corrupt`](StateError::Corrupt) if a stored value can't be read.
-    pub async fn table(&self, warehouse: Warehouse, name: &TableName) -> Result<TableRow> {
+    pub async fn table(&self, warehouse: Warehouse, name: &TableName) -> Result<TabularRow> {
         self.tabular(TabularKind::Table, warehouse, name).await
     }
 
@@ -310,7 +310,7 @@ impl State {
     ///
     /// Returns [`NoSuchView`](StateError::NoSuchView) if no view has the name. Returns [`Sql`](StateError::Sql) if the database
     /// does not answer, and [`Corrupt`](StateError::Corrupt) if a stored value can't be read.
-    pub async fn view(&self, warehouse: Warehouse, name: &TableName) -> Result<TableRow> {
+    pub async fn view(&self, warehouse: Warehouse, name: &TableName) -> Result<TabularRow> {
         self.tabular(TabularKind::View, warehouse, name).await
     }
 
@@ -320,14 +320,14 @@ impl State {
     ///
     /// Returns [`AlreadyExists`](StateError::AlreadyExists) if a table or view has the name. Returns [`Sql`](StateError::Sql) if
     /// the database does not answer, and [`Corrupt`](StateError::Corrupt) if a stored value can't be read.
-    pub async fn check_free(&self, kind: TabularKind, warehouse: Warehouse, name: &TableName) -> Result<()> {
+    pub async fn check_name_is_free(&self, kind: TabularKind, warehouse: Warehouse, name: &TableName) -> Result<()> {
         let other = match kind {
             TabularKind::Table => TabularKind::View,
             TabularKind::View => TabularKind::Table,
         };
         for by in [kind, other] {
             match self.tabular(by, warehouse, name).await {
-                Ok(_) => return Err(kind.taken(by, name)),
+                Ok(_) => return Err(kind.name_taken(by, name)),
                 Err(StateError::NoSuchTable(_) | StateError::NoSuchView(_)) => {}
                 Err(e) => return Err(e),
             }
@@ -341,7 +341,7 @@ impl State {
     ///
     /// Returns [`Sql`](StateError::Sql) if the database does not answer, and [`Corrupt`](StateError::Corrupt) if a stored value
     /// can't be read.
-    pub async fn table_by_id(&self, id: TableId) -> Result<Option<TableRow>> {
+    pub async fn tabular_by_id(&self, id: TableId) -> Result<Option<TabularRow>> {
         let sql = sqlx::AssertSqlSafe(format!("SELECT {TABLE_COLUMNS} {TABLE_FROM} WHERE t.id = $1"));
         let row = sqlx::query(sql).bind(id.to_string()).fetch_optional(&self.readers).await?;
         row.as_ref().map(table_row).transpose()
@@ -352,7 +352,7 @@ impl State {
     /// # Errors
     ///
     /// Returns [`Sql`](StateError::Sql) if the database does not answer.
-    pub async fn entered_ms(&self, id: TableId) -> Result<Option<Millis>> {
+    pub async fn tabular_created_ms(&self, id: TableId) -> Result<Option<Millis>> {
         let query = sqlx::query_scalar("SELECT created_ms FROM tabular WHERE id = $1").bind(id.to_string());
         Ok(query.fetch_optional(&self.readers).await?)
     }
@@ -363,7 +363,7 @@ impl State {
     ///
     /// Returns [`Sql`](StateError::Sql) if the database does not answer, and [`Corrupt`](StateError::Corrupt) if a stored value
     /// can't be read.
-    pub async fn all_of(&self, kind: TabularKind, warehouse: Warehouse) -> Result<Vec<TableRow>> {
+    pub async fn all_tabulars(&self, kind: TabularKind, warehouse: Warehouse) -> Result<Vec<TabularRow>> {
         let sql = sqlx::AssertSqlSafe(format!(
             "SELECT {TABLE_COLUMNS} {TABLE_FROM} WHERE n.warehouse_id = $1 AND t.kind = $2 ORDER BY n.name, t.name"
         ));
@@ -378,7 +378,7 @@ impl State {
     ///
     /// Returns [`NoSuchNamespace`](StateError::NoSuchNamespace) if the namespace does not exist. Returns [`Sql`](StateError::Sql)
     /// if the database does not answer.
-    pub async fn list(
+    pub async fn list_tabulars(
         &self,
         kind: TabularKind,
         warehouse: Warehouse,
@@ -408,7 +408,7 @@ impl State {
     /// [`RenameTaken`](StateError::RenameTaken) if another entry has the new name. Returns [`Ambiguous`](StateError::Ambiguous) if
     /// the commit was sent but not confirmed, and [`Fenced`](StateError::Fenced), [`Full`](StateError::Full) or
     /// [`Sql`](StateError::Sql) if nothing was written.
-    pub async fn rename(
+    pub async fn rename_tabular(
         &self,
         kind: TabularKind,
         warehouse: Warehouse,
@@ -418,11 +418,11 @@ impl State {
     ) -> Result<()> {
         let mut tx = self.begin().await?;
         let source = namespace_id(&mut tx, warehouse, &from.namespace).await?;
-        let found = holder(&mut tx, source, &warehouse.key(&from.name)).await?;
+        let found = name_holder(&mut tx, source, &warehouse.key(&from.name)).await?;
         let (id, _) = found.filter(|(_, found)| *found == kind).ok_or_else(|| kind.missing(from))?;
         let target = namespace_id(&mut tx, warehouse, &to.namespace).await?;
         let key = warehouse.key(&to.name);
-        match holder(&mut tx, target, &key).await? {
+        match name_holder(&mut tx, target, &key).await? {
             Some((taken, by)) if taken != id => {
                 let by = if by == TabularKind::View { "View" } else { "Table" };
                 return Err(StateError::RenameTaken { from: from.to_string(), to: to.to_string(), by });
@@ -491,7 +491,7 @@ impl State {
     }
 
     /// Sets one of an entry's flags. An entry that does not exist is no error.
-    async fn mark(&self, sql: &'static str, id: TableId, value: bool, along: &Outbox) -> Result<()> {
+    async fn set_flag(&self, sql: &'static str, id: TableId, value: bool, along: &Outbox) -> Result<()> {
         let mut tx = self.begin().await?;
         sqlx::query(sql).bind(id.to_string()).bind(i64::from(value)).execute(&mut *tx).await?;
         along.insert(&mut tx).await?;
@@ -506,7 +506,7 @@ impl State {
     /// Returns [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and [`Fenced`](StateError::Fenced),
     /// [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was written.
     pub async fn claim_table(&self, id: TableId, along: &Outbox) -> Result<()> {
-        self.mark("UPDATE tabular SET owned = $2 WHERE id = $1", id, true, along).await
+        self.set_flag("UPDATE tabular SET owned = $2 WHERE id = $1", id, true, along).await
     }
 
     /// Protects a table or view from being dropped, or lifts the protection. An entry that does not exist is no error.
@@ -515,7 +515,7 @@ impl State {
     ///
     /// Returns [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and [`Fenced`](StateError::Fenced),
     /// [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was written.
-    pub async fn protect(&self, id: TableId, protected: bool, along: &Outbox) -> Result<()> {
-        self.mark("UPDATE tabular SET protected = $2 WHERE id = $1", id, protected, along).await
+    pub async fn protect_tabular(&self, id: TableId, protected: bool, along: &Outbox) -> Result<()> {
+        self.set_flag("UPDATE tabular SET protected = $2 WHERE id = $1", id, protected, along).await
     }
 }

@@ -13,11 +13,11 @@ use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::{BackoffConfig, ObjectStore, RetryConfig};
 
-use crate::http::{Paced, Requests};
+use crate::http::{PacedConnector, RequestCounts};
 use crate::{Location, Result, Scheme, StorageError};
 
 /// The longest time in which one operation is retried. The client of a commit waits about this long.
-const RETRY: Duration = Duration::from_secs(60);
+const RETRY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The longest pause between two tries of one operation. It is short, because an operation should go on soon after its store is
 /// back.
@@ -26,9 +26,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// Returns the retry configuration: only [`RETRY`] ends the tries.
 ///
 /// A limit on the number of tries would end them too early: pauses grow so slowly that ten tries are over in three seconds.
-fn retry() -> RetryConfig {
+fn retry_config() -> RetryConfig {
     let backoff = BackoffConfig { max_backoff: LONGEST_PAUSE, ..BackoffConfig::default() };
-    RetryConfig { max_retries: 10_000, retry_timeout: RETRY, backoff }
+    RetryConfig { max_retries: 10_000, retry_timeout: RETRY_TIMEOUT, backoff }
 }
 
 /// Checks that a kind of store knows every option key. Sends no request and does not check the values.
@@ -46,7 +46,7 @@ pub(crate) fn check_options(scheme: Scheme, options: &BTreeMap<String, String>) 
 }
 
 /// Parses the options, and allows plain HTTP if an endpoint among them begins with `http://`. Drops unknown keys.
-fn with_http<K: FromStr>(options: &BTreeMap<String, String>) -> Vec<(K, String)> {
+fn parsed_options<K: FromStr>(options: &BTreeMap<String, String>) -> Vec<(K, String)> {
     let mut parsed: Vec<(K, String)> = options.iter().filter_map(|(k, v)| Some((k.parse().ok()?, v.clone()))).collect();
     if options.iter().any(|(k, v)| k.ends_with("endpoint") && v.starts_with("http://")) {
         parsed.extend("allow_http".parse().ok().map(|key| (key, "true".to_owned())));
@@ -58,23 +58,26 @@ fn with_http<K: FromStr>(options: &BTreeMap<String, String>) -> Vec<(K, String)>
 ///
 /// Credentials that the options don't name come from the places that the provider's own tools search: the environment, a web
 /// identity, the instance.
-pub(crate) fn open(at: &Location, options: &BTreeMap<String, String>, requests: &Requests) -> Result<Arc<dyn ObjectStore>> {
+pub(crate) fn open(at: &Location, options: &BTreeMap<String, String>, requests: &RequestCounts) -> Result<Arc<dyn ObjectStore>> {
     let failed = |e| StorageError::new(&at.to_string(), e);
-    let paced = Paced::new(requests.clone());
+    let paced = PacedConnector::new(requests.clone());
     let bucket = at.authority();
     Ok(match at.scheme() {
         Scheme::File => {
             return Err(StorageError::InvalidLocation { uri: at.to_string(), reason: "not a location in a cloud store" });
         }
         Scheme::S3 => {
-            let builder = AmazonS3Builder::from_env().with_bucket_name(bucket).with_retry(retry()).with_http_connector(paced);
-            let builder = with_http(options).into_iter().fold(builder, |b, (key, value)| b.with_config(key, value));
+            let builder =
+                AmazonS3Builder::from_env().with_bucket_name(bucket).with_retry(retry_config()).with_http_connector(paced);
+            let builder = parsed_options(options).into_iter().fold(builder, |b, (key, value)| b.with_config(key, value));
             Arc::new(builder.build().map_err(failed)?)
         }
         Scheme::Gcs => {
-            let builder =
-                GoogleCloudStorageBuilder::from_env().with_bucket_name(bucket).with_retry(retry()).with_http_connector(paced);
-            let builder = with_http(options).into_iter().fold(builder, |b, (key, value)| b.with_config(key, value));
+            let builder = GoogleCloudStorageBuilder::from_env()
+                .with_bucket_name(bucket)
+                .with_retry(retry_config())
+                .with_http_connector(paced);
+            let builder = parsed_options(options).into_iter().fold(builder, |b, (key, value)| b.with_config(key, value));
             Arc::new(builder.build().map_err(failed)?)
         }
         Scheme::Adls => {
@@ -83,9 +86,9 @@ pub(crate) fn open(at: &Location, options: &BTreeMap<String, String>, requests: 
             let builder = MicrosoftAzureBuilder::from_env()
                 .with_container_name(container)
                 .with_account(account)
-                .with_retry(retry())
+                .with_retry(retry_config())
                 .with_http_connector(paced);
-            let builder = with_http(options).into_iter().fold(builder, |b, (key, value)| b.with_config(key, value));
+            let builder = parsed_options(options).into_iter().fold(builder, |b, (key, value)| b.with_config(key, value));
             Arc::new(builder.build().map_err(failed)?)
         }
     })
@@ -101,7 +104,7 @@ mod tests {
 
     #[test]
     fn every_kind_of_store_is_made_from_options_alone() {
-        let requests = Requests::default();
+        let requests = RequestCounts::default();
         for (uri, pairs) in [
             (
                 "s3://lake",

@@ -6,7 +6,7 @@
 use std::error::Error;
 use std::io;
 
-use esker_types::{Coded, ErrorCode, causes, code_of_io};
+use esker_types::{Coded, ErrorCode, code_of_io, error_chain};
 use object_store::client::HttpError;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -58,7 +58,7 @@ pub enum StorageError {
     },
     /// The store did not answer, or answered that it is overloaded, until the time for retries was over.
     #[error("{uri}: the storage is away or overloaded: {source}")]
-    Away {
+    Unavailable {
         /// The URI of the operation.
         uri: String,
         /// The store's own error.
@@ -66,7 +66,7 @@ pub enum StorageError {
     },
     /// The file ends before the range that was to be read. It was truncated or replaced.
     #[error("{uri}: the file has {size} bytes, but was to be read up to byte {end}: it was truncated or replaced")]
-    Short {
+    Truncated {
         /// The URI of the file.
         uri: String,
         /// The size of the file, in bytes.
@@ -93,8 +93,8 @@ impl StorageError {
             | Self::Full { uri }
             | Self::InvalidLocation { uri, .. }
             | Self::Denied { uri, .. }
-            | Self::Away { uri, .. }
-            | Self::Short { uri, .. }
+            | Self::Unavailable { uri, .. }
+            | Self::Truncated { uri, .. }
             | Self::Io { uri, .. } => Some(uri),
             Self::UnknownOption { .. } => None,
         }
@@ -117,11 +117,11 @@ impl StorageError {
             // A request without an answer, or with one that asks to try again ([`crate::http`]).
             None => e.is::<HttpError>().then_some(ErrorCode::Unavailable),
         };
-        let code = causes(&source).find_map(below);
+        let code = error_chain(&source).find_map(below);
         match code {
             Some(ErrorCode::StorageFull) => Self::Full { uri },
             Some(ErrorCode::Forbidden) => Self::Denied { uri, source },
-            Some(_) => Self::Away { uri, source },
+            Some(_) => Self::Unavailable { uri, source },
             None => Self::Io { uri, source },
         }
     }
@@ -130,10 +130,10 @@ impl StorageError {
     ///
     /// Stores have no error of their own for a file that is shorter than that. So an error of no other meaning makes this ask for
     /// the file's size, with one more request.
-    pub async fn of_range(uri: &str, (store, path): (&dyn ObjectStore, &Path), end: u64, source: object_store::Error) -> Self {
+    pub async fn for_range(uri: &str, (store, path): (&dyn ObjectStore, &Path), end: u64, source: object_store::Error) -> Self {
         match Self::new(uri, source) {
             Self::Io { uri, source } => match store.head(path).await {
-                Ok(meta) if meta.size < end => Self::Short { uri, size: meta.size, end },
+                Ok(meta) if meta.size < end => Self::Truncated { uri, size: meta.size, end },
                 _ => Self::Io { uri, source },
             },
             error => error,
@@ -148,8 +148,8 @@ impl Coded for StorageError {
             Self::Full { .. } => ErrorCode::StorageFull,
             Self::InvalidLocation { .. } | Self::UnknownOption { .. } => ErrorCode::BadRequest,
             Self::Denied { .. } => ErrorCode::Forbidden,
-            Self::Away { .. } => ErrorCode::Unavailable,
-            Self::Short { .. } => ErrorCode::DataInvalid,
+            Self::Unavailable { .. } => ErrorCode::Unavailable,
+            Self::Truncated { .. } => ErrorCode::DataInvalid,
             Self::Io { .. } => ErrorCode::Internal,
         }
     }
@@ -157,7 +157,7 @@ impl Coded for StorageError {
 
 /// Finds the storage error in the causes of another crate's error, so that its meaning survives the wrapping.
 pub fn storage_cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a StorageError> {
-    causes(error).find_map(|e| e.downcast_ref())
+    error_chain(error).find_map(|e| e.downcast_ref())
 }
 
 #[cfg(test)]

@@ -22,9 +22,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// The number of requests by method and HTTP status. The status is `error` for requests without an answer.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Requests(Arc<Mutex<BTreeMap<(String, String), u64>>>);
+pub(crate) struct RequestCounts(Arc<Mutex<BTreeMap<(String, String), u64>>>);
 
-impl Requests {
+impl RequestCounts {
     /// Counts one request.
     fn count(&self, method: &str, status: &str) {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -73,19 +73,19 @@ impl Pace {
 
 /// Makes the HTTP client of one bucket, which counts and paces its requests.
 #[derive(Debug)]
-pub(crate) struct Paced {
-    requests: Requests,
+pub(crate) struct PacedConnector {
+    requests: RequestCounts,
     pace: Arc<Mutex<Pace>>,
 }
 
-impl Paced {
+impl PacedConnector {
     /// Makes a connector with a pace of its own. Its requests are added to `requests`.
-    pub(crate) fn new(requests: Requests) -> Self {
+    pub(crate) fn new(requests: RequestCounts) -> Self {
         Self { requests, pace: Arc::default() }
     }
 }
 
-impl HttpConnector for Paced {
+impl HttpConnector for PacedConnector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
         let inner = ReqwestConnector::default().connect(options)?;
         Ok(HttpClient::new(PacedClient { inner, requests: self.requests.clone(), pace: self.pace.clone() }))
@@ -96,7 +96,7 @@ impl HttpConnector for Paced {
 #[derive(Debug)]
 struct PacedClient {
     inner: HttpClient,
-    requests: Requests,
+    requests: RequestCounts,
     pace: Arc<Mutex<Pace>>,
 }
 
@@ -132,15 +132,15 @@ impl HttpService for PacedClient {
         }
         if matches!(status, 408 | 429 | 500..) {
             let body = response.into_body().bytes().await.unwrap_or_default();
-            let says = String::from_utf8_lossy(&body).chars().take(SAID).collect();
-            return Err(HttpError::new(HttpErrorKind::Request, ComeAgain { status, says }));
+            let says = String::from_utf8_lossy(&body).chars().take(MAX_BODY_CHARS).collect();
+            return Err(HttpError::new(HttpErrorKind::Request, RetryableAnswer { status, says }));
         }
         Ok(response)
     }
 }
 
 /// The number of characters of a store's answer that an error repeats.
-const SAID: usize = 500;
+const MAX_BODY_CHARS: usize = 500;
 
 /// An answer with a status that asks to try again: 408, 429 or 500 and above.
 ///
@@ -148,7 +148,7 @@ const SAID: usize = 500;
 /// error for a status keeps no type.
 #[derive(Debug, thiserror::Error)]
 #[error("the store answered {status}: {says}")]
-struct ComeAgain {
+struct RetryableAnswer {
     status: u16,
     says: String,
 }

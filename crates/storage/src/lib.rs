@@ -13,10 +13,10 @@ mod location;
 mod store;
 
 pub use error::{StorageError, storage_cause};
-pub use listing::Part;
+pub use listing::ListingPart;
 pub use local::LocalStore;
 pub use location::{Location, Scheme};
-pub use store::{Listed, Storage, StorageOptions};
+pub use store::{ListedObject, Storage, StorageOptions};
 
 /// The result of a storage operation.
 pub type Result<T> = std::result::Result<T, StorageError>;

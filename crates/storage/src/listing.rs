@@ -16,27 +16,27 @@ use serde::{Deserialize, Serialize};
 const CONCURRENCY: usize = 32;
 
 /// The number of parts from which on no further directory is opened to find more.
-const PARTS: usize = 64;
+const ENOUGH_PARTS: usize = 64;
 /// The number of levels of directories that are opened at most to find parts.
-const DEPTH: usize = 4;
+const MAX_DEPTH: usize = 4;
 
 /// The first characters at which the names of one directory's files are cut. Names mostly begin with a number or a UUID.
-const CUTS: &str = "0123456789abcdefg";
+const CUT_CHARACTERS: &str = "0123456789abcdefg";
 
 /// One entry of a listing, or the error that ends it.
-type Found = object_store::Result<ObjectMeta>;
+type FoundObject = object_store::Result<ObjectMeta>;
 
 /// A part of a listing, which can be stored and listed later.
 ///
 /// It holds the keys below a directory, at any depth, that come after `after` (exclusive) and not after `upto` (inclusive).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Part {
+pub struct ListingPart {
     dir: String,
     after: Option<String>,
     upto: Option<String>,
 }
 
-impl Part {
+impl ListingPart {
     /// Returns the part that holds everything below a directory.
     fn below(dir: &Path) -> Self {
         Self { dir: dir.to_string(), after: None, upto: None }
@@ -51,7 +51,7 @@ impl Part {
 /// Lists everything below a prefix, in no particular order, with up to [`CONCURRENCY`] requests at once.
 ///
 /// The store must list keys in their order.
-pub(crate) fn list_beside(store: Arc<dyn ObjectStore>, prefix: Path) -> BoxStream<'static, Found> {
+pub(crate) fn list_concurrently(store: Arc<dyn ObjectStore>, prefix: Path) -> BoxStream<'static, FoundObject> {
     let parts = {
         let (store, prefix) = (store.clone(), prefix.clone());
         async move {
@@ -64,7 +64,7 @@ pub(crate) fn list_beside(store: Arc<dyn ObjectStore>, prefix: Path) -> BoxStrea
 }
 
 /// Lists one part, in the order of the store.
-pub(crate) fn list_part(store: &Arc<dyn ObjectStore>, part: Part) -> BoxStream<'static, Found> {
+pub(crate) fn list_part(store: &Arc<dyn ObjectStore>, part: ListingPart) -> BoxStream<'static, FoundObject> {
     let path = |text: &str| Path::parse(text).map_err(object_store::Error::from);
     let (dir, after) = match (path(&part.dir), part.after.as_deref().map(path).transpose()) {
         (Ok(dir), Ok(after)) => (dir, after),
@@ -75,7 +75,7 @@ pub(crate) fn list_part(store: &Arc<dyn ObjectStore>, part: Part) -> BoxStream<'
         None => store.list(Some(&dir)),
     };
     let Some(upto) = part.upto else { return keys };
-    let inside = move |found: &Found| {
+    let inside = move |found: &FoundObject| {
         let past = |meta: &ObjectMeta| meta.location.as_ref() > upto.as_str();
         futures::future::ready(!found.as_ref().is_ok_and(past))
     };
@@ -85,19 +85,22 @@ pub(crate) fn list_part(store: &Arc<dyn ObjectStore>, part: Part) -> BoxStream<'
 /// Returns the directories directly below a prefix of a file system as parts, and the files between them.
 ///
 /// A file system lists names in no order, so a directory can't be cut into ranges of names.
-pub(crate) async fn directories(store: &dyn ObjectStore, prefix: &Path) -> object_store::Result<(Vec<Part>, Vec<ObjectMeta>)> {
+pub(crate) async fn directories(
+    store: &dyn ObjectStore,
+    prefix: &Path,
+) -> object_store::Result<(Vec<ListingPart>, Vec<ObjectMeta>)> {
     let found = store.list_with_delimiter(Some(prefix)).await?;
-    Ok((found.common_prefixes.iter().map(Part::below).collect(), found.objects))
+    Ok((found.common_prefixes.iter().map(ListingPart::below).collect(), found.objects))
 }
 
 /// Cuts everything below a prefix into parts. Files that are listed on the way are returned separately, in no part.
-pub(crate) async fn split(store: &dyn ObjectStore, prefix: Path) -> object_store::Result<(Vec<Part>, Vec<ObjectMeta>)> {
+pub(crate) async fn split(store: &dyn ObjectStore, prefix: Path) -> object_store::Result<(Vec<ListingPart>, Vec<ObjectMeta>)> {
     let (mut files, mut done, mut open) = (Vec::new(), Vec::new(), vec![prefix]);
-    for _ in 0..DEPTH {
-        if open.is_empty() || done.len() + open.len() >= PARTS {
+    for _ in 0..MAX_DEPTH {
+        if open.is_empty() || done.len() + open.len() >= ENOUGH_PARTS {
             break;
         }
-        let looks = open.into_iter().map(|dir| look(store, dir));
+        let looks = open.into_iter().map(|dir| inspect_directory(store, dir));
         let mut looks = futures::stream::iter(looks).buffer_unordered(CONCURRENCY);
         let mut next = Vec::new();
         while let Some((parts, below, here)) = looks.try_next().await? {
@@ -107,24 +110,27 @@ pub(crate) async fn split(store: &dyn ObjectStore, prefix: Path) -> object_store
         }
         open = next;
     }
-    done.extend(open.iter().map(Part::below));
+    done.extend(open.iter().map(ListingPart::below));
     Ok((done, files))
 }
 
 /// Inspects one directory by its first key: returns its parts, its subdirectories, and the files that lie next to those.
 ///
 /// If the first key is a file, the directory is cut into ranges of names. Else its subdirectories are to be inspected in turn.
-async fn look(store: &dyn ObjectStore, dir: Path) -> object_store::Result<(Vec<Part>, Vec<Path>, Vec<ObjectMeta>)> {
+async fn inspect_directory(
+    store: &dyn ObjectStore,
+    dir: Path,
+) -> object_store::Result<(Vec<ListingPart>, Vec<Path>, Vec<ObjectMeta>)> {
     let Some(first) = store.list(Some(&dir)).try_next().await? else { return Ok(Default::default()) };
     let name = first.location.as_ref().strip_prefix(dir.as_ref()).unwrap_or_default().trim_start_matches(DELIMITER);
     if name.contains(DELIMITER) {
         let found = store.list_with_delimiter(Some(&dir)).await?;
         return Ok((Vec::new(), found.common_prefixes, found.objects));
     }
-    let cuts: Vec<Path> = CUTS.chars().map(|c| dir.clone().join(c.to_string())).collect();
-    let mut parts = vec![Part::between(&dir, None, cuts.first())];
-    parts.extend(cuts.windows(2).map(|w| Part::between(&dir, Some(&w[0]), Some(&w[1]))));
-    parts.push(Part::between(&dir, cuts.last(), None));
+    let cuts: Vec<Path> = CUT_CHARACTERS.chars().map(|c| dir.clone().join(c.to_string())).collect();
+    let mut parts = vec![ListingPart::between(&dir, None, cuts.first())];
+    parts.extend(cuts.windows(2).map(|w| ListingPart::between(&dir, Some(&w[0]), Some(&w[1]))));
+    parts.push(ListingPart::between(&dir, cuts.last(), None));
     Ok((parts, Vec::new(), Vec::new()))
 }
 
@@ -149,7 +155,7 @@ mod tests {
                     store.put(&Path::from(format!("t/{key}")), "x".into()).await.expect("put");
                 }
                 store.put(&Path::from("t2/no"), "x".into()).await.expect("put");
-                list_beside(store, Path::from("t")).try_collect::<Vec<_>>().await.expect("listed")
+                list_concurrently(store, Path::from("t")).try_collect::<Vec<_>>().await.expect("listed")
             });
             let names: Vec<String> = listed.into_iter().map(|m| m.location.as_ref()[2..].to_owned()).collect();
             proptest::prop_assert_eq!(names.len(), keys.len());

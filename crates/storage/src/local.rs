@@ -20,7 +20,7 @@ use object_store::{
 };
 
 /// The number of files that are read on the blocking thread before the first of them is handed out.
-const CHUNK: usize = 1024;
+const FILES_PER_CHUNK: usize = 1024;
 
 /// The local file system as an object store.
 ///
@@ -50,12 +50,12 @@ fn failed(at: &OsPath, error: io::Error) -> Error {
 }
 
 /// Logs that a listing skips an entry.
-fn passed_over(at: &OsPath, why: &dyn fmt::Display) {
+fn log_skipped(at: &OsPath, why: &dyn fmt::Display) {
     tracing::warn!(path = %at.display(), why = %why, "a listing skips a file or directory, with everything in it");
 }
 
 /// An entry of a directory that a listing reports.
-enum Entry {
+enum LocalEntry {
     Directory(PathBuf, Path),
     File(ObjectMeta),
 }
@@ -64,14 +64,14 @@ enum Entry {
 ///
 /// Left out are entries without a valid path, files that were removed meanwhile, broken links, links to a directory above, and
 /// files that are only partly written.
-fn look(entry: &DirEntry) -> Result<Option<Entry>> {
+fn inspect_entry(entry: &DirEntry) -> Result<Option<LocalEntry>> {
     let at = entry.path();
     let is_link = entry.file_type().is_ok_and(|ty| ty.is_symlink());
     let metadata = match fs::metadata(&at) {
         Ok(metadata) => metadata,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) if is_link => {
-            passed_over(&at, &e);
+            log_skipped(&at, &e);
             return Ok(None);
         }
         Err(e) => return Err(failed(&at, e)),
@@ -79,31 +79,31 @@ fn look(entry: &DirEntry) -> Result<Option<Entry>> {
     let location = match Path::from_absolute_path(&at) {
         Ok(location) => location,
         Err(e) => {
-            passed_over(&at, &e);
+            log_skipped(&at, &e);
             return Ok(None);
         }
     };
     if metadata.is_dir() {
-        if is_link && leads_up(&at).map_err(|e| failed(&at, e))? {
-            passed_over(&at, &"it is a symbolic link to a directory that contains it");
+        if is_link && links_to_ancestor(&at).map_err(|e| failed(&at, e))? {
+            log_skipped(&at, &"it is a symbolic link to a directory that contains it");
             return Ok(None);
         }
-        return Ok(Some(Entry::Directory(at, location)));
+        return Ok(Some(LocalEntry::Directory(at, location)));
     }
-    if !metadata.is_file() || is_half_written(&location) {
+    if !metadata.is_file() || is_partial_write(&location) {
         return Ok(None);
     }
-    Ok(Some(Entry::File(object(&at, location, &metadata)?)))
+    Ok(Some(LocalEntry::File(object(&at, location, &metadata)?)))
 }
 
 /// Checks that a symbolic link points to a directory that contains the link.
-fn leads_up(link: &OsPath) -> io::Result<bool> {
+fn links_to_ancestor(link: &OsPath) -> io::Result<bool> {
     let lies_in = fs::canonicalize(link.parent().unwrap_or(link))?;
     Ok(lies_in.starts_with(fs::canonicalize(link)?))
 }
 
 /// Checks for the name of an unfinished write: `object_store` writes a file as `NAME#NUMBER` first.
-fn is_half_written(location: &Path) -> bool {
+fn is_partial_write(location: &Path) -> bool {
     let number = location.filename().and_then(|name| name.split_once('#')).map_or("", |(_, number)| number);
     !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())
 }
@@ -126,25 +126,25 @@ fn entries(dir: &OsPath) -> Result<Option<ReadDir>> {
 /// An iterator over every file below a directory, at any depth, in no particular order.
 struct Walk {
     /// The directories that are still to be read.
-    left: Vec<PathBuf>,
+    pending_dirs: Vec<PathBuf>,
     /// The directory that is being read, with its path.
-    here: Option<(PathBuf, ReadDir)>,
+    open_dir: Option<(PathBuf, ReadDir)>,
 }
 
 impl Walk {
     /// Returns the next file, or `None` at the end.
     fn step(&mut self) -> Result<Option<ObjectMeta>> {
         loop {
-            let Some((dir, here)) = &mut self.here else {
-                let Some(dir) = self.left.pop() else { return Ok(None) };
-                self.here = entries(&dir)?.map(|found| (dir, found));
+            let Some((dir, here)) = &mut self.open_dir else {
+                let Some(dir) = self.pending_dirs.pop() else { return Ok(None) };
+                self.open_dir = entries(&dir)?.map(|found| (dir, found));
                 continue;
             };
             match here.next().transpose().map_err(|e| failed(dir, e))? {
-                None => self.here = None,
-                Some(entry) => match look(&entry)? {
-                    Some(Entry::Directory(below, _)) => self.left.push(below),
-                    Some(Entry::File(file)) => return Ok(Some(file)),
+                None => self.open_dir = None,
+                Some(entry) => match inspect_entry(&entry)? {
+                    Some(LocalEntry::Directory(below, _)) => self.pending_dirs.push(below),
+                    Some(LocalEntry::File(file)) => return Ok(Some(file)),
                     None => {}
                 },
             }
@@ -183,11 +183,11 @@ impl ObjectStore for LocalStore {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        let walk = Walk { left: vec![on_disk(prefix)], here: None };
+        let walk = Walk { pending_dirs: vec![on_disk(prefix)], open_dir: None };
         let next = |(mut walk, mut ready): (Walk, VecDeque<Result<ObjectMeta>>)| async move {
             if ready.is_empty() {
                 let taken = tokio::task::spawn_blocking(move || {
-                    let ready = walk.by_ref().take(CHUNK).collect();
+                    let ready = walk.by_ref().take(FILES_PER_CHUNK).collect();
                     (walk, ready)
                 });
                 (walk, ready) = taken.await?;
@@ -202,9 +202,9 @@ impl ObjectStore for LocalStore {
         let listed = tokio::task::spawn_blocking(move || {
             let mut found = ListResult { common_prefixes: Vec::new(), objects: Vec::new() };
             for entry in entries(&dir)?.into_iter().flatten() {
-                match look(&entry.map_err(|e| failed(&dir, e))?)? {
-                    Some(Entry::Directory(_, location)) => found.common_prefixes.push(location),
-                    Some(Entry::File(file)) => found.objects.push(file),
+                match inspect_entry(&entry.map_err(|e| failed(&dir, e))?)? {
+                    Some(LocalEntry::Directory(_, location)) => found.common_prefixes.push(location),
+                    Some(LocalEntry::File(file)) => found.objects.push(file),
                     None => {}
                 }
             }

@@ -105,7 +105,7 @@ impl Location {
     }
 
     /// Returns the normal spelling of a URI, by which locations are compared. Text that is not a location is returned unchanged.
-    pub fn normal(uri: &str) -> String {
+    pub fn normalize(uri: &str) -> String {
         Self::parse(uri).map_or_else(|_| uri.to_owned(), |at| at.to_string())
     }
 
@@ -124,7 +124,7 @@ impl Location {
     /// Returns the names that a file may be recorded under.
     ///
     /// The first is `uri` itself. Every other spelling of its location follows, if it is a location.
-    pub fn names(uri: &str) -> Vec<String> {
+    pub fn recorded_names(uri: &str) -> Vec<String> {
         let known = Self::parse(uri).map_or_else(|_| Vec::new(), |at| at.spellings());
         [uri.to_owned()].into_iter().chain(known.into_iter().filter(|spelling| spelling != uri)).collect()
     }
@@ -135,7 +135,7 @@ impl Location {
     ///
     /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the path is not absolute, is the root directory, contains
     /// `..`, `#`, `?` or a control character.
-    pub fn of_path(path: &std::path::Path) -> Result<Self> {
+    pub fn from_path(path: &std::path::Path) -> Result<Self> {
         Self::parse(&format!("file://{}", path.display()))
     }
 
@@ -221,11 +221,11 @@ mod tests {
         assert_eq!(at("gs://b").key(), "");
         for uri in ["file:///a/b", "s3://lake/a/b", "gs://b/x", "abfss://c@a.dfs.core.windows.net/x"] {
             let spellings = at(uri).spellings();
-            assert!(spellings.len() > 1 && spellings.iter().all(|s| Location::normal(s) == uri), "{spellings:?}");
+            assert!(spellings.len() > 1 && spellings.iter().all(|s| Location::normalize(s) == uri), "{spellings:?}");
         }
-        assert_eq!(Location::normal("no location"), "no location");
-        assert_eq!(Location::names("s3a://lake/a/"), ["s3a://lake/a/", "s3://lake/a", "s3a://lake/a", "s3n://lake/a"]);
-        assert_eq!(Location::names("no location"), ["no location"]);
+        assert_eq!(Location::normalize("no location"), "no location");
+        assert_eq!(Location::recorded_names("s3a://lake/a/"), ["s3a://lake/a/", "s3://lake/a", "s3a://lake/a", "s3n://lake/a"]);
+        assert_eq!(Location::recorded_names("no location"), ["no location"]);
     }
 
     #[test]

@@ -14,13 +14,13 @@ use futures::stream::{BoxStream, StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
-use crate::http::Requests;
-use crate::listing::{Part, directories, list_beside, list_part, split};
+use crate::http::RequestCounts;
+use crate::listing::{ListingPart, directories, list_concurrently, list_part, split};
 use crate::{LocalStore, Location, Result, Scheme, StorageError, cloud};
 
 /// One file of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed {
+pub struct ListedObject {
     /// The normalised URI of the file.
     pub uri: String,
     /// The size of the file, in bytes.
@@ -49,27 +49,27 @@ impl Default for StorageOptions {
 }
 
 /// The time in which a store has to answer a probe.
-const PROBE: Duration = Duration::from_secs(5);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The object stores of one warehouse, addressed by URI. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Storage {
-    inner: Arc<Inner>,
+    inner: Arc<StorageInner>,
 }
 
 /// The shared part of a [`Storage`].
 #[derive(Debug)]
-struct Inner {
+struct StorageInner {
     options: StorageOptions,
     /// The store of each bucket, opened at its first use. The key is the root of the bucket.
     buckets: Mutex<HashMap<Location, Arc<dyn ObjectStore>>>,
-    requests: Requests,
+    requests: RequestCounts,
 }
 
 impl Storage {
     /// Returns storage that may use the whole local file system, and nothing else.
     pub fn local() -> Self {
-        Self { inner: Arc::new(Inner::new(StorageOptions::default())) }
+        Self { inner: Arc::new(StorageInner::new(StorageOptions::default())) }
     }
 
     /// Opens storage, and the store of each root.
@@ -84,7 +84,7 @@ impl Storage {
         if let Some(root) = options.roots.first() {
             cloud::check_options(root.scheme(), &options.cloud)?;
         }
-        let this = Self { inner: Arc::new(Inner::new(options)) };
+        let this = Self { inner: Arc::new(StorageInner::new(options)) };
         for root in &this.inner.options.roots {
             this.store(root)?;
         }
@@ -158,7 +158,7 @@ impl Storage {
         let end = range.end;
         match store.get_range(&path, range).await {
             Ok(bytes) => Ok(bytes),
-            Err(e) => Err(StorageError::of_range(uri, (store.as_ref(), &path), end, e).await),
+            Err(e) => Err(StorageError::for_range(uri, (store.as_ref(), &path), end, e).await),
         }
     }
 
@@ -188,7 +188,7 @@ impl Storage {
     pub async fn probe(&self, at: &Location) -> Result<()> {
         let uri = at.to_string();
         let (store, prefix) = self.object(&uri)?;
-        match tokio::time::timeout(PROBE, store.list(Some(&prefix)).next()).await {
+        match tokio::time::timeout(PROBE_TIMEOUT, store.list(Some(&prefix)).next()).await {
             Ok(None | Some(Ok(_))) => Ok(()),
             // An empty location lists as empty, so only the bucket can be missing. A directory is made with the first file in it.
             Ok(Some(Err(object_store::Error::NotFound { .. }))) if at.scheme() == Scheme::File => Ok(()),
@@ -202,7 +202,7 @@ impl Storage {
                 _ => Err(StorageError::new(&uri, e)),
             },
             Err(_) => {
-                let late = io::Error::new(io::ErrorKind::TimedOut, format!("no answer in {} s", PROBE.as_secs()));
+                let late = io::Error::new(io::ErrorKind::TimedOut, format!("no answer in {} s", PROBE_TIMEOUT.as_secs()));
                 Err(StorageError::new(&uri, object_store::Error::Generic { store: "probe", source: Box::new(late) }))
             }
         }
@@ -246,7 +246,7 @@ impl Storage {
     ///
     /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the URI is not allowed. Any other failure of the store is
     /// returned by its meaning, such as [`Denied`](StorageError::Denied) or [`Away`](StorageError::Away).
-    pub async fn stat(&self, uri: &str) -> Result<Option<Listed>> {
+    pub async fn stat(&self, uri: &str) -> Result<Option<ListedObject>> {
         let (store, path) = self.object(uri)?;
         match store.head(&path).await {
             Ok(meta) => Ok(Some(listed(&Location::parse(uri)?.root(), meta))),
@@ -293,7 +293,7 @@ impl Storage {
     ///
     /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the location is not allowed. Any other failure of the store is
     /// returned by its meaning, such as [`Denied`](StorageError::Denied) or [`Away`](StorageError::Away).
-    pub async fn parts(&self, location: &Location) -> Result<(Vec<Part>, Vec<Listed>)> {
+    pub async fn listing_parts(&self, location: &Location) -> Result<(Vec<ListingPart>, Vec<ListedObject>)> {
         let uri = location.to_string();
         let (store, prefix) = self.object(&uri)?;
         let found = match location.scheme() {
@@ -311,7 +311,7 @@ impl Storage {
     ///
     /// Yields [`InvalidLocation`](StorageError::InvalidLocation) if the location is not allowed, and the sorted error of the store
     /// if its listing fails.
-    pub fn list_part(&self, location: &Location, part: Part) -> BoxStream<'static, Result<Listed>> {
+    pub fn list_part(&self, location: &Location, part: ListingPart) -> BoxStream<'static, Result<ListedObject>> {
         let uri = location.to_string();
         let store = match self.object(&uri) {
             Ok((store, _)) => store,
@@ -327,7 +327,7 @@ impl Storage {
     ///
     /// Yields [`InvalidLocation`](StorageError::InvalidLocation) if the location is not allowed, and the sorted error of the store
     /// if its listing fails.
-    pub fn list(&self, location: &Location) -> BoxStream<'static, Result<Listed>> {
+    pub fn list(&self, location: &Location) -> BoxStream<'static, Result<ListedObject>> {
         let uri = location.to_string();
         let (store, prefix) = match self.object(&uri) {
             Ok(found) => found,
@@ -337,22 +337,22 @@ impl Storage {
         let listed = match location.scheme() {
             // A file system lists names in no order, so it can't be cut into ranges.
             Scheme::File => store.list(Some(&prefix)),
-            _ => list_beside(store, prefix),
+            _ => list_concurrently(store, prefix),
         };
         listed.map_ok(move |meta| self::listed(&root, meta)).map_err(move |e| StorageError::new(&uri, e)).boxed()
     }
 }
 
 /// Makes an entry of a listing from the store's record of a file.
-fn listed(root: &Location, meta: ObjectMeta) -> Listed {
+fn listed(root: &Location, meta: ObjectMeta) -> ListedObject {
     let modified_ms = meta.last_modified.timestamp_millis();
-    Listed { uri: root.join(meta.location.as_ref()).to_string(), size: meta.size, modified_ms }
+    ListedObject { uri: root.join(meta.location.as_ref()).to_string(), size: meta.size, modified_ms }
 }
 
-impl Inner {
+impl StorageInner {
     /// Makes the shared part. No store is opened yet.
     fn new(options: StorageOptions) -> Self {
-        Self { options, buckets: Mutex::default(), requests: Requests::default() }
+        Self { options, buckets: Mutex::default(), requests: RequestCounts::default() }
     }
 }
 
@@ -365,7 +365,7 @@ mod tests {
     #[tokio::test]
     async fn files_with_odd_names_are_written_listed_read_and_removed() {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let root = Location::of_path(dir.path()).expect("valid");
+        let root = Location::from_path(dir.path()).expect("valid");
         let storage = Storage::local();
         for name in ["plain", "day=2013-01-01/x.parquet", "a b+c%20d/é.bin"] {
             let uri = root.join(name).to_string();
@@ -373,7 +373,7 @@ mod tests {
             assert!(dir.path().join(name).is_file(), "{name} is where engines look for it");
             assert_eq!(storage.read_range(&uri, 1..3).await.expect("read"), "bc");
             assert_eq!(storage.size(&uri).await.expect("head"), Some(6));
-            let listed: Vec<Listed> = storage.list(&root).try_collect().await.expect("listed");
+            let listed: Vec<ListedObject> = storage.list(&root).try_collect().await.expect("listed");
             assert_eq!(listed.iter().map(|l| l.uri.as_str()).collect::<Vec<_>>(), [uri.as_str()]);
             storage.remove(&uri).await.expect("removed");
             storage.remove(&uri).await.expect("removing twice is fine");
@@ -384,21 +384,21 @@ mod tests {
     #[tokio::test]
     async fn a_file_that_ends_before_what_is_read_of_it_is_damaged() {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let root = Location::of_path(dir.path()).expect("valid");
+        let root = Location::from_path(dir.path()).expect("valid");
         let storage = Storage::local();
         let uri = root.join("x").to_string();
         storage.write(&uri, Bytes::new()).await.expect("written");
         let error = storage.read_range(&uri, 0..8).await.expect_err("nothing is in it");
-        assert!(matches!(error, StorageError::Short { size: 0, end: 8, .. }), "{error}");
+        assert!(matches!(error, StorageError::Truncated { size: 0, end: 8, .. }), "{error}");
         assert_eq!(error.code(), ErrorCode::DataInvalid);
     }
 
     #[tokio::test]
     async fn what_lies_outside_the_roots_is_neither_read_nor_written() {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let root = Location::of_path(&dir.path().join("w")).expect("valid");
+        let root = Location::from_path(&dir.path().join("w")).expect("valid");
         let storage = Storage::open(StorageOptions { roots: vec![root.clone()], ..StorageOptions::default() }).expect("valid");
-        let outside = Location::of_path(&dir.path().join("w2/x")).expect("valid").to_string();
+        let outside = Location::from_path(&dir.path().join("w2/x")).expect("valid").to_string();
         for uri in [outside.as_str(), "file:///etc/passwd", "s3://bucket/key"] {
             assert!(matches!(storage.read(uri).await, Err(StorageError::InvalidLocation { .. })), "{uri}");
             assert!(matches!(storage.write(uri, Bytes::new()).await, Err(StorageError::InvalidLocation { .. })), "{uri}");

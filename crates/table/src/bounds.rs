@@ -51,7 +51,7 @@ impl ColumnBounds<i64> {
     #[inline]
     pub(crate) fn of_whole(stats: Option<ColumnStats<'_>>, ty: &PrimitiveType) -> Self {
         let Some(stats) = stats else { return Self::default() };
-        let decoded = |bound: Option<&[u8]>| Value::whole_from_bytes(ty, bound?);
+        let decoded = |bound: Option<&[u8]>| Value::integer_from_bytes(ty, bound?);
         Self::new(&stats, decoded(stats.lower_bound), decoded(stats.upper_bound))
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use esker_format::{MAIN_BRANCH, ManifestContent, ManifestEntry, ManifestStatus, Operation, Snapshot, TableMetadata};
 
-use crate::snapshot_builder::{Draft, NewSnapshot, added_entry, onto_branch, write_manifests};
+use crate::snapshot_builder::{ManifestDraft, NewSnapshot, added_entry, onto_branch, write_manifests};
 use crate::{BuiltSnapshot, Manifests, RecordPaths, Result, TableError, load_manifests};
 
 /// Builds an `append` snapshot on the head of `main` with the data files that a staged snapshot added.
@@ -49,7 +49,7 @@ pub async fn cherry_pick(
     let written = paths.all();
     record(written.clone()).await?;
 
-    let drafts = by_spec.into_iter().map(|(spec_id, entries)| -> Draft { (ManifestContent::Data, spec_id, entries) });
+    let drafts = by_spec.into_iter().map(|(spec_id, entries)| -> ManifestDraft { (ManifestContent::Data, spec_id, entries) });
     let drafts = paths.manifests.iter().zip(drafts);
     let mut manifests = write_manifests(source, metadata, new.snapshot_id, &of_staged, drafts).await?;
     if let Some(head) = head {

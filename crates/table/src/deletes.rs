@@ -76,8 +76,8 @@ impl<'a> DeleteIndex<'a> {
         if let Some(vector) = self.vector(file) {
             return vec![vector];
         }
-        let own = self.by_path.get(&file.file.file_path).map_or(&[][..], |list| from(list, file.sequence_number));
-        let shared = self.positions.get(&PartitionKey::of(file)).map_or(&[][..], |list| from(list, file.sequence_number));
+        let own = self.by_path.get(&file.file.file_path).map_or(&[][..], |list| suffix_from(list, file.sequence_number));
+        let shared = self.positions.get(&PartitionKey::of(file)).map_or(&[][..], |list| suffix_from(list, file.sequence_number));
         own.iter().chain(shared).map(|(_, i)| *i).collect()
     }
 
@@ -89,7 +89,8 @@ impl<'a> DeleteIndex<'a> {
             match self.vector(file) {
                 Some(vector) => found.push(vector),
                 None => {
-                    let own = self.by_path.get(&file.file.file_path).map_or(&[][..], |list| from(list, file.sequence_number));
+                    let own =
+                        self.by_path.get(&file.file.file_path).map_or(&[][..], |list| suffix_from(list, file.sequence_number));
                     found.extend(own.iter().map(|(_, i)| *i));
                     let first = oldest.entry(PartitionKey::of(file)).or_insert(i64::MAX);
                     *first = (*first).min(file.sequence_number);
@@ -97,7 +98,7 @@ impl<'a> DeleteIndex<'a> {
             }
         }
         for (key, first) in oldest {
-            let shared = self.positions.get(&key).map_or(&[][..], |list| from(list, first));
+            let shared = self.positions.get(&key).map_or(&[][..], |list| suffix_from(list, first));
             found.extend(shared.iter().map(|(_, i)| *i));
         }
         found.into_iter().map(|i| &self.deletes[i]).collect()
@@ -140,15 +141,15 @@ impl<'a> DeleteIndex<'a> {
     /// Those of its partition come first, then those of the whole table, each the oldest first.
     pub fn equality<'s>(&'s self, file: &'s LiveFile) -> impl Iterator<Item = usize> + use<'s, 'a> {
         let after = file.sequence_number.saturating_add(1);
-        let own = self.equality.get(&PartitionKey::of(file)).map_or(&[][..], |list| from(list, after));
-        own.iter().chain(from(&self.global, after)).map(|(_, i)| *i)
+        let own = self.equality.get(&PartitionKey::of(file)).map_or(&[][..], |list| suffix_from(list, after));
+        own.iter().chain(suffix_from(&self.global, after)).map(|(_, i)| *i)
     }
 
     /// Computes a name for each list of equality deletes that can apply to a data file, as a cache key.
     ///
     /// The deletes that apply to a file are the end of a list sorted by sequence number. So `name` is called once for each delete,
     /// with its path and the name of the list after it. The number of files that the delete applies to does not matter.
-    pub fn equality_names(&self, name: impl Fn(&[&str]) -> String) -> EqualityNames<'a> {
+    pub fn equality_keys(&self, name: impl Fn(&[&str]) -> String) -> EqualityDeleteKeys<'a> {
         let of = |list: &BySequence| {
             let path = |i: usize| self.deletes[i].entry.file.file_path.as_str();
             let mut list = list.clone();
@@ -161,7 +162,7 @@ impl<'a> DeleteIndex<'a> {
             names.reverse();
             names
         };
-        EqualityNames {
+        EqualityDeleteKeys {
             own: self.equality.iter().map(|(partition, list)| (partition.clone(), of(list))).collect(),
             global: of(&self.global),
         }
@@ -184,12 +185,12 @@ impl<'a> DeleteIndex<'a> {
 
 /// The names of lists of equality deletes: for each delete, the name of the list from it to the newest.
 #[derive(Debug)]
-pub struct EqualityNames<'a> {
+pub struct EqualityDeleteKeys<'a> {
     own: HashMap<PartitionKey<'a>, Vec<(i64, String)>>,
     global: Vec<(i64, String)>,
 }
 
-impl EqualityNames<'_> {
+impl EqualityDeleteKeys<'_> {
     /// Returns the names of the equality deletes that apply to a data file: those of its partition, and those of the whole table.
     ///
     /// An empty name stands for no deletes. The result is `None` if neither has any.
@@ -203,12 +204,12 @@ impl EqualityNames<'_> {
 }
 
 /// Returns the part of a sorted list from a sequence number on.
-fn from(list: &[(i64, usize)], sequence_number: i64) -> &[(i64, usize)] {
+fn suffix_from(list: &[(i64, usize)], sequence_number: i64) -> &[(i64, usize)] {
     &list[list.partition_point(|(s, _)| *s < sequence_number)..]
 }
 
 /// Lowers the oldest sequence number of the file's partition to that of the file.
-fn lower<'a>(oldest: &mut HashMap<PartitionKey<'a>, i64>, file: &'a LiveFile) {
+fn lower_oldest<'a>(oldest: &mut HashMap<PartitionKey<'a>, i64>, file: &'a LiveFile) {
     let first = oldest.entry(PartitionKey::of(file)).or_insert(i64::MAX);
     *first = (*first).min(file.sequence_number);
 }
@@ -225,10 +226,10 @@ pub fn dangling(live: &LiveFiles, fresh: &[LiveFile], metadata: &TableMetadata) 
     let mut oldest_of_all = i64::MAX;
     for file in &live.data {
         by_path.insert(&file.file.file_path, file);
-        lower(&mut oldest_named, file);
+        lower_oldest(&mut oldest_named, file);
     }
     for file in live.data.iter().chain(fresh) {
-        lower(&mut oldest, file);
+        lower_oldest(&mut oldest, file);
         oldest_of_all = oldest_of_all.min(file.sequence_number);
     }
     let applies = |delete: &LiveDelete| {

@@ -57,7 +57,7 @@ pub fn decode_vector(blob: &[u8]) -> Result<RoaringTreemap> {
 }
 
 /// The position of a blob in its file: offset and length, in bytes.
-pub type BlobPlace = (u64, u64);
+pub type BlobRange = (u64, u64);
 
 /// Encodes deletion vectors as one Puffin file. Each comes with the location of its data file.
 ///
@@ -68,7 +68,7 @@ pub type BlobPlace = (u64, u64);
 /// # Errors
 ///
 /// Returns [`TableError::Invalid`] if a bitmap cannot be serialized, or if a blob or the footer exceeds 4 GiB.
-pub fn puffin_of_vectors(vectors: &[(String, RoaringTreemap)]) -> Result<(Vec<u8>, Vec<BlobPlace>)> {
+pub fn encode_puffin(vectors: &[(String, RoaringTreemap)]) -> Result<(Vec<u8>, Vec<BlobRange>)> {
     let mut file = PUFFIN_MAGIC.to_vec();
     let mut places = Vec::with_capacity(vectors.len());
     let mut blobs = Vec::with_capacity(vectors.len());
@@ -123,7 +123,7 @@ mod tests {
         assert_eq!(u32::from_be_bytes([blob[0], blob[1], blob[2], blob[3]]) as usize, blob.len() - 8);
         assert_eq!(&blob[4..8], &DV_MAGIC);
         assert_eq!(u64::from_le_bytes(blob[8..16].try_into().expect("eight bytes")), 1, "one bitmap of 32-bit positions");
-        let (file, places) = puffin_of_vectors(&[("f".to_owned(), RoaringTreemap::from_iter([7_u64]))]).expect("a file");
+        let (file, places) = encode_puffin(&[("f".to_owned(), RoaringTreemap::from_iter([7_u64]))]).expect("a file");
         let (at, len) = (places[0].0 as usize, places[0].1 as usize);
         assert_eq!(decode_vector(&file[at..at + len]).expect("decoded").len(), 1);
         assert!(file.starts_with(b"PFA1") && file.ends_with(b"PFA1"));

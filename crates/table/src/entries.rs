@@ -12,16 +12,16 @@ use esker_format::{
     TableMetadata, Value,
 };
 
-use crate::{LiveFile, Manifest, Manifests, Outline, Planned, Result};
+use crate::{LiveFile, Manifest, Manifests, Outline, PlannableFile, Result};
 
 /// An entry of a manifest, live or not.
 #[derive(Debug, Clone, Copy)]
-pub struct NamedFile<'a> {
+pub struct EntryRef<'a> {
     manifest: &'a ManifestFile,
     entry: &'a ManifestEntry,
 }
 
-impl<'a> NamedFile<'a> {
+impl<'a> EntryRef<'a> {
     /// Returns the status of the entry: added, existing or deleted.
     pub const fn status(&self) -> ManifestStatus {
         self.entry.status
@@ -43,7 +43,7 @@ impl<'a> NamedFile<'a> {
     }
 }
 
-impl Planned for NamedFile<'_> {
+impl PlannableFile for EntryRef<'_> {
     fn spec_id(&self) -> i32 {
         self.manifest.partition_spec_id
     }
@@ -63,7 +63,7 @@ impl Planned for NamedFile<'_> {
 
 /// A manifest, and the snapshots whose manifest lists name it.
 #[derive(Debug, Clone)]
-pub struct HeldManifest {
+pub struct ReferencedManifest {
     /// The ids of the snapshots, in the order of the table's metadata.
     pub snapshots: Vec<i64>,
     file: ManifestFile,
@@ -71,12 +71,12 @@ pub struct HeldManifest {
 
 /// The decoded entries of a manifest.
 #[derive(Debug)]
-pub struct NamedFiles<'a> {
+pub struct ManifestEntries<'a> {
     file: &'a ManifestFile,
     manifest: Manifest,
 }
 
-impl HeldManifest {
+impl ReferencedManifest {
     /// Returns the location of the manifest.
     pub fn path(&self) -> &str {
         &self.file.manifest_path
@@ -93,15 +93,15 @@ impl HeldManifest {
         source: &Manifests,
         metadata: &TableMetadata,
         wanted: &ManifestProjection,
-    ) -> Result<NamedFiles<'_>> {
-        Ok(NamedFiles { file: &self.file, manifest: source.load_some(metadata, &self.file, wanted).await? })
+    ) -> Result<ManifestEntries<'_>> {
+        Ok(ManifestEntries { file: &self.file, manifest: source.load_fields(metadata, &self.file, wanted).await? })
     }
 }
 
-impl NamedFiles<'_> {
+impl ManifestEntries<'_> {
     /// Iterates over the entries, in the order of the manifest.
-    pub fn iter(&self) -> impl Iterator<Item = NamedFile<'_>> {
-        self.manifest.entries.iter().map(|entry| NamedFile { manifest: self.file, entry })
+    pub fn iter(&self) -> impl Iterator<Item = EntryRef<'_>> {
+        self.manifest.entries.iter().map(|entry| EntryRef { manifest: self.file, entry })
     }
 }
 
@@ -112,8 +112,8 @@ impl NamedFiles<'_> {
 /// - Returns [`TableError::File`](crate::TableError::File) if a manifest list cannot be read or decoded.
 /// - Returns [`TableError::Unsupported`](crate::TableError::Unsupported) if one is encrypted.
 /// - Returns [`TableError::Invalid`](crate::TableError::Invalid) if a snapshot names neither a manifest list nor manifests.
-pub async fn held_manifests(source: &Manifests, metadata: &TableMetadata) -> Result<Vec<HeldManifest>> {
-    let mut found: Vec<HeldManifest> = Vec::new();
+pub async fn referenced_manifests(source: &Manifests, metadata: &TableMetadata) -> Result<Vec<ReferencedManifest>> {
+    let mut found: Vec<ReferencedManifest> = Vec::new();
     let mut at: HashMap<String, usize> = HashMap::new();
     for snapshot in &metadata.snapshots {
         let id = snapshot.snapshot_id;
@@ -122,7 +122,7 @@ pub async fn held_manifests(source: &Manifests, metadata: &TableMetadata) -> Res
                 Entry::Occupied(known) => found[*known.get()].snapshots.push(id),
                 Entry::Vacant(new) => {
                     new.insert(found.len());
-                    found.push(HeldManifest { snapshots: vec![id], file });
+                    found.push(ReferencedManifest { snapshots: vec![id], file });
                 }
             }
         }
@@ -143,13 +143,13 @@ pub async fn visit_changes(
     source: &Manifests,
     metadata: &TableMetadata,
     snapshot: &Snapshot,
-    mut visit: impl FnMut(NamedFile<'_>),
+    mut visit: impl FnMut(EntryRef<'_>),
 ) -> Result<()> {
     let id = snapshot.snapshot_id;
     for manifest in source.list(snapshot).await?.iter().filter(|manifest| manifest.added_snapshot_id == id) {
         let read = source.load(metadata, manifest).await?;
         let own = read.entries.iter().filter(|entry| entry.snapshot_id == Some(id));
-        own.for_each(|entry| visit(NamedFile { manifest, entry }));
+        own.for_each(|entry| visit(EntryRef { manifest, entry }));
     }
     Ok(())
 }
@@ -161,10 +161,10 @@ pub async fn visit_changes(
 /// # Errors
 ///
 /// Returns the errors of [`load_manifests`](crate::load_manifests).
-pub async fn named_files(source: &Manifests, snapshot: &Snapshot) -> Result<u64> {
+pub async fn count_live_files(source: &Manifests, snapshot: &Snapshot) -> Result<u64> {
     let manifests = source.list(snapshot).await?;
     let counts = manifests.iter().flat_map(|m| [m.added_files_count, m.existing_files_count]).flatten();
-    Ok(esker_types::total(counts))
+    Ok(esker_types::saturating_total(counts))
 }
 
 /// Checks that a snapshot has a delete manifest.
@@ -181,14 +181,18 @@ pub async fn has_deletes(source: &Manifests, snapshot: &Snapshot) -> Result<bool
 /// # Errors
 ///
 /// Returns the errors of [`load_manifests`](crate::load_manifests).
-pub async fn of_unknown_spec(source: &Manifests, metadata: &TableMetadata, snapshot: &Snapshot) -> Result<Option<(String, i32)>> {
+pub async fn find_unknown_spec(
+    source: &Manifests,
+    metadata: &TableMetadata,
+    snapshot: &Snapshot,
+) -> Result<Option<(String, i32)>> {
     let unknown = |manifest: &ManifestFile| metadata.partition_spec_by_id(manifest.partition_spec_id).is_none();
     let found = source.list(snapshot).await?.into_iter().find(unknown);
     Ok(found.map(|manifest| (manifest.manifest_path, manifest.partition_spec_id)))
 }
 
 /// Returns the location of a snapshot's manifest list. A snapshot of format version 1 may have none.
-pub fn list_of(snapshot: &Snapshot) -> Option<&str> {
+pub fn list_location(snapshot: &Snapshot) -> Option<&str> {
     snapshot.manifest_list.as_deref()
 }
 

@@ -4,7 +4,7 @@
 
 use esker_format::FormatError;
 use esker_storage::StorageError;
-use esker_types::{Carried, Coded, ErrorCode};
+use esker_types::{Coded, CodedError, ErrorCode};
 
 use crate::BadProperty;
 
@@ -23,11 +23,11 @@ pub enum TableError {
         /// The location of the file.
         path: String,
         /// The error of the storage or of the decoder.
-        source: Carried,
+        source: CodedError,
     },
     /// A snapshot refers to a manifest list or manifest that cannot be read.
     #[error("{}", of_snapshot(.snapshot_id, .source))]
-    OfSnapshot {
+    Snapshot {
         /// The id of the snapshot.
         snapshot_id: i64,
         /// The error, mostly a [`TableError::File`] that names the file.
@@ -35,7 +35,7 @@ pub enum TableError {
     },
     /// A step of the caller's failed, such as recording files before they are written, or reading deletes.
     #[error(transparent)]
-    Carried(#[from] Carried),
+    Caller(#[from] CodedError),
     /// Table metadata or a deletion vector contradicts itself or the specification.
     #[error("table metadata: {0}")]
     Invalid(String),
@@ -56,12 +56,12 @@ pub enum TableError {
 impl TableError {
     /// Creates the error of a manifest list or manifest that cannot be read or decoded.
     pub fn file(path: &str, source: impl Coded + Send + Sync + 'static) -> Self {
-        Self::File { path: path.to_owned(), source: Carried::new(source) }
+        Self::File { path: path.to_owned(), source: CodedError::new(source) }
     }
 
     /// Returns the snapshot's id and the location of the file, if this is a [`TableError::OfSnapshot`] about a file.
     pub fn of_snapshot(&self) -> Option<(i64, &str)> {
-        let Self::OfSnapshot { snapshot_id, source } = self else { return None };
+        let Self::Snapshot { snapshot_id, source } = self else { return None };
         match source.as_ref() {
             Self::File { path, .. } => Some((*snapshot_id, path)),
             _ => None,
@@ -75,8 +75,8 @@ impl Coded for TableError {
             Self::Format(e) => e.code(),
             Self::Storage(e) => e.code(),
             Self::File { source, .. } => source.code(),
-            Self::OfSnapshot { source, .. } => source.code(),
-            Self::Carried(e) => e.code(),
+            Self::Snapshot { source, .. } => source.code(),
+            Self::Caller(e) => e.code(),
             Self::Invalid(_) | Self::Filter(_) => ErrorCode::BadRequest,
             Self::Property(_) => ErrorCode::Refused,
             Self::Conflict(_) => ErrorCode::CommitConflict,
@@ -86,7 +86,7 @@ impl Coded for TableError {
 }
 
 /// Formats an error of a file, and names the file once.
-fn of_file(path: &str, error: &Carried) -> String {
+fn of_file(path: &str, error: &CodedError) -> String {
     let text = error.to_string();
     if text.contains(path) { text } else { format!("{path}: {text}") }
 }
@@ -95,7 +95,7 @@ fn of_file(path: &str, error: &Carried) -> String {
 ///
 /// A lasting error gets the way out as well. Expiring the snapshot helps, because the files of an expired snapshot are not read.
 fn of_snapshot(id: &i64, error: &TableError) -> String {
-    match error.code().is_passing() {
+    match error.code().is_transient() {
         true => format!("snapshot {id}: {error}"),
         false => format!(
             "snapshot {id}: {error}; restore the file from the store's versions or a backup, or expire the snapshot, if no \

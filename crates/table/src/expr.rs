@@ -4,7 +4,7 @@
 //! Literals have the type of their column. Start reading at [`Expr::parse`].
 //! Spec: REST OpenAPI document, `Expression`; Java's `ExpressionParser`.
 
-use esker_format::{PrimitiveType, Schema, Transform, Type, Value, value_of};
+use esker_format::{PrimitiveType, Schema, Transform, Type, Value, value_from_json};
 use serde_json::{Value as Json, json};
 
 use crate::{Result, TableError};
@@ -266,7 +266,7 @@ fn parsed(json: &Json, ty: &PrimitiveType) -> Option<Value> {
         (PrimitiveType::TimestampNs, Some(v)) => Some(Value::TimestampNs(v)),
         (PrimitiveType::TimestamptzNs, Some(v)) => Some(Value::TimestamptzNs(v)),
         (PrimitiveType::Time, Some(v)) => Some(Value::Time(v)),
-        _ => value_of(&Type::Primitive(ty.clone()), json),
+        _ => value_from_json(&Type::Primitive(ty.clone()), json),
     }
 }
 

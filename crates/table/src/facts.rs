@@ -145,7 +145,7 @@ impl TableFacts {
     }
 
     /// Returns the facts that a job is meant to improve.
-    pub fn shape(&self) -> FileCounts {
+    pub fn file_counts(&self) -> FileCounts {
         let deletes = self.deletes();
         FileCounts {
             data_files: self.data_files,
@@ -163,7 +163,7 @@ impl TableFacts {
 pub const MIN_INPUT_FILES: u64 = 5;
 
 /// Sets the facts about rewrites of `main`, walking from the head to Esker's last rewrite.
-fn rewrites(metadata: &TableMetadata, facts: &mut TableFacts) {
+fn set_rewrite_facts(metadata: &TableMetadata, facts: &mut TableFacts) {
     for snapshot in ancestors(metadata, metadata.current_snapshot()) {
         if snapshot.is(Operation::Replace) {
             match snapshot.summary_value("engine-name").unwrap_or("another tool") {
@@ -209,7 +209,7 @@ pub fn collect_facts(
     facts.policy_properties = ours.map(|(k, v)| (k.clone(), v.clone())).collect();
     facts.max_snapshot_age_ms = MAX_SNAPSHOT_AGE.of(&metadata.properties);
     facts.bad_properties = bad_properties(&metadata.properties);
-    rewrites(metadata, &mut facts);
+    set_rewrite_facts(metadata, &mut facts);
     let mut partitions: HashMap<PartitionKey<'_>, PartitionSum> = HashMap::new();
     for (file, summary) in manifests {
         add(&mut facts.manifest_bytes, u64::try_from(file.manifest_length).unwrap_or(0));
@@ -377,7 +377,7 @@ mod tests {
             });
             proptest::prop_assert_eq!(facts.records, records);
             proptest::prop_assert!(facts.ideal_files <= facts.data_files && facts.compactable_files <= facts.small_files);
-            proptest::prop_assert!(facts.shape().delete_files == facts.deletes().files);
+            proptest::prop_assert!(facts.file_counts().delete_files == facts.deletes().files);
         }
     }
 

@@ -109,21 +109,21 @@ fn time_label(transform: &Transform, value: &Value) -> Option<String> {
 ///
 /// It is the partition's label, or empty if the label is no plain path ([`plain_dir`]).
 pub fn partition_dir(spec: &PartitionSpec, partition: &[Option<Value>]) -> String {
-    plain_dir(&label(spec, partition))
+    dir_of_label(&label(spec, partition))
 }
 
 /// The largest length of a directory's name, in bytes. File systems allow 255.
-const LONGEST_NAME: usize = 200;
+const MAX_NAME_BYTES: usize = 200;
 
 /// The largest length of a partition's directories, in bytes. S3 allows keys of 1,024.
-const LONGEST_PATH: usize = 500;
+const MAX_PATH_BYTES: usize = 500;
 
 /// Returns the directory of new files of the partition with this label, with a slash at its end.
 ///
 /// It is empty for the label `all`, and for a label with characters or lengths that some storage refuses.
-pub fn plain_dir(label: &str) -> String {
+pub fn dir_of_label(label: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '=' | '_' | '-' | '/');
-    let short = label.len() <= LONGEST_PATH && label.split('/').all(|name| name.len() <= LONGEST_NAME);
+    let short = label.len() <= MAX_PATH_BYTES && label.split('/').all(|name| name.len() <= MAX_NAME_BYTES);
     if label != "all" && short && label.chars().all(plain) { format!("{label}/") } else { String::new() }
 }
 
@@ -247,6 +247,6 @@ mod tests {
         assert_eq!(dir(None), "p=null/");
         assert_eq!(dir(Some("null")), "");
         assert_eq!(dir(Some(&"x".repeat(300))), "", "file systems take names of 255 bytes");
-        assert_eq!(plain_dir(&["x=1"; 200].join("/")), "", "S3 takes keys of 1,024 bytes");
+        assert_eq!(dir_of_label(&["x=1"; 200].join("/")), "", "S3 takes keys of 1,024 bytes");
     }
 }

@@ -16,13 +16,13 @@ mod error;
 mod expr;
 mod facts;
 mod files;
-mod json;
 mod label;
 mod live;
 mod manifests;
+mod metadata_json;
 mod metrics;
 mod partition;
-mod printed;
+mod plan_json;
 pub mod properties;
 mod ranges;
 mod reach;
@@ -35,30 +35,32 @@ mod summary;
 
 pub use bounds::{ColumnBounds, with_bounds};
 pub use cherry::cherry_pick;
-pub use deletes::{DeleteIndex, EqualityNames, dangling};
+pub use deletes::{DeleteIndex, EqualityDeleteKeys, dangling};
 pub use dirs::{data_dir, metadata_dir};
-pub use dv::{BlobPlace, decode_vector, encode_vector, puffin_of_vectors};
+pub use dv::{BlobRange, decode_vector, encode_puffin, encode_vector};
 pub use entries::{
-    HeldManifest, NamedFile, NamedFiles, has_deletes, held_manifests, list_of, named_files, of_unknown_spec, visit_changes,
+    EntryRef, ManifestEntries, ReferencedManifest, count_live_files, find_unknown_spec, has_deletes, list_location,
+    referenced_manifests, visit_changes,
 };
 pub use error::TableError;
 pub use expr::{Expr, Op, Predicate};
 pub use facts::{DeleteFacts, FileCounts, HISTOGRAM_BOUNDS, MIN_INPUT_FILES, TableFacts, collect_facts};
-pub use files::{FileRef, Planned, SnapshotFiles};
-pub use json::MetadataJson;
-pub use label::{partition_dir, partition_label, plain_dir, value_label};
+pub use files::{FileRef, PlannableFile, SnapshotFiles};
+pub use label::{dir_of_label, partition_dir, partition_label, value_label};
 pub use live::{DeleteKind, LiveDelete, LiveFile, LiveFiles, load_live, load_manifests};
 pub use manifests::{Manifest, Manifests};
+pub use metadata_json::MetadataJson;
 pub use partition::{PartitionKey, PartitionTypes, all_partition_types, column_type, partition_types};
-pub use printed::{hex, partition_json, stats_json};
+pub use plan_json::{hex, partition_json, stats_json};
 pub use properties::BadProperty;
 pub use ranges::source_range;
 pub use reach::{
-    FileKind, Outline, Reachable, ReachableFiles, Unread, outline, outline_as_far, reachable, reachable_as_far, visit_reachable,
+    FileKind, Outline, Reachable, ReachableFiles, UnreadableFile, outline, outline_lenient, reachable, reachable_lenient,
+    visit_reachable,
 };
 pub use refs::{ancestors, requirement_for_refs};
 pub use residual::residual;
-pub use retention::{ExpiryPolicy, Retained, just_added, snapshots_to_expire};
+pub use retention::{Expirable, ExpiryPolicy, protected_since, snapshots_to_expire};
 pub use scan::{ScanPlan, ScanTask, plan_appended, plan_scan, projection};
 pub use snapshot_builder::{BuiltSnapshot, DeleteKey, RecordPaths, SnapshotChanges, build_snapshot, delete_key, manifest_bytes};
 pub use summary::ManifestSummary;

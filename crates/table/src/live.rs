@@ -96,7 +96,7 @@ impl LiveFiles {
     /// Returns the paths of the data files that have more than one live entry, with the number of entries.
     ///
     /// A file gets several entries when it is added several times. Readers then see its rows as often.
-    pub fn repeated(&self) -> HashMap<&str, usize> {
+    pub fn duplicate_paths(&self) -> HashMap<&str, usize> {
         let mut entries: HashMap<&str, usize> = HashMap::with_capacity(self.data.len());
         self.data.iter().for_each(|live| *entries.entry(live.file.file_path.as_str()).or_default() += 1);
         entries.retain(|_, n| *n > 1);

@@ -30,7 +30,7 @@ pub struct Manifest {
 /// The path alone is not enough, because entries inherit from the manifest list. A writer whose commit failed lists the same
 /// manifest again, with another sequence number.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Key {
+struct ManifestKey {
     path: String,
     sequence_number: i64,
     added_snapshot_id: i64,
@@ -43,13 +43,14 @@ struct Key {
 #[derive(Debug, Clone)]
 pub struct Manifests {
     storage: Storage,
-    decoded: Cache<Key, Arc<ManifestBatch>>,
+    decoded: Cache<ManifestKey, Arc<ManifestBatch>>,
 }
 
 impl Manifests {
     /// Creates a reader. Its cache holds decoded manifests of about `cache_bytes` bytes in memory.
     pub fn new(storage: Storage, cache_bytes: u64) -> Self {
-        let weight = |key: &Key, batch: &Arc<ManifestBatch>| u32::try_from(key.path.len() + batch.memory()).unwrap_or(u32::MAX);
+        let weight =
+            |key: &ManifestKey, batch: &Arc<ManifestBatch>| u32::try_from(key.path.len() + batch.memory()).unwrap_or(u32::MAX);
         Self { storage, decoded: Cache::builder().weigher(weight).max_capacity(cache_bytes).build() }
     }
 
@@ -69,7 +70,7 @@ impl Manifests {
     ///
     /// Returns [`TableError::File`] if the manifest cannot be read or decoded, and [`TableError::Unsupported`] if it is encrypted.
     pub async fn load(&self, metadata: &TableMetadata, file: &ManifestFile) -> Result<Manifest> {
-        self.load_some(metadata, file, &ManifestProjection::all()).await
+        self.load_fields(metadata, file, &ManifestProjection::all()).await
     }
 
     /// Loads a manifest like [`Manifests::load`], with at least the fields of `wanted`.
@@ -77,7 +78,7 @@ impl Manifests {
     /// # Errors
     ///
     /// Returns [`TableError::File`] if the manifest cannot be read or decoded, and [`TableError::Unsupported`] if it is encrypted.
-    pub async fn load_some(
+    pub async fn load_fields(
         &self,
         metadata: &TableMetadata,
         file: &ManifestFile,
@@ -85,7 +86,7 @@ impl Manifests {
     ) -> Result<Manifest> {
         let batch = self.batch(file, wanted).await?;
         let mut manifest = Manifest::of(&batch);
-        if let Some(partitions) = partitions(metadata, file, &batch) {
+        if let Some(partitions) = converted_partitions(metadata, file, &batch) {
             for (row, entry) in manifest.entries.iter_mut().enumerate() {
                 if let Some(at) = batch.partition_index(row) {
                     entry.data_file.partition = partitions[at].clone();
@@ -104,7 +105,7 @@ impl Manifests {
     ///
     /// Entries have the values that they inherit from the manifest list. Partition values are as they were written.
     pub(crate) async fn batch(&self, file: &ManifestFile, wanted: &ManifestProjection) -> Result<Arc<ManifestBatch>> {
-        let key = Key::of(file);
+        let key = ManifestKey::of(file);
         let found = self.decoded.get(&key).await;
         let wanted = match &found {
             Some(found) if found.projection().covers(wanted) => return Ok(found.clone()),
@@ -135,7 +136,7 @@ impl Manifests {
         for path in paths {
             let bytes = self.read(path, false).await?;
             let header = read_manifest_header(&bytes).map_err(|e| TableError::file(path, e))?;
-            manifests.push(unlisted(path, bytes.len(), &header, snapshot.snapshot_id));
+            manifests.push(manifest_without_list(path, bytes.len(), &header, snapshot.snapshot_id));
         }
         Ok(manifests)
     }
@@ -151,7 +152,7 @@ impl Manifests {
 /// Describes a manifest that version 1 names in the metadata instead of a manifest list. Its counts are unknown.
 ///
 /// Spec: "Snapshots", field `manifests`.
-fn unlisted(path: &str, length: usize, header: &ManifestHeader, snapshot_id: i64) -> ManifestFile {
+fn manifest_without_list(path: &str, length: usize, header: &ManifestHeader, snapshot_id: i64) -> ManifestFile {
     ManifestFile {
         manifest_path: path.to_owned(),
         manifest_length: i64::try_from(length).unwrap_or(i64::MAX),
@@ -182,15 +183,15 @@ impl Manifest {
 /// Converts the partitions of a manifest to the field order of the table's spec and to the types that the table has now.
 ///
 /// Returns `None` if the manifest has them in this form already. The result has the order of [`ManifestBatch::partitions`].
-pub(crate) fn partitions(metadata: &TableMetadata, file: &ManifestFile, batch: &ManifestBatch) -> Option<Box<[Tuple]>> {
+pub(crate) fn converted_partitions(metadata: &TableMetadata, file: &ManifestFile, batch: &ManifestBatch) -> Option<Box<[Tuple]>> {
     let types = partition_types(metadata, file.partition_spec_id);
-    let places = places(metadata, file, batch.header());
+    let places = field_positions(metadata, file, batch.header());
     if places.is_none() && has_types(batch.header(), &types) {
         return None;
     }
     let brought = |values: &Tuple| {
-        let mut values = places.as_ref().map_or_else(|| values.clone(), |places| moved(values, places));
-        bring_to(&mut values, &types);
+        let mut values = places.as_ref().map_or_else(|| values.clone(), |places| reordered(values, places));
+        convert_partition(&mut values, &types);
         values
     };
     Some(batch.partitions().iter().map(brought).collect())
@@ -199,7 +200,7 @@ pub(crate) fn partitions(metadata: &TableMetadata, file: &ManifestFile, batch: &
 /// Maps each field of the table's spec to its position among a manifest's partition values.
 ///
 /// Returns `None` if the manifest has the order of the spec. An inner `None` is a field that the manifest lacks.
-fn places(metadata: &TableMetadata, file: &ManifestFile, header: &ManifestHeader) -> Option<Vec<Option<usize>>> {
+fn field_positions(metadata: &TableMetadata, file: &ManifestFile, header: &ManifestHeader) -> Option<Vec<Option<usize>>> {
     let spec = metadata.partition_spec_by_id(file.partition_spec_id)?;
     let own = || header.partition.iter().map(|column| column.field_id);
     if own().eq(spec.fields().iter().map(|field| field.field_id)) {
@@ -209,7 +210,7 @@ fn places(metadata: &TableMetadata, file: &ManifestFile, header: &ManifestHeader
 }
 
 /// Reorders partition values. A field without a position becomes null.
-fn moved(values: &Tuple, places: &[Option<usize>]) -> Tuple {
+fn reordered(values: &Tuple, places: &[Option<usize>]) -> Tuple {
     places.iter().map(|place| values.get((*place)?).cloned().flatten()).collect()
 }
 
@@ -220,17 +221,17 @@ fn has_types(header: &ManifestHeader, types: &PartitionTypes) -> bool {
 
 /// Converts partition values to the types that their columns have now. A value that cannot be converted without loss stays as it
 /// is.
-pub(crate) fn bring_to(values: &mut Tuple, types: &PartitionTypes) {
+pub(crate) fn convert_partition(values: &mut Tuple, types: &PartitionTypes) {
     for (value, ty) in values.iter_mut().zip(types) {
         if let (Some(own), Some(ty)) = (value.as_ref(), ty)
-            && let Some(brought) = own.of_partition(ty)
+            && let Some(brought) = own.partition_value_as(ty)
         {
             *value = Some(brought);
         }
     }
 }
 
-impl Key {
+impl ManifestKey {
     fn of(file: &ManifestFile) -> Self {
         Self {
             path: file.manifest_path.clone(),

@@ -15,11 +15,11 @@ const BYTES: PrimitiveType = PrimitiveType::Geometry { crs: None };
 
 /// The columns of a filter that have statistics, with the bounds decoded for the present files.
 pub(crate) struct FilterMetrics<'a> {
-    columns: Vec<Column<'a>>,
+    columns: Vec<FilterColumn<'a>>,
 }
 
 /// A column of a filter.
-struct Column<'a> {
+struct FilterColumn<'a> {
     id: i32,
     ty: &'a PrimitiveType,
     /// True if the column's values and the filter's literals are whole numbers, which are compared as `i64` without making a
@@ -41,11 +41,11 @@ impl<'a> FilterMetrics<'a> {
         let column = |id: i32| match schema.field_by_id(id).map(|field| field.field_type.as_ref()) {
             Some(Type::Primitive(ty)) => {
                 let mut values = predicates.iter().filter(|predicate| predicate.field == id).flat_map(|p| &p.values);
-                let whole = ty.is_whole() && values.all(|value| value.whole().is_some());
-                Some(Column { id, ty, whole, wholes: Vec::new(), values: Vec::new() })
+                let whole = ty.is_stored_as_integer() && values.all(|value| value.as_integer().is_some());
+                Some(FilterColumn { id, ty, whole, wholes: Vec::new(), values: Vec::new() })
             }
             // The nulls of a variant are counted, but its bounds are no values that a predicate could compare with.
-            Some(Type::Variant) => Some(Column { id, ty: &BYTES, whole: false, wholes: Vec::new(), values: Vec::new() }),
+            Some(Type::Variant) => Some(FilterColumn { id, ty: &BYTES, whole: false, wholes: Vec::new(), values: Vec::new() }),
             _ => None,
         };
         Self { columns: ids.into_iter().filter_map(column).collect() }
@@ -101,7 +101,7 @@ impl<'a> FilterMetrics<'a> {
     }
 }
 
-impl Column<'_> {
+impl FilterColumn<'_> {
     /// Clears the files in `mask` in which no row can match the predicate.
     fn narrow<'s>(&mut self, predicate: &Predicate, stats: &impl Fn(usize) -> ColumnStats<'s>, mask: &mut [bool]) {
         // All values of the type `unknown` are null, whatever the manifest says.
@@ -115,7 +115,7 @@ impl Column<'_> {
             if self.wholes.is_empty() {
                 self.wholes.extend((0..mask.len()).map(|file| ColumnBounds::of_whole(Some(stats(file)), self.ty)));
             }
-            let wanted: Vec<i64> = predicate.values.iter().filter_map(Value::whole).collect();
+            let wanted: Vec<i64> = predicate.values.iter().filter_map(Value::as_integer).collect();
             for (keep, bounds) in mask.iter_mut().zip(&self.wholes) {
                 *keep = *keep && by_metrics(predicate.op, bounds, wanted.iter());
             }

@@ -77,7 +77,7 @@ pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::manifests::bring_to;
+    use crate::manifests::convert_partition;
 
     /// Compares two values of one column as Java's comparators do (`Comparators.forType`, `Double.compare`, unsigned bytes).
     fn java_equal(a: Option<&Value>, b: Option<&Value>) -> bool {
@@ -137,7 +137,7 @@ pub(crate) mod tests {
                 false => vec![Some(PrimitiveType::Int), Some(PrimitiveType::Float)],
             };
             let mut brought: Tuple = from.into();
-            bring_to(&mut brought, &types);
+            convert_partition(&mut brought, &types);
             prop_assert_eq!(PartitionKey::new(0, &brought), PartitionKey::new(0, &to));
         }
     }

@@ -73,11 +73,11 @@ pub struct Property<T> {
 impl<T: Clone> Property<T> {
     /// Returns the value, or the default if the property is not set or cannot be parsed.
     pub fn of(&self, properties: &dyn Properties) -> T {
-        self.set(properties).unwrap_or_else(|| self.default.clone())
+        self.get_if_set(properties).unwrap_or_else(|| self.default.clone())
     }
 
     /// Returns the value, if it is set and can be parsed.
-    pub fn set(&self, properties: &dyn Properties) -> Option<T> {
+    pub fn get_if_set(&self, properties: &dyn Properties) -> Option<T> {
         (self.parse)(properties.value(self.key)?)
     }
 
@@ -86,7 +86,7 @@ impl<T: Clone> Property<T> {
     /// # Errors
     ///
     /// Returns [`TableError::Property`] if the value cannot be parsed.
-    pub fn checked(&self, properties: &dyn Properties) -> Result<T> {
+    pub fn get_valid(&self, properties: &dyn Properties) -> Result<T> {
         match properties.value(self.key) {
             None => Ok(self.default.clone()),
             Some(text) => (self.parse)(text).ok_or_else(|| TableError::Property(self.bad("", text))),
@@ -391,9 +391,9 @@ pub fn bad_properties(properties: &dyn Properties) -> Vec<BadProperty> {
 /// Returns [`TableError::Property`] for the first of them that cannot be parsed.
 pub fn check_retention(properties: &dyn Properties) -> Result<()> {
     for property in [&MAX_SNAPSHOT_AGE, &MAX_REF_AGE, &EXPIRE_MIN_AGE, &WRITER_STATE] {
-        property.checked(properties)?;
+        property.get_valid(properties)?;
     }
-    MIN_SNAPSHOTS.checked(properties)?;
+    MIN_SNAPSHOTS.get_valid(properties)?;
     Ok(())
 }
 
@@ -475,7 +475,7 @@ mod tests {
         let bad = with("history.expire.max-snapshot-age-ms", "5d");
         let refused = check_retention(&bad).expect_err("refused").to_string();
         assert!(refused.contains("history.expire.max-snapshot-age-ms = \"5d\"") && refused.contains("no snapshot"), "{refused}");
-        assert!(GC_ENABLED.checked(&with("gc.enabled", "flase")).is_err());
+        assert!(GC_ENABLED.get_valid(&with("gc.enabled", "flase")).is_err());
         assert_eq!(TARGET_FILE_BYTES.of(&with("write.target-file-size-bytes", "200KB")), 512 << 20);
         assert_eq!(DELETE_ISOLATION.of(&with("write.delete.isolation-level", "snapshto")), Isolation::Serializable);
         assert_eq!(compression(&with(LEVEL, "99")), (ParquetCodec::Zstd, None));

@@ -16,10 +16,10 @@ pub fn source_range(transform: &Transform, source: &Type, value: &Value) -> Opti
     match transform {
         Transform::Identity => {
             // The caller may scan with an older schema, from before the column was promoted.
-            let value = value.of_type(source)?;
+            let value = value.converted_to(source)?;
             Some((low_zero(value.clone()), Some(high_zero(value))))
         }
-        Transform::Truncate(width) => truncated_range(*width, value.of_type(source)?),
+        Transform::Truncate(width) => truncated_range(*width, value.converted_to(source)?),
         Transform::Year | Transform::Month | Transform::Day | Transform::Hour => {
             let (Value::Int(ordinal) | Value::Date(ordinal)) = value else { return None };
             time_range(transform, source, *ordinal)

@@ -16,7 +16,7 @@ use crate::live::MANIFEST_CONCURRENCY;
 use crate::{Manifest, Manifests, Result, TableError, load_manifests};
 
 /// The number of manifest lists that are read at the same time.
-const LISTS: usize = 16;
+const LIST_CONCURRENCY: usize = 16;
 
 /// The kind of a reachable file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
@@ -60,7 +60,7 @@ pub struct Outline {
 /// A manifest list or manifest that cannot be read, for a lasting reason.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Unread {
+pub struct UnreadableFile {
     /// The id of a snapshot that refers to the file.
     pub snapshot_id: i64,
     /// The location of the file.
@@ -72,14 +72,14 @@ pub struct Unread {
     pub unsupported: bool,
 }
 
-impl Unread {
+impl UnreadableFile {
     /// Creates the record of a file from a lasting error.
     pub fn of(snapshot_id: i64, path: String, error: &TableError) -> Self {
         Self { snapshot_id, path, error: error.to_string(), unsupported: error.code() == ErrorCode::Unsupported }
     }
 }
 
-impl fmt::Display for Unread {
+impl fmt::Display for UnreadableFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { snapshot_id, path, error, .. } = self;
         match error.contains(path.as_str()) {
@@ -90,24 +90,24 @@ impl fmt::Display for Unread {
 }
 
 /// The treatment of files that cannot be read.
-enum Lenience<'a> {
+enum OnUnreadable<'a> {
     /// The first error ends the walk.
     None,
     /// Missing, damaged and unsupported files are left out and recorded here; other errors end the walk.
-    Tell(&'a mut Vec<Unread>),
+    Tell(&'a mut Vec<UnreadableFile>),
 }
 
-impl Lenience<'_> {
+impl OnUnreadable<'_> {
     /// Records an error, or returns it if it ends the walk.
     fn take(&mut self, snapshot_id: i64, path: &str, error: TableError) -> Result<()> {
         match self {
             Self::Tell(unread)
                 if matches!(error.code(), ErrorCode::DataMissing | ErrorCode::DataInvalid | ErrorCode::Unsupported) =>
             {
-                unread.push(Unread::of(snapshot_id, path.to_owned(), &error));
+                unread.push(UnreadableFile::of(snapshot_id, path.to_owned(), &error));
                 Ok(())
             }
-            _ => Err(TableError::OfSnapshot { snapshot_id, source: Box::new(error) }),
+            _ => Err(TableError::Snapshot { snapshot_id, source: Box::new(error) }),
         }
     }
 }
@@ -125,7 +125,7 @@ pub async fn outline(
     snapshots: &[SnapshotRef],
     skip: &HashSet<String>,
 ) -> Result<Outline> {
-    outline_with(source, metadata, snapshots, skip, &mut Lenience::None).await
+    outline_with(source, metadata, snapshots, skip, &mut OnUnreadable::None).await
 }
 
 /// Reads the manifest lists of the given snapshots, and returns those that cannot be read.
@@ -136,14 +136,14 @@ pub async fn outline(
 ///
 /// Returns [`TableError::OfSnapshot`] if the storage denies a manifest list or does not answer, or if a snapshot names no manifests
 /// at all. Files that are missing, damaged or unsupported (encrypted) are returned instead.
-pub async fn outline_as_far(
+pub async fn outline_lenient(
     source: &Manifests,
     metadata: &TableMetadata,
     snapshots: &[SnapshotRef],
     skip: &HashSet<String>,
-) -> Result<(Outline, Vec<Unread>)> {
+) -> Result<(Outline, Vec<UnreadableFile>)> {
     let mut unread = Vec::new();
-    let found = outline_with(source, metadata, snapshots, skip, &mut Lenience::Tell(&mut unread)).await?;
+    let found = outline_with(source, metadata, snapshots, skip, &mut OnUnreadable::Tell(&mut unread)).await?;
     Ok((found, unread))
 }
 
@@ -152,12 +152,12 @@ async fn outline_with(
     metadata: &TableMetadata,
     snapshots: &[SnapshotRef],
     skip: &HashSet<String>,
-    lenience: &mut Lenience<'_>,
+    lenience: &mut OnUnreadable<'_>,
 ) -> Result<Outline> {
     let mut found = Outline::default();
     let size = |bytes: i64| u64::try_from(bytes).ok();
     let lists: Vec<_> = snapshots.iter().map(|snapshot| load_manifests(source, snapshot).boxed()).collect();
-    let mut lists = futures::stream::iter(lists).buffered(LISTS);
+    let mut lists = futures::stream::iter(lists).buffered(LIST_CONCURRENCY);
     for snapshot in snapshots {
         let id = snapshot.snapshot_id;
         let list = match lists.next().await.unwrap_or_else(|| Ok(Vec::new())) {
@@ -196,7 +196,7 @@ impl Outline {
     ///
     /// Returns [`TableError::File`] if a manifest cannot be read or decoded, and [`TableError::Unsupported`] if one is encrypted.
     /// `files` may then have lost a part of the referenced files.
-    pub async fn take_out(
+    pub async fn subtract_from(
         &self,
         source: &Manifests,
         files: &mut ReachableFiles,
@@ -216,7 +216,7 @@ impl Outline {
         self.files.keys().for_each(|path| left -= take(path));
         let old: Vec<ManifestFile> =
             self.manifests.values().map(|(_, m)| m).filter(|m| m.min_sequence_number <= newest).cloned().collect();
-        let mut read = futures::stream::iter(old).map(|m| paths(source.clone(), m).boxed()).buffered(MANIFEST_CONCURRENCY);
+        let mut read = futures::stream::iter(old).map(|m| read_paths(source.clone(), m).boxed()).buffered(MANIFEST_CONCURRENCY);
         while left > 0
             && let Some(manifest) = read.try_next().await?
         {
@@ -239,7 +239,7 @@ pub async fn reachable(
     snapshots: &[SnapshotRef],
     skip: &HashSet<String>,
 ) -> Result<Reachable> {
-    walk(source, metadata, snapshots, skip, Lenience::None).await
+    walk(source, metadata, snapshots, skip, OnUnreadable::None).await
 }
 
 /// Collects every file that the given snapshots refer to, and returns the manifest lists and manifests that cannot be read.
@@ -250,14 +250,14 @@ pub async fn reachable(
 ///
 /// Returns [`TableError::OfSnapshot`] if the storage denies a manifest list or manifest or does not answer, or if a snapshot names
 /// no manifests at all. Files that are missing, damaged or unsupported (encrypted) are returned instead.
-pub async fn reachable_as_far(
+pub async fn reachable_lenient(
     source: &Manifests,
     metadata: &TableMetadata,
     snapshots: &[SnapshotRef],
     skip: &HashSet<String>,
-) -> Result<(Reachable, Vec<Unread>)> {
+) -> Result<(Reachable, Vec<UnreadableFile>)> {
     let mut unread = Vec::new();
-    let mut found = walk(source, metadata, snapshots, skip, Lenience::Tell(&mut unread)).await?;
+    let mut found = walk(source, metadata, snapshots, skip, OnUnreadable::Tell(&mut unread)).await?;
     for file in &unread {
         found.files.remove(&file.path);
     }
@@ -269,7 +269,7 @@ async fn walk(
     metadata: &TableMetadata,
     snapshots: &[SnapshotRef],
     skip: &HashSet<String>,
-    mut lenience: Lenience<'_>,
+    mut lenience: OnUnreadable<'_>,
 ) -> Result<Reachable> {
     let Outline { files, manifests } = outline_with(source, metadata, snapshots, skip, &mut lenience).await?;
     let mut found = Reachable { files, newest: 0 };
@@ -303,11 +303,11 @@ pub async fn visit_reachable(
     let Outline { files, mut manifests } = outline(source, metadata, snapshots, &HashSet::new()).await?;
     files.keys().for_each(|path| visit(path));
     manifests.retain(|_, (_, manifest)| !seen.contains(&manifest.added_snapshot_id));
-    visit_entries(source, manifests, &mut Lenience::None, |entry| visit(&entry.data_file.file_path)).await
+    visit_entries(source, manifests, &mut OnUnreadable::None, |entry| visit(&entry.data_file.file_path)).await
 }
 
 /// Reads the paths and numbers of a manifest's entries. It owns its arguments, so that many calls can run in one stream.
-async fn paths(manifests: Manifests, file: ManifestFile) -> Result<Manifest> {
+async fn read_paths(manifests: Manifests, file: ManifestFile) -> Result<Manifest> {
     manifests.as_written(&file, &ManifestProjection::paths()).await
 }
 
@@ -315,12 +315,12 @@ async fn paths(manifests: Manifests, file: ManifestFile) -> Result<Manifest> {
 async fn visit_entries(
     source: &Manifests,
     manifests: BTreeMap<String, (i64, ManifestFile)>,
-    lenience: &mut Lenience<'_>,
+    lenience: &mut OnUnreadable<'_>,
     mut visit: impl FnMut(&ManifestEntry),
 ) -> Result<()> {
     let read = manifests.into_iter().map(|(path, (snapshot_id, manifest))| {
         let source = source.clone();
-        async move { (snapshot_id, path, paths(source, manifest).await) }.boxed()
+        async move { (snapshot_id, path, read_paths(source, manifest).await) }.boxed()
     });
     let mut read = futures::stream::iter(read).buffered(MANIFEST_CONCURRENCY);
     while let Some((snapshot_id, path, manifest)) = read.next().await {

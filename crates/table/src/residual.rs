@@ -13,12 +13,12 @@ use esker_format::{BatchColumn, PartitionSpec, Schema, TableMetadata, Transform,
 use crate::expr::string;
 use crate::files::Run;
 use crate::metrics::FilterMetrics;
-use crate::{Expr, FileRef, Op, Planned, Predicate, Result, TableError, source_range};
+use crate::{Expr, FileRef, Op, PlannableFile, Predicate, Result, TableError, source_range};
 
 /// Returns the residual of a filter for one file; [`Expr::False`] if no row can match.
 ///
 /// `spec` must be the partition spec of the file.
-pub fn residual(filter: &Expr, schema: &Schema, spec: &PartitionSpec, file: &impl Planned) -> Expr {
+pub fn residual(filter: &Expr, schema: &Schema, spec: &PartitionSpec, file: &impl PlannableFile) -> Expr {
     let left = in_partition(filter, schema, spec, file.partition());
     let mut metrics = FilterMetrics::of(filter, schema);
     let ids: Vec<i32> = metrics.ids().collect();
@@ -28,11 +28,11 @@ pub fn residual(filter: &Expr, schema: &Schema, spec: &PartitionSpec, file: &imp
 
 /// Returns the residual of a filter for all files of a partition.
 fn in_partition(filter: &Expr, schema: &Schema, spec: &PartitionSpec, partition: &[Option<Value>]) -> Expr {
-    filter.map(&|p| by_partition(p, schema, spec, partition))
+    filter.map(&|p| decide_by_partition(p, schema, spec, partition))
 }
 
 /// The position of a partition in its manifest, as [`Run::partition_place`] returns it.
-type Place = (u32, Option<usize>);
+type PartitionIndex = (u32, Option<usize>);
 
 /// The residuals of many files, computed once for each partition.
 pub(crate) struct Residuals<'a> {
@@ -43,7 +43,7 @@ pub(crate) struct Residuals<'a> {
     /// The number of the manifest that the last run was in, and its columns.
     of_part: (u32, Vec<BatchColumn<'a>>),
     /// The residuals computed so far.
-    left: HashMap<Place, Arc<Expr>>,
+    left: HashMap<PartitionIndex, Arc<Expr>>,
 }
 
 impl<'a> Residuals<'a> {
@@ -54,7 +54,7 @@ impl<'a> Residuals<'a> {
 
     /// Returns the residual of a run of files, and the files of the run in which a row may match.
     pub(crate) fn of(&mut self, run: &Run<'a>) -> Result<(Arc<Expr>, Vec<FileRef<'a>>)> {
-        let place = run.partition_place();
+        let place = run.partition_index();
         let left = match self.left.get(&place) {
             Some(left) => left.clone(),
             None => self.in_partition(run)?,
@@ -64,7 +64,8 @@ impl<'a> Residuals<'a> {
             self.of_part = (place.0, self.metrics.ids().map(|id| run.column(id)).collect());
         }
         let (columns, first) = (&self.of_part.1, run.first());
-        let might_match = self.metrics.might_match(&left, run.width(), &|at, file| columns[at].said(first + file));
+        let might_match =
+            self.metrics.might_match(&left, run.entry_count(), &|at, file| columns[at].stats_or_empty(first + file));
         let files = run.files().filter(|file| might_match[file.row() - first]).collect();
         Ok((left, files))
     }
@@ -79,7 +80,7 @@ impl<'a> Residuals<'a> {
 
 /// Decides a predicate by the partition's values: [`Expr::True`], [`Expr::False`], or the predicate itself if they do not decide
 /// it.
-fn by_partition(predicate: &Predicate, schema: &Schema, spec: &PartitionSpec, partition: &[Option<Value>]) -> Expr {
+fn decide_by_partition(predicate: &Predicate, schema: &Schema, spec: &PartitionSpec, partition: &[Option<Value>]) -> Expr {
     let undecided = || Expr::Predicate(predicate.clone());
     if predicate.transform.is_some() {
         return undecided();
@@ -87,8 +88,8 @@ fn by_partition(predicate: &Predicate, schema: &Schema, spec: &PartitionSpec, pa
     let Some(source) = schema.field_by_id(predicate.field) else { return undecided() };
     let fields = spec.fields().iter().zip(partition.iter()).filter(|(f, _)| f.source_id() == Some(predicate.field));
     let mut verdicts = fields.map(|(field, value)| match value {
-        None => without_value(predicate.op, field.transform()),
-        Some(value) => with_value(predicate, field.transform(), &source.field_type, value),
+        None => decide_by_null(predicate.op, field.transform()),
+        Some(value) => decide_by_value(predicate, field.transform(), &source.field_type, value),
     });
     match verdicts.find_map(|verdict| verdict) {
         Some(true) => Expr::True,
@@ -103,7 +104,7 @@ const fn keeps_null(transform: &Transform) -> bool {
 }
 
 /// Decides a predicate for a partition whose value is null.
-fn without_value(op: Op, transform: &Transform) -> Option<bool> {
+fn decide_by_null(op: Op, transform: &Transform) -> Option<bool> {
     match op {
         _ if !keeps_null(transform) => None,
         Op::IsNull => Some(true),
@@ -114,7 +115,7 @@ fn without_value(op: Op, transform: &Transform) -> Option<bool> {
 }
 
 /// Decides a predicate for a partition whose value is not null.
-fn with_value(predicate: &Predicate, transform: &Transform, source: &Type, value: &Value) -> Option<bool> {
+fn decide_by_value(predicate: &Predicate, transform: &Transform, source: &Type, value: &Value) -> Option<bool> {
     match predicate.op {
         Op::IsNull if keeps_null(transform) => return Some(false),
         Op::NotNull if keeps_null(transform) => return Some(true),
@@ -124,7 +125,7 @@ fn with_value(predicate: &Predicate, transform: &Transform, source: &Type, value
         return outside_bucket(predicate, transform, value).then_some(false);
     }
     let (low, high) = source_range(transform, source, value)?;
-    decide(predicate, &low, high.as_ref())
+    decide_by_range(predicate, &low, high.as_ref())
 }
 
 /// Returns true if none of the predicate's literals is in the bucket.
@@ -136,7 +137,7 @@ fn outside_bucket(predicate: &Predicate, transform: &Transform, bucket: &Value) 
 /// Decides a predicate on a column whose values in the partition all lie between `low` and `high`, both inclusive.
 ///
 /// `high` is `None` if there is no upper end. The result is `None` if the range does not decide the predicate.
-fn decide(predicate: &Predicate, low: &Value, high: Option<&Value>) -> Option<bool> {
+fn decide_by_range(predicate: &Predicate, low: &Value, high: Option<&Value>) -> Option<bool> {
     let single = high == Some(low);
     let value = predicate.values.first();
     // Compares the whole range with a value: `Less`, `Greater`, or `Equal` for a range of one value. `None` if the value may be

@@ -27,7 +27,7 @@ pub struct ExpiryPolicy {
 
 /// The snapshots and references of a table that may be removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Retained {
+pub struct Expirable {
     /// The ids of the snapshots to remove, the oldest first.
     pub expire: Vec<i64>,
     /// The names of the references to remove, in the order of the alphabet.
@@ -39,7 +39,7 @@ pub struct Retained {
 /// Flink's committer, Kafka Connect's coordinator and Spark's streaming sink record their progress in the summary. After a restart
 /// they walk from the head of the branch to the newest snapshot that has it. If a snapshot on the way is missing, they stop and
 /// commit the same rows again.
-fn writer_state(snapshot: &Snapshot) -> Option<String> {
+fn streaming_writer(snapshot: &Snapshot) -> Option<String> {
     let summary = snapshot.summary.as_ref()?;
     let value = |key: &str| summary.get(key).map_or("", String::as_str);
     if summary.contains_key("flink.max-committed-checkpoint-id") {
@@ -56,8 +56,8 @@ fn writer_state(snapshot: &Snapshot) -> Option<String> {
 /// # Errors
 ///
 /// Returns [`TableError::Property`](crate::TableError::Property) if `esker.expire.min-age-ms` cannot be parsed.
-pub fn just_added(metadata: &TableMetadata, now: Millis) -> Result<Millis> {
-    Ok(now.saturating_sub(EXPIRE_MIN_AGE.checked(&metadata.properties)?))
+pub fn protected_since(metadata: &TableMetadata, now: Millis) -> Result<Millis> {
+    Ok(now.saturating_sub(EXPIRE_MIN_AGE.get_valid(&metadata.properties)?))
 }
 
 /// Selects the snapshots and references that may be removed.
@@ -75,7 +75,7 @@ pub fn snapshots_to_expire(
     refs: &BTreeMap<String, SnapshotReference>,
     policy: ExpiryPolicy,
     now: Millis,
-) -> Result<Retained> {
+) -> Result<Expirable> {
     // An invalid property may be meant to keep more than the default or the caller asks for.
     let properties = &metadata.properties;
     check_retention(properties)?;
@@ -89,7 +89,7 @@ pub fn snapshots_to_expire(
     }
     .max(1);
     let default_ref_age = MAX_REF_AGE.of(properties);
-    let just_added = just_added(metadata, now)?;
+    let just_added = protected_since(metadata, now)?;
     let state_since = now.saturating_sub(WRITER_STATE.of(properties));
 
     let mut keep = BTreeSet::new();
@@ -121,7 +121,7 @@ pub fn snapshots_to_expire(
         keep.extend(kept.map(|(_, s)| s.snapshot_id));
         let mut writers = BTreeSet::new();
         let recent = ancestors().take_while(|s| s.timestamp_ms >= state_since).enumerate();
-        let newest = recent.filter(|(_, s)| writer_state(s).is_some_and(|writer| writers.insert(writer)));
+        let newest = recent.filter(|(_, s)| streaming_writer(s).is_some_and(|writer| writers.insert(writer)));
         let depth = newest.map(|(i, _)| i + 1).last().unwrap_or(0);
         keep.extend(ancestors().take(depth).map(|s| s.snapshot_id));
     }
@@ -132,7 +132,7 @@ pub fn snapshots_to_expire(
 
     let mut expire: Vec<_> = metadata.snapshots.iter().filter(|s| !keep.contains(&s.snapshot_id)).collect();
     expire.sort_by_key(|s| (s.timestamp_ms, s.snapshot_id));
-    Ok(Retained { expire: expire.iter().map(|s| s.snapshot_id).collect(), expire_refs })
+    Ok(Expirable { expire: expire.iter().map(|s| s.snapshot_id).collect(), expire_refs })
 }
 
 #[cfg(test)]

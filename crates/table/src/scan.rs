@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use esker_format::{Columns, DataFile, ManifestProjection, Operation, Schema, SnapshotRef, TableMetadata};
+use esker_format::{ColumnSet, DataFile, ManifestProjection, Operation, Schema, SnapshotRef, TableMetadata};
 
 use crate::residual::Residuals;
 use crate::{DeleteIndex, Expr, LiveFile, Manifests, Result, SnapshotFiles, TableError};
@@ -46,8 +46,8 @@ impl ScanTask {
 /// These are the counts and bounds of the filter's columns, and all statistics of the columns in `told`, which the caller passes
 /// on.
 pub fn projection(filter: &Expr, told: impl IntoIterator<Item = i32>) -> ManifestProjection {
-    ManifestProjection::planning(Columns::of(filter.predicates().iter().map(|predicate| predicate.field)))
-        .and(&ManifestProjection::reading(Columns::of(told)))
+    ManifestProjection::planning(ColumnSet::of(filter.predicates().iter().map(|predicate| predicate.field)))
+        .and(&ManifestProjection::reading(ColumnSet::of(told)))
 }
 
 /// Plans a scan of the files of a snapshot. `files` must be loaded with the fields that [`projection`] returns.

@@ -121,7 +121,7 @@ pub async fn build_snapshot(
         Some(head) => load_manifests(source, head).await?,
         None => Vec::new(),
     };
-    let Touched { kept, mut by_kind, removed, bytes_per_entry, counts } =
+    let TouchedManifests { kept, mut by_kind, removed, bytes_per_entry, counts } =
         touched(source, metadata, there.clone(), rewrite).await?;
     if !rewrite.rewritten_manifests.is_empty() {
         by_kind.iter_mut().for_each(|(_, spec, entries)| entries.sort_by(|a, b| partition(a, *spec).cmp(&partition(b, *spec))));
@@ -130,7 +130,7 @@ pub async fn build_snapshot(
 
     let all = added(rewrite).into_iter().chain(by_kind).chain(restored_entries(&rewrite.restored_files));
     let parts = |(content, spec_id, entries)| split(entries, most).map(move |entries| (content, spec_id, entries));
-    let drafts: Vec<Draft> = all.flat_map(parts).collect();
+    let drafts: Vec<ManifestDraft> = all.flat_map(parts).collect();
     let new = NewSnapshot::onto(metadata, head);
     let paths = new.paths(metadata, drafts.len());
     record(paths.all()).await?;
@@ -153,8 +153,8 @@ pub async fn build_snapshot(
 }
 
 /// Makes the entries of added files, grouped by content and partition spec.
-fn added(rewrite: &SnapshotChanges) -> Vec<Draft> {
-    let mut drafts: Vec<Draft> = Vec::new();
+fn added(rewrite: &SnapshotChanges) -> Vec<ManifestDraft> {
+    let mut drafts: Vec<ManifestDraft> = Vec::new();
     for (content, files, sequence_number) in [
         (ManifestContent::Data, &rewrite.added, rewrite.starting_sequence_number),
         (ManifestContent::Deletes, &rewrite.added_deletes, None),
@@ -181,7 +181,7 @@ pub(crate) async fn write_manifests(
     metadata: &TableMetadata,
     snapshot_id: i64,
     there: &[ManifestFile],
-    drafts: impl Iterator<Item = (&String, Draft)>,
+    drafts: impl Iterator<Item = (&String, ManifestDraft)>,
 ) -> Result<Vec<ManifestFile>> {
     let mut specs: HashMap<i32, (PartitionSpecRef, PartitionTypes)> = HashMap::new();
     let mut written = Vec::new();
@@ -238,7 +238,7 @@ async fn spec_with_types(
 }
 
 /// Makes the entries of restored files, grouped by content and partition spec.
-fn restored_entries(files: &[LiveFile]) -> Vec<Draft> {
+fn restored_entries(files: &[LiveFile]) -> Vec<ManifestDraft> {
     let mut by_kind: BTreeMap<(ManifestContent, i32), Vec<ManifestEntry>> = BTreeMap::new();
     for live in files {
         let entry = ManifestEntry {
@@ -258,7 +258,7 @@ fn restored_entries(files: &[LiveFile]) -> Vec<Draft> {
 }
 
 /// Makes a draft of a group of entries.
-fn draft(((content, spec_id), entries): ((ManifestContent, i32), Vec<ManifestEntry>)) -> Draft {
+fn draft(((content, spec_id), entries): ((ManifestContent, i32), Vec<ManifestEntry>)) -> ManifestDraft {
     (content, spec_id, entries)
 }
 
@@ -268,7 +268,7 @@ const MANIFEST_HEADER: u64 = 2500;
 /// A manifest to be written: its content, the id of its partition spec, and its entries.
 ///
 /// Entries that exist or are deleted keep their sequence numbers and first row ids. Spec: "First Row ID Inheritance".
-pub(crate) type Draft = (ManifestContent, i32, Vec<ManifestEntry>);
+pub(crate) type ManifestDraft = (ManifestContent, i32, Vec<ManifestEntry>);
 
 fn partition(entry: &ManifestEntry, spec_id: i32) -> PartitionKey<'_> {
     PartitionKey::new(spec_id, &entry.data_file.partition)
@@ -284,11 +284,11 @@ fn split(entries: Vec<ManifestEntry>, most: usize) -> impl Iterator<Item = Vec<M
 }
 
 /// The effect of a rewrite on the manifests of the head.
-struct Touched {
+struct TouchedManifests {
     /// The manifests that stay as they are.
     kept: Vec<ManifestFile>,
     /// The entries of the rewritten manifests, grouped by content and spec, so that many small manifests become few.
-    by_kind: Vec<Draft>,
+    by_kind: Vec<ManifestDraft>,
     /// The removed data and delete files, with the ids of their partition specs.
     removed: Vec<(i32, DataFile)>,
     /// The average size in bytes of an entry in the rewritten manifests.
@@ -303,7 +303,7 @@ async fn touched(
     metadata: &TableMetadata,
     manifests: Vec<ManifestFile>,
     rewrite: &SnapshotChanges,
-) -> Result<Touched> {
+) -> Result<TouchedManifests> {
     let mut missing: HashMap<&str, usize> = rewrite.removed.iter().map(|(path, n)| (path.as_str(), *n)).collect();
     let mut missing_deletes: HashSet<&DeleteKey> = rewrite.removed_deletes.iter().collect();
     let (mut kept, mut removed) = (Vec::new(), Vec::new());
@@ -361,7 +361,7 @@ async fn touched(
     }
     let headers = counts.0 as u64 * MANIFEST_HEADER;
     let bytes_per_entry = bytes.saturating_sub(headers).checked_div(entries_seen).unwrap_or(1024);
-    Ok(Touched { kept, by_kind: by_kind.into_iter().map(draft).collect(), removed, bytes_per_entry, counts })
+    Ok(TouchedManifests { kept, by_kind: by_kind.into_iter().map(draft).collect(), removed, bytes_per_entry, counts })
 }
 
 /// Counts one entry of a path as found. Returns false if none is left to find.

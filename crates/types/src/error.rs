@@ -157,7 +157,7 @@ impl ErrorCode {
     /// Checks that the same operation may succeed a little later without anybody's help.
     ///
     /// Callers retry only passing errors; all others are lasting.
-    pub const fn is_passing(self) -> bool {
+    pub const fn is_transient(self) -> bool {
         matches!(self, Self::CommitConflict | Self::CommitStateUnknown | Self::StorageFull | Self::Unavailable | Self::TooBusy)
     }
 
@@ -165,7 +165,7 @@ impl ErrorCode {
     ///
     /// It turns [`Self::Unavailable`] into [`Self::TooBusy`], because clients read 503 on a commit as an unknown outcome.
     #[must_use]
-    pub const fn of_change(self) -> Self {
+    pub const fn for_unapplied_change(self) -> Self {
         match self {
             Self::Unavailable => Self::TooBusy,
             code => code,
@@ -183,12 +183,12 @@ pub trait Coded: Error {
 ///
 /// It crosses code that does not know the error's type, such as DataFusion, `io::Error` or a caller's closure.
 #[derive(Debug)]
-pub struct Carried {
+pub struct CodedError {
     code: ErrorCode,
     error: Box<dyn Error + Send + Sync>,
 }
 
-impl Carried {
+impl CodedError {
     /// Boxes an error together with its code.
     pub fn new(error: impl Coded + Send + Sync + 'static) -> Self {
         Self { code: error.code(), error: Box::new(error) }
@@ -196,23 +196,23 @@ impl Carried {
 
     /// Finds the outermost [`Carried`] error among an error and its causes.
     pub fn cause_of<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
-        causes(error).find_map(|e| e.downcast_ref())
+        error_chain(error).find_map(|e| e.downcast_ref())
     }
 }
 
-impl fmt::Display for Carried {
+impl fmt::Display for CodedError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.error.fmt(f)
     }
 }
 
-impl Error for Carried {
+impl Error for CodedError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         Some(self.error.as_ref())
     }
 }
 
-impl Coded for Carried {
+impl Coded for CodedError {
     fn code(&self) -> ErrorCode {
         self.code
     }
@@ -221,7 +221,7 @@ impl Coded for Carried {
 /// Iterates over an error and its causes, the outermost first.
 ///
 /// `io::Error` does not return an error that it wraps from `source()`, so this function unwraps it.
-pub fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+pub fn error_chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| {
         let error: &'a (dyn Error + 'static) = *error;
         let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
@@ -269,7 +269,7 @@ mod tests {
             ErrorCode::DataMissing,
             ErrorCode::DataInvalid,
             ErrorCode::Refused,
-            ErrorCode::Unavailable.of_change(),
+            ErrorCode::Unavailable.for_unapplied_change(),
         ] {
             assert!(![500, 502, 503, 504].contains(&code.http()), "{code:?}");
         }
@@ -288,11 +288,11 @@ mod tests {
 
     #[test]
     fn an_error_keeps_its_meaning_under_whatever_wraps_it() {
-        let hidden = io::Error::other(io::Error::other(Carried::new(Away)));
-        let found = Carried::cause_of(&hidden).expect("found");
+        let hidden = io::Error::other(io::Error::other(CodedError::new(Away)));
+        let found = CodedError::cause_of(&hidden).expect("found");
         assert_eq!((found.code(), found.to_string().as_str()), (ErrorCode::Unavailable, "it is away"));
-        assert!(causes(&hidden).any(|e| e.is::<Away>()));
-        assert!(Carried::cause_of(&io::Error::other("text")).is_none());
+        assert!(error_chain(&hidden).any(|e| e.is::<Away>()));
+        assert!(CodedError::cause_of(&io::Error::other("text")).is_none());
     }
 
     #[test]
@@ -304,7 +304,7 @@ mod tests {
             (io::ErrorKind::PermissionDenied, false),
             (io::ErrorKind::InvalidData, false),
         ] {
-            assert_eq!(code_of_io(&io::Error::from(kind)).is_passing(), passing, "{kind}");
+            assert_eq!(code_of_io(&io::Error::from(kind)).is_transient(), passing, "{kind}");
         }
     }
 }

@@ -9,7 +9,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::quoted::{BadQuotes, dotted};
+use crate::quoted::{BadQuotes, split_dotted};
 
 /// The reason why a name was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -130,7 +130,7 @@ impl FromStr for TableName {
     type Err = IdentError;
 
     fn from_str(s: &str) -> Result<Self, IdentError> {
-        let mut parts = dotted(s)?;
+        let mut parts = split_dotted(s)?;
         let name = parts.pop().filter(|_| !parts.is_empty());
         let name = name.ok_or_else(|| IdentError::NotQualified(s.to_owned()))?;
         Self::new(NamespaceName::new(parts)?, name)

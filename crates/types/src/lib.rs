@@ -13,13 +13,13 @@ mod saturating_sum;
 mod text;
 
 pub use age::parse_age;
-pub use error::{Carried, Coded, ErrorCode, causes, code_of_io};
+pub use error::{Coded, CodedError, ErrorCode, code_of_io, error_chain};
 pub use ident::{IdentError, JobId, NamespaceName, TableId, TableName};
 pub use job_kind::{JobKind, NoSuchKind};
-pub use panics::{Panicked, caught, caught_now};
+pub use panics::{Panicked, catch_panic, catch_panic_sync};
 pub use principal::Principal;
-pub use quoted::{BadQuotes, dotted, in_quotes, listed, split_names, unquoted};
-pub use saturating_sum::total;
+pub use quoted::{BadQuotes, quote_name, split_dotted, split_list, split_names, unquote};
+pub use saturating_sum::saturating_total;
 pub use text::{format_bytes, format_count};
 
 use serde::{Deserialize, Deserializer};

@@ -34,7 +34,7 @@ impl Coded for Panicked {
 /// # Errors
 ///
 /// Returns [`Panicked`] if the future panics.
-pub async fn caught<T>(work: impl Future<Output = T>) -> Result<T, Panicked> {
+pub async fn catch_panic<T>(work: impl Future<Output = T>) -> Result<T, Panicked> {
     let mut work = std::pin::pin!(work);
     std::future::poll_fn(move |context| match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context))) {
         Ok(poll) => poll.map(Ok),
@@ -51,7 +51,7 @@ pub async fn caught<T>(work: impl Future<Output = T>) -> Result<T, Panicked> {
 /// # Errors
 ///
 /// Returns [`Panicked`] if the function panics.
-pub fn caught_now<T>(work: impl FnOnce() -> T) -> Result<T, Panicked> {
+pub fn catch_panic_sync<T>(work: impl FnOnce() -> T) -> Result<T, Panicked> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|payload| Panicked::of(payload.as_ref()))
 }
 
@@ -70,13 +70,13 @@ mod tests {
 
     #[test]
     fn a_panic_becomes_an_error_that_says_its_text() {
-        assert_eq!(done(caught(async { 7 })), Ok(7));
+        assert_eq!(done(catch_panic(async { 7 })), Ok(7));
         let number = 3;
-        let formatted: Result<(), _> = done(caught(async { panic!("file {number}") }));
-        let now: Result<(), _> = caught_now(|| panic!("now"));
-        let fixed: Result<(), _> = done(caught(async { panic!("fixed") }));
+        let formatted: Result<(), _> = done(catch_panic(async { panic!("file {number}") }));
+        let now: Result<(), _> = catch_panic_sync(|| panic!("now"));
+        let fixed: Result<(), _> = done(catch_panic(async { panic!("fixed") }));
         assert_eq!(formatted, Err(Panicked("file 3".to_owned())));
         assert_eq!((now, fixed), (Err(Panicked("now".to_owned())), Err(Panicked("fixed".to_owned()))));
-        assert_eq!(caught_now(|| 7), Ok(7));
+        assert_eq!(catch_panic_sync(|| 7), Ok(7));
     }
 }

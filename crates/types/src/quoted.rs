@@ -41,7 +41,7 @@ pub fn split_names(text: &str, separates: impl Fn(char) -> bool) -> Vec<&str> {
 /// Splits a text at commas that are not in quotes, and trims the blanks around each piece.
 ///
 /// The pieces keep their quotes.
-pub fn listed(text: &str) -> impl Iterator<Item = &str> {
+pub fn split_list(text: &str) -> impl Iterator<Item = &str> {
     split_names(text, |c| c == ',').into_iter().map(str::trim)
 }
 
@@ -50,7 +50,7 @@ pub fn listed(text: &str) -> impl Iterator<Item = &str> {
 /// # Errors
 ///
 /// Returns [`BadQuotes`] if the name opens with a quote and does not end with it, or has a single quote inside.
-pub fn unquoted(piece: &str) -> Result<Cow<'_, str>, BadQuotes> {
+pub fn unquote(piece: &str) -> Result<Cow<'_, str>, BadQuotes> {
     let Some(quote) = piece.chars().next().filter(|c| QUOTES.contains(c)) else { return Ok(piece.into()) };
     let twice: String = [quote, quote].iter().collect();
     let inner = piece[1..].strip_suffix(quote).ok_or_else(|| BadQuotes(piece.to_owned()))?;
@@ -66,12 +66,12 @@ pub fn unquoted(piece: &str) -> Result<Cow<'_, str>, BadQuotes> {
 /// # Errors
 ///
 /// Returns [`BadQuotes`] if the quotes of a name are not balanced, as [`unquoted`] does.
-pub fn dotted(text: &str) -> Result<Vec<String>, BadQuotes> {
-    split_names(text, |c| c == '.').into_iter().map(|piece| unquoted(piece).map(Cow::into_owned)).collect()
+pub fn split_dotted(text: &str) -> Result<Vec<String>, BadQuotes> {
+    split_names(text, |c| c == '.').into_iter().map(|piece| unquote(piece).map(Cow::into_owned)).collect()
 }
 
 /// Puts a name in quotes and doubles each quote in it.
-pub fn in_quotes(name: &str, quote: char) -> String {
+pub fn quote_name(name: &str, quote: char) -> String {
     let twice: String = [quote, quote].iter().collect();
     format!("{quote}{}{quote}", name.replace(quote, &twice))
 }
@@ -83,10 +83,10 @@ mod tests {
     #[test]
     fn separators_in_quotes_separate_nothing() {
         assert_eq!(split_names(r#""a, b" desc, `c,``d`, e"f, g"#, |c| c == ','), [r#""a, b" desc"#, " `c,``d`", r#" e"f"#, " g"]);
-        assert_eq!(dotted(r#"a."b.c".`d``.e`"#), Ok(vec!["a".to_owned(), "b.c".to_owned(), "d`.e".to_owned()]));
-        assert_eq!(dotted(r#"it's.5".t"#), Ok(vec!["it's".to_owned(), "5\"".to_owned(), "t".to_owned()]));
+        assert_eq!(split_dotted(r#"a."b.c".`d``.e`"#), Ok(vec!["a".to_owned(), "b.c".to_owned(), "d`.e".to_owned()]));
+        assert_eq!(split_dotted(r#"it's.5".t"#), Ok(vec!["it's".to_owned(), "5\"".to_owned(), "t".to_owned()]));
         for wrong in [r#"a."b"#, r#""a"b.c"#, "`a``", r#"""""#] {
-            assert!(dotted(wrong).is_err(), "{wrong}");
+            assert!(split_dotted(wrong).is_err(), "{wrong}");
         }
     }
 
@@ -94,8 +94,8 @@ mod tests {
     fn names_in_quotes_come_back() {
         let names = ["a", "a.b", ",", "\"", "``", "\"`.", " (a) ", "\"\""];
         for (first, second, quote) in names.iter().flat_map(|a| names.iter().flat_map(move |b| ['"', '`'].map(|q| (*a, *b, q)))) {
-            let text = [in_quotes(first, quote), in_quotes(second, quote)];
-            assert_eq!(dotted(&text.join(".")), Ok(vec![first.to_owned(), second.to_owned()]));
+            let text = [quote_name(first, quote), quote_name(second, quote)];
+            assert_eq!(split_dotted(&text.join(".")), Ok(vec![first.to_owned(), second.to_owned()]));
             assert_eq!(split_names(&text.join(","), |c| c == ','), text);
         }
     }

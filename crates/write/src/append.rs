@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::encode::{ParquetLayout, RowGroupEncoder, count_nans};
 use crate::metrics::NanCounts;
 use crate::output::{OutputFile, RowGroup, WrittenFile};
-use crate::split::Splitter;
+use crate::partition_split::Splitter;
 use crate::{Destination, Result, WriteError};
 
 /// Greatest number of bytes in row groups in memory, over all partitions.
@@ -27,7 +27,7 @@ const OPEN_BYTES: usize = 256 << 20;
 /// Files are closed at the table's target file size. Nothing is committed.
 pub struct Appender {
     destination: Destination,
-    shape: Arc<ParquetLayout>,
+    layout: Arc<ParquetLayout>,
     spec: PartitionSpecRef,
     splitter: Splitter,
     /// The size in bytes at which a file is closed.
@@ -35,16 +35,16 @@ pub struct Appender {
     /// The location of the table's data directory.
     prefix: String,
     /// Number of files begun; part of the next file's name.
-    begun: usize,
+    files_begun: usize,
     /// The row group in memory and the file of each partition.
-    open: HashMap<PartitionKey<'static>, Open>,
+    open: HashMap<PartitionKey<'static>, OpenPartition>,
     /// The manifest entries of closed files, with the ids of their partition specs.
-    done: Vec<(i32, DataFile)>,
+    closed_files: Vec<(i32, DataFile)>,
     rows: u64,
 }
 
 /// A partition's row group in memory, and the file that it goes into.
-struct Open {
+struct OpenPartition {
     encoder: RowGroupEncoder,
     nans: NanCounts,
     output: Option<OutputFile>,
@@ -77,11 +77,11 @@ impl Appender {
             splitter,
             file_bytes,
             prefix: data_dir(metadata),
-            begun: 0,
+            files_begun: 0,
             open: HashMap::new(),
-            done: Vec::new(),
+            closed_files: Vec::new(),
             rows: 0,
-            shape,
+            layout: shape,
         })
     }
 
@@ -105,48 +105,48 @@ impl Appender {
         if batch.num_rows() == 0 {
             return Ok(());
         }
-        let batch = self.shaped(batch)?;
+        let batch = self.cast_batch(batch)?;
         self.rows += batch.num_rows() as u64;
         for (partition, rows) in self.splitter.split(&batch)? {
             if !self.open.contains_key(&partition) {
-                let fresh = Open { encoder: self.shape.encoder()?, nans: NanCounts::new(), output: None };
+                let fresh = OpenPartition { encoder: self.layout.encoder()?, nans: NanCounts::new(), output: None };
                 self.open.insert(partition.clone(), fresh);
             }
             let Some(open) = self.open.get_mut(&partition) else { continue };
             count_nans(&mut open.nans, &rows);
             open.encoder.write(&rows, 1)?;
-            if open.encoder.bytes() >= self.shape.row_group_bytes {
-                self.cut(&partition).await?;
+            if open.encoder.bytes() >= self.layout.row_group_bytes {
+                self.cut_row_group(&partition).await?;
             }
         }
         while self.open.values().map(|open| open.encoder.bytes()).sum::<usize>() > OPEN_BYTES {
             let largest = self.open.iter().max_by_key(|(_, open)| open.encoder.bytes());
             let Some(partition) = largest.map(|(partition, _)| partition.clone()) else { break };
-            self.cut(&partition).await?;
+            self.cut_row_group(&partition).await?;
         }
         Ok(())
     }
 
     /// Casts a batch to the table's column types, and checks required columns.
-    fn shaped(&self, batch: &RecordBatch) -> Result<RecordBatch> {
-        let (wanted, given) = (self.shape.arrow.fields().len(), batch.num_columns());
+    fn cast_batch(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+        let (wanted, given) = (self.layout.arrow.fields().len(), batch.num_columns());
         if wanted != given {
             return Err(WriteError::Refused(format!("a batch of {given} columns for a table of {wanted}")));
         }
         let mut columns = Vec::with_capacity(wanted);
-        for (field, column) in self.shape.arrow.fields().iter().zip(batch.columns()) {
+        for (field, column) in self.layout.arrow.fields().iter().zip(batch.columns()) {
             if !field.is_nullable() && column.null_count() > 0 {
                 return Err(WriteError::Refused(format!("column {} is required and can't be null", field.name())));
             }
             let cast = cast_exactly(column, field.data_type());
             columns.push(cast.map_err(|e| WriteError::Refused(format!("column {}: {e}", field.name())))?);
         }
-        Ok(RecordBatch::try_new(self.shape.arrow.clone(), columns)?)
+        Ok(RecordBatch::try_new(self.layout.arrow.clone(), columns)?)
     }
 
     /// Encodes a partition's row group into its file, and closes the file at the target size.
-    async fn cut(&mut self, partition: &PartitionKey<'static>) -> Result<()> {
-        let fresh = self.shape.encoder()?;
+    async fn cut_row_group(&mut self, partition: &PartitionKey<'static>) -> Result<()> {
+        let fresh = self.layout.encoder()?;
         let Some(open) = self.open.get_mut(partition) else { return Ok(()) };
         let encoder = std::mem::replace(&mut open.encoder, fresh);
         let nans = std::mem::take(&mut open.nans);
@@ -158,16 +158,16 @@ impl Appender {
             Some(output) => output,
             None => {
                 let dir = partition_dir(&self.spec, partition.values());
-                let path = format!("{}/{dir}{}-{}.parquet", self.prefix, Uuid::now_v7(), self.begun);
-                self.begun += 1;
-                OutputFile::create(&self.destination, &self.shape, path).await?
+                let path = format!("{}/{dir}{}-{}.parquet", self.prefix, Uuid::now_v7(), self.files_begun);
+                self.files_begun += 1;
+                OutputFile::create(&self.destination, &self.layout, path).await?
             }
         };
         output.append(RowGroup::Encoded(group), &nans).await?;
         match output.bytes() >= self.file_bytes {
             true => {
                 let written = output.close().await?;
-                self.enter(partition, written);
+                self.add_entry(partition, written);
             }
             false => open.output = Some(output),
         }
@@ -175,8 +175,8 @@ impl Appender {
     }
 
     /// Adds the manifest entry of a closed file, with its partition.
-    fn enter(&mut self, partition: &PartitionKey<'_>, written: WrittenFile) {
-        self.done.push((self.spec.spec_id(), DataFile { partition: partition.values().into(), ..written.entry }));
+    fn add_entry(&mut self, partition: &PartitionKey<'_>, written: WrittenFile) {
+        self.closed_files.push((self.spec.spec_id(), DataFile { partition: partition.values().into(), ..written.entry }));
     }
 
     /// Closes all files and returns their manifest entries, each with the id of its partition spec.
@@ -188,12 +188,12 @@ impl Appender {
     pub async fn finish(mut self) -> Result<Vec<(i32, DataFile)>> {
         let partitions: Vec<PartitionKey<'static>> = self.open.keys().cloned().collect();
         for partition in partitions {
-            self.cut(&partition).await?;
+            self.cut_row_group(&partition).await?;
             if let Some(output) = self.open.remove(&partition).and_then(|open| open.output) {
                 let written = output.close().await?;
-                self.enter(&partition, written);
+                self.add_entry(&partition, written);
             }
         }
-        Ok(self.done)
+        Ok(self.closed_files)
     }
 }

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema as ArrowSchema};
 use esker_format::{BoundBytes, DataContentType, DataFile, DataFileFormat, TableMetadata, Tuple};
-use esker_read::{FILE_PATH, POSITION};
-use esker_table::{PartitionKey, data_dir, puffin_of_vectors, with_bounds};
-use esker_types::total;
+use esker_read::{FILE_PATH_FIELD_ID, POS_FIELD_ID};
+use esker_table::{PartitionKey, data_dir, encode_puffin, with_bounds};
+use esker_types::saturating_total;
 use parquet::arrow::{ArrowWriter, PARQUET_FIELD_ID_META_KEY};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
@@ -73,7 +73,7 @@ async fn write_vectors(
 ) -> Result<Vec<(i32, DataFile)>> {
     let path = format!("{}/{}-deletes.puffin", data_dir(metadata), Uuid::now_v7());
     let vectors: Vec<(String, RoaringTreemap)> = to_delete.iter().map(|d| (d.path.clone(), d.positions.clone())).collect();
-    let (file, places) = puffin_of_vectors(&vectors)?;
+    let (file, places) = encode_puffin(&vectors)?;
     let size = file.len();
     destination.put(&path, file).await?;
     let vector = |(d, (offset, length)): (RowsToDelete, (u64, u64))| {
@@ -92,7 +92,7 @@ async fn write_vectors(
 /// Up to so many data files of a partition get position delete files of their own.
 ///
 /// Engines match such a file to its data file by the bounds of `file_path`.
-const FILE_SCOPED: usize = 16;
+const MAX_FILE_SCOPED: usize = 16;
 
 /// Writes position delete files, partition by partition.
 async fn write_positions(
@@ -107,14 +107,14 @@ async fn write_positions(
     let mut entries = Vec::new();
     for (partition, mut files) in by_partition {
         files.sort_by(|a, b| a.path.cmp(&b.path));
-        let parts: Vec<&[&RowsToDelete]> = if files.len() <= FILE_SCOPED { files.chunks(1).collect() } else { vec![&files] };
+        let parts: Vec<&[&RowsToDelete]> = if files.len() <= MAX_FILE_SCOPED { files.chunks(1).collect() } else { vec![&files] };
         for part in parts {
             let path = format!("{}/{}-deletes.parquet", data_dir(metadata), Uuid::now_v7());
             let bytes = position_file(part)?;
             let size = bytes.len();
             destination.put(&path, bytes).await?;
-            let deletes = total(part.iter().map(|d| d.positions.len()));
-            let bound = |d: Option<&&RowsToDelete>| d.map(|d| (FILE_PATH, BoundBytes::new(d.path.clone())));
+            let deletes = saturating_total(part.iter().map(|d| d.positions.len()));
+            let bound = |d: Option<&&RowsToDelete>| d.map(|d| (FILE_PATH_FIELD_ID, BoundBytes::new(d.path.clone())));
             let file = DataFile {
                 partition: partition.values().into(),
                 referenced_data_file: if let [only] = part { Some(only.path.clone()) } else { None },
@@ -134,8 +134,8 @@ fn position_file(files: &[&RowsToDelete]) -> Result<Vec<u8>> {
         Field::new(name, ty, false).with_metadata([(PARQUET_FIELD_ID_META_KEY.to_owned(), id.to_string())].into())
     };
     let schema = Arc::new(ArrowSchema::new(vec![
-        column("file_path", DataType::Utf8, FILE_PATH),
-        column("pos", DataType::Int64, POSITION),
+        column("file_path", DataType::Utf8, FILE_PATH_FIELD_ID),
+        column("pos", DataType::Int64, POS_FIELD_ID),
     ]));
     let level = ZstdLevel::try_new(3)?;
     let properties = WriterProperties::builder().set_compression(Compression::ZSTD(level)).build();

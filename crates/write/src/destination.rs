@@ -39,7 +39,7 @@ pub struct Destination {
     /// The table's storage.
     pub storage: Storage,
     /// Called with the location of every file before it is written.
-    pub record: Recorder,
+    pub recorder: Recorder,
     /// The cost of all writes to this destination.
     pub counters: Arc<WriteCounters>,
 }
@@ -53,7 +53,7 @@ impl fmt::Debug for Destination {
 impl Destination {
     /// Records a file, then writes all of it with one request.
     pub(crate) async fn put(&self, path: &str, bytes: Vec<u8>) -> Result<()> {
-        (self.record)(vec![path.to_owned()]).await?;
+        (self.recorder)(vec![path.to_owned()]).await?;
         self.counters.add(bytes.len() as u64, 1);
         Ok(self.storage.write(path, bytes.into()).await?)
     }

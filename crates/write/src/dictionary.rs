@@ -63,7 +63,7 @@ fn counts(column: &dyn Array) -> Option<(Counts, usize)> {
 ///
 /// Estimates the number of distinct values from the values seen once and twice. Chao, "Nonparametric estimation of the number of
 /// classes in a population" (1984), in its bias-corrected form.
-pub(crate) fn overflows(column: &dyn Array, limit: usize) -> bool {
+pub(crate) fn dictionary_overflows(column: &dyn Array, limit: usize) -> bool {
     if column.len() < LEAST_ROWS {
         return false;
     }
@@ -87,16 +87,16 @@ mod tests {
     fn keys_overflow_and_codes_do_not() {
         // A sequence that repeats after `space` values, without order.
         let spread = |space: i64| (0..8192_i64).map(move |i| (i * i * 7919 + i * 104_729) % space);
-        let ints = |space: i64| overflows(&spread(space).collect::<Int64Array>(), 2 << 20);
+        let ints = |space: i64| dictionary_overflows(&spread(space).collect::<Int64Array>(), 2 << 20);
         assert!(!ints(50) && !ints(20_011) && ints(10_000_019));
         let texts = |space: i64| {
             let texts: StringArray = spread(space).map(|n| Some(format!("a longer text that ends in {n}"))).collect();
-            overflows(&texts, 2 << 20)
+            dictionary_overflows(&texts, 2 << 20)
         };
         assert!(!texts(500) && texts(1_000_003));
-        assert!(overflows(&(0..8192).collect::<Int64Array>(), 2 << 20));
-        assert!(!overflows(&(0..1000).collect::<Int64Array>(), 2 << 20), "too few to judge by");
+        assert!(dictionary_overflows(&(0..8192).collect::<Int64Array>(), 2 << 20));
+        assert!(!dictionary_overflows(&(0..1000).collect::<Int64Array>(), 2 << 20), "too few to judge by");
         let few: Int64Array = (0..8192).map(|i| (i % 100 == 0).then_some(i)).collect();
-        assert!(!overflows(&few, 2 << 20), "mostly nulls");
+        assert!(!dictionary_overflows(&few, 2 << 20), "mostly nulls");
     }
 }

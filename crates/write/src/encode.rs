@@ -9,7 +9,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Float32Type, Float64Type, SchemaRef};
 use esker_format::{DataFile, Schema, TableMetadata};
-use esker_read::{LAST_UPDATED, ROW_ID, field_id, target_schema, with_lineage};
+use esker_read::{LAST_UPDATED_FIELD_ID, ROW_ID_FIELD_ID, field_id, target_schema, with_lineage};
 use parquet::arrow::ArrowSchemaConverter;
 use parquet::arrow::arrow_writer::{
     ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, ArrowWriter, ArrowWriterOptions, compute_leaves,
@@ -18,13 +18,13 @@ use parquet::basic::Type as PhysicalType;
 use parquet::file::properties::{WriterProperties, WriterPropertiesPtr};
 use parquet::schema::types::{SchemaDescriptor, Type, TypePtr};
 
-use crate::dictionary::overflows;
-use crate::metrics::{Modes, NanCounts, leaf_id};
+use crate::dictionary::dictionary_overflows;
+use crate::file_columns::{FileColumns, check_writable};
+use crate::metrics::{ColumnMetricsModes, NanCounts, leaf_id};
 use crate::shredding::Shredding;
-use crate::stored::{Stored, check_writable};
-use crate::uuids;
+use crate::uuid_annotation;
 use crate::{Result, WriteError};
-use crate::{properties, shapes};
+use crate::{geo_statistics, properties};
 
 /// The properties that all output files of a job share: columns, Parquet schema and writer settings.
 #[derive(Debug)]
@@ -32,13 +32,13 @@ pub struct ParquetLayout {
     /// The schema of batches: the table's columns, then the two row lineage columns if `lineage`.
     pub arrow: SchemaRef,
     /// The conversion of batches to the columns that files store.
-    stored: Arc<Stored>,
+    stored: Arc<FileColumns>,
     /// The table schema of the files.
     pub schema: Arc<Schema>,
     /// True if files have the two row lineage columns.
     pub lineage: bool,
     /// The metrics that the table's properties ask for.
-    pub(crate) modes: Modes,
+    pub(crate) modes: ColumnMetricsModes,
     /// The Parquet schema of the files.
     pub root: TypePtr,
     /// The Parquet schema with its leaf columns.
@@ -50,7 +50,7 @@ pub struct ParquetLayout {
     /// Makes column writers with dictionaries.
     factory: ArrowRowGroupWriterFactory,
     /// Makes column writers without dictionaries.
-    plain: ArrowRowGroupWriterFactory,
+    factory_without_dictionaries: ArrowRowGroupWriterFactory,
 }
 
 impl ParquetLayout {
@@ -73,24 +73,24 @@ impl ParquetLayout {
     ///
     /// Returns the errors of [`new`](Self::new).
     pub fn shredded(metadata: &TableMetadata, schema: Arc<Schema>, shredding: Shredding) -> Result<Arc<Self>> {
-        Self::made(metadata, schema, metadata.format_version >= 3, shredding)
+        Self::build(metadata, schema, metadata.format_version >= 3, shredding)
     }
 
     /// Creates the layout for new rows. These inherit their lineage, so `lineage` is false unless some rows keep theirs.
     pub(crate) fn of(metadata: &TableMetadata, schema: Arc<Schema>, lineage: bool) -> Result<Arc<Self>> {
-        Self::made(metadata, schema, lineage, Shredding::default())
+        Self::build(metadata, schema, lineage, Shredding::default())
     }
 
     /// Creates a layout.
-    fn made(metadata: &TableMetadata, schema: Arc<Schema>, lineage: bool, shredding: Shredding) -> Result<Arc<Self>> {
+    fn build(metadata: &TableMetadata, schema: Arc<Schema>, lineage: bool, shredding: Shredding) -> Result<Arc<Self>> {
         check_writable(&schema)?;
-        shapes::bound_all();
+        geo_statistics::register_bounders();
         let ids: Vec<i32> = schema.as_struct().fields().iter().map(|f| f.id).collect();
         let columns = target_schema(&schema, &ids)?;
         let arrow = if lineage { with_lineage(&columns) } else { columns };
-        let stored = Arc::new(Stored::new(&arrow, shredding)?);
+        let stored = Arc::new(FileColumns::new(&arrow, shredding)?);
         let columns = &stored.schema;
-        let file = uuids::marked(&ArrowSchemaConverter::new().convert(columns)?, &schema)?;
+        let file = uuid_annotation::annotated(&ArrowSchemaConverter::new().convert(columns)?, &schema)?;
         let (writer, row_group_bytes) = properties::properties(metadata, &file);
         // The Arrow schema is left out: it is one writer's view, and copied row groups may come from another writer.
         let factory = |properties: WriterProperties| {
@@ -105,19 +105,19 @@ impl ParquetLayout {
             root: descriptor.root_schema_ptr(),
             descriptor: Arc::new(descriptor),
             properties: writer.properties().clone(),
-            modes: Modes::new(metadata),
+            modes: ColumnMetricsModes::new(metadata),
             arrow,
             stored,
             schema,
             lineage,
             row_group_bytes,
             factory,
-            plain,
+            factory_without_dictionaries: plain,
         }))
     }
 
     /// Returns the number of leaf columns of the table's rows. The leaves of row lineage come after them.
-    pub fn own_leaves(&self) -> usize {
+    pub fn table_leaves(&self) -> usize {
         self.descriptor.num_columns() - if self.lineage { 2 } else { 0 }
     }
 
@@ -128,20 +128,20 @@ impl ParquetLayout {
     /// Returns [`WriteError::Parquet`] if Parquet's column writers can't be created.
     pub fn encoder(self: &Arc<Self>) -> Result<RowGroupEncoder> {
         let (writers, judging) = (self.factory.create_column_writers(0)?, Some(self.clone()));
-        Ok(RowGroupEncoder { writers, stored: self.stored.clone(), rows: 0, judging })
+        Ok(RowGroupEncoder { writers, stored: self.stored.clone(), rows: 0, undecided_layout: judging })
     }
 
     /// Replaces the writers of columns for which a dictionary does not pay, by the first rows.
-    fn judge(&self, writers: &mut [ArrowColumnWriter], columns: &[ArrayRef]) -> Result<()> {
+    fn drop_dictionaries(&self, writers: &mut [ArrowColumnWriter], columns: &[ArrayRef]) -> Result<()> {
         let mut plain = None;
         let mut leaf = 0;
         for (field, column) in self.root.get_fields().iter().zip(columns) {
             if field.is_primitive() {
                 let limit = self.properties.column_dictionary_page_size_limit(self.descriptor.column(leaf).path());
-                if overflows(column, limit) {
+                if dictionary_overflows(column, limit) {
                     let plain = match &mut plain {
                         Some(plain) => plain,
-                        none => none.insert(self.plain.create_column_writers(0)?),
+                        none => none.insert(self.factory_without_dictionaries.create_column_writers(0)?),
                     };
                     std::mem::swap(&mut writers[leaf], &mut plain[leaf]);
                 }
@@ -155,7 +155,7 @@ impl ParquetLayout {
     ///
     /// If the row group is the `whole` file, its counts are the entry's. Otherwise only a count of 0 is known to hold. Other
     /// counts are unknown (none).
-    pub fn copied_nans(&self, file: &DataFile, whole: bool) -> NanCounts {
+    pub fn nan_counts_of_copy(&self, file: &DataFile, whole: bool) -> NanCounts {
         let floats = self.descriptor.columns().iter().filter(|column| {
             matches!(column.physical_type(), PhysicalType::FLOAT | PhysicalType::DOUBLE) && column.max_rep_level() == 0
         });
@@ -170,10 +170,10 @@ impl ParquetLayout {
     ///
     /// Returns [`WriteError::Parquet`] if Parquet's column writers can't be created.
     pub fn lineage_encoder(&self) -> Result<RowGroupEncoder> {
-        let writers = self.factory.create_column_writers(0)?.split_off(self.own_leaves());
+        let writers = self.factory.create_column_writers(0)?.split_off(self.table_leaves());
         let fields: Vec<_> = self.arrow.fields().iter().filter(|f| is_lineage(f)).cloned().collect();
-        let stored = Stored::new(&Arc::new(arrow::datatypes::Schema::new(fields)), Shredding::default())?;
-        Ok(RowGroupEncoder { writers, stored: Arc::new(stored), rows: 0, judging: None })
+        let stored = FileColumns::new(&Arc::new(arrow::datatypes::Schema::new(fields)), Shredding::default())?;
+        Ok(RowGroupEncoder { writers, stored: Arc::new(stored), rows: 0, undecided_layout: None })
     }
 }
 
@@ -184,17 +184,17 @@ fn leaves(field: &Type) -> usize {
 
 /// Checks that a field is a row lineage column.
 fn is_lineage(field: &arrow::datatypes::Field) -> bool {
-    field_id(field).is_some_and(|id| id == ROW_ID || id == LAST_UPDATED)
+    field_id(field).is_some_and(|id| id == ROW_ID_FIELD_ID || id == LAST_UPDATED_FIELD_ID)
 }
 
 /// A row group that is being encoded in memory.
 #[expect(missing_debug_implementations, reason = "Parquet's writers have none")]
 pub struct RowGroupEncoder {
     writers: Vec<ArrowColumnWriter>,
-    stored: Arc<Stored>,
+    stored: Arc<FileColumns>,
     rows: u64,
     /// The layout, until the first rows have decided on dictionaries.
-    judging: Option<Arc<ParquetLayout>>,
+    undecided_layout: Option<Arc<ParquetLayout>>,
 }
 
 /// An encoded row group in memory.
@@ -224,8 +224,8 @@ impl RowGroupEncoder {
     /// encoder thread panics.
     pub fn write(&mut self, batch: &RecordBatch, lanes: usize) -> Result<()> {
         let columns = self.stored.columns(batch.schema_ref().fields(), batch.columns())?;
-        if let Some(shape) = self.judging.take() {
-            shape.judge(&mut self.writers, &columns)?;
+        if let Some(shape) = self.undecided_layout.take() {
+            shape.drop_dictionaries(&mut self.writers, &columns)?;
         }
         self.rows += batch.num_rows() as u64;
         let mut leaves = Vec::with_capacity(self.writers.len());
@@ -348,7 +348,7 @@ mod tests {
         let copied = |counts: &[(i32, i64)], whole| {
             let file = DataFile::new(DataContentType::Data, "f", DataFileFormat::Parquet, 9, 1);
             let nan_value_counts = Some(counts.iter().copied().collect());
-            shape.copied_nans(&DataFile { nan_value_counts, ..file }, whole)
+            shape.nan_counts_of_copy(&DataFile { nan_value_counts, ..file }, whole)
         };
         assert_eq!(copied(&[], true), HashMap::from([(x, None), (y, None)]));
         assert_eq!(copied(&[(x, 2), (y, 0), (ids["n"], 0)], true), HashMap::from([(x, Some(2)), (y, Some(0))]));

@@ -4,7 +4,7 @@ use esker_format::{FormatError, Type};
 use esker_read::ReadError;
 use esker_storage::StorageError;
 use esker_table::TableError;
-use esker_types::{Carried, Coded, ErrorCode};
+use esker_types::{Coded, CodedError, ErrorCode};
 
 /// A failed write of data or delete files.
 ///
@@ -22,7 +22,7 @@ pub enum WriteError {
     Storage(#[from] StorageError),
     /// A file could not be recorded before its write.
     #[error(transparent)]
-    Record(#[from] Carried),
+    Record(#[from] CodedError),
     /// A table property has an invalid value.
     #[error("option {key}: {reason}")]
     Option {

@@ -12,17 +12,17 @@ mod destination;
 mod dictionary;
 mod encode;
 mod error;
+mod file_columns;
+mod geo_statistics;
 mod metrics;
 mod output;
-mod pages;
+mod page_headers;
+mod partition_split;
 mod properties;
-mod shapes;
-mod shred;
 mod shredding;
-mod split;
-mod stored;
-mod uuids;
-mod variants;
+mod uuid_annotation;
+mod variant_bounds;
+mod variant_shred;
 
 pub use append::Appender;
 pub use deletes::{RowsToDelete, write_deletes};
@@ -31,7 +31,7 @@ pub use encode::{EncodedGroup, ParquetLayout, RowGroupEncoder, count_nans};
 pub use error::WriteError;
 pub use metrics::NanCounts;
 pub use output::{OutputFile, RowGroup, WrittenFile};
-pub use pages::flat;
+pub use page_headers::has_only_flat_columns;
 pub use shredding::Shredding;
 
 /// The result of a write, with [`WriteError`] as its error.

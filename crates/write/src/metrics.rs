@@ -16,20 +16,20 @@ use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
 use parquet::file::statistics::Statistics;
 use parquet::schema::types::ColumnDescriptor;
 
-use crate::variants;
+use crate::variant_bounds;
 
 /// The metrics modes of a table's columns (`write.metadata.metrics.*`).
 #[derive(Debug)]
-pub(crate) struct Modes {
+pub(crate) struct ColumnMetricsModes {
     default: Mode,
     by_id: HashMap<i32, Mode>,
 }
 
-impl Modes {
+impl ColumnMetricsModes {
     /// Resolves the modes of the current schema's columns.
     pub(crate) fn new(metadata: &TableMetadata) -> Self {
         let (schema, properties) = (metadata.current_schema(), &metadata.properties);
-        let default = METRICS_DEFAULT.set(properties);
+        let default = METRICS_DEFAULT.get_if_set(properties);
         let mut by_id = HashMap::new();
         if default.is_none() {
             let beyond = schema.as_struct().fields().iter().skip(METRICS_COLUMNS.of(properties));
@@ -66,7 +66,7 @@ pub(crate) fn data_file(
     bytes: u64,
     footer: &ParquetMetaData,
     schema: &Schema,
-    modes: &Modes,
+    modes: &ColumnMetricsModes,
     nans: &NanCounts,
 ) -> DataFile {
     let mut sizes: HashMap<i32, u64> = HashMap::new();
@@ -129,8 +129,8 @@ pub(crate) fn data_file(
             Mode::Truncate(width) => Some(width),
             _ => None,
         };
-        lower.extend(shorten(&low, width, false).or(Some(low)).and_then(|low| Some((id, BoundBytes::of(&low)?))));
-        upper.extend(shorten(&high, width, true).and_then(|high| Some((id, BoundBytes::of(&high)?))));
+        lower.extend(truncate_bound(&low, width, false).or(Some(low)).and_then(|low| Some((id, BoundBytes::of(&low)?))));
+        upper.extend(truncate_bound(&high, width, true).and_then(|high| Some((id, BoundBytes::of(&high)?))));
     }
     for (id, (low, high)) in around.into_iter().filter_map(|(id, found)| Some((id, found?.bounds()))) {
         lower.push((id, low));
@@ -144,7 +144,7 @@ pub(crate) fn data_file(
         let null = |chunk: &ColumnChunkMetaData| chunk.statistics().and_then(Statistics::null_count_opt);
         nulls.insert(id, leaf(column.metadata).map(null).sum());
         if mode != Mode::Counts
-            && let Some((low, high)) = variants::bounds(footer, &column)
+            && let Some((low, high)) = variant_bounds::bounds(footer, &column)
         {
             lower.push((id, low));
             upper.push((id, high));
@@ -157,7 +157,7 @@ pub(crate) fn data_file(
         value_counts: counted(values),
         null_value_counts: known(nulls),
         nan_value_counts: known(nans.iter().filter(|(id, _)| modes.of(**id) != Mode::None).map(|(id, n)| (*id, *n)).collect()),
-        split_offsets: Some(footer.row_groups().iter().filter_map(start).collect()),
+        split_offsets: Some(footer.row_groups().iter().filter_map(row_group_offset).collect()),
         ..DataFile::new(DataContentType::Data, path, DataFileFormat::Parquet, rows, long(bytes))
     };
     with_bounds(file, lower, upper)
@@ -175,7 +175,7 @@ fn counted(counts: impl IntoIterator<Item = (i32, u64)>) -> Option<IdMap<i64>> {
 }
 
 /// Returns the offset of a row group in its file: that of its first page.
-fn start(group: &parquet::file::metadata::RowGroupMetaData) -> Option<i64> {
+fn row_group_offset(group: &parquet::file::metadata::RowGroupMetaData) -> Option<i64> {
     group.columns().iter().map(|c| c.dictionary_page_offset().unwrap_or_else(|| c.data_page_offset())).min()
 }
 
@@ -188,7 +188,7 @@ pub(crate) fn leaf_id(column: &ColumnDescriptor) -> Option<i32> {
 /// Cuts a bound to at most `width` characters or bytes so that it still bounds.
 ///
 /// An upper bound (`up`) is incremented after the cut; none if that is not possible.
-fn shorten(bound: &Value, width: Option<usize>, up: bool) -> Option<Value> {
+fn truncate_bound(bound: &Value, width: Option<usize>, up: bool) -> Option<Value> {
     let Some(width) = width else { return Some(bound.clone()) };
     match bound {
         Value::String(text) if text.chars().count() > width => {
@@ -229,16 +229,16 @@ mod tests {
     #[test]
     fn long_bounds_are_cut_so_that_they_still_bound() {
         let text = |text: &str| Value::String(text.into());
-        let cut = |t: &str, up| shorten(&text(t), Some(3), up);
+        let cut = |t: &str, up| truncate_bound(&text(t), Some(3), up);
         assert_eq!(cut("abc", true), Some(text("abc")));
         assert_eq!(cut("abcd", false), Some(text("abc")));
         assert_eq!(cut("abcd", true), Some(text("abd")));
         assert_eq!(cut("ab\u{10ffff}d", true), Some(text("ac")));
         assert_eq!(cut("\u{10ffff}\u{10ffff}\u{10ffff}d", true), None);
-        let bytes = shorten(&Value::Binary([1, 255, 255, 9].into()), Some(3), true);
+        let bytes = truncate_bound(&Value::Binary([1, 255, 255, 9].into()), Some(3), true);
         assert_eq!(bytes, Some(Value::Binary([2].into())));
         let fixed = Value::Fixed([1, 2, 3, 4].into());
-        assert_eq!(shorten(&fixed, Some(3), true), Some(fixed));
+        assert_eq!(truncate_bound(&fixed, Some(3), true), Some(fixed));
     }
 
     #[test]

@@ -25,11 +25,11 @@ use twox_hash::XxHash3_64;
 use crate::destination::Destination;
 use crate::encode::{EncodedGroup, ParquetLayout, merge_nans};
 use crate::metrics::{NanCounts, data_file};
-use crate::pages::offset_index;
+use crate::page_headers::offset_index;
 use crate::{Result, WriteError};
 
 /// Size in bytes of an upload's parts, and of the pieces in which a file is read back.
-const PART: usize = 8 << 20;
+const PART_BYTES: usize = 8 << 20;
 
 /// Number of parts uploaded concurrently.
 const UPLOADS: usize = 4;
@@ -145,7 +145,7 @@ fn append_chunk(out: &mut SerializedRowGroupWriter<'_, Pieces>, chunk: ArrowColu
 #[expect(missing_debug_implementations, reason = "Parquet's writers have none")]
 pub struct OutputFile {
     destination: Destination,
-    shape: Arc<ParquetLayout>,
+    layout: Arc<ParquetLayout>,
     path: String,
     writer: SerializedFileWriter<Pieces>,
     upload: BufWriter,
@@ -183,13 +183,25 @@ impl OutputFile {
     /// Returns [`WriteError::Record`] if the file can't be recorded, and [`WriteError::Storage`] if the storage can't hold the
     /// path. Returns [`WriteError::Parquet`] if the writer can't be created.
     pub async fn create(destination: &Destination, shape: &Arc<ParquetLayout>, path: String) -> Result<Self> {
-        (destination.record)(vec![path.clone()]).await?;
+        (destination.recorder)(vec![path.clone()]).await?;
         let (store, object) = destination.storage.object(&path)?;
-        let upload = BufWriter::with_capacity(store.clone(), object.clone(), PART).with_max_concurrency(UPLOADS);
+        let upload = BufWriter::with_capacity(store.clone(), object.clone(), PART_BYTES).with_max_concurrency(UPLOADS);
         let writer = SerializedFileWriter::new(Pieces::default(), shape.root.clone(), shape.properties.clone())?;
         let (destination, shape) = (destination.clone(), shape.clone());
         let hash = XxHash3_64::with_seed(0);
-        Ok(Self { destination, shape, path, writer, upload, store, object, hash, bytes: 0, rows: 0, nans: NanCounts::new() })
+        Ok(Self {
+            destination,
+            layout: shape,
+            path,
+            writer,
+            upload,
+            store,
+            object,
+            hash,
+            bytes: 0,
+            rows: 0,
+            nans: NanCounts::new(),
+        })
     }
 
     /// Returns the number of bytes written so far.
@@ -219,7 +231,7 @@ impl OutputFile {
                 RowGroup::Copied { source, row_group, index, lineage } => {
                     let group = source.footer().row_group(row_group);
                     for (i, column) in group.columns().iter().enumerate() {
-                        if i >= self.shape.own_leaves() && !lineage.is_empty() {
+                        if i >= self.layout.table_leaves() && !lineage.is_empty() {
                             break;
                         }
                         let known = index.offset_index().and_then(|o| o.get(row_group)?.get(i)).cloned();
@@ -277,14 +289,14 @@ impl OutputFile {
         tokio::io::AsyncWriteExt::shutdown(&mut self.upload)
             .await
             .map_err(|e| self.failed(object_store::Error::Generic { store: "upload", source: Box::new(e) }))?;
-        self.destination.counters.add(0, self.bytes.div_ceil(PART as u64) + 1);
+        self.destination.counters.add(0, self.bytes.div_ceil(PART_BYTES as u64) + 1);
         let read_back = self.read_back().await?;
         if read_back.file_metadata().num_rows().unsigned_abs() != self.rows
             || read_back.num_row_groups() != footer.num_row_groups()
         {
             return Err(self.not_as_written("its footer has another number of rows or row groups"));
         }
-        let entry = data_file(&self.path, self.bytes, &footer, &self.shape.schema, &self.shape.modes, &self.nans);
+        let entry = data_file(&self.path, self.bytes, &footer, &self.layout.schema, &self.layout.modes, &self.nans);
         Ok(WrittenFile { path: self.path, entry, bytes: self.bytes, rows: self.rows })
     }
 
@@ -299,12 +311,12 @@ impl OutputFile {
         let mut tail = Vec::new();
         let mut at = 0;
         while at < self.bytes {
-            let end = (at + PART as u64).min(self.bytes);
+            let end = (at + PART_BYTES as u64).min(self.bytes);
             let piece = self.store.get_range(&self.object, at..end).await.map_err(|e| self.failed(e))?;
             hash_bytes(&mut hash, &piece);
             self.destination.counters.add(0, 1);
             // The footer is at the end: in the last piece, or across the last two.
-            if self.bytes - end < PART as u64 {
+            if self.bytes - end < PART_BYTES as u64 {
                 tail.extend_from_slice(&piece);
             }
             at = end;

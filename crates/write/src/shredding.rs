@@ -8,9 +8,9 @@ use std::collections::HashMap;
 use arrow::array::{Array, ArrayRef, AsArray, StructArray};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use arrow::error::ArrowError;
-use esker_read::{can_be_part, field_id, variant_at, variant_hash, variant_type, variants};
+use esker_read::{can_be_shredded, field_id, variant_at, variant_hash, variant_type, variants};
 
-use crate::shred;
+use crate::variant_shred;
 
 /// The shredding of a table's variant columns.
 ///
@@ -22,17 +22,17 @@ pub struct Shredding {
 
 /// The columns that some files have for one field of a variant.
 #[derive(Debug, Clone, Default)]
-struct Part {
+struct FieldShredding {
     /// Primitive types of the field's column, with the number of rows in files that have it.
     columns: Vec<(DataType, u64)>,
     /// Number of rows in files that shred the field as an object.
     objects: u64,
     /// The shredded fields of those objects.
-    fields: Vec<(String, Part)>,
+    fields: Vec<(String, FieldShredding)>,
     /// Number of rows in files that shred the field as an array.
     arrays: u64,
     /// The shredded items of those arrays.
-    items: Option<Box<Part>>,
+    items: Option<Box<FieldShredding>>,
 }
 
 impl Shredding {
@@ -40,9 +40,9 @@ impl Shredding {
     ///
     /// A field that any file shreds stays shredded. If files shred it to different types, it gets the type of most rows.
     pub fn of_files<'a>(files: impl IntoIterator<Item = (&'a Fields, u64)>) -> Self {
-        let mut parts: HashMap<i32, Part> = HashMap::new();
+        let mut parts: HashMap<i32, FieldShredding> = HashMap::new();
         for (fields, rows) in files {
-            fields.iter().for_each(|field| gather(field, rows, &mut parts));
+            fields.iter().for_each(|field| collect_shredding(field, rows, &mut parts));
         }
         let types = parts.into_iter().filter_map(|(id, part)| Some((id, part.ty()?))).collect();
         Self { types }
@@ -60,15 +60,15 @@ impl Shredding {
 
     /// Returns the type of a variant column in files.
     pub(crate) fn type_of(&self, field: &Field) -> DataType {
-        self.of(field).map_or_else(variant_type, shred::column_type)
+        self.of(field).map_or_else(variant_type, variant_shred::column_type)
     }
 
     /// Shreds a column of variants, and verifies that no value changed. A column without shredding is returned as it is.
     pub(crate) fn shredded(&self, field: &FieldRef, array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
         match self.of(field) {
             Some(ty) => {
-                let made = shred::shredded(array.as_struct(), ty)?;
-                same(array.as_struct(), variants(&made)?.as_struct())?;
+                let made = variant_shred::shredded(array.as_struct(), ty)?;
+                check_unchanged(array.as_struct(), variants(&made)?.as_struct())?;
                 Ok(made)
             }
             None => Ok(array.clone()),
@@ -79,7 +79,7 @@ impl Shredding {
 /// Returns an error if shredding changed a value.
 ///
 /// The content hash of a rewrite covers the rows before shredding, so it would not notice.
-fn same(before: &StructArray, after: &StructArray) -> Result<(), ArrowError> {
+fn check_unchanged(before: &StructArray, after: &StructArray) -> Result<(), ArrowError> {
     let hash = |array: &StructArray, row: usize| array.is_valid(row).then(|| variant_hash(variant_at(array, row)));
     match (0..before.len()).find(|row| hash(before, *row) != hash(after, *row)) {
         Some(row) => Err(ArrowError::ComputeError(format!("variant {row} of a batch has another value after shredding"))),
@@ -90,15 +90,15 @@ fn same(before: &StructArray, after: &StructArray) -> Result<(), ArrowError> {
 /// Adds the shredding of a file's column to `parts`.
 ///
 /// In a file, a variant is a struct with a field `metadata` that is no field of the table.
-fn gather(field: &Field, rows: u64, parts: &mut HashMap<i32, Part>) {
+fn collect_shredding(field: &Field, rows: u64, parts: &mut HashMap<i32, FieldShredding>) {
     match (field.data_type(), field_id(field)) {
         (DataType::Struct(fields), Some(id)) if is_variant_in_file(fields) => {
             if let Some((_, typed)) = fields.find("typed_value") {
                 parts.entry(id).or_default().add(typed.data_type(), rows);
             }
         }
-        (DataType::Struct(fields), _) => fields.iter().for_each(|field| gather(field, rows, parts)),
-        (DataType::List(item) | DataType::Map(item, _), _) => gather(item, rows, parts),
+        (DataType::Struct(fields), _) => fields.iter().for_each(|field| collect_shredding(field, rows, parts)),
+        (DataType::List(item) | DataType::Map(item, _), _) => collect_shredding(item, rows, parts),
         _ => {}
     }
 }
@@ -109,7 +109,7 @@ fn is_variant_in_file(fields: &Fields) -> bool {
     own("metadata") && (own("value") || own("typed_value"))
 }
 
-impl Part {
+impl FieldShredding {
     /// Adds the type of a `typed_value` column, in a file of `rows` rows.
     fn add(&mut self, ty: &DataType, rows: u64) {
         match ty {
@@ -133,7 +133,7 @@ impl Part {
                     self.items.get_or_insert_default().add(typed.data_type(), rows);
                 }
             }
-            ty if !can_be_part(ty) => {}
+            ty if !can_be_shredded(ty) => {}
             ty => match self.columns.iter_mut().find(|(known, _)| known == ty) {
                 Some((_, n)) => *n += rows,
                 None => self.columns.push((ty.clone(), rows)),
@@ -270,8 +270,8 @@ mod tests {
             ShreddedSchemaBuilder::new().with_path("a", &DataType::Int64).expect("a path").build(),
         ];
         for ty in types {
-            let shredded = shred::shredded(whole.as_struct(), &ty).expect("parts");
-            assert_eq!(shredded.data_type(), &shred::column_type(&ty));
+            let shredded = variant_shred::shredded(whole.as_struct(), &ty).expect("parts");
+            assert_eq!(shredded.data_type(), &variant_shred::column_type(&ty));
             let back = unshred_variant(&VariantArray::try_new(&shredded).expect("variants")).expect("whole again");
             assert_eq!(hashes(&back), hashes(&array), "{ty}");
         }

@@ -75,9 +75,13 @@ class EskerHook(BaseHook):
         return f"{self.warehouse_path(warehouse)}/namespaces/{namespace}/tables/{quote(name, safe='')}"
 
     def start(self, table: str, kind: str, options: dict | None, key: str, warehouse: str | None = None) -> str:
-        """Enters a job; the same key is the same job. Returns its id."""
+        """Starts a job and returns its id; the same key is the same job."""
         path = f"{self.table_path(table, warehouse)}/{kind}"
         return self.request("POST", path, options or {}, **{"Idempotency-Key": key})["job-id"]
+
+    def job_kinds(self) -> list[dict]:
+        """The kinds of jobs that the server has, with what can be done with each."""
+        return self.request("GET", "/api/v1/job-kinds")
 
     def job(self, job_id: str) -> dict:
         return self.request("GET", f"/api/v1/jobs/{job_id}")

@@ -13,7 +13,10 @@ from esker_airflow.triggers import EskerJobTrigger
 
 
 class EskerJobOperator(BaseOperator):
-    """Enters a job on a table and waits for it; returns what it did. Deferrable: waiting holds no worker."""
+    """Starts a job of any kind that the server lists, waits for it, and returns its outcome.
+
+    Deferrable: waiting holds no worker.
+    """
 
     template_fields = ("table", "kind", "options", "warehouse")
     ui_color = "#dce7f3"
@@ -50,8 +53,15 @@ class EskerJobOperator(BaseOperator):
         job = self.do_job(self.key(context))
         return self.finish(context, job)
 
+    def check_kind(self) -> None:
+        """An unknown kind is refused before anything is started, with the kinds that the server lists."""
+        kinds = [kind["kind"] for kind in self.hook.job_kinds()]
+        if self.kind not in kinds:
+            raise EskerError(f"{self.kind!r} is no kind of job; the server lists {', '.join(kinds)}")
+
     def do_job(self, key: str, **later: Any) -> dict:
         """Enters the job; returns it once it is over, or defers to `finish`, which gets what is for later as well."""
+        self.check_kind()
         self.job_id = self.hook.start(self.table, self.kind, self.options, key, self.warehouse)
         self.log.info("job %s: %s of %s", self.job_id, self.kind, self.table)
         job = self.hook.job(self.job_id)
@@ -76,39 +86,21 @@ class EskerJobOperator(BaseOperator):
             self.log.info("job %s is cancelled: %s", self.job_id, self.hook.cancel(self.job_id))
 
 
-class EskerCompactOperator(EskerJobOperator):
-    """Rewrites data files, or deletes into better ones."""
+def of_kind(name: str, kind: str) -> type[EskerJobOperator]:
+    """The operator of one kind, under the name of earlier releases. They go with release 0.3: use EskerJobOperator."""
 
-    def __init__(self, *, table: str, **kwargs: Any) -> None:
-        super().__init__(table=table, kind="compact", **kwargs)
+    def __init__(self: EskerJobOperator, *, table: str, **kwargs: Any) -> None:
+        EskerJobOperator.__init__(self, table=table, kind=kind, **kwargs)
 
-
-class EskerExpireOperator(EskerJobOperator):
-    """Removes snapshots that retention does not ask for any more."""
-
-    def __init__(self, *, table: str, **kwargs: Any) -> None:
-        super().__init__(table=table, kind="expire", **kwargs)
+    members = {"__init__": __init__, "__doc__": f"A job of the kind {kind}.", "__module__": __name__}
+    return type(name, (EskerJobOperator,), members)
 
 
-class EskerOrphansOperator(EskerJobOperator):
-    """Puts files that belong to nothing into quarantine."""
-
-    def __init__(self, *, table: str, **kwargs: Any) -> None:
-        super().__init__(table=table, kind="orphans", **kwargs)
-
-
-class EskerManifestsOperator(EskerJobOperator):
-    """Writes manifests anew, fewer of them."""
-
-    def __init__(self, *, table: str, **kwargs: Any) -> None:
-        super().__init__(table=table, kind="manifests", **kwargs)
-
-
-class EskerStatisticsOperator(EskerJobOperator):
-    """Counts distinct values, for the planners of Spark and Trino."""
-
-    def __init__(self, *, table: str, **kwargs: Any) -> None:
-        super().__init__(table=table, kind="statistics", **kwargs)
+EskerCompactOperator = of_kind("EskerCompactOperator", "compact")
+EskerExpireOperator = of_kind("EskerExpireOperator", "expire")
+EskerOrphansOperator = of_kind("EskerOrphansOperator", "orphans")
+EskerManifestsOperator = of_kind("EskerManifestsOperator", "manifests")
+EskerStatisticsOperator = of_kind("EskerStatisticsOperator", "statistics")
 
 
 class EskerMaintainOperator(EskerJobOperator):

@@ -4,7 +4,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use croner::Cron;
-use esker_types::{listed, parse_age};
+use esker_types::{parse_age, split_list};
 
 /// When jobs of a kind begin: a cron pattern.
 #[derive(Debug, Clone)]
@@ -53,7 +53,7 @@ pub(super) fn cron(text: &str) -> Parsed<Schedule> {
 }
 
 pub(super) fn list(text: &str) -> Vec<String> {
-    listed(text).filter(|item| !item.is_empty()).map(str::to_owned).collect()
+    split_list(text).filter(|item| !item.is_empty()).map(str::to_owned).collect()
 }
 
 #[cfg(test)]

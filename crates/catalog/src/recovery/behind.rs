@@ -8,19 +8,19 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use esker_state::TableRow;
+use esker_state::TabularRow;
 use esker_storage::StorageError;
 use esker_types::TableId;
 use tokio::sync::OnceCell;
 
-use super::history::{HistorySearch, examine, is_unknown};
+use super::history::{HistorySearch, examine, is_stranger};
 use super::tips::TipVerdict;
 use crate::ledger::{Ledger, LedgerEntry};
 use crate::{Catalog, CatalogError, Result};
 
 /// The results of the checks of tables, while database and storage disagree.
 #[derive(Debug, Default)]
-pub(crate) struct Behind {
+pub(crate) struct BehindChecks {
     /// Reason why a table must not be committed to, by table; `None` if the database has its latest state.
     judged: Mutex<HashMap<TableId, Option<String>>>,
     /// The ledger, which no server writes while database and storage disagree.
@@ -33,7 +33,7 @@ impl Catalog {
     /// Refuses a change to a table or view if storage has states of it that the database does not have.
     ///
     /// Nothing is read while database and storage agree, and a table is examined once.
-    pub(crate) async fn check_not_behind(&self, row: &TableRow) -> Result<()> {
+    pub(crate) async fn check_not_behind(&self, row: &TabularRow) -> Result<()> {
         if self.check_epoch().is_ok() {
             return Ok(());
         }
@@ -51,7 +51,7 @@ impl Catalog {
     }
 
     /// Forgets the results of the checks, after pointers were moved.
-    pub(crate) fn look_again(&self) {
+    pub(crate) fn forget_checks(&self) {
         self.inner.behind.judged.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
@@ -63,10 +63,13 @@ impl Catalog {
     ///
     /// Returns [`Behind`](CatalogError::Behind) if another metadata file may be current, [`State`](CatalogError::State) if the
     /// database fails, and [`Storage`](CatalogError::Storage) if the storage does not answer.
-    pub async fn check_only_tip(&self, row: &TableRow) -> Result<()> {
-        let since_ms = self.state().entered_ms(row.id).await?;
+    pub async fn check_only_tip(&self, row: &TabularRow) -> Result<()> {
+        let since_ms = self.state().tabular_created_ms(row.id).await?;
         let why = self
-            .other_tips(row.id, HistorySearch { sound: self.check_epoch().is_ok(), since_ms, ..HistorySearch::default() })
+            .other_tips(
+                row.id,
+                HistorySearch { storage_agrees: self.check_epoch().is_ok(), since_ms, ..HistorySearch::default() },
+            )
             .await?;
         why.map_or(Ok(()), |why| Err(CatalogError::Behind { table: row.name.to_string(), why }))
     }
@@ -74,13 +77,16 @@ impl Catalog {
     /// Returns the reason why a table's metadata file is not the only one that may be current; `None` if it is.
     async fn other_tips(&self, id: TableId, look: HistorySearch) -> Result<Option<String>> {
         // If database and storage agree, the ledger was compared at the start.
-        let ledger = if look.sound { Arc::default() } else { self.ledger_as_it_was().await? };
+        let ledger = if look.storage_agrees { Arc::default() } else { self.cached_ledger().await? };
         loop {
-            let Some(row) = self.state().table_by_id(id).await? else { return Ok(None) };
+            let Some(row) = self.state().tabular_by_id(id).await? else { return Ok(None) };
             let entry = LedgerEntry::from(row.clone());
             let theirs = ledger.entries.iter().filter(|e| e.id == entry.id && e.uuid == entry.uuid);
             let beside = theirs.map(|e| e.metadata_location.clone()).collect();
-            let why = match examine(self, &entry, &HistorySearch { beside, ..look.clone() }).await.map(|found| found.verdict) {
+            let why = match examine(self, &entry, &HistorySearch { extra_files: beside, ..look.clone() })
+                .await
+                .map(|found| found.verdict)
+            {
                 Ok(TipVerdict::Current) => return Ok(None),
                 Ok(TipVerdict::Advance(tip)) => format!("it was committed to, and this database does not know of {}", tip.uri),
                 Ok(TipVerdict::Ambiguous(tips)) if tips.len() > 1 => {
@@ -94,7 +100,7 @@ impl Catalog {
                 Err(CatalogError::Storage(e)) if !matches!(e, StorageError::NotFound { .. }) => return Err(e.into()),
                 Err(e) => e.to_string(),
             };
-            let now = self.state().table_by_id(id).await?.map(|row| row.metadata_location);
+            let now = self.state().tabular_by_id(id).await?.map(|row| row.metadata_location);
             // Another server may have committed while storage was examined.
             if now.is_none_or(|now| now == row.metadata_location) {
                 return Ok(Some(why));
@@ -103,7 +109,7 @@ impl Catalog {
     }
 
     /// Reads the ledger once; it is empty if there is none.
-    async fn ledger_as_it_was(&self) -> Result<Arc<Ledger>> {
+    async fn cached_ledger(&self) -> Result<Arc<Ledger>> {
         let read =
             async || Ok::<_, CatalogError>(Arc::new(self.read_ledger().await?.map(|written| written.ledger).unwrap_or_default()));
         Ok(self.inner.behind.ledger.get_or_try_init(read).await?.clone())
@@ -120,10 +126,10 @@ impl Catalog {
         }
         // The ledger is read first: if other servers commit meanwhile, the database has the later state.
         let ledger = self.read_ledger().await?.map(|written| written.ledger).unwrap_or_default();
-        let rows: HashMap<TableId, TableRow> = self.tables_and_views().await?.into_iter().map(|row| (row.id, row)).collect();
+        let rows: HashMap<TableId, TabularRow> = self.tables_and_views().await?.into_iter().map(|row| (row.id, row)).collect();
         for theirs in &ledger.entries {
             let Some(row) = rows.get(&theirs.id).filter(|row| row.table_uuid == theirs.uuid) else { continue };
-            match is_unknown(self, row, &theirs.metadata_location).await {
+            match is_stranger(self, row, &theirs.metadata_location).await {
                 Ok(false) => {}
                 Ok(true) => {
                     let uri = &theirs.metadata_location;

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use esker_state::{NamespaceRow, NewTabular, Outbox, Swap, TableRow, TabularKind};
+use esker_state::{NamespaceRow, NewTabular, Outbox, PointerSwap, TabularKind, TabularRow};
 use esker_table::reachable;
 use esker_types::{NamespaceName, now_ms};
 use serde_json::json;
 
 use super::{Advance, LedgerNamespace, Recovery, RejectedMetadata};
-use crate::cache::listed;
+use crate::cache::manifest_list_paths;
 use crate::{Actor, Catalog, CatalogError, Result, places, referenced_paths};
 
 /// Carries out the plan of a recovery. With `reconcile`, files may be deleted again afterwards.
@@ -55,11 +55,11 @@ pub async fn recover(catalog: &Catalog, plan: &Recovery, reconcile: bool) -> Res
             Ok(row) => row,
             Err(_) => state.view(warehouse, name).await?,
         };
-        let pointed = TableRow { metadata_location: to.uri.clone(), ..row.clone() };
+        let pointed = TabularRow { metadata_location: to.uri.clone(), ..row.clone() };
         let places = places_at(catalog, pointed).await?;
         let data = json!({"metadata-location": to.uri, "previous-metadata-location": row.metadata_location});
         let event = catalog.event(&actor, "table.recovered", name, data);
-        let swap = Swap {
+        let swap = PointerSwap {
             id: row.id,
             from: row.metadata_location,
             to: to.uri.clone(),
@@ -74,9 +74,9 @@ pub async fn recover(catalog: &Catalog, plan: &Recovery, reconcile: bool) -> Res
         }
     }
     for set_aside in &plan.set_aside {
-        put_away(catalog, set_aside).await?;
+        quarantine_rejected(catalog, set_aside).await?;
     }
-    catalog.look_again();
+    catalog.forget_checks();
     match reconcile {
         true => catalog.adopt().await,
         false => Ok(()),
@@ -84,15 +84,15 @@ pub async fn recover(catalog: &Catalog, plan: &Recovery, reconcile: bool) -> Res
 }
 
 /// Returns the places that the metadata of a row names; the location comes first.
-async fn places_at(catalog: &Catalog, row: TableRow) -> Result<Vec<String>> {
+async fn places_at(catalog: &Catalog, row: TabularRow) -> Result<Vec<String>> {
     Ok(match row.kind {
         TabularKind::View => {
             let view = catalog.load_view_row(row).await?;
-            places::named(&view.metadata.location, &view.metadata.properties)
+            places::places_in_metadata(&view.metadata.location, &view.metadata.properties)
         }
         TabularKind::Table => {
             let table = catalog.load_row(row).await?;
-            places::named(&table.metadata.location, &table.metadata.properties)
+            places::places_in_metadata(&table.metadata.location, &table.metadata.properties)
         }
     })
 }
@@ -100,15 +100,15 @@ async fn places_at(catalog: &Catalog, row: TableRow) -> Result<Vec<String>> {
 /// Puts metadata files that a person decided against into quarantine, with the files that only they lead to.
 ///
 /// They stay at least as long as a dropped table, so that rows can be fetched from them.
-async fn put_away(catalog: &Catalog, RejectedMetadata { name, id, files }: &RejectedMetadata) -> Result<()> {
+async fn quarantine_rejected(catalog: &Catalog, RejectedMetadata { name, id, files }: &RejectedMetadata) -> Result<()> {
     let row = catalog.row_by_id(*id, name).await?;
     let mut paths: BTreeMap<String, Option<u64>> = files.iter().map(|file| (file.clone(), None)).collect();
     if row.kind == TabularKind::Table {
         let kept = catalog.load_row(row.clone()).await?;
         let referenced = referenced_paths(catalog, &kept).await?;
-        let mut seen: HashSet<Vec<String>> = kept.metadata.snapshots.iter().map(|s| listed(s)).collect();
+        let mut seen: HashSet<Vec<String>> = kept.metadata.snapshots.iter().map(|s| manifest_list_paths(s)).collect();
         for file in files {
-            match led_to(catalog, file, &mut seen).await {
+            match unseen_reachable(catalog, file, &mut seen).await {
                 Ok(found) => paths.extend(found),
                 // The files that it leads to become orphans, which get a grace period, too.
                 Err(error) => tracing::warn!(table = %name, file, %error, "the files of a metadata file can't be listed"),
@@ -131,9 +131,9 @@ async fn put_away(catalog: &Catalog, RejectedMetadata { name, id, files }: &Reje
 /// Lists the files that the snapshots of a metadata file lead to, each with its size in bytes if that is known.
 ///
 /// Snapshots in `seen` are left out. They are compared by manifest list, which differs if a writer tried the snapshot again.
-async fn led_to(catalog: &Catalog, file: &str, seen: &mut HashSet<Vec<String>>) -> Result<Vec<(String, Option<u64>)>> {
+async fn unseen_reachable(catalog: &Catalog, file: &str, seen: &mut HashSet<Vec<String>>) -> Result<Vec<(String, Option<u64>)>> {
     let (metadata, _) = catalog.metadata_at(file).await?;
-    let snapshots: Vec<_> = metadata.snapshots.iter().filter(|s| seen.insert(listed(s))).cloned().collect();
+    let snapshots: Vec<_> = metadata.snapshots.iter().filter(|s| seen.insert(manifest_list_paths(s))).cloned().collect();
     let found = reachable(catalog.manifests(), &metadata, &snapshots, &HashSet::new()).await?;
     Ok(found.files.into_iter().map(|(path, (_, bytes))| (path, bytes)).collect())
 }

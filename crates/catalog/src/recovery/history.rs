@@ -7,7 +7,7 @@
 
 use std::collections::HashSet;
 
-use esker_state::TableRow;
+use esker_state::TabularRow;
 use esker_storage::{Location, StorageError};
 use esker_table::metadata_dir;
 use esker_types::Millis;
@@ -15,7 +15,7 @@ use futures::TryStreamExt;
 use serde::Deserialize;
 
 use super::tips::{CandidateMetadata, CatalogPointer, Tip, TipVerdict, distinct, identity, judge, version};
-use crate::create::is_of;
+use crate::create::belongs_to_entry;
 use crate::ledger::LedgerEntry;
 use crate::{Catalog, CatalogError, Result};
 
@@ -109,9 +109,9 @@ pub(super) struct TableHistory {
 #[derive(Debug, Clone, Default)]
 pub(super) struct HistorySearch {
     /// URIs of further files that may be current, for example by the ledger.
-    pub(super) beside: Vec<String>,
+    pub(super) extra_files: Vec<String>,
     /// `true` if database and storage agree; pending outputs of dead servers were then never committed.
-    pub(super) sound: bool,
+    pub(super) storage_agrees: bool,
     /// Time in milliseconds since the Unix epoch; files last written earlier belong to another catalog.
     pub(super) since_ms: Option<Millis>,
 }
@@ -147,14 +147,14 @@ async fn strangers(catalog: &Catalog, entry: &LedgerEntry, look: &HistorySearch,
         true => Ancestry::of(catalog, &entry.metadata_location).await?,
         false => Ancestry::alone(&entry.metadata_location),
     };
-    let mut files: Vec<(String, u64)> = look.beside.iter().filter_map(|uri| Some((uri.clone(), version(uri)?))).collect();
+    let mut files: Vec<(String, u64)> = look.extra_files.iter().filter_map(|uri| Some((uri.clone(), version(uri)?))).collect();
     // A table may have moved to another directory since the ledger was written, or since the backup.
     let mut open: Vec<String> =
-        std::iter::once(&entry.metadata_location).chain(&look.beside).map(|uri| directory(uri).to_owned()).collect();
+        std::iter::once(&entry.metadata_location).chain(&look.extra_files).map(|uri| directory(uri).to_owned()).collect();
     let (mut looked, mut strangers) = (HashSet::new(), Vec::new());
     loop {
         for dir in open.drain(..).filter(|_| entry.owned) {
-            if looked.insert(Location::normal(&dir)) {
+            if looked.insert(Location::normalize(&dir)) {
                 let found = metadata_files(catalog, &dir).await?.into_iter();
                 let since = look.since_ms.unwrap_or(Millis::MIN);
                 files.extend(found.filter(|f| f.modified_ms >= since).map(|f| (f.uri, f.version)));
@@ -162,8 +162,8 @@ async fn strangers(catalog: &Catalog, entry: &LedgerEntry, look: &HistorySearch,
         }
         files.sort();
         files.dedup();
-        for (uri, version) in unknown(catalog, entry, std::mem::take(&mut files), (&mut ancestry, there)).await? {
-            if catalog.state().is_accounted(&uri, look.sound).await? {
+        for (uri, version) in non_ancestors(catalog, entry, std::mem::take(&mut files), (&mut ancestry, there)).await? {
+            if catalog.state().is_known_non_state(&uri, look.storage_agrees).await? {
                 continue;
             }
             match candidate(catalog, entry, uri, version).await {
@@ -175,8 +175,8 @@ async fn strangers(catalog: &Catalog, entry: &LedgerEntry, look: &HistorySearch,
         }
         // A commit that moved the metadata left a copy in the previous directory. Later files lie in the directory that the copy
         // names.
-        let homes: HashSet<&String> = strangers.iter().map(|c: &CandidateMetadata| &c.home).collect();
-        open.extend(homes.into_iter().filter(|home| entry.owned && !looked.contains(&Location::normal(home))).cloned());
+        let homes: HashSet<&String> = strangers.iter().map(|c: &CandidateMetadata| &c.metadata_directory).collect();
+        open.extend(homes.into_iter().filter(|home| entry.owned && !looked.contains(&Location::normalize(home))).cloned());
         if open.is_empty() {
             return Ok(strangers);
         }
@@ -184,7 +184,7 @@ async fn strangers(catalog: &Catalog, entry: &LedgerEntry, look: &HistorySearch,
 }
 
 /// Returns those of some metadata files that are no ancestors of the entry's. Reads logs as far as needed.
-async fn unknown(
+async fn non_ancestors(
     catalog: &Catalog,
     entry: &LedgerEntry,
     mut files: Vec<(String, u64)>,
@@ -226,7 +226,7 @@ pub(super) async fn metadata_files(catalog: &Catalog, dir: &str) -> Result<Vec<M
     let location = Location::parse(dir)?;
     let files: Vec<_> = catalog.storage().list(&location).try_collect().await?;
     let metadata = files.into_iter().filter(|f| f.uri.ends_with(".metadata.json"));
-    let file = |f: esker_storage::Listed| {
+    let file = |f: esker_storage::ListedObject| {
         let (parent, name) = f.uri.rsplit_once('/')?;
         let inside = Location::parse(parent).is_ok_and(|parent| parent == location);
         let uri = inside.then(|| format!("{dir}/{name}"))?;
@@ -245,25 +245,30 @@ pub(super) async fn candidate(
     let at = self::version(&entry.metadata_location).unwrap_or(0);
     let commits = version.saturating_sub(at);
     if entry.view {
-        let row = TableRow { metadata_location: uri.clone(), ..entry.clone().row(catalog.warehouse().id) };
+        let row = TabularRow { metadata_location: uri.clone(), ..entry.clone().row(catalog.warehouse().id) };
         let view = catalog.load_view_row(row).await?;
         let updated_ms = view.metadata.current_version().timestamp_ms;
         let tip = Tip { uri, updated_ms, snapshot: None, commits };
         let home = metadata_dir(&view.metadata.location, &view.metadata.properties);
-        return Ok((view.metadata.view_uuid == entry.uuid).then_some(CandidateMetadata { tip, version, log: None, home }));
+        return Ok((view.metadata.view_uuid == entry.uuid).then_some(CandidateMetadata {
+            tip,
+            version,
+            log: None,
+            metadata_directory: home,
+        }));
     }
     let (metadata, _) = catalog.metadata_at(&uri).await?;
-    if !is_of(&metadata, entry.uuid) {
+    if !belongs_to_entry(&metadata, entry.uuid) {
         return Ok(None);
     }
     let log = metadata.metadata_log.iter().map(|log| identity(&log.metadata_file).to_owned()).collect();
     let home = metadata_dir(&metadata.location, &metadata.properties);
     let tip = Tip { uri, updated_ms: metadata.last_updated_ms, snapshot: metadata.current_snapshot_id, commits };
-    Ok(Some(CandidateMetadata { tip, version, log: Some(log), home }))
+    Ok(Some(CandidateMetadata { tip, version, log: Some(log), metadata_directory: home }))
 }
 
 /// Checks whether a metadata file is neither an ancestor of a row's file nor known to have failed.
-pub(super) async fn is_unknown(catalog: &Catalog, row: &TableRow, uri: &str) -> Result<bool> {
+pub(super) async fn is_stranger(catalog: &Catalog, row: &TabularRow, uri: &str) -> Result<bool> {
     let (Some(wanted), Some(at)) = (version(uri), version(&row.metadata_location)) else { return Ok(false) };
     if identity(&row.metadata_location) == identity(uri) {
         return Ok(false);
@@ -278,5 +283,5 @@ pub(super) async fn is_unknown(catalog: &Catalog, row: &TableRow, uri: &str) -> 
             !ancestry.holds(uri) && wanted > ancestry.reached()
         }
     };
-    Ok(unknown && !catalog.state().is_accounted(uri, true).await?)
+    Ok(unknown && !catalog.state().is_known_non_state(uri, true).await?)
 }

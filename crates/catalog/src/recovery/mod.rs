@@ -22,7 +22,7 @@ use crate::ledger::Ledger;
 use crate::{Catalog, CatalogError, Result};
 
 pub use crate::ledger::{LedgerEntry, LedgerNamespace};
-pub(crate) use behind::Behind;
+pub(crate) use behind::BehindChecks;
 pub use carry_out::recover;
 use history::{HistorySearch, TableHistory, candidate, examine, metadata_files};
 use tips::TipVerdict;
@@ -139,7 +139,7 @@ pub async fn plan_recovery(catalog: &Catalog, choices: &BTreeMap<TableName, Stri
     // A table in storage without an entry, but with the UUID of one, is the table of that entry in another location.
     let (mut elsewhere, mut unknown): (HashMap<Uuid, Vec<String>>, Vec<UnregisteredTable>) = Default::default();
     let ours: HashSet<Uuid> = [&known.entries, &ledger.entries, &known.dropped].into_iter().flatten().map(|e| e.uuid).collect();
-    for (stray, uuid) in strays(catalog, &known, &ledger).await? {
+    for (stray, uuid) in find_unregistered(catalog, &known, &ledger).await? {
         match uuid.filter(|uuid| ours.contains(uuid)) {
             Some(uuid) => elsewhere.entry(uuid).or_default().extend(stray.tips),
             None => unknown.push(stray),
@@ -152,7 +152,7 @@ pub async fn plan_recovery(catalog: &Catalog, choices: &BTreeMap<TableName, Stri
         if entry.owned {
             beside.extend(elsewhere.get(&entry.uuid).into_iter().flatten().cloned());
         }
-        let look = HistorySearch { beside, sound: plan.disagreement.is_none(), since_ms: None };
+        let look = HistorySearch { extra_files: beside, storage_agrees: plan.disagreement.is_none(), since_ms: None };
         let name = entry.name.clone();
         // One failing table must not keep the others from being recovered.
         if let Err(e) = plan_entry(catalog, &mut plan, entry, &look, (choice, &present)).await {
@@ -237,13 +237,13 @@ async fn chosen(catalog: &Catalog, entry: &LedgerEntry, look: &HistorySearch, ur
     // From the chosen file's view, the entry's own file and those before it up to the fork are strangers, too.
     let own = LedgerEntry { metadata_location: uri.to_owned(), ..entry.clone() };
     let mut look = look.clone();
-    look.beside.push(entry.metadata_location.clone());
+    look.extra_files.push(entry.metadata_location.clone());
     let TableHistory { strangers, .. } = examine(catalog, &own, &look).await?;
     Ok((candidate.tip, strangers.into_iter().map(|c| c.tip.uri).collect()))
 }
 
 /// Finds the tables in storage that neither database nor ledger has, each with its UUID if that can be read.
-async fn strays(catalog: &Catalog, known: &Ledger, ledger: &Ledger) -> Result<Vec<(UnregisteredTable, Option<Uuid>)>> {
+async fn find_unregistered(catalog: &Catalog, known: &Ledger, ledger: &Ledger) -> Result<Vec<(UnregisteredTable, Option<Uuid>)>> {
     let dropped: HashSet<&String> = ledger.dropped.iter().map(|e| &e.location).collect();
     let dropped_uuids: HashSet<Uuid> = ledger.dropped.iter().map(|e| e.uuid).collect();
     let all = [known, ledger].into_iter().flat_map(|l| &l.entries).chain(&known.dropped);

@@ -34,7 +34,7 @@ pub(crate) struct CandidateMetadata {
     /// Identities of the files in its metadata log; `None` for a view, which has no log.
     pub(crate) log: Option<HashSet<String>>,
     /// Directory of the metadata file after it, by its location and properties.
-    pub(crate) home: String,
+    pub(crate) metadata_directory: String,
 }
 
 /// The metadata file that an entry points to.
@@ -82,7 +82,7 @@ pub(crate) fn identity(uri: &str) -> &str {
 
 /// Keeps one of the copies of each file: the one in the directory that the file itself names, if it is there.
 pub(crate) fn distinct(files: &[CandidateMetadata]) -> Vec<CandidateMetadata> {
-    let is_home = |c: &CandidateMetadata| c.tip.uri.rsplit_once('/').is_some_and(|(dir, _)| dir == c.home);
+    let is_home = |c: &CandidateMetadata| c.tip.uri.rsplit_once('/').is_some_and(|(dir, _)| dir == c.metadata_directory);
     let mut found: BTreeMap<&str, &CandidateMetadata> = BTreeMap::new();
     for file in files {
         let place = found.entry(identity(&file.tip.uri)).or_insert(file);
@@ -153,7 +153,12 @@ mod tests {
 
     fn file(name: &str, log: &[&str]) -> CandidateMetadata {
         let log = log.iter().map(|l| format!("m/{l}")).collect();
-        CandidateMetadata { version: version(name).expect("a version"), tip: tip(name), log: Some(log), home: "m".to_owned() }
+        CandidateMetadata {
+            version: version(name).expect("a version"),
+            tip: tip(name),
+            log: Some(log),
+            metadata_directory: "m".to_owned(),
+        }
     }
 
     fn judged_at(entry: &str, files: &[CandidateMetadata]) -> String {
@@ -211,7 +216,7 @@ mod tests {
         let at = |dir: &str| CandidateMetadata {
             tip: Tip { uri: format!("{dir}/{name}"), ..tip("x") },
             log: Some(HashSet::from(["m/00001-a".to_owned()])),
-            home: "new".to_owned(),
+            metadata_directory: "new".to_owned(),
             ..file("00002-b", &[])
         };
         let next = CandidateMetadata { log: Some(HashSet::from([identity(name).to_owned()])), ..file("00003-c", &[]) };

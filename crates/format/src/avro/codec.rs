@@ -12,7 +12,7 @@ const ZSTD_WINDOW: u32 = 27;
 /// Returns the number of bytes that `bytes` compressed bytes may decompress to: 16 MiB, and a hundred for each.
 ///
 /// Manifests compress to about a twentieth. A file that claims more must not exhaust the memory of other requests.
-pub(crate) const fn budget(bytes: usize) -> usize {
+pub(crate) const fn max_decompressed_size(bytes: usize) -> usize {
     bytes.saturating_mul(100).saturating_add(16 << 20)
 }
 

@@ -4,8 +4,8 @@
 
 use flate2::Decompress;
 
-use super::codec::{AvroCodec, budget};
-use super::cursor::{Broken, Cursor};
+use super::codec::{AvroCodec, max_decompressed_size};
+use super::cursor::{Cursor, DecodeError};
 use super::schema::WriterSchema;
 use crate::{FormatError, Result};
 
@@ -48,7 +48,7 @@ impl<'a> Container<'a> {
     /// Opens a file: parses its header and schema. `what` names the kind of file in errors.
     pub(crate) fn open(what: &'static str, file: &'a [u8]) -> Result<Self> {
         let bad = |why: String| FormatError::Avro { what: what.to_owned(), why };
-        let broken = |why: Broken| bad(format!("its header is damaged: {why}"));
+        let broken = |why: DecodeError| bad(format!("its header is damaged: {why}"));
         let mut cursor = Cursor::new(file);
         if !cursor.take(MAGIC.len()).is_ok_and(|magic| magic == MAGIC) {
             return Err(bad("it does not start as an Avro file: the magic bytes are missing".to_owned()));
@@ -67,7 +67,7 @@ impl<'a> Container<'a> {
         let schema = WriterSchema::parse(json).map_err(|why| bad(format!("its schema is damaged: {why}")))?;
         let codec = String::from_utf8_lossy(find(CODEC_KEY).unwrap_or_default());
         let codec = AvroCodec::named(&codec).ok_or_else(|| bad(format!("its codec is not supported: {codec}")))?;
-        Ok(Self { what, metadata, schema, codec, sync, rest: cursor, budget: budget(file.len()) })
+        Ok(Self { what, metadata, schema, codec, sync, rest: cursor, budget: max_decompressed_size(file.len()) })
     }
 
     /// Returns the schema with which the file was written.
@@ -116,7 +116,7 @@ impl<'a> Container<'a> {
             let sync = self.rest.take(SYNC)?;
             Ok((count, bytes, sync))
         };
-        let (count, block, sync) = block().map_err(|why: Broken| bad(format!("a block is damaged: {why}")))?;
+        let (count, block, sync) = block().map_err(|why: DecodeError| bad(format!("a block is damaged: {why}")))?;
         if sync != self.sync {
             return Err(bad("a block does not end with the header's sync marker".to_owned()));
         }
@@ -130,7 +130,7 @@ impl<'a> Container<'a> {
             scratch.bytes.as_slice()
         };
         // Values of zero bytes could have any count. No file of Iceberg has such values.
-        let least = self.schema.node(self.schema.root()).least.max(1);
+        let least = self.schema.node(self.schema.root()).min_size.max(1);
         match usize::try_from(count) {
             Ok(count) if count <= bytes.len() / least => Ok(Some((count, bytes))),
             _ => Err(bad(format!("a block of {} bytes claims to have {count} values", bytes.len()))),

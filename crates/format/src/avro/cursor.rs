@@ -5,11 +5,11 @@
 use super::schema::{NodeKind, WriterSchema};
 
 /// The damage of some bytes. The caller adds the name of the field, so that reading a number stays cheap.
-pub(crate) type Broken = &'static str;
+pub(crate) type DecodeError = &'static str;
 /// The result of reading a value.
-pub(crate) type Read<T> = Result<T, Broken>;
+pub(crate) type DecodeResult<T> = Result<T, DecodeError>;
 
-const END: Broken = "its bytes end within a value";
+const END: DecodeError = "its bytes end within a value";
 /// The deepest nesting of types. Iceberg's own files nest five deep.
 const DEPTH: u32 = 64;
 
@@ -36,7 +36,7 @@ impl<'a> Cursor<'a> {
 
     /// Reads `length` bytes.
     #[inline]
-    pub(crate) fn take(&mut self, length: usize) -> Read<&'a [u8]> {
+    pub(crate) fn take(&mut self, length: usize) -> DecodeResult<&'a [u8]> {
         let (taken, rest) = self.rest.split_at_checked(length).ok_or(END)?;
         self.rest = rest;
         Ok(taken)
@@ -44,7 +44,7 @@ impl<'a> Cursor<'a> {
 
     /// Reads a long. Most take one byte or two.
     #[inline]
-    pub(crate) fn long(&mut self) -> Read<i64> {
+    pub(crate) fn long(&mut self) -> DecodeResult<i64> {
         match self.rest {
             [first, rest @ ..] if *first < 0x80 => {
                 self.rest = rest;
@@ -58,7 +58,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    fn long_of_many(&mut self) -> Read<i64> {
+    fn long_of_many(&mut self) -> DecodeResult<i64> {
         let mut value = 0_u64;
         for (at, byte) in self.rest.iter().take(10).enumerate() {
             // The tenth byte holds the last of the 64 bits.
@@ -76,7 +76,7 @@ impl<'a> Cursor<'a> {
 
     /// Skips an int or long without decoding it.
     #[inline]
-    fn skip_long(&mut self) -> Read<()> {
+    fn skip_long(&mut self) -> DecodeResult<()> {
         match self.rest {
             [first, rest @ ..] if *first < 0x80 => {
                 self.rest = rest;
@@ -92,30 +92,30 @@ impl<'a> Cursor<'a> {
 
     /// Reads an int.
     #[inline]
-    pub(crate) fn int(&mut self) -> Read<i32> {
+    pub(crate) fn int(&mut self) -> DecodeResult<i32> {
         i32::try_from(self.long()?).map_err(|_| "an int has more than 32 bits")
     }
 
     /// Reads bytes, or a text as bytes: a length and so many bytes.
     #[inline]
-    pub(crate) fn bytes(&mut self) -> Read<&'a [u8]> {
+    pub(crate) fn bytes(&mut self) -> DecodeResult<&'a [u8]> {
         let length = self.long()?;
         self.take(usize::try_from(length).map_err(|_| "a length is negative")?)
     }
 
     /// Reads a text and checks that it is UTF-8.
-    pub(crate) fn text(&mut self) -> Read<&'a str> {
+    pub(crate) fn text(&mut self) -> DecodeResult<&'a str> {
         std::str::from_utf8(self.bytes()?).map_err(|_| "a text is not UTF-8")
     }
 
-    pub(crate) fn boolean(&mut self) -> Read<bool> {
+    pub(crate) fn boolean(&mut self) -> DecodeResult<bool> {
         Ok(self.take(1)?[0] != 0)
     }
 
     /// Returns the number of items in the next block of an array or map, or `None` at its end. `least` is the smallest size of an
     /// item, in bytes.
     #[inline]
-    pub(crate) fn items(&mut self, least: usize) -> Read<Option<usize>> {
+    pub(crate) fn items(&mut self, least: usize) -> DecodeResult<Option<usize>> {
         let count = self.long()?;
         if count == 0 {
             return Ok(None);
@@ -132,17 +132,17 @@ impl<'a> Cursor<'a> {
     }
 
     /// Skips a value of the type `node`.
-    pub(crate) fn skip(&mut self, schema: &WriterSchema, node: usize) -> Read<()> {
+    pub(crate) fn skip(&mut self, schema: &WriterSchema, node: usize) -> DecodeResult<()> {
         self.skip_at(schema, node, 0)
     }
 
-    fn skip_at(&mut self, schema: &WriterSchema, node: usize, depth: u32) -> Read<()> {
+    fn skip_at(&mut self, schema: &WriterSchema, node: usize, depth: u32) -> DecodeResult<()> {
         if depth > DEPTH {
             return Err("its types are nested too deep");
         }
         let node = schema.node(node);
         // Values of zero bytes are not counted: a count without bytes behind it could make this loop very long.
-        if node.least == 0 {
+        if node.min_size == 0 {
             return Ok(());
         }
         match &node.kind {
@@ -164,19 +164,19 @@ impl<'a> Cursor<'a> {
                 _ => self.skip_at(schema, *part, depth + 1),
             }),
             NodeKind::Array { items, .. } => {
-                self.skip_blocks(|cursor| cursor.skip_at(schema, *items, depth + 1), schema.node(*items).least)
+                self.skip_blocks(|cursor| cursor.skip_at(schema, *items, depth + 1), schema.node(*items).min_size)
             }
             NodeKind::Map { values } => self.skip_blocks(
                 |cursor| {
                     cursor.bytes()?;
                     cursor.skip_at(schema, *values, depth + 1)
                 },
-                schema.node(*values).least + 1,
+                schema.node(*values).min_size + 1,
             ),
         }
     }
 
-    fn skip_blocks(&mut self, mut item: impl FnMut(&mut Self) -> Read<()>, least: usize) -> Read<()> {
+    fn skip_blocks(&mut self, mut item: impl FnMut(&mut Self) -> DecodeResult<()>, least: usize) -> DecodeResult<()> {
         loop {
             let count = self.long()?;
             if count == 0 {
@@ -200,7 +200,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Reads the branch of a union and returns its node.
-    pub(crate) fn branch(&mut self, branches: &[usize]) -> Read<usize> {
+    pub(crate) fn branch(&mut self, branches: &[usize]) -> DecodeResult<usize> {
         let at = usize::try_from(self.long()?).ok();
         at.and_then(|at| branches.get(at)).copied().ok_or("a union has no branch of that index")
     }

@@ -6,21 +6,21 @@
 //!
 //! Spec: Appendix A, "Avro". Start with `container` (files), `schema` (types) and `cursor` (values).
 
-mod alone;
 mod codec;
 mod container;
 mod cursor;
 mod schema;
+mod self_contained;
 mod types;
 mod value;
 mod write;
 
-pub(crate) use alone::fields_alone;
 pub use codec::AvroCodec;
-pub(crate) use codec::{budget, unzstd};
+pub(crate) use codec::{max_decompressed_size, unzstd};
 pub(crate) use container::{Container, Scratch};
-pub(crate) use cursor::{Broken, Cursor, Read};
+pub(crate) use cursor::{Cursor, DecodeError, DecodeResult};
 pub(crate) use schema::{Field, NodeKind, WriterSchema};
+pub(crate) use self_contained::self_contained_fields;
 pub(crate) use types::{avro_schema, primitive_of};
 pub(crate) use value::{decode, encode};
 pub(crate) use write::{ContainerWriter, put_bytes, put_long};

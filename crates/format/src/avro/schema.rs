@@ -22,7 +22,7 @@ pub(crate) struct Node {
     pub(crate) kind: NodeKind,
     pub(crate) logical: Logical,
     /// The smallest size of a value, in bytes. If it is 0, every value of the type takes 0 bytes.
-    pub(crate) least: usize,
+    pub(crate) min_size: usize,
     /// The types of a record's fields whose values take bytes. A record may have any number of other fields; they cost nothing to
     /// skip.
     pub(crate) parts: Box<[usize]>,
@@ -125,10 +125,10 @@ impl WriterSchema {
             self.least(at, &mut known, 0);
         }
         for (node, least) in self.nodes.iter_mut().zip(known) {
-            node.least = least.unwrap_or(1);
+            node.min_size = least.unwrap_or(1);
         }
         for at in 0..self.nodes.len() {
-            let parts = self.fields(at).iter().map(|field| field.node).filter(|node| self.nodes[*node].least > 0).collect();
+            let parts = self.fields(at).iter().map(|field| field.node).filter(|node| self.nodes[*node].min_size > 0).collect();
             self.nodes[at].parts = parts;
         }
     }
@@ -177,7 +177,7 @@ pub(super) struct Parser<'a> {
 
 impl<'a> Parser<'a> {
     fn add(&mut self, kind: NodeKind, logical: Logical, source: Option<&'a Map<String, Json>>) -> usize {
-        self.nodes.push(Node { kind, logical, least: 0, parts: Box::default() });
+        self.nodes.push(Node { kind, logical, min_size: 0, parts: Box::default() });
         self.sources.push(source);
         self.nodes.len() - 1
     }
@@ -339,7 +339,7 @@ mod tests {
         assert_eq!(fields.iter().map(|field| field.id).collect::<Vec<_>>(), [Some(5), Some(7), None]);
         assert_eq!(schema.without_null(fields[1].node), (fields[0].node, Some(0)));
         assert_eq!(schema.without_null(fields[2].node), (schema.root(), Some(1)));
-        assert_eq!(schema.node(schema.root()).least, 5);
+        assert_eq!(schema.node(schema.root()).min_size, 5);
         let error = WriterSchema::parse(br#"{"type":"array","items":"b"}"#).expect_err("no such type");
         assert_eq!(error, "there is no type b");
     }

@@ -7,21 +7,21 @@ use std::collections::HashSet;
 use serde_json::{Map, Value as Json, json};
 
 use super::schema::{Logical, Node, NodeKind};
-use crate::names::{avro_name, valid_avro_name};
+use crate::avro_names::{avro_name, valid_avro_name};
 use crate::{FormatError, MAX_DECIMAL_PRECISION, NestedField, PrimitiveType, Result, StructType, Type};
 
 /// Returns the Avro schema of a struct as a record called `name`. Fails if a type has no Avro form.
 pub(crate) fn avro_schema(name: &str, ty: &StructType) -> Result<Json> {
-    Printer::default().record(name, ty)
+    AvroSchemaBuilder::default().record(name, ty)
 }
 
 /// Builds Avro schemas. A named type is written out where it occurs first, and referred to by name after that.
 #[derive(Default)]
-struct Printer {
+struct AvroSchemaBuilder {
     named: HashSet<String>,
 }
 
-impl Printer {
+impl AvroSchemaBuilder {
     fn record(&mut self, name: &str, ty: &StructType) -> Result<Json> {
         let fields: Result<Vec<Json>> = ty.fields().iter().map(|field| self.field(field)).collect();
         Ok(json!({"type": "record", "name": name, "fields": fields?}))

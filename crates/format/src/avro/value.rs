@@ -4,7 +4,7 @@
 
 use uuid::Uuid;
 
-use super::cursor::{Cursor, Read};
+use super::cursor::{Cursor, DecodeResult};
 use super::schema::{Node, NodeKind};
 use super::write::{put_bytes, put_long};
 use crate::value::unscaled;
@@ -13,7 +13,7 @@ use crate::{FormatError, PrimitiveType, Result, Value};
 /// Decodes a value of the Avro type `node` as the primitive type `ty`, which [`super::primitive_of`] returns for `node`.
 ///
 /// A value that is no `ty`, such as a truncated UTF-8 text, becomes `None`: it costs only itself.
-pub(crate) fn decode(cursor: &mut Cursor<'_>, node: &Node, ty: &PrimitiveType) -> Read<Option<Value>> {
+pub(crate) fn decode(cursor: &mut Cursor<'_>, node: &Node, ty: &PrimitiveType) -> DecodeResult<Option<Value>> {
     use PrimitiveType as P;
     Ok(Some(match node.kind {
         NodeKind::Null => return Ok(None),

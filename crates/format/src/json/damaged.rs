@@ -5,8 +5,8 @@
 use serde_json::{Value as Json, json};
 
 use super::tests::{of_version, view};
-use crate::dice::{Dice, seeds};
-use crate::{At, TableMetadata, TableUpdate, ViewMetadata, ViewUpdate, apply, apply_view, memory, rules};
+use crate::fuzz::{FuzzRng, for_each_seed};
+use crate::{CommitContext, TableMetadata, TableUpdate, ViewMetadata, ViewUpdate, apply, apply_view, memory, rules};
 
 /// Returns a table with every kind of type, defaults, statistics and an encryption key.
 fn table(version: u8) -> Json {
@@ -34,7 +34,7 @@ fn table(version: u8) -> Json {
 }
 
 /// Returns a damaged JSON text, which in most cases is still JSON.
-fn damaged(dice: &mut Dice, mut json: Json) -> Vec<u8> {
+fn damaged(dice: &mut FuzzRng, mut json: Json) -> Vec<u8> {
     if dice.below(4) > 0 {
         dice.damage_json(&mut json);
         return json.to_string().into_bytes();
@@ -66,10 +66,10 @@ fn damaged_tables_are_errors_or_other_tables() {
     ]))
     .expect("updates");
     let mut read = 0_u64;
-    seeds(3000, |dice| {
+    for_each_seed(3000, |dice| {
         let version = 1 + dice.below(3) as u8;
         let text = damaged(dice, table(version));
-        let (table, bytes) = memory::most(|| TableMetadata::from_json(&text));
+        let (table, bytes) = memory::with_peak_memory(|| TableMetadata::from_json(&text));
         assert!(bytes < justified(&text), "{bytes} bytes for {}", text.len());
         let Ok(table) = table else { return };
         read += 1;
@@ -79,7 +79,7 @@ fn damaged_tables_are_errors_or_other_tables() {
         for spec in &table.partition_specs {
             table.partition_types(spec.spec_id());
         }
-        let at = At { now_ms: 1_700_000_000_000, metadata_file: Some("s3://a/1.json") };
+        let at = CommitContext { now_ms: 1_700_000_000_000, metadata_file: Some("s3://a/1.json") };
         // First each update alone, because a damaged table rejects most of them; then all together.
         for change in changes.iter().map(std::slice::from_ref).chain([&changes[..]]) {
             if let Ok(Some(changed)) = apply(&table, change, at) {
@@ -108,16 +108,16 @@ fn damaged_updates_are_errors_or_other_updates() {
         {"action": "set-properties", "updates": {"write.metadata.previous-versions-max": "3"}},
     ]);
     let mut made = 0_u64;
-    seeds(2000, |dice| {
+    for_each_seed(2000, |dice| {
         let text = damaged(dice, updates.clone());
-        let (updates, bytes) = memory::most(|| serde_json::from_slice::<Vec<TableUpdate>>(&text));
+        let (updates, bytes) = memory::with_peak_memory(|| serde_json::from_slice::<Vec<TableUpdate>>(&text));
         assert!(bytes < justified(&text), "{bytes} bytes for {}", text.len());
         let Ok(updates) = updates else { return };
-        if let Ok(Some(changed)) = apply(&table, &updates, At { now_ms: 1_700_000_000_000, metadata_file: None }) {
+        if let Ok(Some(changed)) = apply(&table, &updates, CommitContext { now_ms: 1_700_000_000_000, metadata_file: None }) {
             made += 1;
             let printed = changed.to_json().expect("printed");
             assert_eq!(TableMetadata::from_json(&printed).expect("read again"), changed);
-            assert_eq!(rules::added(&table, &changed), []);
+            assert_eq!(rules::new_violations(&table, &changed), []);
         }
     });
     assert!(made > 20, "{made} were made");
@@ -134,9 +134,9 @@ fn damaged_views_are_errors_or_other_views() {
     ]))
     .expect("updates");
     let mut read = 0_u64;
-    seeds(3000, |dice| {
+    for_each_seed(3000, |dice| {
         let text = damaged(dice, view());
-        let (view, bytes) = memory::most(|| ViewMetadata::from_json(&text));
+        let (view, bytes) = memory::with_peak_memory(|| ViewMetadata::from_json(&text));
         assert!(bytes < justified(&text), "{bytes} bytes for {}", text.len());
         let Ok(view) = view else { return };
         read += 1;

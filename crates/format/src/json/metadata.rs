@@ -140,9 +140,9 @@ impl MetadataJson {
 }
 
 /// Prints shared items as a list.
-struct Each<I>(I);
+struct SharedItems<I>(I);
 
-impl<'a, T: Serialize + 'a, I: Iterator<Item = &'a Arc<T>> + Clone> Serialize for Each<I> {
+impl<'a, T: Serialize + 'a, I: Iterator<Item = &'a Arc<T>> + Clone> Serialize for SharedItems<I> {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         serializer.collect_seq(self.0.clone().map(AsRef::as_ref))
     }
@@ -166,17 +166,17 @@ impl<'de> Deserialize<'de> for TableMetadata {
 /// Prints the metadata with Java's fields in Java's order.
 impl Serialize for TableMetadata {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        Printed { metadata: self, with_snapshots: true }.serialize(serializer)
+        MetadataPrinter { metadata: self, with_snapshots: true }.serialize(serializer)
     }
 }
 
 /// Metadata to be printed, with or without `snapshots` and `snapshot-log`.
-struct Printed<'a> {
+struct MetadataPrinter<'a> {
     metadata: &'a TableMetadata,
     with_snapshots: bool,
 }
 
-impl Serialize for Printed<'_> {
+impl Serialize for MetadataPrinter<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         let Self { metadata, with_snapshots } = *self;
         let first = metadata.format_version == 1;
@@ -195,16 +195,16 @@ impl Serialize for Printed<'_> {
             map.serialize_entry("schema", schema.as_ref())?;
         }
         map.serialize_entry("current-schema-id", &metadata.current_schema_id)?;
-        map.serialize_entry("schemas", &Each(metadata.schemas.iter()))?;
+        map.serialize_entry("schemas", &SharedItems(metadata.schemas.iter()))?;
         if first && let Some(spec) = metadata.partition_spec_by_id(metadata.default_spec_id) {
             let fields: Vec<&UnboundPartitionField> = spec.fields().iter().map(|field| field.unbound()).collect();
             map.serialize_entry("partition-spec", &fields)?;
         }
         map.serialize_entry("default-spec-id", &metadata.default_spec_id)?;
-        map.serialize_entry("partition-specs", &Each(metadata.partition_specs.iter()))?;
+        map.serialize_entry("partition-specs", &SharedItems(metadata.partition_specs.iter()))?;
         map.serialize_entry("last-partition-id", &metadata.last_partition_id)?;
         map.serialize_entry("default-sort-order-id", &metadata.default_sort_order_id)?;
-        map.serialize_entry("sort-orders", &Each(metadata.sort_orders.iter()))?;
+        map.serialize_entry("sort-orders", &SharedItems(metadata.sort_orders.iter()))?;
         map.serialize_entry("properties", &metadata.properties)?;
         match metadata.current_snapshot_id {
             None if metadata.format_version >= 3 => map.serialize_entry("current-snapshot-id", &())?,
@@ -215,7 +215,7 @@ impl Serialize for Printed<'_> {
         }
         map.serialize_entry("refs", &metadata.refs)?;
         if with_snapshots {
-            map.serialize_entry("snapshots", &Each(metadata.snapshots.iter()))?;
+            map.serialize_entry("snapshots", &SharedItems(metadata.snapshots.iter()))?;
         }
         if !metadata.statistics.is_empty() {
             map.serialize_entry("statistics", &metadata.statistics)?;
@@ -266,7 +266,7 @@ impl TableMetadata {
     ///
     /// Returns [`Json`](crate::FormatError::Json) if a value cannot be printed.
     pub fn to_json_without_snapshots(&self) -> Result<Vec<u8>> {
-        print("table metadata", &Printed { metadata: self, with_snapshots: false })
+        print("table metadata", &MetadataPrinter { metadata: self, with_snapshots: false })
     }
 }
 

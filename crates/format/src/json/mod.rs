@@ -21,7 +21,7 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 pub(crate) use value::is_as_specified;
-pub use value::{json_of, value_of};
+pub use value::{value_from_json, value_to_json};
 
 use crate::{FormatError, Result};
 

@@ -17,7 +17,7 @@ macro_rules! json_tagged {
     ($name:ident by $tag:literal) => {
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let (kind, json) = turned(deserializer, $tag)?;
+                let (kind, json) = tag_around_object(deserializer, $tag)?;
                 let mut track = Track::new();
                 let read = Self::deserialize(serde_path_to_error::Deserializer::new(json, &mut track));
                 read.map_err(|e| D::Error::custom(located(&kind, track, &e)))
@@ -38,7 +38,7 @@ json_tagged!(ViewUpdate by "action");
 json_tagged!(ViewRequirement by "type");
 
 /// Returns the tag's value, and the object with the tag around it.
-fn turned<'de, D: Deserializer<'de>>(deserializer: D, tag: &'static str) -> Result<(String, Json), D::Error> {
+fn tag_around_object<'de, D: Deserializer<'de>>(deserializer: D, tag: &'static str) -> Result<(String, Json), D::Error> {
     let mut object = Map::deserialize(deserializer)?;
     let kind = match object.remove(tag) {
         // Java accepts any case too (`MetadataUpdateParser`).
@@ -85,7 +85,7 @@ pub(crate) fn without_fields<'de, D: Deserializer<'de>>(deserializer: D) -> Resu
 }
 
 /// Reads a field whose own fields are inlined in the object of the variant.
-pub(crate) fn among<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<T, D::Error> {
+pub(crate) fn inlined_fields<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<T, D::Error> {
     super::of_value(Json::Object(Map::deserialize(deserializer)?)).map_err(D::Error::custom)
 }
 

@@ -15,7 +15,7 @@ use crate::{NestedFieldRef, PrimitiveType, Type, Value};
 /// Reads a value of type `ty`. Returns `None` if the JSON is no such value.
 ///
 /// Spec: Appendix D, "JSON single-value serialization".
-pub fn value_of(ty: &Type, json: &Json) -> Option<Value> {
+pub fn value_from_json(ty: &Type, json: &Json) -> Option<Value> {
     match ty {
         Type::Primitive(ty) => primitive(ty, json),
         Type::Struct(ty) => {
@@ -33,7 +33,7 @@ pub fn value_of(ty: &Type, json: &Json) -> Option<Value> {
                 return None;
             }
             let entry = |(key, value)| {
-                Some((value_of(&ty.key_field.field_type, key)?, nullable(&ty.value_field.field_type, Some(value))?))
+                Some((value_from_json(&ty.key_field.field_type, key)?, nullable(&ty.value_field.field_type, Some(value))?))
             };
             Some(Value::Map(keys.iter().zip(values).map(entry).collect::<Option<_>>()?))
         }
@@ -72,7 +72,7 @@ fn all_as_specified(ty: &Type, items: &Json) -> bool {
 fn nullable(ty: &Type, json: Option<&Json>) -> Option<Option<Value>> {
     match json {
         None | Some(Json::Null) => Some(None),
-        Some(json) => value_of(ty, json).map(Some),
+        Some(json) => value_from_json(ty, json).map(Some),
     }
 }
 
@@ -91,7 +91,7 @@ fn primitive(ty: &PrimitiveType, json: &Json) -> Option<Value> {
         P::Double => json.as_f64().or_else(|| not_finite(json.as_str()?)).map(Value::Double),
         P::Decimal { scale, .. } => {
             let unscaled = decimal(&json.as_str().map_or_else(|| json.to_string(), str::to_owned), *scale)?;
-            Some(Value::Decimal { unscaled, scale: *scale }).filter(|value| value.is_of(&ty.clone().into()))
+            Some(Value::Decimal { unscaled, scale: *scale }).filter(|value| value.fits_type(&ty.clone().into()))
         }
         P::Date => {
             let days = date(text()?)?.signed_duration_since(NaiveDate::default()).num_days();
@@ -195,8 +195,8 @@ fn bytes(hex: &str) -> Option<Vec<u8>> {
 /// 262,000.
 ///
 /// Spec: Appendix D, "JSON single-value serialization".
-pub fn json_of(ty: &Type, value: &Value) -> Option<Json> {
-    let nullable = |ty: &Type, value: &Option<Value>| value.as_ref().map_or(Some(Json::Null), |value| json_of(ty, value));
+pub fn value_to_json(ty: &Type, value: &Value) -> Option<Json> {
+    let nullable = |ty: &Type, value: &Option<Value>| value.as_ref().map_or(Some(Json::Null), |value| value_to_json(ty, value));
     match (ty, value) {
         (Type::Struct(ty), Value::Struct(values)) if ty.fields().len() == values.len() => {
             let field = |(field, value): (&NestedFieldRef, _)| Some((field.id.to_string(), nullable(&field.field_type, value)?));
@@ -206,12 +206,13 @@ pub fn json_of(ty: &Type, value: &Value) -> Option<Json> {
             items.iter().map(|item| nullable(&ty.element_field.field_type, item)).collect::<Option<Vec<_>>>().map(Json::Array)
         }
         (Type::Map(ty), Value::Map(entries)) => {
-            let keys: Vec<Json> = entries.iter().map(|(key, _)| json_of(&ty.key_field.field_type, key)).collect::<Option<_>>()?;
+            let keys: Vec<Json> =
+                entries.iter().map(|(key, _)| value_to_json(&ty.key_field.field_type, key)).collect::<Option<_>>()?;
             let values: Vec<Json> =
                 entries.iter().map(|(_, value)| nullable(&ty.value_field.field_type, value)).collect::<Option<_>>()?;
             Some(json!({"keys": keys, "values": values}))
         }
-        (Type::Primitive(_), value) if value.is_of(ty) => printed(value),
+        (Type::Primitive(_), value) if value.fits_type(ty) => printed(value),
         _ => None,
     }
 }
@@ -284,8 +285,8 @@ mod tests {
     use crate::{ListType, MapType, NestedField, StructType};
 
     fn both(ty: Type, value: Value, json: Json) {
-        assert_eq!(value_of(&ty, &json), Some(value.clone()), "{ty}: {json}");
-        assert_eq!(json_of(&ty, &value), Some(json), "{ty}");
+        assert_eq!(value_from_json(&ty, &json), Some(value.clone()), "{ty}: {json}");
+        assert_eq!(value_to_json(&ty, &value), Some(json), "{ty}");
     }
 
     fn named(name: &str) -> Type {
@@ -336,7 +337,7 @@ mod tests {
             ("date", json!("+10000-01-01"), Value::Date(2_932_897)),
             ("double", json!(1), Value::Double(1.0)),
         ] {
-            assert_eq!(value_of(&named(ty), &json), Some(value), "{ty}: {json}");
+            assert_eq!(value_from_json(&named(ty), &json), Some(value), "{ty}: {json}");
         }
     }
 
@@ -364,7 +365,7 @@ mod tests {
             ("unknown", json!(1)),
             ("interval", json!(1)),
         ] {
-            assert_eq!(value_of(&named(ty), &json), None, "{ty}: {json}");
+            assert_eq!(value_from_json(&named(ty), &json), None, "{ty}: {json}");
         }
     }
 
@@ -385,12 +386,12 @@ mod tests {
                 (&format!("decimal(38, {scale})"), decimal),
             ] {
                 let ty = named(ty);
-                let Some(json) = json_of(&ty, &value) else {
+                let Some(json) = value_to_json(&ty, &value) else {
                     // The calendar library has a limited range of years.
                     prop_assert!(matches!(value, Value::Timestamp(_) | Value::Timestamptz(_) | Value::Date(_)), "{:?}", value);
                     continue;
                 };
-                prop_assert_eq!(value_of(&ty, &json), Some(value), "{}: {}", ty, json);
+                prop_assert_eq!(value_from_json(&ty, &json), Some(value), "{}: {}", ty, json);
             }
         }
     }

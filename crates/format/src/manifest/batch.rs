@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 
-use super::columns::{Bounds, Counts, Finder, Lists, Numbers, Paths};
+use super::columns::{Bounds, Counts, FieldLookup, Lists, Numbers, Paths};
 use super::header::ManifestHeader;
 use super::unknown::UnknownColumn;
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
 
 /// A set of columns, identified by field id.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Columns {
+pub enum ColumnSet {
     /// No column.
     #[default]
     None,
@@ -27,7 +27,7 @@ pub enum Columns {
     All,
 }
 
-impl Columns {
+impl ColumnSet {
     /// Returns the set of the columns `ids`, which may be in any order.
     pub fn of(ids: impl IntoIterator<Item = i32>) -> Self {
         let mut ids: Vec<i32> = ids.into_iter().collect();
@@ -77,11 +77,11 @@ pub struct ManifestProjection {
     /// Partition values.
     pub partition: bool,
     /// Counts of values, nulls and NaNs, for these columns.
-    pub counts: Columns,
+    pub counts: ColumnSet,
     /// Column sizes, for these columns.
-    pub sizes: Columns,
+    pub sizes: ColumnSet,
     /// Lower and upper bounds, for these columns.
-    pub bounds: Columns,
+    pub bounds: ColumnSet,
     /// All other fields: key metadata, split offsets, equality ids, sort order, the data file and content that a delete file refers
     /// to, unknown fields.
     pub details: bool,
@@ -90,7 +90,7 @@ pub struct ManifestProjection {
 impl ManifestProjection {
     /// Returns the projection of everything.
     pub const fn all() -> Self {
-        Self { path: true, partition: true, counts: Columns::All, sizes: Columns::All, bounds: Columns::All, details: true }
+        Self { path: true, partition: true, counts: ColumnSet::All, sizes: ColumnSet::All, bounds: ColumnSet::All, details: true }
     }
 
     /// Returns the projection of paths, in addition to what is always decoded.
@@ -100,19 +100,19 @@ impl ManifestProjection {
 
     /// Returns the projection of everything except column statistics.
     pub const fn files() -> Self {
-        const NONE: Columns = Columns::None;
+        const NONE: ColumnSet = ColumnSet::None;
         Self { path: true, partition: true, counts: NONE, sizes: NONE, bounds: NONE, details: true }
     }
 
     /// Returns the projection for scan planning by the bounds and counts of some columns.
     ///
     /// Spec: "Scan Planning".
-    pub fn planning(columns: Columns) -> Self {
+    pub fn planning(columns: ColumnSet) -> Self {
         Self { counts: columns.clone(), bounds: columns, ..Self::files() }
     }
 
     /// Returns the projection of everything except the statistics of other columns than `columns`.
-    pub fn reading(columns: Columns) -> Self {
+    pub fn reading(columns: ColumnSet) -> Self {
         Self { sizes: columns.clone(), ..Self::planning(columns) }
     }
 
@@ -489,19 +489,19 @@ impl ManifestBatch {
 #[derive(Debug, Clone)]
 pub struct BatchColumn<'a> {
     batch: &'a ManifestBatch,
-    counts: [Finder; 4],
-    bounds: [Finder; 2],
+    counts: [FieldLookup; 4],
+    bounds: [FieldLookup; 2],
 }
 
 impl<'a> BatchColumn<'a> {
     /// Returns the column's statistics in a file, or `None` if there are none.
     pub fn stats(&self, row: usize) -> Option<ColumnStats<'a>> {
-        self.said(row).known()
+        self.stats_or_empty(row).non_empty()
     }
 
     /// Returns the column's statistics in a file, even if all of them are `None`.
     #[inline]
-    pub fn said(&self, row: usize) -> ColumnStats<'a> {
+    pub fn stats_or_empty(&self, row: usize) -> ColumnStats<'a> {
         let count = |which: usize| u64::try_from(self.batch.counts[which].get(row, &self.counts[which])?).ok();
         let bound = |which: usize| self.batch.bounds[which].get(row, &self.bounds[which]);
         ColumnStats {

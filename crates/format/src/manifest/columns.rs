@@ -182,12 +182,12 @@ impl Paths {
 
 /// Distinct lists of field ids. Most entries of a manifest have the same list, which is stored once.
 #[derive(Debug, Clone, Default)]
-struct Shapes {
+struct IdLists {
     ids: Vec<i32>,
     ends: Vec<u32>,
 }
 
-impl Shapes {
+impl IdLists {
     #[inline]
     fn get(&self, at: usize) -> &[i32] {
         let start = if at == 0 { 0 } else { self.ends[at - 1] };
@@ -215,15 +215,15 @@ fn place(ids: &[i32], field_id: i32) -> Option<usize> {
 
 /// A prepared lookup of one field's values.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Finder {
+pub(super) struct FieldLookup {
     field_id: i32,
     /// Set if all rows have the same list of fields, and the field is in it.
-    same: Option<Same>,
+    same: Option<UniformRows>,
 }
 
 /// The positions of a field's values if all rows have the same list of fields.
 #[derive(Debug, Clone, Copy)]
-struct Same {
+struct UniformRows {
     at: usize,
     /// The number of values per row.
     width: usize,
@@ -232,8 +232,8 @@ struct Same {
 
 /// The field ids of each row's map, and the position of the map's first value.
 #[derive(Debug, Clone, Default)]
-struct Rows {
-    shapes: Shapes,
+struct MapRows {
+    shapes: IdLists,
     /// The number of rows, if all have the first list of ids; then `shape` and `first` are empty.
     all: Option<usize>,
     /// The index of each row's list of ids; [`NO_MAP`] if the row has no map.
@@ -243,7 +243,7 @@ struct Rows {
 
 const NO_MAP: u32 = u32::MAX;
 
-impl Rows {
+impl MapRows {
     fn close(&mut self, row: usize, first: usize, ids: &[i32]) -> Result<(), &'static str> {
         let first = u32::try_from(first).map_err(|_| TOO_LARGE)?;
         self.shape.resize(row, NO_MAP);
@@ -266,17 +266,17 @@ impl Rows {
     }
 
     /// Prepares the lookup of a field.
-    fn finder(&self, field_id: i32) -> Finder {
+    fn finder(&self, field_id: i32) -> FieldLookup {
         let same = self.all.and_then(|rows| {
             let ids = self.shapes.get(0);
-            Some(Same { at: place(ids, field_id)?, width: ids.len(), rows })
+            Some(UniformRows { at: place(ids, field_id)?, width: ids.len(), rows })
         });
-        Finder { field_id, same }
+        FieldLookup { field_id, same }
     }
 
     /// Returns the position of the field's value in a row.
     #[inline]
-    fn find(&self, row: usize, field: &Finder) -> Option<usize> {
+    fn find(&self, row: usize, field: &FieldLookup) -> Option<usize> {
         if let Some(same) = &field.same {
             return (row < same.rows).then_some(row * same.width + same.at);
         }
@@ -304,7 +304,7 @@ impl Rows {
 /// Maps from field ids to counts, one per row.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Counts {
-    rows: Rows,
+    rows: MapRows,
     values: Vec<i64>,
 }
 
@@ -318,12 +318,12 @@ impl Counts {
         self.rows.close(row, self.values.len() - ids.len(), ids)
     }
 
-    pub(super) fn finder(&self, field_id: i32) -> Finder {
+    pub(super) fn finder(&self, field_id: i32) -> FieldLookup {
         self.rows.finder(field_id)
     }
 
     #[inline]
-    pub(super) fn get(&self, row: usize, field: &Finder) -> Option<i64> {
+    pub(super) fn get(&self, row: usize, field: &FieldLookup) -> Option<i64> {
         self.rows.find(row, field).map(|at| self.values[at])
     }
 
@@ -346,7 +346,7 @@ impl Counts {
 /// Maps from field ids to bounds, one per row. All bounds are in one buffer.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Bounds {
-    rows: Rows,
+    rows: MapRows,
     /// The end of each bound in the buffer; empty if all bounds have the length `length`.
     ends: Vec<u32>,
     length: Option<u32>,
@@ -378,12 +378,12 @@ impl Bounds {
         start as usize..self.ends[at] as usize
     }
 
-    pub(super) fn finder(&self, field_id: i32) -> Finder {
+    pub(super) fn finder(&self, field_id: i32) -> FieldLookup {
         self.rows.finder(field_id)
     }
 
     #[inline]
-    pub(super) fn get(&self, row: usize, field: &Finder) -> Option<&[u8]> {
+    pub(super) fn get(&self, row: usize, field: &FieldLookup) -> Option<&[u8]> {
         self.rows.find(row, field).map(|at| &self.bytes[self.range(at)])
     }
 

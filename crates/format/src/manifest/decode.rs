@@ -8,9 +8,9 @@ use std::collections::HashMap;
 use super::batch::{ManifestBatch, ManifestProjection, damaged};
 use super::header::{MANIFEST, ManifestHeader, PartitionPart, header};
 use super::ids;
-use super::plan::{MapPart, MapPlan, Op, Plan, Role, SLOTS, Slot, Step, plan};
+use super::plan::{DecodePlan, FieldOp, MapPart, MapPlan, Role, SLOTS, Slot, Step, plan};
 use super::unknown::UnknownColumn;
-use crate::avro::{Broken, Container, Cursor, Read, Scratch, WriterSchema, decode};
+use crate::avro::{Container, Cursor, DecodeError, DecodeResult, Scratch, WriterSchema, decode};
 use crate::{DataContentType, ManifestEntry, ManifestStatus, Result, Tuple, Value};
 
 /// Decodes the entries of a manifest whose bytes are all in memory.
@@ -26,10 +26,10 @@ use crate::{DataContentType, ManifestEntry, ManifestStatus, Result, Tuple, Value
 pub fn decode_manifest(bytes: &[u8], projection: &ManifestProjection) -> Result<ManifestBatch> {
     let mut container = Container::open(MANIFEST, bytes)?;
     let (header, partition) = header(&container);
-    let Plan { steps, unknown } = plan(container.schema(), projection, partition)?;
+    let DecodePlan { steps, unknown } = plan(container.schema(), projection, partition)?;
     let schema = container.schema().clone();
     let unknown = UnknownColumn::of(MANIFEST, &container, Some(schema.root()), &unknown)?;
-    let mut reader = Reader {
+    let mut reader = ManifestDecoder {
         schema: &schema,
         batch: ManifestBatch::new(header, projection.clone(), unknown),
         numbers: [None; SLOTS],
@@ -38,7 +38,7 @@ pub fn decode_manifest(bytes: &[u8], projection: &ManifestProjection) -> Result<
         last: Vec::new(),
         values: 0,
         bytes: 0,
-        columns: Wanted::of(&steps),
+        columns: RequiredParts::of(&steps),
     };
     let mut scratch = Scratch::default();
     while let Some((count, bytes)) = container.next(&mut scratch)? {
@@ -67,9 +67,9 @@ pub fn read_manifest(file: &[u8]) -> Result<(ManifestHeader, Vec<ManifestEntry>)
 }
 
 /// The id of a damaged field, and the damage.
-type Fault = (i32, Broken);
+type Fault = (i32, DecodeError);
 
-struct Reader<'a> {
+struct ManifestDecoder<'a> {
     schema: &'a WriterSchema,
     batch: ManifestBatch,
     /// The numbers of the current entry.
@@ -82,25 +82,25 @@ struct Reader<'a> {
     /// The number of partition values decoded so far, and the number of decompressed bytes.
     values: usize,
     bytes: usize,
-    columns: Wanted,
+    columns: RequiredParts,
 }
 
 /// The optional parts of the plan; each entry must have a value for those that are `true`.
 #[derive(Debug, Clone, Copy, Default)]
-struct Wanted {
+struct RequiredParts {
     path: bool,
     partition: bool,
 }
 
-impl Wanted {
+impl RequiredParts {
     fn of(steps: &[Step]) -> Self {
-        let inner = steps.iter().find_map(|step| if let Op::File(inner) = &step.op { Some(inner) } else { None });
-        let has = |which: fn(&Op) -> bool| inner.is_some_and(|steps| steps.iter().any(|step| which(&step.op)));
-        Self { path: has(|op| matches!(op, Op::Path)), partition: has(|op| matches!(op, Op::Partition(_))) }
+        let inner = steps.iter().find_map(|step| if let FieldOp::File(inner) = &step.op { Some(inner) } else { None });
+        let has = |which: fn(&FieldOp) -> bool| inner.is_some_and(|steps| steps.iter().any(|step| which(&step.op)));
+        Self { path: has(|op| matches!(op, FieldOp::Path)), partition: has(|op| matches!(op, FieldOp::Partition(_))) }
     }
 }
 
-impl Reader<'_> {
+impl ManifestDecoder<'_> {
     fn entry(&mut self, cursor: &mut Cursor<'_>, steps: &[Step]) -> Result<(), Fault> {
         self.numbers = [None; SLOTS];
         let batch = &mut self.batch;
@@ -117,7 +117,7 @@ impl Reader<'_> {
             let there = present(cursor, step.null).map_err(|why| (step.id, why))?;
             if there {
                 match &step.op {
-                    Op::File(inner) => self.record(cursor, inner)?,
+                    FieldOp::File(inner) => self.record(cursor, inner)?,
                     op => self.field(cursor, op, step.node).map_err(|why| (step.id, why))?,
                 }
             }
@@ -125,36 +125,36 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn field(&mut self, cursor: &mut Cursor<'_>, op: &Op, node: usize) -> Read<()> {
+    fn field(&mut self, cursor: &mut Cursor<'_>, op: &FieldOp, node: usize) -> DecodeResult<()> {
         let row = self.batch.len;
         match op {
-            Op::Skip => cursor.skip(self.schema, node)?,
-            Op::Number(slot) => self.numbers[*slot as usize] = Some(cursor.long()?),
-            Op::Path => self.batch.paths.push(cursor.text()?)?,
-            Op::Format => {
+            FieldOp::Skip => cursor.skip(self.schema, node)?,
+            FieldOp::Number(slot) => self.numbers[*slot as usize] = Some(cursor.long()?),
+            FieldOp::Path => self.batch.paths.push(cursor.text()?)?,
+            FieldOp::Format => {
                 let code = self.batch.format_code(cursor.text()?)?;
                 self.batch.format.push(code);
             }
-            Op::Partition(parts) => self.partition(cursor, parts)?,
-            Op::Counts(which, plan) => self.counts(cursor, *which, plan)?,
-            Op::Bounds(which, plan) => self.bounds(cursor, *which, plan)?,
-            Op::KeyMetadata => self.batch.key_metadata.push(row, cursor.bytes()?)?,
-            Op::ReferencedFile => self.batch.referenced_file.push(row, cursor.text()?.as_bytes())?,
-            Op::Splits(items) => {
+            FieldOp::Partition(parts) => self.partition(cursor, parts)?,
+            FieldOp::Counts(which, plan) => self.counts(cursor, *which, plan)?,
+            FieldOp::Bounds(which, plan) => self.bounds(cursor, *which, plan)?,
+            FieldOp::KeyMetadata => self.batch.key_metadata.push(row, cursor.bytes()?)?,
+            FieldOp::ReferencedFile => self.batch.referenced_file.push(row, cursor.text()?.as_bytes())?,
+            FieldOp::Splits(items) => {
                 let list = list(cursor, self.schema, *items, Cursor::long)?;
                 self.batch.splits.push(row, &list)?;
             }
-            Op::EqualityIds(items) => {
+            FieldOp::EqualityIds(items) => {
                 let list = list(cursor, self.schema, *items, Cursor::int)?;
                 self.batch.equality_ids.push(row, &list)?;
             }
-            Op::Unknown(place) => {
+            FieldOp::Unknown(place) => {
                 if let Some(unknown) = &mut self.batch.unknown {
                     unknown.read(*place, cursor, self.schema, node)?;
                 }
             }
             // A data file within a data file is not allowed.
-            Op::File(_) => return Err("it is in another data file"),
+            FieldOp::File(_) => return Err("it is in another data file"),
         }
         Ok(())
     }
@@ -198,7 +198,7 @@ impl Reader<'_> {
     }
 
     /// Reads a partition. Adjacent entries usually have the same.
-    fn partition(&mut self, cursor: &mut Cursor<'_>, parts: &[PartitionPart]) -> Read<()> {
+    fn partition(&mut self, cursor: &mut Cursor<'_>, parts: &[PartitionPart]) -> DecodeResult<()> {
         let start = *cursor;
         for part in parts {
             if present(cursor, part.null)? {
@@ -235,7 +235,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn counts(&mut self, cursor: &mut Cursor<'_>, which: usize, plan: &MapPlan) -> Read<()> {
+    fn counts(&mut self, cursor: &mut Cursor<'_>, which: usize, plan: &MapPlan) -> DecodeResult<()> {
         let column = &mut self.batch.counts[which];
         self.ids.clear();
         while let Some(count) = cursor.items(plan.least)? {
@@ -255,7 +255,7 @@ impl Reader<'_> {
         column.close(self.batch.len, &self.ids)
     }
 
-    fn bounds(&mut self, cursor: &mut Cursor<'_>, which: usize, plan: &MapPlan) -> Read<()> {
+    fn bounds(&mut self, cursor: &mut Cursor<'_>, which: usize, plan: &MapPlan) -> DecodeResult<()> {
         let column = &mut self.batch.bounds[which];
         self.ids.clear();
         while let Some(count) = cursor.items(plan.least)? {
@@ -278,7 +278,7 @@ impl Reader<'_> {
 
 /// Reads the branch of an optional value. Returns `true` if the value is not null. The union has two branches.
 #[inline]
-fn present(cursor: &mut Cursor<'_>, null: Option<usize>) -> Read<bool> {
+fn present(cursor: &mut Cursor<'_>, null: Option<usize>) -> DecodeResult<bool> {
     let Some(null) = null else { return Ok(true) };
     match cursor.long()? {
         branch @ (0 | 1) => Ok(branch as usize != null),
@@ -291,8 +291,8 @@ fn item<'a, T>(
     cursor: &mut Cursor<'a>,
     schema: &WriterSchema,
     parts: &[MapPart],
-    read: impl Fn(&mut Cursor<'a>) -> Read<T>,
-) -> Read<(Option<i32>, Option<T>)> {
+    read: impl Fn(&mut Cursor<'a>) -> DecodeResult<T>,
+) -> DecodeResult<(Option<i32>, Option<T>)> {
     let (mut key, mut value) = (None, None);
     for part in parts {
         if present(cursor, part.null)? {
@@ -311,11 +311,11 @@ fn list<'a, T>(
     cursor: &mut Cursor<'a>,
     schema: &WriterSchema,
     items: usize,
-    read: impl Fn(&mut Cursor<'a>) -> Read<T>,
-) -> Read<Vec<T>> {
+    read: impl Fn(&mut Cursor<'a>) -> DecodeResult<T>,
+) -> DecodeResult<Vec<T>> {
     let (_, null) = schema.without_null(items);
     let mut list = Vec::new();
-    while let Some(count) = cursor.items(schema.node(items).least)? {
+    while let Some(count) = cursor.items(schema.node(items).min_size)? {
         for _ in 0..count {
             if present(cursor, null)? {
                 list.push(read(cursor)?);
@@ -325,7 +325,7 @@ fn list<'a, T>(
     Ok(list)
 }
 
-fn tuple(mut cursor: Cursor<'_>, schema: &WriterSchema, parts: &[PartitionPart], width: usize) -> Read<Tuple> {
+fn tuple(mut cursor: Cursor<'_>, schema: &WriterSchema, parts: &[PartitionPart], width: usize) -> DecodeResult<Tuple> {
     let mut values: Vec<Option<Value>> = vec![None; width];
     for part in parts {
         if !present(&mut cursor, part.null)? {

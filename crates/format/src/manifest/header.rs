@@ -112,7 +112,7 @@ pub(super) fn header(container: &Container<'_>) -> (ManifestHeader, Vec<Partitio
         if let Some(place) = place {
             partition[place].value_type.clone_from(&ty);
         }
-        if writer.node(field.node).least > 0 {
+        if writer.node(field.node).min_size > 0 {
             parts.push(PartitionPart { place, node, null, ty });
         }
     }

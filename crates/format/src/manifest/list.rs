@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::batch::damaged;
 use super::unknown::UnknownColumn;
-use crate::avro::{Container, Cursor, Field, NodeKind, Read, Scratch, WriterSchema};
+use crate::avro::{Container, Cursor, DecodeResult, Field, NodeKind, Scratch, WriterSchema};
 use crate::{BoundBytes, FieldSummary, ManifestContent, ManifestFile, Result, UnknownFields};
 
 const LIST: &str = "manifest list";
@@ -64,7 +64,7 @@ struct Part<'a> {
 fn parts(schema: &WriterSchema, record: usize, is_known: fn(i32) -> bool) -> (Vec<Part<'_>>, Vec<(usize, usize)>) {
     let (mut parts, mut unknown, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
     for (place, field) in schema.fields(record).iter().enumerate() {
-        if schema.node(field.node).least == 0 {
+        if schema.node(field.node).min_size == 0 {
             continue;
         }
         let is_unknown = field.id.is_some_and(|id| !is_known(id) && seen.insert(id));
@@ -104,7 +104,7 @@ impl<'a> Summaries<'a> {
 
 /// The fields of one manifest's record in the list.
 #[derive(Default)]
-struct Said {
+struct ManifestRecord {
     path: Option<String>,
     /// The values of the fields 501 to 506, 512 to 516, and 520.
     numbers: [Option<i64>; 12],
@@ -120,7 +120,7 @@ fn manifest(
     mut unknown: Option<&mut UnknownColumn>,
     summaries: &mut Summaries<'_>,
 ) -> Result<ManifestFile> {
-    let mut said = Said::default();
+    let mut said = ManifestRecord::default();
     for Part { field, unknown: place } in parts {
         let id = field.id.unwrap_or(-1);
         let bad = |why| damaged(LIST, id, why);
@@ -152,7 +152,7 @@ fn manifest(
     said.manifest()
 }
 
-impl Said {
+impl ManifestRecord {
     fn manifest(self) -> Result<ManifestFile> {
         let [
             length,
@@ -194,13 +194,13 @@ impl Said {
     }
 }
 
-fn text(bytes: Option<&[u8]>) -> Read<Option<String>> {
+fn text(bytes: Option<&[u8]>) -> DecodeResult<Option<String>> {
     let text = bytes.map(|bytes| std::str::from_utf8(bytes).map(str::to_owned));
     text.transpose().map_err(|_| "a text is not UTF-8")
 }
 
 /// Reads the branch of an optional value. Returns the node of the value, or `None` if it is null.
-fn present(cursor: &mut Cursor<'_>, schema: &WriterSchema, node: usize) -> Read<Option<usize>> {
+fn present(cursor: &mut Cursor<'_>, schema: &WriterSchema, node: usize) -> DecodeResult<Option<usize>> {
     let node = match &schema.node(node).kind {
         NodeKind::Union(branches) => cursor.branch(branches)?,
         _ => node,
@@ -209,7 +209,7 @@ fn present(cursor: &mut Cursor<'_>, schema: &WriterSchema, node: usize) -> Read<
 }
 
 /// Reads a number. A value of another type is skipped and unknown.
-fn number(cursor: &mut Cursor<'_>, schema: &WriterSchema, node: usize) -> Read<Option<i64>> {
+fn number(cursor: &mut Cursor<'_>, schema: &WriterSchema, node: usize) -> DecodeResult<Option<i64>> {
     match present(cursor, schema, node)? {
         None => Ok(None),
         Some(node) if matches!(schema.node(node).kind, NodeKind::Int | NodeKind::Long) => cursor.long().map(Some),
@@ -218,7 +218,7 @@ fn number(cursor: &mut Cursor<'_>, schema: &WriterSchema, node: usize) -> Read<O
 }
 
 /// Reads bytes or a text. A value of another type is skipped and unknown.
-fn bytes<'a>(cursor: &mut Cursor<'a>, schema: &WriterSchema, node: usize) -> Read<Option<&'a [u8]>> {
+fn bytes<'a>(cursor: &mut Cursor<'a>, schema: &WriterSchema, node: usize) -> DecodeResult<Option<&'a [u8]>> {
     match present(cursor, schema, node)? {
         None => Ok(None),
         Some(node) => match schema.node(node).kind {
@@ -229,7 +229,7 @@ fn bytes<'a>(cursor: &mut Cursor<'a>, schema: &WriterSchema, node: usize) -> Rea
     }
 }
 
-fn boolean(cursor: &mut Cursor<'_>, schema: &WriterSchema, node: usize) -> Read<Option<bool>> {
+fn boolean(cursor: &mut Cursor<'_>, schema: &WriterSchema, node: usize) -> DecodeResult<Option<bool>> {
     match present(cursor, schema, node)? {
         None => Ok(None),
         Some(node) if schema.node(node).kind == NodeKind::Boolean => cursor.boolean().map(Some),
@@ -238,12 +238,12 @@ fn boolean(cursor: &mut Cursor<'_>, schema: &WriterSchema, node: usize) -> Read<
 }
 
 impl Summaries<'_> {
-    fn read(&mut self, cursor: &mut Cursor<'_>, schema: &WriterSchema, node: usize) -> Read<Option<Vec<FieldSummary>>> {
+    fn read(&mut self, cursor: &mut Cursor<'_>, schema: &WriterSchema, node: usize) -> DecodeResult<Option<Vec<FieldSummary>>> {
         let Some(node) = present(cursor, schema, node)? else { return Ok(None) };
         let NodeKind::Array { items, .. } = schema.node(node).kind else { return cursor.skip(schema, node).map(|()| None) };
         let mut summaries = Vec::new();
         // Items of zero bytes are not counted: their count could be any number. A summary takes at least a byte.
-        let least = schema.node(items).least;
+        let least = schema.node(items).min_size;
         if least == 0 {
             return cursor.skip(schema, node).map(|()| None);
         }
@@ -259,7 +259,7 @@ impl Summaries<'_> {
         Ok(Some(summaries))
     }
 
-    fn summary(&mut self, cursor: &mut Cursor<'_>, schema: &WriterSchema, node: usize) -> Read<FieldSummary> {
+    fn summary(&mut self, cursor: &mut Cursor<'_>, schema: &WriterSchema, node: usize) -> DecodeResult<FieldSummary> {
         let mut summary = FieldSummary::default();
         if present(cursor, schema, node)?.is_none() {
             return Ok(summary);

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 
 use serde_json::{Value as Json, json};
 
-use crate::avro::{Cursor, NodeKind, Read, WriterSchema, put_bytes, put_long};
+use crate::avro::{Cursor, DecodeResult, NodeKind, WriterSchema, put_bytes, put_long};
 
 const PRIMITIVES: [&str; 8] = ["null", "boolean", "int", "long", "float", "double", "bytes", "string"];
 
@@ -154,7 +154,7 @@ pub(super) fn put_as(
     cursor: &mut Cursor<'_>,
     from: (&WriterSchema, usize),
     to: (&WriterSchema, usize),
-) -> Read<()> {
+) -> DecodeResult<()> {
     const OTHER: &str = "its type does not fit the merged type";
     let ((source, a), (target, b)) = (from, to);
     let null = |branches: &[usize]| branches.iter().position(|at| target.node(*at).kind == NodeKind::Null).ok_or(OTHER);
@@ -202,7 +202,7 @@ pub(super) fn put_as(
             Ok(())
         }
         (NodeKind::Array { items: a, .. }, NodeKind::Array { items: b, .. }) => {
-            while let Some(count) = cursor.items(source.node(*a).least)? {
+            while let Some(count) = cursor.items(source.node(*a).min_size)? {
                 put_long(out, count as i64);
                 for _ in 0..count {
                     put_as(out, cursor, (source, *a), (target, *b))?;
@@ -212,7 +212,7 @@ pub(super) fn put_as(
             Ok(())
         }
         (NodeKind::Map { values: a }, NodeKind::Map { values: b }) => {
-            while let Some(count) = cursor.items(source.node(*a).least + 1)? {
+            while let Some(count) = cursor.items(source.node(*a).min_size + 1)? {
                 put_long(out, count as i64);
                 for _ in 0..count {
                     put_bytes(out, cursor.bytes()?);

@@ -21,7 +21,7 @@ mod write_list;
 #[cfg(test)]
 mod tests;
 
-pub use batch::{BatchColumn, Columns, ManifestBatch, ManifestProjection};
+pub use batch::{BatchColumn, ColumnSet, ManifestBatch, ManifestProjection};
 pub use decode::{decode_manifest, read_manifest};
 pub use header::{ManifestHeader, PartitionColumn, manifest_schema, read_manifest_header};
 pub use list::read_manifest_list;

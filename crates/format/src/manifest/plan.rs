@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use super::batch::{Columns, ManifestProjection};
+use super::batch::{ColumnSet, ManifestProjection};
 use super::header::{MANIFEST, PartitionPart};
 use super::ids;
 use crate::avro::{Field, NodeKind, WriterSchema};
@@ -15,7 +15,7 @@ use crate::{FormatError, Result};
 #[derive(Debug)]
 pub(super) struct Step {
     pub(super) id: i32,
-    pub(super) op: Op,
+    pub(super) op: FieldOp,
     /// The node of the field's type; for an optional field, of the type other than null.
     pub(super) node: usize,
     /// The branch of null if the type is a union of null and another type.
@@ -24,7 +24,7 @@ pub(super) struct Step {
 
 /// The operation on a field.
 #[derive(Debug)]
-pub(super) enum Op {
+pub(super) enum FieldOp {
     Skip,
     File(Vec<Step>),
     Number(Slot),
@@ -65,7 +65,7 @@ pub(super) const SLOTS: usize = 11;
 /// The plan of decoding a map, which Avro stores as a list of key-value records.
 #[derive(Debug)]
 pub(super) struct MapPlan {
-    pub(super) columns: Columns,
+    pub(super) columns: ColumnSet,
     /// The smallest size of an item, in bytes.
     pub(super) least: usize,
     /// The fields of an item; `None` if an item is exactly a required number and then a required value, the usual case.
@@ -90,42 +90,43 @@ pub(super) enum Role {
 
 /// The plan of decoding entries.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(super) struct DecodePlan {
     pub(super) steps: Vec<Step>,
     /// The unknown fields in the order in which they are read: the node of the record, and the position in it.
     pub(super) unknown: Vec<(usize, usize)>,
 }
 
 /// Makes the plan of decoding entries. Fails if the schema lacks a required field.
-pub(super) fn plan(schema: &WriterSchema, projection: &ManifestProjection, partition: Vec<PartitionPart>) -> Result<Plan> {
+pub(super) fn plan(schema: &WriterSchema, projection: &ManifestProjection, partition: Vec<PartitionPart>) -> Result<DecodePlan> {
     let planner = Planner { schema, projection };
     let mut partition = Some(partition);
     let mut steps = planner.record(schema.root(), |planner, field, node| planner.entry(field, node, &mut partition))?;
     needed(&steps, &[ids::STATUS, ids::DATA_FILE])?;
     let mut unknown = Vec::new();
     let mut counted = |record, step: &mut Step| {
-        if let Op::Unknown(place) = &mut step.op {
+        if let FieldOp::Unknown(place) = &mut step.op {
             unknown.push((record, *place));
             *place = unknown.len() - 1;
         }
     };
     for step in &mut steps {
         counted(schema.root(), step);
-        if let Op::File(inner) = &mut step.op {
+        if let FieldOp::File(inner) = &mut step.op {
             inner.iter_mut().for_each(|inner| counted(step.node, inner));
             needed(inner, &[ids::FILE_FORMAT, ids::RECORD_COUNT, ids::FILE_SIZE])?;
-            let path = inner.iter().any(|step| step.id == ids::FILE_PATH && (matches!(step.op, Op::Path) || !projection.path));
+            let path =
+                inner.iter().any(|step| step.id == ids::FILE_PATH && (matches!(step.op, FieldOp::Path) || !projection.path));
             if !path {
                 return Err(missing(ids::FILE_PATH));
             }
         }
     }
-    Ok(Plan { steps, unknown })
+    Ok(DecodePlan { steps, unknown })
 }
 
 /// Checks that the required fields `ids` are decoded.
 fn needed(steps: &[Step], ids: &[i32]) -> Result<()> {
-    let has = |id: &i32| steps.iter().any(|step| step.id == *id && !matches!(step.op, Op::Skip));
+    let has = |id: &i32| steps.iter().any(|step| step.id == *id && !matches!(step.op, FieldOp::Skip));
     ids.iter().find(|id| !has(id)).map_or(Ok(()), |id| Err(missing(*id)))
 }
 
@@ -140,19 +141,19 @@ struct Planner<'a> {
 
 impl Planner<'_> {
     /// Returns the steps of a record. If two fields have the same id, the first counts, so that each is read once.
-    fn record(&self, node: usize, mut op: impl FnMut(&Self, i32, usize) -> Result<Op>) -> Result<Vec<Step>> {
+    fn record(&self, node: usize, mut op: impl FnMut(&Self, i32, usize) -> Result<FieldOp>) -> Result<Vec<Step>> {
         let mut seen = HashSet::new();
         let mut steps = Vec::new();
         for (place, Field { id, node, .. }) in self.schema.fields(node).iter().enumerate() {
             let (inner, null) = self.schema.without_null(*node);
             let op = match id {
                 Some(id) if seen.insert(*id) => op(self, *id, inner)?,
-                _ => Op::Skip,
+                _ => FieldOp::Skip,
             };
-            let op = if matches!(op, Op::Unknown(_)) { Op::Unknown(place) } else { op };
-            let is_whole = matches!(op, Op::Skip | Op::Unknown(_));
+            let op = if matches!(op, FieldOp::Unknown(_)) { FieldOp::Unknown(place) } else { op };
+            let is_whole = matches!(op, FieldOp::Skip | FieldOp::Unknown(_));
             // A field of zero bytes need not be skipped, and has no value to keep.
-            if is_whole && self.schema.node(*node).least == 0 {
+            if is_whole && self.schema.node(*node).min_size == 0 {
                 continue;
             }
             let (node, null) = if is_whole { (*node, None) } else { (inner, null) };
@@ -161,50 +162,62 @@ impl Planner<'_> {
         Ok(steps)
     }
 
-    fn entry(&self, id: i32, node: usize, partition: &mut Option<Vec<PartitionPart>>) -> Result<Op> {
+    fn entry(&self, id: i32, node: usize, partition: &mut Option<Vec<PartitionPart>>) -> Result<FieldOp> {
         Ok(match id {
             ids::STATUS => self.number(node, Slot::Status),
             ids::SNAPSHOT_ID => self.number(node, Slot::SnapshotId),
             ids::SEQUENCE_NUMBER => self.number(node, Slot::SequenceNumber),
             ids::FILE_SEQUENCE_NUMBER => self.number(node, Slot::FileSequenceNumber),
             ids::DATA_FILE if matches!(self.schema.node(node).kind, NodeKind::Record(_)) => {
-                Op::File(self.record(node, |planner, id, node| Ok(planner.file(id, node, partition)))?)
+                FieldOp::File(self.record(node, |planner, id, node| Ok(planner.file(id, node, partition)))?)
             }
             // `record` puts in the field's position.
-            _ if self.projection.details && id != ids::DATA_FILE => Op::Unknown(0),
-            _ => Op::Skip,
+            _ if self.projection.details && id != ids::DATA_FILE => FieldOp::Unknown(0),
+            _ => FieldOp::Skip,
         })
     }
 
-    fn file(&self, id: i32, node: usize, partition: &mut Option<Vec<PartitionPart>>) -> Op {
+    fn file(&self, id: i32, node: usize, partition: &mut Option<Vec<PartitionPart>>) -> FieldOp {
         let ManifestProjection { path, partition: with_partition, counts, sizes, bounds, details } = self.projection;
-        let when = |wanted: bool, op: Op| if wanted { op } else { Op::Skip };
+        let when = |wanted: bool, op: FieldOp| if wanted { op } else { FieldOp::Skip };
         match id {
             ids::CONTENT => self.number(node, Slot::Content),
             ids::RECORD_COUNT => self.number(node, Slot::RecordCount),
             ids::FILE_SIZE => self.number(node, Slot::FileSize),
             ids::FIRST_ROW_ID => self.number(node, Slot::FirstRowId),
-            ids::FILE_FORMAT => when(self.is_text(node), Op::Format),
-            ids::FILE_PATH => when(*path && self.is_text(node), Op::Path),
-            ids::PARTITION if *with_partition => partition.take().map_or(Op::Skip, Op::Partition),
-            ids::COLUMN_SIZES => self.map(node, sizes, (117, 118), Self::is_number).map_or(Op::Skip, |plan| Op::Counts(0, plan)),
-            ids::VALUE_COUNTS => self.map(node, counts, (119, 120), Self::is_number).map_or(Op::Skip, |plan| Op::Counts(1, plan)),
-            ids::NULL_COUNTS => self.map(node, counts, (121, 122), Self::is_number).map_or(Op::Skip, |plan| Op::Counts(2, plan)),
-            ids::NAN_COUNTS => self.map(node, counts, (138, 139), Self::is_number).map_or(Op::Skip, |plan| Op::Counts(3, plan)),
-            ids::LOWER_BOUNDS => self.map(node, bounds, (126, 127), Self::is_text).map_or(Op::Skip, |plan| Op::Bounds(0, plan)),
-            ids::UPPER_BOUNDS => self.map(node, bounds, (129, 130), Self::is_text).map_or(Op::Skip, |plan| Op::Bounds(1, plan)),
-            _ if !details => Op::Skip,
-            ids::KEY_METADATA => when(self.is_text(node), Op::KeyMetadata),
-            ids::REFERENCED_FILE => when(self.is_text(node), Op::ReferencedFile),
-            ids::SPLIT_OFFSETS => self.list(node).map_or(Op::Skip, Op::Splits),
-            ids::EQUALITY_IDS => self.list(node).map_or(Op::Skip, Op::EqualityIds),
+            ids::FILE_FORMAT => when(self.is_text(node), FieldOp::Format),
+            ids::FILE_PATH => when(*path && self.is_text(node), FieldOp::Path),
+            ids::PARTITION if *with_partition => partition.take().map_or(FieldOp::Skip, FieldOp::Partition),
+            ids::COLUMN_SIZES => {
+                self.map(node, sizes, (117, 118), Self::is_number).map_or(FieldOp::Skip, |plan| FieldOp::Counts(0, plan))
+            }
+            ids::VALUE_COUNTS => {
+                self.map(node, counts, (119, 120), Self::is_number).map_or(FieldOp::Skip, |plan| FieldOp::Counts(1, plan))
+            }
+            ids::NULL_COUNTS => {
+                self.map(node, counts, (121, 122), Self::is_number).map_or(FieldOp::Skip, |plan| FieldOp::Counts(2, plan))
+            }
+            ids::NAN_COUNTS => {
+                self.map(node, counts, (138, 139), Self::is_number).map_or(FieldOp::Skip, |plan| FieldOp::Counts(3, plan))
+            }
+            ids::LOWER_BOUNDS => {
+                self.map(node, bounds, (126, 127), Self::is_text).map_or(FieldOp::Skip, |plan| FieldOp::Bounds(0, plan))
+            }
+            ids::UPPER_BOUNDS => {
+                self.map(node, bounds, (129, 130), Self::is_text).map_or(FieldOp::Skip, |plan| FieldOp::Bounds(1, plan))
+            }
+            _ if !details => FieldOp::Skip,
+            ids::KEY_METADATA => when(self.is_text(node), FieldOp::KeyMetadata),
+            ids::REFERENCED_FILE => when(self.is_text(node), FieldOp::ReferencedFile),
+            ids::SPLIT_OFFSETS => self.list(node).map_or(FieldOp::Skip, FieldOp::Splits),
+            ids::EQUALITY_IDS => self.list(node).map_or(FieldOp::Skip, FieldOp::EqualityIds),
             ids::SORT_ORDER_ID => self.number(node, Slot::SortOrder),
             ids::CONTENT_OFFSET => self.number(node, Slot::ContentOffset),
             ids::CONTENT_SIZE => self.number(node, Slot::ContentSize),
-            ids::PARTITION => Op::Skip,
-            id if ids::DEPRECATED.contains(&id) => Op::Skip,
+            ids::PARTITION => FieldOp::Skip,
+            id if ids::DEPRECATED.contains(&id) => FieldOp::Skip,
             // `record` puts in the field's position.
-            _ => Op::Unknown(0),
+            _ => FieldOp::Unknown(0),
         }
     }
 
@@ -217,8 +230,8 @@ impl Planner<'_> {
         matches!(self.schema.node(node).kind, NodeKind::String | NodeKind::Bytes)
     }
 
-    fn number(&self, node: usize, slot: Slot) -> Op {
-        if self.is_number(node) { Op::Number(slot) } else { Op::Skip }
+    fn number(&self, node: usize, slot: Slot) -> FieldOp {
+        if self.is_number(node) { FieldOp::Number(slot) } else { FieldOp::Skip }
     }
 
     /// Returns the type of a list's items if they are numbers.
@@ -231,7 +244,7 @@ impl Planner<'_> {
 
     /// Returns the plan of a map, which is a list of records with a key and a value. They are identified by id, or by position if
     /// the writer left out the ids.
-    fn map(&self, node: usize, columns: &Columns, (key, value): (i32, i32), fits: fn(&Self, usize) -> bool) -> Option<MapPlan> {
+    fn map(&self, node: usize, columns: &ColumnSet, (key, value): (i32, i32), fits: fn(&Self, usize) -> bool) -> Option<MapPlan> {
         if columns.is_none() {
             return None;
         }
@@ -244,7 +257,7 @@ impl Planner<'_> {
         }
         let mut parts = Vec::with_capacity(fields.len());
         for (at, field) in fields.iter().enumerate() {
-            if self.schema.node(field.node).least == 0 {
+            if self.schema.node(field.node).min_size == 0 {
                 continue;
             }
             let role = if at == key {
@@ -263,6 +276,6 @@ impl Planner<'_> {
             return None;
         }
         let plain = parts.len() == 2 && key == 0 && parts.iter().all(|part| part.null.is_none());
-        Some(MapPlan { columns: columns.clone(), least: self.schema.node(items).least, parts: (!plain).then_some(parts) })
+        Some(MapPlan { columns: columns.clone(), least: self.schema.node(items).min_size, parts: (!plain).then_some(parts) })
     }
 }

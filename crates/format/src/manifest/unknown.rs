@@ -11,8 +11,8 @@ use serde_json::{Map, Value as Json};
 use super::batch::damaged;
 use super::columns::Bounds;
 use super::merge::{merged, put_as};
-use crate::avro::{Container, Cursor, NodeKind, Read, WriterSchema, fields_alone, put_long};
-use crate::names::{avro_name, valid_avro_name};
+use crate::avro::{Container, Cursor, DecodeResult, NodeKind, WriterSchema, put_long, self_contained_fields};
+use crate::avro_names::{avro_name, valid_avro_name};
 use crate::{FormatError, Result, UnknownField, UnknownFields};
 
 /// The values of a record's unknown fields, for many records.
@@ -45,7 +45,7 @@ impl UnknownColumn {
             return Ok(None);
         }
         let schema = container.schema();
-        let mut fields = fields_alone(container.schema_json(), places).map_err(|(id, why)| damaged(what, id, why))?;
+        let mut fields = self_contained_fields(container.schema_json(), places).map_err(|(id, why)| damaged(what, id, why))?;
         for (field, (record, _)) in fields.iter_mut().zip(places) {
             field.of_entry = entry == Some(*record);
         }
@@ -55,7 +55,7 @@ impl UnknownColumn {
     }
 
     /// Reads a field's value, whose type is `node`.
-    pub(super) fn read(&mut self, place: usize, cursor: &mut Cursor<'_>, schema: &WriterSchema, node: usize) -> Read<()> {
+    pub(super) fn read(&mut self, place: usize, cursor: &mut Cursor<'_>, schema: &WriterSchema, node: usize) -> DecodeResult<()> {
         let (branch, node) = match &schema.node(node).kind {
             NodeKind::Union(types) => {
                 let at = usize::try_from(cursor.long()?).map_err(|_| NO_TYPE)?;
@@ -76,7 +76,7 @@ impl UnknownColumn {
     }
 
     /// Ends a record.
-    pub(super) fn close(&mut self, row: usize) -> Read<()> {
+    pub(super) fn close(&mut self, row: usize) -> DecodeResult<()> {
         if !self.places.is_empty() {
             self.values.close(row, &self.places)?;
             self.places.clear();
@@ -115,26 +115,26 @@ fn branches(schema: &WriterSchema, node: usize) -> Box<[usize]> {
 
 /// The unknown fields of all records of a file that is being written, by record and id.
 #[derive(Debug, Default)]
-pub(super) struct Extension(BTreeMap<(bool, i32), Extended>);
+pub(super) struct UnknownFieldWriter(BTreeMap<(bool, i32), WrittenField>);
 
 /// An unknown field of a file that is being written.
 #[derive(Debug)]
-struct Extended {
+struct WrittenField {
     field: UnknownField,
     /// The merged type, and the types of values that must be converted to it; `None` if all values have the field's type.
     others: Option<(WriterSchema, Vec<(Json, WriterSchema)>)>,
 }
 
-impl Extension {
+impl UnknownFieldWriter {
     /// Collects the unknown fields of the records. Fails if the types of a field cannot be merged.
     pub(super) fn of<'a>(what: &str, records: impl IntoIterator<Item = &'a UnknownFields>) -> Result<Self> {
-        let mut fields: BTreeMap<(bool, i32), Extended> = BTreeMap::new();
+        let mut fields: BTreeMap<(bool, i32), WrittenField> = BTreeMap::new();
         let mut types: BTreeMap<(bool, i32), Vec<Json>> = BTreeMap::new();
         for (field, _) in records.into_iter().flat_map(UnknownFields::iter) {
             match fields.get_mut(&field.key()) {
                 None => {
                     types.insert(field.key(), vec![field.avro_type.clone()]);
-                    fields.insert(field.key(), Extended { field: field.clone(), others: None });
+                    fields.insert(field.key(), WrittenField { field: field.clone(), others: None });
                 }
                 Some(known) => {
                     let seen = types.entry(field.key()).or_default();
@@ -164,7 +164,7 @@ impl Extension {
         let Some(fields) = record["fields"].as_array_mut() else { return };
         let name = |field: &Json| field["name"].as_str().unwrap_or_default().to_owned();
         let mut names: Vec<String> = fields.iter().map(name).collect();
-        for Extended { field, .. } in self.0.values().filter(|extended| extended.field.of_entry == entry) {
+        for WrittenField { field, .. } in self.0.values().filter(|extended| extended.field.of_entry == entry) {
             let mut object = Map::new();
             let mut name = avro_name(&field.name).into_owned();
             if names.contains(&name) {
@@ -200,7 +200,7 @@ impl Extension {
     }
 }
 
-impl Extended {
+impl WrittenField {
     fn put(&self, out: &mut Vec<u8>, field: &UnknownField, value: &[u8]) -> Result<()> {
         let other = self
             .others

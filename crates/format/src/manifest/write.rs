@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde_json::Value as Json;
 
 use super::header::MANIFEST;
-use super::unknown::Extension;
+use super::unknown::UnknownFieldWriter;
 use super::{ids, schemas};
 use crate::avro::{AvroCodec, Container, ContainerWriter, Cursor, Scratch, avro_schema, encode, put_bytes, put_long};
 use crate::{
@@ -55,7 +55,7 @@ pub struct ManifestWriter {
     files: [u64; 3],
     rows: [u64; 3],
     least: Option<i64>,
-    summaries: Vec<Summary>,
+    summaries: Vec<PartitionSummary>,
     /// The unknown fields of entries that have some, by the entry's index.
     unknown: BTreeMap<u64, UnknownFields>,
 }
@@ -83,7 +83,7 @@ impl ManifestWriter {
         let schema = schemas::entry(new.format_version, StructType::new(fields.collect()));
         let avro = avro_schema("manifest_entry", &schema)?;
         let metadata = metadata(new, schema)?;
-        let summaries = types.iter().map(|_| Summary::default()).collect();
+        let summaries = types.iter().map(|_| PartitionSummary::default()).collect();
         Ok(Self {
             version: new.format_version,
             content: new.content,
@@ -196,7 +196,7 @@ impl ManifestWriter {
         }
         let values = file.partition.iter().zip(&self.types).map(|(value, ty)| match value {
             None => Ok(None),
-            Some(value) => match value.of_type(ty) {
+            Some(value) => match value.converted_to(ty) {
                 Some(value) => Ok(Some(value)),
                 None => Err(bad(format!("its partition has {value:?}, which is not of type {ty}"))),
             },
@@ -216,7 +216,7 @@ impl ManifestWriter {
     pub fn finish(self, path: impl Into<String>) -> Result<(Vec<u8>, ManifestFile)> {
         let mut bytes = self.writer.finish()?;
         if !self.unknown.is_empty() {
-            bytes = extended(&bytes, &self.unknown)?;
+            bytes = rewrite_with_unknown_fields(&bytes, &self.unknown)?;
         }
         let [existing, added, deleted] = self.files.map(Some);
         let [existing_rows, added_rows, deleted_rows] = self.rows.map(Some);
@@ -234,7 +234,7 @@ impl ManifestWriter {
             added_rows_count: added_rows,
             existing_rows_count: existing_rows,
             deleted_rows_count: deleted_rows,
-            partitions: Some(self.summaries.into_iter().map(Summary::finish).collect()),
+            partitions: Some(self.summaries.into_iter().map(PartitionSummary::finish).collect()),
             key_metadata: None,
             first_row_id: None,
             extra: UnknownFields::default(),
@@ -247,8 +247,8 @@ impl ManifestWriter {
 ///
 /// The fields are known only after the last entry, and most manifests have none. The data file is the last field of an entry, so
 /// that appended bytes can belong to either.
-fn extended(manifest: &[u8], unknown: &BTreeMap<u64, UnknownFields>) -> Result<Vec<u8>> {
-    let extension = Extension::of(MANIFEST, unknown.values())?;
+fn rewrite_with_unknown_fields(manifest: &[u8], unknown: &BTreeMap<u64, UnknownFields>) -> Result<Vec<u8>> {
+    let extension = UnknownFieldWriter::of(MANIFEST, unknown.values())?;
     let mut container = Container::open(MANIFEST, manifest)?;
     let mut avro: Json = serde_json::from_slice(container.schema_json()).unwrap_or_default();
     let file =
@@ -419,14 +419,14 @@ fn put_list(out: &mut Vec<u8>, list: Option<impl ExactSizeIterator<Item = i64>>)
 
 /// The summary of a partition field's values.
 #[derive(Debug, Default)]
-struct Summary {
+struct PartitionSummary {
     null: bool,
     nan: bool,
     least: Option<Value>,
     greatest: Option<Value>,
 }
 
-impl Summary {
+impl PartitionSummary {
     fn add(&mut self, value: Option<Value>) {
         match value {
             None => self.null = true,

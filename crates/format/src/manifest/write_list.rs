@@ -5,7 +5,7 @@
 use serde_json::Value as Json;
 
 use super::schemas;
-use super::unknown::Extension;
+use super::unknown::UnknownFieldWriter;
 use super::write::{put_option, put_optional_bytes, schema_json};
 use crate::avro::{AvroCodec, ContainerWriter, avro_schema, put_bytes, put_long};
 use crate::{
@@ -118,10 +118,10 @@ impl ManifestListWriter {
         let loose = new.format_version >= 2 && !self.manifests.iter().all(counted);
         let schema = schema(new.format_version, loose);
         let mut avro = avro_schema("manifest_file", &schema)?;
-        let extension = Extension::of(LIST, self.manifests.iter().map(|manifest| &manifest.extra))?;
+        let extension = UnknownFieldWriter::of(LIST, self.manifests.iter().map(|manifest| &manifest.extra))?;
         extension.add_to(&mut avro, false);
         let summaries = self.manifests.iter().flat_map(|manifest| manifest.partitions.iter().flatten());
-        let of_summaries = Extension::of(LIST, summaries.map(|summary| &summary.extra))?;
+        let of_summaries = UnknownFieldWriter::of(LIST, summaries.map(|summary| &summary.extra))?;
         if let Some(summary) = summary_of(&mut avro) {
             of_summaries.add_to(summary, false);
         }
@@ -187,7 +187,13 @@ fn schema(version: u8, loose: bool) -> StructType {
 }
 
 /// Writes a manifest, with its fields in the order of [`schemas::manifest_file`].
-fn put_manifest(out: &mut Vec<u8>, version: u8, loose: bool, manifest: &ManifestFile, of_summaries: &Extension) -> Result<()> {
+fn put_manifest(
+    out: &mut Vec<u8>,
+    version: u8,
+    loose: bool,
+    manifest: &ManifestFile,
+    of_summaries: &UnknownFieldWriter,
+) -> Result<()> {
     let counts = counts(manifest).map(|count| count.and_then(|count| i64::try_from(count).ok()));
     // Counts of files have 32 bits.
     let (files, rows) = counts.split_at(3);
@@ -227,7 +233,7 @@ fn put_manifest(out: &mut Vec<u8>, version: u8, loose: bool, manifest: &Manifest
     Ok(())
 }
 
-fn put_summaries(out: &mut Vec<u8>, summaries: Option<&[FieldSummary]>, of_summaries: &Extension) -> Result<()> {
+fn put_summaries(out: &mut Vec<u8>, summaries: Option<&[FieldSummary]>, of_summaries: &UnknownFieldWriter) -> Result<()> {
     put_long(out, summaries.is_some().into());
     let Some(summaries) = summaries else { return Ok(()) };
     if !summaries.is_empty() {

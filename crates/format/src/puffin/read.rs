@@ -7,7 +7,7 @@ use std::io::Read;
 use bytes::Bytes;
 
 use super::{MAGIC, PuffinBlob, PuffinCodec, PuffinMetadata};
-use crate::avro::{budget, unzstd};
+use crate::avro::{max_decompressed_size, unzstd};
 use crate::{FormatError, Result};
 
 /// The number of bytes at the end of a file that give the footer's length: length, flags and magic bytes.
@@ -120,7 +120,7 @@ impl PuffinBlob {
 
 fn decompressed(codec: PuffinCodec, bytes: &[u8]) -> Result<Vec<u8>, String> {
     let mut out = Vec::new();
-    let most = budget(bytes.len());
+    let most = max_decompressed_size(bytes.len());
     match codec {
         PuffinCodec::None => out.extend_from_slice(bytes),
         PuffinCodec::Zstd => unzstd(bytes, &mut out, most)?,

@@ -9,7 +9,7 @@ use iceberg::io::FileIO;
 use iceberg::puffin as theirs;
 
 use super::*;
-use crate::dice::{Dice, seeds};
+use crate::fuzz::{FuzzRng, for_each_seed};
 use crate::memory;
 
 const CODECS: [PuffinCodec; 3] = [PuffinCodec::None, PuffinCodec::Lz4, PuffinCodec::Zstd];
@@ -99,11 +99,11 @@ fn what_is_unknown_is_kept_and_refused_by_name_where_it_must_be_read() {
 fn damaged_files_are_errors_or_other_values() {
     let files: Vec<Vec<u8>> = [false, true].map(|compressed| written(compressed, &CODECS).0).into();
     let mut read = 0_u64;
-    seeds(3000, |dice| {
+    for_each_seed(3000, |dice| {
         let file = dice.one(&files).clone();
         let damaged = Bytes::from(if dice.below(3) == 0 { with_footer(dice, &files[0]) } else { dice.damage(&file) });
         let justified = (64 << 20) + 500 * damaged.len();
-        let ((), bytes) = memory::most(|| {
+        let ((), bytes) = memory::with_peak_memory(|| {
             if let Ok(metadata) = read_puffin(&damaged) {
                 read += 1;
                 for blob in &metadata.blobs {
@@ -117,7 +117,7 @@ fn damaged_files_are_errors_or_other_values() {
 }
 
 /// Returns the file with another, uncompressed footer.
-fn with_footer(dice: &mut Dice, file: &[u8]) -> Vec<u8> {
+fn with_footer(dice: &mut FuzzRng, file: &[u8]) -> Vec<u8> {
     let metadata = read_puffin(file).expect("read");
     let length = puffin_footer_length(file, file.len() as u64).expect("a footer") as usize;
     let mut json = serde_json::to_value(&metadata).expect("printed");

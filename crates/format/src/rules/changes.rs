@@ -3,7 +3,7 @@
 use serde_json::{Value as Json, json};
 
 use crate::json::tests::of_version;
-use crate::{At, TableMetadata, TableUpdate, apply};
+use crate::{CommitContext, TableMetadata, TableUpdate, apply};
 
 /// Returns a table with the columns `a` (1, int) and `b` (2, string), and with snapshots.
 fn table(version: u8, change: impl FnOnce(&mut Json)) -> TableMetadata {
@@ -55,7 +55,7 @@ fn and_default(mut added: Json) -> Json {
 
 fn tried(table: &TableMetadata, updates: Json) -> Result<TableMetadata, String> {
     let updates: Vec<TableUpdate> = serde_json::from_value(updates).expect("updates");
-    let at = At { now_ms: 2_000_000_000_000, metadata_file: Some("s3://bucket/1.json") };
+    let at = CommitContext { now_ms: 2_000_000_000_000, metadata_file: Some("s3://bucket/1.json") };
     apply(table, &updates, at).map(|made| made.unwrap_or_else(|| table.clone())).map_err(|e| e.to_string())
 }
 
@@ -264,7 +264,7 @@ fn a_required_field_that_rows_may_lack_is_doubtful() {
             json["current-schema-id"] = json!(schemas[schemas.len() - 1].0);
             json["snapshots"].as_array_mut().expect("snapshots").iter_mut().for_each(|s| drop(s["schema-id"].take()));
         });
-        let ids: Vec<i32> = made.doubtful_fields(made.current_schema()).into_iter().collect();
+        let ids: Vec<i32> = made.unreliable_required_fields(made.current_schema()).into_iter().collect();
         let had = crate::Schema::clone(made.current_schema()).with_optional(&ids.iter().copied().collect());
         assert!(ids.iter().all(|id| !had.field_by_id(*id).expect("there").required));
         assert_eq!(had.field_ids().count(), made.current_schema().field_ids().count());

@@ -180,7 +180,7 @@ pub(super) fn evolution(metadata: &TableMetadata) -> Vec<Violation> {
 /// Returns the violations of "Schema Evolution" by a change of the current schema. A schema that was never current has no rows.
 pub(super) fn changed(before: &TableMetadata, after: &TableMetadata) -> Vec<Violation> {
     let (old, new) = (before.current_schema(), after.current_schema());
-    if old.is_same_as(new) {
+    if old.equals_except_id(new) {
         return Vec::new();
     }
     let mut fields = Fields::default();

@@ -164,7 +164,7 @@ pub(crate) fn of_view_schema(schema: &Schema) -> Option<Violation> {
 }
 
 /// Returns the violations that a change adds, without those that existed before.
-pub fn added(before: &TableMetadata, after: &TableMetadata) -> Vec<Violation> {
+pub fn new_violations(before: &TableMetadata, after: &TableMetadata) -> Vec<Violation> {
     let old = of_state(before);
     let is_old = |violation: &Violation| old.iter().any(|old| old.rule == violation.rule && old.subject == violation.subject);
     let mut found: Vec<Violation> = of_state(after).into_iter().filter(|violation| !is_old(violation)).collect();
@@ -389,7 +389,7 @@ mod tests {
         json["schemas"].as_array_mut().expect("schemas").remove(2);
         let after = TableMetadata::from_json(json.to_string().as_bytes()).expect("read");
         assert!(check(&after).iter().any(|violation| violation.what == "schema 3, field z (3)"));
-        assert_eq!(added(&before, &after), []);
+        assert_eq!(new_violations(&before, &after), []);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use arrow::datatypes::{DataType, Field};
 use arrow::util::display::array_value_to_string;
 use esker_format::{DataFile, DataFileFormat, PartitionField, PrimitiveType, Transform, Type, Value};
 use esker_read::{
-    BatchAdapter, FileScan, OpenFile, arrow_field, arrow_type, field_id, literal_array, one_nan, optional_schema, transform,
+    BatchAdapter, FileScan, OpenFile, arrow_field, arrow_type, field_id, literal_array, normalize_nan, optional_schema, transform,
 };
 use esker_table::{ColumnBounds, LiveFile};
 use futures::TryStreamExt;
@@ -61,7 +61,7 @@ impl Check<'_> {
             return Ok(());
         }
         let stats: &Stats = &self.context.counters.reads;
-        let open = self.context.reader.naming(&self.table.metadata).open(&file.file_path, size, stats).await?;
+        let open = self.context.reader.with_name_mapping(&self.table.metadata).open(&file.file_path, size, stats).await?;
         if let Some(rows) = file.rows()
             && let Err(error) = open.check_records(rows)
         {
@@ -163,7 +163,8 @@ impl Check<'_> {
         for input in inputs {
             let (path, size) = (input.file.file_path.as_str(), input.file.size());
             // One that was swept can't be asked.
-            let Ok(open) = self.context.reader.naming(&self.table.metadata).open(path, size, &self.context.counters.reads).await
+            let Ok(open) =
+                self.context.reader.with_name_mapping(&self.table.metadata).open(path, size, &self.context.counters.reads).await
             else {
                 return Ok(lost);
             };
@@ -180,7 +181,7 @@ impl Check<'_> {
         let mut explained = BTreeMap::new();
         for input in self.origins.made_of(live).await.ok()?? {
             let (path, size) = (input.file.file_path.as_str(), input.file.size());
-            let reader = self.context.reader.naming(&self.table.metadata);
+            let reader = self.context.reader.with_name_mapping(&self.table.metadata);
             let open = reader.open(path, size, &self.context.counters.reads).await.ok()?;
             let has = |leaf: &&&Leaf| open.fields().iter().any(|f| has_leaf(f, leaf.id));
             let had: Vec<&Leaf> = lost.iter().filter(has).copied().collect();
@@ -345,14 +346,14 @@ fn leaf_of(batch: &RecordBatch, leaf: &Leaf) -> Option<ArrayRef> {
 fn wanted(expected: &Expected<'_>, ty: &DataType) -> Result<Option<ArrayRef>> {
     Ok(match expected.value {
         None => Some(new_null_array(ty, 1)),
-        Some(value) => literal_array(value, ty).map(|array| one_nan(&array)).transpose()?,
+        Some(value) => literal_array(value, ty).map(|array| normalize_nan(&array)).transpose()?,
     })
 }
 
 /// Adds up the rows that are not of their file's partition.
 fn contradictions(expected: &Expected<'_>, column: ArrayRef, wrong: &mut Wrong) -> Result<()> {
     // Partitions do not tell one NaN from another.
-    let made = one_nan(&transform::array(expected.field.transform(), &column)?)?;
+    let made = normalize_nan(&transform::array(expected.field.transform(), &column)?)?;
     let Some(wanted) = wanted(expected, made.data_type())? else { return Ok(()) };
     let other: BooleanArray = distinct(&made, &Scalar::new(wanted))?;
     let rows = other.true_count();

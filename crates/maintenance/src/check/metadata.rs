@@ -22,7 +22,7 @@ pub(super) fn of_rules(metadata: &TableMetadata, path: &str) -> Vec<CheckFinding
 
 /// The file that lists a snapshot's manifests; in version 1 it may be that of the metadata.
 pub(super) fn list_of<'a>(snapshot: &'a Snapshot, metadata_path: &'a str) -> &'a str {
-    esker_table::list_of(snapshot).unwrap_or(metadata_path)
+    esker_table::list_location(snapshot).unwrap_or(metadata_path)
 }
 
 /// Manifests of a partition spec that the table has not.

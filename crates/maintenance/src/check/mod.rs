@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use esker_catalog::{Catalog, LoadedTable};
 use esker_format::{MAIN_BRANCH, ManifestFile, PrimitiveType, Schema, SnapshotRef, Type};
-use esker_table::{DeleteKind, LiveDelete, LiveFile, LiveFiles, Manifest, TableError, load_manifests, named_files};
+use esker_table::{DeleteKind, LiveDelete, LiveFile, LiveFiles, Manifest, TableError, count_live_files, load_manifests};
 use esker_types::{Coded, ErrorCode};
 use futures::stream::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
@@ -95,7 +95,7 @@ fn head<'a>(table: &'a LoadedTable, options: &CheckOptions) -> Result<Option<&'a
 pub(crate) async fn plan_check(catalog: &Catalog, table: &LoadedTable, options: &CheckOptions) -> Result<CheckPlan> {
     let head = head(table, options)?;
     let files = match head {
-        Some(head) => named_files(catalog.manifests(), head).await.unwrap_or_default(),
+        Some(head) => count_live_files(catalog.manifests(), head).await.unwrap_or_default(),
         None => 0,
     };
     let snapshot_id = head.map(|s| s.snapshot_id);
@@ -144,7 +144,7 @@ fn summed(notes: &mut Vec<String>) {
 /// Takes down that a manifest or manifest list could not be read. One that is encrypted is not damaged.
 fn note_unreadable(path: &str, error: TableError, outcome: &mut CheckOutcome) -> Result<()> {
     match error.code() {
-        code if code.is_passing() => return Err(error.into()),
+        code if code.is_transient() => return Err(error.into()),
         ErrorCode::Unsupported => outcome.notes.push(error.to_string()),
         _ => outcome.findings.push(CheckFinding::new(CheckFindingKind::UnreadableManifest, path, error.to_string())),
     }
@@ -246,7 +246,7 @@ fn about_equality(schema: &Schema, live: &LiveFiles) -> Vec<CheckFinding> {
 /// Data files that were added more than once.
 fn repeated(live: &LiveFiles) -> Vec<CheckFinding> {
     let what = |n: usize| format!("it has {n} entries, and readers see its rows as often");
-    live.repeated().into_iter().map(|(path, n)| CheckFinding::new(CheckFindingKind::RepeatedFile, path, what(n))).collect()
+    live.duplicate_paths().into_iter().map(|(path, n)| CheckFinding::new(CheckFindingKind::RepeatedFile, path, what(n))).collect()
 }
 
 impl Check<'_> {
@@ -285,7 +285,7 @@ impl Check<'_> {
                 outcome.findings.push(CheckFinding::of(CheckFindingKind::MissingFile, file, "it is not in storage".to_owned()));
                 return Ok(outcome);
             }
-            Err(error) if error.code().is_passing() => return Err(error.into()),
+            Err(error) if error.code().is_transient() => return Err(error.into()),
             Err(error) => {
                 outcome.findings.push(CheckFinding::of(CheckFindingKind::UnreadableFile, file, error.to_string()));
                 return Ok(outcome);

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use esker_catalog::{LoadedTable, Unreadable};
 use esker_format::{ManifestFile, SnapshotRef};
-use esker_table::{Unread, outline_as_far};
+use esker_table::{UnreadableFile, outline_lenient};
 use esker_types::Coded;
 use futures::stream::{StreamExt, TryStreamExt};
 
@@ -26,9 +26,9 @@ pub(super) async fn others(
     let leading = metadata.snapshots.iter().filter(|s| s.manifest_list.is_some() || s.manifests.is_some());
     let (of_checked, others): (Vec<SnapshotRef>, Vec<SnapshotRef>) = leading.cloned().partition(|s| s.snapshot_id == checked);
     // Manifests of the checked snapshot are findings already.
-    let (known, _) = outline_as_far(catalog.manifests(), metadata, &of_checked, &HashSet::new()).await?;
+    let (known, _) = outline_lenient(catalog.manifests(), metadata, &of_checked, &HashSet::new()).await?;
     let known: HashSet<String> = known.manifests.into_keys().collect();
-    let (found, mut unread) = outline_as_far(catalog.manifests(), metadata, &others, &known).await?;
+    let (found, mut unread) = outline_lenient(catalog.manifests(), metadata, &others, &known).await?;
     let mut findings = match specs {
         true => of_unknown_specs(metadata, found.manifests.values().map(|(_, manifest)| manifest)),
         false => Vec::new(),
@@ -41,9 +41,10 @@ pub(super) async fn others(
     while let Some(found) = looks.try_next().await? {
         unread.extend(found);
     }
-    let (unsupported, unread): (Vec<Unread>, Vec<Unread>) = unread.into_iter().partition(|unread| unread.unsupported);
+    let (unsupported, unread): (Vec<UnreadableFile>, Vec<UnreadableFile>) =
+        unread.into_iter().partition(|unread| unread.unsupported);
     notes.extend(unsupported.iter().map(ToString::to_string));
-    for Unread { snapshot_id, path, error, .. } in unread {
+    for UnreadableFile { snapshot_id, path, error, .. } in unread {
         let met = Unreadable { path: path.clone(), error: error.clone(), decoding: true, snapshot_id: Some(snapshot_id) };
         catalog.record_damage(table.row.id, &met, &format!("met by job {}", context.job)).await;
         let what = format!("snapshot {snapshot_id} leads to it: {error}");
@@ -56,14 +57,19 @@ pub(super) async fn others(
 }
 
 /// A server that has read a manifest keeps it, so that storage is asked as well.
-async fn look(context: &JobContext, table: &LoadedTable, snapshot_id: i64, manifest: &ManifestFile) -> Result<Option<Unread>> {
+async fn look(
+    context: &JobContext,
+    table: &LoadedTable,
+    snapshot_id: i64,
+    manifest: &ManifestFile,
+) -> Result<Option<UnreadableFile>> {
     let path = manifest.manifest_path.clone();
     if context.catalog.storage().size(&path).await?.is_none() {
-        return Ok(Some(Unread { snapshot_id, path, error: GONE.to_owned(), unsupported: false }));
+        return Ok(Some(UnreadableFile { snapshot_id, path, error: GONE.to_owned(), unsupported: false }));
     }
     match context.catalog.manifests().load(&table.metadata, manifest).await {
         Ok(_) => Ok(None),
-        Err(error) if error.code().is_passing() => Err(MaintenanceError::from(error)),
-        Err(error) => Ok(Some(Unread::of(snapshot_id, path, &error))),
+        Err(error) if error.code().is_transient() => Err(MaintenanceError::from(error)),
+        Err(error) => Ok(Some(UnreadableFile::of(snapshot_id, path, &error))),
     }
 }

@@ -3,7 +3,7 @@
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::error::ArrowError;
 use esker_format::{NestedFieldRef, PrimitiveType, Schema, Type};
-use esker_types::{dotted, listed, split_names};
+use esker_types::{split_dotted, split_list, split_names};
 
 use crate::{MaintenanceError, Result};
 
@@ -18,7 +18,7 @@ impl ColumnPath {
     /// The column that an option names.
     pub(crate) fn named(schema: &Schema, text: &str, key: &'static str) -> Result<Self> {
         let bad = |reason: String| MaintenanceError::Option { key, reason };
-        let names = dotted(text);
+        let names = split_dotted(text);
         let found = names.as_ref().ok().and_then(|names| walk(schema, names));
         // A list of names has no need of quotes.
         if let Some(found) = found.or_else(|| walk(schema, &[text.to_owned()])) {
@@ -97,7 +97,7 @@ pub(crate) fn sorted_by(text: &str) -> Result<Vec<SortColumn<'_>>> {
     let key = |part| {
         let words: Vec<&str> = split_names(part, char::is_whitespace).into_iter().filter(|word| !word.is_empty()).collect();
         let Some((name, rest)) = words.split_first() else { return Err(bad(format!("{text:?} has an empty part"))) };
-        dotted(name).map_err(|e| bad(e.to_string()))?;
+        split_dotted(name).map_err(|e| bad(e.to_string()))?;
         let rest: Vec<String> = rest.iter().map(|w| w.to_lowercase()).collect();
         let rest: Vec<&str> = rest.iter().map(String::as_str).collect();
         let (descending, rest) = match rest.as_slice() {
@@ -113,7 +113,7 @@ pub(crate) fn sorted_by(text: &str) -> Result<Vec<SortColumn<'_>>> {
         };
         Ok(SortColumn { name, descending, nulls_first })
     };
-    listed(text).map(key).collect()
+    split_list(text).map(key).collect()
 }
 
 /// An error if no table could be sorted by what a text says.

@@ -10,7 +10,7 @@ use esker_table::{
     DeleteIndex, DeleteKey, DeleteKind, LiveFile, LiveFiles, SnapshotChanges, TableError, ancestors, build_snapshot, dangling,
     delete_key, has_deletes, load_live,
 };
-use esker_types::{Carried, JobId};
+use esker_types::{CodedError, JobId};
 use esker_write::{RowsToDelete, WriteError, write_deletes};
 use futures::future::BoxFuture;
 
@@ -83,7 +83,7 @@ pub(crate) fn carried(error: MaintenanceError) -> CatalogError {
         MaintenanceError::Catalog(e) => e,
         MaintenanceError::Table(e) | MaintenanceError::Write(WriteError::Table(e)) => e.into(),
         MaintenanceError::Storage(e) | MaintenanceError::Write(WriteError::Storage(e)) => e.into(),
-        other => Carried::new(other).into(),
+        other => CodedError::new(other).into(),
     }
 }
 
@@ -109,7 +109,7 @@ pub(crate) async fn propose_for(
         let catalog = recorder.clone();
         Box::pin(async move {
             let recorded = catalog.state().record_outputs(catalog.warehouse(), table_id, Some(job), &paths).await;
-            recorded.map_err(|e| TableError::Carried(Carried::new(e)))
+            recorded.map_err(|e| TableError::Caller(CodedError::new(e)))
         })
     };
     let rewritten = build_snapshot(catalog.manifests(), &table.metadata, rewrite, &record).await?;
@@ -121,7 +121,7 @@ pub(crate) async fn propose_for(
         updates: rewritten.updates,
         quarantine: Vec::new(),
         settled_outputs: outputs.chain(rewritten.written).collect(),
-        restored: rewrite.restored_files.iter().flat_map(|live| Location::names(&live.file.file_path)).collect(),
+        restored: rewrite.restored_files.iter().flat_map(|live| Location::recorded_names(&live.file.file_path)).collect(),
         actor: actor.clone(),
     })
 }

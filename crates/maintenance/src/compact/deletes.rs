@@ -22,7 +22,7 @@ pub(crate) async fn resolve(
     files: &[LiveFile],
 ) -> Result<(ByPath, ByPath)> {
     let bytes = usize::try_from(context.limits.bytes / 4).unwrap_or(usize::MAX);
-    let budget = EqualityBudget { bytes, dir: context.limits.spill_dir.clone(), keep: false };
+    let budget = EqualityBudget { bytes, dir: context.limits.spill_dir.clone(), use_block_cache: false };
     resolve_within(&context.reader, &budget, &context.counters.reads, metadata, live, files).await
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use esker_table::PartitionKey;
-use esker_types::total;
+use esker_types::saturating_total;
 use serde::{Deserialize, Serialize};
 
 use super::rewrite::number_of_files;
@@ -48,12 +48,12 @@ pub struct Group {
 impl Group {
     /// Bytes of the files that are replaced.
     pub fn bytes(&self) -> u64 {
-        total(self.files.iter().map(|f| f.bytes))
+        saturating_total(self.files.iter().map(|f| f.bytes))
     }
 
     /// Rows of the files that are replaced.
     pub fn records(&self) -> u64 {
-        total(self.files.iter().map(|f| f.records))
+        saturating_total(self.files.iter().map(|f| f.records))
     }
 }
 
@@ -105,7 +105,7 @@ pub(crate) fn pack_groups(partitions: ByPartition, limits: GroupLimits) -> Vec<G
         for bin in bins {
             let urgent = bin.iter().any(|c| c.urgent) || (limits.all && !bin.is_empty());
             let files: Vec<PlannedFile> = bin.into_iter().map(|c| c.file).collect();
-            let bytes = total(files.iter().map(|f| f.bytes));
+            let bytes = saturating_total(files.iter().map(|f| f.bytes));
             let enough_files = files.len() > 1 && files.len() >= limits.min_input_files;
             let enough_content = files.len() > 1 && bytes > limits.target;
             let too_large = files.iter().any(|f| f.bytes > limits.max_file);

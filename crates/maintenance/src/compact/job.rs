@@ -2,7 +2,7 @@
 
 use clap::Args;
 use esker_catalog::LoadedTable;
-use esker_types::{JobKind, format_bytes, format_count, listed};
+use esker_types::{JobKind, format_bytes, format_count, split_list};
 use futures::FutureExt;
 use serde_json::{Map, Value};
 
@@ -87,7 +87,7 @@ impl JobType for Compaction {
         }
         put("strategy", Some(args.strategy.into()));
         put("sort-order", args.sort_order.map(Value::from));
-        let columns: Vec<Value> = args.zorder_columns.iter().flat_map(|text| listed(text)).map(Value::from).collect();
+        let columns: Vec<Value> = args.zorder_columns.iter().flat_map(|text| split_list(text)).map(Value::from).collect();
         put("zorder-columns", (!columns.is_empty()).then(|| columns.into()));
         put("branch", args.branch.map(Value::from));
         put("where", args.filter.map(Value::from));

@@ -6,7 +6,7 @@ use esker_read::{arrow_schema, check_readable};
 use esker_table::{
     DeleteIndex, DeleteKey, DeleteKind, Expr, LiveFile, LiveFiles, PartitionKey, delete_key, partition_label, residual,
 };
-use esker_types::{now_ms, total};
+use esker_types::{now_ms, saturating_total};
 use serde::{Deserialize, Serialize};
 
 use super::group::{ByPartition, CandidateFile, Group, GroupLimits, PlannedFile, pack_groups};
@@ -62,12 +62,12 @@ impl CompactPlan {
 
     /// Bytes that are rewritten.
     pub fn bytes(&self) -> u64 {
-        total(self.groups.iter().map(Group::bytes))
+        saturating_total(self.groups.iter().map(Group::bytes))
     }
 
     /// Files expected in their place.
     pub fn expected_files(&self) -> u64 {
-        total(self.groups.iter().map(|g| g.expected_files))
+        saturating_total(self.groups.iter().map(|g| g.expected_files))
     }
 }
 
@@ -199,7 +199,7 @@ impl Chooser<'_> {
     fn choose(&self) -> (ByPartition, Vec<LeftAlone>) {
         let mut candidates = ByPartition::new();
         let mut left: BTreeMap<(String, String), (u64, u64)> = BTreeMap::new();
-        let repeated = self.live.repeated();
+        let repeated = self.live.duplicate_paths();
         for data in &self.live.data {
             let partition = self.label(data);
             if self.options.partition.as_deref().is_some_and(|part| !partition.contains(part)) || !self.matches(data) {
@@ -243,7 +243,7 @@ impl Chooser<'_> {
     fn candidate(&self, data: &LiveFile) -> Option<CandidateFile> {
         let file = &data.file;
         let own = |i: usize| self.live.deletes[i].entry.file.rows().unwrap_or(0);
-        let deleted = total(self.index.file_scoped(data).into_iter().map(own));
+        let deleted = saturating_total(self.index.file_scoped(data).into_iter().map(own));
         let planned = PlannedFile {
             path: file.file_path.clone(),
             bytes: file.size(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use esker_read::{BatchAdapter, FetchedRowGroups, Lineage, OpenFile, Projection, RowPositions};
 use esker_table::LiveFile;
-use esker_write::{ParquetLayout, flat};
+use esker_write::{ParquetLayout, has_only_flat_columns};
 use futures::stream::StreamExt;
 use parquet::basic::Compression;
 use parquet::file::metadata::ParquetMetaData;
@@ -204,11 +204,11 @@ fn copyable(shape: &ParquetLayout, open: &OpenFile, input: &InputFile, cut: Unit
     let Some(least) = cut.splice_bytes else { return vec![false; footer.num_row_groups()] };
     let (ours, theirs) = (shape.descriptor.columns(), footer.file_metadata().schema_descr().columns());
     // A file that has lineage columns of its own can be copied with them, one that has not gets them.
-    let same = theirs.len() >= shape.own_leaves()
-        && (theirs.len() == ours.len() || theirs.len() == shape.own_leaves())
+    let same = theirs.len() >= shape.table_leaves()
+        && (theirs.len() == ours.len() || theirs.len() == shape.table_leaves())
         && ours.iter().zip(theirs).all(|(a, b)| a == b)
         // Where the pages are is told by the file, or can be found out.
-        && (footer.offset_index().is_some() || flat(footer));
+        && (footer.offset_index().is_some() || has_only_flat_columns(footer));
     if !same {
         return vec![false; footer.num_row_groups()];
     }
@@ -218,7 +218,7 @@ fn copyable(shape: &ParquetLayout, open: &OpenFile, input: &InputFile, cut: Unit
         let untouched = input.deleted.as_deref().is_none_or(|d| d.range_cardinality(rows.clone()) == 0);
         let encoded =
             group.columns().iter().all(|c| codec(c.compression()) == codec(shape.properties.compression(c.column_path())));
-        let lineage = group.columns().iter().skip(shape.own_leaves());
+        let lineage = group.columns().iter().skip(shape.table_leaves());
         let complete = lineage.map(|c| c.statistics().and_then(|s| s.null_count_opt())).all(|nulls| nulls == Some(0));
         bytes >= least && bytes <= cut.max_bytes && untouched && encoded && complete
     };

@@ -138,13 +138,13 @@ async fn applied(
 async fn check_there(catalog: &Catalog, table: TableId, job: &Job, files: &[LiveFile]) -> Result<()> {
     let quarantine = catalog.state().quarantine_of(table).await?;
     let deleting = quarantine.into_iter().filter(|d| d.state == QuarantineState::Deleting);
-    let going: HashSet<String> = deleting.map(|d| Location::normal(&d.record.path)).collect();
+    let going: HashSet<String> = deleting.map(|d| Location::normalize(&d.record.path)).collect();
     let paths: HashSet<&str> = files.iter().map(|f| f.file.file_path.as_str()).collect();
-    if let Some(path) = paths.iter().find(|path| going.contains(&Location::normal(path))) {
+    if let Some(path) = paths.iter().find(|path| going.contains(&Location::normalize(path))) {
         return Err(swept(job, &format!("{path} is being deleted")));
     }
     let erased = erased(catalog, table).await?;
-    if let Some((path, by)) = paths.iter().find_map(|path| Some((path, erased.get(&Location::normal(path))?))) {
+    if let Some((path, by)) = paths.iter().find_map(|path| Some((path, erased.get(&Location::normalize(path))?))) {
         return refused(format!("{path} holds rows that job {by} erased"));
     }
     check_stored(catalog, job, &paths.into_iter().map(str::to_owned).collect::<Vec<_>>()).await

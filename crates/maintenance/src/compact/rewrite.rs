@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use esker_format::DataFile;
 use esker_read::{BatchAdapter, RowPositions};
-use esker_types::total;
+use esker_types::saturating_total;
 use esker_write::{NanCounts, OutputFile, ParquetLayout, RowGroup, RowGroupEncoder, WriteError, WrittenFile, count_nans};
 use futures::stream::{Stream, StreamExt, TryStreamExt};
 use roaring::RoaringTreemap;
@@ -78,7 +78,7 @@ pub(crate) async fn rewrite(
     inputs: Arc<Vec<InputFile>>,
     target: &OutputTarget,
 ) -> Result<RewrittenGroup> {
-    let total_in = total(inputs.iter().map(|i| i.file.file.size()));
+    let total_in = saturating_total(inputs.iter().map(|i| i.file.file.size()));
     let memory = context.limits.bytes * 2 / 5;
     let row_group = (shape.row_group_bytes as u64).min(target.file_bytes);
     let cut = UnitLimits {
@@ -130,7 +130,7 @@ pub(crate) async fn rewrite(
     }
     drop(pieces);
     feeding.await?;
-    let rows_in = total(inputs.iter().map(InputFile::rows));
+    let rows_in = saturating_total(inputs.iter().map(InputFile::rows));
     let written = assembly.finish().await?;
     let rows_out: u64 = written.iter().map(|w| w.rows).sum();
     if hash.rows != rows_in || rows_out != rows_in {
@@ -292,7 +292,7 @@ fn copy(
     let row_group = fetched.row_groups().start;
     let group = fetched.footer().row_group(row_group);
     let mut lineage = Vec::new();
-    if shape.lineage && group.num_columns() == shape.own_leaves() {
+    if shape.lineage && group.num_columns() == shape.table_leaves() {
         let mut encoder = shape.lineage_encoder()?;
         let mut at = rows.start;
         while at < rows.end {
@@ -303,7 +303,7 @@ fn copy(
         lineage = encoder.finish()?.chunks;
     }
     let whole = fetched.footer().num_row_groups() == 1;
-    let nans = shape.copied_nans(&source.file.file, whole);
+    let nans = shape.nan_counts_of_copy(&source.file.file, whole);
     let run = Run { input, rows, deleted: None, first: 0 };
     let group = RowGroup::Copied { source: Arc::new(fetched), row_group, index, lineage };
     Ok((vec![Piece { group, placed: vec![run], nans }], hash))

@@ -5,8 +5,8 @@ use std::time::Instant;
 use esker_catalog::{Change, LoadedTable};
 use esker_format::{DataFile, Schema, TableMetadata, Tuple, Type};
 use esker_read::{BatchAdapter, ReadError};
-use esker_table::{DeleteIndex, DeleteKey, LiveFile, LiveFiles, PartitionKey, data_dir, delete_key, plain_dir};
-use esker_types::{Coded, ErrorCode, TableId, total};
+use esker_table::{DeleteIndex, DeleteKey, LiveFile, LiveFiles, PartitionKey, data_dir, delete_key, dir_of_label};
+use esker_types::{Coded, ErrorCode, TableId, saturating_total};
 use esker_write::{ParquetLayout, RowsToDelete, Shredding};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -38,7 +38,7 @@ pub(crate) async fn execute_compact(context: &JobContext, table: &LoadedTable, p
         return Ok(outcome);
     };
     let mut context = context.clone();
-    context.reader = context.reader.naming(&table.metadata);
+    context.reader = context.reader.with_name_mapping(&table.metadata);
     if let Some(bytes) = plan.options.memory_bytes {
         context.limits.bytes = bytes;
     }
@@ -57,7 +57,7 @@ pub(crate) async fn execute_compact(context: &JobContext, table: &LoadedTable, p
         && let Some(first) = outcome.refused.first()
     {
         // The job is tried again if that may help any of them.
-        let passing = outcome.refused.iter().find(|group| group.code.is_some_and(ErrorCode::is_passing));
+        let passing = outcome.refused.iter().find(|group| group.code.is_some_and(ErrorCode::is_transient));
         let group = passing.unwrap_or(first);
         let what = format!("no group was rewritten; group {}: {}", group.group, group.reason);
         return Err(MaintenanceError::NothingDone { code: group.code.unwrap_or(ErrorCode::Refused), what });
@@ -203,7 +203,7 @@ impl Job<'_> {
     /// Where the files of a group go.
     fn target(&self, group: &Group) -> OutputTarget {
         let dir = data_dir(&self.metadata);
-        let partition = plain_dir(&group.partition);
+        let partition = dir_of_label(&group.partition);
         let options = &self.plan.options;
         let target = self.plan.target_file_size_bytes;
         OutputTarget {
@@ -377,9 +377,9 @@ impl GroupReport {
             group: done.group,
             partition: planned.map_or_else(String::new, |g| g.partition.clone()),
             files_in: done.removed.len() as u64,
-            bytes_in: total(done.removed.iter().map(|f| f.file.size())),
+            bytes_in: saturating_total(done.removed.iter().map(|f| f.file.size())),
             files_out: done.added.len() as u64,
-            bytes_out: total(done.added.iter().map(|file| file.size())),
+            bytes_out: saturating_total(done.added.iter().map(|file| file.size())),
             deleted: ready.deleted,
             spliced: ready.spliced,
             hash: ready.hash,
@@ -443,7 +443,7 @@ async fn shape_of(
     files: &[LiveFile],
     strict: Arc<ParquetLayout>,
 ) -> Result<Arc<ParquetLayout>> {
-    let mut doubtful = metadata.doubtful_fields(&strict.schema);
+    let mut doubtful = metadata.unreliable_required_fields(&strict.schema);
     let required = strict.schema.as_struct().fields().iter().filter(|field| field.required && !field.field_type.is_nested());
     let has_nulls = |id: i32| files.iter().any(|file| file.file.stats(id).and_then(|stats| stats.null_count) != Some(0));
     doubtful.extend(required.map(|field| field.id).filter(|id| has_nulls(*id)));

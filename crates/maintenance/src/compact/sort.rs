@@ -18,7 +18,7 @@ use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMerge
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use datafusion::prelude::SessionConfig;
-use esker_types::total;
+use esker_types::saturating_total;
 use esker_write::{NanCounts, ParquetLayout, RowGroup, WriteError, count_nans};
 use futures::stream::TryStreamExt;
 use tokio::sync::{Mutex, mpsc};
@@ -62,8 +62,8 @@ pub(crate) async fn rewrite_sorted(
         (0..lanes).map(|_| Arc::new(Share(source.clone())) as Arc<dyn PartitionStream>).collect();
     let mut sorted = sorted(context, schema, partitions, &order, columns)?;
 
-    let total_in = total(inputs.iter().map(|i| i.file.file.size()));
-    let rows_in = total(inputs.iter().map(InputFile::rows));
+    let total_in = saturating_total(inputs.iter().map(|i| i.file.file.size()));
+    let rows_in = saturating_total(inputs.iter().map(InputFile::rows));
     let row_group = (shape.row_group_bytes as u64).min(target.file_bytes).min(context.limits.bytes / 8);
     let mut sidecar = SidecarWriter::create(&context.limits.spill_dir)?;
     let (mut hash, mut nans) = (ContentHash::default(), NanCounts::new());

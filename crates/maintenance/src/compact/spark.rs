@@ -1,7 +1,7 @@
 //! A compaction as Spark does it: the arguments of its procedure `rewrite_data_files`.
 
 use esker_format::MAIN_BRANCH;
-use esker_types::{TableName, dotted, in_quotes};
+use esker_types::{TableName, quote_name, split_dotted};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -46,7 +46,7 @@ pub(crate) fn spark_call(table: &TableName, options: &CompactOptions) -> Option<
         Strategy::ConvertDeletes => return None,
     };
     let levels = table.namespace.levels().iter().map(String::as_str).chain([table.name.as_str()]);
-    let name: Vec<String> = levels.map(|level| in_quotes(level, '`')).collect();
+    let name: Vec<String> = levels.map(|level| quote_name(level, '`')).collect();
     let mut arguments = Map::new();
     arguments.insert("table".to_owned(), name.join(".").into());
     arguments.insert("strategy".to_owned(), strategy.into());
@@ -68,8 +68,8 @@ fn sorted(text: &str) -> Option<String> {
 
 /// A column's name in backticks, the only quotes of Spark's names.
 fn column(name: &str) -> String {
-    let parts = dotted(name).unwrap_or_else(|_| vec![name.to_owned()]);
-    parts.iter().map(|part| in_quotes(part, '`')).collect::<Vec<_>>().join(".")
+    let parts = split_dotted(name).unwrap_or_else(|_| vec![name.to_owned()]);
+    parts.iter().map(|part| quote_name(part, '`')).collect::<Vec<_>>().join(".")
 }
 
 fn procedure_options(options: &CompactOptions) -> Map<String, Value> {

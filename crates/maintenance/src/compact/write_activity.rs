@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use esker_format::{DataContentType, ManifestStatus, Operation, Snapshot, SnapshotRef, TableMetadata};
-use esker_table::{Manifests, NamedFile, PartitionKey, Planned, ancestors, visit_changes};
+use esker_table::{EntryRef, Manifests, PartitionKey, PlannableFile, ancestors, visit_changes};
 
 use crate::Result;
 
@@ -23,7 +23,7 @@ fn changes_rows(snapshot: &Snapshot) -> Option<bool> {
 }
 
 /// Whether what a snapshot did to a file changed rows, where nothing but its manifests tells.
-fn changed_rows(named: NamedFile<'_>) -> bool {
+fn changed_rows(named: EntryRef<'_>) -> bool {
     named.status() == ManifestStatus::Deleted || named.file().content == DataContentType::PositionDeletes
 }
 

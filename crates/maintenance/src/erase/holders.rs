@@ -7,7 +7,7 @@ use esker_catalog::{Catalog, LoadedTable, deletion};
 use esker_format::{DataFileFormat, ManifestProjection, TableMetadata};
 use esker_read::{BatchAdapter, EqualityBudget, FileScan, ReadStats, Reader, optional_schema};
 use esker_storage::Location;
-use esker_table::{DeleteIndex, Expr, LiveFile, LiveFiles, NamedFile, Planned, held_manifests, load_live, residual};
+use esker_table::{DeleteIndex, EntryRef, Expr, LiveFile, LiveFiles, PlannableFile, load_live, referenced_manifests, residual};
 use esker_types::{Coded, Millis};
 use futures::stream::{StreamExt, TryStreamExt};
 use roaring::RoaringTreemap;
@@ -58,7 +58,7 @@ pub(super) async fn holders(
                 true => match rows_in(reader, &table.metadata, &path, &suspect, filter, &stats).await {
                     Ok(rows) => Some(rows),
                     // Nobody's file, such as one that a writer left half written, keeps nothing of the table's from being erased.
-                    Err(e) if suspect.file.is_none() && !e.code().is_passing() => {
+                    Err(e) if suspect.file.is_none() && !e.code().is_transient() => {
                         tracing::warn!(path, error = %e, "whether a file holds rows to erase is not known: it can't be read");
                         None
                     }
@@ -104,10 +104,10 @@ async fn suspects(
     let (metadata, source) = (&table.metadata, catalog.manifests());
     let mut found: BTreeMap<String, Suspect> = BTreeMap::new();
     let mut known: HashSet<String> = HashSet::new();
-    for manifest in held_manifests(source, metadata).await? {
-        for named in manifest.files(source, metadata, &ManifestProjection::all()).await?.iter().filter(NamedFile::is_alive) {
+    for manifest in referenced_manifests(source, metadata).await? {
+        for named in manifest.files(source, metadata, &ManifestProjection::all()).await?.iter().filter(EntryRef::is_alive) {
             let data = named.file();
-            let path = Location::normal(&data.file_path);
+            let path = Location::normalize(&data.file_path);
             known.insert(path.clone());
             let spec = metadata.partition_spec_by_id(named.spec_id());
             let ruled_out = spec.is_some_and(|s| residual(filter, metadata.current_schema(), s, &named) == Expr::False);
@@ -124,8 +124,8 @@ async fn suspects(
         }
     }
     // Statistics files hold no rows of the table, though those of partitions are Parquet.
-    known.extend(metadata.statistics.iter().map(|file| Location::normal(&file.statistics_path)));
-    known.extend(metadata.partition_statistics.iter().map(|file| Location::normal(&file.statistics_path)));
+    known.extend(metadata.statistics.iter().map(|file| Location::normalize(&file.statistics_path)));
+    known.extend(metadata.partition_statistics.iter().map(|file| Location::normalize(&file.statistics_path)));
     heads(catalog, reader, metadata, &mut found, stats).await?;
     outside(catalog, table, &known, &mut found).await?;
     Ok(found)
@@ -139,8 +139,8 @@ async fn heads(
     found: &mut BTreeMap<String, Suspect>,
     stats: &Arc<ReadStats>,
 ) -> Result<()> {
-    let bytes = usize::try_from(catalog.options().set_bytes).unwrap_or(usize::MAX);
-    let budget = EqualityBudget { bytes, dir: catalog.options().spill_dir.clone(), keep: false };
+    let bytes = usize::try_from(catalog.options().path_set_bytes).unwrap_or(usize::MAX);
+    let budget = EqualityBudget { bytes, dir: catalog.options().spill_dir.clone(), use_block_cache: false };
     let mut names: BTreeMap<i64, Vec<String>> = BTreeMap::new();
     for (name, reference) in &metadata.refs {
         names.entry(reference.snapshot_id).or_default().push(name.clone());
@@ -151,7 +151,7 @@ async fn heads(
         let index = DeleteIndex::new(&live.deletes, metadata)?;
         let mut reached = Vec::new();
         for file in &live.data {
-            if let Some(suspect) = found.get_mut(&Location::normal(&file.file.file_path)) {
+            if let Some(suspect) = found.get_mut(&Location::normalize(&file.file.file_path)) {
                 suspect.refs.extend(names.iter().cloned());
                 match index.any(file) {
                     false => suspect.in_table.extend(names.iter().cloned()),
@@ -160,7 +160,7 @@ async fn heads(
             }
         }
         for delete in &live.deletes {
-            if let Some(suspect) = found.get_mut(&Location::normal(&delete.entry.file.file_path)) {
+            if let Some(suspect) = found.get_mut(&Location::normalize(&delete.entry.file.file_path)) {
                 suspect.refs.extend(names.iter().cloned());
             }
         }
@@ -172,7 +172,7 @@ async fn heads(
         for file in reached {
             let path = &file.file.file_path;
             let deleted = Arc::new(deleted.remove(path).unwrap_or_default());
-            if let Some(suspect) = found.get_mut(&Location::normal(path)) {
+            if let Some(suspect) = found.get_mut(&Location::normalize(path)) {
                 suspect.hidden.extend(names.iter().map(|name| (name.clone(), deleted.clone())));
             }
         }
@@ -195,7 +195,7 @@ async fn rows_in(
     let spec = spec.map(|(spec, partition)| (spec.as_ref(), partition));
     let target = optional_schema(schema, &fields(filter, schema)?)?;
     let adapter = Arc::new(BatchAdapter::new(target, schema, spec));
-    let open = reader.naming(metadata).open(path, suspect.bytes, stats).await?;
+    let open = reader.with_name_mapping(metadata).open(path, suspect.bytes, stats).await?;
     let mut batches = open.stream(FileScan { adapter, row_groups: None, deleted: None, batch_size: BATCH_ROWS })?;
     let (mut rows, mut first) = (RoaringTreemap::new(), 0);
     while let Some(batch) = batches.try_next().await? {

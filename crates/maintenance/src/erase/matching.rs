@@ -5,7 +5,7 @@ use arrow::compute::kernels::cmp;
 use arrow::compute::{and_kleene, is_not_null, is_null, not, or_kleene, starts_with};
 use arrow::datatypes::{DataType, Float32Type, Float64Type};
 use esker_format::{Schema, Value};
-use esker_read::{column_at, field_id, literal_array, one_nan_and_zero};
+use esker_read::{column_at, field_id, literal_array, normalize_nan_and_zero};
 use esker_table::{Expr, Op, Predicate};
 
 use crate::compact::way;
@@ -55,10 +55,10 @@ fn values(p: &Predicate, batch: &RecordBatch, schema: &Schema) -> Result<Option<
 
 fn predicate(p: &Predicate, batch: &RecordBatch, schema: &Schema) -> Result<BooleanArray> {
     let unsupported = || unsupported(p, schema);
-    let column = &one_nan_and_zero(&values(p, batch, schema)?.ok_or_else(unsupported)?)?;
+    let column = &normalize_nan_and_zero(&values(p, batch, schema)?.ok_or_else(unsupported)?)?;
     let value = |value: &Value| -> Result<Scalar<ArrayRef>> {
         let array = literal_array(value, column.data_type()).ok_or_else(unsupported)?;
-        Ok(Scalar::new(one_nan_and_zero(&array)?))
+        Ok(Scalar::new(normalize_nan_and_zero(&array)?))
     };
     let one = || p.values.first().ok_or_else(unsupported).and_then(value);
     let any = || -> Result<BooleanArray> {

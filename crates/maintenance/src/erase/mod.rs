@@ -110,7 +110,7 @@ pub(crate) async fn execute_erase(
     let deadline_ms = plan.deadline_ms;
     let options = EraseOptions { deadline_ms: Some(deadline_ms), ..options.clone() };
     let reload = || async {
-        match catalog.state().table_by_id(table.row.id).await? {
+        match catalog.state().tabular_by_id(table.row.id).await? {
             Some(row) => Ok::<_, MaintenanceError>(catalog.load_row(row).await?),
             None => Err(MaintenanceError::Refused(format!("table {} was dropped meanwhile", table.row.name))),
         }

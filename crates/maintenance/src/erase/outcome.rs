@@ -107,7 +107,7 @@ pub(crate) async fn erased(catalog: &Catalog, table: TableId) -> Result<HashMap<
     let mut files = HashMap::new();
     for job in catalog.state().jobs(&filter, u32::MAX).await? {
         let outcome = job.outcome.and_then(|outcome| EraseOutcome::deserialize(outcome).ok()).unwrap_or_default();
-        files.extend(outcome.report.holders.into_iter().map(|holder| (Location::normal(&holder.path), job.id)));
+        files.extend(outcome.report.holders.into_iter().map(|holder| (Location::normalize(&holder.path), job.id)));
     }
     Ok(files)
 }

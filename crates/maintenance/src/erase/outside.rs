@@ -34,7 +34,7 @@ pub(super) async fn outside(
 ) -> Result<()> {
     let mut quarantined: BTreeMap<String, (String, Millis)> = BTreeMap::new();
     for file in catalog.state().quarantine_of(table.row.id).await? {
-        quarantined.insert(Location::normal(&file.record.path), (file.record.path, file.record.due_ms));
+        quarantined.insert(Location::normalize(&file.record.path), (file.record.path, file.record.due_ms));
     }
     for (path, quarantined) in &quarantined {
         if let Some(suspect) = found.get_mut(path) {
@@ -100,8 +100,10 @@ struct Places {
 impl Places {
     /// Whether another table has the file. In places that enclose each other, the inner one says.
     fn is_anothers(&self, at: &Location) -> Result<bool> {
-        let ours = |place: &Place| self.own.iter().any(|own| at.is_inside(own) && (*own == place.at || own.is_inside(&place.at)));
-        let theirs = |place: &Place| at.is_inside(&place.at) && !ours(place);
+        let ours = |place: &Place| {
+            self.own.iter().any(|own| at.is_inside(own) && (*own == place.directory || own.is_inside(&place.directory)))
+        };
+        let theirs = |place: &Place| at.is_inside(&place.directory) && !ours(place);
         Ok(self.others.iter().any(theirs) || self.elsewhere.contains(&at.to_string())?)
     }
 }

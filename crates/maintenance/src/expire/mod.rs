@@ -14,10 +14,10 @@ use esker_catalog::{Actor, Catalog, Change, LoadedTable, Proposal, Rebase};
 use esker_format::{MAIN_BRANCH, SnapshotRef, TableMetadata, TableUpdate};
 use esker_storage::Location;
 use esker_table::{
-    ExpiryPolicy, FileKind, Reachable, ReachableFiles, Retained, Unread, just_added, outline, reachable_as_far,
+    Expirable, ExpiryPolicy, FileKind, Reachable, ReachableFiles, UnreadableFile, outline, protected_since, reachable_lenient,
     requirement_for_refs, snapshots_to_expire,
 };
-use esker_types::{JobId, Millis, now_ms, total};
+use esker_types::{JobId, Millis, now_ms, saturating_total};
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
@@ -72,13 +72,13 @@ pub struct ExpirePlan {
     pub forced: bool,
     /// What can't be read of the snapshots that go. What only that leads to stays in storage, until a look for orphans finds it.
     #[serde(default)]
-    pub unread: Vec<Unread>,
+    pub unread: Vec<UnreadableFile>,
 }
 
 impl ExpirePlan {
     /// Bytes of the files, where metadata tells.
     pub fn bytes(&self) -> u64 {
-        total(self.files.iter().filter_map(|f| f.bytes))
+        saturating_total(self.files.iter().filter_map(|f| f.bytes))
     }
 }
 
@@ -100,7 +100,7 @@ pub struct ExpireOutcome {
     pub metadata_before: String,
     /// What could not be read of the snapshots that went. What only that leads to is still in storage; a look for orphans finds it.
     #[serde(default)]
-    pub unread: Vec<Unread>,
+    pub unread: Vec<UnreadableFile>,
     /// Seconds that the commit took. What it removes was worked out for the plan.
     pub seconds: f64,
 }
@@ -139,18 +139,18 @@ pub(crate) async fn plan_forced(
     Ok((ExpirePlan { forced: true, ..plan }, unreferenced))
 }
 
-fn forced_verdict(metadata: &TableMetadata, snapshots: &HashSet<i64>, drop_refs: &BTreeSet<String>) -> Result<Retained> {
+fn forced_verdict(metadata: &TableMetadata, snapshots: &HashSet<i64>, drop_refs: &BTreeSet<String>) -> Result<Expirable> {
     let all = &metadata.refs;
     // Without `main` a table is empty.
     let goes = |name: &String| name != MAIN_BRANCH && drop_refs.contains(name);
     let expire_refs: Vec<String> = all.keys().filter(|name| goes(name)).cloned().collect();
     let heads: HashSet<i64> = all.iter().filter(|(name, _)| !goes(name)).map(|(_, reference)| reference.snapshot_id).collect();
-    let just_added = just_added(metadata, now_ms())?;
+    let just_added = protected_since(metadata, now_ms())?;
     let goes =
         |s: &&SnapshotRef| snapshots.contains(&s.snapshot_id) && !heads.contains(&s.snapshot_id) && s.timestamp_ms <= just_added;
     let mut expire: Vec<&SnapshotRef> = metadata.snapshots.iter().filter(goes).collect();
     expire.sort_by_key(|s| (s.timestamp_ms, s.snapshot_id));
-    Ok(Retained { expire: expire.into_iter().map(|s| s.snapshot_id).collect(), expire_refs })
+    Ok(Expirable { expire: expire.into_iter().map(|s| s.snapshot_id).collect(), expire_refs })
 }
 
 async fn plan_of(
@@ -158,7 +158,7 @@ async fn plan_of(
     table: &LoadedTable,
     policy: ExpiryPolicy,
     now: Millis,
-    verdict: Retained,
+    verdict: Expirable,
 ) -> Result<(ExpirePlan, Unreferenced)> {
     let gone: HashSet<i64> = verdict.expire.iter().copied().collect();
     let unreferenced = Unreferenced::find(catalog, &table.metadata, &gone).await?;
@@ -210,7 +210,7 @@ pub(crate) struct Unreferenced {
     /// Manifests of those that stay.
     retained_manifests: HashSet<String>,
     /// What can't be read of those that go.
-    unread: Vec<Unread>,
+    unread: Vec<UnreadableFile>,
 }
 
 impl Unreferenced {
@@ -226,9 +226,9 @@ impl Unreferenced {
         let kept = outline(source, metadata, &retained, &HashSet::new()).await?;
         let retained_manifests: HashSet<String> = kept.manifests.keys().cloned().collect();
         // Of the manifests, those alone are opened that differ, and those that may hold what these hold.
-        let found = reachable_as_far(source, metadata, &expiring, &retained_manifests).await?;
+        let found = reachable_lenient(source, metadata, &expiring, &retained_manifests).await?;
         let (Reachable { mut files, newest }, unread) = found;
-        kept.take_out(source, &mut files, newest, Location::normal).await?;
+        kept.subtract_from(source, &mut files, newest, Location::normalize).await?;
         Ok(Self { files, newest, known, retained_manifests, unread })
     }
 
@@ -238,7 +238,7 @@ impl Unreferenced {
         let mut files = self.files.clone();
         if !new.is_empty() {
             let kept = outline(catalog.manifests(), metadata, &new, &self.retained_manifests).await?;
-            kept.take_out(catalog.manifests(), &mut files, self.newest, Location::normal).await?;
+            kept.subtract_from(catalog.manifests(), &mut files, self.newest, Location::normalize).await?;
         }
         Ok(files)
     }
@@ -339,7 +339,7 @@ impl ExpireCommit {
             snapshots: expire.len() as u64,
             refs: dropped.len() as u64,
             quarantined_files: files.len() as u64,
-            quarantined_bytes: total(files.values().filter_map(|(_, bytes)| *bytes)),
+            quarantined_bytes: saturating_total(files.values().filter_map(|(_, bytes)| *bytes)),
             metadata_before: table.row.metadata_location.clone(),
             unread: self.unreferenced.unread.clone(),
             seconds: 0.0,

@@ -10,7 +10,7 @@ use esker_catalog::{Actor, Catalog, Change, LoadedTable, Proposal, Restored};
 use esker_format::{SnapshotRef, TableMetadata};
 use esker_state::Job;
 use esker_storage::Location;
-use esker_table::{TableError, list_of, outline, reachable};
+use esker_table::{TableError, list_location, outline, reachable};
 use esker_types::{Coded, ErrorCode, Principal};
 
 use super::{ExpireOutcome, ExpirePlan};
@@ -38,7 +38,7 @@ pub(crate) async fn undo_expire(catalog: &Catalog, job: &Job, principal: &Princi
     let missing: Vec<SnapshotRef> = earlier.snapshots.iter().filter(missing).cloned().collect();
     let (files, specs) = there(catalog, job, &earlier, &missing).await?;
     let restored = restored.with_specs(&earlier, &specs);
-    let revives: Vec<String> = files.iter().flat_map(|path| Location::names(path)).collect();
+    let revives: Vec<String> = files.iter().flat_map(|path| Location::recorded_names(path)).collect();
     let files = catalog.state().quarantined_among(&revives).await?.0.len() as u64;
     let actor = Actor { principal: principal.to_string(), receipt: None };
     // Whoever quarantined a file that the snapshots lead to: it is taken out of quarantine with the commit, or the commit fails.
@@ -60,7 +60,7 @@ async fn there(
     metadata: &TableMetadata,
     snapshots: &[SnapshotRef],
 ) -> Result<(Vec<String>, HashSet<i32>)> {
-    let lists: Vec<String> = snapshots.iter().filter_map(|s| list_of(s).map(str::to_owned)).collect();
+    let lists: Vec<String> = snapshots.iter().filter_map(|s| list_location(s).map(str::to_owned)).collect();
     check_there(catalog, job, &lists).await?;
     let outline = outline(catalog.manifests(), metadata, snapshots, &HashSet::new()).await?;
     let (manifests, specs): (Vec<String>, HashSet<i32>) = outline.specs().map(|(path, spec)| (path.to_owned(), spec)).unzip();
@@ -72,7 +72,7 @@ async fn there(
 }
 
 async fn check_there(catalog: &Catalog, job: &Job, paths: &[String]) -> Result<()> {
-    let names: Vec<String> = paths.iter().flat_map(|path| Location::names(path)).collect();
+    let names: Vec<String> = paths.iter().flat_map(|path| Location::recorded_names(path)).collect();
     if let Some(path) = catalog.state().quarantined_among(&names).await?.1.first() {
         return Err(swept(job, &format!("{path} was deleted, or is being")));
     }

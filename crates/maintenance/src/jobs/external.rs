@@ -1,6 +1,6 @@
 //! Jobs that are too large for a server: an engine with a cluster does them, and they stay the same jobs.
 
-use esker_state::{Job, JobEnd, JobLine};
+use esker_state::{Job, JobEnd, JobLogLine};
 use esker_types::{Millis, now_ms};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -54,7 +54,7 @@ impl Maintenance {
         let state = self.catalog.state();
         let before = job.measured.as_ref().map_or(Value::Null, |measured| measured["shapes"]["before"].clone());
         let after = match current(&self.catalog, job).await {
-            Ok(table) => json!(self.catalog.facts(&table).await?.shape()),
+            Ok(table) => json!(self.catalog.facts(&table).await?.file_counts()),
             Err(_) => Value::Null,
         };
         let seconds = job.started_ms.map_or(0.0, |started| (now_ms() - started) as f64 / 1e3);
@@ -70,7 +70,7 @@ impl Maintenance {
         };
         let ended = state.end_external_job(job.id, worker, &end, &measured).await?;
         if ended {
-            state.log_job(job.id, &[JobLine { time_ms: now_ms(), text }]).await?;
+            state.log_job(job.id, &[JobLogLine { time_ms: now_ms(), text }]).await?;
             self.stats.count(&job.kind, &end, seconds, cost);
         }
         Ok(ended)

@@ -27,7 +27,7 @@ impl JobStats {
         let state = match end {
             JobEnd::Succeeded(_) => JobState::Succeeded,
             JobEnd::Failed(_) => JobState::Failed,
-            JobEnd::Again(..) | JobEnd::Delegated(_) => JobState::Queued,
+            JobEnd::Retry(..) | JobEnd::Delegated(_) => JobState::Queued,
             JobEnd::Cancelled => JobState::Cancelled,
         };
         let mut kinds = self.0.lock().unwrap_or_else(PoisonError::into_inner);

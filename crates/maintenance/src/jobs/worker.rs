@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use esker_catalog::{CatalogError, deletion};
 use esker_state::{Job, JobEnd, State};
-use esker_types::{Coded, JobId, Millis, caught, now_ms};
+use esker_types::{Coded, JobId, Millis, catch_panic, now_ms};
 use serde_json::{Value, json};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tracing::Instrument;
@@ -147,7 +147,7 @@ async fn attempt(maintenance: Maintenance, job: Job, options: WorkerOptions, tur
     let started = Instant::now();
     let mut measured = None;
     let done = {
-        let work = caught(carry_out(&maintenance, &context, &job, &mut measured));
+        let work = catch_panic(carry_out(&maintenance, &context, &job, &mut measured));
         tokio::select! {
             done = work => done.unwrap_or_else(|panic| Err(MaintenanceError::Panicked { what: job.kind.clone(), panic })),
             never = beat(&context) => match never {},
@@ -197,13 +197,13 @@ async fn carry_out(
         // There is nothing to compare, and the facts of a sick table can't be had.
         return Ok(AttemptResult::Outcome(work.run(context, &table).await?.to_string()));
     }
-    let before = catalog.facts(&table).await?.shape();
+    let before = catalog.facts(&table).await?.file_counts();
     if let Some(engine) = work.engine(&table)? {
         *measured = Some(json!({"before": before}));
         return Ok(AttemptResult::HandOver(engine));
     }
     let outcome = work.run(context, &table).await?.to_string();
-    let after = catalog.facts(&current(catalog, job).await?).await?.shape();
+    let after = catalog.facts(&current(catalog, job).await?).await?.file_counts();
     *measured = Some(json!({"before": before, "after": after}));
     Ok(AttemptResult::Outcome(outcome))
 }
@@ -251,7 +251,7 @@ fn end(job: &Job, context: &JobContext, options: &WorkerOptions, done: Result<At
         }
         Err(error) => {
             let attempts = u32::try_from(job.attempts - job.worker_losses).unwrap_or(u32::MAX).max(1);
-            if attempts >= options.attempts || !error.code().is_passing() {
+            if attempts >= options.attempts || !error.code().is_transient() {
                 tracing::error!(%error, "the job failed");
                 progress.log(format!("failed: {error}"));
                 return JobEnd::Failed(error.to_string());
@@ -259,7 +259,7 @@ fn end(job: &Job, context: &JobContext, options: &WorkerOptions, done: Result<At
             let pause = options.retry.saturating_mul(4_u32.saturating_pow(attempts - 1));
             tracing::warn!(%error, "the job failed, and is tried again");
             progress.log(format!("failed, and is tried again in {} s: {error}", pause.as_secs()));
-            JobEnd::Again(error.to_string(), now_ms().saturating_add(Millis::try_from(pause.as_millis()).unwrap_or(Millis::MAX)))
+            JobEnd::Retry(error.to_string(), now_ms().saturating_add(Millis::try_from(pause.as_millis()).unwrap_or(Millis::MAX)))
         }
     }
 }
@@ -280,7 +280,7 @@ async fn settle(context: &JobContext, end: &JobEnd, measured: &str) -> Result<()
     let left = state.outputs_of_job(context.job).await?;
     if !left.is_empty() {
         let settled = deletion::settle_outputs(&context.catalog, context.table, &left, "written by a job and not committed");
-        match caught(settled).await {
+        match catch_panic(settled).await {
             Ok(Ok(_)) => {}
             Ok(Err(CatalogError::State(error))) => return Err(error.into()),
             // What can't be judged now stays recorded for the next start. The job has ended all the same.

@@ -9,7 +9,7 @@ use std::time::Instant;
 use esker_catalog::{CatalogError, Change, LoadedTable, Proposal, Rebase};
 use esker_format::{MAIN_BRANCH, ManifestContent, ManifestFile, Operation, TableMetadata, Value};
 use esker_table::{SnapshotChanges, load_manifests, manifest_bytes, partition_types};
-use esker_types::total;
+use esker_types::saturating_total;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
@@ -124,7 +124,7 @@ fn chosen(
     let bytes = |m: &ManifestFile| m.manifest_length.unsigned_abs();
     let small = |m: &ManifestFile| bytes(m) < target / 2;
     let smalls = manifests.iter().filter(|m| small(m)).count() as u64;
-    let together = total(manifests.iter().filter(|m| small(m)).map(|m| bytes(m)));
+    let together = saturating_total(manifests.iter().filter(|m| small(m)).map(|m| bytes(m)));
     let fewer = together.div_ceil(target.max(1)).saturating_mul(2) <= smalls;
     let overlapping = overlapping(metadata, spec_id, &manifests);
     let reason = |m: &ManifestFile| match () {
@@ -134,7 +134,7 @@ fn chosen(
         () if fewer && small(m) => Some("small"),
         () => None,
     };
-    let files = |m: &ManifestFile| total([m.added_files_count, m.existing_files_count].into_iter().flatten());
+    let files = |m: &ManifestFile| saturating_total([m.added_files_count, m.existing_files_count].into_iter().flatten());
     let planned = |m: &&ManifestFile| {
         let reason = reason(m)?.to_owned();
         Some(PlannedManifest { path: m.manifest_path.clone(), bytes: bytes(m), files: files(m), reason })

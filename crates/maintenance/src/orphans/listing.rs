@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use esker_storage::{Location, Part, Storage};
+use esker_storage::{ListingPart, Location, Storage};
 use esker_types::{Millis, now_ms};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -28,7 +28,7 @@ struct Contents {
     /// The location, or the inventory.
     of: String,
     begun_ms: Millis,
-    parts: Vec<Part>,
+    parts: Vec<ListingPart>,
     /// Files beside the parts.
     beside: Vec<ListedFile>,
 }
@@ -144,7 +144,7 @@ async fn begin(storage: &Storage, location: &Location, inventory: Option<&str>, 
     std::fs::create_dir_all(dir)?;
     let (parts, beside) = match inventory {
         Some(_) => (Vec::new(), Vec::new()),
-        None => storage.parts(location).await?,
+        None => storage.listing_parts(location).await?,
     };
     let contents = Contents { of, begun_ms: now_ms(), parts, beside: beside.into_iter().map(ListedFile::from).collect() };
     let text = serde_json::to_vec(&contents).map_err(std::io::Error::other)?;
@@ -154,7 +154,7 @@ async fn begin(storage: &Storage, location: &Location, inventory: Option<&str>, 
 }
 
 /// Lists a part into a file, which appears complete or not at all.
-async fn list_part(storage: Storage, location: Location, part: Part, path: PathBuf) -> Result<()> {
+async fn list_part(storage: Storage, location: Location, part: ListingPart, path: PathBuf) -> Result<()> {
     let mut spool = SpoolWriter::new(File::create(path.with_extension("tmp"))?);
     let mut files = storage.list_part(&location, part);
     while let Some(file) = files.try_next().await? {
@@ -182,7 +182,7 @@ mod tests {
     #[tokio::test]
     async fn a_listing_that_was_cut_short_goes_on_where_it_was() {
         let (dir, spill) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
-        let (storage, location) = (Storage::local(), Location::of_path(dir.path()).expect("a location"));
+        let (storage, location) = (Storage::local(), Location::from_path(dir.path()).expect("a location"));
         for name in ["a/1", "a/2", "b/3", "c/x/4", "5"] {
             let path = dir.path().join(name);
             std::fs::create_dir_all(path.parent().expect("a parent")).expect("made");

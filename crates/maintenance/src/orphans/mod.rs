@@ -135,7 +135,7 @@ pub struct OrphanOutcome {
 fn min_age(table: &LoadedTable, options: &OrphanOptions) -> Result<Millis> {
     const KEY: &str = ORPHAN_MIN_AGE.key;
     let properties = &table.metadata.properties;
-    let least = ORPHAN_MIN_AGE.checked(properties)?;
+    let least = ORPHAN_MIN_AGE.get_valid(properties)?;
     let property = properties.contains_key(KEY).then_some(least);
     let (key, age) = match (options.older_than_age_ms, property) {
         (Some(age), Some(least)) if age < least => {
@@ -179,7 +179,7 @@ impl OrphanScan {
         let listed = Listing::take(catalog.storage(), &location, inventory, spill, name).await?;
         let counted = LocationCensus::default();
         // What is referenced is read after the listing ended, so that a file committed meanwhile is no orphan.
-        let table = match catalog.state().table_by_id(table.row.id).await? {
+        let table = match catalog.state().tabular_by_id(table.row.id).await? {
             Some(row) => catalog.load_row(row).await?,
             None => return Err(MaintenanceError::Refused(format!("table {} was dropped during the listing", table.row.name))),
         };
@@ -192,8 +192,9 @@ impl OrphanScan {
         let elsewhere = referenced_by_others(catalog, table.row.id, std::slice::from_ref(&location)).await?;
         let others = deletion::other_places(catalog, Some(table.row.id)).await?;
         // What encloses the location, if it is no location itself, is shared: what is referenced says whose a file is.
-        let others = others.into_iter().filter(|p| p.is_location() || p.at == location || p.at.is_inside(&location));
-        let others = others.map(|place| place.at).filter(|at| at.overlaps(&location)).collect();
+        let others =
+            others.into_iter().filter(|p| p.is_location() || p.directory == location || p.directory.is_inside(&location));
+        let others = others.map(|place| place.directory).filter(|at| at.overlaps(&location)).collect();
         Ok(Self { listed, table, referenced, accounted, elsewhere, others, older_than_ms, counted })
     }
 

@@ -13,8 +13,8 @@ pub(crate) struct ListedFile {
     pub(crate) modified_ms: Millis,
 }
 
-impl From<esker_storage::Listed> for ListedFile {
-    fn from(listed: esker_storage::Listed) -> Self {
+impl From<esker_storage::ListedObject> for ListedFile {
+    fn from(listed: esker_storage::ListedObject) -> Self {
         Self { path: listed.uri, bytes: listed.size, modified_ms: listed.modified_ms }
     }
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use clap::Args;
 use esker_catalog::LoadedTable;
-use esker_types::{JobKind, format_count, listed, unquoted};
+use esker_types::{JobKind, format_count, split_list, unquote};
 use serde_json::Value;
 
 use super::{StatisticsOptions, StatisticsOutcome, StatisticsPlan, execute_statistics, plan_statistics};
@@ -38,8 +38,8 @@ impl JobType for StatisticsRun {
     type Outcome = StatisticsOutcome;
 
     fn options(args: StatisticsArgs) -> std::result::Result<StatisticsOptions, String> {
-        let names = args.columns.iter().flat_map(|text| listed(text));
-        let columns: std::result::Result<_, _> = names.map(|name| unquoted(name).map(Cow::into_owned)).collect();
+        let names = args.columns.iter().flat_map(|text| split_list(text));
+        let columns: std::result::Result<_, _> = names.map(|name| unquote(name).map(Cow::into_owned)).collect();
         Ok(StatisticsOptions { columns: columns.map_err(|e| e.to_string())?, branch: args.branch })
     }
 

@@ -234,7 +234,7 @@ async fn sketched(
         let what = format!("{}: data in {} files can't be read here", data.file_path, data.file_format);
         return Err(MaintenanceError::Refused(what));
     }
-    let open = context.reader.naming(metadata).open(&data.file_path, data.size(), &context.counters.reads).await?;
+    let open = context.reader.with_name_mapping(metadata).open(&data.file_path, data.size(), &context.counters.reads).await?;
     if let Some(rows) = data.rows() {
         open.check_records(rows)?;
     }
@@ -290,7 +290,7 @@ async fn write(
 ) -> Result<(BTreeMap<String, u64>, StatisticsFile)> {
     let dir = metadata_dir(&metadata.location, &metadata.properties);
     let path = format!("{dir}/{}-{}.stats", snapshot.snapshot_id, Uuid::now_v7());
-    (context.destination().record)(vec![path.clone()]).await?;
+    (context.destination().recorder)(vec![path.clone()]).await?;
     let created_by = format!("Esker {}", env!("CARGO_PKG_VERSION"));
     let (mut writer, mut distinct, mut blobs) = (PuffinWriter::default(), BTreeMap::new(), Vec::new());
     for ((column, id), union) in plan.columns.iter().zip(&merged.unions) {

@@ -27,17 +27,18 @@ use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 use esker_read::is_variant;
 
-use super::arguments::{BESIDE_UUIDS, brought, lists, map_of, texts_and_uuids};
+use super::common_type::{BESIDE_UUIDS, coerce_items, lists, map_of, texts_and_uuids};
+use super::comparison_keys;
 use super::constant::constant;
-use super::fit::{Fit, compared, compares, fit};
 use super::function::call;
 use super::instant::Instant;
-use super::keys;
+use super::literal_position::{LiteralPosition, compared, compares, position_of};
 use super::patterns::{rewrite_patterns, takes_patterns};
-use super::plans::{rewritten, visible};
+use super::plans::{rewrite_expressions, visible};
 use super::quotient::{FRACTION, rewrite_fraction};
 use super::rewrites::{
-    binned, divided, duration, filtered, framed, moved, rewrite_cast, rewrite_like, rewrite_replace, rewrite_trunc, shifted,
+    divided, duration, rewrite_cast, rewrite_date_arithmetic, rewrite_date_bin, rewrite_filter, rewrite_frame, rewrite_lag_lead,
+    rewrite_like, rewrite_replace, rewrite_trunc,
 };
 use super::rounding::rewrite_rounding;
 use super::seconds::rewrite_part;
@@ -81,7 +82,7 @@ impl ExprPlanner for Operators {
             }));
         }
         Ok(match FieldAccessPlanner.plan_field_access(expr, schema)? {
-            PlannerResult::Planned(made) => PlannerResult::Planned(taken(&from, made, schema)?),
+            PlannerResult::Planned(made) => PlannerResult::Planned(complete_part_access(&from, made, schema)?),
             original => original,
         })
     }
@@ -90,7 +91,7 @@ impl ExprPlanner for Operators {
         let mut items = items;
         beside_uuids(items.iter_mut(), schema)?;
         let types = items.iter().map(|item| item.get_type(schema)).collect::<Result<Vec<_>>>()?;
-        Ok(PlannerResult::Original(brought(items, &types)))
+        Ok(PlannerResult::Original(coerce_items(items, &types)))
     }
 
     fn plan_make_map(&self, args: Vec<Expr>) -> Result<PlannerResult<Vec<Expr>>> {
@@ -114,7 +115,7 @@ impl ExprPlanner for Operators {
                 continue;
             }
             let made = get_field().call(vec![expr.clone(), lit(name.clone())]);
-            expr = taken(&expr, made, &schema)?;
+            expr = complete_part_access(&expr, made, &schema)?;
         }
         Ok(PlannerResult::Planned(expr))
     }
@@ -129,7 +130,7 @@ impl ExprPlanner for Operators {
             BinaryOperator::Gt => Operator::Gt,
             BinaryOperator::GtEq => Operator::GtEq,
             BinaryOperator::Plus | BinaryOperator::Minus => {
-                return Ok(match moved(left, op == &BinaryOperator::Minus, right, schema)? {
+                return Ok(match rewrite_date_arithmetic(left, op == &BinaryOperator::Minus, right, schema)? {
                     Some(made) => PlannerResult::Planned(made),
                     None => PlannerResult::Original(expr),
                 });
@@ -184,7 +185,7 @@ impl AnalyzerRule for Comparisons {
 /// Rewrites the expressions of a node, the keys of a join, and the inputs of a union.
 fn rewrite_plan(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     let schema = visible(&plan)?;
-    let plan = match rewritten(plan, |expr| rewrite(expr, &schema))?.data {
+    let plan = match rewrite_expressions(plan, |expr| rewrite(expr, &schema))?.data {
         LogicalPlan::Join(mut join) => {
             let (left, right) = (join.left.schema().clone(), join.right.schema().clone());
             for (l, r) in &mut join.on {
@@ -206,7 +207,7 @@ fn rewrite_plan(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
 /// Completes an expression that takes a part out of a struct, a list or a map.
 ///
 /// A required field is null where its struct is null, which DataFusion forgets. A `fixed(16)` gets its mark.
-fn taken(from: &Expr, made: Expr, schema: &DFSchema) -> Result<Expr> {
+fn complete_part_access(from: &Expr, made: Expr, schema: &DFSchema) -> Result<Expr> {
     let (known, own, outer) = (field(&made, schema)?, made.to_field(schema)?.1, from.to_field(schema)?.1);
     let name = match &made {
         Expr::ScalarFunction(call) => call.args.last().and_then(|arg| arg.as_literal()?.try_as_str().flatten()),
@@ -380,12 +381,12 @@ fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         }
         Expr::Like(like) => rewrite_like(like)?,
         Expr::WindowFunction(window) => {
-            let made = shifted(window, schema)?;
-            let framed = framed(made.as_ref().unwrap_or(window), schema)?;
+            let made = rewrite_lag_lead(window, schema)?;
+            let framed = rewrite_frame(made.as_ref().unwrap_or(window), schema)?;
             framed.or(made).map(|window| Expr::WindowFunction(Box::new(window)))
         }
         Expr::ScalarFunction(function) if function.func.name() == "date_trunc" => rewrite_trunc(&function.args, schema)?,
-        Expr::ScalarFunction(function) if function.func.name() == "date_bin" => binned(&expr, &function.args, schema)?,
+        Expr::ScalarFunction(function) if function.func.name() == "date_bin" => rewrite_date_bin(&expr, &function.args, schema)?,
         Expr::ScalarFunction(function) if function.func.name() == FRACTION => rewrite_fraction(&function.args, schema)?,
         Expr::ScalarFunction(function) if function.func.name() == "date_part" => rewrite_part(&function.args, schema)?,
         Expr::ScalarFunction(function) if matches!(function.func.name(), "power" | "atan2") => {
@@ -399,7 +400,7 @@ fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         }
         Expr::ScalarFunction(function) if function.func.name() == "replace" => rewrite_replace(&expr, &function.args)?,
         Expr::ScalarSubquery(subquery) => or_null(subquery)?.map(Expr::ScalarSubquery),
-        Expr::AggregateFunction(function) => filtered(function, schema)?.map(Expr::AggregateFunction),
+        Expr::AggregateFunction(function) => rewrite_filter(function, schema)?.map(Expr::AggregateFunction),
         Expr::ScalarFunction(function) if matches!(function.func.name(), "round" | "trunc" | "ceil" | "floor") => {
             rewrite_rounding(function.func.name(), &function.args, schema)?
         }
@@ -476,7 +477,7 @@ fn with_constant(expr: &Expr, op: Operator, other: &Expr, (field, of): (&FieldRe
         return Ok(None);
     }
     let place = match (text(&value), bytes(&value)) {
-        (Some(text), _) if is_uuid(field) => Some(Fit::At(text_literal::uuid(text)?)),
+        (Some(text), _) if is_uuid(field) => Some(LiteralPosition::At(text_literal::uuid(text)?)),
         (Some(text), _) => match ty {
             DataType::FixedSizeBinary(n) => fixed(*n, text.as_bytes()),
             _ => text_literal::place(text, ty)?,
@@ -485,8 +486,8 @@ fn with_constant(expr: &Expr, op: Operator, other: &Expr, (field, of): (&FieldRe
             DataType::FixedSizeBinary(n) => fixed(*n, bytes),
             _ => None,
         },
-        _ if ty.is_floating() => float(&value, ty).map(Fit::At),
-        _ => fit(&value, ty),
+        _ if ty.is_floating() => float(&value, ty).map(LiteralPosition::At),
+        _ => position_of(&value, ty),
     };
     Ok(place.and_then(|place| compared(expr.clone(), op, place)))
 }
@@ -508,8 +509,9 @@ fn may_place(field: &Field, from: &DataType) -> bool {
 }
 
 /// Returns bytes as a value of a fixed length, or `None` if they have another length.
-fn fixed(length: i32, value: &[u8]) -> Option<Fit> {
-    (usize::try_from(length) == Ok(value.len())).then(|| Fit::At(ScalarValue::FixedSizeBinary(length, Some(value.to_vec()))))
+fn fixed(length: i32, value: &[u8]) -> Option<LiteralPosition> {
+    (usize::try_from(length) == Ok(value.len()))
+        .then(|| LiteralPosition::At(ScalarValue::FixedSizeBinary(length, Some(value.to_vec()))))
 }
 
 /// Converts a number to a float: a decimal to the nearest one, any other number only if the float equals it.
@@ -587,7 +589,7 @@ fn matched(field: &FieldRef, expr: &Expr, subquery: &Subquery) -> Result<Option<
     let Some((expr, key)) = as_keys(expr, &column, (field, other))? else { return Ok(None) };
     // No column of the subquery has this name. A column that is compared with the query around it may be added to the projection
     // later.
-    let key = key.alias(format!("{}{}", other.name(), keys::COMPARED));
+    let key = key.alias(format!("{}{}", other.name(), comparison_keys::COMPARED));
     let projected = LogicalPlanBuilder::from(plan.as_ref().clone()).project(vec![key])?.build()?;
     Ok(Some((expr, Subquery { subquery: Arc::new(projected), ..subquery.clone() })))
 }
@@ -602,7 +604,7 @@ fn rewrite_between(between: &Between, schema: &DFSchema) -> Result<Option<Expr>>
     if from.is_none() && to.is_none() {
         return Ok(None);
     }
-    once(expr)?;
+    check_repeatable(expr)?;
     let from = from.unwrap_or_else(|| binary_expr(expr.as_ref().clone(), Operator::GtEq, low.as_ref().clone()));
     let to = to.unwrap_or_else(|| binary_expr(expr.as_ref().clone(), Operator::LtEq, high.as_ref().clone()));
     let both = from.and(to);
@@ -610,7 +612,7 @@ fn rewrite_between(between: &Between, schema: &DFSchema) -> Result<Option<Expr>>
 }
 
 /// Checks that an expression that is about to be written twice has the same value both times.
-fn once(expr: &Expr) -> Result<()> {
+fn check_repeatable(expr: &Expr) -> Result<()> {
     if expr.is_volatile() {
         return Err(DataFusionError::Plan(format!(
             "{expr} may change each time it is computed; cast the values that it is compared with to its type"
@@ -640,7 +642,7 @@ fn rewrite_list(list: &InList, schema: &DFSchema) -> Result<Option<Expr>> {
         return Ok(None);
     }
     if !others.is_empty() {
-        once(&list.expr)?;
+        check_repeatable(&list.expr)?;
     }
     let kept = (!kept.is_empty()).then(|| list.expr.as_ref().clone().in_list(kept, false));
     let any = disjunction(kept.into_iter().chain(others));
@@ -687,7 +689,7 @@ fn rewrite_case(case: &Case, schema: &DFSchema) -> Result<Option<Expr>> {
             let own = made.expr.iter_mut().chain(made.when_then_expr.iter_mut().map(|(when, _)| when));
             own.for_each(|expr| **expr = cast(std::mem::take(expr.as_mut()), DataType::Binary));
         } else if conditions.iter().any(Option::is_some) {
-            once(operand)?;
+            check_repeatable(operand)?;
             changed = true;
             made.expr = None;
             for ((when, _), condition) in made.when_then_expr.iter_mut().zip(conditions) {

@@ -15,9 +15,9 @@ use arrow::util::display::{FormatOptions, array_value_to_string};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::Expr;
 
+use super::at_time_zone::is_utc;
 use super::function::{Unary, call};
 use super::instant::unit_nanoseconds;
-use super::zone::is_utc;
 use crate::error_wording::sql_type;
 use crate::timestamp_text::{as_texts, holds_times, whole};
 

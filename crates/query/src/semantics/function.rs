@@ -41,7 +41,7 @@ pub(super) fn call<T: Unary>(inner: T, expr: Expr) -> Expr {
 }
 
 /// Returns a call that the optimizer keeps although its argument is a constant. The function is declared volatile.
-pub(super) fn kept<T: Unary>(inner: T, expr: Expr) -> Expr {
+pub(super) fn call_unfolded<T: Unary>(inner: T, expr: Expr) -> Expr {
     called(inner, expr, Volatility::Volatile)
 }
 
@@ -59,7 +59,7 @@ pub(super) fn is_call(expr: &Expr, name: &str) -> bool {
 ///
 /// The optimizer puts such nulls into calls that were planned before: for an aggregate of no rows, and for columns of rows that
 /// an outer join adds.
-pub(crate) fn of_untyped_null(arguments: &ScalarFunctionArgs) -> Result<Option<ColumnarValue>> {
+pub(crate) fn null_if_untyped(arguments: &ScalarFunctionArgs) -> Result<Option<ColumnarValue>> {
     if !arguments.args.iter().any(|value| value.data_type().is_null()) {
         return Ok(None);
     }
@@ -100,7 +100,7 @@ impl<T: Unary> ScalarUDFImpl for UnaryFunction<T> {
     }
 
     fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        if let Some(null) = of_untyped_null(&arguments)? {
+        if let Some(null) = null_if_untyped(&arguments)? {
             return Ok(null);
         }
         match arguments.args.into_iter().next() {

@@ -15,9 +15,9 @@ use datafusion::optimizer::AnalyzerRule;
 
 /// The analyzer rule for grouping sets. It runs before all rules that rewrite expressions.
 #[derive(Debug)]
-pub(super) struct Sets;
+pub(super) struct GroupingSets;
 
-impl AnalyzerRule for Sets {
+impl AnalyzerRule for GroupingSets {
     fn name(&self) -> &'static str {
         "grouping_sets"
     }

@@ -21,21 +21,23 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionConfig;
 use datafusion::scalar::ScalarValue;
 
-mod arguments;
-mod asked;
-mod checked;
+mod at_time_zone;
+mod checked_arithmetic;
+mod common_type;
 mod compare;
+mod comparison_keys;
 mod constant;
 mod convert;
-mod extreme;
-mod fit;
+mod current_time;
 mod function;
 mod grouping;
+mod hoisted_subqueries;
+mod in_lists;
 mod instant;
-mod keys;
-mod lists;
-mod normal;
-mod now;
+mod list_set_functions;
+mod literal_position;
+mod min_max_accumulators;
+mod normal_form;
 mod numbers;
 mod ordered;
 mod patterns;
@@ -45,7 +47,6 @@ mod quotient;
 mod rewrites;
 mod rounding;
 mod seconds;
-mod sets;
 mod shapes;
 mod signed;
 mod sized;
@@ -56,17 +57,16 @@ mod trunc;
 mod types;
 mod uuid;
 mod variants;
-mod zone;
 
 pub(crate) use convert::{cast_values, is_own, nearest};
-pub(crate) use extreme::{Comparable, Extreme, Nested, Ranked, Windowed};
-pub(crate) use function::of_untyped_null;
+pub(crate) use function::null_if_untyped;
+pub(crate) use min_max_accumulators::{FloatExtreme, NestedExtreme, RankedFloat, RankedScalar, WindowExtreme};
 pub(crate) use numbers::numbers;
-pub(crate) use plans::rewritten;
+pub(crate) use plans::rewrite_expressions;
 pub(crate) use quantified::name as quantified;
 pub(crate) use quotient::FRACTION;
 pub(crate) use signed::signed;
-pub(crate) use types::{Types, mark_fixed, stored, type_name, without_marks};
+pub(crate) use types::{SqlTypes, mark_fixed, stored, type_name, without_marks};
 pub(crate) use variants::{checked_part, extracted_part, extracted_type};
 
 /// Additional names of functions.
@@ -89,28 +89,28 @@ pub(crate) fn options(config: &mut SessionConfig) {
 /// A function that is registered here replaces DataFusion's function of the same name.
 pub(crate) fn build(builder: SessionStateBuilder) -> Result<SessionState> {
     let rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![
-        Arc::new(variants::Variants),
-        Arc::new(grouping::Sets),
+        Arc::new(variants::RefuseVariantComparisons),
+        Arc::new(grouping::GroupingSets),
         Arc::new(compare::Comparisons),
         Arc::new(ResolveGroupingFunction::new()),
         Arc::new(TypeCoercion::new()),
-        Arc::new(keys::Keys),
-        Arc::new(lists::Lists),
+        Arc::new(comparison_keys::ComparisonKeys),
+        Arc::new(in_lists::InLists),
         Arc::new(subqueries::Subqueries),
-        Arc::new(variants::Parts),
+        Arc::new(variants::VariantParts),
     ];
     let planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(compare::Operators)];
     let mut session = builder
         .with_expr_planners(planners)
         .with_default_features()
-        .with_type_planner(Arc::new(Types))
+        .with_type_planner(Arc::new(SqlTypes))
         .with_analyzer_rules(rules)
         .with_optimizer_rules(crate::logical_rules::rules())
         .with_physical_optimizer_rules(crate::physical_rules::rules())
         .with_physical_optimizer_rule(Arc::new(crate::joins::NullKeys))
         .build();
-    let own = arguments::functions(|name| session.scalar_functions().get(name).cloned());
-    let own = own.into_iter().chain(now::functions()).chain(quantified::functions()).chain([quotient::fraction()]);
+    let own = common_type::functions(|name| session.scalar_functions().get(name).cloned());
+    let own = own.into_iter().chain(current_time::functions()).chain(quantified::functions()).chain([quotient::fraction()]);
     let own = own.chain(crate::variant::functions()).chain(crate::geo::functions());
     for function in own.collect::<Vec<_>>() {
         session.register_udf(Arc::new(function))?;
@@ -169,7 +169,7 @@ pub(crate) async fn physical(session: &SessionState, plan: &LogicalPlan) -> Resu
             let options = plain.config_mut().options_mut();
             options.execution.collect_statistics = false;
             options.optimizer.enable_leaf_expression_pushdown = false;
-            planned(&plain, plan).await.map_err(|_| if correlated(plan) { beyond(error) } else { error })
+            planned(&plain, plan).await.map_err(|_| if correlated(plan) { unsupported_correlation(error) } else { error })
         }
         planned => planned,
     }
@@ -188,7 +188,7 @@ fn correlated(plan: &LogicalPlan) -> bool {
 /// Replaces the error about a missing column by one that `error_wording` explains to clients.
 ///
 /// The column existed when the statement was planned, and was lost when its correlated subqueries became joins.
-fn beyond(error: DataFusionError) -> DataFusionError {
+fn unsupported_correlation(error: DataFusionError) -> DataFusionError {
     match error.find_root() {
         DataFusionError::SchemaError(..) => DataFusionError::NotImplemented("OuterReferenceColumn".to_owned()),
         _ => error,

@@ -13,7 +13,7 @@ use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, Grou
 
 /// Returns the functions that replace DataFusion's.
 pub(super) fn functions() -> [AggregateUDF; 2] {
-    [array_agg_udaf(), string_agg_udaf()].map(|inner| AggregateUDF::new_from_impl(Forward { inner }))
+    [array_agg_udaf(), string_agg_udaf()].map(|inner| AggregateUDF::new_from_impl(NeverReversed { inner }))
 }
 
 /// An aggregate that is never computed in the opposite order and reversed at the end.
@@ -21,11 +21,11 @@ pub(super) fn functions() -> [AggregateUDF; 2] {
 /// DataFusion does that if another aggregate needs the opposite order. It reverses the values of each partition, but not the keys
 /// by which it merges the partitions.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Forward {
+struct NeverReversed {
     inner: Arc<AggregateUDF>,
 }
 
-impl AggregateUDFImpl for Forward {
+impl AggregateUDFImpl for NeverReversed {
     fn name(&self) -> &str {
         self.inner.name()
     }

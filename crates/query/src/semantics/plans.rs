@@ -19,7 +19,7 @@ pub(super) fn visible(plan: &LogicalPlan) -> Result<DFSchema> {
 /// Rewrites the expressions of a plan's node, operands first.
 ///
 /// Each expression keeps its name, because the nodes above refer to it.
-pub(crate) fn rewritten(
+pub(crate) fn rewrite_expressions(
     plan: LogicalPlan,
     mut rewrite: impl FnMut(Expr) -> Result<Transformed<Expr>>,
 ) -> Result<Transformed<LogicalPlan>> {

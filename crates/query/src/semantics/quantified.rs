@@ -13,9 +13,9 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast::BinaryOperator;
-use esker_read::one_nan_and_zero;
+use esker_read::normalize_nan_and_zero;
 
-use super::arguments::common;
+use super::common_type::common;
 
 /// The operators that may stand before `ANY` and `ALL`.
 const OPERATORS: [&str; 6] = ["=", "<>", "<", "<=", ">", ">="];
@@ -67,7 +67,7 @@ impl Quantified {
     /// Compares the value of each row with the row's list.
     fn compared(&self, values: &ArrayRef, lists: &ArrayRef) -> Result<BooleanArray> {
         let lists = lists.as_list::<i32>();
-        let (values, items) = (one_nan_and_zero(values)?, one_nan_and_zero(lists.values())?);
+        let (values, items) = (normalize_nan_and_zero(values)?, normalize_nan_and_zero(lists.values())?);
         let compare = make_comparator(&values, &items, SortOptions::default())?;
         let mut found = BooleanBuilder::with_capacity(lists.len());
         for (row, bounds) in lists.value_offsets().windows(2).enumerate() {

@@ -14,7 +14,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::scalar::ScalarValue;
 
-use super::function::of_untyped_null;
+use super::function::null_if_untyped;
 use super::rewrites::divided;
 
 /// Digits after the point that a quotient keeps if it has more than 38 digits in all.
@@ -160,7 +160,7 @@ impl ScalarUDFImpl for Quotient {
     }
 
     fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        if let Some(null) = of_untyped_null(&arguments)? {
+        if let Some(null) = null_if_untyped(&arguments)? {
             return Ok(null);
         }
         let scalar = arguments.args.iter().all(|value| matches!(value, ColumnarValue::Scalar(_)));

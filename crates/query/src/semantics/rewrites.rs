@@ -12,15 +12,15 @@ use datafusion::logical_expr::{
     Expr, ExprSchemable, Operator, WindowFrame, WindowFrameBound, WindowFrameUnits, binary_expr, cast, lit, try_cast, when,
 };
 use datafusion::scalar::ScalarValue;
-use esker_read::about_shapes;
+use esker_read::geo_metadata;
 
+use super::at_time_zone::{self, ShownInZone, is_utc};
 use super::constant::constant;
 use super::convert::converted;
 use super::function::call;
 use super::text_literal::{self, text};
 use super::trunc::Trunc;
 use super::types::is_uuid;
-use super::zone::{self, ShownInZone, is_utc};
 use super::{quotient, shapes, sized, uuid, variants};
 use crate::error_wording::sql_type;
 
@@ -28,7 +28,7 @@ use crate::error_wording::sql_type;
 ///
 /// A date with a time, or with an interval that has hours, makes a timestamp. Arrow would drop the hours of the interval, and
 /// count the time in nanoseconds. A time with an interval makes a time.
-pub(super) fn moved(left: &Expr, minus: bool, right: &Expr, schema: &DFSchema) -> Result<Option<Expr>> {
+pub(super) fn rewrite_date_arithmetic(left: &Expr, minus: bool, right: &Expr, schema: &DFSchema) -> Result<Option<Expr>> {
     let is_date = |expr: &Expr| expr.get_type(schema).is_ok_and(|ty| ty == DataType::Date32);
     let has_hours = |expr: &Expr| -> Result<bool> {
         if !matches!(expr.get_type(schema), Ok(DataType::Interval(_))) {
@@ -41,10 +41,10 @@ pub(super) fn moved(left: &Expr, minus: bool, right: &Expr, schema: &DFSchema) -
     let time = DataType::Time64(TimeUnit::Microsecond);
     let is_time = |expr: &Expr| expr.get_type(schema).is_ok_and(|ty| ty == time);
     if let (true, Some(by)) = (is_time(left), microseconds(right, schema)?) {
-        return Ok(Some(around(left, if minus { -by } else { by })));
+        return Ok(Some(add_to_time_of_day(left, if minus { -by } else { by })));
     }
     if let (false, true, Some(by)) = (minus, is_time(right), microseconds(left, schema)?) {
-        return Ok(Some(around(right, by)));
+        return Ok(Some(add_to_time_of_day(right, by)));
     }
     if is_date(left) && right.get_type(schema).is_ok_and(|ty| ty == time) {
         let of_day = cast(cast(right.clone(), DataType::Int64), DataType::Duration(TimeUnit::Microsecond));
@@ -71,7 +71,7 @@ fn microseconds(expr: &Expr, schema: &DFSchema) -> Result<Option<i64>> {
 }
 
 /// Returns the time `by` microseconds later. After midnight it is the next day's time.
-fn around(time: &Expr, by: i64) -> Expr {
+fn add_to_time_of_day(time: &Expr, by: i64) -> Expr {
     const DAY: i64 = 86_400_000_000;
     let later = cast(time.clone(), DataType::Int64) + lit(by.rem_euclid(DAY));
     cast(later % lit(DAY), DataType::Time64(TimeUnit::Microsecond))
@@ -110,7 +110,7 @@ pub(super) fn rewrite_trunc(args: &[Expr], schema: &DFSchema) -> Result<Option<E
 }
 
 /// Casts the result of `date_bin` to microseconds, if its argument has at most six digits of a second.
-pub(super) fn binned(call: &Expr, args: &[Expr], schema: &DFSchema) -> Result<Option<Expr>> {
+pub(super) fn rewrite_date_bin(call: &Expr, args: &[Expr], schema: &DFSchema) -> Result<Option<Expr>> {
     let of = match args.get(1) {
         Some(source) => source.get_type(schema)?,
         None => return Ok(None),
@@ -154,7 +154,7 @@ pub(super) fn rewrite_like(like: &Like) -> Result<Option<Expr>> {
 ///
 /// Over an order that has no addition, only the equality of rows matters, so the frame becomes one of `GROUPS`; an offset is an
 /// error there. Over integers, an offset needs a wider type.
-pub(super) fn framed(window: &WindowFunction, schema: &DFSchema) -> Result<Option<WindowFunction>> {
+pub(super) fn rewrite_frame(window: &WindowFunction, schema: &DFSchema) -> Result<Option<WindowFunction>> {
     let WindowFunctionParams { window_frame: frame, order_by, .. } = &window.params;
     let Some(first) = order_by.first().filter(|_| frame.units == WindowFrameUnits::Range) else { return Ok(None) };
     let ty = first.expr.get_type(schema)?;
@@ -193,7 +193,7 @@ pub(super) fn framed(window: &WindowFunction, schema: &DFSchema) -> Result<Optio
 /// Writes the offset and the default of `lag` or `lead` as literals.
 ///
 /// An offset that is null finds no row, not even the default, as in PostgreSQL.
-pub(super) fn shifted(window: &WindowFunction, schema: &DFSchema) -> Result<Option<WindowFunction>> {
+pub(super) fn rewrite_lag_lead(window: &WindowFunction, schema: &DFSchema) -> Result<Option<WindowFunction>> {
     if !matches!(window.fun.name(), "lag" | "lead") || window.params.args.len() < 2 {
         return Ok(None);
     }
@@ -214,7 +214,7 @@ pub(super) fn shifted(window: &WindowFunction, schema: &DFSchema) -> Result<Opti
 /// Rewrites an aggregate whose filter is a null without a type, which keeps no row.
 ///
 /// Fails if the filter is not a condition.
-pub(super) fn filtered(function: &AggregateFunction, schema: &DFSchema) -> Result<Option<AggregateFunction>> {
+pub(super) fn rewrite_filter(function: &AggregateFunction, schema: &DFSchema) -> Result<Option<AggregateFunction>> {
     let Some(filter) = &function.params.filter else { return Ok(None) };
     match filter.get_type(schema)? {
         DataType::Null => {}
@@ -262,9 +262,9 @@ pub(super) fn divided(left: &Expr, right: &Expr, (l, r): (DataType, DataType)) -
 /// Rewrites a cast that is not Arrow's, or whose type has a length. `safe` is true for `TRY_CAST`.
 pub(super) fn rewrite_cast(expr: &Expr, to: &FieldRef, from: &FieldRef, safe: bool) -> Result<Option<Expr>> {
     let made = match variants::converted(expr, from.data_type(), to.data_type(), safe)? {
-        Some(bytes) if about_shapes(to).is_some() => Some(shapes::cast(&bytes, to, to.data_type(), safe)?),
+        Some(bytes) if geo_metadata(to).is_some() => Some(shapes::cast(&bytes, to, to.data_type(), safe)?),
         Some(made) => Some(made),
-        None if about_shapes(to).is_some() => Some(shapes::cast(expr, to, from.data_type(), safe)?),
+        None if geo_metadata(to).is_some() => Some(shapes::cast(expr, to, from.data_type(), safe)?),
         None if safe => converted(expr, from.data_type(), to.data_type(), safe),
         None => conversion(expr, to, from)?,
     };
@@ -286,7 +286,7 @@ fn conversion(expr: &Expr, to: &FieldRef, from: &FieldRef) -> Result<Option<Expr
         text_literal::check_year(text, to.data_type())?;
     }
     if let DataType::Timestamp(_, Some(zone)) = to.data_type() {
-        zone::named(zone)?;
+        at_time_zone::named(zone)?;
     }
     Ok(match (from.data_type(), to.data_type()) {
         (ty, _) if is_uuid(to) && ty.is_string() => Some(match constant(expr)?.as_ref().and_then(text) {

@@ -17,7 +17,7 @@ use super::function::{Unary, call};
 
 /// The direction in which a decimal is rounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Way {
+enum RoundingMode {
     /// To the nearest value; halves away from zero.
     Round,
     /// Towards zero.
@@ -31,7 +31,7 @@ enum Way {
 /// The function that rounds a decimal to `digits` after the point. A negative number counts digits before the point.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Rounding {
-    way: Way,
+    way: RoundingMode,
     digits: i32,
 }
 
@@ -40,10 +40,10 @@ struct Rounding {
 /// Fails if the number of digits is not a constant.
 pub(super) fn rewrite_rounding(name: &str, args: &[Expr], schema: &DFSchema) -> Result<Option<Expr>> {
     let way = match name {
-        "round" => Way::Round,
-        "trunc" => Way::Cut,
-        "ceil" => Way::Up,
-        "floor" => Way::Down,
+        "round" => RoundingMode::Round,
+        "trunc" => RoundingMode::Cut,
+        "ceil" => RoundingMode::Up,
+        "floor" => RoundingMode::Down,
         _ => return Ok(None),
     };
     let Some((value, digits)) = args.split_first() else { return Ok(None) };
@@ -79,15 +79,15 @@ impl Rounding {
         let gone = u32::try_from(i32::from(scale).saturating_sub(self.digits)).ok()?;
         // A decimal has at most 38 digits. Rounded to a higher one, it is 0, or a unit that does not fit.
         let Some(unit) = 10_i128.checked_pow(gone) else {
-            let away = matches!((self.way, value.signum()), (Way::Up, 1) | (Way::Down, -1));
+            let away = matches!((self.way, value.signum()), (RoundingMode::Up, 1) | (RoundingMode::Down, -1));
             return if away { None } else { Some(0) };
         };
         let (quotient, rest) = (value / unit, value % unit);
         let up = match self.way {
-            Way::Round => rest.unsigned_abs() >= unit.unsigned_abs() - rest.unsigned_abs() && rest != 0,
-            Way::Cut => false,
-            Way::Up => rest > 0,
-            Way::Down => rest < 0,
+            RoundingMode::Round => rest.unsigned_abs() >= unit.unsigned_abs() - rest.unsigned_abs() && rest != 0,
+            RoundingMode::Cut => false,
+            RoundingMode::Up => rest > 0,
+            RoundingMode::Down => rest < 0,
         };
         let units = if up { quotient + value.signum() } else { quotient };
         // Rounding before the point counts in larger units: multiply back to ones.
@@ -98,10 +98,10 @@ impl Rounding {
 impl Unary for Rounding {
     fn name(&self) -> &'static str {
         match self.way {
-            Way::Round => "round_decimal",
-            Way::Cut => "trunc_decimal",
-            Way::Up => "ceil_decimal",
-            Way::Down => "floor_decimal",
+            RoundingMode::Round => "round_decimal",
+            RoundingMode::Cut => "trunc_decimal",
+            RoundingMode::Up => "ceil_decimal",
+            RoundingMode::Down => "floor_decimal",
         }
     }
 
@@ -130,7 +130,7 @@ impl Unary for Rounding {
 mod tests {
     use super::*;
 
-    fn made(way: Way, digits: i32, value: i128, (precision, scale): (u8, i8)) -> Option<String> {
+    fn made(way: RoundingMode, digits: i32, value: i128, (precision, scale): (u8, i8)) -> Option<String> {
         let values = Decimal128Array::from(vec![value]).with_precision_and_scale(precision, scale).expect("a type");
         let made = Rounding { way, digits }.apply(&(Arc::new(values) as ArrayRef)).ok()?;
         Some(made.as_primitive::<Decimal128Type>().value_as_string(0))
@@ -140,21 +140,21 @@ mod tests {
     fn decimals_are_rounded_as_postgresql_does() {
         // SELECT round(x, n), trunc(x, n), ceil(x), floor(x) of numeric.
         for (way, digits, value, ty, expected) in [
-            (Way::Round, 1, 255, (3, 2), Some("2.6")),
-            (Way::Round, 1, -255, (3, 2), Some("-2.6")),
-            (Way::Round, 1, 254, (3, 2), Some("2.5")),
-            (Way::Round, 0, 9_999, (4, 2), Some("100")),
-            (Way::Round, 5, 255, (3, 2), Some("2.55")),
-            (Way::Round, -2, 15_000, (5, 2), Some("200")),
-            (Way::Round, -2, 14_999, (5, 2), Some("100")),
-            (Way::Round, -40, 14_999, (5, 2), Some("0")),
-            (Way::Cut, 1, -259, (3, 2), Some("-2.5")),
-            (Way::Up, 0, 9_999_999_999, (10, 2), Some("100000000")),
-            (Way::Up, 0, -9_999_999_999, (10, 2), Some("-99999999")),
-            (Way::Down, 0, -9_999_999_999, (10, 2), Some("-100000000")),
-            (Way::Down, 0, 100, (10, 2), Some("1")),
-            (Way::Round, 0, 10_i128.pow(38) - 1, (38, 1), Some("10000000000000000000000000000000000000")),
-            (Way::Round, -1, 10_i128.pow(38) - 1, (38, 0), None),
+            (RoundingMode::Round, 1, 255, (3, 2), Some("2.6")),
+            (RoundingMode::Round, 1, -255, (3, 2), Some("-2.6")),
+            (RoundingMode::Round, 1, 254, (3, 2), Some("2.5")),
+            (RoundingMode::Round, 0, 9_999, (4, 2), Some("100")),
+            (RoundingMode::Round, 5, 255, (3, 2), Some("2.55")),
+            (RoundingMode::Round, -2, 15_000, (5, 2), Some("200")),
+            (RoundingMode::Round, -2, 14_999, (5, 2), Some("100")),
+            (RoundingMode::Round, -40, 14_999, (5, 2), Some("0")),
+            (RoundingMode::Cut, 1, -259, (3, 2), Some("-2.5")),
+            (RoundingMode::Up, 0, 9_999_999_999, (10, 2), Some("100000000")),
+            (RoundingMode::Up, 0, -9_999_999_999, (10, 2), Some("-99999999")),
+            (RoundingMode::Down, 0, -9_999_999_999, (10, 2), Some("-100000000")),
+            (RoundingMode::Down, 0, 100, (10, 2), Some("1")),
+            (RoundingMode::Round, 0, 10_i128.pow(38) - 1, (38, 1), Some("10000000000000000000000000000000000000")),
+            (RoundingMode::Round, -1, 10_i128.pow(38) - 1, (38, 0), None),
         ] {
             assert_eq!(made(way, digits, value, ty).as_deref(), expected, "{way:?} {digits} {value} {ty:?}");
         }

@@ -23,8 +23,8 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::scalar::ScalarValue;
 
-use super::asked::below;
-use super::function::{Unary, kept as stays};
+use super::function::{Unary, call_unfolded as stays};
+use super::hoisted_subqueries::below;
 use super::plans;
 use crate::minmax;
 
@@ -47,7 +47,8 @@ impl AnalyzerRule for Subqueries {
         // The result of a subquery may be null, unlike the expression that it replaces: nullability changes.
         let aliases = aliases(&plan)?;
         let rewritten = |plan| {
-            let plan = below(plans::rewritten(plan, apart)?.data, &|plan| rewrite_plan(plan, &aliases).data())?;
+            let plan =
+                below(plans::rewrite_expressions(plan, rename_correlated)?.data, &|plan| rewrite_plan(plan, &aliases).data())?;
             rewrite_plan(plan, &aliases)?.map_data(LogicalPlan::recompute_schema)
         };
         plan.transform_up_with_subqueries(rewritten).data()
@@ -81,26 +82,30 @@ fn rewrite_plan(plan: LogicalPlan, aliases: &HashSet<String>) -> Result<Transfor
                 return Ok(Transformed::no(LogicalPlan::Filter(filter)));
             }
             let Filter { predicate, input, .. } = filter;
-            let predicate = if asks { kept(predicate, &Place { schema: &schema, filter: true })? } else { predicate };
+            let predicate = if asks {
+                rewrite_condition(predicate, &ComparisonContext { schema: &schema, filter: true })?
+            } else {
+                predicate
+            };
             let filter = Filter::try_new(predicate, input)?;
             Ok(Transformed::yes(if outer { by_columns(filter, aliases)? } else { LogicalPlan::Filter(filter) }))
         }
         plan => {
             let names = NamePreserver::new(&plan);
-            let place = Place { schema: &schema, filter: false };
+            let place = ComparisonContext { schema: &schema, filter: false };
             plan.map_expressions(|expr| {
                 if !holds(&expr, |e| compares(e) || matches!(e, Expr::Exists(_))) {
                     return Ok(Transformed::no(expr));
                 }
                 let name = names.save(&expr);
-                Ok(Transformed::yes(name.restore(known(expr, &place)?)))
+                Ok(Transformed::yes(name.restore(rewrite_three_valued(expr, &place)?)))
             })
         }
     }
 }
 
 /// Renames the column of a correlated subquery. Its name then differs from all that it is compared with in the rows around it.
-fn apart(expr: Expr) -> Result<Transformed<Expr>> {
+fn rename_correlated(expr: Expr) -> Result<Transformed<Expr>> {
     let correlated = |subquery: &Subquery| !subquery.outer_ref_columns.is_empty();
     Ok(match expr {
         Expr::ScalarSubquery(subquery) if correlated(&subquery) => {
@@ -179,7 +184,7 @@ pub(super) fn or_null(subquery: &Subquery) -> Result<Option<Subquery>> {
 }
 
 /// The place of a comparison in a plan.
-struct Place<'a> {
+struct ComparisonContext<'a> {
     /// The columns that the comparison may name.
     schema: &'a DFSchema,
     /// True in a filter, where `EXISTS` becomes a join. Elsewhere rows are counted.
@@ -187,37 +192,37 @@ struct Place<'a> {
 }
 
 /// Rewrites a condition that only has to be true in the right cases. Null and false need no distinction.
-fn kept(expr: Expr, place: &Place<'_>) -> Result<Expr> {
+fn rewrite_condition(expr: Expr, place: &ComparisonContext<'_>) -> Result<Expr> {
     if !holds(&expr, compares) {
         return Ok(expr);
     }
     match expr {
         Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::And | Operator::Or), right }) => {
-            Ok(binary_expr(kept(*left, place)?, op, kept(*right, place)?))
+            Ok(binary_expr(rewrite_condition(*left, place)?, op, rewrite_condition(*right, place)?))
         }
         // DataFusion joins by equality here, and nothing else is needed.
         Expr::InSubquery(InSubquery { negated: false, subquery, expr }) if !is_one_row(&subquery) => {
             Ok(Expr::InSubquery(InSubquery { negated: false, subquery: named(&subquery)?.0, expr }))
         }
-        Expr::Not(inner) => match Any::of(inner.as_ref()) {
-            Some(any) => Any { negated: !any.negated, ..any }.is_true(place),
-            None => known(Expr::Not(inner), place),
+        Expr::Not(inner) => match AnyComparison::of(inner.as_ref()) {
+            Some(any) => AnyComparison { negated: !any.negated, ..any }.is_true(place),
+            None => rewrite_three_valued(Expr::Not(inner), place),
         },
-        expr => match Any::of(&expr) {
+        expr => match AnyComparison::of(&expr) {
             Some(any) => any.is_true(place),
-            None => known(expr, place),
+            None => rewrite_three_valued(expr, place),
         },
     }
 }
 
 /// Rewrites an expression so that its comparisons are true, false or null as SQL defines.
-fn known(expr: Expr, place: &Place<'_>) -> Result<Expr> {
+fn rewrite_three_valued(expr: Expr, place: &ComparisonContext<'_>) -> Result<Expr> {
     expr.transform_up(|expr| match expr {
         Expr::Exists(Exists { subquery, negated }) if is_one_row(&subquery) => Ok(Transformed::yes(lit(!negated))),
         Expr::Exists(Exists { subquery, negated }) if !place.filter => {
             Ok(Transformed::yes(place.exists(&subquery, None, negated)?))
         }
-        expr => match Any::of(&expr) {
+        expr => match AnyComparison::of(&expr) {
             Some(any) => Ok(Transformed::yes(any.value(place)?)),
             None => Ok(Transformed::no(expr)),
         },
@@ -248,14 +253,14 @@ fn columns_named(subquery: &Subquery, column: Expr) -> Result<(Subquery, Expr)> 
 /// The comparison of a value with any row of a subquery.
 ///
 /// It is true if `value op row` is true for some row; `negated` inverts it.
-struct Any {
+struct AnyComparison {
     value: Expr,
     op: Operator,
     subquery: Subquery,
     negated: bool,
 }
 
-impl Any {
+impl AnyComparison {
     /// Returns the comparison that an expression is, or `None` if it is none that can be rewritten.
     fn of(expr: &Expr) -> Option<Self> {
         let (value, op, subquery, negated) = match expr {
@@ -303,7 +308,7 @@ impl Any {
     }
 
     /// Returns the condition that a row matches, or if `negated` that none does.
-    fn fits(&self, place: &Place<'_>, negated: bool) -> Result<Expr> {
+    fn fits(&self, place: &ComparisonContext<'_>, negated: bool) -> Result<Expr> {
         // In a filter the comparison becomes the condition of a join. Elsewhere no join can take it.
         if !place.filter
             && let Some(fits) = self.by_ends()?
@@ -324,7 +329,7 @@ impl Any {
     /// Returns the condition that a row cannot be compared, or if `negated` that all can.
     ///
     /// Returns `None` if nothing can be null.
-    fn unknown(&self, place: &Place<'_>, negated: bool) -> Result<Option<Expr>> {
+    fn unknown(&self, place: &ComparisonContext<'_>, negated: bool) -> Result<Option<Expr>> {
         let rows = &self.subquery;
         let with_null = match self.subquery.subquery.schema().field(0).is_nullable() {
             true => Some(place.exists(rows, Some(self.column().is_null()), negated)?),
@@ -349,7 +354,7 @@ impl Any {
     }
 
     /// Returns a condition that is true exactly if the comparison is. It may be false where the comparison is null.
-    fn is_true(&self, place: &Place<'_>) -> Result<Expr> {
+    fn is_true(&self, place: &ComparisonContext<'_>) -> Result<Expr> {
         if is_one_row(&self.subquery) {
             return Ok(self.with_one());
         }
@@ -361,7 +366,7 @@ impl Any {
     }
 
     /// Returns an expression that is true, false or null as the comparison is.
-    fn value(&self, place: &Place<'_>) -> Result<Expr> {
+    fn value(&self, place: &ComparisonContext<'_>) -> Result<Expr> {
         if is_one_row(&self.subquery) {
             return Ok(self.with_one());
         }
@@ -375,7 +380,7 @@ impl Any {
     }
 }
 
-impl Place<'_> {
+impl ComparisonContext<'_> {
     /// Returns the condition that a subquery has a row that fulfils `condition`, or if `negated` that it has none.
     fn exists(&self, subquery: &Subquery, condition: Option<Expr>, negated: bool) -> Result<Expr> {
         let mut plan = LogicalPlanBuilder::from(subquery.subquery.as_ref().clone());

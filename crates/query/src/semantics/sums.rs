@@ -18,7 +18,7 @@ use datafusion::logical_expr::{
 use datafusion_functions_aggregate_common::aggregate::groups_accumulator::prim_op::PrimitiveGroupsAccumulator;
 
 /// Marker of a sum that overflowed. A sum that has become this value keeps it.
-const LOST: i128 = i128::MAX;
+const OVERFLOWED: i128 = i128::MAX;
 /// Greatest decimal of 38 digits, unscaled.
 const MOST: i128 = 10_i128.pow(38) - 1;
 
@@ -45,7 +45,7 @@ fn scale(ty: &DataType, distinct: bool) -> Option<i8> {
 
 /// Adds a value to a total, which becomes [`LOST`] on overflow.
 fn add(total: &mut i128, value: i128) {
-    *total = if *total == LOST { LOST } else { total.checked_add(value).unwrap_or(LOST) };
+    *total = if *total == OVERFLOWED { OVERFLOWED } else { total.checked_add(value).unwrap_or(OVERFLOWED) };
 }
 
 /// Converts values or partial sums to decimals. Both are integers or decimals of one scale.
@@ -93,7 +93,7 @@ impl AggregateUDFImpl for Sum {
     fn accumulator(&self, arguments: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
         let to = arguments.return_field.data_type().clone();
         match scale(&to, arguments.is_distinct) {
-            Some(scale) => Ok(Box::new(Total { total: 0, values: 0, scale, to })),
+            Some(scale) => Ok(Box::new(SumAccumulator { total: 0, values: 0, scale, to })),
             None => self.inner.inner().accumulator(arguments),
         }
     }
@@ -112,7 +112,9 @@ impl AggregateUDFImpl for Sum {
     fn create_groups_accumulator(&self, arguments: AccumulatorArgs<'_>) -> Result<Box<dyn GroupsAccumulator>> {
         let to = arguments.return_field.data_type().clone();
         match scale(&to, arguments.is_distinct) {
-            Some(scale) => Ok(Box::new(Totals { inner: PrimitiveGroupsAccumulator::new(&partial(scale), add), to })),
+            Some(scale) => {
+                Ok(Box::new(GroupSumsAccumulator { inner: PrimitiveGroupsAccumulator::new(&partial(scale), add), to }))
+            }
             None => self.inner.inner().create_groups_accumulator(arguments),
         }
     }
@@ -139,7 +141,7 @@ impl AggregateUDFImpl for Sum {
 
 /// The accumulator of a sum without groups, or of a window frame.
 #[derive(Debug)]
-struct Total {
+struct SumAccumulator {
     total: i128,
     /// Number of added values that are not null. A sum of none is null.
     values: usize,
@@ -147,7 +149,7 @@ struct Total {
     to: DataType,
 }
 
-impl Accumulator for Total {
+impl Accumulator for SumAccumulator {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
         let [values] = values else { return Ok(()) };
         let values = widened(values);
@@ -188,12 +190,12 @@ impl Accumulator for Total {
 }
 
 /// The accumulator of one sum for each group.
-struct Totals<F: Fn(&mut i128, i128) + Send + Sync + 'static> {
+struct GroupSumsAccumulator<F: Fn(&mut i128, i128) + Send + Sync + 'static> {
     inner: PrimitiveGroupsAccumulator<Decimal128Type, F>,
     to: DataType,
 }
 
-impl<F: Fn(&mut i128, i128) + Send + Sync + 'static> GroupsAccumulator for Totals<F> {
+impl<F: Fn(&mut i128, i128) + Send + Sync + 'static> GroupsAccumulator for GroupSumsAccumulator<F> {
     fn update_batch(
         &mut self,
         values: &[ArrayRef],

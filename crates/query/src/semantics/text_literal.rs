@@ -8,7 +8,7 @@ use chrono::{NaiveDate, Utc};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::scalar::ScalarValue;
 
-use super::fit::{Fit, at_instant, fit};
+use super::literal_position::{LiteralPosition, at_instant, position_of};
 use super::uuid;
 use crate::stored_text::is_year_known;
 use crate::timestamp_text;
@@ -53,7 +53,7 @@ pub(super) fn check_year(text: &str, to: &DataType) -> Result<()> {
 /// Returns the position of a text among the values of a type.
 ///
 /// Returns `None` for types for which DataFusion's own conversion is right. Fails if the text stands for no value.
-pub(super) fn place(text: &str, to: &DataType) -> Result<Option<Fit>> {
+pub(super) fn place(text: &str, to: &DataType) -> Result<Option<LiteralPosition>> {
     check_year(text, to)?;
     Ok(Some(match to {
         DataType::Timestamp(_, _) => moment(text, to, "timestamp")?,
@@ -64,11 +64,11 @@ pub(super) fn place(text: &str, to: &DataType) -> Result<Option<Fit>> {
         DataType::Time64(TimeUnit::Microsecond) => {
             let nanoseconds = string_to_time_nanoseconds(text.trim()).map_err(|_| wrong(text, "time"))?;
             let value = ScalarValue::Time64Microsecond(Some(nanoseconds.div_euclid(MICROSECOND)));
-            if nanoseconds % MICROSECOND == 0 { Fit::At(value) } else { Fit::After(value) }
+            if nanoseconds % MICROSECOND == 0 { LiteralPosition::At(value) } else { LiteralPosition::After(value) }
         }
-        DataType::Boolean => Fit::At(boolean(text)?),
+        DataType::Boolean => LiteralPosition::At(boolean(text)?),
         DataType::Decimal128(_, _) => match decimal(text)? {
-            Some(value) => fit(&value, to).ok_or_else(|| wrong(text, "number"))?,
+            Some(value) => position_of(&value, to).ok_or_else(|| wrong(text, "number"))?,
             None => return Ok(None),
         },
         _ => return Ok(None),
@@ -87,7 +87,7 @@ fn midnight(date: NaiveDate) -> i128 {
 }
 
 /// Returns the position of a text that spells a timestamp among the values of a type.
-fn moment(text: &str, to: &DataType, kind: &str) -> Result<Fit> {
+fn moment(text: &str, to: &DataType, kind: &str) -> Result<LiteralPosition> {
     let instant = timestamp_text::read(&Utc, text).map_err(|_| wrong(text, kind))?;
     let nanoseconds = i128::from(instant.timestamp()) * 1_000_000_000 + i128::from(instant.timestamp_subsec_nanos());
     at_instant(nanoseconds, to).ok_or_else(|| wrong(text, kind))
@@ -129,17 +129,21 @@ mod tests {
         let us = DataType::Timestamp(TimeUnit::Microsecond, None);
         let micros = |v| ScalarValue::TimestampMicrosecond(Some(v), None);
         let cases = [
-            ("1970-01-01 00:00:01", us.clone(), Fit::At(micros(1_000_000))),
-            ("1970-01-01 00:01", us.clone(), Fit::At(micros(60_000_000))),
-            ("1970-01-01T01:01+01", us.clone(), Fit::At(micros(60_000_000))),
-            ("9999-12-31", us.clone(), Fit::At(micros(253_402_214_400_000_000))),
-            ("0001-01-01", us.clone(), Fit::At(micros(-62_135_596_800_000_000))),
-            ("1970-01-01T00:00:00.0000015Z", us.clone(), Fit::After(micros(1))),
-            ("1970-01-02", DataType::Date32, Fit::At(ScalarValue::Date32(Some(1)))),
-            ("1970-01-02 12:00:00", DataType::Date32, Fit::After(ScalarValue::Date32(Some(1)))),
-            ("10:00:00", DataType::Time64(TimeUnit::Microsecond), Fit::At(ScalarValue::Time64Microsecond(Some(36_000_000_000)))),
-            ("1.005", DataType::Decimal128(10, 2), Fit::After(ScalarValue::Decimal128(Some(100), 10, 2))),
-            ("t", DataType::Boolean, Fit::At(ScalarValue::Boolean(Some(true)))),
+            ("1970-01-01 00:00:01", us.clone(), LiteralPosition::At(micros(1_000_000))),
+            ("1970-01-01 00:01", us.clone(), LiteralPosition::At(micros(60_000_000))),
+            ("1970-01-01T01:01+01", us.clone(), LiteralPosition::At(micros(60_000_000))),
+            ("9999-12-31", us.clone(), LiteralPosition::At(micros(253_402_214_400_000_000))),
+            ("0001-01-01", us.clone(), LiteralPosition::At(micros(-62_135_596_800_000_000))),
+            ("1970-01-01T00:00:00.0000015Z", us.clone(), LiteralPosition::After(micros(1))),
+            ("1970-01-02", DataType::Date32, LiteralPosition::At(ScalarValue::Date32(Some(1)))),
+            ("1970-01-02 12:00:00", DataType::Date32, LiteralPosition::After(ScalarValue::Date32(Some(1)))),
+            (
+                "10:00:00",
+                DataType::Time64(TimeUnit::Microsecond),
+                LiteralPosition::At(ScalarValue::Time64Microsecond(Some(36_000_000_000))),
+            ),
+            ("1.005", DataType::Decimal128(10, 2), LiteralPosition::After(ScalarValue::Decimal128(Some(100), 10, 2))),
+            ("t", DataType::Boolean, LiteralPosition::At(ScalarValue::Boolean(Some(true)))),
         ];
         for (text, to, expected) in cases {
             assert_eq!(place(text, &to).expect(text), Some(expected), "{text} among {to}");

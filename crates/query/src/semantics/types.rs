@@ -14,7 +14,7 @@ use datafusion::logical_expr::planner::TypePlanner;
 use datafusion::logical_expr::{Expr, ExprSchemable};
 use datafusion::sql::sqlparser::ast::{self, CharLengthUnits, CharacterLength, TimezoneInfo};
 use esker_format::{ListType, MapType, NestedField, NestedFieldRef, PrimitiveType, Schema as IcebergSchema, StructType, Type};
-use esker_read::{DEFAULT_CRS, DEFAULT_EDGES, about_shapes, arrow_field, is_variant, variant_type};
+use esker_read::{DEFAULT_CRS, DEFAULT_EDGES, arrow_field, geo_metadata, is_variant, variant_type};
 
 use super::sized::sized;
 use crate::error_wording::sql_type;
@@ -39,9 +39,9 @@ const KEY: char = '\u{1d}';
 
 /// The planner of SQL type names, for types that differ between Iceberg and DataFusion.
 #[derive(Debug)]
-pub(crate) struct Types;
+pub(crate) struct SqlTypes;
 
-impl TypePlanner for Types {
+impl TypePlanner for SqlTypes {
     fn plan_type_field(&self, ty: &ast::DataType) -> Result<Option<FieldRef>> {
         let name = ty.to_string();
         let ty = match ty {
@@ -233,7 +233,7 @@ pub(crate) fn type_name(field: &Field) -> String {
 
 /// Returns SQL's name of a type of shapes, or `None` if the field has another type.
 fn shape_name(field: &Field) -> Option<String> {
-    let (crs, edges) = about_shapes(field)?;
+    let (crs, edges) = geo_metadata(field)?;
     let known = edges.as_deref() == Some(DEFAULT_EDGES);
     Some(match (crs, edges) {
         (Some(crs), Some(_)) if known => format!("GEOGRAPHY({crs})"),

@@ -21,10 +21,10 @@ use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use datafusion::scalar::ScalarValue;
 use esker_read::{is_variant, variant_type};
 
-use super::fit::compares;
 use super::function::{Unary, UnaryFunction, call};
-use super::plans::{rewritten, visible};
-use crate::variant::{Extract, Path, holds_variant, of_values, taken};
+use super::literal_position::compares;
+use super::plans::{rewrite_expressions, visible};
+use crate::variant::{Extract, Path, extraction_of, holds_variant, of_values};
 
 /// Functions that compare their arguments.
 const COMPARING: [&str; 17] = [
@@ -52,9 +52,9 @@ const TAKING: [&str; 6] = ["count", "any_value", "array_agg", "first_value", "la
 
 /// The analyzer rule that refuses. It runs first, on plans as they were written.
 #[derive(Debug)]
-pub(super) struct Variants;
+pub(super) struct RefuseVariantComparisons;
 
-impl AnalyzerRule for Variants {
+impl AnalyzerRule for RefuseVariantComparisons {
     fn name(&self) -> &'static str {
         "variants"
     }
@@ -162,9 +162,9 @@ pub(super) fn converted(expr: &Expr, from: &DataType, to: &DataType, safe: bool)
 /// also of those that a condition leaves out later. So the scan records what is wrong with a value, and it is an error only where
 /// the plan takes the part.
 #[derive(Debug)]
-pub(super) struct Parts;
+pub(super) struct VariantParts;
 
-impl AnalyzerRule for Parts {
+impl AnalyzerRule for VariantParts {
     fn name(&self) -> &'static str {
         "variant_parts"
     }
@@ -173,17 +173,17 @@ impl AnalyzerRule for Parts {
         // The filters of a scan are for pruning only.
         plan.transform_up_with_subqueries(|plan| match plan {
             LogicalPlan::TableScan(_) => Ok(Transformed::no(plan)),
-            plan => rewritten(plan, apart),
+            plan => rewrite_expressions(plan, split_extraction),
         })
         .data()
     }
 }
 
 /// Splits a call that takes a part into [`ExtractPart`] for the scan and [`PartValue`] above it.
-fn apart(expr: Expr) -> Result<Transformed<Expr>> {
+fn split_extraction(expr: Expr) -> Result<Transformed<Expr>> {
     let names = ["variant_get", "try_variant_get", "of_variant", "try_of_variant"];
     let is_one = matches!(&expr, Expr::ScalarFunction(function) if names.contains(&function.func.name()));
-    Ok(match taken(&expr).filter(|_| is_one) {
+    Ok(match extraction_of(&expr).filter(|_| is_one) {
         Some((column, extract)) if !extract.to.is_nested() => {
             let (to, safe, column) = (extract.to.clone(), extract.safe, Expr::Column(column.clone()));
             Transformed::yes(call(PartValue { to, safe }, call(ExtractPart(extract), column)))

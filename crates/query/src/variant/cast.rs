@@ -13,7 +13,7 @@ use arrow::compute::{can_cast_types, cast, concat};
 use arrow::datatypes::{DataType, FieldRef, Fields, TimeUnit};
 use arrow::row::{RowConverter, SortField};
 use datafusion::error::{DataFusionError, Result};
-use esker_read::{Variant, VariantFields, VariantItems, VariantRows, VariantValue, column_of_variants, is_variant, variant_at};
+use esker_read::{Variant, VariantFields, VariantItems, VariantRows, VariantValue, is_variant, typed_column, variant_at};
 
 use super::Path;
 use super::json::text;
@@ -109,7 +109,7 @@ fn of_kind(values: &Values<'_>, of: Kind) -> Result<ArrayRef> {
         Kind::Nested => Arc::new(values.iter().map(|v| v.filter(own).map(text)).collect::<StringArray>()),
         of => {
             let own: Vec<_> = values.iter().map(|v| v.filter(own).map(Variant::get)).collect();
-            column_of_variants(&own, &of.ty()?)?
+            typed_column(&own, &of.ty()?)?
         }
     })
 }
@@ -125,7 +125,7 @@ impl Extract {
     pub(crate) fn of(&self, array: &ArrayRef) -> Result<ArrayRef> {
         let variants = array.as_struct();
         let parts: Vec<Option<Variant<'_>>> = (0..variants.len()).map(|row| self.part(variants, row)).collect();
-        To { ty: &self.to, safe: self.safe }.of(&parts)
+        Conversion { ty: &self.to, safe: self.safe }.of(&parts)
     }
 
     /// Returns the part of each variant, and what is wrong with those that cannot be converted.
@@ -163,13 +163,13 @@ fn unreadable(shown: &str, ty: &DataType) -> String {
 
 /// A conversion of variants to a type, each by itself as a `CAST` would convert it.
 #[derive(Clone, Copy)]
-struct To<'a> {
+struct Conversion<'a> {
     ty: &'a DataType,
     /// True if a value that cannot be converted is null, and no error.
     safe: bool,
 }
 
-impl To<'_> {
+impl Conversion<'_> {
     /// Converts variants to the type.
     fn of(self, values: &Values<'_>) -> Result<ArrayRef> {
         match self.ty {
@@ -240,7 +240,7 @@ impl To<'_> {
         let arrays = self.each(values, |value| if let VariantValue::Array(items) = value { Some(items) } else { None })?;
         let items: Vec<_> = arrays.iter().flatten().flat_map(|items| items.iter()).map(Some).collect();
         let lengths = OffsetBuffer::from_lengths(arrays.iter().map(|items| items.map_or(0, VariantItems::len)));
-        let items = To { ty: item.data_type(), safe: self.safe }.of(&items)?;
+        let items = Conversion { ty: item.data_type(), safe: self.safe }.of(&items)?;
         Ok(Arc::new(ListArray::try_new(item.clone(), lengths, items, Some(nulls(&arrays)))?))
     }
 
@@ -249,7 +249,7 @@ impl To<'_> {
         let objects = self.each(values, object)?;
         let column = |field: &FieldRef| {
             let own: Vec<_> = objects.iter().map(|object| object.and_then(|object| object.get(field.name()))).collect();
-            To { ty: field.data_type(), safe: self.safe }.of(&own)
+            Conversion { ty: field.data_type(), safe: self.safe }.of(&own)
         };
         let columns = fields.iter().map(column).collect::<Result<_>>()?;
         Ok(Arc::new(StructArray::try_new_with_length(fields.clone(), columns, Some(nulls(&objects)), values.len())?))
@@ -280,8 +280,11 @@ impl To<'_> {
             objects.iter().flatten().flat_map(|object| object.iter()).map(|(name, value)| (name, Some(value))).unzip();
         let lengths = OffsetBuffer::from_lengths(objects.iter().map(|object| object.map_or(0, VariantFields::len)));
         let keys = cast_values(&(Arc::new(StringArray::from(names)) as ArrayRef), pair[0].data_type(), false)?;
-        let pairs =
-            StructArray::try_new(pair.clone(), vec![keys, To { ty: pair[1].data_type(), safe: self.safe }.of(&of)?], None)?;
+        let pairs = StructArray::try_new(
+            pair.clone(),
+            vec![keys, Conversion { ty: pair[1].data_type(), safe: self.safe }.of(&of)?],
+            None,
+        )?;
         Ok(Arc::new(MapArray::try_new(entries.clone(), lengths, pairs, Some(nulls(&objects)), sorted)?))
     }
 

@@ -15,11 +15,11 @@ use datafusion::scalar::ScalarValue;
 use esker_read::{VariantRows, is_variant, variant_type};
 
 use super::{Extract, Path, json, texts, types};
-use crate::semantics::of_untyped_null;
+use crate::semantics::null_if_untyped;
 
 /// The operation of a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Does {
+enum Operation {
     /// Makes a variant of JSON. A text that is not JSON is null if `safe`, else an error.
     Parse { safe: bool },
     /// Makes JSON of a variant.
@@ -32,7 +32,7 @@ enum Does {
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Function {
     name: &'static str,
-    does: Does,
+    does: Operation,
     signature: Signature,
 }
 
@@ -40,18 +40,18 @@ struct Function {
 pub(super) fn functions() -> Vec<ScalarUDF> {
     let one = |name, does| ScalarUDF::new_from_impl(Function::of(name, does));
     vec![
-        one("parse_json", Does::Parse { safe: false }),
-        one("try_parse_json", Does::Parse { safe: true }),
-        one("to_json", Does::Print),
-        one("variant_get", Does::Get { safe: false }),
-        one("try_variant_get", Does::Get { safe: true }),
+        one("parse_json", Operation::Parse { safe: false }),
+        one("try_parse_json", Operation::Parse { safe: true }),
+        one("to_json", Operation::Print),
+        one("variant_get", Operation::Get { safe: false }),
+        one("try_variant_get", Operation::Get { safe: true }),
     ]
 }
 
 /// Returns a field of a variant, as a variant.
 pub(crate) fn field_of_variant(variant: Expr, name: &str) -> Expr {
     let path = format!("$['{}']", name.replace('\\', r"\\").replace('\'', r"\'"));
-    ScalarUDF::new_from_impl(Function::of("variant_get", Does::Get { safe: false })).call(vec![variant, lit(path)])
+    ScalarUDF::new_from_impl(Function::of("variant_get", Operation::Get { safe: false })).call(vec![variant, lit(path)])
 }
 
 /// Makes variants of texts of JSON; null stays null.
@@ -96,7 +96,7 @@ pub(super) fn extract(function: &str, safe: bool, rest: &[Option<&ScalarValue>])
 }
 
 impl Function {
-    fn of(name: &'static str, does: Does) -> Self {
+    fn of(name: &'static str, does: Operation) -> Self {
         Self { name, does, signature: Signature::variadic_any(Volatility::Immutable) }
     }
 
@@ -124,29 +124,29 @@ impl ScalarUDFImpl for Function {
         let is_text = given.is_some_and(|ty| ty.is_string() || ty.is_null());
         let of_variant = given.is_some_and(|ty| is_variant(ty) || ty.is_null());
         let ty = match self.does {
-            Does::Parse { .. } if types.len() != 1 || !is_text => return self.wrong("it takes a text"),
-            Does::Parse { .. } => variant_type(),
-            Does::Print if types.len() != 1 || !of_variant => {
+            Operation::Parse { .. } if types.len() != 1 || !is_text => return self.wrong("it takes a text"),
+            Operation::Parse { .. } => variant_type(),
+            Operation::Print if types.len() != 1 || !of_variant => {
                 return self.wrong("it takes a variant; CAST(… AS VARIANT) makes one");
             }
-            Does::Print => DataType::Utf8,
-            Does::Get { .. } if !(2..=3).contains(&types.len()) || !of_variant => {
+            Operation::Print => DataType::Utf8,
+            Operation::Get { .. } if !(2..=3).contains(&types.len()) || !of_variant => {
                 return self.wrong("it takes a variant, a path and the name of a type");
             }
-            Does::Get { safe } => extract(self.name, safe, &args.scalar_arguments[1..])?.to,
+            Operation::Get { safe } => extract(self.name, safe, &args.scalar_arguments[1..])?.to,
         };
         Ok(Arc::new(Field::new(self.name, ty, true)))
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        if let Some(null) = of_untyped_null(&args)? {
+        if let Some(null) = null_if_untyped(&args)? {
             return Ok(null);
         }
         let Some((first, rest)) = args.args.split_first() else { return self.wrong("it takes an argument") };
         let made = |values: &ArrayRef| match self.does {
-            Does::Parse { safe } => parsed(values, safe),
-            Does::Print => Ok(Arc::new(texts(values.as_struct())) as ArrayRef),
-            Does::Get { safe } => {
+            Operation::Parse { safe } => parsed(values, safe),
+            Operation::Print => Ok(Arc::new(texts(values.as_struct())) as ArrayRef),
+            Operation::Get { safe } => {
                 let scalars: Vec<Option<&ScalarValue>> =
                     rest.iter().map(|value| if let ColumnarValue::Scalar(value) = value { Some(value) } else { None }).collect();
                 extract(self.name, safe, &scalars)?.of(values)

@@ -6,7 +6,7 @@ use std::fmt::{self, Write as _};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use esker_read::{DEPTH, Variant, VariantBuilder, VariantValue};
+use esker_read::{MAX_VARIANT_DEPTH, Variant, VariantBuilder, VariantValue};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -17,8 +17,8 @@ use crate::calendar::date_of;
 /// Whole numbers are integers. Numbers with a point are decimals if 38 digits hold them. All others are doubles.
 pub(super) fn parse(text: &str) -> Result<(Vec<u8>, Vec<u8>), String> {
     // The depth is checked first, because each level is parsed again by the level above it.
-    if depth(text) > DEPTH {
-        return Err(format!("it is nested more than {DEPTH} deep"));
+    if depth(text) > MAX_VARIANT_DEPTH {
+        return Err(format!("it is nested more than {MAX_VARIANT_DEPTH} deep"));
     }
     let mut builder = VariantBuilder::default();
     append(text.trim_ascii(), &mut builder)?;
@@ -382,7 +382,7 @@ mod tests {
         assert!(error.contains(r#"field "a" is there twice"#), "{error}");
         let deep = "[".repeat(5000) + &"]".repeat(5000);
         parse(&deep).expect_err("too deep");
-        let most = "[".repeat(DEPTH) + &"]".repeat(DEPTH);
+        let most = "[".repeat(MAX_VARIANT_DEPTH) + &"]".repeat(MAX_VARIANT_DEPTH);
         assert_eq!(again(&most), most);
         assert_eq!(depth(r#"{"a[[\"[[": [{}]}"#), 3);
     }

@@ -25,9 +25,9 @@ pub(crate) use cast::Extract;
 pub(crate) use functions::field_of_variant;
 pub(crate) use make::of_values;
 pub(crate) use path::Path;
-pub(crate) use project::Projected;
-pub(crate) use prune::{Conditions, taken};
-pub(crate) use scan::InParts;
+pub(crate) use project::PartsIntoScans;
+pub(crate) use prune::{Conditions, extraction_of};
+pub(crate) use scan::ShreddedPart;
 pub(crate) use types::type_of_map;
 
 /// Returns the functions of variants that statements call by name.

@@ -22,9 +22,9 @@ type Plan = Arc<dyn ExecutionPlan>;
 
 /// The rule for such projections. It runs before the rules that put a node between projection and scan.
 #[derive(Debug)]
-pub(crate) struct Projected;
+pub(crate) struct PartsIntoScans;
 
-impl PhysicalOptimizerRule for Projected {
+impl PhysicalOptimizerRule for PartsIntoScans {
     fn optimize(&self, plan: Plan, _config: &ConfigOptions) -> Result<Plan> {
         let lower = |plan: Plan| Ok(lowered(&plan)?.map_or_else(|| Transformed::no(plan), Transformed::yes));
         plan.transform_up(lower).data()

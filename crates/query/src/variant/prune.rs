@@ -22,10 +22,10 @@ use datafusion::physical_optimizer::pruning::{PruningPredicate, PruningPredicate
 use datafusion::scalar::ScalarValue;
 use esker_format::PrimitiveType;
 use esker_read::{
-    Variant, VariantColumn, VariantPart, VariantValue, arrow_type, field_id, is_variant, literal_array, only_nulls, part_path,
+    ShreddedField, Variant, VariantColumn, VariantValue, arrow_type, field_id, is_variant, literal_array, only_nulls, part_path,
     part_type, statistic, variant_columns, variant_of_bound,
 };
-use esker_table::Planned;
+use esker_table::PlannableFile;
 use parquet::basic::Type as Physical;
 use parquet::file::metadata::ParquetMetaData;
 use parquet::file::page_index::column_index::ColumnIndexMetaData;
@@ -40,7 +40,7 @@ use crate::semantics::{cast_values, checked_part};
 #[derive(Debug)]
 pub(crate) struct Conditions {
     /// The parts, each once.
-    parts: Vec<Part>,
+    parts: Vec<PartColumn>,
     /// All conditions, joined by `AND`.
     whole: PruningPredicate,
     /// The conditions that name one part and nothing else, each with the index of its part.
@@ -49,7 +49,7 @@ pub(crate) struct Conditions {
 
 /// A part of a variant that stands for a column.
 #[derive(Debug, Clone)]
-struct Part {
+struct PartColumn {
     /// Name of the column, which no column of the table has.
     column: String,
     /// Field id of the variant.
@@ -62,7 +62,7 @@ struct Part {
 
 /// The bounds of a part's values in a file, a row group or a page.
 #[derive(Debug, Clone, Default)]
-struct Range {
+struct PartBounds {
     /// No value is less. An array of one row.
     low: Option<ArrayRef>,
     /// No value is greater. An array of one row.
@@ -74,7 +74,7 @@ struct Range {
 impl Conditions {
     /// Returns the conditions on parts among the filters of a table; `None` if there are none.
     pub(crate) fn of(state: &dyn Session, schema: &SchemaRef, filters: &[Expr]) -> Result<Option<Self>> {
-        let mut parts: Vec<Part> = Vec::new();
+        let mut parts: Vec<PartColumn> = Vec::new();
         let mut own = Vec::new();
         for filter in filters.iter().flat_map(split_conjunction) {
             let mut named = HashSet::new();
@@ -110,15 +110,15 @@ impl Conditions {
     }
 
     /// Returns the files that may hold rows that fulfil the conditions.
-    pub(crate) fn files<F: Planned>(&self, files: Vec<F>) -> Vec<F> {
-        let range = |part: &Part, file: &F| -> Range {
+    pub(crate) fn files<F: PlannableFile>(&self, files: Vec<F>) -> Vec<F> {
+        let range = |part: &PartColumn, file: &F| -> PartBounds {
             let stats = file.stats(part.id);
             let of = |bound: Option<&[u8]>| bound_of(bound?, &part.names).and_then(|value| converted(value, &part.to));
             let nulls = stats.and_then(|s| s.null_count).filter(|nulls| Some(*nulls) == file.rows());
-            Range { low: of(stats.and_then(|s| s.lower_bound)), high: of(stats.and_then(|s| s.upper_bound)), nulls }
+            PartBounds { low: of(stats.and_then(|s| s.lower_bound)), high: of(stats.and_then(|s| s.upper_bound)), nulls }
         };
         let ranges = self.parts.iter().map(|part| (part.clone(), files.iter().map(|file| range(part, file)).collect()));
-        match self.whole.prune(&Ranges { all: ranges.collect(), containers: files.len() }) {
+        match self.whole.prune(&ContainerBounds { all: ranges.collect(), containers: files.len() }) {
             Ok(keep) => files.into_iter().zip(keep).filter(|(_, keep)| *keep).map(|(file, _)| file).collect(),
             Err(_) => files,
         }
@@ -128,16 +128,17 @@ impl Conditions {
     pub(crate) fn left_out(&self, footer: &ParquetMetaData) -> RoaringTreemap {
         let mut gone = RoaringTreemap::new();
         let columns = variant_columns(footer.file_metadata().schema_descr());
-        let found: Vec<Option<(&VariantColumn, &VariantPart)>> = self.parts.iter().map(|part| part.in_file(&columns)).collect();
+        let found: Vec<Option<(&VariantColumn, &ShreddedField)>> = self.parts.iter().map(|part| part.in_file(&columns)).collect();
         if found.iter().all(Option::is_none) {
             return gone;
         }
         let groups = footer.row_groups();
         let ranges = self.parts.iter().zip(&found).map(|(part, found)| {
-            let range = |group: usize| found.map_or_else(Range::default, |(_, own)| chunk_range(footer, group, own, &part.to));
+            let range =
+                |group: usize| found.map_or_else(PartBounds::default, |(_, own)| chunk_range(footer, group, own, &part.to));
             (part.clone(), (0..groups.len()).map(range).collect())
         });
-        let keep = self.whole.prune(&Ranges { all: ranges.collect(), containers: groups.len() });
+        let keep = self.whole.prune(&ContainerBounds { all: ranges.collect(), containers: groups.len() });
         let keep = keep.unwrap_or_else(|_| vec![true; groups.len()]);
         let mut start = 0;
         for (at, group) in groups.iter().enumerate() {
@@ -159,21 +160,21 @@ impl Conditions {
 }
 
 /// Returns the part of a variant that an expression takes, if it can stand for a column.
-fn part(expr: &Expr, schema: &Schema) -> Option<Part> {
-    let (column, Extract { path, to, .. }) = taken(expr)?;
+fn part(expr: &Expr, schema: &Schema) -> Option<PartColumn> {
+    let (column, Extract { path, to, .. }) = extraction_of(expr)?;
     let field = schema.field_with_name(&column.name).ok()?;
     if !is_variant(field.data_type()) || to.is_nested() {
         return None;
     }
     let names = path.names()?.into_iter().map(str::to_owned).collect::<Vec<_>>();
     let text = format!("{}\u{1f}{names:?}\u{1f}{to}", column.name);
-    Some(Part { column: text, id: field_id(field)?, names, to })
+    Some(PartColumn { column: text, id: field_id(field)?, names, to })
 }
 
 /// Returns the column from which an expression takes a value, with the path to the value and its type.
 ///
 /// Returns `None` if the expression is something else.
-pub(crate) fn taken(expr: &Expr) -> Option<(&Column, Extract)> {
+pub(crate) fn extraction_of(expr: &Expr) -> Option<(&Column, Extract)> {
     if let Some(part) = checked_part(expr) {
         return Some(part);
     }
@@ -195,7 +196,7 @@ pub(crate) fn taken(expr: &Expr) -> Option<(&Column, Extract)> {
                 }
                 _ => return None,
             };
-            let (column, Extract { path: Path(mut steps), to, .. }) = taken(args.first()?)?;
+            let (column, Extract { path: Path(mut steps), to, .. }) = extraction_of(args.first()?)?;
             is_variant(&to).then(|| {
                 steps.extend(own.path.0);
                 (column, Extract { path: Path(steps), ..own })
@@ -205,9 +206,9 @@ pub(crate) fn taken(expr: &Expr) -> Option<(&Column, Extract)> {
     }
 }
 
-impl Part {
+impl PartColumn {
     /// Finds the part among the variants of a file. Returns `None` if the file has no typed column for it.
-    fn in_file<'a>(&self, columns: &'a [VariantColumn]) -> Option<(&'a VariantColumn, &'a VariantPart)> {
+    fn in_file<'a>(&self, columns: &'a [VariantColumn]) -> Option<(&'a VariantColumn, &'a ShreddedField)> {
         let column = columns.iter().find(|column| column.id == Some(self.id))?;
         let part = column.parts.iter().find(|part| part.path == self.names)?;
         part.typed.is_some().then_some((column, part))
@@ -215,16 +216,16 @@ impl Part {
 }
 
 /// The bounds of parts in several files, row groups or pages, which DataFusion calls containers.
-struct Ranges {
+struct ContainerBounds {
     /// The parts, each with its bounds by container.
-    all: Vec<(Part, Vec<Range>)>,
+    all: Vec<(PartColumn, Vec<PartBounds>)>,
     /// Number of containers.
     containers: usize,
 }
 
-impl Ranges {
+impl ContainerBounds {
     /// Returns one bound of a column in each container, null where it is unknown.
-    fn values(&self, column: &Column, pick: impl Fn(&Range) -> Option<&ArrayRef>) -> Option<ArrayRef> {
+    fn values(&self, column: &Column, pick: impl Fn(&PartBounds) -> Option<&ArrayRef>) -> Option<ArrayRef> {
         let (part, ranges) = self.all.iter().find(|(part, _)| part.column == column.name)?;
         let null = new_null_array(&part.to, 1);
         let values: Vec<&dyn arrow::array::Array> =
@@ -233,7 +234,7 @@ impl Ranges {
     }
 }
 
-impl PruningStatistics for Ranges {
+impl PruningStatistics for ContainerBounds {
     fn min_values(&self, column: &Column) -> Option<ArrayRef> {
         self.values(column, |range| range.low.as_ref())
     }
@@ -289,28 +290,30 @@ fn converted(value: Variant<'_>, to: &DataType) -> Option<ArrayRef> {
 }
 
 /// Returns true if the typed column of a part has all of its values in a row group.
-fn is_whole(footer: &ParquetMetaData, group: usize, part: &VariantPart) -> bool {
+fn is_whole(footer: &ParquetMetaData, group: usize, part: &ShreddedField) -> bool {
     part.value.is_none_or(|value| only_nulls(footer.row_group(group).column(value)))
 }
 
 /// Returns the bounds of a part in a row group, by the footer.
-fn chunk_range(footer: &ParquetMetaData, group: usize, part: &VariantPart, to: &DataType) -> Range {
-    let Some(typed) = part.typed.filter(|_| is_whole(footer, group, part)) else { return Range::default() };
+fn chunk_range(footer: &ParquetMetaData, group: usize, part: &ShreddedField, to: &DataType) -> PartBounds {
+    let Some(typed) = part.typed.filter(|_| is_whole(footer, group, part)) else { return PartBounds::default() };
     let chunk = footer.row_group(group).column(typed);
-    let (Some(ty), Some(statistics)) = (part_type(chunk.column_descr()), chunk.statistics()) else { return Range::default() };
+    let (Some(ty), Some(statistics)) = (part_type(chunk.column_descr()), chunk.statistics()) else {
+        return PartBounds::default();
+    };
     range(&ty, statistics.physical_type(), statistics.min_bytes_opt(), statistics.max_bytes_opt(), to)
 }
 
 /// Returns the bounds that the bytes of two statistics stand for.
 ///
 /// Footers do not count NaN, which is greater than every number. So floats have no upper bound.
-fn range(ty: &PrimitiveType, physical: Physical, low: Option<&[u8]>, high: Option<&[u8]>, to: &DataType) -> Range {
+fn range(ty: &PrimitiveType, physical: Physical, low: Option<&[u8]>, high: Option<&[u8]>, to: &DataType) -> PartBounds {
     let is_float = matches!(ty, PrimitiveType::Float | PrimitiveType::Double);
     let value = |bytes: Option<&[u8]>| {
         let own = arrow_type(&ty.clone().into()).ok()?;
         in_type(&literal_array(&statistic(ty, physical, bytes?)?, &own)?, to)
     };
-    Range { low: value(low), high: value(high.filter(|_| !is_float)), nulls: None }
+    PartBounds { low: value(low), high: value(high.filter(|_| !is_float)), nulls: None }
 }
 
 /// Adds the rows of pages that cannot fulfil a condition to `gone`.
@@ -319,8 +322,8 @@ fn range(ty: &PrimitiveType, physical: Physical, low: Option<&[u8]>, high: Optio
 fn pages_left_out(
     footer: &ParquetMetaData,
     group: usize,
-    part: &VariantPart,
-    about: &Part,
+    part: &ShreddedField,
+    about: &PartColumn,
     condition: &PruningPredicate,
     start: u64,
     gone: &mut RoaringTreemap,
@@ -335,7 +338,7 @@ fn pages_left_out(
         let (low, high) = ends(index, page);
         range(&ty, physical, low.as_deref(), high.as_deref(), &about.to)
     });
-    let ranges = Ranges { all: vec![(about.clone(), ranges.collect())], containers: pages.len() };
+    let ranges = ContainerBounds { all: vec![(about.clone(), ranges.collect())], containers: pages.len() };
     let Ok(keep) = condition.prune(&ranges) else { return };
     let rows = footer.row_group(group).num_rows();
     for (page, keep) in keep.into_iter().enumerate() {

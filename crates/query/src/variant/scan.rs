@@ -27,7 +27,7 @@ use crate::semantics::extracted_type;
 /// The first child is the part's `typed_value`. The part's `value`, which holds values of other types, and the variant's
 /// `metadata` follow if the file has them.
 #[derive(Debug, Clone)]
-pub(crate) struct InParts {
+pub(crate) struct ShreddedPart {
     extract: Extract,
     /// Name of the variant, for errors.
     name: String,
@@ -35,7 +35,7 @@ pub(crate) struct InParts {
     columns: Vec<Arc<dyn PhysicalExpr>>,
 }
 
-impl InParts {
+impl ShreddedPart {
     /// Returns the expression for a part of a file's column, or `None` if the file has no column for the part.
     pub(crate) fn of(extract: &Extract, column: &Column, file: &Schema) -> Result<Option<Self>> {
         // `get_field` does not take an empty name.
@@ -80,28 +80,28 @@ fn within<'a>(field: &'a Field, path: &[String]) -> Option<&'a FieldRef> {
     if rest.is_empty() { Some(found) } else { within(found, rest) }
 }
 
-impl Eq for InParts {}
+impl Eq for ShreddedPart {}
 
-impl PartialEq for InParts {
+impl PartialEq for ShreddedPart {
     fn eq(&self, other: &Self) -> bool {
         self.extract == other.extract && self.columns == other.columns
     }
 }
 
-impl Hash for InParts {
+impl Hash for ShreddedPart {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.extract.hash(state);
         self.columns.hash(state);
     }
 }
 
-impl fmt::Display for InParts {
+impl fmt::Display for ShreddedPart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} apart", self.columns[0])
     }
 }
 
-impl PhysicalExpr for InParts {
+impl PhysicalExpr for ShreddedPart {
     fn return_field(&self, _input: &Schema) -> Result<FieldRef> {
         Ok(Arc::new(Field::new("variant_part", extracted_type(&self.extract.to), true)))
     }

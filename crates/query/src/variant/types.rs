@@ -9,9 +9,9 @@ use datafusion::sql::sqlparser::ast::{ArrayElemTypeDef, DataType as SqlType, Exa
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
-use esker_read::about_shapes;
+use esker_read::geo_metadata;
 
-use crate::semantics::Types;
+use crate::semantics::SqlTypes;
 
 /// Greatest number of types that may be nested in one another.
 const DEEPEST: usize = 20;
@@ -33,8 +33,8 @@ pub(super) fn named(name: &str) -> Result<DataType> {
 
 /// Returns the Arrow type of a type of SQL, or `None` if a variant cannot be read as it.
 fn type_of(ty: &SqlType) -> Result<Option<DataType>> {
-    if let Some(own) = Types.plan_type_field(ty)? {
-        if about_shapes(&own).is_some() {
+    if let Some(own) = SqlTypes.plan_type_field(ty)? {
+        if geo_metadata(&own).is_some() {
             return Err(DataFusionError::Plan(format!(
                 "a variant holds no shapes: use CAST(variant_get(…) AS {ty}) for its bytes"
             )));

@@ -14,7 +14,7 @@ use axum::http::StatusCode;
 use esker_catalog::{Catalog, CatalogError, LoadedTable};
 use esker_format::{Schema, SchemaRef, SnapshotRef};
 use esker_table::{Expr, ScanPlan, TableError, plan_appended, plan_scan, projection};
-use esker_types::{ErrorCode, TableId, caught};
+use esker_types::{ErrorCode, TableId, catch_panic};
 use moka::future::Cache;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -109,7 +109,7 @@ pub(crate) async fn plan(
     let (id, entry_table) = (Uuid::now_v7(), table.row.id);
     let (done, mut progress) = watch::channel(Progress::Submitted);
     let task = tokio::spawn(async move {
-        let result = match caught(scan.run(&catalog, table)).await {
+        let result = match catch_panic(scan.run(&catalog, table)).await {
             Ok(Ok(planned)) => Progress::Completed(Arc::new(planned)),
             Ok(Err(e)) => Progress::Failed(e.into()),
             // Else the client would ask for ever.

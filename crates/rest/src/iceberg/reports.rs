@@ -1,5 +1,5 @@
 use axum::http::StatusCode;
-use esker_state::TableUse;
+use esker_state::TableUsage;
 use serde::Deserialize;
 
 use crate::extract::{Body, In, InTable};
@@ -33,7 +33,7 @@ pub(crate) async fn report(
 }
 
 /// What a report says of the table's use. Names and units are those of the specification's `ScanReport` and `CommitReport`.
-fn used(report: &Report) -> Option<TableUse> {
+fn used(report: &Report) -> Option<TableUsage> {
     let metrics = report.rest.get("metrics")?;
     let value = |name: &str| metrics[name]["value"].as_i64().unwrap_or(0).clamp(0, MOST);
     match report.report_type.as_str() {
@@ -46,15 +46,15 @@ fn used(report: &Report) -> Option<TableUse> {
                 Some("microseconds") => 1e-3,
                 _ => 1e-6,
             };
-            Some(TableUse {
+            Some(TableUsage {
                 scans: 1,
                 scanned_files: value("result-data-files"),
                 scanned_deletes: value("result-delete-files"),
                 planning_ms: ((nanos * to_ms).round() as i64).clamp(0, MOST),
-                ..TableUse::default()
+                ..TableUsage::default()
             })
         }
-        "commit-report" => Some(TableUse { commits: 1, commit_attempts: value("attempts").max(1), ..TableUse::default() }),
+        "commit-report" => Some(TableUsage { commits: 1, commit_attempts: value("attempts").max(1), ..TableUsage::default() }),
         _ => None,
     }
 }
@@ -63,7 +63,7 @@ fn used(report: &Report) -> Option<TableUse> {
 mod tests {
     use super::*;
 
-    fn used_by(json: serde_json::Value) -> Option<TableUse> {
+    fn used_by(json: serde_json::Value) -> Option<TableUsage> {
         used(&serde_json::from_value(json).expect("a report"))
     }
 
@@ -74,11 +74,11 @@ mod tests {
             "result-data-files": {"unit": "count", "value": 7}, "result-delete-files": {"unit": "count", "value": 2}}}));
         assert_eq!(
             scan,
-            Some(TableUse { scans: 1, scanned_files: 7, scanned_deletes: 2, planning_ms: 2644, ..TableUse::default() })
+            Some(TableUsage { scans: 1, scanned_files: 7, scanned_deletes: 2, planning_ms: 2644, ..TableUsage::default() })
         );
         let commit =
             used_by(serde_json::json!({"report-type": "commit-report", "metrics": {"attempts": {"unit": "count", "value": 3}}}));
-        assert_eq!(commit, Some(TableUse { commits: 1, commit_attempts: 3, ..TableUse::default() }));
+        assert_eq!(commit, Some(TableUsage { commits: 1, commit_attempts: 3, ..TableUsage::default() }));
         let huge = serde_json::json!({"unit": "count", "value": i64::MAX});
         let absurd = used_by(serde_json::json!({"report-type": "scan-report", "metrics": {"result-data-files": huge}}));
         assert_eq!(absurd.expect("counted").scanned_files, MOST);

@@ -1,6 +1,6 @@
 use axum::Json;
 use axum::extract::{Path, State};
-use esker_state::{Job, JobFilter, JobLine, JobState};
+use esker_state::{Job, JobFilter, JobLogLine, JobState};
 use esker_types::{ErrorCode, JobId};
 use serde::{Deserialize, Serialize};
 
@@ -64,7 +64,7 @@ pub(crate) async fn show(State(app): State<App>, Path(id): Path<String>) -> Resu
 }
 
 /// `GET /api/v1/jobs/{job}/log`: what the job said, the oldest line first.
-pub(crate) async fn log(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Vec<JobLine>>, ApiError> {
+pub(crate) async fn log(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Vec<JobLogLine>>, ApiError> {
     let job = find(app.state(), &id).await?;
     Ok(Json(app.state().job_log(job.id).await?))
 }

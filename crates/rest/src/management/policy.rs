@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::extract::State;
 use esker_autopilot::{Recommendation, Setting, recommendations};
-use esker_state::TableUse;
+use esker_state::TableUsage;
 use esker_types::{JobKind, Millis, now_ms};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -28,7 +28,7 @@ pub struct PolicyView {
     pub decided_ms: Option<Millis>,
     /// What engines reported in the last seven days.
     #[serde(rename = "use")]
-    pub used: TableUse,
+    pub used: TableUsage,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -70,6 +70,6 @@ pub(crate) async fn show(State(app): State<App>, warehouse: In, InTable(name): I
         settings: policy.settings,
         decision,
         decided_ms,
-        used: catalog.state().use_of(row.id).await?,
+        used: catalog.state().usage_of(row.id).await?,
     }))
 }

@@ -274,15 +274,15 @@ async fn jobs(app: &App) -> Result<(), ApiError> {
     for (kind, state) in JobKind::ALL.into_iter().flat_map(|kind| [(kind.as_str(), "queued"), (kind.as_str(), "running")]) {
         metrics.queue.with_label_values(&[kind, state]).set(0);
     }
-    for (kind, state, n) in state.open_jobs().await? {
+    for (kind, state, n) in state.count_open_jobs().await? {
         metrics.queue.with_label_values(&[&kind, &state]).set(n);
     }
-    metrics.longest_wait.set(state.longest_wait().await? as f64 / 1000.0);
+    metrics.longest_wait.set(state.longest_wait_ms().await? as f64 / 1000.0);
     metrics.decisions.reset();
     for verdict in ["act", "wait", "leave"] {
         metrics.decisions.with_label_values(&[verdict]).set(0);
     }
-    for (verdict, n) in state.decisions().await? {
+    for (verdict, n) in state.count_verdicts().await? {
         metrics.decisions.with_label_values(&[&verdict]).set(n);
     }
     metrics.job_attempts.reset();
@@ -362,7 +362,7 @@ pub(crate) async fn service(State(app): State<App>) -> Result<String, ApiError> 
     jobs(&app).await?;
     background(&app);
     metrics.jobs.set(gauge(app.warehouses().map(Maintenance::running).sum::<usize>()));
-    metrics.servers.set(app.state().servers().await?);
+    metrics.servers.set(app.state().count_live_servers().await?);
     metrics.storage.reset();
     for warehouse in app.warehouses() {
         let catalog = warehouse.catalog();

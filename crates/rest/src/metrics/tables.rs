@@ -58,7 +58,7 @@ pub(crate) async fn tables(State(app): State<App>) -> Result<String, ApiError> {
     for (table, kind, at) in app.state().last_successes().await? {
         successes.entry(table).or_default().push((kind, at));
     }
-    let uses = app.state().uses().await?;
+    let uses = app.state().usages().await?;
 
     let all = app.examine_all().await?;
     left_out.set(gauge(all.len().saturating_sub(MAX_TABLES)));

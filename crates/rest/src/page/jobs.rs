@@ -2,7 +2,7 @@ use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::Redirect;
 use esker_maintenance::{Cost, kind_view};
-use esker_state::{Job, JobFilter, JobLine, JobState, UNDO};
+use esker_state::{Job, JobFilter, JobLogLine, JobState, UNDO};
 use esker_types::{format_bytes, now_ms};
 use maud::{Markup, html};
 use serde::Deserialize;
@@ -134,7 +134,7 @@ fn cost(measured: &Value) -> String {
     )
 }
 
-fn log(lines: &[JobLine]) -> Markup {
+fn log(lines: &[JobLogLine]) -> Markup {
     html! {
         @if lines.is_empty() { p.soft { "It has not said anything." } }
         @else { ul.log { @for line in lines { li { span.soft { (ago(line.time_ms, now_ms())) } " " (line.text) } } } }

@@ -2,9 +2,9 @@ use axum::extract::State;
 use esker_autopilot::{Origin, Policy};
 use esker_format::{OPERATION, TableMetadata};
 use esker_health::Assessment;
-use esker_state::{HealthPoint, JobFilter, TableRow, TableUse};
+use esker_state::{HealthPoint, JobFilter, TableUsage, TabularRow};
 use esker_table::{HISTOGRAM_BOUNDS, TableFacts};
-use esker_types::{format_bytes, now_ms, total};
+use esker_types::{format_bytes, now_ms, saturating_total};
 use maud::{Markup, html};
 use serde_json::Value;
 
@@ -38,11 +38,11 @@ pub(crate) async fn show(State(app): State<App>, warehouse: In, InTable(name): I
                 facts,
                 assessment: &examined.assessment,
                 jobs: jobs.into_iter().map(|job| view_job(&app, job)).collect(),
-                quarantine: (quarantine.len(), total(quarantine.iter().filter_map(|d| d.record.bytes))),
+                quarantine: (quarantine.len(), saturating_total(quarantine.iter().filter_map(|d| d.record.bytes))),
                 history: state.health_history(id, now_ms() - HISTORY_MS).await?,
                 policy: app.policy(catalog, &examined.row).await?,
                 decision: state.decision(id).await?,
-                used: state.use_of(id).await?,
+                used: state.usage_of(id).await?,
                 metadata: &table.metadata,
             };
             content(&about)
@@ -63,7 +63,7 @@ pub(crate) async fn show(State(app): State<App>, warehouse: In, InTable(name): I
 
 /// What the page tells.
 struct About<'a> {
-    row: &'a TableRow,
+    row: &'a TabularRow,
     facts: &'a TableFacts,
     assessment: &'a Assessment,
     jobs: Vec<JobView>,
@@ -72,7 +72,7 @@ struct About<'a> {
     history: Vec<HealthPoint>,
     policy: Policy,
     decision: Option<(i64, Value)>,
-    used: TableUse,
+    used: TableUsage,
     metadata: &'a TableMetadata,
 }
 

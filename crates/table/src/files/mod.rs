@@ -24,10 +24,10 @@ pub(crate) use runs::Run;
 /// The total size in bytes of a snapshot's manifests up to which all fields are decoded at once.
 ///
 /// Reading small manifests again for other columns later would take longer.
-const SMALL: i64 = 4 << 20;
+const SMALL_MANIFESTS_BYTES: i64 = 4 << 20;
 
 /// The properties of a file that planning needs, whatever form the file is kept in.
-pub trait Planned {
+pub trait PlannableFile {
     /// Returns the id of the partition spec that the file was written under.
     fn spec_id(&self) -> i32;
 
@@ -46,7 +46,7 @@ pub trait Planned {
     }
 }
 
-impl Planned for LiveFile {
+impl PlannableFile for LiveFile {
     fn spec_id(&self) -> i32 {
         self.spec_id
     }
@@ -67,7 +67,7 @@ impl Planned for LiveFile {
 /// The live files of one snapshot: data files as columns, and delete files, which are few, as rows.
 #[derive(Debug, Default)]
 pub struct SnapshotFiles {
-    data: Vec<Part>,
+    data: Vec<ManifestPart>,
     /// The delete files of every kind, in the order of the manifests, with all fields.
     pub deletes: Vec<LiveDelete>,
     /// The fields that were decoded of the data files.
@@ -76,7 +76,7 @@ pub struct SnapshotFiles {
 
 /// The live data files of one manifest.
 #[derive(Debug)]
-struct Part {
+struct ManifestPart {
     manifest: ManifestFile,
     batch: Arc<ManifestBatch>,
     /// The entries that are live data files; `None` if all are.
@@ -86,12 +86,12 @@ struct Part {
     partitions: Option<Box<[Tuple]>>,
 }
 
-impl Part {
+impl ManifestPart {
     fn new(metadata: &TableMetadata, manifest: ManifestFile, batch: Arc<ManifestBatch>) -> Self {
         let is_live = |row: &usize| batch.is_alive(*row) && batch.content(*row) == DataContentType::Data;
         let all = (0..batch.len()).all(|row| is_live(&row));
         let rows = (!all).then(|| (0..batch.len()).filter(is_live).map(|row| row as u32).collect());
-        let partitions = crate::manifests::partitions(metadata, &manifest, &batch);
+        let partitions = crate::manifests::converted_partitions(metadata, &manifest, &batch);
         Self { manifest, batch, rows, partitions }
     }
 
@@ -141,7 +141,7 @@ pub struct FileRef<'a> {
 }
 
 impl<'a> FileRef<'a> {
-    fn part(self) -> &'a Part {
+    fn part(self) -> &'a ManifestPart {
         &self.files.data[self.part as usize]
     }
 
@@ -166,7 +166,7 @@ impl<'a> FileRef<'a> {
     }
 }
 
-impl Planned for FileRef<'_> {
+impl PlannableFile for FileRef<'_> {
     fn spec_id(&self) -> i32 {
         self.part().manifest.partition_spec_id
     }
@@ -198,7 +198,7 @@ impl SnapshotFiles {
         snapshot: &Snapshot,
         wanted: &ManifestProjection,
     ) -> Result<Self> {
-        Self::of(source, metadata, source.list(snapshot).await?, wanted, SMALL).await
+        Self::of(source, metadata, source.list(snapshot).await?, wanted, SMALL_MANIFESTS_BYTES).await
     }
 
     /// Loads the live files of the given manifests. If these take at most `small` bytes together, all fields are decoded.
@@ -217,7 +217,7 @@ impl SnapshotFiles {
         let batches: Vec<_> = futures::stream::iter(read).buffered(MANIFEST_CONCURRENCY).try_collect().await?;
         let mut this = Self { projection: projection.clone(), ..Self::default() };
         for (manifest, batch) in manifests.into_iter().zip(batches) {
-            let part = Part::new(metadata, manifest, batch);
+            let part = ManifestPart::new(metadata, manifest, batch);
             this.add_deletes(&part);
             if part.len() > 0 {
                 this.data.push(part);
@@ -236,7 +236,7 @@ impl SnapshotFiles {
         let mut manifests = source.list(snapshot).await?;
         let is_own = |m: &ManifestFile| m.content == ManifestContent::Data && m.added_snapshot_id == snapshot.snapshot_id;
         manifests.retain(is_own);
-        let mut this = Self::of(source, metadata, manifests, wanted, SMALL).await?;
+        let mut this = Self::of(source, metadata, manifests, wanted, SMALL_MANIFESTS_BYTES).await?;
         for part in &mut this.data {
             let is_added = |row: &u32| part.batch.status(*row as usize) == ManifestStatus::Added;
             part.rows = Some(part.rows().filter(is_added).collect());
@@ -245,7 +245,7 @@ impl SnapshotFiles {
     }
 
     /// Adds the live delete files of a manifest.
-    fn add_deletes(&mut self, part: &Part) {
+    fn add_deletes(&mut self, part: &ManifestPart) {
         let batch = &part.batch;
         for row in (0..batch.len()).filter(|row| batch.is_alive(*row) && batch.content(*row) != DataContentType::Data) {
             let entry = part.live(batch, row);
@@ -257,7 +257,7 @@ impl SnapshotFiles {
 
     /// Returns the number of data files.
     pub fn len(&self) -> usize {
-        self.data.iter().map(Part::len).sum()
+        self.data.iter().map(ManifestPart::len).sum()
     }
 
     /// Returns true if there is no data file.
@@ -310,15 +310,15 @@ impl SnapshotFiles {
     /// Estimates the memory that the files take, in bytes.
     pub fn memory(&self) -> usize {
         let delete = |delete: &LiveDelete| size_of::<LiveDelete>() + delete.entry.file.memory();
-        self.data.iter().map(Part::memory).sum::<usize>() + self.deletes.iter().map(delete).sum::<usize>()
+        self.data.iter().map(ManifestPart::memory).sum::<usize>() + self.deletes.iter().map(delete).sum::<usize>()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use esker_format::{
-        AvroCodec, BoundBytes, Columns, DataFile, DataFileFormat, ManifestEntry, ManifestListWriter, ManifestWriter, NewManifest,
-        NewManifestList,
+        AvroCodec, BoundBytes, ColumnSet, DataFile, DataFileFormat, ManifestEntry, ManifestListWriter, ManifestWriter,
+        NewManifest, NewManifestList,
     };
     use esker_storage::Storage;
     use futures::executor::block_on;
@@ -467,7 +467,7 @@ mod tests {
             if warm {
                 block_on(load(&ManifestProjection::paths(), 0)).expect("files");
             }
-            let (wanted, small) = (projection(&filter, []), if all { SMALL } else { 0 });
+            let (wanted, small) = (projection(&filter, []), if all { SMALL_MANIFESTS_BYTES } else { 0 });
             let files = block_on(load(&wanted, small)).expect("files");
             prop_assert_eq!(files.len(), live.data.len());
             let plan = plan_scan(&metadata, schema, &files, &filter, None).expect("a plan");
@@ -487,7 +487,7 @@ mod tests {
             }
             // Rows have the fields that are asked for, even if the plan asked for others.
             let some: Vec<FileRef<'_>> = files.iter().step_by(2).collect();
-            let columns = ManifestProjection::reading(Columns::of([1]));
+            let columns = ManifestProjection::reading(ColumnSet::of([1]));
             let rows = block_on(files.read(source, &some, &columns)).expect("rows");
             for (row, file) in rows.iter().zip(live.data.iter().step_by(2)) {
                 prop_assert_eq!(row.file.stats(1), file.file.stats(1));

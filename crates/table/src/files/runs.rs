@@ -5,7 +5,7 @@ use std::ops::Range;
 use esker_format::{BatchColumn, Value};
 
 use super::{FileRef, SnapshotFiles, some_or_all};
-use crate::Planned;
+use crate::PlannableFile;
 
 /// Data files of one partition that are next to each other in a manifest.
 ///
@@ -20,11 +20,11 @@ pub(crate) struct Run<'a> {
 }
 
 /// The largest number of entries in a run. The decoded bounds of so many entries stay in a processor's nearest cache.
-const RUN: u32 = 256;
+const MAX_RUN_ENTRIES: u32 = 256;
 
 impl<'a> Run<'a> {
     /// Returns the first file of the run.
-    fn at(&self) -> FileRef<'a> {
+    fn first_file(&self) -> FileRef<'a> {
         FileRef { files: self.files, part: self.part, row: self.entries.start }
     }
 
@@ -34,13 +34,13 @@ impl<'a> Run<'a> {
     }
 
     /// Returns the number of entries that the run spans, live or not.
-    pub(crate) fn width(&self) -> usize {
+    pub(crate) fn entry_count(&self) -> usize {
         self.entries.len()
     }
 
     /// Returns the statistics of a column, for the whole manifest.
     pub(crate) fn column(&self, field_id: i32) -> BatchColumn<'a> {
-        self.at().part().batch.column(field_id)
+        self.first_file().part().batch.column(field_id)
     }
 
     /// Iterates over the files of the run.
@@ -50,17 +50,17 @@ impl<'a> Run<'a> {
     }
 
     pub(crate) fn spec_id(&self) -> i32 {
-        self.at().spec_id()
+        self.first_file().spec_id()
     }
 
     /// Returns the partition values that all files of the run share.
     pub(crate) fn partition(&self) -> &'a [Option<Value>] {
-        self.at().part().partition(self.first())
+        self.first_file().part().partition(self.first())
     }
 
     /// Returns the number of the manifest and of the partition in it. Runs with the same result are in the same partition.
-    pub(crate) fn partition_place(&self) -> (u32, Option<usize>) {
-        (self.part, self.at().part().batch.partition_index(self.first()))
+    pub(crate) fn partition_index(&self) -> (u32, Option<usize>) {
+        (self.part, self.first_file().part().batch.partition_index(self.first()))
     }
 }
 
@@ -83,7 +83,7 @@ impl<'a> Iterator for Runs<'a> {
         }
         let (start, begin) = (self.done, row(self.done));
         let partition = part.batch.partition_index(begin as usize);
-        let is_near = |row: u32| (row - begin) < RUN && part.batch.partition_index(row as usize) == partition;
+        let is_near = |row: u32| (row - begin) < MAX_RUN_ENTRIES && part.batch.partition_index(row as usize) == partition;
         let count = (start..part.len()).take_while(|at| is_near(row(*at))).count();
         self.done += count;
         let rows = part.rows.as_ref().map(|rows| &rows[start..self.done]);

@@ -8,7 +8,7 @@ use proptest::sample::subsequence;
 use serde_json::{Value as Json, json};
 
 use crate::avro::{put_bytes, put_long};
-use crate::dice::Dice;
+use crate::fuzz::FuzzRng;
 
 /// Generates a type. Named types get their names from [`named`].
 pub(super) fn any_type() -> impl Strategy<Value = Json> {
@@ -91,7 +91,7 @@ pub(super) fn named(ty: &mut Json, types: &mut Vec<(String, Json)>) {
 
 /// A generator of values, by seed.
 pub(super) struct Values<'a> {
-    pub(super) dice: &'a mut Dice,
+    pub(super) dice: &'a mut FuzzRng,
     pub(super) types: &'a HashMap<String, Json>,
 }
 

@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 use super::sample::{entry, list, manifest, table, table_with, written};
 use super::unknown;
 use crate::avro::{Container, ContainerWriter, Scratch, put_bytes};
-use crate::dice::{Dice, seeds};
+use crate::fuzz::{FuzzRng, for_each_seed};
 use crate::*;
 
 const CODECS: [AvroCodec; 4] = [AvroCodec::Null, AvroCodec::Deflate, AvroCodec::Snappy, AvroCodec::Zstandard];
@@ -43,7 +43,7 @@ fn with_schema(file: &[u8], change: impl FnOnce(&mut Json)) -> Vec<u8> {
     made
 }
 
-fn damaged(dice: &mut Dice, file: &[u8]) -> Vec<u8> {
+fn damaged(dice: &mut FuzzRng, file: &[u8]) -> Vec<u8> {
     match dice.below(3) {
         0 => with_schema(file, |schema| dice.damage_json(schema)),
         _ => dice.damage(file),
@@ -81,10 +81,10 @@ fn assert_rewritten(entries: &[ManifestEntry]) -> bool {
 fn damaged_manifests_are_errors_or_other_values() {
     let (files, list) = (manifests(), one(manifest(3)));
     let (mut read, mut rewritten) = (0_u64, 0_u64);
-    seeds(4000, |dice| {
+    for_each_seed(4000, |dice| {
         let file = dice.one(&files).clone();
         let file = damaged(dice, &file);
-        let (batch, bytes) = memory::most(|| decode_manifest(&file, &ManifestProjection::all()));
+        let (batch, bytes) = memory::with_peak_memory(|| decode_manifest(&file, &ManifestProjection::all()));
         assert!(bytes < justified(&file), "{bytes} bytes for {}", file.len());
         if let Ok(mut batch) = batch {
             read += 1;
@@ -93,7 +93,7 @@ fn damaged_manifests_are_errors_or_other_values() {
             assert_eq!(entries.len(), batch.len());
             rewritten += u64::from(assert_rewritten(&entries));
         }
-        let _ = decode_manifest(&file, &ManifestProjection::planning(Columns::of([1, 2, 30])));
+        let _ = decode_manifest(&file, &ManifestProjection::planning(ColumnSet::of([1, 2, 30])));
         let _ = manifest_schema(&file);
     });
     assert!(read > 100 && rewritten > 20, "{read} were read, {rewritten} rewritten");
@@ -107,10 +107,10 @@ fn damaged_lists_are_errors_or_other_values() {
         files.extend(CODECS.map(|codec| list(version, codec, &manifests)));
     }
     let mut rewritten = 0_u64;
-    seeds(3000, |dice| {
+    for_each_seed(3000, |dice| {
         let file = dice.one(&files).clone();
         let file = damaged(dice, &file);
-        let (manifests, bytes) = memory::most(|| read_manifest_list(&file));
+        let (manifests, bytes) = memory::with_peak_memory(|| read_manifest_list(&file));
         assert!(bytes < justified(&file), "{bytes} bytes for {}", file.len());
         let Ok(manifests) = manifests else { return };
         let new = NewManifestList {
@@ -159,7 +159,8 @@ fn blocks_that_grow_beyond_reason_are_refused() {
         let file = writer.finish().expect("finished");
         let mut container = Container::open("file", &file).expect("opened");
         let mut scratch = Scratch::default();
-        let (read, bytes) = memory::most(|| container.next(&mut scratch).map(|block| block.map(|(_, bytes)| bytes.len())));
+        let (read, bytes) =
+            memory::with_peak_memory(|| container.next(&mut scratch).map(|block| block.map(|(_, bytes)| bytes.len())));
         // Snappy decompresses a byte to at most 22 bytes.
         match codec {
             AvroCodec::Snappy => assert!(read.is_ok_and(|block| block.is_some_and(|bytes| bytes > zeros.len()))),

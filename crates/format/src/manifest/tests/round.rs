@@ -32,7 +32,7 @@ proptest! {
         let added = entries.iter().filter(|entry| entry.status == ManifestStatus::Added).count() as u64;
         prop_assert_eq!(manifest.added_files_count, Some(added));
         // A projection reads the same values for the fields that it selects.
-        let some = decode_manifest(&bytes, &ManifestProjection::planning(Columns::of([3, 7]))).expect("read");
+        let some = decode_manifest(&bytes, &ManifestProjection::planning(ColumnSet::of([3, 7]))).expect("read");
         for (row, entry) in entries.iter().enumerate() {
             let file = &entry.data_file;
             prop_assert_eq!((some.path(row), some.partition(row)), (file.file_path.clone(), &*file.partition));

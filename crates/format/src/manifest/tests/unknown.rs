@@ -12,7 +12,7 @@ use serde_json::{Value as Json, json};
 use super::crafted::{Values, any_type, named};
 use super::sample::{list, table_with, written_to};
 use crate::avro::{ContainerWriter, Cursor, WriterSchema, put_bytes, put_long};
-use crate::dice::Dice;
+use crate::fuzz::FuzzRng;
 use crate::*;
 
 /// The unknown values of a record in the form in which they are kept, by field id.
@@ -33,7 +33,7 @@ impl Crafted {
     }
 
     /// Returns a file of records with defined fields and these between them, and the unknown values of each record.
-    fn file(&self, known: &[(i32, Json, Vec<u8>)], around: Option<i32>, rows: usize, dice: &mut Dice) -> (Vec<u8>, Vec<Kept>) {
+    fn file(&self, known: &[(i32, Json, Vec<u8>)], around: Option<i32>, rows: usize, dice: &mut FuzzRng) -> (Vec<u8>, Vec<Kept>) {
         let mut schema: Vec<Json> = Vec::new();
         let name =
             |id: i32| if id % 2 == 0 { format!("☃ {id}") } else { ["status", "file_path", "a"][id as usize % 3].to_owned() };
@@ -85,7 +85,7 @@ fn bytes(put: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     out
 }
 
-fn manifest_of(crafted: &Crafted, rows: usize, dice: &mut Dice) -> (Vec<u8>, Vec<Kept>) {
+fn manifest_of(crafted: &Crafted, rows: usize, dice: &mut FuzzRng) -> (Vec<u8>, Vec<Kept>) {
     let text = |text: &str| bytes(|out| put_bytes(out, text.as_bytes()));
     let known = [
         (100, json!("string"), text("s3://b/t/f")),
@@ -97,7 +97,7 @@ fn manifest_of(crafted: &Crafted, rows: usize, dice: &mut Dice) -> (Vec<u8>, Vec
     crafted.file(&known, Some(2), rows, dice)
 }
 
-fn list_of(crafted: &Crafted, rows: usize, dice: &mut Dice) -> (Vec<u8>, Vec<Kept>) {
+fn list_of(crafted: &Crafted, rows: usize, dice: &mut FuzzRng) -> (Vec<u8>, Vec<Kept>) {
     let number = |number: i64| bytes(|out| put_long(out, number));
     let mut known = vec![(500, json!("string"), bytes(|out| put_bytes(out, b"s3://b/m")))];
     known.extend((501..=506).chain(512..=514).map(|id| (id, json!("long"), number(1))));
@@ -143,7 +143,7 @@ proptest! {
     fn what_nobody_knows_of_files_is_kept_and_written_back(
         fields in fields(), seed in 1_u64..u64::MAX, version in 1_u8..=3, rows in 1_usize..5,
     ) {
-        let mut dice = Dice::new(seed);
+        let mut dice = FuzzRng::new(seed);
         // A name in the second file may refer to another type than in the first. Then a field has two types.
         let crafted = fields.map(|fields| Crafted::new(&fields));
         let (mut entries, mut expected) = (Vec::new(), Vec::new());
@@ -182,7 +182,7 @@ proptest! {
     fn what_nobody_knows_of_manifests_is_kept_and_written_back(
         fields in fields(), seed in 1_u64..u64::MAX, version in 1_u8..=3, rows in 1_usize..5,
     ) {
-        let mut dice = Dice::new(seed);
+        let mut dice = FuzzRng::new(seed);
         let (mut manifests, mut expected) = (Vec::new(), Vec::new());
         for crafted in fields.map(|fields| Crafted::new(&fields)) {
             let (file, rows) = list_of(&crafted, rows, &mut dice);
@@ -224,7 +224,7 @@ fn one_type<'a>(extras: impl Iterator<Item = &'a UnknownFields>) -> bool {
 /// Returns the entries of a manifest with one unknown field.
 fn entries_with(ty: Json, rows: usize) -> Vec<ManifestEntry> {
     let crafted = Crafted::new(&BTreeMap::from([(7001, ty)]));
-    let (file, _) = manifest_of(&crafted, rows, &mut Dice::new(7));
+    let (file, _) = manifest_of(&crafted, rows, &mut FuzzRng::new(7));
     let mut entries = read_manifest(&file).expect("read").1;
     for entry in &mut entries {
         (entry.status, entry.snapshot_id, entry.sequence_number) = (ManifestStatus::Existing, Some(1), Some(2));
@@ -298,7 +298,7 @@ fn values_of_one_manifest_are_in_one_piece_of_memory_and_files_without_any_have_
 #[test]
 fn what_is_not_asked_for_is_not_kept() {
     let crafted = Crafted::new(&BTreeMap::from([(7001, json!("int"))]));
-    let (file, _) = manifest_of(&crafted, 5, &mut Dice::new(7));
+    let (file, _) = manifest_of(&crafted, 5, &mut FuzzRng::new(7));
     let batch = decode_manifest(&file, &ManifestProjection::paths()).expect("read");
     assert!(batch.entries().iter().all(|entry| entry.data_file.extra.is_empty()));
 }
@@ -307,19 +307,19 @@ fn what_is_not_asked_for_is_not_kept() {
 #[test]
 fn what_is_given_up_or_has_no_id_is_not_kept() {
     let fields = [105, 106, 107, 111].map(|id| (id, json!("long")));
-    let (file, _) = manifest_of(&Crafted::new(&BTreeMap::from(fields)), 2, &mut Dice::new(7));
+    let (file, _) = manifest_of(&Crafted::new(&BTreeMap::from(fields)), 2, &mut FuzzRng::new(7));
     let entries = read_manifest(&file).expect("read").1;
     assert!(entries.iter().all(|entry| entry.data_file.extra.is_empty()));
 }
 
 /// Returns manifests with unknown fields of many types, for other tests.
 pub(super) fn manifests() -> Vec<Vec<u8>> {
-    samples().map(|(crafted, dice)| manifest_of(&crafted, 4, &mut Dice::new(dice)).0).collect()
+    samples().map(|(crafted, dice)| manifest_of(&crafted, 4, &mut FuzzRng::new(dice)).0).collect()
 }
 
 /// Returns manifest lists with unknown fields of many types, for other tests.
 pub(super) fn lists() -> Vec<Vec<u8>> {
-    samples().map(|(crafted, dice)| list_of(&crafted, 4, &mut Dice::new(dice)).0).collect()
+    samples().map(|(crafted, dice)| list_of(&crafted, 4, &mut FuzzRng::new(dice)).0).collect()
 }
 
 fn samples() -> impl Iterator<Item = (Crafted, u64)> {

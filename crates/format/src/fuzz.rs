@@ -10,7 +10,7 @@ use serde_json::{Value as Json, json};
 ///
 /// The number of seeds is `slice`, or as many as fit into `ESKER_DAMAGE_SECONDS` seconds if that variable is set. `ESKER_SEED` is
 /// the first seed.
-pub(crate) fn seeds(slice: u64, mut work: impl FnMut(&mut Dice)) {
+pub(crate) fn for_each_seed(slice: u64, mut work: impl FnMut(&mut FuzzRng)) {
     let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
     let until = number("ESKER_DAMAGE_SECONDS").map(|seconds| Instant::now() + Duration::from_secs(seconds));
     let first = number("ESKER_SEED").unwrap_or(1);
@@ -18,16 +18,16 @@ pub(crate) fn seeds(slice: u64, mut work: impl FnMut(&mut Dice)) {
         if until.map_or(seed - first >= slice, |until| Instant::now() >= until) {
             return;
         }
-        let told = Told(seed);
-        work(&mut Dice::new(seed));
+        let told = SeedReporter(seed);
+        work(&mut FuzzRng::new(seed));
         std::mem::forget(told);
     }
 }
 
 /// A guard that prints its seed when a panic drops it.
-struct Told(u64);
+struct SeedReporter(u64);
 
-impl Drop for Told {
+impl Drop for SeedReporter {
     fn drop(&mut self) {
         eprintln!("it fails with ESKER_SEED={}", self.0);
     }
@@ -35,9 +35,9 @@ impl Drop for Told {
 
 /// A pseudo-random generator (xorshift64).
 #[derive(Debug)]
-pub(crate) struct Dice(u64);
+pub(crate) struct FuzzRng(u64);
 
-impl Dice {
+impl FuzzRng {
     /// Returns a generator for `seed`.
     pub(crate) const fn new(seed: u64) -> Self {
         // Adjacent seeds must not begin alike, and the state of an xorshift must not be 0.

@@ -10,7 +10,7 @@ use arrow::compute::take_record_batch;
 use arrow::datatypes::Fields;
 use arrow::row::{Row, RowConverter, SortField};
 use esker_format::{PartitionField, PartitionSpec, PrimitiveType, Schema, Transform, Tuple, Type, Value};
-use esker_read::{column_at, column_path, one_nan, transform, value_at};
+use esker_read::{column_at, column_path, normalize_nan, transform, value_at};
 use esker_table::PartitionKey;
 
 use crate::{Result, WriteError};
@@ -21,11 +21,11 @@ use crate::{Result, WriteError};
 pub(crate) struct Splitter {
     spec_id: i32,
     /// Computes each partition field, in the spec's order; none for a void field, which is always null.
-    fields: Vec<Option<Maker>>,
+    fields: Vec<Option<PartitionFieldValues>>,
 }
 
 /// Computes the values of a partition field.
-struct Maker {
+struct PartitionFieldValues {
     /// The name of the partition field.
     name: String,
     /// The path of the source column, as [`column_at`] takes it.
@@ -34,7 +34,7 @@ struct Maker {
     ty: Type,
 }
 
-impl Maker {
+impl PartitionFieldValues {
     /// Finds the source column of a partition field.
     fn new(schema: &Schema, columns: &Fields, field: &PartitionField) -> Result<Self> {
         let refused = |what: &str| WriteError::Refused(format!("partition field {}: {what}", field.name()));
@@ -76,7 +76,7 @@ impl Splitter {
     pub(crate) fn new(schema: &Schema, columns: &Fields, spec: &PartitionSpec) -> Result<Self> {
         let maker = |field: &PartitionField| match field.transform() {
             Transform::Void => Ok(None),
-            _ => Maker::new(schema, columns, field).map(Some),
+            _ => PartitionFieldValues::new(schema, columns, field).map(Some),
         };
         let fields = spec.fields().iter().map(maker).collect::<Result<_>>()?;
         Ok(Self { spec_id: spec.spec_id(), fields })
@@ -86,9 +86,9 @@ impl Splitter {
     ///
     /// Partitions are in the order of their first rows.
     pub(crate) fn split(&self, batch: &RecordBatch) -> Result<Vec<(PartitionKey<'static>, RecordBatch)>> {
-        let values = |maker: &Option<Maker>| maker.as_ref().map(|maker| maker.values(batch)).transpose();
+        let values = |maker: &Option<PartitionFieldValues>| maker.as_ref().map(|maker| maker.values(batch)).transpose();
         let made: Vec<Option<ArrayRef>> = self.fields.iter().map(values).collect::<Result<_>>()?;
-        let parts = rows_by_value(&made.iter().flatten().cloned().collect::<Vec<_>>(), batch.num_rows())?;
+        let parts = group_equal_rows(&made.iter().flatten().cloned().collect::<Vec<_>>(), batch.num_rows())?;
         let part = |rows: Vec<u32>| {
             let first = rows.first().map_or(0, |row| *row as usize);
             let key = PartitionKey::new(self.spec_id, &self.values_of(&made, first)?).into_owned();
@@ -103,7 +103,7 @@ impl Splitter {
 
     /// Returns the partition values of a row.
     fn values_of(&self, made: &[Option<ArrayRef>], row: usize) -> Result<Tuple> {
-        let value = |(maker, array): (&Option<Maker>, &Option<ArrayRef>)| -> Result<Option<Value>> {
+        let value = |(maker, array): (&Option<PartitionFieldValues>, &Option<ArrayRef>)| -> Result<Option<Value>> {
             match (maker, array) {
                 (Some(maker), Some(array)) => maker.value(array, row),
                 _ => Ok(None),
@@ -114,12 +114,12 @@ impl Splitter {
 }
 
 /// Groups the numbers of rows with equal values. Groups are in the order of their first rows.
-fn rows_by_value(columns: &[ArrayRef], rows: usize) -> Result<Vec<Vec<u32>>> {
+fn group_equal_rows(columns: &[ArrayRef], rows: usize) -> Result<Vec<Vec<u32>>> {
     let numbers = 0..u32::try_from(rows).map_err(|_| WriteError::Refused(format!("a batch of {rows} rows is too large")))?;
     if columns.is_empty() {
         return Ok(vec![numbers.collect()]);
     }
-    let columns = columns.iter().map(one_nan).collect::<std::result::Result<Vec<_>, _>>()?;
+    let columns = columns.iter().map(normalize_nan).collect::<std::result::Result<Vec<_>, _>>()?;
     let types = columns.iter().map(|column| SortField::new(column.data_type().clone()));
     let keys = RowConverter::new(types.collect())?.convert_columns(&columns)?;
     let mut places: HashMap<Row<'_>, usize> = HashMap::new();

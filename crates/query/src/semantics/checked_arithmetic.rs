@@ -19,7 +19,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::scalar::ScalarValue;
 
-use super::function::{Unary, call, of_untyped_null};
+use super::function::{Unary, call, null_if_untyped};
 
 /// The function for `+`, `-` or `*`, which checks its result.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -156,7 +156,7 @@ impl ScalarUDFImpl for Checked {
     }
 
     fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        if let Some(null) = of_untyped_null(&arguments)? {
+        if let Some(null) = null_if_untyped(&arguments)? {
             return Ok(null);
         }
         let out_of_range = |error: ArrowError| match error {

@@ -14,7 +14,7 @@ const DAY: i128 = 86_400_000_000_000;
 
 /// The position of a literal among the values of a type.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Fit {
+pub(super) enum LiteralPosition {
     /// The literal is this value.
     At(ScalarValue),
     /// The literal is greater than this value and less than the next.
@@ -28,7 +28,7 @@ pub(super) enum Fit {
 /// Returns the position of a number among integers or decimals, or of a point in time among dates or timestamps.
 ///
 /// Returns `None` for other literals and types.
-pub(super) fn fit(value: &ScalarValue, to: &DataType) -> Option<Fit> {
+pub(super) fn position_of(value: &ScalarValue, to: &DataType) -> Option<LiteralPosition> {
     let (digits, scale) = match nanoseconds(value) {
         Some(instant) => return at_instant(instant, to),
         None => exact(value)?,
@@ -49,11 +49,11 @@ pub(super) fn fit(value: &ScalarValue, to: &DataType) -> Option<Fit> {
     let (floor, exact) = match (shift >= 0, power) {
         (true, Some(power)) => match digits.checked_mul(power) {
             Some(v) => (v, true),
-            None => return Some(if digits < 0 { Fit::Below } else { Fit::Above }),
+            None => return Some(if digits < 0 { LiteralPosition::Below } else { LiteralPosition::Above }),
         },
         (false, Some(power)) => (digits.div_euclid(power), digits.rem_euclid(power) == 0),
         // The scales differ by more than 38 digits.
-        (true, None) if digits != 0 => return Some(if digits < 0 { Fit::Below } else { Fit::Above }),
+        (true, None) if digits != 0 => return Some(if digits < 0 { LiteralPosition::Below } else { LiteralPosition::Above }),
         (true, None) => (0, true),
         (false, None) => (if digits < 0 { -1 } else { 0 }, digits == 0),
     };
@@ -84,7 +84,7 @@ fn exact(value: &ScalarValue) -> Option<(i128, i8)> {
 }
 
 /// Returns the position of an instant among dates or timestamps. The instant is in nanoseconds since the Unix epoch.
-pub(super) fn at_instant(instant: i128, to: &DataType) -> Option<Fit> {
+pub(super) fn at_instant(instant: i128, to: &DataType) -> Option<LiteralPosition> {
     let long = (i128::from(i64::MIN), i128::from(i64::MAX));
     let (unit, range) = match to {
         DataType::Date32 => (DAY, (i128::from(i32::MIN), i128::from(i32::MAX))),
@@ -110,15 +110,20 @@ pub(super) fn at_instant(instant: i128, to: &DataType) -> Option<Fit> {
 /// Returns the position of a literal from its unscaled `floor` in the target type.
 ///
 /// `exact` is true if the literal equals the floor. `low` and `high` are the bounds of the type.
-fn place(floor: i128, exact: bool, (low, high): (i128, i128), make: impl Fn(i128) -> Option<ScalarValue>) -> Option<Fit> {
+fn place(
+    floor: i128,
+    exact: bool,
+    (low, high): (i128, i128),
+    make: impl Fn(i128) -> Option<ScalarValue>,
+) -> Option<LiteralPosition> {
     if floor < low {
-        return Some(Fit::Below);
+        return Some(LiteralPosition::Below);
     }
     if floor > high {
-        return Some(Fit::Above);
+        return Some(LiteralPosition::Above);
     }
     let value = make(floor)?;
-    Some(if exact { Fit::At(value) } else { Fit::After(value) })
+    Some(if exact { LiteralPosition::At(value) } else { LiteralPosition::After(value) })
 }
 
 /// Returns true if an operator is a comparison.
@@ -139,19 +144,21 @@ pub(super) fn always(expr: Expr) -> Expr {
 
 /// Compares an expression with a literal at a position among the values of its type. Returns `None` if the operator is no
 /// comparison.
-pub(super) fn compared(expr: Expr, op: Operator, fit: Fit) -> Option<Expr> {
+pub(super) fn compared(expr: Expr, op: Operator, fit: LiteralPosition) -> Option<Expr> {
     use Operator::{Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq};
     let with = |expr: Expr, op, value: ScalarValue| binary_expr(expr, op, lit(value));
     Some(match (fit, op) {
-        (Fit::At(value), Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom) => with(expr, op, value),
+        (LiteralPosition::At(value), Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom) => {
+            with(expr, op, value)
+        }
         (_, IsDistinctFrom) => lit(true),
         (_, IsNotDistinctFrom) => lit(false),
         (_, Eq) => never(expr),
         (_, NotEq) => always(expr),
-        (Fit::After(value), Lt | LtEq) => with(expr, LtEq, value),
-        (Fit::After(value), Gt | GtEq) => with(expr, Gt, value),
-        (Fit::Below, Lt | LtEq) | (Fit::Above, Gt | GtEq) => never(expr),
-        (Fit::Below, Gt | GtEq) | (Fit::Above, Lt | LtEq) => always(expr),
+        (LiteralPosition::After(value), Lt | LtEq) => with(expr, LtEq, value),
+        (LiteralPosition::After(value), Gt | GtEq) => with(expr, Gt, value),
+        (LiteralPosition::Below, Lt | LtEq) | (LiteralPosition::Above, Gt | GtEq) => never(expr),
+        (LiteralPosition::Below, Gt | GtEq) | (LiteralPosition::Above, Lt | LtEq) => always(expr),
         _ => return None,
     })
 }
@@ -168,19 +175,19 @@ mod tests {
     fn numbers_find_their_place_among_integers_and_decimals() {
         let int = |v| ScalarValue::Int32(Some(v));
         let cases = [
-            (decimal(15, 1), DataType::Int32, Fit::After(int(1))),
-            (decimal(-15, 1), DataType::Int32, Fit::After(int(-2))),
-            (decimal(20, 1), DataType::Int32, Fit::At(int(2))),
-            (ScalarValue::Int64(Some(3_000_000_000)), DataType::Int32, Fit::Above),
-            (ScalarValue::Int64(Some(-3_000_000_000)), DataType::Int32, Fit::Below),
-            (decimal(i128::from(i32::MAX) * 10 + 1, 1), DataType::Int32, Fit::After(int(i32::MAX))),
-            (decimal(i128::from(i32::MIN) * 10 - 1, 1), DataType::Int32, Fit::Below),
-            (decimal(1005, 3), DataType::Decimal128(10, 2), Fit::After(ScalarValue::Decimal128(Some(100), 10, 2))),
-            (decimal(1, 38), DataType::Int32, Fit::After(int(0))),
-            (decimal(i128::MAX / 10, 0), DataType::Decimal128(38, 10), Fit::Above),
+            (decimal(15, 1), DataType::Int32, LiteralPosition::After(int(1))),
+            (decimal(-15, 1), DataType::Int32, LiteralPosition::After(int(-2))),
+            (decimal(20, 1), DataType::Int32, LiteralPosition::At(int(2))),
+            (ScalarValue::Int64(Some(3_000_000_000)), DataType::Int32, LiteralPosition::Above),
+            (ScalarValue::Int64(Some(-3_000_000_000)), DataType::Int32, LiteralPosition::Below),
+            (decimal(i128::from(i32::MAX) * 10 + 1, 1), DataType::Int32, LiteralPosition::After(int(i32::MAX))),
+            (decimal(i128::from(i32::MIN) * 10 - 1, 1), DataType::Int32, LiteralPosition::Below),
+            (decimal(1005, 3), DataType::Decimal128(10, 2), LiteralPosition::After(ScalarValue::Decimal128(Some(100), 10, 2))),
+            (decimal(1, 38), DataType::Int32, LiteralPosition::After(int(0))),
+            (decimal(i128::MAX / 10, 0), DataType::Decimal128(38, 10), LiteralPosition::Above),
         ];
         for (value, to, expected) in cases {
-            assert_eq!(fit(&value, &to), Some(expected), "{value} among {to}");
+            assert_eq!(position_of(&value, &to), Some(expected), "{value} among {to}");
         }
     }
 
@@ -190,12 +197,12 @@ mod tests {
         let nanos = |v| ScalarValue::TimestampNanosecond(Some(v), None);
         let us = DataType::Timestamp(TimeUnit::Microsecond, None);
         let ns = DataType::Timestamp(TimeUnit::Nanosecond, None);
-        assert_eq!(fit(&nanos(-1), &us), Some(Fit::After(micros(-1))));
-        assert_eq!(fit(&nanos(2000), &us), Some(Fit::At(micros(2))));
-        assert_eq!(fit(&micros(i64::MAX), &ns), Some(Fit::Above));
-        assert_eq!(fit(&micros(i64::MIN), &ns), Some(Fit::Below));
-        assert_eq!(fit(&ScalarValue::Date32(Some(-1)), &us), Some(Fit::At(micros(-86_400_000_000))));
-        assert_eq!(fit(&micros(-1), &DataType::Date32), Some(Fit::After(ScalarValue::Date32(Some(-1)))));
-        assert_eq!(fit(&ScalarValue::Date32(Some(i32::MAX)), &us), Some(Fit::Above));
+        assert_eq!(position_of(&nanos(-1), &us), Some(LiteralPosition::After(micros(-1))));
+        assert_eq!(position_of(&nanos(2000), &us), Some(LiteralPosition::At(micros(2))));
+        assert_eq!(position_of(&micros(i64::MAX), &ns), Some(LiteralPosition::Above));
+        assert_eq!(position_of(&micros(i64::MIN), &ns), Some(LiteralPosition::Below));
+        assert_eq!(position_of(&ScalarValue::Date32(Some(-1)), &us), Some(LiteralPosition::At(micros(-86_400_000_000))));
+        assert_eq!(position_of(&micros(-1), &DataType::Date32), Some(LiteralPosition::After(ScalarValue::Date32(Some(-1)))));
+        assert_eq!(position_of(&ScalarValue::Date32(Some(i32::MAX)), &us), Some(LiteralPosition::Above));
     }
 }

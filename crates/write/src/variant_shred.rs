@@ -10,7 +10,7 @@ use arrow::array::{Array, ArrayRef, BinaryViewBuilder, ListArray, StructArray};
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Field, Fields};
 use arrow::error::ArrowError;
-use esker_read::{Variant, VariantBuilder, VariantItems, VariantValue, column_of_variants, is_of_type, variant_at};
+use esker_read::{Variant, VariantBuilder, VariantItems, VariantValue, is_of_type, typed_column, variant_at};
 
 type Result<T> = std::result::Result<T, ArrowError>;
 
@@ -63,7 +63,7 @@ fn parts(values: &Values<'_>, ty: &DataType) -> Result<(ArrayRef, ArrayRef)> {
             for (value, fitting) in values.iter().zip(&fitting) {
                 rest.append_option(value.filter(|_| fitting.is_none()).map(Variant::bytes));
             }
-            Ok((Arc::new(rest.finish()), column_of_variants(&fitting, ty)?))
+            Ok((Arc::new(rest.finish()), typed_column(&fitting, ty)?))
         }
     }
 }

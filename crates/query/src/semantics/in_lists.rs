@@ -14,23 +14,23 @@ use datafusion::optimizer::AnalyzerRule;
 use datafusion::scalar::ScalarValue;
 
 use super::constant::constant;
-use super::fit::{always, never};
-use super::plans::rewritten;
+use super::literal_position::{always, never};
+use super::plans::rewrite_expressions;
 
 /// Number of constants up to which a `NOT IN` becomes comparisons. The simplifier would do the same later.
 const FEW: usize = 3;
 
 /// The analyzer rule for `IN` lists. It runs after type coercion.
 #[derive(Debug)]
-pub(super) struct Lists;
+pub(super) struct InLists;
 
-impl AnalyzerRule for Lists {
+impl AnalyzerRule for InLists {
     fn name(&self) -> &'static str {
         "in_lists"
     }
 
     fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
-        plan.transform_up_with_subqueries(|plan| rewritten(plan, rewrite)).data()
+        plan.transform_up_with_subqueries(|plan| rewrite_expressions(plan, rewrite)).data()
     }
 }
 

@@ -7,7 +7,7 @@ use arrow::array::ArrayRef;
 use arrow::datatypes::{Field, FieldRef};
 use datafusion::error::Result;
 use datafusion::logical_expr::Expr;
-use esker_read::{one_nan, one_nan_and_zero};
+use esker_read::{normalize_nan, normalize_nan_and_zero};
 
 use super::function::{Unary, call, is_call};
 
@@ -56,8 +56,8 @@ impl Unary for Normal {
 
     fn apply(&self, values: &ArrayRef) -> Result<ArrayRef> {
         Ok(match self {
-            Self::Key => one_nan_and_zero(values)?,
-            Self::Nan => one_nan(values)?,
+            Self::Key => normalize_nan_and_zero(values)?,
+            Self::Nan => normalize_nan(values)?,
         })
     }
 }

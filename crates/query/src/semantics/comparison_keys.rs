@@ -21,14 +21,14 @@ use datafusion::logical_expr::{
 };
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::scalar::ScalarValue;
-use esker_read::has_many_forms;
+use esker_read::needs_normalization;
 
-use super::checked;
+use super::checked_arithmetic;
 use super::constant::constant;
 use super::convert::converted;
-use super::fit::{always, compares, never};
-use super::normal::{is_key, key, ordered};
-use super::plans::{rewritten, visible};
+use super::literal_position::{always, compares, never};
+use super::normal_form::{is_key, key, ordered};
+use super::plans::{rewrite_expressions, visible};
 use crate::minmax;
 
 /// Functions that search lists for values, and return none of the values.
@@ -44,9 +44,9 @@ const ORDERING_ROWS: [&str; 2] = ["median", "percentile_cont"];
 
 /// The analyzer rule for comparison keys. It runs after type coercion.
 #[derive(Debug)]
-pub(super) struct Keys;
+pub(super) struct ComparisonKeys;
 
-impl AnalyzerRule for Keys {
+impl AnalyzerRule for ComparisonKeys {
     fn name(&self) -> &'static str {
         "comparison_keys"
     }
@@ -58,7 +58,7 @@ impl AnalyzerRule for Keys {
 
 /// Returns true if an expression has to be compared by a key.
 fn needs_key(expr: &Expr, schema: &DFSchema) -> bool {
-    !is_key(expr) && expr.get_type(schema).is_ok_and(|ty| has_many_forms(&ty))
+    !is_key(expr) && expr.get_type(schema).is_ok_and(|ty| needs_normalization(&ty))
 }
 
 /// Fails if a node sorts or groups by maps. Maps can be equal, but have no order and make no groups.
@@ -95,7 +95,7 @@ fn holds_map(ty: &DataType) -> bool {
 fn rewrite_plan(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     let schema = visible(&plan)?;
     refuse_maps(&plan, &schema)?;
-    let plan = match rewritten(plan, |expr| rewrite(expr, &schema))?.data {
+    let plan = match rewrite_expressions(plan, |expr| rewrite(expr, &schema))?.data {
         LogicalPlan::Sort(mut sort) if sort.expr.iter().any(|s| needs_key(&s.expr, &schema)) => {
             sort.expr = sorted(sort.expr, &schema);
             LogicalPlan::Sort(sort)
@@ -111,7 +111,9 @@ fn rewrite_plan(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
             }
             LogicalPlan::Join(join)
         }
-        LogicalPlan::Distinct(Distinct::All(input)) if input.schema().fields().iter().any(|f| has_many_forms(f.data_type())) => {
+        LogicalPlan::Distinct(Distinct::All(input))
+            if input.schema().fields().iter().any(|f| needs_normalization(f.data_type())) =>
+        {
             let columns = input.schema().columns().into_iter().map(Expr::Column).collect();
             grouped(Aggregate::try_new(input, columns, Vec::new())?)?
         }
@@ -202,7 +204,7 @@ fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     let made = match expr {
         expr @ (Expr::BinaryExpr(BinaryExpr { op: Operator::Plus | Operator::Minus | Operator::Multiply, .. })
         | Expr::Negative(_)) => {
-            return checked::rewrite(expr, schema);
+            return checked_arithmetic::rewrite(expr, schema);
         }
         Expr::Cast(Cast { expr, field }) => {
             let from = expr.get_type(schema)?;
@@ -276,7 +278,7 @@ fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             Expr::ScalarFunction(ScalarFunction { func, args })
         }
         Expr::ScalarFunction(function) if function.func.name() == "abs" => {
-            return checked::rewrite(Expr::ScalarFunction(function), schema);
+            return checked_arithmetic::rewrite(Expr::ScalarFunction(function), schema);
         }
         Expr::ScalarFunction(ScalarFunction { func, args })
             if FINDING.contains(&func.name()) && args.iter().any(|e| needs_key(e, schema)) =>
@@ -312,13 +314,13 @@ fn projected(subquery: Subquery) -> Result<Subquery> {
 }
 
 /// A float literal. It writes zeros and infinities as literals of its own type.
-struct Literal {
+struct FloatLiteral {
     value: f64,
     /// True for `REAL`, false for `DOUBLE`.
     single: bool,
 }
 
-impl Literal {
+impl FloatLiteral {
     /// Returns the literal that an expression is, or `None`.
     fn of(expr: &Expr) -> Option<Self> {
         match constant(expr).ok()?? {
@@ -349,13 +351,13 @@ impl Literal {
 
 /// Compares floats or intervals: a float with a literal by ranges, all others by keys.
 fn compared(left: Expr, op: Operator, right: Expr) -> Expr {
-    if let Some(literal) = Literal::of(&right)
+    if let Some(literal) = FloatLiteral::of(&right)
         && !left.is_volatile()
         && let Some(made) = with_literal(&left, op, &literal)
     {
         return made;
     }
-    if let (Some(literal), Some(turned)) = (Literal::of(&left), op.swap())
+    if let (Some(literal), Some(turned)) = (FloatLiteral::of(&left), op.swap())
         && !right.is_volatile()
         && let Some(made) = with_literal(&right, turned, &literal)
     {
@@ -365,7 +367,7 @@ fn compared(left: Expr, op: Operator, right: Expr) -> Expr {
 }
 
 /// Writes `expr op literal` as ranges in Arrow's order. Returns `None` if the operator cannot be written so.
-fn with_literal(expr: &Expr, op: Operator, literal: &Literal) -> Option<Expr> {
+fn with_literal(expr: &Expr, op: Operator, literal: &FloatLiteral) -> Option<Expr> {
     use Operator::{Eq, Gt, GtEq, Lt, LtEq, NotEq};
     let compare = |op, value: f64| binary_expr(expr.clone(), op, literal.write(value));
     let value = literal.value;
@@ -394,7 +396,7 @@ fn with_literal(expr: &Expr, op: Operator, literal: &Literal) -> Option<Expr> {
 
 /// Rewrites `expr IN (…)`. A list of literals stays one; in it, both zeros stand for a zero.
 fn listed(InList { expr, list, negated }: InList) -> Expr {
-    let literals: Option<Vec<Literal>> = list.iter().map(Literal::of).collect();
+    let literals: Option<Vec<FloatLiteral>> = list.iter().map(FloatLiteral::of).collect();
     let any = match literals {
         Some(literals) if !expr.is_volatile() => {
             let nan = literals.iter().find(|l| l.value.is_nan()).map(|l| l.is_nan(expr.as_ref().clone()));

@@ -20,12 +20,12 @@ use datafusion::logical_expr::{
 use datafusion::scalar::ScalarValue;
 
 use super::compare::{double, wider};
-use super::sets;
+use super::list_set_functions;
 
 const MAP: &str = "map";
 
 /// Names of DataFusion's functions that are wrapped.
-const SERVED: [&str; 25] = [
+const WRAPPED_FUNCTIONS: [&str; 25] = [
     MAP,
     "coalesce",
     "greatest",
@@ -76,7 +76,7 @@ struct OneType {
 
 /// Returns the wrappers that replace DataFusion's functions. `known` returns DataFusion's function of a name.
 pub(super) fn functions(known: impl Fn(&str) -> Option<Arc<ScalarUDF>>) -> Vec<ScalarUDF> {
-    SERVED.iter().filter_map(|name| known(name)).map(function).collect()
+    WRAPPED_FUNCTIONS.iter().filter_map(|name| known(name)).map(function).collect()
 }
 
 /// Wraps one of DataFusion's functions.
@@ -148,7 +148,7 @@ fn converted(expr: Expr, from: &DataType, to: &DataType) -> Expr {
 }
 
 /// Casts the items of a list to the type that holds all of them. Returns them unchanged if there is none.
-pub(super) fn brought(items: Vec<Expr>, types: &[DataType]) -> Vec<Expr> {
+pub(super) fn coerce_items(items: Vec<Expr>, types: &[DataType]) -> Vec<Expr> {
     let Some(one) = common(types) else { return items };
     items.into_iter().zip(types).map(|(item, ty)| converted(item, ty, &one)).collect()
 }
@@ -267,7 +267,7 @@ impl ScalarUDFImpl for OneType {
             let lists = ColumnarValue::values_to_arrays(&arguments.args)?;
             arguments.args = lists.into_iter().map(ColumnarValue::Array).collect();
         }
-        if let Some(chosen) = sets::chosen(self.name(), &arguments.args)? {
+        if let Some(chosen) = list_set_functions::chosen(self.name(), &arguments.args)? {
             return Ok(chosen);
         }
         self.inner.invoke_with_args(arguments)

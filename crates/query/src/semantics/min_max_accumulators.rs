@@ -13,31 +13,31 @@ use arrow::row::{OwnedRow, RowConverter, SortField};
 use datafusion::common::ScalarValue;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::Accumulator;
-use esker_read::{has_many_forms, one_nan_and_zero};
+use esker_read::{needs_normalization, normalize_nan_and_zero};
 
 use crate::error_wording::sql_type;
 
 /// A float in the order of `docs/sql.md`, or if `against` in the reverse order.
 #[derive(Debug, Clone)]
-pub(crate) struct Ranked {
+pub(crate) struct RankedFloat {
     value: f64,
     against: bool,
 }
 
-impl Ranked {
+impl RankedFloat {
     /// Returns the value that is compared: one NaN and one zero stand for all.
     fn key(&self) -> f64 {
         if self.value.is_nan() { f64::NAN } else { self.value + 0.0 }
     }
 }
 
-impl PartialEq for Ranked {
+impl PartialEq for RankedFloat {
     fn eq(&self, other: &Self) -> bool {
         self.partial_cmp(other) == Some(Ordering::Equal)
     }
 }
 
-impl PartialOrd for Ranked {
+impl PartialOrd for RankedFloat {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         let order = self.key().total_cmp(&other.key());
         Some(if self.against { order.reverse() } else { order })
@@ -46,8 +46,8 @@ impl PartialOrd for Ranked {
 
 /// The accumulator of `min` or `max` of floats, for all rows.
 #[derive(Debug)]
-pub(crate) struct Extreme {
-    held: Option<Ranked>,
+pub(crate) struct FloatExtreme {
+    held: Option<RankedFloat>,
     max: bool,
     ty: DataType,
 }
@@ -57,7 +57,7 @@ pub(crate) struct Extreme {
 /// Values leave a window in the order in which they came. DataFusion's accumulator keeps its last value after the window has
 /// become empty.
 #[derive(Debug)]
-pub(crate) struct Windowed<T> {
+pub(crate) struct WindowExtreme<T> {
     held: Window<T>,
     max: bool,
     ty: DataType,
@@ -111,14 +111,14 @@ pub(crate) trait Rank: PartialOrd + Clone + std::fmt::Debug + Send + Sync + 'sta
 
 /// A value of a type whose order Arrow knows. If `against`, the order is reversed.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Comparable {
+pub(crate) struct RankedScalar {
     value: ScalarValue,
     /// The value that is compared instead, if it differs.
     key: Option<ScalarValue>,
     against: bool,
 }
 
-impl PartialOrd for Comparable {
+impl PartialOrd for RankedScalar {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         let (own, others) = (self.key.as_ref().unwrap_or(&self.value), other.key.as_ref().unwrap_or(&other.value));
         let order = own.partial_cmp(others)?;
@@ -126,10 +126,10 @@ impl PartialOrd for Comparable {
     }
 }
 
-impl Rank for Comparable {
+impl Rank for RankedScalar {
     fn of(values: &ArrayRef, against: bool) -> Result<Vec<Self>> {
         let valid = (0..values.len()).filter(|i| values.is_valid(*i));
-        let keys = has_many_forms(values.data_type()).then(|| one_nan_and_zero(values)).transpose()?;
+        let keys = needs_normalization(values.data_type()).then(|| normalize_nan_and_zero(values)).transpose()?;
         let one = |i| {
             let key = keys.as_ref().map(|keys| ScalarValue::try_from_array(keys, i)).transpose()?;
             Ok(Self { value: ScalarValue::try_from_array(values, i)?, key, against })
@@ -142,7 +142,7 @@ impl Rank for Comparable {
     }
 }
 
-impl Rank for Ranked {
+impl Rank for RankedFloat {
     fn of(values: &ArrayRef, against: bool) -> Result<Vec<Self>> {
         let values = cast(values, &DataType::Float64)?;
         Ok(values.as_primitive::<Float64Type>().iter().flatten().map(|value| Self { value, against }).collect())
@@ -157,14 +157,14 @@ impl Rank for Ranked {
 ///
 /// Values compare field by field and item by item, in the order of `docs/sql.md`; nulls come last.
 #[derive(Debug)]
-pub(crate) struct Nested {
+pub(crate) struct NestedExtreme {
     held: Option<(OwnedRow, ScalarValue)>,
     order: RowConverter,
     max: bool,
     ty: DataType,
 }
 
-impl Nested {
+impl NestedExtreme {
     /// Returns an accumulator without values. Fails if values of the type have no order.
     pub(crate) fn new(max: bool, ty: &DataType) -> Result<Self> {
         let options = SortOptions { descending: false, nulls_first: false };
@@ -176,10 +176,10 @@ impl Nested {
     }
 }
 
-impl Accumulator for Nested {
+impl Accumulator for NestedExtreme {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
         let [values] = values else { return Ok(()) };
-        let rows = self.order.convert_columns(&[one_nan_and_zero(values)?])?;
+        let rows = self.order.convert_columns(&[normalize_nan_and_zero(values)?])?;
         let valid = (0..values.len()).filter(|i| values.is_valid(*i));
         let by_row = |a: &usize, b: &usize| rows.row(*a).cmp(&rows.row(*b));
         let Some(best) = (if self.max { valid.max_by(by_row) } else { valid.min_by(by_row) }) else { return Ok(()) };
@@ -220,23 +220,23 @@ fn value<T: Rank>(held: Option<&T>, ty: &DataType) -> Result<ScalarValue> {
     held.map_or_else(|| ScalarValue::try_from(ty), |held| held.value(ty))
 }
 
-impl Extreme {
+impl FloatExtreme {
     /// Returns an accumulator without values; `max` is false for `min`.
     pub(crate) fn new(max: bool, ty: &DataType) -> Self {
         Self { held: None, max, ty: ty.clone() }
     }
 }
 
-impl<T: Rank> Windowed<T> {
+impl<T: Rank> WindowExtreme<T> {
     /// Returns an accumulator of an empty window; `max` is false for `min`.
     pub(crate) fn new(max: bool, ty: &DataType) -> Self {
         Self { held: Window::new(), max, ty: ty.clone() }
     }
 }
 
-impl Accumulator for Extreme {
+impl Accumulator for FloatExtreme {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        for new in ranked::<Ranked>(values, self.max)? {
+        for new in ranked::<RankedFloat>(values, self.max)? {
             if self.held.as_ref().is_none_or(|held| new < *held) {
                 self.held = Some(new);
             }
@@ -261,7 +261,7 @@ impl Accumulator for Extreme {
     }
 }
 
-impl<T: Rank> Accumulator for Windowed<T> {
+impl<T: Rank> Accumulator for WindowExtreme<T> {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
         ranked(values, self.max)?.into_iter().for_each(|new| self.held.push(new));
         Ok(())

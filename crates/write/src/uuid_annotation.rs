@@ -15,7 +15,7 @@ use parquet::schema::types::{SchemaDescriptor, Type as ParquetType, TypePtr};
 const WIDTH: i32 = 16;
 
 /// Returns a file's schema in which UUID columns are annotated: those of the table, and those of shredded variants.
-pub(crate) fn marked(file: &SchemaDescriptor, schema: &Schema) -> Result<SchemaDescriptor> {
+pub(crate) fn annotated(file: &SchemaDescriptor, schema: &Schema) -> Result<SchemaDescriptor> {
     let is_uuid =
         |id: &i32| schema.field_by_id(*id).is_some_and(|field| matches!(*field.field_type, Type::Primitive(PrimitiveType::Uuid)));
     let uuids: HashSet<i32> = schema.field_ids().filter(is_uuid).collect();

@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use esker_format::{DataFile, TableMetadata, Value, json_of};
+use esker_format::{DataFile, TableMetadata, Value, value_to_json};
 use serde_json::{Value as Json, json};
 
 use crate::{Result, TableError, partition_types, value_label};
@@ -29,7 +29,7 @@ pub fn partition_json(metadata: &TableMetadata, spec_id: i32, partition: &[Optio
             Value::Double(v) => v.is_finite(),
             _ => true,
         };
-        let printed = ty.filter(|_| is_number).and_then(|ty| json_of(&ty.into(), value));
+        let printed = ty.filter(|_| is_number).and_then(|ty| value_to_json(&ty.into(), value));
         printed.ok_or_else(|| {
             let spec = metadata.partition_spec_by_id(spec_id);
             let name = spec.and_then(|spec| spec.fields().get(at)).map_or("?", |field| field.name());
@@ -80,7 +80,7 @@ pub fn hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use esker_format::value_of;
+    use esker_format::value_from_json;
     use proptest::prelude::*;
 
     use super::*;
@@ -150,7 +150,7 @@ mod tests {
             ] {
                 let json = printed(ty, value.clone()).expect("printed");
                 let of = esker_format::PrimitiveType::named(ty).into();
-                prop_assert_eq!(value_of(&of, &json), Some(value), "{}", ty);
+                prop_assert_eq!(value_from_json(&of, &json), Some(value), "{}", ty);
             }
         }
     }

@@ -11,7 +11,7 @@ use parquet::file::page_index::offset_index::OffsetIndexMetaData;
 /// Checks that all columns of a file are flat, that is, not inside lists or maps.
 ///
 /// Only then does a page header's number of values tell the page's number of rows.
-pub fn flat(footer: &ParquetMetaData) -> bool {
+pub fn has_only_flat_columns(footer: &ParquetMetaData) -> bool {
     footer.file_metadata().schema_descr().columns().iter().all(|column| column.max_rep_level() == 0)
 }
 

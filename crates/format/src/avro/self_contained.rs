@@ -21,7 +21,7 @@ const DROPPED: [&str; 10] = ["type", "name", "namespace", "aliases", "doc", "def
 ///
 /// `json` is the schema of the file as the header has it. `places` has for each field the node of its record in the
 /// [`super::WriterSchema`] and the field's position in it. An error names the field by its id.
-pub(crate) fn fields_alone(json: &[u8], places: &[(usize, usize)]) -> Result<Vec<UnknownField>, (i32, &'static str)> {
+pub(crate) fn self_contained_fields(json: &[u8], places: &[(usize, usize)]) -> Result<Vec<UnknownField>, (i32, &'static str)> {
     const NONE: (i32, &str) = (-1, "its schema is invalid");
     let length = json.len();
     let json: Json = serde_json::from_slice(json).map_err(|_| NONE)?;
@@ -38,7 +38,7 @@ pub(crate) fn fields_alone(json: &[u8], places: &[(usize, usize)]) -> Result<Vec
         let (field, source) = (&fields[*place], &sources[*place]);
         let id = field.id.unwrap_or(-1);
         let text = |key: &str| source.get(key).and_then(Json::as_str);
-        let mut printer = Printer { parser: &parser, id, around: HashMap::new(), named: 0, left: &mut left };
+        let mut printer = TypeInliner { parser: &parser, id, around: HashMap::new(), named: 0, left: &mut left };
         alone.push(UnknownField {
             id,
             of_entry: false,
@@ -50,7 +50,7 @@ pub(crate) fn fields_alone(json: &[u8], places: &[(usize, usize)]) -> Result<Vec
     Ok(alone)
 }
 
-struct Printer<'a, 'b> {
+struct TypeInliner<'a, 'b> {
     parser: &'b Parser<'a>,
     id: i32,
     /// Names of the types around the one that is being printed, by node. Only recursive references use a name: PyIceberg resolves
@@ -62,7 +62,7 @@ struct Printer<'a, 'b> {
     left: &'b mut usize,
 }
 
-impl Printer<'_, '_> {
+impl TypeInliner<'_, '_> {
     /// Returns the type as a union whose first branch is null.
     fn optional(&mut self, node: usize) -> Result<Json, &'static str> {
         let mut types = vec![json!("null")];
@@ -169,7 +169,7 @@ mod tests {
         let parsed = WriterSchema::parse(json.as_bytes()).expect("a schema");
         let root = parsed.root();
         let places: Vec<_> = (0..parsed.fields(root).len()).map(|place| (root, place)).collect();
-        fields_alone(json.as_bytes(), &places)
+        self_contained_fields(json.as_bytes(), &places)
     }
 
     #[test]

@@ -47,12 +47,12 @@ fn range(footer: &ParquetMetaData, leaf: usize, ty: &PrimitiveType) -> Option<(V
             None => (low, high),
         });
     }
-    let short = |value: &Value| !matches!(value, Value::String(text) if text.len() > LONG);
+    let short = |value: &Value| !matches!(value, Value::String(text) if text.len() > MAX_STRING_BOUND_BYTES);
     found.filter(|(low, high)| short(low) && short(high) && variant(low).is_some() && variant(high).is_some())
 }
 
 /// Greatest length of a string bound in bytes; longer ones would make manifests grow.
-const LONG: usize = 64;
+const MAX_STRING_BOUND_BYTES: usize = 64;
 
 /// Encodes an object with these fields.
 fn object(fields: &[(String, Value)]) -> BoundBytes {

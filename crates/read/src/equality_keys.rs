@@ -12,7 +12,7 @@ use roaring::RoaringTreemap;
 use sha2::{Digest, Sha256};
 use twox_hash::XxHash3_64;
 
-use crate::{field_id, one_nan};
+use crate::{field_id, normalize_nan};
 
 /// A hash table from each key to its newest delete. Keys are compared byte by byte, never by hash alone.
 #[derive(Debug)]
@@ -155,7 +155,7 @@ impl KeyMaker {
         let mut paths = Vec::with_capacity(ids.len());
         let mut columns = Vec::with_capacity(ids.len());
         for id in ids {
-            let (path, column) = way(fields, *id).ok_or_else(|| ArrowError::SchemaError(format!("no field {id}")))?;
+            let (path, column) = leaf_path(fields, *id).ok_or_else(|| ArrowError::SchemaError(format!("no field {id}")))?;
             paths.push(path);
             columns.push(column.data_type().clone());
         }
@@ -170,15 +170,15 @@ impl KeyMaker {
 
     /// Encodes the key of each row of a batch.
     pub(crate) fn keys(&self, batch: &RecordBatch) -> Result<Rows, ArrowError> {
-        let columns = self.paths.iter().map(|path| one_nan(&column_at(batch, path)?)).collect::<Result<Vec<_>, _>>()?;
+        let columns = self.paths.iter().map(|path| normalize_nan(&column_at(batch, path)?)).collect::<Result<Vec<_>, _>>()?;
         self.converter.convert_columns(&columns)
     }
 }
 
 /// Finds the leaf with a field id, through structs only; returns its path and field.
-fn way(fields: &Fields, id: i32) -> Option<(Vec<usize>, &FieldRef)> {
+fn leaf_path(fields: &Fields, id: i32) -> Option<(Vec<usize>, &FieldRef)> {
     fields.iter().enumerate().find_map(|(i, field)| match field.data_type() {
-        DataType::Struct(inner) => way(inner, id).map(|(rest, found)| ([vec![i], rest].concat(), found)),
+        DataType::Struct(inner) => leaf_path(inner, id).map(|(rest, found)| ([vec![i], rest].concat(), found)),
         _ => (field_id(field) == Some(id)).then(|| (vec![i], field)),
     })
 }
@@ -188,7 +188,7 @@ fn way(fields: &Fields, id: i32) -> Option<(Vec<usize>, &FieldRef)> {
 /// The path is the index of the top-level column, then of the field in each struct. None if no leaf has the id, or if it is
 /// inside a list or a map.
 pub fn column_path(fields: &Fields, id: i32) -> Option<Vec<usize>> {
-    way(fields, id).map(|(path, _)| path)
+    leaf_path(fields, id).map(|(path, _)| path)
 }
 
 /// Returns the column at a path from [`column_path`]; it is also null where a struct around it is.

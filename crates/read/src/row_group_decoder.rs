@@ -13,7 +13,7 @@ use arrow::buffer::BooleanBuffer;
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::Fields;
 use bytes::{Buf, Bytes};
-use esker_types::{Panicked, caught_now};
+use esker_types::{Panicked, catch_panic_sync};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::errors::ParquetError;
@@ -21,7 +21,7 @@ use parquet::file::metadata::ParquetMetaData;
 use parquet::file::reader::{ChunkReader, Length};
 use roaring::RoaringTreemap;
 
-use crate::decode_errors::{other_rows, parts, rows_of};
+use crate::decode_errors::{decodable_parts, row_count, row_count_mismatch};
 use crate::deletes::positions_in;
 use crate::reader::{Projection, row_group_rows};
 use crate::{BatchAdapter, ReadError, Result};
@@ -156,7 +156,7 @@ impl Source {
     /// The decoder's own error does not name a column.
     fn damaged_column(&self) -> Option<String> {
         let descriptor = self.metadata.parquet_schema();
-        let expected = rows_of(self.metadata.metadata(), &self.row_groups);
+        let expected = row_count(self.metadata.metadata(), &self.row_groups);
         let fails = |leaves: &[usize]| {
             let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(self.window.clone(), self.metadata.clone())
                 .with_projection(ProjectionMask::leaves(descriptor, leaves.iter().copied()))
@@ -165,10 +165,10 @@ impl Source {
             let rows = |batches: ParquetRecordBatchReader| {
                 batches.map(|batch| batch.map(|b| b.num_rows())).sum::<std::result::Result<usize, _>>()
             };
-            let decoded = reader.map(|batches| caught_now(|| rows(batches)));
+            let decoded = reader.map(|batches| catch_panic_sync(|| rows(batches)));
             !decoded.is_ok_and(|rows| rows.is_ok_and(|rows| rows.is_ok_and(|rows| rows as u64 == expected)))
         };
-        parts(descriptor, &self.projection).into_iter().find(|(_, leaves)| fails(leaves)).map(|(column, _)| column)
+        decodable_parts(descriptor, &self.projection).into_iter().find(|(_, leaves)| fails(leaves)).map(|(column, _)| column)
     }
 }
 
@@ -268,10 +268,10 @@ impl Iterator for FetchedRows {
             if self.failed {
                 return None;
             }
-            let batch = match caught_now(|| self.reader.next()) {
+            let batch = match catch_panic_sync(|| self.reader.next()) {
                 Ok(Some(batch)) => batch.map_err(|error| Box::new(error) as Box<dyn Error + Send + Sync>),
                 Ok(None) if self.next == self.end => return None,
-                Ok(None) => Err(other_rows(self.next - self.first, self.end - self.first).into()),
+                Ok(None) => Err(row_count_mismatch(self.next - self.first, self.end - self.first).into()),
                 Err(panic) => Err(panic.into()),
             };
             let batch = match batch {

@@ -21,7 +21,7 @@ impl FieldNames {
     ///
     /// A malformed property is no error here. [`identify`](Self::identify) reports it, if a file needs the mapping.
     pub fn of(metadata: &TableMetadata) -> Self {
-        Self(NAME_MAPPING.checked(&metadata.properties).map_err(|e| e.to_string()).transpose())
+        Self(NAME_MAPPING.get_valid(&metadata.properties).map_err(|e| e.to_string()).transpose())
     }
 
     /// Returns a file's fields with field ids.

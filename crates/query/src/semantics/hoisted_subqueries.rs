@@ -46,21 +46,21 @@ fn in_node(plan: LogicalPlan, ask: Ask<'_>) -> Result<LogicalPlan> {
     let [mut answers, mut lower] = [Vec::new(), Vec::new()];
     let made = plan.map_expressions(|expr| {
         let name = names.save(&expr);
-        let mut made = taken(expr, input.schema(), ("", &mut answers))?;
+        let mut made = extract_subqueries(expr, input.schema(), ("", &mut answers))?;
         if let Some(below) = &below {
-            made = made.transform_data(|expr| taken(expr, below.schema(), ("lower ", &mut lower)))?;
+            made = made.transform_data(|expr| extract_subqueries(expr, below.schema(), ("lower ", &mut lower)))?;
         }
         Ok(if made.transformed && !sorts { made.update_data(|expr| name.restore(expr)) } else { made })
     })?;
     if let (LogicalPlan::Projection(selected), Some(below), false) = (&input, below, lower.is_empty()) {
         let answered = lower.iter().map(|answer| Expr::Column(Column::new_unqualified(answer.schema_name().to_string())));
         let selected: Vec<Expr> = selected.expr.iter().cloned().chain(answered).collect();
-        input = LogicalPlanBuilder::from(ask(beside(below, lower)?)?).project(selected)?.build()?;
+        input = LogicalPlanBuilder::from(ask(with_columns(below, lower)?)?).project(selected)?.build()?;
     } else if answers.is_empty() {
         return Ok(made.data);
     }
     let expressions = made.data.expressions();
-    let input = if answers.is_empty() { input } else { ask(beside(input, answers)?)? };
+    let input = if answers.is_empty() { input } else { ask(with_columns(input, answers)?)? };
     let made = made.data.with_new_exprs(expressions, vec![input])?;
     if aggregates { Ok(made) } else { LogicalPlanBuilder::from(made).project(columns.into_iter().map(Expr::Column))?.build() }
 }
@@ -98,12 +98,12 @@ fn in_join(join: Join, ask: Ask<'_>) -> Result<LogicalPlan> {
     let [mut left, mut right] = [Vec::new(), Vec::new()];
     let mut filter = rest;
     for condition in conditions {
-        let condition = taken(condition, join.left.schema(), ("left ", &mut left))?.data;
-        filter.push(taken(condition, join.right.schema(), ("right ", &mut right))?.data);
+        let condition = extract_subqueries(condition, join.left.schema(), ("left ", &mut left))?.data;
+        filter.push(extract_subqueries(condition, join.right.schema(), ("right ", &mut right))?.data);
     }
     let wide = |input: &Arc<LogicalPlan>, answers: Vec<Expr>| match answers.is_empty() {
         true => Ok(Arc::clone(input)),
-        false => Ok::<_, datafusion::error::DataFusionError>(Arc::new(ask(beside(input.as_ref().clone(), answers)?)?)),
+        false => Ok::<_, datafusion::error::DataFusionError>(Arc::new(ask(with_columns(input.as_ref().clone(), answers)?)?)),
     };
     let (left, right) = (wide(&join.left, left)?, wide(&join.right, right)?);
     let made = joined(&join, left, right, conjunction(filter))?;
@@ -126,7 +126,7 @@ fn joined(join: &Join, left: Arc<LogicalPlan>, right: Arc<LogicalPlan>, filter: 
 }
 
 /// Projects a plan to its columns and some more.
-fn beside(input: LogicalPlan, more: Vec<Expr>) -> Result<LogicalPlan> {
+fn with_columns(input: LogicalPlan, more: Vec<Expr>) -> Result<LogicalPlan> {
     let columns: Vec<Expr> = input.schema().columns().into_iter().map(Expr::Column).collect();
     LogicalPlanBuilder::from(input).project(columns.into_iter().chain(more))?.build()
 }
@@ -134,7 +134,7 @@ fn beside(input: LogicalPlan, more: Vec<Expr>) -> Result<LogicalPlan> {
 /// Replaces the subqueries that need no other columns than those of `schema` by columns for their results.
 ///
 /// Adds these subqueries to `answers`, under the names of the columns. `of` is part of the names.
-fn taken(expr: Expr, schema: &DFSchema, (of, answers): (&str, &mut Vec<Expr>)) -> Result<Transformed<Expr>> {
+fn extract_subqueries(expr: Expr, schema: &DFSchema, (of, answers): (&str, &mut Vec<Expr>)) -> Result<Transformed<Expr>> {
     expr.transform_down(|expr| {
         if !is_asked(&expr) || !is_of(&expr, schema) {
             return Ok(Transformed::no(expr));

@@ -57,17 +57,17 @@ fn check(field: &NestedFieldRef, schema: &Schema) -> Result<()> {
 
 /// The conversion of rows to the columns that files store.
 #[derive(Debug, Clone)]
-pub(crate) struct Stored {
+pub(crate) struct FileColumns {
     /// The columns that files store.
     pub(crate) schema: SchemaRef,
     shredding: Shredding,
 }
 
-impl Stored {
+impl FileColumns {
     /// Derives the stored columns of rows with the schema `rows`.
     pub(crate) fn new(rows: &SchemaRef, shredding: Shredding) -> Result<Self> {
         let made = Self { schema: rows.clone(), shredding };
-        let schema = match rows.fields().iter().any(|field| made.differs(field)) {
+        let schema = match rows.fields().iter().any(|field| made.is_converted(field)) {
             true => Arc::new(ArrowSchema::new(made.fields(rows.fields())?)),
             false => rows.clone(),
         };
@@ -81,12 +81,12 @@ impl Stored {
     }
 
     /// Checks that a field is stored otherwise than it is in rows.
-    fn differs(&self, field: &Field) -> bool {
+    fn is_converted(&self, field: &Field) -> bool {
         match field.data_type() {
             DataType::Null => true,
             ty if is_variant(ty) => self.shredding.of(field).is_some(),
-            DataType::Struct(fields) => fields.iter().any(|field| self.differs(field)),
-            DataType::List(item) | DataType::Map(item, _) => self.differs(item),
+            DataType::Struct(fields) => fields.iter().any(|field| self.is_converted(field)),
+            DataType::List(item) | DataType::Map(item, _) => self.is_converted(item),
             _ => false,
         }
     }
@@ -99,7 +99,7 @@ impl Stored {
     /// Returns the stored field of a field.
     fn field(&self, field: &FieldRef) -> std::result::Result<FieldRef, ArrowError> {
         let ty = match field.data_type() {
-            _ if !self.differs(field) => return Ok(field.clone()),
+            _ if !self.is_converted(field) => return Ok(field.clone()),
             ty if is_variant(ty) => self.shredding.type_of(field),
             DataType::Struct(fields) => DataType::Struct(self.fields(fields)?),
             DataType::List(item) => DataType::List(self.field(item)?),
@@ -112,7 +112,7 @@ impl Stored {
     /// Converts a column that is not of type `unknown` itself.
     fn column(&self, field: &FieldRef, array: &ArrayRef) -> std::result::Result<ArrayRef, ArrowError> {
         Ok(match array.data_type() {
-            _ if !self.differs(field) => array.clone(),
+            _ if !self.is_converted(field) => array.clone(),
             ty if is_variant(ty) => self.shredding.shredded(field, array)?,
             DataType::Struct(fields) => Arc::new(self.children(fields, array.as_struct())?),
             DataType::List(item) => {

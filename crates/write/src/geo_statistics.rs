@@ -18,7 +18,7 @@ use parquet_geospatial::bounding::GeometryBounder;
 use parquet_geospatial::interval::{Interval, IntervalTrait};
 
 /// Registers accumulators that bound geographies too, which Parquet's writer leaves to its users. Idempotent.
-pub(crate) fn bound_all() {
+pub(crate) fn register_bounders() {
     static ONCE: Once = Once::new();
     // An error means that another factory is registered already; geographies have no bounds then.
     ONCE.call_once(|| drop(init_geo_stats_accumulator_factory(Arc::new(Bounders))));
@@ -31,8 +31,8 @@ struct Bounders;
 impl GeoStatsAccumulatorFactory for Bounders {
     fn new_accumulator(&self, column: &ColumnDescPtr) -> Box<dyn GeoStatsAccumulator> {
         match column.logical_type_ref() {
-            Some(LogicalType::Geometry(_)) => Box::new(Checked::default()),
-            Some(LogicalType::Geography(_)) => Box::new(Points::default()),
+            Some(LogicalType::Geometry(_)) => Box::new(PlanarBounder::default()),
+            Some(LogicalType::Geography(_)) => Box::new(GlobePointBounder::default()),
             _ => Box::new(VoidGeoStatsAccumulator::default()),
         }
     }
@@ -40,12 +40,12 @@ impl GeoStatsAccumulatorFactory for Bounders {
 
 /// Bounds geometries on a plane. A column chunk with one that can't be walked has no bounds.
 #[derive(Debug, Default)]
-struct Checked {
+struct PlanarBounder {
     inner: ParquetGeoStatsAccumulator,
     invalid: bool,
 }
 
-impl GeoStatsAccumulator for Checked {
+impl GeoStatsAccumulator for PlanarBounder {
     fn is_valid(&self) -> bool {
         !self.invalid && self.inner.is_valid()
     }
@@ -67,12 +67,12 @@ impl GeoStatsAccumulator for Checked {
 ///
 /// An edge between two points can leave the box around them. So a column chunk with lines or polygons has no bounds.
 #[derive(Debug, Default)]
-struct Points {
+struct GlobePointBounder {
     bounder: Option<GeometryBounder>,
     invalid: bool,
 }
 
-impl GeoStatsAccumulator for Points {
+impl GeoStatsAccumulator for GlobePointBounder {
     fn is_valid(&self) -> bool {
         !self.invalid
     }

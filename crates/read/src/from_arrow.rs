@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema as ArrowSchema, TimeUnit};
 use esker_format::{ListType, MapType, NestedField, PrimitiveType, Schema, StructType, Type};
 
-use crate::schema::{DEFAULT_CRS, about_shapes};
+use crate::schema::{DEFAULT_CRS, geo_metadata};
 use crate::{ReadError, Result, is_variant};
 
 /// Returns the schema of a new table that holds what an Arrow schema describes.
@@ -17,7 +17,7 @@ use crate::{ReadError, Result, is_variant};
 ///
 /// Returns [`ReadError::NoType`] if Iceberg has no type that holds all values of a column unchanged. Returns
 /// [`ReadError::Format`] if the schema breaks a rule of the specification, such as two columns of one name.
-pub fn schema_of_arrow(schema: &ArrowSchema) -> Result<Schema> {
+pub fn schema_from_arrow(schema: &ArrowSchema) -> Result<Schema> {
     let mut ids = Ids { last: 0 };
     let columns = ids.fields(schema.fields(), None)?;
     Ok(Schema::new(0, columns.fields().to_vec())?)
@@ -73,7 +73,7 @@ impl Ids {
 
 /// Returns the geometry or geography type that a field's GeoArrow metadata describes; none for other fields.
 fn shapes(field: &Field) -> Option<PrimitiveType> {
-    let (crs, edges) = about_shapes(field)?;
+    let (crs, edges) = geo_metadata(field)?;
     Some(PrimitiveType::named(&match (crs, edges) {
         (crs, Some(edges)) => format!("geography({}, {edges})", crs.as_deref().unwrap_or(DEFAULT_CRS)),
         (Some(crs), None) => format!("geometry({crs})"),
@@ -131,7 +131,7 @@ mod tests {
             field("m", map),
             field("z", DataType::Boolean),
         ];
-        let schema = schema_of_arrow(&ArrowSchema::new(columns)).expect("a schema");
+        let schema = schema_from_arrow(&ArrowSchema::new(columns)).expect("a schema");
         let ids = ["a", "m", "z", "a.deep", "a.b", "a.deep.x", "m.key", "m.value", "m.value.element", "m.value.element.x"];
         for (name, id) in ids.into_iter().zip(1..) {
             assert_eq!(schema.field_id_by_name(name), Some(id), "{name}");
@@ -152,7 +152,7 @@ mod tests {
             DataType::Interval(arrow::datatypes::IntervalUnit::DayTime),
         ] {
             let inner = DataType::Struct(vec![field("x", ty.clone())].into());
-            let error = schema_of_arrow(&ArrowSchema::new(vec![field("s", inner)])).expect_err("refused").to_string();
+            let error = schema_from_arrow(&ArrowSchema::new(vec![field("s", inner)])).expect_err("refused").to_string();
             assert!(error.starts_with("column s.x: "), "{error}");
         }
     }

@@ -142,7 +142,7 @@ fn append(out: &mut Vec<u8>, start: usize, value: &impl Serialize) -> Result<()>
 mod tests {
     use std::collections::BTreeMap;
 
-    use esker_format::{At, Extra, OPERATION, ReferenceKind, Snapshot, SnapshotReference, apply, branch_at};
+    use esker_format::{CommitContext, Extra, OPERATION, ReferenceKind, Snapshot, SnapshotReference, apply, branch_at};
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -201,7 +201,7 @@ mod tests {
 
     fn applied(metadata: &TableMetadata, updates: &[TableUpdate], n: usize) -> TableMetadata {
         let file = format!("file:///w/t/metadata/{n}.json");
-        let at = At { now_ms: metadata.last_updated_ms + 1, metadata_file: Some(&file) };
+        let at = CommitContext { now_ms: metadata.last_updated_ms + 1, metadata_file: Some(&file) };
         apply(metadata, updates, at).expect("applied").unwrap_or_else(|| metadata.clone())
     }
 

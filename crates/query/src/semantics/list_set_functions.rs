@@ -15,7 +15,7 @@ use arrow::row::{RowConverter, Rows, SortField};
 use datafusion::error::Result;
 use datafusion::logical_expr::ColumnarValue;
 use datafusion::scalar::ScalarValue;
-use esker_read::{has_many_forms, one_nan_and_zero};
+use esker_read::{needs_normalization, normalize_nan_and_zero};
 
 /// The operation of such a function on the lists of one row.
 #[derive(Clone, Copy, PartialEq)]
@@ -47,7 +47,7 @@ fn choice(name: &str) -> Option<Choice> {
 pub(super) fn chosen(name: &str, args: &[ColumnarValue]) -> Result<Option<ColumnarValue>> {
     let Some(choice) = choice(name) else { return Ok(None) };
     match args.first().map(ColumnarValue::data_type) {
-        Some(DataType::List(item)) if has_many_forms(item.data_type()) => {}
+        Some(DataType::List(item)) if needs_normalization(item.data_type()) => {}
         _ => return Ok(None),
     }
     let arrays = ColumnarValue::values_to_arrays(args)?;
@@ -63,7 +63,7 @@ fn of_arrays(choice: Choice, args: &[ArrayRef]) -> Result<Option<ArrayRef>> {
     let Some((list, more)) = args.split_first() else { return Ok(None) };
     let list = list.as_list::<i32>();
     let converter = RowConverter::new(vec![SortField::new(list.value_type())])?;
-    let keys = |values: &ArrayRef| -> Result<Rows> { Ok(converter.convert_columns(&[one_nan_and_zero(values)?])?) };
+    let keys = |values: &ArrayRef| -> Result<Rows> { Ok(converter.convert_columns(&[normalize_nan_and_zero(values)?])?) };
     let own = keys(list.values())?;
     Ok(Some(match (choice, more) {
         (Choice::Distinct, []) => {

@@ -12,17 +12,17 @@ use arrow::datatypes::{
 use arrow::error::ArrowError;
 
 /// Checks that equal values of a type may have different encodings: floats and intervals, at any depth.
-pub fn has_many_forms(ty: &DataType) -> bool {
+pub fn needs_normalization(ty: &DataType) -> bool {
     match ty {
         DataType::Float16 | DataType::Float32 | DataType::Float64 | DataType::Interval(IntervalUnit::MonthDayNano) => true,
-        DataType::Struct(fields) => fields.iter().any(|f| has_many_forms(f.data_type())),
+        DataType::Struct(fields) => fields.iter().any(|f| needs_normalization(f.data_type())),
         DataType::List(item)
         | DataType::LargeList(item)
         | DataType::ListView(item)
         | DataType::LargeListView(item)
         | DataType::FixedSizeList(item, _)
-        | DataType::Map(item, _) => has_many_forms(item.data_type()),
-        DataType::Dictionary(_, value) => has_many_forms(value),
+        | DataType::Map(item, _) => needs_normalization(item.data_type()),
+        DataType::Dictionary(_, value) => needs_normalization(value),
         _ => false,
     }
 }
@@ -34,7 +34,7 @@ pub fn has_many_forms(ty: &DataType) -> bool {
 /// # Errors
 ///
 /// Returns [`ArrowError::ArithmeticOverflow`] if a normalized interval has too many months.
-pub fn one_nan(values: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+pub fn normalize_nan(values: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     normalised(values, false)
 }
 
@@ -45,7 +45,7 @@ pub fn one_nan(values: &ArrayRef) -> Result<ArrayRef, ArrowError> {
 /// # Errors
 ///
 /// Returns [`ArrowError::ArithmeticOverflow`] if a normalized interval has too many months.
-pub fn one_nan_and_zero(values: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+pub fn normalize_nan_and_zero(values: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     normalised(values, true)
 }
 
@@ -75,10 +75,10 @@ fn normalised(values: &ArrayRef, zeros: bool) -> Result<ArrayRef, ArrowError> {
             let normal = |v: f64| if v.is_nan() { f64::NAN } else { v + if zeros { 0.0 } else { -0.0 } };
             floats::<Float64Type>(values.as_primitive(), odd, normal)
         }
-        DataType::Interval(IntervalUnit::MonthDayNano) => {
-            Arc::new(values.as_primitive::<IntervalMonthDayNanoType>().try_unary::<_, IntervalMonthDayNanoType, _>(carried)?)
-        }
-        ty if has_many_forms(ty) => make_array(within(values.to_data(), zeros)?),
+        DataType::Interval(IntervalUnit::MonthDayNano) => Arc::new(
+            values.as_primitive::<IntervalMonthDayNanoType>().try_unary::<_, IntervalMonthDayNanoType, _>(normalize_interval)?,
+        ),
+        ty if needs_normalization(ty) => make_array(within(values.to_data(), zeros)?),
         _ => values.clone(),
     })
 }
@@ -86,7 +86,7 @@ fn normalised(values: &ArrayRef, zeros: bool) -> Result<ArrayRef, ArrowError> {
 /// Carries nanoseconds over to days and days to months, as PostgreSQL compares intervals.
 ///
 /// A day has 24 hours and a month 30 days. Arrow compares months first, then days, then nanoseconds.
-fn carried(value: IntervalMonthDayNano) -> Result<IntervalMonthDayNano, ArrowError> {
+fn normalize_interval(value: IntervalMonthDayNano) -> Result<IntervalMonthDayNano, ArrowError> {
     const DAY: i64 = 86_400_000_000_000;
     let days = i64::from(value.days) + value.nanoseconds.div_euclid(DAY);
     let months = i64::from(value.months) + days.div_euclid(30);
@@ -120,7 +120,7 @@ mod tests {
     fn zeros_keep_their_signs_where_only_nans_are_one() {
         let odd: ArrayRef = Arc::new(Float64Array::from(vec![Some(-0.0), Some(-f64::NAN), None, Some(0.0)]));
         let one = vec![Some((-0.0_f64).to_bits()), Some(f64::NAN.to_bits()), None, Some(0.0_f64.to_bits())];
-        assert_eq!(bits(&one_nan(&odd).expect("floats")), one);
+        assert_eq!(bits(&normalize_nan(&odd).expect("floats")), one);
     }
 
     /// PostgreSQL's interval_cmp_value: a month counts for thirty days, a day for 24 hours.
@@ -132,7 +132,7 @@ mod tests {
         let of = |months, days, hours: i64| IntervalMonthDayNano::new(months, days, hours * HOUR);
         let one = |value| {
             let values: ArrayRef = Arc::new(IntervalMonthDayNanoArray::from(vec![value]));
-            one_nan_and_zero(&values).map(|v| v.as_primitive::<IntervalMonthDayNanoType>().value(0))
+            normalize_nan_and_zero(&values).map(|v| v.as_primitive::<IntervalMonthDayNanoType>().value(0))
         };
         for (a, b) in [((0, 1, 0), (0, 0, 24)), ((1, 0, 0), (0, 29, 24)), ((1, -1, 0), (0, 29, 0)), ((0, -1, 24), (0, 0, 0))] {
             let (a, b) = (of(a.0, a.1, a.2), of(b.0, b.1, b.2));
@@ -151,17 +151,17 @@ mod tests {
     fn zeros_and_nans_are_one_each_at_every_depth() {
         let odd: ArrayRef = Arc::new(Float64Array::from(vec![Some(-0.0), Some(-f64::NAN), None, Some(1.5)]));
         let normal = vec![Some(0.0_f64.to_bits()), Some(f64::NAN.to_bits()), None, Some(1.5_f64.to_bits())];
-        assert_eq!(bits(&one_nan_and_zero(&odd).expect("floats")), normal);
+        assert_eq!(bits(&normalize_nan_and_zero(&odd).expect("floats")), normal);
 
         let list = ListArray::from_iter_primitive::<Float64Type, _, _>([Some(vec![Some(-0.0), None]), None]);
-        let made = one_nan_and_zero(&(Arc::new(list) as ArrayRef)).expect("a list");
+        let made = normalize_nan_and_zero(&(Arc::new(list) as ArrayRef)).expect("a list");
         assert_eq!(bits(&made.as_list::<i32>().value(0)), [Some(0.0_f64.to_bits()), None]);
         assert!(made.is_null(1));
 
         let field = Arc::new(Field::new("x", DataType::Float64, true));
         let wrapped: ArrayRef = Arc::new(StructArray::from(vec![(field, odd)]));
         // The children of a slice begin where those of the whole array do.
-        let made = one_nan_and_zero(&wrapped.slice(1, 3)).expect("a struct");
+        let made = normalize_nan_and_zero(&wrapped.slice(1, 3)).expect("a struct");
         assert_eq!(bits(made.as_struct().column(0)), normal[1..]);
     }
 }
