@@ -154,7 +154,7 @@ def test_what_was_expired_is_taken_back_from_the_quarantine(browser: Browser, se
     with opened(browser, server) as page:
         page.goto("/quarantine")
         assert "shop.returns" in page.inner_text("main")
-        press_to(page, "Take back")
+        press_to(page, "Undo")
         page.keyboard.press("Enter")
         page.wait_for_url(re.compile("/undo$"))
         assert "12 snapshots are back" in page.inner_text("main")

@@ -1,4 +1,5 @@
-//! What statements answer where values are put together: structs, lists and rows, functions, subqueries and outer joins (`docs/sql.md`).
+//! Answers of statements about composed values: structs, lists and rows, functions, subqueries and outer joins (`docs/sql.md`).
+//!
 //! Expected values are those of the SQL standard and of PostgreSQL 17.
 
 use esker_tests::TestApp;
@@ -23,7 +24,7 @@ async fn lists_of_bytes_hold_nulls() {
     .await;
 }
 
-/// A field that is required is there wherever its struct is, and null where the struct is null.
+/// A required field has a value wherever its struct has one, and is null where the struct is null.
 #[tokio::test(flavor = "multi_thread")]
 async fn required_fields_of_null_structs_are_null() {
     let app = holding(&[]).await;
@@ -55,7 +56,7 @@ async fn required_fields_of_null_structs_are_null() {
     .await;
 }
 
-/// What a struct holds, and what is written one after the other, is not brought to one type.
+/// The fields of a struct and the arguments of `concat` keep their types: they are not cast to a common one.
 #[tokio::test(flavor = "multi_thread")]
 async fn decimals_beside_floats_stay_decimals_where_they_are_not_compared() {
     let app = typed().await;
@@ -75,7 +76,7 @@ async fn decimals_beside_floats_stay_decimals_where_they_are_not_compared() {
     .await;
 }
 
-/// Arrow has a UUID as 16 bytes, and does not say so of what is within structs, lists and maps.
+/// Arrow stores a UUID as 16 bytes. Inside structs, lists and maps its type does not say that they are a UUID.
 #[tokio::test(flavor = "multi_thread")]
 async fn uuids_within_columns_compare_with_texts_as_plain_ones_do() {
     let app = holding(&[]).await;
@@ -112,14 +113,14 @@ async fn uuids_within_columns_compare_with_texts_as_plain_ones_do() {
             (format!("SELECT count(*) FROM (SELECT {u} AS x FROM n.w) x JOIN (SELECT {u} AS y FROM n.w) y ON x = CAST(y AS VARCHAR)"), "2"),
         ]);
     }
-    // What is no UUID is its bytes.
+    // A fixed(16) is compared as bytes.
     cases.push(("SELECT id FROM n.w WHERE s.f = '0000000000000000'".to_owned(), "2"));
     check(&app, &cases.iter().map(|(sql, expected)| (sql.as_str(), *expected)).collect::<Vec<_>>()).await;
     refused(&app, &[("SELECT * FROM n.w WHERE s.u = 'f79c'", "'f79c'"), ("SELECT * FROM n.w WHERE l[1] = 'f79c'", "'f79c'")])
         .await;
 }
 
-/// What is reckoned with an aggregate of a correlated subquery: of no rows it is null (SQL:2016 10.9), whatever the expression around it.
+/// An aggregate over no rows is null (SQL:2016 10.9), also inside an expression in a correlated subquery.
 #[tokio::test(flavor = "multi_thread")]
 async fn expressions_of_aggregates_in_correlated_subqueries_are_answered() {
     let app = typed().await;
@@ -142,7 +143,8 @@ async fn expressions_of_aggregates_in_correlated_subqueries_are_answered() {
     check(&app, &[(joined, "1|NULL|NULL|NULL|NULL")]).await;
 }
 
-/// Rows are compared value by value, and are unknown where a null decides (SQL:2016 8.2; PostgreSQL 17, "Row-wise Comparison").
+/// Rows are compared value by value. The result is unknown if a null decides (SQL:2016 8.2; PostgreSQL 17, "Row-wise
+/// Comparison").
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_are_compared_value_by_value() {
     let app = TestApp::start().await;
@@ -169,8 +171,8 @@ async fn rows_are_compared_value_by_value() {
     .await;
 }
 
-/// PostgreSQL 17: `round`, `trunc`, `ceil`, `floor` and `extract` are exact numbers; differences of dates are days, of timestamps
-/// intervals of any length; a time goes around midnight.
+/// PostgreSQL 17: `round`, `trunc`, `ceil`, `floor` and `extract` return exact numbers. A difference of dates is in days, one of
+/// timestamps is an interval of any length. A time wraps around at midnight.
 #[tokio::test(flavor = "multi_thread")]
 async fn functions_of_numbers_and_time_are_exact() {
     let app = typed().await;
@@ -226,7 +228,7 @@ async fn functions_of_numbers_and_time_are_exact() {
     .await;
 }
 
-/// What an outer join fills up with nulls is not constant, whatever the condition on it says.
+/// A column that an outer join fills with nulls is not constant, even if a condition compares it with a constant.
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_that_outer_joins_add_are_sorted_among_the_others() {
     let app = holding(&[
@@ -249,7 +251,7 @@ async fn rows_that_outer_joins_add_are_sorted_among_the_others() {
     .await;
 }
 
-/// A condition on a column of one table leaves out no rows of another that has a column of that name.
+/// A condition on a column of one table removes no rows of another table that has a column of the same name.
 #[tokio::test(flavor = "multi_thread")]
 async fn conditions_on_namesakes_stay_with_their_tables() {
     let app = holding(&[
@@ -270,7 +272,7 @@ async fn conditions_on_namesakes_stay_with_their_tables() {
     .await;
 }
 
-/// Fields of structs are read near the scan where a statement reads one table, and stay what they are where it joins several.
+/// The planner moves reads of struct fields into the scan. A join of several tables must still see the right fields.
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_are_joined_by_expressions_of_fields() {
     let app = holding(&[
@@ -297,8 +299,7 @@ async fn tables_are_joined_by_expressions_of_fields() {
     .await;
 }
 
-/// What brings values to one type keeps them what they are, whatever the type. Expected: PostgreSQL's `coalesce` and `CASE`; lists as
-/// DuckDB 1.5 has them.
+/// A cast to a common type keeps values as they are. Expected: PostgreSQL's `coalesce` and `CASE`; DuckDB 1.5 for lists.
 #[tokio::test(flavor = "multi_thread")]
 async fn values_are_brought_to_the_type_that_holds_all() {
     let app = typed().await;
@@ -325,7 +326,7 @@ async fn values_are_brought_to_the_type_that_holds_all() {
     .await;
 }
 
-/// PostgreSQL 17, 9.25: what `= … OR …` and `= … AND …` of the items are, unknown where a null decides.
+/// PostgreSQL 17, 9.25: `ANY` is the `OR` of the comparisons with the items, `ALL` their `AND`; unknown if a null decides.
 #[tokio::test(flavor = "multi_thread")]
 async fn values_are_compared_with_any_and_all_items_of_a_list() {
     let app = holding(&[
@@ -382,7 +383,7 @@ async fn a_window_of_nulls_has_neither_a_least_nor_a_greatest() {
     .await;
 }
 
-/// SQL:2016 7.16: a select list may have columns of one name; those of a struct are no columns of a table that is called as it is.
+/// SQL:2016 7.16: a select list may have several columns of one name. A struct's fields are not columns of a table with its name.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_field_may_be_called_as_a_column_beside_it() {
     let app = holding(&[
@@ -403,7 +404,7 @@ async fn a_field_may_be_called_as_a_column_beside_it() {
     .await;
 }
 
-/// A join that says of each row whether another fits has the columns of one side, whichever is read first.
+/// A mark join returns the columns of one side only, whichever side is read first.
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_are_marked_by_a_comparison_with_any_row_whatever_the_order_of_columns() {
     let app = holding(&[
@@ -427,7 +428,7 @@ async fn rows_are_marked_by_a_comparison_with_any_row_whatever_the_order_of_colu
     .await;
 }
 
-/// SQL:2016 8.2 and 8.15: nulls are not distinct, and are equal to nothing; one condition of a join says nothing of the next.
+/// SQL:2016 8.2 and 8.15: nulls are not distinct from each other and equal to nothing. Each condition of a join has its own rule.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_join_by_is_not_distinct_from_compares_other_columns_as_ever() {
     let app = holding(&[
@@ -453,7 +454,7 @@ async fn a_join_by_is_not_distinct_from_compares_other_columns_as_ever() {
     .await;
 }
 
-/// A subquery may name a field of a struct of the tables around it.
+/// A subquery may name a struct's field of an outer table.
 #[tokio::test(flavor = "multi_thread")]
 async fn subqueries_name_fields_of_the_tables_around_them() {
     let app = holding(&[
@@ -475,7 +476,7 @@ async fn subqueries_name_fields_of_the_tables_around_them() {
     .await;
 }
 
-/// Lists and maps of tables are those of functions: they meet in unions, alternatives, windows and aggregates.
+/// Lists and maps of tables and those that functions make have the same type: in unions, `CASE`, windows and aggregates.
 #[tokio::test(flavor = "multi_thread")]
 async fn lists_and_maps_of_tables_meet_those_that_are_made() {
     let app = holding(&[
@@ -537,7 +538,7 @@ async fn windows_are_sorted_by_other_columns_than_a_constant_one() {
     .await;
 }
 
-/// What a filter is thought to keep is for the planner; it refuses nothing.
+/// The planner estimates how many rows a filter keeps. An estimate that fails must not fail the statement.
 #[tokio::test(flavor = "multi_thread")]
 async fn filters_are_answered_whatever_the_planner_expects_of_them() {
     let app = holding(&[
@@ -557,7 +558,7 @@ async fn filters_are_answered_whatever_the_planner_expects_of_them() {
     .await;
 }
 
-/// PostgreSQL 17's answers.
+/// Expected values are those of PostgreSQL 17.
 #[tokio::test(flavor = "multi_thread")]
 async fn aggregates_are_each_in_their_own_order() {
     let app = holding(&[
@@ -584,7 +585,7 @@ async fn aggregates_are_each_in_their_own_order() {
     .await;
 }
 
-/// PostgreSQL 17's answers, but for `atan2` of integers, which it has no other than as doubles.
+/// Expected values are those of PostgreSQL 17. It has `atan2` for doubles only, so that of integers is compared with doubles.
 #[tokio::test(flavor = "multi_thread")]
 async fn functions_have_the_digits_and_the_reach_of_postgresql() {
     let app =
@@ -604,7 +605,7 @@ async fn functions_have_the_digits_and_the_reach_of_postgresql() {
     refused(&app, &[("SELECT 'xy' SIMILAR TO 'x'", "SIMILAR TO is not served")]).await;
 }
 
-/// SQL:2016 8.8: a row is null if all of its values are; 8.2: rows compare value by value, however they are written.
+/// SQL:2016 8.8: a row is null if all its values are null. SQL:2016 8.2: rows compare value by value, however they are written.
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_are_null_by_their_values() {
     let app = holding(&[
@@ -628,7 +629,7 @@ async fn rows_are_null_by_their_values() {
     .await;
 }
 
-/// PostgreSQL 17's answers.
+/// Expected values are those of PostgreSQL 17.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_range_of_a_window_reaches_beyond_the_ends_of_a_type() {
     let app = holding(&[
@@ -647,7 +648,7 @@ async fn a_range_of_a_window_reaches_beyond_the_ends_of_a_type() {
     }
 }
 
-/// The subquery is asked first, by a node of the plan above the sort.
+/// The subquery runs first, in a node of the plan above the sort.
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_are_ordered_beside_a_subquery_that_is_asked_first() {
     let app = holding(&[
@@ -672,7 +673,7 @@ async fn rows_are_ordered_beside_a_subquery_that_is_asked_first() {
     .await;
 }
 
-/// PostgreSQL 17's answers; `cardinality` has none of its own there but for arrays.
+/// Expected values are those of PostgreSQL 17, which has `cardinality` for arrays only.
 #[tokio::test(flavor = "multi_thread")]
 async fn whole_numbers_are_signed() {
     let app =
@@ -694,7 +695,7 @@ async fn whole_numbers_are_signed() {
     .await;
 }
 
-/// As DuckDB and Spark write them; PostgreSQL puts what comes before the dot in brackets.
+/// The syntax is that of DuckDB and Spark; PostgreSQL needs parentheses around the expression before the dot.
 #[tokio::test(flavor = "multi_thread")]
 async fn fields_are_taken_of_items_and_of_expressions() {
     let app = holding(&[

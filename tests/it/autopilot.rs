@@ -1,4 +1,4 @@
-//! Policies and the autopilot: what pays is done, what is not wanted is left alone, and it says why.
+//! Policies and the autopilot: it enqueues the jobs that pay, obeys the policies, and gives a reason for each decision.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ async fn explain(app: &TestApp, table: &str) -> Value {
     app.ok(Method::GET, &format!("/api/v1/warehouses/default/namespaces/{}/policy", table.replace('.', "/tables/")), None).await
 }
 
-/// Waits until the autopilot thinks this of the table.
+/// Waits until the autopilot's decision about a table contains `part`. Returns the table's policy.
 async fn thinks(app: &TestApp, table: &str, part: &str) -> Value {
     let mut last = Value::Null;
     for _ in 0..400 {
@@ -52,7 +52,7 @@ async fn what_pays_is_done_once_and_measured() {
     while jobs(&app).await.is_empty() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    thinks(&app, "n.t", "nothing is to be gained").await;
+    thinks(&app, "n.t", "no job would improve the table").await;
     let done = jobs(&app).await;
     assert_eq!(done.len(), 1, "{done:?}");
     let job = &done[0];
@@ -61,7 +61,7 @@ async fn what_pays_is_done_once_and_measured() {
         (&json!("compact"), &json!("succeeded"), &json!("autopilot")),
         "{job}"
     );
-    assert!(job["reason"].as_str().expect("a reason").contains("6 small files would be 1"), "{job}");
+    assert!(job["reason"].as_str().expect("a reason").contains("6 small files would become 1"), "{job}");
     assert_eq!(job["predicted"]["data_files"], job["measured"]["shapes"]["after"]["data_files"], "{job}");
     assert_eq!(writer.data_files().await.len(), 1);
     assert_eq!(writer.ids().await.expect("ids"), (0..60).collect::<Vec<_>>());
@@ -78,13 +78,13 @@ async fn a_frozen_table_is_left_alone_whoever_asks() {
     for i in 0..6 {
         writer.append(i * 10..i * 10 + 10).await;
     }
-    let told = thinks(&app, "n.t", "it is frozen by table property").await;
+    let told = thinks(&app, "n.t", "the table is frozen by table property").await;
     assert_eq!(told["decision"]["verdict"], "leave");
     let (code, _, message) = app.refused(Method::POST, &format!("{TABLE}/compact"), Some(json!({}))).await;
     assert_eq!(code, 422);
     assert!(message.contains("frozen by table property"), "{message}");
     app.ok(Method::POST, &format!("{TABLE}/compact?dry-run=true"), Some(json!({}))).await;
-    // A slip in a key or a value is told by name, and nothing is done meanwhile: what was meant is not known.
+    // A typing error in a key or value is reported by name. Until it is corrected the autopilot does nothing for the table.
     set(&app, json!({"esker.freeze": "false", "esker.compact.after-comits": "3"})).await;
     let told = thinks(&app, "n.t", "is compact.after-commits meant?").await;
     assert_eq!(told["problems"].as_array().expect("problems").len(), 1);
@@ -92,7 +92,7 @@ async fn a_frozen_table_is_left_alone_whoever_asks() {
     let remove =
         json!({"requirements": [], "updates": [{"action": "remove-properties", "removals": ["esker.compact.after-comits"]}]});
     app.ok(Method::POST, "/v1/default/namespaces/n/tables/t", Some(remove)).await;
-    thinks(&app, "n.t", "nothing is to be gained").await;
+    thinks(&app, "n.t", "no job would improve the table").await;
     assert_eq!(jobs(&app).await.len(), 1);
 }
 
@@ -100,7 +100,7 @@ async fn a_frozen_table_is_left_alone_whoever_asks() {
 async fn outside_its_window_and_beyond_its_budget_a_table_waits() {
     let app = TestApp::start_with(policy(&[("autopilot", "true"), ("orphans.schedule", ""), ("budget.bytes", "1000")])).await;
     app.namespace().await;
-    // No day has a first minute only: the window is closed but for one minute around midnight.
+    // The window is open for one minute a week, so the test runs outside it.
     let properties = json!({"updates": {"esker.window": "Mon 00:00-00:01"}, "removals": []});
     app.ok(Method::POST, "/v1/default/namespaces/n/properties", Some(properties)).await;
     let create = json!({"name": "t", "schema": esker_tests::schema_json()});
@@ -116,7 +116,7 @@ async fn outside_its_window_and_beyond_its_budget_a_table_waits() {
     for n in 0..6 {
         lake.append(&rows(n)).await;
     }
-    // The first job may spend more than there is: what it takes is not known before.
+    // The first job may exceed the budget: its cost is not known before it ran.
     while jobs(&app).await.is_empty() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

@@ -1,3 +1,5 @@
+//! Requests, files, disks and ports that are wrong: the error names the cause, and nothing is changed.
+
 use std::sync::Arc;
 
 use esker_tests::{Faults, TestApp, Writer, config};
@@ -62,7 +64,7 @@ async fn requests_that_make_no_sense_are_named_and_change_nothing() {
     assert_eq!(listed["namespaces"], json!([["n"]]));
 }
 
-/// Wherever updates are taken: which of them can't be read, what it is, which field of it and what was expected there.
+/// Each route that takes updates names the number and kind of an unreadable update, its field, and the expected type.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_update_that_cannot_be_read_is_named_with_its_kind_and_the_field() {
     let app = TestApp::start().await;
@@ -171,7 +173,7 @@ async fn a_taken_port_and_a_taken_directory_are_named_before_anything_changes() 
     assert!(error.contains("in use by another esker"), "{error}");
 }
 
-/// 404 is for what is not there; this is there, and can't be read.
+/// 404 would say that the file does not exist; it exists and can't be read.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_metadata_file_that_can_not_be_read_is_400_and_names_file_and_field() {
     let app = TestApp::start().await;
@@ -186,7 +188,7 @@ async fn a_metadata_file_that_can_not_be_read_is_400_and_names_file_and_field() 
     let (code, kind, message) = app.refused(Method::POST, "/v1/default/namespaces/n/register", Some(register(&damaged))).await;
     assert_eq!((code, kind.as_str()), (400, "BadRequestException"), "{message}");
     assert!(message.contains(&damaged) && message.contains("schemas[0]") && !message.contains("untagged"), "{message}");
-    // The same under a table that is registered.
+    // The answer is the same if the file of a registered table is damaged.
     app.ok(Method::POST, "/v1/default/namespaces/n/register", Some(register(&sound))).await;
     std::fs::copy(&damaged[7..], &sound[7..]).expect("damaged");
     let app = TestApp::restart(app.stop().await).await;

@@ -1,4 +1,4 @@
-//! Tables that earlier versions damaged, crafted: a check finds what is wrong, says whose it is, and changes nothing.
+//! Check jobs on tables with crafted damage, as earlier versions left it: a check finds it, names the job, and changes nothing.
 
 use std::sync::Arc;
 
@@ -23,14 +23,14 @@ fn kinds(outcome: &Value) -> Vec<String> {
     findings.iter().map(|f| f["kind"].as_str().expect("a kind").to_owned()).collect()
 }
 
-/// The only finding.
+/// Returns the only finding of a check's outcome.
 fn one(outcome: &Value) -> Value {
     let findings = outcome["findings"].as_array().expect("findings");
     assert_eq!(findings.len(), 1, "{outcome}");
     findings[0].clone()
 }
 
-/// Rows of id, s and p.
+/// Returns rows with the given ids and partition values.
 async fn rows(lake: &Lake<'_>, ids: std::ops::Range<i64>, p: &[Option<i32>]) -> RecordBatch {
     let n = ids.clone().count();
     let columns: Vec<ArrayRef> = vec![
@@ -41,7 +41,7 @@ async fn rows(lake: &Lake<'_>, ids: std::ops::Range<i64>, p: &[Option<i32>]) -> 
     RecordBatch::try_new(lake.arrow_schema().await, columns).expect("a batch")
 }
 
-/// A name as a compaction of Esker's gives it.
+/// Returns the name of a data file that a compaction job of Esker writes.
 fn compacted(job: JobId) -> String {
     format!("compacted-{job}-1-0-0.parquet")
 }
@@ -73,7 +73,7 @@ async fn a_sound_table_has_no_findings_and_is_not_changed() {
     }
 }
 
-/// Rows of two partitions in one file, as a compaction made it that took a label for a partition's identity.
+/// One file has rows of two partitions. An earlier compaction wrote such files, because it identified partitions by their labels.
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_that_contradict_their_partition_are_found_counted_and_shown() {
     let app = TestApp::start().await;
@@ -96,7 +96,7 @@ async fn rows_that_contradict_their_partition_are_found_counted_and_shown() {
     assert!(found["what"].as_str().expect("told").contains("p = 1"), "{found}");
 }
 
-/// NULL is a partition of its own: rows with a value are not in it, and the other way round.
+/// NULL is its own partition: a row with a value does not belong to it, nor a row with NULL to another.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_partition_of_null_and_that_of_a_value_are_told_apart() {
     let app = TestApp::start().await;
@@ -111,7 +111,7 @@ async fn the_partition_of_null_and_that_of_a_value_are_told_apart() {
     }
 }
 
-/// Another writer's file is read where statistics prove nothing only if every file is to be read.
+/// A check reads a file of another writer, whose statistics prove nothing, only with the option to read all files.
 #[tokio::test(flavor = "multi_thread")]
 async fn files_of_other_writers_are_read_if_asked_to() {
     let app = TestApp::start().await;
@@ -131,7 +131,7 @@ async fn files_of_other_writers_are_read_if_asked_to() {
 async fn every_transform_is_checked_as_the_specification_computes_it() {
     let app = TestApp::start().await;
     app.ok(Method::POST, "/v1/default/namespaces", Some(json!({"namespace": ["lake"]}))).await;
-    // Of the specification's appendix B: bucket[16] of the int 34 is hash 2017239379, of which 16 leaves 3.
+    // Spec: "Appendix B". The hash of the int 34 is 2017239379, so bucket[16] is 3.
     let values = [("bucket[16]", 3, 4), ("truncate[10]", 30, 40), ("identity", 34, 33)];
     for (i, (transform, right, wrong)) in values.into_iter().enumerate() {
         let fields = json!([{"id": 1, "name": "c", "required": false, "type": "int"}]);
@@ -152,7 +152,7 @@ async fn every_transform_is_checked_as_the_specification_computes_it() {
     }
 }
 
-/// A table with a column of doubles.
+/// Creates a table with a column of doubles.
 async fn with_doubles<'a>(app: &'a TestApp, name: &str) -> Lake<'a> {
     app.send(Method::POST, "/v1/default/namespaces", Some(json!({"namespace": ["lake"]}))).await;
     let fields = json!([
@@ -187,7 +187,7 @@ async fn a_count_of_nan_that_the_file_contradicts_is_found_by_reading_it() {
     assert!(found["repair"].as_str().expect("told").contains("splice=false"), "{found}");
 }
 
-/// Where a file was made of one whose NaN nobody had counted, its column is read, and that alone.
+/// A compaction's NaN count is checked by reading the column, and no other, if one of its input files had no count.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_count_of_nan_is_looked_into_where_a_file_of_which_it_was_made_had_none() {
     let app = TestApp::start().await;
@@ -228,7 +228,7 @@ async fn null_in_place_of_a_nested_default_is_suspected_and_counted() {
     let other = lake.write("other.parquet", &batch).await;
     lake.add([other], []).await;
     assert_eq!(kinds(&check(&lake, json!({})).await), Vec::<String>::new(), "nothing was compacted into it");
-    // What it was made of is not known any more.
+    // After the expiry the metadata no longer tells which files the compaction replaced.
     let expired = lake.run("expire", json!({"older-than-ms": now_ms() + 1000})).await;
     assert_eq!(expired["outcome"]["snapshots"], 1, "{expired}");
     let found = one(&check(&lake, json!({})).await);
@@ -241,7 +241,7 @@ async fn null_in_place_of_a_nested_default_is_suspected_and_counted() {
     assert_eq!((&found["kind"], &found["rows"]), (&json!("lost-default"), &json!(1)), "its struct is not NULL: {found}");
 }
 
-/// As long as the files are there that a compaction replaced, they tell which NULLs were meant.
+/// The files that a compaction replaced tell which NULLs are right, as long as they exist.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_default_is_certain_while_the_older_files_are_there() {
     let app = TestApp::start().await;
@@ -262,7 +262,7 @@ async fn a_lost_default_is_certain_while_the_older_files_are_there() {
     (x["initial-default"], x["write-default"]) = (100.into(), 100.into());
     lake.evolve(with(json!([int(2, "y"), x]))).await;
     let schema = lake.arrow_schema().await;
-    // Two NULLs of this one were meant, as one is of a struct that is NULL.
+    // Two NULLs in this file are right; one of them belongs to a struct that is NULL.
     let newer = structs(&schema, vec![ys(), Arc::new(Int32Array::from(vec![None, Some(5), None]))]);
     let newer = lake.write("newer.parquet", &newer).await;
     lake.add([newer], []).await;
@@ -271,7 +271,7 @@ async fn a_lost_default_is_certain_while_the_older_files_are_there() {
     let found = one(&check(&lake, json!({"files": true})).await);
     assert_eq!((&found["certain"], &found["rows"]), (&json!(false), &json!(1)), "what was meant explains it: {found}");
 
-    // As an earlier version wrote it: older rows have no default.
+    // Replaces the file by what an earlier version wrote: NULL in place of the default.
     let path = lake.data_files().await.remove(0).file_path.trim_start_matches("file://").to_owned();
     let six = Int32Array::from(vec![None, None, None, None, Some(5), None]);
     let DataType::Struct(inner) = schema.field(0).data_type().clone() else { panic!("a struct") };
@@ -323,7 +323,7 @@ async fn a_damaged_manifest_is_a_finding_and_the_others_are_looked_at() {
     lake.append(&[(0, "a".to_owned(), 0, None)]).await;
     let damaged = lake.live(&lake.metadata().await).await.manifests[0].manifest_path.clone();
     lake.append(&[(1, "b".to_owned(), 0, None)]).await;
-    // A server that has read it keeps it.
+    // A running server has the manifest in its cache.
     let dir = app.stop().await;
     std::fs::write(&damaged[7..], b"no Avro").expect("written");
     let app = TestApp::restart(dir).await;
@@ -334,7 +334,7 @@ async fn a_damaged_manifest_is_a_finding_and_the_others_are_looked_at() {
     assert_eq!(outcome["files"], 1);
 }
 
-/// A server keeps metadata that it has read, and so goes on without it until it is started again.
+/// A running server serves metadata from its cache, so only a check notices that the file is missing.
 #[tokio::test(flavor = "multi_thread")]
 async fn metadata_that_is_gone_while_the_server_has_it_in_memory_is_found() {
     let app = TestApp::start().await;
@@ -380,7 +380,7 @@ async fn two_vectors_of_a_file_and_deletes_about_no_file_are_found() {
     assert_eq!(kinds(&check(&lake, json!({})).await), ["two-vectors", "delete-without-file"]);
 }
 
-/// Tables of another catalog, and such as are frozen, are looked at as well: nothing is changed.
+/// Foreign and frozen tables are checked as well, because a check changes nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn foreign_and_frozen_tables_are_checked() {
     let app = TestApp::start().await;
@@ -398,7 +398,7 @@ async fn foreign_and_frozen_tables_are_checked() {
     assert!(code == 400 && message.contains("nope"), "{code} {message}");
 }
 
-/// What the command says, and that it fails where it finds something.
+/// The command prints the findings, and its exit status is not zero if there are any.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_command_fails_if_it_finds_something() {
     let app = TestApp::start().await;
@@ -420,7 +420,7 @@ async fn the_command_fails_if_it_finds_something() {
     assert!(said.contains("missing-file") && said.contains(&path) && said.contains("repair:"), "{said}");
 }
 
-/// Engines look a manifest's spec and a snapshot's schema up in the table, and fail where it has them not.
+/// Engines look up a manifest's partition spec and a snapshot's schema in the table's metadata, and fail if they are missing.
 #[tokio::test(flavor = "multi_thread")]
 async fn manifests_and_snapshots_whose_spec_or_schema_the_table_has_not_are_found() {
     let app = TestApp::start().await;
@@ -453,7 +453,7 @@ async fn manifests_and_snapshots_whose_spec_or_schema_the_table_has_not_are_foun
     let (code, _, message) = app.refused(Method::POST, &lake.management("refs"), Some(back)).await;
     assert!(code == 400 && message.contains("schema 0"), "nothing goes back there: {code} {message}");
 
-    // Once main is without it, an earlier snapshot still leads there.
+    // main no longer refers to the manifest, but an earlier snapshot does.
     let mut parted = metadata.clone();
     let list = parted["snapshots"].as_array_mut().expect("snapshots");
     let newest = list.iter().find(|s| s["snapshot-id"] != old.snapshot_id).expect("the other").clone();

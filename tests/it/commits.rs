@@ -1,3 +1,5 @@
+//! Commits to one table: concurrent ones, conflicts, time-outs at the commit point, and the checks that each must pass.
+
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +26,7 @@ async fn concurrent_commits_share_metadata_files_and_none_is_lost() {
     let expected: serde_json::Map<_, _> = (0..60).map(|i| (format!("k{i}"), json!(i.to_string()))).collect();
     let set: serde_json::Map<_, _> = properties.clone().into_iter().filter(|(key, _)| key.starts_with('k')).collect();
     assert_eq!(set, expected);
-    // Every answer carries metadata that holds its own change, at a location that was really written.
+    // Each answer's metadata contains the request's own change, and its location exists.
     for (i, (_, answer)) in answers.iter().enumerate() {
         assert_eq!(answer["metadata"]["properties"][format!("k{i}")], i.to_string());
     }
@@ -85,7 +87,7 @@ pub(crate) fn walk(dir: &std::path::Path) -> Vec<String> {
     found
 }
 
-/// A commit hangs in the storage: those behind it are told that nothing was done, it itself that nobody knows, and all of them end.
+/// One commit hangs in the storage. Those behind it are answered that nothing was done, and it that its outcome is unknown.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wait_at_the_commit_point_ends_and_says_whether_anything_was_done() {
     let faults = Faults::local();
@@ -95,7 +97,7 @@ async fn a_wait_at_the_commit_point_ends_and_says_whether_anything_was_done() {
     faults.hold("/metadata/00001-");
     let hanging = app.refused(Method::POST, TABLE, Some(set("hanging")));
     let behind = async {
-        // The first has its turn once its file is recorded.
+        // The first commit needs this time to get its turn and record its file.
         tokio::time::sleep(Duration::from_millis(300)).await;
         let change = json!({"identifier": {"namespace": ["n"], "name": "t"}, "requirements": [], "updates": set("b")["updates"]});
         let transaction = json!({"table-changes": [change]});
@@ -119,8 +121,7 @@ async fn a_wait_at_the_commit_point_ends_and_says_whether_anything_was_done() {
     );
 }
 
-/// Whoever reads the snapshot looks its schema up in the table.
-/// Neither a snapshot's sequence number nor its time goes back (specification, "Sequence Numbers"): what is at the end is the last.
+/// Sequence numbers and times of snapshots only grow (specification, "Sequence Numbers"). After the largest one no other could follow.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_that_leaves_no_room_for_later_ones_is_refused() {
     let app = TestApp::start().await;
@@ -154,7 +155,7 @@ async fn a_snapshot_of_a_schema_that_the_table_has_not_is_refused() {
     assert!(writer.metadata().await.current_snapshot().is_none());
 }
 
-/// What no commit may make of a table, none may make a table of.
+/// A commit that creates a table is refused for the same reasons as one that changes a table.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_that_makes_a_table_is_checked_as_others_are() {
     let app = TestApp::start().await;
@@ -179,7 +180,7 @@ async fn a_commit_that_makes_a_table_is_checked_as_others_are() {
         let (code, _, message) = app.refused(Method::POST, new, Some(create(update))).await;
         assert!(code == 400 && message.contains(named), "{code} {message}");
     }
-    // What may be left out may be null.
+    // An optional field may also be null.
     let table = json!({"name": "plain", "schema": schema, "properties": null, "stage-create": null});
     app.ok(Method::POST, "/v1/default/namespaces/n/tables", Some(table)).await;
     let nothing = json!({"requirements": null, "updates": null});
@@ -198,7 +199,7 @@ async fn a_commit_that_makes_a_table_is_checked_as_others_are() {
     assert!(code == 409 && message == "Requirement failed: table already exists", "{code} {message}");
 }
 
-/// As the reference implementation persists them (`TableMetadata.persistedProperties`).
+/// The reference implementation stores the same defaults (`TableMetadata.persistedProperties`).
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_table_has_the_defaults_of_new_tables() {
     let app = TestApp::start().await;
@@ -213,7 +214,7 @@ async fn a_new_table_has_the_defaults_of_new_tables() {
     }
 }
 
-/// Version 1 does not need one (specification, "Table Metadata Fields").
+/// Format version 1 does not require a table UUID (specification, "Table Metadata Fields").
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_without_a_uuid_is_served_written_and_upgraded_with_one() {
     let app = TestApp::start().await;

@@ -1,3 +1,5 @@
+//! Compactions: plans and outcomes, concurrent writers, sort orders, undo, and row ids.
+
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
@@ -36,7 +38,7 @@ async fn appends_that_land_meanwhile_are_rebased_over_and_never_fail() {
     for i in 0..8 {
         writer.append(i * 10..i * 10 + 10).await;
     }
-    // A writer keeps appending while the table is compacted three times.
+    // A writer appends while the table is compacted three times.
     let appending = async {
         for i in 0..25 {
             let start = 1000 + i * 10;
@@ -83,7 +85,7 @@ async fn deletes_are_applied_and_what_they_leave_out_is_told() {
     assert!(summary["esker.content-hash"].ends_with("-58"), "{summary:?}");
 }
 
-/// Row groups without page index are copied beside row groups that are encoded, which have one.
+/// Copied row groups without a page index and encoded ones with it are in one file.
 #[tokio::test(flavor = "multi_thread")]
 async fn row_groups_without_page_index_are_copied_beside_encoded_ones() {
     let app = TestApp::start().await;
@@ -111,7 +113,7 @@ async fn row_groups_without_page_index_are_copied_beside_encoded_ones() {
     assert_eq!(found[0].column(0).as_primitive::<Int64Type>().value(0), (2350..6000).sum::<i64>() + 10_005);
 }
 
-/// What a delete took away came back by a rollback: a rewrite that read the deleted state must not bring the delete back.
+/// A rollback restores deleted rows. A compaction that read the table before the rollback must not delete them again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rollback_beneath_a_compaction_gives_it_up() {
     let faults = Faults::local();
@@ -133,7 +135,7 @@ async fn a_rollback_beneath_a_compaction_gives_it_up() {
     assert_eq!(writer.ids().await.expect("ids"), (0..60).collect::<Vec<_>>());
 }
 
-/// Storage that loses a bit is found out before anything is committed, and the damaged file is reclaimed.
+/// A bit that the storage flips is noticed before the commit, and the damaged file is reclaimed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flipped_bit_in_an_output_aborts() {
     let faults = Faults::local();
@@ -165,7 +167,7 @@ async fn a_branch_is_compacted_and_main_is_not_touched() {
     assert_eq!(job["outcome"]["groups"], 0, "no file can hold such rows");
 }
 
-/// The order of a table's one file, by `id`.
+/// Runs a compaction. Returns the ids in the order of the rows in the table's only file.
 async fn order_after(lake: &Lake<'_>, options: Value) -> Vec<String> {
     let job = lake.job(options).await;
     assert_eq!((&job["state"], &job["outcome"]["files_out"]), (&json!("succeeded"), &json!(1)), "{job}");
@@ -214,10 +216,10 @@ async fn a_sort_names_columns_with_blanks_commas_and_dots_and_fields_of_structs(
         let options = json!({"strategy": "zorder", "zorder-columns": [column], "rewrite-all": true});
         let mut found = order_after(&lake, options).await;
         if column.starts_with("s.") {
-            // Where a null is on the curve, is no matter.
+            // The place of a null on the curve does not matter.
             found.sort_by_key(|id| id == "2");
         }
-        // Rows of one place on the curve come in any order.
+        // Rows at the same place of the curve may be in any order.
         let same = if column == "a b" { found[3] == "1" } else { found == expected };
         assert!(same, "{column}: {found:?}");
     }
@@ -286,7 +288,9 @@ async fn one_job_a_table_at_a_time_and_foreign_tables_not_at_all() {
     }
 }
 
-/// A table of three files of two rows, one row of which is deleted by position and one replaced by an upsert; compacted.
+/// Creates a table of three files of two rows, deletes one row by position, replaces one by an upsert, and compacts.
+///
+/// Returns the table, the record of the job, and the rows.
 async fn compacted(app: &TestApp, version: u8) -> (Lake<'_>, Value, Vec<Row>) {
     let lake = Lake::create(app, &format!("v{version}"), version, false, json!({})).await;
     let row = |id: i64| (id, format!("s{id}"), 0, None);
@@ -318,7 +322,7 @@ async fn a_compaction_is_undone_with_its_deletes_and_what_landed_since_still_app
         assert_eq!(lake.rows().await, rows);
         let again = lake.undo(&job).await.expect_err("once only");
         assert!(again.contains("is undone already"), "{again}");
-        // The files are compacted as any others are.
+        // The restored files can be compacted again.
         let job = lake.job(json!({"courtesy-seconds": 0, "rewrite-all": true})).await;
         assert_eq!(job["state"], "succeeded", "{job}");
         assert_eq!(lake.rows().await, rows);
@@ -338,8 +342,9 @@ async fn an_undo_of_a_compaction_is_refused_where_its_rows_were_deleted_by_posit
     }
 }
 
-/// A file of which the compaction takes no notice keeps an equality delete alive; without that file it goes. The rows that it hid in the
-/// files that the compaction replaced are then hidden by nothing but the compaction.
+/// Compacts all files but one, so that an equality delete stays, and then drops the delete with the last file.
+///
+/// Rows of the replaced files that the delete hid would appear again if only the compaction were undone.
 async fn compacted_beside_a_delete(app: &TestApp, version: u8) -> (Lake<'_>, Value, Vec<Row>) {
     let lake = Lake::create(app, &format!("v{version}"), version, false, json!({})).await;
     let row = |id: i64| (id, format!("s{id}"), 0, None);
@@ -368,7 +373,7 @@ async fn an_undo_is_refused_where_a_delete_that_hid_rows_of_its_files_was_droppe
         let refused = lake.undo(&job).await.expect_err("a deleted row would be back");
         assert!(refused.contains("-eq.parquet") && refused.contains(&format!("snapshot {dropped_by}")), "{refused}");
         assert_eq!(lake.rows().await, rows);
-        // The other way round both can be taken back.
+        // In the reverse order both jobs can be undone.
         lake.undo(&other).await.expect("undone");
         lake.undo(&job).await.expect("undone");
         assert_eq!(lake.rows().await, rows);
@@ -406,7 +411,7 @@ async fn an_undo_is_a_record_of_its_own_and_that_of_the_job_names_it() {
     assert!(again.contains("is undone already") && again.contains(record["id"].as_str().expect("an id")), "{again}");
 }
 
-/// A vector supersedes position delete files: one that is written for a file must say what they do.
+/// A deletion vector supersedes position delete files, so a new vector for a data file must contain their positions.
 #[tokio::test(flavor = "multi_thread")]
 async fn position_deletes_that_land_before_an_upgrade_survive_a_conversion_that_lands_after_it() {
     let faults = Faults::local();
@@ -427,7 +432,7 @@ async fn position_deletes_that_land_before_an_upgrade_survive_a_conversion_that_
     }
 }
 
-/// The row id of each row, by its id.
+/// Returns `_row_id` of each row, by `id`.
 async fn row_ids(lake: &Lake<'_>) -> BTreeMap<i64, i64> {
     let mut found = BTreeMap::new();
     for file in lake.live(&lake.metadata().await).await.data {
@@ -447,7 +452,7 @@ async fn row_ids(lake: &Lake<'_>) -> BTreeMap<i64, i64> {
     found
 }
 
-/// Rows that are older than format version 3 get their row ids with the first commit after the upgrade, and keep them.
+/// Rows from before format version 3 get their row ids with the first commit after the upgrade, and keep them.
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_keep_the_ids_that_they_get_while_they_are_compacted() {
     let faults = Faults::local();
@@ -469,7 +474,7 @@ async fn rows_keep_the_ids_that_they_get_while_they_are_compacted() {
     assert_eq!(row_ids(&lake).await, before);
 }
 
-/// Without anybody else's commit it is the job's own that gives the rows their ids: all groups' at once.
+/// If no writer commits after the upgrade, the job's own commit assigns the row ids: of all groups at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn groups_compacted_right_after_an_upgrade_are_committed_together() {
     let app = TestApp::start().await;

@@ -1,9 +1,10 @@
-//! What values become: casts, texts of them, values read from texts, results out of range, intervals that are compared (`docs/sql.md`).
+//! Conversions: casts, values as text and text as values, results out of range, comparisons of intervals (`docs/sql.md`).
+//!
 //! Expected values are those of the SQL standard and of PostgreSQL 17.
 
 use crate::semantics::{check, find, refused, typed};
 
-/// CAST to a type with a length (SQL:2016 6.13) cuts; `docs/sql.md` says of digits that they are dropped.
+/// CAST to a type with a length truncates (SQL:2016 6.13). Digits beyond the scale are dropped (`docs/sql.md`).
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cast_cuts_to_the_length_of_its_type() {
     let app = typed().await;
@@ -58,7 +59,7 @@ async fn a_cast_cuts_to_the_length_of_its_type() {
     .await;
 }
 
-/// What is wrong with the values of a statement is not a fault of the server, and says which value it is.
+/// A value out of range is an error of the statement, not of the server. The error names the value.
 #[tokio::test(flavor = "multi_thread")]
 async fn values_out_of_range_are_errors_of_the_statement() {
     let app = typed().await;
@@ -118,7 +119,7 @@ async fn values_out_of_range_are_errors_of_the_statement() {
     .await;
 }
 
-/// Texts of timestamps are PostgreSQL's and DuckDB's: a blank before the time, `+00` for a time zone, no zeros at the end.
+/// Timestamps become text as in PostgreSQL and DuckDB: a blank before the time, `+00` for the zone, no trailing zeros.
 #[tokio::test(flavor = "multi_thread")]
 async fn timestamps_become_texts_as_postgresql_writes_them() {
     let app = typed().await;
@@ -158,7 +159,7 @@ async fn timestamps_become_texts_as_postgresql_writes_them() {
     find(&app, &[("ts::text LIKE '2020-01-01 00%'", "1"), ("CAST(tz AS VARCHAR) = '0001-01-01 00:00:00+00'", "2")]).await;
 }
 
-/// A pattern without `%` would stand for itself.
+/// `to_char` and its like expect patterns with `%`. One without would be returned as it is, so it is refused.
 #[tokio::test(flavor = "multi_thread")]
 async fn patterns_of_postgresql_are_refused_and_not_returned() {
     let app = typed().await;
@@ -190,7 +191,7 @@ async fn patterns_of_postgresql_are_refused_and_not_returned() {
     .await;
 }
 
-/// A month counts for thirty days and a day for 24 hours wherever intervals are compared (PostgreSQL 17, table 9.32 and interval_cmp).
+/// In comparisons of intervals a month counts as 30 days and a day as 24 hours (PostgreSQL 17, table 9.32 and interval_cmp).
 #[tokio::test(flavor = "multi_thread")]
 async fn intervals_of_one_length_are_equal() {
     let app = typed().await;
@@ -222,7 +223,7 @@ async fn intervals_of_one_length_are_equal() {
     check(&app, &cases.iter().map(|(sql, expected)| (sql.as_str(), *expected)).collect::<Vec<_>>()).await;
 }
 
-/// PostgreSQL and DuckDB take timestamps without seconds, and pass over blanks around numbers.
+/// PostgreSQL and DuckDB accept timestamps without seconds, and ignore blanks around numbers.
 #[tokio::test(flavor = "multi_thread")]
 async fn texts_are_read_without_seconds_and_with_blanks() {
     let app = typed().await;
@@ -259,7 +260,7 @@ async fn texts_are_read_without_seconds_and_with_blanks() {
         .await;
 }
 
-/// PostgreSQL 17: what clocks never show is as if they had not been put forward; of what they show twice it is the later.
+/// PostgreSQL 17: a local time that clocks skip is read with the offset before the change. One that occurs twice is the later.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_timestamp_is_an_instant_in_every_time_zone() {
     let app = typed().await;

@@ -1,9 +1,11 @@
-//! What only `format` and `table` know of a table's files, so that another version of the format changes nothing above them.
+//! The crate boundary below which manifests are handled: only `format` and `table` may use their types.
+//!
+//! So another version of the table format changes nothing in the crates above. The test searches the sources for the types' names.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// Names of lists, of manifests as they are written, and of bounds by column.
+/// Names of types and functions for manifest lists, manifests and column bounds, which the crates above must not use.
 const INNER: [&str; 12] = [
     "BoundMap",
     "ManifestBatch",
@@ -19,7 +21,7 @@ const INNER: [&str; 12] = [
     "upper_bounds",
 ];
 
-/// The files above that name them all the same, and why.
+/// The files of other crates that use such names all the same, with the reason.
 const EXCEPTED: [(&str, &str); 6] = [
     ("catalog/src/cache.rs", "a snapshot's files are known by its list, and what a manifest comes to is kept by manifest"),
     ("maintenance/src/check/metadata.rs", "a check looks at manifests themselves, and says what of them is wrong"),
@@ -40,7 +42,7 @@ fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The inner names that a file uses, apart from its comments and its tests, which may make what they look at.
+/// Returns the inner names that a file's code uses. Comments are left out, and tests, which may build what they check.
 fn used(text: &str) -> BTreeSet<&str> {
     let code = text.split("#[cfg(test)]\n").next().unwrap_or_default();
     let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
@@ -67,7 +69,7 @@ fn no_crate_above_table_names_a_manifest_list_or_a_bound_map() {
             true => {}
         }
     }
-    // An exception that is none any more goes.
+    // An exception that is no longer needed must be removed from the list.
     let expected: BTreeSet<String> = EXCEPTED.iter().map(|(name, _)| (*name).to_owned()).collect();
     assert_eq!(met, expected);
 }

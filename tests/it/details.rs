@@ -1,4 +1,6 @@
-//! The JSON and HTTP details that catalogs get wrong and that break clients, one test each. Their numbers are those of the project's list.
+//! JSON and HTTP details that catalogs get wrong and that break clients, one test each.
+//!
+//! The numbers in the names are those of the list that the project began with, which is not part of this repository.
 
 use esker_tests::{TestApp, Writer, schema_json};
 use reqwest::{Method, StatusCode};
@@ -36,20 +38,20 @@ async fn detail_01_the_idempotency_lifetime_is_beside_the_overrides_and_in_no_we
 async fn detail_02_a_repeated_request_gets_the_answer_of_the_first_and_only_for_its_own_operation() {
     let app = TestApp::start().await;
     app.ok(Method::POST, NAMESPACES, Some(json!({"namespace": ["n"]}))).await;
-    // A random UUID, as DuckDB sends it, not a time-ordered one.
+    // DuckDB sends a random UUID, not a time-ordered one.
     let key = [("idempotency-key", "5f0c954a-1c60-4b0b-b2ad-7a8c4a8f1b1e")];
     let (first, _, body) = app.raw(Method::POST, TABLES, &key, Some(create("t"))).await;
     let (second, _, again) = app.raw(Method::POST, TABLES, &key, Some(create("t"))).await;
     assert_eq!((first, second, &body), (StatusCode::OK, StatusCode::OK, &again), "created once, answered twice");
     let (other, _, _) = app.raw(Method::POST, TABLES, &key, Some(create("u"))).await;
     assert_eq!(other, StatusCode::BAD_REQUEST, "another body under the same key");
-    // The same key for another operation is another request: this drop drops.
+    // The same key with another operation is a different request, so the drop is carried out.
     let (dropped, _, _) = app.raw(Method::DELETE, TABLE, &key, None).await;
     assert_eq!(dropped, StatusCode::NO_CONTENT);
     assert_eq!(app.send(Method::GET, TABLE, None).await.0, StatusCode::NOT_FOUND);
     assert_eq!(app.raw(Method::DELETE, TABLE, &key, None).await.0, StatusCode::NO_CONTENT, "and says so again");
 
-    // A refusal that stands is repeated, too, even after what it rested on has changed.
+    // A refusal is repeated too, even after its cause has changed.
     app.ok(Method::POST, TABLES, Some(create("t"))).await;
     let key = [("idempotency-key", "01890a5d-ac96-774b-bcce-b302099a8057")];
     let (conflict, _, _) = app.raw(Method::POST, TABLES, &key, Some(create("t"))).await;
@@ -57,7 +59,7 @@ async fn detail_02_a_repeated_request_gets_the_answer_of_the_first_and_only_for_
     let (still, _, _) = app.raw(Method::POST, TABLES, &key, Some(create("t"))).await;
     assert_eq!((conflict, still), (StatusCode::CONFLICT, StatusCode::CONFLICT));
 
-    // A staged create makes up a UUID and a location: they have to be the same the second time.
+    // A staged create generates a UUID and a location. The repetition must return the same ones.
     let key = [("idempotency-key", "01890a5d-ac96-774b-bcce-b302099a8058")];
     let staged = json!({"name": "s", "schema": schema_json(), "stage-create": true});
     let (_, _, body) = app.raw(Method::POST, TABLES, &key, Some(staged.clone())).await;
@@ -220,7 +222,7 @@ async fn detail_10_an_empty_page_token_without_a_size_lists_everything_and_pages
     assert_eq!(names(&all), ["a", "b", "c", "d", "e"]);
     assert!(all["next-page-token"].is_null());
     let first = app.ok(Method::GET, &format!("{TABLES}?pageToken=&pageSize=2"), None).await;
-    // What is listed already goes, and something new comes before the cursor: nothing is skipped or repeated.
+    // One listed table is dropped, and a new one sorts before the cursor. The next page neither skips nor repeats a table.
     app.ok(Method::DELETE, &format!("{TABLES}/b"), None).await;
     app.ok(Method::POST, TABLES, Some(create("aa"))).await;
     let token = first["next-page-token"].as_str().expect("a token");
@@ -232,7 +234,7 @@ async fn detail_10_an_empty_page_token_without_a_size_lists_everything_and_pages
 #[tokio::test(flavor = "multi_thread")]
 async fn detail_11_levels_are_separated_by_the_unit_separator_in_paths_and_in_parent() {
     let app = TestApp::start().await;
-    // It is made with those around it, as the reference implementation does it.
+    // Missing parent namespaces are created too, as in the reference implementation.
     app.ok(Method::POST, NAMESPACES, Some(json!({"namespace": ["a.b", "c", "d"]}))).await;
     assert_eq!(app.refused(Method::POST, NAMESPACES, Some(json!({"namespace": ["a.b", "c"]}))).await.0, 409);
     let loaded = app.ok(Method::GET, &format!("{NAMESPACES}/a.b%1Fc"), None).await;
@@ -340,7 +342,7 @@ async fn detail_17_loading_references_keeps_all_but_the_other_snapshots() {
     refs["metadata"]["snapshots"] = all["metadata"]["snapshots"].clone();
     assert_eq!(refs, all, "everything else is the same: location, refs, logs");
     assert_eq!(app.refused(Method::GET, &format!("{TABLE}?snapshots=some"), None).await.0, 400);
-    // What a view's reader sends along.
+    // A client that reads a table through views sends `referenced-by`.
     app.ok(Method::GET, &format!("{TABLE}?snapshots=all&referenced-by=n%1Fv,n%1Fw"), None).await;
 }
 
@@ -416,7 +418,7 @@ async fn detail_21_a_plan_names_itself_and_refers_to_deletes_by_place() {
     assert!(file["lower-bounds"]["values"][0].as_str().is_some_and(|hex| hex.len() == 16));
     assert_eq!(of_first["residual-filter"], json!(true));
 
-    // Poll, cancel, poll again.
+    // The plan is polled, cancelled, and polled again.
     let polled = app.ok(Method::GET, &format!("{TABLE}/plan/{id}"), None).await;
     assert_eq!(polled["file-scan-tasks"], plan["file-scan-tasks"]);
     app.ok(Method::DELETE, &format!("{TABLE}/plan/{id}"), None).await;

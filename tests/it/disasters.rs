@@ -1,7 +1,7 @@
-//! Random histories of a whole server against a model: commits, maintenance, kills without a goodbye, and the state database put back to an
-//! earlier point, with a table of another catalog beside it all. No live file is ever deleted, and all garbage is in the end.
+//! Random histories of a whole server against a model: commits, maintenance, kills, and restores of the state database.
 //!
-//! `ESKER_DISASTERS` says how many (10; `make soak` runs 500), `ESKER_SEED` begins with another.
+//! A foreign table lies in the same warehouse. No live file is ever deleted, and at the end no garbage is left. `ESKER_DISASTERS` is
+//! the number of histories (10; `make soak` runs 500), `ESKER_SEED` the first seed. Start reading at `run`.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -20,14 +20,14 @@ const TABLE: &str = "/v1/default/namespaces/lake/tables/t";
 const DAY: i64 = 24 * 3600 * 1000;
 const DATABASE: [&str; 3] = ["esker.db", "esker.db-wal", "esker.db-shm"];
 
-/// The table's rows, by the model.
+/// The rows that the table should have.
 type Rows = Vec<Row>;
 
-/// The database at a moment, with what the table was then.
+/// A copy of the database, with the table's rows and metadata file at that moment.
 struct Backup {
     dir: TempDir,
     rows: Rows,
-    /// The table's metadata file.
+    /// The URI of the table's metadata file.
     at: String,
 }
 
@@ -38,14 +38,14 @@ struct Disaster {
     next: i64,
     backup: Option<Backup>,
     log: Vec<String>,
-    /// Files of the other catalog's table.
+    /// Files of the foreign table, which must never be deleted.
     foreign: Vec<String>,
 }
 
 fn copy(from: &Path, to: &Path) {
     for name in DATABASE {
         match from.join(name).exists() {
-            // Over the file that is there, which stays the same one to the system.
+            // Overwrites the existing file, so that it keeps its inode.
             true => drop(std::fs::copy(from.join(name), to.join(name)).expect("copied")),
             false => drop(std::fs::remove_file(to.join(name))),
         }
@@ -73,7 +73,7 @@ impl Disaster {
     async fn start(&mut self, dir: TempDir) {
         let before = epoch(dir.path());
         let app = TestApp::restart(dir).await;
-        // The house is kept once at the start: a copy that is made in the middle of it would be of another epoch.
+        // Waits for the first round of housekeeping. A copy made in the middle of it would lag in its epoch.
         while app.catalog().check_epoch().is_ok() && epoch(app.dir.path()) < before + 2 {
             tokio::time::sleep(std::time::Duration::from_millis(2)).await;
         }
@@ -99,7 +99,7 @@ impl Disaster {
         self.lake().delete_by_position(&HashSet::from([id]), Scope::File).await;
     }
 
-    /// The table's metadata files go to another directory from now on.
+    /// Changes the directory of the table's later metadata files.
     async fn relocate(&mut self) {
         let location = self.lake().metadata().await.location;
         let update = match self.random.below(3) {
@@ -110,7 +110,7 @@ impl Disaster {
         self.log.push(format!("relocated: {update}"));
     }
 
-    /// A job of every kind comes up; nothing destructive happens to the other catalog's table.
+    /// Runs a random job, and sometimes undoes it. A destructive job on the foreign table is refused.
     async fn maintain(&mut self) {
         let (kind, options) = match self.random.below(5) {
             0 | 1 => ("compact", json!({"courtesy-seconds": 0, "min-input-files": 2, "rewrite-all": true})),
@@ -132,13 +132,13 @@ impl Disaster {
         }
     }
 
-    /// As if all time in quarantine were over.
+    /// Sweeps as if the grace period of every quarantined file had ended.
     async fn sweep(&mut self) {
         let swept = sweep(self.lake().catalog(), now_ms() + 2 * DAY).await.expect("swept");
         self.log.push(format!("{swept:?}"));
     }
 
-    /// The server goes away without a goodbye: what it has in the database is what there is.
+    /// Simulates a kill: the database stays as it was before the server could stop in order.
     async fn kill(&mut self) {
         self.log.push("killed".to_owned());
         let (app, kept) = (self.app.take().expect("a server"), tempfile::tempdir().expect("a directory"));
@@ -157,14 +157,14 @@ impl Disaster {
         self.start(dir).await;
     }
 
-    /// The table's metadata file.
+    /// Returns the URI of the table's current metadata file.
     async fn pointer(&self) -> String {
         let app = self.app.as_ref().expect("a server");
         let table = app.ok(Method::GET, TABLE, None).await;
         table["metadata-location"].as_str().expect("a location").to_owned()
     }
 
-    /// The database is put back to the backup. Nothing may be deleted until it is reconciled; then all is as it was.
+    /// Restores the database from the backup. Nothing may be deleted until it is reconciled; then all rows are back.
     async fn restore(&mut self) {
         let Some(backup) = self.backup.take() else { return };
         self.log.push("restored".to_owned());
@@ -179,7 +179,7 @@ impl Disaster {
         self.recover(&BTreeMap::new()).await;
     }
 
-    /// Puts the database right, with what a person chose.
+    /// Recovers and reconciles the database. `choices` holds the metadata files that a person chose.
     async fn recover(&mut self, choices: &BTreeMap<TableName, String>) {
         let catalog = self.lake().catalog().clone();
         assert!(sweep(&catalog, now_ms() + 9 * DAY).await.is_err(), "{}", self.log.join("\n"));
@@ -188,7 +188,7 @@ impl Disaster {
         recover(&catalog, &plan, true).await.unwrap_or_else(|e| panic!("{e}\n{}", self.log.join("\n")));
     }
 
-    /// A table that the database is behind of takes no commit; any other does.
+    /// Checks that the table refuses commits if the database does not have its latest state, and accepts them otherwise.
     async fn refuses_commits(&self, behind: bool) {
         let app = self.app.as_ref().expect("a server");
         let update = json!([{"action": "set-properties", "updates": {"a": self.log.len().to_string()}}]);
@@ -197,8 +197,10 @@ impl Disaster {
         assert!(refused == behind && status.is_success() != behind, "{status} {body}\n{}", self.log.join("\n"));
     }
 
-    /// As a server did that did not look for what its database does not know: what was committed since is out of its sight, and it goes on
-    /// from the backup. Then both chains are there, and a person decides.
+    /// Restores the database and commits to the backup's state, so that the table has two chains of metadata files.
+    ///
+    /// An earlier version of the server did so, because it did not look for newer metadata files. Here they are hidden while it
+    /// commits. Then a person decides for one chain.
     async fn commit_on_top(&mut self, dir: TempDir, backup: Backup, before: String) {
         let (esker, away) = (dir.path().join("warehouse/_esker"), dir.path().join("warehouse/_away"));
         std::fs::rename(&esker, &away).expect("out of sight");
@@ -207,7 +209,7 @@ impl Disaster {
         hidden.iter().for_each(|file| std::fs::rename(file, format!("{file}.away")).expect("out of sight"));
         self.start(dir).await;
         let theirs = std::mem::replace(&mut self.rows, backup.rows);
-        // What a sweep took since is missing from the state of the backup.
+        // The state of the backup lacks files if a sweep has run since.
         let whole = self.lake().missing().await.is_empty();
         if whole {
             for _ in 0..=self.random.below(2) {
@@ -246,24 +248,24 @@ impl Disaster {
     }
 }
 
-/// The epoch that storage is in.
+/// Returns the epoch in the storage.
 fn epoch(dir: &Path) -> i64 {
     let mark = std::fs::read(dir.join("warehouse/_esker/epoch.json")).unwrap_or_default();
     serde_json::from_slice::<serde_json::Value>(&mark).ok().and_then(|mark| mark["epoch"].as_i64()).unwrap_or(0)
 }
 
-/// The metadata files of the table that one is of, in whichever directory.
+/// Returns all metadata files of the table that the given one belongs to, in all directories.
 fn metadata_files(one: &str) -> Vec<String> {
     let location = Path::new(&one[7..]).parent().and_then(Path::parent).expect("a location");
     crate::commits::walk(location).into_iter().filter(|file| file.ends_with(".metadata.json")).collect()
 }
 
-/// The number in a metadata file's name.
+/// Returns the version number in a metadata file's name.
 fn version(file: &str) -> u64 {
     file.rsplit('/').next().and_then(|name| name.split('-').next()?.parse().ok()).expect("a version")
 }
 
-/// A table that another catalog made and commits to, registered here; returns its files, none of which may ever go.
+/// Registers a table of another catalog, which commits to it later on. Returns its files, none of which may ever be deleted.
 async fn foreign_table(app: &TestApp) -> Vec<String> {
     let place = app.dir.path().join("warehouse/elsewhere");
     let other = TestApp::start_with(|config| {
@@ -276,7 +278,7 @@ async fn foreign_table(app: &TestApp) -> Vec<String> {
     let body = other.ok(Method::GET, "/v1/default/namespaces/lake/tables/foreign", None).await;
     let register = json!({"name": "foreign", "metadata-location": body["metadata-location"]});
     app.ok(Method::POST, "/v1/default/namespaces/lake/register", Some(register)).await;
-    // The other catalog goes on: what it writes from now on, this one does not know of.
+    // The other catalog commits again; this one does not know of it.
     lake.append(&[(2, "y".to_owned(), 0, None)]).await;
     let files = crate::commits::walk(&place).into_iter().filter(|path| !path.contains("_esker"));
     files.collect()
@@ -300,7 +302,7 @@ async fn run(seed: u64) {
     history.lake().run("expire", json!({"older-than-ms": now_ms() + 1000, "retain-last": 1})).await;
     history.sweep().await;
     history.check().await;
-    // What a lost database did not know any more is found by looks for orphans: two, a day apart, of files some days old.
+    // Two orphan scans a day apart find files that a restored database has forgotten. So that they qualify, all files are made old.
     let left = history.lake().orphans().await;
     let catalog = history.lake().catalog().clone();
     let id = catalog.tables().await.expect("tables").into_iter().find(|t| t.name.name == "t").expect("the table").id;
@@ -323,7 +325,7 @@ async fn run(seed: u64) {
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_happens_to_the_server_no_live_file_goes_and_all_garbage_does() {
     if postgres(Path::new("x")).is_some() {
-        return; // the database is no file that could be put back
+        return; // PostgreSQL's database is no file that the test could restore
     }
     let number = |name: &str, default: u64| std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default);
     let (first, n) = (number("ESKER_SEED", 1), number("ESKER_DISASTERS", 10));

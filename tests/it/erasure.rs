@@ -1,4 +1,4 @@
-//! Deleted rows go from storage: from files that deletes apply to, from files of keys, from earlier snapshots and quarantine.
+//! Erasure: deleted rows are removed from storage too, from data files, equality delete files, earlier snapshots and quarantine.
 
 use std::collections::HashSet;
 
@@ -14,7 +14,7 @@ async fn report(app: &TestApp, lake: &Lake<'_>, filter: &str) -> Vec<Value> {
     report["holders"].as_array().expect("holders").clone()
 }
 
-/// Files in storage that hold a text as it is. Metadata is left out: manifests have bounds.
+/// Returns the files in storage that contain a text. Metadata is left out, because manifests have bounds.
 fn files_with(app: &TestApp, text: &str) -> Vec<String> {
     let files = crate::commits::walk(&app.dir.path().join("warehouse"));
     let holds = |path: &String| {
@@ -36,7 +36,7 @@ async fn erased_rows_are_nowhere_after_the_deadline() {
         lake.append(&[row(3, "c"), row(4, &secret)]).await;
         let filter = format!("s = '{secret}'");
         assert_eq!(report(&app, &lake, &filter).await.len(), 2);
-        // They are in the table: nothing is done.
+        // The rows are still in the table, so the job is refused.
         let refused = lake.run("erase", json!({"where": filter})).await;
         assert!(refused["error"].as_str().expect("an error").contains("delete them"), "{refused}");
 
@@ -87,7 +87,7 @@ async fn a_tag_that_holds_erased_rows_is_named_and_goes_only_if_asked() {
     assert_eq!(lake.rows().await.len(), 1);
 }
 
-/// Java's engines write `file:/` and `s3a://`; listings and the quarantine have one spelling of a place.
+/// Java's engines write `file:/` and `s3a://`. Listings and the quarantine use one spelling of a location.
 #[tokio::test(flavor = "multi_thread")]
 async fn files_that_manifests_spell_as_java_does_are_erased_by_the_deadline() {
     let app = TestApp::start().await;
@@ -148,7 +148,7 @@ fn at_head(snapshot: Option<i64>, name: &str, kind: &str) -> Value {
     json!({"action": "set-snapshot-ref", "ref-name": name, "type": kind, "snapshot-id": snapshot})
 }
 
-/// Without `main` a table is empty; and a branch or tag that holds none of the rows is nobody's to drop.
+/// Erasure never drops `main`, nor a branch or tag that has none of the rows.
 #[tokio::test(flavor = "multi_thread")]
 async fn main_and_what_holds_none_of_the_rows_are_never_dropped() {
     let app = TestApp::start().await;
@@ -189,7 +189,7 @@ async fn main_and_what_holds_none_of_the_rows_are_never_dropped() {
     assert_eq!(lake.rows().await.len(), 2);
 }
 
-/// Whether the rows are in the table is asked first, in files that deletes apply to as well.
+/// The job first checks that the rows are deleted in the table, also in files that deletes apply to.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_erasure_that_is_refused_has_changed_nothing() {
     let app = TestApp::start().await;
@@ -209,8 +209,10 @@ async fn an_erasure_that_is_refused_has_changed_nothing() {
     }
 }
 
-/// A table of which files with a row to erase are in quarantine: where `write.data.path` says, in an earlier location, and under a name
-/// that says nothing. Iceberg takes the format from the manifest.
+/// Creates a table of which quarantined files have rows to erase: in `write.data.path`, in an earlier location, and under a name
+/// without a known extension.
+///
+/// Iceberg takes the format of a file from the manifest. Returns the table and the record of the expiry.
 async fn with_scattered_quarantine<'a>(app: &'a TestApp, secret: &str) -> (Lake<'a>, Value) {
     let place = |name: &str| format!("file://{}/warehouse/{name}", app.dir.path().display());
     let lake = Lake::create(app, "t", 2, false, json!({"write.data.path": place("elsewhere/data")})).await;
@@ -240,7 +242,7 @@ async fn quarantined_files_are_hastened_wherever_they_lie_and_whatever_they_are_
     assert_eq!((lake.rows().await.len(), lake.missing().await), (1, Vec::new()));
 }
 
-/// Files that were added where they were, outside every place of the table, are not Esker's to delete; that is not kept quiet.
+/// Esker does not delete imported files outside of the table's places. The report names them.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_erasure_is_not_complete_while_a_file_stays_that_no_sweep_deletes() {
     let app = TestApp::start().await;
@@ -259,7 +261,7 @@ async fn an_erasure_is_not_complete_while_a_file_stays_that_no_sweep_deletes() {
     assert_eq!((after.len(), &after[0]["path"]), (1, &json!(imported)), "it was released, and is still reported: {after:?}");
 }
 
-/// In a place that tables share, each has its own files.
+/// Tables may share a directory, and each has its own files in it.
 #[tokio::test(flavor = "multi_thread")]
 async fn files_of_another_table_in_a_shared_place_hold_no_rows_to_erase() {
     let app = TestApp::start().await;
@@ -277,7 +279,7 @@ async fn files_of_another_table_in_a_shared_place_hold_no_rows_to_erase() {
     assert_eq!((other.rows().await.len(), other.missing().await, lake.rows().await.len()), (1, Vec::new(), 1));
 }
 
-/// A file that nobody reads, as a killed writer leaves it.
+/// A killed writer may leave a file that nothing refers to and that can't be read.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stray_file_that_cannot_be_read_stops_no_erasure() {
     let app = TestApp::start().await;

@@ -1,4 +1,4 @@
-//! The out-box: every change is in it, once, in order; receivers get it again after they failed.
+//! The outbox: it has every change once and in order, and delivers an event again after a receiver failed.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -53,7 +53,7 @@ async fn changes_and_nothing_else_are_in_the_out_box_and_can_be_read_from_any_cu
     assert_eq!(app.refused(Method::GET, "/api/v1/events?warehouse=x", None).await.0, 404);
 }
 
-/// A receiver that keeps what it is sent, and says 500 to every third request after having kept it.
+/// Starts a receiver that stores all it gets, but answers every third request with 500. Returns its URL and its store.
 pub(crate) async fn receiver() -> (String, Arc<Mutex<Vec<Value>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}/hook", listener.local_addr().expect("an address"));

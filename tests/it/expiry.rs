@@ -1,3 +1,5 @@
+//! Snapshot expiry, quarantine, sweep and purge, and the undo of an expiry.
+
 use std::path::Path;
 
 use esker_catalog::deletion::sweep;
@@ -113,7 +115,7 @@ async fn an_expiry_is_undone_while_its_files_are_there() {
     let before = writer.metadata().await;
     let job = app.job("expire", json!({"older-than-ms": now_ms() + 1000})).await;
     assert_eq!((&job["outcome"]["snapshots"], &job["outcome"]["refs"]), (&json!(6), &json!(1)), "{job}");
-    // What was written meanwhile stays.
+    // The undo keeps rows that were written after the expiry.
     writer.append(100..110).await;
     let undo = format!("/api/v1/warehouses/default/jobs/{}/undo", job["id"].as_str().expect("an id"));
     let undone = app.ok(Method::POST, &undo, Some(json!({}))).await;
@@ -130,7 +132,7 @@ async fn an_expiry_is_undone_while_its_files_are_there() {
     }
     let expected: Vec<i64> = (0..60).chain(100..110).collect();
     assert_eq!(writer.ids().await.expect("ids"), expected);
-    // A job is undone once; the next expiry takes them again, and what is deleted can't be brought back.
+    // A job can be undone once. The next expiry removes the snapshots again, and after a sweep it can't be undone.
     let (status, body) = app.send(Method::POST, &undo, Some(json!({}))).await;
     assert!(status.is_client_error() && body.to_string().contains("is undone already"), "{status} {body}");
     let job = app.job("expire", json!({"older-than-ms": now_ms() + 1000})).await;
@@ -162,7 +164,7 @@ async fn an_undo_tells_the_references_that_are_back_and_not_one_that_was_made_an
     assert_eq!((at("kept"), at("taken")), (Some(first), Some(now)));
 }
 
-/// `ESKER_SNAPSHOTS` says how many (300; `make soak` runs 50,000 beside fewer, and prints how long each takes).
+/// `ESKER_SNAPSHOTS` is the number of snapshots (300). `make soak` runs 50,000 and fewer, and prints the duration of each.
 #[tokio::test(flavor = "multi_thread")]
 #[expect(clippy::print_stdout, reason = "the soak shows how time grows with the history")]
 async fn a_long_history_is_expired_at_once() {
@@ -188,7 +190,7 @@ fn undo(job: &Value) -> String {
     format!("/api/v1/warehouses/default/jobs/{}/undo", job["id"].as_str().expect("an id"))
 }
 
-/// Whoever took the files: an undo that would bring back snapshots without them is refused, and the table stays in care.
+/// An undo is refused if its snapshots' files were deleted, by whichever job. Maintenance of the table goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_undo_is_refused_where_another_job_took_the_files() {
     let app = TestApp::start().await;
@@ -239,7 +241,7 @@ async fn an_undo_is_refused_where_a_file_is_not_in_storage_any_more() {
     assert_eq!(app.ok(Method::POST, &undo(&job), Some(json!({}))).await["snapshots"], 6);
 }
 
-/// `file:/x` and `file:///x` are one place: a file that was replaced, and that a writer then entered again under another name, stays.
+/// `file:/x` and `file:///x` are the same file. It stays if a writer adds it again under the other spelling.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_is_needed_under_another_name_outlives_an_expiry() {
     let app = TestApp::start().await;
@@ -256,7 +258,7 @@ async fn a_file_that_is_needed_under_another_name_outlives_an_expiry() {
     let job = lake.run("expire", json!({"older-than-ms": now_ms() + 1000, "retain-last": 1})).await;
     assert_eq!(job["state"], "succeeded", "{job}");
     assert!(job["outcome"]["quarantined_files"].as_u64() > Some(0), "{job}");
-    // The expiry does not look for it in manifests that are newer than what goes; the sweep looks everywhere.
+    // The expiry does not search manifests that are newer than the expired snapshots. The sweep searches all.
     sweep(app.catalog(), now_ms() + 25 * 3600 * 1000).await.expect("swept");
     assert_eq!(lake.rows().await.len(), 3);
 }
@@ -279,7 +281,7 @@ async fn a_snapshot_is_refused_whose_manifest_list_is_being_deleted_under_anothe
     assert!(code == 409 && message.contains(&list), "{code} {message}");
 }
 
-/// The text under a key, however deep it is.
+/// Returns the text of a key at any depth.
 pub(crate) fn find(json: &Value, key: &str) -> Option<String> {
     match json {
         Value::Object(map) => match map.get(key).and_then(Value::as_str) {
@@ -291,7 +293,7 @@ pub(crate) fn find(json: &Value, key: &str) -> Option<String> {
     }
 }
 
-/// The oldest table can't be read and has more files due than a sweep takes up: the other table's go all the same.
+/// The oldest table can't be read and has more due files than one sweep takes. The other table's files are deleted all the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sick_table_with_many_files_due_does_not_keep_another_table_from_being_swept() {
     let app = TestApp::start().await;
@@ -311,7 +313,7 @@ async fn a_sick_table_with_many_files_due_does_not_keep_another_table_from_being
     let metadata = sick["metadata-location"].as_str().expect("a location");
     let path = Path::new(&metadata[7..]);
     std::fs::rename(path, path.with_extension("away")).expect("gone");
-    // Whatever read it before keeps it in a cache.
+    // A running server has the metadata in its cache.
     let app = TestApp::restart(app.stop().await).await;
     let swept = sweep(app.catalog(), now_ms()).await.expect("swept");
     assert!(!Path::new(&left[7..]).exists(), "{swept:?}");
@@ -320,7 +322,7 @@ async fn a_sick_table_with_many_files_due_does_not_keep_another_table_from_being
     assert!(metrics.as_str().expect("text").contains("esker_quarantine_sick_tables{warehouse=\"default\"} 1"), "{metrics}");
 }
 
-/// What a table had is its own, and nobody else's to reclaim.
+/// Files in a table's earlier places belong to the table, so its own expiry or purge reclaims them.
 #[tokio::test(flavor = "multi_thread")]
 async fn files_in_an_earlier_location_are_reclaimed_by_expiry_and_those_of_a_data_path_by_a_purge() {
     let app = TestApp::start().await;
@@ -355,7 +357,7 @@ async fn set_on_namespace(app: &TestApp, key: &str, value: &str) {
     app.ok(Method::POST, "/v1/default/namespaces/n/properties", Some(update)).await;
 }
 
-/// Whoever froze the table, or said that nothing of it goes, may have done so because of what lies in quarantine.
+/// A table may be frozen, or get `gc.enabled=false`, to save the files in quarantine. So the sweep leaves them there.
 #[tokio::test(flavor = "multi_thread")]
 async fn quarantine_is_held_while_a_table_is_frozen_or_says_that_nothing_is_deleted() {
     let app = TestApp::start().await;
@@ -383,7 +385,7 @@ async fn quarantine_is_held_while_a_table_is_frozen_or_says_that_nothing_is_dele
     }
     set_on_namespace(&app, "esker.freeze", "true").await;
     held(&app, "the namespace").await;
-    // A dropped table can be brought back, and is frozen as long.
+    // A dropped table stays frozen as long as it can be undropped.
     app.ok(Method::DELETE, "/v1/default/namespaces/n/tables/t", None).await;
     let swept = sweep(app.catalog(), day_after).await.expect("swept");
     assert_eq!((swept.deleted, swept.held as usize), (0, quarantined.len()), "{swept:?}");
@@ -429,12 +431,12 @@ async fn an_undo_of_a_frozen_table_is_refused_as_other_jobs_are() {
     assert_eq!(app.ok(Method::POST, &undo(&compaction), Some(json!({}))).await["files"], 6);
 }
 
-/// Adds a partition spec, and writes by it from now on.
+/// Adds a partition spec and makes it the default.
 async fn partition_by(lake: &Lake<'_>, fields: Value) {
     lake.update(json!([{"action": "add-spec", "spec": {"fields": fields}}, {"action": "set-default-spec", "spec-id": -1}])).await;
 }
 
-/// What is not needed any more goes, as after `expire_snapshots(clean_expired_metadata => true)`.
+/// Removes specs and schemas, as `expire_snapshots(clean_expired_metadata => true)` does.
 async fn clean(lake: &Lake<'_>, specs: Value, schemas: Value) {
     lake.update(json!([
         {"action": "remove-partition-specs", "spec-ids": specs},
@@ -463,7 +465,7 @@ async fn an_undo_of_an_expiry_brings_back_the_schemas_and_specs_of_its_snapshots
         let body = json!({"requirements": [], "updates": updates});
         app.send(Method::POST, "/v1/default/namespaces/lake/tables/t", Some(body)).await
     };
-    // As long as a snapshot needs them, they stay.
+    // Specs and schemas that a snapshot needs can't be removed.
     for (removal, named) in [
         (json!({"action": "remove-partition-specs", "spec-ids": [0]}), "partition spec 0"),
         (json!({"action": "remove-schemas", "schema-ids": [0]}), "schema 0"),

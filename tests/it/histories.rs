@@ -1,7 +1,7 @@
-//! Random histories against a model: appends, deletes of every kind, upserts, evolution and compaction each way, alone and
-//! beside a commit that lands meanwhile, and failures of the storage. After every step the table holds what the model does.
+//! Random histories of a table against a model: appends, deletes of all kinds, upserts, schema evolution and jobs.
 //!
-//! `ESKER_HISTORIES` says how many (200; `make soak` runs 10,000), `ESKER_SEED` begins with another.
+//! Compactions run alone and with concurrent commits; sometimes the storage fails. After every step the table has the rows of the
+//! model. `ESKER_HISTORIES` is the number of histories (200; `make soak` runs 10,000), `ESKER_SEED` the first seed.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use esker_types::now_ms;
 use futures::stream::StreamExt;
 use serde_json::{Value, json};
 
-/// SplitMix64: the same history for the same seed, on every machine.
+/// A SplitMix64 generator: the same seed gives the same history on every machine.
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
@@ -34,7 +34,7 @@ impl Random {
     }
 }
 
-/// What has happened in all histories: a test that never meets a late delete proves nothing about them.
+/// Counts of the events in all histories. Each must occur, because a test without late deletes proves nothing about them.
 #[derive(Default)]
 struct Seen {
     deleted_records: AtomicU64,
@@ -73,7 +73,7 @@ impl Seen {
     }
 }
 
-/// A table and what it should hold.
+/// A table and the model of its rows.
 struct History<'a> {
     lake: Lake<'a>,
     faults: &'a Faults,
@@ -96,7 +96,7 @@ impl<'a> History<'a> {
         let mut random = Random(seed);
         let version = 1 + random.below(3) as u8;
         let partitioned = random.one_in(2);
-        // Small row groups are worth copying only where the table says that row groups are small.
+        // A compaction copies such small row groups only if the table's target size is small too.
         let properties = if random.one_in(2) { json!({"write.parquet.row-group-size-bytes": "300"}) } else { json!({}) };
         let lake = Lake::create(app, &format!("h{seed}"), version, partitioned, properties).await;
         let log = vec![format!("version {version}, partitioned: {partitioned}")];
@@ -136,7 +136,7 @@ impl<'a> History<'a> {
         }
     }
 
-    /// Commits a change and lets the model follow.
+    /// Commits a change, and applies it to the model.
     async fn apply(&mut self, change: Change) {
         match change {
             Change::Append(rows) => {
@@ -211,14 +211,14 @@ impl<'a> History<'a> {
 
     async fn compact(&mut self) {
         let options = self.options();
-        // The first file of a job is one of these, unless deletes are converted.
+        // A job writes such a file first, unless it converts deletes.
         let outputs = format!("{}/data/compacted-", self.lake.metadata().await.location.trim_start_matches("file:///"));
         let damaged = self.random.one_in(8);
         if damaged {
             self.faults.flip_a_bit_of(&outputs);
         }
         let job = if self.random.one_in(2) {
-            // New files wait until a commit has landed beside them.
+            // Holds the new files until a concurrent commit is done.
             self.faults.hold(&outputs);
             let job = self.lake.start(options.clone()).await;
             self.lake.wait_for_plan(&job).await;
@@ -247,7 +247,7 @@ impl<'a> History<'a> {
         }
     }
 
-    /// Undoes a compaction, if nothing is in the way.
+    /// Undoes a compaction, if the table allows it.
     async fn take_back(&mut self, job: &Value) {
         match self.lake.undo(job).await {
             Ok(undone) => {
@@ -263,7 +263,7 @@ impl<'a> History<'a> {
         }
     }
 
-    /// A branch or a tag is set, or one goes: what it needs stays, and what only it needed goes in time.
+    /// Sets or removes a branch or tag. Its files stay as long as it exists, and are deleted later.
     async fn refer(&mut self) {
         let metadata = self.lake.metadata().await;
         let Some(snapshot) = metadata.current_snapshot_id else { return };
@@ -283,7 +283,7 @@ impl<'a> History<'a> {
         assert_eq!(job["state"], "succeeded", "{}\n{job}", self.log.join("\n"));
     }
 
-    /// Expires snapshots; sometimes takes it back, and sweeps as if the time in quarantine were over.
+    /// Expires snapshots. Sometimes undoes the expiry, or sweeps as if the grace period had ended.
     async fn expire(&mut self) {
         let before = self.lake.metadata().await.snapshots.len();
         let options = json!({"older-than-ms": now_ms() + 1000, "retain-last": 1 + self.random.below(3)});
@@ -292,7 +292,7 @@ impl<'a> History<'a> {
         assert_eq!(job["state"], "succeeded", "{}\n{job}", self.log.join("\n"));
         self.seen.expired.fetch_add(job["outcome"]["snapshots"].as_u64().unwrap_or(0), Relaxed);
         if self.random.one_in(2) {
-            // Another history may have swept by now, as if a day had passed: then it is refused.
+            // The undo is refused if another history has swept since, as if a day had passed.
             match self.lake.undo(&job).await {
                 Ok(undone) => {
                     self.log.push(format!("undone: {undone}"));
@@ -311,7 +311,7 @@ impl<'a> History<'a> {
         assert_eq!(self.lake.missing().await, Vec::<String>::new(), "{}", self.log.join("\n"));
     }
 
-    /// Everything that the table does not lead to is gone once all time in quarantine is over.
+    /// Checks that no unreferenced file is left once every grace period has ended.
     async fn check_garbage(&self) {
         sweep(self.lake.catalog(), now_ms() + 25 * 3600 * 1000).await.expect("swept");
         let report = self.lake.orphans().await;
@@ -363,7 +363,7 @@ async fn random_histories_keep_every_row() {
     let (first, n) = (number("ESKER_SEED", 1), number("ESKER_HISTORIES", 200));
     let seen = Seen::default();
     let seeds: Vec<u64> = (first..first + n).collect();
-    // A server for some hundred: each looks at where all the others' tables are.
+    // One server runs 250 histories. With more it is slow, because each table's place is compared with all others.
     for seeds in seeds.chunks(250) {
         let faults = Faults::local();
         let app = TestApp::start_on(Arc::new(faults.clone()), |_| {}).await;

@@ -4,6 +4,7 @@ mod answers;
 mod autopilot;
 mod bad_input;
 mod check;
+mod cli;
 mod commits;
 mod compaction;
 mod conversions;

@@ -38,13 +38,13 @@ async fn tables_are_found_by_name_and_told_whole() {
 async fn a_job_is_told_and_taken_back_but_not_by_another_site() {
     let app = TestApp::start().await;
     let writer = Writer::six_files(&app).await;
-    assert!(get(&app, "/quarantine").await.contains("Nothing is going to be deleted."));
+    assert!(get(&app, "/quarantine").await.contains("No file is in quarantine."));
     let expired = app.job("expire", json!({"older-than-ms": esker_types::now_ms() + 60_000})).await;
     let id = expired["id"].as_str().expect("an id");
     assert!(get(&app, "/jobs").await.contains("snapshots 6 → 1"));
     assert!(get(&app, "/jobs?state=queued").await.contains("None."));
     let page = get(&app, &format!("/jobs/{id}")).await;
-    assert!(page.contains("attempt 1 begins") && page.contains("succeeded") && page.contains("Take back"), "{page}");
+    assert!(page.contains("attempt 1 begins") && page.contains("succeeded") && page.contains(">Undo<"), "{page}");
     let quarantine = get(&app, "/quarantine").await;
     assert!(quarantine.contains(">n.t<") && quarantine.contains("in 24 h") | quarantine.contains("in 23 h"), "{quarantine}");
 

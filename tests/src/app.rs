@@ -1,3 +1,5 @@
+//! [`TestApp`]: a server in the test's process, and the requests that tests send to it.
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,18 +21,19 @@ use tonic::transport::{Channel, Endpoint};
 use crate::check_listed;
 
 /// The token of every test server.
-pub(crate) const TOKEN: &str = "a-token-for-tests";
+pub const TOKEN: &str = "a-token-for-tests";
 
-/// After which the other servers on a database take one for dead.
+/// Seconds without a heartbeat after which the other servers on a test's database count a server as dead.
 pub const DEAD_SECONDS: u32 = 3;
 
-/// A configuration on free ports. With `ESKER_TEST_STATE=postgres`, state is in a database of the server `ESKER_TEST_POSTGRES` that has
-/// the directory's name.
+/// Returns a configuration with free ports and the data directory `dir`.
+///
+/// With `ESKER_TEST_STATE=postgres`, the state database is in PostgreSQL: see [`postgres`].
 pub fn config(dir: &Path) -> Config {
     let mut config = Config { data_dir: Some(dir.to_owned()), ..Config::default() };
     config.state.url = postgres(dir);
     config.state.dead_seconds = DEAD_SECONDS;
-    // Whoever tests that a job is tried again says so.
+    // A test of retries sets another number.
     config.maintenance.attempts = 1;
     config.server.rest_port = 0;
     config.server.flight_port = 0;
@@ -38,7 +41,9 @@ pub fn config(dir: &Path) -> Config {
     config
 }
 
-/// The URL of the PostgreSQL database that goes with a data directory, where tests run on PostgreSQL.
+/// Returns the URL of the PostgreSQL database for a data directory, or `None` if tests run on SQLite.
+///
+/// The database is on the server `ESKER_TEST_POSTGRES`, and its name is derived from that of the directory.
 pub fn postgres(dir: &Path) -> Option<String> {
     (std::env::var("ESKER_TEST_STATE").ok()? == "postgres").then(|| {
         let server = std::env::var("ESKER_TEST_POSTGRES").expect("ESKER_TEST_POSTGRES is the URL of a server");
@@ -47,28 +52,28 @@ pub fn postgres(dir: &Path) -> Option<String> {
     })
 }
 
-/// A server in this process, in a directory of its own.
+/// A server in this process with its own data directory, and clients of it.
 #[derive(Debug)]
 pub struct TestApp {
-    /// The server.
+    /// The running server.
     pub server: Server,
-    /// Where its data is.
+    /// The data directory, removed on drop.
     pub dir: TempDir,
     http: reqwest::Client,
 }
 
 impl TestApp {
-    /// With the defaults.
+    /// Starts a server with the configuration of [`config`].
     pub async fn start() -> Self {
         Self::start_with(|_| {}).await
     }
 
-    /// With other settings.
+    /// Starts a server with a changed configuration.
     pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
         Self::start_on(Arc::new(LocalStore::default()), change).await
     }
 
-    /// On another storage.
+    /// Starts a server with a changed configuration, on the given store in place of the local file system.
     pub async fn start_on(storage: Arc<dyn ObjectStore>, change: impl FnOnce(&mut Config)) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let mut config = config(dir.path());
@@ -77,13 +82,15 @@ impl TestApp {
         Self { server, dir, http: reqwest::Client::new() }
     }
 
-    /// The default warehouse.
+    /// Returns the catalog of the first warehouse, which is `default` unless a test configures others.
     pub fn catalog(&self) -> &Catalog {
         &self.server.catalogs()[0]
     }
 
-    /// Waits until the other servers on this one's database are taken for dead. A busy machine makes that later than
-    /// [`DEAD_SECONDS`]: a server that could not say that it lives gives the others more time.
+    /// Waits until the other servers on the database count as dead.
+    ///
+    /// On a busy machine this takes longer than [`DEAD_SECONDS`]: a server that was late with its own heartbeat gives the others
+    /// more time.
     pub async fn outlive_the_others(&self) {
         let began = Instant::now();
         while self.catalog().state().count_live_servers().await.expect("counted") > 1 {
@@ -92,12 +99,12 @@ impl TestApp {
         }
     }
 
-    /// The URL of a path.
+    /// Returns the URL of a path of the REST service.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.server.rest)
     }
 
-    /// Sends a request with the token; returns status and body.
+    /// Sends a request with the token. Returns the status and the body; a body that is not JSON becomes a JSON string.
     pub async fn send(&self, method: Method, path: &str, body: Option<Value>) -> (StatusCode, Value) {
         let mut request = self.http.request(method.clone(), self.url(path)).bearer_auth(TOKEN);
         if let Some(body) = body {
@@ -110,7 +117,7 @@ impl TestApp {
         (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
     }
 
-    /// Sends a request with headers of its own; returns status, headers and the body as text.
+    /// Sends a request with the token and further headers. Returns status, headers and the body as text.
     pub async fn raw(
         &self,
         method: Method,
@@ -131,26 +138,26 @@ impl TestApp {
         (status, headers, response.text().await.expect("a body"))
     }
 
-    /// Sends a request that must succeed, and leaves its answer unread as JSON.
+    /// Sends a request that must succeed. Returns the body as text.
     pub async fn ok_raw(&self, method: Method, path: &str, body: Value) -> String {
         let (status, _, text) = self.raw(method, path, &[], Some(body)).await;
         assert!(status.is_success(), "{path}: {status} {}", text.chars().take(500).collect::<String>());
         text
     }
 
-    /// Sends a request that must succeed.
+    /// Sends a request that must succeed. Returns the body as JSON.
     pub async fn ok(&self, method: Method, path: &str, body: Option<Value>) -> Value {
         let (status, body) = self.send(method, path, body).await;
         assert!(status.is_success(), "{path}: {status} {body}");
         body
     }
 
-    /// Sends a request that must be refused; returns its code, type and message.
+    /// Sends a request that must fail. Returns the error's code, type and message.
     pub async fn refused(&self, method: Method, path: &str, body: Option<Value>) -> (u16, String, String) {
         let (status, body) = self.send(method, path, body).await;
         assert!(!status.is_success(), "{path} was not refused: {body}");
         let error = &body["error"];
-        assert_eq!(error["code"], status.as_u16(), "the envelope tells the status: {body}");
+        assert_eq!(error["code"], status.as_u16(), "the error in the body has the status of the answer: {body}");
         let text = |key: &str| error[key].as_str().expect("a string").to_owned();
         (status.as_u16(), text("type"), text("message"))
     }
@@ -160,7 +167,9 @@ impl TestApp {
         self.ok(Method::POST, "/v1/default/namespaces", Some(json!({"namespace": ["n"]}))).await;
     }
 
-    /// Creates a namespace `n` and in it a table `t` with the columns `id` and `s`.
+    /// Creates a namespace `n`, and in it a table `t` with the columns `id` and `s`. Returns the answer.
+    ///
+    /// The table's snapshots expire at any age.
     pub async fn table(&self) -> Value {
         self.namespace().await;
         let properties = json!({"esker.expire.min-age-ms": "0"});
@@ -175,7 +184,7 @@ impl TestApp {
         self.wait_for_job(accepted["job-id"].as_str().expect("an id")).await
     }
 
-    /// Waits until a job has its plan and works by it, or is over.
+    /// Waits until a job has its plan, or has ended.
     pub async fn wait_for_plan(&self, id: &str) {
         let path = format!("/api/v1/jobs/{id}");
         loop {
@@ -187,7 +196,7 @@ impl TestApp {
         }
     }
 
-    /// Waits until every job is over.
+    /// Waits until every job has ended, for at most 30 seconds.
     pub async fn idle(&self) {
         for _ in 0..1500 {
             let jobs = self.ok(Method::GET, "/api/v1/jobs?limit=1000", None).await;
@@ -199,7 +208,7 @@ impl TestApp {
         panic!("jobs did not end");
     }
 
-    /// Waits for a job; returns its record.
+    /// Waits for a job to end, for at most 30 seconds. Returns its record.
     pub async fn wait_for_job(&self, id: &str) -> Value {
         let path = format!("/api/v1/jobs/{id}");
         for _ in 0..1500 {
@@ -214,7 +223,7 @@ impl TestApp {
 }
 
 impl TestApp {
-    /// A client of the server's own SQL engine.
+    /// Connects to the server's Flight SQL service, with the token.
     pub async fn flight(&self) -> FlightSqlServiceClient<Channel> {
         let url = format!("http://{}", self.server.flight);
         let channel = Endpoint::from_shared(url).expect("a url").connect().await.expect("a connection");
@@ -223,7 +232,11 @@ impl TestApp {
         client
     }
 
-    /// The answer of the server's own SQL engine.
+    /// Runs a statement on the server's Flight SQL service. Returns the record batches.
+    ///
+    /// # Errors
+    ///
+    /// Returns the text of the server's error if the statement is refused or fails.
     pub async fn sql(&self, sql: &str) -> Result<Vec<RecordBatch>, String> {
         let mut client = self.flight().await;
         let info = client.execute(sql.to_owned(), None).await.map_err(|e| e.to_string())?;
@@ -232,18 +245,18 @@ impl TestApp {
         stream.try_collect().await.map_err(|e| e.to_string())
     }
 
-    /// Stops the server and gives its directory back.
+    /// Stops the server. Returns its data directory.
     pub async fn stop(self) -> TempDir {
         self.server.stop().await;
         self.dir
     }
 
-    /// A server on the directory of one that is gone, without a grace period.
+    /// Starts a server on the data directory of a stopped one, without a grace period in quarantine.
     pub async fn restart(dir: TempDir) -> Self {
         Self::restart_with(dir, |_| {}).await
     }
 
-    /// The same, with other settings.
+    /// Starts a server on the data directory of a stopped one, without a grace period and with a changed configuration.
     pub async fn restart_with(dir: TempDir, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = config(dir.path());
         config.maintenance.grace_seconds = 0;

@@ -1,4 +1,4 @@
-//! Tables of any schema, and files of any content with a manifest entry of any kind: what other writers leave.
+//! Methods of [`Lake`] that write tables of any schema, and files with any manifest entry, as other engines may leave them.
 
 use std::sync::Arc;
 
@@ -14,10 +14,11 @@ use crate::files::{delete_file, deleted_ids, deleted_positions, parquet};
 use crate::lake::{Additions, rows_schema};
 use crate::{Lake, Row, TestApp};
 
-/// Tables of any schema and partition spec, and files that say of themselves whatever a test wants. Their first column is `id`, a long
-/// with the field id 1.
+/// Tables of any schema and partition spec, and files whose entries a test can change before they are committed.
+///
+/// The methods expect that the first column is `id`, a long with the field id 1.
 impl<'a> Lake<'a> {
-    /// Creates the table `lake.NAME` by a request of these fields, schema and partition spec.
+    /// Creates the table `lake.NAME`. `fields` and `spec` are the JSON of the fields of its schema and its partition spec.
     pub async fn craft(app: &'a TestApp, name: &str, fields: Value, spec: Value, properties: Value) -> Self {
         let (status, body) = app.send(Method::POST, "/v1/default/namespaces", Some(json!({"namespace": ["lake"]}))).await;
         assert!(status.is_success() || status.as_u16() == 409, "{body}");
@@ -27,7 +28,7 @@ impl<'a> Lake<'a> {
         Self::open(app, name)
     }
 
-    /// Writes a file of the table's present schema, in a partition.
+    /// Writes a data file of the table's present schema, in a partition. Returns its entry; [`Lake::add`] commits it.
     pub async fn data_file(&self, columns: Vec<ArrayRef>, partition: impl IntoIterator<Item = Option<Cell>>) -> DataFile {
         let metadata = self.metadata().await;
         let path = format!("{}/data/{}.parquet", metadata.location, Uuid::new_v4());
@@ -36,13 +37,13 @@ impl<'a> Lake<'a> {
         DataFile { partition: partition.into_iter().collect(), ..file }
     }
 
-    /// Gives the table other fields.
+    /// Replaces the fields of the table's schema.
     pub async fn evolve(&self, fields: Value) {
         let schema = json!({"type": "struct", "fields": fields});
         self.update(json!([{"action": "add-schema", "schema": schema}, {"action": "set-current-schema", "schema-id": -1}])).await;
     }
 
-    /// Writes a file of some rows, with an entry that counts and bounds no column: that is left to whoever adds it.
+    /// Writes a Parquet file of some rows. Returns an entry without counts and bounds of columns; a test may set them.
     pub async fn parquet(&self, rows: &RecordBatch, properties: WriterProperties) -> DataFile {
         let bytes = parquet(rows, properties).0;
         let path = format!("{}/data/{}.parquet", self.metadata().await.location, Uuid::new_v4());
@@ -51,14 +52,14 @@ impl<'a> Lake<'a> {
         DataFile::new(DataContentType::Data, path, DataFileFormat::Parquet, rows.num_rows() as i64, size)
     }
 
-    /// Writes deletes of the rows of some ids, in a partition.
+    /// Writes an equality delete file for some ids, in a partition. Returns its entry.
     pub async fn equality_deletes(&self, ids: &[i64], partition: impl IntoIterator<Item = Option<Cell>>) -> DataFile {
         let path = format!("{}/data/{}-eq.parquet", self.metadata().await.location, Uuid::new_v4());
         let file = delete_file(&self.storage, &path, deleted_ids(ids), DataContentType::EqualityDeletes, ids.len()).await;
         DataFile { equality_ids: Some(vec![1]), partition: partition.into_iter().collect(), ..file }
     }
 
-    /// Writes deletes of some rows of a data file, in a partition.
+    /// Writes a position delete file for some rows of a data file, in a partition. Returns its entry.
     pub async fn position_deletes(
         &self,
         data: &str,
@@ -72,7 +73,7 @@ impl<'a> Lake<'a> {
         DataFile { partition: partition.into_iter().collect(), ..file }
     }
 
-    /// Appends rows as a Parquet file of any name in any place: a writer says where its files lie.
+    /// Appends rows as a Parquet file at any path, inside the table's location or not.
     pub async fn append_at(&self, path: &str, rows: &[Row]) {
         let columns: Vec<ArrayRef> = vec![
             Arc::new(rows.iter().map(|r| Some(r.0)).collect::<Int64Array>()),
@@ -84,7 +85,7 @@ impl<'a> Lake<'a> {
         self.add([file], []).await;
     }
 
-    /// Commits files of the table's present partition spec.
+    /// Commits data files and delete files of the table's present partition spec, in one snapshot.
     pub async fn add(&self, data: impl IntoIterator<Item = DataFile>, deletes: impl IntoIterator<Item = DataFile>) {
         let metadata = self.metadata().await;
         let of_spec = |file| (metadata.default_spec_id, file);
@@ -94,7 +95,7 @@ impl<'a> Lake<'a> {
         assert!(self.commit(&metadata, additions, operation).await, "nobody else commits");
     }
 
-    /// The rows that a statement answers, each value as text.
+    /// Runs a statement. Returns its rows, each value as text; null is `NULL`.
     pub async fn query(&self, sql: &str) -> Vec<Vec<String>> {
         let batches = self.app.sql(sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
         let cell = |column: &ArrayRef, row| match column.is_null(row) {
@@ -107,14 +108,14 @@ impl<'a> Lake<'a> {
         batches.iter().flat_map(rows).collect()
     }
 
-    /// A scan of the table as the server plans it.
+    /// Plans a scan of the table through REST. Returns the completed plan.
     pub async fn planned(&self, request: Value) -> Value {
         let answer = self.app.ok(Method::POST, &format!("{}/plan", self.path()), Some(request)).await;
         assert_eq!(answer["status"], "completed", "{answer}");
         answer
     }
 
-    /// Registers other metadata in the place of the table's.
+    /// Replaces the table's metadata: writes it as a new file and registers that.
     pub async fn replace_metadata(&self, metadata: &Value) {
         let location = metadata["location"].as_str().expect("a location");
         let path = format!("{location}/metadata/90000-{}.metadata.json", Uuid::new_v4());
@@ -123,14 +124,14 @@ impl<'a> Lake<'a> {
         self.app.ok(Method::POST, "/v1/default/namespaces/lake/register", Some(register)).await;
     }
 
-    /// The live data files.
+    /// Returns the live data files of the current snapshot.
     pub async fn data_files(&self) -> Vec<DataFile> {
         let metadata = self.metadata().await;
         self.live(&metadata).await.data.into_iter().map(|live| live.file).collect()
     }
 }
 
-/// An answer's cells as text, row by row; null is `null`.
+/// Formats the cells of record batches as text, row by row; null is `null`.
 pub fn cells(batches: &[RecordBatch]) -> Vec<Vec<String>> {
     let options = FormatOptions::default().with_null("null");
     let mut rows = Vec::new();

@@ -1,3 +1,5 @@
+//! [`Faults`]: an object store that fails or waits as a test wants.
+
 use std::collections::HashSet;
 use std::fmt;
 use std::io;
@@ -15,25 +17,27 @@ use object_store::{
     PutOptions, PutPayload, PutResult, Result,
 };
 
-/// A store that fails on purpose, as a full disk, a store that is away, or a lost bit would have it fail.
+/// A store that fails on purpose: as with a full disk, without an answer, or with a damaged bit. It can also delay requests.
+///
+/// Clones share the faults, so a test keeps one while a server has the other.
 #[derive(Debug, Clone)]
 pub struct Faults {
     inner: Arc<dyn ObjectStore>,
     full: Arc<AtomicBool>,
-    /// Nothing answers that is about a path that contains this.
+    /// Requests about paths that contain this time out.
     away: Arc<Mutex<Option<String>>>,
-    /// Reads of files whose path contains one of these wait.
+    /// Reads of paths that contain one of these wait.
     held_reads: Arc<Mutex<HashSet<String>>>,
-    /// Reads that wait.
+    /// Number of reads that wait.
     waiting: Arc<AtomicUsize>,
-    /// Writes of files whose path contains one of these wait.
+    /// Writes of paths that contain one of these wait.
     held: Arc<Mutex<HashSet<String>>>,
-    /// The next write of a file whose path contains this has one bit turned.
+    /// The next write of a path that contains one of these has one bit flipped.
     flipped: Arc<Mutex<HashSet<String>>>,
 }
 
 impl Faults {
-    /// Over the local file system.
+    /// Returns a store over the local file system, without faults so far.
     pub fn local() -> Self {
         Self {
             inner: Arc::new(esker_storage::LocalStore::default()),
@@ -46,38 +50,39 @@ impl Faults {
         }
     }
 
-    /// Fills or empties the disk.
+    /// Makes writes fail as on a full disk, or no longer.
     pub fn set_full(&self, full: bool) {
         self.full.store(full, Ordering::SeqCst);
     }
 
-    /// From now on nothing answers in time, or everything does again.
+    /// Makes all reads and writes time out, or no longer. Lists and deletes still work.
     pub fn set_away(&self, away: bool) {
         *self.away.lock().expect("a lock") = away.then(String::new);
     }
 
-    /// The same for files whose path contains this; for none if it is empty.
+    /// Makes reads and writes of paths that contain `part` time out; of none if it is empty.
     pub fn set_away_from(&self, part: &str) {
         *self.away.lock().expect("a lock") = (!part.is_empty()).then(|| part.to_owned());
     }
 
-    /// Lets reads of files whose path contains this wait until they are released.
+    /// Makes reads of paths that contain `part` wait until [`Faults::release_reads`].
     pub fn hold_reads(&self, part: &str) {
         self.held_reads.lock().expect("a lock").insert(part.to_owned());
     }
 
-    /// Lets all reads go on.
+    /// Lets all waiting reads continue.
     pub fn release_reads(&self) {
         self.held_reads.lock().expect("a lock").clear();
     }
 
-    /// Waits until a read waits.
+    /// Returns once a read waits.
     pub async fn wait_for_a_held_read(&self) {
         while self.waiting.load(Ordering::SeqCst) == 0 {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
 
+    /// Waits while reads of a path are held.
     async fn wait_to_read(&self, location: &Path) -> Result<()> {
         self.answers(location)?;
         let held = || self.held_reads.lock().expect("a lock").iter().any(|part| location.as_ref().contains(part.as_str()));
@@ -91,7 +96,7 @@ impl Faults {
         Ok(())
     }
 
-    /// As a client says it that has waited long enough.
+    /// Fails with the error of a timeout if the path is not to answer.
     fn answers(&self, location: &Path) -> Result<()> {
         match self.away.lock().expect("a lock").as_ref().is_some_and(|part| location.as_ref().contains(part.as_str())) {
             true => Err(Error::Generic { store: "faults", source: Box::new(io::Error::from(io::ErrorKind::TimedOut)) }),
@@ -99,33 +104,34 @@ impl Faults {
         }
     }
 
-    /// Lets writes of files whose path contains this wait until they are released.
+    /// Makes writes of paths that contain `part` wait until [`Faults::release`].
     pub fn hold(&self, part: &str) {
         self.held.lock().expect("a lock").insert(part.to_owned());
     }
 
-    /// Lets them go on.
+    /// Lets the waiting writes of paths that contain `part` continue.
     pub fn release(&self, part: &str) {
         self.held.lock().expect("a lock").remove(part);
     }
 
-    /// Turns one bit of the next file whose path contains this, once it is written.
+    /// Flips one bit of the next file that is written to a path that contains `part`.
     pub fn flip_a_bit_of(&self, part: &str) {
         self.flipped.lock().expect("a lock").insert(part.to_owned());
     }
 
-    /// Takes the order back, if it is still open.
+    /// Cancels [`Faults::flip_a_bit_of`], if no such file was written yet.
     pub fn flip_nothing_of(&self, part: &str) {
         self.flipped.lock().expect("a lock").remove(part);
     }
 
+    /// Waits while writes of a path are held.
     async fn wait(&self, location: &Path) {
         while self.held.lock().expect("a lock").iter().any(|part| location.as_ref().contains(part.as_str())) {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
 
-    /// The payload, damaged if this is the file to be damaged.
+    /// Returns the payload, with one bit flipped if that was asked for the path.
     fn damage(&self, location: &Path, payload: PutPayload) -> PutPayload {
         let mut flipped = self.flipped.lock().expect("a lock");
         let Some(part) = flipped.iter().find(|part| location.as_ref().contains(part.as_str())).cloned() else { return payload };
@@ -136,6 +142,7 @@ impl Faults {
         PutPayload::from(bytes)
     }
 
+    /// Fails if the path is not to answer, or if the disk is full.
     fn check(&self, location: &Path) -> Result<()> {
         self.answers(location)?;
         match self.full.load(Ordering::SeqCst) {

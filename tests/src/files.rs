@@ -1,4 +1,4 @@
-//! What a writer of any engine puts into storage: data files with their entries, delete files, manifests, and lists of them.
+//! Writes the files of a table as any engine does: data files and delete files with their entries, manifests, manifest lists.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,12 +17,12 @@ use parquet::file::statistics::Statistics;
 use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
-/// A column that must have values, with its field id.
+/// Returns a required column with its field id.
 pub(crate) fn field(name: &str, ty: DataType, id: i32) -> Field {
     Field::new(name, ty, false).with_metadata([(PARQUET_FIELD_ID_META_KEY.to_owned(), id.to_string())].into())
 }
 
-/// Rows as a Parquet file, and its footer.
+/// Encodes rows as a Parquet file. Returns its bytes and its footer.
 pub(crate) fn parquet(rows: &RecordBatch, properties: WriterProperties) -> (Vec<u8>, ParquetMetaData) {
     let mut bytes = Vec::new();
     let mut writer = ArrowWriter::try_new(&mut bytes, rows.schema(), Some(properties)).expect("a writer");
@@ -31,7 +31,9 @@ pub(crate) fn parquet(rows: &RecordBatch, properties: WriterProperties) -> (Vec<
     (bytes, footer)
 }
 
-/// The entry of a Parquet file of some rows, counted and bounded as its footer has them.
+/// Returns the entry of a Parquet file, with counts and bounds from its footer.
+///
+/// NaN are counted in the rows, because a footer does not count them. `bytes` is the size of the file.
 pub(crate) fn counted(path: &str, rows: &RecordBatch, bytes: usize, footer: &ParquetMetaData, schema: &Schema) -> DataFile {
     let (mut sizes, mut values, mut nulls) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     let (mut lower, mut upper): (BTreeMap<i32, Value>, BTreeMap<i32, Value>) = Default::default();
@@ -77,7 +79,7 @@ pub(crate) fn counted(path: &str, rows: &RecordBatch, bytes: usize, footer: &Par
     }
 }
 
-/// A value of a footer's statistics.
+/// Reads a value of a footer's statistics as a value of an Iceberg type.
 fn value(ty: &PrimitiveType, statistics: &Statistics, bytes: &[u8]) -> Option<Value> {
     match (ty, statistics) {
         (PrimitiveType::Decimal { scale, .. }, Statistics::Int32(_)) => {
@@ -90,7 +92,7 @@ fn value(ty: &PrimitiveType, statistics: &Statistics, bytes: &[u8]) -> Option<Va
     }
 }
 
-/// Counts the NaN of columns of floats, in structs too.
+/// Counts the NaN of a float column, or of those inside a struct, by field id.
 fn count_nans(field: &Field, column: &ArrayRef, into: &mut BTreeMap<i32, i64>) {
     let found = match column.data_type() {
         DataType::Float32 => column.as_primitive::<Float32Type>().iter().flatten().filter(|v| v.is_nan()).count(),
@@ -106,7 +108,7 @@ fn count_nans(field: &Field, column: &ArrayRef, into: &mut BTreeMap<i32, i64>) {
     }
 }
 
-/// A file of deletes of some places of data files.
+/// Encodes a position delete file. `places` are paths of data files with positions, in order.
 pub(crate) fn deleted_positions(places: &[(&str, i64)]) -> Vec<u8> {
     let schema =
         ArrowSchema::new(vec![field("file_path", DataType::Utf8, 2_147_483_546), field("pos", DataType::Int64, 2_147_483_545)]);
@@ -115,14 +117,14 @@ pub(crate) fn deleted_positions(places: &[(&str, i64)]) -> Vec<u8> {
     parquet(&RecordBatch::try_new(Arc::new(schema), columns).expect("a batch"), WriterProperties::default()).0
 }
 
-/// A file of deletes of the rows of some ids, which are the field 1.
+/// Encodes an equality delete file for values of `id`, which has the field id 1.
 pub(crate) fn deleted_ids(ids: &[i64]) -> Vec<u8> {
     let schema = ArrowSchema::new(vec![field("id", DataType::Int64, 1)]);
     let columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(ids.to_vec()))];
     parquet(&RecordBatch::try_new(Arc::new(schema), columns).expect("a batch"), WriterProperties::default()).0
 }
 
-/// Puts a Parquet file of deletes into storage; returns its entry.
+/// Writes a Parquet delete file to storage. Returns its entry.
 pub(crate) async fn delete_file(
     storage: &Storage,
     path: &str,
@@ -135,7 +137,7 @@ pub(crate) async fn delete_file(
     DataFile::new(content, path, DataFileFormat::Parquet, deletes as i64, size)
 }
 
-/// A manifest that is begun.
+/// Returns the writer of a new manifest.
 pub(crate) fn manifest(metadata: &TableMetadata, spec_id: i32, content: ManifestContent, snapshot_id: i64) -> ManifestWriter {
     let new = NewManifest {
         format_version: metadata.format_version,
@@ -149,36 +151,37 @@ pub(crate) fn manifest(metadata: &TableMetadata, spec_id: i32, content: Manifest
     ManifestWriter::new(&new).expect("a manifest")
 }
 
-/// A snapshot that is written on top of a table's current one.
+/// A snapshot in the making, with the table's current snapshot as its parent.
 #[derive(Debug)]
 pub(crate) struct Draft<'a> {
     storage: &'a Storage,
     metadata: &'a TableMetadata,
     name: Uuid,
     pub(crate) id: i64,
-    /// Whether its manifests name their schema by its id, as the specification asks, or not, as Java's.
+    /// True if its manifests have the key `schema-id`, as the specification asks; the Java implementation leaves it out.
     names_schema: bool,
-    /// The files that were written for it.
+    /// Paths of the manifests and manifest lists that were written for it.
     pub(crate) written: Vec<String>,
 }
 
 impl<'a> Draft<'a> {
+    /// Begins a snapshot with a random id.
     pub(crate) fn new(storage: &'a Storage, metadata: &'a TableMetadata, names_schema: bool) -> Self {
         let id = i64::try_from(Uuid::new_v4().as_u128() >> 66).expect("62 bits");
         Self { storage, metadata, name: Uuid::new_v4(), id, names_schema, written: Vec::new() }
     }
 
-    /// A manifest of it that is begun.
+    /// Returns the writer of a new manifest of this snapshot.
     pub(crate) fn manifest(&self, spec_id: i32, content: ManifestContent) -> ManifestWriter {
         manifest(self.metadata, spec_id, content, self.id)
     }
 
-    /// Puts a manifest into storage.
+    /// Writes a manifest to storage. Returns its entry for the manifest list.
     pub(crate) async fn write(&mut self, writer: ManifestWriter) -> ManifestFile {
         let path = format!("{}/metadata/{}-m{}.avro", self.metadata.location, self.name, self.written.len());
         let (mut bytes, manifest) = writer.finish(path.clone()).expect("a manifest");
         if !self.names_schema {
-            // A key of nine characters, after its length.
+            // In Avro a text follows its length, here of nine characters. Another key of the same length takes its place.
             let at = bytes.windows(10).position(|window| window == b"\x12schema-id").expect("the key");
             bytes[at + 1..at + 10].copy_from_slice(b"of-a-test");
         }
@@ -187,7 +190,7 @@ impl<'a> Draft<'a> {
         manifest
     }
 
-    /// Puts the list of its manifests into storage; returns it as a commit has it.
+    /// Writes the manifest list to storage. Returns the snapshot as the JSON of an `add-snapshot` update.
     pub(crate) async fn snapshot(&mut self, manifests: &[ManifestFile], summary: Json) -> Json {
         let metadata = self.metadata;
         let list = format!("{}/metadata/snap-{}-{}.avro", metadata.location, self.id, self.name);

@@ -1,3 +1,7 @@
+//! [`Lake`]: a table of any format version, with writers that append, delete and upsert as engines do.
+//!
+//! `craft.rs` has more of its methods, for tables of any schema. Start reading at [`Lake::create`] and [`Lake::append`].
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -17,13 +21,17 @@ use uuid::Uuid;
 use crate::TestApp;
 use crate::files::{Draft, counted, delete_file, deleted_ids, deleted_positions, parquet};
 
-/// A row: id, text, partition, and a column that tables get later.
+/// A row: the columns `id`, `s` and `p`, and the column `extra` that a test may add to the table later.
 pub type Row = (i64, String, i32, Option<i32>);
 
-/// A row with the partition spec that it was written under: equality deletes of one spec do not reach rows of another.
+/// A row with the id of the partition spec that it was written under.
+///
+/// Equality deletes of a partitioned spec do not apply to rows of another spec. Spec: "Scan Planning".
 pub type Placed = (Row, i32);
 
-/// A table of any format version, written to as engines of every kind do: files and manifests to storage, commits to REST.
+/// A table `lake.NAME` of any format version, with the operations of its writers.
+///
+/// Acts as an engine does: files and manifests go to storage, commits to REST.
 #[derive(Debug)]
 pub struct Lake<'a> {
     pub(crate) app: &'a TestApp,
@@ -31,24 +39,24 @@ pub struct Lake<'a> {
     pub(crate) name: String,
 }
 
-/// A data file and positions in it.
+/// The path of a data file, and positions of rows in it.
 type Deleted = (String, RoaringTreemap);
 
-/// How a delete by position is written to a table of format version 2.
+/// The granularity of position delete files in a table of format version 2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
-    /// A delete file a data file, which names it.
+    /// One delete file for each data file, with `referenced_data_file` set.
     File,
-    /// A delete file a partition.
+    /// One delete file for each partition.
     Partition,
 }
 
-/// What one commit adds.
+/// The files that one commit adds, each with the id of its partition spec, and the delete files that it replaces.
 #[derive(Debug, Default)]
 pub(crate) struct Additions {
     pub(crate) data: Vec<(i32, DataFile)>,
     pub(crate) deletes: Vec<(i32, DataFile)>,
-    /// Delete files that others replace: path and offset.
+    /// Deletion vectors that new ones replace, by path and offset.
     pub(crate) replaced: HashSet<(String, Option<i64>)>,
 }
 
@@ -73,90 +81,94 @@ impl<'a> Lake<'a> {
         Self::open(app, name)
     }
 
-    /// The table `lake.NAME`, which exists.
+    /// Returns the existing table `lake.NAME`.
     pub fn open(app: &'a TestApp, name: &str) -> Self {
         Self { app, storage: Storage::local(), name: name.to_owned() }
     }
 
-    /// Where the REST catalog has the table.
+    /// Returns the table's path in the REST catalog.
     pub fn path(&self) -> String {
         format!("/v1/default/namespaces/lake/tables/{}", self.name)
     }
 
-    /// Where the management API has the table.
+    /// Returns the path of one of the table's resources in the management API, such as `compact`.
     pub fn management(&self, what: &str) -> String {
         format!("/api/v1/warehouses/default/namespaces/lake/tables/{}/{what}", self.name)
     }
 
-    /// The table as it is now.
+    /// Returns the table's present metadata.
     pub async fn metadata(&self) -> TableMetadata {
         let body = self.app.ok(Method::GET, &self.path(), None).await;
         serde_json::from_value(body["metadata"].clone()).expect("metadata")
     }
 
-    /// Reads manifests, each time anew.
+    /// Returns a reader of manifests without a cache.
     pub(crate) fn manifests(&self) -> Manifests {
         Manifests::new(self.storage.clone(), 0)
     }
 
-    /// What is alive now.
+    /// Returns the live files of the current snapshot of `metadata`.
     pub async fn live(&self, metadata: &TableMetadata) -> LiveFiles {
         let Some(snapshot) = metadata.current_snapshot() else { return LiveFiles::default() };
         load_live(&self.manifests(), metadata, snapshot).await.expect("live files")
     }
 
-    /// What is alive on a branch, or at a tag.
+    /// Returns the live files of a branch or tag.
     pub async fn live_of(&self, reference: &str) -> LiveFiles {
         let metadata = self.metadata().await;
         let snapshot = metadata.snapshot_for_ref(reference).expect("a branch or a tag");
         load_live(&self.manifests(), &metadata, snapshot).await.expect("live files")
     }
 
-    /// Sends updates that must succeed.
+    /// Sends metadata updates, which must succeed.
     pub async fn update(&self, updates: Value) {
         self.app.ok(Method::POST, &self.path(), Some(json!({"requirements": [], "updates": updates}))).await;
     }
 
-    /// Runs a compaction and returns its record.
+    /// Runs a compaction. Returns the record of the job.
     pub async fn job(&self, options: Value) -> Value {
         let job = self.start(options).await;
         self.wait(&job).await
     }
 
-    /// Waits until a job works by its plan, or is over.
+    /// Waits until a job has its plan, or has ended.
     pub async fn wait_for_plan(&self, job: &str) {
         self.app.wait_for_plan(job).await;
     }
 
-    /// Waits for a job; returns its record.
+    /// Waits for a job to end. Returns its record.
     pub async fn wait(&self, job: &str) -> Value {
         self.app.wait_for_job(job).await
     }
 
-    /// Runs a job of a kind; returns its record.
+    /// Runs a job of any kind. Returns its record.
     pub async fn run(&self, kind: &str, options: Value) -> Value {
         let accepted = self.app.ok(Method::POST, &self.management(kind), Some(options)).await;
         self.wait(accepted["job-id"].as_str().expect("an id")).await
     }
 
-    /// What the table's location holds that belongs to nothing.
+    /// Returns the preview of an orphan removal.
     pub async fn orphans(&self) -> Value {
         self.app.ok(Method::POST, &self.management("orphans?dry-run=true"), Some(serde_json::json!({}))).await
     }
 
-    /// The catalog that the table is in.
+    /// Returns the catalog that the table is in.
     pub fn catalog(&self) -> &esker_catalog::Catalog {
         self.app.catalog()
     }
 
-    /// Takes a job back, if that can still be done.
+    /// Undoes a job, given by its record. Returns the outcome.
+    ///
+    /// # Errors
+    ///
+    /// Returns the body of the answer if the server refuses.
     pub async fn undo(&self, job: &Value) -> Result<Value, String> {
         let path = format!("/api/v1/warehouses/default/jobs/{}/undo", job["id"].as_str().expect("an id"));
         let (status, body) = self.app.send(Method::POST, &path, Some(serde_json::json!({}))).await;
         if status.is_success() { Ok(body) } else { Err(body.to_string()) }
     }
 
-    /// Files that any snapshot leads to and that are not there.
+    /// Returns the paths of files that a snapshot refers to and that do not exist.
     pub async fn missing(&self) -> Vec<String> {
         let metadata = self.metadata().await;
         let snapshots: Vec<_> = metadata.snapshots.iter().cloned().collect();
@@ -165,13 +177,13 @@ impl<'a> Lake<'a> {
         found.files.into_keys().filter(|path| !std::path::Path::new(path.trim_start_matches("file://")).exists()).collect()
     }
 
-    /// Starts a compaction; returns the job's id.
+    /// Starts a compaction. Returns the id of the job.
     pub async fn start(&self, options: Value) -> String {
         let accepted = self.app.ok(Method::POST, &self.management("compact"), Some(options)).await;
         accepted["job-id"].as_str().expect("an id").to_owned()
     }
 
-    /// The rows, by the server's own SQL engine, sorted.
+    /// Returns the rows that the server's SQL engine reads, sorted.
     pub async fn rows(&self) -> Vec<Row> {
         let extra = self.metadata().await.current_schema().field_by_name("extra").is_some();
         let extra = if extra { "extra" } else { "CAST(NULL AS INT)" };
@@ -192,7 +204,7 @@ impl<'a> Lake<'a> {
         rows
     }
 
-    /// Appends rows, one file a partition.
+    /// Appends rows, as one file for each partition. Retries until the commit succeeds. Returns the partition spec's id.
     pub async fn append(&self, rows: &[Row]) -> i32 {
         loop {
             let metadata = self.metadata().await;
@@ -204,7 +216,7 @@ impl<'a> Lake<'a> {
         }
     }
 
-    /// Deletes the rows of some ids by position, wherever they are; by deletion vectors where the table has them.
+    /// Deletes all rows of some ids by position, with deletion vectors in format version 3. Retries until the commit succeeds.
     pub async fn delete_by_position(&self, ids: &HashSet<i64>, scope: Scope) {
         loop {
             let metadata = self.metadata().await;
@@ -230,8 +242,10 @@ impl<'a> Lake<'a> {
         }
     }
 
-    /// Deletes by equality on `id`, under the table's present partition spec: in the partitions given where it has any. Rows that
-    /// are given are added in the same commit, as an upsert does. Returns the spec.
+    /// Deletes by equality on `id` and adds rows, in one commit. Returns the partition spec's id.
+    ///
+    /// `keys` are ids with their partitions; an unpartitioned table ignores the partitions. Equality deletes do not apply to rows
+    /// of the same commit. Retries until the commit succeeds.
     pub async fn upsert(&self, keys: &[(i64, i32)], rows: &[Row]) -> i32 {
         loop {
             let metadata = self.metadata().await;
@@ -255,14 +269,16 @@ impl<'a> Lake<'a> {
         }
     }
 
-    /// Writes rows of the table's present schema as a file of some name below `data/`, without committing it: the entry may be told lies
-    /// before it is [added](Self::add).
+    /// Writes rows of the table's present schema as the file `data/NAME`, without committing it. Returns its entry.
+    ///
+    /// A test may falsify the entry before it [adds](Self::add) it.
     pub async fn write(&self, name: &str, batch: &RecordBatch) -> DataFile {
         let metadata = self.metadata().await;
         let path = format!("{}/data/{name}", metadata.location);
         self.write_at(&metadata, &path, batch, WriterProperties::default()).await
     }
 
+    /// Writes rows as a Parquet file at a path. Returns its entry.
     pub(crate) async fn write_at(
         &self,
         metadata: &TableMetadata,
@@ -276,11 +292,12 @@ impl<'a> Lake<'a> {
         file
     }
 
-    /// The Arrow schema of the table's rows.
+    /// Returns the Arrow schema of the table's rows.
     pub async fn arrow_schema(&self) -> Arc<ArrowSchema> {
         rows_schema(&self.metadata().await)
     }
 
+    /// Writes rows as one file for each partition, in row groups of 7, so that files have several.
     async fn write_rows(&self, metadata: &TableMetadata, rows: &[Row], additions: &mut Additions) {
         let spec = metadata.default_partition_spec();
         let mut by_partition: BTreeMap<Option<i32>, Vec<&Row>> = BTreeMap::new();
@@ -309,7 +326,7 @@ impl<'a> Lake<'a> {
         }
     }
 
-    /// Where rows of some ids are in a data file, deleted ones included.
+    /// Returns the positions of rows of some ids in a data file, including deleted rows.
     async fn positions(&self, file: &LiveFile, ids: &HashSet<i64>) -> RoaringTreemap {
         let bytes = self.storage.read(&file.file.file_path).await.expect("a data file");
         let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).expect("a footer").build().expect("a reader");
@@ -327,6 +344,7 @@ impl<'a> Lake<'a> {
         positions
     }
 
+    /// Writes deletion vectors into one Puffin file. Each contains the positions of the vector that it replaces.
     async fn write_vectors(
         &self,
         metadata: &TableMetadata,
@@ -366,6 +384,7 @@ impl<'a> Lake<'a> {
         }
     }
 
+    /// Writes position delete files, at the granularity of `scope`.
     async fn write_positions(
         &self,
         metadata: &TableMetadata,
@@ -391,7 +410,7 @@ impl<'a> Lake<'a> {
         }
     }
 
-    /// Commits to the head of `main`; false if somebody else was first.
+    /// Commits to the head of `main`. Returns false if another writer was first; then the written files are removed.
     pub(crate) async fn commit(&self, metadata: &TableMetadata, additions: Additions, operation: &str) -> bool {
         let mut draft = Draft::new(&self.storage, metadata, false);
         let mut manifests = Vec::new();
@@ -402,7 +421,7 @@ impl<'a> Lake<'a> {
         let files = additions.data.iter().chain(&additions.deletes);
         let mut left_over: Vec<String> = files.map(|(_, file)| file.file_path.clone()).collect();
         if !additions.replaced.is_empty() {
-            // Delete manifests that hold a replaced vector are written anew.
+            // Rewrites every delete manifest, with the replaced vectors marked as deleted.
             let mut kept = Vec::new();
             for file in manifests {
                 if file.content == ManifestContent::Data {
@@ -454,7 +473,7 @@ impl<'a> Lake<'a> {
         let (status, answer) = self.app.send(Method::POST, &self.path(), Some(body)).await;
         assert!(status.is_success() || status.as_u16() == 409, "{answer}");
         if !status.is_success() {
-            // As writers do: what was not committed goes.
+            // Engines also remove the files of a commit that failed.
             for path in left_over {
                 self.storage.remove(&path).await.expect("removed");
             }
@@ -463,11 +482,12 @@ impl<'a> Lake<'a> {
     }
 }
 
-/// The Arrow schema of a table's rows.
+/// Returns the Arrow schema of a table's rows.
 pub(crate) fn rows_schema(metadata: &TableMetadata) -> Arc<ArrowSchema> {
     Arc::new(esker_read::arrow_schema(metadata.current_schema()).expect("a schema"))
 }
 
+/// Returns the partition tuple of a value of `p`, which is empty without a value.
 fn partition(p: Option<i32>) -> Tuple {
     p.map(|p| Some(Cell::Int(p))).into_iter().collect()
 }

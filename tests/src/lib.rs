@@ -1,5 +1,10 @@
-//! What the integration tests share: an in-process server, a REST client that says what it expects, a small Iceberg
-//! writer that speaks only to the REST catalog, and a storage that fails on purpose.
+//! Helpers of the integration tests.
+//!
+//! - [`TestApp`] is a server in the test's process, with a REST and a Flight SQL client.
+//! - [`Writer`] writes the one simple table `n.t`; [`Lake`] writes tables of any format version, schema and partition spec. Both
+//!   act as an engine does: files and manifests go to storage, commits to REST.
+//! - [`Faults`] is a store that fails on purpose.
+//! - [`check_listed`] fails a test that gets a status code which the REST specification does not list.
 
 mod app;
 mod craft;
@@ -9,7 +14,7 @@ mod lake;
 mod listed;
 mod writer;
 
-pub use app::{DEAD_SECONDS, TestApp, config, postgres};
+pub use app::{DEAD_SECONDS, TOKEN, TestApp, config, postgres};
 pub use craft::cells;
 pub use faults::Faults;
 pub use lake::{Lake, Placed, Row, Scope};

@@ -1,8 +1,9 @@
-//! What status codes the Iceberg REST specification lists for each operation: no answer that a test gets may have another.
+//! The status codes that the Iceberg REST specification lists for each operation. No answer that a test gets may have another.
 
 use reqwest::{Method, StatusCode};
 
-/// Each operation's, in the order of `open-api/rest-catalog-open-api.yaml` of Apache Iceberg at 0e7a36d (2026-08-02).
+/// The operations with their status codes, in the order of `open-api/rest-catalog-open-api.yaml` of Apache Iceberg at 0e7a36d
+/// (2026-08-02).
 const LISTED: [(&str, &str); 35] = [
     ("GET /v1/config", "200 400 401 403 404 419 503 5XX"),
     ("POST /v1/oauth/tokens", "200 400 401 5XX"),
@@ -41,9 +42,12 @@ const LISTED: [(&str, &str); 35] = [
     ("POST /v1/{prefix}/namespaces/{namespace}/register-view", "200 400 401 403 404 409 419 503 5XX"),
 ];
 
-/// What Esker answers beyond the list: a change that was not begun may be sent again. 503 would leave a committing client in doubt.
+/// The one status that Esker answers beyond the list: a change was not begun and may be sent again.
+///
+/// 503 would leave a committing client in doubt whether the change was made.
 const NOT_BEGUN: u16 = 429;
 
+/// Returns true if a method and a path are those of an operation such as `GET /v1/config`.
 fn is_at(operation: &str, method: &Method, path: &str) -> bool {
     let Some((named, pattern)) = operation.split_once(' ') else { return false };
     let (pattern, path): (Vec<&str>, Vec<&str>) = (pattern.split('/').collect(), path.split('/').collect());
@@ -51,7 +55,7 @@ fn is_at(operation: &str, method: &Method, path: &str) -> bool {
     named == method.as_str() && pattern.len() == path.len() && pattern.iter().zip(&path).all(fits)
 }
 
-/// Whether a status is listed for the operation that a path and a method name; none if they name none.
+/// Returns true if the specification lists a status for an operation, or `None` if method and path name no operation.
 pub fn is_listed(method: &Method, path: &str, status: StatusCode) -> Option<bool> {
     let path = path.split('?').next().unwrap_or(path);
     let (_, codes) = LISTED.iter().find(|(operation, _)| is_at(operation, method, path))?;
@@ -62,7 +66,11 @@ pub fn is_listed(method: &Method, path: &str, status: StatusCode) -> Option<bool
     Some(status.as_u16() == NOT_BEGUN || codes.split(' ').any(is))
 }
 
-/// An answer whose status the specification does not list fails the test that got it.
+/// Fails the test if the specification does not list a status for the operation of a method and a path.
+///
+/// # Panics
+///
+/// Panics if the operation is in the specification and the status is not listed for it.
 pub fn check_listed(method: &Method, path: &str, status: StatusCode) {
     let listed = is_listed(method, path, status);
     assert!(listed != Some(false), "{method} {path} was answered {status}, which the specification does not list for it");

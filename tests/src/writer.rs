@@ -1,3 +1,5 @@
+//! [`Writer`]: commits to the simple table `n.t` of a [`TestApp`], for tests that need files but no particular schema.
+
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray};
@@ -15,7 +17,7 @@ use crate::TestApp;
 use crate::files::{Draft, counted, delete_file, deleted_positions, manifest, parquet};
 use crate::lake::rows_schema;
 
-/// The columns of the tests' table.
+/// Returns the JSON of the schema of the table `n.t`: the columns `id` and `s`.
 pub fn schema_json() -> Value {
     json!({"type": "struct", "fields": [
         {"id": 1, "name": "id", "required": false, "type": "long"},
@@ -23,31 +25,31 @@ pub fn schema_json() -> Value {
     ]})
 }
 
-/// Writes to the table `n.t` as an engine would: files and manifests to storage, the commit to REST.
+/// A writer of the table `n.t`, which acts as an engine does: files and manifests go to storage, commits to REST.
 #[derive(Debug)]
 pub struct Writer<'a> {
     app: &'a TestApp,
     storage: Storage,
 }
 
-/// A commit that is ready to be sent.
+/// A commit whose files are written and that was not sent yet.
 #[derive(Debug, Clone)]
 pub struct Prepared(Value);
 
 impl Prepared {
-    /// The request body.
+    /// Returns the body of the commit's request.
     pub fn body(&self) -> &Value {
         &self.0
     }
 }
 
 impl<'a> Writer<'a> {
-    /// For a server's table.
+    /// Returns a writer of a server's table.
     pub fn new(app: &'a TestApp) -> Self {
         Self { app, storage: Storage::local() }
     }
 
-    /// Makes the server's table and appends six files of ten ids each: 0 to 59.
+    /// Creates the table, and appends six files of ten ids each: 0 to 59. Returns the writer.
     pub async fn six_files(app: &'a TestApp) -> Self {
         app.table().await;
         let this = Self::new(app);
@@ -57,24 +59,24 @@ impl<'a> Writer<'a> {
         this
     }
 
-    /// The table as it is now.
+    /// Returns the table's present metadata.
     pub async fn metadata(&self) -> TableMetadata {
         let body = self.app.ok(Method::GET, "/v1/default/namespaces/n/tables/t", None).await;
         serde_json::from_value(body["metadata"].clone()).expect("metadata")
     }
 
-    /// Appends the ids as one file.
+    /// Appends rows with the given ids as one file.
     pub async fn append(&self, ids: std::ops::Range<i64>) {
         let prepared = self.prepare_append(ids).await;
         self.commit(&prepared).await;
     }
 
-    /// Sends a prepared commit, which must succeed.
+    /// Sends a prepared commit, which must succeed. Returns the answer.
     pub async fn commit(&self, prepared: &Prepared) -> Value {
         self.app.ok(Method::POST, "/v1/default/namespaces/n/tables/t", Some(prepared.0.clone())).await
     }
 
-    /// Appends the ids as one file without page index, as pyarrow, DuckDB and Trino write them.
+    /// Appends rows with the given ids as one file without a page index, as pyarrow, DuckDB and Trino write files.
     pub async fn append_without_index(&self, ids: std::ops::Range<i64>) {
         let properties = WriterProperties::builder()
             .set_offset_index_disabled(true)
@@ -84,7 +86,7 @@ impl<'a> Writer<'a> {
         self.commit(&prepared).await;
     }
 
-    /// An append that is written but not committed.
+    /// Writes an append, without committing it.
     pub async fn prepare_append(&self, ids: std::ops::Range<i64>) -> Prepared {
         self.prepare_append_with(ids, WriterProperties::default()).await
     }
@@ -112,7 +114,7 @@ impl<'a> Writer<'a> {
         self.commit(&prepared).await;
     }
 
-    /// Adds an equality delete file on `id` (its content does not matter to tests that only see it refused).
+    /// Commits an equality delete file on `id`, with content that can't be read: for tests that only see it refused.
     pub async fn delete_equal(&self) {
         let metadata = self.metadata().await;
         let path = format!("{}/data/{}-eq.parquet", metadata.location, Uuid::new_v4());
@@ -122,7 +124,7 @@ impl<'a> Writer<'a> {
         self.commit(&prepared).await;
     }
 
-    /// Commits `n` data files that are nowhere: for tests that only plan.
+    /// Commits entries of `n` data files that do not exist: for tests that only plan.
     pub async fn append_phantoms(&self, n: usize) {
         let metadata = self.metadata().await;
         let phantoms = (0..n).map(|i| phantom(&metadata, &format!("phantom-{i}"))).collect();
@@ -130,8 +132,9 @@ impl<'a> Writer<'a> {
         self.commit(&prepared).await;
     }
 
-    /// Gives the table `n` snapshots, each of which replaced the one file of the one before it by another that is nowhere, without as
-    /// many commits: a metadata file that says so is registered in place of the table's.
+    /// Gives the table `n` snapshots, with one registration in place of `n` commits.
+    ///
+    /// Each snapshot replaces the one data file of its parent by another. The data files do not exist.
     pub async fn long_history(&self, n: i64) {
         let metadata = self.metadata().await;
         let dir = format!("{}/metadata", metadata.location);
@@ -174,7 +177,7 @@ impl<'a> Writer<'a> {
         self.app.ok(Method::POST, "/v1/default/namespaces/n/register", Some(register)).await;
     }
 
-    /// A snapshot that adds files to the head of `main`.
+    /// Writes a snapshot that adds files to the head of `main`.
     async fn prepare(&self, metadata: &TableMetadata, files: Vec<DataFile>, deletes: bool) -> Prepared {
         let mut draft = Draft::new(&self.storage, metadata, true);
         let content = if deletes { ManifestContent::Deletes } else { ManifestContent::Data };
@@ -196,7 +199,7 @@ impl<'a> Writer<'a> {
         }))
     }
 
-    /// The live data files of the table as storage has them, read anew.
+    /// Returns the paths of the live data files, sorted. Reads the manifests from storage each time.
     pub async fn data_files(&self) -> Vec<String> {
         let metadata = self.metadata().await;
         let Some(snapshot) = metadata.current_snapshot() else { return Vec::new() };
@@ -207,7 +210,11 @@ impl<'a> Writer<'a> {
         paths
     }
 
-    /// The ids that a reader sees, by the server's own SQL engine.
+    /// Returns the ids that the server's SQL engine reads, sorted.
+    ///
+    /// # Errors
+    ///
+    /// Returns the text of the server's error if the query fails.
     pub async fn ids(&self) -> Result<Vec<i64>, String> {
         let batches = self.app.sql("SELECT id FROM n.t ORDER BY id").await?;
         let column = |b: &RecordBatch| b.column(0).as_any().downcast_ref::<Int64Array>().expect("ids").values().to_vec();
@@ -215,7 +222,7 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// A data file of one row that is nowhere.
+/// Returns the entry of a data file of one row that does not exist.
 fn phantom(metadata: &TableMetadata, name: &str) -> DataFile {
     let path = format!("{}/data/{name}.parquet", metadata.location);
     DataFile::new(DataContentType::Data, path, DataFileFormat::Parquet, 1, 1)

@@ -1,4 +1,9 @@
-//! Looks at the fleet at regular times, decides, and enters jobs.
+//! The loop of the autopilot: it examines all tables at regular times, decides about each, and enqueues jobs.
+//!
+//! Several servers may run it at once. The key of a job makes sure that only one of them enqueues it: the key of a schedule's job
+//! has the time of the schedule, the key of the autopilot's job has the version of the table's metadata.
+//!
+//! Start reading at [`Autopilot::pass`], then `pass_over`. [`recommendations`] does the same without enqueueing.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -18,38 +23,42 @@ use crate::cost_model::{CandidateJob, candidates};
 use crate::decide::{Decision, DecisionInput, DecisionKind, JobToEnqueue, decide};
 use crate::{Layers, Policy};
 
-/// As whom it asks for jobs.
+/// The principal of the jobs that the autopilot enqueues.
 pub const NAME: &str = "autopilot";
 
+/// A day in milliseconds.
 const DAY_MS: Millis = 24 * 3600 * 1000;
 
-/// How it works.
+/// The options of the autopilot.
 #[derive(Debug, Clone, Copy)]
 pub struct AutopilotOptions {
-    /// Between looks.
+    /// The time between two passes over all tables.
     pub every: Duration,
-    /// Jobs of its own that wait or run, at most: the order of what waits is then never an old one.
+    /// The maximum number of its jobs that wait or run, over all warehouses of the database. A short queue keeps their order
+    /// up to date.
     pub slots: usize,
 }
 
-/// The autopilot of a server's warehouses. Several servers may have one: a job is entered once.
+/// The autopilot of all warehouses of a server. Several servers may run one: each job is enqueued once.
 #[derive(Debug)]
 pub struct Autopilot {
+    /// The maintenance of each warehouse, with the policies that the configuration sets for it.
     warehouses: Vec<(Maintenance, Layers)>,
     options: AutopilotOptions,
-    /// What was last kept of each table's decision.
+    /// The decision about each table that was last stored, as JSON.
     last_saved: HashMap<TableId, String>,
 }
 
-/// Properties of a warehouse's namespaces by name.
+/// The properties of a warehouse's namespaces, by the name of the namespace.
 type Namespaces = BTreeMap<NamespaceName, BTreeMap<String, String>>;
 
+/// Reads the properties of all namespaces of a warehouse.
 async fn namespaces(catalog: &Catalog) -> Result<Namespaces, CatalogError> {
     let rows = catalog.state().all_namespaces(catalog.warehouse()).await?;
     Ok(rows.into_iter().map(|row| (row.name, row.properties)).collect())
 }
 
-/// The policy of a table, whose own properties are given.
+/// Merges the policy of a table from the configuration, the properties of its namespaces and its own properties.
 fn policy_in(layers: &Layers, namespaces: &Namespaces, name: &NamespaceName, own: &BTreeMap<String, String>) -> Policy {
     let mut above = Vec::new();
     let mut at = Some(name.clone());
@@ -62,14 +71,22 @@ fn policy_in(layers: &Layers, namespaces: &Namespaces, name: &NamespaceName, own
     Policy::of(&layers.of_table(name, above.into_iter(), own))
 }
 
-/// The policy of a table as it is now.
+/// Returns the policy of a table, with the properties that its namespaces and its metadata have now.
+///
+/// # Errors
+///
+/// Returns [`State`](CatalogError::State) if the database fails, [`MetadataGone`](CatalogError::MetadataGone) if the metadata file
+/// is not in storage, [`MetadataInvalid`](CatalogError::MetadataInvalid) if it can't be parsed, and
+/// [`Storage`](CatalogError::Storage) if it can't be read.
 pub async fn policy_of(catalog: &Catalog, layers: &Layers, row: &TabularRow) -> Result<Policy, CatalogError> {
     let namespaces = namespaces(catalog).await?;
     let table = catalog.load_row(row.clone()).await?;
     Ok(policy_in(layers, &namespaces, &row.name.namespace, &table.metadata.properties))
 }
 
-/// By whom a table is frozen, if it is: what else may be wrong with its policy does not count.
+/// Returns the origin of the freeze of a table, for people; `None` if the table is not frozen.
+///
+/// `namespaces` are the properties of all namespaces, and `own` those of the table. Other mistakes in the policy do not count.
 pub fn frozen_by(
     layers: &Layers,
     namespaces: &Namespaces,
@@ -80,14 +97,14 @@ pub fn frozen_by(
     policy.freeze.then(|| policy.origin("freeze").to_string())
 }
 
-/// A table with all that a decision about it rests on but the jobs that there were.
+/// A table with the input of a decision, except its jobs.
 struct Looked {
     examined: AssessedTable,
     policy: Policy,
     used: TableUsage,
 }
 
-/// Looks at every table of a warehouse.
+/// Examines every table of a warehouse. A table whose policy causes a panic counts as frozen.
 async fn look(catalog: &Catalog, layers: &Layers) -> Result<Vec<Looked>, CatalogError> {
     let (namespaces, uses) = (namespaces(catalog).await?, catalog.state().usages().await?);
     let nothing = BTreeMap::new();
@@ -95,7 +112,7 @@ async fn look(catalog: &Catalog, layers: &Layers) -> Result<Vec<Looked>, Catalog
         let own = examined.facts.as_ref().map_or(&nothing, |facts| &facts.policy_properties);
         let policy = catch_panic_sync(|| policy_in(layers, &namespaces, &examined.row.name.namespace, own));
         let policy = policy.unwrap_or_else(|panic| {
-            tracing::error!(table = %examined.row.name, %panic, "a table's policy could not be read; it is left alone");
+            tracing::error!(table = %examined.row.name, %panic, "reading a table's policy panicked; the table counts as frozen");
             Policy { freeze: true, ..Policy::default() }
         });
         let used = uses.get(&examined.row.id).copied().unwrap_or_default();
@@ -104,32 +121,37 @@ async fn look(catalog: &Catalog, layers: &Layers) -> Result<Vec<Looked>, Catalog
     Ok(catalog.fleet().await?.into_iter().map(looked).collect())
 }
 
-/// A job that would pay, for whoever runs them.
+/// A job that would pay now, for schedulers outside of Esker.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Recommendation {
-    /// The warehouse.
+    /// The name of the warehouse.
     pub warehouse: String,
-    /// The table.
+    /// The name of the table, its parts joined with dots.
     pub table: String,
-    /// The table's name by its parts, which `table` joins with dots.
+    /// The name of the table in parts.
     #[serde(skip)]
     pub name: TableName,
-    /// The kind of job, as in its route.
+    /// The kind of the job, as in the route that starts it.
     pub kind: JobKind,
-    /// The body for that route.
+    /// The body for the route that starts the job.
     pub options: Value,
-    /// What is wrong.
+    /// The flaw of the table that the job would remove, for people.
     pub why: String,
-    /// Seconds that it would save in a day.
+    /// The seconds that the job would save in a day.
     pub gain_seconds_a_day: f64,
-    /// Seconds that it would take.
+    /// The seconds that the job would take.
     pub cost_seconds: f64,
 }
 
-/// What would pay now in a warehouse, the best ratio first, whether or not the autopilot is on.
+/// Returns the jobs that would pay now in a warehouse, those with the most gain for their cost first.
 ///
-/// For schedulers that decide themselves. Tables that are frozen, foreign, or whose policy can't be followed are left out.
+/// It does not matter whether the autopilot is on: the list is for schedulers outside of Esker. Tables that are frozen or foreign,
+/// or whose policy can't be followed, are left out. So are compactions of tables with damaged files.
+///
+/// # Errors
+///
+/// Returns [`State`](CatalogError::State) if the database fails. A table that can't be examined is left out.
 pub async fn recommendations(catalog: &Catalog, layers: &Layers) -> Result<Vec<Recommendation>, CatalogError> {
     let now = now_ms();
     let mut found = Vec::new();
@@ -138,7 +160,7 @@ pub async fn recommendations(catalog: &Catalog, layers: &Layers) -> Result<Vec<R
         if policy.freeze || !policy.problems.is_empty() || !examined.row.owned {
             continue;
         }
-        // A compaction does not read what only earlier snapshots lead to.
+        // A compaction reads the current snapshot only, so damage of an earlier snapshot does not stop it.
         let is_whole = examined.damage.iter().all(|file| file.snapshot_id.is_some());
         let readable = |c: &CandidateJob| is_whole || c.request.kind() != JobKind::Compact;
         let paying = candidates(facts, &policy, &used, now).into_iter().filter(|c| c.pays(policy.payback) && readable(c));
@@ -159,12 +181,12 @@ pub async fn recommendations(catalog: &Catalog, layers: &Layers) -> Result<Vec<R
 }
 
 impl Autopilot {
-    /// For some warehouses, each with what the configuration says of it.
+    /// Makes the autopilot of some warehouses, each with the policies that the configuration sets for it.
     pub fn new(warehouses: Vec<(Maintenance, Layers)>, options: AutopilotOptions) -> Self {
         Self { warehouses, options, last_saved: HashMap::new() }
     }
 
-    /// Looks, decides and enters jobs until told to stop.
+    /// Runs a pass every [`AutopilotOptions::every`], until `stopped` holds true.
     pub async fn run(mut self, mut stopped: watch::Receiver<bool>) {
         loop {
             tokio::select! {
@@ -175,7 +197,9 @@ impl Autopilot {
         }
     }
 
-    /// One look at everything; returns how many jobs were entered.
+    /// Examines all tables once, and enqueues the jobs that pay. Returns the number of enqueued jobs.
+    ///
+    /// Skips warehouses whose epoch does not fit the database. An error of one warehouse is logged, and the others go on.
     pub async fn pass(&mut self) -> usize {
         let mut entered = 0;
         for (maintenance, layers) in self.warehouses.clone() {
@@ -186,13 +210,14 @@ impl Autopilot {
                 Ok(jobs) => entered += jobs,
                 Err(error) => {
                     let warehouse = &maintenance.catalog().options().warehouse;
-                    tracing::warn!(warehouse, %error, "the autopilot could not look at the fleet; it is tried again");
+                    tracing::warn!(warehouse, %error, "a pass of the autopilot over a warehouse failed; the next pass tries again");
                 }
             }
         }
         entered
     }
 
+    /// Examines the tables of one warehouse, decides, enqueues jobs and stores the decisions. Returns the number of enqueued jobs.
     async fn pass_over(&mut self, maintenance: &Maintenance, layers: &Layers) -> Result<usize, MaintenanceError> {
         let (catalog, now) = (maintenance.catalog(), now_ms());
         let state = catalog.state();
@@ -213,7 +238,7 @@ impl Autopilot {
         let about = |looked: &Looked| match &looked.examined.facts {
             Err(why) => {
                 let verdict = if why.is_passing() { DecisionKind::Wait } else { DecisionKind::Leave };
-                Decision { verdict, ..Decision::leave(format!("it can't be examined: {why}")) }
+                Decision { verdict, ..Decision::leave(format!("the table can't be examined: {why}")) }
             }
             Ok(facts) => {
                 let known = DecisionInput {
@@ -227,8 +252,8 @@ impl Autopilot {
                     accounts: &accounts,
                 };
                 catch_panic_sync(|| decide(&known)).unwrap_or_else(|panic| {
-                    tracing::error!(table = %looked.examined.row.name, %panic, "what a table needs could not be decided");
-                    Decision::leave(format!("it can't be decided: {panic}"))
+                    tracing::error!(table = %looked.examined.row.name, %panic, "deciding about a table panicked; the table is left alone");
+                    Decision::leave(format!("the autopilot can't decide about the table: {panic}"))
                 })
             }
         };
@@ -239,7 +264,10 @@ impl Autopilot {
         Ok(entered)
     }
 
-    /// Enters what is to be done: what schedules want, then what gains most for its cost, one job a table, while there are slots.
+    /// Enqueues the jobs of all decisions, at most one a table, while there are free slots. Returns their number.
+    ///
+    /// Jobs of schedules come first, then those with the most gain for their cost. `open` is the number of slots in use. The
+    /// decision about a table whose job is not enqueued gets the reason.
     async fn enter(
         &self,
         maintenance: &Maintenance,
@@ -257,7 +285,7 @@ impl Autopilot {
         let mut entered = 0;
         for (i, act) in wanted {
             if slots == 0 {
-                let reason = format!("{} other jobs of more gain come first", self.options.slots);
+                let reason = format!("the {} slots of the autopilot are taken by jobs that come first", self.options.slots);
                 decisions[i] = Decision { verdict: DecisionKind::Wait, reason, ..decisions[i].clone() };
                 continue;
             }
@@ -269,10 +297,10 @@ impl Autopilot {
                     entered += 1;
                     continue;
                 }
-                Ok(None) => "such a job has seen the table as it is now, and left it so".to_owned(),
+                Ok(None) => "an equal job already ran on this metadata version".to_owned(),
                 Err(error) => {
-                    tracing::warn!(table = %row.name, %error, "a job could not be entered");
-                    format!("the job could not be entered: {error}")
+                    tracing::warn!(table = %row.name, %error, "a job could not be enqueued");
+                    format!("the job could not be enqueued: {error}")
                 }
             };
             decisions[i] = Decision { verdict: DecisionKind::Leave, reason, ..decisions[i].clone() };
@@ -280,7 +308,7 @@ impl Autopilot {
         Ok(entered)
     }
 
-    /// Keeps the decisions that are others than before.
+    /// Stores the decisions that changed since they were last stored.
     async fn save_decisions(
         &mut self,
         catalog: &Catalog,
@@ -302,13 +330,15 @@ impl Autopilot {
     }
 }
 
-/// The job as it is entered. Its key makes sure that several servers enter it once, and that one which had nothing to do is not entered
-/// again before the table has changed.
+/// Makes the job to enqueue, with its key, reason and priority.
+///
+/// The key makes sure that several servers enqueue the job once. It has the name of the metadata file, so a job that found nothing
+/// to do is not enqueued again before the table changes.
 fn order(row: &TabularRow, act: &JobToEnqueue) -> JobSpec {
     let candidate = &act.candidate;
     let kind = candidate.request.kind();
     let version = row.metadata_location.rsplit('/').next().unwrap_or_default();
-    // Two sorts of compaction are two jobs.
+    // A conversion of deletes is a compaction too, and must not have the key of a rewrite of small files.
     let sort = match &candidate.request {
         JobRequest::Compact(options) if options.strategy == Strategy::ConvertDeletes => "convert-deletes",
         _ => kind.as_str(),

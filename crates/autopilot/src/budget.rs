@@ -1,4 +1,7 @@
-//! What jobs that began by themselves have cost, and whether anything is left to be spent.
+//! Budgets: limits on the bytes, processor seconds and requests that jobs may take in 24 hours.
+//!
+//! The jobs of the autopilot and of schedules count. A budget belongs to the layer that sets it, and all tables that take their
+//! value from there share it. So costs are summed by the origin of the budget.
 
 use std::collections::BTreeMap;
 
@@ -6,19 +9,20 @@ use esker_maintenance::Cost;
 
 use crate::{Origin, Policy};
 
-/// What was spent of each budget: who says it, and which key it is.
+/// The costs of the last 24 hours, by the origin and the key of the budget.
 pub(crate) type Accounts = BTreeMap<(Origin, &'static str), Cost>;
 
+/// The policy keys of budgets, in the order of the limits in [`exhausted`].
 const BUDGETS: [&str; 3] = ["budget.bytes", "budget.cpu-seconds", "budget.requests"];
 
-/// Puts what a table's jobs cost onto the accounts of its budgets.
+/// Adds the cost of a table's jobs to the accounts of the table's budgets.
 pub(crate) fn charge(accounts: &mut Accounts, policy: &Policy, spent: Cost) {
     for key in BUDGETS {
         accounts.entry((policy.origin(key), key)).or_default().add(spent);
     }
 }
 
-/// The budget that is used up, if one is: for people.
+/// Describes the first budget of a table that is spent, or returns `None` if each has something left.
 pub(crate) fn exhausted(accounts: &Accounts, policy: &Policy) -> Option<String> {
     let limits = [policy.budget_bytes, policy.budget_cpu_seconds, policy.budget_requests];
     BUDGETS.iter().zip(limits).find_map(|(key, limit)| {

@@ -1,5 +1,10 @@
-//! What a job would gain and cost, by a table's facts. Seconds of one machine on both sides, so that they can be compared; the constants
-//! are of an object store and are the same for all tables, so that their order is right even where the seconds are not.
+//! The cost model: the gain and the cost of each job that a table could use, computed from the table's facts.
+//!
+//! Both are in seconds of one machine, so they can be compared. The gain is what one full scan would save, times the scans a day
+//! that engines report. The constants describe an object store and are the same for all tables. So the order of the jobs is right
+//! even if the seconds are not.
+//!
+//! Start reading at [`candidates`], then [`compaction`].
 
 use std::time::Duration;
 
@@ -12,79 +17,81 @@ use serde_json::{Value, json};
 
 use crate::Policy;
 
-/// Opening a data or delete file: a request for its footer and one for its first bytes.
+/// The time to open a data or delete file: a request for its footer and one for its first bytes.
 const OPEN_SECONDS: f64 = 0.02;
-/// Opening a manifest while a scan is planned.
+/// The time to open a manifest when a scan is planned.
 const MANIFEST_SECONDS: f64 = 0.01;
-/// Applying a delete by position, and one by equality, in every scan.
+/// The time to apply one position delete in a scan.
 const POSITION_SECONDS: f64 = 1e-7;
+/// The time to apply one equality delete in a scan.
 const EQUALITY_SECONDS: f64 = 2e-6;
-/// Decoding rows and encoding them again.
+/// The speed at which rows are decoded and encoded again.
 const REWRITE_BYTES_A_SECOND: f64 = 40e6;
-/// Reading the columns that deletes are about.
+/// The speed at which the columns of equality deletes are read.
 const READ_BYTES_A_SECOND: f64 = 200e6;
-/// A job that does nothing else.
+/// The time of a job that has nothing to do.
 const JOB_SECONDS: f64 = 0.1;
-/// The share of deleted rows from which on a file is rewritten, as by Spark's `rewrite_data_files`.
+/// The share of deleted rows from which on a file is rewritten. Spark's `rewrite_data_files` has the same.
 const DELETE_RATIO: f64 = 0.3;
-/// Manifests beyond what their bytes need, from which on they are rewritten.
+/// The number of manifests beyond the ideal from which on manifests are rewritten.
 const EXCESS_MANIFESTS: u64 = 20;
-const MANIFEST_BYTES: u64 = 8 << 20;
-/// How much older than they have to be snapshots get before they are expired without a schedule.
+/// The time that snapshots stay beyond their maximum age, unless a schedule expires them.
 const EXPIRY_SLACK_MS: Millis = 3600 * 1000;
-/// The specification's `history.expire.min-snapshots-to-keep`.
+/// The default of the table property `history.expire.min-snapshots-to-keep` in the specification.
 const KEEP: usize = 1;
 
-/// A job that might pay.
+/// A job that a table could use, with its gain and its cost.
 #[derive(Debug, Clone)]
 pub struct CandidateJob {
-    /// The job.
+    /// The request of the job.
     pub request: JobRequest,
-    /// What is wrong, for people.
+    /// The flaw of the table that the job removes, for people.
     pub why: String,
-    /// Seconds saved in a day, by all scans together.
+    /// The seconds that all scans of a day save together.
     pub gain_seconds_a_day: f64,
-    /// Seconds that the job takes.
+    /// The seconds that the job takes.
     pub cost_seconds: f64,
-    /// It is done whether it pays or not: what it removes has to go.
+    /// Marks a job that runs even if it does not pay, because what it removes has to go.
     pub due: bool,
-    /// What the table should look like afterwards: some of the keys of a job's `measured.shapes.after`.
+    /// The expected shape of the table after the job: some keys of the job's `measured.shapes.after`.
     pub predicted: Value,
 }
 
 impl CandidateJob {
-    /// Whether it wins back what it costs within a time.
+    /// Checks whether the job wins back its cost within a time, or is due anyway.
     pub fn pays(&self, within: Duration) -> bool {
         self.due || self.gain_seconds_a_day * within.as_secs_f64() / 86_400.0 > self.cost_seconds
     }
 
-    /// The order in which jobs are begun: what a second of work saves in a day.
+    /// Returns the seconds that one second of work saves in a day. Jobs of a higher rank begin first.
     pub fn rank(&self) -> f64 {
         self.gain_seconds_a_day / self.cost_seconds.max(JOB_SECONDS)
     }
 }
 
-/// How a table is scanned.
+/// The scans of a table, as engines report them.
 struct Scans {
-    /// In a day; at least one, where nobody reports any.
+    /// The number of scans in a day; at least one, even if no engine reports any.
     a_day: f64,
-    /// The share of the data files that one reads.
+    /// The share of the data files that an average scan reads, from 0.01 to 1.
     share: f64,
 }
 
 impl Scans {
+    /// Averages the reports of the last [`USAGE_DAYS`] days.
     fn of(facts: &TableFacts, used: &TableUsage) -> Self {
         let a_day = (used.scans as f64 / USAGE_DAYS as f64).max(1.0);
         let read = used.scanned_files as f64 / (used.scans.max(1) as f64 * facts.data_files.max(1) as f64);
         Self { a_day, share: if used.scans > 0 { read.clamp(0.01, 1.0) } else { 1.0 } }
     }
 
+    /// Converts the seconds that a full scan would save to the seconds that all scans of a day would save.
     fn gain(&self, seconds_a_full_scan: f64) -> f64 {
         seconds_a_full_scan * self.share * self.a_day
     }
 }
 
-/// What might pay for a table of these facts.
+/// Returns the jobs that a table could use, whether they pay or not. `now` is in milliseconds since the Unix epoch.
 pub(crate) fn candidates(facts: &TableFacts, policy: &Policy, used: &TableUsage, now: Millis) -> Vec<CandidateJob> {
     let scans = Scans::of(facts, used);
     let mut found = Vec::new();
@@ -95,12 +102,12 @@ pub(crate) fn candidates(facts: &TableFacts, policy: &Policy, used: &TableUsage,
     found
 }
 
-/// Why no snapshot of a table is expired: a property that says what is retained can't be read.
+/// Returns the reason why no snapshot of a table may be expired: a retention property that can't be parsed.
 pub(crate) fn expiry_off(facts: &TableFacts) -> Option<String> {
     check_retention(&facts.policy_properties).err().map(|error| error.to_string())
 }
 
-/// The compaction that the policy wants.
+/// Returns the request of a compaction with the options of the policy.
 pub(crate) fn compact_request(policy: &Policy) -> JobRequest {
     JobRequest::Compact(Box::new(CompactOptions {
         strategy: policy.strategy,
@@ -111,7 +118,7 @@ pub(crate) fn compact_request(policy: &Policy) -> JobRequest {
     }))
 }
 
-/// The expiry that policy and properties want.
+/// Returns the request of an expiry. An option stays unset if a property of the table decides, which the job reads itself.
 pub(crate) fn expire_request(facts: &TableFacts, policy: &Policy, now: Millis) -> JobRequest {
     let (age_ms, keep) = retention(facts, policy);
     let older_than_ms = policy.expire_max_age.and(Some(now.saturating_sub(age_ms)));
@@ -122,11 +129,14 @@ pub(crate) fn expire_request(facts: &TableFacts, policy: &Policy, now: Millis) -
     }))
 }
 
+/// Checks whether the table has a property for the age of snapshots.
 fn has_own_age(facts: &TableFacts) -> bool {
     facts.policy_properties.contains_key(MAX_SNAPSHOT_AGE.key)
 }
 
-/// The age that snapshots may go at, and how many are kept. What a table's own properties say comes first.
+/// Returns the age in milliseconds over which snapshots expire, and the number that is kept.
+///
+/// The properties of the table come before the policy.
 fn retention(facts: &TableFacts, policy: &Policy) -> (Millis, usize) {
     let wanted = policy.expire_max_age.and_then(|age| Millis::try_from(age.as_millis()).ok());
     let age = wanted.filter(|_| !has_own_age(facts)).unwrap_or(facts.max_snapshot_age_ms);
@@ -134,6 +144,7 @@ fn retention(facts: &TableFacts, policy: &Policy) -> (Millis, usize) {
     (age, own.or(policy.expire_keep).unwrap_or(KEEP).max(1))
 }
 
+/// Returns a compaction if small files could be merged, or many rows are deleted by position.
 fn compaction(facts: &TableFacts, policy: &Policy, scans: &Scans) -> Option<CandidateJob> {
     let fewer = facts.compactable_files.saturating_sub(facts.compacted_files);
     let by_position = facts.position_deletes.records.saturating_add(facts.deletion_vectors.records);
@@ -143,9 +154,9 @@ fn compaction(facts: &TableFacts, policy: &Policy, scans: &Scans) -> Option<Cand
         return None;
     }
     let (mut gain, mut bytes) = (fewer as f64 * OPEN_SECONDS, facts.compactable_bytes as f64);
-    let mut why = format!("{} small files would be {}", facts.compactable_files, facts.compacted_files);
+    let mut why = format!("{} small files would become {}", facts.compactable_files, facts.compacted_files);
     if riddled {
-        // Rows that are read to be thrown away.
+        // A scan reads deleted rows only to drop them.
         gain += by_position as f64 * POSITION_SECONDS + facts.data_bytes as f64 * deleted / READ_BYTES_A_SECOND;
         bytes = bytes.max(facts.data_bytes as f64 * facts.files_with_deletes as f64 / facts.data_files.max(1) as f64);
         why = format!("{why}; {:.0} % of the rows are deleted by position", deleted * 100.0);
@@ -160,7 +171,10 @@ fn compaction(facts: &TableFacts, policy: &Policy, scans: &Scans) -> Option<Cand
     })
 }
 
-/// Equality deletes, and position deletes by the many, become deletes that cost readers less.
+/// Returns a conversion of deletes if there are equality deletes, or many position delete files.
+///
+/// A conversion makes deletion vectors in version 3, and one position delete file for each data file in version 2. These cost
+/// readers less.
 fn conversion(facts: &TableFacts, scans: &Scans) -> Option<CandidateJob> {
     let files = facts.equality_deletes.files + facts.position_deletes.files;
     // In version 3 one file holds the vectors of a commit; in version 2 there is one file for each data file.
@@ -187,16 +201,17 @@ fn conversion(facts: &TableFacts, scans: &Scans) -> Option<CandidateJob> {
     })
 }
 
+/// Returns a rewrite of the manifests if there are many more than their size needs.
 fn manifests(facts: &TableFacts, scans: &Scans) -> Option<CandidateJob> {
-    let ideal = facts.manifest_bytes.div_ceil(MANIFEST_BYTES).max(1);
+    let ideal = facts.manifest_bytes.div_ceil(facts.target_manifest_bytes.max(1)).max(1);
     let fewer = facts.manifests.saturating_sub(ideal);
     if fewer < EXCESS_MANIFESTS {
         return None;
     }
-    // Every scan is planned, however little it reads.
+    // Planning opens the manifests of every scan, even of one that reads few files. So the share of files does not count.
     Some(CandidateJob {
         request: JobRequest::Manifests(Box::default()),
-        why: format!("{} manifests where {ideal} would do", facts.manifests),
+        why: format!("{} manifests, where {ideal} would be enough", facts.manifests),
         gain_seconds_a_day: fewer as f64 * MANIFEST_SECONDS * scans.a_day,
         cost_seconds: JOB_SECONDS + facts.manifests as f64 * MANIFEST_SECONDS,
         due: false,
@@ -204,6 +219,7 @@ fn manifests(facts: &TableFacts, scans: &Scans) -> Option<CandidateJob> {
     })
 }
 
+/// Returns an expiry if the oldest snapshot is more than an hour over its age, and there are more snapshots than are kept.
 fn expiry(facts: &TableFacts, policy: &Policy, used: &TableUsage, now: Millis) -> Option<CandidateJob> {
     if expiry_off(facts).is_some() {
         return None;
@@ -217,7 +233,7 @@ fn expiry(facts: &TableFacts, policy: &Policy, used: &TableUsage, now: Millis) -
     Some(CandidateJob {
         request: expire_request(facts, policy, now),
         why: format!(
-            "the oldest of {} snapshots is {} h old; they may go after {} h",
+            "the oldest of {} snapshots is {} h old; snapshots expire after {} h",
             facts.snapshots,
             now.saturating_sub(oldest) / 3_600_000,
             age_ms / 3_600_000

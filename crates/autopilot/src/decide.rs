@@ -1,4 +1,9 @@
-//! What is to be done for a table, and why nothing is where nothing is. Pure.
+//! The decision about one table: the jobs to enqueue, or the reason why there are none. It is pure.
+//!
+//! Schedules decide first, then the cost model proposes jobs, if the policy turns the autopilot on. Each proposed job gets a verdict
+//! of its own, with a reason. `docs/policies.md` lists the reasons.
+//!
+//! Start reading at [`decide`], then [`judge`].
 
 use std::cmp::Ordering;
 use std::time::Duration;
@@ -14,29 +19,29 @@ use crate::Policy;
 use crate::budget::{Accounts, exhausted};
 use crate::cost_model::{CandidateJob, candidates, compact_request, expire_request, expiry_off};
 
-/// A schedule's moment that was missed by more than this is let go.
+/// The time in milliseconds after which a missed time of a schedule is dropped.
 const MISSED_MS: Millis = 3600 * 1000;
-/// After a job failed, so long until the next of its kind; doubled with each further failure.
+/// The time in milliseconds between a failed job and the next of its kind. It doubles with each further failure, up to 16 hours.
 const BACK_OFF_MS: Millis = 15 * 60 * 1000;
-/// No two jobs of a kind begin by themselves on one table within this time.
+/// The time in milliseconds between two jobs of a kind on one table.
 const APART_MS: Millis = 60 * 1000;
-/// Nor two expiries within this.
+/// The time in milliseconds between two expiries on one table.
 const EXPIRIES_APART_MS: Millis = 3600 * 1000;
 
-/// What becomes of a table.
+/// The verdict about a table or a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DecisionKind {
-    /// A job is entered.
+    /// A job is enqueued.
     Act,
-    /// A job would be, at another time.
+    /// A job would be enqueued at another time.
     Wait,
-    /// Nothing is to be done.
+    /// No job is needed or allowed.
     Leave,
 }
 
 impl DecisionKind {
-    /// As metrics spell it.
+    /// Returns the name of the verdict, as metrics and JSON spell it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Act => "act",
@@ -46,88 +51,95 @@ impl DecisionKind {
     }
 }
 
-/// A job that was thought of.
+/// A job that the autopilot considered, with its verdict.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Considered {
-    /// Its kind.
+    /// The kind of the job.
     pub kind: JobKind,
-    /// What is wrong with the table.
+    /// The flaw of the table that the job would remove, for people.
     pub why: String,
-    /// Seconds that it would save in a day.
+    /// The seconds that the job would save in a day.
     pub gain_seconds_a_day: f64,
-    /// Seconds that it would take.
+    /// The seconds that the job would take.
     pub cost_seconds: f64,
-    /// What is made of it.
+    /// The verdict about the job.
     pub verdict: DecisionKind,
-    /// Why.
+    /// The reason for the verdict, for people.
     pub reason: String,
 }
 
-/// What is thought of a table.
+/// The decision about a table.
 #[derive(Debug, Clone, Serialize)]
 pub struct Decision {
-    /// What becomes of it.
+    /// The verdict about the table.
     pub verdict: DecisionKind,
-    /// Why, in a line.
+    /// The reason for the verdict, in a line for people.
     pub reason: String,
-    /// Jobs that were thought of.
+    /// The jobs that the autopilot considered. Jobs of schedules are not among them.
     pub considered: Vec<Considered>,
-    /// Jobs that are to be entered.
+    /// The jobs to enqueue, in no order.
     #[serde(skip)]
     pub act: Vec<JobToEnqueue>,
 }
 
-/// A job to be entered.
+/// A job that a decision wants to enqueue.
 #[derive(Debug, Clone)]
 pub struct JobToEnqueue {
-    /// What is to be done, with what it should gain.
+    /// The job, with its gain and cost.
     pub candidate: CandidateJob,
-    /// The moment of the schedule that wants it; none if the autopilot does.
+    /// The time of the schedule that wants the job, in milliseconds since the Unix epoch; `None` for a job of the autopilot.
     pub scheduled_ms: Option<Millis>,
-    /// Jobs of its kind that did not succeed since the last that did.
+    /// The number of jobs of this kind without success since the last one with success.
     pub failed: usize,
 }
 
 impl JobToEnqueue {
-    /// What schedules want comes first, then what gains most for its cost.
+    /// Compares two jobs: those of schedules come first, then those with the most gain for their cost.
     pub(crate) fn by_urgency(&self, other: &Self) -> Ordering {
         let scheduled = |act: &Self| act.scheduled_ms.is_some();
         scheduled(other).cmp(&scheduled(self)).then(other.candidate.rank().total_cmp(&self.candidate.rank()))
     }
 }
 
-/// What a decision rests on.
+/// The input of a decision about one table.
 #[derive(Debug)]
 pub(crate) struct DecisionInput<'a> {
+    /// The time of the decision, in milliseconds since the Unix epoch.
     pub(crate) now: Millis,
+    /// The policy of the table.
     pub(crate) policy: &'a Policy,
+    /// The facts of the table.
     pub(crate) facts: &'a TableFacts,
-    /// Files of the table that somebody could not read.
+    /// The files of the table that a job or query could not read.
     pub(crate) damage: &'a [Damage],
+    /// Tells whether Esker owns the table. A foreign table gets no job.
     pub(crate) owned: bool,
+    /// The scans and commits of the table that engines reported.
     pub(crate) used: &'a TableUsage,
-    /// The table's jobs that began by themselves, and are not over or ended in the last day; the oldest first.
+    /// The table's jobs of the autopilot and of schedules that are not over or ended in the last day, the oldest first.
     pub(crate) jobs: &'a [&'a Job],
+    /// The costs of the last 24 hours, by budget.
     pub(crate) accounts: &'a Accounts,
 }
 
 impl Decision {
+    /// Makes a decision to leave the table alone, without considered jobs.
     pub(crate) fn leave(reason: impl Into<String>) -> Self {
         Self { verdict: DecisionKind::Leave, reason: reason.into(), considered: Vec::new(), act: Vec::new() }
     }
 }
 
-/// Decides about one table.
+/// Decides which jobs one table gets now.
 pub(crate) fn decide(known: &DecisionInput<'_>) -> Decision {
     let DecisionInput { policy, .. } = known;
     if let Some(problem) = policy.problems.first() {
-        return Decision::leave(format!("its policy can't be followed: {problem}"));
+        return Decision::leave(format!("the policy can't be followed until it is corrected: {problem}"));
     }
     if policy.freeze {
-        return Decision::leave(format!("it is frozen by {}", policy.origin("freeze")));
+        return Decision::leave(format!("the table is frozen by {}", policy.origin("freeze")));
     }
     if !known.owned {
-        return Decision::leave("it is foreign: another catalog may commit to it; claim it first");
+        return Decision::leave("the table is foreign: another catalog may commit to it; claim it first");
     }
     if let Some(job) = known.jobs.iter().find(|job| !job.state.is_over()) {
         return Decision {
@@ -167,21 +179,24 @@ pub(crate) fn decide(known: &DecisionInput<'_>) -> Decision {
         (Some(act), ..) => (DecisionKind::Act, format!("{}: {}", act.candidate.request.kind(), act.candidate.why)),
         (None, Some(waits), _) => (DecisionKind::Wait, waits),
         (None, None, Some(left)) => (DecisionKind::Leave, left),
-        (None, None, None) if policy.autopilot => (DecisionKind::Leave, "nothing is to be gained".to_owned()),
+        (None, None, None) if policy.autopilot => (DecisionKind::Leave, "no job would improve the table".to_owned()),
         (None, None, None) => (DecisionKind::Leave, format!("autopilot is off ({})", policy.origin("autopilot"))),
     };
     Decision { verdict, reason, considered, act }
 }
 
-/// What is made of a job that might pay.
+/// Gives the verdict about one candidate, with the reason.
+///
+/// `spent` describes a budget that is spent, if there is one. The checks that the table's own state decides come before those that
+/// only ask for time.
 fn judge(known: &DecisionInput<'_>, candidate: &CandidateJob, spent: Option<&str>) -> (DecisionKind, String) {
     let DecisionInput { policy, facts, now, .. } = known;
     let kind = candidate.request.kind();
-    // What an earlier snapshot leads to, a compaction does not read.
+    // A compaction reads the current snapshot only, so damage of an earlier snapshot does not stop it.
     let damaged: Vec<&Damage> = known.damage.iter().filter(|file| file.snapshot_id.is_none()).collect();
     if let Some(file) = damaged.first().filter(|_| kind == JobKind::Compact) {
         let n = damaged.len();
-        let reason = format!("{n} of its files can't be read, {} among them: it is tried when they are mended", file.path);
+        let reason = format!("{n} files can't be read, among them {}; the table is compacted once they are restored", file.path);
         return (DecisionKind::Leave, reason);
     }
     let forced = kind == JobKind::Compact && policy.compact_after_commits.is_some_and(|n| facts.commits_since_compaction >= n);
@@ -190,7 +205,7 @@ fn judge(known: &DecisionInput<'_>, candidate: &CandidateJob, spent: Option<&str
         return (
             DecisionKind::Leave,
             format!(
-                "it would save {gain:.2} s a day and take {cost:.1} s: it does not pay within {} h",
+                "the job would save {gain:.2} s a day and take {cost:.1} s, which does not pay within {} h",
                 policy.payback.as_secs() / 3600
             ),
         );
@@ -204,7 +219,7 @@ fn judge(known: &DecisionInput<'_>, candidate: &CandidateJob, spent: Option<&str
     {
         return (
             DecisionKind::Leave,
-            format!("{engine} rewrote its files {} min ago; its compaction is left to that", now.saturating_sub(*at) / 60_000),
+            format!("{engine} rewrote its files {} min ago; compaction is left to {engine}", now.saturating_sub(*at) / 60_000),
         );
     }
     let failed = failures(known, kind);
@@ -215,7 +230,7 @@ fn judge(known: &DecisionInput<'_>, candidate: &CandidateJob, spent: Option<&str
             return (
                 DecisionKind::Wait,
                 format!(
-                    "the last {failed} jobs of this kind did not succeed; the next is tried in {} min",
+                    "unsuccessful jobs of this kind in a row: {failed}; the next begins in {} min",
                     pause.saturating_sub(now.saturating_sub(last)) / 60_000
                 ),
             );
@@ -230,7 +245,7 @@ fn judge(known: &DecisionInput<'_>, candidate: &CandidateJob, spent: Option<&str
         return (DecisionKind::Wait, format!("a job of this kind ended less than {} s ago", apart / 1000));
     }
     if !policy.is_open(*now) {
-        return (DecisionKind::Wait, format!("it is outside the window of {}", policy.origin("window")));
+        return (DecisionKind::Wait, format!("the time is outside the window of {}", policy.origin("window")));
     }
     (
         DecisionKind::Act,
@@ -242,16 +257,17 @@ fn judge(known: &DecisionInput<'_>, candidate: &CandidateJob, spent: Option<&str
     )
 }
 
-/// Jobs of a kind that did not succeed since the last that did.
+/// Counts the jobs of a kind without success since the last one with success.
 fn failures(known: &DecisionInput<'_>, kind: JobKind) -> usize {
     known.jobs.iter().rev().filter(|job| job.kind == kind.as_str()).take_while(|job| job.state != JobState::Succeeded).count()
 }
 
+/// Converts a duration to milliseconds.
 fn millis(duration: Duration) -> Millis {
     Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
 }
 
-/// Returns the request of a scheduled job; none for kinds that only people start.
+/// Returns the request of a scheduled job, or `None` for kinds that only people start.
 fn scheduled_request(kind: JobKind, policy: &Policy, facts: &TableFacts, now: Millis) -> Option<JobRequest> {
     match kind {
         JobKind::Compact => Some(compact_request(policy)),
@@ -263,7 +279,7 @@ fn scheduled_request(kind: JobKind, policy: &Policy, facts: &TableFacts, now: Mi
     }
 }
 
-/// What schedules want now.
+/// Returns the jobs whose schedule had its time in the last hour, unless a job of the kind was enqueued since then.
 fn scheduled(known: &DecisionInput<'_>) -> Vec<JobToEnqueue> {
     let DecisionInput { policy, facts, now, .. } = known;
     let mut acts = Vec::new();
@@ -287,4 +303,21 @@ fn scheduled(known: &DecisionInput<'_>) -> Vec<JobToEnqueue> {
         acts.push(JobToEnqueue { candidate, scheduled_ms: Some(moment), failed: 0 });
     }
     acts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::KEYS;
+
+    #[test]
+    fn a_kind_that_may_be_scheduled_has_a_key_and_a_request_and_no_other_kind_has() {
+        let (policy, facts) = (Policy::of(&[]), TableFacts::default());
+        for kind in JobKind::ALL {
+            let has_key = KEYS.iter().any(|key| key.name == format!("{kind}.schedule"));
+            let has_request = scheduled_request(kind, &policy, &facts, 0).is_some();
+            let may = esker_maintenance::kind_view(kind).schedulable;
+            assert_eq!((has_key, has_request), (may, may), "{kind}");
+        }
+    }
 }

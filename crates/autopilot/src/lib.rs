@@ -1,7 +1,10 @@
-//! Esker treats tables by itself: policies say what is wanted, facts say what pays, budgets say how much may be spent.
+//! The autopilot: the loop that decides which maintenance jobs pay, and enqueues them within a budget.
 //!
-//! Policy and decision are pure: from what is known to what is to be done and why. [`Pilot`] does the asking and the entering
-//! of jobs.
+//! A [`Policy`] holds the wishes for a table. The facts of the table and its use by engines give the gain and the cost of each
+//! job, in seconds. A [`Decision`] names the jobs to enqueue, or the reason why there are none. Policies and decisions are pure;
+//! only [`Autopilot`] reads the database and enqueues jobs.
+//!
+//! Start reading at [`Autopilot::pass`], then `decide::decide`.
 
 mod autopilot;
 mod budget;
@@ -15,5 +18,5 @@ pub use decide::{Considered, Decision, DecisionKind};
 pub use error::PolicyError;
 pub use policy::{Layer, Layers, Origin, Policy, Setting};
 
-/// The result of reading a policy.
+/// The result of an operation on a policy.
 pub type Result<T> = std::result::Result<T, PolicyError>;

@@ -1,4 +1,12 @@
-//! What the server does beside answering the requests at hand: each is a task of the [`Supervisor`].
+//! Starts the server's background tasks, each under a name and watched by the [`Supervisor`].
+//!
+//! | task | work |
+//! |---|---|
+//! | `rest`, `flight` | accept connections and answer requests |
+//! | `housekeeping`, `heartbeat` | the loops of `housekeeping.rs` |
+//! | `observer-WAREHOUSE` | keeps the facts about the warehouse's tables up to date |
+//! | `worker`, `job-news` | run jobs, and listen for jobs that other servers enqueued |
+//! | `health-table`, `autopilot` | write `system.table_health`, and decide which jobs pay |
 
 use std::collections::BTreeMap;
 use std::future::IntoFuture;
@@ -19,7 +27,7 @@ use crate::server::dead_after;
 use crate::supervise::Supervisor;
 use crate::{Config, config, housekeeping};
 
-/// Does the jobs of all warehouses.
+/// Creates the worker that runs the jobs of all warehouses.
 pub(crate) fn worker(config: &Config, state: &State, maintenance: &[Maintenance], wake: Arc<Notify>) -> Worker {
     Worker::new(state.clone(), maintenance, worker_options(&config.maintenance), wake)
 }
@@ -32,7 +40,9 @@ fn worker_options(config: &config::MaintenanceConfig) -> WorkerOptions {
     WorkerOptions { jobs: config.jobs, attempts: config.attempts, retry: Duration::from_secs(config.retry_seconds) }
 }
 
-/// A listener. One that is started again binds its address anew.
+/// Starts the task that serves `router` on a listener.
+///
+/// The first run takes the given listener. A restarted task binds the same address again.
 pub(crate) fn listener(
     set: &mut Supervisor,
     name: &str,
@@ -52,13 +62,15 @@ pub(crate) fn listener(
             };
             match bound {
                 Ok(listener) => serve(listener, router, stopped).await,
-                Err(error) => tracing::error!(%address, %error, "a listener can't be opened again"),
+                Err(error) => tracing::error!(%address, %error, "the address can't be listened on again"),
             }
         }
     });
 }
 
-/// What keeps state and warehouses in order.
+/// Starts the tasks that keep state and warehouses in order: housekeeping, the heartbeat, and an observer for each warehouse.
+///
+/// `fenced` becomes true once the other servers count this one as dead.
 pub(crate) fn keepers(
     set: &mut Supervisor,
     config: &Config,
@@ -81,7 +93,9 @@ pub(crate) fn keepers(
     }
 }
 
-/// What enters jobs and does them, and what writes health down.
+/// Starts the tasks that enqueue and run jobs, and the one that records health.
+///
+/// The autopilot and the health table run only if their intervals in the configuration are not 0.
 pub(crate) fn workers(
     set: &mut Supervisor,
     config: &Config,
@@ -108,12 +122,13 @@ pub(crate) fn workers(
     }
 }
 
+/// Serves connections until the server stops; then waits for the requests at work.
 async fn serve(listener: TcpListener, router: Router, mut stopped: watch::Receiver<bool>) {
     let until = async move {
-        // A sender that is gone has stopped as well.
+        // An error means that the sender was dropped, which counts as a stop.
         let _ = stopped.wait_for(|stop| *stop).await;
     };
-    // Small answers in several packets would otherwise wait for the client's delayed acknowledgement: some 40 ms a query.
+    // Without it, small answers in several packets wait for the client's delayed acknowledgement: about 40 ms a query.
     let listener = listener.tap_io(|stream| {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY could not be set");
@@ -121,6 +136,6 @@ async fn serve(listener: TcpListener, router: Router, mut stopped: watch::Receiv
     });
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
     if let Err(error) = axum::serve(listener, service).with_graceful_shutdown(until).into_future().await {
-        tracing::error!(%error, "a listener failed");
+        tracing::error!(%error, "the listener failed");
     }
 }

@@ -1,4 +1,8 @@
-//! Configuration: one TOML file, every key also as `ESKER__SECTION__KEY`, unknown keys refused by name.
+//! [`Config`]: everything that can be configured, read from one TOML file and from the environment.
+//!
+//! Each section of the file is a struct here, with its defaults in `Default`. Every key can also be set as the environment
+//! variable `ESKER__SECTION__KEY`, which wins over the file. An unknown key is an error that names it. Start reading at
+//! [`Config::load`]; [`Config::check`] has the conditions that involve more than one key or its range.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -13,53 +17,54 @@ use esker_state::Database;
 
 use crate::{Error, Result};
 
-/// Everything that can be configured, with its default.
+/// The whole configuration, with a default for every key.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Where the state database lives and, unless said otherwise, the warehouse.
+    /// The directory of the SQLite state database, the locks and caches and, by default, the warehouse `default`. Must be set.
     pub data_dir: Option<PathBuf>,
-    /// The state database.
+    /// The state database and its servers.
     pub state: StateConfig,
-    /// Where the server listens.
+    /// Addresses, limits and times of the server.
     pub server: ServerConfig,
-    /// Who may ask.
+    /// Authentication of callers.
     pub auth: AuthConfig,
-    /// What is wanted of every table: see docs/policies.md.
+    /// The policy of every table, as policy keys with their values: see docs/policies.md.
     #[serde(deserialize_with = "policy")]
     pub policy: BTreeMap<String, String>,
-    /// The warehouses, by name. Without any there is one, called `default`.
+    /// The warehouses, by name. If there is none, [`Config::all_warehouses`] has one called `default`.
     pub warehouses: BTreeMap<String, WarehouseConfig>,
-    /// Tables.
+    /// Settings of the catalog's tables.
     pub tables: TablesConfig,
-    /// Events.
+    /// Events and their receivers.
     pub events: EventsConfig,
-    /// DataHub.
+    /// The connection to DataHub.
     pub datahub: DataHubConfig,
-    /// Maintenance.
+    /// Jobs, quarantine and the autopilot.
     pub maintenance: MaintenanceConfig,
-    /// Health.
+    /// The history of tables' health.
     pub health: HealthConfig,
-    /// Queries.
+    /// Limits of queries.
     pub query: QueryConfig,
-    /// Memory for what can be read again.
+    /// Caches in memory and on local disk.
     pub cache: CacheConfig,
-    /// Logs.
+    /// Level and format of logs.
     pub log: LogConfig,
-    /// Traces.
+    /// The collector of traces.
     pub traces: TracesConfig,
-    /// For tests only.
+    /// Failpoints, for tests only.
     pub debug: DebugConfig,
 }
 
-/// `[state]`
+/// The section `[state]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct StateConfig {
-    /// `postgres://USER@HOST/DATABASE`, for one or several servers; default: SQLite's `esker.db` in the data directory. A password may
-    /// come from PGPASSWORD.
+    /// The database: `postgres://USER@HOST/DATABASE`, for one or several servers; default: SQLite's `esker.db` in the data
+    /// directory. A password may come from the environment variable PGPASSWORD.
     pub url: Option<String>,
-    /// Seconds after which servers on the same database take one that they do not hear of for dead, and finish or sweep what it began.
+    /// Seconds without a heartbeat after which the other servers on the database count a server as dead. They requeue its jobs and
+    /// reclaim its files.
     pub dead_seconds: u32,
 }
 
@@ -69,26 +74,28 @@ impl Default for StateConfig {
     }
 }
 
-/// `[server]`
+/// The section `[server]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ServerConfig {
-    /// The address to listen on. Loopback unless told otherwise.
+    /// The address to listen on; default: loopback.
     pub listen: IpAddr,
-    /// REST catalog, management API, page and metrics. 0 takes any free port.
+    /// The port of the REST catalog, the management API, the web page and the metrics; 0: any free port.
     pub rest_port: u16,
-    /// Flight SQL. 0 takes any free port.
+    /// The port of Flight SQL; 0: any free port.
     pub flight_port: u16,
-    /// The largest request body, in bytes.
+    /// Maximum size of a request body, in bytes.
     pub max_body_bytes: usize,
     /// Seconds that requests and jobs get to end when the server stops.
     pub drain_seconds: u64,
-    /// Seconds that the outcome of a request with an Idempotency-Key is remembered.
+    /// Seconds for which the outcome of a request with an `Idempotency-Key` is remembered.
     pub idempotency_seconds: u64,
-    /// Seconds that a commit waits for its turn at a table before it is answered 429, having done nothing; and once begun, for its end
-    /// before it is answered that its outcome is unknown. Maintenance waits ten times as long.
+    /// Seconds that a commit waits for its turn at a table; then it is answered 429, with nothing changed.
+    ///
+    /// A commit that has begun gets as many seconds again, before it is answered that its outcome is unknown. Maintenance waits
+    /// ten times as long for its turn.
     pub commit_wait_seconds: u64,
-    /// Milliseconds after which a scan that is still being planned is answered `submitted`.
+    /// Milliseconds after which the request to plan a scan is answered `submitted`, if the plan is not complete.
     pub plan_wait_ms: u64,
 }
 
@@ -108,61 +115,66 @@ impl Default for ServerConfig {
     }
 }
 
-/// `[auth]`
+/// The section `[auth]`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AuthConfig {
-    /// Callers on loopback need no token. Refused unless the server listens on loopback.
+    /// Callers on loopback need no token. An error unless `server.listen` is a loopback address.
     pub anonymous: bool,
-    /// The token of the principal `admin`. Made and printed once if not set.
+    /// The token of the principal `admin`, of at least 16 characters. If it is not set, the first start makes one and prints it.
     pub token: Option<String>,
 }
 
-/// `[warehouses.NAME]`. The name is also the REST prefix and the SQL catalog.
+/// The section `[warehouses.NAME]`. The name is also the REST prefix and the SQL catalog.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WarehouseConfig {
-    /// Where new tables go: a `file:///`, `s3://`, `gs://` or `abfss://` URI. The warehouse `default` has `warehouse` in the data
-    /// directory if nothing else is said. Fixed when the warehouse is made.
+    /// The location of new tables: a `file:///`, `s3://`, `gs://` or `abfss://` URI. Fixed when the warehouse is created.
+    ///
+    /// The warehouse `default` has `warehouse` in the data directory as its default; others have none.
     pub location: Option<String>,
-    /// Where else clients may create and register tables, in the same kind of store.
+    /// Further locations in which clients may create and register tables. They must be in the same kind of store.
     pub allowed_locations: Vec<String>,
-    /// Names are compared without case, and keep the case that they were made with. Fixed when the warehouse is made.
+    /// Names of namespaces, tables and views are compared without case, and keep the case of their creation. Fixed when the
+    /// warehouse is created.
     pub case_insensitive: bool,
     /// Options of the cloud store, by their names in the `object_store` crate: `endpoint`, `region`, `access_key_id`,
-    /// `secret_access_key`, `service_account_path`, `account_key`, … What is left out is looked for where the cloud's own tools do.
+    /// `secret_access_key`, `service_account_path`, `account_key`, … Missing ones are taken from the places that the cloud's own
+    /// tools use, such as environment variables.
     #[serde(deserialize_with = "texts")]
     pub storage: BTreeMap<String, String>,
     /// Seconds that a file stays in quarantine before it is deleted; default: `maintenance.grace_seconds`.
     pub grace_seconds: Option<u64>,
-    /// What is wanted of this warehouse's tables.
+    /// The policy of this warehouse's tables, as policy keys with their values. Wins over `[policy]`.
     #[serde(deserialize_with = "policy")]
     pub policy: BTreeMap<String, String>,
-    /// What is wanted of the tables in namespaces whose names match a pattern such as `raw.*`.
+    /// Policies for the tables of namespaces, by a pattern of the namespace's name such as `raw.*`. Wins over `policy`.
     #[serde(deserialize_with = "policies")]
     pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
-    /// What clients get as defaults. With `storage.endpoint` and `storage.region`, their `s3.` counterparts are added.
+    /// Properties that clients get as defaults. If `storage.endpoint` or `storage.region` is set, its `s3.` counterpart is added.
     #[serde(deserialize_with = "texts")]
     pub client: BTreeMap<String, String>,
 }
 
-/// Values as text, also where an environment variable or a TOML file has what looks like a number.
+/// Reads a map of texts. A value that looks like a number or a boolean, in TOML or the environment, becomes its text.
 fn texts<'de, D: serde::Deserializer<'de>>(d: D) -> std::result::Result<BTreeMap<String, String>, D::Error> {
     let text = |value: serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let map = BTreeMap::<String, serde_json::Value>::deserialize(d)?;
     Ok(map.into_iter().map(|(k, v)| (k, text(v))).collect())
 }
 
-/// Policy keys with their values: `compact.schedule = "…"` and `[policy.compact] schedule = "…"` are the same.
+/// Reads policy keys with their values. `compact.schedule = "…"` and `[policy.compact] schedule = "…"` mean the same.
 fn policy<'de, D: serde::Deserializer<'de>>(d: D) -> std::result::Result<BTreeMap<String, String>, D::Error> {
     Ok(flat(serde_json::Map::deserialize(d)?))
 }
 
+/// Reads policies by namespace pattern, each as [`policy`] does.
 fn policies<'de, D: serde::Deserializer<'de>>(d: D) -> std::result::Result<BTreeMap<String, BTreeMap<String, String>>, D::Error> {
     let by_pattern = BTreeMap::<String, serde_json::Map<String, serde_json::Value>>::deserialize(d)?;
     Ok(by_pattern.into_iter().map(|(pattern, values)| (pattern, flat(values))).collect())
 }
 
+/// Joins the keys of nested maps with dots, and turns all values into text.
 fn flat(values: serde_json::Map<String, serde_json::Value>) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     for (key, value) in values {
@@ -175,11 +187,11 @@ fn flat(values: serde_json::Map<String, serde_json::Value>) -> BTreeMap<String, 
     found
 }
 
-/// `[tables]`
+/// The section `[tables]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TablesConfig {
-    /// Seconds that a dropped table can be brought back; 0: not at all.
+    /// Seconds for which a dropped table can be undropped; 0: it can't be.
     pub undrop_seconds: u64,
 }
 
@@ -189,17 +201,17 @@ impl Default for TablesConfig {
     }
 }
 
-/// `[events]`
+/// The section `[events]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EventsConfig {
-    /// Days that delivered events can be asked for again.
+    /// Days for which events are kept. An event that some sink does not have yet is kept longer.
     pub retention_days: u64,
-    /// Receivers of CloudEvents over HTTP, by name.
+    /// Webhooks that receive CloudEvents over HTTP, by name.
     pub webhooks: BTreeMap<String, WebhookConfig>,
-    /// Kafka topics that get CloudEvents, by name.
+    /// Kafka topics that receive CloudEvents, by name.
     pub kafka: BTreeMap<String, KafkaConfig>,
-    /// Receivers of OpenLineage run events of jobs, by name.
+    /// Receivers of OpenLineage run events about jobs, by name.
     pub openlineage: BTreeMap<String, OpenLineageConfig>,
 }
 
@@ -209,58 +221,60 @@ impl Default for EventsConfig {
     }
 }
 
-/// `[events.webhooks.NAME]`
+/// The section `[events.webhooks.NAME]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WebhookConfig {
-    /// Where events are posted to.
+    /// The URL to which events are posted.
     pub url: String,
-    /// Sent as a bearer token.
+    /// A bearer token for the requests.
     #[serde(default)]
     pub token: Option<String>,
 }
 
-/// `[events.openlineage.NAME]`
+/// The section `[events.openlineage.NAME]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OpenLineageConfig {
-    /// Where run events are posted to: `http://marquez:5000/api/v1/lineage`, or DataHub's `/openapi/openlineage/api/v1/lineage`.
+    /// The URL to which run events are posted, such as `http://marquez:5000/api/v1/lineage`, or DataHub's
+    /// `/openapi/openlineage/api/v1/lineage`.
     pub url: String,
-    /// Sent as a bearer token.
+    /// A bearer token for the requests.
     #[serde(default)]
     pub token: Option<String>,
-    /// The namespace that jobs are in; default `esker`.
+    /// The OpenLineage namespace of the jobs; default: `esker`.
     #[serde(default = "lineage_namespace")]
     pub namespace: String,
 }
 
+/// Returns the default of `events.openlineage.NAME.namespace`.
 fn lineage_namespace() -> String {
     "esker".to_owned()
 }
 
-/// `[events.kafka.NAME]`
+/// The section `[events.kafka.NAME]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KafkaConfig {
-    /// `host:port` of some brokers.
+    /// Addresses of some brokers, each as `host:port`.
     pub bootstrap: Vec<String>,
-    /// The topic; its first partition gets the events.
+    /// The topic. All events go to its first partition, so that they keep their order.
     pub topic: String,
 }
 
-/// `[datahub]`
+/// The section `[datahub]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataHubConfig {
-    /// The metadata service, such as `http://datahub-gms:8080`; default: DataHub is not told anything.
+    /// The URL of the metadata service, such as `http://datahub-gms:8080`; default: nothing is reported to DataHub.
     pub url: Option<String>,
-    /// A personal access token.
+    /// A personal access token of DataHub.
     pub token: Option<String>,
-    /// `env` of the ingestion recipe.
+    /// The `env` of the ingestion recipe, so that both write to the same datasets.
     pub env: String,
-    /// `platform_instance` of the ingestion recipe, by warehouse.
+    /// The `platform_instance` of the ingestion recipe, by warehouse.
     pub platform_instances: BTreeMap<String, String>,
-    /// Seconds between looks at what has changed.
+    /// Seconds between two comparisons of the tables with what DataHub has.
     pub every_seconds: u64,
 }
 
@@ -270,29 +284,30 @@ impl Default for DataHubConfig {
     }
 }
 
-/// `[maintenance]`
+/// The section `[maintenance]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MaintenanceConfig {
-    /// Seconds that a file stays in quarantine before it is deleted.
+    /// Seconds for which a file stays in quarantine before it is deleted.
     pub grace_seconds: u64,
-    /// Seconds between sweeps of the quarantine.
+    /// Seconds between two rounds of housekeeping, which sweep the quarantine; 0 counts as 1.
     pub sweep_seconds: u64,
-    /// Threads that decode and encode, and file groups rewritten at the same time; default: the number of cores.
+    /// Number of threads that decode and encode, and of file groups that are rewritten at the same time; default: the number of
+    /// cores.
     pub concurrency: Option<usize>,
-    /// Jobs at work at the same time in this server, each on a table of its own; 0: this server leaves them to others.
+    /// Number of jobs that this server runs at the same time, each on a different table; 0: this server runs none.
     pub jobs: usize,
-    /// Attempts before a job has failed that can't be done for a reason that may pass.
+    /// Number of attempts at a job that fails for a transient reason.
     pub attempts: u32,
-    /// Seconds between the first attempt and the second; four times as long before each further one.
+    /// Seconds between the first attempt and the second. The pause grows fourfold with each further attempt.
     pub retry_seconds: u64,
-    /// Seconds between looks of the autopilot; 0: this server leaves them to others.
+    /// Seconds between two rounds of the autopilot; 0: this server runs no autopilot.
     pub autopilot_seconds: u64,
-    /// Days that jobs which are over are remembered, with their logs.
+    /// Days for which finished jobs are kept, with their logs.
     pub history_days: u64,
-    /// Bytes of memory that a job may take, about. What does not fit is spilled to disk.
+    /// Approximate limit of the memory of a job, in bytes. A job spills to disk what does not fit.
     pub memory_bytes: u64,
-    /// Where jobs spill to; default: `spill` in the data directory.
+    /// The directory to which jobs spill; default: `spill` in the data directory.
     pub spill_dir: Option<PathBuf>,
 }
 
@@ -313,13 +328,14 @@ impl Default for MaintenanceConfig {
     }
 }
 
-/// `[health]`
+/// The section `[health]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HealthConfig {
-    /// Seconds between rows of the Iceberg table `system.table_health`, which every engine can query; 0: it is not written.
+    /// Seconds between two recordings of health in the Iceberg table `system.table_health`, which every engine can query; 0: it is
+    /// not written.
     pub table_seconds: u64,
-    /// Days that the history of tables' health and use is kept.
+    /// Days for which the history of tables' health and use is kept.
     pub history_days: u64,
 }
 
@@ -329,23 +345,24 @@ impl Default for HealthConfig {
     }
 }
 
-/// `[query]`
+/// The section `[query]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct QueryConfig {
-    /// Bytes that all queries together may use for sorts, joins and aggregates; default: a quarter of the machine's memory.
+    /// Bytes that all queries together may use for sorts, joins and aggregates; default: a quarter of the memory of the machine or
+    /// its container.
     pub memory_bytes: Option<usize>,
-    /// Bytes that one query may use of them before it spills or fails; default: half.
+    /// Bytes of `memory_bytes` that one query may use before it spills or fails; default: half.
     pub query_memory_bytes: Option<usize>,
-    /// Partitions of a query's plan; default: the number of cores.
+    /// Number of partitions of a query's plan, which run in parallel; default: the number of cores.
     pub parallelism: Option<usize>,
-    /// Queries that run at the same time.
+    /// Maximum number of queries that run at the same time.
     pub concurrency: usize,
-    /// Queries that wait for their turn; more are refused.
+    /// Maximum number of queries that wait to run; more are refused.
     pub queue: usize,
-    /// Seconds that a query may take, its wait included.
+    /// Maximum duration of a query in seconds, including its wait.
     pub timeout_seconds: u64,
-    /// Seconds from which on a query is logged as slow.
+    /// Duration in seconds from which a query is logged as slow.
     pub slow_seconds: f64,
 }
 
@@ -363,17 +380,19 @@ impl Default for QueryConfig {
     }
 }
 
-/// `[cache]`
+/// The section `[cache]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CacheConfig {
-    /// Bytes of parsed metadata, of manifests, of Parquet footers and of delete files kept in memory, each, for each warehouse.
+    /// Size in bytes of each metadata cache of each warehouse. There is one for parsed metadata, one for manifests, one for Parquet
+    /// footers and one for delete files.
     pub bytes: u64,
-    /// Bytes of column chunks that queries read, kept in memory for all warehouses together; default: an eighth of the machine's.
+    /// Size in bytes of the memory cache of column chunks, for all warehouses together; default: an eighth of the memory of the
+    /// machine or its container.
     pub block_bytes: Option<u64>,
-    /// Bytes of column chunks kept on local disk, for warehouses in remote stores; 0: none.
+    /// Size in bytes of the disk cache of column chunks, for warehouses in remote stores; 0: no disk cache.
     pub disk_bytes: u64,
-    /// Where they are kept; default: `cache` in the data directory.
+    /// The directory of the disk cache; default: `cache` in the data directory.
     pub disk_dir: Option<PathBuf>,
 }
 
@@ -383,13 +402,13 @@ impl Default for CacheConfig {
     }
 }
 
-/// `[log]`
+/// The section `[log]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogConfig {
-    /// `text` or `json`.
+    /// The format of a log line: `text` or `json`.
     pub format: LogFormat,
-    /// A level, or directives such as `info,esker_catalog=debug`.
+    /// The lowest level that is logged, or directives such as `info,esker_catalog=debug`.
     pub level: String,
 }
 
@@ -399,15 +418,17 @@ impl Default for LogConfig {
     }
 }
 
-/// `[traces]`
+/// The section `[traces]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TracesConfig {
-    /// A collector of OTLP over HTTP, such as `http://collector:4318`: spans are posted to `/v1/traces` there. None: nothing is traced.
+    /// The URL of a collector of OTLP over HTTP, such as `http://collector:4318`. Spans are posted to `/v1/traces` below it.
+    /// Default: nothing is traced.
     pub url: Option<String>,
-    /// The part of the traces begun here that is told, between 0 and 1. Where a caller traces, its own decision counts.
+    /// The share of traces begun by this server that are sampled, between 0 and 1. A trace that a caller began follows the caller's
+    /// decision.
     pub sample: f64,
-    /// Headers of each request, such as `authorization`.
+    /// Headers of each request to the collector, such as `authorization`.
     pub headers: BTreeMap<String, String>,
 }
 
@@ -417,32 +438,32 @@ impl Default for TracesConfig {
     }
 }
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people.
     #[default]
     Text,
-    /// One object a line.
+    /// One JSON object a line.
     Json,
 }
 
-/// `[debug]`
+/// The section `[debug]`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DebugConfig {
-    /// The point at which the process stops making progress, for tests that kill it there.
+    /// The failpoint at which the process stops for ever, for tests that kill it there.
     pub halt_at: Option<String>,
-    /// The point at which it panics, every time it gets there, for tests of what goes on beside it.
+    /// The failpoint at which the process panics each time, for tests that the rest of the server goes on.
     pub panic_at: Option<String>,
 }
 
-/// The warehouse that there is without any in the configuration.
+/// The name of the warehouse that exists if the configuration has none. It is also the only one with a default location.
 pub const DEFAULT_WAREHOUSE: &str = "default";
 
 impl Config {
-    /// The warehouses, the default one where none is configured.
+    /// Returns the warehouses by name: the configured ones, or the one called `default` if there are none.
     pub fn all_warehouses(&self) -> BTreeMap<String, WarehouseConfig> {
         match self.warehouses.is_empty() {
             true => BTreeMap::from([(DEFAULT_WAREHOUSE.to_owned(), WarehouseConfig::default())]),
@@ -450,23 +471,29 @@ impl Config {
         }
     }
 
-    /// Where jobs spill to, in a data directory.
+    /// Returns the directory to which jobs spill; `dir` is the data directory.
     pub(crate) fn spill_dir(&self, dir: &Path) -> PathBuf {
         self.maintenance.spill_dir.clone().unwrap_or_else(|| dir.join("spill"))
     }
 
-    /// What is said of each warehouse's tables.
+    /// Returns the policy layers of each warehouse's tables, by warehouse.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Config`](Error::Config) if a policy key or a namespace pattern is unknown or has a wrong value.
     pub fn layers(&self) -> Result<BTreeMap<String, Layers>> {
         let of = |(name, w): (String, WarehouseConfig)| Ok((name.clone(), self.layers_of(&name, &w)?));
         self.all_warehouses().into_iter().map(of).collect()
     }
 
-    /// What is said of the tables of one warehouse.
+    /// Returns the policy layers of one warehouse's tables: `[policy]`, the warehouse's own policy, then its namespace patterns.
     pub(crate) fn layers_of(&self, name: &str, warehouse: &WarehouseConfig) -> Result<Layers> {
         Layers::new(name, &self.policy, &warehouse.policy, &warehouse.namespaces).map_err(|e| Error::Config(e.to_string()))
     }
 
-    /// The configuration without what must not be shown.
+    /// Returns the configuration with `(set)` in place of every secret, to be printed.
+    ///
+    /// A storage option is a secret if its name contains `key`, `secret`, `token`, `sas` or `password`.
     #[must_use]
     pub fn without_secrets(mut self) -> Self {
         let hide = |secret: &mut Option<String>| {
@@ -488,7 +515,12 @@ impl Config {
         self
     }
 
-    /// Reads the file if there is one, then the environment, which wins.
+    /// Reads the file, if one is given, then the environment, which wins; then checks the result.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Config`](Error::Config) if the file can't be read, if a key is unknown or has a value of the wrong type, or if
+    /// [`Config::check`] finds something wrong. Returns [`State`](Error::State) if `state.url` names no supported database.
     pub fn load(file: Option<&Path>) -> Result<Self> {
         let mut figment = Figment::from(Serialized::defaults(Self::default()));
         if let Some(file) = file {
@@ -503,12 +535,21 @@ impl Config {
         Ok(config)
     }
 
-    /// The state database, for a server with this data directory.
+    /// Returns the state database of a server whose data directory is `dir`. Opens nothing.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](Error::State) if the scheme of `state.url` is not `postgres` or `postgresql`.
     pub fn database(&self, dir: &Path) -> Result<Database> {
         Ok(Database::from_url(self.state.url.as_deref(), &dir.join("esker.db"))?)
     }
 
-    /// What no single key can say.
+    /// Checks the ranges of values, and the conditions between several keys.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Config`](Error::Config) with the key and the condition that does not hold. Returns [`State`](Error::State) if
+    /// `state.url` names no supported database.
     pub fn check(&self) -> Result<()> {
         let wrong = |text: &str| Err(Error::Config(text.to_owned()));
         self.database(Path::new(""))?;
@@ -523,27 +564,27 @@ impl Config {
             return wrong("auth.anonymous is only allowed where server.listen is a loopback address");
         }
         if self.auth.token.as_ref().is_some_and(|t| t.len() < 16) {
-            return wrong("auth.token is too short: at least 16 characters");
+            return wrong("auth.token is too short: give at least 16 characters");
         }
         for (name, warehouse) in &self.warehouses {
             if name.is_empty() || name.contains(['/', '%', '?', '#', '+', '.']) {
-                return wrong(&format!("warehouses.{name}: the name must not be empty and holds none of / % ? # + ."));
+                return wrong(&format!("warehouses.{name}: the name must not be empty or contain / % ? # + ."));
             }
             if warehouse.location.is_none() && name != DEFAULT_WAREHOUSE {
-                return wrong(&format!("warehouses.{name}.location is not set; only the warehouse default has one by itself"));
+                return wrong(&format!("warehouses.{name}.location is not set; only the warehouse `default` has a default"));
             }
         }
         let EventsConfig { webhooks, kafka, openlineage, .. } = &self.events;
         let mut sinks: Vec<&String> = webhooks.keys().chain(kafka.keys()).chain(openlineage.keys()).collect();
         sinks.sort();
         if let Some(twice) = sinks.windows(2).find(|names| names[0] == names[1]) {
-            return wrong(&format!("events: two sinks are called {}; each needs a name of its own", twice[0]));
+            return wrong(&format!("events: two sinks are called {}; give each its own name", twice[0]));
         }
         if let Some((name, _)) = self.events.kafka.iter().find(|(_, k)| k.bootstrap.is_empty() || k.topic.is_empty()) {
-            return wrong(&format!("events.kafka.{name} needs bootstrap and topic"));
+            return wrong(&format!("events.kafka.{name}: bootstrap and topic must not be empty"));
         }
         if let Some(name) = self.datahub.platform_instances.keys().find(|name| !self.all_warehouses().contains_key(*name)) {
-            return wrong(&format!("datahub.platform_instances.{name}: there is no such warehouse"));
+            return wrong(&format!("datahub.platform_instances.{name}: no warehouse has this name"));
         }
         if !(0.0..=1.0).contains(&self.traces.sample) {
             return wrong("traces.sample must be between 0 and 1");
@@ -555,7 +596,7 @@ impl Config {
             return wrong("query.concurrency and query.timeout_seconds must not be 0");
         }
         if !(self.query.slow_seconds >= 0.0 && self.query.slow_seconds.is_finite()) {
-            return wrong("query.slow_seconds must not be negative");
+            return wrong("query.slow_seconds must be a finite number of 0 or more");
         }
         if self.server.rest_port != 0 && self.server.rest_port == self.server.flight_port {
             return wrong("server.rest_port and server.flight_port must differ");

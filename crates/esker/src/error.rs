@@ -1,3 +1,5 @@
+//! [`Error`]: the failures of a command, with the texts that the person at the terminal reads.
+
 use std::io;
 
 use esker_catalog::CatalogError;
@@ -5,31 +7,33 @@ use esker_query::QueryError;
 use esker_state::StateError;
 use esker_storage::StorageError;
 
-/// Why a command failed, in words for the person who gave it.
+/// The failure of a command or of the server's start.
+///
+/// `main` prints its text, so the text is for the person who gave the command.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A key of the configuration is unknown, mistyped or contradicts another.
+    /// A key of the configuration is unknown, has a value of the wrong type, or contradicts another key. The text names the key.
     #[error("configuration: {0}")]
     Config(String),
-    /// A port can't be listened on.
+    /// The server can't listen on an address.
     #[error("can't listen on {address} ({key}): {source}")]
     Listen {
-        /// The address.
+        /// The address and port.
         address: String,
-        /// The configuration key that names it.
+        /// The configuration key of the port: `server.rest_port` or `server.flight_port`.
         key: &'static str,
-        /// The system's answer.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// Another server works on this data directory.
-    #[error("{0} is in use by another esker process; one server a data directory")]
+    /// Another process holds the lock of this data directory.
+    #[error("{0} is in use by another esker process; only one may use a data directory")]
     Locked(String),
-    /// A file or directory can't be used.
+    /// A file, a directory or another resource of the operating system can't be used.
     #[error("{path}: {source}")]
     Io {
-        /// Which.
+        /// The path of the file or directory, or a few words that name the resource, such as `job threads`.
         path: String,
-        /// The system's answer.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// The state database failed.
@@ -44,10 +48,10 @@ pub enum Error {
     /// The query engine failed.
     #[error(transparent)]
     Query(#[from] QueryError),
-    /// The server answered with an error, or not at all.
+    /// The server answered with an error, with something unexpected, or not at all.
     #[error("{0}")]
     Remote(String),
-    /// The command line says something that can't be.
+    /// The command line is wrong, or the command can't be carried out as it was given.
     #[error("{0}")]
     Usage(String),
 }

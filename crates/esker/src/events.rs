@@ -1,4 +1,4 @@
-//! The event sinks that the configuration names.
+//! Builds the event sinks and the DataHub client that the configuration names. Nothing is sent here.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use esker_report::{DataHub, DataHubOptions, EventFormat, KafkaOptions, KafkaSink
 use crate::config::{self, EventsConfig};
 use crate::{Error, Result};
 
-/// What tells DataHub, if the configuration says where it is.
+/// Builds the client that reports to DataHub, if `datahub.url` is set.
 pub(crate) fn datahub(config: &config::DataHubConfig) -> Result<Option<DataHub>> {
     let Some(url) = config.url.clone() else { return Ok(None) };
     let options = DataHubOptions {
@@ -21,6 +21,7 @@ pub(crate) fn datahub(config: &config::DataHubConfig) -> Result<Option<DataHub>>
     DataHub::new(options).map(Some).map_err(|e| Error::Config(format!("datahub.url: {e}")))
 }
 
+/// Builds the sinks of `[events]`: webhooks, OpenLineage receivers and Kafka topics.
 pub(crate) fn sinks(events: &EventsConfig) -> Result<Vec<Arc<dyn Sink>>> {
     let mut sinks: Vec<Arc<dyn Sink>> = Vec::new();
     let webhooks = events.webhooks.iter().map(|(name, w)| ("webhooks", name, &w.url, &w.token, EventFormat::CloudEvents));

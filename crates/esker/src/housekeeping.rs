@@ -1,4 +1,6 @@
-//! What the server does by itself at regular times.
+//! The server's periodic work: sweeping, settling what dead servers left, removing old records, heartbeats, recording health.
+//!
+//! Each public function is a loop that runs as one task of the `Supervisor`, until the server stops.
 
 use std::time::Duration;
 
@@ -11,7 +13,10 @@ use tokio::sync::watch;
 
 use crate::{Config, Result};
 
-/// Reclaims what dead servers left behind, sweeps the quarantine, ends the time of dropped tables and forgets old receipts and events, until told to stop.
+/// Runs one round of housekeeping every `maintenance.sweep_seconds`, until the server stops.
+///
+/// A round ends the undrop period of dropped tables, reclaims files of dead servers, sweeps the quarantine and writes the
+/// ledger, for each warehouse. Then it removes old records from the database.
 pub(crate) async fn run(catalogs: Vec<Catalog>, config: Config, mut stopped: watch::Receiver<bool>) {
     let every = Duration::from_secs(config.maintenance.sweep_seconds.max(1));
     loop {
@@ -21,7 +26,7 @@ pub(crate) async fn run(catalogs: Vec<Catalog>, config: Config, mut stopped: wat
         if let Some(catalog) = catalogs.first()
             && let Err(error) = forget(catalog, &config).await
         {
-            tracing::error!(%error, "old receipts and events could not be forgotten");
+            tracing::error!(%error, "old records could not be removed from the database; the next round tries again");
         }
         tokio::select! {
             () = tokio::time::sleep(every) => {}
@@ -30,7 +35,9 @@ pub(crate) async fn run(catalogs: Vec<Catalog>, config: Config, mut stopped: wat
     }
 }
 
-/// Tells the other servers on the database that this one lives, until told to stop or taken for dead.
+/// Writes this server's heartbeat to the database, until the server stops or the other servers count it as dead.
+///
+/// In the second case it sets `fenced`, which makes the server stop.
 pub(crate) async fn live(state: State, dead_after: Duration, fenced: watch::Sender<bool>, mut stopped: watch::Receiver<bool>) {
     loop {
         tokio::select! {
@@ -42,16 +49,18 @@ pub(crate) async fn live(state: State, dead_after: Duration, fenced: watch::Send
             Err(StateError::Fenced) => {
                 tracing::error!("{}", StateError::Fenced);
                 fenced.send_replace(true);
-                // The server stops now.
+                // The server stops now. To return earlier would count as a failure of the task.
                 drop(stopped.wait_for(|stop| *stop).await);
                 return;
             }
-            Err(error) => tracing::warn!(%error, "the heartbeat could not be written; it is tried again"),
+            Err(error) => tracing::warn!(%error, "the heartbeat could not be written; the next one is tried in time"),
         }
     }
 }
 
-/// Writes the health of each warehouse's tables into its `system.table_health`, until told to stop.
+/// Adds the health of each warehouse's tables to its `system.table_health`, once in `every`, until the server stops.
+///
+/// Skips a warehouse whose database and storage disagree.
 pub(crate) async fn record_health(warehouses: Vec<Maintenance>, every: Duration, mut stopped: watch::Receiver<bool>) {
     loop {
         tokio::select! {
@@ -61,41 +70,43 @@ pub(crate) async fn record_health(warehouses: Vec<Maintenance>, every: Duration,
         for warehouse in warehouses.iter().filter(|w| w.catalog().check_epoch().is_ok()) {
             if let Err(error) = esker_query::record_health(warehouse.catalog(), warehouse.reader()).await {
                 let warehouse = &warehouse.catalog().options().warehouse;
-                tracing::warn!(warehouse, %error, "the health of its tables could not be written; it is tried again");
+                tracing::warn!(warehouse, %error, "system.table_health could not be written; the next round tries again");
             }
         }
     }
 }
 
+/// Does the work of one round for one warehouse. A step that fails is logged and does not stop the others.
 async fn keep_house(catalog: &Catalog) {
     let warehouse = &catalog.options().warehouse;
     catalog.advance_epoch().await;
     if catalog.check_epoch().is_err() {
-        // Said already, as an error. Until a person has seen to it, nothing is ended, deleted or written down.
+        // `advance_epoch` has logged the disagreement as an error. Nothing is ended, deleted or written until `esker recover` ran.
         return;
     }
-    // What one of these can't do keeps none of the others from its work.
+    // Each step runs, even if one before it failed.
     match catalog.expire_drops(now_ms()).await {
         Ok(0) => {}
-        Ok(tables) => tracing::info!(warehouse, tables, "the time of dropped tables is over"),
-        Err(error) => tracing::error!(warehouse, %error, "the time of dropped tables could not be ended; it is tried again"),
+        Ok(tables) => tracing::info!(warehouse, tables, "the undrop period of dropped tables ended"),
+        Err(error) => tracing::error!(warehouse, %error, "dropped tables could not be expired; the next round tries again"),
     }
     match deletion::reclaim_outputs(catalog).await {
         Ok(0) => {}
-        Ok(files) => tracing::info!(warehouse, files, "files left behind by a server that is gone are being reclaimed"),
-        Err(error) => tracing::error!(warehouse, %error, "what dead servers left could not be reclaimed; it is tried again"),
+        Ok(files) => tracing::info!(warehouse, files, "files of dead servers were put into quarantine"),
+        Err(error) => tracing::error!(warehouse, %error, "files of dead servers were not reclaimed; the next round tries again"),
     }
     match deletion::sweep(catalog, now_ms()).await {
-        // What is held is held again in a minute.
+        // Files that are only held were held by the last sweep too: not worth a line for each round.
         Ok(swept) if swept == (Swept { held: swept.held, ..Swept::default() }) => {}
         Ok(swept) => tracing::info!(warehouse, ?swept, "quarantine swept"),
-        Err(error) => tracing::error!(warehouse, %error, "the quarantine could not be swept; it is tried again"),
+        Err(error) => tracing::error!(warehouse, %error, "the quarantine could not be swept; the next round tries again"),
     }
     if let Err(error) = catalog.write_ledger().await {
-        tracing::error!(warehouse, %error, "the ledger could not be written; it is tried again");
+        tracing::error!(warehouse, %error, "the ledger could not be written; the next round tries again");
     }
 }
 
+/// Removes health history, jobs, receipts and events that are older than the configuration keeps them.
 async fn forget(catalog: &Catalog, config: &Config) -> Result<()> {
     let ago = |seconds: u64| now_ms() - Millis::try_from(seconds.saturating_mul(1000)).unwrap_or(Millis::MAX / 2);
     let events = ago(config.events.retention_days.saturating_mul(24 * 3600));

@@ -1,6 +1,7 @@
-//! Wires the crates into one binary: configuration, the server, the command line.
+//! The top crate: reads the configuration, wires the other crates into a server, and has the command line.
 //!
-//! A library as well, so that tests run the server in their own process.
+//! It is a library as well as a binary, so that tests can run the server in their own process. Start reading at
+//! [`server::Server::start`] for the server, and at [`cli::run`] for the commands.
 
 mod background;
 pub mod cli;
@@ -17,5 +18,5 @@ mod warehouses;
 pub use config::Config;
 pub use error::Error;
 
-/// The result of a command.
+/// The result of a command or of a step of the server's start.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -1,4 +1,8 @@
-//! The server: opens everything in order, serves until told to stop, drains.
+//! [`Server`]: opens all parts in order, starts the background tasks, and stops them in order.
+//!
+//! Start reading at [`Server::start_on`]. The order matters: the lock of the data directory, the plan of the warehouses and the
+//! ports come first, so that a start that can't serve changes nothing. Then follow the database, the catalogs, the query engine,
+//! and at last the tasks. [`Server::stop`] takes no new work, waits `server.drain_seconds`, and closes the database.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::net::SocketAddr;
@@ -24,44 +28,63 @@ use crate::config::DEFAULT_WAREHOUSE;
 use crate::supervise::Supervisor;
 use crate::{Config, Error, Result, background, config, events, warehouses};
 
-/// The principal that the first start makes.
+/// The name of the principal that the first start creates.
 const FIRST_PRINCIPAL: &str = "admin";
 
 /// A running server.
 #[derive(Debug)]
 pub struct Server {
-    /// Where REST listens.
+    /// The address on which the REST service listens.
     pub rest: SocketAddr,
-    /// Where Flight SQL listens.
+    /// The address on which Flight SQL listens.
     pub flight: SocketAddr,
-    /// The token that this start made, to be shown once.
+    /// The token that this start made for the principal `admin`. It is to be shown once; the database has only its hash.
     pub new_token: Option<String>,
     state: State,
     catalogs: Vec<Catalog>,
     maintenance: Vec<Maintenance>,
     app: App,
+    /// Becomes true when the server stops.
     stop: watch::Sender<bool>,
+    /// Becomes true when the other servers count this one as dead.
     lost: watch::Receiver<bool>,
     tasks: Vec<JoinHandle<()>>,
     _jobs: JobThreads,
+    /// The time that requests and jobs get to end when the server stops.
     drain: Duration,
-    /// Held while the server lives.
+    /// The lock of the data directory, held while the server lives.
     _lock: File,
 }
 
 impl Server {
-    /// Starts.
+    /// Starts a server. When this returns, it listens and its background tasks run.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Server::start_on`].
     pub async fn start(config: &Config) -> Result<Self> {
         Self::start_on(config, Arc::new(LocalStore::default())).await
     }
 
-    /// Starts with a store of the caller's in place of the local file system.
+    /// Starts a server, with the given store in place of the local file system.
+    ///
+    /// # Errors
+    ///
+    /// - Returns [`Config`](Error::Config) if the configuration is wrong, or if `data_dir` is not set.
+    /// - Returns [`Locked`](Error::Locked) if another process uses the data directory.
+    /// - Returns [`Io`](Error::Io) if the data directory, the cache directory or the job threads can't be made.
+    /// - Returns [`Listen`](Error::Listen) if a port is taken or the address is not one of this machine.
+    /// - Returns [`State`](Error::State) if the database can't be opened or does not answer.
+    /// - Returns [`Catalog`](Error::Catalog) if a warehouse can't be opened, or its pending outputs can't be read.
+    /// - Returns [`Storage`](Error::Storage) if the data directory can't be the location of the default warehouse.
+    /// - Returns [`Query`](Error::Query) if the query engine can't be built.
+    /// - Returns [`Usage`](Error::Usage) if the system gives no random numbers for a token.
     pub async fn start_on(config: &Config, local: Arc<dyn ObjectStore>) -> Result<Self> {
         config.check()?;
         let dir = data_dir(config)?;
         let lock = lock(&dir)?;
         let plans = warehouses::plan(config, &dir, &local)?;
-        // Ports first: a start that can't serve must change nothing.
+        // The ports come before the database: a start that can't serve must change nothing.
         let rest = listen(config, config.server.rest_port, "server.rest_port").await?;
         let flight = listen(config, config.server.flight_port, "server.flight_port").await?;
         let state = State::open(config.database(&dir)?).await?;
@@ -84,9 +107,9 @@ impl Server {
             queried.push((catalog, reader));
         }
         let catalogs: Vec<Catalog> = queried.iter().map(|(catalog, _)| catalog.clone()).collect();
-        // Names without a catalog mean the default warehouse, if there is one of that name.
+        // The engine resolves names without a catalog in the first warehouse: the one called `default`, if there is one.
         queried.sort_by_key(|(catalog, _)| catalog.options().warehouse != DEFAULT_WAREHOUSE);
-        let engine = Engine::new(queried, engine_options(&config.query, cores))?;
+        let engine = Engine::new(queried, engine_options(&config.query, cores, query_spill_dir(&dir, &spill_dir)?))?;
         let access = Access::new(state.clone(), config.auth.anonymous);
         let sinks = events::sinks(&config.events)?;
         let names: Vec<String> = sinks.iter().map(|s| s.name().to_owned()).collect();
@@ -105,7 +128,7 @@ impl Server {
         for catalog in catalogs.iter().filter(|catalog| catalog.check_epoch().is_ok()) {
             let reclaimed = deletion::reclaim_outputs(catalog).await?;
             if reclaimed > 0 {
-                tracing::info!(files = reclaimed, "files left behind by the last stop are being reclaimed");
+                tracing::info!(files = reclaimed, "files of dead servers were put into quarantine");
             }
         }
         let (stop, stopped) = watch::channel(false);
@@ -123,7 +146,7 @@ impl Server {
             set.run("datahub", move || datahub.clone().run(catalogs.clone(), stopped.clone()));
         }
         for sink in sinks {
-            // A new sink begins with what happens from now on, not with what happens before its first look.
+            // Gives a new sink its cursor now. Its task may run later, and must not miss the events until then.
             state.sink_cursor(sink.name()).await?;
             let (state, stopped) = (state.clone(), stopped.clone());
             set.run(&format!("sink-{}", sink.name()), move || deliver(state.clone(), sink.clone(), stopped.clone()));
@@ -145,19 +168,24 @@ impl Server {
         })
     }
 
-    /// The warehouses that are served.
+    /// Returns the catalogs of the warehouses, in the order of their names.
     pub fn catalogs(&self) -> &[Catalog] {
         &self.catalogs
     }
 
-    /// Waits until the other servers on the database take this one for dead, if they ever do. It can change nothing from then on.
+    /// Waits until the other servers on the database count this one as dead. Waits for ever if they never do.
+    ///
+    /// From then on this server can change nothing, and must be stopped.
     pub async fn fenced(&mut self) {
         if self.lost.wait_for(|lost| *lost).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
 
-    /// Stops taking requests, lets those at work and the jobs end, and closes the database.
+    /// Stops the server: takes no new requests, waits for requests and jobs, and closes the database.
+    ///
+    /// Requests and jobs that do not end within `server.drain_seconds` are aborted. A job that is cut off runs again later. The
+    /// ledger of each warehouse is written at the end.
     pub async fn stop(mut self) {
         self.app.drain();
         self.stop.send_replace(true);
@@ -170,7 +198,7 @@ impl Server {
             }
         };
         if tokio::time::timeout(self.drain, drained).await.is_err() {
-            tracing::warn!("requests or jobs were cut off: they did not end within server.drain_seconds");
+            tracing::warn!("requests or jobs were aborted: they did not end within server.drain_seconds");
         }
         aborts.iter().for_each(tokio::task::AbortHandle::abort);
         for catalog in self.catalogs.iter().filter(|catalog| catalog.check_epoch().is_ok()) {
@@ -182,13 +210,20 @@ impl Server {
     }
 }
 
-/// The threads that jobs run on. A runtime must not be dropped where it would block, and a start that fails drops it there.
+/// Size of a thread's stack in bytes: statements and predicates are planned by recursion. No page is taken before it is used.
+pub(crate) const STACK_BYTES: usize = 128 << 20;
+
+/// The threads that jobs run on.
+///
+/// A Tokio runtime must not be dropped in async code, where the drop would block. A failed start drops it there, so `Drop` shuts
+/// it down in the background.
 #[derive(Debug)]
 struct JobThreads(Option<Runtime>);
 
 impl JobThreads {
     fn start(threads: usize) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
+            .thread_stack_size(STACK_BYTES)
             .worker_threads(threads.max(1))
             .thread_name("esker-jobs")
             .enable_all()
@@ -198,7 +233,7 @@ impl JobThreads {
     }
 
     fn handle(&self) -> Handle {
-        // Taken only when it is dropped.
+        // The runtime is there until `drop` takes it, so the default is never used.
         self.0.as_ref().map_or_else(Handle::current, |runtime| runtime.handle().clone())
     }
 }
@@ -211,10 +246,12 @@ impl Drop for JobThreads {
     }
 }
 
+/// Returns the time without a heartbeat after which a server counts as dead.
 pub(crate) fn dead_after(config: &Config) -> Duration {
     Duration::from_secs(u64::from(config.state.dead_seconds))
 }
 
+/// Creates the data directory if it is missing, and returns its absolute path.
 pub(crate) fn data_dir(config: &Config) -> Result<PathBuf> {
     let dir = config.data_dir.clone().ok_or_else(|| Error::Config("data_dir is not set; give --data-dir DIR".to_owned()))?;
     let failed = |source| Error::Io { path: dir.display().to_string(), source };
@@ -222,6 +259,7 @@ pub(crate) fn data_dir(config: &Config) -> Result<PathBuf> {
     dir.canonicalize().map_err(failed)
 }
 
+/// Opens the cache of column chunks that all warehouses share.
 fn blocks(config: &Config, dir: &Path) -> Result<BlockCache> {
     let place = config.cache.disk_dir.clone().unwrap_or_else(|| dir.join("cache"));
     let disk = (config.cache.disk_bytes > 0).then(|| (place.clone(), config.cache.disk_bytes));
@@ -229,7 +267,7 @@ fn blocks(config: &Config, dir: &Path) -> Result<BlockCache> {
     BlockCache::open(&options).map_err(|source| Error::Io { path: place.display().to_string(), source })
 }
 
-/// The bytes of memory that the process may take: the machine's, or its container's.
+/// Returns the bytes of memory that the process may use: those of the machine, or fewer if its container has a limit.
 fn memory() -> u64 {
     let machine = rustix::system::sysinfo();
     let all = u64::from(machine.mem_unit) * machine.totalram;
@@ -238,12 +276,23 @@ fn memory() -> u64 {
     limit.map_or(all, |limit: u64| limit.min(all))
 }
 
-/// What queries may take where the configuration does not say.
+/// Returns the default of `query.memory_bytes`.
 fn quarter_of_memory() -> usize {
     usize::try_from(memory() / 4).unwrap_or(usize::MAX)
 }
 
-fn engine_options(config: &config::QueryConfig, cores: usize) -> EngineOptions {
+/// Makes the directory that queries spill to. In a server's own data directory, what a killed process left there is removed.
+fn query_spill_dir(data_dir: &Path, spill_dir: &Path) -> Result<PathBuf> {
+    let path = spill_dir.join("queries");
+    let failed = |source| Error::Io { path: path.display().to_string(), source };
+    if path.starts_with(data_dir) && path.exists() {
+        std::fs::remove_dir_all(&path).map_err(failed)?;
+    }
+    std::fs::create_dir_all(&path).map_err(failed)?;
+    Ok(path)
+}
+
+fn engine_options(config: &config::QueryConfig, cores: usize, spill_dir: PathBuf) -> EngineOptions {
     let memory_bytes = config.memory_bytes.unwrap_or_else(quarter_of_memory);
     let limits = QueryLimits {
         concurrency: config.concurrency,
@@ -252,10 +301,10 @@ fn engine_options(config: &config::QueryConfig, cores: usize) -> EngineOptions {
         query_memory_bytes: config.query_memory_bytes.unwrap_or(memory_bytes / 2),
         slow: Duration::from_secs_f64(config.slow_seconds),
     };
-    EngineOptions { memory_bytes, parallelism: config.parallelism.unwrap_or(cores), limits }
+    EngineOptions { memory_bytes, parallelism: config.parallelism.unwrap_or(cores), limits, spill_dir }
 }
 
-/// Keeps other processes out of a data directory.
+/// Locks a data directory against other processes, until the returned file is dropped.
 pub(crate) fn lock(dir: &Path) -> Result<File> {
     let path = dir.join("esker.lock");
     let failed = |source| Error::Io { path: path.display().to_string(), source };
@@ -267,16 +316,20 @@ pub(crate) fn lock(dir: &Path) -> Result<File> {
     }
 }
 
+/// Listens on a port of `server.listen`. `key` is the configuration key of the port, for the error.
 async fn listen(config: &Config, port: u16, key: &'static str) -> Result<TcpListener> {
     let address = SocketAddr::from((config.server.listen, port));
     TcpListener::bind(address).await.map_err(|source| Error::Listen { address: address.to_string(), key, source })
 }
 
+/// Returns the address that a listener has; a port that was configured as 0 has its number here.
 fn address(listener: &TcpListener, key: &'static str) -> Result<SocketAddr> {
     listener.local_addr().map_err(|source| Error::Listen { address: "the socket".to_owned(), key, source })
 }
 
-/// Makes sure that somebody may ask; returns the token if this start made one.
+/// Makes sure that there is a principal that can use the server. Returns the token if this made one.
+///
+/// A configured token replaces the one of the principal `admin`.
 async fn first_principal(state: &State, configured: Option<&str>) -> Result<Option<String>> {
     if let Some(token) = configured {
         state.put_principal(FIRST_PRINCIPAL, &token_hash(token)).await?;
@@ -290,9 +343,9 @@ async fn first_principal(state: &State, configured: Option<&str>) -> Result<Opti
     Ok(Some(token))
 }
 
-/// 32 random bytes in hex.
+/// Makes a token of 32 random bytes, in hex.
 pub(crate) fn fresh_token() -> Result<String> {
     let mut bytes = [0_u8; 32];
-    getrandom::fill(&mut bytes).map_err(|e| Error::Usage(format!("no random numbers: {e}")))?;
+    getrandom::fill(&mut bytes).map_err(|e| Error::Usage(format!("the system gives no random numbers: {e}")))?;
     Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())
 }

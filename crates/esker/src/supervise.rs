@@ -1,5 +1,7 @@
-//! Background tasks as one set: each has a name, is started again when it panics or ends by itself, and is told of by `/readyz` and
-//! `/metrics`.
+//! [`Supervisor`]: the server's background tasks as one set, with restarts.
+//!
+//! Each task has a name. A task that panics, or returns before the server stops, is started again after a pause that grows with
+//! each failure. [`Tasks`] holds the state of each task, which `/readyz` and `/metrics` report.
 
 use std::time::{Duration, Instant};
 
@@ -9,20 +11,22 @@ use esker_types::catch_panic;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// How long it is waited before a task is started again.
+/// The pauses before a failed task is started again.
 #[derive(Debug, Clone, Copy)]
 struct Pauses {
-    /// The first; doubled with each failure that follows soon.
+    /// The pause after the first failure. It doubles with each failure that follows within `recovered`.
     first: Duration,
+    /// The upper limit of a pause.
     longest: Duration,
-    /// A task that works for so long has got over its last failure.
+    /// The run time after which the last failure no longer counts.
     recovered: Duration,
 }
 
+/// The pauses of a server's tasks.
 const PAUSES: Pauses =
     Pauses { first: Duration::from_millis(500), longest: Duration::from_secs(60), recovered: Duration::from_secs(60) };
 
-/// The tasks of a server.
+/// The background tasks of a server.
 #[derive(Debug)]
 pub(crate) struct Supervisor {
     tasks: Tasks,
@@ -33,12 +37,16 @@ pub(crate) struct Supervisor {
 }
 
 impl Supervisor {
-    /// Tasks end when `stopped` says so. `halt` has the points `task-NAME`, for tests.
+    /// Creates an empty set. Tasks end when `stopped` becomes true.
+    ///
+    /// Each start of a task passes the failpoint `task-NAME` of `halt`, for tests.
     pub(crate) fn new(tasks: Tasks, halt: Failpoint, stopped: watch::Receiver<bool>) -> Self {
         Self { tasks, failpoint: halt, pauses: PAUSES, stopped, handles: Vec::new() }
     }
 
-    /// Runs what `start` makes under a name, until it ends because the server stops. It is made anew for each start.
+    /// Runs a task under a name, and restarts it until the server stops.
+    ///
+    /// `start` makes the future of each run. The future must end by itself when the server stops.
     pub(crate) fn run<F>(&mut self, name: &str, start: impl Fn() -> F + Send + Sync + 'static)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -48,7 +56,9 @@ impl Supervisor {
         self.handles.push(tokio::spawn(kept.keep(self.stopped.clone(), start)));
     }
 
-    /// Runs what `start` makes under a name until the server stops, which cuts it off: it need not listen for the end.
+    /// Runs a task under a name, restarts it, and drops its future when the server stops.
+    ///
+    /// The future need not watch for the stop. It must be safe to drop at any `await`.
     pub(crate) fn run_until_stopped<F>(&mut self, name: &str, start: impl Fn() -> F + Send + Sync + 'static)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -65,13 +75,13 @@ impl Supervisor {
         });
     }
 
-    /// What has to be waited for at the end.
+    /// Returns the handles of all tasks, which end once the server stops.
     pub(crate) fn into_handles(self) -> Vec<JoinHandle<()>> {
         self.handles
     }
 }
 
-/// One task.
+/// One supervised task.
 struct Kept {
     name: String,
     tasks: Tasks,
@@ -80,7 +90,7 @@ struct Kept {
 }
 
 impl Kept {
-    /// Starts the task again for as long as the server does not stop.
+    /// Runs the task again and again, with pauses, until the server stops.
     async fn keep<F: Future<Output = ()>>(self, mut stopped: watch::Receiver<bool>, start: impl Fn() -> F) {
         let Self { name, tasks, pauses, .. } = &self;
         let mut pause = pauses.first;
@@ -98,7 +108,7 @@ impl Kept {
                 task = name,
                 why,
                 restart_seconds = pause.as_secs_f64(),
-                "a background task ended; it is started again"
+                "a background task ended; it is restarted after a pause"
             );
             tasks.failed(name, why);
             tokio::select! {
@@ -109,7 +119,7 @@ impl Kept {
         }
     }
 
-    /// Runs the task once; says why it ended.
+    /// Runs the task once. Returns the reason why it ended.
     async fn once<F: Future<Output = ()>>(&self, start: &impl Fn() -> F) -> String {
         let work = catch_panic(async {
             self.halt.at(&format!("task-{}", self.name)).await;
@@ -123,7 +133,7 @@ impl Kept {
                 work.await
             }
         };
-        ended.map_or_else(|panic| panic.to_string(), |()| "it ended by itself".to_owned())
+        ended.map_or_else(|panic| panic.to_string(), |()| "it returned unexpectedly".to_owned())
     }
 }
 
@@ -141,7 +151,7 @@ mod tests {
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        panic!("it never came to that: {:?}", tasks.all());
+        panic!("the task did not reach the expected state within 5 s: {:?}", tasks.all());
     }
 
     #[tokio::test]
@@ -168,7 +178,7 @@ mod tests {
         });
         assert!(tasks.all()["t"].running);
         until(&tasks, |t| !t.running && t.restarts == 1 && t.failure.as_deref() == Some("it panicked: a bug")).await;
-        until(&tasks, |t| !t.running && t.restarts == 2 && t.failure.as_deref() == Some("it ended by itself")).await;
+        until(&tasks, |t| !t.running && t.restarts == 2 && t.failure.as_deref() == Some("it returned unexpectedly")).await;
         until(&tasks, |t| t.running && t.restarts == 2 && t.failure.is_none()).await;
         stop.send_replace(true);
         for handle in supervisor.into_handles() {

@@ -1,4 +1,7 @@
-//! Spans to a collector: OTLP over HTTP.
+//! Exports spans to a collector, by OTLP over HTTP.
+//!
+//! The exporter collects spans in batches on a thread of its own. A trace that a caller began keeps the caller's sampling
+//! decision; `traces.sample` is the share of the traces that begin here.
 
 use std::time::Duration;
 
@@ -14,14 +17,14 @@ use tokio::runtime::Handle;
 
 use crate::{Error, Result, config};
 
-/// How long a collector may take.
+/// Maximum duration of one request to the collector, and of the last export when the server stops.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where spans go; nowhere, if no collector is configured.
+/// The exporter of spans; empty if no collector is configured.
 #[derive(Debug)]
 pub(crate) struct Traces(Option<SdkTracerProvider>);
 
-/// The exporter works on a thread of its own; its requests are made on the runtime.
+/// An HTTP client that makes its requests on the Tokio runtime, because the exporter's own thread has none.
 #[derive(Debug)]
 struct OnRuntime {
     client: reqwest::Client,
@@ -37,7 +40,14 @@ impl HttpClient for OnRuntime {
 }
 
 impl Traces {
-    /// Nothing is sent before there is a span. What spans say of the process, `OTEL_RESOURCE_ATTRIBUTES` adds to.
+    /// Creates the exporter. It sends nothing before the first span ends.
+    ///
+    /// Spans carry the attributes `service.name` and `service.version`, and those of the environment variable
+    /// `OTEL_RESOURCE_ATTRIBUTES`. Must be called on a Tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Config`](Error::Config) if `traces.url` or a header is not usable.
     pub(crate) fn new(config: &config::TracesConfig) -> Result<Self> {
         let Some(url) = &config.url else { return Ok(Self(None)) };
         let wrong = |e: &dyn std::fmt::Display| Error::Config(format!("traces.url: {e}"));
@@ -58,11 +68,12 @@ impl Traces {
         Ok(Self(Some(provider.build())))
     }
 
+    /// Returns the tracer that spans are made with, if a collector is configured.
     pub(crate) fn tracer(&self) -> Option<SdkTracer> {
         self.0.as_ref().map(|provider| provider.tracer("esker"))
     }
 
-    /// Sends what is left, if the collector takes it within its time.
+    /// Sends the spans that were not sent yet, if the collector takes them within [`TIMEOUT`].
     pub(crate) async fn stop(self) {
         let Some(provider) = self.0 else { return };
         let stopped = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(TIMEOUT)).await;

@@ -1,4 +1,4 @@
-//! Warehouses as the configuration has them.
+//! Turns the configured warehouses into the storage and the options of their catalogs. No store is asked anything here.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,7 +13,14 @@ use object_store::ObjectStore;
 use crate::config::WarehouseConfig;
 use crate::{Config, Error, Result};
 
-/// The storage and the options of each warehouse. Nothing is asked of any store.
+/// Builds the storage and the options of each warehouse, in the order of their names.
+///
+/// Sends no request to any store. `local` is the store of `file://` locations, and `dir` the data directory.
+///
+/// # Errors
+///
+/// Returns [`Config`](Error::Config) if a location or a storage option is wrong, if the locations of one warehouse are in
+/// different kinds of stores, or if two warehouses overlap.
 pub(crate) fn plan(config: &Config, dir: &Path, local: &Arc<dyn ObjectStore>) -> Result<Vec<(Storage, CatalogOptions)>> {
     let mut plans: Vec<(Storage, CatalogOptions)> = Vec::new();
     for (name, warehouse) in config.all_warehouses() {
@@ -23,7 +30,7 @@ pub(crate) fn plan(config: &Config, dir: &Path, local: &Arc<dyn ObjectStore>) ->
             let what = format!("warehouses.{name}: {other} and {} are in different kinds of stores", options.location);
             return Err(Error::Config(what));
         }
-        // Two warehouses in one place would be two truths about the same files.
+        // If two warehouses shared a location, each would treat the other's files as unreferenced.
         for (_, earlier) in &plans {
             let overlap = self::roots(earlier).into_iter().find(|a| roots.iter().any(|b| a.overlaps(b)));
             if let Some(place) = overlap {
@@ -38,10 +45,12 @@ pub(crate) fn plan(config: &Config, dir: &Path, local: &Arc<dyn ObjectStore>) ->
     Ok(plans)
 }
 
+/// Returns the locations in which a warehouse may have files: its own, then the allowed ones.
 fn roots(options: &CatalogOptions) -> Vec<Location> {
     std::iter::once(&options.location).chain(&options.allowed_locations).cloned().collect()
 }
 
+/// Builds the options of one warehouse's catalog.
 fn options(config: &Config, dir: &Path, name: &str, warehouse: &WarehouseConfig) -> Result<CatalogOptions> {
     let wrong = |key: &str, e| Error::Config(format!("warehouses.{name}.{key}: {e}"));
     let location = match &warehouse.location {
@@ -70,7 +79,7 @@ fn options(config: &Config, dir: &Path, name: &str, warehouse: &WarehouseConfig)
     })
 }
 
-/// Where the store is, told to clients; never with which credentials.
+/// Returns the properties that clients get as defaults: the address of the store, and the configured ones. Never credentials.
 fn client_defaults(location: &Location, warehouse: &WarehouseConfig) -> BTreeMap<String, String> {
     let mut defaults = BTreeMap::new();
     if location.scheme() == Scheme::S3 {

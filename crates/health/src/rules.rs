@@ -210,7 +210,7 @@ fn many_snapshots(facts: &TableFacts, now: Millis) -> Option<Finding> {
 /// Reports more manifests than their bytes need. Planning opens manifests, and many small ones cost a request each.
 fn many_manifests(facts: &TableFacts, _now: Millis) -> Option<Finding> {
     const MOST: u32 = 10;
-    let ideal = facts.manifest_bytes.div_ceil(8 << 20).max(1);
+    let ideal = facts.manifest_bytes.div_ceil(facts.target_manifest_bytes.max(1)).max(1);
     let excess = facts.manifests.saturating_sub(ideal);
     if excess < 10 {
         return None;
@@ -263,6 +263,7 @@ mod tests {
 
     fn healthy() -> TableFacts {
         TableFacts {
+            target_manifest_bytes: 8 << 20,
             format_version: 2,
             data_files: 12,
             data_bytes: 12 << 29,

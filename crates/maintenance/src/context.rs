@@ -1,4 +1,7 @@
-//! What a job is given, and how it is told to end.
+//! The context of one attempt at a job: the catalog, the reader, its limits, its progress and its cancellation.
+//!
+//! [`JobContext`] is handed to every plan and run. [`Progress`] is its one shared mutable part: the job counts and logs into it, and the worker
+//! copies it to the database and sets the cancellation. A job looks for a cancellation only at safe points, where nothing is half done.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -15,7 +18,9 @@ use tokio::sync::Semaphore;
 use crate::counters::Counters;
 use crate::{MaintenanceError, Result};
 
-/// How far a job is, in the unit of its kind: bytes for a compaction, else files.
+/// The progress of a job, in its kind's [`ProgressUnit`](crate::ProgressUnit): bytes or files.
+///
+/// It also holds the cancellation flag and the log lines that wait to be recorded.
 #[derive(Debug, Default)]
 pub struct Progress {
     done: AtomicU64,
@@ -38,7 +43,7 @@ impl Progress {
         self.done.fetch_add(n, Ordering::Relaxed);
     }
 
-    /// From now on the job ends where it can.
+    /// Requests that the job stops at its next safe point.
     pub(crate) fn cancel(&self) {
         self.cancelled.store(true, Ordering::Relaxed);
     }
@@ -53,54 +58,55 @@ impl Progress {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner).push(JobLogLine { time_ms: now_ms(), text });
     }
 
+    /// Takes the log lines that are not recorded yet, oldest first.
     pub(crate) fn take_lines(&self) -> Vec<JobLogLine> {
         std::mem::take(&mut *self.lines.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Done and total.
+    /// Returns the amount that is done and the total, which is 0 until the job has set it.
     pub fn get(&self) -> (u64, u64) {
         (self.done.load(Ordering::Relaxed), self.total.load(Ordering::Relaxed))
     }
 }
 
-/// What a job is given.
+/// The context of one attempt at a job, or of a dry run.
 #[derive(Debug, Clone)]
 pub(crate) struct JobContext {
     pub(crate) catalog: Catalog,
     pub(crate) reader: Reader,
     pub(crate) job: JobId,
-    /// Which attempt at the job it is: the names of its files tell it, as those of another attempt are being reclaimed.
+    /// Number of the attempt, from 1; 0 for a dry run. Names of files contain it, because files of an earlier attempt are being reclaimed.
     pub(crate) attempt: i64,
     pub(crate) table: TableId,
     pub(crate) progress: Arc<Progress>,
-    /// Threads that decode and encode.
+    /// Number of threads that decode and encode.
     pub(crate) concurrency: usize,
-    /// Turns for them, shared by the jobs of a warehouse.
+    /// Permits to keep a thread busy, shared by all jobs of a warehouse.
     pub(crate) cpu: Arc<Semaphore>,
     pub(crate) limits: JobLimits,
     pub(crate) counters: Arc<Counters>,
-    /// Who asked for the job, as the out-box names it.
+    /// The actor who asked for the job, as events name it.
     pub(crate) actor: Actor,
 }
 
-/// What a job may take.
+/// The memory and the disk space of a job.
 #[derive(Debug, Clone)]
 pub struct JobLimits {
-    /// Memory in bytes, about.
+    /// Approximate memory of a job, in bytes.
     pub bytes: u64,
-    /// Where goes what does not fit into it.
+    /// Directory for data that does not fit into memory.
     pub spill_dir: PathBuf,
 }
 
 impl JobContext {
-    /// The context of one of `n` groups that are rewritten at the same time: they share the memory.
+    /// Returns the context for one of `n` groups that are rewritten at the same time: each gets an equal share of the memory.
     pub(crate) fn share(&self, n: usize) -> Self {
         let mut this = self.clone();
         this.limits.bytes /= n.max(1) as u64;
         this
     }
 
-    /// What the summaries of a job's snapshots begin with.
+    /// Returns the summary entries that every snapshot of the job has: engine, version and job id.
     pub(crate) fn summary(&self) -> BTreeMap<String, String> {
         BTreeMap::from([
             ("engine-name".to_owned(), "esker".to_owned()),
@@ -109,26 +115,35 @@ impl JobContext {
         ])
     }
 
-    /// Keeps that a file could not be read, if that is what went wrong.
+    /// Records the file that caused an error as damaged, if a file did.
     pub(crate) async fn record_damage(&self, error: &MaintenanceError) {
         if let Some(met) = error.unreadable() {
-            self.catalog.record_damage(self.table, &met, &format!("met by job {}", self.job)).await;
+            self.catalog.record_damage(self.table, &met, &format!("found by job {}", self.job)).await;
         }
     }
 
-    /// [`MaintenanceError::Cancelled`] if somebody wants the job to end. Asked where nothing is half done.
+    /// Checks that nobody cancelled the job. It is called at safe points, where nothing is half done.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`MaintenanceError::Cancelled`] after a cancellation.
     pub(crate) fn check_cancelled(&self) -> Result<()> {
         if self.progress.is_cancelled() { Err(MaintenanceError::Cancelled) } else { Ok(()) }
     }
 
-    /// Does work that keeps a thread busy, on a thread where nothing waits for it, and counts its processor time.
+    /// Runs work that keeps a thread busy on a blocking thread of the runtime, and counts its processor time.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`MaintenanceError::Cancelled`] after a cancellation, [`MaintenanceError::Panicked`] if the work panics, and the work's error.
     pub(crate) async fn blocking<T: Send + 'static>(self, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
         self.check_cancelled()?;
         let counters = self.counters;
         tokio::task::spawn_blocking(move || counters.timed(work)).await?
     }
 
-    /// Where the job's files go: each is recorded before it is written.
+    /// Returns the destination of the job's files. Each path is recorded as a pending output before the file is written; none is after a
+    /// cancellation.
     pub(crate) fn destination(&self) -> Destination {
         let (catalog, table, job, progress) = (self.catalog.clone(), self.table, self.job, self.progress.clone());
         let record: Recorder = Arc::new(move |paths: Vec<String>| {
@@ -145,7 +160,7 @@ impl JobContext {
     }
 }
 
-/// Loads the table of a job as it is now, whatever its name is now.
+/// Loads the present state of a job's table. The table is found by its id, so a rename does not matter.
 ///
 /// # Errors
 ///

@@ -1,3 +1,7 @@
+//! The cost of a job: bytes and requests to storage, and processor time.
+//!
+//! [`Counters`] counts while the job runs; [`Cost`] is the sum that its record keeps.
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -8,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::CompactOutcome;
 
-/// What jobs cost, as their records tell it.
+/// The cost of one job, or of several, as records of jobs hold it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Cost {
@@ -23,7 +27,7 @@ pub struct Cost {
 }
 
 impl Cost {
-    /// Counts something more.
+    /// Adds another cost to this one.
     pub fn add(&mut self, other: Self) {
         self.bytes_read += other.bytes_read;
         self.bytes_written += other.bytes_written;
@@ -32,7 +36,7 @@ impl Cost {
     }
 }
 
-/// What a job costs, as it is counted.
+/// The counters of a running job.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) reads: Arc<ReadStats>,
@@ -41,10 +45,12 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
+    /// Returns the number of requests for data and delete files so far, reads and writes.
     pub(crate) fn requests(&self) -> u64 {
         self.writes.requests.load(Relaxed) + self.reads.requests.load(Relaxed)
     }
 
+    /// Returns the cost so far.
     pub(crate) fn cost(&self) -> Cost {
         Cost {
             bytes_read: self.reads.bytes_read.load(Relaxed),
@@ -54,7 +60,7 @@ impl Counters {
         }
     }
 
-    /// Does something and adds the processor time that this thread took for it.
+    /// Runs `work` on this thread and adds the processor time that the thread spent.
     pub(crate) fn timed<T>(&self, work: impl FnOnce() -> T) -> T {
         let nanos = || {
             let now = clock_gettime(ClockId::ThreadCPUTime);
@@ -66,6 +72,7 @@ impl Counters {
         result
     }
 
+    /// Copies the cost so far into a compaction's outcome.
     pub(crate) fn report(&self, outcome: &mut CompactOutcome) {
         let cost = self.cost();
         outcome.bytes_read = cost.bytes_read;

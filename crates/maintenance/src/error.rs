@@ -1,3 +1,5 @@
+//! The error of this crate. [`Coded`] maps each variant to the code that decides about retries and HTTP statuses.
+
 use esker_catalog::{CatalogError, Unreadable};
 use esker_format::FormatError;
 use esker_read::ReadError;
@@ -8,7 +10,9 @@ use esker_types::{Coded, ErrorCode, Panicked, code_of_io};
 use esker_write::WriteError;
 use tokio::task::JoinError;
 
-/// A maintenance job that could not be planned or did not succeed. The table is as it was.
+/// The error of a maintenance job that was not planned or did not succeed.
+///
+/// No commit of the table is left half done. A compaction may have committed some of its groups before.
 #[derive(Debug, thiserror::Error)]
 pub enum MaintenanceError {
     /// The catalog refused or failed.
@@ -29,68 +33,68 @@ pub enum MaintenanceError {
     /// The state database failed.
     #[error(transparent)]
     State(#[from] StateError),
-    /// An option makes no sense.
+    /// An option has a value that makes no sense.
     #[error("option {key}: {reason}")]
     Option {
-        /// The option.
+        /// Name of the option, as a request has it.
         key: &'static str,
-        /// What is wrong.
+        /// The reason, for people.
         reason: String,
     },
-    /// The job may not run on this table, or not now.
+    /// The job may not run on this table, or not in its present state. Trying again does not help.
     #[error("{0}")]
     Refused(String),
-    /// The job can't be done now, and may be a little later.
+    /// The job can't run now, but may run a little later.
     #[error("{0}")]
     Busy(String),
-    /// Not one group of a compaction was rewritten.
+    /// No group of a compaction was rewritten.
     #[error("{what}")]
     NothingDone {
-        /// What kind of error the first group met with.
+        /// Code of the error of the group that `what` names.
         code: ErrorCode,
-        /// Which, and why.
+        /// The first group with a transient error, else the first group, with the reason.
         what: String,
     },
-    /// Files that were to be rewritten together lie in different partitions: their rows would change.
+    /// A group of files that were to be rewritten together has several partitions: rows would change their partition.
     #[error("{first} and {other} lie in different partitions and are not rewritten together; plan again")]
     MixedPartitions {
-        /// A file of the group.
+        /// Location of the first file of the group.
         first: String,
-        /// One of another partition.
+        /// Location of a file that lies in another partition.
         other: String,
     },
-    /// Somebody wanted the job to end before it was done.
+    /// The job was cancelled before it was done.
     #[error("the job was cancelled")]
     Cancelled,
     /// A rewrite did not reproduce its input; nothing was committed.
     #[error("{rows_in} rows went in, {rows_out} came out; nothing was committed")]
     NotEquivalent {
-        /// Rows that the replaced files hold.
+        /// Number of rows of the replaced files that no delete hides.
         rows_in: u64,
-        /// Rows that the new files hold.
+        /// Number of rows of the new files.
         rows_out: u64,
     },
     /// Rows could not be encoded.
     #[error(transparent)]
     Parquet(#[from] parquet::errors::ParquetError),
-    /// Rows could not be worked on.
+    /// An operation on Arrow arrays failed.
     #[error(transparent)]
     Arrow(#[from] arrow::error::ArrowError),
-    /// The directory for what does not fit into memory failed.
+    /// The directory for data that does not fit into memory failed.
     #[error("spilling to disk: {0}")]
     Spill(#[from] std::io::Error),
-    /// A bug ended the work. What was not committed is reclaimed.
+    /// A panic, which is a bug, ended the work. Files that were not committed are reclaimed.
     #[error("{what}: {panic}; this is a bug of Esker, and the server's log says where")]
     Panicked {
-        /// The kind of job, or the part of one.
+        /// The kind of the job, or the part of it that panicked.
         what: String,
-        /// What the panic says.
+        /// The panic's message.
         panic: Panicked,
     },
 }
 
 impl MaintenanceError {
-    /// The file that could not be read, if that is what went wrong.
+    /// Returns the file that could not be read, if the error is about one.
     pub(crate) fn unreadable(&self) -> Option<Unreadable> {
         let (path, decoding) = match self {
             Self::Read(e) => e.file()?,
@@ -102,7 +106,7 @@ impl MaintenanceError {
     }
 }
 
-/// A task of a job that was to be waited for and did not end by itself.
+/// A task of a job panicked or was aborted: [`Panicked`](MaintenanceError::Panicked) or [`Cancelled`](MaintenanceError::Cancelled).
 impl From<JoinError> for MaintenanceError {
     fn from(error: JoinError) -> Self {
         match error.try_into_panic() {

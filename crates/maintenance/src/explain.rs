@@ -1,4 +1,7 @@
-//! Why a file is there, or is not.
+//! The explanation of one file in the warehouse: which table refers to it, through what, and what will become of it.
+//!
+//! Start reading at [`explain`]. It collects everything that leads to the file, its state in quarantine and as an orphan candidate, and sums
+//! them up in one sentence.
 
 use esker_catalog::{Catalog, LoadedTable, deletion};
 use esker_format::{DataContentType, ManifestProjection};
@@ -11,57 +14,65 @@ use serde::{Deserialize, Serialize};
 use crate::Result;
 use crate::orphans::with_checksum;
 
-/// What leads to a file.
+/// A reference to a file, from a table's metadata.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileHolder {
-    /// What the file is to it: `metadata`, `earlier-metadata`, `manifest-list`, `manifest`, `data`, `delete`, `removed` (a manifest
-    /// only records that it was removed), `statistics`; `checksum` if it has that of such a file.
+    /// The role of the file: `metadata`, `earlier-metadata`, `manifest-list`, `manifest`, `data`, `delete`, `statistics`, `removed` (a manifest
+    /// only records its removal) or `checksum` (it holds the checksum of a file with one of these roles).
     pub role: String,
-    /// The snapshots that lead to it, oldest first.
+    /// Ids of the snapshots that lead to the file, oldest first.
     pub snapshots: Vec<i64>,
-    /// The branches and tags whose head is one of them.
+    /// Names of the branches and tags whose head is one of the snapshots.
     pub refs: Vec<String>,
-    /// The manifest that names it.
+    /// Location of the manifest that names the file, if one does.
     pub manifest: Option<String>,
 }
 
-/// What is known of a file.
+/// Everything that Esker knows about a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Explanation {
-    /// Its URI.
+    /// URI of the file.
     pub path: String,
-    /// Its size; none if it is not there.
+    /// Size of the file in bytes; `None` if it is not in storage.
     pub bytes: Option<u64>,
-    /// The table or view in whose location it lies.
+    /// Name of the table or view in whose location the file lies.
     pub table: Option<String>,
-    /// What leads to it.
+    /// The references to the file.
     pub held_by: Vec<FileHolder>,
-    /// The job that is writing it, or wrote it and did not end well.
+    /// The job that is writing the file, or that wrote it and did not commit it.
     pub written_by: Option<JobId>,
-    /// What quarantine knows of it.
+    /// The file's record in quarantine, if it has one.
     pub quarantine: Option<QuarantineRecord>,
-    /// Since when a look for orphans found that it belongs to nothing.
+    /// Time since when the file is an orphan candidate, in milliseconds since the Unix epoch.
     pub orphan_since_ms: Option<Millis>,
-    /// In one sentence.
+    /// The explanation in one sentence.
     pub verdict: String,
 }
 
 /// A file's record in quarantine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QuarantineRecord {
-    /// How far the deletion is.
+    /// The state of the deletion.
     pub state: QuarantineState,
-    /// Why it was quarantined.
+    /// The reason that the file was quarantined.
     pub reason: String,
-    /// Why it was released.
+    /// The reason that the file was released, if it was.
     pub note: Option<String>,
-    /// By which job.
+    /// The job that quarantined the file, if a job did.
     pub job: Option<JobId>,
-    /// When it may be deleted.
+    /// Time from which the file may be deleted, in milliseconds since the Unix epoch.
     pub due_ms: Millis,
 }
 
-/// Explains a file of the warehouse.
+/// Explains a file of the warehouse, whether it exists or not.
+///
+/// It reads every manifest of the table in whose location the file lies.
+///
+/// # Errors
+///
+/// Returns [`Storage`](crate::MaintenanceError::Storage) if `uri` is not a location or the store fails,
+/// [`State`](crate::MaintenanceError::State) if the database fails, and [`Catalog`](crate::MaintenanceError::Catalog) or
+/// [`Table`](crate::MaintenanceError::Table) if the table's metadata or a manifest cannot be read.
 pub async fn explain(catalog: &Catalog, uri: &str) -> Result<Explanation> {
     let at = Location::parse(uri)?;
     let path = at.to_string();
@@ -76,7 +87,7 @@ pub async fn explain(catalog: &Catalog, uri: &str) -> Result<Explanation> {
             held_by.iter_mut().for_each(|holder| holder.role = "checksum".to_owned());
         }
     }
-    // Quarantine and outputs have a file under the name that whoever recorded it had for it.
+    // Quarantine and pending outputs record a file by the spelling of its path that their writer used: try each.
     let (mut quarantined, mut written_by) = (None, None);
     for name in Location::recorded_names(uri) {
         if quarantined.is_none() {
@@ -107,6 +118,7 @@ pub async fn explain(catalog: &Catalog, uri: &str) -> Result<Explanation> {
     Ok(found)
 }
 
+/// Returns everything in a table's metadata that refers to `path`, a normalized location; mere records of removals come last.
 async fn holders(table: &LoadedTable, catalog: &Catalog, path: &str) -> Result<Vec<FileHolder>> {
     let metadata = &table.metadata;
     let is = |uri: &str| Location::parse(uri).is_ok_and(|at| at.to_string() == path);
@@ -186,7 +198,7 @@ fn verdict(found: &Explanation) -> String {
         (None, _) => format!("it is not there, and nothing of {table} refers to it"),
         (Some(_), Some(_)) => format!("it is an orphan: it lies in the location of {table}, and nothing refers to it"),
         (Some(_), None) => {
-            format!("it lies in the location of {table}, and nothing refers to it; no look for orphans saw it yet")
+            format!("it lies in the location of {table}, and nothing refers to it; no orphan scan has seen it yet")
         }
     }
 }

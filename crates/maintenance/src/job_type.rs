@@ -1,8 +1,8 @@
 //! A kind of job is one implementation of [`JobType`], in one file.
 //!
-//! The trait holds everything that the queue, the management API, the command line, the autopilot and an undo need to know of a kind: its
-//! options, its plan, how it runs, how it is undone, and how a person reads what it did. `jobs::kinds` lists the implementations. A kind that is
-//! missing there does not compile.
+//! The trait holds everything that the queue, the management API, the command line, the autopilot and an undo need to know about a kind: its
+//! options, its plan, how it runs, how it is undone, and how a person reads its outcome. `jobs::kinds` lists the implementations. A kind that
+//! is missing there does not compile.
 
 use std::time::Duration;
 
@@ -19,16 +19,16 @@ use crate::Result;
 use crate::context::JobContext;
 use crate::undone::Undone;
 
-/// Undoes a job.
+/// A function that undoes a job.
 pub(crate) type Undo = for<'a> fn(&'a Catalog, &'a Job, &'a Principal) -> BoxFuture<'a, Result<Undone>>;
 
 /// A kind of maintenance job.
 pub(crate) trait JobType {
     /// The kind.
     const KIND: JobKind;
-    /// What jobs of the kind do, in one sentence.
+    /// A sentence that says what jobs of the kind do.
     const SUMMARY: &'static str;
-    /// What [`Progress`](crate::Progress) counts.
+    /// The unit that [`Progress`](crate::Progress) counts in.
     const UNIT: ProgressUnit = ProgressUnit::Files;
     /// Jobs of the kind change nothing, so foreign and frozen tables take them.
     const READ_ONLY: bool = false;
@@ -36,7 +36,7 @@ pub(crate) trait JobType {
     const SCHEDULABLE: bool = false;
     /// A preview costs little, so the command line shows it before it starts the job.
     const SHOWS_PREVIEW: bool = true;
-    /// How a job is undone, if the kind can be.
+    /// The undo of the kind, if its jobs can be undone.
     const UNDO: Option<Undo> = None;
 
     /// The options, as the body of a request and the record of a job have them.
@@ -64,7 +64,7 @@ pub(crate) trait JobType {
         options: &Self::Options,
     ) -> impl Future<Output = Result<Self::Plan>> + Send;
 
-    /// The part of a plan that the job's record keeps.
+    /// Returns the part of a plan that the job's record keeps.
     fn record(plan: &Self::Plan) -> Value;
 
     /// Shows what a job would do.
@@ -74,7 +74,7 @@ pub(crate) trait JobType {
         options: &Self::Options,
     ) -> impl Future<Output = Result<Self::Preview>> + Send;
 
-    /// The engine that has to run the plan, if Esker is not to.
+    /// Returns the engine that has to run the plan; `None` if Esker runs it.
     fn engine(_plan: &Self::Plan, _table: &LoadedTable) -> Result<Option<&'static str>> {
         Ok(None)
     }
@@ -89,7 +89,7 @@ pub(crate) trait JobType {
     fn describe_outcome(table: &str, outcome: &Self::Outcome) -> JobReport;
 }
 
-/// What a job's progress counts.
+/// The unit that a job's progress is counted in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProgressUnit {
@@ -104,9 +104,9 @@ pub enum ProgressUnit {
 pub struct JobReport {
     /// Lines of text, the first of which is the summary.
     pub text: String,
-    /// Why there is nothing to do, if there is not.
+    /// The reason that there is nothing to do, if so.
     pub nothing_to_do: Option<String>,
-    /// Why a script should take the outcome for a failure, if it should.
+    /// The reason that a script should treat the outcome as a failure, if so.
     pub failure: Option<String>,
 }
 
@@ -125,7 +125,7 @@ pub(crate) fn record(plan: &impl Serialize) -> Value {
 ///
 /// # Errors
 ///
-/// Returns a text that quotes what is no age.
+/// Returns a message that quotes the text if it is not an age.
 pub(crate) fn age(text: &str) -> std::result::Result<Duration, String> {
     parse_age(text).ok_or_else(|| format!("{text:?} is not an age like 5d, 12h, 30m or 10s"))
 }

@@ -1,8 +1,10 @@
-//! Maintenance as plan → execute → commit.
+//! Maintenance of tables: plan → execute → commit.
 //!
-//! A plan is data: pure to make, printed by the dry run, recorded with the job, and what is executed is what was shown. A commit goes
-//! through the catalog's sequencer as a [`Rebase`](esker_catalog::Rebase), so that an append that lands meanwhile never
-//! makes it fail.
+//! A plan is data. Planning changes nothing; the dry run prints the plan, the job's record keeps it, and the job executes what was shown. A
+//! commit goes through the catalog's sequencer as a [`Rebase`](esker_catalog::Rebase): it is computed on the table as it is at the commit
+//! point, so an append that lands meanwhile never makes it fail.
+//!
+//! Start reading at [`Maintenance`], which enqueues jobs, and [`Worker`], which runs them. `job_type` defines what a kind of job consists of.
 
 mod check;
 mod compact;
@@ -50,7 +52,11 @@ pub use undone::Undone;
 /// The result of a maintenance operation.
 pub type Result<T> = std::result::Result<T, MaintenanceError>;
 
-/// Only tables in Esker's care are maintained.
+/// Checks that Esker owns a table.
+///
+/// # Errors
+///
+/// Returns [`MaintenanceError::Refused`] for a foreign table.
 fn check_owned(table: &LoadedTable) -> Result<()> {
     if table.row.owned {
         return Ok(());
@@ -59,7 +65,11 @@ fn check_owned(table: &LoadedTable) -> Result<()> {
     Err(MaintenanceError::Refused(what))
 }
 
-/// A file that is encrypted can't be decoded here.
+/// Checks that a file is not encrypted: Esker decodes no encrypted files.
+///
+/// # Errors
+///
+/// Returns [`TableError::Unsupported`] if the file has key metadata.
 fn check_plain(path: &str, key_metadata: Option<&Bytes>) -> Result<()> {
     match key_metadata {
         None => Ok(()),
@@ -67,7 +77,11 @@ fn check_plain(path: &str, key_metadata: Option<&Bytes>) -> Result<()> {
     }
 }
 
-/// Nothing is done to a table that is frozen, whoever asks.
+/// Checks that a table is not frozen. A freeze stops every job, also one that a person asked for.
+///
+/// # Errors
+///
+/// Returns [`MaintenanceError::Refused`] that names the policy which froze the table.
 async fn check_not_frozen(catalog: &Catalog, table: &LoadedTable) -> Result<()> {
     match catalog.frozen_by(table).await? {
         None => Ok(()),
@@ -78,12 +92,19 @@ async fn check_not_frozen(catalog: &Catalog, table: &LoadedTable) -> Result<()> 
     }
 }
 
-/// Only tables in Esker's care lose files, and only if they don't forbid it.
+/// Checks that files of a table may be deleted.
+///
+/// # Errors
+///
+/// Returns [`MaintenanceError::Refused`] for a foreign table and for one with `gc.enabled=false`, and the catalog's error if the database and
+/// the warehouse do not belong together.
 fn check_deletable(catalog: &Catalog, table: &LoadedTable) -> Result<()> {
     check_owned(table)?;
     catalog.check_epoch()?;
     match GC_ENABLED.get_valid(&table.metadata.properties)? {
         true => Ok(()),
-        false => Err(MaintenanceError::Refused(format!("{} says gc.enabled=false", table.row.name))),
+        false => {
+            Err(MaintenanceError::Refused(format!("{} has gc.enabled=false; set it to true to remove files", table.row.name)))
+        }
     }
 }

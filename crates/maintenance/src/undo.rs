@@ -1,7 +1,7 @@
-//! Undo of jobs: what all kinds share.
+//! The undo of a job, for all kinds.
 //!
-//! A kind says how its work is undone in its [`JobType`](crate::job_type::JobType). Here a job is checked before, and the undo is recorded. It
-//! works as long as the files that the job quarantined are still there.
+//! A kind implements the undo of its work in its [`JobType`](crate::job_type::JobType). This file checks the job before, and records the undo
+//! after. An undo works as long as the files that the job quarantined are still in storage.
 
 use std::fmt::Display;
 
@@ -15,7 +15,7 @@ use crate::jobs::undo_work;
 use crate::undone::{Undone, refused, swept};
 use crate::{MaintenanceError, Result};
 
-/// Words the error of an undo. A sweep may delete files between any check of them and their use.
+/// Turns the error of a missing file into a refusal of the undo. A sweep may delete files between any check of them and their use.
 fn of_undo(job: &Job, error: MaintenanceError) -> MaintenanceError {
     match &error {
         MaintenanceError::Catalog(CatalogError::State(going @ StateError::BeingDeleted(_))) => swept(job, going),

@@ -1,4 +1,4 @@
-//! What the undos of all kinds share: their result, and the checks that the files they need are still there.
+//! The parts that the undos of all kinds share: their result, and the checks that the files they need are still in storage.
 
 use std::fmt::Display;
 
@@ -11,30 +11,31 @@ use serde::{Deserialize, Serialize};
 use crate::context::current;
 use crate::{MaintenanceError, Result, check_not_frozen};
 
-/// Requests for the size of a file at the same time.
+/// Number of requests for sizes of files at the same time.
 const CONCURRENCY: usize = 32;
 
 /// The result of an undo.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Undone {
-    /// Snapshots that are back in the table.
+    /// Number of snapshots that are in the table again.
     pub snapshots: u64,
-    /// Branches and tags that are back.
+    /// Names of the branches and tags that are in the table again.
     pub refs: Vec<String>,
-    /// Files that are in the table again, or were released from quarantine.
+    /// Number of files that are in the table again, or were released from quarantine.
     pub files: u64,
-    /// Files that were deleted already, or are being deleted.
+    /// Number of files that were deleted before the undo, or are being deleted.
     pub gone: u64,
-    /// The record of the undo itself.
+    /// Id of the undo's own record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job_id: Option<JobId>,
 }
 
+/// Returns [`MaintenanceError::Refused`] with a reason.
 pub(crate) fn refused<T>(what: String) -> Result<T> {
     Err(MaintenanceError::Refused(what))
 }
 
-/// The error of an undo that needs a file which was deleted or is being deleted.
+/// Returns the error of an undo that needs a file which was deleted or is being deleted.
 pub(crate) fn swept(job: &Job, what: &dyn Display) -> MaintenanceError {
     MaintenanceError::Refused(format!(
         "job {} can't be undone: {what}; put the file in its place again from a backup of the storage, then undo the job",
@@ -42,7 +43,7 @@ pub(crate) fn swept(job: &Job, what: &dyn Display) -> MaintenanceError {
     ))
 }
 
-/// Loads the job's table as it is now.
+/// Loads the present state of a job's table, which must not be frozen.
 ///
 /// # Errors
 ///

@@ -4,6 +4,7 @@
 //! admission, gives the statement a share of memory and a deadline, and logs it. A statement that changes rows is planned again
 //! on the current table if another commit came between. Start reading at [`Engine::prepare`].
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -52,7 +53,7 @@ const BUILD_BYTES: usize = 32 << 20;
 const BUILD_ROWS: usize = 1_000_000;
 
 /// The options of an engine.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct EngineOptions {
     /// Memory in bytes that all queries together may use for sorts, joins and aggregates; beyond it they spill.
     pub memory_bytes: usize,
@@ -60,6 +61,8 @@ pub struct EngineOptions {
     pub parallelism: usize,
     /// The limits of each query and of the queue.
     pub limits: QueryLimits,
+    /// The directory for what does not fit into memory. It has to exist.
+    pub spill_dir: PathBuf,
 }
 
 /// The engine that plans and runs statements; cheap to clone.
@@ -116,7 +119,8 @@ impl Engine {
     /// Returns a [`QueryError`] if DataFusion's runtime cannot be built or one of Esker's functions cannot be registered.
     pub fn new(warehouses: Vec<(Catalog, Reader)>, options: EngineOptions) -> Result<Self> {
         let memory: Arc<dyn MemoryPool> = Arc::new(FairSpillPool::new(options.memory_bytes));
-        let runtime = RuntimeEnvBuilder::new().with_memory_pool(memory.clone()).build_arc()?;
+        let runtime =
+            RuntimeEnvBuilder::new().with_memory_pool(memory.clone()).with_temp_file_path(&options.spill_dir).build_arc()?;
         let first = warehouses.first().map_or("default", |(catalog, _)| catalog.options().warehouse.as_str());
         let config = SessionConfig::new()
             .with_target_partitions(options.parallelism)

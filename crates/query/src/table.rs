@@ -24,7 +24,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use esker_catalog::{Catalog, CatalogError, LoadedTable};
 use esker_format::{ColumnSet, DataFileFormat, ManifestProjection, NestedFieldRef, Schema, SnapshotRef};
-use esker_read::{Defaults, EqualityBudget, EqualityDeletes, ReadStats, Reader, arrow_field, field_id, write_default};
+use esker_read::{Defaults, EqualityBudget, EqualityDeletes, ReadError, ReadStats, Reader, arrow_field, field_id, write_default};
 use esker_state::TableUsage;
 use esker_table::{DeleteIndex, EqualityDeleteKeys, LiveFile, SnapshotFiles};
 use roaring::RoaringTreemap;
@@ -132,7 +132,9 @@ impl IcebergTable {
             MemoryLimit::Finite(bytes) => bytes / 4,
             _ => EQUALITY_BYTES,
         };
-        let budget = EqualityBudget { bytes, dir: std::env::temp_dir(), use_block_cache: true };
+        let dir = state.runtime_env().disk_manager.temp_dir_paths().into_iter().next();
+        let dir = dir.ok_or_else(|| ReadError::Spill(std::io::Error::other("the engine has no directory to spill to")))?;
+        let budget = EqualityBudget { bytes, dir, use_block_cache: true };
         for (files, deletes) in index.equality_by_partition(&unknown) {
             let equality = EqualityDeletes::new(metadata, deletes)?;
             let mut found = equality.positions(&self.reader, metadata, &files, &budget, &self.stats.read).await?;

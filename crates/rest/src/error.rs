@@ -1,3 +1,10 @@
+//! The error of every route, and its response.
+//!
+//! An error of another crate becomes an [`ApiError`] by its [`ErrorCode`] alone. The response also carries the error as an
+//! extension, so that a layer can change its status.
+//!
+//! Spec: REST `ErrorModel`.
+
 use axum::Json;
 use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderValue, Method, StatusCode};
@@ -7,10 +14,12 @@ use serde_json::{Value, json};
 
 use crate::iceberg::status;
 
-/// When to ask again where something is away or too busy.
+/// The value in seconds of the header `Retry-After`, which the statuses 429 and 503 get.
 const AGAIN_SECONDS: &str = "1";
 
-/// An error as every route answers it: the envelope of the Iceberg REST specification.
+/// The error of a route, which is answered in the envelope of the Iceberg REST specification.
+///
+/// Spec: REST `ErrorModel`.
 #[derive(Debug, Clone)]
 pub struct ApiError {
     code: ErrorCode,
@@ -19,17 +28,17 @@ pub struct ApiError {
 }
 
 impl ApiError {
-    /// With the code's own status.
+    /// Makes an error with the HTTP status of its code.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { code, status: code.http(), message: message.into() }
     }
 
-    /// What it means.
+    /// Returns the code.
     pub(crate) fn code(&self) -> ErrorCode {
         self.code
     }
 
-    /// The error of a change that was certainly not made: no client may take it for an unknown outcome.
+    /// Maps the error of a change that was certainly not made to a code that no client takes for an unknown outcome.
     #[must_use]
     pub(crate) fn of_change(self) -> Self {
         match self.code.for_unapplied_change() {
@@ -38,27 +47,27 @@ impl ApiError {
         }
     }
 
-    /// The status that it is answered with.
+    /// Returns the HTTP status of the response.
     pub(crate) fn status(&self) -> u16 {
         self.status
     }
 
-    /// With a status that the specification lists for the operation at a route of the Iceberg catalog.
+    /// Replaces the status by one that the specification lists for an operation of the Iceberg catalog.
     #[must_use]
     pub(crate) fn listed_for(self, method: &Method, route: &str) -> Self {
-        // 422 is listed of a contradiction only.
+        // The specification lists 422 only for a request that contradicts itself.
         let status = if self.code == ErrorCode::Refused { ErrorCode::BadRequest.http() } else { self.status };
         Self { status: status::listed(method, route, status), ..self }
     }
 
-    /// With another status.
+    /// Replaces the status. The code, and so the type in the envelope, stays.
     #[must_use]
     pub fn with_status(self, status: u16) -> Self {
         Self { status, ..self }
     }
 }
 
-/// Every error of ours knows its code.
+/// Takes the code and the text of any error of Esker's crates.
 impl<E: Coded> From<E> for ApiError {
     fn from(error: E) -> Self {
         Self::new(error.code(), error.to_string())
@@ -66,7 +75,7 @@ impl<E: Coded> From<E> for ApiError {
 }
 
 impl ApiError {
-    /// The envelope.
+    /// Returns the error envelope as JSON.
     pub(crate) fn body(&self) -> Value {
         json!({"error": {"message": self.message, "type": self.code.iceberg_type(), "code": self.status}})
     }

@@ -1,4 +1,8 @@
-//! Entity tags of load responses, and the spelling of the header that carries them.
+//! The entity tags of load responses, and the spelling of the header `ETag`.
+//!
+//! A client that has the current response gets 304 instead of the metadata. A tag covers everything that the body depends on.
+//!
+//! Spec: REST `loadTable`, headers `ETag` and `If-None-Match`.
 
 use axum::http::{Extensions, HeaderMap, HeaderValue, header};
 use axum::response::Response;
@@ -8,16 +12,18 @@ use hyper_util::rt::TokioIo;
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
 
-/// Makes responses spell `ETag` with two capitals.
+/// The extensions that make hyper spell the header `ETag` with two capitals.
 ///
-/// Header names have no case in HTTP, but Java clients up to 1.11.0 look `ETag` up in a map that has (iceberg#17978): a server
-/// that writes `etag`, as hyper does, never gets a conditional request from Spark, Flink or Trino. hyper writes names as a request
-/// spelled them if its record of a request's spelling is among a response's extensions, whatever request that was. So one made-up request is
-/// parsed at the start, and what hyper noted of it is kept.
+/// Header names in HTTP have no case. But Java clients up to 1.11.0 look `ETag` up in a map that distinguishes case
+/// (iceberg#17978). A server that writes `etag`, as hyper does, never gets a conditional request from Spark, Flink or Trino.
+///
+/// hyper records the spelling of a request's headers in its extensions. It uses the record of any request that it finds among the
+/// extensions of a response. So one made-up request is parsed at the start, and its record is added to the responses.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct HeaderCase(Extensions);
 
 impl HeaderCase {
+    /// Lets hyper parse a made-up request with the header `ETag`, and takes its record of the spelling.
     pub(crate) async fn learn() -> Self {
         let (mut client, server) = tokio::io::duplex(1024);
         let (send, mut seen) = tokio::sync::mpsc::unbounded_channel();
@@ -33,14 +39,14 @@ impl HeaderCase {
         Self(seen.recv().await.unwrap_or_default())
     }
 
-    /// Sets the tag.
+    /// Adds an entity tag to a response, in the header `ETag`.
     pub(crate) fn tag(&self, response: &mut Response, tag: &HeaderValue) {
         response.headers_mut().insert(header::ETAG, tag.clone());
         response.extensions_mut().extend(self.0.clone());
     }
 }
 
-/// The tag of one shape of a response: everything that the body depends on goes into it.
+/// Computes a weak entity tag from the parts that a response's body depends on.
 pub(crate) fn tag(parts: &[&str]) -> HeaderValue {
     let mut hash = Sha256::new();
     for part in parts {
@@ -51,7 +57,7 @@ pub(crate) fn tag(parts: &[&str]) -> HeaderValue {
     HeaderValue::from_str(&format!("W/\"{hex}\"")).unwrap_or(HeaderValue::from_static(""))
 }
 
-/// Whether the client says that it has the response of this tag.
+/// Checks whether the client has the response with this tag, by the header `If-None-Match`.
 pub(crate) fn is_known(headers: &HeaderMap, tag: &HeaderValue) -> bool {
     let weak = |text: &str| text.trim().trim_start_matches("W/").to_owned();
     let Ok(tag) = tag.to_str() else { return false };
@@ -63,7 +69,7 @@ pub(crate) fn is_known(headers: &HeaderMap, tag: &HeaderValue) -> bool {
         .any(|known| known.trim() == "*" || weak(known) == weak(tag))
 }
 
-/// An answer made of pieces that are kept elsewhere: nothing is copied.
+/// Makes a body of several pieces without copying them. Returns the body and its length in bytes.
 pub(crate) fn body_of(pieces: Vec<Bytes>) -> (axum::body::Body, u64) {
     let length = pieces.iter().map(|p| p.len() as u64).sum();
     let stream = futures::stream::iter(pieces.into_iter().map(Ok::<_, std::convert::Infallible>));

@@ -1,4 +1,9 @@
-//! What handlers take from a request.
+//! The extractors: the parts of a request that handlers take as parameters.
+//!
+//! Names are taken from the raw path and not from the router, which decodes percent signs but not the plus signs of Java clients.
+//! A namespace of several levels is one path segment, with `%1F` between the levels.
+//!
+//! Start reading at [`In`] and [`InTable`] for the path, and at [`Body`] for JSON.
 
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
@@ -12,7 +17,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{ApiError, App};
 
-/// A JSON body. A malformed or mistyped one is named, with the line, column and field.
+/// The JSON body of a request. The error of a malformed or mistyped body names line, column and field.
 #[derive(Debug)]
 pub(crate) struct Body<T>(pub(crate) T);
 
@@ -24,7 +29,7 @@ impl<T: DeserializeOwned> FromRequest<App> for Body<T> {
     }
 }
 
-/// What reads a value of a JSON body.
+/// The deserializer of a JSON body. It tracks the path to the field at which an error occurs.
 type BodyReader<'a, 'b, 'de> =
     serde_path_to_error::Deserializer<'a, 'b, &'a mut serde_json::Deserializer<serde_json::de::SliceRead<'de>>>;
 
@@ -32,8 +37,8 @@ type BodyReader<'a, 'b, 'de> =
 ///
 /// # Errors
 ///
-/// Returns [`ErrorCode::BadRequest`] with line, column and field for a body that is malformed or mistyped, and [`ErrorCode::TooLarge`] for one over
-/// `server.max_body_bytes`.
+/// Returns [`ErrorCode::BadRequest`] with line, column and field if the body is malformed or mistyped, and
+/// [`ErrorCode::TooLarge`] if it is larger than `server.max_body_bytes`.
 pub(crate) async fn read_json<T>(
     request: Request,
     app: &App,
@@ -47,7 +52,7 @@ pub(crate) async fn read_json<T>(
     let mut json = serde_json::Deserializer::from_slice(text);
     let mut track = serde_path_to_error::Track::new();
     let value = read(serde_path_to_error::Deserializer::new(&mut json, &mut track)).map_err(|e| {
-        // As `serde_path_to_error::Error` words it.
+        // The wording is that of `serde_path_to_error::Error`.
         let path = track.path().to_string();
         let what = if path == "." { e.to_string() } else { format!("{path}: {e}") };
         ApiError::new(ErrorCode::BadRequest, format!("request body: {what}"))
@@ -55,7 +60,7 @@ pub(crate) async fn read_json<T>(
     Ok(value)
 }
 
-/// A query string. An unknown or mistyped parameter is named.
+/// The parameters of the query string. The error of an unknown or mistyped parameter names it.
 #[derive(Debug)]
 pub(crate) struct Query<T>(pub(crate) T);
 
@@ -68,35 +73,36 @@ impl<T: DeserializeOwned> FromRequestParts<App> for Query<T> {
     }
 }
 
-/// A path segment as clients encode it: Java writes a space as `+` and a plus as `%2B`, Python a space as `%20`.
+/// Decodes a path segment. Java clients write a space as `+` and a plus as `%2B`; Python clients write a space as `%20`.
 fn decode(segment: &str) -> Result<String, ApiError> {
     let spaced = segment.replace('+', " ");
     let decoded = percent_decode_str(&spaced).decode_utf8();
-    decoded.map(|s| s.into_owned()).map_err(|_| ApiError::new(ErrorCode::BadRequest, format!("{segment:?} is not UTF-8")))
+    decoded.map(|s| s.into_owned()).map_err(|_| ApiError::new(ErrorCode::BadRequest, format!("path segment {segment:?} is not UTF-8")))
 }
 
-/// The segment after a fixed one: `/…/namespaces/{here}/…`. Taken from the raw path, because the router has decoded
-/// percent signs but not plus signs.
+/// Returns the raw path segment that follows a fixed one, such as the name after `tables` in `/…/tables/{name}`.
 fn after<'a>(path: &'a str, fixed: &str) -> Option<&'a str> {
     let mut segments = path.split('/');
     segments.find(|s| *s == fixed)?;
     segments.next()
 }
 
+/// Parses the name of a namespace, whose levels are separated by the unit separator (U+001F).
 pub(crate) fn parse_namespace(text: &str) -> Result<NamespaceName, ApiError> {
     Ok(NamespaceName::from_key(text).map_err(CatalogError::from)?)
 }
 
-/// The warehouse that a path names: the prefix of the Iceberg routes, `warehouses/{here}` elsewhere.
+/// The warehouse that a path names: the prefix of an Iceberg route, or the segment after `warehouses` in any other route.
 #[derive(Debug, Clone)]
 pub(crate) struct In(pub(crate) Maintenance);
 
 impl In {
+    /// Returns the catalog of the warehouse.
     pub(crate) fn catalog(&self) -> &Catalog {
         self.0.catalog()
     }
 
-    /// Of a path as it came.
+    /// Finds the warehouse by the raw path of a request.
     pub(crate) fn of(path: &str, app: &App) -> Result<Self, ApiError> {
         let segment = match path.strip_prefix("/v1/") {
             Some(rest) => rest.split('/').next(),
@@ -131,7 +137,9 @@ pub(crate) struct InView(pub(crate) TableName);
 #[derive(Debug)]
 pub(crate) struct InFunction(pub(crate) TableName);
 
-/// What follows the namespace in a path; the namespace may itself be called "tables".
+/// Splits a raw path into its namespace and the rest.
+///
+/// A search for `tables` must begin behind the namespace, because a namespace may have that name.
 fn behind_namespace(path: &str) -> Result<(NamespaceName, &str), ApiError> {
     let missing = || ApiError::new(ErrorCode::BadRequest, "the path names no namespace");
     let (_, rest) = path.split_once("/namespaces/").ok_or_else(missing)?;
@@ -139,9 +147,10 @@ fn behind_namespace(path: &str) -> Result<(NamespaceName, &str), ApiError> {
     Ok((parse_namespace(&decode(segment)?)?, rest))
 }
 
+/// Returns the name of the table, view or function that a path names after the segment `kind`.
 fn named(path: &str, kind: &str) -> Result<TableName, ApiError> {
     let (namespace, rest) = behind_namespace(path)?;
-    let missing = || ApiError::new(ErrorCode::BadRequest, format!("the path names none of the {kind}"));
+    let missing = || ApiError::new(ErrorCode::BadRequest, format!("the path has no name after /{kind}/"));
     let segment = after(rest, kind).ok_or_else(missing)?;
     Ok(TableName::new(namespace, decode(segment)?).map_err(CatalogError::from)?)
 }
@@ -163,7 +172,7 @@ from_path!(InTable, |path| named(path, "tables"));
 from_path!(InView, |path| named(path, "views"));
 from_path!(InFunction, |path| named(path, "functions"));
 
-/// Who makes a change, and under which idempotency key.
+/// The author of a change: the principal of the request, with its idempotency key.
 #[derive(Debug)]
 pub(crate) struct By(pub(crate) Actor);
 

@@ -1,4 +1,4 @@
-//! Tables with their verdicts.
+//! Tables with their facts and assessments, for the management API, the page and the metrics.
 
 use std::sync::Arc;
 
@@ -10,38 +10,42 @@ use esker_types::now_ms;
 
 use crate::App;
 
-/// A table with its verdict.
+/// A table with its facts and its assessment.
 #[derive(Debug, Clone)]
 pub(crate) struct TableVerdict {
+    /// The name of the warehouse.
     pub(crate) warehouse: String,
+    /// The row of the table in the state database.
     pub(crate) row: TabularRow,
-    /// What the verdict rests on, or why there is nothing.
+    /// The facts that the assessment is based on, or the reason why there are none.
     pub(crate) facts: Result<Arc<TableFacts>, NotAssessed>,
-    /// Files of the current snapshot that somebody could not read.
+    /// The number of files of the current snapshot that a job or query could not read.
     pub(crate) damaged: usize,
+    /// The score and the findings.
     pub(crate) assessment: Assessment,
 }
 
 impl TableVerdict {
+    /// Assesses a table as of now.
     fn new(catalog: &Catalog, examined: esker_catalog::AssessedTable) -> Self {
         let assessment = examined.assess(now_ms());
         let damaged = examined.damage.iter().filter(|file| file.snapshot_id.is_none()).count();
         Self { warehouse: catalog.options().warehouse.clone(), row: examined.row, facts: examined.facts, damaged, assessment }
     }
 
-    /// From 0 to 100; none for a table that can't be examined.
+    /// Returns the health score from 0 to 100, or `None` if the table can't be examined.
     pub(crate) fn score(&self) -> Option<u32> {
         self.facts.is_ok().then_some(self.assessment.score)
     }
 }
 
 impl App {
-    /// One table, as it is now.
+    /// Assesses one table as it is now.
     pub(crate) async fn examine(&self, catalog: &Catalog, row: TabularRow) -> Result<TableVerdict, CatalogError> {
         Ok(TableVerdict::new(catalog, catalog.assessed_table(row).await?))
     }
 
-    /// Every table of every warehouse, the worst first; those that can't be examined are the worst of all.
+    /// Assesses every table of every warehouse. Tables that can't be examined come first, then those with the lowest score.
     pub(crate) async fn examine_all(&self) -> Result<Vec<TableVerdict>, CatalogError> {
         let mut all = Vec::new();
         for catalog in self.warehouses().map(|warehouse| warehouse.catalog()) {

@@ -1,8 +1,10 @@
-//! Idempotency-Key: a request that was carried out is not carried out again, and its answer is repeated.
+//! Idempotent requests: a request that is repeated with the same `Idempotency-Key` gets the first answer again.
 //!
-//! What a mutation came to is recorded in the transaction that makes it, so that a client whose connection or server broke can ask
-//! again and neither applies it twice nor takes its own success for a conflict. Refusals that would be repeated are recorded, too; an
-//! answer of 5xx, of 401 or 429 never is.
+//! The outcome of a change is stored as a receipt, in the database transaction that makes the change. So a client that lost its
+//! connection can repeat the request: the change is not made twice, and its own success is no conflict. Final refusals are stored
+//! too, but never a 5xx, a 401 or a 429.
+//!
+//! Spec: REST, header `Idempotency-Key`. Start reading at [`replay_or_run`].
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
@@ -26,20 +28,23 @@ use crate::iceberg::load::{self, LoadOptions};
 use crate::iceberg::{status, views};
 use crate::{ApiError, App};
 
-/// Keys of requests at work from which on those of requests that ended are forgotten.
+/// The number of locks from which on those of ended requests are removed.
 const KEYS: usize = 256;
 
-/// Statuses of refusals that the same request would meet again. Not 403: rights are given, and a database is put right.
+/// The statuses of refusals that are stored, because a repeated request would get them again.
+///
+/// A 403 is not among them: rights can be given, and a database that lags behind storage can be recovered.
 const FINAL: [u16; 5] = [400, 404, 406, 409, 422];
 
-/// Held by the request that is carried out, of those with one key.
+/// The lock of an idempotency key. The request that is carried out holds it; others with the key wait.
 type Turn = Arc<Mutex<()>>;
 
-/// Requests with the same key wait for each other.
+/// The locks of the idempotency keys in use, by operation and key. Requests with the same key wait for each other.
 #[derive(Debug, Default)]
 pub(crate) struct Idempotency(std::sync::Mutex<HashMap<(String, Uuid), Turn>>);
 
 impl Idempotency {
+    /// Returns the lock of a key, and removes locks that nobody holds if there are many.
     fn lock(&self, key: &ReceiptKey) -> Turn {
         let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if locks.len() >= KEYS {
@@ -49,14 +54,14 @@ impl Idempotency {
     }
 }
 
-/// Whether a route changes anything. Planning a scan and reporting metrics does not.
+/// Checks whether a request changes anything. Planning a scan, signing and reporting metrics do not.
 pub(crate) fn is_mutation(request: &Request) -> bool {
     let path = request.uri().path();
     let reads = ["/plan", "/tasks", "/metrics", "/sign"].iter().any(|end| path.ends_with(end)) || path.contains("/plan/");
     matches!(*request.method(), Method::POST | Method::DELETE) && !reads
 }
 
-/// Answers a repeated request from its receipt, and runs any other.
+/// Answers a repeated request from its receipt, and runs any other request.
 pub(crate) async fn replay_or_run(State(app): State<App>, request: Request, next: Next) -> Response {
     let key = request.headers().get("idempotency-key").cloned();
     let Some(key) = key.filter(|_| is_mutation(&request)) else { return next.run(request).await };
@@ -65,7 +70,7 @@ pub(crate) async fn replay_or_run(State(app): State<App>, request: Request, next
         let what = format!("idempotency-key {key:?} is not a UUID");
         return ApiError::new(ErrorCode::BadRequest, what).into_response();
     };
-    // A path without a warehouse is the handler's to refuse.
+    // The handler refuses a path without a warehouse.
     let Ok(warehouse) = In::of(request.uri().path(), &app) else { return next.run(request).await };
     match handle(&app, warehouse.catalog(), key, request, next).await {
         Ok(response) => response,
@@ -73,6 +78,7 @@ pub(crate) async fn replay_or_run(State(app): State<App>, request: Request, next
     }
 }
 
+/// Answers a request with an idempotency key: from its receipt, or by running it.
 async fn handle(app: &App, catalog: &Catalog, key: Uuid, request: Request, next: Next) -> Result<Response, ApiError> {
     let (mut parts, body) = request.into_parts();
     let too_large = |_| ApiError::new(ErrorCode::TooLarge, "the request body is over server.max_body_bytes");
@@ -86,11 +92,11 @@ async fn handle(app: &App, catalog: &Catalog, key: Uuid, request: Request, next:
     let lock = app.inner.idempotency.lock(&receipt);
     let wait = catalog.options().commit_wait;
     let busy =
-        |_| ApiError::new(ErrorCode::TooBusy, format!("a request with the idempotency-key {key} is still being carried out"));
+        |_| ApiError::new(ErrorCode::TooBusy, format!("a request with the idempotency-key {key} is still being carried out; try again"));
     let _alone = tokio::time::timeout(wait, lock.lock()).await.map_err(busy)?;
     if let Some(found) = app.state().receipt(&receipt).await? {
         if found.body_sha256 != receipt.body_sha256 {
-            let what = format!("idempotency-key {key} was used for another request body");
+            let what = format!("idempotency-key {key} was used for another request body; use a new key");
             return Err(ApiError::new(ErrorCode::BadRequest, what));
         }
         let outcome: RequestOutcome = serde_json::from_str(&found.outcome)
@@ -103,7 +109,9 @@ async fn handle(app: &App, catalog: &Catalog, key: Uuid, request: Request, next:
     record(app, receipt, response).await
 }
 
-/// The answer that a request got before. What an earlier release answered may have had a status that is not listed.
+/// Builds the answer of a receipt again.
+///
+/// `listed` maps its status to one that the specification lists, because receipts of earlier releases may have another.
 async fn repeat(
     app: &App,
     catalog: &Catalog,
@@ -128,7 +136,7 @@ async fn repeat(
     })
 }
 
-/// Records what no transaction recorded: refusals, and answers that changed nothing, such as a staged create.
+/// Stores a receipt for an answer whose handler stored none: a refusal, or a success without a change, such as a staged create.
 async fn record(app: &App, key: ReceiptKey, response: Response) -> Result<Response, ApiError> {
     let status = response.status().as_u16();
     let refused = FINAL.contains(&status);

@@ -1,5 +1,10 @@
-//! HTTP: the Iceberg REST catalog under `/v1`, the management API under `/api/v1`, the web page at `/`, and what operators
-//! need: `/metrics`, `/metrics/tables`, `/healthz`, `/readyz`.
+//! The HTTP service: the Iceberg REST catalog, the management API, the web page, metrics and probes.
+//!
+//! The catalog is under `/v1`, the management API under `/api/v1`, the page at `/`. The others are `/metrics`, `/metrics/tables`,
+//! `/healthz` and `/readyz`. Handlers share one [`App`]. They take the names in the path by the extractors of `extract.rs`, call
+//! the catalog or the maintenance, and answer an [`ApiError`] in the envelope of the Iceberg REST specification.
+//!
+//! Start reading at [`router`], which shows the layers around the handlers, then at `iceberg/mod.rs` and `management/mod.rs`.
 
 mod error;
 mod etag;
@@ -47,7 +52,7 @@ use iceberg::Plans;
 use idempotency::Idempotency;
 use metrics::ServiceMetrics;
 
-/// What the handlers share. Cheap to clone.
+/// The shared state of all handlers. Clones are cheap.
 #[derive(Debug, Clone)]
 pub struct App {
     inner: Arc<Inner>,
@@ -55,15 +60,15 @@ pub struct App {
 
 #[derive(Debug)]
 struct Inner {
-    /// By name.
+    /// The maintenance of each warehouse, which holds the catalog too, by the name of the warehouse.
     warehouses: BTreeMap<String, Maintenance>,
-    /// What the configuration says of each warehouse's tables.
+    /// The policies that the configuration sets, by the name of the warehouse.
     policies: BTreeMap<String, Layers>,
     state: state::State,
     engine: Engine,
     access: Access,
     metrics: ServiceMetrics,
-    /// Metadata with only the referenced snapshots, by metadata file.
+    /// Metadata as JSON with only the referenced snapshots, by the location of the metadata file.
     referenced: Cache<String, Bytes>,
     plans: Plans,
     idempotency: Idempotency,
@@ -72,26 +77,28 @@ struct Inner {
     draining: AtomicBool,
 }
 
-/// What the service is configured with.
+/// The options of the service.
 #[derive(Debug, Clone)]
 pub struct AppOptions {
-    /// The largest request body, in bytes.
+    /// The maximum size of a request body, in bytes.
     pub max_body_bytes: usize,
-    /// How long the outcome of a request with an Idempotency-Key is remembered, in seconds.
+    /// The time in seconds for which the outcome of a request with an `Idempotency-Key` is stored.
     pub idempotency_seconds: u64,
-    /// How long a scan may be planned before the client is told to ask again, in milliseconds.
+    /// The time in milliseconds that planning a scan may take before the answer is `submitted`, and the client has to poll.
     pub plan_wait_ms: u64,
-    /// Names of the event sinks, whose lag is a metric.
+    /// The names of the event sinks whose lag is a metric.
     pub sinks: Vec<String>,
-    /// What the server does in the background.
+    /// The states of the server's background tasks.
     pub tasks: Tasks,
 }
 
-/// Bytes of shortened metadata kept.
+/// The maximum size of the cache of metadata with only the referenced snapshots, in bytes.
 const REFERENCED_CACHE_BYTES: u64 = 32 << 20;
 
 impl App {
-    /// Brings the parts together.
+    /// Makes the shared state of the handlers.
+    ///
+    /// `policies` holds the policies that the configuration sets, by the name of the warehouse.
     pub async fn new(
         state: state::State,
         warehouses: Vec<Maintenance>,
@@ -130,28 +137,28 @@ impl App {
         self.inner.warehouses.values()
     }
 
-    /// A warehouse by name.
+    /// Returns a warehouse by its name, or the error [`ErrorCode::NoSuchWarehouse`].
     fn warehouse(&self, name: &str) -> Result<&Maintenance, ApiError> {
         let missing = || ApiError::new(ErrorCode::NoSuchWarehouse, format!("warehouse {name} does not exist"));
         self.inner.warehouses.get(name).ok_or_else(missing)
     }
 
-    /// What is wanted of a table.
+    /// Returns the policy of a table.
     async fn policy(&self, catalog: &Catalog, row: &state::TabularRow) -> Result<Policy, ApiError> {
         Ok(policy_of(catalog, &self.layers(catalog), row).await?)
     }
 
-    /// What the configuration says of a warehouse's tables.
+    /// Returns the policies that the configuration sets for a warehouse.
     fn layers(&self, catalog: &Catalog) -> Layers {
         self.inner.policies.get(&catalog.options().warehouse).cloned().unwrap_or_default()
     }
 
-    /// What the server does in the background.
+    /// Returns the states of the server's background tasks.
     fn tasks(&self) -> &Tasks {
         &self.inner.options.tasks
     }
 
-    /// From now on `/readyz` says no, so that no new traffic is sent here.
+    /// Makes `/readyz` answer 503 from now on, so that load balancers send no new requests.
     pub fn drain(&self) {
         self.inner.draining.store(true, Ordering::Relaxed);
     }
@@ -161,11 +168,11 @@ impl App {
     }
 }
 
-/// The service.
+/// Builds the service: all routes, with authentication, body limit, metrics and logs around them.
 pub fn router(app: App) -> Router {
     let max_body_bytes = app.inner.options.max_body_bytes;
     let authenticated = Router::new()
-        // Within as well, so that what is recorded of a refusal is what was answered.
+        // `as_listed` is inside of the receipts too, so that a receipt holds the status that the client got.
         .merge(iceberg::router().layer(from_fn(as_listed)).layer(from_fn_with_state(app.clone(), idempotency::replay_or_run)))
         .merge(management::router())
         .merge(page::router())
@@ -181,7 +188,7 @@ pub fn router(app: App) -> Router {
         .merge(iceberg::tokens())
         .merge(authenticated)
         .layer(CatchPanicLayer::custom(|_| {
-            ApiError::new(ErrorCode::Internal, "the request hit a bug; it is in the log").into_response()
+            ApiError::new(ErrorCode::Internal, "the request hit a bug of Esker; the server's log has its place").into_response()
         }))
         .layer(DefaultBodyLimit::max(max_body_bytes))
         .layer(from_fn_with_state(app.clone(), observe))
@@ -198,7 +205,7 @@ async fn wrong_method(request: Request) -> ApiError {
     ApiError::new(ErrorCode::NotFound, what).with_status(405)
 }
 
-/// Gives every request its principal, or refuses it.
+/// Adds the principal to a request, or refuses the request.
 async fn authenticate(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let header = request.headers().get(AUTHORIZATION).and_then(|h| h.to_str().ok());
     let loopback = request.extensions().get::<ConnectInfo<SocketAddr>>().is_some_and(|c| c.0.ip().is_loopback());
@@ -211,7 +218,9 @@ async fn authenticate(State(app): State<App>, mut request: Request, next: Next) 
     }
 }
 
-/// Says of a change that was not begun that it was not, and answers an Iceberg route's errors as the specification lists them for it.
+/// Maps the errors of Iceberg routes to the statuses that the specification lists for each operation.
+///
+/// The error of a change that was certainly not made also gets a status that no client takes for an unknown outcome.
 async fn as_listed(request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str).filter(|route| route.starts_with("/v1/"));
     let Some(route) = route.map(ToOwned::to_owned) else { return next.run(request).await };
@@ -223,10 +232,10 @@ async fn as_listed(request: Request, next: Next) -> Response {
     if told.status() == response.status().as_u16() { response } else { told.into_response() }
 }
 
-/// Who makes the request, as [`authenticate`] found out.
+/// The principal of a request, as [`authenticate`] added it.
 type Caller = Extension<Principal>;
 
-/// Counts, times and logs every request, under an id that the answer carries.
+/// Counts, times and logs every request. The response has the id of the request in `x-request-id`.
 async fn observe(State(app): State<App>, request: Request, next: Next) -> Response {
     let id = uuid::Uuid::now_v7().to_string();
     let route = request.extensions().get::<MatchedPath>().map_or("other", MatchedPath::as_str).to_owned();
@@ -246,7 +255,7 @@ async fn observe(State(app): State<App>, request: Request, next: Next) -> Respon
     let started = Instant::now();
     let mut response = next.run(request).instrument(span.clone()).await;
     let (status, elapsed) = (response.status().as_u16(), started.elapsed());
-    // Signed: what is not is told to collectors as text.
+    // OpenTelemetry exports unsigned numbers as text, so the status is signed.
     span.record("status", i64::from(status));
     if status >= 500 {
         span.record("otel.status_code", "ERROR");

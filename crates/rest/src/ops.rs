@@ -1,19 +1,24 @@
-//! For load balancers and supervisors. Neither route asks for a principal.
+//! The probes for load balancers and supervisors. They need no token.
 
 use axum::extract::State;
 
 use crate::{ApiError, App};
 use esker_types::ErrorCode;
 
-/// The process answers.
+/// Answers `ok` as long as the process runs (`GET /healthz`).
 pub(crate) async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// Requests can be served: the state database and the storage of every warehouse answer, and the server is not draining.
+/// Answers `ready` if the server can serve requests (`GET /readyz`).
 ///
-/// A background task that keeps failing is told in the answer, and does not make the server unready: it answers requests all the same,
-/// and every replica would fail for the same table.
+/// The state database and the storage of every warehouse must answer, and the server must not be draining. A background task that
+/// keeps failing is a line of the answer, but does not make the server unready. The server answers requests all the same, and
+/// every replica would fail for the same table.
+///
+/// # Errors
+///
+/// Returns [`ErrorCode::Unavailable`] if the server is draining, or the database or a storage does not answer.
 pub(crate) async fn readyz(State(app): State<App>) -> Result<String, ApiError> {
     let unavailable = |what: String| ApiError::new(ErrorCode::Unavailable, what);
     if app.is_draining() {
@@ -25,6 +30,6 @@ pub(crate) async fn readyz(State(app): State<App>) -> Result<String, ApiError> {
         catalog.check_storage().await.map_err(|e| unavailable(format!("warehouse {}: {e}", catalog.options().warehouse)))?;
     }
     let failing = app.tasks().all().into_iter().filter_map(|(name, task)| Some((name, task.restarts, task.failure?)));
-    let told = failing.map(|(name, restarts, why)| format!("degraded: {name} was started again {restarts} times: {why}\n"));
+    let told = failing.map(|(name, restarts, why)| format!("degraded: {name}: restarts {restarts}, last failure: {why}\n"));
     Ok(format!("ready\n{}", told.collect::<String>()))
 }

@@ -1,48 +1,51 @@
-//! What the server does in the background, as probes and metrics tell it.
+//! The states of the server's background tasks, for probes and metrics.
+//!
+//! The supervisor in the crate `esker` writes them; `/readyz` and `/metrics` read them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// How a background task fares.
+/// The state of a background task.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TaskState {
-    /// It is at work; else it ended and waits to be started again.
+    /// Tells whether the task runs. If not, it failed and waits to be started again.
     pub running: bool,
-    /// How often it was started again.
+    /// The number of times that the task was started again after it failed.
     pub restarts: u64,
-    /// How it last ended, until it has worked long enough since.
+    /// The last failure, until the task has run long enough since.
     pub failure: Option<String>,
 }
 
-/// The background tasks of a server by name. Whoever supervises them writes it; cheap to clone.
+/// The states of a server's background tasks by name. Clones are cheap and share the states.
 #[derive(Debug, Clone, Default)]
 pub struct Tasks(Arc<Mutex<BTreeMap<String, TaskState>>>);
 
 impl Tasks {
-    /// A task begins, for the first time or again.
+    /// Records that a task begins, for the first time or again.
     pub fn begins(&self, name: &str) {
         self.states().entry(name.to_owned()).or_default().running = true;
     }
 
-    /// A task ended though nobody told it to, and is started again.
+    /// Records that a task ended before the server stops, with the reason. The task will be started again.
     pub fn failed(&self, name: &str, why: String) {
         let mut states = self.states();
         let state = states.entry(name.to_owned()).or_default();
         (state.running, state.restarts, state.failure) = (false, state.restarts + 1, Some(why));
     }
 
-    /// A task has worked for so long that its last failure is over.
+    /// Removes the last failure of a task that has run long enough since.
     pub fn recovered(&self, name: &str) {
         if let Some(state) = self.states().get_mut(name) {
             state.failure = None;
         }
     }
 
-    /// All of them.
+    /// Returns the states of all tasks by name.
     pub fn all(&self) -> BTreeMap<String, TaskState> {
         self.states().clone()
     }
 
+    /// Locks the states.
     fn states(&self) -> MutexGuard<'_, BTreeMap<String, TaskState>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

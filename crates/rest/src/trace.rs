@@ -1,3 +1,5 @@
+//! Distributed traces: the span of a request becomes part of its caller's trace (W3C Trace Context).
+
 use axum::http::HeaderMap;
 use opentelemetry::propagation::TextMapPropagator;
 use opentelemetry::trace::TraceContextExt;
@@ -7,8 +9,9 @@ use tracing::Span;
 use tracing::field::display;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-/// Makes the span of a request part of its caller's trace, as `traceparent` says (W3C Trace Context), and notes the trace's id, by
-/// which logs are found. Does nothing where nothing is traced.
+/// Makes the span of a request a child of the span in the header `traceparent`.
+///
+/// The id of the trace is recorded in the span, so that logs can be found by it. Does nothing if traces are not exported.
 pub(crate) fn join(span: &Span, headers: &HeaderMap, name: String) {
     let caller = TraceContextPropagator::new().extract(&HeaderExtractor(headers));
     if span.set_parent(caller).is_err() {

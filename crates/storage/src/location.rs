@@ -58,6 +58,12 @@ pub struct Location {
     path: String,
 }
 
+/// Host of an Azure account's Blob endpoint, after the account's name.
+const BLOB_HOST: &str = ".blob.core.windows.net";
+
+/// Host of the same account's Data Lake endpoint.
+const DATA_LAKE_HOST: &str = ".dfs.core.windows.net";
+
 impl Location {
     /// Parses and normalises a URI.
     ///
@@ -101,7 +107,12 @@ impl Location {
             return Err(invalid("an object's key must not contain an empty or '.' segment"));
         }
         let path = segments.iter().fold(String::new(), |path, segment| path + "/" + segment);
-        Ok(Self { scheme, authority: authority.to_owned(), path })
+        let authority = match scheme {
+            // `wasbs:` names the Blob endpoint of an account, `abfss:` the Data Lake endpoint: the files are the same.
+            Scheme::Adls => authority.replacen(BLOB_HOST, DATA_LAKE_HOST, 1),
+            _ => authority.to_owned(),
+        };
+        Ok(Self { scheme, authority, path })
     }
 
     /// Returns the normal spelling of a URI, by which locations are compared. Text that is not a location is returned unchanged.
@@ -117,7 +128,13 @@ impl Location {
             Scheme::File => vec![self.to_string(), format!("file:{path}")],
             Scheme::S3 => ["s3", "s3a", "s3n"].map(as_scheme).to_vec(),
             Scheme::Gcs => ["gs", "gcs"].map(as_scheme).to_vec(),
-            Scheme::Adls => ["abfss", "abfs", "wasbs", "wasb"].map(as_scheme).to_vec(),
+            Scheme::Adls => {
+                let blob = authority.replacen(DATA_LAKE_HOST, BLOB_HOST, 1);
+                let of_blob = ["wasbs", "wasb", "abfss", "abfs"].map(|name| format!("{name}://{blob}{path}"));
+                let mut all = ["abfss", "abfs", "wasbs", "wasb"].map(as_scheme).to_vec();
+                all.extend(of_blob.into_iter().filter(|_| blob != *authority));
+                all
+            }
         }
     }
 
@@ -207,6 +224,19 @@ mod tests {
 
     fn at(uri: &str) -> Location {
         Location::parse(uri).expect("a valid location")
+    }
+
+    #[test]
+    fn both_endpoints_of_an_azure_account_are_one_place() {
+        let uris = [
+            "abfss://c@a.dfs.core.windows.net/t/f",
+            "wasbs://c@a.blob.core.windows.net/t/f",
+            "abfs://c@a.blob.core.windows.net/t/f",
+        ];
+        let normal: Vec<String> = uris.iter().map(|uri| Location::normalize(uri)).collect();
+        assert!(normal.iter().all(|uri| *uri == uris[0]), "{normal:?}");
+        let names = Location::recorded_names(uris[0]);
+        assert!(uris.iter().all(|uri| names.iter().any(|name| name == uri)), "{names:?}");
     }
 
     #[test]

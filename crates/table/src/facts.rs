@@ -10,7 +10,7 @@ use esker_format::{ManifestContent, ManifestFile, Operation, TableMetadata};
 use esker_types::Millis;
 use serde::{Deserialize, Serialize};
 
-use crate::properties::{BadProperty, MAX_SNAPSHOT_AGE, TARGET_FILE_BYTES, bad_properties};
+use crate::properties::{BadProperty, MANIFEST_BYTES, MAX_SNAPSHOT_AGE, TARGET_FILE_BYTES, bad_properties};
 use crate::summary::{PartitionSum, files_with_deletes};
 use crate::{ManifestSummary, PartitionKey, Result, ancestors, partition_label};
 
@@ -42,6 +42,11 @@ impl DeleteFacts {
     }
 }
 
+/// Returns the default of `commit.manifest.target-size-bytes`, for stored facts without the field.
+fn default_manifest_bytes() -> u64 {
+    MANIFEST_BYTES.default
+}
+
 /// The measured shape of a table: the input of health and of the autopilot.
 ///
 /// Sizes are in bytes, times in milliseconds since the Unix epoch. Files and manifests are those of the current snapshot, snapshots
@@ -63,6 +68,9 @@ pub struct TableFacts {
     pub size_histogram: [u64; HISTOGRAM_BOUNDS.len() + 1],
     /// The target size of data files in bytes (`write.target-file-size-bytes`).
     pub target_file_bytes: u64,
+    /// The target size of manifests in bytes (`commit.manifest.target-size-bytes`). Facts that an earlier version stored have the default.
+    #[serde(default = "default_manifest_bytes")]
+    pub target_manifest_bytes: u64,
     /// The number of data files under three quarters of the target size.
     pub small_files: u64,
     /// The number of data files that the table would have if each partition were written at the target size.
@@ -196,6 +204,7 @@ pub fn collect_facts(
         format_version: metadata.format_version,
         current_snapshot_id: metadata.current_snapshot_id,
         target_file_bytes: target,
+        target_manifest_bytes: MANIFEST_BYTES.of(&metadata.properties),
         snapshots: metadata.snapshots.len() as u64,
         oldest_snapshot_ms: metadata.snapshots.iter().map(|s| s.timestamp_ms).min(),
         extra_refs: metadata.refs.len().saturating_sub(1) as u64,

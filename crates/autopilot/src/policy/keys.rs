@@ -1,18 +1,21 @@
-//! Every policy key: its default, what it is for, and where its value goes.
+//! The table of all policy keys, with default, meaning and parser.
+//!
+//! `esker policy keys` and `docs/policies.md` list the same keys. An entry of [`KEYS`] parses its value into a field of [`Policy`].
 
 use super::values::{Parsed, age, bytes, cron, flag, list, number, optional};
 use super::{MaintenanceWindow, Policy};
 use esker_maintenance::{Strategy, check_sort_order};
 use esker_types::JobKind;
 
-/// A policy key.
+/// A policy key with its default, its meaning and its parser.
 pub struct PolicyKey {
-    /// Its name; as a property of a table or a namespace `esker.` comes before it.
+    /// The name of the key. As a property of a table or a namespace it has the prefix `esker.`.
     pub name: &'static str,
-    /// What holds where nobody says anything; empty for none.
+    /// The value that holds if no layer sets one; empty for none.
     pub default: &'static str,
-    /// What it is for.
+    /// The meaning of the key, in a sentence for people.
     pub help: &'static str,
+    /// Parses a value into its field of the policy.
     pub(super) set: fn(&mut Policy, &str) -> Parsed<()>,
 }
 
@@ -52,53 +55,57 @@ macro_rules! key {
     };
 }
 
+/// Parses the strategy of a compaction.
 fn strategy(text: &str) -> Parsed<Strategy> {
-    serde_json::from_value(text.into()).map_err(|_| "none of binpack, sort, zorder".to_owned()).and_then(|s| match s {
-        Strategy::ConvertDeletes => Err("deletes are converted where it pays; give binpack, sort or zorder".to_owned()),
+    serde_json::from_value(text.into()).map_err(|_| "not one of binpack, sort, zorder".to_owned()).and_then(|s| match s {
+        Strategy::ConvertDeletes => {
+            Err("the autopilot converts deletes on its own when that pays; set binpack, sort or zorder".to_owned())
+        }
         strategy => Ok(strategy),
     })
 }
 
+/// Checks the text of a sort order. Columns are not looked up: a policy may hold for many tables.
 fn order(text: &str) -> Parsed<String> {
     check_sort_order(text).map(|()| text.to_owned()).map_err(|e| e.to_string())
 }
 
-/// All of them.
+/// All policy keys, in the order in which they are listed.
 pub const KEYS: [PolicyKey; 21] = [
-    key!("autopilot", "false", "Esker treats the table by itself, where it pays.", p, v => autopilot = flag(v)?),
-    key!("freeze", "false", "Nothing is done to the table, whoever asks for it.", p, v => freeze = flag(v)?),
+    key!("autopilot", "false", "Esker starts jobs on the table where they pay.", p, v => autopilot = flag(v)?),
+    key!("freeze", "false", "No job but a check runs on the table, and none of its files is deleted.", p, v => freeze = flag(v)?),
     key!("time-zone", "UTC", "The time zone of schedules and windows.", p, v => time_zone = v.parse().map_err(|_| "not a time zone like Europe/Zurich".to_owned())?),
-    key!("window", "", "When something may begin by itself: `22:00-06:00, Sat+Sun 00:00-24:00`.", p, v => windows = MaintenanceWindow::list(v)?),
-    schedule!(Compact, "compact.schedule", "", "When compactions begin, as a cron pattern."),
-    key!("compact.after-commits", "", "A compaction begins after so many commits, if there is anything to do.", p, v => compact_after_commits = optional(v, number)?),
-    key!("compact.strategy", "binpack", "How data files are rewritten: binpack, sort or zorder.", p, v => strategy = strategy(v)?),
-    key!("compact.sort-order", "", "What `sort` sorts by: `day, id desc`, names in quotes where they hold blanks, commas or dots; default: the table's sort order.", p, v => sort_order = optional(v, order)?),
-    key!("compact.zorder-columns", "", "The columns of `zorder`, likewise.", p, v => zorder_columns = list(v)),
-    key!("compact.spark-over", "", "Compactions of more bytes than this are handed over to Spark: `200GiB`; default: none.", p, v => spark_over_bytes = optional(v, bytes)?),
+    key!("window", "", "Times at which the autopilot may begin a job, such as `22:00-06:00, Sat+Sun 00:00-24:00`; default: always.", p, v => windows = MaintenanceWindow::list(v)?),
+    schedule!(Compact, "compact.schedule", "", "Start of compactions, as a cron pattern."),
+    key!("compact.after-commits", "", "Commits after which the table is compacted even if that does not pay.", p, v => compact_after_commits = optional(v, number)?),
+    key!("compact.strategy", "binpack", "Strategy of compactions: binpack, sort or zorder.", p, v => strategy = strategy(v)?),
+    key!("compact.sort-order", "", "Sort order for the strategy `sort`, such as `day, id desc`; quote names with blanks, commas or dots; default: the table's sort order.", p, v => sort_order = optional(v, order)?),
+    key!("compact.zorder-columns", "", "Columns for the strategy `zorder`, separated by commas; quote names with blanks, commas or dots.", p, v => zorder_columns = list(v)),
+    key!("compact.spark-over", "", "Size over which a compaction becomes an external job for Spark, such as `200GiB`; default: none does.", p, v => spark_over_bytes = optional(v, bytes)?),
     schedule!(
         Expire,
         "expire.schedule",
         "",
-        "When snapshots are expired, as a cron pattern. The autopilot does it once they are old enough."
+        "Start of snapshot expiries, as a cron pattern. The autopilot needs none: it expires snapshots once they are old enough."
     ),
-    key!("expire.max-age", "", "Snapshots older than this are expired, unless the table's `history.expire.` properties say otherwise.", p, v => expire_max_age = optional(v, age)?),
-    key!("expire.keep", "", "Snapshots kept on each branch, with the same exception.", p, v => expire_keep = optional(v, number)?),
+    key!("expire.max-age", "", "Age over which snapshots are expired; the table's `history.expire.` properties come first.", p, v => expire_max_age = optional(v, age)?),
+    key!("expire.keep", "", "Snapshots that an expiry keeps on each branch; the table's `history.expire.` properties come first.", p, v => expire_keep = optional(v, number)?),
     schedule!(
         Orphans,
         "orphans.schedule",
         "0 4 * * 0,1",
-        "When files that belong to nothing are looked for. Two looks a day apart are needed; the default holds with the autopilot only."
+        "Start of scans for orphans, as a cron pattern. An orphan needs two scans a day apart; the default holds with the autopilot only."
     ),
     schedule!(
         Manifests,
         "manifests.schedule",
         "",
-        "When manifests are rewritten, as a cron pattern. The autopilot does it where there are many."
+        "Start of rewrites of manifests, as a cron pattern. The autopilot needs none: it rewrites manifests when that pays."
     ),
-    schedule!(Statistics, "statistics.schedule", "", "When distinct values are counted, as a cron pattern."),
-    key!("payback", "7d", "What the autopilot does must win back its cost within this time.", p, v => payback = age(v)?),
-    key!("respect-others", "1d", "For so long after another tool rewrote the table's files its compaction is left to that tool.", p, v => respect_others = age(v)?),
-    key!("budget.bytes", "", "Bytes that jobs which begin by themselves may read and write in 24 hours, over all tables that this is said of.", p, v => budget_bytes = optional(v, bytes)?),
-    key!("budget.cpu-seconds", "", "Processor seconds, likewise.", p, v => budget_cpu_seconds = optional(v, number)?),
-    key!("budget.requests", "", "Requests to the store, likewise.", p, v => budget_requests = optional(v, number)?),
+    schedule!(Statistics, "statistics.schedule", "", "Start of jobs that count distinct values, as a cron pattern."),
+    key!("payback", "7d", "Time within which a job of the autopilot must win back its cost.", p, v => payback = age(v)?),
+    key!("respect-others", "1d", "Time after another tool's rewrite in which compaction is left to that tool.", p, v => respect_others = age(v)?),
+    key!("budget.bytes", "", "Bytes that jobs of the autopilot and of schedules may read and write in 24 hours, for all tables that have the budget from the same place.", p, v => budget_bytes = optional(v, bytes)?),
+    key!("budget.cpu-seconds", "", "Processor seconds that jobs of the autopilot and of schedules may take in 24 hours, for all tables that have the budget from the same place.", p, v => budget_cpu_seconds = optional(v, number)?),
+    key!("budget.requests", "", "Requests to the store that jobs of the autopilot and of schedules may make in 24 hours, for all tables that have the budget from the same place.", p, v => budget_requests = optional(v, number)?),
 ];

@@ -1,4 +1,8 @@
-//! Where policy is said: the server's configuration, a warehouse's, patterns of namespaces, properties of namespaces and of the table.
+//! The layers of policies: the places at which a policy value can be set.
+//!
+//! From far to close they are the configuration of the server, of the warehouse and of patterns of namespaces, then the properties
+//! of the table's namespaces and of the table. [`Layers`] holds those of the configuration. A layer knows nothing of the types of
+//! values; [`Policy::of`] parses them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,18 +14,18 @@ use serde::Serialize;
 use super::{KEYS, OTHERS, PREFIX, Policy};
 use crate::{PolicyError, Result};
 
-/// Who says something.
+/// The place at which a policy value is set. Its display form names the place for people.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Origin {
-    /// Nobody: it is the default.
+    /// The default of the key: no layer sets it.
     Default,
-    /// `[policy]` of the configuration.
+    /// The section `[policy]` of the configuration.
     Server,
-    /// `[warehouses.NAME.policy]`.
+    /// The section `[warehouses.NAME.policy]` of the configuration, by the name of the warehouse.
     Warehouse(String),
-    /// `[warehouses.NAME.namespaces."PATTERN"]`.
+    /// The section `[warehouses.NAME.namespaces."PATTERN"]`, by the name of the warehouse and the pattern.
     Pattern(String, String),
-    /// A property of a namespace.
+    /// A property of a namespace, by the name of the namespace.
     Namespace(String),
     /// A property of the table.
     Table,
@@ -46,24 +50,25 @@ impl Serialize for Origin {
     }
 }
 
-/// What is said in one place.
+/// The policy values that are set at one place, not parsed yet.
 #[derive(Debug, Clone)]
 pub struct Layer {
-    /// Where.
+    /// The place of the values.
     pub origin: Origin,
-    /// Values by key, without the prefix of properties.
+    /// The values by key. The keys of properties are without [`PREFIX`].
     pub values: BTreeMap<String, String>,
 }
 
 impl Layer {
+    /// Makes a layer of those properties that begin with [`PREFIX`].
     pub(super) fn of_properties(origin: Origin, properties: impl Iterator<Item = (String, String)>) -> Self {
         let values = properties.filter_map(|(key, value)| Some((key.strip_prefix(PREFIX)?.to_owned(), value))).collect();
         Self { origin, values }
     }
 
-    /// The keys that there are not.
+    /// Reports the keys of the layer that are no policy keys.
     pub(super) fn unknown(&self) -> impl Iterator<Item = PolicyError> {
-        // Jobs read them of the table alone: said elsewhere they would have no effect.
+        // Jobs read these properties from the table only. In another layer they would have no effect.
         let of_table = self.origin == Origin::Table;
         let others = move |key: &str| of_table && OTHERS.iter().any(|other| other.strip_prefix(PREFIX) == Some(key));
         let unknown = self.values.keys().filter(move |key| !others(key) && !KEYS.iter().any(|k| k.name == key.as_str()));
@@ -71,13 +76,13 @@ impl Layer {
     }
 }
 
-/// The key that a misspelt one is likely to mean: at most two letters added, left out or changed.
+/// Finds the policy key that a misspelt one is likely to mean. It differs in at most two letters added, left out or changed.
 fn near(key: &str) -> Option<&'static str> {
     let close = KEYS.iter().map(|k| (distance(key, k.name), k.name)).min()?;
     (close.0 <= 2).then_some(close.1)
 }
 
-/// The edit distance of Levenshtein.
+/// Computes the Levenshtein distance of two texts.
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
@@ -92,7 +97,7 @@ fn distance(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-/// What the configuration says of one warehouse.
+/// The layers of one warehouse that the configuration sets.
 #[derive(Debug, Clone, Default)]
 pub struct Layers {
     layers: Vec<Layer>,
@@ -100,7 +105,15 @@ pub struct Layers {
 }
 
 impl Layers {
-    /// From the configuration, which must make sense as a whole: `[policy]`, then the warehouse's own, then its patterns of namespaces.
+    /// Takes the layers of a warehouse from the configuration, and checks every key, value and pattern.
+    ///
+    /// `server` is `[policy]`, `own` the warehouse's policy, and `patterns` holds its values by pattern of namespaces. Of two
+    /// patterns, the one with more literal characters is closer to the table.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Pattern`](PolicyError::Pattern) if a pattern is not a glob pattern, [`Unknown`](PolicyError::Unknown) if a key is
+    /// no policy key, and [`Value`](PolicyError::Value) if a value can't be parsed.
     pub fn new(
         warehouse: &str,
         server: &BTreeMap<String, String>,
@@ -121,7 +134,7 @@ impl Layers {
             })?;
             matched.push((compiled, Layer { origin, values: values.clone() }));
         }
-        // The more a pattern says itself, the closer it is to what it matches.
+        // A pattern with more literal characters matches fewer namespaces, so it is closer to the table.
         let literal = |pattern: &Pattern| pattern.as_str().chars().filter(|c| !"*?[]".contains(*c)).count();
         matched.sort_by(|(a, _), (b, _)| literal(a).cmp(&literal(b)).then_with(|| a.as_str().cmp(b.as_str())));
         let this = Self { layers, patterns: matched };
@@ -134,7 +147,10 @@ impl Layers {
         Ok(this)
     }
 
-    /// What is said of a table, the closest last. `namespaces` are the properties of its namespace and those above it.
+    /// Returns the layers of a table that set anything, the closest last.
+    ///
+    /// `namespaces` are the properties of the table's namespace and those above it, the outermost first. `table` are the
+    /// properties of the table.
     pub fn of_table<'a>(
         &self,
         namespace: &NamespaceName,
@@ -185,7 +201,7 @@ mod tests {
         };
         assert!(refused(&[("autopilo", "true")], "*").starts_with("policy: autopilo is not a policy key; is autopilot meant?"));
         assert!(refused(&[("payback", "soon")], "*").contains("payback = \"soon\""));
-        assert!(refused(&[("expire.min-age-ms", "1")], "*").contains("is not a policy key"), "the table's own word alone counts");
+        assert!(refused(&[("expire.min-age-ms", "1")], "*").contains("is not a policy key"), "only the table may set it");
         assert!(refused(&[], "a[").contains("namespaces.\"a[\""));
     }
 }

@@ -1,5 +1,10 @@
-//! What is wanted of a table: keys with values, from the server's configuration down to the table's own properties. What is said closer
-//! to the table wins.
+//! Policies: the wishes for a table, as keys with values.
+//!
+//! A value can be set in several [`Layer`]s, from the server's configuration down to the properties of the table; the layer closest
+//! to the table wins, key by key. A mistake in any layer is a problem. While a policy has problems, neither the autopilot nor a
+//! schedule starts a job on the table, because the intention is not known.
+//!
+//! Start reading at [`Policy::of`], then [`KEYS`] and [`Layers::of_table`].
 
 mod keys;
 mod layers;
@@ -22,29 +27,32 @@ pub use layers::{Layer, Layers, Origin};
 pub use values::Schedule;
 pub use window::MaintenanceWindow;
 
-/// What properties of tables and namespaces begin with that are policy.
+/// The prefix of policy keys in the properties of tables and namespaces.
 pub const PREFIX: &str = "esker.";
 
+/// The policy key that stops all jobs and deletions of a table.
 const FREEZE: &str = "freeze";
 
-/// What can't be followed among a table's own properties, as health tells it.
+/// Returns the policy properties of a table that can't be followed, for the health finding `bad-property`.
+///
+/// Takes all properties of the table, and looks at those that begin with [`PREFIX`].
 pub fn bad_properties(own: &BTreeMap<String, String>) -> Vec<BadProperty> {
     let own = own.iter().map(|(k, v)| (k.clone(), v.clone()));
     let layer = Layer::of_properties(Origin::Table, own);
     let bad = |problem| match problem {
         PolicyError::Value { key, value, reason, .. } => {
             let instead = match key.as_str() {
-                FREEZE => "the table is frozen until it is mended",
-                _ => "nothing is done to the table by itself until it is mended",
+                FREEZE => "the table is frozen until the value is corrected",
+                _ => "neither the autopilot nor a schedule starts a job on the table until the value is corrected",
             };
-            let (key, expects) = (format!("{PREFIX}{key}"), format!("what it should be ({reason})"));
+            let (key, expects) = (format!("{PREFIX}{key}"), format!("a valid value ({reason})"));
             Some(BadProperty { key, value, expects, instead: instead.to_owned() })
         }
         PolicyError::Unknown { key, near, .. } => {
             let expects =
-                near.map_or_else(|| "a policy key".to_owned(), |near| format!("a policy key; is {PREFIX}{near} meant?"));
+                near.map_or_else(|| "a policy key".to_owned(), |near| format!("a policy key (is {PREFIX}{near} meant?)"));
             let (key, value) = (format!("{PREFIX}{key}"), layer.values.get(&key).cloned().unwrap_or_default());
-            let instead = "nothing is done to the table by itself until it is mended".to_owned();
+            let instead = "neither the autopilot nor a schedule starts a job on the table until it is removed".to_owned();
             Some(BadProperty { key, value, expects, instead })
         }
         PolicyError::Pattern { .. } => None,
@@ -52,62 +60,64 @@ pub fn bad_properties(own: &BTreeMap<String, String>) -> Vec<BadProperty> {
     Policy::of(std::slice::from_ref(&layer)).problems.into_iter().filter_map(bad).collect()
 }
 
-/// Properties that begin so too and are no policy: single jobs read them.
+/// The properties that begin with [`PREFIX`] and are no policy keys. Single jobs read them from the table.
 const OTHERS: [&str; 3] = ["esker.expire.min-age-ms", "esker.expire.writer-state-ms", "esker.orphans.min-age-ms"];
 
-/// One key's value, and who says so.
+/// The value of one policy key for a table, with its origin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Setting {
-    /// The key.
+    /// The name of the key, without [`PREFIX`].
     pub key: &'static str,
-    /// Its value; empty for none.
+    /// The value as text; empty for none.
     pub value: String,
-    /// Who says so.
+    /// The layer that sets the value.
     pub origin: Origin,
-    /// What the key is for.
+    /// The meaning of the key, in a sentence.
     pub help: &'static str,
 }
 
-/// The rules of a table, as all layers together say them.
+/// The policy of a table, merged from all layers.
+///
+/// The defaults of the keys are in `Policy::of(&[])`. `Policy::default()` has no settings, and 0 for each duration.
 #[derive(Debug, Clone)]
 pub struct Policy {
-    /// Esker treats the table by itself.
+    /// Turns the autopilot on for the table.
     pub autopilot: bool,
-    /// Nothing is done to the table, whoever asks.
+    /// Stops every job but a check, and every deletion of the table's files.
     pub freeze: bool,
-    /// In which schedules and windows are meant.
+    /// The time zone of schedules and windows.
     pub time_zone: Tz,
-    /// Outside of these nothing begins by itself; none: always.
+    /// The windows in which the autopilot may begin a job. If there are none, it always may.
     pub windows: Vec<MaintenanceWindow>,
-    /// When jobs of a kind begin.
+    /// The schedules by kind of job. [`Policy::schedule`] gives the one that is in force.
     pub schedules: BTreeMap<JobKind, Schedule>,
-    /// Compaction begins after so many commits.
+    /// The number of commits after which the table is compacted even if that does not pay.
     pub compact_after_commits: Option<u64>,
-    /// How data files are rewritten.
+    /// The strategy of compactions.
     pub strategy: Strategy,
-    /// The columns that they are sorted by.
+    /// The sort order for the strategy `sort`. `None` stands for the table's own sort order.
     pub sort_order: Option<String>,
-    /// The columns of a z-order.
+    /// The columns for the strategy `zorder`.
     pub zorder_columns: Vec<String>,
-    /// Compactions of more bytes are Spark's.
+    /// The size in bytes over which a compaction becomes an external job for Spark.
     pub spark_over_bytes: Option<u64>,
-    /// Snapshots older than this are expired.
+    /// The age over which snapshots are expired. A retention property of the table comes first.
     pub expire_max_age: Option<Duration>,
-    /// Snapshots kept on each branch.
+    /// The number of snapshots that an expiry keeps on each branch. A retention property of the table comes first.
     pub expire_keep: Option<usize>,
-    /// A job must win back its cost within this time.
+    /// The time within which a job must win back its cost.
     pub payback: Duration,
-    /// For so long after another tool's rewrite the table is left to it.
+    /// The time after another tool's rewrite in which compaction is left to that tool.
     pub respect_others: Duration,
-    /// Bytes that jobs may read and write in 24 hours.
+    /// The bytes that jobs may read and write in 24 hours.
     pub budget_bytes: Option<u64>,
-    /// Processor seconds that they may take.
+    /// The processor seconds that jobs may take in 24 hours.
     pub budget_cpu_seconds: Option<u64>,
-    /// Requests that they may make.
+    /// The requests to the store that jobs may make in 24 hours.
     pub budget_requests: Option<u64>,
-    /// Every key, with its value and who says so.
+    /// The value and the origin of every key, in the order of [`KEYS`].
     pub settings: Vec<Setting>,
-    /// What can't be followed. While there is any, nothing is done by itself: what was meant is not known.
+    /// The mistakes in all layers. While there is one, neither the autopilot nor a schedule starts a job on the table.
     pub problems: Vec<PolicyError>,
 }
 
@@ -138,14 +148,16 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// What some layers say together, the later ones closer to the table.
+    /// Merges layers into a policy. Later layers are closer to the table and win.
+    ///
+    /// Mistakes become [`Policy::problems`]. A value of `freeze` that can't be parsed freezes the table.
     pub fn of(layers: &[Layer]) -> Self {
         let mut policy = Self::default();
         for key in &KEYS {
             let said = layers.iter().rev().find_map(|layer| Some((layer.values.get(key.name)?, &layer.origin)));
             let (value, origin) = said.map_or((key.default.to_owned(), Origin::Default), |(v, o)| (v.clone(), o.clone()));
             if let Err(reason) = (key.set)(&mut policy, &value) {
-                // Whoever wrote that may have meant to keep Esker off.
+                // The writer may have meant to keep Esker off the table.
                 policy.freeze |= key.name == FREEZE;
                 policy.problems.push(PolicyError::Value {
                     origin: origin.to_string(),
@@ -162,31 +174,31 @@ impl Policy {
         policy
     }
 
-    /// Who says what a key says.
+    /// Returns the origin of a key's value.
     pub fn origin(&self, key: &str) -> Origin {
         self.settings.iter().find(|s| s.key == key).map_or(Origin::Default, |s| s.origin.clone())
     }
 
-    /// Whether something may begin by itself at a time.
+    /// Checks whether the autopilot may begin a job at a time, in milliseconds since the Unix epoch.
     pub fn is_open(&self, now: Millis) -> bool {
         self.windows.is_empty() || self.windows.iter().any(|window| window.contains(now, self.time_zone))
     }
 
-    /// The schedule of a kind of job.
+    /// Returns the schedule of a kind of job that is in force. A default schedule is in force only with the autopilot.
     pub fn schedule(&self, kind: JobKind) -> Option<&Cron> {
-        // What nobody asked for begins only where Esker may do things by itself.
+        // Nobody set a default schedule, so it needs the permission that `autopilot` gives.
         let schedule = self.schedules.get(&kind)?;
         let by_default = self.origin(&format!("{kind}.schedule")) == Origin::Default;
         (!by_default || self.autopilot).then_some(&schedule.0)
     }
 
-    /// When jobs of a kind begin next, in milliseconds since the epoch.
+    /// Returns the next time of a kind's schedule after `now`. Both times are in milliseconds since the Unix epoch.
     pub fn next(&self, kind: JobKind, now: Millis) -> Option<Millis> {
         let at = chrono::DateTime::from_timestamp_millis(now)?.with_timezone(&self.time_zone);
         Some(self.schedule(kind)?.find_next_occurrence(&at, false).ok()?.timestamp_millis())
     }
 
-    /// When jobs of a kind were last to begin.
+    /// Returns the last time of a kind's schedule up to `now`. Both times are in milliseconds since the Unix epoch.
     pub fn last(&self, kind: JobKind, now: Millis) -> Option<Millis> {
         let at = chrono::DateTime::from_timestamp_millis(now)?.with_timezone(&self.time_zone);
         Some(self.schedule(kind)?.find_previous_occurrence(&at, true).ok()?.timestamp_millis())
@@ -207,7 +219,7 @@ mod tests {
         assert_eq!(policy.problems, []);
         assert!(!policy.autopilot && !policy.freeze && policy.is_open(0));
         assert_eq!(policy.settings.len(), KEYS.len());
-        assert!(policy.schedule(JobKind::Orphans).is_none(), "a default schedule holds where Esker may do things by itself");
+        assert!(policy.schedule(JobKind::Orphans).is_none(), "a default schedule needs the autopilot");
         let on = Policy::of(&[layer(Origin::Server, &[("autopilot", "true")])]);
         assert!(on.schedule(JobKind::Orphans).is_some());
     }
@@ -267,7 +279,7 @@ mod tests {
             assert_eq!((bad[0].key.as_str(), bad[0].value.as_str()), (key, value));
         }
         assert_eq!(own("esker.expire.min-age-ms", "0"), []);
-        assert_eq!(own("history.expire.max-snapshot-age-ms", "5d"), [], "it is told as a property of Iceberg's");
+        assert_eq!(own("history.expire.max-snapshot-age-ms", "5d"), [], "the table crate reports properties of Iceberg");
     }
 
     #[test]

@@ -1,4 +1,7 @@
-//! The values that policy keys take, from text.
+//! Parsers of policy values: flags, numbers, ages, sizes, cron patterns and lists.
+//!
+//! A parser returns the reason why a text is not valid as plain text. [`PolicyError`](crate::PolicyError) adds the key and its
+//! place.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -6,17 +9,19 @@ use std::time::Duration;
 use croner::Cron;
 use esker_types::{parse_age, split_list};
 
-/// When jobs of a kind begin: a cron pattern.
+/// The schedule of a kind of job: a cron pattern, read in the time zone of the policy.
 #[derive(Debug, Clone)]
 pub struct Schedule(pub Cron);
 
+/// A parsed value, or the reason why the text is not valid.
 pub(super) type Parsed<T> = Result<T, String>;
 
-/// None for nothing, else the value.
+/// Parses a value that may be empty, which gives `None`.
 pub(super) fn optional<T>(text: &str, parse: impl FnOnce(&str) -> Parsed<T>) -> Parsed<Option<T>> {
     if text.trim().is_empty() { Ok(None) } else { parse(text.trim()).map(Some) }
 }
 
+/// Parses `true` or `false`.
 pub(super) fn flag(text: &str) -> Parsed<bool> {
     match text.trim() {
         "true" => Ok(true),
@@ -25,14 +30,17 @@ pub(super) fn flag(text: &str) -> Parsed<bool> {
     }
 }
 
+/// Parses a whole number.
 pub(super) fn number<T: FromStr>(text: &str) -> Parsed<T> {
     text.parse().map_err(|_| "not a whole number".to_owned())
 }
 
+/// Parses an age: a whole number with `d`, `h`, `m` or `s`.
 pub(super) fn age(text: &str) -> Parsed<Duration> {
     parse_age(text.trim()).ok_or_else(|| "not an age like 5d, 12h, 30m or 10s".to_owned())
 }
 
+/// Parses a size in bytes: a whole number with `B`, `KiB`, `MiB`, `GiB`, `TiB` or no unit.
 pub(super) fn bytes(text: &str) -> Parsed<u64> {
     let at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(at);
@@ -48,10 +56,12 @@ pub(super) fn bytes(text: &str) -> Parsed<u64> {
     number.checked_mul(1 << shift).ok_or_else(|| "too many bytes".to_owned())
 }
 
+/// Parses a cron pattern such as `0 3 * * 1-5` or `@daily`.
 pub(super) fn cron(text: &str) -> Parsed<Schedule> {
     Cron::from_str(text).map(Schedule).map_err(|e| format!("not a cron pattern: {e}"))
 }
 
+/// Splits a list at its commas, but not at commas in double quotes or backticks. Quotes stay; empty items are left out.
 pub(super) fn list(text: &str) -> Vec<String> {
     split_list(text).filter(|item| !item.is_empty()).map(str::to_owned).collect()
 }

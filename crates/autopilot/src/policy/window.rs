@@ -1,4 +1,6 @@
-//! Maintenance windows: `22:00-06:00`, `Mon-Fri 20:00-23:30`.
+//! Maintenance windows: times of the week at which the autopilot may begin a job.
+//!
+//! A window is written as `22:00-06:00` or `Mon-Fri 20:00-23:30`. It belongs to the day on which it begins.
 
 use chrono::{DateTime, Datelike, Timelike};
 use chrono_tz::Tz;
@@ -8,26 +10,30 @@ use super::values::Parsed;
 
 const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
 
-/// A stretch of the day, on some days. One that ends before it begins goes on into the next day.
+/// A time of the day on some days of the week. If it ends before it begins, it goes on into the next day.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MaintenanceWindow {
-    /// The days that it begins on, from Monday.
+    /// The days on which the window begins; Monday is the first.
     days: [bool; 7],
-    /// Minutes of the day.
+    /// The first minute of the day that is inside.
     from: u32,
+    /// The first minute of the day that is outside again; 1440 is the end of the day.
     to: u32,
 }
 
+/// Parses a time such as `22:00` as minutes of the day. `24:00` is the end of the day.
 fn minute(text: &str) -> Option<u32> {
     let (hours, minutes) = text.split_once(':')?;
     let (hours, minutes): (u32, u32) = (hours.parse().ok()?, minutes.parse().ok()?);
     (hours < 24 && minutes < 60 || (hours, minutes) == (24, 0)).then_some(hours * 60 + minutes)
 }
 
+/// Parses a day such as `Mon`, counted from Monday, in any case.
 fn day(text: &str) -> Option<usize> {
     DAYS.iter().position(|day| day.eq_ignore_ascii_case(text.trim()))
 }
 
+/// Parses days such as `Mon-Fri` or `Sat+Sun`. A range may go on past Sunday.
 fn days(text: &str) -> Option<[bool; 7]> {
     let mut on = [false; 7];
     for part in text.split('+') {
@@ -44,11 +50,12 @@ fn days(text: &str) -> Option<[bool; 7]> {
 }
 
 impl MaintenanceWindow {
-    /// Several, separated by commas: `Mon-Fri 22:00-06:00, Sat+Sun 00:00-24:00`.
+    /// Parses windows that are separated by commas: `Mon-Fri 22:00-06:00, Sat+Sun 00:00-24:00`.
     pub(super) fn list(text: &str) -> Parsed<Vec<Self>> {
         text.split(',').filter(|part| !part.trim().is_empty()).map(|part| Self::parse(part.trim())).collect()
     }
 
+    /// Parses one window: its days if they are given, then the times at which it begins and ends.
     fn parse(text: &str) -> Parsed<Self> {
         let wrong = || format!("{text:?} is not a window like 22:00-06:00 or Mon-Fri 20:00-23:30");
         let (on, hours) = match text.rsplit_once(' ') {
@@ -63,7 +70,7 @@ impl MaintenanceWindow {
         Ok(Self { days: on, from, to })
     }
 
-    /// Whether a time is inside.
+    /// Checks whether a time, in milliseconds since the Unix epoch, is inside the window in a time zone.
     pub fn contains(&self, now: Millis, zone: Tz) -> bool {
         let Some(at) = DateTime::from_timestamp_millis(now).map(|at| at.with_timezone(&zone)) else { return false };
         let (minute, today) = (at.hour() * 60 + at.minute(), at.weekday().num_days_from_monday() as usize);
@@ -78,7 +85,7 @@ impl MaintenanceWindow {
 mod tests {
     use super::*;
 
-    /// 2026-06-29 is a Monday.
+    /// Parses a time. 2026-06-29 is a Monday.
     fn at(text: &str) -> Millis {
         DateTime::parse_from_rfc3339(text).expect("a time").timestamp_millis()
     }

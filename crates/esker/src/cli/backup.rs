@@ -1,4 +1,4 @@
-//! Backups of the state database.
+//! `esker backup` and `esker restore`: backups of a state database in SQLite, without the server.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use super::out;
 use crate::server::{data_dir, lock};
 use crate::{Config, Error, Result};
 
-/// Copies the state database into a file, as it is at one moment, while the server works on it.
+/// The arguments of `esker backup`, which copies the database as it is at one moment. The server may run.
 #[derive(Debug, Args)]
 pub(super) struct BackupArgs {
     /// The file to write; it must not exist.
@@ -18,26 +18,28 @@ pub(super) struct BackupArgs {
     place: Place,
 }
 
-/// Puts a backup in the place of the state database, with the server stopped. The database that was there is kept beside it.
+/// The arguments of `esker restore`, which needs the server stopped. The previous database stays in the same directory.
 #[derive(Debug, Args)]
 pub(super) struct RestoreArgs {
-    /// The backup.
+    /// The backup to restore.
     file: PathBuf,
     #[command(flatten)]
     place: Place,
 }
 
+/// The arguments that lead to the state database.
 #[derive(Debug, Args)]
 struct Place {
-    /// The server's data directory; wins over data_dir of the configuration.
+    /// The server's data directory. Wins over data_dir of the configuration.
     #[arg(long)]
     data_dir: Option<PathBuf>,
-    /// The server's TOML file; every key can also be set as ESKER__SECTION__KEY.
+    /// The server's TOML file. Every key can also be set as ESKER__SECTION__KEY.
     #[arg(long)]
     config: Option<PathBuf>,
 }
 
 impl Place {
+    /// Reads the configuration, with the data directory of the command line.
     fn config(self) -> Result<Config> {
         let mut config = Config::load(self.config.as_deref())?;
         config.data_dir = self.data_dir.or(config.data_dir);
@@ -45,13 +47,13 @@ impl Place {
     }
 }
 
-/// PostgreSQL has tools of its own for it.
+/// Returns the database if it is a file. For PostgreSQL, returns an error that names the `tool` to use instead.
 fn a_file(database: Database, tool: &str) -> Result<Database> {
     match database {
         Database::Sqlite(_) => Ok(database),
         Database::Postgres(_) => {
-            let what = "the state is in PostgreSQL (state.url), which has tools of its own: use";
-            let then = "a database that was restored is noticed by its epoch; see `esker recover --dry-run`";
+            let what = "the state is in PostgreSQL (state.url): use";
+            let then = "the server notices a restored database by its epoch; see `esker recover --dry-run`";
             Err(Error::Usage(format!("{what} {tool}; {then}")))
         }
     }
@@ -74,9 +76,9 @@ impl RestoreArgs {
         let database = a_file(config.database(&dir)?, "pg_restore")?;
         let _lock = lock(&dir)?;
         if let Some(kept) = database.restore(&self.file).await? {
-            out(&format!("The database that was there is {} now.", kept.display()));
+            out(&format!("The previous database is now {}.", kept.display()));
         }
-        out("Restored. Nothing is deleted, and tables that were committed to since take no commit, until `esker recover`.");
+        out("Restored. Run `esker recover` next: until then no file is deleted, and newer tables take no commits.");
         Ok(())
     }
 }

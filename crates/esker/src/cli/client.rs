@@ -1,3 +1,5 @@
+//! [`Client`]: requests to the management API, with the token and the warehouse of the command line.
+
 use esker_types::{IdentError, TableName};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Method, Response};
@@ -10,11 +12,12 @@ use super::Remote;
 use crate::config::DEFAULT_WAREHOUSE;
 use crate::{Error, Result};
 
-/// A client of a server's management API.
+/// A client of a server's management API. Paths are those of the API, from `/api/v1` on.
 #[derive(Debug)]
 pub(super) struct Client {
     http: reqwest::Client,
     remote: Remote,
+    /// The answer of [`Client::warehouse`], which may need a request.
     warehouse: OnceCell<String>,
 }
 
@@ -23,31 +26,34 @@ impl Client {
         Self { http: reqwest::Client::new(), remote, warehouse: OnceCell::new() }
     }
 
-    /// Whether answers are printed as JSON.
+    /// Returns true if answers are to be printed as JSON.
     pub(super) fn prints_json(&self) -> bool {
         self.remote.json
     }
 
+    /// Sends a GET request and parses the answer.
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
         Ok(self.send(Method::GET, path, &Value::Null).await?.json().await?)
     }
 
+    /// Sends a POST request with a JSON body and parses the answer.
     pub(super) async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T> {
         Ok(self.send(Method::POST, path, body).await?.json().await?)
     }
 
-    /// For answers without a body.
+    /// Sends a POST request without a body, and ignores the answer's body.
     pub(super) async fn post_only(&self, path: &str) -> Result<()> {
         self.send(Method::POST, path, &Value::Null).await?;
         Ok(())
     }
 
-    /// For answers without a body.
+    /// Sends a PUT request with a JSON body, and ignores the answer's body.
     pub(super) async fn put_only(&self, path: &str, body: &impl Serialize) -> Result<()> {
         self.send(Method::PUT, path, body).await?;
         Ok(())
     }
 
+    /// Sends a request. An answer with an error status becomes [`Error::Remote`] with the server's own message.
     async fn send(&self, method: Method, path: &str, body: &impl Serialize) -> Result<Response> {
         let body = serde_json::to_value(body).map_err(|e| Error::Usage(e.to_string()))?;
         let mut request = self.http.request(method, format!("{}{path}", self.remote.url.trim_end_matches('/')));
@@ -68,18 +74,20 @@ impl Client {
     }
 }
 
-/// A path segment or the value of a query.
+/// Encodes text for a path segment or the value of a query parameter.
 pub(super) fn encode(segment: &str) -> String {
     utf8_percent_encode(segment, NON_ALPHANUMERIC).to_string()
 }
 
 impl Client {
-    /// Returns the warehouse that `--warehouse` names; none if the command is about all warehouses.
+    /// Returns the warehouse that `--warehouse` names, or `None` if the option was not given.
     pub(super) fn chosen_warehouse(&self) -> Option<&str> {
         self.remote.warehouse.as_deref()
     }
 
-    /// Returns the warehouse that the command is about: the one that `--warehouse` names, else the server's only one, else `default`.
+    /// Returns the warehouse that the command is about.
+    ///
+    /// It is the one that `--warehouse` names, else the server's only one, else `default`.
     ///
     /// # Errors
     ///

@@ -1,3 +1,5 @@
+//! `esker events`: prints the events after a cursor.
+
 use clap::Args;
 use serde_json::Value;
 
@@ -5,20 +7,21 @@ use super::client::Client;
 use super::out;
 use crate::Result;
 
+/// The arguments of `esker events`.
 #[derive(Debug, Args)]
 pub(super) struct EventsArgs {
-    /// The cursor: show what happened after this event.
+    /// Print the events after the one with this number.
     #[arg(long, default_value_t = 0)]
     after: i64,
-    /// How many, at most.
+    /// The maximum number of events.
     #[arg(long, default_value_t = 100)]
     limit: u32,
 }
 
 impl EventsArgs {
-    /// One JSON object a line, for other programs to read.
+    /// Prints the events as one JSON object a line, for other programs to read.
     pub(super) async fn run(self, client: &Client) -> Result<()> {
-        // One object a line is this command's only form, with --json or without.
+        // The output is the same with and without --json.
         let page: Value = client.get(&format!("/api/v1/events?after={}&limit={}", self.after, self.limit)).await?;
         for event in page["events"].as_array().into_iter().flatten() {
             out(&event.to_string());

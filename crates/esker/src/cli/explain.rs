@@ -1,3 +1,5 @@
+//! `esker explain`: the reason why a file of a warehouse exists or does not.
+
 use esker_maintenance::Explanation;
 use esker_state::QuarantineState;
 use esker_types::{format_bytes, format_count, now_ms};
@@ -6,6 +8,7 @@ use super::client::{Client, encode};
 use super::{out, out_json};
 use crate::Result;
 
+/// Prints what refers to a file, and its state in quarantine, if it is there.
 pub(super) async fn run(client: &Client, file: &str) -> Result<()> {
     let path = format!("{}/explain?path={}", client.warehouse_path().await?, encode(file));
     let found: Explanation = client.get(&path).await?;
@@ -18,8 +21,9 @@ pub(super) async fn run(client: &Client, file: &str) -> Result<()> {
     }
 }
 
+/// Formats an explanation as lines of text.
 fn text(found: &Explanation) -> String {
-    let size = found.bytes.map_or_else(|| "not there".to_owned(), format_bytes);
+    let size = found.bytes.map_or_else(|| "not in storage".to_owned(), format_bytes);
     let mut lines = vec![format!("{} ({size})", found.path), format!("  {}", found.verdict)];
     for holder in &found.held_by {
         let mut line = format!("  {}", holder.role);
@@ -30,7 +34,7 @@ fn text(found: &Explanation) -> String {
             line += &format!(", heads of {}", holder.refs.join(", "));
         }
         lines.push(line);
-        lines.extend(holder.manifest.as_ref().map(|manifest| format!("    named by {manifest}")));
+        lines.extend(holder.manifest.as_ref().map(|manifest| format!("    in manifest {manifest}")));
     }
     if let Some(q) = &found.quarantine {
         let by = q.job.map_or_else(String::new, |job| format!(" by job {job}"));

@@ -1,3 +1,5 @@
+//! `esker health` and `esker table list`: scores and findings of tables.
+
 use esker_types::{format_bytes, format_count};
 use serde_json::Value;
 
@@ -5,6 +7,7 @@ use super::client::{Client, encode};
 use super::{out, out_json};
 use crate::Result;
 
+/// Prints the health of one table, or of all tables if none is given.
 pub(super) async fn run(client: &Client, table: Option<String>) -> Result<()> {
     let Some(table) = table else { return fleet(client, client.chosen_warehouse()).await };
     let health: Value = client.get(&format!("{}/health", client.table_path(&table).await?)).await?;
@@ -15,7 +18,7 @@ pub(super) async fn run(client: &Client, table: Option<String>) -> Result<()> {
     Ok(())
 }
 
-/// The tables of one warehouse or of all, the worst first.
+/// Prints a line for each table of one warehouse, or of all, the worst first.
 pub(super) async fn fleet(client: &Client, warehouse: Option<&str>) -> Result<()> {
     let query = warehouse.map(|w| format!("?warehouse={}", encode(w))).unwrap_or_default();
     let tables: Vec<Value> = client.get(&format!("/api/v1/tables{query}")).await?;
@@ -36,6 +39,7 @@ pub(super) async fn fleet(client: &Client, warehouse: Option<&str>) -> Result<()
     Ok(())
 }
 
+/// Formats a table's facts and findings as lines of text.
 fn describe(table: &str, health: &Value) -> String {
     let facts = &health["facts"];
     let n = |key: &str| facts[key].as_u64().unwrap_or(0);

@@ -1,3 +1,5 @@
+//! `esker jobs` and `esker undo`, and the wait for a job that `esker maintain` started.
+
 use std::time::Duration;
 
 use esker_maintenance::{Undone, describe_outcome};
@@ -9,6 +11,7 @@ use super::client::{Client, encode};
 use super::{out, out_json};
 use crate::{Error, Result};
 
+/// Carries out `esker jobs`: lists jobs, or shows, cancels or prints the log of one.
 pub(super) async fn run(client: &Client, job: Option<String>, cancel: bool, log: bool) -> Result<()> {
     match job {
         None => list(client).await,
@@ -18,6 +21,7 @@ pub(super) async fn run(client: &Client, job: Option<String>, cancel: bool, log:
     }
 }
 
+/// Returns the management path of a job.
 fn path(job: &str) -> String {
     format!("/api/v1/jobs/{}", encode(job))
 }
@@ -30,7 +34,7 @@ async fn cancel(client: &Client, job: &str) -> Result<()> {
     out(&match answer["state"].as_str() {
         Some("running" | "queued") => format!("job {job} stops at the next safe point"),
         Some("cancelled") => format!("job {job} is cancelled"),
-        state => format!("job {job} is over already: {}", state.unwrap_or("unknown")),
+        state => format!("job {job} has already ended: {}", state.unwrap_or("unknown")),
     });
     Ok(())
 }
@@ -89,11 +93,12 @@ async fn list(client: &Client) -> Result<()> {
     Ok(())
 }
 
+/// Returns a field of an object as text, or the empty text if it is missing or no text.
 fn text<'a>(object: &'a Value, key: &str) -> &'a str {
     object[key].as_str().unwrap_or_default()
 }
 
-/// Says why a job is in its state, where the state alone does not.
+/// Returns the reason for a job's state, or the empty text if the state needs none.
 fn why(job: &Value) -> String {
     match (text(job, "state"), text(job, "error")) {
         _ if job["undone_by"].is_string() => format!("undone by job {}", text(job, "undone_by")),
@@ -103,7 +108,7 @@ fn why(job: &Value) -> String {
     }
 }
 
-/// What a job in the queue waits for.
+/// Returns text about what a queued job waits for.
 fn waits(job: &Value) -> String {
     match job["engine"].as_str() {
         Some(engine) => format!("waits for a worker of {engine}"),
@@ -111,13 +116,15 @@ fn waits(job: &Value) -> String {
     }
 }
 
+/// Formats milliseconds since the Unix epoch as a UTC time; anything but a number gives the empty text.
 pub(super) fn time(ms: &Value) -> String {
     let time = ms.as_i64().and_then(chrono::DateTime::from_timestamp_millis);
     time.map_or_else(String::new, |time| time.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string())
 }
 
+/// Undoes a job, and prints what came back.
 pub(super) async fn undo(client: &Client, job: &str) -> Result<()> {
-    // A job is in one warehouse, which its record names.
+    // The path needs the warehouse. Without --warehouse, the job's record names it.
     let warehouse = match client.chosen_warehouse() {
         Some(name) => name.to_owned(),
         None => text(&client.get::<Value>(&path(job)).await?, "warehouse").to_owned(),
@@ -135,12 +142,14 @@ pub(super) async fn undo(client: &Client, job: &str) -> Result<()> {
         out(&format!("  {} deleted before the undo", format_count(*gone, "file")));
     }
     if let Some(record) = job_id {
-        out(&format!("the undo is job {record}"));
+        out(&format!("the undo is recorded as job {record}"));
     }
     Ok(())
 }
 
-/// Waits for a job with a progress bar; returns its outcome.
+/// Waits for a job, with a progress bar, and returns its outcome.
+///
+/// The bar counts bytes or files. Asks the server for the job's state ten times a second.
 pub(super) async fn wait(client: &Client, id: &str, bytes: bool) -> Result<Value> {
     let bar = ProgressBar::new(0);
     let template = match bytes {
@@ -169,7 +178,7 @@ pub(super) async fn wait(client: &Client, id: &str, bytes: bool) -> Result<Value
             }
             _ => {
                 bar.abandon();
-                let error = job["error"].as_str().unwrap_or("it was cancelled");
+                let error = job["error"].as_str().unwrap_or("the job was cancelled");
                 return Err(Error::Remote(format!("job {id}: {error}")));
             }
         }

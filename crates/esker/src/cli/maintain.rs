@@ -1,7 +1,8 @@
 //! `esker maintain KIND TABLE`: one command for all kinds of jobs.
 //!
-//! The kinds give their arguments and the words for their plans and outcomes (`esker_maintenance::command` and its neighbours). What is here is
-//! the same for all: show the plan, start the job, wait for it with a progress bar, print the outcome.
+//! `esker_maintenance` has the arguments of each kind ([`command`]) and the texts about its plan and outcome. This file has what
+//! all kinds share: show the plan, start the job, wait for it with a progress bar, print the outcome. `esker check` is the same
+//! command under a shorter name. Start reading at `MaintainCommand::run`.
 
 use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches, Subcommand, error::ErrorKind};
 use esker_maintenance::{JobReport, JobRequest, ProgressUnit, command, describe_outcome, describe_preview, kind_view};
@@ -12,7 +13,7 @@ use super::client::Client;
 use super::{jobs, out, out_json};
 use crate::{Error, Result};
 
-/// A job to start, or to preview.
+/// A job to start or to preview: its kind with its options, and its table.
 #[derive(Debug)]
 pub(super) struct MaintainCommand {
     request: JobRequest,
@@ -20,15 +21,16 @@ pub(super) struct MaintainCommand {
     dry_run: bool,
 }
 
-/// The command of a kind with what all kinds share.
+/// Adds the arguments that all kinds share to the command of a kind.
 pub(super) fn shared(command: Command) -> Command {
-    let table = Arg::new("table").required(true).value_name("TABLE").help("NAMESPACE.TABLE");
+    let table = Arg::new("table").required(true).value_name("TABLE").help("The table, as NAMESPACE.TABLE.");
     let dry_run =
-        Arg::new("dry-run").long("dry-run").action(ArgAction::SetTrue).help("Print what the job would do, and do nothing.");
+        Arg::new("dry-run").long("dry-run").action(ArgAction::SetTrue).help("Print what the job would do, and change nothing.");
     command.arg(table).arg(dry_run)
 }
 
 impl MaintainCommand {
+    /// Reads the job from the arguments that clap parsed for a kind.
     fn of(kind: JobKind, arguments: &ArgMatches) -> std::result::Result<Self, clap::Error> {
         let request = JobRequest::of_arguments(kind, arguments)
             .map_err(|e| clap::Error::raw(ErrorKind::ValueValidation, format!("{e}\n")))?;
@@ -66,7 +68,7 @@ impl Subcommand for MaintainCommand {
     }
 }
 
-/// `esker check`, short for `esker maintain check`.
+/// The command `esker check`, short for `esker maintain check`.
 #[derive(Debug)]
 pub(super) struct CheckCommand(MaintainCommand);
 
@@ -99,12 +101,13 @@ impl CheckCommand {
 }
 
 impl MaintainCommand {
+    /// Previews the job, or runs it and prints its outcome. A preview is also shown before a job if its kind asks for it.
     pub(super) async fn run(self, client: &Client) -> Result<()> {
         let Self { request, table, dry_run } = self;
         let (kind, json) = (request.kind(), client.prints_json());
         let (options, view) = (request.options(), kind_view(kind));
         let path = format!("{}/{kind}", client.table_path(&table).await?);
-        let other = |e: serde_json::Error| Error::Remote(format!("{kind}: the server answers as another version of esker: {e}"));
+        let other = |e: serde_json::Error| Error::Remote(format!("{kind}: the answer is not one of this version of esker: {e}"));
         if dry_run || view.shows_preview {
             let preview: Value = client.post(&format!("{path}?dry-run=true"), &options).await?;
             let report = describe_preview(kind, &preview).map_err(other)?;
@@ -118,7 +121,7 @@ impl MaintainCommand {
             }
         }
         let accepted: Value = client.post(&path, &options).await?;
-        let id = accepted["job-id"].as_str().ok_or_else(|| Error::Remote("the server named no job".to_owned()))?;
+        let id = accepted["job-id"].as_str().ok_or_else(|| Error::Remote("the server's answer has no job-id".to_owned()))?;
         let outcome = jobs::wait(client, id, view.progress == ProgressUnit::Bytes).await?;
         let report = describe_outcome(kind, &table, &outcome).map_err(other)?;
         match json {
@@ -132,6 +135,7 @@ impl MaintainCommand {
     }
 }
 
+/// Prints a report, and the reason if there is nothing to do.
 fn print(report: &JobReport) {
     out(&report.text);
     if let Some(reason) = &report.nothing_to_do {
@@ -139,6 +143,7 @@ fn print(report: &JobReport) {
     }
 }
 
+/// Returns the line about a finished job: its id, and the command that undoes it, if that is possible.
 fn undo_hint(id: &str, undoable: bool) -> String {
     match undoable {
         true => format!("job {id}; `esker undo {id}` undoes it while its files are in quarantine"),

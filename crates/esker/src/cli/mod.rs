@@ -1,4 +1,8 @@
-//! The command line. All but `serve`, `config`, `recover`, `backup`, `restore` and `token` talk to a server's management API.
+//! The command line: [`Cli`] is what clap parses, [`run`] carries it out.
+//!
+//! Most commands are clients of a running server's management API, through `client::Client`; `sql` uses Flight SQL. The commands
+//! `serve`, `config`, `recover`, `backup`, `restore` and `token` need no server: they read the configuration and open the
+//! database themselves. Comments of arguments are the help texts that users see. Start reading at [`run`].
 
 mod backup;
 mod client;
@@ -18,6 +22,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::server::STACK_BYTES;
 use crate::{Config, Error, Result};
 
 use client::Client;
@@ -39,95 +44,98 @@ enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
-    /// Compare the state database with the warehouses after it was lost or restored, and put it right.
+    /// Rebuild the state database from the warehouses after it was lost or restored.
+    ///
+    /// Stop the server first. Without options, the command restores what is certain: catalog entries that the database has lost,
+    /// and pointers to newer metadata files. It lists what is uncertain.
     Recover(recover::RecoverArgs),
-    /// Copy the state database into a file, while the server works on it.
+    /// Copy the state database into a file; the server may run.
     Backup(backup::BackupArgs),
-    /// Put a backup in the place of the state database.
+    /// Replace the state database with a backup; stop the server first.
     Restore(backup::RestoreArgs),
-    /// Make a token for a principal, or replace the one it has.
+    /// Make a token for a principal, or replace its present one.
     Token(token::TokenArgs),
     /// List the server's warehouses.
     Warehouses {
         #[command(flatten)]
         remote: Remote,
     },
-    /// List tables, bring dropped ones back, protect and claim them; branches, tags, rollback, publish.
+    /// List, protect, claim and undrop tables; manage branches and tags.
     Table {
         #[command(flatten)]
         remote: Remote,
         #[command(subcommand)]
         command: table::TableCommand,
     },
-    /// Compact tables, expire snapshots, remove orphans.
+    /// Run a maintenance job on a table: compact, expire, orphans and others.
     Maintain {
         #[command(flatten)]
         remote: Remote,
         #[command(subcommand)]
         command: maintain::MaintainCommand,
     },
-    /// Look for what is wrong with a table's files: gone, damaged, or written wrong by an earlier version.
+    /// Find files of a table that are missing, damaged, or were written wrong by an earlier version.
     Check {
         #[command(flatten)]
         remote: Remote,
         #[command(flatten)]
         check: maintain::CheckCommand,
     },
-    /// Show jobs, or one job.
+    /// List the newest jobs, or show one.
     Jobs {
         #[command(flatten)]
         remote: Remote,
-        /// The job's id; the newest jobs if not given.
+        /// The job's id. Default: list the newest jobs.
         job: Option<String>,
-        /// Ask the job to end.
+        /// Cancel the job; it stops at the next safe point.
         #[arg(long, requires = "job", conflicts_with = "log")]
         cancel: bool,
-        /// Show what the job said.
+        /// Show the job's log.
         #[arg(long, requires = "job")]
         log: bool,
     },
-    /// Take a job back: a compaction, an expiry, or a removal of orphans.
+    /// Undo a job, while the files that it replaced are in quarantine.
     Undo {
         #[command(flatten)]
         remote: Remote,
         /// The job's id.
         job: String,
     },
-    /// Say why a file is there, or is not.
+    /// Explain why a file of a warehouse exists, or why it does not.
     Explain {
         #[command(flatten)]
         remote: Remote,
         /// The file's URI.
         file: String,
     },
-    /// Show the health of all tables, the worst first, or of one.
+    /// Show the health of all tables, the worst first, or of one table.
     Health {
         #[command(flatten)]
         remote: Remote,
-        /// NAMESPACE.TABLE
+        /// The table, as NAMESPACE.TABLE. Default: all tables.
         table: Option<String>,
     },
-    /// Say what is wanted of tables, and who says so.
+    /// Show the policies of tables, and where each setting comes from.
     Policy {
         #[command(flatten)]
         remote: Remote,
         #[command(subcommand)]
         command: policy::PolicyCommand,
     },
-    /// Print what happened, from a cursor on.
+    /// Print events, one JSON object a line.
     Events {
         #[command(flatten)]
         remote: Remote,
         #[command(flatten)]
         events: events::EventsArgs,
     },
-    /// Query with SQL: a prompt, one statement, or statements from standard input.
+    /// Run SQL: at a prompt, from the command line, or from standard input.
     Sql(sql::SqlArgs),
 }
 
 #[derive(Debug, Subcommand)]
 enum ConfigCommand {
-    /// Read the configuration as `serve` would, and print it whole.
+    /// Read the configuration as `serve` does, check it, and print it with its defaults. Secrets are hidden.
     Check {
         /// The TOML file.
         #[arg(long)]
@@ -135,27 +143,30 @@ enum ConfigCommand {
     },
 }
 
-/// Where the server is and who asks.
+/// The arguments of every command that talks to a server.
 #[derive(Debug, Clone, Args)]
 struct Remote {
     /// The server's REST URL.
     #[arg(long, env = "ESKER_URL", default_value = "http://127.0.0.1:8181", global = true)]
     url: String,
-    /// The token to show.
+    /// The token of the caller.
     #[arg(long, env = "ESKER_TOKEN", hide_env_values = true, global = true)]
     token: Option<String>,
-    /// The warehouse that the command is about. Default: the only one, else `default`; commands that list take all.
+    /// The warehouse. Default: the server's only one, else `default`; commands that list show all.
     #[arg(long, env = "ESKER_WAREHOUSE", global = true)]
     warehouse: Option<String>,
-    /// Print JSON, as the management API answers it.
+    /// Print the JSON of the management API.
     #[arg(long, global = true)]
     json: bool,
 }
 
-/// What a thread may use for the stack: statements are planned by recursion. Nothing of it is taken before it is used.
-const STACK_BYTES: usize = 128 << 20;
-
-/// Runs a command.
+/// Runs a command, and returns when it has ended. `serve` ends with a signal, or when the server is fenced.
+///
+/// Must not be called on a thread of a Tokio runtime.
+///
+/// # Errors
+///
+/// Returns the [`Error`] of the command. Returns [`Io`](Error::Io) if no threads can be started.
 pub fn run(cli: Cli) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().thread_stack_size(STACK_BYTES).enable_all().build();
     let runtime = runtime.map_err(|source| Error::Io { path: "threads".to_owned(), source })?;
@@ -182,6 +193,7 @@ pub fn run(cli: Cli) -> Result<()> {
     })
 }
 
+/// Checks the configuration and prints it, without secrets.
 fn check(file: Option<PathBuf>) -> Result<()> {
     let config = Config::load(file.as_deref())?.without_secrets();
     let text = serde_json::to_string_pretty(&config).map_err(|e| Error::Config(e.to_string()))?;
@@ -189,6 +201,7 @@ fn check(file: Option<PathBuf>) -> Result<()> {
     Ok(())
 }
 
+/// Lists the server's warehouses.
 async fn warehouses(client: &Client) -> Result<()> {
     let all: Vec<serde_json::Value> = client.get("/api/v1/warehouses").await?;
     if client.prints_json() {
@@ -208,7 +221,7 @@ fn out_json(value: &impl serde::Serialize) -> Result<()> {
     Ok(())
 }
 
-/// Prints a line on standard output. A reader that went away (`esker … | head`) is no error.
+/// Prints a line on standard output. A closed pipe (`esker … | head`) is no error.
 fn out(text: &str) {
     use std::io::Write;
     let _ = writeln!(std::io::stdout(), "{text}");

@@ -1,3 +1,5 @@
+//! `esker policy`: the settings of a table with their origins, and the list of policy keys.
+
 use clap::Subcommand;
 use esker_autopilot::policy::{KEYS, PolicyKey};
 use serde_json::{Value, json};
@@ -6,14 +8,15 @@ use super::client::Client;
 use super::{jobs, out, out_json};
 use crate::Result;
 
+/// The commands of `esker policy`.
 #[derive(Debug, Subcommand)]
 pub(super) enum PolicyCommand {
-    /// Say what holds for a table, who says so, and what the autopilot makes of it.
+    /// Show the policy of a table, the origin of each setting, and the autopilot's last decision.
     Explain {
-        /// NAMESPACE.TABLE
+        /// The table, as NAMESPACE.TABLE.
         table: String,
     },
-    /// List every policy key with its default.
+    /// List all policy keys, with their defaults and meanings.
     Keys,
 }
 
@@ -43,6 +46,7 @@ impl PolicyCommand {
     }
 }
 
+/// Prints a table's settings, the problems of its policy, and the autopilot's last decision.
 fn explain(policy: &Value) {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let list = |key: &str| policy[key].as_array().cloned().unwrap_or_default();
@@ -57,7 +61,7 @@ fn explain(policy: &Value) {
     list("problems").iter().for_each(|problem| out(&format!("  can't be followed: {}", text(problem))));
     let decision = &policy["decision"];
     if decision.is_null() {
-        return out("  the autopilot has not looked at it yet");
+        return out("  the autopilot has made no decision about this table yet");
     }
     out(&format!("  {}: {} ({})", text(&decision["verdict"]), text(&decision["reason"]), jobs::time(&policy["decided_ms"])));
     for job in decision["considered"].as_array().into_iter().flatten() {

@@ -1,3 +1,8 @@
+//! `esker recover`: rebuilds catalog entries from storage, with the server stopped.
+//!
+//! The plan and its execution are in `esker_catalog::recovery`. This file opens the warehouses, passes the person's choices on and
+//! prints the plan.
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,30 +19,29 @@ use super::out;
 use crate::server::{data_dir, lock};
 use crate::{Config, Error, Result, warehouses};
 
-/// Works on the database itself, with the server stopped. Without an option it makes what is certain: entries that the database does
-/// not know any more, and pointers to newer metadata files. What is not certain is listed.
+/// The arguments of `esker recover`.
 #[derive(Debug, Args)]
 pub(super) struct RecoverArgs {
-    /// The server's data directory; wins over data_dir of the configuration.
+    /// The server's data directory. Wins over data_dir of the configuration.
     #[arg(long)]
     data_dir: Option<PathBuf>,
-    /// The server's TOML file; every key can also be set as ESKER__SECTION__KEY.
+    /// The server's TOML file. Every key can also be set as ESKER__SECTION__KEY.
     #[arg(long)]
     config: Option<PathBuf>,
-    /// Only this warehouse.
+    /// Recover only this warehouse. Default: all.
     #[arg(long)]
     warehouse: Option<String>,
-    /// Print what would be done, and do nothing.
+    /// Print what would be done, and change nothing.
     #[arg(long)]
     dry_run: bool,
-    /// Let this database take care of the warehouse from now on, so that files may be deleted again. Refused while something is not
-    /// decided. No other database may serve the warehouse any more.
+    /// Accept this database as that of the warehouse, so that files may be deleted again. Fails while a table is undecided. No
+    /// other database may serve the warehouse any more.
     #[arg(long, conflicts_with = "dry_run")]
     reconcile: bool,
-    /// The metadata file of a table that is not decided: NAMESPACE.TABLE=URI. Repeatable.
+    /// Choose the metadata file of an undecided table, as NAMESPACE.TABLE=URI. Repeatable.
     #[arg(long = "tip", value_name = "TABLE=URI")]
     tips: Vec<String>,
-    /// Print JSON.
+    /// Print the plan as JSON.
     #[arg(long)]
     json: bool,
 }
@@ -72,9 +76,9 @@ impl RecoverArgs {
             recover(&catalog, &plan, self.reconcile).await?;
             if !self.json {
                 out(match (self.reconcile, &plan.disagreement) {
-                    (true, _) => "Done. This database takes care of the warehouse.",
+                    (true, _) => "Done. Files of the warehouse may be deleted again.",
                     (false, None) => "Done.",
-                    (false, Some(_)) => "Done. Nothing is deleted until `esker recover --reconcile`.",
+                    (false, Some(_)) => "Done. No file is deleted until `esker recover --reconcile`.",
                 });
             }
         }
@@ -83,36 +87,38 @@ impl RecoverArgs {
     }
 }
 
+/// Formats a metadata file that may be the current one.
 fn tip(tip: &Tip) -> String {
     let snapshot = tip.snapshot.map_or_else(String::new, |id| format!(", snapshot {id}"));
-    format!("{} (of {}{snapshot}, {} ahead)", tip.uri, time(&tip.updated_ms.into()), format_count(tip.commits, "commit"))
+    format!("{} (written {}{snapshot}, {} ahead)", tip.uri, time(&tip.updated_ms.into()), format_count(tip.commits, "commit"))
 }
 
+/// Formats the plan of a recovery as lines of text.
 fn text(plan: &Recovery) -> String {
     let mut lines = vec![format!("Warehouse {}", plan.warehouse)];
     lines.extend(plan.disagreement.iter().map(|why| format!("  {why}")));
     lines.push(match plan.ledger_ms {
-        Some(ms) => format!("  the ledger in storage is of {}", time(&ms.into())),
-        None => "  there is no ledger in storage".to_owned(),
+        Some(ms) => format!("  the ledger in storage was written at {}", time(&ms.into())),
+        None => "  the storage has no ledger".to_owned(),
     });
-    lines.push(format!("  {} entries are as they should be", plan.current));
-    lines.extend(plan.namespaces.iter().map(|n| format!("  make namespace {}", n.name)));
+    lines.push(format!("  entries without a change: {}", plan.current));
+    lines.extend(plan.namespaces.iter().map(|n| format!("  create namespace {}", n.name)));
     lines.extend(plan.enter.iter().map(|e| {
         let what = if e.view { "view" } else { "table" };
-        format!("  enter {what} {} at {}", e.name, e.metadata_location)
+        format!("  add {what} {} at {}", e.name, e.metadata_location)
     }));
-    lines.extend(plan.advance.iter().map(|a| format!("  move {} on to {}", a.name, tip(&a.to))));
+    lines.extend(plan.advance.iter().map(|a| format!("  move {} to {}", a.name, tip(&a.to))));
     lines.extend(plan.set_aside.iter().map(|s| {
         let (files, name) = (s.files.len(), &s.name);
-        format!("  set {files} other metadata files of {name} aside, and what only they lead to: in quarantine for now")
+        format!("  quarantine {files} other metadata files of {name}, and the files that only they refer to")
     }));
     for undecided in &plan.undecided {
         lines.push(format!("  NOT DECIDED: {}: {}", undecided.name, undecided.why));
         lines.extend(undecided.tips.iter().map(|t| format!("    --tip {}={}", undecided.name, tip(t))));
     }
     for stray in &plan.strays {
-        lines.push(format!("  no entry leads to the table at {}: {}", stray.location, stray.note));
-        lines.extend(stray.tips.iter().map(|uri| format!("    can be registered with {uri}")));
+        lines.push(format!("  no catalog entry for the table at {}: {}", stray.location, stray.note));
+        lines.extend(stray.tips.iter().map(|uri| format!("    to register it, use {uri}")));
     }
     lines.join("\n")
 }

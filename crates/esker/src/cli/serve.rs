@@ -1,3 +1,5 @@
+//! `esker serve`: starts the logs and the server, and waits for a signal.
+
 use std::path::PathBuf;
 
 use clap::Args;
@@ -10,17 +12,19 @@ use crate::server::Server;
 use crate::traces::Traces;
 use crate::{Config, Error, Result, logging};
 
+/// The arguments of `esker serve`.
 #[derive(Debug, Args)]
 pub(super) struct ServeArgs {
-    /// The directory of the state database and the default warehouse; wins over data_dir of the configuration.
+    /// The directory of the state database and the default warehouse. Wins over data_dir of the configuration.
     #[arg(long)]
     data_dir: Option<PathBuf>,
-    /// The TOML file; every key can also be set as ESKER__SECTION__KEY.
+    /// The TOML file. Every key can also be set as ESKER__SECTION__KEY.
     #[arg(long)]
     config: Option<PathBuf>,
 }
 
 impl ServeArgs {
+    /// Runs the server until SIGTERM, SIGINT, or until the other servers count it as dead, which is an error.
     pub(super) async fn run(self) -> Result<()> {
         let mut config = Config::load(self.config.as_deref())?;
         config.data_dir = self.data_dir.or(config.data_dir);
@@ -31,7 +35,7 @@ impl ServeArgs {
             (signal(SignalKind::terminate()).map_err(failed)?, signal(SignalKind::interrupt()).map_err(failed)?);
         let mut server = Server::start(&config).await?;
         match config.log.format {
-            // What reads the log as JSON must find nothing else there; a token that was made now has to be shown all the same.
+            // A reader of JSON logs must find no other lines. A new token is the exception: it can be shown only now.
             LogFormat::Json if server.new_token.is_none() => {
                 let version = env!("CARGO_PKG_VERSION");
                 tracing::info!(version, rest = %server.rest, flight = %server.flight, "listening");
@@ -43,7 +47,7 @@ impl ServeArgs {
             _ = int.recv() => false,
             () = server.fenced() => true,
         };
-        tracing::info!("draining");
+        tracing::info!("stopping: waiting for requests and jobs");
         server.stop().await;
         tracing::info!("stopped");
         traces.stop().await;
@@ -51,6 +55,7 @@ impl ServeArgs {
     }
 }
 
+/// Formats the lines that a server prints when it has started.
 fn banner(config: &Config, server: &Server) -> String {
     let mut lines = vec![
         format!("Esker {}", env!("CARGO_PKG_VERSION")),

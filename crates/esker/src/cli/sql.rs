@@ -1,3 +1,5 @@
+//! `esker sql`: runs statements through Flight SQL, at a prompt or from the command line, and prints the rows.
+
 use std::io::{IsTerminal, Read};
 use std::time::Instant;
 
@@ -13,29 +15,32 @@ use tonic::transport::{Channel, Endpoint};
 use super::out;
 use crate::{Error, Result};
 
-/// Rows printed at the prompt; more are counted.
+/// Maximum number of rows that the prompt prints of an answer. The others are only counted.
 const SHOWN: usize = 200;
 
+/// The help text of the prompt.
 const HELP: &str = "\
   SELECT …;          run a query; it may span lines and ends with a semicolon
   \\d                 list tables
   \\d NAMESPACE.TABLE describe a table
-  \\q                 leave";
+  \\q                 quit";
 
+/// The arguments of `esker sql`.
 #[derive(Debug, Args)]
 pub(super) struct SqlArgs {
-    /// Run this statement and leave.
+    /// Run this statement and exit.
     #[arg(short, long)]
     command: Option<String>,
     /// The server's Flight SQL URL.
     #[arg(long, env = "ESKER_FLIGHT_URL", default_value = "http://127.0.0.1:32010")]
     flight_url: String,
-    /// The token to show.
+    /// The token of the caller.
     #[arg(long, env = "ESKER_TOKEN", hide_env_values = true)]
     token: Option<String>,
 }
 
 impl SqlArgs {
+    /// Runs the statement of `--command`, or those of standard input; shows a prompt if that is a terminal.
     pub(super) async fn run(self) -> Result<()> {
         let url = self.flight_url.replace("grpc://", "http://");
         let endpoint = Endpoint::from_shared(url.clone()).map_err(|e| Error::Usage(format!("--flight-url: {e}")))?;
@@ -63,12 +68,14 @@ impl SqlArgs {
     }
 }
 
+/// A Flight SQL client of the server.
 type Client = FlightSqlServiceClient<Channel>;
 
+/// Reads statements from the terminal and runs them, until the input ends. A statement ends with a semicolon.
 async fn prompt(client: &mut Client) -> Result<()> {
     let failed = |e: ReadlineError| Error::Usage(format!("the terminal: {e}"));
     let mut editor = DefaultEditor::new().map_err(failed)?;
-    out("Esker SQL. \\? for help, \\q to leave.");
+    out("Esker SQL. \\? for help, \\q to quit.");
     let mut pending = String::new();
     loop {
         let line = match editor.readline(if pending.is_empty() { "esker> " } else { "    -> " }) {
@@ -104,7 +111,7 @@ async fn prompt(client: &mut Client) -> Result<()> {
                 sql
             }
         };
-        // History is a convenience: a line that can't be kept is still run.
+        // A statement that can't be added to the history runs all the same.
         let _ = editor.add_history_entry(format!("{};", sql.replace('\n', " ")));
         if let Err(e) = statement(client, &sql, SHOWN).await {
             out(&format!("error: {e}"));
@@ -112,6 +119,7 @@ async fn prompt(client: &mut Client) -> Result<()> {
     }
 }
 
+/// Runs a statement and prints at most `shown` rows, the number of rows and the time.
 async fn statement(client: &mut Client, sql: &str, shown: usize) -> Result<()> {
     let started = Instant::now();
     let batches = run(client, sql).await?;
@@ -132,6 +140,7 @@ async fn statement(client: &mut Client, sql: &str, shown: usize) -> Result<()> {
     Ok(())
 }
 
+/// Runs a statement and returns its record batches.
 async fn run(client: &mut Client, sql: &str) -> Result<Vec<RecordBatch>> {
     let remote = |e: &dyn std::error::Error| Error::Remote(message(&e.to_string()));
     let info = client.execute(sql.to_owned(), None).await.map_err(|e| remote(&e))?;
@@ -144,7 +153,7 @@ async fn run(client: &mut Client, sql: &str) -> Result<Vec<RecordBatch>> {
     Ok(batches)
 }
 
-/// The server's words out of a status's debug form.
+/// Extracts the server's message from the debug text of a gRPC status, the only form in which the client returns it.
 fn message(text: &str) -> String {
     let inner = text.split_once("message: \"").map(|(_, rest)| rest);
     let end =

@@ -1,3 +1,5 @@
+//! `esker table`: lists tables, and changes their protection, ownership, branches and tags.
+
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -9,106 +11,108 @@ use super::client::Client;
 use super::{health, jobs, out, out_json};
 use crate::{Error, Result};
 
+/// The commands of `esker table`.
 #[derive(Debug, Subcommand)]
 pub(super) enum TableCommand {
-    /// List the tables, the worst first.
+    /// List the tables of a warehouse, the worst health first.
     List,
-    /// Take a registered table into Esker's care: from then on expiry and purge may delete its files.
+    /// Make a registered table an owned one: from then on expiry and purge may delete its files.
     Claim {
-        /// NAMESPACE.TABLE
+        /// The table, as NAMESPACE.TABLE.
         table: String,
     },
-    /// List the files in quarantine: not referenced any more, not deleted yet.
+    /// List a table's files in quarantine: no longer referenced, not yet deleted.
     Quarantine {
-        /// NAMESPACE.TABLE
+        /// The table, as NAMESPACE.TABLE.
         table: String,
     },
-    /// List the dropped tables that can be brought back.
+    /// List the dropped tables that can be undropped.
     Dropped,
-    /// Bring a dropped table back, under its old name or another.
+    /// Restore a dropped table, under its old name or another.
     Undrop {
-        /// Its id, as `esker table dropped` shows it.
+        /// The table's id, as `esker table dropped` shows it.
         id: String,
-        /// NAMESPACE.TABLE
+        /// The new name, as NAMESPACE.TABLE. Default: the old name.
         #[arg(long = "as")]
         name: Option<String>,
     },
-    /// Protect a table from being dropped, or lift that.
+    /// Protect a table from being dropped, or lift the protection.
     Protect {
-        /// NAMESPACE.TABLE
+        /// The table, as NAMESPACE.TABLE.
         table: String,
         /// Lift the protection.
         #[arg(long)]
         off: bool,
     },
-    /// Show branches, tags and staged snapshots.
+    /// Show a table's branches, tags and staged snapshots.
     Refs {
-        /// NAMESPACE.TABLE
+        /// The table, as NAMESPACE.TABLE.
         table: String,
     },
-    /// Make a branch.
+    /// Create a branch.
     Branch {
-        /// NAMESPACE.TABLE
+        /// The table, as NAMESPACE.TABLE.
         table: String,
-        /// The branch.
+        /// The name of the branch.
         name: String,
-        /// Where it begins; the head of main if not given.
+        /// The snapshot at which it begins. Default: the head of main.
         #[arg(long)]
         snapshot: Option<i64>,
-        /// How long it is kept, e.g. 90d; for ever if not given.
+        /// Let it expire after this age, e.g. 90d. Default: never.
         #[arg(long, value_parser = age)]
         max_ref_age: Option<Duration>,
     },
-    /// Make a tag.
+    /// Create a tag.
     Tag {
-        /// NAMESPACE.TABLE
+        /// The table, as NAMESPACE.TABLE.
         table: String,
-        /// The tag.
+        /// The name of the tag.
         name: String,
-        /// What it names; the head of main if not given.
+        /// The snapshot that it names. Default: the head of main.
         #[arg(long)]
         snapshot: Option<i64>,
-        /// How long it is kept, e.g. 90d; for ever if not given.
+        /// Let it expire after this age, e.g. 90d. Default: never.
         #[arg(long, value_parser = age)]
         max_ref_age: Option<Duration>,
     },
     /// Remove a branch or tag.
     DropRef {
-        /// NAMESPACE.TABLE
+        /// The table, as NAMESPACE.TABLE.
         table: String,
-        /// The branch or tag.
+        /// The name of the branch or tag.
         name: String,
     },
-    /// Set main back to one of its earlier snapshots.
+    /// Roll main back to one of its earlier snapshots.
     Rollback {
-        /// NAMESPACE.TABLE
+        /// The table, as NAMESPACE.TABLE.
         table: String,
-        /// The snapshot.
+        /// The id of the snapshot.
         #[arg(long, conflicts_with = "as_of", required_unless_present = "as_of")]
         snapshot: Option<i64>,
-        /// The newest snapshot that is not younger than this time, e.g. 2026-11-01T06:00:00Z.
+        /// Take the newest snapshot of main that is not later than this time, e.g. 2026-11-01T06:00:00Z.
         #[arg(long)]
         as_of: Option<DateTime<Utc>>,
     },
-    /// Move a branch on to another one that lies ahead of it: publishes what was written to an audit branch.
+    /// Fast-forward a branch to another one that is ahead of it, e.g. to publish an audit branch.
     FastForward {
-        /// NAMESPACE.TABLE
+        /// The table, as NAMESPACE.TABLE.
         table: String,
         /// The branch that moves.
         #[arg(long, default_value = "main")]
         branch: String,
-        /// Where to.
+        /// The branch or tag to move to.
         to: String,
     },
-    /// Publish on main what was staged with a write-audit-publish id.
+    /// Publish on main the snapshots that were staged with a write-audit-publish id.
     Publish {
-        /// NAMESPACE.TABLE
+        /// The table, as NAMESPACE.TABLE.
         table: String,
-        /// The `wap.id` that it was written with.
+        /// The `wap.id` of the staged snapshots.
         wap_id: String,
     },
 }
 
+/// Parses an age such as `90d`.
 fn age(text: &str) -> std::result::Result<Duration, String> {
     parse_age(text).ok_or_else(|| format!("{text:?} is not an age like 5d, 12h, 30m or 10s"))
 }
@@ -158,6 +162,7 @@ impl TableCommand {
     }
 }
 
+/// Lists a table's files in quarantine.
 async fn quarantine(client: &Client, table: &str) -> Result<()> {
     let files: Vec<Value> = client.get(&format!("{}/quarantine", client.table_path(table).await?)).await?;
     if client.prints_json() {
@@ -172,6 +177,7 @@ async fn quarantine(client: &Client, table: &str) -> Result<()> {
     Ok(())
 }
 
+/// Lists the dropped tables of the warehouse.
 async fn dropped(client: &Client) -> Result<()> {
     let tables: Vec<Value> = client.get(&format!("{}/dropped", client.warehouse_path().await?)).await?;
     if client.prints_json() {
@@ -187,18 +193,21 @@ async fn dropped(client: &Client) -> Result<()> {
     Ok(())
 }
 
+/// Undrops a table.
 async fn undrop(client: &Client, id: &str, name: Option<String>) -> Result<()> {
     let name = name.map(|n| n.parse::<TableName>().map_err(|e| Error::Usage(e.to_string()))).transpose()?;
     let path = format!("{}/dropped/{id}/undrop", client.warehouse_path().await?);
     let back: Value = client.post(&path, &json!({"as": name})).await?;
-    out(&format!("{} is back", back["table"].as_str().unwrap_or_default()));
+    out(&format!("{} is restored", back["table"].as_str().unwrap_or_default()));
     Ok(())
 }
 
+/// Changes a branch or tag, and prints the table's refs after the change.
 async fn refs(client: &Client, table: &str, change: &Value) -> Result<()> {
     show(client, table, &client.post(&format!("{}/refs", client.table_path(table).await?), change).await?)
 }
 
+/// Prints a table's branches, tags and staged snapshots.
 fn show(client: &Client, table: &str, view: &Value) -> Result<()> {
     if client.prints_json() {
         return out_json(view);

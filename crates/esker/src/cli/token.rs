@@ -1,3 +1,7 @@
+//! `esker token`: makes a token for a principal, in the database itself.
+//!
+//! It needs no token, so a lost one can be replaced. A running server accepts the new token within seconds.
+
 use std::path::PathBuf;
 
 use clap::Args;
@@ -8,16 +12,16 @@ use super::out;
 use crate::server::fresh_token;
 use crate::{Config, Error, Result};
 
-/// Works on the database itself, so that a lost token can be replaced; a running server takes note within seconds.
+/// The arguments of `esker token`.
 #[derive(Debug, Args)]
 pub(super) struct TokenArgs {
-    /// The server's data directory, where it keeps state in SQLite.
+    /// The server's data directory, if its state is in SQLite.
     #[arg(long)]
     data_dir: Option<PathBuf>,
-    /// The server's TOML file; every key can also be set as ESKER__SECTION__KEY.
+    /// The server's TOML file. Every key can also be set as ESKER__SECTION__KEY.
     #[arg(long)]
     config: Option<PathBuf>,
-    /// The principal.
+    /// The name of the principal.
     #[arg(default_value = "admin")]
     name: String,
 }
@@ -33,7 +37,7 @@ impl TokenArgs {
         if let Database::Sqlite(path) = &database
             && !path.is_file()
         {
-            return Err(Error::Usage(format!("{} does not exist; is it in a data directory?", path.display())));
+            return Err(Error::Usage(format!("{} does not exist; is --data-dir the data directory of a server?", path.display())));
         }
         let state = State::open(database).await?;
         let token = fresh_token()?;

@@ -10,7 +10,7 @@ use crate::Result;
 use crate::context::JobContext;
 use crate::job_type::{JobReport, JobType, record};
 
-/// Verifications of tables.
+/// The job kind `check`.
 #[derive(Debug)]
 pub(crate) struct Verification;
 

@@ -1,4 +1,6 @@
-//! Columns that options name: in double quotes or backticks where they hold commas, dots or blanks, fields of structs after dots.
+//! Columns that options name, and orders of columns in words.
+//!
+//! A name that holds commas, dots or blanks stands in double quotes or backticks. Fields of structs follow after dots.
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::error::ArrowError;
@@ -7,20 +9,26 @@ use esker_types::{split_dotted, split_list, split_names};
 
 use crate::{MaintenanceError, Result};
 
-/// Where the values of a column are: its place in the table's schema, and those within structs.
+/// The path to a column that can be sorted by.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ColumnPath {
+    /// Index of the top-level column in the table's schema, then indexes within structs.
     path: Vec<usize>,
+    /// Field id of the column.
     pub(crate) id: i32,
 }
 
 impl ColumnPath {
-    /// The column that an option names.
+    /// Finds the column that the option `key` names.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`MaintenanceError::Option`] if the table has no such column, or it can't be sorted by.
     pub(crate) fn named(schema: &Schema, text: &str, key: &'static str) -> Result<Self> {
         let bad = |reason: String| MaintenanceError::Option { key, reason };
         let names = split_dotted(text);
         let found = names.as_ref().ok().and_then(|names| walk(schema, names));
-        // A list of names has no need of quotes.
+        // In a list of names, a name needs no quotes.
         if let Some(found) = found.or_else(|| walk(schema, &[text.to_owned()])) {
             return Ok(found);
         }
@@ -30,17 +38,21 @@ impl ColumnPath {
         )))
     }
 
-    /// The column with an id.
+    /// Finds the column with a field id that the table's sort order names.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`MaintenanceError::Option`] if the column was dropped or can't be sorted by.
     pub(crate) fn of(schema: &Schema, id: i32) -> Result<Self> {
         let found = schema.field_by_id(id).filter(|field| is_sortable(&field.field_type));
         found.and_then(|_| way(schema.as_struct().fields(), id)).map(|path| Self { path, id }).ok_or_else(|| {
             let name = schema.name_by_field_id(id).unwrap_or("a dropped column");
-            let reason = format!("the table is sorted by {name:?}, which is no sortable column");
+            let reason = format!("the table is sorted by {name:?}, which is not a sortable column");
             MaintenanceError::Option { key: "sort-order", reason }
         })
     }
 
-    /// Its values in rows of the table's schema, null where a struct around them is.
+    /// Returns the values of the column in a batch of the table's schema, null where a struct around them is null.
     pub(crate) fn values(&self, batch: &RecordBatch) -> std::result::Result<ArrayRef, ArrowError> {
         esker_read::column_at(batch, &self.path)
     }
@@ -51,6 +63,7 @@ impl ColumnPath {
     }
 }
 
+/// Finds a sortable column by the names on its path.
 fn walk(schema: &Schema, names: &[String]) -> Option<ColumnPath> {
     let (mut fields, mut path) = (schema.as_struct().fields(), Vec::new());
     for (i, name) in names.iter().enumerate() {
@@ -64,7 +77,7 @@ fn walk(schema: &Schema, names: &[String]) -> Option<ColumnPath> {
     None
 }
 
-/// Whether values of a type have an order.
+/// Checks whether values of a type have an order.
 const fn is_sortable(ty: &Type) -> bool {
     use PrimitiveType::{Geography, Geometry, Other, Unknown};
     match ty {
@@ -73,7 +86,7 @@ const fn is_sortable(ty: &Type) -> bool {
     }
 }
 
-/// The places of a field of simple values: of its column, and within structs. None of fields in lists and maps.
+/// Returns the path to a field of a primitive type: the index of its column, then indexes within structs; `None` for fields in lists and maps.
 pub(crate) fn way(fields: &[NestedFieldRef], id: i32) -> Option<Vec<usize>> {
     fields.iter().enumerate().find_map(|(at, field)| match field.field_type.as_ref() {
         Type::Primitive(_) => (field.id == id).then(|| vec![at]),
@@ -82,7 +95,7 @@ pub(crate) fn way(fields: &[NestedFieldRef], id: i32) -> Option<Vec<usize>> {
     })
 }
 
-/// A column of an order in words.
+/// A column of an order as its text has it.
 #[derive(Debug, PartialEq)]
 pub(crate) struct SortColumn<'a> {
     /// The column's name as the text has it, with its quotes.
@@ -91,7 +104,11 @@ pub(crate) struct SortColumn<'a> {
     pub(crate) nulls_first: bool,
 }
 
-/// `column [asc|desc] [nulls first|nulls last], …`; as in SQL engines, nulls come first where ascending, last where descending.
+/// Parses `column [asc|desc] [nulls first|nulls last], …`. By default nulls come first if ascending and last if descending, as in Spark.
+///
+/// # Errors
+///
+/// Returns [`MaintenanceError::Option`] that quotes the part which can't be parsed.
 pub(crate) fn sorted_by(text: &str) -> Result<Vec<SortColumn<'_>>> {
     let bad = |reason: String| MaintenanceError::Option { key: "sort-order", reason };
     let key = |part| {
@@ -109,14 +126,18 @@ pub(crate) fn sorted_by(text: &str) -> Result<Vec<SortColumn<'_>>> {
             [] => !descending,
             ["nulls", "first"] => true,
             ["nulls", "last"] => false,
-            other => return Err(bad(format!("{:?} is not understood", other.join(" ")))),
+            other => return Err(bad(format!("expected `nulls first` or `nulls last`, found {:?}", other.join(" ")))),
         };
         Ok(SortColumn { name, descending, nulls_first })
     };
     split_list(text).map(key).collect()
 }
 
-/// An error if no table could be sorted by what a text says.
+/// Checks the syntax of an order of columns, such as the value of the option `sort-order`.
+///
+/// # Errors
+///
+/// Returns [`MaintenanceError::Option`] that quotes the part which can't be parsed.
 pub fn check_sort_order(text: &str) -> Result<()> {
     sorted_by(text).map(drop)
 }

@@ -1,4 +1,10 @@
-//! Rewritten groups on their way into the table: rebased on what landed meanwhile.
+//! The commits of a compaction. Both are a [`Rebase`]: they are computed on the table as it is at the commit point.
+//!
+//! [`GroupCommit`] replaces files. Position deletes that landed since the planned snapshot follow their rows into the new files. Equality deletes
+//! that landed since need nothing: the new files take the data sequence number of the planned snapshot, so newer equality deletes apply to them.
+//! [`ConvertCommit`] replaces deletes. In both, a delete is removed only if it applies to no live file on that very state.
+//!
+//! Spec: "Sequence Number Inheritance", "Scan Planning".
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
@@ -21,37 +27,40 @@ use crate::{MaintenanceError, Result};
 /// A group whose new files are written.
 #[derive(Debug)]
 pub(crate) struct WrittenGroup {
-    /// Its number in the plan.
+    /// Number of the group in the plan.
     pub(crate) group: usize,
-    /// The files it replaces, in the order that [`Moves`] numbers them.
+    /// The replaced files; their indexes are the input numbers of `moves`.
     pub(crate) removed: Vec<LiveFile>,
-    /// The files in their place, in the order that [`Moves`] numbers them, of this partition spec.
+    /// The new files; their indexes are the output numbers of `moves`.
     pub(crate) added: Vec<DataFile>,
+    /// Id of the partition spec of the new files.
     pub(crate) spec_id: i32,
     pub(crate) moves: RowMapping,
 }
 
-/// Replaces the files of some groups in one commit.
+/// The commit that replaces the files of some groups.
 #[derive(Debug)]
 pub(crate) struct GroupCommit {
     pub(crate) context: JobContext,
     pub(crate) branch: String,
-    /// The snapshot that was read.
+    /// Id of the snapshot that was read.
     pub(crate) start: i64,
-    /// Its sequence number, which the new files take.
+    /// Sequence number of the snapshot that was read, which becomes the data sequence number of the new files.
     pub(crate) sequence_number: i64,
     pub(crate) groups: Vec<WrittenGroup>,
+    /// True if deletes that apply to no file any more are removed too.
     pub(crate) drop_dangling: bool,
     pub(crate) summary: BTreeMap<String, String>,
+    /// The effects of the last proposal, which is the one that was committed.
     pub(crate) did: Mutex<CommitEffects>,
 }
 
-/// What the commit turned out to be.
+/// The effects of a commit that are known only at the commit point.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct CommitEffects {
-    /// Deletes by position that landed meanwhile and followed their rows.
+    /// Number of row positions that were deleted meanwhile and whose deletes were carried over.
     pub(crate) late_deletes: u64,
-    /// Delete files that went.
+    /// Number of delete files and deletion vectors that were removed.
     pub(crate) removed_deletes: u64,
 }
 
@@ -66,18 +75,23 @@ impl Rebase for GroupCommit {
     }
 }
 
-/// The head of a branch, which must have come out of the snapshot that was read: on one that was set back, deletes that were
-/// applied here may never have happened.
+/// Returns the head of a branch, which must descend from the snapshot that was read.
+///
+/// On a branch that was moved back, deletes that the rewrite applied may never have happened.
+///
+/// # Errors
+///
+/// Returns [`CatalogError::Conflict`] if the branch is gone or was moved back.
 fn head<'a>(metadata: &'a TableMetadata, branch: &str, start: i64) -> esker_catalog::Result<&'a Snapshot> {
     let head = metadata.snapshot_for_ref(branch);
     let head = head.ok_or_else(|| CatalogError::Conflict(format!("branch {branch} has no snapshot")))?;
     if ancestors(metadata, Some(head)).any(|s| s.snapshot_id == start) {
         return Ok(head.as_ref());
     }
-    Err(CatalogError::Conflict(format!("branch {branch} was set back behind snapshot {start}, which the rewrite read")))
+    Err(CatalogError::Conflict(format!("branch {branch} was moved back before snapshot {start}, which the rewrite read")))
 }
 
-/// An error keeps its meaning on its way through the catalog.
+/// Turns an error into the catalog's, for its way through the sequencer. Its code stays the same.
 pub(crate) fn carried(error: MaintenanceError) -> CatalogError {
     match error {
         MaintenanceError::Catalog(e) => e,
@@ -87,7 +101,9 @@ pub(crate) fn carried(error: MaintenanceError) -> CatalogError {
     }
 }
 
-/// Builds the snapshot and hands it to the sequencer.
+/// Builds the snapshot of a job's changes, as a proposal for the sequencer.
+///
+/// The new manifests are recorded as pending outputs of the job before they are written.
 pub(crate) async fn propose(
     context: &JobContext,
     table: &LoadedTable,
@@ -96,7 +112,7 @@ pub(crate) async fn propose(
     propose_for(&context.catalog, context.job, &context.actor, table, rewrite).await
 }
 
-/// Builds the snapshot of a rewrite by a job that may not run any more.
+/// Builds the snapshot of a job's changes, like [`propose`], without the context of a running job.
 pub(crate) async fn propose_for(
     catalog: &Catalog,
     job: JobId,
@@ -127,12 +143,13 @@ pub(crate) async fn propose_for(
 }
 
 impl GroupCommit {
+    /// Computes the changes of the commit on a head of the branch.
     async fn rewrite(&self, metadata: &TableMetadata, head: &Snapshot) -> Result<SnapshotChanges> {
         let removed: HashSet<String> = self.groups.iter().flat_map(|g| &g.removed).map(|f| f.file.file_path.clone()).collect();
         let added: Vec<(i32, DataFile)> =
             self.groups.iter().flat_map(|g| g.added.iter().map(|f| (g.spec_id, f.clone()))).collect();
-        // Not through the cache: this state may be one that no metadata file holds yet. Where nothing is deleted, no file needs
-        // to be looked at: a commit a group would look at every file for each.
+        // Not through the cache: no metadata file may hold this state yet. A snapshot without deletes needs no look at its files: with a commit
+        // for each group, each of them would look at every file of the table.
         let manifests = self.context.catalog.manifests();
         let deletes = has_deletes(manifests, head).await?;
         let unnumbered = self.unnumbered(metadata);
@@ -165,7 +182,7 @@ impl GroupCommit {
         })
     }
 
-    /// The replaced files whose rows had no row ids when they were read, in a table that gives rows theirs.
+    /// Returns the replaced files whose rows had no row ids when they were read, in a table of format version 3.
     fn unnumbered(&self, metadata: &TableMetadata) -> HashSet<&str> {
         if metadata.format_version < 3 {
             return HashSet::new();
@@ -174,8 +191,9 @@ impl GroupCommit {
         removed.filter(|f| f.first_row_id.is_none()).map(|f| f.file.file_path.as_str()).collect()
     }
 
-    /// Deletes by position that landed after the snapshot that was read, moved to where the rows are now. Equality deletes that
-    /// landed meanwhile need nothing: the new files keep the old sequence number, so they apply.
+    /// Maps the position deletes that landed after the snapshot that was read to the rows' positions in the new files.
+    ///
+    /// Equality deletes that landed meanwhile need no mapping: they are newer than the data sequence number of the new files, so they apply.
     async fn late(&self, metadata: &TableMetadata, live: &LiveFiles) -> Result<Vec<RowsToDelete>> {
         let is_late =
             |d: &&esker_table::LiveDelete| d.entry.sequence_number > self.sequence_number && d.kind != DeleteKind::Equality;
@@ -202,8 +220,8 @@ impl GroupCommit {
         Ok(to_delete)
     }
 
-    /// The deletes that are about replaced files alone, and, if wanted, those that apply to nothing once the files are
-    /// replaced. Both are seen on the very state that the commit goes onto.
+    /// Returns the deletes to remove: those about replaced files alone and, if the options ask for it, those that apply to no file once the
+    /// files are replaced. Both are judged on the very state that the commit is based on.
     fn deletes_that_go(
         &self,
         metadata: &TableMetadata,
@@ -231,20 +249,23 @@ impl GroupCommit {
     }
 }
 
-/// Deletes that are to become deletes by position, or better ones: no data file is rewritten.
+/// The commit of a conversion of deletes: it replaces deletes by deletion vectors or position deletes, and rewrites no data file.
 #[derive(Debug)]
 pub(crate) struct ConvertCommit {
     pub(crate) context: JobContext,
     pub(crate) branch: String,
-    /// The snapshot that was read, and its sequence number.
+    /// Id of the snapshot that was read.
     pub(crate) start: i64,
+    /// Sequence number of the snapshot that was read.
     pub(crate) sequence_number: i64,
-    /// Every data file that was looked at, with its deleted positions.
+    /// The deleted positions of every data file of the plan, by its location.
     pub(crate) files: HashMap<String, RowsToDelete>,
-    /// The deletes that the positions stand for.
+    /// The deletes that the positions replace.
     pub(crate) covered: HashSet<DeleteKey>,
+    /// True if deletes that apply to no file any more are removed too.
     pub(crate) drop_dangling: bool,
     pub(crate) summary: BTreeMap<String, String>,
+    /// The effects of the last proposal, which is the one that was committed.
     pub(crate) did: Mutex<CommitEffects>,
 }
 
@@ -260,10 +281,11 @@ impl Rebase for ConvertCommit {
 }
 
 impl ConvertCommit {
+    /// Computes the changes of the commit on a head of the branch.
     async fn rewrite(&self, metadata: &TableMetadata, head: &Snapshot) -> Result<SnapshotChanges> {
         let live = load_live(self.context.catalog.manifests(), metadata, head).await?;
         let index = DeleteIndex::new(&live.deletes, metadata)?;
-        // A delete goes only if every file it can apply to, as the table is now, was looked at.
+        // A delete is removed only if its deletes in every file that it can apply to, as the table is now, were converted.
         let mut needed: HashSet<usize> = HashSet::new();
         for file in live.data.iter().filter(|f| !self.files.contains_key(&f.file.file_path)) {
             needed.extend(index.all(file));
@@ -272,10 +294,10 @@ impl ConvertCommit {
             |(i, d): &(usize, &esker_table::LiveDelete)| self.covered.contains(&delete_key(&d.entry.file)) && !needed.contains(i);
         let mut removed_deletes: HashSet<DeleteKey> =
             live.deletes.iter().enumerate().filter(covered).map(|(_, d)| delete_key(&d.entry.file)).collect();
-        // What landed meanwhile about a file is added to what was found; a vector replaces the one before it.
+        // Positions that were deleted in a file meanwhile are added to those found; a new vector replaces the one before it.
         let alive: Vec<LiveFile> = live.data.iter().filter(|f| self.files.contains_key(&f.file.file_path)).cloned().collect();
         let mut late = LiveFiles::default();
-        // A vector also supersedes position delete files. On format version 2 these stay what they are beside what is written.
+        // A vector also supersedes position delete files. In format version 2, later position delete files stay next to the new ones.
         let vectors = metadata.format_version >= 3;
         let is_late = |d: &&esker_table::LiveDelete| {
             let positional = if vectors { d.kind != DeleteKind::Equality } else { d.kind == DeleteKind::DeletionVector };

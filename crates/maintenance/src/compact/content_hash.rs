@@ -1,4 +1,8 @@
-//! A hash of rows that does not depend on their order: what goes in must come out.
+//! A hash of rows that does not depend on their order: a rewrite must keep it.
+//!
+//! Each row is hashed column by column, in the order of the columns. The hashes of the rows are summed, so that rows may be divided among
+//! workers and files in any way. It detects errors and is no protection against an attacker. Values are hashed as readers see them: columns of
+//! identity partition fields come from the partition. Start reading at [`ContentHash::add`].
 
 use std::fmt;
 
@@ -11,15 +15,19 @@ use esker_format::{PartitionField, PartitionSpec, Value};
 use esker_read::{field_id, is_variant, literal_array, variant_at, variant_hash};
 use esker_write::ParquetLayout;
 
-/// What readers see instead of what a file holds: engines take a column that a file is partitioned by as it is from its partition.
+/// The constants of a partition that readers see instead of a file's values.
+///
+/// Engines take a column that is the source of an identity partition field from the partition, whatever the file holds.
+///
+/// Spec: "Column Projection".
 #[derive(Debug, Clone, Default)]
 pub(crate) struct PartitionConstants {
-    /// A value for each such column, by its place in the table's schema.
+    /// The index of each such column in the table's schema, and its value as an array of length 1.
     constants: Vec<(usize, ArrayRef)>,
 }
 
 impl PartitionConstants {
-    /// For files of a partition.
+    /// Returns the constants of the files of a partition. `partition` has a value for each field of `spec`.
     pub(crate) fn of(shape: &ParquetLayout, spec: &PartitionSpec, partition: &[Option<Value>]) -> Self {
         let constant = |(field, value): (&PartitionField, &Option<Value>)| {
             let source = field.source_id().filter(|_| field.transform().is_identity())?;
@@ -34,7 +42,7 @@ impl PartitionConstants {
         Self { constants: spec.fields().iter().zip(partition.iter()).filter_map(constant).collect() }
     }
 
-    /// A column of a batch as readers see it.
+    /// Returns a column of a batch as readers see it. `at` is its index in the table's schema.
     fn column(&self, at: usize, column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
         match self.constants.iter().find(|(place, _)| *place == at) {
             Some((_, value)) => take(value, &UInt32Array::from(vec![0; column.len()]), None),
@@ -43,10 +51,12 @@ impl PartitionConstants {
     }
 }
 
-/// The sum of the hashes of some rows, in 128 bits, and their number.
+/// The sum of the hashes of some rows, in 128 bits, and the number of the rows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct ContentHash {
+    /// Wrapping sum of the rows' hashes.
     sum: u64,
+    /// Wrapping sum of a second hash of each row, made from the first.
     mixed: u64,
     pub(crate) rows: u64,
 }
@@ -60,24 +70,25 @@ impl fmt::Display for ContentHash {
 const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
 const NULL: u64 = 0xd1b5_4a32_d192_ed03;
 
-/// A bijection that spreads every bit (the finaliser of SplitMix64).
+/// Spreads every bit of `x` over the result, as a bijection (the finaliser of SplitMix64).
 const fn mix(mut x: u64) -> u64 {
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ (x >> 31)
 }
 
-/// Takes a value into a row's hash; the order of columns matters, that of rows does not.
+/// Adds a value to a row's hash. The order of columns matters; that of rows does not.
 const fn fold(row: u64, value: u64) -> u64 {
     mix(row.rotate_left(23) ^ value.wrapping_mul(SEED))
 }
 
 impl ContentHash {
-    /// Of rows that are counted and not hashed.
+    /// Returns the hash of rows that are counted and not hashed.
     pub(crate) fn counted(rows: u64) -> Self {
         Self { rows, ..Self::default() }
     }
 
+    /// Adds the rows of another hash.
     pub(crate) fn merge(&mut self, other: Self) {
         self.sum = self.sum.wrapping_add(other.sum);
         self.mixed = self.mixed.wrapping_add(other.mixed);
@@ -99,6 +110,7 @@ impl ContentHash {
     }
 }
 
+/// Adds a value of each row to the rows' hashes; nulls of `array` become a fixed value.
 fn each(rows: &mut [u64], array: &dyn Array, mut value: impl FnMut(usize) -> u64) {
     match array.nulls().filter(|n| n.null_count() > 0) {
         None => rows.iter_mut().enumerate().for_each(|(i, row)| *row = fold(*row, value(i))),
@@ -108,6 +120,7 @@ fn each(rows: &mut [u64], array: &dyn Array, mut value: impl FnMut(usize) -> u64
     }
 }
 
+/// Hashes a byte string.
 fn bytes(value: &[u8]) -> u64 {
     let mut hash = value.len() as u64;
     let mut chunks = value.chunks_exact(8);
@@ -120,6 +133,7 @@ fn bytes(value: &[u8]) -> u64 {
     mix((hash.rotate_left(29) ^ u64::from_le_bytes(last)).wrapping_mul(SEED))
 }
 
+/// Adds a column's values to the hashes of the rows.
 fn add_column(rows: &mut [u64], field: &Field, column: &ArrayRef) -> Result<(), ArrowError> {
     use arrow::datatypes as t;
     macro_rules! primitive {
@@ -171,10 +185,10 @@ fn add_column(rows: &mut [u64], field: &Field, column: &ArrayRef) -> Result<(), 
         DataType::Struct(fields) => {
             let values = column.as_struct();
             each(rows, column, |_| SEED);
-            // What has no type has no values, and no mask of nulls.
+            // A column of the type `unknown` has no values and no mask of nulls.
             let typed = fields.iter().zip(values.columns()).filter(|(_, child)| !child.data_type().is_null());
             for (field, child) in typed {
-                // A child's value under a null struct means nothing, and is not kept.
+                // A child's value under a null struct means nothing, and a rewrite does not preserve it.
                 let nulls = arrow::buffer::NullBuffer::union(values.nulls(), child.logical_nulls().as_ref());
                 let child = arrow::array::make_array(child.to_data().into_builder().nulls(nulls).build()?);
                 add_column(rows, field, &child)?;
@@ -201,7 +215,7 @@ fn add_column(rows: &mut [u64], field: &Field, column: &ArrayRef) -> Result<(), 
     Ok(())
 }
 
-/// Lists and maps: the hashes of the elements, folded in their order.
+/// Adds lists or maps to the hashes of the rows: the hashes of their elements, in order.
 fn nested(rows: &mut [u64], column: &ArrayRef, offsets: &[i32], children: &[ArrayRef]) -> Result<(), ArrowError> {
     let mut elements = vec![SEED; children.first().map_or(0, |c| c.len())];
     for child in children {
@@ -243,8 +257,8 @@ mod tests {
         hash
     }
 
-    /// The proof is about what readers see: a column that the partition says is the same whatever files hold, and another partition's
-    /// rows are other rows.
+    /// The hash is about values that readers see: a column that comes from the partition has the same values whatever files hold, and rows of
+    /// another partition are other rows.
     #[test]
     fn a_column_that_files_are_partitioned_by_is_the_partitions() {
         let seen = |value: Option<&str>| {

@@ -1,4 +1,6 @@
-//! Which rows of a group's files are deleted.
+//! Resolution of deletes: the positions of the deleted rows of some data files, by deletes of every kind.
+//!
+//! Spec: "Scan Planning", "Position Delete Files", "Equality Delete Files".
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,10 +13,13 @@ use roaring::RoaringTreemap;
 use crate::Result;
 use crate::context::JobContext;
 
-/// Deleted positions by path of the data file.
+/// Deleted positions by location of the data file.
 pub(crate) type ByPath = HashMap<String, RoaringTreemap>;
 
-/// The rows of some files that deletes of every kind leave out: by position, and by equality, partition by partition.
+/// Resolves the deletes of some data files within a quarter of the job's memory.
+///
+/// Returns the positions that position deletes and deletion vectors delete, and those that equality deletes delete. Equality deletes are
+/// applied partition by partition.
 pub(crate) async fn resolve(
     context: &JobContext,
     metadata: &Arc<TableMetadata>,
@@ -26,7 +31,7 @@ pub(crate) async fn resolve(
     resolve_within(&context.reader, &budget, &context.counters.reads, metadata, live, files).await
 }
 
-/// What [`resolve`] tells, for callers that are no job, within a budget.
+/// Resolves the deletes of some data files like [`resolve`], within a budget and outside of a job.
 pub(crate) async fn resolve_within(
     reader: &Reader,
     budget: &EqualityBudget,
@@ -48,7 +53,7 @@ pub(crate) async fn resolve_within(
     Ok((positional, by_equality))
 }
 
-/// Both kinds together.
+/// Merges two sets of deleted positions.
 pub(crate) fn union(mut a: ByPath, b: ByPath) -> ByPath {
     for (path, positions) in b {
         *a.entry(path).or_default() |= positions;

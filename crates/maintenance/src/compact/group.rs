@@ -1,4 +1,6 @@
-//! Bin-packing: which files are rewritten together. Pure.
+//! Bin-packing: decides which files are rewritten together. It does no I/O.
+//!
+//! Spark's `rewrite_data_files` packs in the same way and by the same limits. Start reading at [`pack_groups`].
 
 use std::collections::BTreeMap;
 
@@ -11,18 +13,18 @@ use super::rewrite::number_of_files;
 /// A data file of a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedFile {
-    /// Its URI.
+    /// URI of the file.
     pub path: String,
-    /// Its size.
+    /// Size of the file in bytes.
     pub bytes: u64,
-    /// Its rows.
+    /// Number of rows of the file, including deleted ones; 0 if its manifest entry has no record count.
     pub records: u64,
-    /// How many of them deletes about this file alone are known to delete.
+    /// Number of rows that are deleted by deletes about this file alone.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub deleted: u64,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 const fn is_zero(n: &u64) -> bool {
     *n == 0
 }
@@ -30,34 +32,34 @@ const fn is_zero(n: &u64) -> bool {
 /// Files of one partition that are rewritten together and committed together.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Group {
-    /// Its number in the plan.
+    /// Number of the group in the plan, from 0.
     pub id: usize,
-    /// The partition, for people.
+    /// Label of the partition, for people.
     pub partition: String,
-    /// The partition spec that its files were written under, and that the new ones are.
+    /// Id of the partition spec of the replaced files, which is also that of the new files.
     pub spec_id: i32,
-    /// What is replaced.
+    /// The files that are replaced.
     pub files: Vec<PlannedFile>,
-    /// Files expected in their place.
+    /// Expected number of new files.
     pub expected_files: u64,
-    /// Delete files that may apply to the files.
+    /// Number of delete files that may apply to the replaced files.
     #[serde(default)]
     pub delete_files: u64,
 }
 
 impl Group {
-    /// Bytes of the files that are replaced.
+    /// Returns the total size of the files that are replaced, in bytes.
     pub fn bytes(&self) -> u64 {
         saturating_total(self.files.iter().map(|f| f.bytes))
     }
 
-    /// Rows of the files that are replaced.
+    /// Returns the number of rows of the files that are replaced, including deleted ones.
     pub fn records(&self) -> u64 {
         saturating_total(self.files.iter().map(|f| f.records))
     }
 }
 
-/// What decides about groups; see [`crate::CompactOptions`] for meaning and defaults.
+/// The limits that decide about groups. [`CompactOptions`](crate::CompactOptions) has their meaning and defaults; sizes are in bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct GroupLimits {
     pub(crate) target: u64,
@@ -70,20 +72,21 @@ pub(crate) struct GroupLimits {
     pub(crate) all: bool,
 }
 
-/// A file that may be rewritten, and whether its size is no reason not to.
+/// A file that may be rewritten.
 #[derive(Debug, Clone)]
 pub(crate) struct CandidateFile {
     pub(crate) file: PlannedFile,
-    /// It has enough deletes, or small enough row groups, to be rewritten for.
+    /// The file is rewritten whatever its size, because of its deletes or its small row groups.
     pub(crate) urgent: bool,
 }
 
-/// Files that may be rewritten, by partition, in the order of specs and labels. Labels need not tell partitions apart.
+/// Files that may be rewritten, by spec id, partition label and partition. Different partitions may have the same label.
 pub(crate) type ByPartition = BTreeMap<(i32, String, PartitionKey<'static>), Vec<CandidateFile>>;
 
-/// Packs the files of each partition, in the order given, into groups of up to `max_group` bytes, and keeps the groups that
-/// are worth rewriting: enough files, or more than one file and enough content for a full one, or a file that is too large, or
-/// one that has a reason of its own.
+/// Packs the files of each partition, in their order, into groups of up to `max_group` bytes.
+///
+/// It keeps only groups that are worth rewriting: those that become fewer files and have enough of them or enough content for a full one, those
+/// with a file that is too large, and those with an urgent file. A file larger than `max_group` is a group of its own.
 pub(crate) fn pack_groups(partitions: ByPartition, limits: GroupLimits) -> Vec<Group> {
     let mut groups = Vec::new();
     for ((spec_id, partition, _), files) in partitions {
@@ -179,7 +182,7 @@ mod tests {
         ) {
             let mut partitions = ByPartition::new();
             for (i, (p, bytes)) in sizes.iter().enumerate() {
-                // One label for all: what is said of a partition to people decides nothing.
+                // All partitions have one label: labels are for people and decide nothing.
                 partitions.entry(place("p", &p.to_string())).or_default().push(candidate(format!("{p}/{i}"), *bytes));
             }
             let groups = pack_groups(partitions, LIMITS);

@@ -17,7 +17,7 @@ use crate::job_type::{JobReport, JobType, ProgressUnit, Undo, record};
 use crate::undone::{Undone, thawed};
 use crate::{Result, check_owned};
 
-/// Rewrites of data files, and conversions of deletes.
+/// The job kind `compact`.
 #[derive(Debug)]
 pub(crate) struct Compaction;
 

@@ -1,39 +1,41 @@
+//! The options of a compaction, and their checks.
+
 use esker_format::{MAIN_BRANCH, TableMetadata};
 use esker_table::properties::TARGET_FILE_BYTES;
 use serde::{Deserialize, Serialize};
 
 use crate::{MaintenanceError, Result};
 
-/// How files are rewritten.
+/// The strategy of a compaction: which files are rewritten, and into what.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Strategy {
-    /// Files of the wrong size, or with many deletes, become files of the right size. Rows keep their order.
+    /// Files of the wrong size or with many deletes become files of the target size. Rows keep their order.
     #[default]
     #[serde(rename = "binpack")]
     BinPack,
-    /// Files become files of the right size, with rows sorted within each group.
+    /// Files become files of the target size, with rows sorted within each group.
     Sort,
-    /// Files become files of the right size, sorted along a space-filling curve through some columns, so that each of them prunes.
+    /// Files become files of the target size, with rows sorted along a Z-order curve through some columns, so that bounds of each column prune.
     #[serde(rename = "zorder")]
     ZOrder,
-    /// No data file is rewritten: equality deletes and position deletes become deletion vectors (format version 3) or position
-    /// deletes (version 2), and deletes that apply to nothing go.
+    /// No data file is rewritten. Equality and position deletes become deletion vectors (format version 3) or position deletes (version 2),
+    /// and deletes that apply to no file are removed.
     ConvertDeletes,
 }
 
-/// How a group proves that it holds the rows it replaces, before it is committed.
+/// The verification that a group's new files hold the rows of the files they replace, before it is committed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verify {
-    /// Rows are counted and hashed before they are encoded, and what storage holds is read back and compared with what was written.
+    /// Rows are counted and hashed before they are encoded. Files are read back and compared with the bytes that were written.
     #[default]
     Checksums,
-    /// The new files are decoded again as well, and their rows hashed.
+    /// Like `Checksums`; in addition, the new files are decoded again and their rows hashed.
     Full,
 }
 
-/// In which order groups are rewritten.
+/// The order in which groups are rewritten.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum JobOrder {
@@ -44,22 +46,23 @@ pub enum JobOrder {
     BytesAsc,
     /// The largest group first.
     BytesDesc,
-    /// The group of the fewest files first.
+    /// The group with the fewest files first.
     FilesAsc,
-    /// The group of the most files first.
+    /// The group with the most files first.
     FilesDesc,
 }
 
-/// Options of a compaction, named and with defaults as in Spark's `rewrite_data_files` where it has them.
+/// The options of a compaction. Names and defaults are those of Spark's `rewrite_data_files`, where it has the option.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct CompactOptions {
-    /// How; default `binpack`.
+    /// The strategy; default `binpack`.
     pub strategy: Strategy,
-    /// For `sort`: `column [asc|desc] [nulls first|nulls last], …`, names in quotes where they hold blanks, commas or dots, fields of
-    /// structs after dots; default: the table's sort order.
+    /// Order of rows, only with `sort`: `column [asc|desc] [nulls first|nulls last], …`; default: the table's sort order.
+    ///
+    /// Names that hold blanks, commas or dots stand in quotes. Fields of structs follow after dots.
     pub sort_order: Option<String>,
-    /// For `zorder`: the columns.
+    /// Columns of the Z-order curve, only with `zorder`.
     pub zorder_columns: Vec<String>,
     /// The branch that is compacted; default `main`.
     pub branch: Option<String>,
@@ -68,66 +71,71 @@ pub struct CompactOptions {
     pub filter: Option<String>,
     /// Only partitions whose label (`field=value/…`) contains this.
     pub partition: Option<String>,
-    /// The size that new files aim at; default: the table's `write.target-file-size-bytes`, else 512 MiB.
+    /// Target size of new files, in bytes; default: the table's `write.target-file-size-bytes`, else 512 MiB.
     pub target_file_size_bytes: Option<u64>,
-    /// Smaller files are rewritten; default: 75 % of the target.
+    /// Size in bytes below which a file is rewritten; default: 75 % of the target.
     pub min_file_size_bytes: Option<u64>,
-    /// Larger files are rewritten; default: 180 % of the target.
+    /// Size in bytes above which a file is rewritten; default: 180 % of the target.
     pub max_file_size_bytes: Option<u64>,
-    /// Files whose row groups are smaller on average are rewritten; default: their size does not matter.
+    /// Average size of row groups, in bytes, below which a file of several is rewritten; default: it does not matter.
     pub min_row_group_size_bytes: Option<u64>,
-    /// A group of this many files is rewritten even if they do not fill one; default 5.
+    /// Number of files from which a group is rewritten even if they do not fill one target file; default 5.
     pub min_input_files: Option<usize>,
-    /// Bytes of a group, at most; default 100 GiB.
+    /// Maximum size of a group, in bytes; default 100 GiB.
     pub max_file_group_size_bytes: Option<u64>,
-    /// Files of a group, at most; default: any number.
+    /// Maximum number of files of a group; default: any number.
     pub max_file_group_input_files: Option<usize>,
-    /// Files to rewrite in all, at most; default: any number.
+    /// Maximum number of files that the job rewrites; default: any number.
     pub max_files_to_rewrite: Option<usize>,
-    /// A file to which so many delete files apply is rewritten; default: their number does not matter.
+    /// Number of applicable delete files from which a file is rewritten; default: it does not matter.
     pub delete_file_threshold: Option<usize>,
-    /// A file of which this share of rows is deleted by deletes about that file alone is rewritten; default 0.3.
+    /// Share of a file's rows, from 0 to 1, from which it is rewritten if deletes about that file alone delete as many; default 0.3.
     pub delete_ratio_threshold: Option<f64>,
     /// Rewrite every file, whatever its size.
     pub rewrite_all: bool,
-    /// Which groups come first.
+    /// The order in which groups are rewritten.
     pub rewrite_job_order: JobOrder,
-    /// Groups rewritten at the same time; default: the threads for jobs.
+    /// Number of groups rewritten at the same time; default: the server's number of threads for jobs.
     pub max_concurrent_file_group_rewrites: Option<usize>,
-    /// Commit group by group (the default), rather than all groups at once at the end.
+    /// Commit group by group (the default), rather than all groups in one commit at the end.
     #[serde(rename = "partial-progress.enabled")]
     pub partial_progress: Option<bool>,
-    /// Commits, at most: groups are committed some at a time; default: one commit a group.
+    /// Number of commits to aim at: several groups go into one commit; default: a commit for each group.
     #[serde(rename = "partial-progress.max-commits")]
     pub max_commits: Option<usize>,
-    /// Drop deletes that apply to no file any more in the same commit; default true.
+    /// Remove deletes that apply to no file any more, in the same commit; default true.
     pub remove_dangling_deletes: Option<bool>,
     /// Copy row groups that need no change without decoding them; default true.
     pub splice: Option<bool>,
-    /// How the result is proved; default `checksums`.
+    /// The verification of new files; default `checksums`.
     pub verify: Verify,
-    /// Memory that the job may take; default: the server's `maintenance.memory_bytes`.
+    /// Memory that the job may take, in bytes, at least 64 MiB; default: the server's `maintenance.memory_bytes`.
     pub memory_bytes: Option<u64>,
-    /// Start no group once so many bytes have been rewritten.
+    /// Budget in bytes: no group starts once so many bytes of input are committed.
     pub max_bytes: Option<u64>,
-    /// Start no group after so many seconds.
+    /// Budget in seconds: no group starts after so long.
     pub max_seconds: Option<u64>,
-    /// Start no group once so many requests have been made.
+    /// Budget in requests to storage: no group starts once so many were made.
     pub max_requests: Option<u64>,
-    /// Leave partitions alone in which rows were changed (MERGE, UPDATE, DELETE) less than so many seconds ago, so that such a
-    /// statement at work does not fail; default 60.
+    /// Age in seconds of the last change of rows (MERGE, UPDATE, DELETE) below which a partition is left alone; default 60.
+    ///
+    /// A running statement of that kind would fail if a compaction replaced the files that it read.
     pub courtesy_seconds: Option<u64>,
-    /// Hand the job over to Spark if it rewrites more bytes than this; default: the table's policy `compact.spark-over`; 0: never.
+    /// Number of bytes to rewrite above which Spark runs the job; default: the table's policy `compact.spark-over`; 0: never.
     pub spark_over_bytes: Option<u64>,
 }
 
 impl CompactOptions {
-    /// The branch that is compacted.
+    /// Returns the branch that is compacted.
     pub(crate) fn branch(&self) -> &str {
         self.branch.as_deref().unwrap_or(MAIN_BRANCH)
     }
 
-    /// Refuses options that contradict each other.
+    /// Checks the options by themselves and against each other.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`MaintenanceError::Option`] that names the first option that makes no sense.
     pub(crate) fn check(&self) -> Result<()> {
         let bad = |key, reason: &str| Err(MaintenanceError::Option { key, reason: reason.to_owned() });
         if self.sort_order.is_some() && self.strategy != Strategy::Sort {
@@ -148,7 +156,11 @@ impl CompactOptions {
         Ok(())
     }
 
-    /// The size that new files aim at.
+    /// Returns the target size of new files, in bytes.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`MaintenanceError::Option`] if the option is 0.
     pub(crate) fn target(&self, metadata: &TableMetadata) -> Result<u64> {
         match self.target_file_size_bytes {
             Some(0) => Err(MaintenanceError::Option { key: "target-file-size-bytes", reason: "it must not be 0".to_owned() }),

@@ -1,4 +1,7 @@
-//! What rows are sorted by: the table's sort order, an order that was asked for, or a space-filling curve.
+//! The order that a compaction sorts rows by: the table's sort order, one that the options give, or a Z-order curve.
+//!
+//! An order becomes sort keys: Arrow arrays that rows are compared by. A Z-order curve is one binary key, which interleaves the bits of its
+//! columns. Start reading at [`order`] and [`RowOrder::keys`].
 
 use std::sync::Arc;
 
@@ -17,9 +20,9 @@ use crate::{MaintenanceError, Result};
 /// An order of rows.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum RowOrder {
-    /// Column by column.
+    /// By columns, the first of which counts most.
     Columns(Vec<SortKey>),
-    /// Along the Z-order curve through columns, each stretched between its smallest and its largest value.
+    /// Along the Z-order curve through columns, each scaled from its smallest to its largest value.
     Curve(Vec<CurveAxis>),
 }
 
@@ -31,15 +34,21 @@ pub(crate) struct SortKey {
     pub(crate) options: SortOptions,
 }
 
-/// A column of a curve.
+/// A column of a Z-order curve.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct CurveAxis {
     column: ColumnPath,
-    /// The smallest and the largest value, where columns can be stretched: numbers and times can.
+    /// The smallest and the largest value, if the column can be scaled: numbers and times can.
     range: Option<(f64, f64)>,
 }
 
-/// The order that the options ask for, and the id of the table's sort order if it is that.
+/// Returns the order that the options ask for, and the id of the table's sort order if it is that one; `None` if rows keep their order.
+///
+/// Spec: "Sorting".
+///
+/// # Errors
+///
+/// Returns [`MaintenanceError::Option`] if the table has no sort order, or the order names an unknown transform or a column that can't be sorted.
 pub(crate) fn order(metadata: &TableMetadata, options: &CompactOptions) -> Result<Option<(RowOrder, Option<i32>)>> {
     let schema = metadata.current_schema();
     match options.strategy {
@@ -54,7 +63,7 @@ pub(crate) fn order(metadata: &TableMetadata, options: &CompactOptions) -> Resul
             None => {
                 let order = metadata.default_sort_order();
                 if order.is_unsorted() {
-                    let reason = "the table has no sort order; say which columns to sort by".to_owned();
+                    let reason = "the table has no sort order; name the columns to sort by".to_owned();
                     return Err(MaintenanceError::Option { key: "sort-order", reason });
                 }
                 let key = |f: &SortField| {
@@ -68,7 +77,7 @@ pub(crate) fn order(metadata: &TableMetadata, options: &CompactOptions) -> Resul
                     };
                     Ok(SortKey { column: ColumnPath::of(schema, source)?, transform: f.transform.clone(), options })
                 };
-                // Values of no type are all null, and in any order.
+                // Values of the type `unknown` are all null: they are in any order.
                 let is_of_none = |f: &&SortField| {
                     let source = f.source_id.and_then(|id| schema.field_by_id(id));
                     source.is_some_and(|field| *field.field_type == Type::Primitive(PrimitiveType::Unknown))
@@ -81,7 +90,7 @@ pub(crate) fn order(metadata: &TableMetadata, options: &CompactOptions) -> Resul
     }
 }
 
-/// The order that a text asks for.
+/// Parses an order of columns.
 fn parse(schema: &Schema, text: &str) -> Result<Vec<SortKey>> {
     let key = |sorted: SortColumn<'_>| {
         let options = SortOptions { descending: sorted.descending, nulls_first: sorted.nulls_first };
@@ -91,7 +100,7 @@ fn parse(schema: &Schema, text: &str) -> Result<Vec<SortKey>> {
 }
 
 impl RowOrder {
-    /// Stretches the axes of a curve between the bounds that the files' manifest entries give.
+    /// Sets the ranges of a curve's columns from the bounds in the files' manifest entries.
     pub(crate) fn stretch(&mut self, schema: &Schema, files: &[LiveFile]) {
         let Self::Curve(axes) = self else { return };
         for axis in axes {
@@ -104,7 +113,7 @@ impl RowOrder {
         }
     }
 
-    /// The arrays that rows are compared by, with how.
+    /// Computes the sort keys of a batch: arrays that rows are compared by, the first of which counts most, in the order of [`Self::options`].
     pub(crate) fn keys(&self, batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
         match self {
             Self::Columns(keys) => {
@@ -118,6 +127,7 @@ impl RowOrder {
         }
     }
 
+    /// Returns the direction and the place of nulls of each sort key.
     pub(crate) fn options(&self) -> Vec<SortOptions> {
         match self {
             Self::Columns(keys) => keys.iter().map(|k| k.options).collect(),
@@ -125,13 +135,13 @@ impl RowOrder {
         }
     }
 
-    /// The types of [`Self::keys`].
+    /// Returns the types of [`Self::keys`].
     pub(crate) fn key_types(&self, schema: &SchemaRef) -> Result<Vec<DataType>> {
         Ok(self.keys(&RecordBatch::new_empty(schema.clone()))?.iter().map(|k| k.data_type().clone()).collect())
     }
 }
 
-/// A value as a number, of types that can be stretched.
+/// Converts a value to a number; `None` for types that can't be scaled. A decimal becomes its unscaled value.
 fn number(value: &Value) -> Option<f64> {
     match value {
         Value::Int(v) | Value::Date(v) => Some(f64::from(*v)),
@@ -149,7 +159,7 @@ fn number(value: &Value) -> Option<f64> {
     }
 }
 
-/// The place of each row on the curve: the bits of its columns, interleaved.
+/// Computes each row's position on the curve: eight bytes for each column, with the columns' bits interleaved from the highest.
 fn curve(axes: &[CurveAxis], batch: &RecordBatch) -> std::result::Result<ArrayRef, ArrowError> {
     let columns = axes.iter().map(|a| ordinals(&a.column.values(batch)?, a.range)).collect::<std::result::Result<Vec<_>, _>>()?;
     let mut places = BinaryBuilder::with_capacity(batch.num_rows(), batch.num_rows() * axes.len() * 8);
@@ -168,7 +178,7 @@ fn curve(axes: &[CurveAxis], batch: &RecordBatch) -> std::result::Result<ArrayRe
     Ok(Arc::new(places.finish()))
 }
 
-/// Values as unsigned numbers of the same order, nulls the smallest.
+/// Converts values to unsigned numbers of the same order; nulls become 0. Of strings and binaries, the first eight bytes count.
 fn ordinals(column: &ArrayRef, range: Option<(f64, f64)>) -> std::result::Result<Vec<u64>, ArrowError> {
     let prefix = |bytes: &[u8]| {
         let mut first = [0; 8];
@@ -197,7 +207,7 @@ fn ordinals(column: &ArrayRef, range: Option<(f64, f64)>) -> std::result::Result
             }
             let source = ints.as_ref().unwrap_or(column);
             let numbers = cast(source, &DataType::Float64)?;
-            // A decimal's bounds are its unscaled values, and a cast takes the scale into account.
+            // Bounds of a decimal are unscaled here, but the cast to a float applies the scale.
             let scale = if let DataType::Decimal128(_, scale) = ty { 10_f64.powi(i32::from(*scale)) } else { 1.0 };
             let (low, high) = range.unwrap_or((f64::MIN, f64::MAX));
             let width = (high - low).max(f64::MIN_POSITIVE);

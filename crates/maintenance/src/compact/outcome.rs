@@ -1,73 +1,75 @@
+//! The outcome of a compaction, as the record of its job holds it.
+
 use esker_types::ErrorCode;
 use serde::{Deserialize, Serialize};
 
-/// A group that was not rewritten after all.
+/// A group of the plan that was not rewritten.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefusedGroup {
-    /// Its number in the plan.
+    /// Number of the group in the plan.
     pub group: usize,
-    /// Its partition.
+    /// Label of the group's partition.
     pub partition: String,
-    /// Why.
+    /// The reason, for people.
     pub reason: String,
-    /// What kind of error it was, if it was one.
+    /// Code of the error; `None` if the group was left out for another reason. It is not serialized.
     #[serde(skip)]
     pub code: Option<ErrorCode>,
 }
 
-/// What a compaction did.
+/// The outcome of a compaction.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct CompactOutcome {
-    /// Groups committed.
+    /// Number of groups that were committed.
     pub groups: u64,
-    /// Snapshots made.
+    /// Number of snapshots that were committed.
     #[serde(default)]
     pub commits: u64,
-    /// Data files replaced.
+    /// Number of data files that were replaced.
     pub files_in: u64,
-    /// Data files in their place.
+    /// Number of new data files.
     pub files_out: u64,
-    /// Bytes replaced.
+    /// Total size of the replaced data files, in bytes.
     pub bytes_in: u64,
-    /// Bytes in their place.
+    /// Total size of the new data files, in bytes.
     pub bytes_out: u64,
-    /// Rows in the new files.
+    /// Number of rows in the new files.
     pub records: u64,
-    /// Rows that deletes left out.
+    /// Number of rows that were left out because deletes hide them.
     #[serde(default)]
     pub deleted_records: u64,
-    /// Delete files that went.
+    /// Number of delete files that were removed.
     #[serde(default)]
     pub delete_files_removed: u64,
-    /// Deletes by position that landed meanwhile and were moved to the new files.
+    /// Number of row positions that were deleted meanwhile and whose deletes were carried over by the commits.
     #[serde(default)]
     pub late_deletes_moved: u64,
-    /// Row groups copied without decoding.
+    /// Number of row groups that were copied without decoding.
     #[serde(default)]
     pub row_groups_spliced: u64,
-    /// Their bytes.
+    /// Total size of the copied row groups, in bytes.
     #[serde(default)]
     pub bytes_spliced: u64,
-    /// Seconds from start to the last commit.
+    /// Seconds from the start to the last commit.
     pub seconds: f64,
-    /// Of them, those that commits took, waiting for their turn included.
+    /// Seconds that the commits took, including the wait for other commits to the table.
     #[serde(default)]
     pub commit_seconds: f64,
-    /// Seconds of processor time that decoding, sorting and encoding took.
+    /// Seconds of processor time for decoding, sorting and encoding.
     #[serde(default)]
     pub cpu_seconds: f64,
-    /// Bytes read from storage.
+    /// Number of bytes read from storage.
     #[serde(default)]
     pub bytes_read: u64,
-    /// Bytes written to storage.
+    /// Number of bytes written to storage.
     #[serde(default)]
     pub bytes_written: u64,
-    /// Requests for data and delete files; those for metadata are not among them.
+    /// Number of requests for data and delete files; requests for metadata are not counted.
     #[serde(default)]
     pub requests: u64,
-    /// How the result was proved, and the hash of the rows that were encoded.
+    /// The verification of the last commit and the content hash of its rows, such as `checksums 00…-8`.
     #[serde(default)]
     pub proof: String,
-    /// Groups that something in the way kept from being rewritten.
+    /// The groups of the plan that were not rewritten.
     pub refused: Vec<RefusedGroup>,
 }

@@ -1,3 +1,8 @@
+//! The plan of a compaction: which files are rewritten together, and which are left alone and why.
+//!
+//! Planning reads manifests, and no data files. [`Chooser`] judges each live data file by its size, its deletes and the options;
+//! `group::pack_groups` packs the chosen files into groups. Start reading at [`plan_compact`].
+
 use std::collections::{BTreeMap, HashSet};
 
 use esker_catalog::{Catalog, LoadedTable};
@@ -15,63 +20,68 @@ use super::write_activity::{Changed, changed};
 use super::{order, predicate};
 use crate::{MaintenanceError, Result};
 
-/// Files that a compaction does not touch although there would be a reason to, and why.
+/// Files of a partition that would gain from a compaction but are left alone, for one reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeftAlone {
-    /// The partition, for people.
+    /// Label of the partition, for people.
     pub partition: String,
-    /// How many files.
+    /// Number of the files.
     pub files: u64,
-    /// Their bytes.
+    /// Total size of the files, in bytes.
     pub bytes: u64,
-    /// Why.
+    /// The reason, for people.
     pub reason: String,
 }
 
-/// What a compaction is going to do.
+/// The plan of a compaction.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CompactPlan {
-    /// The table's name.
+    /// Name of the table.
     pub table: String,
-    /// What was asked for.
+    /// The options of the job.
     pub options: CompactOptions,
-    /// The snapshot that was looked at; none for an empty branch.
+    /// Id of the snapshot that was planned on; `None` for an empty branch.
     pub snapshot_id: Option<i64>,
-    /// Its sequence number, which the new files take.
+    /// Sequence number of the snapshot, which becomes the data sequence number of the new files.
     pub sequence_number: i64,
-    /// The size that new files aim at.
+    /// Target size of new files, in bytes.
     pub target_file_size_bytes: u64,
-    /// Data files of the snapshot.
+    /// Number of data files of the snapshot.
     pub data_files: u64,
-    /// Delete files of the snapshot.
+    /// Number of delete files of the snapshot.
     pub delete_files: u64,
-    /// What is rewritten. Of a conversion of deletes: the data files whose deletes are.
+    /// The groups of files that are rewritten. A conversion of deletes has the data files here whose deletes are converted.
     pub groups: Vec<Group>,
-    /// What is not, and why.
+    /// The files that are left alone, with the reasons.
     pub left_alone: Vec<LeftAlone>,
-    /// Rows of some partition were changed a moment ago: the partition is left alone.
+    /// True if rows of any partition were changed a moment ago.
     #[serde(default)]
     pub under_change: bool,
 }
 
 impl CompactPlan {
-    /// Files that are replaced.
+    /// Returns the number of files that are replaced.
     pub fn files(&self) -> u64 {
         self.groups.iter().map(|g| g.files.len() as u64).sum()
     }
 
-    /// Bytes that are rewritten.
+    /// Returns the total size of the files that are replaced, in bytes.
     pub fn bytes(&self) -> u64 {
         saturating_total(self.groups.iter().map(Group::bytes))
     }
 
-    /// Files expected in their place.
+    /// Returns the expected number of new files.
     pub fn expected_files(&self) -> u64 {
         saturating_total(self.groups.iter().map(|g| g.expected_files))
     }
 }
 
-/// Plans a compaction of a branch as it is now.
+/// Plans a compaction of the head of a branch.
+///
+/// # Errors
+///
+/// Returns [`MaintenanceError::Option`] for an option that makes no sense or does not fit the table, the error of metadata that cannot be
+/// read, and [`MaintenanceError::Read`] if a column has a type that Esker can't decode.
 pub(crate) async fn plan_compact(catalog: &Catalog, table: &LoadedTable, options: &CompactOptions) -> Result<CompactPlan> {
     options.check()?;
     let metadata = &table.metadata;
@@ -130,10 +140,12 @@ pub(crate) async fn plan_compact(catalog: &Catalog, table: &LoadedTable, options
     Ok(plan)
 }
 
+/// Returns the time after a change of rows for which a partition is left alone, in seconds.
 fn courtesy(options: &CompactOptions) -> u64 {
     options.courtesy_seconds.unwrap_or(60)
 }
 
+/// Returns the limits of groups, from the options and the table's properties.
 fn limits(metadata: &TableMetadata, options: &CompactOptions) -> Result<GroupLimits> {
     let target = options.target(metadata)?;
     let limits = GroupLimits {
@@ -146,13 +158,13 @@ fn limits(metadata: &TableMetadata, options: &CompactOptions) -> Result<GroupLim
         all: options.rewrite_all,
     };
     if limits.min_file > limits.target || limits.max_file < limits.target {
-        let reason = format!("{} ≤ {target} ≤ {} does not hold", limits.min_file, limits.max_file);
+        let reason = format!("minimum ≤ target ≤ maximum must hold, not {} ≤ {target} ≤ {}", limits.min_file, limits.max_file);
         return Err(MaintenanceError::Option { key: "target-file-size-bytes", reason });
     }
     Ok(limits)
 }
 
-/// A conversion's groups: whole partitions.
+/// Builds the groups of a conversion of deletes: each is a whole partition.
 fn by_partition(partitions: ByPartition) -> Vec<Group> {
     let some = partitions.into_iter().filter(|(_, files)| !files.is_empty()).enumerate();
     let groups = some.map(|(id, ((spec_id, partition, _), files))| {
@@ -162,7 +174,7 @@ fn by_partition(partitions: ByPartition) -> Vec<Group> {
     groups.collect()
 }
 
-/// Orders the groups, keeps as many as are wanted, and numbers them.
+/// Orders the groups, drops those beyond the maximum number of files, and numbers the rest.
 fn trim(groups: &mut Vec<Group>, options: &CompactOptions) {
     match options.rewrite_job_order {
         JobOrder::None => {}
@@ -181,21 +193,21 @@ fn trim(groups: &mut Vec<Group>, options: &CompactOptions) {
     groups.iter_mut().enumerate().for_each(|(i, g)| g.id = i);
 }
 
-/// Looks at every live file.
+/// Chooses the files to rewrite among all live data files of a snapshot.
 struct Chooser<'a> {
     metadata: &'a TableMetadata,
     options: &'a CompactOptions,
     limits: GroupLimits,
     filter: Option<Expr>,
     index: DeleteIndex<'a>,
-    /// Whether any delete is of a kind that can't be applied.
+    /// True if any live delete has a format that Esker can't apply.
     unreadable: bool,
     live: &'a LiveFiles,
     changed: &'a Changed,
 }
 
 impl Chooser<'_> {
-    /// The files that may be rewritten, by partition, and those that there would be a reason to rewrite and may not.
+    /// Returns the files that may be rewritten, by partition, and those that would gain from it but may not be rewritten.
     fn choose(&self) -> (ByPartition, Vec<LeftAlone>) {
         let mut candidates = ByPartition::new();
         let mut left: BTreeMap<(String, String), (u64, u64)> = BTreeMap::new();
@@ -226,6 +238,7 @@ impl Chooser<'_> {
         (candidates, left.collect())
     }
 
+    /// Checks whether a file would gain from a rewrite.
     fn has_reason(&self, candidate: &CandidateFile) -> bool {
         let size = candidate.file.bytes;
         self.limits.all || candidate.urgent || size < self.limits.min_file || size > self.limits.max_file
@@ -235,11 +248,13 @@ impl Chooser<'_> {
         partition_label(self.metadata, data.spec_id, &data.file.partition)
     }
 
+    /// Checks whether a file may hold rows for which the predicate of the option `where` is true.
     fn matches(&self, data: &LiveFile) -> bool {
         let (Some(filter), Some(spec)) = (&self.filter, self.metadata.partition_spec_by_id(data.spec_id)) else { return true };
         residual(filter, self.metadata.current_schema(), spec, data) != Expr::False
     }
 
+    /// Measures a file; `None` if the job is a conversion and the file has no deletes to convert.
     fn candidate(&self, data: &LiveFile) -> Option<CandidateFile> {
         let file = &data.file;
         let own = |i: usize| self.live.deletes[i].entry.file.rows().unwrap_or(0);
@@ -253,7 +268,7 @@ impl Chooser<'_> {
         if self.options.strategy == Strategy::ConvertDeletes {
             return self.convertible(data).then_some(CandidateFile { file: planned, urgent: true });
         }
-        // Of a file whose rows nobody counted, the share is not known.
+        // The share is not known for a file whose manifest entry has no record count.
         let ratio = file.rows().map(|rows| deleted as f64 / rows.max(1) as f64);
         let threshold = self.options.delete_ratio_threshold.unwrap_or(0.3);
         let many_deletes = deleted > 0 && ratio.is_some_and(|ratio| ratio >= threshold);
@@ -265,8 +280,10 @@ impl Chooser<'_> {
         Some(CandidateFile { file: planned, urgent: many_deletes || many_delete_files || small_row_groups })
     }
 
-    /// Whether a file has deletes that a conversion makes better: equality deletes, and position deletes where there are
-    /// vectors, or of several files together.
+    /// Checks whether a file has deletes that a conversion improves.
+    ///
+    /// These are equality deletes, position delete files where the format has deletion vectors, and several position delete files that
+    /// become one.
     fn convertible(&self, data: &LiveFile) -> bool {
         let vectors = self.metadata.format_version >= 3;
         let positional = self.index.positional(data);
@@ -275,7 +292,7 @@ impl Chooser<'_> {
         better || self.index.equality(data).next().is_some()
     }
 
-    /// What keeps a file from being rewritten.
+    /// Returns the reason that keeps a file from being rewritten, if there is one.
     fn why_not(&self, data: &LiveFile) -> Option<String> {
         let file = &data.file;
         if file.key_metadata.is_some() {
@@ -287,7 +304,7 @@ impl Chooser<'_> {
         if self.unreadable {
             let errors = self.index.all(data).into_iter().filter_map(|i| check_readable(&self.live.deletes[i]).err());
             if let Some(error) = errors.into_iter().next() {
-                return Some(format!("a delete applies that can't be: {error}"));
+                return Some(format!("a delete of its rows can't be applied: {error}"));
             }
         }
         let last = self.changed.get(&PartitionKey::of(data))?;
@@ -296,12 +313,12 @@ impl Chooser<'_> {
             let ago = now_ms().saturating_sub(*last) / 1000;
             let wait = courtesy(self.options);
             format!(
-                "rows were changed {ago} s ago; left alone for {wait} s, so that a MERGE, UPDATE or DELETE at work does not fail"
+                "rows were changed {ago} s ago; left alone for {wait} s, so that a running MERGE, UPDATE or DELETE does not fail"
             )
         })
     }
 
-    /// Tells each group how many delete files may apply to it.
+    /// Sets the number of delete files that may apply to each group.
     fn count_deletes(&self, groups: &mut [Group]) {
         if self.live.deletes.is_empty() {
             return;

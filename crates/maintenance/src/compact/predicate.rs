@@ -1,4 +1,9 @@
-//! A SQL predicate as an Iceberg expression, for choosing files.
+//! The option `where`: a SQL predicate, converted to an Iceberg expression.
+//!
+//! The predicate is parsed by `sqlparser`, converted to the JSON form of Iceberg's expressions, and bound to the schema. Start reading at
+//! [`parse`] and `Columns::convert`.
+//!
+//! Spec: REST OpenAPI document, `Expression`.
 
 use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr as Sql, Ident, UnaryOperator, Value};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
@@ -9,12 +14,19 @@ use serde_json::{Value as Json, json};
 
 use crate::{MaintenanceError, Result};
 
+/// Returns the error of an option `where` that makes no sense.
 fn bad(reason: String) -> MaintenanceError {
     MaintenanceError::Option { key: "where", reason }
 }
 
-/// Parses comparisons of columns with literals, `IN`, `BETWEEN`, `IS NULL`, `LIKE 'prefix%'`, joined by `AND`, `OR` and `NOT`. Names and
-/// literals mean what they mean in SQL statements (docs/sql.md).
+/// Parses a SQL predicate on the columns of a schema.
+///
+/// It takes comparisons of columns with literals, `IN`, `BETWEEN`, `IS NULL` and `LIKE 'prefix%'`, joined by `AND`, `OR` and `NOT`. Names and
+/// literals mean the same as in SQL statements (docs/sql.md).
+///
+/// # Errors
+///
+/// Returns [`MaintenanceError::Option`] if the text is no such predicate, or a literal does not fit its column.
 pub(crate) fn parse(text: &str, schema: &Schema) -> Result<Expr> {
     let dialect = GenericDialect {};
     let mut parser = Parser::new(&dialect).try_with_sql(text).map_err(|e| bad(e.to_string()))?;
@@ -34,6 +46,7 @@ struct Term {
 }
 
 impl Columns<'_> {
+    /// Converts a SQL expression to the JSON of an Iceberg expression.
     fn convert(&self, sql: &Sql) -> Result<Json> {
         let not = |e: Json, negated: bool| if negated { json!({"type": "not", "child": e}) } else { e };
         let both = |ty: &str, a: Json, b: Json| json!({"type": ty, "left": a, "right": b});
@@ -53,7 +66,7 @@ impl Columns<'_> {
                     BinaryOperator::LtEq => ("lt-eq", "gt-eq"),
                     BinaryOperator::Gt => ("gt", "lt"),
                     BinaryOperator::GtEq => ("gt-eq", "lt-eq"),
-                    other => return Err(bad(format!("operator {other} is not understood"))),
+                    other => return Err(bad(format!("operator {other} is not supported"))),
                 };
                 match is_name(left) {
                     true => compare(ty, &self.term(left)?, right)?,
@@ -78,11 +91,11 @@ impl Columns<'_> {
                 let prefix = prefix.ok_or_else(|| bad("LIKE takes a prefix followed by %".to_owned()))?;
                 json!({"type": if *negated { "not-starts-with" } else { "starts-with" }, "term": term.name, "value": prefix})
             }
-            other => return Err(bad(format!("{other} is not understood"))),
+            other => return Err(bad(format!("{other} is not supported"))),
         })
     }
 
-    /// The full name of a column as the table has it: unquoted names are lower-case, or else as they are written.
+    /// Returns the full name of a column as the schema has it. An unquoted name is tried in lower case first, then as it is written.
     fn name(&self, sql: &Sql) -> Result<String> {
         let parts = match sql {
             Sql::Identifier(name) => std::slice::from_ref(name),
@@ -97,11 +110,12 @@ impl Columns<'_> {
         found.ok_or_else(|| bad(format!("{sql} is not a column of the table")))
     }
 
+    /// Finds the column that an expression names.
     fn term(&self, sql: &Sql) -> Result<Term> {
         let name = self.name(sql)?;
         match self.0.field_by_name(&name).map(|field| field.field_type.as_ref()) {
             Some(Type::Primitive(ty)) => Ok(Term { ty: ty.clone(), name }),
-            _ => Err(bad(format!("{name} is not a column of simple values"))),
+            _ => Err(bad(format!("{name} is not a column of a primitive type"))),
         }
     }
 }
@@ -113,7 +127,7 @@ fn is_name(sql: &Sql) -> bool {
     }
 }
 
-/// A literal beside a column, as JSON of the column's type.
+/// Converts a literal that is compared with a column to JSON of the column's type.
 fn literal(sql: &Sql, term: &Term) -> Result<Json> {
     let none = || bad(format!("{sql} is not a literal of {}, which is {}", term.name, term.ty));
     match sql {
@@ -142,7 +156,7 @@ fn literal(sql: &Sql, term: &Term) -> Result<Json> {
     }
 }
 
-/// A number beside a column: of a decimal, the text with as many digits behind the point as it has; none that would change the value.
+/// Converts a number to JSON of a type; `None` if the type can't represent its value. A decimal becomes text with exactly its scale of digits.
 fn number(digits: &str, ty: &PrimitiveType) -> Option<Json> {
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
     let fraction = fraction.trim_end_matches('0');
@@ -165,8 +179,11 @@ fn number(digits: &str, ty: &PrimitiveType) -> Option<Json> {
     }
 }
 
-/// A text beside a column, in the form that Iceberg's JSON has: a date is its midnight, seconds may be left out, and without a zone a time
-/// is at UTC.
+/// Converts a text to JSON of a type; `None` if the type takes no text.
+///
+/// As a timestamp, a date is its midnight, seconds may be left out, and a time without a zone is in UTC.
+///
+/// Spec: Appendix D, "JSON single-value serialization".
 fn of_text(text: &str, ty: &PrimitiveType) -> Option<Json> {
     use PrimitiveType as P;
     let zoned = matches!(ty, P::Timestamptz | P::TimestamptzNs);
@@ -180,7 +197,7 @@ fn of_text(text: &str, ty: &PrimitiveType) -> Option<Json> {
             };
             let zone = match (zone.as_str(), zoned) {
                 ("", true) | ("Z", true) => "+00:00".to_owned(),
-                // A minute is written or none.
+                // A zone may be written without minutes.
                 (zone, true) if zone.len() == 3 => format!("{zone}:00"),
                 (_, true) => zone,
                 ("", false) => zone,
@@ -191,7 +208,7 @@ fn of_text(text: &str, ty: &PrimitiveType) -> Option<Json> {
         P::Time => Some(seconds(text.trim()).into()),
         P::Boolean => text.to_lowercase().parse::<bool>().ok().map(Json::from),
         P::Int | P::Long | P::Float | P::Double | P::Decimal { .. } => number(text.trim(), ty),
-        // Iceberg's JSON has hexadecimal digits there, a statement of SQL the text itself.
+        // The text is ambiguous: Iceberg's JSON has hexadecimal digits, and SQL the bytes of the text itself.
         P::Binary | P::Fixed(_) => None,
         P::Unknown | P::Geometry { .. } | P::Geography { .. } | P::Other(_) => None,
         P::Date => Some(text.trim().into()),
@@ -199,6 +216,7 @@ fn of_text(text: &str, ty: &PrimitiveType) -> Option<Json> {
     }
 }
 
+/// Adds seconds to a time of day that has none.
 fn seconds(clock: &str) -> String {
     if clock.matches(':').count() == 1 { format!("{clock}:00") } else { clock.to_owned() }
 }

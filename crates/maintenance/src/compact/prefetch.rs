@@ -1,4 +1,8 @@
-//! Input files, fetched ahead and cut into units of work.
+//! Reads input files ahead and cuts them into units of work.
+//!
+//! A small file is read whole in one request, a large one row group by row group. A unit is either a row group that is copied, or neighbouring
+//! row groups that are decoded and encoded together. Bytes that are fetched and not decoded yet hold permits of a semaphore, which bounds
+//! memory. Start reading at [`prefetch`] and `units`.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -18,38 +22,43 @@ use super::rewrite::BATCH_ROWS;
 use crate::context::JobContext;
 use crate::{MaintenanceError, Result};
 
-/// Files opened ahead.
+/// Number of files that are opened ahead.
 const AHEAD: usize = 8;
 
-/// Larger files are fetched row group by row group.
+/// Size in bytes above which a file is fetched row group by row group.
 const WHOLE_FILE: u64 = 32 << 20;
 
 /// A file to be rewritten.
 #[derive(Debug, Clone)]
 pub(crate) struct InputFile {
     pub(crate) file: LiveFile,
-    /// Rows that it has, deleted ones among them.
+    /// Number of rows of the file, including deleted ones.
     pub(crate) records: u64,
-    /// The positions that deletes of every kind leave out.
+    /// Positions that are deleted, by deletes of every kind.
     pub(crate) deleted: Option<Arc<RoaringTreemap>>,
     pub(crate) adapter: Arc<BatchAdapter>,
-    /// What readers see of its partition.
+    /// The constants of the file's partition.
     pub(crate) seen: Arc<PartitionConstants>,
 }
 
 impl InputFile {
+    /// Returns the values from which row lineage columns are filled in for rows of the file.
+    ///
+    /// Spec: "Row Lineage".
     pub(crate) fn lineage(&self) -> Lineage {
         Lineage { first_row_id: self.file.first_row_id, sequence_number: self.file.sequence_number }
     }
 
-    /// Rows that are left.
+    /// Returns the number of rows that are not deleted.
     pub(crate) fn rows(&self) -> u64 {
         self.records.saturating_sub(self.deleted.as_deref().map_or(0, RoaringTreemap::len))
     }
 }
 
 impl RowGroupSpan {
-    /// Decodes what is left of the rows, with row lineage where the outputs have it, and where they stood in their file.
+    /// Decodes the rows that are not deleted, in batches of the layout's schema, with their positions in the file.
+    ///
+    /// The batches have row lineage columns if the layout has.
     pub(crate) fn decode(
         &self,
         shape: &ParquetLayout,
@@ -68,43 +77,45 @@ impl RowGroupSpan {
     }
 }
 
-/// Some neighbouring row groups of an input, in memory.
+/// Neighbouring row groups of an input, in memory, not decoded yet.
 pub(crate) struct RowGroupSpan {
+    /// Index of the input in its group.
     pub(crate) input: usize,
     pub(crate) fetched: FetchedRowGroups,
     pub(crate) projection: Projection,
+    /// Positions of the rows in the input.
     pub(crate) rows: Range<u64>,
-    /// Holds its share of the job's memory until the rows are decoded.
+    /// Reserves the span's share of the job's memory until the rows are decoded.
     pub(crate) _memory: Arc<OwnedSemaphorePermit>,
 }
 
-/// What a worker gets.
+/// A unit of work.
 pub(crate) enum WorkUnit {
-    /// Rows to be encoded as a row group.
+    /// Rows to be decoded and encoded, about a row group.
     Encode(Vec<RowGroupSpan>),
-    /// A row group to be copied.
+    /// A row group to be copied, with the footer of its file.
     Copy { segment: RowGroupSpan, index: Arc<ParquetMetaData> },
 }
 
-/// Memory for what is fetched and not decoded yet, in KiB.
+/// Returns the semaphore for bytes that are fetched and not decoded yet. A permit is a KiB.
 pub(crate) fn input_memory(bytes: u64) -> Arc<Semaphore> {
     Arc::new(Semaphore::new(usize::try_from(bytes / 1024).unwrap_or(usize::MAX).clamp(1, Semaphore::MAX_PERMITS)))
 }
 
-/// How input is cut.
+/// The limits by which input is cut into units of work.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct UnitLimits {
-    /// Compressed bytes of a unit.
+    /// Compressed size of a unit, in bytes.
     pub(crate) unit_bytes: u64,
-    /// Row groups of at least so many bytes are copied where they can be; none are if this is none.
+    /// Minimum compressed size in bytes of a row group that is copied; `None` if none is copied.
     pub(crate) splice_bytes: Option<u64>,
-    /// Row groups of more bytes are not copied: they would make a file that is too large.
+    /// Maximum compressed size in bytes of a row group that is copied: a larger one would make a file too large.
     pub(crate) max_bytes: u64,
-    /// All of the input memory, in bytes.
+    /// Memory for fetched bytes, in bytes.
     pub(crate) memory: u64,
 }
 
-/// Sends the units of some inputs, in the inputs' order as far as they are encoded.
+/// Reads inputs and sends their units of work, or the first error. Units to be encoded are in the order of the inputs.
 pub(crate) async fn prefetch(
     context: JobContext,
     shape: Arc<ParquetLayout>,
@@ -114,19 +125,21 @@ pub(crate) async fn prefetch(
     send: mpsc::Sender<Result<WorkUnit>>,
 ) {
     if let Err(e) = units(&context, &shape, &inputs, cut, &memory, &send).await {
-        // A receiver that is gone has an error of its own to report.
+        // If the receiver was dropped, the rewrite reports an error of its own.
         drop(send.send(Err(e)).await);
     }
 }
 
 type Held = Arc<OwnedSemaphorePermit>;
 
+/// Reserves memory for some bytes, but at most `most`, so that a large file can be read at all.
 async fn reserve(memory: &Arc<Semaphore>, bytes: u64, most: u64) -> Result<Held> {
     let kib = u32::try_from(bytes.min(most).div_ceil(1024).max(1)).unwrap_or(u32::MAX);
     let permit = memory.clone().acquire_many_owned(kib).await;
-    Ok(Arc::new(permit.map_err(|_| MaintenanceError::Refused("the job is ending".to_owned()))?))
+    Ok(Arc::new(permit.map_err(|_| MaintenanceError::Refused("the job is stopping".to_owned()))?))
 }
 
+/// Sends the units of work of all inputs.
 async fn units(
     context: &JobContext,
     shape: &Arc<ParquetLayout>,
@@ -160,7 +173,7 @@ async fn units(
         let groups = open.footer().num_row_groups();
         let mut at = 0;
         while at < groups {
-            // Neighbours that are encoded anyway are fetched together.
+            // Neighbours that are encoded are fetched together.
             let copy = copyable[at];
             let mut end = at + 1;
             let mut bytes = open.footer().row_group(at).compressed_size().unsigned_abs();
@@ -198,16 +211,18 @@ async fn units(
     Ok(())
 }
 
-/// Which row groups of a file can be copied as they are.
+/// Returns, for each row group of a file, whether it can be copied.
+///
+/// It must have the columns and the compression of the new files, no deleted rows, complete lineage columns or none, and a fitting size.
 fn copyable(shape: &ParquetLayout, open: &OpenFile, input: &InputFile, cut: UnitLimits) -> Vec<bool> {
     let footer = open.footer();
     let Some(least) = cut.splice_bytes else { return vec![false; footer.num_row_groups()] };
     let (ours, theirs) = (shape.descriptor.columns(), footer.file_metadata().schema_descr().columns());
-    // A file that has lineage columns of its own can be copied with them, one that has not gets them.
+    // A file with lineage columns is copied with them; one without gets them.
     let same = theirs.len() >= shape.table_leaves()
         && (theirs.len() == ours.len() || theirs.len() == shape.table_leaves())
         && ours.iter().zip(theirs).all(|(a, b)| a == b)
-        // Where the pages are is told by the file, or can be found out.
+        // The offsets of the pages must be in the offset index, unless all columns are flat: then they can be found out.
         && (footer.offset_index().is_some() || has_only_flat_columns(footer));
     if !same {
         return vec![false; footer.num_row_groups()];

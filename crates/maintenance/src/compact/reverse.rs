@@ -1,9 +1,9 @@
-//! A compaction taken back: the files that it replaced take the place of its own again, with the sequence numbers that they had.
+//! The undo of a compaction: the files that it replaced take the place of its own again, with the sequence numbers that they had.
 //!
-//! The rows stay the same in this direction as well. Equality deletes that landed since apply to the old files as they did to the
-//! new. Deletes by position do not: they name rows of the new files, and nothing keeps where those came from. So an undo is refused
-//! where there are any, as it is where a file of the job's is not in the table any more. The deletes that hid rows of the old files must
-//! come back with them or still be there: without them, deleted rows would be back.
+//! The rows of the table stay the same. Equality deletes that landed since apply to the old files as they do to the new. Position deletes that
+//! landed since do not: they name rows of the new files, and the row mapping is not stored. An undo is refused if there are any, or if a file of
+//! the job is not in the table any more. The deletes that hid rows of the old files must come back with them or still be live: without them,
+//! deleted rows would be visible again. Start reading at [`reverse`].
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -24,22 +24,31 @@ use crate::erase::erased;
 use crate::undone::{check_stored, swept};
 use crate::{MaintenanceError, Result};
 
-/// What a job did to a table: what it put in, and what it took out.
+/// The changes of a job's snapshots to a table.
 #[derive(Debug, Default)]
 struct Effect {
     branch: String,
+    /// Locations of the data files that the job added.
     added: HashSet<String>,
+    /// The deletes that the job added.
     added_deletes: HashSet<DeleteKey>,
+    /// The data and delete files that the job removed.
     removed: Vec<LiveFile>,
-    /// Deletes that hid rows of the old files and that the job left alone, with one of those files and the job's snapshot.
+    /// The deletes that hid rows of the removed files and that the job left alone, with one of those files and the id of the job's snapshot.
     needed: BTreeMap<DeleteKey, (String, i64)>,
 }
 
+/// Returns [`MaintenanceError::Refused`] with a reason.
 fn refused<T>(what: String) -> Result<T> {
     Err(MaintenanceError::Refused(what))
 }
 
-/// Takes a compaction back; returns how many files are in the table again.
+/// Undoes a compaction, in one commit. Returns the number of files that are in the table again.
+///
+/// # Errors
+///
+/// Returns [`MaintenanceError::Refused`] if a snapshot of the job was expired, a file that is needed was deleted or erased, or the table has
+/// changed so that rows would be lost or visible again.
 pub(crate) async fn reverse(catalog: &Catalog, table: &LoadedTable, job: &Job, principal: &Principal) -> Result<u64> {
     let effect = effect(catalog, &table.metadata, job).await?;
     check_there(catalog, table.row.id, job, &effect.removed).await?;
@@ -59,7 +68,11 @@ pub(crate) async fn reverse(catalog: &Catalog, table: &LoadedTable, job: &Job, p
     Ok(files)
 }
 
-/// An error if a compaction can't be taken back on the table as it is.
+/// Checks that a job is a compaction that can be undone on the table as it is.
+///
+/// # Errors
+///
+/// Returns [`MaintenanceError::Refused`] with the reason if it can't be.
 pub(crate) async fn check_reversible(catalog: &Catalog, table: &LoadedTable, job: &Job) -> Result<()> {
     if job.kind != "compact" {
         return refused(format!("job {} is of the kind {}, which can't be undone", job.id, job.kind));
@@ -73,7 +86,7 @@ pub(crate) async fn check_reversible(catalog: &Catalog, table: &LoadedTable, job
     reversal.rewrite(table).await.map(drop)
 }
 
-/// What a job's snapshots did, by their manifests.
+/// Reads the changes of a job's snapshots from their manifests.
 async fn effect(catalog: &Catalog, metadata: &TableMetadata, job: &Job) -> Result<Effect> {
     let source = catalog.manifests();
     let branch = job.plan.as_ref().and_then(|plan| plan["options"]["branch"].as_str()).unwrap_or("main").to_owned();
@@ -101,7 +114,7 @@ async fn effect(catalog: &Catalog, metadata: &TableMetadata, job: &Job) -> Resul
     }
     let removed: HashSet<DeleteKey> = effect.removed.iter().map(|f| delete_key(&f.file)).collect();
     effect.needed.retain(|key, _| !removed.contains(key));
-    // What one group's commit put in and another's took out again was never part of the table before the job.
+    // A file that one commit of the job added and another removed was not in the table before the job.
     let (added, added_deletes) = (effect.added.clone(), effect.added_deletes.clone());
     let own = |f: &LiveFile| added.contains(&f.file.file_path) || added_deletes.contains(&delete_key(&f.file));
     let passing: Vec<LiveFile> = effect.removed.extract_if(.., |f| own(f)).collect();
@@ -112,7 +125,7 @@ async fn effect(catalog: &Catalog, metadata: &TableMetadata, job: &Job) -> Resul
     Ok(effect)
 }
 
-/// The deletes that applied to data files that a snapshot removed, just before: those that it left alone and those that it removed.
+/// Returns the deletes that applied to the data files which a snapshot removed, just before it: those that it kept and those that it removed.
 async fn applied(
     catalog: &Catalog,
     metadata: &TableMetadata,
@@ -134,7 +147,7 @@ async fn applied(
     Ok(found)
 }
 
-/// Whether every file is still in storage, not about to go, and none that an erasure is to make go.
+/// Checks that every file is still in storage, that none is being deleted, and that no erasure is about to remove any.
 async fn check_there(catalog: &Catalog, table: TableId, job: &Job, files: &[LiveFile]) -> Result<()> {
     let quarantine = catalog.state().quarantine_of(table).await?;
     let deleting = quarantine.into_iter().filter(|d| d.state == QuarantineState::Deleting);
@@ -150,6 +163,7 @@ async fn check_there(catalog: &Catalog, table: TableId, job: &Job, files: &[Live
     check_stored(catalog, job, &paths.into_iter().map(str::to_owned).collect::<Vec<_>>()).await
 }
 
+/// The commit of an undo.
 struct Reversal {
     catalog: Catalog,
     job: Job,
@@ -167,6 +181,7 @@ impl Rebase for Reversal {
 }
 
 impl Reversal {
+    /// Computes the changes of the undo on the table as it is, or refuses.
     async fn rewrite(&self, table: &LoadedTable) -> Result<SnapshotChanges> {
         let (metadata, effect, id) = (&table.metadata, &self.effect, self.job.id);
         let Some(head) = metadata.snapshot_for_ref(&effect.branch) else {
@@ -185,7 +200,7 @@ impl Reversal {
         if let Some(file) = own.iter().find(|file| !index.all(file).is_empty()) {
             let path = &file.file.file_path;
             return refused(format!(
-                "rows of {path}, which job {id} wrote, were deleted since: where they came from is not kept"
+                "rows of {path}, which job {id} wrote, were deleted since, and their origin is not stored"
             ));
         }
         let there: HashSet<DeleteKey> = live.deletes.iter().map(|d| delete_key(&d.entry.file)).collect();
@@ -199,7 +214,7 @@ impl Reversal {
         if let Some((key, (path, after))) = effect.needed.iter().find(|(key, _)| !there.contains(*key)) {
             let by = self.dropped_by(metadata, head, *after, key).await?;
             return refused(format!(
-                "the delete file {}, which hid rows of {path}, was dropped since by {by}: they would be back",
+                "the delete file {}, which hid rows of {path}, was dropped since by {by}: the rows would be visible again",
                 key.0
             ));
         }
@@ -222,7 +237,7 @@ impl Reversal {
         })
     }
 
-    /// Which snapshot dropped a delete file, in words: the first of the head's ancestors after the job's in which it is not alive.
+    /// Names the snapshot that dropped a delete: the oldest after the job's snapshot, on the head's line, from which on it is not live.
     async fn dropped_by(&self, metadata: &TableMetadata, head: &SnapshotRef, after: i64, key: &DeleteKey) -> Result<String> {
         let mut dropped = None;
         for snapshot in ancestors(metadata, Some(head)).take_while(|s| s.snapshot_id != after) {

@@ -1,4 +1,8 @@
-//! One group: its rows out of the old files and into new ones.
+//! The rewrite of one group that keeps the order of its rows.
+//!
+//! [`prefetch`] reads the inputs and cuts them into units. Workers decode and encode a unit each in parallel, or copy a row group without
+//! decoding it. [`Assembly`] appends the row groups to new files, in order. The content hashes of what was encoded are summed, and each run of
+//! rows is recorded for the row mapping. Start reading at [`rewrite`]; `sort` has its counterpart for sorted groups.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -18,60 +22,75 @@ use super::row_mapping::{MappedRun, RowMapping};
 use crate::context::JobContext;
 use crate::{MaintenanceError, Result};
 
-/// Rows decoded at a time.
+/// Number of rows that are decoded at a time.
 pub(crate) const BATCH_ROWS: usize = 8192;
 
-/// Smaller row groups are not worth keeping as they are; where the table wants small ones, those under a quarter of that.
+/// Compressed size in bytes below which a row group is not copied but encoded together with others.
+///
+/// In a table with smaller row groups the bound is a quarter of their size, if that is less.
 const SPLICE_BYTES: u64 = 8 << 20;
 
-/// How outputs are cut and named.
+/// The sizes and the names of a group's new files.
 #[derive(Debug, Clone)]
 pub(crate) struct OutputTarget {
-    /// Bytes of a file.
+    /// Target size of a file, in bytes.
     pub(crate) file_bytes: u64,
-    /// Bytes of a file, at most.
+    /// Maximum size of a file, in bytes.
     pub(crate) max_bytes: u64,
+    /// True if row groups may be copied without decoding.
     pub(crate) splice: bool,
     pub(crate) verify: Verify,
-    /// Where files go; their number and `.parquet` are added.
+    /// Location of the files, without `-NUMBER.parquet`.
     pub(crate) prefix: String,
 }
 
 impl OutputTarget {
+    /// Returns the location of the `n`-th file, from 0.
     pub(crate) fn path(&self, n: usize) -> String {
         format!("{}-{n}.parquet", self.prefix)
     }
 }
 
-/// What became of a group.
+/// The new files of a group.
 pub(crate) struct RewrittenGroup {
-    /// Their entries, all but the partition.
+    /// The manifest entries of the new files, complete except for the partition and the sort order.
     pub(crate) files: Vec<DataFile>,
-    /// Path and bytes of each.
+    /// Location and size in bytes of each new file.
     pub(crate) paths: Vec<(String, u64)>,
+    /// Content hash of the rows. It has no sums for copied row groups unless the verification is full.
     pub(crate) hash: ContentHash,
     pub(crate) moves: RowMapping,
     pub(crate) spliced_row_groups: u64,
+    /// Total size of the copied row groups, in bytes.
     pub(crate) spliced_bytes: u64,
 }
 
-/// A row group with where its rows come from.
+/// A finished row group, with the origin of its rows.
 struct Piece {
     group: RowGroup,
     placed: Vec<Run>,
     nans: NanCounts,
 }
 
-/// Rows of an input in a row group.
+/// A run of neighbouring rows of one input in a row group.
 struct Run {
+    /// Index of the input in its group.
     input: usize,
+    /// Positions in the input, including deleted rows.
     rows: Range<u64>,
+    /// The deleted positions of the whole input.
     deleted: Option<Arc<RoaringTreemap>>,
-    /// Position in the row group of the first row that was kept.
+    /// Position in the row group of the first row that is not deleted.
     first: u64,
 }
 
-/// Rewrites inputs in their order: decoding and encoding in parallel, a row group a worker.
+/// Rewrites inputs in their order. Workers decode and encode in parallel, each about a row group at a time.
+///
+/// # Errors
+///
+/// - Returns [`MaintenanceError::NotEquivalent`] if the number of rows differs, and [`WriteError::NotAsWritten`] if the full verification finds
+///   other rows or a file read back differs from what was written.
+/// - Returns [`MaintenanceError::Cancelled`] after a cancellation, and the error of reading or writing a file.
 pub(crate) async fn rewrite(
     context: &JobContext,
     shape: &Arc<ParquetLayout>,
@@ -95,7 +114,7 @@ pub(crate) async fn rewrite(
         async move {
             let unit = unit?;
             let permit = context.cpu.clone().acquire_owned().await;
-            let permit = permit.map_err(|_| MaintenanceError::Refused("the job is ending".to_owned()))?;
+            let permit = permit.map_err(|_| MaintenanceError::Refused("the job is stopping".to_owned()))?;
             context
                 .clone()
                 .blocking(move || {
@@ -145,12 +164,16 @@ pub(crate) async fn rewrite(
     Ok(done)
 }
 
-/// What readers see of the partition of the new files, which is that of the first input.
+/// Returns the constants of the new files' partition, which is the partition of every input.
 pub(crate) fn seen_of(inputs: &[InputFile]) -> Arc<PartitionConstants> {
     inputs.first().map(|input| input.seen.clone()).unwrap_or_default()
 }
 
-/// Decodes the new files again: the same rows must come out, as readers see them.
+/// Decodes the new files again and compares the content hash of their rows, as readers see them.
+///
+/// # Errors
+///
+/// Returns [`WriteError::NotAsWritten`] if the hashes differ.
 pub(crate) async fn verify(
     context: &JobContext,
     shape: &Arc<ParquetLayout>,
@@ -177,17 +200,17 @@ pub(crate) async fn verify(
     }
     if found != done.hash {
         let path = done.paths.first().map_or_else(String::new, |(path, _)| path.clone());
-        return Err(WriteError::NotAsWritten { path, what: format!("{} went in, {found} came out", done.hash) }.into());
+        return Err(WriteError::NotAsWritten { path, what: format!("the rows have the content hash {}, and the files {found}", done.hash) }.into());
     }
     Ok(())
 }
 
-/// What a channel brings, as a stream.
+/// Turns the receiver of a channel into a stream.
 pub(crate) fn received<T>(receiver: mpsc::Receiver<T>) -> impl Stream<Item = T> {
     futures::stream::unfold(receiver, |mut receiver| async move { receiver.recv().await.map(|next| (next, receiver)) })
 }
 
-/// Units of about a row group each, and as many for each worker.
+/// Returns the size of a unit of work in bytes: about a row group, and so that every worker gets the same number of units.
 fn unit_bytes(total: u64, row_group: u64, workers: u64) -> u64 {
     const LEAST: u64 = 4 << 20;
     let mut n = total.div_ceil(row_group.max(1)).max(1);
@@ -197,11 +220,12 @@ fn unit_bytes(total: u64, row_group: u64, workers: u64) -> u64 {
     (total / n).max(LEAST.min(row_group))
 }
 
+/// Splits written files into their locations with sizes in bytes, and their manifest entries.
 pub(crate) fn entries(written: Vec<WrittenFile>) -> (Vec<(String, u64)>, Vec<DataFile>) {
     written.into_iter().map(|w| ((w.path, w.bytes), w.entry)).unzip()
 }
 
-/// Row groups that are finished, with the runs that they hold.
+/// The row groups of a unit of work: those that are finished, and the one that is being encoded.
 struct Pieces<'a> {
     shape: &'a Arc<ParquetLayout>,
     inputs: &'a [InputFile],
@@ -212,6 +236,7 @@ struct Pieces<'a> {
 }
 
 impl Pieces<'_> {
+    /// Finishes the row group that is being encoded and starts another.
     fn cut(&mut self) -> Result<()> {
         let encoder = std::mem::replace(&mut self.encoder, self.shape.encoder()?);
         let (placed, nans) = (std::mem::take(&mut self.open), std::mem::take(&mut self.nans));
@@ -221,7 +246,7 @@ impl Pieces<'_> {
         Ok(())
     }
 
-    /// Begins a run of an input's rows at a position, or goes on with it.
+    /// Adds the rows from `start` to `end` of an input to the row group: extends the last run if they follow it, or starts a run.
     fn run_to(&mut self, input: usize, start: u64, end: u64) {
         match self.open.last_mut() {
             Some(run) if run.input == input && run.rows.end == start => run.rows.end = end,
@@ -233,6 +258,7 @@ impl Pieces<'_> {
     }
 }
 
+/// Decodes the rows of a unit and encodes them into row groups of at least `row_group` bytes, except the last.
 fn encode(
     shape: &Arc<ParquetLayout>,
     inputs: &[InputFile],
@@ -256,7 +282,7 @@ fn encode(
                 pieces.cut()?;
             }
         }
-        // What is deleted at the end of a segment belongs to it as well.
+        // Deleted rows at the end of a segment belong to the run as well.
         if next < segment.rows.end {
             pieces.run_to(input, next, segment.rows.end);
         }
@@ -265,6 +291,7 @@ fn encode(
     Ok((pieces.done, hash))
 }
 
+/// Returns the last of some row positions.
 fn last(positions: &RowPositions) -> Option<u64> {
     match positions {
         RowPositions::Run(range) => range.end.checked_sub(1),
@@ -272,7 +299,9 @@ fn last(positions: &RowPositions) -> Option<u64> {
     }
 }
 
-/// A row group as it is: its bytes are compared when they are read back, and its rows are decoded only for the full proof.
+/// Copies a row group without encoding it again, and adds the lineage columns if it has none.
+///
+/// Its bytes are compared when they are read back. Its rows are decoded only for the full verification; else they are only counted.
 fn copy(
     shape: &ParquetLayout,
     inputs: &[InputFile],
@@ -309,20 +338,23 @@ fn copy(
     Ok((vec![Piece { group, placed: vec![run], nans }], hash))
 }
 
-/// Puts row groups into files.
+/// A writer that appends row groups to new files of about the same size.
 pub(crate) struct Assembly<'a> {
     context: &'a JobContext,
     shape: &'a Arc<ParquetLayout>,
     target: &'a OutputTarget,
+    /// Total size of the input, in bytes.
     total_in: u64,
+    /// Size in bytes of the input whose rows were written.
     bytes_in: u64,
+    /// Size in bytes of all row groups that were written.
     bytes_out: u64,
     output: Option<OutputFile>,
     written: Vec<WrittenFile>,
 }
 
 impl<'a> Assembly<'a> {
-    /// For input of so many bytes in all.
+    /// Creates an assembly for an input of `total_in` bytes.
     pub(crate) const fn new(
         context: &'a JobContext,
         shape: &'a Arc<ParquetLayout>,
@@ -332,12 +364,12 @@ impl<'a> Assembly<'a> {
         Self { context, shape, target, total_in, bytes_in: 0, bytes_out: 0, output: None, written: Vec::new() }
     }
 
-    /// The number of the file that the next row group goes into, and the rows that it has.
+    /// Returns the number of the file that the next row group goes into, and the number of rows that the file has.
     fn place(&self) -> (usize, u64) {
         (self.written.len(), self.output.as_ref().map_or(0, |output| output.rows))
     }
 
-    /// Adds a row group that so many bytes of the input became.
+    /// Appends a row group, and closes the file if it has its size. `bytes_in` is the size of the input that the row group was made of.
     pub(crate) async fn put(&mut self, group: RowGroup, nans: &NanCounts, bytes_in: u64) -> Result<()> {
         let mut output = match self.output.take() {
             Some(output) => output,
@@ -349,7 +381,7 @@ impl<'a> Assembly<'a> {
         self.bytes_in += bytes_in;
         self.bytes_out += last;
         let (share, files) = self.share();
-        // The last file takes what is left, so that an estimate a little too low does not leave a small one.
+        // The last file takes the rest, so that an estimate that is a little too low leaves no small file.
         let last_one = self.written.len() as u64 + 1 >= files && output.bytes() + last < self.target.max_bytes;
         if output.bytes() + last / 2 >= share && !last_one {
             self.written.push(output.close().await?);
@@ -359,8 +391,9 @@ impl<'a> Assembly<'a> {
         Ok(())
     }
 
-    /// Bytes of each file, so that all are of about the same size, and their number: what is expected in all, by what has come out
-    /// so far, shared among as many files as that needs.
+    /// Returns the size in bytes that each file should have, and their number.
+    ///
+    /// The total size is estimated from the ratio of output to input so far, and shared equally among the files.
     fn share(&self) -> (u64, u64) {
         let expected = self.bytes_out as f64 * (self.total_in as f64 / self.bytes_in.max(1) as f64).max(1.0);
         let expected = expected as u64;
@@ -368,6 +401,7 @@ impl<'a> Assembly<'a> {
         (expected / files, files)
     }
 
+    /// Closes the last file and returns all files.
     pub(crate) async fn finish(mut self) -> Result<Vec<WrittenFile>> {
         if let Some(output) = self.output.take() {
             self.written.push(output.close().await?);
@@ -376,7 +410,7 @@ impl<'a> Assembly<'a> {
     }
 }
 
-/// As many files as the target size asks for, or one less where the rest would make a small file and fits into the others.
+/// Returns the number of files of the target size for some bytes. A small rest goes into the other files if it fits there.
 pub(crate) fn number_of_files(bytes: u64, target: u64, max: u64) -> u64 {
     let (whole, rest) = (bytes / target.max(1), bytes % target.max(1));
     let roomy = target + max.saturating_sub(target) / 2;

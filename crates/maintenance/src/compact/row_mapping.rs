@@ -1,4 +1,7 @@
-//! Where the rows of replaced files went, so that deletes by position that landed meanwhile can follow them.
+//! The mapping from rows of replaced files to rows of new files. Position deletes that land meanwhile follow their rows by it.
+//!
+//! If the rows keep their order, a few runs describe it. If they were sorted, the origin of each row is in a sidecar file on local disk. Start
+//! reading at [`RowMapping::follow`].
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -10,43 +13,49 @@ use std::sync::Arc;
 use esker_read::positions_in;
 use roaring::RoaringTreemap;
 
-/// Some rows of an input that stand one after the other in an output.
+/// A run of neighbouring rows of an input that are neighbours in an output.
 #[derive(Debug, Clone)]
 pub(crate) struct MappedRun {
-    /// The input's number in its group.
+    /// Index of the input in its group.
     pub(crate) input: usize,
-    /// Positions in the input.
+    /// Positions in the input, including deleted rows.
     pub(crate) rows: Range<u64>,
-    /// Positions among them that were left out.
+    /// Positions of the input that were deleted already, and so have no row in the output.
     pub(crate) deleted: Option<Arc<RoaringTreemap>>,
-    /// The output's number in its group.
+    /// Index of the output in its group.
     pub(crate) output: usize,
-    /// Position in the output of the first row that was kept.
+    /// Position in the output of the first row that is not deleted.
     pub(crate) first: u64,
 }
 
+/// Counts the positions of a set below `end`.
 fn below(set: &RoaringTreemap, end: u64) -> u64 {
     end.checked_sub(1).map_or(0, |last| set.rank(last))
 }
 
+/// Counts the positions of a set in a range.
 fn within(set: &RoaringTreemap, range: &Range<u64>) -> u64 {
     below(set, range.end) - below(set, range.start)
 }
 
-/// Deleted positions by file number.
+/// Deleted positions by index of the file in its group.
 pub(crate) type ByNumber = HashMap<usize, RoaringTreemap>;
 
-/// Where rows went.
+/// The mapping from rows of a group's inputs to rows of its outputs.
 #[derive(Debug)]
 pub(crate) enum RowMapping {
-    /// In order: some runs tell it all.
+    /// Rows kept their order: runs of neighbouring rows.
     Runs(Vec<MappedRun>),
-    /// Sorted: the origin of each output row, on disk, in the order of outputs and rows.
+    /// Rows were sorted: the origin of each output row, on disk, in the order of outputs and rows.
     Sorted(Sidecar),
 }
 
 impl RowMapping {
-    /// The positions in outputs of rows that are deleted in inputs. Rows that were left out already are nowhere.
+    /// Maps deleted positions of inputs to positions in outputs. Rows that were deleted before the rewrite are in no output.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of reading the sidecar.
     pub(crate) fn follow(&self, deleted: &ByNumber) -> io::Result<ByNumber> {
         let mut moved = ByNumber::new();
         match self {
@@ -74,35 +83,41 @@ impl RowMapping {
     }
 }
 
-/// The origins of sorted rows, 12 bytes a row, in an unnamed file.
+/// The origins of sorted rows, in an unnamed temporary file.
+///
+/// Each row takes 12 bytes: the index of its input (4 bytes) and its position there (8 bytes), little-endian.
 #[derive(Debug)]
 pub(crate) struct Sidecar {
     file: File,
-    /// Rows of each output, in order.
+    /// Number of rows of each output, in order.
     pub(crate) outputs: Vec<u64>,
 }
 
-/// A sidecar being written.
+/// The writer of a sidecar.
 #[derive(Debug)]
 pub(crate) struct SidecarWriter(BufWriter<File>);
 
 impl SidecarWriter {
+    /// Creates the file in a directory.
     pub(crate) fn create(dir: &Path) -> io::Result<Self> {
         std::fs::create_dir_all(dir)?;
         Ok(Self(BufWriter::with_capacity(1 << 20, tempfile::tempfile_in(dir)?)))
     }
 
+    /// Appends the origin of the next row.
     pub(crate) fn push(&mut self, input: u32, position: u64) -> io::Result<()> {
         self.0.write_all(&input.to_le_bytes())?;
         self.0.write_all(&position.to_le_bytes())
     }
 
+    /// Ends writing. `outputs` is the number of rows of each output, in order.
     pub(crate) fn finish(self, outputs: Vec<u64>) -> io::Result<Sidecar> {
         Ok(Sidecar { file: self.0.into_inner().map_err(|e| e.into_error())?, outputs })
     }
 }
 
 impl Sidecar {
+    /// Calls `row` for each row, with its output, its position there, its input, and its position in the input.
     fn each(&self, mut row: impl FnMut(usize, u64, usize, u64)) -> io::Result<()> {
         let mut file = &self.file;
         file.rewind()?;
@@ -124,7 +139,7 @@ mod tests {
     use super::*;
 
     proptest::proptest! {
-        /// A model keeps the rows themselves; every way to remember where they went agrees with it.
+        /// The model keeps the rows themselves; both kinds of mapping agree with it.
         #[test]
         fn deletes_follow_rows(
             sizes in proptest::collection::vec(1_u64..30, 1..4),

@@ -1,3 +1,27 @@
+//! The execution of a compaction's plan. The states of a group:
+//!
+//! ```text
+//!   planned ---- a budget is spent, or a file is not in the planned snapshot ---> refused
+//!      |
+//!      v
+//!   writing ---- reading, encoding or verification failed ----------------------> refused
+//!      |
+//!      v
+//!   ready: the new files are in storage, and no snapshot has them
+//!      |
+//!      v
+//!   committing, together with the other groups that are ready ------------------> committed
+//!      |    ^
+//!      |    `--- the commit failed and had several groups: each is tried alone
+//!      |
+//!      `-------- the commit failed and had one group ---------------------------> refused
+//! ```
+//!
+//! Several groups are written at the same time; one commit runs at a time. After a cancellation no group and no commit starts; the worker
+//! reclaims the files of groups that are not committed. A conversion of deletes has no such states: it is one commit.
+//!
+//! Start reading at [`execute_compact`], then `Job::rewrite` and `GroupWork::run`.
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -30,7 +54,13 @@ use super::sort::rewrite_sorted;
 use crate::context::JobContext;
 use crate::{MaintenanceError, Result};
 
-/// Executes a plan group by group, and commits each by itself unless the options want fewer commits.
+/// Executes a plan group by group. Each group is a commit of its own unless the options ask for fewer commits.
+///
+/// # Errors
+///
+/// - Returns [`MaintenanceError::NothingDone`] if groups were refused and none was committed.
+/// - Returns [`MaintenanceError::Cancelled`] after a cancellation; groups that were committed before stay so.
+/// - Returns [`MaintenanceError::Panicked`] for a bug in the rewrite of a group, and the catalog's error if the snapshot cannot be read.
 pub(crate) async fn execute_compact(context: &JobContext, table: &LoadedTable, plan: &CompactPlan) -> Result<CompactOutcome> {
     let started = Instant::now();
     let mut outcome = CompactOutcome::default();
@@ -56,7 +86,7 @@ pub(crate) async fn execute_compact(context: &JobContext, table: &LoadedTable, p
     if outcome.groups == 0
         && let Some(first) = outcome.refused.first()
     {
-        // The job is tried again if that may help any of them.
+        // The job is tried again if that may help any of the groups.
         let passing = outcome.refused.iter().find(|group| group.code.is_some_and(ErrorCode::is_transient));
         let group = passing.unwrap_or(first);
         let what = format!("no group was rewritten; group {}: {}", group.group, group.reason);
@@ -65,33 +95,36 @@ pub(crate) async fn execute_compact(context: &JobContext, table: &LoadedTable, p
     Ok(outcome)
 }
 
+/// A compaction that is being executed.
 struct Job<'a> {
     context: &'a JobContext,
     table: TableId,
     metadata: Arc<TableMetadata>,
     plan: &'a CompactPlan,
     live: Arc<LiveFiles>,
-    /// The snapshot that is read.
+    /// Id of the snapshot that is read.
     start: i64,
     started: Instant,
 }
 
-/// A group whose files are written, with what is told about it.
+/// A group whose new files are written, with the numbers for its report.
 struct ReadyGroup {
     done: WrittenGroup,
     hash: ContentHash,
     deleted: u64,
+    /// Number and total size in bytes of the copied row groups.
     spliced: (u64, u64),
 }
 
 impl Job<'_> {
+    /// Returns the summary of a snapshot of the job, with additional entries.
     fn summary(&self, what: &[(&str, String)]) -> BTreeMap<String, String> {
         let mut summary = self.context.summary();
         summary.extend(what.iter().map(|(k, v)| ((*k).to_owned(), v.clone())));
         summary
     }
 
-    /// Why no further group is begun, if none is.
+    /// Returns the reason that no further group starts, if a budget is spent.
     fn spent(&self, outcome: &CompactOutcome) -> Option<String> {
         let CompactOptions { max_bytes, max_seconds, max_requests, .. } = self.plan.options;
         let over = |limit: Option<u64>, is: u64| limit.filter(|limit| is >= *limit);
@@ -104,6 +137,7 @@ impl Job<'_> {
         over(max_requests, self.context.counters.requests()).map(|limit| format!("the budget of {limit} requests is spent"))
     }
 
+    /// Rewrites and commits the groups of the plan, and adds the results to `outcome`.
     async fn rewrite(&self, outcome: &mut CompactOutcome) -> Result<()> {
         let options = &self.plan.options;
         let shape = ParquetLayout::new(&self.metadata, self.metadata.current_schema().clone())?;
@@ -157,7 +191,7 @@ impl Job<'_> {
                 };
                 writing.spawn(work.instrument(span));
             }
-            // What finishes while a commit is on its way goes into the next one, together.
+            // Groups that become ready while a commit runs go into the next one together.
             let due = ready.len() >= batch || writing.is_empty();
             if committing.is_none() && due && !ready.is_empty() {
                 committing = Some(self.commit(std::mem::take(&mut ready)).boxed());
@@ -180,7 +214,7 @@ impl Job<'_> {
                             outcome.refused.push(refused(id, partition, &error));
                         }
                         Err(e) => {
-                            // A bug. What is on its way is still committed, nothing new is begun.
+                            // A bug. Groups that are being written are still committed; no other starts.
                             failure = Some(e.into());
                             waiting = [].iter();
                         }
@@ -194,13 +228,17 @@ impl Job<'_> {
         }
     }
 
-    /// Whether rows have no row ids yet, as right after an upgrade to format version 3. The first commit gives them theirs; groups that
-    /// are committed after it would give their rows others.
+    /// Checks whether rows have no row ids yet, as right after an upgrade to format version 3.
+    ///
+    /// All groups are then one commit: the first commit assigns row ids to the files in the table, and groups that are committed later would
+    /// assign other ids to their rows.
+    ///
+    /// Spec: "Row Lineage".
     fn is_unnumbered(&self) -> bool {
         self.metadata.format_version >= 3 && self.live.data.iter().any(|f| f.first_row_id.is_none())
     }
 
-    /// Where the files of a group go.
+    /// Returns the sizes and the names of a group's new files.
     fn target(&self, group: &Group) -> OutputTarget {
         let dir = data_dir(&self.metadata);
         let partition = dir_of_label(&group.partition);
@@ -215,7 +253,7 @@ impl Job<'_> {
         }
     }
 
-    /// Commits some groups together; where one can't be, each by itself, so that only that one is lost.
+    /// Commits groups together. If that fails, it commits each alone, so that only the group that can't be committed is lost.
     async fn commit(&self, groups: Vec<ReadyGroup>) -> Vec<CommitResult> {
         let mut began = Instant::now();
         let mut settled = Vec::new();
@@ -250,7 +288,7 @@ impl Job<'_> {
             match result {
                 Ok(_) => {
                     let (files, groups): (u64, usize) = (facts.iter().map(|f| f.files_in).sum(), facts.len());
-                    self.context.progress.log(format!("{groups} groups of {files} files are committed: {partitions:.200}"));
+                    self.context.progress.log(format!("committed {groups} groups of {files} files: {partitions:.200}"));
                     let proof = format!("{:?} {hash}", self.plan.options.verify).to_lowercase();
                     settled.push(CommitResult { facts, result: Ok((did, proof)), seconds });
                 }
@@ -265,7 +303,7 @@ impl Job<'_> {
         settled
     }
 
-    /// Turns deletes into better ones, all in one commit: a delete of the whole table goes only once every partition is done.
+    /// Converts deletes, all in one commit: a delete of the whole table can be removed only when every partition is converted.
     async fn convert(&self, outcome: &mut CompactOutcome) -> Result<()> {
         let by_path: HashMap<&str, &LiveFile> = self.live.data.iter().map(|f| (f.file.file_path.as_str(), f)).collect();
         let index = DeleteIndex::new(&self.live.deletes, &self.metadata)?;
@@ -320,25 +358,30 @@ impl Job<'_> {
     }
 }
 
+/// Adds the effects of a commit to the outcome.
 fn add(outcome: &mut CompactOutcome, did: CommitEffects) {
     outcome.commits += 1;
     outcome.late_deletes_moved += did.late_deletes;
     outcome.delete_files_removed += did.removed_deletes;
 }
 
+/// Returns a refusal of a group that was not begun.
 fn left_out(group: &Group, reason: String) -> RefusedGroup {
     RefusedGroup { group: group.id, partition: group.partition.clone(), reason, code: None }
 }
 
+/// Returns a refusal of a group that met an error, and logs it.
 fn refused(group: usize, partition: String, error: &MaintenanceError) -> RefusedGroup {
     tracing::warn!(group, partition, %error, "a group was not rewritten");
     RefusedGroup { group, partition, reason: error.to_string(), code: Some(error.code()) }
 }
 
-/// What came of a commit of some groups.
+/// The result of a commit of some groups.
 struct CommitResult {
     facts: Vec<GroupReport>,
+    /// The effects, and the text of the verification.
     result: Result<(CommitEffects, String)>,
+    /// Duration of the commit, in seconds.
     seconds: f64,
 }
 
@@ -356,7 +399,7 @@ impl CommitResult {
     }
 }
 
-/// What is told about a group once it is committed.
+/// The numbers that the outcome gets from a group once it is committed.
 struct GroupReport {
     group: usize,
     partition: String,
@@ -365,6 +408,7 @@ struct GroupReport {
     files_out: u64,
     bytes_out: u64,
     deleted: u64,
+    /// Number and total size in bytes of the copied row groups.
     spliced: (u64, u64),
     hash: ContentHash,
 }
@@ -399,7 +443,7 @@ impl GroupReport {
     }
 }
 
-/// One group on its way into new files, in a task of its own.
+/// The rewrite of one group, which runs in a task of its own.
 struct GroupWork {
     context: JobContext,
     metadata: Arc<TableMetadata>,
@@ -408,11 +452,18 @@ struct GroupWork {
     group: Group,
     target: OutputTarget,
     files: Vec<LiveFile>,
+    /// The order of the rows, with the id of the table's sort order if it is that.
     order: Option<(RowOrder, Option<i32>)>,
 }
 
-/// The partition that all of some files are in. Whatever planned them, files of different partitions are not put into one: readers take
-/// the partition's values for the rows'.
+/// Returns the partition that all of the files lie in.
+///
+/// Files of different partitions are never rewritten into one, whatever a plan asks for: readers take values of identity partition fields from
+/// the partition, so rows would change.
+///
+/// # Errors
+///
+/// Returns [`MaintenanceError::MixedPartitions`] if the files lie in several partitions, and [`MaintenanceError::Refused`] if there are none.
 fn one_partition(files: &[LiveFile]) -> Result<PartitionKey<'_>> {
     let Some(first) = files.first() else { return Err(MaintenanceError::Refused("a group without files".to_owned())) };
     let partition = PartitionKey::of(first);
@@ -425,7 +476,7 @@ fn one_partition(files: &[LiveFile]) -> Result<PartitionKey<'_>> {
     }
 }
 
-/// The rows of a file, deleted ones among them; its footer tells where its manifest does not.
+/// Returns the number of rows of a file, including deleted ones; from its footer if its manifest entry has none.
 async fn records(context: &JobContext, file: &LiveFile) -> Result<u64> {
     let file = &file.file;
     if let Some(rows) = file.rows() {
@@ -435,8 +486,11 @@ async fn records(context: &JobContext, file: &LiveFile) -> Result<u64> {
     Ok(footer.file_metadata().num_rows().unsigned_abs())
 }
 
-/// The shape of the outputs: `strict`, but for [doubtful fields](TableMetadata::doubtful_fields) and columns of which a manifest does not say
-/// that they have no nulls, where a file does not require them. Those are optional, so that each null which is there is kept.
+/// Returns the layout of the new files: `strict`, or one in which some required fields are optional.
+///
+/// A field becomes optional if some file does not require it, and if it is an
+/// [unreliable required field](TableMetadata::unreliable_required_fields) or no statistics prove that it has no nulls. So a null that is in the
+/// data survives the rewrite.
 async fn shape_of(
     context: &JobContext,
     metadata: &TableMetadata,
@@ -463,7 +517,9 @@ async fn shape_of(
     Ok(ParquetLayout::new(metadata, Arc::new(Schema::clone(&strict.schema).with_optional(&lacking)))?)
 }
 
-/// The shape with what any of the files has of variants in columns of their own, so that a filter finds no less than in the files.
+/// Returns the layout that shreds variants as the replaced files do, so that filters on shredded fields prune no less than before.
+///
+/// Spec: Parquet, "Variant Shredding".
 async fn shredded(
     context: &JobContext,
     metadata: &TableMetadata,
@@ -492,7 +548,7 @@ async fn shredded(
     }
 }
 
-/// The ids of the fields of a file that are required, at every depth.
+/// Adds the field ids of a Parquet type's required fields, at every depth, to `found`.
 fn add_required(ty: &parquet::schema::types::Type, found: &mut BTreeSet<i32>) {
     let about = ty.get_basic_info();
     if about.has_id() && about.has_repetition() && about.repetition() == Repetition::REQUIRED {
@@ -503,13 +559,14 @@ fn add_required(ty: &parquet::schema::types::Type, found: &mut BTreeSet<i32>) {
     }
 }
 
-/// Positions that a file has: deletes may name others.
+/// Removes positions beyond the end of a file: deletes may name such.
 fn within(mut positions: RoaringTreemap, records: u64) -> RoaringTreemap {
     positions.remove_range(records..);
     positions
 }
 
 impl GroupWork {
+    /// Writes the new files of the group.
     async fn run(self) -> Result<ReadyGroup> {
         let Self { context, metadata, live, shape, group, target, files, order } = self;
         let shape = shape_of(&context, &metadata, &files, shape).await?;
@@ -563,7 +620,7 @@ mod tests {
         LiveFile { file, spec_id, sequence_number: 1, file_sequence_number: None, snapshot_id: 1, first_row_id: None }
     }
 
-    /// A plan from before partitions were told apart by their values may hold such a group.
+    /// Plans of earlier versions, which told partitions apart by their labels, may hold such a group.
     #[test]
     fn a_group_of_two_partitions_is_refused() {
         assert!(one_partition(&[file("a", 0, None), file("b", 0, None)]).is_ok());

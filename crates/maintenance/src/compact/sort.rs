@@ -1,4 +1,8 @@
-//! One group, sorted: an external sort within the job's memory.
+//! The rewrite of one group that sorts its rows, as an external sort within the job's memory.
+//!
+//! Streams decode units of the inputs in parallel and append hidden columns: the origin of each row and its sort keys. DataFusion sorts each
+//! stream, spills to disk, and merges the streams. The merged rows are encoded one row group at a time, and their origins go into a sidecar on
+//! disk, from which the row mapping is made. The content hash before the sort must equal the one after. Start reading at [`rewrite_sorted`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -32,7 +36,15 @@ use super::row_mapping::{RowMapping, SidecarWriter};
 use crate::context::JobContext;
 use crate::{MaintenanceError, Result};
 
-/// Rewrites inputs sorted. The origin of each row goes along, so that deletes by position that land meanwhile can follow it.
+/// Rewrites inputs with their rows sorted.
+///
+/// The origin of each row is recorded, so that position deletes that land meanwhile can follow it.
+///
+/// # Errors
+///
+/// - Returns [`MaintenanceError::NotEquivalent`] if the number of rows differs, and [`WriteError::NotAsWritten`] if their content hash does.
+/// - Returns [`MaintenanceError::Refused`] if the sort fails, [`MaintenanceError::Cancelled`] after a cancellation, and the error of reading or
+///   writing a file.
 pub(crate) async fn rewrite_sorted(
     context: &JobContext,
     shape: &Arc<ParquetLayout>,
@@ -76,7 +88,7 @@ pub(crate) async fn rewrite_sorted(
         if let Some(batch) = batch {
             origins(&batch, columns, &mut sidecar)?;
             let rows = batch.project(&(0..columns).collect::<Vec<_>>())?;
-            // The sort names its columns anew; field ids are in the shape's schema.
+            // The sort has its own schema; the layout's has the field ids.
             let rows = RecordBatch::try_new(shape.arrow.clone(), rows.columns().to_vec())?;
             hash.add(&rows, &seen)?;
             count_nans(&mut nans, &rows);
@@ -100,7 +112,7 @@ pub(crate) async fn rewrite_sorted(
     let hashed_in = *hash_in.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     if hashed_in != hash {
         return Err(
-            WriteError::NotAsWritten { path: target.path(0), what: format!("{hashed_in} went in, {hash} came out") }.into()
+            WriteError::NotAsWritten { path: target.path(0), what: format!("the rows have the content hash {hashed_in}, and the sorted rows {hash}") }.into()
         );
     }
     let rows_out: u64 = written.iter().map(|w| w.rows).sum();
@@ -116,7 +128,7 @@ pub(crate) async fn rewrite_sorted(
     Ok(done)
 }
 
-/// The table's columns, then the row's origin, then what is compared.
+/// Returns the schema of rows to be sorted: the table's columns, then the row's origin, then the sort keys.
 fn with_hidden(columns: &SchemaRef, order: &RowOrder) -> Result<SchemaRef> {
     let mut fields: Vec<_> = columns.fields().iter().cloned().collect();
     fields.push(Arc::new(Field::new("$input", DataType::UInt32, false)));
@@ -127,6 +139,7 @@ fn with_hidden(columns: &SchemaRef, order: &RowOrder) -> Result<SchemaRef> {
     Ok(Arc::new(ArrowSchema::new(fields)))
 }
 
+/// Starts the sort. `columns` is the number of the table's columns, before the hidden ones.
 fn sorted(
     context: &JobContext,
     schema: SchemaRef,
@@ -137,7 +150,7 @@ fn sorted(
     let key = |(i, options): (usize, arrow::compute::SortOptions)| {
         PhysicalSortExpr::new(Arc::new(Column::new(&format!("$key{i}"), columns + 2 + i)), options)
     };
-    // Rows that compare equal stay in their order.
+    // Rows with equal keys keep their order.
     let tie = [("$input", columns), ("$position", columns + 1)];
     let tie =
         tie.map(|(name, at)| PhysicalSortExpr::new(Arc::new(Column::new(name, at)), arrow::compute::SortOptions::default()));
@@ -158,10 +171,12 @@ fn sorted(
     merge.execute(0, Arc::new(task)).map_err(failed)
 }
 
+/// Returns the error of a sort that failed.
 fn spilled(error: &DataFusionError) -> MaintenanceError {
     MaintenanceError::Refused(format!("sorting failed: {error}"))
 }
 
+/// Appends the origins of sorted rows to the sidecar.
 fn origins(batch: &RecordBatch, columns: usize, sidecar: &mut SidecarWriter) -> Result<()> {
     let inputs = batch.column(columns).as_primitive::<UInt32Type>().values();
     let positions = batch.column(columns + 1).as_primitive::<UInt64Type>().values();
@@ -171,7 +186,7 @@ fn origins(batch: &RecordBatch, columns: usize, sidecar: &mut SidecarWriter) -> 
     Ok(())
 }
 
-/// The rows to be sorted, decoded by whoever asks next.
+/// The source of the rows to be sorted. All streams take units of work from it.
 struct Source {
     context: JobContext,
     shape: Arc<ParquetLayout>,
@@ -182,7 +197,7 @@ struct Source {
     hash: Arc<std::sync::Mutex<ContentHash>>,
 }
 
-/// A share of the rows, sorted by itself before all are merged.
+/// One of the streams of rows, which is sorted before all are merged.
 struct Share(Arc<Source>);
 
 impl fmt::Debug for Share {
@@ -198,7 +213,7 @@ impl PartitionStream for Share {
 
     fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
         let source = self.0.clone();
-        // Decoded as fast as it is sorted, and no faster.
+        // The small channel keeps decoding from running ahead of the sort.
         let (send, batches) = mpsc::channel(2);
         tokio::spawn(async move {
             loop {
@@ -221,6 +236,7 @@ impl PartitionStream for Share {
 }
 
 impl Source {
+    /// Decodes a unit of work and sends its batches, with the hidden columns.
     fn decode(&self, segments: Vec<RowGroupSpan>, send: &mpsc::Sender<Result<RecordBatch>>) -> Result<()> {
         let mut hash = ContentHash::default();
         for segment in segments {

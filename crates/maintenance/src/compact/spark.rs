@@ -1,4 +1,4 @@
-//! A compaction as Spark does it: the arguments of its procedure `rewrite_data_files`.
+//! Compactions by Spark: which ones Spark runs, and the arguments of its procedure `rewrite_data_files`.
 
 use esker_format::MAIN_BRANCH;
 use esker_types::{TableName, quote_name, split_dotted};
@@ -13,17 +13,18 @@ use crate::{MaintenanceError, Result};
 /// The one engine that runs external jobs.
 pub const SPARK: &str = "spark";
 
-/// A call of one of Iceberg's procedures for Spark.
+/// A call of one of Iceberg's Spark procedures.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SparkCall {
-    /// Its name in the catalog's namespace `system`.
+    /// Name of the procedure in the catalog's namespace `system`.
     pub procedure: &'static str,
-    /// Its named arguments: text, or a map of text.
+    /// The named arguments; each is a string or a map of strings.
     pub arguments: Map<String, Value>,
 }
 
-/// What Spark is asked for. None where it would not do what was meant: it knows no conversion of deletes, no labels of partitions, no
-/// bounds on what a job takes, and no proof by decoding everything again.
+/// Converts a compaction to a call of Spark's procedure; `None` if the procedure can't do what the options ask for.
+///
+/// It has no branches, no conversion of deletes, no partition labels, no budgets, and no verification that decodes the new files again.
 pub(crate) fn spark_call(table: &TableName, options: &CompactOptions) -> Option<SparkCall> {
     let bounded = options.max_bytes.is_some() || options.max_seconds.is_some() || options.max_requests.is_some();
     let other_branch = options.branch.as_ref().is_some_and(|branch| branch != MAIN_BRANCH);
@@ -56,7 +57,7 @@ pub(crate) fn spark_call(table: &TableName, options: &CompactOptions) -> Option<
     Some(SparkCall { procedure: "rewrite_data_files", arguments })
 }
 
-/// An order as Spark reads it; none if nobody can.
+/// Converts an order of columns to Spark's syntax; `None` if it can't be parsed.
 fn sorted(text: &str) -> Option<String> {
     let keys = sorted_by(text).ok()?;
     let key = |s: &SortColumn<'_>| {
@@ -66,12 +67,13 @@ fn sorted(text: &str) -> Option<String> {
     Some(keys.iter().map(key).collect::<Vec<_>>().join(", "))
 }
 
-/// A column's name in backticks, the only quotes of Spark's names.
+/// Quotes a column's name in backticks, the only quotes that Spark takes.
 fn column(name: &str) -> String {
     let parts = split_dotted(name).unwrap_or_else(|_| vec![name.to_owned()]);
     parts.iter().map(|part| quote_name(part, '`')).collect::<Vec<_>>().join(".")
 }
 
+/// Converts options to those of Spark's procedure, which are all strings.
 fn procedure_options(options: &CompactOptions) -> Map<String, Value> {
     let number = |n: Option<usize>| n.map(|n| n.to_string());
     let bytes = |n: Option<u64>| n.map(|n| n.to_string());
@@ -86,18 +88,18 @@ fn procedure_options(options: &CompactOptions) -> Map<String, Value> {
         ("max-concurrent-file-group-rewrites", number(options.max_concurrent_file_group_rewrites)),
         ("partial-progress.max-commits", number(options.max_commits)),
         ("rewrite-all", options.rewrite_all.then(|| "true".to_owned())),
-        // Where Esker's defaults are others than Spark's.
+        // Options whose default in Esker differs from Spark's.
         ("partial-progress.enabled", Some(options.partial_progress.unwrap_or(true).to_string())),
         ("remove-dangling-deletes", Some(options.remove_dangling_deletes.unwrap_or(true).to_string())),
     ];
     said.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.into()))).collect()
 }
 
-/// Decides whether a compaction is Spark's: it rewrites more bytes than its options leave to Esker, and Spark can do it.
+/// Decides whether Spark runs a compaction: it rewrites more bytes than its options leave to Esker, and Spark's procedure can do it.
 ///
 /// # Errors
 ///
-/// Returns [`MaintenanceError::Busy`] while rows of a partition are being changed: Spark would not keep out of it.
+/// Returns [`MaintenanceError::Busy`] while rows of a partition are being changed: Spark would not leave the partition alone.
 pub(crate) fn is_for_spark(plan: &CompactPlan, table: &TableName) -> Result<bool> {
     let Some(most) = plan.options.spark_over_bytes.filter(|most| *most > 0 && plan.bytes() > *most) else { return Ok(false) };
     if spark_call(table, &plan.options).is_none() {
@@ -105,8 +107,8 @@ pub(crate) fn is_for_spark(plan: &CompactPlan, table: &TableName) -> Result<bool
     }
     match plan.under_change {
         true => Err(MaintenanceError::Busy(format!(
-            "{} bytes are to be rewritten, more than the {most} that are left to Esker; while rows are being changed the job is not handed \
-             over to Spark, which would not keep off",
+            "{} bytes are to be rewritten, more than the {most} that Esker may rewrite itself; while rows are being changed the job is not \
+             handed over to Spark, which would not leave their partitions alone",
             plan.bytes()
         ))),
         false => Ok(true),

@@ -1,7 +1,7 @@
-//! Partitions whose rows are being changed are left alone for a while.
+//! Write activity: the partitions whose rows were changed a moment ago, which a compaction leaves alone.
 //!
-//! A MERGE, UPDATE or DELETE reads files, and fails by its own check if a rewrite replaced them before it commits. Appends
-//! and upserts by equality deletes don't read, and are no reason to wait.
+//! A running MERGE, UPDATE or DELETE has read files, and its own conflict check fails if a rewrite replaced them before it commits. Appends and
+//! upserts by equality deletes read no files, so they are no reason to wait.
 
 use std::collections::HashMap;
 
@@ -10,10 +10,12 @@ use esker_table::{EntryRef, Manifests, PartitionKey, PlannableFile, ancestors, v
 
 use crate::Result;
 
-/// When rows of a partition were last changed, in milliseconds since the epoch.
+/// The time of the last change of rows of each partition, in milliseconds since the Unix epoch.
 pub(crate) type Changed = HashMap<PartitionKey<'static>, i64>;
 
-/// What of a snapshot's summary tells a change of rows from an append or an upsert; none if its writer left out what it did.
+/// Decides from a snapshot's summary whether it changed rows, other than by an append or an upsert; `None` if it has no operation.
+///
+/// Spec: "Optional Snapshot Summary Fields".
 fn changes_rows(snapshot: &Snapshot) -> Option<bool> {
     snapshot.operation()?;
     let some = |key: &str| snapshot.summary_value(key).and_then(|v| v.parse::<u64>().ok()).is_some_and(|n| n > 0);
@@ -22,12 +24,12 @@ fn changes_rows(snapshot: &Snapshot) -> Option<bool> {
     Some(!snapshot.is(Operation::Replace) && !upsert && changed.iter().any(|key| some(key)))
 }
 
-/// Whether what a snapshot did to a file changed rows, where nothing but its manifests tells.
+/// Checks whether a manifest entry that a snapshot wrote changed rows. It decides for snapshots without a summary.
 fn changed_rows(named: EntryRef<'_>) -> bool {
     named.status() == ManifestStatus::Deleted || named.file().content == DataContentType::PositionDeletes
 }
 
-/// The partitions in which rows were changed on the way to `head` since `since_ms`.
+/// Returns the partitions in which rows were changed by `head` or its ancestors since `since_ms`, in milliseconds since the Unix epoch.
 pub(crate) async fn changed(source: &Manifests, metadata: &TableMetadata, head: &SnapshotRef, since_ms: i64) -> Result<Changed> {
     let mut changed = Changed::new();
     for snapshot in ancestors(metadata, Some(head)).take_while(|s| s.timestamp_ms >= since_ms) {

@@ -12,7 +12,7 @@ use crate::Result;
 use crate::context::JobContext;
 use crate::job_type::{JobReport, JobType, ProgressUnit, age, millis, record};
 
-/// Erasures of deleted rows.
+/// The job kind `erase`.
 #[derive(Debug)]
 pub(crate) struct Erasure;
 

@@ -15,7 +15,7 @@ use crate::Result;
 use crate::context::JobContext;
 use crate::job_type::{JobReport, JobType, Undo, age, millis, record};
 
-/// Expiries of snapshots.
+/// The job kind `expire`.
 #[derive(Debug)]
 pub(crate) struct Expiry;
 

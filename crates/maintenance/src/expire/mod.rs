@@ -1,7 +1,10 @@
 //! Expiry of snapshots.
 //!
-//! The plan names the snapshots, branches and tags that retention lets go, and the files that only they lead to. Running it removes them and
-//! quarantines the files in one commit, if the plan still fits.
+//! The plan names the snapshots, branches and tags that the retention policy no longer keeps, and the files that only they lead to. Running it
+//! removes them and quarantines the files in one commit. At the commit point the plan is checked against the table as it is: nothing is removed
+//! that was not shown or that is needed by then. Start reading at [`plan_expire`], then `ExpireCommit::proposal`.
+//!
+//! Spec: "Snapshot Retention Policy".
 
 mod job;
 mod undo;
@@ -26,86 +29,88 @@ use crate::context::JobContext;
 use crate::{MaintenanceError, Result, check_deletable};
 pub(crate) use job::Expiry;
 
-/// A snapshot that goes.
+/// A snapshot that is removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExpiringSnapshot {
-    /// Its id.
+    /// Id of the snapshot.
     pub snapshot_id: i64,
-    /// When it was made.
+    /// Time of the snapshot, in milliseconds since the Unix epoch.
     pub timestamp_ms: Millis,
-    /// What made it: its operation, or `unknown`.
+    /// Operation of the snapshot's summary, or `unknown`.
     pub operation: String,
 }
 
-/// A file that no snapshot refers to any more once the plan is done.
+/// A file that no snapshot refers to once the plan is done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExpiringFile {
-    /// Its URI.
+    /// URI of the file.
     pub path: String,
-    /// `data`, `delete`, `manifest`, `manifest-list` or `statistics`.
+    /// Kind of the file: `data`, `delete`, `manifest`, `manifest-list` or `statistics`.
     pub kind: String,
-    /// Its size, where metadata tells.
+    /// Size of the file in bytes, if metadata has it.
     pub bytes: Option<u64>,
 }
 
-/// What an expiry is going to do.
+/// The plan of a snapshot expiry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExpirePlan {
-    /// The table's name.
+    /// Name of the table.
     pub table: String,
-    /// What was asked for.
+    /// The retention policy of the request.
     pub policy: ExpiryPolicy,
-    /// The time that ages were counted from.
+    /// Time from which ages are counted, in milliseconds since the Unix epoch.
     pub now_ms: Millis,
-    /// Snapshots in the table.
+    /// Number of snapshots in the table.
     pub snapshots: u64,
-    /// Snapshots that go, oldest first.
+    /// The snapshots that are removed, oldest first.
     pub expire: Vec<ExpiringSnapshot>,
-    /// Branches and tags that go.
+    /// Names of the branches and tags that are removed.
     pub expire_refs: Vec<String>,
-    /// Files that go into quarantine.
+    /// The files that go into quarantine.
     pub files: Vec<ExpiringFile>,
-    /// When they may be deleted.
+    /// Time that the files stay in quarantine before they may be deleted, in milliseconds.
     pub grace_ms: Millis,
-    /// The snapshots go whatever the retention policy says, because rows in them are to be erased.
+    /// True if the snapshots are removed whatever the retention policy keeps, because rows in them are to be erased.
     #[serde(default)]
     pub forced: bool,
-    /// What can't be read of the snapshots that go. What only that leads to stays in storage, until a look for orphans finds it.
+    /// Manifest lists and manifests of the removed snapshots that can't be read. Files that only these lead to stay in storage until an
+    /// orphan scan finds them.
     #[serde(default)]
     pub unread: Vec<UnreadableFile>,
 }
 
 impl ExpirePlan {
-    /// Bytes of the files, where metadata tells.
+    /// Returns the total size of the files in bytes; files of unknown size count as zero.
     pub fn bytes(&self) -> u64 {
         saturating_total(self.files.iter().filter_map(|f| f.bytes))
     }
 }
 
-/// What an expiry did.
+/// The outcome of a snapshot expiry.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ExpireOutcome {
-    /// Snapshots removed.
+    /// Number of snapshots that were removed.
     pub snapshots: u64,
-    /// References removed.
+    /// Number of branches and tags that were removed.
     pub refs: u64,
-    /// Files put into quarantine.
+    /// Number of files that were quarantined.
     #[serde(alias = "doomed_files")]
     pub quarantined_files: u64,
-    /// Their bytes, where known.
+    /// Total size of the quarantined files, in bytes; files of unknown size count as zero.
     #[serde(alias = "doomed_bytes")]
     pub quarantined_bytes: u64,
-    /// The table's metadata file before: what an undo takes the snapshots from.
+    /// Location of the metadata file before the expiry, from which an undo takes the snapshots.
     #[serde(default)]
     pub metadata_before: String,
-    /// What could not be read of the snapshots that went. What only that leads to is still in storage; a look for orphans finds it.
+    /// Manifest lists and manifests of the removed snapshots that could not be read. Files that only these lead to are still in storage; an
+    /// orphan scan finds them.
     #[serde(default)]
     pub unread: Vec<UnreadableFile>,
-    /// Seconds that the commit took. What it removes was worked out for the plan.
+    /// Duration of the commit, in seconds. The files were computed before, for the plan.
     pub seconds: f64,
 }
 
-/// Plans an expiry, and keeps what running the plan needs.
+/// Plans an expiry by the retention policy. The second value is needed to run the plan.
 ///
 /// # Errors
 ///
@@ -121,8 +126,14 @@ pub(crate) async fn plan_expire(
     plan_of(catalog, table, policy, now, verdict).await
 }
 
-/// The plan to expire some snapshots and references whatever the retention policy says. Heads of references that stay do, and so
-/// does what was just added.
+/// Plans to expire some snapshots and references whatever the retention policy keeps.
+///
+/// Heads of the references that stay are kept, and so are snapshots that were just added.
+///
+/// # Errors
+///
+/// Returns [`MaintenanceError::Refused`] for a foreign table, where `gc.enabled` is false, and if a manifest list or manifest of an expiring
+/// snapshot can't be read: the files that it leads to may hold the rows.
 pub(crate) async fn plan_forced(
     catalog: &Catalog,
     table: &LoadedTable,
@@ -133,12 +144,13 @@ pub(crate) async fn plan_forced(
     let verdict = forced_verdict(&table.metadata, snapshots, drop_refs)?;
     let (plan, unreferenced) = plan_of(catalog, table, ExpiryPolicy::default(), now_ms(), verdict).await?;
     if let Some(file) = plan.unread.first() {
-        let what = "what it leads to may hold the rows: bring the file back, or expire the snapshot and the orphans first";
+        let what = "the files that it leads to may hold the rows; bring the file back, or first expire the snapshot and remove the orphans";
         return Err(MaintenanceError::Refused(format!("{file}; {what}")));
     }
     Ok((ExpirePlan { forced: true, ..plan }, unreferenced))
 }
 
+/// Returns the snapshots and references that a forced expiry removes from a table.
 fn forced_verdict(metadata: &TableMetadata, snapshots: &HashSet<i64>, drop_refs: &BTreeSet<String>) -> Result<Expirable> {
     let all = &metadata.refs;
     // Without `main` a table is empty.
@@ -153,6 +165,7 @@ fn forced_verdict(metadata: &TableMetadata, snapshots: &HashSet<i64>, drop_refs:
     Ok(Expirable { expire: expire.into_iter().map(|s| s.snapshot_id).collect(), expire_refs })
 }
 
+/// Builds the plan for a verdict.
 async fn plan_of(
     catalog: &Catalog,
     table: &LoadedTable,
@@ -189,6 +202,7 @@ async fn plan_of(
     Ok((plan, unreferenced))
 }
 
+/// Returns the name of a kind of file in plans.
 fn kind_name(kind: FileKind) -> &'static str {
     match kind {
         FileKind::Data => "data",
@@ -199,21 +213,22 @@ fn kind_name(kind: FileKind) -> &'static str {
     }
 }
 
-/// The files that only expiring snapshots lead to, with what is needed to bring that up to date at the commit point.
+/// The files that only expiring snapshots lead to, with the state that is needed to bring them up to date at the commit point.
 #[derive(Debug, Clone)]
 pub(crate) struct Unreferenced {
     files: ReachableFiles,
-    /// The highest data sequence number among them.
+    /// The highest data sequence number of the files.
     newest: i64,
-    /// Snapshots that were in the table when this was worked out.
+    /// Ids of the snapshots that were in the table when the files were computed.
     known: HashSet<i64>,
-    /// Manifests of those that stay.
+    /// Locations of the manifests of the snapshots that stay.
     retained_manifests: HashSet<String>,
-    /// What can't be read of those that go.
+    /// Manifest lists and manifests of the expiring snapshots that can't be read.
     unread: Vec<UnreadableFile>,
 }
 
 impl Unreferenced {
+    /// Computes the files that only the snapshots in `gone` lead to.
     async fn find(catalog: &Catalog, metadata: &TableMetadata, gone: &HashSet<i64>) -> Result<Self> {
         let source = catalog.manifests();
         let (expiring, retained): (Vec<SnapshotRef>, Vec<SnapshotRef>) =
@@ -225,14 +240,14 @@ impl Unreferenced {
         }
         let kept = outline(source, metadata, &retained, &HashSet::new()).await?;
         let retained_manifests: HashSet<String> = kept.manifests.keys().cloned().collect();
-        // Of the manifests, those alone are opened that differ, and those that may hold what these hold.
+        // Only manifests that expiring and retained snapshots do not share are opened, and retained ones that may name the same files.
         let found = reachable_lenient(source, metadata, &expiring, &retained_manifests).await?;
         let (Reachable { mut files, newest }, unread) = found;
         kept.subtract_from(source, &mut files, newest, Location::normalize).await?;
         Ok(Self { files, newest, known, retained_manifests, unread })
     }
 
-    /// The files again, less those that snapshots made since then refer to.
+    /// Returns the files without those that snapshots added since then refer to.
     async fn now(&self, catalog: &Catalog, metadata: &TableMetadata) -> Result<ReachableFiles> {
         let new: Vec<SnapshotRef> = metadata.snapshots.iter().filter(|s| !self.known.contains(&s.snapshot_id)).cloned().collect();
         let mut files = self.files.clone();
@@ -245,6 +260,11 @@ impl Unreferenced {
 }
 
 /// Executes a plan: removes its snapshots and quarantines its files, in one commit.
+///
+/// # Errors
+///
+/// Returns [`MaintenanceError::Refused`] if the plan does not fit the table any more, [`MaintenanceError::Cancelled`] after a cancellation, and
+/// the catalog's error if the commit fails.
 pub(crate) async fn execute_expire(
     context: &JobContext,
     table: &LoadedTable,
@@ -258,7 +278,7 @@ pub(crate) async fn execute_expire(
     }
     context.progress.set_total(plan.files.len() as u64);
     for file in &unreferenced.unread {
-        context.progress.log(format!("{file}; what only that leads to stays in storage, until a look for orphans finds it"));
+        context.progress.log(format!("{file}; the files that only it leads to stay in storage until an orphan scan finds them"));
     }
     let commit = Arc::new(ExpireCommit {
         catalog: context.catalog.clone(),
@@ -277,6 +297,7 @@ pub(crate) async fn execute_expire(
     Ok(outcome)
 }
 
+/// The commit of an expiry.
 struct ExpireCommit {
     catalog: Catalog,
     job: JobId,
@@ -298,10 +319,11 @@ impl Rebase for ExpireCommit {
 }
 
 impl ExpireCommit {
+    /// Computes the proposal on the table as it is at the commit point.
     async fn proposal(&self, table: &LoadedTable) -> Result<Proposal> {
         let metadata = &table.metadata;
-        // The verdict again on the table as it is: what a branch or tag has come to need since the plan stays, and
-        // nothing goes that was not shown.
+        // The retention policy is applied again to the table as it is. Snapshots that a branch or tag needs since the plan stay, and nothing is
+        // removed that was not shown.
         let verdict = match self.plan.forced {
             false => snapshots_to_expire(metadata, &metadata.refs, self.plan.policy, self.plan.now_ms)?,
             true => {
@@ -312,7 +334,7 @@ impl ExpireCommit {
         let expire: Vec<i64> = verdict.expire.into_iter().filter(|id| self.gone.contains(id)).collect();
         if expire.len() < self.gone.len() {
             return Err(MaintenanceError::Refused(
-                "a snapshot of the plan came to be needed or was removed meanwhile; plan again".to_owned(),
+                "a snapshot of the plan is needed by now or was removed meanwhile; plan again".to_owned(),
             ));
         }
         let dropped: Vec<String> = verdict.expire_refs.into_iter().filter(|r| self.plan.expire_refs.contains(r)).collect();

@@ -1,7 +1,7 @@
 //! Undo of an expiry.
 //!
-//! The snapshots, branches and tags come from the metadata file before the expiry, which its outcome names. Their files have to be in
-//! storage; those in quarantine are released in the commit that brings the snapshots back.
+//! The snapshots, branches and tags come from the metadata file before the expiry, which its outcome names. Their files must be in storage;
+//! files in quarantine are released in the commit that brings the snapshots back.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -17,15 +17,19 @@ use super::{ExpireOutcome, ExpirePlan};
 use crate::undone::{Undone, check_stored, refused, swept, thawed};
 use crate::{MaintenanceError, Result};
 
+/// Returns the error of a job record that can't be read.
 fn unreadable(job: &Job, what: &str) -> MaintenanceError {
     MaintenanceError::Refused(format!("job {}: its {what} can't be read", job.id))
 }
 
-/// Undoes an expiry: its snapshots, branches and tags are in the table again.
+/// Undoes an expiry: brings its snapshots, branches and tags back into the table.
+///
+/// A branch or tag that was created again since stays as it is.
 ///
 /// # Errors
 ///
-/// Returns [`MaintenanceError::Refused`] if a file that the snapshots need was deleted, or if the table is frozen or another one.
+/// Returns [`MaintenanceError::Refused`] if a file that the snapshots need was deleted, if the table is frozen, or if it is another table of the
+/// same name.
 pub(crate) async fn undo_expire(catalog: &Catalog, job: &Job, principal: &Principal) -> Result<Undone> {
     let (ids, refs) = expired(job)?;
     if ids.is_empty() && refs.is_empty() {
@@ -41,19 +45,20 @@ pub(crate) async fn undo_expire(catalog: &Catalog, job: &Job, principal: &Princi
     let revives: Vec<String> = files.iter().flat_map(|path| Location::recorded_names(path)).collect();
     let files = catalog.state().quarantined_among(&revives).await?.0.len() as u64;
     let actor = Actor { principal: principal.to_string(), receipt: None };
-    // Whoever quarantined a file that the snapshots lead to: it is taken out of quarantine with the commit, or the commit fails.
+    // Every file of the snapshots that is in quarantine, for whatever reason, is released with the commit; else the commit fails.
     let (updates, restore) = (restored.updates(), Some(Box::new(restored)));
     let proposal = Proposal { updates, restore, restored: revives, actor, ..Proposal::default() };
     let now = catalog.commit_to(table.row.id, Change::Fixed(Box::new(proposal))).await?.table.metadata;
-    // One that was made anew since is left as it is.
+    // A reference that was created again since stays as it is.
     let (taken, then, now) = (&table.metadata.refs, &earlier.refs, &now.refs);
     let is_back = |name: &String| !taken.contains_key(name) && now.contains_key(name) && now.get(name) == then.get(name);
     let refs = refs.into_iter().filter(is_back).collect();
     Ok(Undone { snapshots: missing.len() as u64, refs, files, ..Undone::default() })
 }
 
-/// Every file that some snapshots lead to, if each is in storage, and the ids of the partition specs. Manifest lists and manifests may be
-/// in a cache and gone all the same.
+/// Returns every file that some snapshots lead to, and the ids of their partition specs, after checking that each file is in storage.
+///
+/// Manifest lists and manifests are checked too: they may be in a cache and missing in storage.
 async fn there(
     catalog: &Catalog,
     job: &Job,
@@ -71,6 +76,7 @@ async fn there(
     Ok((files, specs))
 }
 
+/// Checks that files are in storage and were not deleted or are being deleted from quarantine.
 async fn check_there(catalog: &Catalog, job: &Job, paths: &[String]) -> Result<()> {
     let names: Vec<String> = paths.iter().flat_map(|path| Location::recorded_names(path)).collect();
     if let Some(path) = catalog.state().quarantined_among(&names).await?.1.first() {
@@ -79,7 +85,7 @@ async fn check_there(catalog: &Catalog, job: &Job, paths: &[String]) -> Result<(
     check_stored(catalog, job, paths).await
 }
 
-/// The snapshots and references that an expiry set out to remove, in all its attempts: one that was killed may have done it.
+/// Returns the snapshots and references that an expiry planned to remove, in all its attempts: a killed attempt may have committed.
 fn expired(job: &Job) -> Result<(HashSet<i64>, Vec<String>)> {
     let (mut ids, mut refs) = (HashSet::new(), BTreeSet::new());
     for plan in job.earlier_plans.iter().chain(&job.plan) {
@@ -90,8 +96,10 @@ fn expired(job: &Job) -> Result<(HashSet<i64>, Vec<String>)> {
     Ok((ids, refs.into_iter().collect()))
 }
 
-/// What an expiry removed, from the metadata file that it recorded; if it was killed before it could, from the newest in the
-/// metadata log that has it all.
+/// Finds the metadata before the expiry, and takes the removed snapshots and references from it.
+///
+/// It is the metadata file that the outcome names. If the job was killed before it recorded one, it is the newest file of the metadata log that
+/// has all the snapshots.
 async fn earlier(
     catalog: &Catalog,
     table: &LoadedTable,
@@ -108,7 +116,7 @@ async fn earlier(
     };
     let mut gone = None;
     for path in candidates {
-        // Not from the cache: what is in memory may be gone from storage.
+        // Not from the cache: a file in memory may be missing in storage.
         let json = match catalog.json_at(&path).await {
             Err(e) if e.code() == ErrorCode::DataMissing => {
                 gone = gone.or(Some(path));
@@ -117,7 +125,7 @@ async fn earlier(
             json => json?,
         };
         let earlier = TableMetadata::from_json(&json).map_err(|e| TableError::file(&path, e))?;
-        // In version 1 a table need not have one.
+        // In format version 1 a table need not have a UUID.
         if earlier.table_uuid.zip(table.metadata.table_uuid).is_some_and(|(then, now)| then != now) {
             return refused(format!("{} is another table than the one that job {} worked on", table.row.name, job.id));
         }
@@ -129,5 +137,5 @@ async fn earlier(
     if let Some(path) = gone {
         return Err(swept(job, &format!("{path} is not in storage any more")));
     }
-    refused(format!("no metadata file of {} tells the {} snapshots of job {}", table.row.name, ids.len(), job.id))
+    refused(format!("no metadata file of {} has the {} snapshots of job {}", table.row.name, ids.len(), job.id))
 }

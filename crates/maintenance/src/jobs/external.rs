@@ -1,4 +1,7 @@
-//! Jobs that are too large for a server: an engine with a cluster does them, and they stay the same jobs.
+//! External jobs: jobs that are too large for a server, which a worker of another engine runs under a lease.
+//!
+//! A job stays the same job. Esker plans it and hands it over; the worker claims it through the management API, calls the engine's procedure,
+//! renews its lease, and reports the end.
 
 use esker_state::{Job, JobEnd, JobLogLine};
 use esker_types::{Millis, now_ms};
@@ -10,31 +13,37 @@ use crate::compact::{SparkCall, spark_call};
 use crate::context::current;
 use crate::{CompactPlan, Cost, MaintenanceError, Result};
 
-/// A job as a worker of another engine gets it.
+/// A job in the form that a worker of another engine gets.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct ExternalJob {
-    /// The job.
+    /// Id of the job.
     pub id: esker_types::JobId,
-    /// The warehouse that its table is in.
+    /// Name of the warehouse that the table is in.
     pub warehouse: String,
-    /// Its table.
+    /// Full name of the table.
     pub table: String,
-    /// Bytes that are to be rewritten, as Esker plans it.
+    /// Number of bytes to be rewritten, by Esker's plan.
     pub bytes: u64,
-    /// What is to be called.
+    /// The procedure to call, with its arguments.
     #[serde(flatten)]
     pub call: SparkCall,
-    /// Until when the worker has it, in milliseconds since the epoch, unless it renews its lease.
+    /// End of the worker's lease in milliseconds since the Unix epoch; the worker can renew it.
     pub lease_ms: Option<Millis>,
 }
 
 impl Maintenance {
-    /// What a worker is told of a job that it has taken.
+    /// Describes a job to the worker that claimed it.
+    ///
+    /// # Errors
+    ///
+    /// - Returns [`MaintenanceError::Refused`] if the job is not a compaction, if Spark cannot run it, or if another version wrote its request.
+    /// - Returns [`MaintenanceError::State`] if the table was dropped or the database fails, and [`MaintenanceError::Catalog`] if the table's
+    ///   metadata cannot be read.
     pub async fn external_job(&self, job: &Job) -> Result<ExternalJob> {
         let table = current(&self.catalog, job).await?;
         let JobRequest::Compact(options) = JobRequest::of(job)? else {
-            return Err(MaintenanceError::Refused(format!("job {} is no compaction", job.id)));
+            return Err(MaintenanceError::Refused(format!("job {} is not a compaction", job.id)));
         };
         let call = spark_call(&table.row.name, &options)
             .ok_or_else(|| MaintenanceError::Refused(format!("job {} can't be done by Spark", job.id)))?;
@@ -49,7 +58,13 @@ impl Maintenance {
         })
     }
 
-    /// Records how a worker's job ended, with what the table looked like before and after. False if it is not that worker's any more.
+    /// Records the end of a job that a worker ran, with the table's file counts before and after.
+    ///
+    /// Returns false if the worker has lost the job; then nothing is recorded.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`MaintenanceError::State`] if the database fails, and [`MaintenanceError::Catalog`] if the manifests of the table cannot be read.
     pub async fn end_external_job(&self, job: &Job, worker: &str, end: JobEnd) -> Result<bool> {
         let state = self.catalog.state();
         let before = job.measured.as_ref().map_or(Value::Null, |measured| measured["shapes"]["before"].clone());
@@ -64,8 +79,8 @@ impl Maintenance {
         };
         let measured = json!({"shapes": {"before": before, "after": after}, "seconds": seconds, "cost": cost}).to_string();
         let text = match &end {
-            JobEnd::Succeeded(_) => format!("succeeded, as {worker} says"),
-            JobEnd::Failed(error) => format!("failed, as {worker} says: {error}"),
+            JobEnd::Succeeded(_) => format!("succeeded, reported by {worker}"),
+            JobEnd::Failed(error) => format!("failed, reported by {worker}: {error}"),
             _ => format!("ended by {worker}"),
         };
         let ended = state.end_external_job(job.id, worker, &end, &measured).await?;
@@ -77,7 +92,7 @@ impl Maintenance {
     }
 }
 
-/// What Spark's procedure tells of what it took: the bytes rewritten.
+/// Reads the cost from the result of Spark's procedure, which gives only the bytes that were rewritten.
 fn cost(outcome: &str) -> Cost {
     let outcome: Value = serde_json::from_str(outcome).unwrap_or_default();
     Cost { bytes_read: outcome["rewritten_bytes_count"].as_u64().unwrap_or(0), ..Cost::default() }

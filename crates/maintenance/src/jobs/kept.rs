@@ -1,5 +1,6 @@
-//! Job records of earlier versions stay readable: requests that wait, and the plans and outcomes that an undo or a report reads. Each sample
-//! is as version 0.1 wrote it. Today's version writes the same, but for the fields in [`RENAMED`].
+//! Tests that job records of earlier versions stay readable: requests that wait, and the plans and outcomes that an undo or a report reads.
+//!
+//! Each sample is as version 0.1 wrote it. Today's version writes the same, except for the fields in [`RENAMED`].
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -10,11 +11,11 @@ use crate::{
     JobRequest, ManifestOutcome, ManifestPlan, OrphanOutcome, OrphanPlan, StatisticsOutcome, StatisticsPlan, Undone,
 };
 
-/// Fields whose old names are read, with the names that are written.
+/// Renamed fields: the old name, which is still read, and the name that is written.
 const RENAMED: [(&str, &str); 3] =
     [("doomed_files", "quarantined_files"), ("doomed_bytes", "quarantined_bytes"), ("spared", "released")];
 
-/// A sample with today's names.
+/// Returns a sample with today's field names.
 fn renamed(sample: &Value) -> Value {
     let name = |key: &String| RENAMED.iter().find(|(old, _)| old == key).map_or(key.clone(), |(_, new)| (*new).to_owned());
     match sample {
@@ -31,7 +32,7 @@ fn read<T: Serialize + DeserializeOwned>(sample: &Value) -> T {
     read
 }
 
-/// A sample from before some fields were there.
+/// Returns a sample as it was before some fields were added.
 fn without(sample: &Value, fields: &[&str]) -> Value {
     let mut sample = sample.clone();
     let object = sample.as_object_mut().expect("an object");
@@ -85,7 +86,7 @@ fn plans_and_outcomes_of_compactions_are_read() {
     });
     let read_plan: CompactPlan = read(&plan);
     assert_eq!((read_plan.bytes(), read_plan.files(), read_plan.options.branch()), (20, 2, "audit"));
-    // What an undo asks of the record alone.
+    // An undo reads the branch from the raw record.
     assert_eq!(plan["options"]["branch"], "audit");
     let earlier: CompactPlan = serde_json::from_value(without(&plan, &["under_change"])).expect("an earlier plan");
     assert!(!earlier.under_change);

@@ -32,9 +32,9 @@ use crate::{
 pub struct KindView {
     /// The kind; also the last segment of the route that starts a job.
     pub kind: JobKind,
-    /// What jobs of the kind do, in one sentence.
+    /// A sentence that says what jobs of the kind do.
     pub summary: String,
-    /// What the progress of a job counts.
+    /// The unit that the progress of a job is counted in.
     pub progress: ProgressUnit,
     /// Jobs of the kind change nothing, so foreign and frozen tables take them.
     pub read_only: bool,
@@ -48,7 +48,7 @@ pub struct KindView {
 
 macro_rules! job_kinds {
     ($($(#[$doc:meta])* $kind:ident($options:ty): $ty:ty,)*) => {
-        /// What a job is asked to do, as it waits in the queue.
+        /// A request for a job: its kind and its options, as it waits in the queue.
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
         #[serde(rename_all = "kebab-case")]
         pub enum JobRequest {
@@ -112,7 +112,7 @@ macro_rules! job_kinds {
                 }
             }
 
-            /// Returns the engine that has to run the plan, if Esker is not to.
+            /// Returns the engine that has to run the plan; `None` if Esker runs it.
             pub(crate) fn engine(&self, table: &LoadedTable) -> Result<Option<&'static str>> {
                 match self {
                     $(Self::$kind(plan) => <$ty>::engine(plan, table),)*
@@ -147,7 +147,7 @@ macro_rules! job_kinds {
             }
         }
 
-        /// Returns the command line of a kind, without what all kinds share.
+        /// Returns the command line of a kind, without the options that all kinds share.
         pub fn command(kind: JobKind) -> Command {
             match kind {
                 $(JobKind::$kind => <$ty as JobType>::Args::augment_args(Command::new(kind.as_str()).about(<$ty>::SUMMARY)),)*
@@ -158,7 +158,7 @@ macro_rules! job_kinds {
         ///
         /// # Errors
         ///
-        /// Returns a text if the JSON is not the preview of the kind, which a server of another version may have sent.
+        /// Returns the deserializer's error if the JSON is not the preview of the kind, which a server of another version may have sent.
         pub fn describe_preview(kind: JobKind, preview: &Value) -> std::result::Result<JobReport, serde_json::Error> {
             match kind {
                 $(JobKind::$kind => <$ty as JobType>::Preview::deserialize(preview).map(|preview| <$ty>::describe_preview(&preview)),)*
@@ -169,7 +169,7 @@ macro_rules! job_kinds {
         ///
         /// # Errors
         ///
-        /// Returns a text if the JSON is not the outcome of the kind, which a server of another version may have sent.
+        /// Returns the deserializer's error if the JSON is not the outcome of the kind, which a server of another version may have sent.
         pub fn describe_outcome(kind: JobKind, table: &str, outcome: &Value) -> std::result::Result<JobReport, serde_json::Error> {
             match kind {
                 $(JobKind::$kind => <$ty as JobType>::Outcome::deserialize(outcome).map(|outcome| <$ty>::describe_outcome(table, &outcome)),)*
@@ -217,7 +217,7 @@ impl JobRequest {
     }
 }
 
-/// Undoes the work of a job, of whatever kind it is.
+/// Undoes the work of a job, by the undo of its kind.
 ///
 /// # Errors
 ///

@@ -1,4 +1,7 @@
-//! Jobs: asked for, queued, taken, done.
+//! Jobs: a request becomes a row of the queue, a worker takes it, plans it and runs it.
+//!
+//! [`Maintenance`] is the entry of one warehouse: it plans and enqueues jobs. `worker` takes jobs from the queue and runs them, `external` hands
+//! them to workers of other engines, and `kinds` lists the kinds of jobs. Start reading at [`Maintenance::start`].
 
 mod external;
 #[cfg(test)]
@@ -29,37 +32,37 @@ use stats::JobStats;
 pub use stats::KindStats;
 pub use worker::{Worker, WorkerOptions};
 
-/// The priority of what somebody waits for.
+/// The priority of a job that a person or a client asked for.
 pub const PRIORITY_MANUAL: i64 = 100;
-/// The priority of what a schedule says.
+/// The priority of a job that a policy's schedule asks for.
 pub const PRIORITY_SCHEDULED: i64 = 50;
-/// The priority of what Esker does by itself.
+/// The priority of a job that the autopilot decided on.
 pub const PRIORITY_AUTOPILOT: i64 = 0;
 
-/// Plans kept until their jobs are taken.
+/// Number of plans that are held in memory until their jobs are taken.
 const MOST_PLANS: usize = 64;
 
-/// A job to be entered.
+/// A job to be enqueued.
 #[derive(Debug, Clone)]
 pub struct JobSpec {
-    /// What it is to do.
+    /// The kind of the job and its options.
     pub request: JobRequest,
-    /// Who asks for it.
+    /// The principal that asks for the job.
     pub principal: String,
-    /// Why, for people.
+    /// The reason of the job, for people.
     pub reason: String,
-    /// The same key gives the same job.
+    /// Idempotency key: a second job with the same key in the warehouse is the first one.
     pub key: Option<String>,
-    /// Jobs of higher priority are taken first.
+    /// Priority; jobs of higher priority are taken first.
     pub priority: i64,
-    /// It is not begun before.
+    /// Time before which the job does not start, in milliseconds since the Unix epoch.
     pub due_ms: Millis,
-    /// What it is expected to gain.
+    /// The gain that the autopilot predicts, as JSON.
     pub predicted: Option<Value>,
 }
 
 impl JobSpec {
-    /// What somebody asks for, now.
+    /// Returns a job that a principal asks for, due at once and without a key.
     pub fn manual(request: JobRequest, principal: &Principal) -> Self {
         let reason = format!("asked for by {principal}");
         let (key, predicted) = (None, None);
@@ -67,7 +70,9 @@ impl JobSpec {
     }
 }
 
-/// The maintenance of one warehouse: enters jobs, and has what they need.
+/// The maintenance of one warehouse.
+///
+/// It enqueues jobs, and holds what they need to run: the catalog, the reader, the runtime and the limits. Clones share one state.
 #[derive(Debug, Clone)]
 pub struct Maintenance {
     catalog: Catalog,
@@ -76,18 +81,20 @@ pub struct Maintenance {
     concurrency: usize,
     cpu: Arc<Semaphore>,
     limits: JobLimits,
-    /// Jobs at work in this process.
+    /// The progress of the jobs that run in this process.
     running: Arc<Mutex<HashMap<JobId, Arc<Progress>>>>,
-    /// Plans made when a job was asked for: carried out if its table has not changed since.
+    /// Plans that were made when their job was enqueued. The worker uses one if the table has not changed since.
     planned: Arc<Mutex<HashMap<JobId, (LoadedTable, PlannedJob)>>>,
     stats: Arc<JobStats>,
-    /// Says that a job may be there to be taken.
+    /// Wakes the worker, because a job may be ready.
     wake: Arc<Notify>,
 }
 
 impl Maintenance {
-    /// Jobs run on `runtime`, with up to `concurrency` threads that decode and encode, each job within its limits. `wake` is the
-    /// server's, for all warehouses.
+    /// Creates the maintenance of the catalog's warehouse.
+    ///
+    /// Jobs run on `runtime`. All of them together keep up to `concurrency` threads busy with decoding and encoding, and each keeps to `limits`.
+    /// `wake` is the server's one notification for all warehouses; its [`Worker`] waits on it.
     pub fn new(
         catalog: Catalog,
         reader: Reader,
@@ -101,38 +108,38 @@ impl Maintenance {
         Self { catalog, reader, runtime, concurrency, cpu, limits, running, planned, stats, wake }
     }
 
-    /// The catalog that jobs work on.
+    /// Returns the catalog that jobs work on.
     pub fn catalog(&self) -> &Catalog {
         &self.catalog
     }
 
-    /// The reader of its storage.
+    /// Returns the reader of the warehouse's storage.
     pub fn reader(&self) -> &Reader {
         &self.reader
     }
 
-    /// Memory of a job in bytes.
+    /// Returns the memory that a job may take, in bytes.
     pub fn memory_bytes(&self) -> u64 {
         self.limits.bytes
     }
 
-    /// Where goes what does not fit into memory.
+    /// Returns the directory for data that does not fit into memory.
     pub fn spill_dir(&self) -> &Path {
         &self.limits.spill_dir
     }
 
-    /// Done and total of a job that runs here, newer than what its record says.
+    /// Returns the done and the total work of a job that runs in this process, newer than in its record; `None` if it does not.
     pub fn progress(&self, job: JobId) -> Option<(u64, u64)> {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         running.get(&job).map(|progress| progress.get())
     }
 
-    /// What the attempts of this process came to, by kind.
+    /// Returns the statistics of the attempts of this process, by kind of job.
     pub fn stats(&self) -> BTreeMap<String, KindStats> {
         self.stats.get()
     }
 
-    /// Jobs at work in this process.
+    /// Returns the number of jobs that run in this process.
     pub fn running(&self) -> usize {
         self.running.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
@@ -143,14 +150,24 @@ impl Maintenance {
     ///
     /// # Errors
     ///
-    /// Returns the error that planning the job meets, and [`MaintenanceError::Panicked`] for a bug in it.
+    /// Returns [`MaintenanceError::Catalog`] if the table does not exist or cannot be loaded, the error of planning the job, and
+    /// [`MaintenanceError::Panicked`] for a bug in it.
     pub async fn preview(&self, name: &TableName, request: JobRequest) -> Result<Value> {
         let table = self.catalog.load(name).await?;
         let context = self.context(JobId::fresh(), 0, table.row.id, "");
         self.runtime.spawn(async move { preview(&context, &table, &request).await }).await?
     }
 
-    /// Plans a job, so that what can't be done is refused at once, and enters it.
+    /// Plans a job on a table, so that an impossible one is refused at once, and enqueues it.
+    ///
+    /// Returns the job's id, or the id of the job that has the key already.
+    ///
+    /// # Errors
+    ///
+    /// - Returns [`MaintenanceError::Catalog`] if the table does not exist or cannot be loaded.
+    /// - Returns the error of planning the job, such as [`MaintenanceError::Refused`] for a foreign table and [`MaintenanceError::Option`] for an
+    ///   option that makes no sense.
+    /// - Returns [`MaintenanceError::State`] if the key belongs to another job ([`StateError::KeyTaken`]) or the database fails.
     pub async fn start(&self, name: &TableName, order: JobSpec) -> Result<JobId> {
         let table = self.catalog.load(name).await?;
         let job = JobId::fresh();
@@ -169,7 +186,13 @@ impl Maintenance {
         entered
     }
 
-    /// Enters a job as it is; it is planned when it is taken. None if a job of its key was entered before.
+    /// Enqueues a job without planning it; the worker plans it.
+    ///
+    /// Returns `None` if a job with the same key was enqueued before.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`MaintenanceError::State`] if the database fails.
     pub async fn enqueue(&self, table: TableId, name: &TableName, order: JobSpec) -> Result<Option<JobId>> {
         let job = JobId::fresh();
         match self.enter(job, table, name, order).await {
@@ -178,6 +201,7 @@ impl Maintenance {
         }
     }
 
+    /// Writes the job into the queue and wakes the worker. Returns the id of the job that has the key already, if one does.
     async fn enter(&self, id: JobId, table: TableId, name: &TableName, order: JobSpec) -> Result<JobId> {
         let new = NewJob {
             id,
@@ -197,10 +221,12 @@ impl Maintenance {
         Ok(entered)
     }
 
+    /// Takes the plan that was made when the job was enqueued, if it is still in memory.
     fn take_plan(&self, job: JobId) -> Option<(LoadedTable, PlannedJob)> {
         self.planned.lock().unwrap_or_else(PoisonError::into_inner).remove(&job)
     }
 
+    /// Builds the context of an attempt at a job.
     fn context(&self, job: JobId, attempt: i64, table: TableId, principal: &str) -> JobContext {
         JobContext {
             catalog: self.catalog.clone(),

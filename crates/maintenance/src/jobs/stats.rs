@@ -1,4 +1,4 @@
-//! What the attempts of this process came to, for metrics.
+//! Statistics of the attempts of this process, for metrics.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -10,19 +10,20 @@ use crate::Cost;
 /// Sums over attempts since the process began, by kind of job.
 #[derive(Debug, Clone, Default)]
 pub struct KindStats {
-    /// Attempts by how they ended; `queued` is one that is tried again.
+    /// Number of attempts by the state that they left the job in. `queued` stands for one that is tried again or handed to another engine.
     pub ended: BTreeMap<&'static str, u64>,
-    /// Seconds that they took.
+    /// Sum of the attempts' durations, in seconds.
     pub seconds: f64,
-    /// What they cost.
+    /// Sum of the attempts' costs.
     pub cost: Cost,
 }
 
-/// By kind.
+/// The statistics of all kinds, by kind.
 #[derive(Debug, Default)]
 pub(crate) struct JobStats(Mutex<BTreeMap<String, KindStats>>);
 
 impl JobStats {
+    /// Counts one attempt that ended.
     pub(crate) fn count(&self, kind: &str, end: &JobEnd, seconds: f64, cost: Cost) {
         let state = match end {
             JobEnd::Succeeded(_) => JobState::Succeeded,
@@ -37,6 +38,7 @@ impl JobStats {
         stats.cost.add(cost);
     }
 
+    /// Returns a copy of the statistics.
     pub(crate) fn get(&self) -> BTreeMap<String, KindStats> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -1,4 +1,28 @@
-//! Takes jobs from the queue and does them: one a table, so many a server.
+//! The worker of a server: takes jobs from the queue and runs them, at most one per table and [`WorkerOptions::jobs`] at a time.
+//!
+//! The life of an attempt:
+//!
+//! ```text
+//!            take_job          plan               run
+//!   queued ------------> taken -----> planned ------------> succeeded
+//!     ^                    |             |
+//!     |                    |             +-- for Spark ---> delegated: queued for a worker of that engine
+//!     |                    |             |
+//!     |                    | error       | error
+//!     |                    | or panic    | or panic
+//!     |                    v             v
+//!     |                  was the job cancelled? -- yes ---> cancelled
+//!     |                           | no
+//!     |                           v
+//!     |<------ yes -- is the error transient, and
+//!     |  due after    are attempts left? -- no -----------> failed
+//!     |  a pause
+//!     |
+//!     `------- the server died at any point (requeue_abandoned_jobs)
+//! ```
+//!
+//! While an attempt runs, [`beat`] records its progress and looks for a cancellation. At each end, [`conclude`] reclaims the files that the job
+//! wrote and did not commit. Start reading at [`Worker::run`] and [`attempt`].
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
@@ -15,45 +39,45 @@ use super::{JobRequest, Maintenance, PlannedJob};
 use crate::context::{JobContext, current};
 use crate::{MaintenanceError, Result, check_not_frozen, kind_view};
 
-/// Between looks into the queue when nobody says that something is there.
+/// Interval between looks into the queue while no notification comes.
 const POLL: Duration = Duration::from_secs(2);
-/// Between records of how far a job is, and looks whether somebody wants it to end.
+/// Interval between records of a job's progress, each of which also looks for a cancellation.
 const BEAT: Duration = Duration::from_millis(500);
-/// The first pause before the end of a job is recorded again that could not be; doubled up to a minute.
+/// First pause before recording the end of a job is tried again; it doubles up to a minute.
 const RECORD_AGAIN: Duration = Duration::from_secs(1);
 
-/// How jobs are run.
+/// Options of a worker.
 #[derive(Debug, Clone)]
 pub struct WorkerOptions {
-    /// Jobs at work at the same time in this server.
+    /// Number of jobs that this server runs at the same time; 0 for none.
     pub jobs: usize,
-    /// Attempts before a job that can't be done for a reason that may pass has failed.
+    /// Number of attempts that end with a transient error before the job has failed.
     pub attempts: u32,
-    /// The pause after the first attempt; four times as long after each further one.
+    /// Pause after the first attempt; it is four times as long after each further one.
     pub retry: Duration,
 }
 
-/// Does the jobs of a server's warehouses.
+/// The worker that runs the jobs of a server's warehouses.
 #[derive(Debug, Clone)]
 pub struct Worker {
-    /// By the warehouse's number.
+    /// The maintenance of each warehouse, by the warehouse's number in the database.
     warehouses: BTreeMap<i64, Maintenance>,
     state: State,
     options: WorkerOptions,
     wake: Arc<Notify>,
-    /// A turn for each job at work. Attempts outlive the loop that began them: one that starts again finds the turns still taken.
+    /// One permit for each running job. Attempts outlive the loop that began them: a loop that starts again finds their permits taken.
     turns: Arc<Semaphore>,
 }
 
 impl Worker {
-    /// A worker for some warehouses of one database. `wake` is the one that they were made with.
+    /// Creates a worker for some warehouses of one database. `wake` is the notification that each of them was created with.
     pub fn new(state: State, warehouses: &[Maintenance], options: WorkerOptions, wake: Arc<Notify>) -> Self {
         let by_number = |m: &Maintenance| (m.catalog().warehouse().id, m.clone());
         let turns = Arc::new(Semaphore::new(options.jobs));
         Self { warehouses: warehouses.iter().map(by_number).collect(), state, options, wake, turns }
     }
 
-    /// Takes and does jobs until told to stop; returns when those at work have ended.
+    /// Takes and runs jobs until `stopped` is true. Returns when all running jobs have ended.
     pub async fn run(self, mut stopped: watch::Receiver<bool>) {
         let mut poll = tokio::time::interval(POLL);
         while !*stopped.borrow_and_update() {
@@ -73,40 +97,41 @@ impl Worker {
                 _ = stopped.changed() => {}
             }
         }
-        // Every turn is back when every attempt has ended. The semaphore is never closed.
+        // Every permit is back when every attempt has ended. The semaphore is never closed.
         let all = u32::try_from(self.options.jobs).unwrap_or(u32::MAX);
         drop(self.turns.acquire_many(all).await);
     }
 
-    /// Hears from the other servers that a job may be there, where the database can tell.
+    /// Wakes this worker when another server enqueues a job, if the database has notifications (PostgreSQL). Never returns.
     pub async fn listen(self) {
         loop {
             match self.state.listen_for_jobs().await {
-                // It can't: the queue is looked at every two seconds.
+                // The database has no notifications: the queue is looked at every two seconds.
                 Ok(None) => std::future::pending().await,
                 Ok(Some(mut news)) => {
                     while news.next().await.is_ok() {
                         self.wake.notify_one();
                     }
                 }
-                Err(error) => tracing::warn!(%error, "news of jobs can't be heard; the queue is looked at every two seconds"),
+                Err(error) => tracing::warn!(%error, "notifications of jobs can't be received; the queue is looked at every two seconds"),
             }
             tokio::time::sleep(POLL).await;
         }
     }
 
-    /// The jobs of servers that are gone wait for another attempt. What they had written is reclaimed apart from that: no attempt's
-    /// files are named like another's.
+    /// Puts the jobs of dead servers back into the queue. Files that they had written are reclaimed elsewhere, at any time: names of files
+    /// contain the attempt, so those of a new attempt are not among them.
     async fn take_over(&self) {
         match self.state.requeue_abandoned_jobs().await {
             Ok(0) => {}
-            Ok(jobs) => tracing::warn!(jobs, "jobs are taken over: their server went away"),
-            Err(error) => tracing::warn!(%error, "whether jobs are to be taken over could not be found out; it is tried again"),
+            Ok(jobs) => tracing::warn!(jobs, "jobs of dead servers are back in the queue"),
+            Err(error) => tracing::warn!(%error, "looking for jobs of dead servers failed; it is tried again"),
         }
     }
 
+    /// Takes the next job of a warehouse that is in order, with that warehouse's maintenance.
     async fn take(&self) -> Option<(Maintenance, Job)> {
-        // Where database and warehouse do not go together, nothing is begun until a person has seen to it.
+        // Where database and warehouse do not belong together, no job starts until a person has repaired that.
         let sound = |m: &&Maintenance| m.catalog().check_epoch().is_ok();
         let ids: Vec<i64> = self.warehouses.values().filter(sound).map(|m| m.catalog().warehouse().id).collect();
         if ids.is_empty() {
@@ -115,14 +140,14 @@ impl Worker {
         match self.state.take_job(&ids).await {
             Ok(job) => job.and_then(|job| Some((self.warehouses.get(&job.warehouse)?.clone(), job))),
             Err(error) => {
-                tracing::warn!(%error, "no job could be taken from the queue; it is tried again");
+                tracing::warn!(%error, "taking a job from the queue failed; it is tried again");
                 None
             }
         }
     }
 }
 
-/// Takes a job off the list when its attempt ends, however it ends.
+/// A guard that takes a job off the list of running jobs and returns its permit when its attempt ends, also by a panic.
 struct Leave {
     maintenance: Maintenance,
     job: JobId,
@@ -133,12 +158,12 @@ impl Drop for Leave {
     fn drop(&mut self) {
         self.maintenance.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.job);
         drop(self.turn.take());
-        // Another job may take this table, or this server's place for a job, at once.
+        // Another job may take this table, or this permit, at once.
         self.maintenance.wake.notify_one();
     }
 }
 
-/// One attempt at a job that was taken.
+/// Runs one attempt at a job that was taken from the queue, and records its end.
 async fn attempt(maintenance: Maintenance, job: Job, options: WorkerOptions, turn: OwnedSemaphorePermit) {
     let context = maintenance.context(job.id, job.attempts, job.table_id, &job.principal);
     maintenance.running.lock().unwrap_or_else(PoisonError::into_inner).insert(job.id, context.progress.clone());
@@ -163,15 +188,15 @@ async fn attempt(maintenance: Maintenance, job: Job, options: WorkerOptions, tur
     conclude(&context, &end, &measured).await;
 }
 
-/// What an attempt came to.
+/// The result of an attempt that met no error.
 enum AttemptResult {
-    /// What it did, as JSON.
+    /// The job was run; its outcome as JSON.
     Outcome(String),
-    /// It is another engine's.
+    /// The plan is for another engine, whose name this is.
     HandOver(&'static str),
 }
 
-/// Plans and runs. What the table looked like before and after goes into `measured`.
+/// Plans the job and runs it. The table's file counts before and after go into `measured`.
 async fn carry_out(
     maintenance: &Maintenance,
     context: &JobContext,
@@ -184,7 +209,7 @@ async fn carry_out(
     let table = current(maintenance.catalog(), job).await?;
     let read_only = kind_view(request.kind()).read_only;
     if !read_only {
-        // The table may have been frozen since somebody asked.
+        // The table may have been frozen since the job was enqueued.
         check_not_frozen(catalog, &table).await?;
     }
     let kept = maintenance.take_plan(job.id).filter(|(planned, _)| planned.row.metadata_location == table.row.metadata_location);
@@ -194,7 +219,7 @@ async fn carry_out(
     };
     catalog.state().plan_job(job, &work.record().to_string()).await?;
     if read_only {
-        // There is nothing to compare, and the facts of a sick table can't be had.
+        // There is nothing to compare, and the facts of a damaged table can't be computed.
         return Ok(AttemptResult::Outcome(work.run(context, &table).await?.to_string()));
     }
     let before = catalog.facts(&table).await?.file_counts();
@@ -208,7 +233,7 @@ async fn carry_out(
     Ok(AttemptResult::Outcome(outcome))
 }
 
-/// Records how far the job is and what it says, and hears whether somebody wants it to end.
+/// Records the job's progress and log every [`BEAT`], and cancels the job if its record asks for that. Never returns.
 async fn beat(context: &JobContext) -> std::convert::Infallible {
     let state = context.catalog.state();
     loop {
@@ -221,11 +246,12 @@ async fn beat(context: &JobContext) -> std::convert::Infallible {
                 context.progress.cancel();
                 context.progress.log("cancellation requested; the job stops at the next safe point".to_owned());
             }
-            Err(error) => tracing::warn!(%error, "how far the job is could not be recorded"),
+            Err(error) => tracing::warn!(%error, "the progress of the job could not be recorded"),
         }
     }
 }
 
+/// Records the job's new log lines. They are lost if the database fails.
 async fn flush(context: &JobContext) {
     let lines = context.progress.take_lines();
     if let Err(error) = context.catalog.state().log_job(context.job, &lines).await {
@@ -233,12 +259,12 @@ async fn flush(context: &JobContext) {
     }
 }
 
-/// What becomes of a job whose attempt is over.
+/// Decides on the end of an attempt, and logs it.
 fn end(job: &Job, context: &JobContext, options: &WorkerOptions, done: Result<AttemptResult>) -> JobEnd {
     let progress = &context.progress;
     match done {
         Ok(AttemptResult::HandOver(engine)) => {
-            progress.log(format!("handed over to {engine}: it waits for a worker of that engine"));
+            progress.log(format!("handed over to {engine}; the job waits for a worker of that engine"));
             JobEnd::Delegated(engine)
         }
         Ok(AttemptResult::Outcome(outcome)) => {
@@ -257,15 +283,16 @@ fn end(job: &Job, context: &JobContext, options: &WorkerOptions, done: Result<At
                 return JobEnd::Failed(error.to_string());
             }
             let pause = options.retry.saturating_mul(4_u32.saturating_pow(attempts - 1));
-            tracing::warn!(%error, "the job failed, and is tried again");
-            progress.log(format!("failed, and is tried again in {} s: {error}", pause.as_secs()));
+            tracing::warn!(%error, "the attempt failed; the job is tried again");
+            progress.log(format!("failed; the job is tried again in {} s: {error}", pause.as_secs()));
             JobEnd::Retry(error.to_string(), now_ms().saturating_add(Millis::try_from(pause.as_millis()).unwrap_or(Millis::MAX)))
         }
     }
 }
 
-/// Reclaims what the job wrote and did not commit, and records how its attempt ended. Tried until it is done: a job that is at work
-/// for ever would keep all others from its table.
+/// Reclaims the files that the job wrote and did not commit, and records the attempt's end.
+///
+/// It is tried until it succeeds: a job that stayed running for ever would keep all others from its table.
 async fn conclude(context: &JobContext, end: &JobEnd, measured: &str) {
     let mut pause = RECORD_AGAIN;
     while let Err(error) = settle(context, end, measured).await {
@@ -275,6 +302,7 @@ async fn conclude(context: &JobContext, end: &JobEnd, measured: &str) {
     }
 }
 
+/// Tries once what [`conclude`] does.
 async fn settle(context: &JobContext, end: &JobEnd, measured: &str) -> Result<()> {
     let state = context.catalog.state();
     let left = state.outputs_of_job(context.job).await?;
@@ -283,9 +311,9 @@ async fn settle(context: &JobContext, end: &JobEnd, measured: &str) -> Result<()
         match catch_panic(settled).await {
             Ok(Ok(_)) => {}
             Ok(Err(CatalogError::State(error))) => return Err(error.into()),
-            // What can't be judged now stays recorded for the next start. The job has ended all the same.
-            Ok(Err(error)) => tracing::warn!(%error, files = left.len(), "what the job left behind could not be judged"),
-            Err(panic) => tracing::error!(%panic, files = left.len(), "what the job left behind could not be judged"),
+            // Files that can't be judged now stay recorded until the next start. The job has ended all the same.
+            Ok(Err(error)) => tracing::warn!(%error, files = left.len(), "files that the job left behind could not be settled"),
+            Err(panic) => tracing::error!(%panic, files = left.len(), "files that the job left behind could not be settled"),
         }
     }
     flush(context).await;

@@ -10,7 +10,7 @@ use crate::Result;
 use crate::context::JobContext;
 use crate::job_type::{JobReport, JobType, record};
 
-/// Rewrites of manifests.
+/// The job kind `manifests`.
 #[derive(Debug)]
 pub(crate) struct ManifestRewrite;
 

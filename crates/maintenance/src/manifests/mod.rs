@@ -1,4 +1,9 @@
-//! Manifests written anew: fewer of them, and each about few partitions, so that plans open few.
+//! The rewrite of manifests: fewer of them, and each about few partitions, so that planning a scan opens few.
+//!
+//! The plan chooses manifests by their size and by the ranges of their first partition field. Entries are sorted by partition and written into
+//! manifests of the target size. Start reading at [`plan_manifests`] and `chosen`.
+//!
+//! Spec: "Manifests", "Manifest Lists".
 
 mod job;
 
@@ -18,61 +23,61 @@ use crate::context::JobContext;
 use crate::{MaintenanceError, Result, check_owned, check_plain};
 pub(crate) use job::ManifestRewrite;
 
-/// What an entry takes in memory for each of its bytes in a manifest, which is compressed.
+/// Bytes of memory that entries take for each byte of their manifest, which is compressed.
 const MEMORY_PER_BYTE: u64 = 16;
 
 /// Options of a rewrite of manifests.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ManifestOptions {
-    /// The branch; default `main`.
+    /// The branch whose head is rewritten; default `main`.
     pub branch: Option<String>,
-    /// Rewrite every manifest, whether it needs it or not.
+    /// Rewrite every manifest, whether it needs a rewrite or not.
     pub rewrite_all: bool,
 }
 
-/// A manifest that is written anew.
+/// A manifest that is rewritten.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedManifest {
-    /// Its URI.
+    /// URI of the manifest.
     pub path: String,
-    /// Its size.
+    /// Size of the manifest, in bytes.
     pub bytes: u64,
-    /// Live files that it names.
+    /// Number of live files that the manifest names.
     pub files: u64,
-    /// Why: `small`, `large`, `overlaps` (others name files of the same partitions) or `asked`.
+    /// The reason: `small`, `large`, `overlaps` (other manifests name files of the same partitions) or `asked`.
     pub reason: String,
 }
 
-/// What a rewrite of manifests is going to do.
+/// The plan of a rewrite of manifests.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ManifestPlan {
-    /// The table's name.
+    /// Name of the table.
     pub table: String,
-    /// The branch.
+    /// Name of the branch.
     pub branch: String,
-    /// Manifests of its head.
+    /// Number of manifests of the branch's head.
     pub manifests: u64,
-    /// The size that new ones aim at.
+    /// Target size of new manifests, in bytes.
     pub target_bytes: u64,
-    /// Manifests that are written anew.
+    /// The manifests that are rewritten.
     pub rewrite: Vec<PlannedManifest>,
-    /// Manifests that would be as well, but for the job's memory: the next job takes them.
+    /// Number of manifests that need a rewrite but do not fit into the job's memory; the next job takes them.
     pub left: u64,
 }
 
-/// What a rewrite of manifests did.
+/// The outcome of a rewrite of manifests.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ManifestOutcome {
-    /// Manifests that were replaced.
+    /// Number of manifests that were replaced.
     pub replaced: u64,
-    /// Manifests in their place.
+    /// Number of new manifests.
     pub created: u64,
-    /// Seconds.
+    /// Duration of the job, in seconds.
     pub seconds: f64,
 }
 
-/// Plans a rewrite of a branch's manifests, of as many as `memory_bytes` allow.
+/// Plans a rewrite of some of `manifests`, as many as fit into `memory_bytes`.
 fn plan_of(
     table: &LoadedTable,
     options: &ManifestOptions,
@@ -98,7 +103,7 @@ fn plan_of(
     for manifest in manifests.iter().filter(|m| rewrite.iter().any(|planned| planned.path == m.manifest_path)) {
         check_plain(&manifest.manifest_path, manifest.key_metadata.as_ref())?;
     }
-    // One alone would come out as it is, or in parts of its own.
+    // A single manifest would come out as it is, or only split.
     if rewrite.len() == 1 && rewrite[0].reason != "large" && rewrite[0].reason != "asked" {
         rewrite.clear();
     }
@@ -112,8 +117,9 @@ fn plan_of(
     })
 }
 
-/// Which manifests of one content and spec are written anew: small ones if there are several, large ones, and those whose
-/// partitions overlap others'. What a rewrite leaves is none of these.
+/// Chooses the manifests to rewrite among those of one content and spec.
+///
+/// These are small ones if there are several, large ones, and those whose partitions overlap others'. A rewrite leaves none of these.
 fn chosen(
     metadata: &TableMetadata,
     options: &ManifestOptions,
@@ -142,7 +148,7 @@ fn chosen(
     manifests.iter().filter_map(planned).collect()
 }
 
-/// Manifests that share more than one value of the first partition field with another.
+/// Returns the locations of manifests that share more than one value of the first partition field with another.
 fn overlapping<'a>(metadata: &TableMetadata, spec_id: i32, manifests: &[&'a ManifestFile]) -> HashSet<&'a str> {
     let Some(Some(ty)) = partition_types(metadata, spec_id).into_iter().next() else { return HashSet::new() };
     let range = |m: &&'a ManifestFile| {
@@ -155,7 +161,7 @@ fn overlapping<'a>(metadata: &TableMetadata, spec_id: i32, manifests: &[&'a Mani
     let mut found = HashSet::new();
     let mut furthest: Option<&(Value, Value, &str)> = None;
     for range in &ranges {
-        // Where one ends, the next may begin: a partition may be cut.
+        // A manifest may begin with the value that the one before ends with: a large partition is split.
         if let Some(before) = furthest.filter(|before| range.0 < before.1) {
             found.extend([before.2, range.2]);
         }
@@ -166,7 +172,12 @@ fn overlapping<'a>(metadata: &TableMetadata, spec_id: i32, manifests: &[&'a Mani
     found
 }
 
-/// The plan for a table as it is.
+/// Plans a rewrite of the manifests of a branch's head.
+///
+/// # Errors
+///
+/// Returns [`MaintenanceError::Refused`] for a foreign table, [`MaintenanceError::Option`] if the branch does not exist, and
+/// [`MaintenanceError::Table`] if the manifest list can't be read or a planned manifest is encrypted.
 pub(crate) async fn plan_manifests(
     catalog: &esker_catalog::Catalog,
     table: &LoadedTable,
@@ -185,6 +196,11 @@ pub(crate) async fn plan_manifests(
     plan_of(table, options, &manifests, memory_bytes)
 }
 
+/// Executes a plan, in one commit. Manifests of the plan that were replaced meanwhile are skipped.
+///
+/// # Errors
+///
+/// Returns [`MaintenanceError::Catalog`] if all of them were replaced, the branch is gone, or the commit fails.
 pub(crate) async fn execute_manifests(context: &JobContext, table: &LoadedTable, plan: &ManifestPlan) -> Result<ManifestOutcome> {
     let started = Instant::now();
     if plan.rewrite.is_empty() {
@@ -203,6 +219,7 @@ pub(crate) async fn execute_manifests(context: &JobContext, table: &LoadedTable,
     })
 }
 
+/// The commit of a rewrite of manifests.
 struct ManifestCommit {
     context: JobContext,
     plan: ManifestPlan,

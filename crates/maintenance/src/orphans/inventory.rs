@@ -1,9 +1,9 @@
-//! Inventories: listings that the store itself makes, of a bucket of which a listing by request takes hours.
+//! Inventories: listings that the store itself makes, for buckets whose listing by requests takes hours.
 //!
-//! Read are the manifest of an Amazon S3 Inventory (`manifest.json`; files of CSV, gzip or not, or of Parquet), and a CSV or Parquet file
-//! by itself, with the columns `key`, `size` and `last_modified_date`, and `bucket` if it is of several. In CSV files keys are URL-encoded,
-//! as S3 writes them. An inventory is as old as it is: what it does not know yet is judged by the next one, and what is gone by
-//! now costs nothing.
+//! Two forms are read. One is the manifest of an Amazon S3 Inventory (`manifest.json`), with files of CSV, gzipped or not, or of Parquet. The
+//! other is a single CSV or Parquet file with the columns `key`, `size` and `last_modified_date`, and `bucket` if it lists several buckets. Keys
+//! in CSV files are URL-encoded, as S3 writes them. An inventory is older than the scan: the next one has files that it does not list yet, and
+//! files that were deleted since do no harm.
 
 use std::io::Read;
 
@@ -21,7 +21,7 @@ use serde::Deserialize;
 use super::spool::ListedFile;
 use crate::{MaintenanceError, Result};
 
-/// `manifest.json` of an S3 Inventory.
+/// The `manifest.json` of an S3 Inventory.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Manifest {
@@ -33,19 +33,26 @@ struct Manifest {
     files: Vec<InventoryFile>,
 }
 
+/// A file of an S3 Inventory, by its key in the destination bucket.
 #[derive(Debug, Deserialize)]
 struct InventoryFile {
     key: String,
 }
 
-/// Whom the files are handed to.
+/// The function that takes each file of the inventory.
 type Push<'a> = &'a mut (dyn FnMut(ListedFile) -> Result<()> + Send);
 
+/// Returns the error of an inventory that can't be read.
 fn bad(uri: &str, reason: impl std::fmt::Display) -> MaintenanceError {
     MaintenanceError::Option { key: "inventory", reason: format!("{uri}: {reason}") }
 }
 
-/// Reads an inventory, and hands over the files that lie in a location.
+/// Reads an inventory, and calls `push` for each file that lies in `location`.
+///
+/// # Errors
+///
+/// Returns [`MaintenanceError::Option`] if the inventory lists another bucket, lacks a column or can't be parsed, and
+/// [`MaintenanceError::Storage`] if one of its files can't be read.
 pub(crate) async fn read(storage: &Storage, uri: &str, location: &Location, push: Push<'_>) -> Result<()> {
     let inside = Inside { location, root: location.root() };
     if !uri.ends_with(".json") {
@@ -56,7 +63,7 @@ pub(crate) async fn read(storage: &Storage, uri: &str, location: &Location, push
     if manifest.source_bucket != location.authority() {
         return Err(bad(
             uri,
-            format!("it is of bucket {}, and the table is in {}", manifest.source_bucket, location.authority()),
+            format!("it lists bucket {}, and the table is in {}", manifest.source_bucket, location.authority()),
         ));
     }
     let columns: Vec<String> = manifest.file_schema.split(',').map(column_name).collect();
@@ -64,7 +71,7 @@ pub(crate) async fn read(storage: &Storage, uri: &str, location: &Location, push
     let bucket = manifest.destination_bucket.rsplit(':').next().unwrap_or_default();
     let at = Location::parse(uri)?;
     for file in manifest.files {
-        // `arn:aws:s3:::bucket`, which may go by another scheme or be reached by another name here.
+        // The destination bucket is an ARN, `arn:aws:s3:::bucket`. Here the bucket may have another scheme or be reached by another name.
         let uri = match at.authority() == bucket {
             true => at.root().join(&file.key).to_string(),
             false => format!("{}://{bucket}/{}", uri.split(':').next().unwrap_or_default(), file.key),
@@ -75,7 +82,7 @@ pub(crate) async fn read(storage: &Storage, uri: &str, location: &Location, push
     Ok(())
 }
 
-/// `LastModifiedDate` as `last_modified_date`.
+/// Converts a column name to snake case: `LastModifiedDate` becomes `last_modified_date`.
 fn column_name(name: &str) -> String {
     let mut plain = String::new();
     for c in name.trim().chars() {
@@ -87,12 +94,14 @@ fn column_name(name: &str) -> String {
     plain
 }
 
+/// A filter that passes the files of a location on.
 struct Inside<'a> {
     location: &'a Location,
     root: Location,
 }
 
 impl Inside<'_> {
+    /// Reads one file of an inventory. `header` has the column names of a CSV file that has no header line.
     fn file(&self, uri: &str, bytes: Bytes, header: Option<&[String]>, push: Push<'_>) -> Result<()> {
         if uri.ends_with(".parquet") {
             return self.parquet(uri, bytes, push);
@@ -103,9 +112,10 @@ impl Inside<'_> {
         if uri.ends_with(".csv") {
             return self.csv(uri, bytes.as_ref(), header, push);
         }
-        Err(bad(uri, "neither manifest.json, nor a file of CSV (.csv, .csv.gz) or Parquet"))
+        Err(bad(uri, "it is neither a manifest.json nor a file of CSV (.csv, .csv.gz) or Parquet"))
     }
 
+    /// Passes a file on if it lies in the location.
     fn one(&self, bucket: Option<&str>, key: &str, bytes: u64, modified_ms: Millis, push: &mut Push<'_>) -> Result<()> {
         if bucket.is_some_and(|bucket| bucket != self.location.authority()) {
             return Ok(());
@@ -160,6 +170,7 @@ impl Inside<'_> {
     }
 }
 
+/// Returns the column `bucket` of a batch, if it has one.
 fn bucket(batch: &RecordBatch) -> Result<Option<arrow::array::ArrayRef>> {
     Ok(batch.column_by_name("bucket").map(|column| cast(column, &DataType::Utf8)).transpose()?)
 }

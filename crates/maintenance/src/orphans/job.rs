@@ -16,7 +16,7 @@ use crate::context::JobContext;
 use crate::job_type::{JobReport, JobType, Undo, age, millis, record};
 use crate::undone::Undone;
 
-/// Removals of orphan files.
+/// The job kind `orphans`.
 #[derive(Debug)]
 pub(crate) struct OrphanRemoval;
 

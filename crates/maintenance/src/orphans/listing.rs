@@ -1,5 +1,7 @@
-//! What lies under a location, on disk, a file for each part of the listing. A part that is complete is kept until all is judged, so
-//! that a look for orphans that was cut short goes on where it was.
+//! The listing of a location, spooled to local disk with a file for each part of the location.
+//!
+//! A complete part stays on disk until all files are judged, so that a scan that was interrupted resumes instead of listing again. Start reading
+//! at [`Listing::take`].
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -16,29 +18,30 @@ use super::inventory;
 use super::spool::{ListedFile, SpoolReader, SpoolWriter};
 use crate::Result;
 
-/// Parts listed at the same time.
+/// Number of parts that are listed at the same time.
 const CONCURRENCY: usize = 32;
 
-/// An unfinished listing older than this is begun anew.
+/// Age in milliseconds from which an unfinished listing is discarded.
 const KEEP_MS: Millis = 24 * 3600 * 1000;
 
-/// What a listing consists of.
+/// The table of contents of a listing, as the file `contents.json`.
 #[derive(Debug, Serialize, Deserialize)]
 struct Contents {
-    /// The location, or the inventory.
+    /// The location that is listed, or the URI of the inventory.
     of: String,
+    /// Time of the listing's start, in milliseconds since the Unix epoch.
     begun_ms: Millis,
     parts: Vec<ListingPart>,
-    /// Files beside the parts.
+    /// Files that are in no part.
     beside: Vec<ListedFile>,
 }
 
-/// Where a listing is kept.
+/// The directory of a listing.
 #[derive(Debug)]
 enum Place {
-    /// Of a dry run: gone with it.
+    /// The directory of a dry run, which is removed with it.
     Passing(tempfile::TempDir),
-    /// Of a job: there until it has come to its end.
+    /// The directory of a job, which stays until all files are judged.
     Kept(PathBuf),
 }
 
@@ -51,7 +54,7 @@ impl Place {
     }
 }
 
-/// A complete listing.
+/// A complete listing, which is read file by file.
 #[derive(Debug)]
 pub(crate) struct Listing {
     place: Place,
@@ -61,8 +64,14 @@ pub(crate) struct Listing {
 }
 
 impl Listing {
-    /// Lists a location, or reads the inventory of it. With a name, what an earlier attempt of that name has listed already is not listed
-    /// again.
+    /// Lists a location, or reads an inventory of it.
+    ///
+    /// With a `name`, parts that an earlier attempt of that name has listed are not listed again.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Storage`](crate::MaintenanceError::Storage) if the store fails, [`Spill`](crate::MaintenanceError::Spill) if the disk does, and
+    /// [`Option`](crate::MaintenanceError::Option) if the inventory can't be read.
     pub(crate) async fn take(
         storage: &Storage,
         location: &Location,
@@ -101,7 +110,7 @@ impl Listing {
         Ok(Self { place, beside: contents.beside.into(), left, reader: None })
     }
 
-    /// The next file; none at the end.
+    /// Returns the next file; `None` at the end.
     pub(crate) fn next(&mut self) -> Result<Option<ListedFile>> {
         if let Some(found) = self.beside.pop_front() {
             return Ok(Some(found));
@@ -117,7 +126,7 @@ impl Listing {
         }
     }
 
-    /// Everything was judged: nothing has to be kept.
+    /// Removes the listing from disk, after all files were judged.
     pub(crate) fn done(self) -> Result<()> {
         match self.place {
             Place::Passing(dir) => Ok(dir.close()?),
@@ -132,13 +141,14 @@ fn part_path(dir: &Path, part: usize) -> PathBuf {
 
 const CONTENTS: &str = "contents.json";
 
-/// What an earlier attempt set out to list, if it is not too long ago.
+/// Reads the contents of an earlier attempt's listing of `of`, unless it is too old.
 fn unfinished(dir: &Path, of: &str) -> Result<Option<Contents>> {
     let Ok(text) = std::fs::read(dir.join(CONTENTS)) else { return Ok(None) };
     let found = serde_json::from_slice::<Contents>(&text).ok();
     Ok(found.filter(|c| c.of == of && c.begun_ms > now_ms() - KEEP_MS))
 }
 
+/// Divides the location into parts and writes the contents of a new listing.
 async fn begin(storage: &Storage, location: &Location, inventory: Option<&str>, of: String, dir: &Path) -> Result<Contents> {
     std::fs::remove_dir_all(dir)?;
     std::fs::create_dir_all(dir)?;
@@ -153,7 +163,7 @@ async fn begin(storage: &Storage, location: &Location, inventory: Option<&str>, 
     Ok(contents)
 }
 
-/// Lists a part into a file, which appears complete or not at all.
+/// Lists a part into a file. The file appears complete or not at all, by a rename.
 async fn list_part(storage: Storage, location: Location, part: ListingPart, path: PathBuf) -> Result<()> {
     let mut spool = SpoolWriter::new(File::create(path.with_extension("tmp"))?);
     let mut files = storage.list_part(&location, part);
@@ -191,7 +201,7 @@ mod tests {
         let names = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<BTreeSet<_>>();
         let (_, found) = listed(&storage, &location, spill.path()).await;
         assert_eq!(found, names(&["1", "2", "3", "4", "5"]));
-        // As if it had been killed before b was complete. What comes to the parts that are, meanwhile, is not seen.
+        // As if it had been killed before `b` was complete. Files that are added to complete parts meanwhile are not seen.
         std::fs::remove_file(spill.path().join("listing-t/1.part")).expect("removed");
         std::fs::write(dir.path().join("a/6"), "x").expect("written");
         std::fs::write(dir.path().join("b/7"), "x").expect("written");

@@ -1,4 +1,8 @@
-//! Files under a table's location that belong to nothing: found, seen twice, put into quarantine.
+//! Orphans: files under a table's location that nothing refers to.
+//!
+//! A scan lists the location, then reads what the table and others refer to, and compares. A file that is unreferenced in a scan becomes an
+//! orphan candidate. A scan at least a day later that finds the candidate again quarantines it, so that a writer has the time to commit its
+//! files. Start reading at [`execute_orphans`] and `OrphanScan::next`.
 
 mod inventory;
 mod job;
@@ -22,116 +26,122 @@ pub(crate) use job::OrphanRemoval;
 use listing::Listing;
 use spool::ListedFile;
 
+/// A day, in milliseconds.
 const DAY_MS: Millis = 24 * 3600 * 1000;
 
-/// Between the look that finds a file first and the one that may put it into quarantine.
+/// Time in milliseconds between the scan that first finds a candidate and the earliest one that may quarantine it.
 const BETWEEN_LOOKS_MS: Millis = DAY_MS;
 
-/// Why a file is an orphan, for people.
+/// The reason that a file is an orphan, for people.
 const REASON: &str = "no snapshot, statistics entry, metadata log or job refers to it";
 
-/// Orphans that a report names; beyond it they are counted.
+/// Maximum number of orphans that a report names; further ones are only counted.
 const NAMED: usize = 10_000;
 
-/// Files judged at a time.
+/// Number of orphans that are recorded at a time.
 const BATCH: usize = 1000;
 
-/// Options of a look for orphans.
+/// The options of an orphan scan.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct OrphanOptions {
-    /// Only files older than this many milliseconds; default: the table's `esker.orphans.min-age-ms`, else three days; at least
-    /// one.
+    /// Minimum age of a file since it was last written, in milliseconds; default: the table's `esker.orphans.min-age-ms`, else three days.
+    ///
+    /// It must be at least a day.
     pub older_than_age_ms: Option<Millis>,
-    /// The listing to go by, rather than asking the store: the `manifest.json` of an S3 Inventory, or a file of CSV or Parquet.
+    /// URI of a listing to use instead of listing the storage: the `manifest.json` of an S3 Inventory, or a file of CSV or Parquet.
     pub inventory: Option<String>,
 }
 
 /// A file that nothing refers to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Orphan {
-    /// Its URI.
+    /// URI of the file.
     pub path: String,
-    /// Its size.
+    /// Size of the file, in bytes.
     pub bytes: u64,
-    /// When it was last written.
+    /// Time of the last write, in milliseconds since the Unix epoch.
     pub modified_ms: Millis,
-    /// Since when it was seen to belong to nothing, if it was before.
+    /// Time since when the file is a candidate, in milliseconds since the Unix epoch; `None` if this scan is the first to find it.
     pub since_ms: Option<Millis>,
-    /// Why it is taken for an orphan.
+    /// The reason that the file is an orphan, for people.
     pub reason: String,
 }
 
-/// What lies under a table's location, sorted by what it belongs to.
+/// Counts of the files under a table's location, by what refers to them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LocationCensus {
-    /// Files listed.
+    /// Number of files that were listed.
     pub listed: u64,
-    /// Of them, referenced by a snapshot, a statistics entry or the metadata log.
+    /// Number of listed files that a snapshot, a statistics entry or the metadata log refers to.
     pub referenced: u64,
-    /// Of them, unreferenced but too young to judge.
+    /// Number of listed files that are unreferenced but too young to judge.
     pub young: u64,
-    /// Of them, an output in progress, in quarantine already, in a place of another table, or referenced by one.
+    /// Number of listed files that are pending outputs, are in quarantine, or belong to another table.
     pub accounted: u64,
-    /// The rest.
+    /// Number of orphans.
     pub orphans: u64,
-    /// Its bytes.
+    /// Total size of the orphans, in bytes.
     pub orphan_bytes: u64,
 }
 
-/// What a look found: the plan of the job, and its dry run.
+/// The result of an orphan scan that changes nothing: the dry run of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrphanReport {
-    /// The table's name.
+    /// Name of the table.
     pub table: String,
-    /// What was listed.
+    /// The location that was listed.
     pub location: String,
-    /// Only files last written before this.
+    /// Time before which a file was last written to be judged, in milliseconds since the Unix epoch.
     pub older_than_ms: Millis,
-    /// What there is.
+    /// Counts of the listed files.
     #[serde(flatten)]
     pub counted: LocationCensus,
-    /// The orphans; ten thousand at most are named.
+    /// The orphans, by location; at most ten thousand are named.
     pub named: Vec<Orphan>,
 }
 
-/// What a job is going to do: the look itself is the work.
+/// The plan of a job that removes orphans. It has the limits of the scan, because the scan itself is the work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrphanPlan {
-    /// The table's name.
+    /// Name of the table.
     pub table: String,
-    /// What is listed.
+    /// The location that is listed.
     pub location: String,
-    /// Only files last written before this.
+    /// Time before which a file was last written to be judged, in milliseconds since the Unix epoch.
     pub older_than_ms: Millis,
-    /// A file goes into quarantine if it was seen to be an orphan before this.
+    /// Time before which a file became a candidate to be quarantined, in milliseconds since the Unix epoch.
     pub seen_before_ms: Millis,
-    /// How long it stays there before it is deleted.
+    /// Time that a file stays in quarantine before it is deleted, in milliseconds.
     pub grace_ms: Millis,
-    /// The inventory to go by.
+    /// URI of the inventory that is read instead of listing the storage.
     #[serde(default)]
     pub inventory: Option<String>,
 }
 
-/// What a job did.
+/// The outcome of a job that removes orphans.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct OrphanOutcome {
-    /// What there is.
+    /// Counts of the listed files.
     #[serde(flatten)]
     pub counted: LocationCensus,
-    /// Orphans seen for less than a day: the next look may take them.
+    /// Number of candidates that are known for less than a day; the next scan may quarantine them.
     pub waiting: u64,
-    /// Files put into quarantine.
+    /// Number of files that were quarantined.
     #[serde(alias = "doomed_files")]
     pub quarantined_files: u64,
-    /// Their bytes.
+    /// Total size of the quarantined files, in bytes.
     #[serde(alias = "doomed_bytes")]
     pub quarantined_bytes: u64,
-    /// Seconds.
+    /// Duration of the job, in seconds.
     pub seconds: f64,
 }
 
-/// The age below which a file is not judged.
+/// Returns the age below which a file is not judged, in milliseconds.
+///
+/// # Errors
+///
+/// Returns [`MaintenanceError::Option`] if the age is less than a day, or less than the table's property asks for.
 fn min_age(table: &LoadedTable, options: &OrphanOptions) -> Result<Millis> {
     const KEY: &str = ORPHAN_MIN_AGE.key;
     let properties = &table.metadata.properties;
@@ -153,21 +163,24 @@ fn min_age(table: &LoadedTable, options: &OrphanOptions) -> Result<Millis> {
     Ok(age)
 }
 
-/// A look at work: what was listed is spooled, then judged by what the table refers to after the listing ended.
+/// An orphan scan. The listing is spooled to disk, then its files are judged by the references that were read after the listing ended.
 struct OrphanScan {
     listed: Listing,
     table: LoadedTable,
+    /// Files that the table's metadata leads to.
     referenced: PathSet,
+    /// Pending outputs and quarantined files of the table.
     accounted: PathSet,
-    /// What other tables lead to within the table's location.
+    /// Files within the table's location that other tables lead to.
     elsewhere: PathSet,
-    /// Places of other tables, within the table's location or the same; and the locations of others that it lies in.
+    /// Places of other tables that overlap the table's location: those within it or equal to it, and locations that enclose it.
     others: Vec<Location>,
     older_than_ms: Millis,
     counted: LocationCensus,
 }
 
 impl OrphanScan {
+    /// Lists the location, or reads the inventory, then reads all references. A `name` lets a later attempt resume the listing.
     async fn begin(
         catalog: &Catalog,
         table: &LoadedTable,
@@ -178,12 +191,12 @@ impl OrphanScan {
         let location = Location::parse(&table.row.location)?;
         let listed = Listing::take(catalog.storage(), &location, inventory, spill, name).await?;
         let counted = LocationCensus::default();
-        // What is referenced is read after the listing ended, so that a file committed meanwhile is no orphan.
+        // References are read after the listing ended, so that a file committed meanwhile is no orphan.
         let table = match catalog.state().tabular_by_id(table.row.id).await? {
             Some(row) => catalog.load_row(row).await?,
             None => return Err(MaintenanceError::Refused(format!("table {} was dropped during the listing", table.row.name))),
         };
-        // Files of a state that the table had by another database are nobody's only until somebody has decided.
+        // If the table has a second tip, files that only that tip leads to look like orphans until a person has chosen.
         catalog.check_only_tip(&table.row).await?;
         let referenced = referenced_paths(catalog, &table).await?;
         let mut accounted = catalog.path_set();
@@ -191,14 +204,18 @@ impl OrphanScan {
         let accounted = accounted.finish()?;
         let elsewhere = referenced_by_others(catalog, table.row.id, std::slice::from_ref(&location)).await?;
         let others = deletion::other_places(catalog, Some(table.row.id)).await?;
-        // What encloses the location, if it is no location itself, is shared: what is referenced says whose a file is.
+        // A place that encloses the location and is not a table's present location is shared: references decide whose a file in it is.
         let others =
             others.into_iter().filter(|p| p.is_location() || p.directory == location || p.directory.is_inside(&location));
         let others = others.map(|place| place.directory).filter(|at| at.overlaps(&location)).collect();
         Ok(Self { listed, table, referenced, accounted, elsewhere, others, older_than_ms, counted })
     }
 
-    /// The next orphans; none at the end.
+    /// Returns the next orphans; an empty list at the end.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`MaintenanceError::Refused`] if a file is a later metadata file of the table than the catalog knows.
     fn next(&mut self) -> Result<Vec<ListedFile>> {
         let mut orphans = Vec::new();
         while orphans.len() < BATCH
@@ -210,8 +227,8 @@ impl OrphanScan {
             if self.referenced.contains(owner)? {
                 self.counted.referenced += 1;
             } else if Location::parse(&file.path).is_err() {
-                // No table can have it, and the sweep would not touch it.
-                tracing::warn!(path = file.path, "a file whose name is no location is passed over");
+                // No table can refer to it, and the sweep would not delete it.
+                tracing::warn!(path = file.path, "a file is skipped, because its name can't be part of a location");
             } else if self.accounted.contains(owner)? || self.is_foreign(&file.path)? || self.elsewhere.contains(owner)? {
                 self.counted.accounted += 1;
             } else if file.modified_ms >= self.older_than_ms {
@@ -221,7 +238,7 @@ impl OrphanScan {
                     let (name, path) = (&self.table.row.name, &file.path);
                     let what = format!(
                         "{path} is a later metadata file of {name} than the catalog knows: the state database was restored from a \
-                         backup, or another catalog commits to the table; see what `esker recover --dry-run` says"
+                         backup, or another catalog commits to the table; `esker recover --dry-run` shows which"
                     );
                     return Err(MaintenanceError::Refused(what));
                 }
@@ -233,6 +250,7 @@ impl OrphanScan {
         Ok(orphans)
     }
 
+    /// Checks whether a file lies in a place of another table.
     fn is_foreign(&self, path: &str) -> Result<bool> {
         if self.others.is_empty() {
             return Ok(false);
@@ -242,14 +260,21 @@ impl OrphanScan {
     }
 }
 
-/// The file whose checksum is in a file, as Hadoop's local file systems keep it beside each that they write: `.NAME.crc` of `NAME`.
+/// Returns the file whose checksum a file holds; `None` if it is not a checksum file.
+///
+/// Hadoop's local file systems write `.NAME.crc` next to each file `NAME`.
 pub(crate) fn with_checksum(path: &str) -> Option<String> {
     let (directory, name) = path.rsplit_once('/')?;
     let name = name.strip_prefix('.')?.strip_suffix(".crc").filter(|name| !name.is_empty())?;
     Some(format!("{directory}/{name}"))
 }
 
-/// Looks for a table's orphans, and does nothing.
+/// Lists a table's orphans and changes nothing.
+///
+/// # Errors
+///
+/// Returns [`MaintenanceError::Option`] for an age or an inventory that makes no sense, [`MaintenanceError::Refused`] if the catalog does not
+/// know the table's newest metadata, and the error of listing the storage or reading metadata.
 pub(crate) async fn list_orphans(
     catalog: &Catalog,
     table: &LoadedTable,
@@ -276,7 +301,12 @@ pub(crate) async fn list_orphans(
     Ok(OrphanReport { table: look.table.row.name.to_string(), location, older_than_ms, counted: look.counted, named })
 }
 
-/// Plans the removal of a table's orphans. Refused for foreign tables and where `gc.enabled` is false.
+/// Plans the removal of a table's orphans.
+///
+/// # Errors
+///
+/// Returns [`MaintenanceError::Refused`] for a foreign table and where `gc.enabled` is false, and [`MaintenanceError::Option`] for an age that
+/// is too short.
 pub(crate) fn plan_orphans(catalog: &Catalog, table: &LoadedTable, options: &OrphanOptions) -> Result<OrphanPlan> {
     check_deletable(catalog, table)?;
     let now = now_ms();
@@ -290,7 +320,11 @@ pub(crate) fn plan_orphans(catalog: &Catalog, table: &LoadedTable, options: &Orp
     })
 }
 
-/// Looks, records what is seen, and quarantines what was seen a day before.
+/// Scans for orphans, records them as candidates, and quarantines those that were candidates a day before.
+///
+/// # Errors
+///
+/// Returns the errors of [`list_orphans`], and [`MaintenanceError::Cancelled`] after a cancellation.
 pub(crate) async fn execute_orphans(context: &JobContext, table: &LoadedTable, plan: &OrphanPlan) -> Result<OrphanOutcome> {
     let (started, began) = (Instant::now(), now_ms());
     let state = context.catalog.state();

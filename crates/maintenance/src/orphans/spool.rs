@@ -1,3 +1,7 @@
+//! The format of a listing on local disk: records of a file each, in sequence.
+//!
+//! A record is the length of the location (4 bytes), the location, the size (8 bytes) and the time (8 bytes), little-endian.
+
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 
@@ -5,7 +9,7 @@ use esker_types::Millis;
 
 use crate::Result;
 
-/// A file of a listing.
+/// A file of a listing: its location, its size in bytes, and the time of its last write in milliseconds since the Unix epoch.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct ListedFile {
     pub(crate) path: String,
@@ -19,7 +23,7 @@ impl From<esker_storage::ListedObject> for ListedFile {
     }
 }
 
-/// A listing on its way to disk.
+/// A writer of a listing.
 #[derive(Debug)]
 pub(crate) struct SpoolWriter(BufWriter<File>);
 
@@ -28,6 +32,7 @@ impl SpoolWriter {
         Self(BufWriter::new(file))
     }
 
+    /// Appends a file.
     pub(crate) fn push(&mut self, file: &ListedFile) -> Result<()> {
         let length = u32::try_from(file.path.len()).map_err(std::io::Error::other)?;
         self.0.write_all(&length.to_le_bytes())?;
@@ -37,14 +42,14 @@ impl SpoolWriter {
         Ok(())
     }
 
-    /// Ends writing: all of it is on disk.
+    /// Ends writing, and syncs the data to disk.
     pub(crate) fn finish(self) -> Result<()> {
         let file = self.0.into_inner().map_err(std::io::IntoInnerError::into_error)?;
         Ok(file.sync_data()?)
     }
 }
 
-/// A listing that was written.
+/// A reader of a listing.
 #[derive(Debug)]
 pub(crate) struct SpoolReader(BufReader<File>);
 
@@ -53,6 +58,7 @@ impl SpoolReader {
         Self(BufReader::new(file))
     }
 
+    /// Returns the next file; `None` at the end.
     pub(crate) fn next(&mut self) -> Result<Option<ListedFile>> {
         let reader = &mut self.0;
         if reader.fill_buf()?.is_empty() {

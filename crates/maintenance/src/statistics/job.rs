@@ -12,7 +12,7 @@ use crate::Result;
 use crate::context::JobContext;
 use crate::job_type::{JobReport, JobType, record};
 
-/// Counts of distinct values.
+/// The job kind `statistics`.
 #[derive(Debug)]
 pub(crate) struct StatisticsRun;
 

@@ -1,7 +1,10 @@
-//! How many distinct values each column has, as theta sketches in a Puffin file, which Spark and Trino plan joins by.
+//! Statistics of a snapshot: the numbers of distinct values of its columns, and counts of its partitions.
 //!
-//! A sketch is fed with the single-value serialization of each value (Puffin specification, `apache-datasketches-theta-v1`), so
-//! that sketches of any writer can be merged.
+//! The distinct values are theta sketches in a Puffin file, by which Spark and Trino plan joins. A sketch is fed with the single-value
+//! serialization of each value, so that sketches of all writers can be merged. The counts of partitions are a Parquet file (`partitions`). Start
+//! reading at [`plan_statistics`] and [`execute_statistics`].
+//!
+//! Spec: "Table Statistics"; Puffin specification, "`apache-datasketches-theta-v1` blob type".
 
 mod job;
 mod partitions;
@@ -33,52 +36,57 @@ use crate::{MaintenanceError, Result, check_owned, check_plain};
 pub(crate) use job::StatisticsRun;
 use partitions::write_partition_statistics;
 
-/// The type of blobs with theta sketches.
+/// The Puffin blob type of theta sketches.
 const THETA_SKETCH: &str = "apache-datasketches-theta-v1";
 
-/// Options of a run.
+/// The options of a statistics job.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct StatisticsOptions {
-    /// Columns, by name; default: all whose values are counted, which are not booleans, nested, `variant`, `geometry`, `geography` or `unknown`.
+    /// Names of top-level columns; default: all except booleans, nested columns, `variant`, `geometry`, `geography` and `unknown`.
     pub columns: Vec<String>,
-    /// The branch whose head is looked at; default `main`.
+    /// The branch whose head is read; default `main`.
     pub branch: Option<String>,
 }
 
-/// What a run is going to read.
+/// The plan of a statistics job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatisticsPlan {
-    /// The table's name.
+    /// Name of the table.
     pub table: String,
-    /// The snapshot that is looked at; none if the branch is empty.
+    /// Id of the snapshot that is read; `None` if the branch is empty.
     pub snapshot_id: Option<i64>,
-    /// Column names and field ids.
+    /// The columns whose distinct values are counted: field ids by name.
     pub columns: BTreeMap<String, i32>,
-    /// Columns whose values are not counted, with their types.
+    /// The columns whose values are not counted: types by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub left_out: BTreeMap<String, String>,
-    /// Statistics of this snapshot that are replaced.
+    /// Location of the statistics file of this snapshot that is replaced.
     pub replaces: Option<String>,
 }
 
-/// What a run found.
+/// The outcome of a statistics job.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct StatisticsOutcome {
-    /// The statistics file.
+    /// Location of the statistics file, if one was written.
     pub path: Option<String>,
-    /// The file of the partitions' statistics, where the table has partitions.
+    /// Location of the partition statistics file, if one was written.
     #[serde(default)]
     pub partitions_path: Option<String>,
-    /// Distinct values of each column, about: three percent off at most, in two of three cases under two.
+    /// Estimated number of distinct values of each column, by name. The relative error is under 2 % in two of three cases, rarely over 3 %.
     pub distinct: BTreeMap<String, u64>,
-    /// Rows that were read.
+    /// Number of rows that were read.
     pub records: u64,
-    /// Seconds.
+    /// Duration of the job, in seconds.
     pub seconds: f64,
 }
 
-/// Plans a run. Refused for foreign tables.
+/// Plans the statistics of a branch's head.
+///
+/// # Errors
+///
+/// Returns [`MaintenanceError::Refused`] for a foreign table, and [`MaintenanceError::Option`] if the branch or a column does not exist, or
+/// values of a column are not counted.
 pub(crate) fn plan_statistics(table: &LoadedTable, options: &StatisticsOptions) -> Result<StatisticsPlan> {
     let (name, metadata) = (&table.row.name, &table.metadata);
     check_owned(table)?;
@@ -91,7 +99,7 @@ pub(crate) fn plan_statistics(table: &LoadedTable, options: &StatisticsOptions) 
     let mut columns = BTreeMap::new();
     for column in &options.columns {
         let bad = |reason: &str| MaintenanceError::Option { key: "columns", reason: format!("{name}: {column} {reason}") };
-        let field = fields.iter().find(|f| f.name == *column).ok_or_else(|| bad("is no top-level column"))?;
+        let field = fields.iter().find(|f| f.name == *column).ok_or_else(|| bad("is no top-level column of the table"))?;
         if !is_counted(&field.field_type) {
             return Err(bad(&format!("is of type {}, whose values are not counted", field.field_type)));
         }
@@ -111,7 +119,7 @@ pub(crate) fn plan_statistics(table: &LoadedTable, options: &StatisticsOptions) 
     Ok(StatisticsPlan { table: name.to_string(), snapshot_id, columns, left_out, replaces })
 }
 
-/// Whether values of a type are told apart by their bytes, and are worth to be counted.
+/// Checks whether distinct values of a type are counted: their bytes must tell them apart, and there must be more than two.
 const fn is_counted(ty: &Type) -> bool {
     use PrimitiveType::{Boolean, Geography, Geometry, Other, Unknown};
     match ty {
@@ -120,11 +128,12 @@ const fn is_counted(ty: &Type) -> bool {
     }
 }
 
+/// Creates an empty sketch of the default size.
 fn sketch() -> Result<ThetaSketch> {
     ThetaSketchBuilder::default().build().map_err(|e| MaintenanceError::Refused(e.to_string()))
 }
 
-/// Feeds a sketch with a column's values. Nulls are no values.
+/// Adds the values of an Arrow column to a sketch. Nulls are not counted.
 fn feed(sketch: &mut ThetaSketch, column: &ArrayRef) -> Result<()> {
     macro_rules! primitive {
         ($type:ty, $value:ident => $bytes:expr) => {
@@ -156,14 +165,22 @@ fn feed(sketch: &mut ThetaSketch, column: &ArrayRef) -> Result<()> {
     Ok(())
 }
 
-/// A decimal's single-value serialization, which does not depend on its scale.
+/// Serializes a decimal by its unscaled value: the single-value serialization does not depend on the scale.
+///
+/// Spec: Appendix D, "Binary single-value serialization".
 fn decimal(unscaled: i128) -> Vec<u8> {
     Value::Decimal { unscaled, scale: 0 }.to_bytes().unwrap_or_default()
 }
 
-/// The sketches of the columns, in the order of the plan, and the rows that went into them.
+/// The sketches of the columns, in the order of the plan, and the number of rows that went into them.
 type Sketches = (Vec<ThetaSketch>, u64);
 
+/// Reads the planned snapshot, writes its statistics files, and commits them.
+///
+/// # Errors
+///
+/// Returns [`MaintenanceError::Refused`] for a data file that is not Parquet, the error of reading or writing a file, and
+/// [`MaintenanceError::Catalog`] if the snapshot was removed meanwhile.
 pub(crate) async fn execute_statistics(
     context: &JobContext,
     table: &LoadedTable,
@@ -174,7 +191,7 @@ pub(crate) async fn execute_statistics(
     let Some(snapshot) = snapshot else { return Ok(StatisticsOutcome::default()) };
     let live = context.catalog.live(table, snapshot).await?;
     context.progress.set_total(live.data.len() as u64);
-    // Deletes are resolved partition by partition.
+    // Deletes are resolved partition by partition, which bounds memory.
     let mut partitions: BTreeMap<PartitionKey<'_>, Vec<LiveFile>> = BTreeMap::new();
     for file in &live.data {
         partitions.entry(PartitionKey::of(file)).or_default().push(file.clone());
@@ -217,7 +234,7 @@ pub(crate) async fn execute_statistics(
     Ok(StatisticsOutcome { path, partitions_path, distinct, records: merged.records, seconds })
 }
 
-/// The sketches of one file, a row group after the other, so that memory is that of a row group a worker.
+/// Builds the sketches of one file. It reads one row group after the other, so that each worker holds one row group in memory.
 async fn sketched(
     context: &JobContext,
     metadata: &TableMetadata,
@@ -231,7 +248,7 @@ async fn sketched(
     let data = &file.file;
     check_plain(&data.file_path, data.key_metadata.as_ref())?;
     if data.file_format != DataFileFormat::Parquet {
-        let what = format!("{}: data in {} files can't be read here", data.file_path, data.file_format);
+        let what = format!("{}: Esker can't read data in {} files", data.file_path, data.file_format);
         return Err(MaintenanceError::Refused(what));
     }
     let open = context.reader.with_name_mapping(metadata).open(&data.file_path, data.size(), &context.counters.reads).await?;
@@ -245,7 +262,7 @@ async fn sketched(
         let fetched = open.fetch(i..i + 1).await?;
         let (adapter, projection, deleted) = (adapter.clone(), projection.clone(), deleted.clone());
         let permit = context.cpu.clone().acquire_owned().await;
-        let permit = permit.map_err(|_| MaintenanceError::Refused("the job is ending".to_owned()))?;
+        let permit = permit.map_err(|_| MaintenanceError::Refused("the job is stopping".to_owned()))?;
         let work = move || {
             let _permit = permit;
             for batch in fetched.rows(adapter, projection, rows, deleted, BATCH_ROWS)? {
@@ -260,17 +277,20 @@ async fn sketched(
     Ok((sketches, records))
 }
 
+/// The union of the sketches of all files, and the number of rows that went into them.
 struct Merged {
     unions: Vec<ThetaUnion>,
     records: u64,
 }
 
 impl Merged {
+    /// Creates empty unions for a number of columns.
     fn new(columns: usize) -> Result<Self> {
         let union = |_| ThetaUnionBuilder::default().build().map_err(|e| MaintenanceError::Refused(e.to_string()));
         Ok(Self { unions: (0..columns).map(union).collect::<Result<_>>()?, records: 0 })
     }
 
+    /// Adds the sketches of a file.
     fn add(&mut self, (sketches, records): Sketches) -> Result<()> {
         self.records += records;
         for (union, sketch) in self.unions.iter_mut().zip(&sketches) {
@@ -280,7 +300,9 @@ impl Merged {
     }
 }
 
-/// Writes the Puffin file: a blob a column.
+/// Writes the Puffin file, with a blob for each column. Returns the estimates by column, and the file's entry in the table metadata.
+///
+/// Spec: "Table Statistics".
 async fn write(
     context: &JobContext,
     metadata: &TableMetadata,
@@ -329,6 +351,7 @@ async fn write(
     Ok((distinct, file))
 }
 
+/// The commit of statistics files. The files that they replace go into quarantine.
 struct StatisticsCommit {
     context: JobContext,
     snapshot: i64,

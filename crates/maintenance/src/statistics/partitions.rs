@@ -1,5 +1,8 @@
-//! Partition statistics: a Parquet file with a row a partition (specification, "Partition Statistics"), which engines read instead of all
-//! manifests.
+//! Partition statistics: a Parquet file with a row for each partition, which engines read instead of all manifests.
+//!
+//! Start reading at [`write_partition_statistics`].
+//!
+//! Spec: "Partition Statistics".
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -19,7 +22,7 @@ use uuid::Uuid;
 use crate::context::JobContext;
 use crate::{MaintenanceError, Result};
 
-/// What is counted of a partition.
+/// The counts of a partition.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Counts {
     records: i64,
@@ -30,11 +33,17 @@ struct Counts {
     equality_deletes: i64,
     equality_files: i32,
     vectors: i32,
-    /// The newest snapshot that added one of its files: when, and which.
+    /// Time in milliseconds since the Unix epoch and id of the newest snapshot that added one of the partition's files.
     updated: Option<(i64, i64)>,
 }
 
-/// The fields of all specs of the table, each once, by field id; an error in words if the values of one can't be written.
+/// Returns the unified partition type: the fields of all specs of the table, each once, by field id.
+///
+/// Spec: "Partition Statistics".
+///
+/// # Errors
+///
+/// Returns a message if values of a field can't be written.
 fn unified(metadata: &TableMetadata) -> std::result::Result<BTreeMap<i32, FieldRef>, String> {
     let mut fields: BTreeMap<i32, (&str, DataType)> = BTreeMap::new();
     for (spec_id, types) in all_partition_types(metadata) {
@@ -43,18 +52,18 @@ fn unified(metadata: &TableMetadata) -> std::result::Result<BTreeMap<i32, FieldR
             let (name, transform) = (field.name(), field.transform());
             let ty = match ty {
                 Some(ty) => arrow_type(&Type::Primitive(ty)).map_err(|e| format!("partition field {name}: {e}"))?,
-                // It has no values.
+                // A void field has no values.
                 None if *transform == Transform::Void => continue,
                 None if matches!(transform, Transform::Unknown(_)) => {
                     return Err(format!("partition field {name}: its transform, {transform}, is not known"));
                 }
-                None => return Err(format!("nothing tells the type of partition field {name} any more")),
+                None => return Err(format!("partition field {name}: its type is not known any more, because its source column was dropped")),
             };
-            // The newest name of a field counts.
+            // A field that was renamed has the name of the newest spec.
             fields.insert(field.field_id, (name, ty));
         }
     }
-    // Fields of two specs may have one name.
+    // Different fields of two specs may have the same name.
     let mut names = HashSet::new();
     let unified = fields.into_iter().map(|(id, (name, ty))| {
         let name = if names.insert(name) { name.to_owned() } else { format!("{name}_{id}") };
@@ -63,13 +72,14 @@ fn unified(metadata: &TableMetadata) -> std::result::Result<BTreeMap<i32, FieldR
     Ok(unified.collect())
 }
 
-/// A partition's value of a field; none if its spec does not have the field.
+/// Returns a partition's value of a field; `None` if it is null or the partition's spec does not have the field.
 fn value<'a>(metadata: &TableMetadata, partition: &'a PartitionKey<'_>, field_id: i32) -> Option<&'a Value> {
     let spec = metadata.partition_spec_by_id(partition.spec_id())?;
     let at = spec.fields().iter().position(|f| f.field_id == field_id)?;
     partition.values().get(at)?.as_ref()
 }
 
+/// Counts the files of each partition, in the order of the partitions' keys.
 fn count<'a>(metadata: &TableMetadata, live: &'a LiveFiles) -> Vec<(PartitionKey<'a>, Counts)> {
     let mut all: BTreeMap<PartitionKey<'a>, Counts> = BTreeMap::new();
     let small = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
@@ -100,11 +110,14 @@ fn count<'a>(metadata: &TableMetadata, live: &'a LiveFiles) -> Vec<(PartitionKey
     all.into_iter().collect()
 }
 
+/// Gives an Arrow field its Iceberg field id.
 fn with_id(field: Field, id: i32) -> FieldRef {
     Arc::new(field.with_metadata([(PARQUET_FIELD_ID_META_KEY.to_owned(), id.to_string())].into()))
 }
 
-/// The rows, in the order of their partitions.
+/// Builds the rows of the file, sorted by the values of the partition, then the spec id.
+///
+/// Spec: "Partition Statistics File", which defines the columns and their field ids.
 fn rows(metadata: &TableMetadata, live: &LiveFiles, fields: &BTreeMap<i32, FieldRef>) -> Result<RecordBatch> {
     let counted = count(metadata, live);
     let partition: Fields = fields.values().cloned().collect();
@@ -155,7 +168,9 @@ fn rows(metadata: &TableMetadata, live: &LiveFiles, fields: &BTreeMap<i32, Field
     Ok(take_record_batch(&batch, &order)?)
 }
 
-/// Writes the statistics of a snapshot's partitions; none if the table has no partitions, or some whose values can't be written.
+/// Writes the statistics of a snapshot's partitions and returns the file's entry in the table metadata.
+///
+/// Returns `None` if the table has no partition fields or no data, or if values of a field can't be written, which the job's log says.
 pub(crate) async fn write_partition_statistics(
     context: &JobContext,
     metadata: &TableMetadata,
@@ -165,7 +180,7 @@ pub(crate) async fn write_partition_statistics(
     let fields = match unified(metadata) {
         Ok(fields) => fields,
         Err(why) => {
-            context.progress.log(format!("statistics of partitions are left out: {why}"));
+            context.progress.log(format!("partition statistics are left out: {why}"));
             return Ok(None);
         }
     };
@@ -219,7 +234,7 @@ mod tests {
         LiveFile { file, spec_id: 0, sequence_number: 1, file_sequence_number: None, snapshot_id, first_row_id: None }
     }
 
-    /// The columns are found by the ids that the specification gives them ("Partition Statistics File").
+    /// The expected ids of the columns are those of the specification. Spec: "Partition Statistics File".
     #[test]
     fn what_is_counted_of_a_partition_is_under_the_specifications_ids() {
         let mut live = LiveFiles::default();
@@ -267,7 +282,7 @@ mod tests {
         }
     }
 
-    /// Specs that follow one another may have a name for two fields; a column that was dropped leaves a void field behind in version 1.
+    /// Two specs may have different fields of the same name. In format version 1, a dropped column leaves a void field behind.
     #[test]
     fn fields_of_all_specs_are_told_apart_and_a_transform_that_nobody_knows_is_named() {
         let with = |transform: &str| {

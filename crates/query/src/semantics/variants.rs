@@ -27,7 +27,7 @@ use super::plans::{rewrite_expressions, visible};
 use crate::variant::{Extract, Path, extraction_of, holds_variant, of_values};
 
 /// Functions that compare their arguments.
-const COMPARING: [&str; 17] = [
+const COMPARING: [&str; 21] = [
     "nullif",
     "greatest",
     "least",
@@ -42,7 +42,11 @@ const COMPARING: [&str; 17] = [
     "array_intersect",
     "array_except",
     "array_remove",
+    "array_remove_all",
+    "array_remove_n",
     "array_replace",
+    "array_replace_all",
+    "array_replace_n",
     "array_max",
     "array_min",
 ];

@@ -1,3 +1,5 @@
+//! The events of the outbox, for readers that keep a cursor of their own.
+
 use axum::Json;
 use axum::extract::State;
 use esker_state::Event;
@@ -6,15 +8,16 @@ use serde::{Deserialize, Serialize};
 use crate::extract::Query;
 use crate::{ApiError, App};
 
-/// Events in one answer, at most.
+/// The maximum number of events in one answer.
 const MOST: u32 = 1000;
 
+/// The parameters of a request for events.
 #[derive(Debug, Deserialize)]
 pub(crate) struct EventQuery {
     /// The cursor: the id of the last event that the reader has.
     #[serde(default)]
     after: i64,
-    /// Of this warehouse only.
+    /// The warehouse whose events are returned; without it, those of all.
     warehouse: Option<String>,
     #[serde(default = "default_limit")]
     limit: u32,
@@ -24,15 +27,15 @@ const fn default_limit() -> u32 {
     100
 }
 
-/// A stretch of the out-box.
+/// A page of events, in the order of their ids.
 #[derive(Debug, Serialize)]
 pub(crate) struct EventPage {
     events: Vec<Event>,
-    /// What to ask `after` next. Stays where it is when there is nothing new.
+    /// The cursor for the next request. It stays the same if there is no new event.
     next: i64,
 }
 
-/// `GET /api/v1/events`: the out-box from a cursor on, the oldest first, for readers that keep their own place.
+/// Returns the events after a cursor, the oldest first (`GET /api/v1/events?after=&warehouse=&limit=`).
 pub(crate) async fn list(State(app): State<App>, Query(query): Query<EventQuery>) -> Result<Json<EventPage>, ApiError> {
     if let Some(name) = &query.warehouse {
         app.warehouse(name)?;

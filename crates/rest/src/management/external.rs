@@ -1,4 +1,7 @@
-//! Jobs for other engines: their workers take them, renew their leases, and say how they ended.
+//! External jobs: workers of another engine claim them, renew their leases, and report how they ended.
+//!
+//! A worker has a job while its lease lasts. If it does not renew the lease, another worker gets the job. `docs/policies.md` has
+//! the protocol.
 
 use std::time::Duration;
 
@@ -16,9 +19,10 @@ use super::jobs;
 use crate::extract::Body;
 use crate::{ApiError, App};
 
-/// Leases that a worker may ask for, in seconds.
+/// The durations of a lease that a worker may ask for, in seconds.
 const LEASES: std::ops::RangeInclusive<u64> = 1..=3600;
 
+/// The request of a worker for a job.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Claim {
@@ -32,6 +36,7 @@ const fn default_lease() -> u64 {
     60
 }
 
+/// Returns the end of a lease that begins now, in milliseconds since the Unix epoch.
 fn until(lease_seconds: u64) -> Result<i64, ApiError> {
     if !LEASES.contains(&lease_seconds) {
         let what = format!("lease-seconds must be between {} and {}", LEASES.start(), LEASES.end());
@@ -41,16 +46,18 @@ fn until(lease_seconds: u64) -> Result<i64, ApiError> {
     Ok(now_ms().saturating_add(i64::try_from(lease.as_millis()).unwrap_or(i64::MAX)))
 }
 
-/// `POST /api/v1/jobs/claim`: the next job that waits for a worker of an engine; 204 if there is none.
+/// Gives a worker the next job that waits for its engine, or answers 204 if there is none (`POST /api/v1/jobs/claim`).
+///
+/// Jobs of warehouses whose epoch does not fit the database are not given.
 pub(crate) async fn claim(State(app): State<App>, Body(claim): Body<Claim>) -> Result<Response, ApiError> {
     if claim.engine != SPARK {
         return Err(ApiError::new(
             ErrorCode::BadRequest,
-            format!("jobs are handed over to {SPARK} only, not to {:?}", claim.engine),
+            format!("there are external jobs for {SPARK} only, not for {:?}", claim.engine),
         ));
     }
     if claim.worker.is_empty() {
-        return Err(ApiError::new(ErrorCode::BadRequest, "worker must not be empty: it says who has the job"));
+        return Err(ApiError::new(ErrorCode::BadRequest, "worker must not be empty; it names the holder of the job"));
     }
     let sound = app.warehouses().filter(|w| w.catalog().check_epoch().is_ok());
     let ids: Vec<i64> = sound.map(|w| w.catalog().warehouse().id).collect();
@@ -62,7 +69,7 @@ pub(crate) async fn claim(State(app): State<App>, Body(claim): Body<Claim>) -> R
     let maintenance = warehouse_of(&app, &job)?;
     match maintenance.external_job(&job).await {
         Ok(claimed) => Ok(Json(claimed).into_response()),
-        // Its table is gone, say: the job is over, and the worker may ask for the next.
+        // The job can't be done, for example because its table was dropped. It is over, and the worker may claim the next.
         Err(error) => {
             maintenance.end_external_job(&job, &claim.worker, JobEnd::Failed(error.to_string())).await?;
             Err(error.into())
@@ -70,16 +77,19 @@ pub(crate) async fn claim(State(app): State<App>, Body(claim): Body<Claim>) -> R
     }
 }
 
+/// Returns the warehouse of a job.
 fn warehouse_of<'a>(app: &'a App, job: &Job) -> Result<&'a Maintenance, ApiError> {
     let found = app.warehouses().find(|w| w.catalog().warehouse().id == job.warehouse);
-    found.ok_or_else(|| ApiError::new(ErrorCode::NotFound, format!("job {}: this server does not have its warehouse", job.id)))
+    found.ok_or_else(|| ApiError::new(ErrorCode::NotFound, format!("job {} is of a warehouse that this server does not have", job.id)))
 }
 
+/// Makes the error for a worker that does not have the job, or not any more.
 fn not_yours(job: &Job, worker: &str) -> ApiError {
-    let what = format!("job {} is not {worker}'s: its lease ended, or the job is over", job.id);
+    let what = format!("job {} does not belong to worker {worker}: its lease ended, or the job is over", job.id);
     ApiError::new(ErrorCode::Refused, what)
 }
 
+/// The renewal of a lease, with the progress of the job as done and total work.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Renewal {
@@ -92,14 +102,14 @@ pub(crate) struct Renewal {
     total: u64,
 }
 
-/// What a worker hears when it renews its lease.
+/// The answer to the renewal of a lease.
 #[derive(Debug, Serialize)]
 pub(crate) struct Renewed {
-    /// Somebody wants the job to end.
+    /// Tells whether the job was cancelled, so that the worker has to stop.
     cancelled: bool,
 }
 
-/// `POST /api/v1/jobs/{job}/renew`: the worker is still at it.
+/// Renews the lease of a worker and records the progress of its job (`POST /api/v1/jobs/{job}/renew`).
 pub(crate) async fn renew(
     State(app): State<App>,
     Path(id): Path<String>,
@@ -111,7 +121,7 @@ pub(crate) async fn renew(
     renewed.map(|cancelled| Json(Renewed { cancelled })).ok_or_else(|| not_yours(&job, &worker))
 }
 
-/// How a worker's job ended.
+/// The report of a worker about the end of its job.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "lowercase", tag = "state")]
 pub(crate) enum Ended {
@@ -120,7 +130,7 @@ pub(crate) enum Ended {
     Cancelled { worker: String },
 }
 
-/// `POST /api/v1/jobs/{job}/finish`: the worker's job is over.
+/// Ends the job of a worker (`POST /api/v1/jobs/{job}/finish`).
 pub(crate) async fn finish(
     State(app): State<App>,
     Path(id): Path<String>,

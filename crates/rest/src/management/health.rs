@@ -1,3 +1,5 @@
+//! The health of tables: the list of all, one table in full, and its history.
+
 use axum::Json;
 use axum::extract::State;
 use esker_health::Assessment;
@@ -9,28 +11,29 @@ use crate::extract::{In, InTable, Query};
 use crate::health::TableVerdict;
 use crate::{ApiError, App};
 
-/// One table of the fleet.
+/// A table in the list of all tables, as JSON.
 #[derive(Debug, Clone, Serialize)]
 pub struct FleetTable {
-    /// Its warehouse.
+    /// The name of the warehouse.
     pub warehouse: String,
-    /// Its name.
+    /// The name of the table, its parts joined with dots.
     pub table: String,
-    /// 0 to 100; none if it can't be examined.
+    /// The health score from 0 to 100; `None` if the table can't be examined.
     pub score: Option<u32>,
-    /// The codes of its findings, the worst first.
+    /// The codes of the table's findings, the worst first.
     pub findings: Vec<&'static str>,
-    /// Data files.
+    /// The number of live data files.
     pub data_files: Option<u64>,
-    /// Their bytes.
+    /// The size of the live data files, in bytes.
     pub data_bytes: Option<u64>,
-    /// When it last changed, in milliseconds since the epoch.
+    /// The time of the last change, in milliseconds since the Unix epoch.
     pub last_commit_ms: Option<i64>,
-    /// Why it can't be examined.
+    /// The reason why the table can't be examined.
     pub error: Option<String>,
 }
 
 impl FleetTable {
+    /// Makes the entry of a table.
     pub(crate) fn new(examined: &TableVerdict) -> Self {
         let facts = examined.facts.as_ref().ok();
         Self {
@@ -46,12 +49,14 @@ impl FleetTable {
     }
 }
 
+/// The parameters of the list of tables.
 #[derive(Debug, Deserialize)]
 pub(crate) struct FleetQuery {
+    /// The warehouse whose tables are returned; without it, those of all.
     warehouse: Option<String>,
 }
 
-/// `GET /api/v1/tables`: every table of one warehouse or of all, the worst first.
+/// Lists the tables of one warehouse or of all, the worst first (`GET /api/v1/tables?warehouse=`).
 pub(crate) async fn fleet(State(app): State<App>, Query(query): Query<FleetQuery>) -> Result<Json<Vec<FleetTable>>, ApiError> {
     if let Some(name) = &query.warehouse {
         app.warehouse(name)?;
@@ -61,23 +66,23 @@ pub(crate) async fn fleet(State(app): State<App>, Query(query): Query<FleetQuery
     Ok(Json(wanted.map(FleetTable::new).collect()))
 }
 
-/// One table's health.
+/// The health of one table, as JSON.
 #[derive(Debug, Clone, Serialize)]
 pub struct TableHealth {
-    /// Its name.
+    /// The name of the table, its parts joined with dots.
     pub table: String,
-    /// Whether Esker owns its files.
+    /// Tells whether Esker owns the table; if not, it is foreign.
     pub owned: bool,
-    /// The verdict.
+    /// The score and the findings.
     #[serde(flatten)]
     pub assessment: Assessment,
-    /// What it rests on; none if the table can't be examined.
+    /// The facts that the assessment is based on; `None` if the table can't be examined.
     pub facts: Option<TableFacts>,
-    /// Why it can't be.
+    /// The reason why the table can't be examined.
     pub error: Option<String>,
 }
 
-/// `GET /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/health`
+/// Returns the health of one table (`GET …/tables/{table}/health`).
 pub(crate) async fn table(State(app): State<App>, warehouse: In, InTable(name): InTable) -> Result<Json<TableHealth>, ApiError> {
     let catalog = warehouse.catalog();
     let row = catalog.state().table(catalog.warehouse(), &name).await?;
@@ -89,13 +94,15 @@ pub(crate) async fn table(State(app): State<App>, warehouse: In, InTable(name): 
     Ok(Json(TableHealth { table: name.to_string(), owned: row.owned, assessment, facts, error }))
 }
 
+/// The parameters of a table's history.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Since {
+    /// The time of the oldest point, in milliseconds since the Unix epoch.
     #[serde(default)]
     since_ms: i64,
 }
 
-/// `GET /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/history?since_ms=`: score and shape over time, the oldest first.
+/// Returns the score and the file counts of a table over time, the oldest first (`GET …/tables/{table}/history?since_ms=`).
 pub(crate) async fn history(
     warehouse: In,
     InTable(name): InTable,

@@ -1,3 +1,5 @@
+//! The jobs of the queue: list, record, log and cancellation.
+
 use axum::Json;
 use axum::extract::{Path, State};
 use esker_state::{Job, JobFilter, JobLogLine, JobState};
@@ -7,17 +9,19 @@ use serde::{Deserialize, Serialize};
 use crate::extract::Query;
 use crate::{ApiError, App, Caller};
 
-/// A job's record, with its warehouse's name.
+/// The record of a job with the name of its warehouse, as JSON.
 #[derive(Debug, Clone, Serialize)]
 pub struct JobView {
-    /// Its warehouse.
+    /// The name of the warehouse; `None` if this server does not have it.
     pub warehouse: Option<String>,
-    /// The record.
+    /// The record of the job.
     #[serde(flatten)]
     pub job: Job,
 }
 
-/// How far a job is that runs here is known better than its record says.
+/// Adds the name of the warehouse to a job.
+///
+/// If the job runs in this process, its progress is newer than the one in its record, and replaces it.
 pub(crate) fn view(app: &App, mut job: Job) -> JobView {
     let warehouse = app.warehouses().find(|w| w.catalog().warehouse().id == job.warehouse);
     if let Some(progress) = warehouse.and_then(|w| w.progress(job.id)) {
@@ -26,6 +30,7 @@ pub(crate) fn view(app: &App, mut job: Job) -> JobView {
     JobView { warehouse: warehouse.map(|w| w.catalog().options().warehouse.clone()), job }
 }
 
+/// The parameters of the list of jobs. Each that is given must match.
 #[derive(Debug, Deserialize)]
 pub(crate) struct JobsQuery {
     #[serde(default = "default_limit")]
@@ -39,7 +44,7 @@ const fn default_limit() -> u32 {
     50
 }
 
-/// `GET /api/v1/jobs?state=&kind=&warehouse=&limit=`: the newest first.
+/// Lists jobs, the newest first (`GET /api/v1/jobs?state=&kind=&warehouse=&limit=`).
 pub(crate) async fn list(State(app): State<App>, Query(query): Query<JobsQuery>) -> Result<Json<Vec<JobView>>, ApiError> {
     let warehouse = query.warehouse.map(|name| app.warehouse(&name).map(|w| w.catalog().warehouse().id)).transpose()?;
     let filter = JobFilter { state: query.state, kind: query.kind, warehouse, ..JobFilter::default() };
@@ -47,41 +52,44 @@ pub(crate) async fn list(State(app): State<App>, Query(query): Query<JobsQuery>)
     Ok(Json(jobs.into_iter().map(|job| view(&app, job)).collect()))
 }
 
+/// Makes the error for a job that does not exist.
 fn missing(id: &str) -> ApiError {
     ApiError::new(ErrorCode::NotFound, format!("job {id} does not exist"))
 }
 
-/// A job by the id that a path names.
+/// Finds a job by the id in a path.
 pub(crate) async fn find(state: &esker_state::State, id: &str) -> Result<Job, ApiError> {
     let parsed: JobId = id.parse().map_err(|_| missing(id))?;
     state.job(parsed).await?.ok_or_else(|| missing(id))
 }
 
-/// `GET /api/v1/jobs/{job}`
+/// Returns the record of a job (`GET /api/v1/jobs/{job}`).
 pub(crate) async fn show(State(app): State<App>, Path(id): Path<String>) -> Result<Json<JobView>, ApiError> {
     let job = find(app.state(), &id).await?;
     Ok(Json(view(&app, job)))
 }
 
-/// `GET /api/v1/jobs/{job}/log`: what the job said, the oldest line first.
+/// Returns the log of a job, the oldest line first (`GET /api/v1/jobs/{job}/log`).
 pub(crate) async fn log(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Vec<JobLogLine>>, ApiError> {
     let job = find(app.state(), &id).await?;
     Ok(Json(app.state().job_log(job.id).await?))
 }
 
-/// Where a job stands after it was asked to end.
+/// The answer to a cancellation: the state of the job after it.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Cancelled {
     state: JobState,
 }
 
-/// `POST /api/v1/jobs/{job}/cancel`: a job that waits is cancelled, one at work ends where nothing is half done. What it has committed stays;
-/// undo takes that back.
+/// Cancels a job (`POST /api/v1/jobs/{job}/cancel`).
+///
+/// A queued job is cancelled at once. A running job stops at the next safe point; what it has committed stays, and an undo takes
+/// that back.
 pub(crate) async fn cancel(State(app): State<App>, caller: Caller, Path(id): Path<String>) -> Result<Json<Cancelled>, ApiError> {
     Ok(Json(Cancelled { state: cancel_by(&app, &caller, &id).await? }))
 }
 
-/// Asks a job to end; returns where it stands then.
+/// Cancels a job for a caller, and returns its state after that.
 pub(crate) async fn cancel_by(app: &App, caller: &Caller, id: &str) -> Result<JobState, ApiError> {
     let parsed: JobId = id.parse().map_err(|_| missing(id))?;
     app.state().cancel_job(parsed, &caller.to_string()).await?.ok_or_else(|| missing(id))

@@ -1,5 +1,6 @@
-//! What the Iceberg specification has no route for: protection, bringing dropped tables back, branches and tags, storing
-//! functions.
+//! Changes of tables, views and functions for which the Iceberg REST specification has no route.
+//!
+//! They are protection against drops, bringing dropped tables back, branches and tags, and storing functions.
 
 use axum::Json;
 use axum::extract::Path;
@@ -13,13 +14,14 @@ use serde_json::{Value, json};
 use crate::ApiError;
 use crate::extract::{Body, By, In, InFunction, InNamespace, InTable, InView};
 
+/// The request to protect something, or to lift its protection.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Protection {
     protected: bool,
 }
 
-/// `PUT /api/v1/warehouses/{warehouse}/namespaces/{namespace}/protection`
+/// Protects a namespace against drops, or lifts the protection (`PUT …/namespaces/{namespace}/protection`).
 pub(crate) async fn protect_namespace(
     warehouse: In,
     By(actor): By,
@@ -30,7 +32,7 @@ pub(crate) async fn protect_namespace(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `PUT /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/protection`
+/// Protects a table against drops, or lifts the protection (`PUT …/tables/{table}/protection`).
 pub(crate) async fn protect_table(
     warehouse: In,
     By(actor): By,
@@ -41,7 +43,7 @@ pub(crate) async fn protect_table(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `PUT /api/v1/warehouses/{warehouse}/namespaces/{namespace}/views/{view}/protection`
+/// Protects a view against drops, or lifts the protection (`PUT …/views/{view}/protection`).
 pub(crate) async fn protect_view(
     warehouse: In,
     By(actor): By,
@@ -52,25 +54,25 @@ pub(crate) async fn protect_view(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// A table that can be brought back.
+/// A dropped table that can be brought back, as JSON.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct DroppedView {
-    /// The identifier to bring it back by.
+    /// The id by which the table is brought back.
     pub table_id: TableId,
-    /// The name that it had.
+    /// The name of the table when it was dropped, its parts joined with dots.
     pub table: String,
-    /// Its namespace.
+    /// The levels of the table's namespace.
     pub namespace: Vec<String>,
-    /// Its name in the namespace.
+    /// The name of the table in the namespace.
     pub name: String,
-    /// Who dropped it.
+    /// The principal who dropped the table.
     pub dropped_by: String,
-    /// When, in milliseconds since the epoch.
+    /// The time of the drop, in milliseconds since the Unix epoch.
     pub dropped_ms: i64,
-    /// Until when it can be brought back.
+    /// The time until which the table can be brought back, in milliseconds since the Unix epoch.
     pub undrop_until_ms: i64,
-    /// Its files go after that.
+    /// Tells whether the files of the table are deleted after that time.
     pub purge: bool,
 }
 
@@ -89,20 +91,21 @@ impl From<DroppedTable> for DroppedView {
     }
 }
 
-/// `GET /api/v1/warehouses/{warehouse}/dropped`: the newest first.
+/// Lists the dropped tables of a warehouse, the last dropped first (`GET /api/v1/warehouses/{warehouse}/dropped`).
 pub(crate) async fn dropped(warehouse: In) -> Result<Json<Vec<DroppedView>>, ApiError> {
     Ok(Json(warehouse.catalog().dropped_tables().await?.into_iter().map(DroppedView::from).collect()))
 }
 
+/// The request to bring a dropped table back.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Undrop {
-    /// Another name than the old one.
+    /// The new name of the table; without it, the old name.
     #[serde(rename = "as")]
     name: Option<TableName>,
 }
 
-/// `POST /api/v1/warehouses/{warehouse}/dropped/{table-id}/undrop`
+/// Brings a dropped table back, and returns its name (`POST /api/v1/warehouses/{warehouse}/dropped/{table-id}/undrop`).
 pub(crate) async fn undrop(
     warehouse: In,
     By(actor): By,
@@ -115,7 +118,7 @@ pub(crate) async fn undrop(
     Ok(Json(json!({"table": name.to_string()})))
 }
 
-/// `POST /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/refs`: branches, tags, rollback, publish.
+/// Changes the references of a table: branches, tags, rollback, publication of staged snapshots (`POST …/tables/{table}/refs`).
 pub(crate) async fn refs(
     warehouse: In,
     By(actor): By,
@@ -126,11 +129,12 @@ pub(crate) async fn refs(
     Ok(Json(view(&committed.table)))
 }
 
-/// `GET /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/refs`
+/// Lists the references and the staged snapshots of a table (`GET …/tables/{table}/refs`).
 pub(crate) async fn list_refs(warehouse: In, InTable(name): InTable) -> Result<Json<Value>, ApiError> {
     Ok(Json(view(&warehouse.catalog().load(&name).await?)))
 }
 
+/// Returns the references and the staged snapshots of a table as JSON.
 fn view(table: &esker_catalog::LoadedTable) -> Value {
     let staged = staged(&table.metadata).into_iter();
     let staged = staged.map(|(wap, s)| json!({"wap-id": wap, "snapshot-id": s.snapshot_id, "timestamp-ms": s.timestamp_ms}));
@@ -138,7 +142,7 @@ fn view(table: &esker_catalog::LoadedTable) -> Value {
         "staged": staged.collect::<Vec<_>>()})
 }
 
-/// `PUT /api/v1/warehouses/{warehouse}/namespaces/{namespace}/functions/{function}`: the body is the function's metadata.
+/// Stores a function, whose metadata is the body (`PUT …/functions/{function}`).
 pub(crate) async fn put_function(
     warehouse: In,
     By(actor): By,
@@ -149,7 +153,7 @@ pub(crate) async fn put_function(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `DELETE /api/v1/warehouses/{warehouse}/namespaces/{namespace}/functions/{function}`
+/// Drops a function (`DELETE …/functions/{function}`).
 pub(crate) async fn drop_function(warehouse: In, By(actor): By, InFunction(name): InFunction) -> Result<StatusCode, ApiError> {
     warehouse.catalog().drop_function(&name, &actor).await?;
     Ok(StatusCode::NO_CONTENT)

@@ -1,4 +1,8 @@
-//! Jobs are started here, whatever their kind; also undo, explanations of files, and the quarantine.
+//! Starting jobs of any kind, undo, the explanation of files, and the quarantine.
+//!
+//! One route starts all kinds of jobs: its last segment names the kind, and the body has the options of that kind.
+//!
+//! Start reading at [`start`].
 
 use axum::Json;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request, State};
@@ -15,7 +19,7 @@ use super::jobs;
 use crate::extract::{By, In, InTable, Query, read_json};
 use crate::{ApiError, App, Caller};
 
-/// How a job is started, or that it is only previewed.
+/// The parameters of a request that starts or previews a job.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "kebab-case")]
 pub(crate) struct StartQuery {
@@ -24,10 +28,10 @@ pub(crate) struct StartQuery {
     reason: Option<String>,
 }
 
-/// A job that was enqueued.
+/// The answer to a request that enqueued a job, as JSON.
 #[derive(Debug, Clone, Serialize)]
 pub struct JobAccepted {
-    /// The job; `GET /api/v1/jobs/{job}` shows its progress.
+    /// The id of the job. `GET /api/v1/jobs/{job}` shows its progress.
     #[serde(rename = "job-id")]
     pub job_id: JobId,
 }
@@ -49,7 +53,7 @@ impl FromRequestParts<App> for JobKey {
     }
 }
 
-/// The request that a route and its body make: the last segment names the kind, the body has its options.
+/// The request of a job, of the kind in the last path segment and with the options in the body.
 #[derive(Debug)]
 pub(crate) struct Requested(JobRequest);
 
@@ -63,13 +67,15 @@ impl FromRequest<App> for Requested {
     }
 }
 
-/// `GET /api/v1/job-kinds`: every kind of job, and what can be done with jobs of the kind.
+/// Lists the kinds of jobs, with the operations that each kind supports (`GET /api/v1/job-kinds`).
 pub(crate) async fn kinds() -> Json<Vec<KindView>> {
     Json(JobKind::ALL.map(kind_view).to_vec())
 }
 
-/// `POST /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/{kind}`: enqueues a job, or with `dry-run=true` shows what it
-/// would do.
+/// Enqueues a job, or shows its plan with `dry-run=true` (`POST …/tables/{table}/{kind}`).
+///
+/// A frozen table takes only jobs that change nothing. A compaction takes `compact.spark-over` from the policy if the request does
+/// not set it.
 pub(crate) async fn start(
     warehouse: In,
     State(app): State<App>,
@@ -98,42 +104,44 @@ pub(crate) async fn start(
     Ok((StatusCode::ACCEPTED, Json(JobAccepted { job_id })).into_response())
 }
 
+/// The parameters of an explanation.
 #[derive(Debug, Deserialize)]
 pub(crate) struct OfFile {
+    /// The URI of the file.
     path: String,
 }
 
-/// `GET /api/v1/warehouses/{warehouse}/explain?path=URI`: why a file is there, or is not.
+/// Explains why a file exists, or why it does not (`GET /api/v1/warehouses/{warehouse}/explain?path=URI`).
 pub(crate) async fn explain(warehouse: In, Query(file): Query<OfFile>) -> Result<Json<Explanation>, ApiError> {
     Ok(Json(esker_maintenance::explain(warehouse.catalog(), &file.path).await?))
 }
 
-/// `POST /api/v1/warehouses/{warehouse}/jobs/{job}/undo`: takes an expiry or a removal of orphans back.
+/// Takes back a job of a kind that can be undone (`POST /api/v1/warehouses/{warehouse}/jobs/{job}/undo`).
 pub(crate) async fn undo(warehouse: In, caller: Caller, Path((_, id)): Path<(String, String)>) -> Result<Json<Undone>, ApiError> {
     let job = jobs::find(warehouse.catalog().state(), &id).await?;
     Ok(Json(esker_maintenance::undo(warehouse.catalog(), &job, &caller).await?))
 }
 
-/// `POST /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/claim`: takes a foreign table into Esker's care.
+/// Makes a foreign table an owned one (`POST …/tables/{table}/claim`).
 pub(crate) async fn claim(warehouse: In, By(actor): By, InTable(name): InTable) -> Result<StatusCode, ApiError> {
     warehouse.catalog().claim(&name, &actor).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// A file in quarantine.
+/// A file in quarantine, as JSON.
 #[derive(Debug, Clone, Serialize)]
 pub struct QuarantineView {
-    /// Its URI.
+    /// The URI of the file.
     pub path: String,
-    /// Its size, where known.
+    /// The size in bytes, if it is known.
     pub bytes: Option<u64>,
-    /// Why it is here.
+    /// The reason why the file is in quarantine.
     pub reason: String,
-    /// The job that quarantined it.
+    /// The job that quarantined the file.
     pub job_id: Option<JobId>,
-    /// `quarantined` or `deleting`.
+    /// The state of the file: `quarantined` or `deleting`.
     pub state: QuarantineState,
-    /// Not deleted before this time, in milliseconds since the epoch.
+    /// The time before which the file is not deleted, in milliseconds since the Unix epoch.
     pub due_ms: i64,
 }
 
@@ -144,7 +152,7 @@ impl From<QuarantinedFile> for QuarantineView {
     }
 }
 
-/// `GET /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/quarantine`
+/// Lists the files of a table in quarantine (`GET …/tables/{table}/quarantine`).
 pub(crate) async fn quarantine(warehouse: In, InTable(name): InTable) -> Result<Json<Vec<QuarantineView>>, ApiError> {
     let catalog = warehouse.catalog();
     let row = catalog.state().table(catalog.warehouse(), &name).await?;
@@ -152,8 +160,9 @@ pub(crate) async fn quarantine(warehouse: In, InTable(name): InTable) -> Result<
     Ok(Json(files.into_iter().map(QuarantineView::from).collect()))
 }
 
-/// `POST /api/v1/quarantine/sweep`: what the server does every minute anyway, now, in every warehouse. Files still in grace
-/// stay.
+/// Sweeps the quarantine of every warehouse now, as the server does every minute anyway (`POST /api/v1/quarantine/sweep`).
+///
+/// Files whose grace period is not over stay.
 pub(crate) async fn sweep(State(app): State<App>) -> Result<Json<Swept>, ApiError> {
     let mut all = Swept::default();
     for warehouse in app.warehouses() {

@@ -1,4 +1,9 @@
-//! The management API under `/api/v1`, which the CLI and the page talk to.
+//! The management API under `/api/v1`, for the command line, schedulers and workers of other engines.
+//!
+//! It has everything that the Iceberg REST catalog has no route for: warehouses, health, jobs, policies, quarantine, events and
+//! queries. Each file holds the handlers and the JSON of one subject.
+//!
+//! Start reading at [`router`].
 
 mod events;
 mod external;
@@ -23,6 +28,7 @@ pub use maintain::{JobAccepted, QuarantineView};
 pub use policy::PolicyView;
 pub use warehouses::WarehouseView;
 
+/// Returns the routes of the management API.
 pub(crate) fn router() -> Router<App> {
     let warehouse = "/api/v1/warehouses/{warehouse}";
     let namespace = format!("{warehouse}/namespaces/{{namespace}}");

@@ -1,3 +1,5 @@
+//! The policy of a table with the autopilot's last decision, and the jobs that Esker recommends.
+
 use std::collections::BTreeMap;
 
 use axum::Json;
@@ -11,26 +13,27 @@ use serde_json::Value;
 use crate::extract::{In, InTable, Query};
 use crate::{ApiError, App};
 
-/// A table's policy, what the autopilot makes of it, and what engines do with the table.
+/// The policy of a table, the autopilot's decision about it, and its use by engines, as JSON.
 #[derive(Debug, Clone, Serialize)]
 pub struct PolicyView {
-    /// The table.
+    /// The name of the table, its parts joined with dots.
     pub table: String,
-    /// Every key, with its value and who says so.
+    /// The value and the origin of every policy key.
     pub settings: Vec<Setting>,
-    /// What can't be followed; while there is any, nothing is done by itself.
+    /// The mistakes in the policy. While there is one, neither the autopilot nor a schedule starts a job on the table.
     pub problems: Vec<String>,
-    /// When jobs of each kind begin next by schedule, in milliseconds since the epoch.
+    /// The next time of each schedule, in milliseconds since the Unix epoch.
     pub next_ms: BTreeMap<JobKind, Millis>,
-    /// What the autopilot last thought of the table.
+    /// The autopilot's last decision about the table.
     pub decision: Option<Value>,
-    /// When that was.
+    /// The time of the last decision, in milliseconds since the Unix epoch.
     pub decided_ms: Option<Millis>,
-    /// What engines reported in the last seven days.
+    /// The scans and commits that engines reported in the last seven days.
     #[serde(rename = "use")]
     pub used: TableUsage,
 }
 
+/// The parameters of a request for recommendations. Each that is given must match.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct PolicyQuery {
@@ -39,7 +42,9 @@ pub(crate) struct PolicyQuery {
     limit: Option<usize>,
 }
 
-/// `GET /api/v1/warehouses/{warehouse}/recommendations?namespace=&kind=&limit=`: jobs that would pay, the best first.
+/// Lists the jobs that would pay now in a warehouse, those with the most gain for their cost first.
+///
+/// Route: `GET /api/v1/warehouses/{warehouse}/recommendations?namespace=&kind=&limit=`.
 pub(crate) async fn recommended(
     State(app): State<App>,
     warehouse: In,
@@ -55,7 +60,7 @@ pub(crate) async fn recommended(
     Ok(Json(found))
 }
 
-/// `GET /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/policy`
+/// Returns the policy of a table (`GET …/tables/{table}/policy`).
 pub(crate) async fn show(State(app): State<App>, warehouse: In, InTable(name): InTable) -> Result<Json<PolicyView>, ApiError> {
     let catalog = warehouse.catalog();
     let row = catalog.state().table(catalog.warehouse(), &name).await?;

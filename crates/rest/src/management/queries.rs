@@ -1,3 +1,5 @@
+//! The SQL queries of this server, and the reports of other engines about their scans and commits.
+
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -9,6 +11,7 @@ use serde_json::Value;
 use crate::extract::{In, InTable, Query};
 use crate::{ApiError, App};
 
+/// The parameters of a list of queries or reports.
 #[derive(Debug, Deserialize)]
 pub(crate) struct QueriesQuery {
     #[serde(default = "default_limit")]
@@ -19,20 +22,20 @@ const fn default_limit() -> u32 {
     50
 }
 
-/// `GET /api/v1/queries`: those at work, then those that ended, the newest first, with what they read.
+/// Lists the queries that run, then those that ended, the newest first in each group (`GET /api/v1/queries?limit=`).
 pub(crate) async fn list(State(app): State<App>, Query(query): Query<QueriesQuery>) -> Json<Vec<QueryRecord>> {
     Json(app.inner.engine.log().newest(query.limit as usize))
 }
 
-/// `DELETE /api/v1/queries/{id}`: stops a query.
+/// Stops a query of this server (`DELETE /api/v1/queries/{id}`).
 pub(crate) async fn cancel(State(app): State<App>, Path(id): Path<u64>) -> Result<StatusCode, ApiError> {
     match app.inner.engine.log().cancel(id) {
         true => Ok(StatusCode::NO_CONTENT),
-        false => Err(ApiError::new(ErrorCode::NotFound, format!("query {id} is not at work here"))),
+        false => Err(ApiError::new(ErrorCode::NotFound, format!("query {id} does not run on this server"))),
     }
 }
 
-/// `GET /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/reports`: the newest scan and commit reports that engines sent.
+/// Lists the scan and commit reports that engines sent about a table, the newest first (`GET …/tables/{table}/reports?limit=`).
 pub(crate) async fn reports(
     warehouse: In,
     InTable(name): InTable,

@@ -1,24 +1,26 @@
+//! The list of the server's warehouses.
+
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 
 use crate::App;
 
-/// A warehouse of this server.
+/// A warehouse of this server, as JSON.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct WarehouseView {
-    /// Its name, which is also the REST prefix and the SQL catalog.
+    /// The name of the warehouse, which is also the REST prefix and the name of the SQL catalog.
     pub name: String,
-    /// Where new tables go.
+    /// The location of new tables.
     pub location: String,
-    /// Where else tables may lie.
+    /// The other locations at which tables may lie.
     pub allowed_locations: Vec<String>,
-    /// Names are compared without case.
+    /// Tells whether names are compared without case.
     pub case_insensitive: bool,
 }
 
-/// `GET /api/v1/warehouses`
+/// Lists the warehouses of this server (`GET /api/v1/warehouses`).
 pub(crate) async fn list(State(app): State<App>) -> Json<Vec<WarehouseView>> {
     let view = |warehouse: &esker_maintenance::Maintenance| {
         let options = warehouse.catalog().options();

@@ -1,5 +1,10 @@
-//! Prometheus: the service on `/metrics`, each table on `/metrics/tables`. Base units; no label grows with the data, except
-//! the table's name, on its own path and for a bounded number of tables.
+//! Metrics in the format of Prometheus: of the service on `/metrics`, of each table on `/metrics/tables`.
+//!
+//! Units are base units: seconds and bytes. No label has a value for each table, because that would grow with the data. Only
+//! `/metrics/tables` has one, for a bounded number of tables. Most values are read from their source when Prometheus scrapes.
+//! Only requests and commits are counted as they happen.
+//!
+//! Start reading at [`service`].
 
 mod tables;
 
@@ -18,6 +23,7 @@ use prometheus::{
 use crate::{ApiError, App};
 pub(crate) use tables::tables;
 
+/// The metrics of the service, in a registry of their own.
 #[derive(Debug)]
 pub(crate) struct ServiceMetrics {
     registry: Registry,
@@ -55,7 +61,7 @@ pub(crate) struct ServiceMetrics {
     tasks_down: IntGaugeVec,
 }
 
-/// Registers a metric whose name and labels are fixed here, so that only a slip in this file could fail.
+/// Registers a metric. Its name and labels are constants, so only a mistake in this file could make it panic.
 macro_rules! registered {
     ($registry:expr, $metric:expr) => {{
         let metric = $metric.expect("a valid metric");
@@ -65,57 +71,58 @@ macro_rules! registered {
 }
 
 impl ServiceMetrics {
+    /// Registers all metrics of the service.
     pub(crate) fn new() -> Self {
         let registry = Registry::new();
         let r = &registry;
         let buckets = vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
         let requests =
-            HistogramOpts::new("esker_http_request_duration_seconds", "Seconds from request to response.").buckets(buckets);
-        let batches = HistogramOpts::new("esker_commit_batch_size", "Commits that shared one metadata file.")
+            HistogramOpts::new("esker_http_request_duration_seconds", "Duration in seconds from a request to its response.").buckets(buckets);
+        let batches = HistogramOpts::new("esker_commit_batch_size", "Number of commits that shared one metadata file.")
             .buckets(vec![1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0]);
         let gauge = IntGauge::new;
         Self {
             requests: registered!(r, HistogramVec::new(requests, &["method", "route", "status"])),
-            commits: registered!(r, IntCounterVec::new(Opts::new("esker_commits_total", "Commits by result."), &["result"])),
+            commits: registered!(r, IntCounterVec::new(Opts::new("esker_commits_total", "Number of commits, by result."), &["result"])),
             conflicts: registered!(
                 r,
                 IntCounterVec::new(
                     Opts::new(
                         "esker_commit_conflicts_total",
-                        "Commits refused as conflicts, by the operation of their snapshot: what overwrites and deletes had to retry."
+                        "Number of commits refused as conflicts, by the operation of their snapshot."
                     ),
                     &["operation"]
                 )
             ),
             batches: registered!(r, Histogram::with_opts(batches)),
-            servers: registered!(r, gauge("esker_servers", "Servers that live on the database.")),
-            tables: registered!(r, gauge("esker_tables", "Tables in the catalog.")),
+            servers: registered!(r, gauge("esker_servers", "Number of live servers on the state database.")),
+            tables: registered!(r, gauge("esker_tables", "Number of tables in the catalog.")),
             scores: registered!(
                 r,
                 IntGaugeVec::new(
-                    Opts::new("esker_tables_by_score", "Tables by health score; class 'unknown' can't be examined."),
+                    Opts::new("esker_tables_by_score", "Number of tables by health score; the class 'unknown' counts those that have none."),
                     &["class"]
                 )
             ),
             findings: registered!(
                 r,
-                IntGaugeVec::new(Opts::new("esker_tables_with_finding", "Tables with a health finding."), &["code", "severity"])
+                IntGaugeVec::new(Opts::new("esker_tables_with_finding", "Number of tables with a health finding."), &["code", "severity"])
             ),
-            jobs: registered!(r, gauge("esker_jobs_running", "Maintenance jobs at work in this process.")),
+            jobs: registered!(r, gauge("esker_jobs_running", "Number of maintenance jobs that run in this process.")),
             queue: registered!(
                 r,
-                IntGaugeVec::new(Opts::new("esker_jobs", "Jobs that are not over, on all servers."), &["kind", "state"])
+                IntGaugeVec::new(Opts::new("esker_jobs", "Number of queued and running jobs on all servers."), &["kind", "state"])
             ),
             longest_wait: registered!(
                 r,
-                Gauge::new("esker_job_longest_wait_seconds", "How long the job has waited that has waited longest for its turn.")
+                Gauge::new("esker_job_longest_wait_seconds", "Age in seconds of the oldest queued job that is due.")
             ),
             job_attempts: registered!(
                 r,
                 IntCounterVec::new(
                     Opts::new(
                         "esker_job_attempts_total",
-                        "Attempts at jobs that ended in this process; queued: it is tried again."
+                        "Number of job attempts that ended in this process; 'queued' means that another attempt follows."
                     ),
                     &["warehouse", "kind", "state"]
                 )
@@ -123,45 +130,45 @@ impl ServiceMetrics {
             job_seconds: registered!(
                 r,
                 CounterVec::new(
-                    Opts::new("esker_job_seconds_total", "Seconds that those attempts took."),
+                    Opts::new("esker_job_seconds_total", "Duration in seconds of the job attempts that ended in this process."),
                     &["warehouse", "kind"]
                 )
             ),
             job_bytes: registered!(
                 r,
                 IntCounterVec::new(
-                    Opts::new("esker_job_bytes_total", "Bytes that those attempts read and wrote."),
+                    Opts::new("esker_job_bytes_total", "Size in bytes of what the job attempts that ended in this process read and wrote."),
                     &["warehouse", "kind", "direction"]
                 )
             ),
             job_cpu: registered!(
                 r,
                 CounterVec::new(
-                    Opts::new("esker_job_cpu_seconds_total", "Processor seconds that they decoded and encoded."),
+                    Opts::new("esker_job_cpu_seconds_total", "Processor time in seconds of the job attempts that ended in this process."),
                     &["warehouse", "kind"]
                 )
             ),
             decisions: registered!(
                 r,
                 IntGaugeVec::new(
-                    Opts::new("esker_autopilot_tables", "Tables by what the autopilot thinks of them."),
+                    Opts::new("esker_autopilot_tables", "Number of tables by the autopilot's verdict."),
                     &["verdict"]
                 )
             ),
             data_bytes: registered!(
                 r,
-                IntGaugeVec::new(Opts::new("esker_warehouse_data_bytes", "Bytes of live data files."), &["warehouse"])
+                IntGaugeVec::new(Opts::new("esker_warehouse_data_bytes", "Size in bytes of the live data files."), &["warehouse"])
             ),
             data_files: registered!(
                 r,
-                IntGaugeVec::new(Opts::new("esker_warehouse_data_files", "Live data files."), &["warehouse"])
+                IntGaugeVec::new(Opts::new("esker_warehouse_data_files", "Number of live data files."), &["warehouse"])
             ),
             deletes_off: registered!(
                 r,
                 IntGaugeVec::new(
                     Opts::new(
                         "esker_warehouse_deletes_off",
-                        "1: database and warehouse don't go together, and nothing is deleted."
+                        "1 if database and warehouse disagree, so that no file is deleted; else 0."
                     ),
                     &["warehouse"]
                 )
@@ -171,23 +178,23 @@ impl ServiceMetrics {
                 IntGaugeVec::new(
                     Opts::new(
                         "esker_quarantine_sick_tables",
-                        "Tables of which nothing is deleted, because what they refer to can't be found out."
+                        "Number of tables whose files stay in quarantine, because the last sweep could not check them."
                     ),
                     &["warehouse"]
                 )
             ),
-            quarantine_files: registered!(r, gauge("esker_quarantine_files", "Files in quarantine.")),
-            quarantine_bytes: registered!(r, gauge("esker_quarantine_bytes", "Bytes in quarantine, where sizes are known.")),
+            quarantine_files: registered!(r, gauge("esker_quarantine_files", "Number of files in quarantine.")),
+            quarantine_bytes: registered!(r, gauge("esker_quarantine_bytes", "Size in bytes of the files in quarantine; unknown sizes count as zero.")),
             storage: registered!(
                 r,
                 IntCounterVec::new(
-                    Opts::new("esker_storage_requests_total", "HTTP requests to cloud stores, retries included."),
+                    Opts::new("esker_storage_requests_total", "Number of HTTP requests to cloud stores, retries included."),
                     &["warehouse", "method", "status"]
                 )
             ),
             sink_lag: registered!(
                 r,
-                IntGaugeVec::new(Opts::new("esker_event_sink_lag_events", "Events that a sink does not have yet."), &["sink"])
+                IntGaugeVec::new(Opts::new("esker_event_sink_lag_events", "Number of events that a sink does not have yet."), &["sink"])
             ),
             sink_age: registered!(
                 r,
@@ -196,40 +203,40 @@ impl ServiceMetrics {
                     &["sink"]
                 )
             ),
-            queries_running: registered!(r, gauge("esker_queries_running", "SQL statements at work or waiting.")),
+            queries_running: registered!(r, gauge("esker_queries_running", "Number of SQL statements that run or wait for admission.")),
             queries: registered!(
                 r,
-                IntCounterVec::new(Opts::new("esker_queries_total", "SQL statements that ended, by result."), &["result"])
+                IntCounterVec::new(Opts::new("esker_queries_total", "Number of SQL statements that ended, by result."), &["result"])
             ),
             cache_parts: registered!(
                 r,
                 IntCounterVec::new(
-                    Opts::new("esker_cache_parts_total", "Parts of data files that queries read, by where they were found."),
+                    Opts::new("esker_cache_parts_total", "Number of parts of data files that queries read, by the place where they were found."),
                     &["found"]
                 )
             ),
             cache_bytes: registered!(
                 r,
-                IntGaugeVec::new(Opts::new("esker_cache_bytes", "Bytes of parts of data files that are kept."), &["tier"])
+                IntGaugeVec::new(Opts::new("esker_cache_bytes", "Size in bytes of the cached parts of data files."), &["tier"])
             ),
             damaged: registered!(
                 r,
                 gauge(
                     "esker_damaged_files",
-                    "Files of tables that somebody could not read: gone, or not what their metadata says."
+                    "Number of files of current snapshots that a job or query could not read: missing or damaged."
                 )
             ),
             task_restarts: registered!(
                 r,
                 IntCounterVec::new(
-                    Opts::new("esker_background_task_restarts_total", "Background tasks started again after they failed."),
+                    Opts::new("esker_background_task_restarts_total", "Number of times that a background task was started again after it failed."),
                     &["task"]
                 )
             ),
             tasks_down: registered!(
                 r,
                 IntGaugeVec::new(
-                    Opts::new("esker_background_task_down", "1: the task failed and waits to be started again."),
+                    Opts::new("esker_background_task_down", "1 if the task failed and waits to be started again; else 0."),
                     &["task"]
                 )
             ),
@@ -237,11 +244,13 @@ impl ServiceMetrics {
         }
     }
 
+    /// Counts a request with its duration. `route` is the pattern of the route, not the path.
     pub(crate) fn observe(&self, method: &str, route: &str, status: u16, elapsed: Duration) {
         let labels = [method, route, &status.to_string()];
         self.requests.with_label_values(&labels).observe(elapsed.as_secs_f64());
     }
 
+    /// Counts a commit by its result, and a conflict by its `operation`.
     pub(crate) fn commit(&self, error: Option<&CatalogError>, operation: &str) {
         let result = error.map_or("ok", |e| e.code().iceberg_type());
         self.commits.with_label_values(&[result]).inc();
@@ -250,11 +259,13 @@ impl ServiceMetrics {
         }
     }
 
+    /// Counts the batch of a commit by its size, the number of commits that share a metadata file.
     pub(crate) fn batch(&self, size: usize) {
         self.batches.observe(size as f64);
     }
 }
 
+/// Prints the metrics of a registry in the text format of Prometheus.
 fn text(registry: &Registry) -> Result<String, ApiError> {
     let mut bytes = Vec::new();
     let encoded = TextEncoder::new().encode(&registry.gather(), &mut bytes);
@@ -263,11 +274,12 @@ fn text(registry: &Registry) -> Result<String, ApiError> {
     String::from_utf8(bytes).map_err(|e| bug(e.to_string()))
 }
 
+/// Converts a number to the type of integer gauges.
 fn gauge(n: impl TryInto<i64>) -> i64 {
     n.try_into().unwrap_or(i64::MAX)
 }
 
-/// The queue, what this process did of it, and what the autopilot thinks.
+/// Sets the metrics of the job queue, of the job attempts of this process, and of the autopilot's decisions.
 async fn jobs(app: &App) -> Result<(), ApiError> {
     let (metrics, state) = (&app.inner.metrics, app.state());
     metrics.queue.reset();
@@ -291,7 +303,7 @@ async fn jobs(app: &App) -> Result<(), ApiError> {
     metrics.job_cpu.reset();
     for warehouse in app.warehouses() {
         let name = &warehouse.catalog().options().warehouse;
-        // A counter that begins when the first job fails would hide that one from `increase`.
+        // A counter must exist with 0 before the first failure, or `increase` would not show that failure.
         for kind in JobKind::ALL.map(JobKind::as_str) {
             metrics.job_seconds.with_label_values(&[name.as_str(), kind]);
             metrics.job_cpu.with_label_values(&[name.as_str(), kind]);
@@ -316,7 +328,7 @@ async fn jobs(app: &App) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// How background tasks fare.
+/// Sets the metrics of background tasks.
 fn background(app: &App) {
     let metrics = &app.inner.metrics;
     metrics.task_restarts.reset();
@@ -326,7 +338,7 @@ fn background(app: &App) {
     }
 }
 
-/// `GET /metrics`
+/// Returns the metrics of the service (`GET /metrics`).
 pub(crate) async fn service(State(app): State<App>) -> Result<String, ApiError> {
     let metrics = &app.inner.metrics;
     let all = app.examine_all().await?;

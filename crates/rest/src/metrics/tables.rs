@@ -1,8 +1,9 @@
-//! Each table, the worst first.
+//! The metrics of each table, on `/metrics/tables`.
 
 use std::collections::HashMap;
 
 use axum::extract::State;
+use esker_catalog::NotAssessed;
 use esker_table::HISTOGRAM_BOUNDS;
 use esker_types::TableId;
 use prometheus::{GaugeVec, IntGauge, Opts, Registry};
@@ -10,50 +11,52 @@ use prometheus::{GaugeVec, IntGauge, Opts, Registry};
 use super::{gauge, registered, text};
 use crate::{ApiError, App};
 
-/// Tables that are exported.
+/// The maximum number of tables with metrics; those with the lowest scores are exported.
 const MAX_TABLES: usize = 500;
 
-/// `GET /metrics/tables`: made anew for each scrape, so that a dropped table leaves no series behind.
+/// Returns the metrics of up to 500 tables, the worst first (`GET /metrics/tables`).
+///
+/// The registry is built for each scrape, so a dropped table leaves no series behind.
 pub(crate) async fn tables(State(app): State<App>) -> Result<String, ApiError> {
     let registry = Registry::new();
     let r = &registry;
     let by_table = |name: &str, help: &str| GaugeVec::new(Opts::new(name, help), &["warehouse", "namespace", "table"]);
     let by_kind = |name: &str, help: &str| GaugeVec::new(Opts::new(name, help), &["warehouse", "namespace", "table", "kind"]);
-    let score = registered!(r, by_table("esker_table_health_score", "Health score, 0 to 100."));
-    let unreadable = registered!(r, by_table("esker_table_unreadable", "1: the table's metadata can't be read."));
-    let damaged = registered!(r, by_table("esker_table_damaged_files", "Files of the table that somebody could not read."));
-    let data_files = registered!(r, by_table("esker_table_data_files", "Live data files."));
-    let data_bytes = registered!(r, by_table("esker_table_data_bytes", "Bytes of live data files."));
-    let records = registered!(r, by_table("esker_table_records", "Rows of live data files, deleted ones included."));
+    let score = registered!(r, by_table("esker_table_health_score", "Health score from 0 to 100."));
+    let unreadable = registered!(r, by_table("esker_table_unreadable", "1 if the table's metadata can't be read; else 0."));
+    let damaged = registered!(r, by_table("esker_table_damaged_files", "Number of files of the current snapshot that a job or query could not read."));
+    let data_files = registered!(r, by_table("esker_table_data_files", "Number of live data files."));
+    let data_bytes = registered!(r, by_table("esker_table_data_bytes", "Size in bytes of the live data files."));
+    let records = registered!(r, by_table("esker_table_records", "Number of rows in the live data files, deleted rows included."));
     let small =
-        registered!(r, by_table("esker_table_small_files_ratio", "Share of data files under three quarters of the target size."));
+        registered!(r, by_table("esker_table_small_files_ratio", "Share of data files under three quarters of the target size, from 0 to 1."));
     let excess =
-        registered!(r, by_table("esker_table_excess_files", "Data files beyond what the data needs at the target size."));
+        registered!(r, by_table("esker_table_excess_files", "Number of data files beyond those that the data needs at the target size."));
     let sizes = registered!(
         r,
         GaugeVec::new(
-            Opts::new("esker_table_data_files_by_size", "Live data files of at most 'le' bytes."),
+            Opts::new("esker_table_data_files_by_size", "Number of live data files under 'le' bytes."),
             &["warehouse", "namespace", "table", "le"]
         )
     );
-    let delete_files = registered!(r, by_kind("esker_table_delete_files", "Live delete files."));
-    let deletes = registered!(r, by_kind("esker_table_deletes", "Deletes that live delete files hold."));
-    let snapshots = registered!(r, by_table("esker_table_snapshots", "Snapshots in the metadata."));
-    let oldest = registered!(r, by_table("esker_table_oldest_snapshot_timestamp_seconds", "When the oldest snapshot was made."));
-    let last = registered!(r, by_table("esker_table_last_commit_timestamp_seconds", "When the table last changed."));
-    let metadata = registered!(r, by_table("esker_table_metadata_bytes", "Bytes of the current metadata file."));
-    let manifests = registered!(r, by_table("esker_table_manifests", "Manifests of the current snapshot."));
-    let manifest_bytes = registered!(r, by_table("esker_table_manifest_bytes", "Bytes of those manifests."));
-    let unexamined = registered!(r, IntGauge::new("esker_tables_not_examined", "Tables whose metadata can't be read."));
-    let left_out = registered!(r, IntGauge::new("esker_tables_not_exported", "Tables beyond the limit of this page."));
+    let delete_files = registered!(r, by_kind("esker_table_delete_files", "Number of live delete files."));
+    let deletes = registered!(r, by_kind("esker_table_deletes", "Number of deletes in the live delete files."));
+    let snapshots = registered!(r, by_table("esker_table_snapshots", "Number of snapshots in the metadata."));
+    let oldest = registered!(r, by_table("esker_table_oldest_snapshot_timestamp_seconds", "Time in seconds since the Unix epoch at which the oldest snapshot was made."));
+    let last = registered!(r, by_table("esker_table_last_commit_timestamp_seconds", "Time in seconds since the Unix epoch at which the table last changed."));
+    let metadata = registered!(r, by_table("esker_table_metadata_bytes", "Size in bytes of the current metadata file."));
+    let manifests = registered!(r, by_table("esker_table_manifests", "Number of manifests of the current snapshot."));
+    let manifest_bytes = registered!(r, by_table("esker_table_manifest_bytes", "Size in bytes of the manifests of the current snapshot."));
+    let unexamined = registered!(r, IntGauge::new("esker_tables_not_examined", "Number of tables whose metadata can't be read."));
+    let left_out = registered!(r, IntGauge::new("esker_tables_not_exported", "Number of tables that are left out, because there are more than 500."));
 
     let success = registered!(
         r,
-        by_kind("esker_table_last_success_timestamp_seconds", "When a job of this kind last succeeded on the table.")
+        by_kind("esker_table_last_success_timestamp_seconds", "Time in seconds since the Unix epoch at which a job of this kind last succeeded on the table.")
     );
-    let scans = registered!(r, by_table("esker_table_reported_scans", "Scans that engines reported in the last seven days."));
-    let commits = registered!(r, by_table("esker_table_reported_commits", "Commits that they reported."));
-    let attempts = registered!(r, by_table("esker_table_reported_commit_attempts", "Attempts at those commits."));
+    let scans = registered!(r, by_table("esker_table_reported_scans", "Number of scans that engines reported in the last seven days."));
+    let commits = registered!(r, by_table("esker_table_reported_commits", "Number of commits that engines reported in the last seven days."));
+    let attempts = registered!(r, by_table("esker_table_reported_commit_attempts", "Number of attempts at the commits that engines reported in the last seven days."));
     let mut successes: HashMap<TableId, Vec<(String, i64)>> = HashMap::new();
     for (table, kind, at) in app.state().last_successes().await? {
         successes.entry(table).or_default().push((kind, at));
@@ -66,13 +69,18 @@ pub(crate) async fn tables(State(app): State<App>) -> Result<String, ApiError> {
         let namespace = examined.row.name.namespace.to_string();
         let labels = [examined.warehouse.as_str(), namespace.as_str(), examined.row.name.name.as_str()];
         let set = |metric: &GaugeVec, value: f64| metric.with_label_values(&labels).set(value);
-        set(&score, f64::from(examined.assessment.score));
         set(&damaged, examined.damaged as f64);
-        let Ok(facts) = &examined.facts else {
-            unexamined.inc();
-            set(&unreadable, 1.0);
-            continue;
+        let facts = match &examined.facts {
+            Ok(facts) => facts,
+            // A table that nobody has examined yet has no score, and is not unreadable.
+            Err(NotAssessed::NotYet) => continue,
+            Err(NotAssessed::Unreadable(_)) => {
+                unexamined.inc();
+                set(&unreadable, 1.0);
+                continue;
+            }
         };
+        set(&score, f64::from(examined.assessment.score));
         set(&unreadable, 0.0);
         set(&data_files, facts.data_files as f64);
         set(&data_bytes, facts.data_bytes as f64);

@@ -1,11 +1,15 @@
-//! Small line charts as SVG, without a script.
+//! Line charts as SVG, which need no script.
 
 use maud::{Markup, html};
 
+/// The width of the drawing, in units of its view box.
 const WIDTH: f64 = 320.0;
+/// The height of the drawing, in units of its view box.
 const HEIGHT: f64 = 72.0;
 
-/// A line through points of time and value, from zero to the largest value. Read out as its first, last and extreme values.
+/// Renders a line through points of time and value. The scale goes from zero to the largest value.
+///
+/// Points are in the order of time; `show` formats a value. A screen reader reads the first, the last and the extreme values.
 pub(super) fn line(title: &str, points: &[(i64, f64)], show: impl Fn(f64) -> String) -> Markup {
     let (Some(first), Some(last)) = (points.first(), points.last()) else { return html! {} };
     let most = points.iter().map(|(_, v)| *v).fold(0.0, f64::max);

@@ -1,3 +1,5 @@
+//! The start page: all tables, the worst first.
+
 use axum::extract::State;
 use esker_types::{format_bytes, now_ms};
 use maud::{Markup, html};
@@ -8,19 +10,20 @@ use crate::extract::Query;
 use crate::health::TableVerdict;
 use crate::{ApiError, App};
 
-/// Tables on a page.
+/// The number of tables on a page.
 const SHOWN: usize = 200;
 
+/// The parameters of the start page.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct FleetPageQuery {
-    /// Part of a name.
+    /// A part of the names of the tables to show.
     q: String,
-    /// From 0.
+    /// The number of the page, from 0.
     page: usize,
 }
 
-/// `GET /?q=&page=`: tables, the worst first.
+/// Shows the tables, the worst first (`GET /?q=&page=`).
 pub(crate) async fn show(State(app): State<App>, Query(wanted): Query<FleetPageQuery>) -> Result<Markup, ApiError> {
     let all = app.examine_all().await?;
     let found: Vec<&TableVerdict> =
@@ -56,6 +59,7 @@ pub(crate) async fn show(State(app): State<App>, Query(wanted): Query<FleetPageQ
     Ok(page("Tables", &content))
 }
 
+/// Renders the row of a table. `several` adds the warehouse.
 fn row(examined: &TableVerdict, several: bool) -> Markup {
     let name = &examined.row.name;
     let href = table_href(&examined.warehouse, name);

@@ -1,3 +1,5 @@
+//! The pages of jobs: the list, one job, and its cancellation and undo.
+
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::Redirect;
@@ -13,15 +15,16 @@ use crate::extract::{In, Query};
 use crate::management::{JobView, cancel_by, find_job, view_job};
 use crate::{ApiError, App, Caller};
 
-/// Jobs shown.
+/// The maximum number of jobs on the page.
 const SHOWN: u32 = 200;
 
+/// The parameters of the list of jobs.
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct JobsPageQuery {
     state: Option<String>,
 }
 
-/// `GET /jobs?state=`: those that are not over, then the newest.
+/// Shows the jobs: those that are not over, then the others, the newest first in each group (`GET /jobs?state=`).
 pub(crate) async fn list(State(app): State<App>, Query(wanted): Query<JobsPageQuery>) -> Result<Markup, ApiError> {
     let state = wanted.state.filter(|state| !state.is_empty());
     let filter = JobFilter { state: state.clone(), ..JobFilter::default() };
@@ -38,11 +41,11 @@ pub(crate) async fn list(State(app): State<App>, Query(wanted): Query<JobsPageQu
     Ok(page("Jobs", &content))
 }
 
-/// Jobs as a table.
+/// Renders jobs as a table.
 pub(super) fn rows(jobs: &[JobView]) -> Markup {
     html! {
         div.scroll { table {
-            thead { tr { th { "State" } th { "Kind" } th { "Table" } th { "Why" } th { "Asked" } th.num { "Seconds" } th { "Result" } } }
+            thead { tr { th { "State" } th { "Kind" } th { "Table" } th { "Reason" } th { "Requested" } th.num { "Seconds" } th { "Result" } } }
             tbody { @for JobView { job, .. } in jobs { tr {
                 td { a href={ "/jobs/" (encode(&job.id.to_string())) } { (job.state.as_str()) } @if job.attempts > 1 { " (attempt " (job.attempts) ")" } }
                 td { (job.kind) }
@@ -56,12 +59,13 @@ pub(super) fn rows(jobs: &[JobView]) -> Markup {
     }
 }
 
+/// Returns the duration of a job in seconds, so far or until its end.
 fn seconds(job: &Job) -> Option<f64> {
     let end = job.finished_ms.unwrap_or_else(now_ms);
     job.started_ms.map(|start| (end - start) as f64 / 1000.0)
 }
 
-/// What came of a job, in a line.
+/// Renders the result of a job in a line, or its progress.
 fn result(job: &Job) -> Markup {
     html! {
         @match (&job.error, &job.measured) {
@@ -76,7 +80,7 @@ fn result(job: &Job) -> Markup {
     }
 }
 
-/// The numbers that a job changed, before and after.
+/// Lists the file counts that a job changed, before and after.
 fn gain(measured: &Value) -> String {
     let (before, after) = (&measured["shapes"]["before"], &measured["shapes"]["after"]);
     let names = ["data_files", "delete_files", "deletes", "manifests", "snapshots"];
@@ -88,7 +92,7 @@ fn gain(measured: &Value) -> String {
     if all.is_empty() { "nothing changed".to_owned() } else { all.join(", ") }
 }
 
-/// `GET /jobs/{job}`: what it was to do, did and said.
+/// Shows one job with its result, cost, log, plan and outcome (`GET /jobs/{job}`).
 pub(crate) async fn show(State(app): State<App>, Path(id): Path<String>) -> Result<Markup, ApiError> {
     let JobView { warehouse, job } = view_job(&app, find_job(app.state(), &id).await?);
     let lines = app.state().job_log(job.id).await?;
@@ -102,7 +106,7 @@ pub(crate) async fn show(State(app): State<App>, Path(id): Path<String>) -> Resu
         p { (result(&job)) @if let (Some(engine), Some(worker)) = (&job.engine, &job.worker) { " Done by " (engine) ": " (worker) } }
         div.actions {
             @if !job.state.is_over() { form method="post" action={ (path) "/cancel" } { button { "Cancel" } } }
-            @if let Some(undo) = undo.filter(|_| undoable) { form method="post" action=(undo) { button { "Take back" } } }
+            @if let Some(undo) = undo.filter(|_| undoable) { form method="post" action=(undo) { button { "Undo" } } }
         }
         @if let Some(measured) = &job.measured {
             h2 { "Cost" }
@@ -118,10 +122,12 @@ pub(crate) async fn show(State(app): State<App>, Path(id): Path<String>) -> Resu
     Ok(page(&format!("{} of {}", job.kind, job.table), &content))
 }
 
+/// Formats JSON with line breaks.
 fn pretty(value: Option<&Value>) -> String {
     value.map_or_else(|| "none".to_owned(), |value| format!("{value:#}"))
 }
 
+/// Describes the measured cost of a job.
 fn cost(measured: &Value) -> String {
     let cost = Cost::deserialize(&measured["cost"]).unwrap_or_default();
     format!(
@@ -134,14 +140,15 @@ fn cost(measured: &Value) -> String {
     )
 }
 
+/// Renders the log of a job, the oldest line first.
 fn log(lines: &[JobLogLine]) -> Markup {
     html! {
-        @if lines.is_empty() { p.soft { "It has not said anything." } }
+        @if lines.is_empty() { p.soft { "No lines yet." } }
         @else { ul.log { @for line in lines { li { span.soft { (ago(line.time_ms, now_ms())) } " " (line.text) } } } }
     }
 }
 
-/// `POST /jobs/{job}/cancel`
+/// Cancels a job and goes back to its page (`POST /jobs/{job}/cancel`).
 pub(crate) async fn cancel(
     State(app): State<App>,
     caller: Caller,
@@ -153,7 +160,7 @@ pub(crate) async fn cancel(
     Ok(Redirect::to(&format!("/jobs/{}", encode(&id))))
 }
 
-/// `POST /warehouses/{warehouse}/jobs/{job}/undo`
+/// Takes back a job and shows what came back (`POST /warehouses/{warehouse}/jobs/{job}/undo`).
 pub(crate) async fn undo(
     State(app): State<App>,
     warehouse: In,
@@ -165,9 +172,9 @@ pub(crate) async fn undo(
     let job = find_job(app.state(), &id).await?;
     let undone = esker_maintenance::undo(warehouse.catalog(), &job, &caller).await?;
     let content = html! {
-        h1 { "Taken back" }
-        p { (undone.files) " files and " (undone.snapshots) " snapshots are back; " (undone.gone) " files were deleted already." }
+        h1 { "Undone" }
+        p { (undone.files) " files and " (undone.snapshots) " snapshots are back; " (undone.gone) " files were deleted before." }
         p { a href={ "/jobs/" (encode(&id)) } { "The job" } }
     };
-    Ok(page("Taken back", &content))
+    Ok(page("Undone", &content))
 }

@@ -1,4 +1,9 @@
-//! The web page: server-rendered, no build step, no script, light and dark as the reader's system is.
+//! The web page, rendered on the server. It needs no script, no build step and nothing from other servers.
+//!
+//! Light or dark follows the reader's system. Each file holds one page. Forms are accepted only from pages of this server
+//! ([`same_site`]).
+//!
+//! Start reading at [`router`].
 
 mod charts;
 mod fleet;
@@ -15,12 +20,14 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::{ApiError, App};
 
+/// The style sheet, which is part of every page.
 const STYLE: &str = include_str!("style.css");
 
-/// A ridge under the sky, within the page: nothing else is asked for.
+/// The icon as a data URL, so that the browser need not request it: a ridge under the sky.
 const ICON: &str = "data:image/svg+xml,%3Csvg xmlns='http%3A//www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Crect width='16' height='16' \
     rx='3' fill='%231f5fa8'/%3E%3Cpath d='M0 12C5 4 11 4 16 12v1a3 3 0 0 1-3 3H3a3 3 0 0 1-3-3z' fill='%23fbfaf8'/%3E%3C/svg%3E";
 
+/// Returns the routes of the page.
 pub(crate) fn router() -> Router<App> {
     Router::new()
         .route("/", get(fleet::show))
@@ -33,7 +40,7 @@ pub(crate) fn router() -> Router<App> {
         .route("/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}", get(table::show))
 }
 
-/// A whole page.
+/// Renders a whole page with head and navigation.
 fn page(title: &str, content: &Markup) -> Markup {
     html! {
         (DOCTYPE)
@@ -60,7 +67,7 @@ fn page(title: &str, content: &Markup) -> Markup {
     }
 }
 
-/// A score as a coloured badge; the number is always there, so that colour is never all that tells.
+/// Renders a score as a coloured badge. The number is always shown, for readers who see no colours.
 fn badge(score: Option<u32>) -> Markup {
     let class = match score {
         Some(90..) => "well",
@@ -71,7 +78,13 @@ fn badge(score: Option<u32>) -> Markup {
     html! { span class={ "badge " (class) } { @match score { Some(n) => (n), None => "?" } } }
 }
 
-/// Refuses a form that another site's page sent: the browser says where it came from.
+/// Refuses a form that a page of another site sent.
+///
+/// The browser names the site in `Sec-Fetch-Site` or `Origin`. A request without both comes from no page.
+///
+/// # Errors
+///
+/// Returns [`ErrorCode::Forbidden`] if the form was sent by another site.
 fn same_site(headers: &HeaderMap) -> Result<(), ApiError> {
     let value = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
     let here = match (value("sec-fetch-site"), value("origin")) {
@@ -79,18 +92,18 @@ fn same_site(headers: &HeaderMap) -> Result<(), ApiError> {
         (None, Some(origin)) => origin.split_once("://").map(|(_, host)| host) == value("host"),
         (None, None) => true,
     };
-    if here { Ok(()) } else { Err(ApiError::new(ErrorCode::Forbidden, "a form of another site was refused")) }
+    if here { Ok(()) } else { Err(ApiError::new(ErrorCode::Forbidden, "the form was sent by a page of another site; open the page of this server")) }
 }
 
-/// The page of a table.
+/// Returns the address of a table's page.
 fn table_href(warehouse: &str, name: &TableName) -> String {
     let (namespace, table) = (encode(&name.namespace.key()), encode(&name.name));
     format!("/warehouses/{}/namespaces/{namespace}/tables/{table}", encode(warehouse))
 }
 
-/// How long ago, roughly.
+/// Formats the time between two times in milliseconds roughly: `5 min ago`.
 fn ago(ms: i64, now: i64) -> String {
-    // The time may be any that a client put into metadata.
+    // Clients write the times of metadata, so `ms` may be any number.
     let seconds = now.saturating_sub(ms).max(0) / 1000;
     match seconds {
         0..=119 => format!("{seconds} s ago"),
@@ -100,7 +113,7 @@ fn ago(ms: i64, now: i64) -> String {
     }
 }
 
-/// A path segment of a link.
+/// Encodes a path segment of a link.
 fn encode(segment: &str) -> String {
     percent_encoding::utf8_percent_encode(segment, percent_encoding::NON_ALPHANUMERIC).to_string()
 }

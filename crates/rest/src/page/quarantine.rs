@@ -1,3 +1,5 @@
+//! The page of the quarantine: the files that will be deleted, by job and table.
+
 use axum::extract::State;
 use esker_types::{format_bytes, now_ms};
 use maud::{Markup, html};
@@ -5,10 +7,12 @@ use maud::{Markup, html};
 use super::{encode, page};
 use crate::{ApiError, App};
 
-/// Rows shown.
+/// The maximum number of rows on the page.
 const SHOWN: u32 = 500;
 
-/// `GET /quarantine`: what is going to be deleted, what goes first first, and how to take it back.
+/// Shows the files in quarantine by job and table, those that are due first on top (`GET /quarantine`).
+///
+/// A form undoes the job that quarantined the files.
 pub(crate) async fn show(State(app): State<App>) -> Result<Markup, ApiError> {
     let groups = app.state().quarantine_by_job(SHOWN).await?;
     let (files, bytes) = app.state().quarantine_totals().await?;
@@ -18,18 +22,18 @@ pub(crate) async fn show(State(app): State<App>) -> Result<Markup, ApiError> {
     };
     let content = html! {
         h1 { "Quarantine" }
-        p.soft { (files) " files, " (size(bytes)) ". They are in place until their time is over, and are checked once more before they go." }
-        @if groups.is_empty() { p { "Nothing is going to be deleted." } } @else {
+        p.soft { (files) " files, " (size(bytes)) ". They stay in place for their grace period, and are checked again before they are deleted." }
+        @if groups.is_empty() { p { "No file is in quarantine." } } @else {
             div.scroll { table {
-                thead { tr { th { "Table" } th { "Why" } th.num { "Files" } th.num { "Size" } th { "The first goes" } th { "" } } }
+                thead { tr { th { "Table" } th { "Reason" } th.num { "Files" } th.num { "Size" } th { "First deletion" } th { "" } } }
                 tbody { @for group in &groups { tr {
                     td { (group.table) }
                     td { (group.reason) }
                     td.num { (group.files) }
                     td.num { (size(group.bytes)) }
-                    td { (until(group.due_ms)) @if group.deleting > 0 { ", " (group.deleting) " are going" } }
+                    td { (until(group.due_ms)) @if group.deleting > 0 { ", " (group.deleting) " are being deleted" } }
                     td { @if let (Some(warehouse), Some(job)) = (name(group.warehouse), group.job) {
-                        form method="post" action={ "/warehouses/" (encode(&warehouse)) "/jobs/" (job) "/undo" } { button { "Take back" } }
+                        form method="post" action={ "/warehouses/" (encode(&warehouse)) "/jobs/" (job) "/undo" } { button { "Undo" } }
                     } }
                 } } }
             } }
@@ -38,10 +42,12 @@ pub(crate) async fn show(State(app): State<App>) -> Result<Markup, ApiError> {
     Ok(page("Quarantine", &content))
 }
 
+/// Formats a size in bytes.
 fn size(bytes: i64) -> String {
     format_bytes(u64::try_from(bytes).unwrap_or(0))
 }
 
+/// Describes the time until a time in milliseconds since the Unix epoch.
 fn until(due_ms: i64) -> String {
     match (due_ms - now_ms()) / 60_000 {
         ..=0 => "with the next sweep".to_owned(),

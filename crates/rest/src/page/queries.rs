@@ -1,3 +1,5 @@
+//! The page of SQL queries.
+
 use axum::extract::State;
 use esker_query::{QueryRecord, QueryState};
 use esker_types::{format_bytes, now_ms};
@@ -6,22 +8,22 @@ use maud::{Markup, html};
 use super::{ago, page};
 use crate::App;
 
-/// Queries shown.
+/// The maximum number of queries on the page.
 const SHOWN: usize = 100;
 
-/// `GET /queries`: those at work, then those that ended.
+/// Shows the queries that run, then those that ended (`GET /queries`).
 pub(crate) async fn show(State(app): State<App>) -> Markup {
     let all = app.inner.engine.log().newest(SHOWN);
     let running = all.iter().filter(|q| matches!(q.state, QueryState::Running | QueryState::Waiting)).count();
     let content = html! {
         h1 { "Queries" }
-        p.soft { (running) " at work; of those that ended, the newest." }
+        p.soft { (running) " running or waiting; the newest that ended follow." }
         @if all.is_empty() {
-            p { "None yet. Analysts ask over Flight SQL; " code { "esker sql" } " does too." }
+            p { "No queries yet. Send one over Flight SQL, for example with " code { "esker sql" } "." }
         } @else {
             div.scroll { table {
                 thead { tr {
-                    th { "State" } th { "Statement" } th { "Who" } th { "Began" } th.num { "Seconds" } th.num { "Rows" }
+                    th { "State" } th { "Statement" } th { "Principal" } th { "Started" } th.num { "Seconds" } th.num { "Rows" }
                     th.num { "Files opened" } th.num { "Files pruned" } th.num { "Read" } th.num { "From cache" }
                 } }
                 tbody { @for query in &all { (row(query)) } }
@@ -31,6 +33,7 @@ pub(crate) async fn show(State(app): State<App>) -> Markup {
     page("Queries", &content)
 }
 
+/// Renders the row of a query.
 fn row(query: &QueryRecord) -> Markup {
     let state = match query.state {
         QueryState::Waiting => "waiting",

@@ -1,3 +1,7 @@
+//! The page of one table: findings, facts, policy, jobs, references and snapshots.
+//!
+//! Start reading at [`show`], which collects the data, then [`content`], which has the order of the page.
+
 use axum::extract::State;
 use esker_autopilot::{Origin, Policy};
 use esker_format::{OPERATION, TableMetadata};
@@ -14,14 +18,16 @@ use crate::extract::{In, InTable};
 use crate::management::{JobView, view_job};
 use crate::{ApiError, App};
 
-/// Jobs shown.
+/// The maximum number of jobs on the page.
 const JOBS: u32 = 10;
-/// Snapshots shown.
+/// The maximum number of snapshots on the page.
 const SNAPSHOTS: usize = 15;
-/// Charts go back so far.
+/// The time that the charts show, in milliseconds.
 const HISTORY_MS: i64 = 14 * 24 * 3600 * 1000;
 
-/// `GET /warehouses/{warehouse}/namespaces/{namespace}/tables/{table}`: one table's findings, what they rest on, and what is done about them.
+/// Shows one table: its findings, its facts, and its jobs and policy.
+///
+/// Route: `GET /warehouses/{warehouse}/namespaces/{namespace}/tables/{table}`. A table that can't be examined has a shorter page.
 pub(crate) async fn show(State(app): State<App>, warehouse: In, InTable(name): InTable) -> Result<Markup, ApiError> {
     let catalog = warehouse.catalog();
     let state = catalog.state();
@@ -61,21 +67,23 @@ pub(crate) async fn show(State(app): State<App>, warehouse: In, InTable(name): I
     Ok(page(&name.to_string(), &content))
 }
 
-/// What the page tells.
+/// The data of a table's page.
 struct About<'a> {
     row: &'a TabularRow,
     facts: &'a TableFacts,
     assessment: &'a Assessment,
     jobs: Vec<JobView>,
-    /// Files and bytes.
+    /// The number of the table's files in quarantine, and their size in bytes.
     quarantine: (usize, u64),
     history: Vec<HealthPoint>,
     policy: Policy,
+    /// The autopilot's last decision, with its time in milliseconds since the Unix epoch.
     decision: Option<(i64, Value)>,
     used: TableUsage,
     metadata: &'a TableMetadata,
 }
 
+/// Renders the page.
 fn content(about: &About<'_>) -> Markup {
     let About { row, facts, assessment, quarantine, .. } = about;
     html! {
@@ -92,14 +100,14 @@ fn content(about: &About<'_>) -> Markup {
         (findings(assessment))
         h2 { "Facts" }
         div.cards {
-            (card("data files", &facts.data_files.to_string(), &format!("{} would do", facts.ideal_files)))
+            (card("data files", &facts.data_files.to_string(), &format!("{} would be enough", facts.ideal_files)))
             (card("data", &format_bytes(facts.data_bytes), &format!("{} rows in {} partitions", facts.records, facts.partitions)))
             (card("delete files", &facts.deletes().files.to_string(),
                 &format!("position {}, equality {}, vectors {}", facts.position_deletes.files, facts.equality_deletes.files, facts.deletion_vectors.files)))
             (card("snapshots", &facts.snapshots.to_string(),
                 &facts.oldest_snapshot_ms.map_or_else(|| "no snapshot".to_owned(), |ms| format!("oldest {}", ago(ms, now_ms())))))
             (card("manifests", &facts.manifests.to_string(), &format_bytes(facts.manifest_bytes)))
-            (card("metadata file", &format_bytes(facts.metadata_bytes), &format!("{} earlier ones listed", facts.metadata_log)))
+            (card("metadata file", &format_bytes(facts.metadata_bytes), &format!("{} earlier ones in its log", facts.metadata_log)))
             (card("in quarantine", &quarantine.0.to_string(), &format_bytes(quarantine.1)))
         }
         h2 { "Data files by size" }
@@ -115,10 +123,11 @@ fn content(about: &About<'_>) -> Markup {
     }
 }
 
+/// Renders the findings with evidence and recommendation.
 fn findings(assessment: &Assessment) -> Markup {
     html! {
         h2 { "Findings" }
-        @if assessment.findings.is_empty() { p { "None. This table is well." } }
+        @if assessment.findings.is_empty() { p { "None. This table is healthy." } }
         ul.findings {
             @for finding in &assessment.findings {
                 li class={ "finding " (finding.severity.as_str()) } {
@@ -134,6 +143,7 @@ fn findings(assessment: &Assessment) -> Markup {
     }
 }
 
+/// Renders the charts of score and file counts.
 fn over_time(history: &[HealthPoint]) -> Markup {
     let of = |name: &str| -> Vec<(i64, f64)> {
         history.iter().map(|point| (point.time_ms, point.shape[name].as_f64().unwrap_or(0.0))).collect()
@@ -156,6 +166,7 @@ fn over_time(history: &[HealthPoint]) -> Markup {
     }
 }
 
+/// Renders the policy and the autopilot's last decision.
 fn autopilot(about: &About<'_>) -> Markup {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let said = about.policy.settings.iter().filter(|s| s.origin != Origin::Default);
@@ -171,11 +182,11 @@ fn autopilot(about: &About<'_>) -> Markup {
         }
         @for problem in &about.policy.problems { p.ill { "Can't be followed: " (problem) } }
         p.soft {
-            "In seven days engines reported " (about.used.scans) " scans of " (about.used.scanned_files) " files, and "
+            "In the last seven days, engines reported " (about.used.scans) " scans of " (about.used.scanned_files) " files, and "
             (about.used.commits) " commits in " (about.used.commit_attempts) " attempts."
         }
         div.scroll { table {
-            thead { tr { th { "Key" } th { "Value" } th { "Who says so" } th { "Next" } } }
+            thead { tr { th { "Key" } th { "Value" } th { "Set by" } th { "Next" } } }
             tbody { @for setting in said { tr {
                 td { (setting.key) } td { (setting.value) } td { (setting.origin) }
                 td { @if let Some(next) = setting.key.strip_suffix(".schedule").and_then(|kind| about.policy.next(kind.parse().ok()?, now_ms())) {
@@ -183,16 +194,17 @@ fn autopilot(about: &About<'_>) -> Markup {
                 } }
             } } }
         } }
-        p.soft { "Everything else is as by default: " code { "esker policy explain" } " shows all." }
+        p.soft { "All other keys have their defaults. " code { "esker policy explain" } " shows all keys." }
     }
 }
 
+/// Renders the branches and tags.
 fn references(metadata: &TableMetadata) -> Markup {
     html! {
         h2 { "Branches and tags" }
         @if metadata.refs.is_empty() { p.soft { "None: the table has no snapshot." } } @else {
             div.scroll { table {
-                thead { tr { th { "Name" } th { "Kind" } th { "Snapshot" } th { "Made" } } }
+                thead { tr { th { "Name" } th { "Kind" } th { "Snapshot" } th { "Created" } } }
                 tbody { @for (name, reference) in &metadata.refs { tr {
                     td { (name) }
                     td { @if reference.is_branch() { "branch" } @else { "tag" } }
@@ -204,6 +216,7 @@ fn references(metadata: &TableMetadata) -> Markup {
     }
 }
 
+/// Renders the newest snapshots.
 fn snapshots(metadata: &TableMetadata) -> Markup {
     let mut all: Vec<_> = metadata.snapshots.iter().collect();
     all.sort_by_key(|s| std::cmp::Reverse((s.sequence_number(), s.timestamp_ms)));
@@ -211,7 +224,7 @@ fn snapshots(metadata: &TableMetadata) -> Markup {
         h2 { "Snapshots" }
         @if all.is_empty() { p.soft { "None yet." } } @else {
             div.scroll { table {
-                thead { tr { th { "Snapshot" } th { "Made" } th { "Operation" } th { "By" } th.num { "Files added" } th.num { "Files removed" } th.num { "Rows" } } }
+                thead { tr { th { "Snapshot" } th { "Created" } th { "Operation" } th { "Engine" } th.num { "Files added" } th.num { "Files removed" } th.num { "Rows" } } }
                 tbody { @for snapshot in all.iter().take(SNAPSHOTS) {
                     @let value = |key: &str| snapshot.summary_value(key).unwrap_or_default();
                     tr {
@@ -228,10 +241,12 @@ fn snapshots(metadata: &TableMetadata) -> Markup {
     }
 }
 
+/// Renders one fact as a card.
 fn card(name: &str, value: &str, note: &str) -> Markup {
     html! { div.card { span.soft { (name) } b { (value) } span.soft { (note) } } }
 }
 
+/// Renders the number of data files in each size class as bars.
 fn histogram(facts: &TableFacts) -> Markup {
     let most = facts.size_histogram.iter().copied().max().unwrap_or(0).max(1);
     html! {

@@ -1,0 +1,80 @@
+//! The command line, run as a process against a server.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use esker::config::WarehouseConfig;
+use esker_tests::{TOKEN, TestApp};
+use serde_json::{Value, json};
+
+use crate::kills::binary;
+
+/// Runs a command against a server. Returns true if it succeeded, its standard output and its standard error.
+async fn esker(app: &TestApp, arguments: &[&str]) -> (bool, String, String) {
+    let (url, arguments) = (app.url(""), arguments.iter().map(|a| (*a).to_owned()).collect::<Vec<_>>());
+    let mut command = Command::new(binary());
+    command.env_remove("ESKER_WAREHOUSE").env("ESKER_URL", url).env("ESKER_TOKEN", TOKEN).args(arguments);
+    let run = move || command.output();
+    let output = tokio::task::spawn_blocking(run).await.expect("joined").expect("started");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+    (output.status.success(), text(output.stdout), text(output.stderr))
+}
+
+async fn ok(app: &TestApp, arguments: &[&str]) -> String {
+    let (succeeded, out, error) = esker(app, arguments).await;
+    assert!(succeeded, "{arguments:?}: {error}");
+    out
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_say_what_happened_in_words_and_in_json() {
+    let app = TestApp::start().await;
+    app.table().await;
+    for _ in 0..2 {
+        app.sql("INSERT INTO n.t (id) VALUES (1)").await.expect("inserted");
+    }
+    let plan = ok(&app, &["maintain", "compact", "n.t", "--dry-run", "--option", "courtesy-seconds=0"]).await;
+    assert!(plan.contains("nothing to do: every file has the right size"), "{plan}");
+    let plan = ok(&app, &["maintain", "compact", "n.t", "--dry-run", "--rewrite-all", "--json"]).await;
+    let plan: Value = serde_json::from_str(&plan).expect("JSON");
+    assert_eq!((&plan["table"], plan["groups"][0]["files"].as_array().map(Vec::len)), (&json!("n.t"), Some(2)));
+    let done = ok(&app, &["maintain", "compact", "n.t", "--rewrite-all", "--option", "courtesy-seconds=0"]).await;
+    assert!(done.contains("compacted 2 files") && done.contains("into 1 "), "{done}");
+    let id = done.split("esker undo ").nth(1).and_then(|rest| rest.split('`').next()).expect("the job's id");
+    let jobs = ok(&app, &["jobs"]).await;
+    let mut lines = jobs.lines();
+    assert!(lines.next().is_some_and(|heading| heading.starts_with("job ") && heading.contains("state")), "{jobs}");
+    assert!(lines.any(|line| line.contains(id) && line.contains("succeeded") && line.contains('Z')), "{jobs}");
+    let job = ok(&app, &["jobs", id]).await;
+    assert!(job.starts_with("compact of n.t: succeeded") && job.contains("warehouse  default"), "{job}");
+    let undone = ok(&app, &["undo", id]).await;
+    assert!(undone.contains(&format!("undid job {id}")) && undone.contains("2 files back"), "{undone}");
+    let (_, _, again) = esker(&app, &["undo", id]).await;
+    assert!(again.contains("is undone already"), "{again}");
+    // A check finds nothing, in one file and in two.
+    let checked = ok(&app, &["check", "n.t"]).await;
+    assert!(checked.contains("n.t: 0 findings in 2 files"), "{checked}");
+    assert_eq!(ok(&app, &["maintain", "check", "n.t", "--json"]).await.parse::<Value>().expect("JSON")["files"], 2);
+    let (_, _, unknown) = esker(&app, &["maintain", "defragment", "n.t"]).await;
+    assert!(unknown.contains("defragment"), "{unknown}");
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_only_warehouse_is_the_default_one() {
+    let places = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| WarehouseConfig {
+        location: Some(format!("file://{}/{name}", places.path().display())),
+        ..WarehouseConfig::default()
+    };
+    let app = TestApp::start_with(|c| c.warehouses = BTreeMap::from([("lake".to_owned(), at("lake"))])).await;
+    assert!(ok(&app, &["table", "list"]).await.contains("score"));
+    let dir = app.stop().await;
+    let both = BTreeMap::from([("lake".to_owned(), at("lake")), ("sea".to_owned(), at("sea"))]);
+    let app = TestApp::restart_with(dir, |c| c.warehouses = both).await;
+    let (succeeded, _, error) = esker(&app, &["table", "list"]).await;
+    assert!(!succeeded && error.contains("--warehouse: the server has lake, sea"), "{error}");
+    assert!(ok(&app, &["table", "list", "--warehouse", "sea"]).await.contains("score"));
+    assert_eq!(ok(&app, &["jobs", "--warehouse", "sea", "--json"]).await.trim(), "[]");
+    app.stop().await;
+}
