@@ -1,9 +1,9 @@
 # ruff: noqa: E501
-"""Twenty tables under streaming writes, and the autopilot: Flink upserts into six, Spark streams into four, PyIceberg appends to ten.
+"""The autopilot on twenty tables under streaming writes: Flink upserts into six, Spark streams into four, PyIceberg appends to ten.
 
-`benches/autopilot.py ESKER`; SECONDS is how long the writers write (180). How many files a query opens is told by Trino and DuckDB
-themselves, during the run and once more after everything was compacted by hand. Prints a table, writes target/bench/autopilot.json and the
-curve as docs/images/autopilot.svg (with CURVE=PATH elsewhere).
+Run `benches/autopilot.py ESKER`. SECONDS is the duration of the writes (180). Trino and DuckDB report the files that a query opens,
+during the run and again after all tables were compacted. Prints a table, and writes target/bench/autopilot.json and the curve
+docs/images/autopilot.svg, or the path in CURVE.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from stack.trino import running_trino  # noqa: E402
 SECONDS = int(os.environ.get("SECONDS", "180"))
 CURVE = Path(os.environ.get("CURVE", ROOT / "docs" / "images" / "autopilot.svg"))
 UPSERTS, STREAMS, APPENDS = 6, 4, 10
-# Small files, so that twenty tables fit: what counts is how many there are.
+# Files are small, so that twenty tables fit. Only their number matters.
 TARGET, BASE_FILES, BASE_ROWS = 64 << 10, 40, 4096
 KEYS, UPSERT_RATE, STREAM_RATE, APPEND_SECONDS = 2000, 100, 50, 2.0
 BAR = 2.0
@@ -49,7 +49,7 @@ NAMES = [f"u{i}" for i in range(UPSERTS)] + [f"s{i}" for i in range(STREAMS)] + 
 
 
 def fill(server: Server) -> None:
-    """Every table begins with forty files of the size they should have."""
+    """Gives every table forty files of the target size."""
     catalog = server.catalog()
     chance = random.Random(7)
 
@@ -65,7 +65,7 @@ def fill(server: Server) -> None:
 
 
 class Writers:
-    """All of them at once; what fails after a client's own retries is a failed commit."""
+    """All writers, which run at the same time. A commit counts as failed if the client's own retries failed too."""
 
     def __init__(self, server: Server, flink: Flink, directory: Path) -> None:
         self.server, self.flink, self.directory = server, flink, directory
@@ -149,7 +149,7 @@ class DuckDb:
 
 
 def by_trino(trino, table: str) -> int:
-    """Splits of a scan of such small files: one for each file, beside those of the stages above it."""
+    """Returns the number of files that a scan by Trino opens."""
     return trino.ask(f'SELECT count(*) FROM (SELECT DISTINCT "$path" FROM mess.{table})')[0][0]
 
 
@@ -158,7 +158,7 @@ def sample(duck: DuckDb, trino) -> dict[str, list[int]]:
 
 
 def curve(points: list[tuple[float, float, float]], jobs: int) -> str:
-    """Seconds, and files opened per query beside freshly compacted, by DuckDB and by Trino, as an SVG."""
+    """Draws the files opened per query, relative to compacted tables, over the seconds, as SVG."""
     width, height, most = 720, 260, max(2.5, *(max(a, b) for _, a, b in points))
     end = max(seconds for seconds, *_ in points)
 
@@ -188,7 +188,7 @@ def main(esker: str) -> None:
     for name in ("trino", "duck", "flink", "spark"):
         (directory / name).mkdir()
     with (
-        # The stacks of Flink and Trino make a catalog for a warehouse of this name, too.
+        # The stacks of Flink and Trino expect a warehouse of this name too.
         running(directory, **SETTINGS, ESKER__WAREHOUSES__MINIO__LOCATION=f"file://{directory}/other") as server,
         running_trino(directory / "trino", server, "http://127.0.0.1:1") as trino,
     ):
@@ -216,7 +216,7 @@ def main(esker: str) -> None:
         spark.stop()
         jobs = server.api("GET", "/api/v1/jobs?limit=1000")
         unfinished = [job for job in jobs if job["state"] not in ("succeeded", "queued", "running")]
-        for name in NAMES:  # freshly compacted, by hand: the measure of the run
+        for name in NAMES:  # compacted tables are what the run is compared with
             server.maintain(f"mess.{name}", "compact", {"strategy": "convert-deletes", "courtesy-seconds": 0})
             server.maintain(
                 f"mess.{name}", "compact", {"min-input-files": 2, "delete-file-threshold": 1, "courtesy-seconds": 0}

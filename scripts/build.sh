@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Builds the workspace and, where nothing was built before, records what that cost: in seconds and, as machines differ and have
-# neighbours, in yardsticks, its CPU time over that of scripts/yardstick.rs, which is compiled every minute beside it. In CI a cold
-# build of a quarter more yardsticks than scripts/build-budget says is a failure; for a set of dependencies that was never measured
-# there, the target directory is emptied first, so that it is measured.
+# Builds the workspace. A cold build is measured, in seconds and in yardsticks: its CPU time divided by that of compiling
+# scripts/yardstick.rs, which happens every minute during the build. So machines with other speeds or loads can be compared.
+# In CI, a cold build that takes over a quarter more yardsticks than scripts/build-budget fails. CI empties the target directory if
+# this set of dependencies was never measured there.
 set -euo pipefail
-# What others wrote is nearly all of a cold build: crates of the workspace's own come, go and are optimised otherwise without a new
-# measurement.
+# The key of a measurement has the external crates only, as they take nearly all the time of a cold build. Changes of the workspace's
+# own crates and their profiles need no new measurement.
 key=$( {
   awk -v RS= '/\nsource = /' Cargo.lock
   sed -n '/^\[profile/,$p' Cargo.toml | awk -v RS= '!/^\[profile\.dev\.package\.esker-/'

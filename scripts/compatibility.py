@@ -1,4 +1,4 @@
-"""Prints docs/compatibility.md from what the engine tests ran: python3 scripts/compatibility.py RESULTS-DIRECTORY"""
+"""Prints docs/compatibility.md from the engine tests' results: python3 scripts/compatibility.py RESULTS-DIRECTORY"""
 
 import json
 import sys

@@ -1,5 +1,5 @@
 # ruff: noqa: E501
-"""Writes the Grafana dashboards of deploy/grafana/dashboards; with --check, says whether they are what it would write."""
+"""Writes the Grafana dashboards in deploy/grafana/dashboards. With --check, fails if they differ from what it would write."""
 
 import json
 import sys

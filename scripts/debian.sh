@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# debian.sh NAME PACKAGE...: prints a directory of the cache in which Debian's packages are unpacked, with all that they need and this
-# machine lacks. Nothing is installed. For programs that are on no language's registry.
+# debian.sh NAME PACKAGE...: prints a directory of the cache with unpacked Debian packages, and their dependencies that the machine
+# lacks. Nothing is installed. It is for programs that no language's registry has.
 set -euo pipefail
 dir=$ESKER_CACHE/debian/$1
 shift

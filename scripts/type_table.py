@@ -1,4 +1,4 @@
-"""Prints docs/types.md from what tests/engines/test_types.py found: python3 scripts/type_table.py RESULTS/cells.json"""
+"""Prints docs/types.md from the results of test_types.py: python3 scripts/type_table.py RESULTS/cells.json"""
 
 import json
 import sys

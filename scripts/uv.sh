@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# uv.sh REQUIREMENTS: prints the Python of a virtual environment that has them, made once for each content of the file.
+# uv.sh REQUIREMENTS: prints the Python of a virtual environment with these requirements. It is made once for each content of the file.
 set -euo pipefail
 requirements=$1
 uv=$(command -v uv || true)

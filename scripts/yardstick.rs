@@ -1,4 +1,4 @@
-//! What a machine's speed at building is measured by (`scripts/build.sh`): generic code of the standard library, made for many types.
+//! The unit of build cost in `scripts/build.sh`: generic code of the standard library, instantiated for many types.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -1,8 +1,12 @@
-//! What a rewrite of some Parquet files costs at least, or costs who does it naively: reads paths from standard input, prints seconds
-//! as JSON. The program is what bars are set against; it does not change.
+//! Measures lower bounds and naive costs of a rewrite of Parquet files, to compare compactions with.
 //!
-//! `decode`: decode to Arrow, one thread. `naive`: decode and encode (zstd 3) into one file, one thread. `naive_two`: the same on two
-//! threads, half of the files each, into two files. `copy`: the bytes, read and written.
+//! Reads paths from standard input, and prints the median seconds of three runs as JSON. The program must not change, because
+//! limits in `benches/maintenance.py` are multiples of its figures.
+//!
+//! - `decode`: decodes all files to Arrow on one thread.
+//! - `naive`: decodes and encodes (zstd 3) into one file on one thread.
+//! - `naive_two`: the same on two threads, each with half of the files and its own output.
+//! - `copy`: reads and writes the bytes.
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
 use std::fs::File;
@@ -50,12 +54,14 @@ fn main() {
     println!("{}", json!({"decode": decode, "naive": naive, "naive_two": naive_two, "copy": copy}));
 }
 
+/// Decodes a file in batches of 8,192 rows.
 fn batches(input: &Path) -> impl Iterator<Item = arrow::array::RecordBatch> {
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
     let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(File::open(input).expect("a file"), options);
     builder.expect("a footer").with_batch_size(8192).build().expect("a reader").map(|batch| batch.expect("a batch"))
 }
 
+/// Decodes files and encodes their rows into one file.
 fn encode(inputs: &[PathBuf], output: &Path) {
     let level = ZstdLevel::try_new(3).expect("a level");
     let properties = WriterProperties::builder().set_compression(Compression::ZSTD(level)).build();

@@ -1,6 +1,7 @@
-//! What a table with very many snapshots costs the catalog: loading it whole, with references only and conditionally, and committing
-//! to it, beside the limit: reading, parsing and writing a metadata file of that size once.
+//! Measures loads of and commits to a table with very many snapshots.
 //!
+//! Loads are with all snapshots, with references only, and conditional. The limit is one parse, one print and one write of a
+//! metadata file of that size. The arguments are numbers of snapshots:
 //! `cargo run -p esker-benches --bin catalog -- 9000 50000`
 #![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
 
@@ -26,7 +27,7 @@ fn snapshot(i: u64, location: &str) -> Value {
     })
 }
 
-/// Puts a table of `n` snapshots into the catalog; returns its metadata as JSON.
+/// Registers a table of `n` snapshots. Returns its metadata as JSON.
 async fn big_table(app: &TestApp, n: u64) -> Value {
     app.ok(Method::POST, "/v1/default/namespaces", Some(json!({"namespace": ["n"]}))).await;
     let create = json!({"name": "big", "schema": schema_json()});
@@ -48,11 +49,13 @@ async fn big_table(app: &TestApp, n: u64) -> Value {
     metadata
 }
 
+/// Returns the median in milliseconds.
 fn median(mut times: Vec<Duration>) -> f64 {
     times.sort();
     times[times.len() / 2].as_secs_f64() * 1000.0
 }
 
+/// Runs `work` [`ROUNDS`] times. Returns the median duration in milliseconds.
 async fn timed<T, F: Future<Output = T>>(mut work: impl FnMut(usize) -> F) -> f64 {
     let mut times = Vec::new();
     for round in 0..ROUNDS {

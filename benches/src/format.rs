@@ -1,8 +1,11 @@
-//! What it costs to read manifests of 10,000 files with bounds of 20 columns, and to plan a scan of very many files by bounds.
+//! Measures the reading of manifests with 10,000 files and bounds of 20 columns, and the planning of scans by bounds.
 //!
-//! `benches/format.py` runs it. `write DIR` makes a manifest; `rate DIR` says how long each reader takes, by turns; `kept DIR READER` how much
-//! memory what it reads keeps; `plan DIR FILES` how long planning takes. All print JSON. Seconds of reading and of planning are of the
-//! processor: what else the machine does is not in them.
+//! `benches/format.py` runs it. All commands print JSON. Seconds are CPU time, so that other programs on the machine do not matter.
+//!
+//! - `write DIR` writes a manifest.
+//! - `rate DIR` measures the seconds of each reader.
+//! - `kept DIR READER` measures the memory of what a reader returns.
+//! - `plan DIR FILES` measures loading and planning of a snapshot with so many files.
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
 use std::any::Any;
@@ -23,19 +26,20 @@ use serde_json::{Value as Json, json};
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
+/// Number of files in a manifest.
 const ENTRIES: usize = 10_000;
-/// Columns with counts and bounds: a long that rises with the files first, then of five types in turn.
+/// Number of columns with counts and bounds. The first is a long that grows with the files; the types repeat after five.
 const COLUMNS: i32 = 20;
-/// The column that files are partitioned by.
+/// Field id of the partition column.
 const DAY: i32 = 21;
-/// Files in a partition.
+/// Number of files in a partition.
 const IN_A_DAY: usize = 100;
 const SNAPSHOT: i64 = 7_000_000_000_000_000_001;
 const ROUNDS: usize = 9;
-/// What is read so often is kept while memory is measured.
+/// Number of copies that are held while memory is measured.
 const KEPT: u64 = 8;
 
-/// Reads a manifest; returns what it keeps.
+/// A reader of manifests. It returns what it made, so that its memory can be measured.
 type Read = fn(&[u8]) -> Box<dyn Any>;
 
 const READERS: [(&str, Read); 4] = [
@@ -64,7 +68,7 @@ fn type_of(column: i32) -> &'static str {
     ["long", "double", "string", "timestamp", "int"][(column as usize - 1) % 5]
 }
 
-/// A value of a column in a file; the greatest are greater than the least.
+/// Returns the upper (`greatest`) or lower bound of a column in a file.
 fn value(column: i32, file: usize, greatest: bool) -> Value {
     let at = file as i64 * 1000 + if greatest { 999 } else { 0 };
     match type_of(column) {
@@ -97,7 +101,7 @@ fn file(n: usize) -> DataFile {
     }
 }
 
-/// A table whose only snapshot has a manifest list, in a directory.
+/// Returns the metadata of a table in a directory, with one snapshot.
 fn table(dir: &str) -> TableMetadata {
     let field = |id: i32, ty: &str| json!({"id": id, "name": format!("c{id}"), "required": false, "type": ty});
     let mut fields: Vec<Json> = (1..=COLUMNS).map(|id| field(id, type_of(id))).collect();
@@ -117,7 +121,7 @@ fn table(dir: &str) -> TableMetadata {
     TableMetadata::from_json(metadata.to_string().as_bytes()).expect("metadata")
 }
 
-/// A manifest of some files, and how a list has it.
+/// Encodes a manifest of some files. Returns its bytes and its entry for a manifest list.
 fn manifest_of(metadata: &TableMetadata, path: &str, files: std::ops::Range<usize>) -> (Vec<u8>, ManifestFile) {
     let new = NewManifest {
         format_version: 2,
@@ -148,7 +152,7 @@ fn write(dir: &Path) -> Json {
     json!({"entries": ENTRIES, "columns": COLUMNS, "bytes": bytes.len(), "path": place(dir)})
 }
 
-/// Seconds that this thread has had of the processor.
+/// Returns the CPU time of this thread in seconds.
 fn processor() -> f64 {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
@@ -159,7 +163,7 @@ fn median(mut seconds: Vec<f64>) -> f64 {
     seconds[seconds.len() / 2]
 }
 
-/// How long each reader takes. They take turns, so that caches are as warm for one as for another.
+/// Measures the median seconds of each reader. They run in turns, so that caches are equally warm for each.
 fn rate(bytes: &[u8]) -> Json {
     let mut seconds = READERS.map(|_| Vec::new());
     for _ in 0..ROUNDS {
@@ -173,7 +177,7 @@ fn rate(bytes: &[u8]) -> Json {
     READERS.iter().zip(seconds).map(|((name, _), seconds)| ((*name).to_owned(), json!(median(seconds)))).collect()
 }
 
-/// Bytes of this process that are in memory.
+/// Returns the resident memory of this process in bytes.
 fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/statm").expect("Linux");
     status.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).expect("pages") * 4096
@@ -181,7 +185,7 @@ fn resident() -> u64 {
 
 fn kept(bytes: &[u8], reader: &str) -> Json {
     let (_, read) = READERS.iter().find(|(name, _)| *name == reader).expect("one of the readers");
-    // What only the first read needs, code above all, is there already.
+    // The first read also loads code and fills tables. It must not count.
     drop(read(bytes));
     let before = resident();
     let all: Vec<Box<dyn Any>> = (0..KEPT).map(|_| read(bytes)).collect();
@@ -190,7 +194,7 @@ fn kept(bytes: &[u8], reader: &str) -> Json {
     json!(bytes)
 }
 
-/// Plans a scan of a hundredth of so many files by the bounds of a column, with all metadata in memory.
+/// Measures the planning of a scan that bounds of a column reduce to a hundredth of the files, with all metadata in memory.
 #[tokio::main]
 async fn plan(dir: &str, files: usize) -> Json {
     let (metadata, storage) = (table(dir), Storage::local());

@@ -1,9 +1,9 @@
-"""What is expected of the health of all tables, as a suite of Great Expectations over `system.table_health`.
+"""Checks the health of all tables: a suite of Great Expectations over `system.table_health`.
 
     python check_health.py trino://user@trino:8080/lake
 
-The catalog of the URL is the one of Esker's warehouse. Exits with 1 if something is not as it should be, and says
-what. `--least-score`, `--most-minutes` and `--namespace` say what is expected.
+The catalog in the URL is that of Esker's warehouse. The exit status is 1 if an expectation does not hold; the output
+names it. `--least-score`, `--most-minutes` and `--namespace` set the expectations.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ def suite(least_score: int, most_minutes: int) -> list:
         gxe.ExpectColumnValuesToNotBeNull(column="score"),
         gxe.ExpectColumnValuesToBeBetween(column="score", min_value=least_score, max_value=100),
         gxe.ExpectColumnValuesToNotBeInSet(column="worst_severity", value_set=["critical"]),
-        # Esker writes a row of each table every hour, unless told otherwise: it is at work.
+        # Esker adds a row for each table every `health.table_seconds`, so a recent row shows that it runs.
         gxe.ExpectColumnMaxToBeBetween(column="minutes_ago", max_value=most_minutes),
     ]
 
 
 def check(url: str, namespace: str, least_score: int, most_minutes: int) -> dict:
-    # A frame, as a suite over a query does not find the query's columns in Trino.
+    # Uses a data frame, because a suite over a query does not find the query's columns in Trino.
     with create_engine(url).connect() as connection:
         found = connection.execute(text(LATEST), {"namespace": namespace})
         frame = pd.DataFrame(found.fetchall(), columns=list(found.keys()))
@@ -68,7 +68,7 @@ def main() -> int:
         line = {"expectation": config["type"], **what, "success": result["success"]}
         keys = ("observed_value", "unexpected_count", "partial_unexpected_index_list")
         print(json.dumps(line | {key: found[key] for key in keys if key in found}))
-        # One exception, or one a metric.
+        # There is one exception, or one for each metric.
         raised = result["exception_info"]
         raised = [raised] if "raised_exception" in raised else raised.values()
         for exception in raised:

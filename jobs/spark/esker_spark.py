@@ -1,11 +1,11 @@
-"""Does the rewrites that Esker hands over to Spark, until there are none left.
+"""Runs Esker's external jobs on Spark, until there are none left.
 
     spark-submit esker_spark.py --url http://esker:8181 --catalog lake
     SPARK_REMOTE=sc://spark:15002 python esker_spark.py --url http://esker:8181 --catalog lake     # Spark Connect
 
-`--catalog` is what Spark calls the catalog of Esker's warehouse (several: WAREHOUSE=CATALOG, once each). The token is
-taken from ESKER_TOKEN. A job is this worker's while it renews its lease; if the worker dies, another gets the job. What
-a job does is Iceberg's procedure `rewrite_data_files`, with the arguments that Esker gives.
+`--catalog` is Spark's name of the catalog of Esker's warehouse; for several warehouses, repeat WAREHOUSE=CATALOG. The
+token is taken from ESKER_TOKEN. The worker keeps a job as long as it renews its lease; if it dies, another worker gets
+the job. A job calls Iceberg's procedure `rewrite_data_files` with Esker's arguments.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ENGINE = "spark"
 
 
 class Esker:
-    """Esker's management API, as far as a worker needs it."""
+    """A client of the part of Esker's management API that a worker needs."""
 
     def __init__(self, url: str, token: str | None, worker: str, lease_seconds: int) -> None:
         self.url, self.token, self.worker, self.lease_seconds = url.rstrip("/"), token, worker, lease_seconds
@@ -47,7 +47,7 @@ class Esker:
         return self.post("/api/v1/jobs/claim", body)
 
     def renew(self, job: str) -> bool:
-        """Whether somebody wants the job to end."""
+        """Renews the lease of a job. Returns True if the job is to be cancelled."""
         body = {"worker": self.worker, "lease-seconds": self.lease_seconds}
         return self.post(f"/api/v1/jobs/{job}/renew", body)["cancelled"]
 
@@ -56,7 +56,7 @@ class Esker:
 
 
 def literal(value: str | dict[str, str]) -> str:
-    """Text, or a map of text, as SQL."""
+    """Returns a text, or a map of texts, as an SQL literal."""
     if isinstance(value, dict):
         return f"map({', '.join(f'{literal(k)}, {literal(v)}' for k, v in value.items())})"
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
@@ -68,7 +68,7 @@ def statement(job: dict, catalog: str) -> str:
 
 
 class Lease:
-    """Renews a job's lease while its work goes on, and stops the work if somebody wants that or the job is lost."""
+    """Renews a job's lease while the job runs, and stops the job if it is cancelled or its lease is lost."""
 
     def __init__(self, esker: Esker, job: str, stop) -> None:
         self.esker, self.job, self.stop, self.why = esker, job, stop, None
@@ -84,7 +84,7 @@ class Lease:
             except RuntimeError as error:
                 self.why = f"lost: {error}"
             except OSError as error:
-                # Esker may be starting anew: the lease lasts for three more tries.
+                # Esker may be restarting. The lease lasts for three more attempts.
                 print(f"job {self.job}: the lease could not be renewed: {error}", file=sys.stderr)
                 continue
             self.stop()
@@ -100,7 +100,7 @@ class Lease:
 
 
 def work(spark, esker: Esker, job: dict, catalog: str) -> None:
-    """One job, from its statement to what Esker is told of it."""
+    """Runs one job, and reports its outcome to Esker."""
     sql = statement(job, catalog)
     print(f"job {job['id']}: {sql}")
     connect = type(spark).__module__.startswith("pyspark.sql.connect")
@@ -114,7 +114,7 @@ def work(spark, esker: Esker, job: dict, catalog: str) -> None:
             if connect:
                 spark.addTag(tag)
             outcome = spark.sql(sql).collect()[0].asDict()
-        except Exception as error:  # Py4J's, Connect's and Spark's own have no class in common
+        except Exception as error:  # Py4J's, Connect's and Spark's exceptions have no common class
             failure = f"{type(error).__name__}: {str(error)[:1500]}"
         else:
             failure = None
@@ -137,7 +137,7 @@ def main(arguments: list[str] | None = None, spark=None) -> int:
     parser.add_argument("--url", default=os.environ.get("ESKER_URL", "http://127.0.0.1:8181"))
     parser.add_argument("--catalog", action="append", required=True, metavar="[WAREHOUSE=]CATALOG")
     parser.add_argument("--lease-seconds", type=int, default=120)
-    parser.add_argument("--most", type=int, default=1000, help="jobs to do at most")
+    parser.add_argument("--most", type=int, default=1000, help="maximum number of jobs")
     options = parser.parse_args(arguments)
     pairs = [name.split("=", 1) for name in options.catalog]
     catalogs = {pair[0] if len(pair) == 2 else "": pair[-1] for pair in pairs}

@@ -1,7 +1,7 @@
-"""Real engines against a real server process. Servers and jars are made once and shared.
+"""Fixtures of the engine tests: real engines against a real server process. Servers are started once and shared.
 
-A test that needs a place for tables takes the fixture `warehouse` and so runs twice: on local files and on MinIO.
-`make test` runs the tests marked `slice`, `make test-engines` all. What ran with which versions is kept for
+A test with tables takes the fixture `warehouse`, and so runs twice: on local files and on MinIO. `make test` runs the
+tests marked `slice`, `make test-engines` all. The results, with the engines' versions, are written for
 docs/compatibility.md.
 """
 
@@ -37,7 +37,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, minio: Minio) -> Iterator[S
 
 @pytest.fixture(scope="session")
 def spark(server: Server, minio: Minio):
-    # Imported here, as the environments of Spark 4 and of the others don't hold the same.
+    # Imported here, because the environment of Spark 4 has other packages than that of the other tests.
     from stack.spark import spark_session
 
     session = spark_session(server, minio.endpoint)
@@ -55,7 +55,7 @@ def trino(server: Server, minio: Minio, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture(scope="module")
 def duck(request: pytest.FixtureRequest, server: Server, minio: Minio, tmp_path_factory: pytest.TempPathFactory):
-    """DuckDB for a module, whose tables are in the namespace `NAMESPACE` of the module."""
+    """Attaches DuckDB for a test module, with the namespace `NAMESPACE` of the module."""
     from stack.duck import attached
 
     server.catalog().create_namespace_if_not_exists(request.module.NAMESPACE)
@@ -77,7 +77,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What looks at the tables that all others leave comes last."""
+    """Runs the round trips last, because they check the tables of all other tests."""
     items.sort(key=lambda item: item.name == "test_every_table_of_this_run")
 
 
@@ -94,7 +94,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
     result["seconds"] += report.duration
     result["versions"] = marker.kwargs.get("versions", lambda: {})()
     if report.when == "call" or report.failed:
-        # The kit is one test here and many there.
+        # The compatibility kit is one test here, and reports its own number of tests.
         result["passed" if report.passed else "failed"] += dict(report.user_properties).get("tests", 1)
         place = item.callspec.id if hasattr(item, "callspec") else ""
         result["minio"] = result.get("minio", False) or ("minio" in place and report.passed)
@@ -102,7 +102,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Only a run of everything is a result: a slice would overwrite it with less, and is held against the page."""
+    """Writes the results if all tests ran. After a slice, only compares the engines' versions with the page."""
     if session.config.getoption("markexpr"):
         for name, result in session.config.results.items():
             row = next((line for line in PAGE.read_text().splitlines() if line.startswith(f"| {name} |")), "")

@@ -1,4 +1,4 @@
-"""A real Airflow runs the provider's DAG against a real server; kills cancel, and retries never double."""
+"""A real Airflow runs the provider's DAGs: a kill cancels the job, and a retry never starts a second one."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_the_dag_does_what_is_recommended_and_a_second_run_of_the_same_is_no_sec
 @pytest.mark.slice
 def test_a_killed_task_cancels_its_job_and_a_retry_is_the_same_job(tmp_path: Path) -> None:
     (tmp_path / "airflow").mkdir()
-    # No job is ever begun here, so that there is something to be killed.
+    # This server starts no job, so that the task waits until it is killed.
     with running(tmp_path, ESKER__MAINTENANCE__JOBS="0") as server:
         mess(server, 2)
         airflow = Airflow(tmp_path / "airflow", server, tmp_path / "no-dags")

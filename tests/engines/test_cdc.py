@@ -18,7 +18,7 @@ VERSIONS = {"Kafka": cdc.KAFKA, "Debezium": cdc.DEBEZIUM, "Iceberg": cdc.SINK, "
 
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory: pytest.TempPathFactory, minio: Minio):
-    """Kafka, PostgreSQL, and an Esker that tells Kafka what happens."""
+    """Starts Kafka, PostgreSQL, and an Esker that sends its events to Kafka."""
     directory = tmp_path_factory.mktemp("cdc")
     (directory / "esker").mkdir()
     with cdc.running_kafka(directory) as broker, running_postgres(directory) as postgres:

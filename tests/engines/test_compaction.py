@@ -1,5 +1,8 @@
-"""Every strategy on tables of every format version with deletes of every kind: what Spark, PyIceberg and Esker's own
-reader see stays the same, in the new snapshot and in retained ones; Trino reads the results."""
+"""Every compaction strategy on tables of every format version, with deletes of every kind.
+
+Spark, PyIceberg and Esker read the same rows before and after, in the new snapshot and in retained ones. Trino reads
+the results.
+"""
 
 from __future__ import annotations
 

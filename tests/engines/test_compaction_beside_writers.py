@@ -1,5 +1,8 @@
-"""Compaction in a loop beside writers that never stop: Flink upserts, which commute with it, and Spark MERGE, which it
-keeps out of the way of. No writer fails, every group lands, and the table ends as its writers meant it."""
+"""Compactions in a loop while writers never stop.
+
+Flink's upserts commute with a compaction. It leaves the partitions alone that Spark's MERGE changes. No writer fails,
+every group is committed, and at the end the table has the rows that the writers wrote.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ RATE = 400
 
 
 class Compactions(threading.Thread):
-    """Compacts a table again and again until it is told to stop."""
+    """Compacts a table again and again until it is stopped."""
 
     def __init__(self, server: Server, table: str, options: dict) -> None:
         super().__init__()
@@ -62,7 +65,7 @@ def test_flink_upserts_go_on_and_every_group_lands(server: Server, tmp_path: Pat
         compactions.stop()
     assert compactions.sum("groups") > 3 and compactions.sum("deleted_records") > 0
     assert [outcome["refused"] for outcome in compactions.outcomes if outcome["refused"]] == [], "every group lands"
-    # The last of the numbers for each of 500 keys.
+    # The last number of each of 500 keys.
     numbers = range(last - 499, last + 1)
     expected = [(500, 500, min(numbers), sum(numbers))]
     query = "SELECT count(*), count(DISTINCT id), min(n), sum(n) FROM beside.upserts"
@@ -73,7 +76,7 @@ def test_flink_upserts_go_on_and_every_group_lands(server: Server, tmp_path: Pat
 
 
 def merges(spark: SparkSession, name: str, seconds: int) -> tuple[int, int, dict[int, int]]:
-    """MERGEs into two partitions and appends to the others for some seconds; returns tries, successes and the model."""
+    """Runs MERGE on two partitions and appends to others for some seconds. Returns tries, successes and rows."""
     spark.sql("CREATE NAMESPACE IF NOT EXISTS default.beside")
     spark.sql(
         f"CREATE TABLE default.beside.{name} (id bigint, p int, n bigint) USING iceberg PARTITIONED BY (p) "

@@ -1,4 +1,4 @@
-"""What DataHub is told: under the names of its own Iceberg source, in the shape of its own classes, on change only."""
+"""Reports to DataHub: with the URNs of its own Iceberg source, valid by its own classes, and only on changes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from stack.receiver import Receiver, receiving
 
 VERSION = "1.7.0"
 INSTANCE = "lake(eu)"
-#: DataHub may be told so late.
+#: The time within which a change must be reported to DataHub.
 SECONDS = 40
 
 pytestmark = [
@@ -29,14 +29,14 @@ pytestmark = [
 
 
 def entities(receiver: Receiver, kind: str) -> list[dict]:
-    """What was told of entities of a kind. DataHub's own metadata service can't be had here."""
+    """Returns the entities of a kind that were reported. The receiver stands in for DataHub's metadata service."""
     path = f"/openapi/v3/entity/{kind}?async=false"
     assert all(posted.headers["authorization"] == "Bearer a-datahub-token" for posted in receiver.taken)
     return [entity for posted in receiver.taken if posted.path == path for entity in json.loads(posted.body)]
 
 
 def states(receiver: Receiver) -> list[str]:
-    """Those of incidents, as they were told."""
+    """Returns the states of incidents, in the order in which they were reported."""
     return [entity["incidentInfo"]["value"]["status"]["state"] for entity in entities(receiver, "incident")]
 
 
@@ -64,7 +64,7 @@ def script(text: str, *arguments: str) -> str:
 
 
 def verdicts(receiver: Receiver) -> dict[str, str]:
-    """The last verdict of each rule about the table of orders."""
+    """Returns the last verdict of each rule about the table `orders`."""
     found = {}
     for entity in entities(receiver, "assertion"):
         about = entity["assertionInfo"]["value"]["customAssertion"]
@@ -88,7 +88,7 @@ def test_health_lands_on_the_datasets_that_the_iceberg_source_makes(tmp_path: Pa
         receiver.wait_for(lambda: "ACTIVE" in states(receiver), SECONDS)
         assert receiver.refused == 1, "what was refused was told again"
 
-        # DataHub's own source, against the same catalog, with the same instance and environment.
+        # Runs DataHub's own source on the same catalog, with the same instance and environment.
         rest = {"type": "rest", "uri": server.rest, "token": server.token, "warehouse": "default"}
         recipe = {
             "source": {"type": "iceberg", "config": {
@@ -113,11 +113,11 @@ def test_health_lands_on_the_datasets_that_the_iceberg_source_makes(tmp_path: Pa
             if e.get("entityType") == "dataset"
         }
         told = {e["urn"] for e in entities(receiver, "dataset")}
-        # The source does not look into namespaces of namespaces (1.7.0); their tables are told of anyway.
+        # DataHub's source skips nested namespaces (1.7.0); Esker reports their tables too.
         assert ingested and ingested == {urn for urn in told if ".raw." not in urn}, "the same names"
         assert len(told) == 2
 
-        # Every aspect is one of DataHub's classes, and valid as such.
+        # Every aspect is a valid instance of DataHub's class.
         script(
             """
             import json, sys
@@ -137,7 +137,7 @@ def test_health_lands_on_the_datasets_that_the_iceberg_source_makes(tmp_path: Pa
             str(written(tmp_path, receiver)),
         )
 
-        # Nothing new is nothing told; a treated table is well, and its incident over.
+        # Without changes nothing is reported. After maintenance the table is healthy, and its incident is resolved.
         before = len(receiver.taken)
         time.sleep(2.5)
         assert len(receiver.taken) == before

@@ -1,4 +1,4 @@
-"""What is shipped beside the binary: every file that is mounted is there, and what can be checked is checked."""
+"""The files in deploy/: mounted files exist, and configurations pass the checks of their programs."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_the_configuration_is_valid_and_the_unit_starts_it() -> None:
     if shutil.which("systemd-analyze"):
         command = ["systemd-analyze", "verify", DEPLOY / "systemd" / "esker.service"]
         told = subprocess.run(command, capture_output=True, text=True).stderr
-        # The program is not installed here.
+        # The unit's program is not installed on this machine.
         assert not [line for line in told.splitlines() if "esker.service" in line and "not executable" not in line], (
             told
         )

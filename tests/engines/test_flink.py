@@ -1,4 +1,4 @@
-"""Flink 2: streaming upserts with checkpoints, stopped with a savepoint and gone on from it, each row exactly once."""
+"""Flink 2: streaming upserts with checkpoints, stopped with a savepoint and resumed from it, each row exactly once."""
 
 from pathlib import Path
 
@@ -48,7 +48,7 @@ def test_upserts_go_on_from_a_savepoint_without_loss_or_repetition(
     assert len(halfway.snapshots()) >= 2, "checkpoints commit"
     flink.run(source + insert, start=savepoint)
     found, _ = flink.run(f"SELECT COUNT(*), COUNT(DISTINCT id), MIN(n), SUM(n) FROM {table};\n", "batch")
-    # The last of 6,000 numbers for each of 500 keys: 5,500 to 5,999.
+    # The last number of each of 500 keys: 5,500 to 5,999.
     assert found == [f"+I[500, 500, 5500, {sum(range(5500, 6000))}]"]
     last = server.catalog(warehouse).load_table("fl_up.t")
     assert int(last.current_snapshot().summary["total-equality-deletes"]) > 0

@@ -1,4 +1,4 @@
-"""`system.table_health`: what Esker knows of all tables, as a table that every engine can query."""
+"""`system.table_health`: the health of all tables, in a table that every engine can query."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LATEST = """SELECT "table", score, data_files, worst_finding FROM system.table_h
 
 @contextmanager
 def recording(directory: Path) -> Iterator[Server]:
-    """A server with one sick table, once its health is written down."""
+    """Starts a server with one table in bad health, and waits until its health is recorded."""
     with running(directory, ESKER__HEALTH__TABLE_SECONDS="2") as server:
         server.small_files("shop.orders", 8)
         deadline = time.time() + 30
@@ -38,7 +38,7 @@ def written(server: Server) -> bool:
 def test_esker_and_pyiceberg_read_the_health_of_all_tables(tmp_path: Path) -> None:
     with recording(tmp_path) as server:
         assert server.sql(LATEST)[0][3] == "small-files"
-        # What Esker answers live is still there beside it.
+        # Esker's live views of the same namespace still answer.
         assert server.sql("SELECT count(*) FROM system.tables WHERE namespace = 'shop'") == [(1,)]
         rows = server.catalog().load_table("system.table_health").scan(row_filter="namespace == 'shop'").to_arrow()
         assert set(rows["worst_finding"].to_pylist()) <= {"small-files", None}

@@ -1,4 +1,4 @@
-"""Jobs are told as OpenLineage run events, which OpenLineage's own classes take."""
+"""Jobs are reported as OpenLineage run events, which OpenLineage's own classes accept."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FACETS = {
 
 
 def facets(told: dict) -> dict:
-    """Each as its class; one whose schema is another than the class's is refused."""
+    """Returns the facets as instances of their classes. Fails if a facet's schema differs from that of its class."""
     found = {}
     for name, fields in told.items():
         file = fields.pop("_schemaURL").split("/")[-1]
@@ -61,7 +61,7 @@ def test_jobs_are_runs_on_their_tables(tmp_path: Path) -> None:
             server.small_files("shop.orders")
             server.maintain("shop.orders", "compact")
             good = server.api("GET", "/api/v1/jobs")[0]["id"]
-            # Planned, and then taken back before it can be begun: the table goes.
+            # The job is planned, and ends before it starts, because the table is dropped.
             path = server.table("shop.orders", "/compact")
             bad = server.api("POST", path, {"rewrite-all": True, "min-input-files": 1})["job-id"]
             server.api("POST", f"/api/v1/jobs/{bad}/cancel", {})

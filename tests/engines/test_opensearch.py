@@ -1,4 +1,4 @@
-"""A real run's logs go, by the shipped rules and template, into a real OpenSearch node, and are found there."""
+"""Logs of a real run reach a real OpenSearch node through the shipped rules and template, and can be searched."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = [
 
 
 def run_something(server: Server) -> tuple[str, str]:
-    """A job and a refused request; returns their ids."""
+    """Runs a job and a request that is refused. Returns their ids."""
     server.small_files("shop.orders")
     server.maintain("shop.orders", "compact")
     server.sql("SELECT count(*) FROM shop.orders")
@@ -57,7 +57,7 @@ def test_logs_are_shipped_and_found_by_their_fields(tmp_path: Path) -> None:
                 def found(query: dict) -> list[dict]:
                     answer = requests.get(f"{url}/esker-logs-*/_search", json={"query": query, "size": 100}, timeout=30)
                     if answer.status_code == 503:
-                        return []  # the index is being made
+                        return []  # the index is being created
                     assert answer.ok, answer.text
                     return [hit["_source"] for hit in answer.json()["hits"]["hits"]]
 
@@ -79,7 +79,7 @@ def test_logs_are_shipped_and_found_by_their_fields(tmp_path: Path) -> None:
                 assert refused["status"] == 404 and refused["spans"][0]["method"] == "GET"
                 (slow, *_) = found(wanted["slow queries"])
                 assert slow["rows"] == 1 and slow["seconds"] > 0
-            # Every line of the run is there, once, and has a time.
+            # Every line of the run is there once, and has a time.
             lines = [line for line in log.read_text().splitlines() if line]
             deadline = time.time() + 30
             while (count := requests.get(f"{url}/esker-logs-*/_count", timeout=10).json()["count"]) != len(lines):

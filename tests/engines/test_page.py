@@ -1,6 +1,7 @@
-"""The page in a real browser: worst first, by keyboard alone, light and dark, without anything from elsewhere.
+"""The web page in a real browser: order of tables, use by keyboard alone, contrast in light and dark, no requests to
+other hosts.
 
-With ESKER_SCREENSHOTS=DIRECTORY the pictures of the docs are made anew.
+With ESKER_SCREENSHOTS=DIRECTORY the tests make the screenshots of the docs.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ pytestmark = [
     pytest.mark.timeout(240),
 ]
 
-#: The ratio of luminances that text needs (WCAG 2.2, 1.4.3).
+#: A script that returns texts with less contrast than they need (WCAG 2.2, 1.4.3).
 CONTRAST = """() => {
   const rgb = c => c.match(/[\\d.]+/g).slice(0, 3).map(Number);
   const channel = v => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
@@ -63,7 +64,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One sick table, one healthy one, jobs of each kind of end, something in quarantine, a branch, a query."""
+    """Starts a server with an unhealthy and a healthy table, ended jobs, quarantined files, and a branch."""
     settings = {"ESKER__AUTH__ANONYMOUS": "true", "ESKER__MAINTENANCE__RETRY_SECONDS": "3600"}
     with running(tmp_path_factory.mktemp("esker"), **settings) as server:
         catalog = server.catalog()
@@ -83,7 +84,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @contextmanager
 def opened(browser: Browser, server: Server, scheme: str = "light", width: int = 1280) -> Iterator[Page]:
-    """A page that may only reach the server, and on which nothing goes wrong."""
+    """Opens the page. Fails on requests to other hosts and on errors in the browser."""
     context = browser.new_context(
         color_scheme=scheme, viewport={"width": width, "height": 900}, base_url=server.rest, java_script_enabled=True
     )
@@ -94,14 +95,14 @@ def opened(browser: Browser, server: Server, scheme: str = "light", width: int =
     page.on("request", lambda request: None if request.url.startswith(server.rest) else wrong.append(request.url))
     try:
         yield page
-        # Browsers ask for an icon by themselves.
+        # Browsers request an icon even if no page refers to one.
         assert [text for text in wrong if "favicon" not in text] == []
     finally:
         context.close()
 
 
 def press_to(page: Page, text: str, most: int = 120) -> None:
-    """Goes from link to link, as somebody does who has no mouse, and sees where they are."""
+    """Moves the focus from link to link by keyboard until it is on `text`, and checks that the focus is visible."""
     for _ in range(most):
         page.keyboard.press("Tab")
         at, outline = page.evaluate(FOCUSED)

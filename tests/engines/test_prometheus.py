@@ -1,4 +1,4 @@
-"""A real Prometheus scrapes a real run: every expression of the dashboards and of the alert rules finds something."""
+"""A real Prometheus scrapes a real run: every expression of the dashboards and alert rules returns samples."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ pytestmark = [pytest.mark.slice, pytest.mark.engine("Prometheus", versions=versi
 
 @contextmanager
 def prometheus(directory: Path, server: Server) -> Iterator[str]:
-    """Scrapes a server every second, by the scrape configuration that is shipped."""
+    """Starts Prometheus, which scrapes a server every second with the scrape configuration in deploy/."""
     (directory / "esker.token").write_text(server.token)
     config = (DEPLOY / "prometheus" / "prometheus.yml").read_text()
     config = config.replace("esker:8181", server.rest.removeprefix("http://")).replace("15s", "1s").replace("60s", "1s")
@@ -59,14 +59,14 @@ def prometheus(directory: Path, server: Server) -> Iterator[str]:
 
 
 def run_something(server: Server) -> None:
-    """A table with a job, queries, a conflict and an event that a sink can't take: something of everything."""
+    """Makes samples of all metrics: a table with a job, queries, a conflict, and an event that a sink refuses."""
     catalog = server.catalog()
     catalog.create_namespace("shop")
     table = catalog.create_table("shop.orders", pa.schema([("id", pa.int64())]))
     stale = catalog.load_table("shop.orders")
     for i in range(6):
         table.append(pa.table({"id": [i]}))
-    stale.append(pa.table({"id": [99]}))  # refused, refreshed and tried again by the client, or merged
+    stale.append(pa.table({"id": [99]}))  # the client refreshes and retries after a conflict, or the commit is merged
     update = {"requirements": [{"type": "assert-current-schema-id", "current-schema-id": 7}], "updates": []}
     path = f"{server.rest}/v1/default/namespaces/shop/tables/orders"
     headers = {"authorization": f"Bearer {server.token}"}
@@ -84,7 +84,7 @@ def run_something(server: Server) -> None:
 
 
 def expressions() -> list[tuple[str, str]]:
-    """Where each is from, and the expression; of a rule what it compares, because nothing should be wrong here."""
+    """Returns expressions with their sources. Of an alert rule only the left side, because nothing is wrong here."""
     found = []
     for path in sorted((DEPLOY / "grafana" / "dashboards").glob("*.json")):
         board = json.loads(path.read_text())
@@ -126,7 +126,7 @@ def test_every_panel_and_rule_finds_something(tmp_path: Path) -> None:
                 break
             time.sleep(0.5)
         assert {rule["health"] for rule in rules} == {"ok"}, rules
-        # Every metric that is shown has a help text, and its name ends as its unit wants.
+        # Every metric in a dashboard has a help text, and its name ends with its unit.
         targets = requests.get(f"{url}/api/v1/targets/metadata", timeout=10).json()["data"]
         names = {entry["metric"]: entry for entry in targets if entry["metric"].startswith("esker_")}
         assert len(names) > 40

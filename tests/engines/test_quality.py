@@ -1,4 +1,4 @@
-"""dbt (by Trino and by Spark) and Great Expectations, run by a real Airflow, with maintenance after them."""
+"""A real Airflow runs dbt (with Trino and Spark) and Great Expectations, then maintenance."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def environment(server: Server, trino: Trino) -> dict[str, str]:
         "TRINO_CATALOG": "default",
         "TRINO_URL": f"trino://test@127.0.0.1:{trino.port}/default",
         "ICEBERG_JARS": iceberg_jars(),
-        # Written every two seconds here, the health table itself is sick.
+        # Here the health table gets a row every two seconds, so its own health is bad. It is left out.
         "ESKER_QUALITY": "--namespace shop",
     }
 
@@ -86,7 +86,7 @@ def check_health(server: Server, trino: Trino, *more: str) -> subprocess.Complet
 
 
 def night(airflow: Airflow, day: str) -> dict[str, str]:
-    """Runs the DAG; returns how each task ended."""
+    """Runs the DAG. Returns the final state of each task."""
     told = airflow("dags", "test", "esker_dbt", day)
     run = re.search(r"run_id=(manual__[^,\s]+)", told)[1]
     states = json.loads(airflow("tasks", "states-for-dag-run", "esker_dbt", run, "--output", "json"))
@@ -97,16 +97,16 @@ def test_one_dag_builds_the_marts_checks_health_and_maintains(shop: tuple[Server
     server, trino = shop
     airflow = Airflow(tmp_path, server, PROVIDER / "dags", **environment(server, trino))
     tasks = dict.fromkeys(("dbt_trino", "dbt_spark", "quality", "recommended", "treat"), "success")
-    # Eight files of four rows are not as expected: the run says so, and treats the table all the same.
+    # Eight small files fail the expectation. The check fails, and maintenance runs all the same.
     assert night(airflow, "2026-11-25") == tasks | {"quality": "failed"}
     by_day = "SELECT day, orders, amount FROM marts.orders_by_day ORDER BY day"
     expected = [(date(2026, 1, 1), 8, 8.0), (date(2026, 1, 2), 8, 16.0), (date(2026, 1, 3), 16, 48.0)]
     assert server.sql(by_day) == expected
     by_customer = "SELECT customer, orders FROM marts.customers ORDER BY customer"
     assert server.sql(by_customer) == [("c0", 16), ("c1", 8), ("c2", 8)]
-    # What was small files has been compacted by the same run.
+    # The same run has compacted the small files.
     assert server.sql('SELECT count(*) FROM shop."orders$files"') == [(1,)]
-    # A second run adds what is new to what is there.
+    # A second run adds the new rows.
     server.catalog().load_table("shop.orders").append(orders([3, 4]))
     assert night(airflow, "2026-11-26")["quality"] == "success"
     assert server.sql(by_day) == [*expected[:2], (date(2026, 1, 3), 17, 51.0), (date(2026, 1, 4), 1, 4.0)]

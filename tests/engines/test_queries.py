@@ -1,5 +1,8 @@
-"""Esker's own SQL answers as other engines do: TPC-H and TPC-DS as DuckDB; random queries over tables with deletes of
-every kind and evolution, now and at older snapshots, as Spark. What it changes in tables reads the same elsewhere."""
+"""Esker's SQL gives the answers of other engines.
+
+TPC-H and TPC-DS are compared with DuckDB. Random queries over tables with deletes of every kind and evolution, at the
+present and at older snapshots, are compared with Spark. Other engines read Esker's changes of tables.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ def test_tpch_answers_are_duckdbs(server: Server, warehouse: str, tmp_path: Path
 
 
 def rough(row: tuple) -> str:
-    """A row without the digits in which numbers of different types differ."""
+    """Formats a row with numbers rounded, as types differ in their last digits."""
     return str([f"{value:.6g}" if isinstance(value, (float, Decimal)) else value for value in row])
 
 
@@ -47,7 +50,7 @@ def tpcds_answers_are_duckdbs(server: Server, home: Path, scale: float, only: se
             except Exception as error:
                 wrong.append(f"Q{number}: {str(error)[:300]}")
                 continue
-            # Rows that are equal in what they are ordered by come in any order.
+            # Rows with equal sort keys may come in any order.
             ours, theirs = sorted(ours, key=rough), sorted(reference.execute(sql).fetchall(), key=rough)
             if not tpch.same(ours, theirs):
                 more, less = [r for r in ours if r not in theirs], [r for r in theirs if r not in ours]
@@ -75,7 +78,7 @@ def predicate(pick: random.Random, table: Table) -> str:
         f"s >= 's{pick.randrange(10)}'",
         f"p = {pick.randrange(4)}",
         "p IN (0, 2)",
-        # Iceberg's own pruning, which Spark uses, takes NaN to be no number; Spark takes it to be the greatest.
+        # Spark orders NaN above all numbers, but prunes with Iceberg's metrics, which ignore NaN.
         f"{measure} > {pick.randrange(20)} AND NOT isnan({measure})",
         f"{measure} < {pick.randrange(20)} AND NOT isnan({measure})",
         f"{measure} IS NULL",
@@ -113,7 +116,7 @@ def test_random_queries_are_answered_as_spark_does(
         for _ in range(QUERIES):
             sql = query(pick, table, "")
             assert tpch.same(server.sql(sql), table.ask(sql)), sql
-    # Older snapshots are read with the columns that they had: those that every one of them has.
+    # Older snapshots are read with their own schema, so only columns of all schemas are used.
     columns = "count(*), min(id), max(id), count(DISTINCT s), sum(p), sum(t.a)"
     for (snapshot,) in table.ask(f"SELECT snapshot_id FROM {table.name}.snapshots"):
         sql = f"SELECT {columns} FROM {table.name} VERSION AS OF {snapshot}"

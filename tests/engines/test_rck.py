@@ -1,6 +1,6 @@
 """The REST compatibility kit of Apache Iceberg, unmodified, against `esker serve`.
 
-Run with what the kit leaves switched off by default: nested namespaces, slashes and dots in names.
+It runs with the options that are off by default: nested namespaces, slashes and dots in names.
 """
 
 import subprocess
@@ -12,7 +12,7 @@ from stack.base import jars_of_pom, java_class
 from stack.esker import running
 
 KIT = Path(__file__).parent / "rck"
-# Skipped or aborted by the kit itself, whatever a server does.
+# Number of tests that the kit itself skips or aborts for every server.
 NOT_FOR_US = 6
 
 
@@ -21,7 +21,7 @@ NOT_FOR_US = 6
 def test_every_test_of_the_kit_that_can_run_passes(tmp_path: Path, record_property) -> None:
     jars = jars_of_pom("rck")
     classes = java_class(KIT / "FullCatalogTests.java", jars)
-    allowed = '["file:///tmp"]'  # where some of the kit's tests put tables
+    allowed = '["file:///tmp"]'  # some of the kit's tests create tables there
     with running(tmp_path, ESKER__WAREHOUSES__DEFAULT__ALLOWED_LOCATIONS=allowed) as server:
         reports = tmp_path / "reports"
         command = [

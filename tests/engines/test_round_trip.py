@@ -1,5 +1,7 @@
-"""Every file of metadata that Esker reads and writes anew says the same to Java's and PyIceberg's parsers as before,
-and to Java the same as to Esker; nothing is lost that nobody knows."""
+"""Round trips of metadata files: Java's and PyIceberg's parsers read the same from the original and from Esker's copy.
+
+Java also reads the same as Esker. Fields that no reader knows are kept.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,7 @@ SAMPLES = Path(__file__).parent / "round_trip"
 
 
 def check(roots: list[Path], out: Path, **least: int) -> None:
-    """All files in some directories. There must be so many of each kind."""
+    """Checks all files in some directories. `least` is the minimum number of files of each kind."""
     out.mkdir()
     round_trip = RoundTrip(Tree(roots, out))
     round_trip.run()
@@ -46,7 +48,7 @@ def check(roots: list[Path], out: Path, **least: int) -> None:
 
 
 def directory(location: str) -> Path:
-    """Where a local namespace's tables are, by the location of one."""
+    """Returns the local directory of a namespace's tables, from the location of one table."""
     return Path(location.removeprefix("file://")).parent
 
 
@@ -63,7 +65,7 @@ def rows(start: int) -> pa.Table:
 
 
 def by_pyiceberg(server: Server) -> None:
-    """Partitions, sort orders, evolution, deletes and branches, in the versions that it writes."""
+    """Writes tables with PyIceberg: partitions, sort orders, evolution, deletes and branches."""
     catalog = server.catalog()
     schema = Schema(
         NestedField(1, "id", LongType()), NestedField(2, "s", StringType(), doc="a text"),
@@ -99,7 +101,7 @@ def by_pyiceberg(server: Server) -> None:
 
 
 def by_esker(server: Server) -> None:
-    """Deletes, vectors, promotions, maintenance and views."""
+    """Writes tables with Esker: deletes, deletion vectors, promotions, maintenance and views."""
     catalog = server.catalog()
     schema = Schema(
         NestedField(1, "id", IntegerType()), NestedField(2, "s", StringType()), NestedField(3, "f", FloatType()),
@@ -146,7 +148,7 @@ def by_duckdb(server: Server, minio: Minio, home: Path) -> None:
 
 @pytest.fixture(scope="module")
 def tables(server: Server, minio: Minio, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where tables are that PyIceberg, DuckDB and Esker wrote."""
+    """Returns the directory with tables that PyIceberg, DuckDB and Esker wrote."""
     server.catalog().create_namespace("rt")
     by_pyiceberg(server)
     by_esker(server)
@@ -160,7 +162,7 @@ def test_what_is_written_anew_says_the_same(tables: Path, tmp_path: Path) -> Non
 
 
 def strewn(value: object) -> object:
-    """JSON with fields that nobody knows in every object whose names are not its owner's own."""
+    """Adds unknown fields to every JSON object, except for maps whose keys are free."""
     match value:
         case dict():
             free = ("properties", "summary", "refs")
@@ -183,7 +185,7 @@ def test_what_nobody_knows_is_kept(tables: Path, tmp_path: Path) -> None:
         if path.name.endswith(".metadata.json"):
             place.write_text(json.dumps(strewn(json.loads(path.read_bytes()))))
         elif path.name.endswith(".avro"):
-            # PyIceberg reads no file with fields of nested types that it does not know: only some tables have such.
+            # PyIceberg can't read files with unknown fields of nested types, so only some tables get them.
             nested = "esker" in path.relative_to(tables).parts[0]
             jobs.append({"kind": "craft", "file": str(path), "out": str(place), "nested": nested})
     failed = [answer for answer in java(jobs, tmp_path) if "error" in answer]
@@ -216,7 +218,7 @@ def test_what_spark_writes(server: Server, spark: SparkSession, tmp_path: Path) 
 
 
 def fetched(minio: Minio, to: Path) -> Path:
-    """The files of metadata that the object store has."""
+    """Copies the metadata files of the object store. Returns their directory."""
     store = boto3.client("s3", endpoint_url=minio.endpoint, aws_access_key_id=KEY, aws_secret_access_key=SECRET)
     for bucket in store.list_buckets()["Buckets"]:
         for page in store.get_paginator("list_objects_v2").paginate(Bucket=bucket["Name"]):
@@ -230,8 +232,10 @@ def fetched(minio: Minio, to: Path) -> Path:
 def test_every_table_of_this_run(
     server: Server, minio: Minio, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
 ) -> None:
-    """What all tests before it left, on disk and in the object store, and what is in ESKER_ROUND_TRIP: directories of
-    other runs, as `make soak-hostile` leaves."""
+    """Checks all files that earlier tests left, on disk and in the object store.
+
+    ESKER_ROUND_TRIP may name directories of other runs, as `make soak-hostile` leaves them.
+    """
     roots = [path.parent for path in tmp_path_factory.getbasetemp().rglob("esker.log")]
     roots += [Path(place) for place in os.environ.get("ESKER_ROUND_TRIP", "").split(os.pathsep) if place]
     check([*roots, fetched(minio, tmp_path / "minio")], tmp_path / "out")

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.engine("Spark", versions=versions)
 
 @pytest.fixture
 def ask(spark: SparkSession, warehouse: str):
-    """Runs a statement in the warehouse; returns its rows."""
+    """Runs a statement in the warehouse. Returns its rows."""
 
     def run(sql: str) -> list[tuple]:
         spark.sql(f"USE {warehouse}")
@@ -147,7 +147,7 @@ def test_branches_tags_and_write_audit_publish(server: Server, spark: SparkSessi
         ask(f"INSERT INTO wap_s.t VALUES ({value})")
     spark.conf.unset("spark.wap.id")
     assert sorted(ask("SELECT * FROM wap_s.t")) == [(1,), (2,)], "staged, not published"
-    # The first is a fast-forward; main has then moved on, and the second is taken over as a new append.
+    # The first publish is a fast-forward. Then main has moved, so the second is repeated as a new append.
     server.api("POST", refs, {"action": "publish", "wap-id": "load-1"})
     server.api("POST", refs, {"action": "publish", "wap-id": "load-2"})
     assert sorted(ask("SELECT * FROM wap_s.t")) == [(1,), (2,), (3,), (4,)]
@@ -243,8 +243,8 @@ def test_distinct_values_that_esker_counted_reach_the_planner(
         assert outcome["distinct"]["s"] == 999
         ask("REFRESH TABLE stats_s.t")
         after = plan()
-        # 49,950 rows of 999 values: each has 50. What Iceberg tells Spark beside it (no count of nulls, no bounds
-        # of numbers) is not enough for Spark to estimate a GROUP BY.
+        # 49,950 rows have 999 values, 50 rows each. Iceberg's other statistics for Spark (no count of nulls, no bounds
+        # of numbers) are not enough to estimate a GROUP BY.
         assert "rowCount=51)" in after or "rowCount=50)" in after, after
         assert "rowCount=51)" not in before and "rowCount=50)" not in before, before
     finally:

@@ -1,4 +1,4 @@
-"""Large rewrites are Spark's: handed over, done by Iceberg's own procedure, and still the same jobs."""
+"""External jobs: Spark runs large compactions with Iceberg's own procedure, and they stay Esker's jobs."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_what_spark_refuses_fails_and_a_cancelled_job_stops(
         raise RuntimeError("the work was interrupted")
 
     class Session:
-        """Spark, with a statement that goes on until it is interrupted."""
+        """A fake Spark session, whose statement runs until it is interrupted."""
 
         def __init__(self) -> None:
             self.interrupted = threading.Event()

@@ -1,4 +1,4 @@
-"""Spans go to a collector by OTLP, as the protocol's own classes read them, and belong to their callers' traces."""
+"""Spans reach a collector by OTLP, can be read with the protocol's own classes, and belong to their callers' traces."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def attributes(span: Span) -> dict[str, object]:
 @pytest.mark.slice
 def test_requests_jobs_and_queries_are_traced(tmp_path: Path) -> None:
     with receiving() as collector, running(tmp_path, ESKER__TRACES__URL=collector.url) as server:
-        collector.refuse = 1  # a collector that is away for a moment costs spans, and nothing else
+        collector.refuse = 1  # while the collector is unreachable, spans are lost, and nothing else
         server.catalog().create_namespace("shop")
         collector.wait_for(lambda: collector.refuse == 0)
         server.small_files("shop.orders")

@@ -1,4 +1,4 @@
-"""Trino reads, writes, deletes, merges and optimises; its views are Spark's and the other way round."""
+"""Trino reads, writes, deletes, merges and optimises tables. Spark reads Trino's views, and Trino Spark's."""
 
 import pyarrow as pa
 import pytest
@@ -71,7 +71,7 @@ def test_views_and_tables_go_across_spark_and_trino(server: Server, minio: Minio
     expected = [(1, "spark"), (2, "trino")]
     assert trino.ask("SELECT * FROM across.t ORDER BY id", warehouse) == expected
     assert [tuple(r) for r in spark.sql("SELECT * FROM across.t ORDER BY id").collect()] == expected
-    # One view, a text for each dialect: each engine adds its own to what the other made.
+    # The view has one text for each dialect. Each engine adds its own to the view of the other.
     spark.sql("CREATE VIEW across.v AS SELECT id FROM across.t WHERE s = 'spark'")
     view = server.api("GET", f"/v1/{warehouse}/namespaces/across/views/v")["metadata"]
     version = dict(view["versions"][-1], **{"version-id": 2})

@@ -1,7 +1,7 @@
-"""Every type of format version 3, and all that can be done with a column of it: one test for each of both.
+"""Every type of format version 3 with every operation on a column of it: one test for each pair.
 
-What was found is kept for docs/types.md. Where the specification does not allow something, the test is that Esker
-refuses it and names the column; such a cell says why.
+The results are written for docs/types.md. If the specification does not allow an operation, the test checks that Esker
+refuses it and names the column; the cell gives the reason.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from stack.kind_tables import KEY, NAMESPACE, WHOLE, Tables, canonical, expected
 from stack.kinds import ID, KEY_ID, KINDS, OPAQUE, Kind, Value, optional
 
 RESULTS = CACHE / "engine-results" / "types" / "cells.json"
-# Those that `make test` runs: one of each sort.
+# The types that `make test` runs: one of each group.
 SLICE = {"int", "timestamptz_ns", "uuid", "unknown", "variant", "geometry", "struct", "list of variant"}
-# Cells without a test, each with its reason. None of them may be of `read`, `compact` or `create`.
+# Cells without a test, each with its reason. The operations `read`, `compact` and `create` must have a test.
 EMPTY: dict[tuple[str, str], str] = {}
 
 NULL = Value("NULL", None)
@@ -51,7 +51,7 @@ def create(tables: Tables, kind: Kind) -> str:
 
 
 def evolve(tables: Tables, kind: Kind) -> str:
-    """Added to a table that has rows, renamed, and made another type where that is allowed."""
+    """Adds a column to a table with rows, renames it, and promotes its type if that is allowed."""
     name = tables.create(kind, "evolve", [KEY])
     tables.sql(f"INSERT INTO {name} VALUES (1)")
     tables.evolve(name, optional(ID, "v", kind.type))
@@ -75,7 +75,7 @@ def evolve(tables: Tables, kind: Kind) -> str:
 
 
 def default(tables: Tables, kind: Kind) -> str:
-    """Rows of before have the initial default, rows that say nothing of the column get the write default."""
+    """Checks that earlier rows have the initial default, and that inserts without the column get the write default."""
     name = tables.create(kind, "default", [KEY])
     tables.sql(f"INSERT INTO {name} VALUES (1)")
     if kind.no_default:
@@ -116,7 +116,7 @@ def write(tables: Tables, kind: Kind) -> str:
 
 
 def assert_marked(tables: Tables, kind: Kind, name: str) -> None:
-    """Whether files of Parquet say of geometries and geographies that they are such, and how their edges run."""
+    """Checks the annotations of geometry and geography columns in Parquet files, with the edge algorithm."""
     if kind.name.startswith("geo"):
         for path in tables.data_files(name):
             said = str(pq.ParquetFile(path).schema.column(1).logical_type)
@@ -185,7 +185,7 @@ def partition(tables: Tables, kind: Kind) -> str:
 
 
 def check_partition(kind: Kind, value: object, found: list) -> None:
-    """Whether the values of a partition are those that PyIceberg makes of the column's."""
+    """Checks a partition's values against PyIceberg's transform of the column's values."""
     type = NestedField(ID, "v", kind.type).field_type
     for transform, made in zip(kind.transforms, found, strict=True):
         if value is None:
@@ -199,19 +199,19 @@ def check_partition(kind: Kind, value: object, found: list) -> None:
 
 
 def as_json(transform: str, value: object) -> object:
-    """What a transform makes, as plans have it."""
+    """Returns a transform's result in the JSON of scan plans."""
     if transform == "day":
         return (date(1970, 1, 1) + timedelta(days=value)).isoformat()
     return value.hex() if isinstance(value, bytes) else f"{value:f}" if isinstance(value, Decimal) else value
 
 
 def short(value: object) -> object:
-    """Without zeros at the end of a second, which may be there or not, and all digits in capitals or none."""
+    """Normalizes a value: no trailing zeros of seconds, hexadecimal digits in one case."""
     return re.sub(r"(:\d\d)\.?(\d*?)0*(?=$|\+)", r"\1.\2", value).lower() if isinstance(value, str) else value
 
 
 def physical(value: object) -> object:
-    """A date or a time as the number that the format has for it; others as they are."""
+    """Returns a date or time as the number in the format; other values as they are."""
     arrow = pa.array([value])
     if pa.types.is_date(arrow.type):
         return arrow.cast(pa.int32())[0].as_py()
@@ -261,7 +261,7 @@ def compact(tables: Tables, kind: Kind) -> str:
 
 
 def convert_deletes(tables: Tables, kind: Kind) -> str:
-    """Rows are deleted by the column itself where it may be a key of deletes, else by another."""
+    """Deletes rows by the column if it may be an equality column, else by another column; then converts the deletes."""
     name = tables.filled(kind, "convert")
     rows = expected(kind)
     if kind.unordered or kind.is_null:
@@ -286,7 +286,7 @@ def convert_deletes(tables: Tables, kind: Kind) -> str:
 
 
 def check_keys(tables: Tables, kind: Kind) -> None:
-    """A delete by a column that is no key can't be applied: nothing is answered, and the column is named."""
+    """Checks that an equality delete on an unsuitable column makes queries fail, with the column's name."""
     name = tables.filled(kind, "keys")
     path = tables.directory(name) / "data" / "deletes.parquet"
     by_hand.write(kind, path, [1], kind.held[:1])
@@ -390,7 +390,7 @@ def tables(server: Server) -> Iterator[Tables]:
 
 @pytest.fixture(scope="module")
 def record() -> Iterator[dict[tuple[str, str], dict]]:
-    """What came of each cell; kept if there was a test of every one."""
+    """Collects the result of each cell, and writes them if every cell was tested."""
     found: dict[tuple[str, str], dict] = {}
     yield found
     if len(found) == len(CELLS):
@@ -414,7 +414,7 @@ def test_cell(tables: Tables, record: dict[tuple[str, str], dict], kind: Kind, o
 
 
 def is_refusal(kind: Kind, operation: str) -> bool:
-    """Whether the cell's test is that Esker refuses what is asked."""
+    """Returns True if the cell's test is that Esker refuses the operation."""
     if operation == "default":
         return bool(kind.no_default)
     return operation in ("partition", "sort") and bool(kind.unordered)

@@ -1,7 +1,8 @@
-"""Real writers of format version 3: each writes what it can of it, Esker maintains that with every kind of job, and
-after each job Esker and the writer read the rows that were inserted, with the row ids that they had.
+"""Real writers of format version 3, and Esker's jobs on their tables.
 
-The tests with Spark 4 run with ESKER_SPARK=4, the others without.
+Each engine writes the types that it supports, and Esker runs every kind of job. After each job Esker and the writer
+read the rows that were inserted, with unchanged row ids. The tests with Spark 4 run with ESKER_SPARK=4, the others
+without.
 """
 
 from __future__ import annotations
@@ -34,10 +35,10 @@ with_spark_4 = pytest.mark.skipif(not SPARK_4, reason="it needs Spark 4")
 without_spark_4 = pytest.mark.skipif(SPARK_4, reason="it runs where Spark is 3.5")
 
 NAMESPACE = "version3"
-# Where a table is, and how a snapshot of it is asked for.
+# Prefixes of table names by engine, and the syntax of time travel.
 PLACES = {"esker": "", "duckdb": "lake.", "spark": "default.", "flink": "`default`.", "pyiceberg": ""}
 TRAVEL = {"esker": " FOR VERSION AS OF {}", "duckdb": " AT (VERSION => {})", "spark": " VERSION AS OF {}"}
-# How columns are asked for whose values an engine would answer in its own way.
+# Expressions for columns whose values engines answer in different forms.
 ASKED = {
     ("duckdb", "variant"): "{}::JSON::VARCHAR",
     ("spark", "variant"): "to_json({})",
@@ -48,7 +49,7 @@ SOME_NANOS = [1_767_225_600_123_456_789, -1, 0, 1_767_225_600_123_456_788, None]
 
 @dataclass
 class Filter:
-    """A condition that some engines are asked for, and which rows it holds for."""
+    """A condition, the rows that it holds for, and the engines that are asked."""
 
     where: str
     holds: Callable[[dict], bool]
@@ -57,21 +58,21 @@ class Filter:
 
 @dataclass
 class Table:
-    """A table of one writer: what it should hold, and who reads it."""
+    """A table of one writer, with its expected rows and its readers."""
 
     server: Server
     name: str
-    # Columns with the kinds that engines answer differently: `variant`, `shape`, `ns`.
+    # The columns with their kinds. Engines answer some kinds differently: `variant`, `shape`, `ns`.
     columns: dict[str, str]
-    # What answers, by name: takes the columns, where from, and a condition.
+    # The readers by name. Each takes columns, a table expression and a condition.
     ask: dict[str, Callable[[list[str], str, str], list]]
     filters: list[Filter] = field(default_factory=list)
-    # Who is asked for row ids.
+    # The engines that are asked for row ids, separated by blanks.
     lineage_of: str = ""
-    # How an engine calls a column, where not as others do.
+    # Names of columns that differ in an engine, by engine and column.
     calls: dict[tuple[str, str], str] = field(default_factory=dict)
     rows: dict[int, dict[str, Any]] = field(default_factory=dict)
-    # By key: the row's id, and the sequence number of its last change.
+    # Row id and last updated sequence number, by key.
     lineage: dict[int, tuple[int, int]] = field(default_factory=dict)
 
     @property
@@ -86,7 +87,7 @@ class Table:
         self.server.api("POST", self.path, {"requirements": [], "updates": list(updates)})
 
     def add_column(self, name: str, type: str, **more: Any) -> None:
-        """An optional one, over REST."""
+        """Adds an optional column over REST."""
         schema, last = self.metadata["schemas"][-1], self.metadata["last-column-id"]
         added = {"id": last + 1, "name": name, "required": False, "type": type} | more
         schema |= {"fields": [*schema["fields"], added]}
@@ -124,7 +125,7 @@ class Table:
         return {id: (row, number) for id, row, number in self.ask[of](columns, PLACES[of] + self.name, "")}
 
     def wrote(self, inserted: Iterable[int] = (), updated: Iterable[int] = ()) -> None:
-        """Whether the writer's last commit gave rows their ids as it should; they are kept from here on."""
+        """Checks the row ids of the writer's last commit, and remembers them for later checks."""
         if not self.lineage_of:
             return
         found, number = self.lineage_now(), self.metadata["last-sequence-number"]
@@ -141,9 +142,9 @@ class Table:
 
 
 def plain(value: Any, kind: str, engine: str) -> Any:
-    """A value in the form that the answers of all engines are brought into."""
+    """Converts a value to the common form of all engines' answers."""
     match kind:
-        # DuckDB takes a variant's null for NULL.
+        # DuckDB returns a variant's null as NULL.
         case "variant" if value is None:
             return "null" if engine == "duckdb" else None
         case "variant":
@@ -158,7 +159,7 @@ def plain(value: Any, kind: str, engine: str) -> Any:
 
 
 def leaves(tree: Any) -> Any:
-    """Numbers by their value, whatever their width; times as some write them."""
+    """Normalizes the leaves of a tree: numbers of any width by their value, times in one form."""
     match tree:
         case dict():
             return {name: leaves(v) for name, v in tree.items()}
@@ -173,14 +174,14 @@ def leaves(tree: Any) -> Any:
 
 
 def nanoseconds(text: str) -> int:
-    """Of a timestamp as Flink prints it."""
+    """Returns the nanoseconds of a timestamp that Flink printed."""
     seconds, _, rest = text.removesuffix("Z").partition(".")
     at = datetime.fromisoformat(seconds).replace(tzinfo=UTC)
     return int(at.timestamp()) * 10**9 + int(rest.ljust(9, "0"))
 
 
 def timestamp(n: int) -> str:
-    """The text of nanoseconds."""
+    """Formats nanoseconds as a timestamp."""
     seconds, rest = divmod(n, 10**9)
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}.{rest:09}"
 
@@ -191,22 +192,22 @@ def now() -> int:
 
 @dataclass
 class Writer:
-    """A table, how rows of these ids come, and how some that came before are changed and deleted."""
+    """A table, with functions that insert rows of given ids, and that change and delete earlier ones."""
 
     table: Table
     insert: Callable[[Iterable[int]], None]
     change: Callable[[list[int]], None]
-    # Columns that statistics count values of, and those that they leave out by their names.
+    # Columns whose distinct values are counted, and those that are skipped by name.
     counted: list[str]
     left_out: list[str] = field(default_factory=list)
-    # Who reads after each job; all read after some.
+    # The readers after each job. All engines read after some jobs.
     often: str = ""
 
 
 def life(writer: Writer) -> None:
-    """Every kind of job, undo of those that have one, and the writer once more in between."""
+    """Runs every kind of job, undoes those that can be undone, and lets the writer commit in between."""
     table, server = writer.table, writer.table.server
-    # What a streaming writer has committed last is kept as well, for a while.
+    # By default, snapshots with the state of streaming writers are kept for a while too.
     kept = {"esker.expire.min-age-ms": "0", "esker.expire.writer-state-ms": "0"}
     table.update({"action": "set-properties", "updates": kept})
     table.check("its writer")
@@ -269,7 +270,7 @@ def life(writer: Writer) -> None:
 
 
 def tree(i: int) -> Any:
-    """A variant's value, of which files of ten rows have different parts in columns of their own."""
+    """Returns a variant's value. Its structure varies, so that files of ten rows are shredded differently."""
     match i // 10 % 3, i % 9:
         case 0, _:
             return {"a": {"b": i, "c": f"c{i % 2}"}, "tags": [i, i + 1]}
@@ -301,12 +302,12 @@ def at(value: Any, *path: str) -> Any:
 
 
 def whole_number(row: dict) -> int | None:
-    """What is at $.a.b of a row as an `int`."""
+    """Returns the value at $.a.b of a row, if it is an `int`."""
     found = at(row["v"] and json.loads(row["v"]), "a", "b")
     return found if isinstance(found, int) else None
 
 
-# The parts that files have apart, and the same parts where they are not.
+# Filters on shredded fields, and on the same fields where they are not shredded.
 OF_VARIANTS = [
     ("try_variant_get(v, '$.a.b', 'int') = 3", lambda row: whole_number(row) == 3),
     ("try_variant_get(v, '$.a.b', 'int') > 19", lambda row: (whole_number(row) or 0) > 19),
@@ -323,12 +324,12 @@ def quoted(text: str) -> str:
 
 
 def escaped(text: str) -> str:
-    """As Spark has it, to which two quotes are nothing in between."""
+    """Escapes text for Spark, which reads two adjacent literals as one."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def shape(i: int) -> tuple[str, bytes] | None:
-    """A shape as text and as well-known binary."""
+    """Returns a geometry as text and as well-known binary."""
     x, y = (i * 37 % 360 - 180, i * 23 % 180 - 90)
     match i % 4:
         case 0:
@@ -370,7 +371,7 @@ def with_duck(connection: duckdb.DuckDBPyConnection) -> Callable[[list[str], str
 
 
 def typed(i: int) -> tuple[str, Any]:
-    """A variant that holds what JSON has not, as DuckDB writes it, and what JSON of it is."""
+    """Returns a variant of a type that JSON lacks, in DuckDB's SQL, and its JSON."""
     return [
         ("DATE '2026-01-31'", "2026-01-31"),
         ("TIMESTAMP '2026-01-31 10:00:00.5'", "2026-01-31T10:00:00.5"),
@@ -394,7 +395,7 @@ def test_duckdb_writes_variants_shapes_nanoseconds_and_defaults(server: Server, 
         filters=[Filter(where, holds) for where, holds in OF_VARIANTS] + [
             Filter(f"t = '{timestamp(SOME_NANOS[0])}'", lambda row: row["t"] == SOME_NANOS[0], "esker duckdb"),
             Filter("t < '1970-01-01 00:00:00'", lambda row: row["t"] == -1, "esker duckdb"),
-            # All lines end in the square.
+            # All lines end inside the square.
             Filter(f"ST_Intersects(g, {square})", lambda row: in_square(row["g"]), "esker duckdb"),
         ],
     )  # fmt: skip
@@ -406,7 +407,7 @@ def test_duckdb_writes_variants_shapes_nanoseconds_and_defaults(server: Server, 
     def insert(ids: Iterable[int]) -> None:
         values = []
         for i in ids:
-            # DuckDB has one null of variants, which is a value in files.
+            # DuckDB has only the variant null, and writes it as a value.
             text = "null" if i % 7 == 6 else json.dumps(tree(i))
             variant = f"{quoted(text)}::JSON::VARIANT"
             if i >= 300:
@@ -455,13 +456,13 @@ def files(table: Table, kind: str) -> list[Path]:
 
 
 def parts(path: Path) -> list[str]:
-    """The columns of a file that a variant's parts are."""
+    """Returns the names of a file's shredded columns."""
     columns = duckdb.sql(f"SELECT name, type FROM parquet_schema('{path}')").fetchall()
     return [f"{name} {type}" for name, type in columns if name not in ("metadata", "value")]
 
 
 def in_square(wkb: bytes | None) -> bool:
-    """Whether a shape meets the square around the middle: points and the polygons' corners decide."""
+    """Returns True if a geometry intersects the central square. Points and polygons' corners decide."""
     if wkb is None:
         return False
     corners = {1: 5, 2: 9, 3: 13}
@@ -478,7 +479,7 @@ def in_square(wkb: bytes | None) -> bool:
 
 @with_spark_4
 def test_spark_4_writes_variants_vectors_and_lineage(server: Server, duck, request: pytest.FixtureRequest) -> None:
-    """It reads defaults, but can't set them, and refuses tables with nanoseconds."""
+    """Spark 4 reads defaults but can't set them, and refuses tables with nanoseconds."""
     spark = request.getfixturevalue("spark")
 
     def ask(what: list[str], table: str, where: str) -> list:
@@ -508,7 +509,7 @@ def test_spark_4_writes_variants_vectors_and_lineage(server: Server, duck, reque
 
     def insert(ids: Iterable[int]) -> None:
         rows = ", ".join(f"({literals(i, 'd' in table.columns)})" for i in ids)
-        # In one file, as all rows of one task are.
+        # One task writes all rows into one file.
         spark.sql(f"INSERT INTO {name} SELECT /*+ COALESCE(1) */ * FROM VALUES {rows}")
         table.wrote(inserted=ids)
 
@@ -535,7 +536,7 @@ def test_spark_4_writes_variants_vectors_and_lineage(server: Server, duck, reque
     change([4, 3, 11])
     table.add_column("d", "int", **{"initial-default": 7, "write-default": 7})
     table.columns["d"] = ""
-    # Spark leaves out row groups without the column, as if its values were null.
+    # Spark prunes row groups without the column, as if its values were null, and misses the default.
     table.filters.append(Filter("d = 7", lambda row: row["d"] == 7, "esker duckdb"))
     insert(range(20, 29))
     assert len({tuple(parts(path)) for path in files(table, "parquet")}) > 2, "files have different parts apart"
@@ -548,7 +549,7 @@ def test_spark_4_writes_variants_vectors_and_lineage(server: Server, duck, reque
 
 @without_spark_4
 def test_flink_upserts_nanoseconds(server: Server, tmp_path: Path) -> None:
-    """It makes columns of variants, but its planner has no rows for them."""
+    """Flink creates variant columns, but its planner can't insert into them."""
     server.catalog().create_namespace_if_not_exists(NAMESPACE)
     flink = Flink(server, tmp_path)
 
@@ -604,7 +605,7 @@ def test_flink_upserts_nanoseconds(server: Server, tmp_path: Path) -> None:
 
 @without_spark_4
 def test_pyiceberg_adds_columns_of_version_3(server: Server) -> None:
-    """It writes version 3's schemas and no manifests of it: rows of before are its own, those of after are Esker's."""
+    """PyIceberg writes schemas of version 3 but no manifests, so Esker writes the rows after the upgrade."""
     catalog = server.catalog()
     catalog.create_namespace_if_not_exists(NAMESPACE)
 

@@ -1,5 +1,7 @@
-"""Tables of real writers that are hard to be right about: each writes, Esker maintains with every kind of job, and
-after each all engines read the rows that were inserted."""
+"""Difficult tables of real writers, and Esker's jobs on them.
+
+After every kind of job, all engines read the rows that were inserted.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,7 @@ import esker_spark
 pytestmark = pytest.mark.timeout(1200)
 
 NAMESPACE = "writers"
-# Characters of two to four bytes, after which a bound of sixteen bytes ends.
+# Characters of two to four bytes, at which a bound of 16 bytes is cut.
 WIDE = ["é", "€", "😀"]
 EPOCH = datetime(1970, 1, 1)
 
@@ -66,21 +68,21 @@ def readers(server: Server, duck, request: pytest.FixtureRequest) -> Readers:
 
 @dataclass
 class Writer:
-    """A table and how its writer inserts rows of these ids and deletes one."""
+    """A table, with functions that insert rows of given ids and delete one."""
 
     table: Held
     insert: Callable[[Iterable[int]], None]
     delete: Callable[[int], None]
-    # For the jobs that sort.
+    # The sort order for jobs that sort.
     order: str
     curve: list[str]
 
 
 def life(readers: Readers, writer: Writer, engines: str, spark_rewrites: bool = False) -> None:
-    """Every kind of job, undo of those that have one, and the writer once more in between."""
+    """Runs every kind of job, undoes those that can be undone, and lets the writer commit in between."""
     server, table = readers.server, writer.table
     with readers.catalog.load_table(table.name).transaction() as transaction:
-        # What a streaming writer has committed last is kept as well, for a while.
+        # By default, snapshots with the state of streaming writers are kept for a while too.
         transaction.set_properties({"esker.expire.min-age-ms": "0", "esker.expire.writer-state-ms": "0"})
     readers.check(table, engines, "its writer")
     first, then = readers.catalog.load_table(table.name).current_snapshot().snapshot_id, table.expected()
@@ -129,7 +131,7 @@ def life(readers: Readers, writer: Writer, engines: str, spark_rewrites: bool = 
 
     writer.delete(101)
     readers.check(table, engines, "a delete")
-    # Equality deletes name the rows that they delete.
+    # Equality delete files contain values of the deleted rows.
     do("compact", strategy="convert-deletes", courtesy_seconds=0)
     gone = {"where": "id = 101"}
     erased = do("erase", **gone)["outcome"]
@@ -151,7 +153,7 @@ def now() -> int:
 
 
 def spark_compacts(readers: Readers, table: Held, engines: str) -> None:
-    """The rewrite that is handed over to Spark."""
+    """Runs a compaction as an external job on Spark."""
     server = readers.server
     body = {"spark-over-bytes": 1, "rewrite-all": True, "courtesy-seconds": 0}
     job = server.api("POST", server.table(table.name, "/compact"), body)["job-id"]
@@ -165,7 +167,7 @@ def spark_compacts(readers: Readers, table: Held, engines: str) -> None:
 
 
 def look_for_orphans(readers: Readers, table: Held) -> None:
-    """Of files that all seem old, only one that belongs to nothing is found."""
+    """Checks that an orphan scan finds only the one unreferenced file, though all files are made old."""
     location = Path(readers.catalog.load_table(table.name).location().removeprefix("file://"))
     planted = location / "data" / "a b=%2F é" / "nobody's.parquet"
     planted.parent.mkdir(parents=True)
@@ -174,7 +176,7 @@ def look_for_orphans(readers: Readers, table: Held) -> None:
     for path in location.rglob("*"):
         os.utime(path, (old, old))
     found = readers.server.api("POST", readers.server.table(table.name, "/orphans?dry-run=true"), {})
-    # A checksum that Hadoop's file system wrote stays behind where the file itself was deleted.
+    # Checksum files of Hadoop's file system stay when their files are deleted.
     paths = [Path(orphan["path"].removeprefix("file://")) for orphan in found["named"]]
     kept = [path for path in paths if not (path.suffix == ".crc" and not path.with_name(path.stem[1:]).exists())]
     assert kept == [planted], found
@@ -183,7 +185,7 @@ def look_for_orphans(readers: Readers, table: Held) -> None:
 
 
 def text(value: object) -> str:
-    """A literal of SQL that Spark and DuckDB know."""
+    """Returns a SQL literal that Spark and DuckDB understand."""
     match value:
         case None:
             return "NULL"
@@ -207,7 +209,7 @@ def writer_of(
     delete: Callable[[int], object],
     **jobs: object,
 ) -> Writer:
-    """How rows come and go is the engine's; what the table should hold afterwards is kept beside it."""
+    """Returns a writer that changes rows with the engine, and keeps the expected rows up to date."""
 
     def inserts(ids: Iterable[int]) -> None:
         rows = [row(i) for i in ids]
@@ -227,7 +229,7 @@ UUIDS = [None, *(UUID(f"{head}1234567-89ab-4cde-8f01-23456789abcd") for head in 
 
 
 def duck_writer(duck, table: Held, row: Callable[[int], tuple], ns: int | None = None, **jobs: object) -> Writer:
-    """`ns` is the place of the column in nanoseconds."""
+    """Returns a writer for DuckDB. `ns` is the index of the column in nanoseconds."""
 
     def insert(rows: list[tuple]) -> None:
         places = [[v if v is None or at != ns else f"make_timestamp_ns({v})" for at, v in enumerate(r)] for r in rows]
@@ -250,7 +252,7 @@ def wide(i: int) -> str | None:
     return None if i % 5 == 4 else "a" * 15 + WIDE[i % 3] + str(i)
 
 
-# DuckDB's bounds are bytes that are no text, and DuckDB itself then refuses to read them.
+# DuckDB cuts bounds inside a character, and then refuses to read its own bounds.
 WIDE_ONES = Where("s", ">", "aaaaaaaaaaaaaaa€", but="duckdb")
 
 
@@ -264,7 +266,7 @@ def test_duckdb_partitions_by_uuid_and_cuts_bounds_inside_characters(readers: Re
     writer = duck_writer(
         duck, table, lambda i: (i, UUIDS[i % 4], wide(i)), order="u desc nulls last, s", curve=["u", "s"]
     )
-    # Trino 476 answers "Error processing metadata" where UUIDs are partitions by themselves.
+    # Trino 476 fails with "Error processing metadata" on identity partitions of UUIDs.
     life(readers, writer, "esker duckdb pyiceberg spark")
 
 
@@ -280,7 +282,7 @@ def test_duckdb_partitions_by_nanoseconds(readers: Readers, duck) -> None:
         "WITH ('format-version'='3')"
     )
     writer = duck_writer(duck, table, lambda i: (i, nanos[i % 5], wide(i)), ns=1, order="ts desc, s", curve=["ts", "s"])
-    # PyIceberg reads no manifest with such a partition, Java's Spark and Trino no such column.
+    # PyIceberg can't read manifests with such a partition, and Spark and Trino can't read such a column.
     life(readers, writer, "esker duckdb")
 
 
@@ -430,7 +432,7 @@ def test_flink_upserts_into_partitions_with_odd_names(
         f"PARTITIONED BY (`a b`, bucket(2, id)) TBLPROPERTIES ('format-version'='{format_version}', "
         "'write.delete.mode'='merge-on-read')"
     )
-    # A letter of any language stays as it is in Java's Avro names, which DuckDB can't read.
+    # Java's Avro names keep letters of all languages. DuckDB can't read such files.
     letter = "€" if format_version < 3 else "é"
     ask(f"ALTER TABLE {name} ADD PARTITION FIELD truncate(1, `a b`) AS `1/%.{letter}`")
     ask(f"ALTER TABLE {name} SET IDENTIFIER FIELDS id, `a b`")
@@ -457,7 +459,7 @@ def test_flink_upserts_into_partitions_with_odd_names(
     facts = server.api("GET", server.table(table.name, "/health"))["facts"]
     assert facts["equality_deletes"]["files"] > 0
     writer = Writer(table, insert, delete, order='"a b" desc, n', curve=["a b", "n"])
-    # PyIceberg reads no equality deletes.
+    # PyIceberg does not read equality deletes.
     life(readers, writer, "esker spark" + (" duckdb trino" if format_version < 3 else ""))
     sums = [
         f"SELECT COUNT(*), SUM(id), SUM(n) FROM `default`.{table.name}{where};\n"
@@ -474,7 +476,7 @@ def test_flink_upserts_into_partitions_with_odd_names(
 
 
 def pyiceberg_writer(readers: Readers, table: Held, fields: list, spec: list, row: Callable, **jobs: object) -> Writer:
-    """Fields as name and type, partition fields as source, transform and name."""
+    """Returns a writer for PyIceberg. Fields are name and type; partition fields are source, transform and name."""
     schema = Schema(*(NestedField(i, n, t, required=False) for i, (n, t) in enumerate(fields, 1)))
     parts = [
         PartitionField(schema.find_field(source).field_id, 1000 + at, transform, name)
@@ -569,7 +571,7 @@ def test_pyiceberg_partitions_by_values_of_odd_types(readers: Readers) -> None:
     writer = pyiceberg_writer(
         readers, table, list(zip(columns, kinds, strict=True)), spec, row, order='"t.m", u desc', curve=["t.m", "d"]
     )
-    # Spark 3.5 has no times of day, and Trino 476 no partitions of UUIDs by themselves.
+    # Spark 3.5 has no type for times of day, and Trino 476 no identity partitions of UUIDs.
     life(readers, writer, "esker pyiceberg duckdb")
 
 
@@ -579,7 +581,7 @@ def test_pyiceberg_partitions_by_values_of_odd_types(readers: Readers) -> None:
 @pytest.mark.engine("iceberg-rust", versions=lambda: {"iceberg-rust": VERSION})
 @pytest.mark.parametrize("format_version", [2, 3])
 def test_iceberg_rust_inserts_into_partitions(minio: Minio, format_version: int, tmp_path: Path) -> None:
-    # It reads all tables of a catalog before it answers anything, so this one is the only table.
+    # iceberg-rust loads all tables of a catalog first, so this server has only one.
     with running(tmp_path) as server:
         duck, rust = attached(server, "default", minio.endpoint, tmp_path), IcebergRust(server, built())
         duck.execute("SET TimeZone = 'UTC'")

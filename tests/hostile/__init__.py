@@ -1,11 +1,10 @@
-"""Tables and statements that are hard to be right about, made by seed, and read by several engines.
+"""Random tests with difficult tables and statements, generated from seeds and compared between several engines.
 
-In `tests`, `python -m hostile tables --seed 1 --count 20` and `python -m hostile statements --seed 1 --count 1000` run
-them.
+Run `python -m hostile tables --seed 1 --count 20` or `python -m hostile statements --seed 1 --count 1000` in `tests`.
 """
 
 import sys
 from pathlib import Path
 
-# The servers and engines are those of the engine tests.
+# The engine tests' modules start the servers and engines.
 sys.path.insert(0, str(Path(__file__).parent.parent / "engines"))

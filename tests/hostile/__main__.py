@@ -15,7 +15,7 @@ from .statements.campaign import Campaign as Statements
 from .tables.campaign import Campaign, summary
 from .tables.compare import Tally
 
-# Tables of statements that one server sees.
+# Number of worlds of tables for which one server is used.
 WORLDS = 20
 
 
@@ -26,7 +26,7 @@ def tables(options: argparse.Namespace) -> int:
     tally.update(done["tally"])
     tally.examples |= done.get("examples", {})
     while done["next"] < options.seed + options.count:
-        # A fresh server now and then: what one table left behind is not another's surroundings for ever.
+        # The server is replaced now and then, so that leftovers of tables do not accumulate.
         with (
             tempfile.TemporaryDirectory() as home,
             stage(Path(home), bool(os.environ.get("ESKER_HOSTILE_SPARK"))) as on,
@@ -37,7 +37,7 @@ def tables(options: argparse.Namespace) -> int:
                 if not campaign.alive():
                     break
                 seed, done["next"] = done["next"], done["next"] + 1
-                # An engine within this process may end it. Then the next run leaves this table out, and says so.
+                # An engine may crash this process. Then the next run skips this table and reports it.
                 crashed = f"crashed: an engine, with this process, by seed {seed}"
                 tally[crashed] += 1
                 keep(options, done["next"], tally)
@@ -62,7 +62,7 @@ def statements(options: argparse.Namespace) -> int:
     seed = done["next"]
     until = started + options.seconds if options.seconds else None
     while tally["statements"] < options.count and not (until and time.monotonic() > until):
-        # Every other server keeps nothing of what it has read.
+        # Every second server runs without caches.
         with tempfile.TemporaryDirectory() as home, stage(Path(home), cached=seed // WORLDS % 2 == 0) as on:
             campaign = Statements(on)
             campaign.tally, campaign.faults = tally, faults

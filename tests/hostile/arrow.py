@@ -1,4 +1,4 @@
-"""Between values and Arrow: what engines answer becomes values, and values become what writers take."""
+"""Converts engines' Arrow answers to values, and values to Arrow for writers."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ NANOS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 
 
 def values(array: pa.Array | pa.ChunkedArray, kind: IcebergType, text: Callable[[str], str] = str) -> list[Any]:
-    """The values of an array that an engine answered for a column of that type; `text` makes JSON of its JSON."""
+    """Returns the values of an engine's array, for a column of a type. `text` normalizes the engine's JSON."""
     if isinstance(array, pa.ChunkedArray):
         return [v for chunk in array.chunks for v in values(chunk, kind, text)]
     if isinstance(array.type, pa.BaseExtensionType):
@@ -96,7 +96,7 @@ def nanos(array: pa.Array) -> list[int | None]:
 
 
 def rows(table: pa.Table, schema: Schema, text: Callable[[str], str] = str) -> list[dict[int, Any]]:
-    """The rows of an answer whose columns are those of the schema, in its order."""
+    """Returns the rows of an answer, whose columns are in the schema's order."""
     columns = [values(table.column(i), f.field_type, text) for i, f in enumerate(schema.fields)]
     ids = [f.field_id for f in schema.fields]
     return [dict(zip(ids, row, strict=True)) for row in zip(*columns, strict=True)]
@@ -104,10 +104,10 @@ def rows(table: pa.Table, schema: Schema, text: Callable[[str], str] = str) -> l
 
 @dataclass
 class Way:
-    """How columns become those of a file, or what a writer takes; and what came of variants, by field id."""
+    """Options for columns of files and of writers; also collects the shredded columns of variants by field id."""
 
     with_ids: bool = True
-    # By which variants are taken apart.
+    # The seed of the variants' shredding; None: unshredded.
     seed: int | None = None
     variants: Callable[[list[Variant | None]], pa.Array] | None = None
     columns: dict[int, shredding.Column] = field(default_factory=dict)
@@ -127,12 +127,12 @@ def table(found: list[dict[int, Any]], schema: Schema, with_ids: bool = True, wa
 
 
 def in_files(fields: tuple[NestedField, ...]) -> list[NestedField]:
-    """Fields that files have: a column of `unknown` is in none."""
+    """Returns the fields that files have. Columns of type unknown are in no file."""
     return [f for f in fields if not isinstance(f.field_type, UnknownType)]
 
 
 def column(found: list[Any], f: NestedField, way: Way) -> tuple[pa.Field, pa.Array]:
-    """A column with its name and id; a struct's fields that are no columns are left out."""
+    """Returns a column with its name and id. Nested fields of type unknown are left out."""
     kind = f.field_type
     missing = pa.array([v is None for v in found], pa.bool_())
     match kind:
@@ -208,7 +208,7 @@ def nested(found: list[Any], kind: IcebergType, into: pa.DataType) -> pa.Array:
 
 
 def filler(field: NestedField) -> Any:
-    """What stands in a field below a struct that is NULL: something, where the field is required."""
+    """Returns the value of a field below a NULL struct: not NULL if the field is required."""
     if not field.required:
         return None
     match field.field_type:

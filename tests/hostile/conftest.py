@@ -1,4 +1,4 @@
-"""The slices of `make test`: one server and its engines for each."""
+"""Fixtures of the slices of `make test`: each has one server with its engines."""
 
 from __future__ import annotations
 

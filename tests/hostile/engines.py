@@ -1,4 +1,4 @@
-"""The engines that read and write, each held open for many tables."""
+"""The engines that read and write. Each stays open for many tables."""
 
 from __future__ import annotations
 
@@ -37,13 +37,15 @@ from .variants import Variant
 Rows = list[dict[int, Any]]
 
 
-# The kinds of statistics that PyIceberg knows.
+# The kinds of statistics that PyIceberg supports.
 BLOBS = ("apache-datasketches-theta-v1", "deletion-vector-v1")
 
 
 def readable(answer: requests.Response, lists: dict[int, str]) -> None:
-    """What PyIceberg 0.12.0 refuses of metadata, so that it takes it: snapshots without a list of manifests, fields of
-    several columns, and statistics of a kind that nobody knows."""
+    """Changes metadata in an answer so that PyIceberg 0.12.0 can read it.
+
+    It refuses snapshots without a manifest list, transforms of several columns, and statistics of unknown kinds.
+    """
     if not re.search(rb'"(manifests|source-ids|statistics)"\s*:\s*\[', answer.content):
         return
     body = answer.json()
@@ -66,7 +68,7 @@ def select(schema: Schema, table: str, where: list | None, dialect: str) -> str:
 
 
 def column(schema: Schema, f: NestedField, dialect: str) -> str:
-    """DuckDB's and Spark's variants are asked for as JSON, and DuckDB's geometries as bytes."""
+    """Returns the expression that selects a column: variants as JSON, and DuckDB's geometries as bytes."""
     name = predicates.name_in(schema, [f.field_id], dialect)
     if dialect == "spark" and isinstance(f.field_type, VariantType):
         return f"to_json({name})"
@@ -94,7 +96,7 @@ def duckdb_column(at: str, kind: IcebergType, depth: int = 0) -> str:
     raise TypeError(str(kind))
 
 
-# DuckDB 1.5.5 has numbers without a digit before the point.
+# DuckDB 1.5.5 prints numbers without a digit before the point.
 BARE = re.compile(r'"(?:[^"\\]|\\.)*"|(-?)(?<!\d)\.(\d)')
 
 
@@ -103,7 +105,7 @@ def with_digits(text: str) -> str:
 
 
 def of_duckdb(value: Any) -> Any:
-    """DuckDB takes a variant's null for NULL, and has every shape's bytes in one order."""
+    """Converts a value to DuckDB's view: a variant null is NULL, and geometries have one byte order."""
     match value:
         case Variant(None):
             return None
@@ -123,7 +125,7 @@ def is_geography(kind: IcebergType) -> bool:
 
 
 def left_over(schema: Schema, *sorts: type) -> Schema | None:
-    """The columns that hold none of some types."""
+    """Returns the columns without some types, or None if none are left."""
     fields = [f for f in schema.fields if not holds(f.field_type, *sorts)]
     return Schema(*fields) if fields else None
 
@@ -179,7 +181,7 @@ class DuckDB:
     name = "duckdb"
 
     def reads(self, schema: Schema) -> Schema | None:
-        # A column of what it does not know costs the whole table.
+        # DuckDB can't read a table with a column of an unsupported type.
         kinds = [kind for f in schema.fields for kind in within(f.field_type)]
         unknown = any(isinstance(k, (UnknownType, TimestamptzNanoType)) or is_geography(k) for k in kinds)
         return None if unknown else schema
@@ -196,7 +198,7 @@ class DuckDB:
             found = Path(module.__file__).parent.rglob(f"{extension}.duckdb_extension")
             self.connection.load_extension(str(next(found)))
         self.connection.execute("SET TimeZone = 'UTC'")
-        # Else it inserts nothing into tables that say how many bytes a row group has.
+        # Otherwise DuckDB refuses inserts into tables with a row group size in bytes.
         self.connection.execute("SET preserve_insertion_order = false")
         self.connection.execute(f"CREATE SECRET esker (TYPE iceberg, TOKEN '{server.token}')")
         self.connection.execute(
@@ -211,7 +213,7 @@ class DuckDB:
         try:
             return self.connection.execute(sql)
         except (duckdb.FatalException, duckdb.InternalException):
-            # Then the database answers nothing any more.
+            # After a fatal error the database answers nothing.
             self.open()
             raise
 
@@ -239,12 +241,12 @@ class DuckDB:
 
 
 class PyIceberg:
-    """Reads by itself, or lets the server plan. A filter is its own, which prunes, or that of this package."""
+    """PyIceberg, with its own or the server's planning. A filter is PyIceberg's, which prunes, or this package's."""
 
     def __init__(self, server: Server, planned: bool, lists: dict[int, str]) -> None:
         self.name = "planned" if planned else "pyiceberg"
         self.catalog = server.catalog(**({"scan-planning-mode": "server"} if planned else {}))
-        # Else each request reads all of the environment, in search of a proxy.
+        # Otherwise each request searches the environment for a proxy.
         self.catalog._session.trust_env = False
         self.catalog._session.hooks["response"].append(lambda answer, *_, **__: readable(answer, lists))
         self.loaded: Table | None = None
@@ -253,7 +255,7 @@ class PyIceberg:
         pass
 
     def reads(self, schema: Schema) -> Schema | None:
-        # It takes files with variants for files of others, without ids.
+        # PyIceberg treats files with variants as files without field ids.
         return schema if left_over(schema, VariantType) == schema else None
 
     def read(
@@ -288,7 +290,7 @@ class Spark:
         self.session.stop()
 
     def reads(self, schema: Schema) -> Schema | None:
-        """Spark 3.5 loads no table with a type of version 3, Spark 4 those with variants; here not within others."""
+        """Returns the schema if Spark can load it: 3.5 no types of version 3, 4 only variants that are not nested."""
         if self.variants and left_over(schema, ShapeType, UnknownType) == schema:
             fields = [
                 f for f in schema.fields if isinstance(f.field_type, VariantType) or not holds(f.field_type, *OPAQUE)
@@ -314,12 +316,12 @@ def of_spark(frame: Any) -> pa.Table:
 
 
 class Stage:
-    """A server and the engines on it."""
+    """A server and the engines that use it."""
 
     def __init__(self, server: Server, home: Path, spark: bool) -> None:
         self.server, self.home = server, home
         self.esker, self.duckdb = Esker(server), DuckDB(server, home)
-        # Lists of manifests that metadata does not name, by snapshots: PyIceberg needs one.
+        # Manifest lists for snapshots without one, by snapshot, because PyIceberg needs one.
         self.lists: dict[int, str] = {}
         self.pyiceberg, self.planned = (PyIceberg(server, planned, self.lists) for planned in (False, True))
         self.spark = Spark(server) if spark else None

@@ -1,4 +1,4 @@
-"""What is known: entries of `known.toml` explain disagreements."""
+"""Known disagreements: entries of `known.toml` explain them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ HERE = Path(__file__).parent
 
 
 class Fault(Exception):
-    """Esker is wrong, as far as the others and what is known tell."""
+    """A disagreement in which Esker seems to be wrong, and that is not known."""
 
     def __init__(self, kind: str, detail: str) -> None:
         super().__init__(f"{kind}: {detail}")
         self.kind, self.detail = kind, detail
-        # The filter that showed it.
+        # The filter that showed the fault.
         self.where: list | None = None
 
 

@@ -34,7 +34,7 @@ from .opaque import ShapeType, VariantType
 from .variants import Typed, Variant
 
 EPOCH = datetime(1970, 1, 1)
-# How a dialect calls a type of Iceberg's, where it is not called the same everywhere.
+# Names of Iceberg's types in dialects, where they differ.
 SQL = {"int": "INT", "long": "BIGINT", "float": "REAL", "double": "DOUBLE", "string": "VARCHAR", "boolean": "BOOLEAN"}
 
 
@@ -58,7 +58,7 @@ def sql_type(kind: IcebergType, dialect: str) -> str:
 
 
 def text(value: Any, kind: IcebergType) -> str:
-    """What stands between the quotes of a literal."""
+    """Returns the text between the quotes of a literal."""
     match kind:
         case DateType():
             return (EPOCH + timedelta(days=value)).date().isoformat()
@@ -83,7 +83,7 @@ def string(value: str) -> str:
 
 
 def sql(value: Any, kind: IcebergType, dialect: str, style: int = 0) -> str:
-    """A literal. Styles: 0 typed, 1 without its type where the column's tells it, 2 a cast."""
+    """Returns a literal. Styles: 0 typed, 1 without its type if the column determines it, 2 a cast."""
     if value is None:
         return "NULL"
     if isinstance(kind, (StructType, ListType, MapType)):
@@ -101,7 +101,7 @@ def sql(value: Any, kind: IcebergType, dialect: str, style: int = 0) -> str:
         case BinaryType() | FixedType():
             return blob(value) if dialect == "duckdb" else f"X'{value.hex()}'"
         case FloatType() | DoubleType() if math.isfinite(value) and style != 2 and plain != "-0.0":
-            # A number without an exponent is a decimal, of which zero has no sign.
+            # A number without an exponent is a decimal, and a decimal zero has no sign.
             return plain
         case DecimalType() if style != 2:
             return f"{value:f}"
@@ -115,7 +115,7 @@ def sql(value: Any, kind: IcebergType, dialect: str, style: int = 0) -> str:
 
 
 def variant(value: Variant, style: int = 2) -> str:
-    """Of Esker's: from JSON, or as a cast of what JSON has not."""
+    """Returns a variant in Esker's SQL: from JSON, or as a cast of a type that JSON lacks."""
     of = value.tree
     match of:
         case bytes():
@@ -131,7 +131,7 @@ def variant(value: Variant, style: int = 2) -> str:
     return f"parse_json({string(variants.json_text(of))})"
 
 
-# What a variant holds besides what JSON has, as types of columns.
+# Types of variants that JSON lacks, as types of columns.
 TYPED = {
     "float": FloatType(), "date": DateType(), "time": TimeType(), "timestamp": TimestampType(), "uuid": UUIDType(),
     "timestamptz": TimestamptzType(), "timestamp_ns": TimestampNanoType(), "timestamptz_ns": TimestamptzNanoType(),
@@ -140,7 +140,7 @@ TYPED = {
 
 def shape(value: bytes, style: int = 2) -> str:
     of = shapes.read(value)
-    # A text says nothing of the order of bytes.
+    # Text can't express the byte order of well-known binary.
     if style == 0 and shapes.wkb(of) == value:
         return f"ST_GeomFromText('{shapes.wkt(of)}')"
     return f"X'{value.hex()}'" if style == 1 else f"ST_GeomFromWKB(X'{value.hex()}')"
@@ -171,7 +171,7 @@ def pyiceberg(value: Any, kind: IcebergType) -> Any:
 
 
 def default(value: Any, kind: IcebergType) -> Any:
-    """A value as JSON of the format; None where it has none."""
+    """Returns a value in the JSON of the format, or None if the format has none for it."""
     match kind:
         case FloatType() | DoubleType():
             return value if math.isfinite(value) else None

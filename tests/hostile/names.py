@@ -1,4 +1,4 @@
-"""Names that are hard to be right about."""
+"""Difficult names."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def quoted(name: str) -> str:
 
 
 def some(pick: random.Random, taken: set[str], hostile: float, for_duckdb: bool = False) -> str:
-    """A name that is not taken, and mostly not in another case either: DuckDB knows no such tables."""
+    """Returns an unused name, mostly also unused in another case, because DuckDB compares names without case."""
     folded = {name.lower() for name in taken} if for_duckdb or pick.random() < 0.9 else taken
     while True:
         name = pick.choice(HOSTILE) if pick.random() < hostile else f"{pick.choice(PLAIN)}{pick.randrange(100) or ''}"
@@ -26,5 +26,5 @@ def some(pick: random.Random, taken: set[str], hostile: float, for_duckdb: bool 
 
 
 def plain(name: str) -> bool:
-    """Whether a schema in Avro can take the name as it is."""
+    """Returns True if Avro allows the name as it is."""
     return name.isascii() and name.replace("_", "a").isalnum() and not name[0].isdigit()

@@ -1,5 +1,8 @@
-"""Types whose values have no order: variant, geometry and geography. PyIceberg 0.12.0 knows no variant, and spells the
-others otherwise than the specification, so that it is told of these instead; and of defaults that it can't read."""
+"""Types whose values have no order: variant, geometry and geography.
+
+PyIceberg 0.12.0 lacks variants, and spells the other two differently from the specification. So this module replaces
+its parser of types, and lets it read defaults that it can't.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,7 @@ class VariantType(PrimitiveType):
 
 
 class ShapeType(BinaryType):
-    """A geometry or a geography, by its text. PyIceberg takes it for the bytes that it is in files."""
+    """A geometry or geography, by its text. To PyIceberg it is binary, as in files."""
 
     root: str = Field()
 
@@ -66,7 +69,7 @@ class ShapeType(BinaryType):
 
     @property
     def inner(self) -> list[str]:
-        """What stands in brackets."""
+        """Returns the parameters in parentheses."""
         text = self.root.partition("(")[2].rstrip(")")
         return [part.strip() for part in text.split(",")] if text else []
 
@@ -89,12 +92,12 @@ def of_text(text: str) -> IcebergType | None:
 
 
 def comparable(kind: IcebergType) -> bool:
-    """Whether values of a type compare, and may be parts of keys."""
+    """Returns True if values of a type can be compared and be parts of keys."""
     return isinstance(kind, PrimitiveType) and not isinstance(kind, (*OPAQUE, UnknownType))
 
 
 def within(kind: IcebergType) -> list[IcebergType]:
-    """A type and those of what is within it."""
+    """Returns a type and the types nested in it."""
     match kind:
         case StructType():
             return [kind, *(t for f in kind.fields for t in within(f.field_type))]
@@ -109,7 +112,7 @@ def holds(kind: IcebergType, *sorts: type) -> bool:
     return any(isinstance(t, sorts) for t in within(kind))
 
 
-# How PyIceberg makes types of texts. Its models keep the function itself, so that its code is what is exchanged.
+# PyIceberg's parser of types. Its models hold a reference to the function, so the function's code is replaced.
 def handle(cls: Any, v: Any, handler: Any) -> Any:
     return hostile_types(cls, v, handler)  # noqa: F821 (a name of the other module)
 
@@ -164,7 +167,7 @@ for sort in (TimestampNanoType, TimestamptzNanoType):
     to_json.register(sort)(of_nanoseconds)
 
 
-# Its models have no room for other defaults than simple ones: these are kept as the texts of their JSON.
+# PyIceberg's models have primitive defaults only. Other defaults are stored as the text of their JSON.
 for sort in (StructType, ListType, MapType):
     from_json.register(sort)(lambda kind, v: v if isinstance(v, str) else json.dumps(v))
     to_json.register(sort)(lambda kind, v: json.loads(v))

@@ -1,9 +1,9 @@
-"""Predicates as data: made by seed, printed in each dialect, and evaluated in Python as a third opinion.
+"""Predicates as data: generated from a seed, printed in each dialect, and evaluated in Python as a third opinion.
 
 A predicate is a list: `["=", path, value, style]` (also <, <=, >, >=, !=), `["in", path, values]`,
 `["between", path, low, high]`, `["null", path]`, `["starts", path, text]`, `["not", p]`, `["and", p, q]`,
 `["or", p, q]`, `["shape", path, function, text, bytes, distance, on a globe]`. A path is the field ids from the column
-down; what leads on into a variant is its last step, `{"at": steps, "as": type, "form": how}`.
+down. A path into a variant ends with `{"at": steps, "as": type, "form": how}`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ COMPARISONS = ["=", "<", "<=", ">", ">=", "!="]
 
 
 def paths(fields: tuple[NestedField, ...] | list[NestedField], above: tuple[int, ...] = ()) -> list[list[int]]:
-    """The primitive fields that a predicate can name: those of columns, and of structs within structs."""
+    """Returns the paths of primitive fields that a predicate can use: columns, and fields of nested structs."""
     found: list[list[int]] = []
     for field in fields:
         here = (*above, field.field_id)
@@ -46,7 +46,7 @@ def paths(fields: tuple[NestedField, ...] | list[NestedField], above: tuple[int,
 
 
 def opaque(fields: tuple[NestedField, ...], sorts: tuple[type, ...], above: tuple[int, ...] = ()) -> list[list[int]]:
-    """The same of variants, or of shapes."""
+    """Returns the paths of fields of some types without an order, such as variants."""
     found: list[list[int]] = []
     for field in fields:
         here = (*above, field.field_id)
@@ -68,7 +68,7 @@ def kind_of(schema: Schema, path: list[int]) -> IcebergType:
 
 
 def some(pick: random.Random, schema: Schema, rows: list[dict], depth: int = 0, plain: bool = False) -> list:
-    """A filter; a plain one is of columns alone."""
+    """Returns a filter. A plain one uses primitive columns only."""
     if not plain and pick.random() < 0.6 and (found := special(pick, schema, rows)):
         return found
     if depth < 2 and pick.random() < 0.25:
@@ -101,7 +101,7 @@ def on_path(pick: random.Random, schema: Schema, rows: list[dict], path: list) -
 
 
 def special(pick: random.Random, schema: Schema, rows: list[dict]) -> list | None:
-    """A filter on a part of a variant or on where a shape lies; None if none is found of which the answer is sure."""
+    """Returns a filter on a field of a variant or on a shape's place, or None if no answer is certain."""
     found = opaque(schema.fields, OPAQUE)
     if not found:
         return None
@@ -151,7 +151,7 @@ SHAPES = ["ST_Intersects", "ST_Within", "ST_Contains", "ST_DWithin"]
 
 
 def of_shape(pick: random.Random, schema: Schema, rows: list[dict], path: list[int]) -> list | None:
-    """Beside a rectangle, or not further from a point than so far."""
+    """Returns a filter by the relation to a rectangle, or by the distance from a point."""
     kind, known = kind_of(schema, path), [v for row in rows if (v := lookup(row, path)) is not None]
     function = "ST_DWithin" if kind.on_globe else pick.choice(SHAPES)
     near = [p for v in pick.sample(known, min(2, len(known))) for p in shapes.coordinates(shapes.read(v))]
@@ -214,7 +214,7 @@ def greatest_nan(value: float) -> tuple:
 
 
 def ordered(value: Any) -> Any:
-    """A key that compares as SQL does: NaN is the greatest, -0.0 is 0.0, text goes by its bytes."""
+    """Returns a key that compares as SQL does: NaN is the greatest, -0.0 equals 0.0, text is compared by bytes."""
     match value:
         case bool() | int() | Decimal() | bytes():
             return value
@@ -226,14 +226,14 @@ def ordered(value: Any) -> Any:
 
 
 def fits(p: list, schema: Schema) -> bool:
-    """Whether a schema has all the fields of a filter."""
+    """Returns True if a schema has all the fields of a filter."""
     if p[0] in ("not", "and", "or"):
         return all(fits(a, schema) for a in p[1:])
     return all(schema.find_column_name(i) is not None for i in p[1] if isinstance(i, int))
 
 
 def holds(p: list, row: dict) -> bool | None:
-    """Three-valued."""
+    """Evaluates a predicate for a row, in three-valued logic: None is unknown."""
     match p:
         case ["not", a]:
             inner = holds(a, row)
@@ -266,7 +266,7 @@ def holds(p: list, row: dict) -> bool | None:
 
 
 def sql(p: list, schema: Schema, dialect: str) -> str:
-    """In an engine's dialect, or as a filter of the management API, which takes literals only."""
+    """Returns the predicate in an engine's dialect, or as a filter of the management API, which has literals only."""
     match p:
         case ["not", a]:
             return f"NOT ({sql(a, schema, dialect)})"
@@ -321,7 +321,7 @@ def part_in(column: str, **step: Any) -> str:
 
 
 def about(p: list) -> str | None:
-    """What a filter is on besides columns: parts of variants, or where shapes lie."""
+    """Returns the special subject of a filter: fields of variants, or shapes; None if it has none."""
     if p[0] in ("not", "and", "or"):
         return next((found for a in p[1:] if (found := about(a))), None)
     return "shapes" if p[0] == "shape" else "parts of variants" if isinstance(p[1][-1], dict) else None
@@ -332,7 +332,7 @@ def is_opaque(schema: Schema, path: list) -> bool:
 
 
 class NoOpinion(Exception):
-    """An engine has no vote on this."""
+    """An engine can't evaluate the question, so it has no vote."""
 
 
 def pyiceberg(p: list, schema: Schema) -> px.BooleanExpression:

@@ -1,7 +1,7 @@
-"""Geometries and geographies: values by seed, as well-known binary and text, and how they lie to each other.
+"""Geometries and geographies: random values, well-known binary and text, and spatial relations.
 
-A shape is a tuple: its kind, whether it has Z, and its coordinates, as nested as the kind has them. Coordinates are
-halves of whole numbers, so that everything but a distance is exact.
+A shape is a tuple of its kind, a flag for Z, and its coordinates, nested as the kind needs. Coordinates are multiples
+of a half, so that everything but distances is exact.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from fractions import Fraction
 from typing import Any
 
 KINDS = ["POINT", "LINESTRING", "POLYGON", "MULTIPOINT", "MULTILINESTRING", "MULTIPOLYGON", "GEOMETRYCOLLECTION"]
-# How deep the coordinates of each kind are.
+# Nesting depth of the coordinates of each kind.
 DEPTH = {"POINT": 0, "LINESTRING": 1, "POLYGON": 2, "MULTIPOINT": 1, "MULTILINESTRING": 2, "MULTIPOLYGON": 3}
 
 Shape = tuple[str, bool, Any]
@@ -22,7 +22,7 @@ Point = tuple[float, ...]
 
 
 def some(pick: random.Random, few: bool = False, on_globe: bool = False, points: bool = False) -> bytes:
-    """A shape's bytes. On a globe x and y are degrees, and some shapes lie across the 180th meridian."""
+    """Returns a random shape's bytes. On a globe x and y are degrees, and some shapes cross the 180th meridian."""
     shape = made(pick, few, on_globe, points)
     return wkb(shape, big=pick.random() < 0.1)
 
@@ -51,7 +51,7 @@ def made(pick: random.Random, few: bool, on_globe: bool, points: bool) -> Shape:
         return found
 
     def ring() -> list[Point]:
-        """Of a rectangle or a triangle, against the clock."""
+        """Returns the ring of a rectangle or triangle, counterclockwise."""
         x, y = point()[:2]
         w, h = pick.randrange(1, 12) / 2, pick.randrange(1, 12) / 2
         if on_globe:
@@ -182,7 +182,7 @@ def wkt(shape: Shape) -> str:
     return f"{head} {nested(of, DEPTH[kind])}"
 
 
-# How shapes lie.
+# Spatial relations.
 
 
 def coordinates(shape: Shape) -> Iterator[Point]:
@@ -204,7 +204,7 @@ def coordinates(shape: Shape) -> Iterator[Point]:
 
 
 def parts(shape: Shape) -> Iterator[tuple[str, Any]]:
-    """The points, lines and polygons of a shape, as far as they are not empty."""
+    """Yields the points, lines and polygons of a shape that are not empty."""
     kind, with_z, of = shape
     if kind == "GEOMETRYCOLLECTION":
         for part in of:
@@ -244,7 +244,7 @@ def cross(s: tuple, t: tuple) -> bool:
 
 
 def side(p: tuple, polygon: list) -> int:
-    """1 within a polygon, 0 on its boundary, -1 outside."""
+    """Returns 1 for a point within a polygon, 0 on its boundary, -1 outside."""
     edges = segments("POLYGON", polygon)
     if any(on(p, edge) for edge in edges):
         return 0
@@ -278,7 +278,7 @@ def intersects(a: Shape, b: Shape) -> bool:
 
 
 def within(a: Shape, b: Shape) -> bool:
-    """Whether a shape lies in a rectangle: all of it does, and not on the boundary alone."""
+    """Returns True if a shape is within a rectangle, and not only on its boundary."""
     polygon = b[2]
     every = [exact(p) for p in coordinates(a)]
     if not every or any(side(p, polygon) < 0 for p in every):
@@ -296,7 +296,7 @@ def within(a: Shape, b: Shape) -> bool:
 
 
 def distance(a: Shape, to: Point) -> float | None:
-    """On the plane, to a point."""
+    """Returns the distance to a point on the plane, or None for an empty shape."""
     found = [apart(kind, of, to) for kind, of in parts(a)]
     return min(found) if found else None
 
@@ -316,14 +316,14 @@ def apart(kind: str, of: Any, to: Point) -> float:
 
 
 def metres(a: Point, b: Point) -> float:
-    """Along a sphere: up to a hundredth beside what it is on the globe."""
+    """Returns the distance along a sphere, which is within 1 % of that on the globe."""
     lon, lat = math.radians(b[0] - a[0]), math.radians(b[1] - a[1])
     of = math.sin(lat / 2) ** 2 + math.cos(math.radians(a[1])) * math.cos(math.radians(b[1])) * math.sin(lon / 2) ** 2
     return 2 * 6_371_008.8 * math.asin(math.sqrt(min(1.0, of)))
 
 
 def box(shapes: list[bytes], on_globe: bool, pick: random.Random) -> tuple[bytes, bytes] | None:
-    """Lower and upper bounds of manifests: x, y and z. Those of a globe may go across the 180th meridian."""
+    """Returns the bounds in manifests: x, y and z. On a globe they may cross the 180th meridian."""
     found = [read(data) for data in shapes]
     every = [p for shape in found for p in coordinates(shape)]
     if not every:
@@ -331,7 +331,7 @@ def box(shapes: list[bytes], on_globe: bool, pick: random.Random) -> tuple[bytes
     low, high = ([f(p[i] for p in every) for i in (0, 1)] for f in (min, max))
     if on_globe:
         if any(kind != "POINT" for shape in found for kind, _ in parts(shape)):
-            # Where edges run is nothing to be worked out here.
+            # The course of edges on a globe is not computed, so the bounds are those of the whole globe.
             low, high = [-180.0, -90.0], [180.0, 90.0]
         else:
             west, east = [p[0] for p in every if p[0] < 0], [p[0] for p in every if p[0] >= 0]

@@ -1,7 +1,6 @@
-"""Columns of variants as files have them, in one piece or with parts of them in columns of their own (Parquet, "Variant
-Shredding"): which parts, a seed chooses.
+"""Variant columns of files, unshredded or shredded (Parquet, "Variant Shredding"). A seed chooses the shredded fields.
 
-A layout is None for no column of its own, a type of Arrow, a dictionary of layouts by name, or a list of one layout.
+A layout is None (not shredded), an Arrow type, a dictionary of layouts by name, or a list of one layout.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ INTS = [(pa.int8(), 7), (pa.int16(), 15), (pa.int32(), 31), (pa.int64(), 63)]
 
 @dataclass
 class Column:
-    """A column of variants, and what its columns hold whole: by path, the type and the values."""
+    """A variant column, and the types and values of paths that are shredded completely."""
 
     array: pa.Array
     whole: dict[tuple[str, ...], list[Any]] = field(default_factory=dict)
 
 
 def layout(pick: random.Random, trees: list[Any], depth: int = 0) -> Any:
-    """A layout for some values at one place."""
+    """Returns a layout for the values at one path."""
     if pick.random() < (0.1 if depth == 0 else 0.2) or depth > 3:
         return None
     there = [t for t in trees if t is not None and t is not Missing]
@@ -79,7 +78,7 @@ def primitive(pick: random.Random, one: Any) -> pa.DataType | None:
 
 
 def fits(value: Any, of: pa.DataType) -> Any:
-    """What a column of a type holds of a value; Missing if it is not of the type."""
+    """Returns the value in a column of a type, or Missing if the value is not of the type."""
     match value:
         case bool():
             return value if of == pa.bool_() else Missing
@@ -105,14 +104,14 @@ def fits(value: Any, of: pa.DataType) -> Any:
 
 
 class Shredder:
-    """Takes values apart. Names of all that is kept in `value` are in one list, that of the row's metadata."""
+    """Shreds values. The names in all `value` columns of a row are in the row's metadata."""
 
     def __init__(self, pick: random.Random) -> None:
         self.pick, self.names = pick, []
         self.required = pick.random() < 0.5
 
     def type_of(self, layout: Any) -> pa.DataType | None:
-        """The type of a `typed_value`."""
+        """Returns the Arrow type of a `typed_value`."""
         match layout:
             case dict():
                 group = lambda inner: pa.struct(self.pair(inner))  # noqa: E731
@@ -146,7 +145,7 @@ class Shredder:
 
 
 def column(found: list[Variant | None], seed: int | None) -> Column:
-    """A column; without a seed in one piece, as plainly as can be."""
+    """Returns a variant column. Without a seed it is unshredded, in the simplest encoding."""
     pick = random.Random(seed)
     trees = [v.tree for v in found if v is not None]
     chosen = layout(pick, trees) if seed is not None and pick.random() < 0.8 else None
@@ -169,7 +168,7 @@ def column(found: list[Variant | None], seed: int | None) -> Column:
 
 
 def arrow(found: list[Any], kind: pa.DataType) -> pa.Array:
-    """An array of what `apart` made. Groups that files require are there in rows without them as well."""
+    """Returns an Arrow array of shredded values. Required groups exist in rows without the field too."""
     if pa.types.is_struct(kind):
         missing = pa.array([v is None for v in found], pa.bool_())
         columns = [arrow([(v or {}).get(f.name) if v else filler(f) for v in found], f.type) for f in kind]
@@ -191,7 +190,7 @@ def filler(f: pa.Field) -> Any:
 
 
 class Plainest(random.Random):
-    """Of several ways to write something, the shortest."""
+    """A generator that always chooses the shortest encoding."""
 
     def random(self) -> float:
         return 0.5
@@ -201,7 +200,7 @@ PLAIN = Plainest(0)
 
 
 def gather(layout: Any, trees: list[Any], path: tuple[str, ...], whole: dict) -> None:
-    """Paths at which all that there is is in the path's column, with the values."""
+    """Collects the paths whose values are all in the path's shredded column, with the values."""
     match layout:
         case dict():
             for name, inner in layout.items():
@@ -214,7 +213,7 @@ def gather(layout: Any, trees: list[Any], path: tuple[str, ...], whole: dict) ->
 
 
 def bounds(column: Column) -> tuple[bytes, bytes] | None:
-    """Of manifests: a variant each, with the least and the greatest value by path (specification, Appendix D)."""
+    """Returns the bounds in manifests: variants with the least and the greatest values (specification, Appendix D)."""
     low, high = {}, {}
     for path, found in column.whole.items():
         if all(isinstance(v, (int, str, Decimal)) and not isinstance(v, bool) for v in found):

@@ -1,5 +1,7 @@
-"""A slice of the hostile tables and statements, about a minute each. `ESKER_HOSTILE_SEED` begins with another seed, and
-`ESKER_HOSTILE_TABLES` says how many tables there are, `ESKER_HOSTILE_WORLDS` how often 150 statements are asked.
+"""A slice of the hostile tables and statements, about a minute each.
+
+`ESKER_HOSTILE_SEED` is the first seed, `ESKER_HOSTILE_TABLES` the number of tables, and `ESKER_HOSTILE_WORLDS` the
+number of rounds of 150 statements.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ SEED = int(os.environ.get("ESKER_HOSTILE_SEED", "0"))
 
 def test_tables_hold_what_the_engines_agree_on(on: Stage, tmp_path: Path) -> None:
     started, campaign = time.monotonic(), Tables(on, tmp_path)
-    # Every theme twice.
+    # By default every theme runs twice.
     for seed in range(SEED, SEED + int(os.environ.get("ESKER_HOSTILE_TABLES", 2 * len(THEMES)))):
         campaign.table(seed, 20)
     print(summary(campaign.tally, started))
@@ -35,7 +37,7 @@ def test_a_database_that_was_put_back_forgets_no_commit(tmp_path: Path) -> None:
 
 def test_statements_are_answered_as_duckdb_does_and_as_esker_does_in_other_words(on: Stage) -> None:
     started, campaign = time.monotonic(), Statements(on)
-    # As many on every machine, so that a seed finds the same everywhere.
+    # The number is fixed, so that a seed finds the same on every machine.
     for seed in range(SEED, SEED + int(os.environ.get("ESKER_HOSTILE_WORLDS", 8))):
         campaign.world(seed)
     print(summary(campaign.tally, started))

@@ -1,7 +1,7 @@
-"""Values that are hard to be right about, for every type.
+"""Difficult values of every type.
 
-A value is plain Python: dates, times and timestamps are the integers that files hold, a struct is a dictionary by field
-id, a map a list of pairs. So no engine's own types take part when contents are compared.
+A value is plain Python: dates, times and timestamps are the integers in files, a struct is a dictionary by field id, a
+map a list of pairs. So no engine's own types take part in comparisons.
 """
 
 from __future__ import annotations
@@ -72,12 +72,12 @@ SMALLEST_FLOAT, LARGEST_FLOAT = struct.unpack("<ff", bytes.fromhex("01000000ffff
 
 
 def some(pick: random.Random, kind: IcebergType, few: bool = False) -> Any:
-    """A value that is not NULL; from a small set where values should meet again."""
+    """Returns a value that is not NULL; with `few`, from a small set, so that values repeat."""
     match kind:
         case VariantType():
             return variants.some(pick, few)
         case ShapeType():
-            # Only points are measured on a globe, so that some of its columns have nothing else.
+            # Distances on a globe are computed for points only, so some columns have only points.
             return shapes.some(pick, few, kind.on_globe, kind.on_globe and kind.crs is None)
         case UnknownType():
             return None
@@ -156,7 +156,7 @@ def some_timestamp(pick: random.Random, few: bool) -> int:
 
 
 def key(value: Any) -> Any:
-    """What two values have in common exactly if they are the same: -0.0 is not 0.0 here, and NaN is NaN."""
+    """Returns a key that is equal exactly for identical values: -0.0 differs from 0.0, and NaN equals NaN."""
     match value:
         case Variant():
             return variants.key(value)

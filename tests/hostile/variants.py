@@ -1,7 +1,7 @@
-"""Variants: values by seed, their bytes ("Variant Binary Encoding"), their JSON, and what casts make of them.
+"""Variants: random values, their bytes ("Variant Binary Encoding"), their JSON, and the results of casts.
 
-A variant holds a tree: None, bool, int, Decimal, float, str, bytes, lists, dictionaries by text, and `Typed` for what
-Python has no type for that files would keep apart.
+A variant is a tree: None, bool, int, Decimal, float, str, bytes, lists, dictionaries by text, and `Typed` for types
+that Python does not distinguish.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from typing import Any
 from pyiceberg.types import BooleanType, DateType, DecimalType, DoubleType, IntegerType, LongType, StringType
 
 EPOCH = datetime(1970, 1, 1)
-# Of more digits than a decimal has.
+# More digits than any decimal has.
 CONTEXT = Context(prec=60)
-# Names of fields. A few that stand at many paths, so that values meet; and those that are hard to write.
+# Field names: a few that occur at many paths, so that values repeat, and some that are difficult to write.
 NAMES = ["a", "b", "c"]
 HARD = ["", "a.b", "a b", "it's", '"', "\\", "é", "🦊", "$", "[0]", "metadata", "value", "typed_value", "A", "z" * 70]
 TEXTS = [
@@ -35,7 +35,7 @@ TEXTS = [
 
 @dataclass(frozen=True)
 class Typed:
-    """A value of a type: float, date, time, timestamp and timestamptz in microseconds or nanoseconds, uuid."""
+    """A value with its type: float, date, time, timestamp or timestamptz in microseconds or nanoseconds, uuid."""
 
     kind: str
     value: Any
@@ -96,7 +96,7 @@ TIMED = [
 
 
 def plain(value: Any) -> Any:
-    """A tree of what JSON has."""
+    """Returns a tree with JSON's types only."""
     match value:
         case Variant(of):
             return Variant(plain(of))
@@ -114,7 +114,7 @@ def plain(value: Any) -> Any:
 
 
 def any_in(value: Any, test: Callable[[Any], bool]) -> bool:
-    """Whether a leaf of a tree passes a test."""
+    """Returns True if a leaf of a tree passes a test."""
     match value:
         case list():
             return any(any_in(v, test) for v in value)
@@ -123,7 +123,7 @@ def any_in(value: Any, test: Callable[[Any], bool]) -> bool:
     return test(value)
 
 
-# As JSON of a script.
+# JSON in scripts.
 
 
 def as_json(value: Any) -> Any:
@@ -160,7 +160,7 @@ def of_json(value: Any) -> Any:
     return value
 
 
-# As JSON of clients.
+# JSON for clients.
 
 
 def read(text: str) -> Variant:
@@ -172,7 +172,7 @@ CLOCK = re.compile(r"(\d\d:\d\d:\d\d)(?:\.(\d+?)0*)?")
 
 
 def same_text(text: str) -> str:
-    """A text; times in one way of several."""
+    """Normalizes a text: times have one of several forms."""
     if found := TIMES.fullmatch(text):
         day, clock, digits, zone = found.groups()
         return f"{day}T{clock}.{(digits or '').rstrip('0')}{'Z' if zone else ''}"
@@ -182,7 +182,7 @@ def same_text(text: str) -> str:
 
 
 def key(value: Any) -> Any:
-    """What variants have in common exactly if their JSON says the same."""
+    """Returns a key that is equal exactly for variants with the same JSON."""
     match value:
         case Variant(of):
             return ("variant", key(of))
@@ -221,7 +221,7 @@ def key(value: Any) -> Any:
 
 
 def json_text(value: Any) -> str:
-    """JSON from which SQL makes the same tree of plain values."""
+    """Returns JSON that SQL parses to the same tree."""
     match value:
         case Decimal():
             return f"{value:f}"
@@ -235,7 +235,7 @@ def json_text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=isinstance(value, str) and len(value) % 2 == 0)
 
 
-# Paths, and what casts make of what is there.
+# Paths, and casts of the values there.
 
 
 def path_text(steps: list[str | int]) -> str:
@@ -250,7 +250,7 @@ def path_text(steps: list[str | int]) -> str:
 
 
 class Missing:
-    """What is not there."""
+    """The value at a path that does not exist."""
 
 
 def at(value: Any, steps: list[str | int]) -> Any:
@@ -263,7 +263,7 @@ def at(value: Any, steps: list[str | int]) -> Any:
 
 
 def paths(value: Any, above: tuple = ()) -> list[list[str | int]]:
-    """The paths to all that there is."""
+    """Returns the paths to all nodes of a tree."""
     found = [list(above)]
     match value:
         case dict():
@@ -274,11 +274,11 @@ def paths(value: Any, above: tuple = ()) -> list[list[str | int]]:
 
 
 class Unfit(Exception):
-    """A value that a cast can't make one of the type of."""
+    """A value can't be cast to the type."""
 
 
 class Unsure(Exception):
-    """The page on SQL does not say what a cast makes of a value."""
+    """docs/sql.md does not define the cast of a value."""
 
 
 KINDS = {
@@ -314,7 +314,7 @@ def cast(value: Any, to: str) -> Any:
                 raise Unsure
             if isinstance(value, float) and value != value or value in (float("inf"), float("-inf")):
                 raise Unfit
-            # DuckDB makes doubles of the decimals of JSON, and their halves are rounded to the even number.
+            # DuckDB reads JSON decimals as doubles, and rounds halves to even.
             if isinstance(value, Decimal) and Fraction(value) % 1 == Fraction(1, 2):
                 raise Unsure
             made = round(value) if isinstance(value, float) else int(Decimal(value).to_integral_value(ROUND_HALF_UP))
@@ -344,7 +344,7 @@ PRIMITIVES = {
 
 
 def encoded(value: Any, pick: random.Random) -> tuple[bytes, bytes]:
-    """The metadata and the value: in one of several ways, all of them legal."""
+    """Encodes a variant in one of several legal ways. Returns metadata and value."""
     names = sorted(names_in(value))
     return metadata(names, pick), bytes_of(value, names, pick)
 
@@ -359,7 +359,7 @@ def names_in(value: Any) -> set[str]:
 
 
 def metadata(names: list[str], pick: random.Random) -> bytes:
-    """Names in their order, by which `bytes_of` numbers them, mostly with the bit that says so."""
+    """Encodes the names in the order in which `bytes_of` numbers them, mostly with the bit for sorted names."""
     texts = [name.encode() for name in names]
     ends = [sum(map(len, texts[:n])) for n in range(len(texts) + 1)]
     size = wide(max(ends[-1], len(texts)), pick)
@@ -421,7 +421,7 @@ def bytes_of(value: Any, names: list[str], pick: random.Random) -> bytes:
         case dict():
             fields = sorted(value)
             items = [bytes_of(value[name], names, pick) for name in fields]
-            # Values stand in any order.
+            # Values may be stored in any order.
             order = list(range(len(items)))
             if pick.random() < 0.3:
                 pick.shuffle(order)

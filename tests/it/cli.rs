@@ -51,7 +51,7 @@ async fn commands_say_what_happened_in_words_and_in_json() {
     assert!(undone.contains(&format!("undid job {id}")) && undone.contains("2 files back"), "{undone}");
     let (_, _, again) = esker(&app, &["undo", id]).await;
     assert!(again.contains("is undone already"), "{again}");
-    // A check finds nothing, in one file and in two.
+    // The check has no findings, in text and in JSON.
     let checked = ok(&app, &["check", "n.t"]).await;
     assert!(checked.contains("n.t: 0 findings in 2 files"), "{checked}");
     assert_eq!(ok(&app, &["maintain", "check", "n.t", "--json"]).await.parse::<Value>().expect("JSON")["files"], 2);

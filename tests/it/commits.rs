@@ -121,7 +121,7 @@ async fn a_wait_at_the_commit_point_ends_and_says_whether_anything_was_done() {
     );
 }
 
-/// Sequence numbers and times of snapshots only grow (specification, "Sequence Numbers"). After the largest one no other could follow.
+/// Sequence numbers and times of snapshots only grow (specification, "Sequence Numbers"), so none could follow the largest.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_that_leaves_no_room_for_later_ones_is_refused() {
     let app = TestApp::start().await;

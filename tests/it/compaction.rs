@@ -342,9 +342,10 @@ async fn an_undo_of_a_compaction_is_refused_where_its_rows_were_deleted_by_posit
     }
 }
 
-/// Compacts all files but one, so that an equality delete stays, and then drops the delete with the last file.
+/// Creates a table with an equality delete that applies to two of its three files, and compacts two files.
 ///
-/// Rows of the replaced files that the delete hid would appear again if only the compaction were undone.
+/// The third file keeps the delete in the table. Once it is compacted too, the delete is dropped. An undo of the first compaction
+/// would then bring back a deleted row. Returns the table, the record of the job, and the rows.
 async fn compacted_beside_a_delete(app: &TestApp, version: u8) -> (Lake<'_>, Value, Vec<Row>) {
     let lake = Lake::create(app, &format!("v{version}"), version, false, json!({})).await;
     let row = |id: i64| (id, format!("s{id}"), 0, None);

@@ -1,7 +1,7 @@
 //! Random histories of a whole server against a model: commits, maintenance, kills, and restores of the state database.
 //!
-//! A foreign table lies in the same warehouse. No live file is ever deleted, and at the end no garbage is left. `ESKER_DISASTERS` is
-//! the number of histories (10; `make soak` runs 500), `ESKER_SEED` the first seed. Start reading at `run`.
+//! A foreign table lies in the same warehouse. No live file is ever deleted, and at the end no garbage is left.
+//! `ESKER_DISASTERS` is the number of histories (10; `make soak` runs 500), `ESKER_SEED` the first seed. Start reading at `run`.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! The queue: jobs that wait, are tried again, are cancelled, and are done once by whichever server.
+//! The job queue: jobs that wait, are retried or cancelled, and that one of several servers runs once.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,7 +30,7 @@ async fn log(app: &TestApp, job: &Value) -> Vec<String> {
     lines.as_array().expect("lines").iter().map(|l| l["text"].as_str().expect("a text").to_owned()).collect()
 }
 
-/// Waits until the first attempt at a job has failed and it waits for the next.
+/// Waits until the first attempt at a job has failed and the job waits for the second. Returns the job.
 async fn tried_once(app: &TestApp, id: &Value) -> Value {
     for _ in 0..500 {
         if show(app, id).await["error"].is_string() {
@@ -89,7 +89,7 @@ async fn a_cancelled_job_leaves_the_table_as_it_was_and_nothing_behind() {
     assert_eq!(writer.data_files().await, files);
     sweep(app.catalog(), now_ms() + 1000).await.expect("swept");
     let left = app.ok(Method::POST, &format!("{TABLE}/orphans?dry-run=true"), Some(json!({}))).await;
-    // The manifest lists and manifests of the appends are referenced, and nothing else is there.
+    // The cancelled jobs left no files: all that the table's directory has is referenced.
     assert_eq!((&left["young"], &left["accounted"]), (&json!(0), &json!(0)), "{left}");
     assert_eq!(app.ok(Method::POST, &cancel(&first), None).await["state"], "cancelled", "it stays over");
     assert_eq!(app.refused(Method::POST, "/api/v1/jobs/nonsense/cancel", None).await.0, 404);
@@ -109,7 +109,7 @@ async fn the_same_key_is_the_same_job() {
     assert_eq!(app.ok(Method::GET, "/api/v1/jobs?kind=compact&state=succeeded", None).await.as_array().expect("jobs").len(), 1);
 }
 
-/// Waits until a job waits for a worker of Spark.
+/// Waits until a job has become an external job for Spark.
 async fn wait_for_hand_over(app: &TestApp, id: &Value) {
     for _ in 0..500 {
         let job = show(app, id).await;
@@ -148,7 +148,7 @@ async fn a_rewrite_over_the_policys_size_is_handed_over_and_stays_the_same_job()
     assert_eq!(show(&app, &id).await["progress"], json!([3, 7]));
     let foreign = app.refused(Method::POST, &format!("{path}/renew"), Some(json!({"worker": "v"}))).await;
     assert!(foreign.2.contains("is not v's"), "{foreign:?}");
-    // No other job gets at the table meanwhile.
+    // No other job of the table starts meanwhile.
     let other = start(&app, "manifests", json!({}), None).await.1["job-id"].take();
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(show(&app, &other).await["state"], "queued");
@@ -165,14 +165,15 @@ async fn a_rewrite_over_the_policys_size_is_handed_over_and_stays_the_same_job()
     assert_eq!(writer.ids().await.expect("ids"), (0..60).collect::<Vec<_>>());
 }
 
-/// `ESKER_JOBS` jobs (24; `make soak` makes it 1,000) on tables of their own, three servers that take them, and one of these killed time and
-/// again: each is done once in effect.
+/// Three servers run `ESKER_JOBS` jobs (24; `make soak` runs 1,000) on as many tables, while one server is killed again and again.
+///
+/// Each job takes effect once.
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_of_killed_servers_are_done_once_by_the_others() {
     let jobs: usize = std::env::var("ESKER_JOBS").ok().and_then(|v| v.parse().ok()).unwrap_or(24);
     let app = TestApp::start_with(|config| config.maintenance.jobs = 0).await;
     if postgres(app.dir.path()).is_none() {
-        return; // SQLite's data directory is one server's
+        return; // with SQLite only one server can use a data directory
     }
     let rows = |n: i64| -> Vec<Row> { (n * 10..n * 10 + 10).map(|id| (id, format!("s{id}"), 0, None)).collect() };
     let mut lakes = Vec::new();
@@ -199,7 +200,7 @@ async fn jobs_of_killed_servers_are_done_once_by_the_others() {
     while open().await > 0 {
         assert!(began.elapsed() < Duration::from_secs(60 + 2 * jobs as u64), "{} jobs are left", open().await);
         tokio::time::sleep(Duration::from_millis((kills as u64 * 7919) % 900)).await;
-        drop(workers.remove(0)); // kills it
+        drop(workers.remove(0)); // kills the server
         kills += 1;
         workers.push(Victim::beside(app.dir.path()).await);
     }
@@ -230,7 +231,7 @@ async fn jobs_of_killed_servers_are_done_once_by_the_others() {
     let () = println!("{jobs} jobs, {kills} kills, {again} jobs begun more than once, {:.1} s", began.elapsed().as_secs_f64());
 }
 
-/// What is lasting fails at once, with the file's name: it would fail as well the next time.
+/// A job fails at once, with the file's name, if its cause is lasting: another attempt would fail too.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_can_never_succeed_is_not_tried_again_and_names_the_file() {
     let change = |config: &mut esker::Config| (config.maintenance.retry_seconds, config.maintenance.attempts) = (1, 3);
@@ -261,7 +262,7 @@ async fn a_job_that_can_never_succeed_is_not_tried_again_and_names_the_file() {
             [("statistics", json!({})), ("compact", json!({"courtesy-seconds": 0, "rewrite-all": true, "min-input-files": 1}))]
         {
             if (damage, kind) == ("orc", "compact") {
-                continue; // the plan leaves it alone, and says so
+                continue; // the plan skips the file and gives the reason
             }
             let job = lake.run(kind, options).await;
             assert_eq!((&job["state"], &job["attempts"]), (&json!("failed"), &json!(1)), "{damage} {kind}: {job}");
@@ -277,7 +278,7 @@ async fn a_damaged_manifest_is_named_by_whoever_meets_it() {
     lake.append(&[(0, "a".to_owned(), 0, None)]).await;
     let metadata = lake.metadata().await;
     let manifest = lake.live(&metadata).await.manifests[0].manifest_path.clone();
-    // A server that has read it keeps it.
+    // A running server has the manifest in its cache.
     let dir = app.stop().await;
     std::fs::write(&manifest[7..], b"no Avro").expect("written");
     let app = TestApp::restart(dir).await;
@@ -287,7 +288,7 @@ async fn a_damaged_manifest_is_named_by_whoever_meets_it() {
     assert!(message.contains(&manifest) && !message.contains("DataInvalid"), "{message}");
 }
 
-/// A storage time-out keeps its meaning through the commit point, up to the queue.
+/// The queue learns that a commit failed by a storage time-out, so it retries the job.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_whose_commit_meets_a_store_that_is_away_is_tried_again() {
     let faults = Faults::local();

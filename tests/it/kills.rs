@@ -1,5 +1,7 @@
-//! kill -9 at a chosen point of a commit, a compaction, an expiry and a sweep: the table is whole afterwards, and what was
-//! left behind is reclaimed. A real process of the real binary dies; an in-process server takes over its directory.
+//! Kills with `kill -9` at a failpoint of a commit, a compaction, an expiry and a sweep.
+//!
+//! A real process of the binary dies ([`Victim`]), and a server in the test's process takes over its directory. The table must be
+//! whole, and the files that the dead server left must be reclaimed.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -14,49 +16,49 @@ use serde_json::{Value, json};
 use crate::commits::walk;
 use crate::expiry::find;
 
-/// Under which every request of a victim is sent.
+/// The idempotency key of every request to a victim.
 const KEY: &str = "01890a5d-ac96-774b-bcce-b302099a8057";
 
 const TABLE: &str = "/v1/default/namespaces/n/tables/t";
 
 pub(crate) fn binary() -> PathBuf {
-    // Beside the test binary's directory: target/debug/deps/it-… and target/debug/esker.
+    // The test is target/debug/deps/it-…, the binary target/debug/esker.
     let mut path = std::env::current_exe().expect("a path");
     path.pop();
     path.pop();
     path.join("esker")
 }
 
-/// The binary on a directory, halting at a point.
+/// A server process that stops at a failpoint, to be killed there.
 pub(crate) struct Victim {
     child: Child,
     url: String,
     log: PathBuf,
-    /// Its database may be another server's as well.
+    /// True if other servers may use its database.
     shared: bool,
 }
 
 impl Drop for Victim {
     fn drop(&mut self) {
-        // Dead already, unless the test failed on the way.
+        // The process still runs if the test failed before it killed it.
         self.child.kill().ok();
         self.child.wait().ok();
     }
 }
 
 impl Victim {
-    async fn start(dir: &Path, halt_at: &str) -> Self {
-        Self::start_on(dir, dir, halt_at).await
+    async fn start(dir: &Path, failpoint: &str) -> Self {
+        Self::start_on(dir, dir, failpoint).await
     }
 
-    /// A server on the database and the warehouse of another one that lives.
+    /// Starts a process on the database and the warehouse of a running server.
     pub(crate) async fn beside(dir: &Path) -> Self {
         let own = tempfile::tempdir().expect("a directory").keep();
         Self::start_on(&own, dir, "").await
     }
 
     #[expect(clippy::zombie_processes, reason = "dropping a victim waits for it")]
-    async fn start_on(own: &Path, dir: &Path, halt_at: &str) -> Self {
+    async fn start_on(own: &Path, dir: &Path, failpoint: &str) -> Self {
         let port = std::net::TcpListener::bind("127.0.0.1:0").expect("bound").local_addr().expect("an address").port();
         let log = own.join("victim.log");
         let out = || Stdio::from(std::fs::OpenOptions::new().create(true).append(true).open(&log).expect("a log"));
@@ -70,7 +72,7 @@ impl Victim {
             .env("ESKER__SERVER__REST_PORT", port.to_string())
             .env("ESKER__SERVER__FLIGHT_PORT", "0")
             .env("ESKER__AUTH__TOKEN", "a-token-for-tests")
-            .env("ESKER__DEBUG__HALT_AT", halt_at)
+            .env("ESKER__DEBUG__FAILPOINT", failpoint)
             .env("ESKER__MAINTENANCE__GRACE_SECONDS", "0")
             .stdout(out())
             .stderr(out())
@@ -86,7 +88,7 @@ impl Victim {
         panic!("not ready: {}", std::fs::read_to_string(&log).unwrap_or_default());
     }
 
-    /// Kills the process, and waits until nobody takes it for alive.
+    /// Kills the process, and waits until other servers count it as dead.
     async fn die(&mut self) {
         self.child.kill().expect("killed");
         self.child.wait().expect("dead");
@@ -95,7 +97,7 @@ impl Victim {
         }
     }
 
-    /// Sends a request that is answered, and kills the process a while later.
+    /// Sends a request, waits for its answer, and kills the process after `delay`.
     async fn kill_after(mut self, path: &str, body: Value, delay: Duration) {
         let request = reqwest::Client::new().post(format!("{}{path}", self.url)).bearer_auth("a-token-for-tests").json(&body);
         let answer = request.send().await.expect("an answer");
@@ -105,13 +107,13 @@ impl Victim {
         self.die().await;
     }
 
-    /// Sends a request that will not be answered, waits until the process has reached its point, and kills it.
+    /// Sends a request, waits until the process has reached its failpoint, and kills it. The request gets no answer.
     async fn kill_at_point(mut self, path: &str, body: Value) {
         let request = reqwest::Client::new().post(format!("{}{path}", self.url)).bearer_auth("a-token-for-tests").json(&body);
         let request = request.header("idempotency-key", KEY);
         let pending = tokio::spawn(request.send());
         for _ in 0..400 {
-            if std::fs::read_to_string(&self.log).unwrap_or_default().contains("halted by debug.halt_at") {
+            if std::fs::read_to_string(&self.log).unwrap_or_default().contains("stopped at a failpoint (debug.failpoint)") {
                 pending.abort();
                 return self.die().await;
             }
@@ -121,7 +123,9 @@ impl Victim {
     }
 }
 
-/// Makes a table of 60 rows in six files, prepares a commit, stops the server, lets a victim die at `point`, and starts again.
+/// Kills a server at the failpoint `point` of a request about a table of 60 rows in six files, and starts another one.
+///
+/// `body` makes the request's body from a prepared append of the ids 60 to 64. The new server runs no jobs.
 async fn die_at(point: &str, path: &str, body: impl FnOnce(Value) -> Value) -> TestApp {
     let app = TestApp::start().await;
     let writer = Writer::six_files(&app).await;
@@ -131,11 +135,11 @@ async fn die_at(point: &str, path: &str, body: impl FnOnce(Value) -> Value) -> T
     let commit = writer.prepare_append(60..65).await.body().clone();
     let app = app.stop().await;
     Victim::start(app.path(), point).await.kill_at_point(path, body(commit)).await;
-    // What the dead server was at is looked at before it is taken over.
+    // Without jobs, so that the test sees the state in which the dead server left its job.
     TestApp::restart_with(app, |config| config.maintenance.jobs = 0).await
 }
 
-/// The server again, with its jobs, once those are over that the dead one was at; returns their records.
+/// Restarts the server with jobs, and waits for those of the dead server. Returns the server and the jobs' records.
 async fn take_over(app: TestApp) -> (TestApp, Value) {
     let app = TestApp::restart(app.stop().await).await;
     app.idle().await;
@@ -143,9 +147,9 @@ async fn take_over(app: TestApp) -> (TestApp, Value) {
     (app, jobs)
 }
 
-/// Everything under the table's directory is accounted for: nothing unreferenced, once the sweep ran.
+/// Sweeps, and checks that the table's directory has no unreferenced files but those that the test wrote.
 async fn assert_no_leftovers(app: &TestApp) {
-    let prepared = 3; // the data file, manifest and manifest list of the append that the test wrote itself
+    let prepared = 3; // the data file, manifest and manifest list of the test's prepared append
     assert_leftovers(app, "/api/v1/warehouses/default/namespaces/n/tables/t/orphans?dry-run=true", prepared).await;
 }
 
@@ -244,7 +248,7 @@ async fn a_kill_during_an_expiry_or_a_sweep_deletes_nothing_that_is_referenced()
     assert_eq!(writer.metadata().await.snapshots.len(), 7, "the expiry did not happen");
     assert_no_leftovers(&app).await;
 
-    // The next server takes it over, and it goes through; the process dies when it is about to delete, in the sweep of its next start.
+    // The next server runs the job again, which succeeds. Then a victim dies in a sweep, before its first deletion.
     let (app, jobs) = take_over(app).await;
     assert_eq!((&jobs[0]["kind"], &jobs[0]["state"]), (&json!("expire"), &json!("succeeded")), "{jobs}");
     assert_eq!(Writer::new(&app).metadata().await.snapshots.len(), 1);
@@ -257,8 +261,8 @@ async fn a_kill_during_an_expiry_or_a_sweep_deletes_nothing_that_is_referenced()
     assert_no_leftovers(&app).await;
 }
 
-/// The client did not hear the answer, and asks again under the same key: whether the commit had come about or not, it is
-/// applied once, and the answer is that it was.
+/// A client got no answer and repeats the request with the same key. The commit is applied once, whether it was before the kill or
+/// not, and the answer is a success.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_repeated_after_a_kill_is_applied_exactly_once() {
     for point in ["commit-before-swap", "commit-after-swap"] {
@@ -300,8 +304,9 @@ async fn a_kill_during_a_transaction_leaves_all_tables_as_they_were() {
     assert_eq!(files, 2, "what the transaction wrote was reclaimed");
 }
 
-/// kill -9 at any moment of a compaction of a table with deletes of every kind: it holds its rows, and what was left behind is
-/// reclaimed. `ESKER_KILLS` says how many (5; `make soak` makes it 100).
+/// Kills at random moments of compactions, with deletes of every kind: the table keeps its rows, and leftovers are reclaimed.
+///
+/// `ESKER_KILLS` is the number of kills (5; `make soak` runs 100).
 #[tokio::test(flavor = "multi_thread")]
 async fn random_kills_during_compactions_lose_nothing() {
     let kills: u64 = std::env::var("ESKER_KILLS").ok().and_then(|v| v.parse().ok()).unwrap_or(5);
@@ -334,7 +339,7 @@ async fn random_kills_during_compactions_lose_nothing() {
     }
 }
 
-/// A server on the database and the warehouse of another one.
+/// Starts a server in this process, on the database and the warehouse of another one.
 async fn beside(dir: &Path) -> TestApp {
     let (url, location) = (postgres(dir), format!("file://{}/warehouse", dir.display()));
     TestApp::start_with(move |config| {
@@ -344,7 +349,7 @@ async fn beside(dir: &Path) -> TestApp {
     .await
 }
 
-/// Appends as an engine does: anew, where somebody else was first.
+/// Appends as an engine does, with a new snapshot for each attempt, until it succeeds.
 async fn append_at_last(app: &TestApp, writer: &Writer<'_>, ids: std::ops::Range<i64>) {
     for _ in 0..100 {
         let commit = writer.prepare_append(ids.clone()).await.body().clone();
@@ -361,7 +366,7 @@ async fn append_at_last(app: &TestApp, writer: &Writer<'_>, ids: std::ops::Range
 async fn two_servers_on_one_database_commit_to_one_table_and_nothing_is_lost() {
     let first = TestApp::start().await;
     if postgres(first.dir.path()).is_none() {
-        return; // SQLite's data directory is one server's
+        return; // with SQLite only one server can use a data directory
     }
     first.table().await;
     let second = beside(first.dir.path()).await;
@@ -402,7 +407,7 @@ async fn a_server_that_hangs_is_taken_for_dead_and_then_changes_nothing() {
     app.outlive_the_others().await;
     signal("-CONT");
     let request = reqwest::Client::new().post(format!("{}{TABLE}", victim.url)).bearer_auth("a-token-for-tests").json(&commit);
-    // It may be gone before it answers.
+    // The process may end before it answers.
     if let Ok(answer) = request.send().await {
         assert_eq!(answer.status(), 429, "{}", answer.text().await.unwrap_or_default());
     }

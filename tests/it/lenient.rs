@@ -1,4 +1,4 @@
-//! Tables that are legal and rare, or not quite legal: what can be understood of them is used, and what can't be is named.
+//! Tables that are legal but rare, or slightly illegal: Esker uses what it understands, and names what it does not.
 
 use std::sync::Arc;
 
@@ -88,7 +88,7 @@ async fn a_column_of_a_type_that_nobody_knows_yet_is_named_and_costs_no_other() 
     assert!(error.contains("future(3)"), "{error}");
     let (status, body) = app.send(Method::POST, &lake.management("compact"), Some(json!({"rewrite-all": true}))).await;
     assert!(status.is_client_error() && body.to_string().contains("column s: values of type future(3)"), "{status} {body}");
-    // What does not read the column goes on.
+    // Jobs and commits that do not read the column still work.
     lake.update(json!([{"action": "set-properties", "updates": {"a": "b"}}])).await;
     succeeded(&lake.run("manifests", json!({"rewrite-all": true})).await);
     succeeded(&lake.run("expire", json!({"retain-last": 1, "older-than-ms": now_ms() + 1000})).await);
@@ -130,7 +130,7 @@ async fn snapshots_that_say_nothing_of_themselves_are_read_and_maintained() {
     }
 }
 
-/// Clients that are told to allow incompatible changes make columns required that have nulls, and add required columns without a default.
+/// Clients can make a column with nulls required, or add a required column without a default, if they allow incompatible changes.
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_that_lack_what_their_schema_requires_are_read_and_maintained() {
     let app = TestApp::start().await;
@@ -166,7 +166,7 @@ async fn rows_that_lack_what_their_schema_requires_are_read_and_maintained() {
             metadata["snapshots"].as_array_mut().expect("snapshots").iter_mut().for_each(|s| s["schema-id"] = 1.into());
         }
         if name == "never" {
-            // As if a writer had not held its rows against the one schema that the table ever had.
+            // The table always had this one schema, and a writer did not check its rows against it.
             new["fields"][2]["type"]["fields"][0]["required"] = false.into();
             new["fields"][3]["required"] = false.into();
             new["schema-id"] = 0.into();
@@ -205,7 +205,7 @@ async fn rows_that_lack_what_their_schema_requires_are_read_and_maintained() {
             assert_eq!((&job["outcome"]["files_out"], &job["outcome"]["refused"]), (&json!(1), &json!([])), "{job}");
             check().await;
         }
-        // What is new is held against the schema.
+        // New rows are checked against the schema.
         let refused = app.sql(&format!("INSERT INTO lake.{name} (id, s, n) VALUES (100, NULL, 1)")).await.expect_err("refused");
         assert!(refused.contains("column s"), "{refused}");
         assert_eq!(lake.query(&format!("DELETE FROM lake.{name} WHERE s IS NULL")).await, [["3"]]);
@@ -213,7 +213,7 @@ async fn rows_that_lack_what_their_schema_requires_are_read_and_maintained() {
     }
 }
 
-/// Nobody here has keys: what is encrypted is said to be, which is no damage.
+/// Esker has no keys. It reports an encrypted snapshot as such, and not as damaged.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_encrypted_snapshot_of_before_is_noted_and_is_no_damage() {
     let app = TestApp::start().await;
@@ -240,7 +240,7 @@ async fn an_encrypted_snapshot_of_before_is_noted_and_is_no_damage() {
     assert_eq!(lake.rows().await, rows);
 }
 
-/// `add_files` takes a file twice if it is told not to look. Its rows are there twice for every reader, and after every job.
+/// `add_files` adds a file twice if its check is off. Every reader sees the rows twice, also after each job.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_was_added_twice_keeps_its_rows_twice() {
     let app = TestApp::start().await;
@@ -268,7 +268,7 @@ async fn a_file_that_was_added_twice_keeps_its_rows_twice() {
     assert_eq!(ids().await, ["2", "3"]);
 }
 
-/// What the manifest list says of the number of a manifest's files is a statistic.
+/// The counts of files in a manifest list are statistics that may be wrong; they must not decide which manifests are read.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_manifest_that_is_said_to_be_empty_keeps_its_files() {
     let app = TestApp::start().await;
@@ -310,7 +310,7 @@ async fn a_manifest_that_is_said_to_be_empty_keeps_its_files() {
     assert_eq!(ids().await, ["0", "1", "2", "3", "4"]);
 }
 
-/// Java reads no such table. What the others see stays, and what would have to choose is refused.
+/// Java refuses such a table. The rows that other readers see stay, and operations that would have to choose are refused.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_whose_main_is_not_what_readers_see_loses_nothing() {
     let app = TestApp::start().await;
@@ -334,7 +334,7 @@ async fn a_table_whose_main_is_not_what_readers_see_loses_nothing() {
     assert_eq!(lake.rows().await, rows);
 }
 
-/// A file of columns that a message names, of the text `bytes` and a number, as other writers make it.
+/// Encodes a Parquet file whose text column has no UTF-8 annotation, as some writers leave it out. `bytes` are its values.
 fn unmarked(bytes: &[&[u8]]) -> Vec<u8> {
     let message = "message m { required int64 id = 1; required binary s = 2; required int32 p = 3; }";
     let root = Arc::new(parse_message_type(message).expect("a schema"));
@@ -357,7 +357,7 @@ fn unmarked(bytes: &[&[u8]]) -> Vec<u8> {
     writer.into_inner().expect("a file")
 }
 
-/// Hive, Impala and early Spark did not mark text as such. What is UTF-8 is read, and what is not is an error, not the end of the server.
+/// Hive, Impala and early Spark do not annotate text as UTF-8. Valid UTF-8 is read; other bytes are an error, not a crash.
 #[tokio::test(flavor = "multi_thread")]
 async fn text_that_a_file_does_not_mark_is_read_and_checked() {
     let app = TestApp::start().await;
@@ -381,7 +381,7 @@ async fn text_that_a_file_does_not_mark_is_read_and_checked() {
     }
 }
 
-/// Java reads no such table. The next snapshot's number is above those of all that are there, or their deletes would hide its rows.
+/// Java refuses such a table. The next sequence number must exceed those of all snapshots, or their deletes would hide its rows.
 #[tokio::test(flavor = "multi_thread")]
 async fn new_rows_are_newer_than_all_deletes_though_the_table_does_not_say_so() {
     let app = TestApp::start().await;
@@ -396,7 +396,7 @@ async fn new_rows_are_newer_than_all_deletes_though_the_table_does_not_say_so() 
     assert_eq!(lake.metadata().await.last_sequence_number, 3);
 }
 
-/// Items are found by their field id, as all fields are: those of another element are not the list's.
+/// Items of a list are found by field id, as all fields are. An element with another id is not part of the list.
 #[tokio::test(flavor = "multi_thread")]
 async fn items_of_another_element_are_null() {
     let app = TestApp::start().await;

@@ -1,4 +1,4 @@
-//! Dropping and bringing back, protection, handing over, metadata retention, functions.
+//! The life of tables: drop and undrop, protection, unregister, retention of metadata files; and SQL functions in the catalog.
 
 use esker_catalog::deletion::sweep;
 use esker_tests::{TestApp, Writer, schema_json};
@@ -22,7 +22,7 @@ async fn a_dropped_table_comes_back_whole_even_after_its_name_was_taken() {
     writer.append(0..5).await;
     app.ok(Method::DELETE, &format!("{TABLE}?purgeRequested=true"), None).await;
     app.ok(Method::POST, TABLES, Some(json!({"name": "t", "schema": schema_json()}))).await;
-    // Housekeeping and sweeps in the meantime must not touch it.
+    // Housekeeping and sweeps must not touch the table before its undrop period ends.
     assert_eq!(app.catalog().expire_drops(now_ms() + 6 * DAY).await.expect("looked"), 0);
     sweep(app.catalog(), now_ms() + 6 * DAY).await.expect("swept");
     let dropped = app.ok(Method::GET, &format!("{MANAGE}/dropped"), None).await;
@@ -101,7 +101,7 @@ async fn registering_with_overwrite_points_the_name_at_another_state_in_one_step
     overwrite["overwrite"] = json!(true);
     app.ok(Method::POST, register, Some(overwrite)).await;
     assert_eq!(writer.ids().await.expect("ids").len(), 5);
-    // The same table as before, so it is still Esker's.
+    // The table has the same identity as before, so Esker still owns it.
     app.ok(Method::POST, &format!("{MANAGE}/namespaces/n/tables/t/expire?dry-run=true"), Some(json!({}))).await;
 }
 
@@ -147,7 +147,7 @@ async fn functions_are_stored_listed_loaded_and_dropped() {
     assert_eq!(app.send(Method::GET, &format!("{list}/a"), None).await.0, StatusCode::NOT_FOUND);
 }
 
-/// DuckDB's CREATE TABLE AS writes into the table's directories, and makes none.
+/// DuckDB's CREATE TABLE AS writes into the table's directories and does not create them.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_local_table_has_its_directories_before_anything_is_written_into_them() {
     let app = TestApp::start().await;

@@ -1,5 +1,6 @@
-//! No refusal has a status that the specification does not list for its operation. The harness holds every answer of every test against the
-//! list; here are the refusals that would have another.
+//! Refusals whose natural status the REST specification does not list for their operation: they get a listed one.
+//!
+//! The harness checks every answer of every test against the list, see `esker_tests::check_listed`.
 
 use esker_tests::{TestApp, is_listed, schema_json};
 use reqwest::{Method, StatusCode};
@@ -18,7 +19,7 @@ async fn every_endpoint_that_is_offered_is_in_the_list() {
         let method: Method = method.parse().expect("a method");
         assert_eq!(is_listed(&method, path, StatusCode::BAD_REQUEST), Some(true), "{endpoint}");
     }
-    // What is listed for one operation is not for another.
+    // Each operation has its own list.
     for (method, path, status, listed) in [
         (Method::POST, TABLE, 409, Some(true)),
         (Method::POST, TABLE, 507, Some(true)),
@@ -54,7 +55,7 @@ async fn a_refusal_without_a_status_of_its_own_in_the_list_is_a_bad_request_and_
         let (got, got_kind, message) = app.refused(Method::POST, path, Some(body)).await;
         assert_eq!((got, got_kind.as_str()), (code, kind), "{path}: {message}");
     }
-    // What is no operation of the specification keeps its own.
+    // Routes outside of the specification keep the natural status.
     assert_eq!(app.refused(Method::POST, "/api/v1/warehouses/default/namespaces/n/tables/t/compact", Some(large)).await.0, 413);
     let form = "grant_type=client_credentials&client_secret=".to_owned() + &"x".repeat(5000);
     let token = reqwest::Client::new().post(app.url("/v1/oauth/tokens")).body(form).send().await.expect("an answer");
@@ -88,7 +89,7 @@ async fn a_refusal_is_repeated_with_the_status_that_it_had() {
         assert_eq!((answer.0, &answer.2), (code, &kind), "{path}");
         assert_eq!(ask(key, &path, body).await, answer, "{path}");
     }
-    // Another body under a key is no contradiction in a request.
+    // A key that is used again with another body is a bad request, which is 400.
     let other = json!({"name": "y", "schema": schema_json()});
     assert_eq!(ask(second, TABLES, other).await, (400, json!(400), json!("BadRequestException")));
 }

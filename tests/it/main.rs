@@ -1,4 +1,4 @@
-//! The integration tests: one binary, one module a subject.
+//! The integration tests, in one binary. Each module has one subject, which its first line names.
 
 mod answers;
 mod autopilot;

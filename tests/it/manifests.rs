@@ -1,3 +1,5 @@
+//! The manifests job: it groups the entries of many manifests by partition into few.
+
 use std::collections::HashMap;
 
 use esker_format::ManifestFile;
@@ -17,7 +19,7 @@ async fn planned(app: &TestApp, lake: &Lake<'_>) -> Value {
     app.ok(Method::POST, &path, Some(json!({}))).await
 }
 
-/// The first row id of each data file.
+/// Returns the first row id of each data file, by path.
 async fn row_ids(lake: &Lake<'_>) -> HashMap<String, Option<i64>> {
     let live = lake.live(&lake.metadata().await).await;
     live.data.iter().map(|f| (f.file.file_path.clone(), f.first_row_id)).collect()
@@ -27,7 +29,7 @@ async fn row_ids(lake: &Lake<'_>) -> HashMap<String, Option<i64>> {
 async fn many_manifests_become_few_that_are_about_few_partitions_each() {
     let app = TestApp::start().await;
     for version in [1, 2, 3] {
-        // Room for a few files each, so that there are several.
+        // Small manifests, so that the job writes several.
         let properties = json!({"commit.manifest.target-size-bytes": "9000"});
         let lake = Lake::create(&app, &format!("m{version}"), version, true, properties).await;
         for i in 0..12 {

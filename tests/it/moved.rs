@@ -1,4 +1,4 @@
-//! Tables and views whose metadata moved to another directory: a database from before finds what was committed there since.
+//! Tables and views whose metadata moved to another directory: a restored database finds the commits made there since.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ fn location(dir: &str) -> Value {
     json!([{"action": "set-location", "location": dir}])
 }
 
-/// Where a table's metadata move, one after the other, by what they do.
+/// Returns the ways in which a table's metadata directory changes, by name; each is a list of commits' updates.
 fn histories(root: &str, own: &str) -> Vec<(&'static str, Vec<Value>)> {
     let dir = |name: &str| format!("{root}/{name}");
     let (a, b, moved) = (dir("meta/a"), dir("meta/b"), dir("moved/t"));
@@ -49,7 +49,7 @@ fn histories(root: &str, own: &str) -> Vec<(&'static str, Vec<Value>)> {
     ]
 }
 
-/// A server that was stopped and started on the database as it was then.
+/// A backup of the database and the ledger, to be restored after the server has committed more.
 struct Since {
     database: TempDir,
     ledger: Option<Vec<u8>>,
@@ -68,7 +68,7 @@ impl Since {
         (this, TestApp::restart(dir).await)
     }
 
-    /// The database again as it was, and the ledger: the server was killed before it kept house.
+    /// Restores the database and the ledger, as if the server had been killed before its next round of housekeeping.
     fn put_back(&self, dir: &Path) {
         copy_database(self.database.path(), dir);
         match &self.ledger {
@@ -89,7 +89,7 @@ async fn refused(app: &TestApp, names: &str) {
     assert!(message.contains(names) && message.contains("esker recover"), "{message}");
 }
 
-/// A table with a row, and where it and its warehouse are.
+/// Starts a server and creates a table with a row. Returns the server and the locations of the warehouse and the table.
 async fn one_row() -> (TestApp, String, String) {
     let app = TestApp::start_with(|config| config.maintenance.grace_seconds = 0).await;
     app.table().await;
@@ -102,7 +102,7 @@ async fn one_row() -> (TestApp, String, String) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_from_before_a_table_moved_finds_what_was_committed_since() {
     if postgres(Path::new("x")).is_some() {
-        return; // the database is no file that could be put back
+        return; // PostgreSQL's database is no file that the test could restore
     }
     let (app, root, own) = one_row().await;
     let names: Vec<&str> = histories(&root, &own).into_iter().map(|(name, _)| name).collect();
@@ -166,7 +166,9 @@ async fn a_database_from_before_a_view_moved_finds_what_became_of_it() {
     app.ok(Method::POST, VIEW, Some(json!({"updates": set(json!({"b": "y"}))}))).await;
 }
 
-/// What a commit that moved the table's metadata left in the directory before, out of sight: earlier versions left nothing there.
+/// Hides the copy of a metadata file that a move left in the previous directory, because earlier versions left none.
+///
+/// Returns the paths of the hidden files.
 fn hide_left_behind(own: &str, current: &str) -> Vec<String> {
     let name = current.rsplit('/').next().expect("a name");
     let found: Vec<String> = walk(Path::new(&own[7..])).into_iter().filter(|file| file.ends_with(name)).collect();
@@ -209,7 +211,7 @@ async fn of_a_table_that_moved_and_one_that_stayed_a_person_chooses_once() {
         let moved = metadata_location(&app).await;
         let dir = app.stop().await;
         since.put_back(dir.path());
-        // As a server of an earlier version went on.
+        // Without the ledger and the copy, the server commits to the restored state, as an earlier version did.
         let (esker, away) = (dir.path().join("warehouse/_esker"), dir.path().join("warehouse/_away"));
         std::fs::rename(&esker, &away).expect("out of sight");
         let app = TestApp::restart(dir).await;

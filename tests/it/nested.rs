@@ -1,4 +1,4 @@
-//! What files lack, say wrongly or leave out: defaults and names at every depth, and bounds that are no values.
+//! Data files without some columns, field ids or statistics: defaults and names at every depth, and bounds that are no values.
 
 use std::sync::Arc;
 
@@ -42,7 +42,8 @@ fn inner(ty: &DataType) -> Fields {
     }
 }
 
-/// A table of format version 3 with a struct, a list and a map of structs, three rows in it, and then a field with a default in each.
+/// Creates a table of format version 3 with a struct, a list and a map of structs, and three rows; then adds a field with a
+/// default to each.
 async fn evolved<'a>(app: &'a TestApp, name: &str) -> Lake<'a> {
     let fields = json!([
         {"id": 1, "name": "id", "required": false, "type": "long"},
@@ -113,7 +114,7 @@ async fn a_default_at_any_depth_is_what_older_rows_have_and_what_a_compaction_wr
     let job = lake.job(json!({"rewrite-all": true, "verify": "full"})).await;
     assert_eq!((&job["state"], job["outcome"]["groups"].as_u64()), (&json!("succeeded"), Some(1)), "{job}");
     check().await;
-    // The values are in the file now, for whoever reads it.
+    // The rewritten file contains the defaults as values.
     let live = lake.live(&lake.metadata().await).await;
     let path = live.data[0].file.file_path.trim_start_matches("file://").to_owned();
     let file = std::fs::File::open(path).expect("a file");
@@ -125,7 +126,7 @@ async fn a_default_at_any_depth_is_what_older_rows_have_and_what_a_compaction_wr
     assert_eq!(rows(&app, "SELECT id, s['x'] FROM lake.t ORDER BY id").await, texts(&[&["2", "null"], &["3", "100"]]));
 }
 
-/// Adds a file of equality deletes on a field `x` of the struct `s`.
+/// Commits an equality delete on the field `x` of the struct `s`.
 async fn delete_where_x(lake: &Lake<'_>, x: Option<i32>) {
     let schema = lake.metadata().await.current_schema().clone();
     let (s, field) = (schema.field_by_name("s").expect("s").id, schema.field_by_name("s.x").expect("s.x").id);
@@ -155,7 +156,7 @@ async fn equality_deletes_reach_fields_of_structs_and_defaults() {
     }
 }
 
-/// Files that Hive, Spark or pyarrow wrote before there was a table have no field ids.
+/// Files that Hive, Spark or pyarrow wrote before the table existed have no field ids.
 #[tokio::test(flavor = "multi_thread")]
 async fn names_stand_for_fields_at_every_depth_in_files_without_ids() {
     let app = TestApp::start().await;
@@ -168,7 +169,7 @@ async fn names_stand_for_fields_at_every_depth_in_files_without_ids() {
     ]);
     let lake = Lake::craft(&app, "t", fields, json!([]), json!({"format-version": "2"})).await;
     let bare = |name: &str, ty: DataType| Field::new(name, ty, true);
-    // One list's element has another name than the table gives it, the other's lacks its id only.
+    // The element of one list has another name than in the table; that of the other only lacks its id.
     let (item, element) = (Arc::new(bare("item", DataType::Int32)), Arc::new(bare("element", DataType::Int32)));
     let numbers = |item: &Arc<Field>| {
         ListArray::new(item.clone(), OffsetBuffer::from_lengths([2, 0]), Arc::new(Int32Array::from(vec![7, 8])), None)
@@ -217,7 +218,7 @@ async fn names_stand_for_fields_at_every_depth_in_files_without_ids() {
     assert_eq!(rows(&app, all).await, texts(&[first]));
 }
 
-/// Files of a writer that counts no NaN, one of which has a row group that is copied.
+/// The files' writer does not count NaN, and a row group of one file is copied.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_compaction_does_not_count_what_no_manifest_counted() {
     let app = TestApp::start().await;
@@ -256,7 +257,7 @@ async fn a_compaction_does_not_count_what_no_manifest_counted() {
     assert_eq!(rows(&app, "SELECT id FROM lake.t WHERE x > 1e300").await, texts(&[&["77"]]));
 }
 
-/// Bounds that are wider than the values, or one value that is none: garbage in the last digits, say.
+/// A bound may be wider than all values, so it is no value of the column even if both bounds are equal.
 #[tokio::test(flavor = "multi_thread")]
 async fn bounds_are_never_taken_for_values() {
     let app = TestApp::start().await;
@@ -292,7 +293,7 @@ async fn bounds_are_never_taken_for_values() {
     assert_eq!(rows(&app, "SELECT count(*) FROM lake.t WHERE id > 10").await, texts(&[&["0"]]));
 }
 
-/// The partition's value is that of a column by identity only where the file lacks the column (specification, "Column Projection").
+/// An identity partition's value replaces a column only if the file lacks it (specification, "Column Projection").
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partition_says_what_a_column_is_that_a_file_lacks_and_no_other() {
     let app = TestApp::start().await;
@@ -324,7 +325,7 @@ async fn a_partition_says_what_a_column_is_that_a_file_lacks_and_no_other() {
         assert_eq!(rows(&app, "SELECT sum(p), count(p), min(p), max(p) FROM lake.t").await, texts(&[&["24", "3", "7", "9"]]));
     };
     check().await;
-    // The values in the manifest stay ints.
+    // The partition values in the manifest stay of type int.
     lake.evolve(json!([
         {"id": 1, "name": "id", "required": false, "type": "long"},
         {"id": 2, "name": "p", "required": false, "type": "long"},

@@ -1,3 +1,5 @@
+//! Operations: authentication, health, metrics, paging, and a stop in order.
+
 use std::time::Duration;
 
 use esker_state::{JobFilter, JobState};
@@ -73,7 +75,7 @@ async fn a_server_that_stops_finishes_what_it_began() {
     let config = esker_tests::config(dir.path());
     server.stop().await;
     let again = esker::server::Server::start(&config).await.expect("starts again");
-    // If it had not begun, it is done by the next server.
+    // A job that had not begun is run by the next server.
     let state = again.catalogs()[0].state();
     let job = loop {
         let jobs = state.jobs(&JobFilter::default(), 10).await.expect("jobs");

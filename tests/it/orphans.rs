@@ -1,3 +1,5 @@
+//! Orphan scans: two a day apart make a file an orphan, and it can be restored as long as it is in quarantine.
+
 use std::fs::File;
 use std::time::{Duration, SystemTime};
 
@@ -9,7 +11,7 @@ use serde_json::{Value, json};
 
 const HOUR: i64 = 3600 * 1000;
 
-/// A file in the table's location that was last written some days ago.
+/// Creates a file in the table's location that was last modified some days ago. Returns its URI.
 fn old_file(location: &str, name: &str, days: u64) -> String {
     let path = format!("{location}/{name}");
     std::fs::create_dir_all(std::path::Path::new(&path[7..]).parent().expect("a parent")).expect("made");
@@ -23,7 +25,7 @@ fn place(app: &TestApp, name: &str) -> String {
     format!("file://{}/warehouse/{name}", app.dir.path().display())
 }
 
-/// As if everything in the warehouse had been written days ago.
+/// Sets the modification time of all files in the warehouse to some days ago.
 fn age(app: &TestApp) {
     for path in crate::commits::walk(&app.dir.path().join("warehouse")) {
         let file = File::options().write(true).open(path).expect("opened");
@@ -31,7 +33,7 @@ fn age(app: &TestApp) {
     }
 }
 
-/// A second look for the orphans of a table of the namespace `lake`, a day after the first.
+/// Runs a second orphan scan of a table of the namespace `lake`, as if a day had passed since the first. Returns the job.
 async fn second_look(app: &TestApp, name: &str) -> Value {
     let tables = app.catalog().tables().await.expect("tables");
     let id = tables.into_iter().find(|row| row.name.to_string() == format!("lake.{name}")).expect("there").id;
@@ -56,11 +58,11 @@ async fn an_orphan_goes_after_two_looks_a_day_apart_and_can_be_had_back() {
     let location = writer.metadata().await.location;
     let orphan = old_file(&location, "data/a=1/lost.parquet", 5);
     let young = old_file(&location, "data/young.parquet", 2);
-    // Hadoop's local file systems keep a checksum beside each file.
+    // Hadoop's local file system writes a checksum file for each file.
     let of_table = writer.data_files().await.remove(0);
     let (directory, name) = of_table[location.len() + 1..].rsplit_once('/').expect("a directory");
     let checksum = old_file(&location, &format!("{directory}/.{name}.crc"), 9);
-    // Of the table, and older than anything: never an orphan.
+    // The table's own files are never orphans, however old they are.
     for file in writer.data_files().await {
         let file = File::options().write(true).open(&file[7..]).expect("opened");
         file.set_modified(SystemTime::now() - Duration::from_secs(9 * 24 * 3600)).expect("set");
@@ -81,7 +83,7 @@ async fn an_orphan_goes_after_two_looks_a_day_apart_and_can_be_had_back() {
     );
     assert!(explained(&app, &orphan).await["verdict"].as_str().expect("a verdict").contains("is an orphan"));
 
-    // As if the first look had been a day earlier.
+    // Makes the first scan a day older.
     let id = app.catalog().tables().await.expect("tables").remove(0).id;
     app.catalog().state().forget_orphan_candidates(id, now_ms() + HOUR).await.expect("forgotten");
     app.catalog().state().record_orphan_candidates(id, std::slice::from_ref(&orphan), now_ms() - 25 * HOUR).await.expect("seen");
@@ -108,7 +110,7 @@ async fn a_quarantined_orphan_that_a_commit_came_to_need_is_released() {
     app.table().await;
     let writer = Writer::new(&app);
     writer.append(0..5).await;
-    // Written long ago, committed late: a writer that slept for days.
+    // A slow writer: its files are days old when it commits them.
     let late = writer.prepare_append(100..105).await;
     let location = writer.metadata().await.location;
     let files = app.catalog().storage();
@@ -199,7 +201,7 @@ async fn where_the_catalog_is_behind_its_files_nothing_is_an_orphan() {
     assert!(job["error"].as_str().expect("an error").contains("esker recover"), "{job}");
 }
 
-/// Manifests may name any file: `add_files` of PyIceberg and Spark takes files where they are.
+/// Manifests may name files anywhere: `add_files` of PyIceberg and Spark does not move files.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_another_table_refers_to_is_no_orphan_wherever_it_lies() {
     let app = TestApp::start().await;
@@ -233,7 +235,7 @@ async fn a_quarantined_orphan_that_another_table_came_to_refer_to_is_released() 
     assert_eq!((other.rows().await.len(), other.missing().await), (1, Vec::new()));
 }
 
-/// The other may be brought back. Its snapshots lead to where it was before it moved.
+/// The dropped table may be undropped, and its snapshots refer to files in its earlier location.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_dropped_table_left_in_an_earlier_location_is_no_orphan_of_the_next_one_there() {
     let app = TestApp::start().await;
@@ -267,7 +269,7 @@ async fn a_table_that_cannot_be_read_stops_the_look_for_orphans_where_it_has_fil
         old_file(&Lake::open(&app, name).metadata().await.location, "data/lost.parquet", 9);
     }
     age(&app);
-    // From now on it is known where the files of each are.
+    // The first scan records the extents of each table.
     assert_eq!(Lake::open(&app, "own").orphans().await["named"].as_array().expect("a list").len(), 1);
     other.append(&[(3, "z".to_owned(), 0, None)]).await;
     let list = other.metadata().await.current_snapshot().and_then(|snapshot| snapshot.manifest_list.clone());
@@ -284,7 +286,7 @@ async fn a_table_that_cannot_be_read_stops_the_look_for_orphans_where_it_has_fil
     assert_eq!(job["outcome"]["quarantined_files"], 1, "{job}");
 }
 
-/// A name that is no path of a store, or no location, is nobody's: it is left where it is, and the others are looked at.
+/// A file whose name is no valid path or location is left alone, and the scan goes on with the others.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_that_no_location_can_have_stops_no_listing_and_is_no_orphan() {
     let app = TestApp::start().await;
@@ -295,7 +297,7 @@ async fn a_name_that_no_location_can_have_stops_no_listing_and_is_no_orphan() {
     let orphan = old_file(&location, "data/lost.parquet", 5);
     let odd = ["data/a\tb.parquet", "data/a#b.parquet", "data/a?b.parquet", "tab\there/c.parquet"];
     let odd = odd.map(|name| old_file(&location, name, 5));
-    // Another table within, so that places are compared.
+    // A table inside the location makes the scan compare places.
     let inner = json!({"name": "inner", "schema": esker_tests::schema_json(), "location": format!("{location}/inner")});
     let (status, body) = app.send(Method::POST, "/v1/default/namespaces/n/tables", Some(inner)).await;
     assert!(status.is_success() || status.is_client_error(), "{body}");

@@ -1,4 +1,4 @@
-//! The web page: what a person sees, and the two things that can be done from it.
+//! The web page: its contents, and the two actions that it offers.
 
 use esker_tests::{TestApp, Writer};
 use reqwest::Method;

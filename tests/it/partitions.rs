@@ -1,5 +1,6 @@
-//! What identifies a partition: its values, of the types that columns have now, and never a text. Tables here are as other engines and
-//! careless ingestion make them.
+//! The identity of a partition: its values, in the present types of the columns, and never a label.
+//!
+//! The tables are as other engines and careless ingestion make them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ fn text(value: &str) -> Cell {
     Cell::String(value.into())
 }
 
-/// The least and the greatest value that a file may have of a column that is a long by now.
+/// Returns the lower and upper bound of a column that is a long now. The file's bounds may be ints.
 fn bounds(file: &DataFile, column: i32) -> (Option<Cell>, Option<Cell>) {
     let stats = file.stats(column).expect("something is known");
     let value = |bound: Option<&[u8]>| Cell::from_bytes(&PrimitiveType::Long, bound?);
@@ -51,12 +52,14 @@ fn succeeded(job: &Value) {
     assert_eq!(job["state"], "succeeded", "{job}");
 }
 
-/// A partition field has its column's name only if it is the column as it is.
+/// Returns the name of the partition field: that of the column for identity, else another.
 fn field_of(transform: &str) -> &'static str {
     if transform == "identity" { "p" } else { "cut" }
 }
 
-/// Three files of two rows for each of some values of `p`, by identity or truncate, in turn.
+/// Creates a table with three files of two rows for each value of `p`, partitioned by a transform of `p`.
+///
+/// The files of different partitions alternate.
 async fn beside_one_another<'a>(app: &'a TestApp, name: &str, transform: &str, values: &[Option<&str>]) -> Lake<'a> {
     let fields = json!([optional(1, "id", "long"), optional(2, "p", "string")]);
     let lake = Lake::craft(app, name, fields, partitioned(&[(2, field_of(transform), transform)]), json!({})).await;
@@ -72,7 +75,7 @@ async fn beside_one_another<'a>(app: &'a TestApp, name: &str, transform: &str, v
     lake
 }
 
-/// Rows by the value of `p`, and partitions of the live files with how many they are.
+/// Returns count and sum of the rows by `p`, and the number of live files by partition.
 async fn seen(lake: &Lake<'_>, name: &str) -> (Vec<Vec<String>>, BTreeMap<String, usize>) {
     let rows = lake.query(&format!("SELECT p, count(*), sum(id) FROM lake.{name} GROUP BY p ORDER BY p NULLS FIRST")).await;
     let mut partitions = BTreeMap::new();
@@ -89,7 +92,7 @@ async fn rows_without_a_value_stay_apart_from_rows_whose_value_is_the_text_null(
         [("identity", "identity", [None, Some("null")]), ("cut", "truncate[4]", [None, Some("nullable")])]
     {
         let lake = beside_one_another(&app, name, transform, &values).await;
-        // Equality deletes of one partition reach none of the other's rows, and go with what they applied to.
+        // Equality deletes apply to their own partition only, and are dropped with the files that they apply to.
         let null = Some(text("null"));
         lake.add([], [lake.equality_deletes(&[0, 10], [null.clone()]).await]).await;
         let before = seen(&lake, name).await.0;
@@ -103,7 +106,7 @@ async fn rows_without_a_value_stay_apart_from_rows_whose_value_is_the_text_null(
         assert_eq!(partitions, BTreeMap::from(one_each));
         let found = lake.query(&format!("SELECT count(*) FROM lake.{name} WHERE p = '{}'", values[1].expect("a text"))).await;
         assert_eq!(found, [["5"]]);
-        // The labels say which is which.
+        // The labels of the two partitions differ.
         let labels = lake.query(&format!("SELECT partition FROM lake.\"{name}$partitions\" ORDER BY partition")).await;
         let field = field_of(transform);
         assert_eq!(labels, [[format!("{field}=\"null\"")], [format!("{field}=null")]]);
@@ -133,7 +136,7 @@ async fn texts_that_look_like_two_fields_stay_in_their_partition() {
     assert_eq!(lake.query("SELECT count(*) FROM lake.two WHERE a = '1/b=2'").await, [["3"]]);
 }
 
-/// A table by the identity of `c`, an int, and its rows by two files: of before and after `c` became a bigint.
+/// Creates a table partitioned by `c`, with one file from before and one from after `c` became a bigint.
 async fn promoted<'a>(app: &'a TestApp, name: &str) -> Lake<'a> {
     let schema = |ty: &str| json!([optional(1, "id", "long"), optional(2, "c", ty), optional(3, "s", "string")]);
     let lake = Lake::craft(app, name, schema("int"), partitioned(&[(2, "c", "identity")]), json!({})).await;
@@ -151,7 +154,7 @@ async fn a_partition_is_the_same_one_before_and_after_its_column_was_promoted() 
     let lake = promoted(&app, "grown").await;
     let files = lake.data_files().await;
     let old = files.iter().find(|f| bounds(f, 1).0 == Some(Cell::Long(0))).expect("the old file");
-    // As Flink deletes by key, and as engines delete by position: under the schema of now.
+    // Flink's equality delete and a position delete, both written under the present schema.
     let equality = lake.equality_deletes(&[1, 6], [Some(Cell::Long(5))]).await;
     let positions = lake.position_deletes(&old.file_path, &[3], [Some(Cell::Long(5))]).await;
     lake.add([], [equality, positions]).await;
@@ -159,7 +162,7 @@ async fn a_partition_is_the_same_one_before_and_after_its_column_was_promoted() 
     let ask = "SELECT id FROM lake.grown WHERE c = 5 ORDER BY id";
     assert_eq!(lake.query(ask).await, left);
 
-    // Everything that looks at the table goes on.
+    // Health and metadata tables count the partition once.
     let health = app.ok(Method::GET, &lake.management("health"), None).await;
     assert_eq!(health["facts"]["partitions"], 1, "{health}");
     assert_eq!(health["facts"]["files_with_deletes"], 2, "{health}");
@@ -170,7 +173,7 @@ async fn a_partition_is_the_same_one_before_and_after_its_column_was_promoted() 
     assert_eq!(labels, [["c=5"]]);
     assert_eq!(lake.query("SELECT partition, record_count FROM lake.\"grown$partitions\"").await, [["c=5", "8"]]);
 
-    // A client that plans by the server takes the column from the partition, and applies what it is told.
+    // A client with server-side planning takes the column from the partition value, and applies the delete files of the plan.
     let plan = lake.planned(json!({"filter": {"type": "eq", "term": "c", "value": 5}})).await;
     let tasks = plan["file-scan-tasks"].as_array().expect("tasks");
     assert_eq!(tasks.len(), 2);
@@ -220,14 +223,14 @@ async fn a_manifest_of_before_a_promotion_and_one_of_after_become_one_that_is_re
     lake.add([file], []).await;
     let ask = "SELECT count(*), min(c), max(c), sum(id) FROM lake.merged";
     let before = lake.query(ask).await;
-    // Files of the old manifests alone: they are written anew beside the new one, which stays.
+    // Compacts files of the old manifests only, so old manifests are rewritten and the new one stays.
     succeeded(&lake.job(json!({"where": "id < 10", "min-input-files": 2})).await);
     assert_eq!(lake.query(ask).await, before);
     succeeded(&lake.run("manifests", json!({"rewrite-all": true})).await);
     assert_eq!(lake.query(ask).await, before);
     let metadata = lake.metadata().await;
     assert_eq!(metadata.current_snapshot().expect("a snapshot").summary_value("manifests-created"), Some("1"));
-    // Bounds prune, those of ints too.
+    // All files keep their bounds, also those from before the promotion, and the bounds prune.
     let all: Vec<_> = lake.data_files().await.iter().map(|file| bounds(file, 2)).collect();
     assert!(all.iter().all(|(low, high)| low.is_some() && high.is_some()), "{all:?}");
     assert!(all.contains(&(Some(Cell::Long(-far)), Some(Cell::Long(far)))), "{all:?}");
@@ -259,7 +262,7 @@ async fn files_of_a_spec_whose_column_was_dropped_are_rewritten_and_deleted_from
     assert_eq!((&job["outcome"]["groups"], &job["outcome"]["files_out"]), (&json!(2), &json!(2)), "{job}");
     assert_eq!(lake.query(ask).await, [["11", "63"]]);
     succeeded(&lake.run("statistics", json!({})).await);
-    // Nor does it matter that no schema knows the column any more.
+    // The same holds after no schema has the column any more.
     succeeded(&lake.run("expire", json!({"retain-last": 1, "older-than-ms": now_ms() + 1000})).await);
     lake.update(json!([{"action": "remove-schemas", "schema-ids": [0]}])).await;
     assert_eq!(lake.query("DELETE FROM lake.dropped WHERE id = 4").await, [["1"]]);
@@ -329,7 +332,7 @@ async fn a_file_with_two_deletion_vectors_is_not_read_as_if_it_had_one() {
     let data = vector.referenced_data_file.expect("a data file");
     let error = app.sql("SELECT * FROM lake.twice").await.expect_err("which one counts is unknown");
     assert!(error.contains(&data) && error.contains("two deletion vectors"), "{error}");
-    // Looking at the table goes on.
+    // Metadata tables and health still work.
     assert_eq!(lake.query("SELECT count(*) FROM lake.\"twice$files\"").await, [["3"]]);
     app.ok(Method::GET, &lake.management("health"), None).await;
 }

@@ -1,4 +1,4 @@
-//! Scan plans that take long, and plans that do not fit into one answer.
+//! Server-side scan planning: plans that take long, and plans that need several answers.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -14,7 +14,7 @@ fn paths(answer: &Value) -> Vec<String> {
     tasks.map(|t| t["data-file"]["file-path"].as_str().expect("a path").to_owned()).collect()
 }
 
-/// The plan, once it is done.
+/// Polls a plan until it is completed, and returns it.
 async fn finished(app: &TestApp, poll: &str) -> Value {
     for _ in 0..500 {
         let plan = app.ok(Method::GET, poll, None).await;
@@ -43,7 +43,7 @@ async fn a_plan_that_is_not_waited_for_is_polled_and_fetched_page_by_page() {
     }
     assert_eq!(found.len(), 4_500);
     assert_eq!(found.iter().collect::<HashSet<_>>().len(), 4_500, "each file once");
-    // A wish for few rows is met with few files.
+    // With `min-rows-requested` the plan has only as many files as are needed.
     let few = app.ok(Method::POST, &format!("{TABLE}/plan"), Some(json!({"min-rows-requested": 3}))).await;
     let poll = format!("{TABLE}/plan/{}", few["plan-id"].as_str().expect("an id"));
     assert_eq!(paths(&finished(&app, &poll).await).len(), 3);

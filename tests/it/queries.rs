@@ -1,3 +1,5 @@
+//! Queries through Flight SQL: deletes, concurrent changes, failed statements, and admission control.
+
 use esker_tests::{TestApp, Writer};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -18,7 +20,7 @@ async fn position_and_equality_deletes_are_applied_and_unreadable_ones_are_an_er
     assert!(error.contains("-eq.parquet"), "{error}");
 }
 
-/// Scattered deletes and stretches of them, to scans that read every row, and to those that leave out rows or read them in another order.
+/// Deleted rows are scattered or adjacent. Some scans read all rows; others skip rows or read them in another order.
 #[tokio::test(flavor = "multi_thread")]
 async fn deleted_rows_are_never_seen() {
     let app = TestApp::start().await;
@@ -48,7 +50,7 @@ async fn deleted_rows_are_never_seen() {
         let late: Vec<i64> = kept.iter().copied().filter(|id| *id > 24_500).collect();
         assert_eq!(ids("SELECT id FROM n.t WHERE id > 24500").await, late, "{condition}");
         assert_eq!(number(&sql("SELECT count(*) FROM n.t WHERE id >= 0").await), i64::try_from(kept.len()).expect("few"));
-        // What fails on a row that is gone does not fail.
+        // An expression that would fail on a deleted row does not fail.
         assert_eq!(ids("SELECT id + 0 / (id % 10 - 3) AS id FROM n.t").await, kept, "{condition}");
         let joined = "SELECT a.id FROM n.t a JOIN (SELECT id FROM n.t WHERE id % 100 = 7) b ON a.id = b.id";
         let both: Vec<i64> = kept.iter().copied().filter(|id| id % 100 == 7).collect();
@@ -79,7 +81,7 @@ async fn changes_beside_one_another_lose_nothing() {
     let sql = async |text: String| app.sql(&text).await.map(|batches| number(&batches));
     let values: Vec<String> = (0..40).map(|i| format!("({i})")).collect();
     assert_eq!(sql(format!("INSERT INTO n.t (id) VALUES {}", values.join(", "))).await, Ok(40));
-    // Each is about rows of its own, in the same file; appends land in between.
+    // Each statement changes different rows of the same file, while others append.
     let updates = (0..4).map(|k| sql(format!("UPDATE n.t SET id = id + 1000 WHERE id % 8 = {k} AND id < 1000")));
     let deletes = (4..6).map(|k| sql(format!("DELETE FROM n.t WHERE id % 8 = {k} AND id < 1000")));
     let inserts = (0..4).map(|k| sql(format!("INSERT INTO n.t (id) VALUES ({})", 5000 + k)));
@@ -89,7 +91,7 @@ async fn changes_beside_one_another_lose_nothing() {
         futures::future::join_all(inserts)
     );
     assert_eq!(inserts, vec![Ok(1); 4], "an insert commutes with everything");
-    // One that was beaten five times says so, and has changed nothing.
+    // A statement that lost against others five times is an error, and has changed nothing.
     let done = |results: &[Result<i64, String>]| results.iter().map(Result::is_ok).collect::<Vec<_>>();
     let (updated, deleted) = (done(&updates), done(&deletes));
     let mut expected: Vec<i64> = Vec::new();

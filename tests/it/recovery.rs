@@ -1,5 +1,6 @@
-//! The state database lost, restored to an earlier point, copied: nothing is deleted until somebody has seen to it, and what is
-//! certain comes back.
+//! Recovery after the state database was lost, restored to an earlier point, or copied.
+//!
+//! Nothing is deleted until a person has run `esker recover --reconcile`. Changes that are certain are restored.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,7 +24,7 @@ const DATABASE: [&str; 3] = ["esker.db", "esker.db-wal", "esker.db-shm"];
 pub(crate) fn copy_database(from: &Path, to: &Path) {
     for name in DATABASE {
         match from.join(name).exists() {
-            // Over the file that is there, which stays the same one to the system.
+            // Overwrites the existing file, so that it keeps its inode.
             true => drop(std::fs::copy(from.join(name), to.join(name)).expect("copied")),
             false => drop(std::fs::remove_file(to.join(name))),
         }
@@ -40,7 +41,7 @@ pub(crate) async fn metadata_location(app: &TestApp) -> String {
     app.ok(Method::GET, TABLE, None).await["metadata-location"].as_str().expect("a location").to_owned()
 }
 
-/// Everything that could delete is refused, by name; reads go on.
+/// Checks that all jobs that could delete are refused with the way out, and that reads still work.
 async fn assert_nothing_is_deleted(app: &TestApp) {
     let metrics = app.ok(Method::GET, "/metrics", None).await;
     assert!(metrics.as_str().expect("text").contains("esker_warehouse_deletes_off{warehouse=\"default\"} 1"), "{metrics}");
@@ -56,7 +57,7 @@ async fn assert_nothing_is_deleted(app: &TestApp) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_database_is_made_again_from_the_ledger_and_the_metadata_files() {
     if postgres(Path::new("x")).is_some() {
-        return; // the same code, but no file to lose
+        return; // the code is the same, but PostgreSQL's database is no file
     }
     let app = TestApp::start().await;
     app.table().await;
@@ -65,7 +66,7 @@ async fn a_lost_database_is_made_again_from_the_ledger_and_the_metadata_files() 
     app.ok(Method::POST, "/v1/default/namespaces/n/views", Some(view("v"))).await;
     Writer::new(&app).append(0..5).await;
     app.catalog().write_ledger().await.expect("written");
-    // Committed after the ledger was written, by a process that does not write it any more.
+    // This commit comes after the last writing of the ledger.
     Writer::new(&app).append(5..9).await;
     let (id, current) = (app.ok(Method::GET, TABLE, None).await["metadata"]["table-uuid"].clone(), metadata_location(&app).await);
     let ledger = std::fs::read(app.dir.path().join("warehouse/_esker/ledger.json")).expect("a ledger");
@@ -155,11 +156,11 @@ async fn of_two_tips_none_is_guessed() {
     assert_eq!(metadata_location(&app).await, tips[1]);
 }
 
-/// Two tables; a row was committed to the first after the backup that the server is on now.
+/// A server on a restored database with two tables. A row was committed to the first table after the backup.
 struct Behind {
     app: TestApp,
     backup: tempfile::TempDir,
-    /// The metadata file of the commit that the database does not know.
+    /// The URI of the metadata file of the commit that the database does not have.
     lost: String,
 }
 
@@ -215,7 +216,7 @@ async fn a_table_that_its_database_is_behind_of_takes_no_commit_and_others_go_on
     app.ok(Method::POST, OTHER, Some(set("a"))).await;
     app.ok(Method::POST, "/v1/default/namespaces/n/views", Some(view("w"))).await;
     assert_eq!(Writer::new(&app).ids().await.expect("ids"), [1], "reads go on");
-    // The look at the table is not forgotten, nor is what it found by a start.
+    // A restarted server refuses the commits too.
     let app = TestApp::restart(app.stop().await).await;
     assert_takes_no_commit(&app, &[&lost]).await;
     recover(app.catalog(), &plan(&app, &[]).await, false).await.expect("moved on");
@@ -256,7 +257,9 @@ async fn a_view_that_its_database_is_behind_of_is_not_replaced() {
     assert_eq!(view["metadata"]["properties"]["a"], "x");
 }
 
-/// The state that earlier versions left: a server on a restored database committed on, twice, so that its chain is the longer one.
+/// Creates a table with two chains of metadata files: a server on a restored database committed twice, so that its chain is longer.
+///
+/// Earlier versions could leave this state. Returns the server, the tip of the lost chain, and that of the other.
 async fn two_chains() -> (TestApp, String, String) {
     let Behind { app, lost, .. } = behind().await;
     let dir = app.stop().await;
@@ -312,20 +315,20 @@ async fn of_a_chain_that_was_overtaken_the_tip_is_listed_and_a_person_decides() 
         let again = plan(&app, &[]).await;
         assert_eq!((again.undecided.len(), again.advance.len(), &again.disagreement), (0, 0, &None), "it was decided: {again:?}");
 
-        // The rows of the other stay to be fetched for as long as a dropped table, and nobody takes them for orphans.
+        // The files of the rejected chain stay as long as those of a dropped table, and are no orphans.
         sweep(app.catalog(), now_ms() + 6 * 24 * 3600 * 1000).await.expect("swept");
         assert_eq!(files_of(&app), before, "still there");
         let orphans = app.ok(Method::POST, &format!("{MANAGE}/orphans?dry-run=true"), Some(json!({}))).await;
         assert_eq!((&orphans["orphans"], &orphans["young"]), (&json!(0), &json!(0)), "{orphans}");
         Writer::new(&app).append(9..10).await;
         let swept = sweep(app.catalog(), now_ms() + YEAR).await.expect("swept");
-        // A metadata file, a manifest list, a manifest and a data file a commit.
+        // Each commit has a metadata file, a manifest list, a manifest and a data file.
         assert_eq!((swept.deleted, swept.released), (4 * set_aside as u64, 0), "{swept:?}");
         assert_eq!(Writer::new(&app).ids().await.expect("ids"), [rows, vec![9]].concat());
     }
 }
 
-/// Restored within one epoch, to the same file: only the ledger tells.
+/// The backup has the same epoch as the storage, so only the ledger shows that the database is behind.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_ledger_tells_of_a_restored_backup_where_the_epoch_had_no_time_to_move() {
     if postgres(Path::new("x")).is_some() {
@@ -337,7 +340,7 @@ async fn the_ledger_tells_of_a_restored_backup_where_the_epoch_had_no_time_to_mo
     let create = json!({"name": "u", "schema": esker_tests::schema_json()});
     app.ok(Method::POST, "/v1/default/namespaces/n/tables", Some(create)).await;
     Writer::new(&app).append(1..2).await;
-    // The house was kept once; the next time is in a minute.
+    // Waits for the first round of housekeeping; the next is a minute later.
     while !app.dir.path().join("warehouse/_esker/ledger.json").exists() {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
@@ -359,7 +362,7 @@ async fn the_ledger_tells_of_a_restored_backup_where_the_epoch_had_no_time_to_mo
     assert_eq!(Writer::new(&app).ids().await.expect("ids"), [1, 2, 3]);
 }
 
-/// What a refused attempt left is in quarantine, or recorded by who made it; a file of which nobody knows anything may be a commit.
+/// A failed commit's metadata file is in quarantine or recorded as a pending output. Any other unknown file may be a commit.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_metadata_file_that_is_known_to_have_failed_is_no_tip() {
     let app = TestApp::start().await;
@@ -396,11 +399,11 @@ async fn cli(args: &[&str]) -> std::process::Output {
     tokio::task::spawn_blocking(run).await.expect("run")
 }
 
-/// Made while a writer commits, put back later: every commit that was confirmed before is in it, and the server knows that it is behind.
+/// A backup made while a writer commits has every commit that was confirmed before. The server on it notices that it is behind.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_made_under_a_running_writer_is_whole_and_a_server_on_it_knows_that_it_is_behind() {
     if postgres(Path::new("x")).is_some() {
-        return; // PostgreSQL has tools of its own
+        return; // backups of PostgreSQL are not Esker's
     }
     let app = TestApp::start().await;
     app.table().await;
@@ -418,7 +421,7 @@ async fn a_backup_made_under_a_running_writer_is_whole_and_a_server_on_it_knows_
             writer.append(next..next + 1).await;
             next += 1;
         }
-        // After the backup for certain.
+        // This commit comes after the backup in any case.
         writer.append(next..next + 1).await;
         next + 1
     };

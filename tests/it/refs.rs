@@ -1,4 +1,4 @@
-//! Branches, tags, rollback.
+//! Branches and tags: creation, rollback, fast-forward, and publishing of staged snapshots.
 
 use esker_tests::{TestApp, Writer};
 use esker_types::now_ms;
@@ -51,7 +51,7 @@ async fn update(app: &TestApp, updates: Value) -> (u16, Value) {
     (status.as_u16(), body)
 }
 
-/// Java's `SnapshotRef.Builder` and PyIceberg's model refuse them, and with them the whole table.
+/// Java's `SnapshotRef.Builder` and PyIceberg's model refuse such references, and with them the whole table.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_request_makes_a_reference_that_other_engines_cant_parse() {
     let app = TestApp::start().await;
@@ -87,7 +87,7 @@ async fn no_request_makes_a_reference_that_other_engines_cant_parse() {
     ] {
         let (code, body) = update(&app, json!([set])).await;
         assert!(code == 400 && body["error"]["message"].as_str().expect("a message").contains(named), "{set}: {code} {body}");
-        // So does a transaction of several tables.
+        // A transaction of several tables refuses it too.
         let change = json!({"identifier": {"namespace": ["n"], "name": "t"}, "requirements": [], "updates": [set]});
         let transaction = json!({"table-changes": [change]});
         let (code, _, message) = app.refused(Method::POST, "/v1/default/transactions/commit", Some(transaction)).await;
@@ -100,7 +100,7 @@ async fn no_request_makes_a_reference_that_other_engines_cant_parse() {
     }
 }
 
-/// A table that came so is written all the same: what it has is not made worse.
+/// A registered table that has such a reference already can still be changed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_came_with_such_a_reference_can_be_written() {
     let app = TestApp::start().await;
@@ -111,7 +111,7 @@ async fn a_table_that_came_with_such_a_reference_can_be_written() {
     assert_eq!(writer.ids().await.expect("ids").len(), 60);
 }
 
-/// Points the table at a metadata file that somebody else changed.
+/// Replaces the table's metadata by a changed copy, as another program might do.
 async fn doctored(app: &TestApp, change: impl FnOnce(&mut Value)) {
     let before = app.ok(Method::GET, TABLE, None).await;
     let at = before["metadata-location"].as_str().expect("a location");
@@ -124,7 +124,7 @@ async fn doctored(app: &TestApp, change: impl FnOnce(&mut Value)) {
     app.ok(Method::POST, "/v1/default/namespaces/n/register", Some(register)).await;
 }
 
-/// Appends to main with a write-audit-publish id.
+/// Appends to main with a write-audit-publish id. Returns the snapshot's id.
 async fn append_as(app: &TestApp, ids: std::ops::Range<i64>, wap_id: &str) -> i64 {
     let mut body = Writer::new(app).prepare_append(ids).await.body().clone();
     let updates = body["updates"].as_array_mut().expect("updates");
@@ -148,7 +148,7 @@ fn staged(view: &Value) -> Vec<(String, i64)> {
     staged.map(|s| (s["wap-id"].as_str().expect("an id").to_owned(), s["snapshot-id"].as_i64().expect("an id"))).collect()
 }
 
-/// As PyIceberg's overwrite stages it: one operation, two snapshots, one id.
+/// PyIceberg's overwrite stages two snapshots with one `wap.id`.
 #[tokio::test(flavor = "multi_thread")]
 async fn snapshots_staged_one_on_the_other_are_published_together_or_not_at_all() {
     let app = TestApp::start().await;
@@ -209,7 +209,7 @@ async fn a_staged_append_that_was_taken_over_is_not_listed_as_staged() {
     assert_eq!(writer.ids().await.expect("ids"), [0, 1, 2, 10, 30]);
 }
 
-/// Whoever reads the snapshot looks its schema and its manifests' partition specs up in the table.
+/// Readers look up a snapshot's schema and its manifests' partition specs in the table's metadata.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_set_to_a_snapshot_whose_schema_or_partition_spec_the_table_has_not() {
     let app = TestApp::start().await;

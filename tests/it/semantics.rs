@@ -1,4 +1,7 @@
-//! What statements mean (`docs/sql.md`). Expected values are from the page's sources: the SQL standard, PostgreSQL 17, Iceberg's types.
+//! The semantics of SQL statements (`docs/sql.md`).
+//!
+//! Expected values are those of the page's sources: the SQL standard, PostgreSQL 17, Iceberg's types. Other modules use the helpers
+//! at the top: `check` compares the answers of statements, `refused` their errors.
 
 use arrow::array::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -6,7 +9,7 @@ use esker_tests::TestApp;
 use reqwest::Method;
 use serde_json::json;
 
-/// An answer, a line a row.
+/// Formats record batches as text, one line for each row.
 fn rows(batches: &[RecordBatch]) -> Vec<String> {
     let options = FormatOptions::new().with_null("NULL");
     let mut rows = Vec::new();
@@ -27,7 +30,7 @@ pub(crate) async fn answer(app: &TestApp, sql: &str) -> String {
     }
 }
 
-/// Statements with their answers.
+/// Runs statements and compares their answers: rows are joined by commas, values by bars.
 pub(crate) async fn check(app: &TestApp, cases: &[(&str, &str)]) {
     let mut wrong = Vec::new();
     for (sql, expected) in cases {
@@ -42,7 +45,7 @@ pub(crate) async fn check(app: &TestApp, cases: &[(&str, &str)]) {
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
-/// Statements that are refused, and what their errors name.
+/// Runs statements that must fail, and checks that each error contains the given text.
 pub(crate) async fn refused(app: &TestApp, cases: &[(&str, &str)]) {
     let mut wrong = Vec::new();
     for (sql, named) in cases {
@@ -55,7 +58,7 @@ pub(crate) async fn refused(app: &TestApp, cases: &[(&str, &str)]) {
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
-/// A namespace `n` with what some statements make in it.
+/// Starts a server with a namespace `n`, and runs some statements.
 pub(crate) async fn holding(statements: &[&str]) -> TestApp {
     let app = TestApp::start().await;
     app.namespace().await;
@@ -65,7 +68,7 @@ pub(crate) async fn holding(statements: &[&str]) -> TestApp {
     app
 }
 
-/// A table `n.v` with a column of each type, four rows that hold values and one of nulls.
+/// Starts a server with a table `n.v` that has a column of each type, four rows with values and one of nulls.
 pub(crate) async fn typed() -> TestApp {
     let app = holding(&[]).await;
     let types = [
@@ -125,7 +128,7 @@ pub(crate) async fn find(app: &TestApp, cases: &[(&str, &str)]) {
     check(app, &cases).await;
 }
 
-/// Exact numeric literals are exact (SQL:2016 5.3), those with an exponent approximate; numbers compare by value.
+/// Numeric literals are exact, those with an exponent approximate (SQL:2016 5.3). Numbers compare by value.
 #[tokio::test(flavor = "multi_thread")]
 async fn numbers_compare_by_value_whatever_their_types() {
     let app = typed().await;
@@ -238,7 +241,7 @@ async fn numbers_compare_by_value_whatever_their_types() {
     .await;
 }
 
-/// Iceberg's timestamps are microseconds, of any year; `timestamp_ns` alone has nanoseconds.
+/// Iceberg's timestamps have microseconds, in any year; only `timestamp_ns` has nanoseconds.
 #[tokio::test(flavor = "multi_thread")]
 async fn points_in_time_compare_exactly_whatever_their_units() {
     let app = typed().await;
@@ -414,7 +417,7 @@ async fn times_uuids_and_bytes_compare_with_their_literals() {
     .await;
 }
 
-/// Whoever counts the values between the least and the greatest of 64 bits needs 65.
+/// The number of values between the least and the greatest 64-bit integer needs 65 bits.
 #[tokio::test(flavor = "multi_thread")]
 async fn columns_that_hold_the_extremes_are_filtered_as_others_are() {
     let app = typed().await;
@@ -434,7 +437,7 @@ async fn columns_that_hold_the_extremes_are_filtered_as_others_are() {
     .await;
 }
 
-/// `now()` is the instant at which a statement is run, in whatever it stands.
+/// `now()` is the time at which a statement runs, in every kind of statement.
 #[tokio::test(flavor = "multi_thread")]
 async fn statements_that_change_rows_know_the_time() {
     let app = TestApp::start().await;
@@ -454,7 +457,7 @@ async fn statements_that_change_rows_know_the_time() {
 
 const NAN: &str = "CAST('NaN' AS DOUBLE)";
 
-/// Floats with their SQL. The order is that of PostgreSQL: NaN is greater than infinity and equal to itself, zeros are equal.
+/// Returns floats with their SQL, in PostgreSQL's order: NaN is greater than infinity and equal to itself, zeros are equal.
 fn pool() -> Vec<(f64, String)> {
     let text = |value: &str| format!("CAST('{value}' AS DOUBLE)");
     vec![
@@ -475,7 +478,7 @@ fn compare(a: f64, b: f64) -> std::cmp::Ordering {
     one(a).total_cmp(&one(b))
 }
 
-/// Random numbers that are the same each time.
+/// A generator of the same random numbers in each run.
 struct Random(u64);
 
 impl Random {
@@ -485,7 +488,7 @@ impl Random {
     }
 }
 
-/// Rows `(id, k, d)` in some files of which statistics can leave some out.
+/// Creates a table `n.f` of several files that statistics can prune. Returns its rows `(id, k, d)`.
 async fn floats(app: &TestApp, seed: u64) -> Vec<(i64, i64, Option<f64>)> {
     app.table().await;
     answer(app, "CREATE TABLE n.f AS SELECT CAST(1 AS BIGINT) AS id, CAST(1 AS BIGINT) AS k, CAST(1 AS DOUBLE) AS d, CAST(1 AS REAL) AS f WHERE false").await;
@@ -494,7 +497,7 @@ async fn floats(app: &TestApp, seed: u64) -> Vec<(i64, i64, Option<f64>)> {
         let mut values = Vec::new();
         for _ in 0..=random.below(6) {
             let id = i64::try_from(rows.len()).expect("few");
-            // Some files hold few different values.
+            // Every second file has few distinct values.
             let at = if file % 2 == 0 { random.below(pool.len() + 1) } else { random.below(3) + 1 };
             let k = i64::try_from(random.below(2)).expect("small");
             let (value, text) = pool.get(at).map_or((None, "NULL"), |(v, text)| (Some(*v), text.as_str()));
@@ -536,7 +539,7 @@ async fn floats_compare_as_a_model_says() {
                 cases.push((format!("d {op} {text}"), found.clone()));
                 cases.push((format!("NOT (d {op} {text})"), missed));
                 cases.push((format!("d {op} {text} + k * 0e0"), found.clone()));
-                // The least positive double is none of the floats.
+                // As a float, the least positive double would be zero.
                 if *value != f64::MIN_POSITIVE && !rows.iter().any(|r| r.2 == Some(f64::MIN_POSITIVE)) {
                     cases.push((format!("f {op} {text}"), found));
                 }
@@ -584,7 +587,7 @@ async fn floats_sort_group_and_join_as_a_model_says() {
         let pairs: usize = values.clone().map(|g| g.len() * g.len()).sum();
         let distinct = values.clone().count().to_string();
         let ranks: Vec<String> = groups.iter().enumerate().flat_map(|(i, g)| vec![(i + 1).to_string(); g.len()]).collect();
-        // The sum of all, and that of the rows without a value, if there are any.
+        // The grand total, and the group of nulls if there is one.
         let totals = 1 + groups.iter().filter(|g| g[0].2.is_none()).count();
         let first: Vec<String> = groups.iter().map(|g| g[0].0.to_string()).collect();
         let cases = [
@@ -607,7 +610,7 @@ async fn floats_sort_group_and_join_as_a_model_says() {
         let cases: Vec<(&str, &str)> = cases.iter().map(|(sql, found)| (sql.as_str(), found.as_str())).collect();
         check(&app, &cases).await;
 
-        // What a group shows is one of its values, bit by bit, and so is what an INSERT of it stores.
+        // A group's value is one of its rows' values, bit by bit, also after it was inserted into a table.
         answer(&app, "CREATE TABLE n.g AS SELECT d, min(id) AS id FROM n.f GROUP BY d").await;
         let shown = app.sql("SELECT d, id FROM n.g ORDER BY d, id").await.expect("the groups");
         let shown: Vec<Option<u64>> = shown.iter().flat_map(bits).collect();
@@ -615,7 +618,7 @@ async fn floats_sort_group_and_join_as_a_model_says() {
         for (shown, group) in shown.iter().zip(&groups) {
             assert!(group.iter().any(|row| row.2.map(f64::to_bits) == *shown), "{shown:?} is not in {group:?}");
         }
-        // And what is only filtered and sorted stays as it is.
+        // Filters and sorts leave values unchanged, bit by bit.
         let same = app.sql("SELECT d FROM n.f WHERE d >= -0e0 OR d < 0 OR d IS NULL ORDER BY d, id").await.expect("the rows");
         let same: Vec<Option<u64>> = same.iter().flat_map(bits).collect();
         assert_eq!(same, sorted.iter().map(|row| row.2.map(f64::to_bits)).collect::<Vec<_>>());
@@ -633,7 +636,7 @@ fn bits(batch: &RecordBatch) -> Vec<Option<u64>> {
     batch.column(0).as_primitive::<Float64Type>().iter().map(|v| v.map(f64::to_bits)).collect()
 }
 
-/// Floats inside of structs and lists are keys as well.
+/// Floats inside structs and lists are grouped and joined like plain ones.
 #[tokio::test(flavor = "multi_thread")]
 async fn nested_floats_are_keys_as_plain_ones_are() {
     let app = TestApp::start().await;
@@ -666,7 +669,7 @@ async fn nested_floats_are_keys_as_plain_ones_are() {
     .await;
 }
 
-/// What is written anew for the sake of meaning still leaves out files: each row of `n.v` is in a file of its own.
+/// Conditions that are rewritten for their semantics still prune files. Each row of `n.v` is in its own file.
 #[tokio::test(flavor = "multi_thread")]
 async fn files_are_left_out_by_literals_of_every_type() {
     let app = typed().await;

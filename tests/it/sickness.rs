@@ -1,4 +1,4 @@
-//! One sick table, one bad property, one panic stops nothing: what is beside it goes on, and the sick one is named.
+//! One unreadable table, bad property or panic must not stop the work on other tables, and must be reported by name.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +33,7 @@ use crate::histories::Random;
 
 const TABLE: &str = "/api/v1/warehouses/default/namespaces/n/tables/t";
 
-/// A store's URI as a path of this machine.
+/// Returns the local path of a `file://` URI.
 fn path(uri: &str) -> &str {
     uri.strip_prefix("file://").expect("a local file")
 }
@@ -53,7 +53,7 @@ async fn text(app: &TestApp, path: &str) -> String {
     text
 }
 
-/// One table that can't be read keeps nothing of the others from DataHub, and is told with its file.
+/// DataHub gets all readable tables, and of an unreadable one the name of the file.
 #[tokio::test(flavor = "multi_thread")]
 async fn datahub_is_told_of_a_sick_table_and_of_the_healthy_ones_beside_it() {
     let (dir, [manifest, metadata]) = a_healthy_table_and_two_sick_ones().await;
@@ -91,7 +91,7 @@ async fn datahub_is_told_of_a_sick_table_and_of_the_healthy_ones_beside_it() {
     assert_eq!(verdict("n.t", "small-files").expect("told")["type"], "FAILURE");
 }
 
-/// What can't be read now and may be a little later is told apart from what stays so.
+/// A table whose storage is unreachable for a while is reported differently from a damaged one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_whose_storage_is_away_is_a_warning_that_may_pass() {
     let faults = Faults::local();
@@ -115,19 +115,21 @@ async fn a_table_whose_storage_is_away_is_a_warning_that_may_pass() {
     until_found(&app, "n.t", "unreadable", false).await;
 }
 
-/// A file of many types, in a partition of its own: flipped bytes of its pages.
+/// Returns a copy of a file with flipped bits in its pages.
 fn flipped(file: &[u8], pages: &[std::ops::Range<usize>], random: &mut Random) -> Vec<u8> {
     let mut bytes = file.to_vec();
     for _ in 0..=random.below(3) {
         let pages = &pages[random.below(pages.len() as u64) as usize];
-        // The beginning of a page, where its header and levels are, is hit more often.
+        // The beginning of a page, with its header and levels, is damaged more often.
         let length = if random.one_in(2) { pages.len().min(48) } else { pages.len() };
         bytes[pages.start + random.below(length as u64) as usize] ^= 1 << random.below(8);
     }
     bytes
 }
 
-/// Rows that are right, as there are no checksums of pages, or an error that names the file: never a panic that gets away, never no end.
+/// A query of damaged pages returns rows or an error that names the file. It neither panics nor hangs.
+///
+/// Rows may be returned because pages have no checksums.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_page_is_an_error_that_names_file_and_column() {
     const FILES: i32 = 240;
@@ -186,7 +188,7 @@ async fn a_damaged_page_is_an_error_that_names_file_and_column() {
 
 const ROWS: i32 = 300;
 
-/// Rows of many types, in a partition.
+/// Returns rows with columns of many types, for one partition.
 fn many_types(schema: &SchemaRef, partition: i32) -> RecordBatch {
     let some = |i: i32| i % 7 != 3;
     let DataType::List(element) = schema.field(6).data_type() else { panic!("{schema}") };
@@ -224,7 +226,7 @@ fn finding<'a>(health: &'a Value, code: &str) -> Option<&'a Value> {
     health["findings"].as_array().into_iter().flatten().find(|f| f["code"] == code)
 }
 
-/// Waits until a table has a finding, or has it no longer.
+/// Waits until a table has a finding, or no longer has it. Returns the table's health.
 async fn until_found(app: &TestApp, table: &str, code: &str, there: bool) -> Value {
     for _ in 0..600 {
         let health = health(app, table).await;
@@ -236,7 +238,7 @@ async fn until_found(app: &TestApp, table: &str, code: &str, there: bool) -> Val
     panic!("{table} and the finding {code}: {:#}", health(app, table).await);
 }
 
-/// A column of an answer as text.
+/// Runs a statement. Returns the first column of its answer as text.
 async fn column(app: &TestApp, sql: &str) -> Vec<String> {
     let batches = app.sql(sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
     let one =
@@ -244,8 +246,11 @@ async fn column(app: &TestApp, sql: &str) -> Vec<String> {
     batches.iter().flat_map(one).collect()
 }
 
-/// A healthy `n.t` with six small files, `lake.list` whose manifest makes no sense, and `lake.file` whose metadata file makes none; with the
-/// names of both files. Nothing of it is in the memory of the server that is started on it.
+/// Creates the healthy table `n.t` with six small files, and two damaged ones.
+///
+/// The manifest of `lake.list` and the metadata file of `lake.file` are damaged.
+///
+/// Returns the data directory, for a server with empty caches, and the URIs of the two damaged files.
 async fn a_healthy_table_and_two_sick_ones() -> (TempDir, [String; 2]) {
     let app = TestApp::start().await;
     Writer::six_files(&app).await;
@@ -266,7 +271,7 @@ async fn a_healthy_table_and_two_sick_ones() -> (TempDir, [String; 2]) {
             let catalog = app.catalog();
             catalog.state().table(catalog.warehouse(), &name).await.expect("a row").id
         };
-        // What was known of it before is forgotten.
+        // Removes the assessment from before the damage.
         app.catalog()
             .state()
             .record_health(id, "", Err(&AssessmentFailure { why: String::new(), passing: false }))
@@ -509,7 +514,7 @@ async fn what_a_property_protects_stays_protected_while_it_makes_no_sense() {
     set(&app, "n.t", json!({"esker.expire.min-age-ms": "0"})).await;
     let expired = app.job("expire", expire).await;
     assert_eq!(expired["state"], "succeeded", "{expired}");
-    // What is in quarantine by then stays there.
+    // With an unreadable `gc.enabled`, files in quarantine stay there.
     set(&app, "n.t", json!({"gc.enabled": "flase"})).await;
     assert_eq!(sweep(app.catalog(), now_ms() + 1000).await.expect("swept").deleted, 0);
     set(&app, "n.t", json!({"gc.enabled": "true"})).await;
@@ -576,8 +581,9 @@ async fn a_compaction_that_meets_a_damaged_file_names_it_and_is_not_tried_over_a
     }
 }
 
-/// A snapshot between others that alone leads to a data file; its manifest list or its manifest is lost. Returns the server, the
-/// snapshot, what was lost, and the data file.
+/// Creates a table in whose history one snapshot alone refers to a data file, and removes its manifest list or its manifest.
+///
+/// Returns the server, the snapshot's id, the path of the removed file and that of the data file.
 async fn with_a_sick_snapshot(of_list: bool) -> (TestApp, i64, String, String) {
     let app = TestApp::start().await;
     let writer = Writer::six_files(&app).await;
@@ -592,7 +598,7 @@ async fn with_a_sick_snapshot(of_list: bool) -> (TestApp, i64, String, String) {
     let of_sick = manifests.into_iter().find(|m| m.added_snapshot_id == sick.snapshot_id).expect("its own").manifest_path;
     let lost = if of_list { sick.manifest_list.clone().expect("a manifest list") } else { of_sick };
     std::fs::remove_file(path(&lost)).expect("removed");
-    // A server that has read a manifest keeps it.
+    // A running server has the manifest in its cache.
     (TestApp::restart(app.stop().await).await, sick.snapshot_id, lost, only)
 }
 
@@ -622,7 +628,7 @@ async fn an_earlier_snapshot_that_cant_be_read_is_a_finding_until_it_expires_and
         assert!(swept.sick_tables == 0 && swept.deleted > 0, "{swept:?}");
         assert!(std::path::Path::new(path(&only)).exists(), "what could not be judged stays");
         until_found(&app, "n.t", "damaged-snapshots", false).await;
-        // The data file, and the manifest if that was not what was lost.
+        // The data file is unreferenced now, and so is the manifest if its list was removed.
         let orphans = app.ok(Method::POST, &format!("{TABLE}/orphans?dry-run=true"), Some(json!({}))).await;
         assert_eq!(orphans["young"], if of_list { 2 } else { 1 }, "{orphans}");
         assert_eq!(writer.ids().await.expect("ids"), (0..65).collect::<Vec<_>>());

@@ -1,5 +1,6 @@
-//! Statements as people write them: precedence of operators, names that several tables and columns have, defaults, patterns, and what is
-//! said of statements that are not served (`docs/sql.md`). Expected values are those of PostgreSQL 17.
+//! SQL as people write it: precedence of operators, ambiguous names, defaults, patterns, and errors about unsupported statements.
+//!
+//! The rules are in `docs/sql.md`. Expected values are those of PostgreSQL 17.
 
 use esker_tests::TestApp;
 use reqwest::Method;
@@ -7,7 +8,7 @@ use serde_json::json;
 
 use crate::semantics::{answer, check, find, holding, refused, typed};
 
-/// PostgreSQL 17, 4.1.6: `||` and what has no precedence of its own stand between `+` and `LIKE`, and that between them and `=`.
+/// PostgreSQL 17, 4.1.6: `||` and other operators bind less than `+` and more than `LIKE`, which binds more than `=`.
 #[tokio::test(flavor = "multi_thread")]
 async fn operators_bind_as_postgresql_binds_them() {
     let app = typed().await;
@@ -29,7 +30,7 @@ async fn operators_bind_as_postgresql_binds_them() {
     .await;
 }
 
-/// A name before a dot is that of a table, of whichever query around, before it is a struct of the innermost one.
+/// A name before a dot is looked up as a table, also in outer queries, before it is looked up as a struct of the inner query.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_before_a_dot_is_a_table_of_any_query_around_before_it_is_a_struct() {
     let app = holding(&[
@@ -42,13 +43,13 @@ async fn a_name_before_a_dot_is_a_table_of_any_query_around_before_it_is_a_struc
     check(
         &app,
         &[
-            // The struct says 20 where id is 1, the table 10.
+            // For id 1, the struct has 20 and the table 10.
             ("SELECT b.id, (SELECT max(w.id) FROM n.w WHERE b.i = w.b.i) FROM n.o b ORDER BY 1", "1|7,2|1"),
             ("SELECT b.id FROM n.o b WHERE EXISTS (SELECT 1 FROM n.w WHERE w.id = b.id)", "1"),
             ("SELECT b.id FROM n.o b WHERE NOT EXISTS (SELECT 1 FROM n.w WHERE w.id = b.id)", "2"),
             ("SELECT b.id FROM n.o b WHERE b.id IN (SELECT w.id FROM n.w WHERE b.i = 10)", "1"),
             ("SELECT id FROM n.w WHERE b.z = 5 AND b.i = 10", "7"),
-            // A query of FROM or WITH knows no table beside it.
+            // A subquery in FROM or WITH does not see the other tables of FROM.
             ("SELECT b.id, x.i FROM n.o b, (SELECT b.i FROM n.w) x ORDER BY 1, 2", "1|10,1|20,2|10,2|20"),
             ("WITH x AS (SELECT b.i FROM n.w) SELECT b.id, x.i FROM n.o b, x ORDER BY 1, 2", "1|10,1|20,2|10,2|20"),
             ("SELECT m.id FROM n.m WHERE EXISTS (SELECT 1 FROM n.o s WHERE s.id = m.s.q.r)", "1"),
@@ -71,7 +72,7 @@ async fn a_name_before_a_dot_is_a_table_of_any_query_around_before_it_is_a_struc
     .await;
 }
 
-/// Integers beyond `BIGINT` are decimals, which floats store only if they can be them.
+/// Integer literals beyond `BIGINT` are decimals. A float column stores one only if it has that value exactly.
 #[tokio::test(flavor = "multi_thread")]
 async fn integers_beyond_bigint_are_decimals() {
     let app = typed().await;
@@ -144,7 +145,7 @@ async fn lag_and_lead_by_null_are_null() {
     refused(&app, &[("SELECT lag(id, id) OVER (ORDER BY id) FROM n.v", "constants")]).await;
 }
 
-/// A text beside a UUID is one (`docs/sql.md`, Literals), wherever one of several is chosen.
+/// A text literal next to a UUID is read as a UUID (`docs/sql.md`, Literals), also in `CASE`, `coalesce` and the like.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_text_beside_a_uuid_is_one_where_one_is_chosen() {
     let app = typed().await;
@@ -187,7 +188,7 @@ async fn a_text_beside_a_uuid_is_one_where_one_is_chosen() {
     .await;
 }
 
-/// A table with defaults: `a` 7, `s` 'x', `c` none, `r` none and required.
+/// Starts a server with a table of columns with defaults: `a` 7, `s` 'x'; `c` has none, and `r` has none and is required.
 async fn with_defaults() -> TestApp {
     let app = holding(&[]).await;
     let fields = json!([
@@ -267,7 +268,7 @@ async fn a_list_holds_subqueries() {
     .await;
 }
 
-/// An error says what is wrong in SQL's words, and how else to write it.
+/// An error names the problem in terms of SQL, and another way to write the statement.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_served_is_said_in_words_of_sql() {
     let app = typed().await;
@@ -320,7 +321,9 @@ async fn parameters_without_a_type_make_texts() {
     assert_eq!(answer(&app, "SELECT NULL || NULL").await, "NULL");
 }
 
-/// -0.0 equals 0.0, NaN equals itself (`docs/sql.md`, Comparisons), for what chooses items of lists as well; what is left stays as it was.
+/// -0.0 equals 0.0, and NaN equals itself (`docs/sql.md`, Comparisons). The same holds in functions that select items of lists.
+///
+/// The selected items keep their bits.
 #[tokio::test(flavor = "multi_thread")]
 async fn items_of_lists_are_equal_as_values_are() {
     let app = holding(&[
@@ -346,7 +349,8 @@ async fn items_of_lists_are_equal_as_values_are() {
     .await;
 }
 
-/// SQL/Schemata (ISO 9075-11): views only in `VIEWS`, columns counted from 1; types by the names of `docs/sql.md`.
+/// SQL/Schemata (ISO 9075-11): `VIEWS` has views only, and positions of columns begin with 1. Types have the names of
+/// `docs/sql.md`.
 #[tokio::test(flavor = "multi_thread")]
 async fn information_schema_speaks_sql() {
     let app = typed().await;

@@ -1,4 +1,4 @@
-//! What statements mean: texts are taken as they were written, storing never changes a value, parameters are values.
+//! Statements from the client to the table: text is taken as written, storing changes no value, parameters are values.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use futures::TryStreamExt;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-/// An answer's rows, values joined by bars.
+/// Formats the rows of record batches, with the values joined by bars.
 fn lines(batches: &[RecordBatch]) -> Vec<String> {
     let is_null = |column: &ArrayRef, row| column.logical_nulls().is_some_and(|nulls| nulls.is_null(row));
     let value = |column: &ArrayRef, row| match is_null(column, row) {
@@ -32,7 +32,7 @@ async fn refused(app: &TestApp, sql: &str) -> String {
     error
 }
 
-/// Makes the namespace `n` and the table `n.name` with these columns.
+/// Creates the namespace `n` and the table `n.NAME` with the given columns: name, type, required.
 async fn table(app: &TestApp, name: &str, version: u8, columns: &[(&str, Value, bool)]) {
     let _ = app.send(Method::POST, "/v1/default/namespaces", Some(json!({"namespace": ["n"]}))).await;
     let field = |(i, (name, ty, required)): (usize, &(&str, Value, bool))| json!({"id": i + 1, "name": name, "type": ty, "required": required});
@@ -176,7 +176,7 @@ async fn show_and_information_schema_are_asked_however_they_are_written() {
     assert_eq!(rows(&app, sql).await, ["information_schema"]);
 }
 
-/// Values that a column of a type can't hold as they are.
+/// A value that a column can't store exactly is refused.
 #[tokio::test(flavor = "multi_thread")]
 async fn storing_never_changes_a_value() {
     let app = TestApp::start().await;
@@ -524,7 +524,7 @@ async fn errors_speak_of_the_statement() {
         let error = refused(&app, sql).await;
         assert!(error.contains(what) && !error.contains("Internal"), "{sql}: {error}");
     }
-    // As long as programs write them: each term is a level of the expression.
+    // Programs write such long chains; each term adds a level to the expression.
     for (term, operator, sum) in [("i = 7", " OR ", "false"), ("i", " + ", "60")] {
         let chain = vec![term; 60].join(operator);
         let answer = rows(&app, &format!("SELECT {chain} FROM n.t WHERE i = 1 OR {}", vec!["i = 7"; 60].join(" OR "))).await;
@@ -534,7 +534,7 @@ async fn errors_speak_of_the_statement() {
     assert!(refused(&app, &deep).await.contains("nested too deeply"));
 }
 
-/// Makes a view of columns of text with a text of its own.
+/// Creates a view of text columns, with a query in the given dialect.
 async fn view(app: &TestApp, name: &str, columns: &[&str], dialect: &str, sql: &str) {
     let field = |(i, name): (usize, &&str)| json!({"id": i + 1, "name": name, "type": "string", "required": false});
     let fields: Vec<Value> = columns.iter().enumerate().map(field).collect();
@@ -567,7 +567,7 @@ async fn the_text_of_a_view_is_read_as_it_was_written() {
         ("duckdb", "SELECT CAST(7 / 2 AS VARCHAR), 'x'".to_owned(), "3.5|x"),
         ("trino", "SELECT CAST(7 / 2 AS VARCHAR), 'x'".to_owned(), "3|x"),
         ("spark", format!("SELECT max(s), count(*) FROM t VERSION AS OF {first}"), "x|3"),
-        // As Spark 3.5 answers them, and as the manuals of the others say.
+        // Expected values are those of Spark 3.5, and of the manuals of the other engines.
         ("spark", nulls("ORDER BY s LIMIT 1"), "none|none"),
         ("spark", nulls("ORDER BY s DESC LIMIT 1"), "b|b-b"),
         ("trino", nulls("ORDER BY s DESC LIMIT 1"), "b|b-b"),
@@ -594,7 +594,7 @@ async fn the_text_of_a_view_is_read_as_it_was_written() {
     }
 }
 
-/// A namespace `["a.b"]` and one of two levels are two, whatever both are called.
+/// The namespaces `["a.b"]` and `["a", "b"]` are different.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_namespace_whose_name_holds_a_dot_is_not_the_one_of_two_levels() {
     let app = TestApp::start().await;
@@ -622,7 +622,7 @@ async fn a_namespace_whose_name_holds_a_dot_is_not_the_one_of_two_levels() {
     assert_eq!(rows(&app, "SELECT id FROM \"a.b\".u").await, ["7"]);
     let listed = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'a.b' ORDER BY 1";
     assert_eq!(rows(&app, listed).await, ["t", "u"]);
-    // A view's own namespace is known by its levels.
+    // A view's default namespace is a list of levels.
     let create = json!({
         "name": "v", "schema": {"type": "struct", "schema-id": 0, "fields": [{"id": 0, "name": "id", "required": false, "type": "long"}]},
         "properties": {},

@@ -1,3 +1,5 @@
+//! The statistics job: it counts distinct values into a Puffin file.
+
 use std::collections::HashSet;
 
 use arrow::array::AsArray;

@@ -1,4 +1,4 @@
-//! A store that asks for fewer requests, is away for a while, or does not come back.
+//! Stores that throttle, that are unreachable for a while, or that do not come back.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +10,9 @@ use reqwest::Method;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-/// A store that answers each request by its number: status, headers, body. None is no answer.
+/// Starts a store that answers each request by its number, with a status and a body; `None` closes the connection.
+///
+/// Returns its URL and the number of requests so far.
 async fn store(answer: impl Fn(usize) -> Option<(&'static str, String)> + Send + 'static) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
@@ -33,7 +35,7 @@ fn error_of(code: &str) -> String {
     format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code></Error>")
 }
 
-/// Answers `busy` requests with 503 SlowDown, then with the object.
+/// Starts a store that answers `busy` requests with 503 SlowDown, and later ones with the object.
 async fn slow_store(busy: usize) -> (String, Arc<AtomicUsize>) {
     store(move |n| Some(if n < busy { ("503 Slow Down", error_of("SlowDown")) } else { ("200 OK", "hello".to_owned()) })).await
 }
@@ -48,12 +50,12 @@ async fn slow_down_is_obeyed_and_counted_and_the_read_succeeds() {
     assert_eq!((count("503"), count("200")), (Some(3), Some(1)));
 }
 
-/// Answers everything with one status.
+/// Starts a store that answers every request with one status. Returns its URL.
 async fn store_that_says(status: &'static str, code: &'static str) -> String {
     store(move |_| Some((status, error_of(code)))).await.0
 }
 
-/// A first start says which of the three it is, and is not ready until it is mended.
+/// `/readyz` names which of the three it is, and the server is not ready until it is corrected.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_bucket_a_wrong_key_and_a_store_that_is_away_are_told_apart_by_readyz() {
     let closed = {
@@ -83,7 +85,7 @@ async fn a_missing_bucket_a_wrong_key_and_a_store_that_is_away_are_told_apart_by
     }
 }
 
-/// Closes `lost` connections without an answer, then answers with the object.
+/// Starts a store that closes `lost` connections without an answer, and answers later ones with the object.
 async fn store_away(lost: usize) -> (String, Arc<AtomicUsize>) {
     store(move |n| (n >= lost).then(|| ("200 OK", "hello".to_owned()))).await
 }
@@ -98,7 +100,7 @@ fn storage_at(endpoint: &str) -> Storage {
     .expect("a storage")
 }
 
-/// It is time that ends the tries, not their number: ten are over within seconds.
+/// Retries are limited by time, not by number, because ten retries take only seconds.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_is_away_for_more_than_ten_tries_is_waited_for() {
     let (endpoint, asked) = store_away(13).await;
@@ -120,7 +122,7 @@ async fn what_a_store_refuses_for_good_is_told_from_what_passes() {
     }
 }
 
-/// A store that does not answer is 503, but never on a commit: there nothing was done, and clients would take it for unknown.
+/// An unreachable store is 503, except for a commit: nothing was done, but clients take a 503 for an unknown outcome.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_does_not_come_back_is_503_and_429_on_a_commit() {
     let faults = Faults::local();

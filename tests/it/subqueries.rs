@@ -1,5 +1,6 @@
-//! Subqueries, lists and sets where something is null, by SQL's three values; and how much a statement may hold. Expected values are those
-//! of the SQL standard, which PostgreSQL 17 and DuckDB 1.5 agree with.
+//! Subqueries, lists and sets with nulls, in SQL's three-valued logic; and the limits of a statement's size.
+//!
+//! Expected values are those of the SQL standard, which PostgreSQL 17 and DuckDB 1.5 agree with.
 
 use esker_tests::TestApp;
 use reqwest::Method;
@@ -7,7 +8,7 @@ use serde_json::json;
 
 use crate::semantics::{answer, check, holding, refused};
 
-/// `n.a` holds 1, 2, 3 and a null, `n.b` what lies far from it, `n.c` a null beside 1, `n.e` nothing.
+/// Starts a server with the tables `n.a` (1, 2, 3 and a null), `n.b` (distant values), `n.c` (1 and a null) and `n.e` (empty).
 async fn tables() -> TestApp {
     let app = holding(&[]).await;
     for (name, rows) in [
@@ -26,14 +27,14 @@ async fn tables() -> TestApp {
     app
 }
 
-/// SQL:2016 8.4: `x IN (…)` is `x = ANY (…)`, true if it is for a row, false if it is for all, else unknown.
+/// SQL:2016 8.4: `x IN (…)` means `x = ANY (…)`: true if true for some row, false if false for all, else unknown.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_in_a_subquery_is_known_by_its_nulls() {
     let app = tables().await;
     for column in ["i", "d", "m"] {
         let of = |condition: &str| format!("SELECT id FROM n.a WHERE {} ORDER BY id", condition.replace('@', column));
         let cases = [
-            // No row of n.b may be left out by what n.a holds: then n.b were empty, and the null not unknown.
+            // The values of n.a must not prune rows of n.b: against an empty n.b, the null of n.a would not be unknown.
             ("@ NOT IN (SELECT @ FROM n.b)", "1,2,3"),
             ("@ NOT IN (SELECT @ FROM n.b WHERE id = 1)", "1,2,3"),
             ("@ NOT IN (SELECT @ FROM n.c)", ""),
@@ -117,7 +118,7 @@ async fn correlated_subqueries_aggregate_by_keys_of_every_type() {
     check(
         &app,
         &[
-            // -0.0 and 0.0 are one key: one group, and one row for each row around it.
+            // -0.0 and 0.0 are the same key: they form one group, and the subquery returns one row for each outer row.
             ("SELECT id, (SELECT count(*) FROM n.a AS b WHERE b.d = a.d) FROM n.a ORDER BY id", "1|1,2|2,3|2,4|0"),
             ("SELECT id FROM n.a WHERE id > (SELECT min(b.id) FROM n.a AS b WHERE b.d = a.d)", "3"),
             ("SELECT id FROM n.a WHERE id = (SELECT min(b.id) FROM n.a AS b WHERE b.i + 1 = a.i + 1) ORDER BY id", "1,2,3"),
@@ -129,7 +130,7 @@ async fn correlated_subqueries_aggregate_by_keys_of_every_type() {
     .await;
 }
 
-/// What is in a list, and what two lists say together.
+/// Conditions on lists with nulls, and combinations of two conditions, which the planner may merge.
 #[tokio::test(flavor = "multi_thread")]
 async fn lists_say_nothing_of_null_and_keep_all_of_their_items() {
     let app = tables().await;
@@ -157,7 +158,7 @@ async fn lists_say_nothing_of_null_and_keep_all_of_their_items() {
     check(&app, &cases).await;
 }
 
-/// Windows in the order of each type that has one: rows that are equal are peers.
+/// Windows can be ordered by every ordered type; rows with equal values are peers.
 #[tokio::test(flavor = "multi_thread")]
 async fn windows_are_ordered_by_values_of_every_type() {
     let app = TestApp::start().await;
@@ -195,7 +196,7 @@ async fn windows_are_ordered_by_values_of_every_type() {
     .await;
 }
 
-/// NaN is greater than every number, whatever its sign, for what picks values as well.
+/// NaN is greater than every number, whatever its sign bit, also in `max`, `greatest` and the like.
 #[tokio::test(flavor = "multi_thread")]
 async fn functions_that_pick_values_take_nan_for_the_greatest() {
     let app = TestApp::start().await;
@@ -212,7 +213,7 @@ async fn functions_that_pick_values_take_nan_for_the_greatest() {
     .await;
 }
 
-/// SQL:2016 7.10: a column of USING is the first value of the two that is not null.
+/// SQL:2016 7.10: a column of USING has the first of the two values that is not null.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_column_of_using_has_the_value_of_whichever_side_has_the_row() {
     let app = tables().await;
@@ -245,7 +246,7 @@ async fn a_column_of_using_has_the_value_of_whichever_side_has_the_row() {
     refused(&app, &[("SELECT * FROM n.a NATURAL FULL JOIN n.c", "USING")]).await;
 }
 
-/// A UUID within a struct compares with texts as one that is a column.
+/// A UUID inside a struct is compared with text like one in a column.
 #[tokio::test(flavor = "multi_thread")]
 async fn uuids_within_structs_compare_as_uuids() {
     let app = tables().await;
@@ -281,7 +282,7 @@ async fn uuids_within_structs_compare_as_uuids() {
     );
 }
 
-/// Groups of sets of keys that are floats, beside an aggregate of the same floats.
+/// Grouping sets over float keys, together with an aggregate of the same floats.
 #[tokio::test(flavor = "multi_thread")]
 async fn floats_are_grouped_by_sets_whatever_else_is_asked_of_them() {
     let app = tables().await;
@@ -301,7 +302,7 @@ async fn floats_are_grouped_by_sets_whatever_else_is_asked_of_them() {
     .await;
 }
 
-/// The least and the greatest number of 64 bits in one column.
+/// A column has both the least and the greatest 64-bit integer.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_column_of_all_64_bits_is_filtered_and_counted() {
     let app = tables().await;
@@ -321,7 +322,7 @@ async fn a_column_of_all_64_bits_is_filtered_and_counted() {
     .await;
 }
 
-/// A table may be called by its whole name wherever its columns are.
+/// A column may be qualified by the full name of its table.
 #[tokio::test(flavor = "multi_thread")]
 async fn columns_are_qualified_by_the_whole_name_of_their_table_or_the_last_part_of_it() {
     let app = tables().await;
@@ -339,7 +340,7 @@ async fn columns_are_qualified_by_the_whole_name_of_their_table_or_the_last_part
     .await;
 }
 
-/// What is too much for one statement is an error of it, and ends nothing else.
+/// A statement that exceeds a limit gets an error, and the server goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_statement_that_is_too_deep_is_refused_and_a_long_one_answered() {
     let app = TestApp::start().await;
@@ -377,7 +378,7 @@ async fn a_statement_that_is_too_deep_is_refused_and_a_long_one_answered() {
     }
 }
 
-/// SQL:2016 8.9, in a select list, where nothing is joined by the comparison.
+/// SQL:2016 8.9, in a select list, where the comparison is no join condition.
 #[tokio::test(flavor = "multi_thread")]
 async fn values_in_a_select_list_are_compared_with_all_rows() {
     let app = tables().await;
@@ -400,7 +401,7 @@ async fn values_in_a_select_list_are_compared_with_all_rows() {
     .await;
 }
 
-/// SQL:2016 7.13: what is grouped by may be any expression, in sets as well.
+/// SQL:2016 7.13: a grouping key may be any expression, also in grouping sets.
 #[tokio::test(flavor = "multi_thread")]
 async fn expressions_are_grouped_by_sets() {
     let app =
@@ -419,7 +420,7 @@ async fn expressions_are_grouped_by_sets() {
     .await;
 }
 
-/// The table around a subquery and that within may be one, and so may the columns that are compared.
+/// The outer and the inner table may be the same, and so may the compared columns.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_subquery_reads_the_table_around_it() {
     let app = tables().await;
@@ -490,7 +491,7 @@ async fn a_subquery_without_a_row_is_null() {
     .await;
 }
 
-/// The columns of a subquery keep apart, whatever they are called.
+/// Columns of the inner and the outer query stay distinct if they have the same name.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_correlated_subquery_compares_columns_of_one_name() {
     let app = holding(&[

@@ -1,4 +1,4 @@
-//! Several tables in one commit.
+//! Transactions: commits to several tables, or that create a table, through `/v1/{prefix}/transactions/commit`.
 
 use std::sync::Arc;
 
@@ -61,8 +61,9 @@ async fn a_transaction_can_make_a_table_beside_changing_another() {
     assert_eq!(app.refused(Method::POST, COMMIT, Some(body)).await.0, 409, "it is there already");
 }
 
-/// Transactions over the same tables in every order, among single commits: none waits for ever, none is lost, and the two tables of a
-/// transaction never differ.
+/// Runs transactions over the same tables in different orders, together with single commits.
+///
+/// None waits for ever, none is lost, and the two tables of a transaction never differ.
 #[tokio::test(flavor = "multi_thread")]
 async fn concurrent_transactions_neither_block_nor_lose_each_other() {
     let app = TestApp::start().await;
@@ -127,7 +128,7 @@ async fn a_table_by_two_spellings_is_refused_and_locks_nothing() {
     assert_eq!((property(&app, "t0", "a").await, property(&app, "t0", "b").await), (json!("2"), Value::Null));
 }
 
-/// The name of the table that a transaction makes is taken after its files were written: none of them is left.
+/// Another request takes the new table's name after the transaction has written its files. None of the files is left.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_that_does_not_come_about_leaves_no_file_not_of_new_tables_either() {
     let faults = Faults::local();
@@ -140,7 +141,7 @@ async fn a_transaction_that_does_not_come_about_leaves_no_file_not_of_new_tables
     faults.hold("/n/new-");
     let transaction = app.refused(Method::POST, COMMIT, Some(body));
     let rename = async {
-        // The file of the table that is changed is written first.
+        // The transaction writes the metadata file of the existing table first.
         while crate::commits::walk(app.dir.path()).into_iter().filter(|path| path.ends_with(".metadata.json")).count() == before {
             tokio::time::sleep(std::time::Duration::from_millis(2)).await;
         }

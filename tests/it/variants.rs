@@ -1,4 +1,4 @@
-//! Variants between SQL's types and files: what casts make of them, and values that few writers make.
+//! Variants in SQL and in files: casts, shredded columns, and rare values.
 
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ async fn one(app: &TestApp, expression: &str) -> String {
     found[0][0].clone()
 }
 
-/// A file's column of variants, of some columns; none may be null.
+/// Builds a variant column without nulls from its Parquet columns, such as `metadata` and `value`.
 fn variants(columns: Vec<(&str, ArrayRef)>) -> StructArray {
     let fields: Vec<Field> =
         columns.iter().map(|(name, array)| Field::new(*name, array.data_type().clone(), *name != "metadata")).collect();
@@ -47,7 +47,7 @@ fn metadata(rows: usize) -> (&'static str, ArrayRef) {
     ("metadata", Arc::new(BinaryArray::from(vec![&[1_u8, 0, 0][..]; rows])))
 }
 
-/// Appends a file of variants, with ids from 1 on.
+/// Appends a file with ids from 1 on and a variant column.
 async fn append(lake: &Lake<'_>, column: StructArray) {
     let ids: ArrayRef = Arc::new((1..).take(arrow::array::Array::len(&column)).collect::<Int64Array>());
     let v = Field::new("v", arrow::array::Array::data_type(&column).clone(), true).with_extension_type(VariantType);
@@ -57,7 +57,8 @@ async fn append(lake: &Lake<'_>, column: StructArray) {
     lake.add([file], []).await;
 }
 
-/// Each value by itself, as `CAST` converts it; values of DuckDB 1.5 and Spark 4 for those that they convert as well.
+/// Each item is converted as `CAST` converts a single value. Expected values are those of DuckDB 1.5 and Spark 4, if they convert
+/// the value too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lists_structs_and_maps_are_converted_value_by_value() {
     let app = TestApp::start().await;
@@ -125,7 +126,7 @@ async fn lists_structs_and_maps_are_converted_value_by_value() {
     app.stop().await;
 }
 
-/// `'infinity'::DATE::VARIANT` of DuckDB 1.5 is the day 2^31 - 1. What no calendar has passes as it is, whole or in a column of its own.
+/// DuckDB 1.5 writes `'infinity'::DATE::VARIANT` as the day 2^31 - 1. Dates outside of the calendar are kept, shredded or not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn times_that_no_calendar_has_are_kept() {
     let app = TestApp::start().await;
@@ -152,7 +153,7 @@ async fn times_that_no_calendar_has_are_kept() {
     app.stop().await;
 }
 
-/// One value that a type does not hold says nothing of the others, whatever rows are worked on at once.
+/// A value that can't be converted does not affect the other rows of the same batch.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_far_date_costs_no_other_its_text() {
     let app = TestApp::start().await;
@@ -170,7 +171,7 @@ async fn a_far_date_costs_no_other_its_text() {
     app.stop().await;
 }
 
-/// Parquet, "exact numeric": integers of any width are one kind of value, so that what a file has apart says nothing of what it is.
+/// Parquet, "exact numeric": integers of all widths are one logical type, so the type of a shredded column does not matter.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_width_of_a_column_says_nothing_of_its_values() {
     let app = TestApp::start().await;
@@ -192,7 +193,7 @@ async fn the_width_of_a_column_says_nothing_of_its_values() {
     app.stop().await;
 }
 
-/// Parquet, "Variant Shredding": a part that is a UUID says so, else it is no UUID for others. Decimals stay the texts that they were.
+/// Parquet, "Variant Shredding": a shredded UUID column must have the UUID annotation. Decimals keep their text.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn uuids_and_decimals_are_the_same_for_others_after_a_compaction() {
     let app = TestApp::start().await;
@@ -201,7 +202,7 @@ async fn uuids_and_decimals_are_the_same_for_others_after_a_compaction() {
     let ids: ArrayRef = Arc::new(FixedSizeBinaryArray::try_from_iter([[7_u8; 16], [8; 16]].iter()).expect("UUIDs"));
     append(&lake, variants(vec![metadata(2), ("value", none(2)), ("typed_value", ids)])).await;
     append(&lake, variants(vec![metadata(1), ("value", Arc::new(BinaryArray::from(vec![&[0x0c_u8, 1][..]])))])).await;
-    // Of 38 digits, which are as many bytes as a UUID has.
+    // Decimals of 38 digits take 16 bytes, like a UUID.
     let decimals = |unscaled: i128, scale| -> ArrayRef {
         Arc::new(Decimal128Array::from(vec![unscaled]).with_precision_and_scale(38, scale).expect("decimals"))
     };
@@ -220,7 +221,7 @@ async fn uuids_and_decimals_are_the_same_for_others_after_a_compaction() {
     let leaves = footer.file_metadata().schema_descr().columns().to_vec();
     let typed = leaves.iter().find(|leaf| leaf.path().string() == "v.typed_value").expect("a part");
     assert_eq!(typed.logical_type_ref(), Some(&LogicalType::Uuid));
-    // So do columns of UUIDs (specification, Appendix A, "Parquet"), and not those of a fixed(16).
+    // UUID columns have the annotation too (specification, Appendix A, "Parquet"), but fixed(16) columns do not.
     let fields = json!([
         {"id": 1, "name": "u", "required": false, "type": "uuid"},
         {"id": 2, "name": "f", "required": false, "type": "fixed[16]"},
@@ -233,7 +234,7 @@ async fn uuids_and_decimals_are_the_same_for_others_after_a_compaction() {
             .await
             .expect("inserted");
     }
-    // What is of no type, in structs of which some are null.
+    // The structs have a field of type unknown, and some structs are null.
     let done = lake.run("compact", json!({"rewrite-all": true, "splice": false, "verify": "full"})).await;
     assert_eq!(done["state"], "succeeded", "{done}");
     let path = lake.data_files().await[0].file_path.clone();
@@ -245,7 +246,7 @@ async fn uuids_and_decimals_are_the_same_for_others_after_a_compaction() {
     app.stop().await;
 }
 
-/// Specification, "Equality Delete Files": columns of variants are no keys. Nobody can say which rows such a file deletes.
+/// Specification, "Equality Delete Files": variants are no keys, so the rows that such a file deletes are undefined.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn equality_deletes_by_a_variant_are_found_by_a_check() {
     let app = TestApp::start().await;

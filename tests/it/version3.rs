@@ -1,4 +1,4 @@
-//! What format version 3 has more: variants, whole and in parts, and shapes, on their way through SQL, jobs and plans.
+//! Types and features of format version 3: shredded and unshredded variants, geometries and row ids, in SQL, jobs and plans.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -40,7 +40,7 @@ async fn refused(app: &TestApp, sql: &str, why: &str) {
     assert!(error.contains(why), "{sql}: {error}");
 }
 
-/// Objects `{"a": n, "b": "text n"}` for some numbers, with `a` a text for each that is negative.
+/// Returns objects `{"a": n, "b": "text n"}` for some numbers; `a` is a text if the number is negative.
 fn objects(numbers: std::ops::Range<i64>) -> VariantArray {
     let mut builder = VariantArrayBuilder::new(0);
     for n in numbers {
@@ -55,7 +55,7 @@ fn objects(numbers: std::ops::Range<i64>) -> VariantArray {
     builder.build()
 }
 
-/// Appends a file of ids with variants, which may be in parts.
+/// Appends a file of ids, from `first` on, and variants, which may be shredded.
 async fn append(lake: &Lake<'_>, first: i64, variants: VariantArray, properties: WriterProperties) {
     let ids: ArrayRef = Arc::new((first..).take(variants.len()).collect::<Int64Array>());
     let v = with_id(Field::new("v", variants.data_type().clone(), true).with_extension_type(VariantType), 2);
@@ -70,7 +70,7 @@ fn in_parts(variants: &VariantArray, ty: DataType) -> VariantArray {
     shred_variant(variants, &ty).expect("parts")
 }
 
-/// What EXPLAIN ANALYZE counts of a query.
+/// Returns a count from a query's EXPLAIN ANALYZE.
 async fn counted(app: &TestApp, sql: &str, what: &str) -> u64 {
     let plan = rows(app, &format!("EXPLAIN ANALYZE {sql}")).await.concat().concat();
     let found = plan.split(&format!("{what}=")).nth(1).unwrap_or_else(|| panic!("{what}: {plan}"));
@@ -167,10 +167,10 @@ async fn files_and_row_groups_of_other_values_are_not_read() {
     append(&lake, 0, in_parts(&objects(0..1000), DataType::Int64), groups).await;
     let sql = "SELECT count(*) FROM lake.pruned WHERE variant_get(v, '$.a', 'bigint') BETWEEN 250 AND 259";
     assert_eq!(rows(&app, sql).await, texts(&[&["10"]]));
-    // One row group of ten is read.
+    // The scan reads one of ten row groups.
     let plan = rows(&app, &format!("EXPLAIN ANALYZE {sql}")).await.concat().concat();
     assert!(plan.contains("(10/100)"), "{plan}");
-    // The next file has its bounds in the manifest.
+    // The manifest has the bounds of the next file's variants.
     app.sql("INSERT INTO lake.pruned SELECT id + 1000, v FROM lake.pruned").await.expect("inserted");
     for job in ["compact"] {
         let done = lake.run(job, json!({"rewrite-all": true})).await;
@@ -186,7 +186,7 @@ async fn files_and_row_groups_of_other_values_are_not_read() {
     ] {
         let none = format!("SELECT count(*) FROM lake.pruned WHERE {same} > 5000");
         assert_eq!(rows(&app, &none).await, texts(&[&["0"]]), "{same}");
-        // No file is left to scan.
+        // All files are pruned.
         let plan = rows(&app, &format!("EXPLAIN ANALYZE {none}")).await.concat().concat();
         assert!(plan.contains("PlaceholderRowExec") && !plan.contains("DataSource"), "{same}: {plan}");
     }
@@ -194,7 +194,7 @@ async fn files_and_row_groups_of_other_values_are_not_read() {
     app.stop().await;
 }
 
-/// A scan of so many rows is divided among threads after it has read them.
+/// The scan has so many rows that the plan repartitions them. It still reads only the variant's part.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_part_that_two_conditions_name_is_all_that_a_scan_reads_of_a_variant() {
     let app = TestApp::start().await;
@@ -270,7 +270,7 @@ async fn statistics_leave_out_what_they_can_not_count_by_name() {
     app.stop().await;
 }
 
-/// A file whose variant is no variant is an error with file and column, and costs no other column.
+/// An invalid variant is an error that names the file and the column. The other columns can still be read.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bytes_that_are_no_variant_are_an_error_by_name() {
     let app = TestApp::start().await;
@@ -293,7 +293,7 @@ async fn bytes_that_are_no_variant_are_an_error_by_name() {
     app.stop().await;
 }
 
-/// The row ids of the rows of a branch or tag, by `id`; no two rows have one.
+/// Returns the row ids of a branch's or tag's rows, by `id`, and checks that they are distinct.
 async fn row_ids(lake: &Lake<'_>, reference: &str) -> BTreeMap<i64, i64> {
     let mut found = BTreeMap::new();
     for file in lake.live_of(reference).await.data {
@@ -319,8 +319,9 @@ fn some(ids: std::ops::Range<i64>) -> Vec<Row> {
     ids.map(|id| (id, format!("s{id}"), 0, None)).collect()
 }
 
-/// Specification, "Row Lineage": a branch that has snapshots from before the upgrade gets its row ids with its own next commit, and no id
-/// is given twice.
+/// Specification, "Row Lineage": a branch with snapshots from before the upgrade gets its row ids with its own next commit.
+///
+/// No row id is assigned twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn snapshots_of_before_an_upgrade_that_are_gone_back_to_get_row_ids_of_their_own() {
     let app = TestApp::start().await;
@@ -352,7 +353,7 @@ async fn snapshots_of_before_an_upgrade_that_are_gone_back_to_get_row_ids_of_the
     assert_eq!(row_ids(&lake, "main").await, back);
 }
 
-/// Writers may leave ids out between snapshots of one commit, as DuckDB does: no id is given out again.
+/// Writers may leave gaps in the row ids of one commit, as DuckDB does. Ids in a gap are not assigned later.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn row_ids_that_a_commit_leaves_out_are_not_given_again() {
     let app = TestApp::start().await;

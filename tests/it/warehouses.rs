@@ -1,4 +1,4 @@
-//! Several warehouses, each by itself; names without case; where tables may lie.
+//! Several warehouses on one server, case-insensitive names, and the locations that tables may have.
 
 use std::collections::BTreeMap;
 
@@ -28,13 +28,13 @@ async fn nothing_of_one_warehouse_is_seen_or_reached_from_another() {
     assert!(table["metadata"]["location"].as_str().expect("a location").contains("/two/n/t-"));
     assert_eq!(app.ok(Method::GET, "/v1/default/namespaces/n/tables", None).await["identifiers"], json!([]));
     assert_eq!(app.refused(Method::GET, "/v1/default/namespaces/n/tables/t", None).await.0, 404);
-    // Neither by registering its files nor by a location in it.
+    // A table can enter another warehouse neither by its registered files nor by its location.
     let register = json!({"name": "stolen", "metadata-location": table["metadata-location"]});
     assert_eq!(app.refused(Method::POST, "/v1/default/namespaces/n/register", Some(register)).await.0, 400);
     let mut inside = create;
     inside["location"] = json!(format!("file://{}/two/x", places.path().display()));
     assert_eq!(app.refused(Method::POST, "/v1/default/namespaces/n/tables", Some(inside)).await.0, 400);
-    // The fleet shows both, with their names.
+    // The fleet lists the tables of both warehouses.
     let fleet = app.ok(Method::GET, "/api/v1/tables", None).await;
     assert_eq!((&fleet[0]["warehouse"], &fleet[0]["table"]), (&json!("other"), &json!("n.t")));
     assert_eq!(app.ok(Method::GET, "/api/v1/tables?warehouse=default", None).await, json!([]));
@@ -90,7 +90,7 @@ async fn names_keep_their_case_and_are_found_without_it_where_the_warehouse_says
     assert_eq!(listed["identifiers"][0]["name"], "orders", "a rename may change the case alone");
 }
 
-/// Every route that can say where a table's files lie, with a place outside the warehouse and one inside another table.
+/// Tries a location outside the warehouse, and one inside another table, on every route that can set a table's location.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_route_lets_a_table_lie_outside_or_in_another_one() {
     let app = TestApp::start().await;
@@ -129,7 +129,7 @@ async fn no_route_lets_a_table_lie_outside_or_in_another_one() {
     }
 }
 
-/// Data files stay where they were written, whatever the location and the properties are by now (specification: paths are absolute).
+/// Data files stay where they were written after the location or the properties change, because paths are absolute.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_location_lies_where_another_table_has_files_or_had_them() {
     let app = TestApp::start().await;
@@ -160,12 +160,13 @@ async fn no_location_lies_where_another_table_has_files_or_had_them() {
         let metadata = json!({"write.metadata.path": place(location)});
         named(update("own", json!({"action": "set-properties", "updates": metadata})).await, name);
     }
-    // A table goes back to where it was, and tables share a path for data: writers put their names into it (`write.object-storage`).
+    // A table may return to an earlier location. Tables may share a data path, because writers add the table's name to it
+    // (`write.object-storage`).
     done(update("moved", json!({"action": "set-location", "location": place("first")})).await);
     done(update("moved", json!({"action": "set-location", "location": place("second")})).await);
     done(create("sharing", "sharing", json!({"write.data.path": place("custom/data")})).await);
     done(update("own", json!({"action": "set-properties", "updates": {"write.data.path": place("custom/data")}})).await);
-    // The place of a table that was dropped is free.
+    // The places of a purged table are free.
     done(app.send(Method::DELETE, &format!("{tables}/moved?purgeRequested=true"), None).await);
     done(create("next", "first", json!({})).await);
     done(create("after", "second", json!({})).await);

@@ -75,8 +75,8 @@ fn policy_in(layers: &Layers, namespaces: &Namespaces, name: &NamespaceName, own
 ///
 /// # Errors
 ///
-/// Returns [`State`](CatalogError::State) if the database fails, [`MetadataGone`](CatalogError::MetadataGone) if the metadata file
-/// is not in storage, [`MetadataInvalid`](CatalogError::MetadataInvalid) if it can't be parsed, and
+/// Returns [`State`](CatalogError::State) if the database fails, [`MetadataGone`](CatalogError::MetadataGone) if the metadata
+/// file is not in storage, [`MetadataInvalid`](CatalogError::MetadataInvalid) if it can't be parsed, and
 /// [`Storage`](CatalogError::Storage) if it can't be read.
 pub async fn policy_of(catalog: &Catalog, layers: &Layers, row: &TabularRow) -> Result<Policy, CatalogError> {
     let namespaces = namespaces(catalog).await?;
@@ -146,8 +146,8 @@ pub struct Recommendation {
 
 /// Returns the jobs that would pay now in a warehouse, those with the most gain for their cost first.
 ///
-/// It does not matter whether the autopilot is on: the list is for schedulers outside of Esker. Tables that are frozen or foreign,
-/// or whose policy can't be followed, are left out. So are compactions of tables with damaged files.
+/// It does not matter whether the autopilot is on: the list is for schedulers outside of Esker. Tables that are frozen or
+/// foreign, or whose policy can't be followed, are left out. So are compactions of tables with damaged files.
 ///
 /// # Errors
 ///
@@ -217,7 +217,8 @@ impl Autopilot {
         entered
     }
 
-    /// Examines the tables of one warehouse, decides, enqueues jobs and stores the decisions. Returns the number of enqueued jobs.
+    /// Examines the tables of one warehouse, decides, enqueues jobs and stores the decisions. Returns the number of enqueued
+    /// jobs.
     async fn pass_over(&mut self, maintenance: &Maintenance, layers: &Layers) -> Result<usize, MaintenanceError> {
         let (catalog, now) = (maintenance.catalog(), now_ms());
         let state = catalog.state();
@@ -332,8 +333,8 @@ impl Autopilot {
 
 /// Makes the job to enqueue, with its key, reason and priority.
 ///
-/// The key makes sure that several servers enqueue the job once. It has the name of the metadata file, so a job that found nothing
-/// to do is not enqueued again before the table changes.
+/// The key makes sure that several servers enqueue the job once. It has the name of the metadata file, so a job that found
+/// nothing to do is not enqueued again before the table changes.
 fn order(row: &TabularRow, act: &JobToEnqueue) -> JobSpec {
     let candidate = &act.candidate;
     let kind = candidate.request.kind();

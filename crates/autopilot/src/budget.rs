@@ -1,7 +1,7 @@
 //! Budgets: limits on the bytes, processor seconds and requests that jobs may take in 24 hours.
 //!
-//! The jobs of the autopilot and of schedules count. A budget belongs to the layer that sets it, and all tables that take their
-//! value from there share it. So costs are summed by the origin of the budget.
+//! The jobs of the autopilot and of schedules count. A budget belongs to the layer that sets it, and all tables of a warehouse
+//! that take their value from there share it. So costs are summed by the origin of the budget, for each warehouse on its own.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! The decision about one table: the jobs to enqueue, or the reason why there are none. It is pure.
 //!
-//! Schedules decide first, then the cost model proposes jobs, if the policy turns the autopilot on. Each proposed job gets a verdict
-//! of its own, with a reason. `docs/policies.md` lists the reasons.
+//! Schedules decide first, then the cost model proposes jobs, if the policy turns the autopilot on. Each proposed job gets a
+//! verdict of its own, with a reason. `docs/policies.md` lists the reasons.
 //!
 //! Start reading at [`decide`], then [`judge`].
 
@@ -187,8 +187,8 @@ pub(crate) fn decide(known: &DecisionInput<'_>) -> Decision {
 
 /// Gives the verdict about one candidate, with the reason.
 ///
-/// `spent` describes a budget that is spent, if there is one. The checks that the table's own state decides come before those that
-/// only ask for time.
+/// `spent` describes a budget that is spent, if there is one. The checks that the table's own state decides come before those
+/// that only ask for time.
 fn judge(known: &DecisionInput<'_>, candidate: &CandidateJob, spent: Option<&str>) -> (DecisionKind, String) {
     let DecisionInput { policy, facts, now, .. } = known;
     let kind = candidate.request.kind();

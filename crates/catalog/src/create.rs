@@ -289,13 +289,6 @@ fn uuid_of(metadata: &TableMetadata) -> Uuid {
     metadata.table_uuid.unwrap_or_default()
 }
 
-/// Checks whether metadata may belong to a table that was entered with a UUID.
-///
-/// Metadata of version 1 may lack a UUID, or may have lacked it when the table was entered.
-pub(crate) fn belongs_to_entry(metadata: &TableMetadata, entered: Uuid) -> bool {
-    entered.is_nil() || metadata.table_uuid.is_none_or(|own| own == entered)
-}
-
 /// Adds the identifiers of a new entry to the data of its event.
 pub(crate) fn created_data(row: &TabularRow, mut extra: Value) -> Value {
     extra["table-id"] = json!(row.id);

@@ -11,6 +11,7 @@ use std::collections::HashSet;
 use esker_state::{DroppedTable, NewQuarantine, Outbox, SoftDrop, StateError, TabularRow};
 use esker_table::properties::GC_ENABLED;
 use esker_table::reachable;
+use esker_types::renamed::EVENT_FIELDS;
 use esker_types::{Millis, TableId, TableName, now_ms};
 use serde_json::{Value, json};
 
@@ -160,7 +161,7 @@ impl Catalog {
         let row = &dropped.row;
         let quarantines = if dropped.purge { self.purge_list(row).await } else { Vec::new() };
         let data = json!({"table-id": row.id, "table-uuid": row.table_uuid, "metadata-location": row.metadata_location,
-            "quarantined-files": quarantines.len(), "doomed-files": quarantines.len()});
+            "quarantined-files": quarantines.len(), (EVENT_FIELDS[0].old): quarantines.len()});
         let events = vec![self.event(actor, "table.drop-ended", &row.name, data)];
         self.state().end_drop(row.id, &quarantines, &Outbox { events, receipts: Vec::new() }).await?;
         Ok(())

@@ -2,7 +2,7 @@
 
 /// The failpoints that the configuration sets; none in a real deployment.
 ///
-/// The keys are `debug.halt_at` and `debug.panic_at`.
+/// The keys are `debug.failpoint` and `debug.panic_at`.
 #[derive(Debug, Clone, Default)]
 pub struct Failpoint {
     /// Name of the point at which a task stops for ever.
@@ -20,7 +20,7 @@ impl Failpoint {
     pub async fn at(&self, point: &str) {
         assert!(self.panic_at.as_deref() != Some(point), "a bug at {point} (debug.panic_at)");
         if self.stop_at.as_deref() == Some(point) {
-            tracing::error!(point, "halted by debug.halt_at");
+            tracing::error!(point, "stopped at a failpoint (debug.failpoint)");
             std::future::pending::<()>().await;
         }
     }

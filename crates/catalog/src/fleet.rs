@@ -3,7 +3,7 @@
 //! A commit costs one examination of its table, and a view of the whole fleet reads one row per table. An observer examines
 //! tables after they changed ([`Catalog::keep_facts_current`]); a request examines the few that have changed since.
 //!
-//! Start reading at [`Catalog::examined`] for one table, and at [`Catalog::fleet`] for all.
+//! Start reading at [`Catalog::assessed_table`] for one table, and at [`Catalog::fleet`] for all.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError};

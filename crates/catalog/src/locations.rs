@@ -13,7 +13,7 @@ use esker_table::{data_dir, metadata_dir};
 use esker_types::{TableId, TableName};
 use uuid::Uuid;
 
-use crate::{Catalog, CatalogError, Place, Result, recovery};
+use crate::{Catalog, CatalogError, Place, Result};
 
 /// Table properties that name directories for files, instead of those below the location.
 pub(crate) const PATH_PROPERTIES: [&str; 2] = [DATA_PATH, "write.metadata.path"];
@@ -130,12 +130,28 @@ impl Catalog {
     ///
     /// Spec: "Metastore Tables".
     pub(crate) fn metadata_path(location: &str, properties: &BTreeMap<String, String>, previous: Option<&str>) -> Result<String> {
-        let version = previous.and_then(recovery::version);
+        let version = previous.and_then(version);
         let version = version.map_or(0, |v| v + 1);
         let gzip = if METADATA_GZIP.of(properties) { ".gz" } else { "" };
         let dir = metadata_dir(location, properties);
         Ok(format!("{dir}/{version:05}-{}{gzip}.metadata.json", Uuid::now_v7()))
     }
+}
+
+/// Returns the number that a metadata file's name begins with: `00012-….metadata.json`, or `v12.metadata.json`.
+///
+/// Spec: "Metastore Tables" and "File System Tables".
+pub(crate) fn version(uri: &str) -> Option<u64> {
+    let name = uri.rsplit('/').next()?.trim_start_matches('v');
+    let end = name.find(|c: char| !c.is_ascii_digit()).unwrap_or(name.len());
+    name[..end].parse().ok()
+}
+
+/// Checks whether metadata may belong to a table that was entered with a UUID.
+///
+/// Metadata of version 1 may lack a UUID, or may have lacked it when the table was entered.
+pub(crate) fn belongs_to_entry(metadata: &TableMetadata, entered: Uuid) -> bool {
+    entered.is_nil() || metadata.table_uuid.is_none_or(|own| own == entered)
 }
 
 #[cfg(test)]

@@ -23,7 +23,6 @@ use esker_state::State;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 
-use crate::server::dead_after;
 use crate::supervise::Supervisor;
 use crate::{Config, config, housekeeping};
 
@@ -62,7 +61,7 @@ pub(crate) fn listener(
             };
             match bound {
                 Ok(listener) => serve(listener, router, stopped).await,
-                Err(error) => tracing::error!(%address, %error, "the address can't be listened on again"),
+                Err(error) => tracing::error!(%address, %error, "can't listen on the address again"),
             }
         }
     });
@@ -81,7 +80,7 @@ pub(crate) fn keepers(
 ) {
     let (all, own, until) = (catalogs.to_vec(), config.clone(), stopped.clone());
     set.run("housekeeping", move || housekeeping::run(all.clone(), own.clone(), until.clone()));
-    let (state, dead_after, until) = (state.clone(), dead_after(config), stopped.clone());
+    let (state, dead_after, until) = (state.clone(), config.dead_after(), stopped.clone());
     set.run("heartbeat", move || housekeeping::live(state.clone(), dead_after, fenced.clone(), until.clone()));
     for catalog in catalogs {
         let catalog = catalog.clone();

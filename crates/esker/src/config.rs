@@ -4,9 +4,11 @@
 //! variable `ESKER__SECTION__KEY`, which wins over the file. An unknown key is an error that names it. Start reading at
 //! [`Config::load`]; [`Config::check`] has the conditions that involve more than one key or its range.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
@@ -15,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use esker_autopilot::Layers;
 use esker_state::Database;
 
+use crate::new_names::NewNames;
 use crate::{Error, Result};
 
 /// The whole configuration, with a default for every key.
@@ -54,6 +57,9 @@ pub struct Config {
     pub traces: TracesConfig,
     /// Failpoints, for tests only.
     pub debug: DebugConfig,
+    /// Warnings about old names that the file or the environment uses.
+    #[serde(skip)]
+    pub warnings: Vec<String>,
 }
 
 /// The section `[state]`.
@@ -454,7 +460,7 @@ pub enum LogFormat {
 #[serde(default, deny_unknown_fields)]
 pub struct DebugConfig {
     /// The failpoint at which the process stops for ever, for tests that kill it there.
-    pub halt_at: Option<String>,
+    pub failpoint: Option<String>,
     /// The failpoint at which the process panics each time, for tests that the rest of the server goes on.
     pub panic_at: Option<String>,
 }
@@ -522,17 +528,23 @@ impl Config {
     /// Returns [`Config`](Error::Config) if the file can't be read, if a key is unknown or has a value of the wrong type, or if
     /// [`Config::check`] finds something wrong. Returns [`State`](Error::State) if `state.url` names no supported database.
     pub fn load(file: Option<&Path>) -> Result<Self> {
+        let warnings = RefCell::default();
         let mut figment = Figment::from(Serialized::defaults(Self::default()));
         if let Some(file) = file {
             if !file.is_file() {
                 return Err(Error::Config(format!("{} is not a file", file.display())));
             }
-            figment = figment.merge(Toml::file_exact(file));
+            figment = figment.merge(NewNames::of(Toml::file_exact(file), &warnings));
         }
-        let figment = figment.merge(Env::prefixed("ESKER__").split("__"));
+        let figment = figment.merge(NewNames::of(Env::prefixed("ESKER__").split("__"), &warnings));
         let config: Self = figment.extract().map_err(|e| Error::Config(e.to_string()))?;
         config.check()?;
-        Ok(config)
+        Ok(Self { warnings: warnings.into_inner(), ..config })
+    }
+
+    /// Returns the time without a heartbeat after which a server counts as dead.
+    pub(crate) fn dead_after(&self) -> Duration {
+        Duration::from_secs(u64::from(self.state.dead_seconds))
     }
 
     /// Returns the state database of a server whose data directory is `dir`. Opens nothing.
@@ -621,6 +633,15 @@ mod tests {
         assert_eq!((config.server.rest_port, config.server.flight_port), (8181, 32010));
         assert!(config.server.listen.is_loopback());
         assert!(!config.auth.anonymous);
+    }
+
+    #[test]
+    fn an_old_key_is_read_as_the_new_one_with_a_warning() {
+        let config = load("[debug]\nhalt_at = \"here\"").expect("valid");
+        assert_eq!(config.debug.failpoint.as_deref(), Some("here"));
+        assert!(config.warnings[0].contains("debug.failpoint") && config.warnings[0].contains("0.3.0"), "{:?}", config.warnings);
+        let both = load("[debug]\nhalt_at = \"old\"\nfailpoint = \"new\"").expect("valid");
+        assert_eq!(both.debug.failpoint.as_deref(), Some("new"));
     }
 
     #[test]

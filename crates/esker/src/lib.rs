@@ -10,10 +10,12 @@ mod error;
 mod events;
 mod housekeeping;
 mod logging;
+mod new_names;
 pub mod server;
 mod supervise;
 mod traces;
 mod warehouses;
+mod without_effect;
 
 pub use config::Config;
 pub use error::Error;

@@ -26,6 +26,7 @@ use tokio::task::JoinHandle;
 
 use crate::config::DEFAULT_WAREHOUSE;
 use crate::supervise::Supervisor;
+use crate::without_effect::without_effect;
 use crate::{Config, Error, Result, background, config, events, warehouses};
 
 /// The name of the principal that the first start creates.
@@ -88,7 +89,7 @@ impl Server {
         let rest = listen(config, config.server.rest_port, "server.rest_port").await?;
         let flight = listen(config, config.server.flight_port, "server.flight_port").await?;
         let state = State::open(config.database(&dir)?).await?;
-        state.register(dead_after(config)).await?;
+        state.register(config.dead_after()).await?;
         let new_token = first_principal(&state, config.auth.token.as_deref()).await?;
 
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
@@ -123,6 +124,9 @@ impl Server {
             tasks: tasks.clone(),
         };
         let layers = config.layers()?;
+        for warning in without_effect(&state, &catalogs, &layers).await? {
+            tracing::warn!("{warning}");
+        }
         let app = App::new(state.clone(), maintenance.clone(), layers.clone(), engine.clone(), access.clone(), app_options).await;
 
         for catalog in catalogs.iter().filter(|catalog| catalog.check_epoch().is_ok()) {
@@ -134,7 +138,7 @@ impl Server {
         let (stop, stopped) = watch::channel(false);
         let (fenced, lost) = watch::channel(false);
         let addresses = (address(&rest, "server.rest_port")?, address(&flight, "server.flight_port")?);
-        let halt = Failpoint { stop_at: config.debug.halt_at.clone(), panic_at: config.debug.panic_at.clone() };
+        let halt = Failpoint { stop_at: config.debug.failpoint.clone(), panic_at: config.debug.panic_at.clone() };
         let mut set = Supervisor::new(tasks, halt, stopped.clone());
         background::listener(&mut set, "rest", rest, addresses.0, esker_rest::router(app.clone()), &stopped);
         background::listener(&mut set, "flight", flight, addresses.1, esker_flight::router(engine, access), &stopped);
@@ -244,11 +248,6 @@ impl Drop for JobThreads {
             runtime.shutdown_background();
         }
     }
-}
-
-/// Returns the time without a heartbeat after which a server counts as dead.
-pub(crate) fn dead_after(config: &Config) -> Duration {
-    Duration::from_secs(u64::from(config.state.dead_seconds))
 }
 
 /// Creates the data directory if it is missing, and returns its absolute path.

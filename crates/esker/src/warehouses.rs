@@ -75,7 +75,7 @@ fn options(config: &Config, dir: &Path, name: &str, warehouse: &WarehouseConfig)
         spill_dir: config.spill_dir(dir),
         check_policy: esker_autopilot::policy::bad_properties,
         freeze: Freeze::new(move |namespaces, name, own| frozen_by(&layers, namespaces, name, own)),
-        failpoint: Failpoint { stop_at: config.debug.halt_at.clone(), panic_at: config.debug.panic_at.clone() },
+        failpoint: Failpoint { stop_at: config.debug.failpoint.clone(), panic_at: config.debug.panic_at.clone() },
     })
 }
 

@@ -1,4 +1,4 @@
-//! [`Handle`]: the state of a statement, which the client carries between its calls.
+//! [`StatementHandle`]: the state of a statement, which the client carries between its calls.
 //!
 //! It is JSON in the opaque bytes of a ticket or of the handle of a prepared statement, so that any replica can answer the next
 //! call.

@@ -1,9 +1,9 @@
-//! [`Service`]: the calls of Flight SQL, each answered by the query engine.
+//! [`FlightSqlHandler`]: the calls of Flight SQL, each answered by the query engine.
 //!
 //! A statement takes two calls: `GetFlightInfo` plans it and returns its schema with a ticket; `DoGet` with that ticket runs it.
-//! Only `DoGet` and `DoPut` run statements, so each runs once. The plan is kept between the two calls ([`PLANS`],
-//! [`PLAN_SECONDS`]). If it is gone, the statement in the ticket is planned again: by another replica, after a restart, or for a
-//! slow client. Start reading with [`Service::query_info`] and [`Service::run`].
+//! Only `DoGet` and `DoPut` run statements, so each runs once. The plan is kept between the two calls ([`MAX_CACHED_PLANS`],
+//! [`PLAN_TTL_SECONDS`]). If it is gone, the statement in the ticket is planned again: by another replica, after a restart, or for a
+//! slow client. Start reading with [`FlightSqlHandler::query_info`] and [`FlightSqlHandler::run`].
 //!
 //! Spec: Arrow Flight SQL, "RPC Methods".
 
@@ -51,7 +51,7 @@ const MAX_CACHED_PLANS: u64 = 64;
 /// Without its plan, a statement is planned again: by another replica, after a restart, or when a client takes its time.
 const PLAN_TTL_SECONDS: u64 = 10;
 
-/// The plans that are kept, by the key in their [`Handle`]. Each is taken out once.
+/// The plans that are kept, by the key in their [`StatementHandle`]. Each is taken out once.
 type PlanCache = Cache<Uuid, Arc<Mutex<Option<PreparedStatement>>>>;
 
 /// The Flight SQL service of one server.

@@ -1,6 +1,6 @@
 //! The rules: one function for each finding.
 //!
-//! [`ALL`] holds the rules about the shape of a table, which read its facts. [`unreadable`], [`damaged`] and [`damaged_snapshots`]
+//! [`ALL`] holds the rules about the shape of a table, which read its facts. [`unreadable`], [`damaged_files`] and [`damaged_snapshots`]
 //! report files that could not be read. Most rules compute points up to a maximum, and the share of the maximum gives the severity.
 //! `docs/findings.md` gives each threshold to users; keep it in step. Start reading at [`small_files`].
 

@@ -1,7 +1,8 @@
 //! The context of one attempt at a job: the catalog, the reader, its limits, its progress and its cancellation.
 //!
-//! [`JobContext`] is handed to every plan and run. [`Progress`] is its one shared mutable part: the job counts and logs into it, and the worker
-//! copies it to the database and sets the cancellation. A job looks for a cancellation only at safe points, where nothing is half done.
+//! [`JobContext`] is handed to every plan and run. [`Progress`] is its one shared mutable part. The job counts and logs into it;
+//! the worker copies it to the database and sets the cancellation. A job looks for a cancellation only at safe points, where
+//! nothing is half done.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -75,7 +76,8 @@ pub(crate) struct JobContext {
     pub(crate) catalog: Catalog,
     pub(crate) reader: Reader,
     pub(crate) job: JobId,
-    /// Number of the attempt, from 1; 0 for a dry run. Names of files contain it, because files of an earlier attempt are being reclaimed.
+    /// Number of the attempt, from 1; 0 for a dry run. Names of files contain it, because files of an earlier attempt are being
+    /// reclaimed.
     pub(crate) attempt: i64,
     pub(crate) table: TableId,
     pub(crate) progress: Arc<Progress>,
@@ -135,15 +137,17 @@ impl JobContext {
     ///
     /// # Errors
     ///
-    /// Returns [`MaintenanceError::Cancelled`] after a cancellation, [`MaintenanceError::Panicked`] if the work panics, and the work's error.
+    /// Returns [`MaintenanceError::Cancelled`] after a cancellation, [`MaintenanceError::Panicked`] if the work panics, and the
+    /// work's error.
     pub(crate) async fn blocking<T: Send + 'static>(self, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
         self.check_cancelled()?;
         let counters = self.counters;
         tokio::task::spawn_blocking(move || counters.timed(work)).await?
     }
 
-    /// Returns the destination of the job's files. Each path is recorded as a pending output before the file is written; none is after a
-    /// cancellation.
+    /// Returns the destination of the job's files. Each path is recorded as a pending output before the file is written.
+    ///
+    /// After a cancellation no path can be recorded, so no file is written.
     pub(crate) fn destination(&self) -> Destination {
         let (catalog, table, job, progress) = (self.catalog.clone(), self.table, self.job, self.progress.clone());
         let record: Recorder = Arc::new(move |paths: Vec<String>| {

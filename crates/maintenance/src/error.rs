@@ -1,12 +1,13 @@
 //! The error of this crate. [`Coded`] maps each variant to the code that decides about retries and HTTP statuses.
 
+use datafusion::error::DataFusionError;
 use esker_catalog::{CatalogError, Unreadable};
 use esker_format::FormatError;
 use esker_read::ReadError;
 use esker_state::StateError;
 use esker_storage::StorageError;
 use esker_table::TableError;
-use esker_types::{Coded, ErrorCode, Panicked, code_of_io};
+use esker_types::{Coded, ErrorCode, Panicked, code_of_io, error_chain};
 use esker_write::WriteError;
 use tokio::task::JoinError;
 
@@ -74,6 +75,9 @@ pub enum MaintenanceError {
         /// Number of rows of the new files.
         rows_out: u64,
     },
+    /// Rows could not be sorted. An error of the rows' source is among the causes.
+    #[error("sorting failed: {0}")]
+    Sort(#[from] DataFusionError),
     /// Rows could not be encoded.
     #[error(transparent)]
     Parquet(#[from] parquet::errors::ParquetError),
@@ -97,6 +101,7 @@ impl MaintenanceError {
     /// Returns the file that could not be read, if the error is about one.
     pub(crate) fn unreadable(&self) -> Option<Unreadable> {
         let (path, decoding) = match self {
+            Self::Sort(e) => return found(e)?.unreadable(),
             Self::Read(e) => e.file()?,
             Self::Storage(e) => (e.uri()?, false),
             Self::Table(e) | Self::Catalog(CatalogError::Table(e)) => return Unreadable::of_snapshot(e),
@@ -104,6 +109,16 @@ impl MaintenanceError {
         };
         Some(Unreadable { path: path.to_owned(), error: self.to_string(), decoding, snapshot_id: None })
     }
+}
+
+/// Returns the error of the source of the rows that a sort met, if there is one.
+fn found(error: &DataFusionError) -> Option<&MaintenanceError> {
+    error_chain(error).find_map(|cause| cause.downcast_ref())
+}
+
+/// Returns the operating system's error that a sort met, if there is one.
+fn root_io(error: &DataFusionError) -> Option<&std::io::Error> {
+    error_chain(error).find_map(|cause| cause.downcast_ref())
 }
 
 /// A task of a job panicked or was aborted: [`Panicked`](MaintenanceError::Panicked) or [`Cancelled`](MaintenanceError::Cancelled).
@@ -136,7 +151,29 @@ impl Coded for MaintenanceError {
             Self::Busy(_) => ErrorCode::Unavailable,
             Self::Refused(_) | Self::MixedPartitions { .. } | Self::Cancelled => ErrorCode::Refused,
             Self::Spill(e) => code_of_io(e),
+            Self::Sort(e) => match (found(e), root_io(e)) {
+                (Some(source), _) => source.code(),
+                (None, Some(io)) => code_of_io(io),
+                (None, None) if matches!(e.find_root(), DataFusionError::ResourcesExhausted(_)) => ErrorCode::Refused,
+                (None, None) => ErrorCode::Internal,
+            },
             Self::NotEquivalent { .. } | Self::Parquet(_) | Self::Arrow(_) | Self::Panicked { .. } => ErrorCode::Internal,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_the_rows_keeps_its_meaning_through_a_sort() {
+        let away = MaintenanceError::Busy("the store is away".to_owned());
+        let through = MaintenanceError::Sort(DataFusionError::External(Box::new(away)).context("merging"));
+        assert_eq!(through.code(), ErrorCode::Unavailable, "it is tried again");
+        let full = MaintenanceError::Sort(DataFusionError::IoError(std::io::ErrorKind::StorageFull.into()));
+        assert_eq!(full.code(), ErrorCode::StorageFull);
+        let memory = MaintenanceError::Sort(DataFusionError::ResourcesExhausted("memory".to_owned()));
+        assert_eq!(memory.code(), ErrorCode::Refused);
     }
 }

@@ -1,7 +1,7 @@
 //! The explanation of one file in the warehouse: which table refers to it, through what, and what will become of it.
 //!
-//! Start reading at [`explain`]. It collects everything that leads to the file, its state in quarantine and as an orphan candidate, and sums
-//! them up in one sentence.
+//! Start reading at [`explain`]. It collects everything that leads to the file, its state in quarantine and as an orphan candidate,
+//! and sums them up in one sentence.
 
 use esker_catalog::{Catalog, LoadedTable, deletion};
 use esker_format::{DataContentType, ManifestProjection};
@@ -17,8 +17,10 @@ use crate::orphans::with_checksum;
 /// A reference to a file, from a table's metadata.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileHolder {
-    /// The role of the file: `metadata`, `earlier-metadata`, `manifest-list`, `manifest`, `data`, `delete`, `statistics`, `removed` (a manifest
-    /// only records its removal) or `checksum` (it holds the checksum of a file with one of these roles).
+    /// The role of the file: `metadata`, `earlier-metadata`, `manifest-list`, `manifest`, `data`, `delete`, `statistics`, `removed`
+    /// or `checksum`.
+    ///
+    /// A manifest only records the removal of a `removed` file. A `checksum` is that of a file with one of the other roles.
     pub role: String,
     /// Ids of the snapshots that lead to the file, oldest first.
     pub snapshots: Vec<i64>,
@@ -70,9 +72,10 @@ pub struct QuarantineRecord {
 ///
 /// # Errors
 ///
-/// Returns [`Storage`](crate::MaintenanceError::Storage) if `uri` is not a location or the store fails,
-/// [`State`](crate::MaintenanceError::State) if the database fails, and [`Catalog`](crate::MaintenanceError::Catalog) or
-/// [`Table`](crate::MaintenanceError::Table) if the table's metadata or a manifest cannot be read.
+/// - Returns [`Storage`](crate::MaintenanceError::Storage) if `uri` is not a location or the store fails.
+/// - Returns [`State`](crate::MaintenanceError::State) if the database fails.
+/// - Returns [`Catalog`](crate::MaintenanceError::Catalog) or [`Table`](crate::MaintenanceError::Table) if the table's metadata or
+///   a manifest can't be read.
 pub async fn explain(catalog: &Catalog, uri: &str) -> Result<Explanation> {
     let at = Location::parse(uri)?;
     let path = at.to_string();

@@ -1,8 +1,8 @@
 //! A kind of job is one implementation of [`JobType`], in one file.
 //!
-//! The trait holds everything that the queue, the management API, the command line, the autopilot and an undo need to know about a kind: its
-//! options, its plan, how it runs, how it is undone, and how a person reads its outcome. `jobs::kinds` lists the implementations. A kind that
-//! is missing there does not compile.
+//! The trait holds everything that is particular to a kind: its options, its plan, its run, its undo, and the texts that people
+//! read. The queue, the management API, the command line and the autopilot know nothing else about kinds. `jobs::kinds` lists the
+//! implementations. A kind that is missing there does not compile.
 
 use std::time::Duration;
 

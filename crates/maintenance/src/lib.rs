@@ -1,10 +1,11 @@
 //! Maintenance of tables: plan → execute → commit.
 //!
-//! A plan is data. Planning changes nothing; the dry run prints the plan, the job's record keeps it, and the job executes what was shown. A
-//! commit goes through the catalog's sequencer as a [`Rebase`](esker_catalog::Rebase): it is computed on the table as it is at the commit
-//! point, so an append that lands meanwhile never makes it fail.
+//! A plan is data. Planning changes nothing; the dry run prints the plan, the job's record keeps it, and the job executes what was
+//! shown. A commit is a [`Rebase`](esker_catalog::Rebase) in the catalog's sequencer. It is computed on the table as it is at the
+//! commit point, so an append that lands meanwhile never makes it fail.
 //!
-//! Start reading at [`Maintenance`], which enqueues jobs, and [`Worker`], which runs them. `job_type` defines what a kind of job consists of.
+//! Start reading at [`Maintenance`], which enqueues jobs, and [`Worker`], which runs them. `job_type` defines what a kind of job
+//! consists of.
 
 mod check;
 mod compact;
@@ -96,8 +97,8 @@ async fn check_not_frozen(catalog: &Catalog, table: &LoadedTable) -> Result<()> 
 ///
 /// # Errors
 ///
-/// Returns [`MaintenanceError::Refused`] for a foreign table and for one with `gc.enabled=false`, and the catalog's error if the database and
-/// the warehouse do not belong together.
+/// Returns [`MaintenanceError::Refused`] for a foreign table and for one with `gc.enabled=false`, and the catalog's error if the
+/// database and the warehouse do not belong together.
 fn check_deletable(catalog: &Catalog, table: &LoadedTable) -> Result<()> {
     check_owned(table)?;
     catalog.check_epoch()?;

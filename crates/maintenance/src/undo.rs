@@ -1,7 +1,7 @@
 //! The undo of a job, for all kinds.
 //!
-//! A kind implements the undo of its work in its [`JobType`](crate::job_type::JobType). This file checks the job before, and records the undo
-//! after. An undo works as long as the files that the job quarantined are still in storage.
+//! A kind implements the undo of its work in its [`JobType`](crate::job_type::JobType). This file checks the job before, and
+//! records the undo after. An undo works as long as the files that the job quarantined are still in storage.
 
 use std::fmt::Display;
 
@@ -26,13 +26,16 @@ fn of_undo(job: &Job, error: MaintenanceError) -> MaintenanceError {
 
 /// Undoes a job, once.
 ///
-/// An undone expiry has its snapshots, branches and tags in the table again. An undone compaction has the files that it replaced in the table, in
-/// place of its own. An undone removal of orphans has released them from quarantine. The undo is a record of its own, which the record of the job names.
+/// An undone expiry has its snapshots, branches and tags in the table again. An undone compaction has the files that it replaced in
+/// the table, in place of its own. An undone removal of orphans has released them from quarantine. The undo is a record of its own,
+/// which the record of the job names.
 ///
 /// # Errors
 ///
-/// Returns [`MaintenanceError::Refused`] if the job is not over, is undone already, or is of a kind that can't be undone; if the table is frozen;
-/// or if a file that the undo needs was deleted or was erased on purpose.
+/// - Returns [`MaintenanceError::Refused`] if the job is not over, is undone already, or is of a kind that can't be undone.
+/// - Returns [`MaintenanceError::Refused`] if the table is frozen, or if a file that the undo needs was deleted or erased.
+/// - Returns [`MaintenanceError::State`] if the table was dropped or the database fails, and [`MaintenanceError::Catalog`] if the
+///   commit fails.
 pub async fn undo(catalog: &Catalog, job: &Job, principal: &Principal) -> Result<Undone> {
     if !job.state.is_over() {
         return refused(format!("job {} is {}; wait for it to end, or cancel it", job.id, job.state.as_str()));

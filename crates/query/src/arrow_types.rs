@@ -99,7 +99,7 @@ pub(crate) fn client_schema(schema: &Schema) -> SchemaRef {
     map_schema(&Schema::new_with_metadata(fields, schema.metadata().clone()), plain_type)
 }
 
-/// Converts a batch to the schema that [`plain`] made of its own.
+/// Converts a batch to the schema that [`client_schema`] made of its own.
 ///
 /// # Errors
 ///

@@ -1,7 +1,7 @@
 //! Turns the data files of a snapshot into the files and groups that DataFusion's Parquet scan takes.
 //!
-//! A large file becomes several parts. Each part carries its statistics and, as extensions, its deleted rows ([`Deleted`]), the
-//! expressions of its partition ([`InPartition`]) and its name in the catalog ([`KnownFile`]). Start reading at `partitioned`.
+//! A large file becomes several parts. Each part carries its statistics and, as extensions, its deleted rows ([`DeletedRows`]), the
+//! expressions of its partition ([`PartitionAdapter`]) and its name in the catalog ([`KnownFile`]). Start reading at `partitioned`.
 
 use std::collections::HashMap;
 use std::ops::Range;

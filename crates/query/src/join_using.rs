@@ -78,7 +78,7 @@ pub(crate) fn rewrite_joins(select: &mut Select, order: Option<&mut OrderBy>) ->
     Ok(())
 }
 
-/// Rewrites the joins of a query that is a single select, with its `ORDER BY`; does the same as [`apart`].
+/// Rewrites the joins of a query that is a single select, with its `ORDER BY`; does the same as [`rewrite_joins`].
 pub(crate) fn rewrite_query_joins(query: &mut Query) -> Result<(), String> {
     match query.body.as_mut() {
         SetExpr::Select(select) => rewrite_joins(select, query.order_by.as_mut()),

@@ -24,7 +24,7 @@ use crate::log::QueryStats;
 use crate::row_position_scan::RowTable;
 use crate::statement_text::{AsOf, parse_name};
 use crate::table::columns;
-use crate::{IcebergTable, QueryError, QueryLog, inspect, system, table_health_table, views};
+use crate::{IcebergTable, QueryError, QueryLog, inspect, system, views};
 
 /// The warehouses as one statement sees them.
 #[derive(Debug, Clone)]
@@ -324,7 +324,7 @@ impl Namespace {
                 return Ok(Some(table));
             }
             // In the catalog's own namespace of this name, only the table that Esker writes can be queried.
-            if parse_name(name).0.split('$').next() != Some(table_health_table::TABLE) {
+            if parse_name(name).0.split('$').next() != Some(system::TABLE_HEALTH) {
                 return Ok(None);
             }
         }

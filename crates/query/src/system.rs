@@ -17,6 +17,9 @@ use crate::{QueryLog, Result};
 /// Of a namespace of this name in the catalog, only the table that Esker writes there can be queried.
 pub(crate) const NAMESPACE: &str = "system";
 
+/// Name of the Iceberg table in that namespace that has the health of all tables.
+pub(crate) const TABLE_HEALTH: &str = "table_health";
+
 /// Names of the system tables.
 pub(crate) const TABLES: [&str; 4] = ["health", "jobs", "queries", "tables"];
 

@@ -18,13 +18,9 @@ use serde_json::{Value, json};
 use crate::change::commit;
 use crate::commit::RowChange;
 use crate::rows::{batch, column, time};
+use crate::system::{NAMESPACE, TABLE_HEALTH};
 use crate::target::{Uncommitted, WriteTarget};
 use crate::{QueryError, Result};
-
-/// Namespace of the table.
-pub(crate) const NAMESPACE: &str = "system";
-/// Name of the table.
-pub(crate) const TABLE: &str = "table_health";
 
 /// Returns the columns of the table.
 fn columns() -> Vec<Field> {
@@ -124,7 +120,7 @@ pub async fn record_health(catalog: &Catalog, reader: &Reader) -> Result<u64> {
 fn target(catalog: &Catalog, reader: &Reader) -> Result<WriteTarget> {
     let wrong = |e: esker_types::IdentError| QueryError::Statement(e.to_string());
     let namespace = NamespaceName::new(vec![NAMESPACE.to_owned()]).map_err(wrong)?;
-    let name = TableName::new(namespace, TABLE).map_err(wrong)?;
+    let name = TableName::new(namespace, TABLE_HEALTH).map_err(wrong)?;
     Ok(WriteTarget { catalog: catalog.clone(), reader: reader.clone(), name })
 }
 
@@ -149,7 +145,7 @@ async fn make(target: &WriteTarget, actor: &Actor) -> Result<()> {
     let schema = Schema::new(columns().into_iter().map(stored).collect::<Vec<_>>());
     let schema = schema_from_arrow(&schema).map_err(|e| QueryError::Execution(e.to_string()))?;
     let request = CreateTable {
-        name: TABLE.to_owned(),
+        name: TABLE_HEALTH.to_owned(),
         location: None,
         schema,
         partition_spec: None,

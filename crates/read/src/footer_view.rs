@@ -2,7 +2,7 @@
 //!
 //! Such a footer view holds only the row groups of the scan's split. It describes a chunk that has a cached form in that form, at
 //! a virtual address (`VIRTUAL_BASE` in `uncompressed.rs`). So Parquet's own decoder can read the cache, and what it reads is
-//! still a valid Parquet file. Start with [`show`]; [`CachedForm`] is what the cache holds.
+//! still a valid Parquet file. Start with [`build_footer_view`]; [`CachedForm`] is what the cache holds.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;

@@ -259,7 +259,7 @@ impl Reader {
 
     /// Returns the positions that equality deletes delete from a file, if they are cached under `key`.
     ///
-    /// See [`keep_keyed_positions`](Self::keep_keyed_positions).
+    /// See [`keep_keyed_positions`](Self::cache_equality_positions).
     pub async fn cached_equality_positions(&self, key: &str) -> Option<Arc<RoaringTreemap>> {
         self.equality_positions.get(key).await
     }

@@ -2,7 +2,7 @@
 //!
 //! A shredded value is a pair of columns: `typed_value` holds it if it is of that column's type, `value` holds it otherwise.
 //! Objects and arrays nest such pairs. Nearly all files are not shredded and keep their bytes; every value is checked before
-//! anything walks it. Start with [`put_together`]. Spec: Parquet, "Variant Shredding".
+//! anything walks it. Start with [`reassemble`]. Spec: Parquet, "Variant Shredding".
 
 use arrow::array::{Array, ArrayRef, AsArray, BinaryViewArray, StructArray};
 use arrow::compute::cast;

@@ -71,7 +71,7 @@ pub enum WkbKind {
     Standard,
     /// A geometry with flags of PostGIS's EWKB, or with more bytes after it. Libraries read it.
     Loose,
-    /// No geometry, or one nested more than [`SHAPE_DEPTH`] deep.
+    /// No geometry, or one nested more than [`MAX_WKB_DEPTH`] deep.
     Wrong,
 }
 

@@ -180,7 +180,7 @@ impl DataHub {
 
     /// Delivers what has changed, again and again, until `stopped` holds `true`.
     ///
-    /// The pause doubles with each failure, up to ten minutes, and is [`DataHubOptions::every`] again after a success.
+    /// The pause doubles with each failure, up to ten minutes, and is [`DataHubOptions::interval`] again after a success.
     pub async fn run(self, catalogs: Vec<Catalog>, mut stopped: watch::Receiver<bool>) {
         let mut pause = self.options.interval;
         loop {

@@ -1,4 +1,4 @@
-//! [`Kafka`]: a sink that writes events to a Kafka topic as CloudEvents.
+//! [`KafkaSink`]: a sink that writes events to a Kafka topic as CloudEvents.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! [`Webhook`]: a sink that posts each event to a URL.
+//! [`WebhookSink`]: a sink that posts each event to a URL.
 
 use std::time::Duration;
 
@@ -61,7 +61,7 @@ impl WebhookSink {
     ///
     /// # Errors
     ///
-    /// Returns [`Http`](ReportError::Http) if the receiver does not answer, and [`NotTaken`](ReportError::NotTaken) if it answers
+    /// Returns [`Http`](ReportError::Http) if the receiver does not answer, and [`NotTaken`](ReportError::EventRefused) if it answers
     /// with a status that is no success.
     async fn post(&self, event: &Event) -> Result<()> {
         let url = &self.options.url;

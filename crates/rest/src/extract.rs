@@ -77,7 +77,9 @@ impl<T: DeserializeOwned> FromRequestParts<App> for Query<T> {
 fn decode(segment: &str) -> Result<String, ApiError> {
     let spaced = segment.replace('+', " ");
     let decoded = percent_decode_str(&spaced).decode_utf8();
-    decoded.map(|s| s.into_owned()).map_err(|_| ApiError::new(ErrorCode::BadRequest, format!("path segment {segment:?} is not UTF-8")))
+    decoded
+        .map(|s| s.into_owned())
+        .map_err(|_| ApiError::new(ErrorCode::BadRequest, format!("path segment {segment:?} is not UTF-8")))
 }
 
 /// Returns the raw path segment that follows a fixed one, such as the name after `tables` in `/…/tables/{name}`.

@@ -91,8 +91,12 @@ async fn handle(app: &App, catalog: &Catalog, key: Uuid, request: Request, next:
     };
     let lock = app.inner.idempotency.lock(&receipt);
     let wait = catalog.options().commit_wait;
-    let busy =
-        |_| ApiError::new(ErrorCode::TooBusy, format!("a request with the idempotency-key {key} is still being carried out; try again"));
+    let busy = |_| {
+        ApiError::new(
+            ErrorCode::TooBusy,
+            format!("a request with the idempotency-key {key} is still being carried out; try again"),
+        )
+    };
     let _alone = tokio::time::timeout(wait, lock.lock()).await.map_err(busy)?;
     if let Some(found) = app.state().receipt(&receipt).await? {
         if found.body_sha256 != receipt.body_sha256 {

@@ -1,8 +1,8 @@
 //! The HTTP service: the Iceberg REST catalog, the management API, the web page, metrics and probes.
 //!
 //! The catalog is under `/v1`, the management API under `/api/v1`, the page at `/`. The others are `/metrics`, `/metrics/tables`,
-//! `/healthz` and `/readyz`. Handlers share one [`App`]. They take the names in the path by the extractors of `extract.rs`, call
-//! the catalog or the maintenance, and answer an [`ApiError`] in the envelope of the Iceberg REST specification.
+//! `/healthz` and `/readyz`. Handlers share one [`App`] and take the names in the path by the extractors of `extract.rs`. An error
+//! is an [`ApiError`], in the envelope of the Iceberg REST specification.
 //!
 //! Start reading at [`router`], which shows the layers around the handlers, then at `iceberg/mod.rs` and `management/mod.rs`.
 

@@ -57,9 +57,9 @@ impl Database {
     ///
     /// # Errors
     ///
-    /// Returns [`NotAFile`](StateError::NotAFile) for PostgreSQL. Returns [`File`](StateError::File) if the database does not
+    /// Returns [`NotAFile`](StateError::NotSqlite) for PostgreSQL. Returns [`File`](StateError::File) if the database does not
     /// exist, or if `to` exists or can't be written. Returns [`Path`](StateError::Path) if a path is not UTF-8,
-    /// [`Unfit`](StateError::Unfit) if the database is damaged, and [`Sql`](StateError::Sql) if it can't be copied.
+    /// [`Unfit`](StateError::UnusableBackup) if the database is damaged, and [`Sql`](StateError::Sql) if it can't be copied.
     pub async fn back_up(&self, to: &Path) -> Result<()> {
         self.file()?;
         if to.exists() {
@@ -85,8 +85,8 @@ impl Database {
     ///
     /// # Errors
     ///
-    /// Returns [`NotAFile`](StateError::NotAFile) for PostgreSQL, and [`File`](StateError::File) if a file can't be read, copied or
-    /// renamed. Returns [`Unfit`](StateError::Unfit) if the file is not a sound database of this version or an earlier one.
+    /// Returns [`NotAFile`](StateError::NotSqlite) for PostgreSQL, and [`File`](StateError::File) if a file can't be read, copied or
+    /// renamed. Returns [`Unfit`](StateError::UnusableBackup) if the file is not a sound database of this version or an earlier one.
     pub async fn restore(&self, from: &Path) -> Result<Option<PathBuf>> {
         let Self::Sqlite(path) = self else { return Err(StateError::NotSqlite) };
         let mut begin = [0; 16];

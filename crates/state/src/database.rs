@@ -1,7 +1,7 @@
 //! The two kinds of databases, and all that differs between them: how they are opened, how a change begins, whose clock counts.
 //!
 //! All other SQL of this crate is one text for both. Changes run one at a time: on SQLite under its write lock, on PostgreSQL under
-//! an advisory lock that lives as long as its transaction. Start reading with [`Database::pool`] and [`Database::begin_alone`].
+//! an advisory lock that lives as long as its transaction. Start reading with [`Database::pool`] and [`Database::begin_exclusive`].
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

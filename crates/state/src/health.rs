@@ -292,7 +292,7 @@ impl State {
         Ok(())
     }
 
-    /// Returns the use of each table in the last [`USE_DAYS`] days, today included.
+    /// Returns the use of each table in the last [`USAGE_DAYS`] days, today included.
     ///
     /// # Errors
     ///
@@ -304,7 +304,7 @@ impl State {
         rows.iter().map(|row| Ok((parse_id(row.try_get(0)?)?, use_row(row, 1)?))).collect()
     }
 
-    /// Returns the use of one table in the last [`USE_DAYS`] days, today included.
+    /// Returns the use of one table in the last [`USAGE_DAYS`] days, today included.
     ///
     /// # Errors
     ///

@@ -82,6 +82,15 @@ async fn insert(tx: &mut Transaction<'_, Any>, warehouse: Warehouse, namespace: 
 }
 
 impl State {
+    /// Returns the names of all warehouses that a server ever entered.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer.
+    pub async fn warehouse_names(&self) -> Result<Vec<String>> {
+        Ok(sqlx::query_scalar("SELECT name FROM warehouse ORDER BY name").fetch_all(&self.readers).await?)
+    }
+
     /// Returns the warehouse of a name with its location, and creates it if it does not exist.
     ///
     /// Location and comparison of names are fixed when it is created: those of an existing warehouse are returned.

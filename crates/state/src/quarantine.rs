@@ -16,7 +16,7 @@
 //! ```
 //!
 //! `deleting` is recorded before the storage is asked. A sweep that was killed then leaves it behind, and a later sweep checks the
-//! file again. A file in `deleting` or `deleted` can't become part of its table again: [`StateError::Going`]. Records are never
+//! file again. A file in `deleting` or `deleted` can't become part of its table again: [`StateError::BeingDeleted`]. Records are never
 //! removed, so that [`State::quarantined_path`] explains any file.
 
 use esker_types::{JobId, Millis, TableId, now_ms};
@@ -194,7 +194,7 @@ fn placeholders(first: usize, n: usize) -> String {
 ///
 /// # Errors
 ///
-/// Returns [`Going`](StateError::Going) if the deletion of one of the files has begun or is done.
+/// Returns [`Going`](StateError::BeingDeleted) if the deletion of one of the files has begun or is done.
 pub(crate) async fn release_restored(tx: &mut Transaction<'_, Any>, paths: &[String]) -> Result<()> {
     for paths in paths.chunks(PATHS_PER_STATEMENT) {
         let update = format!(

@@ -2,7 +2,7 @@
 //!
 //! The heartbeat of a server is the lease of its jobs ([`State::heartbeat`]): while the server is live, its jobs are its own. Once
 //! it is dead it can change nothing any more, and its jobs go back into the queue ([`State::requeue_abandoned_jobs`]). The states
-//! of a job are drawn in [`crate::jobs`]. Start reading with [`State::enqueue`], [`State::take_next`] and [`State::end_job_of`].
+//! of a job are drawn in [`crate::jobs`]. Start reading with [`State::enqueue`], [`State::take_next_of_engine`] and [`State::end_job_of`].
 
 use esker_types::{JobId, Millis, TableId, now_ms};
 use serde_json::{Value, json};

@@ -1,6 +1,6 @@
 //! Catalog entries: the pointer from the name of a table or view to its current metadata file.
 //!
-//! A commit is a compare-and-swap of that pointer ([`Swap`]). [`State::publish`] carries out several of them in one transaction,
+//! A commit is a compare-and-swap of that pointer ([`PointerSwap`]). [`State::publish`] carries out several of them in one transaction,
 //! with the files that they quarantine or restore, the pending outputs that they settle, and the outbox. Tables and views share one
 //! name space. Start reading with [`State::publish`].
 
@@ -227,7 +227,7 @@ pub(crate) async fn insert_tabular(tx: &mut Transaction<'_, Any>, warehouse: War
 ///
 /// # Errors
 ///
-/// Returns [`Going`](StateError::Going) if the deletion of a restored file has begun or is done.
+/// Returns [`Going`](StateError::BeingDeleted) if the deletion of a restored file has begun or is done.
 async fn swap(tx: &mut Transaction<'_, Any>, swap: &PointerSwap) -> Result<bool> {
     let done = sqlx::query(
         "UPDATE tabular SET metadata_location = $3, location = $4, updated_ms = $5 WHERE id = $1 AND metadata_location = $2",
@@ -260,7 +260,7 @@ impl State {
     ///
     /// Returns [`NoSuchNamespace`](StateError::NoSuchNamespace), [`NoSuchTable`](StateError::NoSuchTable) or
     /// [`NoSuchView`](StateError::NoSuchView) if a new entry refers to something that does not exist, and
-    /// [`AlreadyExists`](StateError::AlreadyExists) if its name is taken. Returns [`Going`](StateError::Going) if the deletion of a
+    /// [`AlreadyExists`](StateError::AlreadyExists) if its name is taken. Returns [`Going`](StateError::BeingDeleted) if the deletion of a
     /// restored file has begun, and [`DuplicateKey`](StateError::DuplicateKey) if another request with the same idempotency key was
     /// carried out. Returns [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and
     /// [`Fenced`](StateError::Fenced), [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was written.

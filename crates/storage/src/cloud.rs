@@ -23,7 +23,7 @@ const RETRY_TIMEOUT: Duration = Duration::from_secs(60);
 /// back.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// Returns the retry configuration: only [`RETRY`] ends the tries.
+/// Returns the retry configuration: only [`RETRY_TIMEOUT`] ends the tries.
 ///
 /// A limit on the number of tries would end them too early: pauses grow so slowly that ten tries are over in three seconds.
 fn retry_config() -> RetryConfig {

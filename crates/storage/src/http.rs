@@ -1,7 +1,7 @@
 //! Counts the HTTP requests to a cloud store, and slows all of them down when the store asks for it.
 //!
-//! [`Paced`] makes the HTTP client of one bucket. It stands below the retries of the store's client, so each try is counted and
-//! paced. An answer that asks to try again becomes a transport error ([`ComeAgain`]), because the client's error for a status has
+//! [`PacedConnector`] makes the HTTP client of one bucket. It stands below the retries of the store's client, so each try is counted and
+//! paced. An answer that asks to try again becomes a transport error ([`RetryableAnswer`]), because the client's error for a status has
 //! no type to look for.
 
 use std::collections::BTreeMap;

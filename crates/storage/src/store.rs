@@ -139,7 +139,7 @@ impl Storage {
     ///
     /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the URI is not allowed, and
     /// [`NotFound`](StorageError::NotFound) if no such file exists. Any other failure of the store is returned by its meaning, such
-    /// as [`Denied`](StorageError::Denied) or [`Away`](StorageError::Away).
+    /// as [`Denied`](StorageError::Denied) or [`Away`](StorageError::Unavailable).
     pub async fn read(&self, uri: &str) -> Result<Bytes> {
         let (store, path) = self.object(uri)?;
         let read = store.get(&path).await.map_err(|e| StorageError::new(uri, e))?;
@@ -151,8 +151,8 @@ impl Storage {
     /// # Errors
     ///
     /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the URI is not allowed, [`NotFound`](StorageError::NotFound)
-    /// if no such file exists, and [`Short`](StorageError::Short) if the file ends before the range does. Any other failure of the
-    /// store is returned by its meaning, such as [`Denied`](StorageError::Denied) or [`Away`](StorageError::Away).
+    /// if no such file exists, and [`Short`](StorageError::Truncated) if the file ends before the range does. Any other failure of the
+    /// store is returned by its meaning, such as [`Denied`](StorageError::Denied) or [`Away`](StorageError::Unavailable).
     pub async fn read_range(&self, uri: &str, range: Range<u64>) -> Result<Bytes> {
         let (store, path) = self.object(uri)?;
         let end = range.end;
@@ -168,7 +168,7 @@ impl Storage {
     ///
     /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the URI is not allowed, and [`Full`](StorageError::Full) if
     /// the store has no room. Any other failure of the store is returned by its meaning, such as [`Denied`](StorageError::Denied)
-    /// or [`Away`](StorageError::Away).
+    /// or [`Away`](StorageError::Unavailable).
     pub async fn write(&self, uri: &str, bytes: Bytes) -> Result<()> {
         let (store, path) = self.object(uri)?;
         store.put(&path, bytes.into()).await.map_err(|e| StorageError::new(uri, e))?;
@@ -183,7 +183,7 @@ impl Storage {
     ///
     /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the location is not allowed, and
     /// [`NoBucket`](StorageError::NoBucket) if the bucket does not exist. Returns [`Denied`](StorageError::Denied) if the listing
-    /// is not permitted, and [`Away`](StorageError::Away) if no answer comes in time. Any other failure of the store is returned by
+    /// is not permitted, and [`Away`](StorageError::Unavailable) if no answer comes in time. Any other failure of the store is returned by
     /// its meaning.
     pub async fn probe(&self, at: &Location) -> Result<()> {
         let uri = at.to_string();
@@ -215,7 +215,7 @@ impl Storage {
     /// # Errors
     ///
     /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the location is not allowed. Any other failure of the store is
-    /// returned by its meaning, such as [`Denied`](StorageError::Denied) or [`Away`](StorageError::Away).
+    /// returned by its meaning, such as [`Denied`](StorageError::Denied) or [`Away`](StorageError::Unavailable).
     pub async fn make_directory(&self, at: &Location) -> Result<()> {
         let uri = at.to_string();
         self.object(&uri)?;
@@ -235,7 +235,7 @@ impl Storage {
     /// # Errors
     ///
     /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the URI is not allowed. Any other failure of the store is
-    /// returned by its meaning, such as [`Denied`](StorageError::Denied) or [`Away`](StorageError::Away).
+    /// returned by its meaning, such as [`Denied`](StorageError::Denied) or [`Away`](StorageError::Unavailable).
     pub async fn size(&self, uri: &str) -> Result<Option<u64>> {
         Ok(self.stat(uri).await?.map(|found| found.size))
     }
@@ -245,7 +245,7 @@ impl Storage {
     /// # Errors
     ///
     /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the URI is not allowed. Any other failure of the store is
-    /// returned by its meaning, such as [`Denied`](StorageError::Denied) or [`Away`](StorageError::Away).
+    /// returned by its meaning, such as [`Denied`](StorageError::Denied) or [`Away`](StorageError::Unavailable).
     pub async fn stat(&self, uri: &str) -> Result<Option<ListedObject>> {
         let (store, path) = self.object(uri)?;
         match store.head(&path).await {
@@ -262,7 +262,7 @@ impl Storage {
     /// # Errors
     ///
     /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the URI is not allowed. Any other failure of the store is
-    /// returned by its meaning, such as [`Denied`](StorageError::Denied) or [`Away`](StorageError::Away).
+    /// returned by its meaning, such as [`Denied`](StorageError::Denied) or [`Away`](StorageError::Unavailable).
     pub async fn remove(&self, uri: &str) -> Result<()> {
         let (store, path) = self.object(uri)?;
         match store.delete(&path).await {
@@ -276,7 +276,7 @@ impl Storage {
     /// # Errors
     ///
     /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the location is not allowed. Any other failure of the store is
-    /// returned by its meaning, such as [`Denied`](StorageError::Denied) or [`Away`](StorageError::Away).
+    /// returned by its meaning, such as [`Denied`](StorageError::Denied) or [`Away`](StorageError::Unavailable).
     pub async fn directories(&self, location: &Location) -> Result<Vec<Location>> {
         let uri = location.to_string();
         let (store, prefix) = self.object(&uri)?;
@@ -292,7 +292,7 @@ impl Storage {
     /// # Errors
     ///
     /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the location is not allowed. Any other failure of the store is
-    /// returned by its meaning, such as [`Denied`](StorageError::Denied) or [`Away`](StorageError::Away).
+    /// returned by its meaning, such as [`Denied`](StorageError::Denied) or [`Away`](StorageError::Unavailable).
     pub async fn listing_parts(&self, location: &Location) -> Result<(Vec<ListingPart>, Vec<ListedObject>)> {
         let uri = location.to_string();
         let (store, prefix) = self.object(&uri)?;

@@ -59,7 +59,7 @@ impl TableError {
         Self::File { path: path.to_owned(), source: CodedError::new(source) }
     }
 
-    /// Returns the snapshot's id and the location of the file, if this is a [`TableError::OfSnapshot`] about a file.
+    /// Returns the snapshot's id and the location of the file, if this is a [`TableError::Snapshot`] about a file.
     pub fn of_snapshot(&self) -> Option<(i64, &str)> {
         let Self::Snapshot { snapshot_id, source } = self else { return None };
         match source.as_ref() {

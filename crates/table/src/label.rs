@@ -107,7 +107,7 @@ fn time_label(transform: &Transform, value: &Value) -> Option<String> {
 
 /// Returns the directory of a partition's new files, with a slash at its end.
 ///
-/// It is the partition's label, or empty if the label is no plain path ([`plain_dir`]).
+/// It is the partition's label, or empty if the label is no plain path ([`dir_of_label`]).
 pub fn partition_dir(spec: &PartitionSpec, partition: &[Option<Value>]) -> String {
     dir_of_label(&label(spec, partition))
 }

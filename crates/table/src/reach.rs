@@ -1,8 +1,8 @@
 //! The files that snapshots refer to: manifest lists, manifests, data files, delete files and statistics.
 //!
 //! An [`Outline`] comes from the manifest lists alone and is cheap; [`Reachable`] opens every manifest. An expiry collects the
-//! files of the expired snapshots and removes those that the kept ones refer to ([`Outline::take_out`]). Functions in `_as_far` go
-//! on when a file is missing or damaged, and return such files ([`Unread`]). Start reading at [`reachable`].
+//! files of the expired snapshots and removes those that the kept ones refer to ([`Outline::subtract_from`]). Functions in `_as_far` go
+//! on when a file is missing or damaged, and return such files ([`UnreadableFile`]). Start reading at [`reachable`].
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -118,7 +118,7 @@ impl OnUnreadable<'_> {
 ///
 /// # Errors
 ///
-/// Returns [`TableError::OfSnapshot`] if the manifest list of a snapshot cannot be read or decoded, or is encrypted.
+/// Returns [`TableError::Snapshot`] if the manifest list of a snapshot cannot be read or decoded, or is encrypted.
 pub async fn outline(
     source: &Manifests,
     metadata: &TableMetadata,
@@ -134,7 +134,7 @@ pub async fn outline(
 ///
 /// # Errors
 ///
-/// Returns [`TableError::OfSnapshot`] if the storage denies a manifest list or does not answer, or if a snapshot names no manifests
+/// Returns [`TableError::Snapshot`] if the storage denies a manifest list or does not answer, or if a snapshot names no manifests
 /// at all. Files that are missing, damaged or unsupported (encrypted) are returned instead.
 pub async fn outline_lenient(
     source: &Manifests,
@@ -232,7 +232,7 @@ impl Outline {
 ///
 /// # Errors
 ///
-/// Returns [`TableError::OfSnapshot`] if a manifest list or manifest of a snapshot cannot be read or decoded, or is encrypted.
+/// Returns [`TableError::Snapshot`] if a manifest list or manifest of a snapshot cannot be read or decoded, or is encrypted.
 pub async fn reachable(
     source: &Manifests,
     metadata: &TableMetadata,
@@ -248,7 +248,7 @@ pub async fn reachable(
 ///
 /// # Errors
 ///
-/// Returns [`TableError::OfSnapshot`] if the storage denies a manifest list or manifest or does not answer, or if a snapshot names
+/// Returns [`TableError::Snapshot`] if the storage denies a manifest list or manifest or does not answer, or if a snapshot names
 /// no manifests at all. Files that are missing, damaged or unsupported (encrypted) are returned instead.
 pub async fn reachable_lenient(
     source: &Manifests,
@@ -292,7 +292,7 @@ async fn walk(
 ///
 /// # Errors
 ///
-/// Returns [`TableError::OfSnapshot`] if a manifest list or manifest of a snapshot cannot be read or decoded, or is encrypted.
+/// Returns [`TableError::Snapshot`] if a manifest list or manifest of a snapshot cannot be read or decoded, or is encrypted.
 pub async fn visit_reachable(
     source: &Manifests,
     metadata: &TableMetadata,

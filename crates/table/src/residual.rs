@@ -2,7 +2,7 @@
 //!
 //! The partition's values decide some predicates for all rows of a partition; counts and bounds then rule out single files. The
 //! residual is [`Expr::True`] if every row matches and [`Expr::False`] if none does. [`residual`] serves one file, [`Residuals`]
-//! many, with one evaluation for each partition. Start reading at [`by_partition`]. Spec: "Scan Planning".
+//! many, with one evaluation for each partition. Start reading at [`decide_by_partition`]. Spec: "Scan Planning".
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -31,7 +31,7 @@ fn in_partition(filter: &Expr, schema: &Schema, spec: &PartitionSpec, partition:
     filter.map(&|p| decide_by_partition(p, schema, spec, partition))
 }
 
-/// The position of a partition in its manifest, as [`Run::partition_place`] returns it.
+/// The position of a partition in its manifest, as [`Run::partition_index`] returns it.
 type PartitionIndex = (u32, Option<usize>);
 
 /// The residuals of many files, computed once for each partition.

@@ -1,7 +1,7 @@
 //! The error code that all protocols map from, and the traits and wrappers that keep it on the way up.
 //!
 //! Each crate has one error enum that implements [`Coded`]. The protocols decide by [`ErrorCode`] alone, never by the text of an
-//! error. [`Carried`] takes an error with its code through code that only knows `dyn Error`. Start reading at [`ErrorCode`].
+//! error. [`CodedError`] takes an error with its code through code that only knows `dyn Error`. Start reading at [`ErrorCode`].
 
 use std::error::Error;
 use std::{fmt, io};
@@ -194,7 +194,7 @@ impl CodedError {
         Self { code: error.code(), error: Box::new(error) }
     }
 
-    /// Finds the outermost [`Carried`] error among an error and its causes.
+    /// Finds the outermost [`CodedError`] error among an error and its causes.
     pub fn cause_of<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
         error_chain(error).find_map(|e| e.downcast_ref())
     }

@@ -9,6 +9,7 @@ mod job_kind;
 mod panics;
 mod principal;
 mod quoted;
+pub mod renamed;
 mod saturating_sum;
 mod text;
 

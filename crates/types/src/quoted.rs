@@ -65,7 +65,7 @@ pub fn unquote(piece: &str) -> Result<Cow<'_, str>, BadQuotes> {
 ///
 /// # Errors
 ///
-/// Returns [`BadQuotes`] if the quotes of a name are not balanced, as [`unquoted`] does.
+/// Returns [`BadQuotes`] if the quotes of a name are not balanced, as [`unquote`] does.
 pub fn split_dotted(text: &str) -> Result<Vec<String>, BadQuotes> {
     split_names(text, |c| c == '.').into_iter().map(|piece| unquote(piece).map(Cow::into_owned)).collect()
 }

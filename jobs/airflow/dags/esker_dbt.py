@@ -1,9 +1,12 @@
-"""dbt builds the marts, by Trino and by Spark; what is expected of all tables' health is checked; Esker does what pays.
+"""A DAG: dbt builds the marts with Trino and Spark, the tables' health is checked, and Esker runs the jobs that pay.
 
-Where things are is told by the environment of the workers: ESKER_JOBS, the directory with `dbt` and `quality`;
-ESKER_PYTHON, the Python that has dbt-trino, dbt-spark and Great Expectations; TRINO_URL, as in
-`trino://user@host:port/catalog`; ESKER_QUALITY, options of `check_health.py`, if any; and what `jobs/dbt/profiles.yml`
-asks for.
+The environment of the workers configures it:
+
+- ESKER_JOBS: the directory with `dbt` and `quality`
+- ESKER_PYTHON: the Python that has dbt-trino, dbt-spark and Great Expectations
+- TRINO_URL: as in `trino://user@host:port/catalog`
+- ESKER_QUALITY: options of `check_health.py`, if any
+- the variables of `jobs/dbt/profiles.yml`
 """
 
 from __future__ import annotations
@@ -43,7 +46,7 @@ def esker_dbt():
         retries=0,
     )
 
-    # Sick tables are no reason not to treat them.
+    # Maintenance also runs if the check fails, because it is what heals the tables.
     @task(trigger_rule="all_done")
     def recommended(limit: int = 50) -> list[dict]:
         found = EskerHook().recommendations(limit=limit)

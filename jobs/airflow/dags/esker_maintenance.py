@@ -1,6 +1,6 @@
-"""What pays is done: Esker recommends, each recommendation is a task, and treated tables are looked at again.
+"""A DAG that runs the jobs that Esker recommends, one task each, and assesses the tables again.
 
-For teams that want maintenance in Airflow's calendar; `autopilot = true` in Esker's policy needs no DAG.
+It is for teams that want to see maintenance in Airflow. With `autopilot = true` in Esker's policy no DAG is needed.
 """
 
 from __future__ import annotations

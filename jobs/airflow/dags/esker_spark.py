@@ -1,8 +1,8 @@
-"""Spark does the rewrites that Esker has handed over: those of more bytes than `compact.spark-over` leaves to Esker.
+"""A DAG that lets Spark run Esker's external jobs: compactions of more bytes than `compact.spark-over`.
 
 ESKER_SPARK in the environment of the workers is the command, such as `spark-submit --master yarn
-/opt/esker/jobs/spark/esker_spark.py --catalog lake`, or `python …` with SPARK_REMOTE for Spark Connect. The jobs stay
-Esker's own: progress, log, cancel and history are there.
+/opt/esker/jobs/spark/esker_spark.py --catalog lake`, or `python …` with SPARK_REMOTE for Spark Connect. Esker shows
+the jobs like its own, with progress, log and history, and can cancel them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Airflow provider of Esker."""
+"""The Airflow provider of Esker: operators, a sensor, triggers, and the hook that they share."""
 
 from __future__ import annotations
 

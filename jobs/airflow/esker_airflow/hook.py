@@ -1,4 +1,4 @@
-"""Talks to Esker's management API."""
+"""A client of Esker's management API, as an Airflow hook."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ OVER = ("succeeded", "failed", "cancelled")
 
 
 class EskerError(Exception):
-    """Esker refused; the message is its own."""
+    """A request that Esker refused, or a job that did not succeed. The message is Esker's."""
 
 
 class EskerHook(BaseHook):
-    """A connection of the type `esker`: host, port and schema (`http` or `https`) say where, the password is the token,
-    the extra `warehouse` is the one that is meant where nothing else is said."""
+    """A connection of the type `esker`.
+
+    Host, port and schema (`http` or `https`) are those of the server, the password is the token. The extra `warehouse`
+    is the default warehouse.
+    """
 
     conn_name_attr = "esker_conn_id"
     default_conn_name = "esker_default"
@@ -67,7 +70,7 @@ class EskerHook(BaseHook):
         return f"/api/v1/warehouses/{quote(warehouse or self.warehouse, safe='')}"
 
     def table_path(self, table: str, warehouse: str | None = None) -> str:
-        """`namespace.table`, the namespace possibly of several levels."""
+        """Returns the path of a table given as `namespace.table`; the namespace may have several levels."""
         *levels, name = table.split(".")
         if not levels:
             raise EskerError(f"{table!r} is not NAMESPACE.TABLE")
@@ -75,12 +78,12 @@ class EskerHook(BaseHook):
         return f"{self.warehouse_path(warehouse)}/namespaces/{namespace}/tables/{quote(name, safe='')}"
 
     def start(self, table: str, kind: str, options: dict | None, key: str, warehouse: str | None = None) -> str:
-        """Starts a job and returns its id; the same key is the same job."""
+        """Starts a job and returns its id. A repetition with the same key returns the same job."""
         path = f"{self.table_path(table, warehouse)}/{kind}"
         return self.request("POST", path, options or {}, **{"Idempotency-Key": key})["job-id"]
 
     def job_kinds(self) -> list[dict]:
-        """The kinds of jobs that the server has, with what can be done with each."""
+        """Returns the kinds of jobs that the server has, with their properties."""
         return self.request("GET", "/api/v1/job-kinds")
 
     def job(self, job_id: str) -> dict:
@@ -93,6 +96,6 @@ class EskerHook(BaseHook):
         return self.request("GET", f"{self.table_path(table, warehouse)}/health")
 
     def recommendations(self, warehouse: str | None = None, **wanted: str | int) -> list[dict]:
-        """Jobs that would pay, the best first: `namespace`, `kind` and `limit` narrow them."""
+        """Returns the jobs that would pay, the best first. `namespace`, `kind` and `limit` narrow the list."""
         query = "&".join(f"{key}={quote(str(value), safe='')}" for key, value in wanted.items())
         return self.request("GET", f"{self.warehouse_path(warehouse)}/recommendations?{query}")

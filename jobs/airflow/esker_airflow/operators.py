@@ -1,5 +1,8 @@
-"""Jobs of Esker as tasks. A retry of a task is the same job, never a second one: the key is the run, the task and its
-place in a map."""
+"""Operators that run Esker's jobs.
+
+A retry of a task gets the same job, never a second one: the idempotency key is made of the run, the task and its map
+index.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from esker_airflow.triggers import EskerJobTrigger
 class EskerJobOperator(BaseOperator):
     """Starts a job of any kind that the server lists, waits for it, and returns its outcome.
 
-    Deferrable: waiting holds no worker.
+    Deferrable: a waiting task takes no worker slot.
     """
 
     template_fields = ("table", "kind", "options", "warehouse")
@@ -45,7 +48,7 @@ class EskerJobOperator(BaseOperator):
     def key(self, context: Any) -> str:
         instance = context["ti"]
         place = getattr(instance, "map_index", -1)
-        # A task that failed for good and is cleared by hand is meant to be done anew; a retry is not.
+        # A retry repeats the same job. A task that a person cleared gets a new one.
         cleared = (max(instance.try_number, 1) - 1) // (self.retries + 1) if self.retries is not None else 0
         return f"airflow/{instance.dag_id}/{instance.run_id}/{instance.task_id}/{place}/{cleared}"[-200:]
 
@@ -54,13 +57,13 @@ class EskerJobOperator(BaseOperator):
         return self.finish(context, job)
 
     def check_kind(self) -> None:
-        """An unknown kind is refused before anything is started, with the kinds that the server lists."""
+        """Fails if the server does not list the kind, before anything is started. The error names the kinds."""
         kinds = [kind["kind"] for kind in self.hook.job_kinds()]
         if self.kind not in kinds:
             raise EskerError(f"{self.kind!r} is no kind of job; the server lists {', '.join(kinds)}")
 
     def do_job(self, key: str, **later: Any) -> dict:
-        """Enters the job; returns it once it is over, or defers to `finish`, which gets what is for later as well."""
+        """Starts the job. Returns it once it has ended, or defers to `finish`, which gets `later` as arguments."""
         self.check_kind()
         self.job_id = self.hook.start(self.table, self.kind, self.options, key, self.warehouse)
         self.log.info("job %s: %s of %s", self.job_id, self.kind, self.table)
@@ -74,7 +77,7 @@ class EskerJobOperator(BaseOperator):
         return job
 
     def finish(self, context: Any, event: dict) -> Any:
-        """The job is over."""
+        """Returns the outcome of a job that has ended, and fails if it did not succeed."""
         if event["state"] != "succeeded":
             reason = event.get("error") or "without a reason"
             raise EskerError(f"job {event['id']} of {event['table']}: {event['state']}, {reason}")
@@ -87,7 +90,10 @@ class EskerJobOperator(BaseOperator):
 
 
 def of_kind(name: str, kind: str) -> type[EskerJobOperator]:
-    """The operator of one kind, under the name of earlier releases. They go with release 0.3: use EskerJobOperator."""
+    """Returns an operator of one kind, with its name in earlier releases.
+
+    Deprecated: these operators go with release 0.3. Use EskerJobOperator.
+    """
 
     def __init__(self: EskerJobOperator, *, table: str, **kwargs: Any) -> None:
         EskerJobOperator.__init__(self, table=table, kind=kind, **kwargs)
@@ -104,9 +110,9 @@ EskerStatisticsOperator = of_kind("EskerStatisticsOperator", "statistics")
 
 
 class EskerMaintainOperator(EskerJobOperator):
-    """Does what Esker recommends for a table, one job after the other, until nothing more pays; returns what each did.
+    """Runs the jobs that Esker recommends for a table, one after the other, until none pays. Returns their outcomes.
 
-    Each kind is done once: what is recommended again right after it was done would gain nothing.
+    Each kind runs once: a job that is recommended again right after it ran would gain nothing.
     """
 
     def __init__(self, *, table: str, **kwargs: Any) -> None:

@@ -1,4 +1,4 @@
-"""Waits until a table is well."""
+"""A sensor that waits until a table is healthy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from esker_airflow.triggers import EskerHealthTrigger
 
 
 class EskerHealthSensor(BaseSensorOperator):
-    """Succeeds when a table's health score is at least so much; returns its health. Deferrable."""
+    """Succeeds when a table's health score is at least `min_score`.
+
+    Deferrable; a deferred sensor returns the score.
+    """
 
     template_fields = ("table", "warehouse")
 
@@ -41,5 +44,5 @@ class EskerHealthSensor(BaseSensorOperator):
         return self.defer(trigger=trigger, method_name="finish")
 
     def finish(self, context: Any, event: dict) -> Any:
-        """The table is well."""
+        """Returns the score that the trigger has seen."""
         return {"score": event["score"]}

@@ -1,4 +1,4 @@
-"""Waits in the triggerer, so that no worker is held meanwhile."""
+"""Triggers, which wait in the triggerer, so that a waiting task takes no worker slot."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from esker_airflow.hook import OVER, EskerHook
 
 
 class EskerJobTrigger(BaseTrigger):
-    """Fires when a job is over, with its record. Somebody who kills the task cancels the job."""
+    """Fires when a job has ended, with its record. Cancels the job if the task is killed."""
 
     def __init__(self, esker_conn_id: str, job_id: str, poll_seconds: float = 5) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class EskerJobTrigger(BaseTrigger):
 
 
 class EskerHealthTrigger(BaseTrigger):
-    """Fires when a table's score has reached a value, with its health."""
+    """Fires when a table's score is at least `min_score`, with the table's health."""
 
     def __init__(
         self, esker_conn_id: str, table: str, warehouse: str | None, min_score: int, poll_seconds: float = 30

@@ -1,1 +1,1 @@
-"""Starts what the engine tests run on: the Esker server, MinIO, and the engines with their jars, kept in the cache."""
+"""Starts the programs of the engine tests: the Esker server, MinIO, and the engines with their jars in the cache."""

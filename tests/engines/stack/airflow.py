@@ -16,13 +16,13 @@ VERSION = "3.3.2"
 
 
 class Airflow:
-    """With the provider installed and the connection `esker_default`."""
+    """An Airflow with the provider installed and the connection `esker_default`."""
 
     def __init__(self, home: Path, server: Server, dags: Path, **settings: str) -> None:
         self.python = python_of("airflow")
         host, port = server.rest.removeprefix("http://").split(":")
         connection = {"conn_type": "esker", "host": host, "port": int(port), "password": server.token, "schema": "http"}
-        # Installed as a package, for its entry point; the sources are the repository's.
+        # The provider needs package metadata for its entry point. The sources are those of the repository.
         info = home / "site" / "esker_airflow-0.1.0.dist-info"
         info.mkdir(parents=True)
         (info / "METADATA").write_text("Metadata-Version: 2.1\nName: esker-airflow\nVersion: 0.1.0\n")

@@ -1,4 +1,4 @@
-"""Where things are kept, free ports, jars from Maven."""
+"""Helpers of the stack: directories of the cache, free ports, Python environments, and jars from Maven."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def free_port() -> int:
 
 
 def wait_until(ready: Callable[[], bool], seconds: float, process: subprocess.Popen | None, log: Path) -> None:
-    """Waits for a server to come up; shows the end of its log if it does not."""
+    """Waits until a server is ready. Fails with the end of its log if it does not become ready."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if process is not None and process.poll() is not None:
@@ -46,7 +46,7 @@ def stop(process: subprocess.Popen) -> None:
 
 
 def python_of(name: str) -> Path:
-    """The Python of the virtual environment for tests/engines/NAME/requirements.txt, made once."""
+    """Returns the Python of the virtual environment for tests/engines/NAME/requirements.txt, which is made once."""
     command = [ROOT / "scripts" / "uv.sh", ENGINES / name / "requirements.txt"]
     return Path(subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip())
 
@@ -57,7 +57,7 @@ def maven(goal: str, *arguments: str, cwd: Path = ENGINES) -> None:
 
 
 def jars_of_pom(name: str) -> Path:
-    """The jars of tests/engines/NAME/pom.xml, fetched once for each version of it into the cache."""
+    """Returns the directory with the jars of tests/engines/NAME/pom.xml. They are fetched once for each content."""
     pom = ENGINES / name / "pom.xml"
     target = CACHE / "jars" / name
     done = target / ".complete"
@@ -69,7 +69,7 @@ def jars_of_pom(name: str) -> Path:
 
 
 def artifact(coordinates: str) -> Path:
-    """One file by group:artifact:version[:type[:classifier]], fetched once into the cache."""
+    """Returns one Maven artifact, by group:artifact:version[:type[:classifier]]. It is fetched once into the cache."""
     _, name, version, *rest = coordinates.split(":")
     kind, classifier = (*rest, "jar")[0], f"-{rest[1]}" if len(rest) > 1 else ""
     path = CACHE / "jars" / "single" / f"{name}-{version}{classifier}.{kind}"
@@ -79,7 +79,7 @@ def artifact(coordinates: str) -> Path:
 
 
 def java_class(source: Path, *jars: Path) -> Path:
-    """The directory with a class, compiled anew when its text changes, beside jars and directories of jars."""
+    """Returns the directory with a compiled class. Compiles it again if its source changes. `jars` is the classpath."""
     classes = CACHE / "classes" / source.stem
     stamp = classes / ".source"
     if not stamp.exists() or stamp.read_text() != source.read_text():

@@ -1,4 +1,4 @@
-"""Chromium, driven by Playwright. It is the one on PATH, or Debian's."""
+"""Chromium, driven by Playwright: the one on PATH, or that of Debian's package."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def running_chromium() -> Iterator[Browser]:
 
 
 def fonts(home: Path) -> dict[str, str]:
-    """Where an unpacked fontconfig finds the unpacked fonts."""
+    """Returns the environment in which an unpacked fontconfig finds the unpacked fonts."""
     config = home / "fonts.conf"
     places = f"<dir>{home}/usr/share/fonts</dir><dir>/usr/share/fonts</dir><cachedir>{home}/fontcache</cachedir>"
     sans = "<family>DejaVu Sans</family>"

@@ -1,4 +1,4 @@
-"""Files of tables whose types few writers know, written by pyarrow or DuckDB and committed by hand over REST."""
+"""Writes data files of types that few writers support, with pyarrow or DuckDB, and commits them over REST."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ sys.path.insert(0, str(ROOT / "tests"))
 from hostile.tables.craft import Added, DeleteManifestWriter, ManifestListWriterV3
 
 IO = PyArrowFileIO()
-# Manifests of tables without partitions say nothing of other columns than this one.
+# The schema in manifests of unpartitioned tables. It needs no other column.
 KEYS = Schema(NestedField(KEY_ID, "id", LongType()))
 
 
 class Wkb(pa.ExtensionType):
-    """What makes pyarrow call a column a geometry or a geography."""
+    """The extension type by which pyarrow writes a column as geometry or geography."""
 
     def __init__(self, metadata: str) -> None:
         self.metadata = metadata
@@ -56,7 +56,7 @@ class Wkb(pa.ExtensionType):
 
 
 def wkb(kind: Kind) -> Wkb | None:
-    """None where pyarrow has no name for how edges run: such a column is plain binary."""
+    """Returns the extension type, or None if pyarrow lacks the edge algorithm: then the column is plain binary."""
     match kind.type:
         case "geometry" | "geometry(EPSG:4326)":
             return Wkb("{}")
@@ -66,7 +66,7 @@ def wkb(kind: Kind) -> Wkb | None:
 
 
 def with_ids(arrow: pa.DataType, type: Any) -> pa.DataType:
-    """The type with the field ids of what is within."""
+    """Returns an Arrow type with the field ids of its nested fields."""
 
     def child(name: str, arrow: pa.DataType, id: int, type: Any) -> pa.Field:
         return pa.field(name, with_ids(arrow, type), metadata={"PARQUET:field_id": str(id)})
@@ -91,13 +91,13 @@ def column(kind: Kind, held: list[Any]) -> tuple[pa.Field, pa.Array]:
 
 
 def write(kind: Kind, path: Path, ids: list[int], held: list[Any]) -> None:
-    """A Parquet file with the columns `id` and `v`."""
+    """Writes a Parquet file with the columns `id` and `v`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if kind.duck is not None:
         rows = ", ".join(
             f"({i}::BIGINT, {'NULL' if v is None else kind.duck(v)})" for i, v in zip(ids, held, strict=True)
         )
-        # The first row gives the column its type, where there is one.
+        # The first row, if there is one, determines the type of the column.
         kind_of = f"(0::BIGINT, {kind.duck(kind.values[0].held)})"
         duckdb.sql(
             f"COPY (SELECT * FROM (VALUES {kind_of}, {rows}) AS t(id, v) WHERE id > 0) TO '{path}' "
@@ -110,7 +110,7 @@ def write(kind: Kind, path: Path, ids: list[int], held: list[Any]) -> None:
         return
     fields = [pa.field("id", pa.int64(), metadata={"PARQUET:field_id": str(KEY_ID)})]
     columns: list[pa.Array] = [pa.array(ids, pa.int64())]
-    if not kind.is_null:  # a column of nulls is in no file
+    if not kind.is_null:  # files have no column of type unknown
         field, array = column(kind, held)
         fields, columns = [*fields, field], [*columns, array]
     pq.write_table(pa.Table.from_arrays(columns, schema=pa.schema(fields)), path, store_schema=False)
@@ -119,7 +119,7 @@ def write(kind: Kind, path: Path, ids: list[int], held: list[Any]) -> None:
 
 
 def with_nulls(path: Path, ids: list[int], held: list[Any]) -> None:
-    """The file with nulls where DuckDB writes the null of a variant, which is a value."""
+    """Rewrites a file with NULL where DuckDB wrote a variant null, which is a value."""
     read = pq.read_table(path)
     parts = read["v"].combine_chunks()
     fields = [parts.type.field(i) for i in range(parts.type.num_fields)]
@@ -132,7 +132,7 @@ def with_nulls(path: Path, ids: list[int], held: list[Any]) -> None:
 
 
 def statistics(kind: Kind, ids: list[int], held: list[Any]) -> dict[str, dict]:
-    """Counts and bounds, as far as the format has them for the type."""
+    """Returns counts and bounds, as far as the format defines them for the type."""
     nulls = {KEY_ID: 0}
     if kind.leaf:
         nulls[kind.leaf[0]] = sum(v is None or v[kind.leaf[1]] is None for v in held)
@@ -164,7 +164,7 @@ def data(kind: Kind, directory: Path, ids: list[int], held: list[Any]) -> Added:
 
 
 def equality_delete(directory: Path, rows: pa.Table, id: int) -> Added:
-    """A delete by the one column of some rows."""
+    """Writes an equality delete file on the only column of `rows`."""
     path = directory / "data" / f"{uuid.uuid4()}-deletes.parquet"
     pq.write_table(rows, path, store_schema=False)
     return equality(path, rows.num_rows, id)
@@ -175,7 +175,7 @@ def equality(path: Path, records: int, id: int) -> Added:
 
 
 def of_schema(kind: type[ManifestWriterV2], schema: dict) -> type[ManifestWriterV2]:
-    """The writer, but for what the manifest says of its table's schema."""
+    """Returns a subclass of a manifest writer that writes another schema into the manifest's header."""
 
     class Writer(kind):  # type: ignore[misc, valid-type]
         @property
@@ -199,7 +199,7 @@ def manifests(snapshot: dict | None) -> list[ManifestFile]:
 
 
 def commit(metadata: dict, files: list[Added]) -> dict:
-    """What to send to commit the files in one snapshot on top of the newest; manifests are written."""
+    """Writes manifests for the files. Returns the commit request of one snapshot on top of the current one."""
     schema = next(s for s in metadata["schemas"] if s["schema-id"] == metadata["current-schema-id"])
     before = metadata.get("current-snapshot-id")
     parent = next((s for s in metadata.get("snapshots", []) if s["snapshot-id"] == before), None)

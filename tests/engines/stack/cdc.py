@@ -28,7 +28,7 @@ def write(path: Path, properties: dict) -> Path:
 
 @contextmanager
 def running_kafka(directory: Path) -> Iterator[str]:
-    """A broker that is its own controller; yields host:port."""
+    """Starts a broker that is its own controller. Yields host:port."""
     jars = jars_of_pom("kafka")
     port, controller = free_port(), free_port()
     properties = write(
@@ -52,7 +52,7 @@ def running_kafka(directory: Path) -> Iterator[str]:
             "group.initial.rebalance.delay.ms": 0,
         },
     )
-    # A Kafka cluster id is a UUID in URL-safe base64, and does not begin with a dash.
+    # A Kafka cluster id is a UUID in URL-safe base64 that does not begin with a dash.
     cluster = "A" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")[1:]
     format_ = ["kafka.tools.StorageTool", "format", "-t", cluster, "-c", properties]
     subprocess.run([*JAVA, "-cp", f"{jars}/*", *format_], check=True, capture_output=True)
@@ -83,7 +83,7 @@ def create_topics(broker: str, *names: str) -> None:
 
 @contextmanager
 def running_connect(directory: Path, broker: str, postgres: int, server: Server, warehouse: str) -> Iterator[None]:
-    """Debezium from `orders_WAREHOUSE` to its topic, and Iceberg's sink from there to `cdc.orders` in the warehouse."""
+    """Starts Debezium from `orders_WAREHOUSE` to its topic, and Iceberg's sink from there to `cdc.orders`."""
     table = f"public.orders_{warehouse}"
     jars = jars_of_pom("connect")
     rest = free_port()

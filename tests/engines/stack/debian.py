@@ -1,4 +1,4 @@
-"""Programs that are on no language's registry: those on PATH, or else Debian's packages, unpacked into the cache."""
+"""Programs that no language's registry has: from PATH, or from Debian packages unpacked into the cache."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def unpacked(name: str, *packages: str) -> Path:
 
 
 def program(name: str, home: Path | None, *places: str) -> Path:
-    """A program of that name: on PATH, or below the directory that packages were unpacked into."""
+    """Returns the path of a program, on PATH or below the directory of unpacked packages."""
     installed = shutil.which(name) or shutil.which(name, path=SBIN)
     if installed or home is None:
         assert installed, f"{name} is not on PATH"
@@ -27,6 +27,6 @@ def program(name: str, home: Path | None, *places: str) -> Path:
 
 
 def libraries(directory: Path) -> dict[str, str]:
-    """The environment in which an unpacked program finds its libraries."""
+    """Returns the environment in which an unpacked program finds its libraries."""
     places = sorted({str(path.parent) for path in directory.rglob("*.so*")})
     return os.environ | {"LD_LIBRARY_PATH": os.pathsep.join(places)}

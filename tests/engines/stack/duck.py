@@ -11,13 +11,13 @@ from .esker import Server
 
 
 def extension(name: str) -> str:
-    """The file of an extension that a Python package carries."""
+    """Returns the file of a DuckDB extension in a Python package."""
     module = __import__(f"duckdb_extension_{name}")
     return str(next(Path(module.__file__).parent.rglob(f"{name}.duckdb_extension")))
 
 
 def attached(server: Server, warehouse: str, endpoint: str, home: Path) -> duckdb.DuckDBPyConnection:
-    """A connection in which the warehouse is the database `lake`."""
+    """Returns a connection in which the warehouse is the database `lake`."""
     connection = duckdb.connect(config={"home_directory": str(home)})
     for name in ("avro", "httpfs", "iceberg"):
         connection.load_extension(extension(name))

@@ -1,4 +1,4 @@
-"""The Esker server, as a process of its own."""
+"""The Esker server as a process, and a client of it."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ class Server:
         return answer.json() if answer.content else None
 
     def table(self, name: str, what: str = "", warehouse: str = "default") -> str:
-        """The management path of NAMESPACE.TABLE."""
+        """Returns the management path of a table given as NAMESPACE.TABLE."""
         namespace, table = name.rsplit(".", 1)
         return f"/api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}{what}"
 
     def job(self, table: str, kind: str, options: dict | None = None, warehouse: str = "default") -> dict:
-        """Starts a job and waits for it; returns its record."""
+        """Starts a job and waits for it. Returns its record."""
         job = self.api("POST", self.table(table, f"/{kind}", warehouse), options or {})["job-id"]
         for _ in range(1200):
             record = self.api("GET", f"/api/v1/jobs/{job}")
@@ -53,22 +53,22 @@ class Server:
         raise AssertionError(f"job {job} did not end")
 
     def maintain(self, table: str, kind: str, options: dict | None = None, warehouse: str = "default") -> dict:
-        """Starts a job and waits for it; returns its outcome."""
+        """Starts a job and waits for it. Returns its outcome."""
         return self.job(table, kind, options, warehouse)["outcome"]
 
     def undo(self, job: dict) -> dict:
-        """Takes a job back, by its record."""
+        """Undoes a job, given by its record."""
         return self.api("POST", f"/api/v1/warehouses/{job['warehouse']}/jobs/{job['id']}/undo", {})
 
     def catalog(self, warehouse: str = "default", **properties: str) -> Catalog:
-        """PyIceberg."""
+        """Returns a PyIceberg catalog of a warehouse."""
         return load_catalog(
             f"esker-{warehouse}", type="rest", uri=self.rest, token=self.token, warehouse=warehouse,
             **{"s3.access-key-id": minio.KEY, "s3.secret-access-key": minio.SECRET}, **properties,
         )  # fmt: skip
 
     def small_files(self, name: str, files: int = 6) -> None:
-        """A table of one column, in so many files of a row; its namespace is made."""
+        """Creates a table of one column with `files` files of one row, and its namespace."""
         catalog = self.catalog()
         catalog.create_namespace_if_not_exists(name.rpartition(".")[0])
         table = catalog.create_table(name, pa.schema([("id", pa.int64())]))
@@ -76,7 +76,7 @@ class Server:
             table.append(pa.table({"id": [i]}))
 
     def sql(self, statement: str) -> list[tuple]:
-        """What Esker's own Flight SQL answers."""
+        """Runs a statement through Flight SQL. Returns its rows."""
         options = {DatabaseOptions.AUTHORIZATION_HEADER.value: f"Bearer {self.token}"}
         with (
             flight_sql.connect(self.flight, db_kwargs=options, autocommit=True) as connection,
@@ -88,7 +88,7 @@ class Server:
 
 @contextmanager
 def running(data_dir: Path, **settings: str) -> Iterator[Server]:
-    """A server process on free ports; settings are ESKER__… keys."""
+    """Starts a server process on free ports. `settings` are ESKER__… variables."""
     rest, flight, token = free_port(), free_port(), secrets.token_hex(16)
     env = os.environ | {
         "ESKER__SERVER__REST_PORT": str(rest),
@@ -110,5 +110,5 @@ def running(data_dir: Path, **settings: str) -> Iterator[Server]:
 
 
 def rows(found: list[tuple]) -> str:
-    """Rows as text, to compare what engines with different types answer."""
+    """Formats rows as text, to compare answers of engines with different types."""
     return json.dumps([[str(value) for value in row] for row in found], indent=0)

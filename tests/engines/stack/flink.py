@@ -20,7 +20,7 @@ class Flink:
     directory: Path
 
     def catalogs(self) -> str:
-        """Statements that make a catalog for each warehouse, named like it."""
+        """Returns statements that create a catalog for each warehouse, with its name."""
         common = (
             f"'type'='iceberg', 'catalog-type'='rest', 'uri'='{self.server.rest}', 'token'='{self.server.token}', "
             "'token-refresh-enabled'='false', 'cache-enabled'='false'"
@@ -37,7 +37,7 @@ class Flink:
     def run(
         self, sql: str, mode: str = "stream", stop_after_ms: int = 0, savepoints: str = "none", start: str = "none"
     ) -> tuple[list[str], str]:
-        """Runs statements, each ended by a semicolon and a new line; returns the rows and the savepoint of a stop."""
+        """Runs statements that each end with a semicolon and a newline. Returns the rows and a stop's savepoint."""
         jars = jars_of_pom("flink")
         classes = java_class(ENGINES / "flink" / "FlinkSql.java", jars)
         script = self.directory / "script.sql"

@@ -1,4 +1,4 @@
-"""iceberg-rust: its REST catalog, and its tables for DataFusion."""
+"""iceberg-rust, with its REST catalog and its DataFusion tables."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ VERSION = "0.10.1"
 
 
 def built() -> Path:
-    """The program, made once in minutes."""
+    """Builds the program, which takes minutes, once. Returns its path."""
     target = CACHE / "iceberg-rust"
     command = ["cargo", "build", "--quiet", "--locked"]
     subprocess.run(
@@ -31,7 +31,7 @@ class IcebergRust:
     program: Path
 
     def ask(self, statement: str) -> pa.Table:
-        """The answer to a statement of DataFusion's SQL; the warehouse is the catalog `lake`."""
+        """Runs a statement of DataFusion's SQL. The warehouse is the catalog `lake`."""
         done = subprocess.run(
             [self.program, self.server.rest, "default"],
             input=statement.encode(),

@@ -1,4 +1,4 @@
-"""Tables of one type each: made over REST, filled by hand or by SQL, and read by Esker and by others."""
+"""Tables with a column of one type: created over REST, filled by hand or SQL, and read by Esker and other engines."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WHOLE = {"rewrite-all": True, "courtesy-seconds": 0}
 
 
 def canonical(array: pa.ChunkedArray) -> list[Any]:
-    """An answer's values: nanoseconds as numbers, what an extension is made of instead of it."""
+    """Returns an answer's values: nanoseconds as numbers, extension types as their storage."""
     if isinstance(array.type, pa.BaseExtensionType):
         array = pa.chunked_array([chunk.storage for chunk in array.chunks], array.type.storage_type)
     return (array.cast(pa.int64()) if str(array.type).startswith("timestamp[ns") else array).to_pylist()
@@ -76,7 +76,7 @@ class Tables:
         self.server.api("POST", self.path(name), self.with_schema([KEY, *columns]))
 
     def refused(self, path: str, body: dict, *words: str) -> None:
-        """That a request is refused for what it asks, and which words say so."""
+        """Checks that a request is refused as invalid, and that the error contains some words."""
         answer = self.post(path, body)
         assert 400 <= answer.status_code < 500, f"{answer.status_code} {answer.text}"
         message = answer.json()["error"]["message"]
@@ -88,7 +88,7 @@ class Tables:
         self.sql(f"INSERT INTO {name} VALUES " + ", ".join(f"({i}, {value.sql})" for i, value in rows))
 
     def add(self, kind: Kind, name: str, *files: dict[int, Any]) -> None:
-        """Files of rows, written by others than Esker, in one commit."""
+        """Commits data files that Esker did not write, all in one snapshot."""
         directory = self.directory(name)
         self.commit(name, [by_hand.data(kind, directory, list(rows), list(rows.values())) for rows in files])
 
@@ -96,14 +96,14 @@ class Tables:
         self.server.api("POST", self.path(name), by_hand.commit(self.metadata(name), files))
 
     def filled(self, kind: Kind, step: str) -> str:
-        """A table of two files, the second with a null alone."""
+        """Creates a table of two files; the second has only a null. Returns its name."""
         name = self.create(kind, step)
         rows = expected(kind)
         self.add(kind, name, {i: v for i, v in rows.items() if i < len(rows)}, {len(rows): None})
         return name
 
     def shared(self, kind: Kind) -> str:
-        """One that nobody changes."""
+        """Returns a table that no test changes."""
         if kind.name not in self.held:
             self.held[kind.name] = self.filled(kind, "held")
         return self.held[kind.name]
@@ -126,7 +126,7 @@ class Tables:
         return {i: kind.decode(v) for i, v in zip(found["id"].to_pylist(), canonical(found[column]), strict=True)}
 
     def files_opened(self) -> int:
-        """By the query that ended last."""
+        """Returns the number of files that the last query opened."""
         return self.server.api("GET", "/api/v1/queries?limit=1")[0]["files_opened"]
 
     def plan(self, name: str, filter: Any = None, statistics: list[str] | None = None) -> dict:
@@ -141,7 +141,7 @@ class Tables:
         return [Path(task["data-file"]["file-path"].removeprefix("file://")) for task in tasks]
 
     def outside(self, kind: Kind, name: str, path: Path | None = None) -> dict[int, Any]:
-        """What pyarrow or DuckDB finds in the data files, in the order of their rows."""
+        """Returns the values in the data files, read by pyarrow or DuckDB, in the order of the rows."""
         found: dict[int, Any] = {}
         for file in [path] if path else self.data_files(name):
             if kind.duck is not None and "v" in pq.ParquetFile(file).schema_arrow.names:
@@ -155,5 +155,5 @@ class Tables:
 
 
 def expected(kind: Kind) -> dict[int, Any]:
-    """Rows by their keys: the values and a null."""
+    """Returns the expected rows by key: all values and a null."""
     return dict(enumerate([*kind.held, None], start=1))

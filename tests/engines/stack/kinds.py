@@ -1,4 +1,4 @@
-"""The types of format version 3, each with a few values: as SQL, as JSON, and as an answer holds them."""
+"""The types of format version 3, each with a few values: in SQL, in JSON, and in answers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from uuid import UUID
 
 import pyarrow as pa
 
-# The columns of each table: a key, and one of the type.
+# Field ids of each table's columns: a key, and a column of the type.
 KEY_ID, ID = 1, 2
 
 PRIMITIVE = "Only simple types make partitions and sort orders; this one holds other values."
@@ -23,7 +23,7 @@ NULL_ONLY = "A default of this type can only be null."
 
 @dataclass(frozen=True)
 class Value:
-    """A literal of SQL, what an answer holds of it, and how JSON of the format writes it."""
+    """A value as a SQL literal, as Python value in an answer, and in the JSON of the format."""
 
     sql: str
     held: Any
@@ -32,51 +32,51 @@ class Value:
 
 @dataclass(frozen=True)
 class Kind:
-    """A type. Its values are distinct and in their order, if they have one."""
+    """A type. Its values are distinct, and sorted if the type has an order."""
 
     name: str
     type: Any
     values: list[Value]
-    # Of Parquet files made by pyarrow; DuckDB makes those with variants.
+    # The Arrow type in files written by pyarrow; None for variants, which DuckDB writes.
     arrow: pa.DataType | None = None
-    # Of answers, and what GetTables may call it.
+    # Arrow types in answers, and in GetTables.
     answered: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
-    # Conditions, with the places of the values that they hold for.
+    # Conditions, with the indexes of the values that they hold for.
     filters: list[tuple[str, list[int]]] = field(default_factory=list)
-    # Conditions that no file fits, by its statistics alone.
+    # Conditions that prune every file by its statistics.
     excluded: list[str] = field(default_factory=list)
-    # What a scan is asked for that finds the values, and what finds none, as JSON of the REST specification.
+    # Filters for scan plans: one that finds the values, and one that prunes them, in the REST specification's JSON.
     found: Any = None
     pruned: Any = None
-    # A condition that holds for the last value alone, and by which partitions are left out.
+    # A condition that holds for the last value only, and that prunes partitions.
     last: str = ""
-    # By field id, the smallest and the largest value of all, as manifests have them.
+    # Lower and upper bounds of all values, by field id, in the form of manifests.
     bounds: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)
-    # A field within that has counts.
+    # A nested field with counts: its id and path.
     leaf: tuple[int, str] | None = None
     transforms: tuple[str, ...] = ()
-    # Why it is not sorted by, no partition and no key of deletes, if so.
+    # The reason why the type can't be a sort, partition or equality column, if it can't.
     unordered: str = ""
     counted: bool = True
-    # A type that it may become, and what the values are then.
+    # A type that it can be promoted to, and the values after the promotion.
     becomes: tuple[Any, list[Any]] | None = None
-    # Defaults of the column; those of fields within are in the type.
+    # Defaults of the column. The type has those of nested fields.
     defaults: list[Value] = field(default_factory=list)
     no_default: str = ""
     default_type: Any = None
-    # From what Arrow has to what is held.
+    # Converts a value of an Arrow array to the form of `Value.held`.
     decode: Callable[[Any], Any] = lambda value: value
-    # A literal of DuckDB, from what is held.
+    # Returns DuckDB's literal of a value in the form of `Value.held`.
     duck: Callable[[Any], str] | None = None
     duck_ids: str = ""
     duck_read: str = "v"
-    # Groups of the Parquet file that DuckDB can't mark as variants.
+    # Groups of the Parquet file that are variants and that DuckDB can't annotate.
     groups: tuple[str, ...] = ()
 
     @property
     def table(self) -> str:
-        """Its name as part of a table's."""
+        """Returns the type's name in a form that fits into a table's name."""
         kept = "".join(c if c.isalnum() else "_" for c in self.name.lower())
         return "_".join(part for part in kept.split("_") if part)
 
@@ -90,7 +90,7 @@ class Kind:
 
 
 def plain(name: str, arrow: pa.DataType, values: list[Value], transforms: str, *answered: str, **more: Any) -> Kind:
-    """A type whose values have an order."""
+    """Returns a type whose values have an order."""
     first, last = values[0], values[-1]
     others = list(range(1, len(values)))
     filters = [
@@ -112,17 +112,17 @@ def plain(name: str, arrow: pa.DataType, values: list[Value], transforms: str, *
 
 
 def same(*values: Any) -> list[Value]:
-    """Values that SQL, JSON and Python write alike."""
+    """Returns values that SQL, JSON and Python write alike."""
     return [Value(json.dumps(v), v, v) for v in values]
 
 
 def quoted(*pairs: tuple[str, Any]) -> list[Value]:
-    """Values that are texts in SQL and JSON."""
+    """Returns values that are texts in SQL and JSON."""
     return [Value(f"'{text}'", held, text) for text, held in pairs]
 
 
 def hexes(*values: bytes) -> list[Value]:
-    """JSON has them in capitals, as Java writes them."""
+    """Returns binary values. Their JSON has hexadecimal digits in capitals, as Java writes them."""
     return [Value(f"X'{v.hex()}'", v, v.hex().upper()) for v in values]
 
 
@@ -155,13 +155,13 @@ UUIDS = [
 ]
 DATES = [date(1969, 12, 31), date(2026, 1, 31), date(2262, 1, 1)]
 
-# What SQL calls types whose names are others.
+# SQL names of types that differ from Iceberg's names.
 SQL_NAMES = {
     "long": "bigint", "float": "real", "string": "varchar", "binary": "varbinary", "fixed[5]": "fixed(5)",
 }  # fmt: skip
 
 SIMPLE = [
-    # `v = true` finds the row too, but leaves no file out.
+    # `v = true` finds the row too, but prunes no file.
     plain("boolean", pa.bool_(), same(False, True), "", counted=False, excluded=[], pruned=None, last="v IS TRUE"),
     plain("int", pa.int32(), same(-5, 0, 2**31 - 1), "bucket[4] truncate[10]", becomes=("long", [-5, 0, 2**31 - 1])),
     plain("long", pa.int64(), same(-5, 0, 2**63 - 1), "bucket[4] truncate[10]"),
@@ -219,12 +219,12 @@ def duck_variant(held: Any) -> str:
 
 
 def duck_group(held: Any) -> str:
-    """The group of Parquet that a variant is; DuckDB writes variants below other columns in no other way."""
+    """Returns a variant as a struct, in DuckDB's SQL. DuckDB can't write nested variants in another way."""
     return f"variant_to_parquet_variant({duck_variant(held)})"
 
 
 def loaded(text: Any) -> Any:
-    """JSON text, as a client that knows no variants gets them and as DuckDB prints them."""
+    """Parses the JSON text of a variant, as DuckDB and clients without variants get it."""
     return None if text is None else json.loads(text)
 
 

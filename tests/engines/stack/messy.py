@@ -1,5 +1,7 @@
-"""Tables of every format version, with deletes of every kind, partitioned or not, evolved or not: what compaction is
-to leave as it is, and what queries are to answer as Spark does."""
+"""Tables of every format version with deletes of every kind, partitioned or not, evolved or not.
+
+A compaction must not change their rows, and queries must give Spark's answers.
+"""
 
 from __future__ import annotations
 
@@ -26,13 +28,13 @@ def cases(chosen: list) -> list:
 
 
 class Table:
-    """A local table, written by Spark; equality deletes by Iceberg's own library, as Flink writes them."""
+    """A local table that Spark writes. Iceberg's own library writes equality deletes, as Flink does."""
 
     def __init__(self, server: Server, spark: SparkSession, name: str, version: int, deletes: str, layout: str) -> None:
         self.server, self.spark, self.name, self.version, self.layout = server, spark, name, version, layout
         self.next, self.measure = 0, "x"
         partitioned = "" if layout == "unpartitioned" else "PARTITIONED BY (p)"
-        # A table of version 3 with all kinds of deletes begins as version 2: there it gets its position deletes.
+        # A table of version 3 with all kinds of deletes is created as version 2, to get position delete files.
         begin = 2 if (version, deletes) == (3, "all") else version
         self.ask(
             f"CREATE TABLE {name} (id bigint, s string, p int, x double, t struct<a: int, b: array<string>>) "
@@ -98,17 +100,17 @@ class Table:
             self.delete_by_position(step)
         if step == 0 and (self.version, deletes) == (3, "all"):
             self.ask(f"ALTER TABLE {self.name} SET TBLPROPERTIES ('format-version'='3')")
-        # Under a spec by bucket, equality deletes would need the bucket: those of that step come before it.
+        # With a bucket partition, equality deletes would need the bucket. So they come before the new spec.
         if deletes in ("equality", "all") and not (self.layout == "evolved" and step >= 2):
             self.delete_by_equality([last + i for i in (1, 2, 3, 50)] + [last - 1])
         self.insert(5)
         self.evolve(step)
 
     def content(self) -> dict[int, str]:
-        """What Spark reads, now (in the present schema) and at every snapshot."""
+        """Returns the rows that Spark reads, at present and at snapshots."""
         snapshots = [row[0] for row in self.ask(f"SELECT snapshot_id FROM {self.name}.snapshots ORDER BY committed_at")]
         content = {0: rows(self.ask(f"SELECT * FROM {self.name} ORDER BY id"))}
-        # The first and the newest: reading each of some thirty, each time, takes minutes.
+        # Only the first and the newest snapshots, because reading all thirty takes minutes each time.
         for snapshot in {*snapshots[:1], *snapshots[-7:]}:
             found = self.ask(f"SELECT * FROM {self.name} VERSION AS OF {snapshot} ORDER BY id")
             content[snapshot] = rows(found)

@@ -20,7 +20,7 @@ class Minio:
     endpoint: str
 
     def esker(self) -> dict[str, str]:
-        """What an Esker warehouse called `minio` on it is configured with."""
+        """Returns the configuration of an Esker warehouse `minio` on this server."""
         prefix = "ESKER__WAREHOUSES__MINIO__"
         storage = {"ENDPOINT": self.endpoint, "REGION": REGION, "ACCESS_KEY_ID": KEY, "SECRET_ACCESS_KEY": SECRET}
         return {f"{prefix}LOCATION": f"s3://{BUCKET}/warehouse"} | {

@@ -1,4 +1,4 @@
-"""One node of OpenSearch, and rsyslog, which ships logs to it."""
+"""Starts one OpenSearch node, and rsyslog, which sends logs to it."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def running_opensearch(directory: Path) -> Iterator[str]:
 
 @contextmanager
 def running_rsyslog(directory: Path, rules: Path, log: Path) -> Iterator[Path]:
-    """Reads a file of logs as if they came from the program `esker`, and goes by the rules."""
+    """Starts rsyslog with the rules. It reads a log file as if the lines came from the program `esker`."""
     home = unpacked("rsyslog", "rsyslog", "rsyslog-elasticsearch")
-    # What is installed already was not unpacked.
+    # Packages that the machine has are not unpacked into the cache.
     found = {path.parent for place in (home, Path("/usr/lib")) for path in place.rglob("rsyslog/*.so")}
     modules = os.pathsep.join(str(place) for place in found)
     config, told = directory / "rsyslog.conf", directory / "rsyslog.log"

@@ -1,6 +1,6 @@
-"""What a Parquet file says of its columns, changed: pyarrow and DuckDB can't write every type that there is.
+"""Changes the logical types in a Parquet file's footer, because pyarrow and DuckDB can't write all types.
 
-The footer is Thrift in the compact protocol; it is read whole and written again.
+The footer is Thrift in the compact protocol. It is read whole and written again.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 TRUE, FALSE, I8, I32, DOUBLE, BINARY, LIST, SET, MAP, STRUCT = 1, 2, 3, 5, 7, 8, 9, 10, 11, 12
-# Of a SchemaElement, and of the union that its logical type is.
+# Thrift field ids of SchemaElement, and of the union LogicalType.
 NAME, CHILDREN, LOGICAL = 4, 5, 10
 VARIANT_TYPE, GEOGRAPHY_TYPE = 16, 18
 KARNEY = 4
 
-# A struct is a dictionary from a field's id to its type and value; a list is its items' type and the items.
+# A struct is a dictionary from field id to type and value. A list is its items' type and the items.
 VARIANT = {VARIANT_TYPE: (STRUCT, {1: (I8, 1)})}
 GEOGRAPHY_KARNEY = {GEOGRAPHY_TYPE: (STRUCT, {2: (I32, KARNEY)})}
 
@@ -110,7 +110,7 @@ def value(type: int, of: Any, in_list: bool = False) -> bytes:
 
 
 def named(elements: list[dict], at: int, above: str, found: dict[str, dict]) -> int:
-    """Elements by the names that lead to them; returns where the next one is."""
+    """Collects schema elements by path. Returns the index of the next element."""
     element = elements[at]
     path = f"{above}.{element[NAME][1].decode()}" if at else ""
     found[path.removeprefix(".")] = element
@@ -121,7 +121,7 @@ def named(elements: list[dict], at: int, above: str, found: dict[str, dict]) -> 
 
 
 def annotate(path: Path, types: dict[str, dict]) -> None:
-    """Gives columns, or groups, by their paths other logical types."""
+    """Sets the logical types of columns or groups, by path."""
     whole = path.read_bytes()
     (size,) = struct.unpack("<I", whole[-8:-4])
     footer = Reader(whole[-8 - size : -8]).struct()

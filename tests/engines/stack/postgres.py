@@ -1,5 +1,7 @@
-"""A throwaway PostgreSQL. As a program, `python -m stack.postgres COMMAND…` runs a command with one, whose URL is in
-ESKER_TEST_POSTGRES."""
+"""Starts a throwaway PostgreSQL.
+
+`python -m stack.postgres COMMAND…` runs a command with one. Its URL is in ESKER_TEST_POSTGRES.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +24,12 @@ NOBODY = 65534
 
 @contextmanager
 def running_postgres(directory: Path) -> Iterator[int]:
-    """PostgreSQL with logical decoding; yields its port. It refuses to run as root, so root runs it as nobody."""
+    """Starts PostgreSQL with logical decoding. Yields its port. Root starts it as `nobody`, because it refuses root."""
     source = Path(pgserver.__file__).parent / "pginstall"
     port, root = free_port(), os.getuid() == 0
     home, data = directory / "pgserver" / "pginstall", directory / "pgdata"
     shutil.copytree(source, home, symlinks=True)
-    # Its libraries lie beside the package, and are looked for there.
+    # The package expects its libraries in a neighbouring directory.
     shutil.copytree(source.parent.parent / "pgserver.libs", directory / "pgserver.libs")
     data.mkdir(mode=0o700)
     as_user: dict = {}

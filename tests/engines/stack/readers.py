@@ -1,4 +1,4 @@
-"""What each engine answers of a table, brought into one form and held against what was inserted."""
+"""Reads a table with each engine, brings the answers into one form, and compares them with the inserted rows."""
 
 from __future__ import annotations
 
@@ -35,14 +35,16 @@ OPERATORS = {
 
 @dataclass
 class Where:
-    """A predicate about a column, or a field of a struct: its name or path, an operator, and a value. A value in
-    nanoseconds is given as text too. Without an operator, it asks for NULL."""
+    """A predicate on a column or a struct's field: name or path, operator and value.
+
+    Nanoseconds need the literal's text too. Without an operator, the predicate is IS NULL.
+    """
 
     path: str | tuple[str, ...]
     op: str = ""
     value: Any = None
     literal: str = ""
-    # Who can't be asked it.
+    # Engines that can't evaluate it.
     but: str = ""
 
     @property
@@ -56,7 +58,7 @@ class Where:
         return found is None if not self.op else found is not None and OPERATORS[self.op][0](found, self.value)
 
     def sql(self, quote: str, typed: bool) -> str:
-        """Trino alone needs types before literals."""
+        """Returns the predicate in SQL. Trino needs types before literals (`typed`)."""
         column = ".".join(f"{quote}{part}{quote}" for part in self.parts)
         if not self.op:
             return f"{column} IS NULL"
@@ -78,7 +80,7 @@ class Where:
 
 @dataclass
 class Held:
-    """A table and what it should hold: columns with the types that engines answer differently, and rows by id."""
+    """A table with its expected rows by id, and its columns with the types that engines answer differently."""
 
     name: str
     columns: dict[str, str]
@@ -95,7 +97,7 @@ class Held:
 
 
 def plain(value: Any, kind: str = "") -> Any:
-    """A value in the form that the answers of all engines are brought into."""
+    """Converts a value to the common form of all engines' answers."""
     if value is None:
         return None
     if kind == "uuid":
@@ -116,7 +118,7 @@ def plain(value: Any, kind: str = "") -> Any:
 
 
 class Readers:
-    """Engines that read, by name. Those that take long to start do so when they are asked first."""
+    """The reading engines by name. Slow ones are started at their first use."""
 
     def __init__(self, server: Server, duck: duckdb.DuckDBPyConnection, **started: Callable[[], Any]) -> None:
         self.server, self.duck, self.started = server, duck, started
@@ -131,7 +133,7 @@ class Readers:
         return self.started["trino"]()
 
     def check(self, table: Held, engines: str, after: str) -> None:
-        """Whether each of the engines (their names, with blanks between) sees what the table should hold."""
+        """Checks that each engine reads the expected rows. `engines` has their names, separated by blanks."""
         for engine in engines.split():
             for where in [None, *table.wheres]:
                 if where is None or engine not in where.but.split():

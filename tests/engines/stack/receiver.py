@@ -1,4 +1,4 @@
-"""An HTTP server that keeps what is posted to it."""
+"""An HTTP server that stores the requests posted to it."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Posted(NamedTuple):
 @dataclass
 class Receiver:
     url: str
-    #: Requests that were taken.
+    #: Requests that were accepted.
     taken: list[Posted] = field(default_factory=list)
-    #: Requests that are refused before one is taken, and those that were.
+    #: Number of requests to refuse, and the refused requests.
     refuse: int = 0
     refused: int = 0
 

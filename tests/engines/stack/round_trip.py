@@ -1,5 +1,7 @@
-"""Metadata files, views, manifest lists, manifests and Puffin files, read by Esker and written anew, and what Java's
-and PyIceberg's parsers find in the files before and after."""
+"""Compares metadata files, views, manifest lists, manifests and Puffin files before and after Esker rewrote them.
+
+Esker reads and writes each file. Java's and PyIceberg's parsers must find the same in the original and in the copy.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ KINDS = (METADATA, ".gz", AVRO, *PUFFIN)
 
 @dataclass
 class File:
-    """A file of a table, and what Esker wrote of it."""
+    """A file of a table, and Esker's copy of it."""
 
     kind: str
     path: Path
@@ -40,7 +42,7 @@ class File:
 
 
 def java(jobs: list[dict], directory: Path) -> list[dict]:
-    """What Java's parsers find."""
+    """Runs Java's parsers on files. Returns what they find."""
     jars = [
         artifact(f"org.apache.iceberg:iceberg-spark-runtime-3.5_2.12:{ICEBERG}"),
         Path(pyspark.__file__).parent / "jars",
@@ -54,7 +56,7 @@ def java(jobs: list[dict], directory: Path) -> list[dict]:
 
 
 def esker(jobs: list[dict]) -> list[dict]:
-    """What Esker finds, which writes the files anew."""
+    """Runs Esker, which writes copies of the files. Returns what it finds."""
     asked = "".join(json.dumps({**job, "id": n}) + "\n" for n, job in enumerate(jobs))
     program = Path(os.environ["ESKER_BIN"]).with_name("round-trip")
     return answers([program], len(jobs), input=asked)
@@ -68,7 +70,7 @@ def answers(command: list, expected: int, **options: Any) -> list[dict]:
 
 
 class Tree:
-    """Directories with files of tables, found by their locations wherever they have been copied to."""
+    """Directories with tables' files. Files are found by their locations even if they were copied elsewhere."""
 
     def __init__(self, roots: Iterable[Path], out: Path) -> None:
         self.out, self.by_name, self.metadata = out, defaultdict(list), []
@@ -81,7 +83,7 @@ class Tree:
                 self.puffins.append(path)
 
     def find(self, location: str) -> Path | None:
-        """The file whose path has most of the location's end."""
+        """Returns the file whose path has the longest common end with the location."""
         parts = location.split("/")
 
         def common(path: Path) -> int:
@@ -98,7 +100,7 @@ class Tree:
 
 @dataclass
 class RoundTrip:
-    """All files of a tree before and after, and what is not alike."""
+    """The comparison of all files of a tree, with the differences that it found."""
 
     tree: Tree
     faults: list[str] = field(default_factory=list)
@@ -126,7 +128,7 @@ class RoundTrip:
         self.faults.append(f"{file.path if isinstance(file, File) else file}: {what}")
 
     def document(self, path: Path) -> File:
-        """A metadata file of a table or a view, decompressed if it needs be."""
+        """Returns a metadata file of a table or view, decompressed if needed."""
         text = path.read_bytes()
         if text.startswith(b"\x1f\x8b"):
             path = self.tree.anew(path, ".plain")
@@ -141,7 +143,7 @@ class RoundTrip:
             file.esker = answer
 
     def lists(self, tables: list[File]) -> Iterator[File]:
-        """Each list once, with the newest metadata that has it, and each manifest with the first list that has it."""
+        """Yields each manifest list once, with its newest metadata file, and each manifest with its first list."""
         snapshots: dict[str, tuple[File, int]] = {}
         for table in tables:
             metadata = json.loads(table.path.read_bytes())
@@ -193,7 +195,7 @@ class RoundTrip:
             keep(next(found) if Path(job["file"]).exists() else missing)
 
     def readable(self, file: File) -> bool:
-        """Whether Esker read a file. If it does not, nobody else may."""
+        """Returns True if Esker can read a file. If it can't, no other parser may read it either."""
         if error := file.esker.get("error"):
             self.counts["refused by all"] += "error" in file.java[0]
             if "error" not in file.java[0]:
@@ -220,7 +222,7 @@ class RoundTrip:
             self.metadata(file, pyiceberg.view)
 
     def metadata(self, file: File, read: Callable[[Path], Any]) -> tuple[dict, dict, dict]:
-        """What Java says of a file of JSON, the file, and what Esker prints of it."""
+        """Returns Java's findings about a JSON file, the file, and Esker's copy."""
         before, after = (without_id(answer) for answer in file.java)
         self.same(file, "Java, before and after", before, after)
         self.same(file, "PyIceberg, before and after", *map(read, (file.path, file.anew)))
@@ -264,7 +266,7 @@ class RoundTrip:
         self.same(file, "PyIceberg, before and after", *map(pyiceberg.puffin, (file.path, file.anew)))
         if "error" not in before:
             self.same(file, "Java and Esker", before["printed"], file.esker["footer"])
-            # Written anew, blobs may lie elsewhere.
+            # Blobs may have other offsets in the copy.
             self.same(file, "Java, blobs written anew", before["blobs"], anew["blobs"])
 
     @cached_property
@@ -291,12 +293,12 @@ def short(value: Any) -> str:
 
 
 def mended(place: str, before: Any, after: Any, whole: Any) -> bool:
-    """Whether Esker leaves out or mends what the specification lets nobody write, and other writers write."""
-    # PyIceberg has equality ids as longs, and Java reads ints.
+    """Returns True for a value that the specification forbids, some writers write, and Esker drops or corrects."""
+    # PyIceberg writes equality ids as longs, and Java reads ints.
     if place.endswith(".error"):
         return after is None and str(before).startswith("ClassCastException: class java.lang.Long cannot be cast")
     match place.split("."):
-        # DuckDB gives row ids to manifests of deletes ("First Row ID Assignment": of data manifests).
+        # DuckDB gives delete manifests a first row id. "First Row ID Assignment" allows it for data manifests only.
         case ["list", n, "first_row"]:
             return after is None and whole["list"][int(n)]["content"] == 1
         case ["0", n, "15"]:
@@ -306,29 +308,29 @@ def mended(place: str, before: Any, after: Any, whole: Any) -> bool:
     return False
 
 
-# Fields that the specification has given up and lets nobody write, and what only writers of version 1 put (105).
+# Ids of deprecated fields that may not be written, and of one that only version 1 has (105).
 GIVEN_UP = {"105", "106", "107", "111"}
 
 
 def raw_differences(before: dict, after: dict) -> Iterator[tuple[str, Any, Any]]:
-    """What Avro itself finds in a manifest or list before and not after; nulls are as good as nothing."""
+    """Yields differences between two Avro files of the raw fields. A null counts as a missing value."""
     if "error" in before:
         return
     if "error" in after:
         yield "all", "read", after["error"]
         return
     for n, (a, b) in enumerate(zip(before["records"], after["records"], strict=True)):
-        # What entries inherit is written down.
+        # The copy has inherited values explicitly.
         inherited = {"0", "1", "3", "4"} if "2" in a else set()
         for place, x, y in differences(a, b):
             if x is None and (place.split(".")[-1] in inherited | {"142"} or y in (None, [], {})):
                 continue
             if place.split(".")[-1] in GIVEN_UP or mended(place, x, y, a):
                 continue
-            # What lists of version 1 leave out, where the table is of a later one.
+            # Lists of version 1 lack these fields, whose default is 0.
             if place in ("515", "516", "517") and (x, y) == (None, 0):
                 continue
-            # The names of formats in capitals, as all but DuckDB write them.
+            # DuckDB writes names of formats in lower case, all others in capitals.
             if place.endswith("101") and x.upper() == y:
                 continue
             yield f"[{n}].{place}", x, y

@@ -1,4 +1,4 @@
-"""Comparing what was read with what was written."""
+"""Compares JSON values that were read with those that were written."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ NOTHING = (None, [], {})
 
 
 def differences(a: Any, b: Any, place: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Where two values are not alike. What is null is as what is not there."""
+    """Yields the places where two values differ. A null counts as a missing value."""
     inner = f"{place}." if place else ""
-    # Who refuses the one is not asked for more.
+    # If one of them is an error, there is nothing more to compare.
     if isinstance(a, dict) and isinstance(b, dict) and ("error" in a) != ("error" in b):
         yield f"{inner}error", a.get("error"), b.get("error")
     elif isinstance(a, dict) and isinstance(b, dict):
@@ -26,8 +26,10 @@ def differences(a: Any, b: Any, place: str = "") -> Iterator[tuple[str, Any, Any
 
 
 def kept(original: Any, printed: Any, unknown: Any = None) -> Iterator[tuple[str, Any, Any]]:
-    """What was in a JSON text and is not in what was printed of it, or the other way round, unless it means the same.
-    Besides, what is printed may have at its place what `unknown` has there and the original's reader did not know."""
+    """Yields values that only one of a JSON text and its copy has, unless both mean the same.
+
+    The copy may also have the values of `unknown`, which the reader of the original did not know, at their places.
+    """
     for place, a, b in differences(original, printed):
         if b in NOTHING and a in NOTHING:
             continue
@@ -48,7 +50,7 @@ def at(json: Any, place: str) -> Any:
     return json
 
 
-# What version 1 may leave out, and readers work out.
+# Values that version 1 may omit, and that readers derive.
 OF_VERSION_1 = re.compile(
     r"schemas|schema\.schema-id|current-schema-id|partition-specs|default-spec-id|last-partition-id|sort-orders"
     r"|partition-spec\.\d+\.field-id"
@@ -56,7 +58,7 @@ OF_VERSION_1 = re.compile(
 
 
 def same_meaning(place: str, a: Any, b: Any, printed: dict) -> bool:
-    """What the specification lets be said in two ways, or be left out (Appendix C)."""
+    """Returns True if the specification has both forms for the same meaning, or lets it be omitted (Appendix C)."""
     if a is None and printed.get("format-version") == 1 and OF_VERSION_1.fullmatch(place):
         return True
     match place.rsplit(".", 1)[-1]:
@@ -69,7 +71,7 @@ def same_meaning(place: str, a: Any, b: Any, printed: dict) -> bool:
             return a is None and b == {"main": {"snapshot-id": current, "type": "branch"}}
         case "type" | "key" | "value" | "element" if isinstance(a, str) and isinstance(b, str):
             return type_name(a) == type_name(b)
-        # Java takes a snapshot that does not say what it did for one that overwrote.
+        # Java reads a snapshot without an operation as an overwrite.
         case "operation":
             return (a, b) == ("overwrite", None)
     return False

@@ -1,4 +1,4 @@
-"""What PyIceberg's parsers find in the files of tables."""
+"""Reads files of tables with PyIceberg's parsers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ IO = PyArrowFileIO()
 
 
 def found(read) -> Any:
-    """What it finds, or why it refuses the file: that it does, and with which kind of error."""
+    """Returns what PyIceberg finds, or the class of its error."""
     try:
         return read()
     except Exception as error:
@@ -43,7 +43,7 @@ def table(path: Path) -> Any:
     def read() -> Any:
         metadata = TableMetadataUtil.parse_raw(path.read_text())
         json = metadata.model_dump(by_alias=True)
-        # It makes one up for a table of version 1 that has none.
+        # PyIceberg generates a UUID for a table of version 1 without one.
         if b'"table-uuid"' not in path.read_bytes():
             json.pop("table-uuid")
         return plain(json)
@@ -65,7 +65,7 @@ def puffin(path: Path) -> Any:
 
 
 def manifest_list(file: Path, manifests: dict[str, str]) -> Any:
-    """A list, and the entries of those of its manifests that are there."""
+    """Returns a manifest list, and the entries of its manifests that exist."""
 
     def read() -> Any:
         reader = AvroFile[ManifestFile](
@@ -93,7 +93,7 @@ def entries(manifest: ManifestFile, path: str) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Of dictionaries, lists and values that are equal where they are the same."""
+    """Converts an object to dictionaries, lists and values that can be compared."""
     match value:
         case Enum():
             return plain(value.value)

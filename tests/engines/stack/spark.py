@@ -1,4 +1,4 @@
-"""A Spark session with a catalog for each warehouse, named like it."""
+"""A Spark session with a catalog for each warehouse, with the warehouse's name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from . import minio
 from .base import artifact, free_port, stop, wait_until
 from .esker import Server
 
-# The one that `import pyspark` finds is that of the virtual environment: 3.5, or 4.0 with ESKER_SPARK=4.
+# `import pyspark` finds the version of the virtual environment: 3.5, or 4.0 with ESKER_SPARK=4.
 SPARK_4 = os.environ.get("ESKER_SPARK") == "4"
 ICEBERG = "1.11.0" if SPARK_4 else "1.12.0"
 RUNTIME = "4.0_2.13" if SPARK_4 else "3.5_2.12"
@@ -53,7 +53,7 @@ def spark_settings(server: Server, endpoint: str) -> dict[str, str]:
             ".cache-enabled": "false",
         }
         if warehouse == "minio":
-            # Endpoint and region come from Esker; keys are the engine's own.
+            # Esker's catalog gives endpoint and region; the engine must have its own keys.
             catalog |= {
                 ".io-impl": "org.apache.iceberg.aws.s3.S3FileIO",
                 ".s3.access-key-id": minio.KEY,
@@ -66,7 +66,7 @@ def spark_settings(server: Server, endpoint: str) -> dict[str, str]:
 
 @contextmanager
 def running_connect(directory: Path, server: Server, endpoint: str) -> Iterator[str]:
-    """A server of Spark Connect; yields what SPARK_REMOTE is then."""
+    """Starts a server of Spark Connect. Yields the value for SPARK_REMOTE."""
     jar = artifact(f"org.apache.spark:spark-connect_2.12:{pyspark.__version__}")
     port, log, config = free_port(), directory / "connect.log", directory / "connect.conf"
     settings = spark_settings(server, endpoint) | {"spark.master": "local[2]"}

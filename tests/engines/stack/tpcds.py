@@ -1,4 +1,4 @@
-"""TPC-DS: DuckDB makes the data, the texts of the 99 queries and the answers; PyIceberg writes the tables."""
+"""TPC-DS: DuckDB generates the data and has the 99 queries and answers; PyIceberg writes the tables."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TABLES = [
 
 
 def generated(scale: float, home: Path) -> duckdb.DuckDBPyConnection:
-    """A DuckDB database with the 24 tables, in a file."""
+    """Generates the 24 tables in a DuckDB file."""
     connection = duckdb.connect(home / "tpcds.duckdb", config={"home_directory": str(home)})
     connection.load_extension(extension("tpcds"))
     connection.execute(f"CALL dsdgen(sf = {scale})")

@@ -1,4 +1,4 @@
-"""TPC-H: DuckDB makes the data, the texts of the queries and the answers; PyIceberg writes the tables."""
+"""TPC-H: DuckDB generates the data and has the queries and answers; PyIceberg writes the tables."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ TABLES = ["region", "nation", "supplier", "customer", "part", "partsupp", "order
 
 
 def extension(name: str) -> str:
-    """The file of an extension that a Python package carries."""
+    """Returns the file of a DuckDB extension in a Python package."""
     module = __import__(f"duckdb_extension_{name}")
     return str(next(Path(module.__file__).parent.rglob(f"{name}.duckdb_extension")))
 
 
 def generated(scale: float, home: Path) -> duckdb.DuckDBPyConnection:
-    """A DuckDB database with the eight tables, in a file."""
+    """Generates the eight tables in a DuckDB file."""
     connection = duckdb.connect(home / "tpch.duckdb", config={"home_directory": str(home)})
     connection.load_extension(extension("tpch"))
     connection.execute(f"CALL dbgen(sf = {scale})")
@@ -35,7 +35,7 @@ def queries(connection: duckdb.DuckDBPyConnection) -> list[tuple[int, str]]:
 
 
 def chunks(connection: duckdb.DuckDBPyConnection, table: str, rows: int) -> Iterator[pa.Table]:
-    """A table in pieces of so many rows, whose columns may be null as those of most tables may."""
+    """Yields a table in chunks of `rows` rows, with nullable columns."""
     reader = connection.execute(f"SELECT * FROM {table}").to_arrow_reader(rows)
     for batch in reader:
         yield pa.Table.from_batches([batch])
@@ -48,7 +48,7 @@ def load(
     rows: int = 1_000_000,
     tables: list[str] = TABLES,
 ) -> None:
-    """All tables, one data file for every so many rows."""
+    """Writes all tables, with one data file for each chunk of rows."""
     catalog.create_namespace_if_not_exists(namespace)
     for name in tables:
         table = None
@@ -63,8 +63,10 @@ CLAUSES = {"select", "where", "group", "having", "order", "limit", "union", "int
 
 
 def qualified(sql: str, prefix: str, tables: list[str] = TABLES) -> str:
-    """Table names with a prefix, where they are tables: in FROM clauses, after FROM, JOIN, a comma or a parenthesis.
-    Columns may be called `nation` or `web_sales`."""
+    """Adds a prefix to table names in FROM clauses: after FROM, JOIN, a comma or a parenthesis.
+
+    Other occurrences stay, because columns may have names such as `nation` or `web_sales`.
+    """
     made, last = [], ""
     inside = [False]
     for token in TOKENS.findall(sql):
@@ -85,7 +87,7 @@ def qualified(sql: str, prefix: str, tables: list[str] = TABLES) -> str:
 
 
 def same(ours: list[tuple], theirs: list[tuple]) -> bool:
-    """Whether two answers agree; numbers to nine digits or a cent: averages of decimals are rounded differently."""
+    """Compares two answers. Numbers agree to nine digits or a cent, because engines round averages differently."""
     if len(ours) != len(theirs):
         return False
     return all(len(a) == len(b) and all(map(equal, a, b)) for a, b in zip(ours, theirs, strict=True))

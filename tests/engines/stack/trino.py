@@ -1,4 +1,4 @@
-"""Trino, one node, put together from its Maven artifacts. It needs a newer Java than the others: from PyPI."""
+"""One Trino node, assembled from Maven artifacts. It needs a newer Java than the others, which comes from PyPI."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def java_home() -> Path:
 
 
 def installation() -> tuple[Path, Path]:
-    """The server's libraries and the Iceberg plugin, unpacked once into the cache."""
+    """Returns the server's libraries and the Iceberg plugin, unpacked once into the cache."""
     home = CACHE / f"trino-{VERSION}"
     if not (home / ".complete").exists():
         shutil.rmtree(home, ignore_errors=True)
@@ -47,8 +47,11 @@ class Trino:
     port: int
 
     def ask(self, sql: str, catalog: str = "default") -> list[tuple]:
-        """Trino says that it has started before it has found itself as a worker, and does so catalog by catalog: a
-        statement that it could not give to any node has not begun, and is asked again."""
+        """Runs a statement. Returns its rows.
+
+        Trino reports that it has started before it has registered itself as a worker of every catalog. A statement
+        that failed because there was no worker is repeated.
+        """
         until = time.monotonic() + 60
         while True:
             try:

@@ -1,1 +1,1 @@
-"""Statements made by seed over hostile tables: held against DuckDB on the same rows, and against Esker itself."""
+"""Random statements over hostile tables, compared with DuckDB on the same rows, and with equivalent ones in Esker."""

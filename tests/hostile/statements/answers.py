@@ -1,4 +1,4 @@
-"""Whether two answers are the same, whatever types the engines chose for them."""
+"""Compares two answers, independently of the engines' types."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DAY = 86_400 * 10**9
 
 
 def difference(ours: pa.Table, theirs: pa.Table, ordered: bool) -> str:
-    """What differs; empty if nothing does."""
+    """Returns the difference, or the empty text if there is none."""
     a, b = rows(ours), rows(theirs)
     if ordered:
         return "" if a == b else f"in order: {a[:6]}, not {b[:6]}"
@@ -67,8 +67,8 @@ def one(value: Any) -> Any:
 
 
 def number(value: Fraction) -> tuple:
-    """To ten digits: averages and sums of floats are added up in another order. Zero has no sign here."""
+    """Rounds to ten digits, because engines add floats in different orders. Zero has no sign here."""
     if value.denominator != 1 and abs(value) >= 2**52:
-        # No double has such a fraction.
+        # The fraction is not that of a double.
         value = Fraction(float(value))
     return ("n", int(value)) if value.denominator == 1 else ("n", f"{float(value):.10g}")

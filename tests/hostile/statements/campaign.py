@@ -1,4 +1,4 @@
-"""Many statements by seed: each answered by Esker and DuckDB on the same rows, and by Esker in other words."""
+"""Runs many random statements: Esker's answers are compared with DuckDB's, and with those of equivalent statements."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from .text import Text
 from .world import Known, World
 
 PER_WORLD = 150
-# Faults whose first line is what the statement is made of.
+# Kinds of faults whose first line has the features of the statement.
 TAGGED = ("answer", "three values", "pruning", "changed", "not refused", "another answer the second time")
 
 
 class Campaign:
-    """Faults are told once for each kind: by what went wrong, without names and numbers."""
+    """A campaign of statements. It reports each kind of fault once; names and numbers do not count."""
 
     def __init__(self, stage: Stage, say: Callable[[str], None] = print) -> None:
         self.stage, self.say, self.tally = stage, say, Tally()
         self.faults: dict[str, str] = {}
 
     def world(self, seed: int, until: float | None = None) -> int:
-        """The statements of one world; how many there were."""
+        """Runs the statements of one world. Returns their number."""
         pick, done = random.Random(f"statements {seed}"), 0
         try:
             world = World(self.stage, seed)
@@ -77,7 +77,7 @@ class Campaign:
             self.say(self.faults[kind][:3000] + "\n")
 
     def seen(self, kind: str) -> str:
-        """The same kind with fewer features, if it was met already: what else there was is not the cause."""
+        """Returns a known kind with a subset of the features, if there is one, because the others are not the cause."""
         what, _, tags = kind.partition(": ")
         if what in TAGGED:
             for earlier in self.faults:
@@ -108,7 +108,7 @@ class Campaign:
             note = " (and another answer the second time)" if unsteady else ""
             self.explain(query.text, found + note)
         elif self.tally["comparisons"] % 10 == 0:
-            # Once more, from what was kept of the first time.
+            # Runs the statement again, now from caches.
             again = self.ask(query.text)
             if isinstance(again, Exception) or (found := answers.difference(again, ours, query.ordered)):
                 raise Fault("another answer the second time", f"{query.text.esker}\n{again}\n{found}")
@@ -118,7 +118,7 @@ class Campaign:
         raise Fault("answer", f"{tags}\n{found}\n{text.esker}\n{text.duckdb}\n{text.bound}")
 
     def split(self, pick: random.Random, world: World) -> None:
-        """A predicate is true, false or unknown; and it can't be pruned by what it hides in."""
+        """Checks that a predicate is true, false or unknown for each row, also in a form that can't prune."""
         table, e = queries.source(pick, pick.choice(world.tables), "a", False)
         e.tables = world.tables
         p = e.condition()
@@ -167,7 +167,7 @@ class Campaign:
             raise Fault("refused", f"{message(ours)}\n{statement.esker}")
         if isinstance(theirs, Exception) and not isinstance(ours, Exception):
             if "delete" in statement.features:
-                # On a row that another condition leaves out: AND and OR guard nothing, and need not fail (docs/sql.md).
+                # The error is on a row that another condition excludes; AND and OR do not guard (docs/sql.md).
                 self.tally.note("DuckDB refuses", f"{statement.duckdb}: {theirs}"[:400])
                 return
             raise Fault(
@@ -185,7 +185,7 @@ class Campaign:
         return ours, world.duckdb.execute(f"SELECT {duck} FROM {target.name} AS a").to_arrow_table()
 
     def resettle(self, world: World, target: Known) -> None:
-        """After they parted, DuckDB gets the rows that Esker has."""
+        """Loads Esker's rows into DuckDB after the two differ."""
         target.state.refresh()
         target.state.rows = self.stage.esker.read(
             target.state.table, target.state.name, target.state.schema, None, None

@@ -1,4 +1,4 @@
-"""DELETE, UPDATE and INSERT made by seed. What does not fit its column is to be refused by both."""
+"""Generates DELETE, UPDATE and INSERT from a seed. Both engines must refuse values that do not fit their column."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def target(known: Known) -> Text:
 
 
 def bare(pick: random.Random, world: World, known: Known) -> Expressions:
-    """Columns without an alias: a DELETE has none. Some by the table's name, bare or whole."""
+    """Returns columns without an alias, because DELETE has none. Some are qualified by the table's name."""
     columns, whole = known.columns("a"), Text(known.esker, known.name)
     last = Text(quoted(known.state.name[-1]), known.name)
     for column in columns:
@@ -50,7 +50,7 @@ def plain_columns(known: Known) -> list:
 def update(pick: random.Random, world: World, known: Known) -> Text:
     e, field = bare(pick, world, known), pick.choice(plain_columns(known))
     kind = field.field_type
-    # An expression of exactly the column's type, or a literal: what fits must not be a matter of dialect.
+    # An expression of exactly the column's type, or a literal, so that both dialects agree on what fits.
     there = [c.text for c in e.columns if c.kind == kind]
     value = pick.choice(there) if there and pick.random() < 0.5 else e.literal(kind, True)
     if family(kind) == STRING and pick.random() < 0.3:
@@ -61,7 +61,7 @@ def update(pick: random.Random, world: World, known: Known) -> Text:
     where = put("WHERE {}", e.condition()) if pick.random() < 0.9 else None
     more = [f for f in plain_columns(known) if f.name != field.name]
     if more and pick.random() < 0.2:
-        # Each is set to what the row was, whatever is set before it.
+        # Each assignment sees the old row, whatever the assignments before it set.
         other = pick.choice(more)
         value = put("{}, {} = {}", value, quoted(other.name), e.literal(other.field_type, True)).tagged("two columns")
     return spaced(pick, "UPDATE", target(known), "SET", quoted(field.name), "=", value, where).tagged("update")
@@ -79,7 +79,7 @@ MISFITS = {
 
 
 def misfit(pick: random.Random, world: World, known: Known) -> Text:
-    """A value that no column of the type takes."""
+    """Returns a value that does not fit any column of the type."""
     found = [f for f in plain_columns(known) if str(f.field_type) in MISFITS]
     field = pick.choice(found)
     value = pick.choice(MISFITS[str(field.field_type)])

@@ -1,4 +1,4 @@
-"""Expressions made by seed, by type. Where dialects differ in what a form means, each gets what means the same."""
+"""Generates expressions by type from a seed. If a form means different things in the dialects, each gets its own."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def family(kind: IcebergType) -> IcebergType:
 
 
 def as_parameter(value: Any, kind: IcebergType) -> Any:
-    """What a client binds for a value; none where its type would be another than the literal's."""
+    """Returns a parameter for a value, or None if its type would differ from the literal's."""
     match kind:
         case IntegerType() | LongType() | StringType() | BooleanType() | DecimalType() | DoubleType() | BinaryType():
             return value
@@ -58,7 +58,7 @@ def as_parameter(value: Any, kind: IcebergType) -> Any:
 
 
 class Expressions:
-    """`tables` are what subqueries of conditions are about, `outer` what the columns around them are qualified by."""
+    """A generator of expressions. `tables` are for subqueries; `outer` is the qualifier of the outer columns."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class Expressions:
         self.tables, self.outer = tables or [], outer or same("a")
 
     def of(self, kind: IcebergType, depth: int = 0) -> Text:
-        """An expression of the family of that type."""
+        """Returns an expression of a type's family."""
         pick, there = self.pick, [c for c in self.columns if family(c.kind) == family(kind)]
         if depth < 2 and pick.random() < 0.35 and family(kind) in FAMILIES:
             return self.made(family(kind), depth + 1)
@@ -81,7 +81,7 @@ class Expressions:
         return self.literal(kind)
 
     def literal(self, kind: IcebergType, bare: bool = False) -> Text:
-        """A literal; `bare` where its type may be told by what it stands beside."""
+        """Returns a literal. A `bare` one may take its type from its neighbour."""
         pick = self.pick
         if pick.random() < 0.06:
             return same("NULL").tagged("null literal") if pick.random() < 0.5 else self.typed_null(kind)
@@ -137,7 +137,7 @@ class Expressions:
         return put("nullif({}, {})", b, a).tagged("nullif")
 
     def column(self, kind: IcebergType) -> Text:
-        """A column, or a literal with its type where there is none: its type is certain."""
+        """Returns a column, or a typed literal if there is no column. The type is certain."""
         there = [c.text for c in self.columns if family(c.kind) == family(kind)]
         return self.pick.choice(there) if there else self.typed_null(kind)
 
@@ -194,7 +194,7 @@ class Expressions:
         return self.pick.choice(self.columns).kind
 
     def condition(self, depth: int = 0) -> Text:
-        """A predicate of SQL's three values."""
+        """Returns a predicate in three-valued logic."""
         pick, kind = self.pick, self.comparable()
         if depth < 3 and pick.random() < 0.3:
             form = pick.choice(["({} AND {})", "({} OR {})"])
@@ -235,7 +235,7 @@ class Expressions:
         return put(form, self.column(kind), joined(", ", found)).tagged("in")
 
     def subquery(self) -> Text:
-        """What the rows of a table say of a row: each truth value may come of it."""
+        """Returns a condition with a subquery, which can be true, false or unknown."""
         pick, key, other = self.pick, self.pick.choice(SHARED), self.pick.choice(SHARED)
         known = pick.choice(self.tables)
         table = Text(f"{known.esker} AS q", f"{known.name} AS q")

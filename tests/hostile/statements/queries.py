@@ -1,4 +1,4 @@
-"""SELECT statements made by seed."""
+"""Generates SELECT statements from a seed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .world import SHARED, Known, World
 @dataclass
 class Query:
     text: Text
-    # Whether the order of the rows is part of the answer.
+    # True if the order of the rows is part of the answer.
     ordered: bool = False
 
 
@@ -207,7 +207,7 @@ def sets(pick: random.Random, world: World) -> Query:
 def subquery(pick: random.Random, world: World) -> Query:
     _, left, e = one(pick, world)
     form = pick.randrange(5)
-    # The tables may be called the same where the inner one does not name the outer.
+    # Both tables may have the same alias if the inner query does not name the outer table.
     alias = pick.choice("ab") if form in (0, 3) else "b"
     _, right, f = one(pick, world, alias)
     key = pick.choice(SHARED)
@@ -218,7 +218,7 @@ def subquery(pick: random.Random, world: World) -> Query:
         case 1:
             test = put(pick.choice(["EXISTS ({} AND {})", "NOT EXISTS ({} AND {})"]), inner, f"a.{key} = b.{key}")
         case 4:
-            # Two tables within, of each of which the column of one name is compared with the outer one.
+            # Two inner tables; a column of the same name of each is compared with the outer one.
             more, _ = source(pick, pick.choice(world.tables), "c", False)
             other, op = pick.choice(SHARED), pick.choice(["=", "=", "<>"])
             tables = put(f"{{}} JOIN {{}} ON b.{other} = c.{other}", right, more)
@@ -235,7 +235,7 @@ def subquery(pick: random.Random, world: World) -> Query:
 
 
 def listed_subquery(pick: random.Random, world: World) -> Query:
-    """Subqueries in a select list: one value for each row."""
+    """Returns a query with scalar subqueries in the select list."""
     _, left, e = one(pick, world)
     known, key, other = pick.choice(world.tables), pick.choice(SHARED), pick.choice(SHARED)
     right, f = source(pick, known, "b", False)
@@ -265,7 +265,7 @@ def listed_subquery(pick: random.Random, world: World) -> Query:
 
 
 def long(pick: random.Random, world: World) -> Query:
-    """More terms than anybody writes by hand."""
+    """Returns a query with more terms than a person would write."""
     _, table, e = one(pick, world)
     terms = [put("({})", e.condition(3)) for _ in range(pick.choice([40, 100, 300]))]
     operator = pick.choice([" OR ", " AND ", " OR "])
@@ -275,10 +275,10 @@ def long(pick: random.Random, world: World) -> Query:
 
 
 def grouping(pick: random.Random, world: World) -> Query:
-    """By several keys, and by sets of them."""
+    """Returns a query that groups by several keys or by grouping sets."""
     _, table, e = one(pick, world)
     first = pick.choice(e.columns).text
-    # A set that names a column twice is refused.
+    # A grouping set with a column twice is refused.
     second = pick.choice([c.text for c in e.columns if c.text != first])
     form = pick.choice(["{}, {}", "ROLLUP ({}, {})", "CUBE ({}, {})", "GROUPING SETS (({}), ({}), ())"])
     by = put(form, first, second).tagged(form.split(" ")[0].lower())
@@ -301,7 +301,7 @@ def common(pick: random.Random, world: World) -> Query:
 
 
 def odd(pick: random.Random, world: World) -> Query:
-    """Without a table, and select lists that say a thing twice."""
+    """Returns a query without a table, or with duplicate items in the select list."""
     _, table, e = one(pick, world)
     kind: IcebergType = pick.choice(e.columns).kind
     value = e.literal(kind)

@@ -1,4 +1,4 @@
-"""Text of a statement in two dialects at once: Esker's, perhaps with parameters, and DuckDB's."""
+"""The text of a statement in two dialects: Esker's, perhaps with parameters, and DuckDB's."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SPACES = [
 
 @dataclass(frozen=True)
 class Text:
-    """`esker` holds `?` for each of `bound`, in order."""
+    """A text in both dialects. `esker` has a `?` for each value of `bound`, in order."""
 
     esker: str
     duckdb: str
@@ -40,7 +40,7 @@ def same(text: str) -> Text:
 
 
 def put(form: str, *parts: Text | str) -> Text:
-    """`{}` in the form takes the parts, in order."""
+    """Replaces each `{}` of a form by a part, in order."""
     texts = [same(part) if isinstance(part, str) else part for part in parts]
     return Text(
         form.format(*(t.esker for t in texts)),
@@ -60,7 +60,7 @@ def space(pick: random.Random) -> Text:
 
 
 def spaced(pick: random.Random, *parts: Text | str | None) -> Text:
-    """Parts with something between them: blanks, lines, comments."""
+    """Joins parts with random blanks, line breaks and comments."""
     there = [part for part in parts if part is not None]
     result = put("{}", there[0])
     for part in there[1:]:

@@ -1,4 +1,4 @@
-"""The tables that statements are about, in Esker, and with the same rows in a DuckDB of its own."""
+"""The tables of statements, in Esker, and with the same rows in a separate DuckDB."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from ..tables import history, schemas, steps
 from ..tables.state import State
 from .text import Text
 
-# What every table has beside what is random: a key, and columns that meet those of other tables.
+# The fixed columns of every table: a key, and columns that join with other tables.
 FIXED = [("rid", "long"), ("i", "int"), ("x", "double"), ("s", "string"), ("d", "decimal(10,2)"), ("ts", "timestamp")]
-# The columns by which tables can be joined.
+# The columns on which tables can be joined.
 SHARED = ["i", "x", "s", "d", "ts", "rid"]
 
 
@@ -29,13 +29,13 @@ class Column:
 
 @dataclass
 class Known:
-    """A table, and how it is called on either side."""
+    """A table, with its name in Esker and in DuckDB."""
 
     state: State
     name: str
-    # The snapshot before the last insert, whose rows DuckDB has as well.
+    # The snapshot before the last insert. DuckDB has its rows too.
     older: int = 0
-    # The last number that was given to a row: where two had the same, windows would have more than one answer.
+    # The last number of a row. Numbers are unique, because windows over ties have several right answers.
     last: int = 10_000
 
     def fresh(self) -> int:
@@ -54,7 +54,7 @@ class Known:
 
 
 def leaves(fields: tuple[NestedField, ...]) -> list[tuple[str, str, IcebergType]]:
-    """Primitive columns, and fields of structs, in either dialect."""
+    """Returns the primitive columns and nested fields, in both dialects."""
     found = []
     for f in fields:
         name = quoted(f.name)
@@ -108,7 +108,7 @@ class World:
         try:
             history.APPLY["insert"](state, step)
         except Exception:
-            # What Esker can't insert is for the tables' campaign to tell.
+            # The campaign of tables reports rows that Esker can't insert.
             state.rows = before
             history.APPLY["insert"](state, step | {"by": "craft"})
 
@@ -118,7 +118,7 @@ class World:
             row[rid] = start + i
 
     def load(self, known: Known, name: str) -> None:
-        """The rows as the model has them, into a table of DuckDB's."""
+        """Loads the model's rows into a table in DuckDB."""
         rows = arrow.table(known.state.live(), known.state.schema, with_ids=False)
         self.duckdb.register("loading", rows)
         self.duckdb.execute(f"CREATE OR REPLACE TABLE {name} AS SELECT * FROM loading")

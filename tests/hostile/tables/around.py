@@ -1,4 +1,4 @@
-"""Boxes around shapes, as manifests have them, held against the shapes in the data files."""
+"""Compares the bounding boxes in manifests with the geometries in the data files."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ..opaque import ShapeType
 from . import manifests
 from .state import State
 
-# Ids of fields (specification, "Manifests").
+# Field ids (specification, "Manifests").
 LOWER, UPPER = 125, 128
-# Coordinates on a globe are not all that its edges go through, so that only points are looked at there.
+# On a globe, edges leave the box of their ends, so only points are checked.
 POINTS = ("POINT", "MULTIPOINT")
 
 
 def wrong(state: State) -> str | None:
-    """A box that does not hold a shape of its file."""
+    """Returns a bounding box that does not contain a geometry of its file, if there is one."""
     fields = [state.schema.find_field(path[-1]) for path in predicates.opaque(state.schema.fields, (ShapeType,))]
     if not fields:
         return None
@@ -53,7 +53,7 @@ def in_file(state: State, file: dict[int, Any], fields: list[NestedField]) -> st
 
 
 def by_ids(field: pa.Field, values: list[Any]) -> Iterator[tuple[int, list[Any]]]:
-    """The values of a column and of the fields of structs, by their ids."""
+    """Yields the values of a column and of its nested fields, by id."""
     yield int((field.metadata or {}).get(b"PARQUET:field_id", -1)), values
     if pa.types.is_struct(field.type):
         for inner in field.type:

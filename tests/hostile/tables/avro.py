@@ -1,4 +1,4 @@
-"""Avro files of any schema, read and written as they are: what PyIceberg's model of manifests has no room for."""
+"""Reads and writes Avro files of any schema, including details that PyIceberg's model of manifests lacks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ META = {"type": "map", "values": "bytes"}
 
 
 class Snappy(Codec):
-    """As Avro has it: with a checksum of what was compressed behind it."""
+    """Snappy in Avro's form: a checksum of the uncompressed data follows."""
 
     @staticmethod
     def compress(data: bytes) -> tuple[bytes, int]:
@@ -39,9 +39,9 @@ class Snappy(Codec):
         return pa.decompress(data[:-4], size, "snappy", asbytes=True)
 
 
-# PyIceberg's own needs a package that is not here.
+# PyIceberg's own codec needs a package that is not installed.
 pyiceberg.avro.codecs.KNOWN_CODECS["snappy"] = Snappy
-# Its faster decoder reads beyond the end of what it does not understand, which ends this process.
+# PyIceberg's faster decoder reads beyond the end of data that it does not understand, which crashes this process.
 pyiceberg.avro.file.new_decoder = StreamingBinaryDecoder
 
 
@@ -68,7 +68,7 @@ def unpacked(data: bytes, codec: str) -> bytes:
 
 
 class Names:
-    """The types that have names. Records are dictionaries by names of fields, a union's values those of its types."""
+    """The named types of a schema. Records are dictionaries by field name; values of a union are plain values."""
 
     def __init__(self, schema: Any) -> None:
         self.types: dict[str, Any] = {}
@@ -186,7 +186,7 @@ def put_long(number: int, out: io.BytesIO) -> None:
 
 
 def counts(data: io.BytesIO) -> Any:
-    """How many items each block of an array or map has."""
+    """Yields the number of items of each block of an array or map."""
     while n := long(data):
         if n < 0:
             long(data)
@@ -194,7 +194,7 @@ def counts(data: io.BytesIO) -> Any:
 
 
 def read(file: bytes) -> tuple[dict[str, bytes], Any, list[Any]]:
-    """The header's entries, the schema, and the records."""
+    """Returns the header's entries, the schema, and the records."""
     data = io.BytesIO(file)
     assert data.read(4) == b"Obj\1", "no Avro file"
     meta = Names(META).read(META, data)
@@ -211,7 +211,7 @@ def read(file: bytes) -> tuple[dict[str, bytes], Any, list[Any]]:
 def written(meta: dict[str, bytes], schema: Any, records: list[Any], codec: str, per_block: int = 1000) -> bytes:
     out, sync, names = io.BytesIO(), os.urandom(16), Names(schema)
     kept = {k: v for k, v in meta.items() if not k.startswith("avro.")}
-    # A file that says nothing of a codec has none.
+    # A file without the key is uncompressed.
     kept |= {"avro.schema": json.dumps(schema).encode()} | ({} if codec == "null" else {"avro.codec": codec.encode()})
     out.write(b"Obj\1")
     names.write(META, kept, out)

@@ -1,4 +1,4 @@
-"""Many histories by seed. What fails is made smaller and kept as a script that can be run again."""
+"""Runs many histories by seed. A failing one is shrunk, and stored as a script that can be replayed."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Campaign:
         self.told(fault, f"{about}: {str(fault)[:1500]}\n  again: python -m hostile replay {path}\n")
 
     def restored(self, seed: int, home: Path) -> None:
-        """A server of its own, whose state database is put back from a copy."""
+        """Runs a server whose state database is restored from a copy."""
         home.mkdir()
         try:
             restored.run(home, seed)
@@ -51,7 +51,7 @@ class Campaign:
             self.told(fault, f"restored {seed}: {str(fault)[:1500]}")
 
     def told(self, fault: Fault, text: str) -> bool:
-        """Counts a fault; whether nobody knew of it."""
+        """Counts a fault. Returns True if it is not a known one."""
         if entry := known("esker", str(fault)):
             self.tally.note(f"waits to be mended: {entry.what}", str(fault)[:500])
             return False
@@ -61,7 +61,7 @@ class Campaign:
         return True
 
     def attempt(self, script: dict, tally: Tally, replay: bool = False, sparing: bool = False) -> Fault | None:
-        """The fault that a script shows, if any. Each attempt is a table of its own, dropped afterwards."""
+        """Runs a script on its own table, which is dropped afterwards. Returns the fault that it shows, if any."""
         self.tries += 1
         name = f"{script['table']} {self.tries}" if replay else script["table"]
         try:

@@ -1,4 +1,4 @@
-"""What engines answer for one question, and who is wrong where they differ."""
+"""Compares the answers of engines to one question, and decides who is wrong."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ EXAMPLES = 3
 
 
 class Tally(Counter):
-    """Counts by kind, and the first examples of each."""
+    """Counts of disagreements by kind, with the first examples of each."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,10 +45,10 @@ class Tally(Counter):
 
 
 def agree(state: State, pick: random.Random, tally: Tally, after: str, pinned: list | None = None) -> None:
-    """Content, filters, aggregates and time travel. A filter is pinned where a script that shrinks fails by it."""
+    """Compares rows, filters, aggregates and time travel. `pinned` is the filter that showed the fault being shrunk."""
     state.remember()
     content(state, tally, after)
-    # A column that a filter was pinned to may be gone in another history of the same steps.
+    # The column of a pinned filter may be missing after steps were removed.
     if pinned and not predicates.fits(pinned, state.schema):
         pinned = None
     for where in [pinned] if pinned else [predicates.some(pick, state.schema, state.live()) for _ in range(2)]:
@@ -78,7 +78,7 @@ def ask(
     planned: bool = True,
 ) -> None:
     stage, answers, errors = state.stage, {}, {}
-    # What an engine reads of the schema.
+    # The part of the schema that each engine can read.
     read: dict[str, Schema] = {}
     skipped = [*([] if planned else [stage.planned]), *([stage.duckdb] if state.duckdb_rests else [])]
     others = [e for e in stage.others if state.asks(e.name) and e not in skipped]
@@ -96,14 +96,14 @@ def ask(
             answers[engine.name] = engine.read(state.table, state.name, part, snapshot, where)
         except NoOpinion:
             tally.note(f"not asked: {engine.name}")
-        except Exception as error:  # What an engine raises is its own; it has no vote then.
+        except Exception as error:  # Engines raise various exceptions. An engine that fails has no vote.
             errors[engine.name] = f"{type(error).__name__}: {error}"
             state.duckdb_rests |= isinstance(error, (duckdb.FatalException, duckdb.InternalException))
     tally.note("comparisons")
     if where and (about := predicates.about(where)):
         tally.note(f"filters on {about}")
     question = f"after {after}{state.about}" + (f" WHERE {predicates.sql(where, schema, 'esker')}" if where else "")
-    # The model's rows, and Esker's beside the rows of each engine, as the engine sees them.
+    # Esker's and the model's rows are reduced to what each engine can read.
     asked = {n: Asked(bag(rows, read[n]), *(seen(n, found, read[n]) for found in (answers.get("esker"), model)))
              for n, rows in answers.items()}  # fmt: skip
     judge(state, tally, question, bag(model, schema), asked, errors, where is None and snapshot is None)
@@ -111,7 +111,7 @@ def ask(
 
 @dataclass
 class Asked:
-    """What an engine answered, and what it should have, by what Esker answered and by the model."""
+    """An engine's answer, with the expected ones according to Esker and to the model."""
 
     answer: Counter
     ours: Counter
@@ -124,7 +124,7 @@ def seen(engine: str, rows: Rows | None, part: Schema) -> Counter:
 
 
 def bytes_in_variants(value: Any) -> bool:
-    """DuckDB has another text for them."""
+    """Returns True if a variant has binary values, whose text differs in DuckDB."""
     match value:
         case Variant(tree):
             return variants.any_in(tree, lambda leaf: isinstance(leaf, bytes))
@@ -136,7 +136,7 @@ def bytes_in_variants(value: Any) -> bool:
 
 
 def sorts(schema: Schema) -> list[str]:
-    """The types of a schema that few engines know."""
+    """Returns the types of a schema that few engines support."""
     found = {str(t).partition("(")[0] for f in schema.fields for t in within(f.field_type) if is_new(t)}
     return sorted(found)
 
@@ -196,14 +196,14 @@ UNREAD = [
 
 
 def served(tally: Tally, question: str, answers: dict[str, Asked], errors: dict) -> None:
-    """What PyIceberg reads of a scan that the server planned, where it reads right what it plans itself."""
+    """Compares PyIceberg's rows of a scan that the server planned, if PyIceberg is right when it plans itself."""
     unread = re.search("|".join(UNREAD), errors.get("planned", ""))
     if "planned" in errors and "pyiceberg" in answers and not unread:
         raise Fault("planned scan", f"{question}: {errors['planned']}")
     planned, alone = answers.get("planned"), answers.get("pyiceberg")
     if planned and planned.answer != planned.ours and (alone is None or alone.answer == alone.ours):
         text = f"{question}: {difference(planned.ours, planned.answer)}"
-        # Where it can't plan by itself, what it gets wrong anyway shows here only.
+        # If it can't plan by itself, its own mistakes show only here.
         entry = known("planned", text) or (None if "pyiceberg" in answers else known("pyiceberg", text))
         if not entry:
             raise Fault("planned scan", text)
@@ -211,7 +211,7 @@ def served(tally: Tally, question: str, answers: dict[str, Asked], errors: dict)
 
 
 def adopt(state: State) -> None:
-    """A writer did something else than it was told, as all agree who read what it wrote."""
+    """Takes the engines' rows into the model: all readers agree that the writer did something else than it should."""
     found = state.stage.esker.read(state.table, state.name, state.schema, None, None)
     state.rows, state.mixed = [{**row, SPEC: state.spec.spec_id} for row in found], True
     if (newest := state.table.current_snapshot()).snapshot_id not in state.bare:
@@ -221,7 +221,7 @@ def adopt(state: State) -> None:
 def difference(ours: Counter, theirs: Counter) -> str:
     more, less = list((ours - theirs).elements()), list((theirs - ours).elements())
     if more and len(more) == len(less):
-        # Other values in the same rows: the columns are told that differ.
+        # The same rows have other values: reports the columns that differ.
         one = more[0]
         other = max(less, key=lambda row: sum(a == b for a, b in zip(one, row, strict=True)))
         pairs = [(a, b) for a, b in zip(one, other, strict=True) if a != b]
@@ -231,7 +231,7 @@ def difference(ours: Counter, theirs: Counter) -> str:
 
 
 def aggregates(state: State, tally: Tally, after: str) -> None:
-    """count, min and max of all, which may come from statistics."""
+    """Compares count, min and max of all columns, which may come from statistics."""
     asked = [f for f in state.schema.fields if comparable(f.field_type)]
     asked = [f for f in asked if not isinstance(f.field_type, (BooleanType, UUIDType))]
     counted = [f for f in state.schema.fields if isinstance(f.field_type, (*OPAQUE, UnknownType))]
@@ -252,7 +252,7 @@ def aggregates(state: State, tally: Tally, after: str) -> None:
     kinds = [None, *(k for f in asked for k in (f.field_type, f.field_type, None)), *(None for _ in counted)]
     for i, (kind, right) in enumerate(zip(kinds, expected, strict=True)):
         ours = answer.column(i).to_pylist()[0] if kind is None else arrow.values(answer.column(i), kind)[0]
-        # Which of two equal zeros is the smallest is not said.
+        # Either of two equal zeros may be the smallest.
         if ours != right and values.key(ours) != values.key(right):
             raise Fault("aggregate", f"after {after}: {(['count(*)', *columns])[i]} is {ours!r}, not {right!r}")
     tally.note("comparisons")

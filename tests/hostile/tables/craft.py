@@ -1,6 +1,6 @@
-"""Commits by hand: files, manifests and manifest lists that are legal, and that no ordinary writer makes.
+"""Commits by hand: files, manifests and manifest lists that are legal, and that ordinary writers do not make.
 
-PyIceberg writes the Avro files; deletes and version 3, which it does not write, are what is added here.
+PyIceberg writes the Avro files. This module adds deletes and version 3, which PyIceberg can't write.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class DeleteManifestWriter(ManifestWriterV2):
 
 
 class ManifestListWriterV3(ManifestListWriterV2):
-    """Gives every data manifest that has none its first row id."""
+    """A list writer that assigns first row ids to data manifests without one."""
 
     def __init__(self, *arguments: Any, next_row_id: int) -> None:
         super().__init__(*arguments)
@@ -83,7 +83,7 @@ class ManifestListWriterV3(ManifestListWriterV2):
 
 @dataclass
 class Added:
-    """A file to commit: data, or deletes of either kind."""
+    """A file to commit: a data file or a delete file."""
 
     path: str
     bytes: int
@@ -107,7 +107,7 @@ class Added:
 def write_parquet(
     table: Table, rows: pa.Table, kinds: dict[int, IcebergType] | None = None, with_ids: bool = True, **options: Any
 ) -> tuple[str, int]:
-    """A Parquet file in the table's location; its path and size. Kinds are of columns that the library can't mark."""
+    """Writes a Parquet file in the table's location. Returns path and size. `kinds` are annotated afterwards."""
     path, data = f"{table.location()}/data/{uuid.uuid4()}.parquet", io.BytesIO()
     pq.write_table(rows, data, **options)
     content = data.getvalue()
@@ -116,13 +116,13 @@ def write_parquet(
     return path, len(table.io.new_input(path))
 
 
-# Of a SchemaElement: its field id. Of the union of logical types: geometries. How edges run, by number.
+# Thrift field ids: of the field id in SchemaElement, and of geometry in LogicalType. Then the edge algorithms.
 FIELD_ID, GEOMETRY_TYPE = 9, 17
 EDGES = ["spherical", "vincenty", "thomas", "andoyer", "karney"]
 
 
 def marked(whole: bytes, kinds: dict[int, IcebergType], with_ids: bool) -> bytes:
-    """A file whose columns are said to be variants, geometries and geographies, by their field ids."""
+    """Annotates columns of a file as variants, geometries and geographies, by field id."""
     (size,) = struct.unpack("<I", whole[-8:-4])
     about = footer.Reader(whole[-8 - size : -8]).struct()
     for element in about[2][1][1]:
@@ -161,7 +161,7 @@ def current_manifests(table: Table) -> list[ManifestFile]:
 
 
 def commit(catalog: Catalog, table: Table, files: list[Added]) -> int:
-    """Adds the files in one snapshot on top of the table's newest; its id."""
+    """Commits files in one snapshot on top of the current one. Returns its id."""
     metadata, version = table.metadata, table.metadata.format_version
     snapshot, parent = random.Random(uuid.uuid4().int).randrange(1, 2**62), table.current_snapshot()
     base = f"{table.location()}/metadata"

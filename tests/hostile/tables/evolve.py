@@ -1,4 +1,4 @@
-"""Steps that change what a table is: schema, spec, sort order, format version, properties."""
+"""Steps that change a table's definition: schema, spec, sort order, format version, properties."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def type_of(text: object) -> IcebergType:
 
 
 def names_to(schema: Schema, field_id: int) -> tuple[str, ...]:
-    """The names down to a field. Names may hold dots, so that the full name can't be split."""
+    """Returns the names on the path to a field. Names may contain dots, so the full name can't be split."""
 
     def find(fields: tuple, above: tuple[str, ...]) -> tuple[str, ...] | None:
         for f in fields:
@@ -56,7 +56,7 @@ def schema(state: State, step: dict) -> None:
 
 
 def add_field(state: State, step: dict) -> None:
-    """A field as JSON: PyIceberg gives no field two defaults, and none to what is no simple type."""
+    """Adds a field as JSON, because PyIceberg can't write two defaults of a field, nor defaults of nested types."""
     found, last = current(state)
     field, last = numbered(step["field json"], last)
     fields = found["fields"]
@@ -69,7 +69,7 @@ def add_field(state: State, step: dict) -> None:
         raise Refused("there is such a field")
     fields.append(field)
     put(state, found, last)
-    # Others change the mapping of names with the schema, if there is one.
+    # Other writers update the name mapping with the schema, if there is one.
     if mapping := state.table.name_mapping():
         new = NestedField.model_validate(field)
         changed = update_mapping(mapping, {}, {step.get("in") or -1: [new]}).model_dump_json()
@@ -88,7 +88,7 @@ BY_HAND = {"add field": add_field, "write default": write_default}
 
 
 def current(state: State) -> tuple[dict, int]:
-    """The schema of now as JSON, and the last id that a field has."""
+    """Returns the current schema as JSON, and the last field id."""
     metadata = state.served()
     now = next(s for s in metadata["schemas"] if s["schema-id"] == metadata["current-schema-id"])
     return now, metadata["last-column-id"]
@@ -101,7 +101,7 @@ def put(state: State, found: dict, last: int) -> None:
 
 
 def field_of(kind: Any, field_id: int) -> dict | None:
-    """A field of a struct, at any depth."""
+    """Returns a field at any depth, by its id."""
     for f in kind.get("fields", []) if isinstance(kind, dict) else []:
         if f["id"] == field_id:
             return f
@@ -111,7 +111,7 @@ def field_of(kind: Any, field_id: int) -> dict | None:
 
 
 def numbered(kind: Any, last: int) -> tuple[Any, int]:
-    """The same with ids that follow on the last one."""
+    """Returns a type with new ids after `last`, and the new last id."""
     if not isinstance(kind, dict):
         return kind, last
     made = {}
@@ -144,7 +144,7 @@ def spec(state: State, step: dict) -> None:
 
 
 def add_by_hand(state: State, step: dict) -> None:
-    """One more field of a column: PyIceberg takes days and hours of one for redundant, as Java does not."""
+    """Adds a partition field by hand: PyIceberg refuses days and hours of one column as redundant, Java does not."""
     fields = [{"source-id": f.source_id, "field-id": f.field_id, "name": f.name, "transform": str(f.transform)}
               for f in state.spec.fields]  # fmt: skip
     fields.append({"source-id": step["field"], "name": step["name"], "transform": step["transform"]})
@@ -161,7 +161,7 @@ def sort(state: State, step: dict) -> None:
 
 def upgrade(state: State, step: dict) -> None:
     if step["to"] > state.version:
-        # Only version 1 goes without one.
+        # Only version 1 allows a table without a UUID.
         named = "table-uuid" in state.served()
         first = [] if named else [{"action": "assign-uuid", "uuid": str(uuid.uuid4())}]
         state.update(*first, {"action": "upgrade-format-version", "format-version": step["to"]})
@@ -170,13 +170,13 @@ def upgrade(state: State, step: dict) -> None:
 
 
 def tag(state: State, step: dict) -> None:
-    """The newest snapshot gets a tag."""
+    """Tags the newest snapshot."""
     if newest := state.table.current_snapshot():
         state.update(reference(step["name"], "tag", newest.snapshot_id))
 
 
 def roll_back(state: State, step: dict) -> None:
-    """The main branch is set back; nobody knows under which spec its rows lie."""
+    """Rolls main back. The model does not know the partition specs of the rows then."""
     chosen = state.table.current_snapshot()
     for _ in range(step["back"]):
         chosen = chosen and chosen.parent_snapshot_id and state.table.snapshot_by_id(chosen.parent_snapshot_id)

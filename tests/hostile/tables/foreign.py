@@ -1,6 +1,6 @@
-"""Tables as other catalogs and writers leave them: legal, or read by everybody, and nothing that an engine here writes.
+"""Tables as other catalogs and writers leave them: legal or readable by all, but not written by an engine here.
 
-The step takes the table's metadata, makes something else of it by hand, and registers that in the table's place.
+The step changes the table's metadata by hand, and registers the result in place of the table.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..known import Fault
 from . import manifests
 from .state import State
 
-# The field of JSON objects that nobody knows.
+# The name of a JSON field that no reader knows.
 MARK = "x-hostile"
 
 
@@ -47,15 +47,15 @@ def register(state: State, metadata: dict) -> None:
     answer = state.stage.api("POST", f"/v1/default/namespaces/{namespace}/register", body)
     if not answer.ok:
         raise Fault("register", f"{answer.status_code} {answer.text}")
-    # Without a UUID nobody knows that it is the same table, which Esker had made.
+    # Without a UUID, the table is not recognized as Esker's own.
     state.api("POST", "/claim")
 
 
 def bare(state: State, pick: random.Random, metadata: dict) -> None:
-    """Snapshots as Snowflake writes them."""
+    """Changes snapshots to the form that Snowflake writes."""
     for snapshot in metadata.get("snapshots", []):
         snapshot.pop("schema-id", None)
-        # Which columns it had then, nobody says.
+        # The snapshot no longer has a schema id.
         state.bare.add(snapshot["snapshot-id"])
         state.history.pop(snapshot["snapshot-id"], None)
         if pick.random() < 0.5:
@@ -65,12 +65,12 @@ def bare(state: State, pick: random.Random, metadata: dict) -> None:
 
 
 def inline(state: State, pick: random.Random, metadata: dict) -> None:
-    """Snapshots without a list."""
+    """Changes snapshots to have manifests inline, without a manifest list."""
     for snapshot in metadata.get("snapshots", []):
         if at := snapshot.pop("manifest-list", None):
             snapshot["manifests"] = [one.path for one in manifests.listed(state, at)]
             state.stage.lists[snapshot["snapshot-id"]] = at
-    # What only a list said of manifests is gone with it.
+    # Unknown fields of the manifest list are lost with it.
     state.unknown = {of: values for of, values in state.unknown.items() if of[0] != "manifest"}
 
 
@@ -79,9 +79,9 @@ def no_uuid(state: State, pick: random.Random, metadata: dict) -> None:
 
 
 def transforms(state: State, pick: random.Random, metadata: dict) -> None:
-    """A spec and a sort order that nothing uses, by transforms that nobody knows and of several columns."""
+    """Adds an unused spec and sort order, with unknown transforms and transforms of several columns."""
     ids = [path[-1] for path in predicates.paths(state.schema.fields)]
-    if not ids:  # all columns are lists or maps
+    if not ids:  # all columns are lists or maps, which have no transforms
         return
     last = max([metadata.get("last-partition-id") or 999, 999])
     fields = [
@@ -98,7 +98,7 @@ def transforms(state: State, pick: random.Random, metadata: dict) -> None:
 
 
 def references(state: State, pick: random.Random, metadata: dict) -> None:
-    """Branches and tags at any of the snapshots."""
+    """Adds branches and tags at random snapshots."""
     for snapshot in pick.sample(metadata.get("snapshots", []), min(3, len(metadata.get("snapshots", [])))):
         name = f"{pick.choice(['a b', 'a/b', 'é', 'main2', '1', 'null'])}{pick.randrange(1000)}"
         found: dict[str, Any] = {"snapshot-id": snapshot["snapshot-id"], "type": pick.choice(["branch", "tag"])}
@@ -110,7 +110,7 @@ def references(state: State, pick: random.Random, metadata: dict) -> None:
 
 
 def keys(state: State, pick: random.Random, metadata: dict) -> None:
-    """Keys that nothing is encrypted with."""
+    """Adds encryption keys that are not used."""
     found = metadata.setdefault("encryption-keys", [])
     number = len(found)
     found += [
@@ -120,7 +120,7 @@ def keys(state: State, pick: random.Random, metadata: dict) -> None:
 
 
 def statistics(state: State, pick: random.Random, metadata: dict) -> None:
-    """Statistics of a kind that nobody knows, and partition statistics that nobody can read."""
+    """Adds statistics of an unknown kind, and partition statistics that can't be read."""
     for snapshot in pick.sample(metadata.get("snapshots", []), min(2, len(metadata.get("snapshots", [])))):
         of, base = snapshot["snapshot-id"], f"{state.table.location()}/metadata/{uuid.uuid4()}"
         number = snapshot.get("sequence-number", 0)
@@ -138,7 +138,7 @@ def statistics(state: State, pick: random.Random, metadata: dict) -> None:
 
 
 def unknown(state: State, pick: random.Random, metadata: dict) -> None:
-    """Fields that nobody knows, in every kind of object."""
+    """Adds unknown fields to every kind of object."""
     for key, found in objects(metadata):
         if pick.random() < 0.5:
             found[MARK] = pick.choice([1, "x", None, [1, {"a": None}], {"b": [1.5, "é"], "c": {}}, True])
@@ -146,7 +146,7 @@ def unknown(state: State, pick: random.Random, metadata: dict) -> None:
 
 
 def objects(metadata: dict) -> list[tuple[tuple, dict]]:
-    """The objects that stay what they are as long as they are there."""
+    """Returns the objects that never change while they exist, each with a key."""
     found: list[tuple[tuple, dict]] = [(("table",), metadata)]
     for schema in metadata.get("schemas", []):
         found.append((("schema", schema["schema-id"]), schema))
@@ -178,7 +178,7 @@ def fields_in(kind: Any) -> list[dict]:
 
 
 def lost(state: State, foreign: bool) -> str | None:
-    """What nobody knows and was not kept. What another writer wrote anew is forgotten."""
+    """Returns an unknown field that Esker lost, if any. Fields of objects that another writer rewrote do not count."""
     if state.marks:
         there = dict(objects(state.served()))
         gone = [key for key, mark in state.marks.items() if key in there and there[key].get(MARK, "none") != mark]
@@ -198,7 +198,7 @@ IN_JSON = {
     "bare snapshots": bare, "inline manifests": inline, "no uuid": no_uuid, "transforms": transforms,
     "references": references, "keys": keys, "statistics": statistics, "unknown fields": unknown,
 }  # fmt: skip
-# Ways and the versions that they fit, in the order in which they are done.
+# The changes, in their order, with the format versions that they fit.
 WAYS: dict[str, tuple[int, ...]] = {
     "manifests": (1, 2, 3), "spellings": (1, 2, 3), "no counts": (1,), "bare snapshots": (1, 2, 3), "no uuid": (1,),
     "transforms": (1, 2, 3), "references": (1, 2, 3), "keys": (3,), "statistics": (1, 2, 3),

@@ -1,4 +1,4 @@
-"""One table: made by seed or from a script, step by step, and held against the other engines after each."""
+"""The history of one table, from a seed or a script. After each step it is compared with the other engines."""
 
 from __future__ import annotations
 
@@ -35,8 +35,10 @@ BY_HAND = ("equality", "positions")
 
 
 def beginning(seed: int, new: bool = False) -> dict:
-    """What a table is to be: a script without steps. A new one is of version 3, where its theme allows it, and has
-    columns of that version's types."""
+    """Returns a script without steps: the table's name, columns and properties.
+
+    With `new`, the table has format version 3 if the theme allows it, and columns of that version's types.
+    """
     pick, share = random.Random(f"beginning {seed}"), 0.35 if new else 0.02
     ids = schemas.Ids(for_spark=for_spark(seed), new=share)
     theme = themes.THEMES[seed % len(themes.THEMES)]
@@ -79,7 +81,7 @@ def beginning(seed: int, new: bool = False) -> dict:
 
 def create(stage: Stage, script: dict, name: str) -> State:
     catalog = stage.pyiceberg.catalog
-    # Levels with dots are for the REST API alone (docs/sql.md, Names).
+    # SQL can't name namespaces whose levels have dots (docs/sql.md, Names).
     namespace = tuple(script["namespace"].split("."))
     for depth in range(len(namespace)):
         catalog.create_namespace_if_not_exists(namespace[: depth + 1])
@@ -98,7 +100,7 @@ def create(stage: Stage, script: dict, name: str) -> State:
 
 
 def source_of(schema: Schema, path: str) -> NestedField | None:
-    """A column, or a field of one whose name has no dot."""
+    """Returns a column, or a nested field if no name on its path has a dot."""
     found = next((f for f in schema.fields if f.name == path), None)
     name, _, inner = path.partition(".")
     above = next((f for f in schema.fields if f.name == name), None) if inner else None
@@ -110,7 +112,7 @@ def for_spark(seed: int) -> bool:
 
 
 def run(stage: Stage, script: dict, tally: Tally, table: str, replay: bool, sparing: bool = False) -> None:
-    """Carries a history out; raises a fault where Esker is wrong. Without `replay` the steps are made and kept.
+    """Runs a history. Raises a fault if Esker is wrong. Without `replay`, generates the steps and stores them.
 
     A sparing run compares after the last step only, and where the model has to learn what a writer did.
     """
@@ -118,7 +120,7 @@ def run(stage: Stage, script: dict, tally: Tally, table: str, replay: bool, spar
     try:
         follow(state, script, tally, replay, sparing)
     finally:
-        # A sick table must not be the next one's surroundings.
+        # An unreadable table must not affect the next history.
         with suppress(Exception):
             stage.pyiceberg.catalog.drop_table(state.name)
 
@@ -127,7 +129,7 @@ def begin(stage: Stage, script: dict, tally: Tally, table: str) -> State:
     try:
         return create(stage, script, table)
     except Exception as error:
-        # A catalog may refuse names; then the table has plain ones.
+        # The catalog may refuse names. Then the table gets plain ones.
         tally.note("refused: create", f"{script['namespace']!r}.{table!r}: {error}")
         script |= {"namespace": "hostile", "table": f"t{script['seed']}"}
         return create(stage, script, f"{script['table']}_{random.randrange(10**9)}")
@@ -171,7 +173,7 @@ def carry_out(state: State, step: dict, tally: Tally, sparing: bool) -> None:
         if by_esker and not isinstance(error, DatabaseError):
             raise
         may = state.version == 1 and "of format version 1 has no row-level deletes" in str(error)
-        # A decimal that is cut may have a digit more than its type. Java and PyIceberg write no such partition either.
+        # A truncated decimal may have one digit more than its type. Java and PyIceberg can't write that either.
         may |= step["do"] == "insert" and re.search("its partition has .* which is no decimal", str(error)) is not None
         if by_esker and not may:
             raise Fault("error", f"{what}: {type(error).__name__}: {error}") from error

@@ -1,16 +1,16 @@
-"""First row ids as plans of the server tell them, and as manifests lead to them (specification, "Row Lineage")."""
+"""Compares first row ids in scan plans of the server with those of the manifests (specification, "Row Lineage")."""
 
 from __future__ import annotations
 
 from . import manifests
 from .state import State
 
-# Ids of fields (specification, "Manifests", "Manifest Lists").
+# Field ids (specification, "Manifests", "Manifest Lists").
 OF_MANIFEST, OF_FILE, RECORDS = 520, 142, 103
 
 
 def inherited(state: State) -> dict[str, int | None]:
-    """The id of each live data file's first row."""
+    """Returns the first row id of each live data file."""
     found = {}
     for manifest in manifests.of_current(state):
         if manifest.content:
@@ -33,7 +33,7 @@ def planned(state: State) -> dict[str, int | None]:
 
 
 def difference(state: State) -> str | None:
-    """What a plan tells otherwise; nothing where the table has no row lineage."""
+    """Returns a difference between plan and manifests, or None. Tables without row lineage have none."""
     if state.version < 3 or state.table.current_snapshot() is None:
         return None
     told, right = planned(state), inherited(state)

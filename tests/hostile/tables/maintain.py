@@ -1,4 +1,4 @@
-"""Steps by which Esker maintains a table. None of them changes what it holds."""
+"""Maintenance steps of Esker. None of them changes a table's rows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def job(state: State, step: dict) -> None:
     options = dict(step["options"])
     before = [s.snapshot_id for s in state.table.snapshots()]
     if step["kind"] == "expire":
-        # None of them is an hour old: where only older ones may go, none does.
+        # No snapshot is an hour old, so this keeps all of them.
         older = -3_600_000 if step.get("young") else 1000
         options["older-than-ms"] = int(time.time() * 1000) + older
     answer = state.api("POST", f"/{step['kind']}", options)
@@ -63,7 +63,7 @@ def sweep(state: State, step: dict) -> None:
 
 
 def look(state: State, step: dict) -> None:
-    """What people and tools ask of a table, whatever state it is in."""
+    """Sends the read requests of people and tools, which must work in every state of a table."""
     for what in ("/health", "/history", "/refs", "/quarantine"):
         answer = state.api("GET", what)
         if not answer.ok:

@@ -1,4 +1,4 @@
-"""Manifests and their lists, written anew as other writers have them: other schemas, codecs, spellings, more fields."""
+"""Rewrites manifests and manifest lists as other writers make them: other schemas, codecs, spellings, more fields."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from . import avro
 from .state import State
 
 WAYS = {"manifests", "spellings", "no counts"}
-# Ids of fields in Avro files (specification, "Manifests", "Manifest Lists").
+# Field ids in Avro files (specification, "Manifests", "Manifest Lists").
 PATH_OF_MANIFEST, LENGTH_OF_MANIFEST, CONTENT_OF_MANIFEST, COUNTS = 500, 501, 517, {504, 505, 506, 512, 513, 514}
 PATH_OF_FILE, DATA_FILE, PARTITION, OFFSET, STATUS = 100, 2, 102, 144, 0
 DELETED = 2
-# Those from here on nobody knows.
+# Ids of fields that no reader knows begin here.
 UNKNOWN = 9000
 
 
 class Listed(NamedTuple):
     path: str
     content: int
-    # By ids of fields.
+    # Values by field id.
     values: dict[int, Any]
 
 
 @dataclass
 class Style:
-    """How a writer writes, if it is not as PyIceberg does."""
+    """The ways in which a writer differs from PyIceberg."""
 
     codec: str
     per_block: int
@@ -59,17 +59,17 @@ def put(state: State, at: str, content: bytes) -> None:
 
 
 def named(fields: list[dict]) -> dict[int, str]:
-    """The names of fields by their ids."""
+    """Returns the names of fields by id."""
     return {field["field-id"]: field["name"] for field in fields}
 
 
 def option(schema: Any) -> Any:
-    """A type that may be optional, as it is if it is not."""
+    """Returns the non-null type of an optional one."""
     return next(branch for branch in schema if branch != "null") if isinstance(schema, list) else schema
 
 
 def record_in(schema: dict, field: int) -> dict:
-    """A record within a record."""
+    """Returns the type of a nested record."""
     return option(next(f["type"] for f in schema["fields"] if f["field-id"] == field))
 
 
@@ -88,7 +88,7 @@ def listed(state: State, at: str) -> list[Listed]:
 
 
 def files(state: State, at: str) -> list[tuple[int, dict[int, Any]]]:
-    """The files of a manifest, and the status of each."""
+    """Returns the files of a manifest, each with its status."""
     _, schema, records = avro.read(get(state, at))
     names, inner = named(schema["fields"]), fields_of(schema, DATA_FILE)
     return [(record[names[STATUS]], by_ids(record[names[DATA_FILE]], inner)) for record in records]
@@ -100,12 +100,12 @@ def of_current(state: State) -> list[Listed]:
 
 
 def beyond(found: dict[int, Any]) -> dict[int, Any]:
-    """What nobody knows of a record, but for nulls."""
+    """Returns the unknown fields of a record that are not null."""
     return {i: value for i, value in found.items() if i >= UNKNOWN and value is not None}
 
 
 def unknown(state: State) -> dict[tuple, dict[int, Any]]:
-    """What nobody knows in the files of the current snapshot: of manifests, and of the files in them."""
+    """Returns the unknown fields in the manifests of the current snapshot, and of the files in them."""
     found: dict[tuple, dict[int, Any]] = {}
     for one in of_current(state):
         found["manifest", one.path] = beyond(one.values)
@@ -115,13 +115,13 @@ def unknown(state: State) -> dict[tuple, dict[int, Any]]:
 
 
 def key(file: dict[int, Any]) -> tuple:
-    """What tells a file from others: several deletion vectors are in one."""
+    """Returns the identity of a file. Several deletion vectors may be in one Puffin file."""
     return (re.sub("^file:/+", "/", file[PATH_OF_FILE]), file.get(OFFSET))
 
 
 def written_anew(state: State, pick: random.Random, metadata: dict, ways: list[str]) -> None:
     lists = [snapshot["manifest-list"] for snapshot in metadata.get("snapshots", []) if "manifest-list" in snapshot]
-    # Deletes by position name data files letter by letter.
+    # Position deletes contain the data files' paths, so the spelling must stay.
     spell_files = "spellings" in ways and not any(one.content for at in lists for one in listed(state, at))
     style, moved, base = Style.some(pick), {}, f"{state.table.location()}/metadata"
     of_lists: dict[str, dict] = {}
@@ -141,7 +141,7 @@ def written_anew(state: State, pick: random.Random, metadata: dict, ways: list[s
             schema["fields"] = [f for f in schema["fields"] if f["field-id"] not in COUNTS]
         if "manifests" in ways:
             if style.more:
-                # A manifest says the same in each list.
+                # A manifest must be the same in each list.
                 seeds = [f"{style} {record[names[PATH_OF_MANIFEST]]}" for record in records]
                 add(schema["fields"], records, [of_lists.setdefault(s, values(random.Random(s))) for s in seeds], "l")
             schema = styled(schema, style, pick)
@@ -155,7 +155,7 @@ def written_anew(state: State, pick: random.Random, metadata: dict, ways: list[s
     if style.codec == "zstandard" or (
         "manifests" in ways and (style.null_last or style.no_maps or style.shuffled or style.more)
     ):
-        # An error while it reads manifests in threads of its own ends DuckDB 1.5.5, and this process with it.
+        # DuckDB 1.5.5 crashes this process if it fails to read a manifest in one of its threads.
         state.without_duckdb = True
     if "spellings" in ways and pick.random() < 0.3:
         metadata["location"] = spelt(metadata["location"])
@@ -174,7 +174,7 @@ def manifest(
         if style.raw_names:
             spoil(state, fields_of(record_in(schema, DATA_FILE), PARTITION), [f[inner[PARTITION]] for f in of_entries])
         if style.more:
-            # A file says the same in each manifest.
+            # A file's entry must be the same in each manifest.
             keys = [key(by_ids(file, fields_of(schema, DATA_FILE))) for file in of_entries]
             add(
                 fields_of(schema, DATA_FILE), of_entries, [values(random.Random(f"{style} {one}")) for one in keys], "f"
@@ -191,12 +191,12 @@ def manifest(
 
 
 def spelt(at: str) -> str:
-    """As Java's file system has it."""
+    """Returns a path in the spelling of Java's file system."""
     return re.sub("^file:/+", "file:/", at)
 
 
 def spoil(state: State, fields: list[dict], records: list[dict]) -> None:
-    """Names of partition fields as they are, though Avro has no such names: earlier versions of Esker wrote them."""
+    """Uses the names of partition fields as they are, though Avro forbids them. Earlier versions of Esker did so."""
     for field in fields:
         if name := field.pop("iceberg-field-name", None):
             state.without_duckdb = True
@@ -214,7 +214,7 @@ def values(pick: random.Random) -> dict[int, Any]:
 
 
 def add(fields: list[dict], records: list[dict], found: list[dict[int, Any]], prefix: str) -> None:
-    """Fields that nobody knows, unless there are some already."""
+    """Adds fields that no reader knows, unless the records have some."""
     if any(field["field-id"] >= UNKNOWN for field in fields):
         return
     optional = {"default": None}
@@ -250,7 +250,7 @@ def styled(schema: Any, style: Style, pick: random.Random, within: int | None = 
                 if isinstance(kind, list) and kind[0] != "null":
                     field.pop("default", None)
                 made.append(field)
-            # PyIceberg takes partitions by places.
+            # PyIceberg reads partition values by position, so their order must stay.
             if style.shuffled and within != PARTITION:
                 pick.shuffle(made)
             return schema | {"fields": made}

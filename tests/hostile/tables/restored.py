@@ -1,4 +1,4 @@
-"""A state database that is put back from a copy: no acknowledged commit is forgotten, and nothing of it is deleted."""
+"""Restores the state database from a copy: no acknowledged commit is lost, and none of its files is deleted."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def put_back(home: Path, kept: Path) -> None:
 
 
 def recover(home: Path, *options: str) -> str:
-    """What `esker recover` says, with the same settings as the server."""
+    """Runs `esker recover` with the server's settings. Returns its output."""
     env = os.environ | {"ESKER__WAREHOUSES__DEFAULT__LOCATION": f"file://{home}/warehouse"}
     command = [os.environ["ESKER_BIN"], "recover", "--data-dir", str(home), *options]
     found = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
@@ -49,7 +49,7 @@ def recover(home: Path, *options: str) -> str:
 
 
 def run(home: Path, seed: int) -> None:
-    """Commits before the copy, after it, and, where that is allowed, after it was put back."""
+    """Commits before the copy, after it and, if the server allows it, after the restore."""
     pick, kept = random.Random(f"restored {seed}"), home / "kept"
     before, after, later = ([base + n for n in range(pick.randrange(1, 4))] for base in (10, 20, 30))
     with running(home, **NO_GRACE) as server:
@@ -64,12 +64,12 @@ def run(home: Path, seed: int) -> None:
     taken: list[int] = []
     with running(home, **NO_GRACE) as server:
         for n in later:
-            # Refused is right: nobody has decided yet what the table is.
+            # A refusal is right, because no person has decided yet.
             with suppress(Exception):
                 commit(server, [n])
                 taken.append(n)
         with suppress(AssertionError):
-            # Nothing is deleted on a database that is behind its warehouse.
+            # A server whose database is behind its warehouse deletes nothing.
             server.api("POST", "/api/v1/quarantine/sweep", {})
     said = recover(home, "--dry-run")
     if taken:

@@ -1,4 +1,4 @@
-"""Schemas, specs and steps of evolution, made by seed."""
+"""Generates schemas, partition specs and steps of evolution from a seed."""
 
 from __future__ import annotations
 
@@ -35,14 +35,17 @@ PRIMITIVES = [
     "boolean", "int", "long", "float", "double", "decimal(9,2)", "decimal(18,6)", "decimal(38,10)", "decimal(5,0)",
     "date", "time", "timestamp", "timestamptz", "string", "string", "uuid", "fixed[5]", "binary",
 ]  # fmt: skip
-# DuckDB knows no timestamptz_ns, so that there are few.
+# DuckDB does not support timestamptz_ns, so it is rare.
 NANOSECONDS = ["timestamp_ns", "timestamp_ns"]
 PROMOTED = {"int": "long", "float": "double", "decimal(9, 2)": "decimal(12, 2)", "decimal(5, 0)": "decimal(38, 0)"}
 
 
 class Ids:
-    """Ids that no two fields share; the catalog gives its own. Spark knows no time and no nanoseconds, and tables of
-    DuckDB's own have no timestamptz_ns. `new` is the share of variants, shapes and unknown among a table's types."""
+    """Distinct field ids, and limits of the types. The catalog assigns its own ids later.
+
+    Spark has no time and no nanoseconds, and tables that DuckDB creates no timestamptz_ns. `new` is the share of
+    variants, geometries and unknown among the types.
+    """
 
     def __init__(self, last: int = 0, for_spark: bool = False, for_duckdb: bool = False, new: float = 0.0) -> None:
         self.last, self.for_spark, self.for_duckdb, self.new = last, for_spark, for_duckdb, new
@@ -53,7 +56,7 @@ class Ids:
 
 
 def kind(pick: random.Random, version: int, depth: int, ids: Ids) -> object:
-    """A type, as JSON."""
+    """Returns a type as JSON."""
     if depth < 3 and pick.random() < (0.25 if depth == 0 else 0.35):
         match pick.randrange(4):
             case 0 | 1:
@@ -94,7 +97,7 @@ SHAPES = [
 
 
 def new(pick: random.Random, depth: int, for_spark: bool = False) -> str:
-    """A type of version 3; of these Spark 4 has variants. A list or a map of nothing but unknown is in no file."""
+    """Returns a type of version 3; Spark 4 supports only variants. Files can't have lists or maps of unknown only."""
     if for_spark:
         return "variant"
     sorts = ["variant", "variant", "shape", "shape", "nanoseconds", *(["unknown"] if depth == 0 else [])]
@@ -108,7 +111,7 @@ def new(pick: random.Random, depth: int, for_spark: bool = False) -> str:
 
 
 def around(pick: random.Random, ids: Ids, inner: str) -> dict:
-    """A struct, a list or a map of a type of version 3."""
+    """Returns a struct, list or map of a type of version 3."""
     kind = pick.choice(SHAPES) if inner == "shape" else inner
     match pick.randrange(4):
         case 0:
@@ -130,7 +133,7 @@ def primitive(pick: random.Random, version: int, ids: Ids) -> str:
 def columns(
     pick: random.Random, version: int, wanted: list[tuple[str, object]], more: int, ids: Ids, hostile: float
 ) -> list[dict]:
-    """The columns that a theme wants, and others."""
+    """Returns the columns that a theme needs, and others."""
     taken = {name for name, _ in wanted}
     found = [{"id": ids(), "name": name, "required": False, "type": of} for name, of in wanted]
     for _ in range(more):
@@ -168,14 +171,14 @@ def transforms(of: IcebergType) -> list[str]:
 
 
 def partition_fields(fields: list[NestedField] | tuple[NestedField, ...]) -> list[NestedField]:
-    """Fields that may be the source of a partition."""
+    """Returns the fields that may be the source of a partition."""
     found = [f for f in fields if comparable(f.field_type)]
     inner = [g for f in fields if isinstance(f.field_type, StructType) for g in partition_fields(f.field_type.fields)]
     return found + inner
 
 
 def evolution(pick: random.Random, s: State, ids: Ids) -> dict | None:
-    """A step that changes the schema."""
+    """Returns a step that changes the schema."""
     fields = list(s.schema.fields)
     taken = {f.name for f in fields}
     used = {f.source_id for spec in s.table.specs().values() for f in spec.fields}
@@ -237,7 +240,7 @@ def evolution(pick: random.Random, s: State, ids: Ids) -> dict | None:
 
 
 def defaulted(pick: random.Random, s: State, ids: Ids) -> dict | None:
-    """A field with defaults at any depth; or another write default of one that is there."""
+    """Returns a step that adds a field with defaults at any depth, or changes the write default of a field."""
     fields = list(s.schema.fields)
     structs = [f for f in fields if isinstance(f.field_type, StructType)]
     if pick.random() < 0.3:
@@ -260,12 +263,12 @@ def may_have_default(kind: IcebergType) -> bool:
 
 
 def with_default(pick: random.Random, version: int, ids: Ids, name: str, depth: int) -> dict:
-    """A field as JSON, its type simple or a struct, a list or a map of such."""
+    """Returns a field as JSON, of a primitive type or a struct, list or map of such."""
     found: dict = {"id": ids(), "name": name, "required": False}
     shape = pick.random() if depth < 2 else 1.0
     if shape < 0.4:
         inner = [with_default(pick, version, ids, f"f{n}", depth + 1) for n in range(pick.randrange(1, 4))]
-        # Some of it has no default but null.
+        # A part of the type allows no default but null.
         if pick.random() < 0.5:
             inner.append({"id": ids(), "name": "n", "required": False, "type": new(pick, 1, ids.for_spark)})
         found["type"], default = {"type": "struct", "fields": inner}, {}
@@ -290,14 +293,14 @@ def with_default(pick: random.Random, version: int, ids: Ids, name: str, depth: 
 
 
 def promotable(s: State, field: NestedField) -> bool:
-    """Whether a bucket's hash or a cut stays what it was: of a decimal it does not."""
+    """Returns True if a promotion does not change buckets and truncations, which it does for decimals."""
     return not isinstance(field.field_type, DecimalType) or all(
         f.source_id != field.field_id for spec in s.table.specs().values() for f in spec.fields
     )
 
 
 def repartition(pick: random.Random, s: State) -> dict | None:
-    """A step that changes the spec."""
+    """Returns a step that changes the partition spec."""
     if s.spec.fields and pick.random() < 0.4:
         return {"do": "spec", "change": "remove", "at": pick.randrange(9)}
     there = {(f.source_id, str(f.transform)) for f in s.spec.fields}

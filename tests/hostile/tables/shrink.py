@@ -1,4 +1,4 @@
-"""A script that shows a fault, made smaller as long as it shows the same."""
+"""Shrinks a script that shows a fault, as long as it shows the same fault."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Try = Callable[[dict], Fault | None]
 
 
 def shrunk(script: dict, fault: Fault, attempt: Try, seconds: float) -> dict:
-    """Greedy: steps go, then rows, then columns, until nothing more can go or the time is over."""
+    """Removes steps, then rows, then columns, until nothing more can be removed or the time is over."""
     end, best = time.monotonic() + seconds, script
     again = True
     while again and time.monotonic() < end:
@@ -35,7 +35,7 @@ def alike(a: Fault, b: Fault) -> bool:
 
 
 def same_place(detail: str) -> str:
-    """The step that a fault came after; without filters and values, which change as rows go."""
+    """Returns the step of a fault, without filters and values, which change as rows are removed."""
     return detail.split(":")[0].split(" WHERE ")[0].split(",")[0][:60]
 
 
@@ -58,7 +58,7 @@ def candidates(script: dict) -> Iterator[dict]:
 
 
 def without_column(script: dict, at: int) -> dict | None:
-    """The script without a column, if no step is about it. A catalog numbers fields anew, so that other ids move."""
+    """Returns the script without a column, if no step uses it. The catalog assigns ids again, so other ids change."""
     columns = script["columns"][:at] + script["columns"][at + 1 :]
     ids = numbers(script["columns"])
     gone, last = ids.pop(at), max(n for of_column in ids for n in of_column)
@@ -71,16 +71,16 @@ def without_column(script: dict, at: int) -> dict | None:
 
 
 def numbers(columns: list[dict]) -> list[list[int]]:
-    """For each column the ids of its fields, in one order whatever they are."""
+    """Returns the field ids of each column, always in the same order."""
     schema = assign_fresh_schema_ids(Schema.model_validate({"type": "struct", "fields": columns}))
     return [list(index_by_id(Schema(f))) for f in schema.fields]
 
 
 def renumbered(step: dict, moved: dict[int, int], gone: set[int], last: int) -> dict:
-    """A step with other ids. A KeyError says that it is about a field that is gone."""
+    """Returns a step with changed ids. A KeyError means that it uses a removed field."""
 
     def new(old: int) -> int:
-        # Fields that are added later are numbered after those that were there from the beginning.
+        # Fields that are added later have ids after those of the first schema.
         return old - len(gone) if old > max(last, *gone) else moved[old]
 
     def value(of: Any) -> Any:

@@ -1,4 +1,4 @@
-"""A table in the making: what the catalog says of it, what it should hold, and what it held at each snapshot."""
+"""The state of a history: the table in the catalog, the model of its rows, and the rows at each snapshot."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pyiceberg.types import FloatType, IcebergType, ListType, MapType, NestedFie
 from .. import literals, predicates
 from ..engines import Rows, Stage
 
-# Under which spec a row was written: a key that no field has.
+# The key under which a row has the id of its partition spec. No field has this id.
 SPEC = -1
 
 
@@ -32,28 +32,28 @@ class State:
     stage: Stage
     table: Table
     rows: Rows = field(default_factory=list)
-    # What each snapshot held, and with which columns.
+    # The schema and the rows of each snapshot.
     history: dict[int, tuple[Schema, Rows]] = field(default_factory=dict)
     jobs: list[str] = field(default_factory=list)
     seen: Counter = field(default_factory=Counter)
-    # Rows may lie under another spec than they say: a writer wrote files anew.
+    # Rows may have another spec than `SPEC` says, because a writer rewrote files.
     mixed: bool = False
-    # What explains disagreements from now on: it is told in every question.
+    # A note that explains later disagreements. It is part of every question.
     about: str = ""
-    # The last step was another writer's, so that the table may hold something else than it was told to.
+    # The last step was another writer's, so the rows may differ from the model.
     foreign: bool = False
-    # Snapshots that don't say which columns they have.
+    # Snapshots without a schema id.
     bare: set[int] = field(default_factory=set)
-    # What nobody knows of the metadata's objects, and of manifests and files.
+    # Unknown fields in objects of the metadata, and in manifests and their entries.
     marks: dict[tuple, Any] = field(default_factory=dict)
     unknown: dict[tuple, dict[int, Any]] = field(default_factory=dict)
-    # DuckDB 1.5.5 ends with this process where a thread of its own can't read a manifest: then it is left alone.
+    # DuckDB 1.5.5 would crash this process, because it can't read a manifest in one of its threads. It is skipped.
     without_duckdb: bool = False
-    # It failed by itself, and had to be opened anew, which is slow: it is not asked again before the files are others.
+    # DuckDB failed and was reopened, which is slow. It is skipped until the files change.
     duckdb_rests: bool = False
-    # Spark is slow: it takes part in one table of twenty.
+    # Spark is slow, so it takes part in one of twenty tables.
     with_spark: bool = False
-    # The share of version 3's types among those of columns that are added.
+    # The share of version 3's types among added columns.
     new: float = 0.0
 
     @property
@@ -73,10 +73,10 @@ class State:
         return self.table.metadata.format_version
 
     def asks(self, engine: str) -> bool:
-        """Whether it may read and write."""
+        """Returns True if an engine takes part in the history."""
         if engine != "duckdb":
             return True
-        # PyIceberg 0.12.0 writes letters of all languages into Avro's names.
+        # PyIceberg 0.12.0 writes letters of all languages into Avro names, which is not allowed.
         fields = [f for spec in self.table.specs().values() for f in spec.fields]
         return not self.without_duckdb and all(f.name.isascii() for f in fields)
 
@@ -89,7 +89,7 @@ class State:
         return self.stage.api(method, path, body)
 
     def post(self, what: str, body: dict) -> dict:
-        """A request to the catalog that PyIceberg does not make."""
+        """Sends a request to the catalog that PyIceberg can't send."""
         namespace, table = quote("\x1f".join(self.name[:-1]), safe=""), quote(self.name[-1], safe="")
         answer = self.stage.api("POST", f"/v1/default/namespaces/{namespace}/tables/{table}{what}", body)
         if not answer.ok:
@@ -97,7 +97,7 @@ class State:
         return answer.json()
 
     def served(self) -> dict:
-        """The metadata as the catalog has it: PyIceberg knows less of it."""
+        """Returns the catalog's metadata, of which PyIceberg drops fields."""
         namespace, table = quote("\x1f".join(self.name[:-1]), safe=""), quote(self.name[-1], safe="")
         answer = self.stage.api("GET", f"/v1/default/namespaces/{namespace}/tables/{table}")
         if not answer.ok:
@@ -105,7 +105,7 @@ class State:
         return answer.json()["metadata"]
 
     def update(self, *updates: dict) -> None:
-        """A commit of updates that PyIceberg does not make."""
+        """Commits updates that PyIceberg can't send."""
         identifier = {"namespace": list(self.name[:-1]), "name": self.name[-1]}
         self.post("", {"identifier": identifier, "requirements": [], "updates": list(updates)})
         self.refresh()
@@ -115,7 +115,7 @@ class State:
             self.about += f", {what}"
 
     def live(self) -> Rows:
-        """The rows in the present schema, with the defaults of what was added since."""
+        """Returns the rows in the present schema, with the defaults of fields that were added later."""
         return [projected(row, self.schema) for row in self.rows]
 
     def partition(self, row: dict, spec: PartitionSpec) -> Record:
@@ -129,14 +129,14 @@ class State:
         return Record(*found)
 
     def remember(self) -> None:
-        """What the newest snapshot holds."""
+        """Records the rows of the newest snapshot."""
         newest = self.table.current_snapshot()
         if newest and newest.snapshot_id not in self.bare:
             self.history.setdefault(newest.snapshot_id, (self.schema, self.live()))
 
 
 class Refused(Exception):
-    """A writer or Esker says no; whether it may is for whoever asked to say."""
+    """A writer or Esker refused a step. The caller decides whether that is right."""
 
 
 def path_to(schema: Schema, field_id: int) -> list[int]:
@@ -150,7 +150,7 @@ def projected(row: dict, schema: Schema) -> dict[int, Any]:
 
 
 def of_type(value: Any, kind: IcebergType) -> Any:
-    """A value that was written under an earlier schema, in the present one."""
+    """Converts a value of an earlier schema to the present one."""
     if value is None:
         return None
     match kind:
@@ -164,7 +164,7 @@ def of_type(value: Any, kind: IcebergType) -> Any:
 
 
 def default(f: NestedField, initial: bool = True) -> Any:
-    """What a field is in rows from before it was added, or in those that say nothing of it."""
+    """Returns a field's initial default, or its write default."""
     value = f.initial_default if initial else f.write_default
     return None if value is None else as_value(value, f.field_type, initial)
 
@@ -173,7 +173,7 @@ EPOCH = datetime(1970, 1, 1)
 
 
 def as_value(value: Any, kind: IcebergType, initial: bool) -> Any:
-    """A default of PyIceberg's as this package has values."""
+    """Converts a default of PyIceberg to this package's form of values."""
     match kind, value:
         case StructType(), _:
             return {f.field_id: default(f, initial) for f in kind.fields}

@@ -1,5 +1,7 @@
-"""Column statistics of a data file as writers may leave them: whole, in part, wide, or not at all, which is legal;
-or senseless (`SENSELESS`), so that whoever checks them takes them for unknown."""
+"""Column statistics of a data file as writers may make them.
+
+Complete, partial, wide or missing ones are legal. Senseless ones (`SENSELESS`) must be treated as unknown.
+"""
 
 from __future__ import annotations
 
@@ -30,14 +32,14 @@ KINDS = [
     "odd counts",
 ]
 
-# Bounds of which the lower is the greater, and more nulls than values: some engines leave files out by them.
+# Lower bounds above upper ones, and more nulls than values. Some engines prune files by them.
 SENSELESS = ("inverted", "odd counts")
 
 
 def made(
     kind: str, rows: list[dict], schema: Schema, seed: int, variants: dict[int, shredding.Column] | None = None
 ) -> dict[str, dict]:
-    """Manifest fields by name. The seed chooses which columns are left out."""
+    """Returns manifest fields by name. The seed chooses the columns without statistics."""
     pick = random.Random(seed)
     names = ["value_counts", "null_value_counts", "nan_value_counts", "lower_bounds", "upper_bounds", "column_sizes"]
     found: dict[str, dict] = {name: {} for name in names}
@@ -61,7 +63,7 @@ def without_order(
     variants: dict[int, shredding.Column] | None,
     found: dict[str, dict],
 ) -> None:
-    """Counts; and as bounds what lies around shapes, or what the columns of a variant's parts hold."""
+    """Returns counts, and as bounds the bounding box of geometries or the bounds of a variant's shredded fields."""
     known, of = [v for v in values if v is not None], schema.find_field(field).field_type
     if kind != "bounds":
         found["value_counts"][field] = len(values)
@@ -93,7 +95,7 @@ def column(kind: str, values: list[Any], field: int, schema: Schema, found: dict
     if kind == "nan bounds" and isinstance(of, (FloatType, DoubleType)):
         low = high = float("nan")
     elif isinstance(of, (FloatType, DoubleType)):
-        # The specification: a lower bound of zero is -0.0, an upper one +0.0.
+        # Specification: a lower bound of zero is -0.0, an upper one +0.0.
         low, high = (-0.0 if low == 0 else low), (0.0 if high == 0 else high)
     if kind == "wide" and isinstance(of, (IntegerType, LongType)):
         bits = 31 if isinstance(of, IntegerType) else 63
@@ -103,7 +105,7 @@ def column(kind: str, values: list[Any], field: int, schema: Schema, found: dict
     if kind in ("cut", "full") and isinstance(of, (StringType, BinaryType)):
         low, high = low[:16], cut_above(high)
     if kind == "cut inside" and isinstance(of, StringType):
-        # As DuckDB cuts: what is left is no text where a character lies across the end.
+        # DuckDB cuts bytes, so the bound is no valid text if a character crosses the end.
         above = cut_above(high.encode())
         found["lower_bounds"][field] = low.encode()[:16]
         if above is not None:
@@ -115,7 +117,7 @@ def column(kind: str, values: list[Any], field: int, schema: Schema, found: dict
 
 
 def cut_above(value: str | bytes) -> str | bytes | None:
-    """The smallest that is not less and has 16 characters or bytes at most; None if there is none."""
+    """Returns the smallest upper bound of at most 16 characters or bytes, or None if there is none."""
     if len(value) <= 16:
         return value
     for end in range(16, 0, -1):

@@ -1,4 +1,4 @@
-"""Steps of a history, made by seed for a table as it is."""
+"""Generates steps of a history from a seed and the table's present state."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .state import State
 
 
 def rows(pick: random.Random, s: State, n: int, few: frozenset[str] = frozenset()) -> list[dict]:
-    """Rows; columns of partitions, and those that are named, get values from a small set."""
+    """Returns rows. Partition columns, and those in `few`, get values from a small set."""
     sources = {f.source_id for f in s.spec.fields}
     made = []
     for _ in range(n):
@@ -67,7 +67,7 @@ def writers(pick: random.Random, s: State) -> list[str]:
 
 
 def for_duckdb(s: State) -> bool:
-    """Whether DuckDB is given rows: none of what it does not know, and of the new types no nested ones."""
+    """Returns True if DuckDB can insert into the table: it supports all types, and no new type is nested."""
     kinds = [f.field_type for f in s.schema.fields]
     known = s.stage.duckdb.reads(s.schema) is not None
     return known and all(isinstance(k, OPAQUE) or not holds(k, *OPAQUE) for k in kinds)
@@ -96,7 +96,7 @@ def overwrite(pick: random.Random, s: State) -> dict | None:
 
 
 def equality(pick: random.Random, s: State, field: str | None = None, scope: str | None = None) -> dict | None:
-    """Deletes by key, mostly of rows that are there."""
+    """Returns a step of equality deletes, mostly of existing rows."""
     paths = predicates.paths(s.schema.fields)
     if pick.random() < 0.7:
         paths = [p for p in paths if not isinstance(predicates.kind_of(s.schema, p), (FloatType, DoubleType))]
@@ -106,7 +106,7 @@ def equality(pick: random.Random, s: State, field: str | None = None, scope: str
     chosen = named or pick.sample(paths, min(len(paths), pick.choice([1, 1, 2])))
     live, keys = s.live(), []
     for _ in range(pick.randrange(1, 4)):
-        # DuckDB fails on keys that are NULL, so that there are few.
+        # DuckDB fails on NULL keys, so they are rare.
         whole = [row for row in live if None not in [predicates.lookup(row, p) for p in chosen]]
         whole = whole if pick.random() < 0.9 else live
         keys.append(pick.choice(whole or live) if pick.random() < 0.8 else rows(pick, s, 1)[0])
@@ -150,13 +150,13 @@ def compact(pick: random.Random, s: State, **fixed: object) -> dict:
 
 
 def erase(pick: random.Random, s: State) -> dict | None:
-    """Of rows that are deleted already: the files that still hold them go, and their history."""
+    """Returns an erasure of rows that are deleted already. It removes files and snapshots that still have them."""
     if not predicates.paths(s.schema.fields):
         return None
     for _ in range(20):
         where = predicates.some(pick, s.schema, s.live(), plain=True)
         if s.version > 1 and not any(predicates.holds(where, row) for row in s.live()):
-            # Branches and tags may have the rows still: those go as well.
+            # Branches and tags may still have the rows, so they are dropped too.
             refs = sorted(name for name in s.table.refresh().refs() if name != "main")
             options = {"where": predicates.sql(where, s.schema, "filter")} | ({"drop-refs": refs} if refs else {})
             return {"do": "maintain", "kind": "erase", "options": options}

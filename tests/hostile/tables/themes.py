@@ -1,4 +1,4 @@
-"""What histories are about: a theme makes the occasions for a kind of mistake likely, in random surroundings."""
+"""The themes of histories. Each makes the conditions of one kind of mistake likely, among random other steps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Steps = Iterator[dict | None]
 
 @dataclass(frozen=True)
 class Wanted:
-    """The columns that a theme wants, and one of several first specs: columns with transforms."""
+    """The columns that a theme needs, and several partition specs to begin with."""
 
     columns: list[tuple[str, str]]
     by: list[list[tuple[str, str]]] = field(default_factory=lambda: [[]])
@@ -114,7 +114,7 @@ def promoted_partition(pick: random.Random, s: State) -> Steps:
 
 
 def two_schemas(pick: random.Random, s: State) -> Steps:
-    """Manifests of two schemas, of which the older is written anew before both become one."""
+    """Makes manifests of two schemas, rewrites the older one, and merges both."""
     for first in (1, 11):
         rows = steps.rows(pick, s, 4)
         for n, row in enumerate(rows):
@@ -128,7 +128,7 @@ def two_schemas(pick: random.Random, s: State) -> Steps:
 
 
 def not_a_number(pick: random.Random, s: State) -> Steps:
-    """A row group with NaN, which no manifest counts, is copied into one file with rows that are encoded anew."""
+    """Copies a row group with NaN that no manifest counts into one file with encoded rows."""
     yield {"do": "properties", "set": {"write.parquet.row-group-size-bytes": "300"}}
     for n in (40, 3, 2):
         rows = steps.rows(pick, s, n)
@@ -144,7 +144,7 @@ def not_a_number(pick: random.Random, s: State) -> Steps:
         "target-file-size-bytes": 536870912,
         "max-files-to-rewrite": 10,
     }
-    # Only NaN is greater than all that there is.
+    # Only NaN is greater than all values.
     yield steps.compact(pick, s, **options) | {"asked": [">", [id_of(s, "x")], 5.0, 0]}
     yield steps.insert(pick, s)
 
@@ -182,7 +182,7 @@ def undone(pick: random.Random, s: State) -> Steps:
 
 
 def halves(pick: random.Random, s: State) -> Steps:
-    """An equality delete outlives the compaction of one half of the files, and goes with that of the other."""
+    """Compacts one half of the files, which keeps an equality delete, then the other half, which drops it."""
     key = id_of(s, "id")
     for first in (0, 10, 1000):
         rows = [row | {key: first + n} for n, row in enumerate(steps.rows(pick, s, 4))]
@@ -198,7 +198,7 @@ def halves(pick: random.Random, s: State) -> Steps:
 
 def bounds(pick: random.Random, s: State) -> Steps:
     if pick.random() < 0.3:
-        # Nobody understands it, so that the default holds.
+        # No engine understands this value, so the default applies.
         yield {
             "do": "properties",
             "set": {"write.target-file-size-bytes": "200KB", "write.parquet.page-size-bytes": "?"},
@@ -214,7 +214,7 @@ def bounds(pick: random.Random, s: State) -> Steps:
 def nanoseconds(pick: random.Random, s: State) -> Steps:
     for by in ("duckdb", "esker", "craft"):
         yield steps.insert(pick, s, by)
-    # Both bounds of each column are one value.
+    # Lower and upper bound of each column are equal.
     yield steps.insert(pick, s, "duckdb", rows=steps.rows(pick, s, 1))
     yield steps.compact(pick, s, **{"rewrite-all": True})
 
@@ -271,7 +271,7 @@ def expiry(pick: random.Random, s: State) -> Steps:
     yield {"do": "undo", "job": -2}
     yield {"do": "undo", "job": -1}
     yield {"do": "maintain", "kind": "orphans", "options": {}}
-    # What led to a tag, and is on no branch any more, goes by its age alone.
+    # Snapshots before a tag that are on no branch expire by their age.
     for _ in range(2):
         yield steps.insert(pick, s)
     yield {"do": "tag", "name": "kept"}
@@ -284,7 +284,7 @@ def odd_partitions(pick: random.Random, s: State) -> Steps:
     for _ in range(2):
         yield steps.insert(pick, s, few=few)
         yield steps.insert(pick, s, "duckdb" if s.version > 1 else "pyiceberg", few=few)
-        # In version 1 a field that is removed stays, by another transform.
+        # In version 1 a removed partition field stays in the spec, with the transform `void`.
         yield {"do": "spec", "change": "remove", "at": 0} if pick.random() < 0.4 else schemas.repartition(pick, s)
     yield steps.delete(pick, s, "esker")
     yield steps.equality(pick, s, scope="partition")
@@ -304,7 +304,7 @@ def partitions_of_nanoseconds(pick: random.Random, s: State) -> Steps:
 
 
 def taken_over(pick: random.Random, s: State) -> Steps:
-    """What Esker does to tables that others made."""
+    """Registers tables of other writers and runs Esker's jobs on them."""
     for _ in range(2):
         yield steps.insert(pick, s)
         yield steps.delete(pick, s, "esker")
@@ -326,7 +326,7 @@ def by_others(pick: random.Random, s: State) -> Steps:
 
 
 def by_others_of_old(pick: random.Random, s: State) -> Steps:
-    """Of version 1, with what later versions don't have, and then upgraded."""
+    """Makes tables of version 1, with details that later versions lack, and upgrades them."""
     for _ in range(2):
         yield steps.insert(pick, s)
     old = [("no counts",), ("inline manifests",), ("no uuid", "bare snapshots"), ("no counts", "no uuid")]
@@ -343,7 +343,7 @@ def by_others_of_old(pick: random.Random, s: State) -> Steps:
 
 
 def variants(pick: random.Random, s: State) -> Steps:
-    """Files with parts of variants in columns, in several ways, become one; some leave out what filters ask for."""
+    """Compacts files that shred variants in different ways, some without the fields that filters use."""
     for by in ("craft", "craft", "esker", "craft"):
         yield steps.insert(pick, s, by)
     if pick.random() < 0.5:
@@ -386,7 +386,7 @@ def anything(pick: random.Random, s: State) -> Steps:
 
 
 def history(pick: random.Random, s: State, theme: str, ids: schemas.Ids) -> Steps:
-    """The theme's steps with others between them, then maintenance."""
+    """Yields the theme's steps with other steps between them, then maintenance."""
     for step in globals()[theme.replace(" ", "_")](pick, s):
         yield step
         if pick.random() < 0.15:

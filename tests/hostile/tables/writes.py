@@ -1,5 +1,7 @@
-"""Steps that change rows: by Esker, PyIceberg, DuckDB and Spark, and by hand. Each does to the model what it is to do
-to the table."""
+"""Steps that change rows: by Esker, PyIceberg, DuckDB and Spark, and by hand.
+
+Each applies the same change to the model.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,7 @@ def insert(state: State, step: dict) -> None:
 
 
 def sayable(value: Any, by: str) -> Any:
-    """A value as a writer can say it: statements have variants of JSON, Esker's also of values that JSON has not."""
+    """Returns a value that a writer can express: statements have JSON variants only, Esker's other types too."""
     match value:
         case Variant(Typed() | bytes()) if by == "esker":
             return value
@@ -58,7 +60,7 @@ def sayable(value: Any, by: str) -> Any:
 
 
 def of_schema(row: dict, schema: Schema) -> dict:
-    """The values of fields that there are; a script that shrinks loses columns."""
+    """Returns a row with the schema's fields only, because shrinking a script removes columns."""
     return projected({f.field_id: row.get(f.field_id) for f in schema.fields}, schema)
 
 
@@ -87,7 +89,7 @@ def by_duckdb(state: State, step: dict, rows: Rows) -> None:
     state.stage.duckdb.insert(state.name, arrow.table(rows, state.schema, way=way, with_ids=False), state.schema)
     for f in state.schema.fields:
         for row in rows if isinstance(f.field_type, VariantType) else []:
-            # Its NULL is a variant's null, in files too.
+            # DuckDB writes NULL as a variant null, in files too.
             row[f.field_id] = row[f.field_id] or Variant(None)
     if any(isinstance(f.field_type, (TimestampNanoType, TimestamptzNanoType)) for f in state.schema.fields):
         state.tell("with nanoseconds of DuckDB's")
@@ -104,7 +106,7 @@ def by_spark(state: State, step: dict, rows: Rows) -> None:
             name = "`" + f.name.replace("`", "``") + "`"
             found = found.withColumn(f.name, spark.expr(f"parse_json({name})"))
         if isinstance(f.field_type, UUIDType):
-            # Spark has them as text.
+            # Spark's statements have them as text.
             name = "`" + f.name.replace("`", "``") + "`"
             found = found.withColumn(f.name, spark.expr(UUID_TEXT.format(name)))
     found.writeTo(spark.table(state.name)).append()
@@ -114,7 +116,7 @@ UUID_TEXT = r"regexp_replace(lower(hex({0})), '(.{{8}})(.{{4}})(.{{4}})(.{{4}})'
 
 
 def by_hand(state: State, step: dict, rows: Rows) -> None:
-    """A file for each partition, with statistics and a layout as the step says."""
+    """Writes a file for each partition, with the statistics and layout of the step."""
     schema, spec = state.schema, state.spec
     if step.get("without ids") and "schema.name-mapping.default" not in state.table.properties:
         mapping = schema.name_mapping.model_dump_json()
@@ -127,7 +129,7 @@ def by_hand(state: State, step: dict, rows: Rows) -> None:
     files, with_ids = [], not step.get("without ids")
     kinds = {i: f.field_type for i, f in index_by_id(written).items() if isinstance(f.field_type, OPAQUE)}
     for n, of_group in enumerate(groups.values()):
-        # What is marked by ids has them at first.
+        # The annotation by field ids needs ids, even if they are removed later.
         way = arrow.Way(with_ids or bool(kinds), step.get("shredding"))
         table = arrow.table(of_group, written, way.with_ids, way)
         path, size = craft.write_parquet(state.table, table, kinds, with_ids, **step.get("parquet", {}))
@@ -143,7 +145,7 @@ def by_hand(state: State, step: dict, rows: Rows) -> None:
 
 
 def file_schema(schema: Schema, spec: PartitionSpec, step: dict) -> Schema:
-    """Columns in another order than the table's, mostly; those that the partition tells left out, as Hive does."""
+    """Returns the columns of a file, mostly in another order, and without identity partition columns, as Hive does."""
     fields = list(schema.fields)
     if not step.get("in order"):
         random.Random(step.get("seed", 0)).shuffle(fields)
@@ -176,7 +178,7 @@ def check_asked(state: State, by: str) -> None:
 
 
 def check_specs(state: State, by: str) -> None:
-    """DuckDB 1.5.5 writes deletes of files of an older spec under the present one, where they apply to nothing."""
+    """Skips DuckDB's deletes if files have an older spec: 1.5.5 writes them under the present one, without effect."""
     check_asked(state, by)
     if by == "duckdb" and len(state.table.specs()) > 1:
         raise Refused("DuckDB deletes nothing of a table with several specs")
@@ -218,7 +220,7 @@ def overwrite(state: State, step: dict) -> None:
 
 
 def equality(state: State, step: dict) -> None:
-    """Deletes by key, as streaming writers make them: for one partition each, or for the whole table."""
+    """Writes equality deletes as streaming writers do: one for each partition, or one for the whole table."""
     schema, whole = state.schema, step["scope"] == "table" or state.spec.is_unpartitioned()
     spec = state.spec
     if whole and not spec.is_unpartitioned():
@@ -258,12 +260,12 @@ def equality(state: State, step: dict) -> None:
 
 
 def partition_of(state: State, row: dict, spec: PartitionSpec) -> Any:
-    """A row's partition, in which both zeros differ and NaN is one."""
+    """Returns a row's partition. The two zeros are different, and NaN is one value."""
     return values.key(list(state.partition(row, spec)._data))
 
 
 def only(fields: tuple[NestedField, ...], ids: set[int]) -> list[NestedField]:
-    """Some fields, and the structs that they are in."""
+    """Returns some fields, with the structs around them."""
     found = []
     for f in fields:
         inner = only(f.field_type.fields, ids) if isinstance(f.field_type, StructType) else []
@@ -274,7 +276,7 @@ def only(fields: tuple[NestedField, ...], ids: set[int]) -> list[NestedField]:
 
 
 def positions(state: State, step: dict) -> None:
-    """Deletes by position, for one file each or for all files of a partition."""
+    """Writes position deletes, one for each data file or one for each partition."""
     if state.version != 2:
         raise Refused("position delete files belong to version 2")
     tasks = [task for task in state.table.scan().plan_files() if not task.delete_files]

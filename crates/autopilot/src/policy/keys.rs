@@ -1,6 +1,7 @@
 //! The table of all policy keys, with default, meaning and parser.
 //!
-//! `esker policy keys` and `docs/policies.md` list the same keys. An entry of [`KEYS`] parses its value into a field of [`Policy`].
+//! `esker policy keys` and `docs/policies.md` list the same keys. An entry of [`KEYS`] parses its value into a field of
+//! [`Policy`].
 
 use super::values::{Parsed, age, bytes, cron, flag, list, number, optional};
 use super::{MaintenanceWindow, Policy};
@@ -105,7 +106,7 @@ pub const KEYS: [PolicyKey; 21] = [
     schedule!(Statistics, "statistics.schedule", "", "Start of jobs that count distinct values, as a cron pattern."),
     key!("payback", "7d", "Time within which a job of the autopilot must win back its cost.", p, v => payback = age(v)?),
     key!("respect-others", "1d", "Time after another tool's rewrite in which compaction is left to that tool.", p, v => respect_others = age(v)?),
-    key!("budget.bytes", "", "Bytes that jobs of the autopilot and of schedules may read and write in 24 hours, for all tables that have the budget from the same place.", p, v => budget_bytes = optional(v, bytes)?),
-    key!("budget.cpu-seconds", "", "Processor seconds that jobs of the autopilot and of schedules may take in 24 hours, for all tables that have the budget from the same place.", p, v => budget_cpu_seconds = optional(v, number)?),
-    key!("budget.requests", "", "Requests to the store that jobs of the autopilot and of schedules may make in 24 hours, for all tables that have the budget from the same place.", p, v => budget_requests = optional(v, number)?),
+    key!("budget.bytes", "", "Bytes that jobs of the autopilot and of schedules may read and write in 24 hours, for all tables of a warehouse that have the budget from the same place.", p, v => budget_bytes = optional(v, bytes)?),
+    key!("budget.cpu-seconds", "", "Processor seconds that jobs of the autopilot and of schedules may take in 24 hours, for all tables of a warehouse that have the budget from the same place.", p, v => budget_cpu_seconds = optional(v, number)?),
+    key!("budget.requests", "", "Requests to the store that jobs of the autopilot and of schedules may make in 24 hours, for all tables of a warehouse that have the budget from the same place.", p, v => budget_requests = optional(v, number)?),
 ];

@@ -1,8 +1,8 @@
 //! The layers of policies: the places at which a policy value can be set.
 //!
-//! From far to close they are the configuration of the server, of the warehouse and of patterns of namespaces, then the properties
-//! of the table's namespaces and of the table. [`Layers`] holds those of the configuration. A layer knows nothing of the types of
-//! values; [`Policy::of`] parses them.
+//! From far to close: the configuration of the server, of the warehouse and of patterns of namespaces; then the
+//! properties of the table's namespaces and of the table. [`Layers`] holds those of the configuration. A layer knows nothing of
+//! the types of values; [`Policy::of`] parses them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -112,8 +112,8 @@ impl Layers {
     ///
     /// # Errors
     ///
-    /// Returns [`Pattern`](PolicyError::Pattern) if a pattern is not a glob pattern, [`Unknown`](PolicyError::Unknown) if a key is
-    /// no policy key, and [`Value`](PolicyError::Value) if a value can't be parsed.
+    /// Returns [`Pattern`](PolicyError::Pattern) if a pattern is not a glob pattern, [`Unknown`](PolicyError::Unknown) if a key
+    /// is no policy key, and [`Value`](PolicyError::Value) if a value can't be parsed.
     pub fn new(
         warehouse: &str,
         server: &BTreeMap<String, String>,
@@ -145,6 +145,13 @@ impl Layers {
             }
         }
         Ok(this)
+    }
+
+    /// Returns the origins of the patterns that match none of some namespaces, so that they set nothing.
+    pub fn unmatched(&self, namespaces: &[NamespaceName]) -> Vec<Origin> {
+        let names: Vec<String> = namespaces.iter().map(ToString::to_string).collect();
+        let unmatched = self.patterns.iter().filter(|(pattern, _)| !names.iter().any(|name| pattern.matches(name)));
+        unmatched.map(|(_, layer)| layer.origin.clone()).collect()
     }
 
     /// Returns the layers of a table that set anything, the closest last.

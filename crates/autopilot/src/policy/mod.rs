@@ -1,8 +1,8 @@
 //! Policies: the wishes for a table, as keys with values.
 //!
-//! A value can be set in several [`Layer`]s, from the server's configuration down to the properties of the table; the layer closest
-//! to the table wins, key by key. A mistake in any layer is a problem. While a policy has problems, neither the autopilot nor a
-//! schedule starts a job on the table, because the intention is not known.
+//! A value can be set in several [`Layer`]s, from the server's configuration down to the properties of the table; the layer
+//! closest to the table wins, key by key. A mistake in any layer is a problem. While a policy has problems, neither the
+//! autopilot nor a schedule starts a job on the table, because the intention is not known.
 //!
 //! Start reading at [`Policy::of`], then [`KEYS`] and [`Layers::of_table`].
 

@@ -14,9 +14,9 @@ use esker_types::Millis;
 use futures::TryStreamExt;
 use serde::Deserialize;
 
-use super::tips::{CandidateMetadata, CatalogPointer, Tip, TipVerdict, distinct, identity, judge, version};
-use crate::create::belongs_to_entry;
+use super::tips::{CandidateMetadata, CatalogPointer, Tip, TipVerdict, distinct, identity, judge};
 use crate::ledger::LedgerEntry;
+use crate::locations::{belongs_to_entry, version};
 use crate::{Catalog, CatalogError, Result};
 
 /// The part of a metadata file that names its predecessors.

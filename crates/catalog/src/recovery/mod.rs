@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::ledger::Ledger;
+use crate::locations::version;
 use crate::{Catalog, CatalogError, Result};
 
 pub use crate::ledger::{LedgerEntry, LedgerNamespace};
@@ -26,8 +27,8 @@ pub(crate) use behind::BehindChecks;
 pub use carry_out::recover;
 use history::{HistorySearch, TableHistory, candidate, examine, metadata_files};
 use tips::TipVerdict;
+pub(crate) use tips::unique_name;
 pub use tips::{Tip, is_ahead};
-pub(crate) use tips::{unique_name, version};
 
 /// Number of directory levels below the warehouse that are searched for tables.
 const DEPTH: usize = 8;

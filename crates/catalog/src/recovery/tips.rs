@@ -12,6 +12,8 @@ use esker_types::Millis;
 use serde::Serialize;
 use uuid::Uuid;
 
+use crate::locations::version;
+
 /// A metadata file that may be the current one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Tip {
@@ -55,15 +57,6 @@ pub(crate) enum TipVerdict {
     Advance(Tip),
     /// Several files may be current, or the only one was not built on the entry's file.
     Ambiguous(Vec<Tip>),
-}
-
-/// Returns the number that a metadata file's name begins with: `00012-….metadata.json`, or `v12.metadata.json`.
-///
-/// Spec: "Metastore Tables" and "File System Tables".
-pub(crate) fn version(uri: &str) -> Option<u64> {
-    let name = uri.rsplit('/').next()?.trim_start_matches('v');
-    let end = name.find(|c: char| !c.is_ascii_digit()).unwrap_or(name.len());
-    name[..end].parse().ok()
 }
 
 /// Returns the name of a metadata file if it has a UUID, so that no other file has this name.

@@ -198,6 +198,8 @@ fn check(file: Option<PathBuf>) -> Result<()> {
     let config = Config::load(file.as_deref())?.without_secrets();
     let text = serde_json::to_string_pretty(&config).map_err(|e| Error::Config(e.to_string()))?;
     out(&text);
+    // Standard output is the configuration alone.
+    config.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
     Ok(())
 }
 

@@ -30,6 +30,9 @@ impl ServeArgs {
         config.data_dir = self.data_dir.or(config.data_dir);
         let traces = Traces::new(&config.traces)?;
         logging::start(&config.log, &traces)?;
+        for warning in &config.warnings {
+            tracing::warn!("configuration: {warning}");
+        }
         let failed = |source| Error::Io { path: "signals".to_owned(), source };
         let (mut term, mut int) =
             (signal(SignalKind::terminate()).map_err(failed)?, signal(SignalKind::interrupt()).map_err(failed)?);

@@ -37,7 +37,10 @@ impl TokenArgs {
         if let Database::Sqlite(path) = &database
             && !path.is_file()
         {
-            return Err(Error::Usage(format!("{} does not exist; is --data-dir the data directory of a server?", path.display())));
+            return Err(Error::Usage(format!(
+                "{} does not exist; is --data-dir the data directory of a server?",
+                path.display()
+            )));
         }
         let state = State::open(database).await?;
         let token = fresh_token()?;

@@ -11,7 +11,7 @@ use super::columns::{Bounds, Counts, FieldLookup, Lists, Numbers, Paths};
 use super::header::ManifestHeader;
 use super::unknown::UnknownColumn;
 use crate::{
-    ColumnStats, DataContentType, DataFile, DataFileFormat, FormatError, IdMap, ManifestContent, ManifestEntry, ManifestFile,
+    ColumnStats, DataContentType, DataFile, DataFileFormat, IdMap, ManifestContent, ManifestEntry, ManifestFile,
     ManifestStatus, Result, Tuple, Value,
 };
 
@@ -513,8 +513,4 @@ impl<'a> BatchColumn<'a> {
             upper_bound: bound(1),
         }
     }
-}
-
-pub(super) fn damaged(what: &str, id: i32, why: &str) -> FormatError {
-    FormatError::Avro { what: format!("{what}: field {id}"), why: why.to_owned() }
 }

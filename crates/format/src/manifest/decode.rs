@@ -5,11 +5,12 @@
 
 use std::collections::HashMap;
 
-use super::batch::{ManifestBatch, ManifestProjection, damaged};
+use super::batch::{ManifestBatch, ManifestProjection};
 use super::header::{MANIFEST, ManifestHeader, PartitionPart, header};
 use super::ids;
 use super::plan::{DecodePlan, FieldOp, MapPart, MapPlan, Role, SLOTS, Slot, Step, plan};
 use super::unknown::UnknownColumn;
+use super::unknown::damaged;
 use crate::avro::{Container, Cursor, DecodeError, DecodeResult, Scratch, WriterSchema, decode};
 use crate::{DataContentType, ManifestEntry, ManifestStatus, Result, Tuple, Value};
 

@@ -6,8 +6,8 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 
-use super::batch::damaged;
 use super::unknown::UnknownColumn;
+use super::unknown::damaged;
 use crate::avro::{Container, Cursor, DecodeResult, Field, NodeKind, Scratch, WriterSchema};
 use crate::{BoundBytes, FieldSummary, ManifestContent, ManifestFile, Result, UnknownFields};
 

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value as Json};
 
-use super::batch::damaged;
 use super::columns::Bounds;
 use super::merge::{merged, put_as};
 use crate::avro::{Container, Cursor, DecodeResult, NodeKind, WriterSchema, put_long, self_contained_fields};
@@ -224,4 +223,9 @@ fn others(what: &str, field: &UnknownField, types: Vec<Json>) -> Result<(WriterS
     let others = types.into_iter().filter(|ty| *ty != field.avro_type);
     let others: Result<Vec<_>> = others.map(|ty| schema(&ty).map(|schema| (ty, schema))).collect();
     Ok((schema(&field.avro_type)?, others?))
+}
+
+/// Returns the error of a field that can't be decoded.
+pub(super) fn damaged(what: &str, id: i32, why: &str) -> FormatError {
+    FormatError::Avro { what: format!("{what}: field {id}"), why: why.to_owned() }
 }

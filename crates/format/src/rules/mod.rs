@@ -3,7 +3,7 @@
 //! Readers ignore the rules: whatever exists is read. `esker check` prints all violations. A commit may add no violation, but
 //! violations that exist already do not block it.
 //!
-//! Start with [`Rule`], [`check`] (one state of a table) and [`added`] (a change).
+//! Start with [`Rule`], [`check`] (one state of a table) and [`new_violations`] (a change).
 
 mod columns;
 mod partitions;

@@ -1,4 +1,4 @@
-//! A schema's leaves, and where they are in batches.
+//! The leaves of a schema, and their values in Arrow arrays.
 
 use std::sync::Arc;
 
@@ -8,25 +8,28 @@ use arrow::datatypes::{DataType, Field, Float32Type, Float64Type};
 use esker_format::{NestedFieldRef, PrimitiveType, Schema, Type};
 use esker_read::field_id;
 
-/// A column without columns of its own.
+/// A leaf of a schema: a field of a primitive type, at any depth.
 #[derive(Debug, Clone)]
 pub(super) struct Leaf {
+    /// Field id of the leaf.
     pub(super) id: i32,
-    /// The top-level column that it is in, or is.
+    /// Field id of the top-level column that contains the leaf, or is the leaf.
     pub(super) root: i32,
+    /// Full name of the leaf, with dots.
     pub(super) name: String,
     pub(super) ty: PrimitiveType,
-    /// It is in a struct, and has a value in rows that are older than it.
+    /// True if the leaf is nested and has an initial default, so that rows older than it have a value.
     pub(super) nested_default: bool,
 }
 
 impl Leaf {
+    /// Checks whether the values are floating-point numbers.
     pub(super) fn is_float(&self) -> bool {
         matches!(self.ty, PrimitiveType::Float | PrimitiveType::Double)
     }
 }
 
-/// Every leaf, with those in lists and maps.
+/// Returns every leaf of a schema, including those in lists and maps.
 pub(super) fn leaves(schema: &Schema) -> Vec<Leaf> {
     let mut found = Vec::new();
     for field in schema.as_struct().fields() {
@@ -35,6 +38,7 @@ pub(super) fn leaves(schema: &Schema) -> Vec<Leaf> {
     found
 }
 
+/// Adds the leaves of a field to `found`. `outer` is the full name of the field around it.
 fn walk(field: &NestedFieldRef, root: i32, outer: Option<&str>, found: &mut Vec<Leaf>) {
     let name = outer.map_or_else(|| field.name.clone(), |outer| format!("{outer}.{}", field.name));
     match field.field_type.as_ref() {
@@ -46,12 +50,13 @@ fn walk(field: &NestedFieldRef, root: i32, outer: Option<&str>, found: &mut Vec<
         Type::Struct(inner) => inner.fields().iter().for_each(|f| walk(f, root, Some(&name), found)),
         Type::List(list) => walk(&list.element_field, root, Some(&name), found),
         Type::Map(map) => [&map.key_field, &map.value_field].into_iter().for_each(|f| walk(f, root, Some(&name), found)),
-        // Nothing is said of what is in it.
+        // Metadata does not describe the content of a variant.
         Type::Variant => {}
     }
 }
 
-/// The values of a leaf in a column, one for each struct that it is in; null where that is. None if the column has no such leaf.
+/// Returns the values of a leaf in a column, one for each struct that contains it, and null where the struct is; `None` if there is
+/// no such leaf.
 pub(super) fn values(column: &ArrayRef, field: &Field, id: i32) -> Option<ArrayRef> {
     if field_id(field) == Some(id) {
         return Some(column.clone());
@@ -60,7 +65,7 @@ pub(super) fn values(column: &ArrayRef, field: &Field, id: i32) -> Option<ArrayR
         DataType::Struct(fields) => {
             let structs = column.as_struct();
             let found = fields.iter().zip(structs.columns()).find_map(|(field, child)| values(child, field, id))?;
-            // Only a leaf of as many values has the struct's own nulls.
+            // Only a leaf with as many values as the struct takes over its nulls; one in a list or map has another number.
             if found.len() != structs.len() || structs.null_count() == 0 || found.data_type().is_null() {
                 return Some(found);
             }
@@ -77,7 +82,7 @@ pub(super) fn values(column: &ArrayRef, field: &Field, id: i32) -> Option<ArrayR
     }
 }
 
-/// How many values of a leaf are NULL in structs that are not.
+/// Counts the values of a leaf that are null in structs that are not null.
 pub(super) fn nulls_in_structs(column: &ArrayRef, id: i32) -> u64 {
     match column.data_type() {
         DataType::Struct(fields) => {
@@ -105,7 +110,7 @@ pub(super) fn nulls_in_structs(column: &ArrayRef, id: i32) -> u64 {
     }
 }
 
-/// How many values are NaN.
+/// Counts the values that are NaN.
 pub(super) fn nans(values: &ArrayRef) -> u64 {
     match values.data_type() {
         DataType::Float32 => values.as_primitive::<Float32Type>().iter().flatten().filter(|v| v.is_nan()).count() as u64,

@@ -1,4 +1,7 @@
-//! What is in a data file, beside what its manifest says.
+//! The check of a data file: compares its content with its manifest entry and its partition.
+//!
+//! The footer of every file is read. Columns are read only where statistics leave a doubt that an Esker compaction may have caused,
+//! or all of them with the option `files`. Start reading at `Check::data`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,42 +25,48 @@ use super::{Check, CheckOutcome, Stats};
 use crate::Result;
 use crate::compact::BATCH_ROWS;
 
-/// Values of wrong rows that a finding shows.
+/// Number of values of wrong rows that a finding shows.
 const SAMPLE: usize = 3;
 
-/// A partition field of a file's spec and the value that the file's rows are to have.
+/// A partition field of a file's spec, with the value that the file's rows must have.
 struct Expected<'a> {
     field: &'a PartitionField,
     leaf: &'a Leaf,
     value: Option<&'a Value>,
-    /// The type of what the transform makes.
+    /// The result type of the field's transform.
     result: PrimitiveType,
 }
 
-/// Wrong rows of a column.
+/// The rows of a column that do not belong to their file's partition.
 #[derive(Default)]
 struct Wrong {
     rows: u64,
     sample: BTreeSet<String>,
 }
 
-/// What reading a file counts.
+/// The counts from reading a file.
 #[derive(Default)]
 struct Counted {
     rows: u64,
-    /// By the place among the expected partition fields.
+    /// Rows of a wrong partition, by index of the expected partition field.
     contradict: BTreeMap<usize, Wrong>,
-    /// By leaf.
+    /// Number of NaN values, by field id.
     nans: BTreeMap<i32, u64>,
+    /// Number of nulls in structs that are not null, by field id.
     nulls: BTreeMap<i32, u64>,
 }
 
 impl Check<'_> {
+    /// Checks the content of a data file of `size` bytes, and adds findings and notes to `outcome`.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of a file that can't be decoded; the caller makes a finding of it.
     pub(super) async fn data(&self, live: &LiveFile, size: u64, outcome: &mut CheckOutcome) -> Result<()> {
         let file = &live.file;
         if file.file_format != DataFileFormat::Parquet || file.key_metadata.is_some() {
             let kind = if file.key_metadata.is_some() { "encrypted" } else { "not Parquet" };
-            outcome.notes.push(format!("{kind}: what is in it was not looked at"));
+            outcome.notes.push(format!("{kind}: its content was not checked"));
             return Ok(());
         }
         let stats: &Stats = &self.context.counters.reads;
@@ -77,14 +86,12 @@ impl Check<'_> {
         let floats: Vec<&Leaf> = self.leaves.iter().filter(|leaf| leaf.is_float()).collect();
         let roots: BTreeSet<i32> = match (self.options.files, ours) {
             (true, _) => self.readable(outcome),
-            // What Esker merged is read wherever statistics prove nothing.
+            // Files of Esker's compactions are read wherever statistics prove nothing.
             (false, true) => doubted.iter().map(|e| e.leaf.root).chain(suspected.iter().map(|leaf| leaf.root)).collect(),
             (false, false) => BTreeSet::new(),
         };
         if !self.options.files && !ours && !doubted.is_empty() {
-            outcome
-                .notes
-                .push("whether the rows belong to their partition is not told by statistics; --files reads them".to_owned());
+            outcome.notes.push("statistics do not prove that the rows belong to their partition; --files reads them".to_owned());
         }
         if !self.options.files {
             suspect(live, &lost, outcome);
@@ -100,7 +107,9 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Required columns that have nulls by the file's manifest entry, or that the file lacks and no default fills in.
+    /// Adds findings for required columns that have nulls by the manifest entry, or that the file lacks and no default fills in.
+    ///
+    /// Spec: "Column Projection".
     fn required(&self, live: &LiveFile, open: &OpenFile, outcome: &mut CheckOutcome) {
         let columns = self.table.metadata.current_schema().as_struct().fields();
         for column in columns.iter().filter(|column| column.required && !column.field_type.is_nested()) {
@@ -118,14 +127,14 @@ impl Check<'_> {
         }
     }
 
-    /// Whether a file's partition has a column's values.
+    /// Checks whether a column is the source of an identity field of the file's partition, so that readers take it from there.
     fn is_identity(&self, live: &LiveFile, column: i32) -> bool {
         let spec = self.table.metadata.partition_spec_by_id(live.spec_id);
         let is_of = |field: &PartitionField| field.source_id() == Some(column) && field.transform().is_identity();
         spec.is_some_and(|spec| spec.fields().iter().any(is_of))
     }
 
-    /// The columns whose values can be decoded; the others are noted.
+    /// Returns the ids of the columns whose values can be decoded, and notes the others.
     fn readable(&self, outcome: &mut CheckOutcome) -> BTreeSet<i32> {
         let mut readable = BTreeSet::new();
         for column in self.table.metadata.current_schema().as_struct().fields() {
@@ -137,7 +146,7 @@ impl Check<'_> {
         readable
     }
 
-    /// What the rows of a file are to have, of the columns that the file has: where it has none, readers take the partition's value.
+    /// Returns the partition fields whose source column the file has. For other columns readers take the partition's value.
     fn expected<'a>(&'a self, live: &'a LiveFile, open: &OpenFile) -> Vec<Expected<'a>> {
         let Some(spec) = self.table.metadata.partition_spec_by_id(live.spec_id) else { return Vec::new() };
         let has = |id: i32| open.fields().iter().any(|f| has_leaf(f, id));
@@ -152,8 +161,12 @@ impl Check<'_> {
         spec.fields().iter().zip(&live.file.partition).filter_map(of).collect()
     }
 
-    /// The fields with a default that a file of a compaction has as NULL, and that a file it was made of lacked. All that may be, where
-    /// that can't be found out any more.
+    /// Returns the fields that may have lost their default in a compaction.
+    ///
+    /// These are fields in structs with an initial default, which may be NULL in this file and which an input of the compaction
+    /// lacked. If the inputs can't be read any more, every such field that may be NULL is returned.
+    ///
+    /// Spec: "Default values".
     async fn may_lack_defaults(&self, live: &LiveFile) -> Result<Vec<&Leaf>> {
         let null = |leaf: &&Leaf| live.file.stats(leaf.id).and_then(|stats| stats.null_count) != Some(0);
         let mut lost: Vec<&Leaf> = self.leaves.iter().filter(|leaf| leaf.nested_default).filter(null).collect();
@@ -162,7 +175,7 @@ impl Check<'_> {
         let mut lacked = BTreeSet::new();
         for input in inputs {
             let (path, size) = (input.file.file_path.as_str(), input.file.size());
-            // One that was swept can't be asked.
+            // An input that was swept can't be read.
             let Ok(open) =
                 self.context.reader.with_name_mapping(&self.table.metadata).open(path, size, &self.context.counters.reads).await
             else {
@@ -175,8 +188,10 @@ impl Check<'_> {
         Ok(lost)
     }
 
-    /// How many NULLs of each field there were in those files, of which a compaction made this one, that had the field. None if one of the
-    /// files can't be read any more.
+    /// Returns the number of NULLs of each field in those inputs of the file's compaction that had the field. These NULLs were
+    /// meant.
+    ///
+    /// Returns `None` if an input can't be read any more.
     async fn explained(&self, live: &LiveFile, lost: &[&Leaf]) -> Option<BTreeMap<i32, u64>> {
         let mut explained = BTreeMap::new();
         for input in self.origins.made_of(live).await.ok()?? {
@@ -195,8 +210,10 @@ impl Check<'_> {
         Some(explained)
     }
 
-    /// Float columns said to be without NaN, in a file made of one whose manifest said nothing of it. All, where what it was made of is not
-    /// known any more.
+    /// Returns the float columns that have no NaN by the manifest entry, although an input of the compaction had no count of NaN
+    /// values.
+    ///
+    /// If the inputs are not known any more, all columns without NaN are returned.
     async fn suspected_nans(&self, live: &LiveFile) -> Result<Vec<&Leaf>> {
         let none = |leaf: &&Leaf| leaf.is_float() && nan_count(&live.file, leaf.id) == Some(0);
         let zero: Vec<&Leaf> = self.leaves.iter().filter(none).collect();
@@ -211,7 +228,7 @@ impl Check<'_> {
         Ok(zero.into_iter().filter(|leaf| unknown(leaf)).collect())
     }
 
-    /// Reads columns of a file, deleted rows included.
+    /// Reads the columns `roots` of a file, including deleted rows, and counts wrong partitions, NaN values and nulls.
     async fn count(
         &self,
         open: OpenFile,
@@ -221,7 +238,7 @@ impl Check<'_> {
         defaulted: &[&Leaf],
     ) -> Result<Counted> {
         let schema = self.table.metadata.current_schema();
-        // Without the partition, so that columns come from the file.
+        // Without the partition, so that all values come from the file.
         let adapter = Arc::new(BatchAdapter::new(optional_schema(schema, roots)?, schema, None));
         let scan = FileScan { adapter, row_groups: None, deleted: None, batch_size: BATCH_ROWS };
         let mut batches = open.stream(scan)?;
@@ -245,6 +262,7 @@ impl Check<'_> {
         Ok(counted)
     }
 
+    /// Turns counts into findings. `explained` has the NULLs that were meant, if they are known.
     fn judge(
         &self,
         live: &LiveFile,
@@ -256,7 +274,7 @@ impl Check<'_> {
         for (at, wrong) in counted.contradict.into_iter().filter(|(_, wrong)| wrong.rows > 0) {
             let Expected { field, leaf, value, result, .. } = &expected[at];
             let value = shown(result, *value);
-            let what = format!("{} rows are not of the file's partition, {} = {value}", wrong.rows, field.name());
+            let what = format!("{} rows do not belong to the file's partition, {} = {value}", wrong.rows, field.name());
             outcome.findings.push(CheckFinding {
                 column: Some(leaf.name.clone()),
                 rows: Some(wrong.rows),
@@ -272,18 +290,18 @@ impl Check<'_> {
             outcome.findings.push(CheckFinding { column: leaf(id), rows: Some(is), ..finding });
         }
         for (id, nulls) in counted.nulls.into_iter().filter(|(_, nulls)| *nulls > 0) {
-            // What was NULL in a file that had the field was meant.
+            // A NULL in an input that had the field was meant.
             let unexplained = explained.map_or(0, |known| nulls.saturating_sub(known.get(&id).copied().unwrap_or(0)));
             let (rows, certain, what) = match unexplained {
                 0 => (
                     nulls,
                     false,
-                    format!("{nulls} rows hold NULL, maybe because they are older than the column, and should have its default"),
+                    format!("{nulls} rows hold NULL; they may be older than the column, and then should have its default"),
                 ),
                 lost => (
                     lost,
                     true,
-                    format!("{lost} of {nulls} rows with NULL are older than the column, and should have its default"),
+                    format!("{lost} of {nulls} rows with NULL are older than the column and should have its default"),
                 ),
             };
             let finding = CheckFinding::of(CheckFindingKind::LostDefault, live, what);
@@ -292,26 +310,28 @@ impl Check<'_> {
     }
 }
 
+/// Adds findings for fields that may have lost their default, without reading the file.
 fn suspect(live: &LiveFile, lost: &[&Leaf], outcome: &mut CheckOutcome) {
     for leaf in lost {
-        let what = "it holds NULL, maybe in rows that are older than the column and should have its default";
+        let what = "it holds NULL, perhaps in rows that are older than the column and should have its default";
         let finding = CheckFinding::of(CheckFindingKind::LostDefault, live, what.to_owned());
         outcome.findings.push(CheckFinding { column: Some(leaf.name.clone()), certain: false, ..finding });
     }
 }
 
-/// How many values of a column are NaN, as the manifest counts.
+/// Returns the number of NaN values of a column by the manifest entry.
 fn nan_count(file: &DataFile, id: i32) -> Option<u64> {
     file.stats(id)?.nan_count
 }
 
+/// Formats a partition value for people.
 fn shown(ty: &PrimitiveType, value: Option<&Value>) -> String {
     let Some(value) = value else { return "NULL".to_owned() };
     let array = arrow_type(&Type::Primitive(ty.clone())).ok().and_then(|to| literal_array(value, &to));
     array.map_or_else(|| "a value that can't be shown".to_owned(), |array| value_at(&array, 0))
 }
 
-/// A value for people: `'null'` is not NULL.
+/// Formats a value for people. Strings are quoted, so that `'null'` is not NULL.
 fn value_at(values: &ArrayRef, at: usize) -> String {
     let text = array_value_to_string(values, at).unwrap_or_default();
     match values.data_type() {
@@ -321,6 +341,7 @@ fn value_at(values: &ArrayRef, at: usize) -> String {
     }
 }
 
+/// Checks whether an Arrow field is the field with an id, or contains it.
 fn has_leaf(field: &Field, id: i32) -> bool {
     if field_id(field) == Some(id) {
         return true;
@@ -332,17 +353,19 @@ fn has_leaf(field: &Field, id: i32) -> bool {
     }
 }
 
+/// Returns the top-level column of a leaf in a batch.
 fn root_of<'a>(batch: &'a RecordBatch, leaf: &Leaf) -> Option<(&'a Field, &'a ArrayRef)> {
     let at = batch.schema_ref().fields().iter().position(|f| field_id(f) == Some(leaf.root))?;
     Some((batch.schema_ref().field(at), batch.column(at)))
 }
 
+/// Returns the values of a leaf in a batch.
 fn leaf_of(batch: &RecordBatch, leaf: &Leaf) -> Option<ArrayRef> {
     let (field, column) = root_of(batch, leaf)?;
     values(column, field, leaf.id)
 }
 
-/// The value that rows are to have after the transform, as an array of one.
+/// Returns the value that rows must have after the transform, as an array of length 1.
 fn wanted(expected: &Expected<'_>, ty: &DataType) -> Result<Option<ArrayRef>> {
     Ok(match expected.value {
         None => Some(new_null_array(ty, 1)),
@@ -350,9 +373,9 @@ fn wanted(expected: &Expected<'_>, ty: &DataType) -> Result<Option<ArrayRef>> {
     })
 }
 
-/// Adds up the rows that are not of their file's partition.
+/// Counts the rows of a column whose transformed value is not the partition's, and collects some of their values.
 fn contradictions(expected: &Expected<'_>, column: ArrayRef, wrong: &mut Wrong) -> Result<()> {
-    // Partitions do not tell one NaN from another.
+    // All NaN values are one partition.
     let made = normalize_nan(&transform::array(expected.field.transform(), &column)?)?;
     let Some(wanted) = wanted(expected, made.data_type())? else { return Ok(()) };
     let other: BooleanArray = distinct(&made, &Scalar::new(wanted))?;
@@ -371,7 +394,7 @@ fn contradictions(expected: &Expected<'_>, column: ArrayRef, wrong: &mut Wrong) 
     Ok(())
 }
 
-/// Whether the manifest's statistics prove that all rows are of the file's partition.
+/// Checks whether the statistics of the manifest entry prove that all rows belong to the file's partition.
 fn holds_by_bounds(file: &DataFile, expected: &Expected<'_>) -> bool {
     let (leaf, transform) = (expected.leaf, expected.field.transform());
     let bounds = ColumnBounds::of(file.stats(leaf.id), &leaf.ty);

@@ -1,18 +1,20 @@
+//! The findings of a check: their kinds, and the repair for each.
+
 use std::fmt;
 
 use esker_table::LiveFile;
 use esker_types::JobId;
 use serde::{Deserialize, Serialize};
 
-/// What is wrong with a file.
+/// The kind of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CheckFindingKind {
     /// A manifest or manifest list that can't be read.
     UnreadableManifest,
-    /// A manifest of a partition spec that the table has not.
+    /// A manifest whose partition spec the table does not have.
     UnknownSpec,
-    /// A snapshot of a schema that the table has not.
+    /// A snapshot whose schema the table does not have.
     UnknownSchema,
     /// Metadata that breaks a rule of the specification.
     BrokenRule,
@@ -20,15 +22,15 @@ pub enum CheckFindingKind {
     UnreadableSnapshot,
     /// A file that is not in storage.
     MissingFile,
-    /// A file of another size than its manifest says.
+    /// A file whose size is not the one in its manifest.
     WrongSize,
     /// A data file that can't be decoded.
     UnreadableFile,
-    /// A data file with another number of rows than its manifest says.
+    /// A data file whose number of rows is not the one in its manifest.
     WrongRecordCount,
     /// Rows that don't belong to their file's partition.
     WrongPartition,
-    /// Rows with NaN where the manifest says that there are none.
+    /// A number of NaN values that is not the one in the manifest.
     NanCount,
     /// NULL in rows that are older than a field, where they should have its default.
     LostDefault,
@@ -36,16 +38,16 @@ pub enum CheckFindingKind {
     TwoVectors,
     /// A delete file about a data file that is not in the table.
     DeleteWithoutFile,
-    /// A data file with more than one entry: readers see its rows as often.
+    /// A data file with more than one entry: readers return its rows once for each.
     RepeatedFile,
-    /// A manifest with another number of files than the manifest list says.
+    /// A manifest whose number of files is not the one in the manifest list.
     WrongFileCount,
     /// Nulls in a column that is required.
     NullInRequired,
 }
 
 impl CheckFindingKind {
-    /// As JSON and the log have it.
+    /// Returns the name of the kind in JSON and in logs.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::UnreadableManifest => "unreadable-manifest",
@@ -68,82 +70,85 @@ impl CheckFindingKind {
         }
     }
 
-    /// What can be done where an undo is none.
+    /// Describes what a person can do if an undo does not help.
     pub const fn repair(self) -> &'static str {
         match self {
             Self::UnreadableManifest | Self::MissingFile | Self::WrongSize | Self::UnreadableFile => {
-                "bring the file back from the store's versions or a backup; or roll back to a snapshot without it; or delete it from \
-                 the table with an engine that can"
+                "bring the file back from the store's versions or a backup, or roll back to a snapshot without it, or delete it \
+                 from the table with an engine that can"
             }
             Self::UnknownSpec | Self::UnknownSchema => {
-                "other engines can't read the snapshot: move main and the branches to one without it, and take its rows over by INSERT from \
-                 its version; or let it expire"
+                "other engines can't read the snapshot: move main and the branches to another one, and copy its rows with INSERT \
+                 from that version of the table; or let it expire"
             }
             Self::BrokenRule => {
-                "Esker reads the table all the same, and takes no commit that breaks more; change what breaks the rule with the engine that \
-                 wrote it, or let the snapshot expire: other engines may refuse the table"
+                "Esker still reads the table, but other engines may refuse it: correct the metadata with the engine that wrote it, \
+                 or let the snapshot expire. Esker refuses commits that break more rules"
             }
             Self::UnreadableSnapshot => {
-                "bring the file back from the store's versions or a backup; or expire the snapshot, after dropping what branch or tag needs \
-                 it: esker maintain expire TABLE --older-than AGE. Until then orphans are not looked for, and nothing is erased"
+                "bring the file back from the store's versions or a backup; or drop the branches and tags that need the snapshot, \
+                 and expire it: esker maintain expire TABLE --older-than AGE. Until then orphan scans and erasures are refused"
             }
-            Self::WrongRecordCount => "read the file by itself, delete it from the table, and insert its rows",
+            Self::WrongRecordCount => "read the file without the table, delete it from the table, and INSERT its rows",
             Self::WrongPartition => {
-                "read the file by itself (its column has the true values), delete it from the table, and insert its rows"
+                "read the file without the table (its column has the true values), delete it from the table, and INSERT its rows"
             }
             Self::NanCount => "rewrite the file: esker maintain compact TABLE --option rewrite-all=true --option splice=false",
             Self::LostDefault => "UPDATE the column to its default where NULL was not meant",
-            Self::TwoVectors => "find out which is right by the snapshots that added them, and delete those rows anew",
+            Self::TwoVectors => "find the right one by the snapshots that added them, and DELETE its rows again",
             Self::DeleteWithoutFile => {
-                "it does no harm; esker maintain compact TABLE --strategy convert-deletes drops it, if no earlier snapshot's file is missing"
+                "it does no harm; esker maintain compact TABLE --strategy convert-deletes removes it, if no file of an earlier \
+                 snapshot is missing"
             }
             Self::RepeatedFile => {
-                "if its rows were not meant to be there as often: read the file by itself, DELETE its rows, and INSERT them once"
+                "if the copies were not meant: read the file without the table, DELETE its rows, and INSERT them once"
             }
             Self::WrongFileCount => {
-                "count anew: esker maintain manifests TABLE --option rewrite-all=true. Readers that trust the count pass over files"
+                "rewrite the manifests: esker maintain manifests TABLE --rewrite-all. Readers that trust the count skip files"
             }
             Self::NullInRequired => "make the column optional, or UPDATE it where it is NULL: some engines can't read such rows",
         }
     }
 
-    /// Whether an undo of the job that wrote the file puts it right.
+    /// Checks whether an undo of the job that wrote the file may repair it.
     pub(super) const fn is_of_a_job(self) -> bool {
         matches!(self, Self::WrongPartition | Self::NanCount | Self::LostDefault | Self::WrongRecordCount)
     }
 }
 
-/// Something that is wrong with a file, or may be.
+/// A finding: something that is wrong with a file, or may be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct CheckFinding {
-    /// What.
+    /// The kind of the finding.
     pub kind: CheckFindingKind,
-    /// The file.
+    /// Location of the file.
     pub path: String,
-    /// The column, where it is about one.
+    /// Full name of the column, if the finding is about one.
     pub column: Option<String>,
-    /// In words.
+    /// Description of the finding, for people.
     pub what: String,
-    /// False if it only may be so: reading the file (`--files`) tells, of lost defaults only while the older files are there.
+    /// False for a suspicion. Reading the file (`--files`) decides; for lost defaults only while the inputs of the compaction are
+    /// in storage.
     pub certain: bool,
-    /// How many rows it is about, if they were counted.
+    /// Number of wrong rows, if they were counted.
     pub rows: Option<u64>,
-    /// Some of their values.
+    /// Some values of the wrong rows.
     pub sample: Vec<String>,
-    /// The snapshot that added the file.
+    /// Id of the snapshot that added the file, or that the finding is about.
     pub snapshot_id: Option<i64>,
-    /// The job of Esker's that wrote it.
+    /// Id of the Esker job that wrote the file, if one did.
     pub job: Option<JobId>,
-    /// Who wrote it, as far as it is known.
+    /// The job or snapshot that wrote the file, in words, if it is known.
     pub written_by: Option<String>,
-    /// Whether an undo of the job puts it right.
+    /// Description of whether an undo of the job is possible, if it would help.
     pub undo: Option<String>,
-    /// What can be done otherwise.
+    /// Description of what else a person can do.
     pub repair: String,
 }
 
 impl CheckFinding {
+    /// Creates a certain finding about a path.
     pub(super) fn new(kind: CheckFindingKind, path: &str, what: String) -> Self {
         Self {
             kind,
@@ -161,6 +166,7 @@ impl CheckFinding {
         }
     }
 
+    /// Creates a certain finding about a live file, with the snapshot that added it.
     pub(super) fn of(kind: CheckFindingKind, file: &LiveFile, what: String) -> Self {
         Self { snapshot_id: Some(file.snapshot_id), ..Self::new(kind, &file.file.file_path, what) }
     }

@@ -1,11 +1,11 @@
-//! What is wrong with a table's metadata by itself: what breaks a rule of the specification, and what leads to nothing.
+//! The check of a table's metadata alone: rules of the specification that it breaks, and ids that lead to nothing.
 
 use esker_format::rules::{self, Rule, Violation};
 use esker_format::{ManifestFile, Snapshot, TableMetadata};
 
 use super::findings::{CheckFinding, CheckFindingKind};
 
-/// What of the metadata in a file breaks a rule of the specification.
+/// Returns findings for rules of the specification that the metadata breaks. `path` is the location of the metadata file.
 pub(super) fn of_rules(metadata: &TableMetadata, path: &str) -> Vec<CheckFinding> {
     let finding = |violation: Violation| {
         let snapshot_id = violation.snapshot_id;
@@ -20,19 +20,19 @@ pub(super) fn of_rules(metadata: &TableMetadata, path: &str) -> Vec<CheckFinding
     rules::check(metadata).into_iter().map(finding).collect()
 }
 
-/// The file that lists a snapshot's manifests; in version 1 it may be that of the metadata.
+/// Returns the location of the file that lists a snapshot's manifests. In format version 1 that may be the metadata file.
 pub(super) fn list_of<'a>(snapshot: &'a Snapshot, metadata_path: &'a str) -> &'a str {
     esker_table::list_location(snapshot).unwrap_or(metadata_path)
 }
 
-/// Manifests of a partition spec that the table has not.
+/// Returns findings for manifests whose partition spec the table does not have.
 pub(super) fn of_unknown_specs<'a>(
     metadata: &TableMetadata,
     manifests: impl IntoIterator<Item = &'a ManifestFile>,
 ) -> Vec<CheckFinding> {
     let unknown = manifests.into_iter().filter(|m| metadata.partition_spec_by_id(m.partition_spec_id).is_none());
     let finding = |manifest: &ManifestFile| {
-        let what = format!("it is of partition spec {}, which the table has not", manifest.partition_spec_id);
+        let what = format!("it has partition spec {}, which the table does not have", manifest.partition_spec_id);
         let finding = CheckFinding::new(CheckFindingKind::UnknownSpec, &manifest.manifest_path, what);
         CheckFinding { snapshot_id: Some(manifest.added_snapshot_id), ..finding }
     };

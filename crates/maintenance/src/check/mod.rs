@@ -1,5 +1,8 @@
-//! A look at what a table's files hold beside what its metadata says of them: what earlier versions may have written wrong, and files
-//! that are gone or damaged. Nothing is changed.
+//! The check of a table: compares its files with its metadata, and changes nothing.
+//!
+//! It finds files that are missing or damaged, metadata that breaks the specification, and mistakes that earlier versions of Esker
+//! may have written. `metadata` checks the metadata file, `snapshots` the other snapshots, `data` the content of data files.
+//! `origin` adds who wrote a file and whether an undo helps. Start reading at [`execute_check`] and `Check::snapshot`.
 
 mod columns;
 mod data;
@@ -28,51 +31,52 @@ pub(crate) use job::Verification;
 use metadata::{list_of, of_rules, of_unknown_specs};
 use origin::Origins;
 
-/// Files looked at at the same time.
+/// Number of files that are checked at the same time.
 const CONCURRENCY: usize = 16;
 
-/// What is said of metadata that a server has in memory only.
+/// The finding's text for metadata that is missing in storage, although this server may have it in memory.
 const GONE: &str = "it is not in storage";
 
-/// Options of a check.
+/// The options of a check.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct CheckOptions {
-    /// The branch; default `main`.
+    /// The branch whose head is checked; default `main`.
     pub branch: Option<String>,
-    /// Read every file whole, instead of what statistics leave in doubt.
+    /// Read every file whole, instead of only the columns that statistics leave in doubt.
     pub files: bool,
 }
 
-/// What a check is going to look at.
+/// The plan of a check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckPlan {
-    /// The table's name.
+    /// Name of the table.
     pub table: String,
-    /// What was asked for.
+    /// The options of the job.
     pub options: CheckOptions,
-    /// The snapshot; none if the table is empty.
+    /// Id of the snapshot that is checked; `None` if the branch is empty.
     pub snapshot_id: Option<i64>,
-    /// Files that its manifests name, data and deletes.
+    /// Number of data and delete files of the snapshot; 0 if its manifests can't be read.
     pub files: u64,
 }
 
-/// What a check found.
+/// The outcome of a check.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct CheckOutcome {
-    /// What is wrong, or may be.
+    /// The findings, by kind and location.
     pub findings: Vec<CheckFinding>,
-    /// Data and delete files that were looked at.
+    /// Number of data and delete files that were checked.
     pub files: u64,
-    /// Rows that were read.
+    /// Number of rows that were read.
     pub rows: u64,
-    /// What could not be judged, and how it can be.
+    /// Notes on what could not be judged; each counts the files that it is about.
     pub notes: Vec<String>,
-    /// Seconds.
+    /// Duration of the check, in seconds.
     pub seconds: f64,
 }
 
 impl CheckOutcome {
+    /// Adds the outcome of a file.
     fn add(&mut self, other: Self) {
         self.findings.extend(other.findings);
         self.notes.extend(other.notes);
@@ -81,6 +85,7 @@ impl CheckOutcome {
     }
 }
 
+/// Returns the head of the branch that is checked; `None` if `main` is empty.
 fn head<'a>(table: &'a LoadedTable, options: &CheckOptions) -> Result<Option<&'a SnapshotRef>> {
     let branch = options.branch.as_deref().unwrap_or(MAIN_BRANCH);
     let head = table.metadata.snapshot_for_ref(branch);
@@ -91,7 +96,11 @@ fn head<'a>(table: &'a LoadedTable, options: &CheckOptions) -> Result<Option<&'a
     Ok(head)
 }
 
-/// Plans a check. A table that can't be read is what a check is for: its plan says less.
+/// Plans a check. It succeeds for a table whose manifests can't be read, because a check is for such tables.
+///
+/// # Errors
+///
+/// Returns [`MaintenanceError::Option`] if the branch does not exist.
 pub(crate) async fn plan_check(catalog: &Catalog, table: &LoadedTable, options: &CheckOptions) -> Result<CheckPlan> {
     let head = head(table, options)?;
     let files = match head {
@@ -102,7 +111,7 @@ pub(crate) async fn plan_check(catalog: &Catalog, table: &LoadedTable, options: 
     Ok(CheckPlan { table: table.row.name.to_string(), options: options.clone(), snapshot_id, files })
 }
 
-/// What the look at each file needs.
+/// A check that is being executed, with what each file's check needs.
 struct Check<'a> {
     context: &'a JobContext,
     table: &'a LoadedTable,
@@ -111,6 +120,11 @@ struct Check<'a> {
     origins: &'a Origins<'a>,
 }
 
+/// Executes a check. Damage is a finding and not an error.
+///
+/// # Errors
+///
+/// Returns [`MaintenanceError::Cancelled`] after a cancellation, and transient errors of the storage and the database.
 pub(crate) async fn execute_check(context: &JobContext, table: &LoadedTable, plan: &CheckPlan) -> Result<CheckOutcome> {
     let started = Instant::now();
     let mut outcome = CheckOutcome::default();
@@ -131,7 +145,7 @@ pub(crate) async fn execute_check(context: &JobContext, table: &LoadedTable, pla
     Ok(outcome)
 }
 
-/// The same said of many files is said once, with their number.
+/// Merges equal notes into one that counts their files.
 fn summed(notes: &mut Vec<String>) {
     let mut counted: HashMap<String, usize> = HashMap::new();
     for note in notes.drain(..) {
@@ -141,7 +155,11 @@ fn summed(notes: &mut Vec<String>) {
     notes.sort();
 }
 
-/// Takes down that a manifest or manifest list could not be read. One that is encrypted is not damaged.
+/// Records a manifest or manifest list that can't be read as a finding, or as a note if it is encrypted.
+///
+/// # Errors
+///
+/// Returns a transient error, because it is no evidence about the file.
 fn note_unreadable(path: &str, error: TableError, outcome: &mut CheckOutcome) -> Result<()> {
     match error.code() {
         code if code.is_transient() => return Err(error.into()),
@@ -151,7 +169,7 @@ fn note_unreadable(path: &str, error: TableError, outcome: &mut CheckOutcome) ->
     Ok(())
 }
 
-/// What is alive, as far as manifests can be read; those that can't are findings.
+/// Returns the live files of a snapshot, as far as its manifests can be read. Those that can't be are findings.
 async fn alive(
     context: &JobContext,
     table: &LoadedTable,
@@ -183,15 +201,19 @@ async fn alive(
     Ok(live)
 }
 
-/// What the manifest list says of the number of a manifest's files, if that is wrong.
+/// Returns a finding if the manifest list gives a wrong number of a manifest's live files.
+///
+/// Spec: "Manifest Lists".
 fn counted_wrong(file: &ManifestFile, manifest: &Manifest) -> Option<CheckFinding> {
     let told = file.added_files_count?.saturating_add(file.existing_files_count?);
     let there = manifest.entries.iter().filter(|entry| entry.is_alive()).count() as u64;
-    let what = || format!("the manifest list says that it has {told} files, and it has {there}");
+    let what = || format!("it has {told} files by the manifest list, but {there} in fact");
     (told != there).then(|| CheckFinding::new(CheckFindingKind::WrongFileCount, &file.manifest_path, what()))
 }
 
-/// Of metadata that was read those that are gone: a server that has read such a file keeps it, and would miss it at its next start.
+/// Returns findings for metadata files that were read but are missing in storage.
+///
+/// A server that has read such a file has it in its cache, and would miss it only at its next start.
 async fn not_in_storage(context: &JobContext, read: &[&str]) -> Result<Vec<CheckFinding>> {
     let storage = context.catalog.storage();
     let looks = read.iter().map(|path| async move {
@@ -203,7 +225,10 @@ async fn not_in_storage(context: &JobContext, read: &[&str]) -> Result<Vec<Check
     looks.try_filter_map(|found| std::future::ready(Ok(found))).try_collect().await
 }
 
-/// Deletes about files that are not there, and two vectors about one file: only one of them is ever applied.
+/// Returns findings for deletes about files that are not in the table, and for two deletion vectors of one file, of which readers
+/// apply one.
+///
+/// Spec: "Deletion Vectors".
 fn about_deletes(live: &LiveFiles) -> Vec<CheckFinding> {
     let data: HashSet<&str> = live.data.iter().map(|f| f.file.file_path.as_str()).collect();
     let mut vectors: HashMap<String, &LiveDelete> = HashMap::new();
@@ -226,7 +251,9 @@ fn about_deletes(live: &LiveFiles) -> Vec<CheckFinding> {
     findings
 }
 
-/// Equality deletes by columns whose values have no equality (specification, "Equality Delete Files"). Readers refuse them.
+/// Returns findings for equality deletes by columns whose values have no equality. Readers refuse them.
+///
+/// Spec: "Equality Delete Files".
 fn about_equality(schema: &Schema, live: &LiveFiles) -> Vec<CheckFinding> {
     let has_none = |id: &i32| match schema.field_by_id(*id).map(|field| field.field_type.as_ref()) {
         Some(Type::Primitive(PrimitiveType::Geometry { .. } | PrimitiveType::Geography { .. }) | Type::Variant) => {
@@ -243,14 +270,14 @@ fn about_equality(schema: &Schema, live: &LiveFiles) -> Vec<CheckFinding> {
     by.map(finding).collect()
 }
 
-/// Data files that were added more than once.
+/// Returns findings for data files that were added more than once.
 fn repeated(live: &LiveFiles) -> Vec<CheckFinding> {
-    let what = |n: usize| format!("it has {n} entries, and readers see its rows as often");
+    let what = |n: usize| format!("it has {n} entries, and readers return its rows once for each");
     live.duplicate_paths().into_iter().map(|(path, n)| CheckFinding::new(CheckFindingKind::RepeatedFile, path, what(n))).collect()
 }
 
 impl Check<'_> {
-    /// What leads from a snapshot to its files, and each of these.
+    /// Checks the metadata that leads from a snapshot to its files, the other snapshots, and each live file.
     async fn snapshot(&self, snapshot: &SnapshotRef, outcome: &mut CheckOutcome) -> Result<()> {
         let (context, table) = (self.context, self.table);
         let live = alive(context, table, snapshot, outcome).await?;
@@ -275,7 +302,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// One file: whether it is there and whole, and for data files what is in it.
+    /// Checks one file: that it is in storage with its size, and for a data file also its content.
     async fn file(&self, file: &LiveFile, kind: Option<DeleteKind>) -> Result<CheckOutcome> {
         let mut outcome = CheckOutcome { files: 1, ..CheckOutcome::default() };
         let (path, told) = (file.file.file_path.as_str(), file.file.size());
@@ -292,7 +319,7 @@ impl Check<'_> {
             }
         };
         if size != told {
-            let what = format!("it has {size} bytes, and its manifest says {}", file.file.file_size_in_bytes);
+            let what = format!("it has {size} bytes, but its manifest says {}", file.file.file_size_in_bytes);
             outcome.findings.push(CheckFinding::of(CheckFindingKind::WrongSize, file, what));
         }
         if kind.is_some() {
@@ -312,10 +339,10 @@ impl Check<'_> {
     }
 }
 
-/// What is said of a file, without its name.
+/// Removes the file's location from the start of a text, so that equal notes about several files can be merged.
 fn of_any_file(text: &str, path: &str) -> String {
     text.strip_prefix(path).map_or(text, |rest| rest.trim_start_matches([':', ' '])).to_owned()
 }
 
-/// What every file of the job's snapshot that is read is read through.
+/// The counters of reads from storage.
 type Stats = Arc<esker_read::ReadStats>;

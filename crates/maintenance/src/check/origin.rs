@@ -1,4 +1,5 @@
-//! Who wrote a file, what it was made of, and whether that can be taken back.
+//! The origin of a file: the job or snapshot that wrote it, and the inputs of a compaction. It also shows whether the job can be
+//! undone.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -15,38 +16,42 @@ use crate::Result;
 use crate::compact::check_reversible;
 use crate::context::JobContext;
 
-/// What the names of files begin with that a compaction writes, before the job's id.
+/// Prefix of the names of files that a compaction writes; the job's id follows.
 const COMPACTED: &str = "compacted-";
 
-/// The data files that a snapshot took out of the table.
+/// The data files that a snapshot removed from the table.
 type Inputs = Arc<Vec<LiveFile>>;
 
+/// The lookup of origins. It caches the removed files of each snapshot.
 pub(super) struct Origins<'a> {
     context: &'a JobContext,
     table: &'a LoadedTable,
-    /// By the snapshot; none if it is not there any more.
+    /// The data files that each snapshot removed, by snapshot id; `None` if the snapshot was expired.
     inputs: Mutex<HashMap<i64, Option<Inputs>>>,
 }
 
 impl<'a> Origins<'a> {
+    /// Creates a lookup for a table.
     pub(super) fn new(context: &'a JobContext, table: &'a LoadedTable) -> Self {
         Self { context, table, inputs: Mutex::default() }
     }
 
-    /// The job of Esker's that wrote a file, by the file's name.
+    /// Returns the Esker compaction that wrote a file, by the file's name.
     pub(super) fn job(path: &str) -> Option<JobId> {
         let name = path.rsplit('/').next()?.strip_prefix(COMPACTED)?;
         name.get(..36)?.parse().ok()
     }
 
-    /// What a compaction made a file of: the files of its partition that went with the snapshot that added it. None if that snapshot was
-    /// expired.
+    /// Returns the inputs of the compaction that wrote a file: the files of its partition that the same snapshot removed.
+    ///
+    /// Returns `None` if the snapshot was expired.
     pub(super) async fn made_of(&self, file: &LiveFile) -> Result<Option<Vec<LiveFile>>> {
         let same = |f: &&LiveFile| PartitionKey::of(f) == PartitionKey::of(file);
         let inputs = self.inputs_of(file.snapshot_id).await?;
         Ok(inputs.map(|inputs| inputs.iter().filter(same).cloned().collect()))
     }
 
+    /// Returns the data files that a snapshot removed; `None` if it was expired.
     async fn inputs_of(&self, id: i64) -> Result<Option<Inputs>> {
         let mut known = self.inputs.lock().await;
         if let Some(found) = known.get(&id) {
@@ -71,7 +76,7 @@ impl<'a> Origins<'a> {
         Ok(found)
     }
 
-    /// Says of each finding who wrote its file, and whether an undo helps.
+    /// Adds to each finding who wrote its file, and whether an undo of that job helps.
     pub(super) async fn explain(&self, findings: &mut [CheckFinding]) -> Result<()> {
         let mut undos: HashMap<JobId, String> = HashMap::new();
         for finding in findings {
@@ -79,7 +84,7 @@ impl<'a> Origins<'a> {
             let of_job = || snapshot.and_then(|s| s.summary_value("esker.job-id")?.parse().ok());
             finding.job = Self::job(&finding.path).or_else(of_job);
             finding.written_by = match (finding.job, finding.snapshot_id, snapshot) {
-                (Some(job), ..) => Some(format!("job {job} of Esker's")),
+                (Some(job), ..) => Some(format!("job {job} of Esker")),
                 (None, Some(_), Some(snapshot)) => Some(writer(snapshot)),
                 (None, Some(id), None) => Some(format!("snapshot {id}, which was expired")),
                 _ => None,
@@ -93,6 +98,7 @@ impl<'a> Origins<'a> {
         Ok(())
     }
 
+    /// Describes whether a job can be undone.
     async fn undo(&self, id: JobId) -> Result<String> {
         let catalog = &self.context.catalog;
         let Some(job) = catalog.state().job(id).await? else {
@@ -105,7 +111,7 @@ impl<'a> Origins<'a> {
     }
 }
 
-/// A snapshot in words, with what it did and the engine that made it, as far as its summary tells.
+/// Describes a snapshot by its id, its operation and its engine, as far as its summary has them.
 fn writer(snapshot: &Snapshot) -> String {
     let engine = snapshot.summary_value("engine-name").or_else(|| snapshot.summary_value("app-id"));
     let engine = engine.map(|engine| format!("by {engine}"));

@@ -1,4 +1,6 @@
-//! The snapshots beside the one that is checked: what leads to their files is to be there, or nothing can be told of what they need.
+//! The check of the other snapshots: their manifest lists and manifests must be readable.
+//!
+//! Without them Esker does not know which files these snapshots need, so orphan scans and erasures are refused.
 
 use std::collections::HashSet;
 
@@ -12,8 +14,14 @@ use super::{CONCURRENCY, CheckFinding, CheckFindingKind, GONE, of_unknown_specs}
 use crate::context::JobContext;
 use crate::{MaintenanceError, Result};
 
-/// Manifest lists and manifests of snapshots other than `checked` that can't be read, of which health is told as well; with `specs` also
-/// manifests of a partition spec that the table has not. What is encrypted is noted, and no damage.
+/// Returns findings for manifest lists and manifests that can't be read, in snapshots other than `checked`, and records them as
+/// damage.
+///
+/// With `specs` it also finds manifests whose partition spec the table does not have. Encrypted files are noted and are no damage.
+///
+/// # Errors
+///
+/// Returns [`MaintenanceError::Cancelled`] after a cancellation, and transient errors of the storage.
 pub(super) async fn others(
     context: &JobContext,
     table: &LoadedTable,
@@ -22,7 +30,7 @@ pub(super) async fn others(
     notes: &mut Vec<String>,
 ) -> Result<Vec<CheckFinding>> {
     let (catalog, metadata) = (&context.catalog, &table.metadata);
-    // One that leads nowhere breaks a rule, which is told.
+    // A snapshot without manifests breaks a rule, which is a finding already.
     let leading = metadata.snapshots.iter().filter(|s| s.manifest_list.is_some() || s.manifests.is_some());
     let (of_checked, others): (Vec<SnapshotRef>, Vec<SnapshotRef>) = leading.cloned().partition(|s| s.snapshot_id == checked);
     // Manifests of the checked snapshot are findings already.
@@ -46,7 +54,7 @@ pub(super) async fn others(
     notes.extend(unsupported.iter().map(ToString::to_string));
     for UnreadableFile { snapshot_id, path, error, .. } in unread {
         let met = Unreadable { path: path.clone(), error: error.clone(), decoding: true, snapshot_id: Some(snapshot_id) };
-        catalog.record_damage(table.row.id, &met, &format!("met by job {}", context.job)).await;
+        catalog.record_damage(table.row.id, &met, &format!("found by job {}", context.job)).await;
         let what = format!("snapshot {snapshot_id} leads to it: {error}");
         findings.push(CheckFinding {
             snapshot_id: Some(snapshot_id),
@@ -56,7 +64,7 @@ pub(super) async fn others(
     Ok(findings)
 }
 
-/// A server that has read a manifest keeps it, so that storage is asked as well.
+/// Reads a manifest, after checking that it is in storage: this server may have it in its cache.
 async fn look(
     context: &JobContext,
     table: &LoadedTable,

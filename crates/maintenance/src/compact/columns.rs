@@ -86,7 +86,8 @@ const fn is_sortable(ty: &Type) -> bool {
     }
 }
 
-/// Returns the path to a field of a primitive type: the index of its column, then indexes within structs; `None` for fields in lists and maps.
+/// Returns the path to a field of a primitive type: the index of its column, then indexes within structs; `None` for fields in
+/// lists and maps.
 pub(crate) fn way(fields: &[NestedFieldRef], id: i32) -> Option<Vec<usize>> {
     fields.iter().enumerate().find_map(|(at, field)| match field.field_type.as_ref() {
         Type::Primitive(_) => (field.id == id).then(|| vec![at]),
@@ -104,7 +105,8 @@ pub(crate) struct SortColumn<'a> {
     pub(crate) nulls_first: bool,
 }
 
-/// Parses `column [asc|desc] [nulls first|nulls last], …`. By default nulls come first if ascending and last if descending, as in Spark.
+/// Parses `column [asc|desc] [nulls first|nulls last], …`. By default nulls come first if ascending and last if descending, as in
+/// Spark.
 ///
 /// # Errors
 ///

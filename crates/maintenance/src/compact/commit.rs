@@ -1,8 +1,9 @@
 //! The commits of a compaction. Both are a [`Rebase`]: they are computed on the table as it is at the commit point.
 //!
-//! [`GroupCommit`] replaces files. Position deletes that landed since the planned snapshot follow their rows into the new files. Equality deletes
-//! that landed since need nothing: the new files take the data sequence number of the planned snapshot, so newer equality deletes apply to them.
-//! [`ConvertCommit`] replaces deletes. In both, a delete is removed only if it applies to no live file on that very state.
+//! [`GroupCommit`] replaces files. Position deletes that landed since the planned snapshot follow their rows into the new files.
+//! Equality deletes that landed since need no mapping. The new files take the data sequence number of the planned snapshot, so
+//! newer equality deletes apply to them. [`ConvertCommit`] replaces deletes. In both, a delete is removed only if it applies to no
+//! live file on that very state.
 //!
 //! Spec: "Sequence Number Inheritance", "Scan Planning".
 
@@ -29,9 +30,9 @@ use crate::{MaintenanceError, Result};
 pub(crate) struct WrittenGroup {
     /// Number of the group in the plan.
     pub(crate) group: usize,
-    /// The replaced files; their indexes are the input numbers of `moves`.
+    /// The replaced files; their indexes are the input numbers of the row mapping.
     pub(crate) removed: Vec<LiveFile>,
-    /// The new files; their indexes are the output numbers of `moves`.
+    /// The new files; their indexes are the output numbers of the row mapping.
     pub(crate) added: Vec<DataFile>,
     /// Id of the partition spec of the new files.
     pub(crate) spec_id: i32,
@@ -148,8 +149,8 @@ impl GroupCommit {
         let removed: HashSet<String> = self.groups.iter().flat_map(|g| &g.removed).map(|f| f.file.file_path.clone()).collect();
         let added: Vec<(i32, DataFile)> =
             self.groups.iter().flat_map(|g| g.added.iter().map(|f| (g.spec_id, f.clone()))).collect();
-        // Not through the cache: no metadata file may hold this state yet. A snapshot without deletes needs no look at its files: with a commit
-        // for each group, each of them would look at every file of the table.
+        // Not through the cache: no metadata file may hold this state yet. A snapshot without deletes needs no look at its files:
+        // with a commit for each group, each of them would look at every file of the table.
         let manifests = self.context.catalog.manifests();
         let deletes = has_deletes(manifests, head).await?;
         let unnumbered = self.unnumbered(metadata);
@@ -193,7 +194,8 @@ impl GroupCommit {
 
     /// Maps the position deletes that landed after the snapshot that was read to the rows' positions in the new files.
     ///
-    /// Equality deletes that landed meanwhile need no mapping: they are newer than the data sequence number of the new files, so they apply.
+    /// Equality deletes that landed meanwhile need no mapping: they are newer than the data sequence number of the new files, so
+    /// they apply.
     async fn late(&self, metadata: &TableMetadata, live: &LiveFiles) -> Result<Vec<RowsToDelete>> {
         let is_late =
             |d: &&esker_table::LiveDelete| d.entry.sequence_number > self.sequence_number && d.kind != DeleteKind::Equality;
@@ -220,8 +222,10 @@ impl GroupCommit {
         Ok(to_delete)
     }
 
-    /// Returns the deletes to remove: those about replaced files alone and, if the options ask for it, those that apply to no file once the
-    /// files are replaced. Both are judged on the very state that the commit is based on.
+    /// Returns the deletes to remove, judged on the very state that the commit is based on.
+    ///
+    /// These are deletes about replaced files alone. With `drop_dangling`, deletes that apply to no file after the replacement
+    /// follow.
     fn deletes_that_go(
         &self,
         metadata: &TableMetadata,
@@ -297,7 +301,8 @@ impl ConvertCommit {
         // Positions that were deleted in a file meanwhile are added to those found; a new vector replaces the one before it.
         let alive: Vec<LiveFile> = live.data.iter().filter(|f| self.files.contains_key(&f.file.file_path)).cloned().collect();
         let mut late = LiveFiles::default();
-        // A vector also supersedes position delete files. In format version 2, later position delete files stay next to the new ones.
+        // A vector also supersedes position delete files. In format version 2, later position delete files stay next to the new
+        // ones.
         let vectors = metadata.format_version >= 3;
         let is_late = |d: &&esker_table::LiveDelete| {
             let positional = if vectors { d.kind != DeleteKind::Equality } else { d.kind == DeleteKind::DeletionVector };

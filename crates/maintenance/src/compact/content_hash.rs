@@ -1,8 +1,8 @@
 //! A hash of rows that does not depend on their order: a rewrite must keep it.
 //!
-//! Each row is hashed column by column, in the order of the columns. The hashes of the rows are summed, so that rows may be divided among
-//! workers and files in any way. It detects errors and is no protection against an attacker. Values are hashed as readers see them: columns of
-//! identity partition fields come from the partition. Start reading at [`ContentHash::add`].
+//! Each row is hashed column by column, in the order of the columns. The hashes of the rows are summed, so that rows may be divided
+//! among workers and files in any way. It detects errors and is no protection against an attacker. Values are hashed as readers see
+//! them: columns of identity partition fields come from the partition. Start reading at [`ContentHash::add`].
 
 use std::fmt;
 
@@ -257,8 +257,8 @@ mod tests {
         hash
     }
 
-    /// The hash is about values that readers see: a column that comes from the partition has the same values whatever files hold, and rows of
-    /// another partition are other rows.
+    /// The hash is about values that readers see. A column that comes from the partition has the same values whatever files hold.
+    /// Rows of another partition are other rows.
     #[test]
     fn a_column_that_files_are_partitioned_by_is_the_partitions() {
         let seen = |value: Option<&str>| {

@@ -18,8 +18,8 @@ pub(crate) type ByPath = HashMap<String, RoaringTreemap>;
 
 /// Resolves the deletes of some data files within a quarter of the job's memory.
 ///
-/// Returns the positions that position deletes and deletion vectors delete, and those that equality deletes delete. Equality deletes are
-/// applied partition by partition.
+/// Returns the positions that position deletes and deletion vectors delete, and those that equality deletes delete. Equality
+/// deletes are applied partition by partition.
 pub(crate) async fn resolve(
     context: &JobContext,
     metadata: &Arc<TableMetadata>,

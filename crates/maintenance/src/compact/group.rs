@@ -1,6 +1,6 @@
 //! Bin-packing: decides which files are rewritten together. It does no I/O.
 //!
-//! Spark's `rewrite_data_files` packs in the same way and by the same limits. Start reading at [`pack_groups`].
+//! The limits are those of Spark's `rewrite_data_files`. Start reading at [`pack_groups`].
 
 use std::collections::BTreeMap;
 
@@ -59,7 +59,8 @@ impl Group {
     }
 }
 
-/// The limits that decide about groups. [`CompactOptions`](crate::CompactOptions) has their meaning and defaults; sizes are in bytes.
+/// The limits that decide about groups. [`CompactOptions`](crate::CompactOptions) has their meaning and defaults; sizes are in
+/// bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct GroupLimits {
     pub(crate) target: u64,
@@ -85,8 +86,9 @@ pub(crate) type ByPartition = BTreeMap<(i32, String, PartitionKey<'static>), Vec
 
 /// Packs the files of each partition, in their order, into groups of up to `max_group` bytes.
 ///
-/// It keeps only groups that are worth rewriting: those that become fewer files and have enough of them or enough content for a full one, those
-/// with a file that is too large, and those with an urgent file. A file larger than `max_group` is a group of its own.
+/// It keeps only groups that are worth rewriting. A group is, if it becomes fewer files and has enough files or enough content for
+/// a full one. It also is, if it has a file that is too large, or an urgent file. A file larger than `max_group` is a group of its
+/// own.
 pub(crate) fn pack_groups(partitions: ByPartition, limits: GroupLimits) -> Vec<Group> {
     let mut groups = Vec::new();
     for ((spec_id, partition, _), files) in partitions {

@@ -26,8 +26,8 @@ pub(crate) struct CompactArgs {
     /// binpack, sort, zorder or convert-deletes.
     #[arg(long, default_value = "binpack")]
     strategy: String,
-    /// For sort: `column [asc|desc] [nulls first|nulls last], …`. Names with blanks, commas or dots are in double quotes. Default: the table's
-    /// sort order.
+    /// For sort: `column [asc|desc] [nulls first|nulls last], …`. Names with blanks, commas or dots are in double quotes. Default:
+    /// the table's sort order.
     #[arg(long)]
     sort_order: Option<String>,
     /// For zorder: the columns, separated by commas. Names with blanks, commas or dots are in double quotes.
@@ -51,7 +51,7 @@ pub(crate) struct CompactArgs {
     /// Number of files that makes a group worth rewriting whatever their sizes.
     #[arg(long)]
     min_input_files: Option<usize>,
-    /// How the result is verified: checksums, or full, which decodes the new files again.
+    /// Verification of the new files: checksums, or full, which decodes them again.
     #[arg(long, default_value = "checksums")]
     verify: String,
     /// Any option of the management API, e.g. --option delete-ratio-threshold=0.1

@@ -1,9 +1,10 @@
 //! Compaction: plan → rewrite → verify → commit, group by group.
 //!
-//! `plan` chooses files and `group` packs those of a partition into groups. `run` takes the groups through their states: `rewrite` or `sort` write
-//! the new files, `content_hash` verifies that they hold the same rows, and `commit` puts them into the table. Deletes that land meanwhile follow
-//! their rows by `row_mapping`. New files keep the data sequence number of the planned snapshot, so that later equality deletes apply to them.
-//! `reverse` undoes a compaction. Start reading at `plan::plan_compact`, then `run::execute_compact`.
+//! `plan` chooses files and `group` packs those of a partition into groups. `run` takes the groups through their states: `rewrite`
+//! or `sort` write the new files, `content_hash` verifies that they hold the same rows, and `commit` puts them into the table.
+//! Deletes that land meanwhile follow their rows by `row_mapping`. New files keep the data sequence number of the planned snapshot,
+//! so that later equality deletes apply to them. `reverse` undoes a compaction. Start reading at `plan::plan_compact`, then
+//! `run::execute_compact`.
 
 mod columns;
 mod commit;
@@ -36,8 +37,8 @@ pub use outcome::{CompactOutcome, RefusedGroup};
 pub(crate) use plan::plan_compact;
 pub use plan::{CompactPlan, LeftAlone};
 pub(crate) use predicate::parse as parse_filter;
+pub(crate) use prefetch::BATCH_ROWS;
 pub(crate) use reverse::check_reversible;
-pub(crate) use rewrite::BATCH_ROWS;
 pub(crate) use run::execute_compact;
 pub(crate) use spark::spark_call;
 pub use spark::{SPARK, SparkCall};

@@ -16,11 +16,12 @@ pub enum Strategy {
     BinPack,
     /// Files become files of the target size, with rows sorted within each group.
     Sort,
-    /// Files become files of the target size, with rows sorted along a Z-order curve through some columns, so that bounds of each column prune.
+    /// Files become files of the target size, with rows sorted along a Z-order curve through some columns, so that bounds of each
+    /// column prune.
     #[serde(rename = "zorder")]
     ZOrder,
-    /// No data file is rewritten. Equality and position deletes become deletion vectors (format version 3) or position deletes (version 2),
-    /// and deletes that apply to no file are removed.
+    /// No data file is rewritten. Equality and position deletes become deletion vectors (format version 3) or position deletes
+    /// (version 2), and deletes that apply to no file are removed.
     ConvertDeletes,
 }
 
@@ -39,7 +40,7 @@ pub enum Verify {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum JobOrder {
-    /// As planned: by partition.
+    /// The order of the plan, which is by partition.
     #[default]
     None,
     /// The smallest group first.
@@ -89,7 +90,8 @@ pub struct CompactOptions {
     pub max_files_to_rewrite: Option<usize>,
     /// Number of applicable delete files from which a file is rewritten; default: it does not matter.
     pub delete_file_threshold: Option<usize>,
-    /// Share of a file's rows, from 0 to 1, from which it is rewritten if deletes about that file alone delete as many; default 0.3.
+    /// Share of a file's rows, from 0 to 1, from which it is rewritten if deletes about that file alone delete as many; default
+    /// 0.3.
     pub delete_ratio_threshold: Option<f64>,
     /// Rewrite every file, whatever its size.
     pub rewrite_all: bool,

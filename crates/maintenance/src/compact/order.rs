@@ -1,7 +1,7 @@
 //! The order that a compaction sorts rows by: the table's sort order, one that the options give, or a Z-order curve.
 //!
-//! An order becomes sort keys: Arrow arrays that rows are compared by. A Z-order curve is one binary key, which interleaves the bits of its
-//! columns. Start reading at [`order`] and [`RowOrder::keys`].
+//! An order becomes sort keys: Arrow arrays that rows are compared by. A Z-order curve is one binary key, which interleaves the
+//! bits of its columns. Start reading at [`order`] and [`RowOrder::keys`].
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::{MaintenanceError, Result};
 /// An order of rows.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum RowOrder {
-    /// By columns, the first of which counts most.
+    /// Sorted by columns; the first one counts most.
     Columns(Vec<SortKey>),
     /// Along the Z-order curve through columns, each scaled from its smallest to its largest value.
     Curve(Vec<CurveAxis>),
@@ -42,13 +42,15 @@ pub(crate) struct CurveAxis {
     range: Option<(f64, f64)>,
 }
 
-/// Returns the order that the options ask for, and the id of the table's sort order if it is that one; `None` if rows keep their order.
+/// Returns the order that the options ask for, and the id of the table's sort order if it is that one; `None` if rows keep their
+/// order.
 ///
 /// Spec: "Sorting".
 ///
 /// # Errors
 ///
-/// Returns [`MaintenanceError::Option`] if the table has no sort order, or the order names an unknown transform or a column that can't be sorted.
+/// Returns [`MaintenanceError::Option`] if the table has no sort order, or the order names an unknown transform or a column that
+/// can't be sorted.
 pub(crate) fn order(metadata: &TableMetadata, options: &CompactOptions) -> Result<Option<(RowOrder, Option<i32>)>> {
     let schema = metadata.current_schema();
     match options.strategy {
@@ -113,7 +115,8 @@ impl RowOrder {
         }
     }
 
-    /// Computes the sort keys of a batch: arrays that rows are compared by, the first of which counts most, in the order of [`Self::options`].
+    /// Computes the sort keys of a batch: arrays that rows are compared by, the most significant first, in the order of
+    /// [`Self::options`].
     pub(crate) fn keys(&self, batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
         match self {
             Self::Columns(keys) => {

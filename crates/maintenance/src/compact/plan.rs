@@ -80,8 +80,9 @@ impl CompactPlan {
 ///
 /// # Errors
 ///
-/// Returns [`MaintenanceError::Option`] for an option that makes no sense or does not fit the table, the error of metadata that cannot be
-/// read, and [`MaintenanceError::Read`] if a column has a type that Esker can't decode.
+/// - Returns [`MaintenanceError::Option`] for an option that makes no sense or does not fit the table.
+/// - Returns [`MaintenanceError::Read`] if a column has a type that Esker can't decode, and the error of metadata that can't be
+///   read.
 pub(crate) async fn plan_compact(catalog: &Catalog, table: &LoadedTable, options: &CompactOptions) -> Result<CompactPlan> {
     options.check()?;
     let metadata = &table.metadata;
@@ -282,8 +283,8 @@ impl Chooser<'_> {
 
     /// Checks whether a file has deletes that a conversion improves.
     ///
-    /// These are equality deletes, position delete files where the format has deletion vectors, and several position delete files that
-    /// become one.
+    /// These are equality deletes, position delete files where the format has deletion vectors, and several position delete files
+    /// that become one.
     fn convertible(&self, data: &LiveFile) -> bool {
         let vectors = self.metadata.format_version >= 3;
         let positional = self.index.positional(data);

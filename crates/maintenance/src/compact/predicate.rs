@@ -1,7 +1,7 @@
 //! The option `where`: a SQL predicate, converted to an Iceberg expression.
 //!
-//! The predicate is parsed by `sqlparser`, converted to the JSON form of Iceberg's expressions, and bound to the schema. Start reading at
-//! [`parse`] and `Columns::convert`.
+//! The predicate is parsed by `sqlparser`, converted to the JSON form of Iceberg's expressions, and bound to the schema. Start
+//! reading at [`parse`] and `Columns::convert`.
 //!
 //! Spec: REST OpenAPI document, `Expression`.
 
@@ -21,8 +21,8 @@ fn bad(reason: String) -> MaintenanceError {
 
 /// Parses a SQL predicate on the columns of a schema.
 ///
-/// It takes comparisons of columns with literals, `IN`, `BETWEEN`, `IS NULL` and `LIKE 'prefix%'`, joined by `AND`, `OR` and `NOT`. Names and
-/// literals mean the same as in SQL statements (docs/sql.md).
+/// It takes comparisons of columns with literals, `IN`, `BETWEEN`, `IS NULL` and `LIKE 'prefix%'`, joined by `AND`, `OR` and `NOT`.
+/// Names and literals mean the same as in SQL statements (docs/sql.md).
 ///
 /// # Errors
 ///
@@ -95,7 +95,8 @@ impl Columns<'_> {
         })
     }
 
-    /// Returns the full name of a column as the schema has it. An unquoted name is tried in lower case first, then as it is written.
+    /// Returns the full name of a column as the schema has it. An unquoted name is tried in lower case first, then as it is
+    /// written.
     fn name(&self, sql: &Sql) -> Result<String> {
         let parts = match sql {
             Sql::Identifier(name) => std::slice::from_ref(name),
@@ -156,7 +157,8 @@ fn literal(sql: &Sql, term: &Term) -> Result<Json> {
     }
 }
 
-/// Converts a number to JSON of a type; `None` if the type can't represent its value. A decimal becomes text with exactly its scale of digits.
+/// Converts a number to JSON of a type; `None` if the type can't represent its value. A decimal becomes text with exactly its scale
+/// of digits.
 fn number(digits: &str, ty: &PrimitiveType) -> Option<Json> {
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
     let fraction = fraction.trim_end_matches('0');

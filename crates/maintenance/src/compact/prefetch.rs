@@ -1,8 +1,8 @@
 //! Reads input files ahead and cuts them into units of work.
 //!
-//! A small file is read whole in one request, a large one row group by row group. A unit is either a row group that is copied, or neighbouring
-//! row groups that are decoded and encoded together. Bytes that are fetched and not decoded yet hold permits of a semaphore, which bounds
-//! memory. Start reading at [`prefetch`] and `units`.
+//! A small file is read whole in one request, a large one row group by row group. A unit is either a row group that is copied, or
+//! neighbouring row groups that are decoded and encoded together. Bytes that are fetched and not decoded yet hold permits of a
+//! semaphore, which bounds memory. Start reading at [`prefetch`] and `units`.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -18,9 +18,11 @@ use roaring::RoaringTreemap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::content_hash::PartitionConstants;
-use super::rewrite::BATCH_ROWS;
 use crate::context::JobContext;
 use crate::{MaintenanceError, Result};
+
+/// Number of rows that are decoded at a time.
+pub(crate) const BATCH_ROWS: usize = 8192;
 
 /// Number of files that are opened ahead.
 const AHEAD: usize = 8;
@@ -213,7 +215,8 @@ async fn units(
 
 /// Returns, for each row group of a file, whether it can be copied.
 ///
-/// It must have the columns and the compression of the new files, no deleted rows, complete lineage columns or none, and a fitting size.
+/// It must have the columns and the compression of the new files, no deleted rows, complete lineage columns or none, and a fitting
+/// size.
 fn copyable(shape: &ParquetLayout, open: &OpenFile, input: &InputFile, cut: UnitLimits) -> Vec<bool> {
     let footer = open.footer();
     let Some(least) = cut.splice_bytes else { return vec![false; footer.num_row_groups()] };

@@ -1,9 +1,9 @@
 //! The undo of a compaction: the files that it replaced take the place of its own again, with the sequence numbers that they had.
 //!
-//! The rows of the table stay the same. Equality deletes that landed since apply to the old files as they do to the new. Position deletes that
-//! landed since do not: they name rows of the new files, and the row mapping is not stored. An undo is refused if there are any, or if a file of
-//! the job is not in the table any more. The deletes that hid rows of the old files must come back with them or still be live: without them,
-//! deleted rows would be visible again. Start reading at [`reverse`].
+//! The rows of the table stay the same. Equality deletes that landed since apply to the old files as they do to the new. Position
+//! deletes that landed since do not: they name rows of the new files, and the row mapping is not stored. An undo is refused if
+//! there are any, or if a file of the job is not in the table any more. The deletes that hid rows of the old files must come back
+//! with them or still be live. Without them, deleted rows would be visible again. Start reading at [`reverse`].
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -34,7 +34,8 @@ struct Effect {
     added_deletes: HashSet<DeleteKey>,
     /// The data and delete files that the job removed.
     removed: Vec<LiveFile>,
-    /// The deletes that hid rows of the removed files and that the job left alone, with one of those files and the id of the job's snapshot.
+    /// The deletes that hid rows of the removed files and that the job kept. Each has one of those files and the id of the job's
+    /// snapshot.
     needed: BTreeMap<DeleteKey, (String, i64)>,
 }
 
@@ -47,8 +48,8 @@ fn refused<T>(what: String) -> Result<T> {
 ///
 /// # Errors
 ///
-/// Returns [`MaintenanceError::Refused`] if a snapshot of the job was expired, a file that is needed was deleted or erased, or the table has
-/// changed so that rows would be lost or visible again.
+/// - Returns [`MaintenanceError::Refused`] if a snapshot of the job was expired, or a file that is needed was deleted or erased.
+/// - Returns [`MaintenanceError::Refused`] if the table has changed so that rows would be lost, or deleted rows visible again.
 pub(crate) async fn reverse(catalog: &Catalog, table: &LoadedTable, job: &Job, principal: &Principal) -> Result<u64> {
     let effect = effect(catalog, &table.metadata, job).await?;
     check_there(catalog, table.row.id, job, &effect.removed).await?;
@@ -125,7 +126,8 @@ async fn effect(catalog: &Catalog, metadata: &TableMetadata, job: &Job) -> Resul
     Ok(effect)
 }
 
-/// Returns the deletes that applied to the data files which a snapshot removed, just before it: those that it kept and those that it removed.
+/// Returns the deletes that applied to the data files which a snapshot removed, just before it: those that it kept and those that
+/// it removed.
 async fn applied(
     catalog: &Catalog,
     metadata: &TableMetadata,
@@ -199,9 +201,7 @@ impl Reversal {
         let index = DeleteIndex::new(&later.deletes, metadata)?;
         if let Some(file) = own.iter().find(|file| !index.all(file).is_empty()) {
             let path = &file.file.file_path;
-            return refused(format!(
-                "rows of {path}, which job {id} wrote, were deleted since, and their origin is not stored"
-            ));
+            return refused(format!("rows of {path}, which job {id} wrote, were deleted since, and their origin is not stored"));
         }
         let there: HashSet<DeleteKey> = live.deletes.iter().map(|d| delete_key(&d.entry.file)).collect();
         if let Some((path, _)) = effect.added_deletes.iter().find(|key| !there.contains(*key)) {
@@ -237,7 +237,8 @@ impl Reversal {
         })
     }
 
-    /// Names the snapshot that dropped a delete: the oldest after the job's snapshot, on the head's line, from which on it is not live.
+    /// Names the snapshot that dropped a delete: the oldest after the job's snapshot, on the head's line, from which on it is not
+    /// live.
     async fn dropped_by(&self, metadata: &TableMetadata, head: &SnapshotRef, after: i64, key: &DeleteKey) -> Result<String> {
         let mut dropped = None;
         for snapshot in ancestors(metadata, Some(head)).take_while(|s| s.snapshot_id != after) {

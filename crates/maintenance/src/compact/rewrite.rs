@@ -1,8 +1,9 @@
 //! The rewrite of one group that keeps the order of its rows.
 //!
-//! [`prefetch`] reads the inputs and cuts them into units. Workers decode and encode a unit each in parallel, or copy a row group without
-//! decoding it. [`Assembly`] appends the row groups to new files, in order. The content hashes of what was encoded are summed, and each run of
-//! rows is recorded for the row mapping. Start reading at [`rewrite`]; `sort` has its counterpart for sorted groups.
+//! [`prefetch`] reads the inputs and cuts them into units. Workers decode and encode a unit each in parallel, or copy a row group
+//! without decoding it. [`Assembly`] appends the row groups to new files, in order. The content hashes of what was encoded are
+//! summed, and each run of rows is recorded for the row mapping. Start reading at [`rewrite`]; `sort` has its counterpart for
+//! sorted groups.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -17,13 +18,10 @@ use tokio::sync::mpsc;
 
 use super::content_hash::{ContentHash, PartitionConstants};
 use super::options::Verify;
-use super::prefetch::{InputFile, RowGroupSpan, UnitLimits, WorkUnit, input_memory, prefetch};
+use super::prefetch::{BATCH_ROWS, InputFile, RowGroupSpan, UnitLimits, WorkUnit, input_memory, prefetch};
 use super::row_mapping::{MappedRun, RowMapping};
 use crate::context::JobContext;
 use crate::{MaintenanceError, Result};
-
-/// Number of rows that are decoded at a time.
-pub(crate) const BATCH_ROWS: usize = 8192;
 
 /// Compressed size in bytes below which a row group is not copied but encoded together with others.
 ///
@@ -88,8 +86,9 @@ struct Run {
 ///
 /// # Errors
 ///
-/// - Returns [`MaintenanceError::NotEquivalent`] if the number of rows differs, and [`WriteError::NotAsWritten`] if the full verification finds
-///   other rows or a file read back differs from what was written.
+/// - Returns [`MaintenanceError::NotEquivalent`] if the number of rows differs.
+/// - Returns [`WriteError::NotAsWritten`] if the full verification finds other rows, or a file read back differs from what was
+///   written.
 /// - Returns [`MaintenanceError::Cancelled`] after a cancellation, and the error of reading or writing a file.
 pub(crate) async fn rewrite(
     context: &JobContext,
@@ -200,7 +199,7 @@ pub(crate) async fn verify(
     }
     if found != done.hash {
         let path = done.paths.first().map_or_else(String::new, |(path, _)| path.clone());
-        return Err(WriteError::NotAsWritten { path, what: format!("the rows have the content hash {}, and the files {found}", done.hash) }.into());
+        return Err(WriteError::NotAsWritten { path, what: format!("its rows hash to {found}, not to {}", done.hash) }.into());
     }
     Ok(())
 }
@@ -246,7 +245,8 @@ impl Pieces<'_> {
         Ok(())
     }
 
-    /// Adds the rows from `start` to `end` of an input to the row group: extends the last run if they follow it, or starts a run.
+    /// Adds the rows from `start` to `end` of an input to the row group. It extends the last run if they follow it, or starts a
+    /// run.
     fn run_to(&mut self, input: usize, start: u64, end: u64) {
         match self.open.last_mut() {
             Some(run) if run.input == input && run.rows.end == start => run.rows.end = end,
@@ -369,7 +369,8 @@ impl<'a> Assembly<'a> {
         (self.written.len(), self.output.as_ref().map_or(0, |output| output.rows))
     }
 
-    /// Appends a row group, and closes the file if it has its size. `bytes_in` is the size of the input that the row group was made of.
+    /// Appends a row group, and closes the file if it has its size. `bytes_in` is the size of the input that the row group was made
+    /// of.
     pub(crate) async fn put(&mut self, group: RowGroup, nans: &NanCounts, bytes_in: u64) -> Result<()> {
         let mut output = match self.output.take() {
             Some(output) => output,

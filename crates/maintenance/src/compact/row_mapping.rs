@@ -1,7 +1,7 @@
 //! The mapping from rows of replaced files to rows of new files. Position deletes that land meanwhile follow their rows by it.
 //!
-//! If the rows keep their order, a few runs describe it. If they were sorted, the origin of each row is in a sidecar file on local disk. Start
-//! reading at [`RowMapping::follow`].
+//! If the rows keep their order, a few runs describe it. If they were sorted, the origin of each row is in a sidecar file on local
+//! disk. Start reading at [`RowMapping::follow`].
 
 use std::collections::HashMap;
 use std::fs::File;

@@ -17,10 +17,10 @@
 //!      `-------- the commit failed and had one group ---------------------------> refused
 //! ```
 //!
-//! Several groups are written at the same time; one commit runs at a time. After a cancellation no group and no commit starts; the worker
-//! reclaims the files of groups that are not committed. A conversion of deletes has no such states: it is one commit.
+//! Several groups are written at the same time; one commit runs at a time. After a cancellation no group and no commit starts; the
+//! worker reclaims the files of groups that are not committed. A conversion of deletes has no such states: it is one commit.
 //!
-//! Start reading at [`execute_compact`], then `Job::rewrite` and `GroupWork::run`.
+//! Start reading at [`execute_compact`], then the loop over the groups in `rewrite`, and `GroupWork::run`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -60,7 +60,8 @@ use crate::{MaintenanceError, Result};
 ///
 /// - Returns [`MaintenanceError::NothingDone`] if groups were refused and none was committed.
 /// - Returns [`MaintenanceError::Cancelled`] after a cancellation; groups that were committed before stay so.
-/// - Returns [`MaintenanceError::Panicked`] for a bug in the rewrite of a group, and the catalog's error if the snapshot cannot be read.
+/// - Returns [`MaintenanceError::Panicked`] for a bug in the rewrite of a group, and the catalog's error if the snapshot cannot be
+///   read.
 pub(crate) async fn execute_compact(context: &JobContext, table: &LoadedTable, plan: &CompactPlan) -> Result<CompactOutcome> {
     let started = Instant::now();
     let mut outcome = CompactOutcome::default();
@@ -230,8 +231,8 @@ impl Job<'_> {
 
     /// Checks whether rows have no row ids yet, as right after an upgrade to format version 3.
     ///
-    /// All groups are then one commit: the first commit assigns row ids to the files in the table, and groups that are committed later would
-    /// assign other ids to their rows.
+    /// All groups are then one commit. The first commit assigns row ids to the files in the table; a group that is committed later
+    /// would assign other ids to its rows.
     ///
     /// Spec: "Row Lineage".
     fn is_unnumbered(&self) -> bool {
@@ -458,12 +459,13 @@ struct GroupWork {
 
 /// Returns the partition that all of the files lie in.
 ///
-/// Files of different partitions are never rewritten into one, whatever a plan asks for: readers take values of identity partition fields from
-/// the partition, so rows would change.
+/// Files of different partitions are never rewritten into one, whatever a plan asks for. Readers take values of identity partition
+/// fields from the partition, so rows would change.
 ///
 /// # Errors
 ///
-/// Returns [`MaintenanceError::MixedPartitions`] if the files lie in several partitions, and [`MaintenanceError::Refused`] if there are none.
+/// Returns [`MaintenanceError::MixedPartitions`] if the files lie in several partitions, and [`MaintenanceError::Refused`] if there
+/// are none.
 fn one_partition(files: &[LiveFile]) -> Result<PartitionKey<'_>> {
     let Some(first) = files.first() else { return Err(MaintenanceError::Refused("a group without files".to_owned())) };
     let partition = PartitionKey::of(first);
@@ -488,9 +490,8 @@ async fn records(context: &JobContext, file: &LiveFile) -> Result<u64> {
 
 /// Returns the layout of the new files: `strict`, or one in which some required fields are optional.
 ///
-/// A field becomes optional if some file does not require it, and if it is an
-/// [unreliable required field](TableMetadata::unreliable_required_fields) or no statistics prove that it has no nulls. So a null that is in the
-/// data survives the rewrite.
+/// A field becomes optional so that a null in the data survives the rewrite. It must be optional in some file, and its nulls must
+/// be possible: by [`TableMetadata::unreliable_required_fields`], or because the statistics do not exclude them.
 async fn shape_of(
     context: &JobContext,
     metadata: &TableMetadata,

@@ -1,8 +1,9 @@
 //! The rewrite of one group that sorts its rows, as an external sort within the job's memory.
 //!
-//! Streams decode units of the inputs in parallel and append hidden columns: the origin of each row and its sort keys. DataFusion sorts each
-//! stream, spills to disk, and merges the streams. The merged rows are encoded one row group at a time, and their origins go into a sidecar on
-//! disk, from which the row mapping is made. The content hash before the sort must equal the one after. Start reading at [`rewrite_sorted`].
+//! Streams decode units of the inputs in parallel and append hidden columns: the origin of each row and its sort keys. DataFusion
+//! sorts each stream, spills to disk, and merges the streams. The merged rows are encoded one row group at a time. Their origins go
+//! into a sidecar on disk, which becomes the row mapping. The content hash before the sort must equal the one after. Start reading
+//! at [`rewrite_sorted`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -30,8 +31,9 @@ use tokio::sync::{Mutex, mpsc};
 use super::content_hash::ContentHash;
 use super::options::Verify;
 use super::order::RowOrder;
+use super::prefetch::BATCH_ROWS;
 use super::prefetch::{InputFile, RowGroupSpan, UnitLimits, WorkUnit, input_memory, prefetch};
-use super::rewrite::{Assembly, BATCH_ROWS, OutputTarget, RewrittenGroup, entries, received, seen_of, verify};
+use super::rewrite::{Assembly, OutputTarget, RewrittenGroup, entries, received, seen_of, verify};
 use super::row_mapping::{RowMapping, SidecarWriter};
 use crate::context::JobContext;
 use crate::{MaintenanceError, Result};
@@ -42,9 +44,10 @@ use crate::{MaintenanceError, Result};
 ///
 /// # Errors
 ///
-/// - Returns [`MaintenanceError::NotEquivalent`] if the number of rows differs, and [`WriteError::NotAsWritten`] if their content hash does.
-/// - Returns [`MaintenanceError::Refused`] if the sort fails, [`MaintenanceError::Cancelled`] after a cancellation, and the error of reading or
-///   writing a file.
+/// - Returns [`MaintenanceError::NotEquivalent`] if the number of rows differs, and [`WriteError::NotAsWritten`] if their content
+///   hash does.
+/// - Returns [`MaintenanceError::Refused`] if the sort fails, [`MaintenanceError::Cancelled`] after a cancellation, and the error
+///   of reading or writing a file.
 pub(crate) async fn rewrite_sorted(
     context: &JobContext,
     shape: &Arc<ParquetLayout>,
@@ -83,7 +86,7 @@ pub(crate) async fn rewrite_sorted(
     let mut encoder = shape.encoder()?;
     let seen = seen_of(&inputs);
     loop {
-        let batch = sorted.try_next().await.map_err(|e| spilled(&e))?;
+        let batch = sorted.try_next().await?;
         let ended = batch.is_none();
         if let Some(batch) = batch {
             origins(&batch, columns, &mut sidecar)?;
@@ -111,9 +114,11 @@ pub(crate) async fn rewrite_sorted(
     feeding.await?;
     let hashed_in = *hash_in.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     if hashed_in != hash {
-        return Err(
-            WriteError::NotAsWritten { path: target.path(0), what: format!("the rows have the content hash {hashed_in}, and the sorted rows {hash}") }.into()
-        );
+        return Err(WriteError::NotAsWritten {
+            path: target.path(0),
+            what: format!("sorted rows hash to {hash}, not {hashed_in}"),
+        }
+        .into());
     }
     let rows_out: u64 = written.iter().map(|w| w.rows).sum();
     if rows_out != rows_in {
@@ -156,8 +161,7 @@ fn sorted(
         tie.map(|(name, at)| PhysicalSortExpr::new(Arc::new(Column::new(name, at)), arrow::compute::SortOptions::default()));
     let ordering = LexOrdering::new(order.options().into_iter().enumerate().map(key).chain(tie));
     let ordering = ordering.ok_or_else(|| MaintenanceError::Refused("nothing to sort by".to_owned()))?;
-    let failed = |e: DataFusionError| spilled(&e);
-    let source = StreamingTableExec::try_new(schema, partitions, None, [], false, None).map_err(failed)?;
+    let source = StreamingTableExec::try_new(schema, partitions, None, [], false, None)?;
     let sort = SortExec::new(ordering.clone(), Arc::new(source)).with_preserve_partitioning(true);
     let merge = SortPreservingMergeExec::new(ordering, Arc::new(sort));
     std::fs::create_dir_all(&context.limits.spill_dir)?;
@@ -167,13 +171,8 @@ fn sorted(
     let mut config = SessionConfig::new().with_batch_size(BATCH_ROWS);
     config.options_mut().execution.sort_spill_reservation_bytes =
         usize::try_from(context.limits.bytes / 32).unwrap_or(usize::MAX).min(10 << 20);
-    let task = TaskContext::default().with_session_config(config).with_runtime(runtime.map_err(failed)?);
-    merge.execute(0, Arc::new(task)).map_err(failed)
-}
-
-/// Returns the error of a sort that failed.
-fn spilled(error: &DataFusionError) -> MaintenanceError {
-    MaintenanceError::Refused(format!("sorting failed: {error}"))
+    let task = TaskContext::default().with_session_config(config).with_runtime(runtime?);
+    Ok(merge.execute(0, Arc::new(task))?)
 }
 
 /// Appends the origins of sorted rows to the sidecar.

@@ -24,7 +24,8 @@ pub struct SparkCall {
 
 /// Converts a compaction to a call of Spark's procedure; `None` if the procedure can't do what the options ask for.
 ///
-/// It has no branches, no conversion of deletes, no partition labels, no budgets, and no verification that decodes the new files again.
+/// It has no branches, no conversion of deletes, no partition labels, no budgets, and no verification that decodes the new files
+/// again.
 pub(crate) fn spark_call(table: &TableName, options: &CompactOptions) -> Option<SparkCall> {
     let bounded = options.max_bytes.is_some() || options.max_seconds.is_some() || options.max_requests.is_some();
     let other_branch = options.branch.as_ref().is_some_and(|branch| branch != MAIN_BRANCH);
@@ -95,7 +96,8 @@ fn procedure_options(options: &CompactOptions) -> Map<String, Value> {
     said.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.into()))).collect()
 }
 
-/// Decides whether Spark runs a compaction: it rewrites more bytes than its options leave to Esker, and Spark's procedure can do it.
+/// Decides whether Spark runs a compaction: it rewrites more bytes than its options leave to Esker, and Spark's procedure can do
+/// it.
 ///
 /// # Errors
 ///
@@ -107,8 +109,8 @@ pub(crate) fn is_for_spark(plan: &CompactPlan, table: &TableName) -> Result<bool
     }
     match plan.under_change {
         true => Err(MaintenanceError::Busy(format!(
-            "{} bytes are to be rewritten, more than the {most} that Esker may rewrite itself; while rows are being changed the job is not \
-             handed over to Spark, which would not leave their partitions alone",
+            "{} bytes are to be rewritten, more than the {most} that Esker may rewrite itself; while rows are being changed the \
+             job is not handed over to Spark, which would not leave their partitions alone",
             plan.bytes()
         ))),
         false => Ok(true),

@@ -1,7 +1,7 @@
 //! Write activity: the partitions whose rows were changed a moment ago, which a compaction leaves alone.
 //!
-//! A running MERGE, UPDATE or DELETE has read files, and its own conflict check fails if a rewrite replaced them before it commits. Appends and
-//! upserts by equality deletes read no files, so they are no reason to wait.
+//! A running MERGE, UPDATE or DELETE has read files, and its own conflict check fails if a rewrite replaced them before it commits.
+//! Appends and upserts by equality deletes read no files, so they are no reason to wait.
 
 use std::collections::HashMap;
 
@@ -29,7 +29,8 @@ fn changed_rows(named: EntryRef<'_>) -> bool {
     named.status() == ManifestStatus::Deleted || named.file().content == DataContentType::PositionDeletes
 }
 
-/// Returns the partitions in which rows were changed by `head` or its ancestors since `since_ms`, in milliseconds since the Unix epoch.
+/// Returns the partitions in which rows were changed by `head` or its ancestors since `since_ms`, in milliseconds since the Unix
+/// epoch.
 pub(crate) async fn changed(source: &Manifests, metadata: &TableMetadata, head: &SnapshotRef, since_ms: i64) -> Result<Changed> {
     let mut changed = Changed::new();
     for snapshot in ancestors(metadata, Some(head)).take_while(|s| s.timestamp_ms >= since_ms) {

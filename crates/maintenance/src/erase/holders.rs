@@ -1,48 +1,36 @@
-//! What still holds rows: every file in storage that some snapshot, the quarantine or nothing at all leads to.
+//! The search for files that hold rows: files of all snapshots, files in quarantine, and unreferenced files.
+//!
+//! Bounds and partitions rule most files out. The others are suspects and are read; a file that can't be decoded stays one. Start
+//! reading at [`holders`].
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use esker_catalog::{Catalog, LoadedTable, deletion};
 use esker_format::{DataFileFormat, ManifestProjection, TableMetadata};
 use esker_read::{BatchAdapter, EqualityBudget, FileScan, ReadStats, Reader, optional_schema};
 use esker_storage::Location;
-use esker_table::{DeleteIndex, EntryRef, Expr, LiveFile, LiveFiles, PlannableFile, load_live, referenced_manifests, residual};
-use esker_types::{Coded, Millis};
+use esker_table::{DeleteIndex, EntryRef, Expr, LiveFiles, PlannableFile, load_live, referenced_manifests, residual};
+use esker_types::Coded;
 use futures::stream::{StreamExt, TryStreamExt};
 use roaring::RoaringTreemap;
 
 use super::matching::{fields, matching};
 use super::outcome::RowHolder;
 use super::outside::outside;
+use super::suspect::Suspect;
 use crate::compact::{BATCH_ROWS, resolve_within, union};
 use crate::{Result, check_plain};
 
-/// Files read at the same time.
+/// Number of files that are read at the same time.
 const CONCURRENCY: usize = 4;
 
-/// A file that may hold rows.
-pub(super) struct Suspect {
-    file: Option<LiveFile>,
-    bytes: u64,
-    parquet: bool,
-    refs: BTreeSet<String>,
-    in_table: BTreeSet<String>,
-    /// Branches and tags whose head has it with deletes that may apply, and the rows that these delete.
-    hidden: Vec<(String, Arc<RoaringTreemap>)>,
-    snapshots: BTreeSet<i64>,
-    /// In quarantine: what it is called there, and when it goes.
-    pub(super) quarantined: Option<(String, Millis)>,
-}
-
-impl Suspect {
-    pub(super) fn new(file: Option<LiveFile>, bytes: u64, parquet: bool) -> Self {
-        let (refs, in_table, hidden, snapshots, quarantined) = Default::default();
-        Self { file, bytes, parquet, refs, in_table, hidden, snapshots, quarantined }
-    }
-}
-
-/// The holders of the rows for which a filter is true, with the snapshots that lead to any of them.
+/// Finds the files that hold rows for which a filter is true, and the ids of the snapshots that lead to any of them.
+///
+/// # Errors
+///
+/// Returns the error of a file that can't be read or is encrypted, unless no snapshot leads to it. The report has such a file
+/// without a count.
 pub(super) async fn holders(
     catalog: &Catalog,
     reader: &Reader,
@@ -57,9 +45,9 @@ pub(super) async fn holders(
             let rows = match suspect.parquet {
                 true => match rows_in(reader, &table.metadata, &path, &suspect, filter, &stats).await {
                     Ok(rows) => Some(rows),
-                    // Nobody's file, such as one that a writer left half written, keeps nothing of the table's from being erased.
+                    // A file that no snapshot leads to, such as one that a writer left half written, does not stop an erasure.
                     Err(e) if suspect.file.is_none() && !e.code().is_transient() => {
-                        tracing::warn!(path, error = %e, "whether a file holds rows to erase is not known: it can't be read");
+                        tracing::warn!(path, error = %e, "a file can't be read; it may hold rows to erase");
                         None
                     }
                     Err(e) => return Err(e),
@@ -80,8 +68,8 @@ pub(super) async fn holders(
         let shown = |(_, deleted): &(String, Arc<RoaringTreemap>)| rows.as_ref().is_some_and(|rows| !rows.is_subset(deleted));
         in_table.extend(hidden.into_iter().filter(shown).map(|(name, _)| name));
         let (rows, snapshots) = (rows.map(|rows| rows.len()), snapshots.len() as u64);
-        let (doomed_as, due_ms) = quarantined.unzip();
-        found.push(RowHolder { path, bytes, rows, refs, in_table, snapshots, due_ms, released: None, quarantined_as: doomed_as });
+        let (quarantined_as, due_ms) = quarantined.unzip();
+        found.push(RowHolder { path, bytes, rows, refs, in_table, snapshots, due_ms, released: None, quarantined_as });
     }
     if found.iter().any(|holder| holder.quarantined_as.is_some()) {
         let mut kept = deletion::reasons_to_keep(catalog, table.row.id).await?;
@@ -92,8 +80,9 @@ pub(super) async fn holders(
     Ok((found, snapshots))
 }
 
-/// Every file that bounds and partitions do not rule out, by the normal spelling of its path: a listing, the quarantine and manifests
-/// spell it each in their own way.
+/// Returns every file that bounds and partitions do not rule out, by normalized location.
+///
+/// Locations are normalized because a listing, the quarantine and manifests may spell them differently.
 async fn suspects(
     catalog: &Catalog,
     reader: &Reader,
@@ -114,7 +103,7 @@ async fn suspects(
             if ruled_out || data.file_format == DataFileFormat::Puffin {
                 continue;
             }
-            // Whether it holds any of the rows can't be found out.
+            // Esker can't find out whether an encrypted file holds any of the rows.
             check_plain(&data.file_path, data.key_metadata.as_ref())?;
             let suspect = found.entry(path).or_insert_with(|| {
                 let parquet = data.file_format == DataFileFormat::Parquet;
@@ -123,7 +112,7 @@ async fn suspects(
             suspect.snapshots.extend(manifest.snapshots.iter().copied());
         }
     }
-    // Statistics files hold no rows of the table, though those of partitions are Parquet.
+    // Statistics files hold no rows of the table, although partition statistics are Parquet.
     known.extend(metadata.statistics.iter().map(|file| Location::normalize(&file.statistics_path)));
     known.extend(metadata.partition_statistics.iter().map(|file| Location::normalize(&file.statistics_path)));
     heads(catalog, reader, metadata, &mut found, stats).await?;
@@ -131,7 +120,7 @@ async fn suspects(
     Ok(found)
 }
 
-/// Which heads of branches and tags have the files, and what is deleted of them there.
+/// Adds to each suspect the branches and tags whose head has the file, and the positions that are deleted there.
 async fn heads(
     catalog: &Catalog,
     reader: &Reader,
@@ -180,8 +169,9 @@ async fn heads(
     Ok(())
 }
 
-/// Which rows of a file match, by position, deleted ones included. A column that the file does not have, as in a file of equality
-/// deletes, is null.
+/// Returns the positions of a file's rows for which the filter is true, including deleted rows.
+///
+/// A column that the file does not have is null, as in an equality delete file.
 async fn rows_in(
     reader: &Reader,
     metadata: &TableMetadata,

@@ -1,4 +1,6 @@
-//! A filter on rows.
+//! The evaluation of an Iceberg expression on rows, as SQL evaluates it.
+//!
+//! Start reading at [`matching`].
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, Scalar};
 use arrow::compute::kernels::cmp;
@@ -11,7 +13,11 @@ use esker_table::{Expr, Op, Predicate};
 use crate::compact::way;
 use crate::{MaintenanceError, Result};
 
-/// The columns that a filter asks about, or about fields of, by id.
+/// Returns the ids of the top-level columns that a filter needs, sorted.
+///
+/// # Errors
+///
+/// Returns [`MaintenanceError::Option`] if the filter has a condition on a field in a list or map.
 pub(super) fn fields(filter: &Expr, schema: &Schema) -> Result<Vec<i32>> {
     let mut ids = match filter {
         Expr::True | Expr::False => Vec::new(),
@@ -26,7 +32,11 @@ pub(super) fn fields(filter: &Expr, schema: &Schema) -> Result<Vec<i32>> {
     Ok(ids)
 }
 
-/// For which rows of a batch a filter is true, in SQL's logic of three values.
+/// Evaluates a filter on each row of a batch, in SQL's three-valued logic: null stands for unknown.
+///
+/// # Errors
+///
+/// Returns [`MaintenanceError::Option`] if a condition can't be evaluated on rows.
 pub(super) fn matching(filter: &Expr, batch: &RecordBatch, schema: &Schema) -> Result<BooleanArray> {
     Ok(match filter {
         Expr::True => BooleanArray::from(vec![true; batch.num_rows()]),
@@ -37,14 +47,15 @@ pub(super) fn matching(filter: &Expr, batch: &RecordBatch, schema: &Schema) -> R
     })
 }
 
+/// Returns the error of a condition that can't be evaluated on rows.
 fn unsupported(p: &Predicate, schema: &Schema) -> MaintenanceError {
     let name = schema.name_by_field_id(p.field).unwrap_or("that was dropped");
     let reason =
-        format!("what it asks of column {name} can't be asked of rows; DELETE rows by SQL, and erase what no snapshot needs");
+        format!("its condition on column {name} can't be evaluated on rows; DELETE the rows by SQL, then expire their snapshots");
     MaintenanceError::Option { key: "where", reason }
 }
 
-/// The values that a predicate asks about, null where a struct around them is.
+/// Returns the values that a predicate tests, null where a struct around them is null; `None` if the batch does not have them.
 fn values(p: &Predicate, batch: &RecordBatch, schema: &Schema) -> Result<Option<ArrayRef>> {
     let Some(mut path) = way(schema.as_struct().fields(), p.field).filter(|_| p.transform.is_none()) else { return Ok(None) };
     let column = schema.as_struct().fields()[path[0]].id;
@@ -53,6 +64,7 @@ fn values(p: &Predicate, batch: &RecordBatch, schema: &Schema) -> Result<Option<
     Ok(Some(column_at(batch, &path)?))
 }
 
+/// Evaluates one predicate. NaN and zero are compared as SQL does: one NaN, greater than every number, and one zero.
 fn predicate(p: &Predicate, batch: &RecordBatch, schema: &Schema) -> Result<BooleanArray> {
     let unsupported = || unsupported(p, schema);
     let column = &normalize_nan_and_zero(&values(p, batch, schema)?.ok_or_else(unsupported)?)?;
@@ -86,6 +98,7 @@ fn predicate(p: &Predicate, batch: &RecordBatch, schema: &Schema) -> Result<Bool
     })
 }
 
+/// Returns which values are NaN; `None` if the column has no floats.
 fn nan(column: &ArrayRef) -> Option<BooleanArray> {
     match column.data_type() {
         DataType::Float32 => Some(BooleanArray::from_unary(column.as_primitive::<Float32Type>(), f32::is_nan)),
@@ -129,7 +142,7 @@ mod tests {
         assert_eq!(found(&none), [false, true, true, false].map(Some));
     }
 
-    /// SQL's standard has one zero, PostgreSQL one NaN, which is greater than every number.
+    /// The SQL standard has one zero; PostgreSQL has one NaN, which is greater than every number.
     #[test]
     fn floats_are_found_as_sql_compares_them() {
         let field = NestedField::optional(1, "x", PrimitiveType::Double).into();

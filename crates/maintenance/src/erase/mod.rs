@@ -1,15 +1,17 @@
-//! Erasure: rows that were deleted from a table are made to go from storage by a deadline, and what still holds them is told.
+//! Erasure: removes rows that were deleted from a table from storage by a deadline, and reports which files still hold them.
 //!
-//! A delete hides rows; they stay in data files that deletes apply to, in files of equality deletes that name their keys, in files of
-//! earlier snapshots, of branches and tags, and in quarantine. The job rewrites the first two, expires the earlier snapshots whatever
-//! the retention policy says, and sets the time of what is in quarantine to the deadline. Branches and tags are people's: those that
-//! hold rows are named, and go if they are asked to. `main` never does. An erasure that is refused has changed nothing.
+//! A delete only hides rows. They stay in data files, in equality delete files that name their keys, in files of earlier snapshots,
+//! branches and tags, and in quarantine. The job compacts the files of the branches and expires the earlier snapshots, whatever the
+//! retention policy keeps. Then it shortens the time in quarantine to the deadline. Branches and tags belong to people. The report
+//! names those whose files hold rows, and the job drops only those that the options name, never `main`. Start reading at
+//! [`execute_erase`] and `holders`.
 
 mod holders;
 mod job;
 mod matching;
 mod outcome;
 mod outside;
+mod suspect;
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -28,7 +30,13 @@ pub(crate) use job::Erasure;
 pub(crate) use outcome::erased;
 pub use outcome::{EraseOptions, EraseOutcome, ErasureReport, RowHolder};
 
-/// What holds rows now, and which branches and tags would go.
+/// Reports the files that hold the rows now, and the branches and tags that would be dropped.
+///
+/// # Errors
+///
+/// - Returns [`MaintenanceError::Refused`] for a foreign table, and where `gc.enabled` is false.
+/// - Returns [`MaintenanceError::Refused`] for `main` in `drop_refs`, and for a name there that the table does not have.
+/// - Returns [`MaintenanceError::Option`] if the predicate makes no sense, and the error of a file that can't be read.
 pub(crate) async fn erasure_report(
     catalog: &Catalog,
     reader: &Reader,
@@ -39,7 +47,11 @@ pub(crate) async fn erasure_report(
     Ok(report(catalog, reader, table, options).await?.0)
 }
 
-/// The plan of a job. What an earlier attempt dropped is not there any more.
+/// Plans a job. A later attempt does not check `drop_refs`, because an earlier one may have dropped some of them.
+///
+/// # Errors
+///
+/// Returns the errors of [`erasure_report`].
 pub(crate) async fn plan_erase(context: &JobContext, table: &LoadedTable, options: &EraseOptions) -> Result<ErasureReport> {
     let (catalog, reader) = (&context.catalog, &context.reader);
     if context.attempt <= 1 {
@@ -48,6 +60,7 @@ pub(crate) async fn plan_erase(context: &JobContext, table: &LoadedTable, option
     Ok(report(catalog, reader, table, options).await?.0)
 }
 
+/// Builds the report, and the ids of the snapshots that lead to any of the files.
 async fn report(
     catalog: &Catalog,
     reader: &Reader,
@@ -69,7 +82,7 @@ async fn report(
     Ok((report, snapshots))
 }
 
-/// Branches and tags that are to go must be there, and `main` stays.
+/// Checks that the table has the branches and tags that are to be dropped, and that `main` is not among them.
 fn check_refs(table: &LoadedTable, drop_refs: &BTreeSet<String>) -> Result<()> {
     let all = &table.metadata.refs;
     match drop_refs.iter().find(|name| *name == MAIN_BRANCH || !all.contains_key(*name)) {
@@ -81,7 +94,11 @@ fn check_refs(table: &LoadedTable, drop_refs: &BTreeSet<String>) -> Result<()> {
     }
 }
 
-/// The rows must be out of sight before they are made to go.
+/// Checks that the rows are deleted in every branch and tag that stays.
+///
+/// # Errors
+///
+/// Returns [`MaintenanceError::Refused`] that names the branches and tags in which rows are visible.
 fn check_deleted(report: &ErasureReport) -> Result<()> {
     for RowHolder { path, in_table, .. } in &report.holders {
         let names: Vec<&str> = in_table.iter().filter(|name| !report.drop_refs.contains(*name)).map(String::as_str).collect();
@@ -90,7 +107,7 @@ fn check_deleted(report: &ErasureReport) -> Result<()> {
         }
         let way_out = match names.contains(&MAIN_BRANCH) {
             true => "delete them there first",
-            false => "delete them there first, or drop what holds them (drop-refs)",
+            false => "delete them there first, or drop these branches and tags (drop-refs)",
         };
         let (table, filter, names) = (&report.table, &report.filter, names.join(", "));
         let what = format!("rows of {table} where {filter} are still in {names} (in {path}); {way_out}");
@@ -99,6 +116,12 @@ fn check_deleted(report: &ErasureReport) -> Result<()> {
     Ok(())
 }
 
+/// Executes an erasure.
+///
+/// # Errors
+///
+/// Returns [`MaintenanceError::Refused`] if rows are visible, a group of files can't be rewritten, or the table was dropped.
+/// Returns the errors of the compactions and the expiry. An error may come after some branches were compacted.
 pub(crate) async fn execute_erase(
     context: &JobContext,
     table: &LoadedTable,
@@ -116,7 +139,7 @@ pub(crate) async fn execute_erase(
         }
     };
     check_deleted(plan)?;
-    // Rows that deletes hide come to nothing in files of their own.
+    // A compaction writes no rows that deletes hide, so the new files do not have them.
     let branches: BTreeSet<String> = plan.holders.iter().flat_map(|h| h.refs.iter().cloned()).collect();
     let all = &table.metadata.refs;
     for branch in branches.iter().filter(|name| !plan.drop_refs.contains(*name) && all.get(*name).is_some_and(|r| r.is_branch()))

@@ -1,4 +1,4 @@
-//! Options, report and outcome of an erasure, and which files earlier erasures left to quarantine.
+//! The options, report and outcome of an erasure, and the lookup of files that earlier erasures left to quarantine.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -10,82 +10,82 @@ use serde::{Deserialize, Serialize};
 
 use crate::Result;
 
-/// What is to be erased.
+/// The options of an erasure.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct EraseOptions {
-    /// The rows: a SQL predicate. They must have been deleted from every branch.
+    /// The rows, as a SQL predicate. They must have been deleted from every branch before.
     #[serde(rename = "where")]
     pub filter: String,
-    /// When the last file has to be gone; default: at once.
+    /// Time by which the last file may be deleted, in milliseconds since the Unix epoch; default: at once.
     pub deadline_ms: Option<Millis>,
-    /// Branches and tags that go, if their head has a file that holds any of the rows. `main` can't.
+    /// Names of branches and tags that are dropped if their head has a file that holds any of the rows; `main` is refused.
     pub drop_refs: BTreeSet<String>,
 }
 
-/// What holds the rows: the dry run, and the plan and the end of the job.
+/// The files that hold the rows: the result of a dry run, and part of the plan and the outcome of a job.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct ErasureReport {
-    /// The table's name.
+    /// Name of the table.
     pub table: String,
-    /// The rows.
+    /// The rows, as a SQL predicate.
     #[serde(rename = "where")]
     pub filter: String,
-    /// When what is in quarantine goes.
+    /// Time by which files in quarantine may be deleted, in milliseconds since the Unix epoch.
     pub deadline_ms: Millis,
-    /// Branches and tags that go: of those asked for, the ones that hold any of the rows.
+    /// Names of the branches and tags that are dropped: those of the options that hold any of the rows.
     #[serde(default)]
     pub drop_refs: BTreeSet<String>,
-    /// The files.
+    /// The files that hold rows, or may hold some, by location.
     pub holders: Vec<RowHolder>,
 }
 
-/// What an erasure did.
+/// The outcome of an erasure.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct EraseOutcome {
-    /// Data files rewritten.
+    /// Number of data files that were rewritten.
     pub files_rewritten: u64,
-    /// Snapshots expired.
+    /// Number of snapshots that were expired.
     pub snapshots: u64,
-    /// Branches and tags dropped.
+    /// Names of the branches and tags that were dropped.
     pub refs: Vec<String>,
-    /// Files whose time in quarantine ends by the deadline.
+    /// Number of files whose time in quarantine ends by the deadline.
     pub files: u64,
-    /// What holds the rows now. Empty, or all in quarantine: nothing retains them beyond the deadline.
+    /// The files that hold rows at the end of the job.
     pub report: ErasureReport,
-    /// Whether nothing retains the rows beyond the deadline.
+    /// True if nothing retains the rows beyond the deadline: every file of the report is in quarantine and due by then.
     pub complete: bool,
 }
 
-/// A file that holds rows.
+/// A file that holds rows to be erased, or may hold some.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RowHolder {
-    /// Its URI.
+    /// Normalized location of the file.
     pub path: String,
-    /// Its size.
+    /// Size of the file, in bytes.
     pub bytes: u64,
-    /// How many of the rows it holds; none if it can't be read, and may hold some.
+    /// Number of the rows that the file holds; `None` if it can't be read and may hold some.
     pub rows: Option<u64>,
-    /// Branches and tags whose head has the file.
+    /// Names of the branches and tags whose head has the file.
     pub refs: BTreeSet<String>,
-    /// Of them, those in which no delete applies to it: the rows are in the table there.
+    /// Names of those branches and tags in which some of the rows are not deleted.
     pub in_table: BTreeSet<String>,
-    /// How many snapshots lead to it.
+    /// Number of snapshots that lead to the file.
     pub snapshots: u64,
-    /// When it may be deleted, if it is in quarantine.
+    /// Time from which the file may be deleted, in milliseconds since the Unix epoch, if it is in quarantine.
     pub due_ms: Option<Millis>,
-    /// Why the file stays, though it is in quarantine.
+    /// The reason that the file will not be deleted although it is in quarantine, if there is one.
     #[serde(default, alias = "spared", skip_serializing_if = "Option::is_none")]
     pub released: Option<String>,
-    /// The path under which the quarantine holds the file, if it does.
+    /// The file's path as quarantine records it, if the file is there.
     #[serde(skip)]
     pub(super) quarantined_as: Option<String>,
 }
 
 impl RowHolder {
-    /// What keeps the file, for people.
+    /// Describes what keeps the file in storage, for people.
     pub fn kept_by(&self) -> String {
         let names = |names: &BTreeSet<String>| names.iter().cloned().collect::<Vec<_>>().join(", ");
         match (self.in_table.is_empty(), self.refs.is_empty(), self.snapshots, self.due_ms) {
@@ -101,7 +101,8 @@ impl RowHolder {
     }
 }
 
-/// The files that erasures of a table leave to quarantine, with the job: nothing brings them back.
+/// Returns the files that erasures of a table left to quarantine, by normalized location, with the job of each. No undo restores
+/// them.
 pub(crate) async fn erased(catalog: &Catalog, table: TableId) -> Result<HashMap<String, JobId>> {
     let filter = JobFilter { table: Some(table), kind: Some(JobKind::Erase.to_string()), ..JobFilter::default() };
     let mut files = HashMap::new();

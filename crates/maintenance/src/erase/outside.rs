@@ -1,5 +1,7 @@
-//! Files that no snapshot leads to and that may hold rows: in quarantine, wherever they lie and whatever they are called, or in one of
-//! the table's places and belonging to nothing.
+//! Files that may hold rows although no snapshot leads to them.
+//!
+//! These are files in quarantine, whatever their location and name, and unreferenced files in the table's places. A file that is
+//! not named like Parquet is recognized by its first bytes. Start reading at [`outside`].
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -9,23 +11,28 @@ use esker_table::metadata_dir;
 use esker_types::Millis;
 use futures::stream::{StreamExt, TryStreamExt};
 
-use super::holders::Suspect;
+use super::suspect::Suspect;
 use crate::Result;
 
-/// Beginnings of files read at the same time.
+/// Number of files whose first bytes are read at the same time.
 const CONCURRENCY: usize = 16;
 
-/// Bytes of a file that tell what it is: the header of an Avro file has its schema.
+/// Number of first bytes of a file that are read to recognize its format: the header of an Avro file has its schema.
 const BEGINNING: u64 = 64 << 10;
 
-/// A file, by the normal spelling of its path, that may hold rows.
+/// A file outside of all snapshots that may hold rows.
 struct Stray {
+    /// Normalized location of the file.
     path: String,
+    /// Size of the file in bytes; 0 if it is not known yet.
     bytes: u64,
-    /// In quarantine: what it is called there, and when it goes.
+    /// The file's path as quarantine records it, and the time from which it may be deleted, in milliseconds since the Unix epoch.
     quarantined: Option<(String, Millis)>,
 }
 
+/// Adds the files that no snapshot leads to and that may hold rows to `found`, and notes which files of `found` are in quarantine.
+///
+/// `known` has the normalized locations of all files that snapshots and statistics lead to.
 pub(super) async fn outside(
     catalog: &Catalog,
     table: &LoadedTable,
@@ -62,7 +69,7 @@ pub(super) async fn outside(
     Ok(())
 }
 
-/// Files in the table's places that belong to nothing, and those that were to be deleted and are kept.
+/// Returns the unreferenced files in the table's places, and the files that were released from quarantine.
 async fn loose(catalog: &Catalog, table: &LoadedTable, known: impl Fn(&str) -> bool) -> Result<Vec<Stray>> {
     let own = places_of(catalog, table).await?;
     let elsewhere = referenced_by_others(catalog, table.row.id, &own).await?;
@@ -89,16 +96,17 @@ async fn loose(catalog: &Catalog, table: &LoadedTable, known: impl Fn(&str) -> b
     Ok(strays.into_iter().map(|(path, bytes)| Stray { path, bytes, quarantined: None }).collect())
 }
 
-/// Where a table's files lie, and others'.
+/// The places of a table and those of others.
 struct Places {
     own: Vec<Location>,
-    /// What other tables lead to within the own ones.
+    /// Files within the table's own places that other tables lead to.
     elsewhere: PathSet,
+    /// Places of other tables.
     others: Vec<Place>,
 }
 
 impl Places {
-    /// Whether another table has the file. In places that enclose each other, the inner one says.
+    /// Checks whether a file belongs to another table. Where places enclose each other, the innermost decides.
     fn is_anothers(&self, at: &Location) -> Result<bool> {
         let ours = |place: &Place| {
             self.own.iter().any(|own| at.is_inside(own) && (*own == place.directory || own.is_inside(&place.directory)))
@@ -108,7 +116,9 @@ impl Places {
     }
 }
 
-/// Whether a file is Parquet, and its size; none if it is gone or holds no rows. What else holds rows can't be looked into.
+/// Returns the size of a file in bytes and whether it is Parquet; `None` if it is missing or holds no rows.
+///
+/// Esker can't look for rows in files of other formats.
 async fn parquet(storage: &Storage, stray: &Stray) -> Result<Option<(u64, bool)>> {
     let bytes = match stray.bytes {
         0 => storage.size(&stray.path).await?.unwrap_or_default(),
@@ -127,14 +137,16 @@ async fn parquet(storage: &Storage, stray: &Stray) -> Result<Option<(u64, bool)>
     Ok(is_parquet(&beginning).map(|parquet| (bytes, parquet)))
 }
 
-/// Whether a file that begins like this is Parquet; none if it holds no rows.
+/// Recognizes a file by its first bytes: returns whether it is readable Parquet, and `None` if it holds no rows.
+///
+/// Spec: "Manifests", "Manifest Lists".
 fn is_parquet(beginning: &[u8]) -> Option<bool> {
     let has = |text: &[u8]| beginning.windows(text.len()).any(|window| window == text);
     match beginning {
         [b'P', b'A', b'R', b'1', ..] => Some(true),
         // With an encrypted footer.
         [b'P', b'A', b'R', b'E', ..] | [b'O', b'R', b'C', ..] => Some(false),
-        // Manifests and manifest lists are Avro as well, of records with these names (specification, "Manifests").
+        // Manifests and manifest lists are Avro too. The specification gives their records these names.
         [b'O', b'b', b'j', 1, ..] if !has(b"manifest_entry") && !has(b"manifest_file") => Some(false),
         _ => None,
     }

@@ -1,8 +1,9 @@
 //! Expiry of snapshots.
 //!
-//! The plan names the snapshots, branches and tags that the retention policy no longer keeps, and the files that only they lead to. Running it
-//! removes them and quarantines the files in one commit. At the commit point the plan is checked against the table as it is: nothing is removed
-//! that was not shown or that is needed by then. Start reading at [`plan_expire`], then `ExpireCommit::proposal`.
+//! The plan names the snapshots, branches and tags that the retention policy no longer keeps, and the files that only they lead to.
+//! Running it removes them and quarantines the files in one commit. At the commit point the plan is checked against the table as it
+//! is. Nothing is removed that was not shown or that is needed by then. Start reading at [`plan_expire`], then
+//! `ExpireCommit::proposal`.
 //!
 //! Spec: "Snapshot Retention Policy".
 
@@ -73,8 +74,8 @@ pub struct ExpirePlan {
     /// True if the snapshots are removed whatever the retention policy keeps, because rows in them are to be erased.
     #[serde(default)]
     pub forced: bool,
-    /// Manifest lists and manifests of the removed snapshots that can't be read. Files that only these lead to stay in storage until an
-    /// orphan scan finds them.
+    /// Manifest lists and manifests of the removed snapshots that can't be read. Files that only these lead to stay in storage
+    /// until an orphan scan finds them.
     #[serde(default)]
     pub unread: Vec<UnreadableFile>,
 }
@@ -102,8 +103,8 @@ pub struct ExpireOutcome {
     /// Location of the metadata file before the expiry, from which an undo takes the snapshots.
     #[serde(default)]
     pub metadata_before: String,
-    /// Manifest lists and manifests of the removed snapshots that could not be read. Files that only these lead to are still in storage; an
-    /// orphan scan finds them.
+    /// Manifest lists and manifests of the removed snapshots that could not be read. Files that only these lead to are still in
+    /// storage; an orphan scan finds them.
     #[serde(default)]
     pub unread: Vec<UnreadableFile>,
     /// Duration of the commit, in seconds. The files were computed before, for the plan.
@@ -114,7 +115,8 @@ pub struct ExpireOutcome {
 ///
 /// # Errors
 ///
-/// Returns [`MaintenanceError::Refused`] for a foreign table and where `gc.enabled` is false, and the error of metadata that can't be read.
+/// Returns [`MaintenanceError::Refused`] for a foreign table and where `gc.enabled` is false, and the error of metadata that can't
+/// be read.
 pub(crate) async fn plan_expire(
     catalog: &Catalog,
     table: &LoadedTable,
@@ -132,8 +134,9 @@ pub(crate) async fn plan_expire(
 ///
 /// # Errors
 ///
-/// Returns [`MaintenanceError::Refused`] for a foreign table, where `gc.enabled` is false, and if a manifest list or manifest of an expiring
-/// snapshot can't be read: the files that it leads to may hold the rows.
+/// - Returns [`MaintenanceError::Refused`] for a foreign table, and where `gc.enabled` is false.
+/// - Returns [`MaintenanceError::Refused`] if a manifest list or manifest of an expiring snapshot can't be read. The files that it
+///   leads to may hold the rows.
 pub(crate) async fn plan_forced(
     catalog: &Catalog,
     table: &LoadedTable,
@@ -144,7 +147,7 @@ pub(crate) async fn plan_forced(
     let verdict = forced_verdict(&table.metadata, snapshots, drop_refs)?;
     let (plan, unreferenced) = plan_of(catalog, table, ExpiryPolicy::default(), now_ms(), verdict).await?;
     if let Some(file) = plan.unread.first() {
-        let what = "the files that it leads to may hold the rows; bring the file back, or first expire the snapshot and remove the orphans";
+        let what = "the files it leads to may hold the rows; bring it back, or expire the snapshot and remove the orphans first";
         return Err(MaintenanceError::Refused(format!("{file}; {what}")));
     }
     Ok((ExpirePlan { forced: true, ..plan }, unreferenced))
@@ -240,7 +243,8 @@ impl Unreferenced {
         }
         let kept = outline(source, metadata, &retained, &HashSet::new()).await?;
         let retained_manifests: HashSet<String> = kept.manifests.keys().cloned().collect();
-        // Only manifests that expiring and retained snapshots do not share are opened, and retained ones that may name the same files.
+        // Only manifests that expiring and retained snapshots do not share are opened, and retained ones that may name the same
+        // files.
         let found = reachable_lenient(source, metadata, &expiring, &retained_manifests).await?;
         let (Reachable { mut files, newest }, unread) = found;
         kept.subtract_from(source, &mut files, newest, Location::normalize).await?;
@@ -263,8 +267,8 @@ impl Unreferenced {
 ///
 /// # Errors
 ///
-/// Returns [`MaintenanceError::Refused`] if the plan does not fit the table any more, [`MaintenanceError::Cancelled`] after a cancellation, and
-/// the catalog's error if the commit fails.
+/// Returns [`MaintenanceError::Refused`] if the plan does not fit the table any more, [`MaintenanceError::Cancelled`] after a
+/// cancellation, and the catalog's error if the commit fails.
 pub(crate) async fn execute_expire(
     context: &JobContext,
     table: &LoadedTable,
@@ -322,8 +326,8 @@ impl ExpireCommit {
     /// Computes the proposal on the table as it is at the commit point.
     async fn proposal(&self, table: &LoadedTable) -> Result<Proposal> {
         let metadata = &table.metadata;
-        // The retention policy is applied again to the table as it is. Snapshots that a branch or tag needs since the plan stay, and nothing is
-        // removed that was not shown.
+        // The retention policy is applied again to the table as it is. Snapshots that a branch or tag needs since the plan stay,
+        // and nothing is removed that was not shown.
         let verdict = match self.plan.forced {
             false => snapshots_to_expire(metadata, &metadata.refs, self.plan.policy, self.plan.now_ms)?,
             true => {

@@ -1,7 +1,7 @@
 //! Undo of an expiry.
 //!
-//! The snapshots, branches and tags come from the metadata file before the expiry, which its outcome names. Their files must be in storage;
-//! files in quarantine are released in the commit that brings the snapshots back.
+//! The snapshots, branches and tags come from the metadata file before the expiry, which its outcome names. Their files must be in
+//! storage; files in quarantine are released in the commit that brings the snapshots back.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -28,8 +28,8 @@ fn unreadable(job: &Job, what: &str) -> MaintenanceError {
 ///
 /// # Errors
 ///
-/// Returns [`MaintenanceError::Refused`] if a file that the snapshots need was deleted, if the table is frozen, or if it is another table of the
-/// same name.
+/// Returns [`MaintenanceError::Refused`] if a file that the snapshots need was deleted, if the table is frozen, or if another table
+/// has its name.
 pub(crate) async fn undo_expire(catalog: &Catalog, job: &Job, principal: &Principal) -> Result<Undone> {
     let (ids, refs) = expired(job)?;
     if ids.is_empty() && refs.is_empty() {
@@ -56,7 +56,8 @@ pub(crate) async fn undo_expire(catalog: &Catalog, job: &Job, principal: &Princi
     Ok(Undone { snapshots: missing.len() as u64, refs, files, ..Undone::default() })
 }
 
-/// Returns every file that some snapshots lead to, and the ids of their partition specs, after checking that each file is in storage.
+/// Returns every file that some snapshots lead to, and the ids of their partition specs, after checking that each file is in
+/// storage.
 ///
 /// Manifest lists and manifests are checked too: they may be in a cache and missing in storage.
 async fn there(
@@ -98,8 +99,8 @@ fn expired(job: &Job) -> Result<(HashSet<i64>, Vec<String>)> {
 
 /// Finds the metadata before the expiry, and takes the removed snapshots and references from it.
 ///
-/// It is the metadata file that the outcome names. If the job was killed before it recorded one, it is the newest file of the metadata log that
-/// has all the snapshots.
+/// It is the metadata file that the outcome names. If the job was killed before it recorded one, it is the newest file of the
+/// metadata log that has all the snapshots.
 async fn earlier(
     catalog: &Catalog,
     table: &LoadedTable,

@@ -1,7 +1,7 @@
 //! External jobs: jobs that are too large for a server, which a worker of another engine runs under a lease.
 //!
-//! A job stays the same job. Esker plans it and hands it over; the worker claims it through the management API, calls the engine's procedure,
-//! renews its lease, and reports the end.
+//! A job stays the same job. Esker plans it and hands it over. The worker claims it through the management API, calls the engine's
+//! procedure, renews its lease, and reports the end.
 
 use esker_state::{Job, JobEnd, JobLogLine};
 use esker_types::{Millis, now_ms};
@@ -37,9 +37,10 @@ impl Maintenance {
     ///
     /// # Errors
     ///
-    /// - Returns [`MaintenanceError::Refused`] if the job is not a compaction, if Spark cannot run it, or if another version wrote its request.
-    /// - Returns [`MaintenanceError::State`] if the table was dropped or the database fails, and [`MaintenanceError::Catalog`] if the table's
-    ///   metadata cannot be read.
+    /// - Returns [`MaintenanceError::Refused`] if the job is not a compaction, if Spark cannot run it, or if another version wrote
+    ///   its request.
+    /// - Returns [`MaintenanceError::State`] if the table was dropped or the database fails, and [`MaintenanceError::Catalog`] if
+    ///   the table's metadata cannot be read.
     pub async fn external_job(&self, job: &Job) -> Result<ExternalJob> {
         let table = current(&self.catalog, job).await?;
         let JobRequest::Compact(options) = JobRequest::of(job)? else {
@@ -64,7 +65,8 @@ impl Maintenance {
     ///
     /// # Errors
     ///
-    /// Returns [`MaintenanceError::State`] if the database fails, and [`MaintenanceError::Catalog`] if the manifests of the table cannot be read.
+    /// Returns [`MaintenanceError::State`] if the database fails, and [`MaintenanceError::Catalog`] if the manifests of the table
+    /// cannot be read.
     pub async fn end_external_job(&self, job: &Job, worker: &str, end: JobEnd) -> Result<bool> {
         let state = self.catalog.state();
         let before = job.measured.as_ref().map_or(Value::Null, |measured| measured["shapes"]["before"].clone());

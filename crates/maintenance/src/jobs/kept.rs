@@ -1,4 +1,5 @@
-//! Tests that job records of earlier versions stay readable: requests that wait, and the plans and outcomes that an undo or a report reads.
+//! Tests that job records of earlier versions stay readable: requests that wait, and the plans and outcomes that an undo or a
+//! report reads.
 //!
 //! Each sample is as version 0.1 wrote it. Today's version writes the same, except for the fields in [`RENAMED`].
 

@@ -1,7 +1,7 @@
 //! The kinds of jobs, and the one place that lists them.
 //!
-//! [`job_kinds`] turns the list into a request, a plan, and functions that find a kind's implementation by its [`JobKind`]. Each is an exhaustive
-//! match, so a kind that is missing here does not compile.
+//! The macro `job_kinds!` turns the list into a request, a plan, and functions that find a kind's implementation by its [`JobKind`]. Each is
+//! an exhaustive match, so a kind that is missing here does not compile.
 
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use esker_catalog::{Catalog, LoadedTable};
@@ -158,7 +158,8 @@ macro_rules! job_kinds {
         ///
         /// # Errors
         ///
-        /// Returns the deserializer's error if the JSON is not the preview of the kind, which a server of another version may have sent.
+        /// Returns the deserializer's error if the JSON is not the preview of the kind, which a server of another version may have
+        /// sent.
         pub fn describe_preview(kind: JobKind, preview: &Value) -> std::result::Result<JobReport, serde_json::Error> {
             match kind {
                 $(JobKind::$kind => <$ty as JobType>::Preview::deserialize(preview).map(|preview| <$ty>::describe_preview(&preview)),)*
@@ -169,7 +170,8 @@ macro_rules! job_kinds {
         ///
         /// # Errors
         ///
-        /// Returns the deserializer's error if the JSON is not the outcome of the kind, which a server of another version may have sent.
+        /// Returns the deserializer's error if the JSON is not the outcome of the kind, which a server of another version may have
+        /// sent.
         pub fn describe_outcome(kind: JobKind, table: &str, outcome: &Value) -> std::result::Result<JobReport, serde_json::Error> {
             match kind {
                 $(JobKind::$kind => <$ty as JobType>::Outcome::deserialize(outcome).map(|outcome| <$ty>::describe_outcome(table, &outcome)),)*

@@ -1,7 +1,7 @@
 //! Jobs: a request becomes a row of the queue, a worker takes it, plans it and runs it.
 //!
-//! [`Maintenance`] is the entry of one warehouse: it plans and enqueues jobs. `worker` takes jobs from the queue and runs them, `external` hands
-//! them to workers of other engines, and `kinds` lists the kinds of jobs. Start reading at [`Maintenance::start`].
+//! [`Maintenance`] is the entry of one warehouse: it plans and enqueues jobs. `worker` takes jobs from the queue and runs them,
+//! `external` hands them to workers of other engines, and `kinds` lists the kinds of jobs. Start reading at [`Maintenance::start`].
 
 mod external;
 #[cfg(test)]
@@ -93,8 +93,8 @@ pub struct Maintenance {
 impl Maintenance {
     /// Creates the maintenance of the catalog's warehouse.
     ///
-    /// Jobs run on `runtime`. All of them together keep up to `concurrency` threads busy with decoding and encoding, and each keeps to `limits`.
-    /// `wake` is the server's one notification for all warehouses; its [`Worker`] waits on it.
+    /// Jobs run on `runtime`. All of them together keep up to `concurrency` threads busy with decoding and encoding, and each keeps
+    /// to `limits`. `wake` is the server's one notification for all warehouses; its [`Worker`] waits on it.
     pub fn new(
         catalog: Catalog,
         reader: Reader,
@@ -165,8 +165,8 @@ impl Maintenance {
     /// # Errors
     ///
     /// - Returns [`MaintenanceError::Catalog`] if the table does not exist or cannot be loaded.
-    /// - Returns the error of planning the job, such as [`MaintenanceError::Refused`] for a foreign table and [`MaintenanceError::Option`] for an
-    ///   option that makes no sense.
+    /// - Returns the error of planning the job, such as [`MaintenanceError::Refused`] for a foreign table and
+    ///   [`MaintenanceError::Option`] for an option that makes no sense.
     /// - Returns [`MaintenanceError::State`] if the key belongs to another job ([`StateError::KeyTaken`]) or the database fails.
     pub async fn start(&self, name: &TableName, order: JobSpec) -> Result<JobId> {
         let table = self.catalog.load(name).await?;

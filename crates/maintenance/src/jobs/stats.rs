@@ -10,7 +10,8 @@ use crate::Cost;
 /// Sums over attempts since the process began, by kind of job.
 #[derive(Debug, Clone, Default)]
 pub struct KindStats {
-    /// Number of attempts by the state that they left the job in. `queued` stands for one that is tried again or handed to another engine.
+    /// Number of attempts by the state that they left the job in. `queued` stands for one that is tried again or handed to another
+    /// engine.
     pub ended: BTreeMap<&'static str, u64>,
     /// Sum of the attempts' durations, in seconds.
     pub seconds: f64,

@@ -21,8 +21,8 @@
 //!     `------- the server died at any point (requeue_abandoned_jobs)
 //! ```
 //!
-//! While an attempt runs, [`beat`] records its progress and looks for a cancellation. At each end, [`conclude`] reclaims the files that the job
-//! wrote and did not commit. Start reading at [`Worker::run`] and [`attempt`].
+//! While an attempt runs, its progress is recorded and its record is searched for a cancellation. At each end, the files that the
+//! job wrote and did not commit are reclaimed. Start reading at [`Worker::run`] and [`attempt`].
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
@@ -65,7 +65,8 @@ pub struct Worker {
     state: State,
     options: WorkerOptions,
     wake: Arc<Notify>,
-    /// One permit for each running job. Attempts outlive the loop that began them: a loop that starts again finds their permits taken.
+    /// One permit for each running job. Attempts outlive the loop that began them: a loop that starts again finds their permits
+    /// taken.
     turns: Arc<Semaphore>,
 }
 
@@ -113,14 +114,14 @@ impl Worker {
                         self.wake.notify_one();
                     }
                 }
-                Err(error) => tracing::warn!(%error, "notifications of jobs can't be received; the queue is looked at every two seconds"),
+                Err(error) => tracing::warn!(%error, "no notifications of jobs; the queue is looked at every two seconds"),
             }
             tokio::time::sleep(POLL).await;
         }
     }
 
-    /// Puts the jobs of dead servers back into the queue. Files that they had written are reclaimed elsewhere, at any time: names of files
-    /// contain the attempt, so those of a new attempt are not among them.
+    /// Puts the jobs of dead servers back into the queue. Files that they had written are reclaimed elsewhere, at any time. Names
+    /// of files contain the attempt, so those of a new attempt are not among them.
     async fn take_over(&self) {
         match self.state.requeue_abandoned_jobs().await {
             Ok(0) => {}
@@ -233,7 +234,7 @@ async fn carry_out(
     Ok(AttemptResult::Outcome(outcome))
 }
 
-/// Records the job's progress and log every [`BEAT`], and cancels the job if its record asks for that. Never returns.
+/// Records the job's progress and log at a fixed interval, and cancels the job if its record asks for that. Never returns.
 async fn beat(context: &JobContext) -> std::convert::Infallible {
     let state = context.catalog.state();
     loop {
@@ -302,7 +303,7 @@ async fn conclude(context: &JobContext, end: &JobEnd, measured: &str) {
     }
 }
 
-/// Tries once what [`conclude`] does.
+/// Reclaims the files and records the end, in one try. It fails only if the database does.
 async fn settle(context: &JobContext, end: &JobEnd, measured: &str) -> Result<()> {
     let state = context.catalog.state();
     let left = state.outputs_of_job(context.job).await?;

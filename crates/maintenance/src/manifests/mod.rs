@@ -1,7 +1,7 @@
 //! The rewrite of manifests: fewer of them, and each about few partitions, so that planning a scan opens few.
 //!
-//! The plan chooses manifests by their size and by the ranges of their first partition field. Entries are sorted by partition and written into
-//! manifests of the target size. Start reading at [`plan_manifests`] and `chosen`.
+//! The plan chooses manifests by their size and by the ranges of their first partition field. Entries are sorted by partition and
+//! written into manifests of the target size. Start reading at [`plan_manifests`] and `chosen`.
 //!
 //! Spec: "Manifests", "Manifest Lists".
 
@@ -119,7 +119,8 @@ fn plan_of(
 
 /// Chooses the manifests to rewrite among those of one content and spec.
 ///
-/// These are small ones if there are several, large ones, and those whose partitions overlap others'. A rewrite leaves none of these.
+/// These are small ones if there are several, large ones, and those whose partitions overlap others'. A rewrite leaves none of
+/// these.
 fn chosen(
     metadata: &TableMetadata,
     options: &ManifestOptions,
@@ -176,8 +177,8 @@ fn overlapping<'a>(metadata: &TableMetadata, spec_id: i32, manifests: &[&'a Mani
 ///
 /// # Errors
 ///
-/// Returns [`MaintenanceError::Refused`] for a foreign table, [`MaintenanceError::Option`] if the branch does not exist, and
-/// [`MaintenanceError::Table`] if the manifest list can't be read or a planned manifest is encrypted.
+/// - Returns [`MaintenanceError::Refused`] for a foreign table, and [`MaintenanceError::Option`] if the branch does not exist.
+/// - Returns [`MaintenanceError::Table`] if the manifest list can't be read or a planned manifest is encrypted.
 pub(crate) async fn plan_manifests(
     catalog: &esker_catalog::Catalog,
     table: &LoadedTable,

@@ -1,9 +1,9 @@
 //! Inventories: listings that the store itself makes, for buckets whose listing by requests takes hours.
 //!
-//! Two forms are read. One is the manifest of an Amazon S3 Inventory (`manifest.json`), with files of CSV, gzipped or not, or of Parquet. The
-//! other is a single CSV or Parquet file with the columns `key`, `size` and `last_modified_date`, and `bucket` if it lists several buckets. Keys
-//! in CSV files are URL-encoded, as S3 writes them. An inventory is older than the scan: the next one has files that it does not list yet, and
-//! files that were deleted since do no harm.
+//! Two forms are read. One is the manifest of an Amazon S3 Inventory (`manifest.json`), with files of CSV, gzipped or not, or of
+//! Parquet. The other is a single CSV or Parquet file with the columns `key`, `size` and `last_modified_date`, and `bucket` if it
+//! lists several buckets. Keys in CSV files are URL-encoded, as S3 writes them. An inventory is older than the scan. The next one
+//! has files that it does not list yet; files that were deleted since do no harm.
 
 use std::io::Read;
 
@@ -71,7 +71,8 @@ pub(crate) async fn read(storage: &Storage, uri: &str, location: &Location, push
     let bucket = manifest.destination_bucket.rsplit(':').next().unwrap_or_default();
     let at = Location::parse(uri)?;
     for file in manifest.files {
-        // The destination bucket is an ARN, `arn:aws:s3:::bucket`. Here the bucket may have another scheme or be reached by another name.
+        // The destination bucket is an ARN, `arn:aws:s3:::bucket`. Here the bucket may have another scheme or be reached by another
+        // name.
         let uri = match at.authority() == bucket {
             true => at.root().join(&file.key).to_string(),
             false => format!("{}://{bucket}/{}", uri.split(':').next().unwrap_or_default(), file.key),

@@ -1,7 +1,7 @@
 //! The listing of a location, spooled to local disk with a file for each part of the location.
 //!
-//! A complete part stays on disk until all files are judged, so that a scan that was interrupted resumes instead of listing again. Start reading
-//! at [`Listing::take`].
+//! A complete part stays on disk until all files are judged, so that a scan that was interrupted resumes instead of listing again.
+//! Start reading at [`Listing::take`].
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -70,8 +70,8 @@ impl Listing {
     ///
     /// # Errors
     ///
-    /// Returns [`Storage`](crate::MaintenanceError::Storage) if the store fails, [`Spill`](crate::MaintenanceError::Spill) if the disk does, and
-    /// [`Option`](crate::MaintenanceError::Option) if the inventory can't be read.
+    /// Returns [`Storage`](crate::MaintenanceError::Storage) if the store fails, [`Spill`](crate::MaintenanceError::Spill) if the
+    /// disk does, and [`Option`](crate::MaintenanceError::Option) if the inventory can't be read.
     pub(crate) async fn take(
         storage: &Storage,
         location: &Location,

@@ -1,8 +1,8 @@
 //! Orphans: files under a table's location that nothing refers to.
 //!
-//! A scan lists the location, then reads what the table and others refer to, and compares. A file that is unreferenced in a scan becomes an
-//! orphan candidate. A scan at least a day later that finds the candidate again quarantines it, so that a writer has the time to commit its
-//! files. Start reading at [`execute_orphans`] and `OrphanScan::next`.
+//! A scan lists the location, then reads what the table and others refer to, and compares. A file that is unreferenced in a scan
+//! becomes an orphan candidate. A scan at least a day later that finds the candidate again quarantines it, so that a writer has the
+//! time to commit its files. Start reading at [`execute_orphans`] and `OrphanScan::next`.
 
 mod inventory;
 mod job;
@@ -45,7 +45,8 @@ const BATCH: usize = 1000;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct OrphanOptions {
-    /// Minimum age of a file since it was last written, in milliseconds; default: the table's `esker.orphans.min-age-ms`, else three days.
+    /// Minimum age of a file since it was last written, in milliseconds; default: the table's `esker.orphans.min-age-ms`, else
+    /// three days.
     ///
     /// It must be at least a day.
     pub older_than_age_ms: Option<Millis>,
@@ -163,7 +164,8 @@ fn min_age(table: &LoadedTable, options: &OrphanOptions) -> Result<Millis> {
     Ok(age)
 }
 
-/// An orphan scan. The listing is spooled to disk, then its files are judged by the references that were read after the listing ended.
+/// An orphan scan. The listing is spooled to disk, then its files are judged by the references that were read after the listing
+/// ended.
 struct OrphanScan {
     listed: Listing,
     table: LoadedTable,
@@ -204,7 +206,8 @@ impl OrphanScan {
         let accounted = accounted.finish()?;
         let elsewhere = referenced_by_others(catalog, table.row.id, std::slice::from_ref(&location)).await?;
         let others = deletion::other_places(catalog, Some(table.row.id)).await?;
-        // A place that encloses the location and is not a table's present location is shared: references decide whose a file in it is.
+        // A place that encloses the location and is not a table's present location is shared: references decide whose a file in it
+        // is.
         let others =
             others.into_iter().filter(|p| p.is_location() || p.directory == location || p.directory.is_inside(&location));
         let others = others.map(|place| place.directory).filter(|at| at.overlaps(&location)).collect();
@@ -273,8 +276,9 @@ pub(crate) fn with_checksum(path: &str) -> Option<String> {
 ///
 /// # Errors
 ///
-/// Returns [`MaintenanceError::Option`] for an age or an inventory that makes no sense, [`MaintenanceError::Refused`] if the catalog does not
-/// know the table's newest metadata, and the error of listing the storage or reading metadata.
+/// - Returns [`MaintenanceError::Option`] for an age or an inventory that makes no sense.
+/// - Returns [`MaintenanceError::Refused`] if the catalog does not know the table's newest metadata, or the table was dropped.
+/// - Returns the error of listing the storage or reading metadata.
 pub(crate) async fn list_orphans(
     catalog: &Catalog,
     table: &LoadedTable,
@@ -305,8 +309,8 @@ pub(crate) async fn list_orphans(
 ///
 /// # Errors
 ///
-/// Returns [`MaintenanceError::Refused`] for a foreign table and where `gc.enabled` is false, and [`MaintenanceError::Option`] for an age that
-/// is too short.
+/// Returns [`MaintenanceError::Refused`] for a foreign table and where `gc.enabled` is false, and [`MaintenanceError::Option`] for
+/// an age that is too short.
 pub(crate) fn plan_orphans(catalog: &Catalog, table: &LoadedTable, options: &OrphanOptions) -> Result<OrphanPlan> {
     check_deletable(catalog, table)?;
     let now = now_ms();

@@ -1,8 +1,8 @@
 //! Statistics of a snapshot: the numbers of distinct values of its columns, and counts of its partitions.
 //!
-//! The distinct values are theta sketches in a Puffin file, by which Spark and Trino plan joins. A sketch is fed with the single-value
-//! serialization of each value, so that sketches of all writers can be merged. The counts of partitions are a Parquet file (`partitions`). Start
-//! reading at [`plan_statistics`] and [`execute_statistics`].
+//! The distinct values are theta sketches in a Puffin file, by which Spark and Trino plan joins. A sketch is fed with the
+//! single-value serialization of each value, so that sketches of all writers can be merged. The counts of partitions are a Parquet
+//! file (`partitions`). Start reading at [`plan_statistics`] and [`execute_statistics`].
 //!
 //! Spec: "Table Statistics"; Puffin specification, "`apache-datasketches-theta-v1` blob type".
 
@@ -73,7 +73,8 @@ pub struct StatisticsOutcome {
     /// Location of the partition statistics file, if one was written.
     #[serde(default)]
     pub partitions_path: Option<String>,
-    /// Estimated number of distinct values of each column, by name. The relative error is under 2 % in two of three cases, rarely over 3 %.
+    /// Estimated number of distinct values of each column, by name. The relative error is under 2 % in two of three cases, rarely
+    /// over 3 %.
     pub distinct: BTreeMap<String, u64>,
     /// Number of rows that were read.
     pub records: u64,
@@ -85,8 +86,8 @@ pub struct StatisticsOutcome {
 ///
 /// # Errors
 ///
-/// Returns [`MaintenanceError::Refused`] for a foreign table, and [`MaintenanceError::Option`] if the branch or a column does not exist, or
-/// values of a column are not counted.
+/// Returns [`MaintenanceError::Refused`] for a foreign table, and [`MaintenanceError::Option`] if the branch or a column does not
+/// exist, or values of a column are not counted.
 pub(crate) fn plan_statistics(table: &LoadedTable, options: &StatisticsOptions) -> Result<StatisticsPlan> {
     let (name, metadata) = (&table.row.name, &table.metadata);
     check_owned(table)?;
@@ -179,8 +180,8 @@ type Sketches = (Vec<ThetaSketch>, u64);
 ///
 /// # Errors
 ///
-/// Returns [`MaintenanceError::Refused`] for a data file that is not Parquet, the error of reading or writing a file, and
-/// [`MaintenanceError::Catalog`] if the snapshot was removed meanwhile.
+/// - Returns [`MaintenanceError::Refused`] for a data file that is not Parquet, and the error of reading or writing a file.
+/// - Returns [`MaintenanceError::Catalog`] if the snapshot was removed meanwhile.
 pub(crate) async fn execute_statistics(
     context: &JobContext,
     table: &LoadedTable,
@@ -300,7 +301,8 @@ impl Merged {
     }
 }
 
-/// Writes the Puffin file, with a blob for each column. Returns the estimates by column, and the file's entry in the table metadata.
+/// Writes the Puffin file, with a blob for each column. Returns the estimates by column, and the file's entry in the table
+/// metadata.
 ///
 /// Spec: "Table Statistics".
 async fn write(

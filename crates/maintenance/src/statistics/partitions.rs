@@ -57,7 +57,7 @@ fn unified(metadata: &TableMetadata) -> std::result::Result<BTreeMap<i32, FieldR
                 None if matches!(transform, Transform::Unknown(_)) => {
                     return Err(format!("partition field {name}: its transform, {transform}, is not known"));
                 }
-                None => return Err(format!("partition field {name}: its type is not known any more, because its source column was dropped")),
+                None => return Err(format!("partition field {name}: its type is not known, because no schema has its source")),
             };
             // A field that was renamed has the name of the newest spec.
             fields.insert(field.field_id, (name, ty));
@@ -170,7 +170,8 @@ fn rows(metadata: &TableMetadata, live: &LiveFiles, fields: &BTreeMap<i32, Field
 
 /// Writes the statistics of a snapshot's partitions and returns the file's entry in the table metadata.
 ///
-/// Returns `None` if the table has no partition fields or no data, or if values of a field can't be written, which the job's log says.
+/// Returns `None` if the table has no partition fields or no data, or if values of a field can't be written. The job's log has the
+/// reason.
 pub(crate) async fn write_partition_statistics(
     context: &JobContext,
     metadata: &TableMetadata,

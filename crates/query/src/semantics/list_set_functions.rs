@@ -1,7 +1,7 @@
 //! List functions that choose items by equality, for item types in which equal values have several forms: -0.0 and 0.0, the many
 //! NaNs, intervals of one length.
 //!
-//! DataFusion's functions compare the stored form. The functions here compare the keys that [`one_nan_and_zero`] makes, and
+//! DataFusion's functions compare the stored form. The functions here compare the keys that [`normalize_nan_and_zero`] makes, and
 //! return the items as they were stored.
 
 use std::collections::HashSet;

@@ -1,7 +1,7 @@
 //! The position of a literal among the values of another type: at a value, between two, below all or above all.
 //!
 //! A comparison with the literal becomes a comparison with a value of the column's type. Statistics can prune by it, and no value
-//! is rounded. Start with [`fit`] and [`compared`].
+//! is rounded. Start with [`position_of`] and [`compared`].
 
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::logical_expr::{Expr, Operator, binary_expr, lit};

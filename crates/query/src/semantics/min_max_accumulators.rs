@@ -1,7 +1,7 @@
 //! Accumulators of `min` and `max`: of floats, of structs, lists and intervals, and of windows.
 //!
 //! The greatest value is found as the least in the reverse order: `against` is true for `max`. `crate::minmax` chooses the
-//! accumulator. Start with [`Extreme`] and [`Windowed`].
+//! accumulator. Start with [`FloatExtreme`] and [`WindowExtreme`].
 
 use std::cmp::Ordering;
 use std::collections::VecDeque;
@@ -101,7 +101,7 @@ impl<T: PartialOrd> Window<T> {
     }
 }
 
-/// A value that [`Windowed`] can rank.
+/// A value that [`WindowExtreme`] can rank.
 pub(crate) trait Rank: PartialOrd + Clone + std::fmt::Debug + Send + Sync + 'static {
     /// Returns the values of an array that are not null. If `against`, the greatest value is the least.
     fn of(values: &ArrayRef, against: bool) -> Result<Vec<Self>>;

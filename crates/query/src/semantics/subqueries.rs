@@ -2,7 +2,7 @@
 //!
 //! DataFusion joins by such a comparison, and a join only knows true and not true. So the meaning of nulls is written out. If E
 //! means "a row matches" and N means "a row cannot be compared", `x IN (…)` is `E OR (N AND NULL)`.
-//! In correlated subqueries, compared columns get names of their own. Start with [`Subqueries`], then read [`Any`].
+//! In correlated subqueries, compared columns get names of their own. Start with [`Subqueries`], then read [`AnyComparison`].
 
 use std::collections::HashSet;
 use std::sync::Arc;

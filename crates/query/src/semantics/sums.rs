@@ -43,7 +43,7 @@ fn scale(ty: &DataType, distinct: bool) -> Option<i8> {
     }
 }
 
-/// Adds a value to a total, which becomes [`LOST`] on overflow.
+/// Adds a value to a total, which becomes [`OVERFLOWED`] on overflow.
 fn add(total: &mut i128, value: i128) {
     *total = if *total == OVERFLOWED { OVERFLOWED } else { total.checked_add(value).unwrap_or(OVERFLOWED) };
 }

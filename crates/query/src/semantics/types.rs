@@ -2,7 +2,7 @@
 //!
 //! Arrow has 16 bytes for both `uuid` and `fixed(16)`. Here 16 bytes are a UUID, unless the metadata of a field marks them as a
 //! `fixed(16)`.
-//! Start with [`Types`] for names to types, [`type_name`] for types to names, and [`FIXED`] for the marks.
+//! Start with [`SqlTypes`] for names to types, [`type_name`] for types to names, and [`FIXED`] for the marks.
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
 //! Rules for variants, which have no order and no equality of their own.
 //!
-//! [`Variants`] refuses statements that compare, group or sort by a variant, and names the way out. [`Parts`] lets scans take
+//! [`RefuseVariantComparisons`] refuses statements that compare, group or sort by a variant, and names the way out. [`VariantParts`] lets scans take
 //! parts out of variants. [`converted`] plans casts from and to variants.
 
 use std::sync::Arc;
@@ -214,7 +214,7 @@ pub(crate) fn extracted_part(expr: &dyn PhysicalExpr) -> Option<(&Arc<dyn Physic
     Some((function.args().first()?, &own.inner.0))
 }
 
-/// Returns the column and the part that an expression of [`Parts`] takes, or `None` for other expressions.
+/// Returns the column and the part that an expression of [`VariantParts`] takes, or `None` for other expressions.
 pub(crate) fn checked_part(expr: &Expr) -> Option<(&Column, Extract)> {
     let Expr::ScalarFunction(ScalarFunction { func, args }) = expr else { return None };
     let PartValue { safe, .. } = func.inner().downcast_ref::<UnaryFunction<PartValue>>()?.inner;

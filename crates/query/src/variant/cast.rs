@@ -1,7 +1,7 @@
 //! Conversions from variants to the types of SQL.
 //!
 //! The rows of an array may hold values of different kinds. The values of one kind are converted together, and the results are
-//! merged row by row. Start with [`Extract`], then read [`To`].
+//! merged row by row. Start with [`Extract`], then read [`Conversion`].
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;

@@ -1,3 +1,5 @@
+//! Commits to one table, which also create a table after a staged creation.
+
 use axum::extract::State;
 use axum::response::Response;
 use esker_catalog::{Change, Proposal};
@@ -9,6 +11,9 @@ use super::load::{self, LoadOptions};
 use crate::extract::{Body, By, In, InTable};
 use crate::{ApiError, App};
 
+/// The requirements and updates of a commit.
+///
+/// Spec: REST `CommitTableRequest`.
 #[derive(Debug, Deserialize)]
 pub(crate) struct CommitTable {
     #[serde(default, deserialize_with = "or_default")]
@@ -17,7 +22,9 @@ pub(crate) struct CommitTable {
     updates: Vec<TableUpdate>,
 }
 
-/// `POST /v1/{prefix}/namespaces/{namespace}/tables/{table}`
+/// Commits updates to a table, or creates it if a requirement is `assert-create`.
+///
+/// Route: `POST /v1/{prefix}/namespaces/{namespace}/tables/{table}`. Spec: REST `updateTable`.
 pub(crate) async fn commit(
     State(app): State<App>,
     warehouse: In,
@@ -41,8 +48,9 @@ pub(crate) async fn commit(
     load::committed(&app, catalog, &result?, &shape).await
 }
 
-/// The operation of the snapshot that is added: `append`, `overwrite`, `delete`, `replace`; `other` if its writer says none of these, `none`
-/// without a snapshot.
+/// Returns the operation of the snapshot that a commit adds: `append`, `overwrite`, `delete` or `replace`.
+///
+/// It is `other` if the snapshot has none of these, and `none` if the commit adds no snapshot.
 pub(super) fn operation(updates: &[TableUpdate]) -> &'static str {
     const KNOWN: [Operation; 4] = [Operation::Append, Operation::Overwrite, Operation::Delete, Operation::Replace];
     let added = updates.iter().find_map(|update| match update {

@@ -1,3 +1,5 @@
+//! The configuration that clients load first: prefix, properties and supported operations.
+
 use axum::Json;
 use axum::extract::State;
 use esker_types::ErrorCode;
@@ -7,8 +9,11 @@ use serde_json::{Value, json};
 use crate::extract::Query;
 use crate::{ApiError, App};
 
-/// What is served, as clients take it literally: an operation that is not listed is never asked for. Signing is served, but
-/// not offered: no warehouse can do it yet, and a client that sees it may rely on it.
+/// The operations that the server offers. Clients never use an operation that is not listed.
+///
+/// Signing has a route, but is not listed: no warehouse can do it yet, and a client that sees it may rely on it.
+///
+/// Spec: REST `CatalogConfig`, `endpoints`.
 pub(crate) const ENDPOINTS: [&str; 32] = [
     "GET /v1/{prefix}/namespaces",
     "POST /v1/{prefix}/namespaces",
@@ -44,12 +49,15 @@ pub(crate) const ENDPOINTS: [&str; 32] = [
     "GET /v1/{prefix}/namespaces/{namespace}/functions/{function}",
 ];
 
+/// The parameters of a request for the configuration.
 #[derive(Debug, Deserialize)]
 pub(crate) struct ConfigQuery {
     warehouse: Option<String>,
 }
 
-/// `GET /v1/config`
+/// Returns the configuration of a warehouse: the one named, else the only one, else the one called `default`.
+///
+/// Route: `GET /v1/config?warehouse=`. Spec: REST `getConfig`.
 pub(crate) async fn config(State(app): State<App>, Query(query): Query<ConfigQuery>) -> Result<Json<Value>, ApiError> {
     let named = query.warehouse.filter(|w| !w.is_empty());
     let mut all = app.warehouses();
@@ -57,7 +65,7 @@ pub(crate) async fn config(State(app): State<App>, Query(query): Query<ConfigQue
         (Some(name), ..) => app.warehouse(&name)?,
         (None, Some(only), None) => only,
         (None, ..) => app.warehouse("default").map_err(|_| {
-            let what = "this server has several warehouses and none called default: say which with warehouse=NAME";
+            let what = "this server has several warehouses and none called default; choose one with warehouse=NAME";
             ApiError::new(ErrorCode::BadRequest, what)
         })?,
     };
@@ -66,7 +74,7 @@ pub(crate) async fn config(State(app): State<App>, Query(query): Query<ConfigQue
         "defaults": options.client,
         "overrides": {"prefix": options.warehouse},
         "endpoints": ENDPOINTS,
-        // A sibling of the two, and a duration in seconds: Java parses neither weeks nor anything inside `overrides`.
+        // Java reads the lifetime here and not inside `overrides`. Its parser of durations takes no weeks, so they are seconds.
         "idempotency-key-lifetime": format!("PT{}S", app.inner.options.idempotency_seconds),
     })))
 }

@@ -1,4 +1,6 @@
-//! Data and delete files as scan planning answers them (`ContentFile` of the OpenAPI document).
+//! The JSON of data files, delete files and scan tasks in the answers of scan planning.
+//!
+//! Spec: REST `ContentFile`, `DataFile`, `PositionDeleteFile`, `EqualityDeleteFile`, `FileScanTask`.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -6,21 +8,22 @@ use esker_format::{DataContentType, DataFile, TableMetadata};
 use esker_table::{Result, ScanPlan, ScanTask, hex, partition_json, stats_json};
 use serde_json::{Value, json};
 
-/// What of a table's metadata the files are printed with.
+/// The printer of a table's files and scan tasks as JSON.
 pub(crate) struct Printer<'a> {
     metadata: &'a TableMetadata,
-    /// Columns whose counts and bounds are wanted.
+    /// The field ids of the columns whose counts and bounds are printed.
     stats: HashSet<i32>,
 }
 
 impl<'a> Printer<'a> {
+    /// Makes the printer of a table. `stats` are the field ids of the columns whose counts and bounds are printed.
     pub(crate) fn new(metadata: &'a TableMetadata, stats: HashSet<i32>) -> Self {
         Self { metadata, stats }
     }
 
-    /// Some tasks of a plan, with just the delete files that they refer to.
+    /// Prints some tasks of a plan, with the delete files that they refer to and no others.
     pub(crate) fn tasks(&self, plan: &ScanPlan, tasks: &[ScanTask]) -> Result<Value> {
-        // Where each delete file stands in this response: references are positions, not names.
+        // The index of each delete file in this answer, by its index in the plan: tasks refer to delete files by index.
         let mut places: BTreeMap<usize, usize> = BTreeMap::new();
         let mut deletes = Vec::new();
         let mut printed = Vec::with_capacity(tasks.len());
@@ -44,6 +47,7 @@ impl<'a> Printer<'a> {
         Ok(json!({"delete-files": deletes, "file-scan-tasks": printed}))
     }
 
+    /// Prints a data or delete file.
     fn file(&self, spec_id: i32, file: &DataFile) -> Result<Value> {
         let content = match file.content {
             DataContentType::Data => "data",

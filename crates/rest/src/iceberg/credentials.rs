@@ -1,3 +1,5 @@
+//! Access to storage for clients: credentials and signed requests, of which no warehouse offers any yet.
+
 use axum::Json;
 use esker_types::ErrorCode;
 use serde_json::{Value, json};
@@ -5,17 +7,24 @@ use serde_json::{Value, json};
 use crate::ApiError;
 use crate::extract::{In, InTable};
 
-/// `GET /v1/{prefix}/namespaces/{namespace}/tables/{table}/credentials`
+/// Returns an empty list of credentials for an existing table.
 ///
-/// No warehouse hands out credentials yet, and the server's own are never given away: the list is empty, and engines use
-/// those that they were configured with.
+/// No warehouse issues credentials yet, and the server never gives away its own. Engines use those of their configuration.
+///
+/// Route: `GET /v1/{prefix}/namespaces/{namespace}/tables/{table}/credentials`. Spec: REST `loadCredentials`.
 pub(crate) async fn load(warehouse: In, InTable(name): InTable) -> Result<Json<Value>, ApiError> {
     let catalog = warehouse.catalog();
     catalog.state().table(catalog.warehouse(), &name).await?;
     Ok(Json(json!({"storage-credentials": []})))
 }
 
-/// `POST /v1/{prefix}/namespaces/{namespace}/tables/{table}/sign`
+/// Refuses to sign a request to storage, which no warehouse can do yet.
+///
+/// Route: `POST /v1/{prefix}/namespaces/{namespace}/tables/{table}/sign`. Spec: REST `signRequest`.
+///
+/// # Errors
+///
+/// Returns [`ErrorCode::Unsupported`], or the error that the table does not exist.
 pub(crate) async fn sign(warehouse: In, InTable(name): InTable) -> Result<Json<Value>, ApiError> {
     let catalog = warehouse.catalog();
     catalog.state().table(catalog.warehouse(), &name).await?;

@@ -1,3 +1,5 @@
+//! Functions: list and load. The management API stores them.
+
 use axum::Json;
 use serde_json::{Value, json};
 
@@ -5,9 +7,11 @@ use super::paging::Paging;
 use crate::ApiError;
 use crate::extract::{In, InFunction, InNamespace, Query};
 
-/// `GET /v1/{prefix}/namespaces/{namespace}/functions`
+/// Lists the functions of a namespace.
 ///
-/// Identifiers are arrays of names (`CatalogObjectIdentifier`), unlike those of tables and views.
+/// An identifier is an array of names (`CatalogObjectIdentifier`), unlike the identifier of a table or view.
+///
+/// Route: `GET /v1/{prefix}/namespaces/{namespace}/functions`. Spec: REST `listFunctions`.
 pub(crate) async fn list(
     warehouse: In,
     InNamespace(namespace): InNamespace,
@@ -20,7 +24,9 @@ pub(crate) async fn list(
     Ok(Json(json!({"identifiers": identifiers, "next-page-token": next})))
 }
 
-/// `GET /v1/{prefix}/namespaces/{namespace}/functions/{function}`
+/// Returns the metadata of a function.
+///
+/// Route: `GET /v1/{prefix}/namespaces/{namespace}/functions/{function}`. Spec: REST `loadFunction`.
 pub(crate) async fn load(warehouse: In, InFunction(name): InFunction) -> Result<Json<Value>, ApiError> {
     Ok(Json(json!({"metadata": warehouse.catalog().function(&name).await?})))
 }

@@ -1,3 +1,11 @@
+//! Loading a table, and the response that load, create, register and commit have in common.
+//!
+//! A response repeats the text of the metadata file between a head and an end, so metadata is not serialised or copied. It has an
+//! entity tag, by which a client that has the current response gets 304. With `snapshots=refs` the snapshots without a reference
+//! are cut out of the text.
+//!
+//! Start reading at [`load`], then `answer` and [`shorten`].
+
 use std::collections::HashSet;
 
 use axum::extract::{FromRequestParts, State};
@@ -16,33 +24,36 @@ use crate::etag;
 use crate::extract::{In, InTable, Query};
 use crate::{ApiError, App};
 
-/// Which snapshots a load response holds.
+/// The snapshots that a load response has in its metadata.
+///
+/// Spec: REST `loadTable`, parameter `snapshots`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum SnapshotSelection {
-    /// All.
+    /// All snapshots.
     #[default]
     All,
-    /// The snapshots that branches and tags point at.
+    /// The snapshots that branches and tags point to.
     Refs,
 }
 
+/// The parameters of a request to load a table.
 #[derive(Debug, Deserialize)]
 pub(crate) struct LoadQuery {
     #[serde(default)]
     snapshots: Option<String>,
 }
 
-/// What a load response depends on beside the table.
+/// The options of a load response: all that it depends on besides the table.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct LoadOptions {
     snapshots: SnapshotSelection,
-    /// `X-Iceberg-Access-Delegation`, its mechanisms in order.
+    /// The mechanisms in the header `X-Iceberg-Access-Delegation`, in lower case and sorted.
     delegation: Vec<String>,
 }
 
 impl LoadOptions {
-    /// All snapshots, with the access that the request's headers ask for.
+    /// Returns the options with all snapshots and the delegation mechanisms in the headers of a request.
     pub(crate) fn all(headers: &HeaderMap) -> Self {
         Self { snapshots: SnapshotSelection::All, delegation: delegation(headers) }
     }
@@ -56,7 +67,8 @@ impl FromRequestParts<App> for LoadOptions {
     }
 }
 
-/// A comma list, with spaces and whatever else clients put there.
+/// Reads the delegation mechanisms from the headers: lists with commas, in which clients also put spaces and bytes that are not
+/// UTF-8.
 fn delegation(headers: &HeaderMap) -> Vec<String> {
     let values = headers.get_all("x-iceberg-access-delegation").into_iter();
     let text: Vec<String> = values.map(|v| String::from_utf8_lossy(v.as_bytes()).to_lowercase()).collect();
@@ -66,7 +78,9 @@ fn delegation(headers: &HeaderMap) -> Vec<String> {
     mechanisms
 }
 
-/// `GET /v1/{prefix}/namespaces/{namespace}/tables/{table}`
+/// Loads a table, or answers 304 if the client has the current response.
+///
+/// Route: `GET /v1/{prefix}/namespaces/{namespace}/tables/{table}?snapshots=`. Spec: REST `loadTable`.
 pub(crate) async fn load(
     State(app): State<App>,
     warehouse: In,
@@ -75,7 +89,7 @@ pub(crate) async fn load(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let snapshots = match query.snapshots.as_deref().map(str::to_lowercase).as_deref() {
-        // Java sends `snapshots=` with nothing behind it.
+        // Java sends `snapshots=` without a value.
         None | Some("" | "all") => SnapshotSelection::All,
         Some("refs") => SnapshotSelection::Refs,
         Some(other) => {
@@ -95,27 +109,31 @@ pub(crate) async fn load(
     response(&app, catalog, &table, &shape).await
 }
 
+/// Makes the error for metadata that can't be serialised, which is a bug.
 fn bug(e: &dyn std::fmt::Display) -> ApiError {
     ApiError::new(ErrorCode::Internal, format!("table metadata can't be serialised: {e}"))
 }
 
+/// Computes the entity tag of a load response.
 fn tag(catalog: &Catalog, table: &LoadedTable, shape: &LoadOptions) -> axum::http::HeaderValue {
     let snapshots = match shape.snapshots {
         SnapshotSelection::All => "all",
         SnapshotSelection::Refs => "refs",
     };
     let delegation = shape.delegation.join(",");
-    // The entry's id: a table dropped and registered anew from the same file is another one.
+    // A table that is dropped and registered again from the same metadata file is another table, with another id.
     let id = table.row.id.to_string();
     etag::tag(&[&catalog.options().warehouse, &id, &table.row.metadata_location, snapshots, &delegation])
 }
 
-/// One client's answer is not another's: permissions and credentials may differ.
+/// Returns the headers that keep caches from giving one client's response to another. Rights and credentials may differ.
 fn private() -> [(header::HeaderName, &'static str); 2] {
     [(header::CACHE_CONTROL, "private, no-cache"), (header::VARY, "authorization, x-iceberg-access-delegation")]
 }
 
-/// The load response of a table. The metadata goes out as the file has it: nothing is parsed, serialised or copied.
+/// Builds the load response of a table. The metadata has the text of the metadata file.
+///
+/// Spec: REST `LoadTableResult`.
 pub(crate) async fn response(
     app: &App,
     catalog: &Catalog,
@@ -125,7 +143,9 @@ pub(crate) async fn response(
     answer(app, catalog, table, shape, LOADED).await
 }
 
-/// The response of a commit: the same without `config`.
+/// Builds the response of a commit: a load response without `config`.
+///
+/// Spec: REST `CommitTableResponse`.
 pub(crate) async fn committed(
     app: &App,
     catalog: &Catalog,
@@ -135,6 +155,7 @@ pub(crate) async fn committed(
     answer(app, catalog, table, shape, b"}").await
 }
 
+/// Builds a response from the metadata of a table and the text after it, with the entity tag.
 async fn answer(
     app: &App,
     catalog: &Catalog,
@@ -151,19 +172,20 @@ async fn answer(
     Ok(response)
 }
 
-/// How a load response begins.
+/// Returns the text of a load response before the metadata.
 pub(crate) fn head(location: &str) -> String {
     format!("{{\"metadata-location\":{},\"metadata\":", Value::from(location))
 }
 
-/// How a load response ends. There is no `storage-credentials` as long as there are none.
+/// The text of a load response after the metadata. It has no `storage-credentials`, because no warehouse issues any.
 const LOADED: &[u8] = b",\"config\":{}}";
 
-/// `head`, the metadata, and the end of a load response.
+/// Builds a load response from its head and the metadata as JSON.
 pub(crate) fn whole(head: &str, metadata: Bytes) -> Response {
     pieces(head, metadata, LOADED)
 }
 
+/// Builds a JSON response of three pieces without copying the metadata.
 fn pieces(head: &str, metadata: Bytes, end: &'static [u8]) -> Response {
     let pieces = vec![Bytes::from(head.to_owned()), metadata, Bytes::from_static(end)];
     let (body, length) = etag::body_of(pieces);
@@ -171,7 +193,7 @@ fn pieces(head: &str, metadata: Bytes, end: &'static [u8]) -> Response {
     (private(), headers, body).into_response()
 }
 
-/// The metadata with only the snapshots that a reference points at; logs and references stay whole.
+/// Returns the metadata with only the snapshots that a reference points to, from the cache if it is there.
 async fn referenced_only(app: &App, table: &LoadedTable) -> Result<Bytes, ApiError> {
     let key = &table.row.metadata_location;
     if let Some(found) = app.inner.referenced.get(key).await {
@@ -182,7 +204,9 @@ async fn referenced_only(app: &App, table: &LoadedTable) -> Result<Bytes, ApiErr
     Ok(shortened)
 }
 
-/// Looks at the outermost fields only: of a snapshot that goes, no more than its id is read.
+/// Removes the snapshots that no reference and no `current-snapshot-id` points to. Logs and references stay whole.
+///
+/// Only the outermost fields are parsed, and of each snapshot only its id. Their text stays as it is.
 fn shorten(json: &Bytes) -> Result<Bytes, serde_json::Error> {
     #[derive(Deserialize)]
     #[serde(rename_all = "kebab-case")]
@@ -211,13 +235,13 @@ fn shorten(json: &Bytes) -> Result<Bytes, serde_json::Error> {
     Ok(serde_json::to_vec(&fields)?.into())
 }
 
-/// The response of a staged create: no metadata file yet.
+/// Builds the response of a staged creation, which has no metadata file yet.
 pub(crate) fn staged(metadata: &TableMetadata) -> Result<Response, ApiError> {
     let metadata = metadata.to_json().map_err(|e| bug(&e))?;
     Ok(whole("{\"metadata\":", metadata.into()))
 }
 
-/// The response of an unregistered table. It has no tag: there is nothing left to load.
+/// Builds the response of an unregistered table. It has no entity tag, because the table can't be loaded again.
 pub(crate) fn farewell(table: &LoadedTable) -> Response {
     whole(&head(&table.row.metadata_location), table.json.bytes().clone())
 }

@@ -1,4 +1,10 @@
-//! The Iceberg REST catalog (`open-api/rest-catalog-open-api.yaml` of Apache Iceberg).
+//! The Iceberg REST catalog under `/v1`.
+//!
+//! Each file holds the handlers of one tag or resource of the specification. A handler only translates between JSON and the
+//! catalog; the rules are in the crate `catalog`. `docs/compatibility.md` lists the clients that were tried.
+//!
+//! Spec: `open-api/rest-catalog-open-api.yaml` of Apache Iceberg; comments cite it as `REST`, with the operation or schema.
+//! Start reading at [`router`], then `load.rs` and `commit.rs`.
 
 mod commit;
 mod config;
@@ -23,6 +29,7 @@ use crate::App;
 
 pub(crate) use plan::Plans;
 
+/// Returns the routes that need a token.
 pub(crate) fn router() -> Router<App> {
     let namespace = "/v1/{prefix}/namespaces/{namespace}";
     let table = "/v1/{prefix}/namespaces/{namespace}/tables/{table}";
@@ -53,7 +60,7 @@ pub(crate) fn router() -> Router<App> {
         .route(&at("/functions/{function}"), get(functions::load))
 }
 
-/// The route that hands out tokens asks for none itself.
+/// Returns the route that issues tokens, which needs none.
 pub(crate) fn tokens() -> Router<App> {
     Router::new().route("/v1/oauth/tokens", post(oauth::token))
 }

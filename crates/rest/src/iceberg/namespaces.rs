@@ -1,3 +1,5 @@
+//! Namespaces: list, create, load, drop, and their properties.
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use axum::Json;
@@ -12,12 +14,16 @@ use super::paging::Paging;
 use crate::ApiError;
 use crate::extract::{Body, By, In, InNamespace, Query, parse_namespace};
 
+/// The parameters of the list of namespaces.
 #[derive(Debug, Deserialize)]
 pub(crate) struct NamespacesQuery {
+    /// The namespace whose children are listed; without it, the top level is.
     parent: Option<String>,
 }
 
-/// `GET /v1/{prefix}/namespaces`
+/// Lists the namespaces directly under a parent, or those of the top level.
+///
+/// Route: `GET /v1/{prefix}/namespaces?parent=`. Spec: REST `listNamespaces`.
 pub(crate) async fn list(
     warehouse: In,
     Query(query): Query<NamespacesQuery>,
@@ -29,6 +35,9 @@ pub(crate) async fn list(
     Ok(Json(json!({"namespaces": page, "next-page-token": next})))
 }
 
+/// The request to create a namespace.
+///
+/// Spec: REST `CreateNamespaceRequest`.
 #[derive(Debug, Deserialize)]
 pub(crate) struct CreateNamespace {
     namespace: NamespaceName,
@@ -36,20 +45,25 @@ pub(crate) struct CreateNamespace {
     properties: BTreeMap<String, String>,
 }
 
+/// A namespace with its properties, as JSON.
+///
+/// Spec: REST `CreateNamespaceResponse`, `GetNamespaceResponse`.
 #[derive(Debug, Serialize)]
 pub(crate) struct NamespaceBody {
     namespace: NamespaceName,
     properties: BTreeMap<String, String>,
 }
 
-/// With the location that tables get, also where it was not set.
+/// Builds the JSON of a namespace. The property `location` is there even if nobody set it: new tables lie under it.
 fn body(catalog: &Catalog, mut row: NamespaceRow) -> Json<NamespaceBody> {
     let location = catalog.namespace_location(&row);
     row.properties.entry("location".to_owned()).or_insert(location);
     Json(NamespaceBody { namespace: row.name, properties: row.properties })
 }
 
-/// `POST /v1/{prefix}/namespaces`
+/// Creates a namespace.
+///
+/// Route: `POST /v1/{prefix}/namespaces`. Spec: REST `createNamespace`.
 pub(crate) async fn create(
     warehouse: In,
     By(actor): By,
@@ -60,24 +74,33 @@ pub(crate) async fn create(
     Ok(body(warehouse.catalog(), row))
 }
 
-/// `GET /v1/{prefix}/namespaces/{namespace}`
+/// Returns a namespace with its properties.
+///
+/// Route: `GET /v1/{prefix}/namespaces/{namespace}`. Spec: REST `loadNamespaceMetadata`.
 pub(crate) async fn load(warehouse: In, InNamespace(name): InNamespace) -> Result<Json<NamespaceBody>, ApiError> {
     let row = warehouse.catalog().namespace(&name).await?;
     Ok(body(warehouse.catalog(), row))
 }
 
-/// `HEAD /v1/{prefix}/namespaces/{namespace}`
+/// Checks that a namespace exists.
+///
+/// Route: `HEAD /v1/{prefix}/namespaces/{namespace}`. Spec: REST `namespaceExists`.
 pub(crate) async fn exists(warehouse: In, InNamespace(name): InNamespace) -> Result<StatusCode, ApiError> {
     warehouse.catalog().namespace(&name).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `DELETE /v1/{prefix}/namespaces/{namespace}`
+/// Drops an empty namespace.
+///
+/// Route: `DELETE /v1/{prefix}/namespaces/{namespace}`. Spec: REST `dropNamespace`.
 pub(crate) async fn drop(warehouse: In, By(actor): By, InNamespace(name): InNamespace) -> Result<StatusCode, ApiError> {
     warehouse.catalog().drop_namespace(&name, &actor).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// The request to set and remove properties of a namespace.
+///
+/// Spec: REST `UpdateNamespacePropertiesRequest`.
 #[derive(Debug, Deserialize)]
 pub(crate) struct UpdateProperties {
     #[serde(default, deserialize_with = "or_default")]
@@ -86,7 +109,9 @@ pub(crate) struct UpdateProperties {
     removals: BTreeSet<String>,
 }
 
-/// `POST /v1/{prefix}/namespaces/{namespace}/properties`
+/// Sets and removes properties of a namespace, and returns the keys that changed.
+///
+/// Route: `POST /v1/{prefix}/namespaces/{namespace}/properties`. Spec: REST `updateProperties`.
 pub(crate) async fn update(
     warehouse: In,
     By(actor): By,

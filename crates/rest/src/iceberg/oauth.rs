@@ -1,4 +1,8 @@
-//! `POST /v1/oauth/tokens`: deprecated in the specification since 1.6, and still what quick starts of Trino, Spark and DuckDB use.
+//! The issuing of tokens by `POST /v1/oauth/tokens`.
+//!
+//! The specification deprecates the route since 1.6. It is here because the quick starts of Trino, Spark and DuckDB use it.
+//!
+//! Spec: REST `getToken`; RFC 6749 and RFC 8693 for the form and the errors.
 
 use std::collections::HashMap;
 
@@ -16,23 +20,29 @@ use serde_json::json;
 
 use crate::App;
 
+/// The type of the issued token.
+///
+/// Spec: RFC 8693, section 3.
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+/// The grant type of a token exchange.
+///
+/// Spec: RFC 8693, section 2.1.
 const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 
-/// An error as RFC 6749, section 5.2, wants it, not in the catalog's envelope.
+/// Builds an error response in the form of RFC 6749, section 5.2, which is not the envelope of the catalog.
 fn refused(status: u16, error: &str, description: &str) -> Response {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
     (status, Json(json!({"error": error, "error_description": description}))).into_response()
 }
 
-/// Names and values of a form, percent signs and plus signs decoded.
+/// Parses a form into names and values, and decodes percent signs and plus signs.
 fn form(body: &[u8]) -> HashMap<String, String> {
     let text = String::from_utf8_lossy(body);
     let decode = |part: &str| percent_encoding::percent_decode_str(&part.replace('+', " ")).decode_utf8_lossy().into_owned();
     text.split('&').filter_map(|pair| pair.split_once('=')).map(|(k, v)| (decode(k), decode(v))).collect()
 }
 
-/// The client's name and secret from an `Authorization: Basic` header.
+/// Returns the client's name and secret in the header `Authorization: Basic`.
 fn basic(headers: &HeaderMap) -> Option<(String, String)> {
     let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, encoded) = value.split_once(' ')?;
@@ -41,9 +51,11 @@ fn basic(headers: &HeaderMap) -> Option<(String, String)> {
     Some((id, secret))
 }
 
-/// A client shows its principal's token as its secret, or exchanges a token that is about to end.
+/// Issues a token to a client that sends its principal's token as its secret, or exchanges a token that will expire soon.
+///
+/// Spec: REST `getToken`.
 pub(crate) async fn token(State(app): State<App>, headers: HeaderMap, body: Result<Bytes, BytesRejection>) -> Response {
-    // One that is too large has no status of its own in the specification's list.
+    // The specification lists no 413 for this operation, so a body that is too large gets 400.
     let Ok(body) = body else { return refused(400, "invalid_request", "the request body can't be read, or is too large") };
     let form = form(&body);
     let field = |name: &str| form.get(name).filter(|v| !v.is_empty());

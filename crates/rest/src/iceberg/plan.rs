@@ -1,8 +1,10 @@
-//! Scan planning: plan, poll, cancel, fetch tasks.
+//! Scan planning: plan a scan, poll the plan, cancel it, and fetch its tasks.
 //!
-//! A plan is worked out in a task of its own. Most are done before the answer goes out; a longer one is answered `submitted`, to be
-//! polled. What does not fit into one answer is fetched page by page. Plans live in this process's memory, for minutes and within a
-//! bound: a client whose plan is gone gets a clean 404 and plans again.
+//! A plan is computed in a task of its own. Most are ready before the answer goes out; a longer one is answered `submitted`, and
+//! the client polls. Tasks beyond the first page are fetched page by page. Plans are in the memory of this process, for ten
+//! minutes after their last use and within a bound. A client whose plan has expired gets 404 and plans again.
+//!
+//! Spec: REST `planTableScan`, `fetchPlanningResult`, `cancelPlanning`, `fetchScanTasks`. Start reading at [`plan`], then `Scan`.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -26,19 +28,21 @@ use super::content::Printer;
 use crate::extract::{Body, In, InTable};
 use crate::{ApiError, App};
 
-/// Tasks in one answer.
+/// The maximum number of tasks in one answer.
 const PAGE: usize = 2_000;
 
-/// How long a plan that nobody asks for is kept.
+/// The time after its last use at which a plan expires.
 const IDLE: Duration = Duration::from_secs(600);
 
-/// Bytes that all plans may take, by a rough count.
+/// The approximate maximum size of all plans, in bytes.
 const CACHE_BYTES: u64 = 128 << 20;
 
-/// Bytes of a task, roughly.
+/// The approximate size of a task in memory, in bytes.
 const TASK_BYTES: usize = 1_000;
 
-/// A request to plan a scan (REST specification, `PlanTableScanRequest`).
+/// The request to plan a scan.
+///
+/// Spec: REST `PlanTableScanRequest`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct PlanRequest {
@@ -57,11 +61,12 @@ pub(crate) struct PlanRequest {
     stats_fields: Vec<String>,
 }
 
+/// Returns the default of `case-sensitive`.
 const fn yes() -> bool {
     true
 }
 
-/// A finished plan, with what its tasks are printed with.
+/// A completed plan, with the table and the columns that its tasks are printed with.
 #[derive(Debug)]
 struct Planned {
     table: LoadedTable,
@@ -69,6 +74,9 @@ struct Planned {
     plan: ScanPlan,
 }
 
+/// The state of a plan.
+///
+/// Spec: REST `PlanStatus`.
 #[derive(Debug, Clone)]
 enum Progress {
     Submitted,
@@ -85,18 +93,21 @@ struct Entry {
     weight: u32,
 }
 
-/// The plans of this process.
+/// The scan plans of this process, by their id.
 #[derive(Debug)]
 pub(crate) struct Plans(Cache<Uuid, Entry>);
 
 impl Plans {
+    /// Makes an empty cache of plans.
     pub(crate) fn new() -> Self {
         let cache = Cache::builder().time_to_idle(IDLE).weigher(|_, entry: &Entry| entry.weight).max_capacity(CACHE_BYTES);
         Self(cache.build())
     }
 }
 
-/// `POST /v1/{prefix}/namespaces/{namespace}/tables/{table}/plan`
+/// Plans a scan, and answers with the first page of its tasks, or with `submitted` if planning takes longer than the wait.
+///
+/// Route: `POST /v1/{prefix}/namespaces/{namespace}/tables/{table}/plan`. Spec: REST `planTableScan`.
 pub(crate) async fn plan(
     State(app): State<App>,
     warehouse: In,
@@ -112,17 +123,17 @@ pub(crate) async fn plan(
         let result = match catch_panic(scan.run(&catalog, table)).await {
             Ok(Ok(planned)) => Progress::Completed(Arc::new(planned)),
             Ok(Err(e)) => Progress::Failed(e.into()),
-            // Else the client would ask for ever.
-            Err(panic) => Progress::Failed(ApiError::new(ErrorCode::Internal, format!("the plan hit a bug: {panic}"))),
+            // Without a final state the client would poll for ever.
+            Err(panic) => Progress::Failed(ApiError::new(ErrorCode::Internal, format!("planning hit a bug of Esker: {panic}"))),
         };
         done.send_replace(result);
     });
     let mut entry = Entry { table: entry_table, progress: progress.clone(), task: task.abort_handle(), weight: 1 };
     app.inner.plans.0.insert(id, entry.clone()).await;
     let wait = Duration::from_millis(app.inner.options.plan_wait_ms);
-    // A plan that takes longer is answered as it stands.
+    // A plan that is not ready after the wait is answered as submitted.
     let _ = tokio::time::timeout(wait, progress.wait_for(|p| !matches!(p, Progress::Submitted))).await;
-    // Without any wait it is always the client that asks again.
+    // With a wait of 0 every plan is answered as submitted, even one that is ready.
     let reached = if wait.is_zero() { Progress::Submitted } else { progress.borrow().clone() };
     match &reached {
         Progress::Failed(e) => Err(e.clone()),
@@ -137,7 +148,9 @@ pub(crate) async fn plan(
     }
 }
 
-/// `GET /v1/{prefix}/namespaces/{namespace}/tables/{table}/plan/{plan-id}`
+/// Returns the state of a plan, with the first page of its tasks if it is completed.
+///
+/// Route: `GET /v1/{prefix}/namespaces/{namespace}/tables/{table}/plan/{plan-id}`. Spec: REST `fetchPlanningResult`.
 pub(crate) async fn fetch(
     State(app): State<App>,
     warehouse: In,
@@ -158,7 +171,9 @@ pub(crate) async fn fetch(
     }))
 }
 
-/// `DELETE /v1/{prefix}/namespaces/{namespace}/tables/{table}/plan/{plan-id}`
+/// Cancels a plan. Its entry stays, so that a poll answers `cancelled`.
+///
+/// Route: `DELETE /v1/{prefix}/namespaces/{namespace}/tables/{table}/plan/{plan-id}`. Spec: REST `cancelPlanning`.
 pub(crate) async fn cancel(
     State(app): State<App>,
     warehouse: In,
@@ -172,13 +187,19 @@ pub(crate) async fn cancel(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// The request for a page of scan tasks.
+///
+/// Spec: REST `FetchScanTasksRequest`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct TasksRequest {
+    /// The name of the page: the id of the plan, a dot, and the number of the page.
     plan_task: String,
 }
 
-/// `POST /v1/{prefix}/namespaces/{namespace}/tables/{table}/tasks`
+/// Returns a page of the tasks of a completed plan.
+///
+/// Route: `POST /v1/{prefix}/namespaces/{namespace}/tables/{table}/tasks`. Spec: REST `fetchScanTasks`.
 pub(crate) async fn tasks(
     State(app): State<App>,
     warehouse: In,
@@ -186,7 +207,7 @@ pub(crate) async fn tasks(
     Body(request): Body<TasksRequest>,
 ) -> Result<Json<Value>, ApiError> {
     let missing = || {
-        let what = format!("plan task {:?} does not exist, or its plan is gone: plan again", request.plan_task);
+        let what = format!("plan task {:?} does not exist, or its plan has expired; plan the scan again", request.plan_task);
         ApiError::new(ErrorCode::NoSuchPlanTask, what)
     };
     let (id, page) = request.plan_task.rsplit_once('.').ok_or_else(missing)?;
@@ -203,15 +224,17 @@ pub(crate) async fn tasks(
     Ok(Json(print(planned, page)?))
 }
 
+/// Finds the plan of a table by the id in a path.
 async fn find(app: &App, catalog: &Catalog, name: &esker_types::TableName, id: &str) -> Result<(Uuid, Entry), ApiError> {
     let table = catalog.state().table(catalog.warehouse(), name).await?;
-    let missing = || ApiError::new(ErrorCode::NoSuchPlan, format!("plan {id} does not exist, or is gone: plan again"));
+    let missing =
+        || ApiError::new(ErrorCode::NoSuchPlan, format!("plan {id} does not exist, or has expired; plan the scan again"));
     let id = id.parse::<Uuid>().map_err(|_| missing())?;
     let entry = app.inner.plans.0.get(&id).await.filter(|entry| entry.table == table.id);
     entry.map(|entry| (id, entry)).ok_or_else(missing)
 }
 
-/// What a completed plan answers: the first page, and the names of the others.
+/// Prints the first page of a completed plan, with the names of the other pages.
 fn first_page(id: Uuid, planned: &Planned) -> Result<Value, ApiError> {
     let mut answer = print(planned, 0)?;
     answer["status"] = json!("completed");
@@ -222,13 +245,14 @@ fn first_page(id: Uuid, planned: &Planned) -> Result<Value, ApiError> {
     Ok(answer)
 }
 
+/// Prints a page of a plan's tasks, with their delete files.
 fn print(planned: &Planned, page: usize) -> Result<Value, ApiError> {
     let tasks = planned.plan.tasks.chunks(PAGE).nth(page).unwrap_or_default();
     let printer = Printer::new(&planned.table.metadata, planned.stats.clone());
     Ok(printer.tasks(&planned.plan, tasks).map_err(CatalogError::from)?)
 }
 
-/// A scan whose arguments were found to make sense.
+/// A scan whose arguments were checked against the table.
 #[derive(Debug)]
 struct Scan {
     schema: SchemaRef,
@@ -238,14 +262,17 @@ struct Scan {
     min_rows: Option<u64>,
 }
 
+/// The part of a table's history that a scan reads.
 #[derive(Debug)]
 enum Range {
+    /// The rows of one snapshot. A table without a snapshot has none.
     Snapshot(Option<SnapshotRef>),
-    /// What was appended after the one, up to the other.
+    /// The rows that were appended after the snapshot with the id, up to the other snapshot.
     Appended(i64, SnapshotRef),
 }
 
 impl Scan {
+    /// Checks the arguments of a request against the table: snapshots, schema, columns and filter.
     fn check(table: &LoadedTable, request: &PlanRequest) -> Result<Self, ApiError> {
         let metadata = &table.metadata;
         let invalid = |what: String| ApiError::new(ErrorCode::BadRequest, what);
@@ -269,7 +296,7 @@ impl Scan {
         let schema = match schema {
             None => metadata.current_schema().clone(),
             Some(id) => metadata.schema_by_id(id).cloned().ok_or_else(|| {
-                invalid(format!("the snapshot is of schema {id}, which the metadata of table {} does not hold", table.row.name))
+                invalid(format!("the snapshot has the schema {id}, which the metadata of table {} does not have", table.row.name))
             })?,
         };
         let ids = |names: &[String]| -> Result<HashSet<i32>, ApiError> {
@@ -284,6 +311,7 @@ impl Scan {
         Ok(Self { filter, stats, range, min_rows: request.min_rows_requested, schema })
     }
 
+    /// Plans the scan: reads the manifests and applies the filter.
     async fn run(self, catalog: &Catalog, table: LoadedTable) -> Result<Planned, CatalogError> {
         let metadata = &table.metadata;
         let wanted = projection(&self.filter, self.stats.iter().copied());
@@ -303,6 +331,7 @@ impl Scan {
     }
 }
 
+/// Returns the id of the field with a name.
 fn field(schema: &Schema, name: &str, case_sensitive: bool) -> Result<i32, ApiError> {
     let found = match case_sensitive {
         true => schema.field_by_name(name),

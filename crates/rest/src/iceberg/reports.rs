@@ -1,3 +1,7 @@
+//! The scan and commit reports of engines. Esker stores them and counts the use of the table.
+//!
+//! Spec: REST `reportMetrics`.
+
 use axum::http::StatusCode;
 use esker_state::TableUsage;
 use serde::Deserialize;
@@ -5,10 +9,12 @@ use serde::Deserialize;
 use crate::extract::{Body, In, InTable};
 use crate::{ApiError, Caller};
 
-/// What one report may say of anything: sums over many must stay numbers, as they are of all tables at once.
+/// The maximum that a report adds to a count. Larger numbers are cut, so that no sum over reports overflows.
 const MOST: i64 = 1_000_000_000;
 
-/// A scan or commit report. Kept as sent; only what makes it a report is asked for.
+/// A scan or commit report. It is stored as it was sent; only its type is required.
+///
+/// Spec: REST `ReportMetricsRequest`.
 #[derive(Debug, Deserialize, serde::Serialize)]
 pub(crate) struct Report {
     #[serde(rename = "report-type")]
@@ -17,7 +23,9 @@ pub(crate) struct Report {
     rest: serde_json::Map<String, serde_json::Value>,
 }
 
-/// `POST /v1/{prefix}/namespaces/{namespace}/tables/{table}/metrics`
+/// Stores a report about a table, and adds its numbers to the table's use.
+///
+/// Route: `POST /v1/{prefix}/namespaces/{namespace}/tables/{table}/metrics`. Spec: REST `reportMetrics`.
 pub(crate) async fn report(
     warehouse: In,
     caller: Caller,
@@ -32,7 +40,9 @@ pub(crate) async fn report(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// What a report says of the table's use. Names and units are those of the specification's `ScanReport` and `CommitReport`.
+/// Reads the use of the table from a report, or returns `None` for a report of another type.
+///
+/// Spec: REST `ScanReport`, `CommitReport`.
 fn used(report: &Report) -> Option<TableUsage> {
     let metrics = report.rest.get("metrics")?;
     let value = |name: &str| metrics[name]["value"].as_i64().unwrap_or(0).clamp(0, MOST);

@@ -1,12 +1,17 @@
-//! Which status codes an operation answers with: those that the specification lists for it, and 429.
+//! The status codes of each operation of the catalog: those that the specification lists for the operation, and 429.
 //!
-//! What is refused has a code of its own elsewhere (`ErrorCode::http`), but clients of the catalog know only what is listed; of anything
-//! else Java makes an error without a class. 429 is beyond the list: it alone tells a client that a change was not begun and may be sent
-//! again. 503, which is listed, may have been "partially processed", and on a commit Java takes it for an unknown outcome.
+//! Other routes answer with the status of the error's code (`ErrorCode::http`). Clients of the catalog know only the listed
+//! statuses; Java makes an error without a class of any other. 429 is not listed, but no other status tells a client that a
+//! change was not begun and may be sent again. The listed 503 may have been "partially processed", and Java takes it on a commit
+//! for an unknown outcome.
+//!
+//! Spec: REST, the `responses` of each operation.
 
 use axum::http::Method;
 
-/// The status that the operation at a route answers with, for one that is not listed for it.
+/// Returns a status if the specification lists it for an operation, or 400 instead of a 4xx that it does not list.
+///
+/// `route` is the pattern of the route, such as `/v1/{prefix}/namespaces`.
 pub(crate) fn listed(method: &Method, route: &str, status: u16) -> u16 {
     let end = route.strip_prefix("/v1/{prefix}").unwrap_or(route);
     let of_namespace = end.strip_prefix("/namespaces/{namespace}");
@@ -25,7 +30,7 @@ pub(crate) fn listed(method: &Method, route: &str, status: u16) -> u16 {
         }
         409 => *method == Method::DELETE && of_namespace == Some(""),
         422 => post && of_namespace == Some("/properties"),
-        // A method that a route has not is no operation.
+        // 405 is for a method that the route does not have, so there is no operation that could list it.
         400 | 401 | 405 | 429 => true,
         status => !(400..500).contains(&status),
     };
@@ -36,7 +41,7 @@ pub(crate) fn listed(method: &Method, route: &str, status: u16) -> u16 {
 mod tests {
     use super::*;
 
-    /// The integration tests hold every answer that they get against the specification's own list; this is what they hardly meet.
+    /// The integration tests compare every answer with the list of the specification. These cases rarely occur there.
     #[test]
     fn what_an_operation_does_not_list_is_a_bad_request() {
         let table = "/v1/{prefix}/namespaces/{namespace}/tables/{table}";

@@ -1,3 +1,5 @@
+//! Tables: list, create, register, unregister, drop and rename. Loading and commits have files of their own.
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -12,7 +14,9 @@ use super::paging::Paging;
 use crate::extract::{Body, By, In, InNamespace, InTable, Query};
 use crate::{ApiError, App};
 
-/// `GET /v1/{prefix}/namespaces/{namespace}/tables`
+/// Lists the tables of a namespace.
+///
+/// Route: `GET /v1/{prefix}/namespaces/{namespace}/tables`. Spec: REST `listTables`.
 pub(crate) async fn list(
     warehouse: In,
     InNamespace(namespace): InNamespace,
@@ -24,7 +28,9 @@ pub(crate) async fn list(
     Ok(Json(json!({"identifiers": identifiers, "next-page-token": next})))
 }
 
-/// `POST /v1/{prefix}/namespaces/{namespace}/tables`
+/// Creates a table, or only stages its creation.
+///
+/// Route: `POST /v1/{prefix}/namespaces/{namespace}/tables`. Spec: REST `createTable`.
 pub(crate) async fn create(
     State(app): State<App>,
     warehouse: In,
@@ -40,7 +46,9 @@ pub(crate) async fn create(
     }
 }
 
-/// `POST /v1/{prefix}/namespaces/{namespace}/register`
+/// Registers a table from an existing metadata file. The table is foreign until it is claimed.
+///
+/// Route: `POST /v1/{prefix}/namespaces/{namespace}/register`. Spec: REST `registerTable`.
 pub(crate) async fn register(
     State(app): State<App>,
     warehouse: In,
@@ -53,25 +61,33 @@ pub(crate) async fn register(
     load::response(&app, warehouse.catalog(), &table, &shape).await
 }
 
-/// `POST /v1/{prefix}/namespaces/{namespace}/tables/{table}/unregister`
+/// Removes a table from the catalog without deleting its files, and returns its last metadata.
+///
+/// Route: `POST /v1/{prefix}/namespaces/{namespace}/tables/{table}/unregister`. Spec: REST `unregisterTable`.
 pub(crate) async fn unregister(warehouse: In, By(actor): By, InTable(name): InTable) -> Result<Response, ApiError> {
     Ok(load::farewell(&warehouse.catalog().unregister_table(&name, &actor).await?))
 }
 
-/// `HEAD /v1/{prefix}/namespaces/{namespace}/tables/{table}`
+/// Checks that a table exists.
+///
+/// Route: `HEAD /v1/{prefix}/namespaces/{namespace}/tables/{table}`. Spec: REST `tableExists`.
 pub(crate) async fn exists(warehouse: In, InTable(name): InTable) -> Result<StatusCode, ApiError> {
     let catalog = warehouse.catalog();
     catalog.state().table(catalog.warehouse(), &name).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// The parameters of a drop.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct DropQuery {
+    /// The text `true` in any case, to delete the files of the table too.
     purge_requested: Option<String>,
 }
 
-/// `DELETE /v1/{prefix}/namespaces/{namespace}/tables/{table}`
+/// Drops a table, and its files with `purgeRequested=true`.
+///
+/// Route: `DELETE /v1/{prefix}/namespaces/{namespace}/tables/{table}?purgeRequested=`. Spec: REST `dropTable`.
 pub(crate) async fn drop(
     warehouse: In,
     By(actor): By,
@@ -84,6 +100,9 @@ pub(crate) async fn drop(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// The identifier of a table or view, as JSON.
+///
+/// Spec: REST `TableIdentifier`.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Identifier {
     namespace: NamespaceName,
@@ -91,11 +110,15 @@ pub(crate) struct Identifier {
 }
 
 impl Identifier {
+    /// Returns the name, or an error if it is not valid.
     pub(crate) fn name(self) -> Result<TableName, ApiError> {
         Ok(TableName::new(self.namespace, self.name).map_err(CatalogError::from)?)
     }
 }
 
+/// The request to rename a table or view.
+///
+/// Spec: REST `RenameTableRequest`.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Rename {
     source: Identifier,
@@ -103,12 +126,15 @@ pub(crate) struct Rename {
 }
 
 impl Rename {
+    /// Returns the old and the new name.
     pub(crate) fn names(self) -> Result<(TableName, TableName), ApiError> {
         Ok((self.source.name()?, self.destination.name()?))
     }
 }
 
-/// `POST /v1/{prefix}/tables/rename`
+/// Renames a table, also into another namespace.
+///
+/// Route: `POST /v1/{prefix}/tables/rename`. Spec: REST `renameTable`.
 pub(crate) async fn rename(warehouse: In, By(actor): By, Body(request): Body<Rename>) -> Result<StatusCode, ApiError> {
     let (from, to) = request.names()?;
     warehouse.catalog().rename_table(&from, &to, &actor).await?;

@@ -1,3 +1,5 @@
+//! Commits to several tables at once, of which all or none are applied.
+
 use axum::extract::State;
 use axum::http::StatusCode;
 use esker_catalog::{Proposal, TableChange};
@@ -18,13 +20,18 @@ struct Change {
     updates: Vec<TableUpdate>,
 }
 
+/// The request for a commit to several tables.
+///
+/// Spec: REST `CommitTransactionRequest`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct CommitTransaction {
     table_changes: Vec<Change>,
 }
 
-/// `POST /v1/{prefix}/transactions/commit`
+/// Commits changes to several tables in one transaction.
+///
+/// Route: `POST /v1/{prefix}/transactions/commit`. Spec: REST `commitTransaction`.
 pub(crate) async fn commit(
     State(app): State<App>,
     warehouse: In,

@@ -1,3 +1,5 @@
+//! Views: list, create, register, load, replace, drop and rename.
+
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -10,12 +12,16 @@ use super::tables::Rename;
 use crate::ApiError;
 use crate::extract::{Body, By, In, InNamespace, InView, Query};
 
-/// The load response of a view.
+/// Builds the load response of a view.
+///
+/// Spec: REST `LoadViewResult`.
 pub(crate) fn response(view: &LoadedView) -> Response {
     load::whole(&load::head(&view.row.metadata_location), view.json.clone())
 }
 
-/// `GET /v1/{prefix}/namespaces/{namespace}/views`
+/// Lists the views of a namespace.
+///
+/// Route: `GET /v1/{prefix}/namespaces/{namespace}/views`. Spec: REST `listViews`.
 pub(crate) async fn list(
     warehouse: In,
     InNamespace(namespace): InNamespace,
@@ -27,7 +33,9 @@ pub(crate) async fn list(
     Ok(Json(json!({"identifiers": identifiers, "next-page-token": next})))
 }
 
-/// `POST /v1/{prefix}/namespaces/{namespace}/views`
+/// Creates a view.
+///
+/// Route: `POST /v1/{prefix}/namespaces/{namespace}/views`. Spec: REST `createView`.
 pub(crate) async fn create(
     warehouse: In,
     By(actor): By,
@@ -37,7 +45,9 @@ pub(crate) async fn create(
     Ok(response(&warehouse.catalog().create_view(&namespace, request, &actor).await?))
 }
 
-/// `POST /v1/{prefix}/namespaces/{namespace}/register-view`
+/// Registers a view from an existing metadata file.
+///
+/// Route: `POST /v1/{prefix}/namespaces/{namespace}/register-view`. Spec: REST `registerView`.
 pub(crate) async fn register(
     warehouse: In,
     By(actor): By,
@@ -47,19 +57,25 @@ pub(crate) async fn register(
     Ok(response(&warehouse.catalog().register_view(&namespace, request, &actor).await?))
 }
 
-/// `GET /v1/{prefix}/namespaces/{namespace}/views/{view}`
+/// Loads a view.
+///
+/// Route: `GET /v1/{prefix}/namespaces/{namespace}/views/{view}`. Spec: REST `loadView`.
 pub(crate) async fn load(warehouse: In, InView(name): InView) -> Result<Response, ApiError> {
     Ok(response(&warehouse.catalog().load_view(&name).await?))
 }
 
-/// `HEAD /v1/{prefix}/namespaces/{namespace}/views/{view}`
+/// Checks that a view exists.
+///
+/// Route: `HEAD /v1/{prefix}/namespaces/{namespace}/views/{view}`. Spec: REST `viewExists`.
 pub(crate) async fn exists(warehouse: In, InView(name): InView) -> Result<StatusCode, ApiError> {
     let catalog = warehouse.catalog();
     catalog.state().view(catalog.warehouse(), &name).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `POST /v1/{prefix}/namespaces/{namespace}/views/{view}`
+/// Commits updates to a view, such as a new version.
+///
+/// Route: `POST /v1/{prefix}/namespaces/{namespace}/views/{view}`. Spec: REST `replaceView`.
 pub(crate) async fn replace(
     warehouse: In,
     By(actor): By,
@@ -69,13 +85,17 @@ pub(crate) async fn replace(
     Ok(response(&warehouse.catalog().replace_view(&name, request, &actor).await?))
 }
 
-/// `DELETE /v1/{prefix}/namespaces/{namespace}/views/{view}`
+/// Drops a view.
+///
+/// Route: `DELETE /v1/{prefix}/namespaces/{namespace}/views/{view}`. Spec: REST `dropView`.
 pub(crate) async fn drop(warehouse: In, By(actor): By, InView(name): InView) -> Result<StatusCode, ApiError> {
     warehouse.catalog().drop_view(&name, &actor).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `POST /v1/{prefix}/views/rename`
+/// Renames a view, also into another namespace.
+///
+/// Route: `POST /v1/{prefix}/views/rename`. Spec: REST `renameView`.
 pub(crate) async fn rename(warehouse: In, By(actor): By, Body(request): Body<Rename>) -> Result<StatusCode, ApiError> {
     let (from, to) = request.names()?;
     warehouse.catalog().rename_view(&from, &to, &actor).await?;

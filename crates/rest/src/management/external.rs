@@ -80,7 +80,9 @@ pub(crate) async fn claim(State(app): State<App>, Body(claim): Body<Claim>) -> R
 /// Returns the warehouse of a job.
 fn warehouse_of<'a>(app: &'a App, job: &Job) -> Result<&'a Maintenance, ApiError> {
     let found = app.warehouses().find(|w| w.catalog().warehouse().id == job.warehouse);
-    found.ok_or_else(|| ApiError::new(ErrorCode::NotFound, format!("job {} is of a warehouse that this server does not have", job.id)))
+    found.ok_or_else(|| {
+        ApiError::new(ErrorCode::NotFound, format!("job {} is of a warehouse that this server does not have", job.id))
+    })
 }
 
 /// Makes the error for a worker that does not have the job, or not any more.

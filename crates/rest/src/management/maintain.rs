@@ -74,8 +74,8 @@ pub(crate) async fn kinds() -> Json<Vec<KindView>> {
 
 /// Enqueues a job, or shows its plan with `dry-run=true` (`POST …/tables/{table}/{kind}`).
 ///
-/// A frozen table takes only jobs that change nothing. A compaction takes `compact.spark-over` from the policy if the request does
-/// not set it.
+/// A frozen table takes only jobs that change nothing. A compaction takes `compact.spark-over` from the policy if the request
+/// does not set it.
 pub(crate) async fn start(
     warehouse: In,
     State(app): State<App>,

@@ -77,13 +77,17 @@ impl ServiceMetrics {
         let r = &registry;
         let buckets = vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
         let requests =
-            HistogramOpts::new("esker_http_request_duration_seconds", "Duration in seconds from a request to its response.").buckets(buckets);
+            HistogramOpts::new("esker_http_request_duration_seconds", "Duration in seconds from a request to its response.")
+                .buckets(buckets);
         let batches = HistogramOpts::new("esker_commit_batch_size", "Number of commits that shared one metadata file.")
             .buckets(vec![1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0]);
         let gauge = IntGauge::new;
         Self {
             requests: registered!(r, HistogramVec::new(requests, &["method", "route", "status"])),
-            commits: registered!(r, IntCounterVec::new(Opts::new("esker_commits_total", "Number of commits, by result."), &["result"])),
+            commits: registered!(
+                r,
+                IntCounterVec::new(Opts::new("esker_commits_total", "Number of commits, by result."), &["result"])
+            ),
             conflicts: registered!(
                 r,
                 IntCounterVec::new(
@@ -100,18 +104,27 @@ impl ServiceMetrics {
             scores: registered!(
                 r,
                 IntGaugeVec::new(
-                    Opts::new("esker_tables_by_score", "Number of tables by health score; the class 'unknown' counts those that have none."),
+                    Opts::new(
+                        "esker_tables_by_score",
+                        "Number of tables by health score; the class 'unknown' counts those that have none."
+                    ),
                     &["class"]
                 )
             ),
             findings: registered!(
                 r,
-                IntGaugeVec::new(Opts::new("esker_tables_with_finding", "Number of tables with a health finding."), &["code", "severity"])
+                IntGaugeVec::new(
+                    Opts::new("esker_tables_with_finding", "Number of tables with a health finding."),
+                    &["code", "severity"]
+                )
             ),
             jobs: registered!(r, gauge("esker_jobs_running", "Number of maintenance jobs that run in this process.")),
             queue: registered!(
                 r,
-                IntGaugeVec::new(Opts::new("esker_jobs", "Number of queued and running jobs on all servers."), &["kind", "state"])
+                IntGaugeVec::new(
+                    Opts::new("esker_jobs", "Number of queued and running jobs on all servers."),
+                    &["kind", "state"]
+                )
             ),
             longest_wait: registered!(
                 r,
@@ -137,14 +150,20 @@ impl ServiceMetrics {
             job_bytes: registered!(
                 r,
                 IntCounterVec::new(
-                    Opts::new("esker_job_bytes_total", "Size in bytes of what the job attempts that ended in this process read and wrote."),
+                    Opts::new(
+                        "esker_job_bytes_total",
+                        "Size in bytes of what the job attempts that ended in this process read and wrote."
+                    ),
                     &["warehouse", "kind", "direction"]
                 )
             ),
             job_cpu: registered!(
                 r,
                 CounterVec::new(
-                    Opts::new("esker_job_cpu_seconds_total", "Processor time in seconds of the job attempts that ended in this process."),
+                    Opts::new(
+                        "esker_job_cpu_seconds_total",
+                        "Processor time in seconds of the job attempts that ended in this process."
+                    ),
                     &["warehouse", "kind"]
                 )
             ),
@@ -157,7 +176,10 @@ impl ServiceMetrics {
             ),
             data_bytes: registered!(
                 r,
-                IntGaugeVec::new(Opts::new("esker_warehouse_data_bytes", "Size in bytes of the live data files."), &["warehouse"])
+                IntGaugeVec::new(
+                    Opts::new("esker_warehouse_data_bytes", "Size in bytes of the live data files."),
+                    &["warehouse"]
+                )
             ),
             data_files: registered!(
                 r,
@@ -184,7 +206,10 @@ impl ServiceMetrics {
                 )
             ),
             quarantine_files: registered!(r, gauge("esker_quarantine_files", "Number of files in quarantine.")),
-            quarantine_bytes: registered!(r, gauge("esker_quarantine_bytes", "Size in bytes of the files in quarantine; unknown sizes count as zero.")),
+            quarantine_bytes: registered!(
+                r,
+                gauge("esker_quarantine_bytes", "Size in bytes of the files in quarantine; unknown sizes count as zero.")
+            ),
             storage: registered!(
                 r,
                 IntCounterVec::new(
@@ -194,7 +219,10 @@ impl ServiceMetrics {
             ),
             sink_lag: registered!(
                 r,
-                IntGaugeVec::new(Opts::new("esker_event_sink_lag_events", "Number of events that a sink does not have yet."), &["sink"])
+                IntGaugeVec::new(
+                    Opts::new("esker_event_sink_lag_events", "Number of events that a sink does not have yet."),
+                    &["sink"]
+                )
             ),
             sink_age: registered!(
                 r,
@@ -203,15 +231,24 @@ impl ServiceMetrics {
                     &["sink"]
                 )
             ),
-            queries_running: registered!(r, gauge("esker_queries_running", "Number of SQL statements that run or wait for admission.")),
+            queries_running: registered!(
+                r,
+                gauge("esker_queries_running", "Number of SQL statements that run or wait for admission.")
+            ),
             queries: registered!(
                 r,
-                IntCounterVec::new(Opts::new("esker_queries_total", "Number of SQL statements that ended, by result."), &["result"])
+                IntCounterVec::new(
+                    Opts::new("esker_queries_total", "Number of SQL statements that ended, by result."),
+                    &["result"]
+                )
             ),
             cache_parts: registered!(
                 r,
                 IntCounterVec::new(
-                    Opts::new("esker_cache_parts_total", "Number of parts of data files that queries read, by the place where they were found."),
+                    Opts::new(
+                        "esker_cache_parts_total",
+                        "Number of parts of data files that queries read, by the place where they were found."
+                    ),
                     &["found"]
                 )
             ),
@@ -229,7 +266,10 @@ impl ServiceMetrics {
             task_restarts: registered!(
                 r,
                 IntCounterVec::new(
-                    Opts::new("esker_background_task_restarts_total", "Number of times that a background task was started again after it failed."),
+                    Opts::new(
+                        "esker_background_task_restarts_total",
+                        "Number of times that a background task was started again after it failed."
+                    ),
                     &["task"]
                 )
             ),

@@ -24,14 +24,22 @@ pub(crate) async fn tables(State(app): State<App>) -> Result<String, ApiError> {
     let by_kind = |name: &str, help: &str| GaugeVec::new(Opts::new(name, help), &["warehouse", "namespace", "table", "kind"]);
     let score = registered!(r, by_table("esker_table_health_score", "Health score from 0 to 100."));
     let unreadable = registered!(r, by_table("esker_table_unreadable", "1 if the table's metadata can't be read; else 0."));
-    let damaged = registered!(r, by_table("esker_table_damaged_files", "Number of files of the current snapshot that a job or query could not read."));
+    let damaged = registered!(
+        r,
+        by_table("esker_table_damaged_files", "Number of files of the current snapshot that a job or query could not read.")
+    );
     let data_files = registered!(r, by_table("esker_table_data_files", "Number of live data files."));
     let data_bytes = registered!(r, by_table("esker_table_data_bytes", "Size in bytes of the live data files."));
-    let records = registered!(r, by_table("esker_table_records", "Number of rows in the live data files, deleted rows included."));
-    let small =
-        registered!(r, by_table("esker_table_small_files_ratio", "Share of data files under three quarters of the target size, from 0 to 1."));
-    let excess =
-        registered!(r, by_table("esker_table_excess_files", "Number of data files beyond those that the data needs at the target size."));
+    let records =
+        registered!(r, by_table("esker_table_records", "Number of rows in the live data files, deleted rows included."));
+    let small = registered!(
+        r,
+        by_table("esker_table_small_files_ratio", "Share of data files under three quarters of the target size, from 0 to 1.")
+    );
+    let excess = registered!(
+        r,
+        by_table("esker_table_excess_files", "Number of data files beyond those that the data needs at the target size.")
+    );
     let sizes = registered!(
         r,
         GaugeVec::new(
@@ -42,21 +50,50 @@ pub(crate) async fn tables(State(app): State<App>) -> Result<String, ApiError> {
     let delete_files = registered!(r, by_kind("esker_table_delete_files", "Number of live delete files."));
     let deletes = registered!(r, by_kind("esker_table_deletes", "Number of deletes in the live delete files."));
     let snapshots = registered!(r, by_table("esker_table_snapshots", "Number of snapshots in the metadata."));
-    let oldest = registered!(r, by_table("esker_table_oldest_snapshot_timestamp_seconds", "Time in seconds since the Unix epoch at which the oldest snapshot was made."));
-    let last = registered!(r, by_table("esker_table_last_commit_timestamp_seconds", "Time in seconds since the Unix epoch at which the table last changed."));
+    let oldest = registered!(
+        r,
+        by_table(
+            "esker_table_oldest_snapshot_timestamp_seconds",
+            "Time in seconds since the Unix epoch at which the oldest snapshot was made."
+        )
+    );
+    let last = registered!(
+        r,
+        by_table(
+            "esker_table_last_commit_timestamp_seconds",
+            "Time in seconds since the Unix epoch at which the table last changed."
+        )
+    );
     let metadata = registered!(r, by_table("esker_table_metadata_bytes", "Size in bytes of the current metadata file."));
     let manifests = registered!(r, by_table("esker_table_manifests", "Number of manifests of the current snapshot."));
-    let manifest_bytes = registered!(r, by_table("esker_table_manifest_bytes", "Size in bytes of the manifests of the current snapshot."));
+    let manifest_bytes =
+        registered!(r, by_table("esker_table_manifest_bytes", "Size in bytes of the manifests of the current snapshot."));
     let unexamined = registered!(r, IntGauge::new("esker_tables_not_examined", "Number of tables whose metadata can't be read."));
-    let left_out = registered!(r, IntGauge::new("esker_tables_not_exported", "Number of tables that are left out, because there are more than 500."));
+    let left_out = registered!(
+        r,
+        IntGauge::new("esker_tables_not_exported", "Number of tables that are left out, because there are more than 500.")
+    );
 
     let success = registered!(
         r,
-        by_kind("esker_table_last_success_timestamp_seconds", "Time in seconds since the Unix epoch at which a job of this kind last succeeded on the table.")
+        by_kind(
+            "esker_table_last_success_timestamp_seconds",
+            "Time in seconds since the Unix epoch at which a job of this kind last succeeded on the table."
+        )
     );
-    let scans = registered!(r, by_table("esker_table_reported_scans", "Number of scans that engines reported in the last seven days."));
-    let commits = registered!(r, by_table("esker_table_reported_commits", "Number of commits that engines reported in the last seven days."));
-    let attempts = registered!(r, by_table("esker_table_reported_commit_attempts", "Number of attempts at the commits that engines reported in the last seven days."));
+    let scans =
+        registered!(r, by_table("esker_table_reported_scans", "Number of scans that engines reported in the last seven days."));
+    let commits = registered!(
+        r,
+        by_table("esker_table_reported_commits", "Number of commits that engines reported in the last seven days.")
+    );
+    let attempts = registered!(
+        r,
+        by_table(
+            "esker_table_reported_commit_attempts",
+            "Number of attempts at the commits that engines reported in the last seven days."
+        )
+    );
     let mut successes: HashMap<TableId, Vec<(String, i64)>> = HashMap::new();
     for (table, kind, at) in app.state().last_successes().await? {
         successes.entry(table).or_default().push((kind, at));

@@ -92,7 +92,11 @@ fn same_site(headers: &HeaderMap) -> Result<(), ApiError> {
         (None, Some(origin)) => origin.split_once("://").map(|(_, host)| host) == value("host"),
         (None, None) => true,
     };
-    if here { Ok(()) } else { Err(ApiError::new(ErrorCode::Forbidden, "the form was sent by a page of another site; open the page of this server")) }
+    if here {
+        Ok(())
+    } else {
+        Err(ApiError::new(ErrorCode::Forbidden, "the form was sent by a page of another site; open the page of this server"))
+    }
 }
 
 /// Returns the address of a table's page.

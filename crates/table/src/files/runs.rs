@@ -9,7 +9,7 @@ use crate::PlannableFile;
 
 /// Data files of one partition that are next to each other in a manifest.
 ///
-/// A run spans at most [`RUN`] entries, and some of them may be no live data files.
+/// A run spans at most [`MAX_RUN_ENTRIES`] entries, and some of them may be no live data files.
 #[derive(Debug)]
 pub(crate) struct Run<'a> {
     files: &'a SnapshotFiles,
