@@ -27,6 +27,7 @@ build:  ## Build every crate for development.
 lint:  ## Check formatting, clippy, spelling, licences and Python style.
 	cargo fmt --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	RUSTDOCFLAGS="-D warnings --document-private-items" cargo doc --workspace --no-deps --quiet
 	cargo metadata --locked --format-version 1 --manifest-path fuzz/Cargo.toml > /dev/null
 	python3 scripts/licenses.py
 	bin=$$(dirname "$$($(UV) scripts/lint-requirements.txt)")

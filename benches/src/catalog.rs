@@ -80,16 +80,16 @@ async fn main() {
         let file = app.dir.path().join("probe");
         let write = timed(|_| async { std::fs::write(&file, &text).expect("written") }).await;
 
-        let (_, headers, _) = app.raw(Method::GET, TABLE, &[], None).await;
+        let (_, headers, _) = app.send_raw(Method::GET, TABLE, &[], None).await;
         let tag = headers["etag"].to_str().expect("text").to_owned();
-        let all = timed(|_| app.raw(Method::GET, TABLE, &[], None)).await;
+        let all = timed(|_| app.send_raw(Method::GET, TABLE, &[], None)).await;
         let path = format!("{TABLE}?snapshots=refs");
         let began = Instant::now();
-        let (_, _, refs_body) = app.raw(Method::GET, &path, &[], None).await;
+        let (_, _, refs_body) = app.send_raw(Method::GET, &path, &[], None).await;
         let refs_first = began.elapsed().as_secs_f64() * 1000.0;
-        let refs = timed(|_| app.raw(Method::GET, &path, &[], None)).await;
+        let refs = timed(|_| app.send_raw(Method::GET, &path, &[], None)).await;
         let known = [("if-none-match", tag.as_str())];
-        let unchanged = timed(|_| app.raw(Method::GET, TABLE, &known, None)).await;
+        let unchanged = timed(|_| app.send_raw(Method::GET, TABLE, &known, None)).await;
         let commit = timed(|round| {
             let next = n + 1 + round as u64;
             let mut snapshot = snapshot(next, location);

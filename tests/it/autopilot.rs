@@ -41,7 +41,7 @@ async fn thinks(app: &TestApp, table: &str, part: &str) -> Value {
 }
 
 async fn jobs(app: &TestApp) -> Vec<Value> {
-    app.idle().await;
+    app.wait_until_idle().await;
     app.ok(Method::GET, "/api/v1/jobs", None).await.as_array().expect("jobs").clone()
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray, StructArray};
 use arrow::datatypes::{DataType, SchemaRef};
 use esker_format::{DataContentType, DataFile, DataFileFormat, Value as Cell};
-use esker_tests::{Lake, Scope, TestApp};
+use esker_tests::{Lake, PositionDeleteScope, TestApp};
 use esker_types::{JobId, now_ms};
 use parquet::arrow::ArrowWriter;
 use reqwest::Method;
@@ -13,7 +13,7 @@ use roaring::RoaringTreemap;
 use serde_json::{Value, json};
 
 async fn check(lake: &Lake<'_>, options: Value) -> Value {
-    let job = lake.run("check", options).await;
+    let job = lake.run_job("check", options).await;
     assert_eq!((&job["kind"], &job["state"]), (&json!("check"), &json!("succeeded")), "{job}");
     job["outcome"].clone()
 }
@@ -59,10 +59,10 @@ async fn a_sound_table_has_no_findings_and_is_not_changed() {
             lake.append(&[(n * 2, "a".to_owned(), 1, None), (n * 2 + 1, "b".to_owned(), 2, None)]).await;
         }
         if version > 1 {
-            lake.delete_by_position(&[1].into(), Scope::File).await;
+            lake.delete_by_position(&[1].into(), PositionDeleteScope::File).await;
             lake.upsert(&[(2, 1)], &[]).await;
         }
-        lake.job(json!({"courtesy-seconds": 0, "min-input-files": 2, "partition": "p=2"})).await;
+        lake.compact(json!({"courtesy-seconds": 0, "min-input-files": 2, "partition": "p=2"})).await;
         let (before, rows) = (snapshots(&lake).await, lake.rows().await);
         for options in [json!({}), json!({"files": true})] {
             let outcome = check(&lake, options).await;
@@ -198,7 +198,7 @@ async fn a_count_of_nan_is_looked_into_where_a_file_of_which_it_was_made_had_non
         lake.add([file], []).await;
         assert_eq!(check(&lake, json!({})).await["rows"], 0, "no compaction wrote it");
     }
-    let job = lake.job(json!({"courtesy-seconds": 0, "rewrite-all": true, "min-input-files": 1})).await;
+    let job = lake.compact(json!({"courtesy-seconds": 0, "rewrite-all": true, "min-input-files": 1})).await;
     assert_eq!(job["state"], "succeeded", "{job}");
     let outcome = check(&lake, json!({})).await;
     assert_eq!((&outcome["rows"], &outcome["findings"]), (&json!(4), &json!([])), "{outcome}");
@@ -229,7 +229,7 @@ async fn null_in_place_of_a_nested_default_is_suspected_and_counted() {
     lake.add([other], []).await;
     assert_eq!(kinds(&check(&lake, json!({})).await), Vec::<String>::new(), "nothing was compacted into it");
     // After the expiry the metadata no longer tells which files the compaction replaced.
-    let expired = lake.run("expire", json!({"older-than-ms": now_ms() + 1000})).await;
+    let expired = lake.run_job("expire", json!({"older-than-ms": now_ms() + 1000})).await;
     assert_eq!(expired["outcome"]["snapshots"], 1, "{expired}");
     let found = one(&check(&lake, json!({})).await);
     assert_eq!(
@@ -248,7 +248,7 @@ async fn a_lost_default_is_certain_while_the_older_files_are_there() {
     let int = |id: i32, name: &str| json!({"id": id, "name": name, "required": false, "type": "int"});
     let with = |fields: Value| json!([{"id": 1, "name": "s", "required": false, "type": {"type": "struct", "fields": fields}}]);
     let properties = json!({"format-version": "3", "write.metadata.metrics.column.s.x": "none"});
-    let lake = Lake::craft(&app, "t", with(json!([int(2, "y")])), json!([]), properties).await;
+    let lake = Lake::create_with_schema(&app, "t", with(json!([int(2, "y")])), json!([]), properties).await;
     let structs = |schema: &SchemaRef, columns: Vec<ArrayRef>| {
         let DataType::Struct(inner) = schema.field(0).data_type().clone() else { panic!("a struct") };
         let structs: ArrayRef = Arc::new(StructArray::new(inner, columns, Some(vec![true, true, false].into())));
@@ -266,7 +266,7 @@ async fn a_lost_default_is_certain_while_the_older_files_are_there() {
     let newer = structs(&schema, vec![ys(), Arc::new(Int32Array::from(vec![None, Some(5), None]))]);
     let newer = lake.write("newer.parquet", &newer).await;
     lake.add([newer], []).await;
-    let job = lake.job(json!({"rewrite-all": true, "courtesy-seconds": 0})).await;
+    let job = lake.compact(json!({"rewrite-all": true, "courtesy-seconds": 0})).await;
     assert_eq!(job["outcome"]["files_in"], 2, "{job}");
     let found = one(&check(&lake, json!({"files": true})).await);
     assert_eq!((&found["certain"], &found["rows"]), (&json!(false), &json!(1)), "what was meant explains it: {found}");
@@ -450,7 +450,7 @@ async fn manifests_and_snapshots_whose_spec_or_schema_the_table_has_not_are_foun
     assert_eq!((&findings[1]["path"], &findings[1]["snapshot-id"]), (&json!(old.manifest_list), &json!(old.snapshot_id)));
 
     let back = json!({"action": "rollback", "snapshot-id": old.snapshot_id});
-    let (code, _, message) = app.refused(Method::POST, &lake.management("refs"), Some(back)).await;
+    let (code, _, message) = app.refused(Method::POST, &lake.management_path("refs"), Some(back)).await;
     assert!(code == 400 && message.contains("schema 0"), "nothing goes back there: {code} {message}");
 
     // main no longer refers to the manifest, but an earlier snapshot does.

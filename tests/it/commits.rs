@@ -103,7 +103,7 @@ async fn a_wait_at_the_commit_point_ends_and_says_whether_anything_was_done() {
         let transaction = json!({"table-changes": [change]});
         let unregister = "/v1/default/namespaces/n/tables/t/unregister";
         for (path, body) in [(TABLE, set("behind")), ("/v1/default/transactions/commit", transaction), (unregister, json!({}))] {
-            let (status, headers, text) = app.raw(Method::POST, path, &[], Some(body)).await;
+            let (status, headers, text) = app.send_raw(Method::POST, path, &[], Some(body)).await;
             assert_eq!(status, 429, "{path}: {text}");
             assert!(headers.contains_key("retry-after") && text.contains("TooManyRequestsException"), "{path}: {text}");
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, Int32Array, Int64Array, StructArray};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Int64Type};
-use esker_tests::{Faults, Lake, Row, Scope, TestApp, Writer};
+use esker_tests::{Faults, Lake, PositionDeleteScope, Row, TestApp, Writer};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -169,7 +169,7 @@ async fn a_branch_is_compacted_and_main_is_not_touched() {
 
 /// Runs a compaction. Returns the ids in the order of the rows in the table's only file.
 async fn order_after(lake: &Lake<'_>, options: Value) -> Vec<String> {
-    let job = lake.job(options).await;
+    let job = lake.compact(options).await;
     assert_eq!((&job["state"], &job["outcome"]["files_out"]), (&json!("succeeded"), &json!(1)), "{job}");
     lake.query("SELECT id FROM lake.sorted").await.concat()
 }
@@ -184,7 +184,7 @@ async fn a_sort_names_columns_with_blanks_commas_and_dots_and_fields_of_structs(
     ]);
     let properties = json!({"write.parquet.bloom-filter-enabled.column.e.f": "true",
         "write.parquet.bloom-filter-enabled.column.s.x y": "true"});
-    let lake = Lake::craft(&app, "sorted", fields, json!([]), properties).await;
+    let lake = Lake::create_with_schema(&app, "sorted", fields, json!([]), properties).await;
     let schema = lake.arrow_schema().await;
     let ints = |values: [Option<i32>; 4]| Arc::new(Int32Array::from(values.to_vec())) as ArrayRef;
     let DataType::Struct(inner) = schema.field(4).data_type() else { panic!("{schema}") };
@@ -243,7 +243,7 @@ async fn a_compaction_of_a_table_whose_name_holds_a_dot_is_undone() {
     for id in 0..3 {
         lake.append(&[(id, "s".to_owned(), 0, None)]).await;
     }
-    let job = lake.job(json!({"rewrite-all": true, "courtesy-seconds": 0})).await;
+    let job = lake.compact(json!({"rewrite-all": true, "courtesy-seconds": 0})).await;
     assert_eq!(job["outcome"]["files_in"], 3, "{job}");
     assert_eq!(lake.undo(&job).await.expect("undone")["files"], 3);
     assert_eq!(lake.data_files().await.len(), 3);
@@ -297,10 +297,10 @@ async fn compacted(app: &TestApp, version: u8) -> (Lake<'_>, Value, Vec<Row>) {
     for i in 0..3 {
         lake.append(&[row(i * 2), row(i * 2 + 1)]).await;
     }
-    lake.delete_by_position(&HashSet::from([3]), Scope::Partition).await;
+    lake.delete_by_position(&HashSet::from([3]), PositionDeleteScope::Partition).await;
     lake.upsert(&[(5, 0)], &[(5, "new".to_owned(), 0, None)]).await;
     let rows = lake.rows().await;
-    let job = lake.job(json!({"courtesy-seconds": 0, "rewrite-all": true, "min-input-files": 2})).await;
+    let job = lake.compact(json!({"courtesy-seconds": 0, "rewrite-all": true, "min-input-files": 2})).await;
     assert_eq!(job["state"], "succeeded", "{job}");
     (lake, job, rows)
 }
@@ -323,7 +323,7 @@ async fn a_compaction_is_undone_with_its_deletes_and_what_landed_since_still_app
         let again = lake.undo(&job).await.expect_err("once only");
         assert!(again.contains("is undone already"), "{again}");
         // The restored files can be compacted again.
-        let job = lake.job(json!({"courtesy-seconds": 0, "rewrite-all": true})).await;
+        let job = lake.compact(json!({"courtesy-seconds": 0, "rewrite-all": true})).await;
         assert_eq!(job["state"], "succeeded", "{job}");
         assert_eq!(lake.rows().await, rows);
     }
@@ -334,7 +334,7 @@ async fn an_undo_of_a_compaction_is_refused_where_its_rows_were_deleted_by_posit
     let app = TestApp::start().await;
     for version in [2, 3] {
         let (lake, job, mut rows) = compacted(&app, version).await;
-        lake.delete_by_position(&HashSet::from([1]), Scope::File).await;
+        lake.delete_by_position(&HashSet::from([1]), PositionDeleteScope::File).await;
         let refused = lake.undo(&job).await.expect_err("refused");
         assert!(refused.contains("deleted since"), "{refused}");
         rows.retain(|row| row.0 != 1);
@@ -356,7 +356,7 @@ async fn compacted_beside_a_delete(app: &TestApp, version: u8) -> (Lake<'_>, Val
     let rows = lake.rows().await;
     assert_eq!(rows.iter().map(|r| r.0).collect::<Vec<_>>(), [0, 2, 3, 100]);
     let compact = json!({"courtesy-seconds": 0, "rewrite-all": true, "min-input-files": 1, "where": "id < 10"});
-    let job = lake.job(compact).await;
+    let job = lake.compact(compact).await;
     assert_eq!((&job["state"], &job["outcome"]["files_in"]), (&json!("succeeded"), &json!(2)), "{job}");
     assert_eq!(lake.live(&lake.metadata().await).await.deletes.len(), 1, "it still hides a row of the other file");
     (lake, job, rows)
@@ -368,7 +368,7 @@ async fn an_undo_is_refused_where_a_delete_that_hid_rows_of_its_files_was_droppe
     for version in [2, 3] {
         let (lake, job, rows) = compacted_beside_a_delete(&app, version).await;
         let other = json!({"courtesy-seconds": 0, "rewrite-all": true, "min-input-files": 1, "where": "id >= 100"});
-        let other = lake.job(other).await;
+        let other = lake.compact(other).await;
         assert_eq!(other["outcome"]["delete_files_removed"], 1, "{other}");
         let dropped_by = lake.metadata().await.current_snapshot_id.expect("a snapshot");
         let refused = lake.undo(&job).await.expect_err("a deleted row would be back");
@@ -404,7 +404,7 @@ async fn an_undo_is_a_record_of_its_own_and_that_of_the_job_names_it() {
     assert_eq!((&of_job["undone_by"], &of_job["state"]), (&record["id"], &json!("succeeded")), "{of_job}");
     let jobs = app.ok(Method::GET, "/api/v1/jobs?kind=undo", None).await;
     assert_eq!(jobs.as_array().map(Vec::len), Some(1));
-    let (_, _, page) = app.raw(Method::GET, "/jobs", &[], None).await;
+    let (_, _, page) = app.send_raw(Method::GET, "/jobs", &[], None).await;
     assert!(page.contains("undone by") && page.contains(record["id"].as_str().expect("an id")), "{page}");
     let events = app.ok(Method::GET, "/api/v1/events?limit=1000", None).await.to_string();
     assert!(events.contains(r#""kind":"undo""#), "{events}");
@@ -417,12 +417,12 @@ async fn an_undo_is_a_record_of_its_own_and_that_of_the_job_names_it() {
 async fn position_deletes_that_land_before_an_upgrade_survive_a_conversion_that_lands_after_it() {
     let faults = Faults::local();
     let app = TestApp::start_on(Arc::new(faults.clone()), |_| {}).await;
-    for scope in [Scope::File, Scope::Partition] {
+    for scope in [PositionDeleteScope::File, PositionDeleteScope::Partition] {
         let lake = Lake::create(&app, &format!("{scope:?}").to_lowercase(), 2, false, json!({})).await;
         lake.append(&(0..6).map(|id| (id, format!("s{id}"), 0, None)).collect::<Vec<_>>()).await;
         lake.upsert(&[(1, 0)], &[]).await;
         faults.hold_reads("-eq.parquet");
-        let job = lake.start(json!({"strategy": "convert-deletes", "courtesy-seconds": 0})).await;
+        let job = lake.start_compaction(json!({"strategy": "convert-deletes", "courtesy-seconds": 0})).await;
         faults.wait_for_a_held_read().await;
         lake.delete_by_position(&HashSet::from([4]), scope).await;
         lake.update(json!([{"action": "upgrade-format-version", "format-version": 3}])).await;
@@ -465,7 +465,7 @@ async fn rows_keep_the_ids_that_they_get_while_they_are_compacted() {
     }
     lake.update(json!([{"action": "upgrade-format-version", "format-version": 3}])).await;
     faults.hold("compacted-");
-    let job = lake.start(json!({"courtesy-seconds": 0, "rewrite-all": true, "min-input-files": 1})).await;
+    let job = lake.start_compaction(json!({"courtesy-seconds": 0, "rewrite-all": true, "min-input-files": 1})).await;
     lake.wait_for_plan(&job).await;
     lake.append(&[(100, "c".to_owned(), 3, None)]).await;
     let before = row_ids(&lake).await;
@@ -484,7 +484,7 @@ async fn groups_compacted_right_after_an_upgrade_are_committed_together() {
         lake.append(&[(n * 2, "a".to_owned(), 1, None), (n * 2 + 1, "b".to_owned(), 2, None)]).await;
     }
     lake.update(json!([{"action": "upgrade-format-version", "format-version": 3}])).await;
-    let job = lake.job(json!({"courtesy-seconds": 0, "rewrite-all": true, "min-input-files": 1})).await;
+    let job = lake.compact(json!({"courtesy-seconds": 0, "rewrite-all": true, "min-input-files": 1})).await;
     assert_eq!((&job["outcome"]["groups"], &job["outcome"]["commits"]), (&json!(2), &json!(1)), "{job}");
     assert_eq!(row_ids(&lake).await.len(), 6);
 }

@@ -40,33 +40,33 @@ async fn detail_02_a_repeated_request_gets_the_answer_of_the_first_and_only_for_
     app.ok(Method::POST, NAMESPACES, Some(json!({"namespace": ["n"]}))).await;
     // DuckDB sends a random UUID, not a time-ordered one.
     let key = [("idempotency-key", "5f0c954a-1c60-4b0b-b2ad-7a8c4a8f1b1e")];
-    let (first, _, body) = app.raw(Method::POST, TABLES, &key, Some(create("t"))).await;
-    let (second, _, again) = app.raw(Method::POST, TABLES, &key, Some(create("t"))).await;
+    let (first, _, body) = app.send_raw(Method::POST, TABLES, &key, Some(create("t"))).await;
+    let (second, _, again) = app.send_raw(Method::POST, TABLES, &key, Some(create("t"))).await;
     assert_eq!((first, second, &body), (StatusCode::OK, StatusCode::OK, &again), "created once, answered twice");
-    let (other, _, _) = app.raw(Method::POST, TABLES, &key, Some(create("u"))).await;
+    let (other, _, _) = app.send_raw(Method::POST, TABLES, &key, Some(create("u"))).await;
     assert_eq!(other, StatusCode::BAD_REQUEST, "another body under the same key");
     // The same key with another operation is a different request, so the drop is carried out.
-    let (dropped, _, _) = app.raw(Method::DELETE, TABLE, &key, None).await;
+    let (dropped, _, _) = app.send_raw(Method::DELETE, TABLE, &key, None).await;
     assert_eq!(dropped, StatusCode::NO_CONTENT);
     assert_eq!(app.send(Method::GET, TABLE, None).await.0, StatusCode::NOT_FOUND);
-    assert_eq!(app.raw(Method::DELETE, TABLE, &key, None).await.0, StatusCode::NO_CONTENT, "and says so again");
+    assert_eq!(app.send_raw(Method::DELETE, TABLE, &key, None).await.0, StatusCode::NO_CONTENT, "and says so again");
 
     // A refusal is repeated too, even after its cause has changed.
     app.ok(Method::POST, TABLES, Some(create("t"))).await;
     let key = [("idempotency-key", "01890a5d-ac96-774b-bcce-b302099a8057")];
-    let (conflict, _, _) = app.raw(Method::POST, TABLES, &key, Some(create("t"))).await;
+    let (conflict, _, _) = app.send_raw(Method::POST, TABLES, &key, Some(create("t"))).await;
     app.ok(Method::DELETE, TABLE, None).await;
-    let (still, _, _) = app.raw(Method::POST, TABLES, &key, Some(create("t"))).await;
+    let (still, _, _) = app.send_raw(Method::POST, TABLES, &key, Some(create("t"))).await;
     assert_eq!((conflict, still), (StatusCode::CONFLICT, StatusCode::CONFLICT));
 
     // A staged create generates a UUID and a location. The repetition must return the same ones.
     let key = [("idempotency-key", "01890a5d-ac96-774b-bcce-b302099a8058")];
     let staged = json!({"name": "s", "schema": schema_json(), "stage-create": true});
-    let (_, _, body) = app.raw(Method::POST, TABLES, &key, Some(staged.clone())).await;
-    let (_, _, again) = app.raw(Method::POST, TABLES, &key, Some(staged)).await;
+    let (_, _, body) = app.send_raw(Method::POST, TABLES, &key, Some(staged.clone())).await;
+    let (_, _, again) = app.send_raw(Method::POST, TABLES, &key, Some(staged)).await;
     let parse = |text: &str| serde_json::from_str::<Value>(text).expect("json");
     assert_eq!(parse(&body), parse(&again));
-    let (status, _, _) = app.raw(Method::POST, TABLES, &[("idempotency-key", "not-a-uuid")], Some(create("x"))).await;
+    let (status, _, _) = app.send_raw(Method::POST, TABLES, &[("idempotency-key", "not-a-uuid")], Some(create("x"))).await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
 }
 
@@ -89,7 +89,7 @@ async fn detail_04_there_is_one_tag_a_shape_and_it_changes_with_the_table() {
     let app = TestApp::start().await;
     app.table().await;
     let tag = async |path: &str, headers: &[(&str, &str)]| {
-        let (_, headers, _) = app.raw(Method::GET, path, headers, None).await;
+        let (_, headers, _) = app.send_raw(Method::GET, path, headers, None).await;
         assert_eq!(headers["cache-control"], "private, no-cache");
         assert_eq!(headers["vary"], "authorization, x-iceberg-access-delegation");
         headers["etag"].to_str().expect("text").to_owned()
@@ -101,13 +101,13 @@ async fn detail_04_there_is_one_tag_a_shape_and_it_changes_with_the_table() {
         tag(TABLE, &[("x-iceberg-access-delegation", "vended-credentials")]).await,
     ];
     assert!(shapes[0] != shapes[1] && shapes[1] != shapes[2] && shapes[0] != shapes[2], "{shapes:?}");
-    let (status, headers, body) = app.raw(Method::GET, TABLE, &[("if-none-match", &all)], None).await;
+    let (status, headers, body) = app.send_raw(Method::GET, TABLE, &[("if-none-match", &all)], None).await;
     assert_eq!((status, body.as_str()), (StatusCode::NOT_MODIFIED, ""));
     assert_eq!(headers["etag"].to_str().expect("text"), all);
-    let (status, _, _) = app.raw(Method::GET, &format!("{TABLE}?snapshots=refs"), &[("if-none-match", &all)], None).await;
+    let (status, _, _) = app.send_raw(Method::GET, &format!("{TABLE}?snapshots=refs"), &[("if-none-match", &all)], None).await;
     assert_eq!(status, StatusCode::OK, "the tag of another shape");
-    let (_, committed, _) = app.raw(Method::POST, TABLE, &[], Some(set("a", "b"))).await;
-    let (status, headers, _) = app.raw(Method::GET, TABLE, &[("if-none-match", &all)], None).await;
+    let (_, committed, _) = app.send_raw(Method::POST, TABLE, &[], Some(set("a", "b"))).await;
+    let (status, headers, _) = app.send_raw(Method::GET, TABLE, &[("if-none-match", &all)], None).await;
     assert_eq!(status, StatusCode::OK);
     assert_eq!(headers["etag"], committed["etag"], "a commit answers with the tag of what it made");
 }
@@ -202,7 +202,7 @@ async fn detail_09_no_refused_commit_asks_to_be_repeated_blindly() {
     let app = TestApp::start().await;
     app.table().await;
     let wrong = json!({"requirements": [{"type": "assert-current-schema-id", "current-schema-id": 9}], "updates": []});
-    let (status, headers, _) = app.raw(Method::POST, TABLE, &[], Some(wrong)).await;
+    let (status, headers, _) = app.send_raw(Method::POST, TABLE, &[], Some(wrong)).await;
     assert_eq!(status, StatusCode::CONFLICT);
     assert!(!headers.contains_key("retry-after"));
 }
@@ -277,7 +277,7 @@ async fn detail_13_every_endpoint_that_is_offered_is_written_with_its_prefix_and
         let (method, template) = endpoint.as_str().and_then(|e| e.split_once(' ')).expect("VERB path");
         assert!(template.starts_with("/v1/{prefix}/"), "{template}");
         let path = template.replace("{prefix}", "default").replace(['{', '}'], "");
-        let (status, _, body) = app.raw(method.parse().expect("a verb"), &path, &[], None).await;
+        let (status, _, body) = app.send_raw(method.parse().expect("a verb"), &path, &[], None).await;
         let unknown = status == StatusCode::METHOD_NOT_ALLOWED || body.contains("no such route");
         assert!(!unknown, "{endpoint}: {status} {body}");
     }
@@ -351,7 +351,7 @@ async fn detail_18_whatever_access_is_asked_for_nothing_is_promised_that_is_not_
     let app = TestApp::start().await;
     app.table().await;
     for value in ["vended-credentials", "remote-signing, vended-credentials", " ,,", "d\u{e9}l\u{e9}gation"] {
-        let (status, _, body) = app.raw(Method::GET, TABLE, &[("x-iceberg-access-delegation", value)], None).await;
+        let (status, _, body) = app.send_raw(Method::GET, TABLE, &[("x-iceberg-access-delegation", value)], None).await;
         assert_eq!(status, StatusCode::OK);
         let body: Value = serde_json::from_str(&body).expect("json");
         assert!(body.get("storage-credentials").is_none(), "an entry without keys would break DuckDB");
@@ -447,7 +447,7 @@ async fn detail_22_identifiers_beyond_53_bits_are_exact() {
     let app = TestApp::start().await;
     app.table().await;
     Writer::new(&app).append(0..1).await;
-    let (_, _, text) = app.raw(Method::GET, TABLE, &[], None).await;
+    let (_, _, text) = app.send_raw(Method::GET, TABLE, &[], None).await;
     let id = Writer::new(&app).metadata().await.current_snapshot_id.expect("a snapshot");
     assert!(text.contains(&format!("\"current-snapshot-id\":{id}")), "{id}: {text}");
 }
@@ -481,7 +481,7 @@ async fn detail_24_registering_takes_the_same_care_as_creating() {
     let body = json!({"name": "back", "metadata-location": created["metadata-location"]});
     let header = [("x-iceberg-access-delegation", "vended-credentials")];
     let path = "/v1/default/namespaces/n/register";
-    let (status, headers, text) = app.raw(Method::POST, path, &header, Some(body)).await;
+    let (status, headers, text) = app.send_raw(Method::POST, path, &header, Some(body)).await;
     assert_eq!(status, StatusCode::OK, "{text}");
     assert!(headers.contains_key("etag") && !text.contains("storage-credentials"));
     let outside = json!({"name": "x", "metadata-location": "http://127.0.0.1/metadata.json"});
@@ -494,11 +494,11 @@ async fn detail_25_what_has_nothing_to_say_says_204() {
     app.table().await;
     app.ok(Method::POST, VIEWS, Some(view("v"))).await;
     for path in ["/v1/default/namespaces/n", TABLE, &format!("{VIEWS}/v")] {
-        let (status, _, body) = app.raw(Method::HEAD, path, &[], None).await;
+        let (status, _, body) = app.send_raw(Method::HEAD, path, &[], None).await;
         assert_eq!((status, body.as_str()), (StatusCode::NO_CONTENT, ""), "{path}");
     }
     let rename = json!({"source": {"namespace": ["n"], "name": "t"}, "destination": {"namespace": ["n"], "name": "u"}});
-    let (status, _, body) = app.raw(Method::POST, "/v1/default/tables/rename", &[], Some(rename)).await;
+    let (status, _, body) = app.send_raw(Method::POST, "/v1/default/tables/rename", &[], Some(rename)).await;
     assert_eq!((status, body.as_str()), (StatusCode::NO_CONTENT, ""));
-    assert_eq!(app.raw(Method::HEAD, TABLE, &[], None).await.0, StatusCode::NOT_FOUND);
+    assert_eq!(app.send_raw(Method::HEAD, TABLE, &[], None).await.0, StatusCode::NOT_FOUND);
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use esker_catalog::deletion::sweep;
 use esker_catalog::recovery::{plan_recovery, recover};
-use esker_tests::{Lake, Row, Scope, TestApp, postgres};
+use esker_tests::{Lake, PositionDeleteScope, Row, TestApp, postgres_url};
 use esker_types::{TableName, now_ms};
 use reqwest::Method;
 use serde_json::json;
@@ -96,7 +96,7 @@ impl Disaster {
         let at = self.random.below(self.rows.len() as u64) as usize;
         let id = self.rows.remove(at).0;
         self.log.push(format!("delete {id}"));
-        self.lake().delete_by_position(&HashSet::from([id]), Scope::File).await;
+        self.lake().delete_by_position(&HashSet::from([id]), PositionDeleteScope::File).await;
     }
 
     /// Changes the directory of the table's later metadata files.
@@ -117,7 +117,7 @@ impl Disaster {
             2 | 3 => ("expire", json!({"older-than-ms": now_ms() + 1000, "retain-last": 1 + self.random.below(2)})),
             _ => ("orphans", json!({})),
         };
-        let job = self.lake().run(kind, options.clone()).await;
+        let job = self.lake().run_job(kind, options.clone()).await;
         self.log.push(format!("{kind}: {} {}", job["state"], job["outcome"]));
         assert_eq!(job["state"], "succeeded", "{}\n{job}", self.log.join("\n"));
         if self.random.one_in(3) {
@@ -126,7 +126,7 @@ impl Disaster {
         }
         let app = self.app.as_ref().expect("a server");
         if kind != "compact" {
-            let foreign = Lake::open(app, "foreign").management(kind);
+            let foreign = Lake::open(app, "foreign").management_path(kind);
             let (status, body) = app.send(Method::POST, &foreign, Some(options)).await;
             assert!(status.is_client_error() && body.to_string().contains("foreign"), "{status} {body}");
         }
@@ -210,7 +210,7 @@ impl Disaster {
         self.start(dir).await;
         let theirs = std::mem::replace(&mut self.rows, backup.rows);
         // The state of the backup lacks files if a sweep has run since.
-        let whole = self.lake().missing().await.is_empty();
+        let whole = self.lake().missing_files().await.is_empty();
         if whole {
             for _ in 0..=self.random.below(2) {
                 self.append().await;
@@ -240,7 +240,7 @@ impl Disaster {
         let mut expected = self.rows.clone();
         expected.sort();
         let lake = self.lake();
-        assert_eq!(lake.missing().await, Vec::<String>::new(), "{}", log());
+        assert_eq!(lake.missing_files().await, Vec::<String>::new(), "{}", log());
         assert_eq!(lake.rows().await, expected, "{}", log());
         for path in &self.foreign {
             assert!(Path::new(path).exists(), "{path} is gone\n{}", log());
@@ -299,11 +299,11 @@ async fn run(seed: u64) {
         }
         history.check().await;
     }
-    history.lake().run("expire", json!({"older-than-ms": now_ms() + 1000, "retain-last": 1})).await;
+    history.lake().run_job("expire", json!({"older-than-ms": now_ms() + 1000, "retain-last": 1})).await;
     history.sweep().await;
     history.check().await;
     // Two orphan scans a day apart find files that a restored database has forgotten. So that they qualify, all files are made old.
-    let left = history.lake().orphans().await;
+    let left = history.lake().preview_orphans().await;
     let catalog = history.lake().catalog().clone();
     let id = catalog.tables().await.expect("tables").into_iter().find(|t| t.name.name == "t").expect("the table").id;
     let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(9 * 24 * 3600);
@@ -314,17 +314,17 @@ async fn run(seed: u64) {
         all.push(format!("file://{path}"));
     }
     catalog.state().record_orphan_candidates(id, &all, now_ms() - 2 * DAY).await.expect("seen");
-    let job = history.lake().run("orphans", json!({})).await;
+    let job = history.lake().run_job("orphans", json!({})).await;
     history.log.push(format!("left {left}, then {}", job["outcome"]));
     history.sweep().await;
     history.check().await;
-    let report = history.lake().orphans().await;
+    let report = history.lake().preview_orphans().await;
     assert_eq!((&report["orphans"], &report["young"]), (&json!(0), &json!(0)), "{}\n{report}", history.log.join("\n"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_happens_to_the_server_no_live_file_goes_and_all_garbage_does() {
-    if postgres(Path::new("x")).is_some() {
+    if postgres_url(Path::new("x")).is_some() {
         return; // PostgreSQL's database is no file that the test could restore
     }
     let number = |name: &str, default: u64| std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default);

@@ -250,12 +250,12 @@ async fn a_file_that_is_needed_under_another_name_outlives_an_expiry() {
     lake.append(&rows(1)).await;
     let first = lake.data_files().await.remove(0);
     lake.append(&rows(2)).await;
-    let job = lake.job(json!({"rewrite-all": true, "courtesy-seconds": 0, "min-input-files": 2})).await;
+    let job = lake.compact(json!({"rewrite-all": true, "courtesy-seconds": 0, "min-input-files": 2})).await;
     assert_eq!(job["outcome"]["files_in"], 2, "{job}");
     let other = first.file_path.replacen("file://", "file:", 1);
     let again = DataFile::new(DataContentType::Data, other, DataFileFormat::Parquet, 1, first.file_size_in_bytes);
     lake.add([again], []).await;
-    let job = lake.run("expire", json!({"older-than-ms": now_ms() + 1000, "retain-last": 1})).await;
+    let job = lake.run_job("expire", json!({"older-than-ms": now_ms() + 1000, "retain-last": 1})).await;
     assert_eq!(job["state"], "succeeded", "{job}");
     assert!(job["outcome"]["quarantined_files"].as_u64() > Some(0), "{job}");
     // The expiry does not search manifests that are newer than the expired snapshots. The sweep searches all.
@@ -334,14 +334,14 @@ async fn files_in_an_earlier_location_are_reclaimed_by_expiry_and_those_of_a_dat
     let first = lake.live(&lake.metadata().await).await.data[0].file.file_path.clone();
     lake.update(json!([{"action": "set-location", "location": place("second")}])).await;
     lake.append_at(&format!("{data}/1.parquet"), &[row(2)]).await;
-    let job = lake.job(json!({"courtesy-seconds": 0, "rewrite-all": true, "min-input-files": 1})).await;
+    let job = lake.compact(json!({"courtesy-seconds": 0, "rewrite-all": true, "min-input-files": 1})).await;
     assert_eq!(job["outcome"]["files_in"], 2, "{job}");
-    lake.run("expire", json!({"older-than-ms": now_ms() + 1000})).await;
+    lake.run_job("expire", json!({"older-than-ms": now_ms() + 1000})).await;
     let day = now_ms() + 25 * 3600 * 1000;
     let swept = sweep(app.catalog(), day).await.expect("swept");
     assert_eq!(swept.released, 0, "{swept:?}");
     assert!(!Path::new(&first[7..]).exists() && !Path::new(&format!("{data}/1.parquet")[7..]).exists());
-    assert_eq!((lake.rows().await.len(), lake.missing().await), (2, Vec::new()));
+    assert_eq!((lake.rows().await.len(), lake.missing_files().await), (2, Vec::new()));
 
     let current = lake.live(&lake.metadata().await).await.data[0].file.file_path.clone();
     assert!(current.starts_with(&data), "compactions write where the table says: {current}");
@@ -475,7 +475,7 @@ async fn an_undo_of_an_expiry_brings_back_the_schemas_and_specs_of_its_snapshots
     }
     lake.update(json!([{"action": "remove-snapshot-ref", "ref-name": "main"}])).await;
     lake.append(&[(5, "e".to_owned(), 3, Some(7))]).await;
-    let expiry = lake.run("expire", json!({"older-than-ms": now_ms() + 1000})).await;
+    let expiry = lake.run_job("expire", json!({"older-than-ms": now_ms() + 1000})).await;
     assert_eq!(expiry["outcome"]["snapshots"], 1, "{expiry}");
     clean(&lake, json!([0]), json!([0])).await;
     let cleaned = lake.metadata().await;
@@ -487,10 +487,10 @@ async fn an_undo_of_an_expiry_brings_back_the_schemas_and_specs_of_its_snapshots
     assert_eq!(after.schema_by_id(0), before.schema_by_id(0));
     assert_eq!((after.default_spec_id, after.current_schema_id), (1, 1), "what is written by stays");
     let tag = json!({"action": "create-tag", "name": "old", "snapshot-id": old});
-    app.ok(Method::POST, &lake.management("refs"), Some(tag)).await;
+    app.ok(Method::POST, &lake.management_path("refs"), Some(tag)).await;
     let rows = lake.query("SELECT id, s, p FROM lake.t FOR VERSION AS OF 'old' ORDER BY id").await;
     assert_eq!(rows, [["0", "a", "1"], ["1", "b", "2"]]);
-    assert_eq!(lake.run("check", json!({"files": true})).await["outcome"]["findings"], json!([]));
+    assert_eq!(lake.run_job("check", json!({"files": true})).await["outcome"]["findings"], json!([]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -502,7 +502,7 @@ async fn an_undo_of_an_expiry_is_refused_where_a_spec_of_its_snapshots_is_anothe
     lake.update(json!([{"action": "set-default-spec", "spec-id": 0}, {"action": "remove-snapshot-ref", "ref-name": "main"}]))
         .await;
     lake.append(&[(5, "e".to_owned(), 3, None)]).await;
-    let expiry = lake.run("expire", json!({"older-than-ms": now_ms() + 1000})).await;
+    let expiry = lake.run_job("expire", json!({"older-than-ms": now_ms() + 1000})).await;
     assert_eq!(expiry["outcome"]["snapshots"], 1, "{expiry}");
     lake.update(json!([{"action": "remove-partition-specs", "spec-ids": [1]}])).await;
     partition_by(&lake, json!([{"source-id": 1, "field-id": 1001, "name": "b", "transform": "bucket[4]"}])).await;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use esker_catalog::deletion::sweep;
-use esker_tests::{Faults, Lake, Placed, Row, Scope, TestApp};
+use esker_tests::{Faults, Lake, PositionDeleteScope, Row, RowUnderSpec, TestApp};
 use esker_types::now_ms;
 use futures::stream::StreamExt;
 use serde_json::{Value, json};
@@ -80,14 +80,14 @@ struct History<'a> {
     seen: &'a Seen,
     random: Random,
     version: u8,
-    rows: Vec<Placed>,
+    rows: Vec<RowUnderSpec>,
     log: Vec<String>,
 }
 
 /// A commit of a writer.
 enum Change {
     Append(Vec<Row>),
-    Delete(HashSet<i64>, Scope),
+    Delete(HashSet<i64>, PositionDeleteScope),
     Upsert(Vec<(i64, i32)>, Vec<Row>),
 }
 
@@ -121,7 +121,7 @@ impl<'a> History<'a> {
         match if self.version == 1 { 0 } else { self.random.below(4) } {
             0 | 1 => Change::Append(self.some_rows()),
             2 => {
-                let scope = if self.random.one_in(2) { Scope::File } else { Scope::Partition };
+                let scope = if self.random.one_in(2) { PositionDeleteScope::File } else { PositionDeleteScope::Partition };
                 Change::Delete(self.some_ids(), scope)
             }
             _ => {
@@ -154,7 +154,7 @@ impl<'a> History<'a> {
                 let metadata = self.lake.metadata().await;
                 let global = metadata.partition_spec_by_id(spec).expect("a spec").is_unpartitioned();
                 self.log.push(format!("upsert {keys:?} {rows:?} spec {spec}"));
-                let hit = |(row, of): &Placed| match global {
+                let hit = |(row, of): &RowUnderSpec| match global {
                     true => keys.iter().any(|(id, _)| *id == row.0),
                     false => *of == spec && keys.contains(&(row.0, row.2)),
                 };
@@ -220,7 +220,7 @@ impl<'a> History<'a> {
         let job = if self.random.one_in(2) {
             // Holds the new files until a concurrent commit is done.
             self.faults.hold(&outputs);
-            let job = self.lake.start(options.clone()).await;
+            let job = self.lake.start_compaction(options.clone()).await;
             self.lake.wait_for_plan(&job).await;
             self.log.push("meanwhile".to_owned());
             let change = self.change();
@@ -228,9 +228,9 @@ impl<'a> History<'a> {
             self.faults.release(&outputs);
             self.lake.wait(&job).await
         } else {
-            self.lake.job(options.clone()).await
+            self.lake.compact(options.clone()).await
         };
-        self.faults.flip_nothing_of(&outputs);
+        self.faults.cancel_bit_flip(&outputs);
         self.seen.note(&job);
         let (state, outcome, error) = (&job["state"], &job["outcome"], &job["error"]);
         self.log.push(format!("compact {options}, damaged: {damaged}: {state} {outcome} {error}"));
@@ -278,7 +278,7 @@ impl<'a> History<'a> {
     }
 
     async fn regroup(&mut self) {
-        let job = self.lake.run("manifests", json!({"rewrite-all": self.random.one_in(2)})).await;
+        let job = self.lake.run_job("manifests", json!({"rewrite-all": self.random.one_in(2)})).await;
         self.log.push(format!("manifests: {}", job["outcome"]));
         assert_eq!(job["state"], "succeeded", "{}\n{job}", self.log.join("\n"));
     }
@@ -287,7 +287,7 @@ impl<'a> History<'a> {
     async fn expire(&mut self) {
         let before = self.lake.metadata().await.snapshots.len();
         let options = json!({"older-than-ms": now_ms() + 1000, "retain-last": 1 + self.random.below(3)});
-        let job = self.lake.run("expire", options).await;
+        let job = self.lake.run_job("expire", options).await;
         self.log.push(format!("expire: {}", job["outcome"]));
         assert_eq!(job["state"], "succeeded", "{}\n{job}", self.log.join("\n"));
         self.seen.expired.fetch_add(job["outcome"]["snapshots"].as_u64().unwrap_or(0), Relaxed);
@@ -308,15 +308,15 @@ impl<'a> History<'a> {
         if self.random.one_in(2) {
             sweep(self.lake.catalog(), now_ms() + 25 * 3600 * 1000).await.expect("swept");
         }
-        assert_eq!(self.lake.missing().await, Vec::<String>::new(), "{}", self.log.join("\n"));
+        assert_eq!(self.lake.missing_files().await, Vec::<String>::new(), "{}", self.log.join("\n"));
     }
 
     /// Checks that no unreferenced file is left once every grace period has ended.
     async fn check_garbage(&self) {
         sweep(self.lake.catalog(), now_ms() + 25 * 3600 * 1000).await.expect("swept");
-        let report = self.lake.orphans().await;
+        let report = self.lake.preview_orphans().await;
         assert_eq!((&report["young"], &report["orphans"]), (&json!(0), &json!(0)), "{}\n{report}", self.log.join("\n"));
-        assert_eq!(self.lake.missing().await, Vec::<String>::new(), "{}", self.log.join("\n"));
+        assert_eq!(self.lake.missing_files().await, Vec::<String>::new(), "{}", self.log.join("\n"));
     }
 
     async fn check(&self) {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray};
 use esker_catalog::deletion::sweep;
 use esker_format::DataFileFormat;
-use esker_tests::{Faults, Lake, Row, TestApp, Writer, postgres};
+use esker_tests::{Faults, Lake, Row, TestApp, Writer, postgres_url};
 use esker_types::now_ms;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -17,7 +17,7 @@ const TABLE: &str = "/api/v1/warehouses/default/namespaces/n/tables/t";
 
 async fn start(app: &TestApp, kind: &str, options: Value, key: Option<&str>) -> (u16, Value) {
     let headers: Vec<_> = key.iter().map(|key| ("idempotency-key", *key)).collect();
-    let (status, _, text) = app.raw(Method::POST, &format!("{TABLE}/{kind}"), &headers, Some(options)).await;
+    let (status, _, text) = app.send_raw(Method::POST, &format!("{TABLE}/{kind}"), &headers, Some(options)).await;
     (status.as_u16(), serde_json::from_str(&text).expect("JSON"))
 }
 
@@ -129,7 +129,7 @@ async fn a_rewrite_over_the_policys_size_is_handed_over_and_stays_the_same_job()
         json!({"requirements": [], "updates": [{"action": "set-properties", "updates": {"esker.compact.spark-over": "1B"}}]});
     app.ok(Method::POST, "/v1/default/namespaces/n/tables/t", Some(set)).await;
     let claim = json!({"engine": "spark", "worker": "w", "lease-seconds": 60});
-    let ask = |claim: Value| app.raw(Method::POST, "/api/v1/jobs/claim", &[], Some(claim));
+    let ask = |claim: Value| app.send_raw(Method::POST, "/api/v1/jobs/claim", &[], Some(claim));
     assert_eq!(ask(claim.clone()).await.0.as_u16(), 204, "there is none");
     let id = start(&app, "compact", json!({"where": "id < 1000"}), None).await.1["job-id"].take();
     wait_for_hand_over(&app, &id).await;
@@ -172,7 +172,7 @@ async fn a_rewrite_over_the_policys_size_is_handed_over_and_stays_the_same_job()
 async fn jobs_of_killed_servers_are_done_once_by_the_others() {
     let jobs: usize = std::env::var("ESKER_JOBS").ok().and_then(|v| v.parse().ok()).unwrap_or(24);
     let app = TestApp::start_with(|config| config.maintenance.jobs = 0).await;
-    if postgres(app.dir.path()).is_none() {
+    if postgres_url(app.dir.path()).is_none() {
         return; // with SQLite only one server can use a data directory
     }
     let rows = |n: i64| -> Vec<Row> { (n * 10..n * 10 + 10).map(|id| (id, format!("s{id}"), 0, None)).collect() };
@@ -190,7 +190,7 @@ async fn jobs_of_killed_servers_are_done_once_by_the_others() {
     }
     for lake in &lakes {
         let compact = json!({"min-input-files": 2});
-        app.ok(Method::POST, &lake.management("compact"), Some(compact)).await;
+        app.ok(Method::POST, &lake.management_path("compact"), Some(compact)).await;
     }
     let (began, mut kills) = (Instant::now(), 0_usize);
     let open = async || {
@@ -213,7 +213,7 @@ async fn jobs_of_killed_servers_are_done_once_by_the_others() {
         assert_eq!(job["state"], "succeeded", "{job}");
         again += usize::from(job["attempts"].as_u64() > Some(1));
     }
-    app.outlive_the_others().await;
+    app.wait_until_others_are_dead().await;
     esker_catalog::deletion::reclaim_outputs(app.catalog()).await.expect("reclaimed");
     sweep(app.catalog(), now_ms() + 1000).await.expect("swept");
     for lake in &lakes {
@@ -221,7 +221,7 @@ async fn jobs_of_killed_servers_are_done_once_by_the_others() {
         let replaced = metadata.snapshots.iter().filter(|s| s.operation() == Some("replace")).count();
         let live = lake.live(&metadata).await.data.len();
         let rows = lake.rows().await.len();
-        let left = lake.orphans().await["accounted"].as_u64().expect("a number");
+        let left = lake.preview_orphans().await["accounted"].as_u64().expect("a number");
         if (replaced, live, rows, left) != (1, 1, 30, 0) {
             unclean.push((replaced, live, rows, left));
         }
@@ -264,7 +264,7 @@ async fn a_job_that_can_never_succeed_is_not_tried_again_and_names_the_file() {
             if (damage, kind) == ("orc", "compact") {
                 continue; // the plan skips the file and gives the reason
             }
-            let job = lake.run(kind, options).await;
+            let job = lake.run_job(kind, options).await;
             assert_eq!((&job["state"], &job["attempts"]), (&json!("failed"), &json!(1)), "{damage} {kind}: {job}");
             assert!(job["error"].as_str().expect("an error").contains(&name), "{damage} {kind}: {job}");
         }
@@ -283,7 +283,7 @@ async fn a_damaged_manifest_is_named_by_whoever_meets_it() {
     std::fs::write(&manifest[7..], b"no Avro").expect("written");
     let app = TestApp::restart(dir).await;
     let lake = Lake::open(&app, "t");
-    let (code, kind, message) = app.refused(Method::POST, &lake.management("compact"), Some(json!({}))).await;
+    let (code, kind, message) = app.refused(Method::POST, &lake.management_path("compact"), Some(json!({}))).await;
     assert_eq!((code, kind.as_str()), (400, "BadRequestException"), "{message}");
     assert!(message.contains(&manifest) && !message.contains("DataInvalid"), "{message}");
 }
@@ -298,11 +298,11 @@ async fn a_job_whose_commit_meets_a_store_that_is_away_is_tried_again() {
     faults.hold("compacted-");
     let id = start(&app, "compact", json!({}), None).await.1["job-id"].take();
     app.wait_for_plan(id.as_str().expect("an id")).await;
-    faults.set_away_from("-m0.avro");
+    faults.set_unreachable_for("-m0.avro");
     faults.release("compacted-");
     let waiting = tried_once(&app, &id).await;
     assert!(waiting["error"].as_str().expect("an error").contains("away or overloaded"), "{waiting}");
-    faults.set_away_from("");
+    faults.set_unreachable_for("");
     let job = app.wait_for_job(id.as_str().expect("an id")).await;
     assert_eq!(job["state"], "succeeded", "{job}");
     assert_eq!(writer.ids().await.expect("ids"), (0..60).collect::<Vec<_>>());

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use esker_catalog::deletion::sweep;
-use esker_tests::{DEAD_SECONDS, Lake, Row, Scope, TestApp, Writer, check_listed, postgres};
+use esker_tests::{DEAD_SECONDS, Lake, PositionDeleteScope, Row, TestApp, Writer, check_listed, postgres_url};
 use esker_types::now_ms;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -62,7 +62,7 @@ impl Victim {
         let port = std::net::TcpListener::bind("127.0.0.1:0").expect("bound").local_addr().expect("an address").port();
         let log = own.join("victim.log");
         let out = || Stdio::from(std::fs::OpenOptions::new().create(true).append(true).open(&log).expect("a log"));
-        let database = postgres(dir);
+        let database = postgres_url(dir);
         let child = Command::new(binary())
             .envs(database.iter().map(|url| ("ESKER__STATE__URL", url)))
             .env("ESKER__STATE__DEAD_SECONDS", DEAD_SECONDS.to_string())
@@ -142,7 +142,7 @@ async fn die_at(point: &str, path: &str, body: impl FnOnce(Value) -> Value) -> T
 /// Restarts the server with jobs, and waits for those of the dead server. Returns the server and the jobs' records.
 async fn take_over(app: TestApp) -> (TestApp, Value) {
     let app = TestApp::restart(app.stop().await).await;
-    app.idle().await;
+    app.wait_until_idle().await;
     let jobs = app.ok(Method::GET, "/api/v1/jobs", None).await;
     (app, jobs)
 }
@@ -272,7 +272,7 @@ async fn a_commit_repeated_after_a_kill_is_applied_exactly_once() {
             commit
         })
         .await;
-        let (status, _, answer) = app.raw(Method::POST, TABLE, &[("idempotency-key", KEY)], Some(sent)).await;
+        let (status, _, answer) = app.send_raw(Method::POST, TABLE, &[("idempotency-key", KEY)], Some(sent)).await;
         assert_eq!(status.as_u16(), 200, "{point}: {answer}");
         let writer = Writer::new(&app);
         assert_eq!(writer.ids().await.expect("ids"), (0..65).collect::<Vec<_>>(), "{point}");
@@ -316,11 +316,11 @@ async fn random_kills_during_compactions_lose_nothing() {
         let rows: Vec<Row> = (i * 50..i * 50 + 50).map(|id| (id, format!("s{id}"), (id % 3) as i32, None)).collect();
         lake.append(&rows).await;
     }
-    lake.delete_by_position(&(0..600).step_by(7).collect(), Scope::File).await;
+    lake.delete_by_position(&(0..600).step_by(7).collect(), PositionDeleteScope::File).await;
     lake.upsert(&(0..600).step_by(11).map(|id| (id, (id % 3) as i32)).collect::<Vec<_>>(), &[]).await;
     let expected = lake.rows().await;
     assert_eq!(expected.len(), (0..600).filter(|id| id % 7 != 0 && id % 11 != 0).count());
-    let (compact, orphans) = (lake.management("compact"), lake.management("orphans?dry-run=true"));
+    let (compact, orphans) = (lake.management_path("compact"), lake.management_path("orphans?dry-run=true"));
     let mut dir = app.stop().await;
     for kill in 0..kills {
         let strategy = ["binpack", "sort", "binpack", "convert-deletes"][kill as usize % 4];
@@ -332,7 +332,7 @@ async fn random_kills_during_compactions_lose_nothing() {
         Victim::start(dir.path(), "nowhere").await.kill_after(&compact, body, delay).await;
         let app = TestApp::restart(dir).await;
         assert_eq!(Lake::open(&app, "k").rows().await, expected, "kill {kill}, {strategy}, after {delay:?}");
-        app.idle().await;
+        app.wait_until_idle().await;
         assert_eq!(Lake::open(&app, "k").rows().await, expected, "kill {kill}, {strategy}, after {delay:?}, taken over");
         assert_leftovers(&app, &orphans, u64::MAX).await;
         dir = app.stop().await;
@@ -341,7 +341,7 @@ async fn random_kills_during_compactions_lose_nothing() {
 
 /// Starts a server in this process, on the database and the warehouse of another one.
 async fn beside(dir: &Path) -> TestApp {
-    let (url, location) = (postgres(dir), format!("file://{}/warehouse", dir.display()));
+    let (url, location) = (postgres_url(dir), format!("file://{}/warehouse", dir.display()));
     TestApp::start_with(move |config| {
         config.state.url = url;
         config.warehouses.entry("default".to_owned()).or_default().location = Some(location);
@@ -365,7 +365,7 @@ async fn append_at_last(app: &TestApp, writer: &Writer<'_>, ids: std::ops::Range
 #[tokio::test(flavor = "multi_thread")]
 async fn two_servers_on_one_database_commit_to_one_table_and_nothing_is_lost() {
     let first = TestApp::start().await;
-    if postgres(first.dir.path()).is_none() {
+    if postgres_url(first.dir.path()).is_none() {
         return; // with SQLite only one server can use a data directory
     }
     first.table().await;
@@ -391,7 +391,7 @@ async fn two_servers_on_one_database_commit_to_one_table_and_nothing_is_lost() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_hangs_is_taken_for_dead_and_then_changes_nothing() {
     let app = TestApp::start().await;
-    if postgres(app.dir.path()).is_none() {
+    if postgres_url(app.dir.path()).is_none() {
         return;
     }
     app.table().await;
@@ -404,7 +404,7 @@ async fn a_server_that_hangs_is_taken_for_dead_and_then_changes_nothing() {
     };
     signal("-STOP");
     let app = beside(dir.path()).await;
-    app.outlive_the_others().await;
+    app.wait_until_others_are_dead().await;
     signal("-CONT");
     let request = reqwest::Client::new().post(format!("{}{TABLE}", victim.url)).bearer_auth("a-token-for-tests").json(&commit);
     // The process may end before it answers.

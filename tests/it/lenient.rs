@@ -36,7 +36,7 @@ async fn partitions_of_uuids_and_nanoseconds_under_odd_names_are_like_any_other(
         part(2, 3, "stunde \u{fc}ber", "hour"),
         part(3, 3, "1 at_day", "day"),
     ]);
-    let lake = Lake::craft(&app, "t", fields, spec, json!({"format-version": "3"})).await;
+    let lake = Lake::create_with_schema(&app, "t", fields, spec, json!({"format-version": "3"})).await;
     let (uuids, noon) = ([Uuid::from_u128(7), Uuid::from_u128(u128::MAX)], 1_718_452_800_000_000_001_i64);
     for i in 0..4_i64 {
         let (uuid, at) = (uuids[i as usize % 2], noon + i % 2 * 3_600_000_000_000);
@@ -57,18 +57,18 @@ async fn partitions_of_uuids_and_nanoseconds_under_odd_names_are_like_any_other(
         assert_eq!(lake.query("SELECT count(*) FROM lake.\"t$partitions\"").await, [["2"]]);
     };
     check(4, &["0", "2", "10", "12"]).await;
-    let planned = lake.planned(json!({"filter": {"type": "eq", "term": "u-id", "value": uuids[0].to_string()}})).await;
+    let planned = lake.plan_scan(json!({"filter": {"type": "eq", "term": "u-id", "value": uuids[0].to_string()}})).await;
     assert_eq!(planned["file-scan-tasks"].as_array().map(Vec::len), Some(2), "{planned}");
-    succeeded(&lake.run("manifests", json!({"rewrite-all": true})).await);
-    let job = lake.job(json!({"rewrite-all": true, "verify": "full", "courtesy-seconds": 0})).await;
+    succeeded(&lake.run_job("manifests", json!({"rewrite-all": true})).await);
+    let job = lake.compact(json!({"rewrite-all": true, "verify": "full", "courtesy-seconds": 0})).await;
     succeeded(&job);
     assert_eq!((&job["outcome"]["groups"], &job["outcome"]["files_out"]), (&json!(2), &json!(2)), "{job}");
     check(2, &["0", "2", "10", "12"]).await;
     assert_eq!(lake.query("DELETE FROM lake.t WHERE id = 2").await, [["1"]]);
     assert_eq!(lake.query("INSERT INTO lake.t SELECT id + 100, \"u-id\", \"1 at\" FROM lake.t WHERE id = 0").await, [["1"]]);
     check(3, &["0", "10", "12", "100"]).await;
-    succeeded(&lake.run("statistics", json!({})).await);
-    let job = lake.run("check", json!({"files": true})).await;
+    succeeded(&lake.run_job("statistics", json!({})).await);
+    let job = lake.run_job("check", json!({"files": true})).await;
     assert_eq!(job["outcome"]["findings"], json!([]), "{job}");
 }
 
@@ -86,13 +86,13 @@ async fn a_column_of_a_type_that_nobody_knows_yet_is_named_and_costs_no_other() 
     assert_eq!(lake.query("SELECT id, p FROM lake.t WHERE id > 0 ORDER BY id").await, [["1", "0"], ["2", "0"]]);
     let error = app.sql("SELECT s FROM lake.t").await.expect_err("nobody can read it");
     assert!(error.contains("future(3)"), "{error}");
-    let (status, body) = app.send(Method::POST, &lake.management("compact"), Some(json!({"rewrite-all": true}))).await;
+    let (status, body) = app.send(Method::POST, &lake.management_path("compact"), Some(json!({"rewrite-all": true}))).await;
     assert!(status.is_client_error() && body.to_string().contains("column s: values of type future(3)"), "{status} {body}");
     // Jobs and commits that do not read the column still work.
     lake.update(json!([{"action": "set-properties", "updates": {"a": "b"}}])).await;
-    succeeded(&lake.run("manifests", json!({"rewrite-all": true})).await);
-    succeeded(&lake.run("expire", json!({"retain-last": 1, "older-than-ms": now_ms() + 1000})).await);
-    app.ok(Method::GET, &lake.management("health"), None).await;
+    succeeded(&lake.run_job("manifests", json!({"rewrite-all": true})).await);
+    succeeded(&lake.run_job("expire", json!({"retain-last": 1, "older-than-ms": now_ms() + 1000})).await);
+    app.ok(Method::GET, &lake.management_path("health"), None).await;
     assert_eq!(metadata_of(&app, &lake).await["schemas"], metadata["schemas"], "and written back as it was");
 }
 
@@ -121,10 +121,10 @@ async fn snapshots_that_say_nothing_of_themselves_are_read_and_maintained() {
         let (status, page) = app.send(Method::GET, &format!("/warehouses/default/namespaces/lake/tables/v{version}"), None).await;
         assert!(status.is_success(), "{page}");
         let first = &metadata["snapshots"][0]["snapshot-id"];
-        let plan = lake.planned(json!({"snapshot-id": first, "use-snapshot-schema": true})).await;
+        let plan = lake.plan_scan(json!({"snapshot-id": first, "use-snapshot-schema": true})).await;
         assert_eq!(plan["file-scan-tasks"].as_array().map(Vec::len), Some(1), "{plan}");
-        succeeded(&lake.job(json!({"rewrite-all": true, "courtesy-seconds": 0})).await);
-        succeeded(&lake.run("expire", json!({"retain-last": 1, "older-than-ms": now_ms() + 1000})).await);
+        succeeded(&lake.compact(json!({"rewrite-all": true, "courtesy-seconds": 0})).await);
+        succeeded(&lake.run_job("expire", json!({"retain-last": 1, "older-than-ms": now_ms() + 1000})).await);
         assert_eq!(lake.rows().await, rows);
         assert_eq!(lake.metadata().await.snapshots.len(), 1);
     }
@@ -141,7 +141,7 @@ async fn rows_that_lack_what_their_schema_requires_are_read_and_maintained() {
             {"id": 3, "name": "o", "required": false, "type": {"type": "struct", "fields": [
                 {"id": 4, "name": "x", "required": false, "type": "long"}]}},
         ]);
-        let lake = Lake::craft(&app, name, fields, json!([]), json!({"format-version": "2"})).await;
+        let lake = Lake::create_with_schema(&app, name, fields, json!([]), json!({"format-version": "2"})).await;
         let schema = lake.arrow_schema().await;
         for i in 0..3_i64 {
             let DataType::Struct(inner) = schema.field(2).data_type() else { panic!("{schema}") };
@@ -191,8 +191,8 @@ async fn rows_that_lack_what_their_schema_requires_are_read_and_maintained() {
         let answer = app.sql(&format!("SELECT id, s FROM lake.{name}")).await.expect("rows");
         let marks = |field: &Arc<Field>| field.metadata().keys().any(|key| key.starts_with("esker."));
         assert!(!answer[0].schema().fields().iter().any(marks), "they are the server's own");
-        succeeded(&lake.run("statistics", json!({})).await);
-        let job = lake.run("check", json!({"files": true})).await;
+        succeeded(&lake.run_job("statistics", json!({})).await);
+        let job = lake.run_job("check", json!({"files": true})).await;
         succeeded(&job);
         let findings = job["outcome"]["findings"].as_array().expect("findings");
         assert!(findings.iter().all(|finding| finding["kind"] == "null-in-required"), "{job}");
@@ -200,7 +200,7 @@ async fn rows_that_lack_what_their_schema_requires_are_read_and_maintained() {
         for how in [json!({}), json!({"strategy": "sort", "sort-order": "s DESC"})] {
             let mut options = json!({"rewrite-all": true, "verify": "full", "courtesy-seconds": 0});
             options.as_object_mut().expect("options").extend(how.as_object().expect("options").clone());
-            let job = lake.job(options).await;
+            let job = lake.compact(options).await;
             succeeded(&job);
             assert_eq!((&job["outcome"]["files_out"], &job["outcome"]["refused"]), (&json!(1), &json!([])), "{job}");
             check().await;
@@ -228,15 +228,15 @@ async fn an_encrypted_snapshot_of_before_is_noted_and_is_no_damage() {
     let list = metadata["snapshots"][0]["manifest-list"].as_str().expect("a list").to_owned();
     lake.replace_metadata(&metadata).await;
     assert_eq!(lake.rows().await, rows);
-    let job = lake.run("check", json!({"files": true})).await;
+    let job = lake.run_job("check", json!({"files": true})).await;
     succeeded(&job);
     assert_eq!(job["outcome"]["findings"], json!([]), "{job}");
     let notes = job["outcome"]["notes"].as_array().expect("notes");
     let of_list = notes.iter().filter_map(Value::as_str).any(|note| note.contains(&list) && note.contains("is encrypted"));
     assert!(of_list, "{job}");
-    let health = app.ok(Method::GET, &lake.management("health"), None).await;
+    let health = app.ok(Method::GET, &lake.management_path("health"), None).await;
     assert!(!health.to_string().contains("damage"), "{health}");
-    succeeded(&lake.job(json!({"rewrite-all": true, "courtesy-seconds": 0})).await);
+    succeeded(&lake.compact(json!({"rewrite-all": true, "courtesy-seconds": 0})).await);
     assert_eq!(lake.rows().await, rows);
 }
 
@@ -253,14 +253,14 @@ async fn a_file_that_was_added_twice_keeps_its_rows_twice() {
     let ids = async || lake.query("SELECT id FROM lake.t ORDER BY id").await.concat();
     let all = ["0", "0", "1", "1", "2", "3"];
     assert_eq!(ids().await, all);
-    let job = lake.run("check", json!({})).await;
+    let job = lake.run_job("check", json!({})).await;
     let findings = &job["outcome"]["findings"];
     assert_eq!((findings.as_array().map(Vec::len), &findings[0]["kind"]), (Some(1), &json!("repeated-file")), "{job}");
-    let job = lake.job(json!({"rewrite-all": true, "courtesy-seconds": 0})).await;
+    let job = lake.compact(json!({"rewrite-all": true, "courtesy-seconds": 0})).await;
     succeeded(&job);
     assert_eq!((&job["outcome"]["files_in"], &job["plan"]["left_alone"][0]["files"]), (&json!(2), &json!(2)), "{job}");
     assert_eq!(ids().await, all);
-    succeeded(&lake.run("manifests", json!({"rewrite-all": true})).await);
+    succeeded(&lake.run_job("manifests", json!({"rewrite-all": true})).await);
     assert_eq!(ids().await, all);
     assert_eq!(lake.query("DELETE FROM lake.t WHERE id = 0").await, [["2"]]);
     assert_eq!(ids().await, ["1", "1", "2", "3"]);
@@ -299,14 +299,14 @@ async fn a_manifest_that_is_said_to_be_empty_keeps_its_files() {
 
     let ids = async || lake.query("SELECT id FROM lake.t ORDER BY id").await.concat();
     assert_eq!(ids().await, ["0", "1", "2"]);
-    let job = lake.run("check", json!({})).await;
+    let job = lake.run_job("check", json!({})).await;
     let findings = &job["outcome"]["findings"];
     assert_eq!((findings.as_array().map(Vec::len), &findings[0]["kind"]), (Some(1), &json!("wrong-file-count")), "{job}");
     lake.append(&[(3, "d".to_owned(), 0, None)]).await;
     assert_eq!(lake.query("INSERT INTO lake.t VALUES (4, 'e', 0)").await, [["1"]]);
     assert_eq!(ids().await, ["0", "1", "2", "3", "4"]);
-    assert_eq!(lake.run("check", json!({})).await["outcome"]["findings"], json!([]), "it is counted anew");
-    succeeded(&lake.job(json!({"rewrite-all": true, "courtesy-seconds": 0})).await);
+    assert_eq!(lake.run_job("check", json!({})).await["outcome"]["findings"], json!([]), "it is counted anew");
+    succeeded(&lake.compact(json!({"rewrite-all": true, "courtesy-seconds": 0})).await);
     assert_eq!(ids().await, ["0", "1", "2", "3", "4"]);
 }
 
@@ -323,14 +323,14 @@ async fn a_table_whose_main_is_not_what_readers_see_loses_nothing() {
     metadata["refs"]["main"]["snapshot-id"] = metadata["snapshots"][0]["snapshot-id"].clone();
     lake.replace_metadata(&metadata).await;
     assert_eq!(lake.rows().await, rows);
-    succeeded(&lake.run("expire", json!({"retain-last": 1, "older-than-ms": now_ms() + 1000})).await);
+    succeeded(&lake.run_job("expire", json!({"retain-last": 1, "older-than-ms": now_ms() + 1000})).await);
     assert_eq!((lake.rows().await, lake.metadata().await.snapshots.len()), (rows.clone(), 2));
     let refused = app.sql("INSERT INTO lake.t VALUES (9, 'x', 0)").await.expect_err("refused");
     assert!(refused.contains("refs has main at snapshot"), "{refused}");
     let current = metadata["current-snapshot-id"].clone();
     let main = json!([{"action": "set-snapshot-ref", "ref-name": "main", "type": "branch", "snapshot-id": current}]);
     lake.update(main).await;
-    succeeded(&lake.job(json!({"rewrite-all": true, "courtesy-seconds": 0})).await);
+    succeeded(&lake.compact(json!({"rewrite-all": true, "courtesy-seconds": 0})).await);
     assert_eq!(lake.rows().await, rows);
 }
 
@@ -402,7 +402,7 @@ async fn items_of_another_element_are_null() {
     let app = TestApp::start().await;
     let list = |element: i32| json!({"type": "list", "element-id": element, "element": "long", "element-required": false});
     let fields = json!([{"id": 1, "name": "l", "required": false, "type": list(2)}]);
-    let lake = Lake::craft(&app, "t", fields, json!([]), json!({"format-version": "2"})).await;
+    let lake = Lake::create_with_schema(&app, "t", fields, json!([]), json!({"format-version": "2"})).await;
     let schema = lake.arrow_schema().await;
     let DataType::List(item) = schema.field(0).data_type() else { panic!("{schema}") };
     let items: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
@@ -418,6 +418,6 @@ async fn items_of_another_element_are_null() {
         assert_eq!(rows, [["1", "NULL"], ["2", "NULL"]]);
     };
     nulls().await;
-    succeeded(&lake.job(json!({"rewrite-all": true, "verify": "full", "courtesy-seconds": 0})).await);
+    succeeded(&lake.compact(json!({"rewrite-all": true, "verify": "full", "courtesy-seconds": 0})).await);
     nulls().await;
 }

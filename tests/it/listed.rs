@@ -68,7 +68,7 @@ async fn a_refusal_is_repeated_with_the_status_that_it_had() {
     let app = TestApp::start().await;
     app.table().await;
     let ask = async |key: &str, path: &str, body: Value| {
-        let (status, _, text) = app.raw(Method::POST, path, &[("idempotency-key", key)], Some(body)).await;
+        let (status, _, text) = app.send_raw(Method::POST, path, &[("idempotency-key", key)], Some(body)).await;
         let body: Value = serde_json::from_str(&text).expect("json");
         (status.as_u16(), body["error"]["code"].clone(), body["error"]["type"].clone())
     };

@@ -15,7 +15,7 @@ async fn manifests(lake: &Lake<'_>) -> Vec<ManifestFile> {
 }
 
 async fn planned(app: &TestApp, lake: &Lake<'_>) -> Value {
-    let path = format!("{}?dry-run=true", lake.management("manifests"));
+    let path = format!("{}?dry-run=true", lake.management_path("manifests"));
     app.ok(Method::POST, &path, Some(json!({}))).await
 }
 
@@ -39,7 +39,7 @@ async fn many_manifests_become_few_that_are_about_few_partitions_each() {
         let (rows, ids, before) = (lake.rows().await, row_ids(&lake).await, manifests(&lake).await);
         let plan = planned(&app, &lake).await;
         assert_eq!(plan["rewrite"].as_array().map(Vec::len), Some(before.len()), "{plan}");
-        let job = lake.run("manifests", json!({})).await;
+        let job = lake.run_job("manifests", json!({})).await;
         assert_eq!((&job["state"], &job["outcome"]["replaced"]), (&json!("succeeded"), &json!(before.len())), "{job}");
         let after = manifests(&lake).await;
         assert!(after.len() < before.len() && after.len() > 1, "{} became {}", before.len(), after.len());

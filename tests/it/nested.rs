@@ -9,7 +9,7 @@ use arrow::array::{
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Field, Fields, Schema};
 use esker_format::{BoundBytes, BoundMap, DataContentType, Value as Cell};
-use esker_tests::{Lake, TestApp, cells};
+use esker_tests::{Lake, TestApp, text_cells};
 use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::properties::WriterProperties;
@@ -28,7 +28,7 @@ fn with_id(name: &str, ty: DataType, id: i32) -> Field {
 }
 
 async fn rows(app: &TestApp, sql: &str) -> Vec<Vec<String>> {
-    cells(&app.sql(sql).await.unwrap_or_else(|e| panic!("{sql}: {e}")))
+    text_cells(&app.sql(sql).await.unwrap_or_else(|e| panic!("{sql}: {e}")))
 }
 
 fn texts(expected: &[&[&str]]) -> Vec<Vec<String>> {
@@ -54,7 +54,7 @@ async fn evolved<'a>(app: &'a TestApp, name: &str) -> Lake<'a> {
         {"id": 4, "name": "m", "required": false, "type": {"type": "map", "key-id": 8, "key": "string", "value-id": 9,
             "value-required": false, "value": {"type": "struct", "fields": [{"id": 10, "name": "c", "required": false, "type": "int"}]}}},
     ]);
-    let lake = Lake::craft(app, name, fields, json!([]), json!({"format-version": "3"})).await;
+    let lake = Lake::create_with_schema(app, name, fields, json!([]), json!({"format-version": "3"})).await;
     let metadata = lake.metadata().await;
     let schema = lake.arrow_schema().await;
     let nulls = || Some(NullBuffer::from(vec![true, false, true]));
@@ -111,7 +111,7 @@ async fn a_default_at_any_depth_is_what_older_rows_have_and_what_a_compaction_wr
         assert_eq!(counted, texts(&[&["2", "100", "100", "3"]]));
     };
     check().await;
-    let job = lake.job(json!({"rewrite-all": true, "verify": "full"})).await;
+    let job = lake.compact(json!({"rewrite-all": true, "verify": "full"})).await;
     assert_eq!((&job["state"], job["outcome"]["groups"].as_u64()), (&json!("succeeded"), Some(1)), "{job}");
     check().await;
     // The rewritten file contains the defaults as values.
@@ -120,7 +120,7 @@ async fn a_default_at_any_depth_is_what_older_rows_have_and_what_a_compaction_wr
     let file = std::fs::File::open(path).expect("a file");
     let mut batches = ParquetRecordBatchReaderBuilder::try_new(file).expect("a footer").build().expect("a reader");
     let batch = batches.next().expect("rows").expect("rows");
-    assert_eq!(cells(&[batch])[0][1], "{x: 100, a: 1}");
+    assert_eq!(text_cells(&[batch])[0][1], "{x: 100, a: 1}");
 
     assert_eq!(rows(&app, "DELETE FROM lake.t WHERE s['x'] = 100 AND id = 1").await, texts(&[&["1"]]));
     assert_eq!(rows(&app, "SELECT id, s['x'] FROM lake.t ORDER BY id").await, texts(&[&["2", "null"], &["3", "100"]]));
@@ -150,7 +150,7 @@ async fn equality_deletes_reach_fields_of_structs_and_defaults() {
             found.into_iter().map(|mut row| row.remove(0)).collect::<Vec<_>>()
         };
         assert_eq!(ids().await, left, "{x:?}");
-        let job = lake.job(json!({"rewrite-all": true})).await;
+        let job = lake.compact(json!({"rewrite-all": true})).await;
         assert_eq!(job["state"], "succeeded", "{job}");
         assert_eq!(ids().await, left, "{x:?} after a compaction");
     }
@@ -167,7 +167,7 @@ async fn names_stand_for_fields_at_every_depth_in_files_without_ids() {
         {"id": 3, "name": "l", "required": false, "type": {"type": "list", "element-id": 6, "element": "int", "element-required": false}},
         {"id": 7, "name": "e", "required": false, "type": {"type": "list", "element-id": 8, "element": "int", "element-required": false}},
     ]);
-    let lake = Lake::craft(&app, "t", fields, json!([]), json!({"format-version": "2"})).await;
+    let lake = Lake::create_with_schema(&app, "t", fields, json!([]), json!({"format-version": "2"})).await;
     let bare = |name: &str, ty: DataType| Field::new(name, ty, true);
     // The element of one list has another name than in the table; that of the other only lacks its id.
     let (item, element) = (Arc::new(bare("item", DataType::Int32)), Arc::new(bare("element", DataType::Int32)));
@@ -195,7 +195,7 @@ async fn names_stand_for_fields_at_every_depth_in_files_without_ids() {
         error.contains(".parquet: a Parquet file without field ids") && error.contains("schema.name-mapping.default"),
         "{error}"
     );
-    let job = lake.job(json!({"rewrite-all": true})).await;
+    let job = lake.compact(json!({"rewrite-all": true})).await;
     assert!(job["error"].as_str().is_some_and(|e| e.contains("a Parquet file without field ids")), "{job}");
 
     let schema = lake.metadata().await.current_schema().clone();
@@ -213,7 +213,7 @@ async fn names_stand_for_fields_at_every_depth_in_files_without_ids() {
     assert_eq!(rows(&app, all).await, texts(&[first, &["2", "{a: 20, b: q}", "[]", "[]"]]));
     assert_eq!(rows(&app, "SELECT s['a'] FROM lake.t WHERE s['b'] = 'q'").await, texts(&[&["20"]]));
     assert_eq!(rows(&app, "DELETE FROM lake.t WHERE s['a'] = 20").await, texts(&[&["1"]]));
-    let job = lake.job(json!({"rewrite-all": true, "verify": "full"})).await;
+    let job = lake.compact(json!({"rewrite-all": true, "verify": "full"})).await;
     assert_eq!(job["state"], "succeeded", "{job}");
     assert_eq!(rows(&app, all).await, texts(&[first]));
 }
@@ -228,7 +228,7 @@ async fn a_compaction_does_not_count_what_no_manifest_counted() {
         {"id": 2, "name": "x", "required": false, "type": "double"},
         {"id": 3, "name": "s", "required": false, "type": of_s},
     ]);
-    let lake = Lake::craft(&app, "t", fields, json!([]), json!({"format-version": "2"})).await;
+    let lake = Lake::create_with_schema(&app, "t", fields, json!([]), json!({"format-version": "2"})).await;
     let small = json!({"write.parquet.compression-codec": "uncompressed", "write.parquet.row-group-size-bytes": "60000"});
     lake.update(json!([{"action": "set-properties", "updates": small}])).await;
     let schema = lake.arrow_schema().await;
@@ -247,7 +247,7 @@ async fn a_compaction_does_not_count_what_no_manifest_counted() {
         files.push(file);
     }
     lake.add(files, []).await;
-    let job = lake.job(json!({"min-input-files": 2, "verify": "full"})).await;
+    let job = lake.compact(json!({"min-input-files": 2, "verify": "full"})).await;
     let outcome = &job["outcome"];
     assert_eq!((outcome["row_groups_spliced"].as_u64(), outcome["files_out"].as_u64()), (Some(1), Some(1)), "{job}");
     let live = lake.live(&lake.metadata().await).await;
@@ -266,7 +266,7 @@ async fn bounds_are_never_taken_for_values() {
         {"id": 2, "name": "t", "required": false, "type": "timestamp_ns"},
         {"id": 3, "name": "n", "required": false, "type": "int"},
     ]);
-    let lake = Lake::craft(&app, "t", fields, json!([]), json!({"format-version": "3"})).await;
+    let lake = Lake::create_with_schema(&app, "t", fields, json!([]), json!({"format-version": "3"})).await;
     let schema = lake.arrow_schema().await;
     let noon = 1_718_452_392_000_000_000_i64;
     let columns: Vec<ArrayRef> = vec![
@@ -302,7 +302,7 @@ async fn a_partition_says_what_a_column_is_that_a_file_lacks_and_no_other() {
         {"id": 2, "name": "p", "required": false, "type": "int"},
     ]);
     let spec = json!([{"source-id": 2, "field-id": 1000, "name": "p", "transform": "identity"}]);
-    let lake = Lake::craft(&app, "t", fields, spec, json!({"format-version": "2"})).await;
+    let lake = Lake::create_with_schema(&app, "t", fields, spec, json!({"format-version": "2"})).await;
     let mut files = Vec::new();
     for (id, own, partition) in [(1, None, Some(7)), (2, Some(8), Some(8)), (3, None, None), (4, Some(9), Some(10))] {
         let mut fields = vec![with_id("id", DataType::Int64, 1)];

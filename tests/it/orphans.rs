@@ -40,7 +40,7 @@ async fn second_look(app: &TestApp, name: &str) -> Value {
     let all = crate::commits::walk(&app.dir.path().join("warehouse"));
     let all: Vec<String> = all.into_iter().map(|path| format!("file://{path}")).collect();
     app.catalog().state().record_orphan_candidates(id, &all, now_ms() - 25 * HOUR).await.expect("seen");
-    Lake::open(app, name).run("orphans", json!({})).await
+    Lake::open(app, name).run_job("orphans", json!({})).await
 }
 
 async fn explained(app: &TestApp, path: &str) -> Value {
@@ -211,12 +211,12 @@ async fn a_file_that_another_table_refers_to_is_no_orphan_wherever_it_lies() {
     other.append_at(&format!("{location}/data/of-other.parquet"), &[(1, "x".to_owned(), 0, None)]).await;
     old_file(&location, "data/lost.parquet", 9);
     age(&app);
-    assert_eq!(own.orphans().await["named"].as_array().expect("a list").len(), 1, "only what nobody refers to");
+    assert_eq!(own.preview_orphans().await["named"].as_array().expect("a list").len(), 1, "only what nobody refers to");
     let job = second_look(&app, "own").await;
     assert_eq!((&job["outcome"]["quarantined_files"], &job["outcome"]["waiting"]), (&json!(1), &json!(0)), "{job}");
     let swept = sweep(app.catalog(), now_ms() + 25 * HOUR).await.expect("swept");
     assert_eq!((swept.deleted, swept.released), (1, 0));
-    assert_eq!((other.rows().await.len(), other.missing().await), (1, Vec::new()));
+    assert_eq!((other.rows().await.len(), other.missing_files().await), (1, Vec::new()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -232,7 +232,7 @@ async fn a_quarantined_orphan_that_another_table_came_to_refer_to_is_released() 
     let swept = sweep(app.catalog(), now_ms() + 25 * HOUR).await.expect("swept");
     assert_eq!((swept.deleted, swept.released, swept.sick_tables), (1, 1, 0));
     assert!(!std::path::Path::new(&lost[7..]).exists());
-    assert_eq!((other.rows().await.len(), other.missing().await), (1, Vec::new()));
+    assert_eq!((other.rows().await.len(), other.missing_files().await), (1, Vec::new()));
 }
 
 /// The dropped table may be undropped, and its snapshots refer to files in its earlier location.
@@ -253,7 +253,7 @@ async fn what_a_dropped_table_left_in_an_earlier_location_is_no_orphan_of_the_ne
     let dropped = app.catalog().dropped_tables().await.expect("listed").remove(0).row;
     let cause = esker_catalog::Actor::internal("test");
     app.catalog().undrop_table(dropped.id, None, &cause).await.expect("back");
-    assert_eq!((moved.rows().await.len(), moved.missing().await), (1, Vec::new()));
+    assert_eq!((moved.rows().await.len(), moved.missing_files().await), (1, Vec::new()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -270,7 +270,7 @@ async fn a_table_that_cannot_be_read_stops_the_look_for_orphans_where_it_has_fil
     }
     age(&app);
     // The first scan records the extents of each table.
-    assert_eq!(Lake::open(&app, "own").orphans().await["named"].as_array().expect("a list").len(), 1);
+    assert_eq!(Lake::open(&app, "own").preview_orphans().await["named"].as_array().expect("a list").len(), 1);
     other.append(&[(3, "z".to_owned(), 0, None)]).await;
     let list = other.metadata().await.current_snapshot().and_then(|snapshot| snapshot.manifest_list.clone());
     let list = list.expect("a manifest list")[7..].to_owned();

@@ -5,7 +5,7 @@ use reqwest::Method;
 use serde_json::json;
 
 async fn get(app: &TestApp, path: &str) -> String {
-    let (status, _, text) = app.raw(Method::GET, path, &[], None).await;
+    let (status, _, text) = app.send_raw(Method::GET, path, &[], None).await;
     assert_eq!(status.as_u16(), 200, "{path}: {text}");
     assert!(
         text.starts_with("<!DOCTYPE html>") && !text.contains("<script") && !text.contains("http://"),
@@ -51,11 +51,11 @@ async fn a_job_is_told_and_taken_back_but_not_by_another_site() {
     let undo = format!("/warehouses/default/jobs/{id}/undo");
     let foreign = [("sec-fetch-site", "cross-site"), ("origin", "https://elsewhere.example")];
     for header in foreign {
-        let (status, _, text) = app.raw(Method::POST, &undo, &[header], None).await;
+        let (status, _, text) = app.send_raw(Method::POST, &undo, &[header], None).await;
         assert_eq!(status.as_u16(), 403, "{text}");
     }
     assert_eq!(writer.metadata().await.snapshots.len(), 1);
-    let (status, _, text) = app.raw(Method::POST, &undo, &[("sec-fetch-site", "same-origin")], None).await;
+    let (status, _, text) = app.send_raw(Method::POST, &undo, &[("sec-fetch-site", "same-origin")], None).await;
     assert!(status.is_success() && text.contains("5 snapshots are back"), "{text}");
     assert_eq!(writer.metadata().await.snapshots.len(), 6);
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array, StringArray};
 use esker_format::{BoundBytes, DataFile, PrimitiveType, Value as Cell};
-use esker_tests::{Lake, Scope, TestApp};
+use esker_tests::{Lake, PositionDeleteScope, TestApp};
 use esker_types::now_ms;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -62,7 +62,7 @@ fn field_of(transform: &str) -> &'static str {
 /// The files of different partitions alternate.
 async fn beside_one_another<'a>(app: &'a TestApp, name: &str, transform: &str, values: &[Option<&str>]) -> Lake<'a> {
     let fields = json!([optional(1, "id", "long"), optional(2, "p", "string")]);
-    let lake = Lake::craft(app, name, fields, partitioned(&[(2, field_of(transform), transform)]), json!({})).await;
+    let lake = Lake::create_with_schema(app, name, fields, partitioned(&[(2, field_of(transform), transform)]), json!({})).await;
     let cut = |v: &str| text(&if transform == "identity" { v.to_owned() } else { v.chars().take(4).collect::<String>() });
     for i in 0..3 {
         for (k, value) in values.iter().enumerate() {
@@ -97,7 +97,7 @@ async fn rows_without_a_value_stay_apart_from_rows_whose_value_is_the_text_null(
         lake.add([], [lake.equality_deletes(&[0, 10], [null.clone()]).await]).await;
         let before = seen(&lake, name).await.0;
         assert_eq!(before, [strings(&["NULL", "6", "123"]), strings(&[values[1].expect("a text"), "5", "173"])]);
-        let job = lake.job(json!({"rewrite-all": true, "verify": "full", "courtesy-seconds": 0})).await;
+        let job = lake.compact(json!({"rewrite-all": true, "verify": "full", "courtesy-seconds": 0})).await;
         succeeded(&job);
         assert_eq!(job["outcome"]["groups"], 2, "{job}");
         let (rows, partitions) = seen(&lake, name).await;
@@ -118,7 +118,7 @@ async fn texts_that_look_like_two_fields_stay_in_their_partition() {
     let app = TestApp::start().await;
     let fields = json!([optional(1, "id", "long"), optional(2, "a", "string"), optional(3, "b", "string")]);
     let spec = partitioned(&[(2, "a", "identity"), (3, "b", "identity")]);
-    let lake = Lake::craft(&app, "two", fields, spec, json!({})).await;
+    let lake = Lake::create_with_schema(&app, "two", fields, spec, json!({})).await;
     let values = [("1/b=2", "3"), ("1", "2/b=3")];
     for i in 0..6 {
         let (a, b) = values[i % 2];
@@ -129,7 +129,7 @@ async fn texts_that_look_like_two_fields_stay_in_their_partition() {
     let ask = "SELECT a, b, count(*), sum(id) FROM lake.two GROUP BY a, b ORDER BY a";
     let before = lake.query(ask).await;
     assert_eq!(before, [strings(&["1", "2/b=3", "3", "9"]), strings(&["1/b=2", "3", "3", "6"])]);
-    let job = lake.job(json!({"rewrite-all": true})).await;
+    let job = lake.compact(json!({"rewrite-all": true})).await;
     succeeded(&job);
     assert_eq!((&job["outcome"]["groups"], &job["outcome"]["files_out"]), (&json!(2), &json!(2)), "{job}");
     assert_eq!(lake.query(ask).await, before);
@@ -139,7 +139,7 @@ async fn texts_that_look_like_two_fields_stay_in_their_partition() {
 /// Creates a table partitioned by `c`, with one file from before and one from after `c` became a bigint.
 async fn promoted<'a>(app: &'a TestApp, name: &str) -> Lake<'a> {
     let schema = |ty: &str| json!([optional(1, "id", "long"), optional(2, "c", ty), optional(3, "s", "string")]);
-    let lake = Lake::craft(app, name, schema("int"), partitioned(&[(2, "c", "identity")]), json!({})).await;
+    let lake = Lake::create_with_schema(app, name, schema("int"), partitioned(&[(2, "c", "identity")]), json!({})).await;
     let old = lake.data_file(vec![longs(0..4), ints([5; 4]), texts(Some("old"), 4)], [Some(Cell::Int(5))]).await;
     lake.add([old], []).await;
     lake.evolve(schema("long")).await;
@@ -163,7 +163,7 @@ async fn a_partition_is_the_same_one_before_and_after_its_column_was_promoted() 
     assert_eq!(lake.query(ask).await, left);
 
     // Health and metadata tables count the partition once.
-    let health = app.ok(Method::GET, &lake.management("health"), None).await;
+    let health = app.ok(Method::GET, &lake.management_path("health"), None).await;
     assert_eq!(health["facts"]["partitions"], 1, "{health}");
     assert_eq!(health["facts"]["files_with_deletes"], 2, "{health}");
     app.ok(Method::GET, "/api/v1/tables", None).await;
@@ -174,7 +174,7 @@ async fn a_partition_is_the_same_one_before_and_after_its_column_was_promoted() 
     assert_eq!(lake.query("SELECT partition, record_count FROM lake.\"grown$partitions\"").await, [["c=5", "8"]]);
 
     // A client with server-side planning takes the column from the partition value, and applies the delete files of the plan.
-    let plan = lake.planned(json!({"filter": {"type": "eq", "term": "c", "value": 5}})).await;
+    let plan = lake.plan_scan(json!({"filter": {"type": "eq", "term": "c", "value": 5}})).await;
     let tasks = plan["file-scan-tasks"].as_array().expect("tasks");
     assert_eq!(tasks.len(), 2);
     for task in tasks {
@@ -182,7 +182,7 @@ async fn a_partition_is_the_same_one_before_and_after_its_column_was_promoted() 
         assert_eq!(task["delete-file-references"].as_array().map(Vec::len), Some(2), "{task}");
     }
 
-    let job = lake.job(json!({"rewrite-all": true, "verify": "full", "courtesy-seconds": 0})).await;
+    let job = lake.compact(json!({"rewrite-all": true, "verify": "full", "courtesy-seconds": 0})).await;
     succeeded(&job);
     assert_eq!((&job["outcome"]["groups"], &job["outcome"]["files_out"]), (&json!(1), &json!(1)), "{job}");
     assert_eq!(job["outcome"]["delete_files_removed"], 2, "{job}");
@@ -202,7 +202,7 @@ async fn every_job_works_on_a_table_whose_partition_column_was_promoted() {
         ("compact", json!({"rewrite-all": true, "courtesy-seconds": 0})),
         ("expire", json!({"retain-last": 1})),
     ] {
-        succeeded(&lake.run(kind, options).await);
+        succeeded(&lake.run_job(kind, options).await);
         assert_eq!(lake.query("SELECT count(*), sum(c), sum(id) FROM lake.jobs").await, [["6", "30", "21"]], "{kind}");
     }
 }
@@ -211,7 +211,7 @@ async fn every_job_works_on_a_table_whose_partition_column_was_promoted() {
 async fn a_manifest_of_before_a_promotion_and_one_of_after_become_one_that_is_read() {
     let app = TestApp::start().await;
     let schema = |ty: &str| json!([optional(1, "id", "long"), optional(2, "c", ty)]);
-    let lake = Lake::craft(&app, "merged", schema("int"), json!([]), json!({})).await;
+    let lake = Lake::create_with_schema(&app, "merged", schema("int"), json!([]), json!({})).await;
     for i in 0..3 {
         let file = lake.data_file(vec![longs([i, i]), ints([i as i32, 7])], []).await;
         let other = lake.data_file(vec![longs([i + 10]), ints([i as i32 - 3])], []).await;
@@ -224,9 +224,9 @@ async fn a_manifest_of_before_a_promotion_and_one_of_after_become_one_that_is_re
     let ask = "SELECT count(*), min(c), max(c), sum(id) FROM lake.merged";
     let before = lake.query(ask).await;
     // Compacts files of the old manifests only, so old manifests are rewritten and the new one stays.
-    succeeded(&lake.job(json!({"where": "id < 10", "min-input-files": 2})).await);
+    succeeded(&lake.compact(json!({"where": "id < 10", "min-input-files": 2})).await);
     assert_eq!(lake.query(ask).await, before);
-    succeeded(&lake.run("manifests", json!({"rewrite-all": true})).await);
+    succeeded(&lake.run_job("manifests", json!({"rewrite-all": true})).await);
     assert_eq!(lake.query(ask).await, before);
     let metadata = lake.metadata().await;
     assert_eq!(metadata.current_snapshot().expect("a snapshot").summary_value("manifests-created"), Some("1"));
@@ -235,7 +235,7 @@ async fn a_manifest_of_before_a_promotion_and_one_of_after_become_one_that_is_re
     assert!(all.iter().all(|(low, high)| low.is_some() && high.is_some()), "{all:?}");
     assert!(all.contains(&(Some(Cell::Long(-far)), Some(Cell::Long(far)))), "{all:?}");
     assert_eq!(lake.query(&format!("SELECT id FROM lake.merged WHERE c = {far}")).await, [["20"]]);
-    succeeded(&lake.job(json!({"rewrite-all": true})).await);
+    succeeded(&lake.compact(json!({"rewrite-all": true})).await);
     assert_eq!(lake.query(ask).await, before);
 }
 
@@ -243,8 +243,14 @@ async fn a_manifest_of_before_a_promotion_and_one_of_after_become_one_that_is_re
 async fn files_of_a_spec_whose_column_was_dropped_are_rewritten_and_deleted_from() {
     let app = TestApp::start().await;
     let fields = json!([optional(1, "id", "long"), optional(2, "c", "int")]);
-    let lake =
-        Lake::craft(&app, "dropped", fields, partitioned(&[(2, "c", "identity")]), json!({"esker.expire.min-age-ms": "0"})).await;
+    let lake = Lake::create_with_schema(
+        &app,
+        "dropped",
+        fields,
+        partitioned(&[(2, "c", "identity")]),
+        json!({"esker.expire.min-age-ms": "0"}),
+    )
+    .await;
     for i in 0..6 {
         let c = i % 2;
         let file =
@@ -257,18 +263,18 @@ async fn files_of_a_spec_whose_column_was_dropped_are_rewritten_and_deleted_from
     let ask = "SELECT count(*), sum(id) FROM lake.dropped";
     assert_eq!(lake.query("DELETE FROM lake.dropped WHERE id = 3").await, [["1"]]);
     assert_eq!(lake.query(ask).await, [["11", "63"]]);
-    let job = lake.job(json!({"rewrite-all": true, "verify": "full", "courtesy-seconds": 0})).await;
+    let job = lake.compact(json!({"rewrite-all": true, "verify": "full", "courtesy-seconds": 0})).await;
     succeeded(&job);
     assert_eq!((&job["outcome"]["groups"], &job["outcome"]["files_out"]), (&json!(2), &json!(2)), "{job}");
     assert_eq!(lake.query(ask).await, [["11", "63"]]);
-    succeeded(&lake.run("statistics", json!({})).await);
+    succeeded(&lake.run_job("statistics", json!({})).await);
     // The same holds after no schema has the column any more.
-    succeeded(&lake.run("expire", json!({"retain-last": 1, "older-than-ms": now_ms() + 1000})).await);
+    succeeded(&lake.run_job("expire", json!({"retain-last": 1, "older-than-ms": now_ms() + 1000})).await);
     lake.update(json!([{"action": "remove-schemas", "schema-ids": [0]}])).await;
     assert_eq!(lake.query("DELETE FROM lake.dropped WHERE id = 4").await, [["1"]]);
     assert_eq!(lake.query(ask).await, [["10", "59"]]);
-    succeeded(&lake.run("manifests", json!({"rewrite-all": true})).await);
-    succeeded(&lake.job(json!({"rewrite-all": true, "courtesy-seconds": 0})).await);
+    succeeded(&lake.run_job("manifests", json!({"rewrite-all": true})).await);
+    succeeded(&lake.compact(json!({"rewrite-all": true, "courtesy-seconds": 0})).await);
     assert_eq!(lake.query(ask).await, [["10", "59"]]);
     let mut partitions: Vec<String> = lake.data_files().await.iter().map(|f| format!("{:?}", f.partition)).collect();
     partitions.sort();
@@ -279,7 +285,7 @@ async fn files_of_a_spec_whose_column_was_dropped_are_rewritten_and_deleted_from
 async fn a_bound_that_is_nan_or_inverted_leaves_no_row_out() {
     let app = TestApp::start().await;
     let fields = json!([optional(1, "id", "long"), optional(2, "x", "double")]);
-    let lake = Lake::craft(&app, "odd", fields, json!([]), json!({})).await;
+    let lake = Lake::create_with_schema(&app, "odd", fields, json!([]), json!({})).await;
     let bounds = [(f64::NAN, f64::NAN), (f64::NAN, 9.0), (9.0, 1.0), (1.0, f64::NAN)];
     for (i, (low, high)) in bounds.into_iter().enumerate() {
         let x: ArrayRef = Arc::new(Float64Array::from(vec![1.0, 9.0]));
@@ -293,7 +299,7 @@ async fn a_bound_that_is_nan_or_inverted_leaves_no_row_out() {
         let found = lake.query(&format!("SELECT id FROM lake.odd WHERE {condition} ORDER BY id")).await;
         assert_eq!(found, [["0"], ["1"], ["2"], ["3"]], "{condition}");
     }
-    let plan = lake.planned(json!({"filter": {"type": "lt", "term": "x", "value": 2.0}})).await;
+    let plan = lake.plan_scan(json!({"filter": {"type": "lt", "term": "x", "value": 2.0}})).await;
     assert_eq!(plan["file-scan-tasks"].as_array().map(Vec::len), Some(4));
 }
 
@@ -315,9 +321,9 @@ async fn planned_scans_say_the_row_ids_that_files_inherit() {
         ids.sort_unstable();
         ids
     };
-    assert_eq!(ids(lake.planned(json!({})).await), [(1, 3), (3, 0)]);
+    assert_eq!(ids(lake.plan_scan(json!({})).await), [(1, 3), (3, 0)]);
     let last = lake.metadata().await.current_snapshot_id;
-    assert_eq!(ids(lake.planned(json!({"start-snapshot-id": first, "end-snapshot-id": last})).await), [(1, 3)]);
+    assert_eq!(ids(lake.plan_scan(json!({"start-snapshot-id": first, "end-snapshot-id": last})).await), [(1, 3)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -325,7 +331,7 @@ async fn a_file_with_two_deletion_vectors_is_not_read_as_if_it_had_one() {
     let app = TestApp::start().await;
     let lake = Lake::create(&app, "twice", 3, false, json!({})).await;
     lake.append(&[(1, "a".to_owned(), 0, None), (2, "b".to_owned(), 0, None)]).await;
-    lake.delete_by_position(&[1].into(), Scope::File).await;
+    lake.delete_by_position(&[1].into(), PositionDeleteScope::File).await;
     let metadata = lake.metadata().await;
     let vector = lake.live(&metadata).await.deletes.remove(0).entry.file;
     lake.add([], [vector.clone()]).await;
@@ -334,5 +340,5 @@ async fn a_file_with_two_deletion_vectors_is_not_read_as_if_it_had_one() {
     assert!(error.contains(&data) && error.contains("two deletion vectors"), "{error}");
     // Metadata tables and health still work.
     assert_eq!(lake.query("SELECT count(*) FROM lake.\"twice$files\"").await, [["3"]]);
-    app.ok(Method::GET, &lake.management("health"), None).await;
+    app.ok(Method::GET, &lake.management_path("health"), None).await;
 }

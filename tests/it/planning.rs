@@ -30,7 +30,7 @@ async fn finished(app: &TestApp, poll: &str) -> Value {
 async fn a_plan_that_is_not_waited_for_is_polled_and_fetched_page_by_page() {
     let app = TestApp::start_with(|c| c.server.plan_wait_ms = 0).await;
     app.table().await;
-    Writer::new(&app).append_phantoms(4_500).await;
+    Writer::new(&app).append_missing_files(4_500).await;
     let submitted = app.ok(Method::POST, &format!("{TABLE}/plan"), Some(json!({}))).await;
     assert_eq!(submitted["status"], "submitted");
     let poll = format!("{TABLE}/plan/{}", submitted["plan-id"].as_str().expect("an id"));

@@ -48,7 +48,7 @@ async fn set(app: &TestApp, table: &str, properties: Value) {
 }
 
 async fn text(app: &TestApp, path: &str) -> String {
-    let (status, _, text) = app.raw(Method::GET, path, &[], None).await;
+    let (status, _, text) = app.send_raw(Method::GET, path, &[], None).await;
     assert!(status.is_success(), "{path}: {status} {text}");
     text
 }
@@ -99,7 +99,7 @@ async fn a_table_whose_storage_is_away_is_a_warning_that_may_pass() {
     app.table().await;
     let writer = Writer::new(&app);
     let prepared = writer.prepare_append(0..10).await;
-    faults.set_away_from(".avro");
+    faults.set_unreachable_for(".avro");
     writer.commit(&prepared).await;
     let sick = until_found(&app, "n.t", "unreadable", true).await;
     let told = finding(&sick, "unreadable").expect("a finding");
@@ -111,7 +111,7 @@ async fn a_table_whose_storage_is_away_is_a_warning_that_may_pass() {
     assert!(known[0].ends_with("it may pass, and is tried again"), "{known:?}");
     let metrics = text(&app, "/metrics").await;
     assert!(metrics.contains("esker_tables_with_finding{code=\"unreadable\",severity=\"warning\"} 1"), "{metrics}");
-    faults.set_away_from("");
+    faults.set_unreachable_for("");
     until_found(&app, "n.t", "unreadable", false).await;
 }
 
@@ -146,7 +146,7 @@ async fn a_damaged_page_is_an_error_that_names_file_and_column() {
         optional(9, "g", json!({"type": "struct", "fields": [optional(10, "x", json!("binary"))]})),
     ]);
     let spec = json!([{"source-id": 2, "field-id": 1000, "name": "p", "transform": "identity"}]);
-    let lake = Lake::craft(&app, "t", fields, spec, json!({})).await;
+    let lake = Lake::create_with_schema(&app, "t", fields, spec, json!({})).await;
     let schema = lake.arrow_schema().await;
     let mut random = Random(7);
     let (mut files, mut paths) = (Vec::new(), Vec::new());

@@ -6,7 +6,7 @@ use arrow::array::AsArray;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int32Type, Int64Type};
 use esker_catalog::deletion::sweep;
-use esker_tests::{Lake, Scope, TestApp};
+use esker_tests::{Lake, PositionDeleteScope, TestApp};
 use esker_types::now_ms;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use reqwest::Method;
@@ -23,10 +23,10 @@ async fn distinct_values_are_counted_without_deleted_rows() {
         }
         let mut left = 120;
         if version > 1 {
-            lake.delete_by_position(&HashSet::from([5, 6, 7]), Scope::File).await;
+            lake.delete_by_position(&HashSet::from([5, 6, 7]), PositionDeleteScope::File).await;
             left = 117;
         }
-        let job = lake.run("statistics", json!({})).await;
+        let job = lake.run_job("statistics", json!({})).await;
         let outcome = &job["outcome"];
         assert_eq!(job["state"], "succeeded", "{job}");
         assert_eq!(outcome["records"], left, "{outcome}");
@@ -47,13 +47,13 @@ async fn distinct_values_are_counted_without_deleted_rows() {
         let explained =
             async |path: &str| app.ok(Method::GET, &format!("/api/v1/warehouses/default/explain?path={path}"), None).await;
         assert_eq!(explained(&first).await["held_by"][0]["role"], "statistics");
-        let again = lake.run("statistics", json!({"columns": ["s"]})).await;
+        let again = lake.run_job("statistics", json!({"columns": ["s"]})).await;
         let second = again["outcome"]["path"].as_str().expect("a path").to_owned();
         assert_eq!(again["outcome"]["distinct"], json!({"s": 7}));
         sweep(app.catalog(), now_ms() + 25 * 3600 * 1000).await.expect("swept");
         assert_eq!((explained(&first).await["bytes"].clone(), &again["state"]), (Value::Null, &json!("succeeded")));
         assert!(explained(&second).await["bytes"].as_u64().is_some());
-        let (status, body) = app.send(Method::POST, &lake.management("statistics"), Some(json!({"columns": ["no"]}))).await;
+        let (status, body) = app.send(Method::POST, &lake.management_path("statistics"), Some(json!({"columns": ["no"]}))).await;
         assert!(status.is_client_error() && body.to_string().contains("no top-level column"), "{status} {body}");
     }
 }

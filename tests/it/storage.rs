@@ -129,17 +129,17 @@ async fn a_store_that_does_not_come_back_is_503_and_429_on_a_commit() {
     let app = TestApp::start_on(Arc::new(faults.clone()), |_| {}).await;
     let writer = Writer::six_files(&app).await;
     let prepared = writer.prepare_append(100..105).await;
-    faults.set_away(true);
+    faults.set_unreachable(true);
     let table = "/v1/default/namespaces/n/tables/t";
     let (code, kind, message) = app.refused(Method::GET, table, None).await;
     assert_eq!((code, kind.as_str()), (503, "ServiceUnavailableException"), "{message}");
     assert!(message.contains("file:///") && message.contains("away or overloaded"), "{message}");
-    let (status, headers, body) = app.raw(Method::POST, table, &[], Some(prepared.body().clone())).await;
+    let (status, headers, body) = app.send_raw(Method::POST, table, &[], Some(prepared.body().clone())).await;
     assert_eq!((status.as_u16(), headers.contains_key("retry-after")), (429, true), "{body}");
     assert!(body.contains("TooManyRequestsException"), "{body}");
     let sql = app.sql("SELECT count(*) FROM n.t WHERE id > 3").await.expect_err("it is away");
     assert!(sql.contains("away or overloaded"), "{sql}");
-    faults.set_away(false);
+    faults.set_unreachable(false);
     writer.commit(&prepared).await;
     assert_eq!(writer.ids().await.expect("ids").len(), 65);
 }

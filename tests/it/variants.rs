@@ -8,7 +8,7 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Field, Schema};
 use esker_format::DataContentType;
-use esker_tests::{Lake, TestApp, cells};
+use esker_tests::{Lake, TestApp, text_cells};
 use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 use parquet::basic::LogicalType;
 use parquet::file::properties::WriterProperties;
@@ -27,12 +27,12 @@ async fn table<'a>(app: &'a TestApp, name: &str) -> Lake<'a> {
         {"id": 1, "name": "id", "required": false, "type": "long"},
         {"id": 2, "name": "v", "required": false, "type": "variant"},
     ]);
-    Lake::craft(app, name, fields, json!([]), json!({"format-version": "3"})).await
+    Lake::create_with_schema(app, name, fields, json!([]), json!({"format-version": "3"})).await
 }
 
 async fn one(app: &TestApp, expression: &str) -> String {
     let sql = format!("SELECT {expression}");
-    let found = cells(&app.sql(&sql).await.unwrap_or_else(|e| panic!("{sql}: {e}")));
+    let found = text_cells(&app.sql(&sql).await.unwrap_or_else(|e| panic!("{sql}: {e}")));
     found[0][0].clone()
 }
 
@@ -119,9 +119,9 @@ async fn lists_structs_and_maps_are_converted_value_by_value() {
     app.sql(copy).await.expect("a table");
     let types = "SELECT string_agg(data_type, ', ') FROM (SELECT data_type FROM information_schema.columns \
                  WHERE table_schema = 'lake' AND table_name = 'made' ORDER BY ordinal_position)";
-    let types = cells(&app.sql(types).await.expect("types"));
+    let types = text_cells(&app.sql(types).await.expect("types"));
     assert_eq!(types[0][0], "TIMESTAMP_NS, VARIANT, GEOGRAPHY, TIMESTAMP");
-    assert_eq!(cells(&app.sql("SELECT t FROM lake.made").await.expect("rows"))[0][0], "2026-01-01T00:00:00.123456789");
+    assert_eq!(text_cells(&app.sql("SELECT t FROM lake.made").await.expect("rows"))[0][0], "2026-01-01T00:00:00.123456789");
     drop(lake);
     app.stop().await;
 }
@@ -143,13 +143,13 @@ async fn times_that_no_calendar_has_are_kept() {
     let micros: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![i64::MAX, i64::MIN]));
     append(&lake, variants(vec![metadata(2), ("value", none), ("typed_value", micros)])).await;
     let all = "SELECT to_json(v) FROM lake.far ORDER BY 1";
-    let before = cells(&app.sql(all).await.expect("rows"));
+    let before = text_cells(&app.sql(all).await.expect("rows"));
     assert!(before.contains(&vec![r#""+5881580-07-11""#.to_owned()]), "{before:?}");
     assert!(before.contains(&vec![r#""24:00:00.0""#.to_owned()]), "{before:?}");
-    let done = lake.run("compact", json!({"rewrite-all": true, "verify": "full"})).await;
+    let done = lake.run_job("compact", json!({"rewrite-all": true, "verify": "full"})).await;
     assert_eq!(done["state"], "succeeded", "{done}");
     assert_eq!(lake.data_files().await.len(), 1);
-    assert_eq!(cells(&app.sql(all).await.expect("rows")), before);
+    assert_eq!(text_cells(&app.sql(all).await.expect("rows")), before);
     app.stop().await;
 }
 
@@ -161,7 +161,7 @@ async fn a_far_date_costs_no_other_its_text() {
     let none: ArrayRef = Arc::new(BinaryArray::from(vec![None::<&[u8]>; 3]));
     let dates = || -> ArrayRef { Arc::new(Date32Array::from(vec![i32::MAX, 18_262, 18_263])) };
     append(&lake, variants(vec![metadata(3), ("value", none), ("typed_value", dates())])).await;
-    let found = async |sql: &str| cells(&app.sql(sql).await.unwrap_or_else(|e| panic!("{sql}: {e}")));
+    let found = async |sql: &str| text_cells(&app.sql(sql).await.unwrap_or_else(|e| panic!("{sql}: {e}")));
     let expected = [["1", "null"], ["2", "2020-01-01"], ["3", "2020-01-02"]];
     assert_eq!(found("SELECT id, TRY_CAST(v AS VARCHAR) FROM lake.texts ORDER BY id").await, expected);
     assert_eq!(found("SELECT id FROM lake.texts WHERE try_variant_get(v, '$', 'varchar') = '2020-01-01'").await, [["2"]]);
@@ -185,7 +185,7 @@ async fn the_width_of_a_column_says_nothing_of_its_values() {
         let lake = table(&app, name).await;
         let none: ArrayRef = Arc::new(BinaryArray::from(vec![None::<&[u8]>; 2]));
         append(&lake, variants(vec![metadata(2), ("value", none), ("typed_value", typed)])).await;
-        let apart = cells(&app.sql(&format!("SELECT {ask} FROM lake.{name} ORDER BY id")).await.expect("rows"));
+        let apart = text_cells(&app.sql(&format!("SELECT {ask} FROM lake.{name} ORDER BY id")).await.expect("rows"));
         assert_eq!(apart, [["true", "true", "0"], ["true", "true", "1"]], "{name}");
         let error = app.sql(&format!("SELECT variant_get(v, '$', 'date') FROM lake.{name}")).await.expect_err("no date");
         assert!(error.contains("can't be read as date"), "{error}");
@@ -210,11 +210,11 @@ async fn uuids_and_decimals_are_the_same_for_others_after_a_compaction() {
     append(&other, variants(vec![metadata(1), ("value", none(1)), ("typed_value", decimals(15, 1))])).await;
     append(&other, variants(vec![metadata(1), ("value", none(1)), ("typed_value", decimals(225, 2))])).await;
     for lake in [&lake, &other] {
-        let done = lake.run("compact", json!({"rewrite-all": true, "verify": "full"})).await;
+        let done = lake.run_job("compact", json!({"rewrite-all": true, "verify": "full"})).await;
         assert_eq!(done["state"], "succeeded", "{done}");
     }
     let texts = "SELECT variant_get(v, '$', 'varchar') FROM lake.decimals ORDER BY 1";
-    assert_eq!(cells(&app.sql(texts).await.expect("rows")), [["1.5"], ["2.25"]]);
+    assert_eq!(text_cells(&app.sql(texts).await.expect("rows")), [["1.5"], ["2.25"]]);
     let path = lake.data_files().await[0].file_path.clone();
     let bytes = bytes::Bytes::from(std::fs::read(&path[7..]).expect("a file"));
     let footer = SerializedFileReader::new(bytes).expect("a footer").metadata().clone();
@@ -228,14 +228,14 @@ async fn uuids_and_decimals_are_the_same_for_others_after_a_compaction() {
         {"id": 3, "name": "s", "required": false, "type": {"type": "struct", "fields": [
             {"id": 4, "name": "nothing", "required": false, "type": "unknown"}, {"id": 5, "name": "u", "required": false, "type": "uuid"}]}},
     ]);
-    let lake = Lake::craft(&app, "ids", fields, json!([]), json!({"format-version": "3"})).await;
+    let lake = Lake::create_with_schema(&app, "ids", fields, json!([]), json!({"format-version": "3"})).await;
     for _ in 0..2 {
         app.sql("INSERT INTO lake.ids (u, s) VALUES (UUID '00000000-0000-0000-0000-000000000001', {'u': uuid()}), (NULL, NULL)")
             .await
             .expect("inserted");
     }
     // The structs have a field of type unknown, and some structs are null.
-    let done = lake.run("compact", json!({"rewrite-all": true, "splice": false, "verify": "full"})).await;
+    let done = lake.run_job("compact", json!({"rewrite-all": true, "splice": false, "verify": "full"})).await;
     assert_eq!(done["state"], "succeeded", "{done}");
     let path = lake.data_files().await[0].file_path.clone();
     let bytes = bytes::Bytes::from(std::fs::read(&path[7..]).expect("a file"));
@@ -259,7 +259,7 @@ async fn equality_deletes_by_a_variant_are_found_by_a_check() {
     let mut file = lake.parquet(&batch, WriterProperties::default()).await;
     (file.content, file.equality_ids) = (DataContentType::EqualityDeletes, Some(vec![2]));
     lake.add([], [file]).await;
-    let found = lake.run("check", json!({})).await;
+    let found = lake.run_job("check", json!({})).await;
     let findings = found["outcome"]["findings"].as_array().unwrap_or_else(|| panic!("{found}"));
     assert!(findings.iter().any(|f| f["kind"] == "broken-rule" && f["column"] == "v"), "{found}");
     let error = app.sql("SELECT id FROM lake.keyed").await.expect_err("whose rows are not known");

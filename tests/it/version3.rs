@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
-use esker_tests::{Lake, Row, TestApp, cells};
+use esker_tests::{Lake, Row, TestApp, text_cells};
 use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::properties::WriterProperties;
@@ -24,11 +24,11 @@ async fn table<'a>(app: &'a TestApp, name: &str, ty: Value) -> Lake<'a> {
         {"id": 1, "name": "id", "required": false, "type": "long"},
         {"id": 2, "name": "v", "required": false, "type": ty},
     ]);
-    Lake::craft(app, name, fields, json!([]), json!({"format-version": "3"})).await
+    Lake::create_with_schema(app, name, fields, json!([]), json!({"format-version": "3"})).await
 }
 
 async fn rows(app: &TestApp, sql: &str) -> Vec<Vec<String>> {
-    cells(&app.sql(sql).await.unwrap_or_else(|e| panic!("{sql}: {e}")))
+    text_cells(&app.sql(sql).await.unwrap_or_else(|e| panic!("{sql}: {e}")))
 }
 
 fn texts(expected: &[&[&str]]) -> Vec<Vec<String>> {
@@ -118,7 +118,7 @@ async fn variants_are_written_read_and_taken_apart_in_sql() {
     app.sql("CREATE TABLE lake.copy AS SELECT id, v AS w, [v] AS l FROM lake.v").await.expect("a copy");
     assert_eq!(rows(&app, "SELECT id, w FROM lake.copy ORDER BY id").await, left);
     assert_eq!(rows(&app, "SELECT CAST(w AS INT), CAST(l[1] AS INT) FROM lake.copy WHERE id = 5").await, texts(&[&["12", "12"]]));
-    let done = lake.run("compact", json!({"rewrite-all": true, "verify": "full"})).await;
+    let done = lake.run_job("compact", json!({"rewrite-all": true, "verify": "full"})).await;
     assert_eq!(done["state"], "succeeded", "{done}");
     assert_eq!(rows(&app, "SELECT id, v FROM lake.v ORDER BY id").await, left);
     app.stop().await;
@@ -145,7 +145,7 @@ async fn parts_of_variants_stay_columns_of_their_own_and_leave_out_files_and_row
     let negative = "SELECT id FROM lake.parts WHERE variant_get(v, '$.a', 'int') < 0 ORDER BY id";
     assert_eq!(rows(&app, negative).await, texts(&[&["1000"], &["1001"], &["1002"]]));
 
-    let done = lake.run("compact", json!({"rewrite-all": true, "verify": "full"})).await;
+    let done = lake.run_job("compact", json!({"rewrite-all": true, "verify": "full"})).await;
     assert_eq!(done["state"], "succeeded", "{done}");
     assert_eq!(rows(&app, sum).await, before);
     assert_eq!(rows(&app, &format!("{some} ORDER BY id")).await, found);
@@ -173,7 +173,7 @@ async fn files_and_row_groups_of_other_values_are_not_read() {
     // The manifest has the bounds of the next file's variants.
     app.sql("INSERT INTO lake.pruned SELECT id + 1000, v FROM lake.pruned").await.expect("inserted");
     for job in ["compact"] {
-        let done = lake.run(job, json!({"rewrite-all": true})).await;
+        let done = lake.run_job(job, json!({"rewrite-all": true})).await;
         assert_eq!(done["state"], "succeeded", "{done}");
     }
     let stats = lake.data_files().await;
@@ -224,7 +224,7 @@ async fn shapes_are_kept_to_the_bit_and_found_by_the_boxes_around_them() {
     assert_eq!(counted(&app, within, "files_pruned").await, 1, "the file of the points from 100 on");
     assert_eq!(rows(&app, "SELECT id FROM lake.g WHERE ST_DWithin(v, ST_Point(103, -103.5), 1.5) ORDER BY id").await.len(), 3);
     let wkb = rows(&app, "SELECT id, encode(v, 'hex') FROM lake.g ORDER BY id").await;
-    let done = lake.run("compact", json!({"rewrite-all": true, "verify": "full"})).await;
+    let done = lake.run_job("compact", json!({"rewrite-all": true, "verify": "full"})).await;
     assert_eq!(done["state"], "succeeded", "{done}");
     assert_eq!(rows(&app, "SELECT id, encode(v, 'hex') FROM lake.g ORDER BY id").await, wkb);
     let files = lake.data_files().await;
@@ -264,7 +264,7 @@ async fn statistics_leave_out_what_they_can_not_count_by_name() {
     let app = TestApp::start().await;
     let lake = table(&app, "counted", json!("variant")).await;
     app.sql("INSERT INTO lake.counted VALUES (1, parse_json('1'))").await.expect("inserted");
-    let done = lake.run("statistics", json!({})).await;
+    let done = lake.run_job("statistics", json!({})).await;
     assert_eq!(done["plan"]["left_out"], json!({"v": "variant"}), "{done}");
     assert_eq!(done["outcome"]["distinct"], json!({"id": 1}), "{done}");
     app.stop().await;
@@ -346,7 +346,7 @@ async fn snapshots_of_before_an_upgrade_that_are_gone_back_to_get_row_ids_of_the
     let next = lake.metadata().await.next_row_id.expect("a number");
     assert!(main.values().chain(back.values()).all(|id| id.unsigned_abs() < next), "{next} {main:?} {back:?}");
 
-    let job = lake.job(json!({"courtesy-seconds": 0, "rewrite-all": true, "min-input-files": 1})).await;
+    let job = lake.compact(json!({"courtesy-seconds": 0, "rewrite-all": true, "min-input-files": 1})).await;
     assert_eq!(job["state"], "succeeded", "{job}");
     assert_eq!((row_ids(&lake, "main").await, row_ids(&lake, "kept").await), (back.clone(), main));
     lake.undo(&job).await.expect("undone");

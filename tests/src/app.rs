@@ -31,7 +31,7 @@ pub const DEAD_SECONDS: u32 = 3;
 /// With `ESKER_TEST_STATE=postgres`, the state database is in PostgreSQL: see [`postgres`].
 pub fn config(dir: &Path) -> Config {
     let mut config = Config { data_dir: Some(dir.to_owned()), ..Config::default() };
-    config.state.url = postgres(dir);
+    config.state.url = postgres_url(dir);
     config.state.dead_seconds = DEAD_SECONDS;
     // A test of retries sets another number.
     config.maintenance.attempts = 1;
@@ -44,7 +44,7 @@ pub fn config(dir: &Path) -> Config {
 /// Returns the URL of the PostgreSQL database for a data directory, or `None` if tests run on SQLite.
 ///
 /// The database is on the server `ESKER_TEST_POSTGRES`, and its name is derived from that of the directory.
-pub fn postgres(dir: &Path) -> Option<String> {
+pub fn postgres_url(dir: &Path) -> Option<String> {
     (std::env::var("ESKER_TEST_STATE").ok()? == "postgres").then(|| {
         let server = std::env::var("ESKER_TEST_POSTGRES").expect("ESKER_TEST_POSTGRES is the URL of a server");
         let name = dir.file_name().and_then(|name| name.to_str()).expect("a name").replace('.', "");
@@ -91,7 +91,7 @@ impl TestApp {
     ///
     /// On a busy machine this takes longer than [`DEAD_SECONDS`]: a server that was late with its own heartbeat gives the others
     /// more time.
-    pub async fn outlive_the_others(&self) {
+    pub async fn wait_until_others_are_dead(&self) {
         let began = Instant::now();
         while self.catalog().state().count_live_servers().await.expect("counted") > 1 {
             assert!(began.elapsed() < Duration::from_secs(60), "the others still count as alive");
@@ -118,7 +118,7 @@ impl TestApp {
     }
 
     /// Sends a request with the token and further headers. Returns status, headers and the body as text.
-    pub async fn raw(
+    pub async fn send_raw(
         &self,
         method: Method,
         path: &str,
@@ -140,7 +140,7 @@ impl TestApp {
 
     /// Sends a request that must succeed. Returns the body as text.
     pub async fn ok_raw(&self, method: Method, path: &str, body: Value) -> String {
-        let (status, _, text) = self.raw(method, path, &[], Some(body)).await;
+        let (status, _, text) = self.send_raw(method, path, &[], Some(body)).await;
         assert!(status.is_success(), "{path}: {status} {}", text.chars().take(500).collect::<String>());
         text
     }
@@ -197,7 +197,7 @@ impl TestApp {
     }
 
     /// Waits until every job has ended, for at most 30 seconds.
-    pub async fn idle(&self) {
+    pub async fn wait_until_idle(&self) {
         for _ in 0..1500 {
             let jobs = self.ok(Method::GET, "/api/v1/jobs?limit=1000", None).await;
             if jobs.as_array().expect("jobs").iter().all(|job| job["finished_ms"].is_i64()) {

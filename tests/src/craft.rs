@@ -19,7 +19,7 @@ use crate::{Lake, Row, TestApp};
 /// The methods expect that the first column is `id`, a long with the field id 1.
 impl<'a> Lake<'a> {
     /// Creates the table `lake.NAME`. `fields` and `spec` are the JSON of the fields of its schema and its partition spec.
-    pub async fn craft(app: &'a TestApp, name: &str, fields: Value, spec: Value, properties: Value) -> Self {
+    pub async fn create_with_schema(app: &'a TestApp, name: &str, fields: Value, spec: Value, properties: Value) -> Self {
         let (status, body) = app.send(Method::POST, "/v1/default/namespaces", Some(json!({"namespace": ["lake"]}))).await;
         assert!(status.is_success() || status.as_u16() == 409, "{body}");
         let schema = json!({"type": "struct", "fields": fields});
@@ -109,7 +109,7 @@ impl<'a> Lake<'a> {
     }
 
     /// Plans a scan of the table through REST. Returns the completed plan.
-    pub async fn planned(&self, request: Value) -> Value {
+    pub async fn plan_scan(&self, request: Value) -> Value {
         let answer = self.app.ok(Method::POST, &format!("{}/plan", self.path()), Some(request)).await;
         assert_eq!(answer["status"], "completed", "{answer}");
         answer
@@ -132,7 +132,7 @@ impl<'a> Lake<'a> {
 }
 
 /// Formats the cells of record batches as text, row by row; null is `null`.
-pub fn cells(batches: &[RecordBatch]) -> Vec<Vec<String>> {
+pub fn text_cells(batches: &[RecordBatch]) -> Vec<Vec<String>> {
     let options = FormatOptions::default().with_null("null");
     let mut rows = Vec::new();
     for batch in batches {

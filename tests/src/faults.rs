@@ -56,12 +56,12 @@ impl Faults {
     }
 
     /// Makes all reads and writes time out, or no longer. Lists and deletes still work.
-    pub fn set_away(&self, away: bool) {
+    pub fn set_unreachable(&self, away: bool) {
         *self.away.lock().expect("a lock") = away.then(String::new);
     }
 
     /// Makes reads and writes of paths that contain `part` time out; of none if it is empty.
-    pub fn set_away_from(&self, part: &str) {
+    pub fn set_unreachable_for(&self, part: &str) {
         *self.away.lock().expect("a lock") = (!part.is_empty()).then(|| part.to_owned());
     }
 
@@ -120,7 +120,7 @@ impl Faults {
     }
 
     /// Cancels [`Faults::flip_a_bit_of`], if no such file was written yet.
-    pub fn flip_nothing_of(&self, part: &str) {
+    pub fn cancel_bit_flip(&self, part: &str) {
         self.flipped.lock().expect("a lock").remove(part);
     }
 

@@ -34,7 +34,13 @@ pub(crate) fn parquet(rows: &RecordBatch, properties: WriterProperties) -> (Vec<
 /// Returns the entry of a Parquet file, with counts and bounds from its footer.
 ///
 /// NaN are counted in the rows, because a footer does not count them. `bytes` is the size of the file.
-pub(crate) fn counted(path: &str, rows: &RecordBatch, bytes: usize, footer: &ParquetMetaData, schema: &Schema) -> DataFile {
+pub(crate) fn data_file_entry(
+    path: &str,
+    rows: &RecordBatch,
+    bytes: usize,
+    footer: &ParquetMetaData,
+    schema: &Schema,
+) -> DataFile {
     let (mut sizes, mut values, mut nulls) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     let (mut lower, mut upper): (BTreeMap<i32, Value>, BTreeMap<i32, Value>) = Default::default();
     for chunk in footer.row_groups().iter().flat_map(|group| group.columns()) {
@@ -47,7 +53,7 @@ pub(crate) fn counted(path: &str, rows: &RecordBatch, bytes: usize, footer: &Par
             *nulls.entry(id).or_insert(0) += i64::try_from(count).expect("a count");
         }
         let Some(ty) = schema.field_by_id(id).and_then(|field| field.field_type.as_primitive()) else { continue };
-        let of = |bytes: Option<&[u8]>, exact: bool| value(ty, statistics, bytes.filter(|_| exact)?);
+        let of = |bytes: Option<&[u8]>, exact: bool| statistics_value(ty, statistics, bytes.filter(|_| exact)?);
         if let Some(low) = of(statistics.min_bytes_opt(), statistics.min_is_exact()) {
             let known = lower.entry(id).or_insert_with(|| low.clone());
             if low < *known {
@@ -80,7 +86,7 @@ pub(crate) fn counted(path: &str, rows: &RecordBatch, bytes: usize, footer: &Par
 }
 
 /// Reads a value of a footer's statistics as a value of an Iceberg type.
-fn value(ty: &PrimitiveType, statistics: &Statistics, bytes: &[u8]) -> Option<Value> {
+fn statistics_value(ty: &PrimitiveType, statistics: &Statistics, bytes: &[u8]) -> Option<Value> {
     match (ty, statistics) {
         (PrimitiveType::Decimal { scale, .. }, Statistics::Int32(_)) => {
             Some(Value::Decimal { unscaled: i32::from_le_bytes(bytes.try_into().ok()?).into(), scale: *scale })
@@ -153,7 +159,7 @@ pub(crate) fn manifest(metadata: &TableMetadata, spec_id: i32, content: Manifest
 
 /// A snapshot in the making, with the table's current snapshot as its parent.
 #[derive(Debug)]
-pub(crate) struct Draft<'a> {
+pub(crate) struct DraftSnapshot<'a> {
     storage: &'a Storage,
     metadata: &'a TableMetadata,
     name: Uuid,
@@ -164,7 +170,7 @@ pub(crate) struct Draft<'a> {
     pub(crate) written: Vec<String>,
 }
 
-impl<'a> Draft<'a> {
+impl<'a> DraftSnapshot<'a> {
     /// Begins a snapshot with a random id.
     pub(crate) fn new(storage: &'a Storage, metadata: &'a TableMetadata, names_schema: bool) -> Self {
         let id = i64::try_from(Uuid::new_v4().as_u128() >> 66).expect("62 bits");

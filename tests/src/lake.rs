@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::TestApp;
-use crate::files::{Draft, counted, delete_file, deleted_ids, deleted_positions, parquet};
+use crate::files::{DraftSnapshot, data_file_entry, delete_file, deleted_ids, deleted_positions, parquet};
 
 /// A row: the columns `id`, `s` and `p`, and the column `extra` that a test may add to the table later.
 pub type Row = (i64, String, i32, Option<i32>);
@@ -27,7 +27,7 @@ pub type Row = (i64, String, i32, Option<i32>);
 /// A row with the id of the partition spec that it was written under.
 ///
 /// Equality deletes of a partitioned spec do not apply to rows of another spec. Spec: "Scan Planning".
-pub type Placed = (Row, i32);
+pub type RowUnderSpec = (Row, i32);
 
 /// A table `lake.NAME` of any format version, with the operations of its writers.
 ///
@@ -44,7 +44,7 @@ type Deleted = (String, RoaringTreemap);
 
 /// The granularity of position delete files in a table of format version 2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scope {
+pub enum PositionDeleteScope {
     /// One delete file for each data file, with `referenced_data_file` set.
     File,
     /// One delete file for each partition.
@@ -92,7 +92,7 @@ impl<'a> Lake<'a> {
     }
 
     /// Returns the path of one of the table's resources in the management API, such as `compact`.
-    pub fn management(&self, what: &str) -> String {
+    pub fn management_path(&self, what: &str) -> String {
         format!("/api/v1/warehouses/default/namespaces/lake/tables/{}/{what}", self.name)
     }
 
@@ -126,8 +126,8 @@ impl<'a> Lake<'a> {
     }
 
     /// Runs a compaction. Returns the record of the job.
-    pub async fn job(&self, options: Value) -> Value {
-        let job = self.start(options).await;
+    pub async fn compact(&self, options: Value) -> Value {
+        let job = self.start_compaction(options).await;
         self.wait(&job).await
     }
 
@@ -142,14 +142,14 @@ impl<'a> Lake<'a> {
     }
 
     /// Runs a job of any kind. Returns its record.
-    pub async fn run(&self, kind: &str, options: Value) -> Value {
-        let accepted = self.app.ok(Method::POST, &self.management(kind), Some(options)).await;
+    pub async fn run_job(&self, kind: &str, options: Value) -> Value {
+        let accepted = self.app.ok(Method::POST, &self.management_path(kind), Some(options)).await;
         self.wait(accepted["job-id"].as_str().expect("an id")).await
     }
 
     /// Returns the preview of an orphan removal.
-    pub async fn orphans(&self) -> Value {
-        self.app.ok(Method::POST, &self.management("orphans?dry-run=true"), Some(serde_json::json!({}))).await
+    pub async fn preview_orphans(&self) -> Value {
+        self.app.ok(Method::POST, &self.management_path("orphans?dry-run=true"), Some(serde_json::json!({}))).await
     }
 
     /// Returns the catalog that the table is in.
@@ -169,7 +169,7 @@ impl<'a> Lake<'a> {
     }
 
     /// Returns the paths of files that a snapshot refers to and that do not exist.
-    pub async fn missing(&self) -> Vec<String> {
+    pub async fn missing_files(&self) -> Vec<String> {
         let metadata = self.metadata().await;
         let snapshots: Vec<_> = metadata.snapshots.iter().cloned().collect();
         let found =
@@ -178,8 +178,8 @@ impl<'a> Lake<'a> {
     }
 
     /// Starts a compaction. Returns the id of the job.
-    pub async fn start(&self, options: Value) -> String {
-        let accepted = self.app.ok(Method::POST, &self.management("compact"), Some(options)).await;
+    pub async fn start_compaction(&self, options: Value) -> String {
+        let accepted = self.app.ok(Method::POST, &self.management_path("compact"), Some(options)).await;
         accepted["job-id"].as_str().expect("an id").to_owned()
     }
 
@@ -217,7 +217,7 @@ impl<'a> Lake<'a> {
     }
 
     /// Deletes all rows of some ids by position, with deletion vectors in format version 3. Retries until the commit succeeds.
-    pub async fn delete_by_position(&self, ids: &HashSet<i64>, scope: Scope) {
+    pub async fn delete_by_position(&self, ids: &HashSet<i64>, scope: PositionDeleteScope) {
         loop {
             let metadata = self.metadata().await;
             let live = self.live(&metadata).await;
@@ -287,7 +287,7 @@ impl<'a> Lake<'a> {
         properties: WriterProperties,
     ) -> DataFile {
         let (bytes, footer) = parquet(batch, properties);
-        let file = counted(path, batch, bytes.len(), &footer, metadata.current_schema());
+        let file = data_file_entry(path, batch, bytes.len(), &footer, metadata.current_schema());
         self.storage.write(path, bytes.into()).await.expect("written");
         file
     }
@@ -389,13 +389,13 @@ impl<'a> Lake<'a> {
         &self,
         metadata: &TableMetadata,
         found: Vec<(LiveFile, RoaringTreemap)>,
-        scope: Scope,
+        scope: PositionDeleteScope,
         additions: &mut Additions,
     ) {
         let mut groups: HashMap<(i32, Tuple, Option<String>), Vec<Deleted>> = HashMap::new();
         for (file, positions) in found {
             let path = file.file.file_path;
-            let own = (scope == Scope::File).then(|| path.clone());
+            let own = (scope == PositionDeleteScope::File).then(|| path.clone());
             groups.entry((file.spec_id, file.file.partition, own)).or_default().push((path, positions));
         }
         for ((spec, partition, own), mut files) in groups {
@@ -412,7 +412,7 @@ impl<'a> Lake<'a> {
 
     /// Commits to the head of `main`. Returns false if another writer was first; then the written files are removed.
     pub(crate) async fn commit(&self, metadata: &TableMetadata, additions: Additions, operation: &str) -> bool {
-        let mut draft = Draft::new(&self.storage, metadata, false);
+        let mut draft = DraftSnapshot::new(&self.storage, metadata, false);
         let mut manifests = Vec::new();
         if let Some(parent) = metadata.current_snapshot() {
             manifests = esker_table::load_manifests(&self.manifests(), parent).await.expect("manifests");

@@ -14,9 +14,9 @@ mod lake;
 mod listed;
 mod writer;
 
-pub use app::{DEAD_SECONDS, TOKEN, TestApp, config, postgres};
-pub use craft::cells;
+pub use app::{DEAD_SECONDS, TOKEN, TestApp, config, postgres_url};
+pub use craft::text_cells;
 pub use faults::Faults;
-pub use lake::{Lake, Placed, Row, Scope};
+pub use lake::{Lake, PositionDeleteScope, Row, RowUnderSpec};
 pub use listed::{check_listed, is_listed};
 pub use writer::{Writer, schema_json};

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::TestApp;
-use crate::files::{Draft, counted, delete_file, deleted_positions, manifest, parquet};
+use crate::files::{DraftSnapshot, data_file_entry, delete_file, deleted_positions, manifest, parquet};
 use crate::lake::rows_schema;
 
 /// Returns the JSON of the schema of the table `n.t`: the columns `id` and `s`.
@@ -98,7 +98,7 @@ impl<'a> Writer<'a> {
         let columns: Vec<ArrayRef> = vec![Arc::new(ids.collect::<Int64Array>()), Arc::new(strings)];
         let batch = RecordBatch::try_new(rows_schema(&metadata), columns).expect("a batch");
         let (bytes, footer) = parquet(&batch, properties);
-        let file = counted(&path, &batch, bytes.len(), &footer, metadata.current_schema());
+        let file = data_file_entry(&path, &batch, bytes.len(), &footer, metadata.current_schema());
         self.storage.write(&path, bytes.into()).await.expect("written");
         self.prepare(&metadata, vec![file], false).await
     }
@@ -125,9 +125,9 @@ impl<'a> Writer<'a> {
     }
 
     /// Commits entries of `n` data files that do not exist: for tests that only plan.
-    pub async fn append_phantoms(&self, n: usize) {
+    pub async fn append_missing_files(&self, n: usize) {
         let metadata = self.metadata().await;
-        let phantoms = (0..n).map(|i| phantom(&metadata, &format!("phantom-{i}"))).collect();
+        let phantoms = (0..n).map(|i| missing_data_file(&metadata, &format!("phantom-{i}"))).collect();
         let prepared = self.prepare(&metadata, phantoms, false).await;
         self.commit(&prepared).await;
     }
@@ -142,7 +142,7 @@ impl<'a> Writer<'a> {
         let mut snapshots = Vec::new();
         for id in 1..=n {
             let mut writer = manifest(&metadata, metadata.default_spec_id, ManifestContent::Data, id);
-            writer.added(&phantom(&metadata, &id.to_string()), None).expect("added");
+            writer.added(&missing_data_file(&metadata, &id.to_string()), None).expect("added");
             let (bytes, manifest) = writer.finish(format!("{dir}/{id}-m0.avro")).expect("a manifest");
             self.storage.write(&manifest.manifest_path, bytes.into()).await.expect("written");
             let list = format!("{dir}/snap-{id}.avro");
@@ -179,7 +179,7 @@ impl<'a> Writer<'a> {
 
     /// Writes a snapshot that adds files to the head of `main`.
     async fn prepare(&self, metadata: &TableMetadata, files: Vec<DataFile>, deletes: bool) -> Prepared {
-        let mut draft = Draft::new(&self.storage, metadata, true);
+        let mut draft = DraftSnapshot::new(&self.storage, metadata, true);
         let content = if deletes { ManifestContent::Deletes } else { ManifestContent::Data };
         let mut writer = draft.manifest(metadata.default_spec_id, content);
         files.iter().for_each(|file| writer.added(file, None).expect("added"));
@@ -223,7 +223,7 @@ impl<'a> Writer<'a> {
 }
 
 /// Returns the entry of a data file of one row that does not exist.
-fn phantom(metadata: &TableMetadata, name: &str) -> DataFile {
+fn missing_data_file(metadata: &TableMetadata, name: &str) -> DataFile {
     let path = format!("{}/data/{name}.parquet", metadata.location);
     DataFile::new(DataContentType::Data, path, DataFileFormat::Parquet, 1, 1)
 }

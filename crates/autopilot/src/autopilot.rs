@@ -20,11 +20,11 @@ use tokio::sync::watch;
 
 use crate::budget::{Accounts, charge};
 use crate::cost_model::{CandidateJob, candidates};
-use crate::decide::{Decision, DecisionInput, DecisionKind, JobToEnqueue, decide};
+use crate::decide::{Decision, DecisionInput, JobToEnqueue, Verdict, decide};
 use crate::{Layers, Policy};
 
 /// The principal of the jobs that the autopilot enqueues.
-pub const NAME: &str = "autopilot";
+pub const PRINCIPAL: &str = "autopilot";
 
 /// A day in milliseconds.
 const DAY_MS: Millis = 24 * 3600 * 1000;
@@ -33,7 +33,7 @@ const DAY_MS: Millis = 24 * 3600 * 1000;
 #[derive(Debug, Clone, Copy)]
 pub struct AutopilotOptions {
     /// The time between two passes over all tables.
-    pub every: Duration,
+    pub interval: Duration,
     /// The maximum number of its jobs that wait or run, over all warehouses of the database. A short queue keeps their order
     /// up to date.
     pub slots: usize,
@@ -59,7 +59,7 @@ async fn namespaces(catalog: &Catalog) -> Result<Namespaces, CatalogError> {
 }
 
 /// Merges the policy of a table from the configuration, the properties of its namespaces and its own properties.
-fn policy_in(layers: &Layers, namespaces: &Namespaces, name: &NamespaceName, own: &BTreeMap<String, String>) -> Policy {
+fn merge_policy(layers: &Layers, namespaces: &Namespaces, name: &NamespaceName, own: &BTreeMap<String, String>) -> Policy {
     let mut above = Vec::new();
     let mut at = Some(name.clone());
     while let Some(name) = at {
@@ -68,7 +68,7 @@ fn policy_in(layers: &Layers, namespaces: &Namespaces, name: &NamespaceName, own
     }
     above.reverse();
     let own = own.iter().map(|(k, v)| (k.clone(), v.clone()));
-    Policy::of(&layers.of_table(name, above.into_iter(), own))
+    Policy::of(&layers.layers_of_table(name, above.into_iter(), own))
 }
 
 /// Returns the policy of a table, with the properties that its namespaces and its metadata have now.
@@ -81,7 +81,7 @@ fn policy_in(layers: &Layers, namespaces: &Namespaces, name: &NamespaceName, own
 pub async fn policy_of(catalog: &Catalog, layers: &Layers, row: &TabularRow) -> Result<Policy, CatalogError> {
     let namespaces = namespaces(catalog).await?;
     let table = catalog.load_row(row.clone()).await?;
-    Ok(policy_in(layers, &namespaces, &row.name.namespace, &table.metadata.properties))
+    Ok(merge_policy(layers, &namespaces, &row.name.namespace, &table.metadata.properties))
 }
 
 /// Returns the origin of the freeze of a table, for people; `None` if the table is not frozen.
@@ -93,30 +93,30 @@ pub fn frozen_by(
     name: &NamespaceName,
     own: &BTreeMap<String, String>,
 ) -> Option<String> {
-    let policy = policy_in(layers, namespaces, name, own);
+    let policy = merge_policy(layers, namespaces, name, own);
     policy.freeze.then(|| policy.origin("freeze").to_string())
 }
 
 /// A table with the input of a decision, except its jobs.
-struct Looked {
+struct ExaminedTable {
     examined: AssessedTable,
     policy: Policy,
     used: TableUsage,
 }
 
 /// Examines every table of a warehouse. A table whose policy causes a panic counts as frozen.
-async fn look(catalog: &Catalog, layers: &Layers) -> Result<Vec<Looked>, CatalogError> {
+async fn examine_fleet(catalog: &Catalog, layers: &Layers) -> Result<Vec<ExaminedTable>, CatalogError> {
     let (namespaces, uses) = (namespaces(catalog).await?, catalog.state().usages().await?);
     let nothing = BTreeMap::new();
     let looked = |examined: AssessedTable| {
         let own = examined.facts.as_ref().map_or(&nothing, |facts| &facts.policy_properties);
-        let policy = catch_panic_sync(|| policy_in(layers, &namespaces, &examined.row.name.namespace, own));
+        let policy = catch_panic_sync(|| merge_policy(layers, &namespaces, &examined.row.name.namespace, own));
         let policy = policy.unwrap_or_else(|panic| {
             tracing::error!(table = %examined.row.name, %panic, "reading a table's policy panicked; the table counts as frozen");
             Policy { freeze: true, ..Policy::default() }
         });
         let used = uses.get(&examined.row.id).copied().unwrap_or_default();
-        Looked { examined, policy, used }
+        ExaminedTable { examined, policy, used }
     };
     Ok(catalog.fleet().await?.into_iter().map(looked).collect())
 }
@@ -155,7 +155,7 @@ pub struct Recommendation {
 pub async fn recommendations(catalog: &Catalog, layers: &Layers) -> Result<Vec<Recommendation>, CatalogError> {
     let now = now_ms();
     let mut found = Vec::new();
-    for Looked { examined, policy, used } in look(catalog, layers).await? {
+    for ExaminedTable { examined, policy, used } in examine_fleet(catalog, layers).await? {
         let Ok(facts) = &examined.facts else { continue };
         if policy.freeze || !policy.problems.is_empty() || !examined.row.owned {
             continue;
@@ -190,7 +190,7 @@ impl Autopilot {
     pub async fn run(mut self, mut stopped: watch::Receiver<bool>) {
         loop {
             tokio::select! {
-                () = tokio::time::sleep(self.options.every) => {}
+                () = tokio::time::sleep(self.options.interval) => {}
                 _ = stopped.wait_for(|stop| *stop) => return,
             }
             self.pass().await;
@@ -206,7 +206,7 @@ impl Autopilot {
             if maintenance.catalog().check_epoch().is_err() {
                 continue;
             }
-            match self.pass_over(&maintenance, &layers).await {
+            match self.pass_over_warehouse(&maintenance, &layers).await {
                 Ok(jobs) => entered += jobs,
                 Err(error) => {
                     let warehouse = &maintenance.catalog().options().warehouse;
@@ -219,15 +219,15 @@ impl Autopilot {
 
     /// Examines the tables of one warehouse, decides, enqueues jobs and stores the decisions. Returns the number of enqueued
     /// jobs.
-    async fn pass_over(&mut self, maintenance: &Maintenance, layers: &Layers) -> Result<usize, MaintenanceError> {
+    async fn pass_over_warehouse(&mut self, maintenance: &Maintenance, layers: &Layers) -> Result<usize, MaintenanceError> {
         let (catalog, now) = (maintenance.catalog(), now_ms());
         let state = catalog.state();
-        let fleet = look(catalog, layers).await?;
-        let jobs = state.jobs_of(NAME, now - DAY_MS).await?;
+        let fleet = examine_fleet(catalog, layers).await?;
+        let jobs = state.jobs_of(PRINCIPAL, now - DAY_MS).await?;
         let mut jobs_by_table: HashMap<TableId, Vec<&Job>> = HashMap::new();
         jobs.iter().for_each(|job| jobs_by_table.entry(job.table_id).or_default().push(job));
         let mut spent: HashMap<TableId, Cost> = HashMap::new();
-        for (table, measured) in state.job_costs(NAME, now - DAY_MS).await? {
+        for (table, measured) in state.job_costs(PRINCIPAL, now - DAY_MS).await? {
             spent.entry(table).or_default().add(Cost::deserialize(&measured["cost"]).unwrap_or_default());
         }
         let mut accounts = Accounts::new();
@@ -236,9 +236,9 @@ impl Autopilot {
                 charge(&mut accounts, &looked.policy, *spent);
             }
         }
-        let about = |looked: &Looked| match &looked.examined.facts {
+        let about = |looked: &ExaminedTable| match &looked.examined.facts {
             Err(why) => {
-                let verdict = if why.is_passing() { DecisionKind::Wait } else { DecisionKind::Leave };
+                let verdict = if why.is_passing() { Verdict::Wait } else { Verdict::Leave };
                 Decision { verdict, ..Decision::leave(format!("the table can't be examined: {why}")) }
             }
             Ok(facts) => {
@@ -248,7 +248,7 @@ impl Autopilot {
                     facts,
                     damage: &looked.examined.damage,
                     owned: looked.examined.row.owned,
-                    used: &looked.used,
+                    usage: &looked.used,
                     jobs: jobs_by_table.get(&looked.examined.row.id).map_or(&[], Vec::as_slice),
                     accounts: &accounts,
                 };
@@ -260,7 +260,7 @@ impl Autopilot {
         };
         let mut decisions: Vec<Decision> = fleet.iter().map(about).collect();
         let open = jobs.iter().filter(|job| !job.state.is_over()).count();
-        let entered = self.enter(maintenance, &fleet, &mut decisions, open).await?;
+        let entered = self.enqueue_jobs(maintenance, &fleet, &mut decisions, open).await?;
         self.save_decisions(catalog, &fleet, &decisions).await?;
         Ok(entered)
     }
@@ -269,17 +269,17 @@ impl Autopilot {
     ///
     /// Jobs of schedules come first, then those with the most gain for their cost. `open` is the number of slots in use. The
     /// decision about a table whose job is not enqueued gets the reason.
-    async fn enter(
+    async fn enqueue_jobs(
         &self,
         maintenance: &Maintenance,
-        fleet: &[Looked],
+        fleet: &[ExaminedTable],
         decisions: &mut [Decision],
         open: usize,
     ) -> Result<usize, MaintenanceError> {
         let mut wanted: Vec<(usize, JobToEnqueue)> = Vec::new();
         for (i, decision) in decisions.iter_mut().enumerate() {
-            decision.act.sort_by(JobToEnqueue::by_urgency);
-            wanted.extend(decision.act.drain(..).take(1).map(|act| (i, act)));
+            decision.to_enqueue.sort_by(JobToEnqueue::by_urgency);
+            wanted.extend(decision.to_enqueue.drain(..).take(1).map(|act| (i, act)));
         }
         wanted.sort_by(|(_, a), (_, b)| a.by_urgency(b));
         let mut slots = self.options.slots.saturating_sub(open);
@@ -287,11 +287,11 @@ impl Autopilot {
         for (i, act) in wanted {
             if slots == 0 {
                 let reason = format!("the {} slots of the autopilot are taken by jobs that come first", self.options.slots);
-                decisions[i] = Decision { verdict: DecisionKind::Wait, reason, ..decisions[i].clone() };
+                decisions[i] = Decision { verdict: Verdict::Wait, reason, ..decisions[i].clone() };
                 continue;
             }
             let row = &fleet[i].examined.row;
-            let order = order(row, &act);
+            let order = job_spec(row, &act);
             let reason = match maintenance.enqueue(row.id, &row.name, order).await {
                 Ok(Some(_)) => {
                     slots -= 1;
@@ -304,7 +304,7 @@ impl Autopilot {
                     format!("the job could not be enqueued: {error}")
                 }
             };
-            decisions[i] = Decision { verdict: DecisionKind::Leave, reason, ..decisions[i].clone() };
+            decisions[i] = Decision { verdict: Verdict::Leave, reason, ..decisions[i].clone() };
         }
         Ok(entered)
     }
@@ -313,11 +313,11 @@ impl Autopilot {
     async fn save_decisions(
         &mut self,
         catalog: &Catalog,
-        fleet: &[Looked],
+        fleet: &[ExaminedTable],
         decisions: &[Decision],
     ) -> Result<(), MaintenanceError> {
         let mut news = Vec::new();
-        for (Looked { examined, .. }, decision) in fleet.iter().zip(decisions) {
+        for (ExaminedTable { examined, .. }, decision) in fleet.iter().zip(decisions) {
             let json = serde_json::to_string(decision).unwrap_or_default();
             if self.last_saved.get(&examined.row.id) != Some(&json) {
                 self.last_saved.insert(examined.row.id, json.clone());
@@ -335,7 +335,7 @@ impl Autopilot {
 ///
 /// The key makes sure that several servers enqueue the job once. It has the name of the metadata file, so a job that found
 /// nothing to do is not enqueued again before the table changes.
-fn order(row: &TabularRow, act: &JobToEnqueue) -> JobSpec {
+fn job_spec(row: &TabularRow, act: &JobToEnqueue) -> JobSpec {
     let candidate = &act.candidate;
     let kind = candidate.request.kind();
     let version = row.metadata_location.rsplit('/').next().unwrap_or_default();
@@ -354,7 +354,7 @@ fn order(row: &TabularRow, act: &JobToEnqueue) -> JobSpec {
     };
     JobSpec {
         request: candidate.request.clone(),
-        principal: NAME.to_owned(),
+        principal: PRINCIPAL.to_owned(),
         reason,
         key: Some(key),
         priority,

@@ -38,7 +38,7 @@ const EXCESS_MANIFESTS: u64 = 20;
 /// The time that snapshots stay beyond their maximum age, unless a schedule expires them.
 const EXPIRY_SLACK_MS: Millis = 3600 * 1000;
 /// The default of the table property `history.expire.min-snapshots-to-keep` in the specification.
-const KEEP: usize = 1;
+const DEFAULT_MIN_SNAPSHOTS: usize = 1;
 
 /// A job that a table could use, with its gain and its cost.
 #[derive(Debug, Clone)]
@@ -70,14 +70,14 @@ impl CandidateJob {
 }
 
 /// The scans of a table, as engines report them.
-struct Scans {
+struct ScanUsage {
     /// The number of scans in a day; at least one, even if no engine reports any.
     a_day: f64,
     /// The share of the data files that an average scan reads, from 0.01 to 1.
     share: f64,
 }
 
-impl Scans {
+impl ScanUsage {
     /// Averages the reports of the last [`USAGE_DAYS`] days.
     fn of(facts: &TableFacts, used: &TableUsage) -> Self {
         let a_day = (used.scans as f64 / USAGE_DAYS as f64).max(1.0);
@@ -93,7 +93,7 @@ impl Scans {
 
 /// Returns the jobs that a table could use, whether they pay or not. `now` is in milliseconds since the Unix epoch.
 pub(crate) fn candidates(facts: &TableFacts, policy: &Policy, used: &TableUsage, now: Millis) -> Vec<CandidateJob> {
-    let scans = Scans::of(facts, used);
+    let scans = ScanUsage::of(facts, used);
     let mut found = Vec::new();
     found.extend(compaction(facts, policy, &scans));
     found.extend(conversion(facts, &scans));
@@ -103,7 +103,7 @@ pub(crate) fn candidates(facts: &TableFacts, policy: &Policy, used: &TableUsage,
 }
 
 /// Returns the reason why no snapshot of a table may be expired: a retention property that can't be parsed.
-pub(crate) fn expiry_off(facts: &TableFacts) -> Option<String> {
+pub(crate) fn expiry_blocked_by(facts: &TableFacts) -> Option<String> {
     check_retention(&facts.policy_properties).err().map(|error| error.to_string())
 }
 
@@ -124,13 +124,13 @@ pub(crate) fn expire_request(facts: &TableFacts, policy: &Policy, now: Millis) -
     let older_than_ms = policy.expire_max_age.and(Some(now.saturating_sub(age_ms)));
     let own = facts.policy_properties.contains_key(MIN_SNAPSHOTS.key);
     JobRequest::Expire(Box::new(ExpiryPolicy {
-        older_than_ms: older_than_ms.filter(|_| !has_own_age(facts)),
+        older_than_ms: older_than_ms.filter(|_| !sets_snapshot_age(facts)),
         retain_last: policy.expire_keep.filter(|_| !own).map(|_| keep),
     }))
 }
 
 /// Checks whether the table has a property for the age of snapshots.
-fn has_own_age(facts: &TableFacts) -> bool {
+fn sets_snapshot_age(facts: &TableFacts) -> bool {
     facts.policy_properties.contains_key(MAX_SNAPSHOT_AGE.key)
 }
 
@@ -139,13 +139,13 @@ fn has_own_age(facts: &TableFacts) -> bool {
 /// The properties of the table come before the policy.
 fn retention(facts: &TableFacts, policy: &Policy) -> (Millis, usize) {
     let wanted = policy.expire_max_age.and_then(|age| Millis::try_from(age.as_millis()).ok());
-    let age = wanted.filter(|_| !has_own_age(facts)).unwrap_or(facts.max_snapshot_age_ms);
+    let age = wanted.filter(|_| !sets_snapshot_age(facts)).unwrap_or(facts.max_snapshot_age_ms);
     let own = MIN_SNAPSHOTS.get_if_set(&facts.policy_properties);
-    (age, own.or(policy.expire_keep).unwrap_or(KEEP).max(1))
+    (age, own.or(policy.expire_keep).unwrap_or(DEFAULT_MIN_SNAPSHOTS).max(1))
 }
 
 /// Returns a compaction if small files could be merged, or many rows are deleted by position.
-fn compaction(facts: &TableFacts, policy: &Policy, scans: &Scans) -> Option<CandidateJob> {
+fn compaction(facts: &TableFacts, policy: &Policy, scans: &ScanUsage) -> Option<CandidateJob> {
     let fewer = facts.compactable_files.saturating_sub(facts.compacted_files);
     let by_position = facts.position_deletes.records.saturating_add(facts.deletion_vectors.records);
     let deleted = by_position as f64 / facts.records.max(1) as f64;
@@ -175,7 +175,7 @@ fn compaction(facts: &TableFacts, policy: &Policy, scans: &Scans) -> Option<Cand
 ///
 /// A conversion makes deletion vectors in version 3, and one position delete file for each data file in version 2. These cost
 /// readers less.
-fn conversion(facts: &TableFacts, scans: &Scans) -> Option<CandidateJob> {
+fn conversion(facts: &TableFacts, scans: &ScanUsage) -> Option<CandidateJob> {
     let files = facts.equality_deletes.files + facts.position_deletes.files;
     // In version 3 one file holds the vectors of a commit; in version 2 there is one file for each data file.
     let after = if facts.format_version >= 3 { 1 } else { facts.files_with_deletes };
@@ -202,7 +202,7 @@ fn conversion(facts: &TableFacts, scans: &Scans) -> Option<CandidateJob> {
 }
 
 /// Returns a rewrite of the manifests if there are many more than their size needs.
-fn manifests(facts: &TableFacts, scans: &Scans) -> Option<CandidateJob> {
+fn manifests(facts: &TableFacts, scans: &ScanUsage) -> Option<CandidateJob> {
     let ideal = facts.manifest_bytes.div_ceil(facts.target_manifest_bytes.max(1)).max(1);
     let fewer = facts.manifests.saturating_sub(ideal);
     if fewer < EXCESS_MANIFESTS {
@@ -221,7 +221,7 @@ fn manifests(facts: &TableFacts, scans: &Scans) -> Option<CandidateJob> {
 
 /// Returns an expiry if the oldest snapshot is more than an hour over its age, and there are more snapshots than are kept.
 fn expiry(facts: &TableFacts, policy: &Policy, used: &TableUsage, now: Millis) -> Option<CandidateJob> {
-    if expiry_off(facts).is_some() {
+    if expiry_blocked_by(facts).is_some() {
         return None;
     }
     let (age_ms, keep) = retention(facts, policy);

@@ -17,21 +17,21 @@ use serde::Serialize;
 
 use crate::Policy;
 use crate::budget::{Accounts, exhausted};
-use crate::cost_model::{CandidateJob, candidates, compact_request, expire_request, expiry_off};
+use crate::cost_model::{CandidateJob, candidates, compact_request, expire_request, expiry_blocked_by};
 
 /// The time in milliseconds after which a missed time of a schedule is dropped.
-const MISSED_MS: Millis = 3600 * 1000;
+const MAX_SCHEDULE_DELAY_MS: Millis = 3600 * 1000;
 /// The time in milliseconds between a failed job and the next of its kind. It doubles with each further failure, up to 16 hours.
 const BACK_OFF_MS: Millis = 15 * 60 * 1000;
 /// The time in milliseconds between two jobs of a kind on one table.
-const APART_MS: Millis = 60 * 1000;
+const MIN_INTERVAL_MS: Millis = 60 * 1000;
 /// The time in milliseconds between two expiries on one table.
-const EXPIRIES_APART_MS: Millis = 3600 * 1000;
+const MIN_EXPIRY_INTERVAL_MS: Millis = 3600 * 1000;
 
 /// The verdict about a table or a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum DecisionKind {
+pub enum Verdict {
     /// A job is enqueued.
     Act,
     /// A job would be enqueued at another time.
@@ -40,7 +40,7 @@ pub enum DecisionKind {
     Leave,
 }
 
-impl DecisionKind {
+impl Verdict {
     /// Returns the name of the verdict, as metrics and JSON spell it.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -53,7 +53,7 @@ impl DecisionKind {
 
 /// A job that the autopilot considered, with its verdict.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Considered {
+pub struct ConsideredJob {
     /// The kind of the job.
     pub kind: JobKind,
     /// The flaw of the table that the job would remove, for people.
@@ -63,7 +63,7 @@ pub struct Considered {
     /// The seconds that the job would take.
     pub cost_seconds: f64,
     /// The verdict about the job.
-    pub verdict: DecisionKind,
+    pub verdict: Verdict,
     /// The reason for the verdict, for people.
     pub reason: String,
 }
@@ -72,14 +72,14 @@ pub struct Considered {
 #[derive(Debug, Clone, Serialize)]
 pub struct Decision {
     /// The verdict about the table.
-    pub verdict: DecisionKind,
+    pub verdict: Verdict,
     /// The reason for the verdict, in a line for people.
     pub reason: String,
     /// The jobs that the autopilot considered. Jobs of schedules are not among them.
-    pub considered: Vec<Considered>,
+    pub considered: Vec<ConsideredJob>,
     /// The jobs to enqueue, in no order.
     #[serde(skip)]
-    pub act: Vec<JobToEnqueue>,
+    pub to_enqueue: Vec<JobToEnqueue>,
 }
 
 /// A job that a decision wants to enqueue.
@@ -115,7 +115,7 @@ pub(crate) struct DecisionInput<'a> {
     /// Tells whether Esker owns the table. A foreign table gets no job.
     pub(crate) owned: bool,
     /// The scans and commits of the table that engines reported.
-    pub(crate) used: &'a TableUsage,
+    pub(crate) usage: &'a TableUsage,
     /// The table's jobs of the autopilot and of schedules that are not over or ended in the last day, the oldest first.
     pub(crate) jobs: &'a [&'a Job],
     /// The costs of the last 24 hours, by budget.
@@ -125,7 +125,7 @@ pub(crate) struct DecisionInput<'a> {
 impl Decision {
     /// Makes a decision to leave the table alone, without considered jobs.
     pub(crate) fn leave(reason: impl Into<String>) -> Self {
-        Self { verdict: DecisionKind::Leave, reason: reason.into(), considered: Vec::new(), act: Vec::new() }
+        Self { verdict: Verdict::Leave, reason: reason.into(), considered: Vec::new(), to_enqueue: Vec::new() }
     }
 }
 
@@ -143,23 +143,23 @@ pub(crate) fn decide(known: &DecisionInput<'_>) -> Decision {
     }
     if let Some(job) = known.jobs.iter().find(|job| !job.state.is_over()) {
         return Decision {
-            verdict: DecisionKind::Wait,
+            verdict: Verdict::Wait,
             ..Decision::leave(format!("job {} ({}) is {}", job.id, job.kind, job.state.as_str()))
         };
     }
     let spent = exhausted(known.accounts, policy);
-    let mut act: Vec<JobToEnqueue> = scheduled(known);
+    let mut act: Vec<JobToEnqueue> = jobs_of_schedules(known);
     if let Some(spent) = spent.clone().filter(|_| !act.is_empty()) {
-        return Decision { verdict: DecisionKind::Wait, ..Decision::leave(spent) };
+        return Decision { verdict: Verdict::Wait, ..Decision::leave(spent) };
     }
-    let mut considered: Vec<Considered> = Vec::new();
+    let mut considered: Vec<ConsideredJob> = Vec::new();
     if policy.autopilot {
-        for candidate in candidates(known.facts, policy, known.used, known.now) {
+        for candidate in candidates(known.facts, policy, known.usage, known.now) {
             if act.iter().any(|other| other.candidate.request.kind() == candidate.request.kind()) {
                 continue;
             }
             let (verdict, reason) = judge(known, &candidate, spent.as_deref());
-            considered.push(Considered {
+            considered.push(ConsideredJob {
                 kind: candidate.request.kind(),
                 why: candidate.why.clone(),
                 gain_seconds_a_day: candidate.gain_seconds_a_day,
@@ -167,29 +167,28 @@ pub(crate) fn decide(known: &DecisionInput<'_>) -> Decision {
                 verdict,
                 reason,
             });
-            if verdict == DecisionKind::Act {
-                let failed = failures(known, candidate.request.kind());
+            if verdict == Verdict::Act {
+                let failed = failures_in_a_row(known, candidate.request.kind());
                 act.push(JobToEnqueue { candidate, scheduled_ms: None, failed });
             }
         }
     }
-    let first =
-        |verdict: DecisionKind| considered.iter().find(|c| c.verdict == verdict).map(|c| format!("{}: {}", c.kind, c.reason));
-    let (verdict, reason) = match (act.first(), first(DecisionKind::Wait), first(DecisionKind::Leave)) {
-        (Some(act), ..) => (DecisionKind::Act, format!("{}: {}", act.candidate.request.kind(), act.candidate.why)),
-        (None, Some(waits), _) => (DecisionKind::Wait, waits),
-        (None, None, Some(left)) => (DecisionKind::Leave, left),
-        (None, None, None) if policy.autopilot => (DecisionKind::Leave, "no job would improve the table".to_owned()),
-        (None, None, None) => (DecisionKind::Leave, format!("autopilot is off ({})", policy.origin("autopilot"))),
+    let first = |verdict: Verdict| considered.iter().find(|c| c.verdict == verdict).map(|c| format!("{}: {}", c.kind, c.reason));
+    let (verdict, reason) = match (act.first(), first(Verdict::Wait), first(Verdict::Leave)) {
+        (Some(act), ..) => (Verdict::Act, format!("{}: {}", act.candidate.request.kind(), act.candidate.why)),
+        (None, Some(waits), _) => (Verdict::Wait, waits),
+        (None, None, Some(left)) => (Verdict::Leave, left),
+        (None, None, None) if policy.autopilot => (Verdict::Leave, "no job would improve the table".to_owned()),
+        (None, None, None) => (Verdict::Leave, format!("autopilot is off ({})", policy.origin("autopilot"))),
     };
-    Decision { verdict, reason, considered, act }
+    Decision { verdict, reason, considered, to_enqueue: act }
 }
 
 /// Gives the verdict about one candidate, with the reason.
 ///
 /// `spent` describes a budget that is spent, if there is one. The checks that the table's own state decides come before those
 /// that only ask for time.
-fn judge(known: &DecisionInput<'_>, candidate: &CandidateJob, spent: Option<&str>) -> (DecisionKind, String) {
+fn judge(known: &DecisionInput<'_>, candidate: &CandidateJob, spent: Option<&str>) -> (Verdict, String) {
     let DecisionInput { policy, facts, now, .. } = known;
     let kind = candidate.request.kind();
     // A compaction reads the current snapshot only, so damage of an earlier snapshot does not stop it.
@@ -197,13 +196,13 @@ fn judge(known: &DecisionInput<'_>, candidate: &CandidateJob, spent: Option<&str
     if let Some(file) = damaged.first().filter(|_| kind == JobKind::Compact) {
         let n = damaged.len();
         let reason = format!("{n} files can't be read, among them {}; the table is compacted once they are restored", file.path);
-        return (DecisionKind::Leave, reason);
+        return (Verdict::Leave, reason);
     }
     let forced = kind == JobKind::Compact && policy.compact_after_commits.is_some_and(|n| facts.commits_since_compaction >= n);
     if !forced && !candidate.pays(policy.payback) {
         let (gain, cost) = (candidate.gain_seconds_a_day, candidate.cost_seconds);
         return (
-            DecisionKind::Leave,
+            Verdict::Leave,
             format!(
                 "the job would save {gain:.2} s a day and take {cost:.1} s, which does not pay within {} h",
                 policy.payback.as_secs() / 3600
@@ -211,24 +210,24 @@ fn judge(known: &DecisionInput<'_>, candidate: &CandidateJob, spent: Option<&str
         );
     }
     if let Some(spent) = spent {
-        return (DecisionKind::Wait, spent.to_owned());
+        return (Verdict::Wait, spent.to_owned());
     }
     if kind == JobKind::Compact
         && let Some((engine, at)) = &facts.rewritten_by_other
-        && now.saturating_sub(*at) < millis(policy.respect_others)
+        && now.saturating_sub(*at) < to_millis(policy.respect_others)
     {
         return (
-            DecisionKind::Leave,
+            Verdict::Leave,
             format!("{engine} rewrote its files {} min ago; compaction is left to {engine}", now.saturating_sub(*at) / 60_000),
         );
     }
-    let failed = failures(known, kind);
+    let failed = failures_in_a_row(known, kind);
     if failed > 0 {
         let pause = BACK_OFF_MS.saturating_mul(1 << (failed - 1).min(6));
         let last = known.jobs.iter().filter(|job| job.kind == kind.as_str()).filter_map(|job| job.finished_ms).max().unwrap_or(0);
         if now.saturating_sub(last) < pause {
             return (
-                DecisionKind::Wait,
+                Verdict::Wait,
                 format!(
                     "unsuccessful jobs of this kind in a row: {failed}; the next begins in {} min",
                     pause.saturating_sub(now.saturating_sub(last)) / 60_000
@@ -236,19 +235,19 @@ fn judge(known: &DecisionInput<'_>, candidate: &CandidateJob, spent: Option<&str
             );
         }
     }
-    let apart = if kind == JobKind::Expire { EXPIRIES_APART_MS } else { APART_MS };
+    let apart = if kind == JobKind::Expire { MIN_EXPIRY_INTERVAL_MS } else { MIN_INTERVAL_MS };
     if known
         .jobs
         .iter()
         .any(|job| job.kind == kind.as_str() && job.finished_ms.is_some_and(|end| now.saturating_sub(end) < apart))
     {
-        return (DecisionKind::Wait, format!("a job of this kind ended less than {} s ago", apart / 1000));
+        return (Verdict::Wait, format!("a job of this kind ended less than {} s ago", apart / 1000));
     }
-    if !policy.is_open(*now) {
-        return (DecisionKind::Wait, format!("the time is outside the window of {}", policy.origin("window")));
+    if !policy.is_in_window(*now) {
+        return (Verdict::Wait, format!("the time is outside the window of {}", policy.origin("window")));
     }
     (
-        DecisionKind::Act,
+        Verdict::Act,
         if forced {
             format!("{} commits since the last compaction", facts.commits_since_compaction)
         } else {
@@ -258,12 +257,12 @@ fn judge(known: &DecisionInput<'_>, candidate: &CandidateJob, spent: Option<&str
 }
 
 /// Counts the jobs of a kind without success since the last one with success.
-fn failures(known: &DecisionInput<'_>, kind: JobKind) -> usize {
+fn failures_in_a_row(known: &DecisionInput<'_>, kind: JobKind) -> usize {
     known.jobs.iter().rev().filter(|job| job.kind == kind.as_str()).take_while(|job| job.state != JobState::Succeeded).count()
 }
 
 /// Converts a duration to milliseconds.
-fn millis(duration: Duration) -> Millis {
+fn to_millis(duration: Duration) -> Millis {
     Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
 }
 
@@ -280,14 +279,16 @@ fn scheduled_request(kind: JobKind, policy: &Policy, facts: &TableFacts, now: Mi
 }
 
 /// Returns the jobs whose schedule had its time in the last hour, unless a job of the kind was enqueued since then.
-fn scheduled(known: &DecisionInput<'_>) -> Vec<JobToEnqueue> {
+fn jobs_of_schedules(known: &DecisionInput<'_>) -> Vec<JobToEnqueue> {
     let DecisionInput { policy, facts, now, .. } = known;
     let mut acts = Vec::new();
     for kind in policy.schedules.keys() {
         let kind = *kind;
-        let Some(moment) = policy.last(kind, *now).filter(|at| now.saturating_sub(*at) < MISSED_MS) else { continue };
+        let Some(moment) = policy.last_run(kind, *now).filter(|at| now.saturating_sub(*at) < MAX_SCHEDULE_DELAY_MS) else {
+            continue;
+        };
         let done = known.jobs.iter().any(|job| job.kind == kind.as_str() && job.created_ms >= moment);
-        if done || (kind == JobKind::Expire && expiry_off(facts).is_some()) {
+        if done || (kind == JobKind::Expire && expiry_blocked_by(facts).is_some()) {
             continue;
         }
         let Some(request) = scheduled_request(kind, policy, facts, *now) else { continue };

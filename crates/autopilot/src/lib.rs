@@ -13,8 +13,8 @@ mod decide;
 mod error;
 pub mod policy;
 
-pub use autopilot::{Autopilot, AutopilotOptions, NAME, Recommendation, frozen_by, policy_of, recommendations};
-pub use decide::{Considered, Decision, DecisionKind};
+pub use autopilot::{Autopilot, AutopilotOptions, PRINCIPAL, Recommendation, frozen_by, policy_of, recommendations};
+pub use decide::{ConsideredJob, Decision, Verdict};
 pub use error::PolicyError;
 pub use policy::{Layer, Layers, Origin, Policy, Setting};
 

@@ -31,8 +31,8 @@ pub(crate) fn worker(config: &Config, state: &State, maintenance: &[Maintenance]
     Worker::new(state.clone(), maintenance, worker_options(&config.maintenance), wake)
 }
 
-fn pilot_options(config: &config::MaintenanceConfig) -> AutopilotOptions {
-    AutopilotOptions { every: Duration::from_secs(config.autopilot_seconds), slots: config.jobs.max(1) * 2 }
+fn autopilot_options(config: &config::MaintenanceConfig) -> AutopilotOptions {
+    AutopilotOptions { interval: Duration::from_secs(config.autopilot_seconds), slots: config.jobs.max(1) * 2 }
 }
 
 fn worker_options(config: &config::MaintenanceConfig) -> WorkerOptions {
@@ -42,7 +42,7 @@ fn worker_options(config: &config::MaintenanceConfig) -> WorkerOptions {
 /// Starts the task that serves `router` on a listener.
 ///
 /// The first run takes the given listener. A restarted task binds the same address again.
-pub(crate) fn listener(
+pub(crate) fn spawn_listener(
     set: &mut Supervisor,
     name: &str,
     listener: TcpListener,
@@ -70,7 +70,7 @@ pub(crate) fn listener(
 /// Starts the tasks that keep state and warehouses in order: housekeeping, the heartbeat, and an observer for each warehouse.
 ///
 /// `fenced` becomes true once the other servers count this one as dead.
-pub(crate) fn keepers(
+pub(crate) fn spawn_upkeep_tasks(
     set: &mut Supervisor,
     config: &Config,
     state: &State,
@@ -81,7 +81,7 @@ pub(crate) fn keepers(
     let (all, own, until) = (catalogs.to_vec(), config.clone(), stopped.clone());
     set.run("housekeeping", move || housekeeping::run(all.clone(), own.clone(), until.clone()));
     let (state, dead_after, until) = (state.clone(), config.dead_after(), stopped.clone());
-    set.run("heartbeat", move || housekeeping::live(state.clone(), dead_after, fenced.clone(), until.clone()));
+    set.run("heartbeat", move || housekeeping::send_heartbeats(state.clone(), dead_after, fenced.clone(), until.clone()));
     for catalog in catalogs {
         let catalog = catalog.clone();
         let name = format!("observer-{}", catalog.options().warehouse);
@@ -95,7 +95,7 @@ pub(crate) fn keepers(
 /// Starts the tasks that enqueue and run jobs, and the one that records health.
 ///
 /// The autopilot and the health table run only if their intervals in the configuration are not 0.
-pub(crate) fn workers(
+pub(crate) fn spawn_job_tasks(
     set: &mut Supervisor,
     config: &Config,
     maintenance: &[Maintenance],
@@ -116,7 +116,7 @@ pub(crate) fn workers(
         let with_layers =
             |m: &Maintenance| (m.clone(), layers.get(&m.catalog().options().warehouse).cloned().unwrap_or_default());
         let warehouses: Vec<_> = maintenance.iter().map(with_layers).collect();
-        let (options, until) = (pilot_options(&config.maintenance), stopped.clone());
+        let (options, until) = (autopilot_options(&config.maintenance), stopped.clone());
         set.run("autopilot", move || Autopilot::new(warehouses.clone(), options).run(until.clone()));
     }
 }

@@ -171,21 +171,23 @@ fn texts<'de, D: serde::Deserializer<'de>>(d: D) -> std::result::Result<BTreeMap
 
 /// Reads policy keys with their values. `compact.schedule = "…"` and `[policy.compact] schedule = "…"` mean the same.
 fn policy<'de, D: serde::Deserializer<'de>>(d: D) -> std::result::Result<BTreeMap<String, String>, D::Error> {
-    Ok(flat(serde_json::Map::deserialize(d)?))
+    Ok(flatten_keys(serde_json::Map::deserialize(d)?))
 }
 
 /// Reads policies by namespace pattern, each as [`policy`] does.
 fn policies<'de, D: serde::Deserializer<'de>>(d: D) -> std::result::Result<BTreeMap<String, BTreeMap<String, String>>, D::Error> {
     let by_pattern = BTreeMap::<String, serde_json::Map<String, serde_json::Value>>::deserialize(d)?;
-    Ok(by_pattern.into_iter().map(|(pattern, values)| (pattern, flat(values))).collect())
+    Ok(by_pattern.into_iter().map(|(pattern, values)| (pattern, flatten_keys(values))).collect())
 }
 
 /// Joins the keys of nested maps with dots, and turns all values into text.
-fn flat(values: serde_json::Map<String, serde_json::Value>) -> BTreeMap<String, String> {
+fn flatten_keys(values: serde_json::Map<String, serde_json::Value>) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     for (key, value) in values {
         match value {
-            serde_json::Value::Object(inner) => found.extend(flat(inner).into_iter().map(|(k, v)| (format!("{key}.{k}"), v))),
+            serde_json::Value::Object(inner) => {
+                found.extend(flatten_keys(inner).into_iter().map(|(k, v)| (format!("{key}.{k}"), v)))
+            }
             serde_json::Value::String(text) => drop(found.insert(key, text)),
             other => drop(found.insert(key, other.to_string())),
         }

@@ -21,10 +21,10 @@ pub(crate) async fn run(catalogs: Vec<Catalog>, config: Config, mut stopped: wat
     let every = Duration::from_secs(config.maintenance.sweep_seconds.max(1));
     loop {
         for catalog in &catalogs {
-            keep_house(catalog).await;
+            tidy_warehouse(catalog).await;
         }
         if let Some(catalog) = catalogs.first()
-            && let Err(error) = forget(catalog, &config).await
+            && let Err(error) = remove_old_records(catalog, &config).await
         {
             tracing::error!(%error, "old records could not be removed from the database; the next round tries again");
         }
@@ -38,7 +38,12 @@ pub(crate) async fn run(catalogs: Vec<Catalog>, config: Config, mut stopped: wat
 /// Writes this server's heartbeat to the database, until the server stops or the other servers count it as dead.
 ///
 /// In the second case it sets `fenced`, which makes the server stop.
-pub(crate) async fn live(state: State, dead_after: Duration, fenced: watch::Sender<bool>, mut stopped: watch::Receiver<bool>) {
+pub(crate) async fn send_heartbeats(
+    state: State,
+    dead_after: Duration,
+    fenced: watch::Sender<bool>,
+    mut stopped: watch::Receiver<bool>,
+) {
     loop {
         tokio::select! {
             () = tokio::time::sleep(dead_after / HEARTBEATS_PER_TIMEOUT) => {}
@@ -77,7 +82,7 @@ pub(crate) async fn record_health(warehouses: Vec<Maintenance>, every: Duration,
 }
 
 /// Does the work of one round for one warehouse. A step that fails is logged and does not stop the others.
-async fn keep_house(catalog: &Catalog) {
+async fn tidy_warehouse(catalog: &Catalog) {
     let warehouse = &catalog.options().warehouse;
     catalog.advance_epoch().await;
     if catalog.check_epoch().is_err() {
@@ -107,7 +112,7 @@ async fn keep_house(catalog: &Catalog) {
 }
 
 /// Removes health history, jobs, receipts and events that are older than the configuration keeps them.
-async fn forget(catalog: &Catalog, config: &Config) -> Result<()> {
+async fn remove_old_records(catalog: &Catalog, config: &Config) -> Result<()> {
     let ago = |seconds: u64| now_ms() - Millis::try_from(seconds.saturating_mul(1000)).unwrap_or(Millis::MAX / 2);
     let events = ago(config.events.retention_days.saturating_mul(24 * 3600));
     catalog.state().forget_health(ago(config.health.history_days.saturating_mul(24 * 3600))).await?;

@@ -48,11 +48,11 @@ pub struct Server {
     /// Becomes true when the server stops.
     stop: watch::Sender<bool>,
     /// Becomes true when the other servers count this one as dead.
-    lost: watch::Receiver<bool>,
+    fenced_watch: watch::Receiver<bool>,
     tasks: Vec<JoinHandle<()>>,
     _jobs: JobThreads,
     /// The time that requests and jobs get to end when the server stops.
-    drain: Duration,
+    drain_timeout: Duration,
     /// The lock of the data directory, held while the server lives.
     _lock: File,
 }
@@ -83,21 +83,21 @@ impl Server {
     pub async fn start_on(config: &Config, local: Arc<dyn ObjectStore>) -> Result<Self> {
         config.check()?;
         let dir = data_dir(config)?;
-        let lock = lock(&dir)?;
+        let lock = lock_data_dir(&dir)?;
         let plans = warehouses::plan(config, &dir, &local)?;
         // The ports come before the database: a start that can't serve must change nothing.
         let rest = listen(config, config.server.rest_port, "server.rest_port").await?;
         let flight = listen(config, config.server.flight_port, "server.flight_port").await?;
         let state = State::open(config.database(&dir)?).await?;
         state.register(config.dead_after()).await?;
-        let new_token = first_principal(&state, config.auth.token.as_deref()).await?;
+        let new_token = ensure_principal(&state, config.auth.token.as_deref()).await?;
 
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let concurrency = config.maintenance.concurrency.unwrap_or(cores);
         let jobs = JobThreads::start(concurrency)?;
         let wake = Arc::new(Notify::new());
         let spill_dir = config.spill_dir(&dir);
-        let blocks = blocks(config, &dir)?;
+        let blocks = open_block_cache(config, &dir)?;
         let (mut maintenance, mut queried) = (Vec::new(), Vec::new());
         for (storage, options) in plans {
             let reader = Reader::new(storage.clone(), options.cache_bytes, blocks.clone());
@@ -140,11 +140,11 @@ impl Server {
         let addresses = (address(&rest, "server.rest_port")?, address(&flight, "server.flight_port")?);
         let halt = Failpoint { stop_at: config.debug.failpoint.clone(), panic_at: config.debug.panic_at.clone() };
         let mut set = Supervisor::new(tasks, halt, stopped.clone());
-        background::listener(&mut set, "rest", rest, addresses.0, esker_rest::router(app.clone()), &stopped);
-        background::listener(&mut set, "flight", flight, addresses.1, esker_flight::router(engine, access), &stopped);
-        background::keepers(&mut set, config, &state, &catalogs, fenced, &stopped);
+        background::spawn_listener(&mut set, "rest", rest, addresses.0, esker_rest::router(app.clone()), &stopped);
+        background::spawn_listener(&mut set, "flight", flight, addresses.1, esker_flight::router(engine, access), &stopped);
+        background::spawn_upkeep_tasks(&mut set, config, &state, &catalogs, fenced, &stopped);
         let worker = background::worker(config, &state, &maintenance, wake);
-        background::workers(&mut set, config, &maintenance, &layers, &worker, &stopped);
+        background::spawn_job_tasks(&mut set, config, &maintenance, &layers, &worker, &stopped);
         if let Some(datahub) = events::datahub(&config.datahub)? {
             let (catalogs, stopped) = (catalogs.clone(), stopped.clone());
             set.run("datahub", move || datahub.clone().run(catalogs.clone(), stopped.clone()));
@@ -164,10 +164,10 @@ impl Server {
             maintenance,
             app,
             stop,
-            lost,
+            fenced_watch: lost,
             tasks: set.into_handles(),
             _jobs: jobs,
-            drain: Duration::from_secs(config.server.drain_seconds),
+            drain_timeout: Duration::from_secs(config.server.drain_seconds),
             _lock: lock,
         })
     }
@@ -181,7 +181,7 @@ impl Server {
     ///
     /// From then on this server can change nothing, and must be stopped.
     pub async fn fenced(&mut self) {
-        if self.lost.wait_for(|lost| *lost).await.is_err() {
+        if self.fenced_watch.wait_for(|lost| *lost).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
@@ -201,7 +201,7 @@ impl Server {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
-        if tokio::time::timeout(self.drain, drained).await.is_err() {
+        if tokio::time::timeout(self.drain_timeout, drained).await.is_err() {
             tracing::warn!("requests or jobs were aborted: they did not end within server.drain_seconds");
         }
         aborts.iter().for_each(tokio::task::AbortHandle::abort);
@@ -259,15 +259,15 @@ pub(crate) fn data_dir(config: &Config) -> Result<PathBuf> {
 }
 
 /// Opens the cache of column chunks that all warehouses share.
-fn blocks(config: &Config, dir: &Path) -> Result<BlockCache> {
+fn open_block_cache(config: &Config, dir: &Path) -> Result<BlockCache> {
     let place = config.cache.disk_dir.clone().unwrap_or_else(|| dir.join("cache"));
     let disk = (config.cache.disk_bytes > 0).then(|| (place.clone(), config.cache.disk_bytes));
-    let options = BlockOptions { memory_bytes: config.cache.block_bytes.unwrap_or_else(|| memory() / 8), disk };
+    let options = BlockOptions { memory_bytes: config.cache.block_bytes.unwrap_or_else(|| memory_bytes() / 8), disk };
     BlockCache::open(&options).map_err(|source| Error::Io { path: place.display().to_string(), source })
 }
 
 /// Returns the bytes of memory that the process may use: those of the machine, or fewer if its container has a limit.
-fn memory() -> u64 {
+fn memory_bytes() -> u64 {
     let machine = rustix::system::sysinfo();
     let all = u64::from(machine.mem_unit) * machine.totalram;
     let limits = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
@@ -277,7 +277,7 @@ fn memory() -> u64 {
 
 /// Returns the default of `query.memory_bytes`.
 fn quarter_of_memory() -> usize {
-    usize::try_from(memory() / 4).unwrap_or(usize::MAX)
+    usize::try_from(memory_bytes() / 4).unwrap_or(usize::MAX)
 }
 
 /// Makes the directory that queries spill to. In a server's own data directory, what a killed process left there is removed.
@@ -304,7 +304,7 @@ fn engine_options(config: &config::QueryConfig, cores: usize, spill_dir: PathBuf
 }
 
 /// Locks a data directory against other processes, until the returned file is dropped.
-pub(crate) fn lock(dir: &Path) -> Result<File> {
+pub(crate) fn lock_data_dir(dir: &Path) -> Result<File> {
     let path = dir.join("esker.lock");
     let failed = |source| Error::Io { path: path.display().to_string(), source };
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
@@ -329,7 +329,7 @@ fn address(listener: &TcpListener, key: &'static str) -> Result<SocketAddr> {
 /// Makes sure that there is a principal that can use the server. Returns the token if this made one.
 ///
 /// A configured token replaces the one of the principal `admin`.
-async fn first_principal(state: &State, configured: Option<&str>) -> Result<Option<String>> {
+async fn ensure_principal(state: &State, configured: Option<&str>) -> Result<Option<String>> {
     if let Some(token) = configured {
         state.put_principal(FIRST_PRINCIPAL, &token_hash(token)).await?;
         return Ok(None);

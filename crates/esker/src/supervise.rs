@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 /// The pauses before a failed task is started again.
 #[derive(Debug, Clone, Copy)]
-struct Pauses {
+struct RestartPauses {
     /// The pause after the first failure. It doubles with each failure that follows within `recovered`.
     first: Duration,
     /// The upper limit of a pause.
@@ -23,15 +23,15 @@ struct Pauses {
 }
 
 /// The pauses of a server's tasks.
-const PAUSES: Pauses =
-    Pauses { first: Duration::from_millis(500), longest: Duration::from_secs(60), recovered: Duration::from_secs(60) };
+const PAUSES: RestartPauses =
+    RestartPauses { first: Duration::from_millis(500), longest: Duration::from_secs(60), recovered: Duration::from_secs(60) };
 
 /// The background tasks of a server.
 #[derive(Debug)]
 pub(crate) struct Supervisor {
     tasks: Tasks,
     failpoint: Failpoint,
-    pauses: Pauses,
+    pauses: RestartPauses,
     stopped: watch::Receiver<bool>,
     handles: Vec<JoinHandle<()>>,
 }
@@ -51,9 +51,14 @@ impl Supervisor {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        self.tasks.begins(name);
-        let kept = Kept { name: name.to_owned(), tasks: self.tasks.clone(), halt: self.failpoint.clone(), pauses: self.pauses };
-        self.handles.push(tokio::spawn(kept.keep(self.stopped.clone(), start)));
+        self.tasks.record_start(name);
+        let kept = SupervisedTask {
+            name: name.to_owned(),
+            tasks: self.tasks.clone(),
+            halt: self.failpoint.clone(),
+            pauses: self.pauses,
+        };
+        self.handles.push(tokio::spawn(kept.run_until_stop(self.stopped.clone(), start)));
     }
 
     /// Runs a task under a name, restarts it, and drops its future when the server stops.
@@ -82,22 +87,22 @@ impl Supervisor {
 }
 
 /// One supervised task.
-struct Kept {
+struct SupervisedTask {
     name: String,
     tasks: Tasks,
     halt: Failpoint,
-    pauses: Pauses,
+    pauses: RestartPauses,
 }
 
-impl Kept {
+impl SupervisedTask {
     /// Runs the task again and again, with pauses, until the server stops.
-    async fn keep<F: Future<Output = ()>>(self, mut stopped: watch::Receiver<bool>, start: impl Fn() -> F) {
+    async fn run_until_stop<F: Future<Output = ()>>(self, mut stopped: watch::Receiver<bool>, start: impl Fn() -> F) {
         let Self { name, tasks, pauses, .. } = &self;
         let mut pause = pauses.first;
         loop {
-            tasks.begins(name);
+            tasks.record_start(name);
             let began = Instant::now();
-            let why = self.once(&start).await;
+            let why = self.run_once(&start).await;
             if *stopped.borrow() {
                 return;
             }
@@ -110,7 +115,7 @@ impl Kept {
                 restart_seconds = pause.as_secs_f64(),
                 "a background task ended; it is restarted after a pause"
             );
-            tasks.failed(name, why);
+            tasks.record_failure(name, why);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 _ = stopped.wait_for(|stop| *stop) => return,
@@ -120,7 +125,7 @@ impl Kept {
     }
 
     /// Runs the task once. Returns the reason why it ended.
-    async fn once<F: Future<Output = ()>>(&self, start: &impl Fn() -> F) -> String {
+    async fn run_once<F: Future<Output = ()>>(&self, start: &impl Fn() -> F) -> String {
         let work = catch_panic(async {
             self.halt.at(&format!("task-{}", self.name)).await;
             start().await;
@@ -129,7 +134,7 @@ impl Kept {
         let ended = tokio::select! {
             ended = &mut work => ended,
             () = tokio::time::sleep(self.pauses.recovered) => {
-                self.tasks.recovered(&self.name);
+                self.tasks.clear_failure(&self.name);
                 work.await
             }
         };
@@ -144,7 +149,7 @@ mod tests {
 
     use super::*;
 
-    async fn until(tasks: &Tasks, holds: impl Fn(&esker_rest::TaskState) -> bool) {
+    async fn wait_for_state(tasks: &Tasks, holds: impl Fn(&esker_rest::TaskState) -> bool) {
         for _ in 0..1000 {
             if tasks.all().get("t").is_some_and(&holds) {
                 return;
@@ -159,7 +164,7 @@ mod tests {
         let (stop, stopped) = watch::channel(false);
         let tasks = Tasks::default();
         let mut supervisor = Supervisor::new(tasks.clone(), Failpoint::default(), stopped.clone());
-        supervisor.pauses = Pauses {
+        supervisor.pauses = RestartPauses {
             first: Duration::from_millis(50),
             longest: Duration::from_millis(80),
             recovered: Duration::from_millis(100),
@@ -177,9 +182,10 @@ mod tests {
             }
         });
         assert!(tasks.all()["t"].running);
-        until(&tasks, |t| !t.running && t.restarts == 1 && t.failure.as_deref() == Some("it panicked: a bug")).await;
-        until(&tasks, |t| !t.running && t.restarts == 2 && t.failure.as_deref() == Some("it returned unexpectedly")).await;
-        until(&tasks, |t| t.running && t.restarts == 2 && t.failure.is_none()).await;
+        wait_for_state(&tasks, |t| !t.running && t.restarts == 1 && t.failure.as_deref() == Some("it panicked: a bug")).await;
+        wait_for_state(&tasks, |t| !t.running && t.restarts == 2 && t.failure.as_deref() == Some("it returned unexpectedly"))
+            .await;
+        wait_for_state(&tasks, |t| t.running && t.restarts == 2 && t.failure.is_none()).await;
         stop.send_replace(true);
         for handle in supervisor.into_handles() {
             handle.await.expect("it ended");

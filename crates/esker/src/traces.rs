@@ -26,13 +26,13 @@ pub(crate) struct Traces(Option<SdkTracerProvider>);
 
 /// An HTTP client that makes its requests on the Tokio runtime, because the exporter's own thread has none.
 #[derive(Debug)]
-struct OnRuntime {
+struct RuntimeHttpClient {
     client: reqwest::Client,
     runtime: Handle,
 }
 
 #[async_trait]
-impl HttpClient for OnRuntime {
+impl HttpClient for RuntimeHttpClient {
     async fn send_bytes(&self, request: Request<Bytes>) -> std::result::Result<Response<Bytes>, HttpError> {
         let client = self.client.clone();
         self.runtime.spawn(async move { client.send_bytes(request).await }).await?
@@ -54,7 +54,7 @@ impl Traces {
         let client = reqwest::Client::builder().timeout(TIMEOUT).build().map_err(|e| wrong(&e))?;
         let exporter = SpanExporter::builder()
             .with_http()
-            .with_http_client(OnRuntime { client, runtime: Handle::current() })
+            .with_http_client(RuntimeHttpClient { client, runtime: Handle::current() })
             .with_protocol(Protocol::HttpBinary)
             .with_endpoint(format!("{}/v1/traces", url.trim_end_matches('/')))
             .with_headers(config.headers.clone().into_iter().collect())

@@ -17,10 +17,10 @@ use serde_json::Value;
 
 use crate::Result;
 use crate::context::JobContext;
-use crate::undone::Undone;
+use crate::undone::UndoOutcome;
 
 /// A function that undoes a job.
-pub(crate) type Undo = for<'a> fn(&'a Catalog, &'a Job, &'a Principal) -> BoxFuture<'a, Result<Undone>>;
+pub(crate) type Undo = for<'a> fn(&'a Catalog, &'a Job, &'a Principal) -> BoxFuture<'a, Result<UndoOutcome>>;
 
 /// A kind of maintenance job.
 pub(crate) trait JobType {

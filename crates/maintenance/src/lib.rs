@@ -48,7 +48,7 @@ pub use manifests::{ManifestOptions, ManifestOutcome, ManifestPlan, PlannedManif
 pub use orphans::{LocationCensus, Orphan, OrphanOptions, OrphanOutcome, OrphanPlan, OrphanReport};
 pub use statistics::{StatisticsOptions, StatisticsOutcome, StatisticsPlan};
 pub use undo::undo;
-pub use undone::Undone;
+pub use undone::UndoOutcome;
 
 /// The result of a maintenance operation.
 pub type Result<T> = std::result::Result<T, MaintenanceError>;

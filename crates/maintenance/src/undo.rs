@@ -12,7 +12,7 @@ use esker_types::{Coded, ErrorCode, Principal, now_ms};
 
 use crate::erase::erased;
 use crate::jobs::undo_work;
-use crate::undone::{Undone, refused, swept};
+use crate::undone::{UndoOutcome, refused, swept};
 use crate::{MaintenanceError, Result};
 
 /// Turns the error of a missing file into a refusal of the undo. A sweep may delete files between any check of them and their use.
@@ -36,7 +36,7 @@ fn of_undo(job: &Job, error: MaintenanceError) -> MaintenanceError {
 /// - Returns [`MaintenanceError::Refused`] if the table is frozen, or if a file that the undo needs was deleted or erased.
 /// - Returns [`MaintenanceError::State`] if the table was dropped or the database fails, and [`MaintenanceError::Catalog`] if the
 ///   commit fails.
-pub async fn undo(catalog: &Catalog, job: &Job, principal: &Principal) -> Result<Undone> {
+pub async fn undo(catalog: &Catalog, job: &Job, principal: &Principal) -> Result<UndoOutcome> {
     if !job.state.is_over() {
         return refused(format!("job {} is {}; wait for it to end, or cancel it", job.id, job.state.as_str()));
     }
@@ -49,7 +49,7 @@ pub async fn undo(catalog: &Catalog, job: &Job, principal: &Principal) -> Result
     let undone = undo_work(catalog, job, principal).await.map_err(|e| of_undo(job, e))?;
     let outcome = serde_json::to_string(&undone).unwrap_or_default();
     match catalog.state().record_undo(job, &principal.to_string(), &outcome, began_ms).await? {
-        Some(record) => Ok(Undone { job_id: Some(record), ..undone }),
+        Some(record) => Ok(UndoOutcome { job_id: Some(record), ..undone }),
         None => already(&"another request at the same time"),
     }
 }

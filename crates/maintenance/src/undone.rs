@@ -16,7 +16,7 @@ const CONCURRENCY: usize = 32;
 
 /// The result of an undo.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Undone {
+pub struct UndoOutcome {
     /// Number of snapshots that are in the table again.
     pub snapshots: u64,
     /// Names of the branches and tags that are in the table again.
@@ -48,7 +48,7 @@ pub(crate) fn swept(job: &Job, what: &dyn Display) -> MaintenanceError {
 /// # Errors
 ///
 /// Returns [`MaintenanceError::Refused`] if the table is frozen, and the errors of [`current`].
-pub(crate) async fn thawed(catalog: &Catalog, job: &Job) -> Result<LoadedTable> {
+pub(crate) async fn load_unfrozen(catalog: &Catalog, job: &Job) -> Result<LoadedTable> {
     let table = current(catalog, job).await?;
     check_not_frozen(catalog, &table).await?;
     Ok(table)

@@ -24,7 +24,7 @@ pub(crate) struct HeaderCase(Extensions);
 
 impl HeaderCase {
     /// Lets hyper parse a made-up request with the header `ETag`, and takes its record of the spelling.
-    pub(crate) async fn learn() -> Self {
+    pub(crate) async fn record_spelling() -> Self {
         let (mut client, server) = tokio::io::duplex(1024);
         let (send, mut seen) = tokio::sync::mpsc::unbounded_channel();
         let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
@@ -58,7 +58,7 @@ pub(crate) fn tag(parts: &[&str]) -> HeaderValue {
 }
 
 /// Checks whether the client has the response with this tag, by the header `If-None-Match`.
-pub(crate) fn is_known(headers: &HeaderMap, tag: &HeaderValue) -> bool {
+pub(crate) fn client_has(headers: &HeaderMap, tag: &HeaderValue) -> bool {
     let weak = |text: &str| text.trim().trim_start_matches("W/").to_owned();
     let Ok(tag) = tag.to_str() else { return false };
     headers
@@ -70,7 +70,7 @@ pub(crate) fn is_known(headers: &HeaderMap, tag: &HeaderValue) -> bool {
 }
 
 /// Makes a body of several pieces without copying them. Returns the body and its length in bytes.
-pub(crate) fn body_of(pieces: Vec<Bytes>) -> (axum::body::Body, u64) {
+pub(crate) fn body_of_pieces(pieces: Vec<Bytes>) -> (axum::body::Body, u64) {
     let length = pieces.iter().map(|p| p.len() as u64).sum();
     let stream = futures::stream::iter(pieces.into_iter().map(Ok::<_, std::convert::Infallible>));
     (axum::body::Body::from_stream(stream), length)
@@ -101,8 +101,8 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(header::IF_NONE_MATCH, sent.parse().expect("a value"));
-            assert_eq!(is_known(&headers, &tag), known, "{sent}");
+            assert_eq!(client_has(&headers, &tag), known, "{sent}");
         }
-        assert!(!is_known(&HeaderMap::new(), &tag));
+        assert!(!client_has(&HeaderMap::new(), &tag));
     }
 }

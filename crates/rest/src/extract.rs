@@ -19,9 +19,9 @@ use crate::{ApiError, App};
 
 /// The JSON body of a request. The error of a malformed or mistyped body names line, column and field.
 #[derive(Debug)]
-pub(crate) struct Body<T>(pub(crate) T);
+pub(crate) struct JsonBody<T>(pub(crate) T);
 
-impl<T: DeserializeOwned> FromRequest<App> for Body<T> {
+impl<T: DeserializeOwned> FromRequest<App> for JsonBody<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
@@ -62,9 +62,9 @@ pub(crate) async fn read_json<T>(
 
 /// The parameters of the query string. The error of an unknown or mistyped parameter names it.
 #[derive(Debug)]
-pub(crate) struct Query<T>(pub(crate) T);
+pub(crate) struct QueryParams<T>(pub(crate) T);
 
-impl<T: DeserializeOwned> FromRequestParts<App> for Query<T> {
+impl<T: DeserializeOwned> FromRequestParts<App> for QueryParams<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, ApiError> {
@@ -83,7 +83,7 @@ fn decode(segment: &str) -> Result<String, ApiError> {
 }
 
 /// Returns the raw path segment that follows a fixed one, such as the name after `tables` in `/…/tables/{name}`.
-fn after<'a>(path: &'a str, fixed: &str) -> Option<&'a str> {
+fn segment_after<'a>(path: &'a str, fixed: &str) -> Option<&'a str> {
     let mut segments = path.split('/');
     segments.find(|s| *s == fixed)?;
     segments.next()
@@ -96,9 +96,9 @@ pub(crate) fn parse_namespace(text: &str) -> Result<NamespaceName, ApiError> {
 
 /// The warehouse that a path names: the prefix of an Iceberg route, or the segment after `warehouses` in any other route.
 #[derive(Debug, Clone)]
-pub(crate) struct In(pub(crate) Maintenance);
+pub(crate) struct InWarehouse(pub(crate) Maintenance);
 
-impl In {
+impl InWarehouse {
     /// Returns the catalog of the warehouse.
     pub(crate) fn catalog(&self) -> &Catalog {
         self.0.catalog()
@@ -108,14 +108,14 @@ impl In {
     pub(crate) fn of(path: &str, app: &App) -> Result<Self, ApiError> {
         let segment = match path.strip_prefix("/v1/") {
             Some(rest) => rest.split('/').next(),
-            None => after(path, "warehouses"),
+            None => segment_after(path, "warehouses"),
         };
         let segment = segment.ok_or_else(|| ApiError::new(ErrorCode::BadRequest, "the path names no warehouse"))?;
         Ok(Self(app.warehouse(&decode(segment)?)?.clone()))
     }
 }
 
-impl FromRequestParts<App> for In {
+impl FromRequestParts<App> for InWarehouse {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
@@ -142,7 +142,7 @@ pub(crate) struct InFunction(pub(crate) TableName);
 /// Splits a raw path into its namespace and the rest.
 ///
 /// A search for `tables` must begin behind the namespace, because a namespace may have that name.
-fn behind_namespace(path: &str) -> Result<(NamespaceName, &str), ApiError> {
+fn split_namespace(path: &str) -> Result<(NamespaceName, &str), ApiError> {
     let missing = || ApiError::new(ErrorCode::BadRequest, "the path names no namespace");
     let (_, rest) = path.split_once("/namespaces/").ok_or_else(missing)?;
     let (segment, rest) = rest.split_once('/').unwrap_or((rest, ""));
@@ -150,10 +150,10 @@ fn behind_namespace(path: &str) -> Result<(NamespaceName, &str), ApiError> {
 }
 
 /// Returns the name of the table, view or function that a path names after the segment `kind`.
-fn named(path: &str, kind: &str) -> Result<TableName, ApiError> {
-    let (namespace, rest) = behind_namespace(path)?;
+fn name_after(path: &str, kind: &str) -> Result<TableName, ApiError> {
+    let (namespace, rest) = split_namespace(path)?;
     let missing = || ApiError::new(ErrorCode::BadRequest, format!("the path has no name after /{kind}/"));
-    let segment = after(rest, kind).ok_or_else(missing)?;
+    let segment = segment_after(rest, kind).ok_or_else(missing)?;
     Ok(TableName::new(namespace, decode(segment)?).map_err(CatalogError::from)?)
 }
 
@@ -169,16 +169,16 @@ macro_rules! from_path {
     };
 }
 
-from_path!(InNamespace, |path| behind_namespace(path).map(|(namespace, _)| namespace));
-from_path!(InTable, |path| named(path, "tables"));
-from_path!(InView, |path| named(path, "views"));
-from_path!(InFunction, |path| named(path, "functions"));
+from_path!(InNamespace, |path| split_namespace(path).map(|(namespace, _)| namespace));
+from_path!(InTable, |path| name_after(path, "tables"));
+from_path!(InView, |path| name_after(path, "views"));
+from_path!(InFunction, |path| name_after(path, "functions"));
 
 /// The author of a change: the principal of the request, with its idempotency key.
 #[derive(Debug)]
-pub(crate) struct By(pub(crate) Actor);
+pub(crate) struct RequestActor(pub(crate) Actor);
 
-impl FromRequestParts<App> for By {
+impl FromRequestParts<App> for RequestActor {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, ApiError> {

@@ -12,7 +12,7 @@ use crate::App;
 
 /// A table with its facts and its assessment.
 #[derive(Debug, Clone)]
-pub(crate) struct TableVerdict {
+pub(crate) struct TableAssessment {
     /// The name of the warehouse.
     pub(crate) warehouse: String,
     /// The row of the table in the state database.
@@ -25,7 +25,7 @@ pub(crate) struct TableVerdict {
     pub(crate) assessment: Assessment,
 }
 
-impl TableVerdict {
+impl TableAssessment {
     /// Assesses a table as of now.
     fn new(catalog: &Catalog, examined: esker_catalog::AssessedTable) -> Self {
         let assessment = examined.assess(now_ms());
@@ -41,15 +41,15 @@ impl TableVerdict {
 
 impl App {
     /// Assesses one table as it is now.
-    pub(crate) async fn examine(&self, catalog: &Catalog, row: TabularRow) -> Result<TableVerdict, CatalogError> {
-        Ok(TableVerdict::new(catalog, catalog.assessed_table(row).await?))
+    pub(crate) async fn assess_table(&self, catalog: &Catalog, row: TabularRow) -> Result<TableAssessment, CatalogError> {
+        Ok(TableAssessment::new(catalog, catalog.assessed_table(row).await?))
     }
 
     /// Assesses every table of every warehouse. Tables that can't be examined come first, then those with the lowest score.
-    pub(crate) async fn examine_all(&self) -> Result<Vec<TableVerdict>, CatalogError> {
+    pub(crate) async fn assess_all(&self) -> Result<Vec<TableAssessment>, CatalogError> {
         let mut all = Vec::new();
         for catalog in self.warehouses().map(|warehouse| warehouse.catalog()) {
-            all.extend(catalog.fleet().await?.into_iter().map(|examined| TableVerdict::new(catalog, examined)));
+            all.extend(catalog.fleet().await?.into_iter().map(|examined| TableAssessment::new(catalog, examined)));
         }
         all.sort_by_key(|e| e.score().map_or(-1, i64::from));
         Ok(all)

@@ -23,31 +23,31 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
-use crate::extract::In;
+use crate::extract::InWarehouse;
 use crate::iceberg::load::{self, LoadOptions};
 use crate::iceberg::{status, views};
 use crate::{ApiError, App};
 
 /// The number of locks from which on those of ended requests are removed.
-const KEYS: usize = 256;
+const MAX_IDLE_LOCKS: usize = 256;
 
 /// The statuses of refusals that are stored, because a repeated request would get them again.
 ///
 /// A 403 is not among them: rights can be given, and a database that lags behind storage can be recovered.
-const FINAL: [u16; 5] = [400, 404, 406, 409, 422];
+const FINAL_STATUSES: [u16; 5] = [400, 404, 406, 409, 422];
 
 /// The lock of an idempotency key. The request that is carried out holds it; others with the key wait.
-type Turn = Arc<Mutex<()>>;
+type KeyLock = Arc<Mutex<()>>;
 
 /// The locks of the idempotency keys in use, by operation and key. Requests with the same key wait for each other.
 #[derive(Debug, Default)]
-pub(crate) struct Idempotency(std::sync::Mutex<HashMap<(String, Uuid), Turn>>);
+pub(crate) struct KeyLocks(std::sync::Mutex<HashMap<(String, Uuid), KeyLock>>);
 
-impl Idempotency {
+impl KeyLocks {
     /// Returns the lock of a key, and removes locks that nobody holds if there are many.
-    fn lock(&self, key: &ReceiptKey) -> Turn {
+    fn lock(&self, key: &ReceiptKey) -> KeyLock {
         let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if locks.len() >= KEYS {
+        if locks.len() >= MAX_IDLE_LOCKS {
             locks.retain(|_, lock| Arc::strong_count(lock) > 1);
         }
         locks.entry((key.operation.clone(), key.key)).or_default().clone()
@@ -71,7 +71,7 @@ pub(crate) async fn replay_or_run(State(app): State<App>, request: Request, next
         return ApiError::new(ErrorCode::BadRequest, what).into_response();
     };
     // The handler refuses a path without a warehouse.
-    let Ok(warehouse) = In::of(request.uri().path(), &app) else { return next.run(request).await };
+    let Ok(warehouse) = InWarehouse::of(request.uri().path(), &app) else { return next.run(request).await };
     match handle(&app, warehouse.catalog(), key, request, next).await {
         Ok(response) => response,
         Err(e) => e.into_response(),
@@ -106,17 +106,17 @@ async fn handle(app: &App, catalog: &Catalog, key: Uuid, request: Request, next:
         let outcome: RequestOutcome = serde_json::from_str(&found.outcome)
             .map_err(|e| ApiError::new(ErrorCode::Internal, format!("receipt of {key}: {e}")))?;
         let route = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
-        return repeat(app, catalog, outcome, |status| status::listed(&parts.method, route, status)).await;
+        return answer_from_receipt(app, catalog, outcome, |status| status::listed(&parts.method, route, status)).await;
     }
     parts.extensions.insert(receipt.clone());
     let response = next.run(Request::from_parts(parts, Body::from(body))).await;
-    record(app, receipt, response).await
+    store_receipt(app, receipt, response).await
 }
 
 /// Builds the answer of a receipt again.
 ///
 /// `listed` maps its status to one that the specification lists, because receipts of earlier releases may have another.
-async fn repeat(
+async fn answer_from_receipt(
     app: &App,
     catalog: &Catalog,
     outcome: RequestOutcome,
@@ -141,9 +141,9 @@ async fn repeat(
 }
 
 /// Stores a receipt for an answer whose handler stored none: a refusal, or a success without a change, such as a staged create.
-async fn record(app: &App, key: ReceiptKey, response: Response) -> Result<Response, ApiError> {
+async fn store_receipt(app: &App, key: ReceiptKey, response: Response) -> Result<Response, ApiError> {
     let status = response.status().as_u16();
-    let refused = FINAL.contains(&status);
+    let refused = FINAL_STATUSES.contains(&status);
     if !refused && !response.status().is_success() {
         return Ok(response);
     }

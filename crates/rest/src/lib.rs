@@ -49,17 +49,17 @@ pub use tasks::{TaskState, Tasks};
 use esker_state as state;
 use etag::HeaderCase;
 use iceberg::Plans;
-use idempotency::Idempotency;
+use idempotency::KeyLocks;
 use metrics::ServiceMetrics;
 
 /// The shared state of all handlers. Clones are cheap.
 #[derive(Debug, Clone)]
 pub struct App {
-    inner: Arc<Inner>,
+    inner: Arc<AppInner>,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct AppInner {
     /// The maintenance of each warehouse, which holds the catalog too, by the name of the warehouse.
     warehouses: BTreeMap<String, Maintenance>,
     /// The policies that the configuration sets, by the name of the warehouse.
@@ -71,7 +71,7 @@ struct Inner {
     /// Metadata as JSON with only the referenced snapshots, by the location of the metadata file.
     referenced: Cache<String, Bytes>,
     plans: Plans,
-    idempotency: Idempotency,
+    idempotency: KeyLocks,
     header_case: HeaderCase,
     options: AppOptions,
     draining: AtomicBool,
@@ -112,7 +112,7 @@ impl App {
             .max_capacity(REFERENCED_CACHE_BYTES)
             .build();
         let named = |m: Maintenance| (m.catalog().options().warehouse.clone(), m);
-        let inner = Inner {
+        let inner = AppInner {
             warehouses: warehouses.into_iter().map(named).collect(),
             policies,
             state,
@@ -121,8 +121,8 @@ impl App {
             metrics: ServiceMetrics::new(),
             referenced,
             plans: Plans::new(),
-            idempotency: Idempotency::default(),
-            header_case: HeaderCase::learn().await,
+            idempotency: KeyLocks::default(),
+            header_case: HeaderCase::record_spelling().await,
             options,
             draining: AtomicBool::new(false),
         };

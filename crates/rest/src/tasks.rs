@@ -22,19 +22,19 @@ pub struct Tasks(Arc<Mutex<BTreeMap<String, TaskState>>>);
 
 impl Tasks {
     /// Records that a task begins, for the first time or again.
-    pub fn begins(&self, name: &str) {
+    pub fn record_start(&self, name: &str) {
         self.states().entry(name.to_owned()).or_default().running = true;
     }
 
     /// Records that a task ended before the server stops, with the reason. The task will be started again.
-    pub fn failed(&self, name: &str, why: String) {
+    pub fn record_failure(&self, name: &str, why: String) {
         let mut states = self.states();
         let state = states.entry(name.to_owned()).or_default();
         (state.running, state.restarts, state.failure) = (false, state.restarts + 1, Some(why));
     }
 
     /// Removes the last failure of a task that has run long enough since.
-    pub fn recovered(&self, name: &str) {
+    pub fn clear_failure(&self, name: &str) {
         if let Some(state) = self.states().get_mut(name) {
             state.failure = None;
         }

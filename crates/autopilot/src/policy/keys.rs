@@ -3,7 +3,7 @@
 //! `esker policy keys` and `docs/policies.md` list the same keys. An entry of [`KEYS`] parses its value into a field of
 //! [`Policy`].
 
-use super::values::{Parsed, age, bytes, cron, flag, list, number, optional};
+use super::values::{ParseResult, age, bytes, cron, flag, list, number, optional};
 use super::{MaintenanceWindow, Policy};
 use esker_maintenance::{Strategy, check_sort_order};
 use esker_types::JobKind;
@@ -17,7 +17,7 @@ pub struct PolicyKey {
     /// The meaning of the key, in a sentence for people.
     pub help: &'static str,
     /// Parses a value into its field of the policy.
-    pub(super) set: fn(&mut Policy, &str) -> Parsed<()>,
+    pub(super) set: fn(&mut Policy, &str) -> ParseResult<()>,
 }
 
 impl std::fmt::Debug for PolicyKey {
@@ -57,7 +57,7 @@ macro_rules! key {
 }
 
 /// Parses the strategy of a compaction.
-fn strategy(text: &str) -> Parsed<Strategy> {
+fn strategy(text: &str) -> ParseResult<Strategy> {
     serde_json::from_value(text.into()).map_err(|_| "not one of binpack, sort, zorder".to_owned()).and_then(|s| match s {
         Strategy::ConvertDeletes => {
             Err("the autopilot converts deletes on its own when that pays; set binpack, sort or zorder".to_owned())
@@ -67,7 +67,7 @@ fn strategy(text: &str) -> Parsed<Strategy> {
 }
 
 /// Checks the text of a sort order. Columns are not looked up: a policy may hold for many tables.
-fn order(text: &str) -> Parsed<String> {
+fn order(text: &str) -> ParseResult<String> {
     check_sort_order(text).map(|()| text.to_owned()).map_err(|e| e.to_string())
 }
 

@@ -11,7 +11,7 @@ use esker_types::NamespaceName;
 use glob::Pattern;
 use serde::Serialize;
 
-use super::{KEYS, OTHERS, PREFIX, Policy};
+use super::{JOB_PROPERTIES, KEYS, PREFIX, Policy};
 use crate::{PolicyError, Result};
 
 /// The place at which a policy value is set. Its display form names the place for people.
@@ -67,23 +67,23 @@ impl Layer {
     }
 
     /// Reports the keys of the layer that are no policy keys.
-    pub(super) fn unknown(&self) -> impl Iterator<Item = PolicyError> {
+    pub(super) fn unknown_keys(&self) -> impl Iterator<Item = PolicyError> {
         // Jobs read these properties from the table only. In another layer they would have no effect.
         let of_table = self.origin == Origin::Table;
-        let others = move |key: &str| of_table && OTHERS.iter().any(|other| other.strip_prefix(PREFIX) == Some(key));
+        let others = move |key: &str| of_table && JOB_PROPERTIES.iter().any(|other| other.strip_prefix(PREFIX) == Some(key));
         let unknown = self.values.keys().filter(move |key| !others(key) && !KEYS.iter().any(|k| k.name == key.as_str()));
-        unknown.map(|key| PolicyError::Unknown { origin: self.origin.to_string(), key: key.clone(), near: near(key) })
+        unknown.map(|key| PolicyError::Unknown { origin: self.origin.to_string(), key: key.clone(), near: closest_key(key) })
     }
 }
 
 /// Finds the policy key that a misspelt one is likely to mean. It differs in at most two letters added, left out or changed.
-fn near(key: &str) -> Option<&'static str> {
-    let close = KEYS.iter().map(|k| (distance(key, k.name), k.name)).min()?;
+fn closest_key(key: &str) -> Option<&'static str> {
+    let close = KEYS.iter().map(|k| (edit_distance(key, k.name), k.name)).min()?;
     (close.0 <= 2).then_some(close.1)
 }
 
 /// Computes the Levenshtein distance of two texts.
-fn distance(a: &str, b: &str) -> usize {
+fn edit_distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.chars().enumerate() {
@@ -158,7 +158,7 @@ impl Layers {
     ///
     /// `namespaces` are the properties of the table's namespace and those above it, the outermost first. `table` are the
     /// properties of the table.
-    pub fn of_table<'a>(
+    pub fn layers_of_table<'a>(
         &self,
         namespace: &NamespaceName,
         namespaces: impl Iterator<Item = (&'a NamespaceName, &'a BTreeMap<String, String>)>,
@@ -193,7 +193,7 @@ mod tests {
         let layers = Layers::new("w", &map(&[("autopilot", "true")]), &BTreeMap::new(), &patterns).expect("valid");
         let of = |namespace: &str, table: &[(&str, &str)]| {
             let name: NamespaceName = NamespaceName::new(namespace.split('.').map(str::to_owned).collect()).expect("valid");
-            Policy::of(&layers.of_table(&name, std::iter::empty(), map(table).into_iter()))
+            Policy::of(&layers.layers_of_table(&name, std::iter::empty(), map(table).into_iter()))
         };
         assert!(of("mart", &[]).freeze && !of("raw.crm", &[]).freeze);
         assert_eq!(of("raw.crm", &[]).origin("payback").to_string(), "warehouses.w.namespaces.\"raw.*\"");

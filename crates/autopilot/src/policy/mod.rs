@@ -61,7 +61,7 @@ pub fn bad_properties(own: &BTreeMap<String, String>) -> Vec<BadProperty> {
 }
 
 /// The properties that begin with [`PREFIX`] and are no policy keys. Single jobs read them from the table.
-const OTHERS: [&str; 3] = ["esker.expire.min-age-ms", "esker.expire.writer-state-ms", "esker.orphans.min-age-ms"];
+const JOB_PROPERTIES: [&str; 3] = ["esker.expire.min-age-ms", "esker.expire.writer-state-ms", "esker.orphans.min-age-ms"];
 
 /// The value of one policy key for a table, with its origin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -169,7 +169,7 @@ impl Policy {
             policy.settings.push(Setting { key: key.name, value, origin, help: key.help });
         }
         for layer in layers {
-            policy.problems.extend(layer.unknown());
+            policy.problems.extend(layer.unknown_keys());
         }
         policy
     }
@@ -180,7 +180,7 @@ impl Policy {
     }
 
     /// Checks whether the autopilot may begin a job at a time, in milliseconds since the Unix epoch.
-    pub fn is_open(&self, now: Millis) -> bool {
+    pub fn is_in_window(&self, now: Millis) -> bool {
         self.windows.is_empty() || self.windows.iter().any(|window| window.contains(now, self.time_zone))
     }
 
@@ -193,13 +193,13 @@ impl Policy {
     }
 
     /// Returns the next time of a kind's schedule after `now`. Both times are in milliseconds since the Unix epoch.
-    pub fn next(&self, kind: JobKind, now: Millis) -> Option<Millis> {
+    pub fn next_run(&self, kind: JobKind, now: Millis) -> Option<Millis> {
         let at = chrono::DateTime::from_timestamp_millis(now)?.with_timezone(&self.time_zone);
         Some(self.schedule(kind)?.find_next_occurrence(&at, false).ok()?.timestamp_millis())
     }
 
     /// Returns the last time of a kind's schedule up to `now`. Both times are in milliseconds since the Unix epoch.
-    pub fn last(&self, kind: JobKind, now: Millis) -> Option<Millis> {
+    pub fn last_run(&self, kind: JobKind, now: Millis) -> Option<Millis> {
         let at = chrono::DateTime::from_timestamp_millis(now)?.with_timezone(&self.time_zone);
         Some(self.schedule(kind)?.find_previous_occurrence(&at, true).ok()?.timestamp_millis())
     }
@@ -217,7 +217,7 @@ mod tests {
     fn every_default_is_valid_and_autopilot_is_off() {
         let policy = Policy::of(&[]);
         assert_eq!(policy.problems, []);
-        assert!(!policy.autopilot && !policy.freeze && policy.is_open(0));
+        assert!(!policy.autopilot && !policy.freeze && policy.is_in_window(0));
         assert_eq!(policy.settings.len(), KEYS.len());
         assert!(policy.schedule(JobKind::Orphans).is_none(), "a default schedule needs the autopilot");
         let on = Policy::of(&[layer(Origin::Server, &[("autopilot", "true")])]);
@@ -288,7 +288,7 @@ mod tests {
         let policy = Policy::of(&[layer(Origin::Server, &values)]);
         // 2026-07-01T00:00:00Z is 02:00 in Zurich's summer.
         let now = 1_782_864_000_000;
-        assert_eq!(policy.next(JobKind::Expire, now), Some(now + 30 * 60 * 1000));
-        assert_eq!(policy.last(JobKind::Expire, now), Some(now + 30 * 60 * 1000 - 24 * 3600 * 1000));
+        assert_eq!(policy.next_run(JobKind::Expire, now), Some(now + 30 * 60 * 1000));
+        assert_eq!(policy.last_run(JobKind::Expire, now), Some(now + 30 * 60 * 1000 - 24 * 3600 * 1000));
     }
 }

@@ -14,15 +14,15 @@ use esker_types::{parse_age, split_list};
 pub struct Schedule(pub Cron);
 
 /// A parsed value, or the reason why the text is not valid.
-pub(super) type Parsed<T> = Result<T, String>;
+pub(super) type ParseResult<T> = Result<T, String>;
 
 /// Parses a value that may be empty, which gives `None`.
-pub(super) fn optional<T>(text: &str, parse: impl FnOnce(&str) -> Parsed<T>) -> Parsed<Option<T>> {
+pub(super) fn optional<T>(text: &str, parse: impl FnOnce(&str) -> ParseResult<T>) -> ParseResult<Option<T>> {
     if text.trim().is_empty() { Ok(None) } else { parse(text.trim()).map(Some) }
 }
 
 /// Parses `true` or `false`.
-pub(super) fn flag(text: &str) -> Parsed<bool> {
+pub(super) fn flag(text: &str) -> ParseResult<bool> {
     match text.trim() {
         "true" => Ok(true),
         "false" => Ok(false),
@@ -31,17 +31,17 @@ pub(super) fn flag(text: &str) -> Parsed<bool> {
 }
 
 /// Parses a whole number.
-pub(super) fn number<T: FromStr>(text: &str) -> Parsed<T> {
+pub(super) fn number<T: FromStr>(text: &str) -> ParseResult<T> {
     text.parse().map_err(|_| "not a whole number".to_owned())
 }
 
 /// Parses an age: a whole number with `d`, `h`, `m` or `s`.
-pub(super) fn age(text: &str) -> Parsed<Duration> {
+pub(super) fn age(text: &str) -> ParseResult<Duration> {
     parse_age(text.trim()).ok_or_else(|| "not an age like 5d, 12h, 30m or 10s".to_owned())
 }
 
 /// Parses a size in bytes: a whole number with `B`, `KiB`, `MiB`, `GiB`, `TiB` or no unit.
-pub(super) fn bytes(text: &str) -> Parsed<u64> {
+pub(super) fn bytes(text: &str) -> ParseResult<u64> {
     let at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(at);
     let shift = match unit.trim() {
@@ -57,7 +57,7 @@ pub(super) fn bytes(text: &str) -> Parsed<u64> {
 }
 
 /// Parses a cron pattern such as `0 3 * * 1-5` or `@daily`.
-pub(super) fn cron(text: &str) -> Parsed<Schedule> {
+pub(super) fn cron(text: &str) -> ParseResult<Schedule> {
     Cron::from_str(text).map(Schedule).map_err(|e| format!("not a cron pattern: {e}"))
 }
 

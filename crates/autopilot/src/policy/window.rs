@@ -6,7 +6,7 @@ use chrono::{DateTime, Datelike, Timelike};
 use chrono_tz::Tz;
 use esker_types::Millis;
 
-use super::values::Parsed;
+use super::values::ParseResult;
 
 const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
 
@@ -16,9 +16,9 @@ pub struct MaintenanceWindow {
     /// The days on which the window begins; Monday is the first.
     days: [bool; 7],
     /// The first minute of the day that is inside.
-    from: u32,
+    start_minute: u32,
     /// The first minute of the day that is outside again; 1440 is the end of the day.
-    to: u32,
+    end_minute: u32,
 }
 
 /// Parses a time such as `22:00` as minutes of the day. `24:00` is the end of the day.
@@ -51,12 +51,12 @@ fn days(text: &str) -> Option<[bool; 7]> {
 
 impl MaintenanceWindow {
     /// Parses windows that are separated by commas: `Mon-Fri 22:00-06:00, Sat+Sun 00:00-24:00`.
-    pub(super) fn list(text: &str) -> Parsed<Vec<Self>> {
+    pub(super) fn list(text: &str) -> ParseResult<Vec<Self>> {
         text.split(',').filter(|part| !part.trim().is_empty()).map(|part| Self::parse(part.trim())).collect()
     }
 
     /// Parses one window: its days if they are given, then the times at which it begins and ends.
-    fn parse(text: &str) -> Parsed<Self> {
+    fn parse(text: &str) -> ParseResult<Self> {
         let wrong = || format!("{text:?} is not a window like 22:00-06:00 or Mon-Fri 20:00-23:30");
         let (on, hours) = match text.rsplit_once(' ') {
             Some((on, hours)) => (days(on.trim()).ok_or_else(wrong)?, hours),
@@ -67,17 +67,17 @@ impl MaintenanceWindow {
         if from == to {
             return Err(wrong());
         }
-        Ok(Self { days: on, from, to })
+        Ok(Self { days: on, start_minute: from, end_minute: to })
     }
 
     /// Checks whether a time, in milliseconds since the Unix epoch, is inside the window in a time zone.
     pub fn contains(&self, now: Millis, zone: Tz) -> bool {
         let Some(at) = DateTime::from_timestamp_millis(now).map(|at| at.with_timezone(&zone)) else { return false };
         let (minute, today) = (at.hour() * 60 + at.minute(), at.weekday().num_days_from_monday() as usize);
-        if self.from < self.to {
-            return self.days[today] && (self.from..self.to).contains(&minute);
+        if self.start_minute < self.end_minute {
+            return self.days[today] && (self.start_minute..self.end_minute).contains(&minute);
         }
-        (self.days[today] && minute >= self.from) || (self.days[(today + 6) % 7] && minute < self.to)
+        (self.days[today] && minute >= self.start_minute) || (self.days[(today + 6) % 7] && minute < self.end_minute)
     }
 }
 

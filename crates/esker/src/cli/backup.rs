@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use esker_state::Database;
 
-use super::out;
-use crate::server::{data_dir, lock};
+use super::print_line;
+use crate::server::{data_dir, lock_data_dir};
 use crate::{Config, Error, Result};
 
 /// The arguments of `esker backup`, which copies the database as it is at one moment. The server may run.
@@ -15,7 +15,7 @@ pub(super) struct BackupArgs {
     /// The file to write; it must not exist.
     file: PathBuf,
     #[command(flatten)]
-    place: Place,
+    place: DatabaseArgs,
 }
 
 /// The arguments of `esker restore`, which needs the server stopped. The previous database stays in the same directory.
@@ -24,12 +24,12 @@ pub(super) struct RestoreArgs {
     /// The backup to restore.
     file: PathBuf,
     #[command(flatten)]
-    place: Place,
+    place: DatabaseArgs,
 }
 
 /// The arguments that lead to the state database.
 #[derive(Debug, Args)]
-struct Place {
+struct DatabaseArgs {
     /// The server's data directory. Wins over data_dir of the configuration.
     #[arg(long)]
     data_dir: Option<PathBuf>,
@@ -38,7 +38,7 @@ struct Place {
     config: Option<PathBuf>,
 }
 
-impl Place {
+impl DatabaseArgs {
     /// Reads the configuration, with the data directory of the command line.
     fn config(self) -> Result<Config> {
         let mut config = Config::load(self.config.as_deref())?;
@@ -48,7 +48,7 @@ impl Place {
 }
 
 /// Returns the database if it is a file. For PostgreSQL, returns an error that names the `tool` to use instead.
-fn a_file(database: Database, tool: &str) -> Result<Database> {
+fn require_sqlite(database: Database, tool: &str) -> Result<Database> {
     match database {
         Database::Sqlite(_) => Ok(database),
         Database::Postgres(_) => {
@@ -62,9 +62,9 @@ fn a_file(database: Database, tool: &str) -> Result<Database> {
 impl BackupArgs {
     pub(super) async fn run(self) -> Result<()> {
         let config = self.place.config()?;
-        let database = a_file(config.database(&data_dir(&config)?)?, "pg_dump")?;
+        let database = require_sqlite(config.database(&data_dir(&config)?)?, "pg_dump")?;
         database.back_up(&self.file).await?;
-        out(&format!("{} is a backup of the state database.", self.file.display()));
+        print_line(&format!("{} is a backup of the state database.", self.file.display()));
         Ok(())
     }
 }
@@ -73,12 +73,12 @@ impl RestoreArgs {
     pub(super) async fn run(self) -> Result<()> {
         let config = self.place.config()?;
         let dir = data_dir(&config)?;
-        let database = a_file(config.database(&dir)?, "pg_restore")?;
-        let _lock = lock(&dir)?;
+        let database = require_sqlite(config.database(&dir)?, "pg_restore")?;
+        let _lock = lock_data_dir(&dir)?;
         if let Some(kept) = database.restore(&self.file).await? {
-            out(&format!("The previous database is now {}.", kept.display()));
+            print_line(&format!("The previous database is now {}.", kept.display()));
         }
-        out("Restored. Run `esker recover` next: until then no file is deleted, and newer tables take no commits.");
+        print_line("Restored. Run `esker recover` next: until then no file is deleted, and newer tables take no commits.");
         Ok(())
     }
 }

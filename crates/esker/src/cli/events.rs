@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::client::Client;
-use super::out;
+use super::print_line;
 use crate::Result;
 
 /// The arguments of `esker events`.
@@ -24,7 +24,7 @@ impl EventsArgs {
         // The output is the same with and without --json.
         let page: Value = client.get(&format!("/api/v1/events?after={}&limit={}", self.after, self.limit)).await?;
         for event in page["events"].as_array().into_iter().flatten() {
-            out(&event.to_string());
+            print_line(&event.to_string());
         }
         Ok(())
     }

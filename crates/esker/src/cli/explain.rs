@@ -5,7 +5,7 @@ use esker_state::QuarantineState;
 use esker_types::{format_bytes, format_count, now_ms};
 
 use super::client::{Client, encode};
-use super::{out, out_json};
+use super::{print_json, print_line};
 use crate::Result;
 
 /// Prints what refers to a file, and its state in quarantine, if it is there.
@@ -13,16 +13,16 @@ pub(super) async fn run(client: &Client, file: &str) -> Result<()> {
     let path = format!("{}/explain?path={}", client.warehouse_path().await?, encode(file));
     let found: Explanation = client.get(&path).await?;
     match client.prints_json() {
-        true => out_json(&found),
+        true => print_json(&found),
         false => {
-            out(&text(&found));
+            print_line(&format_explanation(&found));
             Ok(())
         }
     }
 }
 
 /// Formats an explanation as lines of text.
-fn text(found: &Explanation) -> String {
+fn format_explanation(found: &Explanation) -> String {
     let size = found.bytes.map_or_else(|| "not in storage".to_owned(), format_bytes);
     let mut lines = vec![format!("{} ({size})", found.path), format!("  {}", found.verdict)];
     for holder in &found.held_by {

@@ -4,7 +4,7 @@ use esker_types::{format_bytes, format_count};
 use serde_json::Value;
 
 use super::client::{Client, encode};
-use super::{out, out_json};
+use super::{print_json, print_line};
 use crate::Result;
 
 /// Prints the health of one table, or of all tables if none is given.
@@ -12,9 +12,9 @@ pub(super) async fn run(client: &Client, table: Option<String>) -> Result<()> {
     let Some(table) = table else { return fleet(client, client.chosen_warehouse()).await };
     let health: Value = client.get(&format!("{}/health", client.table_path(&table).await?)).await?;
     if client.prints_json() {
-        return out_json(&health);
+        return print_json(&health);
     }
-    out(&describe(&table, &health));
+    print_line(&describe(&table, &health));
     Ok(())
 }
 
@@ -23,10 +23,10 @@ pub(super) async fn fleet(client: &Client, warehouse: Option<&str>) -> Result<()
     let query = warehouse.map(|w| format!("?warehouse={}", encode(w))).unwrap_or_default();
     let tables: Vec<Value> = client.get(&format!("/api/v1/tables{query}")).await?;
     if client.prints_json() {
-        return out_json(&tables);
+        return print_json(&tables);
     }
     let several = tables.iter().any(|t| t["warehouse"] != tables[0]["warehouse"]);
-    out(&format!("{:>5}  {:<40} {:>10} {:>12}  findings", "score", "table", "files", "size"));
+    print_line(&format!("{:>5}  {:<40} {:>10} {:>12}  findings", "score", "table", "files", "size"));
     for table in &tables {
         let number = |key: &str| table[key].as_u64().map_or_else(|| "?".to_owned(), |n| n.to_string());
         let size = table["data_bytes"].as_u64().map_or_else(|| "?".to_owned(), format_bytes);
@@ -34,7 +34,12 @@ pub(super) async fn fleet(client: &Client, warehouse: Option<&str>) -> Result<()
         let findings: Vec<&str> = findings.chain(table["error"].as_str()).collect();
         let text = |key: &str| table[key].as_str().unwrap_or_default();
         let name = if several { format!("{}: {}", text("warehouse"), text("table")) } else { text("table").to_owned() };
-        out(&format!("{:>5}  {name:<40} {:>10} {size:>12}  {}", number("score"), number("data_files"), findings.join(", ")));
+        print_line(&format!(
+            "{:>5}  {name:<40} {:>10} {size:>12}  {}",
+            number("score"),
+            number("data_files"),
+            findings.join(", ")
+        ));
     }
     Ok(())
 }

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use esker_maintenance::{Undone, describe_outcome};
+use esker_maintenance::{UndoOutcome, describe_outcome};
 use esker_types::format_count;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
 use super::client::{Client, encode};
-use super::{out, out_json};
+use super::{print_json, print_line};
 use crate::{Error, Result};
 
 /// Carries out `esker jobs`: lists jobs, or shows, cancels or prints the log of one.
@@ -29,9 +29,9 @@ fn path(job: &str) -> String {
 async fn cancel(client: &Client, job: &str) -> Result<()> {
     let answer: Value = client.post(&format!("{}/cancel", path(job)), &serde_json::json!({})).await?;
     if client.prints_json() {
-        return out_json(&answer);
+        return print_json(&answer);
     }
-    out(&match answer["state"].as_str() {
+    print_line(&match answer["state"].as_str() {
         Some("running" | "queued") => format!("job {job} stops at the next safe point"),
         Some("cancelled") => format!("job {job} is cancelled"),
         state => format!("job {job} has already ended: {}", state.unwrap_or("unknown")),
@@ -42,10 +42,10 @@ async fn cancel(client: &Client, job: &str) -> Result<()> {
 async fn log(client: &Client, job: &str) -> Result<()> {
     let lines: Vec<Value> = client.get(&format!("{}/log", path(job))).await?;
     if client.prints_json() {
-        return out_json(&lines);
+        return print_json(&lines);
     }
     for line in &lines {
-        out(&format!("{}  {}", time(&line["time_ms"]), text(line, "text")));
+        print_line(&format!("{}  {}", format_time(&line["time_ms"]), text_field(line, "text")));
     }
     Ok(())
 }
@@ -53,25 +53,25 @@ async fn log(client: &Client, job: &str) -> Result<()> {
 async fn show(client: &Client, job: &str) -> Result<()> {
     let job: Value = client.get(&path(job)).await?;
     if client.prints_json() {
-        return out_json(&job);
+        return print_json(&job);
     }
-    out(&format!("{} of {}: {}", text(&job, "kind"), text(&job, "table"), text(&job, "state")));
+    print_line(&format!("{} of {}: {}", text_field(&job, "kind"), text_field(&job, "table"), text_field(&job, "state")));
     let line = |name: &str, value: String| {
         if !value.is_empty() {
-            out(&format!("  {name:<10} {value}"));
+            print_line(&format!("  {name:<10} {value}"));
         }
     };
-    line("job", text(&job, "id").to_owned());
-    line("warehouse", text(&job, "warehouse").to_owned());
-    line("asked by", format!("{}: {}", text(&job, "principal"), text(&job, "reason")));
-    line("created", time(&job["created_ms"]));
-    line("started", time(&job["started_ms"]));
-    line("finished", time(&job["finished_ms"]));
-    line("why", why(&job));
-    if let Some(kind) = text(&job, "kind").parse().ok().filter(|_| text(&job, "state") == "succeeded")
-        && let Ok(report) = describe_outcome(kind, text(&job, "table"), &job["outcome"])
+    line("job", text_field(&job, "id").to_owned());
+    line("warehouse", text_field(&job, "warehouse").to_owned());
+    line("asked by", format!("{}: {}", text_field(&job, "principal"), text_field(&job, "reason")));
+    line("created", format_time(&job["created_ms"]));
+    line("started", format_time(&job["started_ms"]));
+    line("finished", format_time(&job["finished_ms"]));
+    line("why", state_reason(&job));
+    if let Some(kind) = text_field(&job, "kind").parse().ok().filter(|_| text_field(&job, "state") == "succeeded")
+        && let Ok(report) = describe_outcome(kind, text_field(&job, "table"), &job["outcome"])
     {
-        out(&report.text);
+        print_line(&report.text);
     }
     Ok(())
 }
@@ -80,36 +80,38 @@ async fn list(client: &Client) -> Result<()> {
     let query = client.chosen_warehouse().map(|name| format!("?warehouse={}", encode(name))).unwrap_or_default();
     let jobs: Vec<Value> = client.get(&format!("/api/v1/jobs{query}")).await?;
     if client.prints_json() {
-        return out_json(&jobs);
+        return print_json(&jobs);
     }
     let several = jobs.iter().any(|job| job["warehouse"] != jobs[0]["warehouse"]);
-    out(&format!("{:<36}  {:<24}  {:<10} {:<11} table", "job", "created", "kind", "state"));
+    print_line(&format!("{:<36}  {:<24}  {:<10} {:<11} table", "job", "created", "kind", "state"));
     for job in &jobs {
-        let warehouse = if several { format!("{}: ", text(job, "warehouse")) } else { String::new() };
-        let (id, created, kind, state) = (text(job, "id"), time(&job["created_ms"]), text(job, "kind"), text(job, "state"));
-        let line = format!("{id}  {created}  {kind:<10} {state:<11} {warehouse}{}  {}", text(job, "table"), why(job));
-        out(line.trim_end());
+        let warehouse = if several { format!("{}: ", text_field(job, "warehouse")) } else { String::new() };
+        let (id, created, kind, state) =
+            (text_field(job, "id"), format_time(&job["created_ms"]), text_field(job, "kind"), text_field(job, "state"));
+        let line =
+            format!("{id}  {created}  {kind:<10} {state:<11} {warehouse}{}  {}", text_field(job, "table"), state_reason(job));
+        print_line(line.trim_end());
     }
     Ok(())
 }
 
 /// Returns a field of an object as text, or the empty text if it is missing or no text.
-fn text<'a>(object: &'a Value, key: &str) -> &'a str {
+fn text_field<'a>(object: &'a Value, key: &str) -> &'a str {
     object[key].as_str().unwrap_or_default()
 }
 
 /// Returns the reason for a job's state, or the empty text if the state needs none.
-fn why(job: &Value) -> String {
-    match (text(job, "state"), text(job, "error")) {
-        _ if job["undone_by"].is_string() => format!("undone by job {}", text(job, "undone_by")),
-        _ if text(job, "kind") == "undo" => text(job, "reason").to_owned(),
-        ("queued", "") => waits(job),
+fn state_reason(job: &Value) -> String {
+    match (text_field(job, "state"), text_field(job, "error")) {
+        _ if job["undone_by"].is_string() => format!("undone by job {}", text_field(job, "undone_by")),
+        _ if text_field(job, "kind") == "undo" => text_field(job, "reason").to_owned(),
+        ("queued", "") => waiting_text(job),
         (_, error) => error.to_owned(),
     }
 }
 
 /// Returns text about what a queued job waits for.
-fn waits(job: &Value) -> String {
+fn waiting_text(job: &Value) -> String {
     match job["engine"].as_str() {
         Some(engine) => format!("waits for a worker of {engine}"),
         None => "waits for its turn".to_owned(),
@@ -117,7 +119,7 @@ fn waits(job: &Value) -> String {
 }
 
 /// Formats milliseconds since the Unix epoch as a UTC time; anything but a number gives the empty text.
-pub(super) fn time(ms: &Value) -> String {
+pub(super) fn format_time(ms: &Value) -> String {
     let time = ms.as_i64().and_then(chrono::DateTime::from_timestamp_millis);
     time.map_or_else(String::new, |time| time.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string())
 }
@@ -127,22 +129,22 @@ pub(super) async fn undo(client: &Client, job: &str) -> Result<()> {
     // The path needs the warehouse. Without --warehouse, the job's record names it.
     let warehouse = match client.chosen_warehouse() {
         Some(name) => name.to_owned(),
-        None => text(&client.get::<Value>(&path(job)).await?, "warehouse").to_owned(),
+        None => text_field(&client.get::<Value>(&path(job)).await?, "warehouse").to_owned(),
     };
     let path = format!("/api/v1/warehouses/{}/jobs/{}/undo", encode(&warehouse), encode(job));
-    let undone: Undone = client.post(&path, &serde_json::json!({})).await?;
+    let undone: UndoOutcome = client.post(&path, &serde_json::json!({})).await?;
     if client.prints_json() {
-        return out_json(&undone);
+        return print_json(&undone);
     }
-    let Undone { snapshots, refs, files, gone, job_id } = &undone;
+    let UndoOutcome { snapshots, refs, files, gone, job_id } = &undone;
     let (snapshots, files) = (format_count(*snapshots, "snapshot"), format_count(*files, "file"));
     let refs = if refs.is_empty() { String::new() } else { format!(", with {}", refs.join(", ")) };
-    out(&format!("undid job {job}: restored {snapshots}{refs}; {files} back in the table or released from quarantine"));
+    print_line(&format!("undid job {job}: restored {snapshots}{refs}; {files} back in the table or released from quarantine"));
     if *gone > 0 {
-        out(&format!("  {} deleted before the undo", format_count(*gone, "file")));
+        print_line(&format!("  {} deleted before the undo", format_count(*gone, "file")));
     }
     if let Some(record) = job_id {
-        out(&format!("the undo is recorded as job {record}"));
+        print_line(&format!("the undo is recorded as job {record}"));
     }
     Ok(())
 }
@@ -163,7 +165,7 @@ pub(super) async fn wait(client: &Client, id: &str, bytes: bool) -> Result<Value
         let job: Value = client.get(&format!("/api/v1/jobs/{id}")).await?;
         bar.set_message(match (job["state"].as_str(), job["error"].as_str()) {
             (Some("queued"), Some(error)) => format!("waits for its next attempt: {error}"),
-            (Some("queued"), None) => waits(&job),
+            (Some("queued"), None) => waiting_text(&job),
             _ => String::new(),
         });
         if let Some([done, total]) = job["progress"].as_array().map(Vec::as_slice) {

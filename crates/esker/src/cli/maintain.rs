@@ -10,7 +10,7 @@ use esker_types::JobKind;
 use serde_json::Value;
 
 use super::client::Client;
-use super::{jobs, out, out_json};
+use super::{jobs, print_json, print_line};
 use crate::{Error, Result};
 
 /// A job to start or to preview: its kind with its options, and its table.
@@ -22,7 +22,7 @@ pub(super) struct MaintainCommand {
 }
 
 /// Adds the arguments that all kinds share to the command of a kind.
-pub(super) fn shared(command: Command) -> Command {
+pub(super) fn with_shared_arguments(command: Command) -> Command {
     let table = Arg::new("table").required(true).value_name("TABLE").help("The table, as NAMESPACE.TABLE.");
     let dry_run =
         Arg::new("dry-run").long("dry-run").action(ArgAction::SetTrue).help("Print what the job would do, and change nothing.");
@@ -55,7 +55,7 @@ impl FromArgMatches for MaintainCommand {
 
 impl Subcommand for MaintainCommand {
     fn augment_subcommands(parent: Command) -> Command {
-        let kinds = JobKind::ALL.map(|kind| shared(command(kind)));
+        let kinds = JobKind::ALL.map(|kind| with_shared_arguments(command(kind)));
         parent.subcommands(kinds).subcommand_required(true).arg_required_else_help(true)
     }
 
@@ -85,7 +85,7 @@ impl FromArgMatches for CheckCommand {
 
 impl clap::Args for CheckCommand {
     fn augment_args(parent: Command) -> Command {
-        let arguments = shared(command(JobKind::Check));
+        let arguments = with_shared_arguments(command(JobKind::Check));
         parent.args(arguments.get_arguments().cloned().collect::<Vec<_>>())
     }
 
@@ -112,7 +112,7 @@ impl MaintainCommand {
             let preview: Value = client.post(&format!("{path}?dry-run=true"), &options).await?;
             let report = describe_preview(kind, &preview).map_err(other)?;
             match (json, dry_run || report.nothing_to_do.is_some()) {
-                (true, true) => return out_json(&preview),
+                (true, true) => return print_json(&preview),
                 (true, false) => {}
                 (false, _) => print(&report),
             }
@@ -125,10 +125,10 @@ impl MaintainCommand {
         let outcome = jobs::wait(client, id, view.progress == ProgressUnit::Bytes).await?;
         let report = describe_outcome(kind, &table, &outcome).map_err(other)?;
         match json {
-            true => out_json(&outcome)?,
+            true => print_json(&outcome)?,
             false => {
                 print(&report);
-                out(&undo_hint(id, view.undoable));
+                print_line(&undo_hint(id, view.undoable));
             }
         }
         report.failure.map_or(Ok(()), |failure| Err(Error::Remote(failure)))
@@ -137,9 +137,9 @@ impl MaintainCommand {
 
 /// Prints a report, and the reason if there is nothing to do.
 fn print(report: &JobReport) {
-    out(&report.text);
+    print_line(&report.text);
     if let Some(reason) = &report.nothing_to_do {
-        out(&format!("nothing to do: {reason}"));
+        print_line(&format!("nothing to do: {reason}"));
     }
 }
 

@@ -197,7 +197,7 @@ pub fn run(cli: Cli) -> Result<()> {
 fn check(file: Option<PathBuf>) -> Result<()> {
     let config = Config::load(file.as_deref())?.without_secrets();
     let text = serde_json::to_string_pretty(&config).map_err(|e| Error::Config(e.to_string()))?;
-    out(&text);
+    print_line(&text);
     // Standard output is the configuration alone.
     config.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
     Ok(())
@@ -207,24 +207,24 @@ fn check(file: Option<PathBuf>) -> Result<()> {
 async fn warehouses(client: &Client) -> Result<()> {
     let all: Vec<serde_json::Value> = client.get("/api/v1/warehouses").await?;
     if client.prints_json() {
-        return out_json(&all);
+        return print_json(&all);
     }
-    out(&format!("{:<24} location", "warehouse"));
+    print_line(&format!("{:<24} location", "warehouse"));
     for warehouse in &all {
         let text = |key: &str| warehouse[key].as_str().unwrap_or_default().to_owned();
-        out(&format!("{:<24} {}", text("name"), text("location")));
+        print_line(&format!("{:<24} {}", text("name"), text("location")));
     }
     Ok(())
 }
 
 /// Prints JSON on standard output, indented.
-fn out_json(value: &impl serde::Serialize) -> Result<()> {
-    out(&serde_json::to_string_pretty(value).map_err(|e| Error::Remote(e.to_string()))?);
+fn print_json(value: &impl serde::Serialize) -> Result<()> {
+    print_line(&serde_json::to_string_pretty(value).map_err(|e| Error::Remote(e.to_string()))?);
     Ok(())
 }
 
 /// Prints a line on standard output. A closed pipe (`esker … | head`) is no error.
-fn out(text: &str) {
+fn print_line(text: &str) {
     use std::io::Write;
     let _ = writeln!(std::io::stdout(), "{text}");
 }

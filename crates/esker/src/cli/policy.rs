@@ -5,7 +5,7 @@ use esker_autopilot::policy::{KEYS, PolicyKey};
 use serde_json::{Value, json};
 
 use super::client::Client;
-use super::{jobs, out, out_json};
+use super::{jobs, print_json, print_line};
 use crate::Result;
 
 /// The commands of `esker policy`.
@@ -25,19 +25,19 @@ impl PolicyCommand {
         match self {
             Self::Keys if client.prints_json() => {
                 let key = |key: &PolicyKey| json!({"key": key.name, "default": key.default, "help": key.help});
-                out_json(&KEYS.iter().map(key).collect::<Vec<_>>())?;
+                print_json(&KEYS.iter().map(key).collect::<Vec<_>>())?;
             }
             Self::Keys => {
-                out(&format!("{:<24} {:<14} meaning", "key", "default"));
+                print_line(&format!("{:<24} {:<14} meaning", "key", "default"));
                 for key in &KEYS {
                     let default = if key.default.is_empty() { "(none)" } else { key.default };
-                    out(&format!("{:<24} {:<14} {}", key.name, default, key.help));
+                    print_line(&format!("{:<24} {:<14} {}", key.name, default, key.help));
                 }
             }
             Self::Explain { table } => {
                 let policy: Value = client.get(&format!("{}/policy", client.table_path(&table).await?)).await?;
                 match client.prints_json() {
-                    true => out_json(&policy)?,
+                    true => print_json(&policy)?,
                     false => explain(&policy),
                 }
             }
@@ -50,22 +50,27 @@ impl PolicyCommand {
 fn explain(policy: &Value) {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let list = |key: &str| policy[key].as_array().cloned().unwrap_or_default();
-    out(&text(&policy["table"]));
+    print_line(&text(&policy["table"]));
     for setting in list("settings") {
         let value = text(&setting["value"]);
         let value = if value.is_empty() { "(none)".to_owned() } else { value };
         let next = text(&setting["key"]).strip_suffix(".schedule").and_then(|kind| policy["next_ms"].get(kind).cloned());
-        let next = next.map_or_else(String::new, |next| format!(", next {}", jobs::time(&next)));
-        out(&format!("  {:<24} {:<24} {}{next}", text(&setting["key"]), value, text(&setting["origin"])));
+        let next = next.map_or_else(String::new, |next| format!(", next {}", jobs::format_time(&next)));
+        print_line(&format!("  {:<24} {:<24} {}{next}", text(&setting["key"]), value, text(&setting["origin"])));
     }
-    list("problems").iter().for_each(|problem| out(&format!("  can't be followed: {}", text(problem))));
+    list("problems").iter().for_each(|problem| print_line(&format!("  can't be followed: {}", text(problem))));
     let decision = &policy["decision"];
     if decision.is_null() {
-        return out("  the autopilot has made no decision about this table yet");
+        return print_line("  the autopilot has made no decision about this table yet");
     }
-    out(&format!("  {}: {} ({})", text(&decision["verdict"]), text(&decision["reason"]), jobs::time(&policy["decided_ms"])));
+    print_line(&format!(
+        "  {}: {} ({})",
+        text(&decision["verdict"]),
+        text(&decision["reason"]),
+        jobs::format_time(&policy["decided_ms"])
+    ));
     for job in decision["considered"].as_array().into_iter().flatten() {
-        out(&format!(
+        print_line(&format!(
             "    {:<10} {:<10} {}; {}",
             text(&job["kind"]),
             text(&job["verdict"]),

@@ -14,9 +14,9 @@ use esker_state::State;
 use esker_storage::LocalStore;
 use esker_types::{TableName, format_count, split_names};
 
-use super::jobs::time;
-use super::out;
-use crate::server::{data_dir, lock};
+use super::jobs::format_time;
+use super::print_line;
+use crate::server::{data_dir, lock_data_dir};
 use crate::{Config, Error, Result, warehouses};
 
 /// The arguments of `esker recover`.
@@ -52,7 +52,7 @@ impl RecoverArgs {
         config.data_dir = self.data_dir.or(config.data_dir);
         config.check()?;
         let dir = data_dir(&config)?;
-        let _lock = lock(&dir)?;
+        let _lock = lock_data_dir(&dir)?;
         let choice = |tip: &String| {
             let table = split_names(tip, |c| c == '=').first().map_or("", |table| *table);
             let uri = tip[table.len()..].strip_prefix('=');
@@ -67,15 +67,15 @@ impl RecoverArgs {
             let catalog = Catalog::open(state.clone(), storage, options).await?;
             let plan = plan_recovery(&catalog, &choices).await?;
             match self.json {
-                true => out(&serde_json::to_string_pretty(&plan).map_err(|e| Error::Usage(e.to_string()))?),
-                false => out(&text(&plan)),
+                true => print_line(&serde_json::to_string_pretty(&plan).map_err(|e| Error::Usage(e.to_string()))?),
+                false => print_line(&format_plan(&plan)),
             }
             if self.dry_run {
                 continue;
             }
             recover(&catalog, &plan, self.reconcile).await?;
             if !self.json {
-                out(match (self.reconcile, &plan.disagreement) {
+                print_line(match (self.reconcile, &plan.disagreement) {
                     (true, _) => "Done. Files of the warehouse may be deleted again.",
                     (false, None) => "Done.",
                     (false, Some(_)) => "Done. No file is deleted until `esker recover --reconcile`.",
@@ -88,17 +88,22 @@ impl RecoverArgs {
 }
 
 /// Formats a metadata file that may be the current one.
-fn tip(tip: &Tip) -> String {
+fn format_tip(tip: &Tip) -> String {
     let snapshot = tip.snapshot.map_or_else(String::new, |id| format!(", snapshot {id}"));
-    format!("{} (written {}{snapshot}, {} ahead)", tip.uri, time(&tip.updated_ms.into()), format_count(tip.commits, "commit"))
+    format!(
+        "{} (written {}{snapshot}, {} ahead)",
+        tip.uri,
+        format_time(&tip.updated_ms.into()),
+        format_count(tip.commits, "commit")
+    )
 }
 
 /// Formats the plan of a recovery as lines of text.
-fn text(plan: &Recovery) -> String {
+fn format_plan(plan: &Recovery) -> String {
     let mut lines = vec![format!("Warehouse {}", plan.warehouse)];
     lines.extend(plan.disagreement.iter().map(|why| format!("  {why}")));
     lines.push(match plan.ledger_ms {
-        Some(ms) => format!("  the ledger in storage was written at {}", time(&ms.into())),
+        Some(ms) => format!("  the ledger in storage was written at {}", format_time(&ms.into())),
         None => "  the storage has no ledger".to_owned(),
     });
     lines.push(format!("  entries without a change: {}", plan.current));
@@ -107,14 +112,14 @@ fn text(plan: &Recovery) -> String {
         let what = if e.view { "view" } else { "table" };
         format!("  add {what} {} at {}", e.name, e.metadata_location)
     }));
-    lines.extend(plan.advance.iter().map(|a| format!("  move {} to {}", a.name, tip(&a.to))));
+    lines.extend(plan.advance.iter().map(|a| format!("  move {} to {}", a.name, format_tip(&a.to))));
     lines.extend(plan.set_aside.iter().map(|s| {
         let (files, name) = (s.files.len(), &s.name);
         format!("  quarantine {files} other metadata files of {name}, and the files that only they refer to")
     }));
     for undecided in &plan.undecided {
         lines.push(format!("  NOT DECIDED: {}: {}", undecided.name, undecided.why));
-        lines.extend(undecided.tips.iter().map(|t| format!("    --tip {}={}", undecided.name, tip(t))));
+        lines.extend(undecided.tips.iter().map(|t| format!("    --tip {}={}", undecided.name, format_tip(t))));
     }
     for stray in &plan.strays {
         lines.push(format!("  no catalog entry for the table at {}: {}", stray.location, stray.note));

@@ -6,7 +6,7 @@ use clap::Args;
 use esker_state::StateError;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::out;
+use super::print_line;
 use crate::config::LogFormat;
 use crate::server::Server;
 use crate::traces::Traces;
@@ -43,7 +43,7 @@ impl ServeArgs {
                 let version = env!("CARGO_PKG_VERSION");
                 tracing::info!(version, rest = %server.rest, flight = %server.flight, "listening");
             }
-            _ => out(&banner(&config, &server)),
+            _ => print_line(&banner(&config, &server)),
         }
         let fenced = tokio::select! {
             _ = term.recv() => false,

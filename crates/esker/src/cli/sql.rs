@@ -12,11 +12,11 @@ use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 use tonic::transport::{Channel, Endpoint};
 
-use super::out;
+use super::print_line;
 use crate::{Error, Result};
 
 /// Maximum number of rows that the prompt prints of an answer. The others are only counted.
-const SHOWN: usize = 200;
+const MAX_PRINTED_ROWS: usize = 200;
 
 /// The help text of the prompt.
 const HELP: &str = "\
@@ -75,7 +75,7 @@ type Client = FlightSqlServiceClient<Channel>;
 async fn prompt(client: &mut Client) -> Result<()> {
     let failed = |e: ReadlineError| Error::Usage(format!("the terminal: {e}"));
     let mut editor = DefaultEditor::new().map_err(failed)?;
-    out("Esker SQL. \\? for help, \\q to quit.");
+    print_line("Esker SQL. \\? for help, \\q to quit.");
     let mut pending = String::new();
     loop {
         let line = match editor.readline(if pending.is_empty() { "esker> " } else { "    -> " }) {
@@ -91,7 +91,7 @@ async fn prompt(client: &mut Client) -> Result<()> {
             "" => continue,
             "\\q" | "exit" | "quit" if pending.is_empty() => return Ok(()),
             "\\?" | "help" if pending.is_empty() => {
-                out(HELP);
+                print_line(HELP);
                 continue;
             }
             "\\d" if pending.is_empty() => "SELECT table_schema AS namespace, table_name AS \"table\" \
@@ -113,8 +113,8 @@ async fn prompt(client: &mut Client) -> Result<()> {
         };
         // A statement that can't be added to the history runs all the same.
         let _ = editor.add_history_entry(format!("{};", sql.replace('\n', " ")));
-        if let Err(e) = statement(client, &sql, SHOWN).await {
-            out(&format!("error: {e}"));
+        if let Err(e) = statement(client, &sql, MAX_PRINTED_ROWS).await {
+            print_line(&format!("error: {e}"));
         }
     }
 }
@@ -134,15 +134,15 @@ async fn statement(client: &mut Client, sql: &str, shown: usize) -> Result<()> {
         })
         .collect();
     let table = pretty_format_batches(&visible).map_err(|e| Error::Remote(e.to_string()))?;
-    out(&table.to_string());
+    print_line(&table.to_string());
     let cut = if rows > shown { format!(", the first {shown} shown") } else { String::new() };
-    out(&format!("{rows} rows{cut}, {:.3} s", started.elapsed().as_secs_f64()));
+    print_line(&format!("{rows} rows{cut}, {:.3} s", started.elapsed().as_secs_f64()));
     Ok(())
 }
 
 /// Runs a statement and returns its record batches.
 async fn run(client: &mut Client, sql: &str) -> Result<Vec<RecordBatch>> {
-    let remote = |e: &dyn std::error::Error| Error::Remote(message(&e.to_string()));
+    let remote = |e: &dyn std::error::Error| Error::Remote(status_message(&e.to_string()));
     let info = client.execute(sql.to_owned(), None).await.map_err(|e| remote(&e))?;
     let mut batches = Vec::new();
     for endpoint in info.endpoint {
@@ -154,7 +154,7 @@ async fn run(client: &mut Client, sql: &str) -> Result<Vec<RecordBatch>> {
 }
 
 /// Extracts the server's message from the debug text of a gRPC status, the only form in which the client returns it.
-fn message(text: &str) -> String {
+fn status_message(text: &str) -> String {
     let inner = text.split_once("message: \"").map(|(_, rest)| rest);
     let end =
         |rest: &str| ["\", details", "\", metadata", "\", source"].iter().find_map(|e| rest.find(e)).or_else(|| rest.rfind('"'));

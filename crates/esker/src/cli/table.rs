@@ -8,7 +8,7 @@ use esker_types::{TableName, format_bytes, format_count, parse_age};
 use serde_json::{Value, json};
 
 use super::client::Client;
-use super::{health, jobs, out, out_json};
+use super::{health, jobs, print_json, print_line};
 use crate::{Error, Result};
 
 /// The commands of `esker table`.
@@ -123,7 +123,7 @@ impl TableCommand {
             Self::List => health::fleet(client, Some(client.warehouse().await?)).await,
             Self::Claim { table } => {
                 client.post_only(&format!("{}/claim", client.table_path(&table).await?)).await?;
-                out(&format!("{table} is owned by Esker now"));
+                print_line(&format!("{table} is owned by Esker now"));
                 Ok(())
             }
             Self::Quarantine { table } => quarantine(client, &table).await,
@@ -132,32 +132,32 @@ impl TableCommand {
             Self::Protect { table, off } => {
                 client.put_only(&format!("{}/protection", client.table_path(&table).await?), &json!({"protected": !off})).await?;
                 let now = if off { "can be dropped again" } else { "is protected from being dropped" };
-                out(&format!("{table} {now}"));
+                print_line(&format!("{table} {now}"));
                 Ok(())
             }
             Self::Refs { table } => {
-                show(client, &table, &client.get(&format!("{}/refs", client.table_path(&table).await?)).await?)
+                print_refs(client, &table, &client.get(&format!("{}/refs", client.table_path(&table).await?)).await?)
             }
             Self::Branch { table, name, snapshot, max_ref_age } => {
                 let change = json!({"action": "create-branch", "name": name, "snapshot-id": snapshot,
                     "max-ref-age-ms": max_ref_age.map(|age| age.as_millis() as u64)});
-                refs(client, &table, &change).await
+                change_ref(client, &table, &change).await
             }
             Self::Tag { table, name, snapshot, max_ref_age } => {
                 let change = json!({"action": "create-tag", "name": name, "snapshot-id": snapshot,
                     "max-ref-age-ms": max_ref_age.map(|age| age.as_millis() as u64)});
-                refs(client, &table, &change).await
+                change_ref(client, &table, &change).await
             }
-            Self::DropRef { table, name } => refs(client, &table, &json!({"action": "drop", "name": name})).await,
+            Self::DropRef { table, name } => change_ref(client, &table, &json!({"action": "drop", "name": name})).await,
             Self::Rollback { table, snapshot, as_of } => {
                 let change =
                     json!({"action": "rollback", "snapshot-id": snapshot, "as-of-ms": as_of.map(|at| at.timestamp_millis())});
-                refs(client, &table, &change).await
+                change_ref(client, &table, &change).await
             }
             Self::FastForward { table, branch, to } => {
-                refs(client, &table, &json!({"action": "fast-forward", "branch": branch, "to": to})).await
+                change_ref(client, &table, &json!({"action": "fast-forward", "branch": branch, "to": to})).await
             }
-            Self::Publish { table, wap_id } => refs(client, &table, &json!({"action": "publish", "wap-id": wap_id})).await,
+            Self::Publish { table, wap_id } => change_ref(client, &table, &json!({"action": "publish", "wap-id": wap_id})).await,
         }
     }
 }
@@ -166,14 +166,14 @@ impl TableCommand {
 async fn quarantine(client: &Client, table: &str) -> Result<()> {
     let files: Vec<Value> = client.get(&format!("{}/quarantine", client.table_path(table).await?)).await?;
     if client.prints_json() {
-        return out_json(&files);
+        return print_json(&files);
     }
     for file in &files {
         let bytes = file["bytes"].as_u64().map_or_else(|| "?".to_owned(), format_bytes);
         let text = |key: &str| file[key].as_str().unwrap_or_default().to_owned();
-        out(&format!("{bytes:>10}  until {}  {}  ({})", jobs::time(&file["due_ms"]), text("path"), text("reason")));
+        print_line(&format!("{bytes:>10}  until {}  {}  ({})", jobs::format_time(&file["due_ms"]), text("path"), text("reason")));
     }
-    out(&format_count(files.len() as u64, "file"));
+    print_line(&format_count(files.len() as u64, "file"));
     Ok(())
 }
 
@@ -181,15 +181,20 @@ async fn quarantine(client: &Client, table: &str) -> Result<()> {
 async fn dropped(client: &Client) -> Result<()> {
     let tables: Vec<Value> = client.get(&format!("{}/dropped", client.warehouse_path().await?)).await?;
     if client.prints_json() {
-        return out_json(&tables);
+        return print_json(&tables);
     }
     for table in &tables {
         let text = |key: &str| table[key].as_str().unwrap_or_default().to_owned();
         let purge = if table["purge"] == true { ", then its files are quarantined" } else { "" };
-        let until = jobs::time(&table["undrop-until-ms"]);
-        out(&format!("{}  {}  (dropped by {}; until {until}{purge})", text("table-id"), text("table"), text("dropped-by")));
+        let until = jobs::format_time(&table["undrop-until-ms"]);
+        print_line(&format!(
+            "{}  {}  (dropped by {}; until {until}{purge})",
+            text("table-id"),
+            text("table"),
+            text("dropped-by")
+        ));
     }
-    out(&format_count(tables.len() as u64, "dropped table"));
+    print_line(&format_count(tables.len() as u64, "dropped table"));
     Ok(())
 }
 
@@ -198,27 +203,27 @@ async fn undrop(client: &Client, id: &str, name: Option<String>) -> Result<()> {
     let name = name.map(|n| n.parse::<TableName>().map_err(|e| Error::Usage(e.to_string()))).transpose()?;
     let path = format!("{}/dropped/{id}/undrop", client.warehouse_path().await?);
     let back: Value = client.post(&path, &json!({"as": name})).await?;
-    out(&format!("{} is restored", back["table"].as_str().unwrap_or_default()));
+    print_line(&format!("{} is restored", back["table"].as_str().unwrap_or_default()));
     Ok(())
 }
 
 /// Changes a branch or tag, and prints the table's refs after the change.
-async fn refs(client: &Client, table: &str, change: &Value) -> Result<()> {
-    show(client, table, &client.post(&format!("{}/refs", client.table_path(table).await?), change).await?)
+async fn change_ref(client: &Client, table: &str, change: &Value) -> Result<()> {
+    print_refs(client, table, &client.post(&format!("{}/refs", client.table_path(table).await?), change).await?)
 }
 
 /// Prints a table's branches, tags and staged snapshots.
-fn show(client: &Client, table: &str, view: &Value) -> Result<()> {
+fn print_refs(client: &Client, table: &str, view: &Value) -> Result<()> {
     if client.prints_json() {
-        return out_json(view);
+        return print_json(view);
     }
-    out(&format!("{table}: current snapshot {}", view["current-snapshot-id"]));
+    print_line(&format!("{table}: current snapshot {}", view["current-snapshot-id"]));
     for (name, reference) in view["refs"].as_object().into_iter().flatten() {
         let kind = reference["type"].as_str().unwrap_or_default();
-        out(&format!("  {kind:<8} {name:<24} {}", reference["snapshot-id"]));
+        print_line(&format!("  {kind:<8} {name:<24} {}", reference["snapshot-id"]));
     }
     for staged in view["staged"].as_array().into_iter().flatten() {
-        out(&format!("  staged   {:<24} {}", staged["wap-id"].as_str().unwrap_or_default(), staged["snapshot-id"]));
+        print_line(&format!("  staged   {:<24} {}", staged["wap-id"].as_str().unwrap_or_default(), staged["snapshot-id"]));
     }
     Ok(())
 }

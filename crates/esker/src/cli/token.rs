@@ -8,7 +8,7 @@ use clap::Args;
 use esker_catalog::token_hash;
 use esker_state::{Database, State};
 
-use super::out;
+use super::print_line;
 use crate::server::fresh_token;
 use crate::{Config, Error, Result};
 
@@ -46,7 +46,7 @@ impl TokenArgs {
         let token = fresh_token()?;
         state.put_principal(&self.name, &token_hash(&token)).await?;
         state.close().await;
-        out(&token);
+        print_line(&token);
         Ok(())
     }
 }

@@ -7,12 +7,12 @@
 
 use bytes::Bytes;
 
-use super::columns::{Bounds, Counts, FieldLookup, Lists, Numbers, Paths};
+use super::columns::{Bounds, Counts, FieldLookup, Lists, Numbers, PathColumn};
 use super::header::ManifestHeader;
 use super::unknown::UnknownColumn;
 use crate::{
-    ColumnStats, DataContentType, DataFile, DataFileFormat, IdMap, ManifestContent, ManifestEntry, ManifestFile,
-    ManifestStatus, Result, Tuple, Value,
+    ColumnStats, DataContentType, DataFile, DataFileFormat, IdMap, ManifestContent, ManifestEntry, ManifestFile, ManifestStatus,
+    Result, Tuple, Value,
 };
 
 /// A set of columns, identified by field id.
@@ -155,7 +155,7 @@ pub struct ManifestBatch {
     pub(super) snapshot_id: Numbers,
     pub(super) sequence_number: Numbers,
     pub(super) file_sequence_number: Numbers,
-    pub(super) paths: Paths,
+    pub(super) paths: PathColumn,
     pub(super) tuple: Vec<u32>,
     pub(super) tuples: Vec<Tuple>,
     pub(super) record_count: Vec<i64>,
@@ -189,7 +189,7 @@ impl ManifestBatch {
             snapshot_id: Numbers::default(),
             sequence_number: Numbers::default(),
             file_sequence_number: Numbers::default(),
-            paths: Paths::default(),
+            paths: PathColumn::default(),
             tuple: Vec::new(),
             tuples: Vec::new(),
             record_count: Vec::new(),

@@ -121,13 +121,13 @@ pub(super) const TOO_LARGE: &str = "its values take more than four gigabytes";
 
 /// File paths, stored without the prefix that all share.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Paths {
+pub(super) struct PathColumn {
     prefix: String,
     rest: String,
     ends: Vec<u32>,
 }
 
-impl Paths {
+impl PathColumn {
     pub(super) fn push(&mut self, path: &str) -> Result<(), &'static str> {
         self.rest.push_str(path);
         self.ends.push(u32::try_from(self.rest.len()).map_err(|_| TOO_LARGE)?);
@@ -440,7 +440,7 @@ mod tests {
             vec!["é/x", "è/x"],
             vec![],
         ] {
-            let mut column = Paths::default();
+            let mut column = PathColumn::default();
             paths.iter().for_each(|path| column.push(path).expect("pushed"));
             column.shrink();
             for (row, path) in paths.iter().enumerate() {

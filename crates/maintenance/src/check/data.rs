@@ -39,17 +39,17 @@ struct Expected<'a> {
 
 /// The rows of a column that do not belong to their file's partition.
 #[derive(Default)]
-struct Wrong {
+struct WrongRows {
     rows: u64,
     sample: BTreeSet<String>,
 }
 
 /// The counts from reading a file.
 #[derive(Default)]
-struct Counted {
+struct ContentCounts {
     rows: u64,
     /// Rows of a wrong partition, by index of the expected partition field.
-    contradict: BTreeMap<usize, Wrong>,
+    contradict: BTreeMap<usize, WrongRows>,
     /// Number of NaN values, by field id.
     nans: BTreeMap<i32, u64>,
     /// Number of nulls in structs that are not null, by field id.
@@ -236,13 +236,13 @@ impl Check<'_> {
         expected: &[Expected<'_>],
         floats: &[&Leaf],
         defaulted: &[&Leaf],
-    ) -> Result<Counted> {
+    ) -> Result<ContentCounts> {
         let schema = self.table.metadata.current_schema();
         // Without the partition, so that all values come from the file.
         let adapter = Arc::new(BatchAdapter::new(optional_schema(schema, roots)?, schema, None));
         let scan = FileScan { adapter, row_groups: None, deleted: None, batch_size: BATCH_ROWS };
         let mut batches = open.stream(scan)?;
-        let mut counted = Counted::default();
+        let mut counted = ContentCounts::default();
         while let Some(batch) = batches.try_next().await? {
             self.context.check_cancelled()?;
             counted.rows += batch.num_rows() as u64;
@@ -267,7 +267,7 @@ impl Check<'_> {
         &self,
         live: &LiveFile,
         expected: &[Expected<'_>],
-        counted: Counted,
+        counted: ContentCounts,
         explained: Option<&BTreeMap<i32, u64>>,
         outcome: &mut CheckOutcome,
     ) {
@@ -374,7 +374,7 @@ fn wanted(expected: &Expected<'_>, ty: &DataType) -> Result<Option<ArrayRef>> {
 }
 
 /// Counts the rows of a column whose transformed value is not the partition's, and collects some of their values.
-fn contradictions(expected: &Expected<'_>, column: ArrayRef, wrong: &mut Wrong) -> Result<()> {
+fn contradictions(expected: &Expected<'_>, column: ArrayRef, wrong: &mut WrongRows) -> Result<()> {
     // All NaN values are one partition.
     let made = normalize_nan(&transform::array(expected.field.transform(), &column)?)?;
     let Some(wanted) = wanted(expected, made.data_type())? else { return Ok(()) };

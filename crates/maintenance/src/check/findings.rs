@@ -111,7 +111,7 @@ impl CheckFindingKind {
     }
 
     /// Checks whether an undo of the job that wrote the file may repair it.
-    pub(super) const fn is_of_a_job(self) -> bool {
+    pub(super) const fn is_job_mistake(self) -> bool {
         matches!(self, Self::WrongPartition | Self::NanCount | Self::LostDefault | Self::WrongRecordCount)
     }
 }

@@ -35,7 +35,7 @@ use origin::Origins;
 const CONCURRENCY: usize = 16;
 
 /// The finding's text for metadata that is missing in storage, although this server may have it in memory.
-const GONE: &str = "it is not in storage";
+const NOT_IN_STORAGE: &str = "it is not in storage";
 
 /// The options of a check.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -136,7 +136,7 @@ pub(crate) async fn execute_check(context: &JobContext, table: &LoadedTable, pla
         Check { context, table, options, leaves, origins: &origins }.snapshot(snapshot, &mut outcome).await?;
     }
     origins.explain(&mut outcome.findings).await?;
-    summed(&mut outcome.notes);
+    merge_notes(&mut outcome.notes);
     outcome.findings.sort_by(|a, b| (a.kind, &a.path).cmp(&(b.kind, &b.path)));
     for finding in &outcome.findings {
         context.progress.log(finding.to_string());
@@ -146,7 +146,7 @@ pub(crate) async fn execute_check(context: &JobContext, table: &LoadedTable, pla
 }
 
 /// Merges equal notes into one that counts their files.
-fn summed(notes: &mut Vec<String>) {
+fn merge_notes(notes: &mut Vec<String>) {
     let mut counted: HashMap<String, usize> = HashMap::new();
     for note in notes.drain(..) {
         *counted.entry(note).or_default() += 1;
@@ -219,7 +219,7 @@ async fn not_in_storage(context: &JobContext, read: &[&str]) -> Result<Vec<Check
     let looks = read.iter().map(|path| async move {
         context.check_cancelled()?;
         let gone = storage.size(path).await?.is_none();
-        Ok::<_, MaintenanceError>(gone.then(|| CheckFinding::new(CheckFindingKind::MissingFile, path, GONE.to_owned())))
+        Ok::<_, MaintenanceError>(gone.then(|| CheckFinding::new(CheckFindingKind::MissingFile, path, NOT_IN_STORAGE.to_owned())))
     });
     let looks = futures::stream::iter(looks.collect::<Vec<_>>()).buffer_unordered(CONCURRENCY);
     looks.try_filter_map(|found| std::future::ready(Ok(found))).try_collect().await

@@ -89,7 +89,7 @@ impl<'a> Origins<'a> {
                 (None, Some(id), None) => Some(format!("snapshot {id}, which was expired")),
                 _ => None,
             };
-            let Some(job) = finding.job.filter(|_| finding.kind.is_of_a_job()) else { continue };
+            let Some(job) = finding.job.filter(|_| finding.kind.is_job_mistake()) else { continue };
             finding.undo = Some(match undos.entry(job) {
                 Entry::Occupied(known) => known.get().clone(),
                 Entry::Vacant(new) => new.insert(self.undo(job).await?).clone(),

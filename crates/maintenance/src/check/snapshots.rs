@@ -10,7 +10,7 @@ use esker_table::{UnreadableFile, outline_lenient};
 use esker_types::Coded;
 use futures::stream::{StreamExt, TryStreamExt};
 
-use super::{CONCURRENCY, CheckFinding, CheckFindingKind, GONE, of_unknown_specs};
+use super::{CONCURRENCY, CheckFinding, CheckFindingKind, NOT_IN_STORAGE, of_unknown_specs};
 use crate::context::JobContext;
 use crate::{MaintenanceError, Result};
 
@@ -73,7 +73,7 @@ async fn look(
 ) -> Result<Option<UnreadableFile>> {
     let path = manifest.manifest_path.clone();
     if context.catalog.storage().size(&path).await?.is_none() {
-        return Ok(Some(UnreadableFile { snapshot_id, path, error: GONE.to_owned(), unsupported: false }));
+        return Ok(Some(UnreadableFile { snapshot_id, path, error: NOT_IN_STORAGE.to_owned(), unsupported: false }));
     }
     match context.catalog.manifests().load(&table.metadata, manifest).await {
         Ok(_) => Ok(None),

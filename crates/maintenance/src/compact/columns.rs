@@ -45,7 +45,7 @@ impl ColumnPath {
     /// Returns [`MaintenanceError::Option`] if the column was dropped or can't be sorted by.
     pub(crate) fn of(schema: &Schema, id: i32) -> Result<Self> {
         let found = schema.field_by_id(id).filter(|field| is_sortable(&field.field_type));
-        found.and_then(|_| way(schema.as_struct().fields(), id)).map(|path| Self { path, id }).ok_or_else(|| {
+        found.and_then(|_| field_path(schema.as_struct().fields(), id)).map(|path| Self { path, id }).ok_or_else(|| {
             let name = schema.name_by_field_id(id).unwrap_or("a dropped column");
             let reason = format!("the table is sorted by {name:?}, which is not a sortable column");
             MaintenanceError::Option { key: "sort-order", reason }
@@ -88,10 +88,10 @@ const fn is_sortable(ty: &Type) -> bool {
 
 /// Returns the path to a field of a primitive type: the index of its column, then indexes within structs; `None` for fields in
 /// lists and maps.
-pub(crate) fn way(fields: &[NestedFieldRef], id: i32) -> Option<Vec<usize>> {
+pub(crate) fn field_path(fields: &[NestedFieldRef], id: i32) -> Option<Vec<usize>> {
     fields.iter().enumerate().find_map(|(at, field)| match field.field_type.as_ref() {
         Type::Primitive(_) => (field.id == id).then(|| vec![at]),
-        Type::Struct(inner) => way(inner.fields(), id).map(|rest| [vec![at], rest].concat()),
+        Type::Struct(inner) => field_path(inner.fields(), id).map(|rest| [vec![at], rest].concat()),
         Type::List(_) | Type::Map(_) | Type::Variant => None,
     })
 }
@@ -111,7 +111,7 @@ pub(crate) struct SortColumn<'a> {
 /// # Errors
 ///
 /// Returns [`MaintenanceError::Option`] that quotes the part which can't be parsed.
-pub(crate) fn sorted_by(text: &str) -> Result<Vec<SortColumn<'_>>> {
+pub(crate) fn parse_sort_order(text: &str) -> Result<Vec<SortColumn<'_>>> {
     let bad = |reason: String| MaintenanceError::Option { key: "sort-order", reason };
     let key = |part| {
         let words: Vec<&str> = split_names(part, char::is_whitespace).into_iter().filter(|word| !word.is_empty()).collect();
@@ -141,7 +141,7 @@ pub(crate) fn sorted_by(text: &str) -> Result<Vec<SortColumn<'_>>> {
 ///
 /// Returns [`MaintenanceError::Option`] that quotes the part which can't be parsed.
 pub fn check_sort_order(text: &str) -> Result<()> {
-    sorted_by(text).map(drop)
+    parse_sort_order(text).map(drop)
 }
 
 #[cfg(test)]
@@ -174,7 +174,7 @@ mod tests {
     fn ids(text: &str) -> Result<Vec<(i32, bool, bool)>> {
         let place =
             |s: &SortColumn<'_>| Ok((ColumnPath::named(&schema(), s.name, "sort-order")?.id, s.descending, s.nulls_first));
-        sorted_by(text)?.iter().map(place).collect()
+        parse_sort_order(text)?.iter().map(place).collect()
     }
 
     #[test]

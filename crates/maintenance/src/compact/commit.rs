@@ -36,7 +36,7 @@ pub(crate) struct WrittenGroup {
     pub(crate) added: Vec<DataFile>,
     /// Id of the partition spec of the new files.
     pub(crate) spec_id: i32,
-    pub(crate) moves: RowMapping,
+    pub(crate) row_mapping: RowMapping,
 }
 
 /// The commit that replaces the files of some groups.
@@ -53,7 +53,7 @@ pub(crate) struct GroupCommit {
     pub(crate) drop_dangling: bool,
     pub(crate) summary: BTreeMap<String, String>,
     /// The effects of the last proposal, which is the one that was committed.
-    pub(crate) did: Mutex<CommitEffects>,
+    pub(crate) effects: Mutex<CommitEffects>,
 }
 
 /// The effects of a commit that are known only at the commit point.
@@ -70,7 +70,7 @@ impl Rebase for GroupCommit {
         Box::pin(async move {
             let metadata = &table.metadata;
             let head = head(metadata, &self.branch, self.start)?;
-            let rewrite = self.rewrite(metadata, head).await.map_err(carried)?;
+            let rewrite = self.rewrite(metadata, head).await.map_err(into_catalog_error)?;
             propose(&self.context, table, &rewrite).await
         })
     }
@@ -93,7 +93,7 @@ fn head<'a>(metadata: &'a TableMetadata, branch: &str, start: i64) -> esker_cata
 }
 
 /// Turns an error into the catalog's, for its way through the sequencer. Its code stays the same.
-pub(crate) fn carried(error: MaintenanceError) -> CatalogError {
+pub(crate) fn into_catalog_error(error: MaintenanceError) -> CatalogError {
     match error {
         MaintenanceError::Catalog(e) => e,
         MaintenanceError::Table(e) | MaintenanceError::Write(WriteError::Table(e)) => e.into(),
@@ -153,7 +153,7 @@ impl GroupCommit {
         // with a commit for each group, each of them would look at every file of the table.
         let manifests = self.context.catalog.manifests();
         let deletes = has_deletes(manifests, head).await?;
-        let unnumbered = self.unnumbered(metadata);
+        let unnumbered = self.without_row_ids(metadata);
         let live = match deletes || !unnumbered.is_empty() {
             true => load_live(manifests, metadata, head).await?,
             false => LiveFiles::default(),
@@ -163,11 +163,11 @@ impl GroupCommit {
             let what = format!("the rows of {} were given row ids since the plan was made", file.file.file_path);
             return Err(TableError::Conflict(what).into());
         }
-        let late = self.late(metadata, &live).await?;
+        let late = self.map_late_deletes(metadata, &live).await?;
         let late_deletes = late.iter().map(|d| d.positions.len()).sum();
         let added_deletes = write_deletes(&self.context.destination(), metadata, late).await?;
-        let removed_deletes = self.deletes_that_go(metadata, live, &removed, &added);
-        *self.did.lock().unwrap_or_else(PoisonError::into_inner) =
+        let removed_deletes = self.deletes_to_remove(metadata, live, &removed, &added);
+        *self.effects.lock().unwrap_or_else(PoisonError::into_inner) =
             CommitEffects { late_deletes, removed_deletes: removed_deletes.len() as u64 };
         Ok(SnapshotChanges {
             operation: Operation::Replace,
@@ -184,7 +184,7 @@ impl GroupCommit {
     }
 
     /// Returns the replaced files whose rows had no row ids when they were read, in a table of format version 3.
-    fn unnumbered(&self, metadata: &TableMetadata) -> HashSet<&str> {
+    fn without_row_ids(&self, metadata: &TableMetadata) -> HashSet<&str> {
         if metadata.format_version < 3 {
             return HashSet::new();
         }
@@ -196,7 +196,7 @@ impl GroupCommit {
     ///
     /// Equality deletes that landed meanwhile need no mapping: they are newer than the data sequence number of the new files, so
     /// they apply.
-    async fn late(&self, metadata: &TableMetadata, live: &LiveFiles) -> Result<Vec<RowsToDelete>> {
+    async fn map_late_deletes(&self, metadata: &TableMetadata, live: &LiveFiles) -> Result<Vec<RowsToDelete>> {
         let is_late =
             |d: &&esker_table::LiveDelete| d.entry.sequence_number > self.sequence_number && d.kind != DeleteKind::Equality;
         let late = LiveFiles { deletes: live.deletes.iter().filter(is_late).cloned().collect(), ..LiveFiles::default() };
@@ -213,7 +213,7 @@ impl GroupCommit {
             let numbered = group.removed.iter().enumerate();
             let by_number: ByNumber =
                 numbered.filter_map(|(n, f)| Some((n, positions.get(&f.file.file_path)?.clone()))).collect();
-            for (output, positions) in group.moves.follow(&by_number)? {
+            for (output, positions) in group.row_mapping.follow(&by_number)? {
                 let file = &group.added[output];
                 let (path, partition) = (file.file_path.clone(), file.partition.clone());
                 to_delete.push(RowsToDelete { path, spec_id: group.spec_id, partition, positions });
@@ -226,7 +226,7 @@ impl GroupCommit {
     ///
     /// These are deletes about replaced files alone. With `drop_dangling`, deletes that apply to no file after the replacement
     /// follow.
-    fn deletes_that_go(
+    fn deletes_to_remove(
         &self,
         metadata: &TableMetadata,
         mut live: LiveFiles,
@@ -270,7 +270,7 @@ pub(crate) struct ConvertCommit {
     pub(crate) drop_dangling: bool,
     pub(crate) summary: BTreeMap<String, String>,
     /// The effects of the last proposal, which is the one that was committed.
-    pub(crate) did: Mutex<CommitEffects>,
+    pub(crate) effects: Mutex<CommitEffects>,
 }
 
 impl Rebase for ConvertCommit {
@@ -278,7 +278,7 @@ impl Rebase for ConvertCommit {
         Box::pin(async move {
             let metadata = &table.metadata;
             let head = head(metadata, &self.branch, self.start)?;
-            let rewrite = self.rewrite(metadata, head).await.map_err(carried)?;
+            let rewrite = self.rewrite(metadata, head).await.map_err(into_catalog_error)?;
             propose(&self.context, table, &rewrite).await
         })
     }
@@ -334,7 +334,7 @@ impl ConvertCommit {
         if self.drop_dangling {
             removed_deletes.extend(dangling(&live, &[], metadata).into_iter().map(|i| delete_key(&live.deletes[i].entry.file)));
         }
-        *self.did.lock().unwrap_or_else(PoisonError::into_inner) =
+        *self.effects.lock().unwrap_or_else(PoisonError::into_inner) =
             CommitEffects { late_deletes, removed_deletes: removed_deletes.len() as u64 };
         Ok(SnapshotChanges {
             operation: Operation::Replace,

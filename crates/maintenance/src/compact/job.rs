@@ -14,7 +14,7 @@ use super::run::execute_compact;
 use super::spark::{SPARK, is_for_spark};
 use crate::context::JobContext;
 use crate::job_type::{JobReport, JobType, ProgressUnit, Undo, record};
-use crate::undone::{Undone, thawed};
+use crate::undone::{UndoOutcome, load_unfrozen};
 use crate::{Result, check_owned};
 
 /// The job kind `compact`.
@@ -66,8 +66,8 @@ impl JobType for Compaction {
     const SCHEDULABLE: bool = true;
     const UNDO: Option<Undo> = Some(|catalog, job, principal| {
         async move {
-            let files = reverse(catalog, &thawed(catalog, job).await?, job, principal).await?;
-            Ok(Undone { files, ..Undone::default() })
+            let files = reverse(catalog, &load_unfrozen(catalog, job).await?, job, principal).await?;
+            Ok(UndoOutcome { files, ..UndoOutcome::default() })
         }
         .boxed()
     });

@@ -13,7 +13,7 @@ use esker_format::{NullOrder, PrimitiveType, Schema, SortDirection, SortField, T
 use esker_read::transform;
 use esker_table::{ColumnBounds, LiveFile};
 
-use super::columns::{ColumnPath, SortColumn, sorted_by};
+use super::columns::{ColumnPath, SortColumn, parse_sort_order};
 use super::options::{CompactOptions, Strategy};
 use crate::{MaintenanceError, Result};
 
@@ -98,7 +98,7 @@ fn parse(schema: &Schema, text: &str) -> Result<Vec<SortKey>> {
         let options = SortOptions { descending: sorted.descending, nulls_first: sorted.nulls_first };
         Ok(SortKey { column: ColumnPath::named(schema, sorted.name, "sort-order")?, transform: Transform::Identity, options })
     };
-    sorted_by(text)?.into_iter().map(key).collect()
+    parse_sort_order(text)?.into_iter().map(key).collect()
 }
 
 impl RowOrder {

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::group::{ByPartition, CandidateFile, Group, GroupLimits, PlannedFile, pack_groups};
 use super::options::{CompactOptions, JobOrder, Strategy};
-use super::write_activity::{Changed, changed};
+use super::write_activity::{LastChanges, changed};
 use super::{order, predicate};
 use crate::{MaintenanceError, Result};
 
@@ -109,7 +109,7 @@ pub(crate) async fn plan_compact(catalog: &Catalog, table: &LoadedTable, options
         return Ok(plan);
     };
     let live = catalog.live(table, snapshot).await?;
-    let since = now_ms().saturating_sub_unsigned(courtesy(options).saturating_mul(1000));
+    let since = now_ms().saturating_sub_unsigned(quiet_seconds(options).saturating_mul(1000));
     let changed = changed(catalog.manifests(), metadata, snapshot, since).await?;
     plan.under_change = !changed.is_empty();
     plan.snapshot_id = Some(snapshot.snapshot_id);
@@ -142,7 +142,7 @@ pub(crate) async fn plan_compact(catalog: &Catalog, table: &LoadedTable, options
 }
 
 /// Returns the time after a change of rows for which a partition is left alone, in seconds.
-fn courtesy(options: &CompactOptions) -> u64 {
+fn quiet_seconds(options: &CompactOptions) -> u64 {
     options.courtesy_seconds.unwrap_or(60)
 }
 
@@ -204,7 +204,7 @@ struct Chooser<'a> {
     /// True if any live delete has a format that Esker can't apply.
     unreadable: bool,
     live: &'a LiveFiles,
-    changed: &'a Changed,
+    changed: &'a LastChanges,
 }
 
 impl Chooser<'_> {
@@ -312,7 +312,7 @@ impl Chooser<'_> {
         // A conversion replaces no data file.
         (self.options.strategy != Strategy::ConvertDeletes).then(|| {
             let ago = now_ms().saturating_sub(*last) / 1000;
-            let wait = courtesy(self.options);
+            let wait = quiet_seconds(self.options);
             format!(
                 "rows were changed {ago} s ago; left alone for {wait} s, so that a running MERGE, UPDATE or DELETE does not fail"
             )

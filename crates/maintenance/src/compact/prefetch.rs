@@ -40,7 +40,7 @@ pub(crate) struct InputFile {
     pub(crate) deleted: Option<Arc<RoaringTreemap>>,
     pub(crate) adapter: Arc<BatchAdapter>,
     /// The constants of the file's partition.
-    pub(crate) seen: Arc<PartitionConstants>,
+    pub(crate) constants: Arc<PartitionConstants>,
 }
 
 impl InputFile {
@@ -110,7 +110,7 @@ pub(crate) struct UnitLimits {
     /// Compressed size of a unit, in bytes.
     pub(crate) unit_bytes: u64,
     /// Minimum compressed size in bytes of a row group that is copied; `None` if none is copied.
-    pub(crate) splice_bytes: Option<u64>,
+    pub(crate) min_copied_bytes: Option<u64>,
     /// Maximum compressed size in bytes of a row group that is copied: a larger one would make a file too large.
     pub(crate) max_bytes: u64,
     /// Memory for fetched bytes, in bytes.
@@ -132,10 +132,10 @@ pub(crate) async fn prefetch(
     }
 }
 
-type Held = Arc<OwnedSemaphorePermit>;
+type MemoryPermit = Arc<OwnedSemaphorePermit>;
 
 /// Reserves memory for some bytes, but at most `most`, so that a large file can be read at all.
-async fn reserve(memory: &Arc<Semaphore>, bytes: u64, most: u64) -> Result<Held> {
+async fn reserve(memory: &Arc<Semaphore>, bytes: u64, most: u64) -> Result<MemoryPermit> {
     let kib = u32::try_from(bytes.min(most).div_ceil(1024).max(1)).unwrap_or(u32::MAX);
     let permit = memory.clone().acquire_many_owned(kib).await;
     Ok(Arc::new(permit.map_err(|_| MaintenanceError::Refused("the job is stopping".to_owned()))?))
@@ -219,7 +219,7 @@ async fn units(
 /// size.
 fn copyable(shape: &ParquetLayout, open: &OpenFile, input: &InputFile, cut: UnitLimits) -> Vec<bool> {
     let footer = open.footer();
-    let Some(least) = cut.splice_bytes else { return vec![false; footer.num_row_groups()] };
+    let Some(least) = cut.min_copied_bytes else { return vec![false; footer.num_row_groups()] };
     let (ours, theirs) = (shape.descriptor.columns(), footer.file_metadata().schema_descr().columns());
     // A file with lineage columns is copied with them; one without gets them.
     let same = theirs.len() >= shape.table_leaves()

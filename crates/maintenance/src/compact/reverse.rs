@@ -19,14 +19,14 @@ use esker_table::{
 use esker_types::{Principal, TableId};
 use futures::future::BoxFuture;
 
-use super::commit::{carried, propose_for};
+use super::commit::{into_catalog_error, propose_for};
 use crate::erase::erased;
 use crate::undone::{check_stored, swept};
 use crate::{MaintenanceError, Result};
 
 /// The changes of a job's snapshots to a table.
 #[derive(Debug, Default)]
-struct Effect {
+struct JobChanges {
     branch: String,
     /// Locations of the data files that the job added.
     added: HashSet<String>,
@@ -54,7 +54,7 @@ pub(crate) async fn reverse(catalog: &Catalog, table: &LoadedTable, job: &Job, p
     let effect = effect(catalog, &table.metadata, job).await?;
     check_there(catalog, table.row.id, job, &effect.removed).await?;
     let files = effect.removed.len() as u64;
-    let reversal = Reversal {
+    let reversal = UndoCommit {
         catalog: catalog.clone(),
         job: job.clone(),
         effect,
@@ -83,15 +83,15 @@ pub(crate) async fn check_reversible(catalog: &Catalog, table: &LoadedTable, job
     }
     let effect = effect(catalog, &table.metadata, job).await?;
     check_there(catalog, table.row.id, job, &effect.removed).await?;
-    let reversal = Reversal { catalog: catalog.clone(), job: job.clone(), effect, actor: Actor::default() };
+    let reversal = UndoCommit { catalog: catalog.clone(), job: job.clone(), effect, actor: Actor::default() };
     reversal.rewrite(table).await.map(drop)
 }
 
 /// Reads the changes of a job's snapshots from their manifests.
-async fn effect(catalog: &Catalog, metadata: &TableMetadata, job: &Job) -> Result<Effect> {
+async fn effect(catalog: &Catalog, metadata: &TableMetadata, job: &Job) -> Result<JobChanges> {
     let source = catalog.manifests();
     let branch = job.plan.as_ref().and_then(|plan| plan["options"]["branch"].as_str()).unwrap_or("main").to_owned();
-    let mut effect = Effect { branch, ..Effect::default() };
+    let mut effect = JobChanges { branch, ..JobChanges::default() };
     let id = job.id.to_string();
     let of_job = |s: &Snapshot| s.summary_value("esker.job-id") == Some(id.as_str());
     let snapshots: Vec<_> = metadata.snapshots.iter().filter(|s| of_job(s)).collect();
@@ -166,23 +166,23 @@ async fn check_there(catalog: &Catalog, table: TableId, job: &Job, files: &[Live
 }
 
 /// The commit of an undo.
-struct Reversal {
+struct UndoCommit {
     catalog: Catalog,
     job: Job,
-    effect: Effect,
+    effect: JobChanges,
     actor: Actor,
 }
 
-impl Rebase for Reversal {
+impl Rebase for UndoCommit {
     fn propose<'a>(&'a self, table: &'a LoadedTable) -> BoxFuture<'a, esker_catalog::Result<Proposal>> {
         Box::pin(async move {
-            let rewrite = self.rewrite(table).await.map_err(carried)?;
+            let rewrite = self.rewrite(table).await.map_err(into_catalog_error)?;
             propose_for(&self.catalog, self.job.id, &self.actor, table, &rewrite).await
         })
     }
 }
 
-impl Reversal {
+impl UndoCommit {
     /// Computes the changes of the undo on the table as it is, or refuses.
     async fn rewrite(&self, table: &LoadedTable) -> Result<SnapshotChanges> {
         let (metadata, effect, id) = (&table.metadata, &self.effect, self.job.id);

@@ -26,7 +26,7 @@ use crate::{MaintenanceError, Result};
 /// Compressed size in bytes below which a row group is not copied but encoded together with others.
 ///
 /// In a table with smaller row groups the bound is a quarter of their size, if that is less.
-const SPLICE_BYTES: u64 = 8 << 20;
+const MIN_COPIED_BYTES: u64 = 8 << 20;
 
 /// The sizes and the names of a group's new files.
 #[derive(Debug, Clone)]
@@ -36,7 +36,7 @@ pub(crate) struct OutputTarget {
     /// Maximum size of a file, in bytes.
     pub(crate) max_bytes: u64,
     /// True if row groups may be copied without decoding.
-    pub(crate) splice: bool,
+    pub(crate) copy_row_groups: bool,
     pub(crate) verify: Verify,
     /// Location of the files, without `-NUMBER.parquet`.
     pub(crate) prefix: String,
@@ -57,21 +57,21 @@ pub(crate) struct RewrittenGroup {
     pub(crate) paths: Vec<(String, u64)>,
     /// Content hash of the rows. It has no sums for copied row groups unless the verification is full.
     pub(crate) hash: ContentHash,
-    pub(crate) moves: RowMapping,
-    pub(crate) spliced_row_groups: u64,
+    pub(crate) row_mapping: RowMapping,
+    pub(crate) copied_row_groups: u64,
     /// Total size of the copied row groups, in bytes.
-    pub(crate) spliced_bytes: u64,
+    pub(crate) copied_bytes: u64,
 }
 
 /// A finished row group, with the origin of its rows.
-struct Piece {
+struct FinishedRowGroup {
     group: RowGroup,
-    placed: Vec<Run>,
+    placed: Vec<RowRun>,
     nans: NanCounts,
 }
 
 /// A run of neighbouring rows of one input in a row group.
-struct Run {
+struct RowRun {
     /// Index of the input in its group.
     input: usize,
     /// Positions in the input, including deleted rows.
@@ -101,7 +101,7 @@ pub(crate) async fn rewrite(
     let row_group = (shape.row_group_bytes as u64).min(target.file_bytes);
     let cut = UnitLimits {
         unit_bytes: unit_bytes(total_in, row_group.min(memory / 4), context.concurrency as u64),
-        splice_bytes: target.splice.then_some((row_group / 4).min(SPLICE_BYTES)),
+        min_copied_bytes: target.copy_row_groups.then_some((row_group / 4).min(MIN_COPIED_BYTES)),
         max_bytes: target.max_bytes,
         memory,
     };
@@ -131,10 +131,10 @@ pub(crate) async fn rewrite(
     let (mut hash, mut placed, mut spliced) = (ContentHash::default(), Vec::new(), (0, 0));
     while let Some((done, hashed)) = pieces.try_next().await? {
         hash.merge(hashed);
-        for Piece { group, placed: runs, nans } in done {
+        for FinishedRowGroup { group, placed: runs, nans } in done {
             let (output, first) = assembly.place();
             let mut bytes_in = 0;
-            for Run { input, rows, deleted, first: at } in runs {
+            for RowRun { input, rows, deleted, first: at } in runs {
                 let source = &inputs[input];
                 let share = (rows.end - rows.start) as f64 / source.records.max(1) as f64;
                 bytes_in += (source.file.file.size() as f64 * share) as u64;
@@ -156,16 +156,16 @@ pub(crate) async fn rewrite(
     }
     let (paths, files) = entries(written);
     let moves = RowMapping::Runs(placed);
-    let done = RewrittenGroup { files, paths, hash, moves, spliced_row_groups: spliced.0, spliced_bytes: spliced.1 };
+    let done = RewrittenGroup { files, paths, hash, row_mapping: moves, copied_row_groups: spliced.0, copied_bytes: spliced.1 };
     if full {
-        verify(context, shape, &done, seen_of(&inputs)).await?;
+        verify(context, shape, &done, constants_of(&inputs)).await?;
     }
     Ok(done)
 }
 
 /// Returns the constants of the new files' partition, which is the partition of every input.
-pub(crate) fn seen_of(inputs: &[InputFile]) -> Arc<PartitionConstants> {
-    inputs.first().map(|input| input.seen.clone()).unwrap_or_default()
+pub(crate) fn constants_of(inputs: &[InputFile]) -> Arc<PartitionConstants> {
+    inputs.first().map(|input| input.constants.clone()).unwrap_or_default()
 }
 
 /// Decodes the new files again and compares the content hash of their rows, as readers see them.
@@ -225,22 +225,22 @@ pub(crate) fn entries(written: Vec<WrittenFile>) -> (Vec<(String, u64)>, Vec<Dat
 }
 
 /// The row groups of a unit of work: those that are finished, and the one that is being encoded.
-struct Pieces<'a> {
+struct RowGroupBuilder<'a> {
     shape: &'a Arc<ParquetLayout>,
     inputs: &'a [InputFile],
     encoder: RowGroupEncoder,
-    open: Vec<Run>,
+    open: Vec<RowRun>,
     nans: NanCounts,
-    done: Vec<Piece>,
+    done: Vec<FinishedRowGroup>,
 }
 
-impl Pieces<'_> {
+impl RowGroupBuilder<'_> {
     /// Finishes the row group that is being encoded and starts another.
     fn cut(&mut self) -> Result<()> {
         let encoder = std::mem::replace(&mut self.encoder, self.shape.encoder()?);
         let (placed, nans) = (std::mem::take(&mut self.open), std::mem::take(&mut self.nans));
         if encoder.rows() > 0 {
-            self.done.push(Piece { group: RowGroup::Encoded(encoder.finish()?), placed, nans });
+            self.done.push(FinishedRowGroup { group: RowGroup::Encoded(encoder.finish()?), placed, nans });
         }
         Ok(())
     }
@@ -252,7 +252,7 @@ impl Pieces<'_> {
             Some(run) if run.input == input && run.rows.end == start => run.rows.end = end,
             _ => {
                 let deleted = self.inputs[input].deleted.clone();
-                self.open.push(Run { input, rows: start..end, deleted, first: self.encoder.rows() });
+                self.open.push(RowRun { input, rows: start..end, deleted, first: self.encoder.rows() });
             }
         }
     }
@@ -264,15 +264,15 @@ fn encode(
     inputs: &[InputFile],
     segments: Vec<RowGroupSpan>,
     row_group: u64,
-) -> Result<(Vec<Piece>, ContentHash)> {
+) -> Result<(Vec<FinishedRowGroup>, ContentHash)> {
     let mut hash = ContentHash::default();
     let encoder = shape.encoder()?;
-    let mut pieces = Pieces { shape, inputs, encoder, open: Vec::new(), nans: NanCounts::new(), done: Vec::new() };
+    let mut pieces = RowGroupBuilder { shape, inputs, encoder, open: Vec::new(), nans: NanCounts::new(), done: Vec::new() };
     for segment in segments {
         let (input, mut next) = (segment.input, segment.rows.start);
         for batch in segment.decode(shape, &inputs[input])? {
             let (batch, positions) = batch?;
-            hash.add(&batch, &inputs[input].seen)?;
+            hash.add(&batch, &inputs[input].constants)?;
             count_nans(&mut pieces.nans, &batch);
             let end = last(&positions).map_or(next, |p| p + 1);
             pieces.run_to(input, next, end);
@@ -308,13 +308,13 @@ fn copy(
     segment: RowGroupSpan,
     index: Arc<parquet::file::metadata::ParquetMetaData>,
     full: bool,
-) -> Result<(Vec<Piece>, ContentHash)> {
+) -> Result<(Vec<FinishedRowGroup>, ContentHash)> {
     let source = &inputs[segment.input];
     let mut hash = ContentHash::default();
     match full {
-        true => {
-            segment.decode(shape, source)?.try_for_each(|batch| Ok::<_, MaintenanceError>(hash.add(&batch?.0, &source.seen)?))?
-        }
+        true => segment
+            .decode(shape, source)?
+            .try_for_each(|batch| Ok::<_, MaintenanceError>(hash.add(&batch?.0, &source.constants)?))?,
         false => hash = ContentHash::counted(segment.rows.end - segment.rows.start),
     }
     let RowGroupSpan { input, fetched, rows, .. } = segment;
@@ -333,9 +333,9 @@ fn copy(
     }
     let whole = fetched.footer().num_row_groups() == 1;
     let nans = shape.nan_counts_of_copy(&source.file.file, whole);
-    let run = Run { input, rows, deleted: None, first: 0 };
+    let run = RowRun { input, rows, deleted: None, first: 0 };
     let group = RowGroup::Copied { source: Arc::new(fetched), row_group, index, lineage };
-    Ok((vec![Piece { group, placed: vec![run], nans }], hash))
+    Ok((vec![FinishedRowGroup { group, placed: vec![run], nans }], hash))
 }
 
 /// A writer that appends row groups to new files of about the same size.

@@ -29,13 +29,13 @@ pub(crate) struct MappedRun {
 }
 
 /// Counts the positions of a set below `end`.
-fn below(set: &RoaringTreemap, end: u64) -> u64 {
+fn count_below(set: &RoaringTreemap, end: u64) -> u64 {
     end.checked_sub(1).map_or(0, |last| set.rank(last))
 }
 
 /// Counts the positions of a set in a range.
-fn within(set: &RoaringTreemap, range: &Range<u64>) -> u64 {
-    below(set, range.end) - below(set, range.start)
+fn count_in(set: &RoaringTreemap, range: &Range<u64>) -> u64 {
+    count_below(set, range.end) - count_below(set, range.start)
 }
 
 /// Deleted positions by index of the file in its group.
@@ -67,7 +67,7 @@ impl RowMapping {
                         if gone.is_some_and(|d| d.contains(position)) {
                             continue;
                         }
-                        let before = gone.map_or(0, |d| within(d, &(run.rows.start..position)));
+                        let before = gone.map_or(0, |d| count_in(d, &(run.rows.start..position)));
                         let at = run.first + (position - run.rows.start) - before;
                         moved.entry(run.output).or_default().insert(at);
                     }

@@ -76,7 +76,7 @@ pub(crate) async fn execute_compact(context: &JobContext, table: &LoadedTable, p
     let live = Arc::new(context.catalog.live(table, snapshot).await?);
     context.progress.set_total(plan.bytes());
     let start = snapshot.snapshot_id;
-    let job = Job { context: &context, table: table.row.id, metadata: table.metadata.clone(), plan, live, start, started };
+    let job = CompactRun { context: &context, table: table.row.id, metadata: table.metadata.clone(), plan, live, start, started };
     match plan.options.strategy {
         Strategy::ConvertDeletes => job.convert(&mut outcome).await?,
         _ => job.rewrite(&mut outcome).await?,
@@ -97,7 +97,7 @@ pub(crate) async fn execute_compact(context: &JobContext, table: &LoadedTable, p
 }
 
 /// A compaction that is being executed.
-struct Job<'a> {
+struct CompactRun<'a> {
     context: &'a JobContext,
     table: TableId,
     metadata: Arc<TableMetadata>,
@@ -114,10 +114,10 @@ struct ReadyGroup {
     hash: ContentHash,
     deleted: u64,
     /// Number and total size in bytes of the copied row groups.
-    spliced: (u64, u64),
+    copied: (u64, u64),
 }
 
-impl Job<'_> {
+impl CompactRun<'_> {
     /// Returns the summary of a snapshot of the job, with additional entries.
     fn summary(&self, what: &[(&str, String)]) -> BTreeMap<String, String> {
         let mut summary = self.context.summary();
@@ -126,7 +126,7 @@ impl Job<'_> {
     }
 
     /// Returns the reason that no further group starts, if a budget is spent.
-    fn spent(&self, outcome: &CompactOutcome) -> Option<String> {
+    fn spent_budget(&self, outcome: &CompactOutcome) -> Option<String> {
         let CompactOptions { max_bytes, max_seconds, max_requests, .. } = self.plan.options;
         let over = |limit: Option<u64>, is: u64| limit.filter(|limit| is >= *limit);
         if let Some(limit) = over(max_seconds, self.started.elapsed().as_secs()) {
@@ -146,7 +146,7 @@ impl Job<'_> {
         let at_once = options.max_concurrent_file_group_rewrites.unwrap_or(self.context.concurrency);
         let at_once = at_once.min(self.plan.groups.len()).max(1);
         let batch = match (options.partial_progress.unwrap_or(true), options.max_commits) {
-            _ if self.is_unnumbered() => usize::MAX,
+            _ if self.lacks_row_ids() => usize::MAX,
             (false, _) => usize::MAX,
             (true, Some(most)) => self.plan.groups.len().div_ceil(most.max(1)).max(1),
             (true, None) => 1,
@@ -163,7 +163,7 @@ impl Job<'_> {
             while writing.len() < at_once
                 && let Some(group) = waiting.next()
             {
-                if let Some(reason) = self.spent(outcome) {
+                if let Some(reason) = self.spent_budget(outcome) {
                     outcome.refused.push(left_out(group, reason));
                     continue;
                 }
@@ -235,7 +235,7 @@ impl Job<'_> {
     /// would assign other ids to its rows.
     ///
     /// Spec: "Row Lineage".
-    fn is_unnumbered(&self) -> bool {
+    fn lacks_row_ids(&self) -> bool {
         self.metadata.format_version >= 3 && self.live.data.iter().any(|f| f.first_row_id.is_none())
     }
 
@@ -248,7 +248,7 @@ impl Job<'_> {
         OutputTarget {
             file_bytes: target,
             max_bytes: options.max_file_size_bytes.unwrap_or(target.saturating_mul(9) / 5),
-            splice: options.splice.unwrap_or(true),
+            copy_row_groups: options.splice.unwrap_or(true),
             verify: options.verify,
             prefix: format!("{dir}/{partition}compacted-{}-{}-{}", self.context.job, self.context.attempt, group.id),
         }
@@ -278,26 +278,26 @@ impl Job<'_> {
                 groups: done,
                 drop_dangling: self.plan.options.remove_dangling_deletes.unwrap_or(true),
                 summary,
-                did: Mutex::default(),
+                effects: Mutex::default(),
             });
             let result = match self.context.check_cancelled() {
                 Ok(()) => self.context.catalog.commit_to(self.table, Change::Rebased(commit.clone())).await.map_err(Into::into),
                 Err(cancelled) => Err(cancelled),
             };
             let seconds = std::mem::replace(&mut began, Instant::now()).elapsed().as_secs_f64();
-            let did = *commit.did.lock().unwrap_or_else(PoisonError::into_inner);
+            let did = *commit.effects.lock().unwrap_or_else(PoisonError::into_inner);
             match result {
                 Ok(_) => {
                     let (files, groups): (u64, usize) = (facts.iter().map(|f| f.files_in).sum(), facts.len());
                     self.context.progress.log(format!("committed {groups} groups of {files} files: {partitions:.200}"));
                     let proof = format!("{:?} {hash}", self.plan.options.verify).to_lowercase();
-                    settled.push(CommitResult { facts, result: Ok((did, proof)), seconds });
+                    settled.push(CommitResult { reports: facts, result: Ok((did, proof)), seconds });
                 }
                 Err(error) => match (facts.len(), Arc::try_unwrap(commit)) {
                     (2.., Ok(commit)) => {
                         waiting.extend(facts.into_iter().zip(commit.groups).map(|(f, d)| (vec![f], vec![d])));
                     }
-                    _ => settled.push(CommitResult { facts, result: Err(error), seconds }),
+                    _ => settled.push(CommitResult { reports: facts, result: Err(error), seconds }),
                 },
             }
         }
@@ -350,17 +350,17 @@ impl Job<'_> {
             covered,
             drop_dangling,
             summary: self.summary(&[]),
-            did: Mutex::default(),
+            effects: Mutex::default(),
         });
         self.context.catalog.commit_to(self.table, Change::Rebased(commit.clone())).await?;
-        add(outcome, *commit.did.lock().unwrap_or_else(PoisonError::into_inner));
+        add_effects(outcome, *commit.effects.lock().unwrap_or_else(PoisonError::into_inner));
         outcome.commit_seconds = began.elapsed().as_secs_f64();
         Ok(())
     }
 }
 
 /// Adds the effects of a commit to the outcome.
-fn add(outcome: &mut CompactOutcome, did: CommitEffects) {
+fn add_effects(outcome: &mut CompactOutcome, did: CommitEffects) {
     outcome.commits += 1;
     outcome.late_deletes_moved += did.late_deletes;
     outcome.delete_files_removed += did.removed_deletes;
@@ -379,7 +379,7 @@ fn refused(group: usize, partition: String, error: &MaintenanceError) -> Refused
 
 /// The result of a commit of some groups.
 struct CommitResult {
-    facts: Vec<GroupReport>,
+    reports: Vec<GroupReport>,
     /// The effects, and the text of the verification.
     result: Result<(CommitEffects, String)>,
     /// Duration of the commit, in seconds.
@@ -391,11 +391,11 @@ impl CommitResult {
         outcome.commit_seconds += self.seconds;
         match self.result {
             Ok((did, proof)) => {
-                self.facts.iter().for_each(|f| f.add_to(outcome));
-                add(outcome, did);
+                self.reports.iter().for_each(|f| f.add_to(outcome));
+                add_effects(outcome, did);
                 outcome.proof = proof;
             }
-            Err(error) => outcome.refused.extend(self.facts.iter().map(|f| refused(f.group, f.partition.clone(), &error))),
+            Err(error) => outcome.refused.extend(self.reports.iter().map(|f| refused(f.group, f.partition.clone(), &error))),
         }
     }
 }
@@ -410,7 +410,7 @@ struct GroupReport {
     bytes_out: u64,
     deleted: u64,
     /// Number and total size in bytes of the copied row groups.
-    spliced: (u64, u64),
+    copied: (u64, u64),
     hash: ContentHash,
 }
 
@@ -426,7 +426,7 @@ impl GroupReport {
             files_out: done.added.len() as u64,
             bytes_out: saturating_total(done.added.iter().map(|file| file.size())),
             deleted: ready.deleted,
-            spliced: ready.spliced,
+            copied: ready.copied,
             hash: ready.hash,
         }
     }
@@ -439,8 +439,8 @@ impl GroupReport {
         outcome.bytes_out += self.bytes_out;
         outcome.records += self.hash.rows;
         outcome.deleted_records += self.deleted;
-        outcome.row_groups_spliced += self.spliced.0;
-        outcome.bytes_spliced += self.spliced.1;
+        outcome.row_groups_spliced += self.copied.0;
+        outcome.bytes_spliced += self.copied.1;
     }
 }
 
@@ -492,7 +492,7 @@ async fn records(context: &JobContext, file: &LiveFile) -> Result<u64> {
 ///
 /// A field becomes optional so that a null in the data survives the rewrite. It must be optional in some file, and its nulls must
 /// be possible: by [`TableMetadata::unreliable_required_fields`], or because the statistics do not exclude them.
-async fn shape_of(
+async fn layout_for(
     context: &JobContext,
     metadata: &TableMetadata,
     files: &[LiveFile],
@@ -521,7 +521,7 @@ async fn shape_of(
 /// Returns the layout that shreds variants as the replaced files do, so that filters on shredded fields prune no less than before.
 ///
 /// Spec: Parquet, "Variant Shredding".
-async fn shredded(
+async fn with_shredding(
     context: &JobContext,
     metadata: &TableMetadata,
     files: &[LiveFile],
@@ -561,7 +561,7 @@ fn add_required(ty: &parquet::schema::types::Type, found: &mut BTreeSet<i32>) {
 }
 
 /// Removes positions beyond the end of a file: deletes may name such.
-fn within(mut positions: RoaringTreemap, records: u64) -> RoaringTreemap {
+fn clip_to_file(mut positions: RoaringTreemap, records: u64) -> RoaringTreemap {
     positions.remove_range(records..);
     positions
 }
@@ -570,8 +570,8 @@ impl GroupWork {
     /// Writes the new files of the group.
     async fn run(self) -> Result<ReadyGroup> {
         let Self { context, metadata, live, shape, group, target, files, order } = self;
-        let shape = shape_of(&context, &metadata, &files, shape).await?;
-        let shape = shredded(&context, &metadata, &files, shape).await?;
+        let shape = layout_for(&context, &metadata, &files, shape).await?;
+        let shape = with_shredding(&context, &metadata, &files, shape).await?;
         let spec = metadata.partition_spec_by_id(group.spec_id);
         let spec = spec.ok_or_else(|| MaintenanceError::Refused(format!("partition spec {} does not exist", group.spec_id)))?;
         let partition: Tuple = one_partition(&files)?.values().into();
@@ -584,9 +584,9 @@ impl GroupWork {
             inputs.push(InputFile {
                 file: file.clone(),
                 records,
-                deleted: deleted.remove(&file.file.file_path).map(|positions| Arc::new(within(positions, records))),
+                deleted: deleted.remove(&file.file.file_path).map(|positions| Arc::new(clip_to_file(positions, records))),
                 adapter: Arc::new(BatchAdapter::new(shape.arrow.clone(), &shape.schema, Some((spec.as_ref(), partition)))),
-                seen: Arc::new(PartitionConstants::of(&shape, spec, partition)),
+                constants: Arc::new(PartitionConstants::of(&shape, spec, partition)),
             });
         }
         let deleted = inputs.iter().map(|i| i.records - i.rows()).sum();
@@ -603,9 +603,10 @@ impl GroupWork {
         for file in rewritten.files {
             added.push(DataFile { partition: partition.clone(), sort_order_id: sort_order, ..file });
         }
-        let spliced = (rewritten.spliced_row_groups, rewritten.spliced_bytes);
-        let done = WrittenGroup { group: group.id, removed: files, added, spec_id: group.spec_id, moves: rewritten.moves };
-        Ok(ReadyGroup { done, hash: rewritten.hash, deleted, spliced })
+        let spliced = (rewritten.copied_row_groups, rewritten.copied_bytes);
+        let done =
+            WrittenGroup { group: group.id, removed: files, added, spec_id: group.spec_id, row_mapping: rewritten.row_mapping };
+        Ok(ReadyGroup { done, hash: rewritten.hash, deleted, copied: spliced })
     }
 }
 

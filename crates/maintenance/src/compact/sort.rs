@@ -33,7 +33,7 @@ use super::options::Verify;
 use super::order::RowOrder;
 use super::prefetch::BATCH_ROWS;
 use super::prefetch::{InputFile, RowGroupSpan, UnitLimits, WorkUnit, input_memory, prefetch};
-use super::rewrite::{Assembly, OutputTarget, RewrittenGroup, entries, received, seen_of, verify};
+use super::rewrite::{Assembly, OutputTarget, RewrittenGroup, constants_of, entries, received, verify};
 use super::row_mapping::{RowMapping, SidecarWriter};
 use crate::context::JobContext;
 use crate::{MaintenanceError, Result};
@@ -61,7 +61,7 @@ pub(crate) async fn rewrite_sorted(
     let hash_in = Arc::new(std::sync::Mutex::new(ContentHash::default()));
     let schema = with_hidden(&shape.arrow, &order)?;
     let memory = context.limits.bytes / 8;
-    let cut = UnitLimits { unit_bytes: 4 << 20, splice_bytes: None, max_bytes: u64::MAX, memory };
+    let cut = UnitLimits { unit_bytes: 4 << 20, min_copied_bytes: None, max_bytes: u64::MAX, memory };
     let (send, units) = mpsc::channel(1);
     let feeding = tokio::spawn(prefetch(context.clone(), shape.clone(), inputs.clone(), cut, input_memory(memory), send));
     let source = Arc::new(Source {
@@ -84,7 +84,7 @@ pub(crate) async fn rewrite_sorted(
     let (mut hash, mut nans) = (ContentHash::default(), NanCounts::new());
     let mut assembly = Assembly::new(context, shape, target, total_in);
     let mut encoder = shape.encoder()?;
-    let seen = seen_of(&inputs);
+    let seen = constants_of(&inputs);
     loop {
         let batch = sorted.try_next().await?;
         let ended = batch.is_none();
@@ -126,7 +126,7 @@ pub(crate) async fn rewrite_sorted(
     }
     let moves = RowMapping::Sorted(sidecar.finish(written.iter().map(|w| w.rows).collect())?);
     let (paths, files) = entries(written);
-    let done = RewrittenGroup { files, paths, hash, moves, spliced_row_groups: 0, spliced_bytes: 0 };
+    let done = RewrittenGroup { files, paths, hash, row_mapping: moves, copied_row_groups: 0, copied_bytes: 0 };
     if target.verify == Verify::Full {
         verify(context, shape, &done, seen).await?;
     }
@@ -241,7 +241,7 @@ impl Source {
         for segment in segments {
             for batch in segment.decode(&self.shape, &self.inputs[segment.input])? {
                 let (batch, positions) = batch?;
-                hash.add(&batch, &self.inputs[segment.input].seen)?;
+                hash.add(&batch, &self.inputs[segment.input].constants)?;
                 let number = u32::try_from(segment.input).unwrap_or(u32::MAX);
                 let mut columns = batch.columns().to_vec();
                 columns.push(Arc::new(UInt32Array::from(vec![number; batch.num_rows()])) as ArrayRef);

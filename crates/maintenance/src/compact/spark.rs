@@ -5,7 +5,7 @@ use esker_types::{TableName, quote_name, split_dotted};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::columns::{SortColumn, sorted_by};
+use super::columns::{SortColumn, parse_sort_order};
 use super::options::{CompactOptions, Strategy, Verify};
 use super::plan::CompactPlan;
 use crate::{MaintenanceError, Result};
@@ -60,7 +60,7 @@ pub(crate) fn spark_call(table: &TableName, options: &CompactOptions) -> Option<
 
 /// Converts an order of columns to Spark's syntax; `None` if it can't be parsed.
 fn sorted(text: &str) -> Option<String> {
-    let keys = sorted_by(text).ok()?;
+    let keys = parse_sort_order(text).ok()?;
     let key = |s: &SortColumn<'_>| {
         let (direction, nulls) = (if s.descending { "desc" } else { "asc" }, if s.nulls_first { "first" } else { "last" });
         format!("{} {direction} nulls {nulls}", column(s.name))

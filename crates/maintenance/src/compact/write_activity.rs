@@ -11,7 +11,7 @@ use esker_table::{EntryRef, Manifests, PartitionKey, PlannableFile, ancestors, v
 use crate::Result;
 
 /// The time of the last change of rows of each partition, in milliseconds since the Unix epoch.
-pub(crate) type Changed = HashMap<PartitionKey<'static>, i64>;
+pub(crate) type LastChanges = HashMap<PartitionKey<'static>, i64>;
 
 /// Decides from a snapshot's summary whether it changed rows, other than by an append or an upsert; `None` if it has no operation.
 ///
@@ -31,8 +31,13 @@ fn changed_rows(named: EntryRef<'_>) -> bool {
 
 /// Returns the partitions in which rows were changed by `head` or its ancestors since `since_ms`, in milliseconds since the Unix
 /// epoch.
-pub(crate) async fn changed(source: &Manifests, metadata: &TableMetadata, head: &SnapshotRef, since_ms: i64) -> Result<Changed> {
-    let mut changed = Changed::new();
+pub(crate) async fn changed(
+    source: &Manifests,
+    metadata: &TableMetadata,
+    head: &SnapshotRef,
+    since_ms: i64,
+) -> Result<LastChanges> {
+    let mut changed = LastChanges::new();
     for snapshot in ancestors(metadata, Some(head)).take_while(|s| s.timestamp_ms >= since_ms) {
         let told = changes_rows(snapshot);
         if told == Some(false) {

@@ -17,8 +17,8 @@ use roaring::RoaringTreemap;
 
 use super::matching::{fields, matching};
 use super::outcome::RowHolder;
-use super::outside::outside;
 use super::suspect::Suspect;
+use super::unreferenced::outside;
 use crate::compact::{BATCH_ROWS, resolve_within, union};
 use crate::{Result, check_plain};
 

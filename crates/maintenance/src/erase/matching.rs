@@ -10,7 +10,7 @@ use esker_format::{Schema, Value};
 use esker_read::{column_at, field_id, literal_array, normalize_nan_and_zero};
 use esker_table::{Expr, Op, Predicate};
 
-use crate::compact::way;
+use crate::compact::field_path;
 use crate::{MaintenanceError, Result};
 
 /// Returns the ids of the top-level columns that a filter needs, sorted.
@@ -23,7 +23,7 @@ pub(super) fn fields(filter: &Expr, schema: &Schema) -> Result<Vec<i32>> {
         Expr::True | Expr::False => Vec::new(),
         Expr::And(a, b) | Expr::Or(a, b) => [fields(a, schema)?, fields(b, schema)?].concat(),
         Expr::Predicate(p) => {
-            let path = way(schema.as_struct().fields(), p.field).ok_or_else(|| unsupported(p, schema))?;
+            let path = field_path(schema.as_struct().fields(), p.field).ok_or_else(|| unsupported(p, schema))?;
             vec![schema.as_struct().fields()[path[0]].id]
         }
     };
@@ -57,7 +57,9 @@ fn unsupported(p: &Predicate, schema: &Schema) -> MaintenanceError {
 
 /// Returns the values that a predicate tests, null where a struct around them is null; `None` if the batch does not have them.
 fn values(p: &Predicate, batch: &RecordBatch, schema: &Schema) -> Result<Option<ArrayRef>> {
-    let Some(mut path) = way(schema.as_struct().fields(), p.field).filter(|_| p.transform.is_none()) else { return Ok(None) };
+    let Some(mut path) = field_path(schema.as_struct().fields(), p.field).filter(|_| p.transform.is_none()) else {
+        return Ok(None);
+    };
     let column = schema.as_struct().fields()[path[0]].id;
     let Some(at) = batch.schema().fields().iter().position(|f| field_id(f) == Some(column)) else { return Ok(None) };
     path[0] = at;

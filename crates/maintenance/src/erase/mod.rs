@@ -10,8 +10,8 @@ mod holders;
 mod job;
 mod matching;
 mod outcome;
-mod outside;
 mod suspect;
+mod unreferenced;
 
 use std::collections::{BTreeSet, HashSet};
 

@@ -25,7 +25,7 @@ use esker_types::{JobId, Millis, now_ms, saturating_total};
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
-use crate::compact::carried;
+use crate::compact::into_catalog_error;
 use crate::context::JobContext;
 use crate::{MaintenanceError, Result, check_deletable};
 pub(crate) use job::Expiry;
@@ -252,7 +252,7 @@ impl Unreferenced {
     }
 
     /// Returns the files without those that snapshots added since then refer to.
-    async fn now(&self, catalog: &Catalog, metadata: &TableMetadata) -> Result<ReachableFiles> {
+    async fn still_unreferenced(&self, catalog: &Catalog, metadata: &TableMetadata) -> Result<ReachableFiles> {
         let new: Vec<SnapshotRef> = metadata.snapshots.iter().filter(|s| !self.known.contains(&s.snapshot_id)).cloned().collect();
         let mut files = self.files.clone();
         if !new.is_empty() {
@@ -315,7 +315,7 @@ struct ExpireCommit {
 impl Rebase for ExpireCommit {
     fn propose<'a>(&'a self, table: &'a LoadedTable) -> BoxFuture<'a, esker_catalog::Result<Proposal>> {
         Box::pin(async move {
-            let proposal = self.proposal(table).await.map_err(carried)?;
+            let proposal = self.proposal(table).await.map_err(into_catalog_error)?;
             self.catalog.failpoint("expire-before-commit").await;
             Ok(proposal)
         })
@@ -342,7 +342,7 @@ impl ExpireCommit {
             ));
         }
         let dropped: Vec<String> = verdict.expire_refs.into_iter().filter(|r| self.plan.expire_refs.contains(r)).collect();
-        let files = self.unreferenced.now(&self.catalog, metadata).await?;
+        let files = self.unreferenced.still_unreferenced(&self.catalog, metadata).await?;
         let due_ms = now_ms().saturating_add(self.catalog.options().grace_ms);
         let reason = "no snapshot refers to it since the expiry of snapshots";
         let record = |(path, (_, bytes)): (&String, &(FileKind, Option<u64>))| {

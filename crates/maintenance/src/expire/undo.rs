@@ -14,7 +14,7 @@ use esker_table::{TableError, list_location, outline, reachable};
 use esker_types::{Coded, ErrorCode, Principal};
 
 use super::{ExpireOutcome, ExpirePlan};
-use crate::undone::{Undone, check_stored, refused, swept, thawed};
+use crate::undone::{UndoOutcome, check_stored, load_unfrozen, refused, swept};
 use crate::{MaintenanceError, Result};
 
 /// Returns the error of a job record that can't be read.
@@ -30,17 +30,17 @@ fn unreadable(job: &Job, what: &str) -> MaintenanceError {
 ///
 /// Returns [`MaintenanceError::Refused`] if a file that the snapshots need was deleted, if the table is frozen, or if another table
 /// has its name.
-pub(crate) async fn undo_expire(catalog: &Catalog, job: &Job, principal: &Principal) -> Result<Undone> {
+pub(crate) async fn undo_expire(catalog: &Catalog, job: &Job, principal: &Principal) -> Result<UndoOutcome> {
     let (ids, refs) = expired(job)?;
     if ids.is_empty() && refs.is_empty() {
-        return Ok(Undone::default());
+        return Ok(UndoOutcome::default());
     }
-    let table = thawed(catalog, job).await?;
+    let table = load_unfrozen(catalog, job).await?;
     let before: HashSet<i64> = table.metadata.snapshots.iter().map(|s| s.snapshot_id).collect();
-    let (earlier, restored) = earlier(catalog, &table, job, &ids, &refs).await?;
+    let (earlier, restored) = state_before(catalog, &table, job, &ids, &refs).await?;
     let missing = |s: &&SnapshotRef| ids.contains(&s.snapshot_id) && !before.contains(&s.snapshot_id);
     let missing: Vec<SnapshotRef> = earlier.snapshots.iter().filter(missing).cloned().collect();
-    let (files, specs) = there(catalog, job, &earlier, &missing).await?;
+    let (files, specs) = stored_files(catalog, job, &earlier, &missing).await?;
     let restored = restored.with_specs(&earlier, &specs);
     let revives: Vec<String> = files.iter().flat_map(|path| Location::recorded_names(path)).collect();
     let files = catalog.state().quarantined_among(&revives).await?.0.len() as u64;
@@ -53,14 +53,14 @@ pub(crate) async fn undo_expire(catalog: &Catalog, job: &Job, principal: &Princi
     let (taken, then, now) = (&table.metadata.refs, &earlier.refs, &now.refs);
     let is_back = |name: &String| !taken.contains_key(name) && now.contains_key(name) && now.get(name) == then.get(name);
     let refs = refs.into_iter().filter(is_back).collect();
-    Ok(Undone { snapshots: missing.len() as u64, refs, files, ..Undone::default() })
+    Ok(UndoOutcome { snapshots: missing.len() as u64, refs, files, ..UndoOutcome::default() })
 }
 
 /// Returns every file that some snapshots lead to, and the ids of their partition specs, after checking that each file is in
 /// storage.
 ///
 /// Manifest lists and manifests are checked too: they may be in a cache and missing in storage.
-async fn there(
+async fn stored_files(
     catalog: &Catalog,
     job: &Job,
     metadata: &TableMetadata,
@@ -101,7 +101,7 @@ fn expired(job: &Job) -> Result<(HashSet<i64>, Vec<String>)> {
 ///
 /// It is the metadata file that the outcome names. If the job was killed before it recorded one, it is the newest file of the
 /// metadata log that has all the snapshots.
-async fn earlier(
+async fn state_before(
     catalog: &Catalog,
     table: &LoadedTable,
     job: &Job,

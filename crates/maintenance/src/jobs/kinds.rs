@@ -23,7 +23,7 @@ use crate::orphans::OrphanRemoval;
 use crate::statistics::StatisticsRun;
 use crate::{
     CheckOptions, CompactOptions, EraseOptions, MaintenanceError, ManifestOptions, OrphanOptions, Result, StatisticsOptions,
-    Undone,
+    UndoOutcome,
 };
 
 /// A kind of job, as the management API lists it.
@@ -224,7 +224,7 @@ impl JobRequest {
 /// # Errors
 ///
 /// Returns [`MaintenanceError::Refused`] if jobs of the kind cannot be undone, and the errors of the kind's undo.
-pub(crate) async fn undo_work(catalog: &Catalog, job: &Job, principal: &Principal) -> Result<Undone> {
+pub(crate) async fn undo_work(catalog: &Catalog, job: &Job, principal: &Principal) -> Result<UndoOutcome> {
     match job.kind.parse().ok().and_then(undo_of) {
         Some(undo) => undo(catalog, job, principal).await,
         None => Err(MaintenanceError::Refused(format!("job {} is of the kind {}, which can't be undone", job.id, job.kind))),

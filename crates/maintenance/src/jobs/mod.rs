@@ -3,9 +3,9 @@
 //! [`Maintenance`] is the entry of one warehouse: it plans and enqueues jobs. `worker` takes jobs from the queue and runs them,
 //! `external` hands them to workers of other engines, and `kinds` lists the kinds of jobs. Start reading at [`Maintenance::start`].
 
-mod external;
 #[cfg(test)]
-mod kept;
+mod compatibility;
+mod external;
 mod kinds;
 mod stats;
 mod worker;
@@ -40,7 +40,7 @@ pub const PRIORITY_SCHEDULED: i64 = 50;
 pub const PRIORITY_AUTOPILOT: i64 = 0;
 
 /// Number of plans that are held in memory until their jobs are taken.
-const MOST_PLANS: usize = 64;
+const MAX_HELD_PLANS: usize = 64;
 
 /// A job to be enqueued.
 #[derive(Debug, Clone)]
@@ -175,11 +175,11 @@ impl Maintenance {
         let (id, name) = (table.row.id, table.row.name.clone());
         {
             let mut planned = self.planned.lock().unwrap_or_else(PoisonError::into_inner);
-            if planned.len() < MOST_PLANS {
+            if planned.len() < MAX_HELD_PLANS {
                 planned.insert(job, (table, work));
             }
         }
-        let entered = self.enter(job, id, &name, order).await;
+        let entered = self.insert(job, id, &name, order).await;
         if !matches!(&entered, Ok(entered) if *entered == job) {
             self.take_plan(job);
         }
@@ -195,14 +195,14 @@ impl Maintenance {
     /// Returns [`MaintenanceError::State`] if the database fails.
     pub async fn enqueue(&self, table: TableId, name: &TableName, order: JobSpec) -> Result<Option<JobId>> {
         let job = JobId::fresh();
-        match self.enter(job, table, name, order).await {
+        match self.insert(job, table, name, order).await {
             Err(MaintenanceError::State(StateError::KeyTaken { .. })) => Ok(None),
             entered => entered.map(|entered| (entered == job).then_some(job)),
         }
     }
 
     /// Writes the job into the queue and wakes the worker. Returns the id of the job that has the key already, if one does.
-    async fn enter(&self, id: JobId, table: TableId, name: &TableName, order: JobSpec) -> Result<JobId> {
+    async fn insert(&self, id: JobId, table: TableId, name: &TableName, order: JobSpec) -> Result<JobId> {
         let new = NewJob {
             id,
             table,

@@ -42,7 +42,7 @@ use crate::{MaintenanceError, Result, check_not_frozen, kind_view};
 /// Interval between looks into the queue while no notification comes.
 const POLL: Duration = Duration::from_secs(2);
 /// Interval between records of a job's progress, each of which also looks for a cancellation.
-const BEAT: Duration = Duration::from_millis(500);
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 /// First pause before recording the end of a job is tried again; it doubles up to a minute.
 const RECORD_AGAIN: Duration = Duration::from_secs(1);
 
@@ -149,13 +149,13 @@ impl Worker {
 }
 
 /// A guard that takes a job off the list of running jobs and returns its permit when its attempt ends, also by a panic.
-struct Leave {
+struct RunningJobGuard {
     maintenance: Maintenance,
     job: JobId,
     turn: Option<OwnedSemaphorePermit>,
 }
 
-impl Drop for Leave {
+impl Drop for RunningJobGuard {
     fn drop(&mut self) {
         self.maintenance.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.job);
         drop(self.turn.take());
@@ -168,15 +168,15 @@ impl Drop for Leave {
 async fn attempt(maintenance: Maintenance, job: Job, options: WorkerOptions, turn: OwnedSemaphorePermit) {
     let context = maintenance.context(job.id, job.attempts, job.table_id, &job.principal);
     maintenance.running.lock().unwrap_or_else(PoisonError::into_inner).insert(job.id, context.progress.clone());
-    let _leave = Leave { maintenance: maintenance.clone(), job: job.id, turn: Some(turn) };
+    let _leave = RunningJobGuard { maintenance: maintenance.clone(), job: job.id, turn: Some(turn) };
     context.progress.log(format!("attempt {} begins on server {}", job.attempts, maintenance.catalog.state().instance()));
     let started = Instant::now();
     let mut measured = None;
     let done = {
-        let work = catch_panic(carry_out(&maintenance, &context, &job, &mut measured));
+        let work = catch_panic(plan_and_run(&maintenance, &context, &job, &mut measured));
         tokio::select! {
             done = work => done.unwrap_or_else(|panic| Err(MaintenanceError::Panicked { what: job.kind.clone(), panic })),
-            never = beat(&context) => match never {},
+            never = report_progress(&context) => match never {},
         }
     };
     if let Err(error) = &done {
@@ -186,7 +186,7 @@ async fn attempt(maintenance: Maintenance, job: Job, options: WorkerOptions, tur
     let end = end(&job, &context, &options, done);
     maintenance.stats.count(&job.kind, &end, seconds, cost);
     let measured = json!({"shapes": measured.unwrap_or(Value::Null), "seconds": seconds, "cost": cost}).to_string();
-    conclude(&context, &end, &measured).await;
+    record_end(&context, &end, &measured).await;
 }
 
 /// The result of an attempt that met no error.
@@ -198,7 +198,7 @@ enum AttemptResult {
 }
 
 /// Plans the job and runs it. The table's file counts before and after go into `measured`.
-async fn carry_out(
+async fn plan_and_run(
     maintenance: &Maintenance,
     context: &JobContext,
     job: &Job,
@@ -235,10 +235,10 @@ async fn carry_out(
 }
 
 /// Records the job's progress and log at a fixed interval, and cancels the job if its record asks for that. Never returns.
-async fn beat(context: &JobContext) -> std::convert::Infallible {
+async fn report_progress(context: &JobContext) -> std::convert::Infallible {
     let state = context.catalog.state();
     loop {
-        tokio::time::sleep(BEAT).await;
+        tokio::time::sleep(PROGRESS_INTERVAL).await;
         flush(context).await;
         match state.flush_progress(context.job, context.progress.get()).await {
             Ok(false) => {}
@@ -294,9 +294,9 @@ fn end(job: &Job, context: &JobContext, options: &WorkerOptions, done: Result<At
 /// Reclaims the files that the job wrote and did not commit, and records the attempt's end.
 ///
 /// It is tried until it succeeds: a job that stayed running for ever would keep all others from its table.
-async fn conclude(context: &JobContext, end: &JobEnd, measured: &str) {
+async fn record_end(context: &JobContext, end: &JobEnd, measured: &str) {
     let mut pause = RECORD_AGAIN;
-    while let Err(error) = settle(context, end, measured).await {
+    while let Err(error) = try_record_end(context, end, measured).await {
         tracing::error!(%error, "the end of a job could not be recorded; it is tried again");
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(60));
@@ -304,7 +304,7 @@ async fn conclude(context: &JobContext, end: &JobEnd, measured: &str) {
 }
 
 /// Reclaims the files and records the end, in one try. It fails only if the database does.
-async fn settle(context: &JobContext, end: &JobEnd, measured: &str) -> Result<()> {
+async fn try_record_end(context: &JobContext, end: &JobEnd, measured: &str) -> Result<()> {
     let state = context.catalog.state();
     let left = state.outputs_of_job(context.job).await?;
     if !left.is_empty() {

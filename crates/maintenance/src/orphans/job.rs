@@ -14,7 +14,7 @@ use super::{
 use crate::Result;
 use crate::context::JobContext;
 use crate::job_type::{JobReport, JobType, Undo, age, millis, record};
-use crate::undone::Undone;
+use crate::undone::UndoOutcome;
 
 /// The job kind `orphans`.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ impl JobType for OrphanRemoval {
         async move {
             let note = format!("job {} was undone by {principal}", job.id);
             let (files, gone) = catalog.state().release_quarantined_by(job.id, &note).await?;
-            Ok(Undone { files, gone, ..Undone::default() })
+            Ok(UndoOutcome { files, gone, ..UndoOutcome::default() })
         }
         .boxed()
     });

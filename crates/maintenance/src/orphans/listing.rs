@@ -38,14 +38,14 @@ struct Contents {
 
 /// The directory of a listing.
 #[derive(Debug)]
-enum Place {
+enum ListingDir {
     /// The directory of a dry run, which is removed with it.
     Passing(tempfile::TempDir),
     /// The directory of a job, which stays until all files are judged.
     Kept(PathBuf),
 }
 
-impl Place {
+impl ListingDir {
     fn path(&self) -> &Path {
         match self {
             Self::Passing(dir) => dir.path(),
@@ -57,7 +57,7 @@ impl Place {
 /// A complete listing, which is read file by file.
 #[derive(Debug)]
 pub(crate) struct Listing {
-    place: Place,
+    place: ListingDir,
     beside: VecDeque<ListedFile>,
     left: VecDeque<PathBuf>,
     reader: Option<SpoolReader>,
@@ -81,8 +81,8 @@ impl Listing {
     ) -> Result<Self> {
         std::fs::create_dir_all(spill)?;
         let place = match name {
-            None => Place::Passing(tempfile::tempdir_in(spill)?),
-            Some(name) => Place::Kept(spill.join(format!("listing-{name}"))),
+            None => ListingDir::Passing(tempfile::tempdir_in(spill)?),
+            Some(name) => ListingDir::Kept(spill.join(format!("listing-{name}"))),
         };
         let dir = place.path();
         std::fs::create_dir_all(dir)?;
@@ -129,8 +129,8 @@ impl Listing {
     /// Removes the listing from disk, after all files were judged.
     pub(crate) fn done(self) -> Result<()> {
         match self.place {
-            Place::Passing(dir) => Ok(dir.close()?),
-            Place::Kept(path) => Ok(std::fs::remove_dir_all(path)?),
+            ListingDir::Passing(dir) => Ok(dir.close()?),
+            ListingDir::Kept(path) => Ok(std::fs::remove_dir_all(path)?),
         }
     }
 }

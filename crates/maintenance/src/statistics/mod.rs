@@ -197,7 +197,7 @@ pub(crate) async fn execute_statistics(
     for file in &live.data {
         partitions.entry(PartitionKey::of(file)).or_default().push(file.clone());
     }
-    let mut merged = Merged::new(plan.columns.len())?;
+    let mut merged = SketchUnions::new(plan.columns.len())?;
     if plan.columns.is_empty() {
         partitions.clear();
     }
@@ -279,12 +279,12 @@ async fn sketched(
 }
 
 /// The union of the sketches of all files, and the number of rows that went into them.
-struct Merged {
+struct SketchUnions {
     unions: Vec<ThetaUnion>,
     records: u64,
 }
 
-impl Merged {
+impl SketchUnions {
     /// Creates empty unions for a number of columns.
     fn new(columns: usize) -> Result<Self> {
         let union = |_| ThetaUnionBuilder::default().build().map_err(|e| MaintenanceError::Refused(e.to_string()));
@@ -310,7 +310,7 @@ async fn write(
     metadata: &TableMetadata,
     plan: &StatisticsPlan,
     snapshot: &Snapshot,
-    merged: &Merged,
+    merged: &SketchUnions,
 ) -> Result<(BTreeMap<String, u64>, StatisticsFile)> {
     let dir = metadata_dir(&metadata.location, &metadata.properties);
     let path = format!("{dir}/{}-{}.stats", snapshot.snapshot_id, Uuid::now_v7());
@@ -407,7 +407,7 @@ mod tests {
             sketch
         };
         let ints = |range: std::ops::Range<i64>| of(Arc::new(range.map(|i| (i % 10 > 0).then_some(i)).collect::<Int64Array>()));
-        let mut merged = Merged::new(1).expect("a union");
+        let mut merged = SketchUnions::new(1).expect("a union");
         merged.add((vec![ints(0..60_000)], 60_000)).expect("merged");
         merged.add((vec![ints(40_000..100_000)], 60_000)).expect("merged");
         let found = merged.unions[0].to_sketch(true).estimate();

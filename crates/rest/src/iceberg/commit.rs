@@ -8,7 +8,7 @@ use esker_types::or_default;
 use serde::Deserialize;
 
 use super::load::{self, LoadOptions};
-use crate::extract::{Body, By, In, InTable};
+use crate::extract::{InTable, InWarehouse, JsonBody, RequestActor};
 use crate::{ApiError, App};
 
 /// The requirements and updates of a commit.
@@ -27,11 +27,11 @@ pub(crate) struct CommitTable {
 /// Route: `POST /v1/{prefix}/namespaces/{namespace}/tables/{table}`. Spec: REST `updateTable`.
 pub(crate) async fn commit(
     State(app): State<App>,
-    warehouse: In,
-    By(actor): By,
+    warehouse: InWarehouse,
+    RequestActor(actor): RequestActor,
     InTable(name): InTable,
     shape: LoadOptions,
-    Body(request): Body<CommitTable>,
+    JsonBody(request): JsonBody<CommitTable>,
 ) -> Result<Response, ApiError> {
     let catalog = warehouse.catalog();
     let creates = request.requirements.iter().any(|r| matches!(r, TableRequirement::AssertCreate));

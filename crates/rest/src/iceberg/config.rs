@@ -6,7 +6,7 @@ use esker_types::ErrorCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::extract::Query;
+use crate::extract::QueryParams;
 use crate::{ApiError, App};
 
 /// The operations that the server offers. Clients never use an operation that is not listed.
@@ -58,7 +58,10 @@ pub(crate) struct ConfigQuery {
 /// Returns the configuration of a warehouse: the one named, else the only one, else the one called `default`.
 ///
 /// Route: `GET /v1/config?warehouse=`. Spec: REST `getConfig`.
-pub(crate) async fn config(State(app): State<App>, Query(query): Query<ConfigQuery>) -> Result<Json<Value>, ApiError> {
+pub(crate) async fn config(
+    State(app): State<App>,
+    QueryParams(query): QueryParams<ConfigQuery>,
+) -> Result<Json<Value>, ApiError> {
     let named = query.warehouse.filter(|w| !w.is_empty());
     let mut all = app.warehouses();
     let warehouse = match (named, all.next(), all.next()) {

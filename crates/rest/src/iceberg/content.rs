@@ -9,13 +9,13 @@ use esker_table::{Result, ScanPlan, ScanTask, hex, partition_json, stats_json};
 use serde_json::{Value, json};
 
 /// The printer of a table's files and scan tasks as JSON.
-pub(crate) struct Printer<'a> {
+pub(crate) struct ContentPrinter<'a> {
     metadata: &'a TableMetadata,
     /// The field ids of the columns whose counts and bounds are printed.
     stats: HashSet<i32>,
 }
 
-impl<'a> Printer<'a> {
+impl<'a> ContentPrinter<'a> {
     /// Makes the printer of a table. `stats` are the field ids of the columns whose counts and bounds are printed.
     pub(crate) fn new(metadata: &'a TableMetadata, stats: HashSet<i32>) -> Self {
         Self { metadata, stats }

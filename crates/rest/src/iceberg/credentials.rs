@@ -5,14 +5,14 @@ use esker_types::ErrorCode;
 use serde_json::{Value, json};
 
 use crate::ApiError;
-use crate::extract::{In, InTable};
+use crate::extract::{InTable, InWarehouse};
 
 /// Returns an empty list of credentials for an existing table.
 ///
 /// No warehouse issues credentials yet, and the server never gives away its own. Engines use those of their configuration.
 ///
 /// Route: `GET /v1/{prefix}/namespaces/{namespace}/tables/{table}/credentials`. Spec: REST `loadCredentials`.
-pub(crate) async fn load(warehouse: In, InTable(name): InTable) -> Result<Json<Value>, ApiError> {
+pub(crate) async fn load(warehouse: InWarehouse, InTable(name): InTable) -> Result<Json<Value>, ApiError> {
     let catalog = warehouse.catalog();
     catalog.state().table(catalog.warehouse(), &name).await?;
     Ok(Json(json!({"storage-credentials": []})))
@@ -25,7 +25,7 @@ pub(crate) async fn load(warehouse: In, InTable(name): InTable) -> Result<Json<V
 /// # Errors
 ///
 /// Returns [`ErrorCode::Unsupported`], or the error that the table does not exist.
-pub(crate) async fn sign(warehouse: In, InTable(name): InTable) -> Result<Json<Value>, ApiError> {
+pub(crate) async fn sign(warehouse: InWarehouse, InTable(name): InTable) -> Result<Json<Value>, ApiError> {
     let catalog = warehouse.catalog();
     catalog.state().table(catalog.warehouse(), &name).await?;
     let what = format!("warehouse {} signs no requests: configure the engine's own credentials", catalog.options().warehouse);

@@ -21,7 +21,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::etag;
-use crate::extract::{In, InTable, Query};
+use crate::extract::{InTable, InWarehouse, QueryParams};
 use crate::{ApiError, App};
 
 /// The snapshots that a load response has in its metadata.
@@ -83,9 +83,9 @@ fn delegation(headers: &HeaderMap) -> Vec<String> {
 /// Route: `GET /v1/{prefix}/namespaces/{namespace}/tables/{table}?snapshots=`. Spec: REST `loadTable`.
 pub(crate) async fn load(
     State(app): State<App>,
-    warehouse: In,
+    warehouse: InWarehouse,
     InTable(name): InTable,
-    Query(query): Query<LoadQuery>,
+    QueryParams(query): QueryParams<LoadQuery>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let snapshots = match query.snapshots.as_deref().map(str::to_lowercase).as_deref() {
@@ -101,7 +101,7 @@ pub(crate) async fn load(
     let table = catalog.load(&name).await?;
     catalog.check_metadata_file(&table).await?;
     let tag = tag(catalog, &table, &shape);
-    if etag::is_known(&headers, &tag) {
+    if etag::client_has(&headers, &tag) {
         let mut response = (StatusCode::NOT_MODIFIED, private()).into_response();
         app.inner.header_case.tag(&mut response, &tag);
         return Ok(response);
@@ -167,13 +167,13 @@ async fn answer(
         SnapshotSelection::All => table.json.bytes().clone(),
         SnapshotSelection::Refs => referenced_only(app, table).await?,
     };
-    let mut response = pieces(&head(&table.row.metadata_location), metadata, end);
+    let mut response = pieces(&response_head(&table.row.metadata_location), metadata, end);
     app.inner.header_case.tag(&mut response, &tag(catalog, table, shape));
     Ok(response)
 }
 
 /// Returns the text of a load response before the metadata.
-pub(crate) fn head(location: &str) -> String {
+pub(crate) fn response_head(location: &str) -> String {
     format!("{{\"metadata-location\":{},\"metadata\":", Value::from(location))
 }
 
@@ -181,14 +181,14 @@ pub(crate) fn head(location: &str) -> String {
 const LOADED: &[u8] = b",\"config\":{}}";
 
 /// Builds a load response from its head and the metadata as JSON.
-pub(crate) fn whole(head: &str, metadata: Bytes) -> Response {
+pub(crate) fn load_response(head: &str, metadata: Bytes) -> Response {
     pieces(head, metadata, LOADED)
 }
 
 /// Builds a JSON response of three pieces without copying the metadata.
 fn pieces(head: &str, metadata: Bytes, end: &'static [u8]) -> Response {
     let pieces = vec![Bytes::from(head.to_owned()), metadata, Bytes::from_static(end)];
-    let (body, length) = etag::body_of(pieces);
+    let (body, length) = etag::body_of_pieces(pieces);
     let headers = [(header::CONTENT_TYPE, "application/json".to_owned()), (header::CONTENT_LENGTH, length.to_string())];
     (private(), headers, body).into_response()
 }
@@ -199,7 +199,7 @@ async fn referenced_only(app: &App, table: &LoadedTable) -> Result<Bytes, ApiErr
     if let Some(found) = app.inner.referenced.get(key).await {
         return Ok(found);
     }
-    let shortened = shorten(table.json.bytes()).map_err(|e| bug(&e))?;
+    let shortened = without_unreferenced(table.json.bytes()).map_err(|e| bug(&e))?;
     app.inner.referenced.insert(key.clone(), shortened.clone()).await;
     Ok(shortened)
 }
@@ -207,7 +207,7 @@ async fn referenced_only(app: &App, table: &LoadedTable) -> Result<Bytes, ApiErr
 /// Removes the snapshots that no reference and no `current-snapshot-id` points to. Logs and references stay whole.
 ///
 /// Only the outermost fields are parsed, and of each snapshot only its id. Their text stays as it is.
-fn shorten(json: &Bytes) -> Result<Bytes, serde_json::Error> {
+fn without_unreferenced(json: &Bytes) -> Result<Bytes, serde_json::Error> {
     #[derive(Deserialize)]
     #[serde(rename_all = "kebab-case")]
     struct Named {
@@ -238,12 +238,12 @@ fn shorten(json: &Bytes) -> Result<Bytes, serde_json::Error> {
 /// Builds the response of a staged creation, which has no metadata file yet.
 pub(crate) fn staged(metadata: &TableMetadata) -> Result<Response, ApiError> {
     let metadata = metadata.to_json().map_err(|e| bug(&e))?;
-    Ok(whole("{\"metadata\":", metadata.into()))
+    Ok(load_response("{\"metadata\":", metadata.into()))
 }
 
 /// Builds the response of an unregistered table. It has no entity tag, because the table can't be loaded again.
-pub(crate) fn farewell(table: &LoadedTable) -> Response {
-    whole(&head(&table.row.metadata_location), table.json.bytes().clone())
+pub(crate) fn unregistered(table: &LoadedTable) -> Response {
+    load_response(&response_head(&table.row.metadata_location), table.json.bytes().clone())
 }
 
 #[cfg(test)]
@@ -261,7 +261,7 @@ mod tests {
         });
         let mut expected = metadata.clone();
         expected["snapshots"].as_array_mut().expect("a list").remove(0);
-        let shortened = shorten(&Bytes::from(metadata.to_string())).expect("shortened");
+        let shortened = without_unreferenced(&Bytes::from(metadata.to_string())).expect("shortened");
         assert_eq!(serde_json::from_slice::<Value>(&shortened).expect("json"), expected);
     }
 

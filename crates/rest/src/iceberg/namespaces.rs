@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::paging::Paging;
 use crate::ApiError;
-use crate::extract::{Body, By, In, InNamespace, Query, parse_namespace};
+use crate::extract::{InNamespace, InWarehouse, JsonBody, QueryParams, RequestActor, parse_namespace};
 
 /// The parameters of the list of namespaces.
 #[derive(Debug, Deserialize)]
@@ -25,13 +25,13 @@ pub(crate) struct NamespacesQuery {
 ///
 /// Route: `GET /v1/{prefix}/namespaces?parent=`. Spec: REST `listNamespaces`.
 pub(crate) async fn list(
-    warehouse: In,
-    Query(query): Query<NamespacesQuery>,
-    Query(paging): Query<Paging>,
+    warehouse: InWarehouse,
+    QueryParams(query): QueryParams<NamespacesQuery>,
+    QueryParams(paging): QueryParams<Paging>,
 ) -> Result<Json<Value>, ApiError> {
     let parent = query.parent.filter(|p| !p.is_empty()).map(|p| parse_namespace(&p)).transpose()?;
     let found = warehouse.catalog().list_namespaces(parent.as_ref(), &paging.after()?, paging.limit()).await?;
-    let (page, next) = paging.cut(found, NamespaceName::key);
+    let (page, next) = paging.cut_page(found, NamespaceName::key);
     Ok(Json(json!({"namespaces": page, "next-page-token": next})))
 }
 
@@ -65,9 +65,9 @@ fn body(catalog: &Catalog, mut row: NamespaceRow) -> Json<NamespaceBody> {
 ///
 /// Route: `POST /v1/{prefix}/namespaces`. Spec: REST `createNamespace`.
 pub(crate) async fn create(
-    warehouse: In,
-    By(actor): By,
-    Body(request): Body<CreateNamespace>,
+    warehouse: InWarehouse,
+    RequestActor(actor): RequestActor,
+    JsonBody(request): JsonBody<CreateNamespace>,
 ) -> Result<Json<NamespaceBody>, ApiError> {
     let row = NamespaceRow { name: request.namespace, properties: request.properties, protected: false };
     warehouse.catalog().create_namespace(&row, &actor).await?;
@@ -77,7 +77,7 @@ pub(crate) async fn create(
 /// Returns a namespace with its properties.
 ///
 /// Route: `GET /v1/{prefix}/namespaces/{namespace}`. Spec: REST `loadNamespaceMetadata`.
-pub(crate) async fn load(warehouse: In, InNamespace(name): InNamespace) -> Result<Json<NamespaceBody>, ApiError> {
+pub(crate) async fn load(warehouse: InWarehouse, InNamespace(name): InNamespace) -> Result<Json<NamespaceBody>, ApiError> {
     let row = warehouse.catalog().namespace(&name).await?;
     Ok(body(warehouse.catalog(), row))
 }
@@ -85,7 +85,7 @@ pub(crate) async fn load(warehouse: In, InNamespace(name): InNamespace) -> Resul
 /// Checks that a namespace exists.
 ///
 /// Route: `HEAD /v1/{prefix}/namespaces/{namespace}`. Spec: REST `namespaceExists`.
-pub(crate) async fn exists(warehouse: In, InNamespace(name): InNamespace) -> Result<StatusCode, ApiError> {
+pub(crate) async fn exists(warehouse: InWarehouse, InNamespace(name): InNamespace) -> Result<StatusCode, ApiError> {
     warehouse.catalog().namespace(&name).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -93,7 +93,11 @@ pub(crate) async fn exists(warehouse: In, InNamespace(name): InNamespace) -> Res
 /// Drops an empty namespace.
 ///
 /// Route: `DELETE /v1/{prefix}/namespaces/{namespace}`. Spec: REST `dropNamespace`.
-pub(crate) async fn drop(warehouse: In, By(actor): By, InNamespace(name): InNamespace) -> Result<StatusCode, ApiError> {
+pub(crate) async fn drop(
+    warehouse: InWarehouse,
+    RequestActor(actor): RequestActor,
+    InNamespace(name): InNamespace,
+) -> Result<StatusCode, ApiError> {
     warehouse.catalog().drop_namespace(&name, &actor).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -113,10 +117,10 @@ pub(crate) struct UpdateProperties {
 ///
 /// Route: `POST /v1/{prefix}/namespaces/{namespace}/properties`. Spec: REST `updateProperties`.
 pub(crate) async fn update(
-    warehouse: In,
-    By(actor): By,
+    warehouse: InWarehouse,
+    RequestActor(actor): RequestActor,
     InNamespace(name): InNamespace,
-    Body(request): Body<UpdateProperties>,
+    JsonBody(request): JsonBody<UpdateProperties>,
 ) -> Result<Json<PropertyChange>, ApiError> {
     Ok(Json(warehouse.catalog().update_namespace(&name, request.updates, request.removals, &actor).await?))
 }

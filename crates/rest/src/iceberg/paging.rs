@@ -50,7 +50,7 @@ impl Paging {
     }
 
     /// Cuts the list to the page, and returns it with the token of the next page.
-    pub(crate) fn cut<T>(&self, mut items: Vec<T>, name: impl Fn(&T) -> String) -> (Vec<T>, Option<String>) {
+    pub(crate) fn cut_page<T>(&self, mut items: Vec<T>, name: impl Fn(&T) -> String) -> (Vec<T>, Option<String>) {
         let size = self.page_size.map_or(usize::MAX, |n| n as usize);
         if items.len() <= size {
             return (items, None);

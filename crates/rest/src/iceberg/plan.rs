@@ -24,8 +24,8 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use uuid::Uuid;
 
-use super::content::Printer;
-use crate::extract::{Body, In, InTable};
+use super::content::ContentPrinter;
+use crate::extract::{InTable, InWarehouse, JsonBody};
 use crate::{ApiError, App};
 
 /// The maximum number of tasks in one answer.
@@ -78,7 +78,7 @@ struct Planned {
 ///
 /// Spec: REST `PlanStatus`.
 #[derive(Debug, Clone)]
-enum Progress {
+enum PlanState {
     Submitted,
     Completed(Arc<Planned>),
     Failed(ApiError),
@@ -86,21 +86,21 @@ enum Progress {
 }
 
 #[derive(Debug, Clone)]
-struct Entry {
+struct PlanEntry {
     table: TableId,
-    progress: watch::Receiver<Progress>,
+    progress: watch::Receiver<PlanState>,
     task: AbortHandle,
     weight: u32,
 }
 
 /// The scan plans of this process, by their id.
 #[derive(Debug)]
-pub(crate) struct Plans(Cache<Uuid, Entry>);
+pub(crate) struct Plans(Cache<Uuid, PlanEntry>);
 
 impl Plans {
     /// Makes an empty cache of plans.
     pub(crate) fn new() -> Self {
-        let cache = Cache::builder().time_to_idle(IDLE).weigher(|_, entry: &Entry| entry.weight).max_capacity(CACHE_BYTES);
+        let cache = Cache::builder().time_to_idle(IDLE).weigher(|_, entry: &PlanEntry| entry.weight).max_capacity(CACHE_BYTES);
         Self(cache.build())
     }
 }
@@ -110,41 +110,41 @@ impl Plans {
 /// Route: `POST /v1/{prefix}/namespaces/{namespace}/tables/{table}/plan`. Spec: REST `planTableScan`.
 pub(crate) async fn plan(
     State(app): State<App>,
-    warehouse: In,
+    warehouse: InWarehouse,
     InTable(name): InTable,
-    Body(request): Body<PlanRequest>,
+    JsonBody(request): JsonBody<PlanRequest>,
 ) -> Result<Json<Value>, ApiError> {
     let catalog = warehouse.catalog().clone();
     let table = catalog.load(&name).await?;
-    let scan = Scan::check(&table, &request)?;
+    let scan = CheckedScan::check(&table, &request)?;
     let (id, entry_table) = (Uuid::now_v7(), table.row.id);
-    let (done, mut progress) = watch::channel(Progress::Submitted);
+    let (done, mut progress) = watch::channel(PlanState::Submitted);
     let task = tokio::spawn(async move {
         let result = match catch_panic(scan.run(&catalog, table)).await {
-            Ok(Ok(planned)) => Progress::Completed(Arc::new(planned)),
-            Ok(Err(e)) => Progress::Failed(e.into()),
+            Ok(Ok(planned)) => PlanState::Completed(Arc::new(planned)),
+            Ok(Err(e)) => PlanState::Failed(e.into()),
             // Without a final state the client would poll for ever.
-            Err(panic) => Progress::Failed(ApiError::new(ErrorCode::Internal, format!("planning hit a bug of Esker: {panic}"))),
+            Err(panic) => PlanState::Failed(ApiError::new(ErrorCode::Internal, format!("planning hit a bug of Esker: {panic}"))),
         };
         done.send_replace(result);
     });
-    let mut entry = Entry { table: entry_table, progress: progress.clone(), task: task.abort_handle(), weight: 1 };
+    let mut entry = PlanEntry { table: entry_table, progress: progress.clone(), task: task.abort_handle(), weight: 1 };
     app.inner.plans.0.insert(id, entry.clone()).await;
     let wait = Duration::from_millis(app.inner.options.plan_wait_ms);
     // A plan that is not ready after the wait is answered as submitted.
-    let _ = tokio::time::timeout(wait, progress.wait_for(|p| !matches!(p, Progress::Submitted))).await;
+    let _ = tokio::time::timeout(wait, progress.wait_for(|p| !matches!(p, PlanState::Submitted))).await;
     // With a wait of 0 every plan is answered as submitted, even one that is ready.
-    let reached = if wait.is_zero() { Progress::Submitted } else { progress.borrow().clone() };
+    let reached = if wait.is_zero() { PlanState::Submitted } else { progress.borrow().clone() };
     match &reached {
-        Progress::Failed(e) => Err(e.clone()),
-        Progress::Completed(planned) => {
+        PlanState::Failed(e) => Err(e.clone()),
+        PlanState::Completed(planned) => {
             entry.weight = u32::try_from(planned.plan.tasks.len() * TASK_BYTES).unwrap_or(u32::MAX);
             app.inner.plans.0.insert(id, entry).await;
             let mut answer = first_page(id, planned)?;
             answer["plan-id"] = json!(id);
             Ok(Json(answer))
         }
-        Progress::Submitted | Progress::Cancelled => Ok(Json(json!({"status": "submitted", "plan-id": id}))),
+        PlanState::Submitted | PlanState::Cancelled => Ok(Json(json!({"status": "submitted", "plan-id": id}))),
     }
 }
 
@@ -153,17 +153,17 @@ pub(crate) async fn plan(
 /// Route: `GET /v1/{prefix}/namespaces/{namespace}/tables/{table}/plan/{plan-id}`. Spec: REST `fetchPlanningResult`.
 pub(crate) async fn fetch(
     State(app): State<App>,
-    warehouse: In,
+    warehouse: InWarehouse,
     InTable(name): InTable,
     Path((.., id)): Path<(String, String, String, String)>,
 ) -> Result<Json<Value>, ApiError> {
     let (id, entry) = find(&app, warehouse.catalog(), &name, &id).await?;
     let progress = entry.progress.borrow().clone();
     Ok(Json(match &progress {
-        Progress::Submitted => json!({"status": "submitted"}),
-        Progress::Cancelled => json!({"status": "cancelled"}),
-        Progress::Completed(planned) => first_page(id, planned)?,
-        Progress::Failed(e) => {
+        PlanState::Submitted => json!({"status": "submitted"}),
+        PlanState::Cancelled => json!({"status": "cancelled"}),
+        PlanState::Completed(planned) => first_page(id, planned)?,
+        PlanState::Failed(e) => {
             let mut body = e.body();
             body["status"] = json!("failed");
             body
@@ -176,14 +176,14 @@ pub(crate) async fn fetch(
 /// Route: `DELETE /v1/{prefix}/namespaces/{namespace}/tables/{table}/plan/{plan-id}`. Spec: REST `cancelPlanning`.
 pub(crate) async fn cancel(
     State(app): State<App>,
-    warehouse: In,
+    warehouse: InWarehouse,
     InTable(name): InTable,
     Path((.., id)): Path<(String, String, String, String)>,
 ) -> Result<StatusCode, ApiError> {
     let (id, entry) = find(&app, warehouse.catalog(), &name, &id).await?;
     entry.task.abort();
-    let (_, progress) = watch::channel(Progress::Cancelled);
-    app.inner.plans.0.insert(id, Entry { progress, weight: 1, ..entry }).await;
+    let (_, progress) = watch::channel(PlanState::Cancelled);
+    app.inner.plans.0.insert(id, PlanEntry { progress, weight: 1, ..entry }).await;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -202,9 +202,9 @@ pub(crate) struct TasksRequest {
 /// Route: `POST /v1/{prefix}/namespaces/{namespace}/tables/{table}/tasks`. Spec: REST `fetchScanTasks`.
 pub(crate) async fn tasks(
     State(app): State<App>,
-    warehouse: In,
+    warehouse: InWarehouse,
     InTable(name): InTable,
-    Body(request): Body<TasksRequest>,
+    JsonBody(request): JsonBody<TasksRequest>,
 ) -> Result<Json<Value>, ApiError> {
     let missing = || {
         let what = format!("plan task {:?} does not exist, or its plan has expired; plan the scan again", request.plan_task);
@@ -217,7 +217,7 @@ pub(crate) async fn tasks(
         _ => e,
     })?;
     let progress = entry.progress.borrow().clone();
-    let Progress::Completed(planned) = &progress else { return Err(missing()) };
+    let PlanState::Completed(planned) = &progress else { return Err(missing()) };
     if page.saturating_mul(PAGE) >= planned.plan.tasks.len() {
         return Err(missing());
     }
@@ -225,7 +225,7 @@ pub(crate) async fn tasks(
 }
 
 /// Finds the plan of a table by the id in a path.
-async fn find(app: &App, catalog: &Catalog, name: &esker_types::TableName, id: &str) -> Result<(Uuid, Entry), ApiError> {
+async fn find(app: &App, catalog: &Catalog, name: &esker_types::TableName, id: &str) -> Result<(Uuid, PlanEntry), ApiError> {
     let table = catalog.state().table(catalog.warehouse(), name).await?;
     let missing =
         || ApiError::new(ErrorCode::NoSuchPlan, format!("plan {id} does not exist, or has expired; plan the scan again"));
@@ -248,30 +248,30 @@ fn first_page(id: Uuid, planned: &Planned) -> Result<Value, ApiError> {
 /// Prints a page of a plan's tasks, with their delete files.
 fn print(planned: &Planned, page: usize) -> Result<Value, ApiError> {
     let tasks = planned.plan.tasks.chunks(PAGE).nth(page).unwrap_or_default();
-    let printer = Printer::new(&planned.table.metadata, planned.stats.clone());
+    let printer = ContentPrinter::new(&planned.table.metadata, planned.stats.clone());
     Ok(printer.tasks(&planned.plan, tasks).map_err(CatalogError::from)?)
 }
 
 /// A scan whose arguments were checked against the table.
 #[derive(Debug)]
-struct Scan {
+struct CheckedScan {
     schema: SchemaRef,
     filter: Expr,
     stats: HashSet<i32>,
-    range: Range,
+    range: ScanRange,
     min_rows: Option<u64>,
 }
 
 /// The part of a table's history that a scan reads.
 #[derive(Debug)]
-enum Range {
+enum ScanRange {
     /// The rows of one snapshot. A table without a snapshot has none.
     Snapshot(Option<SnapshotRef>),
     /// The rows that were appended after the snapshot with the id, up to the other snapshot.
     Appended(i64, SnapshotRef),
 }
 
-impl Scan {
+impl CheckedScan {
     /// Checks the arguments of a request against the table: snapshots, schema, columns and filter.
     fn check(table: &LoadedTable, request: &PlanRequest) -> Result<Self, ApiError> {
         let metadata = &table.metadata;
@@ -281,16 +281,16 @@ impl Scan {
             found.ok_or_else(|| invalid(format!("table {} has no snapshot {id}", table.row.name)))
         };
         let range = match (request.snapshot_id, request.start_snapshot_id, request.end_snapshot_id) {
-            (Some(id), None, None) => Range::Snapshot(Some(snapshot(id)?)),
-            (None, None, None) => Range::Snapshot(metadata.current_snapshot().cloned()),
-            (None, Some(start), Some(end)) => Range::Appended(start, snapshot(end)?),
+            (Some(id), None, None) => ScanRange::Snapshot(Some(snapshot(id)?)),
+            (None, None, None) => ScanRange::Snapshot(metadata.current_snapshot().cloned()),
+            (None, Some(start), Some(end)) => ScanRange::Appended(start, snapshot(end)?),
             (Some(_), ..) => {
                 return Err(invalid("snapshot-id excludes start-snapshot-id and end-snapshot-id".to_owned()));
             }
             (None, ..) => return Err(invalid("an incremental scan needs start-snapshot-id and end-snapshot-id".to_owned())),
         };
         let schema = match &range {
-            Range::Snapshot(Some(snapshot)) if request.use_snapshot_schema => snapshot.schema_id,
+            ScanRange::Snapshot(Some(snapshot)) if request.use_snapshot_schema => snapshot.schema_id,
             _ => None,
         };
         let schema = match schema {
@@ -316,14 +316,14 @@ impl Scan {
         let metadata = &table.metadata;
         let wanted = projection(&self.filter, self.stats.iter().copied());
         let plan = match &self.range {
-            Range::Snapshot(snapshot) => {
+            ScanRange::Snapshot(snapshot) => {
                 let files = match snapshot {
                     Some(snapshot) => catalog.files(&table, snapshot, &wanted).await?,
                     None => Arc::default(),
                 };
                 plan_scan(metadata, &self.schema, &files, &self.filter, self.min_rows)?
             }
-            Range::Appended(start, end) => {
+            ScanRange::Appended(start, end) => {
                 plan_appended(catalog.manifests(), metadata, &self.schema, *start, end, &self.filter, &wanted).await?
             }
         };

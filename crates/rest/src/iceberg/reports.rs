@@ -6,11 +6,11 @@ use axum::http::StatusCode;
 use esker_state::TableUsage;
 use serde::Deserialize;
 
-use crate::extract::{Body, In, InTable};
+use crate::extract::{InTable, InWarehouse, JsonBody};
 use crate::{ApiError, Caller};
 
 /// The maximum that a report adds to a count. Larger numbers are cut, so that no sum over reports overflows.
-const MOST: i64 = 1_000_000_000;
+const MAX_COUNT: i64 = 1_000_000_000;
 
 /// A scan or commit report. It is stored as it was sent; only its type is required.
 ///
@@ -27,25 +27,25 @@ pub(crate) struct Report {
 ///
 /// Route: `POST /v1/{prefix}/namespaces/{namespace}/tables/{table}/metrics`. Spec: REST `reportMetrics`.
 pub(crate) async fn report(
-    warehouse: In,
+    warehouse: InWarehouse,
     caller: Caller,
     InTable(name): InTable,
-    Body(report): Body<Report>,
+    JsonBody(report): JsonBody<Report>,
 ) -> Result<StatusCode, ApiError> {
     let catalog = warehouse.catalog();
     let row = catalog.state().table(catalog.warehouse(), &name).await?;
     let body =
         serde_json::to_string(&report).map_err(|e| ApiError::new(esker_types::ErrorCode::BadRequest, format!("report: {e}")))?;
-    catalog.state().insert_report(row.id, &caller.to_string(), &body, used(&report).as_ref()).await?;
+    catalog.state().insert_report(row.id, &caller.to_string(), &body, usage_of_report(&report).as_ref()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// Reads the use of the table from a report, or returns `None` for a report of another type.
 ///
 /// Spec: REST `ScanReport`, `CommitReport`.
-fn used(report: &Report) -> Option<TableUsage> {
+fn usage_of_report(report: &Report) -> Option<TableUsage> {
     let metrics = report.rest.get("metrics")?;
-    let value = |name: &str| metrics[name]["value"].as_i64().unwrap_or(0).clamp(0, MOST);
+    let value = |name: &str| metrics[name]["value"].as_i64().unwrap_or(0).clamp(0, MAX_COUNT);
     match report.report_type.as_str() {
         "scan-report" => {
             let planning = &metrics["total-planning-duration"];
@@ -60,7 +60,7 @@ fn used(report: &Report) -> Option<TableUsage> {
                 scans: 1,
                 scanned_files: value("result-data-files"),
                 scanned_deletes: value("result-delete-files"),
-                planning_ms: ((nanos * to_ms).round() as i64).clamp(0, MOST),
+                planning_ms: ((nanos * to_ms).round() as i64).clamp(0, MAX_COUNT),
                 ..TableUsage::default()
             })
         }
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     fn used_by(json: serde_json::Value) -> Option<TableUsage> {
-        used(&serde_json::from_value(json).expect("a report"))
+        usage_of_report(&serde_json::from_value(json).expect("a report"))
     }
 
     #[test]
@@ -91,7 +91,7 @@ mod tests {
         assert_eq!(commit, Some(TableUsage { commits: 1, commit_attempts: 3, ..TableUsage::default() }));
         let huge = serde_json::json!({"unit": "count", "value": i64::MAX});
         let absurd = used_by(serde_json::json!({"report-type": "scan-report", "metrics": {"result-data-files": huge}}));
-        assert_eq!(absurd.expect("counted").scanned_files, MOST);
+        assert_eq!(absurd.expect("counted").scanned_files, MAX_COUNT);
         assert_eq!(used_by(serde_json::json!({"report-type": "other", "metrics": {}})), None);
     }
 }

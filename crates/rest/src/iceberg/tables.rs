@@ -11,19 +11,19 @@ use serde_json::{Value, json};
 
 use super::load::{self, LoadOptions};
 use super::paging::Paging;
-use crate::extract::{Body, By, In, InNamespace, InTable, Query};
+use crate::extract::{InNamespace, InTable, InWarehouse, JsonBody, QueryParams, RequestActor};
 use crate::{ApiError, App};
 
 /// Lists the tables of a namespace.
 ///
 /// Route: `GET /v1/{prefix}/namespaces/{namespace}/tables`. Spec: REST `listTables`.
 pub(crate) async fn list(
-    warehouse: In,
+    warehouse: InWarehouse,
     InNamespace(namespace): InNamespace,
-    Query(paging): Query<Paging>,
+    QueryParams(paging): QueryParams<Paging>,
 ) -> Result<Json<Value>, ApiError> {
     let found = warehouse.catalog().list_tables(&namespace, &paging.after()?, paging.limit()).await?;
-    let (page, next) = paging.cut(found, String::clone);
+    let (page, next) = paging.cut_page(found, String::clone);
     let identifiers: Vec<Value> = page.iter().map(|name| json!({"namespace": namespace, "name": name})).collect();
     Ok(Json(json!({"identifiers": identifiers, "next-page-token": next})))
 }
@@ -33,11 +33,11 @@ pub(crate) async fn list(
 /// Route: `POST /v1/{prefix}/namespaces/{namespace}/tables`. Spec: REST `createTable`.
 pub(crate) async fn create(
     State(app): State<App>,
-    warehouse: In,
-    By(actor): By,
+    warehouse: InWarehouse,
+    RequestActor(actor): RequestActor,
     InNamespace(namespace): InNamespace,
     shape: LoadOptions,
-    Body(request): Body<CreateTable>,
+    JsonBody(request): JsonBody<CreateTable>,
 ) -> Result<Response, ApiError> {
     let catalog = warehouse.catalog();
     match catalog.create_table(&namespace, request, &actor).await? {
@@ -51,11 +51,11 @@ pub(crate) async fn create(
 /// Route: `POST /v1/{prefix}/namespaces/{namespace}/register`. Spec: REST `registerTable`.
 pub(crate) async fn register(
     State(app): State<App>,
-    warehouse: In,
-    By(actor): By,
+    warehouse: InWarehouse,
+    RequestActor(actor): RequestActor,
     InNamespace(namespace): InNamespace,
     shape: LoadOptions,
-    Body(request): Body<Register>,
+    JsonBody(request): JsonBody<Register>,
 ) -> Result<Response, ApiError> {
     let table = warehouse.catalog().register(&namespace, request, &actor).await?;
     load::response(&app, warehouse.catalog(), &table, &shape).await
@@ -64,14 +64,18 @@ pub(crate) async fn register(
 /// Removes a table from the catalog without deleting its files, and returns its last metadata.
 ///
 /// Route: `POST /v1/{prefix}/namespaces/{namespace}/tables/{table}/unregister`. Spec: REST `unregisterTable`.
-pub(crate) async fn unregister(warehouse: In, By(actor): By, InTable(name): InTable) -> Result<Response, ApiError> {
-    Ok(load::farewell(&warehouse.catalog().unregister_table(&name, &actor).await?))
+pub(crate) async fn unregister(
+    warehouse: InWarehouse,
+    RequestActor(actor): RequestActor,
+    InTable(name): InTable,
+) -> Result<Response, ApiError> {
+    Ok(load::unregistered(&warehouse.catalog().unregister_table(&name, &actor).await?))
 }
 
 /// Checks that a table exists.
 ///
 /// Route: `HEAD /v1/{prefix}/namespaces/{namespace}/tables/{table}`. Spec: REST `tableExists`.
-pub(crate) async fn exists(warehouse: In, InTable(name): InTable) -> Result<StatusCode, ApiError> {
+pub(crate) async fn exists(warehouse: InWarehouse, InTable(name): InTable) -> Result<StatusCode, ApiError> {
     let catalog = warehouse.catalog();
     catalog.state().table(catalog.warehouse(), &name).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -89,10 +93,10 @@ pub(crate) struct DropQuery {
 ///
 /// Route: `DELETE /v1/{prefix}/namespaces/{namespace}/tables/{table}?purgeRequested=`. Spec: REST `dropTable`.
 pub(crate) async fn drop(
-    warehouse: In,
-    By(actor): By,
+    warehouse: InWarehouse,
+    RequestActor(actor): RequestActor,
     InTable(name): InTable,
-    Query(query): Query<DropQuery>,
+    QueryParams(query): QueryParams<DropQuery>,
 ) -> Result<StatusCode, ApiError> {
     // Python clients write "True".
     let purge = query.purge_requested.is_some_and(|p| p.eq_ignore_ascii_case("true"));
@@ -120,12 +124,12 @@ impl Identifier {
 ///
 /// Spec: REST `RenameTableRequest`.
 #[derive(Debug, Deserialize)]
-pub(crate) struct Rename {
+pub(crate) struct RenameRequest {
     source: Identifier,
     destination: Identifier,
 }
 
-impl Rename {
+impl RenameRequest {
     /// Returns the old and the new name.
     pub(crate) fn names(self) -> Result<(TableName, TableName), ApiError> {
         Ok((self.source.name()?, self.destination.name()?))
@@ -135,7 +139,11 @@ impl Rename {
 /// Renames a table, also into another namespace.
 ///
 /// Route: `POST /v1/{prefix}/tables/rename`. Spec: REST `renameTable`.
-pub(crate) async fn rename(warehouse: In, By(actor): By, Body(request): Body<Rename>) -> Result<StatusCode, ApiError> {
+pub(crate) async fn rename(
+    warehouse: InWarehouse,
+    RequestActor(actor): RequestActor,
+    JsonBody(request): JsonBody<RenameRequest>,
+) -> Result<StatusCode, ApiError> {
     let (from, to) = request.names()?;
     warehouse.catalog().rename_table(&from, &to, &actor).await?;
     Ok(StatusCode::NO_CONTENT)

@@ -8,11 +8,11 @@ use esker_types::or_default;
 use serde::Deserialize;
 
 use super::tables::Identifier;
-use crate::extract::{Body, By, In};
+use crate::extract::{InWarehouse, JsonBody, RequestActor};
 use crate::{ApiError, App};
 
 #[derive(Debug, Deserialize)]
-struct Change {
+struct TableChangeRequest {
     identifier: Identifier,
     #[serde(default, deserialize_with = "or_default")]
     requirements: Vec<TableRequirement>,
@@ -26,7 +26,7 @@ struct Change {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct CommitTransaction {
-    table_changes: Vec<Change>,
+    table_changes: Vec<TableChangeRequest>,
 }
 
 /// Commits changes to several tables in one transaction.
@@ -34,12 +34,12 @@ pub(crate) struct CommitTransaction {
 /// Route: `POST /v1/{prefix}/transactions/commit`. Spec: REST `commitTransaction`.
 pub(crate) async fn commit(
     State(app): State<App>,
-    warehouse: In,
-    By(actor): By,
-    Body(request): Body<CommitTransaction>,
+    warehouse: InWarehouse,
+    RequestActor(actor): RequestActor,
+    JsonBody(request): JsonBody<CommitTransaction>,
 ) -> Result<StatusCode, ApiError> {
     let mut changes = Vec::with_capacity(request.table_changes.len());
-    for Change { identifier, requirements, updates } in request.table_changes {
+    for TableChangeRequest { identifier, requirements, updates } in request.table_changes {
         let proposal = Proposal { requirements, updates, actor: actor.clone(), ..Proposal::default() };
         changes.push(TableChange { name: identifier.name()?, proposal });
     }

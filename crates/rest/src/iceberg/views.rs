@@ -8,27 +8,27 @@ use serde_json::{Value, json};
 
 use super::load;
 use super::paging::Paging;
-use super::tables::Rename;
+use super::tables::RenameRequest;
 use crate::ApiError;
-use crate::extract::{Body, By, In, InNamespace, InView, Query};
+use crate::extract::{InNamespace, InView, InWarehouse, JsonBody, QueryParams, RequestActor};
 
 /// Builds the load response of a view.
 ///
 /// Spec: REST `LoadViewResult`.
 pub(crate) fn response(view: &LoadedView) -> Response {
-    load::whole(&load::head(&view.row.metadata_location), view.json.clone())
+    load::load_response(&load::response_head(&view.row.metadata_location), view.json.clone())
 }
 
 /// Lists the views of a namespace.
 ///
 /// Route: `GET /v1/{prefix}/namespaces/{namespace}/views`. Spec: REST `listViews`.
 pub(crate) async fn list(
-    warehouse: In,
+    warehouse: InWarehouse,
     InNamespace(namespace): InNamespace,
-    Query(paging): Query<Paging>,
+    QueryParams(paging): QueryParams<Paging>,
 ) -> Result<Json<Value>, ApiError> {
     let found = warehouse.catalog().list_views(&namespace, &paging.after()?, paging.limit()).await?;
-    let (page, next) = paging.cut(found, String::clone);
+    let (page, next) = paging.cut_page(found, String::clone);
     let identifiers: Vec<Value> = page.iter().map(|name| json!({"namespace": namespace, "name": name})).collect();
     Ok(Json(json!({"identifiers": identifiers, "next-page-token": next})))
 }
@@ -37,10 +37,10 @@ pub(crate) async fn list(
 ///
 /// Route: `POST /v1/{prefix}/namespaces/{namespace}/views`. Spec: REST `createView`.
 pub(crate) async fn create(
-    warehouse: In,
-    By(actor): By,
+    warehouse: InWarehouse,
+    RequestActor(actor): RequestActor,
     InNamespace(namespace): InNamespace,
-    Body(request): Body<CreateView>,
+    JsonBody(request): JsonBody<CreateView>,
 ) -> Result<Response, ApiError> {
     Ok(response(&warehouse.catalog().create_view(&namespace, request, &actor).await?))
 }
@@ -49,10 +49,10 @@ pub(crate) async fn create(
 ///
 /// Route: `POST /v1/{prefix}/namespaces/{namespace}/register-view`. Spec: REST `registerView`.
 pub(crate) async fn register(
-    warehouse: In,
-    By(actor): By,
+    warehouse: InWarehouse,
+    RequestActor(actor): RequestActor,
     InNamespace(namespace): InNamespace,
-    Body(request): Body<Register>,
+    JsonBody(request): JsonBody<Register>,
 ) -> Result<Response, ApiError> {
     Ok(response(&warehouse.catalog().register_view(&namespace, request, &actor).await?))
 }
@@ -60,14 +60,14 @@ pub(crate) async fn register(
 /// Loads a view.
 ///
 /// Route: `GET /v1/{prefix}/namespaces/{namespace}/views/{view}`. Spec: REST `loadView`.
-pub(crate) async fn load(warehouse: In, InView(name): InView) -> Result<Response, ApiError> {
+pub(crate) async fn load(warehouse: InWarehouse, InView(name): InView) -> Result<Response, ApiError> {
     Ok(response(&warehouse.catalog().load_view(&name).await?))
 }
 
 /// Checks that a view exists.
 ///
 /// Route: `HEAD /v1/{prefix}/namespaces/{namespace}/views/{view}`. Spec: REST `viewExists`.
-pub(crate) async fn exists(warehouse: In, InView(name): InView) -> Result<StatusCode, ApiError> {
+pub(crate) async fn exists(warehouse: InWarehouse, InView(name): InView) -> Result<StatusCode, ApiError> {
     let catalog = warehouse.catalog();
     catalog.state().view(catalog.warehouse(), &name).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -77,10 +77,10 @@ pub(crate) async fn exists(warehouse: In, InView(name): InView) -> Result<Status
 ///
 /// Route: `POST /v1/{prefix}/namespaces/{namespace}/views/{view}`. Spec: REST `replaceView`.
 pub(crate) async fn replace(
-    warehouse: In,
-    By(actor): By,
+    warehouse: InWarehouse,
+    RequestActor(actor): RequestActor,
     InView(name): InView,
-    Body(request): Body<ReplaceView>,
+    JsonBody(request): JsonBody<ReplaceView>,
 ) -> Result<Response, ApiError> {
     Ok(response(&warehouse.catalog().replace_view(&name, request, &actor).await?))
 }
@@ -88,7 +88,11 @@ pub(crate) async fn replace(
 /// Drops a view.
 ///
 /// Route: `DELETE /v1/{prefix}/namespaces/{namespace}/views/{view}`. Spec: REST `dropView`.
-pub(crate) async fn drop(warehouse: In, By(actor): By, InView(name): InView) -> Result<StatusCode, ApiError> {
+pub(crate) async fn drop(
+    warehouse: InWarehouse,
+    RequestActor(actor): RequestActor,
+    InView(name): InView,
+) -> Result<StatusCode, ApiError> {
     warehouse.catalog().drop_view(&name, &actor).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -96,7 +100,11 @@ pub(crate) async fn drop(warehouse: In, By(actor): By, InView(name): InView) -> 
 /// Renames a view, also into another namespace.
 ///
 /// Route: `POST /v1/{prefix}/views/rename`. Spec: REST `renameView`.
-pub(crate) async fn rename(warehouse: In, By(actor): By, Body(request): Body<Rename>) -> Result<StatusCode, ApiError> {
+pub(crate) async fn rename(
+    warehouse: InWarehouse,
+    RequestActor(actor): RequestActor,
+    JsonBody(request): JsonBody<RenameRequest>,
+) -> Result<StatusCode, ApiError> {
     let (from, to) = request.names()?;
     warehouse.catalog().rename_view(&from, &to, &actor).await?;
     Ok(StatusCode::NO_CONTENT)

@@ -5,11 +5,11 @@ use axum::extract::State;
 use esker_state::Event;
 use serde::{Deserialize, Serialize};
 
-use crate::extract::Query;
+use crate::extract::QueryParams;
 use crate::{ApiError, App};
 
 /// The maximum number of events in one answer.
-const MOST: u32 = 1000;
+const MAX_EVENTS: u32 = 1000;
 
 /// The parameters of a request for events.
 #[derive(Debug, Deserialize)]
@@ -36,11 +36,14 @@ pub(crate) struct EventPage {
 }
 
 /// Returns the events after a cursor, the oldest first (`GET /api/v1/events?after=&warehouse=&limit=`).
-pub(crate) async fn list(State(app): State<App>, Query(query): Query<EventQuery>) -> Result<Json<EventPage>, ApiError> {
+pub(crate) async fn list(
+    State(app): State<App>,
+    QueryParams(query): QueryParams<EventQuery>,
+) -> Result<Json<EventPage>, ApiError> {
     if let Some(name) = &query.warehouse {
         app.warehouse(name)?;
     }
-    let events = app.state().events_after(query.after, query.warehouse.as_deref(), query.limit.clamp(1, MOST)).await?;
+    let events = app.state().events_after(query.after, query.warehouse.as_deref(), query.limit.clamp(1, MAX_EVENTS)).await?;
     let next = events.last().map_or(query.after, |e| e.id);
     Ok(Json(EventPage { events, next }))
 }

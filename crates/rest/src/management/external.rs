@@ -16,16 +16,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::jobs;
-use crate::extract::Body;
+use crate::extract::JsonBody;
 use crate::{ApiError, App};
 
 /// The durations of a lease that a worker may ask for, in seconds.
-const LEASES: std::ops::RangeInclusive<u64> = 1..=3600;
+const LEASE_SECONDS: std::ops::RangeInclusive<u64> = 1..=3600;
 
 /// The request of a worker for a job.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(crate) struct Claim {
+pub(crate) struct ClaimRequest {
     engine: String,
     worker: String,
     #[serde(default = "default_lease")]
@@ -37,9 +37,9 @@ const fn default_lease() -> u64 {
 }
 
 /// Returns the end of a lease that begins now, in milliseconds since the Unix epoch.
-fn until(lease_seconds: u64) -> Result<i64, ApiError> {
-    if !LEASES.contains(&lease_seconds) {
-        let what = format!("lease-seconds must be between {} and {}", LEASES.start(), LEASES.end());
+fn lease_end(lease_seconds: u64) -> Result<i64, ApiError> {
+    if !LEASE_SECONDS.contains(&lease_seconds) {
+        let what = format!("lease-seconds must be between {} and {}", LEASE_SECONDS.start(), LEASE_SECONDS.end());
         return Err(ApiError::new(ErrorCode::BadRequest, what));
     }
     let lease = Duration::from_secs(lease_seconds);
@@ -49,7 +49,7 @@ fn until(lease_seconds: u64) -> Result<i64, ApiError> {
 /// Gives a worker the next job that waits for its engine, or answers 204 if there is none (`POST /api/v1/jobs/claim`).
 ///
 /// Jobs of warehouses whose epoch does not fit the database are not given.
-pub(crate) async fn claim(State(app): State<App>, Body(claim): Body<Claim>) -> Result<Response, ApiError> {
+pub(crate) async fn claim(State(app): State<App>, JsonBody(claim): JsonBody<ClaimRequest>) -> Result<Response, ApiError> {
     if claim.engine != SPARK {
         return Err(ApiError::new(
             ErrorCode::BadRequest,
@@ -64,7 +64,7 @@ pub(crate) async fn claim(State(app): State<App>, Body(claim): Body<Claim>) -> R
     if ids.is_empty() {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    let taken = app.state().claim_external_job(&ids, &claim.engine, &claim.worker, until(claim.lease_seconds)?).await?;
+    let taken = app.state().claim_external_job(&ids, &claim.engine, &claim.worker, lease_end(claim.lease_seconds)?).await?;
     let Some(job) = taken else { return Ok(StatusCode::NO_CONTENT.into_response()) };
     let maintenance = warehouse_of(&app, &job)?;
     match maintenance.external_job(&job).await {
@@ -86,7 +86,7 @@ fn warehouse_of<'a>(app: &'a App, job: &Job) -> Result<&'a Maintenance, ApiError
 }
 
 /// Makes the error for a worker that does not have the job, or not any more.
-fn not_yours(job: &Job, worker: &str) -> ApiError {
+fn lease_lost(job: &Job, worker: &str) -> ApiError {
     let what = format!("job {} does not belong to worker {worker}: its lease ended, or the job is over", job.id);
     ApiError::new(ErrorCode::Refused, what)
 }
@@ -94,7 +94,7 @@ fn not_yours(job: &Job, worker: &str) -> ApiError {
 /// The renewal of a lease, with the progress of the job as done and total work.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(crate) struct Renewal {
+pub(crate) struct LeaseRenewal {
     worker: String,
     #[serde(default = "default_lease")]
     lease_seconds: u64,
@@ -106,7 +106,7 @@ pub(crate) struct Renewal {
 
 /// The answer to the renewal of a lease.
 #[derive(Debug, Serialize)]
-pub(crate) struct Renewed {
+pub(crate) struct RenewalAnswer {
     /// Tells whether the job was cancelled, so that the worker has to stop.
     cancelled: bool,
 }
@@ -115,18 +115,18 @@ pub(crate) struct Renewed {
 pub(crate) async fn renew(
     State(app): State<App>,
     Path(id): Path<String>,
-    Body(renewal): Body<Renewal>,
-) -> Result<Json<Renewed>, ApiError> {
+    JsonBody(renewal): JsonBody<LeaseRenewal>,
+) -> Result<Json<RenewalAnswer>, ApiError> {
     let job = jobs::find(app.state(), &id).await?;
-    let Renewal { worker, lease_seconds, done, total } = renewal;
-    let renewed = app.state().renew_job(job.id, &worker, until(lease_seconds)?, (done, total)).await?;
-    renewed.map(|cancelled| Json(Renewed { cancelled })).ok_or_else(|| not_yours(&job, &worker))
+    let LeaseRenewal { worker, lease_seconds, done, total } = renewal;
+    let renewed = app.state().renew_job(job.id, &worker, lease_end(lease_seconds)?, (done, total)).await?;
+    renewed.map(|cancelled| Json(RenewalAnswer { cancelled })).ok_or_else(|| lease_lost(&job, &worker))
 }
 
 /// The report of a worker about the end of its job.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "lowercase", tag = "state")]
-pub(crate) enum Ended {
+pub(crate) enum ExternalJobEnd {
     Succeeded { worker: String, outcome: Value },
     Failed { worker: String, error: String },
     Cancelled { worker: String },
@@ -136,16 +136,16 @@ pub(crate) enum Ended {
 pub(crate) async fn finish(
     State(app): State<App>,
     Path(id): Path<String>,
-    Body(ended): Body<Ended>,
+    JsonBody(ended): JsonBody<ExternalJobEnd>,
 ) -> Result<StatusCode, ApiError> {
     let job = jobs::find(app.state(), &id).await?;
     let (worker, end) = match ended {
-        Ended::Succeeded { worker, outcome } => (worker, JobEnd::Succeeded(outcome.to_string())),
-        Ended::Failed { worker, error } => (worker, JobEnd::Failed(error)),
-        Ended::Cancelled { worker } => (worker, JobEnd::Cancelled),
+        ExternalJobEnd::Succeeded { worker, outcome } => (worker, JobEnd::Succeeded(outcome.to_string())),
+        ExternalJobEnd::Failed { worker, error } => (worker, JobEnd::Failed(error)),
+        ExternalJobEnd::Cancelled { worker } => (worker, JobEnd::Cancelled),
     };
     match warehouse_of(&app, &job)?.end_external_job(&job, &worker, end).await? {
         true => Ok(StatusCode::NO_CONTENT),
-        false => Err(not_yours(&job, &worker)),
+        false => Err(lease_lost(&job, &worker)),
     }
 }

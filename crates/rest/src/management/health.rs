@@ -7,8 +7,8 @@ use esker_state::HealthPoint;
 use esker_table::TableFacts;
 use serde::{Deserialize, Serialize};
 
-use crate::extract::{In, InTable, Query};
-use crate::health::TableVerdict;
+use crate::extract::{InTable, InWarehouse, QueryParams};
+use crate::health::TableAssessment;
 use crate::{ApiError, App};
 
 /// A table in the list of all tables, as JSON.
@@ -34,7 +34,7 @@ pub struct FleetTable {
 
 impl FleetTable {
     /// Makes the entry of a table.
-    pub(crate) fn new(examined: &TableVerdict) -> Self {
+    pub(crate) fn new(examined: &TableAssessment) -> Self {
         let facts = examined.facts.as_ref().ok();
         Self {
             warehouse: examined.warehouse.clone(),
@@ -57,11 +57,14 @@ pub(crate) struct FleetQuery {
 }
 
 /// Lists the tables of one warehouse or of all, the worst first (`GET /api/v1/tables?warehouse=`).
-pub(crate) async fn fleet(State(app): State<App>, Query(query): Query<FleetQuery>) -> Result<Json<Vec<FleetTable>>, ApiError> {
+pub(crate) async fn fleet(
+    State(app): State<App>,
+    QueryParams(query): QueryParams<FleetQuery>,
+) -> Result<Json<Vec<FleetTable>>, ApiError> {
     if let Some(name) = &query.warehouse {
         app.warehouse(name)?;
     }
-    let all = app.examine_all().await?;
+    let all = app.assess_all().await?;
     let wanted = all.iter().filter(|e| query.warehouse.as_ref().is_none_or(|name| *name == e.warehouse));
     Ok(Json(wanted.map(FleetTable::new).collect()))
 }
@@ -83,10 +86,14 @@ pub struct TableHealth {
 }
 
 /// Returns the health of one table (`GET …/tables/{table}/health`).
-pub(crate) async fn table(State(app): State<App>, warehouse: In, InTable(name): InTable) -> Result<Json<TableHealth>, ApiError> {
+pub(crate) async fn table(
+    State(app): State<App>,
+    warehouse: InWarehouse,
+    InTable(name): InTable,
+) -> Result<Json<TableHealth>, ApiError> {
     let catalog = warehouse.catalog();
     let row = catalog.state().table(catalog.warehouse(), &name).await?;
-    let TableVerdict { row, facts, assessment, .. } = app.examine(catalog, row).await?;
+    let TableAssessment { row, facts, assessment, .. } = app.assess_table(catalog, row).await?;
     let (facts, error) = match facts {
         Ok(facts) => (Some(facts.as_ref().clone()), None),
         Err(why) => (None, Some(why.to_string())),
@@ -96,7 +103,7 @@ pub(crate) async fn table(State(app): State<App>, warehouse: In, InTable(name): 
 
 /// The parameters of a table's history.
 #[derive(Debug, Deserialize)]
-pub(crate) struct Since {
+pub(crate) struct HistoryQuery {
     /// The time of the oldest point, in milliseconds since the Unix epoch.
     #[serde(default)]
     since_ms: i64,
@@ -104,9 +111,9 @@ pub(crate) struct Since {
 
 /// Returns the score and the file counts of a table over time, the oldest first (`GET …/tables/{table}/history?since_ms=`).
 pub(crate) async fn history(
-    warehouse: In,
+    warehouse: InWarehouse,
     InTable(name): InTable,
-    Query(since): Query<Since>,
+    QueryParams(since): QueryParams<HistoryQuery>,
 ) -> Result<Json<Vec<HealthPoint>>, ApiError> {
     let catalog = warehouse.catalog();
     let row = catalog.state().table(catalog.warehouse(), &name).await?;

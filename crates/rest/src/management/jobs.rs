@@ -6,7 +6,7 @@ use esker_state::{Job, JobFilter, JobLogLine, JobState};
 use esker_types::{ErrorCode, JobId};
 use serde::{Deserialize, Serialize};
 
-use crate::extract::Query;
+use crate::extract::QueryParams;
 use crate::{ApiError, App, Caller};
 
 /// The record of a job with the name of its warehouse, as JSON.
@@ -45,7 +45,10 @@ const fn default_limit() -> u32 {
 }
 
 /// Lists jobs, the newest first (`GET /api/v1/jobs?state=&kind=&warehouse=&limit=`).
-pub(crate) async fn list(State(app): State<App>, Query(query): Query<JobsQuery>) -> Result<Json<Vec<JobView>>, ApiError> {
+pub(crate) async fn list(
+    State(app): State<App>,
+    QueryParams(query): QueryParams<JobsQuery>,
+) -> Result<Json<Vec<JobView>>, ApiError> {
     let warehouse = query.warehouse.map(|name| app.warehouse(&name).map(|w| w.catalog().warehouse().id)).transpose()?;
     let filter = JobFilter { state: query.state, kind: query.kind, warehouse, ..JobFilter::default() };
     let jobs = app.state().jobs(&filter, query.limit).await?;
@@ -53,14 +56,14 @@ pub(crate) async fn list(State(app): State<App>, Query(query): Query<JobsQuery>)
 }
 
 /// Makes the error for a job that does not exist.
-fn missing(id: &str) -> ApiError {
+fn no_such_job(id: &str) -> ApiError {
     ApiError::new(ErrorCode::NotFound, format!("job {id} does not exist"))
 }
 
 /// Finds a job by the id in a path.
 pub(crate) async fn find(state: &esker_state::State, id: &str) -> Result<Job, ApiError> {
-    let parsed: JobId = id.parse().map_err(|_| missing(id))?;
-    state.job(parsed).await?.ok_or_else(|| missing(id))
+    let parsed: JobId = id.parse().map_err(|_| no_such_job(id))?;
+    state.job(parsed).await?.ok_or_else(|| no_such_job(id))
 }
 
 /// Returns the record of a job (`GET /api/v1/jobs/{job}`).
@@ -77,7 +80,7 @@ pub(crate) async fn log(State(app): State<App>, Path(id): Path<String>) -> Resul
 
 /// The answer to a cancellation: the state of the job after it.
 #[derive(Debug, Clone, Serialize)]
-pub(crate) struct Cancelled {
+pub(crate) struct CancelAnswer {
     state: JobState,
 }
 
@@ -85,12 +88,16 @@ pub(crate) struct Cancelled {
 ///
 /// A queued job is cancelled at once. A running job stops at the next safe point; what it has committed stays, and an undo takes
 /// that back.
-pub(crate) async fn cancel(State(app): State<App>, caller: Caller, Path(id): Path<String>) -> Result<Json<Cancelled>, ApiError> {
-    Ok(Json(Cancelled { state: cancel_by(&app, &caller, &id).await? }))
+pub(crate) async fn cancel(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<CancelAnswer>, ApiError> {
+    Ok(Json(CancelAnswer { state: cancel_by(&app, &caller, &id).await? }))
 }
 
 /// Cancels a job for a caller, and returns its state after that.
 pub(crate) async fn cancel_by(app: &App, caller: &Caller, id: &str) -> Result<JobState, ApiError> {
-    let parsed: JobId = id.parse().map_err(|_| missing(id))?;
-    app.state().cancel_job(parsed, &caller.to_string()).await?.ok_or_else(|| missing(id))
+    let parsed: JobId = id.parse().map_err(|_| no_such_job(id))?;
+    app.state().cancel_job(parsed, &caller.to_string()).await?.ok_or_else(|| no_such_job(id))
 }

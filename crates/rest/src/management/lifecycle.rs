@@ -12,21 +12,21 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::ApiError;
-use crate::extract::{Body, By, In, InFunction, InNamespace, InTable, InView};
+use crate::extract::{InFunction, InNamespace, InTable, InView, InWarehouse, JsonBody, RequestActor};
 
 /// The request to protect something, or to lift its protection.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Protection {
+pub(crate) struct ProtectionRequest {
     protected: bool,
 }
 
 /// Protects a namespace against drops, or lifts the protection (`PUT …/namespaces/{namespace}/protection`).
 pub(crate) async fn protect_namespace(
-    warehouse: In,
-    By(actor): By,
+    warehouse: InWarehouse,
+    RequestActor(actor): RequestActor,
     InNamespace(name): InNamespace,
-    Body(request): Body<Protection>,
+    JsonBody(request): JsonBody<ProtectionRequest>,
 ) -> Result<StatusCode, ApiError> {
     warehouse.catalog().protect_namespace(&name, request.protected, &actor).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -34,10 +34,10 @@ pub(crate) async fn protect_namespace(
 
 /// Protects a table against drops, or lifts the protection (`PUT …/tables/{table}/protection`).
 pub(crate) async fn protect_table(
-    warehouse: In,
-    By(actor): By,
+    warehouse: InWarehouse,
+    RequestActor(actor): RequestActor,
     InTable(name): InTable,
-    Body(request): Body<Protection>,
+    JsonBody(request): JsonBody<ProtectionRequest>,
 ) -> Result<StatusCode, ApiError> {
     warehouse.catalog().protect_table(&name, request.protected, &actor).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -45,10 +45,10 @@ pub(crate) async fn protect_table(
 
 /// Protects a view against drops, or lifts the protection (`PUT …/views/{view}/protection`).
 pub(crate) async fn protect_view(
-    warehouse: In,
-    By(actor): By,
+    warehouse: InWarehouse,
+    RequestActor(actor): RequestActor,
     InView(name): InView,
-    Body(request): Body<Protection>,
+    JsonBody(request): JsonBody<ProtectionRequest>,
 ) -> Result<StatusCode, ApiError> {
     warehouse.catalog().protect_view(&name, request.protected, &actor).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -92,14 +92,14 @@ impl From<DroppedTable> for DroppedView {
 }
 
 /// Lists the dropped tables of a warehouse, the last dropped first (`GET /api/v1/warehouses/{warehouse}/dropped`).
-pub(crate) async fn dropped(warehouse: In) -> Result<Json<Vec<DroppedView>>, ApiError> {
+pub(crate) async fn dropped(warehouse: InWarehouse) -> Result<Json<Vec<DroppedView>>, ApiError> {
     Ok(Json(warehouse.catalog().dropped_tables().await?.into_iter().map(DroppedView::from).collect()))
 }
 
 /// The request to bring a dropped table back.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Undrop {
+pub(crate) struct UndropRequest {
     /// The new name of the table; without it, the old name.
     #[serde(rename = "as")]
     name: Option<TableName>,
@@ -107,10 +107,10 @@ pub(crate) struct Undrop {
 
 /// Brings a dropped table back, and returns its name (`POST /api/v1/warehouses/{warehouse}/dropped/{table-id}/undrop`).
 pub(crate) async fn undrop(
-    warehouse: In,
-    By(actor): By,
+    warehouse: InWarehouse,
+    RequestActor(actor): RequestActor,
     Path((_, id)): Path<(String, String)>,
-    Body(request): Body<Undrop>,
+    JsonBody(request): JsonBody<UndropRequest>,
 ) -> Result<Json<Value>, ApiError> {
     let missing = |_| ApiError::new(ErrorCode::NotFound, format!("no dropped table has the id {id}"));
     let id: TableId = id.parse().map_err(missing)?;
@@ -119,18 +119,18 @@ pub(crate) async fn undrop(
 }
 
 /// Changes the references of a table: branches, tags, rollback, publication of staged snapshots (`POST …/tables/{table}/refs`).
-pub(crate) async fn refs(
-    warehouse: In,
-    By(actor): By,
+pub(crate) async fn change_refs(
+    warehouse: InWarehouse,
+    RequestActor(actor): RequestActor,
     InTable(name): InTable,
-    Body(change): Body<RefChange>,
+    JsonBody(change): JsonBody<RefChange>,
 ) -> Result<Json<Value>, ApiError> {
     let committed = warehouse.catalog().change_refs(&name, change, &actor).await?;
     Ok(Json(view(&committed.table)))
 }
 
 /// Lists the references and the staged snapshots of a table (`GET …/tables/{table}/refs`).
-pub(crate) async fn list_refs(warehouse: In, InTable(name): InTable) -> Result<Json<Value>, ApiError> {
+pub(crate) async fn list_refs(warehouse: InWarehouse, InTable(name): InTable) -> Result<Json<Value>, ApiError> {
     Ok(Json(view(&warehouse.catalog().load(&name).await?)))
 }
 
@@ -144,17 +144,21 @@ fn view(table: &esker_catalog::LoadedTable) -> Value {
 
 /// Stores a function, whose metadata is the body (`PUT …/functions/{function}`).
 pub(crate) async fn put_function(
-    warehouse: In,
-    By(actor): By,
+    warehouse: InWarehouse,
+    RequestActor(actor): RequestActor,
     InFunction(name): InFunction,
-    Body(metadata): Body<Value>,
+    JsonBody(metadata): JsonBody<Value>,
 ) -> Result<StatusCode, ApiError> {
     warehouse.catalog().put_function(&name, &metadata, &actor).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// Drops a function (`DELETE …/functions/{function}`).
-pub(crate) async fn drop_function(warehouse: In, By(actor): By, InFunction(name): InFunction) -> Result<StatusCode, ApiError> {
+pub(crate) async fn drop_function(
+    warehouse: InWarehouse,
+    RequestActor(actor): RequestActor,
+    InFunction(name): InFunction,
+) -> Result<StatusCode, ApiError> {
     warehouse.catalog().drop_function(&name, &actor).await?;
     Ok(StatusCode::NO_CONTENT)
 }

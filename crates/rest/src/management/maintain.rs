@@ -10,13 +10,13 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use esker_catalog::deletion::{self, Swept};
-use esker_maintenance::{Explanation, JobRequest, JobSpec, KindView, Undone, kind_view};
+use esker_maintenance::{Explanation, JobRequest, JobSpec, KindView, UndoOutcome, kind_view};
 use esker_state::{QuarantineState, QuarantinedFile};
 use esker_types::{ErrorCode, JobId, JobKind, NoSuchKind, now_ms};
 use serde::{Deserialize, Serialize};
 
 use super::jobs;
-use crate::extract::{By, In, InTable, Query, read_json};
+use crate::extract::{InTable, InWarehouse, QueryParams, RequestActor, read_json};
 use crate::{ApiError, App, Caller};
 
 /// The parameters of a request that starts or previews a job.
@@ -55,9 +55,9 @@ impl FromRequestParts<App> for JobKey {
 
 /// The request of a job, of the kind in the last path segment and with the options in the body.
 #[derive(Debug)]
-pub(crate) struct Requested(JobRequest);
+pub(crate) struct RequestedJob(JobRequest);
 
-impl FromRequest<App> for Requested {
+impl FromRequest<App> for RequestedJob {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
@@ -77,13 +77,13 @@ pub(crate) async fn kinds() -> Json<Vec<KindView>> {
 /// A frozen table takes only jobs that change nothing. A compaction takes `compact.spark-over` from the policy if the request
 /// does not set it.
 pub(crate) async fn start(
-    warehouse: In,
+    warehouse: InWarehouse,
     State(app): State<App>,
     caller: Caller,
     InTable(name): InTable,
-    Query(how): Query<StartQuery>,
+    QueryParams(how): QueryParams<StartQuery>,
     JobKey(key): JobKey,
-    Requested(mut request): Requested,
+    RequestedJob(mut request): RequestedJob,
 ) -> Result<Response, ApiError> {
     if how.dry_run {
         return Ok(Json(warehouse.0.preview(&name, request).await?).into_response());
@@ -106,24 +106,35 @@ pub(crate) async fn start(
 
 /// The parameters of an explanation.
 #[derive(Debug, Deserialize)]
-pub(crate) struct OfFile {
+pub(crate) struct ExplainQuery {
     /// The URI of the file.
     path: String,
 }
 
 /// Explains why a file exists, or why it does not (`GET /api/v1/warehouses/{warehouse}/explain?path=URI`).
-pub(crate) async fn explain(warehouse: In, Query(file): Query<OfFile>) -> Result<Json<Explanation>, ApiError> {
+pub(crate) async fn explain(
+    warehouse: InWarehouse,
+    QueryParams(file): QueryParams<ExplainQuery>,
+) -> Result<Json<Explanation>, ApiError> {
     Ok(Json(esker_maintenance::explain(warehouse.catalog(), &file.path).await?))
 }
 
 /// Takes back a job of a kind that can be undone (`POST /api/v1/warehouses/{warehouse}/jobs/{job}/undo`).
-pub(crate) async fn undo(warehouse: In, caller: Caller, Path((_, id)): Path<(String, String)>) -> Result<Json<Undone>, ApiError> {
+pub(crate) async fn undo(
+    warehouse: InWarehouse,
+    caller: Caller,
+    Path((_, id)): Path<(String, String)>,
+) -> Result<Json<UndoOutcome>, ApiError> {
     let job = jobs::find(warehouse.catalog().state(), &id).await?;
     Ok(Json(esker_maintenance::undo(warehouse.catalog(), &job, &caller).await?))
 }
 
 /// Makes a foreign table an owned one (`POST …/tables/{table}/claim`).
-pub(crate) async fn claim(warehouse: In, By(actor): By, InTable(name): InTable) -> Result<StatusCode, ApiError> {
+pub(crate) async fn claim(
+    warehouse: InWarehouse,
+    RequestActor(actor): RequestActor,
+    InTable(name): InTable,
+) -> Result<StatusCode, ApiError> {
     warehouse.catalog().claim(&name, &actor).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -153,7 +164,7 @@ impl From<QuarantinedFile> for QuarantineView {
 }
 
 /// Lists the files of a table in quarantine (`GET …/tables/{table}/quarantine`).
-pub(crate) async fn quarantine(warehouse: In, InTable(name): InTable) -> Result<Json<Vec<QuarantineView>>, ApiError> {
+pub(crate) async fn quarantine(warehouse: InWarehouse, InTable(name): InTable) -> Result<Json<Vec<QuarantineView>>, ApiError> {
     let catalog = warehouse.catalog();
     let row = catalog.state().table(catalog.warehouse(), &name).await?;
     let files = catalog.state().quarantine_of(row.id).await?;

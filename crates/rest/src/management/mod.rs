@@ -48,7 +48,7 @@ pub(crate) fn router() -> Router<App> {
         .route(&format!("{table}/claim"), post(maintain::claim))
         .route(&format!("{table}/{{kind}}"), post(maintain::start))
         .route(&format!("{table}/protection"), put(lifecycle::protect_table))
-        .route(&format!("{table}/refs"), get(lifecycle::list_refs).post(lifecycle::refs))
+        .route(&format!("{table}/refs"), get(lifecycle::list_refs).post(lifecycle::change_refs))
         .route(&format!("{table}/quarantine"), get(maintain::quarantine))
         .route(&format!("{table}/history"), get(health::history))
         .route(&format!("{table}/policy"), get(policy::show))

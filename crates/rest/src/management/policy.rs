@@ -10,7 +10,7 @@ use esker_types::{JobKind, Millis, now_ms};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::extract::{In, InTable, Query};
+use crate::extract::{InTable, InWarehouse, QueryParams};
 use crate::{ApiError, App};
 
 /// The policy of a table, the autopilot's decision about it, and its use by engines, as JSON.
@@ -36,7 +36,7 @@ pub struct PolicyView {
 /// The parameters of a request for recommendations. Each that is given must match.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(crate) struct PolicyQuery {
+pub(crate) struct RecommendationsQuery {
     namespace: Option<String>,
     kind: Option<JobKind>,
     limit: Option<usize>,
@@ -47,8 +47,8 @@ pub(crate) struct PolicyQuery {
 /// Route: `GET /api/v1/warehouses/{warehouse}/recommendations?namespace=&kind=&limit=`.
 pub(crate) async fn recommended(
     State(app): State<App>,
-    warehouse: In,
-    Query(wanted): Query<PolicyQuery>,
+    warehouse: InWarehouse,
+    QueryParams(wanted): QueryParams<RecommendationsQuery>,
 ) -> Result<Json<Vec<Recommendation>>, ApiError> {
     let layers = app.layers(warehouse.catalog());
     let mut found = recommendations(warehouse.catalog(), &layers).await?;
@@ -61,12 +61,16 @@ pub(crate) async fn recommended(
 }
 
 /// Returns the policy of a table (`GET …/tables/{table}/policy`).
-pub(crate) async fn show(State(app): State<App>, warehouse: In, InTable(name): InTable) -> Result<Json<PolicyView>, ApiError> {
+pub(crate) async fn show(
+    State(app): State<App>,
+    warehouse: InWarehouse,
+    InTable(name): InTable,
+) -> Result<Json<PolicyView>, ApiError> {
     let catalog = warehouse.catalog();
     let row = catalog.state().table(catalog.warehouse(), &name).await?;
     let policy = app.policy(catalog, &row).await?;
     let now = now_ms();
-    let next = policy.schedules.keys().filter_map(|kind| Some((*kind, policy.next(*kind, now)?)));
+    let next = policy.schedules.keys().filter_map(|kind| Some((*kind, policy.next_run(*kind, now)?)));
     let (decided_ms, decision) = catalog.state().decision(row.id).await?.unzip();
     Ok(Json(PolicyView {
         table: name.to_string(),

@@ -8,7 +8,7 @@ use esker_types::ErrorCode;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::extract::{In, InTable, Query};
+use crate::extract::{InTable, InWarehouse, QueryParams};
 use crate::{ApiError, App};
 
 /// The parameters of a list of queries or reports.
@@ -23,7 +23,7 @@ const fn default_limit() -> u32 {
 }
 
 /// Lists the queries that run, then those that ended, the newest first in each group (`GET /api/v1/queries?limit=`).
-pub(crate) async fn list(State(app): State<App>, Query(query): Query<QueriesQuery>) -> Json<Vec<QueryRecord>> {
+pub(crate) async fn list(State(app): State<App>, QueryParams(query): QueryParams<QueriesQuery>) -> Json<Vec<QueryRecord>> {
     Json(app.inner.engine.log().newest(query.limit as usize))
 }
 
@@ -37,9 +37,9 @@ pub(crate) async fn cancel(State(app): State<App>, Path(id): Path<u64>) -> Resul
 
 /// Lists the scan and commit reports that engines sent about a table, the newest first (`GET …/tables/{table}/reports?limit=`).
 pub(crate) async fn reports(
-    warehouse: In,
+    warehouse: InWarehouse,
     InTable(name): InTable,
-    Query(query): Query<QueriesQuery>,
+    QueryParams(query): QueryParams<QueriesQuery>,
 ) -> Result<Json<Vec<Value>>, ApiError> {
     let catalog = warehouse.catalog();
     let row = catalog.state().table(catalog.warehouse(), &name).await?;

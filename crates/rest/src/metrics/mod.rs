@@ -46,7 +46,7 @@ pub(crate) struct ServiceMetrics {
     data_bytes: IntGaugeVec,
     data_files: IntGaugeVec,
     deletes_off: IntGaugeVec,
-    sick_tables: IntGaugeVec,
+    unswept_tables: IntGaugeVec,
     quarantine_files: IntGauge,
     quarantine_bytes: IntGauge,
     storage: IntCounterVec,
@@ -195,7 +195,7 @@ impl ServiceMetrics {
                     &["warehouse"]
                 )
             ),
-            sick_tables: registered!(
+            unswept_tables: registered!(
                 r,
                 IntGaugeVec::new(
                     Opts::new(
@@ -306,7 +306,7 @@ impl ServiceMetrics {
 }
 
 /// Prints the metrics of a registry in the text format of Prometheus.
-fn text(registry: &Registry) -> Result<String, ApiError> {
+fn render(registry: &Registry) -> Result<String, ApiError> {
     let mut bytes = Vec::new();
     let encoded = TextEncoder::new().encode(&registry.gather(), &mut bytes);
     let bug = |what: String| ApiError::new(ErrorCode::Internal, what);
@@ -320,7 +320,7 @@ fn gauge(n: impl TryInto<i64>) -> i64 {
 }
 
 /// Sets the metrics of the job queue, of the job attempts of this process, and of the autopilot's decisions.
-async fn jobs(app: &App) -> Result<(), ApiError> {
+async fn set_job_metrics(app: &App) -> Result<(), ApiError> {
     let (metrics, state) = (&app.inner.metrics, app.state());
     metrics.queue.reset();
     for (kind, state) in JobKind::ALL.into_iter().flat_map(|kind| [(kind.as_str(), "queued"), (kind.as_str(), "running")]) {
@@ -369,7 +369,7 @@ async fn jobs(app: &App) -> Result<(), ApiError> {
 }
 
 /// Sets the metrics of background tasks.
-fn background(app: &App) {
+fn set_task_metrics(app: &App) {
     let metrics = &app.inner.metrics;
     metrics.task_restarts.reset();
     for (name, task) in app.tasks().all() {
@@ -381,7 +381,7 @@ fn background(app: &App) {
 /// Returns the metrics of the service (`GET /metrics`).
 pub(crate) async fn service(State(app): State<App>) -> Result<String, ApiError> {
     let metrics = &app.inner.metrics;
-    let all = app.examine_all().await?;
+    let all = app.assess_all().await?;
     metrics.tables.set(gauge(all.len()));
     metrics.scores.reset();
     metrics.findings.reset();
@@ -411,8 +411,8 @@ pub(crate) async fn service(State(app): State<App>) -> Result<String, ApiError> 
             metrics.findings.with_label_values(&[finding.code, finding.severity.as_str()]).inc();
         }
     }
-    jobs(&app).await?;
-    background(&app);
+    set_job_metrics(&app).await?;
+    set_task_metrics(&app);
     metrics.jobs.set(gauge(app.warehouses().map(Maintenance::running).sum::<usize>()));
     metrics.servers.set(app.state().count_live_servers().await?);
     metrics.storage.reset();
@@ -445,12 +445,12 @@ pub(crate) async fn service(State(app): State<App>) -> Result<String, ApiError> 
         let off = i64::from(catalog.check_epoch().is_err());
         let warehouse = &catalog.options().warehouse;
         metrics.deletes_off.with_label_values(&[warehouse]).set(off);
-        metrics.sick_tables.with_label_values(&[warehouse]).set(gauge(catalog.unswept_tables()));
+        metrics.unswept_tables.with_label_values(&[warehouse]).set(gauge(catalog.unswept_tables()));
     }
     let (files, bytes) = app.state().quarantine_totals().await?;
     metrics.quarantine_files.set(files);
     metrics.quarantine_bytes.set(bytes);
-    text(&metrics.registry)
+    render(&metrics.registry)
 }
 
 use registered;

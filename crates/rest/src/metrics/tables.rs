@@ -8,7 +8,7 @@ use esker_table::HISTOGRAM_BOUNDS;
 use esker_types::TableId;
 use prometheus::{GaugeVec, IntGauge, Opts, Registry};
 
-use super::{gauge, registered, text};
+use super::{gauge, registered, render};
 use crate::{ApiError, App};
 
 /// The maximum number of tables with metrics; those with the lowest scores are exported.
@@ -100,7 +100,7 @@ pub(crate) async fn tables(State(app): State<App>) -> Result<String, ApiError> {
     }
     let uses = app.state().usages().await?;
 
-    let all = app.examine_all().await?;
+    let all = app.assess_all().await?;
     left_out.set(gauge(all.len().saturating_sub(MAX_TABLES)));
     for examined in all.iter().take(MAX_TABLES) {
         let namespace = examined.row.name.namespace.to_string();
@@ -155,5 +155,5 @@ pub(crate) async fn tables(State(app): State<App>) -> Result<String, ApiError> {
             deletes.with_label_values(&[labels[0], labels[1], labels[2], kind]).set(of.records as f64);
         }
     }
-    text(&registry)
+    render(&registry)
 }

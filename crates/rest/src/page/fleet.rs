@@ -6,8 +6,8 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::{ago, badge, encode, page, table_href};
-use crate::extract::Query;
-use crate::health::TableVerdict;
+use crate::extract::QueryParams;
+use crate::health::TableAssessment;
 use crate::{ApiError, App};
 
 /// The number of tables on a page.
@@ -24,9 +24,9 @@ pub(crate) struct FleetPageQuery {
 }
 
 /// Shows the tables, the worst first (`GET /?q=&page=`).
-pub(crate) async fn show(State(app): State<App>, Query(wanted): Query<FleetPageQuery>) -> Result<Markup, ApiError> {
-    let all = app.examine_all().await?;
-    let found: Vec<&TableVerdict> =
+pub(crate) async fn show(State(app): State<App>, QueryParams(wanted): QueryParams<FleetPageQuery>) -> Result<Markup, ApiError> {
+    let all = app.assess_all().await?;
+    let found: Vec<&TableAssessment> =
         all.iter().filter(|e| wanted.q.is_empty() || e.row.name.to_string().contains(&wanted.q)).collect();
     let pages = found.len().div_ceil(SHOWN);
     let shown = found.iter().skip(wanted.page.saturating_mul(SHOWN)).take(SHOWN);
@@ -60,7 +60,7 @@ pub(crate) async fn show(State(app): State<App>, Query(wanted): Query<FleetPageQ
 }
 
 /// Renders the row of a table. `several` adds the warehouse.
-fn row(examined: &TableVerdict, several: bool) -> Markup {
+fn row(examined: &TableAssessment, several: bool) -> Markup {
     let name = &examined.row.name;
     let href = table_href(&examined.warehouse, name);
     html! {

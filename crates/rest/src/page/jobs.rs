@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{ago, encode, page, same_site};
-use crate::extract::{In, Query};
+use crate::extract::{InWarehouse, QueryParams};
 use crate::management::{JobView, cancel_by, find_job, view_job};
 use crate::{ApiError, App, Caller};
 
@@ -25,7 +25,7 @@ pub(crate) struct JobsPageQuery {
 }
 
 /// Shows the jobs: those that are not over, then the others, the newest first in each group (`GET /jobs?state=`).
-pub(crate) async fn list(State(app): State<App>, Query(wanted): Query<JobsPageQuery>) -> Result<Markup, ApiError> {
+pub(crate) async fn list(State(app): State<App>, QueryParams(wanted): QueryParams<JobsPageQuery>) -> Result<Markup, ApiError> {
     let state = wanted.state.filter(|state| !state.is_empty());
     let filter = JobFilter { state: state.clone(), ..JobFilter::default() };
     let mut jobs = app.state().jobs(&filter, SHOWN).await?;
@@ -163,7 +163,7 @@ pub(crate) async fn cancel(
 /// Takes back a job and shows what came back (`POST /warehouses/{warehouse}/jobs/{job}/undo`).
 pub(crate) async fn undo(
     State(app): State<App>,
-    warehouse: In,
+    warehouse: InWarehouse,
     caller: Caller,
     headers: HeaderMap,
     Path((_, id)): Path<(String, String)>,

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::jobs::rows;
 use super::{ago, badge, charts, page};
-use crate::extract::{In, InTable};
+use crate::extract::{InTable, InWarehouse};
 use crate::management::{JobView, view_job};
 use crate::{ApiError, App};
 
@@ -28,18 +28,18 @@ const HISTORY_MS: i64 = 14 * 24 * 3600 * 1000;
 /// Shows one table: its findings, its facts, and its jobs and policy.
 ///
 /// Route: `GET /warehouses/{warehouse}/namespaces/{namespace}/tables/{table}`. A table that can't be examined has a shorter page.
-pub(crate) async fn show(State(app): State<App>, warehouse: In, InTable(name): InTable) -> Result<Markup, ApiError> {
+pub(crate) async fn show(State(app): State<App>, warehouse: InWarehouse, InTable(name): InTable) -> Result<Markup, ApiError> {
     let catalog = warehouse.catalog();
     let state = catalog.state();
     let row = state.table(catalog.warehouse(), &name).await?;
-    let examined = app.examine(catalog, row).await?;
+    let examined = app.assess_table(catalog, row).await?;
     let id = examined.row.id;
     let jobs = state.jobs(&JobFilter { table: Some(id), ..JobFilter::default() }, JOBS).await?;
     let content = match &examined.facts {
         Ok(facts) => {
             let quarantine = state.quarantine_of(id).await?;
             let table = catalog.load_row(examined.row.clone()).await?;
-            let about = About {
+            let about = TablePage {
                 row: &examined.row,
                 facts,
                 assessment: &examined.assessment,
@@ -68,7 +68,7 @@ pub(crate) async fn show(State(app): State<App>, warehouse: In, InTable(name): I
 }
 
 /// The data of a table's page.
-struct About<'a> {
+struct TablePage<'a> {
     row: &'a TabularRow,
     facts: &'a TableFacts,
     assessment: &'a Assessment,
@@ -84,8 +84,8 @@ struct About<'a> {
 }
 
 /// Renders the page.
-fn content(about: &About<'_>) -> Markup {
-    let About { row, facts, assessment, quarantine, .. } = about;
+fn content(about: &TablePage<'_>) -> Markup {
+    let TablePage { row, facts, assessment, quarantine, .. } = about;
     html! {
         div.title {
             span.big { (badge(Some(assessment.score))) }
@@ -167,7 +167,7 @@ fn over_time(history: &[HealthPoint]) -> Markup {
 }
 
 /// Renders the policy and the autopilot's last decision.
-fn autopilot(about: &About<'_>) -> Markup {
+fn autopilot(about: &TablePage<'_>) -> Markup {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let said = about.policy.settings.iter().filter(|s| s.origin != Origin::Default);
     html! {
@@ -189,7 +189,7 @@ fn autopilot(about: &About<'_>) -> Markup {
             thead { tr { th { "Key" } th { "Value" } th { "Set by" } th { "Next" } } }
             tbody { @for setting in said { tr {
                 td { (setting.key) } td { (setting.value) } td { (setting.origin) }
-                td { @if let Some(next) = setting.key.strip_suffix(".schedule").and_then(|kind| about.policy.next(kind.parse().ok()?, now_ms())) {
+                td { @if let Some(next) = setting.key.strip_suffix(".schedule").and_then(|kind| about.policy.next_run(kind.parse().ok()?, now_ms())) {
                     "in " ((next - now_ms()) / 60_000) " min"
                 } }
             } } }

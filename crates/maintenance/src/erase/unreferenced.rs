@@ -21,7 +21,7 @@ const CONCURRENCY: usize = 16;
 const BEGINNING: u64 = 64 << 10;
 
 /// A file outside of all snapshots that may hold rows.
-struct Stray {
+struct UnreferencedFile {
     /// Normalized location of the file.
     path: String,
     /// Size of the file in bytes; 0 if it is not known yet.
@@ -51,7 +51,7 @@ pub(super) async fn outside(
     quarantined.retain(|path, _| !found.contains_key(path));
     let mut strays = loose(catalog, table, |path| known.contains(path) || quarantined.contains_key(path)).await?;
     for (path, quarantined) in quarantined {
-        strays.push(Stray { path, bytes: 0, quarantined: Some(quarantined) });
+        strays.push(UnreferencedFile { path, bytes: 0, quarantined: Some(quarantined) });
     }
     let storage = catalog.storage();
     let looks = strays.into_iter().map(|stray| async move {
@@ -59,7 +59,7 @@ pub(super) async fn outside(
         Ok::<_, crate::MaintenanceError>((stray, parquet))
     });
     let mut looks = futures::stream::iter(looks).buffered(CONCURRENCY);
-    while let Some((Stray { path, quarantined, .. }, look)) = looks.try_next().await? {
+    while let Some((UnreferencedFile { path, quarantined, .. }, look)) = looks.try_next().await? {
         if let Some((bytes, parquet)) = look {
             let mut suspect = Suspect::new(None, bytes, parquet);
             suspect.quarantined = quarantined;
@@ -70,7 +70,7 @@ pub(super) async fn outside(
 }
 
 /// Returns the unreferenced files in the table's places, and the files that were released from quarantine.
-async fn loose(catalog: &Catalog, table: &LoadedTable, known: impl Fn(&str) -> bool) -> Result<Vec<Stray>> {
+async fn loose(catalog: &Catalog, table: &LoadedTable, known: impl Fn(&str) -> bool) -> Result<Vec<UnreferencedFile>> {
     let own = places_of(catalog, table).await?;
     let elsewhere = referenced_by_others(catalog, table.row.id, &own).await?;
     let others = deletion::other_places(catalog, Some(table.row.id)).await?;
@@ -93,7 +93,7 @@ async fn loose(catalog: &Catalog, table: &LoadedTable, known: impl Fn(&str) -> b
             strays.insert(at.to_string(), 0);
         }
     }
-    Ok(strays.into_iter().map(|(path, bytes)| Stray { path, bytes, quarantined: None }).collect())
+    Ok(strays.into_iter().map(|(path, bytes)| UnreferencedFile { path, bytes, quarantined: None }).collect())
 }
 
 /// The places of a table and those of others.
@@ -119,7 +119,7 @@ impl Places {
 /// Returns the size of a file in bytes and whether it is Parquet; `None` if it is missing or holds no rows.
 ///
 /// Esker can't look for rows in files of other formats.
-async fn parquet(storage: &Storage, stray: &Stray) -> Result<Option<(u64, bool)>> {
+async fn parquet(storage: &Storage, stray: &UnreferencedFile) -> Result<Option<(u64, bool)>> {
     let bytes = match stray.bytes {
         0 => storage.size(&stray.path).await?.unwrap_or_default(),
         bytes => bytes,

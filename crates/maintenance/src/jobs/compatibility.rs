@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     CheckOutcome, CheckPlan, CompactOutcome, CompactPlan, Cost, EraseOutcome, ErasureReport, ExpireOutcome, ExpirePlan,
-    JobRequest, ManifestOutcome, ManifestPlan, OrphanOutcome, OrphanPlan, StatisticsOutcome, StatisticsPlan, Undone,
+    JobRequest, ManifestOutcome, ManifestPlan, OrphanOutcome, OrphanPlan, StatisticsOutcome, StatisticsPlan, UndoOutcome,
 };
 
 /// Renamed fields: the old name, which is still read, and the name that is written.
@@ -177,6 +177,6 @@ fn what_other_jobs_planned_and_did_is_read() {
         }],
         "files": 3, "rows": 40, "notes": ["1 files: not Parquet"], "seconds": 0.5,
     }));
-    read::<Undone>(&json!({"snapshots": 1, "refs": ["old"], "files": 2, "gone": 0, "job_id": job}));
+    read::<UndoOutcome>(&json!({"snapshots": 1, "refs": ["old"], "files": 2, "gone": 0, "job_id": job}));
     read::<Cost>(&json!({"bytes_read": 10, "bytes_written": 5, "requests": 3, "cpu_seconds": 0.25}));
 }
