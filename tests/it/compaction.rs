@@ -131,7 +131,7 @@ async fn a_rollback_beneath_a_compaction_gives_it_up() {
     faults.release("compacted-");
     let job = app.wait_for_job(job["job-id"].as_str().expect("an id")).await;
     assert_eq!(job["state"], "failed", "{job}");
-    assert!(job["error"].as_str().expect("an error").contains("was set back"), "{job}");
+    assert!(job["error"].as_str().expect("an error").contains("was moved back"), "{job}");
     assert_eq!(writer.ids().await.expect("ids"), (0..60).collect::<Vec<_>>());
 }
 

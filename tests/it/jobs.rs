@@ -78,7 +78,7 @@ async fn a_cancelled_job_leaves_the_table_as_it_was_and_nothing_behind() {
     assert_eq!(app.ok(Method::POST, &cancel(&second), None).await["state"], "cancelled", "it waits for the table");
     assert_eq!(app.ok(Method::POST, &cancel(&first), None).await["state"], "running");
     for _ in 0..500 {
-        if log(&app, &json!({"id": first})).await.iter().any(|line| line.contains("wants it to end")) {
+        if log(&app, &json!({"id": first})).await.iter().any(|line| line.contains("cancellation requested")) {
             break;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -147,7 +147,7 @@ async fn a_rewrite_over_the_policys_size_is_handed_over_and_stays_the_same_job()
     assert_eq!(app.ok(Method::POST, &format!("{path}/renew"), Some(renewal)).await, json!({"cancelled": false}));
     assert_eq!(show(&app, &id).await["progress"], json!([3, 7]));
     let foreign = app.refused(Method::POST, &format!("{path}/renew"), Some(json!({"worker": "v"}))).await;
-    assert!(foreign.2.contains("is not v's"), "{foreign:?}");
+    assert!(foreign.2.contains("does not belong to worker v"), "{foreign:?}");
     // No other job of the table starts meanwhile.
     let other = start(&app, "manifests", json!({}), None).await.1["job-id"].take();
     tokio::time::sleep(Duration::from_millis(300)).await;

@@ -28,7 +28,7 @@ pub const DEAD_SECONDS: u32 = 3;
 
 /// Returns a configuration with free ports and the data directory `dir`.
 ///
-/// With `ESKER_TEST_STATE=postgres`, the state database is in PostgreSQL: see [`postgres`].
+/// With `ESKER_TEST_STATE=postgres`, the state database is in PostgreSQL: see [`postgres_url`].
 pub fn config(dir: &Path) -> Config {
     let mut config = Config { data_dir: Some(dir.to_owned()), ..Config::default() };
     config.state.url = postgres_url(dir);

@@ -186,7 +186,7 @@ impl Autopilot {
         Self { warehouses, options, last_saved: HashMap::new() }
     }
 
-    /// Runs a pass every [`AutopilotOptions::every`], until `stopped` holds true.
+    /// Runs a pass every [`AutopilotOptions::interval`], until `stopped` holds true.
     pub async fn run(mut self, mut stopped: watch::Receiver<bool>) {
         loop {
             tokio::select! {

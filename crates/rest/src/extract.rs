@@ -3,7 +3,7 @@
 //! Names are taken from the raw path and not from the router, which decodes percent signs but not the plus signs of Java clients.
 //! A namespace of several levels is one path segment, with `%1F` between the levels.
 //!
-//! Start reading at [`In`] and [`InTable`] for the path, and at [`Body`] for JSON.
+//! Start reading at [`InWarehouse`] and [`InTable`] for the path, and at [`JsonBody`] for JSON.
 
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;

@@ -4,7 +4,7 @@
 //! closest to the table wins, key by key. A mistake in any layer is a problem. While a policy has problems, neither the
 //! autopilot nor a schedule starts a job on the table, because the intention is not known.
 //!
-//! Start reading at [`Policy::of`], then [`KEYS`] and [`Layers::of_table`].
+//! Start reading at [`Policy::of`], then [`KEYS`] and [`Layers::layers_of_table`].
 
 mod keys;
 mod layers;

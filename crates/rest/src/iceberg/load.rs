@@ -4,7 +4,7 @@
 //! entity tag, by which a client that has the current response gets 304. With `snapshots=refs` the snapshots without a reference
 //! are cut out of the text.
 //!
-//! Start reading at [`load`], then `answer` and [`shorten`].
+//! Start reading at [`load`], then `answer` and [`without_unreferenced`].
 
 use std::collections::HashSet;
 

@@ -32,7 +32,7 @@ impl Paging {
     ///
     /// # Errors
     ///
-    /// Returns [`ErrorCode::BadRequest`] if the token is not one that [`Paging::cut`] made.
+    /// Returns [`ErrorCode::BadRequest`] if the token is not one that [`Paging::cut_page`] made.
     pub(crate) fn after(&self) -> Result<String, ApiError> {
         let token = self.page_token.as_deref().unwrap_or_default();
         let decoded = URL_SAFE_NO_PAD.decode(token).ok().and_then(|b| String::from_utf8(b).ok());
