@@ -33,6 +33,16 @@ pub struct PathSetBuilder {
 /// A set of file paths. A million take 16 MB of memory; if they are spilled, 16 MB of disk and 64 KB of memory.
 ///
 /// Two paths may have the same hash. Files in the set are kept, so such a mistake keeps a file and never deletes one.
+///
+/// ```
+/// use esker_catalog::PathSetBuilder;
+///
+/// let mut referenced = PathSetBuilder::new(std::path::Path::new("spill"), 1 << 20);
+/// referenced.insert("s3a://lake/t/data/1.parquet");
+/// let referenced = referenced.finish().expect("nothing was spilled");
+/// assert!(referenced.contains("s3://lake/t/data/1.parquet").expect("in memory"));
+/// assert!(!referenced.contains("s3://lake/t/data/2.parquet").expect("in memory"));
+/// ```
 #[derive(Debug, Default)]
 pub struct PathSet {
     /// Hashes in memory, sorted.

@@ -95,6 +95,16 @@ pub struct Damage {
 ///
 /// `facts` is an error if the facts could not be collected: the reason, and true if the reason may pass. `Err(None)` means that the
 /// table was not examined yet. `now` is in milliseconds since the Unix epoch.
+///
+/// ```
+/// use esker_health::assess;
+/// use esker_table::TableFacts;
+///
+/// let facts = TableFacts { data_files: 400, small_files: 400, ideal_files: 1, data_bytes: 4 << 20, ..TableFacts::default() };
+/// let assessment = assess(Ok(&facts), &[], 0);
+/// assert!(assessment.score < 100);
+/// assert_eq!(assessment.findings[0].code, "small-files");
+/// ```
 pub fn assess(facts: Result<&TableFacts, Option<(&str, bool)>>, damage: &[Damage], now: Millis) -> Assessment {
     let mut findings: Vec<Finding> = match facts {
         Ok(facts) => rules::ALL.iter().filter_map(|rule| rule(facts, now)).collect(),

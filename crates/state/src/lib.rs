@@ -8,6 +8,7 @@
 //! Start reading with [`State`], then with the state machines in `jobs.rs`, `quarantine.rs` and `instances.rs`.
 
 mod backup;
+mod batch;
 #[cfg(test)]
 mod conformance;
 mod damage;

@@ -3,8 +3,12 @@
 //! An orphan scan records each unreferenced file as a candidate. A later scan that finds it unreferenced again, at least a day
 //! later, makes it an orphan. A candidate that a scan does not see again is forgotten.
 
-use esker_types::{JobId, Millis, TableId, now_ms};
+use std::collections::{BTreeSet, HashMap};
 
+use esker_types::{JobId, Millis, TableId, now_ms};
+use sqlx::Row;
+
+use crate::batch::{ROWS, placeholders, values};
 use crate::{Result, State};
 
 impl State {
@@ -19,21 +23,27 @@ impl State {
     /// [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
     pub async fn record_orphan_candidates(&self, table: TableId, paths: &[String], now: Millis) -> Result<Vec<Millis>> {
         let mut tx = self.begin().await?;
-        let mut since = Vec::with_capacity(paths.len());
-        for path in paths {
-            let first = sqlx::query_scalar(
-                "INSERT INTO orphan_candidate (path, table_id, first_ms, last_ms) VALUES ($1, $2, $3, $3)
-                 ON CONFLICT (path) DO UPDATE SET last_ms = $3, table_id = $2,
-                     first_ms = CASE WHEN orphan_candidate.table_id = $2 THEN orphan_candidate.first_ms ELSE $3 END
-                 RETURNING first_ms",
-            )
-            .bind(path)
-            .bind(table.to_string())
-            .bind(now);
-            since.push(first.fetch_one(&mut *tx).await?);
+        let mut since: HashMap<String, Millis> = HashMap::with_capacity(paths.len());
+        // PostgreSQL refuses to change a row twice in one statement.
+        let once: BTreeSet<&String> = paths.iter().collect();
+        for paths in once.into_iter().collect::<Vec<_>>().chunks(ROWS) {
+            let sql = format!(
+                "INSERT INTO orphan_candidate (path, table_id, first_ms, last_ms) VALUES {}
+                 ON CONFLICT (path) DO UPDATE SET last_ms = excluded.last_ms, table_id = excluded.table_id,
+                     first_ms = CASE WHEN orphan_candidate.table_id = excluded.table_id THEN orphan_candidate.first_ms
+                                     ELSE excluded.first_ms END
+                 RETURNING path, first_ms",
+                values(paths.len(), 4)
+            );
+            let insert = sqlx::query(sqlx::AssertSqlSafe(sql));
+            let insert =
+                paths.iter().fold(insert, |query, path| query.bind((*path).clone()).bind(table.to_string()).bind(now).bind(now));
+            for row in insert.fetch_all(&mut *tx).await? {
+                since.insert(row.try_get(0)?, row.try_get(1)?);
+            }
         }
         tx.commit().await?;
-        Ok(since)
+        Ok(paths.iter().map(|path| since.get(path).copied().unwrap_or(now)).collect())
     }
 
     /// Returns the time since when a file is an orphan candidate, in milliseconds since the Unix epoch. `None` if it is none.
@@ -69,10 +79,14 @@ impl State {
     pub async fn shorten_quarantine(&self, paths: &[String], due_ms: Millis) -> Result<u64> {
         let mut tx = self.begin().await?;
         let mut files = 0;
-        for path in paths {
-            let update = "UPDATE quarantine SET due_ms = CASE WHEN due_ms > $2 THEN $2 ELSE due_ms END, changed_ms = $3
-                          WHERE path = $1 AND state IN ('quarantined', 'deleting')";
-            files += sqlx::query(update).bind(path).bind(due_ms).bind(now_ms()).execute(&mut *tx).await?.rows_affected();
+        for paths in paths.chunks(ROWS) {
+            let update = format!(
+                "UPDATE quarantine SET due_ms = CASE WHEN due_ms > $1 THEN $1 ELSE due_ms END, changed_ms = $2
+                 WHERE state IN ('quarantined', 'deleting') AND path IN ({})",
+                placeholders(3, paths.len())
+            );
+            let update = sqlx::query(sqlx::AssertSqlSafe(update)).bind(due_ms).bind(now_ms());
+            files += paths.iter().fold(update, |query, path| query.bind(path)).execute(&mut *tx).await?.rows_affected();
         }
         tx.commit().await?;
         Ok(files)

@@ -7,6 +7,7 @@ use esker_types::{JobId, TableId, now_ms};
 use futures::TryStreamExt;
 use sqlx::Row;
 
+use crate::batch::{ROWS, values};
 use crate::{Result, State, Warehouse, parse_id};
 
 /// A file that was about to be written.
@@ -30,20 +31,23 @@ impl State {
     /// Returns [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
     pub async fn record_outputs(&self, warehouse: Warehouse, table: TableId, job: Option<JobId>, paths: &[String]) -> Result<()> {
         let mut tx = self.begin_intent().await?;
-        for path in paths {
-            sqlx::query(
+        for paths in paths.chunks(ROWS) {
+            let sql = format!(
                 "INSERT INTO pending_output (path, table_id, job_id, instance, recorded_ms, warehouse_id)
-                 VALUES ($1, $2, $3, $4, $5, $6)
-                 ON CONFLICT (path) DO NOTHING",
-            )
-            .bind(path)
-            .bind(table.to_string())
-            .bind(job.map(|j| j.to_string()))
-            .bind(self.instance.to_string())
-            .bind(now_ms())
-            .bind(warehouse.id)
-            .execute(&mut *tx)
-            .await?;
+                 VALUES {} ON CONFLICT (path) DO NOTHING",
+                values(paths.len(), 6)
+            );
+            let insert = sqlx::query(sqlx::AssertSqlSafe(sql));
+            let insert = paths.iter().fold(insert, |query, path| {
+                query
+                    .bind(path)
+                    .bind(table.to_string())
+                    .bind(job.map(|j| j.to_string()))
+                    .bind(self.instance.to_string())
+                    .bind(now_ms())
+                    .bind(warehouse.id)
+            });
+            insert.execute(&mut *tx).await?;
         }
         tx.commit().await?;
         Ok(())

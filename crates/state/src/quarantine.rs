@@ -19,12 +19,15 @@
 //! file again. A file in `deleting` or `deleted` can't become part of its table again: [`StateError::BeingDeleted`]. Records are never
 //! removed, so that [`State::quarantined_path`] explains any file.
 
+use std::collections::HashSet;
+
 use esker_types::{JobId, Millis, TableId, now_ms};
 use serde::{Deserialize, Serialize};
 use sqlx::any::AnyRow;
 use sqlx::{Any, Row, Transaction};
 use uuid::Uuid;
 
+use crate::batch::{ROWS, placeholders, remove_outputs, values};
 use crate::{Result, State, StateError, Warehouse, parse_id};
 
 /// The files in quarantine that one job quarantined in one table, as counts.
@@ -153,41 +156,44 @@ pub struct QuarantinedFile {
 /// Quarantines files. A file that is in quarantine already keeps its record.
 pub(crate) async fn insert_quarantine(tx: &mut Transaction<'_, Any>, quarantines: &[NewQuarantine]) -> Result<()> {
     let now = now_ms();
-    for record in quarantines {
+    // Of two records of one path the first counts. PostgreSQL also refuses to change a row twice in one statement.
+    let mut seen = HashSet::new();
+    let records: Vec<&NewQuarantine> = quarantines.iter().filter(|record| seen.insert(record.path.as_str())).collect();
+    for records in records.chunks(ROWS) {
         // A path that was quarantined before, and was released or deleted, may be quarantined again.
-        sqlx::query(
+        let sql = format!(
             "INSERT INTO quarantine (path, table_id, table_name, table_uuid, table_location, job_id, reason, bytes,
                                  state, quarantined_ms, due_ms, changed_ms, warehouse_id, kind)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'quarantined', $9, $10, $9, $11, $12)
-             ON CONFLICT (path) DO UPDATE SET table_id = $2, table_name = $3, table_uuid = $4, table_location = $5,
-                 job_id = $6, reason = $7, bytes = $8, state = 'quarantined', note = NULL, quarantined_ms = $9, due_ms = $10,
-                 changed_ms = $9, warehouse_id = $11, kind = $12
+             VALUES {}
+             ON CONFLICT (path) DO UPDATE SET table_id = excluded.table_id, table_name = excluded.table_name,
+                 table_uuid = excluded.table_uuid, table_location = excluded.table_location, job_id = excluded.job_id,
+                 reason = excluded.reason, bytes = excluded.bytes, state = excluded.state, note = NULL,
+                 quarantined_ms = excluded.quarantined_ms, due_ms = excluded.due_ms, changed_ms = excluded.changed_ms,
+                 warehouse_id = excluded.warehouse_id, kind = excluded.kind
              WHERE quarantine.state IN ('released', 'deleted')",
-        )
-        .bind(&record.path)
-        .bind(record.table.to_string())
-        .bind(&record.table_name)
-        .bind(record.table_uuid.to_string())
-        .bind(&record.table_location)
-        .bind(record.job.map(|j| j.to_string()))
-        .bind(&record.reason)
-        .bind(record.bytes.and_then(|b| i64::try_from(b).ok()))
-        .bind(now)
-        .bind(record.due_ms)
-        .bind(record.warehouse)
-        .bind(record.kind.as_str())
-        .execute(&mut **tx)
-        .await?;
+            values(records.len(), 14)
+        );
+        let insert = sqlx::query(sqlx::AssertSqlSafe(sql));
+        let insert = records.iter().fold(insert, |query, record| {
+            query
+                .bind(record.path.clone())
+                .bind(record.table.to_string())
+                .bind(record.table_name.clone())
+                .bind(record.table_uuid.to_string())
+                .bind(record.table_location.clone())
+                .bind(record.job.map(|j| j.to_string()))
+                .bind(record.reason.clone())
+                .bind(record.bytes.and_then(|b| i64::try_from(b).ok()))
+                .bind(QuarantineState::Quarantined.as_str())
+                .bind(now)
+                .bind(record.due_ms)
+                .bind(now)
+                .bind(record.warehouse)
+                .bind(record.kind.as_str())
+        });
+        insert.execute(&mut **tx).await?;
     }
     Ok(())
-}
-
-/// The number of paths in one statement.
-const PATHS_PER_STATEMENT: usize = 500;
-
-/// Returns `$first, $second, …`, the placeholders of `n` values.
-fn placeholders(first: usize, n: usize) -> String {
-    (first..first + n).map(|at| format!("${at}")).collect::<Vec<_>>().join(", ")
 }
 
 /// Releases files that are part of their table again, whichever job quarantined them.
@@ -196,7 +202,7 @@ fn placeholders(first: usize, n: usize) -> String {
 ///
 /// Returns [`Going`](StateError::BeingDeleted) if the deletion of one of the files has begun or is done.
 pub(crate) async fn release_restored(tx: &mut Transaction<'_, Any>, paths: &[String]) -> Result<()> {
-    for paths in paths.chunks(PATHS_PER_STATEMENT) {
+    for paths in paths.chunks(ROWS) {
         let update = format!(
             "UPDATE quarantine SET state = 'released', note = $1, changed_ms = $2 WHERE state = 'quarantined' AND path IN ({})",
             placeholders(3, paths.len())
@@ -253,9 +259,8 @@ impl State {
     pub async fn quarantine(&self, quarantines: &[NewQuarantine]) -> Result<()> {
         let mut tx = self.begin().await?;
         insert_quarantine(&mut tx, quarantines).await?;
-        for record in quarantines {
-            sqlx::query("DELETE FROM pending_output WHERE path = $1").bind(&record.path).execute(&mut *tx).await?;
-        }
+        let paths: Vec<&str> = quarantines.iter().map(|record| record.path.as_str()).collect();
+        remove_outputs(&mut tx, &paths).await?;
         tx.commit().await?;
         Ok(())
     }
@@ -306,7 +311,7 @@ impl State {
     /// Returns [`Sql`](StateError::Sql) if the database does not answer.
     pub async fn quarantined_among(&self, paths: &[String]) -> Result<(Vec<String>, Vec<String>)> {
         let (mut quarantined, mut going) = (Vec::new(), Vec::new());
-        for paths in paths.chunks(PATHS_PER_STATEMENT) {
+        for paths in paths.chunks(ROWS) {
             let sql = format!(
                 "SELECT path, state FROM quarantine WHERE state <> 'released' AND path IN ({})",
                 placeholders(1, paths.len())
@@ -377,16 +382,18 @@ impl State {
         if at.as_deref() != checked {
             return Ok(Vec::new());
         }
-        let mut begun = Vec::with_capacity(paths.len());
-        for path in paths {
-            let update = "UPDATE quarantine SET state = 'deleting', note = NULL, changed_ms = $2
-                          WHERE path = $1 AND state IN ('quarantined', 'deleting')";
-            if sqlx::query(update).bind(&path).bind(now_ms()).execute(&mut *tx).await?.rows_affected() > 0 {
-                begun.push(path);
-            }
+        let mut begun = HashSet::with_capacity(paths.len());
+        for paths in paths.chunks(ROWS) {
+            let update = format!(
+                "UPDATE quarantine SET state = 'deleting', note = NULL, changed_ms = $1
+                 WHERE state IN ('quarantined', 'deleting') AND path IN ({}) RETURNING path",
+                placeholders(2, paths.len())
+            );
+            let update = sqlx::query_scalar::<_, String>(sqlx::AssertSqlSafe(update)).bind(now_ms());
+            begun.extend(paths.iter().fold(update, |query, path| query.bind(path)).fetch_all(&mut *tx).await?);
         }
         tx.commit().await?;
-        Ok(begun)
+        Ok(paths.into_iter().filter(|path| begun.contains(path)).collect())
     }
 
     /// Sets the state of files in quarantine, with a note for people, in one transaction.
@@ -399,14 +406,13 @@ impl State {
     /// [`Sql`](StateError::Sql) if the database fails.
     pub async fn set_quarantine_state(&self, paths: &[String], state: QuarantineState, note: Option<&str>) -> Result<()> {
         let mut tx = self.begin().await?;
-        for path in paths {
-            sqlx::query("UPDATE quarantine SET state = $2, note = $3, changed_ms = $4 WHERE path = $1")
-                .bind(path)
-                .bind(state.as_str())
-                .bind(note)
-                .bind(now_ms())
-                .execute(&mut *tx)
-                .await?;
+        for paths in paths.chunks(ROWS) {
+            let update = format!(
+                "UPDATE quarantine SET state = $1, note = $2, changed_ms = $3 WHERE path IN ({})",
+                placeholders(4, paths.len())
+            );
+            let update = sqlx::query(sqlx::AssertSqlSafe(update)).bind(state.as_str()).bind(note).bind(now_ms());
+            paths.iter().fold(update, |query, path| query.bind(path)).execute(&mut *tx).await?;
         }
         tx.commit().await?;
         Ok(())

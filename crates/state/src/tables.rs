@@ -9,6 +9,7 @@ use sqlx::any::AnyRow;
 use sqlx::{Any, Row, Transaction};
 use uuid::Uuid;
 
+use crate::batch::remove_outputs;
 use crate::dropped::insert_dropped;
 use crate::namespaces::namespace_id;
 use crate::places::{forget_places, inherit_places, insert_places};
@@ -244,9 +245,7 @@ async fn swap(tx: &mut Transaction<'_, Any>, swap: &PointerSwap) -> Result<bool>
     }
     insert_places(tx, swap.id, &swap.places).await?;
     insert_quarantine(tx, &swap.quarantine).await?;
-    for path in &swap.settled_outputs {
-        sqlx::query("DELETE FROM pending_output WHERE path = $1").bind(path).execute(&mut **tx).await?;
-    }
+    remove_outputs(tx, &swap.settled_outputs).await?;
     release_restored(tx, &swap.restored).await?;
     Ok(true)
 }

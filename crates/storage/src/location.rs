@@ -49,6 +49,16 @@ impl Scheme {
 /// `file:/x`, `file:///x` and `file://localhost/x` are the same location, as are `s3:`, `s3a:` and `s3n:`. On a file system, empty
 /// and `.` segments are removed. In an object store they are part of the key, so they are refused: two spellings of one location
 /// would defeat every check. `..` is refused everywhere, because a location that climbs could leave its warehouse.
+///
+/// ```
+/// use esker_storage::Location;
+///
+/// let table = Location::parse("s3a://lake/nyc/flights/").expect("a location");
+/// let file = Location::parse("s3://lake/nyc/flights/data/1.parquet").expect("a location");
+/// assert_eq!(table.to_string(), "s3://lake/nyc/flights");
+/// assert!(file.is_inside(&table));
+/// assert!(Location::parse("s3://lake/nyc/../other").is_err());
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Location {
     scheme: Scheme,

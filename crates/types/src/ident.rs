@@ -98,6 +98,13 @@ impl<'de> Deserialize<'de> for NamespaceName {
 }
 
 /// The full name of a table or view: its namespace and its name in that namespace.
+///
+/// ```
+/// use esker_types::TableName;
+///
+/// let name: TableName = "raw.crm.orders".parse().expect("a name");
+/// assert_eq!((name.namespace.levels(), name.name.as_str()), (&["raw".to_owned(), "crm".to_owned()][..], "orders"));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct TableName {
     /// The namespace that contains the table.

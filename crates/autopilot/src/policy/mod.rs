@@ -79,6 +79,18 @@ pub struct Setting {
 /// The policy of a table, merged from all layers.
 ///
 /// The defaults of the keys are in `Policy::of(&[])`. `Policy::default()` has no settings, and 0 for each duration.
+///
+/// ```
+/// use std::collections::BTreeMap;
+///
+/// use esker_autopilot::{Layer, Origin, Policy};
+///
+/// let layer = |origin, freeze: &str| Layer { origin, values: BTreeMap::from([("freeze".to_owned(), freeze.to_owned())]) };
+/// // The layer that is closest to the table comes last, and wins.
+/// let policy = Policy::of(&[layer(Origin::Server, "false"), layer(Origin::Table, "true")]);
+/// assert!(policy.freeze);
+/// assert_eq!(policy.origin("freeze"), Origin::Table);
+/// ```
 #[derive(Debug, Clone)]
 pub struct Policy {
     /// Turns the autopilot on for the table.
