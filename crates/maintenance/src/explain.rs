@@ -8,7 +8,7 @@ use esker_format::{DataContentType, ManifestProjection};
 use esker_state::{QuarantineState, TabularKind};
 use esker_storage::Location;
 use esker_table::{list_location, referenced_manifests};
-use esker_types::{JobId, Millis};
+use esker_types::{JobId, Millis, format_count};
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
@@ -184,7 +184,10 @@ fn verdict(found: &Explanation) -> String {
         };
         return match holder.snapshots.as_slice() {
             [] => format!("it is {} of {table}{there}", holder.role),
-            snapshots => format!("it is {} of {table}, reached from {} snapshots{heads}{there}", holder.role, snapshots.len()),
+            snapshots => {
+                let reached = format_count(snapshots.len() as u64, "snapshot");
+                format!("it is {} of {table}, reached from {reached}{heads}{there}", holder.role)
+            }
         };
     }
     match &found.quarantine {

@@ -7,6 +7,7 @@ use arrow::array::RecordBatch;
 use arrow::util::pretty::pretty_format_batches;
 use arrow_flight::sql::client::FlightSqlServiceClient;
 use clap::Args;
+use esker_types::format_count;
 use futures::TryStreamExt;
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
@@ -136,7 +137,7 @@ async fn statement(client: &mut Client, sql: &str, shown: usize) -> Result<()> {
     let table = pretty_format_batches(&visible).map_err(|e| Error::Remote(e.to_string()))?;
     print_line(&table.to_string());
     let cut = if rows > shown { format!(", the first {shown} shown") } else { String::new() };
-    print_line(&format!("{rows} rows{cut}, {:.3} s", started.elapsed().as_secs_f64()));
+    print_line(&format!("{}{cut}, {:.3} s", format_count(rows as u64, "row"), started.elapsed().as_secs_f64()));
     Ok(())
 }
 

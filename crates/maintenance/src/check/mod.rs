@@ -19,7 +19,7 @@ use std::time::Instant;
 use esker_catalog::{Catalog, LoadedTable};
 use esker_format::{MAIN_BRANCH, ManifestFile, PrimitiveType, Schema, SnapshotRef, Type};
 use esker_table::{DeleteKind, LiveDelete, LiveFile, LiveFiles, Manifest, TableError, count_live_files, load_manifests};
-use esker_types::{Coded, ErrorCode};
+use esker_types::{Coded, ErrorCode, format_count};
 use futures::stream::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 
@@ -147,11 +147,11 @@ pub(crate) async fn execute_check(context: &JobContext, table: &LoadedTable, pla
 
 /// Merges equal notes into one that counts their files.
 fn merge_notes(notes: &mut Vec<String>) {
-    let mut counted: HashMap<String, usize> = HashMap::new();
+    let mut counted: HashMap<String, u64> = HashMap::new();
     for note in notes.drain(..) {
         *counted.entry(note).or_default() += 1;
     }
-    notes.extend(counted.into_iter().map(|(note, n)| format!("{n} files: {note}")));
+    notes.extend(counted.into_iter().map(|(note, n)| format!("{}: {note}", format_count(n, "file"))));
     notes.sort();
 }
 

@@ -30,7 +30,7 @@ use esker_catalog::{Change, LoadedTable};
 use esker_format::{DataFile, Schema, TableMetadata, Tuple, Type};
 use esker_read::{BatchAdapter, ReadError};
 use esker_table::{DeleteIndex, DeleteKey, LiveFile, LiveFiles, PartitionKey, data_dir, delete_key, dir_of_label};
-use esker_types::{Coded, ErrorCode, TableId, saturating_total};
+use esker_types::{Coded, ErrorCode, TableId, format_count, saturating_total};
 use esker_write::{ParquetLayout, RowsToDelete, Shredding};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -288,8 +288,9 @@ impl CompactRun<'_> {
             let did = *commit.effects.lock().unwrap_or_else(PoisonError::into_inner);
             match result {
                 Ok(_) => {
-                    let (files, groups): (u64, usize) = (facts.iter().map(|f| f.files_in).sum(), facts.len());
-                    self.context.progress.log(format!("committed {groups} groups of {files} files: {partitions:.200}"));
+                    let files = format_count(facts.iter().map(|f| f.files_in).sum(), "file");
+                    let groups = format_count(facts.len() as u64, "group");
+                    self.context.progress.log(format!("committed {groups} of {files}: {partitions:.200}"));
                     let proof = format!("{:?} {hash}", self.plan.options.verify).to_lowercase();
                     settled.push(CommitResult { reports: facts, result: Ok((did, proof)), seconds });
                 }

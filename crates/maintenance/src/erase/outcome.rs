@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use esker_catalog::Catalog;
 use esker_state::JobFilter;
 use esker_storage::Location;
-use esker_types::{JobId, JobKind, Millis, TableId};
+use esker_types::{JobId, JobKind, Millis, TableId, format_count};
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
@@ -91,7 +91,7 @@ impl RowHolder {
         match (self.in_table.is_empty(), self.refs.is_empty(), self.snapshots, self.due_ms) {
             (false, ..) => format!("the rows are in the table: {}", names(&self.in_table)),
             (_, false, ..) => format!("deleted rows of {}", names(&self.refs)),
-            (_, _, 1.., _) => format!("{} earlier snapshots", self.snapshots),
+            (_, _, 1.., _) => format_count(self.snapshots, "earlier snapshot"),
             (.., Some(_)) => match &self.released {
                 None => "quarantine".to_owned(),
                 Some(why) => format!("quarantine, and it is not deleted: {why}"),
