@@ -281,6 +281,26 @@ async fn a_healthy_table_and_two_sick_ones() -> (TempDir, [String; 2]) {
     (app.stop().await, broken)
 }
 
+/// Another version of Esker may store facts in a form that this one can't parse. The table is as readable as before.
+#[tokio::test(flavor = "multi_thread")]
+async fn facts_of_another_version_are_gathered_again() {
+    let app = TestApp::start().await;
+    app.table().await;
+    app.sql("INSERT INTO n.t VALUES (1, 'a')").await.expect("a row");
+    let store = async |app: &TestApp| {
+        let catalog = app.catalog();
+        let row = catalog.state().table(catalog.warehouse(), &"n.t".parse().expect("a name")).await.expect("a row");
+        catalog.state().record_health(row.id, &row.metadata_location, Ok(("[\"facts\"]", 100, "{}"))).await.expect("stored");
+    };
+    store(&app).await;
+    // The restart forgets the facts that are parsed already.
+    let app = TestApp::restart(app.stop().await).await;
+    let all = app.catalog().fleet().await.expect("the fleet");
+    assert_eq!(all.iter().map(|t| t.facts.as_ref().map(|f| f.data_files)).collect::<Vec<_>>(), [Ok(1)]);
+    store(&app).await;
+    assert_eq!(health(&app, "n.t").await["facts"]["data_files"], 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_cant_be_read_is_listed_everywhere_beside_the_healthy_ones() {
     let (dir, [manifest, metadata]) = a_healthy_table_and_two_sick_ones().await;

@@ -54,6 +54,14 @@ pub enum CatalogError {
         /// Message of the parser.
         reason: String,
     },
+    /// A value of Esker's own can't be written as JSON, which is a bug; nothing was written.
+    #[error("{what} can't be written as JSON: {source}; this is a bug of Esker")]
+    Encode {
+        /// What the value is, such as `the ledger`.
+        what: &'static str,
+        /// Error of the serializer.
+        source: serde_json::Error,
+    },
     /// The commit is based on a state of the table that is no longer current.
     #[error("{0}")]
     Conflict(String),
@@ -154,6 +162,7 @@ impl Coded for CatalogError {
             Self::IllegalArgument(_) => ErrorCode::IllegalArgument,
             Self::MetadataGone { .. } => ErrorCode::DataMissing,
             Self::MetadataInvalid { .. } => ErrorCode::DataInvalid,
+            Self::Encode { .. } => ErrorCode::Internal,
             Self::Conflict(_) => ErrorCode::CommitConflict,
             Self::Contradiction(_) => ErrorCode::Unprocessable,
             Self::StateUnknown { .. } => ErrorCode::CommitStateUnknown,

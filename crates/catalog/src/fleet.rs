@@ -16,7 +16,7 @@ use esker_types::{Coded, Millis, TableId, catch_panic, now_ms};
 use futures::stream::{StreamExt, TryStreamExt};
 
 use crate::damage::to_health_damage;
-use crate::{Catalog, Result};
+use crate::{Catalog, CatalogError, Result};
 
 /// Number of tables that are examined at the same time.
 const CONCURRENCY: usize = 4;
@@ -88,10 +88,12 @@ fn no_facts(error: &impl Coded) -> AssessmentFailure {
 }
 
 /// Parses stored facts.
+///
+/// Another version of Esker may have stored facts that this one can't parse. The table is readable all the same, so it counts as
+/// not yet examined.
 fn facts_of(kept: std::result::Result<String, AssessmentFailure>) -> FactsResult {
-    let of_text = |json: String| serde_json::from_str(&json).map(Arc::new);
-    let parsed = kept.and_then(|json| of_text(json).map_err(|e| AssessmentFailure { why: e.to_string(), passing: false }));
-    parsed.map_err(NotAssessed::Unreadable)
+    let json = kept.map_err(NotAssessed::Unreadable)?;
+    serde_json::from_str(&json).map(Arc::new).map_err(|_| NotAssessed::NotYet)
 }
 
 impl Catalog {
@@ -103,10 +105,11 @@ impl Catalog {
     ///
     /// Returns [`State`](crate::CatalogError::State) if the database fails. A table that can't be examined is no error.
     pub async fn assessed_table(&self, row: TabularRow) -> Result<AssessedTable> {
-        match self.state().health(row.id).await? {
-            Some(health) if health.metadata_location == row.metadata_location && health.facts.is_ok() => {
+        let stored = self.state().health(row.id).await?.filter(|health| health.metadata_location == row.metadata_location);
+        match stored.map(|health| facts_of(health.facts)) {
+            Some(facts @ Ok(_)) => {
                 let damage = self.damage_of(row.id).await?;
-                Ok(AssessedTable { row, facts: facts_of(health.facts), damage })
+                Ok(AssessedTable { row, facts, damage })
             }
             _ => self.examine(row).await,
         }
@@ -126,15 +129,15 @@ impl Catalog {
             tracing::warn!(table = %row.name, error = why, passing, "a table can't be examined");
         }
         let facts = facts.map(Arc::new).map_err(NotAssessed::Unreadable);
-        let json = |value: serde_json::Result<String>| value.unwrap_or_else(|e| format!("{{\"error\":\"{e}\"}}"));
+        let json = |value: serde_json::Result<String>| value.map_err(|source| CatalogError::Encode { what: "facts", source });
         let damage = self.damage_of(row.id).await?;
         let examined = AssessedTable { row, facts, damage };
         let (state, id, at) = (self.state(), examined.row.id, &examined.row.metadata_location);
         match &examined.facts {
             Err(NotAssessed::NotYet) => {}
             Ok(facts) => {
-                let (score, shape) = (examined.assess(now_ms()).score, json(serde_json::to_string(&facts.file_counts())));
-                state.record_health(id, at, Ok((&json(serde_json::to_string(facts.as_ref())), score, &shape))).await?;
+                let (score, shape) = (examined.assess(now_ms()).score, json(serde_json::to_string(&facts.file_counts()))?);
+                state.record_health(id, at, Ok((&json(serde_json::to_string(facts.as_ref()))?, score, &shape))).await?;
             }
             Err(NotAssessed::Unreadable(error)) => state.record_health(id, at, Err(error)).await?,
         }
@@ -155,9 +158,10 @@ impl Catalog {
         let mut looks = 0;
         let mut work = Vec::new();
         for (row, at) in rows {
-            let look = at.as_ref() != Some(&row.metadata_location) && looks < MAX_EXAMINED_PER_REQUEST;
-            looks += usize::from(look);
             let facts = kept.remove(&row.id).unwrap_or(Err(NotAssessed::NotYet));
+            let is_stale = at.as_ref() != Some(&row.metadata_location) || matches!(facts, Err(NotAssessed::NotYet));
+            let look = is_stale && looks < MAX_EXAMINED_PER_REQUEST;
+            looks += usize::from(look);
             let damage = damaged.remove(&row.id).unwrap_or_default().into_iter().map(to_health_damage).collect();
             work.push(async move { if look { self.examine(row).await } else { Ok(AssessedTable { row, facts, damage }) } });
         }
