@@ -138,7 +138,8 @@ impl Catalog {
         let (state, warehouse) = (self.state(), self.warehouse());
         let Epoch { database, identity, entered: now, .. } = state.epoch(warehouse).await?;
         state.set_epoch(warehouse, now, next).await?;
-        let mark = serde_json::to_vec(&EpochMark { database, identity, epoch: next }).unwrap_or_default();
+        let mark = serde_json::to_vec(&EpochMark { database, identity, epoch: next })
+            .map_err(|source| CatalogError::Encode { what: "the epoch", source })?;
         self.storage().write(&self.own_path("epoch.json"), mark.into()).await?;
         Ok(state.set_epoch(warehouse, next, next).await?)
     }

@@ -113,7 +113,7 @@ impl Catalog {
     ///
     /// Returns [`Refused`](CatalogError::Refused) if database and storage disagree ([`Catalog::check_epoch`]): the ledger is then
     /// the only copy of later entries. Returns [`State`](CatalogError::State) or [`Storage`](CatalogError::Storage) if the
-    /// database or the storage fails, and [`Invalid`](CatalogError::Invalid) if the entries can't be serialised.
+    /// database or the storage fails, and [`Encode`](CatalogError::Encode) if the entries can't be serialised.
     pub async fn write_ledger(&self) -> Result<()> {
         self.check_epoch()?;
         let ledger = self.entries().await?;
@@ -122,8 +122,7 @@ impl Catalog {
             return Ok(());
         }
         let written = StoredLedger { written_ms: now_ms(), ledger };
-        let bytes =
-            serde_json::to_vec(&written).map_err(|e| CatalogError::Invalid(format!("the ledger can't be encoded: {e}")))?;
+        let bytes = serde_json::to_vec(&written).map_err(|source| CatalogError::Encode { what: "the ledger", source })?;
         self.storage().write(&self.ledger_path(), Bytes::from(bytes)).await?;
         *self.inner.ledger.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(written.ledger);
         Ok(())

@@ -51,6 +51,9 @@ pub enum Error {
     /// The server answered with an error, with something unexpected, or not at all.
     #[error("{0}")]
     Remote(String),
+    /// A request or an output can't be written as JSON, which is a bug.
+    #[error("can't be written as JSON: {0}; this is a bug of Esker")]
+    Encode(#[from] serde_json::Error),
     /// The command line is wrong, or the command can't be carried out as it was given.
     #[error("{0}")]
     Usage(String),

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use esker_catalog::{Catalog, LoadedTable};
+use esker_catalog::{Catalog, CatalogError, LoadedTable};
 use esker_state::Job;
 use esker_types::{JobKind, Principal, parse_age};
 use futures::future::BoxFuture;
@@ -65,7 +65,7 @@ pub(crate) trait JobType {
     ) -> impl Future<Output = Result<Self::Plan>> + Send;
 
     /// Returns the part of a plan that the job's record keeps.
-    fn record(plan: &Self::Plan) -> Value;
+    fn record(plan: &Self::Plan) -> &impl Serialize;
 
     /// Shows what a job would do.
     fn preview(
@@ -116,9 +116,13 @@ impl JobReport {
     }
 }
 
-/// Serializes a plan for a job's record.
-pub(crate) fn record(plan: &impl Serialize) -> Value {
-    serde_json::to_value(plan).unwrap_or_else(|e| serde_json::json!({"error": e.to_string()}))
+/// Writes a plan, a preview or an outcome as JSON.
+///
+/// # Errors
+///
+/// Returns [`CatalogError::Encode`] if the value has no form as JSON, which is a bug.
+pub(crate) fn to_json(value: &impl Serialize) -> Result<Value> {
+    Ok(serde_json::to_value(value).map_err(|source| CatalogError::Encode { what: "the record of a job", source })?)
 }
 
 /// Parses an age of the command line: `5d`, `12h`, `30m`, `10s`.

@@ -11,6 +11,7 @@ use esker_storage::Location;
 use esker_types::{Coded, ErrorCode, Principal, now_ms};
 
 use crate::erase::erased;
+use crate::job_type::to_json;
 use crate::jobs::undo_work;
 use crate::undone::{UndoOutcome, refused, swept};
 use crate::{MaintenanceError, Result};
@@ -47,7 +48,7 @@ pub async fn undo(catalog: &Catalog, job: &Job, principal: &Principal) -> Result
     let began_ms = now_ms();
     check_not_erased(catalog, job).await?;
     let undone = undo_work(catalog, job, principal).await.map_err(|e| of_undo(job, e))?;
-    let outcome = serde_json::to_string(&undone).unwrap_or_default();
+    let outcome = to_json(&undone)?.to_string();
     match catalog.state().record_undo(job, &principal.to_string(), &outcome, began_ms).await? {
         Some(record) => Ok(UndoOutcome { job_id: Some(record), ..undone }),
         None => already(&"another request at the same time"),

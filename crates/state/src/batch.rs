@@ -3,10 +3,6 @@
 //! Changes hold the write lock, so a statement a row would hold up other commits for as many round trips. Rows go into statements of
 //! [`ROWS`] rows instead.
 
-use sqlx::{Any, Transaction};
-
-use crate::Result;
-
 /// The number of rows or paths in one statement. SQLite takes 32,766 parameters, PostgreSQL 65,535.
 pub(crate) const ROWS: usize = 500;
 
@@ -18,14 +14,4 @@ pub(crate) fn placeholders(first: usize, n: usize) -> String {
 /// Returns `($1, $2), ($3, $4), …`, the placeholders of rows for `VALUES`.
 pub(crate) fn values(rows: usize, columns: usize) -> String {
     (0..rows).map(|row| format!("({})", placeholders(1 + row * columns, columns))).collect::<Vec<_>>().join(", ")
-}
-
-/// Removes pending outputs by their paths.
-pub(crate) async fn remove_outputs<P: AsRef<str>>(tx: &mut Transaction<'_, Any>, paths: &[P]) -> Result<()> {
-    for paths in paths.chunks(ROWS) {
-        let sql = format!("DELETE FROM pending_output WHERE path IN ({})", placeholders(1, paths.len()));
-        let delete = sqlx::query(sqlx::AssertSqlSafe(sql));
-        paths.iter().fold(delete, |query, path| query.bind(path.as_ref().to_owned())).execute(&mut **tx).await?;
-    }
-    Ok(())
 }

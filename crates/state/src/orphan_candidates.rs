@@ -1,14 +1,14 @@
-//! Orphan candidates, and two changes to the quarantine that are made by job or by path.
+//! Orphan candidates: files that a scan found unreferenced.
 //!
 //! An orphan scan records each unreferenced file as a candidate. A later scan that finds it unreferenced again, at least a day
 //! later, makes it an orphan. A candidate that a scan does not see again is forgotten.
 
 use std::collections::{BTreeSet, HashMap};
 
-use esker_types::{JobId, Millis, TableId, now_ms};
+use esker_types::{Millis, TableId};
 use sqlx::Row;
 
-use crate::batch::{ROWS, placeholders, values};
+use crate::batch::{ROWS, values};
 use crate::{Result, State};
 
 impl State {
@@ -66,57 +66,5 @@ impl State {
     pub async fn forget_orphan_candidates(&self, table: TableId, before: Millis) -> Result<u64> {
         let delete = sqlx::query("DELETE FROM orphan_candidate WHERE table_id = $1 AND last_ms < $2");
         Ok(delete.bind(table.to_string()).bind(before).execute(&self.writer).await?.rows_affected())
-    }
-
-    /// Makes quarantined files due at `due_ms` (milliseconds since the Unix epoch), if they are due later.
-    ///
-    /// Returns the number of the files that are in quarantine, also of those that were due earlier.
-    ///
-    /// # Errors
-    ///
-    /// Returns [`Fenced`](crate::StateError::Fenced) if the other servers count this one as dead, and
-    /// [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
-    pub async fn shorten_quarantine(&self, paths: &[String], due_ms: Millis) -> Result<u64> {
-        let mut tx = self.begin().await?;
-        let mut files = 0;
-        for paths in paths.chunks(ROWS) {
-            let update = format!(
-                "UPDATE quarantine SET due_ms = CASE WHEN due_ms > $1 THEN $1 ELSE due_ms END, changed_ms = $2
-                 WHERE state IN ('quarantined', 'deleting') AND path IN ({})",
-                placeholders(3, paths.len())
-            );
-            let update = sqlx::query(sqlx::AssertSqlSafe(update)).bind(due_ms).bind(now_ms());
-            files += paths.iter().fold(update, |query, path| query.bind(path)).execute(&mut *tx).await?.rows_affected();
-        }
-        tx.commit().await?;
-        Ok(files)
-    }
-
-    /// Releases the files that a job quarantined, except those whose deletion has begun.
-    ///
-    /// Returns the number of released files, and of those that are being deleted or are deleted. `note` is the reason, for people.
-    ///
-    /// # Errors
-    ///
-    /// Returns [`Fenced`](crate::StateError::Fenced) if the other servers count this one as dead, and
-    /// [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
-    pub async fn release_quarantined_by(&self, job: JobId, note: &str) -> Result<(u64, u64)> {
-        let mut tx = self.begin().await?;
-        let spared = sqlx::query(
-            "UPDATE quarantine SET state = 'released', note = $2, changed_ms = $3 WHERE job_id = $1 AND state = 'quarantined'",
-        )
-        .bind(job.to_string())
-        .bind(note)
-        .bind(now_ms())
-        .execute(&mut *tx)
-        .await?
-        .rows_affected();
-        let lost: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM quarantine WHERE job_id = $1 AND state IN ('deleting', 'deleted')")
-                .bind(job.to_string())
-                .fetch_one(&mut *tx)
-                .await?;
-        tx.commit().await?;
-        Ok((spared, lost.unsigned_abs()))
     }
 }

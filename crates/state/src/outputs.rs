@@ -5,9 +5,9 @@
 
 use esker_types::{JobId, TableId, now_ms};
 use futures::TryStreamExt;
-use sqlx::Row;
+use sqlx::{Any, Row, Transaction};
 
-use crate::batch::{ROWS, values};
+use crate::batch::{ROWS, placeholders, values};
 use crate::{Result, State, Warehouse, parse_id};
 
 /// A file that was about to be written.
@@ -19,6 +19,16 @@ pub struct PendingOutput {
     pub table: TableId,
     /// The job that writes the file. `None` for the metadata file of a commit.
     pub job: Option<JobId>,
+}
+
+/// Removes pending outputs by their paths.
+pub(crate) async fn remove_outputs<P: AsRef<str>>(tx: &mut Transaction<'_, Any>, paths: &[P]) -> Result<()> {
+    for paths in paths.chunks(ROWS) {
+        let sql = format!("DELETE FROM pending_output WHERE path IN ({})", placeholders(1, paths.len()));
+        let delete = sqlx::query(sqlx::AssertSqlSafe(sql));
+        paths.iter().fold(delete, |query, path| query.bind(path.as_ref().to_owned())).execute(&mut **tx).await?;
+    }
+    Ok(())
 }
 
 impl State {

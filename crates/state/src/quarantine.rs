@@ -27,7 +27,8 @@ use sqlx::any::AnyRow;
 use sqlx::{Any, Row, Transaction};
 use uuid::Uuid;
 
-use crate::batch::{ROWS, placeholders, remove_outputs, values};
+use crate::batch::{ROWS, placeholders, values};
+use crate::outputs::remove_outputs;
 use crate::{Result, State, StateError, Warehouse, parse_id};
 
 /// The files in quarantine that one job quarantined in one table, as counts.
@@ -200,7 +201,7 @@ pub(crate) async fn insert_quarantine(tx: &mut Transaction<'_, Any>, quarantines
 ///
 /// # Errors
 ///
-/// Returns [`Going`](StateError::BeingDeleted) if the deletion of one of the files has begun or is done.
+/// Returns [`BeingDeleted`](StateError::BeingDeleted) if the deletion of one of the files has begun or is done.
 pub(crate) async fn release_restored(tx: &mut Transaction<'_, Any>, paths: &[String]) -> Result<()> {
     for paths in paths.chunks(ROWS) {
         let update = format!(
@@ -416,6 +417,58 @@ impl State {
         }
         tx.commit().await?;
         Ok(())
+    }
+
+    /// Makes quarantined files due at `due_ms` (milliseconds since the Unix epoch), if they are due later.
+    ///
+    /// Returns the number of the files that are in quarantine, also of those that were due earlier.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Fenced`](StateError::Fenced) if the other servers count this one as dead, and
+    /// [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the database fails.
+    pub async fn shorten_quarantine(&self, paths: &[String], due_ms: Millis) -> Result<u64> {
+        let mut tx = self.begin().await?;
+        let mut files = 0;
+        for paths in paths.chunks(ROWS) {
+            let update = format!(
+                "UPDATE quarantine SET due_ms = CASE WHEN due_ms > $1 THEN $1 ELSE due_ms END, changed_ms = $2
+                 WHERE state IN ('quarantined', 'deleting') AND path IN ({})",
+                placeholders(3, paths.len())
+            );
+            let update = sqlx::query(sqlx::AssertSqlSafe(update)).bind(due_ms).bind(now_ms());
+            files += paths.iter().fold(update, |query, path| query.bind(path)).execute(&mut *tx).await?.rows_affected();
+        }
+        tx.commit().await?;
+        Ok(files)
+    }
+
+    /// Releases the files that a job quarantined, except those whose deletion has begun.
+    ///
+    /// Returns the number of released files, and of those that are being deleted or are deleted. `note` is the reason, for people.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Fenced`](StateError::Fenced) if the other servers count this one as dead, and
+    /// [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the database fails.
+    pub async fn release_quarantined_by(&self, job: JobId, note: &str) -> Result<(u64, u64)> {
+        let mut tx = self.begin().await?;
+        let released = sqlx::query(
+            "UPDATE quarantine SET state = 'released', note = $2, changed_ms = $3 WHERE job_id = $1 AND state = 'quarantined'",
+        )
+        .bind(job.to_string())
+        .bind(note)
+        .bind(now_ms())
+        .execute(&mut *tx)
+        .await?
+        .rows_affected();
+        let gone: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM quarantine WHERE job_id = $1 AND state IN ('deleting', 'deleted')")
+                .bind(job.to_string())
+                .fetch_one(&mut *tx)
+                .await?;
+        tx.commit().await?;
+        Ok((released, gone.unsigned_abs()))
     }
 
     /// Returns counts of the files in quarantine by job and table, at most `limit` groups, those that are due first in front.

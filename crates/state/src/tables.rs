@@ -9,9 +9,9 @@ use sqlx::any::AnyRow;
 use sqlx::{Any, Row, Transaction};
 use uuid::Uuid;
 
-use crate::batch::remove_outputs;
 use crate::dropped::insert_dropped;
 use crate::namespaces::namespace_id;
+use crate::outputs::remove_outputs;
 use crate::places::{forget_places, inherit_places, insert_places};
 use crate::quarantine::{insert_quarantine, release_restored};
 use crate::{NewQuarantine, Outbox, QuarantineKind, Result, SoftDrop, State, StateError, Warehouse, flag, parse_id};

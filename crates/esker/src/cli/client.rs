@@ -55,7 +55,7 @@ impl Client {
 
     /// Sends a request. An answer with an error status becomes [`Error::Remote`] with the server's own message.
     async fn send(&self, method: Method, path: &str, body: &impl Serialize) -> Result<Response> {
-        let body = serde_json::to_value(body).map_err(|e| Error::Usage(e.to_string()))?;
+        let body = serde_json::to_value(body)?;
         let mut request = self.http.request(method, format!("{}{path}", self.remote.url.trim_end_matches('/')));
         if let Some(token) = &self.remote.token {
             request = request.bearer_auth(token);

@@ -32,8 +32,7 @@ pub(super) fn with_shared_arguments(command: Command) -> Command {
 impl MaintainCommand {
     /// Reads the job from the arguments that clap parsed for a kind.
     fn of(kind: JobKind, arguments: &ArgMatches) -> std::result::Result<Self, clap::Error> {
-        let request = JobRequest::of_arguments(kind, arguments)
-            .map_err(|e| clap::Error::raw(ErrorKind::ValueValidation, format!("{e}\n")))?;
+        let request = JobRequest::of_arguments(kind, arguments)?;
         let table = arguments.get_one::<String>("table").cloned().unwrap_or_default();
         Ok(Self { request, table, dry_run: arguments.get_flag("dry-run") })
     }

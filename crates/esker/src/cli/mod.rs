@@ -196,8 +196,7 @@ pub fn run(cli: Cli) -> Result<()> {
 /// Checks the configuration and prints it, without secrets.
 fn check(file: Option<PathBuf>) -> Result<()> {
     let config = Config::load(file.as_deref())?.without_secrets();
-    let text = serde_json::to_string_pretty(&config).map_err(|e| Error::Config(e.to_string()))?;
-    print_line(&text);
+    print_json(&config)?;
     // Standard output is the configuration alone.
     config.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
     Ok(())
@@ -219,7 +218,7 @@ async fn warehouses(client: &Client) -> Result<()> {
 
 /// Prints JSON on standard output, indented.
 fn print_json(value: &impl serde::Serialize) -> Result<()> {
-    print_line(&serde_json::to_string_pretty(value).map_err(|e| Error::Remote(e.to_string()))?);
+    print_line(&serde_json::to_string_pretty(value)?);
     Ok(())
 }
 

@@ -15,7 +15,7 @@ use esker_storage::LocalStore;
 use esker_types::{TableName, format_count, split_names};
 
 use super::jobs::format_time;
-use super::print_line;
+use super::{print_json, print_line};
 use crate::server::{data_dir, lock_data_dir};
 use crate::{Config, Error, Result, warehouses};
 
@@ -67,7 +67,7 @@ impl RecoverArgs {
             let catalog = Catalog::open(state.clone(), storage, options).await?;
             let plan = plan_recovery(&catalog, &choices).await?;
             match self.json {
-                true => print_line(&serde_json::to_string_pretty(&plan).map_err(|e| Error::Usage(e.to_string()))?),
+                true => print_json(&plan)?,
                 false => print_line(&format_plan(&plan)),
             }
             if self.dry_run {

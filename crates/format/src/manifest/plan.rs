@@ -180,6 +180,11 @@ impl Planner<'_> {
     fn file(&self, id: i32, node: usize, partition: &mut Option<Vec<PartitionPart>>) -> FieldOp {
         let ManifestProjection { path, partition: with_partition, counts, sizes, bounds, details } = self.projection;
         let when = |wanted: bool, op: FieldOp| if wanted { op } else { FieldOp::Skip };
+        let counts_by_id = |columns, ids, at| {
+            self.map(node, columns, ids, Self::is_number).map_or(FieldOp::Skip, |plan| FieldOp::Counts(at, plan))
+        };
+        let bounds_by_id =
+            |ids, at| self.map(node, bounds, ids, Self::is_text).map_or(FieldOp::Skip, |plan| FieldOp::Bounds(at, plan));
         match id {
             ids::CONTENT => self.number(node, Slot::Content),
             ids::RECORD_COUNT => self.number(node, Slot::RecordCount),
@@ -188,24 +193,12 @@ impl Planner<'_> {
             ids::FILE_FORMAT => when(self.is_text(node), FieldOp::Format),
             ids::FILE_PATH => when(*path && self.is_text(node), FieldOp::Path),
             ids::PARTITION if *with_partition => partition.take().map_or(FieldOp::Skip, FieldOp::Partition),
-            ids::COLUMN_SIZES => {
-                self.map(node, sizes, (117, 118), Self::is_number).map_or(FieldOp::Skip, |plan| FieldOp::Counts(0, plan))
-            }
-            ids::VALUE_COUNTS => {
-                self.map(node, counts, (119, 120), Self::is_number).map_or(FieldOp::Skip, |plan| FieldOp::Counts(1, plan))
-            }
-            ids::NULL_COUNTS => {
-                self.map(node, counts, (121, 122), Self::is_number).map_or(FieldOp::Skip, |plan| FieldOp::Counts(2, plan))
-            }
-            ids::NAN_COUNTS => {
-                self.map(node, counts, (138, 139), Self::is_number).map_or(FieldOp::Skip, |plan| FieldOp::Counts(3, plan))
-            }
-            ids::LOWER_BOUNDS => {
-                self.map(node, bounds, (126, 127), Self::is_text).map_or(FieldOp::Skip, |plan| FieldOp::Bounds(0, plan))
-            }
-            ids::UPPER_BOUNDS => {
-                self.map(node, bounds, (129, 130), Self::is_text).map_or(FieldOp::Skip, |plan| FieldOp::Bounds(1, plan))
-            }
+            ids::COLUMN_SIZES => counts_by_id(sizes, (117, 118), 0),
+            ids::VALUE_COUNTS => counts_by_id(counts, (119, 120), 1),
+            ids::NULL_COUNTS => counts_by_id(counts, (121, 122), 2),
+            ids::NAN_COUNTS => counts_by_id(counts, (138, 139), 3),
+            ids::LOWER_BOUNDS => bounds_by_id((126, 127), 0),
+            ids::UPPER_BOUNDS => bounds_by_id((129, 130), 1),
             _ if !details => FieldOp::Skip,
             ids::KEY_METADATA => when(self.is_text(node), FieldOp::KeyMetadata),
             ids::REFERENCED_FILE => when(self.is_text(node), FieldOp::ReferencedFile),

@@ -3,12 +3,12 @@
 use clap::Args;
 use esker_catalog::LoadedTable;
 use esker_types::{JobKind, format_count};
-use serde_json::Value;
+use serde::Serialize;
 
 use super::{CheckFinding, CheckOptions, CheckOutcome, CheckPlan, execute_check, plan_check};
 use crate::Result;
 use crate::context::JobContext;
-use crate::job_type::{JobReport, JobType, record};
+use crate::job_type::{JobReport, JobType};
 
 /// The job kind `check`.
 #[derive(Debug)]
@@ -45,8 +45,8 @@ impl JobType for Verification {
         plan_check(&context.catalog, table, options).await
     }
 
-    fn record(plan: &CheckPlan) -> Value {
-        record(plan)
+    fn record(plan: &CheckPlan) -> &impl Serialize {
+        plan
     }
 
     async fn preview(context: &JobContext, table: &LoadedTable, options: &CheckOptions) -> Result<CheckPlan> {

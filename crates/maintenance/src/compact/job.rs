@@ -4,6 +4,7 @@ use clap::Args;
 use esker_catalog::LoadedTable;
 use esker_types::{JobKind, format_bytes, format_count, split_list};
 use futures::FutureExt;
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::options::{CompactOptions, Strategy};
@@ -13,7 +14,7 @@ use super::reverse::reverse;
 use super::run::execute_compact;
 use super::spark::{SPARK, is_for_spark};
 use crate::context::JobContext;
-use crate::job_type::{JobReport, JobType, ProgressUnit, Undo, record};
+use crate::job_type::{JobReport, JobType, ProgressUnit, Undo};
 use crate::undone::{UndoOutcome, load_unfrozen};
 use crate::{Result, check_owned};
 
@@ -104,8 +105,8 @@ impl JobType for Compaction {
         plan_compact(&context.catalog, table, options).await
     }
 
-    fn record(plan: &CompactPlan) -> Value {
-        record(plan)
+    fn record(plan: &CompactPlan) -> &impl Serialize {
+        plan
     }
 
     /// A foreign table's preview is shown: it is for people who think of claiming the table.

@@ -5,12 +5,12 @@ use std::time::Duration;
 use clap::Args;
 use esker_catalog::LoadedTable;
 use esker_types::{JobKind, format_count, now_ms};
-use serde_json::Value;
+use serde::Serialize;
 
 use super::{EraseOptions, EraseOutcome, ErasureReport, erasure_report, execute_erase, plan_erase};
 use crate::Result;
 use crate::context::JobContext;
-use crate::job_type::{JobReport, JobType, ProgressUnit, age, millis, record};
+use crate::job_type::{JobReport, JobType, ProgressUnit, age, millis};
 
 /// The job kind `erase`.
 #[derive(Debug)]
@@ -49,8 +49,8 @@ impl JobType for Erasure {
         Ok((options.clone(), plan_erase(context, table, options).await?))
     }
 
-    fn record(plan: &(EraseOptions, ErasureReport)) -> Value {
-        record(&plan.1)
+    fn record(plan: &(EraseOptions, ErasureReport)) -> &impl Serialize {
+        &plan.1
     }
 
     async fn preview(context: &JobContext, table: &LoadedTable, options: &EraseOptions) -> Result<ErasureReport> {

@@ -8,6 +8,7 @@ use esker_types::Millis;
 use roaring::RoaringTreemap;
 
 /// A file that may hold rows.
+#[derive(Default)]
 pub(super) struct Suspect {
     /// The manifest entry of the file; `None` if no snapshot leads to it.
     pub(super) file: Option<LiveFile>,
@@ -30,7 +31,6 @@ pub(super) struct Suspect {
 impl Suspect {
     /// Creates a suspect that nothing else is known about.
     pub(super) fn new(file: Option<LiveFile>, bytes: u64, parquet: bool) -> Self {
-        let (refs, in_table, hidden, snapshots, quarantined) = Default::default();
-        Self { file, bytes, parquet, refs, in_table, hidden, snapshots, quarantined }
+        Self { file, bytes, parquet, ..Self::default() }
     }
 }

@@ -7,13 +7,13 @@ use esker_catalog::LoadedTable;
 use esker_table::ExpiryPolicy;
 use esker_types::{JobKind, format_bytes, format_count, now_ms};
 use futures::FutureExt;
-use serde_json::Value;
+use serde::Serialize;
 
 use super::undo::undo_expire;
 use super::{ExpireOutcome, ExpirePlan, Unreferenced, execute_expire, plan_expire};
 use crate::Result;
 use crate::context::JobContext;
-use crate::job_type::{JobReport, JobType, Undo, age, millis, record};
+use crate::job_type::{JobReport, JobType, Undo, age, millis};
 
 /// The job kind `expire`.
 #[derive(Debug)]
@@ -50,8 +50,8 @@ impl JobType for Expiry {
         plan_expire(&context.catalog, table, *policy).await
     }
 
-    fn record(plan: &(ExpirePlan, Unreferenced)) -> Value {
-        record(&plan.0)
+    fn record(plan: &(ExpirePlan, Unreferenced)) -> &impl Serialize {
+        &plan.0
     }
 
     async fn preview(context: &JobContext, table: &LoadedTable, policy: &ExpiryPolicy) -> Result<ExpirePlan> {

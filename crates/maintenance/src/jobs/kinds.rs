@@ -3,6 +3,7 @@
 //! The macro `job_kinds!` turns the list into a request, a plan, and functions that find a kind's implementation by its [`JobKind`]. Each is
 //! an exhaustive match, so a kind that is missing here does not compile.
 
+use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use esker_catalog::{Catalog, LoadedTable};
 use esker_state::Job;
@@ -17,7 +18,7 @@ use crate::compact::Compaction;
 use crate::context::JobContext;
 use crate::erase::Erasure;
 use crate::expire::Expiry;
-use crate::job_type::{JobReport, JobType, ProgressUnit, Undo, record};
+use crate::job_type::{JobReport, JobType, ProgressUnit, Undo, to_json};
 use crate::manifests::ManifestRewrite;
 use crate::orphans::OrphanRemoval;
 use crate::statistics::StatisticsRun;
@@ -78,8 +79,8 @@ macro_rules! job_kinds {
             ///
             /// # Errors
             ///
-            /// Returns a text that names the argument that makes no sense.
-            pub fn of_arguments(kind: JobKind, arguments: &ArgMatches) -> std::result::Result<Self, String> {
+            /// Returns an error that names the argument that makes no sense.
+            pub fn of_arguments(kind: JobKind, arguments: &ArgMatches) -> std::result::Result<Self, clap::Error> {
                 match kind {
                     $(JobKind::$kind => options_of::<$ty>(arguments).map(|options| Self::$kind(Box::new(options))),)*
                 }
@@ -93,7 +94,7 @@ macro_rules! job_kinds {
 
         impl std::fmt::Debug for PlannedJob {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                write!(f, "PlannedJob {}", self.record())
+                write!(f, "PlannedJob {:?}", self.record())
             }
         }
 
@@ -106,9 +107,9 @@ macro_rules! job_kinds {
             }
 
             /// Returns the part of the plan that the job's record keeps.
-            pub(crate) fn record(&self) -> Value {
+            pub(crate) fn record(&self) -> Result<Value> {
                 match self {
-                    $(Self::$kind(plan) => <$ty>::record(plan),)*
+                    $(Self::$kind(plan) => to_json(<$ty>::record(plan)),)*
                 }
             }
 
@@ -122,7 +123,7 @@ macro_rules! job_kinds {
             /// Runs the plan and returns the outcome as JSON.
             pub(crate) async fn run(&self, context: &JobContext, table: &LoadedTable) -> Result<Value> {
                 match self {
-                    $(Self::$kind(plan) => Ok(record(&<$ty>::run(context, table, plan).await?)),)*
+                    $(Self::$kind(plan) => to_json(&<$ty>::run(context, table, plan).await?),)*
                 }
             }
         }
@@ -130,7 +131,7 @@ macro_rules! job_kinds {
         /// Shows what a job would do, as JSON.
         pub(crate) async fn preview(context: &JobContext, table: &LoadedTable, request: &JobRequest) -> Result<Value> {
             match request {
-                $(JobRequest::$kind(options) => Ok(record(&<$ty>::preview(context, table, options).await?)),)*
+                $(JobRequest::$kind(options) => to_json(&<$ty>::preview(context, table, options).await?),)*
             }
         }
 
@@ -243,8 +244,9 @@ fn view_of<T: JobType>() -> KindView {
     }
 }
 
-fn options_of<T: JobType>(arguments: &ArgMatches) -> std::result::Result<T::Options, String> {
-    T::options(T::Args::from_arg_matches(arguments).map_err(|e| e.to_string())?)
+fn options_of<T: JobType>(arguments: &ArgMatches) -> std::result::Result<T::Options, clap::Error> {
+    let invalid = |why| clap::Error::raw(ErrorKind::ValueValidation, format!("{why}\n"));
+    T::options(T::Args::from_arg_matches(arguments)?).map_err(invalid)
 }
 
 fn without_nulls(value: &mut Value) -> Value {

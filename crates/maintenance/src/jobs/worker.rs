@@ -218,7 +218,7 @@ async fn plan_and_run(
         Some((_, work)) => work,
         None => PlannedJob::plan(context, &table, &request).await?,
     };
-    catalog.state().plan_job(job, &work.record().to_string()).await?;
+    catalog.state().plan_job(job, &work.record()?.to_string()).await?;
     if read_only {
         // There is nothing to compare, and the facts of a damaged table can't be computed.
         return Ok(AttemptResult::Outcome(work.run(context, &table).await?.to_string()));

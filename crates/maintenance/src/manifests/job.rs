@@ -3,12 +3,12 @@
 use clap::Args;
 use esker_catalog::LoadedTable;
 use esker_types::{JobKind, format_bytes, format_count};
-use serde_json::Value;
+use serde::Serialize;
 
 use super::{ManifestOptions, ManifestOutcome, ManifestPlan, execute_manifests, plan_manifests};
 use crate::Result;
 use crate::context::JobContext;
-use crate::job_type::{JobReport, JobType, record};
+use crate::job_type::{JobReport, JobType};
 
 /// The job kind `manifests`.
 #[derive(Debug)]
@@ -43,8 +43,8 @@ impl JobType for ManifestRewrite {
         plan_manifests(&context.catalog, table, options, context.limits.bytes).await
     }
 
-    fn record(plan: &ManifestPlan) -> Value {
-        record(plan)
+    fn record(plan: &ManifestPlan) -> &impl Serialize {
+        plan
     }
 
     async fn preview(context: &JobContext, table: &LoadedTable, options: &ManifestOptions) -> Result<ManifestPlan> {

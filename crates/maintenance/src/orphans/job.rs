@@ -6,14 +6,14 @@ use clap::Args;
 use esker_catalog::LoadedTable;
 use esker_types::{JobKind, format_bytes, format_count, now_ms};
 use futures::FutureExt;
-use serde_json::Value;
+use serde::Serialize;
 
 use super::{
     LocationCensus, Orphan, OrphanOptions, OrphanOutcome, OrphanPlan, OrphanReport, execute_orphans, list_orphans, plan_orphans,
 };
 use crate::Result;
 use crate::context::JobContext;
-use crate::job_type::{JobReport, JobType, Undo, age, millis, record};
+use crate::job_type::{JobReport, JobType, Undo, age, millis};
 use crate::undone::UndoOutcome;
 
 /// The job kind `orphans`.
@@ -59,8 +59,8 @@ impl JobType for OrphanRemoval {
         plan_orphans(&context.catalog, table, options)
     }
 
-    fn record(plan: &OrphanPlan) -> Value {
-        record(plan)
+    fn record(plan: &OrphanPlan) -> &impl Serialize {
+        plan
     }
 
     async fn preview(context: &JobContext, table: &LoadedTable, options: &OrphanOptions) -> Result<OrphanReport> {

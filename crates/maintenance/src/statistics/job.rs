@@ -5,12 +5,12 @@ use std::borrow::Cow;
 use clap::Args;
 use esker_catalog::LoadedTable;
 use esker_types::{JobKind, format_count, split_list, unquote};
-use serde_json::Value;
+use serde::Serialize;
 
 use super::{StatisticsOptions, StatisticsOutcome, StatisticsPlan, execute_statistics, plan_statistics};
 use crate::Result;
 use crate::context::JobContext;
-use crate::job_type::{JobReport, JobType, record};
+use crate::job_type::{JobReport, JobType};
 
 /// The job kind `statistics`.
 #[derive(Debug)]
@@ -47,8 +47,8 @@ impl JobType for StatisticsRun {
         plan_statistics(table, options)
     }
 
-    fn record(plan: &StatisticsPlan) -> Value {
-        record(plan)
+    fn record(plan: &StatisticsPlan) -> &impl Serialize {
+        plan
     }
 
     async fn preview(_context: &JobContext, table: &LoadedTable, options: &StatisticsOptions) -> Result<StatisticsPlan> {

@@ -52,7 +52,7 @@ pub(crate) fn json_field(field: &FieldRef) -> FieldRef {
     }
     let mut metadata = field.metadata().clone();
     if is_variant(field.data_type()) {
-        // Its texts are no longer Arrow's variants.
+        // The field holds texts, which Arrow's extension type for variants does not describe.
         metadata.retain(|key, _| !key.starts_with("ARROW:extension:"));
     }
     Arc::new(Field::clone(field).with_data_type(json_type(field.data_type())).with_metadata(metadata))
