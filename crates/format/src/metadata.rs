@@ -25,6 +25,26 @@ pub const MAX_FORMAT_VERSION: u8 = 3;
 /// sort order.
 ///
 /// Spec: "Table Metadata Fields".
+///
+/// ```
+/// use esker_format::TableMetadata;
+///
+/// let json = br#"{
+///   "format-version": 2, "table-uuid": "9c12d441-03fe-4693-9a96-a0705ddf69c1", "location": "s3://lake/db/events",
+///   "last-sequence-number": 0, "last-updated-ms": 1700000000000, "last-column-id": 1, "current-schema-id": 0,
+///   "schemas": [{"type": "struct", "schema-id": 0, "fields": [{"id": 1, "name": "id", "required": true, "type": "long"}]}],
+///   "default-spec-id": 0, "partition-specs": [{"spec-id": 0, "fields": []}], "last-partition-id": 999,
+///   "default-sort-order-id": 0, "sort-orders": [{"order-id": 0, "fields": []}]
+/// }"#;
+/// let metadata = TableMetadata::from_json(json)?;
+/// assert_eq!(metadata.current_schema().fields()[0].name, "id");
+/// assert!(metadata.current_snapshot().is_none(), "nothing was written yet");
+///
+/// // A file without a required field is refused, with the path of the field.
+/// let error = TableMetadata::from_json(br#"{"format-version": 2}"#).expect_err("no schema");
+/// assert!(error.to_string().contains("table metadata"), "{error}");
+/// # Ok::<(), esker_format::FormatError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableMetadata {
     /// The format version, 1 to 3.

@@ -52,6 +52,29 @@ impl Default for StorageOptions {
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The object stores of one warehouse, addressed by URI. Cheap to clone.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use esker_storage::{Location, Storage};
+/// use futures::StreamExt;
+///
+/// let dir = tempfile::tempdir()?;
+/// let table = Location::from_path(dir.path())?;
+/// let file = table.join("data/a.parquet").to_string();
+///
+/// let storage = Storage::local();
+/// storage.write(&file, "PAR1".into()).await?;
+/// assert_eq!(storage.size(&file).await?, Some(4));
+/// assert_eq!(storage.list(&table).count().await, 1);
+///
+/// // A file that is not there is no error for a removal, because another process may have removed it.
+/// storage.remove(&file).await?;
+/// storage.remove(&file).await?;
+/// assert_eq!(storage.size(&file).await?, None);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Storage {
     inner: Arc<StorageInner>,

@@ -96,6 +96,23 @@ pub struct Predicate {
 }
 
 /// A row filter. Negations are pushed down to the predicates when it is parsed.
+///
+/// ```
+/// use esker_format::Schema;
+/// use esker_table::{Expr, Op};
+/// use serde_json::{from_value, json};
+///
+/// let schema: Schema = from_value(json!({"type": "struct", "schema-id": 0, "fields": [
+///     {"id": 7, "name": "day", "required": false, "type": "int"}]}))?;
+/// let less = json!({"type": "lt", "term": "day", "value": 3});
+/// let filter = Expr::parse(&json!({"type": "not", "child": less}), &schema, true)?;
+///
+/// // The negation became part of the predicate, and the column is known by its field id.
+/// let predicates = filter.predicates();
+/// assert_eq!((predicates[0].op, predicates[0].field), (Op::GtEq, 7));
+/// assert!(Expr::parse(&json!({"type": "is-null", "term": "dya"}), &schema, true).is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub enum Expr {
     /// The filter that matches every row.

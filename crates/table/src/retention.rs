@@ -70,6 +70,29 @@ pub fn protected_since(metadata: &TableMetadata, now: Millis) -> Result<Millis> 
 /// # Errors
 ///
 /// Returns [`TableError::Property`](crate::TableError::Property) if a property about retention cannot be parsed.
+///
+/// ```
+/// use esker_format::TableMetadata;
+/// use esker_table::{ExpiryPolicy, snapshots_to_expire};
+///
+/// const DAY: i64 = 24 * 60 * 60 * 1000;
+/// # let head = r#"{"format-version": 2, "table-uuid": "9c12d441-03fe-4693-9a96-a0705ddf69c1", "location": "s3://lake/db/t",
+/// #   "last-sequence-number": 3, "last-updated-ms": 259200000, "last-column-id": 1, "current-schema-id": 0,
+/// #   "schemas": [{"type": "struct", "schema-id": 0, "fields": [{"id": 1, "name": "id", "required": true, "type": "long"}]}],
+/// #   "default-spec-id": 0, "partition-specs": [{"spec-id": 0, "fields": []}], "last-partition-id": 999,
+/// #   "default-sort-order-id": 0, "sort-orders": [{"order-id": 0, "fields": []}], "current-snapshot-id": 3,
+/// #   "refs": {"main": {"snapshot-id": 3, "type": "branch"}}, "snapshots": ["#;
+/// # let snapshot = |id: i64| format!(r#"{{"snapshot-id": {id}, "parent-snapshot-id": {}, "sequence-number": {id},
+/// #   "timestamp-ms": {}, "manifest-list": "s3://lake/db/t/metadata/{id}.avro", "summary": {{"operation": "append"}},
+/// #   "schema-id": 0}}"#, id - 1, id * DAY);
+/// # let metadata = TableMetadata::from_json(
+/// #     format!("{head}{}]}}", [1, 2, 3].map(snapshot).join(",")).as_bytes())?;
+/// // `metadata` has snapshots 1, 2 and 3, of the first, second and third day. It is day 30 now.
+/// let policy = ExpiryPolicy { retain_last: Some(2), ..ExpiryPolicy::default() };
+/// let expirable = snapshots_to_expire(&metadata, &metadata.refs, policy, 30 * DAY)?;
+/// assert_eq!(expirable.expire, [1]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn snapshots_to_expire(
     metadata: &TableMetadata,
     refs: &BTreeMap<String, SnapshotReference>,

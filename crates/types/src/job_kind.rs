@@ -8,6 +8,14 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 /// The kind of a maintenance job.
+///
+/// ```
+/// use esker_types::JobKind;
+///
+/// assert_eq!("expire".parse(), Ok(JobKind::Expire));
+/// let error = "expiry".parse::<JobKind>().expect_err("no such kind");
+/// assert!(error.to_string().contains("the kinds are compact, expire"), "{error}");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum JobKind {

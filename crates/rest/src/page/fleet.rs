@@ -1,7 +1,7 @@
 //! The start page: all tables, the worst first.
 
 use axum::extract::State;
-use esker_types::{format_bytes, now_ms};
+use esker_types::{format_bytes, format_count, now_ms};
 use maud::{Markup, html};
 use serde::Deserialize;
 
@@ -35,7 +35,7 @@ pub(crate) async fn show(State(app): State<App>, QueryParams(wanted): QueryParam
     let content = html! {
         h1 { "Tables" }
         p.soft {
-            (all.len()) " tables, "
+            (format_count(all.len() as u64, "table")) ", "
             @if sick == 0 { "none in bad shape." } @else { (sick) " in bad shape." }
         }
         form.filter role="search" {

@@ -8,7 +8,7 @@ use esker_format::{OPERATION, TableMetadata};
 use esker_health::Assessment;
 use esker_state::{HealthPoint, JobFilter, TableUsage, TabularRow};
 use esker_table::{HISTOGRAM_BOUNDS, TableFacts};
-use esker_types::{format_bytes, now_ms, saturating_total};
+use esker_types::{format_bytes, format_count, now_ms, saturating_total};
 use maud::{Markup, html};
 use serde_json::Value;
 
@@ -101,13 +101,13 @@ fn content(about: &TablePage<'_>) -> Markup {
         h2 { "Facts" }
         div.cards {
             (card("data files", &facts.data_files.to_string(), &format!("{} would be enough", facts.ideal_files)))
-            (card("data", &format_bytes(facts.data_bytes), &format!("{} rows in {} partitions", facts.records, facts.partitions)))
+            (card("data", &format_bytes(facts.data_bytes), &format!("{} in {}", format_count(facts.records, "row"), format_count(facts.partitions, "partition"))))
             (card("delete files", &facts.deletes().files.to_string(),
                 &format!("position {}, equality {}, vectors {}", facts.position_deletes.files, facts.equality_deletes.files, facts.deletion_vectors.files)))
             (card("snapshots", &facts.snapshots.to_string(),
                 &facts.oldest_snapshot_ms.map_or_else(|| "no snapshot".to_owned(), |ms| format!("oldest {}", ago(ms, now_ms())))))
             (card("manifests", &facts.manifests.to_string(), &format_bytes(facts.manifest_bytes)))
-            (card("metadata file", &format_bytes(facts.metadata_bytes), &format!("{} earlier ones in its log", facts.metadata_log)))
+            (card("metadata file", &format_bytes(facts.metadata_bytes), &format!("{} in its log", format_count(facts.metadata_log, "earlier one"))))
             (card("in quarantine", &quarantine.0.to_string(), &format_bytes(quarantine.1)))
         }
         h2 { "Data files by size" }
