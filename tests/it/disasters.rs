@@ -313,7 +313,7 @@ async fn run(seed: u64) {
         std::fs::File::options().write(true).open(&path).expect("opened").set_modified(long_ago).expect("set");
         all.push(format!("file://{path}"));
     }
-    catalog.state().record_orphan_candidates(id, &all, now_ms() - 2 * DAY).await.expect("seen");
+    catalog.state().quarantine().record_orphan_candidates(id, &all, now_ms() - 2 * DAY).await.expect("seen");
     let job = history.lake().run_job("orphans", json!({})).await;
     history.log.push(format!("left {left}, then {}", job["outcome"]));
     history.sweep().await;

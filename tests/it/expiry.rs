@@ -54,11 +54,11 @@ async fn a_quarantined_file_that_is_referenced_again_is_released() {
     let outside = format!("file://{}/outside.txt", app.dir.path().display());
     std::fs::write(&outside[7..], "mine").expect("written");
     let record = |path: &str| row.quarantine(path.to_owned(), None, "a test says so", None, 0);
-    catalog.state().quarantine(&[record(&live), record(&outside)]).await.expect("quarantined");
+    catalog.state().quarantine().add(&[record(&live), record(&outside)]).await.expect("quarantined");
     let swept = sweep(catalog, now_ms()).await.expect("swept");
     assert_eq!((swept.deleted, swept.released), (0, 2));
     assert!(Path::new(&live[7..]).exists() && Path::new(&outside[7..]).exists());
-    let note = catalog.state().quarantined_path(&live).await.expect("read").expect("a record").note;
+    let note = catalog.state().quarantine().record_of(&live).await.expect("read").expect("a record").note;
     assert_eq!(note.as_deref(), Some("the table refers to it"));
 }
 
@@ -274,7 +274,8 @@ async fn a_snapshot_is_refused_whose_manifest_list_is_being_deleted_under_anothe
     assert_ne!(other, list);
     app.catalog()
         .state()
-        .quarantine(&[row.quarantine(other, None, "a test says so", None, i64::MAX)])
+        .quarantine()
+        .add(&[row.quarantine(other, None, "a test says so", None, i64::MAX)])
         .await
         .expect("quarantined");
     let (code, _, message) = app.refused(Method::POST, "/v1/default/namespaces/n/tables/t", Some(prepared.body().clone())).await;
@@ -306,10 +307,10 @@ async fn a_sick_table_with_many_files_due_does_not_keep_another_table_from_being
     let (sick_row, well_row) = (row("t"), row("well"));
     let many: Vec<_> =
         (0..10_001).map(|i| sick_row.quarantine(format!("{}/data/{i}", sick_row.location), None, "test", None, 0)).collect();
-    state.quarantine(&many).await.expect("quarantined");
+    state.quarantine().add(&many).await.expect("quarantined");
     let left = format!("{}/data/left", well["metadata"]["location"].as_str().expect("a location"));
     std::fs::write(&left[7..], "left").expect("written");
-    state.quarantine(&[well_row.quarantine(left.clone(), None, "test", None, 0)]).await.expect("quarantined");
+    state.quarantine().add(&[well_row.quarantine(left.clone(), None, "test", None, 0)]).await.expect("quarantined");
     let metadata = sick["metadata-location"].as_str().expect("a location");
     let path = Path::new(&metadata[7..]);
     std::fs::rename(path, path.with_extension("away")).expect("gone");

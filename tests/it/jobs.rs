@@ -195,7 +195,7 @@ async fn jobs_of_killed_servers_are_done_once_by_the_others() {
     let (began, mut kills) = (Instant::now(), 0_usize);
     let open = async || {
         let state = app.catalog().state();
-        state.count_open_jobs().await.expect("jobs").iter().map(|(_, _, n)| *n).sum::<i64>()
+        state.jobs().count_open().await.expect("jobs").iter().map(|(_, _, n)| *n).sum::<i64>()
     };
     while open().await > 0 {
         assert!(began.elapsed() < Duration::from_secs(60 + 2 * jobs as u64), "{} jobs are left", open().await);

@@ -78,7 +78,7 @@ async fn a_server_that_stops_finishes_what_it_began() {
     // A job that had not begun is run by the next server.
     let state = again.catalogs()[0].state();
     let job = loop {
-        let jobs = state.jobs(&JobFilter::default(), 10).await.expect("jobs");
+        let jobs = state.jobs().list(&JobFilter::default(), 10).await.expect("jobs");
         assert_eq!(jobs.len(), 1);
         match jobs[0].state.is_over() {
             true => break jobs[0].clone(),

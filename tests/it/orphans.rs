@@ -39,7 +39,7 @@ async fn second_look(app: &TestApp, name: &str) -> Value {
     let id = tables.into_iter().find(|row| row.name.to_string() == format!("lake.{name}")).expect("there").id;
     let all = crate::commits::walk(&app.dir.path().join("warehouse"));
     let all: Vec<String> = all.into_iter().map(|path| format!("file://{path}")).collect();
-    app.catalog().state().record_orphan_candidates(id, &all, now_ms() - 25 * HOUR).await.expect("seen");
+    app.catalog().state().quarantine().record_orphan_candidates(id, &all, now_ms() - 25 * HOUR).await.expect("seen");
     Lake::open(app, name).run_job("orphans", json!({})).await
 }
 
@@ -85,8 +85,13 @@ async fn an_orphan_goes_after_two_looks_a_day_apart_and_can_be_had_back() {
 
     // Makes the first scan a day older.
     let id = app.catalog().tables().await.expect("tables").remove(0).id;
-    app.catalog().state().forget_orphan_candidates(id, now_ms() + HOUR).await.expect("forgotten");
-    app.catalog().state().record_orphan_candidates(id, std::slice::from_ref(&orphan), now_ms() - 25 * HOUR).await.expect("seen");
+    app.catalog().state().quarantine().forget_orphan_candidates(id, now_ms() + HOUR).await.expect("forgotten");
+    app.catalog()
+        .state()
+        .quarantine()
+        .record_orphan_candidates(id, std::slice::from_ref(&orphan), now_ms() - 25 * HOUR)
+        .await
+        .expect("seen");
     let job = app.job("orphans", json!({})).await;
     assert_eq!((&job["outcome"]["waiting"], &job["outcome"]["quarantined_files"]), (&json!(0), &json!(1)), "{job}");
     assert!(explained(&app, &orphan).await["verdict"].as_str().expect("a verdict").contains("will be deleted"));
@@ -128,7 +133,7 @@ async fn a_quarantined_orphan_that_a_commit_came_to_need_is_released() {
     let file = File::options().write(true).open(&waiting[0][7..]).expect("opened");
     file.set_modified(SystemTime::now() - Duration::from_secs(9 * 24 * 3600)).expect("set");
     let id = app.catalog().tables().await.expect("tables").remove(0).id;
-    app.catalog().state().record_orphan_candidates(id, &waiting, now_ms() - 25 * HOUR).await.expect("seen");
+    app.catalog().state().quarantine().record_orphan_candidates(id, &waiting, now_ms() - 25 * HOUR).await.expect("seen");
     assert_eq!(app.job("orphans", json!({})).await["outcome"]["quarantined_files"], 1);
     writer.commit(&late).await;
     let swept = sweep(app.catalog(), now_ms() + 25 * HOUR).await.expect("swept");

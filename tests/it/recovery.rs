@@ -378,15 +378,20 @@ async fn a_metadata_file_that_is_known_to_have_failed_is_no_tip() {
         uri
     };
     let (failed, recorded) = (left("failed"), left("recorded"));
-    app.catalog().state().quarantine(&[row.quarantine(failed, None, "test", None, now_ms() + YEAR)]).await.expect("quarantined");
-    app.catalog().state().record_outputs(app.catalog().warehouse(), row.id, None, &[recorded]).await.expect("recorded");
+    app.catalog()
+        .state()
+        .quarantine()
+        .add(&[row.quarantine(failed, None, "test", None, now_ms() + YEAR)])
+        .await
+        .expect("quarantined");
+    app.catalog().state().outputs().record(app.catalog().warehouse(), row.id, None, &[recorded]).await.expect("recorded");
     let planned = plan(&app, &[]).await;
     assert_eq!((planned.current, planned.advance.len(), planned.undecided.len()), (1, 0, 0), "{planned:?}");
     let unknown = left("unknown");
     let orphans = app.refused(Method::POST, &format!("{MANAGE}/orphans?dry-run=true"), Some(json!({}))).await;
     assert!(orphans.2.contains("esker recover") && orphans.2.contains(&unknown), "{orphans:?}");
     let due = row.quarantine(format!("{}/data/due", row.location), None, "test", None, 0);
-    app.catalog().state().quarantine(&[due]).await.expect("quarantined");
+    app.catalog().state().quarantine().add(&[due]).await.expect("quarantined");
     let swept = sweep(app.catalog(), now_ms()).await.expect("swept");
     assert_eq!((swept.sick_tables, swept.deleted), (1, 0), "nothing of it is deleted until somebody has decided: {swept:?}");
     let planned = plan(&app, &[]).await;

@@ -269,11 +269,12 @@ async fn a_healthy_table_and_two_sick_ones() -> (TempDir, [String; 2]) {
         let id = {
             let name = format!("lake.{name}").parse().expect("a name");
             let catalog = app.catalog();
-            catalog.state().table(catalog.warehouse(), &name).await.expect("a row").id
+            catalog.state().tables().table(catalog.warehouse(), &name).await.expect("a row").id
         };
         // Removes the assessment from before the damage.
         app.catalog()
             .state()
+            .fleet()
             .record_health(id, "", Err(&AssessmentFailure { why: String::new(), passing: false }))
             .await
             .expect("kept");
@@ -289,8 +290,13 @@ async fn facts_of_another_version_are_gathered_again() {
     app.sql("INSERT INTO n.t VALUES (1, 'a')").await.expect("a row");
     let store = async |app: &TestApp| {
         let catalog = app.catalog();
-        let row = catalog.state().table(catalog.warehouse(), &"n.t".parse().expect("a name")).await.expect("a row");
-        catalog.state().record_health(row.id, &row.metadata_location, Ok(("[\"facts\"]", 100, "{}"))).await.expect("stored");
+        let row = catalog.state().tables().table(catalog.warehouse(), &"n.t".parse().expect("a name")).await.expect("a row");
+        catalog
+            .state()
+            .fleet()
+            .record_health(row.id, &row.metadata_location, Ok(("[\"facts\"]", 100, "{}")))
+            .await
+            .expect("stored");
     };
     store(&app).await;
     // The restart forgets the facts that are parsed already.

@@ -93,7 +93,7 @@ impl TestApp {
     /// more time.
     pub async fn wait_until_others_are_dead(&self) {
         let began = Instant::now();
-        while self.catalog().state().count_live_servers().await.expect("counted") > 1 {
+        while self.catalog().state().servers().count_live().await.expect("counted") > 1 {
             assert!(began.elapsed() < Duration::from_secs(60), "the others still count as alive");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }

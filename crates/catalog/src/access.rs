@@ -89,7 +89,7 @@ impl Access {
         let hash = token_hash(token);
         let found = match self.known.get(&hash).await {
             Some(found) => Some(found),
-            None => self.state.principal_by_token(&hash).await?,
+            None => self.state.principals().by_token(&hash).await?,
         };
         let Some((name, expires_ms)) = found.filter(|(_, expires_ms)| *expires_ms > now_ms()) else { return Ok(None) };
         self.known.insert(hash, (name.clone(), expires_ms)).await;
@@ -112,7 +112,7 @@ impl Access {
         let name = name.ok_or(AccessError::Unknown)?;
         let token = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
         let expires_ms = now_ms().saturating_add(ISSUED_SECONDS * 1000);
-        self.state.insert_access_token(&name, &token_hash(&token), expires_ms).await?;
+        self.state.principals().insert_access_token(&name, &token_hash(&token), expires_ms).await?;
         Ok(token)
     }
 }

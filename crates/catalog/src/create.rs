@@ -88,7 +88,7 @@ impl Catalog {
     pub async fn create_table(&self, namespace: &NamespaceName, request: CreateTable, actor: &Actor) -> Result<Created> {
         let (name, staged) = (TableName::new(namespace.clone(), request.name)?, request.stage_create);
         self.namespace(namespace).await?;
-        self.state().check_name_is_free(TabularKind::Table, self.warehouse(), &name).await?;
+        self.state().tables().check_name_is_free(TabularKind::Table, self.warehouse(), &name).await?;
         let location = match &request.location {
             Some(location) => checked_location(location)?,
             None => self.default_location(&name).await?.to_string(),
@@ -128,7 +128,7 @@ impl Catalog {
             return Err(CatalogError::Invalid(what));
         }
         self.namespace(&name.namespace).await?;
-        match self.state().check_name_is_free(TabularKind::Table, self.warehouse(), name).await {
+        match self.state().tables().check_name_is_free(TabularKind::Table, self.warehouse(), name).await {
             Err(StateError::AlreadyExists { kind: "Table", .. }) => return Err(already_created()),
             other => other?,
         }
@@ -160,11 +160,11 @@ impl Catalog {
         self.namespace(namespace).await?;
         let at = Location::parse(&request.metadata_location)?;
         self.check_allowed(&at)?;
-        let existing = match self.state().table(self.warehouse(), &name).await {
+        let existing = match self.state().tables().table(self.warehouse(), &name).await {
             Ok(row) if request.overwrite => Some(row),
             Ok(_) => return Err(StateError::AlreadyExists { kind: "Table", name: name.to_string() }.into()),
             Err(StateError::NoSuchTable(_)) => {
-                self.state().check_name_is_free(TabularKind::Table, self.warehouse(), &name).await?;
+                self.state().tables().check_name_is_free(TabularKind::Table, self.warehouse(), &name).await?;
                 None
             }
             Err(e) => return Err(e.into()),
@@ -201,10 +201,10 @@ impl Catalog {
     ///
     /// Returns [`State`](CatalogError::State) if no table has this name or the database fails.
     pub async fn claim(&self, name: &TableName, actor: &Actor) -> Result<()> {
-        let row = self.state().table(self.warehouse(), name).await?;
+        let row = self.state().tables().table(self.warehouse(), name).await?;
         let data = json!({"table-id": row.id, "table-uuid": row.table_uuid});
         let along = self.outbox(actor, "table.claimed", &row.name, data, &RequestOutcome::NoContent);
-        Ok(self.state().claim_table(row.id, &along).await?)
+        Ok(self.state().tables().claim(row.id, &along).await?)
     }
 
     /// Protects a table from being dropped, or lifts the protection.
@@ -213,9 +213,9 @@ impl Catalog {
     ///
     /// Returns [`State`](CatalogError::State) if no table has this name or the database fails.
     pub async fn protect_table(&self, name: &TableName, protected: bool, actor: &Actor) -> Result<()> {
-        let row = self.state().table(self.warehouse(), name).await?;
+        let row = self.state().tables().table(self.warehouse(), name).await?;
         let along = self.outbox(actor, "table.protected", &row.name, json!({"protected": protected}), &RequestOutcome::NoContent);
-        Ok(self.state().protect_tabular(row.id, protected, &along).await?)
+        Ok(self.state().tables().protect(row.id, protected, &along).await?)
     }
 
     /// Writes the first metadata file of a table. Returns the table with the row to insert, which is not in the catalog yet.
@@ -255,7 +255,7 @@ impl Catalog {
     pub(crate) async fn insert(&self, new: NewTabular, kind: &'static str, extra: Value, actor: &Actor) -> Result<()> {
         let (row, written) = (new.row.clone(), new.recorded_output.clone());
         let along = self.outbox(actor, kind, &row.name, created_data(&row, extra), &RequestOutcome::of(&row));
-        match self.state().publish(self.warehouse(), &[], &[new], &along).await {
+        match self.state().tables().publish(self.warehouse(), &[], &[new], &along).await {
             Ok(_) => self.notify_change(),
             Err(e) => {
                 if let Some(path) = written.filter(|_| !matches!(e, StateError::Ambiguous(_))) {

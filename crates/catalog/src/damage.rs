@@ -66,7 +66,7 @@ impl Catalog {
 
     /// Checks a reported file against the table and the storage, and stores it if it is damaged.
     async fn try_record_damage(&self, table: TableId, met: &Unreadable, met_by: &str) -> Result<()> {
-        let Some(row) = self.state().tabular_by_id(table).await? else { return Ok(()) };
+        let Some(row) = self.state().tables().by_id(table).await? else { return Ok(()) };
         let size = match met.snapshot_id {
             None => match self.sizes(&row).await?.remove(&met.path) {
                 None => return Ok(()),
@@ -89,7 +89,7 @@ impl Catalog {
         let (path, met_by, snapshot_id) = (met.path.clone(), met_by.to_owned(), met.snapshot_id);
         let file = DamagedFile { path, missing, error, first_met_by: met_by, first_seen_ms: now_ms(), snapshot_id };
         let event = self.damage_event("table.file-damaged", &row, &[&file]);
-        if self.state().record_damage(table, &file, event).await? {
+        if self.state().fleet().record_damage(table, &file, event).await? {
             let DamagedFile { path, error, first_met_by: met_by, .. } = &file;
             tracing::error!(table = %row.name, path, missing, error, met_by, "a file of a table can't be read");
         }
@@ -122,8 +122,8 @@ impl Catalog {
     ///
     /// The next reader of a file that was put back finds out whether it is sound.
     pub(crate) async fn recheck_damage(&self) -> Result<()> {
-        for (table, files) in self.state().damage(self.warehouse()).await? {
-            let Some(row) = self.state().tabular_by_id(table).await? else { continue };
+        for (table, files) in self.state().fleet().damage(self.warehouse()).await? {
+            let Some(row) = self.state().tables().by_id(table).await? else { continue };
             // If the table itself can't be read, nothing is known about its files.
             let (Ok(sizes), Ok(now)) = (self.sizes(&row).await, self.load_row(row.clone()).await) else { continue };
             let mut over = Vec::new();
@@ -143,7 +143,7 @@ impl Catalog {
             if !over.is_empty() {
                 let event = self.damage_event("table.file-mended", &row, &over);
                 let paths: Vec<String> = over.iter().map(|file| file.path.clone()).collect();
-                self.state().forget_damage(table, &paths, event).await?;
+                self.state().fleet().forget_damage(table, &paths, event).await?;
                 tracing::info!(table = %row.name, files = paths.len(), "damaged files are no longer needed, or are back");
             }
         }

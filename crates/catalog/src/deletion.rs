@@ -98,8 +98,8 @@ pub async fn sweep(catalog: &Catalog, now: Millis) -> Result<Swept> {
     let (state, warehouse) = (catalog.state(), catalog.warehouse());
     let mut swept = Swept::default();
     // Table by table: neither an unreadable table nor one with many files must stop the others.
-    for table in state.due_tables(warehouse, now).await? {
-        let quarantines = state.due_for_deletion(warehouse, table, now, SWEEP_LIMIT).await?;
+    for table in state.quarantine().due_tables(warehouse, now).await? {
+        let quarantines = state.quarantine().due_for_deletion(warehouse, table, now, SWEEP_LIMIT).await?;
         let name = quarantines.first().map(|d| d.record.table_name.clone()).unwrap_or_default();
         let done = catch_panic(sweep_table(catalog, table, quarantines, &mut swept)).await;
         if let Err(error) = done.unwrap_or_else(|panic| Err(CatalogError::Panicked(panic))) {
@@ -127,7 +127,7 @@ async fn sweep_table(catalog: &Catalog, id: TableId, quarantines: Vec<Quarantine
         false => referenced_by_others(catalog, id, &looked_in).await,
     };
     let held = catalog.hold_commits(id).await?;
-    if let Some(row) = state.tabular_by_id(id).await? {
+    if let Some(row) = state.tables().by_id(id).await? {
         // A person may still decide for another tip of the table: the files of that state must stay.
         catalog.check_only_tip(&row).await?;
     }
@@ -164,11 +164,11 @@ async fn sweep_table(catalog: &Catalog, id: TableId, quarantines: Vec<Quarantine
     for (why, paths) in spare {
         swept.released += paths.len() as u64;
         tracing::warn!(table = %id, files = paths.len(), why, "files were released from quarantine");
-        state.set_quarantine_state(&paths, QuarantineState::Released, Some(&why)).await?;
+        state.quarantine().set_state(&paths, QuarantineState::Released, Some(&why)).await?;
     }
     let paths: Vec<String> = go.iter().map(|d| d.path.clone()).collect();
     let checked = keep.row.as_ref().map(|row| row.metadata_location.as_str());
-    let begun: HashSet<String> = state.begin_deleting(id, checked, paths).await?.into_iter().collect();
+    let begun: HashSet<String> = state.quarantine().begin_deleting(id, checked, paths).await?.into_iter().collect();
     go.retain(|record| begun.contains(&record.path));
     drop(held);
     catalog.failpoint("sweep-before-delete").await;
@@ -193,7 +193,7 @@ async fn remove(catalog: &Catalog, quarantines: Vec<NewQuarantine>, swept: &mut 
             }
         }
     }
-    Ok(catalog.state().set_quarantine_state(&gone, QuarantineState::Deleted, None).await?)
+    Ok(catalog.state().quarantine().set_state(&gone, QuarantineState::Deleted, None).await?)
 }
 
 /// Checks whether a scan found the file without any reference, so that another table may refer to it.
@@ -203,9 +203,9 @@ fn is_orphan(record: &NewQuarantine) -> bool {
 
 /// Returns the row of a table or view, or that of a dropped table that can be brought back.
 async fn live_or_dropped_row(catalog: &Catalog, id: TableId) -> Result<Option<TabularRow>> {
-    Ok(match catalog.state().tabular_by_id(id).await? {
+    Ok(match catalog.state().tables().by_id(id).await? {
         Some(row) => Some(row),
-        None => catalog.state().dropped_table(id).await?.map(|dropped| dropped.row),
+        None => catalog.state().tables().dropped(id).await?.map(|dropped| dropped.row),
     })
 }
 
@@ -269,7 +269,7 @@ impl DeletionGuard {
     /// Collects the facts about a table that was dropped for good.
     async fn dropped(catalog: &Catalog, id: TableId) -> Result<Self> {
         let foreign = other_places(catalog, None).await?;
-        let own = catalog.state().places_of(id).await?;
+        let own = catalog.state().tables().places_of(id).await?;
         let own = own.iter().filter_map(|place| Location::parse(place).ok()).collect();
         Ok(Self { row: None, referenced: PathSet::default(), own, foreign, gc_error: None })
     }
@@ -342,7 +342,7 @@ pub async fn owner(catalog: &Catalog, at: &Location) -> Result<Option<TabularRow
 pub async fn reasons_to_keep(catalog: &Catalog, id: TableId) -> Result<BTreeMap<String, String>> {
     let keep = DeletionGuard::of(catalog, id).await?;
     let mut kept = BTreeMap::new();
-    for quarantined in catalog.state().quarantine_of(id).await? {
+    for quarantined in catalog.state().quarantine().of_table(id).await? {
         if let Some(why) = keep.reason_to_keep(&quarantined.record)? {
             kept.insert(quarantined.record.path, why);
         }
@@ -362,7 +362,7 @@ pub async fn reasons_to_keep(catalog: &Catalog, id: TableId) -> Result<BTreeMap<
 pub async fn reclaim_outputs(catalog: &Catalog) -> Result<u64> {
     catalog.check_epoch()?;
     let mut by_table: BTreeMap<TableId, Vec<PendingOutput>> = BTreeMap::new();
-    for output in catalog.state().outputs_of_dead_instances(catalog.warehouse()).await? {
+    for output in catalog.state().outputs().of_dead_instances(catalog.warehouse()).await? {
         by_table.entry(output.table).or_default().push(output);
     }
     let mut quarantined = 0;
@@ -394,7 +394,7 @@ pub async fn settle_outputs(catalog: &Catalog, id: TableId, paths: &[String], re
     let mut quarantines = Vec::new();
     for path in paths {
         if keep.referenced.contains(path)? {
-            state.forget_output(path).await?;
+            state.outputs().forget(path).await?;
             continue;
         }
         // The file was never part of a table and can't be needed, so it gets no grace period.
@@ -415,6 +415,6 @@ pub async fn settle_outputs(catalog: &Catalog, id: TableId, paths: &[String], re
             },
         });
     }
-    state.quarantine(&quarantines).await?;
+    state.quarantine().add(&quarantines).await?;
     Ok(quarantines.len() as u64)
 }

@@ -36,7 +36,7 @@ impl Catalog {
     ///   does not have.
     /// - Returns [`Overtaken`](CatalogError::Overtaken) if commits to the table kept coming between.
     pub async fn drop_table(&self, name: &TableName, purge: bool, actor: &Actor) -> Result<()> {
-        let mut row = self.state().table(self.warehouse(), name).await?;
+        let mut row = self.state().tables().table(self.warehouse(), name).await?;
         if purge {
             // A purge would delete the files of states that the database does not have, too.
             self.check_not_behind(&row).await?;
@@ -56,7 +56,7 @@ impl Catalog {
             let data = json!({"table-id": row.id, "table-uuid": row.table_uuid, "metadata-location": row.metadata_location,
                 "purge-requested": purge, "undrop-until-ms": keep.as_ref().map(|k| k.expires_ms)});
             let along = self.outbox(actor, "table.dropped", &row.name, data, &RequestOutcome::NoContent);
-            if self.state().drop_tabular(row.id, at, &quarantines, keep.as_ref(), &along).await? {
+            if self.state().tables().drop(row.id, at, &quarantines, keep.as_ref(), &along).await? {
                 return Ok(());
             }
             // A commit came between: the files to purge are those of the new state.
@@ -67,7 +67,7 @@ impl Catalog {
 
     /// Returns the row of a table or view by its id, which stays the same if the table is renamed.
     pub(crate) async fn row_by_id(&self, id: TableId, name: &TableName) -> Result<TabularRow> {
-        Ok(self.state().tabular_by_id(id).await?.ok_or_else(|| StateError::NoSuchTable(name.to_string()))?)
+        Ok(self.state().tables().by_id(id).await?.ok_or_else(|| StateError::NoSuchTable(name.to_string()))?)
     }
 
     /// Takes a table out of the catalog and returns its last state, for another catalog to register.
@@ -86,7 +86,7 @@ impl Catalog {
     /// - Returns [`MetadataGone`](CatalogError::MetadataGone), [`MetadataInvalid`](CatalogError::MetadataInvalid) or
     ///   [`Storage`](CatalogError::Storage) if the metadata file is not there or can't be read.
     pub async fn unregister_table(&self, name: &TableName, actor: &Actor) -> Result<LoadedTable> {
-        let row = self.state().table(self.warehouse(), name).await?;
+        let row = self.state().tables().table(self.warehouse(), name).await?;
         // The returned state must be the last one.
         let _held = self.hold_commits(row.id).await?;
         self.check_not_behind(&row).await?;
@@ -108,7 +108,7 @@ impl Catalog {
         let outcome = RequestOutcome::Body(json!({"metadata-location": location, "metadata": metadata, "config": {}}));
         let data = json!({"table-id": row.id, "table-uuid": row.table_uuid, "metadata-location": location});
         let along = self.outbox(actor, "table.unregistered", &row.name, data, &outcome);
-        Ok(self.state().drop_tabular(row.id, Some(location), &[], None, &along).await?)
+        Ok(self.state().tables().drop(row.id, Some(location), &[], None, &along).await?)
     }
 
     /// Returns the dropped tables that can be brought back, newest first.
@@ -117,7 +117,7 @@ impl Catalog {
     ///
     /// Returns [`State`](CatalogError::State) if the database fails.
     pub async fn dropped_tables(&self) -> Result<Vec<DroppedTable>> {
-        Ok(self.state().dropped_tables(self.warehouse()).await?)
+        Ok(self.state().tables().all_dropped(self.warehouse()).await?)
     }
 
     /// Brings a dropped table back, under its old name or another one. Returns the name.
@@ -127,12 +127,12 @@ impl Catalog {
     /// Returns [`State`](CatalogError::State) if no dropped table of this warehouse has the id, the name is taken, its namespace
     /// does not exist, or the database fails.
     pub async fn undrop_table(&self, id: TableId, name: Option<TableName>, actor: &Actor) -> Result<TableName> {
-        let dropped = self.state().dropped_table(id).await?.filter(|d| d.row.warehouse == self.warehouse().id);
+        let dropped = self.state().tables().dropped(id).await?.filter(|d| d.row.warehouse == self.warehouse().id);
         let dropped = dropped.ok_or_else(|| StateError::NotDropped(id.to_string()))?;
         let name = name.unwrap_or(dropped.row.name);
         let data = json!({"table-id": id, "table-uuid": dropped.row.table_uuid});
         let along = self.outbox(actor, "table.undropped", &name, data, &RequestOutcome::NoContent);
-        self.state().undrop_table(self.warehouse(), id, &name, &along).await?;
+        self.state().tables().undrop(self.warehouse(), id, &name, &along).await?;
         Ok(name)
     }
 
@@ -163,7 +163,7 @@ impl Catalog {
         let data = json!({"table-id": row.id, "table-uuid": row.table_uuid, "metadata-location": row.metadata_location,
             "quarantined-files": quarantines.len(), (EVENT_FIELDS[0].old): quarantines.len()});
         let events = vec![self.event(actor, "table.drop-ended", &row.name, data)];
-        self.state().end_drop(row.id, &quarantines, &Outbox { events, receipts: Vec::new() }).await?;
+        self.state().tables().end_drop(row.id, &quarantines, &Outbox { events, receipts: Vec::new() }).await?;
         Ok(())
     }
 

@@ -109,7 +109,7 @@ impl Catalog {
         // Storage is read first: if another server advances meanwhile, the database has the greater number, which is no
         // disagreement.
         let mark = self.mark().await?;
-        let epoch = self.state().epoch(self.warehouse()).await?;
+        let epoch = self.state().warehouses().epoch(self.warehouse()).await?;
         let newest = mark.as_ref().map_or(0, |mark| mark.epoch).max(epoch.entering);
         Ok((
             newest + 1,
@@ -136,19 +136,19 @@ impl Catalog {
     /// The database first records that the epoch is about to be entered, so that a kill in between is no disagreement.
     async fn enter_epoch(&self, next: i64) -> Result<()> {
         let (state, warehouse) = (self.state(), self.warehouse());
-        let Epoch { database, identity, entered: now, .. } = state.epoch(warehouse).await?;
-        state.set_epoch(warehouse, now, next).await?;
+        let Epoch { database, identity, entered: now, .. } = state.warehouses().epoch(warehouse).await?;
+        state.warehouses().set_epoch(warehouse, now, next).await?;
         let mark = serde_json::to_vec(&EpochMark { database, identity, epoch: next })
             .map_err(|source| CatalogError::Encode { what: "the epoch", source })?;
         self.storage().write(&self.own_path("epoch.json"), mark.into()).await?;
-        Ok(state.set_epoch(warehouse, next, next).await?)
+        Ok(state.warehouses().set_epoch(warehouse, next, next).await?)
     }
 
     /// Makes this database the one that maintains the warehouse, whatever maintained it before.
     pub(crate) async fn adopt(&self) -> Result<()> {
         let (next, _) = self.compare().await?;
         self.enter_epoch(next).await?;
-        self.state().forget_backup(self.warehouse()).await?;
+        self.state().warehouses().forget_backup(self.warehouse()).await?;
         *self.inner.epoch.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
         // The next start must not take the old ledger for later commits.
         self.write_ledger().await

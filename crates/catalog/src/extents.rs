@@ -85,7 +85,7 @@ pub async fn referenced_by_others(catalog: &Catalog, own: TableId, within: &[Loc
 
 /// Returns the places that a table has or had, and its extent as of the last time that it could be read.
 async fn own_places(catalog: &Catalog, row: &TabularRow) -> Result<Vec<Location>> {
-    let mut places = catalog.state().places_of(row.id).await?;
+    let mut places = catalog.state().tables().places_of(row.id).await?;
     places.push(row.location.clone());
     let kept = with_extents(catalog, |all| all.get(&row.id).cloned()).unwrap_or_default();
     Ok(places.iter().filter_map(|place| Location::parse(place).ok()).chain(kept.directories.iter().cloned()).collect())

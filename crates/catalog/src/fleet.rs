@@ -105,7 +105,8 @@ impl Catalog {
     ///
     /// Returns [`State`](crate::CatalogError::State) if the database fails. A table that can't be examined is no error.
     pub async fn assessed_table(&self, row: TabularRow) -> Result<AssessedTable> {
-        let stored = self.state().health(row.id).await?.filter(|health| health.metadata_location == row.metadata_location);
+        let stored =
+            self.state().fleet().health(row.id).await?.filter(|health| health.metadata_location == row.metadata_location);
         match stored.map(|health| facts_of(health.facts)) {
             Some(facts @ Ok(_)) => {
                 let damage = self.damage_of(row.id).await?;
@@ -117,7 +118,7 @@ impl Catalog {
 
     /// Returns the damaged files of a table.
     async fn damage_of(&self, table: TableId) -> Result<Vec<Damage>> {
-        Ok(self.state().damage_of(table).await?.into_iter().map(to_health_damage).collect())
+        Ok(self.state().fleet().damage_of(table).await?.into_iter().map(to_health_damage).collect())
     }
 
     /// Examines a table as it is now, and stores the result.
@@ -137,9 +138,9 @@ impl Catalog {
             Err(NotAssessed::NotYet) => {}
             Ok(facts) => {
                 let (score, shape) = (examined.assess(now_ms()).score, json(serde_json::to_string(&facts.file_counts()))?);
-                state.record_health(id, at, Ok((&json(serde_json::to_string(facts.as_ref()))?, score, &shape))).await?;
+                state.fleet().record_health(id, at, Ok((&json(serde_json::to_string(facts.as_ref()))?, score, &shape))).await?;
             }
-            Err(NotAssessed::Unreadable(error)) => state.record_health(id, at, Err(error)).await?,
+            Err(NotAssessed::Unreadable(error)) => state.fleet().record_health(id, at, Err(error)).await?,
         }
         Ok(examined)
     }
@@ -152,9 +153,9 @@ impl Catalog {
     ///
     /// Returns [`State`](crate::CatalogError::State) if the database fails. A table that can't be examined is no error.
     pub async fn fleet(&self) -> Result<Vec<AssessedTable>> {
-        let rows = self.state().fleet(self.warehouse()).await?;
+        let rows = self.state().fleet().tables(self.warehouse()).await?;
         let mut kept = self.stored_facts(&rows).await?;
-        let mut damaged = self.state().damage(self.warehouse()).await?;
+        let mut damaged = self.state().fleet().damage(self.warehouse()).await?;
         let mut looks = 0;
         let mut work = Vec::new();
         for (row, at) in rows {
@@ -191,11 +192,11 @@ impl Catalog {
         }
         let mut news = Vec::new();
         if missing.len() > MAX_SINGLE_READS {
-            let mut all = self.state().healths(self.warehouse()).await?;
+            let mut all = self.state().fleet().healths(self.warehouse()).await?;
             news.extend(missing.into_iter().filter_map(|id| Some((id, all.remove(&id)?))));
         } else {
             for id in missing {
-                news.extend(self.state().health(id).await?.map(|health| (id, health)));
+                news.extend(self.state().fleet().health(id).await?.map(|health| (id, health)));
             }
         }
         let mut parsed = parsed();
@@ -213,7 +214,7 @@ impl Catalog {
     async fn examine_changed(&self) -> Result<()> {
         let mut all = 0;
         loop {
-            let stale = self.state().stale_tables(self.warehouse(), now_ms() - RETRY_MS, MAX_TABLES_PER_ROUND).await?;
+            let stale = self.state().fleet().stale_tables(self.warehouse(), now_ms() - RETRY_MS, MAX_TABLES_PER_ROUND).await?;
             let n = stale.len();
             let work: Vec<_> = stale.into_iter().map(|row| self.examine(row)).collect();
             futures::stream::iter(work).buffer_unordered(CONCURRENCY).try_collect::<Vec<_>>().await?;
@@ -234,7 +235,7 @@ impl Catalog {
     async fn flush_uses(&self) -> Result<()> {
         let used = std::mem::take(&mut *self.inner.uncounted_uses.lock().unwrap_or_else(PoisonError::into_inner));
         if !used.is_empty() {
-            self.state().add_usages(&used).await?;
+            self.state().fleet().add_usages(&used).await?;
         }
         Ok(())
     }

@@ -35,7 +35,7 @@ impl Catalog {
             return Err(missing("definitions"));
         }
         let along = self.outbox(actor, "function.stored", name, json!({"function-uuid": uuid}), &RequestOutcome::NoContent);
-        Ok(self.state().put_function(self.warehouse(), name, &metadata.to_string(), &along).await?)
+        Ok(self.state().namespaces().put_function(self.warehouse(), name, &metadata.to_string(), &along).await?)
     }
 
     /// Returns the metadata of a function.
@@ -45,7 +45,7 @@ impl Catalog {
     /// Returns [`State`](CatalogError::State) if the namespace or the function does not exist, the database fails, or the stored
     /// text can't be parsed.
     pub async fn function(&self, name: &TableName) -> Result<Value> {
-        let text = self.state().function(self.warehouse(), name).await?;
+        let text = self.state().namespaces().function(self.warehouse(), name).await?;
         serde_json::from_str(&text).map_err(|e| CatalogError::State(e.into()))
     }
 
@@ -55,7 +55,7 @@ impl Catalog {
     ///
     /// Returns [`State`](CatalogError::State) if the namespace does not exist or the database fails.
     pub async fn list_functions(&self, namespace: &NamespaceName, after: &str, limit: u32) -> Result<Vec<String>> {
-        Ok(self.state().list_functions(self.warehouse(), namespace, after, limit).await?)
+        Ok(self.state().namespaces().list_functions(self.warehouse(), namespace, after, limit).await?)
     }
 
     /// Removes a function.
@@ -65,6 +65,6 @@ impl Catalog {
     /// Returns [`State`](CatalogError::State) if the namespace or the function does not exist, or the database fails.
     pub async fn drop_function(&self, name: &TableName, actor: &Actor) -> Result<()> {
         let along = self.outbox(actor, "function.dropped", name, json!({}), &RequestOutcome::NoContent);
-        Ok(self.state().drop_function(self.warehouse(), name, &along).await?)
+        Ok(self.state().namespaces().drop_function(self.warehouse(), name, &along).await?)
     }
 }

@@ -169,7 +169,7 @@ impl Catalog {
     /// another location or another comparison of names than the warehouse was created with.
     pub async fn open(state: State, storage: Storage, mut options: CatalogOptions) -> Result<Self> {
         let wanted = options.location.to_string();
-        let (warehouse, location) = state.ensure_warehouse(&options.warehouse, &wanted, options.case_insensitive).await?;
+        let (warehouse, location) = state.warehouses().ensure(&options.warehouse, &wanted, options.case_insensitive).await?;
         let changed = |key: &str, made: &str, now: &str| {
             let name = &options.warehouse;
             CatalogError::Invalid(format!("warehouses.{name}.{key} is {now}, but the warehouse was made with {made}"))
@@ -272,7 +272,7 @@ impl Catalog {
     /// [`MetadataInvalid`](crate::CatalogError::MetadataInvalid) if it can't be parsed, and
     /// [`Storage`](crate::CatalogError::Storage) if it can't be read.
     pub async fn load(&self, name: &TableName) -> Result<LoadedTable> {
-        let row = self.state().table(self.warehouse(), name).await?;
+        let row = self.state().tables().table(self.warehouse(), name).await?;
         self.load_row(row).await
     }
 
@@ -335,7 +335,7 @@ impl Catalog {
     ///
     /// Returns [`State`](crate::CatalogError::State) if the database fails.
     pub async fn views(&self) -> Result<Vec<TabularRow>> {
-        Ok(self.state().all_tabulars(TabularKind::View, self.warehouse()).await?)
+        Ok(self.state().tables().all(TabularKind::View, self.warehouse()).await?)
     }
 
     /// Returns the rows of every table of the warehouse, by namespace and name.
@@ -344,6 +344,6 @@ impl Catalog {
     ///
     /// Returns [`State`](crate::CatalogError::State) if the database fails.
     pub async fn tables(&self) -> Result<Vec<TabularRow>> {
-        Ok(self.state().all_tabulars(TabularKind::Table, self.warehouse()).await?)
+        Ok(self.state().tables().all(TabularKind::Table, self.warehouse()).await?)
     }
 }

@@ -31,7 +31,7 @@ fn directory_name(name: &str) -> String {
 impl Catalog {
     /// Chooses the location of a new table: the namespace's location, then the table's name with a random suffix.
     pub(crate) async fn default_location(&self, name: &TableName) -> Result<Location> {
-        let namespace = self.state().namespace(self.warehouse(), &name.namespace).await?;
+        let namespace = self.state().namespaces().get(self.warehouse(), &name.namespace).await?;
         let base = Location::parse(&self.namespace_location(&namespace))?;
         // The files of a dropped table of this name may still be there, so the name alone is not enough.
         let suffix = Uuid::new_v4().simple().to_string();

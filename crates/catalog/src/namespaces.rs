@@ -45,7 +45,7 @@ impl Catalog {
             let event = self.event(actor, "namespace.created", name, json!({"properties": {}}));
             Outbox { events: vec![event], receipts: Vec::new() }
         };
-        Ok(self.state().create_namespace(self.warehouse(), namespace, &along, around).await?)
+        Ok(self.state().namespaces().create(self.warehouse(), namespace, &along, around).await?)
     }
 
     /// Returns a namespace.
@@ -54,7 +54,7 @@ impl Catalog {
     ///
     /// Returns [`State`](CatalogError::State) if the namespace does not exist or the database fails.
     pub async fn namespace(&self, name: &NamespaceName) -> Result<NamespaceRow> {
-        Ok(self.state().namespace(self.warehouse(), name).await?)
+        Ok(self.state().namespaces().get(self.warehouse(), name).await?)
     }
 
     /// Returns the names of all namespaces, nested ones included, parents before children.
@@ -63,7 +63,7 @@ impl Catalog {
     ///
     /// Returns [`State`](CatalogError::State) if the database fails.
     pub async fn all_namespaces(&self) -> Result<Vec<NamespaceName>> {
-        Ok(self.state().all_namespaces(self.warehouse()).await?.into_iter().map(|row| row.name).collect())
+        Ok(self.state().namespaces().all(self.warehouse()).await?.into_iter().map(|row| row.name).collect())
     }
 
     /// Lists at most `limit` namespaces directly under `parent`, by name, after the key `after`.
@@ -74,7 +74,7 @@ impl Catalog {
     ///
     /// Returns [`State`](CatalogError::State) if the parent does not exist or the database fails.
     pub async fn list_namespaces(&self, parent: Option<&NamespaceName>, after: &str, limit: u32) -> Result<Vec<NamespaceName>> {
-        Ok(self.state().list_namespaces(self.warehouse(), parent, after, limit).await?)
+        Ok(self.state().namespaces().list(self.warehouse(), parent, after, limit).await?)
     }
 
     /// Lists at most `limit` tables of a namespace, by name, after the name `after`.
@@ -83,7 +83,7 @@ impl Catalog {
     ///
     /// Returns [`State`](CatalogError::State) if the namespace does not exist or the database fails.
     pub async fn list_tables(&self, namespace: &NamespaceName, after: &str, limit: u32) -> Result<Vec<String>> {
-        Ok(self.state().list_tabulars(TabularKind::Table, self.warehouse(), namespace, after, limit).await?)
+        Ok(self.state().tables().list(TabularKind::Table, self.warehouse(), namespace, after, limit).await?)
     }
 
     /// Sets and removes properties of a namespace in one transaction.
@@ -118,7 +118,8 @@ impl Catalog {
         };
         let before = self
             .state()
-            .update_namespace(self.warehouse(), name, |before| {
+            .namespaces()
+            .update(self.warehouse(), name, |before| {
                 let (change, after) = apply(before);
                 let data = json!({"properties": after, "updated": change.updated, "removed": change.removed});
                 (after, self.outbox(actor, "namespace.updated", &found, data, &RequestOutcome::Body(json!(change))))
@@ -135,7 +136,7 @@ impl Catalog {
     /// fails.
     pub async fn drop_namespace(&self, name: &NamespaceName, actor: &Actor) -> Result<()> {
         let along = self.outbox(actor, "namespace.dropped", name, json!({}), &RequestOutcome::NoContent);
-        Ok(self.state().drop_namespace(self.warehouse(), name, &along).await?)
+        Ok(self.state().namespaces().drop(self.warehouse(), name, &along).await?)
     }
 
     /// Protects a namespace from being dropped, or lifts the protection.
@@ -145,7 +146,7 @@ impl Catalog {
     /// Returns [`State`](CatalogError::State) if the namespace does not exist or the database fails.
     pub async fn protect_namespace(&self, name: &NamespaceName, protected: bool, actor: &Actor) -> Result<()> {
         let along = self.outbox(actor, "namespace.protected", name, json!({"protected": protected}), &RequestOutcome::NoContent);
-        Ok(self.state().protect_namespace(self.warehouse(), name, protected, &along).await?)
+        Ok(self.state().namespaces().protect(self.warehouse(), name, protected, &along).await?)
     }
 
     /// Renames a table, possibly into another namespace. Its files stay in place.
@@ -156,7 +157,7 @@ impl Catalog {
     /// database fails.
     pub async fn rename_table(&self, from: &TableName, to: &TableName, actor: &Actor) -> Result<()> {
         let along = self.outbox(actor, "table.renamed", from, json!({"to": to.to_string()}), &RequestOutcome::NoContent);
-        Ok(self.state().rename_tabular(TabularKind::Table, self.warehouse(), from, to, &along).await?)
+        Ok(self.state().tables().rename(TabularKind::Table, self.warehouse(), from, to, &along).await?)
     }
 
     /// Checks that the `location` among some properties is allowed.

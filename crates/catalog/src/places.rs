@@ -60,7 +60,7 @@ pub(crate) fn places_in_metadata(location: &str, properties: &BTreeMap<String, S
 /// Returns [`State`](crate::CatalogError::State) if the database fails.
 pub async fn places_of(catalog: &Catalog, table: &LoadedTable) -> Result<Vec<Location>> {
     let mut places = places_in_metadata(&table.metadata.location, &table.metadata.properties);
-    places.extend(catalog.state().places_of(table.row.id).await?);
+    places.extend(catalog.state().tables().places_of(table.row.id).await?);
     let mut places: Vec<Location> = places.iter().filter_map(|place| Location::parse(place).ok()).collect();
     places.sort();
     places.dedup();
@@ -85,7 +85,7 @@ impl Catalog {
             let at = Location::parse(&owner.location).ok();
             places.extend(at.map(|at| Place { owner: owner.clone(), directory: at, dropped: *dropped }));
         }
-        for (id, place) in self.state().places(self.warehouse()).await? {
+        for (id, place) in self.state().tables().places(self.warehouse()).await? {
             let (Some((owner, dropped)), Ok(at)) = (owners.get(&id), Location::parse(&place)) else { continue };
             let place = Place { owner: owner.clone(), directory: at, dropped: *dropped };
             if !place.is_location() {

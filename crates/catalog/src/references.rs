@@ -163,7 +163,7 @@ impl RefCommit {
         let record = move |paths: Vec<String>| -> BoxFuture<'static, esker_table::Result<()>> {
             let state = state.clone();
             async move {
-                let done = state.record_outputs(warehouse, id, None, &paths).await;
+                let done = state.outputs().record(warehouse, id, None, &paths).await;
                 done.map_err(|e| esker_table::TableError::Caller(CodedError::new(e)))
             }
             .boxed()

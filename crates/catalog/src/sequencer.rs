@@ -186,7 +186,7 @@ impl Catalog {
     ///
     /// Returns [`State`](CatalogError::State) if no table has this name, and the errors of [`Catalog::commit_to`].
     pub async fn commit(&self, name: &TableName, change: Change) -> Result<Committed> {
-        let row = self.state().table(self.warehouse(), name).await?;
+        let row = self.state().tables().table(self.warehouse(), name).await?;
         self.commit_to(row.id, change).await
     }
 
@@ -284,7 +284,7 @@ impl Catalog {
     ///
     /// Returns one result per change, or `None` if the swap was lost and the table must be read again.
     async fn replay(&self, id: TableId, changes: &[Change]) -> Result<Option<Vec<Result<Committed>>>> {
-        let row = self.state().tabular_by_id(id).await?;
+        let row = self.state().tables().by_id(id).await?;
         let row = row.ok_or_else(|| StateError::NoSuchTable(id.to_string()))?;
         self.check_not_behind(&row).await?;
         let current = self.load_row(row).await?;
@@ -315,7 +315,7 @@ impl Catalog {
         }
         if effects.is_empty() {
             for receipt in idle.iter().filter_map(|actor| receipt(actor, &RequestOutcome::of(&working.row))) {
-                self.state().insert_receipt(receipt).await?;
+                self.state().outbox().insert_receipt(receipt).await?;
             }
         } else if !self.publish(&current, &mut working, quarantines, settled, &effects, &idle).await? {
             return Ok(None);
@@ -367,7 +367,7 @@ impl Catalog {
         for update in updates {
             let TableUpdate::AddSnapshot { snapshot } = update else { continue };
             for file in manifest_list_paths(snapshot) {
-                let (quarantined, going) = self.state().quarantined_among(&Location::recorded_names(&file)).await?;
+                let (quarantined, going) = self.state().quarantine().quarantined_among(&Location::recorded_names(&file)).await?;
                 if !quarantined.is_empty() || !going.is_empty() {
                     let what = format!("snapshot {} refers to {file}, which is being deleted", snapshot.snapshot_id);
                     return Err(CatalogError::Conflict(what));
@@ -450,7 +450,7 @@ impl Catalog {
             events: effects.iter().map(|e| self.update_event(current, working, e, &e.actor)).collect(),
             receipts: actors.filter_map(|actor| receipt(actor, &RequestOutcome::of(&working.row))).collect(),
         };
-        match self.state().publish(self.warehouse(), std::slice::from_ref(&swap), &[], &along).await {
+        match self.state().tables().publish(self.warehouse(), std::slice::from_ref(&swap), &[], &along).await {
             Ok(true) => {
                 self.remember_metadata(&swap.to, working.metadata.clone(), working.json.clone()).await;
                 self.failpoint("commit-after-swap").await;
@@ -509,7 +509,7 @@ impl Catalog {
                 .map_err(|e| CatalogError::MetadataInvalid { uri: uri.to_owned(), reason: e.to_string() })?;
             bytes = gzip.into();
         }
-        self.state().record_outputs(self.warehouse(), row.id, None, &[uri.to_owned()]).await?;
+        self.state().outputs().record(self.warehouse(), row.id, None, &[uri.to_owned()]).await?;
         if let Err(e) = self.storage().write(uri, bytes).await {
             // A store that did not answer may hold the file all the same.
             self.discard(row, uri, "the metadata file could not be written").await;
@@ -524,7 +524,7 @@ impl Catalog {
     pub(crate) async fn discard(&self, row: &TabularRow, uri: &str, reason: &str) {
         let files = std::iter::once(uri.to_owned()).chain(copy_path_of_next(row, uri));
         let quarantines: Vec<NewQuarantine> = files.map(|file| row.quarantine(file, None, reason, None, now_ms())).collect();
-        if let Err(error) = self.state().quarantine(&quarantines).await {
+        if let Err(error) = self.state().quarantine().add(&quarantines).await {
             tracing::warn!(%error, uri, "a metadata file could not be quarantined; it is reclaimed once this server has stopped");
         }
     }

@@ -101,7 +101,7 @@ impl Catalog {
             let name = change.name.clone();
             let id = match change.creates() {
                 true => None,
-                false => Some(self.state().table(self.warehouse(), &name).await?.id),
+                false => Some(self.state().tables().table(self.warehouse(), &name).await?.id),
             };
             let before = match id {
                 Some(id) => by_id.insert(id, name.clone()),
@@ -168,7 +168,7 @@ impl Catalog {
         }
         written.outbox.receipts.extend(receipt(actor, &RequestOutcome::NoContent));
         self.failpoint("commit-before-swap").await;
-        let published = self.state().publish(self.warehouse(), &written.swaps, &written.new, &written.outbox).await;
+        let published = self.state().tables().publish(self.warehouse(), &written.swaps, &written.new, &written.outbox).await;
         match &published {
             Ok(true) => {
                 self.notify_change();

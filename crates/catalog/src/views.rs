@@ -74,7 +74,7 @@ impl Catalog {
     ///
     /// Returns [`State`](CatalogError::State) if the namespace does not exist or the database fails.
     pub async fn list_views(&self, namespace: &NamespaceName, after: &str, limit: u32) -> Result<Vec<String>> {
-        Ok(self.state().list_tabulars(TabularKind::View, self.warehouse(), namespace, after, limit).await?)
+        Ok(self.state().tables().list(TabularKind::View, self.warehouse(), namespace, after, limit).await?)
     }
 
     /// Loads a view by name.
@@ -85,7 +85,7 @@ impl Catalog {
     /// [`MetadataGone`](CatalogError::MetadataGone), [`MetadataInvalid`](CatalogError::MetadataInvalid) or
     /// [`Storage`](CatalogError::Storage) if the metadata file is not there or can't be read.
     pub async fn load_view(&self, name: &TableName) -> Result<LoadedView> {
-        let row = self.state().view(self.warehouse(), name).await?;
+        let row = self.state().tables().view(self.warehouse(), name).await?;
         self.load_view_row(row).await
     }
 
@@ -124,7 +124,7 @@ impl Catalog {
     pub async fn create_view(&self, namespace: &NamespaceName, request: CreateView, actor: &Actor) -> Result<LoadedView> {
         let name = TableName::new(namespace.clone(), request.name)?;
         self.namespace(namespace).await?;
-        self.state().check_name_is_free(TabularKind::View, self.warehouse(), &name).await?;
+        self.state().tables().check_name_is_free(TabularKind::View, self.warehouse(), &name).await?;
         let location = match &request.location {
             Some(location) => checked_location(location)?,
             None => self.default_location(&name).await?.to_string(),
@@ -171,7 +171,7 @@ impl Catalog {
         let name = TableName::new(namespace.clone(), request.name)?;
         self.namespace(namespace).await?;
         self.check_allowed(&Location::parse(&request.metadata_location)?)?;
-        self.state().check_name_is_free(TabularKind::View, self.warehouse(), &name).await?;
+        self.state().tables().check_name_is_free(TabularKind::View, self.warehouse(), &name).await?;
         let row = TabularRow {
             id: TableId::fresh(),
             warehouse: self.warehouse().id,
@@ -216,10 +216,10 @@ impl Catalog {
     /// - Returns [`MetadataGone`](CatalogError::MetadataGone), [`MetadataInvalid`](CatalogError::MetadataInvalid) or
     ///   [`Storage`](CatalogError::Storage) if the view can't be read or written.
     pub async fn replace_view(&self, name: &TableName, request: ReplaceView, actor: &Actor) -> Result<LoadedView> {
-        let id = self.state().view(self.warehouse(), name).await?.id;
+        let id = self.state().tables().view(self.warehouse(), name).await?.id;
         let _held = self.hold_commits(id).await?;
         for _ in 0..MAX_REPLAYS {
-            let row = self.state().tabular_by_id(id).await?.ok_or_else(|| StateError::NoSuchView(name.to_string()))?;
+            let row = self.state().tables().by_id(id).await?.ok_or_else(|| StateError::NoSuchView(name.to_string()))?;
             self.check_not_behind(&row).await?;
             let current = self.load_view_row(row).await?;
             if let Some(view) = self.try_replace(&current, &request, actor).await? {
@@ -254,7 +254,7 @@ impl Catalog {
             settled_outputs,
             restored: Vec::new(),
         };
-        match self.state().publish(self.warehouse(), &[swap], &[], &along).await {
+        match self.state().tables().publish(self.warehouse(), &[swap], &[], &along).await {
             Ok(true) => Ok(Some(LoadedView { row, metadata: Arc::new(metadata), json })),
             Ok(false) => {
                 self.discard(&current.row, &to, "the commit lost the race against another server").await;
@@ -275,10 +275,10 @@ impl Catalog {
     ///
     /// Returns [`State`](CatalogError::State) if no view has this name, the view is protected, or the database fails.
     pub async fn drop_view(&self, name: &TableName, actor: &Actor) -> Result<()> {
-        let row = self.state().view(self.warehouse(), name).await?;
+        let row = self.state().tables().view(self.warehouse(), name).await?;
         let data = json!({"view-id": row.id, "view-uuid": row.table_uuid, "metadata-location": row.metadata_location});
         let along = self.outbox(actor, "view.dropped", &row.name, data, &RequestOutcome::NoContent);
-        self.state().drop_tabular(row.id, None, &[], None, &along).await?;
+        self.state().tables().drop(row.id, None, &[], None, &along).await?;
         Ok(())
     }
 
@@ -290,7 +290,7 @@ impl Catalog {
     /// database fails.
     pub async fn rename_view(&self, from: &TableName, to: &TableName, actor: &Actor) -> Result<()> {
         let along = self.outbox(actor, "view.renamed", from, json!({"to": to.to_string()}), &RequestOutcome::NoContent);
-        Ok(self.state().rename_tabular(TabularKind::View, self.warehouse(), from, to, &along).await?)
+        Ok(self.state().tables().rename(TabularKind::View, self.warehouse(), from, to, &along).await?)
     }
 
     /// Protects a view from being dropped, or lifts the protection.
@@ -299,9 +299,9 @@ impl Catalog {
     ///
     /// Returns [`State`](CatalogError::State) if no view has this name or the database fails.
     pub async fn protect_view(&self, name: &TableName, protected: bool, actor: &Actor) -> Result<()> {
-        let row = self.state().view(self.warehouse(), name).await?;
+        let row = self.state().tables().view(self.warehouse(), name).await?;
         let along = self.outbox(actor, "view.protected", &row.name, json!({"protected": protected}), &RequestOutcome::NoContent);
-        Ok(self.state().protect_tabular(row.id, protected, &along).await?)
+        Ok(self.state().tables().protect(row.id, protected, &along).await?)
     }
 
     /// Checks that a view may have the location and the path properties of its metadata.

@@ -49,7 +49,7 @@ pub(crate) async fn send_heartbeats(
             () = tokio::time::sleep(dead_after / HEARTBEATS_PER_TIMEOUT) => {}
             _ = stopped.wait_for(|stop| *stop) => return,
         }
-        match state.heartbeat(dead_after).await {
+        match state.servers().heartbeat(dead_after).await {
             Ok(()) => {}
             Err(StateError::Fenced) => {
                 tracing::error!("{}", StateError::Fenced);
@@ -115,7 +115,7 @@ async fn tidy_warehouse(catalog: &Catalog) {
 async fn remove_old_records(catalog: &Catalog, config: &Config) -> Result<()> {
     let ago = |seconds: u64| now_ms() - Millis::try_from(seconds.saturating_mul(1000)).unwrap_or(Millis::MAX / 2);
     let events = ago(config.events.retention_days.saturating_mul(24 * 3600));
-    catalog.state().forget_health(ago(config.health.history_days.saturating_mul(24 * 3600))).await?;
-    catalog.state().forget_jobs(ago(config.maintenance.history_days.saturating_mul(24 * 3600))).await?;
-    Ok(catalog.state().forget_old(ago(config.server.idempotency_seconds), events).await?)
+    catalog.state().fleet().forget(ago(config.health.history_days.saturating_mul(24 * 3600))).await?;
+    catalog.state().jobs().forget(ago(config.maintenance.history_days.saturating_mul(24 * 3600))).await?;
+    Ok(catalog.state().outbox().forget_old(ago(config.server.idempotency_seconds), events).await?)
 }

@@ -89,7 +89,7 @@ impl Server {
         let rest = listen(config, config.server.rest_port, "server.rest_port").await?;
         let flight = listen(config, config.server.flight_port, "server.flight_port").await?;
         let state = State::open(config.database(&dir)?).await?;
-        state.register(config.dead_after()).await?;
+        state.servers().register(config.dead_after()).await?;
         let new_token = ensure_principal(&state, config.auth.token.as_deref()).await?;
 
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
@@ -114,7 +114,7 @@ impl Server {
         let access = Access::new(state.clone(), config.auth.anonymous);
         let sinks = events::sinks(&config.events)?;
         let names: Vec<String> = sinks.iter().map(|s| s.name().to_owned()).collect();
-        state.retain_sinks(&names).await?;
+        state.outbox().retain_sinks(&names).await?;
         let tasks = Tasks::default();
         let app_options = AppOptions {
             max_body_bytes: config.server.max_body_bytes,
@@ -151,7 +151,7 @@ impl Server {
         }
         for sink in sinks {
             // Gives a new sink its cursor now. Its task may run later, and must not miss the events until then.
-            state.sink_cursor(sink.name()).await?;
+            state.outbox().sink_cursor(sink.name()).await?;
             let (state, stopped) = (state.clone(), stopped.clone());
             set.run(&format!("sink-{}", sink.name()), move || deliver(state.clone(), sink.clone(), stopped.clone()));
         }
@@ -331,14 +331,14 @@ fn address(listener: &TcpListener, key: &'static str) -> Result<SocketAddr> {
 /// A configured token replaces the one of the principal `admin`.
 async fn ensure_principal(state: &State, configured: Option<&str>) -> Result<Option<String>> {
     if let Some(token) = configured {
-        state.put_principal(FIRST_PRINCIPAL, &token_hash(token)).await?;
+        state.principals().put(FIRST_PRINCIPAL, &token_hash(token)).await?;
         return Ok(None);
     }
-    if state.has_principals().await? {
+    if state.principals().any().await? {
         return Ok(None);
     }
     let token = fresh_token()?;
-    state.put_principal(FIRST_PRINCIPAL, &token_hash(&token)).await?;
+    state.principals().put(FIRST_PRINCIPAL, &token_hash(&token)).await?;
     Ok(Some(token))
 }
 

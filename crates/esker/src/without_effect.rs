@@ -24,7 +24,7 @@ pub(crate) async fn without_effect(
 ) -> Result<Vec<String>> {
     let served: BTreeSet<&str> = catalogs.iter().map(|catalog| catalog.options().warehouse.as_str()).collect();
     let mut found = Vec::new();
-    for name in state.warehouse_names().await? {
+    for name in state.warehouses().names().await? {
         if !served.contains(name.as_str()) {
             found.push(format!(
                 "warehouse {name} is in the database and is not served; add [warehouses.{name}] to serve it again"
@@ -33,7 +33,7 @@ pub(crate) async fn without_effect(
     }
     for catalog in catalogs {
         let Some(layers) = layers.get(&catalog.options().warehouse) else { continue };
-        let namespaces = state.all_namespaces(catalog.warehouse()).await?;
+        let namespaces = state.namespaces().all(catalog.warehouse()).await?;
         let names: Vec<NamespaceName> = namespaces.into_iter().map(|row| row.name).collect();
         for origin in layers.unmatched(&names) {
             found.push(format!("{origin} matches no namespace yet; \"raw.*\" matches raw.a and not raw"));

@@ -156,7 +156,7 @@ impl JobContext {
                 if cancelled {
                     return Err(WriteError::Record(CodedError::new(MaintenanceError::Cancelled)));
                 }
-                let recorded = catalog.state().record_outputs(catalog.warehouse(), table, Some(job), &paths).await;
+                let recorded = catalog.state().outputs().record(catalog.warehouse(), table, Some(job), &paths).await;
                 recorded.map_err(|e| WriteError::Record(CodedError::new(e)))
             })
         });
@@ -170,7 +170,7 @@ impl JobContext {
 ///
 /// Returns [`StateError::NoSuchTable`] if the table was dropped, and the catalog's error if its metadata cannot be read.
 pub(crate) async fn current(catalog: &Catalog, job: &Job) -> Result<LoadedTable> {
-    match catalog.state().tabular_by_id(job.table_id).await? {
+    match catalog.state().tables().by_id(job.table_id).await? {
         Some(row) => Ok(catalog.load_row(row).await?),
         None => Err(StateError::NoSuchTable(job.table.clone()).into()),
     }

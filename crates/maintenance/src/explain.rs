@@ -94,10 +94,10 @@ pub async fn explain(catalog: &Catalog, uri: &str) -> Result<Explanation> {
     let (mut quarantined, mut written_by) = (None, None);
     for name in Location::recorded_names(uri) {
         if quarantined.is_none() {
-            quarantined = state.quarantined_path(&name).await?;
+            quarantined = state.quarantine().record_of(&name).await?;
         }
         if written_by.is_none() {
-            written_by = state.output_job(&name).await?;
+            written_by = state.outputs().job_of(&name).await?;
         }
     }
     let quarantine = quarantined.map(|d| QuarantineRecord {
@@ -113,7 +113,7 @@ pub async fn explain(catalog: &Catalog, uri: &str) -> Result<Explanation> {
         held_by,
         written_by,
         quarantine,
-        orphan_since_ms: state.orphan_candidate_since(&path).await?,
+        orphan_since_ms: state.quarantine().orphan_candidate_since(&path).await?,
         verdict: String::new(),
         path,
     };

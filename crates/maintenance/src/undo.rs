@@ -49,7 +49,7 @@ pub async fn undo(catalog: &Catalog, job: &Job, principal: &Principal) -> Result
     check_not_erased(catalog, job).await?;
     let undone = undo_work(catalog, job, principal).await.map_err(|e| of_undo(job, e))?;
     let outcome = to_json(&undone)?.to_string();
-    match catalog.state().record_undo(job, &principal.to_string(), &outcome, began_ms).await? {
+    match catalog.state().jobs().record_undo(job, &principal.to_string(), &outcome, began_ms).await? {
         Some(record) => Ok(UndoOutcome { job_id: Some(record), ..undone }),
         None => already(&"another request at the same time"),
     }
@@ -61,7 +61,9 @@ async fn check_not_erased(catalog: &Catalog, job: &Job) -> Result<()> {
     if erased.is_empty() {
         return Ok(());
     }
-    for quarantined in catalog.state().quarantine_of(job.table_id).await?.into_iter().filter(|d| d.record.job == Some(job.id)) {
+    for quarantined in
+        catalog.state().quarantine().of_table(job.table_id).await?.into_iter().filter(|d| d.record.job == Some(job.id))
+    {
         if let Some(by) = erased.get(&Location::normalize(&quarantined.record.path)) {
             return refused(format!("{} holds rows that job {by} erased", quarantined.record.path));
         }

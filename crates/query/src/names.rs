@@ -80,7 +80,7 @@ impl LookedUpTables {
         let Some(seen) = seen else { return false };
         for (at, name, metadata_location) in seen {
             let catalog = &warehouses[at].0;
-            match catalog.state().table(catalog.warehouse(), &name).await {
+            match catalog.state().tables().table(catalog.warehouse(), &name).await {
                 Ok(row) if row.metadata_location == metadata_location => {}
                 _ => return false,
             }

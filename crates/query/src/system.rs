@@ -157,7 +157,7 @@ async fn jobs(catalog: &Catalog) -> Result<Arc<dyn TableProvider>> {
         ("undone_by", Utf8),
     ]);
     let filter = JobFilter { warehouse: Some(catalog.warehouse().id), ..JobFilter::default() };
-    let jobs = catalog.state().jobs(&filter, JOBS).await.map_err(CatalogError::from)?;
+    let jobs = catalog.state().jobs().list(&filter, JOBS).await.map_err(CatalogError::from)?;
     table(columns, &jobs.into_iter().map(row).collect::<Vec<_>>())
 }
 

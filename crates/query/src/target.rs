@@ -26,7 +26,7 @@ impl WriteTarget {
         let (mut this, names) = Self::meant(warehouses, reference)?;
         let (state, warehouse) = (this.catalog.state(), this.catalog.warehouse());
         for name in names.into_iter().rev() {
-            if is_there(state.table(warehouse, &name).await)? {
+            if is_there(state.tables().table(warehouse, &name).await)? {
                 this.name = name;
             }
         }
@@ -38,7 +38,7 @@ impl WriteTarget {
         let (mut this, names) = Self::meant(warehouses, reference)?;
         let (state, warehouse) = (this.catalog.state(), this.catalog.warehouse());
         for name in names.into_iter().rev() {
-            if is_there(state.namespace(warehouse, &name.namespace).await)? {
+            if is_there(state.namespaces().get(warehouse, &name.namespace).await)? {
                 this.name = name;
             }
         }
@@ -120,7 +120,7 @@ impl Uncommitted {
 impl Inner {
     async fn record(&self, paths: Vec<String>) -> std::result::Result<(), CodedError> {
         let state = self.catalog.state();
-        state.record_outputs(self.catalog.warehouse(), self.table, None, &paths).await.map_err(CodedError::new)?;
+        state.outputs().record(self.catalog.warehouse(), self.table, None, &paths).await.map_err(CodedError::new)?;
         self.paths.lock().unwrap_or_else(PoisonError::into_inner).extend(paths);
         Ok(())
     }

@@ -210,7 +210,7 @@ impl DataHub {
     /// but some entities.
     async fn deliver_changes(&self, catalogs: &[Catalog]) -> Result<usize> {
         let Some(state) = catalogs.first().map(Catalog::state) else { return Ok(0) };
-        let told = state.delivered_fingerprints(RECEIVER_NAME).await?;
+        let told = state.outbox().delivered_fingerprints(RECEIVER_NAME).await?;
         let mut news: HashMap<&'static str, Vec<EntityUpdate>> = HashMap::new();
         for catalog in catalogs {
             for examined in catalog.fleet().await.map_err(|e| ReportError::Fleet(e.to_string()))? {
@@ -230,7 +230,7 @@ impl DataHub {
             for batch in news.remove(entity).unwrap_or_default().chunks(BATCH) {
                 let (taken, error) = self.send_each(entity, batch).await?;
                 let now_told: Vec<_> = taken.iter().map(|p| (p.subject.clone(), p.fingerprint.clone())).collect();
-                state.record_delivered(RECEIVER_NAME, &now_told).await?;
+                state.outbox().record_delivered(RECEIVER_NAME, &now_told).await?;
                 count += taken.len();
                 refused = error.or(refused);
             }

@@ -63,14 +63,14 @@ pub async fn deliver(state: State, sink: Arc<dyn Sink>, mut stopped: watch::Rece
 ///
 /// Returns [`State`](crate::ReportError::State) if the outbox can't be read or the cursor can't be moved, else the error of the sink.
 async fn deliver_batch(state: &State, sink: &dyn Sink) -> Result<usize> {
-    let cursor = state.sink_cursor(sink.name()).await?;
-    let events = state.events_after(cursor, None, BATCH).await?;
+    let cursor = state.outbox().sink_cursor(sink.name()).await?;
+    let events = state.outbox().events_after(cursor, None, BATCH).await?;
     if events.is_empty() {
         return Ok(0);
     }
     let (taken, result) = sink.send(&events).await;
     if let Some(last) = taken.checked_sub(1).and_then(|i| events.get(i)) {
-        state.advance_sink(sink.name(), last.id).await?;
+        state.outbox().advance_sink(sink.name(), last.id).await?;
     }
     result.map(|()| taken)
 }

@@ -98,7 +98,7 @@ async fn handle(app: &App, catalog: &Catalog, key: Uuid, request: Request, next:
         )
     };
     let _alone = tokio::time::timeout(wait, lock.lock()).await.map_err(busy)?;
-    if let Some(found) = app.state().receipt(&receipt).await? {
+    if let Some(found) = app.state().outbox().receipt(&receipt).await? {
         if found.body_sha256 != receipt.body_sha256 {
             let what = format!("idempotency-key {key} was used for another request body; use a new key");
             return Err(ApiError::new(ErrorCode::BadRequest, what));
@@ -147,7 +147,7 @@ async fn store_receipt(app: &App, key: ReceiptKey, response: Response) -> Result
     if !refused && !response.status().is_success() {
         return Ok(response);
     }
-    if !refused && app.state().receipt(&key).await?.is_some() {
+    if !refused && app.state().outbox().receipt(&key).await?.is_some() {
         return Ok(response);
     }
     let (parts, body) = response.into_parts();
@@ -159,6 +159,6 @@ async fn store_receipt(app: &App, key: ReceiptKey, response: Response) -> Result
         (false, Some(body)) => RequestOutcome::Body(body),
         (false, None) => RequestOutcome::NoContent,
     };
-    app.state().insert_receipt(NewReceipt { key, outcome: outcome.to_json() }).await?;
+    app.state().outbox().insert_receipt(NewReceipt { key, outcome: outcome.to_json() }).await?;
     Ok(Response::from_parts(parts, Body::from(bytes)))
 }

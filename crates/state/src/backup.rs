@@ -12,7 +12,7 @@ use esker_types::{Millis, now_ms};
 use sqlx::{AnyConnection, Connection, Row};
 
 use crate::database::{Database, PoolUse, sqlite_migration_checksum};
-use crate::epochs::BACKUP;
+use crate::warehouses::BACKUP;
 use crate::{Result, StateError};
 
 /// The first bytes of an SQLite database.
@@ -57,9 +57,9 @@ impl Database {
     ///
     /// # Errors
     ///
-    /// Returns [`NotAFile`](StateError::NotSqlite) for PostgreSQL. Returns [`File`](StateError::File) if the database does not
+    /// Returns [`NotSqlite`](StateError::NotSqlite) for PostgreSQL. Returns [`File`](StateError::File) if the database does not
     /// exist, or if `to` exists or can't be written. Returns [`Path`](StateError::Path) if a path is not UTF-8,
-    /// [`Unfit`](StateError::UnusableBackup) if the database is damaged, and [`Sql`](StateError::Sql) if it can't be copied.
+    /// [`UnusableBackup`](StateError::UnusableBackup) if the database is damaged, and [`Sql`](StateError::Sql) if it can't be copied.
     pub async fn back_up(&self, to: &Path) -> Result<()> {
         self.file()?;
         if to.exists() {
@@ -85,8 +85,8 @@ impl Database {
     ///
     /// # Errors
     ///
-    /// Returns [`NotAFile`](StateError::NotSqlite) for PostgreSQL, and [`File`](StateError::File) if a file can't be read, copied or
-    /// renamed. Returns [`Unfit`](StateError::UnusableBackup) if the file is not a sound database of this version or an earlier one.
+    /// Returns [`NotSqlite`](StateError::NotSqlite) for PostgreSQL, and [`File`](StateError::File) if a file can't be read, copied or
+    /// renamed. Returns [`UnusableBackup`](StateError::UnusableBackup) if the file is not a sound database of this version or an earlier one.
     pub async fn restore(&self, from: &Path) -> Result<Option<PathBuf>> {
         let Self::Sqlite(path) = self else { return Err(StateError::NotSqlite) };
         let mut begin = [0; 16];
@@ -187,31 +187,35 @@ mod tests {
         let database = Database::Sqlite(path.clone());
         assert!(matches!(database.back_up(&backup).await, Err(StateError::File { .. })), "there is none");
         let state = State::open(database.clone()).await.expect("opened");
-        let (warehouse, _) = state.ensure_warehouse("w", "file:///w", false).await.expect("made");
-        state.set_epoch(warehouse, 3, 3).await.expect("set");
+        let (warehouse, _) = state.warehouses().ensure("w", "file:///w", false).await.expect("made");
+        state.warehouses().set_epoch(warehouse, 3, 3).await.expect("set");
         database.back_up(&backup).await.expect("backed up, with the server at work");
         assert!(matches!(database.back_up(&backup).await, Err(StateError::File { .. })), "another is not written over");
-        state.set_epoch(warehouse, 4, 4).await.expect("set");
-        assert_eq!(state.epoch(warehouse).await.expect("read").backup_ms, None, "only the copy is marked as a backup");
+        state.warehouses().set_epoch(warehouse, 4, 4).await.expect("set");
+        assert_eq!(
+            state.warehouses().epoch(warehouse).await.expect("read").backup_ms,
+            None,
+            "only the copy is marked as a backup"
+        );
         // As if the server had been killed: changes in the write-ahead log next to the file belong to the old database.
         let kept = database.restore(&backup).await.expect("restored").expect("kept");
         state.close().await;
 
         let state = State::open(database.clone()).await.expect("opened");
-        let epoch = state.epoch(warehouse).await.expect("read");
+        let epoch = state.warehouses().epoch(warehouse).await.expect("read");
         assert_eq!(epoch.entered, 3);
         assert!(epoch.backup_ms.is_some());
-        state.forget_backup(warehouse).await.expect("forgotten");
-        assert_eq!(state.epoch(warehouse).await.expect("read").backup_ms, None);
+        state.warehouses().forget_backup(warehouse).await.expect("forgotten");
+        assert_eq!(state.warehouses().epoch(warehouse).await.expect("read").backup_ms, None);
         state.close().await;
         let before = State::open(Database::Sqlite(kept)).await.expect("opened");
-        assert_eq!(before.epoch(warehouse).await.expect("read").entered, 4);
+        assert_eq!(before.warehouses().epoch(warehouse).await.expect("read").entered, 4);
         before.close().await;
 
         std::fs::write(&backup, "no database").expect("written");
         assert!(matches!(database.restore(&backup).await, Err(StateError::UnusableBackup { .. })));
         let state = State::open(database).await.expect("as it was");
-        assert_eq!(state.epoch(warehouse).await.expect("read").entered, 3);
+        assert_eq!(state.warehouses().epoch(warehouse).await.expect("read").entered, 3);
     }
 
     async fn change(path: &Path, sql: &'static str) {
@@ -226,8 +230,8 @@ mod tests {
         let (path, backup) = (dir.path().join("esker.db"), dir.path().join("backup.db"));
         let database = Database::Sqlite(path.clone());
         let state = State::open(database.clone()).await.expect("opened");
-        let (warehouse, _) = state.ensure_warehouse("w", "file:///w", false).await.expect("made");
-        state.set_epoch(warehouse, 3, 3).await.expect("set");
+        let (warehouse, _) = state.warehouses().ensure("w", "file:///w", false).await.expect("made");
+        state.warehouses().set_epoch(warehouse, 3, 3).await.expect("set");
         database.back_up(&backup).await.expect("backed up");
         state.close().await;
         let whole = std::fs::read(&backup).expect("read");
@@ -252,7 +256,7 @@ mod tests {
         }
         assert_eq!(files(), before, "nothing was put aside, nothing is left");
         let state = State::open(database).await.expect("as it was");
-        assert_eq!(state.epoch(warehouse).await.expect("read").entered, 3);
+        assert_eq!(state.warehouses().epoch(warehouse).await.expect("read").entered, 3);
         state.close().await;
     }
 }

@@ -33,11 +33,11 @@ fn namespace(levels: &[&str]) -> NamespaceName {
 }
 
 async fn with_namespace(state: &State) -> (Warehouse, NamespaceName) {
-    state.register(DEAD).await.expect("registered");
-    let (warehouse, _) = state.ensure_warehouse("w", "file:///w", false).await.expect("made");
+    state.servers().register(DEAD).await.expect("registered");
+    let (warehouse, _) = state.warehouses().ensure("w", "file:///w", false).await.expect("made");
     let name = namespace(&["n"]);
     let row = NamespaceRow { name: name.clone(), properties: BTreeMap::new(), protected: false };
-    state.create_namespace(warehouse, &row, &Outbox::default(), |_| Outbox::default()).await.expect("created");
+    state.namespaces().create(warehouse, &row, &Outbox::default(), |_| Outbox::default()).await.expect("created");
     (warehouse, name)
 }
 
@@ -57,7 +57,7 @@ fn row(warehouse: Warehouse, namespace: &NamespaceName, name: &str) -> TabularRo
 
 async fn enter(state: &State, warehouse: Warehouse, row: &TabularRow) -> crate::Result<bool> {
     let new = NewTabular { row: row.clone(), recorded_output: None, replaces: None, places: vec![row.location.clone()] };
-    state.publish(warehouse, &[], &[new], &Outbox::default()).await
+    state.tables().publish(warehouse, &[], &[new], &Outbox::default()).await
 }
 
 fn to(row: &TabularRow, from: &str, version: u32) -> PointerSwap {
@@ -83,13 +83,13 @@ async fn names_are_listed_by_their_bytes_and_taken_once(state: &State) {
     let mut after = String::new();
     let mut listed = Vec::new();
     loop {
-        let page = state.list_tabulars(TabularKind::Table, warehouse, &n, &after, 2).await.expect("listed");
+        let page = state.tables().list(TabularKind::Table, warehouse, &n, &after, 2).await.expect("listed");
         let Some(last) = page.last() else { break };
         after.clone_from(last);
         listed.extend(page);
     }
     assert_eq!(listed, ["B", "_", "a", "aa", "b", "ä"]);
-    let full = state.drop_namespace(warehouse, &n, &Outbox::default()).await.expect_err("not empty");
+    let full = state.namespaces().drop(warehouse, &n, &Outbox::default()).await.expect_err("not empty");
     assert!(matches!(full, StateError::NotEmpty(_)), "{full}");
 }
 
@@ -101,12 +101,12 @@ async fn a_namespace_is_made_with_those_around_it(state: &State) {
         made.lock().expect("nobody panics").push(name.to_string());
         Outbox::default()
     };
-    state.create_namespace(warehouse, &row(&["n", "a", "b", "c"]), &Outbox::default(), told).await.expect("created");
+    state.namespaces().create(warehouse, &row(&["n", "a", "b", "c"]), &Outbox::default(), told).await.expect("created");
     assert_eq!(*made.lock().expect("nobody panics"), ["n.a", "n.a.b"]);
-    let all = state.all_namespaces(warehouse).await.expect("listed").into_iter().map(|row| row.name.to_string());
+    let all = state.namespaces().all(warehouse).await.expect("listed").into_iter().map(|row| row.name.to_string());
     assert_eq!(all.collect::<Vec<_>>(), ["n", "n.a", "n.a.b", "n.a.b.c"]);
-    assert_eq!(state.list_namespaces(warehouse, Some(&n), "", 9).await.expect("listed"), [namespace(&["n", "a"])]);
-    let taken = state.create_namespace(warehouse, &row(&["n", "a"]), &Outbox::default(), told).await.expect_err("taken");
+    assert_eq!(state.namespaces().list(warehouse, Some(&n), "", 9).await.expect("listed"), [namespace(&["n", "a"])]);
+    let taken = state.namespaces().create(warehouse, &row(&["n", "a"]), &Outbox::default(), told).await.expect_err("taken");
     assert!(matches!(taken, StateError::AlreadyExists { .. }), "{taken}");
 }
 
@@ -120,12 +120,12 @@ async fn of_swaps_from_the_same_state_one_wins(state: &State) {
         let (warehouse_name, subject) = ("w".to_owned(), "n.t".to_owned());
         let event = NewEvent { kind: "table.updated", warehouse: warehouse_name, subject, principal: "p".to_owned(), data };
         let along = Outbox { events: vec![event], receipts: Vec::new() };
-        async move { state.publish(warehouse, &[swap], &[], &along).await.expect("answered") }
+        async move { state.tables().publish(warehouse, &[swap], &[], &along).await.expect("answered") }
     });
     let won = futures::future::join_all(swaps).await.into_iter().filter(|won| *won).count();
     assert_eq!(won, 1);
-    let events = state.events_after(0, Some("w"), 100).await.expect("events");
-    let now = state.tabular_by_id(table.id).await.expect("there").expect("a row").metadata_location;
+    let events = state.outbox().events_after(0, Some("w"), 100).await.expect("events");
+    let now = state.tables().by_id(table.id).await.expect("there").expect("a row").metadata_location;
     assert_eq!(events.len(), 1);
     assert!(now.ends_with(&format!("/{}.json", events[0].data["version"])), "{now}");
 }
@@ -138,11 +138,11 @@ async fn a_change_that_fails_leaves_nothing_of_itself(state: &State) {
     let receipts = vec![NewReceipt { key: key.clone(), outcome: "{}".into() }];
     let along = Outbox { events: Vec::new(), receipts };
     let first = to(&table, &table.metadata_location, 1);
-    assert!(state.publish(warehouse, std::slice::from_ref(&first), &[], &along).await.expect("swapped"));
-    let again = state.publish(warehouse, &[to(&table, &first.to, 2)], &[], &along).await.expect_err("the same key");
+    assert!(state.tables().publish(warehouse, std::slice::from_ref(&first), &[], &along).await.expect("swapped"));
+    let again = state.tables().publish(warehouse, &[to(&table, &first.to, 2)], &[], &along).await.expect_err("the same key");
     assert!(matches!(again, StateError::DuplicateKey(_)), "{again}");
-    assert_eq!(state.tabular_by_id(table.id).await.expect("there").expect("a row").metadata_location, first.to);
-    assert_eq!(state.receipt(&key).await.expect("read").expect("there").outcome, "{}");
+    assert_eq!(state.tables().by_id(table.id).await.expect("there").expect("a row").metadata_location, first.to);
+    assert_eq!(state.outbox().receipt(&key).await.expect("read").expect("there").outcome, "{}");
 }
 
 async fn quarantine_moves_on_only_from_the_state_it_was_checked_in(state: &State) {
@@ -152,32 +152,42 @@ async fn quarantine_moves_on_only_from_the_state_it_was_checked_in(state: &State
     let mut quarantines: Vec<NewQuarantine> =
         (0..3).map(|i| table.quarantine(format!("file:///w/n/t/{i}"), Some(10), "test", None, 5)).collect();
     quarantines[1].kind = QuarantineKind::Orphan;
-    state.quarantine(&quarantines).await.expect("quarantined");
-    let quarantine = state.quarantine_of(table.id).await.expect("read");
+    state.quarantine().add(&quarantines).await.expect("quarantined");
+    let quarantine = state.quarantine().of_table(table.id).await.expect("read");
     let recorded: Vec<&NewQuarantine> = quarantine.iter().map(|quarantined| &quarantined.record).collect();
     assert_eq!(recorded, quarantines.iter().collect::<Vec<_>>(), "the records are read as they were written");
-    assert_eq!(state.quarantine_totals().await.expect("totals"), (3, 30));
-    assert!(state.due_for_deletion(warehouse, table.id, 4, 10).await.expect("due").is_empty());
-    let due: Vec<String> =
-        state.due_for_deletion(warehouse, table.id, 5, 10).await.expect("due").into_iter().map(|d| d.record.path).collect();
+    assert_eq!(state.quarantine().totals().await.expect("totals"), (3, 30));
+    assert!(state.quarantine().due_for_deletion(warehouse, table.id, 4, 10).await.expect("due").is_empty());
+    let due: Vec<String> = state
+        .quarantine()
+        .due_for_deletion(warehouse, table.id, 5, 10)
+        .await
+        .expect("due")
+        .into_iter()
+        .map(|d| d.record.path)
+        .collect();
     assert_eq!(due.len(), 3);
-    let elsewhere = state.begin_deleting(table.id, Some("file:///other.json"), due.clone()).await.expect("asked");
+    let elsewhere = state.quarantine().begin_deleting(table.id, Some("file:///other.json"), due.clone()).await.expect("asked");
     assert!(elsewhere.is_empty(), "the table has moved on since it was checked");
-    let begun = state.begin_deleting(table.id, Some(&table.metadata_location), due[..1].to_vec()).await.expect("begun");
+    let begun =
+        state.quarantine().begin_deleting(table.id, Some(&table.metadata_location), due[..1].to_vec()).await.expect("begun");
     assert_eq!(begun, due[..1]);
-    state.set_quarantine_state(&begun, QuarantineState::Deleted, None).await.expect("marked");
-    assert!(state.is_known_non_state(&begun[0], false).await.expect("asked"), "it is deleted, and no state of the table");
-    state.quarantine(&quarantines).await.expect("a deleted path is quarantined again");
-    assert_eq!(state.quarantine_totals().await.expect("totals"), (3, 30));
+    state.quarantine().set_state(&begun, QuarantineState::Deleted, None).await.expect("marked");
+    assert!(
+        state.outputs().is_known_non_state(&begun[0], false).await.expect("asked"),
+        "it is deleted, and no state of the table"
+    );
+    state.quarantine().add(&quarantines).await.expect("a deleted path is quarantined again");
+    assert_eq!(state.quarantine().totals().await.expect("totals"), (3, 30));
     let swap = |version, i: usize| PointerSwap {
         restored: vec![quarantines[i].path.clone()],
         ..to(&table, &table.metadata_location, version)
     };
-    state.begin_deleting(table.id, Some(&table.metadata_location), due[1..2].to_vec()).await.expect("begun");
-    let refused = state.publish(warehouse, &[swap(1, 1)], &[], &Outbox::default()).await.expect_err("it is going");
+    state.quarantine().begin_deleting(table.id, Some(&table.metadata_location), due[1..2].to_vec()).await.expect("begun");
+    let refused = state.tables().publish(warehouse, &[swap(1, 1)], &[], &Outbox::default()).await.expect_err("it is going");
     assert!(matches!(refused, StateError::BeingDeleted(_)), "{refused}");
-    assert!(state.publish(warehouse, &[swap(2, 2)], &[], &Outbox::default()).await.expect("revived"));
-    assert_eq!(state.quarantine_totals().await.expect("totals"), (2, 20));
+    assert!(state.tables().publish(warehouse, &[swap(2, 2)], &[], &Outbox::default()).await.expect("revived"));
+    assert_eq!(state.quarantine().totals().await.expect("totals"), (2, 20));
 }
 
 /// A table with more due files than one sweep takes does not hold back the due files of another table.
@@ -187,13 +197,13 @@ async fn files_that_are_due_are_found_table_by_table(state: &State) {
     let record = |table: &TabularRow, i: usize| table.quarantine(format!("{}/{i}", table.location), None, "test", None, 5);
     let mut quarantines: Vec<NewQuarantine> = (0..9).map(|i| record(&many, i)).collect();
     quarantines.push(record(&one, 0));
-    state.quarantine(&quarantines).await.expect("quarantined");
-    assert!(state.due_tables(warehouse, 4).await.expect("asked").is_empty());
+    state.quarantine().add(&quarantines).await.expect("quarantined");
+    assert!(state.quarantine().due_tables(warehouse, 4).await.expect("asked").is_empty());
     let mut both = vec![many.id, one.id];
     both.sort_unstable();
-    assert_eq!(state.due_tables(warehouse, 5).await.expect("asked"), both);
-    assert_eq!(state.due_for_deletion(warehouse, many.id, 5, 4).await.expect("asked").len(), 4);
-    assert_eq!(state.due_for_deletion(warehouse, one.id, 5, 4).await.expect("asked").len(), 1);
+    assert_eq!(state.quarantine().due_tables(warehouse, 5).await.expect("asked"), both);
+    assert_eq!(state.quarantine().due_for_deletion(warehouse, many.id, 5, 4).await.expect("asked").len(), 4);
+    assert_eq!(state.quarantine().due_for_deletion(warehouse, one.id, 5, 4).await.expect("asked").len(), 1);
 }
 
 /// A commit releases the files that it restores, whichever job quarantined them. If one is deleted, it releases none.
@@ -204,18 +214,18 @@ async fn files_are_revived_all_or_none_whoever_doomed_them(state: &State) {
     let path = |i: usize| format!("file:///w/n/t/{i}");
     let quarantines: Vec<NewQuarantine> =
         (0..1200).map(|i| table.quarantine(path(i), None, "test", Some(JobId::fresh()), 5)).collect();
-    state.quarantine(&quarantines).await.expect("quarantined");
+    state.quarantine().add(&quarantines).await.expect("quarantined");
     let gone = [path(700)];
-    state.set_quarantine_state(&gone, QuarantineState::Deleted, None).await.expect("marked");
+    state.quarantine().set_state(&gone, QuarantineState::Deleted, None).await.expect("marked");
     let all: Vec<String> = (0..1300).map(path).collect();
-    let (quarantined, going) = state.quarantined_among(&all).await.expect("asked");
+    let (quarantined, going) = state.quarantine().quarantined_among(&all).await.expect("asked");
     assert_eq!((quarantined.len(), going.as_slice()), (1199, gone.as_slice()));
     let swap = |revives: Vec<String>| PointerSwap { restored: revives, ..to(&table, &table.metadata_location, 1) };
-    let refused = state.publish(warehouse, &[swap(all)], &[], &Outbox::default()).await.expect_err("one is gone");
+    let refused = state.tables().publish(warehouse, &[swap(all)], &[], &Outbox::default()).await.expect_err("one is gone");
     assert!(matches!(&refused, StateError::BeingDeleted(path) if *path == gone[0]), "{refused}");
-    assert_eq!(state.quarantine_totals().await.expect("totals").0, 1199);
-    assert!(state.publish(warehouse, &[swap(quarantined)], &[], &Outbox::default()).await.expect("swapped"));
-    assert_eq!(state.quarantine_totals().await.expect("totals").0, 0);
+    assert_eq!(state.quarantine().totals().await.expect("totals").0, 1199);
+    assert!(state.tables().publish(warehouse, &[swap(quarantined)], &[], &Outbox::default()).await.expect("swapped"));
+    assert_eq!(state.quarantine().totals().await.expect("totals").0, 0);
 }
 
 /// After the database was away, the first server to reach it does not count those as dead that could not reach it either.
@@ -225,29 +235,32 @@ async fn nobody_is_buried_for_what_the_database_was_away(state: &State, other: &
         return; // one server only
     }
     let dead_after = Duration::from_secs(5);
-    other.register(dead_after).await.expect("registered");
+    other.servers().register(dead_after).await.expect("registered");
     let away = "UPDATE instance SET seen_ms = seen_ms - 3600000";
     sqlx::query(away).execute(&state.writer).await.expect("long ago");
     state.heartbeats.last_ms.fetch_sub(3_600_000, Ordering::AcqRel);
-    state.heartbeat(dead_after).await.expect("alive");
-    other.heartbeat(dead_after).await.expect("alive: the first did not remove it");
+    state.servers().heartbeat(dead_after).await.expect("alive");
+    other.servers().heartbeat(dead_after).await.expect("alive: the first did not remove it");
     sqlx::query(away).execute(&state.writer).await.expect("long ago");
     let third = State::open(state.database.clone()).await.expect("opened");
-    let (registered, beaten) = tokio::join!(third.register(dead_after), other.heartbeat(dead_after));
+    let (registered, beaten) = tokio::join!(third.servers().register(dead_after), other.servers().heartbeat(dead_after));
     registered.expect("registered");
     beaten.expect("alive");
-    other.heartbeat(dead_after).await.expect("not removed by one that has just started");
-    assert!(matches!(state.heartbeat(dead_after).await, Err(StateError::Fenced)), "it wrote no heartbeat while others did");
+    other.servers().heartbeat(dead_after).await.expect("not removed by one that has just started");
+    assert!(
+        matches!(state.servers().heartbeat(dead_after).await, Err(StateError::Fenced)),
+        "it wrote no heartbeat while others did"
+    );
 }
 
 async fn sightings_remember_the_first_and_forget_what_was_not_seen_again(state: &State) {
     with_namespace(state).await;
     let (a, b, paths) = (TableId::fresh(), TableId::fresh(), ["x".to_owned(), "y".to_owned()]);
-    assert_eq!(state.record_orphan_candidates(a, &paths, 10).await.expect("seen"), [10, 10]);
-    assert_eq!(state.record_orphan_candidates(a, &paths[..1], 20).await.expect("seen"), [10]);
-    assert_eq!(state.forget_orphan_candidates(a, 20).await.expect("forgotten"), 1);
-    assert_eq!(state.orphan_candidate_since("y").await.expect("asked"), None);
-    assert_eq!(state.record_orphan_candidates(b, &paths[..1], 30).await.expect("seen"), [30], "another table's");
+    assert_eq!(state.quarantine().record_orphan_candidates(a, &paths, 10).await.expect("seen"), [10, 10]);
+    assert_eq!(state.quarantine().record_orphan_candidates(a, &paths[..1], 20).await.expect("seen"), [10]);
+    assert_eq!(state.quarantine().forget_orphan_candidates(a, 20).await.expect("forgotten"), 1);
+    assert_eq!(state.quarantine().orphan_candidate_since("y").await.expect("asked"), None);
+    assert_eq!(state.quarantine().record_orphan_candidates(b, &paths[..1], 30).await.expect("seen"), [30], "another table's");
 }
 
 fn job(table: TableId, key: Option<&str>, priority: i64) -> NewJob {
@@ -270,117 +283,124 @@ async fn a_job_is_entered_once_for_its_key_and_the_most_urgent_is_taken_first(st
     let (warehouse, _) = with_namespace(state).await;
     let (a, b) = (TableId::fresh(), TableId::fresh());
     let (low, high) = (job(a, Some("k"), 0), job(b, None, 9));
-    assert_eq!(state.enqueue(warehouse, &low).await.expect("entered"), low.id);
-    assert_eq!(state.enqueue(warehouse, &job(a, Some("k"), 0)).await.expect("known"), low.id);
-    let other = state.enqueue(warehouse, &job(b, Some("k"), 0)).await.expect_err("another job");
+    assert_eq!(state.jobs().enqueue(warehouse, &low).await.expect("entered"), low.id);
+    assert_eq!(state.jobs().enqueue(warehouse, &job(a, Some("k"), 0)).await.expect("known"), low.id);
+    let other = state.jobs().enqueue(warehouse, &job(b, Some("k"), 0)).await.expect_err("another job");
     assert!(matches!(other, StateError::KeyTaken { .. }), "{other}");
-    state.enqueue(warehouse, &high).await.expect("entered");
-    state.enqueue(warehouse, &NewJob { due_ms: now_ms() + 60_000, ..job(TableId::fresh(), None, 99) }).await.expect("entered");
+    state.jobs().enqueue(warehouse, &high).await.expect("entered");
+    state
+        .jobs()
+        .enqueue(warehouse, &NewJob { due_ms: now_ms() + 60_000, ..job(TableId::fresh(), None, 99) })
+        .await
+        .expect("entered");
     let behind = job(b, None, 8);
-    state.enqueue(warehouse, &behind).await.expect("entered");
+    state.jobs().enqueue(warehouse, &behind).await.expect("entered");
 
-    assert!(state.take_job(&[warehouse.id + 1]).await.expect("asked").is_none(), "not of this warehouse");
-    let taken = state.take_job(&[warehouse.id]).await.expect("asked").expect("one");
+    assert!(state.jobs().take(&[warehouse.id + 1]).await.expect("asked").is_none(), "not of this warehouse");
+    let taken = state.jobs().take(&[warehouse.id]).await.expect("asked").expect("one");
     assert_eq!((taken.id, taken.attempts, taken.state), (high.id, 1, JobState::Running));
-    let next = state.take_job(&[warehouse.id]).await.expect("asked").expect("one");
+    let next = state.jobs().take(&[warehouse.id]).await.expect("asked").expect("one");
     assert_eq!(next.id, low.id, "a job of the table of the one before is running");
-    assert!(state.take_job(&[warehouse.id]).await.expect("asked").is_none());
+    assert!(state.jobs().take(&[warehouse.id]).await.expect("asked").is_none());
 
-    state.plan_job(&taken, "{\"n\":1}").await.expect("planned");
-    assert!(!state.flush_progress(high.id, (3, 7)).await.expect("told"));
+    state.jobs().record_plan(&taken, "{\"n\":1}").await.expect("planned");
+    assert!(!state.jobs().flush_progress(high.id, (3, 7)).await.expect("told"));
     let again = JobEnd::Retry("the storage is down".into(), now_ms());
-    state.end_job(high.id, &again, "{}").await.expect("ended");
-    let taken = state.take_job(&[warehouse.id]).await.expect("asked").expect("one");
+    state.jobs().end(high.id, &again, "{}").await.expect("ended");
+    let taken = state.jobs().take(&[warehouse.id]).await.expect("asked").expect("one");
     assert_eq!((taken.id, taken.attempts, &taken.error), (high.id, 2, &None));
-    state.plan_job(&taken, "{\"n\":2}").await.expect("planned");
-    state.end_job(high.id, &JobEnd::Succeeded("{\"n\":3}".into()), "{}").await.expect("ended");
-    let ended = state.job(high.id).await.expect("asked").expect("there");
+    state.jobs().record_plan(&taken, "{\"n\":2}").await.expect("planned");
+    state.jobs().end(high.id, &JobEnd::Succeeded("{\"n\":3}".into()), "{}").await.expect("ended");
+    let ended = state.jobs().get(high.id).await.expect("asked").expect("there");
     assert_eq!((ended.state, ended.plan.expect("a plan")["n"].as_i64()), (JobState::Succeeded, Some(2)));
     assert_eq!((ended.earlier_plans.len(), ended.outcome.expect("an outcome")["n"].as_i64()), (1, Some(3)));
-    assert_eq!(state.take_job(&[warehouse.id]).await.expect("asked").expect("one").id, behind.id);
+    assert_eq!(state.jobs().take(&[warehouse.id]).await.expect("asked").expect("one").id, behind.id);
 }
 
 async fn a_job_is_cancelled_where_it_waits_and_told_so_where_it_runs(state: &State) {
     let (warehouse, _) = with_namespace(state).await;
     let (waits, runs) = (job(TableId::fresh(), None, 0), job(TableId::fresh(), None, 1));
     for new in [&waits, &runs] {
-        state.enqueue(warehouse, new).await.expect("entered");
+        state.jobs().enqueue(warehouse, new).await.expect("entered");
     }
-    state.take_job(&[warehouse.id]).await.expect("asked").expect("one");
-    assert_eq!(state.cancel_job(waits.id, "p").await.expect("asked"), Some(JobState::Cancelled));
-    assert_eq!(state.cancel_job(runs.id, "p").await.expect("asked"), Some(JobState::Running));
-    assert_eq!(state.cancel_job(JobId::fresh(), "p").await.expect("asked"), None);
-    assert!(state.flush_progress(runs.id, (0, 0)).await.expect("told"));
-    state.end_job(runs.id, &JobEnd::Cancelled, "{}").await.expect("ended");
-    assert_eq!(state.job(runs.id).await.expect("asked").expect("there").state, JobState::Cancelled);
-    assert!(state.count_open_jobs().await.expect("asked").is_empty());
+    state.jobs().take(&[warehouse.id]).await.expect("asked").expect("one");
+    assert_eq!(state.jobs().cancel(waits.id, "p").await.expect("asked"), Some(JobState::Cancelled));
+    assert_eq!(state.jobs().cancel(runs.id, "p").await.expect("asked"), Some(JobState::Running));
+    assert_eq!(state.jobs().cancel(JobId::fresh(), "p").await.expect("asked"), None);
+    assert!(state.jobs().flush_progress(runs.id, (0, 0)).await.expect("told"));
+    state.jobs().end(runs.id, &JobEnd::Cancelled, "{}").await.expect("ended");
+    assert_eq!(state.jobs().get(runs.id).await.expect("asked").expect("there").state, JobState::Cancelled);
+    assert!(state.jobs().count_open().await.expect("asked").is_empty());
 }
 
 async fn a_job_is_undone_once_by_a_record_that_it_names(state: &State) {
     let (warehouse, _) = with_namespace(state).await;
     let new = job(TableId::fresh(), None, 0);
-    state.enqueue(warehouse, &new).await.expect("entered");
-    state.take_job(&[warehouse.id]).await.expect("asked").expect("one");
-    state.end_job(new.id, &JobEnd::Succeeded("{}".into()), "{}").await.expect("ended");
-    let done = state.job(new.id).await.expect("asked").expect("there");
+    state.jobs().enqueue(warehouse, &new).await.expect("entered");
+    state.jobs().take(&[warehouse.id]).await.expect("asked").expect("one");
+    state.jobs().end(new.id, &JobEnd::Succeeded("{}".into()), "{}").await.expect("ended");
+    let done = state.jobs().get(new.id).await.expect("asked").expect("there");
     assert_eq!(done.undone_by, None);
-    let undo = state.record_undo(&done, "p", "{\"files\":2}", now_ms()).await.expect("recorded").expect("the first");
-    assert_eq!(state.record_undo(&done, "p", "{}", now_ms()).await.expect("asked"), None, "it is undone already");
-    let record = state.job(undo).await.expect("asked").expect("there");
+    let undo = state.jobs().record_undo(&done, "p", "{\"files\":2}", now_ms()).await.expect("recorded").expect("the first");
+    assert_eq!(state.jobs().record_undo(&done, "p", "{}", now_ms()).await.expect("asked"), None, "it is undone already");
+    let record = state.jobs().get(undo).await.expect("asked").expect("there");
     assert_eq!((record.kind.as_str(), record.state, record.undone_by), (crate::UNDO, JobState::Succeeded, None));
     assert_eq!((record.table_id, record.request["undo"]["job"].as_str()), (done.table_id, Some(new.id.to_string().as_str())));
-    let undone = state.job(new.id).await.expect("asked").expect("there");
+    let undone = state.jobs().get(new.id).await.expect("asked").expect("there");
     assert_eq!((undone.undone_by, undone.state), (Some(undo), JobState::Succeeded));
-    let told = state.events_after(0, None, 100).await.expect("told");
+    let told = state.outbox().events_after(0, None, 100).await.expect("told");
     assert!(told.iter().any(|e| e.kind == "job.succeeded" && e.data["kind"] == "undo"), "{told:?}");
 }
 
 async fn what_a_dead_server_was_at_is_taken_over_until_it_has_seen_too_many_die(state: &State) {
     let (warehouse, _) = with_namespace(state).await;
     let new = job(TableId::fresh(), None, 0);
-    state.enqueue(warehouse, &new).await.expect("entered");
+    state.jobs().enqueue(warehouse, &new).await.expect("entered");
     for death in 1..=5 {
-        state.take_job(&[warehouse.id]).await.expect("asked").expect("one");
-        assert_eq!(state.requeue_abandoned_jobs().await.expect("asked"), 0, "its server lives");
+        state.jobs().take(&[warehouse.id]).await.expect("asked").expect("one");
+        assert_eq!(state.jobs().requeue_abandoned().await.expect("asked"), 0, "its server lives");
         sqlx::query("UPDATE job SET instance = 'gone'").execute(&state.writer).await.expect("changed");
-        assert!(state.flush_progress(new.id, (0, 0)).await.expect("told"), "the server has lost the job");
-        state.end_job(new.id, &JobEnd::Succeeded("{}".into()), "{}").await.expect("without effect");
-        assert_eq!(state.requeue_abandoned_jobs().await.expect("asked"), 1);
-        let found = state.job(new.id).await.expect("asked").expect("there");
+        assert!(state.jobs().flush_progress(new.id, (0, 0)).await.expect("told"), "the server has lost the job");
+        state.jobs().end(new.id, &JobEnd::Succeeded("{}".into()), "{}").await.expect("without effect");
+        assert_eq!(state.jobs().requeue_abandoned().await.expect("asked"), 1);
+        let found = state.jobs().get(new.id).await.expect("asked").expect("there");
         assert_eq!((found.worker_losses, found.state), (death, if death < 5 { JobState::Queued } else { JobState::Failed }));
     }
-    let log = state.job_log(new.id).await.expect("asked");
+    let log = state.jobs().log(new.id).await.expect("asked");
     assert_eq!((log.len(), log[0].text.as_str()), (5, "its server was lost"));
-    state.forget_jobs(now_ms() + 1).await.expect("forgotten");
-    assert!(state.job_log(new.id).await.expect("asked").is_empty());
+    state.jobs().forget(now_ms() + 1).await.expect("forgotten");
+    assert!(state.jobs().log(new.id).await.expect("asked").is_empty());
 }
 
 async fn what_was_handed_over_is_its_workers_until_the_lease_ends(state: &State) {
     let (warehouse, _) = with_namespace(state).await;
     let ids = [warehouse.id];
     let new = job(TableId::fresh(), None, 0);
-    state.enqueue(warehouse, &new).await.expect("entered");
-    assert!(state.claim_external_job(&ids, "spark", "w", now_ms() + 60_000).await.expect("asked").is_none(), "not planned yet");
-    state.take_job(&ids).await.expect("asked").expect("one");
-    state.end_job(new.id, &JobEnd::Delegated("spark"), "{}").await.expect("handed over");
-    assert!(state.take_job(&ids).await.expect("asked").is_none(), "it is delegated");
-    assert!(state.claim_external_job(&ids, "flink", "w", now_ms() + 60_000).await.expect("asked").is_none());
-    let taken = state.claim_external_job(&ids, "spark", "w", now_ms() + 60_000).await.expect("asked").expect("one");
+    state.jobs().enqueue(warehouse, &new).await.expect("entered");
+    assert!(
+        state.jobs().claim_external(&ids, "spark", "w", now_ms() + 60_000).await.expect("asked").is_none(),
+        "not planned yet"
+    );
+    state.jobs().take(&ids).await.expect("asked").expect("one");
+    state.jobs().end(new.id, &JobEnd::Delegated("spark"), "{}").await.expect("handed over");
+    assert!(state.jobs().take(&ids).await.expect("asked").is_none(), "it is delegated");
+    assert!(state.jobs().claim_external(&ids, "flink", "w", now_ms() + 60_000).await.expect("asked").is_none());
+    let taken = state.jobs().claim_external(&ids, "spark", "w", now_ms() + 60_000).await.expect("asked").expect("one");
     assert_eq!((taken.id, taken.worker.as_deref(), taken.server), (new.id, Some("w"), None));
-    assert_eq!(state.requeue_abandoned_jobs().await.expect("asked"), 0, "its lease has not ended");
-    assert_eq!(state.renew_job(new.id, "another", now_ms(), (1, 2)).await.expect("asked"), None);
-    assert_eq!(state.renew_job(new.id, "w", now_ms() - 1, (1, 2)).await.expect("asked"), Some(false));
+    assert_eq!(state.jobs().requeue_abandoned().await.expect("asked"), 0, "its lease has not ended");
+    assert_eq!(state.jobs().renew_external(new.id, "another", now_ms(), (1, 2)).await.expect("asked"), None);
+    assert_eq!(state.jobs().renew_external(new.id, "w", now_ms() - 1, (1, 2)).await.expect("asked"), Some(false));
     // The lease is over, so the worker has lost the job.
-    assert_eq!(state.renew_job(new.id, "w", now_ms() + 60_000, (1, 2)).await.expect("asked"), None);
-    assert_eq!(state.requeue_abandoned_jobs().await.expect("asked"), 1);
-    assert!(!state.end_external_job(new.id, "w", &JobEnd::Succeeded("{}".into()), "{}").await.expect("asked"));
-    state.claim_external_job(&ids, "spark", "v", now_ms() + 60_000).await.expect("asked").expect("one");
-    assert_eq!(state.cancel_job(new.id, "p").await.expect("asked"), Some(JobState::Running));
-    assert_eq!(state.renew_job(new.id, "v", now_ms() + 60_000, (1, 2)).await.expect("asked"), Some(true));
-    assert!(state.end_external_job(new.id, "v", &JobEnd::Succeeded("{\"n\":1}".into()), "{}").await.expect("ended"));
-    let ended = state.job(new.id).await.expect("asked").expect("there");
+    assert_eq!(state.jobs().renew_external(new.id, "w", now_ms() + 60_000, (1, 2)).await.expect("asked"), None);
+    assert_eq!(state.jobs().requeue_abandoned().await.expect("asked"), 1);
+    assert!(!state.jobs().end_external(new.id, "w", &JobEnd::Succeeded("{}".into()), "{}").await.expect("asked"));
+    state.jobs().claim_external(&ids, "spark", "v", now_ms() + 60_000).await.expect("asked").expect("one");
+    assert_eq!(state.jobs().cancel(new.id, "p").await.expect("asked"), Some(JobState::Running));
+    assert_eq!(state.jobs().renew_external(new.id, "v", now_ms() + 60_000, (1, 2)).await.expect("asked"), Some(true));
+    assert!(state.jobs().end_external(new.id, "v", &JobEnd::Succeeded("{\"n\":1}".into()), "{}").await.expect("ended"));
+    let ended = state.jobs().get(new.id).await.expect("asked").expect("there");
     assert_eq!((ended.state, ended.worker_losses, ended.outcome.expect("one")["n"].as_i64()), (JobState::Succeeded, 1, Some(1)));
-    let told = state.events_after(0, None, 100).await.expect("events");
+    let told = state.outbox().events_after(0, None, 100).await.expect("events");
     let told: Vec<&str> = told.iter().filter(|e| e.data["job-id"] == new.id.to_string()).map(|e| e.kind.as_str()).collect();
     assert_eq!(told, ["job.started", "job.succeeded"]);
 }
@@ -390,40 +410,40 @@ async fn reports_sinks_and_tokens_are_kept(state: &State) {
     let table = TableId::fresh();
     for body in 0..3 {
         let used = TableUsage { scans: 1, scanned_files: body, ..TableUsage::default() };
-        state.insert_report(table, "p", &body.to_string(), Some(&used)).await.expect("kept");
+        state.fleet().insert_report(table, "p", &body.to_string(), Some(&used)).await.expect("kept");
     }
-    assert_eq!(state.reports(table, 2).await.expect("reports"), ["2", "1"]);
+    assert_eq!(state.fleet().reports(table, 2).await.expect("reports"), ["2", "1"]);
     let used = TableUsage { scans: 3, scanned_files: 3, ..TableUsage::default() };
-    assert_eq!(state.usage_of(table).await.expect("summed up"), used);
-    assert_eq!(state.usages().await.expect("summed up")[&table], used);
-    assert_eq!(state.sink_cursor("s").await.expect("a cursor"), 0);
-    state.advance_sink("s", 7).await.expect("advanced");
-    state.advance_sink("s", 3).await.expect("not back");
-    assert_eq!(state.sink_cursor("s").await.expect("a cursor"), 7);
-    assert_eq!(state.sink_lag("s").await.expect("lag"), (0, 0));
-    state.put_principal("p", "hash").await.expect("made");
-    state.insert_access_token("p", "other", now_ms() + 60_000).await.expect("handed out");
-    assert_eq!(state.principal_by_token("other").await.expect("asked").expect("known").0, "p");
-    state.forget_old(now_ms(), now_ms()).await.expect("forgotten");
+    assert_eq!(state.fleet().usage_of(table).await.expect("summed up"), used);
+    assert_eq!(state.fleet().usages().await.expect("summed up")[&table], used);
+    assert_eq!(state.outbox().sink_cursor("s").await.expect("a cursor"), 0);
+    state.outbox().advance_sink("s", 7).await.expect("advanced");
+    state.outbox().advance_sink("s", 3).await.expect("not back");
+    assert_eq!(state.outbox().sink_cursor("s").await.expect("a cursor"), 7);
+    assert_eq!(state.outbox().sink_lag("s").await.expect("lag"), (0, 0));
+    state.principals().put("p", "hash").await.expect("made");
+    state.principals().insert_access_token("p", "other", now_ms() + 60_000).await.expect("handed out");
+    assert_eq!(state.principals().by_token("other").await.expect("asked").expect("known").0, "p");
+    state.outbox().forget_old(now_ms(), now_ms()).await.expect("forgotten");
 }
 
 async fn a_table_is_looked_at_again_when_it_changed_or_could_not_be_examined(state: &State) {
     let (warehouse, n) = with_namespace(state).await;
     let table = row(warehouse, &n, "t");
     enter(state, warehouse, &table).await.expect("entered");
-    let stale = async |failed_before| state.stale_tables(warehouse, failed_before, 9).await.expect("asked").len();
+    let stale = async |failed_before| state.fleet().stale_tables(warehouse, failed_before, 9).await.expect("asked").len();
     assert_eq!(stale(0).await, 1, "never assessed");
     let away = AssessmentFailure { why: "the storage is away".to_owned(), passing: true };
-    state.record_health(table.id, &table.metadata_location, Err(&away)).await.expect("kept");
-    assert_eq!(state.health(table.id).await.expect("asked").expect("there").facts, Err(away));
+    state.fleet().record_health(table.id, &table.metadata_location, Err(&away)).await.expect("kept");
+    assert_eq!(state.fleet().health(table.id).await.expect("asked").expect("there").facts, Err(away));
     assert_eq!((stale(0).await, stale(now_ms() + 1).await), (0, 1), "a failed assessment is repeated after a while");
-    state.record_health(table.id, &table.metadata_location, Ok(("{}", 90, "{}"))).await.expect("kept");
+    state.fleet().record_health(table.id, &table.metadata_location, Ok(("{}", 90, "{}"))).await.expect("kept");
     assert_eq!(stale(now_ms() + 1).await, 0);
-    assert_eq!(state.health(table.id).await.expect("asked").expect("there").facts, Ok("{}".to_owned()));
+    assert_eq!(state.fleet().health(table.id).await.expect("asked").expect("there").facts, Ok("{}".to_owned()));
     let swap = to(&table, &table.metadata_location, 1);
-    state.publish(warehouse, &[swap], &[], &Outbox::default()).await.expect("swapped");
+    state.tables().publish(warehouse, &[swap], &[], &Outbox::default()).await.expect("swapped");
     assert_eq!(stale(0).await, 1, "changed");
-    assert_eq!(state.health_history(table.id, 0).await.expect("asked")[0].score, 90);
+    assert_eq!(state.fleet().history(table.id, 0).await.expect("asked")[0].score, 90);
 }
 
 async fn damage_is_kept_once_told_once_and_forgotten(state: &State) {
@@ -445,31 +465,34 @@ async fn damage_is_kept_once_told_once_and_forgotten(state: &State) {
         first_seen_ms: 0,
         snapshot_id: (path == "b").then_some(-7),
     };
-    let note = async |path, met_by| state.record_damage(table.id, &file(path, met_by), event("table.file-damaged")).await;
+    let note = async |path, met_by| state.fleet().record_damage(table.id, &file(path, met_by), event("table.file-damaged")).await;
     assert!(note("a", "job 1").await.expect("noted") && note("b", "job 1").await.expect("noted"));
     assert!(!note("a", "job 2").await.expect("known"), "the first that met it is kept");
-    let told = state.events_after(0, None, 99).await.expect("events");
+    let told = state.outbox().events_after(0, None, 99).await.expect("events");
     assert_eq!(told.iter().filter(|e| e.kind == "table.file-damaged").count(), 2);
-    let kept = state.damage(warehouse).await.expect("read").remove(&table.id).expect("some");
+    let kept = state.fleet().damage(warehouse).await.expect("read").remove(&table.id).expect("some");
     assert_eq!(
         kept.iter().map(|f| (f.path.as_str(), f.first_met_by.as_str())).collect::<Vec<_>>(),
         [("a", "job 1"), ("b", "job 1")]
     );
     assert!(kept[0].missing && kept[0].first_seen_ms > 0);
     assert_eq!((kept[0].snapshot_id, kept[1].snapshot_id), (None, Some(-7)));
-    state.forget_damage(table.id, &["a".to_owned()], event("table.file-mended")).await.expect("forgotten");
-    assert_eq!(state.damage_of(table.id).await.expect("read").iter().map(|f| f.path.as_str()).collect::<Vec<_>>(), ["b"]);
+    state.fleet().forget_damage(table.id, &["a".to_owned()], event("table.file-mended")).await.expect("forgotten");
+    assert_eq!(state.fleet().damage_of(table.id).await.expect("read").iter().map(|f| f.path.as_str()).collect::<Vec<_>>(), ["b"]);
 }
 
 async fn an_epoch_never_goes_back(state: &State) {
     let (warehouse, _) = with_namespace(state).await;
     assert_eq!(
-        (state.epoch(warehouse).await.expect("read").entered, state.epoch(warehouse).await.expect("read").entering),
+        (
+            state.warehouses().epoch(warehouse).await.expect("read").entered,
+            state.warehouses().epoch(warehouse).await.expect("read").entering
+        ),
         (0, 0)
     );
-    state.set_epoch(warehouse, 3, 4).await.expect("set");
-    state.set_epoch(warehouse, 2, 9).await.expect("set");
-    let epoch = state.epoch(warehouse).await.expect("read");
+    state.warehouses().set_epoch(warehouse, 3, 4).await.expect("set");
+    state.warehouses().set_epoch(warehouse, 2, 9).await.expect("set");
+    let epoch = state.warehouses().epoch(warehouse).await.expect("read");
     assert_eq!((epoch.entered, epoch.entering), (3, 9));
     assert!(!epoch.database.is_empty() && epoch.identity.contains('-') && epoch.backup_ms.is_none());
 }
@@ -480,16 +503,16 @@ async fn a_dropped_table_comes_back_as_it_was(state: &State) {
     enter(state, warehouse, &table).await.expect("entered");
     let keep = SoftDrop { purge: true, principal: "p".into(), expires_ms: 99 };
     assert!(
-        !state.drop_tabular(table.id, Some("file:///other.json"), &[], None, &Outbox::default()).await.expect("asked"),
+        !state.tables().drop(table.id, Some("file:///other.json"), &[], None, &Outbox::default()).await.expect("asked"),
         "it moved on"
     );
     let at = Some(table.metadata_location.as_str());
-    assert!(state.drop_tabular(table.id, at, &[], Some(&keep), &Outbox::default()).await.expect("dropped"));
-    let dropped = state.dropped_tables(warehouse).await.expect("listed");
+    assert!(state.tables().drop(table.id, at, &[], Some(&keep), &Outbox::default()).await.expect("dropped"));
+    let dropped = state.tables().all_dropped(warehouse).await.expect("listed");
     assert!(dropped.len() == 1 && dropped[0].purge && dropped[0].row == table);
-    state.undrop_table(warehouse, table.id, &table.name, &Outbox::default()).await.expect("back");
-    state.protect_tabular(table.id, true, &Outbox::default()).await.expect("protected");
-    let refused = state.drop_tabular(table.id, None, &[], None, &Outbox::default()).await.expect_err("protected");
+    state.tables().undrop(warehouse, table.id, &table.name, &Outbox::default()).await.expect("back");
+    state.tables().protect(table.id, true, &Outbox::default()).await.expect("protected");
+    let refused = state.tables().drop(table.id, None, &[], None, &Outbox::default()).await.expect_err("protected");
     assert!(matches!(refused, StateError::Protected { .. }), "{refused}");
 }
 
@@ -502,53 +525,61 @@ async fn a_place_is_its_tables_until_that_is_gone_for_good(state: &State) {
     }
     let at = |place: &str| (table.id, format!("file:///w/{place}"));
     let moved = PointerSwap { places: vec![at("n/t").1, at("x").1], ..to(&table, &table.metadata_location, 1) };
-    assert!(state.publish(warehouse, &[moved], &[], &Outbox::default()).await.expect("moved"));
+    assert!(state.tables().publish(warehouse, &[moved], &[], &Outbox::default()).await.expect("moved"));
     let of_table = async || {
-        let places = state.places(warehouse).await.expect("read");
+        let places = state.tables().places(warehouse).await.expect("read");
         places.into_iter().filter(|(id, _)| *id != other.id).collect::<Vec<_>>()
     };
     assert_eq!(of_table().await, [at("n/t"), at("x")]);
     let keep = SoftDrop { purge: true, principal: "p".into(), expires_ms: 99 };
-    state.drop_tabular(table.id, None, &[], Some(&keep), &Outbox::default()).await.expect("dropped");
+    state.tables().drop(table.id, None, &[], Some(&keep), &Outbox::default()).await.expect("dropped");
     assert_eq!(of_table().await, [at("n/t"), at("x")], "it can be brought back");
     let record = table.quarantine("file:///w/x/1".into(), None, "test", None, 5);
-    state.end_drop(table.id, &[record], &Outbox::default()).await.expect("ended");
+    state.tables().end_drop(table.id, &[record], &Outbox::default()).await.expect("ended");
     assert_eq!(of_table().await, []);
-    assert_eq!(state.places_of(table.id).await.expect("read"), [at("n/t").1, at("x").1], "files wait for their deletion there");
+    assert_eq!(
+        state.tables().places_of(table.id).await.expect("read"),
+        [at("n/t").1, at("x").1],
+        "files wait for their deletion there"
+    );
 
     let again = TabularRow { id: TableId::fresh(), ..other.clone() };
     let new = NewTabular { row: again.clone(), recorded_output: None, replaces: Some(other.id), places: vec![at("y").1] };
-    state.publish(warehouse, &[], &[new], &Outbox::default()).await.expect("entered");
-    assert_eq!(state.places_of(again.id).await.expect("read"), [other.location.clone(), at("y").1], "it is the same table");
-    assert!(state.places_of(other.id).await.expect("read").is_empty());
+    state.tables().publish(warehouse, &[], &[new], &Outbox::default()).await.expect("entered");
+    assert_eq!(
+        state.tables().places_of(again.id).await.expect("read"),
+        [other.location.clone(), at("y").1],
+        "it is the same table"
+    );
+    assert!(state.tables().places_of(other.id).await.expect("read").is_empty());
     let stranger = TabularRow { id: TableId::fresh(), table_uuid: Uuid::now_v7(), ..other.clone() };
     let new = NewTabular { row: stranger.clone(), recorded_output: None, replaces: Some(again.id), places: vec![at("z").1] };
-    state.publish(warehouse, &[], &[new], &Outbox::default()).await.expect("entered");
-    assert_eq!(state.places_of(stranger.id).await.expect("read"), [at("z").1], "it is another table");
+    state.tables().publish(warehouse, &[], &[new], &Outbox::default()).await.expect("entered");
+    assert_eq!(state.tables().places_of(stranger.id).await.expect("read"), [at("z").1], "it is another table");
 }
 
 /// The pending outputs of a dead server are found, and the server can change nothing any more.
 async fn the_dead_are_found_and_fenced(state: &State, other: &State) {
     let (warehouse, n) = with_namespace(state).await;
-    other.register(DEAD).await.expect("registered");
+    other.servers().register(DEAD).await.expect("registered");
     let table = row(warehouse, &n, "t");
     enter(other, warehouse, &table).await.expect("entered");
-    other.record_outputs(warehouse, table.id, None, &["x".to_owned()]).await.expect("recorded");
-    assert!(state.outputs_of_dead_instances(warehouse).await.expect("asked").is_empty() || !state.database.is_postgres());
-    let known = async |path: &str, dead| state.is_known_non_state(path, dead).await.expect("asked");
+    other.outputs().record(warehouse, table.id, None, &["x".to_owned()]).await.expect("recorded");
+    assert!(state.outputs().of_dead_instances(warehouse).await.expect("asked").is_empty() || !state.database.is_postgres());
+    let known = async |path: &str, dead| state.outputs().is_known_non_state(path, dead).await.expect("asked");
     assert!(known("x", false).await || !state.database.is_postgres(), "a live server is about to publish it");
-    other.unregister().await.expect("left");
+    other.servers().unregister().await.expect("left");
     assert_eq!((known("x", false).await, known("x", true).await, known("y", true).await), (false, true, false));
-    let left = state.outputs_of_dead_instances(warehouse).await.expect("asked");
+    let left = state.outputs().of_dead_instances(warehouse).await.expect("asked");
     assert_eq!(left.len(), 1);
     if state.database.is_postgres() {
-        let before = state.count_live_servers().await.expect("counted");
-        other.register(DEAD).await.expect("registered");
-        assert_eq!(state.count_live_servers().await.expect("counted"), before + 1);
+        let before = state.servers().count_live().await.expect("counted");
+        other.servers().register(DEAD).await.expect("registered");
+        assert_eq!(state.servers().count_live().await.expect("counted"), before + 1);
         sqlx::query("DELETE FROM instance").execute(&state.writer).await.expect("taken for dead");
-        assert!(matches!(other.heartbeat(DEAD).await, Err(StateError::Fenced)));
+        assert!(matches!(other.servers().heartbeat(DEAD).await, Err(StateError::Fenced)));
         let swap = to(&table, &table.metadata_location, 1);
-        let refused = other.publish(warehouse, &[swap], &[], &Outbox::default()).await.expect_err("fenced");
+        let refused = other.tables().publish(warehouse, &[swap], &[], &Outbox::default()).await.expect_err("fenced");
         assert!(matches!(refused, StateError::Fenced), "{refused}");
     }
 }

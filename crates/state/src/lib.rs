@@ -2,37 +2,30 @@
 //!
 //! It is SQLite in write-ahead-log mode for one server, or PostgreSQL for several; the statements are the same for both. One
 //! connection makes the changes that a client gets an answer to: durably, and one at a time. A second connection records intents,
-//! which a killed process must leave behind but a power cut may lose: the file is then found as an orphan. Functions take and
-//! return plain data, and each is one transaction.
+//! which a killed process must leave behind but a power cut may lose: the file is then found as an orphan.
 //!
-//! Start reading with [`State`], then with the state machines in `jobs.rs`, `quarantine.rs` and `instances.rs`.
+//! [`State`] opens and closes the database. Everything else is in its rooms, one for each subject: [`State::tables`],
+//! [`State::jobs`], … A room is a handle that borrows the state. Its functions take and return plain data, and each is one
+//! transaction.
+//!
+//! Start reading with [`State`], then with the state machines in `jobs/mod.rs`, `quarantine/mod.rs` and `servers.rs`.
 
 mod backup;
 mod batch;
 #[cfg(test)]
 mod conformance;
-mod damage;
 mod database;
-mod delivered;
-mod dropped;
-mod epochs;
 mod error;
-mod external_jobs;
-mod functions;
-mod health;
-mod instances;
+mod fleet;
 mod jobs;
 mod namespaces;
-mod orphan_candidates;
 mod outbox;
 mod outputs;
-mod places;
 mod principals;
 mod quarantine;
-mod queue;
-mod reports;
+mod servers;
 mod tables;
-mod undos;
+mod warehouses;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -41,23 +34,21 @@ use sqlx::any::AnyRow;
 use sqlx::{Any, AnyPool, Row, Transaction};
 use uuid::Uuid;
 
-pub use damage::DamagedFile;
 pub use database::Database;
 use database::PoolUse;
-pub use dropped::{DroppedTable, SoftDrop};
-pub use epochs::Epoch;
 pub use error::StateError;
-pub use health::{AssessmentFailure, HealthPoint, HealthRow, TableUsage, USAGE_DAYS};
-pub use instances::HEARTBEATS_PER_TIMEOUT;
-use instances::Heartbeats;
-pub use jobs::{Job, JobFilter, JobLogLine, JobState};
-pub use namespaces::{NamespaceRow, Warehouse};
-pub use outbox::{Event, NewEvent, NewReceipt, Outbox, Receipt, ReceiptKey};
-pub use outputs::PendingOutput;
-pub use quarantine::{NewQuarantine, QuarantineByJob, QuarantineKind, QuarantineState, QuarantinedFile};
-pub use queue::{JobEnd, JobNotifications, NewJob};
-pub use tables::{NewTabular, PointerSwap, TabularKind, TabularRow};
-pub use undos::UNDO;
+pub use fleet::{AssessmentFailure, DamagedFile, Fleet, HealthPoint, HealthRow, TableUsage, USAGE_DAYS};
+pub use jobs::{Job, JobEnd, JobFilter, JobLogLine, JobNotifications, JobState, Jobs, NewJob, UNDO};
+pub use namespaces::{NamespaceRow, Namespaces};
+pub use outbox::{Event, NewEvent, NewReceipt, Outbox, OutboxLog, Receipt, ReceiptKey};
+pub use outputs::{Outputs, PendingOutput};
+pub use principals::Principals;
+pub use quarantine::{NewQuarantine, Quarantine, QuarantineByJob, QuarantineKind, QuarantineState, QuarantinedFile};
+pub use servers::HEARTBEATS_PER_TIMEOUT;
+use servers::Heartbeats;
+pub use servers::Servers;
+pub use tables::{DroppedTable, NewTabular, PointerSwap, SoftDrop, Tables, TabularKind, TabularRow};
+pub use warehouses::{Epoch, Warehouse, Warehouses};
 
 /// The result of a state operation.
 pub type Result<T> = std::result::Result<T, StateError>;
@@ -96,9 +87,54 @@ impl State {
         Ok(Self { database, readers, writer, intents, instance: Uuid::now_v7(), registered, heartbeats: Arc::default() })
     }
 
-    /// Returns the identifier of this process, with which intents and jobs are marked. It is new at each start.
-    pub fn instance(&self) -> Uuid {
-        self.instance
+    /// Returns the room of the catalog entries: tables, views, dropped tables, and their places.
+    pub const fn tables(&self) -> Tables<'_> {
+        Tables { state: self }
+    }
+
+    /// Returns the room of the namespaces and SQL functions.
+    pub const fn namespaces(&self) -> Namespaces<'_> {
+        Namespaces { state: self }
+    }
+
+    /// Returns the room of the warehouses and their epochs.
+    pub const fn warehouses(&self) -> Warehouses<'_> {
+        Warehouses { state: self }
+    }
+
+    /// Returns the room of the pending outputs.
+    pub const fn outputs(&self) -> Outputs<'_> {
+        Outputs { state: self }
+    }
+
+    /// Returns the room of the quarantined files and the orphan candidates.
+    pub const fn quarantine(&self) -> Quarantine<'_> {
+        Quarantine { state: self }
+    }
+
+    /// Returns the room of the jobs: records, logs, queue, and leases of external workers.
+    pub const fn jobs(&self) -> Jobs<'_> {
+        Jobs { state: self }
+    }
+
+    /// Returns the room of the outbox: events, receipts, cursors of sinks, and delivered states.
+    pub const fn outbox(&self) -> OutboxLog<'_> {
+        OutboxLog { state: self }
+    }
+
+    /// Returns the room of the facts about all tables: health, use, damage, reports of engines, and decisions of the autopilot.
+    pub const fn fleet(&self) -> Fleet<'_> {
+        Fleet { state: self }
+    }
+
+    /// Returns the room of the server processes on the database.
+    pub const fn servers(&self) -> Servers<'_> {
+        Servers { state: self }
+    }
+
+    /// Returns the room of the principals and their tokens.
+    pub const fn principals(&self) -> Principals<'_> {
+        Principals { state: self }
     }
 
     /// Checks that the database answers.
@@ -139,7 +175,7 @@ impl State {
     /// Unregisters this process and closes every connection. With SQLite, this also moves the write-ahead log into the database
     /// file.
     pub async fn close(&self) {
-        if let Err(error) = self.unregister().await {
+        if let Err(error) = self.servers().unregister().await {
             tracing::warn!(%error, "this server could not be unregistered; the others count it as dead after state.dead_seconds");
         }
         self.readers.close().await;
@@ -197,16 +233,16 @@ mod tests {
         pool.close().await;
 
         let state = State::open(Database::Sqlite(path)).await.expect("opened");
-        let (warehouse, location) = state.ensure_warehouse("default", "file:///other", false).await.expect("there");
+        let (warehouse, location) = state.warehouses().ensure("default", "file:///other", false).await.expect("there");
         assert_eq!((warehouse, location.as_str()), (Warehouse { id: 1, case_insensitive: false }, "file:///w"));
         let namespace = NamespaceName::new(vec!["N".to_owned()]).expect("valid");
-        assert_eq!(state.namespace(warehouse, &namespace).await.expect("there").properties["a"], "b");
-        let row = state.table(warehouse, &TableName::new(namespace, "T").expect("valid")).await.expect("there");
+        assert_eq!(state.namespaces().get(warehouse, &namespace).await.expect("there").properties["a"], "b");
+        let row = state.tables().table(warehouse, &TableName::new(namespace, "T").expect("valid")).await.expect("there");
         assert!(row.owned && !row.protected);
         assert_eq!((row.kind, row.warehouse), (TabularKind::Table, 1));
-        let quarantine = state.quarantine_of(row.id).await.expect("read");
+        let quarantine = state.quarantine().of_table(row.id).await.expect("read");
         let kinds: Vec<QuarantineKind> = quarantine.iter().map(|doomed| doomed.record.kind).collect();
         assert_eq!(kinds, [QuarantineKind::Orphan, QuarantineKind::Own], "earlier versions told orphans by their reason");
-        assert_eq!(state.places(warehouse).await.expect("read"), [(row.id, "file:///w/n/t".to_owned())]);
+        assert_eq!(state.tables().places(warehouse).await.expect("read"), [(row.id, "file:///w/n/t".to_owned())]);
     }
 }

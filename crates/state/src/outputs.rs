@@ -31,7 +31,13 @@ pub(crate) async fn remove_outputs<P: AsRef<str>>(tx: &mut Transaction<'_, Any>,
     Ok(())
 }
 
-impl State {
+/// The room of the pending outputs.
+#[derive(Debug, Clone, Copy)]
+pub struct Outputs<'a> {
+    pub(crate) state: &'a State,
+}
+
+impl Outputs<'_> {
     /// Records files before they are written, in one transaction.
     ///
     /// A file that is recorded already keeps its record.
@@ -39,8 +45,8 @@ impl State {
     /// # Errors
     ///
     /// Returns [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
-    pub async fn record_outputs(&self, warehouse: Warehouse, table: TableId, job: Option<JobId>, paths: &[String]) -> Result<()> {
-        let mut tx = self.begin_intent().await?;
+    pub async fn record(self, warehouse: Warehouse, table: TableId, job: Option<JobId>, paths: &[String]) -> Result<()> {
+        let mut tx = self.state.begin_intent().await?;
         for paths in paths.chunks(ROWS) {
             let sql = format!(
                 "INSERT INTO pending_output (path, table_id, job_id, instance, recorded_ms, warehouse_id)
@@ -53,7 +59,7 @@ impl State {
                     .bind(path)
                     .bind(table.to_string())
                     .bind(job.map(|j| j.to_string()))
-                    .bind(self.instance.to_string())
+                    .bind(self.state.instance.to_string())
                     .bind(now_ms())
                     .bind(warehouse.id)
             });
@@ -68,8 +74,8 @@ impl State {
     /// # Errors
     ///
     /// Returns [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
-    pub async fn forget_output(&self, path: &str) -> Result<()> {
-        sqlx::query("DELETE FROM pending_output WHERE path = $1").bind(path).execute(&self.intents).await?;
+    pub async fn forget(self, path: &str) -> Result<()> {
+        sqlx::query("DELETE FROM pending_output WHERE path = $1").bind(path).execute(&self.state.intents).await?;
         Ok(())
     }
 
@@ -79,12 +85,12 @@ impl State {
     ///
     /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer, and [`Corrupt`](crate::StateError::Corrupt) if a
     /// stored value can't be read.
-    pub async fn outputs_of_dead_instances(&self, warehouse: Warehouse) -> Result<Vec<PendingOutput>> {
+    pub async fn of_dead_instances(self, warehouse: Warehouse) -> Result<Vec<PendingOutput>> {
         let query = sqlx::query(
             "SELECT path, table_id, job_id FROM pending_output WHERE instance NOT IN (SELECT id FROM instance) AND warehouse_id = $1 ORDER BY table_id, path",
         )
         .bind(warehouse.id);
-        let rows = query.fetch_all(&self.readers).await?;
+        let rows = query.fetch_all(&self.state.readers).await?;
         let parse = |row: &sqlx::any::AnyRow| {
             let job: Option<String> = row.try_get(2)?;
             let job = job.map(|j| parse_id(&j)).transpose()?;
@@ -98,9 +104,9 @@ impl State {
     /// # Errors
     ///
     /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer.
-    pub async fn outputs_of_job(&self, job: JobId) -> Result<Vec<String>> {
+    pub async fn of_job(self, job: JobId) -> Result<Vec<String>> {
         let query = sqlx::query_scalar("SELECT path FROM pending_output WHERE job_id = $1").bind(job.to_string());
-        Ok(query.fetch_all(&self.readers).await?)
+        Ok(query.fetch_all(&self.state.readers).await?)
     }
 
     /// Visits the pending outputs of a table and its files in quarantine, in no particular order.
@@ -111,10 +117,10 @@ impl State {
     /// # Errors
     ///
     /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer. Some files may have been visited before.
-    pub async fn visit_accounted(&self, table: TableId, mut visit: impl FnMut(&str)) -> Result<()> {
+    pub async fn visit_accounted(self, table: TableId, mut visit: impl FnMut(&str)) -> Result<()> {
         let sql = "SELECT path FROM pending_output WHERE table_id = $1
                    UNION ALL SELECT path FROM quarantine WHERE table_id = $1 AND state IN ('quarantined', 'deleting')";
-        let mut paths = sqlx::query_scalar::<_, String>(sql).bind(table.to_string()).fetch(&self.readers);
+        let mut paths = sqlx::query_scalar::<_, String>(sql).bind(table.to_string()).fetch(&self.state.readers);
         while let Some(path) = paths.try_next().await? {
             visit(&path);
         }
@@ -129,10 +135,10 @@ impl State {
     /// # Errors
     ///
     /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer.
-    pub async fn is_known_non_state(&self, path: &str, dead: bool) -> Result<bool> {
+    pub async fn is_known_non_state(self, path: &str, dead: bool) -> Result<bool> {
         let sql = "SELECT (SELECT count(*) FROM quarantine WHERE path = $1 AND state <> 'released')
                         + (SELECT count(*) FROM pending_output WHERE path = $1 AND ($2 = 1 OR instance IN (SELECT id FROM instance)))";
-        let known: i64 = sqlx::query_scalar(sql).bind(path).bind(i64::from(dead)).fetch_one(&self.readers).await?;
+        let known: i64 = sqlx::query_scalar(sql).bind(path).bind(i64::from(dead)).fetch_one(&self.state.readers).await?;
         Ok(known > 0)
     }
 
@@ -142,9 +148,9 @@ impl State {
     ///
     /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer, and [`Corrupt`](crate::StateError::Corrupt) if a
     /// stored value can't be read.
-    pub async fn output_job(&self, path: &str) -> Result<Option<JobId>> {
+    pub async fn job_of(self, path: &str) -> Result<Option<JobId>> {
         let query = sqlx::query_scalar("SELECT job_id FROM pending_output WHERE path = $1").bind(path);
-        let job: Option<Option<String>> = query.fetch_optional(&self.readers).await?;
+        let job: Option<Option<String>> = query.fetch_optional(&self.state.readers).await?;
         job.flatten().map(|id| parse_id(&id)).transpose()
     }
 }

@@ -7,14 +7,20 @@ use sqlx::Row;
 
 use crate::{Result, State};
 
-impl State {
+/// The room of the principals and their tokens.
+#[derive(Debug, Clone, Copy)]
+pub struct Principals<'a> {
+    pub(crate) state: &'a State,
+}
+
+impl Principals<'_> {
     /// Checks that a principal exists. If none does, this is the first start.
     ///
     /// # Errors
     ///
     /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer.
-    pub async fn has_principals(&self) -> Result<bool> {
-        let n: i64 = sqlx::query_scalar("SELECT count(*) FROM principal").fetch_one(&self.readers).await?;
+    pub async fn any(self) -> Result<bool> {
+        let n: i64 = sqlx::query_scalar("SELECT count(*) FROM principal").fetch_one(&self.state.readers).await?;
         Ok(n > 0)
     }
 
@@ -23,7 +29,7 @@ impl State {
     /// # Errors
     ///
     /// Returns [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
-    pub async fn put_principal(&self, name: &str, token_sha256: &str) -> Result<()> {
+    pub async fn put(self, name: &str, token_sha256: &str) -> Result<()> {
         sqlx::query(
             "INSERT INTO principal (name, token_sha256, created_ms) VALUES ($1, $2, $3)
              ON CONFLICT (name) DO UPDATE SET token_sha256 = $2",
@@ -31,7 +37,7 @@ impl State {
         .bind(name)
         .bind(token_sha256)
         .bind(now_ms())
-        .execute(&self.writer)
+        .execute(&self.state.writer)
         .await?;
         Ok(())
     }
@@ -44,7 +50,7 @@ impl State {
     /// # Errors
     ///
     /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer.
-    pub async fn principal_by_token(&self, token_sha256: &str) -> Result<Option<(String, Millis)>> {
+    pub async fn by_token(self, token_sha256: &str) -> Result<Option<(String, Millis)>> {
         let row = sqlx::query(
             "SELECT name, $3 FROM principal WHERE token_sha256 = $1
              UNION ALL SELECT principal, expires_ms FROM access_token WHERE token_sha256 = $1 AND expires_ms > $2 LIMIT 1",
@@ -52,7 +58,7 @@ impl State {
         .bind(token_sha256)
         .bind(now_ms())
         .bind(Millis::MAX)
-        .fetch_optional(&self.readers)
+        .fetch_optional(&self.state.readers)
         .await?;
         row.map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
     }
@@ -62,12 +68,12 @@ impl State {
     /// # Errors
     ///
     /// Returns [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
-    pub async fn insert_access_token(&self, principal: &str, token_sha256: &str, expires_ms: Millis) -> Result<()> {
+    pub async fn insert_access_token(self, principal: &str, token_sha256: &str, expires_ms: Millis) -> Result<()> {
         sqlx::query("INSERT INTO access_token (token_sha256, principal, expires_ms) VALUES ($1, $2, $3)")
             .bind(token_sha256)
             .bind(principal)
             .bind(expires_ms)
-            .execute(&self.intents)
+            .execute(&self.state.intents)
             .await?;
         Ok(())
     }

@@ -64,7 +64,7 @@ impl Catalog {
     /// Returns [`Behind`](CatalogError::Behind) if another metadata file may be current, [`State`](CatalogError::State) if the
     /// database fails, and [`Storage`](CatalogError::Storage) if the storage does not answer.
     pub async fn check_only_tip(&self, row: &TabularRow) -> Result<()> {
-        let since_ms = self.state().tabular_created_ms(row.id).await?;
+        let since_ms = self.state().tables().created_ms(row.id).await?;
         let why = self
             .other_tips(
                 row.id,
@@ -79,7 +79,7 @@ impl Catalog {
         // If database and storage agree, the ledger was compared at the start.
         let ledger = if look.storage_agrees { Arc::default() } else { self.cached_ledger().await? };
         loop {
-            let Some(row) = self.state().tabular_by_id(id).await? else { return Ok(None) };
+            let Some(row) = self.state().tables().by_id(id).await? else { return Ok(None) };
             let entry = LedgerEntry::from(row.clone());
             let theirs = ledger.entries.iter().filter(|e| e.id == entry.id && e.uuid == entry.uuid);
             let beside = theirs.map(|e| e.metadata_location.clone()).collect();
@@ -100,7 +100,7 @@ impl Catalog {
                 Err(CatalogError::Storage(e)) if !matches!(e, StorageError::NotFound { .. }) => return Err(e.into()),
                 Err(e) => e.to_string(),
             };
-            let now = self.state().tabular_by_id(id).await?.map(|row| row.metadata_location);
+            let now = self.state().tables().by_id(id).await?.map(|row| row.metadata_location);
             // Another server may have committed while storage was examined.
             if now.is_none_or(|now| now == row.metadata_location) {
                 return Ok(Some(why));

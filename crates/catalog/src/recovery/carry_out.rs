@@ -36,9 +36,9 @@ pub async fn recover(catalog: &Catalog, plan: &Recovery, reconcile: bool) -> Res
             Outbox { events: vec![event], receipts: Vec::new() }
         };
         let row = NamespaceRow { name: name.clone(), properties, protected: false };
-        state.create_namespace(warehouse, &row, &along(&name), along).await?;
+        state.namespaces().create(warehouse, &row, &along(&name), along).await?;
         if protected {
-            state.protect_namespace(warehouse, &name, true, &Outbox::default()).await?;
+            state.namespaces().protect(warehouse, &name, true, &Outbox::default()).await?;
         }
     }
     for entry in plan.enter.clone() {
@@ -48,12 +48,12 @@ pub async fn recover(catalog: &Catalog, plan: &Recovery, reconcile: bool) -> Res
         let along = Outbox { events: vec![event], receipts: Vec::new() };
         let places = places_at(catalog, row.clone()).await.unwrap_or_else(|_| vec![row.location.clone()]);
         let new = NewTabular { row, recorded_output: None, replaces: None, places };
-        state.publish(warehouse, &[], &[new], &along).await?;
+        state.tables().publish(warehouse, &[], &[new], &along).await?;
     }
     for Advance { name, to, .. } in &plan.advance {
-        let row = match state.table(warehouse, name).await {
+        let row = match state.tables().table(warehouse, name).await {
             Ok(row) => row,
-            Err(_) => state.view(warehouse, name).await?,
+            Err(_) => state.tables().view(warehouse, name).await?,
         };
         let pointed = TabularRow { metadata_location: to.uri.clone(), ..row.clone() };
         let places = places_at(catalog, pointed).await?;
@@ -69,7 +69,7 @@ pub async fn recover(catalog: &Catalog, plan: &Recovery, reconcile: bool) -> Res
             settled_outputs: Vec::new(),
             restored: Vec::new(),
         };
-        if !state.publish(warehouse, &[swap], &[], &Outbox { events: vec![event], receipts: Vec::new() }).await? {
+        if !state.tables().publish(warehouse, &[swap], &[], &Outbox { events: vec![event], receipts: Vec::new() }).await? {
             return Err(CatalogError::Refused(format!("{name} was committed to meanwhile; plan again")));
         }
     }
@@ -125,7 +125,7 @@ async fn quarantine_rejected(catalog: &Catalog, RejectedMetadata { name, id, fil
     let options = catalog.options();
     let due_ms = now_ms().saturating_add(options.grace_ms.max(options.undrop_ms));
     let record = |(path, bytes)| row.quarantine(path, bytes, "`esker recover` kept another state of the table", None, due_ms);
-    Ok(catalog.state().quarantine(&paths.into_iter().map(record).collect::<Vec<_>>()).await?)
+    Ok(catalog.state().quarantine().add(&paths.into_iter().map(record).collect::<Vec<_>>()).await?)
 }
 
 /// Lists the files that the snapshots of a metadata file lead to, each with its size in bytes if that is known.

@@ -163,7 +163,7 @@ async fn strangers(catalog: &Catalog, entry: &LedgerEntry, look: &HistorySearch,
         files.sort();
         files.dedup();
         for (uri, version) in non_ancestors(catalog, entry, std::mem::take(&mut files), (&mut ancestry, there)).await? {
-            if catalog.state().is_known_non_state(&uri, look.storage_agrees).await? {
+            if catalog.state().outputs().is_known_non_state(&uri, look.storage_agrees).await? {
                 continue;
             }
             match candidate(catalog, entry, uri, version).await {
@@ -283,5 +283,5 @@ pub(super) async fn is_stranger(catalog: &Catalog, row: &TabularRow, uri: &str) 
             !ancestry.holds(uri) && wanted > ancestry.reached()
         }
     };
-    Ok(unknown && !catalog.state().is_known_non_state(uri, true).await?)
+    Ok(unknown && !catalog.state().outputs().is_known_non_state(uri, true).await?)
 }

@@ -44,7 +44,7 @@ impl TokenArgs {
         }
         let state = State::open(database).await?;
         let token = fresh_token()?;
-        state.put_principal(&self.name, &token_hash(&token)).await?;
+        state.principals().put(&self.name, &token_hash(&token)).await?;
         state.close().await;
         print_line(&token);
         Ok(())

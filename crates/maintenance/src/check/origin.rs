@@ -101,7 +101,7 @@ impl<'a> Origins<'a> {
     /// Describes whether a job can be undone.
     async fn undo(&self, id: JobId) -> Result<String> {
         let catalog = &self.context.catalog;
-        let Some(job) = catalog.state().job(id).await? else {
+        let Some(job) = catalog.state().jobs().get(id).await? else {
             return Ok(format!("not possible: the record of job {id} is gone"));
         };
         Ok(match check_reversible(catalog, self.table, &job).await {

@@ -61,7 +61,7 @@ pub(crate) async fn reverse(catalog: &Catalog, table: &LoadedTable, job: &Job, p
         actor: Actor { principal: principal.to_string(), receipt: None },
     };
     let committed = catalog.commit_to(table.row.id, Change::Rebased(Arc::new(reversal))).await;
-    let left = catalog.state().outputs_of_job(job.id).await?;
+    let left = catalog.state().outputs().of_job(job.id).await?;
     if !left.is_empty() {
         deletion::settle_outputs(catalog, table.row.id, &left, "written by an undo and not committed").await?;
     }
@@ -151,7 +151,7 @@ async fn applied(
 
 /// Checks that every file is still in storage, that none is being deleted, and that no erasure is about to remove any.
 async fn check_there(catalog: &Catalog, table: TableId, job: &Job, files: &[LiveFile]) -> Result<()> {
-    let quarantine = catalog.state().quarantine_of(table).await?;
+    let quarantine = catalog.state().quarantine().of_table(table).await?;
     let deleting = quarantine.into_iter().filter(|d| d.state == QuarantineState::Deleting);
     let going: HashSet<String> = deleting.map(|d| Location::normalize(&d.record.path)).collect();
     let paths: HashSet<&str> = files.iter().map(|f| f.file.file_path.as_str()).collect();

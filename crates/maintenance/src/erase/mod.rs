@@ -133,7 +133,7 @@ pub(crate) async fn execute_erase(
     let deadline_ms = plan.deadline_ms;
     let options = EraseOptions { deadline_ms: Some(deadline_ms), ..options.clone() };
     let reload = || async {
-        match catalog.state().tabular_by_id(table.row.id).await? {
+        match catalog.state().tables().by_id(table.row.id).await? {
             Some(row) => Ok::<_, MaintenanceError>(catalog.load_row(row).await?),
             None => Err(MaintenanceError::Refused(format!("table {} was dropped meanwhile", table.row.name))),
         }
@@ -170,7 +170,7 @@ pub(crate) async fn execute_erase(
     let current = reload().await?;
     let (after, _) = report(catalog, reader, &current, &options).await?;
     let quarantined: Vec<String> = after.holders.iter().filter_map(|h| h.quarantined_as.clone()).collect();
-    outcome.files = catalog.state().shorten_quarantine(&quarantined, deadline_ms).await?;
+    outcome.files = catalog.state().quarantine().shorten(&quarantined, deadline_ms).await?;
     outcome.report = report(catalog, reader, &current, &options).await?.0;
     let goes = |h: &RowHolder| h.snapshots == 0 && h.released.is_none() && h.due_ms.is_some_and(|due| due <= deadline_ms);
     outcome.complete = outcome.report.holders.iter().all(goes);

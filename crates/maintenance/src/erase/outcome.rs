@@ -106,7 +106,7 @@ impl RowHolder {
 pub(crate) async fn erased(catalog: &Catalog, table: TableId) -> Result<HashMap<String, JobId>> {
     let filter = JobFilter { table: Some(table), kind: Some(JobKind::Erase.to_string()), ..JobFilter::default() };
     let mut files = HashMap::new();
-    for job in catalog.state().jobs(&filter, u32::MAX).await? {
+    for job in catalog.state().jobs().list(&filter, u32::MAX).await? {
         let outcome = job.outcome.and_then(|outcome| EraseOutcome::deserialize(outcome).ok()).unwrap_or_default();
         files.extend(outcome.report.holders.into_iter().map(|holder| (Location::normalize(&holder.path), job.id)));
     }

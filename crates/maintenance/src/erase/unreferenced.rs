@@ -40,7 +40,7 @@ pub(super) async fn outside(
     found: &mut BTreeMap<String, Suspect>,
 ) -> Result<()> {
     let mut quarantined: BTreeMap<String, (String, Millis)> = BTreeMap::new();
-    for file in catalog.state().quarantine_of(table.row.id).await? {
+    for file in catalog.state().quarantine().of_table(table.row.id).await? {
         quarantined.insert(Location::normalize(&file.record.path), (file.record.path, file.record.due_ms));
     }
     for (path, quarantined) in &quarantined {
@@ -87,7 +87,7 @@ async fn loose(catalog: &Catalog, table: &LoadedTable, known: impl Fn(&str) -> b
             }
         }
     }
-    for file in catalog.state().released_of(table.row.id).await? {
+    for file in catalog.state().quarantine().released_of(table.row.id).await? {
         let Ok(at) = Location::parse(&file.record.path) else { continue };
         if !known(&at.to_string()) && !strays.contains_key(&at.to_string()) && !places.is_anothers(&at)? {
             strays.insert(at.to_string(), 0);

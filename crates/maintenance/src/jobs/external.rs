@@ -85,9 +85,9 @@ impl Maintenance {
             JobEnd::Failed(error) => format!("failed, reported by {worker}: {error}"),
             _ => format!("ended by {worker}"),
         };
-        let ended = state.end_external_job(job.id, worker, &end, &measured).await?;
+        let ended = state.jobs().end_external(job.id, worker, &end, &measured).await?;
         if ended {
-            state.log_job(job.id, &[JobLogLine { time_ms: now_ms(), text }]).await?;
+            state.jobs().append_log(job.id, &[JobLogLine { time_ms: now_ms(), text }]).await?;
             self.stats.count(&job.kind, &end, seconds, cost);
         }
         Ok(ended)

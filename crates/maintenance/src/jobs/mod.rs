@@ -216,7 +216,7 @@ impl Maintenance {
             due_ms: order.due_ms.max(now_ms()),
             predicted: order.predicted,
         };
-        let entered = self.catalog.state().enqueue(self.catalog.warehouse(), &new).await?;
+        let entered = self.catalog.state().jobs().enqueue(self.catalog.warehouse(), &new).await?;
         self.wake.notify_one();
         Ok(entered)
     }

@@ -106,7 +106,7 @@ impl Worker {
     /// Wakes this worker when another server enqueues a job, if the database has notifications (PostgreSQL). Never returns.
     pub async fn listen(self) {
         loop {
-            match self.state.listen_for_jobs().await {
+            match self.state.jobs().listen().await {
                 // The database has no notifications: the queue is looked at every two seconds.
                 Ok(None) => std::future::pending().await,
                 Ok(Some(mut news)) => {
@@ -123,7 +123,7 @@ impl Worker {
     /// Puts the jobs of dead servers back into the queue. Files that they had written are reclaimed elsewhere, at any time. Names
     /// of files contain the attempt, so those of a new attempt are not among them.
     async fn take_over(&self) {
-        match self.state.requeue_abandoned_jobs().await {
+        match self.state.jobs().requeue_abandoned().await {
             Ok(0) => {}
             Ok(jobs) => tracing::warn!(jobs, "jobs of dead servers are back in the queue"),
             Err(error) => tracing::warn!(%error, "looking for jobs of dead servers failed; it is tried again"),
@@ -138,7 +138,7 @@ impl Worker {
         if ids.is_empty() {
             return None;
         }
-        match self.state.take_job(&ids).await {
+        match self.state.jobs().take(&ids).await {
             Ok(job) => job.and_then(|job| Some((self.warehouses.get(&job.warehouse)?.clone(), job))),
             Err(error) => {
                 tracing::warn!(%error, "taking a job from the queue failed; it is tried again");
@@ -169,7 +169,7 @@ async fn attempt(maintenance: Maintenance, job: Job, options: WorkerOptions, tur
     let context = maintenance.context(job.id, job.attempts, job.table_id, &job.principal);
     maintenance.running.lock().unwrap_or_else(PoisonError::into_inner).insert(job.id, context.progress.clone());
     let _leave = RunningJobGuard { maintenance: maintenance.clone(), job: job.id, turn: Some(turn) };
-    context.progress.log(format!("attempt {} begins on server {}", job.attempts, maintenance.catalog.state().instance()));
+    context.progress.log(format!("attempt {} begins on server {}", job.attempts, maintenance.catalog.state().servers().own_id()));
     let started = Instant::now();
     let mut measured = None;
     let done = {
@@ -218,7 +218,7 @@ async fn plan_and_run(
         Some((_, work)) => work,
         None => PlannedJob::plan(context, &table, &request).await?,
     };
-    catalog.state().plan_job(job, &work.record()?.to_string()).await?;
+    catalog.state().jobs().record_plan(job, &work.record()?.to_string()).await?;
     if read_only {
         // There is nothing to compare, and the facts of a damaged table can't be computed.
         return Ok(AttemptResult::Outcome(work.run(context, &table).await?.to_string()));
@@ -240,7 +240,7 @@ async fn report_progress(context: &JobContext) -> std::convert::Infallible {
     loop {
         tokio::time::sleep(PROGRESS_INTERVAL).await;
         flush(context).await;
-        match state.flush_progress(context.job, context.progress.get()).await {
+        match state.jobs().flush_progress(context.job, context.progress.get()).await {
             Ok(false) => {}
             Ok(true) if context.progress.is_cancelled() => {}
             Ok(true) => {
@@ -255,7 +255,7 @@ async fn report_progress(context: &JobContext) -> std::convert::Infallible {
 /// Records the job's new log lines. They are lost if the database fails.
 async fn flush(context: &JobContext) {
     let lines = context.progress.take_lines();
-    if let Err(error) = context.catalog.state().log_job(context.job, &lines).await {
+    if let Err(error) = context.catalog.state().jobs().append_log(context.job, &lines).await {
         tracing::warn!(%error, "lines of the job's log are lost");
     }
 }
@@ -306,7 +306,7 @@ async fn record_end(context: &JobContext, end: &JobEnd, measured: &str) {
 /// Reclaims the files and records the end, in one try. It fails only if the database does.
 async fn try_record_end(context: &JobContext, end: &JobEnd, measured: &str) -> Result<()> {
     let state = context.catalog.state();
-    let left = state.outputs_of_job(context.job).await?;
+    let left = state.outputs().of_job(context.job).await?;
     if !left.is_empty() {
         let settled = deletion::settle_outputs(&context.catalog, context.table, &left, "written by a job and not committed");
         match catch_panic(settled).await {
@@ -318,5 +318,5 @@ async fn try_record_end(context: &JobContext, end: &JobEnd, measured: &str) -> R
         }
     }
     flush(context).await;
-    Ok(state.end_job(context.job, end, measured).await?)
+    Ok(state.jobs().end(context.job, end, measured).await?)
 }

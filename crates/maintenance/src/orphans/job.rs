@@ -39,7 +39,7 @@ impl JobType for OrphanRemoval {
     const UNDO: Option<Undo> = Some(|catalog, job, principal| {
         async move {
             let note = format!("job {} was undone by {principal}", job.id);
-            let (files, gone) = catalog.state().release_quarantined_by(job.id, &note).await?;
+            let (files, gone) = catalog.state().quarantine().release_by_job(job.id, &note).await?;
             Ok(UndoOutcome { files, gone, ..UndoOutcome::default() })
         }
         .boxed()

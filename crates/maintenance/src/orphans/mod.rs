@@ -194,7 +194,7 @@ impl OrphanScan {
         let listed = Listing::take(catalog.storage(), &location, inventory, spill, name).await?;
         let counted = LocationCensus::default();
         // References are read after the listing ended, so that a file committed meanwhile is no orphan.
-        let table = match catalog.state().tabular_by_id(table.row.id).await? {
+        let table = match catalog.state().tables().by_id(table.row.id).await? {
             Some(row) => catalog.load_row(row).await?,
             None => return Err(MaintenanceError::Refused(format!("table {} was dropped during the listing", table.row.name))),
         };
@@ -202,7 +202,7 @@ impl OrphanScan {
         catalog.check_only_tip(&table.row).await?;
         let referenced = referenced_paths(catalog, &table).await?;
         let mut accounted = catalog.path_set();
-        catalog.state().visit_accounted(table.row.id, |path| accounted.insert(path)).await?;
+        catalog.state().outputs().visit_accounted(table.row.id, |path| accounted.insert(path)).await?;
         let accounted = accounted.finish()?;
         let elsewhere = referenced_by_others(catalog, table.row.id, std::slice::from_ref(&location)).await?;
         let others = deletion::other_places(catalog, Some(table.row.id)).await?;
@@ -295,7 +295,7 @@ pub(crate) async fn list_orphans(
             break;
         }
         for ListedFile { path, bytes, modified_ms } in found.into_iter().take(NAMED - named.len()) {
-            let since_ms = catalog.state().orphan_candidate_since(&path).await?;
+            let since_ms = catalog.state().quarantine().orphan_candidate_since(&path).await?;
             named.push(Orphan { path, bytes, modified_ms, since_ms, reason: REASON.to_owned() });
         }
     }
@@ -345,7 +345,7 @@ pub(crate) async fn execute_orphans(context: &JobContext, table: &LoadedTable, p
             break;
         }
         let paths: Vec<String> = found.iter().map(|f| f.path.clone()).collect();
-        let since = state.record_orphan_candidates(table.row.id, &paths, began).await?;
+        let since = state.quarantine().record_orphan_candidates(table.row.id, &paths, began).await?;
         let due = found.into_iter().zip(since).filter(|(_, since)| *since <= plan.seen_before_ms);
         let quarantines: Vec<_> = due
             .map(|(f, _)| {
@@ -356,9 +356,9 @@ pub(crate) async fn execute_orphans(context: &JobContext, table: &LoadedTable, p
         outcome.waiting += (paths.len() - quarantines.len()) as u64;
         outcome.quarantined_files += quarantines.len() as u64;
         outcome.quarantined_bytes += quarantines.iter().filter_map(|d| d.bytes).sum::<u64>();
-        state.quarantine(&quarantines).await?;
+        state.quarantine().add(&quarantines).await?;
     }
-    state.forget_orphan_candidates(table.row.id, began).await?;
+    state.quarantine().forget_orphan_candidates(table.row.id, began).await?;
     look.listed.done()?;
     outcome.counted = look.counted;
     outcome.seconds = started.elapsed().as_secs_f64();

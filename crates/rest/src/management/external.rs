@@ -64,7 +64,7 @@ pub(crate) async fn claim(State(app): State<App>, JsonBody(claim): JsonBody<Clai
     if ids.is_empty() {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    let taken = app.state().claim_external_job(&ids, &claim.engine, &claim.worker, lease_end(claim.lease_seconds)?).await?;
+    let taken = app.state().jobs().claim_external(&ids, &claim.engine, &claim.worker, lease_end(claim.lease_seconds)?).await?;
     let Some(job) = taken else { return Ok(StatusCode::NO_CONTENT.into_response()) };
     let maintenance = warehouse_of(&app, &job)?;
     match maintenance.external_job(&job).await {
@@ -119,7 +119,7 @@ pub(crate) async fn renew(
 ) -> Result<Json<RenewalAnswer>, ApiError> {
     let job = jobs::find(app.state(), &id).await?;
     let LeaseRenewal { worker, lease_seconds, done, total } = renewal;
-    let renewed = app.state().renew_job(job.id, &worker, lease_end(lease_seconds)?, (done, total)).await?;
+    let renewed = app.state().jobs().renew_external(job.id, &worker, lease_end(lease_seconds)?, (done, total)).await?;
     renewed.map(|cancelled| Json(RenewalAnswer { cancelled })).ok_or_else(|| lease_lost(&job, &worker))
 }
 

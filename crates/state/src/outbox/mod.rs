@@ -4,6 +4,8 @@
 //! run one at a time, so a later event never has a lower number. A receipt makes the repetition of a request return the first
 //! outcome.
 
+mod delivered;
+
 use esker_types::{Millis, now_ms};
 use serde::Serialize;
 use serde_json::Value;
@@ -133,19 +135,25 @@ impl Outbox {
     }
 }
 
-impl State {
+/// The room of the outbox: events, receipts, cursors of sinks, and delivered states.
+#[derive(Debug, Clone, Copy)]
+pub struct OutboxLog<'a> {
+    pub(crate) state: &'a State,
+}
+
+impl OutboxLog<'_> {
     /// Returns the receipt of a request, or `None` if no request with its key was carried out before.
     ///
     /// # Errors
     ///
     /// Returns [`Sql`](StateError::Sql) if the database does not answer.
-    pub async fn receipt(&self, key: &ReceiptKey) -> Result<Option<Receipt>> {
+    pub async fn receipt(self, key: &ReceiptKey) -> Result<Option<Receipt>> {
         let query =
             sqlx::query("SELECT body_sha256, outcome FROM receipt WHERE warehouse_id = $1 AND operation = $2 AND key = $3")
                 .bind(key.warehouse.id)
                 .bind(&key.operation)
                 .bind(key.key.to_string());
-        let row = query.fetch_optional(&self.readers).await?;
+        let row = query.fetch_optional(&self.state.readers).await?;
         row.map(|row| Ok(Receipt { body_sha256: row.try_get(0)?, outcome: row.try_get(1)? })).transpose()
     }
 
@@ -156,8 +164,8 @@ impl State {
     /// Returns [`DuplicateKey`](StateError::DuplicateKey) if another request with the same key was carried out meanwhile. Returns
     /// [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and [`Fenced`](StateError::Fenced),
     /// [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was written.
-    pub async fn insert_receipt(&self, receipt: NewReceipt) -> Result<()> {
-        let mut tx = self.begin().await?;
+    pub async fn insert_receipt(self, receipt: NewReceipt) -> Result<()> {
+        let mut tx = self.state.begin().await?;
         Outbox { events: Vec::new(), receipts: vec![receipt] }.insert(&mut tx).await?;
         tx.commit().await.map_err(StateError::Ambiguous)?;
         Ok(())
@@ -171,7 +179,7 @@ impl State {
     ///
     /// Returns [`Sql`](StateError::Sql) if the database does not answer, and [`Corrupt`](StateError::Corrupt) if a stored value
     /// can't be read.
-    pub async fn events_after(&self, cursor: i64, warehouse: Option<&str>, limit: u32) -> Result<Vec<Event>> {
+    pub async fn events_after(self, cursor: i64, warehouse: Option<&str>, limit: u32) -> Result<Vec<Event>> {
         let rows = sqlx::query(
             "SELECT id, uuid, warehouse, type, subject, principal, time_ms, data FROM event
              WHERE id > $1 AND ($2 IS NULL OR warehouse = $2) ORDER BY id LIMIT $3",
@@ -179,7 +187,7 @@ impl State {
         .bind(cursor)
         .bind(warehouse)
         .bind(i64::from(limit))
-        .fetch_all(&self.readers)
+        .fetch_all(&self.state.readers)
         .await?;
         let event = |row: &sqlx::any::AnyRow| {
             Ok(Event {
@@ -203,16 +211,16 @@ impl State {
     /// # Errors
     ///
     /// Returns [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the database fails.
-    pub async fn sink_cursor(&self, sink: &str) -> Result<i64> {
+    pub async fn sink_cursor(self, sink: &str) -> Result<i64> {
         sqlx::query(
             "INSERT INTO event_sink (name, delivered) SELECT $1, coalesce(max(id), 0) FROM event
              WHERE true ON CONFLICT (name) DO NOTHING",
         )
         .bind(sink)
-        .execute(&self.writer)
+        .execute(&self.state.writer)
         .await?;
         let query = sqlx::query_scalar("SELECT delivered FROM event_sink WHERE name = $1").bind(sink);
-        Ok(query.fetch_one(&self.readers).await?)
+        Ok(query.fetch_one(&self.state.readers).await?)
     }
 
     /// Removes the cursors of sinks that are not in `names`.
@@ -223,10 +231,10 @@ impl State {
     /// # Errors
     ///
     /// Returns [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the database fails.
-    pub async fn retain_sinks(&self, names: &[String]) -> Result<()> {
-        let known: Vec<String> = sqlx::query_scalar("SELECT name FROM event_sink").fetch_all(&self.readers).await?;
+    pub async fn retain_sinks(self, names: &[String]) -> Result<()> {
+        let known: Vec<String> = sqlx::query_scalar("SELECT name FROM event_sink").fetch_all(&self.state.readers).await?;
         for gone in known.iter().filter(|name| !names.contains(name)) {
-            sqlx::query("DELETE FROM event_sink WHERE name = $1").bind(gone).execute(&self.writer).await?;
+            sqlx::query("DELETE FROM event_sink WHERE name = $1").bind(gone).execute(&self.state.writer).await?;
         }
         Ok(())
     }
@@ -238,11 +246,11 @@ impl State {
     /// # Errors
     ///
     /// Returns [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the database fails.
-    pub async fn advance_sink(&self, sink: &str, delivered: i64) -> Result<()> {
+    pub async fn advance_sink(self, sink: &str, delivered: i64) -> Result<()> {
         sqlx::query("UPDATE event_sink SET delivered = $2 WHERE name = $1 AND delivered < $2")
             .bind(sink)
             .bind(delivered)
-            .execute(&self.intents)
+            .execute(&self.state.intents)
             .await?;
         Ok(())
     }
@@ -252,14 +260,14 @@ impl State {
     /// # Errors
     ///
     /// Returns [`Sql`](StateError::Sql) if the database does not answer.
-    pub async fn sink_lag(&self, sink: &str) -> Result<(i64, Millis)> {
+    pub async fn sink_lag(self, sink: &str) -> Result<(i64, Millis)> {
         let row = sqlx::query(
             "SELECT count(*), coalesce($2 - min(time_ms), 0) FROM event
              WHERE id > coalesce((SELECT delivered FROM event_sink WHERE name = $1), 0)",
         )
         .bind(sink)
         .bind(now_ms())
-        .fetch_one(&self.readers)
+        .fetch_one(&self.state.readers)
         .await?;
         Ok((row.try_get(0)?, row.try_get(1)?))
     }
@@ -272,8 +280,8 @@ impl State {
     ///
     /// Returns [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and [`Fenced`](StateError::Fenced),
     /// [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was written.
-    pub async fn forget_old(&self, receipts_before: Millis, events_before: Millis) -> Result<()> {
-        let mut tx = self.begin().await?;
+    pub async fn forget_old(self, receipts_before: Millis, events_before: Millis) -> Result<()> {
+        let mut tx = self.state.begin().await?;
         sqlx::query("DELETE FROM receipt WHERE created_ms < $1").bind(receipts_before).execute(&mut *tx).await?;
         sqlx::query("DELETE FROM access_token WHERE expires_ms < $1").bind(now_ms()).execute(&mut *tx).await?;
         sqlx::query(

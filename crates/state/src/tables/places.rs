@@ -7,7 +7,8 @@ use esker_types::TableId;
 use sqlx::{Any, Row, Transaction};
 use uuid::Uuid;
 
-use crate::{Result, State, Warehouse, parse_id};
+use super::Tables;
+use crate::{Result, Warehouse, parse_id};
 
 /// Records the places of a table or view. Places that it had before stay recorded.
 pub(crate) async fn insert_places(tx: &mut Transaction<'_, Any>, id: TableId, places: &[String]) -> Result<()> {
@@ -51,7 +52,7 @@ pub(crate) async fn forget_places(tx: &mut Transaction<'_, Any>, id: TableId) ->
     Ok(())
 }
 
-impl State {
+impl Tables<'_> {
     /// Returns the places of every table and view of a warehouse, ordered by entry and location.
     ///
     /// Dropped tables that can still be undropped are included.
@@ -60,14 +61,14 @@ impl State {
     ///
     /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer, and [`Corrupt`](crate::StateError::Corrupt) if a
     /// stored value can't be read.
-    pub async fn places(&self, warehouse: Warehouse) -> Result<Vec<(TableId, String)>> {
+    pub async fn places(self, warehouse: Warehouse) -> Result<Vec<(TableId, String)>> {
         let query = sqlx::query(
             "SELECT p.table_id, p.location FROM place p
              WHERE p.table_id IN (SELECT t.id FROM tabular t JOIN namespace n ON n.id = t.namespace_id WHERE n.warehouse_id = $1)
                 OR p.table_id IN (SELECT d.id FROM dropped_table d WHERE d.warehouse_id = $1)
              ORDER BY p.table_id, p.location",
         );
-        let rows = query.bind(warehouse.id).fetch_all(&self.readers).await?;
+        let rows = query.bind(warehouse.id).fetch_all(&self.state.readers).await?;
         rows.iter().map(|row| Ok((parse_id(row.try_get(0)?)?, row.try_get(1)?))).collect()
     }
 
@@ -78,9 +79,9 @@ impl State {
     /// # Errors
     ///
     /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer.
-    pub async fn places_of(&self, table: TableId) -> Result<Vec<String>> {
+    pub async fn places_of(self, table: TableId) -> Result<Vec<String>> {
         let query =
             sqlx::query_scalar("SELECT location FROM place WHERE table_id = $1 ORDER BY location").bind(table.to_string());
-        Ok(query.fetch_all(&self.readers).await?)
+        Ok(query.fetch_all(&self.state.readers).await?)
     }
 }

@@ -4,13 +4,13 @@
 
 use esker_types::{TableId, now_ms};
 
-use crate::health::add_usage;
-use crate::{Result, State, TableUsage};
+use super::{Fleet, add_usage};
+use crate::{Result, TableUsage};
 
 /// The number of reports that are kept for each table.
 const REPORTS_PER_TABLE: i64 = 1000;
 
-impl State {
+impl Fleet<'_> {
     /// Stores an engine's scan or commit report, as JSON, in one transaction.
     ///
     /// Adds its counts to the table's use, if there are any, and removes the oldest reports beyond the 1000 that are kept for a
@@ -20,8 +20,8 @@ impl State {
     ///
     /// Returns [`Fenced`](crate::StateError::Fenced) if the other servers count this one as dead, and
     /// [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
-    pub async fn insert_report(&self, table: TableId, principal: &str, body: &str, used: Option<&TableUsage>) -> Result<()> {
-        let mut tx = self.begin().await?;
+    pub async fn insert_report(self, table: TableId, principal: &str, body: &str, used: Option<&TableUsage>) -> Result<()> {
+        let mut tx = self.state.begin().await?;
         sqlx::query("INSERT INTO metrics_report (table_id, principal, body, received_ms) VALUES ($1, $2, $3, $4)")
             .bind(table.to_string())
             .bind(principal)
@@ -49,10 +49,10 @@ impl State {
     /// # Errors
     ///
     /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer.
-    pub async fn reports(&self, table: TableId, limit: u32) -> Result<Vec<String>> {
+    pub async fn reports(self, table: TableId, limit: u32) -> Result<Vec<String>> {
         let query = sqlx::query_scalar("SELECT body FROM metrics_report WHERE table_id = $1 ORDER BY id DESC LIMIT $2")
             .bind(table.to_string())
             .bind(i64::from(limit));
-        Ok(query.fetch_all(&self.readers).await?)
+        Ok(query.fetch_all(&self.state.readers).await?)
     }
 }

@@ -24,6 +24,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use esker_types::Millis;
+use uuid::Uuid;
 
 use crate::{Result, State, StateError};
 
@@ -49,7 +50,18 @@ fn heartbeat_grace(dead_after: Duration) -> Duration {
     dead_after / HEARTBEATS_PER_TIMEOUT * 2
 }
 
-impl State {
+/// The room of the server processes on the database.
+#[derive(Debug, Clone, Copy)]
+pub struct Servers<'a> {
+    pub(crate) state: &'a State,
+}
+
+impl Servers<'_> {
+    /// Returns the identifier of this process, with which intents and jobs are marked. It is new at each start.
+    pub fn own_id(self) -> Uuid {
+        self.state.instance
+    }
+
     /// Adds this process to the live servers, and removes the dead ones.
     ///
     /// On SQLite the data directory is locked, so all other processes are dead. If all others have been silent for `dead_after`,
@@ -59,12 +71,12 @@ impl State {
     ///
     /// Returns [`Fenced`](StateError::Fenced) if the other servers count this one as dead, and [`Full`](StateError::Full) or
     /// [`Sql`](StateError::Sql) if the database fails.
-    pub async fn register(&self, dead_after: Duration) -> Result<()> {
-        let mut tx = self.begin().await?;
-        if !self.database.is_postgres() {
+    pub async fn register(self, dead_after: Duration) -> Result<()> {
+        let mut tx = self.state.begin().await?;
+        if !self.state.database.is_postgres() {
             sqlx::query("DELETE FROM instance").execute(&mut *tx).await?;
         }
-        let clock = self.database.clock_sql();
+        let clock = self.state.database.clock_sql();
         let count = sqlx::AssertSqlSafe(format!(
             "SELECT count(*), CAST(coalesce(sum(CASE WHEN seen_ms < {clock} - $1 THEN 1 ELSE 0 END), 0) AS BIGINT) FROM instance"
         ));
@@ -72,14 +84,14 @@ impl State {
         let insert = sqlx::AssertSqlSafe(format!(
             "INSERT INTO instance (id, started_ms, seen_ms) VALUES ($1, {clock}, {clock}) RETURNING seen_ms"
         ));
-        let now: Millis = sqlx::query_scalar(insert).bind(self.instance.to_string()).fetch_one(&mut *tx).await?;
+        let now: Millis = sqlx::query_scalar(insert).bind(self.state.instance.to_string()).fetch_one(&mut *tx).await?;
         tx.commit().await?;
-        self.heartbeats.last_ms.store(now, Ordering::Release);
-        self.registered.store(true, Ordering::Release);
+        self.state.heartbeats.last_ms.store(now, Ordering::Release);
+        self.state.registered.store(true, Ordering::Release);
         if others > 0 && silent == others {
             tokio::time::sleep(heartbeat_grace(dead_after)).await;
         }
-        self.remove_dead_servers(dead_after).await
+        self.remove_dead(dead_after).await
     }
 
     /// Writes the heartbeat of this process, and removes dead servers.
@@ -91,24 +103,25 @@ impl State {
     ///
     /// Returns [`Fenced`](StateError::Fenced) if the other servers count this one as dead, and [`Sql`](StateError::Sql) if the
     /// heartbeat could not be written.
-    pub async fn heartbeat(&self, dead_after: Duration) -> Result<()> {
-        let clock = self.database.clock_sql();
+    pub async fn heartbeat(self, dead_after: Duration) -> Result<()> {
+        let clock = self.state.database.clock_sql();
         let sql = sqlx::AssertSqlSafe(format!("UPDATE instance SET seen_ms = {clock} WHERE id = $1 RETURNING seen_ms"));
-        let now: Option<Millis> = sqlx::query_scalar(sql).bind(self.instance.to_string()).fetch_optional(&self.intents).await?;
+        let now: Option<Millis> =
+            sqlx::query_scalar(sql).bind(self.state.instance.to_string()).fetch_optional(&self.state.intents).await?;
         let now = now.ok_or(StateError::Fenced)?;
-        if now - self.heartbeats.last_ms.swap(now, Ordering::AcqRel) > millis(dead_after / 2) {
-            self.heartbeats.remove_from_ms.store(now + millis(heartbeat_grace(dead_after)), Ordering::Release);
+        if now - self.state.heartbeats.last_ms.swap(now, Ordering::AcqRel) > millis(dead_after / 2) {
+            self.state.heartbeats.remove_from_ms.store(now + millis(heartbeat_grace(dead_after)), Ordering::Release);
         }
-        match now < self.heartbeats.remove_from_ms.load(Ordering::Acquire) {
+        match now < self.state.heartbeats.remove_from_ms.load(Ordering::Acquire) {
             true => Ok(()),
-            false => self.remove_dead_servers(dead_after).await,
+            false => self.remove_dead(dead_after).await,
         }
     }
 
     /// Removes the servers without a heartbeat for `dead_after`. From then on they can change nothing.
-    async fn remove_dead_servers(&self, dead_after: Duration) -> Result<()> {
-        let sql = sqlx::AssertSqlSafe(format!("DELETE FROM instance WHERE seen_ms < {} - $1", self.database.clock_sql()));
-        sqlx::query(sql).bind(millis(dead_after)).execute(&self.intents).await?;
+    async fn remove_dead(self, dead_after: Duration) -> Result<()> {
+        let sql = sqlx::AssertSqlSafe(format!("DELETE FROM instance WHERE seen_ms < {} - $1", self.state.database.clock_sql()));
+        sqlx::query(sql).bind(millis(dead_after)).execute(&self.state.intents).await?;
         Ok(())
     }
 
@@ -117,14 +130,17 @@ impl State {
     /// # Errors
     ///
     /// Returns [`Sql`](StateError::Sql) if the database does not answer.
-    pub async fn count_live_servers(&self) -> Result<i64> {
-        Ok(sqlx::query_scalar("SELECT count(*) FROM instance").fetch_one(&self.readers).await?)
+    pub async fn count_live(self) -> Result<i64> {
+        Ok(sqlx::query_scalar("SELECT count(*) FROM instance").fetch_one(&self.state.readers).await?)
     }
 
     /// Removes this process from the live servers, if it is registered. Called when the process ends.
-    pub(crate) async fn unregister(&self) -> Result<()> {
-        if self.registered.swap(false, Ordering::AcqRel) {
-            sqlx::query("DELETE FROM instance WHERE id = $1").bind(self.instance.to_string()).execute(&self.intents).await?;
+    pub(crate) async fn unregister(self) -> Result<()> {
+        if self.state.registered.swap(false, Ordering::AcqRel) {
+            sqlx::query("DELETE FROM instance WHERE id = $1")
+                .bind(self.state.instance.to_string())
+                .execute(&self.state.intents)
+                .await?;
         }
         Ok(())
     }

@@ -7,7 +7,8 @@
 use esker_types::Millis;
 use uuid::Uuid;
 
-use crate::{Result, State, StateError, Warehouse};
+use super::Warehouses;
+use crate::{Result, StateError, Warehouse};
 
 /// The record of a warehouse's epoch in the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,26 +32,32 @@ const DATABASE: &str = "database";
 /// It is set in backups only, never in the database that a backup is made of.
 pub(crate) const BACKUP: &str = "backup.";
 
-impl State {
+impl Warehouses<'_> {
     /// Returns the epoch of a warehouse. Gives the database its identifier if it has none.
     ///
     /// # Errors
     ///
     /// Returns [`Sql`](StateError::Sql) if the database does not answer, [`File`](StateError::File) if its file is gone, and
     /// [`Corrupt`](StateError::Corrupt) if the stored epoch can't be read.
-    pub async fn epoch(&self, warehouse: Warehouse) -> Result<Epoch> {
+    pub async fn epoch(self, warehouse: Warehouse) -> Result<Epoch> {
         let put = "INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING";
-        sqlx::query(put).bind(DATABASE).bind(Uuid::now_v7().to_string()).execute(&self.writer).await?;
+        sqlx::query(put).bind(DATABASE).bind(Uuid::now_v7().to_string()).execute(&self.state.writer).await?;
         let value = |key: String| {
             let query = sqlx::query_scalar("SELECT value FROM meta WHERE key = $1").bind(key);
-            async { Ok::<Option<String>, StateError>(query.fetch_optional(&self.readers).await?) }
+            async { Ok::<Option<String>, StateError>(query.fetch_optional(&self.state.readers).await?) }
         };
         let database = value(DATABASE.to_owned()).await?.unwrap_or_default();
         let (now, next) = parse(value(key(warehouse)).await?)?;
         let backup_ms = value(format!("{BACKUP}{}", warehouse.id)).await?;
         let corrupt = |_| StateError::Corrupt("not the time of a backup".to_owned());
         let backup_ms = backup_ms.map(|ms| ms.parse::<Millis>().map_err(corrupt)).transpose()?;
-        Ok(Epoch { database, identity: self.database.identity(&self.readers).await?, entered: now, entering: next, backup_ms })
+        Ok(Epoch {
+            database,
+            identity: self.state.database.identity(&self.state.readers).await?,
+            entered: now,
+            entering: next,
+            backup_ms,
+        })
     }
 
     /// Removes the mark of a backup for a warehouse: from now on this database takes care of the warehouse.
@@ -58,8 +65,11 @@ impl State {
     /// # Errors
     ///
     /// Returns [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the database fails.
-    pub async fn forget_backup(&self, warehouse: Warehouse) -> Result<()> {
-        sqlx::query("DELETE FROM meta WHERE key = $1").bind(format!("{BACKUP}{}", warehouse.id)).execute(&self.writer).await?;
+    pub async fn forget_backup(self, warehouse: Warehouse) -> Result<()> {
+        sqlx::query("DELETE FROM meta WHERE key = $1")
+            .bind(format!("{BACKUP}{}", warehouse.id))
+            .execute(&self.state.writer)
+            .await?;
         Ok(())
     }
 
@@ -71,8 +81,8 @@ impl State {
     ///
     /// Returns [`Corrupt`](StateError::Corrupt) if the stored epoch can't be read. Returns [`Fenced`](StateError::Fenced) if the
     /// other servers count this one as dead, and [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the database fails.
-    pub async fn set_epoch(&self, warehouse: Warehouse, now: i64, next: i64) -> Result<()> {
-        let mut tx = self.begin().await?;
+    pub async fn set_epoch(self, warehouse: Warehouse, now: i64, next: i64) -> Result<()> {
+        let mut tx = self.state.begin().await?;
         let before = sqlx::query_scalar("SELECT value FROM meta WHERE key = $1").bind(key(warehouse));
         let before = parse(before.fetch_optional(&mut *tx).await?)?;
         let put = "INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = $2";

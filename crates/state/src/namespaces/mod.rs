@@ -1,44 +1,16 @@
-//! Warehouses and namespaces, with the rule by which names are compared.
+//! Namespaces, and the SQL functions in them.
 //!
-//! Each name is stored twice: as it was given, and as a key by which it is compared ([`Warehouse::full_key`]). In a warehouse that
-//! ignores case, the key is the name in lower case.
+//! Each name is stored twice: as it was given, and as a key by which it is compared ([`Warehouse::full_key`]).
+
+mod functions;
 
 use std::collections::BTreeMap;
 
-use esker_types::{NamespaceName, TableName};
+use esker_types::NamespaceName;
 use sqlx::any::AnyRow;
 use sqlx::{Any, Row, Transaction};
 
-use crate::{Outbox, Result, State, StateError, flag};
-
-/// The row of a warehouse, as the functions of this crate take it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Warehouse {
-    /// The row number.
-    pub id: i64,
-    /// Names are compared without case. They keep the case that they were created with.
-    pub case_insensitive: bool,
-}
-
-impl Warehouse {
-    /// Returns the key by which a name is compared.
-    pub(crate) fn key(self, name: &str) -> String {
-        match self.case_insensitive {
-            true => name.to_lowercase(),
-            false => name.to_owned(),
-        }
-    }
-
-    /// Returns the key by which the name of a namespace is compared.
-    pub(crate) fn namespace_key(self, name: &NamespaceName) -> String {
-        self.key(&name.key())
-    }
-
-    /// Returns the keys by which the full name of a table or view is compared: of its namespace, and of its own name.
-    pub fn full_key(self, name: &TableName) -> (String, String) {
-        (self.namespace_key(&name.namespace), self.key(&name.name))
-    }
-}
+use crate::{Outbox, Result, State, StateError, Warehouse, flag};
 
 /// A namespace with its properties.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,37 +53,13 @@ async fn insert(tx: &mut Transaction<'_, Any>, warehouse: Warehouse, namespace: 
     Ok(done.rows_affected() > 0)
 }
 
-impl State {
-    /// Returns the names of all warehouses that a server ever entered.
-    ///
-    /// # Errors
-    ///
-    /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer.
-    pub async fn warehouse_names(&self) -> Result<Vec<String>> {
-        Ok(sqlx::query_scalar("SELECT name FROM warehouse ORDER BY name").fetch_all(&self.readers).await?)
-    }
+/// The room of the namespaces and SQL functions.
+#[derive(Debug, Clone, Copy)]
+pub struct Namespaces<'a> {
+    pub(crate) state: &'a State,
+}
 
-    /// Returns the warehouse of a name with its location, and creates it if it does not exist.
-    ///
-    /// Location and comparison of names are fixed when it is created: those of an existing warehouse are returned.
-    ///
-    /// # Errors
-    ///
-    /// Returns [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the database fails.
-    pub async fn ensure_warehouse(&self, name: &str, location: &str, case_insensitive: bool) -> Result<(Warehouse, String)> {
-        sqlx::query("INSERT INTO warehouse (name, location, case_insensitive) VALUES ($1, $2, $3) ON CONFLICT (name) DO NOTHING")
-            .bind(name)
-            .bind(location)
-            .bind(i64::from(case_insensitive))
-            .execute(&self.writer)
-            .await?;
-        let row = sqlx::query("SELECT id, case_insensitive, location FROM warehouse WHERE name = $1")
-            .bind(name)
-            .fetch_one(&self.writer)
-            .await?;
-        Ok((Warehouse { id: row.try_get(0)?, case_insensitive: flag(&row, 1)? }, row.try_get(2)?))
-    }
-
+impl Namespaces<'_> {
     /// Creates a namespace, and every namespace around it that does not exist, in one transaction.
     ///
     /// `along` is written with the namespace, the outbox that `made` returns with each namespace around it.
@@ -121,8 +69,8 @@ impl State {
     /// Returns [`AlreadyExists`](StateError::AlreadyExists) if the namespace exists. Returns [`Ambiguous`](StateError::Ambiguous)
     /// if the commit was sent but not confirmed, and [`Fenced`](StateError::Fenced), [`Full`](StateError::Full) or
     /// [`Sql`](StateError::Sql) if nothing was written.
-    pub async fn create_namespace(
-        &self,
+    pub async fn create(
+        self,
         warehouse: Warehouse,
         namespace: &NamespaceRow,
         along: &Outbox,
@@ -130,7 +78,7 @@ impl State {
     ) -> Result<()> {
         let mut around: Vec<NamespaceName> = std::iter::successors(namespace.name.parent(), NamespaceName::parent).collect();
         around.reverse();
-        let mut tx = self.begin().await?;
+        let mut tx = self.state.begin().await?;
         for name in around {
             let outer = NamespaceRow { name, properties: BTreeMap::new(), protected: false };
             if insert(&mut tx, warehouse, &outer).await? {
@@ -151,11 +99,11 @@ impl State {
     ///
     /// Returns [`NoSuchNamespace`](StateError::NoSuchNamespace) if the namespace does not exist. Returns [`Sql`](StateError::Sql)
     /// if the database does not answer, and [`Corrupt`](StateError::Corrupt) if a stored value can't be read.
-    pub async fn namespace(&self, warehouse: Warehouse, name: &NamespaceName) -> Result<NamespaceRow> {
+    pub async fn get(self, warehouse: Warehouse, name: &NamespaceName) -> Result<NamespaceRow> {
         let row = sqlx::query("SELECT name, properties, protected FROM namespace WHERE warehouse_id = $1 AND name_key = $2")
             .bind(warehouse.id)
             .bind(warehouse.namespace_key(name))
-            .fetch_optional(&self.readers)
+            .fetch_optional(&self.state.readers)
             .await?;
         namespace_row(&row.ok_or_else(|| StateError::NoSuchNamespace(name.to_string()))?)
     }
@@ -168,15 +116,15 @@ impl State {
     ///
     /// Returns [`NoSuchNamespace`](StateError::NoSuchNamespace) if `parent` does not exist. Returns [`Sql`](StateError::Sql) if the
     /// database does not answer, and [`Corrupt`](StateError::Corrupt) if a stored value can't be read.
-    pub async fn list_namespaces(
-        &self,
+    pub async fn list(
+        self,
         warehouse: Warehouse,
         parent: Option<&NamespaceName>,
         after: &str,
         limit: u32,
     ) -> Result<Vec<NamespaceName>> {
         if let Some(parent) = parent {
-            self.namespace(warehouse, parent).await?;
+            self.get(warehouse, parent).await?;
         }
         let names: Vec<String> = sqlx::query_scalar(
             "SELECT name FROM namespace WHERE warehouse_id = $1 AND parent = $2 AND name_key > $3 ORDER BY name_key LIMIT $4",
@@ -185,7 +133,7 @@ impl State {
         .bind(parent.map(|p| warehouse.namespace_key(p)).unwrap_or_default())
         .bind(warehouse.key(after))
         .bind(i64::from(limit))
-        .fetch_all(&self.readers)
+        .fetch_all(&self.state.readers)
         .await?;
         parse_names(names)
     }
@@ -196,10 +144,10 @@ impl State {
     ///
     /// Returns [`Sql`](StateError::Sql) if the database does not answer, and [`Corrupt`](StateError::Corrupt) if a stored value
     /// can't be read.
-    pub async fn all_namespaces(&self, warehouse: Warehouse) -> Result<Vec<NamespaceRow>> {
+    pub async fn all(self, warehouse: Warehouse) -> Result<Vec<NamespaceRow>> {
         let rows = sqlx::query("SELECT name, properties, protected FROM namespace WHERE warehouse_id = $1 ORDER BY name_key")
             .bind(warehouse.id)
-            .fetch_all(&self.readers)
+            .fetch_all(&self.state.readers)
             .await?;
         rows.iter().map(namespace_row).collect()
     }
@@ -213,13 +161,13 @@ impl State {
     /// Returns [`NoSuchNamespace`](StateError::NoSuchNamespace) if the namespace does not exist. Returns
     /// [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and [`Fenced`](StateError::Fenced),
     /// [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was written.
-    pub async fn update_namespace(
-        &self,
+    pub async fn update(
+        self,
         warehouse: Warehouse,
         name: &NamespaceName,
         change: impl FnOnce(&BTreeMap<String, String>) -> (BTreeMap<String, String>, Outbox) + Send,
     ) -> Result<BTreeMap<String, String>> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.state.begin().await?;
         let id = namespace_id(&mut tx, warehouse, name).await?;
         let text: String =
             sqlx::query_scalar("SELECT properties FROM namespace WHERE id = $1").bind(id).fetch_one(&mut *tx).await?;
@@ -243,8 +191,8 @@ impl State {
     /// [`Protected`](StateError::Protected) if it is protected, and [`NotEmpty`](StateError::NotEmpty) if it contains a table,
     /// view, function or namespace. Returns [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and
     /// [`Fenced`](StateError::Fenced), [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was written.
-    pub async fn drop_namespace(&self, warehouse: Warehouse, name: &NamespaceName, along: &Outbox) -> Result<()> {
-        let mut tx = self.begin().await?;
+    pub async fn drop(self, warehouse: Warehouse, name: &NamespaceName, along: &Outbox) -> Result<()> {
+        let mut tx = self.state.begin().await?;
         let id = namespace_id(&mut tx, warehouse, name).await?;
         let row = sqlx::query(
             "SELECT (SELECT count(*) FROM tabular WHERE namespace_id = $1)
@@ -276,14 +224,8 @@ impl State {
     /// Returns [`NoSuchNamespace`](StateError::NoSuchNamespace) if the namespace does not exist. Returns
     /// [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and [`Fenced`](StateError::Fenced),
     /// [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was written.
-    pub async fn protect_namespace(
-        &self,
-        warehouse: Warehouse,
-        name: &NamespaceName,
-        protected: bool,
-        along: &Outbox,
-    ) -> Result<()> {
-        let mut tx = self.begin().await?;
+    pub async fn protect(self, warehouse: Warehouse, name: &NamespaceName, protected: bool, along: &Outbox) -> Result<()> {
+        let mut tx = self.state.begin().await?;
         let id = namespace_id(&mut tx, warehouse, name).await?;
         sqlx::query("UPDATE namespace SET protected = $2 WHERE id = $1")
             .bind(id)

@@ -1,17 +1,17 @@
 //! Dropped tables that can still be undropped.
 //!
-//! A soft drop moves the entry of a table from `tabular` to `dropped_table` ([`State::drop_tabular`]). The entry comes back with
-//! [`State::undrop_table`], or ends with [`State::end_drop`] when its time is over. Until then its places and files stay as they
+//! A soft drop moves the entry of a table from `tabular` to `dropped_table` ([`Tables::drop`]). The entry comes back with
+//! [`Tables::undrop`], or ends with [`Tables::end_drop`] when its time is over. Until then its places and files stay as they
 //! are.
 
 use esker_types::{Millis, NamespaceName, TableId, TableName, now_ms};
 use sqlx::any::AnyRow;
 use sqlx::{Any, Row, Transaction};
 
-use crate::places::forget_places;
+use super::places::forget_places;
+use super::{Tables, insert_tabular};
 use crate::quarantine::insert_quarantine;
-use crate::tables::insert_tabular;
-use crate::{NewQuarantine, NewTabular, Outbox, Result, State, StateError, TabularKind, TabularRow, Warehouse, flag, parse_id};
+use crate::{NewQuarantine, NewTabular, Outbox, Result, StateError, TabularKind, TabularRow, Warehouse, flag, parse_id};
 
 /// A drop that can be undone for a while.
 #[derive(Debug, Clone)]
@@ -86,16 +86,16 @@ fn dropped_row(row: &AnyRow) -> Result<DroppedTable> {
     })
 }
 
-impl State {
+impl Tables<'_> {
     /// Returns the dropped tables of a warehouse, the newest first.
     ///
     /// # Errors
     ///
     /// Returns [`Sql`](StateError::Sql) if the database does not answer, and [`Corrupt`](StateError::Corrupt) if a stored value
     /// can't be read.
-    pub async fn dropped_tables(&self, warehouse: Warehouse) -> Result<Vec<DroppedTable>> {
+    pub async fn all_dropped(self, warehouse: Warehouse) -> Result<Vec<DroppedTable>> {
         let sql = sqlx::AssertSqlSafe(format!("{SELECT} WHERE warehouse_id = $1 ORDER BY dropped_ms DESC, id"));
-        let rows = sqlx::query(sql).bind(warehouse.id).fetch_all(&self.readers).await?;
+        let rows = sqlx::query(sql).bind(warehouse.id).fetch_all(&self.state.readers).await?;
         rows.iter().map(dropped_row).collect()
     }
 
@@ -105,9 +105,9 @@ impl State {
     ///
     /// Returns [`Sql`](StateError::Sql) if the database does not answer, and [`Corrupt`](StateError::Corrupt) if a stored value
     /// can't be read.
-    pub async fn dropped_table(&self, id: TableId) -> Result<Option<DroppedTable>> {
+    pub async fn dropped(self, id: TableId) -> Result<Option<DroppedTable>> {
         let sql = sqlx::AssertSqlSafe(format!("{SELECT} WHERE id = $1"));
-        let row = sqlx::query(sql).bind(id.to_string()).fetch_optional(&self.readers).await?;
+        let row = sqlx::query(sql).bind(id.to_string()).fetch_optional(&self.state.readers).await?;
         row.as_ref().map(dropped_row).transpose()
     }
 
@@ -120,8 +120,8 @@ impl State {
     /// [`AlreadyExists`](StateError::AlreadyExists) if the name is taken. Returns [`Ambiguous`](StateError::Ambiguous) if the
     /// commit was sent but not confirmed, and [`Fenced`](StateError::Fenced), [`Full`](StateError::Full) or
     /// [`Sql`](StateError::Sql) if nothing was written.
-    pub async fn undrop_table(&self, warehouse: Warehouse, id: TableId, name: &TableName, along: &Outbox) -> Result<()> {
-        let mut tx = self.begin().await?;
+    pub async fn undrop(self, warehouse: Warehouse, id: TableId, name: &TableName, along: &Outbox) -> Result<()> {
+        let mut tx = self.state.begin().await?;
         let sql = sqlx::AssertSqlSafe(format!("{SELECT} WHERE id = $1 AND warehouse_id = $2"));
         let row = sqlx::query(sql).bind(id.to_string()).bind(warehouse.id).fetch_optional(&mut *tx).await?;
         let dropped = dropped_row(&row.ok_or_else(|| StateError::NotDropped(id.to_string()))?)?;
@@ -143,8 +143,8 @@ impl State {
     ///
     /// Returns [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and [`Fenced`](StateError::Fenced),
     /// [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was written.
-    pub async fn end_drop(&self, id: TableId, quarantines: &[NewQuarantine], along: &Outbox) -> Result<bool> {
-        let mut tx = self.begin().await?;
+    pub async fn end_drop(self, id: TableId, quarantines: &[NewQuarantine], along: &Outbox) -> Result<bool> {
+        let mut tx = self.state.begin().await?;
         let done = sqlx::query("DELETE FROM dropped_table WHERE id = $1").bind(id.to_string()).execute(&mut *tx).await?;
         if done.rows_affected() == 0 {
             return Ok(false);

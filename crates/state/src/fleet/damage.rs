@@ -8,7 +8,8 @@ use esker_types::{Millis, TableId, now_ms};
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
-use crate::{NewEvent, Outbox, Result, State, Warehouse, flag, parse_id};
+use super::Fleet;
+use crate::{NewEvent, Outbox, Result, Warehouse, flag, parse_id};
 
 /// A file of a table that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +40,7 @@ fn damaged_file_row(row: &AnyRow, first: usize) -> Result<DamagedFile> {
     })
 }
 
-impl State {
+impl Fleet<'_> {
     /// Records that a file of a table could not be read, with an event, in one transaction.
     ///
     /// Returns false if the file is recorded already; then the event is not written. The time is now, not
@@ -49,8 +50,8 @@ impl State {
     ///
     /// Returns [`Fenced`](crate::StateError::Fenced) if the other servers count this one as dead, and
     /// [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
-    pub async fn record_damage(&self, table: TableId, file: &DamagedFile, event: NewEvent) -> Result<bool> {
-        let mut tx = self.begin().await?;
+    pub async fn record_damage(self, table: TableId, file: &DamagedFile, event: NewEvent) -> Result<bool> {
+        let mut tx = self.state.begin().await?;
         let query = sqlx::query(
             "INSERT INTO damaged_file (table_id, path, missing, error, met_by, first_seen_ms, snapshot_id)
              VALUES ($1, $2, $3, $4, $5, $6, $7)
@@ -77,8 +78,8 @@ impl State {
     ///
     /// Returns [`Fenced`](crate::StateError::Fenced) if the other servers count this one as dead, and
     /// [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
-    pub async fn forget_damage(&self, table: TableId, paths: &[String], event: NewEvent) -> Result<()> {
-        let mut tx = self.begin().await?;
+    pub async fn forget_damage(self, table: TableId, paths: &[String], event: NewEvent) -> Result<()> {
+        let mut tx = self.state.begin().await?;
         for path in paths {
             let query = sqlx::query("DELETE FROM damaged_file WHERE table_id = $1 AND path = $2");
             query.bind(table.to_string()).bind(path).execute(&mut *tx).await?;
@@ -94,14 +95,14 @@ impl State {
     ///
     /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer, and [`Corrupt`](crate::StateError::Corrupt) if a
     /// stored value can't be read.
-    pub async fn damage(&self, warehouse: Warehouse) -> Result<HashMap<TableId, Vec<DamagedFile>>> {
+    pub async fn damage(self, warehouse: Warehouse) -> Result<HashMap<TableId, Vec<DamagedFile>>> {
         let rows = sqlx::query(
             "SELECT d.table_id, d.path, d.missing, d.error, d.met_by, d.first_seen_ms, d.snapshot_id FROM damaged_file d
              JOIN tabular t ON t.id = d.table_id JOIN namespace n ON n.id = t.namespace_id
              WHERE n.warehouse_id = $1 ORDER BY d.table_id, d.path",
         )
         .bind(warehouse.id)
-        .fetch_all(&self.readers)
+        .fetch_all(&self.state.readers)
         .await?;
         let mut found: HashMap<TableId, Vec<DamagedFile>> = HashMap::new();
         for row in &rows {
@@ -115,10 +116,10 @@ impl State {
     /// # Errors
     ///
     /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer.
-    pub async fn damage_of(&self, table: TableId) -> Result<Vec<DamagedFile>> {
+    pub async fn damage_of(self, table: TableId) -> Result<Vec<DamagedFile>> {
         let sql =
             "SELECT path, missing, error, met_by, first_seen_ms, snapshot_id FROM damaged_file WHERE table_id = $1 ORDER BY path";
-        let rows = sqlx::query(sql).bind(table.to_string()).fetch_all(&self.readers).await?;
+        let rows = sqlx::query(sql).bind(table.to_string()).fetch_all(&self.state.readers).await?;
         rows.iter().map(|row| damaged_file_row(row, 0)).collect()
     }
 }

@@ -1,21 +1,25 @@
-//! The records of jobs. The transitions between their states are in [`crate::queue`] and [`crate::external_jobs`].
+//! The records of jobs. The transitions between their states are in `queue.rs` and `external.rs`.
 //!
 //! ```text
-//!                     take_job, claim_external_job
+//!                     take, claim_external
 //!   enqueue ──▶ queued ──────────────────────────▶ running ──┬──▶ succeeded
 //!                ▲  │                              │    │    └──▶ failed      (an error for good, or the fifth worker loss)
-//!                │  └── cancel_job ──▶ cancelled ◀─┘    │
+//!                │  └── cancel ─────▶ cancelled ◀─┘    │
 //!                │                                      │
 //!                └─── Again, Delegated, worker loss ────┘
 //! ```
 //!
 //! - Again: the attempt failed. The job waits until `due_ms` for the next one.
 //! - Delegated: a server has planned the job for another engine, and sets `engine`. From then on only a worker of that engine
-//!   claims the job (`claim_external_job`), and has it until its lease ends.
+//!   claims the job (`claim_external`), and has it until its lease ends.
 //! - Worker loss: the server is dead, or the lease of the external worker is over. The job is queued again, for the same engine.
-//! - `cancel_job` only marks a running job. Its holder ends it, or its loss does.
+//! - `cancel` only marks a running job. Its holder ends it, or its loss does.
 //!
-//! One job at a time runs on a table. Succeeded, failed and cancelled are final; an undo is a record of its own ([`crate::undos`]).
+//! One job at a time runs on a table. Succeeded, failed and cancelled are final; an undo is a record of its own (`undos.rs`).
+
+mod external;
+mod queue;
+mod undos;
 
 use esker_types::{JobId, Millis, TableId, now_ms};
 use serde::Serialize;
@@ -23,6 +27,8 @@ use serde_json::Value;
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
+pub use self::queue::{JobEnd, JobNotifications, NewJob};
+pub use self::undos::UNDO;
 use crate::{Result, State, parse_id};
 
 /// The state of a job.
@@ -93,7 +99,7 @@ pub struct Job {
     pub due_ms: Millis,
     /// The number of attempts that were started.
     pub attempts: i64,
-    /// The worker of that engine that has the job, or had it last.
+    /// The number of servers and external workers that were lost while they ran the job.
     pub worker_losses: i64,
     /// The instance of the server that runs the job, or ran it last.
     pub server: Option<String>,
@@ -206,16 +212,22 @@ pub(crate) fn job_row(row: &AnyRow) -> Result<Job> {
     })
 }
 
-impl State {
+/// The room of the jobs: records, logs, queue, and leases of external workers.
+#[derive(Debug, Clone, Copy)]
+pub struct Jobs<'a> {
+    pub(crate) state: &'a State,
+}
+
+impl Jobs<'_> {
     /// Returns a job, or `None` if no job has this identifier.
     ///
     /// # Errors
     ///
     /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer, and [`Corrupt`](crate::StateError::Corrupt) if a
     /// stored value can't be read.
-    pub async fn job(&self, id: JobId) -> Result<Option<Job>> {
+    pub async fn get(self, id: JobId) -> Result<Option<Job>> {
         let sql = sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM job WHERE id = $1"));
-        let row = sqlx::query(sql).bind(id.to_string()).fetch_optional(&self.readers).await?;
+        let row = sqlx::query(sql).bind(id.to_string()).fetch_optional(&self.state.readers).await?;
         row.as_ref().map(job_row).transpose()
     }
 
@@ -225,7 +237,7 @@ impl State {
     ///
     /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer, and [`Corrupt`](crate::StateError::Corrupt) if a
     /// stored value can't be read.
-    pub async fn jobs(&self, filter: &JobFilter, limit: u32) -> Result<Vec<Job>> {
+    pub async fn list(self, filter: &JobFilter, limit: u32) -> Result<Vec<Job>> {
         let sql = sqlx::AssertSqlSafe(format!(
             "SELECT {COLUMNS} FROM job WHERE ($1 IS NULL OR table_id = $1) AND ($2 IS NULL OR warehouse_id = $2)
              AND ($3 IS NULL OR state = $3) AND ($4 IS NULL OR kind = $4) ORDER BY created_ms DESC, id DESC LIMIT $5"
@@ -236,7 +248,7 @@ impl State {
             .bind(&filter.state)
             .bind(&filter.kind)
             .bind(i64::from(limit));
-        query.fetch_all(&self.readers).await?.iter().map(job_row).collect()
+        query.fetch_all(&self.state.readers).await?.iter().map(job_row).collect()
     }
 
     /// Returns the number of jobs by kind and state, for the states that are not final.
@@ -244,9 +256,9 @@ impl State {
     /// # Errors
     ///
     /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer.
-    pub async fn count_open_jobs(&self) -> Result<Vec<(String, String, i64)>> {
+    pub async fn count_open(self) -> Result<Vec<(String, String, i64)>> {
         let sql = "SELECT kind, state, count(*) FROM job WHERE state IN ('queued', 'running') GROUP BY kind, state";
-        let rows = sqlx::query(sql).fetch_all(&self.readers).await?;
+        let rows = sqlx::query(sql).fetch_all(&self.state.readers).await?;
         rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))).collect()
     }
 
@@ -257,9 +269,9 @@ impl State {
     /// # Errors
     ///
     /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer.
-    pub async fn longest_wait_ms(&self) -> Result<Millis> {
+    pub async fn longest_wait_ms(self) -> Result<Millis> {
         let sql = "SELECT coalesce($1 - min(due_ms), 0) FROM job WHERE state = 'queued' AND due_ms <= $1";
-        Ok(sqlx::query_scalar(sql).bind(now_ms()).fetch_one(&self.readers).await?)
+        Ok(sqlx::query_scalar(sql).bind(now_ms()).fetch_one(&self.state.readers).await?)
     }
 
     /// Returns the time of the last success of each kind of job on each table, in milliseconds since the Unix epoch.
@@ -268,9 +280,9 @@ impl State {
     ///
     /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer, and [`Corrupt`](crate::StateError::Corrupt) if a
     /// stored value can't be read.
-    pub async fn last_successes(&self) -> Result<Vec<(TableId, String, Millis)>> {
+    pub async fn last_successes(self) -> Result<Vec<(TableId, String, Millis)>> {
         let sql = "SELECT table_id, kind, max(finished_ms) FROM job WHERE state = 'succeeded' GROUP BY table_id, kind";
-        let rows = sqlx::query(sql).fetch_all(&self.readers).await?;
+        let rows = sqlx::query(sql).fetch_all(&self.state.readers).await?;
         rows.iter().map(|row| Ok((parse_id(row.try_get(0)?)?, row.try_get(1)?, row.try_get(2)?))).collect()
     }
 
@@ -282,9 +294,9 @@ impl State {
     ///
     /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer, and [`Corrupt`](crate::StateError::Corrupt) if a
     /// stored value can't be read.
-    pub async fn job_costs(&self, principal: &str, since: Millis) -> Result<Vec<(TableId, Value)>> {
+    pub async fn costs(self, principal: &str, since: Millis) -> Result<Vec<(TableId, Value)>> {
         let sql = "SELECT table_id, measured FROM job WHERE principal = $1 AND started_ms >= $2 AND measured IS NOT NULL";
-        let rows = sqlx::query(sql).bind(principal).bind(since).fetch_all(&self.readers).await?;
+        let rows = sqlx::query(sql).bind(principal).bind(since).fetch_all(&self.state.readers).await?;
         rows.iter().map(|row| Ok((parse_id(row.try_get(0)?)?, serde_json::from_str(row.try_get(1)?)?))).collect()
     }
 
@@ -296,12 +308,12 @@ impl State {
     ///
     /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer, and [`Corrupt`](crate::StateError::Corrupt) if a
     /// stored value can't be read.
-    pub async fn jobs_of(&self, principal: &str, since: Millis) -> Result<Vec<Job>> {
+    pub async fn of_principal(self, principal: &str, since: Millis) -> Result<Vec<Job>> {
         let sql = format!(
             "SELECT {COLUMNS} FROM job WHERE principal = $1 AND (finished_ms IS NULL OR finished_ms >= $2) ORDER BY created_ms"
         );
         let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(principal).bind(since);
-        query.fetch_all(&self.readers).await?.iter().map(job_row).collect()
+        query.fetch_all(&self.state.readers).await?.iter().map(job_row).collect()
     }
 
     /// Adds lines to a job's log, in one transaction.
@@ -309,11 +321,11 @@ impl State {
     /// # Errors
     ///
     /// Returns [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
-    pub async fn log_job(&self, id: JobId, lines: &[JobLogLine]) -> Result<()> {
+    pub async fn append_log(self, id: JobId, lines: &[JobLogLine]) -> Result<()> {
         if lines.is_empty() {
             return Ok(());
         }
-        let mut tx = self.begin_intent().await?;
+        let mut tx = self.state.begin_intent().await?;
         for line in lines {
             sqlx::query(
                 "INSERT INTO job_log (job_id, number, time_ms, text)
@@ -334,9 +346,9 @@ impl State {
     /// # Errors
     ///
     /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer.
-    pub async fn job_log(&self, id: JobId) -> Result<Vec<JobLogLine>> {
+    pub async fn log(self, id: JobId) -> Result<Vec<JobLogLine>> {
         let query = sqlx::query("SELECT time_ms, text FROM job_log WHERE job_id = $1 ORDER BY number").bind(id.to_string());
-        let rows = query.fetch_all(&self.readers).await?;
+        let rows = query.fetch_all(&self.state.readers).await?;
         rows.iter().map(|row| Ok(JobLogLine { time_ms: row.try_get(0)?, text: row.try_get(1)? })).collect()
     }
 }

@@ -8,17 +8,18 @@ use std::collections::HashMap;
 use esker_types::now_ms;
 use sqlx::Row;
 
-use crate::{Result, State};
+use super::OutboxLog;
+use crate::Result;
 
-impl State {
+impl OutboxLog<'_> {
     /// Returns the fingerprint of the state that a receiver took last, by subject.
     ///
     /// # Errors
     ///
     /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer.
-    pub async fn delivered_fingerprints(&self, receiver: &str) -> Result<HashMap<String, String>> {
+    pub async fn delivered_fingerprints(self, receiver: &str) -> Result<HashMap<String, String>> {
         let rows = sqlx::query("SELECT subject, fingerprint FROM delivered_state WHERE receiver = $1").bind(receiver);
-        let rows = rows.fetch_all(&self.readers).await?;
+        let rows = rows.fetch_all(&self.state.readers).await?;
         rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
     }
 
@@ -27,8 +28,8 @@ impl State {
     /// # Errors
     ///
     /// Returns [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
-    pub async fn record_delivered(&self, receiver: &str, delivered: &[(String, String)]) -> Result<()> {
-        let mut tx = self.begin_intent().await?;
+    pub async fn record_delivered(self, receiver: &str, delivered: &[(String, String)]) -> Result<()> {
+        let mut tx = self.state.begin_intent().await?;
         for (subject, fingerprint) in delivered {
             sqlx::query(
                 "INSERT INTO delivered_state (receiver, subject, fingerprint, delivered_ms) VALUES ($1, $2, $3, $4)

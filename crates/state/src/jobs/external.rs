@@ -1,14 +1,15 @@
 //! External jobs: a server delegates a job to another engine, whose worker claims it under a lease.
 //!
 //! The worker is outside of Esker and has no heartbeat, so the lease takes its place: a job whose lease ends goes back into the
-//! queue of its engine ([`State::requeue_abandoned_jobs`]). The state machine is drawn in [`crate::jobs`].
+//! queue of its engine ([`Jobs::requeue_abandoned`]). The state machine is drawn in [`crate::jobs`].
 
 use esker_types::{JobId, Millis, now_ms};
 
-use crate::queue::JobHolder;
-use crate::{Job, JobEnd, Result, State};
+use super::Jobs;
+use super::queue::JobHolder;
+use crate::{Job, JobEnd, Result};
 
-impl State {
+impl Jobs<'_> {
     /// Claims the next job of some warehouses that is delegated to an engine, for a worker.
     ///
     /// `until_ms` is the end of the lease, in milliseconds since the Unix epoch. When it is over, another worker may claim the job.
@@ -19,13 +20,7 @@ impl State {
     /// Returns [`Corrupt`](crate::StateError::Corrupt) if a stored value can't be read. Returns
     /// [`Fenced`](crate::StateError::Fenced) if the other servers count this one as dead, and [`Full`](crate::StateError::Full) or
     /// [`Sql`](crate::StateError::Sql) if the database fails.
-    pub async fn claim_external_job(
-        &self,
-        warehouses: &[i64],
-        engine: &str,
-        worker: &str,
-        until_ms: Millis,
-    ) -> Result<Option<Job>> {
+    pub async fn claim_external(self, warehouses: &[i64], engine: &str, worker: &str, until_ms: Millis) -> Result<Option<Job>> {
         self.take_next_of_engine(
             warehouses,
             Some(engine),
@@ -41,13 +36,19 @@ impl State {
     /// # Errors
     ///
     /// Returns [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
-    pub async fn renew_job(&self, id: JobId, worker: &str, until_ms: Millis, (done, total): (u64, u64)) -> Result<Option<bool>> {
+    pub async fn renew_external(
+        self,
+        id: JobId,
+        worker: &str,
+        until_ms: Millis,
+        (done, total): (u64, u64),
+    ) -> Result<Option<bool>> {
         let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         let sql = "UPDATE job SET lease_ms = $3, done = $4, total = $5
                    WHERE id = $1 AND state = 'running' AND worker = $2 AND lease_ms >= $6 RETURNING cancelled_by";
         let query = sqlx::query_scalar(sql).bind(id.to_string()).bind(worker).bind(until_ms);
         let query = query.bind(number(done)).bind(number(total)).bind(now_ms());
-        let row: Option<Option<String>> = query.fetch_optional(&self.writer).await?;
+        let row: Option<Option<String>> = query.fetch_optional(&self.state.writer).await?;
         Ok(row.map(|cancelled_by| cancelled_by.is_some()))
     }
 
@@ -59,7 +60,7 @@ impl State {
     ///
     /// Returns [`Fenced`](crate::StateError::Fenced) if the other servers count this one as dead, and
     /// [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
-    pub async fn end_external_job(&self, id: JobId, worker: &str, end: &JobEnd, measured: &str) -> Result<bool> {
-        self.end_job_of(id, worker, end, measured).await
+    pub async fn end_external(self, id: JobId, worker: &str, end: &JobEnd, measured: &str) -> Result<bool> {
+        self.end_for(id, worker, end, measured).await
     }
 }

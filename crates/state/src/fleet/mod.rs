@@ -4,6 +4,9 @@
 //! is stale when that is no longer its current metadata file. `health_history` has one point for every ten minutes, `table_use` one
 //! row for every day. Facts, shapes and decisions are JSON that this crate does not read.
 
+mod damage;
+mod reports;
+
 use std::collections::HashMap;
 
 use esker_types::{Millis, TableId, now_ms};
@@ -12,6 +15,7 @@ use serde_json::Value;
 use sqlx::any::AnyRow;
 use sqlx::{Any, Row, Transaction};
 
+pub use self::damage::DamagedFile;
 use crate::tables::{TABLE_COLUMNS, TABLE_FROM, table_row};
 use crate::{Result, State, TabularKind, TabularRow, Warehouse, parse_id};
 
@@ -141,7 +145,13 @@ pub(crate) async fn add_usage(tx: &mut Transaction<'_, Any>, table: TableId, use
     Ok(())
 }
 
-impl State {
+/// The room of the facts about all tables: health, use, damage, reports of engines, and decisions of the autopilot.
+#[derive(Debug, Clone, Copy)]
+pub struct Fleet<'a> {
+    pub(crate) state: &'a State,
+}
+
+impl Fleet<'_> {
     /// Returns every table of a warehouse, ordered by name, with the metadata file that it was last assessed at.
     ///
     /// That file is `None` for a table that was never assessed.
@@ -150,13 +160,13 @@ impl State {
     ///
     /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer, and [`Corrupt`](crate::StateError::Corrupt) if a
     /// stored value can't be read.
-    pub async fn fleet(&self, warehouse: Warehouse) -> Result<Vec<(TabularRow, Option<String>)>> {
+    pub async fn tables(self, warehouse: Warehouse) -> Result<Vec<(TabularRow, Option<String>)>> {
         let sql = format!(
             "SELECT {TABLE_COLUMNS}, h.metadata_location {TABLE_FROM}
              LEFT JOIN table_health h ON h.table_id = t.id WHERE n.warehouse_id = $1 AND t.kind = $2 ORDER BY n.name, t.name"
         );
         let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(warehouse.id).bind(TabularKind::Table.as_str());
-        let rows = query.fetch_all(&self.readers).await?;
+        let rows = query.fetch_all(&self.state.readers).await?;
         rows.iter().map(|row| Ok((table_row(row)?, row.try_get(10)?))).collect()
     }
 
@@ -166,13 +176,13 @@ impl State {
     ///
     /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer, and [`Corrupt`](crate::StateError::Corrupt) if a
     /// stored value can't be read.
-    pub async fn healths(&self, warehouse: Warehouse) -> Result<HashMap<TableId, HealthRow>> {
+    pub async fn healths(self, warehouse: Warehouse) -> Result<HashMap<TableId, HealthRow>> {
         let sql = format!(
             "SELECT {HEALTH_COLUMNS}, h.table_id {TABLE_FROM}
              JOIN table_health h ON h.table_id = t.id WHERE n.warehouse_id = $1 AND t.kind = $2"
         );
         let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(warehouse.id).bind(TabularKind::Table.as_str());
-        let rows = query.fetch_all(&self.readers).await?;
+        let rows = query.fetch_all(&self.state.readers).await?;
         let mut found = HashMap::with_capacity(rows.len());
         for row in &rows {
             if let Some(health) = health_row(row, 0)? {
@@ -187,9 +197,9 @@ impl State {
     /// # Errors
     ///
     /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer.
-    pub async fn health(&self, table: TableId) -> Result<Option<HealthRow>> {
+    pub async fn health(self, table: TableId) -> Result<Option<HealthRow>> {
         let sql = format!("SELECT {HEALTH_COLUMNS} FROM table_health h WHERE h.table_id = $1");
-        let row = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(table.to_string()).fetch_optional(&self.readers).await?;
+        let row = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(table.to_string()).fetch_optional(&self.state.readers).await?;
         row.as_ref().map_or(Ok(None), |row| health_row(row, 0))
     }
 
@@ -202,7 +212,7 @@ impl State {
     ///
     /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer, and [`Corrupt`](crate::StateError::Corrupt) if a
     /// stored value can't be read.
-    pub async fn stale_tables(&self, warehouse: Warehouse, failed_before: Millis, limit: u32) -> Result<Vec<TabularRow>> {
+    pub async fn stale_tables(self, warehouse: Warehouse, failed_before: Millis, limit: u32) -> Result<Vec<TabularRow>> {
         let sql = format!(
             "SELECT {TABLE_COLUMNS} {TABLE_FROM} LEFT JOIN table_health h ON h.table_id = t.id
              WHERE n.warehouse_id = $1 AND t.kind = $2 AND (h.table_id IS NULL OR h.metadata_location <> t.metadata_location
@@ -214,7 +224,7 @@ impl State {
             .bind(TabularKind::Table.as_str())
             .bind(failed_before)
             .bind(i64::from(limit));
-        query.fetch_all(&self.readers).await?.iter().map(table_row).collect()
+        query.fetch_all(&self.state.readers).await?.iter().map(table_row).collect()
     }
 
     /// Stores the result of an assessment: facts, score and shape, or the reason for which there are none.
@@ -225,13 +235,13 @@ impl State {
     ///
     /// Returns [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
     pub async fn record_health(
-        &self,
+        self,
         table: TableId,
         metadata_location: &str,
         found: std::result::Result<(&str, u32, &str), &AssessmentFailure>,
     ) -> Result<()> {
         let now = now_ms();
-        let mut tx = self.begin_intent().await?;
+        let mut tx = self.state.begin_intent().await?;
         sqlx::query(
             "INSERT INTO table_health (table_id, metadata_location, facts, error, passing, assessed_ms) VALUES ($1, $2, $3, $4, $5, $6)
              ON CONFLICT (table_id) DO UPDATE SET metadata_location = excluded.metadata_location, facts = excluded.facts,
@@ -267,11 +277,11 @@ impl State {
     ///
     /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer, and [`Corrupt`](crate::StateError::Corrupt) if a
     /// stored value can't be read.
-    pub async fn health_history(&self, table: TableId, since: Millis) -> Result<Vec<HealthPoint>> {
+    pub async fn history(self, table: TableId, since: Millis) -> Result<Vec<HealthPoint>> {
         let query = sqlx::query(
             "SELECT time_ms, score, shape FROM health_history WHERE table_id = $1 AND time_ms >= $2 ORDER BY time_ms",
         );
-        let rows = query.bind(table.to_string()).bind(since).fetch_all(&self.readers).await?;
+        let rows = query.bind(table.to_string()).bind(since).fetch_all(&self.state.readers).await?;
         let point = |row: &AnyRow| {
             Ok(HealthPoint { time_ms: row.try_get(0)?, score: row.try_get(1)?, shape: serde_json::from_str(row.try_get(2)?)? })
         };
@@ -283,8 +293,8 @@ impl State {
     /// # Errors
     ///
     /// Returns [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
-    pub async fn add_usages(&self, used: &HashMap<TableId, TableUsage>) -> Result<()> {
-        let mut tx = self.begin_intent().await?;
+    pub async fn add_usages(self, used: &HashMap<TableId, TableUsage>) -> Result<()> {
+        let mut tx = self.state.begin_intent().await?;
         for (table, used) in used {
             add_usage(&mut tx, *table, used).await?;
         }
@@ -298,9 +308,10 @@ impl State {
     ///
     /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer, and [`Corrupt`](crate::StateError::Corrupt) if a
     /// stored value can't be read.
-    pub async fn usages(&self) -> Result<HashMap<TableId, TableUsage>> {
+    pub async fn usages(self) -> Result<HashMap<TableId, TableUsage>> {
         let sql = format!("SELECT table_id, {USE_SUMS} FROM table_use WHERE day > $1 GROUP BY table_id");
-        let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(now_ms() / DAY_MS - USAGE_DAYS).fetch_all(&self.readers).await?;
+        let rows =
+            sqlx::query(sqlx::AssertSqlSafe(sql)).bind(now_ms() / DAY_MS - USAGE_DAYS).fetch_all(&self.state.readers).await?;
         rows.iter().map(|row| Ok((parse_id(row.try_get(0)?)?, use_row(row, 1)?))).collect()
     }
 
@@ -309,10 +320,10 @@ impl State {
     /// # Errors
     ///
     /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer.
-    pub async fn usage_of(&self, table: TableId) -> Result<TableUsage> {
+    pub async fn usage_of(self, table: TableId) -> Result<TableUsage> {
         let sql = format!("SELECT {USE_SUMS} FROM table_use WHERE table_id = $1 AND day > $2");
         let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(table.to_string()).bind(now_ms() / DAY_MS - USAGE_DAYS);
-        use_row(&query.fetch_one(&self.readers).await?, 0)
+        use_row(&query.fetch_one(&self.state.readers).await?, 0)
     }
 
     /// Stores the decisions of the autopilot about some tables, in one transaction.
@@ -322,8 +333,8 @@ impl State {
     /// # Errors
     ///
     /// Returns [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
-    pub async fn record_decisions(&self, decisions: &[(TableId, &'static str, String)]) -> Result<()> {
-        let mut tx = self.begin_intent().await?;
+    pub async fn record_decisions(self, decisions: &[(TableId, &'static str, String)]) -> Result<()> {
+        let mut tx = self.state.begin_intent().await?;
         for (table, verdict, decision) in decisions {
             sqlx::query(
                 "INSERT INTO table_decision (table_id, time_ms, verdict, decision) VALUES ($1, $2, $3, $4)
@@ -346,9 +357,9 @@ impl State {
     /// # Errors
     ///
     /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer.
-    pub async fn count_verdicts(&self) -> Result<Vec<(String, i64)>> {
+    pub async fn count_verdicts(self) -> Result<Vec<(String, i64)>> {
         let sql = "SELECT verdict, count(*) FROM table_decision GROUP BY verdict";
-        let rows = sqlx::query(sql).fetch_all(&self.readers).await?;
+        let rows = sqlx::query(sql).fetch_all(&self.state.readers).await?;
         rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
     }
 
@@ -358,9 +369,9 @@ impl State {
     ///
     /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer, and [`Corrupt`](crate::StateError::Corrupt) if a
     /// stored value can't be read.
-    pub async fn decision(&self, table: TableId) -> Result<Option<(Millis, Value)>> {
+    pub async fn decision(self, table: TableId) -> Result<Option<(Millis, Value)>> {
         let query = sqlx::query("SELECT time_ms, decision FROM table_decision WHERE table_id = $1").bind(table.to_string());
-        let row = query.fetch_optional(&self.readers).await?;
+        let row = query.fetch_optional(&self.state.readers).await?;
         row.map(|row| Ok((row.try_get(0)?, serde_json::from_str(row.try_get(1)?)?))).transpose()
     }
 
@@ -371,8 +382,8 @@ impl State {
     /// # Errors
     ///
     /// Returns [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
-    pub async fn forget_health(&self, before: Millis) -> Result<()> {
-        let mut tx = self.begin_intent().await?;
+    pub async fn forget(self, before: Millis) -> Result<()> {
+        let mut tx = self.state.begin_intent().await?;
         sqlx::query("DELETE FROM health_history WHERE time_ms < $1").bind(before).execute(&mut *tx).await?;
         sqlx::query("DELETE FROM table_use WHERE day < $1").bind(before / DAY_MS).execute(&mut *tx).await?;
         for sql in [

@@ -1,20 +1,24 @@
 //! Catalog entries: the pointer from the name of a table or view to its current metadata file.
 //!
-//! A commit is a compare-and-swap of that pointer ([`PointerSwap`]). [`State::publish`] carries out several of them in one transaction,
+//! A commit is a compare-and-swap of that pointer ([`PointerSwap`]). [`Tables::publish`] carries out several of them in one transaction,
 //! with the files that they quarantine or restore, the pending outputs that they settle, and the outbox. Tables and views share one
-//! name space. Start reading with [`State::publish`].
+//! name space. Start reading with [`Tables::publish`].
+
+mod dropped;
+mod places;
 
 use esker_types::{JobId, Millis, NamespaceName, TableId, TableName, now_ms};
 use sqlx::any::AnyRow;
 use sqlx::{Any, Row, Transaction};
 use uuid::Uuid;
 
-use crate::dropped::insert_dropped;
+use self::dropped::insert_dropped;
+pub use self::dropped::{DroppedTable, SoftDrop};
+use self::places::{forget_places, inherit_places, insert_places};
 use crate::namespaces::namespace_id;
 use crate::outputs::remove_outputs;
-use crate::places::{forget_places, inherit_places, insert_places};
 use crate::quarantine::{insert_quarantine, release_restored};
-use crate::{NewQuarantine, Outbox, QuarantineKind, Result, SoftDrop, State, StateError, Warehouse, flag, parse_id};
+use crate::{NewQuarantine, Outbox, QuarantineKind, Result, State, StateError, Warehouse, flag, parse_id};
 
 /// The kind of a catalog entry. Both kinds share one name space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -228,7 +232,7 @@ pub(crate) async fn insert_tabular(tx: &mut Transaction<'_, Any>, warehouse: War
 ///
 /// # Errors
 ///
-/// Returns [`Going`](StateError::BeingDeleted) if the deletion of a restored file has begun or is done.
+/// Returns [`BeingDeleted`](StateError::BeingDeleted) if the deletion of a restored file has begun or is done.
 async fn swap(tx: &mut Transaction<'_, Any>, swap: &PointerSwap) -> Result<bool> {
     let done = sqlx::query(
         "UPDATE tabular SET metadata_location = $3, location = $4, updated_ms = $5 WHERE id = $1 AND metadata_location = $2",
@@ -250,7 +254,13 @@ async fn swap(tx: &mut Transaction<'_, Any>, swap: &PointerSwap) -> Result<bool>
     Ok(true)
 }
 
-impl State {
+/// The room of the catalog entries: tables, views, dropped tables, and their places.
+#[derive(Debug, Clone, Copy)]
+pub struct Tables<'a> {
+    pub(crate) state: &'a State,
+}
+
+impl Tables<'_> {
     /// Carries out swaps and inserts new entries, all or nothing, in one transaction.
     ///
     /// Returns false if another commit to one of the entries came first; then nothing is changed.
@@ -259,12 +269,12 @@ impl State {
     ///
     /// Returns [`NoSuchNamespace`](StateError::NoSuchNamespace), [`NoSuchTable`](StateError::NoSuchTable) or
     /// [`NoSuchView`](StateError::NoSuchView) if a new entry refers to something that does not exist, and
-    /// [`AlreadyExists`](StateError::AlreadyExists) if its name is taken. Returns [`Going`](StateError::BeingDeleted) if the deletion of a
+    /// [`AlreadyExists`](StateError::AlreadyExists) if its name is taken. Returns [`BeingDeleted`](StateError::BeingDeleted) if the deletion of a
     /// restored file has begun, and [`DuplicateKey`](StateError::DuplicateKey) if another request with the same idempotency key was
     /// carried out. Returns [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and
     /// [`Fenced`](StateError::Fenced), [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was written.
-    pub async fn publish(&self, warehouse: Warehouse, swaps: &[PointerSwap], new: &[NewTabular], along: &Outbox) -> Result<bool> {
-        let mut tx = self.begin().await?;
+    pub async fn publish(self, warehouse: Warehouse, swaps: &[PointerSwap], new: &[NewTabular], along: &Outbox) -> Result<bool> {
+        let mut tx = self.state.begin().await?;
         for one in swaps {
             if !swap(&mut tx, one).await? {
                 return Ok(false);
@@ -279,7 +289,7 @@ impl State {
     }
 
     /// Returns an entry of a kind by its name.
-    async fn tabular(&self, kind: TabularKind, warehouse: Warehouse, name: &TableName) -> Result<TabularRow> {
+    async fn tabular(self, kind: TabularKind, warehouse: Warehouse, name: &TableName) -> Result<TabularRow> {
         let sql = sqlx::AssertSqlSafe(format!(
             "SELECT {TABLE_COLUMNS} {TABLE_FROM} WHERE n.warehouse_id = $1 AND n.name_key = $2 AND t.name_key = $3 AND t.kind = $4"
         ));
@@ -288,7 +298,7 @@ impl State {
             .bind(warehouse.namespace_key(&name.namespace))
             .bind(warehouse.key(&name.name))
             .bind(kind.as_str())
-            .fetch_optional(&self.readers)
+            .fetch_optional(&self.state.readers)
             .await?;
         table_row(&row.ok_or_else(|| kind.missing(name))?)
     }
@@ -299,7 +309,7 @@ impl State {
     ///
     /// Returns [`NoSuchTable`](StateError::NoSuchTable) if no table has the name. Returns [`Sql`](StateError::Sql) if the database
     /// does not answer, and [`Corrupt`](StateError::Corrupt) if a stored value can't be read.
-    pub async fn table(&self, warehouse: Warehouse, name: &TableName) -> Result<TabularRow> {
+    pub async fn table(self, warehouse: Warehouse, name: &TableName) -> Result<TabularRow> {
         self.tabular(TabularKind::Table, warehouse, name).await
     }
 
@@ -309,7 +319,7 @@ impl State {
     ///
     /// Returns [`NoSuchView`](StateError::NoSuchView) if no view has the name. Returns [`Sql`](StateError::Sql) if the database
     /// does not answer, and [`Corrupt`](StateError::Corrupt) if a stored value can't be read.
-    pub async fn view(&self, warehouse: Warehouse, name: &TableName) -> Result<TabularRow> {
+    pub async fn view(self, warehouse: Warehouse, name: &TableName) -> Result<TabularRow> {
         self.tabular(TabularKind::View, warehouse, name).await
     }
 
@@ -319,7 +329,7 @@ impl State {
     ///
     /// Returns [`AlreadyExists`](StateError::AlreadyExists) if a table or view has the name. Returns [`Sql`](StateError::Sql) if
     /// the database does not answer, and [`Corrupt`](StateError::Corrupt) if a stored value can't be read.
-    pub async fn check_name_is_free(&self, kind: TabularKind, warehouse: Warehouse, name: &TableName) -> Result<()> {
+    pub async fn check_name_is_free(self, kind: TabularKind, warehouse: Warehouse, name: &TableName) -> Result<()> {
         let other = match kind {
             TabularKind::Table => TabularKind::View,
             TabularKind::View => TabularKind::Table,
@@ -340,9 +350,9 @@ impl State {
     ///
     /// Returns [`Sql`](StateError::Sql) if the database does not answer, and [`Corrupt`](StateError::Corrupt) if a stored value
     /// can't be read.
-    pub async fn tabular_by_id(&self, id: TableId) -> Result<Option<TabularRow>> {
+    pub async fn by_id(self, id: TableId) -> Result<Option<TabularRow>> {
         let sql = sqlx::AssertSqlSafe(format!("SELECT {TABLE_COLUMNS} {TABLE_FROM} WHERE t.id = $1"));
-        let row = sqlx::query(sql).bind(id.to_string()).fetch_optional(&self.readers).await?;
+        let row = sqlx::query(sql).bind(id.to_string()).fetch_optional(&self.state.readers).await?;
         row.as_ref().map(table_row).transpose()
     }
 
@@ -351,9 +361,9 @@ impl State {
     /// # Errors
     ///
     /// Returns [`Sql`](StateError::Sql) if the database does not answer.
-    pub async fn tabular_created_ms(&self, id: TableId) -> Result<Option<Millis>> {
+    pub async fn created_ms(self, id: TableId) -> Result<Option<Millis>> {
         let query = sqlx::query_scalar("SELECT created_ms FROM tabular WHERE id = $1").bind(id.to_string());
-        Ok(query.fetch_optional(&self.readers).await?)
+        Ok(query.fetch_optional(&self.state.readers).await?)
     }
 
     /// Returns every table or every view of a warehouse, ordered by name.
@@ -362,11 +372,11 @@ impl State {
     ///
     /// Returns [`Sql`](StateError::Sql) if the database does not answer, and [`Corrupt`](StateError::Corrupt) if a stored value
     /// can't be read.
-    pub async fn all_tabulars(&self, kind: TabularKind, warehouse: Warehouse) -> Result<Vec<TabularRow>> {
+    pub async fn all(self, kind: TabularKind, warehouse: Warehouse) -> Result<Vec<TabularRow>> {
         let sql = sqlx::AssertSqlSafe(format!(
             "SELECT {TABLE_COLUMNS} {TABLE_FROM} WHERE n.warehouse_id = $1 AND t.kind = $2 ORDER BY n.name, t.name"
         ));
-        let rows = sqlx::query(sql).bind(warehouse.id).bind(kind.as_str()).fetch_all(&self.readers).await?;
+        let rows = sqlx::query(sql).bind(warehouse.id).bind(kind.as_str()).fetch_all(&self.state.readers).await?;
         rows.iter().map(table_row).collect()
     }
 
@@ -377,15 +387,15 @@ impl State {
     ///
     /// Returns [`NoSuchNamespace`](StateError::NoSuchNamespace) if the namespace does not exist. Returns [`Sql`](StateError::Sql)
     /// if the database does not answer.
-    pub async fn list_tabulars(
-        &self,
+    pub async fn list(
+        self,
         kind: TabularKind,
         warehouse: Warehouse,
         namespace: &NamespaceName,
         after: &str,
         limit: u32,
     ) -> Result<Vec<String>> {
-        self.namespace(warehouse, namespace).await?;
+        self.state.namespaces().get(warehouse, namespace).await?;
         let query = sqlx::query_scalar(
             "SELECT t.name FROM tabular t JOIN namespace n ON n.id = t.namespace_id
              WHERE n.warehouse_id = $1 AND n.name_key = $2 AND t.kind = $3 AND t.name_key > $4 ORDER BY t.name_key LIMIT $5",
@@ -395,7 +405,7 @@ impl State {
         .bind(kind.as_str())
         .bind(warehouse.key(after))
         .bind(i64::from(limit));
-        Ok(query.fetch_all(&self.readers).await?)
+        Ok(query.fetch_all(&self.state.readers).await?)
     }
 
     /// Renames a table or view, possibly into another namespace.
@@ -407,15 +417,15 @@ impl State {
     /// [`RenameTaken`](StateError::RenameTaken) if another entry has the new name. Returns [`Ambiguous`](StateError::Ambiguous) if
     /// the commit was sent but not confirmed, and [`Fenced`](StateError::Fenced), [`Full`](StateError::Full) or
     /// [`Sql`](StateError::Sql) if nothing was written.
-    pub async fn rename_tabular(
-        &self,
+    pub async fn rename(
+        self,
         kind: TabularKind,
         warehouse: Warehouse,
         from: &TableName,
         to: &TableName,
         along: &Outbox,
     ) -> Result<()> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.state.begin().await?;
         let source = namespace_id(&mut tx, warehouse, &from.namespace).await?;
         let found = name_holder(&mut tx, source, &warehouse.key(&from.name)).await?;
         let (id, _) = found.filter(|(_, found)| *found == kind).ok_or_else(|| kind.missing(from))?;
@@ -451,15 +461,15 @@ impl State {
     /// [`Protected`](StateError::Protected) if it is protected. Returns [`Ambiguous`](StateError::Ambiguous) if the commit was sent
     /// but not confirmed, and [`Fenced`](StateError::Fenced), [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was
     /// written.
-    pub async fn drop_tabular(
-        &self,
+    pub async fn drop(
+        self,
         id: TableId,
         at: Option<&str>,
         quarantines: &[NewQuarantine],
         keep: Option<&SoftDrop>,
         along: &Outbox,
     ) -> Result<bool> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.state.begin().await?;
         let row = sqlx::query(
             "SELECT t.protected, t.kind, n.name, t.name, t.metadata_location
              FROM tabular t JOIN namespace n ON n.id = t.namespace_id WHERE t.id = $1",
@@ -490,8 +500,8 @@ impl State {
     }
 
     /// Sets one of an entry's flags. An entry that does not exist is no error.
-    async fn set_flag(&self, sql: &'static str, id: TableId, value: bool, along: &Outbox) -> Result<()> {
-        let mut tx = self.begin().await?;
+    async fn set_flag(self, sql: &'static str, id: TableId, value: bool, along: &Outbox) -> Result<()> {
+        let mut tx = self.state.begin().await?;
         sqlx::query(sql).bind(id.to_string()).bind(i64::from(value)).execute(&mut *tx).await?;
         along.insert(&mut tx).await?;
         tx.commit().await.map_err(StateError::Ambiguous)?;
@@ -504,7 +514,7 @@ impl State {
     ///
     /// Returns [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and [`Fenced`](StateError::Fenced),
     /// [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was written.
-    pub async fn claim_table(&self, id: TableId, along: &Outbox) -> Result<()> {
+    pub async fn claim(self, id: TableId, along: &Outbox) -> Result<()> {
         self.set_flag("UPDATE tabular SET owned = $2 WHERE id = $1", id, true, along).await
     }
 
@@ -514,7 +524,7 @@ impl State {
     ///
     /// Returns [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and [`Fenced`](StateError::Fenced),
     /// [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was written.
-    pub async fn protect_tabular(&self, id: TableId, protected: bool, along: &Outbox) -> Result<()> {
+    pub async fn protect(self, id: TableId, protected: bool, along: &Outbox) -> Result<()> {
         self.set_flag("UPDATE tabular SET protected = $2 WHERE id = $1", id, protected, along).await
     }
 }

@@ -1,16 +1,17 @@
 //! The queue of jobs: any server on the database takes the next one, and other servers take over the jobs of a dead one.
 //!
-//! The heartbeat of a server is the lease of its jobs ([`State::heartbeat`]): while the server is live, its jobs are its own. Once
-//! it is dead it can change nothing any more, and its jobs go back into the queue ([`State::requeue_abandoned_jobs`]). The states
-//! of a job are drawn in [`crate::jobs`]. Start reading with [`State::enqueue`], [`State::take_next_of_engine`] and [`State::end_job_of`].
+//! The heartbeat of a server is the lease of its jobs ([`Servers::heartbeat`](crate::Servers::heartbeat)): while the server is
+//! live, its jobs are its own. Once it is dead it can change nothing any more, and its jobs go back into the queue
+//! ([`Jobs::requeue_abandoned`]). The states of a job are drawn in [`crate::jobs`]. Start reading with [`Jobs::enqueue`],
+//! [`Jobs::take_next_of_engine`] and [`Jobs::end_for`].
 
 use esker_types::{JobId, Millis, TableId, now_ms};
 use serde_json::{Value, json};
 use sqlx::postgres::PgListener;
 use sqlx::{Any, Row, Transaction};
 
-use crate::jobs::{COLUMNS, job_row};
-use crate::{Database, Job, JobLogLine, JobState, NewEvent, Outbox, Result, State, StateError, Warehouse};
+use super::{COLUMNS, Jobs, job_row};
+use crate::{Database, Job, JobLogLine, JobState, NewEvent, Outbox, Result, StateError, Warehouse};
 
 /// The number of worker losses with which a job fails: the job itself may be what ends the workers.
 const MAX_WORKER_LOSSES: i64 = 5;
@@ -70,7 +71,7 @@ pub(crate) struct JobHolder<'a> {
     pub(crate) until_ms: Option<Millis>,
 }
 
-impl State {
+impl Jobs<'_> {
     /// Puts a job into the queue, and returns its identifier.
     ///
     /// If the warehouse has a job with the same key, whatever its state, the identifier of that one is returned.
@@ -80,8 +81,8 @@ impl State {
     /// Returns [`KeyTaken`](StateError::KeyTaken) if the job with that key has another table, kind or request. Returns
     /// [`Fenced`](StateError::Fenced) if the other servers count this one as dead, and [`Full`](StateError::Full) or
     /// [`Sql`](StateError::Sql) if the database fails.
-    pub async fn enqueue(&self, warehouse: Warehouse, job: &NewJob) -> Result<JobId> {
-        let mut tx = self.begin().await?;
+    pub async fn enqueue(self, warehouse: Warehouse, job: &NewJob) -> Result<JobId> {
+        let mut tx = self.state.begin().await?;
         if let Some(key) = &job.key {
             let known = sqlx::query("SELECT id, table_id, kind, request FROM job WHERE warehouse_id = $1 AND key = $2");
             if let Some(row) = known.bind(warehouse.id).bind(key).fetch_optional(&mut *tx).await? {
@@ -126,14 +127,14 @@ impl State {
     ///
     /// Returns [`Corrupt`](StateError::Corrupt) if a stored value can't be read. Returns [`Fenced`](StateError::Fenced) if the
     /// other servers count this one as dead, and [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the database fails.
-    pub async fn take_job(&self, warehouses: &[i64]) -> Result<Option<Job>> {
-        let instance = self.instance.to_string();
+    pub async fn take(self, warehouses: &[i64]) -> Result<Option<Job>> {
+        let instance = self.state.instance.to_string();
         self.take_next_of_engine(warehouses, None, JobHolder { instance: Some(&instance), worker: None, until_ms: None }).await
     }
 
     /// Takes the next job of an engine for a holder. An engine of `None` is Esker itself.
     pub(crate) async fn take_next_of_engine(
-        &self,
+        self,
         warehouses: &[i64],
         engine: Option<&str>,
         holder: JobHolder<'_>,
@@ -147,10 +148,10 @@ impl State {
         );
         let next = || sqlx::query(sqlx::AssertSqlSafe(next.clone())).bind(now_ms()).bind(engine);
         // The first look needs no lock of writers: mostly no job is ready.
-        if next().fetch_optional(&self.readers).await?.is_none() {
+        if next().fetch_optional(&self.state.readers).await?.is_none() {
             return Ok(None);
         }
-        let mut tx = self.begin().await?;
+        let mut tx = self.state.begin().await?;
         let Some(row) = next().fetch_optional(&mut *tx).await? else { return Ok(None) };
         let id: String = row.try_get(0)?;
         let sql = format!(
@@ -173,7 +174,7 @@ impl State {
     /// # Errors
     ///
     /// Returns [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the database fails.
-    pub async fn plan_job(&self, job: &Job, plan: &str) -> Result<()> {
+    pub async fn record_plan(self, job: &Job, plan: &str) -> Result<()> {
         let mut earlier = job.earlier_plans.clone();
         earlier.extend(job.plan.clone());
         let earlier = (!earlier.is_empty()).then(|| Value::Array(earlier).to_string());
@@ -181,7 +182,7 @@ impl State {
             .bind(job.id.to_string())
             .bind(plan)
             .bind(earlier)
-            .execute(&self.intents)
+            .execute(&self.state.intents)
             .await?;
         Ok(())
     }
@@ -193,13 +194,13 @@ impl State {
     /// # Errors
     ///
     /// Returns [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the database fails.
-    pub async fn flush_progress(&self, id: JobId, (done, total): (u64, u64)) -> Result<bool> {
+    pub async fn flush_progress(self, id: JobId, (done, total): (u64, u64)) -> Result<bool> {
         let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         let query = sqlx::query_scalar(
             "UPDATE job SET done = $2, total = $3 WHERE id = $1 AND state = 'running' AND instance = $4 RETURNING cancelled_by",
         );
-        let query = query.bind(id.to_string()).bind(number(done)).bind(number(total)).bind(self.instance.to_string());
-        let row: Option<Option<String>> = query.fetch_optional(&self.intents).await?;
+        let query = query.bind(id.to_string()).bind(number(done)).bind(number(total)).bind(self.state.instance.to_string());
+        let row: Option<Option<String>> = query.fetch_optional(&self.state.intents).await?;
         // A job that this server has lost is to end as well.
         Ok(row.is_none_or(|cancelled_by| cancelled_by.is_some()))
     }
@@ -212,12 +213,12 @@ impl State {
     ///
     /// Returns [`Fenced`](StateError::Fenced) if the other servers count this one as dead, and [`Full`](StateError::Full) or
     /// [`Sql`](StateError::Sql) if the database fails.
-    pub async fn end_job(&self, id: JobId, end: &JobEnd, measured: &str) -> Result<()> {
-        self.end_job_of(id, &self.instance.to_string(), end, measured).await.map(drop)
+    pub async fn end(self, id: JobId, end: &JobEnd, measured: &str) -> Result<()> {
+        self.end_for(id, &self.state.instance.to_string(), end, measured).await.map(drop)
     }
 
     /// Records the end of an attempt of a holder. Returns false if the holder has lost the job.
-    pub(crate) async fn end_job_of(&self, id: JobId, holder: &str, end: &JobEnd, measured: &str) -> Result<bool> {
+    pub(crate) async fn end_for(self, id: JobId, holder: &str, end: &JobEnd, measured: &str) -> Result<bool> {
         let now = now_ms();
         let (state, outcome, error, due, finished) = match end {
             JobEnd::Succeeded(outcome) => (JobState::Succeeded, Some(outcome), None, None, Some(now)),
@@ -227,7 +228,7 @@ impl State {
             JobEnd::Delegated(_) => (JobState::Queued, None, None, None, None),
         };
         let engine = if let JobEnd::Delegated(engine) = end { Some(*engine) } else { None };
-        let mut tx = self.begin().await?;
+        let mut tx = self.state.begin().await?;
         let sql = format!(
             "UPDATE job SET state = $2, outcome = $3, error = $4, due_ms = coalesce($5, due_ms), finished_ms = $6, measured = $7,
                             engine = coalesce($8, engine)
@@ -259,8 +260,8 @@ impl State {
     ///
     /// Returns [`Fenced`](StateError::Fenced) if the other servers count this one as dead, and [`Full`](StateError::Full) or
     /// [`Sql`](StateError::Sql) if the database fails.
-    pub async fn cancel_job(&self, id: JobId, by: &str) -> Result<Option<JobState>> {
-        let mut tx = self.begin().await?;
+    pub async fn cancel(self, id: JobId, by: &str) -> Result<Option<JobState>> {
+        let mut tx = self.state.begin().await?;
         let sql = "UPDATE job SET cancelled_by = coalesce(cancelled_by, $2), finished_ms = CASE state WHEN 'queued' THEN CAST($3 AS BIGINT) ELSE NULL END,
                           state = CASE state WHEN 'queued' THEN 'cancelled' ELSE state END
                    WHERE id = $1 AND state IN ('queued', 'running')";
@@ -270,7 +271,7 @@ impl State {
             record_job_event(&mut tx, &job).await?;
         }
         tx.commit().await?;
-        Ok(self.job(id).await?.map(|job| job.state))
+        Ok(self.get(id).await?.map(|job| job.state))
     }
 
     /// Takes the jobs from dead servers, and from external workers whose lease is over. Returns their number.
@@ -281,16 +282,16 @@ impl State {
     ///
     /// Returns [`Fenced`](StateError::Fenced) if the other servers count this one as dead, and [`Full`](StateError::Full) or
     /// [`Sql`](StateError::Sql) if the database fails.
-    pub async fn requeue_abandoned_jobs(&self) -> Result<u64> {
+    pub async fn requeue_abandoned(self) -> Result<u64> {
         let gone = format!(
             "state = 'running' AND (instance NOT IN (SELECT id FROM instance) OR (worker IS NOT NULL AND lease_ms < {}))",
             now_ms()
         );
         let sql = format!("SELECT id, cancelled_by, worker_losses, worker FROM job WHERE {gone}");
-        if sqlx::query(sqlx::AssertSqlSafe(sql.clone())).fetch_optional(&self.readers).await?.is_none() {
+        if sqlx::query(sqlx::AssertSqlSafe(sql.clone())).fetch_optional(&self.state.readers).await?.is_none() {
             return Ok(0);
         }
-        let mut tx = self.begin().await?;
+        let mut tx = self.state.begin().await?;
         let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_all(&mut *tx).await?;
         let mut over = Vec::new();
         for row in &rows {
@@ -317,7 +318,7 @@ impl State {
         self.notify(&mut tx).await?;
         tx.commit().await?;
         for (id, text) in over {
-            self.log_job(crate::parse_id(&id)?, &[JobLogLine { time_ms: now_ms(), text }]).await?;
+            self.append_log(crate::parse_id(&id)?, &[JobLogLine { time_ms: now_ms(), text }]).await?;
         }
         Ok(rows.len() as u64)
     }
@@ -328,8 +329,8 @@ impl State {
     ///
     /// Returns [`Fenced`](StateError::Fenced) if the other servers count this one as dead, and [`Full`](StateError::Full) or
     /// [`Sql`](StateError::Sql) if the database fails.
-    pub async fn forget_jobs(&self, before: Millis) -> Result<()> {
-        let mut tx = self.begin().await?;
+    pub async fn forget(self, before: Millis) -> Result<()> {
+        let mut tx = self.state.begin().await?;
         for sql in [
             "DELETE FROM job_log WHERE job_id IN (SELECT id FROM job WHERE finished_ms < $1)",
             "DELETE FROM job WHERE finished_ms < $1",
@@ -341,8 +342,8 @@ impl State {
     }
 
     /// Notifies the other servers, when the transaction commits, that a job may be ready.
-    async fn notify(&self, tx: &mut Transaction<'static, Any>) -> Result<()> {
-        if self.database.is_postgres() {
+    async fn notify(self, tx: &mut Transaction<'static, Any>) -> Result<()> {
+        if self.state.database.is_postgres() {
             sqlx::query(NOTIFY).execute(&mut **tx).await?;
         }
         Ok(())
@@ -353,8 +354,8 @@ impl State {
     /// # Errors
     ///
     /// Returns [`Sql`](StateError::Sql) if the database does not answer.
-    pub async fn listen_for_jobs(&self) -> Result<Option<JobNotifications>> {
-        let Database::Postgres(url) = &self.database else { return Ok(None) };
+    pub async fn listen(self) -> Result<Option<JobNotifications>> {
+        let Database::Postgres(url) = &self.state.database else { return Ok(None) };
         let mut listener = PgListener::connect(url).await?;
         listener.listen("esker_jobs").await?;
         Ok(Some(JobNotifications(listener)))

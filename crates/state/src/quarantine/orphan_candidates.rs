@@ -8,10 +8,11 @@ use std::collections::{BTreeSet, HashMap};
 use esker_types::{Millis, TableId};
 use sqlx::Row;
 
+use super::Quarantine;
+use crate::Result;
 use crate::batch::{ROWS, values};
-use crate::{Result, State};
 
-impl State {
+impl Quarantine<'_> {
     /// Records files that a scan at `now` found unreferenced, in one transaction.
     ///
     /// Returns the time of the first such scan for each, in the order of `paths`, in milliseconds since the Unix epoch. A file that
@@ -21,8 +22,8 @@ impl State {
     ///
     /// Returns [`Fenced`](crate::StateError::Fenced) if the other servers count this one as dead, and
     /// [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
-    pub async fn record_orphan_candidates(&self, table: TableId, paths: &[String], now: Millis) -> Result<Vec<Millis>> {
-        let mut tx = self.begin().await?;
+    pub async fn record_orphan_candidates(self, table: TableId, paths: &[String], now: Millis) -> Result<Vec<Millis>> {
+        let mut tx = self.state.begin().await?;
         let mut since: HashMap<String, Millis> = HashMap::with_capacity(paths.len());
         // PostgreSQL refuses to change a row twice in one statement.
         let once: BTreeSet<&String> = paths.iter().collect();
@@ -51,9 +52,9 @@ impl State {
     /// # Errors
     ///
     /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer.
-    pub async fn orphan_candidate_since(&self, path: &str) -> Result<Option<Millis>> {
+    pub async fn orphan_candidate_since(self, path: &str) -> Result<Option<Millis>> {
         let query = sqlx::query_scalar("SELECT first_ms FROM orphan_candidate WHERE path = $1").bind(path);
-        Ok(query.fetch_optional(&self.readers).await?)
+        Ok(query.fetch_optional(&self.state.readers).await?)
     }
 
     /// Removes the table's orphan candidates that no scan saw since `before`. Returns their number.
@@ -63,8 +64,8 @@ impl State {
     /// # Errors
     ///
     /// Returns [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
-    pub async fn forget_orphan_candidates(&self, table: TableId, before: Millis) -> Result<u64> {
+    pub async fn forget_orphan_candidates(self, table: TableId, before: Millis) -> Result<u64> {
         let delete = sqlx::query("DELETE FROM orphan_candidate WHERE table_id = $1 AND last_ms < $2");
-        Ok(delete.bind(table.to_string()).bind(before).execute(&self.writer).await?.rows_affected())
+        Ok(delete.bind(table.to_string()).bind(before).execute(&self.state.writer).await?.rows_affected())
     }
 }

@@ -17,7 +17,9 @@
 //!
 //! `deleting` is recorded before the storage is asked. A sweep that was killed then leaves it behind, and a later sweep checks the
 //! file again. A file in `deleting` or `deleted` can't become part of its table again: [`StateError::BeingDeleted`]. Records are never
-//! removed, so that [`State::quarantined_path`] explains any file.
+//! removed, so that [`Quarantine::record_of`] explains any file.
+
+mod orphan_candidates;
 
 use std::collections::HashSet;
 
@@ -248,7 +250,13 @@ fn quarantine_row(row: &AnyRow) -> Result<QuarantinedFile> {
     Ok(QuarantinedFile { record, state: QuarantineState::parse(row.try_get(9)?), note: row.try_get(10)? })
 }
 
-impl State {
+/// The room of the quarantined files, and of the orphan candidates that may come into it.
+#[derive(Debug, Clone, Copy)]
+pub struct Quarantine<'a> {
+    pub(crate) state: &'a State,
+}
+
+impl Quarantine<'_> {
     /// Quarantines files and removes them from the pending outputs, in one transaction.
     ///
     /// A file that is in quarantine already keeps its record.
@@ -257,8 +265,8 @@ impl State {
     ///
     /// Returns [`Fenced`](StateError::Fenced) if the other servers count this one as dead, and [`Full`](StateError::Full) or
     /// [`Sql`](StateError::Sql) if the database fails.
-    pub async fn quarantine(&self, quarantines: &[NewQuarantine]) -> Result<()> {
-        let mut tx = self.begin().await?;
+    pub async fn add(self, quarantines: &[NewQuarantine]) -> Result<()> {
+        let mut tx = self.state.begin().await?;
         insert_quarantine(&mut tx, quarantines).await?;
         let paths: Vec<&str> = quarantines.iter().map(|record| record.path.as_str()).collect();
         remove_outputs(&mut tx, &paths).await?;
@@ -274,11 +282,11 @@ impl State {
     ///
     /// Returns [`Sql`](StateError::Sql) if the database does not answer, and [`Corrupt`](StateError::Corrupt) if a stored value
     /// can't be read.
-    pub async fn due_tables(&self, warehouse: Warehouse, now: Millis) -> Result<Vec<TableId>> {
+    pub async fn due_tables(self, warehouse: Warehouse, now: Millis) -> Result<Vec<TableId>> {
         let sql = sqlx::AssertSqlSafe(format!(
             "SELECT DISTINCT table_id FROM quarantine WHERE warehouse_id = $2 AND {DUE_CONDITION} ORDER BY table_id"
         ));
-        let ids: Vec<String> = sqlx::query_scalar(sql).bind(now).bind(warehouse.id).fetch_all(&self.readers).await?;
+        let ids: Vec<String> = sqlx::query_scalar(sql).bind(now).bind(warehouse.id).fetch_all(&self.state.readers).await?;
         ids.iter().map(|id| parse_id(id)).collect()
     }
 
@@ -291,7 +299,7 @@ impl State {
     /// Returns [`Sql`](StateError::Sql) if the database does not answer, and [`Corrupt`](StateError::Corrupt) if a stored value
     /// can't be read.
     pub async fn due_for_deletion(
-        &self,
+        self,
         warehouse: Warehouse,
         table: TableId,
         now: Millis,
@@ -301,7 +309,7 @@ impl State {
             "{SELECT} WHERE warehouse_id = $3 AND table_id = $4 AND {DUE_CONDITION} ORDER BY path LIMIT $2"
         ));
         let query = sqlx::query(sql).bind(now).bind(i64::from(limit)).bind(warehouse.id).bind(table.to_string());
-        let rows = query.fetch_all(&self.readers).await?;
+        let rows = query.fetch_all(&self.state.readers).await?;
         rows.iter().map(quarantine_row).collect()
     }
 
@@ -310,7 +318,7 @@ impl State {
     /// # Errors
     ///
     /// Returns [`Sql`](StateError::Sql) if the database does not answer.
-    pub async fn quarantined_among(&self, paths: &[String]) -> Result<(Vec<String>, Vec<String>)> {
+    pub async fn quarantined_among(self, paths: &[String]) -> Result<(Vec<String>, Vec<String>)> {
         let (mut quarantined, mut going) = (Vec::new(), Vec::new());
         for paths in paths.chunks(ROWS) {
             let sql = format!(
@@ -318,7 +326,7 @@ impl State {
                 placeholders(1, paths.len())
             );
             let query = sqlx::query(sqlx::AssertSqlSafe(sql));
-            for row in paths.iter().fold(query, |query, path| query.bind(path)).fetch_all(&self.readers).await? {
+            for row in paths.iter().fold(query, |query, path| query.bind(path)).fetch_all(&self.state.readers).await? {
                 match QuarantineState::parse(row.try_get(1)?) {
                     QuarantineState::Quarantined => quarantined.push(row.try_get(0)?),
                     _ => going.push(row.try_get(0)?),
@@ -334,11 +342,11 @@ impl State {
     ///
     /// Returns [`Sql`](StateError::Sql) if the database does not answer, and [`Corrupt`](StateError::Corrupt) if a stored value
     /// can't be read.
-    pub async fn quarantine_of(&self, table: TableId) -> Result<Vec<QuarantinedFile>> {
+    pub async fn of_table(self, table: TableId) -> Result<Vec<QuarantinedFile>> {
         let sql = sqlx::AssertSqlSafe(format!(
             "{SELECT} WHERE table_id = $1 AND state IN ('quarantined', 'deleting') ORDER BY due_ms, path"
         ));
-        let rows = sqlx::query(sql).bind(table.to_string()).fetch_all(&self.readers).await?;
+        let rows = sqlx::query(sql).bind(table.to_string()).fetch_all(&self.state.readers).await?;
         rows.iter().map(quarantine_row).collect()
     }
 
@@ -348,9 +356,9 @@ impl State {
     ///
     /// Returns [`Sql`](StateError::Sql) if the database does not answer, and [`Corrupt`](StateError::Corrupt) if a stored value
     /// can't be read.
-    pub async fn released_of(&self, table: TableId) -> Result<Vec<QuarantinedFile>> {
+    pub async fn released_of(self, table: TableId) -> Result<Vec<QuarantinedFile>> {
         let sql = sqlx::AssertSqlSafe(format!("{SELECT} WHERE table_id = $1 AND state = 'released' ORDER BY path"));
-        let rows = sqlx::query(sql).bind(table.to_string()).fetch_all(&self.readers).await?;
+        let rows = sqlx::query(sql).bind(table.to_string()).fetch_all(&self.state.readers).await?;
         rows.iter().map(quarantine_row).collect()
     }
 
@@ -360,9 +368,9 @@ impl State {
     ///
     /// Returns [`Sql`](StateError::Sql) if the database does not answer, and [`Corrupt`](StateError::Corrupt) if a stored value
     /// can't be read.
-    pub async fn quarantined_path(&self, path: &str) -> Result<Option<QuarantinedFile>> {
+    pub async fn record_of(self, path: &str) -> Result<Option<QuarantinedFile>> {
         let sql = sqlx::AssertSqlSafe(format!("{SELECT} WHERE path = $1"));
-        let row = sqlx::query(sql).bind(path).fetch_optional(&self.readers).await?;
+        let row = sqlx::query(sql).bind(path).fetch_optional(&self.state.readers).await?;
         row.as_ref().map(quarantine_row).transpose()
     }
 
@@ -375,8 +383,8 @@ impl State {
     ///
     /// Returns [`Fenced`](StateError::Fenced) if the other servers count this one as dead, and [`Full`](StateError::Full) or
     /// [`Sql`](StateError::Sql) if the database fails.
-    pub async fn begin_deleting(&self, table: TableId, checked: Option<&str>, paths: Vec<String>) -> Result<Vec<String>> {
-        let mut tx = self.begin().await?;
+    pub async fn begin_deleting(self, table: TableId, checked: Option<&str>, paths: Vec<String>) -> Result<Vec<String>> {
+        let mut tx = self.state.begin().await?;
         let at = "SELECT metadata_location FROM tabular WHERE id = $1
                   UNION ALL SELECT metadata_location FROM dropped_table WHERE id = $1";
         let at: Option<String> = sqlx::query_scalar(at).bind(table.to_string()).fetch_optional(&mut *tx).await?;
@@ -405,8 +413,8 @@ impl State {
     ///
     /// Returns [`Fenced`](StateError::Fenced) if the other servers count this one as dead, and [`Full`](StateError::Full) or
     /// [`Sql`](StateError::Sql) if the database fails.
-    pub async fn set_quarantine_state(&self, paths: &[String], state: QuarantineState, note: Option<&str>) -> Result<()> {
-        let mut tx = self.begin().await?;
+    pub async fn set_state(self, paths: &[String], state: QuarantineState, note: Option<&str>) -> Result<()> {
+        let mut tx = self.state.begin().await?;
         for paths in paths.chunks(ROWS) {
             let update = format!(
                 "UPDATE quarantine SET state = $1, note = $2, changed_ms = $3 WHERE path IN ({})",
@@ -427,8 +435,8 @@ impl State {
     ///
     /// Returns [`Fenced`](StateError::Fenced) if the other servers count this one as dead, and
     /// [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the database fails.
-    pub async fn shorten_quarantine(&self, paths: &[String], due_ms: Millis) -> Result<u64> {
-        let mut tx = self.begin().await?;
+    pub async fn shorten(self, paths: &[String], due_ms: Millis) -> Result<u64> {
+        let mut tx = self.state.begin().await?;
         let mut files = 0;
         for paths in paths.chunks(ROWS) {
             let update = format!(
@@ -451,8 +459,8 @@ impl State {
     ///
     /// Returns [`Fenced`](StateError::Fenced) if the other servers count this one as dead, and
     /// [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the database fails.
-    pub async fn release_quarantined_by(&self, job: JobId, note: &str) -> Result<(u64, u64)> {
-        let mut tx = self.begin().await?;
+    pub async fn release_by_job(self, job: JobId, note: &str) -> Result<(u64, u64)> {
+        let mut tx = self.state.begin().await?;
         let released = sqlx::query(
             "UPDATE quarantine SET state = 'released', note = $2, changed_ms = $3 WHERE job_id = $1 AND state = 'quarantined'",
         )
@@ -477,11 +485,11 @@ impl State {
     ///
     /// Returns [`Sql`](StateError::Sql) if the database does not answer, and [`Corrupt`](StateError::Corrupt) if a stored value
     /// can't be read.
-    pub async fn quarantine_by_job(&self, limit: u32) -> Result<Vec<QuarantineByJob>> {
+    pub async fn count_by_job(self, limit: u32) -> Result<Vec<QuarantineByJob>> {
         let sql = "SELECT warehouse_id, table_name, job_id, min(reason), count(*), CAST(coalesce(sum(bytes), 0) AS BIGINT), min(due_ms),
                           CAST(sum(CASE state WHEN 'deleting' THEN 1 ELSE 0 END) AS BIGINT)
                    FROM quarantine WHERE state IN ('quarantined', 'deleting') GROUP BY warehouse_id, table_name, job_id ORDER BY min(due_ms) LIMIT $1";
-        let rows = sqlx::query(sql).bind(i64::from(limit)).fetch_all(&self.readers).await?;
+        let rows = sqlx::query(sql).bind(i64::from(limit)).fetch_all(&self.state.readers).await?;
         let group = |row: &AnyRow| {
             let job: Option<String> = row.try_get(2)?;
             Ok(QuarantineByJob {
@@ -503,11 +511,11 @@ impl State {
     /// # Errors
     ///
     /// Returns [`Sql`](StateError::Sql) if the database does not answer.
-    pub async fn quarantine_totals(&self) -> Result<(i64, i64)> {
+    pub async fn totals(self) -> Result<(i64, i64)> {
         let row = sqlx::query(
             "SELECT count(*), CAST(coalesce(sum(bytes), 0) AS BIGINT) FROM quarantine WHERE state IN ('quarantined', 'deleting')",
         )
-        .fetch_one(&self.readers)
+        .fetch_one(&self.state.readers)
         .await?;
         Ok((row.try_get(0)?, row.try_get(1)?))
     }

@@ -5,14 +5,14 @@
 use esker_types::{JobId, Millis, now_ms};
 use serde_json::json;
 
-use crate::jobs::{COLUMNS, job_row};
-use crate::queue::record_job_event;
-use crate::{Job, Result, State};
+use super::queue::record_job_event;
+use super::{COLUMNS, Jobs, job_row};
+use crate::{Job, Result};
 
 /// The kind of the record of an undo.
 pub const UNDO: &str = "undo";
 
-impl State {
+impl Jobs<'_> {
     /// Records that a job was taken back, with its outcome as JSON. Returns the identifier of the new record.
     ///
     /// `began_ms` is the start of the undo, in milliseconds since the Unix epoch. Returns `None` if another undo of the job was
@@ -22,7 +22,7 @@ impl State {
     ///
     /// Returns [`Fenced`](crate::StateError::Fenced) if the other servers count this one as dead, and
     /// [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
-    pub async fn record_undo(&self, undone: &Job, by: &str, outcome: &str, began_ms: Millis) -> Result<Option<JobId>> {
+    pub async fn record_undo(self, undone: &Job, by: &str, outcome: &str, began_ms: Millis) -> Result<Option<JobId>> {
         let (id, now) = (JobId::fresh(), now_ms());
         let sql = format!(
             "INSERT INTO job (id, warehouse_id, table_id, table_name, kind, principal, reason, key, request, priority, state, due_ms,
@@ -30,7 +30,7 @@ impl State {
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, 'succeeded', $10, 1, $11, $12, $10, $10, $13)
              ON CONFLICT DO NOTHING RETURNING {COLUMNS}"
         );
-        let mut tx = self.begin().await?;
+        let mut tx = self.state.begin().await?;
         let query = sqlx::query(sqlx::AssertSqlSafe(sql))
             .bind(id.to_string())
             .bind(undone.warehouse)
@@ -42,7 +42,7 @@ impl State {
             .bind(format!("{UNDO}/{}", undone.id))
             .bind(json!({UNDO: {"job": undone.id}}).to_string())
             .bind(began_ms)
-            .bind(self.instance.to_string())
+            .bind(self.state.instance.to_string())
             .bind(outcome)
             .bind(now);
         let Some(row) = query.fetch_optional(&mut *tx).await? else { return Ok(None) };

@@ -2,10 +2,10 @@
 
 use esker_types::{NamespaceName, TableName, now_ms};
 
-use crate::namespaces::namespace_id;
-use crate::{Outbox, Result, State, StateError, Warehouse};
+use super::{Namespaces, namespace_id};
+use crate::{Outbox, Result, StateError, Warehouse};
 
-impl State {
+impl Namespaces<'_> {
     /// Stores the metadata of a SQL function under a name. Replaces a function of that name.
     ///
     /// # Errors
@@ -13,8 +13,8 @@ impl State {
     /// Returns [`NoSuchNamespace`](StateError::NoSuchNamespace) if the namespace does not exist. Returns
     /// [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and [`Fenced`](StateError::Fenced),
     /// [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was written.
-    pub async fn put_function(&self, warehouse: Warehouse, name: &TableName, metadata: &str, along: &Outbox) -> Result<()> {
-        let mut tx = self.begin().await?;
+    pub async fn put_function(self, warehouse: Warehouse, name: &TableName, metadata: &str, along: &Outbox) -> Result<()> {
+        let mut tx = self.state.begin().await?;
         let namespace = namespace_id(&mut tx, warehouse, &name.namespace).await?;
         sqlx::query(
             "INSERT INTO sql_function (namespace_id, name, name_key, metadata, updated_ms) VALUES ($1, $2, $3, $4, $5)
@@ -38,8 +38,8 @@ impl State {
     ///
     /// Returns [`NoSuchNamespace`](StateError::NoSuchNamespace) or [`NoSuchFunction`](StateError::NoSuchFunction) if one does not
     /// exist. Returns [`Sql`](StateError::Sql) if the database does not answer.
-    pub async fn function(&self, warehouse: Warehouse, name: &TableName) -> Result<String> {
-        self.namespace(warehouse, &name.namespace).await?;
+    pub async fn function(self, warehouse: Warehouse, name: &TableName) -> Result<String> {
+        self.get(warehouse, &name.namespace).await?;
         let found: Option<String> = sqlx::query_scalar(
             "SELECT f.metadata FROM sql_function f JOIN namespace n ON n.id = f.namespace_id
              WHERE n.warehouse_id = $1 AND n.name_key = $2 AND f.name_key = $3",
@@ -47,7 +47,7 @@ impl State {
         .bind(warehouse.id)
         .bind(warehouse.namespace_key(&name.namespace))
         .bind(warehouse.key(&name.name))
-        .fetch_optional(&self.readers)
+        .fetch_optional(&self.state.readers)
         .await?;
         found.ok_or_else(|| StateError::NoSuchFunction(name.to_string()))
     }
@@ -59,13 +59,13 @@ impl State {
     /// Returns [`NoSuchNamespace`](StateError::NoSuchNamespace) if the namespace does not exist. Returns [`Sql`](StateError::Sql)
     /// if the database does not answer.
     pub async fn list_functions(
-        &self,
+        self,
         warehouse: Warehouse,
         namespace: &NamespaceName,
         after: &str,
         limit: u32,
     ) -> Result<Vec<String>> {
-        self.namespace(warehouse, namespace).await?;
+        self.get(warehouse, namespace).await?;
         let query = sqlx::query_scalar(
             "SELECT f.name FROM sql_function f JOIN namespace n ON n.id = f.namespace_id
              WHERE n.warehouse_id = $1 AND n.name_key = $2 AND f.name_key > $3 ORDER BY f.name_key LIMIT $4",
@@ -74,7 +74,7 @@ impl State {
         .bind(warehouse.namespace_key(namespace))
         .bind(warehouse.key(after))
         .bind(i64::from(limit));
-        Ok(query.fetch_all(&self.readers).await?)
+        Ok(query.fetch_all(&self.state.readers).await?)
     }
 
     /// Removes a SQL function.
@@ -84,8 +84,8 @@ impl State {
     /// Returns [`NoSuchNamespace`](StateError::NoSuchNamespace) or [`NoSuchFunction`](StateError::NoSuchFunction) if one does not
     /// exist. Returns [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and
     /// [`Fenced`](StateError::Fenced), [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was written.
-    pub async fn drop_function(&self, warehouse: Warehouse, name: &TableName, along: &Outbox) -> Result<()> {
-        let mut tx = self.begin().await?;
+    pub async fn drop_function(self, warehouse: Warehouse, name: &TableName, along: &Outbox) -> Result<()> {
+        let mut tx = self.state.begin().await?;
         let namespace = namespace_id(&mut tx, warehouse, &name.namespace).await?;
         let done = sqlx::query("DELETE FROM sql_function WHERE namespace_id = $1 AND name_key = $2")
             .bind(namespace)
