@@ -391,10 +391,10 @@ pub async fn reclaim_outputs(catalog: &Catalog) -> Result<u64> {
 pub async fn settle_outputs(catalog: &Catalog, id: TableId, paths: &[String], reason: &str) -> Result<u64> {
     let state = catalog.state();
     let keep = DeletionGuard::of(catalog, id).await?;
-    let mut quarantines = Vec::new();
+    let (mut quarantines, mut settled) = (Vec::new(), Vec::new());
     for path in paths {
         if keep.referenced.contains(path)? {
-            state.outputs().forget(path).await?;
+            settled.push(path.clone());
             continue;
         }
         // The file was never part of a table and can't be needed, so it gets no grace period.
@@ -415,6 +415,7 @@ pub async fn settle_outputs(catalog: &Catalog, id: TableId, paths: &[String], re
             },
         });
     }
+    state.outputs().forget(&settled).await?;
     state.quarantine().add(&quarantines).await?;
     Ok(quarantines.len() as u64)
 }

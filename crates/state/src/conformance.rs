@@ -13,9 +13,9 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::{
-    AssessmentFailure, DamagedFile, Database, JobEnd, JobState, NamespaceRow, NewEvent, NewJob, NewQuarantine, NewReceipt,
-    NewTabular, Outbox, PointerSwap, QuarantineKind, QuarantineState, ReceiptKey, SoftDrop, State, StateError, TableUsage,
-    TabularKind, TabularRow, Warehouse,
+    AssessmentFailure, DamagedFile, Database, JobEnd, JobLogLine, JobState, NamespaceRow, NewEvent, NewJob, NewQuarantine,
+    NewReceipt, NewTabular, Outbox, PointerSwap, QuarantineKind, QuarantineState, ReceiptKey, SoftDrop, State, StateError,
+    TableUsage, TabularKind, TabularRow, Warehouse,
 };
 
 const DEAD: Duration = Duration::from_secs(60);
@@ -481,6 +481,50 @@ async fn damage_is_kept_once_told_once_and_forgotten(state: &State) {
     assert_eq!(state.fleet().damage_of(table.id).await.expect("read").iter().map(|f| f.path.as_str()).collect::<Vec<_>>(), ["b"]);
 }
 
+/// Statements about many rows write what a statement a row would: in order, the last of two, all or none.
+async fn rows_that_share_a_statement_are_written_as_if_alone(state: &State) {
+    let (warehouse, n) = with_namespace(state).await;
+    let table = row(warehouse, &n, "t");
+    enter(state, warehouse, &table).await.expect("entered");
+    let event = |i: usize| NewEvent {
+        kind: "table.updated",
+        warehouse: "many".to_owned(),
+        subject: i.to_string(),
+        principal: "p".to_owned(),
+        data: serde_json::json!({}),
+    };
+    let receipt = |key| NewReceipt {
+        key: ReceiptKey { warehouse, operation: "POST /t".into(), key, body_sha256: "0".into() },
+        outcome: "{}".into(),
+    };
+    let keys: Vec<Uuid> = (0..600).map(|_| Uuid::now_v7()).collect();
+    let along = Outbox { events: (0..1100).map(event).collect(), receipts: keys.iter().copied().map(receipt).collect() };
+    let first = to(&table, &table.metadata_location, 1);
+    assert!(state.tables().publish(warehouse, std::slice::from_ref(&first), &[], &along).await.expect("swapped"));
+    let events = state.outbox().events_after(0, Some("many"), 2000).await.expect("events");
+    assert!(events.iter().map(|e| e.subject.clone()).eq((0..1100).map(|i| i.to_string())), "in their order");
+    let fresh = Uuid::now_v7();
+    for (receipts, duplicate) in [(vec![fresh, keys[599]], keys[599]), (vec![fresh, fresh], fresh)] {
+        let along = Outbox { events: Vec::new(), receipts: receipts.into_iter().map(receipt).collect() };
+        let refused =
+            state.tables().publish(warehouse, &[to(&table, &first.to, 2)], &[], &along).await.expect_err("a key is taken");
+        assert!(matches!(refused, StateError::DuplicateKey(key) if key == duplicate), "{refused}");
+    }
+    assert_eq!(state.outbox().receipt(&receipt(fresh).key).await.expect("read"), None, "all or none");
+
+    let delivered: Vec<(String, String)> = (0..1200).map(|i| (format!("s{}", i % 700), i.to_string())).collect();
+    state.outbox().record_delivered("r", &delivered).await.expect("recorded");
+    let kept = state.outbox().delivered_fingerprints("r").await.expect("read");
+    assert_eq!((kept.len(), kept["s0"].as_str(), kept["s699"].as_str()), (700, "700", "699"), "the last of two counts");
+
+    let job = JobId::fresh();
+    let lines: Vec<JobLogLine> = (0..1100).map(|i| JobLogLine { time_ms: i, text: i.to_string() }).collect();
+    for lines in lines.chunks(600) {
+        state.jobs().append_log(job, lines).await.expect("logged");
+    }
+    assert_eq!(state.jobs().log(job).await.expect("read"), lines);
+}
+
 async fn an_epoch_never_goes_back(state: &State) {
     let (warehouse, _) = with_namespace(state).await;
     assert_eq!(
@@ -638,6 +682,7 @@ on_every_database!(
     a_place_is_its_tables_until_that_is_gone_for_good,
     a_table_is_looked_at_again_when_it_changed_or_could_not_be_examined,
     damage_is_kept_once_told_once_and_forgotten,
+    rows_that_share_a_statement_are_written_as_if_alone,
     an_epoch_never_goes_back,
     a_change_cut_short_holds_no_lock,
 );

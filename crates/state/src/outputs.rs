@@ -69,13 +69,15 @@ impl Outputs<'_> {
         Ok(())
     }
 
-    /// Removes the record of a file, after it was settled or was not written.
+    /// Removes the records of files that were settled or were not written, in one transaction.
     ///
     /// # Errors
     ///
     /// Returns [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
-    pub async fn forget(self, path: &str) -> Result<()> {
-        sqlx::query("DELETE FROM pending_output WHERE path = $1").bind(path).execute(&self.state.intents).await?;
+    pub async fn forget(self, paths: &[String]) -> Result<()> {
+        let mut tx = self.state.begin_intent().await?;
+        remove_outputs(&mut tx, paths).await?;
+        tx.commit().await?;
         Ok(())
     }
 

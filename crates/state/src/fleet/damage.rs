@@ -9,6 +9,7 @@ use sqlx::Row;
 use sqlx::any::AnyRow;
 
 use super::Fleet;
+use crate::batch::{ROWS, placeholders};
 use crate::{NewEvent, Outbox, Result, Warehouse, flag, parse_id};
 
 /// A file of a table that could not be read.
@@ -80,9 +81,10 @@ impl Fleet<'_> {
     /// [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
     pub async fn forget_damage(self, table: TableId, paths: &[String], event: NewEvent) -> Result<()> {
         let mut tx = self.state.begin().await?;
-        for path in paths {
-            let query = sqlx::query("DELETE FROM damaged_file WHERE table_id = $1 AND path = $2");
-            query.bind(table.to_string()).bind(path).execute(&mut *tx).await?;
+        for paths in paths.chunks(ROWS) {
+            let sql = format!("DELETE FROM damaged_file WHERE table_id = $1 AND path IN ({})", placeholders(2, paths.len()));
+            let delete = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(table.to_string());
+            paths.iter().fold(delete, |query, path| query.bind(path)).execute(&mut *tx).await?;
         }
         Outbox { events: vec![event], receipts: Vec::new() }.insert(&mut tx).await?;
         tx.commit().await?;

@@ -16,6 +16,7 @@ use sqlx::any::AnyRow;
 use sqlx::{Any, Row, Transaction};
 
 pub use self::damage::DamagedFile;
+use crate::batch::{ROWS, values};
 use crate::tables::{TABLE_COLUMNS, TABLE_FROM, table_row};
 use crate::{Result, State, TabularKind, TabularRow, Warehouse, parse_id};
 
@@ -121,27 +122,34 @@ fn use_row(row: &AnyRow, first: usize) -> Result<TableUsage> {
     })
 }
 
-/// Adds counts to those of the table and the present day (UTC).
-pub(crate) async fn add_usage(tx: &mut Transaction<'_, Any>, table: TableId, used: &TableUsage) -> Result<()> {
-    sqlx::query(
-        "INSERT INTO table_use (table_id, day, scans, scanned_files, scanned_deletes, planning_ms, commits, commit_attempts)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+/// Adds counts to those of the tables and the present day (UTC). A table may be named only once.
+async fn add_usage(tx: &mut Transaction<'_, Any>, uses: &[(TableId, TableUsage)]) -> Result<()> {
+    let day = now_ms() / DAY_MS;
+    for uses in uses.chunks(ROWS) {
+        let sql = format!(
+            "INSERT INTO table_use (table_id, day, scans, scanned_files, scanned_deletes, planning_ms, commits, commit_attempts)
+         VALUES {}
          ON CONFLICT (table_id, day) DO UPDATE SET scans = table_use.scans + excluded.scans,
             scanned_files = table_use.scanned_files + excluded.scanned_files,
             scanned_deletes = table_use.scanned_deletes + excluded.scanned_deletes,
             planning_ms = table_use.planning_ms + excluded.planning_ms, commits = table_use.commits + excluded.commits,
             commit_attempts = table_use.commit_attempts + excluded.commit_attempts",
-    )
-    .bind(table.to_string())
-    .bind(now_ms() / DAY_MS)
-    .bind(used.scans)
-    .bind(used.scanned_files)
-    .bind(used.scanned_deletes)
-    .bind(used.planning_ms)
-    .bind(used.commits)
-    .bind(used.commit_attempts)
-    .execute(&mut **tx)
-    .await?;
+            values(uses.len(), 8)
+        );
+        let insert = sqlx::query(sqlx::AssertSqlSafe(sql));
+        let insert = uses.iter().fold(insert, |query, (table, used)| {
+            query
+                .bind(table.to_string())
+                .bind(day)
+                .bind(used.scans)
+                .bind(used.scanned_files)
+                .bind(used.scanned_deletes)
+                .bind(used.planning_ms)
+                .bind(used.commits)
+                .bind(used.commit_attempts)
+        });
+        insert.execute(&mut **tx).await?;
+    }
     Ok(())
 }
 
@@ -295,9 +303,7 @@ impl Fleet<'_> {
     /// Returns [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
     pub async fn add_usages(self, used: &HashMap<TableId, TableUsage>) -> Result<()> {
         let mut tx = self.state.begin_intent().await?;
-        for (table, used) in used {
-            add_usage(&mut tx, *table, used).await?;
-        }
+        add_usage(&mut tx, &used.iter().map(|(table, used)| (*table, *used)).collect::<Vec<_>>()).await?;
         tx.commit().await?;
         Ok(())
     }
@@ -328,25 +334,27 @@ impl Fleet<'_> {
 
     /// Stores the decisions of the autopilot about some tables, in one transaction.
     ///
-    /// Each is the table, the verdict, and the whole decision as JSON. A decision replaces the one before.
+    /// Each is the table, the verdict, and the whole decision as JSON. A decision replaces the one before. A table may be named
+    /// only once.
     ///
     /// # Errors
     ///
     /// Returns [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
     pub async fn record_decisions(self, decisions: &[(TableId, &'static str, String)]) -> Result<()> {
         let mut tx = self.state.begin_intent().await?;
-        for (table, verdict, decision) in decisions {
-            sqlx::query(
-                "INSERT INTO table_decision (table_id, time_ms, verdict, decision) VALUES ($1, $2, $3, $4)
+        let now = now_ms();
+        for decisions in decisions.chunks(ROWS) {
+            let sql = format!(
+                "INSERT INTO table_decision (table_id, time_ms, verdict, decision) VALUES {}
                  ON CONFLICT (table_id) DO UPDATE SET time_ms = excluded.time_ms, verdict = excluded.verdict,
                     decision = excluded.decision",
-            )
-            .bind(table.to_string())
-            .bind(now_ms())
-            .bind(*verdict)
-            .bind(decision)
-            .execute(&mut *tx)
-            .await?;
+                values(decisions.len(), 4)
+            );
+            let insert = sqlx::query(sqlx::AssertSqlSafe(sql));
+            let insert = decisions.iter().fold(insert, |query, (table, verdict, decision)| {
+                query.bind(table.to_string()).bind(now).bind(*verdict).bind(decision)
+            });
+            insert.execute(&mut *tx).await?;
         }
         tx.commit().await?;
         Ok(())

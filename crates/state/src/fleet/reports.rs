@@ -38,7 +38,7 @@ impl Fleet<'_> {
         .execute(&mut *tx)
         .await?;
         if let Some(used) = used {
-            add_usage(&mut tx, table, used).await?;
+            add_usage(&mut tx, &[(table, *used)]).await?;
         }
         tx.commit().await?;
         Ok(())

@@ -29,6 +29,7 @@ use sqlx::any::AnyRow;
 
 pub use self::queue::{JobEnd, JobNotifications, NewJob};
 pub use self::undos::UNDO;
+use crate::batch::{ROWS, values};
 use crate::{Result, State, parse_id};
 
 /// The state of a job.
@@ -326,16 +327,16 @@ impl Jobs<'_> {
             return Ok(());
         }
         let mut tx = self.state.begin_intent().await?;
-        for line in lines {
-            sqlx::query(
-                "INSERT INTO job_log (job_id, number, time_ms, text)
-                 SELECT $1, coalesce(max(number), 0) + 1, $2, $3 FROM job_log WHERE job_id = $1",
-            )
-            .bind(id.to_string())
-            .bind(line.time_ms)
-            .bind(&line.text)
-            .execute(&mut *tx)
-            .await?;
+        let last = sqlx::query_scalar("SELECT coalesce(max(number), 0) FROM job_log WHERE job_id = $1").bind(id.to_string());
+        let last: i64 = last.fetch_one(&mut *tx).await?;
+        let numbered: Vec<(i64, &JobLogLine)> = (last + 1..).zip(lines).collect();
+        for lines in numbered.chunks(ROWS) {
+            let sql = format!("INSERT INTO job_log (job_id, number, time_ms, text) VALUES {}", values(lines.len(), 4));
+            let insert = sqlx::query(sqlx::AssertSqlSafe(sql));
+            let insert = lines.iter().fold(insert, |query, (number, line)| {
+                query.bind(id.to_string()).bind(*number).bind(line.time_ms).bind(&line.text)
+            });
+            insert.execute(&mut *tx).await?;
         }
         tx.commit().await?;
         Ok(())

@@ -6,12 +6,15 @@
 
 mod delivered;
 
+use std::collections::HashSet;
+
 use esker_types::{Millis, now_ms};
 use serde::Serialize;
 use serde_json::Value;
 use sqlx::{Any, Row, Transaction};
 use uuid::Uuid;
 
+use crate::batch::{ROWS, values};
 use crate::{Result, State, StateError, Warehouse};
 
 /// An event to be written.
@@ -99,35 +102,44 @@ impl Outbox {
     /// Returns [`DuplicateKey`](StateError::DuplicateKey) if another request with the same key was carried out meanwhile.
     pub(crate) async fn insert(&self, tx: &mut Transaction<'_, Any>) -> Result<()> {
         let now = now_ms();
-        for event in &self.events {
-            sqlx::query(
-                "INSERT INTO event (uuid, warehouse, type, subject, principal, data, time_ms)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7)",
-            )
-            .bind(Uuid::now_v7().to_string())
-            .bind(&event.warehouse)
-            .bind(event.kind)
-            .bind(&event.subject)
-            .bind(&event.principal)
-            .bind(event.data.to_string())
-            .bind(now)
-            .execute(&mut **tx)
-            .await?;
+        for events in self.events.chunks(ROWS) {
+            let sql = format!(
+                "INSERT INTO event (uuid, warehouse, type, subject, principal, data, time_ms) VALUES {}",
+                values(events.len(), 7)
+            );
+            let insert = sqlx::query(sqlx::AssertSqlSafe(sql));
+            let insert = events.iter().fold(insert, |query, event| {
+                query
+                    .bind(Uuid::now_v7().to_string())
+                    .bind(&event.warehouse)
+                    .bind(event.kind)
+                    .bind(&event.subject)
+                    .bind(&event.principal)
+                    .bind(event.data.to_string())
+                    .bind(now)
+            });
+            insert.execute(&mut **tx).await?;
         }
-        for NewReceipt { key, outcome } in &self.receipts {
-            let done = sqlx::query(
-                "INSERT INTO receipt (warehouse_id, operation, key, body_sha256, outcome, created_ms)
-                 VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
-            )
-            .bind(key.warehouse.id)
-            .bind(&key.operation)
-            .bind(key.key.to_string())
-            .bind(&key.body_sha256)
-            .bind(outcome)
-            .bind(now)
-            .execute(&mut **tx)
-            .await?;
-            if done.rows_affected() == 0 {
+        for receipts in self.receipts.chunks(ROWS) {
+            let sql = format!(
+                "INSERT INTO receipt (warehouse_id, operation, key, body_sha256, outcome, created_ms) VALUES {}
+                 ON CONFLICT DO NOTHING RETURNING warehouse_id, operation, key",
+                values(receipts.len(), 6)
+            );
+            let insert = sqlx::query_as::<_, (i64, String, String)>(sqlx::AssertSqlSafe(sql));
+            let insert = receipts.iter().fold(insert, |query, NewReceipt { key, outcome }| {
+                query
+                    .bind(key.warehouse.id)
+                    .bind(&key.operation)
+                    .bind(key.key.to_string())
+                    .bind(&key.body_sha256)
+                    .bind(outcome)
+                    .bind(now)
+            });
+            let mut written: HashSet<(i64, String, String)> = insert.fetch_all(&mut **tx).await?.into_iter().collect();
+            // A row that is missing was there before, or its key is twice in this outbox.
+            let mut keys = receipts.iter().map(|receipt| &receipt.key);
+            if let Some(key) = keys.find(|k| !written.remove(&(k.warehouse.id, k.operation.clone(), k.key.to_string()))) {
                 return Err(StateError::DuplicateKey(key.key));
             }
         }

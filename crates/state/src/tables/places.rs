@@ -8,16 +8,15 @@ use sqlx::{Any, Row, Transaction};
 use uuid::Uuid;
 
 use super::Tables;
+use crate::batch::{ROWS, values};
 use crate::{Result, Warehouse, parse_id};
 
 /// Records the places of a table or view. Places that it had before stay recorded.
 pub(crate) async fn insert_places(tx: &mut Transaction<'_, Any>, id: TableId, places: &[String]) -> Result<()> {
-    for place in places {
-        sqlx::query("INSERT INTO place (table_id, location) VALUES ($1, $2) ON CONFLICT DO NOTHING")
-            .bind(id.to_string())
-            .bind(place)
-            .execute(&mut **tx)
-            .await?;
+    for places in places.chunks(ROWS) {
+        let sql = format!("INSERT INTO place (table_id, location) VALUES {} ON CONFLICT DO NOTHING", values(places.len(), 2));
+        let insert = sqlx::query(sqlx::AssertSqlSafe(sql));
+        places.iter().fold(insert, |query, place| query.bind(id.to_string()).bind(place)).execute(&mut **tx).await?;
     }
     Ok(())
 }
