@@ -172,7 +172,7 @@ async fn a_long_history_is_expired_at_once() {
     let app = TestApp::start_with(|config| config.server.max_body_bytes = 1 << 30).await;
     app.table().await;
     let writer = Writer::new(&app);
-    writer.long_history(n).await;
+    writer.long_history(n, 1).await;
     let started = std::time::Instant::now();
     let job = app.job("expire", json!({"older-than-ms": now_ms(), "retain-last": 10})).await;
     println!("{n} snapshots: {:.2} s", started.elapsed().as_secs_f64());

@@ -1,7 +1,7 @@
 //! Helpers of the integration tests.
 //!
 //! - [`TestApp`] is a server in the test's process, with a REST and a Flight SQL client.
-//! - [`Writer`] writes the one simple table `n.t`; [`Lake`] writes tables of any format version, schema and partition spec. Both
+//! - [`Writer`] writes simple tables, mostly `n.t`; [`Lake`] writes tables of any format version, schema and partition spec. Both
 //!   act as an engine does: files and manifests go to storage, commits to REST.
 //! - [`Faults`] is a store that fails on purpose.
 //! - [`check_listed`] fails a test that gets a status code which the REST specification does not list.

@@ -1,4 +1,4 @@
-//! [`Writer`]: commits to the simple table `n.t` of a [`TestApp`], for tests that need files but no particular schema.
+//! [`Writer`]: commits to a simple table, mostly `n.t`, of a [`TestApp`], for tests that need files but no particular schema.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::TestApp;
 use crate::files::{DraftSnapshot, data_file_entry, delete_file, deleted_positions, manifest, parquet};
 use crate::lake::rows_schema;
 
-/// Returns the JSON of the schema of the table `n.t`: the columns `id` and `s`.
+/// Returns the JSON of the schema of the writer's tables: the columns `id` and `s`.
 pub fn schema_json() -> Value {
     json!({"type": "struct", "fields": [
         {"id": 1, "name": "id", "required": false, "type": "long"},
@@ -25,11 +25,12 @@ pub fn schema_json() -> Value {
     ]})
 }
 
-/// A writer of the table `n.t`, which acts as an engine does: files and manifests go to storage, commits to REST.
+/// A writer of a table of the namespace `n`, which acts as an engine does: files and manifests go to storage, commits to REST.
 #[derive(Debug)]
 pub struct Writer<'a> {
     app: &'a TestApp,
     storage: Storage,
+    table: &'a str,
 }
 
 /// A commit whose files are written and that was not sent yet.
@@ -44,9 +45,19 @@ impl Prepared {
 }
 
 impl<'a> Writer<'a> {
-    /// Returns a writer of a server's table.
+    /// Returns a writer of a server's table `n.t`.
     pub fn new(app: &'a TestApp) -> Self {
-        Self { app, storage: Storage::local() }
+        Self::of(app, "t")
+    }
+
+    /// Returns a writer of another table in the namespace `n`, which has the schema of [`schema_json`].
+    pub fn of(app: &'a TestApp, table: &'a str) -> Self {
+        Self { app, storage: Storage::local(), table }
+    }
+
+    /// Returns the path of the table's route.
+    fn path(&self) -> String {
+        format!("/v1/default/namespaces/n/tables/{}", self.table)
     }
 
     /// Creates the table, and appends six files of ten ids each: 0 to 59. Returns the writer.
@@ -61,7 +72,7 @@ impl<'a> Writer<'a> {
 
     /// Returns the table's present metadata.
     pub async fn metadata(&self) -> TableMetadata {
-        let body = self.app.ok(Method::GET, "/v1/default/namespaces/n/tables/t", None).await;
+        let body = self.app.ok(Method::GET, &self.path(), None).await;
         serde_json::from_value(body["metadata"].clone()).expect("metadata")
     }
 
@@ -73,7 +84,7 @@ impl<'a> Writer<'a> {
 
     /// Sends a prepared commit, which must succeed. Returns the answer.
     pub async fn commit(&self, prepared: &Prepared) -> Value {
-        self.app.ok(Method::POST, "/v1/default/namespaces/n/tables/t", Some(prepared.0.clone())).await
+        self.app.ok(Method::POST, &self.path(), Some(prepared.0.clone())).await
     }
 
     /// Appends rows with the given ids as one file without a page index, as pyarrow, DuckDB and Trino write files.
@@ -134,15 +145,17 @@ impl<'a> Writer<'a> {
 
     /// Gives the table `n` snapshots, with one registration in place of `n` commits.
     ///
-    /// Each snapshot replaces the one data file of its parent by another. The data files do not exist.
-    pub async fn long_history(&self, n: i64) {
+    /// Each snapshot replaces the data files of its parent, `files` of them, by others. The data files do not exist.
+    pub async fn long_history(&self, n: i64, files: usize) {
         let metadata = self.metadata().await;
         let dir = format!("{}/metadata", metadata.location);
         let began = now_ms() - n - 1000;
         let mut snapshots = Vec::new();
         for id in 1..=n {
             let mut writer = manifest(&metadata, metadata.default_spec_id, ManifestContent::Data, id);
-            writer.added(&missing_data_file(&metadata, &id.to_string()), None).expect("added");
+            for i in 0..files {
+                writer.added(&missing_data_file(&metadata, &format!("{id}-{i}")), None).expect("added");
+            }
             let (bytes, manifest) = writer.finish(format!("{dir}/{id}-m0.avro")).expect("a manifest");
             self.storage.write(&manifest.manifest_path, bytes.into()).await.expect("written");
             let list = format!("{dir}/snap-{id}.avro");
@@ -173,7 +186,7 @@ impl<'a> Writer<'a> {
         json["last-updated-ms"] = now_ms().into();
         let uri = format!("{dir}/00001-long.metadata.json");
         self.storage.write(&uri, json.to_string().into_bytes().into()).await.expect("written");
-        let register = json!({"name": "t", "metadata-location": uri, "overwrite": true});
+        let register = json!({"name": self.table, "metadata-location": uri, "overwrite": true});
         self.app.ok(Method::POST, "/v1/default/namespaces/n/register", Some(register)).await;
     }
 
