@@ -10,7 +10,7 @@ UV := scripts/uv.sh
 PYTEST := -q -rA --no-header -p no:cacheprovider --durations=10
 
 .DEFAULT_GOAL := help
-.PHONY: help audit demo test test-unit test-engine-slice test-hostile-slice test-engines build lint soak soak-hostile docs bench-maintenance bench-query bench-pairs bench-catalog bench-autopilot bench-service bench-format dist clean-cache
+.PHONY: help audit demo test test-unit test-engine-slice test-hostile-slice test-engines build lint soak soak-hostile docs bench-maintenance bench-query bench-pairs bench-catalog bench-expiry bench-autopilot bench-service bench-format dist clean-cache
 
 help:  ## Show this list.
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,11 +24,12 @@ test: build lint test-unit test-hostile-slice test-engine-slice  ## Run all that
 build:  ## Build every crate for development.
 	scripts/build.sh
 
-lint:  ## Check formatting, clippy, spelling, licences and Python style.
+lint:  ## Check formatting, clippy, layers, spelling, licences and Python style.
 	cargo fmt --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	RUSTDOCFLAGS="-D warnings --document-private-items" cargo doc --workspace --no-deps --quiet
 	cargo metadata --locked --format-version 1 --manifest-path fuzz/Cargo.toml > /dev/null
+	python3 scripts/layers.py
 	python3 scripts/licenses.py
 	bin=$$(dirname "$$($(UV) scripts/lint-requirements.txt)")
 	"$$bin/ruff" check --quiet .
@@ -111,6 +112,11 @@ bench-pairs: build  ## Compare this build with another by turns.
 # A table of 9,000 and one of 50,000 snapshots: loads and commits beside parsing, printing and writing its metadata once.
 bench-catalog: build  ## Measure loads and commits of tables with many snapshots.
 	"$(CARGO_TARGET_DIR)/debug/catalog" 9000 50000
+
+# Commits beside the expiry of FILES=100000 files of another table, with the state on PostgreSQL, and how long the write lock is held.
+bench-expiry: build  ## Measure commits beside a large expiry on PostgreSQL.
+	python=$$($(UV) tests/engines/requirements.txt)
+	"$$python" benches/expiry.py "$(CARGO_TARGET_DIR)/debug/expiry" $(or $(FILES),100000)
 
 # Twenty tables under streaming writes and the autopilot: files opened per query, as Trino and DuckDB count them. SECONDS=180.
 bench-autopilot: build  ## Measure files opened per query under streaming writes.

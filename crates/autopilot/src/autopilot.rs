@@ -54,7 +54,7 @@ type Namespaces = BTreeMap<NamespaceName, BTreeMap<String, String>>;
 
 /// Reads the properties of all namespaces of a warehouse.
 async fn namespaces(catalog: &Catalog) -> Result<Namespaces, CatalogError> {
-    let rows = catalog.state().namespaces().all(catalog.warehouse()).await?;
+    let rows = catalog.all_namespaces().await?;
     Ok(rows.into_iter().map(|row| (row.name, row.properties)).collect())
 }
 
@@ -106,7 +106,7 @@ struct ExaminedTable {
 
 /// Examines every table of a warehouse. A table whose policy causes a panic counts as frozen.
 async fn examine_fleet(catalog: &Catalog, layers: &Layers) -> Result<Vec<ExaminedTable>, CatalogError> {
-    let (namespaces, uses) = (namespaces(catalog).await?, catalog.state().fleet().usages().await?);
+    let (namespaces, uses) = (namespaces(catalog).await?, catalog.overview().usages().await?);
     let nothing = BTreeMap::new();
     let looked = |examined: AssessedTable| {
         let own = examined.facts.as_ref().map_or(&nothing, |facts| &facts.policy_properties);
@@ -221,13 +221,12 @@ impl Autopilot {
     /// jobs.
     async fn pass_over_warehouse(&mut self, maintenance: &Maintenance, layers: &Layers) -> Result<usize, MaintenanceError> {
         let (catalog, now) = (maintenance.catalog(), now_ms());
-        let state = catalog.state();
         let fleet = examine_fleet(catalog, layers).await?;
-        let jobs = state.jobs().of_principal(PRINCIPAL, now - DAY_MS).await?;
+        let jobs = catalog.overview().jobs_of(PRINCIPAL, now - DAY_MS).await?;
         let mut jobs_by_table: HashMap<TableId, Vec<&Job>> = HashMap::new();
         jobs.iter().for_each(|job| jobs_by_table.entry(job.table_id).or_default().push(job));
         let mut spent: HashMap<TableId, Cost> = HashMap::new();
-        for (table, measured) in state.jobs().costs(PRINCIPAL, now - DAY_MS).await? {
+        for (table, measured) in catalog.overview().job_costs(PRINCIPAL, now - DAY_MS).await? {
             spent.entry(table).or_default().add(Cost::deserialize(&measured["cost"]).unwrap_or_default());
         }
         let mut accounts = Accounts::new();
@@ -325,7 +324,7 @@ impl Autopilot {
             }
         }
         if !news.is_empty() {
-            catalog.state().fleet().record_decisions(&news).await?;
+            catalog.record_decisions(&news).await?;
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 //! A change writes its event and, if the client may repeat the request, a receipt in its own transaction. A repeated request is
 //! answered from the receipt. Spec: REST, header `Idempotency-Key`.
 
-use esker_state::{NewEvent, NewReceipt, Outbox, ReceiptKey, TabularKind, TabularRow};
+use esker_state::{NewEvent, NewReceipt, Outbox, Receipt, ReceiptKey, TabularKind, TabularRow};
 use esker_types::TableName;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -101,6 +101,25 @@ impl Catalog {
         Outbox { events: vec![self.event(actor, kind, subject, data)], receipts }
     }
 
+    /// Returns the receipt of a request, or `None` if no request with its key was carried out before.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](crate::CatalogError::State) if the database fails.
+    pub async fn receipt(&self, key: &ReceiptKey) -> Result<Option<Receipt>> {
+        Ok(self.state().outbox().receipt(key).await?)
+    }
+
+    /// Writes the receipt of a request that changed nothing.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](crate::CatalogError::State) if another request with the same key was carried out meanwhile, or the
+    /// database fails.
+    pub async fn record_outcome(&self, key: ReceiptKey, outcome: &RequestOutcome) -> Result<()> {
+        Ok(self.state().outbox().insert_receipt(NewReceipt { key, outcome: outcome.to_json() }).await?)
+    }
+
     /// Loads a table in the state that a metadata file describes; in its present state if that file is gone.
     ///
     /// # Errors
@@ -109,7 +128,7 @@ impl Catalog {
     /// be read either, returns [`MetadataGone`](crate::CatalogError::MetadataGone),
     /// [`MetadataInvalid`](crate::CatalogError::MetadataInvalid) or [`Storage`](crate::CatalogError::Storage).
     pub async fn table_at(&self, name: &TableName, metadata_location: &str) -> Result<LoadedTable> {
-        let row = self.state().tables().table(self.warehouse(), name).await?;
+        let row = self.table(name).await?;
         let then = TabularRow { metadata_location: metadata_location.to_owned(), ..row };
         match self.load_row(then).await {
             Ok(table) => Ok(table),
@@ -125,7 +144,7 @@ impl Catalog {
     /// be read either, returns [`MetadataGone`](crate::CatalogError::MetadataGone),
     /// [`MetadataInvalid`](crate::CatalogError::MetadataInvalid) or [`Storage`](crate::CatalogError::Storage).
     pub async fn view_at(&self, name: &TableName, metadata_location: &str) -> Result<LoadedView> {
-        let row = self.state().tables().view(self.warehouse(), name).await?;
+        let row = self.view(name).await?;
         let then = TabularRow { metadata_location: metadata_location.to_owned(), ..row };
         match self.load_view_row(then).await {
             Ok(view) => Ok(view),

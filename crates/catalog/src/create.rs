@@ -201,7 +201,7 @@ impl Catalog {
     ///
     /// Returns [`State`](CatalogError::State) if no table has this name or the database fails.
     pub async fn claim(&self, name: &TableName, actor: &Actor) -> Result<()> {
-        let row = self.state().tables().table(self.warehouse(), name).await?;
+        let row = self.table(name).await?;
         let data = json!({"table-id": row.id, "table-uuid": row.table_uuid});
         let along = self.outbox(actor, "table.claimed", &row.name, data, &RequestOutcome::NoContent);
         Ok(self.state().tables().claim(row.id, &along).await?)
@@ -213,7 +213,7 @@ impl Catalog {
     ///
     /// Returns [`State`](CatalogError::State) if no table has this name or the database fails.
     pub async fn protect_table(&self, name: &TableName, protected: bool, actor: &Actor) -> Result<()> {
-        let row = self.state().tables().table(self.warehouse(), name).await?;
+        let row = self.table(name).await?;
         let along = self.outbox(actor, "table.protected", &row.name, json!({"protected": protected}), &RequestOutcome::NoContent);
         Ok(self.state().tables().protect(row.id, protected, &along).await?)
     }

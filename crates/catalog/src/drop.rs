@@ -36,7 +36,7 @@ impl Catalog {
     ///   does not have.
     /// - Returns [`Overtaken`](CatalogError::Overtaken) if commits to the table kept coming between.
     pub async fn drop_table(&self, name: &TableName, purge: bool, actor: &Actor) -> Result<()> {
-        let mut row = self.state().tables().table(self.warehouse(), name).await?;
+        let mut row = self.table(name).await?;
         if purge {
             // A purge would delete the files of states that the database does not have, too.
             self.check_not_behind(&row).await?;
@@ -86,7 +86,7 @@ impl Catalog {
     /// - Returns [`MetadataGone`](CatalogError::MetadataGone), [`MetadataInvalid`](CatalogError::MetadataInvalid) or
     ///   [`Storage`](CatalogError::Storage) if the metadata file is not there or can't be read.
     pub async fn unregister_table(&self, name: &TableName, actor: &Actor) -> Result<LoadedTable> {
-        let row = self.state().tables().table(self.warehouse(), name).await?;
+        let row = self.table(name).await?;
         // The returned state must be the last one.
         let _held = self.hold_commits(row.id).await?;
         self.check_not_behind(&row).await?;

@@ -231,6 +231,26 @@ impl Catalog {
         self.inner.uncounted_uses.lock().unwrap_or_else(PoisonError::into_inner).entry(table).or_default().add(used);
     }
 
+    /// Stores the report of an engine about a scan of a table or a commit to it, as JSON, and adds its counts to the table's use.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](crate::CatalogError::State) if the database fails.
+    pub async fn record_report(&self, table: TableId, principal: &str, body: &str, used: Option<&TableUsage>) -> Result<()> {
+        Ok(self.state().fleet().insert_report(table, principal, body, used).await?)
+    }
+
+    /// Stores the decisions of the autopilot about some tables: the table, the verdict, and the whole decision as JSON.
+    ///
+    /// A decision replaces the one before.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](crate::CatalogError::State) if the database fails.
+    pub async fn record_decisions(&self, decisions: &[(TableId, &'static str, String)]) -> Result<()> {
+        Ok(self.state().fleet().record_decisions(decisions).await?)
+    }
+
     /// Adds the counted uses to the database.
     async fn flush_uses(&self) -> Result<()> {
         let used = std::mem::take(&mut *self.inner.uncounted_uses.lock().unwrap_or_else(PoisonError::into_inner));

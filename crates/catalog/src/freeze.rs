@@ -45,7 +45,7 @@ impl Catalog {
     ///
     /// Returns [`State`](crate::CatalogError::State) if the database fails.
     pub async fn frozen_by(&self, table: &LoadedTable) -> Result<Option<String>> {
-        let namespaces = self.state().namespaces().all(self.warehouse()).await?;
+        let namespaces = self.all_namespaces().await?;
         let namespaces = namespaces.into_iter().map(|row| (row.name, row.properties)).collect();
         Ok((self.options().freeze.0)(&namespaces, &table.row.name.namespace, &table.metadata.properties))
     }

@@ -98,7 +98,7 @@ impl Catalog {
 
     /// Reads the catalog's entries from the database.
     pub(crate) async fn entries(&self) -> Result<Ledger> {
-        let namespaces = self.state().namespaces().all(self.warehouse()).await?;
+        let namespaces = self.all_namespaces().await?;
         let namespace = |NamespaceRow { name, properties, protected }| LedgerNamespace { name, properties, protected };
         Ok(Ledger {
             namespaces: namespaces.into_iter().map(namespace).collect(),

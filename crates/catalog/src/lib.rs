@@ -26,6 +26,8 @@ mod ledger;
 mod locations;
 mod moves;
 mod namespaces;
+mod outputs;
+mod overview;
 mod paths;
 mod places;
 mod readable;
@@ -60,6 +62,7 @@ pub use failpoint::Failpoint;
 pub use fleet::{AssessedTable, NotAssessed};
 pub use freeze::Freeze;
 pub use namespaces::PropertyChange;
+pub use overview::{Overview, QueueCounts};
 pub use paths::{PathSet, PathSetBuilder};
 pub use places::{Place, places_of};
 pub use referenced::referenced_paths;
@@ -138,6 +141,7 @@ pub struct Catalog {
 #[derive(Debug)]
 struct Inner {
     state: State,
+    overview: Overview,
     storage: Storage,
     warehouse: Warehouse,
     options: CatalogOptions,
@@ -187,6 +191,7 @@ impl Catalog {
         let (epoch, behind, sick_tables) = (EpochCheck::default(), BehindChecks::default(), AtomicU64::default());
         let (changed, used, facts, extents) = (Notify::new(), Mutex::default(), Mutex::default(), Mutex::default());
         let inner = Inner {
+            overview: Overview::new(state.clone()),
             state,
             storage,
             warehouse,
@@ -207,9 +212,16 @@ impl Catalog {
         Ok(this)
     }
 
-    /// Returns the state database.
+    /// Returns the state database, for this crate and for the maintenance, which keeps jobs and quarantine together.
+    ///
+    /// The layers above call the catalog or the maintenance, and read with [`Catalog::overview`]. `make lint` checks that.
     pub fn state(&self) -> &State {
         &self.inner.state
+    }
+
+    /// Returns the read-only view of the state database.
+    pub fn overview(&self) -> &Overview {
+        &self.inner.overview
     }
 
     /// Returns the warehouse's storage.
@@ -272,8 +284,16 @@ impl Catalog {
     /// [`MetadataInvalid`](crate::CatalogError::MetadataInvalid) if it can't be parsed, and
     /// [`Storage`](crate::CatalogError::Storage) if it can't be read.
     pub async fn load(&self, name: &TableName) -> Result<LoadedTable> {
-        let row = self.state().tables().table(self.warehouse(), name).await?;
-        self.load_row(row).await
+        self.load_row(self.table(name).await?).await
+    }
+
+    /// Returns the row of a table by name. It reads no metadata, so it also checks cheaply that the table exists.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](crate::CatalogError::State) if no table has this name or the database fails.
+    pub async fn table(&self, name: &TableName) -> Result<TabularRow> {
+        Ok(self.state().tables().table(self.warehouse(), name).await?)
     }
 
     /// Checks in storage that the metadata file of a table exists, whatever the caches hold.

@@ -57,13 +57,13 @@ impl Catalog {
         Ok(self.state().namespaces().get(self.warehouse(), name).await?)
     }
 
-    /// Returns the names of all namespaces, nested ones included, parents before children.
+    /// Returns all namespaces, nested ones included, parents before children.
     ///
     /// # Errors
     ///
     /// Returns [`State`](CatalogError::State) if the database fails.
-    pub async fn all_namespaces(&self) -> Result<Vec<NamespaceName>> {
-        Ok(self.state().namespaces().all(self.warehouse()).await?.into_iter().map(|row| row.name).collect())
+    pub async fn all_namespaces(&self) -> Result<Vec<NamespaceRow>> {
+        Ok(self.state().namespaces().all(self.warehouse()).await?)
     }
 
     /// Lists at most `limit` namespaces directly under `parent`, by name, after the key `after`.

@@ -159,11 +159,11 @@ impl RefCommit {
             return Err(CatalogError::Refused(what));
         }
         self.catalog.check_snapshot(metadata, newest).await?;
-        let (state, warehouse, id) = (self.catalog.state().clone(), self.catalog.warehouse(), table.row.id);
+        let (catalog, id) = (self.catalog.clone(), table.row.id);
         let record = move |paths: Vec<String>| -> BoxFuture<'static, esker_table::Result<()>> {
-            let state = state.clone();
+            let catalog = catalog.clone();
             async move {
-                let done = state.outputs().record(warehouse, id, None, &paths).await;
+                let done = catalog.record_outputs(id, None, &paths).await;
                 done.map_err(|e| esker_table::TableError::Caller(CodedError::new(e)))
             }
             .boxed()

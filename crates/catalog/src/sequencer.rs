@@ -186,7 +186,7 @@ impl Catalog {
     ///
     /// Returns [`State`](CatalogError::State) if no table has this name, and the errors of [`Catalog::commit_to`].
     pub async fn commit(&self, name: &TableName, change: Change) -> Result<Committed> {
-        let row = self.state().tables().table(self.warehouse(), name).await?;
+        let row = self.table(name).await?;
         self.commit_to(row.id, change).await
     }
 
@@ -509,7 +509,7 @@ impl Catalog {
                 .map_err(|e| CatalogError::MetadataInvalid { uri: uri.to_owned(), reason: e.to_string() })?;
             bytes = gzip.into();
         }
-        self.state().outputs().record(self.warehouse(), row.id, None, &[uri.to_owned()]).await?;
+        self.record_outputs(row.id, None, &[uri.to_owned()]).await?;
         if let Err(e) = self.storage().write(uri, bytes).await {
             // A store that did not answer may hold the file all the same.
             self.discard(row, uri, "the metadata file could not be written").await;

@@ -101,7 +101,7 @@ impl Catalog {
             let name = change.name.clone();
             let id = match change.creates() {
                 true => None,
-                false => Some(self.state().tables().table(self.warehouse(), &name).await?.id),
+                false => Some(self.table(&name).await?.id),
             };
             let before = match id {
                 Some(id) => by_id.insert(id, name.clone()),

@@ -85,8 +85,16 @@ impl Catalog {
     /// [`MetadataGone`](CatalogError::MetadataGone), [`MetadataInvalid`](CatalogError::MetadataInvalid) or
     /// [`Storage`](CatalogError::Storage) if the metadata file is not there or can't be read.
     pub async fn load_view(&self, name: &TableName) -> Result<LoadedView> {
-        let row = self.state().tables().view(self.warehouse(), name).await?;
-        self.load_view_row(row).await
+        self.load_view_row(self.view(name).await?).await
+    }
+
+    /// Returns the row of a view by name. It reads no metadata, so it also checks cheaply that the view exists.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](CatalogError::State) if no view has this name or the database fails.
+    pub async fn view(&self, name: &TableName) -> Result<TabularRow> {
+        Ok(self.state().tables().view(self.warehouse(), name).await?)
     }
 
     /// Loads the view that a row points to.
@@ -216,7 +224,7 @@ impl Catalog {
     /// - Returns [`MetadataGone`](CatalogError::MetadataGone), [`MetadataInvalid`](CatalogError::MetadataInvalid) or
     ///   [`Storage`](CatalogError::Storage) if the view can't be read or written.
     pub async fn replace_view(&self, name: &TableName, request: ReplaceView, actor: &Actor) -> Result<LoadedView> {
-        let id = self.state().tables().view(self.warehouse(), name).await?.id;
+        let id = self.view(name).await?.id;
         let _held = self.hold_commits(id).await?;
         for _ in 0..MAX_REPLAYS {
             let row = self.state().tables().by_id(id).await?.ok_or_else(|| StateError::NoSuchView(name.to_string()))?;
@@ -275,7 +283,7 @@ impl Catalog {
     ///
     /// Returns [`State`](CatalogError::State) if no view has this name, the view is protected, or the database fails.
     pub async fn drop_view(&self, name: &TableName, actor: &Actor) -> Result<()> {
-        let row = self.state().tables().view(self.warehouse(), name).await?;
+        let row = self.view(name).await?;
         let data = json!({"view-id": row.id, "view-uuid": row.table_uuid, "metadata-location": row.metadata_location});
         let along = self.outbox(actor, "view.dropped", &row.name, data, &RequestOutcome::NoContent);
         self.state().tables().drop(row.id, None, &[], None, &along).await?;
@@ -299,7 +307,7 @@ impl Catalog {
     ///
     /// Returns [`State`](CatalogError::State) if no view has this name or the database fails.
     pub async fn protect_view(&self, name: &TableName, protected: bool, actor: &Actor) -> Result<()> {
-        let row = self.state().tables().view(self.warehouse(), name).await?;
+        let row = self.view(name).await?;
         let along = self.outbox(actor, "view.protected", &row.name, json!({"protected": protected}), &RequestOutcome::NoContent);
         Ok(self.state().tables().protect(row.id, protected, &along).await?)
     }

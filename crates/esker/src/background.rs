@@ -78,8 +78,8 @@ pub(crate) fn spawn_upkeep_tasks(
     fenced: watch::Sender<bool>,
     stopped: &watch::Receiver<bool>,
 ) {
-    let (all, own, until) = (catalogs.to_vec(), config.clone(), stopped.clone());
-    set.run("housekeeping", move || housekeeping::run(all.clone(), own.clone(), until.clone()));
+    let (database, all, own, until) = (state.clone(), catalogs.to_vec(), config.clone(), stopped.clone());
+    set.run("housekeeping", move || housekeeping::run(database.clone(), all.clone(), own.clone(), until.clone()));
     let (state, dead_after, until) = (state.clone(), config.dead_after(), stopped.clone());
     set.run("heartbeat", move || housekeeping::send_heartbeats(state.clone(), dead_after, fenced.clone(), until.clone()));
     for catalog in catalogs {

@@ -17,15 +17,13 @@ use crate::{Config, Result};
 ///
 /// A round ends the undrop period of dropped tables, reclaims files of dead servers, sweeps the quarantine and writes the
 /// ledger, for each warehouse. Then it removes old records from the database.
-pub(crate) async fn run(catalogs: Vec<Catalog>, config: Config, mut stopped: watch::Receiver<bool>) {
+pub(crate) async fn run(state: State, catalogs: Vec<Catalog>, config: Config, mut stopped: watch::Receiver<bool>) {
     let every = Duration::from_secs(config.maintenance.sweep_seconds.max(1));
     loop {
         for catalog in &catalogs {
             tidy_warehouse(catalog).await;
         }
-        if let Some(catalog) = catalogs.first()
-            && let Err(error) = remove_old_records(catalog, &config).await
-        {
+        if let Err(error) = remove_old_records(&state, &config).await {
             tracing::error!(%error, "old records could not be removed from the database; the next round tries again");
         }
         tokio::select! {
@@ -112,10 +110,10 @@ async fn tidy_warehouse(catalog: &Catalog) {
 }
 
 /// Removes health history, jobs, receipts and events that are older than the configuration keeps them.
-async fn remove_old_records(catalog: &Catalog, config: &Config) -> Result<()> {
+async fn remove_old_records(state: &State, config: &Config) -> Result<()> {
     let ago = |seconds: u64| now_ms() - Millis::try_from(seconds.saturating_mul(1000)).unwrap_or(Millis::MAX / 2);
     let events = ago(config.events.retention_days.saturating_mul(24 * 3600));
-    catalog.state().fleet().forget(ago(config.health.history_days.saturating_mul(24 * 3600))).await?;
-    catalog.state().jobs().forget(ago(config.maintenance.history_days.saturating_mul(24 * 3600))).await?;
-    Ok(catalog.state().outbox().forget_old(ago(config.server.idempotency_seconds), events).await?)
+    state.fleet().forget(ago(config.health.history_days.saturating_mul(24 * 3600))).await?;
+    state.jobs().forget(ago(config.maintenance.history_days.saturating_mul(24 * 3600))).await?;
+    Ok(state.outbox().forget_old(ago(config.server.idempotency_seconds), events).await?)
 }

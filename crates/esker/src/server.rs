@@ -146,8 +146,8 @@ impl Server {
         let worker = background::worker(config, &state, &maintenance, wake);
         background::spawn_job_tasks(&mut set, config, &maintenance, &layers, &worker, &stopped);
         if let Some(datahub) = events::datahub(&config.datahub)? {
-            let (catalogs, stopped) = (catalogs.clone(), stopped.clone());
-            set.run("datahub", move || datahub.clone().run(catalogs.clone(), stopped.clone()));
+            let (state, catalogs, stopped) = (state.clone(), catalogs.clone(), stopped.clone());
+            set.run("datahub", move || datahub.clone().run(state.clone(), catalogs.clone(), stopped.clone()));
         }
         for sink in sinks {
             // Gives a new sink its cursor now. Its task may run later, and must not miss the events until then.

@@ -33,7 +33,7 @@ pub(crate) async fn without_effect(
     }
     for catalog in catalogs {
         let Some(layers) = layers.get(&catalog.options().warehouse) else { continue };
-        let namespaces = state.namespaces().all(catalog.warehouse()).await?;
+        let namespaces = catalog.all_namespaces().await?;
         let names: Vec<NamespaceName> = namespaces.into_iter().map(|row| row.name).collect();
         for origin in layers.unmatched(&names) {
             found.push(format!("{origin} matches no namespace yet; \"raw.*\" matches raw.a and not raw"));

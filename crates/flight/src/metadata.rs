@@ -36,7 +36,7 @@ pub(crate) fn catalogs(engine: &Engine, command: CommandGetCatalogs) -> Result<R
 pub(crate) async fn schemas(engine: &Engine, command: CommandGetDbSchemas) -> Result<RecordBatch, Status> {
     let mut builder = command.into_builder();
     for catalog in engine.catalogs() {
-        for namespace in catalog.all_namespaces().await.map_err(|e| status(&e))? {
+        for namespace in catalog.all_namespaces().await.map_err(|e| status(&e))?.into_iter().map(|row| row.name) {
             builder.append(&catalog.options().warehouse, namespace.to_string());
         }
     }

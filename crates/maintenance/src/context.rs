@@ -156,7 +156,7 @@ impl JobContext {
                 if cancelled {
                     return Err(WriteError::Record(CodedError::new(MaintenanceError::Cancelled)));
                 }
-                let recorded = catalog.state().outputs().record(catalog.warehouse(), table, Some(job), &paths).await;
+                let recorded = catalog.record_outputs(table, Some(job), &paths).await;
                 recorded.map_err(|e| WriteError::Record(CodedError::new(e)))
             })
         });

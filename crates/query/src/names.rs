@@ -80,7 +80,7 @@ impl LookedUpTables {
         let Some(seen) = seen else { return false };
         for (at, name, metadata_location) in seen {
             let catalog = &warehouses[at].0;
-            match catalog.state().tables().table(catalog.warehouse(), &name).await {
+            match catalog.table(&name).await {
                 Ok(row) if row.metadata_location == metadata_location => {}
                 _ => return false,
             }
@@ -147,7 +147,7 @@ impl NameResolver {
 async fn list(catalog: &Catalog) -> crate::Result<NamesByNamespace> {
     let system = system::TABLES.iter().map(|name| ((*name).to_owned(), TableType::Base)).collect();
     let mut lists: NamesByNamespace = BTreeMap::from([(system::NAMESPACE.to_owned(), system)]);
-    for namespace in catalog.all_namespaces().await? {
+    for namespace in catalog.all_namespaces().await?.into_iter().map(|row| row.name) {
         lists.entry(namespace.to_string()).or_default();
     }
     for row in catalog.tables().await?.into_iter().chain(catalog.views().await?) {

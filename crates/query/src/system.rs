@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::DataType::{self, Boolean, Float64, Int32, Int64, Utf8};
 use datafusion::catalog::TableProvider;
-use esker_catalog::{AssessedTable, Catalog, CatalogError};
+use esker_catalog::{AssessedTable, Catalog};
 use esker_state::JobFilter;
 use esker_types::now_ms;
 use serde_json::{Value, json};
@@ -157,7 +157,7 @@ async fn jobs(catalog: &Catalog) -> Result<Arc<dyn TableProvider>> {
         ("undone_by", Utf8),
     ]);
     let filter = JobFilter { warehouse: Some(catalog.warehouse().id), ..JobFilter::default() };
-    let jobs = catalog.state().jobs().list(&filter, JOBS).await.map_err(CatalogError::from)?;
+    let jobs = catalog.overview().jobs(&filter, JOBS).await?;
     table(columns, &jobs.into_iter().map(row).collect::<Vec<_>>())
 }
 

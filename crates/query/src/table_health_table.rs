@@ -100,7 +100,7 @@ fn row(warehouse: &str, examined: &AssessedTable, used: Option<&TableUsage>, now
 /// - Returns [`QueryError::Execution`] if the rows do not fit the columns that the table has now.
 pub async fn record_health(catalog: &Catalog, reader: &Reader) -> Result<u64> {
     let (now, warehouse) = (now_ms(), &catalog.options().warehouse);
-    let uses = catalog.state().fleet().usages().await.map_err(esker_catalog::CatalogError::from)?;
+    let uses = catalog.overview().usages().await?;
     let fleet = catalog.fleet().await?;
     let rows: Vec<Value> = fleet.iter().map(|e| row(warehouse, e, uses.get(&e.row.id), now)).collect();
     let Some(found) = batch(columns(), &rows)? else { return Ok(0) };

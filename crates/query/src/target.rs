@@ -24,9 +24,8 @@ impl WriteTarget {
     /// Finds the warehouse and the table that a reference means.
     pub(crate) async fn find(warehouses: &[(Catalog, Reader)], reference: &TableReference) -> Result<Self> {
         let (mut this, names) = Self::meant(warehouses, reference)?;
-        let (state, warehouse) = (this.catalog.state(), this.catalog.warehouse());
         for name in names.into_iter().rev() {
-            if is_there(state.tables().table(warehouse, &name).await)? {
+            if is_there(this.catalog.table(&name).await)? {
                 this.name = name;
             }
         }
@@ -36,9 +35,8 @@ impl WriteTarget {
     /// Finds the warehouse and the name of a table to create: the likeliest name whose namespace exists.
     pub(crate) async fn of_new(warehouses: &[(Catalog, Reader)], reference: &TableReference) -> Result<Self> {
         let (mut this, names) = Self::meant(warehouses, reference)?;
-        let (state, warehouse) = (this.catalog.state(), this.catalog.warehouse());
         for name in names.into_iter().rev() {
-            if is_there(state.namespaces().get(warehouse, &name.namespace).await)? {
+            if is_there(this.catalog.namespace(&name.namespace).await)? {
                 this.name = name;
             }
         }
@@ -68,11 +66,11 @@ impl WriteTarget {
 }
 
 /// Checks whether a look-up found something.
-fn is_there<T>(found: std::result::Result<T, StateError>) -> Result<bool> {
+fn is_there<T>(found: esker_catalog::Result<T>) -> Result<bool> {
     match found {
         Ok(_) => Ok(true),
-        Err(StateError::NoSuchTable(_) | StateError::NoSuchNamespace(_)) => Ok(false),
-        Err(e) => Err(CatalogError::from(e).into()),
+        Err(CatalogError::State(StateError::NoSuchTable(_) | StateError::NoSuchNamespace(_))) => Ok(false),
+        Err(e) => Err(e.into()),
     }
 }
 
@@ -119,8 +117,7 @@ impl Uncommitted {
 
 impl Inner {
     async fn record(&self, paths: Vec<String>) -> std::result::Result<(), CodedError> {
-        let state = self.catalog.state();
-        state.outputs().record(self.catalog.warehouse(), self.table, None, &paths).await.map_err(CodedError::new)?;
+        self.catalog.record_outputs(self.table, None, &paths).await.map_err(CodedError::new)?;
         self.paths.lock().unwrap_or_else(PoisonError::into_inner).extend(paths);
         Ok(())
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use esker_catalog::{AssessedTable, Catalog};
 use esker_health::{Assessment, CODES, Severity};
+use esker_state::State;
 use esker_table::TableFacts;
 use esker_types::{Millis, now_ms};
 use serde_json::{Value, json};
@@ -178,17 +179,17 @@ impl DataHub {
         Ok(Self { options, client })
     }
 
-    /// Delivers what has changed, again and again, until `stopped` holds `true`.
+    /// Delivers what has changed, again and again, until `stopped` holds `true`. `state` remembers what DataHub took.
     ///
     /// The pause doubles with each failure, up to ten minutes, and is [`DataHubOptions::interval`] again after a success.
-    pub async fn run(self, catalogs: Vec<Catalog>, mut stopped: watch::Receiver<bool>) {
+    pub async fn run(self, state: State, catalogs: Vec<Catalog>, mut stopped: watch::Receiver<bool>) {
         let mut pause = self.options.interval;
         loop {
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 _ = stopped.wait_for(|stop| *stop) => return,
             }
-            pause = match self.deliver_changes(&catalogs).await {
+            pause = match self.deliver_changes(&state, &catalogs).await {
                 Ok(_) => self.options.interval,
                 Err(error) => {
                     let next = (pause * 2).min(LONGEST_PAUSE);
@@ -208,8 +209,7 @@ impl DataHub {
     /// Returns [`State`](ReportError::State) or [`Fleet`](ReportError::Fleet) if the updates can't be made,
     /// [`Http`](ReportError::Http) if DataHub does not answer, and the last [`Refused`](ReportError::Refused) if it took everything
     /// but some entities.
-    async fn deliver_changes(&self, catalogs: &[Catalog]) -> Result<usize> {
-        let Some(state) = catalogs.first().map(Catalog::state) else { return Ok(0) };
+    async fn deliver_changes(&self, state: &State, catalogs: &[Catalog]) -> Result<usize> {
         let told = state.outbox().delivered_fingerprints(RECEIVER_NAME).await?;
         let mut news: HashMap<&'static str, Vec<EntityUpdate>> = HashMap::new();
         for catalog in catalogs {

@@ -16,7 +16,7 @@ use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use esker_catalog::{Catalog, RequestOutcome};
-use esker_state::{NewReceipt, ReceiptKey};
+use esker_state::ReceiptKey;
 use esker_types::ErrorCode;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -98,7 +98,7 @@ async fn handle(app: &App, catalog: &Catalog, key: Uuid, request: Request, next:
         )
     };
     let _alone = tokio::time::timeout(wait, lock.lock()).await.map_err(busy)?;
-    if let Some(found) = app.state().outbox().receipt(&receipt).await? {
+    if let Some(found) = catalog.receipt(&receipt).await? {
         if found.body_sha256 != receipt.body_sha256 {
             let what = format!("idempotency-key {key} was used for another request body; use a new key");
             return Err(ApiError::new(ErrorCode::BadRequest, what));
@@ -110,7 +110,7 @@ async fn handle(app: &App, catalog: &Catalog, key: Uuid, request: Request, next:
     }
     parts.extensions.insert(receipt.clone());
     let response = next.run(Request::from_parts(parts, Body::from(body))).await;
-    store_receipt(app, receipt, response).await
+    store_receipt(catalog, receipt, response).await
 }
 
 /// Builds the answer of a receipt again.
@@ -141,13 +141,13 @@ async fn answer_from_receipt(
 }
 
 /// Stores a receipt for an answer whose handler stored none: a refusal, or a success without a change, such as a staged create.
-async fn store_receipt(app: &App, key: ReceiptKey, response: Response) -> Result<Response, ApiError> {
+async fn store_receipt(catalog: &Catalog, key: ReceiptKey, response: Response) -> Result<Response, ApiError> {
     let status = response.status().as_u16();
     let refused = FINAL_STATUSES.contains(&status);
     if !refused && !response.status().is_success() {
         return Ok(response);
     }
-    if !refused && app.state().outbox().receipt(&key).await?.is_some() {
+    if !refused && catalog.receipt(&key).await?.is_some() {
         return Ok(response);
     }
     let (parts, body) = response.into_parts();
@@ -159,6 +159,6 @@ async fn store_receipt(app: &App, key: ReceiptKey, response: Response) -> Result
         (false, Some(body)) => RequestOutcome::Body(body),
         (false, None) => RequestOutcome::NoContent,
     };
-    app.state().outbox().insert_receipt(NewReceipt { key, outcome: outcome.to_json() }).await?;
+    catalog.record_outcome(key, &outcome).await?;
     Ok(Response::from_parts(parts, Body::from(bytes)))
 }

@@ -33,8 +33,8 @@ use axum::routing::get;
 use axum::{Extension, Router};
 use bytes::Bytes;
 use esker_autopilot::{Layers, Policy, policy_of};
-use esker_catalog::{Access, Catalog};
-use esker_maintenance::Maintenance;
+use esker_catalog::{Access, Catalog, Overview};
+use esker_maintenance::{JobQueue, Maintenance};
 use esker_query::Engine;
 use esker_types::{ErrorCode, Principal};
 use moka::future::Cache;
@@ -64,7 +64,8 @@ struct AppInner {
     warehouses: BTreeMap<String, Maintenance>,
     /// The policies that the configuration sets, by the name of the warehouse.
     policies: BTreeMap<String, Layers>,
-    state: state::State,
+    overview: Overview,
+    queue: JobQueue,
     engine: Engine,
     access: Access,
     metrics: ServiceMetrics,
@@ -115,7 +116,8 @@ impl App {
         let inner = AppInner {
             warehouses: warehouses.into_iter().map(named).collect(),
             policies,
-            state,
+            overview: Overview::new(state.clone()),
+            queue: JobQueue::new(state),
             engine,
             access,
             metrics: ServiceMetrics::new(),
@@ -129,8 +131,14 @@ impl App {
         Self { inner: Arc::new(inner) }
     }
 
-    fn state(&self) -> &state::State {
-        &self.inner.state
+    /// Returns the read-only view of the state database, over all warehouses.
+    fn overview(&self) -> &Overview {
+        &self.inner.overview
+    }
+
+    /// Returns the queue of jobs, over all warehouses.
+    fn queue(&self) -> &JobQueue {
+        &self.inner.queue
     }
 
     fn warehouses(&self) -> impl Iterator<Item = &Maintenance> {

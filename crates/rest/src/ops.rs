@@ -24,7 +24,7 @@ pub(crate) async fn readyz(State(app): State<App>) -> Result<String, ApiError> {
     if app.is_draining() {
         return Err(unavailable("the server is draining".to_owned()));
     }
-    app.state().ping().await.map_err(|e| unavailable(e.to_string()))?;
+    app.overview().ping().await.map_err(|e| unavailable(e.to_string()))?;
     for warehouse in app.warehouses() {
         let catalog = warehouse.catalog();
         catalog.check_storage().await.map_err(|e| unavailable(format!("warehouse {}: {e}", catalog.options().warehouse)))?;

@@ -125,7 +125,7 @@ pub(crate) async fn propose_for(
     let record = move |paths: Vec<String>| -> BoxFuture<'static, esker_table::Result<()>> {
         let catalog = recorder.clone();
         Box::pin(async move {
-            let recorded = catalog.state().outputs().record(catalog.warehouse(), table_id, Some(job), &paths).await;
+            let recorded = catalog.record_outputs(table_id, Some(job), &paths).await;
             recorded.map_err(|e| TableError::Caller(CodedError::new(e)))
         })
     };

@@ -1,12 +1,14 @@
 //! Jobs: a request becomes a row of the queue, a worker takes it, plans it and runs it.
 //!
 //! [`Maintenance`] is the entry of one warehouse: it plans and enqueues jobs. `worker` takes jobs from the queue and runs them,
-//! `external` hands them to workers of other engines, and `kinds` lists the kinds of jobs. Start reading at [`Maintenance::start`].
+//! `external` hands them to workers of other engines, and `kinds` lists the kinds of jobs. [`JobQueue`] changes jobs of any
+//! warehouse. Start reading at [`Maintenance::start`].
 
 #[cfg(test)]
 mod compatibility;
 mod external;
 mod kinds;
+mod queue;
 mod stats;
 mod worker;
 
@@ -28,6 +30,7 @@ pub use external::ExternalJob;
 pub(crate) use kinds::undo_work;
 pub use kinds::{JobRequest, KindView, command, describe_outcome, describe_preview, kind_view};
 use kinds::{PlannedJob, preview};
+pub use queue::JobQueue;
 use stats::JobStats;
 pub use stats::KindStats;
 pub use worker::{Worker, WorkerOptions};

@@ -14,7 +14,7 @@ use crate::extract::{InTable, InWarehouse};
 /// Route: `GET /v1/{prefix}/namespaces/{namespace}/tables/{table}/credentials`. Spec: REST `loadCredentials`.
 pub(crate) async fn load(warehouse: InWarehouse, InTable(name): InTable) -> Result<Json<Value>, ApiError> {
     let catalog = warehouse.catalog();
-    catalog.state().tables().table(catalog.warehouse(), &name).await?;
+    catalog.table(&name).await?;
     Ok(Json(json!({"storage-credentials": []})))
 }
 
@@ -27,7 +27,7 @@ pub(crate) async fn load(warehouse: InWarehouse, InTable(name): InTable) -> Resu
 /// Returns [`ErrorCode::Unsupported`], or the error that the table does not exist.
 pub(crate) async fn sign(warehouse: InWarehouse, InTable(name): InTable) -> Result<Json<Value>, ApiError> {
     let catalog = warehouse.catalog();
-    catalog.state().tables().table(catalog.warehouse(), &name).await?;
+    catalog.table(&name).await?;
     let what = format!("warehouse {} signs no requests: configure the engine's own credentials", catalog.options().warehouse);
     Err(ApiError::new(ErrorCode::Unsupported, what))
 }

@@ -226,7 +226,7 @@ pub(crate) async fn tasks(
 
 /// Finds the plan of a table by the id in a path.
 async fn find(app: &App, catalog: &Catalog, name: &esker_types::TableName, id: &str) -> Result<(Uuid, PlanEntry), ApiError> {
-    let table = catalog.state().tables().table(catalog.warehouse(), name).await?;
+    let table = catalog.table(name).await?;
     let missing =
         || ApiError::new(ErrorCode::NoSuchPlan, format!("plan {id} does not exist, or has expired; plan the scan again"));
     let id = id.parse::<Uuid>().map_err(|_| missing())?;

@@ -33,10 +33,10 @@ pub(crate) async fn report(
     JsonBody(report): JsonBody<Report>,
 ) -> Result<StatusCode, ApiError> {
     let catalog = warehouse.catalog();
-    let row = catalog.state().tables().table(catalog.warehouse(), &name).await?;
+    let row = catalog.table(&name).await?;
     let body =
         serde_json::to_string(&report).map_err(|e| ApiError::new(esker_types::ErrorCode::BadRequest, format!("report: {e}")))?;
-    catalog.state().fleet().insert_report(row.id, &caller.to_string(), &body, usage_of_report(&report).as_ref()).await?;
+    catalog.record_report(row.id, &caller.to_string(), &body, usage_of_report(&report).as_ref()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

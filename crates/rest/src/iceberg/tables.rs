@@ -77,7 +77,7 @@ pub(crate) async fn unregister(
 /// Route: `HEAD /v1/{prefix}/namespaces/{namespace}/tables/{table}`. Spec: REST `tableExists`.
 pub(crate) async fn exists(warehouse: InWarehouse, InTable(name): InTable) -> Result<StatusCode, ApiError> {
     let catalog = warehouse.catalog();
-    catalog.state().tables().table(catalog.warehouse(), &name).await?;
+    catalog.table(&name).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -69,7 +69,7 @@ pub(crate) async fn load(warehouse: InWarehouse, InView(name): InView) -> Result
 /// Route: `HEAD /v1/{prefix}/namespaces/{namespace}/views/{view}`. Spec: REST `viewExists`.
 pub(crate) async fn exists(warehouse: InWarehouse, InView(name): InView) -> Result<StatusCode, ApiError> {
     let catalog = warehouse.catalog();
-    catalog.state().tables().view(catalog.warehouse(), &name).await?;
+    catalog.view(&name).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -43,8 +43,7 @@ pub(crate) async fn list(
     if let Some(name) = &query.warehouse {
         app.warehouse(name)?;
     }
-    let events =
-        app.state().outbox().events_after(query.after, query.warehouse.as_deref(), query.limit.clamp(1, MAX_EVENTS)).await?;
+    let events = app.overview().events_after(query.after, query.warehouse.as_deref(), query.limit.clamp(1, MAX_EVENTS)).await?;
     let next = events.last().map_or(query.after, |e| e.id);
     Ok(Json(EventPage { events, next }))
 }

@@ -64,7 +64,7 @@ pub(crate) async fn claim(State(app): State<App>, JsonBody(claim): JsonBody<Clai
     if ids.is_empty() {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    let taken = app.state().jobs().claim_external(&ids, &claim.engine, &claim.worker, lease_end(claim.lease_seconds)?).await?;
+    let taken = app.queue().claim_external(&ids, &claim.engine, &claim.worker, lease_end(claim.lease_seconds)?).await?;
     let Some(job) = taken else { return Ok(StatusCode::NO_CONTENT.into_response()) };
     let maintenance = warehouse_of(&app, &job)?;
     match maintenance.external_job(&job).await {
@@ -117,9 +117,9 @@ pub(crate) async fn renew(
     Path(id): Path<String>,
     JsonBody(renewal): JsonBody<LeaseRenewal>,
 ) -> Result<Json<RenewalAnswer>, ApiError> {
-    let job = jobs::find(app.state(), &id).await?;
+    let job = jobs::find(app.overview(), &id).await?;
     let LeaseRenewal { worker, lease_seconds, done, total } = renewal;
-    let renewed = app.state().jobs().renew_external(job.id, &worker, lease_end(lease_seconds)?, (done, total)).await?;
+    let renewed = app.queue().renew_external(job.id, &worker, lease_end(lease_seconds)?, (done, total)).await?;
     renewed.map(|cancelled| Json(RenewalAnswer { cancelled })).ok_or_else(|| lease_lost(&job, &worker))
 }
 
@@ -138,7 +138,7 @@ pub(crate) async fn finish(
     Path(id): Path<String>,
     JsonBody(ended): JsonBody<ExternalJobEnd>,
 ) -> Result<StatusCode, ApiError> {
-    let job = jobs::find(app.state(), &id).await?;
+    let job = jobs::find(app.overview(), &id).await?;
     let (worker, end) = match ended {
         ExternalJobEnd::Succeeded { worker, outcome } => (worker, JobEnd::Succeeded(outcome.to_string())),
         ExternalJobEnd::Failed { worker, error } => (worker, JobEnd::Failed(error)),

@@ -92,7 +92,7 @@ pub(crate) async fn table(
     InTable(name): InTable,
 ) -> Result<Json<TableHealth>, ApiError> {
     let catalog = warehouse.catalog();
-    let row = catalog.state().tables().table(catalog.warehouse(), &name).await?;
+    let row = catalog.table(&name).await?;
     let TableAssessment { row, facts, assessment, .. } = app.assess_table(catalog, row).await?;
     let (facts, error) = match facts {
         Ok(facts) => (Some(facts.as_ref().clone()), None),
@@ -116,6 +116,6 @@ pub(crate) async fn history(
     QueryParams(since): QueryParams<HistoryQuery>,
 ) -> Result<Json<Vec<HealthPoint>>, ApiError> {
     let catalog = warehouse.catalog();
-    let row = catalog.state().tables().table(catalog.warehouse(), &name).await?;
-    Ok(Json(catalog.state().fleet().history(row.id, since.since_ms).await?))
+    let row = catalog.table(&name).await?;
+    Ok(Json(catalog.overview().health_history(row.id, since.since_ms).await?))
 }

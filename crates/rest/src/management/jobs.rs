@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
+use esker_catalog::Overview;
 use esker_state::{Job, JobFilter, JobLogLine, JobState};
 use esker_types::{ErrorCode, JobId};
 use serde::{Deserialize, Serialize};
@@ -51,7 +52,7 @@ pub(crate) async fn list(
 ) -> Result<Json<Vec<JobView>>, ApiError> {
     let warehouse = query.warehouse.map(|name| app.warehouse(&name).map(|w| w.catalog().warehouse().id)).transpose()?;
     let filter = JobFilter { state: query.state, kind: query.kind, warehouse, ..JobFilter::default() };
-    let jobs = app.state().jobs().list(&filter, query.limit).await?;
+    let jobs = app.overview().jobs(&filter, query.limit).await?;
     Ok(Json(jobs.into_iter().map(|job| view(&app, job)).collect()))
 }
 
@@ -61,21 +62,21 @@ fn no_such_job(id: &str) -> ApiError {
 }
 
 /// Finds a job by the id in a path.
-pub(crate) async fn find(state: &esker_state::State, id: &str) -> Result<Job, ApiError> {
+pub(crate) async fn find(overview: &Overview, id: &str) -> Result<Job, ApiError> {
     let parsed: JobId = id.parse().map_err(|_| no_such_job(id))?;
-    state.jobs().get(parsed).await?.ok_or_else(|| no_such_job(id))
+    overview.job(parsed).await?.ok_or_else(|| no_such_job(id))
 }
 
 /// Returns the record of a job (`GET /api/v1/jobs/{job}`).
 pub(crate) async fn show(State(app): State<App>, Path(id): Path<String>) -> Result<Json<JobView>, ApiError> {
-    let job = find(app.state(), &id).await?;
+    let job = find(app.overview(), &id).await?;
     Ok(Json(view(&app, job)))
 }
 
 /// Returns the log of a job, the oldest line first (`GET /api/v1/jobs/{job}/log`).
 pub(crate) async fn log(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Vec<JobLogLine>>, ApiError> {
-    let job = find(app.state(), &id).await?;
-    Ok(Json(app.state().jobs().log(job.id).await?))
+    let job = find(app.overview(), &id).await?;
+    Ok(Json(app.overview().job_log(job.id).await?))
 }
 
 /// The answer to a cancellation: the state of the job after it.
@@ -99,5 +100,5 @@ pub(crate) async fn cancel(
 /// Cancels a job for a caller, and returns its state after that.
 pub(crate) async fn cancel_by(app: &App, caller: &Caller, id: &str) -> Result<JobState, ApiError> {
     let parsed: JobId = id.parse().map_err(|_| no_such_job(id))?;
-    app.state().jobs().cancel(parsed, &caller.to_string()).await?.ok_or_else(|| no_such_job(id))
+    app.queue().cancel(parsed, &caller.to_string()).await?.ok_or_else(|| no_such_job(id))
 }

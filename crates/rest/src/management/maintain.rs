@@ -89,7 +89,7 @@ pub(crate) async fn start(
         return Ok(Json(warehouse.0.preview(&name, request).await?).into_response());
     }
     let catalog = warehouse.catalog();
-    let policy = app.policy(catalog, &catalog.state().tables().table(catalog.warehouse(), &name).await?).await?;
+    let policy = app.policy(catalog, &catalog.table(&name).await?).await?;
     if policy.freeze && !kind_view(request.kind()).read_only {
         let what = format!("{name} is frozen by {}; set freeze to false to maintain it", policy.origin("freeze"));
         return Err(ApiError::new(ErrorCode::Refused, what));
@@ -125,7 +125,7 @@ pub(crate) async fn undo(
     caller: Caller,
     Path((_, id)): Path<(String, String)>,
 ) -> Result<Json<UndoOutcome>, ApiError> {
-    let job = jobs::find(warehouse.catalog().state(), &id).await?;
+    let job = jobs::find(warehouse.catalog().overview(), &id).await?;
     Ok(Json(esker_maintenance::undo(warehouse.catalog(), &job, &caller).await?))
 }
 
@@ -166,8 +166,8 @@ impl From<QuarantinedFile> for QuarantineView {
 /// Lists the files of a table in quarantine (`GET …/tables/{table}/quarantine`).
 pub(crate) async fn quarantine(warehouse: InWarehouse, InTable(name): InTable) -> Result<Json<Vec<QuarantineView>>, ApiError> {
     let catalog = warehouse.catalog();
-    let row = catalog.state().tables().table(catalog.warehouse(), &name).await?;
-    let files = catalog.state().quarantine().of_table(row.id).await?;
+    let row = catalog.table(&name).await?;
+    let files = catalog.overview().quarantine_of(row.id).await?;
     Ok(Json(files.into_iter().map(QuarantineView::from).collect()))
 }
 

@@ -67,11 +67,11 @@ pub(crate) async fn show(
     InTable(name): InTable,
 ) -> Result<Json<PolicyView>, ApiError> {
     let catalog = warehouse.catalog();
-    let row = catalog.state().tables().table(catalog.warehouse(), &name).await?;
+    let row = catalog.table(&name).await?;
     let policy = app.policy(catalog, &row).await?;
     let now = now_ms();
     let next = policy.schedules.keys().filter_map(|kind| Some((*kind, policy.next_run(*kind, now)?)));
-    let (decided_ms, decision) = catalog.state().fleet().decision(row.id).await?.unzip();
+    let (decided_ms, decision) = catalog.overview().decision(row.id).await?.unzip();
     Ok(Json(PolicyView {
         table: name.to_string(),
         next_ms: next.collect(),
@@ -79,6 +79,6 @@ pub(crate) async fn show(
         settings: policy.settings,
         decision,
         decided_ms,
-        used: catalog.state().fleet().usage_of(row.id).await?,
+        used: catalog.overview().usage_of(row.id).await?,
     }))
 }

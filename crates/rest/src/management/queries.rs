@@ -42,7 +42,7 @@ pub(crate) async fn reports(
     QueryParams(query): QueryParams<QueriesQuery>,
 ) -> Result<Json<Vec<Value>>, ApiError> {
     let catalog = warehouse.catalog();
-    let row = catalog.state().tables().table(catalog.warehouse(), &name).await?;
-    let bodies = catalog.state().fleet().reports(row.id, query.limit).await?;
+    let row = catalog.table(&name).await?;
+    let bodies = catalog.overview().reports(row.id, query.limit).await?;
     Ok(Json(bodies.iter().filter_map(|b| serde_json::from_str(b).ok()).collect()))
 }

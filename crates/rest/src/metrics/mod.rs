@@ -321,20 +321,21 @@ fn gauge(n: impl TryInto<i64>) -> i64 {
 
 /// Sets the metrics of the job queue, of the job attempts of this process, and of the autopilot's decisions.
 async fn set_job_metrics(app: &App) -> Result<(), ApiError> {
-    let (metrics, state) = (&app.inner.metrics, app.state());
+    let (metrics, overview) = (&app.inner.metrics, app.overview());
     metrics.queue.reset();
     for (kind, state) in JobKind::ALL.into_iter().flat_map(|kind| [(kind.as_str(), "queued"), (kind.as_str(), "running")]) {
         metrics.queue.with_label_values(&[kind, state]).set(0);
     }
-    for (kind, state, n) in state.jobs().count_open().await? {
+    let counts = overview.queue_counts().await?;
+    for (kind, state, n) in counts.open {
         metrics.queue.with_label_values(&[&kind, &state]).set(n);
     }
-    metrics.longest_wait.set(state.jobs().longest_wait_ms().await? as f64 / 1000.0);
+    metrics.longest_wait.set(counts.longest_wait_ms as f64 / 1000.0);
     metrics.decisions.reset();
     for verdict in ["act", "wait", "leave"] {
         metrics.decisions.with_label_values(&[verdict]).set(0);
     }
-    for (verdict, n) in state.fleet().count_verdicts().await? {
+    for (verdict, n) in overview.count_verdicts().await? {
         metrics.decisions.with_label_values(&[&verdict]).set(n);
     }
     metrics.job_attempts.reset();
@@ -414,7 +415,7 @@ pub(crate) async fn service(State(app): State<App>) -> Result<String, ApiError> 
     set_job_metrics(&app).await?;
     set_task_metrics(&app);
     metrics.jobs.set(gauge(app.warehouses().map(Maintenance::running).sum::<usize>()));
-    metrics.servers.set(app.state().servers().count_live().await?);
+    metrics.servers.set(app.overview().live_servers().await?);
     metrics.storage.reset();
     for warehouse in app.warehouses() {
         let catalog = warehouse.catalog();
@@ -437,7 +438,7 @@ pub(crate) async fn service(State(app): State<App>) -> Result<String, ApiError> 
         metrics.cache_bytes.with_label_values(&[tier]).set(gauge(bytes));
     }
     for sink in &app.inner.options.sinks {
-        let (events, age_ms) = app.state().outbox().sink_lag(sink).await?;
+        let (events, age_ms) = app.overview().sink_lag(sink).await?;
         metrics.sink_lag.with_label_values(&[sink]).set(events);
         metrics.sink_age.with_label_values(&[sink]).set(age_ms as f64 / 1000.0);
     }
@@ -447,7 +448,7 @@ pub(crate) async fn service(State(app): State<App>) -> Result<String, ApiError> 
         metrics.deletes_off.with_label_values(&[warehouse]).set(off);
         metrics.unswept_tables.with_label_values(&[warehouse]).set(gauge(catalog.unswept_tables()));
     }
-    let (files, bytes) = app.state().quarantine().totals().await?;
+    let (files, bytes) = app.overview().quarantine_totals().await?;
     metrics.quarantine_files.set(files);
     metrics.quarantine_bytes.set(bytes);
     render(&metrics.registry)

@@ -95,10 +95,10 @@ pub(crate) async fn tables(State(app): State<App>) -> Result<String, ApiError> {
         )
     );
     let mut successes: HashMap<TableId, Vec<(String, i64)>> = HashMap::new();
-    for (table, kind, at) in app.state().jobs().last_successes().await? {
+    for (table, kind, at) in app.overview().last_successes().await? {
         successes.entry(table).or_default().push((kind, at));
     }
-    let uses = app.state().fleet().usages().await?;
+    let uses = app.overview().usages().await?;
 
     let all = app.assess_all().await?;
     left_out.set(gauge(all.len().saturating_sub(MAX_TABLES)));

@@ -28,7 +28,7 @@ pub(crate) struct JobsPageQuery {
 pub(crate) async fn list(State(app): State<App>, QueryParams(wanted): QueryParams<JobsPageQuery>) -> Result<Markup, ApiError> {
     let state = wanted.state.filter(|state| !state.is_empty());
     let filter = JobFilter { state: state.clone(), ..JobFilter::default() };
-    let mut jobs = app.state().jobs().list(&filter, SHOWN).await?;
+    let mut jobs = app.overview().jobs(&filter, SHOWN).await?;
     jobs.sort_by_key(|job| job.state.is_over());
     let views: Vec<JobView> = jobs.into_iter().map(|job| view_job(&app, job)).collect();
     let content = html! {
@@ -94,8 +94,8 @@ fn gain(measured: &Value) -> String {
 
 /// Shows one job with its result, cost, log, plan and outcome (`GET /jobs/{job}`).
 pub(crate) async fn show(State(app): State<App>, Path(id): Path<String>) -> Result<Markup, ApiError> {
-    let JobView { warehouse, job } = view_job(&app, find_job(app.state(), &id).await?);
-    let lines = app.state().jobs().log(job.id).await?;
+    let JobView { warehouse, job } = view_job(&app, find_job(app.overview(), &id).await?);
+    let lines = app.overview().job_log(job.id).await?;
     let path = format!("/jobs/{}", encode(&job.id.to_string()));
     let undo = warehouse.map(|warehouse| format!("/warehouses/{}{path}/undo", encode(&warehouse)));
     let kind_undoes = job.kind.parse().is_ok_and(|kind| kind_view(kind).undoable);
@@ -169,7 +169,7 @@ pub(crate) async fn undo(
     Path((_, id)): Path<(String, String)>,
 ) -> Result<Markup, ApiError> {
     same_site(&headers)?;
-    let job = find_job(app.state(), &id).await?;
+    let job = find_job(app.overview(), &id).await?;
     let undone = esker_maintenance::undo(warehouse.catalog(), &job, &caller).await?;
     let content = html! {
         h1 { "Undone" }

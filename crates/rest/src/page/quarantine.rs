@@ -14,8 +14,8 @@ const SHOWN: u32 = 500;
 ///
 /// A form undoes the job that quarantined the files.
 pub(crate) async fn show(State(app): State<App>) -> Result<Markup, ApiError> {
-    let groups = app.state().quarantine().count_by_job(SHOWN).await?;
-    let (files, bytes) = app.state().quarantine().totals().await?;
+    let groups = app.overview().quarantine_by_job(SHOWN).await?;
+    let (files, bytes) = app.overview().quarantine_totals().await?;
     let name = |number: i64| {
         let found = app.warehouses().find(|w| w.catalog().warehouse().id == number);
         found.map(|w| w.catalog().options().warehouse.clone())

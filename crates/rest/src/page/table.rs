@@ -30,14 +30,14 @@ const HISTORY_MS: i64 = 14 * 24 * 3600 * 1000;
 /// Route: `GET /warehouses/{warehouse}/namespaces/{namespace}/tables/{table}`. A table that can't be examined has a shorter page.
 pub(crate) async fn show(State(app): State<App>, warehouse: InWarehouse, InTable(name): InTable) -> Result<Markup, ApiError> {
     let catalog = warehouse.catalog();
-    let state = catalog.state();
-    let row = state.tables().table(catalog.warehouse(), &name).await?;
+    let overview = catalog.overview();
+    let row = catalog.table(&name).await?;
     let examined = app.assess_table(catalog, row).await?;
     let id = examined.row.id;
-    let jobs = state.jobs().list(&JobFilter { table: Some(id), ..JobFilter::default() }, JOBS).await?;
+    let jobs = overview.jobs(&JobFilter { table: Some(id), ..JobFilter::default() }, JOBS).await?;
     let content = match &examined.facts {
         Ok(facts) => {
-            let quarantine = state.quarantine().of_table(id).await?;
+            let quarantine = overview.quarantine_of(id).await?;
             let table = catalog.load_row(examined.row.clone()).await?;
             let about = TablePage {
                 row: &examined.row,
@@ -45,10 +45,10 @@ pub(crate) async fn show(State(app): State<App>, warehouse: InWarehouse, InTable
                 assessment: &examined.assessment,
                 jobs: jobs.into_iter().map(|job| view_job(&app, job)).collect(),
                 quarantine: (quarantine.len(), saturating_total(quarantine.iter().filter_map(|d| d.record.bytes))),
-                history: state.fleet().history(id, now_ms() - HISTORY_MS).await?,
+                history: overview.health_history(id, now_ms() - HISTORY_MS).await?,
                 policy: app.policy(catalog, &examined.row).await?,
-                decision: state.fleet().decision(id).await?,
-                used: state.fleet().usage_of(id).await?,
+                decision: overview.decision(id).await?,
+                used: overview.usage_of(id).await?,
                 metadata: &table.metadata,
             };
             content(&about)
