@@ -31,19 +31,13 @@ mod reader;
 mod repacked;
 mod row_group_decoder;
 mod schema;
-mod shredded;
 mod spill;
 mod text_columns;
 pub mod transform;
 mod trusted_statistics;
 mod uncompressed;
-mod unshred;
 mod values;
 mod variant;
-mod variant_build;
-mod variant_check;
-mod variant_typed;
-mod variant_value;
 mod wkb;
 
 pub use adapt::BatchAdapter;
@@ -67,15 +61,14 @@ pub use schema::{
     DEFAULT_CRS, DEFAULT_EDGES, WKB, all_optional, arrow_field, arrow_schema, arrow_type, field_id, geo_metadata,
     optional_schema, target_schema,
 };
-pub use shredded::{ShreddedField, VariantColumn, only_nulls, part_path, part_type, statistic, variant_columns};
 pub use text_columns::{marked_as_text, text_fields};
-pub use unshred::variant_of_column;
 pub use values::{cast_exactly, literal_array, value_at, values_array, values_of};
-pub use variant::{VariantRows, is_variant, variant_array, variant_at, variant_hash, variant_parts, variant_type, variants};
-pub use variant_build::{OpenContainer, VariantBuilder};
-pub use variant_check::{MAX_VARIANT_DEPTH, check_variant};
-pub use variant_typed::{can_be_shredded, is_of_type, typed_column};
-pub use variant_value::{Variant, VariantFields, VariantItems, VariantValue, variant_of_bound};
+pub use variant::{
+    MAX_VARIANT_DEPTH, OpenContainer, ShreddedField, Variant, VariantBuilder, VariantColumn, VariantFields, VariantItems,
+    VariantRows, VariantValue, can_be_shredded, check_variant, is_of_type, is_variant, only_nulls, part_path, part_type, statistic,
+    typed_column, variant_array, variant_at, variant_columns, variant_hash, variant_of_bound, variant_of_column, variant_parts,
+    variant_type, variants,
+};
 pub use wkb::{MAX_WKB_DEPTH, WkbHeader, WkbKind, wkb_kind};
 
 /// The result of a read, with [`ReadError`] as its error.

@@ -6,9 +6,8 @@
 
 use std::collections::HashMap;
 
-use crate::variant_check::SORTED;
-use crate::variant_value::{basic, names, primitive};
-use crate::{Variant, VariantValue};
+use super::check::SORTED;
+use super::value::{Variant, VariantValue, basic, names, primitive};
 
 /// Encodes one variant after the other.
 ///
@@ -264,9 +263,9 @@ mod tests {
     use parquet::variant::Variant as Theirs;
     use proptest::prelude::*;
 
+    use super::super::check::{MAX_VARIANT_DEPTH, VariantCheck, check_variant};
+    use super::super::hash::variant_hash;
     use super::*;
-    use crate::variant_check::VariantCheck;
-    use crate::{MAX_VARIANT_DEPTH, check_variant, variant_hash};
 
     /// Prints a variant with the kinds of its values.
     fn shown(variant: Variant<'_>) -> String {

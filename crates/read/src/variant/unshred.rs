@@ -2,7 +2,7 @@
 //!
 //! A shredded value is a pair of columns: `typed_value` holds it if it is of that column's type, `value` holds it otherwise.
 //! Objects and arrays nest such pairs. Nearly all files are not shredded and keep their bytes; every value is checked before
-//! anything walks it. Start with [`reassemble`]. Spec: Parquet, "Variant Shredding".
+//! anything walks it. Start with [`variants`]. Spec: Parquet, "Variant Shredding".
 
 use arrow::array::{Array, ArrayRef, AsArray, BinaryViewArray, StructArray};
 use arrow::compute::cast;
@@ -12,15 +12,34 @@ use arrow::datatypes::{
 };
 use arrow::error::ArrowError;
 
-use crate::variant_check::{MAX_VARIANT_DEPTH, VariantCheck};
-use crate::variant_typed::can_be_shredded;
-use crate::{Variant, VariantBuilder, VariantRows, VariantValue};
+use super::array::{VariantRows, is_variant, with_nulls};
+use super::build::VariantBuilder;
+use super::check::{MAX_VARIANT_DEPTH, VariantCheck};
+use super::typed::can_be_shredded;
+use super::value::{Variant, VariantValue};
 
 type Result<T> = std::result::Result<T, ArrowError>;
 
 /// Makes the error for a variant that can't be read.
 fn wrong(what: impl Into<String>) -> ArrowError {
     ArrowError::InvalidArgumentError(format!("a variant can't be read: {}", what.into()))
+}
+
+/// Converts a file's variant column to whole variants, and checks every value.
+///
+/// Shredded fields are reassembled. An array that has the type of variants already is returned unchanged and unchecked.
+///
+/// # Errors
+///
+/// Returns [`ArrowError::SchemaError`] if the array is no struct. Returns [`ArrowError::InvalidArgumentError`] if a value that is
+/// not null is no valid variant, or is stored in both `value` and `typed_value`.
+pub fn variants(array: &ArrayRef) -> Result<ArrayRef> {
+    if is_variant(array.data_type()) {
+        return Ok(array.clone());
+    }
+    let structs = array.as_struct_opt().ok_or_else(|| ArrowError::SchemaError("a variant column is no struct".to_owned()))?;
+    let (metadata, value) = reassemble(structs)?;
+    with_nulls(&metadata, &value, array.nulls().cloned())
 }
 
 /// A shredded value in a file, as its pair of columns.
@@ -224,7 +243,7 @@ pub fn variant_of_column(array: &ArrayRef, row: usize) -> Result<VariantValue<'_
 /// Returns the metadata and the whole value of each variant of a file's column.
 ///
 /// Rows that are null have null bytes, or the bytes that the file stored if the whole column is used unchanged.
-pub(crate) fn reassemble(array: &StructArray) -> Result<(BinaryViewArray, BinaryViewArray)> {
+fn reassemble(array: &StructArray) -> Result<(BinaryViewArray, BinaryViewArray)> {
     let own = array.column_by_name("metadata").ok_or_else(|| wrong("it has no metadata"))?;
     let own = cast(own, &DataType::BinaryView)?;
     let (own, part) = (own.as_binary_view(), Part::of(array)?);
@@ -251,4 +270,191 @@ pub(crate) fn reassemble(array: &StructArray) -> Result<(BinaryViewArray, Binary
         made.append(builder.finish());
     }
     Ok(made.columns())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{BinaryArray, Int64Array, StringArray};
+    use arrow::buffer::NullBuffer;
+    use arrow::datatypes::{Field, Fields};
+    use parquet::variant::{
+        ShreddedSchemaBuilder, Variant as Theirs, VariantArray, VariantArrayBuilder, VariantBuilder, VariantBuilderExt,
+        shred_variant,
+    };
+
+    use super::super::array::{variant_array, variant_at};
+    use super::super::hash::variant_hash;
+    use super::*;
+
+    /// Six rows: three objects `{"a": …, "b": "x"}`, a string, the variant `null`, and null.
+    fn some() -> VariantArray {
+        let mut builder = VariantArrayBuilder::new(5);
+        for a in [Some(1_i64), Some(i64::MAX), None] {
+            let mut object = builder.try_new_object().expect("an object");
+            if let Some(a) = a {
+                object.insert("a", a);
+            }
+            object.insert("b", "x");
+            object.finish();
+        }
+        builder.append_variant(Theirs::from("a text that is no object"));
+        builder.append_variant(Theirs::Null);
+        builder.append_null();
+        builder.build()
+    }
+
+    fn hashes(array: &ArrayRef) -> Vec<Option<u64>> {
+        let of = array.as_struct();
+        (0..of.len()).map(|row| of.is_valid(row).then(|| variant_hash(variant_at(of, row)))).collect()
+    }
+
+    #[test]
+    fn what_files_keep_apart_is_the_same_value() {
+        let whole = variants(&ArrayRef::from(some())).expect("variants");
+        assert!(is_variant(whole.data_type()), "{}", whole.data_type());
+        let apart = ShreddedSchemaBuilder::new().with_path("a", &DataType::Int64).expect("a path").build();
+        let shredded = ArrayRef::from(shred_variant(&some(), &apart).expect("shredded"));
+        assert!(shredded.as_struct().column_by_name("typed_value").is_some());
+        let read = variants(&shredded).expect("variants");
+        assert_eq!(read.data_type(), whole.data_type());
+        assert_eq!((read.null_count(), hashes(&read)), (1, hashes(&whole)));
+        let distinct: std::collections::HashSet<_> = hashes(&whole).into_iter().collect();
+        assert_eq!(distinct.len(), 6);
+    }
+
+    #[test]
+    fn bytes_that_are_no_variant_are_an_error_but_under_null() {
+        let of = |value: &[u8], valid: bool| {
+            let metadata: ArrayRef = Arc::new(BinaryArray::from(vec![&[1_u8, 0, 0][..]]));
+            let value: ArrayRef = Arc::new(BinaryArray::from(vec![value]));
+            let fields = [("metadata", &metadata), ("value", &value)];
+            let fields: Fields = fields.iter().map(|(name, a)| Field::new(*name, a.data_type().clone(), true)).collect();
+            let array = StructArray::new(fields, vec![metadata, value], Some(NullBuffer::from(vec![valid])));
+            variants(&(Arc::new(array) as ArrayRef))
+        };
+        of(&[0], true).expect("null");
+        of(&[0xff, 1, 2], true).expect_err("no variant");
+        assert_eq!(of(&[0xff, 1, 2], false).expect("a null").null_count(), 1);
+    }
+
+    /// Arrays within arrays.
+    fn nested(depth: usize) -> Vec<u8> {
+        let mut value = vec![0];
+        for _ in 0..depth {
+            let length = u32::try_from(value.len()).expect("a length").to_le_bytes();
+            value = [&[3 | 3 << 2, 1, 0, 0, 0, 0][..], &length, &value].concat();
+        }
+        value
+    }
+
+    #[test]
+    fn what_is_nested_too_deep_is_refused_before_anybody_goes_through_it() {
+        let of = |value: &[u8]| {
+            let metadata: ArrayRef = Arc::new(BinaryArray::from(vec![&[1_u8, 0, 0][..]]));
+            let value: ArrayRef = Arc::new(BinaryArray::from(vec![value]));
+            let fields: Fields =
+                ["metadata", "value"].map(|name| Field::new(name, DataType::Binary, false)).into_iter().collect();
+            variants(&(Arc::new(StructArray::new(fields, vec![metadata, value], None)) as ArrayRef))
+        };
+        let deep = of(&nested(MAX_VARIANT_DEPTH)).expect("a variant");
+        variant_hash(variant_at(deep.as_struct(), 0));
+        for more in [MAX_VARIANT_DEPTH + 1, 20_000] {
+            let error = of(&nested(more)).expect_err("too deep").to_string();
+            assert!(error.contains("more than 200 deep"), "{error}");
+        }
+        // Each array has two items that share their bytes.
+        let mut again = vec![0];
+        for _ in 0..100 {
+            let length = u32::try_from(again.len()).expect("a length").to_le_bytes();
+            again = [&[3 | 3 << 2, 2, 0, 0, 0, 0, 0, 0, 0, 0][..], &length, &again].concat();
+        }
+        let error = of(&again).expect_err("in one another").to_string();
+        assert!(error.contains("values overlap"), "{error}");
+    }
+
+    fn integer(object: Variant<'_>, name: &str) -> Option<i64> {
+        let VariantValue::Object(fields) = object.get() else { return None };
+        if let VariantValue::Integer(v) = fields.get(name)?.get() { Some(v) } else { None }
+    }
+
+    /// `SELECT '{"b":1,"a":2}'::JSON::VARIANT` in DuckDB 1.5.5.
+    #[test]
+    fn a_dictionary_that_is_said_to_be_sorted_need_not_be() {
+        let metadata = [0x11, 2, 0, 1, 2, b'b', b'a'];
+        let value = [0x02, 2, 1, 0, 0, 2, 4, 0x0c, 2, 0x0c, 1];
+        let bytes = |bytes: &[u8]| -> ArrayRef { Arc::new(BinaryArray::from(vec![bytes])) };
+        let fields: Fields = ["metadata", "value"].map(|name| Field::new(name, DataType::Binary, false)).into_iter().collect();
+        let array = StructArray::new(fields, vec![bytes(&metadata), bytes(&value)], None);
+        let read = variants(&(Arc::new(array) as ArrayRef)).expect("variants");
+        let object = variant_at(read.as_struct(), 0);
+        assert_eq!((integer(object, "a"), integer(object, "b")), (Some(2), Some(1)));
+        assert_eq!(object.metadata()[0] & 0x10, 0, "they are not sorted");
+    }
+
+    /// A name may be empty, and names need not be sorted.
+    #[test]
+    fn a_field_without_a_name_is_read() {
+        let mut builder = VariantBuilder::new();
+        let mut object = builder.new_object();
+        object.insert("b", 1_i8);
+        object.insert("", 2_i8);
+        object.finish();
+        let (metadata, value) = builder.finish();
+        let views = |bytes: &[u8]| BinaryViewArray::from(vec![bytes]);
+        let array = variant_array(views(&metadata), views(&value)).expect("variants");
+        let plain: Fields = ["metadata", "value"].map(|name| Field::new(name, DataType::Binary, false)).into_iter().collect();
+        let plain = cast(&array, &DataType::Struct(plain)).expect("bytes");
+        // The same object with `b` shredded: the field without a name stays in `value`.
+        let typed = |ty: DataType| Field::new("typed_value", ty, true);
+        let pair: Fields = vec![Field::new("value", DataType::BinaryView, true), typed(DataType::Int8)].into();
+        let rest: ArrayRef = Arc::new(views(&[0x02_u8, 1, 1, 0, 2, 0x0c, 2]));
+        let none: ArrayRef = Arc::new(BinaryViewArray::from(vec![None::<&[u8]>]));
+        let one: ArrayRef = Arc::new(arrow::array::Int8Array::from(vec![1]));
+        let b: ArrayRef = Arc::new(StructArray::new(pair.clone(), vec![none, one], None));
+        let objects: Fields = vec![Field::new("b", DataType::Struct(pair), false)].into();
+        let objects: ArrayRef = Arc::new(StructArray::new(objects, vec![b], None));
+        let fields = vec![Field::new("metadata", DataType::BinaryView, false), Field::new("value", DataType::BinaryView, true)];
+        let fields: Fields = fields.into_iter().chain([typed(objects.data_type().clone())]).collect();
+        let apart = StructArray::new(fields, vec![array.as_struct().column(0).clone(), rest, objects], None);
+        for array in [plain, Arc::new(apart)] {
+            let read = variants(&array).expect("variants");
+            let object = variant_at(read.as_struct(), 0);
+            assert_eq!((integer(object, ""), integer(object, "b")), (Some(2), Some(1)));
+        }
+    }
+
+    /// Parquet's own test files have these (cases 42, 127 and 137): neither of the two values may be dropped.
+    #[test]
+    fn a_value_that_is_there_twice_is_refused() {
+        let apart = |value: Option<&[u8]>, typed: ArrayRef| -> ArrayRef {
+            let columns: [(&str, ArrayRef); 3] = [
+                ("metadata", Arc::new(BinaryViewArray::from(vec![&[1_u8, 0, 0][..]]))),
+                ("value", Arc::new(BinaryViewArray::from(vec![value]))),
+                ("typed_value", typed),
+            ];
+            let field = |(name, array): (&str, ArrayRef)| (Arc::new(Field::new(name, array.data_type().clone(), true)), array);
+            Arc::new(StructArray::from(columns.map(field).to_vec()))
+        };
+        let number = || -> ArrayRef { Arc::new(arrow::array::Int32Array::from(vec![34])) };
+        variants(&apart(None, number())).expect("a number");
+        let error = variants(&apart(Some(&[0x0c, 1]), number())).expect_err("two values").to_string();
+        assert!(error.contains("a value is there twice"), "{error}");
+        let unsigned = Arc::new(arrow::array::UInt32Array::from(vec![None]));
+        let error = variants(&apart(Some(&[0x0c, 1]), unsigned)).expect_err("no type of variants").to_string();
+        assert!(error.contains("can't be of type UInt32"), "{error}");
+    }
+
+    #[test]
+    fn structs_of_other_columns_are_no_variants() {
+        let a: ArrayRef = Arc::new(Int64Array::from(vec![1]));
+        let text: ArrayRef = Arc::new(StringArray::from(vec!["x"]));
+        let array: ArrayRef = Arc::new(StructArray::from(vec![
+            (Arc::new(Field::new("metadata", DataType::Int64, false)), a),
+            (Arc::new(Field::new("value", DataType::Utf8, false)), text),
+        ]));
+        assert!(!is_variant(array.data_type()));
+        variants(&array).expect_err("no variants");
+    }
 }

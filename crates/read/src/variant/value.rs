@@ -3,8 +3,6 @@
 //! A [`Variant`] is a pair of byte slices; [`Variant::get`] decodes one level. Dates and times are plain numbers, so that values
 //! beyond any calendar, such as DuckDB's date `infinity`, are values like any other. Spec: Parquet, "Variant Binary Encoding".
 
-use crate::variant_check::{MAX_VARIANT_DEPTH, VariantCheck};
-
 /// A variant: a value, and the metadata with the dictionary of field names.
 ///
 /// The bytes must have been checked, for example with [`check_variant`](crate::check_variant). In bytes that are no variant,
@@ -76,7 +74,7 @@ pub struct VariantItems<'a>(Children<'a>);
 pub struct VariantFields<'a>(Children<'a>);
 
 /// The ids of primitive types.
-pub(crate) mod primitive {
+pub(super) mod primitive {
     pub(crate) const NULL: u8 = 0;
     pub(crate) const TRUE: u8 = 1;
     pub(crate) const FALSE: u8 = 2;
@@ -101,14 +99,14 @@ pub(crate) mod primitive {
 }
 
 /// The basic types: the two low bits of a value's first byte. 0 is a primitive.
-pub(crate) mod basic {
+pub(super) mod basic {
     pub(crate) const SHORT_STRING: u8 = 1;
     pub(crate) const OBJECT: u8 = 2;
     pub(crate) const ARRAY: u8 = 3;
 }
 
 /// Decodes an unsigned number of at most eight bytes, the lowest first.
-pub(crate) fn number(bytes: &[u8]) -> usize {
+pub(super) fn number(bytes: &[u8]) -> usize {
     bytes.iter().rev().fold(0, |number, byte| number << 8 | usize::from(*byte))
 }
 
@@ -125,26 +123,17 @@ fn dictionary(metadata: &[u8]) -> Option<(&[u8], &[u8], usize)> {
 }
 
 /// Returns all names of a dictionary, in order of their ids; none if it is malformed.
-pub(crate) fn names(metadata: &[u8]) -> Option<Vec<&str>> {
+pub(super) fn names(metadata: &[u8]) -> Option<Vec<&str>> {
     let (offsets, bytes, width) = dictionary(metadata)?;
     let offsets: Vec<usize> = offsets.chunks_exact(width).map(number).collect();
     offsets.windows(2).map(|pair| std::str::from_utf8(bytes.get(pair[0]..pair[1])?).ok()).collect()
 }
 
 /// Returns the length of a dictionary that is followed by a value, as in bounds.
-fn dictionary_length(metadata: &[u8]) -> Option<usize> {
+pub(super) fn dictionary_length(metadata: &[u8]) -> Option<usize> {
     let (offsets, bytes, width) = dictionary(metadata)?;
     let names = number(offsets.chunks_exact(width).next_back()?);
     (names <= bytes.len()).then(|| metadata.len() - bytes.len() + names)
-}
-
-/// Decodes a bound of a variant: metadata followed by the value.
-///
-/// None if the bytes are no valid variant. Spec: "Bounds for Variant", Appendix D "Bound serialization".
-pub fn variant_of_bound(bytes: &[u8]) -> Option<Variant<'_>> {
-    let (metadata, value) = bytes.split_at_checked(dictionary_length(bytes)?)?;
-    let is_one = VariantCheck::default().check(metadata, value, MAX_VARIANT_DEPTH) == Ok(true);
-    is_one.then(|| Variant::new(metadata, value))
 }
 
 impl<'a> Variant<'a> {
@@ -204,7 +193,7 @@ fn length(value: &[u8]) -> Option<usize> {
 }
 
 /// Decodes a primitive value from its type and the bytes after the first.
-pub(crate) fn primitive(ty: u8, bytes: &[u8]) -> Option<VariantValue<'_>> {
+pub(super) fn primitive(ty: u8, bytes: &[u8]) -> Option<VariantValue<'_>> {
     fn fixed<const N: usize>(bytes: &[u8]) -> Option<[u8; N]> {
         bytes.get(..N)?.try_into().ok()
     }
@@ -243,14 +232,14 @@ pub(crate) fn primitive(ty: u8, bytes: &[u8]) -> Option<VariantValue<'_>> {
 
 /// The children of an object or an array.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Children<'a> {
+pub(super) struct Children<'a> {
     metadata: &'a [u8],
     /// The name ids of an object's fields; empty for an array.
     ids: &'a [u8],
     id_width: usize,
     offsets: &'a [u8],
     offset_width: usize,
-    pub(crate) count: usize,
+    pub(super) count: usize,
     values: &'a [u8],
     /// Length in bytes of the whole object or array.
     end: usize,
@@ -258,7 +247,7 @@ pub(crate) struct Children<'a> {
 
 impl<'a> Children<'a> {
     /// Reads the header of an object or an array; none if the bytes end too early.
-    pub(crate) fn of(metadata: &'a [u8], value: &'a [u8]) -> Option<Self> {
+    pub(super) fn of(metadata: &'a [u8], value: &'a [u8]) -> Option<Self> {
         let (header, rest) = value.split_first()?;
         let about = header >> 2;
         let offset_width = usize::from(about & 3) + 1;
@@ -276,17 +265,17 @@ impl<'a> Children<'a> {
     }
 
     /// Returns the offset of a child's value; the one after the last is the end.
-    pub(crate) fn offset(&self, at: usize) -> Option<usize> {
+    pub(super) fn offset(&self, at: usize) -> Option<usize> {
         self.offsets.chunks_exact(self.offset_width).nth(at).map(number)
     }
 
     /// Returns the bytes from a child's value on.
-    pub(crate) fn value(&self, at: usize) -> Option<&'a [u8]> {
+    pub(super) fn value(&self, at: usize) -> Option<&'a [u8]> {
         self.values.get(self.offset(at)?..)
     }
 
     /// Returns the name id of a field.
-    pub(crate) fn id(&self, at: usize) -> Option<usize> {
+    pub(super) fn id(&self, at: usize) -> Option<usize> {
         self.ids.chunks_exact(self.id_width).nth(at).map(number)
     }
 

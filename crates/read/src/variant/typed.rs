@@ -12,7 +12,7 @@ use arrow::array::{
 use arrow::datatypes::{DataType, TimeUnit};
 use arrow::error::ArrowError;
 
-use crate::VariantValue;
+use super::value::VariantValue;
 
 type Result<T> = std::result::Result<T, ArrowError>;
 

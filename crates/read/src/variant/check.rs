@@ -3,13 +3,13 @@
 //! Beyond the encoding itself this bounds the nesting depth, and the number of values: a value that several others refer to would
 //! otherwise be walked once for each. Spec: Parquet, "Variant Binary Encoding".
 
-use crate::variant_value::{Children, VariantValue, basic, names, primitive};
+use super::value::{Children, Variant, VariantValue, basic, dictionary_length, names, primitive};
 
 /// Greatest number of objects and arrays inside one another. Walking a variant takes a stack frame for each.
 pub const MAX_VARIANT_DEPTH: usize = 200;
 
 /// The bit of a dictionary's header that declares its names sorted and unique.
-pub(crate) const SORTED: u8 = 0x10;
+pub(super) const SORTED: u8 = 0x10;
 
 /// Greatest number of digits of a decimal.
 const DIGITS: u32 = 38;
@@ -19,7 +19,7 @@ type Found = Result<(), String>;
 
 /// Checks variants one after the other; reuses the dictionary if the next variant has the same.
 #[derive(Debug, Default)]
-pub(crate) struct VariantCheck {
+pub(super) struct VariantCheck {
     metadata: Vec<u8>,
     names: Vec<String>,
     /// True if the dictionary declares its names sorted and they are not. DuckDB 1.5 always does so.
@@ -43,7 +43,7 @@ impl VariantCheck {
     ///
     /// Returns true if its bytes can be used as they are. They can't if an object's fields are not in the order of their names,
     /// or if the dictionary falsely declares its names sorted. The error describes the defect.
-    pub(crate) fn check(&mut self, metadata: &[u8], value: &[u8], depth: usize) -> Result<bool, String> {
+    pub(super) fn check(&mut self, metadata: &[u8], value: &[u8], depth: usize) -> Result<bool, String> {
         self.read(metadata)?;
         // A value takes at least one byte, so more values than bytes overlap. A value that others refer to many times would be
         // walked each time.
@@ -63,6 +63,15 @@ impl VariantCheck {
 /// [`MAX_VARIANT_DEPTH`] levels.
 pub fn check_variant(metadata: &[u8], value: &[u8]) -> Result<(), String> {
     VariantCheck::default().check(metadata, value, MAX_VARIANT_DEPTH).map(drop)
+}
+
+/// Decodes a bound of a variant: metadata followed by the value.
+///
+/// None if the bytes are no valid variant. Spec: "Bounds for Variant", Appendix D "Bound serialization".
+pub fn variant_of_bound(bytes: &[u8]) -> Option<Variant<'_>> {
+    let (metadata, value) = bytes.split_at_checked(dictionary_length(bytes)?)?;
+    let is_one = VariantCheck::default().check(metadata, value, MAX_VARIANT_DEPTH) == Ok(true);
+    is_one.then(|| Variant::new(metadata, value))
 }
 
 /// The state of a check: the dictionary, the number of values left, and the order of fields so far.
@@ -140,7 +149,7 @@ mod tests {
         for days in [i32::MIN, -i32::MAX, -1, i32::MAX] {
             let date = [vec![primitive::DATE << 2], days.to_le_bytes().to_vec()].concat();
             assert_eq!(VariantCheck::default().check(&[1, 0, 0], &date, MAX_VARIANT_DEPTH), Ok(true));
-            let read = crate::Variant::new(&[1, 0, 0], &date).get();
+            let read = Variant::new(&[1, 0, 0], &date).get();
             assert!(matches!(read, VariantValue::Date(found) if found == days), "{read:?}");
         }
     }
