@@ -25,11 +25,11 @@ use parquet::arrow::async_reader::AsyncFileReader;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
 
-use crate::block_cache::{BlockCache, Pages};
+use crate::cache::{BlockCache, Pages};
 use crate::footer::Footer;
 use crate::footer_view::{CachedForm, CachedForms, FooterView, ScanRequest, leaves, row_groups_in};
+use crate::forms::uncompressed::{VIRTUAL_BASE, virtual_address};
 use crate::row_group_decoder::FileSlice;
-use crate::uncompressed::{VIRTUAL_BASE, virtual_address};
 use crate::{ReadError, ReadStats, Reader};
 
 /// Files of at most so many bytes are fetched and cached whole, with one request.

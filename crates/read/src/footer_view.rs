@@ -15,9 +15,9 @@ use parquet::file::metadata::{
 use parquet::file::page_index::column_index::ColumnIndexMetaData;
 use parquet::file::page_index::offset_index::OffsetIndexMetaData;
 
-use crate::repacked::RepackedChunk;
+use crate::forms::repacked::RepackedChunk;
+use crate::forms::uncompressed::UncompressedChunk;
 use crate::row_group_decoder::FileSlice;
-use crate::uncompressed::UncompressedChunk;
 
 /// The part of a file that a scan reads.
 ///

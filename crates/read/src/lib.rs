@@ -9,13 +9,12 @@
 //! cache).
 
 mod adapt;
-mod block_cache;
 mod bounding_box;
+mod cache;
 mod cached_file;
 mod decode_errors;
 mod defaults;
 mod deletes;
-mod disk_cache;
 mod equality;
 mod equality_keys;
 mod error;
@@ -23,26 +22,25 @@ mod error;
 mod evolution;
 mod footer;
 mod footer_view;
+mod forms;
 mod from_arrow;
 mod lineage;
 mod name_mapping;
 mod normalized_values;
 mod reader;
-mod repacked;
 mod row_group_decoder;
 mod schema;
 mod spill;
 mod text_columns;
 pub mod transform;
 mod trusted_statistics;
-mod uncompressed;
 mod values;
 mod variant;
 mod wkb;
 
 pub use adapt::BatchAdapter;
-pub use block_cache::{BlockCache, BlockOptions, BlockUsage};
 pub use bounding_box::{BoundingBox, LONGITUDES};
+pub use cache::{BlockCache, BlockOptions, BlockUsage};
 pub use cached_file::CachedFile;
 pub use decode_errors::{catch_panics, panic_as_parquet_error};
 pub use defaults::{Defaults, write_default};
@@ -65,9 +63,9 @@ pub use text_columns::{marked_as_text, text_fields};
 pub use values::{cast_exactly, literal_array, value_at, values_array, values_of};
 pub use variant::{
     MAX_VARIANT_DEPTH, OpenContainer, ShreddedField, Variant, VariantBuilder, VariantColumn, VariantFields, VariantItems,
-    VariantRows, VariantValue, can_be_shredded, check_variant, is_of_type, is_variant, only_nulls, part_path, part_type, statistic,
-    typed_column, variant_array, variant_at, variant_columns, variant_hash, variant_of_bound, variant_of_column, variant_parts,
-    variant_type, variants,
+    VariantRows, VariantValue, can_be_shredded, check_variant, is_of_type, is_variant, only_nulls, part_path, part_type,
+    statistic, typed_column, variant_array, variant_at, variant_columns, variant_hash, variant_of_bound, variant_of_column,
+    variant_parts, variant_type, variants,
 };
 pub use wkb::{MAX_WKB_DEPTH, WkbHeader, WkbKind, wkb_kind};
 

@@ -23,7 +23,7 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 use roaring::RoaringTreemap;
 
-use crate::block_cache::BlockCache;
+use crate::cache::BlockCache;
 use crate::cached_file::{CachedFile, WHOLE_FILE};
 use crate::decode_errors::{catch_panics, panic_as_parquet_error, row_count, row_count_mismatch};
 use crate::deletes::{DeletedPositions, selection};

@@ -17,8 +17,8 @@ use parquet::file::page_index::offset_index::OffsetIndexMetaData;
 use parquet::file::serialized_reader::SerializedPageReader;
 use parquet::file::writer::{SerializedPageWriter, TrackedWrite};
 
+use crate::forms::uncompressed::{LARGEST, offset_index, relocated, virtual_address, without_statistics};
 use crate::row_group_decoder::FileSlice;
-use crate::uncompressed::{LARGEST, offset_index, relocated, virtual_address, without_statistics};
 
 /// Greatest number of bytes in a raw block (RFC 8878, section 3.1.1.2.4).
 const RAW_BLOCK: usize = 128 << 10;
@@ -244,8 +244,8 @@ mod tests {
     use parquet::file::properties::{WriterProperties, WriterVersion};
 
     use super::*;
-    use crate::uncompressed::VIRTUAL_BASE;
-    use crate::uncompressed::tests::{read, rows, written};
+    use crate::forms::uncompressed::VIRTUAL_BASE;
+    use crate::forms::uncompressed::tests::{read, rows, written};
     use crate::{BlockCache, BlockOptions, Reader, ScanRequest};
 
     const ROWS: i64 = 600_000;

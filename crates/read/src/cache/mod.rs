@@ -5,6 +5,8 @@
 //! as a whole ([`BlockCache::decompress`]) or with the pages that lookups want decompressed ([`BlockCache::unpack`]). One
 //! background task at a time does this work. What exceeds its queue is dropped, and tried again when a scan wants it again.
 
+mod disk;
+
 use std::collections::HashMap;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -18,10 +20,10 @@ use parquet::basic::Compression;
 use parquet::file::metadata::ParquetMetaData;
 use tokio::sync::Semaphore;
 
-use crate::disk_cache::DiskCache;
 use crate::footer_view::CachedForm;
-use crate::repacked::RepackedChunk;
-use crate::uncompressed::UncompressedChunk;
+use crate::forms::repacked::RepackedChunk;
+use crate::forms::uncompressed::UncompressedChunk;
+use disk::DiskCache;
 
 /// Column chunks that may wait for decompression. More are dropped, and tried when they are wanted again.
 const WAITING: usize = 64;

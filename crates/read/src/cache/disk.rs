@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 use twox_hash::XxHash3_64;
 
-use crate::block_cache::BlockKey;
+use super::BlockKey;
 
 /// Greatest number of parts being written; while so many are, others are not written.
 const WRITING: usize = 64;
