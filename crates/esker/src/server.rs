@@ -97,7 +97,7 @@ impl Server {
         let jobs = JobThreads::start(concurrency)?;
         let wake = Arc::new(Notify::new());
         let spill_dir = config.spill_dir(&dir);
-        let blocks = open_block_cache(config, &dir)?;
+        let blocks = open_block_cache(config, &dir).await?;
         let (mut maintenance, mut queried) = (Vec::new(), Vec::new());
         for (storage, options) in plans {
             let reader = Reader::new(storage.clone(), options.cache_bytes, blocks.clone());
@@ -259,11 +259,11 @@ pub(crate) fn data_dir(config: &Config) -> Result<PathBuf> {
 }
 
 /// Opens the cache of column chunks that all warehouses share.
-fn open_block_cache(config: &Config, dir: &Path) -> Result<BlockCache> {
+async fn open_block_cache(config: &Config, dir: &Path) -> Result<BlockCache> {
     let place = config.cache.disk_dir.clone().unwrap_or_else(|| dir.join("cache"));
     let disk = (config.cache.disk_bytes > 0).then(|| (place.clone(), config.cache.disk_bytes));
     let options = BlockOptions { memory_bytes: config.cache.block_bytes.unwrap_or_else(|| memory_bytes() / 8), disk };
-    BlockCache::open(&options).map_err(|source| Error::Io { path: place.display().to_string(), source })
+    BlockCache::open(&options).await.map_err(|source| Error::Io { path: place.display().to_string(), source })
 }
 
 /// Returns the bytes of memory that the process may use: those of the machine, or fewer if its container has a limit.

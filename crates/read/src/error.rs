@@ -153,6 +153,19 @@ impl ReadError {
         NoVariant::in_file(error, path).unwrap_or_else(|source| Self::Arrow { path: path.to_owned(), source })
     }
 
+    /// Unwraps a [`ReadError`] from the Parquet error that carried it through the decoder.
+    ///
+    /// Any other error becomes [`Self::Parquet`].
+    pub(crate) fn parquet(path: &str, error: ParquetError) -> Self {
+        match error {
+            ParquetError::External(e) => match e.downcast::<Self>() {
+                Ok(read) => *read,
+                Err(e) => Self::Parquet { path: path.to_owned(), source: ParquetError::External(e) },
+            },
+            source => Self::Parquet { path: path.to_owned(), source },
+        }
+    }
+
     /// Returns the file that could not be read, and `true` if its content is wrong.
     ///
     /// The flag is `false` if the storage did not hand the file over. None if the error says nothing about one file.

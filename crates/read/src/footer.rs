@@ -1,6 +1,6 @@
 //! Parsed Parquet footers, corrected before anything reads them.
 //!
-//! Statistics that can't be trusted are removed (`trusted.rs`). The embedded Arrow schema is removed, because the Parquet types
+//! Statistics that can't be trusted are removed (`trusted_statistics.rs`). The embedded Arrow schema is removed, because the Parquet types
 //! and field ids decide. 96-bit timestamps are read as microseconds.
 
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use parquet::file::page_index::column_index::ColumnIndexMetaData;
 use parquet::file::statistics::Statistics;
 use parquet::schema::types::ColumnDescPtr;
 
-use crate::cached_file::Chunks;
+use crate::layout::Chunks;
 use crate::trusted_statistics::trusted;
 
 /// A parsed and corrected footer with its page index. Cheap to clone.
@@ -138,20 +138,18 @@ fn without_arrow_schema(loaded: ParquetMetaData) -> ParquetMetaData {
 mod tests {
     use arrow::array::{AsArray, TimestampMicrosecondArray};
     use arrow::datatypes::TimestampMicrosecondType;
-    use esker_format::{NestedField, PrimitiveType, Schema as TableSchema};
-    use esker_storage::Storage;
-    use futures::stream::TryStreamExt;
+    use bytes::Bytes;
+    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
     use parquet::data_type::{Int96, Int96Type};
+    use parquet::file::metadata::ParquetMetaDataReader;
     use parquet::file::writer::SerializedFileWriter;
     use parquet::schema::parser::parse_message_type;
-
-    use crate::{BatchAdapter, BlockCache, BlockOptions, FileScan, ReadStats, Reader, target_schema};
 
     use super::*;
 
     /// In nanoseconds, 64 bits end in 2262.
-    #[tokio::test]
-    async fn timestamps_of_96_bits_are_read_whatever_their_year() {
+    #[test]
+    fn timestamps_of_96_bits_are_read_whatever_their_year() {
         let root = Arc::new(parse_message_type("message m { required int96 t = 1; }").expect("a schema"));
         let mut writer = SerializedFileWriter::new(Vec::new(), root, Arc::default()).expect("a writer");
         let mut group = writer.next_row_group().expect("a row group");
@@ -160,20 +158,12 @@ mod tests {
         let days = [5_373_484, 1_721_426].map(|day| Int96::from(vec![0, 0, day]));
         column.typed::<Int96Type>().write_batch(&days, None, None).expect("written");
         column.close().and_then(|()| group.close()).expect("closed");
-        let bytes = writer.into_inner().expect("closed");
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("f.parquet");
-        std::fs::write(&path, &bytes).expect("written");
+        let bytes = Bytes::from(writer.into_inner().expect("closed"));
 
-        let field = NestedField::required(1, "t", PrimitiveType::Timestamp);
-        let schema = TableSchema::new(0, vec![field.into()]).expect("a schema");
-        let adapter = Arc::new(BatchAdapter::new(target_schema(&schema, &[1]).expect("a target"), &schema, None));
-        let blocks = BlockCache::open(&BlockOptions { memory_bytes: 1 << 20, disk: None }).expect("a cache");
-        let reader = Reader::new(Storage::local(), 1 << 20, blocks);
-        let path = format!("file://{}", path.display());
-        let open = reader.open(&path, bytes.len() as u64, &Arc::<ReadStats>::default()).await.expect("a file");
-        let scan = FileScan { adapter, row_groups: None, deleted: None, batch_size: 10 };
-        let batches: Vec<_> = open.stream(scan).expect("a stream").try_collect().await.expect("rows");
+        let loaded = ParquetMetaDataReader::new().parse_and_finish(&bytes).expect("a footer");
+        let footer = Footer::new(loaded).expect("a footer");
+        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, footer.metadata).build().expect("a reader");
+        let batches: Vec<_> = reader.collect::<Result<_, _>>().expect("rows");
         let expected = TimestampMicrosecondArray::from(vec![253_402_214_400_000_000, -62_135_596_800_000_000]);
         assert_eq!(batches[0].column(0).as_primitive::<TimestampMicrosecondType>(), &expected);
     }

@@ -114,6 +114,7 @@ fn is_utc(zone: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arrow_schema;
 
     fn field(name: &str, ty: DataType) -> Arc<Field> {
         Arc::new(Field::new(name, ty, true))
@@ -154,6 +155,44 @@ mod tests {
             let inner = DataType::Struct(vec![field("x", ty.clone())].into());
             let error = schema_from_arrow(&ArrowSchema::new(vec![field("s", inner)])).expect_err("refused").to_string();
             assert!(error.starts_with("column s.x: "), "{error}");
+        }
+    }
+
+    fn all_types() -> Vec<Arc<NestedField>> {
+        let names = [
+            "boolean",
+            "int",
+            "long",
+            "float",
+            "double",
+            "decimal(9, 2)",
+            "date",
+            "time",
+            "timestamp",
+            "timestamptz",
+            "timestamp_ns",
+            "timestamptz_ns",
+            "string",
+            "uuid",
+            "fixed[5]",
+            "fixed[5000000000]",
+            "binary",
+        ];
+        (1..).zip(names).map(|(id, name)| Arc::new(NestedField::optional(id, name, PrimitiveType::named(name)))).collect()
+    }
+
+    /// Arrow has no type for UUIDs, only 16 bytes, and no fixed size beyond 32 bits.
+    #[test]
+    fn types_come_back_from_arrow() {
+        let schema = Schema::new(0, all_types()).expect("a schema");
+        let back = schema_from_arrow(&arrow_schema(&schema).expect("an Arrow schema")).expect("a schema");
+        for (field, back) in schema.as_struct().fields().iter().zip(back.as_struct().fields()) {
+            let expected = match field.name.as_str() {
+                "uuid" => "fixed[16]",
+                "fixed[5000000000]" => "binary",
+                name => name,
+            };
+            assert_eq!(back.field_type.to_string(), expected);
         }
     }
 }

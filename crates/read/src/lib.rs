@@ -5,32 +5,47 @@
 //! applied is an error, never wrong rows. Queries and rewrites share one [`Reader`], and with it the caches of footers, delete
 //! files and column chunks.
 //!
-//! Start with `reader.rs` (opening and scanning a file), then `deletes.rs` and `cached_file.rs` (how bytes come through the block
-//! cache).
+//! Imports run one way. At the bottom are the geometry of a file (`layout.rs`, `file_slice.rs`) and the conversion of values and
+//! schemas (`schema.rs`, `values.rs`, `variant/`). On them stand the cached forms of column chunks (`forms/`), the block cache
+//! (`cache/`) and the footers (`footer.rs`, `footer_view.rs`, `footer_cache.rs`). `cached_file.rs` serves bytes from these, and
+//! `open_file.rs` rows from bytes. The reader owns the caches, and `deletes/` reads delete files through it.
+//!
+//! Start with `reader.rs` and `open_file.rs` (opening and scanning a file), then `deletes/mod.rs` and `cached_file.rs` (how bytes
+//! come through the block cache).
 
 mod adapt;
 mod bounding_box;
 mod cache;
 mod cached_file;
+#[cfg(test)]
+mod cached_scans;
+#[cfg(test)]
+mod damaged_pages;
 mod decode_errors;
 mod defaults;
+mod delete_cache;
 mod deletes;
-mod equality;
-mod equality_keys;
 mod error;
 #[cfg(test)]
 mod evolution;
+mod fetch_plan;
+mod file_slice;
 mod footer;
+mod footer_cache;
 mod footer_view;
 mod forms;
 mod from_arrow;
+mod layout;
 mod lineage;
 mod name_mapping;
 mod normalized_values;
+mod open_file;
+mod projection;
+mod read_stats;
 mod reader;
 mod row_group_decoder;
+mod row_selection;
 mod schema;
-mod spill;
 mod text_columns;
 pub mod transform;
 mod trusted_statistics;
@@ -44,17 +59,23 @@ pub use cache::{BlockCache, BlockOptions, BlockUsage};
 pub use cached_file::CachedFile;
 pub use decode_errors::{catch_panics, panic_as_parquet_error};
 pub use defaults::{Defaults, write_default};
-pub use deletes::{FILE_PATH_FIELD_ID, POS_FIELD_ID, check_readable, positions_in, selection};
-pub use equality::{EqualityBudget, EqualityDeletes};
-pub use equality_keys::{column_at, column_path, digest};
+pub use deletes::{
+    EqualityBudget, EqualityDeletes, FILE_PATH_FIELD_ID, POS_FIELD_ID, check_readable, column_at, column_path, digest,
+};
 pub use error::{NoVariant, ReadError};
-pub use footer_view::{ScanRequest, row_groups_in};
+pub use file_slice::FileSlice;
+pub use footer_view::ScanRequest;
 pub use from_arrow::schema_from_arrow;
+pub use layout::{row_group_rows, row_groups_in};
 pub use lineage::{LAST_UPDATED_FIELD_ID, Lineage, ROW_ID_FIELD_ID, with_lineage};
 pub use name_mapping::FieldNames;
 pub use normalized_values::{needs_normalization, normalize_nan, normalize_nan_and_zero};
-pub use reader::{FileScan, OpenFile, Projection, ReadStats, Reader, row_group_rows};
-pub use row_group_decoder::{FetchedRowGroups, FetchedRows, FileSlice, RowPositions};
+pub use open_file::{FileScan, OpenFile};
+pub use projection::Projection;
+pub use read_stats::ReadStats;
+pub use reader::Reader;
+pub use row_group_decoder::{FetchedRowGroups, FetchedRows, RowPositions};
+pub use row_selection::{positions_in, selection};
 pub use schema::{
     DEFAULT_CRS, DEFAULT_EDGES, WKB, all_optional, arrow_field, arrow_schema, arrow_type, field_id, geo_metadata,
     optional_schema, target_schema,

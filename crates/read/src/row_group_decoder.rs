@@ -12,18 +12,17 @@ use arrow::array::{BooleanArray, RecordBatch};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::Fields;
-use bytes::{Buf, Bytes};
 use esker_types::{Panicked, catch_panic_sync};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
-use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
-use parquet::file::reader::{ChunkReader, Length};
 use roaring::RoaringTreemap;
 
-use crate::decode_errors::{decodable_parts, row_count, row_count_mismatch};
-use crate::deletes::positions_in;
-use crate::reader::{Projection, row_group_rows};
+use crate::decode_errors::{decodable_parts, row_count_mismatch};
+use crate::file_slice::FileSlice;
+use crate::layout::{row_count, row_group_rows};
+use crate::projection::Projection;
+use crate::row_selection::positions_in;
 use crate::{BatchAdapter, ReadError, Result};
 
 /// Neighbouring row groups of a file in memory, with all columns.
@@ -35,45 +34,6 @@ pub struct FetchedRowGroups {
     pub(crate) metadata: ArrowReaderMetadata,
     pub(crate) row_groups: Range<usize>,
     pub(crate) window: FileSlice,
-}
-
-/// A contiguous part of a file in memory, addressed by offsets in the file.
-#[derive(Debug, Clone)]
-pub struct FileSlice {
-    /// Offset in the file of the first byte.
-    pub(crate) start: u64,
-    pub(crate) bytes: Bytes,
-}
-
-impl FileSlice {
-    /// Returns `length` bytes from offset `start` of the file, or all that follow it.
-    ///
-    /// Bytes outside the slice are an error.
-    pub(crate) fn slice(&self, start: u64, length: Option<usize>) -> parquet::errors::Result<Bytes> {
-        let outside = || ParquetError::EOF(format!("bytes at {start} of a part that begins at {}", self.start));
-        let from = start.checked_sub(self.start).and_then(|n| usize::try_from(n).ok()).filter(|n| *n <= self.bytes.len());
-        let from = from.ok_or_else(outside)?;
-        let to = length.map_or(Some(self.bytes.len()), |n| from.checked_add(n)).filter(|to| *to <= self.bytes.len());
-        Ok(self.bytes.slice(from..to.ok_or_else(outside)?))
-    }
-}
-
-impl Length for FileSlice {
-    fn len(&self) -> u64 {
-        self.start + self.bytes.len() as u64
-    }
-}
-
-impl ChunkReader for FileSlice {
-    type T = bytes::buf::Reader<Bytes>;
-
-    fn get_read(&self, start: u64) -> parquet::errors::Result<Self::T> {
-        Ok(self.slice(start, None)?.reader())
-    }
-
-    fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<Bytes> {
-        self.slice(start, Some(length))
-    }
 }
 
 impl FetchedRowGroups {

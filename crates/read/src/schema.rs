@@ -209,33 +209,9 @@ mod tests {
     use esker_format::{ListType, MapType, StructType};
 
     use super::*;
-    use crate::schema_from_arrow;
 
     fn field(id: i32, name: &str, ty: impl Into<Type>) -> NestedFieldRef {
         Arc::new(NestedField::optional(id, name, ty))
-    }
-
-    fn all_types() -> Vec<NestedFieldRef> {
-        let names = [
-            "boolean",
-            "int",
-            "long",
-            "float",
-            "double",
-            "decimal(9, 2)",
-            "date",
-            "time",
-            "timestamp",
-            "timestamptz",
-            "timestamp_ns",
-            "timestamptz_ns",
-            "string",
-            "uuid",
-            "fixed[5]",
-            "fixed[5000000000]",
-            "binary",
-        ];
-        (1..).zip(names).map(|(id, name)| field(id, name, PrimitiveType::named(name))).collect()
     }
 
     #[test]
@@ -257,21 +233,6 @@ mod tests {
         let DataType::List(element) = arrow.field(1).data_type() else { panic!("{arrow}") };
         assert_eq!((element.name().as_str(), element.is_nullable(), field_id(element)), ("element", true, Some(6)));
         assert_eq!(field_id(arrow.field(1)), Some(5));
-    }
-
-    /// Arrow has no type for UUIDs, only 16 bytes, and no fixed size beyond 32 bits.
-    #[test]
-    fn types_come_back_from_arrow() {
-        let schema = Schema::new(0, all_types()).expect("a schema");
-        let back = schema_from_arrow(&arrow_schema(&schema).expect("an Arrow schema")).expect("a schema");
-        for (field, back) in schema.as_struct().fields().iter().zip(back.as_struct().fields()) {
-            let expected = match field.name.as_str() {
-                "uuid" => "fixed[16]",
-                "fixed[5000000000]" => "binary",
-                name => name,
-            };
-            assert_eq!(back.field_type.to_string(), expected);
-        }
     }
 
     #[test]

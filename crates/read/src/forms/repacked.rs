@@ -17,8 +17,8 @@ use parquet::file::page_index::offset_index::OffsetIndexMetaData;
 use parquet::file::serialized_reader::SerializedPageReader;
 use parquet::file::writer::{SerializedPageWriter, TrackedWrite};
 
-use crate::forms::uncompressed::{LARGEST, offset_index, relocated, virtual_address, without_statistics};
-use crate::row_group_decoder::FileSlice;
+use super::address::{LARGEST, offset_index, relocated, virtual_address, without_statistics};
+use crate::file_slice::FileSlice;
 
 /// Greatest number of bytes in a raw block (RFC 8878, section 3.1.1.2.4).
 const RAW_BLOCK: usize = 128 << 10;
@@ -159,7 +159,7 @@ impl RepackedChunk {
         let pieces = self.within(base, range)?;
         let piece = |piece: &Piece| match (&piece.kept, &stored) {
             (Some(kept), _) => Ok(kept.clone()),
-            (None, Some(window)) => window.slice(piece.stored.start, Some(usize::try_from(piece.len())?)),
+            (None, Some(window)) => window.range(&piece.stored),
             (None, None) => Err(ParquetError::EOF(format!("bytes {:?}", piece.stored))),
         };
         let bytes = match pieces {
@@ -172,8 +172,7 @@ impl RepackedChunk {
                 joined.freeze()
             }
         };
-        let window = FileSlice { start: base + pieces[0].at, bytes };
-        window.slice(range.start, Some(usize::try_from(range.end - range.start)?))
+        FileSlice { start: base + pieces[0].at, bytes }.range(range)
     }
 }
 
@@ -233,89 +232,4 @@ fn framed(levels: &[u8], values: &[u8]) -> Bytes {
         }
     }
     out.into()
-}
-
-#[cfg(test)]
-mod tests {
-    use arrow::compute::concat_batches;
-    use esker_storage::Storage;
-    use parquet::arrow::arrow_reader::RowSelection;
-    use parquet::basic::{Encoding, ZstdLevel};
-    use parquet::file::properties::{WriterProperties, WriterVersion};
-
-    use super::*;
-    use crate::forms::uncompressed::VIRTUAL_BASE;
-    use crate::forms::uncompressed::tests::{read, rows, written};
-    use crate::{BlockCache, BlockOptions, Reader, ScanRequest};
-
-    const ROWS: i64 = 600_000;
-
-    /// Counts the chunks of a footer view that have decompressed pages.
-    fn relaid(shown: &ParquetMetaData) -> usize {
-        let chunks = shown.row_groups().iter().flat_map(|group| group.columns());
-        chunks.filter(|c| c.byte_range().0 >= VIRTUAL_BASE && c.compression() != Compression::UNCOMPRESSED).count()
-    }
-
-    /// Selects `n` rows at each of some places.
-    fn chosen(places: &[usize], n: usize) -> (RowSelection, Vec<Range<usize>>) {
-        let ranges: Vec<_> = places.iter().map(|place| *place..(place + n).min(ROWS as usize)).collect();
-        (RowSelection::from_consecutive_ranges(ranges.iter().cloned(), ROWS as usize), ranges)
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn pages_that_are_read_again_are_kept_decompressed_and_hold_the_same_rows() {
-        let (dir, rows) = (tempfile::tempdir().expect("a directory"), rows(ROWS, 100_000));
-        for (version, page_rows) in [(WriterVersion::PARQUET_1_0, 5_000), (WriterVersion::PARQUET_2_0, 40_000)] {
-            let properties = WriterProperties::builder()
-                .set_compression(Compression::ZSTD(ZstdLevel::default()))
-                .set_writer_version(version)
-                .set_data_page_row_count_limit(page_rows)
-                .set_dictionary_enabled(false)
-                .set_encoding(Encoding::PLAIN)
-                .set_column_dictionary_enabled("c2".into(), true)
-                .set_dictionary_page_size_limit(4 << 20);
-            let bytes = written(&rows, properties);
-            let path = dir.path().join(format!("{page_rows}.parquet"));
-            std::fs::write(&path, &bytes).expect("written");
-            let (path, size) = (format!("file://{}", path.display()), bytes.len() as u64);
-            let blocks = BlockCache::open(&BlockOptions { memory_bytes: 64 << 20, disk: None }).expect("a cache");
-            let reader = Reader::new(Storage::local(), 16 << 20, blocks);
-            let wanted = ScanRequest::columns(Arc::new([1, 2, 3, 4, 5]));
-            let same = async |places: &[usize], n: usize| {
-                let (selection, ranges) = chosen(places, n);
-                let (some, footer) = read(&reader, &path, size, &wanted, Some(selection)).await;
-                let expected: Vec<_> = ranges.iter().map(|r| rows.slice(r.start, r.len())).collect();
-                let expected = concat_batches(&rows.schema(), &expected).expect("one batch");
-                assert_eq!(some.columns(), expected.columns(), "{places:?}");
-                relaid(&footer)
-            };
-            // The first page is among them: from its position a reader infers that there is a dictionary.
-            for places in [[3, 120_001, 599_990], [60_000, 61_000, 200_004], [5_100, 10_200, 333_333]] {
-                let mut kept = 0;
-                for _ in 0..200 {
-                    kept = same(&places, 10).await;
-                    if kept == 5 {
-                        break;
-                    }
-                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-                }
-                assert!(kept == 5, "{kept} chunks with pages kept, {page_rows} rows a page, {places:?}");
-            }
-            // Decompressed pages are read alone, and together with pages as stored.
-            for place in (0..ROWS as usize).step_by(33_331) {
-                same(&[place], 7_000).await;
-                same(&[place / 2, place + 20], 5).await;
-            }
-            // The whole chunk is read as one without gaps, until it is decompressed as a whole.
-            for _ in 0..5 {
-                let (all, _) = read(&reader, &path, size, &wanted, None).await;
-                assert_eq!(all.columns(), rows.columns());
-                let hidden = ScanRequest { all_pages: true, ..ScanRequest::columns(Arc::new([1, 2, 3, 4, 5])) };
-                let (all, footer) = read(&reader, &path, size, &hidden, None).await;
-                assert!(footer.offset_index().is_none());
-                assert_eq!(all.columns(), rows.columns());
-            }
-            same(&[0, 77_777], 1).await;
-        }
-    }
 }

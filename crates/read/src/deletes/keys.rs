@@ -16,7 +16,7 @@ use crate::{field_id, normalize_nan};
 
 /// A hash table from each key to its newest delete. Keys are compared byte by byte, never by hash alone.
 #[derive(Debug)]
-pub(crate) struct KeyTable {
+pub(super) struct KeyTable {
     /// Indexes into `entries` plus one; 0 is an empty slot. The length is a power of two.
     slots: Vec<u32>,
     entries: Vec<Entry>,
@@ -33,7 +33,7 @@ struct Entry {
 }
 
 /// Returns the hash that places a key in a table and in a spill partition.
-pub(crate) fn hash(key: &[u8]) -> u64 {
+pub(super) fn hash(key: &[u8]) -> u64 {
     XxHash3_64::oneshot(key)
 }
 
@@ -49,17 +49,17 @@ pub fn digest(texts: &[&str]) -> String {
 
 impl KeyTable {
     /// Creates an empty table.
-    pub(crate) fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { slots: vec![0; 1024], entries: Vec::new(), bytes: Vec::new() }
     }
 
     /// Returns the bytes held.
-    pub(crate) fn memory(&self) -> usize {
+    pub(super) fn memory(&self) -> usize {
         self.slots.capacity() * 4 + self.entries.capacity() * size_of::<Entry>() + self.bytes.capacity()
     }
 
     /// Records that a key was deleted at a sequence number.
-    pub(crate) fn insert(&mut self, hash: u64, key: &[u8], sequence_number: i64) {
+    pub(super) fn insert(&mut self, hash: u64, key: &[u8], sequence_number: i64) {
         if (self.entries.len() + 1) * 4 > self.slots.len() * 3 {
             self.grow();
         }
@@ -78,21 +78,21 @@ impl KeyTable {
     }
 
     /// Records that the keys of a batch were deleted at a sequence number.
-    pub(crate) fn insert_all(&mut self, keys: &Rows, sequence_number: i64) {
+    pub(super) fn insert_all(&mut self, keys: &Rows, sequence_number: i64) {
         for key in keys {
             self.insert(hash(key.data()), key.data(), sequence_number);
         }
     }
 
     /// Records that some collected keys were deleted at a sequence number.
-    pub(crate) fn insert_each(&mut self, keys: &[Box<[u8]>], sequence_number: i64) {
+    pub(super) fn insert_each(&mut self, keys: &[Box<[u8]>], sequence_number: i64) {
         for key in keys {
             self.insert(hash(key), key, sequence_number);
         }
     }
 
     /// Adds the positions of keys that were deleted after `sequence_number`. The first key is at position `start`.
-    pub(crate) fn probe_all(&self, keys: &Rows, start: u64, sequence_number: i64, deleted: &mut RoaringTreemap) {
+    pub(super) fn probe_all(&self, keys: &Rows, start: u64, sequence_number: i64, deleted: &mut RoaringTreemap) {
         for (position, key) in (start..).zip(keys) {
             if self.get(hash(key.data()), key.data()).is_some_and(|newest| newest > sequence_number) {
                 deleted.insert(position);
@@ -101,7 +101,7 @@ impl KeyTable {
     }
 
     /// Returns the newest sequence number at which a key was deleted.
-    pub(crate) fn get(&self, hash: u64, key: &[u8]) -> Option<i64> {
+    pub(super) fn get(&self, hash: u64, key: &[u8]) -> Option<i64> {
         self.find(hash, key).ok().map(|entry| self.entries[entry].sequence_number)
     }
 
@@ -141,7 +141,7 @@ impl KeyTable {
 ///
 /// Floats are equal as in Java: one NaN equals another, and -0.0 does not equal 0.0.
 #[derive(Debug)]
-pub(crate) struct KeyMaker {
+pub(super) struct KeyMaker {
     converter: RowConverter,
     /// The path of each column through structs, as [`column_at`] takes it.
     paths: Vec<Vec<usize>>,
@@ -151,7 +151,7 @@ pub(crate) struct KeyMaker {
 
 impl KeyMaker {
     /// Prepares keys of the columns with some ids, for batches with these fields.
-    pub(crate) fn new(fields: &Fields, ids: &[i32]) -> Result<Self, ArrowError> {
+    pub(super) fn new(fields: &Fields, ids: &[i32]) -> Result<Self, ArrowError> {
         let mut paths = Vec::with_capacity(ids.len());
         let mut columns = Vec::with_capacity(ids.len());
         for id in ids {
@@ -164,12 +164,12 @@ impl KeyMaker {
     }
 
     /// Returns the estimated length of a key in bytes.
-    pub(crate) fn width(&self) -> usize {
+    pub(super) fn width(&self) -> usize {
         self.width
     }
 
     /// Encodes the key of each row of a batch.
-    pub(crate) fn keys(&self, batch: &RecordBatch) -> Result<Rows, ArrowError> {
+    pub(super) fn keys(&self, batch: &RecordBatch) -> Result<Rows, ArrowError> {
         let columns = self.paths.iter().map(|path| normalize_nan(&column_at(batch, path)?)).collect::<Result<Vec<_>, _>>()?;
         self.converter.convert_columns(&columns)
     }

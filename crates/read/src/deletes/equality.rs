@@ -21,10 +21,11 @@ use esker_types::saturating_total;
 use futures::stream::{StreamExt, TryStreamExt};
 use roaring::RoaringTreemap;
 
+use super::keys::{KeyMaker, KeyTable, hash};
+use super::positional::check_readable;
+use super::spill::{Partition, Partitions, SpilledKey};
 use crate::defaults::find;
-use crate::equality_keys::{KeyMaker, KeyTable, hash};
-use crate::spill::{Partition, Partitions, SpilledKey};
-use crate::{BatchAdapter, FileScan, ReadError, ReadStats, Reader, Result, check_readable, optional_schema};
+use crate::{BatchAdapter, FileScan, ReadError, ReadStats, Reader, Result, optional_schema};
 
 /// Number of files whose keys are read concurrently.
 const CONCURRENCY: usize = 4;

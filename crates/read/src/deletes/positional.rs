@@ -1,11 +1,10 @@
-//! Reads deletion vectors and position delete files, and turns deleted positions into row selections.
+//! Reads deletion vectors and position delete files.
 //!
 //! A delete file is read once and its positions are cached by data file path ([`DeletedPositions`]), however many data files a
 //! scan has. Content that contradicts the manifest entry or the specification is an error, never ignored. Start with
 //! [`Reader::deleted_positions`]. Spec: "Position Delete Files", "Deletion Vectors", "Scan Planning".
 
 use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, Int64Array, StringArray};
@@ -14,9 +13,9 @@ use arrow::datatypes::DataType;
 use esker_format::DataFileFormat;
 use esker_table::{DeleteIndex, DeleteKind, LiveDelete, LiveFile, decode_vector};
 use futures::stream::{StreamExt, TryStreamExt};
-use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
 use roaring::RoaringTreemap;
 
+use crate::delete_cache::DeletedPositions;
 use crate::{ReadError, ReadStats, Reader, Result, field_id};
 
 /// Field id of the column `file_path` in position delete files. Spec: "Reserved Field IDs".
@@ -26,9 +25,6 @@ pub const POS_FIELD_ID: i32 = 2_147_483_545;
 
 /// Number of delete files that are read concurrently.
 const CONCURRENCY: usize = 8;
-
-/// The positions that one delete file deletes, by the path of the data file.
-pub(crate) type DeletedPositions = HashMap<String, RoaringTreemap>;
 
 /// Checks that Esker can read a delete file, by its manifest entry.
 ///
@@ -80,9 +76,9 @@ impl Reader {
                     let about = file.referenced_data_file.clone().unwrap_or_default();
                     let key = format!("{path}#{}", file.content_offset.unwrap_or_default());
                     let read = async { Ok(DeletedPositions::from([(about, self.read_deletion_vector(&delete, stats).await?)])) };
-                    self.positions(key, read).await?
+                    self.deletes.positions(key, read).await?
                 } else {
-                    self.positions(path.to_owned(), self.read_positions(path, size, stats)).await?
+                    self.deletes.positions(path.to_owned(), self.read_positions(path, size, stats)).await?
                 };
                 Ok::<_, ReadError>((delete, positions))
             }
@@ -130,7 +126,7 @@ impl Reader {
     }
 
     /// Reads all positions of a position delete file of `size` bytes, by data file path.
-    pub(crate) async fn read_positions(&self, path: &str, size: u64, stats: &Arc<ReadStats>) -> Result<DeletedPositions> {
+    async fn read_positions(&self, path: &str, size: u64, stats: &Arc<ReadStats>) -> Result<DeletedPositions> {
         let open = self.open(path, size, stats).await?;
         let column = |id: i32| {
             let found = open.fields().iter().position(|f| field_id(f) == Some(id));
@@ -162,60 +158,5 @@ impl Reader {
             }
         }
         Ok(positions)
-    }
-}
-
-/// Returns the members of a set that lie in a range, in ascending order.
-pub fn positions_in(set: &RoaringTreemap, range: &Range<u64>) -> impl Iterator<Item = u64> {
-    let end = range.end;
-    let mut members = set.iter();
-    members.advance_to(range.start);
-    members.take_while(move |position| *position < end)
-}
-
-/// Returns the selection of the rows of some row groups that are not deleted.
-///
-/// `row_groups` are ranges of positions in the file; the selection counts rows of these row groups only, one after the other.
-pub fn selection(row_groups: &[Range<u64>], deleted: &RoaringTreemap) -> RowSelection {
-    let len = |rows: u64| usize::try_from(rows).unwrap_or(usize::MAX);
-    // A deleted row ends one stretch and begins another. Growing the vector to many megabytes would copy it over and over.
-    let gone: u64 = row_groups.iter().map(|rows| deleted.range_cardinality(rows.clone())).sum();
-    let mut selectors: Vec<RowSelector> = Vec::with_capacity(len(gone) * 2 + row_groups.len());
-    for group in row_groups {
-        let mut next = group.start;
-        for position in positions_in(deleted, group) {
-            if position > next {
-                selectors.push(RowSelector::select(len(position - next)));
-            }
-            selectors.push(RowSelector::skip(1));
-            next = position + 1;
-        }
-        if next < group.end {
-            selectors.push(RowSelector::select(len(group.end - next)));
-        }
-    }
-    selectors.into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    proptest::proptest! {
-        /// The selection keeps exactly the rows of the chosen row groups that are not deleted.
-        #[test]
-        fn a_selection_keeps_what_is_not_deleted(
-            sizes in proptest::collection::vec(1_u64..20, 1..5),
-            chosen in proptest::collection::vec(proptest::bool::ANY, 5),
-            deleted in proptest::collection::btree_set(0_u64..100, 0..40),
-        ) {
-            let mut start = 0;
-            let groups: Vec<_> = sizes.iter().map(|n| { let g = start..start + n; start += n; g }).collect();
-            let groups: Vec<_> = groups.into_iter().zip(&chosen).filter(|(_, c)| **c).map(|(g, _)| g).collect();
-            let expected: Vec<bool> = groups.iter().flat_map(|g| g.clone().map(|r| !deleted.contains(&r))).collect();
-            let got: Vec<bool> = selection(&groups, &deleted.iter().copied().collect())
-                .iter().flat_map(|s| std::iter::repeat_n(!s.skip, s.row_count)).collect();
-            proptest::prop_assert_eq!(got, expected);
-        }
     }
 }

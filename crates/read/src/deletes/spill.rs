@@ -8,24 +8,24 @@ use std::path::Path;
 
 use arrow::row::Rows;
 
-use crate::equality_keys::hash;
+use super::keys::hash;
 
 /// A spilled key with two numbers: a delete's sequence number and 0, or a row's file index and position.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct SpilledKey {
-    pub(crate) key: Vec<u8>,
-    pub(crate) a: u64,
-    pub(crate) b: u64,
+pub(super) struct SpilledKey {
+    pub(super) key: Vec<u8>,
+    pub(super) a: u64,
+    pub(super) b: u64,
 }
 
 /// Partitions that are being written, each an unnamed temporary file.
-pub(crate) struct Partitions {
+pub(super) struct Partitions {
     files: Vec<BufWriter<File>>,
 }
 
 impl Partitions {
     /// Creates `n` partitions in a directory, which is created if needed.
-    pub(crate) fn create(dir: &Path, n: usize) -> io::Result<Self> {
+    pub(super) fn create(dir: &Path, n: usize) -> io::Result<Self> {
         std::fs::create_dir_all(dir)?;
         let files = (0..n).map(|_| Ok(BufWriter::with_capacity(64 << 10, tempfile::tempfile_in(dir)?)));
         Ok(Self { files: files.collect::<io::Result<_>>()? })
@@ -44,12 +44,12 @@ impl Partitions {
     }
 
     /// Writes the keys of a batch. All get the number `a`; `b` is the first key's number and counts up.
-    pub(crate) fn write_all(&mut self, keys: &Rows, a: u64, b: u64) -> io::Result<()> {
+    pub(super) fn write_all(&mut self, keys: &Rows, a: u64, b: u64) -> io::Result<()> {
         keys.iter().zip(b..).try_for_each(|(key, b)| self.write(hash(key.data()), key.data(), a, b))
     }
 
     /// Ends the writing. Each partition can then be read once.
-    pub(crate) fn finish(self) -> io::Result<Vec<Partition>> {
+    pub(super) fn finish(self) -> io::Result<Vec<Partition>> {
         let finish = |file: BufWriter<File>| {
             let mut file = file.into_inner().map_err(|e| e.into_error())?;
             file.rewind()?;
@@ -60,13 +60,13 @@ impl Partitions {
 }
 
 /// A partition that is being read.
-pub(crate) struct Partition {
+pub(super) struct Partition {
     file: BufReader<File>,
 }
 
 impl Partition {
     /// Reads the next record into `record`; returns false at the end.
-    pub(crate) fn next(&mut self, record: &mut SpilledKey) -> io::Result<bool> {
+    pub(super) fn next(&mut self, record: &mut SpilledKey) -> io::Result<bool> {
         let mut length = [0; 4];
         match self.file.read_exact(&mut length) {
             Ok(()) => {}

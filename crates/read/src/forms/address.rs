@@ -1,0 +1,73 @@
+//! Virtual addresses of column chunks in a cached form, and their entries in the footer.
+//!
+//! The footer view describes such a chunk at a virtual address beyond the end of any file. The address alone distinguishes it from
+//! a chunk as stored. Pages move with their chunk, so its offset index moves too, and its page headers have no statistics.
+
+use parquet::column::page::Page;
+use parquet::file::metadata::{ColumnChunkMetaData, ColumnChunkMetaDataBuilder, OffsetIndexBuilder};
+use parquet::file::page_index::offset_index::OffsetIndexMetaData;
+
+/// The lowest virtual address. Chunks in a cached form are addressed here and above, beyond the end of any file.
+pub(crate) const VIRTUAL_BASE: u64 = 1 << 62;
+
+/// Bits by which a chunk's offset in its file is shifted to its virtual address.
+///
+/// A chunk can thus grow by a factor of 2^20 before it overlaps the next.
+pub(super) const SHIFT: u32 = 20;
+
+/// Greatest offset in a file, in bytes, that has a virtual address.
+pub(super) const LARGEST: u64 = 1 << (61 - SHIFT);
+
+/// Returns the virtual base address of the chunk that begins at `start` in its file.
+pub(crate) fn virtual_address(start: u64) -> u64 {
+    VIRTUAL_BASE + (start << SHIFT)
+}
+
+/// Returns a chunk's footer entry, moved to its virtual address.
+///
+/// `length` is the length of the form in bytes, and `dictionary` that of its dictionary page.
+pub(super) fn relocated(
+    chunk: &ColumnChunkMetaData,
+    length: u64,
+    dictionary: u64,
+) -> parquet::errors::Result<ColumnChunkMetaDataBuilder> {
+    let at = i64::try_from(virtual_address(chunk.byte_range().0))?;
+    // If the footer has no dictionary offset, the data page offset is that of the first page, of whichever kind.
+    let (dictionary, data) = match chunk.dictionary_page_offset() {
+        Some(_) => (Some(at), at + i64::try_from(dictionary)?),
+        None => (None, at),
+    };
+    Ok(chunk
+        .clone()
+        .into_builder()
+        .set_total_compressed_size(i64::try_from(length)?)
+        .set_index_page_offset(None)
+        .set_dictionary_page_offset(dictionary)
+        .set_data_page_offset(data))
+}
+
+/// Returns a chunk's offset index with other addresses and lengths of its data pages.
+pub(super) fn offset_index(
+    moved: impl Iterator<Item = (u64, u64)>,
+    rows: i64,
+    pages: &OffsetIndexMetaData,
+) -> OffsetIndexMetaData {
+    let mut index = OffsetIndexBuilder::new();
+    let firsts: Vec<i64> = pages.page_locations().iter().map(|p| p.first_row_index).chain([rows]).collect();
+    let strings = pages.unencoded_byte_array_data_bytes();
+    for (i, (address, length)) in moved.enumerate() {
+        index.append_row_count(firsts[i + 1] - firsts[i]);
+        let address = i64::try_from(address).unwrap_or(i64::MAX);
+        index.append_offset_and_size(address, i32::try_from(length).unwrap_or(i32::MAX));
+        index.append_unencoded_byte_array_data_bytes(strings.and_then(|s| s.get(i).copied()));
+    }
+    index.build()
+}
+
+/// Removes the statistics from a page header: readers use those of the page index.
+pub(super) fn without_statistics(mut page: Page) -> Page {
+    if let Page::DataPage { statistics, .. } | Page::DataPageV2 { statistics, .. } = &mut page {
+        *statistics = None;
+    }
+    page
+}
