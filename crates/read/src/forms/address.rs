@@ -19,8 +19,10 @@ pub(super) const SHIFT: u32 = 20;
 pub(super) const LARGEST: u64 = 1 << (61 - SHIFT);
 
 /// Returns the virtual base address of the chunk that begins at `start` in its file.
+///
+/// A damaged footer may claim any start. Beyond [`LARGEST`] the address saturates, and is that of no chunk in a cached form.
 pub(crate) fn virtual_address(start: u64) -> u64 {
-    VIRTUAL_BASE + (start << SHIFT)
+    VIRTUAL_BASE.saturating_add(start.saturating_mul(1 << SHIFT))
 }
 
 /// Returns a chunk's footer entry, moved to its virtual address.
@@ -70,4 +72,18 @@ pub(super) fn without_statistics(mut page: Page) -> Page {
         *statistics = None;
     }
     page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_that_no_file_has_shares_no_address_with_a_chunk() {
+        let greatest = virtual_address(LARGEST);
+        assert_eq!((virtual_address(0), greatest), (VIRTUAL_BASE, VIRTUAL_BASE + (1 << 61)));
+        for start in [LARGEST + 1, 1 << 44, (1 << 44) + 5, u64::MAX] {
+            assert!(virtual_address(start) > greatest, "{start}");
+        }
+    }
 }
