@@ -8,24 +8,22 @@
 //! Start with [`EqualityDeletes::positions`]. Spec: "Equality Delete Files", "Scan Planning".
 
 use std::collections::{BTreeMap, HashMap};
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
 use arrow::row::Rows;
-use esker_format::{
-    NestedField, NestedFieldRef, PrimitiveType, Schema, SchemaRef as TableSchema, StructType, TableMetadata, Type,
-};
+use esker_format::TableMetadata;
 use esker_table::{LiveDelete, LiveFile};
 use esker_types::saturating_total;
 use futures::stream::{StreamExt, TryStreamExt};
 use roaring::RoaringTreemap;
 
-use super::keys::{KeyMaker, KeyTable, hash};
+use super::key_columns::KeyColumns;
+use super::keys::{KeyTable, hash};
 use super::positional::check_readable;
 use super::spill::{Partition, Partitions, SpilledKey};
-use crate::defaults::find;
-use crate::{BatchAdapter, FileScan, ReadError, ReadStats, Reader, Result, optional_schema};
+use crate::{ReadError, ReadStats, Reader, Result};
 
 /// Number of files whose keys are read concurrently.
 const CONCURRENCY: usize = 4;
@@ -58,148 +56,19 @@ struct KeySet {
     deletes: Vec<LiveDelete>,
 }
 
-/// The columns that equality deletes compare, also inside structs.
-///
-/// A column has its type in the current schema; a dropped column has that of the newest schema with it.
-#[derive(Debug)]
-struct KeyColumns {
-    /// The schema of only the compared columns and the structs around them.
-    schema: Schema,
-    /// The Arrow schema of the compared columns, everything optional.
-    target: SchemaRef,
-    /// The field ids of the compared columns, ascending.
-    ids: Vec<i32>,
-    maker: KeyMaker,
-}
-
-impl KeyColumns {
-    /// Finds the columns by their ids. `path` is the delete file that an error names.
-    fn new(metadata: &TableMetadata, ids: &[i32], path: &str) -> Result<Self> {
-        let mut older: Vec<&TableSchema> = metadata.schemas.iter().collect();
-        older.sort_unstable_by_key(|schema| std::cmp::Reverse(schema.schema_id()));
-        let mut fields: Vec<NestedFieldRef> = Vec::new();
-        for id in ids {
-            let known = std::iter::once(metadata.current_schema()).chain(older.iter().copied());
-            let found = known.into_iter().find_map(|schema| schema.as_struct().fields().iter().find_map(|f| holding(f, *id)));
-            let missing =
-                || ReadError::unsupported(path, format!("equality deletes on field {id}: unknown, or in a list or map"));
-            let found = found.ok_or_else(missing)?;
-            if let Some(field) = leaf(&found, *id).filter(|field| !is_compared(&field.field_type)) {
-                let what =
-                    format!("equality deletes on column {}, as values of {} are not compared", field.name, field.field_type);
-                return Err(ReadError::unsupported(path, what));
-            }
-            merge(&mut fields, found);
-        }
-        let roots: Vec<i32> = fields.iter().map(|f| f.id).collect();
-        let schema = Schema::new(0, fields)?;
-        let target = optional_schema(&schema, &roots)?;
-        let maker = KeyMaker::new(target.fields(), ids).map_err(|source| ReadError::Arrow { path: path.to_owned(), source })?;
-        Ok(Self { schema, target, ids: ids.to_vec(), maker })
-    }
-
-    /// Calls `each` with the keys of every batch of a file and the position of the batch's first row.
-    ///
-    /// Loops over keys are in synchronous functions: the body of an async function is compiled in the crate that awaits it, with
-    /// that crate's optimisation level.
-    async fn each(
-        &self,
-        reader: &Reader,
-        file: &LiveFile,
-        metadata: &TableMetadata,
-        keep: bool,
-        stats: &Arc<ReadStats>,
-        mut each: impl FnMut(&Rows, u64) -> Result<()>,
-    ) -> Result<()> {
-        let path = file.file.file_path.as_str();
-        let is_delete = file.file.equality_ids.as_ref().is_some_and(|ids| !ids.is_empty());
-        let spec = metadata.partition_spec_by_id(file.spec_id).filter(|_| !is_delete);
-        let partition = spec.map(|spec| (spec.as_ref(), file.file.partition.as_ref()));
-        let adapter = Arc::new(BatchAdapter::new(self.target.clone(), &self.schema, partition));
-        let size = file.file.size();
-        let reader = reader.with_name_mapping(metadata);
-        let open = if keep { reader.open_cached(path, size, stats).await? } else { reader.open(path, size, stats).await? };
-        let lacking = || self.ids.iter().find(|id| find(open.fields().iter(), **id).is_none());
-        if let Some(lacking) = is_delete.then(lacking).flatten() {
-            let name = find(self.target.fields().iter(), *lacking).map_or("?", |f| f.name().as_str());
-            return Err(ReadError::unsupported(path, format!("an equality delete file without its column {name}")));
-        }
-        let mut batches = open.stream(FileScan { adapter, row_groups: None, deleted: None, batch_size: 8192 })?;
-        let mut position = 0;
-        while let Some(batch) = batches.try_next().await? {
-            let keys = self.maker.keys(&batch).map_err(|source| ReadError::Arrow { path: path.to_owned(), source })?;
-            each(&keys, position)?;
-            position += keys.num_rows() as u64;
-        }
-        Ok(())
-    }
-
-    /// Returns the positions of a file's rows whose key was deleted after the file was written.
-    async fn probe(
-        &self,
-        table: &KeyTable,
-        reader: &Reader,
-        metadata: &TableMetadata,
-        file: &LiveFile,
-        keep: bool,
-        stats: &Arc<ReadStats>,
-    ) -> Result<RoaringTreemap> {
-        let mut deleted = RoaringTreemap::new();
-        let check = |keys: &Rows, start: u64| {
-            table.probe_all(keys, start, file.sequence_number, &mut deleted);
-            Ok(())
-        };
-        self.each(reader, file, metadata, keep, stats, check).await?;
-        Ok(deleted)
-    }
-}
-
-/// Returns a field reduced to the descendant with an id; the field itself if it has that id.
-///
-/// None if no such descendant exists, or if it is inside a list or a map.
-fn holding(field: &NestedFieldRef, id: i32) -> Option<NestedFieldRef> {
-    match field.field_type.as_ref() {
-        Type::Primitive(_) | Type::Variant => (field.id == id).then(|| field.clone()),
-        Type::Struct(inner) => Some(of_fields(field, vec![inner.fields().iter().find_map(|f| holding(f, id))?])),
-        Type::List(_) | Type::Map(_) => None,
-    }
-}
-
-/// Returns the leaf with an id from a field that [`holding`] reduced.
-fn leaf(field: &NestedFieldRef, id: i32) -> Option<NestedFieldRef> {
-    match field.field_type.as_ref() {
-        _ if field.id == id => Some(field.clone()),
-        Type::Struct(inner) => inner.fields().iter().find_map(|field| leaf(field, id)),
-        _ => None,
-    }
-}
-
-/// Checks that values of a type can be compared for equality. Spec: "Equality Delete Files".
-fn is_compared(ty: &Type) -> bool {
-    !matches!(ty, Type::Variant | Type::Primitive(PrimitiveType::Geometry { .. } | PrimitiveType::Geography { .. }))
-}
-
-/// Adds a field to others; structs with the same id are merged into one.
-fn merge(fields: &mut Vec<NestedFieldRef>, new: NestedFieldRef) {
-    let Some(known) = fields.iter_mut().find(|f| f.id == new.id) else { return fields.push(new) };
-    if let (Type::Struct(a), Type::Struct(b)) = (known.field_type.as_ref(), new.field_type.as_ref()) {
-        let mut both = a.fields().to_vec();
-        b.fields().iter().for_each(|f| merge(&mut both, f.clone()));
-        *known = of_fields(known, both);
-    }
-}
-
-/// Returns a struct field with other children, and its default unchanged.
-///
-/// A child's value is found in that default by its id; a child that it leaves out has a default of its own.
-fn of_fields(field: &NestedField, fields: Vec<NestedFieldRef>) -> NestedFieldRef {
-    let field_type = Box::new(Type::Struct(StructType::new(fields)));
-    Arc::new(NestedField { field_type, ..field.clone() })
-}
-
 /// Runs a read as a task of its own, so that several reads use several threads.
 async fn spawned<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
-    tokio::spawn(work).await.map_err(|e| ReadError::Spill(std::io::Error::other(e)))?
+    tokio::spawn(work).await.map_err(|e| ReadError::Spill(io::Error::other(e)))?
+}
+
+/// Runs file operations on a thread that may block.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T> {
+    Ok(tokio::task::spawn_blocking(work).await.map_err(io::Error::other)??)
+}
+
+/// Appends copies of a batch's keys.
+fn append(collected: &mut Vec<Box<[u8]>>, keys: &Rows) {
+    collected.extend(keys.iter().map(|key| key.data().into()));
 }
 
 impl EqualityDeletes {
@@ -270,7 +139,11 @@ impl EqualityDeletes {
                         *found.entry(path).or_default() |= deleted;
                     }
                 }
-                None => set.spilled(reader, metadata, &files, budget, stats, &mut found).await?,
+                None => {
+                    for (path, deleted) in set.spilled(reader, metadata, files, budget, stats).await? {
+                        *found.entry(path).or_default() |= deleted;
+                    }
+                }
             }
         }
         found.retain(|_, deleted| !deleted.is_empty());
@@ -302,11 +175,10 @@ impl KeySet {
             let (columns, reader, metadata, stats) = (self.columns.clone(), reader.clone(), metadata.clone(), stats.clone());
             spawned(async move {
                 let mut keys: Vec<Box<[u8]>> = Vec::new();
-                let collect = |batch: &Rows, _| {
-                    keys.extend(batch.iter().map(|key| key.data().into()));
-                    Ok(())
-                };
-                columns.each(&reader, &delete.entry, &metadata, keep, &stats, collect).await?;
+                let mut batches = columns.read(&reader, &delete.entry, &metadata, keep, &stats).await?;
+                while let Some((batch, _)) = batches.next().await? {
+                    append(&mut keys, &batch);
+                }
                 Ok((delete.entry.sequence_number, keys))
             })
         };
@@ -320,33 +192,28 @@ impl KeySet {
         }
         for delete in large {
             let sequence_number = delete.entry.sequence_number;
-            let mut full = false;
-            let insert = |keys: &Rows, _| {
-                // Beyond the budget the file is read to its end but its keys are dropped: they will be spilled.
-                full = full || table.memory() > bytes;
-                if !full {
-                    table.insert_all(keys, sequence_number);
+            let mut batches = self.columns.read(reader, &delete.entry, metadata, keep, stats).await?;
+            while let Some((keys, _)) = batches.next().await? {
+                if table.memory() > bytes {
+                    return Ok(None);
                 }
-                Ok(())
-            };
-            self.columns.each(reader, &delete.entry, metadata, keep, stats, insert).await?;
-            if full {
-                return Ok(None);
+                table.insert_all(&keys, sequence_number);
             }
         }
         Ok(Some(table))
     }
 
     /// Spills the keys of delete files and data files by hash, and joins them partition by partition.
+    ///
+    /// Returns the deleted positions by path. Files are written and read on threads that may block.
     async fn spilled(
         &self,
         reader: &Reader,
         metadata: &TableMetadata,
-        files: &[LiveFile],
+        files: Vec<LiveFile>,
         budget: &EqualityBudget,
         stats: &Arc<ReadStats>,
-        found: &mut HashMap<String, RoaringTreemap>,
-    ) -> Result<()> {
+    ) -> Result<HashMap<String, RoaringTreemap>> {
         // An entry in memory takes its key and about thirty bytes. Half of the budget is left for tables that double when they
         // grow. A delete file without a record count is assumed to have one delete a byte.
         let count = |d: &LiveDelete| d.entry.file.rows().unwrap_or_else(|| d.entry.file.size());
@@ -354,70 +221,108 @@ impl KeySet {
         let width = self.columns.maker.width();
         let estimate = deletes.saturating_mul(width as u64 + 64);
         let n = usize::try_from(estimate / (budget.bytes as u64 / 2).max(1)).unwrap_or(usize::MAX).clamp(2, 512);
-        let mut keys = Partitions::create(&budget.dir, n)?;
+        let dir = budget.dir.clone();
+        let (mut keys, mut rows) = blocking(move || Ok((Partitions::create(&dir, n)?, Partitions::create(&dir, n)?))).await?;
         for delete in &self.deletes {
             let sequence_number = delete.entry.sequence_number.cast_unsigned();
-            let write = |batch: &Rows, _| Ok(keys.write_all(batch, sequence_number, 0)?);
-            self.columns.each(reader, &delete.entry, metadata, budget.use_block_cache, stats, write).await?;
+            let mut batches = self.columns.read(reader, &delete.entry, metadata, budget.use_block_cache, stats).await?;
+            while let Some((batch, _)) = batches.next().await? {
+                keys = blocking(move || keys.with_all(&batch, sequence_number, 0)).await?;
+            }
         }
-        let mut rows = Partitions::create(&budget.dir, n)?;
-        for (i, file) in files.iter().enumerate() {
-            let write = |batch: &Rows, start: u64| Ok(rows.write_all(batch, i as u64, start)?);
-            self.columns.each(reader, file, metadata, budget.use_block_cache, stats, write).await?;
+        for (i, file) in (0..).zip(&files) {
+            let mut batches = self.columns.read(reader, file, metadata, budget.use_block_cache, stats).await?;
+            while let Some((batch, start)) = batches.next().await? {
+                rows = blocking(move || rows.with_all(&batch, i, start)).await?;
+            }
         }
-        for (keys, rows) in keys.finish()?.into_iter().zip(rows.finish()?) {
-            join(keys, rows, files, found)?;
+        let (keys, rows) = blocking(move || Ok((keys.finish()?, rows.finish()?))).await?;
+        let mut found: HashMap<String, RoaringTreemap> = HashMap::new();
+        let files: Arc<[LiveFile]> = files.into();
+        for (keys, rows) in keys.into_iter().zip(rows) {
+            let files = files.clone();
+            for (path, deleted) in blocking(move || join(keys, rows, &files)).await? {
+                *found.entry(path).or_default() |= deleted;
+            }
         }
-        Ok(())
+        Ok(found)
     }
 }
 
-/// Looks up the rows of one partition among its deletes, and records the deleted positions.
-fn join(mut keys: Partition, mut rows: Partition, files: &[LiveFile], found: &mut HashMap<String, RoaringTreemap>) -> Result<()> {
+/// Looks up the rows of one partition among its deletes; returns the deleted positions by path.
+fn join(mut keys: Partition, mut rows: Partition, files: &[LiveFile]) -> io::Result<HashMap<String, RoaringTreemap>> {
     let mut record = SpilledKey { key: Vec::new(), a: 0, b: 0 };
     let mut table = KeyTable::new();
     while keys.next(&mut record)? {
         table.insert(hash(&record.key), &record.key, record.a.cast_signed());
     }
+    let mut found: HashMap<String, RoaringTreemap> = HashMap::new();
     while rows.next(&mut record)? {
         let file = &files[usize::try_from(record.a).unwrap_or(usize::MAX)];
         if table.get(hash(&record.key), &record.key).is_some_and(|newest| newest > file.sequence_number) {
             found.entry(file.file.file_path.clone()).or_default().insert(record.b);
         }
     }
-    Ok(())
+    Ok(found)
 }
 
 #[cfg(test)]
 mod tests {
-    use esker_format::{NewTable, PrimitiveType, create};
+    use std::path::Path;
+
+    use arrow::array::{Int64Array, RecordBatch};
+    use arrow::datatypes::{DataType, Field, Schema as ArrowSchema};
+    use esker_format::{DataContentType, DataFile, DataFileFormat, NestedField, NewTable, PrimitiveType, Schema, create};
+    use esker_storage::Storage;
+    use esker_table::DeleteKind;
+    use parquet::arrow::{ArrowWriter, PARQUET_FIELD_ID_META_KEY};
     use uuid::Uuid;
 
     use super::*;
+    use crate::{BlockCache, BlockOptions};
 
-    /// A delete file holds only its keys. Other fields of their structs, required ones too, need not be in the file.
-    #[test]
-    fn nothing_is_read_of_a_struct_but_its_keys() {
-        let long = |name: &str| NestedFieldRef::new(NestedField::required(0, name, PrimitiveType::Long));
-        let numbered = |fields: Vec<NestedFieldRef>, first: i32| {
-            let field = |(id, f): (i32, NestedFieldRef)| NestedFieldRef::new(NestedField { id, ..f.as_ref().clone() });
-            (first..).zip(fields).map(field).collect::<Vec<_>>()
-        };
-        let deep = StructType::new(numbered(vec![long("c"), long("d")], 10));
-        let mut inner = numbered(vec![long("a"), long("b")], 3);
-        inner.push(NestedField::required(5, "deep", deep).into());
-        let mut fields = numbered(vec![long("id")], 1);
-        fields.push(NestedField::optional(2, "s", StructType::new(inner)).into());
-        let schema = Schema::new(0, fields).expect("a schema");
-        let metadata = create(NewTable::of(schema, "file:///t"), Uuid::nil(), 0).expect("metadata");
+    /// Writes a file of ids, as a data file or as equality deletes.
+    fn file(dir: &Path, name: &str, ids: Vec<i64>, (content, sequence_number): (DataContentType, i64)) -> LiveFile {
+        let id = [(PARQUET_FIELD_ID_META_KEY.to_owned(), "1".to_owned())];
+        let schema = Arc::new(ArrowSchema::new(vec![Field::new("id", DataType::Int64, false).with_metadata(id.into())]));
+        let (records, path) = (ids.len().try_into().expect("a count"), dir.join(name));
+        let mut writer = ArrowWriter::try_new(Vec::new(), schema.clone(), None).expect("a writer");
+        writer.write(&RecordBatch::try_new(schema, vec![Arc::new(Int64Array::from(ids))]).expect("rows")).expect("written");
+        let bytes = writer.into_inner().expect("closed");
+        std::fs::write(&path, &bytes).expect("written");
+        let (path, size) = (format!("file://{}", path.display()), bytes.len().try_into().expect("a size"));
+        let mut file = DataFile::new(content, path.as_str(), DataFileFormat::Parquet, records, size);
+        file.equality_ids = (content == DataContentType::EqualityDeletes).then(|| vec![1]);
+        LiveFile { file, spec_id: 0, sequence_number, file_sequence_number: None, snapshot_id: 1, first_row_id: None }
+    }
 
-        let names = ["id", "s", "s.a", "s.b", "s.deep", "s.deep.c", "s.deep.d"];
-        let read = |keys: &[&str]| {
-            let id = |name: &&str| metadata.current_schema().field_by_name(name).expect("a field").id;
-            let columns = KeyColumns::new(&metadata, &keys.iter().map(id).collect::<Vec<_>>(), "f").expect("columns");
-            names.into_iter().filter(|name| columns.schema.field_by_name(name).is_some()).collect::<Vec<_>>()
-        };
-        assert_eq!(read(&["s.b"]), ["s", "s.b"]);
-        assert_eq!(read(&["id", "s.a", "s.deep.d"]), ["id", "s", "s.a", "s.deep", "s.deep.d"]);
+    #[tokio::test]
+    async fn keys_that_exceed_the_budget_delete_the_same_rows() {
+        use DataContentType::{Data, EqualityDeletes as Equality};
+        let dir = tempfile::tempdir().expect("a directory");
+        let schema = Schema::new(0, vec![NestedField::required(1, "id", PrimitiveType::Long).into()]).expect("a schema");
+        let metadata = Arc::new(create(NewTable::of(schema, "file:///t"), Uuid::nil(), 0).expect("metadata"));
+        let every = |n: usize| (0..20_000).step_by(n).collect::<Vec<i64>>();
+        let file = |name: &str, ids, about| file(dir.path(), name, ids, about);
+        let data = [file("old", every(1), (Data, 1)), file("new", every(1), (Data, 3))];
+        let deletes = [file("first", every(3), (Equality, 2)), file("second", every(1000), (Equality, 4))];
+        let deletes = deletes.map(|entry| LiveDelete { entry, kind: DeleteKind::Equality });
+        let blocks = BlockCache::open(&BlockOptions { memory_bytes: 1 << 20, disk: None }).await.expect("a cache");
+        let reader = Reader::new(Storage::local(), 1 << 20, blocks);
+        // A row's position is its id. Deletes apply to rows that were written before them.
+        let expected = [
+            (data[0].file.file_path.clone(), every(1).into_iter().filter(|id| id % 3 == 0 || id % 1000 == 0).collect::<Vec<_>>()),
+            (data[1].file.file_path.clone(), every(1000)),
+        ];
+        for (bytes, is_spilled) in [(64 << 20, false), (32 << 10, true)] {
+            let spill = dir.path().join(format!("spill-{bytes}"));
+            let budget = EqualityBudget { bytes, dir: spill.clone(), use_block_cache: false };
+            let deletes = EqualityDeletes::new(&metadata, deletes.to_vec()).expect("deletes");
+            let found = deletes.positions(&reader, &metadata, &data, &budget, &Arc::default()).await.expect("positions");
+            assert_eq!((spill.exists(), found.len()), (is_spilled, 2));
+            for (path, ids) in &expected {
+                assert!(found[path].iter().map(u64::cast_signed).eq(ids.iter().copied()), "{path}");
+            }
+        }
     }
 }

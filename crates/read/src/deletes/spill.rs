@@ -1,6 +1,7 @@
 //! Spills keys to disk, split by hash into partitions that are read back one after the other.
 //!
-//! Each partition is an unnamed temporary file: the operating system deletes it when it is closed.
+//! Each partition is an unnamed temporary file: the operating system deletes it when it is closed. All functions here block the
+//! thread.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
@@ -44,8 +45,11 @@ impl Partitions {
     }
 
     /// Writes the keys of a batch. All get the number `a`; `b` is the first key's number and counts up.
-    pub(super) fn write_all(&mut self, keys: &Rows, a: u64, b: u64) -> io::Result<()> {
-        keys.iter().zip(b..).try_for_each(|(key, b)| self.write(hash(key.data()), key.data(), a, b))
+    ///
+    /// Takes the partitions and returns them, so that a thread that may block can write.
+    pub(super) fn with_all(mut self, keys: &Rows, a: u64, b: u64) -> io::Result<Self> {
+        keys.iter().zip(b..).try_for_each(|(key, b)| self.write(hash(key.data()), key.data(), a, b))?;
+        Ok(self)
     }
 
     /// Ends the writing. Each partition can then be read once.
