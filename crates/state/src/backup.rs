@@ -12,6 +12,7 @@ use esker_types::{Millis, now_ms};
 use sqlx::{AnyConnection, Connection, Row};
 
 use crate::database::{Database, PoolUse, sqlite_migration_checksum};
+use crate::migrations::{SQLITE, refusal};
 use crate::warehouses::BACKUP;
 use crate::{Result, StateError};
 
@@ -161,11 +162,14 @@ async fn mark_as_backup(connection: &mut AnyConnection, when: Millis) -> std::re
     if tables < 3 {
         return Ok(Some("it is not a state database of Esker".to_owned()));
     }
-    for step in sqlx::query("SELECT version, checksum FROM _sqlx_migrations ORDER BY version").fetch_all(&mut *connection).await?
-    {
-        let (version, checksum): (i64, Vec<u8>) = (step.try_get(0)?, step.try_get(1)?);
+    for step in sqlx::query("SELECT version, checksum, description FROM _sqlx_migrations").fetch_all(&mut *connection).await? {
+        let (version, checksum, name): (i64, Vec<u8>, String) = (step.try_get(0)?, step.try_get(1)?, step.try_get(2)?);
         match sqlite_migration_checksum(version) {
-            None => return Ok(Some("it is of a later version of Esker; restore it with that version".to_owned())),
+            None => {
+                if let Some(why) = refusal(&SQLITE, version, &name) {
+                    return Ok(Some(format!("it is of a later version of Esker: {why}")));
+                }
+            }
             Some(known) if known != checksum => return Ok(Some("its tables were not made by a release of Esker".to_owned())),
             Some(_) => {}
         }
@@ -240,7 +244,7 @@ mod tests {
         std::fs::write(&newer, &whole).expect("written");
         change(
             &newer,
-            "INSERT INTO _sqlx_migrations SELECT 99999, 'later', installed_on, 1, checksum, 0 FROM _sqlx_migrations LIMIT 1",
+            "INSERT INTO _sqlx_migrations SELECT 99999, 'contract 99998 later', installed_on, 1, checksum, 0 FROM _sqlx_migrations LIMIT 1",
         )
         .await;
         std::fs::write(&other, &whole).expect("written");

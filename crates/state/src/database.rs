@@ -10,6 +10,7 @@ use sqlx::any::{AnyPoolOptions, install_default_drivers};
 use sqlx::migrate::{MigrateDatabase, Migrator};
 use sqlx::{Any, AnyConnection, AnyPool, Connection, Transaction};
 
+use crate::migrations::{POSTGRES, SQLITE, refusal_of};
 use crate::{Result, StateError};
 
 /// The database that holds the state.
@@ -33,11 +34,6 @@ const POSTGRES_SESSION: &str = "SET idle_in_transaction_session_timeout = '15s';
 /// The setting of sessions for intents: their commits don't wait for the disk. A file whose intent a power cut loses is found as an
 /// orphan.
 const POSTGRES_INTENTS: &str = "SET synchronous_commit = off";
-
-/// The migrations of SQLite.
-static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
-/// The migrations of PostgreSQL.
-static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
 
 /// The use of the connections of a pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,18 +147,28 @@ impl Database {
 
     /// Migrates the schema in one transaction. Servers that start at the same time wait for each other.
     ///
+    /// A database that a later release has migrated is accepted, unless a migration removed what this release needs.
+    ///
     /// # Errors
     ///
-    /// Returns [`Migrate`](StateError::Migrate) if a migration fails or an earlier one was changed, and [`Sql`](StateError::Sql) if
-    /// the database does not answer.
+    /// Returns [`Migrate`](StateError::Migrate) if a migration fails or an earlier one was changed,
+    /// [`LaterSchema`](StateError::LaterSchema) if this release can't run on the database, and [`Sql`](StateError::Sql) if the
+    /// database does not answer.
     pub(crate) async fn migrate(&self, pool: &AnyPool) -> Result<()> {
         let mut tx = self.begin(pool).await?;
         if self.is_postgres() {
             sqlx::query(MIGRATION_LOCK).execute(&mut *tx).await?;
         }
-        let migrator = if self.is_postgres() { &POSTGRES } else { &SQLITE };
-        let unlocked = Migrator { locking: false, ..Migrator::with_migrations(migrator.iter().cloned().collect()) };
-        unlocked.run_direct(None, &mut *tx, false).await?;
+        let known = if self.is_postgres() { &POSTGRES } else { &SQLITE };
+        let steps = known.iter().cloned().collect();
+        // Migrations that this release does not know are no error of the driver; they are judged below.
+        let migrator = Migrator { locking: false, ignore_missing: true, ..Migrator::with_migrations(steps) };
+        // Up to migration 0: makes the table of migrations, if there is none.
+        migrator.run_direct(Some(0), &mut *tx, false).await?;
+        if let Some(why) = refusal_of(&mut tx, known).await? {
+            return Err(StateError::LaterSchema(why));
+        }
+        migrator.run_direct(None, &mut *tx, false).await?;
         tx.commit().await?;
         Ok(())
     }

@@ -78,6 +78,9 @@ pub enum StateError {
     /// The schema could not be migrated.
     #[error("the state database could not be migrated: {0}")]
     Migrate(#[from] sqlx::migrate::MigrateError),
+    /// A later release has migrated the database, and this release can't run on it.
+    #[error("this release can't run on the state database: {0}; start the later release, or restore a backup of before")]
+    LaterSchema(String),
     /// The configured URL has a scheme of no supported database. The field holds the scheme only: the URL may hold a password.
     #[error("state.url: no database of the scheme {0:?} is supported; give postgres://USER@HOST/DATABASE, or nothing for SQLite")]
     Url(String),
@@ -151,7 +154,9 @@ impl Coded for StateError {
             Self::Ambiguous(_) => ErrorCode::CommitStateUnknown,
             Self::Full => ErrorCode::StorageFull,
             Self::Sql(e) if is_transient(e) => ErrorCode::Unavailable,
-            Self::Corrupt(_) | Self::Migrate(_) | Self::Sql(_) | Self::Url(_) | Self::Path(_) => ErrorCode::Internal,
+            Self::LaterSchema(_) | Self::Corrupt(_) | Self::Migrate(_) | Self::Sql(_) | Self::Url(_) | Self::Path(_) => {
+                ErrorCode::Internal
+            }
             Self::File { .. } | Self::UnusableBackup { .. } | Self::NotSqlite => ErrorCode::Internal,
         }
     }
