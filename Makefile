@@ -10,7 +10,7 @@ UV := scripts/uv.sh
 PYTEST := -q -rA --no-header -p no:cacheprovider --durations=10
 
 .DEFAULT_GOAL := help
-.PHONY: help audit demo test test-unit test-engine-slice test-hostile-slice test-engines build lint soak soak-hostile docs bench-maintenance bench-query bench-pairs bench-catalog bench-expiry bench-autopilot bench-service bench-format dist clean-cache
+.PHONY: help audit demo test test-unit test-engine-slice test-hostile-slice test-engines build lint soak soak-hostile docs bench-maintenance bench-query bench-pairs bench-catalog bench-expiry bench-autopilot bench-service bench-format dist clean-cache test-previous
 
 help:  ## Show this list.
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,10 @@ test-engines: build  ## Run all tests of every engine.
 	spark4=$$($(UV) tests/engines/spark4/requirements.txt)
 	ESKER_SPARK=4 "$$spark4" -m pytest tests/engines/test_spark.py tests/engines/test_version3.py $(PYTEST)
 
+# Upgrades: builds the newest landing with other migrations, which takes minutes. Says so if there is none.
+test-previous: build  ## Run the previous landing's binary on a database that this one migrated.
+	scripts/previous.sh
+
 # What takes minutes to hours: thousands of random histories and queries, hundreds of kills, TPC-H at scale factor 1, all of TPC-DS,
 # 1,000 hostile tables and 100,000 statements. Those can be stopped: they keep how far they came, and go on from there.
 soak: build  ## Run what takes hours: histories, kills, hostile tables, fuzzing.
@@ -77,6 +81,7 @@ soak: build  ## Run what takes hours: histories, kills, hostile tables, fuzzing.
 	ESKER_QUERIES=$(or $(QUERIES),200) ESKER_TPCH_SCALE=1 "$$python" -m pytest tests/engines/test_queries.py $(PYTEST)
 	# The decoders of the format, with a nightly compiler.
 	fuzz/run.sh $(or $(FUZZ_SECONDS),60)
+	$(MAKE) test-previous
 
 soak-hostile: build  ## Run 1,000 hostile tables and 100,000 statements.
 	python=$$($(UV) tests/engines/requirements.txt)

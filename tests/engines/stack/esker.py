@@ -87,8 +87,8 @@ class Server:
 
 
 @contextmanager
-def running(data_dir: Path, **settings: str) -> Iterator[Server]:
-    """Starts a server process on free ports. `settings` are ESKER__… variables."""
+def running(data_dir: Path, binary: str | None = None, **settings: str) -> Iterator[Server]:
+    """Starts a server process on free ports, of ESKER_BIN or another binary. `settings` are ESKER__… variables."""
     rest, flight, token = free_port(), free_port(), secrets.token_hex(16)
     env = os.environ | {
         "ESKER__SERVER__REST_PORT": str(rest),
@@ -98,7 +98,7 @@ def running(data_dir: Path, **settings: str) -> Iterator[Server]:
         **settings,
     }
     log = data_dir / "esker.log"
-    command = [os.environ["ESKER_BIN"], "serve", "--data-dir", str(data_dir)]
+    command = [binary or os.environ["ESKER_BIN"], "serve", "--data-dir", str(data_dir)]
     with log.open("a") as out:
         process = subprocess.Popen(command, env=env, stdout=out, stderr=out)
     try:
