@@ -52,6 +52,18 @@ def test_compose_is_what_its_specification_allows() -> None:
 
 
 @pytest.mark.slice
+def test_the_configuration_fits_its_schema() -> None:
+    check = Path(sys.executable).parent / "check-jsonschema"
+    schema = ROOT / "api" / "config.schema.json"
+    for command in [
+        [check, "--check-metaschema", schema],
+        [check, "--schemafile", schema, DEPLOY / "esker.toml"],
+    ]:
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slice
 def test_the_configuration_is_valid_and_the_unit_starts_it() -> None:
     env = os.environ | {"ESKER__AUTH__TOKEN": "a-token-for-the-test"}
     command = [os.environ["ESKER_BIN"], "config", "check", "--config", DEPLOY / "esker.toml"]

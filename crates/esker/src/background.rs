@@ -7,50 +7,61 @@
 //! | `observer-WAREHOUSE` | keeps the facts about the warehouse's tables up to date |
 //! | `worker`, `job-news` | run jobs, and listen for jobs that other servers enqueued |
 //! | `health-table`, `autopilot` | write `system.table_health`, and decide which jobs pay |
+//! | `datahub`, `sink-NAME` | report to DataHub, and deliver events to a sink |
+//!
+//! A task that panics or returns is logged with its name at once, counted by `esker_background_task_restarts_total`, told by
+//! `/readyz`, and started again. Start reading at [`spawn`].
 
-use std::collections::BTreeMap;
 use std::future::IntoFuture;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
 
 use axum::Router;
 use axum::serve::ListenerExt;
-use esker_autopilot::{Autopilot, AutopilotOptions, Layers};
-use esker_catalog::Catalog;
-use esker_maintenance::{Maintenance, Worker, WorkerOptions};
-use esker_state::State;
+use esker_autopilot::Autopilot;
+use esker_maintenance::{Maintenance, Worker};
+use esker_report::deliver;
+use esker_rest::{App, Tasks};
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
+use crate::config::{HealthConfig, MaintenanceConfig};
+use crate::events::Receivers;
+use crate::housekeeping::Rounds;
+use crate::server::{Listener, Listeners, Parts};
 use crate::supervise::Supervisor;
-use crate::{Config, config, housekeeping};
+use crate::{Config, housekeeping};
 
-/// Creates the worker that runs the jobs of all warehouses.
-pub(crate) fn worker(config: &Config, state: &State, maintenance: &[Maintenance], wake: Arc<Notify>) -> Worker {
-    Worker::new(state.clone(), maintenance, worker_options(&config.maintenance), wake)
-}
-
-fn autopilot_options(config: &config::MaintenanceConfig) -> AutopilotOptions {
-    AutopilotOptions { interval: Duration::from_secs(config.autopilot_seconds), slots: config.jobs.max(1) * 2 }
-}
-
-fn worker_options(config: &config::MaintenanceConfig) -> WorkerOptions {
-    WorkerOptions { jobs: config.jobs, attempts: config.attempts, retry: Duration::from_secs(config.retry_seconds) }
+/// Starts all tasks of a server. They end once `stopped` becomes true.
+///
+/// Returns the handles of the tasks, and a value that becomes true once the other servers count this one as dead.
+pub(crate) fn spawn(
+    config: &Config,
+    parts: &Parts,
+    app: &App,
+    listeners: Listeners,
+    receivers: Receivers,
+    tasks: Tasks,
+    stopped: watch::Receiver<bool>,
+) -> (Vec<JoinHandle<()>>, watch::Receiver<bool>) {
+    let (fenced, lost) = watch::channel(false);
+    let mut set = Supervisor::new(tasks, config.debug.failpoint(), stopped.clone());
+    let flight = esker_flight::router(parts.engine.clone(), parts.access.clone());
+    spawn_listener(&mut set, "rest", listeners.rest, esker_rest::router(app.clone()), &stopped);
+    spawn_listener(&mut set, "flight", listeners.flight, flight, &stopped);
+    spawn_upkeep_tasks(&mut set, config, parts, fenced, &stopped);
+    spawn_job_tasks(&mut set, &config.maintenance, parts, &stopped);
+    spawn_health_table(&mut set, &config.health, parts, &stopped);
+    spawn_receiver_tasks(&mut set, receivers, parts, &stopped);
+    (set.into_handles(), lost)
 }
 
 /// Starts the task that serves `router` on a listener.
 ///
 /// The first run takes the given listener. A restarted task binds the same address again.
-pub(crate) fn spawn_listener(
-    set: &mut Supervisor,
-    name: &str,
-    listener: TcpListener,
-    address: SocketAddr,
-    router: Router,
-    stopped: &watch::Receiver<bool>,
-) {
-    let (first, stopped) = (Mutex::new(Some(listener)), stopped.clone());
+fn spawn_listener(set: &mut Supervisor, name: &str, listener: Listener, router: Router, stopped: &watch::Receiver<bool>) {
+    let (first, address, stopped) = (Mutex::new(Some(listener.socket)), listener.address, stopped.clone());
     set.run(name, move || {
         let first = first.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (router, stopped) = (router.clone(), stopped.clone());
@@ -70,19 +81,18 @@ pub(crate) fn spawn_listener(
 /// Starts the tasks that keep state and warehouses in order: housekeeping, the heartbeat, and an observer for each warehouse.
 ///
 /// `fenced` becomes true once the other servers count this one as dead.
-pub(crate) fn spawn_upkeep_tasks(
+fn spawn_upkeep_tasks(
     set: &mut Supervisor,
     config: &Config,
-    state: &State,
-    catalogs: &[Catalog],
+    parts: &Parts,
     fenced: watch::Sender<bool>,
     stopped: &watch::Receiver<bool>,
 ) {
-    let (database, all, own, until) = (state.clone(), catalogs.to_vec(), config.clone(), stopped.clone());
-    set.run("housekeeping", move || housekeeping::run(database.clone(), all.clone(), own.clone(), until.clone()));
-    let (state, dead_after, until) = (state.clone(), config.dead_after(), stopped.clone());
+    let (database, all, rounds, until) = (parts.state.clone(), parts.catalogs.clone(), Rounds::of(config), stopped.clone());
+    set.run("housekeeping", move || housekeeping::run(database.clone(), all.clone(), rounds, until.clone()));
+    let (state, dead_after, until) = (parts.state.clone(), config.state.dead_after(), stopped.clone());
     set.run("heartbeat", move || housekeeping::send_heartbeats(state.clone(), dead_after, fenced.clone(), until.clone()));
-    for catalog in catalogs {
+    for catalog in &parts.catalogs {
         let catalog = catalog.clone();
         let name = format!("observer-{}", catalog.options().warehouse);
         set.run_until_stopped(&name, move || {
@@ -92,32 +102,39 @@ pub(crate) fn spawn_upkeep_tasks(
     }
 }
 
-/// Starts the tasks that enqueue and run jobs, and the one that records health.
-///
-/// The autopilot and the health table run only if their intervals in the configuration are not 0.
-pub(crate) fn spawn_job_tasks(
-    set: &mut Supervisor,
-    config: &Config,
-    maintenance: &[Maintenance],
-    layers: &BTreeMap<String, Layers>,
-    worker: &Worker,
-    stopped: &watch::Receiver<bool>,
-) {
+/// Starts the tasks that enqueue and run jobs. The autopilot runs only if its interval in the configuration is not 0.
+fn spawn_job_tasks(set: &mut Supervisor, maintenance: &MaintenanceConfig, parts: &Parts, stopped: &watch::Receiver<bool>) {
+    let worker = Worker::new(parts.state.clone(), &parts.maintenance, maintenance.worker_options(), parts.wake.clone());
     let (runs, until) = (worker.clone(), stopped.clone());
     set.run("worker", move || runs.clone().run(until.clone()));
-    let hears = worker.clone();
-    set.run_until_stopped("job-news", move || hears.clone().listen());
-    if config.health.table_seconds > 0 {
-        let (all, until) = (maintenance.to_vec(), stopped.clone());
-        let every = Duration::from_secs(config.health.table_seconds);
-        set.run("health-table", move || housekeeping::record_health(all.clone(), every, until.clone()));
-    }
-    if config.maintenance.autopilot_seconds > 0 {
+    set.run_until_stopped("job-news", move || worker.clone().listen());
+    if let Some(options) = maintenance.autopilot_options() {
         let with_layers =
-            |m: &Maintenance| (m.clone(), layers.get(&m.catalog().options().warehouse).cloned().unwrap_or_default());
-        let warehouses: Vec<_> = maintenance.iter().map(with_layers).collect();
-        let (options, until) = (autopilot_options(&config.maintenance), stopped.clone());
+            |m: &Maintenance| (m.clone(), parts.layers.get(&m.catalog().options().warehouse).cloned().unwrap_or_default());
+        let warehouses: Vec<_> = parts.maintenance.iter().map(with_layers).collect();
+        let until = stopped.clone();
         set.run("autopilot", move || Autopilot::new(warehouses.clone(), options).run(until.clone()));
+    }
+}
+
+/// Starts the task that records health in `system.table_health`, if its interval in the configuration is not 0.
+fn spawn_health_table(set: &mut Supervisor, health: &HealthConfig, parts: &Parts, stopped: &watch::Receiver<bool>) {
+    if let Some(interval) = health.table_interval() {
+        let (all, until) = (parts.maintenance.clone(), stopped.clone());
+        set.run("health-table", move || housekeeping::record_health(all.clone(), interval, until.clone()));
+    }
+}
+
+/// Starts the tasks that report to DataHub and deliver events to sinks.
+fn spawn_receiver_tasks(set: &mut Supervisor, receivers: Receivers, parts: &Parts, stopped: &watch::Receiver<bool>) {
+    if let Some(datahub) = receivers.datahub {
+        let (state, catalogs, stopped) = (parts.state.clone(), parts.catalogs.clone(), stopped.clone());
+        set.run("datahub", move || datahub.clone().run(state.clone(), catalogs.clone(), stopped.clone()));
+    }
+    for sink in receivers.sinks {
+        let name = format!("sink-{}", sink.name());
+        let (state, stopped) = (parts.state.clone(), stopped.clone());
+        set.run(&name, move || deliver(state.clone(), sink.clone(), stopped.clone()));
     }
 }
 

@@ -4,25 +4,57 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use esker_report::{DataHub, DataHubOptions, EventFormat, KafkaOptions, KafkaSink, Sink, WebhookOptions, WebhookSink};
+use esker_state::State;
 
-use crate::config::{self, EventsConfig};
-use crate::{Error, Result};
+use crate::config::{DataHubConfig, EventsConfig};
+use crate::{Config, Error, Result};
+
+/// All that a server reports to.
+pub(crate) struct Receivers {
+    /// The sinks of events.
+    pub(crate) sinks: Vec<Arc<dyn Sink>>,
+    /// The client that reports to DataHub, if one is configured.
+    pub(crate) datahub: Option<DataHub>,
+}
+
+impl Receivers {
+    /// Returns the names of the sinks.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.sinks.iter().map(|sink| sink.name().to_owned()).collect()
+    }
+}
+
+/// Builds the receivers, and gives each sink its cursor. Cursors of sinks that are no longer configured are removed.
+///
+/// A new sink has its cursor before its task runs, because it must not miss the events until then.
+///
+/// # Errors
+///
+/// Returns [`Config`](Error::Config) if a URL or a token can't be used, and [`State`](Error::State) if the database does not answer.
+pub(crate) async fn open(config: &Config, state: &State) -> Result<Receivers> {
+    let receivers = Receivers { sinks: sinks(&config.events)?, datahub: datahub(&config.datahub)? };
+    state.outbox().retain_sinks(&receivers.names()).await?;
+    for sink in &receivers.sinks {
+        state.outbox().sink_cursor(sink.name()).await?;
+    }
+    Ok(receivers)
+}
 
 /// Builds the client that reports to DataHub, if `datahub.url` is set.
-pub(crate) fn datahub(config: &config::DataHubConfig) -> Result<Option<DataHub>> {
-    let Some(url) = config.url.clone() else { return Ok(None) };
+fn datahub(datahub: &DataHubConfig) -> Result<Option<DataHub>> {
+    let Some(url) = datahub.url.clone() else { return Ok(None) };
     let options = DataHubOptions {
         url,
-        token: config.token.clone(),
-        env: config.env.clone(),
-        platform_instances: config.platform_instances.clone(),
-        interval: Duration::from_secs(config.every_seconds.max(1)),
+        token: datahub.token.clone(),
+        env: datahub.env.clone(),
+        platform_instances: datahub.platform_instances.clone(),
+        interval: Duration::from_secs(datahub.every_seconds.max(1)),
     };
     DataHub::new(options).map(Some).map_err(|e| Error::Config(format!("datahub.url: {e}")))
 }
 
 /// Builds the sinks of `[events]`: webhooks, OpenLineage receivers and Kafka topics.
-pub(crate) fn sinks(events: &EventsConfig) -> Result<Vec<Arc<dyn Sink>>> {
+fn sinks(events: &EventsConfig) -> Result<Vec<Arc<dyn Sink>>> {
     let mut sinks: Vec<Arc<dyn Sink>> = Vec::new();
     let webhooks = events.webhooks.iter().map(|(name, w)| ("webhooks", name, &w.url, &w.token, EventFormat::CloudEvents));
     let lineage = events

@@ -13,21 +13,49 @@ use tokio::sync::watch;
 
 use crate::{Config, Result};
 
+/// The rounds of housekeeping: how often, and for how long they keep records.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rounds {
+    /// The time between two rounds.
+    sweep_interval: Duration,
+    /// The time for which receipts of requests with an idempotency key are kept.
+    idempotency: Duration,
+    /// The time for which events are kept that all sinks have.
+    event_retention: Duration,
+    /// The time for which the history of tables' health and use is kept.
+    health_history: Duration,
+    /// The time for which finished jobs are kept.
+    job_history: Duration,
+}
+
+impl Rounds {
+    /// Returns what the configuration says.
+    pub(crate) fn of(config: &Config) -> Self {
+        let days = |days: u64| Duration::from_secs(days.saturating_mul(24 * 3600));
+        Self {
+            sweep_interval: config.maintenance.sweep_interval(),
+            idempotency: Duration::from_secs(config.server.idempotency_seconds),
+            event_retention: days(config.events.retention_days),
+            health_history: days(config.health.history_days),
+            job_history: days(config.maintenance.history_days),
+        }
+    }
+}
+
 /// Runs one round of housekeeping every `maintenance.sweep_seconds`, until the server stops.
 ///
 /// A round ends the undrop period of dropped tables, reclaims files of dead servers, sweeps the quarantine and writes the
 /// ledger, for each warehouse. Then it removes old records from the database.
-pub(crate) async fn run(state: State, catalogs: Vec<Catalog>, config: Config, mut stopped: watch::Receiver<bool>) {
-    let every = Duration::from_secs(config.maintenance.sweep_seconds.max(1));
+pub(crate) async fn run(state: State, catalogs: Vec<Catalog>, rounds: Rounds, mut stopped: watch::Receiver<bool>) {
     loop {
         for catalog in &catalogs {
             tidy_warehouse(catalog).await;
         }
-        if let Err(error) = remove_old_records(&state, &config).await {
+        if let Err(error) = remove_old_records(&state, rounds).await {
             tracing::error!(%error, "old records could not be removed from the database; the next round tries again");
         }
         tokio::select! {
-            () = tokio::time::sleep(every) => {}
+            () = tokio::time::sleep(rounds.sweep_interval) => {}
             _ = stopped.wait_for(|stop| *stop) => return,
         }
     }
@@ -109,11 +137,10 @@ async fn tidy_warehouse(catalog: &Catalog) {
     }
 }
 
-/// Removes health history, jobs, receipts and events that are older than the configuration keeps them.
-async fn remove_old_records(state: &State, config: &Config) -> Result<()> {
-    let ago = |seconds: u64| now_ms() - Millis::try_from(seconds.saturating_mul(1000)).unwrap_or(Millis::MAX / 2);
-    let events = ago(config.events.retention_days.saturating_mul(24 * 3600));
-    state.fleet().forget(ago(config.health.history_days.saturating_mul(24 * 3600))).await?;
-    state.jobs().forget(ago(config.maintenance.history_days.saturating_mul(24 * 3600))).await?;
-    Ok(state.outbox().forget_old(ago(config.server.idempotency_seconds), events).await?)
+/// Removes health history, jobs, receipts and events that are older than they are kept.
+async fn remove_old_records(state: &State, rounds: Rounds) -> Result<()> {
+    let ago = |kept: Duration| now_ms() - Millis::try_from(kept.as_millis()).unwrap_or(Millis::MAX / 2).min(Millis::MAX / 2);
+    state.fleet().forget(ago(rounds.health_history)).await?;
+    state.jobs().forget(ago(rounds.job_history)).await?;
+    Ok(state.outbox().forget_old(ago(rounds.idempotency), ago(rounds.event_retention)).await?)
 }

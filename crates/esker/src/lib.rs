@@ -10,7 +10,6 @@ mod error;
 mod events;
 mod housekeeping;
 mod logging;
-mod new_names;
 pub mod server;
 mod supervise;
 mod traces;

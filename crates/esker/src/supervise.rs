@@ -39,9 +39,9 @@ pub(crate) struct Supervisor {
 impl Supervisor {
     /// Creates an empty set. Tasks end when `stopped` becomes true.
     ///
-    /// Each start of a task passes the failpoint `task-NAME` of `halt`, for tests.
-    pub(crate) fn new(tasks: Tasks, halt: Failpoint, stopped: watch::Receiver<bool>) -> Self {
-        Self { tasks, failpoint: halt, pauses: PAUSES, stopped, handles: Vec::new() }
+    /// Each start of a task passes the failpoint `task-NAME` of `failpoint`, for tests.
+    pub(crate) fn new(tasks: Tasks, failpoint: Failpoint, stopped: watch::Receiver<bool>) -> Self {
+        Self { tasks, failpoint, pauses: PAUSES, stopped, handles: Vec::new() }
     }
 
     /// Runs a task under a name, and restarts it until the server stops.
@@ -55,7 +55,7 @@ impl Supervisor {
         let kept = SupervisedTask {
             name: name.to_owned(),
             tasks: self.tasks.clone(),
-            halt: self.failpoint.clone(),
+            failpoint: self.failpoint.clone(),
             pauses: self.pauses,
         };
         self.handles.push(tokio::spawn(kept.run_until_stop(self.stopped.clone(), start)));
@@ -90,7 +90,7 @@ impl Supervisor {
 struct SupervisedTask {
     name: String,
     tasks: Tasks,
-    halt: Failpoint,
+    failpoint: Failpoint,
     pauses: RestartPauses,
 }
 
@@ -127,7 +127,7 @@ impl SupervisedTask {
     /// Runs the task once. Returns the reason why it ended.
     async fn run_once<F: Future<Output = ()>>(&self, start: &impl Fn() -> F) -> String {
         let work = catch_panic(async {
-            self.halt.at(&format!("task-{}", self.name)).await;
+            self.failpoint.at(&format!("task-{}", self.name)).await;
             start().await;
         });
         let mut work = std::pin::pin!(work);

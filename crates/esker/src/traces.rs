@@ -15,7 +15,8 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{Sampler, SdkTracer, SdkTracerProvider};
 use tokio::runtime::Handle;
 
-use crate::{Error, Result, config};
+use crate::config::TracesConfig;
+use crate::{Error, Result};
 
 /// Maximum duration of one request to the collector, and of the last export when the server stops.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -48,8 +49,8 @@ impl Traces {
     /// # Errors
     ///
     /// Returns [`Config`](Error::Config) if `traces.url` or a header is not usable.
-    pub(crate) fn new(config: &config::TracesConfig) -> Result<Self> {
-        let Some(url) = &config.url else { return Ok(Self(None)) };
+    pub(crate) fn new(traces: &TracesConfig) -> Result<Self> {
+        let Some(url) = &traces.url else { return Ok(Self(None)) };
         let wrong = |e: &dyn std::fmt::Display| Error::Config(format!("traces.url: {e}"));
         let client = reqwest::Client::builder().timeout(TIMEOUT).build().map_err(|e| wrong(&e))?;
         let exporter = SpanExporter::builder()
@@ -57,13 +58,13 @@ impl Traces {
             .with_http_client(RuntimeHttpClient { client, runtime: Handle::current() })
             .with_protocol(Protocol::HttpBinary)
             .with_endpoint(format!("{}/v1/traces", url.trim_end_matches('/')))
-            .with_headers(config.headers.clone().into_iter().collect())
+            .with_headers(traces.headers.clone().into_iter().collect())
             .with_timeout(TIMEOUT)
             .build()
             .map_err(|e| wrong(&e))?;
         let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
         let resource = Resource::builder().with_service_name("esker").with_attribute(version).build();
-        let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(config.sample)));
+        let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(traces.sample)));
         let provider = SdkTracerProvider::builder().with_batch_exporter(exporter).with_sampler(sampler).with_resource(resource);
         Ok(Self(Some(provider.build())))
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use esker_autopilot::frozen_by;
-use esker_catalog::{CatalogOptions, Failpoint, Freeze};
+use esker_catalog::{CatalogOptions, Freeze};
 use esker_storage::{Location, Scheme, Storage, StorageOptions};
 use object_store::ObjectStore;
 
@@ -72,10 +72,10 @@ fn options(config: &Config, dir: &Path, name: &str, warehouse: &WarehouseConfig)
         commit_wait: Duration::from_secs(config.server.commit_wait_seconds),
         cache_bytes: config.cache.bytes,
         path_set_bytes: config.maintenance.memory_bytes / 8,
-        spill_dir: config.spill_dir(dir),
+        spill_dir: config.maintenance.spill_dir(dir),
         check_policy: esker_autopilot::policy::bad_properties,
         freeze: Freeze::new(move |namespaces, name, own| frozen_by(&layers, namespaces, name, own)),
-        failpoint: Failpoint { stop_at: config.debug.failpoint.clone(), panic_at: config.debug.panic_at.clone() },
+        failpoint: config.debug.failpoint(),
     })
 }
 

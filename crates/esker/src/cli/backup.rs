@@ -62,7 +62,7 @@ fn require_sqlite(database: Database, tool: &str) -> Result<Database> {
 impl BackupArgs {
     pub(super) async fn run(self) -> Result<()> {
         let config = self.place.config()?;
-        let database = require_sqlite(config.database(&data_dir(&config)?)?, "pg_dump")?;
+        let database = require_sqlite(config.state.database(&data_dir(config.data_dir.as_deref())?)?, "pg_dump")?;
         database.back_up(&self.file).await?;
         print_line(&format!("{} is a backup of the state database.", self.file.display()));
         Ok(())
@@ -72,8 +72,8 @@ impl BackupArgs {
 impl RestoreArgs {
     pub(super) async fn run(self) -> Result<()> {
         let config = self.place.config()?;
-        let dir = data_dir(&config)?;
-        let database = require_sqlite(config.database(&dir)?, "pg_restore")?;
+        let dir = data_dir(config.data_dir.as_deref())?;
+        let database = require_sqlite(config.state.database(&dir)?, "pg_restore")?;
         let _lock = lock_data_dir(&dir)?;
         if let Some(kept) = database.restore(&self.file).await? {
             print_line(&format!("The previous database is now {}.", kept.display()));

@@ -51,7 +51,7 @@ impl RecoverArgs {
         let mut config = Config::load(self.config.as_deref())?;
         config.data_dir = self.data_dir.or(config.data_dir);
         config.check()?;
-        let dir = data_dir(&config)?;
+        let dir = data_dir(config.data_dir.as_deref())?;
         let _lock = lock_data_dir(&dir)?;
         let choice = |tip: &String| {
             let table = split_names(tip, |c| c == '=').first().map_or("", |table| *table);
@@ -60,7 +60,7 @@ impl RecoverArgs {
             Ok((table.parse::<TableName>().map_err(|e| Error::Usage(format!("--tip {tip}: {e}")))?, uri.to_owned()))
         };
         let choices: BTreeMap<TableName, String> = self.tips.iter().map(choice).collect::<Result<_>>()?;
-        let state = State::open(config.database(&dir)?).await?;
+        let state = State::open(config.state.database(&dir)?).await?;
         let plans = warehouses::plan(&config, &dir, &(Arc::new(LocalStore::default()) as _))?;
         let chosen = plans.into_iter().filter(|(_, o)| self.warehouse.as_ref().is_none_or(|name| *name == o.warehouse));
         for (storage, options) in chosen {

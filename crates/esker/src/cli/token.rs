@@ -33,7 +33,7 @@ impl TokenArgs {
         if config.state.url.is_none() && dir.is_none() {
             return Err(Error::Usage("give --data-dir DIR, or --config with state.url".to_owned()));
         }
-        let database = config.database(&dir.unwrap_or_default())?;
+        let database = config.state.database(&dir.unwrap_or_default())?;
         if let Database::Sqlite(path) = &database
             && !path.is_file()
         {

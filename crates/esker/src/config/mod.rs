@@ -1,0 +1,181 @@
+//! [`Config`]: everything that can be configured, read from one TOML file and from the environment.
+//!
+//! Each section of the file is a struct in a file of its own here. That file has the section's keys, their defaults in `Default`,
+//! the checks of their values, and what the crate that acts on them gets. Every key can also be set as the environment variable
+//! `ESKER__SECTION__KEY`, which wins over the file. An unknown key is an error that names it. Start reading at [`Config::load`];
+//! [`Config::check`] has the conditions that involve more than one section, and [`schema()`] describes the file to other programs.
+
+mod cache;
+mod check;
+#[cfg(test)]
+mod contract;
+mod debug;
+mod events;
+mod maintenance;
+mod new_names;
+mod policy;
+mod query;
+mod schema;
+mod secrets;
+mod server;
+mod state;
+mod telemetry;
+mod warehouse;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use figment::Figment;
+use figment::providers::{Env, Format, Serialized, Toml};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+pub use cache::CacheConfig;
+pub use debug::DebugConfig;
+pub use events::{DataHubConfig, EventsConfig, KafkaConfig, OpenLineageConfig, WebhookConfig};
+pub use maintenance::{HealthConfig, MaintenanceConfig};
+pub use query::QueryConfig;
+pub use schema::schema;
+pub use server::{AuthConfig, ServerConfig};
+pub use state::StateConfig;
+pub use telemetry::{LogConfig, LogFormat, TracesConfig};
+pub use warehouse::{DEFAULT_WAREHOUSE, TablesConfig, WarehouseConfig};
+
+use crate::{Error, Result};
+use new_names::NewNames;
+use policy::policy;
+
+/// The whole configuration, with a default for every key.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The directory of the SQLite state database, the locks and caches and, by default, the warehouse `default`. Must be set.
+    #[schema(value_type = Option<String>)]
+    pub data_dir: Option<PathBuf>,
+    /// The state database and its servers.
+    pub state: StateConfig,
+    /// Addresses, limits and times of the server.
+    pub server: ServerConfig,
+    /// Authentication of callers.
+    pub auth: AuthConfig,
+    /// The policy of every table, as policy keys with their values: see `docs/policies.md`.
+    #[serde(deserialize_with = "policy")]
+    pub policy: BTreeMap<String, String>,
+    /// The warehouses, by name. If there is none, one is called `default`.
+    pub warehouses: BTreeMap<String, WarehouseConfig>,
+    /// Settings of the catalog's tables.
+    pub tables: TablesConfig,
+    /// Events and their receivers.
+    pub events: EventsConfig,
+    /// The connection to DataHub.
+    pub datahub: DataHubConfig,
+    /// Jobs, quarantine and the autopilot.
+    pub maintenance: MaintenanceConfig,
+    /// The history of tables' health.
+    pub health: HealthConfig,
+    /// Limits of queries.
+    pub query: QueryConfig,
+    /// Caches in memory and on local disk.
+    pub cache: CacheConfig,
+    /// Level and format of logs.
+    pub log: LogConfig,
+    /// The collector of traces.
+    pub traces: TracesConfig,
+    /// Failpoints, for tests only.
+    pub debug: DebugConfig,
+    /// Warnings about old names that the file or the environment uses.
+    #[serde(skip)]
+    pub warnings: Vec<String>,
+}
+
+impl Config {
+    /// Reads the file, if one is given, then the environment, which wins; then checks the result.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Config`](Error::Config) if the file can't be read, if a key is unknown or has a value of the wrong type, or if
+    /// [`Config::check`] finds something wrong. Returns [`State`](Error::State) if `state.url` names no supported database.
+    pub fn load(file: Option<&Path>) -> Result<Self> {
+        let warnings = RefCell::default();
+        let mut figment = Figment::from(Serialized::defaults(Self::default()));
+        if let Some(file) = file {
+            if !file.is_file() {
+                return Err(Error::Config(format!("{} is not a file", file.display())));
+            }
+            figment = figment.merge(NewNames::of(Toml::file_exact(file), &warnings));
+        }
+        let figment = figment.merge(NewNames::of(Env::prefixed("ESKER__").split("__"), &warnings));
+        let config: Self = figment.extract().map_err(|e| Error::Config(e.to_string()))?;
+        config.check()?;
+        Ok(Self { warnings: warnings.into_inner(), ..config })
+    }
+
+    /// Returns the warehouses by name: the configured ones, or the one called `default` if there are none.
+    pub fn all_warehouses(&self) -> BTreeMap<String, WarehouseConfig> {
+        match self.warehouses.is_empty() {
+            true => BTreeMap::from([(DEFAULT_WAREHOUSE.to_owned(), WarehouseConfig::default())]),
+            false => self.warehouses.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(toml: &str) -> Result<Config> {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        std::fs::write(file.path(), toml).expect("written");
+        Config::load(Some(file.path()))
+    }
+
+    #[test]
+    fn an_empty_file_gives_the_defaults() {
+        let config = load("").expect("valid");
+        assert_eq!((config.server.rest_port, config.server.flight_port), (8181, 32010));
+        assert!(config.server.listen.is_loopback());
+        assert!(!config.auth.anonymous);
+    }
+
+    #[test]
+    fn an_old_key_is_read_as_the_new_one_with_a_warning() {
+        let config = load("[debug]\nhalt_at = \"here\"").expect("valid");
+        assert_eq!(config.debug.failpoint.as_deref(), Some("here"));
+        assert!(config.warnings[0].contains("debug.failpoint") && config.warnings[0].contains("0.3.0"), "{:?}", config.warnings);
+        let both = load("[debug]\nhalt_at = \"old\"\nfailpoint = \"new\"").expect("valid");
+        assert_eq!(both.debug.failpoint.as_deref(), Some("new"));
+    }
+
+    #[test]
+    fn errors_name_the_key() {
+        for (toml, key) in [
+            ("[server]\nrest_prot = 1", "rest_prot"),
+            ("[server]\nrest_port = \"x\"", "rest_port"),
+            ("[sever]\nrest_port = 1", "sever"),
+            ("[auth]\nanonymous = true\n[server]\nlisten = \"0.0.0.0\"", "auth.anonymous"),
+            ("[auth]\ntoken = \"short\"", "auth.token"),
+            ("[query]\nconcurrency = 0", "query.concurrency"),
+            ("[query]\nslow_seconds = -1.0", "query.slow_seconds"),
+            ("[log]\nformat = \"xml\"", "format"),
+            ("[warehouses.x]\n", "warehouses.x.location"),
+            ("[warehouses.\"a/b\"]\nlocation = \"s3://b\"", "warehouses.a/b"),
+            ("[warehouses.x]\nlocatoin = \"s3://b\"", "locatoin"),
+            ("[events.kafka.k]\nbootstrap = []\ntopic = \"t\"", "events.kafka.k"),
+            ("[events.webhooks.w]\ntoken = \"t\"", "url"),
+        ] {
+            let error = load(toml).expect_err(toml).to_string();
+            assert!(error.contains(key), "{toml:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_not_shown_and_numbers_may_be_keys() {
+        let config =
+            load("[warehouses.x]\nlocation = \"s3://b\"\nstorage = { secret_access_key = 12, region = \"eu\" }").expect("valid");
+        assert_eq!(config.warehouses["x"].storage["secret_access_key"], "12");
+        let shown = config.without_secrets();
+        assert_eq!(shown.warehouses["x"].storage["secret_access_key"], "(set)");
+        assert_eq!(shown.warehouses["x"].storage["region"], "eu");
+    }
+}

@@ -1,0 +1,98 @@
+//! The sections `[server]` and `[auth]`: addresses, limits and times of the server, and its callers.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::check::require;
+use crate::Result;
+
+/// The section `[server]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServerConfig {
+    /// The address to listen on; default: loopback.
+    #[schema(value_type = String)]
+    pub listen: IpAddr,
+    /// The port of the REST catalog, the management API, the web page and the metrics; 0: any free port.
+    #[schema(maximum = 65535)]
+    pub rest_port: u16,
+    /// The port of Flight SQL; 0: any free port.
+    #[schema(maximum = 65535)]
+    pub flight_port: u16,
+    /// Maximum size of a request body, in bytes.
+    pub max_body_bytes: usize,
+    /// Seconds that requests and jobs get to end when the server stops.
+    pub drain_seconds: u64,
+    /// Seconds for which the outcome of a request with an `Idempotency-Key` is remembered.
+    pub idempotency_seconds: u64,
+    /// Seconds that a commit waits for its turn at a table; then it is answered 429, with nothing changed. Must not be 0.
+    ///
+    /// A commit that has begun gets as many seconds again, before it is answered that its outcome is unknown. Maintenance waits
+    /// ten times as long for its turn.
+    #[schema(minimum = 1)]
+    pub commit_wait_seconds: u64,
+    /// Milliseconds after which the request to plan a scan is answered `submitted`, if the plan is not complete.
+    pub plan_wait_ms: u64,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        let listen = IpAddr::from([127, 0, 0, 1]);
+        Self {
+            listen,
+            rest_port: 8181,
+            flight_port: 32010,
+            max_body_bytes: 64 << 20,
+            drain_seconds: 20,
+            idempotency_seconds: 24 * 3600,
+            commit_wait_seconds: 30,
+            plan_wait_ms: 5000,
+        }
+    }
+}
+
+impl ServerConfig {
+    pub(super) fn check(&self) -> Result<()> {
+        require(self.commit_wait_seconds != 0, || "server.commit_wait_seconds must not be 0".to_owned())?;
+        let differ = self.rest_port == 0 || self.rest_port != self.flight_port;
+        require(differ, || "server.rest_port and server.flight_port must differ".to_owned())
+    }
+
+    /// Returns the address of the REST service, as configured.
+    pub(crate) fn rest_address(&self) -> SocketAddr {
+        (self.listen, self.rest_port).into()
+    }
+
+    /// Returns the address of Flight SQL, as configured.
+    pub(crate) fn flight_address(&self) -> SocketAddr {
+        (self.listen, self.flight_port).into()
+    }
+
+    /// Returns the time that requests and jobs get to end when the server stops.
+    pub(crate) fn drain_timeout(&self) -> Duration {
+        Duration::from_secs(self.drain_seconds)
+    }
+}
+
+/// The section `[auth]`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct AuthConfig {
+    /// Callers on loopback need no token. An error unless `server.listen` is a loopback address.
+    pub anonymous: bool,
+    /// The token of the principal `admin`, of at least 16 characters. If it is not set, the first start makes one and prints it.
+    #[schema(write_only, min_length = 16)]
+    pub token: Option<String>,
+}
+
+impl AuthConfig {
+    pub(super) fn check(&self, server: &ServerConfig) -> Result<()> {
+        let safe = !self.anonymous || server.listen.is_loopback();
+        require(safe, || "auth.anonymous is only allowed where server.listen is a loopback address".to_owned())?;
+        let long = self.token.as_ref().is_none_or(|token| token.len() >= 16);
+        require(long, || "auth.token is too short: give at least 16 characters".to_owned())
+    }
+}

@@ -1,0 +1,135 @@
+//! [`Parts`]: what a server consists of before its first task runs.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use esker_autopilot::Layers;
+use esker_catalog::{Access, Catalog, CatalogOptions, deletion};
+use esker_maintenance::Maintenance;
+use esker_query::Engine;
+use esker_read::{BlockCache, Reader};
+use esker_rest::{App, AppOptions, Tasks};
+use esker_state::State;
+use esker_storage::Storage;
+use tokio::sync::Notify;
+
+use super::data_dir::query_spill_dir;
+use super::machine::{JobThreads, cores};
+use crate::config::{DEFAULT_WAREHOUSE, ServerConfig};
+use crate::without_effect::without_effect;
+use crate::{Config, Error, Result};
+
+/// The opened parts of a server.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    /// The state database.
+    pub(crate) state: State,
+    /// The check of callers' tokens.
+    pub(crate) access: Access,
+    /// The catalogs of the warehouses, in the order of their names.
+    pub(crate) catalogs: Vec<Catalog>,
+    /// The maintenance of each warehouse, in the same order.
+    pub(crate) maintenance: Vec<Maintenance>,
+    /// The query engine over all warehouses.
+    pub(crate) engine: Engine,
+    /// The policies that the configuration sets, by warehouse.
+    pub(crate) layers: BTreeMap<String, Layers>,
+    /// Wakes the worker, because a job may be ready.
+    pub(crate) wake: Arc<Notify>,
+    /// The threads that jobs run on, kept while the server lives.
+    _jobs: JobThreads,
+}
+
+impl Parts {
+    /// Opens the parts of each warehouse of `plans`, then the query engine over them. `dir` is the data directory.
+    ///
+    /// # Errors
+    ///
+    /// - Returns [`Catalog`](Error::Catalog) if a warehouse can't be opened.
+    /// - Returns [`Io`](Error::Io) if the cache directory, the directory for spills or the job threads can't be made.
+    /// - Returns [`Query`](Error::Query) if the query engine can't be built.
+    pub(super) async fn open(config: &Config, dir: &Path, plans: Vec<(Storage, CatalogOptions)>, state: State) -> Result<Self> {
+        let threads = config.maintenance.threads(cores());
+        let jobs = JobThreads::start(threads)?;
+        let limits = config.maintenance.job_limits(dir);
+        let blocks = open_block_cache(config, dir).await?;
+        let wake = Arc::new(Notify::new());
+        let (mut maintenance, mut queried) = (Vec::new(), Vec::new());
+        for (storage, options) in plans {
+            let reader = Reader::new(storage.clone(), options.cache_bytes, blocks.clone());
+            let catalog = Catalog::open(state.clone(), storage, options).await?;
+            let (limits, wake) = (limits.clone(), wake.clone());
+            maintenance.push(Maintenance::new(catalog.clone(), reader.clone(), jobs.handle(), threads, limits, wake));
+            queried.push((catalog, reader));
+        }
+        let catalogs = queried.iter().map(|(catalog, _)| catalog.clone()).collect();
+        // The engine resolves names without a catalog in the first warehouse: the one called `default`, if there is one.
+        queried.sort_by_key(|(catalog, _)| catalog.options().warehouse != DEFAULT_WAREHOUSE);
+        let spill_dir = query_spill_dir(dir, &limits.spill_dir)?;
+        let engine = Engine::new(queried, config.query.engine_options(cores(), spill_dir))?;
+        let access = Access::new(state.clone(), config.auth.anonymous);
+        Ok(Self { access, catalogs, maintenance, engine, layers: config.layers()?, wake, _jobs: jobs, state })
+    }
+
+    /// Makes the shared state of the REST handlers. `sinks` names the event sinks.
+    pub(super) async fn app(&self, server: &ServerConfig, sinks: Vec<String>, tasks: Tasks) -> App {
+        let options = AppOptions {
+            max_body_bytes: server.max_body_bytes,
+            idempotency_seconds: server.idempotency_seconds,
+            plan_wait_ms: server.plan_wait_ms,
+            sinks,
+            tasks,
+        };
+        let (state, maintenance, layers) = (self.state.clone(), self.maintenance.clone(), self.layers.clone());
+        App::new(state, maintenance, layers, self.engine.clone(), self.access.clone(), options).await
+    }
+
+    /// Logs what the database and the configuration name and this server does not serve.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](Error::State) if the database does not answer.
+    pub(super) async fn warn_of_what_has_no_effect(&self) -> Result<()> {
+        for warning in without_effect(&self.state, &self.catalogs, &self.layers).await? {
+            tracing::warn!("{warning}");
+        }
+        Ok(())
+    }
+
+    /// Puts files that dead servers were writing into quarantine.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Catalog`](Error::Catalog) if the pending outputs of a warehouse can't be read.
+    pub(super) async fn reclaim_outputs(&self) -> Result<()> {
+        for catalog in self.agreeing_catalogs() {
+            let reclaimed = deletion::reclaim_outputs(catalog).await?;
+            if reclaimed > 0 {
+                tracing::info!(files = reclaimed, "files of dead servers were put into quarantine");
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the ledger of each warehouse. A failure is logged.
+    pub(super) async fn write_ledgers(&self) {
+        for catalog in self.agreeing_catalogs() {
+            if let Err(error) = catalog.write_ledger().await {
+                tracing::warn!(%error, "the ledger could not be written");
+            }
+        }
+    }
+
+    /// Returns the catalogs whose database and warehouse go together.
+    fn agreeing_catalogs(&self) -> impl Iterator<Item = &Catalog> {
+        self.catalogs.iter().filter(|catalog| catalog.check_epoch().is_ok())
+    }
+}
+
+/// Opens the cache of column chunks that all warehouses share.
+async fn open_block_cache(config: &Config, dir: &Path) -> Result<BlockCache> {
+    let options = config.cache.block_options(dir);
+    let path = options.disk.as_ref().map_or_else(|| "block cache".to_owned(), |(place, _)| place.display().to_string());
+    BlockCache::open(&options).await.map_err(|source| Error::Io { path, source })
+}
