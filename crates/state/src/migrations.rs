@@ -196,7 +196,7 @@ mod tests {
             INSERT INTO _sqlx_migrations SELECT 9000, 'later column', installed_on, 1, checksum, 0 FROM _sqlx_migrations LIMIT 1";
         let database = migrated(&dir.path().join("expanded.db"), expanded).await;
         let state = State::open(database.clone()).await.expect("opened");
-        state.ensure_warehouse("w", "file:///w", false).await.expect("made");
+        state.warehouses().ensure("w", "file:///w", false).await.expect("made");
         let backup = dir.path().join("backup.db");
         database.back_up(&backup).await.expect("backed up");
         state.close().await;
