@@ -30,6 +30,7 @@ lint:  ## Check formatting, clippy, layers, spelling, licences and Python style.
 	RUSTDOCFLAGS="-D warnings --document-private-items" cargo doc --workspace --no-deps --quiet
 	cargo metadata --locked --format-version 1 --manifest-path fuzz/Cargo.toml > /dev/null
 	python3 scripts/layers.py
+	python3 scripts/features.py
 	python3 scripts/licenses.py
 	bin=$$(dirname "$$($(UV) scripts/lint-requirements.txt)")
 	"$$bin/ruff" check --quiet .

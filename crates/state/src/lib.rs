@@ -209,6 +209,7 @@ mod tests {
     use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 
     use super::*;
+    use crate::migrations::SQLITE;
 
     /// A database with the schema of the first release and a table in it is opened by this release.
     #[tokio::test]
@@ -217,8 +218,7 @@ mod tests {
         let path = dir.path().join("esker.db");
         let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
         let pool = SqlitePoolOptions::new().connect_with(options).await.expect("opened");
-        let all = sqlx::migrate!("migrations/sqlite");
-        let first = all.iter().filter(|m| m.version == 1).cloned().collect::<Vec<_>>();
+        let first = SQLITE.iter().filter(|m| m.version == 1).cloned().collect::<Vec<_>>();
         Migrator { migrations: Cow::Owned(first), ..Migrator::DEFAULT }.run(&pool).await.expect("migrated");
         for sql in [
             "INSERT INTO warehouse VALUES (1, 'default', 'file:///w')",

@@ -5,8 +5,11 @@
 //! name such as `0019_contract_0017_subject.sql`. It needs a release that knows migration 17. The database keeps the names, so a
 //! release reads this of migrations that it does not have. Start reading at [`refusal`].
 
-use sqlx::migrate::Migrator;
-use sqlx::{AnyConnection, Row};
+use std::borrow::Cow;
+use std::sync::LazyLock;
+
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::{AnyConnection, Row, SqlStr};
 
 use crate::Result;
 
@@ -14,9 +17,19 @@ use crate::Result;
 const LAST_BREAKING: i64 = 16;
 
 /// The migrations of SQLite.
-pub(crate) static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
+pub(crate) static SQLITE: LazyLock<Migrator> = LazyLock::new(|| migrator(SQLITE_FILES));
 /// The migrations of PostgreSQL.
-pub(crate) static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
+pub(crate) static POSTGRES: LazyLock<Migrator> = LazyLock::new(|| migrator(POSTGRES_FILES));
+
+include!(concat!(env!("OUT_DIR"), "/migrations.rs"));
+
+/// Returns the migrator of one database's files.
+fn migrator(files: &'static [(i64, &'static str, &'static str)]) -> Migrator {
+    let migration = |&(version, name, sql): &'static (i64, &'static str, &'static str)| {
+        Migration::new(version, Cow::Borrowed(name), MigrationType::Simple, SqlStr::from_static(sql), false)
+    };
+    Migrator::with_migrations(files.iter().map(migration).collect())
+}
 
 /// Returns the reason for which a release with the migrations `known` can't run on this database, or `None` if it can.
 ///
@@ -69,10 +82,6 @@ fn contracted(name: &str) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
-    use std::borrow::Cow;
-
-    use sqlx::migrate::Migration;
-
     use super::*;
     use crate::{Database, State, StateError};
 
