@@ -6,23 +6,30 @@ SHELL := bash
 export ESKER_CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/esker
 export CARGO_TARGET_DIR ?= $(ESKER_CACHE)/target
 export ESKER_BIN := $(CARGO_TARGET_DIR)/debug/esker
+RELEASE := $(CARGO_TARGET_DIR)/release
 UV := scripts/uv.sh
 PYTEST := -q -rA --no-header -p no:cacheprovider --durations=10
 
 .DEFAULT_GOAL := help
-.PHONY: help audit demo test test-unit test-engine-slice test-hostile-slice test-engines build lint soak soak-hostile docs bench-maintenance bench-query bench-pairs bench-catalog bench-expiry bench-autopilot bench-service bench-format dist clean-cache test-previous
+.PHONY: help audit demo test test-unit test-engine-slice test-hostile-slice test-engines build build-demo build-release lint soak soak-hostile docs bench-maintenance bench-query bench-pairs bench-catalog bench-expiry bench-autopilot bench-service bench-format dist clean-cache test-previous
 
 help:  ## Show this list.
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	echo "docs/quick-start.md starts here; CONTRIBUTING.md says how to work on Esker."
 
-demo: build  ## Load real flights, let the table decay, maintain it, and prove that the answers stayed the same.
+demo: build-demo  ## Load real flights, let the table decay, maintain it, and prove that the answers stayed the same.
 	python=$$($(UV) demo/requirements.txt)
 	"$$python" demo/flights.py --esker "$(ESKER_BIN)" --data-dir "$(ESKER_CACHE)/demo" $(if $(KEEP),--keep)
 
 test: build lint test-unit test-hostile-slice test-engine-slice  ## Run all that CI runs: build, lint, unit and integration tests, a slice of every engine.
-build:  ## Build every crate for development.
-	scripts/build.sh
+build:  ## Build every crate, and the tests, for development.
+	scripts/build.sh tests
+
+build-demo:  ## Build the program for development.
+	scripts/build.sh demo
+
+build-release:  ## Build the program and the benchmarks, optimised.
+	cargo build --release --workspace --bins
 
 lint:  ## Check formatting, clippy, layers, spelling, licences and Python style.
 	cargo fmt --check
@@ -101,42 +108,42 @@ docs: build  ## Make the generated pages: compatibility, types, pictures, dashbo
 	python3 scripts/type_table.py "$(ESKER_CACHE)/engine-results/types/cells.json" > docs/types.md
 
 # Compaction beside its bounds, Spark and Trino; SCALE=1 is 6 M rows. DATASETS="s1 d2" chooses, PEERS=0 leaves the peers out.
-bench-maintenance: build  ## Compare compaction with its bounds, Spark and Trino.
+bench-maintenance: build-release  ## Compare compaction with its bounds, Spark and Trino.
 	python=$$($(UV) tests/engines/requirements.txt)
-	"$$python" benches/maintenance.py "$(ESKER_BIN)" "$(CARGO_TARGET_DIR)/debug/bound" $(DATASETS)
+	"$$python" benches/maintenance.py "$(RELEASE)/esker" "$(RELEASE)/bound" $(DATASETS)
 
 # SQL beside DuckDB and Trino over MinIO; SCALE is TPC-H's scale factor, PARTS="scans tpch deletes lookups" chooses, PEERS=duckdb,parquet,trino.
-bench-query: build  ## Compare SQL with DuckDB and Trino.
+bench-query: build-release  ## Compare SQL with DuckDB and Trino.
 	python=$$($(UV) tests/engines/requirements.txt)
-	"$$python" benches/query.py "$(ESKER_BIN)" $(PARTS)
+	"$$python" benches/query.py "$(RELEASE)/esker" $(PARTS)
 
 # This build beside another by turns, so that a change shows what it costs; BEFORE is the other's binary, PARTS as above and s1, s2.
-bench-pairs: build  ## Compare this build with another by turns.
+bench-pairs: build-release  ## Compare this build with another by turns.
 	python=$$($(UV) tests/engines/requirements.txt)
-	"$$python" benches/pairs.py "$(BEFORE)" "$(ESKER_BIN)" $(PARTS)
+	"$$python" benches/pairs.py "$(BEFORE)" "$(RELEASE)/esker" $(PARTS)
 
 # A table of 9,000 and one of 50,000 snapshots: loads and commits beside parsing, printing and writing its metadata once.
-bench-catalog: build  ## Measure loads and commits of tables with many snapshots.
-	"$(CARGO_TARGET_DIR)/debug/catalog" 9000 50000
+bench-catalog: build-release  ## Measure loads and commits of tables with many snapshots.
+	"$(RELEASE)/catalog" 9000 50000
 
 # Commits beside the expiry of FILES=100000 files of another table, with the state on PostgreSQL, and how long the write lock is held.
-bench-expiry: build  ## Measure commits beside a large expiry on PostgreSQL.
+bench-expiry: build-release  ## Measure commits beside a large expiry on PostgreSQL.
 	python=$$($(UV) tests/engines/requirements.txt)
-	"$$python" benches/expiry.py "$(CARGO_TARGET_DIR)/debug/expiry" $(or $(FILES),100000)
+	"$$python" benches/expiry.py "$(RELEASE)/expiry" $(or $(FILES),100000)
 
 # Twenty tables under streaming writes and the autopilot: files opened per query, as Trino and DuckDB count them. SECONDS=180.
-bench-autopilot: build  ## Measure files opened per query under streaming writes.
+bench-autopilot: build-release  ## Measure files opened per query under streaming writes.
 	python=$$($(UV) tests/engines/requirements.txt)
-	"$$python" benches/autopilot.py "$(ESKER_BIN)"
+	"$$python" benches/autopilot.py "$(RELEASE)/esker"
 
 # Start-up, idle memory, loadTable latency.
-bench-service: build  ## Measure start-up, idle memory and latency.
-	python3 benches/service.py "$(ESKER_BIN)"
+bench-service: build-release  ## Measure start-up, idle memory and latency.
+	python3 benches/service.py "$(RELEASE)/esker"
 
 # Reading manifests beside the `iceberg` crate and PyIceberg, and planning a scan of FILES=1000000 by bounds.
-bench-format: build  ## Measure reading of manifests and planning of scans.
+bench-format: build-release  ## Measure reading of manifests and planning of scans.
 	python=$$($(UV) tests/engines/requirements.txt)
-	"$$python" benches/format.py "$(CARGO_TARGET_DIR)/debug/format" $(or $(FILES),1000000)
+	"$$python" benches/format.py "$(RELEASE)/format" $(or $(FILES),1000000)
 
 audit:  ## Check dependencies against RustSec and the licence list (cargo install cargo-deny).
 	cargo deny check
