@@ -13,7 +13,7 @@ use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
-use crate::select::{binary, taken};
+use crate::syntax_tree::{binary, taken};
 use crate::{QueryError, Result};
 
 /// Maximum number of operators in a row, each applied to the result of those before it, and of open parentheses.

@@ -1,4 +1,4 @@
-//! SQL dialects in which operators bind as in PostgreSQL (chapter 4.1.6 of its manual).
+//! The grammars of texts, and SQL dialects in which operators bind as in PostgreSQL (chapter 4.1.6 of its manual).
 //!
 //! `||` and the operators of bits, arrays and patterns bind less tightly than `+`, and more tightly than `LIKE`, `IN` and
 //! `BETWEEN`. These bind more tightly than `=` and `<`. Start reading at `Postgres::prec_value`.
@@ -10,6 +10,16 @@ use datafusion::sql::sqlparser::dialect::{Dialect, Precedence};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::Token;
+
+/// The grammar by which a text is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Grammar {
+    /// The grammar of statements that clients send.
+    Standard,
+    Spark,
+    Trino,
+    DuckDb,
+}
 
 /// Precedence of an operator that has none of its own.
 const ANY: u8 = 70;
@@ -218,8 +228,9 @@ mod tests {
     use datafusion::sql::parser::Statement;
     use datafusion::sql::sqlparser::ast::{Expr, VisitMut, VisitorMut};
 
-    use crate::select::taken;
-    use crate::statement_text::{Grammar, statement};
+    use super::Grammar;
+    use crate::statement_text::statement;
+    use crate::syntax_tree::taken;
 
     /// Takes the parentheses out of a tree, in which they leave a mark.
     struct Bare;

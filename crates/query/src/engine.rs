@@ -29,12 +29,12 @@ use tokio::time::Instant;
 
 use crate::admission::{AdmissionGate, QueryLimits, QueryShare, bounded};
 use crate::change::{self, Action};
+use crate::dialect::Grammar;
 use crate::error::Stopped;
 use crate::error_wording::reworded;
 use crate::log::LoggedQuery;
 use crate::names::{LookedUpTables, NameResolver};
 use crate::plan::PlannedStatement;
-use crate::statement_text::Grammar;
 use crate::{
     QueryError, QueryLog, QueryStats, Result, arrow_types, depth, minmax, opaque, parameters, plan, semantics, statement_text,
 };

@@ -13,10 +13,9 @@ use datafusion::sql::sqlparser::ast::{
     Select, Subscript, UnaryOperator, Value, VisitMut, VisitorMut, WindowType,
 };
 
-use crate::parameters::call;
-use crate::select::{binary, normal, taken};
+use crate::dialect::Grammar;
 use crate::semantics::FRACTION;
-use crate::statement_text::Grammar;
+use crate::syntax_tree::{binary, call, normal, taken};
 
 /// Rewrites the text of a view so that it means the same here as in its own engine.
 ///
@@ -334,7 +333,8 @@ impl VisitorMut for ViewRewriter {
 
 #[cfg(test)]
 mod tests {
-    use crate::statement_text::{Grammar, statement};
+    use super::Grammar;
+    use crate::statement_text::statement;
 
     fn same(grammar: Grammar, view: &str, here: &str) {
         let (read, meant) = (statement(view, grammar), statement(here, Grammar::Standard));

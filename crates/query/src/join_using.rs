@@ -12,7 +12,7 @@ use datafusion::sql::sqlparser::ast::{
     VisitMut, VisitorMut, WildcardAdditionalOptions,
 };
 
-use crate::select::{binary, called, factors, normal, quoted};
+use crate::syntax_tree::{binary, called, factors, normal, quoted};
 
 /// A column of `USING`, and the tables that have it.
 struct Merged {

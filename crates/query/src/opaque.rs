@@ -10,16 +10,12 @@ use datafusion::error::{DataFusionError, Result};
 use esker_format::{NestedFieldRef, Schema};
 use esker_read::{ReadError, all_optional, arrow_field};
 
-use crate::{semantics, variant};
-
 /// Metadata key of the type's name in a field that stands for a column that cannot be decoded.
 ///
 /// Lists of tables contain such fields; results do not.
 const OPAQUE: &str = "esker.opaque";
 /// Metadata key of the reason for which a column cannot be decoded.
 const WHY: &str = "esker.opaque.why";
-/// Metadata key of the name of a column's type (Flight SQL, `CommandGetTables`).
-const FLIGHT_TYPE: &str = "ARROW:FLIGHT:SQL:TYPE_NAME";
 /// Metadata key that marks a required column.
 pub(crate) const REQUIRED: &str = "esker.required";
 
@@ -35,22 +31,6 @@ pub(crate) fn arrow_columns(iceberg: &Schema) -> SchemaRef {
     };
     let one = |field: &NestedFieldRef| arrow_field(field).unwrap_or_else(|why| stand_in(field, why));
     Arc::new(ArrowSchema::new(iceberg.as_struct().fields().iter().map(one).collect::<Vec<_>>()))
-}
-
-/// Returns all columns of a table as clients see their values, for lists of columns.
-///
-/// The metadata of each field holds the SQL name of its type, under `ARROW:FLIGHT:SQL:TYPE_NAME`. Columns that cannot be decoded
-/// are included.
-pub fn listed_columns(iceberg: &Schema) -> SchemaRef {
-    let marked = semantics::mark_fixed(&arrow_columns(iceberg), iceberg);
-    let one = |field: &FieldRef| {
-        let name = semantics::type_name(field);
-        let told = variant::json_field(field);
-        let mut metadata = told.metadata().clone();
-        metadata.insert(FLIGHT_TYPE.to_owned(), name);
-        Field::clone(&told).with_metadata(metadata)
-    };
-    semantics::without_marks(&ArrowSchema::new(marked.fields().iter().map(one).collect::<Vec<_>>()))
 }
 
 /// Returns all columns of a table as nullable, because rows may lack values of required columns.

@@ -8,7 +8,7 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::scalar_subquery::ScalarSubqueryExec;
 
-use crate::physical_rules::RECOMPUTED;
+use crate::plan_inputs::RECOMPUTED;
 
 /// DataFusion's rule that marks the order that a plan must have, applied below the node that runs subqueries first.
 ///

@@ -27,7 +27,7 @@ use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PhysicalExpr, PlanProperties, ReplaceChildrenOptions,
 };
 
-use crate::physical_rules::{RECOMPUTED, replaced};
+use crate::plan_inputs::{RECOMPUTED, replaced};
 
 /// The rule that adds `Padded` nodes; it comes before all rules that rely on constants.
 #[derive(Debug)]

@@ -22,13 +22,12 @@ use datafusion::logical_expr::{
 };
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
-    CastKind, DataType as SqlType, Expr as SqlExpr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
-    FunctionArguments, Ident, ObjectName, Select, SelectItem, Value, ValueWithSpan, VisitMut, VisitorMut,
+    CastKind, DataType as SqlType, Expr as SqlExpr, Select, SelectItem, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 
-use crate::select::taken;
 use crate::semantics::rewrite_expressions;
 use crate::statement_text::Parsed;
+use crate::syntax_tree::{call, taken};
 use crate::{QueryError, Result};
 
 /// Prefix of the names of the functions that stand for parameters.
@@ -112,21 +111,6 @@ pub(crate) fn number(expr: &SqlExpr) -> Option<usize> {
         SqlExpr::Nested(inner) => number(inner),
         _ => None,
     }
-}
-
-/// Builds a call of one of Esker's own functions.
-pub(crate) fn call(name: &str, args: Vec<SqlExpr>) -> SqlExpr {
-    let args = args.into_iter().map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg))).collect();
-    SqlExpr::Function(Function {
-        name: ObjectName::from(vec![Ident::with_quote('"', name)]),
-        uses_odbc_syntax: false,
-        parameters: FunctionArguments::None,
-        args: FunctionArguments::List(FunctionArgumentList { duplicate_treatment: None, args, clauses: Vec::new() }),
-        filter: None,
-        null_treatment: None,
-        over: None,
-        within_group: Vec::new(),
-    })
 }
 
 /// The function that stands for a parameter while a statement is planned.

@@ -20,17 +20,14 @@ use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::joins::{HashJoinExec, NestedLoopJoinExec};
 use datafusion::physical_plan::projection::{ProjectionExec, try_embed_projection};
 use datafusion::physical_plan::{
-    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, PhysicalExpr, PlanProperties, ReplaceChildrenOptions,
+    DisplayAs, DisplayFormatType, ExecutionPlan, PhysicalExpr, PlanProperties, ReplaceChildrenOptions,
 };
 
 use crate::order::BelowSubqueries;
 use crate::padded::Padding;
+use crate::plan_inputs::{Plan, RECOMPUTED, replaced};
 use crate::variant::PartsIntoScans;
 
-/// Options for the replacement of inputs by others with different properties.
-pub(crate) const RECOMPUTED: ReplaceChildrenOptions = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
-
-type Plan = Arc<dyn ExecutionPlan>;
 type Rule = Arc<dyn PhysicalOptimizerRule + Send + Sync>;
 
 /// Returns two rules of Esker's own and all of DataFusion's, in its order, some of them restricted.
@@ -128,18 +125,6 @@ fn embedded(plan: Plan) -> Result<Plan> {
         Ok(made.map_or_else(|| Transformed::no(plan), Transformed::yes))
     };
     plan.transform_down(embed).data()
-}
-
-/// Replaces some inputs of a node. `other` gets the index of an input, and returns its replacement or `None`.
-pub(crate) fn replaced(plan: Plan, other: impl Fn(usize, &Plan) -> Option<Plan>) -> Result<Transformed<Plan>> {
-    let inputs = plan.children();
-    let others: Vec<_> = inputs.iter().enumerate().map(|(at, input)| other(at, input)).collect();
-    if others.iter().all(Option::is_none) {
-        return Ok(Transformed::no(plan));
-    }
-    let made = others.into_iter().zip(inputs).map(|(other, input)| other.unwrap_or_else(|| Arc::clone(input)));
-    let made = made.collect();
-    Ok(Transformed::yes(plan.replace_children(made, RECOMPUTED)?))
 }
 
 /// A node that lets nothing through while a rule pushes something down.

@@ -24,10 +24,10 @@ use esker_read::Reader;
 
 use crate::assignment::{self, TargetColumn};
 use crate::change::{Action, refused};
-use crate::select::{self, normal, parts, quoted};
 use crate::statement_text::Parsed;
+use crate::syntax_tree::{self, normal, parts, quoted};
 use crate::target::WriteTarget;
-use crate::{Result, information, parameters, row_position_scan, statement_text, syntax, values};
+use crate::{Result, information, parameters, row_position_scan, select, statement_text, syntax, values};
 
 /// A statement's plan, with the action on its rows.
 pub(crate) struct PlannedStatement {
@@ -155,7 +155,7 @@ impl Planner<'_> {
         let all = assignment::columns(&schema);
         let listed = listed(&target, &all, &given)?;
         let provider = self.provider(&table).await?;
-        let mut source = source.unwrap_or_else(|| Box::new(select::defaults(listed.len())));
+        let mut source = source.unwrap_or_else(|| Box::new(syntax_tree::defaults(listed.len())));
         source.with = around(with, source.with.take())?;
         if let SetExpr::Values(rows) = source.body.as_mut() {
             for row in &mut rows.rows {
@@ -171,7 +171,7 @@ impl Planner<'_> {
             let columns: Vec<&TargetColumn> = listed.iter().map(|at| &all[*at]).collect();
             values::stored(rows, &columns, self.session)?;
         }
-        let plan = self.rows(select::statement(*source)).await?;
+        let plan = self.rows(syntax_tree::statement(*source)).await?;
         let made = plan.schema().columns();
         if made.len() != listed.len() {
             return Err(refused(format!("INSERT INTO {}: {} values for {} columns", target.name, made.len(), listed.len())));
@@ -203,9 +203,9 @@ impl Planner<'_> {
         let (FromTable::WithFromKeyword(from) | FromTable::WithoutKeyword(from)) = from;
         let rows = TargetRows::of(self.warehouses, &from).await?;
         let selection = selection.map(|selection| rows.bare(selection));
-        let columns = rows.places[..2].iter().map(|name| select::column(name)).collect();
-        let query = Query { with, ..select::query(columns, rows.from, selection) };
-        Ok((self.session.statement_to_plan(select::statement(query)).await?, Action::Delete(rows.target)))
+        let columns = rows.places[..2].iter().map(|name| syntax_tree::column(name)).collect();
+        let query = Query { with, ..syntax_tree::query(columns, rows.from, selection) };
+        Ok((self.session.statement_to_plan(syntax_tree::statement(query)).await?, Action::Delete(rows.target)))
     }
 
     /// Plans an `UPDATE`: the query has the positions and row ids of the rows, and then all columns with their new values.
@@ -231,7 +231,7 @@ impl Planner<'_> {
             }
         }
         let schema = rows.loaded.metadata.current_schema();
-        let mut columns: Vec<SelectItem> = rows.places.iter().map(|name| select::column(name)).collect();
+        let mut columns: Vec<SelectItem> = rows.places.iter().map(|name| syntax_tree::column(name)).collect();
         let provider = match values.values().any(values::is_default) {
             true => self.provider(&rows.table).await?,
             false => None,
@@ -246,15 +246,15 @@ impl Planner<'_> {
                     self.imply(&expr, &column);
                     SelectItem::ExprWithAlias { expr, alias: quoted(column.name()) }
                 }
-                None => select::column(column.name()),
+                None => syntax_tree::column(column.name()),
             });
         }
         if let Some(unknown) = values.keys().next() {
             return Err(refused(format!("{} has no column {unknown}", rows.target.name)));
         }
         let action = Action::Update { target: rows.target, schema: schema.schema_id() };
-        let query = Query { with, ..select::query(columns, rows.from, selection) };
-        Ok((self.session.statement_to_plan(select::statement(query)).await?, action))
+        let query = Query { with, ..syntax_tree::query(columns, rows.from, selection) };
+        Ok((self.session.statement_to_plan(syntax_tree::statement(query)).await?, action))
     }
 }
 
@@ -390,7 +390,7 @@ impl TargetRows {
         let name = outer.chain([rows.as_str()]).map(|part| ObjectNamePart::Identifier(quoted(part))).collect();
         let alias = alias.as_ref().map_or_else(|| table.table().to_owned(), |alias| normal(&alias.name));
         let places = row_position_scan::position_columns(loaded.metadata.current_schema());
-        Ok(Self { target, loaded, table, from: select::aliased(ObjectName(name), &alias), alias, whole, places })
+        Ok(Self { target, loaded, table, from: syntax_tree::aliased(ObjectName(name), &alias), alias, whole, places })
     }
 
     /// Returns an expression whose columns are qualified at most by the table's last name.

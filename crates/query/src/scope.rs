@@ -8,7 +8,7 @@ use datafusion::sql::sqlparser::ast::{
     AccessExpr, Expr, FromTable, Ident, Query, Select, SetExpr, Statement, Subscript, TableFactor, TableWithJoins, Value,
 };
 
-use crate::select::{called, factors, normal, parts, quoted};
+use crate::syntax_tree::{called, factors, normal, parts, quoted};
 
 /// Prefix of the name of a table of an outer query: with it the planner finds that table, and no column.
 const AROUND: &str = "\u{1f}";

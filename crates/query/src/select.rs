@@ -1,21 +1,20 @@
 //! Corrections of a statement's syntax tree before it is planned.
 //!
-//! Every column of a select list gets a name of its own, and what the planner would silently skip is refused. Functions that
-//! build syntax trees are at the end. Start reading at `rewritten`.
+//! Every column of a select list gets a name of its own, and what the planner would silently skip is refused. Start reading at
+//! `rewritten`.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
 
 use datafusion::sql::parser::Statement;
-use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, GroupByExpr, Ident, ObjectName, ObjectNamePart, OrderByExpr, OrderByKind, Parens, Query, Select,
-    SelectFlavor, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, ShowStatementFilter, Statement as SqlStatement,
-    TableAlias, TableFactor, TableWithJoins, UnaryOperator, Value, ValueWithSpan, Values, VisitMut, VisitorMut,
-    WildcardAdditionalOptions,
+    BinaryOperator, Expr, Ident, ObjectName, OrderByExpr, OrderByKind, Query, Select, SelectItem,
+    SelectItemQualifiedWildcardKind, SetExpr, ShowStatementFilter, Statement as SqlStatement, TableFactor, UnaryOperator, Value,
+    ValueWithSpan, VisitMut, VisitorMut, WildcardAdditionalOptions,
 };
 
 use crate::scope::Scope;
+use crate::syntax_tree::{called, factors, normal, parts, quoted, taken};
 use crate::{QueryError, Result, depth, join_using, syntax};
 
 /// Separator between the name of a column and the number that makes it unique. Readers see the name alone.
@@ -260,11 +259,6 @@ fn order_distinct(query: &mut Query) {
     }
 }
 
-/// Returns the parts of a name as the planner takes them.
-pub(crate) fn parts(name: &ObjectName) -> Vec<String> {
-    name.0.iter().filter_map(ObjectNamePart::as_ident).map(normal).collect()
-}
-
 /// Writes the `t.*` of a list as `n.t.*` where the table is `n.t`, because the planner finds it only by its whole name.
 fn name_wholly(select: &mut Select) {
     let tables: Vec<ObjectName> = select
@@ -322,11 +316,6 @@ fn label(item: &SelectItem) -> Option<(Option<String>, String)> {
         SelectItem::ExprWithAlias { alias, .. } => (None, normal(alias)),
         _ => return None,
     })
-}
-
-/// Returns a name as the planner takes it: in lower case, unless it is quoted.
-pub(crate) fn normal(name: &Ident) -> String {
-    if name.quote_style.is_some() { name.value.clone() } else { name.value.to_ascii_lowercase() }
 }
 
 fn is_named(name: &ObjectName, wanted: &str) -> bool {
@@ -449,116 +438,5 @@ impl Everything {
             }
             _ => false,
         }
-    }
-}
-
-/// Returns the tables that an item of `FROM` joins.
-pub(crate) fn factors(from: &TableWithJoins) -> impl Iterator<Item = &TableFactor> {
-    std::iter::once(&from.relation).chain(from.joins.iter().map(|join| &join.relation))
-}
-
-/// Returns the name or the alias of a table in `FROM`.
-pub(crate) fn called(factor: &TableFactor) -> Option<ObjectName> {
-    match factor {
-        TableFactor::Table { alias: Some(alias), .. } | TableFactor::Derived { alias: Some(alias), .. } => {
-            Some(ObjectName(vec![ObjectNamePart::Identifier(alias.name.clone())]))
-        }
-        TableFactor::Table { name, .. } => Some(name.clone()),
-        _ => None,
-    }
-}
-
-/// Takes an expression out of a tree, and leaves an empty name in its place.
-pub(crate) fn taken(expr: &mut Expr) -> Expr {
-    std::mem::replace(expr, Expr::Identifier(Ident::new("")))
-}
-
-/// Builds a binary operation.
-pub(crate) fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
-    Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) }
-}
-
-/// Returns a quoted name, which the planner takes as it is.
-pub(crate) fn quoted(name: &str) -> Ident {
-    Ident::with_quote('"', name)
-}
-
-/// Returns a column as an item of a select list.
-pub(crate) fn column(name: &str) -> SelectItem {
-    SelectItem::UnnamedExpr(Expr::Identifier(quoted(name)))
-}
-
-/// Returns a query as a statement.
-pub(crate) fn statement(query: Query) -> Statement {
-    Statement::Statement(Box::new(SqlStatement::Query(Box::new(query))))
-}
-
-/// Returns a table with an alias.
-pub(crate) fn aliased(name: ObjectName, alias: &str) -> TableWithJoins {
-    let alias = TableAlias { explicit: true, name: quoted(alias), columns: Vec::new(), at: None };
-    let relation = TableFactor::Table {
-        name,
-        alias: Some(alias),
-        args: None,
-        with_hints: Vec::new(),
-        version: None,
-        with_ordinality: false,
-        partitions: Vec::new(),
-        json_path: None,
-        sample: None,
-        index_hints: Vec::new(),
-    };
-    TableWithJoins { relation, joins: Vec::new() }
-}
-
-/// Builds the query for some columns of those rows of a table that fit a condition.
-pub(crate) fn query(projection: Vec<SelectItem>, from: TableWithJoins, selection: Option<Expr>) -> Query {
-    let select = Select {
-        select_token: AttachedToken::empty(),
-        optimizer_hints: Vec::new(),
-        distinct: None,
-        select_modifiers: None,
-        top: None,
-        top_before_distinct: false,
-        projection,
-        exclude: None,
-        into: None,
-        from: vec![from],
-        lateral_views: Vec::new(),
-        prewhere: None,
-        selection,
-        connect_by: Vec::new(),
-        group_by: GroupByExpr::Expressions(Vec::new(), Vec::new()),
-        cluster_by: Vec::new(),
-        distribute_by: Vec::new(),
-        sort_by: Vec::new(),
-        having: None,
-        named_window: Vec::new(),
-        qualify: None,
-        window_before_qualify: false,
-        value_table_mode: None,
-        flavor: SelectFlavor::Standard,
-    };
-    of(SetExpr::Select(Box::new(select)))
-}
-
-/// Builds the query for one row of `columns` defaults.
-pub(crate) fn defaults(columns: usize) -> Query {
-    let row = vec![Expr::Identifier(Ident::new("DEFAULT")); columns];
-    of(SetExpr::Values(Values { explicit_row: false, value_keyword: false, rows: vec![Parens::with_empty_span(row)] }))
-}
-
-fn of(body: SetExpr) -> Query {
-    Query {
-        with: None,
-        body: Box::new(body),
-        order_by: None,
-        limit_clause: None,
-        fetch: None,
-        locks: Vec::new(),
-        for_clause: None,
-        settings: None,
-        format_clause: None,
-        pipe_operators: Vec::new(),
     }
 }

@@ -95,7 +95,8 @@ impl Dialect for Spark {
 
 #[cfg(test)]
 mod tests {
-    use crate::statement_text::{Grammar, statement};
+    use crate::dialect::Grammar;
+    use crate::statement_text::statement;
 
     #[test]
     fn strings_are_escaped_as_spark_escapes_them() {

@@ -9,7 +9,7 @@ use datafusion::sql::sqlparser::dialect::{Dialect, DuckDbDialect, GenericDialect
 use datafusion::sql::sqlparser::keywords::{Keyword, RESERVED_FOR_TABLE_ALIAS};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, Word};
 
-use crate::dialect::Postgres;
+use crate::dialect::{Grammar, Postgres};
 use crate::spark::Spark;
 use crate::{QueryError, Result, depth, foreign_views, select, semantics, timestamp_text};
 
@@ -61,16 +61,6 @@ pub(crate) fn parse_name(name: &str) -> (&str, Option<AsOf>) {
         _ => None,
     };
     (name, as_of)
-}
-
-/// The grammar by which a text is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Grammar {
-    /// The grammar of statements that clients send.
-    Standard,
-    Spark,
-    Trino,
-    DuckDb,
 }
 
 /// A statement that was parsed.

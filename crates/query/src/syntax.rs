@@ -12,9 +12,8 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use crate::depth;
-use crate::parameters::call;
-use crate::select::{binary, normal, taken};
 use crate::semantics;
+use crate::syntax_tree::{binary, call, normal, taken};
 
 /// Rewrites an expression whose operands are rewritten.
 ///

@@ -9,7 +9,7 @@ use esker_state::StateError;
 use esker_types::{CodedError, TableId, TableName};
 use esker_write::{Destination, Recorder};
 
-use crate::names::candidate_tables;
+use crate::table_names::candidate_tables;
 use crate::{QueryError, Result};
 
 /// A table that a statement writes to, with its catalog and its reader.

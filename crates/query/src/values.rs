@@ -14,8 +14,7 @@ use datafusion::sql::sqlparser::ast::{Expr, Values};
 
 use crate::assignment::TargetColumn;
 use crate::error::external;
-use crate::parameters::call;
-use crate::select::taken;
+use crate::syntax_tree::{call, taken};
 use crate::{QueryError, Result};
 
 /// Prefix of the names of the functions that store values in columns.

@@ -6,7 +6,7 @@
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::Array;
-use arrow::datatypes::{DataType, Field, FieldRef, Fields};
+use arrow::datatypes::{DataType, Decimal128Type, DecimalType, Field, FieldRef, Fields, TimeUnit};
 use datafusion::error::Result;
 use datafusion::functions_nested::map::map_udf;
 use datafusion::logical_expr::expr::ScalarFunction;
@@ -15,11 +15,10 @@ use datafusion::logical_expr::type_coercion::binary::type_union_resolution;
 use datafusion::logical_expr::type_coercion::functions::fields_with_udf;
 use datafusion::logical_expr::{
     ArrayFunctionArgument, ArrayFunctionSignature, ColumnarValue, Documentation, Expr, ReturnFieldArgs, ScalarFunctionArgs,
-    ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, cast,
+    ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, cast, lit,
 };
 use datafusion::scalar::ScalarValue;
 
-use super::compare::{double, wider};
 use super::list_set_functions;
 
 const MAP: &str = "map";
@@ -291,6 +290,47 @@ impl ScalarUDFImpl for OneType {
 
     fn documentation(&self) -> Option<&Documentation> {
         self.inner.documentation()
+    }
+}
+
+/// Returns the type that holds the values of all given types, if DataFusion would take another.
+pub(super) fn wider(types: &[DataType]) -> Option<DataType> {
+    let zone = types.iter().find_map(|ty| match ty {
+        DataType::Timestamp(_, Some(zone)) => Some(zone.clone()),
+        _ => None,
+    });
+    let finest = types.iter().filter_map(|ty| match ty {
+        DataType::Timestamp(unit, _) => Some(*unit),
+        _ => None,
+    });
+    if types.iter().any(|ty| ty.is_floating()) && types.iter().any(DataType::is_decimal) {
+        return Some(DataType::Float64);
+    }
+    let finest = finest.max()?;
+    let mixed = types.iter().any(|ty| match ty {
+        DataType::Timestamp(unit, _) => *unit != finest,
+        DataType::Date32 => true,
+        _ => false,
+    });
+    mixed.then(|| DataType::Timestamp(finest.max(TimeUnit::Microsecond), zone))
+}
+
+/// Casts a decimal to a double. A literal becomes the double that is nearest to its text.
+pub(super) fn double(expr: Expr) -> Expr {
+    if let Expr::Literal(value, _) = &expr
+        && let Some(text) = decimal_text(value)
+        && let Ok(value) = text.parse::<f64>()
+    {
+        return lit(value);
+    }
+    cast(expr, DataType::Float64)
+}
+
+/// Returns the text of a decimal, or `None` for other values.
+pub(super) fn decimal_text(value: &ScalarValue) -> Option<String> {
+    match value {
+        ScalarValue::Decimal128(Some(v), precision, scale) => Some(Decimal128Type::format_decimal(*v, *precision, *scale)),
+        _ => None,
     }
 }
 

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Decimal128Type, DecimalType, Field, FieldRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{Column, DFSchema, TableReference, plan_err};
@@ -27,7 +27,7 @@ use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 use esker_read::is_variant;
 
-use super::common_type::{BESIDE_UUIDS, coerce_items, lists, map_of, texts_and_uuids};
+use super::common_type::{BESIDE_UUIDS, coerce_items, decimal_text, double, lists, map_of, texts_and_uuids, wider};
 use super::comparison_keys;
 use super::constant::constant;
 use super::function::call;
@@ -35,9 +35,9 @@ use super::instant::Instant;
 use super::literal_position::{LiteralPosition, compared, compares, position_of};
 use super::patterns::{rewrite_patterns, takes_patterns};
 use super::plans::{rewrite_expressions, visible};
-use super::quotient::{FRACTION, rewrite_fraction};
+use super::quotient::{FRACTION, divided, rewrite_fraction};
 use super::rewrites::{
-    divided, duration, rewrite_cast, rewrite_date_arithmetic, rewrite_date_bin, rewrite_filter, rewrite_frame, rewrite_lag_lead,
+    duration, rewrite_cast, rewrite_date_arithmetic, rewrite_date_bin, rewrite_filter, rewrite_frame, rewrite_lag_lead,
     rewrite_like, rewrite_replace, rewrite_trunc,
 };
 use super::rounding::rewrite_rounding;
@@ -275,28 +275,6 @@ fn texts_as_uuids(union: &mut datafusion::logical_expr::Union, column: usize) ->
     Ok(())
 }
 
-/// Returns the type that holds the values of all given types, if DataFusion would take another.
-pub(super) fn wider(types: &[DataType]) -> Option<DataType> {
-    let zone = types.iter().find_map(|ty| match ty {
-        DataType::Timestamp(_, Some(zone)) => Some(zone.clone()),
-        _ => None,
-    });
-    let finest = types.iter().filter_map(|ty| match ty {
-        DataType::Timestamp(unit, _) => Some(*unit),
-        _ => None,
-    });
-    if types.iter().any(|ty| ty.is_floating()) && types.iter().any(DataType::is_decimal) {
-        return Some(DataType::Float64);
-    }
-    let finest = finest.max()?;
-    let mixed = types.iter().any(|ty| match ty {
-        DataType::Timestamp(unit, _) => *unit != finest,
-        DataType::Date32 => true,
-        _ => false,
-    });
-    mixed.then(|| DataType::Timestamp(finest.max(TimeUnit::Microsecond), zone))
-}
-
 /// Casts an expression to the type that [`wider`] found. Leaves an expression of a type that [`wider`] ignores as it is.
 fn widened(expr: Expr, from: &DataType, to: &DataType) -> Expr {
     match from {
@@ -425,25 +403,6 @@ fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         _ => None,
     };
     Ok(made.map_or_else(|| Transformed::no(expr), Transformed::yes))
-}
-
-/// Casts a decimal to a double. A literal becomes the double that is nearest to its text.
-pub(super) fn double(expr: Expr) -> Expr {
-    if let Expr::Literal(value, _) = &expr
-        && let Some(text) = decimal_text(value)
-        && let Ok(value) = text.parse::<f64>()
-    {
-        return lit(value);
-    }
-    cast(expr, DataType::Float64)
-}
-
-/// Returns the text of a decimal, or `None` for other values.
-fn decimal_text(value: &ScalarValue) -> Option<String> {
-    match value {
-        ScalarValue::Decimal128(Some(v), precision, scale) => Some(Decimal128Type::format_decimal(*v, *precision, *scale)),
-        _ => None,
-    }
 }
 
 /// Rewrites `left op right`. Returns `None` if DataFusion's own conversion of the two is right.

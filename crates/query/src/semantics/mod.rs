@@ -56,6 +56,7 @@ mod text_literal;
 mod trunc;
 mod types;
 mod uuid;
+mod variant_types;
 mod variants;
 
 pub(crate) use convert::{cast_values, is_own, nearest};
@@ -66,8 +67,10 @@ pub(crate) use plans::rewrite_expressions;
 pub(crate) use quantified::name as quantified;
 pub(crate) use quotient::FRACTION;
 pub(crate) use signed::signed;
-pub(crate) use types::{SqlTypes, mark_fixed, stored, type_name, without_marks};
-pub(crate) use variants::{checked_part, extracted_part, extracted_type};
+use types::SqlTypes;
+pub(crate) use types::{mark_fixed, stored, type_name, without_marks};
+pub(crate) use variant_types::variant_type_named;
+pub(crate) use variants::{extracted_part, extracted_type, extraction_of};
 
 /// Additional names of functions.
 ///

@@ -10,12 +10,11 @@ use datafusion::common::DFSchema;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ExprSchemable, Operator, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
-    binary_expr, cast,
+    binary_expr, cast, lit,
 };
 use datafusion::scalar::ScalarValue;
 
 use super::function::null_if_untyped;
-use super::rewrites::divided;
 
 /// Digits after the point that a quotient keeps if it has more than 38 digits in all.
 const LEAST_SCALE: i16 = 6;
@@ -32,6 +31,27 @@ struct Quotient {
 pub(super) fn call(left: Expr, right: Expr) -> Expr {
     let signature = Signature::any(2, Volatility::Immutable);
     Arc::new(ScalarUDF::new_from_impl(Quotient { signature })).call(vec![left, right])
+}
+
+/// Returns the quotient of two decimals, or of a decimal and an integer. Returns `None` for other types.
+pub(super) fn divided(left: &Expr, right: &Expr, (l, r): (DataType, DataType)) -> Option<Expr> {
+    if !l.is_decimal() && !r.is_decimal() {
+        return None;
+    }
+    let decimal = |expr: &Expr, ty: DataType| match ty {
+        DataType::Decimal128(..) => Some(expr.clone()),
+        // A literal is a decimal of as many digits as it is written with.
+        DataType::Int64 if let Expr::Literal(ScalarValue::Int64(Some(value)), _) = expr => {
+            let digits = value.unsigned_abs().checked_ilog10().map_or(1, |log| log + 1);
+            Some(lit(ScalarValue::Decimal128(Some(i128::from(*value)), u8::try_from(digits).ok()?, 0)))
+        }
+        DataType::Int8 | DataType::Int16 | DataType::Int32 => Some(cast(expr.clone(), DataType::Decimal128(10, 0))),
+        DataType::Int64 | DataType::UInt8 | DataType::UInt16 | DataType::UInt32 | DataType::UInt64 => {
+            Some(cast(expr.clone(), DataType::Decimal128(20, 0)))
+        }
+        _ => None,
+    };
+    Some(call(decimal(left, l)?, decimal(right, r)?))
 }
 
 /// Name of the function for `/` in texts of Spark and DuckDB, where a quotient of integers has a fraction.

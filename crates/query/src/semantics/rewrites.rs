@@ -21,7 +21,7 @@ use super::function::call;
 use super::text_literal::{self, text};
 use super::trunc::Trunc;
 use super::types::is_uuid;
-use super::{quotient, shapes, sized, uuid, variants};
+use super::{shapes, sized, uuid, variants};
 use crate::error_wording::sql_type;
 
 /// Rewrites `date ± interval`, `date ± time` and `time ± interval`; `minus` is the operator.
@@ -236,27 +236,6 @@ pub(super) fn rewrite_replace(call: &Expr, args: &[Expr]) -> Result<Option<Expr>
         return Ok(None);
     }
     Ok(Some(when(what.clone().eq(lit("")), value.clone()).otherwise(call.clone())?))
-}
-
-/// Returns the quotient of two decimals, or of a decimal and an integer. Returns `None` for other types.
-pub(super) fn divided(left: &Expr, right: &Expr, (l, r): (DataType, DataType)) -> Option<Expr> {
-    if !l.is_decimal() && !r.is_decimal() {
-        return None;
-    }
-    let decimal = |expr: &Expr, ty: DataType| match ty {
-        DataType::Decimal128(..) => Some(expr.clone()),
-        // A literal is a decimal of as many digits as it is written with.
-        DataType::Int64 if let Expr::Literal(ScalarValue::Int64(Some(value)), _) = expr => {
-            let digits = value.unsigned_abs().checked_ilog10().map_or(1, |log| log + 1);
-            Some(lit(ScalarValue::Decimal128(Some(i128::from(*value)), u8::try_from(digits).ok()?, 0)))
-        }
-        DataType::Int8 | DataType::Int16 | DataType::Int32 => Some(cast(expr.clone(), DataType::Decimal128(10, 0))),
-        DataType::Int64 | DataType::UInt8 | DataType::UInt16 | DataType::UInt32 | DataType::UInt64 => {
-            Some(cast(expr.clone(), DataType::Decimal128(20, 0)))
-        }
-        _ => None,
-    };
-    Some(quotient::call(decimal(left, l)?, decimal(right, r)?))
 }
 
 /// Rewrites a cast that is not Arrow's, or whose type has a length. `safe` is true for `TRY_CAST`.

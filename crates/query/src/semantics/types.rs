@@ -65,7 +65,7 @@ impl TypePlanner for SqlTypes {
                 DataType::Binary
             }
             ast::DataType::Map(key, value) => {
-                let ty = crate::variant::type_of_map(key, value)?;
+                let ty = super::variant_types::type_of_map(key, value)?;
                 return Ok(ty.map(|ty| Arc::new(Field::new("", ty, true))));
             }
             ast::DataType::Custom(custom, about) => match custom.to_string().to_lowercase().as_str() {

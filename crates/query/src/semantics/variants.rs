@@ -24,7 +24,7 @@ use esker_read::{is_variant, variant_type};
 use super::function::{Unary, UnaryFunction, call};
 use super::literal_position::compares;
 use super::plans::{rewrite_expressions, visible};
-use crate::variant::{Extract, Path, extraction_of, holds_variant, of_values};
+use crate::variant::{Extract, Path, extract, holds_variant, of_values};
 
 /// Functions that compare their arguments.
 const COMPARING: [&str; 21] = [
@@ -215,13 +215,48 @@ pub(crate) fn extracted_part(expr: &dyn PhysicalExpr) -> Option<(&Arc<dyn Physic
 }
 
 /// Returns the column and the part that an expression of [`VariantParts`] takes, or `None` for other expressions.
-pub(crate) fn checked_part(expr: &Expr) -> Option<(&Column, Extract)> {
+fn checked_part(expr: &Expr) -> Option<(&Column, Extract)> {
     let Expr::ScalarFunction(ScalarFunction { func, args }) = expr else { return None };
     let PartValue { safe, .. } = func.inner().downcast_ref::<UnaryFunction<PartValue>>()?.inner;
     let Expr::ScalarFunction(ScalarFunction { func, args }) = args.first()? else { return None };
     let ExtractPart(extract) = &func.inner().downcast_ref::<UnaryFunction<ExtractPart>>()?.inner;
     let Expr::Column(column) = args.first()? else { return None };
     Some((column, Extract { safe, ..extract.clone() }))
+}
+
+/// Returns the column from which an expression takes a value, with the path to the value and its type.
+///
+/// Returns `None` if the expression is something else.
+pub(crate) fn extraction_of(expr: &Expr) -> Option<(&Column, Extract)> {
+    if let Some(part) = checked_part(expr) {
+        return Some(part);
+    }
+    match expr {
+        Expr::Column(column) => Some((column, Extract { path: Path(Vec::new()), to: variant_type(), safe: false })),
+        Expr::ScalarFunction(ScalarFunction { func, args }) => {
+            let own = match func.name() {
+                "variant_get" | "try_variant_get" => {
+                    let literals: Vec<Option<&ScalarValue>> = args
+                        .iter()
+                        .skip(1)
+                        .map(|arg| if let Expr::Literal(value, _) = arg { Some(value) } else { None })
+                        .collect();
+                    extract(func.name(), func.name() == "try_variant_get", &literals).ok()?
+                }
+                "of_variant" | "try_of_variant" => {
+                    let to = func.inner().return_type(&[variant_type()]).ok()?;
+                    Extract { path: Path(Vec::new()), to, safe: func.name() == "try_of_variant" }
+                }
+                _ => return None,
+            };
+            let (column, Extract { path: Path(mut steps), to, .. }) = extraction_of(args.first()?)?;
+            is_variant(&to).then(|| {
+                steps.extend(own.path.0);
+                (column, Extract { path: Path(steps), ..own })
+            })
+        }
+        _ => None,
+    }
 }
 
 impl Unary for ExtractPart {

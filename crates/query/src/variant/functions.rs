@@ -14,8 +14,8 @@ use datafusion::logical_expr::{
 use datafusion::scalar::ScalarValue;
 use esker_read::{VariantRows, is_variant, variant_type};
 
-use super::{Extract, Path, json, texts, types};
-use crate::semantics::null_if_untyped;
+use super::{Extract, Path, json, texts};
+use crate::semantics::{null_if_untyped, variant_type_named};
 
 /// The operation of a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -36,8 +36,8 @@ struct Function {
     signature: Signature,
 }
 
-/// Returns the functions.
-pub(super) fn functions() -> Vec<ScalarUDF> {
+/// Returns the functions of variants that statements call by name.
+pub(crate) fn functions() -> Vec<ScalarUDF> {
     let one = |name, does| ScalarUDF::new_from_impl(Function::of(name, does));
     vec![
         one("parse_json", Operation::Parse { safe: false }),
@@ -82,13 +82,13 @@ fn wrong<T>(function: &str, what: &str) -> Result<T> {
 ///
 /// `rest` holds the arguments after the first; those that are no literals are `None`. Fails if the path or the type is missing or
 /// invalid.
-pub(super) fn extract(function: &str, safe: bool, rest: &[Option<&ScalarValue>]) -> Result<Extract> {
+pub(crate) fn extract(function: &str, safe: bool, rest: &[Option<&ScalarValue>]) -> Result<Extract> {
     let text = |at: usize| rest.get(at).copied().flatten().and_then(|value| value.try_as_str().flatten());
     let Some(path) = text(0) else { return wrong(function, "the second argument must be a path, as '$.a.b'") };
     let to = match rest.len() {
         1 => variant_type(),
         _ => match text(1) {
-            Some(name) => types::named(name)?,
+            Some(name) => variant_type_named(name)?,
             None => return wrong(function, "the third argument must be the name of a type, as 'int'"),
         },
     };

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, ListArray, MapArray, StringArray, StructArray};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use arrow::error::ArrowError;
-use datafusion::logical_expr::ScalarUDF;
 use esker_read::{is_variant, variant_at};
 
 mod cast;
@@ -19,21 +18,14 @@ mod path;
 mod project;
 mod prune;
 mod scan;
-mod types;
 
 pub(crate) use cast::Extract;
-pub(crate) use functions::field_of_variant;
+pub(crate) use functions::{extract, field_of_variant, functions};
 pub(crate) use make::of_values;
 pub(crate) use path::Path;
 pub(crate) use project::PartsIntoScans;
-pub(crate) use prune::{Conditions, extraction_of};
+pub(crate) use prune::Conditions;
 pub(crate) use scan::ShreddedPart;
-pub(crate) use types::type_of_map;
-
-/// Returns the functions of variants that statements call by name.
-pub(crate) fn functions() -> Vec<ScalarUDF> {
-    functions::functions()
-}
 
 /// Returns true if a type is a variant, or contains one.
 pub(crate) fn holds_variant(ty: &DataType) -> bool {

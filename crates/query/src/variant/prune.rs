@@ -16,7 +16,6 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema};
 use datafusion::error::Result;
 use datafusion::logical_expr::Expr;
-use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction};
 use datafusion::physical_optimizer::pruning::{PruningPredicate, PruningPredicateBuilder};
 use datafusion::scalar::ScalarValue;
@@ -31,10 +30,9 @@ use parquet::file::metadata::ParquetMetaData;
 use parquet::file::page_index::column_index::ColumnIndexMetaData;
 use roaring::RoaringTreemap;
 
+use super::Extract;
 use super::cast::natural;
-use super::functions::extract;
-use super::{Extract, Path};
-use crate::semantics::{cast_values, checked_part};
+use crate::semantics::{cast_values, extraction_of};
 
 /// The conditions of a scan that name parts of variants.
 #[derive(Debug)]
@@ -169,41 +167,6 @@ fn part(expr: &Expr, schema: &Schema) -> Option<PartColumn> {
     let names = path.names()?.into_iter().map(str::to_owned).collect::<Vec<_>>();
     let text = format!("{}\u{1f}{names:?}\u{1f}{to}", column.name);
     Some(PartColumn { column: text, id: field_id(field)?, names, to })
-}
-
-/// Returns the column from which an expression takes a value, with the path to the value and its type.
-///
-/// Returns `None` if the expression is something else.
-pub(crate) fn extraction_of(expr: &Expr) -> Option<(&Column, Extract)> {
-    if let Some(part) = checked_part(expr) {
-        return Some(part);
-    }
-    match expr {
-        Expr::Column(column) => Some((column, Extract { path: Path(Vec::new()), to: esker_read::variant_type(), safe: false })),
-        Expr::ScalarFunction(ScalarFunction { func, args }) => {
-            let own = match func.name() {
-                "variant_get" | "try_variant_get" => {
-                    let literals: Vec<Option<&ScalarValue>> = args
-                        .iter()
-                        .skip(1)
-                        .map(|arg| if let Expr::Literal(value, _) = arg { Some(value) } else { None })
-                        .collect();
-                    extract(func.name(), func.name() == "try_variant_get", &literals).ok()?
-                }
-                "of_variant" | "try_of_variant" => {
-                    let to = func.inner().return_type(&[esker_read::variant_type()]).ok()?;
-                    Extract { path: Path(Vec::new()), to, safe: func.name() == "try_of_variant" }
-                }
-                _ => return None,
-            };
-            let (column, Extract { path: Path(mut steps), to, .. }) = extraction_of(args.first()?)?;
-            is_variant(&to).then(|| {
-                steps.extend(own.path.0);
-                (column, Extract { path: Path(steps), ..own })
-            })
-        }
-        _ => None,
-    }
 }
 
 impl PartColumn {

@@ -4,6 +4,8 @@
 //! statement is planned. Nothing is listed unless the statement asks for `information_schema`. Start reading at
 //! `Namespace::find`.
 
+mod views;
+
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,13 +20,14 @@ use esker_catalog::{Catalog, LoadedTable, LoadedView};
 use esker_format::{MAIN_BRANCH, Schema, SnapshotRef};
 use esker_read::Reader;
 use esker_state::TabularKind;
-use esker_types::{Coded, ErrorCode, IdentError, NamespaceName, TableName, catch_panic};
+use esker_types::{Coded, ErrorCode, TableName, catch_panic};
 
 use crate::log::QueryStats;
 use crate::row_position_scan::RowTable;
 use crate::statement_text::{AsOf, parse_name};
 use crate::table::columns;
-use crate::{IcebergTable, QueryError, QueryLog, inspect, system, views};
+use crate::table_names::{candidate_tables, shown};
+use crate::{IcebergTable, QueryError, QueryLog, inspect, system};
 
 /// The warehouses as one statement sees them.
 #[derive(Debug, Clone)]
@@ -160,36 +163,6 @@ async fn list(catalog: &Catalog) -> crate::Result<NamesByNamespace> {
         tables.retain(|(name, _)| names.insert(name.clone()));
     }
     Ok(lists)
-}
-
-/// Prefix of a namespace whose levels are known. The namespace's key follows, in which a dot does not separate levels.
-const EXACT: char = NamespaceName::SEPARATOR;
-
-/// Returns the schema that means a namespace and no other.
-pub(crate) fn exact_schema(namespace: &str) -> String {
-    format!("{EXACT}{namespace}")
-}
-
-/// Returns levels joined by dots, for people and for lists.
-fn shown(levels: &[String]) -> String {
-    levels.iter().map(|level| level.trim_start_matches(EXACT).replace(EXACT, ".")).collect::<Vec<_>>().join(".")
-}
-
-/// Returns the tables that a name may mean, the likeliest first.
-///
-/// The first has the levels as they are written, the second splits them at dots.
-pub(crate) fn candidate_tables(levels: &[String], table: &str) -> std::result::Result<Vec<TableName>, IdentError> {
-    let of = |levels: Vec<String>| TableName::new(NamespaceName::new(levels)?, table);
-    if let [level] = levels
-        && let Some(key) = level.strip_prefix(EXACT)
-    {
-        return Ok(vec![of(key.split(EXACT).map(str::to_owned).collect())?]);
-    }
-    let mut found = vec![of(levels.to_vec())?];
-    if levels.iter().any(|level| level.contains('.')) {
-        found.extend(of(levels.iter().flat_map(|level| level.split('.')).map(str::to_owned).collect()));
-    }
-    Ok(found)
 }
 
 impl CatalogProviderList for NameResolver {

@@ -11,13 +11,13 @@ use datafusion::sql::sqlparser::parser::Parser;
 
 use esker_read::geo_metadata;
 
-use crate::semantics::SqlTypes;
+use super::types::SqlTypes;
 
 /// Greatest number of types that may be nested in one another.
 const DEEPEST: usize = 20;
 
 /// Returns the type of a name, as a `CAST` has it. Fails if a variant cannot be read as the type.
-pub(super) fn named(name: &str) -> Result<DataType> {
+pub(crate) fn variant_type_named(name: &str) -> Result<DataType> {
     let wrong = || DataFusionError::Plan(format!("a variant can't be read as type '{name}'"));
     // The parser's work grows faster than the depth of the types, so the depth is checked first.
     if name.chars().filter(|c| matches!(c, '<' | '[' | '(')).count() > DEEPEST {
@@ -93,7 +93,7 @@ fn type_of(ty: &SqlType) -> Result<Option<DataType>> {
 }
 
 /// Returns the Arrow type of a map, or `None` if a variant cannot be read as its keys or values.
-pub(crate) fn type_of_map(key: &SqlType, value: &SqlType) -> Result<Option<DataType>> {
+pub(super) fn type_of_map(key: &SqlType, value: &SqlType) -> Result<Option<DataType>> {
     Ok(type_of(key)?.zip(type_of(value)?).map(|(key, value)| map(key, value)))
 }
 
@@ -133,11 +133,11 @@ mod tests {
             ),
             ("map(varchar, bigint)", map(DataType::Utf8, DataType::Int64)),
         ] {
-            assert_eq!(named(name).expect(name), ty, "{name}");
+            assert_eq!(variant_type_named(name).expect(name), ty, "{name}");
         }
         let deep = format!("int{}", "[]".repeat(4000));
         for wrong in [deep.as_str(), "varchar(2)", "timestamp(0)", "", "quux", "int int", "decimal(99)", "struct<"] {
-            named(wrong).map(drop).expect_err(wrong);
+            variant_type_named(wrong).map(drop).expect_err(wrong);
         }
     }
 }

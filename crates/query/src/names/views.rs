@@ -15,8 +15,10 @@ use esker_catalog::LoadedView;
 use esker_format::ViewRepresentation;
 use esker_types::NamespaceName;
 
-use crate::names::{NameResolver, exact_schema};
-use crate::statement_text::{Grammar, Parsed};
+use super::NameResolver;
+use crate::dialect::Grammar;
+use crate::statement_text::Parsed;
+use crate::table_names::exact_schema;
 use crate::{QueryError, Result, arrow_types, information, opaque, plan, statement_text};
 
 /// Maximum depth of views within views.
