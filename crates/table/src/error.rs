@@ -5,8 +5,21 @@
 use esker_format::FormatError;
 use esker_storage::StorageError;
 use esker_types::{Coded, CodedError, ErrorCode};
+use serde::{Deserialize, Serialize};
 
-use crate::BadProperty;
+/// A property whose value cannot be parsed. Its display form is the evidence of the health finding `bad-property`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("table property {key} = {value:?} is not {expects}; {instead}")]
+pub struct BadProperty {
+    /// The key, with the column's name for a property of a column.
+    pub key: String,
+    /// The value as it was set.
+    pub value: String,
+    /// The values that are valid, completing "is not …".
+    pub expects: String,
+    /// The consequence: the value that is used instead, or the operation that stays off.
+    pub instead: String,
+}
 
 /// The error of an operation on a table's metadata.
 #[derive(Debug, thiserror::Error)]

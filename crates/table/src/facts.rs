@@ -10,37 +10,9 @@ use esker_format::{ManifestContent, ManifestFile, Operation, TableMetadata};
 use esker_types::Millis;
 use serde::{Deserialize, Serialize};
 
-use crate::properties::{BadProperty, MANIFEST_BYTES, MAX_SNAPSHOT_AGE, TARGET_FILE_BYTES, bad_properties};
-use crate::summary::{PartitionSum, files_with_deletes};
-use crate::{ManifestSummary, PartitionKey, Result, ancestors, partition_label};
-
-/// The upper bounds in bytes, exclusive, of the classes of the file-size histogram. The last class has none.
-pub const HISTOGRAM_BOUNDS: [u64; 5] = [1 << 20, 8 << 20, 32 << 20, 128 << 20, 512 << 20];
-
-/// Counts and sizes of the delete files of one kind.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DeleteFacts {
-    /// The number of delete files, or of deletion vectors.
-    pub files: u64,
-    /// The number of deletes in the files.
-    pub records: u64,
-    /// The size in bytes. For a deletion vector it is the size of its blob.
-    pub bytes: u64,
-}
-
-/// Adds a count and stops at the largest number, because any client may have written the count.
-pub(crate) fn add(sum: &mut u64, n: u64) {
-    *sum = sum.saturating_add(n);
-}
-
-impl DeleteFacts {
-    /// Adds the counts and sizes of other delete files.
-    pub(crate) fn add(&mut self, other: Self) {
-        add(&mut self.files, other.files);
-        add(&mut self.records, other.records);
-        add(&mut self.bytes, other.bytes);
-    }
-}
+use crate::properties::{MANIFEST_BYTES, MAX_SNAPSHOT_AGE, TARGET_FILE_BYTES, bad_properties};
+use crate::summary::{DeleteFacts, HISTOGRAM_BOUNDS, PartitionSum, add, files_with_deletes};
+use crate::{BadProperty, ManifestSummary, PartitionKey, Result, ancestors, partition_label};
 
 /// Returns the default of `commit.manifest.target-size-bytes`, for stored facts without the field.
 fn default_manifest_bytes() -> u64 {

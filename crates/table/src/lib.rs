@@ -42,9 +42,9 @@ pub use entries::{
     EntryRef, ManifestEntries, ReferencedManifest, count_live_files, find_unknown_spec, has_deletes, list_location,
     referenced_manifests, visit_changes,
 };
-pub use error::TableError;
+pub use error::{BadProperty, TableError};
 pub use expr::{Expr, Op, Predicate};
-pub use facts::{DeleteFacts, FileCounts, HISTOGRAM_BOUNDS, MIN_INPUT_FILES, TableFacts, collect_facts};
+pub use facts::{FileCounts, MIN_INPUT_FILES, TableFacts, collect_facts};
 pub use files::{FileRef, PlannableFile, SnapshotFiles};
 pub use label::{dir_of_label, partition_dir, partition_label, value_label};
 pub use live::{DeleteKind, LiveDelete, LiveFile, LiveFiles, load_live, load_manifests};
@@ -52,7 +52,6 @@ pub use manifests::{Manifest, Manifests};
 pub use metadata_json::MetadataJson;
 pub use partition::{PartitionKey, PartitionTypes, all_partition_types, column_type, partition_types};
 pub use plan_json::{hex, partition_json, stats_json};
-pub use properties::BadProperty;
 pub use ranges::source_range;
 pub use reach::{
     FileKind, Outline, Reachable, ReachableFiles, UnreadableFile, outline, outline_lenient, reachable, reachable_lenient,
@@ -63,7 +62,7 @@ pub use residual::residual;
 pub use retention::{Expirable, ExpiryPolicy, protected_since, snapshots_to_expire};
 pub use scan::{ScanPlan, ScanTask, plan_appended, plan_scan, projection};
 pub use snapshot_builder::{BuiltSnapshot, DeleteKey, RecordPaths, SnapshotChanges, build_snapshot, delete_key, manifest_bytes};
-pub use summary::ManifestSummary;
+pub use summary::{DeleteFacts, HISTOGRAM_BOUNDS, ManifestSummary};
 
 /// The result of an operation on a table's metadata.
 pub type Result<T> = std::result::Result<T, TableError>;

@@ -8,7 +8,7 @@ use esker_format::{DataContentType, DataFile, ManifestEntry, ManifestFile, Snaps
 use futures::FutureExt;
 use futures::stream::{StreamExt, TryStreamExt};
 
-use crate::{Manifest, Manifests, Result};
+use crate::{Manifest, Manifests, PartitionKey, Result};
 
 /// The number of manifests that are read at the same time.
 pub(crate) const MANIFEST_CONCURRENCY: usize = 8;
@@ -69,6 +69,13 @@ impl LiveFile {
             first_row_id: entry.data_file.first_row_id,
             file: entry.data_file,
         }
+    }
+}
+
+impl<'a> PartitionKey<'a> {
+    /// Returns the partition of a data or delete file.
+    pub fn of(file: &'a LiveFile) -> Self {
+        Self::new(file.spec_id, &file.file.partition)
     }
 }
 

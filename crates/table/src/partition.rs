@@ -7,8 +7,6 @@ use std::borrow::Cow;
 
 use esker_format::{PrimitiveType, TableMetadata, Type, Value};
 
-use crate::LiveFile;
-
 /// The key that identifies a partition: the id of its spec, and its values.
 ///
 /// Two keys are equal if Java's `StructLikeWrapper` finds them equal: every NaN is the same value, 0.0 and -0.0 are different ones.
@@ -23,11 +21,6 @@ impl<'a> PartitionKey<'a> {
     /// Creates the key of the partition of a spec with these values, in the order of the spec's fields.
     pub const fn new(spec_id: i32, values: &'a [Option<Value>]) -> Self {
         Self { spec_id, values: Cow::Borrowed(values) }
-    }
-
-    /// Returns the partition of a data or delete file.
-    pub fn of(file: &'a LiveFile) -> Self {
-        Self::new(file.spec_id, &file.file.partition)
     }
 
     /// Returns the id of the partition spec.

@@ -9,23 +9,9 @@ use std::collections::{BTreeMap, HashMap};
 use esker_types::Millis;
 use serde::{Deserialize, Serialize};
 
-use crate::{Result, TableError};
+use crate::{BadProperty, Result, TableError};
 
 const DAY_MS: Millis = 24 * 3600 * 1000;
-
-/// A property whose value cannot be parsed. Its display form is the evidence of the health finding `bad-property`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("table property {key} = {value:?} is not {expects}; {instead}")]
-pub struct BadProperty {
-    /// The key, with the column's name for a property of a column.
-    pub key: String,
-    /// The value as it was set.
-    pub value: String,
-    /// The values that are valid, completing "is not …".
-    pub expects: String,
-    /// The consequence: the value that is used instead, or the operation that stays off.
-    pub instead: String,
-}
 
 /// A map of properties, by key.
 pub trait Properties {

@@ -26,16 +26,12 @@ use serde::{Deserialize, Serialize};
 use crate::context::JobContext;
 use crate::{MaintenanceError, Result};
 use columns::{Leaf, leaves};
+use findings::NOT_IN_STORAGE;
 pub use findings::{CheckFinding, CheckFindingKind};
 pub(crate) use job::Verification;
 use metadata::{list_of, of_rules, of_unknown_specs};
 use origin::Origins;
-
-/// Number of files that are checked at the same time.
-const CONCURRENCY: usize = 16;
-
-/// The finding's text for metadata that is missing in storage, although this server may have it in memory.
-const NOT_IN_STORAGE: &str = "it is not in storage";
+use snapshots::CONCURRENCY;
 
 /// The options of a check.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,9 +10,13 @@ use esker_table::{UnreadableFile, outline_lenient};
 use esker_types::Coded;
 use futures::stream::{StreamExt, TryStreamExt};
 
-use super::{CONCURRENCY, CheckFinding, CheckFindingKind, NOT_IN_STORAGE, of_unknown_specs};
+use super::findings::{CheckFinding, CheckFindingKind, NOT_IN_STORAGE};
+use super::metadata::of_unknown_specs;
 use crate::context::JobContext;
 use crate::{MaintenanceError, Result};
+
+/// Number of files that are checked at the same time.
+pub(super) const CONCURRENCY: usize = 16;
 
 /// Returns findings for manifest lists and manifests that can't be read, in snapshots other than `checked`, and records them as
 /// damage.
