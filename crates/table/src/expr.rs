@@ -137,7 +137,7 @@ impl Expr {
     /// Returns [`TableError::Filter`] if the JSON is no filter, names an unknown column, or has a literal that does not fit its
     /// column.
     pub fn parse(json: &Json, schema: &Schema, case_sensitive: bool) -> Result<Self> {
-        parse(json, schema, case_sensitive, false)
+        FilterParser { schema, case_sensitive }.parse(json, false)
     }
 
     /// Returns the conjunction of two filters, simplified if one is a constant.
@@ -196,60 +196,72 @@ fn invalid(what: String) -> TableError {
     TableError::Filter(what)
 }
 
-fn parse(json: &Json, schema: &Schema, case_sensitive: bool, negated: bool) -> Result<Expr> {
-    let constant = |value: bool| if value != negated { Expr::True } else { Expr::False };
-    if let Some(value) = json.as_bool() {
-        return Ok(constant(value));
-    }
-    let kind = json["type"].as_str().ok_or_else(|| invalid(format!("a filter needs a type: {json}")))?;
-    let child = |key: &str, negated: bool| match json.get(key) {
-        Some(child) => parse(child, schema, case_sensitive, negated),
-        None => Err(invalid(format!("a filter of type {kind:?} needs {key:?}"))),
-    };
-    match (kind, negated) {
-        ("true", _) => Ok(constant(true)),
-        ("false", _) => Ok(constant(false)),
-        ("literal", _) => json["value"].as_bool().map(constant).ok_or_else(|| invalid(format!("not a boolean literal: {json}"))),
-        ("not", _) => child("child", !negated),
-        ("and", false) | ("or", true) => Ok(child("left", negated)?.and(child("right", negated)?)),
-        ("or", false) | ("and", true) => Ok(child("left", negated)?.or(child("right", negated)?)),
-        _ => predicate(json, kind, schema, case_sensitive, negated),
-    }
+/// The columns that a filter may name, and how it names them.
+struct FilterParser<'a> {
+    schema: &'a Schema,
+    case_sensitive: bool,
 }
 
-fn predicate(json: &Json, kind: &str, schema: &Schema, case_sensitive: bool, negated: bool) -> Result<Expr> {
-    let op = Op::parse(kind).ok_or_else(|| invalid(format!("unknown type of filter: {kind:?}")))?;
-    let op = if negated { op.opposite() } else { op };
-    let term = json.get("term").or_else(|| json.get("child"));
-    let term = term.ok_or_else(|| invalid(format!("a filter of type {kind:?} needs a term")))?;
-    let (name, transform) = term_of(term)?;
-    let field = match case_sensitive {
-        true => schema.field_by_name(name),
-        false => schema.field_by_name_case_insensitive(name),
-    };
-    let field = field.ok_or_else(|| invalid(format!("the filter names the column {name:?}, which the table does not have")))?;
-    let mut values = Vec::new();
-    if !op.is_unary() {
-        let given: Vec<&Json> = match (json.get("values").and_then(Json::as_array), json.get("value")) {
-            (Some(list), _) => list.iter().collect(),
-            (None, Some(value)) => vec![value],
-            (None, None) => return Err(invalid(format!("a filter of type {kind:?} on {name:?} needs a value"))),
+impl FilterParser<'_> {
+    /// Parses a filter, or its negation if `negated`.
+    fn parse(&self, json: &Json, negated: bool) -> Result<Expr> {
+        let constant = |value: bool| if value != negated { Expr::True } else { Expr::False };
+        if let Some(value) = json.as_bool() {
+            return Ok(constant(value));
+        }
+        let kind = json["type"].as_str().ok_or_else(|| invalid(format!("a filter needs a type: {json}")))?;
+        let child = |key: &str, negated: bool| match json.get(key) {
+            Some(child) => self.parse(child, negated),
+            None => Err(invalid(format!("a filter of type {kind:?} needs {key:?}"))),
         };
-        let ty = match &transform {
-            None => field.field_type.as_ref().clone(),
-            Some(transform) => transform
-                .result_type(&field.field_type)
-                .ok_or_else(|| invalid(format!("transform {transform} does not fit {name:?}, which is {}", field.field_type)))?,
-        };
-        let Type::Primitive(ty) = ty else { return Err(invalid(format!("column {name:?} is not of a primitive type"))) };
-        for value in given {
-            let parsed = parsed(value, &ty);
-            values.push(parsed.ok_or_else(|| invalid(format!("{value} is not a value of column {name:?}, which is {ty}")))?);
+        match (kind, negated) {
+            ("true", _) => Ok(constant(true)),
+            ("false", _) => Ok(constant(false)),
+            ("literal", _) => {
+                json["value"].as_bool().map(constant).ok_or_else(|| invalid(format!("not a boolean literal: {json}")))
+            }
+            ("not", _) => child("child", !negated),
+            ("and", false) | ("or", true) => Ok(child("left", negated)?.and(child("right", negated)?)),
+            ("or", false) | ("and", true) => Ok(child("left", negated)?.or(child("right", negated)?)),
+            _ => self.predicate(json, kind, negated),
         }
     }
-    let mut printed = json.clone();
-    printed["type"] = json!(op.name());
-    Ok(Expr::Predicate(Predicate { op, field: field.id, transform, values, json: printed }))
+
+    fn predicate(&self, json: &Json, kind: &str, negated: bool) -> Result<Expr> {
+        let op = Op::parse(kind).ok_or_else(|| invalid(format!("unknown type of filter: {kind:?}")))?;
+        let op = if negated { op.opposite() } else { op };
+        let term = json.get("term").or_else(|| json.get("child"));
+        let term = term.ok_or_else(|| invalid(format!("a filter of type {kind:?} needs a term")))?;
+        let (name, transform) = term_of(term)?;
+        let field = match self.case_sensitive {
+            true => self.schema.field_by_name(name),
+            false => self.schema.field_by_name_case_insensitive(name),
+        };
+        let field =
+            field.ok_or_else(|| invalid(format!("the filter names the column {name:?}, which the table does not have")))?;
+        let mut values = Vec::new();
+        if !op.is_unary() {
+            let given: Vec<&Json> = match (json.get("values").and_then(Json::as_array), json.get("value")) {
+                (Some(list), _) => list.iter().collect(),
+                (None, Some(value)) => vec![value],
+                (None, None) => return Err(invalid(format!("a filter of type {kind:?} on {name:?} needs a value"))),
+            };
+            let ty = match &transform {
+                None => field.field_type.as_ref().clone(),
+                Some(transform) => transform.result_type(&field.field_type).ok_or_else(|| {
+                    invalid(format!("transform {transform} does not fit {name:?}, which is {}", field.field_type))
+                })?,
+            };
+            let Type::Primitive(ty) = ty else { return Err(invalid(format!("column {name:?} is not of a primitive type"))) };
+            for value in given {
+                let parsed = parsed(value, &ty);
+                values.push(parsed.ok_or_else(|| invalid(format!("{value} is not a value of column {name:?}, which is {ty}")))?);
+            }
+        }
+        let mut printed = json.clone();
+        printed["type"] = json!(op.name());
+        Ok(Expr::Predicate(Predicate { op, field: field.id, transform, values, json: printed }))
+    }
 }
 
 /// Parses a term: a column's name, a reference to a column, or a transform of a term.
