@@ -142,17 +142,21 @@ async fn sweep_table(catalog: &Catalog, id: TableId, quarantines: Vec<Quarantine
     }
     let (mut go, mut spare) = (Vec::new(), BTreeMap::<String, Vec<String>>::new());
     let mut waiting = 0;
-    for quarantined in quarantines {
-        let needed = match &elsewhere {
-            Err(_) if is_orphan(&quarantined.record) => {
-                waiting += 1;
-                continue;
+    let paths: Vec<&str> = quarantines.iter().map(|d| d.record.path.as_str()).collect();
+    let referenced = keep.referenced.contains_each(&paths).await?;
+    let by_others = match &elsewhere {
+        Ok(elsewhere) => elsewhere.contains_each(&paths).await?,
+        Err(_) => vec![false; paths.len()],
+    };
+    for ((quarantined, referenced), by_others) in quarantines.into_iter().zip(referenced).zip(by_others) {
+        if elsewhere.is_err() && is_orphan(&quarantined.record) {
+            waiting += 1;
+            continue;
+        }
+        match keep.reason_to_keep(&quarantined.record, referenced) {
+            _ if by_others && is_orphan(&quarantined.record) => {
+                spare.entry("another table refers to it".to_owned()).or_default().push(quarantined.record.path)
             }
-            Ok(elsewhere) if is_orphan(&quarantined.record) => elsewhere.contains(&quarantined.record.path)?,
-            _ => false,
-        };
-        match keep.reason_to_keep(&quarantined.record)? {
-            _ if needed => spare.entry("another table refers to it".to_owned()).or_default().push(quarantined.record.path),
             None => go.push(quarantined.record),
             Some(why) => spare.entry(why).or_default().push(quarantined.record.path),
         }
@@ -285,23 +289,25 @@ impl DeletionGuard {
     }
 
     /// Returns the reason to keep a file; `None` if it may be deleted.
-    fn reason_to_keep(&self, record: &NewQuarantine) -> Result<Option<String>> {
-        let Ok(at) = Location::parse(&record.path) else { return Ok(Some("its path is not a valid location".to_owned())) };
+    ///
+    /// `referenced` says whether the file is in [`DeletionGuard::referenced`].
+    fn reason_to_keep(&self, record: &NewQuarantine, referenced: bool) -> Option<String> {
+        let Ok(at) = Location::parse(&record.path) else { return Some("its path is not a valid location".to_owned()) };
         if let Some(place) = self.foreign.iter().find(|place| self.is_foreign(place, &at)) {
-            return Ok(Some(format!("it lies in {}, {}", place.directory, place.describe())));
+            return Some(format!("it lies in {}, {}", place.directory, place.describe()));
         }
         let where_it_was = Location::parse(&record.table_location).is_ok_and(|l| at.is_inside(&l));
         let inside = where_it_was || self.own.iter().any(|l| at.is_inside(l));
         let why = match &self.row {
-            None if inside => return Ok(None),
+            None if inside => return None,
             None => "it lies outside the places that the dropped table had",
             Some(row) if row.table_uuid != record.table_uuid => "the table's uuid has changed since the file was quarantined",
             Some(row) if !row.owned => "the table is foreign",
-            Some(_) if self.referenced.contains(&record.path)? => "the table refers to it",
-            Some(_) if inside => return Ok(None),
+            Some(_) if referenced => "the table refers to it",
+            Some(_) if inside => return None,
             Some(_) => "it lies outside the table's places",
         };
-        Ok(Some(why.to_owned()))
+        Some(why.to_owned())
     }
 }
 
@@ -342,8 +348,11 @@ pub async fn owner(catalog: &Catalog, at: &Location) -> Result<Option<TabularRow
 pub async fn reasons_to_keep(catalog: &Catalog, id: TableId) -> Result<BTreeMap<String, String>> {
     let keep = DeletionGuard::of(catalog, id).await?;
     let mut kept = BTreeMap::new();
-    for quarantined in catalog.state().quarantine().of_table(id).await? {
-        if let Some(why) = keep.reason_to_keep(&quarantined.record)? {
+    let quarantines = catalog.state().quarantine().of_table(id).await?;
+    let paths: Vec<&str> = quarantines.iter().map(|d| d.record.path.as_str()).collect();
+    let referenced = keep.referenced.contains_each(&paths).await?;
+    for (quarantined, referenced) in quarantines.into_iter().zip(referenced) {
+        if let Some(why) = keep.reason_to_keep(&quarantined.record, referenced) {
             kept.insert(quarantined.record.path, why);
         }
     }
@@ -392,8 +401,8 @@ pub async fn settle_outputs(catalog: &Catalog, id: TableId, paths: &[String], re
     let state = catalog.state();
     let keep = DeletionGuard::of(catalog, id).await?;
     let (mut quarantines, mut settled) = (Vec::new(), Vec::new());
-    for path in paths {
-        if keep.referenced.contains(path)? {
+    for (path, referenced) in paths.iter().zip(keep.referenced.contains_each(paths).await?) {
+        if referenced {
             settled.push(path.clone());
             continue;
         }

@@ -1,14 +1,16 @@
 //! A set of file paths that is as large as a table.
 //!
 //! A path is stored as a hash of 128 bits. Hashes beyond a bound are written to disk, in sorted runs. A lookup reads one page of
-//! each run. All of this blocks the calling thread.
+//! each run, on a thread that may block. Filling blocks the calling thread, which leaves its other tasks to the runtime first.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use esker_storage::Location;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use twox_hash::XxHash3_64;
 
 /// Size of a hash in bytes.
@@ -16,6 +18,12 @@ const HASH_BYTES: usize = size_of::<u128>();
 
 /// Number of hashes in a page of a run: 4 KiB.
 const PAGE_HASHES: usize = 256;
+
+/// Number of hashes up to which a sort takes about a millisecond, which needs no other thread.
+const SMALL: usize = 1 << 15;
+
+/// Number of lookups in spilled hashes between two points at which the caller can be cancelled.
+const LOOKUPS: usize = 1024;
 
 /// A set of paths that is being filled.
 ///
@@ -40,13 +48,19 @@ pub struct PathSetBuilder {
 /// let mut referenced = PathSetBuilder::new(std::path::Path::new("spill"), 1 << 20);
 /// referenced.insert("s3a://lake/t/data/1.parquet");
 /// let referenced = referenced.finish().expect("nothing was spilled");
-/// assert!(referenced.contains("s3://lake/t/data/1.parquet").expect("in memory"));
-/// assert!(!referenced.contains("s3://lake/t/data/2.parquet").expect("in memory"));
+/// let found = referenced.contains_each(&["s3://lake/t/data/1.parquet", "s3://lake/t/data/2.parquet"]);
+/// assert_eq!(futures::executor::block_on(found).expect("in memory"), [true, false]);
 /// ```
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct PathSet {
+    hashes: Arc<Hashes>,
+}
+
+/// The hashes of a set.
+#[derive(Debug, Default)]
+struct Hashes {
     /// Hashes in memory, sorted.
-    hashes: Vec<u128>,
+    in_memory: Vec<u128>,
     runs: Vec<Run>,
 }
 
@@ -69,7 +83,7 @@ impl PathSetBuilder {
     /// Adds a path. Spellings of one location are one path. An error of the disk is returned by `finish`.
     pub fn insert(&mut self, uri: &str) {
         if self.hashes.len() == self.most {
-            self.make_room();
+            may_block(|| self.make_room());
         }
         self.hashes.push(hash(uri));
     }
@@ -83,10 +97,13 @@ impl PathSetBuilder {
         if let Some(error) = self.failed {
             return Err(error);
         }
-        self.hashes.sort_unstable();
+        match self.hashes.len() {
+            ..SMALL => self.hashes.sort_unstable(),
+            _ => may_block(|| self.hashes.sort_unstable()),
+        }
         self.hashes.dedup();
         self.hashes.shrink_to_fit();
-        Ok(PathSet { hashes: self.hashes, runs: self.runs })
+        Ok(PathSet { hashes: Arc::new(Hashes { in_memory: self.hashes, runs: self.runs }) })
     }
 
     /// Removes duplicates, and writes the hashes to disk if too many are left.
@@ -111,14 +128,37 @@ impl<'a> Extend<&'a str> for PathSetBuilder {
 }
 
 impl PathSet {
-    /// Checks whether a path is in the set.
+    /// Checks which of some paths are in the set. Returns one answer a path, in their order.
+    ///
+    /// Spilled pages are read on threads that may block.
     ///
     /// # Errors
     ///
     /// Returns the error of the disk, if a spilled page can't be read back.
-    pub fn contains(&self, uri: &str) -> io::Result<bool> {
-        let hash = hash(uri);
-        if self.hashes.binary_search(&hash).is_ok() {
+    pub async fn contains_each(&self, uris: &[impl AsRef<str>]) -> io::Result<Vec<bool>> {
+        let wanted: Vec<u128> = uris.iter().map(|uri| hash(uri.as_ref())).collect();
+        if self.hashes.runs.is_empty() {
+            return wanted.iter().map(|hash| self.hashes.contains(*hash)).collect();
+        }
+        let mut found = Vec::with_capacity(wanted.len());
+        for part in wanted.chunks(LOOKUPS) {
+            let (hashes, part) = (self.hashes.clone(), part.to_vec());
+            let read = move || part.iter().map(|hash| hashes.contains(*hash)).collect::<io::Result<Vec<bool>>>();
+            found.extend(tokio::task::spawn_blocking(read).await??);
+        }
+        Ok(found)
+    }
+
+    #[cfg(test)]
+    fn spilled(&self) -> usize {
+        self.hashes.runs.iter().map(|run| run.len).sum()
+    }
+}
+
+impl Hashes {
+    /// Checks whether a hash is in the set; reads one page of each run.
+    fn contains(&self, hash: u128) -> io::Result<bool> {
+        if self.in_memory.binary_search(&hash).is_ok() {
             return Ok(true);
         }
         for run in &self.runs {
@@ -128,10 +168,15 @@ impl PathSet {
         }
         Ok(false)
     }
+}
 
-    #[cfg(test)]
-    fn spilled(&self) -> usize {
-        self.runs.iter().map(|run| run.len).sum()
+/// Runs work that blocks: a sort of millions of hashes, or a write to disk.
+///
+/// On a runtime with several threads, another thread takes over the tasks of this one meanwhile.
+fn may_block<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::try_current() {
+        Ok(runtime) if runtime.runtime_flavor() == RuntimeFlavor::MultiThread => tokio::task::block_in_place(work),
+        _ => work(),
     }
 }
 
@@ -181,26 +226,25 @@ mod tests {
         format!("s3://lake/t/data/{i}.parquet")
     }
 
-    #[test]
-    fn spellings_of_one_file_are_one() {
+    #[tokio::test]
+    async fn spellings_of_one_file_are_one() {
         let set = set(1 << 20, ["s3a://lake/t/data/x.parquet".to_owned(), "file:/t/a".to_owned()]);
-        let contains = |uri| set.contains(uri).expect("read");
-        assert!(contains("s3://lake/t/data/x.parquet") && !contains("s3://lake/t/data/y.parquet"));
-        assert!(contains("file:///t/a"));
+        let found = set.contains_each(&["s3://lake/t/data/x.parquet", "s3://lake/t/data/y.parquet", "file:///t/a"]).await;
+        assert_eq!(found.expect("read"), [true, false, true]);
     }
 
-    #[test]
-    fn what_does_not_fit_is_found_on_disk() {
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_does_not_fit_is_found_on_disk() {
         let set = set(16 * 1000, (0..10_000).map(uri));
-        assert!(set.spilled() >= 9000 && set.hashes.len() <= 1000);
-        assert!((0..10_000).all(|i| set.contains(&uri(i)).expect("read")));
-        assert!(!(10_000..20_000).any(|i| set.contains(&uri(i)).expect("read")));
+        assert!(set.spilled() >= 9000 && set.hashes.in_memory.len() <= 1000);
+        let found = set.contains_each(&(0..20_000).map(uri).collect::<Vec<_>>()).await.expect("read");
+        assert!(found[..10_000].iter().all(|found| *found) && !found[10_000..].contains(&true));
     }
 
     #[test]
     fn files_met_again_take_no_room() {
         let set = set(16 * 1000, (0..100).flat_map(|_| (0..400).map(uri)));
-        assert_eq!((set.spilled(), set.hashes.len()), (0, 400));
+        assert_eq!((set.spilled(), set.hashes.in_memory.len()), (0, 400));
     }
 
     #[test]

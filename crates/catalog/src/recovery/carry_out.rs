@@ -114,13 +114,9 @@ async fn quarantine_rejected(catalog: &Catalog, RejectedMetadata { name, id, fil
                 Err(error) => tracing::warn!(table = %name, file, %error, "the files of a metadata file can't be listed"),
             }
         }
-        let mut only_theirs = BTreeMap::new();
-        for (path, bytes) in paths {
-            if !referenced.contains(&path)? {
-                only_theirs.insert(path, bytes);
-            }
-        }
-        paths = only_theirs;
+        let all: Vec<&String> = paths.keys().collect();
+        let referenced = referenced.contains_each(&all).await?;
+        paths = paths.into_iter().zip(referenced).filter(|(_, referenced)| !referenced).map(|(path, _)| path).collect();
     }
     let options = catalog.options();
     let due_ms = now_ms().saturating_add(options.grace_ms.max(options.undrop_ms));

@@ -9,13 +9,16 @@ use esker_catalog::{Catalog, LoadedTable, PathSet, Place, deletion, places_of, r
 use esker_storage::{Location, Storage, StorageError};
 use esker_table::metadata_dir;
 use esker_types::Millis;
-use futures::stream::{StreamExt, TryStreamExt};
+use futures::stream::{StreamExt, TryChunksError, TryStreamExt};
 
 use super::suspect::Suspect;
 use crate::Result;
 
 /// Number of files whose first bytes are read at the same time.
 const CONCURRENCY: usize = 16;
+
+/// Number of listed files that are looked up at a time.
+const LOOKUPS: usize = 1000;
 
 /// Number of first bytes of a file that are read to recognize its format: the header of an Avro file has its schema.
 const BEGINNING: u64 = 64 << 10;
@@ -78,21 +81,28 @@ async fn loose(catalog: &Catalog, table: &LoadedTable, known: impl Fn(&str) -> b
     let metadata = Location::parse(&metadata_dir(&table.metadata.location, &table.metadata.properties))?;
     let mut strays: BTreeMap<String, u64> = BTreeMap::new();
     for place in places.own.iter().filter(|place| !places.own.iter().any(|outer| place.is_inside(outer))) {
-        let mut files = catalog.storage().list(place);
-        while let Some(file) = files.try_next().await? {
-            let at = Location::parse(&file.uri)?;
-            let of_metadata = at.is_inside(&metadata) && !file.uri.ends_with(".parquet");
-            if !known(&file.uri) && !of_metadata && !places.is_anothers(&at)? {
-                strays.insert(file.uri, file.size);
+        let mut batches = catalog.storage().list(place).try_chunks(LOOKUPS);
+        while let Some(files) = batches.try_next().await.map_err(|TryChunksError(_, error)| error)? {
+            let mut unknown = Vec::new();
+            for file in files {
+                let at = Location::parse(&file.uri)?;
+                let of_metadata = at.is_inside(&metadata) && !file.uri.ends_with(".parquet");
+                if !known(&file.uri) && !of_metadata {
+                    unknown.push((at, file.uri, file.size));
+                }
             }
+            let anothers = places.are_anothers(unknown.iter().map(|(at, ..)| at.clone()).collect()).await?;
+            let own = unknown.into_iter().zip(anothers).filter(|(_, anothers)| !anothers);
+            strays.extend(own.map(|((_, uri, size), _)| (uri, size)));
         }
     }
-    for file in catalog.state().quarantine().released_of(table.row.id).await? {
-        let Ok(at) = Location::parse(&file.record.path) else { continue };
-        if !known(&at.to_string()) && !strays.contains_key(&at.to_string()) && !places.is_anothers(&at)? {
-            strays.insert(at.to_string(), 0);
-        }
-    }
+    let released = catalog.state().quarantine().released_of(table.row.id).await?;
+    let released = released.into_iter().filter_map(|file| Location::parse(&file.record.path).ok());
+    let released: Vec<Location> =
+        released.filter(|at| !known(&at.to_string()) && !strays.contains_key(&at.to_string())).collect();
+    let anothers = places.are_anothers(released.clone()).await?;
+    let own = released.iter().zip(anothers).filter(|(_, anothers)| !anothers);
+    strays.extend(own.map(|(at, _)| (at.to_string(), 0)));
     Ok(strays.into_iter().map(|(path, bytes)| UnreferencedFile { path, bytes, quarantined: None }).collect())
 }
 
@@ -106,13 +116,18 @@ struct Places {
 }
 
 impl Places {
-    /// Checks whether a file belongs to another table. Where places enclose each other, the innermost decides.
-    fn is_anothers(&self, at: &Location) -> Result<bool> {
-        let ours = |place: &Place| {
-            self.own.iter().any(|own| at.is_inside(own) && (*own == place.directory || own.is_inside(&place.directory)))
+    /// Checks which files belong to another table. Where places enclose each other, the innermost decides.
+    async fn are_anothers(&self, files: Vec<Location>) -> Result<Vec<bool>> {
+        let theirs = |at: &Location, place: &Place| {
+            let ours = |own: &Location| at.is_inside(own) && (*own == place.directory || own.is_inside(&place.directory));
+            at.is_inside(&place.directory) && !self.own.iter().any(ours)
         };
-        let theirs = |place: &Place| at.is_inside(&place.directory) && !ours(place);
-        Ok(self.others.iter().any(theirs) || self.elsewhere.contains(&at.to_string())?)
+        let paths: Vec<String> = files.iter().map(Location::to_string).collect();
+        let mut anothers = self.elsewhere.contains_each(&paths).await?;
+        for (at, anothers) in files.iter().zip(&mut anothers) {
+            *anothers |= self.others.iter().any(|place| theirs(at, place));
+        }
+        Ok(anothers)
     }
 }
 

@@ -6,6 +6,7 @@
 //! has files that it does not list yet; files that were deleted since do no harm.
 
 use std::io::Read;
+use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::cast;
@@ -18,7 +19,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 
-use super::spool::ListedFile;
+use super::spool::{ListedFile, SpoolWriter};
 use crate::{MaintenanceError, Result};
 
 /// The `manifest.json` of an S3 Inventory.
@@ -40,24 +41,25 @@ struct InventoryFile {
 }
 
 /// The function that takes each file of the inventory.
-type Push<'a> = &'a mut (dyn FnMut(ListedFile) -> Result<()> + Send);
+type Push<'a> = &'a mut dyn FnMut(ListedFile) -> Result<()>;
 
 /// Returns the error of an inventory that can't be read.
 fn bad(uri: &str, reason: impl std::fmt::Display) -> MaintenanceError {
     MaintenanceError::Option { key: "inventory", reason: format!("{uri}: {reason}") }
 }
 
-/// Reads an inventory, and calls `push` for each file that lies in `location`.
+/// Reads an inventory, and writes each file that lies in `location` to the spool.
+///
+/// Files of the inventory are decompressed and parsed on threads that may block, one after the other.
 ///
 /// # Errors
 ///
 /// Returns [`MaintenanceError::Option`] if the inventory lists another bucket, lacks a column or can't be parsed, and
 /// [`MaintenanceError::Storage`] if one of its files can't be read.
-pub(crate) async fn read(storage: &Storage, uri: &str, location: &Location, push: Push<'_>) -> Result<()> {
-    let inside = Inside { location, root: location.root() };
+pub(crate) async fn read(storage: &Storage, uri: &str, location: &Location, spool: SpoolWriter) -> Result<SpoolWriter> {
     if !uri.ends_with(".json") {
         let bytes = storage.read(uri).await?;
-        return inside.file(uri, bytes, None, push);
+        return spool_file(uri.to_owned(), bytes, None, location, spool).await;
     }
     let manifest: Manifest = serde_json::from_slice(&storage.read(uri).await?).map_err(|e| bad(uri, e))?;
     if manifest.source_bucket != location.authority() {
@@ -66,10 +68,10 @@ pub(crate) async fn read(storage: &Storage, uri: &str, location: &Location, push
             format!("it lists bucket {}, and the table is in {}", manifest.source_bucket, location.authority()),
         ));
     }
-    let columns: Vec<String> = manifest.file_schema.split(',').map(column_name).collect();
-    let header = (manifest.file_format == "CSV").then_some(columns.as_slice());
+    let columns: Arc<[String]> = manifest.file_schema.split(',').map(column_name).collect();
+    let header = (manifest.file_format == "CSV").then_some(columns);
     let bucket = manifest.destination_bucket.rsplit(':').next().unwrap_or_default();
-    let at = Location::parse(uri)?;
+    let (at, mut spool) = (Location::parse(uri)?, spool);
     for file in manifest.files {
         // The destination bucket is an ARN, `arn:aws:s3:::bucket`. Here the bucket may have another scheme or be reached by another
         // name.
@@ -78,9 +80,26 @@ pub(crate) async fn read(storage: &Storage, uri: &str, location: &Location, push
             false => format!("{}://{bucket}/{}", uri.split(':').next().unwrap_or_default(), file.key),
         };
         let bytes = storage.read(&uri).await?;
-        inside.file(&uri, bytes, header, push)?;
+        spool = spool_file(uri, bytes, header.clone(), location, spool).await?;
     }
-    Ok(())
+    Ok(spool)
+}
+
+/// Parses one file of an inventory into the spool, on a thread that may block. `header` is as in [`Inside::file`].
+async fn spool_file(
+    uri: String,
+    bytes: Bytes,
+    header: Option<Arc<[String]>>,
+    location: &Location,
+    mut spool: SpoolWriter,
+) -> Result<SpoolWriter> {
+    let location = location.clone();
+    tokio::task::spawn_blocking(move || {
+        let inside = Inside { location: &location, root: location.root() };
+        inside.file(&uri, bytes, header.as_deref(), &mut |found| spool.push(&found))?;
+        Ok(spool)
+    })
+    .await?
 }
 
 /// Converts a column name to snake case: `LastModifiedDate` becomes `last_modified_date`.
@@ -179,7 +198,6 @@ fn bucket(batch: &RecordBatch) -> Result<Option<arrow::array::ArrayRef>> {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
-    use std::sync::Arc;
 
     use arrow::array::{ArrayRef, Int64Array, StringArray, TimestampMillisecondArray};
     use flate2::Compression;

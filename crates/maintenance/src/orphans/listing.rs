@@ -1,7 +1,7 @@
 //! The listing of a location, spooled to local disk with a file for each part of the location.
 //!
 //! A complete part stays on disk until all files are judged, so that a scan that was interrupted resumes instead of listing again.
-//! Start reading at [`Listing::take`].
+//! The disk is used on threads that may block, because a dry run runs on the serving runtime. Start reading at [`Listing::take`].
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -11,8 +11,9 @@ use esker_storage::{ListingPart, Location, Storage};
 use esker_types::{Millis, now_ms};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use futures::stream::{StreamExt, TryStreamExt};
+use futures::stream::{StreamExt, TryChunksError, TryStreamExt};
 use serde::{Deserialize, Serialize};
+use tokio::task::spawn_blocking;
 
 use super::inventory;
 use super::spool::{ListedFile, SpoolReader, SpoolWriter};
@@ -20,6 +21,9 @@ use crate::Result;
 
 /// Number of parts that are listed at the same time.
 const CONCURRENCY: usize = 32;
+
+/// Number of files that are written to disk at a time: a page of a store's listing.
+const BATCH: usize = 1000;
 
 /// Age in milliseconds from which an unfinished listing is discarded.
 const KEEP_MS: Millis = 24 * 3600 * 1000;
@@ -54,64 +58,112 @@ impl ListingDir {
     }
 }
 
-/// A complete listing, which is read file by file.
+/// What is listed, and where a listing is kept.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ListingSource<'a> {
+    /// The location.
+    pub(crate) location: &'a Location,
+    /// URI of an inventory of the location, which is read instead of listing the storage.
+    pub(crate) inventory: Option<&'a str>,
+    /// Directory for listings on local disk.
+    pub(crate) spill: &'a Path,
+    /// Name under which a later attempt resumes the listing; `None` for a dry run.
+    pub(crate) name: Option<&'a str>,
+}
+
+/// A complete listing, which is read in batches.
 #[derive(Debug)]
 pub(crate) struct Listing {
     place: ListingDir,
+    left: ListingRest,
+}
+
+/// The part of a listing that was not read yet.
+#[derive(Debug, Default)]
+struct ListingRest {
     beside: VecDeque<ListedFile>,
-    left: VecDeque<PathBuf>,
+    parts: VecDeque<PathBuf>,
     reader: Option<SpoolReader>,
 }
 
 impl Listing {
     /// Lists a location, or reads an inventory of it.
     ///
-    /// With a `name`, parts that an earlier attempt of that name has listed are not listed again.
+    /// With a name, parts that an earlier attempt of that name has listed are not listed again.
     ///
     /// # Errors
     ///
     /// Returns [`Storage`](crate::MaintenanceError::Storage) if the store fails, [`Spill`](crate::MaintenanceError::Spill) if the
     /// disk does, and [`Option`](crate::MaintenanceError::Option) if the inventory can't be read.
-    pub(crate) async fn take(
-        storage: &Storage,
-        location: &Location,
-        inventory: Option<&str>,
-        spill: &Path,
-        name: Option<&str>,
-    ) -> Result<Self> {
-        std::fs::create_dir_all(spill)?;
-        let place = match name {
-            None => ListingDir::Passing(tempfile::tempdir_in(spill)?),
-            Some(name) => ListingDir::Kept(spill.join(format!("listing-{name}"))),
-        };
+    pub(crate) async fn take(storage: &Storage, source: ListingSource<'_>) -> Result<Self> {
+        let ListingSource { location, inventory, .. } = source;
+        let (spill, name) = (source.spill.to_owned(), source.name.map(str::to_owned));
+        let place = spawn_blocking(move || listing_dir(&spill, name.as_deref())).await??;
         let dir = place.path();
-        std::fs::create_dir_all(dir)?;
         let of = inventory.map_or_else(|| location.to_string(), str::to_owned);
-        let contents = match unfinished(dir, &of)? {
+        let contents = match unfinished(dir, &of).await {
             Some(contents) => contents,
             None => begin(storage, location, inventory, of, dir).await?,
         };
-        if let Some(uri) = inventory {
-            let path = part_path(dir, 0);
-            if !path.exists() {
-                let mut spool = SpoolWriter::new(File::create(path.with_extension("tmp"))?);
-                inventory::read(storage, uri, location, &mut |found| spool.push(&found)).await?;
-                spool.finish()?;
-                std::fs::rename(path.with_extension("tmp"), &path)?;
+        let parts = contents.parts.len().max(usize::from(inventory.is_some()));
+        let paths: Vec<PathBuf> = (0..parts).map(|i| part_path(dir, i)).collect();
+        let wanted = paths.clone();
+        let missing = spawn_blocking(move || wanted.iter().map(|path| !path.exists()).collect::<Vec<_>>()).await?;
+        match inventory {
+            Some(uri) if missing.contains(&true) => spool_inventory(storage, uri, location, part_path(dir, 0)).await?,
+            Some(_) => {}
+            None => {
+                let missing = contents.parts.iter().zip(&paths).zip(missing).filter(|(_, missing)| *missing);
+                let listed: Vec<BoxFuture<'static, Result<()>>> = missing
+                    .map(|((part, path), _)| list_part(storage.clone(), location.clone(), part.clone(), path.clone()).boxed())
+                    .collect();
+                futures::stream::iter(listed).buffer_unordered(CONCURRENCY).try_collect::<()>().await?;
             }
         }
-        let missing = contents.parts.iter().enumerate().filter(|(i, _)| !part_path(dir, *i).exists());
-        let listed: Vec<BoxFuture<'static, Result<()>>> = missing
-            .map(|(i, part)| list_part(storage.clone(), location.clone(), part.clone(), part_path(dir, i)).boxed())
-            .collect();
-        futures::stream::iter(listed).buffer_unordered(CONCURRENCY).try_collect::<()>().await?;
-        let parts = contents.parts.len().max(usize::from(inventory.is_some()));
-        let left = (0..parts).map(|i| part_path(dir, i)).collect();
-        Ok(Self { place, beside: contents.beside.into(), left, reader: None })
+        let left = ListingRest { beside: contents.beside.into(), parts: paths.into(), reader: None };
+        Ok(Self { place, left })
     }
 
-    /// Returns the next file; `None` at the end.
-    pub(crate) fn next(&mut self) -> Result<Option<ListedFile>> {
+    /// Returns the next files, at most `most`; none at the end.
+    ///
+    /// A listing is at its end after a failed or dropped call.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Spill`](crate::MaintenanceError::Spill) if a part can't be read back.
+    pub(crate) async fn next_batch(&mut self, most: usize) -> Result<Vec<ListedFile>> {
+        let mut left = std::mem::take(&mut self.left);
+        let read = move || {
+            let mut files = Vec::new();
+            while files.len() < most
+                && let Some(file) = left.next()?
+            {
+                files.push(file);
+            }
+            Ok::<_, crate::MaintenanceError>((left, files))
+        };
+        let (left, files) = spawn_blocking(read).await??;
+        self.left = left;
+        Ok(files)
+    }
+
+    /// Removes the listing from disk, after all files were judged.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Spill`](crate::MaintenanceError::Spill) if it can't be removed.
+    pub(crate) async fn done(self) -> Result<()> {
+        spawn_blocking(move || match self.place {
+            ListingDir::Passing(dir) => Ok(dir.close()?),
+            ListingDir::Kept(path) => Ok(std::fs::remove_dir_all(path)?),
+        })
+        .await?
+    }
+}
+
+impl ListingRest {
+    /// Returns the next file; `None` at the end. Blocks the calling thread.
+    fn next(&mut self) -> Result<Option<ListedFile>> {
         if let Some(found) = self.beside.pop_front() {
             return Ok(Some(found));
         }
@@ -121,18 +173,19 @@ impl Listing {
             {
                 return Ok(Some(found));
             }
-            let Some(path) = self.left.pop_front() else { return Ok(None) };
+            let Some(path) = self.parts.pop_front() else { return Ok(None) };
             self.reader = Some(SpoolReader::new(File::open(path)?));
         }
     }
+}
 
-    /// Removes the listing from disk, after all files were judged.
-    pub(crate) fn done(self) -> Result<()> {
-        match self.place {
-            ListingDir::Passing(dir) => Ok(dir.close()?),
-            ListingDir::Kept(path) => Ok(std::fs::remove_dir_all(path)?),
-        }
-    }
+/// Creates the directory of a listing. Blocks the calling thread.
+fn listing_dir(spill: &Path, name: Option<&str>) -> Result<ListingDir> {
+    std::fs::create_dir_all(spill)?;
+    let Some(name) = name else { return Ok(ListingDir::Passing(tempfile::tempdir_in(spill)?)) };
+    let path = spill.join(format!("listing-{name}"));
+    std::fs::create_dir_all(&path)?;
+    Ok(ListingDir::Kept(path))
 }
 
 fn part_path(dir: &Path, part: usize) -> PathBuf {
@@ -142,36 +195,56 @@ fn part_path(dir: &Path, part: usize) -> PathBuf {
 const CONTENTS: &str = "contents.json";
 
 /// Reads the contents of an earlier attempt's listing of `of`, unless it is too old.
-fn unfinished(dir: &Path, of: &str) -> Result<Option<Contents>> {
-    let Ok(text) = std::fs::read(dir.join(CONTENTS)) else { return Ok(None) };
+async fn unfinished(dir: &Path, of: &str) -> Option<Contents> {
+    let text = tokio::fs::read(dir.join(CONTENTS)).await.ok()?;
     let found = serde_json::from_slice::<Contents>(&text).ok();
-    Ok(found.filter(|c| c.of == of && c.begun_ms > now_ms() - KEEP_MS))
+    found.filter(|c| c.of == of && c.begun_ms > now_ms() - KEEP_MS)
 }
 
 /// Divides the location into parts and writes the contents of a new listing.
 async fn begin(storage: &Storage, location: &Location, inventory: Option<&str>, of: String, dir: &Path) -> Result<Contents> {
-    std::fs::remove_dir_all(dir)?;
-    std::fs::create_dir_all(dir)?;
+    tokio::fs::remove_dir_all(dir).await?;
+    tokio::fs::create_dir_all(dir).await?;
     let (parts, beside) = match inventory {
         Some(_) => (Vec::new(), Vec::new()),
         None => storage.listing_parts(location).await?,
     };
     let contents = Contents { of, begun_ms: now_ms(), parts, beside: beside.into_iter().map(ListedFile::from).collect() };
     let text = serde_json::to_vec(&contents).map_err(std::io::Error::other)?;
-    std::fs::write(dir.join("contents.tmp"), text)?;
-    std::fs::rename(dir.join("contents.tmp"), dir.join(CONTENTS))?;
+    tokio::fs::write(dir.join("contents.tmp"), text).await?;
+    tokio::fs::rename(dir.join("contents.tmp"), dir.join(CONTENTS)).await?;
     Ok(contents)
 }
 
-/// Lists a part into a file. The file appears complete or not at all, by a rename.
+/// Starts the file of a part, under a passing name.
+async fn start_part(path: &Path) -> Result<SpoolWriter> {
+    let file = tokio::fs::File::create(path.with_extension("tmp")).await?;
+    Ok(SpoolWriter::new(file.into_std().await))
+}
+
+/// Ends the file of a part. It appears complete or not at all, by a rename.
+async fn finish_part(spool: SpoolWriter, path: PathBuf) -> Result<()> {
+    spawn_blocking(move || {
+        spool.finish()?;
+        Ok(std::fs::rename(path.with_extension("tmp"), path)?)
+    })
+    .await?
+}
+
+/// Lists a part into a file.
 async fn list_part(storage: Storage, location: Location, part: ListingPart, path: PathBuf) -> Result<()> {
-    let mut spool = SpoolWriter::new(File::create(path.with_extension("tmp"))?);
-    let mut files = storage.list_part(&location, part);
-    while let Some(file) = files.try_next().await? {
-        spool.push(&file.into())?;
+    let mut spool = start_part(&path).await?;
+    let mut batches = storage.list_part(&location, part).try_chunks(BATCH);
+    while let Some(files) = batches.try_next().await.map_err(|TryChunksError(_, error)| error)? {
+        spool = spool.push_all(files.into_iter().map(ListedFile::from).collect()).await?;
     }
-    spool.finish()?;
-    Ok(std::fs::rename(path.with_extension("tmp"), path)?)
+    finish_part(spool, path).await
+}
+
+/// Reads an inventory into a file.
+async fn spool_inventory(storage: &Storage, uri: &str, location: &Location, path: PathBuf) -> Result<()> {
+    let spool = inventory::read(storage, uri, location, start_part(&path).await?).await?;
+    finish_part(spool, path).await
 }
 
 #[cfg(test)]
@@ -181,10 +254,18 @@ mod tests {
     use super::*;
 
     async fn listed(storage: &Storage, location: &Location, spill: &Path) -> (Listing, BTreeSet<String>) {
-        let mut listing = Listing::take(storage, location, None, spill, Some("t")).await.expect("listed");
+        let source = ListingSource { location, inventory: None, spill, name: Some("t") };
+        let mut listing = Listing::take(storage, source).await.expect("listed");
         let mut found = BTreeSet::new();
-        while let Some(file) = listing.next().expect("read") {
-            assert!(found.insert(file.path.rsplit('/').next().expect("a name").to_owned()), "once");
+        loop {
+            let files = listing.next_batch(2).await.expect("read");
+            for file in &files {
+                assert!(found.insert(file.path.rsplit('/').next().expect("a name").to_owned()), "once");
+            }
+            if files.is_empty() {
+                break;
+            }
+            assert!(files.len() <= 2);
         }
         (listing, found)
     }
@@ -207,7 +288,7 @@ mod tests {
         std::fs::write(dir.path().join("b/7"), "x").expect("written");
         let (listing, found) = listed(&storage, &location, spill.path()).await;
         assert_eq!(found, names(&["1", "2", "3", "4", "5", "7"]));
-        listing.done().expect("done");
+        listing.done().await.expect("done");
         let (_, found) = listed(&storage, &location, spill.path()).await;
         assert_eq!(found, names(&["1", "2", "3", "4", "5", "6", "7"]));
     }

@@ -9,6 +9,7 @@ mod job;
 mod listing;
 mod spool;
 
+use std::path::Path;
 use std::time::Instant;
 
 use esker_catalog::deletion;
@@ -23,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::context::JobContext;
 use crate::{MaintenanceError, Result, check_deletable};
 pub(crate) use job::OrphanRemoval;
-use listing::Listing;
+use listing::{Listing, ListingSource};
 use spool::ListedFile;
 
 /// A day, in milliseconds.
@@ -38,7 +39,7 @@ const REASON: &str = "no snapshot, statistics entry, metadata log or job refers 
 /// Maximum number of orphans that a report names; further ones are only counted.
 const NAMED: usize = 10_000;
 
-/// Number of orphans that are recorded at a time.
+/// Number of listed files that are judged at a time, and least number of orphans that are recorded at a time.
 const BATCH: usize = 1000;
 
 /// The options of an orphan scan.
@@ -164,6 +165,18 @@ fn min_age(table: &LoadedTable, options: &OrphanOptions) -> Result<Millis> {
     Ok(age)
 }
 
+/// What a scan looks for, and where it keeps the listing.
+struct ScanRequest<'a> {
+    /// Time before which a file was last written to be judged, in milliseconds since the Unix epoch.
+    older_than_ms: Millis,
+    /// URI of an inventory that is read instead of listing the storage.
+    inventory: Option<&'a str>,
+    /// Directory for the listing on local disk.
+    spill: &'a Path,
+    /// Name under which a later attempt resumes the listing; `None` for a dry run.
+    name: Option<&'a str>,
+}
+
 /// An orphan scan. The listing is spooled to disk, then its files are judged by the references that were read after the listing
 /// ended.
 struct OrphanScan {
@@ -182,16 +195,12 @@ struct OrphanScan {
 }
 
 impl OrphanScan {
-    /// Lists the location, or reads the inventory, then reads all references. A `name` lets a later attempt resume the listing.
-    async fn begin(
-        catalog: &Catalog,
-        table: &LoadedTable,
-        (older_than_ms, inventory): (Millis, Option<&str>),
-        spill: &std::path::Path,
-        name: Option<&str>,
-    ) -> Result<Self> {
+    /// Lists the location, or reads the inventory, then reads all references.
+    async fn begin(catalog: &Catalog, table: &LoadedTable, request: ScanRequest<'_>) -> Result<Self> {
+        let ScanRequest { older_than_ms, inventory, spill, name } = request;
         let location = Location::parse(&table.row.location)?;
-        let listed = Listing::take(catalog.storage(), &location, inventory, spill, name).await?;
+        let source = ListingSource { location: &location, inventory, spill, name };
+        let listed = Listing::take(catalog.storage(), source).await?;
         let counted = LocationCensus::default();
         // References are read after the listing ended, so that a file committed meanwhile is no orphan.
         let table = match catalog.state().tables().by_id(table.row.id).await? {
@@ -214,43 +223,53 @@ impl OrphanScan {
         Ok(Self { listed, table, referenced, accounted, elsewhere, others, older_than_ms, counted })
     }
 
-    /// Returns the next orphans; an empty list at the end.
+    /// Judges the next files of the listing. Returns the orphans among them, which may be none; `None` at the end.
     ///
     /// # Errors
     ///
     /// Returns [`MaintenanceError::Refused`] if a file is a later metadata file of the table than the catalog knows.
-    fn next(&mut self) -> Result<Vec<ListedFile>> {
+    async fn next(&mut self) -> Result<Option<Vec<ListedFile>>> {
+        let files = self.listed.next_batch(BATCH).await?;
+        if files.is_empty() {
+            return Ok(None);
+        }
+        self.counted.listed += files.len() as u64;
+        let owners: Vec<String> = files.iter().map(|f| with_checksum(&f.path).unwrap_or_else(|| f.path.clone())).collect();
+        let referenced = self.referenced.contains_each(&owners).await?;
+        self.counted.referenced += referenced.iter().filter(|referenced| **referenced).count() as u64;
+        let rest = files.into_iter().zip(owners).zip(referenced).filter(|(_, referenced)| !referenced);
+        let (files, owners): (Vec<ListedFile>, Vec<String>) = rest.map(|(file, _)| file).unzip();
+        let accounted = self.accounted.contains_each(&owners).await?;
+        let elsewhere = self.elsewhere.contains_each(&owners).await?;
         let mut orphans = Vec::new();
-        while orphans.len() < BATCH
-            && let Some(file) = self.listed.next()?
-        {
-            self.counted.listed += 1;
-            let owner = with_checksum(&file.path);
-            let owner = owner.as_deref().unwrap_or(&file.path);
-            if self.referenced.contains(owner)? {
-                self.counted.referenced += 1;
-            } else if Location::parse(&file.path).is_err() {
+        for ((file, accounted), elsewhere) in files.into_iter().zip(accounted).zip(elsewhere) {
+            if Location::parse(&file.path).is_err() {
                 // No table can refer to it, and the sweep would not delete it.
                 tracing::warn!(path = file.path, "a file is skipped, because its name can't be part of a location");
-            } else if self.accounted.contains(owner)? || self.is_foreign(&file.path)? || self.elsewhere.contains(owner)? {
+            } else if accounted || elsewhere || self.is_foreign(&file.path)? {
                 self.counted.accounted += 1;
             } else if file.modified_ms >= self.older_than_ms {
                 self.counted.young += 1;
             } else {
-                if is_ahead(&file.path, &self.table.row.metadata_location) {
-                    let (name, path) = (&self.table.row.name, &file.path);
-                    let what = format!(
-                        "{path} is a later metadata file of {name} than the catalog knows: the state database was restored from a \
-                         backup, or another catalog commits to the table; `esker recover --dry-run` shows which"
-                    );
-                    return Err(MaintenanceError::Refused(what));
-                }
+                self.check_not_ahead(&file.path)?;
                 self.counted.orphans += 1;
                 self.counted.orphan_bytes += file.bytes;
                 orphans.push(file);
             }
         }
-        Ok(orphans)
+        Ok(Some(orphans))
+    }
+
+    /// Refuses the scan if a file is a later metadata file of the table than the catalog knows.
+    fn check_not_ahead(&self, path: &str) -> Result<()> {
+        if !is_ahead(path, &self.table.row.metadata_location) {
+            return Ok(());
+        }
+        let name = &self.table.row.name;
+        Err(MaintenanceError::Refused(format!(
+            "{path} is a later metadata file of {name} than the catalog knows: the state database was restored from a backup, or \
+             another catalog commits to the table; `esker recover --dry-run` shows which"
+        )))
     }
 
     /// Checks whether a file lies in a place of another table.
@@ -283,17 +302,13 @@ pub(crate) async fn list_orphans(
     catalog: &Catalog,
     table: &LoadedTable,
     options: &OrphanOptions,
-    spill: &std::path::Path,
+    spill: &Path,
 ) -> Result<OrphanReport> {
     let older_than_ms = now_ms() - min_age(table, options)?;
-    let by = (older_than_ms, options.inventory.as_deref());
-    let mut look = OrphanScan::begin(catalog, table, by, spill, None).await?;
+    let request = ScanRequest { older_than_ms, inventory: options.inventory.as_deref(), spill, name: None };
+    let mut look = OrphanScan::begin(catalog, table, request).await?;
     let mut named = Vec::new();
-    loop {
-        let found = look.next()?;
-        if found.is_empty() {
-            break;
-        }
+    while let Some(found) = look.next().await? {
         for ListedFile { path, bytes, modified_ms } in found.into_iter().take(NAMED - named.len()) {
             let since_ms = catalog.state().quarantine().orphan_candidate_since(&path).await?;
             named.push(Orphan { path, bytes, modified_ms, since_ms, reason: REASON.to_owned() });
@@ -301,7 +316,7 @@ pub(crate) async fn list_orphans(
     }
     named.sort_by(|a, b| a.path.cmp(&b.path));
     let location = look.table.row.location.clone();
-    look.listed.done()?;
+    look.listed.done().await?;
     Ok(OrphanReport { table: look.table.row.name.to_string(), location, older_than_ms, counted: look.counted, named })
 }
 
@@ -332,18 +347,25 @@ pub(crate) fn plan_orphans(catalog: &Catalog, table: &LoadedTable, options: &Orp
 pub(crate) async fn execute_orphans(context: &JobContext, table: &LoadedTable, plan: &OrphanPlan) -> Result<OrphanOutcome> {
     let (started, began) = (Instant::now(), now_ms());
     let state = context.catalog.state();
-    let (by, name) = ((plan.older_than_ms, plan.inventory.as_deref()), table.row.id.to_string());
-    let mut look = OrphanScan::begin(&context.catalog, table, by, &context.limits.spill_dir, Some(&name)).await?;
+    let (older_than_ms, name) = (plan.older_than_ms, table.row.id.to_string());
+    let (inventory, spill) = (plan.inventory.as_deref(), context.limits.spill_dir.as_path());
+    let request = ScanRequest { older_than_ms, inventory, spill, name: Some(&name) };
+    let mut look = OrphanScan::begin(&context.catalog, table, request).await?;
     let mut outcome = OrphanOutcome::default();
     let due_ms = now_ms().saturating_add(plan.grace_ms);
-    loop {
+    let (mut waiting, mut ended) = (Vec::new(), false);
+    while !ended {
         context.check_cancelled()?;
-        let found = look.next()?;
+        match look.next().await? {
+            Some(orphans) => waiting.extend(orphans),
+            None => ended = true,
+        }
         let LocationCensus { referenced, accounted, young, orphans, .. } = &look.counted;
         context.progress.set_done(referenced + accounted + young + orphans);
-        if found.is_empty() {
-            break;
+        if waiting.is_empty() || waiting.len() < BATCH && !ended {
+            continue;
         }
+        let found = std::mem::take(&mut waiting);
         let paths: Vec<String> = found.iter().map(|f| f.path.clone()).collect();
         let since = state.quarantine().record_orphan_candidates(table.row.id, &paths, began).await?;
         let due = found.into_iter().zip(since).filter(|(_, since)| *since <= plan.seen_before_ms);
@@ -359,7 +381,7 @@ pub(crate) async fn execute_orphans(context: &JobContext, table: &LoadedTable, p
         state.quarantine().add(&quarantines).await?;
     }
     state.quarantine().forget_orphan_candidates(table.row.id, began).await?;
-    look.listed.done()?;
+    look.listed.done().await?;
     outcome.counted = look.counted;
     outcome.seconds = started.elapsed().as_secs_f64();
     Ok(outcome)

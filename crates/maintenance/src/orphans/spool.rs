@@ -1,5 +1,7 @@
 //! The format of a listing on local disk: records of a file each, in sequence.
 //!
+//! All of this blocks the calling thread, if not said otherwise.
+//!
 //! A record is the length of the location (4 bytes), the location, the size (8 bytes) and the time (8 bytes), little-endian.
 
 use std::fs::File;
@@ -40,6 +42,15 @@ impl SpoolWriter {
         self.0.write_all(&file.bytes.to_le_bytes())?;
         self.0.write_all(&file.modified_ms.to_le_bytes())?;
         Ok(())
+    }
+
+    /// Appends files, on a thread that may block.
+    pub(crate) async fn push_all(mut self, files: Vec<ListedFile>) -> Result<Self> {
+        tokio::task::spawn_blocking(move || {
+            files.iter().try_for_each(|file| self.push(file))?;
+            Ok(self)
+        })
+        .await?
     }
 
     /// Ends writing, and syncs the data to disk.
