@@ -8,7 +8,7 @@ use esker_types::TableName;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Catalog, LoadedTable, LoadedView, Result};
+use crate::Catalog;
 
 /// The author of a change: a principal, with the idempotency key of the request.
 #[derive(Debug, Clone, Default)]
@@ -118,38 +118,6 @@ impl Catalog {
     /// database fails.
     pub async fn record_outcome(&self, key: ReceiptKey, outcome: &RequestOutcome) -> Result<()> {
         Ok(self.state().outbox().insert_receipt(NewReceipt { key, outcome: outcome.to_json() }).await?)
-    }
-
-    /// Loads a table in the state that a metadata file describes; in its present state if that file is gone.
-    ///
-    /// # Errors
-    ///
-    /// Returns [`State`](crate::CatalogError::State) if no table has this name or the database fails. If the present state can't
-    /// be read either, returns [`MetadataGone`](crate::CatalogError::MetadataGone),
-    /// [`MetadataInvalid`](crate::CatalogError::MetadataInvalid) or [`Storage`](crate::CatalogError::Storage).
-    pub async fn table_at(&self, name: &TableName, metadata_location: &str) -> Result<LoadedTable> {
-        let row = self.table(name).await?;
-        let then = TabularRow { metadata_location: metadata_location.to_owned(), ..row };
-        match self.load_row(then).await {
-            Ok(table) => Ok(table),
-            Err(_) => self.load(name).await,
-        }
-    }
-
-    /// Loads a view in the state that a metadata file describes; in its present state if that file is gone.
-    ///
-    /// # Errors
-    ///
-    /// Returns [`State`](crate::CatalogError::State) if no view has this name or the database fails. If the present state can't
-    /// be read either, returns [`MetadataGone`](crate::CatalogError::MetadataGone),
-    /// [`MetadataInvalid`](crate::CatalogError::MetadataInvalid) or [`Storage`](crate::CatalogError::Storage).
-    pub async fn view_at(&self, name: &TableName, metadata_location: &str) -> Result<LoadedView> {
-        let row = self.view(name).await?;
-        let then = TabularRow { metadata_location: metadata_location.to_owned(), ..row };
-        match self.load_view_row(then).await {
-            Ok(view) => Ok(view),
-            Err(_) => self.load_view(name).await,
-        }
     }
 }
 

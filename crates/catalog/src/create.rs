@@ -113,16 +113,15 @@ impl Catalog {
     /// Returns [`Invalid`](CatalogError::Invalid) if the commit has another requirement, [`Format`](CatalogError::Format) if the
     /// table exists already, and the errors of [`Catalog::create_table`].
     pub async fn create_by_commit(&self, name: TableName, proposal: Proposal) -> Result<LoadedTable> {
-        let actor = proposal.actor.clone();
-        let metadata = self.metadata_of_create(&name, proposal).await?;
-        self.enter(name, metadata, &actor).await.map_err(|e| match e {
+        let metadata = self.metadata_of_create(&name, &proposal).await?;
+        self.enter(name, metadata, &proposal.actor).await.map_err(|e| match e {
             CatalogError::State(StateError::AlreadyExists { .. }) => already_created(),
             e => e,
         })
     }
 
     /// Computes the metadata that a commit with `assert-create` makes, if the name is free.
-    pub(crate) async fn metadata_of_create(&self, name: &TableName, proposal: Proposal) -> Result<TableMetadata> {
+    pub(crate) async fn metadata_of_create(&self, name: &TableName, proposal: &Proposal) -> Result<TableMetadata> {
         if proposal.requirements.iter().any(|r| !matches!(r, TableRequirement::AssertCreate)) {
             let what = "assert-create must be the only requirement of its commit".to_owned();
             return Err(CatalogError::Invalid(what));

@@ -21,10 +21,19 @@ use crate::{Actor, Catalog, CatalogError, LoadedTable, RequestOutcome, Result};
 /// Maximum number of times that a drop is computed, if commits keep coming between.
 const MAX_REPLAYS: usize = 10;
 
+/// What happens to the files of a dropped table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DroppedFiles {
+    /// They stay in storage.
+    Keep,
+    /// They go into quarantine.
+    Purge,
+}
+
 impl Catalog {
     /// Drops a table. It can be brought back during [`CatalogOptions::undrop_ms`](crate::CatalogOptions::undrop_ms).
     ///
-    /// With `purge`, its files go into quarantine after that time, unless the table is foreign or has `gc.enabled=false`.
+    /// Purged files go into quarantine after that time, unless the table is foreign or has `gc.enabled=false`.
     ///
     /// Spec: REST `dropTable`.
     ///
@@ -35,7 +44,8 @@ impl Catalog {
     /// - Returns [`Behind`](CatalogError::Behind) if a purge is requested and storage has states of the table that the database
     ///   does not have.
     /// - Returns [`Overtaken`](CatalogError::Overtaken) if commits to the table kept coming between.
-    pub async fn drop_table(&self, name: &TableName, purge: bool, actor: &Actor) -> Result<()> {
+    pub async fn drop_table(&self, name: &TableName, files: DroppedFiles, actor: &Actor) -> Result<()> {
+        let purge = files == DroppedFiles::Purge;
         let mut row = self.table(name).await?;
         if purge {
             // A purge would delete the files of states that the database does not have, too.

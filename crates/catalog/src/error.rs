@@ -95,6 +95,14 @@ pub enum CatalogError {
     /// Holds the table and the wait in seconds.
     #[error("{0} is busy with other commits, and the turn did not come within {1} s; nothing was done, try again")]
     Busy(String, u64),
+    /// Too many commits wait for the table, and nothing was done.
+    #[error("{table} has {waiting} commits waiting already; nothing was done, try again")]
+    QueueFull {
+        /// The table.
+        table: String,
+        /// Number of commits that wait.
+        waiting: usize,
+    },
     /// Other commits kept winning against a drop, and nothing was done.
     ///
     /// This is not [`Conflict`](Self::Conflict), which is no answer to a drop.
@@ -166,7 +174,7 @@ impl Coded for CatalogError {
             Self::Conflict(_) => ErrorCode::CommitConflict,
             Self::Contradiction(_) => ErrorCode::Unprocessable,
             Self::StateUnknown { .. } => ErrorCode::CommitStateUnknown,
-            Self::Busy(..) | Self::Overtaken(_) => ErrorCode::TooBusy,
+            Self::Busy(..) | Self::QueueFull { .. } | Self::Overtaken(_) => ErrorCode::TooBusy,
             Self::Behind { .. } => ErrorCode::Forbidden,
             // A 500 would leave a committing client in doubt about the outcome.
             Self::Refused(_) | Self::Panicked(_) => ErrorCode::Refused,

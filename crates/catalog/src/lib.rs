@@ -11,6 +11,7 @@
 mod access;
 mod actor;
 mod cache;
+mod commit_queue;
 mod create;
 mod damage;
 pub mod deletion;
@@ -30,6 +31,7 @@ mod outputs;
 mod overview;
 mod paths;
 mod places;
+mod proposal;
 mod readable;
 pub mod recovery;
 mod referenced;
@@ -56,6 +58,7 @@ pub use access::{Access, AccessError, ISSUED_SECONDS, token_hash};
 pub use actor::{Actor, RequestOutcome};
 pub use create::{CreateTable, Created, Register};
 pub use damage::Unreadable;
+pub use drop::DroppedFiles;
 pub use error::CatalogError;
 pub use extents::referenced_by_others;
 pub use failpoint::Failpoint;
@@ -65,19 +68,19 @@ pub use namespaces::PropertyChange;
 pub use overview::{Overview, QueueCounts};
 pub use paths::{PathSet, PathSetBuilder};
 pub use places::{Place, places_of};
+pub use proposal::{CommitRecords, Committed, Proposal, Rebase};
 pub use referenced::referenced_paths;
 pub use references::{RefChange, staged};
 pub use restore::Restored;
-pub use sequencer::{Change, Committed, Proposal, Rebase};
 pub use transaction::TableChange;
 pub use views::{CreateView, LoadedView, ReplaceView};
 
 use cache::Caches;
+use commit_queue::CommitQueues;
 use epoch::EpochCheck;
 use extents::Extents;
 use ledger::LastWritten;
 use recovery::BehindChecks;
-use sequencer::Sequencers;
 
 /// The result of a catalog operation.
 pub type Result<T> = std::result::Result<T, CatalogError>;
@@ -105,7 +108,7 @@ pub struct CatalogOptions {
     pub grace_ms: Millis,
     /// Time that a commit waits for its turn, and then again for its result.
     ///
-    /// A [`Change::Rebased`] waits ten times as long.
+    /// A [`Rebase`] waits ten times as long.
     pub commit_wait: Duration,
     /// Size in bytes of each cache: parsed metadata files, file lists of snapshots, and manifests.
     pub cache_bytes: u64,
@@ -146,7 +149,7 @@ struct Inner {
     warehouse: Warehouse,
     options: CatalogOptions,
     caches: Caches,
-    sequencers: Sequencers,
+    commit_queues: CommitQueues,
     epoch: EpochCheck,
     behind: BehindChecks,
     /// Number of tables whose quarantine the last sweep could not check.
@@ -187,7 +190,7 @@ impl Catalog {
         }
         options.location = Location::parse(&location)?;
         let caches = Caches::new(options.cache_bytes, storage.clone());
-        let (sequencers, ledger) = (Sequencers::default(), LastWritten::default());
+        let (commit_queues, ledger) = (CommitQueues::default(), LastWritten::default());
         let (epoch, behind, sick_tables) = (EpochCheck::default(), BehindChecks::default(), AtomicU64::default());
         let (changed, used, facts, extents) = (Notify::new(), Mutex::default(), Mutex::default(), Mutex::default());
         let inner = Inner {
@@ -197,7 +200,7 @@ impl Catalog {
             warehouse,
             options,
             caches,
-            sequencers,
+            commit_queues,
             epoch,
             behind,
             unswept_tables: sick_tables,
@@ -294,6 +297,22 @@ impl Catalog {
     /// Returns [`State`](crate::CatalogError::State) if no table has this name or the database fails.
     pub async fn table(&self, name: &TableName) -> Result<TabularRow> {
         Ok(self.state().tables().table(self.warehouse(), name).await?)
+    }
+
+    /// Loads a table in the state that a metadata file describes; in its present state if that file is gone.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](crate::CatalogError::State) if no table has this name or the database fails. If the present state can't
+    /// be read either, returns [`MetadataGone`](crate::CatalogError::MetadataGone),
+    /// [`MetadataInvalid`](crate::CatalogError::MetadataInvalid) or [`Storage`](crate::CatalogError::Storage).
+    pub async fn table_at(&self, name: &TableName, metadata_location: &str) -> Result<LoadedTable> {
+        let row = self.state().table(self.warehouse(), name).await?;
+        let then = TabularRow { metadata_location: metadata_location.to_owned(), ..row };
+        match self.load_row(then).await {
+            Ok(table) => Ok(table),
+            Err(_) => self.load(name).await,
+        }
     }
 
     /// Checks in storage that the metadata file of a table exists, whatever the caches hold.

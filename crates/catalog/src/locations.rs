@@ -13,12 +13,8 @@ use esker_table::{data_dir, metadata_dir};
 use esker_types::{TableId, TableName};
 use uuid::Uuid;
 
-use crate::{Catalog, CatalogError, Place, Result};
-
-/// Table properties that name directories for files, instead of those below the location.
-pub(crate) const PATH_PROPERTIES: [&str; 2] = [DATA_PATH, "write.metadata.path"];
-
-const DATA_PATH: &str = "write.data.path";
+use crate::places::{DATA_PATH, PATH_PROPERTIES, Place};
+use crate::{Catalog, CatalogError, Result};
 
 /// Converts a name to a directory name. Characters other than ASCII letters, digits, `_` and `-` become `_`.
 ///

@@ -11,8 +11,13 @@ use esker_state::TabularRow;
 use esker_storage::Location;
 use esker_types::TableId;
 
-use crate::locations::PATH_PROPERTIES;
 use crate::{Catalog, LoadedTable, Result};
+
+/// Table properties that name directories for files, instead of those below the location.
+pub(crate) const PATH_PROPERTIES: [&str; 2] = [DATA_PATH, "write.metadata.path"];
+
+/// Table property that names the directory for data files.
+pub(crate) const DATA_PATH: &str = "write.data.path";
 
 /// A directory in which a table or view has files, or had them.
 #[derive(Debug, Clone)]

@@ -7,7 +7,6 @@
 //! Start reading at [`Catalog::change_refs`] and `plan`. Spec: "Snapshot References".
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use esker_format::{
     MAIN_BRANCH, ReferenceKind, SnapshotRef, SnapshotReference, TableMetadata, TableRequirement, TableUpdate, branch_at,
@@ -18,7 +17,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
-use crate::{Actor, Catalog, CatalogError, Change, Committed, LoadedTable, Proposal, Rebase, Result};
+use crate::{Actor, Catalog, CatalogError, CommitRecords, Committed, LoadedTable, Proposal, Rebase, Result};
 
 /// A change of a table's branches and tags, as the management API takes it.
 ///
@@ -125,14 +124,16 @@ struct RefCommit {
 }
 
 impl Rebase for RefCommit {
-    fn propose<'a>(&'a self, table: &'a LoadedTable) -> BoxFuture<'a, Result<Proposal>> {
+    type Effect = ();
+
+    fn propose<'a>(&'a self, table: &'a LoadedTable) -> BoxFuture<'a, Result<(Proposal, ())>> {
         async move {
             let metadata = &table.metadata;
             if let RefChange::Publish { wap_id } = &self.change {
-                return self.publish(table, wap_id).await;
+                return Ok((self.publish(table, wap_id).await?, ()));
             }
             let (requirements, updates) = plan(metadata, &self.change)?;
-            Ok(Proposal { requirements, updates, actor: self.actor.clone(), ..Proposal::default() })
+            Ok((Proposal { requirements, updates, actor: self.actor.clone(), ..Proposal::default() }, ()))
         }
         .boxed()
     }
@@ -172,7 +173,7 @@ impl RefCommit {
         Ok(Proposal {
             requirements: picked.requirements,
             updates: picked.updates,
-            settled_outputs: picked.written,
+            records: CommitRecords { settled_outputs: picked.written, ..CommitRecords::default() },
             actor: self.actor.clone(),
             ..Proposal::default()
         })
@@ -189,7 +190,9 @@ impl Catalog {
     /// [`Table`](CatalogError::Table) if a staged snapshot can't be cherry-picked, and the errors of [`Catalog::commit`].
     pub async fn change_refs(&self, name: &TableName, change: RefChange, actor: &Actor) -> Result<Committed> {
         let commit = RefCommit { catalog: self.clone(), change, actor: actor.clone() };
-        self.commit(name, Change::Rebased(Arc::new(commit))).await
+        let row = self.state().table(self.warehouse(), name).await?;
+        let (committed, ()) = self.commit_rebase(row.id, commit).await?;
+        Ok(committed)
     }
 }
 

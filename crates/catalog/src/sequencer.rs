@@ -3,7 +3,8 @@
 //! The states of a commit:
 //!
 //! ```text
-//!         queued ------- no turn in time ------------------------------------> answered: Busy
+//!         queued ------- too many wait already ------------------------------> answered: QueueFull
+//!           |    `------ no turn in time ------------------------------------> answered: Busy
 //!           | turn: everything in the queue becomes one batch
 //!           v
 //! +---> applied -------- a check of this commit fails -----------------------> answered: its own error
@@ -20,163 +21,73 @@
 //! The row's pointer alone decides which metadata file counts. Each file is recorded as a pending output before it is written, so
 //! that a crash leaves no unknown file. A caller that waits too long gets `StateUnknown` while its commit goes on.
 //!
-//! Start reading at [`Catalog::commit_to`], then `run_batch`, `replay` and `publish`. Spec: "Optimistic Concurrency".
+//! Start reading at [`Catalog::commit_to`] and [`Catalog::commit_rebase`], then `run_batch`, `replay` and `publish`. The queue itself
+//! is in `commit_queue.rs`. Spec: "Optimistic Concurrency".
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashSet};
 use std::io::Read;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use esker_format::{CommitContext, OPERATION, TableMetadata, TableRequirement, TableUpdate};
+use esker_format::{CommitContext, OPERATION, TableMetadata, TableUpdate};
 use esker_state::{NewEvent, NewQuarantine, Outbox, PointerSwap, StateError, TabularRow};
 use esker_storage::Location;
 use esker_table::properties::{DELETE_METADATA, METADATA_VERSIONS};
 use esker_types::{Coded, TableId, TableName, catch_panic, now_ms};
 use flate2::Compression;
 use flate2::read::GzEncoder;
-use futures::future::BoxFuture;
 use serde_json::json;
-use tokio::sync::{OwnedMutexGuard, oneshot};
+use tokio::sync::oneshot;
 use tracing::Instrument;
 
 use crate::actor::receipt;
 use crate::cache::manifest_list_paths;
+use crate::commit_queue::{CommitHold, FixedChange, PendingCommit, QueuedChange, RebasedChange};
 use crate::moves::{copy_path_of_next, metadata_files, with_copies};
+use crate::proposal::CommitRecords;
 use crate::readable::check_numbers;
-use crate::restore::{Restored, restore};
-use crate::{Actor, Catalog, CatalogError, LoadedTable, RequestOutcome, Result, places};
+use crate::restore::restore;
+use crate::{Actor, Catalog, CatalogError, Committed, LoadedTable, Proposal, Rebase, RequestOutcome, Result, places};
 
 /// Maximum number of times that a batch is applied, if other servers keep winning the race.
 const MAX_REPLAYS: usize = 10;
 
-/// The requirements and updates of one commit, with what is recorded in the same transaction.
-#[derive(Debug, Clone, Default)]
-pub struct Proposal {
-    /// Conditions that the table must meet.
-    pub requirements: Vec<TableRequirement>,
-    /// Changes to the metadata, in order.
-    pub updates: Vec<TableUpdate>,
-    /// Snapshots to bring back. If set, `updates` must be those of [`Restored::updates`].
-    pub restore: Option<Box<Restored>>,
-    /// Files that the change leaves unreferenced, to be put into quarantine.
-    pub quarantine: Vec<NewQuarantine>,
-    /// Paths of pending outputs that become part of the table.
-    pub settled_outputs: Vec<String>,
-    /// Paths of files that belong to the table again, to be released from quarantine.
-    pub restored: Vec<String>,
-    /// Author of the change, with the idempotency key of the request.
-    pub actor: Actor,
+/// The state of a table after one proposal.
+pub(crate) struct AppliedProposal {
+    pub(crate) metadata: TableMetadata,
+    /// The metadata files that fell out of the metadata log, to be put into quarantine.
+    pub(crate) outdated: Vec<NewQuarantine>,
 }
 
-/// A change that is computed on the table as it is at the commit point.
-///
-/// Concurrent appends therefore never make it fail.
-pub trait Rebase: Send + Sync {
-    /// Computes the change on this state of the table. Called again if the pointer swap is lost.
-    ///
-    /// # Errors
-    ///
-    /// Returns the error of the implementation. It fails this commit, not the others of its batch.
-    fn propose<'a>(&'a self, table: &'a LoadedTable) -> BoxFuture<'a, Result<Proposal>>;
-}
-
-/// A change to one table.
-#[derive(Clone)]
-pub enum Change {
-    /// Requirements and updates as a client sent them.
-    Fixed(Box<Proposal>),
-    /// A change that is computed at the commit point, as maintenance does.
-    Rebased(Arc<dyn Rebase>),
-}
-
-impl std::fmt::Debug for Change {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Fixed(proposal) => f.debug_tuple("Fixed").field(proposal).finish(),
-            Self::Rebased(_) => f.write_str("Rebased"),
-        }
-    }
-}
-
-/// A table after a commit, with the size of the batch.
-#[derive(Debug, Clone)]
-pub struct Committed {
-    /// The table with the metadata after the whole batch.
-    pub table: LoadedTable,
-    /// Number of commits in the batch, including those that failed or changed nothing.
-    pub batch: usize,
-}
-
-/// A commit in a queue, with the channel for its answer.
-struct PendingCommit {
-    ticket: u64,
-    change: Change,
-    done: oneshot::Sender<Result<Committed>>,
-}
-
-/// The commits that wait for one table. The task that holds `turn` takes all of them as one batch.
+/// The changes of a batch that were applied.
 #[derive(Default)]
-struct CommitQueue {
-    waiting: Mutex<Vec<PendingCommit>>,
-    tickets: AtomicU64,
-    turn: Arc<tokio::sync::Mutex<()>>,
+struct AppliedBatch<'a> {
+    /// The proposals that had an effect. Their records are in `records`.
+    proposals: Vec<Cow<'a, Proposal>>,
+    records: CommitRecords,
+    /// Authors of the changes that had no effect.
+    idle: Vec<Actor>,
 }
 
-impl CommitQueue {
-    fn waiting(&self) -> MutexGuard<'_, Vec<PendingCommit>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn enter(&self, change: Change, done: oneshot::Sender<Result<Committed>>) -> u64 {
-        let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
-        self.waiting().push(PendingCommit { ticket, change, done });
-        ticket
-    }
-
-    /// Removes a commit from the queue if no batch has taken it; `None` if one has.
-    fn take_back(&self, ticket: u64) -> Option<PendingCommit> {
-        let mut waiting = self.waiting();
-        let at = waiting.iter().position(|pending| pending.ticket == ticket)?;
-        Some(waiting.remove(at))
-    }
-}
-
-/// A guard that holds back commits to a table while it lives.
-///
-/// It owns the queue as well. The map may drop a queue that nothing else owns, and the next commit would then get a turn of
-/// another queue.
-pub(crate) struct CommitHold {
-    _turn: OwnedMutexGuard<()>,
-    _queue: Arc<CommitQueue>,
-}
-
-/// The commit queues of the tables that are being written.
-#[derive(Default)]
-pub(crate) struct Sequencers {
-    queues: Mutex<HashMap<TableId, Arc<CommitQueue>>>,
-}
-
-impl std::fmt::Debug for Sequencers {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Sequencers").finish_non_exhaustive()
-    }
-}
-
-impl Sequencers {
-    fn queue(&self, table: TableId) -> Arc<CommitQueue> {
-        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
-        // A queue that only this map owns has no waiting commit.
-        if queues.len() >= 1024 {
-            queues.retain(|_, queue| Arc::strong_count(queue) > 1);
-        }
-        queues.entry(table).or_default().clone()
+impl<'a> AppliedBatch<'a> {
+    /// Adds a proposal that had an effect.
+    ///
+    /// The records of a proposal that was computed for this state are moved: an expiry has one for each of its files. Those of a
+    /// client's proposal are copied, because a replay needs them again.
+    fn add(&mut self, mut proposal: Cow<'a, Proposal>, outdated: Vec<NewQuarantine>) {
+        self.records.append(match &mut proposal {
+            Cow::Borrowed(fixed) => fixed.records.clone(),
+            Cow::Owned(computed) => std::mem::take(&mut computed.records),
+        });
+        self.records.quarantine.extend(outdated);
+        self.proposals.push(proposal);
     }
 }
 
 impl Catalog {
-    /// Commits a change to a table by name. Concurrent commits may share one metadata file.
+    /// Commits a client's change to a table by name. Concurrent commits may share one metadata file.
     ///
     /// The commit goes on if the caller stops waiting for it.
     ///
@@ -185,12 +96,12 @@ impl Catalog {
     /// # Errors
     ///
     /// Returns [`State`](CatalogError::State) if no table has this name, and the errors of [`Catalog::commit_to`].
-    pub async fn commit(&self, name: &TableName, change: Change) -> Result<Committed> {
+    pub async fn commit(&self, name: &TableName, proposal: Proposal) -> Result<Committed> {
         let row = self.table(name).await?;
-        self.commit_to(row.id, change).await
+        self.commit_to(row.id, proposal).await
     }
 
-    /// Commits a change to a table by its id, which stays the same if the table is renamed.
+    /// Commits a client's change to a table by its id, which stays the same if the table is renamed.
     ///
     /// # Errors
     ///
@@ -199,24 +110,48 @@ impl Catalog {
     /// - Returns [`Conflict`](CatalogError::Conflict) if a snapshot's manifest list is in quarantine, or other servers won the
     ///   race ten times.
     /// - Returns [`Location`](CatalogError::Location) if the table may not have files at a new location.
-    /// - Returns [`Busy`](CatalogError::Busy) if the commit got no turn in time, and [`Behind`](CatalogError::Behind) if storage
-    ///   has states that the database does not have.
+    /// - Returns [`QueueFull`](CatalogError::QueueFull) if too many commits wait for the table, [`Busy`](CatalogError::Busy) if the
+    ///   commit got no turn in time, and [`Behind`](CatalogError::Behind) if storage has states that the database does not have.
     /// - Returns [`StateUnknown`](CatalogError::StateUnknown) if the outcome could not be observed.
-    /// - Returns [`Batch`](CatalogError::Batch) if another error failed the whole batch, [`Panicked`](CatalogError::Panicked) if
-    ///   the change panicked, or the error of [`Rebase::propose`].
+    /// - Returns [`Batch`](CatalogError::Batch) if another error failed the whole batch, and
+    ///   [`Panicked`](CatalogError::Panicked) if the change panicked.
     /// - Returns [`State`](CatalogError::State), [`Storage`](CatalogError::Storage), [`MetadataGone`](CatalogError::MetadataGone)
     ///   or [`MetadataInvalid`](CatalogError::MetadataInvalid) if the table can't be read or written.
-    pub async fn commit_to(&self, id: TableId, change: Change) -> Result<Committed> {
-        let queue = self.inner.sequencers.queue(id);
-        let wait = self.turn_timeout(&change);
+    pub async fn commit_to(&self, id: TableId, proposal: Proposal) -> Result<Committed> {
         let (done, answer) = oneshot::channel();
-        let ticket = queue.enter(change, done);
+        let wait = self.options().commit_wait;
+        self.commit_queued(id, Box::new(FixedChange { proposal, done }), wait, answer).await
+    }
+
+    /// Commits a change that is computed on the table as it is at the commit point. Returns the effect of what was committed.
+    ///
+    /// It waits for its turn ten times as long as a client's change: it may hold hours of work that no client sends again.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Catalog::commit_to`] without `QueueFull`, and the error of [`Rebase::propose`].
+    pub async fn commit_rebase<R: Rebase + 'static>(&self, id: TableId, rebase: R) -> Result<(Committed, R::Effect)> {
+        let (done, answer) = oneshot::channel();
+        let (effect, wait) = (R::Effect::default(), self.options().commit_wait * 10);
+        self.commit_queued(id, Box::new(RebasedChange { rebase, effect, done }), wait, answer).await
+    }
+
+    /// Puts a change into its table's queue and waits for its answer.
+    async fn commit_queued<T>(
+        &self,
+        id: TableId,
+        change: Box<dyn QueuedChange>,
+        wait: Duration,
+        answer: oneshot::Receiver<Result<T>>,
+    ) -> Result<T> {
+        let queue = self.inner.commit_queues.queue(id);
+        let ticket = queue.enter(id, change)?;
         let this = self.clone();
         // The commit runs in a task of its own: a client that disconnects must not cut it in two.
         let turn = async move {
             match tokio::time::timeout(wait, queue.turn.clone().lock_owned()).await {
                 Ok(_turn) => {
-                    let batch = std::mem::take(&mut *queue.waiting());
+                    let batch = queue.take_batch();
                     if !batch.is_empty() {
                         this.run_batch(id, batch).await;
                     }
@@ -224,7 +159,7 @@ impl Catalog {
                 // The task that has the turn may have taken this commit into its batch; then its answer is on the way.
                 Err(_) => {
                     if let Some(pending) = queue.take_back(ticket) {
-                        drop(pending.done.send(Err(busy(&id, wait))));
+                        pending.change.answer(Err(busy(&id, wait)));
                     }
                 }
             }
@@ -238,19 +173,9 @@ impl Catalog {
         }
     }
 
-    /// Returns how long a change waits for its turn.
-    ///
-    /// A rebased change waits longer: it may hold hours of work that no client sends again.
-    fn turn_timeout(&self, change: &Change) -> Duration {
-        match change {
-            Change::Fixed(_) => self.options().commit_wait,
-            Change::Rebased(_) => self.options().commit_wait * 10,
-        }
-    }
-
     /// Holds back commits to a table while the guard lives. The sweep checks and marks files under it.
     pub(crate) async fn hold_commits(&self, table: TableId) -> Result<CommitHold> {
-        let (queue, wait) = (self.inner.sequencers.queue(table), self.options().commit_wait);
+        let (queue, wait) = (self.inner.commit_queues.queue(table), self.options().commit_wait);
         match tokio::time::timeout(wait, queue.turn.clone().lock_owned()).await {
             Ok(turn) => Ok(CommitHold { _turn: turn, _queue: queue }),
             Err(_) => Err(busy(&table, wait)),
@@ -258,108 +183,104 @@ impl Catalog {
     }
 
     /// Runs a batch and answers each of its commits.
-    async fn run_batch(&self, id: TableId, batch: Vec<PendingCommit>) {
-        let changes: Vec<Change> = batch.iter().map(|p| p.change.clone()).collect();
-        let outcome = self.try_batch(id, &changes).await;
+    async fn run_batch(&self, id: TableId, mut batch: Vec<PendingCommit>) {
+        let outcome = self.try_batch(id, &mut batch).await;
         for (pending, result) in batch.into_iter().zip(outcome) {
-            // The receiver is gone if the client disconnected; the commit stands.
-            drop(pending.done.send(result));
+            pending.change.answer(result);
         }
     }
 
     /// Applies a batch until its swap succeeds or it fails. Returns one result per change, in order.
-    async fn try_batch(&self, id: TableId, changes: &[Change]) -> Vec<Result<Committed>> {
+    async fn try_batch(&self, id: TableId, batch: &mut [PendingCommit]) -> Vec<Result<Committed>> {
         for _ in 0..MAX_REPLAYS {
-            match self.replay(id, changes).await {
+            match self.replay(id, batch).await {
                 Ok(Some(results)) => return results,
                 Ok(None) => {}
-                Err(e) => return fail_batch(e, changes.len()),
+                Err(e) => return fail_batch(e, batch.len()),
             }
         }
         let lost = format!("other servers kept committing to the table for {MAX_REPLAYS} attempts");
-        fail_batch(CatalogError::Conflict(lost), changes.len())
+        fail_batch(CatalogError::Conflict(lost), batch.len())
     }
 
     /// Applies the changes to the table as it is now, and publishes the result.
     ///
     /// Returns one result per change, or `None` if the swap was lost and the table must be read again.
-    async fn replay(&self, id: TableId, changes: &[Change]) -> Result<Option<Vec<Result<Committed>>>> {
+    async fn replay(&self, id: TableId, batch: &mut [PendingCommit]) -> Result<Option<Vec<Result<Committed>>>> {
         let row = self.state().tables().by_id(id).await?;
         let row = row.ok_or_else(|| StateError::NoSuchTable(id.to_string()))?;
         self.check_not_behind(&row).await?;
         let current = self.load_row(row).await?;
         let mut working = current.clone();
-        let (mut quarantines, mut settled) = (Vec::new(), Vec::new());
-        // The proposals of the changes that had an effect.
-        let mut effects: Vec<Proposal> = Vec::new();
-        let mut idle: Vec<Actor> = Vec::new();
-        let mut results: Vec<Result<()>> = Vec::with_capacity(changes.len());
-        for change in changes {
-            let base = effects.is_empty().then_some(current.row.metadata_location.as_str());
+        let mut applied = AppliedBatch::default();
+        let mut results: Vec<Result<()>> = Vec::with_capacity(batch.len());
+        for pending in batch {
+            let base = applied.proposals.is_empty().then_some(current.row.metadata_location.as_str());
             // A panic in one change fails that change, not the others of its batch.
-            let applied = catch_panic(self.apply_change(&working, base, change)).await;
-            match applied.unwrap_or_else(|panic| Err(CatalogError::Panicked(panic))) {
-                Ok((Some(metadata), mut proposal)) => {
-                    working.metadata = Arc::new(metadata);
-                    quarantines.append(&mut proposal.quarantine);
-                    settled.append(&mut proposal.settled_outputs);
-                    effects.push(proposal);
+            let computed = catch_panic(self.compute(&working, base, pending.change.as_mut())).await;
+            match computed.unwrap_or_else(|panic| Err(CatalogError::Panicked(panic))) {
+                Ok((proposal, Some(after))) => {
+                    working.metadata = Arc::new(after.metadata);
+                    applied.add(proposal, after.outdated);
                     results.push(Ok(()));
                 }
-                Ok((None, proposal)) => {
-                    idle.push(proposal.actor);
+                Ok((proposal, None)) => {
+                    applied.idle.push(proposal.actor.clone());
                     results.push(Ok(()));
                 }
                 Err(e) => results.push(Err(e)),
             }
         }
-        if effects.is_empty() {
-            for receipt in idle.iter().filter_map(|actor| receipt(actor, &RequestOutcome::of(&working.row))) {
+        if applied.proposals.is_empty() {
+            for receipt in applied.idle.iter().filter_map(|actor| receipt(actor, &RequestOutcome::of(&working.row))) {
                 self.state().outbox().insert_receipt(receipt).await?;
             }
-        } else if !self.publish(&current, &mut working, quarantines, settled, &effects, &idle).await? {
+        } else if !self.publish(&current, &mut working, applied).await? {
             return Ok(None);
         }
-        let committed = Committed { table: working, batch: changes.len() };
+        let committed = Committed { table: working, batch: results.len() };
         Ok(Some(results.into_iter().map(|r| r.map(|()| committed.clone())).collect()))
     }
 
-    /// Computes the metadata after one change, and runs every check on it. The metadata is `None` if nothing changes.
-    ///
-    /// `base` is as in [`apply`]. The returned proposal includes the outdated metadata files as quarantine.
-    pub(crate) async fn apply_change(
+    /// Computes the proposal of one change and the metadata after it; see [`Catalog::apply_proposal`].
+    async fn compute<'p>(
         &self,
         table: &LoadedTable,
         base: Option<&str>,
-        change: &Change,
-    ) -> Result<(Option<TableMetadata>, Proposal)> {
-        let mut proposal = match change {
-            Change::Fixed(proposal) => proposal.as_ref().clone(),
-            Change::Rebased(rebase) => rebase.propose(table).await?,
-        };
+        change: &'p mut dyn QueuedChange,
+    ) -> Result<(Cow<'p, Proposal>, Option<AppliedProposal>)> {
+        let proposal = change.propose(table).await?;
+        let applied = self.apply_proposal(table, base, &proposal).await?;
+        Ok((proposal, applied))
+    }
+
+    /// Computes the metadata after one proposal, and runs every check on it. `None` if nothing changes.
+    ///
+    /// `base` is as in [`apply`].
+    pub(crate) async fn apply_proposal(
+        &self,
+        table: &LoadedTable,
+        base: Option<&str>,
+        proposal: &Proposal,
+    ) -> Result<Option<AppliedProposal>> {
         self.check_references(&proposal.updates).await?;
         let moves = proposal.updates.iter().any(|u| match u {
             TableUpdate::SetLocation { .. } => true,
-            TableUpdate::SetProperties { updates } => {
-                crate::locations::PATH_PROPERTIES.iter().any(|key| updates.contains_key(*key))
-            }
+            TableUpdate::SetProperties { updates } => places::PATH_PROPERTIES.iter().any(|key| updates.contains_key(*key)),
             _ => false,
         });
         let metadata = match &proposal.restore {
             Some(restored) => restore(&table.metadata, base, restored)?,
-            None => apply(&table.metadata, base, &proposal)?,
+            None => apply(&table.metadata, base, proposal)?,
         };
-        if let Some(after) = &metadata {
-            self.check_readable(&table.metadata, after, &proposal.updates).await?;
+        let Some(metadata) = metadata else { return Ok(None) };
+        self.check_readable(&table.metadata, &metadata, &proposal.updates).await?;
+        if moves {
+            self.check_metadata_locations(&metadata, Some(table.row.id)).await?;
+            self.make_directories(&metadata).await?;
         }
-        if let (Some(metadata), true) = (&metadata, moves) {
-            self.check_metadata_locations(metadata, Some(table.row.id)).await?;
-            self.make_directories(metadata).await?;
-        }
-        if let Some(metadata) = &metadata {
-            proposal.quarantine.extend(self.outdated_metadata(table, metadata));
-        }
-        Ok((metadata, proposal))
+        let outdated = self.outdated_metadata(table, &metadata);
+        Ok(Some(AppliedProposal { metadata, outdated }))
     }
 
     /// Refuses a snapshot whose manifest list is in quarantine: it would soon point to a deleted file.
@@ -397,18 +318,17 @@ impl Catalog {
     }
 
     /// Writes the next metadata file, updates `working` to it, and returns the pointer swap that publishes it.
-    pub(crate) async fn write_next(
+    pub(crate) async fn write_next<'a>(
         &self,
         current: &LoadedTable,
         working: &mut LoadedTable,
-        quarantines: Vec<NewQuarantine>,
-        mut settled_outputs: Vec<String>,
-        updates: &[TableUpdate],
+        mut records: CommitRecords,
+        updates: impl IntoIterator<Item = &'a TableUpdate> + Clone,
     ) -> Result<PointerSwap> {
         let from = current.row.metadata_location.clone();
         let to = Self::next_metadata_path(&working.metadata, Some(&from))?;
         working.json = current.json.next(&current.metadata, &working.metadata, updates)?;
-        settled_outputs.extend(self.write_following(&current.row, &to, working.json.bytes().clone()).await?);
+        records.settled_outputs.extend(self.write_following(&current.row, &to, working.json.bytes().clone()).await?);
         working.row.location = Location::parse(&working.metadata.location)?.to_string();
         working.row.metadata_location.clone_from(&to);
         // The places before the commit are recorded too: a database of an earlier release holds only the location.
@@ -422,32 +342,24 @@ impl Catalog {
             to,
             location: working.row.location.clone(),
             places,
-            quarantine: quarantines,
-            settled_outputs,
-            restored: Vec::new(),
+            quarantine: records.quarantine,
+            settled_outputs: records.settled_outputs,
+            restored: records.restored,
         })
     }
 
     /// Writes the metadata file and swaps the pointer, with events and receipts, in one transaction.
     ///
     /// Returns `false` if another server was first.
-    async fn publish(
-        &self,
-        current: &LoadedTable,
-        working: &mut LoadedTable,
-        quarantines: Vec<NewQuarantine>,
-        settled: Vec<String>,
-        effects: &[Proposal],
-        idle: &[Actor],
-    ) -> Result<bool> {
-        let updates: Vec<TableUpdate> = effects.iter().flat_map(|e| e.updates.iter().cloned()).collect();
-        let mut swap = self.write_next(current, working, quarantines, settled, &updates).await?;
-        swap.restored = effects.iter().flat_map(|e| e.restored.iter().cloned()).collect();
+    async fn publish(&self, current: &LoadedTable, working: &mut LoadedTable, applied: AppliedBatch<'_>) -> Result<bool> {
+        let AppliedBatch { proposals, records, idle } = applied;
+        let updates = proposals.iter().flat_map(|proposal| &proposal.updates);
+        let swap = self.write_next(current, working, records, updates).await?;
         self.failpoint("commit-before-swap").await;
         // Receipts of commits without effect go into the same transaction: once the pointer has moved, nothing more may fail.
-        let actors = effects.iter().map(|e| &e.actor).chain(idle);
+        let actors = proposals.iter().map(|proposal| &proposal.actor).chain(&idle);
         let along = Outbox {
-            events: effects.iter().map(|e| self.update_event(current, working, e, &e.actor)).collect(),
+            events: proposals.iter().map(|p| self.update_event(current, working, &p.updates, &p.actor)).collect(),
             receipts: actors.filter_map(|actor| receipt(actor, &RequestOutcome::of(&working.row))).collect(),
         };
         match self.state().tables().publish(self.warehouse(), std::slice::from_ref(&swap), &[], &along).await {
@@ -472,9 +384,15 @@ impl Catalog {
     }
 
     /// Builds the outbox event `table.updated` of one commit.
-    pub(crate) fn update_event(&self, before: &LoadedTable, after: &LoadedTable, proposal: &Proposal, actor: &Actor) -> NewEvent {
+    pub(crate) fn update_event(
+        &self,
+        before: &LoadedTable,
+        after: &LoadedTable,
+        updates: &[TableUpdate],
+        actor: &Actor,
+    ) -> NewEvent {
         let action = |update: &TableUpdate| serde_json::to_value(update).ok().map(|v| v["action"].clone());
-        let snapshots = proposal.updates.iter().filter_map(|update| match update {
+        let snapshots = updates.iter().filter_map(|update| match update {
             TableUpdate::AddSnapshot { snapshot } => {
                 let summary = snapshot.summary.iter().flatten().filter(|(key, _)| *key != OPERATION);
                 Some(json!({
@@ -490,7 +408,7 @@ impl Catalog {
         let data = json!({
             "table-id": after.row.id, "table-uuid": after.row.table_uuid,
             "previous-metadata-location": before.row.metadata_location, "metadata-location": after.row.metadata_location,
-            "updates": proposal.updates.iter().filter_map(action).collect::<Vec<_>>(),
+            "updates": updates.iter().filter_map(action).collect::<Vec<_>>(),
             "snapshots": snapshots.collect::<Vec<_>>(),
         });
         self.event(actor, "table.updated", &after.row.name, data)
@@ -557,22 +475,4 @@ fn fail_batch(error: CatalogError, n: usize) -> Vec<Result<Committed>> {
     let mut results: Vec<_> = others.collect();
     results.insert(0, Err(error));
     results
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_table_that_is_held_keeps_its_turn_however_many_others_are_written() {
-        let (sequencers, id) = (Sequencers::default(), TableId::fresh());
-        let queue = sequencers.queue(id);
-        let held = CommitHold { _turn: queue.turn.clone().lock_owned().await, _queue: queue };
-        for _ in 0..3000 {
-            sequencers.queue(TableId::fresh());
-        }
-        assert!(sequencers.queue(id).turn.try_lock().is_err(), "the same turn");
-        drop(held);
-        assert!(sequencers.queue(id).turn.try_lock().is_ok());
-    }
 }

@@ -13,8 +13,9 @@ use esker_state::{NewTabular, Outbox, PointerSwap, StateError, TabularRow};
 use esker_types::{TableId, TableName};
 
 use crate::actor::receipt;
-use crate::sequencer::{CommitHold, state_unknown};
-use crate::{Actor, Catalog, CatalogError, Change, LoadedTable, Proposal, RequestOutcome, Result};
+use crate::commit_queue::CommitHold;
+use crate::sequencer::{AppliedProposal, state_unknown};
+use crate::{Actor, Catalog, CatalogError, LoadedTable, Proposal, RequestOutcome, Result};
 
 /// Maximum number of times that a transaction is applied, if other servers keep winning the race for a table.
 const MAX_REPLAYS: usize = 10;
@@ -40,6 +41,13 @@ impl TableChange {
 struct Resolved {
     change: TableChange,
     id: Option<TableId>,
+}
+
+/// A change to an existing table that passed every check and is not written yet.
+struct CheckedUpdate<'a> {
+    current: LoadedTable,
+    applied: AppliedProposal,
+    proposal: &'a Proposal,
 }
 
 /// Files and rows of a transaction that are not published yet. If it fails, the files go into quarantine.
@@ -143,11 +151,11 @@ impl Catalog {
     /// Applies the transaction to the tables as they are now and publishes it. `false` if a pointer moved meanwhile.
     async fn try_transact(&self, changes: &[Resolved], actor: &Actor) -> Result<bool> {
         // Everything is checked before the first file is written.
-        let mut updated: Vec<(LoadedTable, LoadedTable, Proposal)> = Vec::new();
+        let mut updated: Vec<CheckedUpdate<'_>> = Vec::new();
         let mut created = Vec::new();
         for Resolved { change, id } in changes {
             let Some(id) = id else {
-                let metadata = self.metadata_of_create(&change.name, change.proposal.clone()).await?;
+                let metadata = self.metadata_of_create(&change.name, &change.proposal).await?;
                 created.push((change.name.clone(), metadata));
                 continue;
             };
@@ -155,10 +163,8 @@ impl Catalog {
             self.check_not_behind(&row).await?;
             let current = self.load_row(row).await?;
             let base = Some(current.row.metadata_location.as_str());
-            let fixed = Change::Fixed(Box::new(change.proposal.clone()));
-            if let (Some(metadata), proposal) = self.apply_change(&current, base, &fixed).await? {
-                let working = LoadedTable { metadata: metadata.into(), ..current.clone() };
-                updated.push((current, working, proposal));
+            if let Some(applied) = self.apply_proposal(&current, base, &change.proposal).await? {
+                updated.push(CheckedUpdate { current, applied, proposal: &change.proposal });
             }
         }
         let mut written = Written::default();
@@ -187,15 +193,16 @@ impl Catalog {
     async fn write_all(
         &self,
         written: &mut Written,
-        updated: Vec<(LoadedTable, LoadedTable, Proposal)>,
+        updated: Vec<CheckedUpdate<'_>>,
         created: Vec<(TableName, TableMetadata)>,
         actor: &Actor,
     ) -> Result<()> {
-        for (current, mut working, mut proposal) in updated {
-            let quarantines = std::mem::take(&mut proposal.quarantine);
-            let settled = std::mem::take(&mut proposal.settled_outputs);
-            let swap = self.write_next(&current, &mut working, quarantines, settled, &proposal.updates).await?;
-            written.outbox.events.push(self.update_event(&current, &working, &proposal, actor));
+        for CheckedUpdate { current, applied, proposal } in updated {
+            let mut working = LoadedTable { metadata: applied.metadata.into(), ..current.clone() };
+            let mut records = proposal.records.clone();
+            records.quarantine.extend(applied.outdated);
+            let swap = self.write_next(&current, &mut working, records, &proposal.updates).await?;
+            written.outbox.events.push(self.update_event(&current, &working, &proposal.updates, actor));
             written.swaps.push(swap);
             written.updated.push((current, working));
         }

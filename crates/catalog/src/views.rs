@@ -97,6 +97,22 @@ impl Catalog {
         Ok(self.state().tables().view(self.warehouse(), name).await?)
     }
 
+    /// Loads a view in the state that a metadata file describes; in its present state if that file is gone.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](crate::CatalogError::State) if no view has this name or the database fails. If the present state can't
+    /// be read either, returns [`MetadataGone`](crate::CatalogError::MetadataGone),
+    /// [`MetadataInvalid`](crate::CatalogError::MetadataInvalid) or [`Storage`](crate::CatalogError::Storage).
+    pub async fn view_at(&self, name: &TableName, metadata_location: &str) -> Result<LoadedView> {
+        let row = self.state().view(self.warehouse(), name).await?;
+        let then = TabularRow { metadata_location: metadata_location.to_owned(), ..row };
+        match self.load_view_row(then).await {
+            Ok(view) => Ok(view),
+            Err(_) => self.load_view(name).await,
+        }
+    }
+
     /// Loads the view that a row points to.
     ///
     /// # Errors

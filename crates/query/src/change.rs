@@ -13,14 +13,14 @@ use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::execute_stream;
-use esker_catalog::{Actor, CatalogError, Change, CreateTable, LoadedTable};
+use esker_catalog::{Actor, CatalogError, CreateTable, DroppedFiles, LoadedTable};
 use esker_format::{
     DEFAULT_FORMAT_VERSION, FORMAT_VERSION, ManifestProjection, NestedField, NestedFieldRef, Schema as IcebergSchema,
 };
 use esker_read::schema_from_arrow;
 use esker_table::properties::{DELETE_ISOLATION, Isolation, UPDATE_ISOLATION};
 use esker_types::{Coded, ErrorCode, Principal};
-use esker_write::Appender;
+use esker_write::{Appender, RowLineage};
 use futures::TryStreamExt;
 use roaring::RoaringTreemap;
 
@@ -113,7 +113,7 @@ async fn insert(
     actor: Actor,
 ) -> Result<u64> {
     let uncommitted = Uncommitted::new(&target.catalog, table.row.id);
-    let mut appender = Appender::new(&table.metadata, uncommitted.destination(), false)?;
+    let mut appender = Appender::new(&table.metadata, uncommitted.destination(), RowLineage::Inherited)?;
     let columns = assignment::columns(table.metadata.current_schema());
     let mut batches = rows(running, plan).await?;
     while let Some(batch) = batches.try_next().await? {
@@ -132,7 +132,7 @@ async fn insert(
 /// The change's files are reclaimed if the commit failed, and kept if its outcome is unknown.
 pub(crate) async fn commit(target: &WriteTarget, table: &LoadedTable, change: RowChange) -> Result<()> {
     let uncommitted = change.uncommitted.clone();
-    let committed = target.catalog.commit_to(table.row.id, Change::Rebased(Arc::new(change))).await;
+    let committed = target.catalog.commit_rebase(table.row.id, change).await;
     match committed {
         Ok(_) => uncommitted.keep(),
         Err(e) => {
@@ -221,7 +221,7 @@ async fn create(
     let filled = insert(running, plan, target, &table, actor.clone()).await;
     if filled.is_err() {
         // A half-filled table would surprise the user.
-        if let Err(error) = target.catalog.drop_table(&target.name, true, &actor).await {
+        if let Err(error) = target.catalog.drop_table(&target.name, DroppedFiles::Purge, &actor).await {
             tracing::warn!(%error, table = %target.name, "the table of a failed CREATE TABLE AS could not be dropped");
         }
     }
@@ -277,14 +277,15 @@ async fn remove(
     let snapshot = metadata.snapshots.get(base).ok_or_else(gone)?;
     let known = target.catalog.files(&table, snapshot, &ManifestProjection::files()).await?;
     let uncommitted = Uncommitted::new(&target.catalog, table.row.id);
-    let lineage = metadata.format_version >= 3;
+    let lineage = RowLineage::of_rewrite(metadata);
     let mut appender = update.then(|| Appender::new(metadata, uncommitted.destination(), lineage)).transpose()?;
     let columns = assignment::columns(metadata.current_schema());
     let mut positions: HashMap<String, RoaringTreemap> = HashMap::new();
     let mut count = 0;
+    let repeated = if update { Repeated::Refuse } else { Repeated::Count };
     let mut batches = rows(running, plan).await?;
     while let Some(batch) = batches.try_next().await? {
-        count += collect(&batch, &mut positions, update)?;
+        count += collect(&batch, &mut positions, repeated)?;
         if let Some(appender) = &mut appender {
             appender.append(&assignment::rows(&updated(&batch, lineage)?, &columns)?).await?;
         }
@@ -316,10 +317,19 @@ fn rows_snapshot(plan: &LogicalPlan) -> Result<Option<i64>> {
     Ok(found.flatten())
 }
 
+/// What happens to a row that a statement finds a second time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Repeated {
+    /// It counts again, as for `DELETE`.
+    Count,
+    /// The statement is refused, because an `UPDATE` would give the row two values.
+    Refuse,
+}
+
 /// Adds the positions of a batch's rows to `positions`; returns the number of rows.
 ///
-/// A file that was added twice has its rows twice, and they count twice. With `once`, a position that comes again is an error.
-fn collect(batch: &RecordBatch, positions: &mut HashMap<String, RoaringTreemap>, once: bool) -> Result<u64> {
+/// A file that was added twice has its rows twice, and they count twice.
+fn collect(batch: &RecordBatch, positions: &mut HashMap<String, RoaringTreemap>, repeated: Repeated) -> Result<u64> {
     let paths = arrow::compute::cast(batch.column(0), &DataType::Utf8).map_err(|e| QueryError::Execution(e.to_string()))?;
     let (paths, rows) = (paths.as_string::<i32>(), batch.column(1).as_primitive::<Int64Type>());
     let mut count = 0;
@@ -329,7 +339,7 @@ fn collect(batch: &RecordBatch, positions: &mut HashMap<String, RoaringTreemap>,
             Some(set) => set.insert(row),
             None => positions.entry(path.to_owned()).or_default().insert(row),
         };
-        if once && !fresh {
+        if repeated == Repeated::Refuse && !fresh {
             return Err(refused(format!("UPDATE computes more than one new value for row {row} of {path}")));
         }
         count += 1;
@@ -340,11 +350,11 @@ fn collect(batch: &RecordBatch, positions: &mut HashMap<String, RoaringTreemap>,
 /// Returns the updated rows, with their row ids if the table has row lineage.
 ///
 /// The first three columns of the batch are file, position and row id. Spec: "Row Lineage".
-fn updated(batch: &RecordBatch, lineage: bool) -> Result<RecordBatch> {
+fn updated(batch: &RecordBatch, lineage: RowLineage) -> Result<RecordBatch> {
     let failed = |e: arrow::error::ArrowError| QueryError::Execution(e.to_string());
     let own: Vec<usize> = (3..batch.num_columns()).collect();
     let own = batch.project(&own).map_err(failed)?;
-    if !lineage {
+    if lineage == RowLineage::Inherited {
         return Ok(own);
     }
     let mut columns: Vec<ArrayRef> = own.columns().to_vec();

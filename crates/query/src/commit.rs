@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::physical_expr::PhysicalExpr;
-use esker_catalog::{Actor, CatalogError, LoadedTable, Proposal, Rebase};
+use esker_catalog::{Actor, CatalogError, CommitRecords, LoadedTable, Proposal, Rebase};
 use esker_format::{DataFile, MAIN_BRANCH, Operation, TableMetadata};
 use esker_read::{ReadStats, Reader};
 use esker_table::{
@@ -55,7 +55,9 @@ pub(crate) struct Removal {
 }
 
 impl Rebase for RowChange {
-    fn propose<'a>(&'a self, table: &'a LoadedTable) -> BoxFuture<'a, esker_catalog::Result<Proposal>> {
+    type Effect = ();
+
+    fn propose<'a>(&'a self, table: &'a LoadedTable) -> BoxFuture<'a, esker_catalog::Result<(Proposal, ())>> {
         Box::pin(async move {
             let metadata = &table.metadata;
             let rewrite = self.rewrite(metadata).await?;
@@ -66,15 +68,15 @@ impl Rebase for RowChange {
             };
             let rewritten = build_snapshot(self.target.catalog.manifests(), metadata, &rewrite, &record).await?;
             let outputs = rewrite.added.iter().chain(&rewrite.added_deletes).map(|(_, file)| file.file_path.clone());
-            Ok(Proposal {
+            let settled_outputs = outputs.chain(rewritten.written).collect();
+            let proposal = Proposal {
                 restore: None,
                 requirements: rewritten.requirements,
                 updates: rewritten.updates,
-                quarantine: Vec::new(),
-                settled_outputs: outputs.chain(rewritten.written).collect(),
-                restored: Vec::new(),
+                records: CommitRecords { settled_outputs, ..CommitRecords::default() },
                 actor: self.actor.clone(),
-            })
+            };
+            Ok((proposal, ()))
         })
     }
 }

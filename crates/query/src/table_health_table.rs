@@ -12,7 +12,7 @@ use esker_catalog::{Actor, AssessedTable, Catalog, CreateTable};
 use esker_read::{Reader, arrow_schema, schema_from_arrow};
 use esker_state::{NamespaceRow, TableUsage};
 use esker_types::{Coded, ErrorCode, Millis, NamespaceName, TableName, now_ms};
-use esker_write::Appender;
+use esker_write::{Appender, RowLineage};
 use serde_json::{Value, json};
 
 use crate::change::commit;
@@ -109,7 +109,7 @@ pub async fn record_health(catalog: &Catalog, reader: &Reader) -> Result<u64> {
     make(&target, &actor).await?;
     let table = target.load().await?;
     let uncommitted = Uncommitted::new(catalog, table.row.id);
-    let mut appender = Appender::new(&table.metadata, uncommitted.destination(), false)?;
+    let mut appender = Appender::new(&table.metadata, uncommitted.destination(), RowLineage::Inherited)?;
     appender.append(&shaped(&found, table.metadata.current_schema())?).await?;
     let count = appender.rows();
     let added = appender.finish().await?;

@@ -70,7 +70,12 @@ impl MetadataJson {
     /// # Errors
     ///
     /// Returns [`TableError::Format`] if the metadata cannot be serialized.
-    pub fn next(&self, before: &TableMetadata, after: &TableMetadata, updates: &[TableUpdate]) -> Result<Self> {
+    pub fn next<'a>(
+        &self,
+        before: &TableMetadata,
+        after: &TableMetadata,
+        updates: impl IntoIterator<Item = &'a TableUpdate> + Clone,
+    ) -> Result<Self> {
         match self.extended(before, after, updates)? {
             Some(next) => Ok(next),
             None => Self::print(after),
@@ -83,17 +88,23 @@ impl MetadataJson {
     }
 
     /// Extends this JSON, or returns `None` if the updates changed more than the ends of the lists.
-    fn extended(&self, before: &TableMetadata, after: &TableMetadata, updates: &[TableUpdate]) -> Result<Option<Self>> {
+    fn extended<'a>(
+        &self,
+        before: &TableMetadata,
+        after: &TableMetadata,
+        updates: impl IntoIterator<Item = &'a TableUpdate> + Clone,
+    ) -> Result<Option<Self>> {
         let (old_log, new_log) = (&before.snapshot_log, &after.snapshot_log);
         let added: Vec<_> = updates
-            .iter()
+            .clone()
+            .into_iter()
             .filter_map(|update| match update {
                 TableUpdate::AddSnapshot { snapshot } => Some(snapshot),
                 _ => None,
             })
             .collect();
         let whole = after.format_version != before.format_version
-            || updates.iter().any(|update| matches!(update, TableUpdate::RemoveSnapshots { .. }))
+            || updates.into_iter().any(|update| matches!(update, TableUpdate::RemoveSnapshots { .. }))
             || after.snapshots.len() != before.snapshots.len() + added.len()
             || !new_log.starts_with(old_log);
         if whole {

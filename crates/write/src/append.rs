@@ -13,7 +13,7 @@ use esker_table::properties::TARGET_FILE_BYTES;
 use esker_table::{PartitionKey, data_dir, partition_dir};
 use uuid::Uuid;
 
-use crate::encode::{ParquetLayout, RowGroupEncoder, count_nans};
+use crate::encode::{ParquetLayout, RowGroupEncoder, RowLineage, count_nans};
 use crate::metrics::NanCounts;
 use crate::output::{OutputFile, RowGroup, WrittenFile};
 use crate::partition_split::Splitter;
@@ -59,14 +59,14 @@ impl std::fmt::Debug for Appender {
 impl Appender {
     /// Creates an appender for a table as it is now. No file is created yet.
     ///
-    /// With `lineage`, batches end with the two row lineage columns, as [`with_lineage`](esker_read::with_lineage) places them.
+    /// If rows keep their lineage, batches end with its two columns, as [`with_lineage`](esker_read::with_lineage) places them.
     ///
     /// # Errors
     ///
     /// Returns [`WriteError::Unwritable`] if a column has a type that no file can hold. Returns [`WriteError::Refused`] if rows
     /// can't be partitioned by the spec. Returns [`WriteError::Read`], [`WriteError::Parquet`] or [`WriteError::Arrow`] if no
     /// Parquet schema can be derived.
-    pub fn new(metadata: &TableMetadata, destination: Destination, lineage: bool) -> Result<Self> {
+    pub fn new(metadata: &TableMetadata, destination: Destination, lineage: RowLineage) -> Result<Self> {
         let shape = ParquetLayout::of(metadata, metadata.current_schema().clone(), lineage)?;
         let spec = metadata.default_partition_spec().clone();
         let splitter = Splitter::new(&shape.schema, shape.arrow.fields(), &spec)?;

@@ -26,17 +26,45 @@ use crate::uuid_annotation;
 use crate::{Result, WriteError};
 use crate::{geo_statistics, properties};
 
+/// The lineage of the rows of new files. Spec: "Row Lineage".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowLineage {
+    /// Rows are new and inherit their lineage, so files have no columns for it.
+    Inherited,
+    /// Rows keep their lineage, in two columns after those of the table.
+    Kept,
+}
+
+impl RowLineage {
+    /// Returns the lineage of rows that are written again: tables keep it from format version 3 on.
+    pub const fn of_rewrite(metadata: &TableMetadata) -> Self {
+        match metadata.format_version {
+            ..3 => Self::Inherited,
+            _ => Self::Kept,
+        }
+    }
+}
+
+/// The part of its file that a copied row group is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CopiedPart {
+    /// The file's only row group.
+    WholeFile,
+    /// One of several row groups.
+    OneRowGroup,
+}
+
 /// The properties that all output files of a job share: columns, Parquet schema and writer settings.
 #[derive(Debug)]
 pub struct ParquetLayout {
-    /// The schema of batches: the table's columns, then the two row lineage columns if `lineage`.
+    /// The schema of batches: the table's columns, then the two row lineage columns if `lineage` is [`RowLineage::Kept`].
     pub arrow: SchemaRef,
     /// The conversion of batches to the columns that files store.
     stored: Arc<FileColumns>,
     /// The table schema of the files.
     pub schema: Arc<Schema>,
-    /// True if files have the two row lineage columns.
-    pub lineage: bool,
+    /// Says whether files have the two row lineage columns.
+    pub lineage: RowLineage,
     /// The metrics that the table's properties ask for.
     pub(crate) modes: ColumnMetricsModes,
     /// The Parquet schema of the files.
@@ -73,21 +101,24 @@ impl ParquetLayout {
     ///
     /// Returns the errors of [`new`](Self::new).
     pub fn shredded(metadata: &TableMetadata, schema: Arc<Schema>, shredding: Shredding) -> Result<Arc<Self>> {
-        Self::build(metadata, schema, metadata.format_version >= 3, shredding)
+        Self::build(metadata, schema, RowLineage::of_rewrite(metadata), shredding)
     }
 
-    /// Creates the layout for new rows. These inherit their lineage, so `lineage` is false unless some rows keep theirs.
-    pub(crate) fn of(metadata: &TableMetadata, schema: Arc<Schema>, lineage: bool) -> Result<Arc<Self>> {
+    /// Creates the layout for new rows, or for rows of which some keep their lineage.
+    pub(crate) fn of(metadata: &TableMetadata, schema: Arc<Schema>, lineage: RowLineage) -> Result<Arc<Self>> {
         Self::build(metadata, schema, lineage, Shredding::default())
     }
 
     /// Creates a layout.
-    fn build(metadata: &TableMetadata, schema: Arc<Schema>, lineage: bool, shredding: Shredding) -> Result<Arc<Self>> {
+    fn build(metadata: &TableMetadata, schema: Arc<Schema>, lineage: RowLineage, shredding: Shredding) -> Result<Arc<Self>> {
         check_writable(&schema)?;
         geo_statistics::register_bounders();
         let ids: Vec<i32> = schema.as_struct().fields().iter().map(|f| f.id).collect();
         let columns = target_schema(&schema, &ids)?;
-        let arrow = if lineage { with_lineage(&columns) } else { columns };
+        let arrow = match lineage {
+            RowLineage::Kept => with_lineage(&columns),
+            RowLineage::Inherited => columns,
+        };
         let stored = Arc::new(FileColumns::new(&arrow, shredding)?);
         let columns = &stored.schema;
         let file = uuid_annotation::annotated(&ArrowSchemaConverter::new().convert(columns)?, &schema)?;
@@ -118,7 +149,11 @@ impl ParquetLayout {
 
     /// Returns the number of leaf columns of the table's rows. The leaves of row lineage come after them.
     pub fn table_leaves(&self) -> usize {
-        self.descriptor.num_columns() - if self.lineage { 2 } else { 0 }
+        let lineage = match self.lineage {
+            RowLineage::Kept => 2,
+            RowLineage::Inherited => 0,
+        };
+        self.descriptor.num_columns() - lineage
     }
 
     /// Begins a row group.
@@ -153,9 +188,10 @@ impl ParquetLayout {
 
     /// Returns the NaN counts of a row group that is copied, from the manifest entry of its file.
     ///
-    /// If the row group is the `whole` file, its counts are the entry's. Otherwise only a count of 0 is known to hold. Other
-    /// counts are unknown (none).
-    pub fn nan_counts_of_copy(&self, file: &DataFile, whole: bool) -> NanCounts {
+    /// The counts of a whole file are the entry's. Of one row group only a count of 0 is known to hold. Other counts are unknown
+    /// (none).
+    pub fn nan_counts_of_copy(&self, file: &DataFile, part: CopiedPart) -> NanCounts {
+        let whole = part == CopiedPart::WholeFile;
         let floats = self.descriptor.columns().iter().filter(|column| {
             matches!(column.physical_type(), PhysicalType::FLOAT | PhysicalType::DOUBLE) && column.max_rep_level() == 0
         });
@@ -328,7 +364,7 @@ mod tests {
         let mut new = NewTable::of(Schema::new(0, fields).expect("a schema"), "file:///t");
         new.properties.insert("format-version".to_owned(), version.to_string());
         let metadata = create(new, Uuid::nil(), 0).expect("metadata");
-        ParquetLayout::of(&metadata, metadata.current_schema().clone(), false)
+        ParquetLayout::of(&metadata, metadata.current_schema().clone(), RowLineage::Inherited)
     }
 
     /// A count is unknown if the file's entry lacks it, or if only a part of the file is copied.
@@ -345,18 +381,19 @@ mod tests {
         let ids: HashMap<&str, i32> =
             ["x", "s.y", "n"].map(|name| (name, shape.schema.field_by_name(name).expect(name).id)).into();
         let (x, y) = (ids["x"], ids["s.y"]);
-        let copied = |counts: &[(i32, i64)], whole| {
+        let (whole, part) = (CopiedPart::WholeFile, CopiedPart::OneRowGroup);
+        let copied = |counts: &[(i32, i64)], of| {
             let file = DataFile::new(DataContentType::Data, "f", DataFileFormat::Parquet, 9, 1);
             let nan_value_counts = Some(counts.iter().copied().collect());
-            shape.nan_counts_of_copy(&DataFile { nan_value_counts, ..file }, whole)
+            shape.nan_counts_of_copy(&DataFile { nan_value_counts, ..file }, of)
         };
-        assert_eq!(copied(&[], true), HashMap::from([(x, None), (y, None)]));
-        assert_eq!(copied(&[(x, 2), (y, 0), (ids["n"], 0)], true), HashMap::from([(x, Some(2)), (y, Some(0))]));
-        assert_eq!(copied(&[(x, 2), (y, 0)], false), HashMap::from([(x, None), (y, Some(0))]));
+        assert_eq!(copied(&[], whole), HashMap::from([(x, None), (y, None)]));
+        assert_eq!(copied(&[(x, 2), (y, 0), (ids["n"], 0)], whole), HashMap::from([(x, Some(2)), (y, Some(0))]));
+        assert_eq!(copied(&[(x, 2), (y, 0)], part), HashMap::from([(x, None), (y, Some(0))]));
 
         let mut sum = NanCounts::new();
         merge_nans(&mut sum, &HashMap::from([(x, Some(1)), (y, Some(0))]));
-        merge_nans(&mut sum, &copied(&[(x, 2)], true));
+        merge_nans(&mut sum, &copied(&[(x, 2)], whole));
         assert_eq!(sum, HashMap::from([(x, Some(3)), (y, None)]));
     }
 

@@ -27,7 +27,7 @@ mod variant_shred;
 pub use append::Appender;
 pub use deletes::{RowsToDelete, write_deletes};
 pub use destination::{Destination, Recorder, WriteCounters};
-pub use encode::{EncodedGroup, ParquetLayout, RowGroupEncoder, count_nans};
+pub use encode::{CopiedPart, EncodedGroup, ParquetLayout, RowGroupEncoder, RowLineage, count_nans};
 pub use error::WriteError;
 pub use metrics::NanCounts;
 pub use output::{OutputFile, RowGroup, WrittenFile};

@@ -129,8 +129,10 @@ pub(crate) fn data_file(
             Mode::Truncate(width) => Some(width),
             _ => None,
         };
-        lower.extend(truncate_bound(&low, width, false).or(Some(low)).and_then(|low| Some((id, BoundBytes::of(&low)?))));
-        upper.extend(truncate_bound(&high, width, true).and_then(|high| Some((id, BoundBytes::of(&high)?))));
+        lower.extend(
+            truncate_bound(&low, width, BoundSide::Lower).or(Some(low)).and_then(|low| Some((id, BoundBytes::of(&low)?))),
+        );
+        upper.extend(truncate_bound(&high, width, BoundSide::Upper).and_then(|high| Some((id, BoundBytes::of(&high)?))));
     }
     for (id, (low, high)) in around.into_iter().filter_map(|(id, found)| Some((id, found?.bounds()))) {
         lower.push((id, low));
@@ -185,15 +187,22 @@ pub(crate) fn leaf_id(column: &ColumnDescriptor) -> Option<i32> {
     info.has_id().then(|| info.id())
 }
 
+/// The side on which a bound limits values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum BoundSide {
+    Lower,
+    Upper,
+}
+
 /// Cuts a bound to at most `width` characters or bytes so that it still bounds.
 ///
-/// An upper bound (`up`) is incremented after the cut; none if that is not possible.
-fn truncate_bound(bound: &Value, width: Option<usize>, up: bool) -> Option<Value> {
+/// An upper bound is incremented after the cut; none if that is not possible.
+fn truncate_bound(bound: &Value, width: Option<usize>, side: BoundSide) -> Option<Value> {
     let Some(width) = width else { return Some(bound.clone()) };
     match bound {
         Value::String(text) if text.chars().count() > width => {
             let mut chars: Vec<char> = text.chars().take(width).collect();
-            if !up {
+            if side == BoundSide::Lower {
                 return Some(Value::String(chars.into_iter().collect()));
             }
             while let Some(last) = chars.pop() {
@@ -207,7 +216,7 @@ fn truncate_bound(bound: &Value, width: Option<usize>, up: bool) -> Option<Value
         }
         Value::Binary(bytes) if bytes.len() > width => {
             let mut cut = bytes[..width].to_vec();
-            if !up {
+            if side == BoundSide::Lower {
                 return Some(Value::Binary(cut.into()));
             }
             while let Some(last) = cut.pop() {
@@ -229,16 +238,16 @@ mod tests {
     #[test]
     fn long_bounds_are_cut_so_that_they_still_bound() {
         let text = |text: &str| Value::String(text.into());
-        let cut = |t: &str, up| truncate_bound(&text(t), Some(3), up);
-        assert_eq!(cut("abc", true), Some(text("abc")));
-        assert_eq!(cut("abcd", false), Some(text("abc")));
-        assert_eq!(cut("abcd", true), Some(text("abd")));
-        assert_eq!(cut("ab\u{10ffff}d", true), Some(text("ac")));
-        assert_eq!(cut("\u{10ffff}\u{10ffff}\u{10ffff}d", true), None);
-        let bytes = truncate_bound(&Value::Binary([1, 255, 255, 9].into()), Some(3), true);
+        let cut = |t: &str, side| truncate_bound(&text(t), Some(3), side);
+        assert_eq!(cut("abc", BoundSide::Upper), Some(text("abc")));
+        assert_eq!(cut("abcd", BoundSide::Lower), Some(text("abc")));
+        assert_eq!(cut("abcd", BoundSide::Upper), Some(text("abd")));
+        assert_eq!(cut("ab\u{10ffff}d", BoundSide::Upper), Some(text("ac")));
+        assert_eq!(cut("\u{10ffff}\u{10ffff}\u{10ffff}d", BoundSide::Upper), None);
+        let bytes = truncate_bound(&Value::Binary([1, 255, 255, 9].into()), Some(3), BoundSide::Upper);
         assert_eq!(bytes, Some(Value::Binary([2].into())));
         let fixed = Value::Fixed([1, 2, 3, 4].into());
-        assert_eq!(truncate_bound(&fixed, Some(3), true), Some(fixed));
+        assert_eq!(truncate_bound(&fixed, Some(3), BoundSide::Upper), Some(fixed));
     }
 
     #[test]

@@ -8,9 +8,9 @@
 //! Spec: "Sequence Number Inheritance", "Scan Planning".
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Arc;
 
-use esker_catalog::{Actor, Catalog, CatalogError, LoadedTable, Proposal, Rebase};
+use esker_catalog::{Actor, Catalog, CatalogError, CommitRecords, LoadedTable, Proposal, Rebase};
 use esker_format::{DataFile, Operation, Snapshot, TableMetadata};
 use esker_storage::Location;
 use esker_table::{
@@ -20,6 +20,7 @@ use esker_table::{
 use esker_types::{CodedError, JobId};
 use esker_write::{RowsToDelete, WriteError, write_deletes};
 use futures::future::BoxFuture;
+use tokio::task::spawn_blocking;
 
 use super::row_mapping::{ByNumber, RowMapping};
 use crate::context::JobContext;
@@ -48,15 +49,14 @@ pub(crate) struct GroupCommit {
     pub(crate) start: i64,
     /// Sequence number of the snapshot that was read, which becomes the data sequence number of the new files.
     pub(crate) sequence_number: i64,
-    pub(crate) groups: Vec<WrittenGroup>,
+    /// Shared with the caller, which commits each group alone if they can't be committed together.
+    pub(crate) groups: Vec<Arc<WrittenGroup>>,
     /// True if deletes that apply to no file any more are removed too.
     pub(crate) drop_dangling: bool,
     pub(crate) summary: BTreeMap<String, String>,
-    /// The effects of the last proposal, which is the one that was committed.
-    pub(crate) effects: Mutex<CommitEffects>,
 }
 
-/// The effects of a commit that are known only at the commit point.
+/// The effects of a compaction's commit, which are known only at the commit point.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct CommitEffects {
     /// Number of row positions that were deleted meanwhile and whose deletes were carried over.
@@ -66,15 +66,20 @@ pub(crate) struct CommitEffects {
 }
 
 impl Rebase for GroupCommit {
-    fn propose<'a>(&'a self, table: &'a LoadedTable) -> BoxFuture<'a, esker_catalog::Result<Proposal>> {
+    type Effect = CommitEffects;
+
+    fn propose<'a>(&'a self, table: &'a LoadedTable) -> Proposed<'a, CommitEffects> {
         Box::pin(async move {
             let metadata = &table.metadata;
             let head = head(metadata, &self.branch, self.start)?;
-            let rewrite = self.rewrite(metadata, head).await.map_err(into_catalog_error)?;
-            propose(&self.context, table, &rewrite).await
+            let (changes, effects) = self.rewrite(metadata, head).await.map_err(into_catalog_error)?;
+            Ok((propose(&self.context, table, &changes).await?, effects))
         })
     }
 }
+
+/// The future of a proposal with its effect.
+pub(crate) type Proposed<'a, E> = BoxFuture<'a, esker_catalog::Result<(Proposal, E)>>;
 
 /// Returns the head of a branch, which must descend from the snapshot that was read.
 ///
@@ -131,21 +136,20 @@ pub(crate) async fn propose_for(
     };
     let rewritten = build_snapshot(catalog.manifests(), &table.metadata, rewrite, &record).await?;
     catalog.failpoint("compact-before-commit").await;
+    let restored = rewrite.restored_files.iter().flat_map(|live| Location::recorded_names(&live.file.file_path)).collect();
     let outputs = rewrite.added.iter().chain(&rewrite.added_deletes).map(|(_, file)| file.file_path.clone());
     Ok(Proposal {
         restore: None,
         requirements: rewritten.requirements,
         updates: rewritten.updates,
-        quarantine: Vec::new(),
-        settled_outputs: outputs.chain(rewritten.written).collect(),
-        restored: rewrite.restored_files.iter().flat_map(|live| Location::recorded_names(&live.file.file_path)).collect(),
+        records: CommitRecords { quarantine: Vec::new(), settled_outputs: outputs.chain(rewritten.written).collect(), restored },
         actor: actor.clone(),
     })
 }
 
 impl GroupCommit {
     /// Computes the changes of the commit on a head of the branch.
-    async fn rewrite(&self, metadata: &TableMetadata, head: &Snapshot) -> Result<SnapshotChanges> {
+    async fn rewrite(&self, metadata: &TableMetadata, head: &Snapshot) -> Result<(SnapshotChanges, CommitEffects)> {
         let removed: HashSet<String> = self.groups.iter().flat_map(|g| &g.removed).map(|f| f.file.file_path.clone()).collect();
         let added: Vec<(i32, DataFile)> =
             self.groups.iter().flat_map(|g| g.added.iter().map(|f| (g.spec_id, f.clone()))).collect();
@@ -167,9 +171,8 @@ impl GroupCommit {
         let late_deletes = late.iter().map(|d| d.positions.len()).sum();
         let added_deletes = write_deletes(&self.context.destination(), metadata, late).await?;
         let removed_deletes = self.deletes_to_remove(metadata, live, &removed, &added);
-        *self.effects.lock().unwrap_or_else(PoisonError::into_inner) =
-            CommitEffects { late_deletes, removed_deletes: removed_deletes.len() as u64 };
-        Ok(SnapshotChanges {
+        let effects = CommitEffects { late_deletes, removed_deletes: removed_deletes.len() as u64 };
+        let changes = SnapshotChanges {
             operation: Operation::Replace,
             branch: self.branch.clone(),
             removed: removed.into_iter().map(|path| (path, 1)).collect(),
@@ -180,7 +183,8 @@ impl GroupCommit {
             added_deletes,
             starting_sequence_number: Some(self.sequence_number),
             summary: self.summary.clone(),
-        })
+        };
+        Ok((changes, effects))
     }
 
     /// Returns the replaced files whose rows had no row ids when they were read, in a table of format version 3.
@@ -213,7 +217,10 @@ impl GroupCommit {
             let numbered = group.removed.iter().enumerate();
             let by_number: ByNumber =
                 numbered.filter_map(|(n, f)| Some((n, positions.get(&f.file.file_path)?.clone()))).collect();
-            for (output, positions) in group.row_mapping.follow(&by_number)? {
+            // A batch may run on the serving runtime, and the mapping of sorted rows is read from disk.
+            let mapped = group.clone();
+            let followed = spawn_blocking(move || mapped.row_mapping.follow(&by_number)).await??;
+            for (output, positions) in followed {
                 let file = &group.added[output];
                 let (path, partition) = (file.file_path.clone(), file.partition.clone());
                 to_delete.push(RowsToDelete { path, spec_id: group.spec_id, partition, positions });
@@ -269,24 +276,24 @@ pub(crate) struct ConvertCommit {
     /// True if deletes that apply to no file any more are removed too.
     pub(crate) drop_dangling: bool,
     pub(crate) summary: BTreeMap<String, String>,
-    /// The effects of the last proposal, which is the one that was committed.
-    pub(crate) effects: Mutex<CommitEffects>,
 }
 
 impl Rebase for ConvertCommit {
-    fn propose<'a>(&'a self, table: &'a LoadedTable) -> BoxFuture<'a, esker_catalog::Result<Proposal>> {
+    type Effect = CommitEffects;
+
+    fn propose<'a>(&'a self, table: &'a LoadedTable) -> Proposed<'a, CommitEffects> {
         Box::pin(async move {
             let metadata = &table.metadata;
             let head = head(metadata, &self.branch, self.start)?;
-            let rewrite = self.rewrite(metadata, head).await.map_err(into_catalog_error)?;
-            propose(&self.context, table, &rewrite).await
+            let (changes, effects) = self.rewrite(metadata, head).await.map_err(into_catalog_error)?;
+            Ok((propose(&self.context, table, &changes).await?, effects))
         })
     }
 }
 
 impl ConvertCommit {
     /// Computes the changes of the commit on a head of the branch.
-    async fn rewrite(&self, metadata: &TableMetadata, head: &Snapshot) -> Result<SnapshotChanges> {
+    async fn rewrite(&self, metadata: &TableMetadata, head: &Snapshot) -> Result<(SnapshotChanges, CommitEffects)> {
         let live = load_live(self.context.catalog.manifests(), metadata, head).await?;
         let index = DeleteIndex::new(&live.deletes, metadata)?;
         // A delete is removed only if its deletes in every file that it can apply to, as the table is now, were converted.
@@ -334,9 +341,8 @@ impl ConvertCommit {
         if self.drop_dangling {
             removed_deletes.extend(dangling(&live, &[], metadata).into_iter().map(|i| delete_key(&live.deletes[i].entry.file)));
         }
-        *self.effects.lock().unwrap_or_else(PoisonError::into_inner) =
-            CommitEffects { late_deletes, removed_deletes: removed_deletes.len() as u64 };
-        Ok(SnapshotChanges {
+        let effects = CommitEffects { late_deletes, removed_deletes: removed_deletes.len() as u64 };
+        let changes = SnapshotChanges {
             operation: Operation::Replace,
             branch: self.branch.clone(),
             removed: HashMap::new(),
@@ -347,6 +353,7 @@ impl ConvertCommit {
             added_deletes,
             starting_sequence_number: Some(self.sequence_number),
             summary: self.summary.clone(),
-        })
+        };
+        Ok((changes, effects))
     }
 }

@@ -28,7 +28,7 @@ mod write_activity;
 
 pub use columns::check_sort_order;
 pub(crate) use columns::field_path;
-pub(crate) use commit::{into_catalog_error, propose};
+pub(crate) use commit::{Proposed, into_catalog_error, propose};
 pub(crate) use deletes::{resolve, resolve_within, union};
 pub use group::{Group, PlannedFile};
 pub(crate) use job::Compaction;

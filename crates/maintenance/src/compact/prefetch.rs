@@ -10,7 +10,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use esker_read::{BatchAdapter, FetchedRowGroups, Lineage, OpenFile, Projection, RowPositions};
 use esker_table::LiveFile;
-use esker_write::{ParquetLayout, has_only_flat_columns};
+use esker_write::{ParquetLayout, RowLineage, has_only_flat_columns};
 use futures::stream::StreamExt;
 use parquet::basic::Compression;
 use parquet::file::metadata::ParquetMetaData;
@@ -66,7 +66,7 @@ impl RowGroupSpan {
         shape: &ParquetLayout,
         source: &InputFile,
     ) -> Result<impl Iterator<Item = Result<(RecordBatch, RowPositions)>> + use<>> {
-        let lineage = shape.lineage.then(|| source.lineage());
+        let lineage = (shape.lineage == RowLineage::Kept).then(|| source.lineage());
         let (adapter, deleted) = (source.adapter.clone(), source.deleted.clone());
         let rows = self.fetched.clone().rows(adapter, self.projection.clone(), self.rows.clone(), deleted, BATCH_ROWS)?;
         Ok(rows.map(move |batch| {

@@ -6,9 +6,8 @@
 //! with them or still be live. Without them, deleted rows would be visible again. Start reading at [`reverse`].
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
 
-use esker_catalog::{Actor, Catalog, Change, LoadedTable, Proposal, Rebase, deletion};
+use esker_catalog::{Actor, Catalog, LoadedTable, Rebase, deletion};
 use esker_format::{DataContentType, ManifestStatus, Operation, Snapshot, SnapshotRef, TableMetadata};
 use esker_state::{Job, QuarantineState};
 use esker_storage::Location;
@@ -17,9 +16,8 @@ use esker_table::{
     visit_changes,
 };
 use esker_types::{Principal, TableId};
-use futures::future::BoxFuture;
 
-use super::commit::{into_catalog_error, propose_for};
+use super::commit::{Proposed, into_catalog_error, propose_for};
 use crate::erase::erased;
 use crate::undone::{check_stored, swept};
 use crate::{MaintenanceError, Result};
@@ -60,7 +58,7 @@ pub(crate) async fn reverse(catalog: &Catalog, table: &LoadedTable, job: &Job, p
         effect,
         actor: Actor { principal: principal.to_string(), receipt: None },
     };
-    let committed = catalog.commit_to(table.row.id, Change::Rebased(Arc::new(reversal))).await;
+    let committed = catalog.commit_rebase(table.row.id, reversal).await;
     let left = catalog.state().outputs().of_job(job.id).await?;
     if !left.is_empty() {
         deletion::settle_outputs(catalog, table.row.id, &left, "written by an undo and not committed").await?;
@@ -174,10 +172,12 @@ struct UndoCommit {
 }
 
 impl Rebase for UndoCommit {
-    fn propose<'a>(&'a self, table: &'a LoadedTable) -> BoxFuture<'a, esker_catalog::Result<Proposal>> {
+    type Effect = ();
+
+    fn propose<'a>(&'a self, table: &'a LoadedTable) -> Proposed<'a, ()> {
         Box::pin(async move {
             let rewrite = self.rewrite(table).await.map_err(into_catalog_error)?;
-            propose_for(&self.catalog, self.job.id, &self.actor, table, &rewrite).await
+            Ok((propose_for(&self.catalog, self.job.id, &self.actor, table, &rewrite).await?, ()))
         })
     }
 }

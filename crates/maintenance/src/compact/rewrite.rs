@@ -11,7 +11,9 @@ use std::sync::Arc;
 use esker_format::DataFile;
 use esker_read::{BatchAdapter, RowPositions};
 use esker_types::saturating_total;
-use esker_write::{NanCounts, OutputFile, ParquetLayout, RowGroup, RowGroupEncoder, WriteError, WrittenFile, count_nans};
+use esker_write::{
+    CopiedPart, NanCounts, OutputFile, ParquetLayout, RowGroup, RowGroupEncoder, RowLineage, WriteError, WrittenFile, count_nans,
+};
 use futures::stream::{Stream, StreamExt, TryStreamExt};
 use roaring::RoaringTreemap;
 use tokio::sync::mpsc;
@@ -49,6 +51,14 @@ impl OutputTarget {
     }
 }
 
+/// The row groups that were copied without decoding.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct CopiedRowGroups {
+    pub(crate) count: u64,
+    /// Total size of the row groups, in bytes.
+    pub(crate) bytes: u64,
+}
+
 /// The new files of a group.
 pub(crate) struct RewrittenGroup {
     /// The manifest entries of the new files, complete except for the partition and the sort order.
@@ -58,9 +68,7 @@ pub(crate) struct RewrittenGroup {
     /// Content hash of the rows. It has no sums for copied row groups unless the verification is full.
     pub(crate) hash: ContentHash,
     pub(crate) row_mapping: RowMapping,
-    pub(crate) copied_row_groups: u64,
-    /// Total size of the copied row groups, in bytes.
-    pub(crate) copied_bytes: u64,
+    pub(crate) copied: CopiedRowGroups,
 }
 
 /// A finished row group, with the origin of its rows.
@@ -128,7 +136,7 @@ pub(crate) async fn rewrite(
     };
     let mut pieces = received(units).map(work).buffered(context.concurrency.max(1)).boxed();
     let mut assembly = Assembly::new(context, shape, target, total_in);
-    let (mut hash, mut placed, mut spliced) = (ContentHash::default(), Vec::new(), (0, 0));
+    let (mut hash, mut placed, mut copied) = (ContentHash::default(), Vec::new(), CopiedRowGroups::default());
     while let Some((done, hashed)) = pieces.try_next().await? {
         hash.merge(hashed);
         for FinishedRowGroup { group, placed: runs, nans } in done {
@@ -141,7 +149,8 @@ pub(crate) async fn rewrite(
                 placed.push(MappedRun { input, rows, deleted, output, first: first + at });
             }
             if let RowGroup::Copied { .. } = &group {
-                spliced = (spliced.0 + 1, spliced.1 + group.bytes());
+                copied.count += 1;
+                copied.bytes += group.bytes();
             }
             assembly.put(group, &nans, bytes_in).await?;
         }
@@ -156,7 +165,7 @@ pub(crate) async fn rewrite(
     }
     let (paths, files) = entries(written);
     let moves = RowMapping::Runs(placed);
-    let done = RewrittenGroup { files, paths, hash, row_mapping: moves, copied_row_groups: spliced.0, copied_bytes: spliced.1 };
+    let done = RewrittenGroup { files, paths, hash, row_mapping: moves, copied };
     if full {
         verify(context, shape, &done, constants_of(&inputs)).await?;
     }
@@ -321,7 +330,7 @@ fn copy(
     let row_group = fetched.row_groups().start;
     let group = fetched.footer().row_group(row_group);
     let mut lineage = Vec::new();
-    if shape.lineage && group.num_columns() == shape.table_leaves() {
+    if shape.lineage == RowLineage::Kept && group.num_columns() == shape.table_leaves() {
         let mut encoder = shape.lineage_encoder()?;
         let mut at = rows.start;
         while at < rows.end {
@@ -331,8 +340,11 @@ fn copy(
         }
         lineage = encoder.finish()?.chunks;
     }
-    let whole = fetched.footer().num_row_groups() == 1;
-    let nans = shape.nan_counts_of_copy(&source.file.file, whole);
+    let part = match fetched.footer().num_row_groups() {
+        1 => CopiedPart::WholeFile,
+        _ => CopiedPart::OneRowGroup,
+    };
+    let nans = shape.nan_counts_of_copy(&source.file.file, part);
     let run = RowRun { input, rows, deleted: None, first: 0 };
     let group = RowGroup::Copied { source: Arc::new(fetched), row_group, index, lineage };
     Ok((vec![FinishedRowGroup { group, placed: vec![run], nans }], hash))

@@ -23,10 +23,10 @@
 //! Start reading at [`execute_compact`], then the loop over the groups in `rewrite`, and `GroupWork::run`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
-use esker_catalog::{Change, LoadedTable};
+use esker_catalog::LoadedTable;
 use esker_format::{DataFile, Schema, TableMetadata, Tuple, Type};
 use esker_read::{BatchAdapter, ReadError};
 use esker_table::{DeleteIndex, DeleteKey, LiveFile, LiveFiles, PartitionKey, data_dir, delete_key, dir_of_label};
@@ -49,7 +49,7 @@ use super::order::{RowOrder, order};
 use super::outcome::{CompactOutcome, RefusedGroup};
 use super::plan::CompactPlan;
 use super::prefetch::InputFile;
-use super::rewrite::{OutputTarget, rewrite};
+use super::rewrite::{CopiedRowGroups, OutputTarget, rewrite};
 use super::sort::rewrite_sorted;
 use crate::context::JobContext;
 use crate::{MaintenanceError, Result};
@@ -113,8 +113,7 @@ struct ReadyGroup {
     done: WrittenGroup,
     hash: ContentHash,
     deleted: u64,
-    /// Number and total size in bytes of the copied row groups.
-    copied: (u64, u64),
+    copied: CopiedRowGroups,
 }
 
 impl CompactRun<'_> {
@@ -258,8 +257,8 @@ impl CompactRun<'_> {
     async fn commit(&self, groups: Vec<ReadyGroup>) -> Vec<CommitResult> {
         let mut began = Instant::now();
         let mut settled = Vec::new();
-        let (facts, done): (Vec<GroupReport>, Vec<WrittenGroup>) =
-            groups.into_iter().map(|g| (GroupReport::of(self.plan, &g), g.done)).unzip();
+        let (facts, done): (Vec<GroupReport>, Vec<Arc<WrittenGroup>>) =
+            groups.into_iter().map(|g| (GroupReport::of(self.plan, &g), Arc::new(g.done))).unzip();
         let mut waiting = vec![(facts, done)];
         while let Some((facts, done)) = waiting.pop() {
             let mut hash = ContentHash::default();
@@ -270,36 +269,30 @@ impl CompactRun<'_> {
                 ("esker.content-hash", hash.to_string()),
                 ("esker.verify", format!("{:?}", self.plan.options.verify).to_lowercase()),
             ]);
-            let commit = Arc::new(GroupCommit {
+            let commit = GroupCommit {
                 context: self.context.clone(),
                 branch: self.plan.options.branch().to_owned(),
                 start: self.start,
                 sequence_number: self.plan.sequence_number,
-                groups: done,
+                groups: done.clone(),
                 drop_dangling: self.plan.options.remove_dangling_deletes.unwrap_or(true),
                 summary,
-                effects: Mutex::default(),
-            });
+            };
             let result = match self.context.check_cancelled() {
-                Ok(()) => self.context.catalog.commit_to(self.table, Change::Rebased(commit.clone())).await.map_err(Into::into),
+                Ok(()) => self.context.catalog.commit_rebase(self.table, commit).await.map_err(Into::into),
                 Err(cancelled) => Err(cancelled),
             };
             let seconds = std::mem::replace(&mut began, Instant::now()).elapsed().as_secs_f64();
-            let did = *commit.effects.lock().unwrap_or_else(PoisonError::into_inner);
             match result {
-                Ok(_) => {
+                Ok((_, effects)) => {
                     let files = format_count(facts.iter().map(|f| f.files_in).sum(), "file");
                     let groups = format_count(facts.len() as u64, "group");
                     self.context.progress.log(format!("committed {groups} of {files}: {partitions:.200}"));
                     let proof = format!("{:?} {hash}", self.plan.options.verify).to_lowercase();
-                    settled.push(CommitResult { reports: facts, result: Ok((did, proof)), seconds });
+                    settled.push(CommitResult { reports: facts, result: Ok((effects, proof)), seconds });
                 }
-                Err(error) => match (facts.len(), Arc::try_unwrap(commit)) {
-                    (2.., Ok(commit)) => {
-                        waiting.extend(facts.into_iter().zip(commit.groups).map(|(f, d)| (vec![f], vec![d])));
-                    }
-                    _ => settled.push(CommitResult { reports: facts, result: Err(error), seconds }),
-                },
+                Err(_) if facts.len() > 1 => waiting.extend(facts.into_iter().zip(done).map(|(f, d)| (vec![f], vec![d]))),
+                Err(error) => settled.push(CommitResult { reports: facts, result: Err(error), seconds }),
             }
         }
         settled
@@ -342,7 +335,7 @@ impl CompactRun<'_> {
             return Ok(());
         }
         let began = Instant::now();
-        let commit = Arc::new(ConvertCommit {
+        let commit = ConvertCommit {
             context: self.context.clone(),
             branch: self.plan.options.branch().to_owned(),
             start: self.start,
@@ -351,20 +344,19 @@ impl CompactRun<'_> {
             covered,
             drop_dangling,
             summary: self.summary(&[]),
-            effects: Mutex::default(),
-        });
-        self.context.catalog.commit_to(self.table, Change::Rebased(commit.clone())).await?;
-        add_effects(outcome, *commit.effects.lock().unwrap_or_else(PoisonError::into_inner));
+        };
+        let (_, effects) = self.context.catalog.commit_rebase(self.table, commit).await?;
+        add_effects(outcome, effects);
         outcome.commit_seconds = began.elapsed().as_secs_f64();
         Ok(())
     }
 }
 
 /// Adds the effects of a commit to the outcome.
-fn add_effects(outcome: &mut CompactOutcome, did: CommitEffects) {
+fn add_effects(outcome: &mut CompactOutcome, effects: CommitEffects) {
     outcome.commits += 1;
-    outcome.late_deletes_moved += did.late_deletes;
-    outcome.delete_files_removed += did.removed_deletes;
+    outcome.late_deletes_moved += effects.late_deletes;
+    outcome.delete_files_removed += effects.removed_deletes;
 }
 
 /// Returns a refusal of a group that was not begun.
@@ -391,9 +383,9 @@ impl CommitResult {
     fn add_to(self, outcome: &mut CompactOutcome) {
         outcome.commit_seconds += self.seconds;
         match self.result {
-            Ok((did, proof)) => {
+            Ok((effects, proof)) => {
                 self.reports.iter().for_each(|f| f.add_to(outcome));
-                add_effects(outcome, did);
+                add_effects(outcome, effects);
                 outcome.proof = proof;
             }
             Err(error) => outcome.refused.extend(self.reports.iter().map(|f| refused(f.group, f.partition.clone(), &error))),
@@ -410,8 +402,7 @@ struct GroupReport {
     files_out: u64,
     bytes_out: u64,
     deleted: u64,
-    /// Number and total size in bytes of the copied row groups.
-    copied: (u64, u64),
+    copied: CopiedRowGroups,
     hash: ContentHash,
 }
 
@@ -440,8 +431,8 @@ impl GroupReport {
         outcome.bytes_out += self.bytes_out;
         outcome.records += self.hash.rows;
         outcome.deleted_records += self.deleted;
-        outcome.row_groups_spliced += self.copied.0;
-        outcome.bytes_spliced += self.copied.1;
+        outcome.row_groups_spliced += self.copied.count;
+        outcome.bytes_spliced += self.copied.bytes;
     }
 }
 
@@ -604,10 +595,9 @@ impl GroupWork {
         for file in rewritten.files {
             added.push(DataFile { partition: partition.clone(), sort_order_id: sort_order, ..file });
         }
-        let spliced = (rewritten.copied_row_groups, rewritten.copied_bytes);
         let done =
             WrittenGroup { group: group.id, removed: files, added, spec_id: group.spec_id, row_mapping: rewritten.row_mapping };
-        Ok(ReadyGroup { done, hash: rewritten.hash, deleted, copied: spliced })
+        Ok(ReadyGroup { done, hash: rewritten.hash, deleted, copied: rewritten.copied })
     }
 }
 

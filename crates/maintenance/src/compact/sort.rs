@@ -33,7 +33,7 @@ use super::options::Verify;
 use super::order::RowOrder;
 use super::prefetch::BATCH_ROWS;
 use super::prefetch::{InputFile, RowGroupSpan, UnitLimits, WorkUnit, input_memory, prefetch};
-use super::rewrite::{Assembly, OutputTarget, RewrittenGroup, constants_of, entries, received, verify};
+use super::rewrite::{Assembly, CopiedRowGroups, OutputTarget, RewrittenGroup, constants_of, entries, received, verify};
 use super::row_mapping::{RowMapping, SidecarWriter};
 use crate::context::JobContext;
 use crate::{MaintenanceError, Result};
@@ -126,7 +126,7 @@ pub(crate) async fn rewrite_sorted(
     }
     let moves = RowMapping::Sorted(sidecar.finish(written.iter().map(|w| w.rows).collect())?);
     let (paths, files) = entries(written);
-    let done = RewrittenGroup { files, paths, hash, row_mapping: moves, copied_row_groups: 0, copied_bytes: 0 };
+    let done = RewrittenGroup { files, paths, hash, row_mapping: moves, copied: CopiedRowGroups::default() };
     if target.verify == Verify::Full {
         verify(context, shape, &done, seen).await?;
     }

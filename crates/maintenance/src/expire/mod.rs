@@ -11,10 +11,9 @@ mod job;
 mod undo;
 
 use std::collections::{BTreeSet, HashSet};
-use std::sync::Arc;
 use std::time::Instant;
 
-use esker_catalog::{Actor, Catalog, Change, LoadedTable, Proposal, Rebase};
+use esker_catalog::{Actor, Catalog, CommitRecords, LoadedTable, Proposal, Rebase};
 use esker_format::{MAIN_BRANCH, SnapshotRef, TableMetadata, TableUpdate};
 use esker_storage::Location;
 use esker_table::{
@@ -22,10 +21,9 @@ use esker_table::{
     requirement_for_refs, snapshots_to_expire,
 };
 use esker_types::{JobId, Millis, now_ms, saturating_total};
-use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
-use crate::compact::into_catalog_error;
+use crate::compact::{Proposed, into_catalog_error};
 use crate::context::JobContext;
 use crate::{MaintenanceError, Result, check_deletable};
 pub(crate) use job::Expiry;
@@ -284,18 +282,16 @@ pub(crate) async fn execute_expire(
     for file in &unreferenced.unread {
         context.progress.log(format!("{file}; the files that only it leads to stay in storage until an orphan scan finds them"));
     }
-    let commit = Arc::new(ExpireCommit {
+    let commit = ExpireCommit {
         catalog: context.catalog.clone(),
         job: context.job,
         actor: context.actor.clone(),
         plan: plan.clone(),
         gone,
         unreferenced: unreferenced.clone(),
-        outcome: std::sync::Mutex::new(ExpireOutcome::default()),
-    });
+    };
     context.check_cancelled()?;
-    context.catalog.commit_to(table.row.id, Change::Rebased(commit.clone())).await?;
-    let mut outcome = commit.outcome.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+    let (_, mut outcome) = context.catalog.commit_rebase(table.row.id, commit).await?;
     outcome.seconds = started.elapsed().as_secs_f64();
     context.progress.add(plan.files.len() as u64);
     Ok(outcome)
@@ -309,11 +305,13 @@ struct ExpireCommit {
     plan: ExpirePlan,
     gone: BTreeSet<i64>,
     unreferenced: Unreferenced,
-    outcome: std::sync::Mutex<ExpireOutcome>,
 }
 
 impl Rebase for ExpireCommit {
-    fn propose<'a>(&'a self, table: &'a LoadedTable) -> BoxFuture<'a, esker_catalog::Result<Proposal>> {
+    /// The outcome of the job, without its duration.
+    type Effect = ExpireOutcome;
+
+    fn propose<'a>(&'a self, table: &'a LoadedTable) -> Proposed<'a, ExpireOutcome> {
         Box::pin(async move {
             let proposal = self.proposal(table).await.map_err(into_catalog_error)?;
             self.catalog.failpoint("expire-before-commit").await;
@@ -324,7 +322,7 @@ impl Rebase for ExpireCommit {
 
 impl ExpireCommit {
     /// Computes the proposal on the table as it is at the commit point.
-    async fn proposal(&self, table: &LoadedTable) -> Result<Proposal> {
+    async fn proposal(&self, table: &LoadedTable) -> Result<(Proposal, ExpireOutcome)> {
         let metadata = &table.metadata;
         // The retention policy is applied again to the table as it is. Snapshots that a branch or tag needs since the plan stay,
         // and nothing is removed that was not shown.
@@ -361,7 +359,7 @@ impl ExpireCommit {
         if !expire.is_empty() {
             updates.push(TableUpdate::RemoveSnapshots { snapshot_ids: expire.clone() });
         }
-        *self.outcome.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = ExpireOutcome {
+        let outcome = ExpireOutcome {
             snapshots: expire.len() as u64,
             refs: dropped.len() as u64,
             quarantined_files: files.len() as u64,
@@ -370,14 +368,8 @@ impl ExpireCommit {
             unread: self.unreferenced.unread.clone(),
             seconds: 0.0,
         };
-        Ok(Proposal {
-            restore: None,
-            requirements: requirement_for_refs(&metadata.refs),
-            updates,
-            quarantine: files.iter().map(record).collect(),
-            settled_outputs: Vec::new(),
-            restored: Vec::new(),
-            actor: self.actor.clone(),
-        })
+        let records = CommitRecords { quarantine: files.iter().map(record).collect(), ..CommitRecords::default() };
+        let requirements = requirement_for_refs(&metadata.refs);
+        Ok((Proposal { restore: None, requirements, updates, records, actor: self.actor.clone() }, outcome))
     }
 }

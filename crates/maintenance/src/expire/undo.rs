@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
-use esker_catalog::{Actor, Catalog, Change, LoadedTable, Proposal, Restored};
+use esker_catalog::{Actor, Catalog, CommitRecords, LoadedTable, Proposal, Restored};
 use esker_format::{SnapshotRef, TableMetadata};
 use esker_state::Job;
 use esker_storage::Location;
@@ -47,8 +47,9 @@ pub(crate) async fn undo_expire(catalog: &Catalog, job: &Job, principal: &Princi
     let actor = Actor { principal: principal.to_string(), receipt: None };
     // Every file of the snapshots that is in quarantine, for whatever reason, is released with the commit; else the commit fails.
     let (updates, restore) = (restored.updates(), Some(Box::new(restored)));
-    let proposal = Proposal { updates, restore, restored: revives, actor, ..Proposal::default() };
-    let now = catalog.commit_to(table.row.id, Change::Fixed(Box::new(proposal))).await?.table.metadata;
+    let records = CommitRecords { restored: revives, ..CommitRecords::default() };
+    let proposal = Proposal { updates, restore, records, actor, ..Proposal::default() };
+    let now = catalog.commit_to(table.row.id, proposal).await?.table.metadata;
     // A reference that was created again since stays as it is.
     let (taken, then, now) = (&table.metadata.refs, &earlier.refs, &now.refs);
     let is_back = |name: &String| !taken.contains_key(name) && now.contains_key(name) && now.get(name) == then.get(name);

@@ -8,17 +8,15 @@
 mod job;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Arc;
 use std::time::Instant;
 
-use esker_catalog::{CatalogError, Change, LoadedTable, Proposal, Rebase};
-use esker_format::{MAIN_BRANCH, ManifestContent, ManifestFile, Operation, TableMetadata, Value};
+use esker_catalog::{CatalogError, LoadedTable, Proposal, Rebase};
+use esker_format::{MAIN_BRANCH, ManifestContent, ManifestFile, Operation, TableMetadata, TableUpdate, Value};
 use esker_table::{SnapshotChanges, load_manifests, manifest_bytes, partition_types};
 use esker_types::saturating_total;
-use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
-use crate::compact::propose;
+use crate::compact::{Proposed, propose};
 use crate::context::JobContext;
 use crate::{MaintenanceError, Result, check_owned, check_plain};
 pub(crate) use job::ManifestRewrite;
@@ -208,16 +206,11 @@ pub(crate) async fn execute_manifests(context: &JobContext, table: &LoadedTable,
         return Ok(ManifestOutcome::default());
     }
     context.progress.set_total(plan.rewrite.len() as u64);
-    let commit = Arc::new(ManifestCommit { context: context.clone(), plan: plan.clone() });
-    let committed = context.catalog.commit_to(table.row.id, Change::Rebased(commit)).await?;
+    let commit = ManifestCommit { context: context.clone(), plan: plan.clone() };
+    let (_, mut outcome) = context.catalog.commit_rebase(table.row.id, commit).await?;
     context.progress.add(plan.rewrite.len() as u64);
-    let head = committed.table.metadata.snapshot_for_ref(&plan.branch);
-    let told = |key: &str| head.and_then(|s| s.summary_value(key)?.parse().ok()).unwrap_or(0);
-    Ok(ManifestOutcome {
-        replaced: told("manifests-replaced"),
-        created: told("manifests-created"),
-        seconds: started.elapsed().as_secs_f64(),
-    })
+    outcome.seconds = started.elapsed().as_secs_f64();
+    Ok(outcome)
 }
 
 /// The commit of a rewrite of manifests.
@@ -227,7 +220,10 @@ struct ManifestCommit {
 }
 
 impl Rebase for ManifestCommit {
-    fn propose<'a>(&'a self, table: &'a LoadedTable) -> BoxFuture<'a, esker_catalog::Result<Proposal>> {
+    /// The outcome of the job, without its duration.
+    type Effect = ManifestOutcome;
+
+    fn propose<'a>(&'a self, table: &'a LoadedTable) -> Proposed<'a, ManifestOutcome> {
         Box::pin(async move {
             let planned: HashSet<String> = self.plan.rewrite.iter().map(|m| m.path.clone()).collect();
             let metadata = &table.metadata;
@@ -250,7 +246,19 @@ impl Rebase for ManifestCommit {
                 starting_sequence_number: None,
                 summary: self.context.summary(),
             };
-            propose(&self.context, table, &rewrite).await
+            let proposal = propose(&self.context, table, &rewrite).await?;
+            let outcome = outcome_of(&proposal);
+            Ok((proposal, outcome))
         })
     }
+}
+
+/// Returns the outcome that the summary of a proposed snapshot has.
+fn outcome_of(proposal: &Proposal) -> ManifestOutcome {
+    let snapshot = proposal.updates.iter().find_map(|update| match update {
+        TableUpdate::AddSnapshot { snapshot } => Some(snapshot),
+        _ => None,
+    });
+    let count = |key: &str| snapshot.and_then(|s| s.summary_value(key)?.parse().ok()).unwrap_or(0);
+    ManifestOutcome { replaced: count("manifests-replaced"), created: count("manifests-created"), seconds: 0.0 }
 }

@@ -18,19 +18,18 @@ use arrow::datatypes::{self as t, DataType, TimeUnit};
 use bytes::Bytes;
 use datasketches::hash::value::raw_bytes::from_slice;
 use datasketches::theta::{ThetaSketch, ThetaSketchBuilder, ThetaUnion, ThetaUnionBuilder};
-use esker_catalog::{CatalogError, Change, LoadedTable, Proposal, Rebase};
+use esker_catalog::{CatalogError, CommitRecords, LoadedTable, Proposal, Rebase};
 use esker_format::{
     BlobMetadata, DataFileFormat, Extra, MAIN_BRANCH, NewBlob, PartitionStatisticsFile, PrimitiveType, PuffinCodec, PuffinWriter,
     Snapshot, StatisticsFile, TableMetadata, TableUpdate, Type, Value,
 };
 use esker_read::{BatchAdapter, optional_schema};
 use esker_table::{LiveFile, PartitionKey, metadata_dir};
-use futures::future::BoxFuture;
 use futures::stream::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::compact::{BATCH_ROWS, resolve, union};
+use crate::compact::{BATCH_ROWS, Proposed, resolve, union};
 use crate::context::JobContext;
 use crate::{MaintenanceError, Result, check_owned, check_plain};
 pub(crate) use job::StatisticsRun;
@@ -230,7 +229,7 @@ pub(crate) async fn execute_statistics(
         return Ok(StatisticsOutcome::default());
     }
     let commit = StatisticsCommit { context: context.clone(), snapshot: snapshot.snapshot_id, file, partitions };
-    context.catalog.commit_to(table.row.id, Change::Rebased(Arc::new(commit))).await?;
+    context.catalog.commit_rebase(table.row.id, commit).await?;
     let seconds = started.elapsed().as_secs_f64();
     Ok(StatisticsOutcome { path, partitions_path, distinct, records: merged.records, seconds })
 }
@@ -362,7 +361,9 @@ struct StatisticsCommit {
 }
 
 impl Rebase for StatisticsCommit {
-    fn propose<'a>(&'a self, table: &'a LoadedTable) -> BoxFuture<'a, esker_catalog::Result<Proposal>> {
+    type Effect = ();
+
+    fn propose<'a>(&'a self, table: &'a LoadedTable) -> Proposed<'a, ()> {
         Box::pin(async move {
             let id = self.snapshot;
             if table.metadata.snapshots.get(id).is_none() {
@@ -383,13 +384,9 @@ impl Rebase for StatisticsCommit {
                 settled_outputs.push(partitions.statistics_path.clone());
             }
             let record = |path: &String| table.row.quarantine(path.clone(), None, reason, Some(self.context.job), due_ms);
-            Ok(Proposal {
-                updates,
-                settled_outputs,
-                quarantine: replaced.into_iter().map(record).collect(),
-                actor: self.context.actor.clone(),
-                ..Proposal::default()
-            })
+            let quarantine = replaced.into_iter().map(record).collect();
+            let records = CommitRecords { quarantine, settled_outputs, ..CommitRecords::default() };
+            Ok((Proposal { updates, records, actor: self.context.actor.clone(), ..Proposal::default() }, ()))
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use esker_catalog::{Change, Proposal};
+use esker_catalog::Proposal;
 use esker_format::{Operation, Snapshot, TableRequirement, TableUpdate};
 use esker_types::or_default;
 use serde::Deserialize;
@@ -39,7 +39,7 @@ pub(crate) async fn commit(
     let proposal = Proposal { requirements: request.requirements, updates: request.updates, actor, ..Proposal::default() };
     let result = match creates {
         true => catalog.create_by_commit(name, proposal).await,
-        false => catalog.commit(&name, Change::Fixed(Box::new(proposal))).await.map(|committed| {
+        false => catalog.commit(&name, proposal).await.map(|committed| {
             app.inner.metrics.batch(committed.batch);
             committed.table
         }),

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use esker_catalog::{CatalogError, CreateTable, Created, Register};
+use esker_catalog::{CatalogError, CreateTable, Created, DroppedFiles, Register};
 use esker_types::{NamespaceName, TableName};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -100,7 +100,8 @@ pub(crate) async fn drop(
 ) -> Result<StatusCode, ApiError> {
     // Python clients write "True".
     let purge = query.purge_requested.is_some_and(|p| p.eq_ignore_ascii_case("true"));
-    warehouse.catalog().drop_table(&name, purge, &actor).await?;
+    let files = if purge { DroppedFiles::Purge } else { DroppedFiles::Keep };
+    warehouse.catalog().drop_table(&name, files, &actor).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
