@@ -1,8 +1,8 @@
 """Measures commits to one table beside the expiry of very many files of another, with the state on PostgreSQL.
 
-Run `benches/expiry.py EXPIRY FILES`, where EXPIRY is the built `benches/src/expiry.rs`. A sample of the database's locks every
-millisecond shows how long a transaction holds the write lock, under which all changes run one at a time. Prints a table and
-writes target/bench/expiry.json.
+Run `benches/expiry.py EXPIRY FILES`, where EXPIRY is the built `benches/src/expiry.rs`. A sample of the database's
+locks every millisecond shows how long a transaction holds the write lock, under which all changes run one at a time.
+Prints a table and writes target/bench/expiry.json.
 """
 
 from __future__ import annotations

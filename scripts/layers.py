@@ -1,7 +1,8 @@
 """Check that the layers above the maintenance don't reach through the catalog into the state database.
 
 `Catalog::state()` is public for the maintenance only. The crates above call `Catalog` or `Maintenance`, and read with
-`Catalog::overview()`. What the server hands them as a `State` of their own, such as the outbox of `report`, is not meant.
+`Catalog::overview()`. A `State` that the server hands to them, such as the one of `report` for the outbox, is not
+meant.
 """
 
 import re
@@ -20,7 +21,8 @@ def main() -> None:
         text = file.read_text(encoding="utf-8")
         for match in REACHING.finditer(text):
             line = text.count("\n", 0, match.start()) + 1
-            found.append(f"{file.relative_to(crates.parent)}:{line}: {match[0]!r}: call Catalog, Maintenance or Overview")
+            where = f"{file.relative_to(crates.parent)}:{line}"
+            found.append(f"{where}: {match[0]!r}: call Catalog, Maintenance or Overview")
     if found:
         sys.exit("\n".join(found))
 
