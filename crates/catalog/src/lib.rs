@@ -307,7 +307,7 @@ impl Catalog {
     /// be read either, returns [`MetadataGone`](crate::CatalogError::MetadataGone),
     /// [`MetadataInvalid`](crate::CatalogError::MetadataInvalid) or [`Storage`](crate::CatalogError::Storage).
     pub async fn table_at(&self, name: &TableName, metadata_location: &str) -> Result<LoadedTable> {
-        let row = self.state().table(self.warehouse(), name).await?;
+        let row = self.table(name).await?;
         let then = TabularRow { metadata_location: metadata_location.to_owned(), ..row };
         match self.load_row(then).await {
             Ok(table) => Ok(table),

@@ -190,7 +190,7 @@ impl Catalog {
     /// [`Table`](CatalogError::Table) if a staged snapshot can't be cherry-picked, and the errors of [`Catalog::commit`].
     pub async fn change_refs(&self, name: &TableName, change: RefChange, actor: &Actor) -> Result<Committed> {
         let commit = RefCommit { catalog: self.clone(), change, actor: actor.clone() };
-        let row = self.state().table(self.warehouse(), name).await?;
+        let row = self.table(name).await?;
         let (committed, ()) = self.commit_rebase(row.id, commit).await?;
         Ok(committed)
     }

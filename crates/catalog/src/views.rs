@@ -105,7 +105,7 @@ impl Catalog {
     /// be read either, returns [`MetadataGone`](crate::CatalogError::MetadataGone),
     /// [`MetadataInvalid`](crate::CatalogError::MetadataInvalid) or [`Storage`](crate::CatalogError::Storage).
     pub async fn view_at(&self, name: &TableName, metadata_location: &str) -> Result<LoadedView> {
-        let row = self.state().view(self.warehouse(), name).await?;
+        let row = self.view(name).await?;
         let then = TabularRow { metadata_location: metadata_location.to_owned(), ..row };
         match self.load_view_row(then).await {
             Ok(view) => Ok(view),
