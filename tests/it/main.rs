@@ -1,6 +1,7 @@
 //! The integration tests, in one binary. Each module has one subject, which its first line names.
 
 mod answers;
+mod api_examples;
 mod autopilot;
 mod bad_input;
 mod check;

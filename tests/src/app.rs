@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::check_listed;
+use crate::{check_contract, check_listed};
 
 /// The token of every test server.
 pub const TOKEN: &str = "a-token-for-tests";
@@ -114,6 +114,7 @@ impl TestApp {
         let status = response.status();
         check_listed(&method, path, status);
         let text = response.text().await.expect("a body");
+        check_contract(&method, path, status, &text);
         (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
     }
 
@@ -135,7 +136,9 @@ impl TestApp {
         let response = request.send().await.expect("an answer");
         let (status, headers) = (response.status(), response.headers().clone());
         check_listed(&method, path, status);
-        (status, headers, response.text().await.expect("a body"))
+        let text = response.text().await.expect("a body");
+        check_contract(&method, path, status, &text);
+        (status, headers, text)
     }
 
     /// Sends a request that must succeed. Returns the body as text.

@@ -122,7 +122,7 @@ async fn examine_fleet(catalog: &Catalog, layers: &Layers) -> Result<Vec<Examine
 }
 
 /// A job that would pay now, for schedulers outside of Esker.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Recommendation {
     /// The name of the warehouse.

@@ -43,7 +43,7 @@ use crate::{Catalog, CatalogError, LoadedTable, PathSet, Result, Unreadable};
 const SWEEP_LIMIT: u32 = 10_000;
 
 /// The counts of one sweep.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub struct Swept {
     /// Number of files removed from storage; a file that was not there counts.
     pub deleted: u64,

@@ -22,10 +22,11 @@ use crate::{Actor, Catalog, CatalogError, CommitRecords, Committed, LoadedTable,
 /// A change of a table's branches and tags, as the management API takes it.
 ///
 /// Spec: "Snapshot References".
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(tag = "action", rename_all = "kebab-case", rename_all_fields = "kebab-case", deny_unknown_fields)]
 pub enum RefChange {
     /// Creates a branch.
+    #[schema(rename_all = "kebab-case")]
     CreateBranch {
         /// Name of the new branch.
         name: String,
@@ -35,6 +36,7 @@ pub enum RefChange {
         max_ref_age_ms: Option<Millis>,
     },
     /// Creates a tag.
+    #[schema(rename_all = "kebab-case")]
     CreateTag {
         /// Name of the new tag.
         name: String,
@@ -49,6 +51,7 @@ pub enum RefChange {
         name: String,
     },
     /// Sets main back to one of its earlier snapshots, by id or by time. Exactly one of the two must be given.
+    #[schema(rename_all = "kebab-case")]
     Rollback {
         /// Id of the snapshot.
         snapshot_id: Option<i64>,
@@ -65,6 +68,7 @@ pub enum RefChange {
     /// Publishes on main the snapshots that are staged under a `wap.id`.
     ///
     /// They are one snapshot, or a chain that begins at main's head.
+    #[schema(rename_all = "kebab-case")]
     Publish {
         /// The `wap.id` that the snapshots were written with.
         wap_id: String,

@@ -10,7 +10,7 @@ use esker_types::Millis;
 use serde::Serialize;
 
 /// The severity of a finding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// The finding is worth knowing.
@@ -53,7 +53,7 @@ pub const CODES: [&str; 11] = [
 ];
 
 /// One thing about a table that costs its users, with evidence and the remedy.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Finding {
     /// The stable name of the rule, one of [`CODES`]: `small-files`, `equality-deletes`, …
     pub code: &'static str,
@@ -68,7 +68,7 @@ pub struct Finding {
 }
 
 /// The score and the findings of one table.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Assessment {
     /// The score from 0 (worst) to 100 (best): 100 minus the points of all findings, never below 0.
     pub score: u32,

@@ -15,7 +15,7 @@ use crate::Result;
 use crate::orphans::with_checksum;
 
 /// A reference to a file, from a table's metadata.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct FileHolder {
     /// The role of the file: `metadata`, `earlier-metadata`, `manifest-list`, `manifest`, `data`, `delete`, `statistics`, `removed`
     /// or `checksum`.
@@ -31,7 +31,7 @@ pub struct FileHolder {
 }
 
 /// Everything that Esker knows about a file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Explanation {
     /// URI of the file.
     pub path: String,
@@ -52,7 +52,7 @@ pub struct Explanation {
 }
 
 /// A file's record in quarantine.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct QuarantineRecord {
     /// The state of the deletion.
     pub state: QuarantineState,

@@ -90,7 +90,7 @@ pub(crate) trait JobType {
 }
 
 /// The unit that a job's progress is counted in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProgressUnit {
     /// Bytes of the files that are rewritten.

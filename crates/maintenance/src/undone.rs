@@ -15,7 +15,7 @@ use crate::{MaintenanceError, Result, check_not_frozen};
 const CONCURRENCY: usize = 32;
 
 /// The result of an undo.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct UndoOutcome {
     /// Number of snapshots that are in the table again.
     pub snapshots: u64,

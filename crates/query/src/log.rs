@@ -33,7 +33,7 @@ pub struct QueryStats {
 }
 
 /// The state of a query.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum QueryState {
     /// The query is planned and waits for admission.
@@ -47,7 +47,7 @@ pub enum QueryState {
 }
 
 /// A query that runs or has ended.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct QueryRecord {
     /// Number of the query in this process, by which it can be cancelled.
     pub id: u64,

@@ -10,7 +10,7 @@ use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use esker_types::{Coded, ErrorCode};
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use crate::iceberg::status;
 
@@ -25,6 +25,29 @@ pub struct ApiError {
     code: ErrorCode,
     status: u16,
     message: String,
+}
+
+/// The envelope of an error, as JSON.
+///
+/// Spec: REST `IcebergErrorResponse`.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+pub(crate) struct ErrorBody {
+    /// The error.
+    error: ErrorModel,
+}
+
+/// An error, as JSON.
+///
+/// Spec: REST `ErrorModel`.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+pub(crate) struct ErrorModel {
+    /// The HTTP status of the answer.
+    code: u16,
+    /// The error, for people.
+    message: String,
+    /// The stable name of the kind of error, which tells apart what shares a status.
+    #[serde(rename = "type")]
+    kind: &'static str,
 }
 
 impl ApiError {
@@ -75,9 +98,10 @@ impl<E: Coded> From<E> for ApiError {
 }
 
 impl ApiError {
-    /// Returns the error envelope as JSON.
-    pub(crate) fn body(&self) -> Value {
-        json!({"error": {"message": self.message, "type": self.code.iceberg_type(), "code": self.status}})
+    /// Returns the error envelope.
+    pub(crate) fn body(&self) -> ErrorBody {
+        let ApiError { code, status, message } = self;
+        ErrorBody { error: ErrorModel { code: *status, message: message.clone(), kind: code.iceberg_type() } }
     }
 }
 

@@ -5,15 +5,21 @@
 //!
 //! Start reading at [`InWarehouse`] and [`InTable`] for the path, and at [`JsonBody`] for JSON.
 
-use axum::extract::{FromRequest, FromRequestParts, Request};
+use std::fmt::Display;
+use std::str::FromStr;
+
+use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use axum::http::request::Parts;
 use bytes::Bytes;
 use esker_catalog::{Actor, Catalog, CatalogError};
 use esker_maintenance::Maintenance;
 use esker_state::ReceiptKey;
-use esker_types::{ErrorCode, NamespaceName, Principal, TableName};
+use esker_types::{ErrorCode, JobId, NamespaceName, Principal, TableId, TableName};
 use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
+use utoipa::PartialSchema;
+use utoipa::openapi::Required;
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 
 use crate::{ApiError, App};
 
@@ -139,6 +145,18 @@ pub(crate) struct InView(pub(crate) TableName);
 #[derive(Debug)]
 pub(crate) struct InFunction(pub(crate) TableName);
 
+/// The id of the job that a path names, as text.
+#[derive(Debug)]
+pub(crate) struct InJob(pub(crate) String);
+
+/// The id of the dropped table that a path names, as text.
+#[derive(Debug)]
+pub(crate) struct InDropped(pub(crate) String);
+
+/// The number of the query that a path names.
+#[derive(Debug)]
+pub(crate) struct InQuery(pub(crate) u64);
+
 /// Splits a raw path into its namespace and the rest.
 ///
 /// A search for `tables` must begin behind the namespace, because a namespace may have that name.
@@ -173,6 +191,74 @@ from_path!(InNamespace, |path| split_namespace(path).map(|(namespace, _)| namesp
 from_path!(InTable, |path| name_after(path, "tables"));
 from_path!(InView, |path| name_after(path, "views"));
 from_path!(InFunction, |path| name_after(path, "functions"));
+
+/// Returns a parameter of the route that is no name of a catalog entry. The router decodes it.
+///
+/// # Errors
+///
+/// Returns [`ErrorCode::BadRequest`] if the parameter is not of the type, or not UTF-8.
+async fn parameter<T: FromStr<Err: Display>>(parts: &mut Parts, name: &str) -> Result<T, ApiError> {
+    let wrong = |what: String| ApiError::new(ErrorCode::BadRequest, format!("path parameter {name}: {what}"));
+    let all = RawPathParams::from_request_parts(parts, &()).await.map_err(|e| wrong(e.body_text()))?;
+    let (_, text) = all.iter().find(|(named, _)| *named == name).ok_or_else(|| wrong("the route has none".to_owned()))?;
+    text.parse().map_err(|e: T::Err| wrong(e.to_string()))
+}
+
+macro_rules! from_parameter {
+    ($extractor:ident, $name:literal) => {
+        impl FromRequestParts<App> for $extractor {
+            type Rejection = ApiError;
+
+            async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, ApiError> {
+                parameter(parts, $name).await.map(Self)
+            }
+        }
+    };
+}
+
+from_parameter!(InJob, "job");
+from_parameter!(InDropped, "table-id");
+from_parameter!(InQuery, "id");
+
+/// Describes parameters in the path, by their names.
+fn in_path(named: &[&str]) -> Vec<Parameter> {
+    let described = named.iter().map(|name| {
+        let (text, schema) = match *name {
+            "warehouse" => ("The name of the warehouse.".to_owned(), String::schema()),
+            "namespace" => {
+                ("The levels of the namespace, with `%1F` (the unit separator) between them.".to_owned(), String::schema())
+            }
+            "job" => ("The id of the job.".to_owned(), JobId::schema()),
+            "table-id" => ("The id in the list of dropped tables.".to_owned(), TableId::schema()),
+            "id" => ("The number of the query in this process.".to_owned(), u64::schema()),
+            name => (format!("The name of the {name} in the namespace."), String::schema()),
+        };
+        let parameter = ParameterBuilder::new().name(*name).parameter_in(ParameterIn::Path).required(Required::True);
+        parameter.description(Some(text)).schema(Some(schema)).build()
+    });
+    described.collect()
+}
+
+macro_rules! described {
+    ($($extractor:ident: $names:expr,)*) => {
+        $(impl utoipa::IntoParams for $extractor {
+            fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+                in_path(&$names)
+            }
+        })*
+    };
+}
+
+described! {
+    InWarehouse: ["warehouse"],
+    InNamespace: ["namespace"],
+    InTable: ["namespace", "table"],
+    InView: ["namespace", "view"],
+    InFunction: ["namespace", "function"],
+    InJob: ["job"],
+    InDropped: ["table-id"],
+    InQuery: ["id"],
+}
 
 /// The author of a change: the principal of the request, with its idempotency key.
 #[derive(Debug)]

@@ -14,6 +14,7 @@ mod iceberg;
 mod idempotency;
 mod management;
 mod metrics;
+mod openapi;
 mod ops;
 mod page;
 mod tasks;
@@ -29,7 +30,6 @@ use axum::extract::{ConnectInfo, DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::header::AUTHORIZATION;
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use axum::{Extension, Router};
 use bytes::Bytes;
 use esker_autopilot::{Layers, Policy, policy_of};
@@ -184,16 +184,14 @@ pub fn router(app: App) -> Router {
         .merge(iceberg::router().layer(from_fn(as_listed)).layer(from_fn_with_state(app.clone(), idempotency::replay_or_run)))
         .merge(management::router())
         .merge(page::router())
-        .route("/metrics", get(metrics::service))
-        .route("/metrics/tables", get(metrics::tables))
+        .merge(metrics::router())
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(app.clone(), authenticate))
         .layer(from_fn(as_listed));
     Router::new()
-        .route("/healthz", get(ops::healthz))
-        .route("/readyz", get(ops::readyz))
-        .merge(iceberg::tokens())
+        .merge(ops::router())
+        .merge(iceberg::token_router())
         .merge(authenticated)
         .layer(CatchPanicLayer::custom(|_| {
             ApiError::new(ErrorCode::Internal, "the request hit a bug of Esker; the server's log has its place").into_response()

@@ -1,24 +1,47 @@
 //! The probes for load balancers and supervisors. They need no token.
 
 use axum::extract::State;
-
-use crate::{ApiError, App};
 use esker_types::ErrorCode;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
-/// Answers `ok` as long as the process runs (`GET /healthz`).
+use crate::error::ErrorBody;
+use crate::{ApiError, App};
+
+/// Returns the routes of the probes.
+pub(crate) fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(healthz)).routes(routes!(readyz))
+}
+
+/// Answers `ok` as long as the process runs.
+#[utoipa::path(
+    get,
+    path = "/healthz",
+    operation_id = "isAlive",
+    tag = "probes",
+    responses((status = 200, description = "The process runs.", body = String)),
+    security(())
+)]
 pub(crate) async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// Answers `ready` if the server can serve requests (`GET /readyz`).
+/// Answers `ready` if the server can serve requests.
 ///
 /// The state database and the storage of every warehouse must answer, and the server must not be draining. A background task that
 /// keeps failing is a line of the answer, but does not make the server unready. The server answers requests all the same, and
 /// every replica would fail for the same table.
-///
-/// # Errors
-///
-/// Returns [`ErrorCode::Unavailable`] if the server is draining, or the database or a storage does not answer.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    operation_id = "isReady",
+    tag = "probes",
+    responses(
+        (status = 200, description = "`ready`, then a line for each background task that keeps failing.", body = String),
+        (status = 503, description = "The server is draining, or the database or a storage does not answer.", body = ErrorBody)
+    ),
+    security(())
+)]
 pub(crate) async fn readyz(State(app): State<App>) -> Result<String, ApiError> {
     let unavailable = |what: String| ApiError::new(ErrorCode::Unavailable, what);
     if app.is_draining() {

@@ -8,7 +8,7 @@ use esker_types::{Coded, CodedError, ErrorCode};
 use serde::{Deserialize, Serialize};
 
 /// A property whose value cannot be parsed. Its display form is the evidence of the health finding `bad-property`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error, utoipa::ToSchema)]
 #[error("table property {key} = {value:?} is not {expects}; {instead}")]
 pub struct BadProperty {
     /// The key, with the column's name for a property of a column.

@@ -23,7 +23,7 @@ fn default_manifest_bytes() -> u64 {
 ///
 /// Sizes are in bytes, times in milliseconds since the Unix epoch. Files and manifests are those of the current snapshot, snapshots
 /// and references those of the whole table. The catalog stores facts as JSON, so a new field needs a migration that clears them.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct TableFacts {
     /// The format version of the table.

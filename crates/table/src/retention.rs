@@ -16,7 +16,7 @@ use crate::{Result, ancestors};
 /// The caller's limits for an expiry.
 ///
 /// A limit that is `None` comes from the table's properties (`history.expire.*`), or else from the specification's defaults.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ExpiryPolicy {
     /// The time before which snapshots may be expired, in milliseconds since the Unix epoch.

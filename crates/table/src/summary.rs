@@ -16,7 +16,7 @@ use crate::{DeleteKind, LiveFiles, Manifest, PartitionKey};
 pub const HISTOGRAM_BOUNDS: [u64; 5] = [1 << 20, 8 << 20, 32 << 20, 128 << 20, 512 << 20];
 
 /// Counts and sizes of the delete files of one kind.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct DeleteFacts {
     /// The number of delete files, or of deletion vectors.
     pub files: u64,

@@ -36,7 +36,7 @@ fn check_name(name: &str) -> Result<(), IdentError> {
 }
 
 /// The name of a namespace: one or more levels, the outermost first. Names keep their case.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, utoipa::ToSchema)]
 #[serde(transparent)]
 pub struct NamespaceName(Vec<String>);
 
@@ -105,7 +105,7 @@ impl<'de> Deserialize<'de> for NamespaceName {
 /// let name: TableName = "raw.crm.orders".parse().expect("a name");
 /// assert_eq!((name.namespace.levels(), name.name.as_str()), (&["raw".to_owned(), "crm".to_owned()][..], "orders"));
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct TableName {
     /// The namespace that contains the table.
     pub namespace: NamespaceName,
@@ -147,7 +147,7 @@ impl FromStr for TableName {
 macro_rules! uuid_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
         #[serde(transparent)]
         pub struct $name(pub Uuid);
 

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 /// let error = "expiry".parse::<JobKind>().expect_err("no such kind");
 /// assert!(error.to_string().contains("the kinds are compact, expire"), "{error}");
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum JobKind {
     /// Rewrites data files or deletes.

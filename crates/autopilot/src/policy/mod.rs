@@ -64,13 +64,14 @@ pub fn bad_properties(own: &BTreeMap<String, String>) -> Vec<BadProperty> {
 const JOB_PROPERTIES: [&str; 3] = ["esker.expire.min-age-ms", "esker.expire.writer-state-ms", "esker.orphans.min-age-ms"];
 
 /// The value of one policy key for a table, with its origin.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Setting {
     /// The name of the key, without [`PREFIX`].
     pub key: &'static str,
     /// The value as text; empty for none.
     pub value: String,
     /// The layer that sets the value.
+    #[schema(value_type = String)]
     pub origin: Origin,
     /// The meaning of the key, in a sentence.
     pub help: &'static str,

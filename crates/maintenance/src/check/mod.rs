@@ -34,7 +34,7 @@ use origin::Origins;
 use snapshots::CONCURRENCY;
 
 /// The options of a check.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct CheckOptions {
     /// The branch whose head is checked; default `main`.

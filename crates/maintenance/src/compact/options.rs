@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{MaintenanceError, Result};
 
 /// The strategy of a compaction: which files are rewritten, and into what.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Strategy {
     /// Files of the wrong size or with many deletes become files of the target size. Rows keep their order.
@@ -26,7 +26,7 @@ pub enum Strategy {
 }
 
 /// The verification that a group's new files hold the rows of the files they replace, before it is committed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verify {
     /// Rows are counted and hashed before they are encoded. Files are read back and compared with the bytes that were written.
@@ -37,7 +37,7 @@ pub enum Verify {
 }
 
 /// The order in which groups are rewritten.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum JobOrder {
     /// The order of the plan, which is by partition.
@@ -54,7 +54,7 @@ pub enum JobOrder {
 }
 
 /// The options of a compaction. Names and defaults are those of Spark's `rewrite_data_files`, where it has the option.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct CompactOptions {
     /// The strategy; default `binpack`.

@@ -14,7 +14,7 @@ use crate::{MaintenanceError, Result};
 pub const SPARK: &str = "spark";
 
 /// A call of one of Iceberg's Spark procedures.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct SparkCall {
     /// Name of the procedure in the catalog's namespace `system`.
     pub procedure: &'static str,

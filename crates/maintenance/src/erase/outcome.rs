@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::Result;
 
 /// The options of an erasure.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct EraseOptions {
     /// The rows, as a SQL predicate. They must have been deleted from every branch before.

@@ -14,7 +14,7 @@ use crate::context::current;
 use crate::{CompactPlan, Cost, MaintenanceError, Result};
 
 /// A job in the form that a worker of another engine gets.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct ExternalJob {
     /// Id of the job.

@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// A kind of job, as the management API lists it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct KindView {
     /// The kind; also the last segment of the route that starts a job.

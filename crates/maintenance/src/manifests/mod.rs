@@ -25,7 +25,7 @@ pub(crate) use job::ManifestRewrite;
 const MEMORY_PER_BYTE: u64 = 16;
 
 /// Options of a rewrite of manifests.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ManifestOptions {
     /// The branch whose head is rewritten; default `main`.

@@ -43,7 +43,7 @@ const NAMED: usize = 10_000;
 const BATCH: usize = 1000;
 
 /// The options of an orphan scan.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct OrphanOptions {
     /// Minimum age of a file since it was last written, in milliseconds; default: the table's `esker.orphans.min-age-ms`, else

@@ -39,7 +39,7 @@ use partitions::write_partition_statistics;
 const THETA_SKETCH: &str = "apache-datasketches-theta-v1";
 
 /// The options of a statistics job.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct StatisticsOptions {
     /// Names of top-level columns; default: all except booleans, nested columns, `variant`, `geometry`, `geography` and `unknown`.

@@ -4,6 +4,7 @@
 //! catalog; the rules are in the crate `catalog`. `docs/compatibility.md` lists the clients that were tried.
 //!
 //! Spec: `open-api/rest-catalog-open-api.yaml` of Apache Iceberg; comments cite it as `REST`, with the operation or schema.
+//! The routes and the `endpoints` of the configuration come from one list, [`offered`]. `api/iceberg-rest.json` has all operations.
 //! Start reading at [`router`], then `load.rs` and `commit.rs`.
 
 mod commit;
@@ -22,45 +23,131 @@ mod tables;
 mod transactions;
 pub(crate) mod views;
 
+use std::sync::LazyLock;
+
 use axum::Router;
-use axum::routing::{get, post};
+use axum::handler::Handler;
+use axum::routing::{MethodFilter, MethodRouter, on};
 
 use crate::App;
 
 pub(crate) use plan::Plans;
 
+/// An operation of the specification with its handler.
+///
+/// The text is the method and the path as the specification spells them, and as clients compare them.
+type Operation = (&'static str, MethodRouter<App>);
+
+/// Makes an operation. The method of its route is the one in the text.
+fn operation<H: Handler<T, App>, T: 'static>(request: &'static str, handler: H) -> Operation {
+    let method = match request.split_once(' ') {
+        Some(("GET", _)) => MethodFilter::GET,
+        Some(("HEAD", _)) => MethodFilter::HEAD,
+        Some(("DELETE", _)) => MethodFilter::DELETE,
+        _ => MethodFilter::POST,
+    };
+    (request, on(method, handler))
+}
+
+/// Returns the operations that `GET /v1/config` offers. Clients never use an operation that is not offered.
+///
+/// Spec: REST `CatalogConfig`, `endpoints`.
+fn offered() -> Vec<Operation> {
+    vec![
+        operation("GET /v1/{prefix}/namespaces", namespaces::list),
+        operation("POST /v1/{prefix}/namespaces", namespaces::create),
+        operation("GET /v1/{prefix}/namespaces/{namespace}", namespaces::load),
+        operation("HEAD /v1/{prefix}/namespaces/{namespace}", namespaces::exists),
+        operation("DELETE /v1/{prefix}/namespaces/{namespace}", namespaces::drop),
+        operation("POST /v1/{prefix}/namespaces/{namespace}/properties", namespaces::update),
+        operation("GET /v1/{prefix}/namespaces/{namespace}/tables", tables::list),
+        operation("POST /v1/{prefix}/namespaces/{namespace}/tables", tables::create),
+        operation("GET /v1/{prefix}/namespaces/{namespace}/tables/{table}", load::load),
+        operation("HEAD /v1/{prefix}/namespaces/{namespace}/tables/{table}", tables::exists),
+        operation("POST /v1/{prefix}/namespaces/{namespace}/tables/{table}", commit::commit),
+        operation("DELETE /v1/{prefix}/namespaces/{namespace}/tables/{table}", tables::drop),
+        operation("POST /v1/{prefix}/namespaces/{namespace}/tables/{table}/metrics", reports::report),
+        operation("POST /v1/{prefix}/namespaces/{namespace}/tables/{table}/unregister", tables::unregister),
+        operation("GET /v1/{prefix}/namespaces/{namespace}/tables/{table}/credentials", credentials::load),
+        operation("POST /v1/{prefix}/namespaces/{namespace}/tables/{table}/plan", plan::plan),
+        operation("GET /v1/{prefix}/namespaces/{namespace}/tables/{table}/plan/{plan-id}", plan::fetch),
+        operation("DELETE /v1/{prefix}/namespaces/{namespace}/tables/{table}/plan/{plan-id}", plan::cancel),
+        operation("POST /v1/{prefix}/namespaces/{namespace}/tables/{table}/tasks", plan::tasks),
+        operation("POST /v1/{prefix}/namespaces/{namespace}/register", tables::register),
+        operation("POST /v1/{prefix}/tables/rename", tables::rename),
+        operation("POST /v1/{prefix}/transactions/commit", transactions::commit),
+        operation("GET /v1/{prefix}/namespaces/{namespace}/views", views::list),
+        operation("POST /v1/{prefix}/namespaces/{namespace}/views", views::create),
+        operation("GET /v1/{prefix}/namespaces/{namespace}/views/{view}", views::load),
+        operation("HEAD /v1/{prefix}/namespaces/{namespace}/views/{view}", views::exists),
+        operation("POST /v1/{prefix}/namespaces/{namespace}/views/{view}", views::replace),
+        operation("DELETE /v1/{prefix}/namespaces/{namespace}/views/{view}", views::drop),
+        operation("POST /v1/{prefix}/views/rename", views::rename),
+        operation("POST /v1/{prefix}/namespaces/{namespace}/register-view", views::register),
+        operation("GET /v1/{prefix}/namespaces/{namespace}/functions", functions::list),
+        operation("GET /v1/{prefix}/namespaces/{namespace}/functions/{function}", functions::load),
+    ]
+}
+
+/// The offered operations, as the configuration lists them.
+static ENDPOINTS: LazyLock<Vec<&'static str>> = LazyLock::new(|| offered().into_iter().map(|(request, _)| request).collect());
+
+/// Returns the operations that have a route and are not offered.
+///
+/// A client asks for the configuration before it knows the list. No warehouse signs requests yet, and a client that sees the
+/// operation in the list may rely on it.
+fn unlisted() -> Vec<Operation> {
+    vec![
+        operation("GET /v1/config", config::config),
+        operation("POST /v1/{prefix}/namespaces/{namespace}/tables/{table}/sign", credentials::sign),
+    ]
+}
+
+/// Returns the operation that issues tokens, which needs none.
+fn tokens() -> Vec<Operation> {
+    vec![operation("POST /v1/oauth/tokens", oauth::token)]
+}
+
+/// Builds the routes of operations.
+fn routed(operations: Vec<Operation>) -> Router<App> {
+    operations.into_iter().fold(Router::new(), |router, (request, handler)| {
+        router.route(request.split_once(' ').map_or(request, |(_, path)| path), handler)
+    })
+}
+
 /// Returns the routes that need a token.
 pub(crate) fn router() -> Router<App> {
-    let namespace = "/v1/{prefix}/namespaces/{namespace}";
-    let table = "/v1/{prefix}/namespaces/{namespace}/tables/{table}";
-    let at = |end: &str| format!("{namespace}{end}");
-    let of_table = |end: &str| format!("{table}{end}");
-    Router::new()
-        .route("/v1/config", get(config::config))
-        .route("/v1/{prefix}/namespaces", get(namespaces::list).post(namespaces::create))
-        .route(namespace, get(namespaces::load).head(namespaces::exists).delete(namespaces::drop))
-        .route(&at("/properties"), post(namespaces::update))
-        .route(&at("/tables"), get(tables::list).post(tables::create))
-        .route(&at("/register"), post(tables::register))
-        .route(table, get(load::load).head(tables::exists).delete(tables::drop).post(commit::commit))
-        .route(&of_table("/metrics"), post(reports::report))
-        .route(&of_table("/unregister"), post(tables::unregister))
-        .route(&of_table("/credentials"), get(credentials::load))
-        .route(&of_table("/sign"), post(credentials::sign))
-        .route(&of_table("/plan"), post(plan::plan))
-        .route(&of_table("/plan/{plan}"), get(plan::fetch).delete(plan::cancel))
-        .route(&of_table("/tasks"), post(plan::tasks))
-        .route("/v1/{prefix}/tables/rename", post(tables::rename))
-        .route("/v1/{prefix}/transactions/commit", post(transactions::commit))
-        .route(&at("/views"), get(views::list).post(views::create))
-        .route(&at("/register-view"), post(views::register))
-        .route(&at("/views/{view}"), get(views::load).head(views::exists).delete(views::drop).post(views::replace))
-        .route("/v1/{prefix}/views/rename", post(views::rename))
-        .route(&at("/functions"), get(functions::list))
-        .route(&at("/functions/{function}"), get(functions::load))
+    routed(offered()).merge(routed(unlisted()))
 }
 
 /// Returns the route that issues tokens, which needs none.
-pub(crate) fn tokens() -> Router<App> {
-    Router::new().route("/v1/oauth/tokens", post(oauth::token))
+pub(crate) fn token_router() -> Router<App> {
+    routed(tokens())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    /// `api/iceberg-rest.json` lists the operations of the specification, each with how Esker serves it.
+    #[test]
+    fn the_list_of_operations_says_how_each_is_served() {
+        let listed: Value = serde_json::from_str(include_str!("../../../../api/iceberg-rest.json")).expect("JSON");
+        let operations = listed["operations"].as_array().expect("operations").iter();
+        let listed: BTreeMap<&str, &str> =
+            operations.map(|o| (o["request"].as_str().expect("a request"), o["served"].as_str().expect("how"))).collect();
+        let routes = |all: Vec<Operation>, how| all.into_iter().map(move |(request, _)| (request, how));
+        let served: BTreeMap<&str, &str> =
+            routes(offered(), "offered").chain(routes(unlisted(), "unlisted")).chain(routes(tokens(), "unlisted")).collect();
+        for (request, how) in &served {
+            assert_eq!(listed.get(request), Some(how), "{request}");
+        }
+        for (request, how) in &listed {
+            assert_eq!(*how, served.get(request).copied().unwrap_or("no"), "{request}");
+        }
+    }
 }

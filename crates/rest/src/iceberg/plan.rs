@@ -164,7 +164,7 @@ pub(crate) async fn fetch(
         PlanState::Cancelled => json!({"status": "cancelled"}),
         PlanState::Completed(planned) => first_page(id, planned)?,
         PlanState::Failed(e) => {
-            let mut body = e.body();
+            let mut body = json!(e.body());
             body["status"] = json!("failed");
             body
         }

@@ -6,19 +6,22 @@ use esker_state::Event;
 use serde::{Deserialize, Serialize};
 
 use crate::extract::QueryParams;
+use crate::openapi::ReadErrors;
 use crate::{ApiError, App};
 
 /// The maximum number of events in one answer.
 const MAX_EVENTS: u32 = 1000;
 
 /// The parameters of a request for events.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct EventQuery {
     /// The cursor: the id of the last event that the reader has.
     #[serde(default)]
     after: i64,
     /// The warehouse whose events are returned; without it, those of all.
     warehouse: Option<String>,
+    /// The maximum number of events in the answer, at most 1000; without it, 100.
     #[serde(default = "default_limit")]
     limit: u32,
 }
@@ -28,14 +31,23 @@ const fn default_limit() -> u32 {
 }
 
 /// A page of events, in the order of their ids.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct EventPage {
+    /// The events, by id.
     events: Vec<Event>,
     /// The cursor for the next request. It stays the same if there is no new event.
     next: i64,
 }
 
-/// Returns the events after a cursor, the oldest first (`GET /api/v1/events?after=&warehouse=&limit=`).
+/// Returns the events after a cursor, the oldest first.
+#[utoipa::path(
+    get,
+    path = "/api/v1/events",
+    operation_id = "listEvents",
+    tag = "events",
+    params(EventQuery),
+    responses((status = 200, description = "A page of events.", body = EventPage), ReadErrors)
+)]
 pub(crate) async fn list(
     State(app): State<App>,
     QueryParams(query): QueryParams<EventQuery>,

@@ -6,28 +6,32 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use esker_maintenance::{Maintenance, SPARK};
+use esker_maintenance::{ExternalJob, Maintenance, SPARK};
 use esker_state::{Job, JobEnd};
 use esker_types::{ErrorCode, now_ms};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::jobs;
-use crate::extract::JsonBody;
+use crate::extract::{InJob, JsonBody};
+use crate::openapi::ChangeErrors;
 use crate::{ApiError, App};
 
 /// The durations of a lease that a worker may ask for, in seconds.
 const LEASE_SECONDS: std::ops::RangeInclusive<u64> = 1..=3600;
 
 /// The request of a worker for a job.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct ClaimRequest {
+    /// The engine of the worker: `spark`.
     engine: String,
+    /// The name of the worker, which its later requests repeat. It is not empty.
     worker: String,
+    /// The duration of the lease in seconds, 1 to 3600; without it, 60.
     #[serde(default = "default_lease")]
     lease_seconds: u64,
 }
@@ -46,9 +50,21 @@ fn lease_end(lease_seconds: u64) -> Result<i64, ApiError> {
     Ok(now_ms().saturating_add(i64::try_from(lease.as_millis()).unwrap_or(i64::MAX)))
 }
 
-/// Gives a worker the next job that waits for its engine, or answers 204 if there is none (`POST /api/v1/jobs/claim`).
+/// Gives a worker the next job that waits for its engine, or answers 204 if there is none.
 ///
 /// Jobs of warehouses whose epoch does not fit the database are not given.
+#[utoipa::path(
+    post,
+    path = "/api/v1/jobs/claim",
+    operation_id = "claimJob",
+    tag = "workers",
+    request_body = ClaimRequest,
+    responses(
+        (status = 200, description = "The job that the worker has now.", body = ExternalJob),
+        (status = 204, description = "No job waits for the engine."),
+        ChangeErrors
+    )
+)]
 pub(crate) async fn claim(State(app): State<App>, JsonBody(claim): JsonBody<ClaimRequest>) -> Result<Response, ApiError> {
     if claim.engine != SPARK {
         return Err(ApiError::new(
@@ -92,29 +108,42 @@ fn lease_lost(job: &Job, worker: &str) -> ApiError {
 }
 
 /// The renewal of a lease, with the progress of the job as done and total work.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct LeaseRenewal {
+    /// The name of the worker that has the job.
     worker: String,
+    /// The duration of the new lease in seconds, 1 to 3600; without it, 60.
     #[serde(default = "default_lease")]
     lease_seconds: u64,
+    /// The work that is done, in bytes.
     #[serde(default)]
     done: u64,
+    /// The whole work, in bytes.
     #[serde(default)]
     total: u64,
 }
 
 /// The answer to the renewal of a lease.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct RenewalAnswer {
     /// Tells whether the job was cancelled, so that the worker has to stop.
     cancelled: bool,
 }
 
-/// Renews the lease of a worker and records the progress of its job (`POST /api/v1/jobs/{job}/renew`).
+/// Renews the lease of a worker and records the progress of its job.
+#[utoipa::path(
+    post,
+    path = "/api/v1/jobs/{job}/renew",
+    operation_id = "renewLease",
+    tag = "workers",
+    params(InJob),
+    request_body = LeaseRenewal,
+    responses((status = 200, description = "The worker has the job for another lease.", body = RenewalAnswer), ChangeErrors)
+)]
 pub(crate) async fn renew(
     State(app): State<App>,
-    Path(id): Path<String>,
+    InJob(id): InJob,
     JsonBody(renewal): JsonBody<LeaseRenewal>,
 ) -> Result<Json<RenewalAnswer>, ApiError> {
     let job = jobs::find(app.overview(), &id).await?;
@@ -124,18 +153,43 @@ pub(crate) async fn renew(
 }
 
 /// The report of a worker about the end of its job.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "lowercase", tag = "state")]
 pub(crate) enum ExternalJobEnd {
-    Succeeded { worker: String, outcome: Value },
-    Failed { worker: String, error: String },
-    Cancelled { worker: String },
+    /// The worker has done the job.
+    Succeeded {
+        /// The name of the worker.
+        worker: String,
+        /// The outcome, as the engine told it.
+        outcome: Value,
+    },
+    /// The worker could not do the job.
+    Failed {
+        /// The name of the worker.
+        worker: String,
+        /// The error, for people.
+        error: String,
+    },
+    /// The worker stopped because the job was cancelled.
+    Cancelled {
+        /// The name of the worker.
+        worker: String,
+    },
 }
 
-/// Ends the job of a worker (`POST /api/v1/jobs/{job}/finish`).
+/// Ends the job of a worker.
+#[utoipa::path(
+    post,
+    path = "/api/v1/jobs/{job}/finish",
+    operation_id = "finishJob",
+    tag = "workers",
+    params(InJob),
+    request_body = ExternalJobEnd,
+    responses((status = 204, description = "The end of the job is recorded."), ChangeErrors)
+)]
 pub(crate) async fn finish(
     State(app): State<App>,
-    Path(id): Path<String>,
+    InJob(id): InJob,
     JsonBody(ended): JsonBody<ExternalJobEnd>,
 ) -> Result<StatusCode, ApiError> {
     let job = jobs::find(app.overview(), &id).await?;

@@ -9,10 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::extract::{InTable, InWarehouse, QueryParams};
 use crate::health::TableAssessment;
+use crate::openapi::ReadErrors;
 use crate::{ApiError, App};
 
 /// A table in the list of all tables, as JSON.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct FleetTable {
     /// The name of the warehouse.
     pub warehouse: String,
@@ -50,13 +51,25 @@ impl FleetTable {
 }
 
 /// The parameters of the list of tables.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct FleetQuery {
     /// The warehouse whose tables are returned; without it, those of all.
     warehouse: Option<String>,
 }
 
-/// Lists the tables of one warehouse or of all, the worst first (`GET /api/v1/tables?warehouse=`).
+/// Lists the tables of one warehouse or of all, the worst first.
+#[utoipa::path(
+    get,
+    path = "/api/v1/tables",
+    operation_id = "listTables",
+    tag = "health",
+    params(FleetQuery),
+    responses(
+        (status = 200, description = "The tables. Those that cannot be examined come first.", body = Vec<FleetTable>),
+        ReadErrors
+    )
+)]
 pub(crate) async fn fleet(
     State(app): State<App>,
     QueryParams(query): QueryParams<FleetQuery>,
@@ -70,7 +83,7 @@ pub(crate) async fn fleet(
 }
 
 /// The health of one table, as JSON.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct TableHealth {
     /// The name of the table, its parts joined with dots.
     pub table: String,
@@ -85,7 +98,15 @@ pub struct TableHealth {
     pub error: Option<String>,
 }
 
-/// Returns the health of one table (`GET …/tables/{table}/health`).
+/// Returns the health of one table.
+#[utoipa::path(
+    get,
+    path = "/api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/health",
+    operation_id = "getTableHealth",
+    tag = "health",
+    params(InWarehouse, InTable),
+    responses((status = 200, description = "The score, the findings and the facts of the table.", body = TableHealth), ReadErrors)
+)]
 pub(crate) async fn table(
     State(app): State<App>,
     warehouse: InWarehouse,
@@ -102,14 +123,23 @@ pub(crate) async fn table(
 }
 
 /// The parameters of a table's history.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct HistoryQuery {
     /// The time of the oldest point, in milliseconds since the Unix epoch.
     #[serde(default)]
     since_ms: i64,
 }
 
-/// Returns the score and the file counts of a table over time, the oldest first (`GET …/tables/{table}/history?since_ms=`).
+/// Returns the score and the file counts of a table over time.
+#[utoipa::path(
+    get,
+    path = "/api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/history",
+    operation_id = "getTableHistory",
+    tag = "health",
+    params(InWarehouse, InTable, HistoryQuery),
+    responses((status = 200, description = "The points of the history, the oldest first.", body = Vec<HealthPoint>), ReadErrors)
+)]
 pub(crate) async fn history(
     warehouse: InWarehouse,
     InTable(name): InTable,

@@ -1,17 +1,18 @@
 //! The jobs of the queue: list, record, log and cancellation.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use esker_catalog::Overview;
 use esker_state::{Job, JobFilter, JobLogLine, JobState};
 use esker_types::{ErrorCode, JobId};
 use serde::{Deserialize, Serialize};
 
-use crate::extract::QueryParams;
+use crate::extract::{InJob, QueryParams};
+use crate::openapi::{ChangeErrors, ReadErrors};
 use crate::{ApiError, App, Caller};
 
 /// The record of a job with the name of its warehouse, as JSON.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct JobView {
     /// The name of the warehouse; `None` if this server does not have it.
     pub warehouse: Option<String>,
@@ -32,12 +33,17 @@ pub(crate) fn view(app: &App, mut job: Job) -> JobView {
 }
 
 /// The parameters of the list of jobs. Each that is given must match.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct JobsQuery {
+    /// The maximum number of jobs in the answer; without it, 50.
     #[serde(default = "default_limit")]
     limit: u32,
+    /// The state of the jobs: `queued`, `running`, `succeeded`, `failed` or `cancelled`.
     state: Option<String>,
+    /// The kind of the jobs.
     kind: Option<String>,
+    /// The warehouse of the jobs.
     warehouse: Option<String>,
 }
 
@@ -45,7 +51,15 @@ const fn default_limit() -> u32 {
     50
 }
 
-/// Lists jobs, the newest first (`GET /api/v1/jobs?state=&kind=&warehouse=&limit=`).
+/// Lists jobs, the newest first.
+#[utoipa::path(
+    get,
+    path = "/api/v1/jobs",
+    operation_id = "listJobs",
+    tag = "jobs",
+    params(JobsQuery),
+    responses((status = 200, description = "The records of the jobs.", body = Vec<JobView>), ReadErrors)
+)]
 pub(crate) async fn list(
     State(app): State<App>,
     QueryParams(query): QueryParams<JobsQuery>,
@@ -67,33 +81,54 @@ pub(crate) async fn find(overview: &Overview, id: &str) -> Result<Job, ApiError>
     overview.job(parsed).await?.ok_or_else(|| no_such_job(id))
 }
 
-/// Returns the record of a job (`GET /api/v1/jobs/{job}`).
-pub(crate) async fn show(State(app): State<App>, Path(id): Path<String>) -> Result<Json<JobView>, ApiError> {
+/// Returns the record of a job.
+#[utoipa::path(
+    get,
+    path = "/api/v1/jobs/{job}",
+    operation_id = "getJob",
+    tag = "jobs",
+    params(InJob),
+    responses((status = 200, description = "The record of the job.", body = JobView), ReadErrors)
+)]
+pub(crate) async fn show(State(app): State<App>, InJob(id): InJob) -> Result<Json<JobView>, ApiError> {
     let job = find(app.overview(), &id).await?;
     Ok(Json(view(&app, job)))
 }
 
-/// Returns the log of a job, the oldest line first (`GET /api/v1/jobs/{job}/log`).
-pub(crate) async fn log(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Vec<JobLogLine>>, ApiError> {
+/// Returns the log of a job.
+#[utoipa::path(
+    get,
+    path = "/api/v1/jobs/{job}/log",
+    operation_id = "getJobLog",
+    tag = "jobs",
+    params(InJob),
+    responses((status = 200, description = "The lines of the log, the oldest first.", body = Vec<JobLogLine>), ReadErrors)
+)]
+pub(crate) async fn log(State(app): State<App>, InJob(id): InJob) -> Result<Json<Vec<JobLogLine>>, ApiError> {
     let job = find(app.overview(), &id).await?;
     Ok(Json(app.overview().job_log(job.id).await?))
 }
 
 /// The answer to a cancellation: the state of the job after it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub(crate) struct CancelAnswer {
+    /// The state of the job.
     state: JobState,
 }
 
-/// Cancels a job (`POST /api/v1/jobs/{job}/cancel`).
+/// Cancels a job.
 ///
 /// A queued job is cancelled at once. A running job stops at the next safe point; what it has committed stays, and an undo takes
 /// that back.
-pub(crate) async fn cancel(
-    State(app): State<App>,
-    caller: Caller,
-    Path(id): Path<String>,
-) -> Result<Json<CancelAnswer>, ApiError> {
+#[utoipa::path(
+    post,
+    path = "/api/v1/jobs/{job}/cancel",
+    operation_id = "cancelJob",
+    tag = "jobs",
+    params(InJob),
+    responses((status = 200, description = "The state of the job after the request.", body = CancelAnswer), ChangeErrors)
+)]
+pub(crate) async fn cancel(State(app): State<App>, caller: Caller, InJob(id): InJob) -> Result<Json<CancelAnswer>, ApiError> {
     Ok(Json(CancelAnswer { state: cancel_by(&app, &caller, &id).await? }))
 }
 

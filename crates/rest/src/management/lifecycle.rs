@@ -2,26 +2,39 @@
 //!
 //! They are protection against drops, bringing dropped tables back, branches and tags, and storing functions.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
-use axum::extract::Path;
 use axum::http::StatusCode;
-use esker_catalog::{RefChange, staged};
+use esker_catalog::{LoadedTable, RefChange, staged};
+use esker_format::SnapshotReference;
 use esker_state::DroppedTable;
-use esker_types::{ErrorCode, TableId, TableName};
+use esker_types::{ErrorCode, Millis, TableId, TableName};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::ApiError;
-use crate::extract::{InFunction, InNamespace, InTable, InView, InWarehouse, JsonBody, RequestActor};
+use crate::extract::{InDropped, InFunction, InNamespace, InTable, InView, InWarehouse, JsonBody, RequestActor};
+use crate::openapi::{ChangeErrors, ReadErrors};
 
 /// The request to protect something, or to lift its protection.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ProtectionRequest {
+    /// Tells whether a drop is refused from now on.
     protected: bool,
 }
 
-/// Protects a namespace against drops, or lifts the protection (`PUT …/namespaces/{namespace}/protection`).
+/// Protects a namespace against drops, or lifts the protection.
+#[utoipa::path(
+    put,
+    path = "/api/v1/warehouses/{warehouse}/namespaces/{namespace}/protection",
+    operation_id = "protectNamespace",
+    tag = "lifecycle",
+    params(InWarehouse, InNamespace),
+    request_body = ProtectionRequest,
+    responses((status = 204, description = "The namespace has the wanted protection."), ChangeErrors)
+)]
 pub(crate) async fn protect_namespace(
     warehouse: InWarehouse,
     RequestActor(actor): RequestActor,
@@ -32,7 +45,16 @@ pub(crate) async fn protect_namespace(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Protects a table against drops, or lifts the protection (`PUT …/tables/{table}/protection`).
+/// Protects a table against drops, or lifts the protection.
+#[utoipa::path(
+    put,
+    path = "/api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/protection",
+    operation_id = "protectTable",
+    tag = "lifecycle",
+    params(InWarehouse, InTable),
+    request_body = ProtectionRequest,
+    responses((status = 204, description = "The table has the wanted protection."), ChangeErrors)
+)]
 pub(crate) async fn protect_table(
     warehouse: InWarehouse,
     RequestActor(actor): RequestActor,
@@ -43,7 +65,16 @@ pub(crate) async fn protect_table(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Protects a view against drops, or lifts the protection (`PUT …/views/{view}/protection`).
+/// Protects a view against drops, or lifts the protection.
+#[utoipa::path(
+    put,
+    path = "/api/v1/warehouses/{warehouse}/namespaces/{namespace}/views/{view}/protection",
+    operation_id = "protectView",
+    tag = "lifecycle",
+    params(InWarehouse, InView),
+    request_body = ProtectionRequest,
+    responses((status = 204, description = "The view has the wanted protection."), ChangeErrors)
+)]
 pub(crate) async fn protect_view(
     warehouse: InWarehouse,
     RequestActor(actor): RequestActor,
@@ -55,7 +86,7 @@ pub(crate) async fn protect_view(
 }
 
 /// A dropped table that can be brought back, as JSON.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct DroppedView {
     /// The id by which the table is brought back.
@@ -91,13 +122,21 @@ impl From<DroppedTable> for DroppedView {
     }
 }
 
-/// Lists the dropped tables of a warehouse, the last dropped first (`GET /api/v1/warehouses/{warehouse}/dropped`).
+/// Lists the dropped tables of a warehouse that can be brought back.
+#[utoipa::path(
+    get,
+    path = "/api/v1/warehouses/{warehouse}/dropped",
+    operation_id = "listDroppedTables",
+    tag = "lifecycle",
+    params(InWarehouse),
+    responses((status = 200, description = "The dropped tables, the last dropped first.", body = Vec<DroppedView>), ReadErrors)
+)]
 pub(crate) async fn dropped(warehouse: InWarehouse) -> Result<Json<Vec<DroppedView>>, ApiError> {
     Ok(Json(warehouse.catalog().dropped_tables().await?.into_iter().map(DroppedView::from).collect()))
 }
 
 /// The request to bring a dropped table back.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct UndropRequest {
     /// The new name of the table; without it, the old name.
@@ -105,44 +144,119 @@ pub(crate) struct UndropRequest {
     name: Option<TableName>,
 }
 
-/// Brings a dropped table back, and returns its name (`POST /api/v1/warehouses/{warehouse}/dropped/{table-id}/undrop`).
+/// The answer to a request that brought a dropped table back, as JSON.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+pub(crate) struct UndroppedView {
+    /// The name of the table, its parts joined with dots.
+    table: String,
+}
+
+/// Brings a dropped table back, and returns its name.
+#[utoipa::path(
+    post,
+    path = "/api/v1/warehouses/{warehouse}/dropped/{table-id}/undrop",
+    operation_id = "undropTable",
+    tag = "lifecycle",
+    params(InWarehouse, InDropped),
+    request_body = UndropRequest,
+    responses((status = 200, description = "The table is in the catalog again.", body = UndroppedView), ChangeErrors)
+)]
 pub(crate) async fn undrop(
     warehouse: InWarehouse,
     RequestActor(actor): RequestActor,
-    Path((_, id)): Path<(String, String)>,
+    InDropped(id): InDropped,
     JsonBody(request): JsonBody<UndropRequest>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<UndroppedView>, ApiError> {
     let missing = |_| ApiError::new(ErrorCode::NotFound, format!("no dropped table has the id {id}"));
     let id: TableId = id.parse().map_err(missing)?;
     let name = warehouse.catalog().undrop_table(id, request.name, &actor).await?;
-    Ok(Json(json!({"table": name.to_string()})))
+    Ok(Json(UndroppedView { table: name.to_string() }))
 }
 
-/// Changes the references of a table: branches, tags, rollback, publication of staged snapshots (`POST …/tables/{table}/refs`).
+/// The references and the staged snapshots of a table, as JSON.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct RefsView {
+    /// The id of the snapshot that `main` names; `None` for a table without one.
+    current_snapshot_id: Option<i64>,
+    /// The branches and tags by name, each as the `SnapshotReference` of the Iceberg REST specification.
+    #[schema(value_type = BTreeMap<String, Map<String, Value>>)]
+    refs: BTreeMap<String, SnapshotReference>,
+    /// The snapshots that were written under a `wap.id` and are not published, the oldest first.
+    staged: Vec<StagedSnapshot>,
+}
+
+/// A snapshot that is staged for a later publish, as JSON.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct StagedSnapshot {
+    /// The id of the snapshot.
+    snapshot_id: i64,
+    /// The time of the snapshot, in milliseconds since the Unix epoch.
+    timestamp_ms: Millis,
+    /// The `wap.id` by which the snapshot is published.
+    wap_id: String,
+}
+
+impl RefsView {
+    /// Makes the answer for a table.
+    fn new(table: &LoadedTable) -> Self {
+        let staged = staged(&table.metadata).into_iter().map(|(wap_id, snapshot)| StagedSnapshot {
+            snapshot_id: snapshot.snapshot_id,
+            timestamp_ms: snapshot.timestamp_ms,
+            wap_id: wap_id.to_owned(),
+        });
+        Self {
+            current_snapshot_id: table.metadata.current_snapshot_id,
+            staged: staged.collect(),
+            refs: table.metadata.refs.clone(),
+        }
+    }
+}
+
+/// Changes the references of a table: branches, tags, rollback, publication of staged snapshots.
+#[utoipa::path(
+    post,
+    path = "/api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/refs",
+    operation_id = "changeRefs",
+    tag = "lifecycle",
+    params(InWarehouse, InTable),
+    request_body = RefChange,
+    responses((status = 200, description = "The references after the change.", body = RefsView), ChangeErrors)
+)]
 pub(crate) async fn change_refs(
     warehouse: InWarehouse,
     RequestActor(actor): RequestActor,
     InTable(name): InTable,
     JsonBody(change): JsonBody<RefChange>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<RefsView>, ApiError> {
     let committed = warehouse.catalog().change_refs(&name, change, &actor).await?;
-    Ok(Json(view(&committed.table)))
+    Ok(Json(RefsView::new(&committed.table)))
 }
 
-/// Lists the references and the staged snapshots of a table (`GET …/tables/{table}/refs`).
-pub(crate) async fn list_refs(warehouse: InWarehouse, InTable(name): InTable) -> Result<Json<Value>, ApiError> {
-    Ok(Json(view(&warehouse.catalog().load(&name).await?)))
+/// Lists the references and the staged snapshots of a table.
+#[utoipa::path(
+    get,
+    path = "/api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/refs",
+    operation_id = "listRefs",
+    tag = "lifecycle",
+    params(InWarehouse, InTable),
+    responses((status = 200, description = "The references.", body = RefsView), ReadErrors)
+)]
+pub(crate) async fn list_refs(warehouse: InWarehouse, InTable(name): InTable) -> Result<Json<RefsView>, ApiError> {
+    Ok(Json(RefsView::new(&warehouse.catalog().load(&name).await?)))
 }
 
-/// Returns the references and the staged snapshots of a table as JSON.
-fn view(table: &esker_catalog::LoadedTable) -> Value {
-    let staged = staged(&table.metadata).into_iter();
-    let staged = staged.map(|(wap, s)| json!({"wap-id": wap, "snapshot-id": s.snapshot_id, "timestamp-ms": s.timestamp_ms}));
-    json!({"current-snapshot-id": table.metadata.current_snapshot_id, "refs": table.metadata.refs,
-        "staged": staged.collect::<Vec<_>>()})
-}
-
-/// Stores a function, whose metadata is the body (`PUT …/functions/{function}`).
+/// Stores a function, whose metadata is the body.
+#[utoipa::path(
+    put,
+    path = "/api/v1/warehouses/{warehouse}/namespaces/{namespace}/functions/{function}",
+    operation_id = "putFunction",
+    tag = "lifecycle",
+    params(InWarehouse, InFunction),
+    request_body(content = Value, description = "The metadata, in the form of Iceberg's specification of functions."),
+    responses((status = 204, description = "The function is stored."), ChangeErrors)
+)]
 pub(crate) async fn put_function(
     warehouse: InWarehouse,
     RequestActor(actor): RequestActor,
@@ -153,7 +267,15 @@ pub(crate) async fn put_function(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Drops a function (`DELETE …/functions/{function}`).
+/// Drops a function.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/warehouses/{warehouse}/namespaces/{namespace}/functions/{function}",
+    operation_id = "dropFunction",
+    tag = "lifecycle",
+    params(InWarehouse, InFunction),
+    responses((status = 204, description = "The function is dropped."), ChangeErrors)
+)]
 pub(crate) async fn drop_function(
     warehouse: InWarehouse,
     RequestActor(actor): RequestActor,

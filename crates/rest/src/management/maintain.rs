@@ -5,7 +5,7 @@
 //! Start reading at [`start`].
 
 use axum::Json;
-use axum::extract::{FromRequest, FromRequestParts, Path, Request, State};
+use axum::extract::{FromRequest, FromRequestParts, Request, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
@@ -14,22 +14,29 @@ use esker_maintenance::{Explanation, JobRequest, JobSpec, KindView, UndoOutcome,
 use esker_state::{QuarantineState, QuarantinedFile};
 use esker_types::{ErrorCode, JobId, JobKind, NoSuchKind, now_ms};
 use serde::{Deserialize, Serialize};
+use utoipa::openapi::Required;
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 
 use super::jobs;
-use crate::extract::{InTable, InWarehouse, QueryParams, RequestActor, read_json};
+use crate::extract::{InJob, InTable, InWarehouse, QueryParams, RequestActor, read_json};
+use crate::openapi::{ChangeErrors, JobOptions, ReadErrors, ServerErrors};
 use crate::{ApiError, App, Caller};
 
 /// The parameters of a request that starts or previews a job.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[serde(default, rename_all = "kebab-case")]
+#[into_params(parameter_in = Query)]
 pub(crate) struct StartQuery {
+    /// Shows what the job would do, and enqueues nothing.
     dry_run: bool,
+    /// The priority of the job. Jobs of higher priority are taken first.
     priority: Option<i64>,
+    /// The reason for the job, for people.
     reason: Option<String>,
 }
 
 /// The answer to a request that enqueued a job, as JSON.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct JobAccepted {
     /// The id of the job. `GET /api/v1/jobs/{job}` shows its progress.
     #[serde(rename = "job-id")]
@@ -53,6 +60,14 @@ impl FromRequestParts<App> for JobKey {
     }
 }
 
+impl utoipa::IntoParams for JobKey {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let text = "The key of the job, 1 to 200 visible characters. A request with the key of an earlier one gets the same job.";
+        let key = ParameterBuilder::new().name("Idempotency-Key").parameter_in(ParameterIn::Header).description(Some(text));
+        vec![key.required(Required::False).schema(Some(<String as utoipa::PartialSchema>::schema())).build()]
+    }
+}
+
 /// The request of a job, of the kind in the last path segment and with the options in the body.
 #[derive(Debug)]
 pub(crate) struct RequestedJob(JobRequest);
@@ -67,15 +82,35 @@ impl FromRequest<App> for RequestedJob {
     }
 }
 
-/// Lists the kinds of jobs, with the operations that each kind supports (`GET /api/v1/job-kinds`).
+/// Lists the kinds of jobs, with the operations that each kind supports.
+#[utoipa::path(
+    get,
+    path = "/api/v1/job-kinds",
+    operation_id = "listJobKinds",
+    tag = "jobs",
+    responses((status = 200, description = "The kinds of jobs.", body = Vec<KindView>), ServerErrors)
+)]
 pub(crate) async fn kinds() -> Json<Vec<KindView>> {
     Json(JobKind::ALL.map(kind_view).to_vec())
 }
 
-/// Enqueues a job, or shows its plan with `dry-run=true` (`POST …/tables/{table}/{kind}`).
+/// Enqueues a job, or shows its plan with `dry-run=true`.
 ///
 /// A frozen table takes only jobs that change nothing. A compaction takes `compact.spark-over` from the policy if the request
 /// does not set it.
+#[utoipa::path(
+    post,
+    path = "/api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/{kind}",
+    operation_id = "startJob",
+    tag = "jobs",
+    params(InWarehouse, InTable, ("kind" = JobKind, Path, description = "The kind of the job."), StartQuery, JobKey),
+    request_body = JobOptions,
+    responses(
+        (status = 200, description = "The preview of a dry run. Its fields are those of the kind.", body = Value),
+        (status = 202, description = "The job is in the queue.", body = JobAccepted),
+        ChangeErrors
+    )
+)]
 pub(crate) async fn start(
     warehouse: InWarehouse,
     State(app): State<App>,
@@ -105,13 +140,22 @@ pub(crate) async fn start(
 }
 
 /// The parameters of an explanation.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct ExplainQuery {
     /// The URI of the file.
     path: String,
 }
 
-/// Explains why a file exists, or why it does not (`GET /api/v1/warehouses/{warehouse}/explain?path=URI`).
+/// Explains why a file exists, or why it does not.
+#[utoipa::path(
+    get,
+    path = "/api/v1/warehouses/{warehouse}/explain",
+    operation_id = "explainFile",
+    tag = "files",
+    params(InWarehouse, ExplainQuery),
+    responses((status = 200, description = "Everything that Esker knows about the file.", body = Explanation), ReadErrors)
+)]
 pub(crate) async fn explain(
     warehouse: InWarehouse,
     QueryParams(file): QueryParams<ExplainQuery>,
@@ -119,17 +163,29 @@ pub(crate) async fn explain(
     Ok(Json(esker_maintenance::explain(warehouse.catalog(), &file.path).await?))
 }
 
-/// Takes back a job of a kind that can be undone (`POST /api/v1/warehouses/{warehouse}/jobs/{job}/undo`).
-pub(crate) async fn undo(
-    warehouse: InWarehouse,
-    caller: Caller,
-    Path((_, id)): Path<(String, String)>,
-) -> Result<Json<UndoOutcome>, ApiError> {
+/// Takes back a job of a kind that can be undone.
+#[utoipa::path(
+    post,
+    path = "/api/v1/warehouses/{warehouse}/jobs/{job}/undo",
+    operation_id = "undoJob",
+    tag = "jobs",
+    params(InWarehouse, InJob),
+    responses((status = 200, description = "The job is taken back.", body = UndoOutcome), ChangeErrors)
+)]
+pub(crate) async fn undo(warehouse: InWarehouse, caller: Caller, InJob(id): InJob) -> Result<Json<UndoOutcome>, ApiError> {
     let job = jobs::find(warehouse.catalog().overview(), &id).await?;
     Ok(Json(esker_maintenance::undo(warehouse.catalog(), &job, &caller).await?))
 }
 
-/// Makes a foreign table an owned one (`POST …/tables/{table}/claim`).
+/// Makes a foreign table an owned one.
+#[utoipa::path(
+    post,
+    path = "/api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/claim",
+    operation_id = "claimTable",
+    tag = "lifecycle",
+    params(InWarehouse, InTable),
+    responses((status = 204, description = "Esker owns the table."), ChangeErrors)
+)]
 pub(crate) async fn claim(
     warehouse: InWarehouse,
     RequestActor(actor): RequestActor,
@@ -140,7 +196,7 @@ pub(crate) async fn claim(
 }
 
 /// A file in quarantine, as JSON.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct QuarantineView {
     /// The URI of the file.
     pub path: String,
@@ -163,7 +219,15 @@ impl From<QuarantinedFile> for QuarantineView {
     }
 }
 
-/// Lists the files of a table in quarantine (`GET …/tables/{table}/quarantine`).
+/// Lists the files of a table in quarantine.
+#[utoipa::path(
+    get,
+    path = "/api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/quarantine",
+    operation_id = "listQuarantine",
+    tag = "files",
+    params(InWarehouse, InTable),
+    responses((status = 200, description = "The files in quarantine.", body = Vec<QuarantineView>), ReadErrors)
+)]
 pub(crate) async fn quarantine(warehouse: InWarehouse, InTable(name): InTable) -> Result<Json<Vec<QuarantineView>>, ApiError> {
     let catalog = warehouse.catalog();
     let row = catalog.table(&name).await?;
@@ -171,9 +235,16 @@ pub(crate) async fn quarantine(warehouse: InWarehouse, InTable(name): InTable) -
     Ok(Json(files.into_iter().map(QuarantineView::from).collect()))
 }
 
-/// Sweeps the quarantine of every warehouse now, as the server does every minute anyway (`POST /api/v1/quarantine/sweep`).
+/// Sweeps the quarantine of every warehouse now, as the server does every minute anyway.
 ///
 /// Files whose grace period is not over stay.
+#[utoipa::path(
+    post,
+    path = "/api/v1/quarantine/sweep",
+    operation_id = "sweepQuarantine",
+    tag = "files",
+    responses((status = 200, description = "The counts of the sweep.", body = Swept), ChangeErrors)
+)]
 pub(crate) async fn sweep(State(app): State<App>) -> Result<Json<Swept>, ApiError> {
     let mut all = Swept::default();
     for warehouse in app.warehouses() {

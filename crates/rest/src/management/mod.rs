@@ -1,7 +1,7 @@
 //! The management API under `/api/v1`, for the command line, schedulers and workers of other engines.
 //!
 //! It has everything that the Iceberg REST catalog has no route for: warehouses, health, jobs, policies, quarantine, events and
-//! queries. Each file holds the handlers and the JSON of one subject.
+//! queries. Each file holds the handlers and the JSON of one subject. The attribute `utoipa::path` of a handler has its route.
 //!
 //! Start reading at [`router`].
 
@@ -15,10 +15,10 @@ mod policy;
 mod queries;
 mod warehouses;
 
-use axum::Router;
-use axum::routing::{delete, get, post, put};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
-use crate::App;
+use crate::{App, openapi};
 
 pub use health::{FleetTable, TableHealth};
 pub use jobs::JobView;
@@ -28,41 +28,41 @@ pub use maintain::{JobAccepted, QuarantineView};
 pub use policy::PolicyView;
 pub use warehouses::WarehouseView;
 
-/// Returns the routes of the management API.
-pub(crate) fn router() -> Router<App> {
-    let warehouse = "/api/v1/warehouses/{warehouse}";
-    let namespace = format!("{warehouse}/namespaces/{{namespace}}");
-    let table = format!("{namespace}/tables/{{table}}");
-    Router::new()
-        .route("/api/v1/warehouses", get(warehouses::list))
-        .route("/api/v1/tables", get(health::fleet))
-        .route(&format!("{warehouse}/dropped"), get(lifecycle::dropped))
-        .route(&format!("{warehouse}/explain"), get(maintain::explain))
-        .route(&format!("{warehouse}/recommendations"), get(policy::recommended))
-        .route(&format!("{warehouse}/jobs/{{job}}/undo"), post(maintain::undo))
-        .route(&format!("{warehouse}/dropped/{{table-id}}/undrop"), post(lifecycle::undrop))
-        .route(&format!("{namespace}/protection"), put(lifecycle::protect_namespace))
-        .route(&format!("{namespace}/views/{{view}}/protection"), put(lifecycle::protect_view))
-        .route(&format!("{namespace}/functions/{{function}}"), put(lifecycle::put_function).delete(lifecycle::drop_function))
-        .route(&format!("{table}/health"), get(health::table))
-        .route(&format!("{table}/claim"), post(maintain::claim))
-        .route(&format!("{table}/{{kind}}"), post(maintain::start))
-        .route(&format!("{table}/protection"), put(lifecycle::protect_table))
-        .route(&format!("{table}/refs"), get(lifecycle::list_refs).post(lifecycle::change_refs))
-        .route(&format!("{table}/quarantine"), get(maintain::quarantine))
-        .route(&format!("{table}/history"), get(health::history))
-        .route(&format!("{table}/policy"), get(policy::show))
-        .route(&format!("{table}/reports"), get(queries::reports))
-        .route("/api/v1/quarantine/sweep", post(maintain::sweep))
-        .route("/api/v1/events", get(events::list))
-        .route("/api/v1/job-kinds", get(maintain::kinds))
-        .route("/api/v1/jobs", get(jobs::list))
-        .route("/api/v1/jobs/claim", post(external::claim))
-        .route("/api/v1/jobs/{job}", get(jobs::show))
-        .route("/api/v1/jobs/{job}/renew", post(external::renew))
-        .route("/api/v1/jobs/{job}/finish", post(external::finish))
-        .route("/api/v1/jobs/{job}/log", get(jobs::log))
-        .route("/api/v1/jobs/{job}/cancel", post(jobs::cancel))
-        .route("/api/v1/queries", get(queries::list))
-        .route("/api/v1/queries/{id}", delete(queries::cancel))
+/// Returns the routes of the management API, each with its description.
+///
+/// A handler without `#[utoipa::path]` does not compile here, so no route lacks in the OpenAPI document.
+pub(crate) fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(openapi::serve))
+        .routes(routes!(warehouses::list))
+        .routes(routes!(health::fleet))
+        .routes(routes!(lifecycle::dropped))
+        .routes(routes!(maintain::explain))
+        .routes(routes!(policy::recommended))
+        .routes(routes!(maintain::undo))
+        .routes(routes!(lifecycle::undrop))
+        .routes(routes!(lifecycle::protect_namespace))
+        .routes(routes!(lifecycle::protect_view))
+        .routes(routes!(lifecycle::put_function, lifecycle::drop_function))
+        .routes(routes!(health::table))
+        .routes(routes!(maintain::claim))
+        .routes(routes!(maintain::start))
+        .routes(routes!(lifecycle::protect_table))
+        .routes(routes!(lifecycle::list_refs, lifecycle::change_refs))
+        .routes(routes!(maintain::quarantine))
+        .routes(routes!(health::history))
+        .routes(routes!(policy::show))
+        .routes(routes!(queries::reports))
+        .routes(routes!(maintain::sweep))
+        .routes(routes!(events::list))
+        .routes(routes!(maintain::kinds))
+        .routes(routes!(jobs::list))
+        .routes(routes!(external::claim))
+        .routes(routes!(jobs::show))
+        .routes(routes!(external::renew))
+        .routes(routes!(external::finish))
+        .routes(routes!(jobs::log))
+        .routes(routes!(jobs::cancel))
+        .routes(routes!(queries::list))
+        .routes(routes!(queries::cancel))
 }

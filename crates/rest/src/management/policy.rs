@@ -11,10 +11,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::extract::{InTable, InWarehouse, QueryParams};
+use crate::openapi::ReadErrors;
 use crate::{ApiError, App};
 
 /// The policy of a table, the autopilot's decision about it, and its use by engines, as JSON.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct PolicyView {
     /// The name of the table, its parts joined with dots.
     pub table: String,
@@ -34,17 +35,30 @@ pub struct PolicyView {
 }
 
 /// The parameters of a request for recommendations. Each that is given must match.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[serde(default)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct RecommendationsQuery {
+    /// The namespace of the tables, its levels joined with dots.
     namespace: Option<String>,
+    /// The kind of the jobs.
     kind: Option<JobKind>,
+    /// The maximum number of jobs in the answer; without it, all.
     limit: Option<usize>,
 }
 
 /// Lists the jobs that would pay now in a warehouse, those with the most gain for their cost first.
-///
-/// Route: `GET /api/v1/warehouses/{warehouse}/recommendations?namespace=&kind=&limit=`.
+#[utoipa::path(
+    get,
+    path = "/api/v1/warehouses/{warehouse}/recommendations",
+    operation_id = "listRecommendations",
+    tag = "policy",
+    params(InWarehouse, RecommendationsQuery),
+    responses(
+        (status = 200, description = "The jobs, those with the most gain for their cost first.", body = Vec<Recommendation>),
+        ReadErrors
+    )
+)]
 pub(crate) async fn recommended(
     State(app): State<App>,
     warehouse: InWarehouse,
@@ -60,7 +74,15 @@ pub(crate) async fn recommended(
     Ok(Json(found))
 }
 
-/// Returns the policy of a table (`GET …/tables/{table}/policy`).
+/// Returns the policy of a table, with the autopilot's last decision about it.
+#[utoipa::path(
+    get,
+    path = "/api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/policy",
+    operation_id = "getTablePolicy",
+    tag = "policy",
+    params(InWarehouse, InTable),
+    responses((status = 200, description = "The policy of the table.", body = PolicyView), ReadErrors)
+)]
 pub(crate) async fn show(
     State(app): State<App>,
     warehouse: InWarehouse,

@@ -1,19 +1,22 @@
 //! The SQL queries of this server, and the reports of other engines about their scans and commits.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use esker_query::QueryRecord;
 use esker_types::ErrorCode;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::extract::{InTable, InWarehouse, QueryParams};
+use crate::extract::{InQuery, InTable, InWarehouse, QueryParams};
+use crate::openapi::{ChangeErrors, ReadErrors};
 use crate::{ApiError, App};
 
 /// The parameters of a list of queries or reports.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct QueriesQuery {
+    /// The maximum number of entries in the answer; without it, 50.
     #[serde(default = "default_limit")]
     limit: u32,
 }
@@ -22,20 +25,47 @@ const fn default_limit() -> u32 {
     50
 }
 
-/// Lists the queries that run, then those that ended, the newest first in each group (`GET /api/v1/queries?limit=`).
+/// Lists the queries of this server that run, then those that ended, the newest first in each group.
+#[utoipa::path(
+    get,
+    path = "/api/v1/queries",
+    operation_id = "listQueries",
+    tag = "queries",
+    params(QueriesQuery),
+    responses((status = 200, description = "The records of the queries.", body = Vec<QueryRecord>), ReadErrors)
+)]
 pub(crate) async fn list(State(app): State<App>, QueryParams(query): QueryParams<QueriesQuery>) -> Json<Vec<QueryRecord>> {
     Json(app.inner.engine.log().newest(query.limit as usize))
 }
 
-/// Stops a query of this server (`DELETE /api/v1/queries/{id}`).
-pub(crate) async fn cancel(State(app): State<App>, Path(id): Path<u64>) -> Result<StatusCode, ApiError> {
+/// Stops a query of this server.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/queries/{id}",
+    operation_id = "cancelQuery",
+    tag = "queries",
+    params(InQuery),
+    responses((status = 204, description = "The query is stopped."), ChangeErrors)
+)]
+pub(crate) async fn cancel(State(app): State<App>, InQuery(id): InQuery) -> Result<StatusCode, ApiError> {
     match app.inner.engine.log().cancel(id) {
         true => Ok(StatusCode::NO_CONTENT),
         false => Err(ApiError::new(ErrorCode::NotFound, format!("query {id} does not run on this server"))),
     }
 }
 
-/// Lists the scan and commit reports that engines sent about a table, the newest first (`GET …/tables/{table}/reports?limit=`).
+/// Lists the scan and commit reports that engines sent about a table.
+#[utoipa::path(
+    get,
+    path = "/api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/reports",
+    operation_id = "listReports",
+    tag = "queries",
+    params(InWarehouse, InTable, QueriesQuery),
+    responses(
+        (status = 200, description = "The reports as the engines sent them, the newest first.", body = Vec<Value>),
+        ReadErrors
+    )
+)]
 pub(crate) async fn reports(
     warehouse: InWarehouse,
     InTable(name): InTable,

@@ -5,9 +5,10 @@ use axum::extract::State;
 use serde::Serialize;
 
 use crate::App;
+use crate::openapi::ServerErrors;
 
 /// A warehouse of this server, as JSON.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct WarehouseView {
     /// The name of the warehouse, which is also the REST prefix and the name of the SQL catalog.
@@ -20,7 +21,14 @@ pub struct WarehouseView {
     pub case_insensitive: bool,
 }
 
-/// Lists the warehouses of this server (`GET /api/v1/warehouses`).
+/// Lists the warehouses of this server.
+#[utoipa::path(
+    get,
+    path = "/api/v1/warehouses",
+    operation_id = "listWarehouses",
+    tag = "warehouses",
+    responses((status = 200, description = "The warehouses, by name.", body = Vec<WarehouseView>), ServerErrors)
+)]
 pub(crate) async fn list(State(app): State<App>) -> Json<Vec<WarehouseView>> {
     let view = |warehouse: &esker_maintenance::Maintenance| {
         let options = warehouse.catalog().options();

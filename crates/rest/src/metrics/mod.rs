@@ -19,9 +19,11 @@ use prometheus::{
     CounterVec, Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
 };
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
+use crate::openapi::ReadErrors;
 use crate::{ApiError, App};
-pub(crate) use tables::tables;
 
 /// The metrics of the service, in a registry of their own.
 #[derive(Debug)]
@@ -379,7 +381,19 @@ fn set_task_metrics(app: &App) {
     }
 }
 
-/// Returns the metrics of the service (`GET /metrics`).
+/// Returns the routes of the metrics.
+pub(crate) fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(service)).routes(routes!(tables::tables))
+}
+
+/// Returns the metrics of the service.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    operation_id = "getMetrics",
+    tag = "metrics",
+    responses((status = 200, description = "The metrics, in the text format of Prometheus.", body = String), ReadErrors)
+)]
 pub(crate) async fn service(State(app): State<App>) -> Result<String, ApiError> {
     let metrics = &app.inner.metrics;
     let all = app.assess_all().await?;

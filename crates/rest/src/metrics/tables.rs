@@ -9,14 +9,22 @@ use esker_types::TableId;
 use prometheus::{GaugeVec, IntGauge, Opts, Registry};
 
 use super::{gauge, registered, render};
+use crate::openapi::ReadErrors;
 use crate::{ApiError, App};
 
 /// The maximum number of tables with metrics; those with the lowest scores are exported.
 const MAX_TABLES: usize = 500;
 
-/// Returns the metrics of up to 500 tables, the worst first (`GET /metrics/tables`).
+/// Returns the metrics of up to 500 tables, the worst first.
 ///
 /// The registry is built for each scrape, so a dropped table leaves no series behind.
+#[utoipa::path(
+    get,
+    path = "/metrics/tables",
+    operation_id = "getTableMetrics",
+    tag = "metrics",
+    responses((status = 200, description = "The metrics, in the text format of Prometheus.", body = String), ReadErrors)
+)]
 pub(crate) async fn tables(State(app): State<App>) -> Result<String, ApiError> {
     let registry = Registry::new();
     let r = &registry;

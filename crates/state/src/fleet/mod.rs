@@ -59,7 +59,7 @@ fn health_row(row: &AnyRow, first: usize) -> Result<Option<HealthRow>> {
 }
 
 /// A point of a table's history.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct HealthPoint {
     /// The beginning of the ten minutes that the point is for, in milliseconds since the Unix epoch.
     pub time_ms: Millis,
@@ -70,7 +70,7 @@ pub struct HealthPoint {
 }
 
 /// The number of a table's scans and commits, as engines reported them, with the scans of Esker's own queries.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct TableUsage {
     /// The number of scans.
     pub scans: i64,

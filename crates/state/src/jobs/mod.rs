@@ -33,7 +33,7 @@ use crate::batch::{ROWS, values};
 use crate::{Result, State, parse_id};
 
 /// The state of a job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum JobState {
     /// Waiting for a server or external worker, for its table, or for the time of its next attempt.
@@ -73,7 +73,7 @@ impl JobState {
 }
 
 /// A job's record.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct Job {
     /// The identifier of the job.
     pub id: JobId,
@@ -137,7 +137,7 @@ pub struct Job {
 }
 
 /// A line of a job's log.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct JobLogLine {
     /// The time of the line, in milliseconds since the Unix epoch.
     pub time_ms: Millis,

@@ -33,7 +33,7 @@ pub struct NewEvent {
 }
 
 /// An event of the outbox.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct Event {
     /// The number of the event. Later events have higher numbers.
     pub id: i64,

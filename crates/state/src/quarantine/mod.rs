@@ -110,7 +110,7 @@ pub struct NewQuarantine {
 }
 
 /// The state of a file in quarantine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum QuarantineState {
     /// Recorded. The file is in place and waits until it is due.
