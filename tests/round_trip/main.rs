@@ -1,6 +1,7 @@
-//! Reads the files of tables as Esker does, and writes them anew: what `tests/engines/test_round_trip.py` holds against other parsers.
+//! Reads files of tables with Esker's parsers and writes them again, for `tests/engines/test_round_trip.py`.
 //!
-//! Each line of the input is a job, each line of the output what came of it: what Esker finds in the file, or why it refuses it.
+//! The test compares both files by other parsers. Each line of standard input is a request as JSON. Each line of standard output is
+//! the answer: what Esker found in the file, or the error. Start reading at [`answer`].
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -16,66 +17,71 @@ use esker_format::{
 };
 use serde_json::{Map, Value as Json, json};
 
-type Done<T = Json> = Result<T, Box<dyn Error>>;
+type Result<T = Json> = std::result::Result<T, Box<dyn Error>>;
 
-fn main() -> Done<()> {
+fn main() -> Result<()> {
     let (input, mut output) = (std::io::stdin().lock(), std::io::stdout().lock());
     for line in input.lines() {
-        let asked: Json = serde_json::from_str(&line?)?;
-        let done = catch_unwind(AssertUnwindSafe(|| job(&asked))).unwrap_or_else(|_| Err("it panics".into()));
-        let mut answer = done.unwrap_or_else(|error| json!({"error": error.to_string()}));
-        answer["id"] = asked["id"].clone();
-        writeln!(output, "{answer}")?;
+        let request: Json = serde_json::from_str(&line?)?;
+        let answered = catch_unwind(AssertUnwindSafe(|| answer(&request))).unwrap_or_else(|_| Err("it panics".into()));
+        let mut json = answered.unwrap_or_else(|error| json!({"error": error.to_string()}));
+        json["id"] = request["id"].clone();
+        writeln!(output, "{json}")?;
     }
     Ok(())
 }
 
-fn job(job: &Json) -> Done {
-    match text(job, "kind")? {
+/// Answers one request. Its `kind` is the kind of the file.
+fn answer(request: &Json) -> Result {
+    match text(request, "kind")? {
         "table" => {
-            std::fs::write(text(job, "out")?, TableMetadata::from_json(&read(job, "file")?)?.to_json()?)?;
+            std::fs::write(text(request, "out")?, TableMetadata::from_json(&read(request, "file")?)?.to_json()?)?;
             Ok(json!({}))
         }
         "view" => {
-            std::fs::write(text(job, "out")?, ViewMetadata::from_json(&read(job, "file")?)?.to_json()?)?;
+            std::fs::write(text(request, "out")?, ViewMetadata::from_json(&read(request, "file")?)?.to_json()?)?;
             Ok(json!({}))
         }
         "paths" => {
-            let manifests = read_manifest_list(&read(job, "file")?)?;
+            let manifests = read_manifest_list(&read(request, "file")?)?;
             Ok(json!({"paths": manifests.into_iter().map(|manifest| manifest.manifest_path).collect::<Vec<_>>()}))
         }
-        "list" => list(job),
-        "puffin" => puffin(job),
-        other => Err(format!("there is no job {other}").into()),
+        "list" => list(request),
+        "puffin" => puffin(request),
+        other => Err(format!("there is no kind of request {other}").into()),
     }
 }
 
-fn text<'a>(job: &'a Json, name: &str) -> Done<&'a str> {
-    job[name].as_str().ok_or_else(|| format!("the job has no {name}").into())
+/// Returns a text of a request by its name.
+fn text<'a>(request: &'a Json, name: &str) -> Result<&'a str> {
+    request[name].as_str().ok_or_else(|| format!("the request has no {name}").into())
 }
 
-fn read(job: &Json, name: &str) -> Done<Vec<u8>> {
-    Ok(std::fs::read(text(job, name)?)?)
+/// Reads the file whose path a request has under a name.
+fn read(request: &Json, name: &str) -> Result<Vec<u8>> {
+    Ok(std::fs::read(text(request, name)?)?)
 }
 
-/// A snapshot's list, and those of its manifests that the job names.
-fn list(job: &Json) -> Done {
-    let metadata = TableMetadata::from_json(&read(job, "metadata")?)?;
-    let id = job["snapshot"].as_i64().ok_or("the job has no snapshot")?;
+/// Writes a snapshot's manifest list again, and those of its manifests that the request names. Returns what is in them.
+fn list(request: &Json) -> Result {
+    let metadata = TableMetadata::from_json(&read(request, "metadata")?)?;
+    let id = request["snapshot"].as_i64().ok_or("the request names no snapshot")?;
     let snapshot = metadata.snapshots.get(id).ok_or("the table has no such snapshot")?;
-    let manifests = read_manifest_list(&read(job, "file")?)?;
-    std::fs::write(text(job, "out")?, list_anew(&metadata, snapshot, &manifests)?)?;
+    let manifests = read_manifest_list(&read(request, "file")?)?;
+    std::fs::write(text(request, "out")?, rewrite_list(&metadata, snapshot, &manifests)?)?;
     let mut found = Map::new();
-    for (path, place) in job["manifests"].as_object().into_iter().flatten() {
+    for (path, place) in request["manifests"].as_object().into_iter().flatten() {
         let of_list = manifests.iter().find(|manifest| manifest.manifest_path == *path).ok_or("the list has no such manifest")?;
         let entries = manifest(&metadata, of_list, place);
         found.insert(path.clone(), entries.unwrap_or_else(|error| json!({"error": error.to_string()})));
     }
-    Ok(json!({"list": manifests.iter().map(in_list).collect::<Vec<_>>(), "manifests": found}))
+    Ok(json!({"list": manifests.iter().map(manifest_file_json).collect::<Vec<_>>(), "manifests": found}))
 }
 
-/// In the table's version; a snapshot of before version 3 has no row ids.
-fn list_anew(metadata: &TableMetadata, snapshot: &Snapshot, manifests: &[ManifestFile]) -> Done<Vec<u8>> {
+/// Encodes a manifest list again, in the table's format version.
+///
+/// A snapshot from before version 3 has no row ids, so its list stays of version 2.
+fn rewrite_list(metadata: &TableMetadata, snapshot: &Snapshot, manifests: &[ManifestFile]) -> Result<Vec<u8>> {
     let first_row_id = snapshot.first_row_id.map(i64::try_from).transpose()?;
     let mut writer = ManifestListWriter::new(NewManifestList {
         format_version: if first_row_id.is_some() { 3 } else { metadata.format_version.min(2) },
@@ -89,7 +95,8 @@ fn list_anew(metadata: &TableMetadata, snapshot: &Snapshot, manifests: &[Manifes
     Ok(writer.finish()?)
 }
 
-fn manifest(metadata: &TableMetadata, of_list: &ManifestFile, place: &Json) -> Done {
+/// Writes a manifest again, in its own format version. Returns its entries.
+fn manifest(metadata: &TableMetadata, of_list: &ManifestFile, place: &Json) -> Result {
     let file = read(place, "file")?;
     let (header, own) = read_manifest(&file)?;
     let mut batch = decode_manifest(&file, &ManifestProjection::all())?;
@@ -99,7 +106,7 @@ fn manifest(metadata: &TableMetadata, of_list: &ManifestFile, place: &Json) -> D
     let spec = metadata.partition_spec_by_id(id).ok_or("the table has no such spec")?;
     let types = metadata.partition_types(id);
     let schema = manifest_schema(&file)?.unwrap_or_else(|| metadata.current_schema().as_ref().clone());
-    // In its own version; what is in no manifest of version 1 says that it is of a later one.
+    // A header without a version counts as version 1, which has no deletes. So a manifest of deletes is of version 2 at least.
     let format_version = if of_list.content as u8 == 1 { header.format_version.max(2) } else { header.format_version };
     let changed = entries.iter().find(|entry| entry.status != ManifestStatus::Existing);
     let new = NewManifest {
@@ -120,14 +127,16 @@ fn manifest(metadata: &TableMetadata, of_list: &ManifestFile, place: &Json) -> D
         }
     }
     std::fs::write(text(place, "out")?, writer.finish(of_list.manifest_path.as_str())?.0)?;
-    Ok(json!({"entries": entries.iter().map(|entry| in_manifest(entry, &types)).collect::<Vec<_>>()}))
+    Ok(json!({"entries": entries.iter().map(|entry| entry_json(entry, &types)).collect::<Vec<_>>()}))
 }
 
+/// Formats bytes as hexadecimal digits.
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn in_list(manifest: &ManifestFile) -> Json {
+/// Returns an entry of a manifest list as JSON.
+fn manifest_file_json(manifest: &ManifestFile) -> Json {
     let bound = |bound: &Option<BoundBytes>| bound.as_ref().map(|bound| hex(bound.bytes()));
     let summaries = manifest.partitions.as_ref().map(|summaries| {
         let each = summaries.iter().map(|summary| {
@@ -147,7 +156,8 @@ fn in_list(manifest: &ManifestFile) -> Json {
     })
 }
 
-fn in_manifest(entry: &ManifestEntry, types: &[Option<PrimitiveType>]) -> Json {
+/// Returns an entry of a manifest as JSON. Partition values have the present types of their columns.
+fn entry_json(entry: &ManifestEntry, types: &[Option<PrimitiveType>]) -> Json {
     let file = &entry.data_file;
     let counts =
         |map: &Option<IdMap<i64>>| map.as_ref().map(|map| map.iter().map(|(id, n)| (id, *n)).collect::<BTreeMap<_, _>>());
@@ -156,8 +166,8 @@ fn in_manifest(entry: &ManifestEntry, types: &[Option<PrimitiveType>]) -> Json {
     };
     let partition = file.partition.iter().zip(types).map(|(value, ty)| match (value, ty) {
         (None, _) => Json::Null,
-        (Some(value), Some(ty)) => of_value(&value.converted_to(ty).unwrap_or_else(|| value.clone())),
-        (Some(value), None) => of_value(value),
+        (Some(value), Some(ty)) => value_json(&value.converted_to(ty).unwrap_or_else(|| value.clone())),
+        (Some(value), None) => value_json(value),
     });
     json!({
         "status": entry.status as u8, "snapshot": entry.snapshot_id, "sequence": entry.sequence_number,
@@ -171,8 +181,8 @@ fn in_manifest(entry: &ManifestEntry, types: &[Option<PrimitiveType>]) -> Json {
     })
 }
 
-/// Numbers and texts as they are, all else so that no digit is lost.
-fn of_value(value: &Value) -> Json {
+/// Returns a value as JSON. Values of other types than numbers and texts become texts that lose no digit.
+fn value_json(value: &Value) -> Json {
     match value {
         Value::Boolean(value) => (*value).into(),
         Value::Int(value) | Value::Date(value) => (*value).into(),
@@ -192,9 +202,9 @@ fn of_value(value: &Value) -> Json {
     }
 }
 
-/// The file with its footer printed anew, and a file whose blobs are written anew.
-fn puffin(job: &Json) -> Done {
-    let file = Bytes::from(read(job, "file")?);
+/// Writes a Puffin file with its footer encoded again, and one with all blobs encoded again. Returns the footer.
+fn puffin(request: &Json) -> Result {
+    let file = Bytes::from(read(request, "file")?);
     let metadata = read_puffin(&file)?;
     let footer = usize::try_from(puffin_footer_length(&file, file.len() as u64)?)?;
     let mut printed = file[..file.len() - footer].to_vec();
@@ -203,12 +213,13 @@ fn puffin(job: &Json) -> Done {
     printed.extend_from_slice(&json);
     printed.extend_from_slice(&i32::try_from(json.len())?.to_le_bytes());
     printed.extend_from_slice(b"\0\0\0\0PFA1");
-    std::fs::write(text(job, "out")?, printed)?;
-    std::fs::write(text(job, "anew")?, puffin_anew(&file, &metadata)?)?;
+    std::fs::write(text(request, "out")?, printed)?;
+    std::fs::write(text(request, "anew")?, rewrite_puffin(&file, &metadata)?)?;
     Ok(json!({"footer": metadata}))
 }
 
-fn puffin_anew(file: &Bytes, metadata: &PuffinMetadata) -> Done<Vec<u8>> {
+/// Encodes every blob and the footer of a Puffin file again.
+fn rewrite_puffin(file: &Bytes, metadata: &PuffinMetadata) -> Result<Vec<u8>> {
     let mut writer = PuffinWriter::default();
     for blob in &metadata.blobs {
         let codec = match blob.compression_codec.as_deref() {
