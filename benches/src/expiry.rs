@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use esker_tests::{TestApp, Writer, schema_json};
+use esker_tests::{TestApp, TestTable, schema_json};
 use esker_types::now_ms;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ const IDLE_COMMITS: i64 = 400;
 /// Appends to a table until `is_over` returns true.
 ///
 /// Returns the latency of each commit in milliseconds. The time that it takes to write the file does not count.
-async fn append(writer: &Writer<'_>, mut is_over: impl AsyncFnMut(i64) -> bool) -> Value {
+async fn append(writer: &TestTable<'_>, mut is_over: impl AsyncFnMut(i64) -> bool) -> Value {
     let (mut latencies_ms, mut id, from_ms) = (Vec::new(), 0, now_ms());
     while !is_over(id).await {
         let prepared = writer.prepare_append(id..id + 1).await;
@@ -37,16 +37,16 @@ async fn main() {
     let app = TestApp::start().await;
     app.table().await;
     let last = i64::try_from(SNAPSHOTS + 1).expect("a small number");
-    Writer::new(&app).long_history(last, files / SNAPSHOTS).await;
+    TestTable::simple(&app).long_history(last, files / SNAPSHOTS).await;
     let tables = "/v1/default/namespaces/n/tables";
     for name in ["idle", "busy"] {
         app.ok(Method::POST, tables, Some(json!({"name": name, "schema": schema_json()}))).await;
     }
-    let idle = append(&Writer::of(&app, "idle"), async |commits| commits == IDLE_COMMITS).await;
+    let idle = append(&TestTable::simple_named(&app, "idle"), async |commits| commits == IDLE_COMMITS).await;
 
     let expire = "/api/v1/warehouses/default/namespaces/n/tables/t/expire";
     // The commits begin a little before the expiry, so that the first one is none of a cold connection.
-    let writer = Writer::of(&app, "busy");
+    let writer = TestTable::simple_named(&app, "busy");
     append(&writer, async |commits| commits == 5).await;
     let options = json!({"older-than-ms": now_ms(), "retain-last": 1});
     let id = app.ok(Method::POST, expire, Some(options)).await["job-id"].as_str().expect("an id").to_owned();

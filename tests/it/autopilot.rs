@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use esker::Config;
-use esker_tests::{Lake, Row, TestApp, Writer};
+use esker_tests::{Row, TestApp, TestTable};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -48,7 +48,7 @@ async fn jobs(app: &TestApp) -> Vec<Value> {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_pays_is_done_once_and_measured() {
     let app = TestApp::start_with(policy(&[("autopilot", "true"), ("orphans.schedule", "")])).await;
-    let writer = Writer::six_files(&app).await;
+    let writer = TestTable::six_files(&app).await;
     while jobs(&app).await.is_empty() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -63,7 +63,7 @@ async fn what_pays_is_done_once_and_measured() {
     );
     assert!(job["reason"].as_str().expect("a reason").contains("6 small files would become 1"), "{job}");
     assert_eq!(job["predicted"]["data_files"], job["measured"]["shapes"]["after"]["data_files"], "{job}");
-    assert_eq!(writer.data_files().await.len(), 1);
+    assert_eq!(writer.data_paths().await.len(), 1);
     assert_eq!(writer.ids().await.expect("ids"), (0..60).collect::<Vec<_>>());
     let history = app.ok(Method::GET, &format!("{TABLE}/history"), None).await;
     assert_eq!(history.as_array().expect("points").last().expect("one")["shape"]["data_files"], 1, "{history}");
@@ -74,9 +74,9 @@ async fn a_frozen_table_is_left_alone_whoever_asks() {
     let app = TestApp::start_with(policy(&[("autopilot", "true"), ("orphans.schedule", "")])).await;
     app.table().await;
     set(&app, json!({"esker.freeze": "true"})).await;
-    let writer = Writer::new(&app);
+    let writer = TestTable::simple(&app);
     for i in 0..6 {
-        writer.append(i * 10..i * 10 + 10).await;
+        writer.append_ids(i * 10..i * 10 + 10).await;
     }
     let told = thinks(&app, "n.t", "the table is frozen by table property").await;
     assert_eq!(told["decision"]["verdict"], "leave");
@@ -105,14 +105,14 @@ async fn outside_its_window_and_beyond_its_budget_a_table_waits() {
     app.ok(Method::POST, "/v1/default/namespaces/n/properties", Some(properties)).await;
     let create = json!({"name": "t", "schema": esker_tests::schema_json()});
     app.ok(Method::POST, "/v1/default/namespaces/n/tables", Some(create)).await;
-    let writer = Writer::new(&app);
+    let writer = TestTable::simple(&app);
     for i in 0..6 {
-        writer.append(i * 10..i * 10 + 10).await;
+        writer.append_ids(i * 10..i * 10 + 10).await;
     }
     let told = thinks(&app, "n.t", "outside the window of property of namespace n").await;
     assert_eq!(told["decision"]["verdict"], "wait");
     let rows = |n: i64| -> Vec<Row> { (n * 10..n * 10 + 10).map(|id| (id, format!("s{id}"), 0, None)).collect() };
-    let lake = Lake::create(&app, "k", 2, false, json!({})).await;
+    let lake = TestTable::create(&app, "k", 2, false, json!({})).await;
     for n in 0..6 {
         lake.append(&rows(n)).await;
     }
@@ -133,7 +133,7 @@ async fn outside_its_window_and_beyond_its_budget_a_table_waits() {
 #[tokio::test(flavor = "multi_thread")]
 async fn schedules_hold_without_the_autopilot_and_say_whose_they_are() {
     let app = TestApp::start_with(policy(&[("expire.schedule", "* * * * *"), ("expire.max-age", "0s")])).await;
-    let writer = Writer::six_files(&app).await;
+    let writer = TestTable::six_files(&app).await;
     for _ in 0..400 {
         if writer.metadata().await.snapshots.len() == 1 {
             break;
@@ -143,7 +143,7 @@ async fn schedules_hold_without_the_autopilot_and_say_whose_they_are() {
     assert_eq!(writer.metadata().await.snapshots.len(), 1);
     let done = jobs(&app).await;
     assert_eq!((&done[0]["kind"], &done[0]["reason"]), (&json!("expire"), &json!("schedule of policy")), "{done:?}");
-    assert_eq!(writer.data_files().await.len(), 6, "nothing else was asked for");
+    assert_eq!(writer.data_paths().await.len(), 6, "nothing else was asked for");
     let told = explain(&app, "n.t").await;
     assert!(told["next_ms"]["expire"].as_i64() > told["decided_ms"].as_i64(), "{told}");
 }

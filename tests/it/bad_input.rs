@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use esker_tests::{Faults, TestApp, Writer, config};
+use esker_tests::{Faults, TestApp, TestTable, config};
 use reqwest::Method;
 use serde_json::json;
 
@@ -143,7 +143,7 @@ async fn a_metadata_file_that_is_gone_is_named_and_can_be_put_back() {
 async fn a_full_disk_fails_the_commit_and_the_compaction_and_leaves_the_table_whole() {
     let faults = Faults::local();
     let app = TestApp::start_on(Arc::new(faults.clone()), |_| {}).await;
-    let writer = Writer::six_files(&app).await;
+    let writer = TestTable::six_files(&app).await;
     let prepared = writer.prepare_append(100..105).await;
     faults.set_full(true);
     let (code, kind, message) = app.refused(Method::POST, &format!("{TABLES}/t"), Some(prepared.body().clone())).await;

@@ -1,6 +1,6 @@
 //! Branches and tags: creation, rollback, fast-forward, and publishing of staged snapshots.
 
-use esker_tests::{TestApp, Writer};
+use esker_tests::{TestApp, TestTable};
 use esker_types::now_ms;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -13,12 +13,12 @@ async fn branches_and_tags_are_made_moved_and_removed_and_mistakes_are_refused_i
     app.table().await;
     let (code, _, message) = app.refused(Method::POST, REFS, Some(json!({"action": "create-tag", "name": "x"}))).await;
     assert!(code == 422 && message.contains("no snapshot"), "{message}");
-    let writer = Writer::new(&app);
-    writer.append(0..3).await;
+    let writer = TestTable::simple(&app);
+    writer.append_ids(0..3).await;
     let first = writer.metadata().await.current_snapshot_id.expect("a snapshot");
     app.ok(Method::POST, REFS, Some(json!({"action": "create-branch", "name": "dev"}))).await;
     app.ok(Method::POST, REFS, Some(json!({"action": "create-tag", "name": "v1", "snapshot-id": first}))).await;
-    writer.append(3..6).await;
+    writer.append_ids(3..6).await;
     let second = writer.metadata().await.current_snapshot_id.expect("a snapshot");
     let moved = app.ok(Method::POST, REFS, Some(json!({"action": "fast-forward", "branch": "dev", "to": "main"}))).await;
     assert_eq!(moved["refs"]["dev"]["snapshot-id"], second);
@@ -56,8 +56,8 @@ async fn update(app: &TestApp, updates: Value) -> (u16, Value) {
 async fn no_request_makes_a_reference_that_other_engines_cant_parse() {
     let app = TestApp::start().await;
     app.table().await;
-    let writer = Writer::new(&app);
-    writer.append(0..3).await;
+    let writer = TestTable::simple(&app);
+    writer.append_ids(0..3).await;
     let head = writer.metadata().await.current_snapshot_id.expect("a snapshot");
     for (change, named) in [
         (json!({"action": "create-tag", "name": "y", "max-ref-age-ms": 0}), "max-ref-age-ms"),
@@ -104,7 +104,7 @@ async fn no_request_makes_a_reference_that_other_engines_cant_parse() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_came_with_such_a_reference_can_be_written() {
     let app = TestApp::start().await;
-    let writer = Writer::six_files(&app).await;
+    let writer = TestTable::six_files(&app).await;
     doctored(&app, |metadata| metadata["refs"]["main"]["min-snapshots-to-keep"] = 0.into()).await;
     let job = app.job("compact", json!({"courtesy-seconds": 0})).await;
     assert_eq!(job["state"], "succeeded", "{job}");
@@ -126,7 +126,7 @@ async fn doctored(app: &TestApp, change: impl FnOnce(&mut Value)) {
 
 /// Appends to main with a write-audit-publish id. Returns the snapshot's id.
 async fn append_as(app: &TestApp, ids: std::ops::Range<i64>, wap_id: &str) -> i64 {
-    let mut body = Writer::new(app).prepare_append(ids).await.body().clone();
+    let mut body = TestTable::simple(app).prepare_append(ids).await.body().clone();
     let updates = body["updates"].as_array_mut().expect("updates");
     let added = updates.iter_mut().find(|u| u["action"] == "add-snapshot").expect("a snapshot");
     added["snapshot"]["summary"]["wap.id"] = wap_id.into();
@@ -153,8 +153,8 @@ fn staged(view: &Value) -> Vec<(String, i64)> {
 async fn snapshots_staged_one_on_the_other_are_published_together_or_not_at_all() {
     let app = TestApp::start().await;
     app.table().await;
-    let writer = Writer::new(&app);
-    writer.append(0..3).await;
+    let writer = TestTable::simple(&app);
+    writer.append_ids(0..3).await;
     let base = writer.metadata().await.current_snapshot_id.expect("a snapshot");
     let (first, second) = (append_as(&app, 10..12, "C").await, append_as(&app, 20..22, "C").await);
     roll_back(&app, base).await;
@@ -168,7 +168,7 @@ async fn snapshots_staged_one_on_the_other_are_published_together_or_not_at_all(
 
     let pair = [append_as(&app, 30..31, "D").await, append_as(&app, 40..41, "D").await];
     roll_back(&app, second).await;
-    writer.append(50..51).await;
+    writer.append_ids(50..51).await;
     let (code, _, message) = app.refused(Method::POST, REFS, publish("D")).await;
     assert!(code == 422 && pair.iter().all(|id| message.contains(&id.to_string())), "main has moved on: {message}");
     assert_eq!(writer.ids().await.expect("ids"), [0, 1, 2, 10, 11, 20, 21, 50]);
@@ -179,8 +179,8 @@ async fn snapshots_staged_one_on_the_other_are_published_together_or_not_at_all(
 async fn of_two_snapshots_staged_apart_under_one_id_neither_is_published() {
     let app = TestApp::start().await;
     app.table().await;
-    let writer = Writer::new(&app);
-    writer.append(0..3).await;
+    let writer = TestTable::simple(&app);
+    writer.append_ids(0..3).await;
     let base = writer.metadata().await.current_snapshot_id.expect("a snapshot");
     let mut pair = Vec::new();
     for ids in [10..11, 20..21] {
@@ -196,14 +196,14 @@ async fn of_two_snapshots_staged_apart_under_one_id_neither_is_published() {
 async fn a_staged_append_that_was_taken_over_is_not_listed_as_staged() {
     let app = TestApp::start().await;
     app.table().await;
-    let writer = Writer::new(&app);
-    writer.append(0..3).await;
+    let writer = TestTable::simple(&app);
+    writer.append_ids(0..3).await;
     let base = writer.metadata().await.current_snapshot_id.expect("a snapshot");
     append_as(&app, 10..11, "A").await;
     roll_back(&app, base).await;
     let other = append_as(&app, 20..21, "B").await;
     roll_back(&app, base).await;
-    writer.append(30..31).await;
+    writer.append_ids(30..31).await;
     let view = app.ok(Method::POST, REFS, publish("A")).await;
     assert_eq!(staged(&view), [("B".to_owned(), other)]);
     assert_eq!(writer.ids().await.expect("ids"), [0, 1, 2, 10, 30]);
@@ -214,8 +214,8 @@ async fn a_staged_append_that_was_taken_over_is_not_listed_as_staged() {
 async fn nothing_is_set_to_a_snapshot_whose_schema_or_partition_spec_the_table_has_not() {
     let app = TestApp::start().await;
     app.table().await;
-    let writer = Writer::new(&app);
-    writer.append(0..3).await;
+    let writer = TestTable::simple(&app);
+    writer.append_ids(0..3).await;
     let old = writer.metadata().await.current_snapshot_id.expect("a snapshot");
     let fields = json!([
         {"id": 1, "name": "id", "required": false, "type": "long"},

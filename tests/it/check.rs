@@ -5,14 +5,14 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray, StructArray};
 use arrow::datatypes::{DataType, SchemaRef};
 use esker_format::{DataContentType, DataFile, DataFileFormat, Value as Cell};
-use esker_tests::{Lake, PositionDeleteScope, TestApp};
+use esker_tests::{PositionDeleteScope, TestApp, TestTable};
 use esker_types::{JobId, now_ms};
 use parquet::arrow::ArrowWriter;
 use reqwest::Method;
 use roaring::RoaringTreemap;
 use serde_json::{Value, json};
 
-async fn check(lake: &Lake<'_>, options: Value) -> Value {
+async fn check(lake: &TestTable<'_>, options: Value) -> Value {
     let job = lake.run_job("check", options).await;
     assert_eq!((&job["kind"], &job["state"]), (&json!("check"), &json!("succeeded")), "{job}");
     job["outcome"].clone()
@@ -31,7 +31,7 @@ fn one(outcome: &Value) -> Value {
 }
 
 /// Returns rows with the given ids and partition values.
-async fn rows(lake: &Lake<'_>, ids: std::ops::Range<i64>, p: &[Option<i32>]) -> RecordBatch {
+async fn rows(lake: &TestTable<'_>, ids: std::ops::Range<i64>, p: &[Option<i32>]) -> RecordBatch {
     let n = ids.clone().count();
     let columns: Vec<ArrayRef> = vec![
         Arc::new(Int64Array::from_iter_values(ids)),
@@ -46,7 +46,7 @@ fn compacted(job: JobId) -> String {
     format!("compacted-{job}-1-0-0.parquet")
 }
 
-async fn snapshots(lake: &Lake<'_>) -> usize {
+async fn snapshots(lake: &TestTable<'_>) -> usize {
     lake.metadata().await.snapshots.len()
 }
 
@@ -54,7 +54,7 @@ async fn snapshots(lake: &Lake<'_>) -> usize {
 async fn a_sound_table_has_no_findings_and_is_not_changed() {
     let app = TestApp::start().await;
     for version in [1, 2, 3] {
-        let lake = Lake::create(&app, &format!("v{version}"), version, true, json!({})).await;
+        let lake = TestTable::create(&app, &format!("v{version}"), version, true, json!({})).await;
         for n in 0..3_i64 {
             lake.append(&[(n * 2, "a".to_owned(), 1, None), (n * 2 + 1, "b".to_owned(), 2, None)]).await;
         }
@@ -77,7 +77,7 @@ async fn a_sound_table_has_no_findings_and_is_not_changed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_that_contradict_their_partition_are_found_counted_and_shown() {
     let app = TestApp::start().await;
-    let lake = Lake::create(&app, "t", 2, true, json!({})).await;
+    let lake = TestTable::create(&app, "t", 2, true, json!({})).await;
     lake.append(&[(0, "a".to_owned(), 1, None)]).await;
     let job = JobId::fresh();
     let batch = rows(&lake, 10..15, &[Some(1), Some(2), Some(2), None, Some(1)]).await;
@@ -101,7 +101,7 @@ async fn rows_that_contradict_their_partition_are_found_counted_and_shown() {
 async fn the_partition_of_null_and_that_of_a_value_are_told_apart() {
     let app = TestApp::start().await;
     for (name, value, p) in [("null", None, Some(7)), ("seven", Some(Cell::Int(7)), None)] {
-        let lake = Lake::create(&app, name, 2, true, json!({})).await;
+        let lake = TestTable::create(&app, name, 2, true, json!({})).await;
         let batch = rows(&lake, 0..2, &[p, p]).await;
         let mut file = lake.write(&compacted(JobId::fresh()), &batch).await;
         file.partition = [value].into();
@@ -115,7 +115,7 @@ async fn the_partition_of_null_and_that_of_a_value_are_told_apart() {
 #[tokio::test(flavor = "multi_thread")]
 async fn files_of_other_writers_are_read_if_asked_to() {
     let app = TestApp::start().await;
-    let lake = Lake::create(&app, "t", 2, true, json!({})).await;
+    let lake = TestTable::create(&app, "t", 2, true, json!({})).await;
     let batch = rows(&lake, 0..3, &[Some(1), Some(2), Some(1)]).await;
     let mut file = lake.write("other.parquet", &batch).await;
     file.partition = [Some(Cell::Int(1))].into();
@@ -138,7 +138,7 @@ async fn every_transform_is_checked_as_the_specification_computes_it() {
         let spec = json!({"spec-id": 0, "fields": [{"source-id": 1, "field-id": 1000, "name": "part", "transform": transform}]});
         let create = json!({"name": format!("t{i}"), "schema": {"type": "struct", "fields": fields}, "partition-spec": spec});
         app.ok(Method::POST, "/v1/default/namespaces/lake/tables", Some(create)).await;
-        let lake = Lake::open(&app, &format!("t{i}"));
+        let lake = TestTable::open(&app, &format!("t{i}"));
         for (value, name) in [(right, "right.parquet"), (wrong, "wrong.parquet")] {
             let column: ArrayRef = Arc::new(Int32Array::from(vec![34, 34]));
             let batch = RecordBatch::try_new(lake.arrow_schema().await, vec![column]).expect("a batch");
@@ -153,7 +153,7 @@ async fn every_transform_is_checked_as_the_specification_computes_it() {
 }
 
 /// Creates a table with a column of doubles.
-async fn with_doubles<'a>(app: &'a TestApp, name: &str) -> Lake<'a> {
+async fn with_doubles<'a>(app: &'a TestApp, name: &str) -> TestTable<'a> {
     app.send(Method::POST, "/v1/default/namespaces", Some(json!({"namespace": ["lake"]}))).await;
     let fields = json!([
         {"id": 1, "name": "id", "required": false, "type": "long"},
@@ -162,10 +162,10 @@ async fn with_doubles<'a>(app: &'a TestApp, name: &str) -> Lake<'a> {
     let properties = json!({"esker.expire.min-age-ms": "0"});
     let create = json!({"name": name, "schema": {"type": "struct", "fields": fields}, "properties": properties});
     app.ok(Method::POST, "/v1/default/namespaces/lake/tables", Some(create)).await;
-    Lake::open(app, name)
+    TestTable::open(app, name)
 }
 
-async fn doubles(lake: &Lake<'_>, name: &str, values: &[f64]) -> DataFile {
+async fn doubles(lake: &TestTable<'_>, name: &str, values: &[f64]) -> DataFile {
     let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(0..values.len() as i64));
     let columns = vec![ids, Arc::new(Float64Array::from(values.to_vec())) as ArrayRef];
     lake.write(name, &RecordBatch::try_new(lake.arrow_schema().await, columns).expect("a batch")).await
@@ -216,7 +216,7 @@ async fn null_in_place_of_a_nested_default_is_suspected_and_counted() {
     let properties = json!({"format-version": "3", "esker.expire.min-age-ms": "0"});
     let create = json!({"name": "t", "schema": {"type": "struct", "fields": fields}, "properties": properties});
     app.ok(Method::POST, "/v1/default/namespaces/lake/tables", Some(create)).await;
-    let lake = Lake::open(&app, "t");
+    let lake = TestTable::open(&app, "t");
     let schema = lake.arrow_schema().await;
     let DataType::Struct(inner) = schema.field(0).data_type().clone() else { panic!("a struct") };
     let columns: Vec<ArrayRef> =
@@ -248,7 +248,7 @@ async fn a_lost_default_is_certain_while_the_older_files_are_there() {
     let int = |id: i32, name: &str| json!({"id": id, "name": name, "required": false, "type": "int"});
     let with = |fields: Value| json!([{"id": 1, "name": "s", "required": false, "type": {"type": "struct", "fields": fields}}]);
     let properties = json!({"format-version": "3", "write.metadata.metrics.column.s.x": "none"});
-    let lake = Lake::create_with_schema(&app, "t", with(json!([int(2, "y")])), json!([]), properties).await;
+    let lake = TestTable::create_with_schema(&app, "t", with(json!([int(2, "y")])), json!([]), properties).await;
     let structs = |schema: &SchemaRef, columns: Vec<ArrayRef>| {
         let DataType::Struct(inner) = schema.field(0).data_type().clone() else { panic!("a struct") };
         let structs: ArrayRef = Arc::new(StructArray::new(inner, columns, Some(vec![true, true, false].into())));
@@ -283,7 +283,7 @@ async fn a_lost_default_is_certain_while_the_older_files_are_there() {
     writer.close().expect("closed");
     std::fs::write(path, bytes).expect("written");
     let app = TestApp::restart(app.stop().await).await;
-    let outcome = check(&Lake::open(&app, "t"), json!({"files": true})).await;
+    let outcome = check(&TestTable::open(&app, "t"), json!({"files": true})).await;
     let found = outcome["findings"].as_array().expect("findings").iter().find(|f| f["kind"] == "lost-default").expect("one");
     assert_eq!((&found["certain"], &found["rows"], &found["column"]), (&json!(true), &json!(2), &json!("s.x")), "{found}");
 }
@@ -291,7 +291,7 @@ async fn a_lost_default_is_certain_while_the_older_files_are_there() {
 #[tokio::test(flavor = "multi_thread")]
 async fn files_that_are_gone_cut_or_miscounted_are_found_beside_those_that_are_whole() {
     let app = TestApp::start().await;
-    let lake = Lake::create(&app, "t", 2, false, json!({})).await;
+    let lake = TestTable::create(&app, "t", 2, false, json!({})).await;
     let mut files = Vec::new();
     for name in ["gone", "cut", "miscounted", "whole", "empty"] {
         let batch = rows(&lake, 0..4, &[Some(0); 4]).await;
@@ -319,7 +319,7 @@ async fn files_that_are_gone_cut_or_miscounted_are_found_beside_those_that_are_w
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_manifest_is_a_finding_and_the_others_are_looked_at() {
     let app = TestApp::start().await;
-    let lake = Lake::create(&app, "t", 2, false, json!({})).await;
+    let lake = TestTable::create(&app, "t", 2, false, json!({})).await;
     lake.append(&[(0, "a".to_owned(), 0, None)]).await;
     let damaged = lake.live(&lake.metadata().await).await.manifests[0].manifest_path.clone();
     lake.append(&[(1, "b".to_owned(), 0, None)]).await;
@@ -327,7 +327,7 @@ async fn a_damaged_manifest_is_a_finding_and_the_others_are_looked_at() {
     let dir = app.stop().await;
     std::fs::write(&damaged[7..], b"no Avro").expect("written");
     let app = TestApp::restart(dir).await;
-    let lake = Lake::open(&app, "t");
+    let lake = TestTable::open(&app, "t");
     let outcome = check(&lake, json!({})).await;
     let found = one(&outcome);
     assert_eq!((&found["kind"], &found["path"]), (&json!("unreadable-manifest"), &json!(damaged)), "{found}");
@@ -338,7 +338,7 @@ async fn a_damaged_manifest_is_a_finding_and_the_others_are_looked_at() {
 #[tokio::test(flavor = "multi_thread")]
 async fn metadata_that_is_gone_while_the_server_has_it_in_memory_is_found() {
     let app = TestApp::start().await;
-    let lake = Lake::create(&app, "t", 2, false, json!({})).await;
+    let lake = TestTable::create(&app, "t", 2, false, json!({})).await;
     lake.append(&[(0, "a".to_owned(), 0, None)]).await;
     lake.append(&[(1, "b".to_owned(), 0, None)]).await;
     let live = lake.live(&lake.metadata().await).await;
@@ -358,7 +358,7 @@ async fn metadata_that_is_gone_while_the_server_has_it_in_memory_is_found() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_vectors_of_a_file_and_deletes_about_no_file_are_found() {
     let app = TestApp::start().await;
-    let lake = Lake::create(&app, "t", 3, false, json!({})).await;
+    let lake = TestTable::create(&app, "t", 3, false, json!({})).await;
     lake.append(&(0..4).map(|id| (id, "a".to_owned(), 0, None)).collect::<Vec<_>>()).await;
     let about = lake.live(&lake.metadata().await).await.data[0].file.file_path.clone();
     let nowhere = format!("{about}.nowhere");
@@ -402,7 +402,7 @@ async fn foreign_and_frozen_tables_are_checked() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_command_fails_if_it_finds_something() {
     let app = TestApp::start().await;
-    let lake = Lake::create(&app, "t", 2, false, json!({})).await;
+    let lake = TestTable::create(&app, "t", 2, false, json!({})).await;
     lake.append(&[(0, "a".to_owned(), 0, None)]).await;
     let run = async || {
         let mut command = std::process::Command::new(crate::kills::binary());
@@ -424,7 +424,7 @@ async fn the_command_fails_if_it_finds_something() {
 #[tokio::test(flavor = "multi_thread")]
 async fn manifests_and_snapshots_whose_spec_or_schema_the_table_has_not_are_found() {
     let app = TestApp::start().await;
-    let lake = Lake::create(&app, "t", 2, true, json!({})).await;
+    let lake = TestTable::create(&app, "t", 2, true, json!({})).await;
     lake.append(&[(0, "a".to_owned(), 1, None)]).await;
     let old = lake.metadata().await.current_snapshot().expect("a snapshot").clone();
     let spec = json!({"fields": []});

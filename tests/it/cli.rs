@@ -20,7 +20,8 @@ async fn esker(app: &TestApp, arguments: &[&str]) -> (bool, String, String) {
     (output.status.success(), text(output.stdout), text(output.stderr))
 }
 
-async fn ok(app: &TestApp, arguments: &[&str]) -> String {
+/// Runs a command that must succeed. Returns its standard output.
+pub(crate) async fn ok(app: &TestApp, arguments: &[&str]) -> String {
     let (succeeded, out, error) = esker(app, arguments).await;
     assert!(succeeded, "{arguments:?}: {error}");
     out

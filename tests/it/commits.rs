@@ -4,9 +4,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use esker_tests::{Faults, TestApp, Writer};
+use esker_tests::{Faults, TestApp, TestTable, schema_json};
 use futures::future::join_all;
-use reqwest::Method;
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 const TABLE: &str = "/v1/default/namespaces/n/tables/t";
@@ -40,7 +40,7 @@ async fn concurrent_commits_share_metadata_files_and_none_is_lost() {
 async fn of_two_commits_on_one_base_the_second_is_a_conflict_that_changes_nothing() {
     let app = TestApp::start().await;
     app.table().await;
-    let writer = Writer::new(&app);
+    let writer = TestTable::simple(&app);
     let (first, second) = (writer.prepare_append(0..5).await, writer.prepare_append(5..9).await);
     writer.commit(&first).await;
     let (code, kind, message) = app.refused(Method::POST, TABLE, Some(serde_json::to_value(second.body()).expect("json"))).await;
@@ -63,9 +63,9 @@ async fn loading_with_refs_leaves_out_only_unreferenced_snapshots() {
     app.table().await;
     let empty = app.ok(Method::GET, &format!("{TABLE}?snapshots=refs"), None).await;
     assert!(!empty["metadata"]["snapshots"].is_null() || empty["metadata"].get("snapshots").is_none());
-    let writer = Writer::new(&app);
+    let writer = TestTable::simple(&app);
     for i in 0..4 {
-        writer.append(i..i + 1).await;
+        writer.append_ids(i..i + 1).await;
     }
     let all = app.ok(Method::GET, TABLE, None).await;
     let refs = app.ok(Method::GET, &format!("{TABLE}?snapshots=refs"), None).await;
@@ -126,7 +126,7 @@ async fn a_wait_at_the_commit_point_ends_and_says_whether_anything_was_done() {
 async fn a_snapshot_that_leaves_no_room_for_later_ones_is_refused() {
     let app = TestApp::start().await;
     app.table().await;
-    let writer = Writer::new(&app);
+    let writer = TestTable::simple(&app);
     let commit = writer.prepare_append(0..5).await;
     for (key, value) in [("sequence-number", i64::MAX), ("timestamp-ms", i64::MAX)] {
         let mut body = serde_json::to_value(commit.body()).expect("json");
@@ -145,7 +145,7 @@ async fn a_snapshot_that_leaves_no_room_for_later_ones_is_refused() {
 async fn a_snapshot_of_a_schema_that_the_table_has_not_is_refused() {
     let app = TestApp::start().await;
     app.table().await;
-    let writer = Writer::new(&app);
+    let writer = TestTable::simple(&app);
     let mut body = writer.prepare_append(0..3).await.body().clone();
     let updates = body["updates"].as_array_mut().expect("updates");
     let added = updates.iter_mut().find(|u| u["action"] == "add-snapshot").expect("a snapshot");
@@ -207,7 +207,7 @@ async fn a_new_table_has_the_defaults_of_new_tables() {
     let tables = "/v1/default/namespaces/n/tables";
     let properties = json!({"format-version": "3", "uuid": "x", "a": "b"});
     for staged in [true, false] {
-        let create = json!({"name": "t", "schema": esker_tests::schema_json(), "properties": properties, "stage-create": staged});
+        let create = json!({"name": "t", "schema": schema_json(), "properties": properties, "stage-create": staged});
         let made = app.ok(Method::POST, tables, Some(create)).await;
         assert_eq!(made["metadata"]["properties"], json!({"a": "b", "write.parquet.compression-codec": "zstd"}));
         assert_eq!((&made["metadata"]["format-version"], &made["metadata"]["next-row-id"]), (&json!(3), &json!(0)));
@@ -219,8 +219,7 @@ async fn a_new_table_has_the_defaults_of_new_tables() {
 async fn a_table_without_a_uuid_is_served_written_and_upgraded_with_one() {
     let app = TestApp::start().await;
     app.namespace().await;
-    let create =
-        json!({"name": "t", "schema": esker_tests::schema_json(), "properties": {"format-version": "1"}, "stage-create": true});
+    let create = json!({"name": "t", "schema": schema_json(), "properties": {"format-version": "1"}, "stage-create": true});
     let staged = app.ok(Method::POST, "/v1/default/namespaces/n/tables", Some(create)).await;
     let mut metadata = staged["metadata"].clone();
     metadata.as_object_mut().expect("an object").remove("table-uuid").expect("a uuid");
@@ -241,4 +240,66 @@ async fn a_table_without_a_uuid_is_served_written_and_upgraded_with_one() {
     assert!(status.is_success() && body["metadata"]["table-uuid"] == uuid, "{status} {body}");
     let app = TestApp::restart(app.stop().await).await;
     assert_eq!(app.ok(Method::GET, TABLE, None).await["metadata"]["table-uuid"], uuid);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conflict_is_409_also_for_a_stale_sequence_number() {
+    let app = TestApp::start().await;
+    app.table().await;
+    let writer = TestTable::simple(&app);
+    writer.append_ids(0..2).await;
+    let stale = writer.prepare_append(2..4).await;
+    writer.append_ids(4..6).await;
+    let mut body = stale.body().clone();
+    assert_eq!(app.refused(Method::POST, TABLE, Some(body.clone())).await.0, 409, "the requirement fails");
+    body["requirements"] = json!([]);
+    let (code, kind, message) = app.refused(Method::POST, TABLE, Some(body)).await;
+    assert_eq!((code, kind.as_str()), (409, "CommitFailedException"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_refused_commit_asks_to_be_repeated_blindly() {
+    let app = TestApp::start().await;
+    app.table().await;
+    let wrong = json!({"requirements": [{"type": "assert-current-schema-id", "current-schema-id": 9}], "updates": []});
+    let (status, headers, _) = app.send_raw(Method::POST, TABLE, &[], Some(wrong)).await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    assert!(!headers.contains_key("retry-after"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requirements_are_read_strictly() {
+    let app = TestApp::start().await;
+    app.table().await;
+    let commit = |requirement: Value| json!({"requirements": [requirement], "updates": []});
+    let absent = commit(json!({"type": "assert-ref-snapshot-id", "ref": "main", "snapshot-id": null}));
+    app.ok(Method::POST, TABLE, Some(absent.clone())).await;
+    TestTable::simple(&app).append_ids(0..1).await;
+    assert_eq!(app.refused(Method::POST, TABLE, Some(absent)).await.0, 409);
+    assert_eq!(app.refused(Method::POST, TABLE, Some(commit(json!({"type": "assert-luck"})))).await.0, 400);
+    let beside = json!({"requirements": [{"type": "assert-create"}, {"type": "assert-current-schema-id",
+        "current-schema-id": 0}], "updates": []});
+    assert_eq!(app.refused(Method::POST, "/v1/default/namespaces/n/tables/new", Some(beside)).await.0, 400);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn minus_one_is_what_was_added_last_and_a_commit_answers_without_config() {
+    let app = TestApp::start().await;
+    app.table().await;
+    let mut schema = schema_json();
+    schema["fields"].as_array_mut().expect("fields").push(json!({"id": 3, "name": "x", "required": false, "type": "int"}));
+    let body = json!({"requirements": [], "updates": [
+        {"action": "add-schema", "schema": schema}, {"action": "set-current-schema", "schema-id": -1},
+        {"action": "add-sort-order", "sort-order": {"order-id": 1, "fields": [
+            {"source-id": 3, "transform": "identity", "direction": "asc", "null-order": "nulls-first"}]}},
+        {"action": "set-default-sort-order", "sort-order-id": -1},
+        {"action": "add-spec", "spec": {"spec-id": 1, "fields": [{"source-id": 3, "name": "x", "transform": "identity"}]}},
+        {"action": "set-default-spec", "spec-id": -1},
+    ]});
+    let answer = app.ok(Method::POST, TABLE, Some(body)).await;
+    assert!(answer.get("config").is_none());
+    let metadata = &answer["metadata"];
+    assert_eq!(metadata["current-schema-id"], 1);
+    assert_eq!(metadata["default-spec-id"], 1);
+    assert_ne!(metadata["default-sort-order-id"], 0);
 }

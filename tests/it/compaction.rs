@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, Int32Array, Int64Array, StructArray};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Int64Type};
-use esker_tests::{Faults, Lake, PositionDeleteScope, Row, TestApp, Writer};
+use esker_tests::{Faults, PositionDeleteScope, Row, TestApp, TestTable};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -14,17 +14,17 @@ use serde_json::{Value, json};
 #[tokio::test(flavor = "multi_thread")]
 async fn the_dry_run_shows_what_the_job_then_does() {
     let app = TestApp::start().await;
-    let writer = Writer::six_files(&app).await;
-    let before = writer.data_files().await;
+    let writer = TestTable::six_files(&app).await;
+    let before = writer.data_paths().await;
     let path = "/api/v1/warehouses/default/namespaces/n/tables/t/compact?dry-run=true";
     let plan = app.ok(Method::POST, path, Some(json!({}))).await;
     assert_eq!(plan["groups"][0]["files"].as_array().map(Vec::len), Some(6));
-    assert_eq!(writer.data_files().await, before, "a dry run does nothing");
+    assert_eq!(writer.data_paths().await, before, "a dry run does nothing");
 
     let job = app.job("compact", json!({})).await;
     assert_eq!((&job["state"], &job["plan"]), (&json!("succeeded"), &plan));
     assert_eq!((job["outcome"]["files_in"].as_u64(), job["outcome"]["files_out"].as_u64()), (Some(6), Some(1)));
-    assert_eq!(writer.data_files().await.len(), 1);
+    assert_eq!(writer.data_paths().await.len(), 1);
     assert_eq!(writer.ids().await.expect("ids"), (0..60).collect::<Vec<_>>());
     let metadata = writer.metadata().await;
     assert_eq!(metadata.current_snapshot().expect("a snapshot").operation(), Some("replace"));
@@ -34,9 +34,9 @@ async fn the_dry_run_shows_what_the_job_then_does() {
 async fn appends_that_land_meanwhile_are_rebased_over_and_never_fail() {
     let app = TestApp::start().await;
     app.table().await;
-    let writer = Writer::new(&app);
+    let writer = TestTable::simple(&app);
     for i in 0..8 {
-        writer.append(i * 10..i * 10 + 10).await;
+        writer.append_ids(i * 10..i * 10 + 10).await;
     }
     // A writer appends while the table is compacted three times.
     let appending = async {
@@ -67,8 +67,8 @@ async fn appends_that_land_meanwhile_are_rebased_over_and_never_fail() {
 #[tokio::test(flavor = "multi_thread")]
 async fn deletes_are_applied_and_what_they_leave_out_is_told() {
     let app = TestApp::start().await;
-    let writer = Writer::six_files(&app).await;
-    let files = writer.data_files().await;
+    let writer = TestTable::six_files(&app).await;
+    let files = writer.data_paths().await;
     writer.delete_positions(&files[0], &[0, 9]).await;
     let kept = writer.ids().await.expect("ids");
     assert_eq!(kept.len(), 58);
@@ -93,14 +93,14 @@ async fn row_groups_without_page_index_are_copied_beside_encoded_ones() {
     let set = json!({"write.parquet.compression-codec": "uncompressed", "write.parquet.row-group-size-bytes": "20000"});
     let update = json!({"requirements": [], "updates": [{"action": "set-properties", "updates": set}]});
     app.ok(Method::POST, "/v1/default/namespaces/n/tables/t", Some(update)).await;
-    let writer = Writer::new(&app);
+    let writer = TestTable::simple(&app);
     writer.append_without_index(0..2000).await;
-    let files = writer.data_files().await;
+    let files = writer.data_paths().await;
     for i in 1..3 {
         writer.append_without_index(i * 2000..i * 2000 + 2000).await;
     }
     for i in 0..3 {
-        writer.append(10_000 + i * 10..10_000 + i * 10 + 10).await;
+        writer.append_ids(10_000 + i * 10..10_000 + i * 10 + 10).await;
     }
     writer.delete_positions(&files[0], &[7]).await;
     let kept = writer.ids().await.expect("ids");
@@ -118,9 +118,9 @@ async fn row_groups_without_page_index_are_copied_beside_encoded_ones() {
 async fn a_rollback_beneath_a_compaction_gives_it_up() {
     let faults = Faults::local();
     let app = TestApp::start_on(Arc::new(faults.clone()), |_| {}).await;
-    let writer = Writer::six_files(&app).await;
+    let writer = TestTable::six_files(&app).await;
     let before = writer.metadata().await.current_snapshot_id.expect("a snapshot");
-    let files = writer.data_files().await;
+    let files = writer.data_paths().await;
     writer.delete_positions(&files[0], &[0, 9]).await;
     faults.hold("compacted-");
     let path = "/api/v1/warehouses/default/namespaces/n/tables/t";
@@ -140,13 +140,13 @@ async fn a_rollback_beneath_a_compaction_gives_it_up() {
 async fn a_flipped_bit_in_an_output_aborts() {
     let faults = Faults::local();
     let app = TestApp::start_on(Arc::new(faults.clone()), |_| {}).await;
-    let writer = Writer::six_files(&app).await;
-    let files = writer.data_files().await;
+    let writer = TestTable::six_files(&app).await;
+    let files = writer.data_paths().await;
     faults.flip_a_bit_of("compacted-");
     let job = app.job("compact", json!({})).await;
     assert_eq!(job["state"], "failed", "{job}");
     assert!(job["error"].as_str().expect("an error").contains("failed verification"), "{job}");
-    assert_eq!(writer.data_files().await, files);
+    assert_eq!(writer.data_paths().await, files);
     assert_eq!(app.job("compact", json!({"verify": "full"})).await["state"], "succeeded");
     assert_eq!(writer.ids().await.expect("ids"), (0..60).collect::<Vec<_>>());
 }
@@ -154,7 +154,7 @@ async fn a_flipped_bit_in_an_output_aborts() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_branch_is_compacted_and_main_is_not_touched() {
     let app = TestApp::start().await;
-    let writer = Writer::six_files(&app).await;
+    let writer = TestTable::six_files(&app).await;
     let path = "/api/v1/warehouses/default/namespaces/n/tables/t/refs";
     app.ok(Method::POST, path, Some(json!({"action": "create-branch", "name": "audit"}))).await;
     let main = writer.metadata().await.current_snapshot_id;
@@ -168,7 +168,7 @@ async fn a_branch_is_compacted_and_main_is_not_touched() {
 }
 
 /// Runs a compaction. Returns the ids in the order of the rows in the table's only file.
-async fn order_after(lake: &Lake<'_>, options: Value) -> Vec<String> {
+async fn order_after(lake: &TestTable<'_>, options: Value) -> Vec<String> {
     let job = lake.compact(options).await;
     assert_eq!((&job["state"], &job["outcome"]["files_out"]), (&json!("succeeded"), &json!(1)), "{job}");
     lake.query("SELECT id FROM lake.sorted").await.concat()
@@ -184,7 +184,7 @@ async fn a_sort_names_columns_with_blanks_commas_and_dots_and_fields_of_structs(
     ]);
     let properties = json!({"write.parquet.bloom-filter-enabled.column.e.f": "true",
         "write.parquet.bloom-filter-enabled.column.s.x y": "true"});
-    let lake = Lake::create_with_schema(&app, "sorted", fields, json!([]), properties).await;
+    let lake = TestTable::create_with_schema(&app, "sorted", fields, json!([]), properties).await;
     let schema = lake.arrow_schema().await;
     let ints = |values: [Option<i32>; 4]| Arc::new(Int32Array::from(values.to_vec())) as ArrayRef;
     let DataType::Struct(inner) = schema.field(4).data_type() else { panic!("{schema}") };
@@ -239,7 +239,7 @@ async fn a_sort_names_columns_with_blanks_commas_and_dots_and_fields_of_structs(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_compaction_of_a_table_whose_name_holds_a_dot_is_undone() {
     let app = TestApp::start().await;
-    let lake = Lake::create(&app, "a.b", 2, false, json!({})).await;
+    let lake = TestTable::create(&app, "a.b", 2, false, json!({})).await;
     for id in 0..3 {
         lake.append(&[(id, "s".to_owned(), 0, None)]).await;
     }
@@ -291,8 +291,8 @@ async fn one_job_a_table_at_a_time_and_foreign_tables_not_at_all() {
 /// Creates a table of three files of two rows, deletes one row by position, replaces one by an upsert, and compacts.
 ///
 /// Returns the table, the record of the job, and the rows.
-async fn compacted(app: &TestApp, version: u8) -> (Lake<'_>, Value, Vec<Row>) {
-    let lake = Lake::create(app, &format!("v{version}"), version, false, json!({})).await;
+async fn compacted(app: &TestApp, version: u8) -> (TestTable<'_>, Value, Vec<Row>) {
+    let lake = TestTable::create(app, &format!("v{version}"), version, false, json!({})).await;
     let row = |id: i64| (id, format!("s{id}"), 0, None);
     for i in 0..3 {
         lake.append(&[row(i * 2), row(i * 2 + 1)]).await;
@@ -346,8 +346,8 @@ async fn an_undo_of_a_compaction_is_refused_where_its_rows_were_deleted_by_posit
 ///
 /// The third file keeps the delete in the table. Once it is compacted too, the delete is dropped. An undo of the first compaction
 /// would then bring back a deleted row. Returns the table, the record of the job, and the rows.
-async fn compacted_beside_a_delete(app: &TestApp, version: u8) -> (Lake<'_>, Value, Vec<Row>) {
-    let lake = Lake::create(app, &format!("v{version}"), version, false, json!({})).await;
+async fn compacted_beside_a_delete(app: &TestApp, version: u8) -> (TestTable<'_>, Value, Vec<Row>) {
+    let lake = TestTable::create(app, &format!("v{version}"), version, false, json!({})).await;
     let row = |id: i64| (id, format!("s{id}"), 0, None);
     lake.append(&[row(0), row(1)]).await;
     lake.append(&[row(2), row(3)]).await;
@@ -418,7 +418,7 @@ async fn position_deletes_that_land_before_an_upgrade_survive_a_conversion_that_
     let faults = Faults::local();
     let app = TestApp::start_on(Arc::new(faults.clone()), |_| {}).await;
     for scope in [PositionDeleteScope::File, PositionDeleteScope::Partition] {
-        let lake = Lake::create(&app, &format!("{scope:?}").to_lowercase(), 2, false, json!({})).await;
+        let lake = TestTable::create(&app, &format!("{scope:?}").to_lowercase(), 2, false, json!({})).await;
         lake.append(&(0..6).map(|id| (id, format!("s{id}"), 0, None)).collect::<Vec<_>>()).await;
         lake.upsert(&[(1, 0)], &[]).await;
         faults.hold_reads("-eq.parquet");
@@ -434,7 +434,7 @@ async fn position_deletes_that_land_before_an_upgrade_survive_a_conversion_that_
 }
 
 /// Returns `_row_id` of each row, by `id`.
-async fn row_ids(lake: &Lake<'_>) -> BTreeMap<i64, i64> {
+async fn row_ids(lake: &TestTable<'_>) -> BTreeMap<i64, i64> {
     let mut found = BTreeMap::new();
     for file in lake.live(&lake.metadata().await).await.data {
         let bytes = bytes::Bytes::from(std::fs::read(&file.file.file_path[7..]).expect("a file"));
@@ -459,7 +459,7 @@ async fn rows_keep_the_ids_that_they_get_while_they_are_compacted() {
     let faults = Faults::local();
     let change = |config: &mut esker::Config| (config.maintenance.retry_seconds, config.maintenance.attempts) = (1, 3);
     let app = TestApp::start_on(Arc::new(faults.clone()), change).await;
-    let lake = Lake::create(&app, "t", 2, true, json!({})).await;
+    let lake = TestTable::create(&app, "t", 2, true, json!({})).await;
     for n in 0..3_i64 {
         lake.append(&[(n * 2, "a".to_owned(), 1, None), (n * 2 + 1, "b".to_owned(), 2, None)]).await;
     }
@@ -479,7 +479,7 @@ async fn rows_keep_the_ids_that_they_get_while_they_are_compacted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn groups_compacted_right_after_an_upgrade_are_committed_together() {
     let app = TestApp::start().await;
-    let lake = Lake::create(&app, "t", 2, true, json!({})).await;
+    let lake = TestTable::create(&app, "t", 2, true, json!({})).await;
     for n in 0..3_i64 {
         lake.append(&[(n * 2, "a".to_owned(), 1, None), (n * 2 + 1, "b".to_owned(), 2, None)]).await;
     }

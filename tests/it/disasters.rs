@@ -8,7 +8,7 @@ use std::path::Path;
 
 use esker_catalog::deletion::sweep;
 use esker_catalog::recovery::{plan_recovery, recover};
-use esker_tests::{Lake, PositionDeleteScope, Row, TestApp, postgres_url};
+use esker_tests::{PositionDeleteScope, Row, TestApp, TestTable, postgres_url};
 use esker_types::{TableName, now_ms};
 use reqwest::Method;
 use serde_json::json;
@@ -56,14 +56,14 @@ impl Disaster {
     async fn begin(seed: u64) -> Self {
         let mut random = Random(seed);
         let app = TestApp::start_with(|config| config.maintenance.grace_seconds = 0).await;
-        Lake::create(&app, "t", 1 + random.below(3) as u8, false, json!({})).await;
+        TestTable::create(&app, "t", 1 + random.below(3) as u8, false, json!({})).await;
         let foreign = foreign_table(&app).await;
         let log = vec![format!("seed {seed}")];
         Self { app: Some(app), random, rows: Vec::new(), next: 0, backup: None, log, foreign }
     }
 
-    fn lake(&self) -> Lake<'_> {
-        Lake::open(self.app.as_ref().expect("a server"), "t")
+    fn lake(&self) -> TestTable<'_> {
+        TestTable::open(self.app.as_ref().expect("a server"), "t")
     }
 
     async fn stopped(&mut self) -> TempDir {
@@ -126,7 +126,7 @@ impl Disaster {
         }
         let app = self.app.as_ref().expect("a server");
         if kind != "compact" {
-            let foreign = Lake::open(app, "foreign").management_path(kind);
+            let foreign = TestTable::open(app, "foreign").management_path(kind);
             let (status, body) = app.send(Method::POST, &foreign, Some(options)).await;
             assert!(status.is_client_error() && body.to_string().contains("foreign"), "{status} {body}");
         }
@@ -273,7 +273,7 @@ async fn foreign_table(app: &TestApp) -> Vec<String> {
         config.warehouses.entry("default".to_owned()).or_default().location = Some(location);
     })
     .await;
-    let lake = Lake::create(&other, "foreign", 2, false, json!({})).await;
+    let lake = TestTable::create(&other, "foreign", 2, false, json!({})).await;
     lake.append(&[(1, "x".to_owned(), 0, None)]).await;
     let body = other.ok(Method::GET, "/v1/default/namespaces/lake/tables/foreign", None).await;
     let register = json!({"name": "foreign", "metadata-location": body["metadata-location"]});

@@ -3,12 +3,12 @@
 use std::collections::HashSet;
 
 use esker_catalog::deletion::sweep;
-use esker_tests::{Lake, PositionDeleteScope, TestApp};
+use esker_tests::{PositionDeleteScope, TestApp, TestTable};
 use esker_types::now_ms;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-async fn report(app: &TestApp, lake: &Lake<'_>, filter: &str) -> Vec<Value> {
+async fn report(app: &TestApp, lake: &TestTable<'_>, filter: &str) -> Vec<Value> {
     let body = json!({"where": filter});
     let report = app.ok(Method::POST, &lake.management_path("erase?dry-run=true"), Some(body)).await;
     report["holders"].as_array().expect("holders").clone()
@@ -29,7 +29,7 @@ async fn erased_rows_are_nowhere_after_the_deadline() {
     let app = TestApp::start().await;
     for version in [2, 3] {
         let properties = json!({"write.parquet.compression-codec": "uncompressed"});
-        let lake = Lake::create(&app, &format!("v{version}"), version, false, properties).await;
+        let lake = TestTable::create(&app, &format!("v{version}"), version, false, properties).await;
         let secret = format!("secret-of-{version}");
         let row = |id: i64, s: &str| (id, s.to_owned(), 0, None);
         lake.append(&[row(1, &secret), row(2, "b")]).await;
@@ -59,7 +59,7 @@ async fn erased_rows_are_nowhere_after_the_deadline() {
 #[tokio::test(flavor = "multi_thread")]
 async fn statistics_keep_no_erasure_from_being_complete() {
     let app = TestApp::start().await;
-    let lake = Lake::create(&app, "t", 2, true, json!({})).await;
+    let lake = TestTable::create(&app, "t", 2, true, json!({})).await;
     lake.append(&[(2, "b".to_owned(), 1, None)]).await;
     let job = lake.run_job("statistics", json!({})).await;
     let path = job["outcome"]["partitions_path"].as_str().expect("statistics of partitions").to_owned();
@@ -74,7 +74,7 @@ async fn statistics_keep_no_erasure_from_being_complete() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tag_that_holds_erased_rows_is_named_and_goes_only_if_asked() {
     let app = TestApp::start().await;
-    let lake = Lake::create(&app, "t", 2, false, json!({})).await;
+    let lake = TestTable::create(&app, "t", 2, false, json!({})).await;
     lake.append(&[(1, "x".to_owned(), 0, None), (2, "y".to_owned(), 0, None)]).await;
     let snapshot = lake.metadata().await.current_snapshot_id;
     let tag = json!({"action": "set-snapshot-ref", "ref-name": "audit", "type": "tag", "snapshot-id": snapshot});
@@ -103,7 +103,7 @@ async fn files_that_manifests_spell_as_java_does_are_erased_by_the_deadline() {
     let create =
         json!({"name": "java", "schema": {"type": "struct", "fields": fields}, "location": location, "properties": properties});
     app.ok(Method::POST, "/v1/default/namespaces/lake/tables", Some(create)).await;
-    let lake = Lake::open(&app, "java");
+    let lake = TestTable::open(&app, "java");
     lake.append(&[(1, "secret-of-java".to_owned(), 0, None), (2, "b".to_owned(), 0, None)]).await;
     assert!(lake.live(&lake.metadata().await).await.data[0].file.file_path.starts_with("file:/"), "as Java spells it");
     lake.delete_by_position(&HashSet::from([1]), PositionDeleteScope::File).await;
@@ -117,7 +117,7 @@ async fn files_that_manifests_spell_as_java_does_are_erased_by_the_deadline() {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_undo_brings_erased_rows_back() {
     let app = TestApp::start().await;
-    let lake = Lake::create(&app, "t", 2, false, json!({})).await;
+    let lake = TestTable::create(&app, "t", 2, false, json!({})).await;
     lake.append(&[(1, "x".to_owned(), 0, None), (2, "y".to_owned(), 0, None)]).await;
     lake.append(&[(3, "z".to_owned(), 0, None)]).await;
     lake.delete_by_position(&HashSet::from([1]), PositionDeleteScope::File).await;
@@ -132,7 +132,7 @@ async fn no_undo_brings_erased_rows_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_undo_of_an_expiry_brings_erased_rows_back() {
     let app = TestApp::start().await;
-    let lake = Lake::create(&app, "t", 2, false, json!({})).await;
+    let lake = TestTable::create(&app, "t", 2, false, json!({})).await;
     lake.append(&[(1, "x".to_owned(), 0, None), (2, "y".to_owned(), 0, None)]).await;
     lake.delete_by_position(&HashSet::from([1]), PositionDeleteScope::File).await;
     lake.compact(json!({"courtesy-seconds": 0, "rewrite-all": true, "min-input-files": 1})).await;
@@ -152,7 +152,7 @@ fn at_head(snapshot: Option<i64>, name: &str, kind: &str) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn main_and_what_holds_none_of_the_rows_are_never_dropped() {
     let app = TestApp::start().await;
-    let lake = Lake::create(&app, "t", 2, false, json!({})).await;
+    let lake = TestTable::create(&app, "t", 2, false, json!({})).await;
     lake.append(&[(1, "x".to_owned(), 0, None), (2, "y".to_owned(), 0, None)]).await;
     let first = lake.metadata().await.current_snapshot_id;
     lake.update(json!([at_head(first, "innocent", "tag"), at_head(first, "beside", "branch")])).await;
@@ -194,7 +194,7 @@ async fn main_and_what_holds_none_of_the_rows_are_never_dropped() {
 async fn an_erasure_that_is_refused_has_changed_nothing() {
     let app = TestApp::start().await;
     for version in [2, 3] {
-        let lake = Lake::create(&app, &format!("v{version}"), version, false, json!({})).await;
+        let lake = TestTable::create(&app, &format!("v{version}"), version, false, json!({})).await;
         lake.append(&[(1, "x".to_owned(), 0, None), (2, "y".to_owned(), 0, None), (3, "z".to_owned(), 0, None)]).await;
         lake.delete_by_position(&HashSet::from([2]), PositionDeleteScope::File).await;
         if version == 2 {
@@ -213,9 +213,9 @@ async fn an_erasure_that_is_refused_has_changed_nothing() {
 /// without a known extension.
 ///
 /// Iceberg takes the format of a file from the manifest. Returns the table and the record of the expiry.
-async fn with_scattered_quarantine<'a>(app: &'a TestApp, secret: &str) -> (Lake<'a>, Value) {
+async fn with_scattered_quarantine<'a>(app: &'a TestApp, secret: &str) -> (TestTable<'a>, Value) {
     let place = |name: &str| format!("file://{}/warehouse/{name}", app.dir.path().display());
-    let lake = Lake::create(app, "t", 2, false, json!({"write.data.path": place("elsewhere/data")})).await;
+    let lake = TestTable::create(app, "t", 2, false, json!({"write.data.path": place("elsewhere/data")})).await;
     lake.append_at(&format!("{}/data/part-00000", lake.metadata().await.location), &[(1, secret.to_owned(), 0, None)]).await;
     lake.update(json!([{"action": "set-location", "location": place("moved")}])).await;
     lake.append_at(&place("elsewhere/data/1.parquet"), &[(1, secret.to_owned(), 0, None), (2, "y".to_owned(), 0, None)]).await;
@@ -246,7 +246,7 @@ async fn quarantined_files_are_hastened_wherever_they_lie_and_whatever_they_are_
 #[tokio::test(flavor = "multi_thread")]
 async fn an_erasure_is_not_complete_while_a_file_stays_that_no_sweep_deletes() {
     let app = TestApp::start().await;
-    let lake = Lake::create(&app, "t", 2, false, json!({})).await;
+    let lake = TestTable::create(&app, "t", 2, false, json!({})).await;
     let imported = format!("file://{}/warehouse/imports/x", app.dir.path().display());
     lake.append_at(&imported, &[(1, "secret-row".to_owned(), 0, None)]).await;
     lake.append(&[(2, "y".to_owned(), 0, None)]).await;
@@ -267,9 +267,9 @@ async fn files_of_another_table_in_a_shared_place_hold_no_rows_to_erase() {
     let app = TestApp::start().await;
     let shared = format!("file://{}/warehouse/shared", app.dir.path().display());
     let properties = json!({"write.data.path": shared});
-    let other = Lake::create(&app, "other", 2, false, properties.clone()).await;
+    let other = TestTable::create(&app, "other", 2, false, properties.clone()).await;
     other.append_at(&format!("{shared}/other/1.parquet"), &[(1, "x".to_owned(), 0, None)]).await;
-    let lake = Lake::create(&app, "t", 2, false, properties).await;
+    let lake = TestTable::create(&app, "t", 2, false, properties).await;
     lake.append_at(&format!("{shared}/t/1.parquet"), &[(1, "x".to_owned(), 0, None), (2, "y".to_owned(), 0, None)]).await;
     lake.delete_by_position(&HashSet::from([1]), PositionDeleteScope::File).await;
     let job = lake.run_job("erase", json!({"where": "id = 1"})).await;
@@ -283,7 +283,7 @@ async fn files_of_another_table_in_a_shared_place_hold_no_rows_to_erase() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stray_file_that_cannot_be_read_stops_no_erasure() {
     let app = TestApp::start().await;
-    let lake = Lake::create(&app, "t", 2, false, json!({})).await;
+    let lake = TestTable::create(&app, "t", 2, false, json!({})).await;
     lake.append(&[(1, "secret-row".to_owned(), 0, None)]).await;
     lake.append(&[(2, "y".to_owned(), 0, None)]).await;
     let location = lake.metadata().await.location[7..].to_owned();

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use esker::config::WebhookConfig;
-use esker_tests::{TestApp, Writer, schema_json};
+use esker_tests::{TestApp, TestTable, schema_json};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 
 async fn some_changes(app: &TestApp) {
     app.table().await;
-    Writer::new(app).append(0..3).await;
+    TestTable::simple(app).append_ids(0..3).await;
     let table = "/v1/default/namespaces/n/tables/t";
     let rename = json!({"source": {"namespace": ["n"], "name": "t"}, "destination": {"namespace": ["n"], "name": "u"}});
     app.ok(Method::POST, "/v1/default/tables/rename", Some(rename)).await;

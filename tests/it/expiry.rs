@@ -4,18 +4,18 @@ use std::path::Path;
 
 use esker_catalog::deletion::sweep;
 use esker_format::{DataContentType, DataFile, DataFileFormat};
-use esker_tests::{Lake, Row, TestApp, Writer};
+use esker_tests::{Row, TestApp, TestTable};
 use esker_types::now_ms;
 use reqwest::Method;
 use serde_json::{Value, json};
 
 const QUARANTINE: &str = "/api/v1/warehouses/default/namespaces/n/tables/t/quarantine";
 
-async fn compacted(app: &TestApp) -> Writer<'_> {
+async fn compacted(app: &TestApp) -> TestTable<'_> {
     app.table().await;
-    let writer = Writer::new(app);
+    let writer = TestTable::simple(app);
     for i in 0..6 {
-        writer.append(i * 10..i * 10 + 10).await;
+        writer.append_ids(i * 10..i * 10 + 10).await;
     }
     assert_eq!(app.job("compact", json!({})).await["state"], "succeeded");
     writer
@@ -50,7 +50,7 @@ async fn a_quarantined_file_that_is_referenced_again_is_released() {
     let writer = compacted(&app).await;
     let catalog = app.catalog();
     let row = catalog.tables().await.expect("tables").remove(0);
-    let live = writer.data_files().await.remove(0);
+    let live = writer.data_paths().await.remove(0);
     let outside = format!("file://{}/outside.txt", app.dir.path().display());
     std::fs::write(&outside[7..], "mine").expect("written");
     let record = |path: &str| row.quarantine(path.to_owned(), None, "a test says so", None, 0);
@@ -66,14 +66,14 @@ async fn a_quarantined_file_that_is_referenced_again_is_released() {
 async fn a_tag_keeps_its_snapshot_and_its_files() {
     let app = TestApp::start().await;
     app.table().await;
-    let writer = Writer::new(&app);
-    writer.append(0..5).await;
+    let writer = TestTable::simple(&app);
+    writer.append_ids(0..5).await;
     let tagged = writer.metadata().await.current_snapshot_id.expect("a snapshot");
     let tag = json!({"requirements": [], "updates": [
         {"action": "set-snapshot-ref", "ref-name": "keep", "type": "tag", "snapshot-id": tagged}]});
     app.ok(Method::POST, "/v1/default/namespaces/n/tables/t", Some(tag)).await;
     for i in 1..6 {
-        writer.append(i * 10..i * 10 + 5).await;
+        writer.append_ids(i * 10..i * 10 + 5).await;
     }
     app.job("compact", json!({})).await;
     app.job("expire", json!({"older-than-ms": now_ms() + 1000})).await;
@@ -89,7 +89,7 @@ async fn a_tag_keeps_its_snapshot_and_its_files() {
 async fn a_purge_goes_through_quarantine_and_touches_no_other_table() {
     let app = TestApp::start().await;
     let writer = compacted(&app).await;
-    let files = writer.data_files().await;
+    let files = writer.data_paths().await;
     let other = json!({"name": "other", "schema": esker_tests::schema_json()});
     let other = app.ok(Method::POST, "/v1/default/namespaces/n/tables", Some(other)).await;
     app.ok(Method::DELETE, "/v1/default/namespaces/n/tables/t?purgeRequested=true", None).await;
@@ -116,7 +116,7 @@ async fn an_expiry_is_undone_while_its_files_are_there() {
     let job = app.job("expire", json!({"older-than-ms": now_ms() + 1000})).await;
     assert_eq!((&job["outcome"]["snapshots"], &job["outcome"]["refs"]), (&json!(6), &json!(1)), "{job}");
     // The undo keeps rows that were written after the expiry.
-    writer.append(100..110).await;
+    writer.append_ids(100..110).await;
     let undo = format!("/api/v1/warehouses/default/jobs/{}/undo", job["id"].as_str().expect("an id"));
     let undone = app.ok(Method::POST, &undo, Some(json!({}))).await;
     assert_eq!((&undone["snapshots"], &undone["refs"], &undone["gone"]), (&json!(6), &json!(["old"]), &json!(0)));
@@ -171,7 +171,7 @@ async fn a_long_history_is_expired_at_once() {
     let n: i64 = std::env::var("ESKER_SNAPSHOTS").ok().and_then(|v| v.parse().ok()).unwrap_or(300);
     let app = TestApp::start_with(|config| config.server.max_body_bytes = 1 << 30).await;
     app.table().await;
-    let writer = Writer::new(&app);
+    let writer = TestTable::simple(&app);
     writer.long_history(n, 1).await;
     let started = std::time::Instant::now();
     let job = app.job("expire", json!({"older-than-ms": now_ms(), "retain-last": 10})).await;
@@ -206,7 +206,7 @@ async fn an_undo_is_refused_where_another_job_took_the_files() {
         assert!(status.is_client_error() && body.to_string().contains(why), "{status} {body}");
     }
     assert_eq!(writer.metadata().await.snapshots.len(), 1);
-    writer.append(100..110).await;
+    writer.append_ids(100..110).await;
     let third = app.job("expire", json!({"older-than-ms": now_ms() + 1000})).await;
     assert_eq!(third["state"], "succeeded", "{third}");
     let swept = sweep(app.catalog(), now_ms() + 25 * 3600 * 1000).await.expect("swept");
@@ -245,7 +245,7 @@ async fn an_undo_is_refused_where_a_file_is_not_in_storage_any_more() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_is_needed_under_another_name_outlives_an_expiry() {
     let app = TestApp::start().await;
-    let lake = Lake::create(&app, "t", 2, false, json!({})).await;
+    let lake = TestTable::create(&app, "t", 2, false, json!({})).await;
     let rows = |id| -> Vec<Row> { vec![(id, "s".to_owned(), 0, None)] };
     lake.append(&rows(1)).await;
     let first = lake.data_files().await.remove(0);
@@ -266,7 +266,7 @@ async fn a_file_that_is_needed_under_another_name_outlives_an_expiry() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_is_refused_whose_manifest_list_is_being_deleted_under_another_name() {
     let app = TestApp::start().await;
-    let writer = Writer::six_files(&app).await;
+    let writer = TestTable::six_files(&app).await;
     let prepared = writer.prepare_append(100..110).await;
     let list = find(prepared.body(), "manifest-list").expect("a manifest list");
     let row = app.catalog().tables().await.expect("tables").remove(0);
@@ -329,7 +329,7 @@ async fn files_in_an_earlier_location_are_reclaimed_by_expiry_and_those_of_a_dat
     let app = TestApp::start().await;
     let place = |name: &str| format!("file://{}/warehouse/{name}", app.dir.path().display());
     let data = place("custom/data");
-    let lake = Lake::create(&app, "t", 2, false, json!({"write.data.path": data.clone()})).await;
+    let lake = TestTable::create(&app, "t", 2, false, json!({"write.data.path": data.clone()})).await;
     let row = |id: i64| (id, "x".to_owned(), 0, None);
     lake.append(&[row(1)]).await;
     let first = lake.live(&lake.metadata().await).await.data[0].file.file_path.clone();
@@ -405,13 +405,13 @@ async fn quarantine_is_held_while_a_table_is_frozen_or_says_that_nothing_is_dele
     let swept = sweep(app.catalog(), day_after).await.expect("swept");
     assert_eq!((swept.deleted as usize, swept.released, swept.held), (quarantined.len(), 0, 0), "{swept:?}");
     assert!(quarantined.iter().all(|p| !Path::new(p).exists()));
-    assert_eq!(Writer::new(&app).ids().await.expect("ids"), (0..60).collect::<Vec<_>>());
+    assert_eq!(TestTable::simple(&app).ids().await.expect("ids"), (0..60).collect::<Vec<_>>());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_undo_of_a_frozen_table_is_refused_as_other_jobs_are() {
     let app = TestApp::start().await;
-    let writer = Writer::six_files(&app).await;
+    let writer = TestTable::six_files(&app).await;
     let compaction = app.job("compact", json!({})).await;
     let expiry = app.job("expire", json!({"older-than-ms": now_ms() + 1000})).await;
     let before = writer.metadata().await;
@@ -433,12 +433,12 @@ async fn an_undo_of_a_frozen_table_is_refused_as_other_jobs_are() {
 }
 
 /// Adds a partition spec and makes it the default.
-async fn partition_by(lake: &Lake<'_>, fields: Value) {
+async fn partition_by(lake: &TestTable<'_>, fields: Value) {
     lake.update(json!([{"action": "add-spec", "spec": {"fields": fields}}, {"action": "set-default-spec", "spec-id": -1}])).await;
 }
 
 /// Removes specs and schemas, as `expire_snapshots(clean_expired_metadata => true)` does.
-async fn clean(lake: &Lake<'_>, specs: Value, schemas: Value) {
+async fn clean(lake: &TestTable<'_>, specs: Value, schemas: Value) {
     lake.update(json!([
         {"action": "remove-partition-specs", "spec-ids": specs},
         {"action": "remove-schemas", "schema-ids": schemas},
@@ -448,7 +448,7 @@ async fn clean(lake: &Lake<'_>, specs: Value, schemas: Value) {
 
 const EXTRA: [(i32, &str, &str); 4] = [(1, "id", "long"), (2, "s", "string"), (3, "p", "int"), (4, "extra", "int")];
 
-async fn with_extra(lake: &Lake<'_>) {
+async fn with_extra(lake: &TestTable<'_>) {
     let field = |(id, name, ty): (i32, &str, &str)| json!({"id": id, "name": name, "required": false, "type": ty});
     lake.evolve(EXTRA.map(field).into()).await;
 }
@@ -456,7 +456,7 @@ async fn with_extra(lake: &Lake<'_>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_undo_of_an_expiry_brings_back_the_schemas_and_specs_of_its_snapshots() {
     let app = TestApp::start().await;
-    let lake = Lake::create(&app, "t", 2, true, json!({})).await;
+    let lake = TestTable::create(&app, "t", 2, true, json!({})).await;
     lake.append(&[(0, "a".to_owned(), 1, None), (1, "b".to_owned(), 2, None)]).await;
     let before = lake.metadata().await;
     let old = before.current_snapshot_id.expect("a snapshot");
@@ -497,7 +497,7 @@ async fn an_undo_of_an_expiry_brings_back_the_schemas_and_specs_of_its_snapshots
 #[tokio::test(flavor = "multi_thread")]
 async fn an_undo_of_an_expiry_is_refused_where_a_spec_of_its_snapshots_is_another_one_by_now() {
     let app = TestApp::start().await;
-    let lake = Lake::create(&app, "t", 2, false, json!({})).await;
+    let lake = TestTable::create(&app, "t", 2, false, json!({})).await;
     partition_by(&lake, json!([{"source-id": 3, "field-id": 1000, "name": "p", "transform": "identity"}])).await;
     lake.append(&[(0, "a".to_owned(), 1, None)]).await;
     lake.update(json!([{"action": "set-default-spec", "spec-id": 0}, {"action": "remove-snapshot-ref", "ref-name": "main"}]))

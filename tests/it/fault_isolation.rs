@@ -16,7 +16,7 @@ use esker::Config;
 use esker_catalog::deletion::sweep;
 use esker_format::Value as Cell;
 use esker_state::AssessmentFailure;
-use esker_tests::{Faults, Lake, Row, TestApp, Writer};
+use esker_tests::{Faults, Row, TestApp, TestTable};
 use esker_types::now_ms;
 use futures::TryStreamExt;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -97,7 +97,7 @@ async fn a_table_whose_storage_is_away_is_a_warning_that_may_pass() {
     let faults = Faults::local();
     let app = TestApp::start_on(Arc::new(faults.clone()), |_| {}).await;
     app.table().await;
-    let writer = Writer::new(&app);
+    let writer = TestTable::simple(&app);
     let prepared = writer.prepare_append(0..10).await;
     faults.set_unreachable_for(".avro");
     writer.commit(&prepared).await;
@@ -146,7 +146,7 @@ async fn a_damaged_page_is_an_error_that_names_file_and_column() {
         optional(9, "g", json!({"type": "struct", "fields": [optional(10, "x", json!("binary"))]})),
     ]);
     let spec = json!([{"source-id": 2, "field-id": 1000, "name": "p", "transform": "identity"}]);
-    let lake = Lake::create_with_schema(&app, "t", fields, spec, json!({})).await;
+    let lake = TestTable::create_with_schema(&app, "t", fields, spec, json!({})).await;
     let schema = lake.arrow_schema().await;
     let mut random = Random(7);
     let (mut files, mut paths) = (Vec::new(), Vec::new());
@@ -253,10 +253,10 @@ async fn column(app: &TestApp, sql: &str) -> Vec<String> {
 /// Returns the data directory, for a server with empty caches, and the URIs of the two damaged files.
 async fn a_healthy_table_and_two_sick_ones() -> (TempDir, [String; 2]) {
     let app = TestApp::start().await;
-    Writer::six_files(&app).await;
+    TestTable::six_files(&app).await;
     let mut broken = [String::new(), String::new()];
     for (i, name) in ["list", "file"].into_iter().enumerate() {
-        let lake = Lake::create(&app, name, 2, false, json!({})).await;
+        let lake = TestTable::create(&app, name, 2, false, json!({})).await;
         lake.append(&rows(0)).await;
         let metadata = lake.metadata().await;
         let found = app.ok(Method::GET, &format!("/v1/default/namespaces/lake/tables/{name}"), None).await;
@@ -383,14 +383,14 @@ async fn the_autopilot_the_sweep_and_the_table_of_health_go_on_beside_sick_table
         policy(&[("autopilot", "true"), ("orphans.schedule", "")])(config);
     })
     .await;
-    let writer = Writer::new(&app);
+    let writer = TestTable::simple(&app);
     for _ in 0..1000 {
-        if writer.data_files().await.len() == 1 {
+        if writer.data_paths().await.len() == 1 {
             break;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    assert_eq!(writer.data_files().await.len(), 1, "it was compacted");
+    assert_eq!(writer.data_paths().await.len(), 1, "it was compacted");
     let expired = app.job("expire", json!({"older-than-ms": now_ms() + 60_000})).await;
     assert_eq!(expired["state"], "succeeded", "{expired}");
     let swept = sweep(app.catalog(), now_ms() + 1000).await.expect("swept");
@@ -411,7 +411,7 @@ async fn the_autopilot_the_sweep_and_the_table_of_health_go_on_beside_sick_table
 async fn a_job_that_panics_has_failed_and_its_table_is_free() {
     for point in ["job-compact", "compact-after-write", "compact-before-commit"] {
         let app = TestApp::start_with(|config| config.debug.panic_at = Some(point.to_owned())).await;
-        let writer = Writer::six_files(&app).await;
+        let writer = TestTable::six_files(&app).await;
         let job = app.job("compact", json!({})).await;
         assert_eq!((&job["state"], &job["attempts"]), (&json!("failed"), &json!(1)), "{job}");
         let error = job["error"].as_str().expect("an error");
@@ -421,8 +421,8 @@ async fn a_job_that_panics_has_failed_and_its_table_is_free() {
         }
         let next = app.job("expire", json!({"older-than-ms": 1})).await;
         assert_eq!(next["state"], "succeeded", "{next}");
-        assert_eq!(writer.data_files().await.len(), 6);
-        writer.append(100..110).await;
+        assert_eq!(writer.data_paths().await.len(), 6);
+        writer.append_ids(100..110).await;
         assert_eq!(writer.ids().await.expect("ids").len(), 70);
     }
 }
@@ -430,7 +430,7 @@ async fn a_job_that_panics_has_failed_and_its_table_is_free() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_background_task_that_panics_is_started_again_counted_and_told_by_readyz() {
     let app = TestApp::start_with(|config| config.debug.panic_at = Some("task-observer-default".to_owned())).await;
-    let writer = Writer::six_files(&app).await;
+    let writer = TestTable::six_files(&app).await;
     let restarts = async || {
         let metrics = text(&app, "/metrics").await;
         let line =
@@ -510,7 +510,7 @@ async fn a_property_that_makes_no_sense_costs_itself_alone_and_is_named() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_property_protects_stays_protected_while_it_makes_no_sense() {
     let app = TestApp::start_with(|config| config.maintenance.grace_seconds = 0).await;
-    let writer = Writer::six_files(&app).await;
+    let writer = TestTable::six_files(&app).await;
     let expire = json!({"older-than-ms": now_ms() + 60_000});
     let refused = async |kind: &str, options: &Value, key: &str| {
         let (code, _, message) = app.refused(Method::POST, &format!("{TABLE}/{kind}"), Some(options.clone())).await;
@@ -551,8 +551,8 @@ async fn what_a_property_protects_stays_protected_while_it_makes_no_sense() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_data_file_is_a_finding_that_names_it_until_it_is_back() {
     let app = TestApp::start().await;
-    let writer = Writer::six_files(&app).await;
-    let lost = writer.data_files().await[2].clone();
+    let writer = TestTable::six_files(&app).await;
+    let lost = writer.data_paths().await[2].clone();
     let kept = std::fs::read(path(&lost)).expect("read");
     std::fs::remove_file(path(&lost)).expect("removed");
     let error = writer.ids().await.expect_err("it can't be read");
@@ -579,8 +579,8 @@ async fn a_missing_data_file_is_a_finding_that_names_it_until_it_is_back() {
 async fn a_compaction_that_meets_a_damaged_file_names_it_and_is_not_tried_over_and_over() {
     for cut in [true, false] {
         let app = TestApp::start_with(policy(&[("orphans.schedule", ""), ("respect-others", "0s")])).await;
-        let writer = Writer::six_files(&app).await;
-        let file = writer.data_files().await[4].clone();
+        let writer = TestTable::six_files(&app).await;
+        let file = writer.data_paths().await[4].clone();
         let whole = std::fs::read(path(&file)).expect("read");
         let broken = if cut { whole[..whole.len() / 2].to_vec() } else { vec![7; whole.len()] };
         std::fs::write(path(&file), broken).expect("overwritten");
@@ -612,10 +612,10 @@ async fn a_compaction_that_meets_a_damaged_file_names_it_and_is_not_tried_over_a
 /// Returns the server, the snapshot's id, the path of the removed file and that of the data file.
 async fn with_a_sick_snapshot(of_list: bool) -> (TestApp, i64, String, String) {
     let app = TestApp::start().await;
-    let writer = Writer::six_files(&app).await;
-    let before = writer.data_files().await;
-    writer.append(60..65).await;
-    let only = writer.data_files().await.into_iter().find(|file| !before.contains(file)).expect("a new file");
+    let writer = TestTable::six_files(&app).await;
+    let before = writer.data_paths().await;
+    writer.append_ids(60..65).await;
+    let only = writer.data_paths().await.into_iter().find(|file| !before.contains(file)).expect("a new file");
     let metadata = writer.metadata().await;
     let sick = metadata.current_snapshot().expect("a snapshot").clone();
     assert_eq!(app.job("compact", json!({"rewrite-all": true})).await["state"], "succeeded");
@@ -632,7 +632,7 @@ async fn with_a_sick_snapshot(of_list: bool) -> (TestApp, i64, String, String) {
 async fn an_earlier_snapshot_that_cant_be_read_is_a_finding_until_it_expires_and_then_stops_nothing() {
     for of_list in [true, false] {
         let (app, id, lost, only) = with_a_sick_snapshot(of_list).await;
-        let writer = Writer::new(&app);
+        let writer = TestTable::simple(&app);
         assert_eq!(writer.ids().await.expect("ids"), (0..65).collect::<Vec<_>>());
         let job = app.job("orphans", json!({})).await;
         let error = job["error"].as_str().expect("an error");

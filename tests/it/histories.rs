@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use esker_catalog::deletion::sweep;
-use esker_tests::{Faults, Lake, PositionDeleteScope, Row, RowUnderSpec, TestApp};
+use esker_tests::{Faults, PositionDeleteScope, Row, RowUnderSpec, TestApp, TestTable};
 use esker_types::now_ms;
 use futures::stream::StreamExt;
 use serde_json::{Value, json};
@@ -75,7 +75,7 @@ impl Seen {
 
 /// A table and the model of its rows.
 struct History<'a> {
-    lake: Lake<'a>,
+    lake: TestTable<'a>,
     faults: &'a Faults,
     seen: &'a Seen,
     random: Random,
@@ -98,7 +98,7 @@ impl<'a> History<'a> {
         let partitioned = random.one_in(2);
         // A compaction copies such small row groups only if the table's target size is small too.
         let properties = if random.one_in(2) { json!({"write.parquet.row-group-size-bytes": "300"}) } else { json!({}) };
-        let lake = Lake::create(app, &format!("h{seed}"), version, partitioned, properties).await;
+        let lake = TestTable::create(app, &format!("h{seed}"), version, partitioned, properties).await;
         let log = vec![format!("version {version}, partitioned: {partitioned}")];
         Self { lake, faults, seen, random, version, rows: Vec::new(), log }
     }

@@ -6,7 +6,7 @@ use arrow::array::{ArrayRef, FixedSizeBinaryArray, Int64Array, ListArray, String
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field};
 use esker_format::{AvroCodec, DataContentType, DataFile, DataFileFormat, ManifestListWriter, NewManifestList, Value as Cell};
-use esker_tests::{Lake, TestApp};
+use esker_tests::{TestApp, TestTable};
 use esker_types::now_ms;
 use parquet::column::writer::ColumnWriter;
 use parquet::data_type::ByteArray;
@@ -20,7 +20,7 @@ fn succeeded(job: &Value) {
     assert_eq!(job["state"], "succeeded", "{job}");
 }
 
-async fn metadata_of(app: &TestApp, lake: &Lake<'_>) -> Value {
+async fn metadata_of(app: &TestApp, lake: &TestTable<'_>) -> Value {
     app.ok(Method::GET, &lake.path(), None).await["metadata"].take()
 }
 
@@ -36,7 +36,7 @@ async fn partitions_of_uuids_and_nanoseconds_under_odd_names_are_like_any_other(
         part(2, 3, "stunde \u{fc}ber", "hour"),
         part(3, 3, "1 at_day", "day"),
     ]);
-    let lake = Lake::create_with_schema(&app, "t", fields, spec, json!({"format-version": "3"})).await;
+    let lake = TestTable::create_with_schema(&app, "t", fields, spec, json!({"format-version": "3"})).await;
     let (uuids, noon) = ([Uuid::from_u128(7), Uuid::from_u128(u128::MAX)], 1_718_452_800_000_000_001_i64);
     for i in 0..4_i64 {
         let (uuid, at) = (uuids[i as usize % 2], noon + i % 2 * 3_600_000_000_000);
@@ -75,7 +75,7 @@ async fn partitions_of_uuids_and_nanoseconds_under_odd_names_are_like_any_other(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_column_of_a_type_that_nobody_knows_yet_is_named_and_costs_no_other() {
     let app = TestApp::start().await;
-    let lake = Lake::create(&app, "t", 2, false, json!({})).await;
+    let lake = TestTable::create(&app, "t", 2, false, json!({})).await;
     for id in 0..3 {
         lake.append(&[(id, format!("s{id}"), 0, None)]).await;
     }
@@ -100,7 +100,7 @@ async fn a_column_of_a_type_that_nobody_knows_yet_is_named_and_costs_no_other() 
 async fn snapshots_that_say_nothing_of_themselves_are_read_and_maintained() {
     let app = TestApp::start().await;
     for version in [1, 2, 3] {
-        let lake = Lake::create(&app, &format!("v{version}"), version, false, json!({})).await;
+        let lake = TestTable::create(&app, &format!("v{version}"), version, false, json!({})).await;
         for id in 0..3 {
             lake.append(&[(id, format!("s{id}"), 0, None)]).await;
         }
@@ -141,7 +141,7 @@ async fn rows_that_lack_what_their_schema_requires_are_read_and_maintained() {
             {"id": 3, "name": "o", "required": false, "type": {"type": "struct", "fields": [
                 {"id": 4, "name": "x", "required": false, "type": "long"}]}},
         ]);
-        let lake = Lake::create_with_schema(&app, name, fields, json!([]), json!({"format-version": "2"})).await;
+        let lake = TestTable::create_with_schema(&app, name, fields, json!([]), json!({"format-version": "2"})).await;
         let schema = lake.arrow_schema().await;
         for i in 0..3_i64 {
             let DataType::Struct(inner) = schema.field(2).data_type() else { panic!("{schema}") };
@@ -217,7 +217,7 @@ async fn rows_that_lack_what_their_schema_requires_are_read_and_maintained() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_encrypted_snapshot_of_before_is_noted_and_is_no_damage() {
     let app = TestApp::start().await;
-    let lake = Lake::create(&app, "t", 3, false, json!({})).await;
+    let lake = TestTable::create(&app, "t", 3, false, json!({})).await;
     for id in 0..3 {
         lake.append(&[(id, format!("s{id}"), 0, None)]).await;
     }
@@ -244,7 +244,7 @@ async fn an_encrypted_snapshot_of_before_is_noted_and_is_no_damage() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_was_added_twice_keeps_its_rows_twice() {
     let app = TestApp::start().await;
-    let lake = Lake::create(&app, "t", 2, false, json!({})).await;
+    let lake = TestTable::create(&app, "t", 2, false, json!({})).await;
     lake.append(&[(0, "a".to_owned(), 0, None), (1, "b".to_owned(), 0, None)]).await;
     let file = lake.data_files().await.remove(0);
     lake.add([file.clone()], []).await;
@@ -272,7 +272,7 @@ async fn a_file_that_was_added_twice_keeps_its_rows_twice() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_manifest_that_is_said_to_be_empty_keeps_its_files() {
     let app = TestApp::start().await;
-    let lake = Lake::create(&app, "t", 2, false, json!({})).await;
+    let lake = TestTable::create(&app, "t", 2, false, json!({})).await;
     for id in 0..3 {
         lake.append(&[(id, format!("s{id}"), 0, None)]).await;
     }
@@ -314,7 +314,7 @@ async fn a_manifest_that_is_said_to_be_empty_keeps_its_files() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_whose_main_is_not_what_readers_see_loses_nothing() {
     let app = TestApp::start().await;
-    let lake = Lake::create(&app, "t", 2, false, json!({})).await;
+    let lake = TestTable::create(&app, "t", 2, false, json!({})).await;
     for id in 0..3 {
         lake.append(&[(id, format!("s{id}"), 0, None)]).await;
     }
@@ -362,7 +362,7 @@ fn unmarked(bytes: &[&[u8]]) -> Vec<u8> {
 async fn text_that_a_file_does_not_mark_is_read_and_checked() {
     let app = TestApp::start().await;
     for (name, texts) in [("good", [b"\xc3\xa4b".as_slice(), b"c"]), ("bad", [b"a\xff".as_slice(), b"c"])] {
-        let lake = Lake::create(&app, name, 2, false, json!({})).await;
+        let lake = TestTable::create(&app, name, 2, false, json!({})).await;
         let path = format!("{}/data/{name}.parquet", lake.metadata().await.location);
         let file = unmarked(&texts);
         let size = file.len() as i64;
@@ -385,7 +385,7 @@ async fn text_that_a_file_does_not_mark_is_read_and_checked() {
 #[tokio::test(flavor = "multi_thread")]
 async fn new_rows_are_newer_than_all_deletes_though_the_table_does_not_say_so() {
     let app = TestApp::start().await;
-    let lake = Lake::create(&app, "t", 2, false, json!({})).await;
+    let lake = TestTable::create(&app, "t", 2, false, json!({})).await;
     lake.append(&[(1, "a".to_owned(), 0, None), (2, "b".to_owned(), 0, None)]).await;
     lake.upsert(&[(1, 0)], &[]).await;
     let mut metadata = metadata_of(&app, &lake).await;
@@ -402,7 +402,7 @@ async fn items_of_another_element_are_null() {
     let app = TestApp::start().await;
     let list = |element: i32| json!({"type": "list", "element-id": element, "element": "long", "element-required": false});
     let fields = json!([{"id": 1, "name": "l", "required": false, "type": list(2)}]);
-    let lake = Lake::create_with_schema(&app, "t", fields, json!([]), json!({"format-version": "2"})).await;
+    let lake = TestTable::create_with_schema(&app, "t", fields, json!([]), json!({"format-version": "2"})).await;
     let schema = lake.arrow_schema().await;
     let DataType::List(item) = schema.field(0).data_type() else { panic!("{schema}") };
     let items: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray};
 use esker_catalog::deletion::sweep;
 use esker_format::DataFileFormat;
-use esker_tests::{Faults, Lake, Row, TestApp, Writer, postgres_url};
+use esker_tests::{Faults, Row, TestApp, TestTable, postgres_url};
 use esker_types::now_ms;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -48,7 +48,7 @@ async fn a_job_that_fails_for_what_passes_is_tried_again() {
     let faults = Faults::local();
     let change = |config: &mut esker::Config| (config.maintenance.retry_seconds, config.maintenance.attempts) = (1, 9);
     let app = TestApp::start_on(Arc::new(faults.clone()), change).await;
-    let writer = Writer::six_files(&app).await;
+    let writer = TestTable::six_files(&app).await;
     faults.set_full(true);
     let id = start(&app, "compact", json!({}), None).await.1["job-id"].take();
     tried_once(&app, &id).await;
@@ -66,8 +66,8 @@ async fn a_job_that_fails_for_what_passes_is_tried_again() {
 async fn a_cancelled_job_leaves_the_table_as_it_was_and_nothing_behind() {
     let faults = Faults::local();
     let app = TestApp::start_on(Arc::new(faults.clone()), |config| config.maintenance.grace_seconds = 0).await;
-    let writer = Writer::six_files(&app).await;
-    let files = writer.data_files().await;
+    let writer = TestTable::six_files(&app).await;
+    let files = writer.data_paths().await;
     faults.hold("compacted-");
     let first = start(&app, "compact", json!({}), None).await.1["job-id"].take();
     let second = start(&app, "manifests", json!({"rewrite-all": true}), None).await.1["job-id"].take();
@@ -86,7 +86,7 @@ async fn a_cancelled_job_leaves_the_table_as_it_was_and_nothing_behind() {
     faults.release("compacted-");
     let job = app.wait_for_job(first.as_str().expect("an id")).await;
     assert_eq!((&job["state"], &job["cancelled_by"]), (&json!("cancelled"), &json!("admin")), "{job}");
-    assert_eq!(writer.data_files().await, files);
+    assert_eq!(writer.data_paths().await, files);
     sweep(app.catalog(), now_ms() + 1000).await.expect("swept");
     let left = app.ok(Method::POST, &format!("{TABLE}/orphans?dry-run=true"), Some(json!({}))).await;
     // The cancelled jobs left no files: all that the table's directory has is referenced.
@@ -98,7 +98,7 @@ async fn a_cancelled_job_leaves_the_table_as_it_was_and_nothing_behind() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_key_is_the_same_job() {
     let app = TestApp::start().await;
-    Writer::six_files(&app).await;
+    TestTable::six_files(&app).await;
     let (status, first) = start(&app, "compact", json!({}), Some("run-7/n.t/compact")).await;
     assert_eq!(status, 202);
     app.wait_for_job(first["job-id"].as_str().expect("an id")).await;
@@ -124,7 +124,7 @@ async fn wait_for_hand_over(app: &TestApp, id: &Value) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rewrite_over_the_policys_size_is_handed_over_and_stays_the_same_job() {
     let app = TestApp::start().await;
-    let writer = Writer::six_files(&app).await;
+    let writer = TestTable::six_files(&app).await;
     let set =
         json!({"requirements": [], "updates": [{"action": "set-properties", "updates": {"esker.compact.spark-over": "1B"}}]});
     app.ok(Method::POST, "/v1/default/namespaces/n/tables/t", Some(set)).await;
@@ -178,7 +178,7 @@ async fn jobs_of_killed_servers_are_done_once_by_the_others() {
     let rows = |n: i64| -> Vec<Row> { (n * 10..n * 10 + 10).map(|id| (id, format!("s{id}"), 0, None)).collect() };
     let mut lakes = Vec::new();
     for i in 0..jobs {
-        let lake = Lake::create(&app, &format!("t{i}"), 2, false, json!({})).await;
+        let lake = TestTable::create(&app, &format!("t{i}"), 2, false, json!({})).await;
         for n in 0..3 {
             lake.append(&rows(n)).await;
         }
@@ -237,7 +237,7 @@ async fn a_job_that_can_never_succeed_is_not_tried_again_and_names_the_file() {
     let change = |config: &mut esker::Config| (config.maintenance.retry_seconds, config.maintenance.attempts) = (1, 3);
     let app = TestApp::start_with(change).await;
     for damage in ["truncated", "miscounted", "orc"] {
-        let lake = Lake::create(&app, damage, 2, false, json!({})).await;
+        let lake = TestTable::create(&app, damage, 2, false, json!({})).await;
         lake.append(&[(0, "a".to_owned(), 0, None)]).await;
         let schema = lake.arrow_schema().await;
         let rows: Vec<ArrayRef> = vec![
@@ -274,7 +274,7 @@ async fn a_job_that_can_never_succeed_is_not_tried_again_and_names_the_file() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_manifest_is_named_by_whoever_meets_it() {
     let app = TestApp::start().await;
-    let lake = Lake::create(&app, "t", 2, false, json!({})).await;
+    let lake = TestTable::create(&app, "t", 2, false, json!({})).await;
     lake.append(&[(0, "a".to_owned(), 0, None)]).await;
     let metadata = lake.metadata().await;
     let manifest = lake.live(&metadata).await.manifests[0].manifest_path.clone();
@@ -282,7 +282,7 @@ async fn a_damaged_manifest_is_named_by_whoever_meets_it() {
     let dir = app.stop().await;
     std::fs::write(&manifest[7..], b"no Avro").expect("written");
     let app = TestApp::restart(dir).await;
-    let lake = Lake::open(&app, "t");
+    let lake = TestTable::open(&app, "t");
     let (code, kind, message) = app.refused(Method::POST, &lake.management_path("compact"), Some(json!({}))).await;
     assert_eq!((code, kind.as_str()), (400, "BadRequestException"), "{message}");
     assert!(message.contains(&manifest) && !message.contains("DataInvalid"), "{message}");
@@ -294,7 +294,7 @@ async fn a_job_whose_commit_meets_a_store_that_is_away_is_tried_again() {
     let faults = Faults::local();
     let change = |config: &mut esker::Config| (config.maintenance.retry_seconds, config.maintenance.attempts) = (1, 9);
     let app = TestApp::start_on(Arc::new(faults.clone()), change).await;
-    let writer = Writer::six_files(&app).await;
+    let writer = TestTable::six_files(&app).await;
     faults.hold("compacted-");
     let id = start(&app, "compact", json!({}), None).await.1["job-id"].take();
     app.wait_for_plan(id.as_str().expect("an id")).await;
@@ -311,7 +311,7 @@ async fn a_job_whose_commit_meets_a_store_that_is_away_is_tried_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_of_a_table_that_was_frozen_while_it_waited_does_nothing() {
     let app = TestApp::start_with(|config| config.maintenance.jobs = 0).await;
-    let writer = Writer::six_files(&app).await;
+    let writer = TestTable::six_files(&app).await;
     let (_, accepted) = start(&app, "compact", json!({}), None).await;
     let set = json!({"requirements": [], "updates": [{"action": "set-properties", "updates": {"esker.freeze": "true"}}]});
     app.ok(Method::POST, "/v1/default/namespaces/n/tables/t", Some(set)).await;
@@ -319,5 +319,5 @@ async fn a_job_of_a_table_that_was_frozen_while_it_waited_does_nothing() {
     let app = TestApp::restart(app.stop().await).await;
     let job = app.wait_for_job(accepted["job-id"].as_str().expect("an id")).await;
     assert!(job["state"] == "failed" && job["error"].to_string().contains("frozen by table property"), "{job}");
-    assert_eq!(Writer::new(&app).metadata().await.snapshots.len(), before.snapshots.len());
+    assert_eq!(TestTable::simple(&app).metadata().await.snapshots.len(), before.snapshots.len());
 }

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use esker_catalog::deletion::sweep;
-use esker_tests::{DEAD_SECONDS, Lake, PositionDeleteScope, Row, TestApp, Writer, check_listed, postgres_url};
+use esker_tests::{DEAD_SECONDS, PositionDeleteScope, Row, TestApp, TestTable, check_listed, postgres_url};
 use esker_types::now_ms;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -128,7 +128,7 @@ impl Victim {
 /// `body` makes the request's body from a prepared append of the ids 60 to 64. The new server runs no jobs.
 async fn die_at(point: &str, path: &str, body: impl FnOnce(Value) -> Value) -> TestApp {
     let app = TestApp::start().await;
-    let writer = Writer::six_files(&app).await;
+    let writer = TestTable::six_files(&app).await;
     if path.contains("expire") {
         assert_eq!(app.job("compact", json!({})).await["state"], "succeeded");
     }
@@ -163,10 +163,10 @@ async fn assert_leftovers(app: &TestApp, orphans: &str, prepared: u64) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kill_before_the_swap_loses_the_commit_and_nothing_else() {
     let app = die_at("commit-before-swap", TABLE, |commit| commit).await;
-    let writer = Writer::new(&app);
+    let writer = TestTable::simple(&app);
     assert_eq!(writer.ids().await.expect("ids"), (0..60).collect::<Vec<_>>());
     assert_no_leftovers(&app).await;
-    writer.append(60..65).await;
+    writer.append_ids(60..65).await;
     assert_eq!(writer.ids().await.expect("ids").len(), 65);
 }
 
@@ -184,13 +184,13 @@ async fn a_kill_of_a_commit_that_moves_the_metadata_leaves_the_table_as_it_was_o
             sent.clone()
         })
         .await;
-        let writer = Writer::new(&app);
+        let writer = TestTable::simple(&app);
         let moved = writer.metadata().await.properties.contains_key("write.metadata.path");
         assert_eq!(moved, point == "commit-after-swap");
         assert_eq!(writer.ids().await.expect("ids"), (0..60).collect::<Vec<_>>(), "{point}");
         assert_no_leftovers(&app).await;
         app.ok(Method::POST, TABLE, Some(sent)).await;
-        writer.append(60..65).await;
+        writer.append_ids(60..65).await;
         assert_eq!(writer.ids().await.expect("ids").len(), 65, "{point}");
         assert_no_leftovers(&app).await;
     }
@@ -211,7 +211,7 @@ async fn a_kill_during_a_create_leaves_no_table_and_no_file() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kill_after_the_swap_keeps_the_commit() {
     let app = die_at("commit-after-swap", TABLE, |commit| commit).await;
-    assert_eq!(Writer::new(&app).ids().await.expect("ids"), (0..65).collect::<Vec<_>>());
+    assert_eq!(TestTable::simple(&app).ids().await.expect("ids"), (0..65).collect::<Vec<_>>());
     assert_no_leftovers(&app).await;
 }
 
@@ -220,9 +220,9 @@ async fn a_kill_during_a_compaction_leaves_the_table_whole_and_its_files_are_rec
     for point in ["compact-after-write", "compact-before-commit"] {
         let path = "/api/v1/warehouses/default/namespaces/n/tables/t/compact";
         let app = die_at(point, path, |_| json!({})).await;
-        let writer = Writer::new(&app);
+        let writer = TestTable::simple(&app);
         assert_eq!(writer.ids().await.expect("ids"), (0..60).collect::<Vec<_>>(), "{point}");
-        assert_eq!(writer.data_files().await.len(), 6, "{point}");
+        assert_eq!(writer.data_paths().await.len(), 6, "{point}");
         assert_no_leftovers(&app).await;
         let (app, jobs) = take_over(app).await;
         let job = &jobs[0];
@@ -231,8 +231,8 @@ async fn a_kill_during_a_compaction_leaves_the_table_whole_and_its_files_are_rec
             (&json!("succeeded"), &json!(2), &json!(1)),
             "{point}"
         );
-        let writer = Writer::new(&app);
-        assert_eq!(writer.data_files().await.len(), 1, "{point}");
+        let writer = TestTable::simple(&app);
+        assert_eq!(writer.data_paths().await.len(), 1, "{point}");
         assert_no_leftovers(&app).await;
         assert_eq!(writer.ids().await.expect("ids"), (0..60).collect::<Vec<_>>(), "{point}");
     }
@@ -243,7 +243,7 @@ async fn a_kill_during_an_expiry_or_a_sweep_deletes_nothing_that_is_referenced()
     let expire = "/api/v1/warehouses/default/namespaces/n/tables/t/expire";
     let all = || json!({"older-than-ms": now_ms() + 60_000});
     let app = die_at("expire-before-commit", expire, |_| all()).await;
-    let writer = Writer::new(&app);
+    let writer = TestTable::simple(&app);
     assert_eq!(writer.ids().await.expect("ids"), (0..60).collect::<Vec<_>>());
     assert_eq!(writer.metadata().await.snapshots.len(), 7, "the expiry did not happen");
     assert_no_leftovers(&app).await;
@@ -251,12 +251,12 @@ async fn a_kill_during_an_expiry_or_a_sweep_deletes_nothing_that_is_referenced()
     // The next server runs the job again, which succeeds. Then a victim dies in a sweep, before its first deletion.
     let (app, jobs) = take_over(app).await;
     assert_eq!((&jobs[0]["kind"], &jobs[0]["state"]), (&json!("expire"), &json!("succeeded")), "{jobs}");
-    assert_eq!(Writer::new(&app).metadata().await.snapshots.len(), 1);
+    assert_eq!(TestTable::simple(&app).metadata().await.snapshots.len(), 1);
     let dir = app.stop().await;
     let victim = Victim::start(dir.path(), "sweep-before-delete").await;
     victim.kill_at_point("/api/v1/quarantine/sweep", json!({})).await;
     let app = TestApp::restart(dir).await;
-    let writer = Writer::new(&app);
+    let writer = TestTable::simple(&app);
     assert_eq!(writer.ids().await.expect("ids"), (0..60).collect::<Vec<_>>());
     assert_no_leftovers(&app).await;
 }
@@ -274,7 +274,7 @@ async fn a_commit_repeated_after_a_kill_is_applied_exactly_once() {
         .await;
         let (status, _, answer) = app.send_raw(Method::POST, TABLE, &[("idempotency-key", KEY)], Some(sent)).await;
         assert_eq!(status.as_u16(), 200, "{point}: {answer}");
-        let writer = Writer::new(&app);
+        let writer = TestTable::simple(&app);
         assert_eq!(writer.ids().await.expect("ids"), (0..65).collect::<Vec<_>>(), "{point}");
         assert_eq!(writer.metadata().await.snapshots.len(), 7, "{point}");
     }
@@ -311,7 +311,7 @@ async fn a_kill_during_a_transaction_leaves_all_tables_as_they_were() {
 async fn random_kills_during_compactions_lose_nothing() {
     let kills: u64 = std::env::var("ESKER_KILLS").ok().and_then(|v| v.parse().ok()).unwrap_or(5);
     let app = TestApp::start().await;
-    let lake = Lake::create(&app, "k", 3, true, json!({})).await;
+    let lake = TestTable::create(&app, "k", 3, true, json!({})).await;
     for i in 0..12_i64 {
         let rows: Vec<Row> = (i * 50..i * 50 + 50).map(|id| (id, format!("s{id}"), (id % 3) as i32, None)).collect();
         lake.append(&rows).await;
@@ -331,9 +331,9 @@ async fn random_kills_during_compactions_lose_nothing() {
         let delay = Duration::from_micros(kill * 7919 % 40_000);
         Victim::start(dir.path(), "nowhere").await.kill_after(&compact, body, delay).await;
         let app = TestApp::restart(dir).await;
-        assert_eq!(Lake::open(&app, "k").rows().await, expected, "kill {kill}, {strategy}, after {delay:?}");
+        assert_eq!(TestTable::open(&app, "k").rows().await, expected, "kill {kill}, {strategy}, after {delay:?}");
         app.wait_until_idle().await;
-        assert_eq!(Lake::open(&app, "k").rows().await, expected, "kill {kill}, {strategy}, after {delay:?}, taken over");
+        assert_eq!(TestTable::open(&app, "k").rows().await, expected, "kill {kill}, {strategy}, after {delay:?}, taken over");
         assert_leftovers(&app, &orphans, u64::MAX).await;
         dir = app.stop().await;
     }
@@ -350,7 +350,7 @@ async fn beside(dir: &Path) -> TestApp {
 }
 
 /// Appends as an engine does, with a new snapshot for each attempt, until it succeeds.
-async fn append_at_last(app: &TestApp, writer: &Writer<'_>, ids: std::ops::Range<i64>) {
+async fn append_at_last(app: &TestApp, writer: &TestTable<'_>, ids: std::ops::Range<i64>) {
     for _ in 0..100 {
         let commit = writer.prepare_append(ids.clone()).await.body().clone();
         let (status, body) = app.send(Method::POST, TABLE, Some(commit)).await;
@@ -370,7 +370,7 @@ async fn two_servers_on_one_database_commit_to_one_table_and_nothing_is_lost() {
     }
     first.table().await;
     let second = beside(first.dir.path()).await;
-    let (a, b) = (Writer::new(&first), Writer::new(&second));
+    let (a, b) = (TestTable::simple(&first), TestTable::simple(&second));
     let ours = async {
         for i in 0..15 {
             append_at_last(&first, &a, i * 10..i * 10 + 5).await;
@@ -395,7 +395,7 @@ async fn a_server_that_hangs_is_taken_for_dead_and_then_changes_nothing() {
         return;
     }
     app.table().await;
-    let commit = Writer::new(&app).prepare_append(60..65).await.body().clone();
+    let commit = TestTable::simple(&app).prepare_append(60..65).await.body().clone();
     let dir = app.stop().await;
     let mut victim = Victim::start(dir.path(), "").await;
     let signal = |name: &str| {
@@ -420,6 +420,6 @@ async fn a_server_that_hangs_is_taken_for_dead_and_then_changes_nothing() {
         tokio::time::sleep(Duration::from_millis(25)).await;
     }
     assert!(!status.expect("it has ended").success());
-    Writer::new(&app).append(0..5).await;
-    assert_eq!(Writer::new(&app).ids().await.expect("ids"), (0..5).collect::<Vec<_>>());
+    TestTable::simple(&app).append_ids(0..5).await;
+    assert_eq!(TestTable::simple(&app).ids().await.expect("ids"), (0..5).collect::<Vec<_>>());
 }

@@ -1,13 +1,13 @@
 //! The life of tables: drop and undrop, protection, unregister, retention of metadata files; and SQL functions in the catalog.
 
 use esker_catalog::deletion::sweep;
-use esker_tests::{TestApp, Writer, schema_json};
+use esker_tests::{TestApp, TestTable, schema_json};
 use esker_types::now_ms;
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
 use crate::commits::walk;
-use crate::details::view;
+use crate::rest_contract::view;
 
 const TABLES: &str = "/v1/default/namespaces/n/tables";
 const TABLE: &str = "/v1/default/namespaces/n/tables/t";
@@ -18,8 +18,8 @@ const DAY: i64 = 24 * 3600 * 1000;
 async fn a_dropped_table_comes_back_whole_even_after_its_name_was_taken() {
     let app = TestApp::start().await;
     app.table().await;
-    let writer = Writer::new(&app);
-    writer.append(0..5).await;
+    let writer = TestTable::simple(&app);
+    writer.append_ids(0..5).await;
     app.ok(Method::DELETE, &format!("{TABLE}?purgeRequested=true"), None).await;
     app.ok(Method::POST, TABLES, Some(json!({"name": "t", "schema": schema_json()}))).await;
     // Housekeeping and sweeps must not touch the table before its undrop period ends.
@@ -42,7 +42,7 @@ async fn a_dropped_table_comes_back_whole_even_after_its_name_was_taken() {
 async fn the_files_of_a_drop_without_purge_stay_when_its_time_is_over() {
     let app = TestApp::start().await;
     app.table().await;
-    Writer::new(&app).append(0..5).await;
+    TestTable::simple(&app).append_ids(0..5).await;
     let before = walk(app.dir.path()).len();
     app.ok(Method::DELETE, TABLE, None).await;
     assert_eq!(app.catalog().expire_drops(now_ms() + 8 * DAY).await.expect("ended"), 1);
@@ -73,8 +73,8 @@ async fn what_is_protected_is_not_dropped_until_the_protection_is_lifted() {
 async fn an_unregistered_table_is_handed_over_with_its_last_state_and_takes_no_more_commits() {
     let app = TestApp::start().await;
     app.table().await;
-    let writer = Writer::new(&app);
-    writer.append(0..5).await;
+    let writer = TestTable::simple(&app);
+    writer.append_ids(0..5).await;
     let prepared = writer.prepare_append(5..7).await;
     let last = app.ok(Method::GET, TABLE, None).await;
     let handed = app.ok(Method::POST, &format!("{TABLE}/unregister"), None).await;
@@ -90,10 +90,10 @@ async fn an_unregistered_table_is_handed_over_with_its_last_state_and_takes_no_m
 async fn registering_with_overwrite_points_the_name_at_another_state_in_one_step() {
     let app = TestApp::start().await;
     app.table().await;
-    let writer = Writer::new(&app);
-    writer.append(0..5).await;
+    let writer = TestTable::simple(&app);
+    writer.append_ids(0..5).await;
     let early = app.ok(Method::GET, TABLE, None).await["metadata-location"].clone();
-    writer.append(5..9).await;
+    writer.append_ids(5..9).await;
     let register = "/v1/default/namespaces/n/register";
     let body = json!({"name": "t", "metadata-location": early});
     assert_eq!(app.refused(Method::POST, register, Some(body.clone())).await.0, 409);
@@ -113,9 +113,9 @@ async fn old_metadata_files_go_through_quarantine_where_the_table_says_so() {
         json!({"write.metadata.delete-after-commit.enabled": "true", "write.metadata.previous-versions-max": "2"});
     app.namespace().await;
     app.ok(Method::POST, TABLES, Some(create)).await;
-    let writer = Writer::new(&app);
+    let writer = TestTable::simple(&app);
     for i in 0..6 {
-        writer.append(i..i + 1).await;
+        writer.append_ids(i..i + 1).await;
     }
     let files = || walk(app.dir.path()).into_iter().filter(|f| f.ends_with(".metadata.json")).count();
     assert_eq!(files(), 7, "in quarantine, still there");

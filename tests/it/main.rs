@@ -1,45 +1,76 @@
-//! The integration tests, in one binary. Each module has one subject, which its first line names.
+//! The integration tests, in one binary. Each module has one subject, which the line above it and its own first line name.
 
-mod answers;
+// Examples of requests and answers, which the contracts in `api/` describe.
 mod api_examples;
+// Policies, and the jobs that the autopilot enqueues.
 mod autopilot;
+// Requests, files, disks and ports that are wrong.
 mod bad_input;
+// Branches, tags, rollback, and publishing of staged snapshots.
+mod branches_and_tags;
+// Check jobs, and the damage that they find.
 mod check;
+// The command line.
 mod cli;
+// Commits to one table: conflicts, time-outs, and the checks that each must pass.
 mod commits;
+// Compactions, and their undo.
 mod compaction;
-mod conversions;
-mod cut;
-mod details;
+// Random histories of a whole server: kills, restores, maintenance.
 mod disasters;
+// Erasure of deleted rows from storage.
 mod erasure;
+// The outbox and its receivers.
 mod events;
+// Snapshot expiry, quarantine, sweep, and the undo of an expiry.
 mod expiry;
+// One unreadable table, bad property or panic, and the work that goes on beside it.
+mod fault_isolation;
+// Random histories of one table against a model.
 mod histories;
+// Tables that are legal but rare, or slightly illegal.
+mod irregular_tables;
+// The job queue.
 mod jobs;
+// Kills of a real process at named points.
 mod kills;
-mod lenient;
+// The crate boundary below which manifests are handled.
+mod layering;
+// Drop, undrop, protection, unregister, and functions.
 mod lifecycle;
-mod listed;
+// The manifests job.
 mod manifests;
-mod moved;
-mod nested;
-mod ops;
+// Data files without some columns, field ids or statistics.
+mod missing_columns;
+// Authentication, health, metrics, and a stop in order.
+mod operations;
+// Orphan scans.
 mod orphans;
-mod page;
+// The identity of a partition.
 mod partitions;
-mod planning;
+// Queries through Flight SQL: deletes, concurrent changes, admission.
 mod queries;
+// Recovery after the state database was lost, restored or copied.
 mod recovery;
-mod refs;
-mod semantics;
-mod sickness;
-mod spelled;
-mod statements;
+// Recovery of tables and views whose metadata moved meanwhile.
+mod recovery_after_moves;
+// Details of the Iceberg REST catalog that clients depend on.
+mod rest_contract;
+// Server-side scan planning.
+mod scan_planning;
+// Answers of SQL statements.
+mod sql;
+// The statistics job.
 mod statistics;
+// Stores that throttle or are unreachable.
 mod storage;
-mod subqueries;
+// Commits to several tables.
 mod transactions;
+// Variants in SQL and in files.
 mod variants;
+// Types and features of format version 3.
 mod version3;
+// Several warehouses on one server, and the locations of tables.
 mod warehouses;
+// The web page.
+mod web_page;

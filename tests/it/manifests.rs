@@ -4,23 +4,23 @@ use std::collections::HashMap;
 
 use esker_format::ManifestFile;
 use esker_table::{Manifests, load_manifests};
-use esker_tests::{Lake, TestApp};
+use esker_tests::{TestApp, TestTable};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-async fn manifests(lake: &Lake<'_>) -> Vec<ManifestFile> {
+async fn manifests(lake: &TestTable<'_>) -> Vec<ManifestFile> {
     let metadata = lake.metadata().await;
     let source = Manifests::new(lake.catalog().storage().clone(), 0);
     load_manifests(&source, metadata.current_snapshot().expect("a snapshot")).await.expect("manifests")
 }
 
-async fn planned(app: &TestApp, lake: &Lake<'_>) -> Value {
+async fn planned(app: &TestApp, lake: &TestTable<'_>) -> Value {
     let path = format!("{}?dry-run=true", lake.management_path("manifests"));
     app.ok(Method::POST, &path, Some(json!({}))).await
 }
 
 /// Returns the first row id of each data file, by path.
-async fn row_ids(lake: &Lake<'_>) -> HashMap<String, Option<i64>> {
+async fn row_ids(lake: &TestTable<'_>) -> HashMap<String, Option<i64>> {
     let live = lake.live(&lake.metadata().await).await;
     live.data.iter().map(|f| (f.file.file_path.clone(), f.first_row_id)).collect()
 }
@@ -31,7 +31,7 @@ async fn many_manifests_become_few_that_are_about_few_partitions_each() {
     for version in [1, 2, 3] {
         // Small manifests, so that the job writes several.
         let properties = json!({"commit.manifest.target-size-bytes": "9000"});
-        let lake = Lake::create(&app, &format!("m{version}"), version, true, properties).await;
+        let lake = TestTable::create(&app, &format!("m{version}"), version, true, properties).await;
         for i in 0..12 {
             let row = |p: i32| (i64::from(p) * 100 + i, format!("s{i}"), p, None);
             lake.append(&[row(0), row(1), row(2)]).await;

@@ -9,7 +9,7 @@ use arrow::array::{
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Field, Fields, Schema};
 use esker_format::{BoundBytes, BoundMap, DataContentType, Value as Cell};
-use esker_tests::{Lake, TestApp, text_cells};
+use esker_tests::{TestApp, TestTable, text_cells};
 use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::properties::WriterProperties;
@@ -44,7 +44,7 @@ fn inner(ty: &DataType) -> Fields {
 
 /// Creates a table of format version 3 with a struct, a list and a map of structs, and three rows; then adds a field with a
 /// default to each.
-async fn evolved<'a>(app: &'a TestApp, name: &str) -> Lake<'a> {
+async fn evolved<'a>(app: &'a TestApp, name: &str) -> TestTable<'a> {
     let fields = json!([
         {"id": 1, "name": "id", "required": false, "type": "long"},
         {"id": 2, "name": "s", "required": false, "type": {"type": "struct", "fields": [
@@ -54,7 +54,7 @@ async fn evolved<'a>(app: &'a TestApp, name: &str) -> Lake<'a> {
         {"id": 4, "name": "m", "required": false, "type": {"type": "map", "key-id": 8, "key": "string", "value-id": 9,
             "value-required": false, "value": {"type": "struct", "fields": [{"id": 10, "name": "c", "required": false, "type": "int"}]}}},
     ]);
-    let lake = Lake::create_with_schema(app, name, fields, json!([]), json!({"format-version": "3"})).await;
+    let lake = TestTable::create_with_schema(app, name, fields, json!([]), json!({"format-version": "3"})).await;
     let metadata = lake.metadata().await;
     let schema = lake.arrow_schema().await;
     let nulls = || Some(NullBuffer::from(vec![true, false, true]));
@@ -127,7 +127,7 @@ async fn a_default_at_any_depth_is_what_older_rows_have_and_what_a_compaction_wr
 }
 
 /// Commits an equality delete on the field `x` of the struct `s`.
-async fn delete_where_x(lake: &Lake<'_>, x: Option<i32>) {
+async fn delete_where_x(lake: &TestTable<'_>, x: Option<i32>) {
     let schema = lake.metadata().await.current_schema().clone();
     let (s, field) = (schema.field_by_name("s").expect("s").id, schema.field_by_name("s.x").expect("s.x").id);
     let fields: Fields = vec![with_id("x", DataType::Int32, field)].into();
@@ -167,7 +167,7 @@ async fn names_stand_for_fields_at_every_depth_in_files_without_ids() {
         {"id": 3, "name": "l", "required": false, "type": {"type": "list", "element-id": 6, "element": "int", "element-required": false}},
         {"id": 7, "name": "e", "required": false, "type": {"type": "list", "element-id": 8, "element": "int", "element-required": false}},
     ]);
-    let lake = Lake::create_with_schema(&app, "t", fields, json!([]), json!({"format-version": "2"})).await;
+    let lake = TestTable::create_with_schema(&app, "t", fields, json!([]), json!({"format-version": "2"})).await;
     let bare = |name: &str, ty: DataType| Field::new(name, ty, true);
     // The element of one list has another name than in the table; that of the other only lacks its id.
     let (item, element) = (Arc::new(bare("item", DataType::Int32)), Arc::new(bare("element", DataType::Int32)));
@@ -228,7 +228,7 @@ async fn a_compaction_does_not_count_what_no_manifest_counted() {
         {"id": 2, "name": "x", "required": false, "type": "double"},
         {"id": 3, "name": "s", "required": false, "type": of_s},
     ]);
-    let lake = Lake::create_with_schema(&app, "t", fields, json!([]), json!({"format-version": "2"})).await;
+    let lake = TestTable::create_with_schema(&app, "t", fields, json!([]), json!({"format-version": "2"})).await;
     let small = json!({"write.parquet.compression-codec": "uncompressed", "write.parquet.row-group-size-bytes": "60000"});
     lake.update(json!([{"action": "set-properties", "updates": small}])).await;
     let schema = lake.arrow_schema().await;
@@ -266,7 +266,7 @@ async fn bounds_are_never_taken_for_values() {
         {"id": 2, "name": "t", "required": false, "type": "timestamp_ns"},
         {"id": 3, "name": "n", "required": false, "type": "int"},
     ]);
-    let lake = Lake::create_with_schema(&app, "t", fields, json!([]), json!({"format-version": "3"})).await;
+    let lake = TestTable::create_with_schema(&app, "t", fields, json!([]), json!({"format-version": "3"})).await;
     let schema = lake.arrow_schema().await;
     let noon = 1_718_452_392_000_000_000_i64;
     let columns: Vec<ArrayRef> = vec![
@@ -302,7 +302,7 @@ async fn a_partition_says_what_a_column_is_that_a_file_lacks_and_no_other() {
         {"id": 2, "name": "p", "required": false, "type": "int"},
     ]);
     let spec = json!([{"source-id": 2, "field-id": 1000, "name": "p", "transform": "identity"}]);
-    let lake = Lake::create_with_schema(&app, "t", fields, spec, json!({"format-version": "2"})).await;
+    let lake = TestTable::create_with_schema(&app, "t", fields, spec, json!({"format-version": "2"})).await;
     let mut files = Vec::new();
     for (id, own, partition) in [(1, None, Some(7)), (2, Some(8), Some(8)), (3, None, None), (4, Some(9), Some(10))] {
         let mut fields = vec![with_id("id", DataType::Int64, 1)];

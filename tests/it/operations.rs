@@ -1,9 +1,9 @@
-//! Operations: authentication, health, metrics, paging, and a stop in order.
+//! Operations: authentication, health, metrics, and a stop in order.
 
 use std::time::Duration;
 
 use esker_state::{JobFilter, JobState};
-use esker_tests::{TestApp, Writer};
+use esker_tests::{TestApp, TestTable};
 use reqwest::Method;
 use serde_json::json;
 
@@ -24,9 +24,9 @@ async fn every_route_but_the_probes_wants_a_principal() {
 async fn health_is_told_by_json_metrics_and_page() {
     let app = TestApp::start().await;
     app.table().await;
-    let writer = Writer::new(&app);
+    let writer = TestTable::simple(&app);
     for i in 0..12 {
-        writer.append(i..i + 1).await;
+        writer.append_ids(i..i + 1).await;
     }
     let health = app.ok(Method::GET, "/api/v1/warehouses/default/namespaces/n/tables/t/health", None).await;
     assert_eq!(health["findings"][0]["code"], "small-files");
@@ -44,31 +44,12 @@ async fn health_is_told_by_json_metrics_and_page() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lists_page_through_everything_once() {
-    let app = TestApp::start().await;
-    app.table().await;
-    for i in 0..7 {
-        app.ok(Method::POST, "/v1/default/namespaces", Some(json!({"namespace": [format!("x{i}")]}))).await;
-    }
-    let (mut seen, mut token) = (Vec::new(), String::new());
-    loop {
-        let page = app.ok(Method::GET, &format!("/v1/default/namespaces?pageSize=3&pageToken={token}"), None).await;
-        seen.extend(page["namespaces"].as_array().expect("a list").iter().map(|n| n[0].as_str().expect("a name").to_owned()));
-        match page["next-page-token"].as_str() {
-            Some(next) => token = next.to_owned(),
-            None => break,
-        }
-    }
-    assert_eq!(seen, ["n", "x0", "x1", "x2", "x3", "x4", "x5", "x6"]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_stops_finishes_what_it_began() {
     let app = TestApp::start().await;
     app.table().await;
-    let writer = Writer::new(&app);
+    let writer = TestTable::simple(&app);
     for i in 0..6 {
-        writer.append(i..i + 1).await;
+        writer.append_ids(i..i + 1).await;
     }
     app.ok(Method::POST, "/api/v1/warehouses/default/namespaces/n/tables/t/compact", Some(json!({}))).await;
     let TestApp { server, dir, .. } = app;
@@ -87,10 +68,4 @@ async fn a_server_that_stops_finishes_what_it_began() {
     };
     assert_eq!((job.state, job.worker_losses), (JobState::Succeeded, 0));
     again.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_shape_of_the_config_response_is_fixed() {
-    let app = TestApp::start().await;
-    insta::assert_json_snapshot!(app.ok(Method::GET, "/v1/config?warehouse=default", None).await);
 }

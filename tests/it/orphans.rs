@@ -4,7 +4,7 @@ use std::fs::File;
 use std::time::{Duration, SystemTime};
 
 use esker_catalog::deletion::sweep;
-use esker_tests::{Lake, TestApp, Writer};
+use esker_tests::{TestApp, TestTable};
 use esker_types::now_ms;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 const HOUR: i64 = 3600 * 1000;
 
 /// Creates a file in the table's location that was last modified some days ago. Returns its URI.
-fn old_file(location: &str, name: &str, days: u64) -> String {
+pub(crate) fn old_file(location: &str, name: &str, days: u64) -> String {
     let path = format!("{location}/{name}");
     std::fs::create_dir_all(std::path::Path::new(&path[7..]).parent().expect("a parent")).expect("made");
     std::fs::write(&path[7..], "left over").expect("written");
@@ -34,13 +34,13 @@ fn age(app: &TestApp) {
 }
 
 /// Runs a second orphan scan of a table of the namespace `lake`, as if a day had passed since the first. Returns the job.
-async fn second_look(app: &TestApp, name: &str) -> Value {
+pub(crate) async fn second_scan(app: &TestApp, name: &str) -> Value {
     let tables = app.catalog().tables().await.expect("tables");
     let id = tables.into_iter().find(|row| row.name.to_string() == format!("lake.{name}")).expect("there").id;
     let all = crate::commits::walk(&app.dir.path().join("warehouse"));
     let all: Vec<String> = all.into_iter().map(|path| format!("file://{path}")).collect();
     app.catalog().state().quarantine().record_orphan_candidates(id, &all, now_ms() - 25 * HOUR).await.expect("seen");
-    Lake::open(app, name).run_job("orphans", json!({})).await
+    TestTable::open(app, name).run_job("orphans", json!({})).await
 }
 
 async fn explained(app: &TestApp, path: &str) -> Value {
@@ -51,19 +51,19 @@ async fn explained(app: &TestApp, path: &str) -> Value {
 async fn an_orphan_goes_after_two_looks_a_day_apart_and_can_be_had_back() {
     let app = TestApp::start().await;
     app.table().await;
-    let writer = Writer::new(&app);
+    let writer = TestTable::simple(&app);
     for i in 0..3 {
-        writer.append(i * 10..i * 10 + 10).await;
+        writer.append_ids(i * 10..i * 10 + 10).await;
     }
     let location = writer.metadata().await.location;
     let orphan = old_file(&location, "data/a=1/lost.parquet", 5);
     let young = old_file(&location, "data/young.parquet", 2);
     // Hadoop's local file system writes a checksum file for each file.
-    let of_table = writer.data_files().await.remove(0);
+    let of_table = writer.data_paths().await.remove(0);
     let (directory, name) = of_table[location.len() + 1..].rsplit_once('/').expect("a directory");
     let checksum = old_file(&location, &format!("{directory}/.{name}.crc"), 9);
     // The table's own files are never orphans, however old they are.
-    for file in writer.data_files().await {
+    for file in writer.data_paths().await {
         let file = File::options().write(true).open(&file[7..]).expect("opened");
         file.set_modified(SystemTime::now() - Duration::from_secs(9 * 24 * 3600)).expect("set");
     }
@@ -113,8 +113,8 @@ async fn an_orphan_goes_after_two_looks_a_day_apart_and_can_be_had_back() {
 async fn a_quarantined_orphan_that_a_commit_came_to_need_is_released() {
     let app = TestApp::start().await;
     app.table().await;
-    let writer = Writer::new(&app);
-    writer.append(0..5).await;
+    let writer = TestTable::simple(&app);
+    writer.append_ids(0..5).await;
     // A slow writer: its files are days old when it commits them.
     let late = writer.prepare_append(100..105).await;
     let location = writer.metadata().await.location;
@@ -123,7 +123,7 @@ async fn a_quarantined_orphan_that_a_commit_came_to_need_is_released() {
         .await
         .expect("listed");
     let all: Vec<esker_storage::ListedObject> = all;
-    let live = writer.data_files().await;
+    let live = writer.data_paths().await;
     let waiting: Vec<String> = all
         .into_iter()
         .map(|f| f.uri)
@@ -146,8 +146,8 @@ async fn a_quarantined_orphan_that_a_commit_came_to_need_is_released() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_is_explained() {
     let app = TestApp::start().await;
-    let writer = Writer::six_files(&app).await;
-    let old = writer.data_files().await.remove(0);
+    let writer = TestTable::six_files(&app).await;
+    let old = writer.data_paths().await.remove(0);
     let found = explained(&app, &old).await;
     assert_eq!((&found["table"], &found["held_by"][0]["refs"]), (&json!("n.t"), &json!(["main"])), "{found}");
     let job = app.job("compact", json!({})).await;
@@ -173,12 +173,12 @@ async fn a_file_is_explained() {
 async fn an_inventory_takes_the_place_of_the_listing() {
     let app = TestApp::start().await;
     app.table().await;
-    let writer = Writer::new(&app);
-    writer.append(0..5).await;
+    let writer = TestTable::simple(&app);
+    writer.append_ids(0..5).await;
     let location = writer.metadata().await.location;
     old_file(&location, "data/not in the inventory.parquet", 5);
     let lost = old_file(&location, "data/lost here.parquet", 5);
-    let live = writer.data_files().await.remove(0);
+    let live = writer.data_paths().await.remove(0);
     let row = |uri: &str| format!("{},9,2024-01-01T00:00:00Z\n", uri.trim_start_matches("file:///").replace(' ', "%20"));
     let text = format!("key,size,last_modified_date\n{}{}", row(&lost), row(&live));
     let inventory = format!("file://{}/warehouse/inventory.csv", app.dir.path().display());
@@ -197,8 +197,8 @@ async fn an_inventory_takes_the_place_of_the_listing() {
 async fn where_the_catalog_is_behind_its_files_nothing_is_an_orphan() {
     let app = TestApp::start().await;
     app.table().await;
-    let writer = Writer::new(&app);
-    writer.append(0..5).await;
+    let writer = TestTable::simple(&app);
+    writer.append_ids(0..5).await;
     let location = writer.metadata().await.location;
     old_file(&location, "data/lost.parquet", 5);
     old_file(&location, "metadata/00007-01890a5d.metadata.json", 5);
@@ -211,13 +211,13 @@ async fn where_the_catalog_is_behind_its_files_nothing_is_an_orphan() {
 async fn a_file_that_another_table_refers_to_is_no_orphan_wherever_it_lies() {
     let app = TestApp::start().await;
     let (own, other) =
-        (Lake::create(&app, "own", 2, false, json!({})).await, Lake::create(&app, "other", 2, false, json!({})).await);
+        (TestTable::create(&app, "own", 2, false, json!({})).await, TestTable::create(&app, "other", 2, false, json!({})).await);
     let location = own.metadata().await.location;
     other.append_at(&format!("{location}/data/of-other.parquet"), &[(1, "x".to_owned(), 0, None)]).await;
     old_file(&location, "data/lost.parquet", 9);
     age(&app);
     assert_eq!(own.preview_orphans().await["named"].as_array().expect("a list").len(), 1, "only what nobody refers to");
-    let job = second_look(&app, "own").await;
+    let job = second_scan(&app, "own").await;
     assert_eq!((&job["outcome"]["quarantined_files"], &job["outcome"]["waiting"]), (&json!(1), &json!(0)), "{job}");
     let swept = sweep(app.catalog(), now_ms() + 25 * HOUR).await.expect("swept");
     assert_eq!((swept.deleted, swept.released), (1, 0));
@@ -228,11 +228,11 @@ async fn a_file_that_another_table_refers_to_is_no_orphan_wherever_it_lies() {
 async fn a_quarantined_orphan_that_another_table_came_to_refer_to_is_released() {
     let app = TestApp::start().await;
     let (own, other) =
-        (Lake::create(&app, "own", 2, false, json!({})).await, Lake::create(&app, "other", 2, false, json!({})).await);
+        (TestTable::create(&app, "own", 2, false, json!({})).await, TestTable::create(&app, "other", 2, false, json!({})).await);
     let location = own.metadata().await.location;
     let (late, lost) = (format!("{location}/data/late.parquet"), old_file(&location, "data/lost.parquet", 9));
     old_file(&location, "data/late.parquet", 9);
-    assert_eq!(second_look(&app, "own").await["outcome"]["quarantined_files"], 2);
+    assert_eq!(second_scan(&app, "own").await["outcome"]["quarantined_files"], 2);
     other.append_at(&late, &[(1, "x".to_owned(), 0, None)]).await;
     let swept = sweep(app.catalog(), now_ms() + 25 * HOUR).await.expect("swept");
     assert_eq!((swept.deleted, swept.released, swept.sick_tables), (1, 1, 0));
@@ -244,7 +244,7 @@ async fn a_quarantined_orphan_that_another_table_came_to_refer_to_is_released() 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_dropped_table_left_in_an_earlier_location_is_no_orphan_of_the_next_one_there() {
     let app = TestApp::start().await;
-    let moved = Lake::create(&app, "moved", 2, false, json!({})).await;
+    let moved = TestTable::create(&app, "moved", 2, false, json!({})).await;
     moved.update(json!([{"action": "set-location", "location": place(&app, "first")}])).await;
     moved.append(&[(1, "x".to_owned(), 0, None)]).await;
     moved.update(json!([{"action": "set-location", "location": place(&app, "second")}])).await;
@@ -252,7 +252,7 @@ async fn what_a_dropped_table_left_in_an_earlier_location_is_no_orphan_of_the_ne
     let create = json!({"name": "next", "schema": esker_tests::schema_json(), "location": place(&app, "first")});
     app.ok(Method::POST, "/v1/default/namespaces/lake/tables", Some(create)).await;
     age(&app);
-    let job = second_look(&app, "next").await;
+    let job = second_scan(&app, "next").await;
     assert_eq!((&job["state"], &job["outcome"]["orphans"]), (&json!("succeeded"), &json!(0)), "{job}");
     sweep(app.catalog(), now_ms() + 25 * HOUR).await.expect("swept");
     let dropped = app.catalog().dropped_tables().await.expect("listed").remove(0).row;
@@ -265,29 +265,29 @@ async fn what_a_dropped_table_left_in_an_earlier_location_is_no_orphan_of_the_ne
 async fn a_table_that_cannot_be_read_stops_the_look_for_orphans_where_it_has_files_and_nowhere_else() {
     let app = TestApp::start().await;
     for name in ["own", "other", "apart"] {
-        Lake::create(&app, name, 2, false, json!({})).await.append(&[(1, "x".to_owned(), 0, None)]).await;
+        TestTable::create(&app, name, 2, false, json!({})).await.append(&[(1, "x".to_owned(), 0, None)]).await;
     }
-    let other = Lake::open(&app, "other");
-    let own_location = Lake::open(&app, "own").metadata().await.location;
+    let other = TestTable::open(&app, "other");
+    let own_location = TestTable::open(&app, "own").metadata().await.location;
     other.append_at(&format!("{own_location}/data/of-other.parquet"), &[(2, "y".to_owned(), 0, None)]).await;
     for name in ["own", "apart"] {
-        old_file(&Lake::open(&app, name).metadata().await.location, "data/lost.parquet", 9);
+        old_file(&TestTable::open(&app, name).metadata().await.location, "data/lost.parquet", 9);
     }
     age(&app);
     // The first scan records the extents of each table.
-    assert_eq!(Lake::open(&app, "own").preview_orphans().await["named"].as_array().expect("a list").len(), 1);
+    assert_eq!(TestTable::open(&app, "own").preview_orphans().await["named"].as_array().expect("a list").len(), 1);
     other.append(&[(3, "z".to_owned(), 0, None)]).await;
     let list = other.metadata().await.current_snapshot().and_then(|snapshot| snapshot.manifest_list.clone());
     let list = list.expect("a manifest list")[7..].to_owned();
     let bytes = std::fs::read(&list).expect("read");
     std::fs::write(&list, b"damaged").expect("written");
-    let job = second_look(&app, "own").await;
+    let job = second_scan(&app, "own").await;
     let error = job["error"].as_str().expect("an error");
     assert!(error.contains("lake.other"), "{error}");
-    let job = second_look(&app, "apart").await;
+    let job = second_scan(&app, "apart").await;
     assert_eq!(job["outcome"]["quarantined_files"], 1, "{job}");
     std::fs::write(&list, bytes).expect("mended");
-    let job = second_look(&app, "own").await;
+    let job = second_scan(&app, "own").await;
     assert_eq!(job["outcome"]["quarantined_files"], 1, "{job}");
 }
 
@@ -296,8 +296,8 @@ async fn a_table_that_cannot_be_read_stops_the_look_for_orphans_where_it_has_fil
 async fn a_name_that_no_location_can_have_stops_no_listing_and_is_no_orphan() {
     let app = TestApp::start().await;
     app.table().await;
-    let writer = Writer::new(&app);
-    writer.append(0..10).await;
+    let writer = TestTable::simple(&app);
+    writer.append_ids(0..10).await;
     let location = writer.metadata().await.location;
     let orphan = old_file(&location, "data/lost.parquet", 5);
     let odd = ["data/a\tb.parquet", "data/a#b.parquet", "data/a?b.parquet", "tab\there/c.parquet"];

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array, StringArray};
 use esker_format::{BoundBytes, DataFile, PrimitiveType, Value as Cell};
-use esker_tests::{Lake, PositionDeleteScope, TestApp};
+use esker_tests::{PositionDeleteScope, TestApp, TestTable};
 use esker_types::now_ms;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -60,9 +60,10 @@ fn field_of(transform: &str) -> &'static str {
 /// Creates a table with three files of two rows for each value of `p`, partitioned by a transform of `p`.
 ///
 /// The files of different partitions alternate.
-async fn beside_one_another<'a>(app: &'a TestApp, name: &str, transform: &str, values: &[Option<&str>]) -> Lake<'a> {
+async fn beside_one_another<'a>(app: &'a TestApp, name: &str, transform: &str, values: &[Option<&str>]) -> TestTable<'a> {
     let fields = json!([optional(1, "id", "long"), optional(2, "p", "string")]);
-    let lake = Lake::create_with_schema(app, name, fields, partitioned(&[(2, field_of(transform), transform)]), json!({})).await;
+    let lake =
+        TestTable::create_with_schema(app, name, fields, partitioned(&[(2, field_of(transform), transform)]), json!({})).await;
     let cut = |v: &str| text(&if transform == "identity" { v.to_owned() } else { v.chars().take(4).collect::<String>() });
     for i in 0..3 {
         for (k, value) in values.iter().enumerate() {
@@ -76,7 +77,7 @@ async fn beside_one_another<'a>(app: &'a TestApp, name: &str, transform: &str, v
 }
 
 /// Returns count and sum of the rows by `p`, and the number of live files by partition.
-async fn seen(lake: &Lake<'_>, name: &str) -> (Vec<Vec<String>>, BTreeMap<String, usize>) {
+async fn seen(lake: &TestTable<'_>, name: &str) -> (Vec<Vec<String>>, BTreeMap<String, usize>) {
     let rows = lake.query(&format!("SELECT p, count(*), sum(id) FROM lake.{name} GROUP BY p ORDER BY p NULLS FIRST")).await;
     let mut partitions = BTreeMap::new();
     for file in lake.data_files().await {
@@ -118,7 +119,7 @@ async fn texts_that_look_like_two_fields_stay_in_their_partition() {
     let app = TestApp::start().await;
     let fields = json!([optional(1, "id", "long"), optional(2, "a", "string"), optional(3, "b", "string")]);
     let spec = partitioned(&[(2, "a", "identity"), (3, "b", "identity")]);
-    let lake = Lake::create_with_schema(&app, "two", fields, spec, json!({})).await;
+    let lake = TestTable::create_with_schema(&app, "two", fields, spec, json!({})).await;
     let values = [("1/b=2", "3"), ("1", "2/b=3")];
     for i in 0..6 {
         let (a, b) = values[i % 2];
@@ -137,9 +138,9 @@ async fn texts_that_look_like_two_fields_stay_in_their_partition() {
 }
 
 /// Creates a table partitioned by `c`, with one file from before and one from after `c` became a bigint.
-async fn promoted<'a>(app: &'a TestApp, name: &str) -> Lake<'a> {
+async fn promoted<'a>(app: &'a TestApp, name: &str) -> TestTable<'a> {
     let schema = |ty: &str| json!([optional(1, "id", "long"), optional(2, "c", ty), optional(3, "s", "string")]);
-    let lake = Lake::create_with_schema(app, name, schema("int"), partitioned(&[(2, "c", "identity")]), json!({})).await;
+    let lake = TestTable::create_with_schema(app, name, schema("int"), partitioned(&[(2, "c", "identity")]), json!({})).await;
     let old = lake.data_file(vec![longs(0..4), ints([5; 4]), texts(Some("old"), 4)], [Some(Cell::Int(5))]).await;
     lake.add([old], []).await;
     lake.evolve(schema("long")).await;
@@ -211,7 +212,7 @@ async fn every_job_works_on_a_table_whose_partition_column_was_promoted() {
 async fn a_manifest_of_before_a_promotion_and_one_of_after_become_one_that_is_read() {
     let app = TestApp::start().await;
     let schema = |ty: &str| json!([optional(1, "id", "long"), optional(2, "c", ty)]);
-    let lake = Lake::create_with_schema(&app, "merged", schema("int"), json!([]), json!({})).await;
+    let lake = TestTable::create_with_schema(&app, "merged", schema("int"), json!([]), json!({})).await;
     for i in 0..3 {
         let file = lake.data_file(vec![longs([i, i]), ints([i as i32, 7])], []).await;
         let other = lake.data_file(vec![longs([i + 10]), ints([i as i32 - 3])], []).await;
@@ -243,7 +244,7 @@ async fn a_manifest_of_before_a_promotion_and_one_of_after_become_one_that_is_re
 async fn files_of_a_spec_whose_column_was_dropped_are_rewritten_and_deleted_from() {
     let app = TestApp::start().await;
     let fields = json!([optional(1, "id", "long"), optional(2, "c", "int")]);
-    let lake = Lake::create_with_schema(
+    let lake = TestTable::create_with_schema(
         &app,
         "dropped",
         fields,
@@ -285,7 +286,7 @@ async fn files_of_a_spec_whose_column_was_dropped_are_rewritten_and_deleted_from
 async fn a_bound_that_is_nan_or_inverted_leaves_no_row_out() {
     let app = TestApp::start().await;
     let fields = json!([optional(1, "id", "long"), optional(2, "x", "double")]);
-    let lake = Lake::create_with_schema(&app, "odd", fields, json!([]), json!({})).await;
+    let lake = TestTable::create_with_schema(&app, "odd", fields, json!([]), json!({})).await;
     let bounds = [(f64::NAN, f64::NAN), (f64::NAN, 9.0), (9.0, 1.0), (1.0, f64::NAN)];
     for (i, (low, high)) in bounds.into_iter().enumerate() {
         let x: ArrayRef = Arc::new(Float64Array::from(vec![1.0, 9.0]));
@@ -306,7 +307,7 @@ async fn a_bound_that_is_nan_or_inverted_leaves_no_row_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn planned_scans_say_the_row_ids_that_files_inherit() {
     let app = TestApp::start().await;
-    let lake = Lake::create(&app, "lineage", 3, false, json!({})).await;
+    let lake = TestTable::create(&app, "lineage", 3, false, json!({})).await;
     let row = |id: i64| (id, "x".to_owned(), 0, None);
     lake.append(&[row(1), row(2), row(3)]).await;
     let first = lake.metadata().await.current_snapshot_id;
@@ -329,7 +330,7 @@ async fn planned_scans_say_the_row_ids_that_files_inherit() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_with_two_deletion_vectors_is_not_read_as_if_it_had_one() {
     let app = TestApp::start().await;
-    let lake = Lake::create(&app, "twice", 3, false, json!({})).await;
+    let lake = TestTable::create(&app, "twice", 3, false, json!({})).await;
     lake.append(&[(1, "a".to_owned(), 0, None), (2, "b".to_owned(), 0, None)]).await;
     lake.delete_by_position(&[1].into(), PositionDeleteScope::File).await;
     let metadata = lake.metadata().await;

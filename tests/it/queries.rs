@@ -1,16 +1,16 @@
 //! Queries through Flight SQL: deletes, concurrent changes, failed statements, and admission control.
 
-use esker_tests::{TestApp, Writer};
+use esker_tests::{TestApp, TestTable};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn position_and_equality_deletes_are_applied_and_unreadable_ones_are_an_error() {
     let app = TestApp::start().await;
     app.table().await;
-    let writer = Writer::new(&app);
-    writer.append(0..10).await;
-    let file = writer.data_files().await.remove(0);
+    let writer = TestTable::simple(&app);
+    writer.append_ids(0..10).await;
+    let file = writer.data_paths().await.remove(0);
     writer.delete_positions(&file, &[0, 3, 9]).await;
-    writer.append(100..103).await;
+    writer.append_ids(100..103).await;
     assert_eq!(writer.ids().await.expect("ids"), [1, 2, 4, 5, 6, 7, 8, 100, 101, 102]);
     writer.delete_positions(&file, &[1]).await;
     assert_eq!(writer.ids().await.expect("ids"), [2, 4, 5, 6, 7, 8, 100, 101, 102]);
@@ -104,7 +104,7 @@ async fn changes_beside_one_another_lose_nothing() {
     }
     expected.extend(5000..5004);
     expected.sort_unstable();
-    assert_eq!(Writer::new(&app).ids().await.expect("ids"), expected);
+    assert_eq!(TestTable::simple(&app).ids().await.expect("ids"), expected);
     assert!(updated.iter().chain(&deleted).filter(|ok| **ok).count() >= 2, "{updates:?} {deletes:?}");
 }
 
@@ -136,7 +136,7 @@ async fn a_failed_statement_leaves_no_files_behind() {
     let error = app.sql("INSERT INTO n.nope (id) VALUES (1)").await.expect_err("no such table");
     assert!(error.contains("nope"), "{error}");
     assert_eq!(files(&app), before);
-    assert_eq!(Writer::new(&app).ids().await.expect("ids"), [1]);
+    assert_eq!(TestTable::simple(&app).ids().await.expect("ids"), [1]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

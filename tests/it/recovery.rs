@@ -7,13 +7,13 @@ use std::path::Path;
 
 use esker_catalog::deletion::sweep;
 use esker_catalog::recovery::{Recovery, plan_recovery, recover};
-use esker_tests::{TestApp, Writer, postgres_url};
+use esker_tests::{TestApp, TestTable, postgres_url};
 use esker_types::now_ms;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::details::view;
 use crate::kills::binary;
+use crate::rest_contract::view;
 
 const TABLE: &str = "/v1/default/namespaces/n/tables/t";
 const MANAGE: &str = "/api/v1/warehouses/default/namespaces/n/tables/t";
@@ -64,10 +64,10 @@ async fn a_lost_database_is_made_again_from_the_ledger_and_the_metadata_files() 
     let body = json!({"updates": {"owner": "team"}});
     app.ok(Method::POST, "/v1/default/namespaces/n/properties", Some(body)).await;
     app.ok(Method::POST, "/v1/default/namespaces/n/views", Some(view("v"))).await;
-    Writer::new(&app).append(0..5).await;
+    TestTable::simple(&app).append_ids(0..5).await;
     app.catalog().write_ledger().await.expect("written");
     // This commit comes after the last writing of the ledger.
-    Writer::new(&app).append(5..9).await;
+    TestTable::simple(&app).append_ids(5..9).await;
     let (id, current) = (app.ok(Method::GET, TABLE, None).await["metadata"]["table-uuid"].clone(), metadata_location(&app).await);
     let ledger = std::fs::read(app.dir.path().join("warehouse/_esker/ledger.json")).expect("a ledger");
     let dir = app.stop().await;
@@ -83,7 +83,7 @@ async fn a_lost_database_is_made_again_from_the_ledger_and_the_metadata_files() 
     recover(app.catalog(), &plan, true).await.expect("recovered");
     assert_eq!(metadata_location(&app).await, current);
     assert_eq!(app.ok(Method::GET, TABLE, None).await["metadata"]["table-uuid"], id);
-    assert_eq!(Writer::new(&app).ids().await.expect("ids"), (0..9).collect::<Vec<_>>());
+    assert_eq!(TestTable::simple(&app).ids().await.expect("ids"), (0..9).collect::<Vec<_>>());
     let namespace = app.ok(Method::GET, "/v1/default/namespaces/n", None).await;
     assert_eq!(namespace["properties"]["owner"], "team");
     app.ok(Method::GET, "/v1/default/namespaces/n/views/v", None).await;
@@ -98,13 +98,13 @@ async fn a_restored_database_deletes_nothing_and_moves_on_to_what_was_committed_
     let backup = tempfile::tempdir().expect("a directory");
     let app = TestApp::start_with(|config| config.maintenance.grace_seconds = 0).await;
     app.table().await;
-    Writer::new(&app).append(0..5).await;
+    TestTable::simple(&app).append_ids(0..5).await;
     let dir = app.stop().await;
     copy_database(dir.path(), backup.path());
 
     let app = TestApp::restart(dir).await;
     for i in 1..4 {
-        Writer::new(&app).append(i * 5..i * 5 + 5).await;
+        TestTable::simple(&app).append_ids(i * 5..i * 5 + 5).await;
     }
     assert_eq!(app.job("compact", json!({"rewrite-all": true})).await["state"], "succeeded");
     let current = metadata_location(&app).await;
@@ -112,7 +112,7 @@ async fn a_restored_database_deletes_nothing_and_moves_on_to_what_was_committed_
     copy_database(backup.path(), dir.path());
 
     let app = TestApp::restart(dir).await;
-    assert_eq!(Writer::new(&app).ids().await.expect("ids").len(), 5, "the database is as it was");
+    assert_eq!(TestTable::simple(&app).ids().await.expect("ids").len(), 5, "the database is as it was");
     assert_nothing_is_deleted(&app).await;
     app.catalog().advance_epoch().await;
     assert_nothing_is_deleted(&app).await;
@@ -122,17 +122,17 @@ async fn a_restored_database_deletes_nothing_and_moves_on_to_what_was_committed_
     recover(app.catalog(), &planned, false).await.expect("pointers moved");
     assert_nothing_is_deleted(&app).await;
     recover(app.catalog(), &plan(&app, &[]).await, true).await.expect("reconciled");
-    assert_eq!(Writer::new(&app).ids().await.expect("ids"), (0..20).collect::<Vec<_>>());
+    assert_eq!(TestTable::simple(&app).ids().await.expect("ids"), (0..20).collect::<Vec<_>>());
     assert_eq!(app.job("expire", json!({"older-than-ms": now_ms(), "retain-last": 1})).await["state"], "succeeded");
     sweep(app.catalog(), now_ms() + YEAR).await.expect("swept");
-    assert_eq!(Writer::new(&app).ids().await.expect("ids"), (0..20).collect::<Vec<_>>());
+    assert_eq!(TestTable::simple(&app).ids().await.expect("ids"), (0..20).collect::<Vec<_>>());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_tips_none_is_guessed() {
     let app = TestApp::start().await;
     app.table().await;
-    Writer::new(&app).append(0..5).await;
+    TestTable::simple(&app).append_ids(0..5).await;
     let at = metadata_location(&app).await;
     let path = |uri: &str| uri.strip_prefix("file://").expect("a file").to_owned();
     let text = std::fs::read(path(&at)).expect("metadata");
@@ -177,11 +177,11 @@ async fn behind() -> Behind {
     let create = json!({"name": "u", "schema": esker_tests::schema_json()});
     app.ok(Method::POST, "/v1/default/namespaces/n/tables", Some(create)).await;
     app.ok(Method::POST, "/v1/default/namespaces/n/views", Some(view("v"))).await;
-    Writer::new(&app).append(1..2).await;
+    TestTable::simple(&app).append_ids(1..2).await;
     let dir = app.stop().await;
     copy_database(dir.path(), backup.path());
     let app = TestApp::restart(dir).await;
-    Writer::new(&app).append(2..3).await;
+    TestTable::simple(&app).append_ids(2..3).await;
     let lost = metadata_location(&app).await;
     let dir = app.stop().await;
     copy_database(backup.path(), dir.path());
@@ -215,19 +215,19 @@ async fn a_table_that_its_database_is_behind_of_takes_no_commit_and_others_go_on
     assert_nothing_is_deleted(&app).await;
     app.ok(Method::POST, OTHER, Some(set("a"))).await;
     app.ok(Method::POST, "/v1/default/namespaces/n/views", Some(view("w"))).await;
-    assert_eq!(Writer::new(&app).ids().await.expect("ids"), [1], "reads go on");
+    assert_eq!(TestTable::simple(&app).ids().await.expect("ids"), [1], "reads go on");
     // A restarted server refuses the commits too.
     let app = TestApp::restart(app.stop().await).await;
     assert_takes_no_commit(&app, &[&lost]).await;
     recover(app.catalog(), &plan(&app, &[]).await, false).await.expect("moved on");
     assert_eq!(metadata_location(&app).await, lost);
-    Writer::new(&app).append(3..4).await;
-    assert_eq!(Writer::new(&app).ids().await.expect("ids"), [1, 2, 3]);
+    TestTable::simple(&app).append_ids(3..4).await;
+    assert_eq!(TestTable::simple(&app).ids().await.expect("ids"), [1, 2, 3]);
     assert_nothing_is_deleted(&app).await;
     recover(app.catalog(), &plan(&app, &[]).await, true).await.expect("reconciled");
     let app = TestApp::restart(app.stop().await).await;
     assert_eq!(app.job("expire", json!({})).await["state"], "succeeded");
-    Writer::new(&app).append(4..5).await;
+    TestTable::simple(&app).append_ids(4..5).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -268,7 +268,7 @@ async fn two_chains() -> (TestApp, String, String) {
     std::fs::rename(&lost[7..], format!("{}.away", &lost[7..])).expect("out of sight");
     let app = TestApp::restart(dir).await;
     for i in 3..5 {
-        Writer::new(&app).append(i..i + 1).await;
+        TestTable::simple(&app).append_ids(i..i + 1).await;
     }
     let ours = metadata_location(&app).await;
     let dir = app.stop().await;
@@ -309,7 +309,7 @@ async fn of_a_chain_that_was_overtaken_the_tip_is_listed_and_a_person_decides() 
         recover(app.catalog(), &planned, true).await.expect("decided");
         let app = TestApp::restart(app.stop().await).await;
         assert_eq!(
-            (metadata_location(&app).await.as_str(), Writer::new(&app).ids().await.expect("ids")),
+            (metadata_location(&app).await.as_str(), TestTable::simple(&app).ids().await.expect("ids")),
             (chosen.as_str(), rows.clone())
         );
         let again = plan(&app, &[]).await;
@@ -320,11 +320,11 @@ async fn of_a_chain_that_was_overtaken_the_tip_is_listed_and_a_person_decides() 
         assert_eq!(files_of(&app), before, "still there");
         let orphans = app.ok(Method::POST, &format!("{MANAGE}/orphans?dry-run=true"), Some(json!({}))).await;
         assert_eq!((&orphans["orphans"], &orphans["young"]), (&json!(0), &json!(0)), "{orphans}");
-        Writer::new(&app).append(9..10).await;
+        TestTable::simple(&app).append_ids(9..10).await;
         let swept = sweep(app.catalog(), now_ms() + YEAR).await.expect("swept");
         // Each commit has a metadata file, a manifest list, a manifest and a data file.
         assert_eq!((swept.deleted, swept.released), (4 * set_aside as u64, 0), "{swept:?}");
-        assert_eq!(Writer::new(&app).ids().await.expect("ids"), [rows, vec![9]].concat());
+        assert_eq!(TestTable::simple(&app).ids().await.expect("ids"), [rows, vec![9]].concat());
     }
 }
 
@@ -339,13 +339,13 @@ async fn the_ledger_tells_of_a_restored_backup_where_the_epoch_had_no_time_to_mo
     app.table().await;
     let create = json!({"name": "u", "schema": esker_tests::schema_json()});
     app.ok(Method::POST, "/v1/default/namespaces/n/tables", Some(create)).await;
-    Writer::new(&app).append(1..2).await;
+    TestTable::simple(&app).append_ids(1..2).await;
     // Waits for the first round of housekeeping; the next is a minute later.
     while !app.dir.path().join("warehouse/_esker/ledger.json").exists() {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
     copy_database(app.dir.path(), backup.path());
-    Writer::new(&app).append(2..3).await;
+    TestTable::simple(&app).append_ids(2..3).await;
     let lost = metadata_location(&app).await;
     let dir = app.stop().await;
     copy_database(backup.path(), dir.path());
@@ -358,8 +358,8 @@ async fn the_ledger_tells_of_a_restored_backup_where_the_epoch_had_no_time_to_mo
     recover(app.catalog(), &plan(&app, &[]).await, true).await.expect("reconciled");
     let app = TestApp::restart(app.stop().await).await;
     assert_eq!(plan(&app, &[]).await.disagreement, None);
-    Writer::new(&app).append(3..4).await;
-    assert_eq!(Writer::new(&app).ids().await.expect("ids"), [1, 2, 3]);
+    TestTable::simple(&app).append_ids(3..4).await;
+    assert_eq!(TestTable::simple(&app).ids().await.expect("ids"), [1, 2, 3]);
 }
 
 /// A failed commit's metadata file is in quarantine or recorded as a pending output. Any other unknown file may be a commit.
@@ -367,7 +367,7 @@ async fn the_ledger_tells_of_a_restored_backup_where_the_epoch_had_no_time_to_mo
 async fn a_metadata_file_that_is_known_to_have_failed_is_no_tip() {
     let app = TestApp::start().await;
     app.table().await;
-    Writer::new(&app).append(0..5).await;
+    TestTable::simple(&app).append_ids(0..5).await;
     let at = metadata_location(&app).await;
     let mut json: Value = serde_json::from_slice(&std::fs::read(&at[7..]).expect("read")).expect("JSON");
     json["metadata-log"].as_array_mut().expect("a log").push(json!({"metadata-file": at, "timestamp-ms": now_ms()}));
@@ -417,17 +417,17 @@ async fn a_backup_made_under_a_running_writer_is_whole_and_a_server_on_it_knows_
     let backups = tempfile::tempdir().expect("a directory");
     let file = backups.path().join("backup.db");
     let (dir, to) = (app.dir.path().display().to_string(), file.display().to_string());
-    let writer = Writer::new(&app);
-    writer.append(0..1).await;
+    let writer = TestTable::simple(&app);
+    writer.append_ids(0..1).await;
     let (stop, stopped) = tokio::sync::oneshot::channel();
     let writing = async {
         let (mut next, mut stopped) = (1, stopped);
         while stopped.try_recv().is_err() {
-            writer.append(next..next + 1).await;
+            writer.append_ids(next..next + 1).await;
             next += 1;
         }
         // This commit comes after the backup in any case.
-        writer.append(next..next + 1).await;
+        writer.append_ids(next..next + 1).await;
         next + 1
     };
     let backing_up = async {
@@ -447,7 +447,7 @@ async fn a_backup_made_under_a_running_writer_is_whole_and_a_server_on_it_knows_
     assert!(done.status.success() && String::from_utf8_lossy(&done.stdout).contains("esker.db.before-"), "{done:?}");
 
     let app = TestApp::restart(kept).await;
-    let there = Writer::new(&app).ids().await.expect("ids");
+    let there = TestTable::simple(&app).ids().await.expect("ids");
     assert!(!there.is_empty() && there.len() < rows as usize, "{there:?} of {rows}");
     assert_eq!(there, (0..there.len() as i64).collect::<Vec<_>>(), "as it was at one moment");
     assert_takes_no_commit(&app, &["n.t"]).await;
@@ -457,7 +457,7 @@ async fn a_backup_made_under_a_running_writer_is_whole_and_a_server_on_it_knows_
     let done = cli(&["recover", "--reconcile", "--data-dir", &dir]).await;
     assert!(done.status.success() && String::from_utf8_lossy(&done.stdout).contains(&lost), "{done:?}");
     let app = TestApp::restart(dir_again).await;
-    assert_eq!(Writer::new(&app).ids().await.expect("ids"), (0..rows).collect::<Vec<_>>());
+    assert_eq!(TestTable::simple(&app).ids().await.expect("ids"), (0..rows).collect::<Vec<_>>());
     assert_eq!(app.job("expire", json!({})).await["state"], "succeeded");
-    Writer::new(&app).append(rows..rows + 1).await;
+    TestTable::simple(&app).append_ids(rows..rows + 1).await;
 }

@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 
 use esker_catalog::deletion::sweep;
 use esker_catalog::recovery::{plan_recovery, recover};
-use esker_tests::{TestApp, Writer, postgres_url};
+use esker_tests::{TestApp, TestTable, postgres_url};
 use esker_types::now_ms;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::commits::walk;
-use crate::details::view;
 use crate::recovery::{copy_database, metadata_location, plan};
+use crate::rest_contract::view;
 
 const TABLE: &str = "/v1/default/namespaces/n/tables/t";
 const VIEW: &str = "/v1/default/namespaces/n/views/v";
@@ -93,8 +93,8 @@ async fn refused(app: &TestApp, names: &str) {
 async fn one_row() -> (TestApp, String, String) {
     let app = TestApp::start_with(|config| config.maintenance.grace_seconds = 0).await;
     app.table().await;
-    let writer = Writer::new(&app);
-    writer.append(0..1).await;
+    let writer = TestTable::simple(&app);
+    writer.append_ids(0..1).await;
     let (root, own) = (format!("file://{}/warehouse", app.dir.path().display()), writer.metadata().await.location);
     (app, root, own)
 }
@@ -114,7 +114,7 @@ async fn a_database_from_before_a_table_moved_finds_what_was_committed_since() {
         for updates in &histories(&root, &own)[at].1 {
             commit(&app, updates).await;
             let next = rows.len() as i64;
-            Writer::new(&app).append(next..next + 1).await;
+            TestTable::simple(&app).append_ids(next..next + 1).await;
             rows.push(next);
         }
         let current = metadata_location(&app).await;
@@ -129,18 +129,18 @@ async fn a_database_from_before_a_table_moved_finds_what_was_committed_since() {
         let dir = app.stop().await;
         since.put_back(dir.path());
         let app = TestApp::restart(dir).await;
-        assert_eq!(Writer::new(&app).ids().await.expect("ids"), [0], "{name}: reads go on");
+        assert_eq!(TestTable::simple(&app).ids().await.expect("ids"), [0], "{name}: reads go on");
         refused(&app, &current).await;
         let planned = plan(&app, &[]).await;
         let to: Vec<&str> = planned.advance.iter().map(|a| a.to.uri.as_str()).collect();
         assert_eq!((to, planned.strays.len(), planned.undecided.len()), (vec![current.as_str()], 0, 0), "{name}: {planned:?}");
         recover(app.catalog(), &planned, true).await.expect("recovered");
-        assert_eq!(Writer::new(&app).ids().await.expect("ids"), rows, "{name}");
+        assert_eq!(TestTable::simple(&app).ids().await.expect("ids"), rows, "{name}");
         let app = TestApp::restart(app.stop().await).await;
-        Writer::new(&app).append(99..100).await;
+        TestTable::simple(&app).append_ids(99..100).await;
         assert_eq!(sweep(app.catalog(), now_ms() + 1000).await.expect("swept").sick_tables, 0, "{name}");
         rows.push(99);
-        assert_eq!(Writer::new(&app).ids().await.expect("ids"), rows, "{name}");
+        assert_eq!(TestTable::simple(&app).ids().await.expect("ids"), rows, "{name}");
     }
 }
 
@@ -185,7 +185,7 @@ async fn a_table_without_an_entry_that_has_the_uuid_of_one_is_that_table_and_no_
     let (since, app) = Since::begin(app).await;
     commit(&app, &location(&format!("{root}/moved/t"))).await;
     assert_eq!(hide_left_behind(&own, &metadata_location(&app).await).len(), 1, "it is left there");
-    Writer::new(&app).append(1..2).await;
+    TestTable::simple(&app).append_ids(1..2).await;
     let current = metadata_location(&app).await;
     let dir = app.stop().await;
     since.put_back(dir.path());
@@ -194,7 +194,7 @@ async fn a_table_without_an_entry_that_has_the_uuid_of_one_is_that_table_and_no_
     assert_eq!((planned.advance.len(), planned.strays.len(), planned.undecided.len()), (1, 0, 0), "{planned:?}");
     assert_eq!(planned.advance[0].to.uri, current);
     recover(app.catalog(), &planned, true).await.expect("recovered");
-    assert_eq!(Writer::new(&app).ids().await.expect("ids"), [0, 1]);
+    assert_eq!(TestTable::simple(&app).ids().await.expect("ids"), [0, 1]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -207,7 +207,7 @@ async fn of_a_table_that_moved_and_one_that_stayed_a_person_chooses_once() {
         let (since, app) = Since::begin(app).await;
         commit(&app, &location(&format!("{root}/moved/t"))).await;
         let hidden = hide_left_behind(&own, &metadata_location(&app).await);
-        Writer::new(&app).append(1..2).await;
+        TestTable::simple(&app).append_ids(1..2).await;
         let moved = metadata_location(&app).await;
         let dir = app.stop().await;
         since.put_back(dir.path());
@@ -215,7 +215,7 @@ async fn of_a_table_that_moved_and_one_that_stayed_a_person_chooses_once() {
         let (esker, away) = (dir.path().join("warehouse/_esker"), dir.path().join("warehouse/_away"));
         std::fs::rename(&esker, &away).expect("out of sight");
         let app = TestApp::restart(dir).await;
-        Writer::new(&app).append(2..3).await;
+        TestTable::simple(&app).append_ids(2..3).await;
         let stayed = metadata_location(&app).await;
         let dir = app.stop().await;
         std::fs::rename(&away, &esker).expect("back");
@@ -234,10 +234,10 @@ async fn of_a_table_that_moved_and_one_that_stayed_a_person_chooses_once() {
         let planned = plan_recovery(app.catalog(), &choice).await.expect("planned");
         recover(app.catalog(), &planned, true).await.expect("decided");
         let app = TestApp::restart(app.stop().await).await;
-        assert_eq!(Writer::new(&app).ids().await.expect("ids"), rows);
+        assert_eq!(TestTable::simple(&app).ids().await.expect("ids"), rows);
         let again = plan(&app, &[]).await;
         assert_eq!((again.undecided.len(), again.advance.len(), &again.disagreement), (0, 0, &None), "{again:?}");
-        Writer::new(&app).append(3..4).await;
+        TestTable::simple(&app).append_ids(3..4).await;
         assert_eq!(sweep(app.catalog(), now_ms() + 1000).await.expect("swept").sick_tables, 0);
     }
 }

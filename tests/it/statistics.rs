@@ -6,7 +6,7 @@ use arrow::array::AsArray;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int32Type, Int64Type};
 use esker_catalog::deletion::sweep;
-use esker_tests::{Lake, PositionDeleteScope, TestApp};
+use esker_tests::{PositionDeleteScope, TestApp, TestTable};
 use esker_types::now_ms;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use reqwest::Method;
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 async fn distinct_values_are_counted_without_deleted_rows() {
     let app = TestApp::start().await;
     for version in [1, 2, 3] {
-        let lake = Lake::create(&app, &format!("s{version}"), version, true, json!({})).await;
+        let lake = TestTable::create(&app, &format!("s{version}"), version, true, json!({})).await;
         for i in 0..4 {
             let rows: Vec<_> = (0..30).map(|n| (i * 30 + n, format!("s{}", n % 7), (n % 3) as i32, None)).collect();
             lake.append(&rows).await;

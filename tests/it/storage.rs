@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use esker_storage::{Location, Storage, StorageOptions};
-use esker_tests::{Faults, TestApp, Writer};
+use esker_tests::{Faults, TestApp, TestTable};
 use esker_types::{Coded, ErrorCode};
 use reqwest::Method;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -127,7 +127,7 @@ async fn what_a_store_refuses_for_good_is_told_from_what_passes() {
 async fn a_store_that_does_not_come_back_is_503_and_429_on_a_commit() {
     let faults = Faults::local();
     let app = TestApp::start_on(Arc::new(faults.clone()), |_| {}).await;
-    let writer = Writer::six_files(&app).await;
+    let writer = TestTable::six_files(&app).await;
     let prepared = writer.prepare_append(100..105).await;
     faults.set_unreachable(true);
     let table = "/v1/default/namespaces/n/tables/t";

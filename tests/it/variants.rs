@@ -8,7 +8,7 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Field, Schema};
 use esker_format::DataContentType;
-use esker_tests::{Lake, TestApp, text_cells};
+use esker_tests::{TestApp, TestTable, text_cells};
 use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 use parquet::basic::LogicalType;
 use parquet::file::properties::WriterProperties;
@@ -22,12 +22,12 @@ fn with_id(field: Field, id: i32) -> Field {
     field.with_metadata(metadata)
 }
 
-async fn table<'a>(app: &'a TestApp, name: &str) -> Lake<'a> {
+async fn table<'a>(app: &'a TestApp, name: &str) -> TestTable<'a> {
     let fields = json!([
         {"id": 1, "name": "id", "required": false, "type": "long"},
         {"id": 2, "name": "v", "required": false, "type": "variant"},
     ]);
-    Lake::create_with_schema(app, name, fields, json!([]), json!({"format-version": "3"})).await
+    TestTable::create_with_schema(app, name, fields, json!([]), json!({"format-version": "3"})).await
 }
 
 async fn one(app: &TestApp, expression: &str) -> String {
@@ -48,7 +48,7 @@ fn metadata(rows: usize) -> (&'static str, ArrayRef) {
 }
 
 /// Appends a file with ids from 1 on and a variant column.
-async fn append(lake: &Lake<'_>, column: StructArray) {
+async fn append(lake: &TestTable<'_>, column: StructArray) {
     let ids: ArrayRef = Arc::new((1..).take(arrow::array::Array::len(&column)).collect::<Int64Array>());
     let v = Field::new("v", arrow::array::Array::data_type(&column).clone(), true).with_extension_type(VariantType);
     let schema = Schema::new(vec![with_id(Field::new("id", DataType::Int64, true), 1), with_id(v, 2)]);
@@ -228,7 +228,7 @@ async fn uuids_and_decimals_are_the_same_for_others_after_a_compaction() {
         {"id": 3, "name": "s", "required": false, "type": {"type": "struct", "fields": [
             {"id": 4, "name": "nothing", "required": false, "type": "unknown"}, {"id": 5, "name": "u", "required": false, "type": "uuid"}]}},
     ]);
-    let lake = Lake::create_with_schema(&app, "ids", fields, json!([]), json!({"format-version": "3"})).await;
+    let lake = TestTable::create_with_schema(&app, "ids", fields, json!([]), json!({"format-version": "3"})).await;
     for _ in 0..2 {
         app.sql("INSERT INTO lake.ids (u, s) VALUES (UUID '00000000-0000-0000-0000-000000000001', {'u': uuid()}), (NULL, NULL)")
             .await

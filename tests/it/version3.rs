@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
-use esker_tests::{Lake, Row, TestApp, text_cells};
+use esker_tests::{Row, TestApp, TestTable, text_cells};
 use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::properties::WriterProperties;
@@ -19,12 +19,12 @@ fn with_id(field: Field, id: i32) -> Field {
     field.with_metadata(metadata)
 }
 
-async fn table<'a>(app: &'a TestApp, name: &str, ty: Value) -> Lake<'a> {
+async fn table<'a>(app: &'a TestApp, name: &str, ty: Value) -> TestTable<'a> {
     let fields = json!([
         {"id": 1, "name": "id", "required": false, "type": "long"},
         {"id": 2, "name": "v", "required": false, "type": ty},
     ]);
-    Lake::create_with_schema(app, name, fields, json!([]), json!({"format-version": "3"})).await
+    TestTable::create_with_schema(app, name, fields, json!([]), json!({"format-version": "3"})).await
 }
 
 async fn rows(app: &TestApp, sql: &str) -> Vec<Vec<String>> {
@@ -56,7 +56,7 @@ fn objects(numbers: std::ops::Range<i64>) -> VariantArray {
 }
 
 /// Appends a file of ids, from `first` on, and variants, which may be shredded.
-async fn append(lake: &Lake<'_>, first: i64, variants: VariantArray, properties: WriterProperties) {
+async fn append(lake: &TestTable<'_>, first: i64, variants: VariantArray, properties: WriterProperties) {
     let ids: ArrayRef = Arc::new((first..).take(variants.len()).collect::<Int64Array>());
     let v = with_id(Field::new("v", variants.data_type().clone(), true).with_extension_type(VariantType), 2);
     let schema = Schema::new(vec![with_id(Field::new("id", DataType::Int64, true), 1), v]);
@@ -294,7 +294,7 @@ async fn bytes_that_are_no_variant_are_an_error_by_name() {
 }
 
 /// Returns the row ids of a branch's or tag's rows, by `id`, and checks that they are distinct.
-async fn row_ids(lake: &Lake<'_>, reference: &str) -> BTreeMap<i64, i64> {
+async fn row_ids(lake: &TestTable<'_>, reference: &str) -> BTreeMap<i64, i64> {
     let mut found = BTreeMap::new();
     for file in lake.live_of(reference).await.data {
         let bytes = bytes::Bytes::from(std::fs::read(&file.file.file_path[7..]).expect("a file"));
@@ -325,7 +325,7 @@ fn some(ids: std::ops::Range<i64>) -> Vec<Row> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn snapshots_of_before_an_upgrade_that_are_gone_back_to_get_row_ids_of_their_own() {
     let app = TestApp::start().await;
-    let lake = Lake::create(&app, "t", 2, false, json!({})).await;
+    let lake = TestTable::create(&app, "t", 2, false, json!({})).await;
     lake.append(&some(0..2)).await;
     let old = lake.metadata().await.current_snapshot_id.expect("a snapshot");
     lake.append(&some(2..4)).await;
@@ -357,7 +357,7 @@ async fn snapshots_of_before_an_upgrade_that_are_gone_back_to_get_row_ids_of_the
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn row_ids_that_a_commit_leaves_out_are_not_given_again() {
     let app = TestApp::start().await;
-    let lake = Lake::create(&app, "t", 3, false, json!({})).await;
+    let lake = TestTable::create(&app, "t", 3, false, json!({})).await;
     lake.append(&some(0..2)).await;
     let metadata = lake.metadata().await;
     let head = metadata.current_snapshot().expect("a snapshot");

@@ -97,13 +97,13 @@ async fn no_route_lets_a_table_lie_outside_or_in_another_one() {
     let other = app.table().await["metadata"]["location"].as_str().expect("a location").to_owned();
     let tables = "/v1/default/namespaces/n/tables";
     app.ok(Method::POST, tables, Some(json!({"name": "own", "schema": schema_json()}))).await;
-    app.ok(Method::POST, "/v1/default/namespaces/n/views", Some(crate::details::view("v"))).await;
+    app.ok(Method::POST, "/v1/default/namespaces/n/views", Some(crate::rest_contract::view("v"))).await;
     for place in ["file:///etc".to_owned(), format!("{other}/data"), format!("{other}/../x")] {
         let mut create = json!({"name": "x", "schema": schema_json(), "location": place});
         app.refused(Method::POST, tables, Some(create.clone())).await;
         create["stage-create"] = json!(true);
         app.refused(Method::POST, tables, Some(create)).await;
-        let mut view = crate::details::view("w");
+        let mut view = crate::rest_contract::view("w");
         view["location"] = json!(place);
         app.refused(Method::POST, "/v1/default/namespaces/n/views", Some(view)).await;
         for update in [

@@ -1,6 +1,6 @@
 //! The web page: its contents, and the two actions that it offers.
 
-use esker_tests::{TestApp, Writer};
+use esker_tests::{TestApp, TestTable};
 use reqwest::Method;
 use serde_json::json;
 
@@ -17,7 +17,7 @@ async fn get(app: &TestApp, path: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_are_found_by_name_and_told_whole() {
     let app = TestApp::start().await;
-    Writer::six_files(&app).await;
+    TestTable::six_files(&app).await;
     assert!(get(&app, "/").await.contains(">n.t<"));
     assert!(get(&app, "/?q=n.t").await.contains(">n.t<"));
     assert!(!get(&app, "/?q=other").await.contains(">n.t<"));
@@ -37,7 +37,7 @@ async fn tables_are_found_by_name_and_told_whole() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_is_told_and_taken_back_but_not_by_another_site() {
     let app = TestApp::start().await;
-    let writer = Writer::six_files(&app).await;
+    let writer = TestTable::six_files(&app).await;
     assert!(get(&app, "/quarantine").await.contains("No file is in quarantine."));
     let expired = app.job("expire", json!({"older-than-ms": esker_types::now_ms() + 60_000})).await;
     let id = expired["id"].as_str().expect("an id");

@@ -2,7 +2,7 @@
 //!
 //! They ask which files a snapshot added or removed, and which snapshots and manifests name a file. They also ask for the partition
 //! specs of the manifests and for the number of files. Nothing above this crate reads manifest lists or manifests itself, except
-//! for the files that `tests/it/cut.rs` lists.
+//! for the files that `tests/it/layering.rs` lists.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

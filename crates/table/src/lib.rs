@@ -3,7 +3,7 @@
 //!
 //! The crate knows nothing of catalogs, servers or the content of Parquet files. It reads manifests through [`Manifests`], from a
 //! storage that the caller gives. Nothing above this crate reads manifest lists or manifests itself, except for the files that
-//! `tests/it/cut.rs` lists. There are two ways to the files of a snapshot: [`SnapshotFiles`] keeps them in columns for plans,
+//! `tests/it/layering.rs` lists. There are two ways to the files of a snapshot: [`SnapshotFiles`] keeps them in columns for plans,
 //! [`load_live`] returns rows for jobs and commits. Start reading at [`plan_scan`] for reads and at [`build_snapshot`] for writes.
 
 mod bounds;

@@ -6,7 +6,7 @@ use esker_tests::TestApp;
 use reqwest::Method;
 use serde_json::json;
 
-use crate::semantics::{answer, check, find, holding, refused, typed};
+use super::semantics::{answer, check, find, holding, refused, typed};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lists_of_bytes_hold_nulls() {

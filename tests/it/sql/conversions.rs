@@ -2,7 +2,7 @@
 //!
 //! Expected values are those of the SQL standard and of PostgreSQL 17.
 
-use crate::semantics::{check, find, refused, typed};
+use super::semantics::{check, find, refused, typed};
 
 /// CAST to a type with a length truncates (SQL:2016 6.13). Digits beyond the scale are dropped (`docs/sql.md`).
 #[tokio::test(flavor = "multi_thread")]

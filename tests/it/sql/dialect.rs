@@ -6,7 +6,7 @@ use esker_tests::TestApp;
 use reqwest::Method;
 use serde_json::json;
 
-use crate::semantics::{answer, check, find, holding, refused, typed};
+use super::semantics::{answer, check, find, holding, refused, typed};
 
 /// PostgreSQL 17, 4.1.6: `||` and other operators bind less than `+` and more than `LIKE`, which binds more than `=`.
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@ use esker_tests::TestApp;
 use reqwest::Method;
 use serde_json::json;
 
-use crate::semantics::{answer, check, holding, refused};
+use super::semantics::{answer, check, holding, refused};
 
 /// Starts a server with the tables `n.a` (1, 2, 3 and a null), `n.b` (distant values), `n.c` (1 and a null) and `n.e` (empty).
 async fn tables() -> TestApp {

@@ -1,29 +1,23 @@
-//! Writes the files of a table as any engine does: data files and delete files with their entries, manifests, manifest lists.
+//! Encodes data files and delete files, and derives the entry of a data file from its footer.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Schema as ArrowSchema};
-use esker_format::{
-    AvroCodec, BoundBytes, DataContentType, DataFile, DataFileFormat, ManifestContent, ManifestFile, ManifestListWriter,
-    ManifestWriter, NewManifest, NewManifestList, PrimitiveType, Schema, TableMetadata, Value,
-};
-use esker_storage::Storage;
+use esker_format::{BoundBytes, DataContentType, DataFile, DataFileFormat, PrimitiveType, Schema, Value};
 use parquet::arrow::{ArrowWriter, PARQUET_FIELD_ID_META_KEY};
 use parquet::file::metadata::ParquetMetaData;
 use parquet::file::properties::WriterProperties;
 use parquet::file::statistics::Statistics;
-use serde_json::{Value as Json, json};
-use uuid::Uuid;
 
 /// Returns a required column with its field id.
-pub(crate) fn field(name: &str, ty: DataType, id: i32) -> Field {
+fn field(name: &str, ty: DataType, id: i32) -> Field {
     Field::new(name, ty, false).with_metadata([(PARQUET_FIELD_ID_META_KEY.to_owned(), id.to_string())].into())
 }
 
 /// Encodes rows as a Parquet file. Returns its bytes and its footer.
-pub(crate) fn parquet(rows: &RecordBatch, properties: WriterProperties) -> (Vec<u8>, ParquetMetaData) {
+pub(super) fn parquet(rows: &RecordBatch, properties: WriterProperties) -> (Vec<u8>, ParquetMetaData) {
     let mut bytes = Vec::new();
     let mut writer = ArrowWriter::try_new(&mut bytes, rows.schema(), Some(properties)).expect("a writer");
     writer.write(rows).expect("written");
@@ -34,7 +28,7 @@ pub(crate) fn parquet(rows: &RecordBatch, properties: WriterProperties) -> (Vec<
 /// Returns the entry of a Parquet file, with counts and bounds from its footer.
 ///
 /// NaN are counted in the rows, because a footer does not count them. `bytes` is the size of the file.
-pub(crate) fn data_file_entry(
+pub(super) fn data_file_entry(
     path: &str,
     rows: &RecordBatch,
     bytes: usize,
@@ -115,7 +109,7 @@ fn count_nans(field: &Field, column: &ArrayRef, into: &mut BTreeMap<i32, i64>) {
 }
 
 /// Encodes a position delete file. `places` are paths of data files with positions, in order.
-pub(crate) fn deleted_positions(places: &[(&str, i64)]) -> Vec<u8> {
+pub(super) fn deleted_positions(places: &[(&str, i64)]) -> Vec<u8> {
     let schema =
         ArrowSchema::new(vec![field("file_path", DataType::Utf8, 2_147_483_546), field("pos", DataType::Int64, 2_147_483_545)]);
     let paths = StringArray::from_iter_values(places.iter().map(|(path, _)| *path));
@@ -124,108 +118,8 @@ pub(crate) fn deleted_positions(places: &[(&str, i64)]) -> Vec<u8> {
 }
 
 /// Encodes an equality delete file for values of `id`, which has the field id 1.
-pub(crate) fn deleted_ids(ids: &[i64]) -> Vec<u8> {
+pub(super) fn deleted_ids(ids: &[i64]) -> Vec<u8> {
     let schema = ArrowSchema::new(vec![field("id", DataType::Int64, 1)]);
     let columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(ids.to_vec()))];
     parquet(&RecordBatch::try_new(Arc::new(schema), columns).expect("a batch"), WriterProperties::default()).0
-}
-
-/// Writes a Parquet delete file to storage. Returns its entry.
-pub(crate) async fn delete_file(
-    storage: &Storage,
-    path: &str,
-    bytes: Vec<u8>,
-    content: DataContentType,
-    deletes: usize,
-) -> DataFile {
-    let size = bytes.len() as i64;
-    storage.write(path, bytes.into()).await.expect("written");
-    DataFile::new(content, path, DataFileFormat::Parquet, deletes as i64, size)
-}
-
-/// Returns the writer of a new manifest.
-pub(crate) fn manifest(metadata: &TableMetadata, spec_id: i32, content: ManifestContent, snapshot_id: i64) -> ManifestWriter {
-    let new = NewManifest {
-        format_version: metadata.format_version,
-        content,
-        schema: metadata.current_schema(),
-        spec: metadata.partition_spec_by_id(spec_id).expect("a spec"),
-        types: &metadata.partition_types(spec_id),
-        snapshot_id: Some(snapshot_id),
-        codec: AvroCodec::default(),
-    };
-    ManifestWriter::new(&new).expect("a manifest")
-}
-
-/// A snapshot in the making, with the table's current snapshot as its parent.
-#[derive(Debug)]
-pub(crate) struct DraftSnapshot<'a> {
-    storage: &'a Storage,
-    metadata: &'a TableMetadata,
-    name: Uuid,
-    pub(crate) id: i64,
-    /// True if its manifests have the key `schema-id`, as the specification asks; the Java implementation leaves it out.
-    names_schema: bool,
-    /// Paths of the manifests and manifest lists that were written for it.
-    pub(crate) written: Vec<String>,
-}
-
-impl<'a> DraftSnapshot<'a> {
-    /// Begins a snapshot with a random id.
-    pub(crate) fn new(storage: &'a Storage, metadata: &'a TableMetadata, names_schema: bool) -> Self {
-        let id = i64::try_from(Uuid::new_v4().as_u128() >> 66).expect("62 bits");
-        Self { storage, metadata, name: Uuid::new_v4(), id, names_schema, written: Vec::new() }
-    }
-
-    /// Returns the writer of a new manifest of this snapshot.
-    pub(crate) fn manifest(&self, spec_id: i32, content: ManifestContent) -> ManifestWriter {
-        manifest(self.metadata, spec_id, content, self.id)
-    }
-
-    /// Writes a manifest to storage. Returns its entry for the manifest list.
-    pub(crate) async fn write(&mut self, writer: ManifestWriter) -> ManifestFile {
-        let path = format!("{}/metadata/{}-m{}.avro", self.metadata.location, self.name, self.written.len());
-        let (mut bytes, manifest) = writer.finish(path.clone()).expect("a manifest");
-        if !self.names_schema {
-            // In Avro a text follows its length, here of nine characters. Another key of the same length takes its place.
-            let at = bytes.windows(10).position(|window| window == b"\x12schema-id").expect("the key");
-            bytes[at + 1..at + 10].copy_from_slice(b"of-a-test");
-        }
-        self.storage.write(&path, bytes.into()).await.expect("written");
-        self.written.push(path);
-        manifest
-    }
-
-    /// Writes the manifest list to storage. Returns the snapshot as the JSON of an `add-snapshot` update.
-    pub(crate) async fn snapshot(&mut self, manifests: &[ManifestFile], summary: Json) -> Json {
-        let metadata = self.metadata;
-        let list = format!("{}/metadata/snap-{}-{}.avro", metadata.location, self.id, self.name);
-        let parent = metadata.current_snapshot_id;
-        let first_row_id = metadata.next_row_id.map(u64::cast_signed);
-        let new = NewManifestList {
-            format_version: metadata.format_version,
-            snapshot_id: self.id,
-            parent_snapshot_id: parent,
-            sequence_number: metadata.next_sequence_number(),
-            first_row_id,
-            codec: AvroCodec::default(),
-        };
-        let mut writer = ManifestListWriter::new(new).expect("a manifest list");
-        manifests.iter().for_each(|manifest| writer.add(manifest).expect("added"));
-        let next_row_id = writer.next_row_id();
-        self.storage.write(&list, writer.finish().expect("a manifest list").into()).await.expect("written");
-        let mut snapshot = json!({"snapshot-id": self.id, "manifest-list": list, "schema-id": metadata.current_schema_id,
-            "timestamp-ms": metadata.last_updated_ms.max(esker_types::now_ms()), "summary": summary});
-        self.written.push(list);
-        if metadata.format_version > 1 {
-            snapshot["sequence-number"] = metadata.next_sequence_number().into();
-        }
-        if let Some(parent) = parent {
-            snapshot["parent-snapshot-id"] = parent.into();
-        }
-        if let (Some(first), Some(next)) = (first_row_id, next_row_id) {
-            (snapshot["first-row-id"], snapshot["added-rows"]) = (first.into(), (next - first).into());
-        }
-        snapshot
-    }
 }
