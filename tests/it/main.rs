@@ -74,3 +74,5 @@ mod version3;
 mod warehouses;
 // The web page.
 mod web_page;
+// Snapshots of all wire formats.
+mod wire;

@@ -1,0 +1,37 @@
+//! Snapshots of the wire formats: what clients, workers, receivers and other engines read. One file for each subject.
+//!
+//! Each snapshot is a transcript of requests and answers, or the content of a file. A change of a wire format shows as a changed
+//! snapshot. `CONTRIBUTING.md` says how to review one.
+
+mod cli;
+mod events;
+mod files;
+mod flight;
+mod jobs;
+mod management;
+mod metrics;
+mod receivers;
+mod rest;
+
+use esker_tests::TestApp;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+/// The path of the table `n.t` in the Iceberg REST catalog.
+const TABLE: &str = "/v1/default/namespaces/n/tables/t";
+/// The path of the table `n.t` in the management API.
+const MANAGED: &str = "/api/v1/warehouses/default/namespaces/n/tables/t";
+
+/// Sets properties of the table `n.t`.
+async fn set(app: &TestApp, properties: Value) {
+    let body = json!({"requirements": [], "updates": [{"action": "set-properties", "updates": properties}]});
+    app.ok(Method::POST, TABLE, Some(body)).await;
+}
+
+/// Creates the table `n.t`, and inserts two rows by two statements, so that Esker itself writes two files.
+async fn two_files(app: &TestApp) {
+    app.table().await;
+    for values in ["(1, 'a')", "(2, 'b')"] {
+        app.sql(&format!("INSERT INTO n.t VALUES {values}")).await.expect("inserted");
+    }
+}
