@@ -19,6 +19,7 @@ fn repository() -> PathBuf {
 fn check_file(path: &str, expected: &str) {
     let file = repository().join(path);
     if std::env::var_os("ESKER_WRITE_API").is_some() {
+        std::fs::create_dir_all(file.parent().expect("a directory")).expect("made");
         std::fs::write(&file, expected).expect("written");
     }
     let found = std::fs::read_to_string(&file).unwrap_or_default();
@@ -301,6 +302,7 @@ fn line(key: &str, property: &Value) -> String {
         Value::Null => String::new(),
         default => format!("`{default}`"),
     };
-    let meaning = property["description"].as_str().unwrap_or_default().replace("\n\n", " ").replace('\n', " ");
+    let meaning =
+        property["description"].as_str().unwrap_or_default().replace("\n\n", " ").replace('\n', " ").replace('|', "\\|");
     format!("| `{key}` | {default} | {meaning} |\n")
 }

@@ -56,17 +56,15 @@ fn tidy(schema: Value) -> Value {
     }
     // Sizes of integers are words of OpenAPI, and the limits say the same.
     schema.remove("format");
+    // The derivation marks the names and values of a map as secret, not the map. Names are texts anyway.
+    schema.remove("propertyNames");
+    if let Some(Value::Object(values)) = schema.get_mut("additionalProperties")
+        && let Some(secret) = values.remove("writeOnly")
+    {
+        schema.insert("writeOnly".to_owned(), secret);
+    }
     if let Some(Value::String(target)) = schema.get_mut("$ref") {
         *target = target.replace("#/components/schemas/", "#/$defs/");
-    }
-    // A reference may have neighbours since draft 2019-09.
-    for key in ["allOf", "oneOf"] {
-        if let Some([only]) = schema.get(key).and_then(Value::as_array).map(Vec::as_slice)
-            && let Value::Object(only) = tidy(only.clone())
-        {
-            schema.remove(key);
-            schema.extend(only);
-        }
     }
     if let Some(Value::Object(properties)) = schema.remove("properties") {
         let properties = properties.into_iter().map(|(name, property)| {
@@ -125,7 +123,7 @@ fn accept_more(root: &mut Value, defs: &mut Map<String, Value>) {
     let with_policy = |property: &mut Value| {
         property["$ref"] = "#/$defs/Policy".into();
         if let Some(property) = property.as_object_mut() {
-            ["type", "additionalProperties", "propertyNames"].iter().for_each(|key| drop(property.remove(*key)));
+            ["type", "additionalProperties"].iter().for_each(|key| drop(property.remove(*key)));
         }
     };
     with_policy(&mut root["properties"]["policy"]);
