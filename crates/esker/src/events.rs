@@ -30,7 +30,8 @@ impl Receivers {
 ///
 /// # Errors
 ///
-/// Returns [`Config`](Error::Config) if a URL or a token can't be used, and [`State`](Error::State) if the database does not answer.
+/// Returns [`Config`](Error::Config) if a URL or a token can't be used, and [`State`](Error::State) if the database does not
+/// answer.
 pub(crate) async fn open(config: &Config, state: &State) -> Result<Receivers> {
     let receivers = Receivers { sinks: sinks(&config.events)?, datahub: datahub(&config.datahub)? };
     state.outbox().retain_sinks(&receivers.names()).await?;

@@ -262,8 +262,8 @@ const PREFACE: &str = "# Configuration
 Every key of the configuration file, with its default. This page is made from the code; `api/config.schema.json` says the same to
 programs. An editor that knows JSON Schema completes and checks the file with it.
 
-The file is TOML. Every key can also be set as the environment variable `ESKER__SECTION__KEY`, which wins over the file. An unknown key
-is an error that names it. `esker config check --config FILE` checks a file and prints all values, without secrets.
+The file is TOML. Every key can also be set as the environment variable `ESKER__SECTION__KEY`, which wins over the file.
+An unknown key is an error that names it. `esker config check --config FILE` checks a file and prints all values, without secrets.
 
 Names end in their unit. A key without a default is not set. [policies.md](policies.md) has the keys of policies.
 ";

@@ -115,7 +115,12 @@ fn policy() -> Value {
             properties.insert(key.name.to_owned(), value);
         }
     }
-    json!({"description": "Policy keys with their values.", "type": "object", "properties": properties, "additionalProperties": false})
+    json!({
+        "description": "Policy keys with their values.",
+        "type": "object",
+        "properties": properties,
+        "additionalProperties": false,
+    })
 }
 
 /// Lets the schema accept what the deserializers of maps accept.
