@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use esker_tests::{TestApp, Writer, check_body, is_listed, operation_of};
+use esker_tests::{TestApp, TestTable, check_body, is_listed, operation_of};
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
@@ -63,7 +63,7 @@ async fn send(app: &TestApp, step: &Value, kept: &Kept) -> (Method, String, Stat
 async fn replay(example: &Value) {
     let app = TestApp::start().await;
     if example["table"] == true {
-        Writer::six_files(&app).await;
+        TestTable::six_files(&app).await;
     }
     let mut kept = Kept::new();
     for step in example["steps"].as_array().expect("steps") {
