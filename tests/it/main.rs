@@ -1,5 +1,7 @@
 //! The integration tests, in one binary. Each module has one subject, which the line above it and its own first line name.
 
+// The contracts in `api/`, on what a server answers.
+mod api;
 // Examples of requests and answers, which the contracts in `api/` describe.
 mod api_examples;
 // Policies, and the jobs that the autopilot enqueues.

@@ -3,7 +3,7 @@
 //! A change writes its event and, if the client may repeat the request, a receipt in its own transaction. A repeated request is
 //! answered from the receipt. Spec: REST, header `Idempotency-Key`.
 
-use esker_state::{NewEvent, NewReceipt, Outbox, Receipt, ReceiptKey, TabularKind, TabularRow};
+use esker_state::{EventData, NewEvent, NewReceipt, Outbox, Receipt, ReceiptKey, TabularKind, TabularRow};
 use esker_types::TableName;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -78,27 +78,19 @@ impl RequestOutcome {
 
 impl Catalog {
     /// Builds an event of this warehouse.
-    pub(crate) fn event(&self, actor: &Actor, kind: &'static str, subject: &impl ToString, data: Value) -> NewEvent {
+    pub(crate) fn event(&self, actor: &Actor, subject: &impl ToString, data: EventData) -> NewEvent {
         NewEvent {
-            kind,
+            data,
             warehouse: self.options().warehouse.clone(),
             subject: subject.to_string(),
             principal: actor.principal.clone(),
-            data,
         }
     }
 
     /// Builds what a change writes to the outbox: one event, and a receipt if the client may repeat the request.
-    pub(crate) fn outbox(
-        &self,
-        actor: &Actor,
-        kind: &'static str,
-        subject: &impl ToString,
-        data: Value,
-        outcome: &RequestOutcome,
-    ) -> Outbox {
+    pub(crate) fn outbox(&self, actor: &Actor, subject: &impl ToString, data: EventData, outcome: &RequestOutcome) -> Outbox {
         let receipts = receipt(actor, outcome).into_iter().collect();
-        Outbox { events: vec![self.event(actor, kind, subject, data)], receipts }
+        Outbox { events: vec![self.event(actor, subject, data)], receipts }
     }
 
     /// Returns the receipt of a request, or `None` if no request with its key was carried out before.

@@ -12,12 +12,14 @@ use std::sync::Arc;
 use esker_format::{
     FormatError, Schema, SortOrder, TableMetadata, TableRequirement, TableUpdate, UnboundPartitionSpec, create_by_updates,
 };
-use esker_state::{NewTabular, StateError, TabularKind, TabularRow};
+use esker_state::{
+    CreatedData, EventData, NewTabular, ProtectedData, StateError, TableIdentityData, TableRegisteredData, TabularKind,
+    TabularRow,
+};
 use esker_storage::{Location, StorageError};
 use esker_table::MetadataJson;
 use esker_types::{NamespaceName, TableId, TableName, now_ms, or_default};
 use serde::Deserialize;
-use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::readable::check_numbers;
@@ -190,7 +192,8 @@ impl Catalog {
         let replaces = existing.map(|e| e.id);
         let places = places::places_in_metadata(&metadata.location, &metadata.properties);
         let new = NewTabular { row: row.clone(), recorded_output: None, replaces, places };
-        self.insert(new, "table.registered", json!({"overwrite": replaces.is_some()}), actor).await?;
+        let data = TableRegisteredData { created: created_data(&row), overwrite: replaces.is_some() };
+        self.insert(new, EventData::TableRegistered(data), actor).await?;
         Ok(LoadedTable { row, metadata, json })
     }
 
@@ -201,8 +204,8 @@ impl Catalog {
     /// Returns [`State`](CatalogError::State) if no table has this name or the database fails.
     pub async fn claim(&self, name: &TableName, actor: &Actor) -> Result<()> {
         let row = self.table(name).await?;
-        let data = json!({"table-id": row.id, "table-uuid": row.table_uuid});
-        let along = self.outbox(actor, "table.claimed", &row.name, data, &RequestOutcome::NoContent);
+        let data = EventData::TableClaimed(TableIdentityData { table_id: row.id, table_uuid: row.table_uuid });
+        let along = self.outbox(actor, &row.name, data, &RequestOutcome::NoContent);
         Ok(self.state().tables().claim(row.id, &along).await?)
     }
 
@@ -213,7 +216,8 @@ impl Catalog {
     /// Returns [`State`](CatalogError::State) if no table has this name or the database fails.
     pub async fn protect_table(&self, name: &TableName, protected: bool, actor: &Actor) -> Result<()> {
         let row = self.table(name).await?;
-        let along = self.outbox(actor, "table.protected", &row.name, json!({"protected": protected}), &RequestOutcome::NoContent);
+        let data = EventData::TableProtected(ProtectedData { protected });
+        let along = self.outbox(actor, &row.name, data, &RequestOutcome::NoContent);
         Ok(self.state().tables().protect(row.id, protected, &along).await?)
     }
 
@@ -242,7 +246,7 @@ impl Catalog {
     /// Writes the first metadata file of a table, inserts its row, and caches the metadata.
     async fn enter(&self, name: TableName, metadata: TableMetadata, actor: &Actor) -> Result<LoadedTable> {
         let (table, new) = self.write_first(name, metadata).await?;
-        self.insert(new, "table.created", json!({}), actor).await?;
+        self.insert(new, EventData::TableCreated(created_data(&table.row)), actor).await?;
         self.remember_metadata(&table.row.metadata_location, table.metadata.clone(), table.json.clone()).await;
         Ok(table)
     }
@@ -251,9 +255,9 @@ impl Catalog {
     ///
     /// If the insert fails, the metadata file that was written for it is put into quarantine. The file stays if the outcome is
     /// unknown.
-    pub(crate) async fn insert(&self, new: NewTabular, kind: &'static str, extra: Value, actor: &Actor) -> Result<()> {
+    pub(crate) async fn insert(&self, new: NewTabular, data: EventData, actor: &Actor) -> Result<()> {
         let (row, written) = (new.row.clone(), new.recorded_output.clone());
-        let along = self.outbox(actor, kind, &row.name, created_data(&row, extra), &RequestOutcome::of(&row));
+        let along = self.outbox(actor, &row.name, data, &RequestOutcome::of(&row));
         match self.state().tables().publish(self.warehouse(), &[], &[new], &along).await {
             Ok(_) => self.notify_change(),
             Err(e) => {
@@ -288,13 +292,14 @@ fn uuid_of(metadata: &TableMetadata) -> Uuid {
     metadata.table_uuid.unwrap_or_default()
 }
 
-/// Adds the identifiers of a new entry to the data of its event.
-pub(crate) fn created_data(row: &TabularRow, mut extra: Value) -> Value {
-    extra["table-id"] = json!(row.id);
-    extra["table-uuid"] = json!(row.table_uuid);
-    extra["location"] = json!(row.location);
-    extra["metadata-location"] = json!(row.metadata_location);
-    extra
+/// Returns the details of the event about a new entry.
+pub(crate) fn created_data(row: &TabularRow) -> CreatedData {
+    CreatedData {
+        table_id: row.id,
+        table_uuid: row.table_uuid,
+        location: row.location.clone(),
+        metadata_location: row.metadata_location.clone(),
+    }
 }
 
 fn already_created() -> CatalogError {

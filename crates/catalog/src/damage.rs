@@ -7,11 +7,10 @@ use std::collections::HashMap;
 
 use esker_format::ManifestProjection;
 use esker_health::Damage;
-use esker_state::{DamagedFile, NewEvent, TabularRow};
+use esker_state::{DamageData, DamagedFile, DamagedFileData, EventData, NewEvent, TabularRow};
 use esker_storage::ListedObject;
 use esker_table::TableError;
 use esker_types::{Coded, ErrorCode, TableId, now_ms};
-use serde_json::json;
 
 use crate::{Catalog, LoadedTable, Result};
 
@@ -88,7 +87,7 @@ impl Catalog {
         };
         let (path, met_by, snapshot_id) = (met.path.clone(), met_by.to_owned(), met.snapshot_id);
         let file = DamagedFile { path, missing, error, first_met_by: met_by, first_seen_ms: now_ms(), snapshot_id };
-        let event = self.damage_event("table.file-damaged", &row, &[&file]);
+        let event = self.damage_event(EventData::TableFileDamaged, &row, &[&file]);
         if self.state().fleet().record_damage(table, &file, event).await? {
             let DamagedFile { path, error, first_met_by: met_by, .. } = &file;
             tracing::error!(table = %row.name, path, missing, error, met_by, "a file of a table can't be read");
@@ -97,14 +96,16 @@ impl Catalog {
     }
 
     /// Builds an outbox event about damaged files of a table.
-    fn damage_event(&self, kind: &'static str, row: &TabularRow, files: &[&DamagedFile]) -> NewEvent {
-        let told = |f: &&DamagedFile| json!({"path": f.path, "missing": f.missing, "error": f.error, "met-by": f.first_met_by});
+    fn damage_event(&self, kind: fn(DamageData) -> EventData, row: &TabularRow, files: &[&DamagedFile]) -> NewEvent {
+        let told = |f: &&DamagedFile| {
+            let (path, error, met_by) = (f.path.clone(), f.error.clone(), f.first_met_by.clone());
+            DamagedFileData { path, missing: f.missing, error, met_by }
+        };
         NewEvent {
-            kind,
+            data: kind(DamageData { table_uuid: row.table_uuid, files: files.iter().map(told).collect() }),
             warehouse: self.options().warehouse.clone(),
             subject: row.name.to_string(),
             principal: "health".to_owned(),
-            data: json!({"table-uuid": row.table_uuid.to_string(), "files": files.iter().map(told).collect::<Vec<_>>()}),
         }
     }
 
@@ -141,7 +142,7 @@ impl Catalog {
                 }
             }
             if !over.is_empty() {
-                let event = self.damage_event("table.file-mended", &row, &over);
+                let event = self.damage_event(EventData::TableFileMended, &row, &over);
                 let paths: Vec<String> = over.iter().map(|file| file.path.clone()).collect();
                 self.state().fleet().forget_damage(table, &paths, event).await?;
                 tracing::info!(table = %row.name, files = paths.len(), "damaged files are no longer needed, or are back");

@@ -8,10 +8,12 @@
 
 use std::collections::HashSet;
 
-use esker_state::{DroppedTable, NewQuarantine, Outbox, SoftDrop, StateError, TabularRow};
+use esker_state::{
+    DroppedTable, EventData, NewQuarantine, Outbox, SoftDrop, StateError, TableDropEndedData, TableDroppedData,
+    TableIdentityData, TableUnregisteredData, TabularRow,
+};
 use esker_table::properties::GC_ENABLED;
 use esker_table::reachable;
-use esker_types::renamed::EVENT_FIELDS;
 use esker_types::{Millis, TableId, TableName, now_ms};
 use serde_json::{Value, json};
 
@@ -63,9 +65,14 @@ impl Catalog {
             };
             // A drop that can be undone takes whatever state the table has then.
             let at = keep.is_none().then_some(row.metadata_location.as_str());
-            let data = json!({"table-id": row.id, "table-uuid": row.table_uuid, "metadata-location": row.metadata_location,
-                "purge-requested": purge, "undrop-until-ms": keep.as_ref().map(|k| k.expires_ms)});
-            let along = self.outbox(actor, "table.dropped", &row.name, data, &RequestOutcome::NoContent);
+            let data = EventData::TableDropped(TableDroppedData {
+                table_id: row.id,
+                table_uuid: row.table_uuid,
+                metadata_location: row.metadata_location.clone(),
+                purge_requested: purge,
+                undrop_until_ms: keep.as_ref().map(|k| k.expires_ms),
+            });
+            let along = self.outbox(actor, &row.name, data, &RequestOutcome::NoContent);
             if self.state().tables().drop(row.id, at, &quarantines, keep.as_ref(), &along).await? {
                 return Ok(());
             }
@@ -116,8 +123,9 @@ impl Catalog {
         let metadata = serde_json::from_slice::<Value>(table.json.bytes()).unwrap_or_default();
         let location = &row.metadata_location;
         let outcome = RequestOutcome::Body(json!({"metadata-location": location, "metadata": metadata, "config": {}}));
-        let data = json!({"table-id": row.id, "table-uuid": row.table_uuid, "metadata-location": location});
-        let along = self.outbox(actor, "table.unregistered", &row.name, data, &outcome);
+        let (table_id, table_uuid, metadata_location) = (row.id, row.table_uuid, location.clone());
+        let data = EventData::TableUnregistered(TableUnregisteredData { table_id, table_uuid, metadata_location });
+        let along = self.outbox(actor, &row.name, data, &outcome);
         Ok(self.state().tables().drop(row.id, Some(location), &[], None, &along).await?)
     }
 
@@ -140,8 +148,8 @@ impl Catalog {
         let dropped = self.state().tables().dropped(id).await?.filter(|d| d.row.warehouse == self.warehouse().id);
         let dropped = dropped.ok_or_else(|| StateError::NotDropped(id.to_string()))?;
         let name = name.unwrap_or(dropped.row.name);
-        let data = json!({"table-id": id, "table-uuid": dropped.row.table_uuid});
-        let along = self.outbox(actor, "table.undropped", &name, data, &RequestOutcome::NoContent);
+        let data = EventData::TableUndropped(TableIdentityData { table_id: id, table_uuid: dropped.row.table_uuid });
+        let along = self.outbox(actor, &name, data, &RequestOutcome::NoContent);
         self.state().tables().undrop(self.warehouse(), id, &name, &along).await?;
         Ok(name)
     }
@@ -170,9 +178,15 @@ impl Catalog {
     async fn end_drop(&self, dropped: &DroppedTable, actor: &Actor) -> Result<()> {
         let row = &dropped.row;
         let quarantines = if dropped.purge { self.purge_list(row).await } else { Vec::new() };
-        let data = json!({"table-id": row.id, "table-uuid": row.table_uuid, "metadata-location": row.metadata_location,
-            "quarantined-files": quarantines.len(), (EVENT_FIELDS[0].old): quarantines.len()});
-        let events = vec![self.event(actor, "table.drop-ended", &row.name, data)];
+        let files = quarantines.len() as u64;
+        let data = EventData::TableDropEnded(TableDropEndedData {
+            table_id: row.id,
+            table_uuid: row.table_uuid,
+            metadata_location: row.metadata_location.clone(),
+            quarantined_files: files,
+            doomed_files: files,
+        });
+        let events = vec![self.event(actor, &row.name, data)];
         self.state().tables().end_drop(row.id, &quarantines, &Outbox { events, receipts: Vec::new() }).await?;
         Ok(())
     }

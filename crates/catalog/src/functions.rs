@@ -3,8 +3,9 @@
 //! The REST specification lists and loads functions but has no route that stores them, so the management API does. A function is
 //! one JSON document in the state database, kept as it was sent. Spec: "SQL UDF".
 
+use esker_state::{EventData, FunctionStoredData, NoEventData};
 use esker_types::{NamespaceName, TableName};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::{Actor, Catalog, CatalogError, RequestOutcome, Result};
 
@@ -34,7 +35,8 @@ impl Catalog {
         if metadata["definitions"].as_array().is_none_or(Vec::is_empty) {
             return Err(missing("definitions"));
         }
-        let along = self.outbox(actor, "function.stored", name, json!({"function-uuid": uuid}), &RequestOutcome::NoContent);
+        let data = EventData::FunctionStored(FunctionStoredData { function_uuid: uuid.to_owned() });
+        let along = self.outbox(actor, name, data, &RequestOutcome::NoContent);
         Ok(self.state().namespaces().put_function(self.warehouse(), name, &metadata.to_string(), &along).await?)
     }
 
@@ -64,7 +66,7 @@ impl Catalog {
     ///
     /// Returns [`State`](CatalogError::State) if the namespace or the function does not exist, or the database fails.
     pub async fn drop_function(&self, name: &TableName, actor: &Actor) -> Result<()> {
-        let along = self.outbox(actor, "function.dropped", name, json!({}), &RequestOutcome::NoContent);
+        let along = self.outbox(actor, name, EventData::FunctionDropped(NoEventData {}), &RequestOutcome::NoContent);
         Ok(self.state().namespaces().drop_function(self.warehouse(), name, &along).await?)
     }
 }

@@ -5,7 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use esker_state::{NamespaceRow, Outbox, TabularKind};
+use esker_state::{
+    EventData, NamespaceCreatedData, NamespaceRow, NamespaceUpdatedData, NoEventData, Outbox, ProtectedData, RenamedData,
+    TabularKind,
+};
 use esker_types::{NamespaceName, TableName};
 use serde_json::json;
 
@@ -36,13 +39,14 @@ impl Catalog {
     /// that can't be parsed.
     pub async fn create_namespace(&self, namespace: &NamespaceRow, actor: &Actor) -> Result<()> {
         self.check_namespace_location(&namespace.properties)?;
-        let data = json!({"properties": namespace.properties});
+        let data = EventData::NamespaceCreated(NamespaceCreatedData { properties: namespace.properties.clone() });
         let mut properties = namespace.properties.clone();
         properties.entry("location".to_owned()).or_insert_with(|| self.namespace_location(namespace));
         let outcome = RequestOutcome::Body(json!({"namespace": namespace.name, "properties": properties}));
-        let along = self.outbox(actor, "namespace.created", &namespace.name, data, &outcome);
+        let along = self.outbox(actor, &namespace.name, data, &outcome);
         let around = |name: &NamespaceName| {
-            let event = self.event(actor, "namespace.created", name, json!({"properties": {}}));
+            let data = EventData::NamespaceCreated(NamespaceCreatedData { properties: BTreeMap::new() });
+            let event = self.event(actor, name, data);
             Outbox { events: vec![event], receipts: Vec::new() }
         };
         Ok(self.state().namespaces().create(self.warehouse(), namespace, &along, around).await?)
@@ -121,8 +125,9 @@ impl Catalog {
             .namespaces()
             .update(self.warehouse(), name, |before| {
                 let (change, after) = apply(before);
-                let data = json!({"properties": after, "updated": change.updated, "removed": change.removed});
-                (after, self.outbox(actor, "namespace.updated", &found, data, &RequestOutcome::Body(json!(change))))
+                let outcome = RequestOutcome::Body(json!(change));
+                let data = NamespaceUpdatedData { properties: after.clone(), updated: change.updated, removed: change.removed };
+                (after, self.outbox(actor, &found, EventData::NamespaceUpdated(data), &outcome))
             })
             .await?;
         Ok(apply(&before).0)
@@ -135,7 +140,7 @@ impl Catalog {
     /// Returns [`State`](CatalogError::State) if the namespace does not exist, is protected or is not empty, or the database
     /// fails.
     pub async fn drop_namespace(&self, name: &NamespaceName, actor: &Actor) -> Result<()> {
-        let along = self.outbox(actor, "namespace.dropped", name, json!({}), &RequestOutcome::NoContent);
+        let along = self.outbox(actor, name, EventData::NamespaceDropped(NoEventData {}), &RequestOutcome::NoContent);
         Ok(self.state().namespaces().drop(self.warehouse(), name, &along).await?)
     }
 
@@ -145,7 +150,8 @@ impl Catalog {
     ///
     /// Returns [`State`](CatalogError::State) if the namespace does not exist or the database fails.
     pub async fn protect_namespace(&self, name: &NamespaceName, protected: bool, actor: &Actor) -> Result<()> {
-        let along = self.outbox(actor, "namespace.protected", name, json!({"protected": protected}), &RequestOutcome::NoContent);
+        let data = EventData::NamespaceProtected(ProtectedData { protected });
+        let along = self.outbox(actor, name, data, &RequestOutcome::NoContent);
         Ok(self.state().namespaces().protect(self.warehouse(), name, protected, &along).await?)
     }
 
@@ -156,7 +162,8 @@ impl Catalog {
     /// Returns [`State`](CatalogError::State) if the table or the new namespace does not exist, the new name is taken, or the
     /// database fails.
     pub async fn rename_table(&self, from: &TableName, to: &TableName, actor: &Actor) -> Result<()> {
-        let along = self.outbox(actor, "table.renamed", from, json!({"to": to.to_string()}), &RequestOutcome::NoContent);
+        let data = EventData::TableRenamed(RenamedData { to: to.to_string() });
+        let along = self.outbox(actor, from, data, &RequestOutcome::NoContent);
         Ok(self.state().tables().rename(TabularKind::Table, self.warehouse(), from, to, &along).await?)
     }
 

@@ -25,20 +25,21 @@
 //! is in `commit_queue.rs`. Spec: "Optimistic Concurrency".
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use esker_format::{CommitContext, OPERATION, TableMetadata, TableUpdate};
-use esker_state::{NewEvent, NewQuarantine, Outbox, PointerSwap, StateError, TabularRow};
+use esker_state::{
+    AddedSnapshotData, EventData, NewEvent, NewQuarantine, Outbox, PointerSwap, StateError, TableUpdatedData, TabularRow,
+};
 use esker_storage::Location;
 use esker_table::properties::{DELETE_METADATA, METADATA_VERSIONS};
 use esker_types::{Coded, TableId, TableName, catch_panic, now_ms};
 use flate2::Compression;
 use flate2::read::GzEncoder;
-use serde_json::json;
 use tokio::sync::oneshot;
 use tracing::Instrument;
 
@@ -391,27 +392,29 @@ impl Catalog {
         updates: &[TableUpdate],
         actor: &Actor,
     ) -> NewEvent {
-        let action = |update: &TableUpdate| serde_json::to_value(update).ok().map(|v| v["action"].clone());
+        let action = |update: &TableUpdate| Some(serde_json::to_value(update).ok()?["action"].as_str()?.to_owned());
         let snapshots = updates.iter().filter_map(|update| match update {
             TableUpdate::AddSnapshot { snapshot } => {
                 let summary = snapshot.summary.iter().flatten().filter(|(key, _)| *key != OPERATION);
-                Some(json!({
-                    "snapshot-id": snapshot.snapshot_id,
-                    "parent-snapshot-id": snapshot.parent_snapshot_id,
-                    "sequence-number": snapshot.sequence_number(),
-                    "operation": snapshot.operation(),
-                    "summary": summary.collect::<BTreeMap<_, _>>(),
-                }))
+                Some(AddedSnapshotData {
+                    snapshot_id: snapshot.snapshot_id,
+                    parent_snapshot_id: snapshot.parent_snapshot_id,
+                    sequence_number: snapshot.sequence_number(),
+                    operation: snapshot.operation().map(str::to_owned),
+                    summary: summary.map(|(key, value)| (key.clone(), value.clone())).collect(),
+                })
             }
             _ => None,
         });
-        let data = json!({
-            "table-id": after.row.id, "table-uuid": after.row.table_uuid,
-            "previous-metadata-location": before.row.metadata_location, "metadata-location": after.row.metadata_location,
-            "updates": updates.iter().filter_map(action).collect::<Vec<_>>(),
-            "snapshots": snapshots.collect::<Vec<_>>(),
+        let data = EventData::TableUpdated(TableUpdatedData {
+            table_id: after.row.id,
+            table_uuid: after.row.table_uuid,
+            previous_metadata_location: before.row.metadata_location.clone(),
+            metadata_location: after.row.metadata_location.clone(),
+            updates: updates.iter().filter_map(action).collect(),
+            snapshots: snapshots.collect(),
         });
-        self.event(actor, "table.updated", &after.row.name, data)
+        self.event(actor, &after.row.name, data)
     }
 
     /// Records a metadata file as a pending output, and then writes it. It is compressed if its name ends with

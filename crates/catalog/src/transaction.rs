@@ -9,11 +9,12 @@
 use std::collections::{BTreeMap, HashMap};
 
 use esker_format::{TableMetadata, TableRequirement};
-use esker_state::{NewTabular, Outbox, PointerSwap, StateError, TabularRow};
+use esker_state::{EventData, NewTabular, Outbox, PointerSwap, StateError, TabularRow};
 use esker_types::{TableId, TableName};
 
 use crate::actor::receipt;
 use crate::commit_queue::CommitHold;
+use crate::create::created_data;
 use crate::sequencer::{AppliedProposal, state_unknown};
 use crate::{Actor, Catalog, CatalogError, LoadedTable, Proposal, RequestOutcome, Result};
 
@@ -208,8 +209,8 @@ impl Catalog {
         }
         for (name, metadata) in created {
             let (table, entry) = self.write_first(name, metadata).await?;
-            let data = crate::create::created_data(&table.row, serde_json::json!({}));
-            written.outbox.events.push(self.event(actor, "table.created", &table.row.name, data));
+            let data = EventData::TableCreated(created_data(&table.row));
+            written.outbox.events.push(self.event(actor, &table.row.name, data));
             written.new.push(entry);
             written.created.push(table);
         }

@@ -12,14 +12,16 @@ use bytes::Bytes;
 use esker_format::{
     FormatError, NewView, Schema, ViewMetadata, ViewRequirement, ViewUpdate, ViewVersion, apply_view, create_view,
 };
-use esker_state::{NewTabular, PointerSwap, StateError, TabularKind, TabularRow};
+use esker_state::{
+    EventData, NewTabular, PointerSwap, ProtectedData, RenamedData, StateError, TabularKind, TabularRow, ViewDroppedData,
+    ViewReplacedData,
+};
 use esker_storage::{Location, StorageError};
 use esker_types::{NamespaceName, TableId, TableName, now_ms};
 use serde::Deserialize;
-use serde_json::json;
 use uuid::Uuid;
 
-use crate::create::checked_location;
+use crate::create::{checked_location, created_data};
 use crate::{Actor, Catalog, CatalogError, Register, RequestOutcome, Result, places};
 
 /// Maximum number of times that a commit is applied, if other servers keep winning the race.
@@ -173,7 +175,7 @@ impl Catalog {
         self.write_metadata_file(&row, &path, json.clone()).await?;
         let places = places::places_in_metadata(&metadata.location, &metadata.properties);
         let new = NewTabular { row: row.clone(), recorded_output: Some(path), replaces: None, places };
-        self.insert(new, "view.created", json!({}), actor).await?;
+        self.insert(new, EventData::ViewCreated(created_data(&row)), actor).await?;
         Ok(LoadedView { row, metadata: Arc::new(metadata), json })
     }
 
@@ -218,7 +220,7 @@ impl Catalog {
         view.row.location = Location::parse(&view.metadata.location)?.to_string();
         let places = places::places_in_metadata(&view.metadata.location, &view.metadata.properties);
         let new = NewTabular { row: view.row.clone(), recorded_output: None, replaces: None, places };
-        self.insert(new, "view.registered", json!({}), actor).await?;
+        self.insert(new, EventData::ViewRegistered(created_data(&view.row)), actor).await?;
         Ok(view)
     }
 
@@ -265,9 +267,14 @@ impl Catalog {
         let settled_outputs = self.write_following(&current.row, &to, json.clone()).await?;
         let location = Location::parse(&metadata.location)?.to_string();
         let row = TabularRow { metadata_location: to.clone(), location: location.clone(), ..current.row.clone() };
-        let data = json!({"view-id": row.id, "view-uuid": row.table_uuid, "metadata-location": to,
-            "previous-metadata-location": from, "version-id": metadata.current_version_id});
-        let along = self.outbox(actor, "view.replaced", &row.name, data, &RequestOutcome::of(&row));
+        let data = EventData::ViewReplaced(ViewReplacedData {
+            view_id: row.id,
+            view_uuid: row.table_uuid,
+            metadata_location: to.clone(),
+            previous_metadata_location: from.clone(),
+            version_id: metadata.current_version_id,
+        });
+        let along = self.outbox(actor, &row.name, data, &RequestOutcome::of(&row));
         let swap = PointerSwap {
             id: row.id,
             from,
@@ -300,8 +307,9 @@ impl Catalog {
     /// Returns [`State`](CatalogError::State) if no view has this name, the view is protected, or the database fails.
     pub async fn drop_view(&self, name: &TableName, actor: &Actor) -> Result<()> {
         let row = self.view(name).await?;
-        let data = json!({"view-id": row.id, "view-uuid": row.table_uuid, "metadata-location": row.metadata_location});
-        let along = self.outbox(actor, "view.dropped", &row.name, data, &RequestOutcome::NoContent);
+        let (view_id, view_uuid, metadata_location) = (row.id, row.table_uuid, row.metadata_location.clone());
+        let data = EventData::ViewDropped(ViewDroppedData { view_id, view_uuid, metadata_location });
+        let along = self.outbox(actor, &row.name, data, &RequestOutcome::NoContent);
         self.state().tables().drop(row.id, None, &[], None, &along).await?;
         Ok(())
     }
@@ -313,7 +321,8 @@ impl Catalog {
     /// Returns [`State`](CatalogError::State) if the view or the new namespace does not exist, the new name is taken, or the
     /// database fails.
     pub async fn rename_view(&self, from: &TableName, to: &TableName, actor: &Actor) -> Result<()> {
-        let along = self.outbox(actor, "view.renamed", from, json!({"to": to.to_string()}), &RequestOutcome::NoContent);
+        let data = EventData::ViewRenamed(RenamedData { to: to.to_string() });
+        let along = self.outbox(actor, from, data, &RequestOutcome::NoContent);
         Ok(self.state().tables().rename(TabularKind::View, self.warehouse(), from, to, &along).await?)
     }
 
@@ -324,7 +333,8 @@ impl Catalog {
     /// Returns [`State`](CatalogError::State) if no view has this name or the database fails.
     pub async fn protect_view(&self, name: &TableName, protected: bool, actor: &Actor) -> Result<()> {
         let row = self.view(name).await?;
-        let along = self.outbox(actor, "view.protected", &row.name, json!({"protected": protected}), &RequestOutcome::NoContent);
+        let data = EventData::ViewProtected(ProtectedData { protected });
+        let along = self.outbox(actor, &row.name, data, &RequestOutcome::NoContent);
         Ok(self.state().tables().protect(row.id, protected, &along).await?)
     }
 

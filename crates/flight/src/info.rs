@@ -6,17 +6,46 @@
 
 use arrow_flight::sql::metadata::{SqlInfoData, SqlInfoDataBuilder};
 use arrow_flight::sql::{SqlInfo, SqlNullOrdering, SqlSupportedCaseSensitivity, SqlSupportedTransaction};
-
-use crate::error::internal;
+use serde::Serialize;
 use tonic::Status;
 
-/// Returns the value of every code that clients may ask for.
+use crate::error::internal;
+
+/// The value of a code.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(untagged)]
+pub(crate) enum InfoValue {
+    /// A text.
+    Text(&'static str),
+    /// True or false.
+    Flag(bool),
+    /// A number, a value of an enumeration, or a set of bits, by the code.
+    Number(i32),
+    /// A list of texts.
+    Texts(&'static [&'static str]),
+}
+
+/// Encodes the values for clients.
 ///
 /// # Errors
 ///
 /// Returns the status `INTERNAL` if the values can't be encoded.
 pub(crate) fn sql_info() -> Result<SqlInfoData, Status> {
     let mut info = SqlInfoDataBuilder::new();
+    for (code, value) in values() {
+        match value {
+            InfoValue::Text(text) => info.append(code, text),
+            InfoValue::Flag(flag) => info.append(code, flag),
+            InfoValue::Number(number) => info.append(code, number),
+            InfoValue::Texts(texts) => info.append(code, texts),
+        }
+    }
+    info.build().map_err(internal)
+}
+
+/// Returns the value of every code that clients may ask for.
+pub(crate) fn values() -> Vec<(SqlInfo, InfoValue)> {
+    let mut values = Vec::new();
     for (code, text) in [
         (SqlInfo::FlightSqlServerName, "Esker"),
         (SqlInfo::FlightSqlServerVersion, env!("CARGO_PKG_VERSION")),
@@ -28,7 +57,7 @@ pub(crate) fn sql_info() -> Result<SqlInfoData, Status> {
         (SqlInfo::SqlCatalogTerm, "warehouse"),
         (SqlInfo::SqlProcedureTerm, "procedure"),
     ] {
-        info.append(code, text);
+        values.push((code, InfoValue::Text(text)));
     }
     for (code, yes) in [
         (SqlInfo::FlightSqlServerReadOnly, false),
@@ -58,23 +87,29 @@ pub(crate) fn sql_info() -> Result<SqlInfoData, Status> {
         (SqlInfo::SqlBatchUpdatesSupported, false),
         (SqlInfo::SqlSavepointsSupported, false),
         (SqlInfo::SqlNamedParametersSupported, false),
+        (SqlInfo::SqlCatalogAtStart, true),
     ] {
-        info.append(code, yes);
+        values.push((code, InfoValue::Flag(yes)));
     }
-    info.append(SqlInfo::FlightSqlServerTransaction, SqlSupportedTransaction::None as i32);
-    info.append(SqlInfo::FlightSqlServerStatementTimeout, 0_i32);
-    info.append(SqlInfo::FlightSqlServerTransactionTimeout, 0_i32);
-    info.append(SqlInfo::SqlIdentifierCase, SqlSupportedCaseSensitivity::SqlCaseSensitivityLowercase as i32);
-    info.append(SqlInfo::SqlQuotedIdentifierCase, SqlSupportedCaseSensitivity::SqlCaseSensitivityUnknown as i32);
-    info.append(SqlInfo::SqlNullOrdering, SqlNullOrdering::SqlNullsSortedHigh as i32);
-    info.append(SqlInfo::SqlCatalogAtStart, true);
-    for code in [SqlInfo::SqlDefaultTransactionIsolation, SqlInfo::SqlSupportedTransactionsIsolationLevels] {
-        info.append(code, 0_i32);
+    for (code, number) in [
+        (SqlInfo::FlightSqlServerTransaction, SqlSupportedTransaction::None as i32),
+        (SqlInfo::FlightSqlServerStatementTimeout, 0),
+        (SqlInfo::FlightSqlServerTransactionTimeout, 0),
+        (SqlInfo::SqlIdentifierCase, SqlSupportedCaseSensitivity::SqlCaseSensitivityLowercase as i32),
+        (SqlInfo::SqlQuotedIdentifierCase, SqlSupportedCaseSensitivity::SqlCaseSensitivityUnknown as i32),
+        (SqlInfo::SqlNullOrdering, SqlNullOrdering::SqlNullsSortedHigh as i32),
+        (SqlInfo::SqlDefaultTransactionIsolation, 0),
+        (SqlInfo::SqlSupportedTransactionsIsolationLevels, 0),
+    ] {
+        values.push((code, InfoValue::Number(number)));
     }
-    info.append(SqlInfo::SqlKeywords, &["SNAPSHOT", "VERSION", "EXPLAIN", "ANALYZE"][..]);
-    info.append(SqlInfo::SqlNumericFunctions, &["abs", "ceil", "floor", "round", "sqrt", "power", "ln", "log"][..]);
-    info.append(SqlInfo::SqlStringFunctions, &["lower", "upper", "substr", "trim", "concat", "length", "replace"][..]);
-    info.append(SqlInfo::SqlSystemFunctions, &["arrow_typeof", "coalesce", "nullif"][..]);
-    info.append(SqlInfo::SqlDatetimeFunctions, &["date_trunc", "date_part", "now", "to_timestamp"][..]);
-    info.build().map_err(internal)
+    let lists: [(SqlInfo, &'static [&'static str]); 5] = [
+        (SqlInfo::SqlKeywords, &["SNAPSHOT", "VERSION", "EXPLAIN", "ANALYZE"]),
+        (SqlInfo::SqlNumericFunctions, &["abs", "ceil", "floor", "round", "sqrt", "power", "ln", "log"]),
+        (SqlInfo::SqlStringFunctions, &["lower", "upper", "substr", "trim", "concat", "length", "replace"]),
+        (SqlInfo::SqlSystemFunctions, &["arrow_typeof", "coalesce", "nullif"]),
+        (SqlInfo::SqlDatetimeFunctions, &["date_trunc", "date_part", "now", "to_timestamp"]),
+    ];
+    values.extend(lists.map(|(code, texts)| (code, InfoValue::Texts(texts))));
+    values
 }

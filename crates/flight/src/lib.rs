@@ -9,6 +9,7 @@ mod handle;
 mod info;
 mod metadata;
 mod service;
+mod surface;
 
 use std::net::SocketAddr;
 
@@ -22,6 +23,7 @@ use esker_catalog::Access;
 use esker_query::Engine;
 
 use service::FlightSqlHandler;
+pub use surface::flight_surface;
 
 /// The largest gRPC message that is accepted, in bytes. Results are sent in smaller messages.
 const MAX_MESSAGE_BYTES: usize = 16 << 20;

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::CompactOutcome;
 
 /// The cost of one job, or of several, as records of jobs hold it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct Cost {
     /// Bytes read from storage.

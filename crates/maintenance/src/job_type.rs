@@ -2,7 +2,7 @@
 //!
 //! The trait holds everything that is particular to a kind: its options, its plan, its run, its undo, and the texts that people
 //! read. The queue, the management API, the command line and the autopilot know nothing else about kinds. `jobs::kinds` lists the
-//! implementations. A kind that is missing there does not compile.
+//! implementations. A kind that is missing there does not compile, nor does one whose options, plan or outcome have no schema.
 
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use futures::future::BoxFuture;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use crate::Result;
 use crate::context::JobContext;
@@ -40,15 +41,17 @@ pub(crate) trait JobType {
     const UNDO: Option<Undo> = None;
 
     /// The options, as the body of a request and the record of a job have them.
-    type Options: Serialize + DeserializeOwned + Send + Sync;
+    type Options: Serialize + DeserializeOwned + ToSchema + Send + Sync;
     /// The options, as the command line has them.
     type Args: Args;
     /// A plan with everything that running it needs.
     type Plan: Send + Sync;
+    /// The part of a plan that the job's record keeps.
+    type Record: Serialize + ToSchema;
     /// The answer of a dry run.
-    type Preview: Serialize + DeserializeOwned;
+    type Preview: Serialize + DeserializeOwned + ToSchema;
     /// The result of a job.
-    type Outcome: Serialize + DeserializeOwned;
+    type Outcome: Serialize + DeserializeOwned + ToSchema;
 
     /// Turns the arguments of the command line into options.
     ///
@@ -65,7 +68,7 @@ pub(crate) trait JobType {
     ) -> impl Future<Output = Result<Self::Plan>> + Send;
 
     /// Returns the part of a plan that the job's record keeps.
-    fn record(plan: &Self::Plan) -> &impl Serialize;
+    fn record(plan: &Self::Plan) -> &Self::Record;
 
     /// Shows what a job would do.
     fn preview(

@@ -5,7 +5,6 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use arrow::datatypes::DataType::{self, Boolean, Int32, Int64, Utf8};
 use datafusion::catalog::TableProvider;
 use esker_catalog::{Catalog, LoadedTable};
 use esker_format::{
@@ -14,7 +13,8 @@ use esker_format::{
 use esker_table::{DeleteKind, LiveDelete, LiveFile, LiveFiles, PartitionKey, ancestors, partition_label, value_label};
 use serde_json::{Value, json};
 
-use crate::rows::{column, table, text_map, time};
+use crate::rows::table;
+use crate::served_tables::{FILES, HISTORY, MANIFESTS, METADATA_LOG, METADATA_TABLES, PARTITIONS, PROPERTIES, REFS, SNAPSHOTS};
 use crate::{QueryError, Result};
 
 /// Opens a metadata table of a snapshot. `what` is its name without the `$`.
@@ -43,11 +43,12 @@ pub(crate) async fn open(
         "data_files" => files(of, &live().await?, true, false),
         "delete_files" => files(of, &live().await?, false, true),
         "partitions" => partitions(of, &live().await?),
-        other => Err(QueryError::Statement(format!(
-            "{}: no metadata table ${other}; there are $snapshots, $history, $refs, $metadata_log_entries, $properties, $manifests, \
-             $files, $data_files, $delete_files and $partitions",
-            of.row.name
-        ))),
+        other => {
+            let names: Vec<String> = METADATA_TABLES.iter().map(|table| format!("${}", table.name)).collect();
+            let (last, first) = names.split_last().map_or(("", names.as_slice()), |(last, first)| (last.as_str(), first));
+            let there = format!("{} and {last}", first.join(", "));
+            Err(QueryError::Statement(format!("{}: no metadata table ${other}; there are {there}", of.row.name)))
+        }
     }
 }
 
@@ -65,17 +66,7 @@ fn snapshots(of: &LoadedTable) -> Result<Arc<dyn TableProvider>> {
             "manifest_list": s.manifest_list, "summary": s.summary.as_ref().map(others),
         })
     };
-    let columns = vec![
-        column("committed_at", time()),
-        column("snapshot_id", Int64),
-        column("parent_id", Int64),
-        column("sequence_number", Int64),
-        column("schema_id", Int32),
-        column("operation", Utf8),
-        column("manifest_list", Utf8),
-        column("summary", text_map()),
-    ];
-    table(columns, &all.iter().map(row).collect::<Vec<_>>())
+    table(SNAPSHOTS.fields(), &all.iter().map(row).collect::<Vec<_>>())
 }
 
 fn history(of: &LoadedTable) -> Result<Arc<dyn TableProvider>> {
@@ -88,13 +79,7 @@ fn history(of: &LoadedTable) -> Result<Arc<dyn TableProvider>> {
             "is_current_ancestor": ancestors.contains(&entry.snapshot_id),
         })
     };
-    let columns = vec![
-        column("made_current_at", time()),
-        column("snapshot_id", Int64),
-        column("parent_id", Int64),
-        column("is_current_ancestor", Boolean),
-    ];
-    table(columns, &metadata.snapshot_log.iter().map(row).collect::<Vec<_>>())
+    table(HISTORY.fields(), &metadata.snapshot_log.iter().map(row).collect::<Vec<_>>())
 }
 
 fn refs(of: &LoadedTable) -> Result<Arc<dyn TableProvider>> {
@@ -105,15 +90,7 @@ fn refs(of: &LoadedTable) -> Result<Arc<dyn TableProvider>> {
             "max_snapshot_age_in_ms": reference.max_snapshot_age_ms,
         })
     };
-    let columns = vec![
-        column("name", Utf8),
-        column("type", Utf8),
-        column("snapshot_id", Int64),
-        column("max_reference_age_in_ms", Int64),
-        column("min_snapshots_to_keep", Int32),
-        column("max_snapshot_age_in_ms", Int64),
-    ];
-    table(columns, &of.metadata.refs.iter().map(row).collect::<Vec<_>>())
+    table(REFS.fields(), &of.metadata.refs.iter().map(row).collect::<Vec<_>>())
 }
 
 fn metadata_log(of: &LoadedTable) -> Result<Arc<dyn TableProvider>> {
@@ -127,19 +104,12 @@ fn metadata_log(of: &LoadedTable) -> Result<Arc<dyn TableProvider>> {
             "latest_schema_id": snapshot.and_then(|s| s.schema_id), "latest_sequence_number": snapshot.map(|s| s.sequence_number()),
         })
     };
-    let columns = vec![
-        column("timestamp", time()),
-        column("file", Utf8),
-        column("latest_snapshot_id", Int64),
-        column("latest_schema_id", Int32),
-        column("latest_sequence_number", Int64),
-    ];
-    table(columns, &earlier.chain([current]).map(row).collect::<Vec<_>>())
+    table(METADATA_LOG.fields(), &earlier.chain([current]).map(row).collect::<Vec<_>>())
 }
 
 fn properties(of: &LoadedTable) -> Result<Arc<dyn TableProvider>> {
     let rows: Vec<Value> = of.metadata.properties.iter().map(|(key, value)| json!({"key": key, "value": value})).collect();
-    table(vec![column("key", Utf8), column("value", Utf8)], &rows)
+    table(PROPERTIES.fields(), &rows)
 }
 
 fn manifests(live: &LiveFiles) -> Result<Arc<dyn TableProvider>> {
@@ -153,18 +123,7 @@ fn manifests(live: &LiveFiles) -> Result<Arc<dyn TableProvider>> {
             "deleted_rows_count": m.deleted_rows_count, "first_row_id": m.first_row_id,
         })
     };
-    let mut columns = vec![column("content", Int32), column("path", Utf8), column("length", Int64)];
-    columns.push(column("partition_spec_id", Int32));
-    for name in ["added_snapshot_id", "sequence_number"] {
-        columns.push(column(name, Int64));
-    }
-    for name in ["added_files_count", "existing_files_count", "deleted_files_count"] {
-        columns.push(column(name, Int32));
-    }
-    for name in ["added_rows_count", "existing_rows_count", "deleted_rows_count", "first_row_id"] {
-        columns.push(column(name, Int64));
-    }
-    table(columns, &live.manifests.iter().map(row).collect::<Vec<_>>())
+    table(MANIFESTS.fields(), &live.manifests.iter().map(row).collect::<Vec<_>>())
 }
 
 /// Returns the label of a file's partition.
@@ -200,26 +159,6 @@ fn files(of: &LoadedTable, live: &LiveFiles, data: bool, deletes: bool) -> Resul
             "upper_bounds": bounds(of, file, |stats| stats.upper_bound),
         })
     };
-    let columns = vec![
-        column("content", Int32),
-        column("file_path", Utf8),
-        column("file_format", Utf8),
-        column("spec_id", Int32),
-        column("partition", Utf8),
-        column("record_count", Int64),
-        column("file_size_in_bytes", Int64),
-        column("sequence_number", Int64),
-        column("snapshot_id", Int64),
-        column("first_row_id", Int64),
-        column("sort_order_id", Int32),
-        column("split_offsets", DataType::new_list(Int64, true)),
-        column("equality_ids", DataType::new_list(Int32, true)),
-        column("referenced_data_file", Utf8),
-        column("content_offset", Int64),
-        column("content_size_in_bytes", Int64),
-        column("lower_bounds", text_map()),
-        column("upper_bounds", text_map()),
-    ];
     let content = |delete: &LiveDelete| if delete.kind == DeleteKind::Equality { 2 } else { 1 };
     let mut rows: Vec<Value> = Vec::new();
     if data {
@@ -228,7 +167,7 @@ fn files(of: &LoadedTable, live: &LiveFiles, data: bool, deletes: bool) -> Resul
     if deletes {
         rows.extend(live.deletes.iter().map(|delete| row(&delete.entry, content(delete))));
     }
-    table(columns, &rows)
+    table(FILES.fields(), &rows)
 }
 
 fn partitions(of: &LoadedTable, live: &LiveFiles) -> Result<Arc<dyn TableProvider>> {
@@ -263,7 +202,5 @@ fn partitions(of: &LoadedTable, live: &LiveFiles) -> Result<Arc<dyn TableProvide
         }
         row
     };
-    let columns = [column("partition", Utf8), column("spec_id", Int32)].into_iter();
-    let columns = columns.chain(names.iter().map(|name| column(name, Int64))).collect();
-    table(columns, &all.into_iter().map(row).collect::<Vec<_>>())
+    table(PARTITIONS.fields(), &all.into_iter().map(row).collect::<Vec<_>>())
 }

@@ -47,6 +47,7 @@ mod scope;
 mod select;
 mod selective;
 mod semantics;
+mod served_tables;
 mod source;
 mod spark;
 mod spatial_pruning;
@@ -69,6 +70,7 @@ pub use engine::{BoundValues, Engine, EngineOptions, PreparedStatement, RunningQ
 pub use error::{QueryError, Stopped};
 pub use listed_columns::listed_columns;
 pub use log::{QueryLog, QueryRecord, QueryState, QueryStats};
+pub use served_tables::system_tables;
 pub use table::IcebergTable;
 pub use table_health_table::record_health;
 

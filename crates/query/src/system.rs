@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::DataType::{self, Boolean, Float64, Int32, Int64, Utf8};
 use datafusion::catalog::TableProvider;
 use esker_catalog::{AssessedTable, Catalog};
 use esker_state::JobFilter;
 use esker_types::now_ms;
 use serde_json::{Value, json};
 
-use crate::rows::{column, table, time};
+use crate::rows::table;
+use crate::served_tables::{HEALTH, JOBS, QUERIES, TABLES};
 use crate::{QueryLog, Result};
 
 /// The namespace of the system tables.
@@ -20,11 +20,8 @@ pub(crate) const NAMESPACE: &str = "system";
 /// Name of the Iceberg table in that namespace that has the health of all tables.
 pub(crate) const TABLE_HEALTH: &str = "table_health";
 
-/// Names of the system tables.
-pub(crate) const TABLES: [&str; 4] = ["health", "jobs", "queries", "tables"];
-
 /// Maximum number of jobs that are listed.
-const JOBS: u32 = 10_000;
+const MAX_JOBS: u32 = 10_000;
 
 /// Opens a system table, if there is one of that name.
 pub(crate) async fn open(catalog: &Catalog, log: &QueryLog, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
@@ -35,10 +32,6 @@ pub(crate) async fn open(catalog: &Catalog, log: &QueryLog, name: &str) -> Resul
         "queries" => queries(log)?,
         _ => return Ok(None),
     }))
-}
-
-fn named(columns: &[(&str, DataType)]) -> Vec<arrow::datatypes::Field> {
-    columns.iter().map(|(name, ty)| column(name, ty.clone())).collect()
 }
 
 async fn tables(catalog: &Catalog) -> Result<Arc<dyn TableProvider>> {
@@ -64,26 +57,7 @@ async fn tables(catalog: &Catalog) -> Result<Arc<dyn TableProvider>> {
         }
         json
     };
-    let columns = named(&[
-        ("namespace", Utf8),
-        ("table", Utf8),
-        ("owned", Boolean),
-        ("format_version", Int32),
-        ("uuid", Utf8),
-        ("location", Utf8),
-        ("metadata_location", Utf8),
-        ("current_snapshot_id", Int64),
-        ("last_commit", time()),
-        ("data_files", Int64),
-        ("data_bytes", Int64),
-        ("records", Int64),
-        ("partitions", Int64),
-        ("delete_files", Int64),
-        ("snapshots", Int64),
-        ("manifests", Int64),
-        ("error", Utf8),
-    ]);
-    table(columns, &catalog.fleet().await?.into_iter().map(row).collect::<Vec<_>>())
+    table(TABLES.fields(), &catalog.fleet().await?.into_iter().map(row).collect::<Vec<_>>())
 }
 
 /// Returns a row for each finding. A table without findings has one row.
@@ -111,18 +85,7 @@ async fn health(catalog: &Catalog) -> Result<Arc<dyn TableProvider>> {
             }))
         }));
     }
-    let columns = named(&[
-        ("namespace", Utf8),
-        ("table", Utf8),
-        ("score", Int32),
-        ("finding", Utf8),
-        ("severity", Utf8),
-        ("points", Int32),
-        ("evidence", Utf8),
-        ("recommendation", Utf8),
-        ("error", Utf8),
-    ]);
-    table(columns, &rows)
+    table(HEALTH.fields(), &rows)
 }
 
 async fn jobs(catalog: &Catalog) -> Result<Arc<dyn TableProvider>> {
@@ -136,29 +99,9 @@ async fn jobs(catalog: &Catalog) -> Result<Arc<dyn TableProvider>> {
             "measured": job.measured.map(|measured| measured.to_string()), "undone_by": job.undone_by.map(|by| by.to_string()),
         })
     };
-    let columns = named(&[
-        ("id", Utf8),
-        ("table", Utf8),
-        ("kind", Utf8),
-        ("principal", Utf8),
-        ("state", Utf8),
-        ("reason", Utf8),
-        ("attempts", Int64),
-        ("engine", Utf8),
-        ("worker", Utf8),
-        ("asked", time()),
-        ("started", time()),
-        ("finished", time()),
-        ("seconds", Float64),
-        ("plan", Utf8),
-        ("outcome", Utf8),
-        ("error", Utf8),
-        ("measured", Utf8),
-        ("undone_by", Utf8),
-    ]);
     let filter = JobFilter { warehouse: Some(catalog.warehouse().id), ..JobFilter::default() };
-    let jobs = catalog.overview().jobs(&filter, JOBS).await?;
-    table(columns, &jobs.into_iter().map(row).collect::<Vec<_>>())
+    let jobs = catalog.overview().jobs(&filter, MAX_JOBS).await?;
+    table(JOBS.fields(), &jobs.into_iter().map(row).collect::<Vec<_>>())
 }
 
 fn queries(log: &QueryLog) -> Result<Arc<dyn TableProvider>> {
@@ -167,22 +110,5 @@ fn queries(log: &QueryLog) -> Result<Arc<dyn TableProvider>> {
         row["started"] = row["started_ms"].take();
         row
     };
-    let columns = named(&[
-        ("id", Int64),
-        ("state", Utf8),
-        ("sql", Utf8),
-        ("principal", Utf8),
-        ("started", time()),
-        ("seconds", Float64),
-        ("rows", Int64),
-        ("files_considered", Int64),
-        ("files_pruned", Int64),
-        ("files_opened", Int64),
-        ("rows_deleted", Int64),
-        ("bytes_read", Int64),
-        ("bytes_cached", Int64),
-        ("requests", Int64),
-        ("error", Utf8),
-    ]);
-    table(columns, &log.newest(usize::MAX).into_iter().map(row).collect::<Vec<_>>())
+    table(QUERIES.fields(), &log.newest(usize::MAX).into_iter().map(row).collect::<Vec<_>>())
 }

@@ -6,8 +6,7 @@ use std::collections::BTreeMap;
 
 use arrow::array::{ArrayRef, RecordBatch, new_null_array};
 use arrow::compute::cast;
-use arrow::datatypes::DataType::{self, Boolean, Int32, Int64, Utf8};
-use arrow::datatypes::{Field, Schema, TimeUnit};
+use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use esker_catalog::{Actor, AssessedTable, Catalog, CreateTable};
 use esker_read::{Reader, arrow_schema, schema_from_arrow};
 use esker_state::{NamespaceRow, TableUsage};
@@ -17,44 +16,11 @@ use serde_json::{Value, json};
 
 use crate::change::commit;
 use crate::commit::RowChange;
-use crate::rows::{batch, column, time};
+use crate::rows::{batch, column};
+use crate::served_tables::TABLE_HEALTH as COLUMNS;
 use crate::system::{NAMESPACE, TABLE_HEALTH};
 use crate::target::{Uncommitted, WriteTarget};
 use crate::{QueryError, Result};
-
-/// Returns the columns of the table.
-fn columns() -> Vec<Field> {
-    let all: [(&str, DataType); 27] = [
-        ("time", time()),
-        ("warehouse", Utf8),
-        ("namespace", Utf8),
-        ("table", Utf8),
-        ("owned", Boolean),
-        ("score", Int32),
-        ("findings", Utf8),
-        ("worst_finding", Utf8),
-        ("worst_severity", Utf8),
-        ("data_files", Int64),
-        ("data_bytes", Int64),
-        ("records", Int64),
-        ("small_files", Int64),
-        ("excess_files", Int64),
-        ("partitions", Int64),
-        ("position_deletes", Int64),
-        ("equality_deletes", Int64),
-        ("deletion_vectors", Int64),
-        ("files_with_deletes", Int64),
-        ("snapshots", Int64),
-        ("manifests", Int64),
-        ("metadata_bytes", Int64),
-        ("last_commit", time()),
-        ("oldest_snapshot", time()),
-        ("reported_scans", Int64),
-        ("reported_commits", Int64),
-        ("error", Utf8),
-    ];
-    all.into_iter().map(|(name, ty)| column(name, ty)).collect()
-}
 
 /// Returns the row of a table.
 fn row(warehouse: &str, examined: &AssessedTable, used: Option<&TableUsage>, now: Millis) -> Value {
@@ -103,7 +69,7 @@ pub async fn record_health(catalog: &Catalog, reader: &Reader) -> Result<u64> {
     let uses = catalog.overview().usages().await?;
     let fleet = catalog.fleet().await?;
     let rows: Vec<Value> = fleet.iter().map(|e| row(warehouse, e, uses.get(&e.row.id), now)).collect();
-    let Some(found) = batch(columns(), &rows)? else { return Ok(0) };
+    let Some(found) = batch(COLUMNS.fields(), &rows)? else { return Ok(0) };
     let actor = Actor { principal: "health".to_owned(), receipt: None };
     let target = target(catalog, reader)?;
     make(&target, &actor).await?;
@@ -142,7 +108,7 @@ async fn make(target: &WriteTarget, actor: &Actor) -> Result<()> {
         DataType::Timestamp(..) => column(f.name(), DataType::Timestamp(TimeUnit::Microsecond, Some("+00:00".into()))),
         _ => f,
     };
-    let schema = Schema::new(columns().into_iter().map(stored).collect::<Vec<_>>());
+    let schema = Schema::new(COLUMNS.fields().into_iter().map(stored).collect::<Vec<_>>());
     let schema = schema_from_arrow(&schema).map_err(|e| QueryError::Execution(e.to_string()))?;
     let request = CreateTable {
         name: TABLE_HEALTH.to_owned(),

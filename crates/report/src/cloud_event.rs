@@ -2,25 +2,54 @@
 
 use chrono::{DateTime, SecondsFormat};
 use esker_state::Event;
+use serde::Serialize;
 use serde_json::{Value, json};
 
-/// Encodes an event as a CloudEvent in the JSON format, structured mode.
+/// The beginning of the type of every CloudEvent, before the kind of the event.
+pub(crate) const TYPE_PREFIX: &str = "io.esker.";
+
+/// An event as webhooks and Kafka topics get it: a CloudEvent 1.0 in the JSON format, structured mode.
 ///
 /// Spec: CloudEvents 1.0, "Required Attributes".
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct CloudEvent<'a> {
+    /// The version of the specification: `1.0`.
+    specversion: &'static str,
+    /// The identifier of the event, the same however often it is delivered.
+    id: &'a str,
+    /// The warehouse: `/esker/warehouses/NAME`.
+    source: String,
+    /// `io.esker.` and the kind of the event.
+    #[serde(rename = "type")]
+    kind: String,
+    /// The full name of the entry that changed, levels joined by dots.
+    subject: &'a str,
+    /// The time of the change, as RFC 3339 has it, in UTC with milliseconds.
+    time: String,
+    /// The media type of `data`: `application/json`.
+    datacontenttype: &'static str,
+    /// The number of the event in the outbox, in decimal; an extension attribute. The replay API goes on from it.
+    sequence: String,
+    /// The principal that made the change; an extension attribute.
+    principal: &'a str,
+    /// The details of the change, by `type`.
+    data: &'a Value,
+}
+
+/// Encodes an event as a CloudEvent in the JSON format, structured mode.
 pub(crate) fn cloud_event(event: &Event) -> Value {
     let time = DateTime::from_timestamp_millis(event.time_ms).unwrap_or_default();
-    json!({
-        "specversion": "1.0",
-        "id": event.uuid,
-        "source": format!("/esker/warehouses/{}", event.warehouse),
-        "type": format!("io.esker.{}", event.kind),
-        "subject": event.subject,
-        "time": time.to_rfc3339_opts(SecondsFormat::Millis, true),
-        "datacontenttype": "application/json",
-        // An extension attribute: the event's number in the outbox, from which the replay API can go on.
-        "sequence": event.id.to_string(),
-        "principal": event.principal,
-        "data": event.data,
+    json!(CloudEvent {
+        specversion: "1.0",
+        id: &event.uuid,
+        source: format!("/esker/warehouses/{}", event.warehouse),
+        kind: format!("{TYPE_PREFIX}{}", event.kind),
+        subject: &event.subject,
+        time: time.to_rfc3339_opts(SecondsFormat::Millis, true),
+        datacontenttype: "application/json",
+        sequence: event.id.to_string(),
+        principal: &event.principal,
+        data: &event.data,
     })
 }
 

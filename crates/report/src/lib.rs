@@ -11,12 +11,14 @@ mod datahub;
 mod error;
 mod kafka;
 mod openlineage;
+mod schema;
 mod sink;
 mod webhook;
 
 pub use datahub::{DataHub, DataHubOptions};
 pub use error::ReportError;
 pub use kafka::{KafkaOptions, KafkaSink};
+pub use schema::event_schema;
 pub use sink::{Sink, deliver};
 pub use webhook::{EventFormat, WebhookOptions, WebhookSink};
 

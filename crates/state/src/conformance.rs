@@ -13,9 +13,9 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::{
-    AssessmentFailure, DamagedFile, Database, JobEnd, JobLogLine, JobState, NamespaceRow, NewEvent, NewJob, NewQuarantine,
-    NewReceipt, NewTabular, Outbox, PointerSwap, QuarantineKind, QuarantineState, ReceiptKey, SoftDrop, State, StateError,
-    TableUsage, TabularKind, TabularRow, Warehouse,
+    AssessmentFailure, DamageData, DamagedFile, Database, EventData, JobEnd, JobLogLine, JobState, NamespaceRow, NewEvent,
+    NewJob, NewQuarantine, NewReceipt, NewTabular, NoEventData, Outbox, PointerSwap, QuarantineKind, QuarantineState, ReceiptKey,
+    SoftDrop, State, StateError, TableRecoveredData, TableUsage, TabularKind, TabularRow, Warehouse,
 };
 
 const DEAD: Duration = Duration::from_secs(60);
@@ -116,9 +116,12 @@ async fn of_swaps_from_the_same_state_one_wins(state: &State) {
     enter(state, warehouse, &table).await.expect("entered");
     let swaps = (1..=8).map(|version| {
         let (state, swap) = (state.clone(), to(&table, &table.metadata_location, version));
-        let data = serde_json::json!({ "version": version });
+        let data = EventData::TableRecovered(TableRecoveredData {
+            metadata_location: swap.to.clone(),
+            previous_metadata_location: Some(swap.from.clone()),
+        });
         let (warehouse_name, subject) = ("w".to_owned(), "n.t".to_owned());
-        let event = NewEvent { kind: "table.updated", warehouse: warehouse_name, subject, principal: "p".to_owned(), data };
+        let event = NewEvent { data, warehouse: warehouse_name, subject, principal: "p".to_owned() };
         let along = Outbox { events: vec![event], receipts: Vec::new() };
         async move { state.tables().publish(warehouse, &[swap], &[], &along).await.expect("answered") }
     });
@@ -127,7 +130,10 @@ async fn of_swaps_from_the_same_state_one_wins(state: &State) {
     let events = state.outbox().events_after(0, Some("w"), 100).await.expect("events");
     let now = state.tables().by_id(table.id).await.expect("there").expect("a row").metadata_location;
     assert_eq!(events.len(), 1);
-    assert!(now.ends_with(&format!("/{}.json", events[0].data["version"])), "{now}");
+    assert_eq!(
+        (events[0].kind.as_str(), &events[0].data["metadata-location"]),
+        ("table.recovered", &serde_json::Value::from(now))
+    );
 }
 
 async fn a_change_that_fails_leaves_nothing_of_itself(state: &State) {
@@ -450,12 +456,11 @@ async fn damage_is_kept_once_told_once_and_forgotten(state: &State) {
     let (warehouse, n) = with_namespace(state).await;
     let table = row(warehouse, &n, "t");
     enter(state, warehouse, &table).await.expect("entered");
-    let event = |kind| NewEvent {
-        kind,
+    let event = |kind: fn(DamageData) -> EventData| NewEvent {
+        data: kind(DamageData { table_uuid: table.table_uuid, files: Vec::new() }),
         warehouse: "w".to_owned(),
         subject: "n.t".to_owned(),
         principal: "health".to_owned(),
-        data: serde_json::json!({}),
     };
     let file = |path: &str, met_by: &str| DamagedFile {
         path: path.to_owned(),
@@ -465,7 +470,8 @@ async fn damage_is_kept_once_told_once_and_forgotten(state: &State) {
         first_seen_ms: 0,
         snapshot_id: (path == "b").then_some(-7),
     };
-    let note = async |path, met_by| state.fleet().record_damage(table.id, &file(path, met_by), event("table.file-damaged")).await;
+    let note =
+        async |path, met_by| state.fleet().record_damage(table.id, &file(path, met_by), event(EventData::TableFileDamaged)).await;
     assert!(note("a", "job 1").await.expect("noted") && note("b", "job 1").await.expect("noted"));
     assert!(!note("a", "job 2").await.expect("known"), "the first that met it is kept");
     let told = state.outbox().events_after(0, None, 99).await.expect("events");
@@ -477,7 +483,7 @@ async fn damage_is_kept_once_told_once_and_forgotten(state: &State) {
     );
     assert!(kept[0].missing && kept[0].first_seen_ms > 0);
     assert_eq!((kept[0].snapshot_id, kept[1].snapshot_id), (None, Some(-7)));
-    state.fleet().forget_damage(table.id, &["a".to_owned()], event("table.file-mended")).await.expect("forgotten");
+    state.fleet().forget_damage(table.id, &["a".to_owned()], event(EventData::TableFileMended)).await.expect("forgotten");
     assert_eq!(state.fleet().damage_of(table.id).await.expect("read").iter().map(|f| f.path.as_str()).collect::<Vec<_>>(), ["b"]);
 }
 
@@ -487,11 +493,10 @@ async fn rows_that_share_a_statement_are_written_as_if_alone(state: &State) {
     let table = row(warehouse, &n, "t");
     enter(state, warehouse, &table).await.expect("entered");
     let event = |i: usize| NewEvent {
-        kind: "table.updated",
+        data: EventData::NamespaceDropped(NoEventData {}),
         warehouse: "many".to_owned(),
         subject: i.to_string(),
         principal: "p".to_owned(),
-        data: serde_json::json!({}),
     };
     let receipt = |key| NewReceipt {
         key: ReceiptKey { warehouse, operation: "POST /t".into(), key, body_sha256: "0".into() },

@@ -41,7 +41,12 @@ pub use error::StateError;
 pub use fleet::{AssessmentFailure, DamagedFile, Fleet, HealthPoint, HealthRow, TableUsage, USAGE_DAYS};
 pub use jobs::{Job, JobEnd, JobFilter, JobLogLine, JobNotifications, JobState, Jobs, NewJob, UNDO};
 pub use namespaces::{NamespaceRow, Namespaces};
-pub use outbox::{Event, NewEvent, NewReceipt, Outbox, OutboxLog, Receipt, ReceiptKey};
+pub use outbox::{
+    AddedSnapshotData, CreatedData, DamageData, DamagedFileData, Event, EventData, FunctionStoredData, JobEventData,
+    NamespaceCreatedData, NamespaceUpdatedData, NewEvent, NewReceipt, NoEventData, Outbox, OutboxLog, ProtectedData, Receipt,
+    ReceiptKey, RenamedData, TableDropEndedData, TableDroppedData, TableIdentityData, TableRecoveredData, TableRegisteredData,
+    TableUnregisteredData, TableUpdatedData, ViewDroppedData, ViewReplacedData,
+};
 pub use outputs::{Outputs, PendingOutput};
 pub use principals::Principals;
 pub use quarantine::{NewQuarantine, Quarantine, QuarantineByJob, QuarantineKind, QuarantineState, QuarantinedFile};

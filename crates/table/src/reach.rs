@@ -58,7 +58,7 @@ pub struct Outline {
 }
 
 /// A manifest list or manifest that cannot be read, for a lasting reason.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct UnreadableFile {
     /// The id of a snapshot that refers to the file.

@@ -1,6 +1,7 @@
 //! Types that every crate shares: identifiers, principals, and the one error-code enum that every protocol maps from.
 //!
-//! The crate does no I/O and depends on no other crate of the workspace. Start reading at [`ErrorCode`].
+//! The crate does no I/O, but for the check of files in `api/` that tests call. It depends on no other crate of the workspace.
+//! Start reading at [`ErrorCode`].
 
 mod age;
 mod error;
@@ -11,6 +12,7 @@ mod principal;
 mod quoted;
 pub mod renamed;
 mod saturating_sum;
+pub mod schema;
 mod text;
 
 pub use age::parse_age;

@@ -1,8 +1,9 @@
 //! The table of all policy keys, with default, meaning and parser.
 //!
-//! `esker policy keys` and `docs/policies.md` list the same keys. An entry of [`KEYS`] parses its value into a field of
-//! [`Policy`].
+//! `esker policy keys`, `docs/policies.md` and `api/policy.schema.json` list the same keys. An entry of
+//! [`KEYS`] parses its value into a field of [`Policy`].
 
+use super::schema::ValueForm;
 use super::values::{ParseResult, age, bytes, cron, flag, list, number, optional};
 use super::{MaintenanceWindow, Policy};
 use esker_maintenance::{Strategy, check_sort_order};
@@ -12,6 +13,8 @@ use esker_types::JobKind;
 pub struct PolicyKey {
     /// The name of the key. As a property of a table or a namespace it has the prefix `esker.`.
     pub name: &'static str,
+    /// The form of the key's values.
+    pub form: ValueForm,
     /// The value that holds if no layer sets one; empty for none.
     pub default: &'static str,
     /// The meaning of the key, in a sentence for people.
@@ -30,6 +33,7 @@ macro_rules! schedule {
     ($kind:ident, $name:literal, $default:literal, $help:literal) => {
         PolicyKey {
             name: $name,
+            form: ValueForm::Cron,
             default: $default,
             help: $help,
             set: |policy, text| {
@@ -43,9 +47,10 @@ macro_rules! schedule {
 }
 
 macro_rules! key {
-    ($name:literal, $default:literal, $help:literal, $policy:ident, $text:ident => $field:ident = $value:expr) => {
+    ($name:literal, $form:ident, $default:literal, $help:literal, $policy:ident, $text:ident => $field:ident = $value:expr) => {
         PolicyKey {
             name: $name,
+            form: ValueForm::$form,
             default: $default,
             help: $help,
             set: |$policy, $text| {
@@ -73,24 +78,24 @@ fn order(text: &str) -> ParseResult<String> {
 
 /// All policy keys, in the order in which they are listed.
 pub const KEYS: [PolicyKey; 21] = [
-    key!("autopilot", "false", "Esker starts jobs on the table where they pay.", p, v => autopilot = flag(v)?),
-    key!("freeze", "false", "No job but a check runs on the table, and none of its files is deleted.", p, v => freeze = flag(v)?),
-    key!("time-zone", "UTC", "The time zone of schedules and windows.", p, v => time_zone = v.parse().map_err(|_| "not a time zone like Europe/Zurich".to_owned())?),
-    key!("window", "", "Times at which the autopilot may begin a job, such as `22:00-06:00, Sat+Sun 00:00-24:00`; default: always.", p, v => windows = MaintenanceWindow::list(v)?),
+    key!("autopilot", Flag, "false", "Esker starts jobs on the table where they pay.", p, v => autopilot = flag(v)?),
+    key!("freeze", Flag, "false", "No job but a check runs on the table, and none of its files is deleted.", p, v => freeze = flag(v)?),
+    key!("time-zone", TimeZone, "UTC", "The time zone of schedules and windows.", p, v => time_zone = v.parse().map_err(|_| "not a time zone like Europe/Zurich".to_owned())?),
+    key!("window", Windows, "", "Times at which the autopilot may begin a job, such as `22:00-06:00, Sat+Sun 00:00-24:00`; default: always.", p, v => windows = MaintenanceWindow::list(v)?),
     schedule!(Compact, "compact.schedule", "", "Start of compactions, as a cron pattern."),
-    key!("compact.after-commits", "", "Commits after which the table is compacted even if that does not pay.", p, v => compact_after_commits = optional(v, number)?),
-    key!("compact.strategy", "binpack", "Strategy of compactions: binpack, sort or zorder.", p, v => strategy = strategy(v)?),
-    key!("compact.sort-order", "", "Sort order for the strategy `sort`, such as `day, id desc`; quote names with blanks, commas or dots; default: the table's sort order.", p, v => sort_order = optional(v, order)?),
-    key!("compact.zorder-columns", "", "Columns for the strategy `zorder`, separated by commas; quote names with blanks, commas or dots.", p, v => zorder_columns = list(v)),
-    key!("compact.spark-over", "", "Size over which a compaction becomes an external job for Spark, such as `200GiB`; default: none does.", p, v => spark_over_bytes = optional(v, bytes)?),
+    key!("compact.after-commits", Number, "", "Commits after which the table is compacted even if that does not pay.", p, v => compact_after_commits = optional(v, number)?),
+    key!("compact.strategy", Strategy, "binpack", "Strategy of compactions: binpack, sort or zorder.", p, v => strategy = strategy(v)?),
+    key!("compact.sort-order", SortOrder, "", "Sort order for the strategy `sort`, such as `day, id desc`; quote names with blanks, commas or dots; default: the table's sort order.", p, v => sort_order = optional(v, order)?),
+    key!("compact.zorder-columns", Columns, "", "Columns for the strategy `zorder`, separated by commas; quote names with blanks, commas or dots.", p, v => zorder_columns = list(v)),
+    key!("compact.spark-over", Bytes, "", "Size over which a compaction becomes an external job for Spark, such as `200GiB`; default: none does.", p, v => spark_over_bytes = optional(v, bytes)?),
     schedule!(
         Expire,
         "expire.schedule",
         "",
         "Start of snapshot expiries, as a cron pattern. The autopilot needs none: it expires snapshots once they are old enough."
     ),
-    key!("expire.max-age", "", "Age over which snapshots are expired; the table's `history.expire.` properties come first.", p, v => expire_max_age = optional(v, age)?),
-    key!("expire.keep", "", "Snapshots that an expiry keeps on each branch; the table's `history.expire.` properties come first.", p, v => expire_keep = optional(v, number)?),
+    key!("expire.max-age", Age, "", "Age over which snapshots are expired; the table's `history.expire.` properties come first.", p, v => expire_max_age = optional(v, age)?),
+    key!("expire.keep", Number, "", "Snapshots that an expiry keeps on each branch; the table's `history.expire.` properties come first.", p, v => expire_keep = optional(v, number)?),
     schedule!(
         Orphans,
         "orphans.schedule",
@@ -104,9 +109,9 @@ pub const KEYS: [PolicyKey; 21] = [
         "Start of rewrites of manifests, as a cron pattern. The autopilot needs none: it rewrites manifests when that pays."
     ),
     schedule!(Statistics, "statistics.schedule", "", "Start of jobs that count distinct values, as a cron pattern."),
-    key!("payback", "7d", "Time within which a job of the autopilot must win back its cost.", p, v => payback = age(v)?),
-    key!("respect-others", "1d", "Time after another tool's rewrite in which compaction is left to that tool.", p, v => respect_others = age(v)?),
-    key!("budget.bytes", "", "Bytes that jobs of the autopilot and of schedules may read and write in 24 hours, for all tables of a warehouse that have the budget from the same place.", p, v => budget_bytes = optional(v, bytes)?),
-    key!("budget.cpu-seconds", "", "Processor seconds that jobs of the autopilot and of schedules may take in 24 hours, for all tables of a warehouse that have the budget from the same place.", p, v => budget_cpu_seconds = optional(v, number)?),
-    key!("budget.requests", "", "Requests to the store that jobs of the autopilot and of schedules may make in 24 hours, for all tables of a warehouse that have the budget from the same place.", p, v => budget_requests = optional(v, number)?),
+    key!("payback", Age, "7d", "Time within which a job of the autopilot must win back its cost.", p, v => payback = age(v)?),
+    key!("respect-others", Age, "1d", "Time after another tool's rewrite in which compaction is left to that tool.", p, v => respect_others = age(v)?),
+    key!("budget.bytes", Bytes, "", "Bytes that jobs of the autopilot and of schedules may read and write in 24 hours, for all tables of a warehouse that have the budget from the same place.", p, v => budget_bytes = optional(v, bytes)?),
+    key!("budget.cpu-seconds", Number, "", "Processor seconds that jobs of the autopilot and of schedules may take in 24 hours, for all tables of a warehouse that have the budget from the same place.", p, v => budget_cpu_seconds = optional(v, number)?),
+    key!("budget.requests", Number, "", "Requests to the store that jobs of the autopilot and of schedules may make in 24 hours, for all tables of a warehouse that have the budget from the same place.", p, v => budget_requests = optional(v, number)?),
 ];

@@ -8,6 +8,7 @@
 
 mod keys;
 mod layers;
+mod schema;
 mod values;
 mod window;
 
@@ -24,6 +25,7 @@ use serde::Serialize;
 use crate::PolicyError;
 pub use keys::{KEYS, PolicyKey};
 pub use layers::{Layer, Layers, Origin};
+pub use schema::{ValueForm, policy_schema};
 pub use values::Schedule;
 pub use window::MaintenanceWindow;
 

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use esker_state::{NamespaceRow, NewTabular, Outbox, PointerSwap, TabularKind, TabularRow};
+use esker_state::{
+    EventData, NamespaceRow, NewTabular, NoEventData, Outbox, PointerSwap, TableRecoveredData, TabularKind, TabularRow,
+};
 use esker_table::reachable;
 use esker_types::{NamespaceName, now_ms};
-use serde_json::json;
 
 use super::{Advance, LedgerNamespace, Recovery, RejectedMetadata};
 use crate::cache::manifest_list_paths;
@@ -32,7 +33,7 @@ pub async fn recover(catalog: &Catalog, plan: &Recovery, reconcile: bool) -> Res
     let (state, warehouse, actor) = (catalog.state(), catalog.warehouse(), Actor::internal("recover"));
     for LedgerNamespace { name, properties, protected } in plan.namespaces.clone() {
         let along = |name: &NamespaceName| {
-            let event = catalog.event(&actor, "namespace.recovered", name, json!({}));
+            let event = catalog.event(&actor, name, EventData::NamespaceRecovered(NoEventData {}));
             Outbox { events: vec![event], receipts: Vec::new() }
         };
         let row = NamespaceRow { name: name.clone(), properties, protected: false };
@@ -43,8 +44,9 @@ pub async fn recover(catalog: &Catalog, plan: &Recovery, reconcile: bool) -> Res
     }
     for entry in plan.enter.clone() {
         let row = entry.row(warehouse.id);
-        let data = json!({"metadata-location": row.metadata_location});
-        let event = catalog.event(&actor, "table.recovered", &row.name, data);
+        let (metadata_location, previous_metadata_location) = (row.metadata_location.clone(), None);
+        let data = EventData::TableRecovered(TableRecoveredData { metadata_location, previous_metadata_location });
+        let event = catalog.event(&actor, &row.name, data);
         let along = Outbox { events: vec![event], receipts: Vec::new() };
         let places = places_at(catalog, row.clone()).await.unwrap_or_else(|_| vec![row.location.clone()]);
         let new = NewTabular { row, recorded_output: None, replaces: None, places };
@@ -57,8 +59,9 @@ pub async fn recover(catalog: &Catalog, plan: &Recovery, reconcile: bool) -> Res
         };
         let pointed = TabularRow { metadata_location: to.uri.clone(), ..row.clone() };
         let places = places_at(catalog, pointed).await?;
-        let data = json!({"metadata-location": to.uri, "previous-metadata-location": row.metadata_location});
-        let event = catalog.event(&actor, "table.recovered", name, data);
+        let (metadata_location, previous_metadata_location) = (to.uri.clone(), Some(row.metadata_location.clone()));
+        let data = EventData::TableRecovered(TableRecoveredData { metadata_location, previous_metadata_location });
+        let event = catalog.event(&actor, name, data);
         let swap = PointerSwap {
             id: row.id,
             from: row.metadata_location,

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub(super) const NOT_IN_STORAGE: &str = "it is not in storage";
 
 /// The kind of a finding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum CheckFindingKind {
     /// A manifest or manifest list that can't be read.
@@ -120,7 +120,7 @@ impl CheckFindingKind {
 }
 
 /// A finding: something that is wrong with a file, or may be.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct CheckFinding {
     /// The kind of the finding.

@@ -3,7 +3,6 @@
 use clap::Args;
 use esker_catalog::LoadedTable;
 use esker_types::{JobKind, format_count};
-use serde::Serialize;
 
 use super::{CheckFinding, CheckOptions, CheckOutcome, CheckPlan, execute_check, plan_check};
 use crate::Result;
@@ -34,6 +33,7 @@ impl JobType for Verification {
     type Options = CheckOptions;
     type Args = CheckArgs;
     type Plan = CheckPlan;
+    type Record = CheckPlan;
     type Preview = CheckPlan;
     type Outcome = CheckOutcome;
 
@@ -45,7 +45,7 @@ impl JobType for Verification {
         plan_check(&context.catalog, table, options).await
     }
 
-    fn record(plan: &CheckPlan) -> &impl Serialize {
+    fn record(plan: &CheckPlan) -> &CheckPlan {
         plan
     }
 

@@ -44,7 +44,7 @@ pub struct CheckOptions {
 }
 
 /// The plan of a check.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct CheckPlan {
     /// Name of the table.
     pub table: String,
@@ -57,7 +57,7 @@ pub struct CheckPlan {
 }
 
 /// The outcome of a check.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct CheckOutcome {
     /// The findings, by kind and location.
     pub findings: Vec<CheckFinding>,

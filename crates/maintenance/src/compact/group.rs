@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::rewrite::number_of_files;
 
 /// A data file of a plan.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct PlannedFile {
     /// URI of the file.
     pub path: String,
@@ -30,7 +30,7 @@ const fn is_zero(n: &u64) -> bool {
 }
 
 /// Files of one partition that are rewritten together and committed together.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Group {
     /// Number of the group in the plan, from 0.
     pub id: usize,

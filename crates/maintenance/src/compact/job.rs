@@ -4,7 +4,6 @@ use clap::Args;
 use esker_catalog::LoadedTable;
 use esker_types::{JobKind, format_bytes, format_count, split_list};
 use futures::FutureExt;
-use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::options::{CompactOptions, Strategy};
@@ -76,6 +75,7 @@ impl JobType for Compaction {
     type Options = CompactOptions;
     type Args = CompactArgs;
     type Plan = CompactPlan;
+    type Record = CompactPlan;
     type Preview = CompactPlan;
     type Outcome = CompactOutcome;
 
@@ -105,7 +105,7 @@ impl JobType for Compaction {
         plan_compact(&context.catalog, table, options).await
     }
 
-    fn record(plan: &CompactPlan) -> &impl Serialize {
+    fn record(plan: &CompactPlan) -> &CompactPlan {
         plan
     }
 

@@ -4,7 +4,7 @@ use esker_types::ErrorCode;
 use serde::{Deserialize, Serialize};
 
 /// A group of the plan that was not rewritten.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RefusedGroup {
     /// Number of the group in the plan.
     pub group: usize,
@@ -18,7 +18,7 @@ pub struct RefusedGroup {
 }
 
 /// The outcome of a compaction.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct CompactOutcome {
     /// Number of groups that were committed.
     pub groups: u64,

@@ -21,7 +21,7 @@ use super::{order, predicate};
 use crate::{MaintenanceError, Result};
 
 /// Files of a partition that would gain from a compaction but are left alone, for one reason.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LeftAlone {
     /// Label of the partition, for people.
     pub partition: String,
@@ -34,7 +34,7 @@ pub struct LeftAlone {
 }
 
 /// The plan of a compaction.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct CompactPlan {
     /// Name of the table.
     pub table: String,

@@ -5,7 +5,6 @@ use std::time::Duration;
 use clap::Args;
 use esker_catalog::LoadedTable;
 use esker_types::{JobKind, format_count, now_ms};
-use serde::Serialize;
 
 use super::{EraseOptions, EraseOutcome, ErasureReport, erasure_report, execute_erase, plan_erase};
 use crate::Result;
@@ -37,6 +36,7 @@ impl JobType for Erasure {
     type Options = EraseOptions;
     type Args = EraseArgs;
     type Plan = (EraseOptions, ErasureReport);
+    type Record = ErasureReport;
     type Preview = ErasureReport;
     type Outcome = EraseOutcome;
 
@@ -49,7 +49,7 @@ impl JobType for Erasure {
         Ok((options.clone(), plan_erase(context, table, options).await?))
     }
 
-    fn record(plan: &(EraseOptions, ErasureReport)) -> &impl Serialize {
+    fn record(plan: &(EraseOptions, ErasureReport)) -> &ErasureReport {
         &plan.1
     }
 

@@ -24,7 +24,7 @@ pub struct EraseOptions {
 }
 
 /// The files that hold the rows: the result of a dry run, and part of the plan and the outcome of a job.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct ErasureReport {
     /// Name of the table.
@@ -42,7 +42,7 @@ pub struct ErasureReport {
 }
 
 /// The outcome of an erasure.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct EraseOutcome {
     /// Number of data files that were rewritten.
@@ -60,7 +60,7 @@ pub struct EraseOutcome {
 }
 
 /// A file that holds rows to be erased, or may hold some.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RowHolder {
     /// Normalized location of the file.
     pub path: String,

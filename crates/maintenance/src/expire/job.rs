@@ -7,7 +7,6 @@ use esker_catalog::LoadedTable;
 use esker_table::ExpiryPolicy;
 use esker_types::{JobKind, format_bytes, format_count, now_ms};
 use futures::FutureExt;
-use serde::Serialize;
 
 use super::undo::undo_expire;
 use super::{ExpireOutcome, ExpirePlan, Unreferenced, execute_expire, plan_expire};
@@ -38,6 +37,7 @@ impl JobType for Expiry {
     type Options = ExpiryPolicy;
     type Args = ExpireArgs;
     type Plan = (ExpirePlan, Unreferenced);
+    type Record = ExpirePlan;
     type Preview = ExpirePlan;
     type Outcome = ExpireOutcome;
 
@@ -50,7 +50,7 @@ impl JobType for Expiry {
         plan_expire(&context.catalog, table, *policy).await
     }
 
-    fn record(plan: &(ExpirePlan, Unreferenced)) -> &impl Serialize {
+    fn record(plan: &(ExpirePlan, Unreferenced)) -> &ExpirePlan {
         &plan.0
     }
 

@@ -29,7 +29,7 @@ use crate::{MaintenanceError, Result, check_deletable};
 pub(crate) use job::Expiry;
 
 /// A snapshot that is removed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ExpiringSnapshot {
     /// Id of the snapshot.
     pub snapshot_id: i64,
@@ -40,7 +40,7 @@ pub struct ExpiringSnapshot {
 }
 
 /// A file that no snapshot refers to once the plan is done.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ExpiringFile {
     /// URI of the file.
     pub path: String,
@@ -51,7 +51,7 @@ pub struct ExpiringFile {
 }
 
 /// The plan of a snapshot expiry.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ExpirePlan {
     /// Name of the table.
     pub table: String,
@@ -86,7 +86,7 @@ impl ExpirePlan {
 }
 
 /// The outcome of a snapshot expiry.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ExpireOutcome {
     /// Number of snapshots that were removed.
     pub snapshots: u64,

@@ -3,10 +3,13 @@
 //!
 //! Each sample is as version 0.1 wrote it. Today's version writes the same, except for the fields in [`RENAMED`].
 
+use esker_types::schema::document;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
+use super::job_schema;
 use crate::{
     CheckOutcome, CheckPlan, CompactOutcome, CompactPlan, Cost, EraseOutcome, ErasureReport, ExpireOutcome, ExpirePlan,
     JobRequest, ManifestOutcome, ManifestPlan, OrphanOutcome, OrphanPlan, StatisticsOutcome, StatisticsPlan, UndoOutcome,
@@ -27,10 +30,25 @@ fn renamed(sample: &Value) -> Value {
 }
 
 /// Reads a sample and checks that it is written with today's names.
-fn read<T: Serialize + DeserializeOwned>(sample: &Value) -> T {
+fn read_request(sample: &Value) -> JobRequest {
+    let read: JobRequest = serde_json::from_value(sample.clone()).unwrap_or_else(|e| panic!("{e}: {sample}"));
+    assert_eq!(serde_json::to_value(&read).expect("written"), renamed(sample));
+    assert_valid(&job_schema(), &json!({"kind": read.kind(), "request": sample}));
+    read
+}
+
+/// Reads a sample, and checks that it is written with today's names and as its schema says.
+fn read<T: Serialize + DeserializeOwned + ToSchema>(sample: &Value) -> T {
     let read: T = serde_json::from_value(sample.clone()).unwrap_or_else(|e| panic!("{e}: {sample}"));
     assert_eq!(serde_json::to_value(&read).expect("written"), renamed(sample));
+    assert_valid(&document::<T>("A record"), &renamed(sample));
     read
+}
+
+fn assert_valid(schema: &Value, value: &Value) {
+    let validator = jsonschema::validator_for(schema).expect("a schema");
+    let errors: Vec<String> = validator.iter_errors(value).map(|e| format!("{}: {e}", e.instance_path())).collect();
+    assert!(errors.is_empty(), "{errors:?} in {value}");
 }
 
 /// Returns a sample as it was before some fields were added.
@@ -66,7 +84,7 @@ fn requests_that_wait_are_read() {
     ] {
         let mut sample = json!({});
         sample[kind] = options;
-        assert_eq!(read::<JobRequest>(&sample).kind().as_str(), kind);
+        assert_eq!(read_request(&sample).kind().as_str(), kind);
     }
 }
 

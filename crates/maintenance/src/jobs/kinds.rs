@@ -8,11 +8,13 @@ use clap::{ArgMatches, Args, Command, FromArgMatches};
 use esker_catalog::{Catalog, LoadedTable};
 use esker_state::Job;
 use esker_table::ExpiryPolicy;
+use esker_types::schema::Definitions;
 use esker_types::{JobKind, Principal};
 use serde::de::Deserializer;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::schema::JobSchemas;
 use crate::check::Verification;
 use crate::compact::Compaction;
 use crate::context::JobContext;
@@ -132,6 +134,13 @@ macro_rules! job_kinds {
         pub(crate) async fn preview(context: &JobContext, table: &LoadedTable, request: &JobRequest) -> Result<Value> {
             match request {
                 $(JobRequest::$kind(options) => to_json(&<$ty>::preview(context, table, options).await?),)*
+            }
+        }
+
+        /// Adds the types of a kind to a document.
+        pub(super) fn schemas_of(kind: JobKind, definitions: &mut Definitions) -> JobSchemas {
+            match kind {
+                $(JobKind::$kind => JobSchemas::of::<$ty>(definitions),)*
             }
         }
 

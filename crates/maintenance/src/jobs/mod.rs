@@ -9,6 +9,7 @@ mod compatibility;
 mod external;
 mod kinds;
 mod queue;
+mod schema;
 mod stats;
 mod worker;
 
@@ -31,6 +32,7 @@ pub(crate) use kinds::undo_work;
 pub use kinds::{JobRequest, KindView, command, describe_outcome, describe_preview, kind_view};
 use kinds::{PlannedJob, preview};
 pub use queue::JobQueue;
+pub use schema::job_schema;
 use stats::JobStats;
 pub use stats::KindStats;
 pub use worker::{Worker, WorkerOptions};

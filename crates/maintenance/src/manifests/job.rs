@@ -3,7 +3,6 @@
 use clap::Args;
 use esker_catalog::LoadedTable;
 use esker_types::{JobKind, format_bytes, format_count};
-use serde::Serialize;
 
 use super::{ManifestOptions, ManifestOutcome, ManifestPlan, execute_manifests, plan_manifests};
 use crate::Result;
@@ -32,6 +31,7 @@ impl JobType for ManifestRewrite {
     type Options = ManifestOptions;
     type Args = ManifestArgs;
     type Plan = ManifestPlan;
+    type Record = ManifestPlan;
     type Preview = ManifestPlan;
     type Outcome = ManifestOutcome;
 
@@ -43,7 +43,7 @@ impl JobType for ManifestRewrite {
         plan_manifests(&context.catalog, table, options, context.limits.bytes).await
     }
 
-    fn record(plan: &ManifestPlan) -> &impl Serialize {
+    fn record(plan: &ManifestPlan) -> &ManifestPlan {
         plan
     }
 

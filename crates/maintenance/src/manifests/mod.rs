@@ -35,7 +35,7 @@ pub struct ManifestOptions {
 }
 
 /// A manifest that is rewritten.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct PlannedManifest {
     /// URI of the manifest.
     pub path: String,
@@ -48,7 +48,7 @@ pub struct PlannedManifest {
 }
 
 /// The plan of a rewrite of manifests.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ManifestPlan {
     /// Name of the table.
     pub table: String,
@@ -65,7 +65,7 @@ pub struct ManifestPlan {
 }
 
 /// The outcome of a rewrite of manifests.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ManifestOutcome {
     /// Number of manifests that were replaced.
     pub replaced: u64,

@@ -6,7 +6,6 @@ use clap::Args;
 use esker_catalog::LoadedTable;
 use esker_types::{JobKind, format_bytes, format_count, now_ms};
 use futures::FutureExt;
-use serde::Serialize;
 
 use super::{
     LocationCensus, Orphan, OrphanOptions, OrphanOutcome, OrphanPlan, OrphanReport, execute_orphans, list_orphans, plan_orphans,
@@ -48,6 +47,7 @@ impl JobType for OrphanRemoval {
     type Options = OrphanOptions;
     type Args = OrphanArgs;
     type Plan = OrphanPlan;
+    type Record = OrphanPlan;
     type Preview = OrphanReport;
     type Outcome = OrphanOutcome;
 
@@ -59,7 +59,7 @@ impl JobType for OrphanRemoval {
         plan_orphans(&context.catalog, table, options)
     }
 
-    fn record(plan: &OrphanPlan) -> &impl Serialize {
+    fn record(plan: &OrphanPlan) -> &OrphanPlan {
         plan
     }
 

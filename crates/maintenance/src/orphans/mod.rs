@@ -56,7 +56,7 @@ pub struct OrphanOptions {
 }
 
 /// A file that nothing refers to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Orphan {
     /// URI of the file.
     pub path: String,
@@ -71,7 +71,7 @@ pub struct Orphan {
 }
 
 /// Counts of the files under a table's location, by what refers to them.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LocationCensus {
     /// Number of files that were listed.
     pub listed: u64,
@@ -88,7 +88,7 @@ pub struct LocationCensus {
 }
 
 /// The result of an orphan scan that changes nothing: the dry run of a job.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct OrphanReport {
     /// Name of the table.
     pub table: String,
@@ -104,7 +104,7 @@ pub struct OrphanReport {
 }
 
 /// The plan of a job that removes orphans. It has the limits of the scan, because the scan itself is the work.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct OrphanPlan {
     /// Name of the table.
     pub table: String,
@@ -122,7 +122,7 @@ pub struct OrphanPlan {
 }
 
 /// The outcome of a job that removes orphans.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct OrphanOutcome {
     /// Counts of the listed files.
     #[serde(flatten)]

@@ -5,7 +5,6 @@ use std::borrow::Cow;
 use clap::Args;
 use esker_catalog::LoadedTable;
 use esker_types::{JobKind, format_count, split_list, unquote};
-use serde::Serialize;
 
 use super::{StatisticsOptions, StatisticsOutcome, StatisticsPlan, execute_statistics, plan_statistics};
 use crate::Result;
@@ -34,6 +33,7 @@ impl JobType for StatisticsRun {
     type Options = StatisticsOptions;
     type Args = StatisticsArgs;
     type Plan = StatisticsPlan;
+    type Record = StatisticsPlan;
     type Preview = StatisticsPlan;
     type Outcome = StatisticsOutcome;
 
@@ -47,7 +47,7 @@ impl JobType for StatisticsRun {
         plan_statistics(table, options)
     }
 
-    fn record(plan: &StatisticsPlan) -> &impl Serialize {
+    fn record(plan: &StatisticsPlan) -> &StatisticsPlan {
         plan
     }
 

@@ -49,7 +49,7 @@ pub struct StatisticsOptions {
 }
 
 /// The plan of a statistics job.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct StatisticsPlan {
     /// Name of the table.
     pub table: String,
@@ -65,7 +65,7 @@ pub struct StatisticsPlan {
 }
 
 /// The outcome of a statistics job.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct StatisticsOutcome {
     /// Location of the statistics file, if one was written.
     pub path: Option<String>,

@@ -24,6 +24,7 @@ use esker_types::{Coded, ErrorCode, TableName, catch_panic};
 
 use crate::log::QueryStats;
 use crate::row_position_scan::RowTable;
+use crate::served_tables::SYSTEM_TABLES;
 use crate::statement_text::{AsOf, parse_name};
 use crate::table::columns;
 use crate::table_names::{candidate_tables, shown};
@@ -148,7 +149,7 @@ impl NameResolver {
 
 /// Reads the names of all namespaces, tables and views of a warehouse.
 async fn list(catalog: &Catalog) -> crate::Result<NamesByNamespace> {
-    let system = system::TABLES.iter().map(|name| ((*name).to_owned(), TableType::Base)).collect();
+    let system = SYSTEM_TABLES.iter().map(|table| (table.name.to_owned(), TableType::Base)).collect();
     let mut lists: NamesByNamespace = BTreeMap::from([(system::NAMESPACE.to_owned(), system)]);
     for namespace in catalog.all_namespaces().await?.into_iter().map(|row| row.name) {
         lists.entry(namespace.to_string()).or_default();

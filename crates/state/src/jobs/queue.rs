@@ -6,12 +6,12 @@
 //! [`Jobs::take_next_of_engine`] and [`Jobs::end_for`].
 
 use esker_types::{JobId, Millis, TableId, now_ms};
-use serde_json::{Value, json};
+use serde_json::Value;
 use sqlx::postgres::PgListener;
 use sqlx::{Any, Row, Transaction};
 
 use super::{COLUMNS, Jobs, job_row};
-use crate::{Database, Job, JobLogLine, JobState, NewEvent, Outbox, Result, StateError, Warehouse};
+use crate::{Database, EventData, Job, JobEventData, JobLogLine, JobState, NewEvent, Outbox, Result, StateError, Warehouse};
 
 /// The number of worker losses with which a job fails: the job itself may be what ends the workers.
 const MAX_WORKER_LOSSES: i64 = 5;
@@ -366,21 +366,27 @@ impl Jobs<'_> {
 pub(crate) async fn record_job_event(tx: &mut Transaction<'static, Any>, job: &Job) -> Result<()> {
     let kind = match job.state {
         JobState::Queued => return Ok(()),
-        JobState::Running => "job.started",
-        JobState::Succeeded => "job.succeeded",
-        JobState::Failed => "job.failed",
-        JobState::Cancelled => "job.cancelled",
+        JobState::Running => EventData::JobStarted,
+        JobState::Succeeded => EventData::JobSucceeded,
+        JobState::Failed => EventData::JobFailed,
+        JobState::Cancelled => EventData::JobCancelled,
     };
     let sql = "SELECT name, (SELECT location FROM tabular WHERE id = $2) FROM warehouse WHERE id = $1";
     let about = sqlx::query(sql).bind(job.warehouse).bind(job.table_id.to_string()).fetch_optional(&mut **tx).await?;
     let Some(about) = about else { return Ok(()) };
-    let location: Option<String> = about.try_get(1)?;
-    let data = json!({
-        "job-id": job.id, "kind": job.kind, "reason": job.reason, "engine": job.engine, "location": location, "error": job.error,
-        "outcome": job.outcome, "started-ms": job.started_ms, "finished-ms": job.finished_ms,
+    let data = kind(JobEventData {
+        job_id: job.id,
+        kind: job.kind.clone(),
+        reason: job.reason.clone(),
+        engine: job.engine.clone(),
+        location: about.try_get(1)?,
+        error: job.error.clone(),
+        outcome: job.outcome.clone(),
+        started_ms: job.started_ms,
+        finished_ms: job.finished_ms,
     });
     let (warehouse, subject, principal) = (about.try_get(0)?, job.table.clone(), job.principal.clone());
-    let events = vec![NewEvent { kind, warehouse, subject, principal, data }];
+    let events = vec![NewEvent { data, warehouse, subject, principal }];
     Outbox { events, receipts: Vec::new() }.insert(tx).await
 }
 

@@ -5,6 +5,7 @@
 //! outcome.
 
 mod delivered;
+mod events;
 
 use std::collections::HashSet;
 
@@ -14,22 +15,27 @@ use serde_json::Value;
 use sqlx::{Any, Row, Transaction};
 use uuid::Uuid;
 
+pub use events::{
+    AddedSnapshotData, CreatedData, DamageData, DamagedFileData, EventData, FunctionStoredData, JobEventData,
+    NamespaceCreatedData, NamespaceUpdatedData, NoEventData, ProtectedData, RenamedData, TableDropEndedData, TableDroppedData,
+    TableIdentityData, TableRecoveredData, TableRegisteredData, TableUnregisteredData, TableUpdatedData, ViewDroppedData,
+    ViewReplacedData,
+};
+
 use crate::batch::{ROWS, values};
 use crate::{Result, State, StateError, Warehouse};
 
 /// An event to be written.
 #[derive(Debug, Clone)]
 pub struct NewEvent {
-    /// The kind of the event, as a CloudEvents type without its reverse-DNS prefix: `table.updated`.
-    pub kind: &'static str,
+    /// The kind of the event, with the details of the change.
+    pub data: EventData,
     /// The name of the warehouse.
     pub warehouse: String,
     /// The full name of the entry that changed, levels joined by dots.
     pub subject: String,
     /// The principal that made the change.
     pub principal: String,
-    /// The details of the change, as JSON.
-    pub data: Value,
 }
 
 /// An event of the outbox.
@@ -99,7 +105,8 @@ impl Outbox {
     ///
     /// # Errors
     ///
-    /// Returns [`DuplicateKey`](StateError::DuplicateKey) if another request with the same key was carried out meanwhile.
+    /// Returns [`DuplicateKey`](StateError::DuplicateKey) if another request with the same key was carried out meanwhile, and
+    /// [`Sql`](StateError::Sql) if the database fails.
     pub(crate) async fn insert(&self, tx: &mut Transaction<'_, Any>) -> Result<()> {
         let now = now_ms();
         for events in self.events.chunks(ROWS) {
@@ -108,14 +115,16 @@ impl Outbox {
                 values(events.len(), 7)
             );
             let insert = sqlx::query(sqlx::AssertSqlSafe(sql));
-            let insert = events.iter().fold(insert, |query, event| {
+            let details: Vec<Value> =
+                events.iter().map(|event| serde_json::to_value(&event.data)).collect::<serde_json::Result<_>>()?;
+            let insert = events.iter().zip(&details).fold(insert, |query, (event, details)| {
                 query
                     .bind(Uuid::now_v7().to_string())
                     .bind(&event.warehouse)
-                    .bind(event.kind)
+                    .bind(details["type"].as_str())
                     .bind(&event.subject)
                     .bind(&event.principal)
-                    .bind(event.data.to_string())
+                    .bind(details["data"].to_string())
                     .bind(now)
             });
             insert.execute(&mut **tx).await?;

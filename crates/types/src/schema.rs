@@ -1,0 +1,171 @@
+//! JSON Schema documents (2020-12) of the contracts in `api/`, made from the schemas that types derive.
+//!
+//! utoipa derives schemas for OpenAPI: their references point into `components`. [`Definitions`] collects the types of a document,
+//! and turns the references into ones within the document. Start reading at [`document`].
+
+use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
+
+/// The dialect of every document.
+const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
+/// The beginning of a reference in a schema of OpenAPI.
+const COMPONENTS: &str = "#/components/schemas/";
+/// The beginning of a reference in a document.
+const DEFS: &str = "#/$defs/";
+
+/// The types of one document, by name.
+#[derive(Debug, Default)]
+pub struct Definitions {
+    schemas: Map<String, Value>,
+}
+
+impl Definitions {
+    /// Adds a type and the types that it refers to. Returns a reference to the type.
+    ///
+    /// # Panics
+    ///
+    /// Panics if two types of the document have one name and different schemas: then no reference to the name is certain.
+    pub fn add<T: ToSchema>(&mut self) -> Value {
+        let mut found = vec![(T::name().into_owned(), T::schema())];
+        T::schemas(&mut found);
+        for (name, schema) in found {
+            self.insert(&name, json!(schema));
+        }
+        json!({"$ref": format!("{COMPONENTS}{}", T::name())})
+    }
+
+    /// Adds a schema under a name. Returns a reference to it.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the name has another schema already.
+    pub fn insert(&mut self, name: &str, schema: Value) -> Value {
+        let before = self.schemas.insert(name.to_owned(), schema);
+        assert!(before.is_none_or(|before| before == self.schemas[name]), "two types of the document are named {name}");
+        json!({"$ref": format!("{COMPONENTS}{name}")})
+    }
+
+    /// Returns the schema of a type that was added.
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.schemas.get(name)
+    }
+
+    /// Makes a document: the keywords of `root`, with the definitions that it needs.
+    pub fn document(self, title: &str, mut root: Value) -> Value {
+        let mut schemas: Map<String, Value> = self.schemas.clone();
+        // A field of a type alias such as `Millis` refers to the type of numbers behind it: its schema stands in place.
+        schemas.retain(|name, _| !is_primitive(name));
+        schemas.values_mut().for_each(|schema| resolve(schema, &self.schemas));
+        resolve(&mut root, &self.schemas);
+        root["$schema"] = DIALECT.into();
+        root["title"] = title.into();
+        root["$defs"] = schemas.into();
+        root
+    }
+}
+
+/// Makes the document of one type.
+///
+/// ```
+/// #[derive(utoipa::ToSchema)]
+/// struct Window {
+///     /// Length of the window, in minutes.
+///     minutes: u32,
+/// }
+///
+/// let document = esker_types::schema::document::<Window>("A window");
+/// assert_eq!(document["$ref"], "#/$defs/Window");
+/// assert_eq!(document["$defs"]["Window"]["properties"]["minutes"]["description"], "Length of the window, in minutes.");
+/// ```
+pub fn document<T: ToSchema>(title: &str) -> Value {
+    let mut definitions = Definitions::default();
+    let root = definitions.add::<T>();
+    definitions.document(title, root)
+}
+
+/// Checks that a contract is what its file in `api/` says. Tests call it. With `ESKER_WRITE_API=1` it writes the file.
+///
+/// # Panics
+///
+/// Panics if the file differs from the contract, or can't be read or written.
+pub fn assert_written(file: &str, contract: &Value) {
+    let path = format!("{}/../../api/{file}", env!("CARGO_MANIFEST_DIR"));
+    if std::env::var("ESKER_WRITE_API").is_ok_and(|value| value == "1") {
+        let text = serde_json::to_string_pretty(contract).expect("a value is JSON");
+        std::fs::write(&path, format!("{text}\n")).unwrap_or_else(|e| panic!("api/{file}: {e}"));
+    }
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("api/{file}: {e}"));
+    let written: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("api/{file}: {e}"));
+    assert!(
+        &written == contract,
+        "api/{file} is not what the code says; write it again with ESKER_WRITE_API=1, and review the diff"
+    );
+}
+
+/// Checks whether a name is that of a type of Rust, which has no definition of its own.
+fn is_primitive(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_lowercase())
+}
+
+/// Turns references into `components` into references into `$defs`, and puts the schemas of primitive types in place.
+fn resolve(schema: &mut Value, schemas: &Map<String, Value>) {
+    match schema {
+        Value::Array(items) => items.iter_mut().for_each(|item| resolve(item, schemas)),
+        Value::Object(keywords) => {
+            let target =
+                keywords.get("$ref").and_then(Value::as_str).and_then(|to| to.strip_prefix(COMPONENTS)).map(str::to_owned);
+            if let Some(name) = target {
+                let found = schemas.get(&name);
+                assert!(found.is_some(), "the document has no type {name}");
+                keywords.insert("$ref".to_owned(), format!("{DEFS}{name}").into());
+                if let Some(Value::Object(primitive)) = found.filter(|_| is_primitive(&name)) {
+                    keywords.remove("$ref");
+                    for (key, value) in primitive {
+                        keywords.entry(key).or_insert_with(|| value.clone());
+                    }
+                }
+            }
+            keywords.values_mut().for_each(|value| resolve(value, schemas));
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Millis;
+
+    /// A part.
+    #[derive(ToSchema)]
+    struct Part {
+        /// Time in milliseconds since the Unix epoch.
+        #[expect(dead_code, reason = "only the schema is read")]
+        at_ms: Millis,
+    }
+
+    #[derive(ToSchema)]
+    struct Whole {
+        #[expect(dead_code, reason = "only the schema is read")]
+        parts: Vec<Part>,
+    }
+
+    #[test]
+    fn references_stay_within_the_document_and_numbers_stand_in_place() {
+        let document = document::<Whole>("The whole");
+        assert_eq!(document["$ref"], "#/$defs/Whole");
+        assert_eq!(document["$defs"]["Whole"]["properties"]["parts"]["items"]["$ref"], "#/$defs/Part");
+        let time = &document["$defs"]["Part"]["properties"]["at_ms"];
+        assert_eq!((&time["type"], &time["format"]), (&json!("integer"), &json!("int64")));
+        assert_eq!(time["description"], "Time in milliseconds since the Unix epoch.");
+        assert_eq!(document["$defs"].as_object().expect("an object").len(), 2);
+    }
+
+    #[test]
+    #[should_panic(expected = "two types of the document are named Part")]
+    fn one_name_is_one_type() {
+        let mut definitions = Definitions::default();
+        definitions.add::<Part>();
+        definitions.insert("Part", json!({}));
+    }
+}

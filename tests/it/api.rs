@@ -1,0 +1,168 @@
+//! The contracts in `api/` hold for what a server answers: jobs and their dry runs, events, system tables, calls of Flight SQL.
+//!
+//! That each file is what the code says is tested beside the code.
+
+use std::time::Duration;
+
+use arrow_flight::flight_service_client::FlightServiceClient;
+use arrow_flight::{Action, Criteria, Empty, FlightData, FlightDescriptor, HandshakeRequest, Ticket};
+use esker_tests::{TestApp, TestTable};
+use prost::Message;
+use reqwest::Method;
+use serde_json::{Value, json};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status};
+
+const TABLE: &str = "/api/v1/warehouses/default/namespaces/n/tables/t";
+
+/// Reads a contract.
+fn contract(file: &str) -> Value {
+    let path = format!("{}/../api/{file}", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("api/{file}: {e}"));
+    serde_json::from_str(&text).unwrap_or_else(|e| panic!("api/{file}: {e}"))
+}
+
+/// Checks a value against a schema.
+fn check(schema: &Value, value: &Value) {
+    let validator = jsonschema::validator_for(schema).expect("a schema");
+    let errors: Vec<String> = validator.iter_errors(value).map(|e| format!("{}: {e}", e.instance_path())).collect();
+    assert!(errors.is_empty(), "{errors:#?} in {value:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_kind_of_job_has_the_request_the_plan_and_the_outcome_of_its_schema() {
+    let app = TestApp::start().await;
+    TestTable::six_files(&app).await;
+    let schema = contract("jobs.schema.json");
+    let erase = json!({"where": "id = 1", "deadline-ms": esker_types::now_ms() + 60_000});
+    for (kind, options) in [
+        ("statistics", json!({})),
+        ("manifests", json!({"rewrite-all": true})),
+        ("compact", json!({"courtesy-seconds": 0})),
+        ("expire", json!({"retain-last": 1, "older-than-ms": esker_types::now_ms() + 60_000})),
+        ("orphans", json!({})),
+        ("check", json!({"files": true})),
+        ("erase", erase),
+    ] {
+        let preview = app.ok(Method::POST, &format!("{TABLE}/{kind}?dry-run=true"), Some(options.clone())).await;
+        check(&schema, &json!({"kind": kind, "options": options, "preview": preview}));
+        let job = app.job(kind, options).await;
+        assert!(job["plan"].is_object() && job["request"][kind].is_object(), "{job:#}");
+        check(&schema, &job);
+        if kind == "compact" {
+            assert_eq!((&job["state"], &job["outcome"]["files_in"]), (&json!("succeeded"), &json!(6)), "{job:#}");
+            let path = format!("/api/v1/warehouses/default/jobs/{}/undo", job["id"].as_str().expect("an id"));
+            let undone = app.ok(Method::POST, &path, None).await;
+            check(&schema, &json!({"kind": "undo", "outcome": undone}));
+        }
+    }
+    let kinds: Vec<Value> = app.ok(Method::GET, "/api/v1/jobs", None).await.as_array().expect("jobs").clone();
+    assert!(kinds.iter().any(|job| job["kind"] == "undo"), "{kinds:#?}");
+    kinds.iter().for_each(|job| check(&schema, job));
+    let mut wrong = kinds[0].clone();
+    wrong["kind"] = json!("compaction");
+    assert!(!jsonschema::is_valid(&schema, &wrong), "no kind of job");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_have_the_details_of_their_schema() {
+    let app = TestApp::start().await;
+    TestTable::six_files(&app).await;
+    app.job("compact", json!({"courtesy-seconds": 0})).await;
+    let rename = json!({"source": {"namespace": ["n"], "name": "t"}, "destination": {"namespace": ["n"], "name": "u"}});
+    app.ok(Method::POST, "/v1/default/tables/rename", Some(rename)).await;
+    app.ok(Method::POST, "/v1/default/namespaces/n/properties", Some(json!({"updates": {"a": "b"}, "removals": ["c"]}))).await;
+    app.ok(Method::DELETE, "/v1/default/namespaces/n/tables/u", None).await;
+    let mut schema = contract("events.schema.json");
+    schema["allOf"] = json!([{"$ref": "#/$defs/ReplayedEvent"}]);
+    let page = app.ok(Method::GET, "/api/v1/events?limit=1000", None).await;
+    let events = page["events"].as_array().expect("events");
+    for kind in ["table.created", "table.updated", "table.renamed", "table.dropped", "namespace.updated", "job.succeeded"] {
+        assert!(events.iter().any(|event| event["type"] == kind), "{kind} in {events:#?}");
+    }
+    events.iter().for_each(|event| check(&schema, event));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn system_and_metadata_tables_have_the_columns_that_the_contract_lists() {
+    let app = TestApp::start().await;
+    app.table().await;
+    TestTable::simple(&app).append_ids(0..3).await;
+    let contract = contract("system-tables.json");
+    let name = |table: &Value| table["name"].as_str().expect("a name").to_owned();
+    let tables = |group: &str| contract[group]["tables"].as_array().expect("tables").clone();
+    let system = tables("system").into_iter().map(|table| (format!("system.{}", name(&table)), table));
+    let metadata = tables("metadata").into_iter().map(|table| (format!("n.\"t${}\"", name(&table)), table));
+    let mut client = app.flight().await;
+    for (from, table) in system.chain(metadata) {
+        let info = client.execute(format!("SELECT * FROM {from}"), None).await.expect("planned");
+        let schema = info.try_decode_schema().expect("a schema");
+        let served: Vec<Value> = schema
+            .fields()
+            .iter()
+            .map(|field| json!([field.name(), field.data_type().to_string(), field.is_nullable()]))
+            .collect();
+        let listed = table["columns"].as_array().expect("columns").iter();
+        let listed: Vec<Value> = listed.map(|c| json!([c["name"], c["arrow-type"], c["nullable"]])).collect();
+        assert_eq!(served, listed, "{from}");
+    }
+    let tables = app.sql("SELECT table_name FROM information_schema.tables WHERE table_schema = 'system'").await.expect("listed");
+    let listed: usize = tables.iter().map(|batch| batch.num_rows()).sum();
+    assert_eq!(listed, contract["system"]["tables"].as_array().expect("tables").len());
+}
+
+/// Adds the token to a call, which ends in half a minute.
+fn signed<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("authorization", format!("Bearer {}", esker_tests::TOKEN).parse().expect("a header"));
+    request.set_timeout(Duration::from_secs(30));
+    request
+}
+
+/// Makes a call of Flight SQL, with a message that is empty. Returns the status of the answer.
+async fn status_of(client: &mut FlightServiceClient<Channel>, rpc: &str, message: Option<&str>) -> Code {
+    let command = message.map_or_else(Vec::new, |name| {
+        let type_url = format!("type.googleapis.com/arrow.flight.protocol.sql.{name}");
+        arrow_flight::sql::Any { type_url, value: bytes::Bytes::new() }.encode_to_vec()
+    });
+    let descriptor = FlightDescriptor::new_cmd(command.clone());
+    let answer: Result<(), Status> = match rpc {
+        "GetFlightInfo" => client.get_flight_info(signed(descriptor)).await.map(drop),
+        "PollFlightInfo" => client.poll_flight_info(signed(descriptor)).await.map(drop),
+        "GetSchema" => client.get_schema(signed(descriptor)).await.map(drop),
+        "ListFlights" => client.list_flights(signed(Criteria::default())).await.map(drop),
+        "ListActions" => client.list_actions(signed(Empty {})).await.map(drop),
+        "Handshake" => client.handshake(signed(futures::stream::iter([HandshakeRequest::default()]))).await.map(drop),
+        "DoGet" => client.do_get(signed(Ticket { ticket: command.into() })).await.map(drop),
+        "DoPut" => {
+            let first = FlightData { flight_descriptor: Some(descriptor), ..FlightData::default() };
+            client.do_put(signed(futures::stream::iter([first]))).await.map(drop)
+        }
+        "DoExchange" => client.do_exchange(signed(futures::stream::iter([FlightData::default()]))).await.map(drop),
+        "DoAction" => {
+            let name = message.expect("an action has a message");
+            let kind = name.strip_prefix("Action").and_then(|name| name.strip_suffix("Request")).expect("the name of a request");
+            client.do_action(signed(Action { r#type: kind.to_owned(), body: command.into() })).await.map(drop)
+        }
+        other => panic!("no method {other}"),
+    };
+    answer.map_or_else(|status| status.code(), |()| Code::Ok)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_of_flight_sql_is_served_or_unimplemented_as_the_contract_says() {
+    let app = TestApp::start().await;
+    let url = format!("http://{}", app.server.flight);
+    let mut client = FlightServiceClient::new(Endpoint::from_shared(url).expect("a url").connect().await.expect("a connection"));
+    let contract = contract("flight-sql.json");
+    let calls = contract["calls"].as_array().expect("calls");
+    let mut served = 0;
+    for call in calls {
+        let (rpc, message) = (call["rpc"].as_str().expect("a method"), call["message"].as_str());
+        let status = status_of(&mut client, rpc, message).await;
+        let is_served = call["served"] == true;
+        assert_eq!(status != Code::Unimplemented, is_served, "{rpc} {message:?}: {status:?}");
+        served += usize::from(is_served);
+    }
+    assert!(served > 10 && served < calls.len());
+}
