@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
-use crate::listed::is_at;
+use crate::listed_statuses::is_at;
 use crate::schema::check_schema;
 
 /// The stored document. A unit test of the crate `rest` compares it with the handlers.

@@ -8,7 +8,7 @@ use esker_types::TableName;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::Catalog;
+use crate::{Catalog, Result};
 
 /// The author of a change: a principal, with the idempotency key of the request.
 #[derive(Debug, Clone, Default)]
