@@ -3,8 +3,8 @@
 # for the demo, and adds only what the demo does not need.
 #
 # A cold build is measured, in seconds and in yardsticks: its CPU time divided by that of compiling scripts/yardstick.rs, which happens
-# every minute during the build. So machines with other speeds or loads can be compared. In CI, a cold build that takes more yardsticks
-# than scripts/build-budget fails. CI empties the target directory if this set of dependencies was never measured there.
+# every minute during the build. So machines with other speeds or loads can be compared. In CI, a cold build that takes a quarter more
+# yardsticks than scripts/build-budget fails. CI empties the target directory if this set of dependencies was never measured there.
 set -euo pipefail
 what=$1
 # The key of a measurement has the external crates only, as they take nearly all the time of a cold build. Changes of the workspace's
@@ -66,8 +66,8 @@ spent() {
 if [ "${CI:-}" = true ] && grep -q "^$what " "$record" 2> /dev/null; then
   for build in demo $what; do
     budget=$(awk -v build="$build" '$1 == build { print $2 }' scripts/build-budget)
-    if [ "$(spent "$build")" -gt "$budget" ]; then
-      echo "the cold build for $build cost $(spent "$build") yardsticks, more than the budget of $budget (scripts/build-budget)" >&2
+    if [ "$(spent "$build")" -gt $((budget * 5 / 4)) ]; then
+      echo "the cold build for $build cost $(spent "$build") yardsticks, a quarter more than the budget of $budget (scripts/build-budget)" >&2
       exit 1
     fi
   done

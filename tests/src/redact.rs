@@ -1,6 +1,6 @@
 //! Replaces what differs from run to run in JSON and text by placeholders, for snapshot tests.
 //!
-//! Placeholders: `[dir]`, `[address]`, `[uuid]`, `[id]`, `[ms]`, `[time]`, `[measured]`, `[version]`. A measured number that becomes
+//! Placeholders: `[dir]`, `[address]`, `[uuid]`, `[id]`, `[ms]`, `[time]`, `[measured]`, `[version]`, `[suffix]`. A measured number that becomes
 //! a string shows as `[text of measured]`. Start reading at [`Redactor::json`].
 
 use serde_json::{Map, Value};
@@ -76,7 +76,7 @@ impl Redactor {
         while let Some(c) = rest.chars().next() {
             // Nothing begins in the middle of a word.
             let inside = out.chars().last().is_some_and(|before| before.is_ascii_alphanumeric());
-            let found = if inside { None } else { uuid(rest).or_else(|| time(rest)).or_else(|| number(rest)) };
+            let found = if inside { suffix(rest) } else { uuid(rest).or_else(|| time(rest)).or_else(|| number(rest)) };
             match found {
                 Some((length, placeholder)) => {
                     out.push_str(placeholder);
@@ -106,6 +106,13 @@ fn fits(text: &str, pattern: &str) -> Option<usize> {
         other => byte == other,
     };
     (text.len() >= pattern.len() && text.bytes().zip(pattern.bytes()).all(is)).then_some(pattern.len())
+}
+
+/// Finds the end of a table's location, such as `-5e655f99`, which keeps it apart from that of an earlier table of the name.
+fn suffix(text: &str) -> Option<(usize, &'static str)> {
+    let end = fits(text, "-ffffffff")?;
+    let goes_on = text[end..].chars().next().is_some_and(|c| c.is_ascii_alphanumeric() || c == '-');
+    (!goes_on).then_some((end, "-[suffix]"))
 }
 
 fn uuid(text: &str) -> Option<(usize, &'static str)> {

@@ -17,7 +17,7 @@ async fn run(app: &TestApp, log: &mut Transcript<'_>, arguments: &[&str]) -> Val
 async fn json() {
     let app = TestApp::start().await;
     let table = TestTable::six_files(&app).await;
-    let file = table.data_paths().await[0].clone();
+    let file = super::oldest_data_file(&app, &table).await;
     let mut log = Transcript::of(&app);
     run(&app, &mut log, &["warehouses", "--json"]).await;
     run(&app, &mut log, &["table", "list", "--json"]).await;

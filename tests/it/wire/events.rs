@@ -192,7 +192,7 @@ async fn each_kind() {
     for (kind, event) in first {
         log.note(kind, &shown(event));
     }
-    let received = first_of_each(&kept, "io.esker.table.drop-ended").await;
+    let received = first_of_each(&kept, "io.esker.table.created").await;
     let mut event = received["io.esker.table.created"].clone();
     event["sequence"] = "[number]".into();
     log.note("a CloudEvent, as a webhook gets it", &event);

@@ -2,7 +2,7 @@
 //!
 //! Of Avro files, the schema and the metadata of the header are shown, and the codec.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use esker_tests::{TestApp, Transcript, schema_json};
 use reqwest::Method;
@@ -81,15 +81,17 @@ async fn show(version: u8) -> String {
     let snapshots = metadata["snapshots"].as_array().expect("snapshots");
     let list = snapshots.last().expect("a snapshot")["manifest-list"].as_str().expect("a list");
     log.note("manifest list", &avro_header(list));
-    let mut shown = BTreeSet::new();
+    let mut shown = BTreeMap::new();
     let mut manifests = crate::commits::walk(std::path::Path::new(&location[7..]));
     manifests.retain(|path| path.ends_with(".avro") && !path.contains("/snap-"));
     for manifest in manifests {
         let header = avro_header(&manifest);
         let content = header["content"].as_str().unwrap_or("data").to_owned();
-        if shown.insert(content.clone()) {
-            log.note(&format!("manifest of {content}"), &header);
-        }
+        shown.entry(content).or_insert(header);
+    }
+    // The names of manifests, and so their order, are random.
+    for (content, header) in shown {
+        log.note(&format!("manifest of {content}"), &header);
     }
     log.text().to_owned()
 }

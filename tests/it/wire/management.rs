@@ -87,7 +87,7 @@ async fn policy_and_recommendations() {
 async fn quarantine_and_explanations() {
     let app = TestApp::start().await;
     let table = TestTable::six_files(&app).await;
-    let file = table.data_paths().await[0].clone();
+    let file = super::oldest_data_file(&app, &table).await;
     let metadata = table.metadata().await;
     let list = metadata.current_snapshot().expect("a snapshot").manifest_list.clone().expect("a list");
     let mut log = Transcript::of(&app);

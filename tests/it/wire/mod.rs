@@ -13,7 +13,7 @@ mod metrics;
 mod receivers;
 mod rest;
 
-use esker_tests::TestApp;
+use esker_tests::{TestApp, TestTable};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -34,4 +34,15 @@ async fn two_files(app: &TestApp) {
     for values in ["(1, 'a')", "(2, 'b')"] {
         app.sql(&format!("INSERT INTO n.t VALUES {values}")).await.expect("inserted");
     }
+}
+
+/// Returns the data file of `n.t` that the most snapshots have. The names of files, and so their order, are random.
+async fn oldest_data_file(app: &TestApp, table: &TestTable<'_>) -> String {
+    let mut oldest = (0, String::new());
+    for file in table.data_paths().await {
+        let explained = app.ok(Method::GET, &format!("/api/v1/warehouses/default/explain?path={file}"), None).await;
+        let snapshots = explained["held_by"][0]["snapshots"].as_array().expect("snapshots").len();
+        oldest = oldest.max((snapshots, file));
+    }
+    oldest.1
 }

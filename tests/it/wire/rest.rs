@@ -70,7 +70,7 @@ async fn tables() {
     log.post(TABLES, json!({"name": "staged", "schema": schema_json(), "stage-create": true})).await;
     let partitioned = json!({"name": "t", "schema": schema_json(), "properties": {"a": "b"},
         "partition-spec": {"fields": [{"source-id": 1, "name": "bucket", "transform": "bucket[4]"}]},
-        "write-order": {"fields": [
+        "write-order": {"order-id": 1, "fields": [
             {"source-id": 1, "transform": "identity", "direction": "asc", "null-order": "nulls-first"}]}});
     let created = log.post(TABLES, partitioned).await;
     log.get(TABLES).await;
