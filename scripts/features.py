@@ -1,7 +1,7 @@
 """Checks that the demo's build and the tests' build share what is compiled; the build stops otherwise.
 
-Cargo compiles a crate anew for each set of features. `make demo` builds only the package `esker`, `make test` builds the workspace
-with the crates that only tests need. A crate that both need must have the same features in both.
+Cargo compiles a crate anew for each set of features. `make demo` builds only the package `esker`, `make test` builds
+the workspace with the crates that only tests need. A crate that both need must have the same features in both.
 """
 
 import re
@@ -26,7 +26,7 @@ def main() -> int:
     tests = features("--workspace", "--edges", "normal,build,dev")
     differing = [name for name in demo if demo[name] != tests.get(name)]
     for name in differing:
-        print(f"{name}: the demo has the features {sorted(demo[name])}, the tests have {sorted(tests.get(name, set()))}")
+        print(f"{name}: the demo has {sorted(demo[name])}, the tests have {sorted(tests.get(name, set()))}")
     if differing:
         print("turn the missing features on in crates/esker/Cargo.toml, so that nothing is compiled twice")
     return 1 if differing else 0

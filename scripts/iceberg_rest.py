@@ -1,7 +1,7 @@
 """Checks `api/iceberg-rest.json` against a copy of the Iceberg REST specification. Needs PyYAML.
 
-`python3 scripts/iceberg_rest.py rest-catalog-open-api.yaml` compares the digest, and the ids, requests and statuses of all operations. Whoever
-moves to another version changes `specification` by hand, and runs this until it finds nothing.
+`python3 scripts/iceberg_rest.py rest-catalog-open-api.yaml` compares the digest, and the ids, requests and statuses of
+all operations. Whoever moves to another version changes `specification` by hand, and runs this until it finds nothing.
 """
 
 import hashlib

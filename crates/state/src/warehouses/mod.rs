@@ -62,7 +62,7 @@ impl Warehouses<'_> {
     ///
     /// # Errors
     ///
-    /// Returns [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the database fails.
+    /// Returns [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
     pub async fn ensure(self, name: &str, location: &str, case_insensitive: bool) -> Result<(Warehouse, String)> {
         sqlx::query("INSERT INTO warehouse (name, location, case_insensitive) VALUES ($1, $2, $3) ON CONFLICT (name) DO NOTHING")
             .bind(name)
