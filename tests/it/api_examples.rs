@@ -1,8 +1,8 @@
 //! The examples in `api/examples`: each is sent to a server, and the answer is compared with the example and with the contract.
 //!
 //! An example has a request, the status, and the answer. In an answer, `…` stands for any value, and fields that the example
-//! leaves out are not compared. `keep` takes a value of the answer by its JSON pointer; `{name}` in a later step stands for it. A step with
-//! `until` is repeated until the answer fits.
+//! leaves out are not compared. `keep` takes a value of the answer by its JSON pointer; `{name}` in a later step stands for it. A
+//! step with `until` is repeated until the answer fits.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};

@@ -1,7 +1,7 @@
 //! Replaces what differs from run to run in JSON and text by placeholders, for snapshot tests.
 //!
-//! Placeholders: `[dir]`, `[address]`, `[uuid]`, `[id]`, `[ms]`, `[time]`, `[measured]`, `[version]`, `[suffix]`. A measured number that becomes
-//! a string shows as `[text of measured]`. Start reading at [`Redactor::json`].
+//! Placeholders: `[dir]`, `[address]`, `[uuid]`, `[id]`, `[ms]`, `[time]`, `[measured]`, `[version]`, `[suffix]`. A measured number
+//! that becomes a string shows as `[text of measured]`. Start reading at [`Redactor::json`].
 
 use serde_json::{Map, Value};
 

@@ -3,7 +3,7 @@
 //! Several servers may run it at once. The key of a job makes sure that only one of them enqueues it: the key of a schedule's job
 //! has the time of the schedule, the key of the autopilot's job has the version of the table's metadata.
 //!
-//! Start reading at [`Autopilot::pass`], then `pass_over`. [`recommendations`] does the same without enqueueing.
+//! Start reading at [`Autopilot::pass`], then `pass_over_warehouse`. [`recommendations`] does the same without enqueueing.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -86,7 +86,7 @@ pub async fn policy_of(catalog: &Catalog, layers: &Layers, row: &TabularRow) -> 
 
 /// Returns the origin of the freeze of a table, for people; `None` if the table is not frozen.
 ///
-/// `namespaces` are the properties of all namespaces, and `own` those of the table. Other mistakes in the policy do not count.
+/// `namespaces` are the properties of all namespaces, and `own` those of the table. Mistakes in other keys do not count.
 pub fn frozen_by(
     layers: &Layers,
     namespaces: &Namespaces,

@@ -57,7 +57,7 @@ pub enum CatalogError {
     /// A value of Esker's own can't be written as JSON, which is a bug; nothing was written.
     #[error("{what} can't be written as JSON: {source}; this is a bug of Esker")]
     Encode {
-        /// What the value is, such as `the ledger`.
+        /// Name of the value for people, such as `the ledger`.
         what: &'static str,
         /// Error of the serializer.
         source: serde_json::Error,

@@ -73,7 +73,7 @@ pub async fn referenced_by_others(catalog: &Catalog, own: TableId, within: &[Loc
         };
         match add.await {
             Ok(()) => {}
-            // No file of the unreadable table is known to lie in these places, so it stops nothing.
+            // The unreadable table is not known to have files in these places, so its error stops nothing.
             Err(e) if !places.iter().any(|at| within.iter().any(|place| place.overlaps(at))) => {
                 tracing::warn!(table = name, error = %e, "a table can't be read; it has no known files in the searched places");
             }

@@ -114,7 +114,7 @@ pub struct CatalogOptions {
     pub cache_bytes: u64,
     /// Memory in bytes that one [`PathSet`] may take; the rest is written to `spill_dir`.
     pub path_set_bytes: u64,
-    /// Directory for the part of a [`PathSet`] that exceeds `set_bytes`.
+    /// Directory for the part of a [`PathSet`] that exceeds `path_set_bytes`.
     pub spill_dir: PathBuf,
     /// Function that lists the policy properties of a table that are not valid.
     pub check_policy: fn(&BTreeMap<String, String>) -> Vec<BadProperty>,

@@ -1,7 +1,7 @@
 //! A set of file paths that is as large as a table.
 //!
 //! A path is stored as a hash of 128 bits. Hashes beyond a bound are written to disk, in sorted runs. A lookup reads one page of
-//! each run, on a thread that may block. Filling blocks the calling thread, which leaves its other tasks to the runtime first.
+//! each run, on a thread that may block. Filling may block the calling thread; other threads of the runtime take over its tasks.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -19,7 +19,7 @@ const HASH_BYTES: usize = size_of::<u128>();
 /// Number of hashes in a page of a run: 4 KiB.
 const PAGE_HASHES: usize = 256;
 
-/// Number of hashes up to which a sort takes about a millisecond, which needs no other thread.
+/// Number of hashes up to which a sort takes about a millisecond. The calling thread does not give up its tasks for it.
 const SMALL: usize = 1 << 15;
 
 /// Number of lookups in spilled hashes between two points at which the caller can be cancelled.

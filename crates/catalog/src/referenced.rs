@@ -28,7 +28,7 @@ pub(crate) async fn visit_referenced(catalog: &Catalog, table: &LoadedTable, mut
     let snapshots: Vec<_> = metadata.snapshots.iter().cloned().collect();
     visit_reachable(catalog.manifests(), metadata, &snapshots, &HashSet::new(), &mut visit).await?;
     metadata_files(table).iter().for_each(|path| visit(path));
-    // Statistics of removed snapshots count too: the removal of a snapshot decides about them.
+    // Entries of snapshots that are gone count too: only the commit that removes a snapshot drops its statistics.
     metadata.statistics.iter().for_each(|s| visit(&s.statistics_path));
     metadata.partition_statistics.iter().for_each(|s| visit(&s.statistics_path));
     Ok(())

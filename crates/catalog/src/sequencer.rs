@@ -21,8 +21,8 @@
 //! The row's pointer alone decides which metadata file counts. Each file is recorded as a pending output before it is written, so
 //! that a crash leaves no unknown file. A caller that waits too long gets `StateUnknown` while its commit goes on.
 //!
-//! Start reading at [`Catalog::commit_to`] and [`Catalog::commit_rebase`], then `run_batch`, `replay` and `publish`. The queue itself
-//! is in `commit_queue.rs`. Spec: "Optimistic Concurrency".
+//! Start reading at [`Catalog::commit_to`] and [`Catalog::commit_rebase`], then `run_batch`, `replay` and `publish`. The queue
+//! itself is in `commit_queue.rs`. Spec: "Optimistic Concurrency".
 
 use std::borrow::Cow;
 use std::collections::HashSet;

@@ -16,7 +16,8 @@ use crate::Result;
 ///
 /// # Errors
 ///
-/// Returns [`State`](crate::Error::State) if the database does not answer.
+/// Returns [`State`](crate::Error::State) if the database can't list the warehouses, and [`Catalog`](crate::Error::Catalog) if it
+/// can't list the namespaces of one.
 pub(crate) async fn without_effect(
     state: &State,
     catalogs: &[Catalog],

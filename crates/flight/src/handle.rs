@@ -82,7 +82,8 @@ impl StatementHandle {
     ///
     /// # Errors
     ///
-    /// Returns the status `INVALID_ARGUMENT` if the stream of parameters is damaged.
+    /// Returns the status `INVALID_ARGUMENT` if the stream of parameters is damaged, and `INTERNAL` if a parameter has a type
+    /// without scalar values.
     pub(crate) fn bound_values(&self) -> Result<BoundValues, Status> {
         let Some(text) = &self.parameters else { return Ok(Vec::new()) };
         let bad = || Status::invalid_argument("the parameters of the prepared statement can't be read");

@@ -2,8 +2,8 @@
 //!
 //! A statement takes two calls: `GetFlightInfo` plans it and returns its schema with a ticket; `DoGet` with that ticket runs it.
 //! Only `DoGet` and `DoPut` run statements, so each runs once. The plan is kept between the two calls ([`MAX_CACHED_PLANS`],
-//! [`PLAN_TTL_SECONDS`]). If it is gone, the statement in the ticket is planned again: by another replica, after a restart, or for a
-//! slow client. Start reading with [`FlightSqlHandler::query_info`] and [`FlightSqlHandler::run`].
+//! [`PLAN_TTL_SECONDS`]). If it is gone, the statement in the ticket is planned again: by another replica, after a restart, or for
+//! a slow client. Start reading with [`FlightSqlHandler::query_info`] and [`FlightSqlHandler::run`].
 //!
 //! Spec: Arrow Flight SQL, "RPC Methods".
 
@@ -88,7 +88,8 @@ impl FlightSqlHandler {
     ///
     /// # Errors
     ///
-    /// Returns the status of the error if the statement can't be planned or its parameters can't be read.
+    /// Returns the status of the engine's error if the statement can't be planned. Returns the status `INVALID_ARGUMENT` if the
+    /// handle's parameters are damaged, and `INTERNAL` if one has a type without scalar values.
     async fn prepared(&self, handle: &StatementHandle) -> Result<PreparedStatement, Status> {
         match self.take_cached_plan(handle).await {
             Some(prepared) if handle.schema_sent || self.engine.is_current(&prepared).await => Ok(prepared),

@@ -19,7 +19,7 @@ struct ProtocolCall {
     message: Option<&'static str>,
     /// True if the server answers the call.
     served: bool,
-    /// What the call does.
+    /// Description of the call, in a sentence.
     description: &'static str,
 }
 

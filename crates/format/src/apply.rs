@@ -34,8 +34,8 @@ pub struct CommitContext<'a> {
 /// # Errors
 ///
 /// Returns [`Refused`](FormatError::Refused) if an update is impossible, or the result breaks a rule of the specification that was
-/// not broken before. Returns [`Overtaken`](FormatError::StaleSnapshot) if a snapshot was made for an earlier state of the table: its
-/// sequence number or first row id is behind the table's.
+/// not broken before. Returns [`StaleSnapshot`](FormatError::StaleSnapshot) if a snapshot was made for an earlier state of the
+/// table: its sequence number or first row id is behind the table's.
 pub fn apply(before: &TableMetadata, updates: &[TableUpdate], at: CommitContext<'_>) -> Result<Option<TableMetadata>> {
     let mut change = TableBuilder { made: before.clone(), at, added: LastAdded::default(), touched: None, keeps_ids: false };
     for update in updates {

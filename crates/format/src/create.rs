@@ -112,8 +112,8 @@ pub fn create(new: NewTable, uuid: Uuid, now_ms: i64) -> Result<TableMetadata> {
 /// - the updates contain no schema, or one of them is impossible;
 /// - the table would break a rule of the specification.
 ///
-/// Returns [`Overtaken`](FormatError::StaleSnapshot) if the updates add snapshots whose sequence numbers or row ids go back. Returns
-/// [`Invalid`](FormatError::Invalid) if they leave a default spec or sort order that does not exist.
+/// Returns [`StaleSnapshot`](FormatError::StaleSnapshot) if the updates add snapshots whose sequence numbers or row ids go back.
+/// Returns [`Invalid`](FormatError::Invalid) if they leave a default spec or sort order that does not exist.
 pub fn create_by_updates(updates: &[TableUpdate], location: &str, uuid: Uuid, now_ms: i64) -> Result<TableMetadata> {
     // The table begins with the first version that the updates name, so that update is no upgrade.
     let version = updates.iter().find_map(|update| match update {

@@ -1,8 +1,8 @@
 //! The rules: one function for each finding.
 //!
-//! [`ALL`] holds the rules about the shape of a table, which read its facts. [`unreadable`], [`damaged_files`] and [`damaged_snapshots`]
-//! report files that could not be read. Most rules compute points up to a maximum, and the share of the maximum gives the severity.
-//! `docs/findings.md` gives each threshold to users; keep it in step. Start reading at [`small_files`].
+//! [`ALL`] holds the rules about the shape of a table, which read its facts. [`unreadable`], [`damaged_files`] and
+//! [`damaged_snapshots`] report files that could not be read. Most rules compute points up to a maximum, and the share of the
+//! maximum gives the severity. `docs/findings.md` gives each threshold to users; keep it in step. Start reading at [`small_files`].
 
 use esker_table::{DeleteFacts, TableFacts};
 use esker_types::{Millis, format_bytes};

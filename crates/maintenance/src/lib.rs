@@ -97,8 +97,9 @@ async fn check_not_frozen(catalog: &Catalog, table: &LoadedTable) -> Result<()> 
 ///
 /// # Errors
 ///
-/// Returns [`MaintenanceError::Refused`] for a foreign table and for one with `gc.enabled=false`, and the catalog's error if the
-/// database and the warehouse do not belong together.
+/// Returns [`MaintenanceError::Refused`] for a foreign table and for one with `gc.enabled=false`. Returns
+/// [`MaintenanceError::Catalog`] if the database and the warehouse do not belong together, and [`MaintenanceError::Table`] if the
+/// value of `gc.enabled` can't be parsed.
 fn check_deletable(catalog: &Catalog, table: &LoadedTable) -> Result<()> {
     check_owned(table)?;
     catalog.check_epoch()?;

@@ -35,8 +35,8 @@ pub(crate) fn arrow_columns(iceberg: &Schema) -> SchemaRef {
 
 /// Returns all columns of a table as nullable, because rows may lack values of required columns.
 ///
-/// That a column is required is a promise of those who wrote the rows, and not everybody kept it. So the planner must conclude
-/// nothing from it; the field's metadata marks the column instead.
+/// Some writers leave nulls in required columns. So the planner must not rely on a column being required. The field's metadata
+/// marks a required column ([`REQUIRED`]).
 pub(crate) fn columns_as_they_come(iceberg: &Schema) -> SchemaRef {
     let columns = all_optional(&arrow_columns(iceberg));
     let one = |(column, field): (&FieldRef, &NestedFieldRef)| {

@@ -1,8 +1,8 @@
 //! Finds the columns of outer queries that a subquery names.
 //!
-//! A name before a dot is looked for among the tables of all outer queries, before it may be a struct of this query. The planner
-//! would look for a struct first. `Scope` follows a visitor through a statement, and `Scope::outer` rewrites a name so that the
-//! planner finds the table.
+//! In `a.b`, the name `a` may be a table of an outer query or a struct column of this query. Esker prefers the table, DataFusion's
+//! planner the struct. `Scope` follows a visitor through a statement, and `Scope::outer` rewrites a name so that the planner finds
+//! the table.
 
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, Expr, FromTable, Ident, Query, Select, SetExpr, Statement, Subscript, TableFactor, TableWithJoins, Value,
@@ -10,14 +10,14 @@ use datafusion::sql::sqlparser::ast::{
 
 use crate::syntax_tree::{called, factors, normal, parts, quoted};
 
-/// Prefix of the name of a table of an outer query: with it the planner finds that table, and no column.
+/// Qualifier that is put in front of the name of an outer query's table, so that the planner takes the name for no column.
 const AROUND: &str = "\u{1f}";
 
 /// The names of the tables of the queries that enclose an expression, from the outermost query to its own.
 #[derive(Debug, Default)]
 pub(crate) struct Scope {
     queries: Vec<Level>,
-    /// True if the next query is one in `FROM` that does not see the other tables there.
+    /// True if the next query to be entered is an item of `FROM` without `LATERAL`, which does not see the other items.
     apart: bool,
 }
 
@@ -25,7 +25,7 @@ pub(crate) struct Scope {
 #[derive(Debug, Default)]
 struct Level {
     tables: Vec<Vec<String>>,
-    /// Number of queries of its `WITH` that are still to come.
+    /// Number of queries in its `WITH` that were not entered yet.
     named: usize,
     /// True if the query does not see the tables of the query that directly encloses it.
     apart: bool,

@@ -1,7 +1,7 @@
 //! Parsed Parquet footers, corrected before anything reads them.
 //!
-//! Statistics that can't be trusted are removed (`trusted_statistics.rs`). The embedded Arrow schema is removed, because the Parquet types
-//! and field ids decide. 96-bit timestamps are read as microseconds.
+//! Statistics that can't be trusted are removed (`trusted_statistics.rs`). The embedded Arrow schema is removed, because the
+//! Parquet types and field ids decide. 96-bit timestamps are read as microseconds.
 
 use std::sync::Arc;
 

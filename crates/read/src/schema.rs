@@ -1,7 +1,7 @@
 //! Derives Arrow schemas from Iceberg schemas.
 //!
 //! Arrow fields carry the field id (metadata key `PARQUET:field_id`), the comment (`doc`) and, for types that Arrow lacks, an
-//! extension type: `arrow.parquet.variant`, or `geoarrow.wkb` for geometry and geography. `of_arrow.rs` is the way back. Spec:
+//! extension type: `arrow.parquet.variant`, or `geoarrow.wkb` for geometry and geography. `from_arrow.rs` is the way back. Spec:
 //! "Schemas and Data Types", Appendix A "Parquet".
 
 use std::collections::HashMap;

@@ -61,7 +61,8 @@ pub async fn deliver(state: State, sink: Arc<dyn Sink>, mut stopped: watch::Rece
 ///
 /// # Errors
 ///
-/// Returns [`State`](crate::ReportError::State) if the outbox can't be read or the cursor can't be moved, else the error of the sink.
+/// Returns [`State`](crate::ReportError::State) if the outbox can't be read or the cursor can't be moved, else the error of the
+/// sink.
 async fn deliver_batch(state: &State, sink: &dyn Sink) -> Result<usize> {
     let cursor = state.outbox().sink_cursor(sink.name()).await?;
     let events = state.outbox().events_after(cursor, None, BATCH).await?;

@@ -58,9 +58,12 @@ impl Database {
     ///
     /// # Errors
     ///
-    /// Returns [`NotSqlite`](StateError::NotSqlite) for PostgreSQL. Returns [`File`](StateError::File) if the database does not
-    /// exist, or if `to` exists or can't be written. Returns [`Path`](StateError::Path) if a path is not UTF-8,
-    /// [`UnusableBackup`](StateError::UnusableBackup) if the database is damaged, and [`Sql`](StateError::Sql) if it can't be copied.
+    /// - Returns [`NotSqlite`](StateError::NotSqlite) for PostgreSQL, and [`Path`](StateError::Path) if a path is not UTF-8.
+    /// - Returns [`File`](StateError::File) if the database does not exist, `to` exists, or the copy can't be renamed or synced.
+    /// - Returns [`Full`](StateError::Full) if the disk is full, and [`Sql`](StateError::Sql) if the database can't be read or the
+    ///   copy can't be written.
+    /// - Returns [`UnusableBackup`](StateError::UnusableBackup) if the copy is damaged, or is no state database of this version or
+    ///   an earlier one.
     pub async fn back_up(&self, to: &Path) -> Result<()> {
         self.file()?;
         if to.exists() {
@@ -86,8 +89,9 @@ impl Database {
     ///
     /// # Errors
     ///
-    /// Returns [`NotSqlite`](StateError::NotSqlite) for PostgreSQL, and [`File`](StateError::File) if a file can't be read, copied or
-    /// renamed. Returns [`UnusableBackup`](StateError::UnusableBackup) if the file is not a sound database of this version or an earlier one.
+    /// Returns [`NotSqlite`](StateError::NotSqlite) for PostgreSQL, and [`File`](StateError::File) if a file can't be read, copied
+    /// or renamed. Returns [`UnusableBackup`](StateError::UnusableBackup) if the file is not a sound database of this version or
+    /// an earlier one.
     pub async fn restore(&self, from: &Path) -> Result<Option<PathBuf>> {
         let Self::Sqlite(path) = self else { return Err(StateError::NotSqlite) };
         let mut begin = [0; 16];

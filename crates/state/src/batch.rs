@@ -1,7 +1,7 @@
 //! Statements about many rows at once.
 //!
-//! Changes hold the write lock, so a statement a row would hold up other commits for as many round trips. Rows go into statements of
-//! [`ROWS`] rows instead.
+//! Changes hold the write lock, so a statement a row would hold up other commits for as many round trips. Rows go into statements
+//! of [`ROWS`] rows instead.
 
 /// The number of rows or paths in one statement. SQLite takes 32,766 parameters, PostgreSQL 65,535.
 pub(crate) const ROWS: usize = 500;

@@ -82,9 +82,9 @@ impl State {
     ///
     /// # Errors
     ///
-    /// Returns [`Migrate`](StateError::Migrate) if the schema can't be migrated, [`LaterSchema`](StateError::LaterSchema) if a later
-    /// release removed what this one needs, [`Path`](StateError::Path) if the path is not UTF-8, and [`Sql`](StateError::Sql) if the
-    /// database can't be opened.
+    /// Returns [`Migrate`](StateError::Migrate) if the schema can't be migrated, [`LaterSchema`](StateError::LaterSchema) if a
+    /// later release removed what this one needs, [`Path`](StateError::Path) if the path is not UTF-8, and [`Sql`](StateError::Sql)
+    /// if the database can't be opened.
     pub async fn open(database: Database) -> Result<Self> {
         let writer = database.pool(PoolUse::Changes).await?;
         database.migrate(&writer).await?;

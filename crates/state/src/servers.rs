@@ -57,7 +57,7 @@ pub struct Servers<'a> {
 }
 
 impl Servers<'_> {
-    /// Returns the identifier of this process, with which intents and jobs are marked. It is new at each start.
+    /// Returns the identifier of this process, with which its pending outputs and jobs are marked. It is new at each start.
     pub fn own_id(self) -> Uuid {
         self.state.instance
     }
@@ -101,8 +101,8 @@ impl Servers<'_> {
     ///
     /// # Errors
     ///
-    /// Returns [`Fenced`](StateError::Fenced) if the other servers count this one as dead, and [`Sql`](StateError::Sql) if the
-    /// heartbeat could not be written.
+    /// Returns [`Fenced`](StateError::Fenced) if the other servers count this one as dead. Returns [`Full`](StateError::Full) or
+    /// [`Sql`](StateError::Sql) if the heartbeat could not be written or the dead servers could not be removed.
     pub async fn heartbeat(self, dead_after: Duration) -> Result<()> {
         let clock = self.state.database.clock_sql();
         let sql = sqlx::AssertSqlSafe(format!("UPDATE instance SET seen_ms = {clock} WHERE id = $1 RETURNING seen_ms"));

@@ -1,8 +1,8 @@
 //! Counts the HTTP requests to a cloud store, and slows all of them down when the store asks for it.
 //!
-//! [`PacedConnector`] makes the HTTP client of one bucket. It stands below the retries of the store's client, so each try is counted and
-//! paced. An answer that asks to try again becomes a transport error ([`RetryableAnswer`]), because the client's error for a status has
-//! no type to look for.
+//! [`PacedConnector`] makes the HTTP client of one bucket. The retries of the store's client go through it, so each try is counted
+//! and paced. An answer that asks to try again becomes a transport error ([`RetryableAnswer`]), which callers can recognise by its
+//! type. The client's own error for a status has no such type.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

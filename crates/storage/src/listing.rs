@@ -1,9 +1,9 @@
 //! Lists a location with many requests at once.
 //!
 //! A store lists keys in their order, one page a request, and each page begins where the last one ended. So one listing is as slow
-//! as all its requests in a row. [`split`] cuts a location into [`ListingPart`]s that don't overlap and are listed at the same time: the
-//! directories of a partitioned table, and ranges of the alphabet in a directory whose first key is a file. Start reading with
-//! [`list_concurrently`].
+//! as all its requests in a row. [`split`] cuts a location into [`ListingPart`]s that don't overlap and are listed at the same
+//! time: the directories of a partitioned table, and ranges of the alphabet in a directory whose first key is a file. Start reading
+//! with [`list_concurrently`].
 
 use std::sync::Arc;
 

@@ -1,7 +1,8 @@
 //! [`LocalStore`]: the local file system as an object store, whose listings go on past names that they can't represent.
 //!
 //! Reads and writes are those of `object_store`'s [`LocalFileSystem`]. Only the two listings are Esker's own: [`Walk`] goes through
-//! the directories on a blocking thread and hands out files in chunks. Start reading with [`inspect_entry`], which decides what an entry is.
+//! the directories on a blocking thread and hands out files in chunks. Start reading with [`inspect_entry`], which decides what an
+//! entry is.
 
 use std::collections::VecDeque;
 use std::fs::{DirEntry, Metadata, ReadDir};
@@ -271,7 +272,7 @@ mod tests {
         assert_eq!(nothing, []);
     }
 
-    /// Without such names, a listing equals that of `object_store`.
+    /// A listing of valid names equals that of `object_store`.
     #[tokio::test]
     async fn a_listing_is_that_of_the_crate() {
         let dir = tempfile::tempdir().expect("a temporary directory");

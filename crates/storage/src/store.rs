@@ -162,7 +162,7 @@ impl Storage {
     ///
     /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the URI is not allowed, and
     /// [`NotFound`](StorageError::NotFound) if no such file exists. Any other failure of the store is returned by its meaning, such
-    /// as [`Denied`](StorageError::Denied) or [`Away`](StorageError::Unavailable).
+    /// as [`Denied`](StorageError::Denied) or [`Unavailable`](StorageError::Unavailable).
     pub async fn read(&self, uri: &str) -> Result<Bytes> {
         let (store, path) = self.object(uri)?;
         let read = store.get(&path).await.map_err(|e| StorageError::new(uri, e))?;
@@ -174,8 +174,9 @@ impl Storage {
     /// # Errors
     ///
     /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the URI is not allowed, [`NotFound`](StorageError::NotFound)
-    /// if no such file exists, and [`Short`](StorageError::Truncated) if the file ends before the range does. Any other failure of the
-    /// store is returned by its meaning, such as [`Denied`](StorageError::Denied) or [`Away`](StorageError::Unavailable).
+    /// if no such file exists, and [`Truncated`](StorageError::Truncated) if the file ends before the range does. Any other failure
+    /// of the store is returned by its meaning, such as [`Denied`](StorageError::Denied) or
+    /// [`Unavailable`](StorageError::Unavailable).
     pub async fn read_range(&self, uri: &str, range: Range<u64>) -> Result<Bytes> {
         let (store, path) = self.object(uri)?;
         let end = range.end;
@@ -191,7 +192,7 @@ impl Storage {
     ///
     /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the URI is not allowed, and [`Full`](StorageError::Full) if
     /// the store has no room. Any other failure of the store is returned by its meaning, such as [`Denied`](StorageError::Denied)
-    /// or [`Away`](StorageError::Unavailable).
+    /// or [`Unavailable`](StorageError::Unavailable).
     pub async fn write(&self, uri: &str, bytes: Bytes) -> Result<()> {
         let (store, path) = self.object(uri)?;
         store.put(&path, bytes.into()).await.map_err(|e| StorageError::new(uri, e))?;
@@ -206,8 +207,8 @@ impl Storage {
     ///
     /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the location is not allowed, and
     /// [`NoBucket`](StorageError::NoBucket) if the bucket does not exist. Returns [`Denied`](StorageError::Denied) if the listing
-    /// is not permitted, and [`Away`](StorageError::Unavailable) if no answer comes in time. Any other failure of the store is returned by
-    /// its meaning.
+    /// is not permitted, and [`Unavailable`](StorageError::Unavailable) if no answer comes in time. Any other failure of the store
+    /// is returned by its meaning.
     pub async fn probe(&self, at: &Location) -> Result<()> {
         let uri = at.to_string();
         let (store, prefix) = self.object(&uri)?;
@@ -238,7 +239,7 @@ impl Storage {
     /// # Errors
     ///
     /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the location is not allowed. Any other failure of the store is
-    /// returned by its meaning, such as [`Denied`](StorageError::Denied) or [`Away`](StorageError::Unavailable).
+    /// returned by its meaning, such as [`Denied`](StorageError::Denied) or [`Unavailable`](StorageError::Unavailable).
     pub async fn make_directory(&self, at: &Location) -> Result<()> {
         let uri = at.to_string();
         self.object(&uri)?;
@@ -258,7 +259,7 @@ impl Storage {
     /// # Errors
     ///
     /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the URI is not allowed. Any other failure of the store is
-    /// returned by its meaning, such as [`Denied`](StorageError::Denied) or [`Away`](StorageError::Unavailable).
+    /// returned by its meaning, such as [`Denied`](StorageError::Denied) or [`Unavailable`](StorageError::Unavailable).
     pub async fn size(&self, uri: &str) -> Result<Option<u64>> {
         Ok(self.stat(uri).await?.map(|found| found.size))
     }
@@ -268,7 +269,7 @@ impl Storage {
     /// # Errors
     ///
     /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the URI is not allowed. Any other failure of the store is
-    /// returned by its meaning, such as [`Denied`](StorageError::Denied) or [`Away`](StorageError::Unavailable).
+    /// returned by its meaning, such as [`Denied`](StorageError::Denied) or [`Unavailable`](StorageError::Unavailable).
     pub async fn stat(&self, uri: &str) -> Result<Option<ListedObject>> {
         let (store, path) = self.object(uri)?;
         match store.head(&path).await {
@@ -285,7 +286,7 @@ impl Storage {
     /// # Errors
     ///
     /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the URI is not allowed. Any other failure of the store is
-    /// returned by its meaning, such as [`Denied`](StorageError::Denied) or [`Away`](StorageError::Unavailable).
+    /// returned by its meaning, such as [`Denied`](StorageError::Denied) or [`Unavailable`](StorageError::Unavailable).
     pub async fn remove(&self, uri: &str) -> Result<()> {
         let (store, path) = self.object(uri)?;
         match store.delete(&path).await {
@@ -299,7 +300,7 @@ impl Storage {
     /// # Errors
     ///
     /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the location is not allowed. Any other failure of the store is
-    /// returned by its meaning, such as [`Denied`](StorageError::Denied) or [`Away`](StorageError::Unavailable).
+    /// returned by its meaning, such as [`Denied`](StorageError::Denied) or [`Unavailable`](StorageError::Unavailable).
     pub async fn directories(&self, location: &Location) -> Result<Vec<Location>> {
         let uri = location.to_string();
         let (store, prefix) = self.object(&uri)?;
@@ -315,7 +316,7 @@ impl Storage {
     /// # Errors
     ///
     /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the location is not allowed. Any other failure of the store is
-    /// returned by its meaning, such as [`Denied`](StorageError::Denied) or [`Away`](StorageError::Unavailable).
+    /// returned by its meaning, such as [`Denied`](StorageError::Denied) or [`Unavailable`](StorageError::Unavailable).
     pub async fn listing_parts(&self, location: &Location) -> Result<(Vec<ListingPart>, Vec<ListedObject>)> {
         let uri = location.to_string();
         let (store, prefix) = self.object(&uri)?;

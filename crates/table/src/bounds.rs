@@ -47,7 +47,8 @@ impl ColumnBounds {
 }
 
 impl ColumnBounds<i64> {
-    /// Decodes the statistics of a column like [`ColumnBounds::of`], for types whose values are whole numbers ([`Value::as_integer`]).
+    /// Decodes the statistics of a column like [`ColumnBounds::of`], for types whose values are whole numbers
+    /// ([`Value::as_integer`]).
     #[inline]
     pub(crate) fn of_whole(stats: Option<ColumnStats<'_>>, ty: &PrimitiveType) -> Self {
         let Some(stats) = stats else { return Self::default() };

@@ -1,8 +1,8 @@
 //! Manifest entries for callers that need more than the live files of a snapshot.
 //!
-//! They ask which files a snapshot added or removed, and which snapshots and manifests name a file. They also ask for the partition
-//! specs of the manifests and for the number of files. Nothing above this crate reads manifest lists or manifests itself, except
-//! for the files that `tests/it/layering.rs` lists.
+//! Such callers ask which files a snapshot added or removed, and which snapshots and manifests name a file. Others need the
+//! partition specs of the manifests, or the number of files. Nothing above this crate reads manifest lists or manifests itself,
+//! except for the files that `tests/it/layering.rs` lists.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

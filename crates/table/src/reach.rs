@@ -1,8 +1,9 @@
 //! The files that snapshots refer to: manifest lists, manifests, data files, delete files and statistics.
 //!
 //! An [`Outline`] comes from the manifest lists alone and is cheap; [`Reachable`] opens every manifest. An expiry collects the
-//! files of the expired snapshots and removes those that the kept ones refer to ([`Outline::subtract_from`]). Functions in `_as_far` go
-//! on when a file is missing or damaged, and return such files ([`UnreadableFile`]). Start reading at [`reachable`].
+//! files of the expired snapshots and removes those that the kept ones refer to ([`Outline::subtract_from`]). The functions that
+//! end in `_lenient` go on when a file is missing or damaged, and return such files ([`UnreadableFile`]). Start reading at
+//! [`reachable`].
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;

@@ -1,7 +1,7 @@
 //! Old names that go on working for a release, and the release that drops them.
 //!
-//! This is the one list. Whoever reads an old name looks it up here, and warns. A test fails in the release that an entry names, so no old name
-//! outlives its time.
+//! This is the only such list. Code that meets an old name looks it up here and logs a warning. A test fails in the release that an
+//! entry names, so no old name outlives its time.
 
 /// A name that has another one now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -89,7 +89,7 @@ async fn write_vectors(
     Ok(to_delete.into_iter().zip(places).map(vector).collect())
 }
 
-/// Up to so many data files of a partition get position delete files of their own.
+/// Number of a partition's data files up to which each gets a position delete file of its own.
 ///
 /// Engines match such a file to its data file by the bounds of `file_path`.
 const MAX_FILE_SCOPED: usize = 16;

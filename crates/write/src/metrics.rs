@@ -1,7 +1,7 @@
 //! Derives a data file's manifest entry from its footer, with the metrics that the table's properties ask for.
 //!
-//! [`ColumnMetricsModes`] resolves the properties `write.metadata.metrics.*` per column; [`data_file`] sums sizes and counts over row groups
-//! and merges bounds. A metric that any row group lacks is left out. Spec: "Data File Fields", "Field-level Metrics and
+//! [`ColumnMetricsModes`] resolves the properties `write.metadata.metrics.*` per column; [`data_file`] sums sizes and counts over
+//! row groups and merges bounds. A metric that any row group lacks is left out. Spec: "Data File Fields", "Field-level Metrics and
 //! Statistics", Appendix D "Bound serialization".
 
 use std::collections::HashMap;

@@ -49,7 +49,7 @@ impl PartitionFieldValues {
 
     /// Returns the value in a row; an error if the field's type can't hold it.
     ///
-    /// The least decimals of a type have a digit more than the type after they are truncated.
+    /// Truncation rounds down, so the least decimals of a type can get one digit more than the type holds.
     fn value(&self, array: &ArrayRef, row: usize) -> Result<Option<Value>> {
         let value = value_at(array, row, &self.ty)?;
         match (&self.ty, &value) {

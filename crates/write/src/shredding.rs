@@ -1,7 +1,7 @@
 //! Decides which fields of variants a rewrite shreds: those that its input files shred.
 //!
 //! [`Shredding::of_files`] merges the columns of all input files; [`Shredding::shredded`] applies the result and verifies that no
-//! value changed. The work on arrays is in `shred.rs`. Spec: Parquet, "Variant Shredding".
+//! value changed. The work on arrays is in `variant_shred.rs`. Spec: Parquet, "Variant Shredding".
 
 use std::collections::HashMap;
 

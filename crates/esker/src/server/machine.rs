@@ -29,7 +29,7 @@ pub(crate) fn memory_bytes() -> u64 {
 pub(super) struct JobThreads(Option<Runtime>);
 
 impl JobThreads {
-    /// Starts as many threads, but at least one.
+    /// Starts `threads` threads, but at least one.
     ///
     /// # Errors
     ///

@@ -89,7 +89,8 @@ impl Parts {
     ///
     /// # Errors
     ///
-    /// Returns [`State`](Error::State) if the database does not answer.
+    /// Returns [`State`](Error::State) if the database can't list the warehouses, and [`Catalog`](Error::Catalog) if it can't list
+    /// the namespaces of one.
     pub(super) async fn warn_of_what_has_no_effect(&self) -> Result<()> {
         for warning in without_effect(&self.state, &self.catalogs, &self.layers).await? {
             tracing::warn!("{warning}");

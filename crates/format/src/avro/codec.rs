@@ -9,7 +9,7 @@ const SNAPPY_RATIO: usize = 22;
 /// The largest accepted window of Zstandard, as a power of two: the limit of its tools without `--long`.
 const ZSTD_WINDOW: u32 = 27;
 
-/// Returns the number of bytes that `bytes` compressed bytes may decompress to: 16 MiB, and a hundred for each.
+/// Returns the number of bytes that `bytes` compressed bytes may decompress to: 16 MiB, plus a hundred for each of them.
 ///
 /// Manifests compress to about a twentieth. A file that claims more must not exhaust the memory of other requests.
 pub(crate) const fn max_decompressed_size(bytes: usize) -> usize {

@@ -1,8 +1,8 @@
 //! Columns of a [`super::ManifestBatch`]: each stores the values of all rows in few allocations.
 //!
-//! [`Numbers`] and [`Lists`] hold optional values, [`PathColumn`] share a prefix, [`Counts`] and [`Bounds`] hold maps by field id. While
-//! a manifest is read, values are appended row by row; `shrink` then compresses what all rows share. Start with the row index,
-//! which both maps use.
+//! [`Numbers`] and [`Lists`] hold optional values, [`PathColumn`] share a prefix, [`Counts`] and [`Bounds`] hold maps by field id.
+//! While a manifest is read, values are appended row by row; `shrink` then compresses what all rows share. Start with the row
+//! index, which both maps use.
 
 use std::ops::Range;
 

@@ -328,8 +328,8 @@ mod tests {
         }
     }
 
-    /// Older rows have no value of the column. It is missing nowhere if there are no such rows, or if the table's version is below
-    /// 3.
+    /// Rows that are older than a required column get its default. No default is needed if there are no such rows, and format
+    /// versions below 3 have none.
     #[test]
     fn a_required_column_needs_defaults_where_rows_may_be_older() {
         let added = |version: u8, column: Json, change: fn(&mut Json)| {

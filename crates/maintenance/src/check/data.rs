@@ -188,8 +188,8 @@ impl Check<'_> {
         Ok(lost)
     }
 
-    /// Returns the number of NULLs of each field in those inputs of the file's compaction that had the field. These NULLs were
-    /// meant.
+    /// Returns the number of NULLs of each field in those inputs of the file's compaction that had the field. The compaction did
+    /// not make these NULLs.
     ///
     /// Returns `None` if an input can't be read any more.
     async fn explained(&self, live: &LiveFile, lost: &[&Leaf]) -> Option<BTreeMap<i32, u64>> {
@@ -262,7 +262,7 @@ impl Check<'_> {
         Ok(counted)
     }
 
-    /// Turns counts into findings. `explained` has the NULLs that were meant, if they are known.
+    /// Turns counts into findings. `explained` has the NULLs that the compaction's inputs had already, if they are known.
     fn judge(
         &self,
         live: &LiveFile,
@@ -290,7 +290,7 @@ impl Check<'_> {
             outcome.findings.push(CheckFinding { column: leaf(id), rows: Some(is), ..finding });
         }
         for (id, nulls) in counted.nulls.into_iter().filter(|(_, nulls)| *nulls > 0) {
-            // A NULL in an input that had the field was meant.
+            // The compaction did not make a NULL that its input had.
             let unexplained = explained.map_or(0, |known| nulls.saturating_sub(known.get(&id).copied().unwrap_or(0)));
             let (rows, certain, what) = match unexplained {
                 0 => (

@@ -153,8 +153,8 @@ impl GroupCommit {
         let removed: HashSet<String> = self.groups.iter().flat_map(|g| &g.removed).map(|f| f.file.file_path.clone()).collect();
         let added: Vec<(i32, DataFile)> =
             self.groups.iter().flat_map(|g| g.added.iter().map(|f| (g.spec_id, f.clone()))).collect();
-        // Not through the cache: no metadata file may hold this state yet. A snapshot without deletes needs no look at its files:
-        // with a commit for each group, each of them would look at every file of the table.
+        // The catalog's cache of live files has no entry for this state: it may not be in a metadata file yet. The entries of all
+        // files are read only if there are deletes or rows without row ids: there may be a commit for each group.
         let manifests = self.context.catalog.manifests();
         let deletes = has_deletes(manifests, head).await?;
         let unnumbered = self.without_row_ids(metadata);
@@ -217,7 +217,7 @@ impl GroupCommit {
             let numbered = group.removed.iter().enumerate();
             let by_number: ByNumber =
                 numbered.filter_map(|(n, f)| Some((n, positions.get(&f.file.file_path)?.clone()))).collect();
-            // A batch may run on the serving runtime, and the mapping of sorted rows is read from disk.
+            // The mapping of sorted rows is read from disk, which must not block the thread that serves requests.
             let mapped = group.clone();
             let followed = spawn_blocking(move || mapped.row_mapping.follow(&by_number)).await??;
             for (output, positions) in followed {

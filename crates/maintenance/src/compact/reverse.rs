@@ -48,6 +48,7 @@ fn refused<T>(what: String) -> Result<T> {
 ///
 /// - Returns [`MaintenanceError::Refused`] if a snapshot of the job was expired, or a file that is needed was deleted or erased.
 /// - Returns [`MaintenanceError::Refused`] if the table has changed so that rows would be lost, or deleted rows visible again.
+/// - Returns [`MaintenanceError::Catalog`] if the commit fails, and the other errors of [`check_reversible`].
 pub(crate) async fn reverse(catalog: &Catalog, table: &LoadedTable, job: &Job, principal: &Principal) -> Result<u64> {
     let effect = effect(catalog, &table.metadata, job).await?;
     check_there(catalog, table.row.id, job, &effect.removed).await?;
@@ -71,7 +72,9 @@ pub(crate) async fn reverse(catalog: &Catalog, table: &LoadedTable, job: &Job, p
 ///
 /// # Errors
 ///
-/// Returns [`MaintenanceError::Refused`] with the reason if it can't be.
+/// - Returns [`MaintenanceError::Refused`] with the reason if the job can't be undone.
+/// - Returns [`MaintenanceError::Table`] if manifests of the job's snapshots or of the branch can't be read.
+/// - Returns [`MaintenanceError::State`] if the database fails, and [`MaintenanceError::Storage`] if the storage does not answer.
 pub(crate) async fn check_reversible(catalog: &Catalog, table: &LoadedTable, job: &Job) -> Result<()> {
     if job.kind != "compact" {
         return refused(format!("job {} is of the kind {}, which can't be undone", job.id, job.kind));

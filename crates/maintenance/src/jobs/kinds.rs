@@ -1,7 +1,7 @@
 //! The kinds of jobs, and the one place that lists them.
 //!
-//! The macro `job_kinds!` turns the list into a request, a plan, and functions that find a kind's implementation by its [`JobKind`]. Each is
-//! an exhaustive match, so a kind that is missing here does not compile.
+//! The macro `job_kinds!` turns the list into a request, a plan, and functions that find a kind's implementation by its
+//! [`JobKind`]. Each is an exhaustive match, so a kind that is missing here does not compile.
 
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, Command, FromArgMatches};

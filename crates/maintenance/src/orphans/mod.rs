@@ -30,7 +30,7 @@ use spool::ListedFile;
 /// A day, in milliseconds.
 const DAY_MS: Millis = 24 * 3600 * 1000;
 
-/// Time in milliseconds between the scan that first finds a candidate and the earliest one that may quarantine it.
+/// Time in milliseconds between the scan that first finds a candidate and the earliest scan that may quarantine it.
 const BETWEEN_LOOKS_MS: Millis = DAY_MS;
 
 /// The reason that a file is an orphan, for people.
@@ -94,7 +94,7 @@ pub struct OrphanReport {
     pub table: String,
     /// The location that was listed.
     pub location: String,
-    /// Time before which a file was last written to be judged, in milliseconds since the Unix epoch.
+    /// Time before which a file must have been written last to be judged, in milliseconds since the Unix epoch.
     pub older_than_ms: Millis,
     /// Counts of the listed files.
     #[serde(flatten)]
@@ -110,9 +110,9 @@ pub struct OrphanPlan {
     pub table: String,
     /// The location that is listed.
     pub location: String,
-    /// Time before which a file was last written to be judged, in milliseconds since the Unix epoch.
+    /// Time before which a file must have been written last to be judged, in milliseconds since the Unix epoch.
     pub older_than_ms: Millis,
-    /// Time before which a file became a candidate to be quarantined, in milliseconds since the Unix epoch.
+    /// Time by which a file must have become a candidate to be quarantined, in milliseconds since the Unix epoch.
     pub seen_before_ms: Millis,
     /// Time that a file stays in quarantine before it is deleted, in milliseconds.
     pub grace_ms: Millis,
@@ -143,7 +143,8 @@ pub struct OrphanOutcome {
 ///
 /// # Errors
 ///
-/// Returns [`MaintenanceError::Option`] if the age is less than a day, or less than the table's property asks for.
+/// Returns [`MaintenanceError::Option`] if the age is less than a day, or less than the table's property asks for. Returns
+/// [`MaintenanceError::Table`] if the property can't be parsed.
 fn min_age(table: &LoadedTable, options: &OrphanOptions) -> Result<Millis> {
     const KEY: &str = ORPHAN_MIN_AGE.key;
     let properties = &table.metadata.properties;
@@ -165,9 +166,9 @@ fn min_age(table: &LoadedTable, options: &OrphanOptions) -> Result<Millis> {
     Ok(age)
 }
 
-/// What a scan looks for, and where it keeps the listing.
+/// The limits and the source of a scan, and the place of its listing.
 struct ScanRequest<'a> {
-    /// Time before which a file was last written to be judged, in milliseconds since the Unix epoch.
+    /// Time before which a file must have been written last to be judged, in milliseconds since the Unix epoch.
     older_than_ms: Millis,
     /// URI of an inventory that is read instead of listing the storage.
     inventory: Option<&'a str>,
@@ -215,8 +216,8 @@ impl OrphanScan {
         let accounted = accounted.finish()?;
         let elsewhere = referenced_by_others(catalog, table.row.id, std::slice::from_ref(&location)).await?;
         let others = deletion::other_places(catalog, Some(table.row.id)).await?;
-        // A place that encloses the location and is not a table's present location is shared: references decide whose a file in it
-        // is.
+        // A place that encloses the location and is not a table's present location is shared. A file in it belongs to the table
+        // that refers to it.
         let others =
             others.into_iter().filter(|p| p.is_location() || p.directory == location || p.directory.is_inside(&location));
         let others = others.map(|place| place.directory).filter(|at| at.overlaps(&location)).collect();
@@ -295,9 +296,13 @@ pub(crate) fn with_checksum(path: &str) -> Option<String> {
 ///
 /// # Errors
 ///
-/// - Returns [`MaintenanceError::Option`] for an age or an inventory that makes no sense.
-/// - Returns [`MaintenanceError::Refused`] if the catalog does not know the table's newest metadata, or the table was dropped.
-/// - Returns the error of listing the storage or reading metadata.
+/// - Returns [`MaintenanceError::Option`] if the age is too short, or the inventory can't be read.
+/// - Returns [`MaintenanceError::Table`] if the table's property for the age can't be parsed.
+/// - Returns [`MaintenanceError::Refused`] if the location has a later metadata file of the table than the catalog knows, or if
+///   the table was dropped meanwhile.
+/// - Returns [`MaintenanceError::Catalog`] if the table has a second tip, or if metadata of this or another table can't be read.
+/// - Returns [`MaintenanceError::Storage`] if the storage can't be listed, [`MaintenanceError::Spill`] if the local disk fails,
+///   and [`MaintenanceError::State`] if the database fails.
 pub(crate) async fn list_orphans(
     catalog: &Catalog,
     table: &LoadedTable,
@@ -325,7 +330,8 @@ pub(crate) async fn list_orphans(
 /// # Errors
 ///
 /// Returns [`MaintenanceError::Refused`] for a foreign table and where `gc.enabled` is false, and [`MaintenanceError::Option`] for
-/// an age that is too short.
+/// an age that is too short. Returns [`MaintenanceError::Catalog`] if the database and the warehouse do not belong together, and
+/// [`MaintenanceError::Table`] if a property of the table can't be parsed.
 pub(crate) fn plan_orphans(catalog: &Catalog, table: &LoadedTable, options: &OrphanOptions) -> Result<OrphanPlan> {
     check_deletable(catalog, table)?;
     let now = now_ms();
@@ -343,7 +349,9 @@ pub(crate) fn plan_orphans(catalog: &Catalog, table: &LoadedTable, options: &Orp
 ///
 /// # Errors
 ///
-/// Returns the errors of [`list_orphans`], and [`MaintenanceError::Cancelled`] after a cancellation.
+/// - Returns [`MaintenanceError::Cancelled`] after a cancellation.
+/// - Returns [`MaintenanceError::State`] if candidates or quarantined files can't be recorded.
+/// - Returns the errors of [`list_orphans`], except those about the age.
 pub(crate) async fn execute_orphans(context: &JobContext, table: &LoadedTable, plan: &OrphanPlan) -> Result<OrphanOutcome> {
     let (started, began) = (Instant::now(), now_ms());
     let state = context.catalog.state();

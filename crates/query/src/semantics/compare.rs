@@ -51,7 +51,7 @@ use crate::variant::field_of_variant;
 /// Functions that return one of their arguments, or a list of them.
 const CHOOSING: [&str; 6] = ["coalesce", "nvl2", "nullif", "greatest", "least", "make_array"];
 
-/// Functions whose arguments keep their types.
+/// Functions whose arguments are not brought to a common type.
 const KEEPING: [&str; 4] = ["named_struct", "struct", "concat", "concat_ws"];
 
 /// The analyzer rule for comparisons. It runs before type coercion.
@@ -72,7 +72,7 @@ impl ExprPlanner for Operators {
             && key.get_type(schema)?.is_integer()
             && pair[0].data_type().is_integer()
         {
-            // No map has a key that its type does not hold: such a key becomes null.
+            // A key that the map's key type can't hold is in no map. It becomes null, for which nothing is found.
             **key = try_cast(key.as_ref().clone(), pair[0].data_type().clone());
         }
         if is_variant(&from.get_type(schema)?) {
@@ -161,7 +161,7 @@ impl ExprPlanner for Operators {
     }
 }
 
-/// Gives the type of texts to a null or a parameter without a type.
+/// Makes a null or a parameter without a type a text.
 fn as_text(expr: &Expr) -> Expr {
     match expr {
         Expr::Placeholder(placeholder) => {
@@ -346,7 +346,7 @@ fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                 (DataType::Timestamp(..), DataType::Date32) => {
                     Some(minus(left.as_ref().clone(), cast(right.as_ref().clone(), l)))
                 }
-                // The result is a number of days. The optimizer takes a difference of dates for an interval.
+                // The result is a number of days. DataFusion's optimizer would treat a difference of dates as an interval.
                 (DataType::Date32, DataType::Date32) => {
                     let days = |expr: &Expr| cast(cast(expr.clone(), DataType::Int32), DataType::Int64);
                     Some(minus(days(left), days(right)))
@@ -451,7 +451,7 @@ fn with_constant(expr: &Expr, op: Operator, other: &Expr, (field, of): (&FieldRe
     Ok(place.and_then(|place| compared(expr.clone(), op, place)))
 }
 
-/// Returns true if a constant of type `from` has a position among the values of a field.
+/// Returns true if a constant of type `from` can be converted to, or ordered among, the values of a field.
 fn may_place(field: &Field, from: &DataType) -> bool {
     let ty = field.data_type();
     let point = |ty: &DataType| matches!(ty, DataType::Date32 | DataType::Timestamp(_, _));
@@ -643,7 +643,7 @@ fn rewrite_case(case: &Case, schema: &DFSchema) -> Result<Option<Expr>> {
             case.when_then_expr.iter().map(|(when, _)| comparison(operand, Operator::Eq, when, (&of, &field(when, schema)?)));
         let conditions = conditions.collect::<Result<Vec<_>>>()?;
         if matches!(of.data_type(), DataType::FixedSizeBinary(_)) && conditions.iter().all(Option::is_none) {
-            // DataFusion's lookup table for literals takes these values for bytes of any length.
+            // DataFusion looks literals up in a table whose keys are bytes of any length, so values of a fixed length are cast.
             changed = true;
             let own = made.expr.iter_mut().chain(made.when_then_expr.iter_mut().map(|(when, _)| when));
             own.for_each(|expr| **expr = cast(std::mem::take(expr.as_mut()), DataType::Binary));

@@ -1,9 +1,9 @@
 //! The meaning of SQL statements, as `docs/sql.md` defines it: types, literals, comparisons, arithmetic and functions of time.
 //!
 //! DataFusion's defaults differ from that page in places, and code in this module corrects them. Some of it rewrites the syntax
-//! tree (`numbers`, `signed`). Some plans types and operators (`types::Types`, `compare::Operators`). The rest are analyzer rules
-//! and functions that replace DataFusion's.
-//! Start with [`build`], which lists the rules in their order, then read `compare` and `keys`.
+//! tree (`numbers`, `signed`). Some plans types and operators (`types::SqlTypes`, `compare::Operators`). The rest are analyzer
+//! rules and functions that replace DataFusion's. Start with [`build`], which lists the rules in their order, then read `compare`
+//! and `keys`.
 
 use std::sync::Arc;
 
@@ -158,10 +158,10 @@ pub(crate) fn optimised(session: &SessionState, plan: &LogicalPlan) -> Result<Lo
 /// Makes the physical plan of an analyzed plan.
 pub(crate) async fn physical(session: &SessionState, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
     match planned(session, plan).await {
-        // The planner rejects its own plan in three cases. By the bounds of a filtered column it takes rows for ordered in one
-        // place and not in another. By the same bounds it expects a filter to keep more than all rows. Or it loses a field of a
-        // struct that it took out near the scan. None of this happens without statistics and without moving fields towards the
-        // scan.
+        // The planner rejects its own plan in three cases. Two come from the bounds of a filtered column: it concludes an order
+        // of rows in one place and not in another, or it expects a filter to keep more rows than there are. In the third it
+        // loses a struct's field whose access it moved to the scan. None of this happens without statistics and without that
+        // move.
         Err(error)
             if matches!(
                 error.find_root(),

@@ -299,7 +299,7 @@ fn sources(expr: &Expr) -> Vec<&Expr> {
 /// A part that is taken out of a column is marked as it is in the column.
 pub(crate) fn field(expr: &Expr, schema: &DFSchema) -> Result<FieldRef> {
     let own = expr.to_field(schema)?.1;
-    // `compare::taken` writes a required field of a struct so that it is null where the struct is.
+    // `compare::complete_part_access` writes a required field of a struct so that it is null where the struct is.
     if let Expr::Case(Case { expr: None, when_then_expr, else_expr: Some(otherwise) }) = expr
         && let [(when, then)] = when_then_expr.as_slice()
         && matches!((when.as_ref(), then.as_ref()), (Expr::IsNull(_), Expr::Literal(value, _)) if value.is_null())

@@ -1,7 +1,7 @@
 //! Rules for variants, which have no order and no equality of their own.
 //!
-//! [`RefuseVariantComparisons`] refuses statements that compare, group or sort by a variant, and names the way out. [`VariantParts`] lets scans take
-//! parts out of variants. [`converted`] plans casts from and to variants.
+//! [`RefuseVariantComparisons`] refuses statements that compare, group or sort by a variant, and names the way out.
+//! [`VariantParts`] lets scans take parts out of variants. [`converted`] plans casts from and to variants.
 
 use std::sync::Arc;
 

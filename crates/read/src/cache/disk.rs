@@ -1,8 +1,8 @@
 //! Keeps parts of a block cache on local disk.
 //!
 //! Each part is one file. Its name encodes the part's file and byte range; its last 8 bytes are a checksum. An index in memory
-//! bounds the total size and evicts by use; an evicted entry deletes its file. A part that is missing or damaged is only a miss, so a
-//! process may be killed at any time. All file operations run on threads that may block.
+//! bounds the total size and evicts by use; an evicted entry deletes its file. A part that is missing or damaged is only a miss, so
+//! a process may be killed at any time. All file operations run on threads that may block.
 
 use std::fs::File;
 use std::io::{self, Write};

@@ -31,7 +31,7 @@ pub(crate) use decompress::Pages;
 pub struct BlockOptions {
     /// Greatest number of bytes held in memory.
     pub memory_bytes: u64,
-    /// A directory that only this cache uses, and the bytes it may hold; none caches nothing on disk.
+    /// A directory that only this cache uses, and the bytes it may hold. With `None`, nothing is cached on disk.
     pub disk: Option<(PathBuf, u64)>,
 }
 

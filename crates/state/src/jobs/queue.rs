@@ -147,7 +147,7 @@ impl Jobs<'_> {
             ids.join(", ")
         );
         let next = || sqlx::query(sqlx::AssertSqlSafe(next.clone())).bind(now_ms()).bind(engine);
-        // The first look needs no lock of writers: mostly no job is ready.
+        // The first query takes no write lock, because mostly no job is ready.
         if next().fetch_optional(&self.state.readers).await?.is_none() {
             return Ok(None);
         }

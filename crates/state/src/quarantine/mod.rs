@@ -16,8 +16,8 @@
 //! ```
 //!
 //! `deleting` is recorded before the storage is asked. A sweep that was killed then leaves it behind, and a later sweep checks the
-//! file again. A file in `deleting` or `deleted` can't become part of its table again: [`StateError::BeingDeleted`]. Records are never
-//! removed, so that [`Quarantine::record_of`] explains any file.
+//! file again. A file in `deleting` or `deleted` can't become part of its table again: [`StateError::BeingDeleted`]. Records are
+//! never removed, so that [`Quarantine::record_of`] explains any file.
 
 mod orphan_candidates;
 

@@ -1,8 +1,8 @@
 //! Catalog entries: the pointer from the name of a table or view to its current metadata file.
 //!
-//! A commit is a compare-and-swap of that pointer ([`PointerSwap`]). [`Tables::publish`] carries out several of them in one transaction,
-//! with the files that they quarantine or restore, the pending outputs that they settle, and the outbox. Tables and views share one
-//! name space. Start reading with [`Tables::publish`].
+//! A commit is a compare-and-swap of that pointer ([`PointerSwap`]). [`Tables::publish`] carries out several of them in one
+//! transaction, with the files that they quarantine or restore, the pending outputs that they settle, and the outbox. Tables and
+//! views share one name space. Start reading with [`Tables::publish`].
 
 mod dropped;
 mod places;
@@ -269,9 +269,9 @@ impl Tables<'_> {
     ///
     /// Returns [`NoSuchNamespace`](StateError::NoSuchNamespace), [`NoSuchTable`](StateError::NoSuchTable) or
     /// [`NoSuchView`](StateError::NoSuchView) if a new entry refers to something that does not exist, and
-    /// [`AlreadyExists`](StateError::AlreadyExists) if its name is taken. Returns [`BeingDeleted`](StateError::BeingDeleted) if the deletion of a
-    /// restored file has begun, and [`DuplicateKey`](StateError::DuplicateKey) if another request with the same idempotency key was
-    /// carried out. Returns [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and
+    /// [`AlreadyExists`](StateError::AlreadyExists) if its name is taken. Returns [`BeingDeleted`](StateError::BeingDeleted) if the
+    /// deletion of a restored file has begun, and [`DuplicateKey`](StateError::DuplicateKey) if another request with the same
+    /// idempotency key was carried out. Returns [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and
     /// [`Fenced`](StateError::Fenced), [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was written.
     pub async fn publish(self, warehouse: Warehouse, swaps: &[PointerSwap], new: &[NewTabular], along: &Outbox) -> Result<bool> {
         let mut tx = self.state.begin().await?;

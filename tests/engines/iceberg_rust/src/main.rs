@@ -1,5 +1,5 @@
-//! Runs one statement of SQL, which it reads, with iceberg-rust's REST catalog and its tables for DataFusion; writes the answer as an Arrow
-//! IPC stream. `iceberg-rust URI WAREHOUSE`, with a bearer token in `ICEBERG_TOKEN`; the catalog is called `lake`.
+//! Runs one statement of SQL, which it reads, with iceberg-rust's REST catalog and its tables for DataFusion; writes the answer as
+//! an Arrow IPC stream. `iceberg-rust URI WAREHOUSE`, with a bearer token in `ICEBERG_TOKEN`; the catalog is called `lake`.
 
 use std::collections::HashMap;
 use std::error::Error;
