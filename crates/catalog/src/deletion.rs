@@ -22,7 +22,7 @@
 //!
 //! A path that is released or deleted can be quarantined again.
 //!
-//! Start reading at [`sweep`]. `DeletionGuard::reason` lists the reasons to keep a file.
+//! Start reading at [`sweep`]. `DeletionGuard::reason_to_keep` lists the reasons to keep a file.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::Ordering;
