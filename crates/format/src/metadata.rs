@@ -37,7 +37,7 @@ pub const MAX_FORMAT_VERSION: u8 = 3;
 ///   "default-sort-order-id": 0, "sort-orders": [{"order-id": 0, "fields": []}]
 /// }"#;
 /// let metadata = TableMetadata::from_json(json)?;
-/// assert_eq!(metadata.current_schema().fields()[0].name, "id");
+/// assert_eq!(metadata.current_schema().name_by_field_id(1), Some("id"));
 /// assert!(metadata.current_snapshot().is_none(), "nothing was written yet");
 ///
 /// // A file without a required field is refused, with the path of the field.
