@@ -26,7 +26,8 @@ fn list(constant: &str, dir: &Path) -> io::Result<String> {
         let Ok(version) = version.parse::<i64>() else {
             return Err(io::Error::other(format!("{}: the name of a migration is NNNN_subject.sql", file.display())));
         };
-        entries += &format!("    ({version}, {:?}, include_str!({file:?})),\n", name.replace('_', " "));
+        // The text itself, not its path: a target directory is shared by clones, and an earlier one may be gone.
+        entries += &format!("    ({version}, {:?}, {:?}),\n", name.replace('_', " "), fs::read_to_string(&file)?);
     }
     Ok(format!(
         "/// Version, name and text of each migration in `{}`.\nconst {constant}: &[(i64, &str, &str)] = &[\n{entries}];\n",
