@@ -1,5 +1,7 @@
 //! The first principal and its token.
 
+use std::io;
+
 use esker_catalog::token_hash;
 use esker_state::State;
 
@@ -32,9 +34,12 @@ pub(super) async fn ensure_principal(state: &State, configured: Option<&str>) ->
 ///
 /// # Errors
 ///
-/// Returns [`Usage`](Error::Usage) if the system gives no random numbers.
+/// Returns [`Io`](Error::Io) if the system gives no random numbers.
 pub(crate) fn fresh_token() -> Result<String> {
     let mut bytes = [0_u8; 32];
-    getrandom::fill(&mut bytes).map_err(|e| Error::Usage(format!("the system gives no random numbers: {e}")))?;
+    getrandom::fill(&mut bytes).map_err(|e| {
+        let source = e.raw_os_error().map_or_else(|| io::Error::other(e.to_string()), io::Error::from_raw_os_error);
+        Error::Io { path: "random numbers of the system".to_owned(), source }
+    })?;
     Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())
 }
