@@ -41,8 +41,9 @@ pub use expire::{ExpireOutcome, ExpirePlan};
 pub use explain::{Explanation, FileHolder, explain};
 pub use job_type::{JobReport, ProgressUnit};
 pub use jobs::{
-    ExternalJob, JobQueue, JobRequest, JobSpec, KindStats, KindView, Maintenance, PRIORITY_AUTOPILOT, PRIORITY_MANUAL,
-    PRIORITY_SCHEDULED, Worker, WorkerOptions, command, describe_outcome, describe_preview, job_schema, kind_view,
+    ExternalJob, JobOptions, JobQueue, JobRequest, JobSpec, KindStats, KindView, Maintenance, PRIORITY_AUTOPILOT,
+    PRIORITY_MANUAL, PRIORITY_SCHEDULED, Worker, WorkerOptions, command, describe_outcome, describe_preview, job_schema,
+    kind_view,
 };
 pub use manifests::{ManifestOptions, ManifestOutcome, ManifestPlan, PlannedManifest};
 pub use orphans::{LocationCensus, Orphan, OrphanOptions, OrphanOutcome, OrphanPlan, OrphanReport};

@@ -1,7 +1,7 @@
 //! The OpenAPI document of the management API, the metrics and the probes.
 //!
 //! The document comes from the handlers: each has an attribute `utoipa::path`, without which it can't become a route. This file
-//! adds what operations share: the errors, the token, and the options of jobs. `api/openapi.json` is a copy that a test compares.
+//! adds what operations share: the errors and the token. `api/openapi.json` is a copy that a test compares.
 //!
 //! Start reading at [`document`].
 
@@ -9,13 +9,11 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use axum::http::header::{CONTENT_TYPE, HeaderName};
-use esker_maintenance::{CheckOptions, CompactOptions, EraseOptions, ManifestOptions, OrphanOptions, StatisticsOptions};
-use esker_table::ExpiryPolicy;
+use esker_types::schema::{inline_primitives, is_primitive};
 use serde_json::{Value, json};
-use utoipa::openapi::schema::AnyOfBuilder;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::tag::TagBuilder;
-use utoipa::openapi::{Components, ContentBuilder, InfoBuilder, LicenseBuilder, Ref, RefOr, Response, ResponseBuilder, Schema};
+use utoipa::openapi::{Components, ContentBuilder, InfoBuilder, LicenseBuilder, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, PartialSchema, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 
@@ -74,35 +72,6 @@ impl IntoResponses for ChangeErrors {
     }
 }
 
-/// The options of a job, whose kind is in the path.
-///
-/// An enum would be described as `oneOf`, but an empty object has the form of the options of every kind.
-#[derive(Debug)]
-pub(crate) enum JobOptions {}
-
-/// A component of the document: its name and its schema.
-type Named = (String, RefOr<Schema>);
-
-macro_rules! options_of_jobs {
-    ($($options:ty),*) => {
-        impl PartialSchema for JobOptions {
-            fn schema() -> RefOr<Schema> {
-                let options = AnyOfBuilder::new().description(Some("The options of a job, by the kind in the path."));
-                options$(.item(Ref::from_schema_name(<$options>::name())))*.into()
-            }
-        }
-
-        impl ToSchema for JobOptions {
-            fn schemas(schemas: &mut Vec<Named>) {
-                $(schemas.push((<$options>::name().into(), <$options>::schema()));
-                <$options>::schemas(schemas);)*
-            }
-        }
-    };
-}
-
-options_of_jobs!(CompactOptions, ExpiryPolicy, OrphanOptions, ManifestOptions, StatisticsOptions, EraseOptions, CheckOptions);
-
 /// Tags of operations, with their descriptions.
 const TAGS: [(&str, &str); 12] = [
     ("warehouses", "The warehouses of this server."),
@@ -146,28 +115,19 @@ pub(crate) fn document() -> Value {
     components.schemas.insert(ErrorModel::name().into(), ErrorModel::schema());
     let mut document = json!(api);
     let schemas = document["components"]["schemas"].as_object().cloned().unwrap_or_default();
-    let primitives = schemas.into_iter().filter(|(name, _)| name.starts_with(char::is_lowercase)).collect();
-    tidy(&mut document, &primitives);
+    inline_primitives(&mut document, &schemas);
     if let Some(schemas) = document["components"]["schemas"].as_object_mut() {
-        schemas.retain(|name, _| !primitives.contains_key(name));
+        schemas.retain(|name, _| !is_primitive(name));
     }
+    unlink(&mut document);
     document
 }
 
-/// Replaces references to primitive types, and takes the links of rustdoc out of descriptions.
-///
-/// A type alias such as `Millis` becomes a reference to the type behind it, because a macro does not see through aliases.
-fn tidy(value: &mut Value, primitives: &serde_json::Map<String, Value>) {
+/// Takes the links of rustdoc out of descriptions.
+fn unlink(value: &mut Value) {
     match value {
-        Value::Object(fields) => {
-            let name = fields.get("$ref").and_then(Value::as_str).and_then(|at| at.strip_prefix("#/components/schemas/"));
-            if let Some(Value::Object(primitive)) = name.and_then(|name| primitives.get(name)).cloned() {
-                fields.remove("$ref");
-                fields.extend(primitive);
-            }
-            fields.values_mut().for_each(|field| tidy(field, primitives));
-        }
-        Value::Array(items) => items.iter_mut().for_each(|item| tidy(item, primitives)),
+        Value::Object(fields) => fields.values_mut().for_each(unlink),
+        Value::Array(items) => items.iter_mut().for_each(unlink),
         Value::String(text) if text.contains("[`") => *text = text.replace("[`", "`").replace("`]", "`"),
         _ => {}
     }
@@ -191,7 +151,8 @@ pub(crate) async fn serve() -> ([(HeaderName, &'static str); 1], &'static str) {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
-    use std::path::Path;
+
+    use esker_types::schema::assert_file;
 
     use super::*;
 
@@ -219,12 +180,7 @@ mod tests {
 
     #[test]
     fn the_stored_document_is_that_of_the_handlers() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../api/openapi.json");
-        if std::env::var_os("ESKER_WRITE_API").is_some() {
-            std::fs::write(&path, DOCUMENT.as_str()).expect("written");
-        }
-        let stored = std::fs::read_to_string(&path).expect("api/openapi.json");
-        assert!(stored == *DOCUMENT, "api/openapi.json is not that of the handlers; ESKER_WRITE_API=1 writes it");
+        assert_file("api/openapi.json", &DOCUMENT);
     }
 
     #[test]

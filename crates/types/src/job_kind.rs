@@ -7,51 +7,53 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// The kind of a maintenance job.
-///
-/// ```
-/// use esker_types::JobKind;
-///
-/// assert_eq!("expire".parse(), Ok(JobKind::Expire));
-/// let error = "expiry".parse::<JobKind>().expect_err("no such kind");
-/// assert!(error.to_string().contains("the kinds are compact, expire"), "{error}");
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum JobKind {
-    /// Rewrites data files or deletes.
-    Compact,
-    /// Expires snapshots.
-    Expire,
-    /// Quarantines orphan files.
-    Orphans,
-    /// Rewrites manifests.
-    Manifests,
-    /// Counts distinct values.
-    Statistics,
-    /// Removes deleted rows from storage.
-    Erase,
-    /// Verifies a table's metadata and files, and changes nothing.
-    Check,
+/// Makes the enum, the list of all kinds and their names of one list, so that no kind can be missing in one of them.
+macro_rules! job_kinds {
+    ($($(#[$doc:meta])* $kind:ident = $name:literal,)*) => {
+        /// The kind of a maintenance job.
+        ///
+        /// ```
+        /// use esker_types::JobKind;
+        ///
+        /// assert_eq!("expire".parse(), Ok(JobKind::Expire));
+        /// let error = "expiry".parse::<JobKind>().expect_err("no such kind");
+        /// assert!(error.to_string().contains("the kinds are compact, expire"), "{error}");
+        /// ```
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+        #[serde(rename_all = "kebab-case")]
+        pub enum JobKind {
+            $($(#[$doc])* $kind,)*
+        }
+
+        impl JobKind {
+            /// Every kind, in the order in which they are listed.
+            pub const ALL: [Self; [$($name),*].len()] = [$(Self::$kind),*];
+
+            /// Returns the name of the kind in records, routes, metrics and policies.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $name,)*
+                }
+            }
+        }
+    };
 }
 
-impl JobKind {
-    /// Every kind, in the order in which they are listed.
-    pub const ALL: [Self; 7] =
-        [Self::Compact, Self::Expire, Self::Orphans, Self::Manifests, Self::Statistics, Self::Erase, Self::Check];
-
-    /// Returns the name of the kind in records, routes, metrics and policies.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Compact => "compact",
-            Self::Expire => "expire",
-            Self::Orphans => "orphans",
-            Self::Manifests => "manifests",
-            Self::Statistics => "statistics",
-            Self::Erase => "erase",
-            Self::Check => "check",
-        }
-    }
+job_kinds! {
+    /// Rewrites data files or deletes.
+    Compact = "compact",
+    /// Expires snapshots.
+    Expire = "expire",
+    /// Quarantines orphan files.
+    Orphans = "orphans",
+    /// Rewrites manifests.
+    Manifests = "manifests",
+    /// Counts distinct values.
+    Statistics = "statistics",
+    /// Removes deleted rows from storage.
+    Erase = "erase",
+    /// Verifies a table's metadata and files, and changes nothing.
+    Check = "check",
 }
 
 impl fmt::Display for JobKind {

@@ -53,10 +53,11 @@ impl Definitions {
     /// Makes a document: the keywords of `root`, with the definitions that it needs.
     pub fn document(self, title: &str, mut root: Value) -> Value {
         let mut schemas: Map<String, Value> = self.schemas.clone();
-        // A field of a type alias such as `Millis` refers to the type of numbers behind it: its schema stands in place.
         schemas.retain(|name, _| !is_primitive(name));
-        schemas.values_mut().for_each(|schema| resolve(schema, &self.schemas));
-        resolve(&mut root, &self.schemas);
+        for schema in schemas.values_mut().chain([&mut root]) {
+            inline_primitives(schema, &self.schemas);
+            resolve(schema, &self.schemas);
+        }
         root["$schema"] = DIALECT.into();
         root["title"] = title.into();
         root["$defs"] = schemas.into();
@@ -89,41 +90,59 @@ pub fn document<T: ToSchema>(title: &str) -> Value {
 ///
 /// Panics if the file differs from the contract, or can't be read or written.
 pub fn assert_written(file: &str, contract: &Value) {
-    let path = format!("{}/../../api/{file}", env!("CARGO_MANIFEST_DIR"));
+    assert_file(&format!("api/{file}"), &format!("{contract:#}\n"));
+}
+
+/// Checks that a file of the repository, such as a page made from a contract, has a text. Tests call it. With
+/// `ESKER_WRITE_API=1` it writes the file.
+///
+/// # Panics
+///
+/// Panics if the file has another text, or can't be read or written.
+pub fn assert_file(file: &str, text: &str) {
+    let path = format!("{}/../../{file}", env!("CARGO_MANIFEST_DIR"));
     if std::env::var("ESKER_WRITE_API").is_ok_and(|value| value == "1") {
-        let text = serde_json::to_string_pretty(contract).expect("a value is JSON");
-        std::fs::write(&path, format!("{text}\n")).unwrap_or_else(|e| panic!("api/{file}: {e}"));
+        std::fs::write(&path, text).unwrap_or_else(|e| panic!("{file}: {e}"));
     }
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("api/{file}: {e}"));
-    let written: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("api/{file}: {e}"));
-    assert!(
-        &written == contract,
-        "api/{file} is not what the code says; write it again with ESKER_WRITE_API=1, and review the diff"
-    );
+    let written = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{file}: {e}"));
+    assert!(written == text, "{file} is not what the code says; write it again with ESKER_WRITE_API=1, and review the diff");
+}
+
+/// Puts the schemas of primitive types in place of references to them, at all depths.
+///
+/// The derivation does not see through aliases: a field of the type `Millis` refers to `i64`, which is among `schemas`.
+pub fn inline_primitives(value: &mut Value, schemas: &Map<String, Value>) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(|item| inline_primitives(item, schemas)),
+        Value::Object(keywords) => {
+            let name = keywords.get("$ref").and_then(Value::as_str).and_then(|to| to.strip_prefix(COMPONENTS));
+            if let Some(Value::Object(primitive)) = name.filter(|name| is_primitive(name)).and_then(|name| schemas.get(name)) {
+                keywords.remove("$ref");
+                for (key, value) in primitive {
+                    keywords.entry(key).or_insert_with(|| value.clone());
+                }
+            }
+            keywords.values_mut().for_each(|value| inline_primitives(value, schemas));
+        }
+        _ => {}
+    }
 }
 
 /// Checks whether a name is that of a type of Rust, which has no definition of its own.
-fn is_primitive(name: &str) -> bool {
+pub fn is_primitive(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_lowercase())
 }
 
-/// Turns references into `components` into references into `$defs`, and puts the schemas of primitive types in place.
+/// Turns references into `components` into references into `$defs`.
 fn resolve(schema: &mut Value, schemas: &Map<String, Value>) {
     match schema {
         Value::Array(items) => items.iter_mut().for_each(|item| resolve(item, schemas)),
         Value::Object(keywords) => {
-            let target =
-                keywords.get("$ref").and_then(Value::as_str).and_then(|to| to.strip_prefix(COMPONENTS)).map(str::to_owned);
-            if let Some(name) = target {
-                let found = schemas.get(&name);
-                assert!(found.is_some(), "the document has no type {name}");
-                keywords.insert("$ref".to_owned(), format!("{DEFS}{name}").into());
-                if let Some(Value::Object(primitive)) = found.filter(|_| is_primitive(&name)) {
-                    keywords.remove("$ref");
-                    for (key, value) in primitive {
-                        keywords.entry(key).or_insert_with(|| value.clone());
-                    }
-                }
+            if let Some(Value::String(to)) = keywords.get_mut("$ref")
+                && let Some(name) = to.strip_prefix(COMPONENTS)
+            {
+                assert!(schemas.contains_key(name), "the document has no type {name}");
+                *to = format!("{DEFS}{name}");
             }
             keywords.values_mut().for_each(|value| resolve(value, schemas));
         }

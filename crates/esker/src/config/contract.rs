@@ -2,9 +2,9 @@
 //!
 //! `ESKER_WRITE_API=1 cargo test -p esker --lib contract` writes `api/config.schema.json` and `docs/configuration.md` anew.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use esker_types::schema::{assert_file, assert_written};
 use figment::Figment;
 use figment::providers::{Format, Serialized, Toml};
 use serde_json::{Map, Value, json};
@@ -13,29 +13,6 @@ use super::{Config, schema};
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
-
-/// Compares a file of the repository with what it must be, or writes it if `ESKER_WRITE_API` is set.
-fn check_file(path: &str, expected: &str) {
-    let file = repository().join(path);
-    if std::env::var_os("ESKER_WRITE_API").is_some() {
-        std::fs::create_dir_all(file.parent().expect("a directory")).expect("made");
-        std::fs::write(&file, expected).expect("written");
-    }
-    let found = std::fs::read_to_string(&file).unwrap_or_default();
-    assert!(found == expected, "{path} is out of date; ESKER_WRITE_API=1 cargo test -p esker --lib contract writes it");
-}
-
-/// Sorts the keys of objects, so that the file does not depend on the features of `serde_json`.
-fn sorted(value: &Value) -> Value {
-    match value {
-        Value::Object(map) => {
-            let sorted: BTreeMap<_, _> = map.iter().map(|(key, value)| (key.clone(), sorted(value))).collect();
-            Value::Object(sorted.into_iter().collect())
-        }
-        Value::Array(values) => values.iter().map(sorted).collect(),
-        other => other.clone(),
-    }
 }
 
 /// Follows the reference of a schema.
@@ -111,8 +88,7 @@ fn pages() -> Vec<(String, String)> {
 
 #[test]
 fn the_schema_in_the_repository_is_what_the_code_makes() {
-    let schema = sorted(&schema().expect("a schema"));
-    check_file("api/config.schema.json", &(serde_json::to_string_pretty(&schema).expect("JSON") + "\n"));
+    assert_written("config.schema.json", &schema().expect("a schema"));
 }
 
 #[test]
@@ -240,7 +216,7 @@ fn every_key_that_a_page_names_is_in_the_schema() {
 
 #[test]
 fn the_page_of_the_configuration_lists_every_key() {
-    check_file("docs/configuration.md", &page(&schema().expect("a schema")));
+    assert_file("docs/configuration.md", &page(&schema().expect("a schema")));
 }
 
 /// Makes docs/configuration.md.

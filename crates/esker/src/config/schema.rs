@@ -3,7 +3,7 @@
 //! The derived schemas of the sections are the source: their keys, types, defaults and comments. What serde reads beyond the types
 //! is added here: texts that may be numbers, policy keys, and the old names that still work.
 
-use esker_autopilot::policy::KEYS;
+use esker_autopilot::policy::{KEYS, policy_schema};
 use esker_types::renamed::CONFIGURATION_KEYS;
 use serde_json::{Map, Value, json};
 use utoipa::{PartialSchema, ToSchema};
@@ -100,12 +100,10 @@ fn text() -> Value {
 
 /// Returns the schema of policy keys: as nested tables, and as quoted keys with dots.
 fn policy() -> Value {
+    let forms = &policy_schema()["properties"];
     let mut properties = Map::new();
     for key in &KEYS {
-        let mut value = json!({"$ref": "#/$defs/Text", "description": key.help});
-        if !key.default.is_empty() {
-            value["default"] = key.default.into();
-        }
+        let value = forms[key.name].clone();
         if let Some((table, inner)) = key.name.split_once('.') {
             let pointer = format!("#/$defs/Policy/properties/{table}/properties/{inner}");
             properties.insert(key.name.to_owned(), json!({"$ref": pointer}));

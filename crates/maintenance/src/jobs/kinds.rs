@@ -13,6 +13,9 @@ use esker_types::{JobKind, Principal};
 use serde::de::Deserializer;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::openapi::schema::AnyOfBuilder;
+use utoipa::openapi::{Ref, RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 use super::schema::JobSchemas;
 use crate::check::Verification;
@@ -86,6 +89,26 @@ macro_rules! job_kinds {
                 match kind {
                     $(JobKind::$kind => options_of::<$ty>(arguments).map(|options| Self::$kind(Box::new(options))),)*
                 }
+            }
+        }
+
+        /// The schema of the options of a job, whose kind is beside them, such as in the path of a route.
+        ///
+        /// An enum would be described as `oneOf`, but an empty object has the form of the options of every kind.
+        #[derive(Debug)]
+        pub enum JobOptions {}
+
+        impl PartialSchema for JobOptions {
+            fn schema() -> RefOr<Schema> {
+                let options = AnyOfBuilder::new().description(Some("The options of a job, by the kind in the path."));
+                options$(.item(Ref::from_schema_name(<$options>::name())))*.into()
+            }
+        }
+
+        impl ToSchema for JobOptions {
+            fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+                $(schemas.push((<$options>::name().into(), <$options>::schema()));
+                <$options>::schemas(schemas);)*
             }
         }
 

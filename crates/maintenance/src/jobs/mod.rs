@@ -29,7 +29,7 @@ use crate::context::{JobContext, JobLimits, Progress};
 use crate::{MaintenanceError, Result};
 pub use external::ExternalJob;
 pub(crate) use kinds::undo_work;
-pub use kinds::{JobRequest, KindView, command, describe_outcome, describe_preview, kind_view};
+pub use kinds::{JobOptions, JobRequest, KindView, command, describe_outcome, describe_preview, kind_view};
 use kinds::{PlannedJob, preview};
 pub use queue::JobQueue;
 pub use schema::job_schema;

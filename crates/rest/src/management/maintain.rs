@@ -10,7 +10,7 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use esker_catalog::deletion::{self, Swept};
-use esker_maintenance::{Explanation, JobRequest, JobSpec, KindView, UndoOutcome, kind_view};
+use esker_maintenance::{Explanation, JobOptions, JobRequest, JobSpec, KindView, UndoOutcome, kind_view};
 use esker_state::{QuarantineState, QuarantinedFile};
 use esker_types::{ErrorCode, JobId, JobKind, NoSuchKind, now_ms};
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,7 @@ use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 
 use super::jobs;
 use crate::extract::{InJob, InTable, InWarehouse, QueryParams, RequestActor, read_json};
-use crate::openapi::{ChangeErrors, JobOptions, ReadErrors, ServerErrors};
+use crate::openapi::{ChangeErrors, ReadErrors, ServerErrors};
 use crate::{ApiError, App, Caller};
 
 /// The parameters of a request that starts or previews a job.
