@@ -205,8 +205,8 @@ impl Catalog {
     pub async fn claim(&self, name: &TableName, actor: &Actor) -> Result<()> {
         let row = self.table(name).await?;
         let data = EventData::TableClaimed(TableIdentityData { table_id: row.id, table_uuid: row.table_uuid });
-        let along = self.outbox(actor, &row.name, data, &RequestOutcome::NoContent);
-        Ok(self.state().tables().claim(row.id, &along).await?)
+        let outbox = self.outbox(actor, &row.name, data, &RequestOutcome::NoContent);
+        Ok(self.state().tables().claim(row.id, &outbox).await?)
     }
 
     /// Protects a table from being dropped, or lifts the protection.
@@ -217,8 +217,8 @@ impl Catalog {
     pub async fn protect_table(&self, name: &TableName, protected: bool, actor: &Actor) -> Result<()> {
         let row = self.table(name).await?;
         let data = EventData::TableProtected(ProtectedData { protected });
-        let along = self.outbox(actor, &row.name, data, &RequestOutcome::NoContent);
-        Ok(self.state().tables().protect(row.id, protected, &along).await?)
+        let outbox = self.outbox(actor, &row.name, data, &RequestOutcome::NoContent);
+        Ok(self.state().tables().protect(row.id, protected, &outbox).await?)
     }
 
     /// Writes the first metadata file of a table. Returns the table with the row to insert, which is not in the catalog yet.
@@ -257,8 +257,8 @@ impl Catalog {
     /// unknown.
     pub(crate) async fn insert(&self, new: NewTabular, data: EventData, actor: &Actor) -> Result<()> {
         let (row, written) = (new.row.clone(), new.recorded_output.clone());
-        let along = self.outbox(actor, &row.name, data, &RequestOutcome::of(&row));
-        match self.state().tables().publish(self.warehouse(), &[], &[new], &along).await {
+        let outbox = self.outbox(actor, &row.name, data, &RequestOutcome::of(&row));
+        match self.state().tables().publish(self.warehouse(), &[], &[new], &outbox).await {
             Ok(_) => self.notify_change(),
             Err(e) => {
                 if let Some(path) = written.filter(|_| !matches!(e, StateError::Ambiguous(_))) {

@@ -72,8 +72,8 @@ impl Catalog {
                 purge_requested: purge,
                 undrop_until_ms: keep.as_ref().map(|k| k.expires_ms),
             });
-            let along = self.outbox(actor, &row.name, data, &RequestOutcome::NoContent);
-            if self.state().tables().drop(row.id, at, &quarantines, keep.as_ref(), &along).await? {
+            let outbox = self.outbox(actor, &row.name, data, &RequestOutcome::NoContent);
+            if self.state().tables().drop(row.id, at, &quarantines, keep.as_ref(), &outbox).await? {
                 return Ok(());
             }
             // A commit came between: the files to purge are those of the new state.
@@ -125,8 +125,8 @@ impl Catalog {
         let outcome = RequestOutcome::Body(json!({"metadata-location": location, "metadata": metadata, "config": {}}));
         let (table_id, table_uuid, metadata_location) = (row.id, row.table_uuid, location.clone());
         let data = EventData::TableUnregistered(TableUnregisteredData { table_id, table_uuid, metadata_location });
-        let along = self.outbox(actor, &row.name, data, &outcome);
-        Ok(self.state().tables().drop(row.id, Some(location), &[], None, &along).await?)
+        let outbox = self.outbox(actor, &row.name, data, &outcome);
+        Ok(self.state().tables().drop(row.id, Some(location), &[], None, &outbox).await?)
     }
 
     /// Returns the dropped tables that can be brought back, newest first.
@@ -149,8 +149,8 @@ impl Catalog {
         let dropped = dropped.ok_or_else(|| StateError::NotDropped(id.to_string()))?;
         let name = name.unwrap_or(dropped.row.name);
         let data = EventData::TableUndropped(TableIdentityData { table_id: id, table_uuid: dropped.row.table_uuid });
-        let along = self.outbox(actor, &name, data, &RequestOutcome::NoContent);
-        self.state().tables().undrop(self.warehouse(), id, &name, &along).await?;
+        let outbox = self.outbox(actor, &name, data, &RequestOutcome::NoContent);
+        self.state().tables().undrop(self.warehouse(), id, &name, &outbox).await?;
         Ok(name)
     }
 

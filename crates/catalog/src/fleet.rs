@@ -156,15 +156,15 @@ impl Catalog {
         let rows = self.state().fleet().tables(self.warehouse()).await?;
         let mut kept = self.stored_facts(&rows).await?;
         let mut damaged = self.state().fleet().damage(self.warehouse()).await?;
-        let mut looks = 0;
+        let mut examined = 0;
         let mut work = Vec::new();
         for (row, at) in rows {
             let facts = kept.remove(&row.id).unwrap_or(Err(NotAssessed::NotYet));
             let is_stale = at.as_ref() != Some(&row.metadata_location) || matches!(facts, Err(NotAssessed::NotYet));
-            let look = is_stale && looks < MAX_EXAMINED_PER_REQUEST;
-            looks += usize::from(look);
+            let examines = is_stale && examined < MAX_EXAMINED_PER_REQUEST;
+            examined += usize::from(examines);
             let damage = damaged.remove(&row.id).unwrap_or_default().into_iter().map(to_health_damage).collect();
-            work.push(async move { if look { self.examine(row).await } else { Ok(AssessedTable { row, facts, damage }) } });
+            work.push(async move { if examines { self.examine(row).await } else { Ok(AssessedTable { row, facts, damage }) } });
         }
         futures::stream::iter(work).buffered(CONCURRENCY).try_collect().await
     }

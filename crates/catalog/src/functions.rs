@@ -36,8 +36,8 @@ impl Catalog {
             return Err(missing("definitions"));
         }
         let data = EventData::FunctionStored(FunctionStoredData { function_uuid: uuid.to_owned() });
-        let along = self.outbox(actor, name, data, &RequestOutcome::NoContent);
-        Ok(self.state().namespaces().put_function(self.warehouse(), name, &metadata.to_string(), &along).await?)
+        let outbox = self.outbox(actor, name, data, &RequestOutcome::NoContent);
+        Ok(self.state().namespaces().put_function(self.warehouse(), name, &metadata.to_string(), &outbox).await?)
     }
 
     /// Returns the metadata of a function.
@@ -66,7 +66,7 @@ impl Catalog {
     ///
     /// Returns [`State`](CatalogError::State) if the namespace or the function does not exist, or the database fails.
     pub async fn drop_function(&self, name: &TableName, actor: &Actor) -> Result<()> {
-        let along = self.outbox(actor, name, EventData::FunctionDropped(NoEventData {}), &RequestOutcome::NoContent);
-        Ok(self.state().namespaces().drop_function(self.warehouse(), name, &along).await?)
+        let outbox = self.outbox(actor, name, EventData::FunctionDropped(NoEventData {}), &RequestOutcome::NoContent);
+        Ok(self.state().namespaces().drop_function(self.warehouse(), name, &outbox).await?)
     }
 }

@@ -43,13 +43,13 @@ impl Catalog {
         let mut properties = namespace.properties.clone();
         properties.entry("location".to_owned()).or_insert_with(|| self.namespace_location(namespace));
         let outcome = RequestOutcome::Body(json!({"namespace": namespace.name, "properties": properties}));
-        let along = self.outbox(actor, &namespace.name, data, &outcome);
+        let outbox = self.outbox(actor, &namespace.name, data, &outcome);
         let around = |name: &NamespaceName| {
             let data = EventData::NamespaceCreated(NamespaceCreatedData { properties: BTreeMap::new() });
             let event = self.event(actor, name, data);
             Outbox { events: vec![event], receipts: Vec::new() }
         };
-        Ok(self.state().namespaces().create(self.warehouse(), namespace, &along, around).await?)
+        Ok(self.state().namespaces().create(self.warehouse(), namespace, &outbox, around).await?)
     }
 
     /// Returns a namespace.
@@ -140,8 +140,8 @@ impl Catalog {
     /// Returns [`State`](CatalogError::State) if the namespace does not exist, is protected or is not empty, or the database
     /// fails.
     pub async fn drop_namespace(&self, name: &NamespaceName, actor: &Actor) -> Result<()> {
-        let along = self.outbox(actor, name, EventData::NamespaceDropped(NoEventData {}), &RequestOutcome::NoContent);
-        Ok(self.state().namespaces().drop(self.warehouse(), name, &along).await?)
+        let outbox = self.outbox(actor, name, EventData::NamespaceDropped(NoEventData {}), &RequestOutcome::NoContent);
+        Ok(self.state().namespaces().drop(self.warehouse(), name, &outbox).await?)
     }
 
     /// Protects a namespace from being dropped, or lifts the protection.
@@ -151,8 +151,8 @@ impl Catalog {
     /// Returns [`State`](CatalogError::State) if the namespace does not exist or the database fails.
     pub async fn protect_namespace(&self, name: &NamespaceName, protected: bool, actor: &Actor) -> Result<()> {
         let data = EventData::NamespaceProtected(ProtectedData { protected });
-        let along = self.outbox(actor, name, data, &RequestOutcome::NoContent);
-        Ok(self.state().namespaces().protect(self.warehouse(), name, protected, &along).await?)
+        let outbox = self.outbox(actor, name, data, &RequestOutcome::NoContent);
+        Ok(self.state().namespaces().protect(self.warehouse(), name, protected, &outbox).await?)
     }
 
     /// Renames a table, possibly into another namespace. Its files stay in place.
@@ -163,8 +163,8 @@ impl Catalog {
     /// database fails.
     pub async fn rename_table(&self, from: &TableName, to: &TableName, actor: &Actor) -> Result<()> {
         let data = EventData::TableRenamed(RenamedData { to: to.to_string() });
-        let along = self.outbox(actor, from, data, &RequestOutcome::NoContent);
-        Ok(self.state().tables().rename(TabularKind::Table, self.warehouse(), from, to, &along).await?)
+        let outbox = self.outbox(actor, from, data, &RequestOutcome::NoContent);
+        Ok(self.state().tables().rename(TabularKind::Table, self.warehouse(), from, to, &outbox).await?)
     }
 
     /// Checks that the `location` among some properties is allowed.

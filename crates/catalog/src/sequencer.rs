@@ -359,11 +359,11 @@ impl Catalog {
         self.failpoint("commit-before-swap").await;
         // Receipts of commits without effect go into the same transaction: once the pointer has moved, nothing more may fail.
         let actors = proposals.iter().map(|proposal| &proposal.actor).chain(&idle);
-        let along = Outbox {
+        let outbox = Outbox {
             events: proposals.iter().map(|p| self.update_event(current, working, &p.updates, &p.actor)).collect(),
             receipts: actors.filter_map(|actor| receipt(actor, &RequestOutcome::of(&working.row))).collect(),
         };
-        match self.state().tables().publish(self.warehouse(), std::slice::from_ref(&swap), &[], &along).await {
+        match self.state().tables().publish(self.warehouse(), std::slice::from_ref(&swap), &[], &outbox).await {
             Ok(true) => {
                 self.remember_metadata(&swap.to, working.metadata.clone(), working.json.clone()).await;
                 self.failpoint("commit-after-swap").await;

@@ -274,7 +274,7 @@ impl Catalog {
             previous_metadata_location: from.clone(),
             version_id: metadata.current_version_id,
         });
-        let along = self.outbox(actor, &row.name, data, &RequestOutcome::of(&row));
+        let outbox = self.outbox(actor, &row.name, data, &RequestOutcome::of(&row));
         let swap = PointerSwap {
             id: row.id,
             from,
@@ -285,7 +285,7 @@ impl Catalog {
             settled_outputs,
             restored: Vec::new(),
         };
-        match self.state().tables().publish(self.warehouse(), &[swap], &[], &along).await {
+        match self.state().tables().publish(self.warehouse(), &[swap], &[], &outbox).await {
             Ok(true) => Ok(Some(LoadedView { row, metadata: Arc::new(metadata), json })),
             Ok(false) => {
                 self.discard(&current.row, &to, "the commit lost the race against another server").await;
@@ -309,8 +309,8 @@ impl Catalog {
         let row = self.view(name).await?;
         let (view_id, view_uuid, metadata_location) = (row.id, row.table_uuid, row.metadata_location.clone());
         let data = EventData::ViewDropped(ViewDroppedData { view_id, view_uuid, metadata_location });
-        let along = self.outbox(actor, &row.name, data, &RequestOutcome::NoContent);
-        self.state().tables().drop(row.id, None, &[], None, &along).await?;
+        let outbox = self.outbox(actor, &row.name, data, &RequestOutcome::NoContent);
+        self.state().tables().drop(row.id, None, &[], None, &outbox).await?;
         Ok(())
     }
 
@@ -322,8 +322,8 @@ impl Catalog {
     /// database fails.
     pub async fn rename_view(&self, from: &TableName, to: &TableName, actor: &Actor) -> Result<()> {
         let data = EventData::ViewRenamed(RenamedData { to: to.to_string() });
-        let along = self.outbox(actor, from, data, &RequestOutcome::NoContent);
-        Ok(self.state().tables().rename(TabularKind::View, self.warehouse(), from, to, &along).await?)
+        let outbox = self.outbox(actor, from, data, &RequestOutcome::NoContent);
+        Ok(self.state().tables().rename(TabularKind::View, self.warehouse(), from, to, &outbox).await?)
     }
 
     /// Protects a view from being dropped, or lifts the protection.
@@ -334,8 +334,8 @@ impl Catalog {
     pub async fn protect_view(&self, name: &TableName, protected: bool, actor: &Actor) -> Result<()> {
         let row = self.view(name).await?;
         let data = EventData::ViewProtected(ProtectedData { protected });
-        let along = self.outbox(actor, &row.name, data, &RequestOutcome::NoContent);
-        Ok(self.state().tables().protect(row.id, protected, &along).await?)
+        let outbox = self.outbox(actor, &row.name, data, &RequestOutcome::NoContent);
+        Ok(self.state().tables().protect(row.id, protected, &outbox).await?)
     }
 
     /// Checks that a view may have the location and the path properties of its metadata.

@@ -18,7 +18,7 @@ use crate::Result;
 ///
 /// Returns [`State`](crate::Error::State) if the database can't list the warehouses, and [`Catalog`](crate::Error::Catalog) if it
 /// can't list the namespaces of one.
-pub(crate) async fn without_effect(
+pub(crate) async fn names_without_effect(
     state: &State,
     catalogs: &[Catalog],
     layers: &BTreeMap<String, Layers>,

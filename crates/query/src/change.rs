@@ -100,7 +100,7 @@ struct Running<'a> {
 
 /// Runs the plan; returns the stream of its rows.
 async fn rows(running: &Running<'_>, plan: &LogicalPlan) -> Result<SendableRecordBatchStream> {
-    let plan = semantics::physical(running.session, plan).await?;
+    let plan = semantics::physical_plan(running.session, plan).await?;
     Ok(execute_stream(plan, running.context.clone())?)
 }
 
@@ -233,7 +233,7 @@ type Condition = (Option<Arc<dyn PhysicalExpr>>, SchemaRef);
 
 /// Returns the condition under which a plan looks for rows, as far as statistics can check it.
 fn condition(session: &SessionState, plan: &LogicalPlan) -> Result<Option<Condition>> {
-    let optimised = semantics::optimised(session, plan)?;
+    let optimised = semantics::optimize(session, plan)?;
     let mut found = None;
     optimised.apply(|node| {
         if let LogicalPlan::TableScan(scan) = node

@@ -185,11 +185,11 @@ impl Engine {
     /// - Returns [`QueryError::Catalog`] or [`QueryError::Read`] if the metadata of a table or view cannot be loaded.
     /// - Returns [`QueryError::Panicked`] if planning panicked.
     pub async fn prepare(&self, sql: &str, bound: BoundValues) -> Result<PreparedStatement> {
-        catch_panic(Box::pin(self.planned(sql, bound))).await?
+        catch_panic(Box::pin(self.prepare_uncaught(sql, bound))).await?
     }
 
     /// Does the work of [`Engine::prepare`], which catches its panics.
-    async fn planned(&self, sql: &str, bound: BoundValues) -> Result<PreparedStatement> {
+    async fn prepare_uncaught(&self, sql: &str, bound: BoundValues) -> Result<PreparedStatement> {
         let stats = Arc::new(QueryStats::default());
         let (warehouses, log) = (self.inner.warehouses.clone(), self.inner.log.clone());
         let parsed = statement_text::statement(sql, Grammar::Standard)?;
@@ -215,7 +215,7 @@ impl Engine {
         // The types of the result are known only after the type rules have been applied.
         let plan = match bound.as_slice() {
             [] if !parameters.is_empty() => plan,
-            [] | [_] => semantics::analyzed(&session, parameters::bind(plan, bound.first())?)?,
+            [] | [_] => semantics::analyze(&session, parameters::bind(plan, bound.first())?)?,
             _ => plan,
         };
         if matches!(action, Action::Query) {
@@ -266,7 +266,7 @@ impl Engine {
                     let what = format!("a query takes one row of parameters, not {}", prepared.bound.len());
                     return Err(QueryError::Statement(what));
                 }
-                let plan = semantics::physical(&prepared.session, &prepared.plan).await?;
+                let plan = semantics::physical_plan(&prepared.session, &prepared.plan).await?;
                 return Ok((execute_stream(plan, context)?, permit));
             }
             let count = self.change(prepared, &context, principal).await?;
@@ -303,7 +303,7 @@ impl Engine {
         if let Action::Insert { .. } = prepared.action
             && let Some(plan) = parameters::bind_rows(&prepared.plan, &bound)?
         {
-            let plan = semantics::analyzed(&prepared.session, plan)?;
+            let plan = semantics::analyze(&prepared.session, plan)?;
             // One commit for all rows. An insert conflicts with nothing but a change of the table's columns.
             return change::run(&prepared.session, context, &plan, &prepared.action, principal).await;
         }

@@ -12,7 +12,7 @@ use datafusion::datasource::listing::PartitionedFile;
 use datafusion::error::{DataFusionError, Result};
 use datafusion_datasource::morsel::{Morsel, MorselPlan, MorselPlanner, Morselizer};
 use esker_catalog::{Catalog, Unreadable};
-use esker_read::{NoVariant, ReadError, Reader, catch_panics, panic_as_parquet_error};
+use esker_read::{InvalidVariant, ReadError, Reader, catch_panics, panic_as_parquet_error};
 use esker_types::{Panicked, TableId, catch_panic, catch_panic_sync};
 use futures::stream::{BoxStream, StreamExt};
 use parquet::errors::ParquetError;
@@ -89,7 +89,7 @@ impl Name {
             DataFusionError::ArrowError(source, _) => match *source {
                 ArrowError::ParquetError(text) => self.blamed(ParquetError::General(text)).await,
                 ArrowError::IoError(_, source) => self.blamed(ParquetError::External(Box::new(source))).await,
-                source => match NoVariant::in_file(source, &self.path) {
+                source => match InvalidVariant::in_file(source, &self.path) {
                     Ok(read) => read,
                     Err(other) => return DataFusionError::ArrowError(Box::new(other), None),
                 },

@@ -11,14 +11,14 @@ use datafusion::sql::sqlparser::ast::{
 use crate::syntax_tree::{called, factors, normal, parts, quoted};
 
 /// Qualifier that is put in front of the name of an outer query's table, so that the planner takes the name for no column.
-const AROUND: &str = "\u{1f}";
+const OUTER_QUALIFIER: &str = "\u{1f}";
 
 /// The names of the tables of the queries that enclose an expression, from the outermost query to its own.
 #[derive(Debug, Default)]
 pub(crate) struct Scope {
     queries: Vec<Level>,
     /// True if the next query to be entered is an item of `FROM` without `LATERAL`, which does not see the other items.
-    apart: bool,
+    isolated: bool,
 }
 
 /// A query with the names of its tables, each in parts.
@@ -26,22 +26,23 @@ pub(crate) struct Scope {
 struct Level {
     tables: Vec<Vec<String>>,
     /// Number of queries in its `WITH` that were not entered yet.
-    named: usize,
+    pending_ctes: usize,
     /// True if the query does not see the tables of the query that directly encloses it.
-    apart: bool,
+    isolated: bool,
 }
 
 impl Scope {
     /// Enters a query.
     pub(crate) fn enter(&mut self, query: &Query) {
-        let mut apart = std::mem::take(&mut self.apart);
-        if let Some(around) = self.queries.last_mut().filter(|around| around.named > 0) {
-            around.named -= 1;
-            apart = true;
+        let mut isolated = std::mem::take(&mut self.isolated);
+        if let Some(around) = self.queries.last_mut().filter(|around| around.pending_ctes > 0) {
+            around.pending_ctes -= 1;
+            isolated = true;
         }
-        let mut level = Level { tables: Vec::new(), named: query.with.as_ref().map_or(0, |with| with.cte_tables.len()), apart };
+        let mut level =
+            Level { tables: Vec::new(), pending_ctes: query.with.as_ref().map_or(0, |with| with.cte_tables.len()), isolated };
         if let SetExpr::Select(select) = query.body.as_ref() {
-            level.tables = of(&select.from);
+            level.tables = table_names(&select.from);
         }
         self.queries.push(level);
     }
@@ -54,16 +55,16 @@ impl Scope {
     /// Enters a select, which is all of a query or one side of a set operation; each side has its own tables.
     pub(crate) fn select(&mut self, select: &Select) {
         if let Some(own) = self.queries.last_mut() {
-            own.tables = of(&select.from);
+            own.tables = table_names(&select.from);
         }
     }
 
     /// Enters a statement that changes a table, which all of its subqueries see.
-    pub(crate) fn changes(&mut self, statement: &Statement) {
+    pub(crate) fn enter_change(&mut self, statement: &Statement) {
         let tables = match statement {
-            Statement::Update(update) => of(std::slice::from_ref(&update.table)),
+            Statement::Update(update) => table_names(std::slice::from_ref(&update.table)),
             Statement::Delete(delete) => match &delete.from {
-                FromTable::WithFromKeyword(from) | FromTable::WithoutKeyword(from) => of(from),
+                FromTable::WithFromKeyword(from) | FromTable::WithoutKeyword(from) => table_names(from),
             },
             _ => return,
         };
@@ -71,8 +72,8 @@ impl Scope {
     }
 
     /// Enters an item of `FROM`; a query there does not see the other items.
-    pub(crate) fn beside(&mut self, factor: &TableFactor) {
-        self.apart = matches!(factor, TableFactor::Derived { lateral: false, .. });
+    pub(crate) fn enter_from_item(&mut self, factor: &TableFactor) {
+        self.isolated = matches!(factor, TableFactor::Derived { lateral: false, .. });
     }
 
     /// Returns the expression by which the planner finds a column of an outer table, or a field of such a column.
@@ -96,19 +97,19 @@ impl Scope {
     fn found(&self, names: &[Ident]) -> Option<(Vec<String>, usize, &[Level])> {
         let written: Vec<String> = names.iter().map(normal).collect();
         // The table `n.t` can be called `t` as well.
-        let ways = |tables: &'_ [Vec<String>]| {
-            let ways = tables.iter().flat_map(|table| (0..table.len()).map(move |from| (table, table.len() - from)));
+        let matching = |tables: &'_ [Vec<String>]| {
+            let matching = tables.iter().flat_map(|table| (0..table.len()).map(move |from| (table, table.len() - from)));
             let fits = |(table, length): &(&Vec<String>, usize)| written.starts_with(&table[table.len() - length..]);
-            ways.filter(fits).map(|(table, length)| (table.clone(), length)).max_by_key(|(_, length)| *length)
+            matching.filter(fits).map(|(table, length)| (table.clone(), length)).max_by_key(|(_, length)| *length)
         };
         let (own, outer) = self.queries.split_last()?;
-        if ways(&own.tables).is_some() {
+        if matching(&own.tables).is_some() {
             return None;
         }
-        let mut apart = own.apart;
+        let mut isolated = own.isolated;
         for (at, level) in outer.iter().enumerate().rev() {
-            let known = !std::mem::replace(&mut apart, level.apart);
-            if let Some((table, length)) = ways(&level.tables).filter(|_| known) {
+            let known = !std::mem::replace(&mut isolated, level.isolated);
+            if let Some((table, length)) = matching(&level.tables).filter(|_| known) {
                 return Some((table, length, &self.queries[at + 1..]));
             }
         }
@@ -122,7 +123,7 @@ fn column(table: &[String], length: usize, names: &[Ident]) -> Option<Expr> {
     let mut whole: Vec<Ident> = table.iter().map(|part| quoted(part)).collect();
     // With the name of a warehouse, it would have too many parts.
     if whole.len() < 3 {
-        whole.insert(0, quoted(AROUND));
+        whole.insert(0, quoted(OUTER_QUALIFIER));
     }
     whole.push(column.clone());
     let root = Expr::CompoundIdentifier(whole);
@@ -137,7 +138,7 @@ fn column(table: &[String], length: usize, names: &[Ident]) -> Option<Expr> {
 }
 
 /// Returns the names of the tables of a `FROM`, each in parts.
-fn of(from: &[TableWithJoins]) -> Vec<Vec<String>> {
+fn table_names(from: &[TableWithJoins]) -> Vec<Vec<String>> {
     let mut tables = Vec::new();
     from.iter().for_each(|from| add_from(from, &mut tables));
     tables

@@ -73,7 +73,7 @@ impl VisitorMut for Rewriter {
     type Break = ();
 
     fn pre_visit_statement(&mut self, statement: &mut SqlStatement) -> ControlFlow<()> {
-        self.scope.changes(statement);
+        self.scope.enter_change(statement);
         // The planner makes an SQL text of such a statement, which a quote could change.
         let hostile = match statement {
             SqlStatement::ShowVariable { .. } | SqlStatement::ShowColumns { .. } | SqlStatement::ShowCreate { .. } => {
@@ -169,7 +169,7 @@ impl VisitorMut for Rewriter {
     }
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
-        self.scope.beside(factor);
+        self.scope.enter_from_item(factor);
         match factor {
             TableFactor::Table { name, version: Some(_), .. } => {
                 self.wrong(format!("{name}: AS OF takes a literal: a number, 'a string' or TIMESTAMP '…'"))

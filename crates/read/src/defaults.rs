@@ -17,7 +17,7 @@ use arrow::error::ArrowError;
 use esker_format::{DefaultValue, NestedField, PartitionSpec, Schema, Transform, Type, Value};
 
 use crate::variant::variants;
-use crate::{NoVariant, cast_exactly, field_id, is_variant, literal_array};
+use crate::{InvalidVariant, cast_exactly, field_id, is_variant, literal_array};
 
 /// The values of fields that a file lacks, for a scan of files of one partition.
 #[derive(Debug, Clone, Default)]
@@ -100,7 +100,7 @@ impl Defaults {
             return Ok(array.clone());
         }
         match (from.data_type(), to.data_type()) {
-            (_, target) if is_variant(target) => variants(array).map_err(|e| NoVariant::of(to.name(), e)),
+            (_, target) if is_variant(target) => variants(array).map_err(|e| InvalidVariant::of(to.name(), e)),
             (DataType::Struct(source), DataType::Struct(target)) => {
                 let structs = downcast::<StructArray>(array)?;
                 Ok(Arc::new(self.convert_struct(structs, source, target)?))

@@ -115,17 +115,17 @@ pub enum ReadError {
 /// A column holds bytes that are not a valid variant.
 ///
 /// The kernels that find such bytes don't know the file. So the error travels as an [`ArrowError::ExternalError`] until
-/// [`NoVariant::in_file`] adds the location.
+/// [`InvalidVariant::in_file`] adds the location.
 #[derive(Debug, thiserror::Error)]
 #[error("column {column}: {source}")]
-pub struct NoVariant {
+pub struct InvalidVariant {
     /// The full name of the column.
     pub column: String,
     /// The defect that was found in the bytes.
     pub source: ArrowError,
 }
 
-impl NoVariant {
+impl InvalidVariant {
     /// Wraps the error of a variant column as an [`ArrowError`].
     pub fn of(column: &str, source: ArrowError) -> ArrowError {
         ArrowError::ExternalError(Box::new(Self { column: column.to_owned(), source }))
@@ -150,7 +150,7 @@ impl NoVariant {
 impl ReadError {
     /// Returns [`Self::Decoding`] for an error about variants, and [`Self::Arrow`] for any other.
     pub(crate) fn arrow(path: &str, error: ArrowError) -> Self {
-        NoVariant::in_file(error, path).unwrap_or_else(|source| Self::Arrow { path: path.to_owned(), source })
+        InvalidVariant::in_file(error, path).unwrap_or_else(|source| Self::Arrow { path: path.to_owned(), source })
     }
 
     /// Unwraps a [`ReadError`] from the Parquet error that carried it through the decoder.

@@ -62,7 +62,7 @@ pub use defaults::{Defaults, write_default};
 pub use deletes::{
     EqualityBudget, EqualityDeletes, FILE_PATH_FIELD_ID, POS_FIELD_ID, check_readable, column_at, column_path, digest,
 };
-pub use error::{NoVariant, ReadError};
+pub use error::{InvalidVariant, ReadError};
 pub use file_slice::FileSlice;
 pub use footer_view::ScanRequest;
 pub use from_arrow::schema_from_arrow;

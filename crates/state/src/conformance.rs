@@ -122,8 +122,8 @@ async fn of_swaps_from_the_same_state_one_wins(state: &State) {
         });
         let (warehouse_name, subject) = ("w".to_owned(), "n.t".to_owned());
         let event = NewEvent { data, warehouse: warehouse_name, subject, principal: "p".to_owned() };
-        let along = Outbox { events: vec![event], receipts: Vec::new() };
-        async move { state.tables().publish(warehouse, &[swap], &[], &along).await.expect("answered") }
+        let outbox = Outbox { events: vec![event], receipts: Vec::new() };
+        async move { state.tables().publish(warehouse, &[swap], &[], &outbox).await.expect("answered") }
     });
     let won = futures::future::join_all(swaps).await.into_iter().filter(|won| *won).count();
     assert_eq!(won, 1);
@@ -142,10 +142,10 @@ async fn a_change_that_fails_leaves_nothing_of_itself(state: &State) {
     enter(state, warehouse, &table).await.expect("entered");
     let key = ReceiptKey { warehouse, operation: "POST /t".into(), key: Uuid::now_v7(), body_sha256: "0".into() };
     let receipts = vec![NewReceipt { key: key.clone(), outcome: "{}".into() }];
-    let along = Outbox { events: Vec::new(), receipts };
+    let outbox = Outbox { events: Vec::new(), receipts };
     let first = to(&table, &table.metadata_location, 1);
-    assert!(state.tables().publish(warehouse, std::slice::from_ref(&first), &[], &along).await.expect("swapped"));
-    let again = state.tables().publish(warehouse, &[to(&table, &first.to, 2)], &[], &along).await.expect_err("the same key");
+    assert!(state.tables().publish(warehouse, std::slice::from_ref(&first), &[], &outbox).await.expect("swapped"));
+    let again = state.tables().publish(warehouse, &[to(&table, &first.to, 2)], &[], &outbox).await.expect_err("the same key");
     assert!(matches!(again, StateError::DuplicateKey(_)), "{again}");
     assert_eq!(state.tables().by_id(table.id).await.expect("there").expect("a row").metadata_location, first.to);
     assert_eq!(state.outbox().receipt(&key).await.expect("read").expect("there").outcome, "{}");
@@ -503,16 +503,16 @@ async fn rows_that_share_a_statement_are_written_as_if_alone(state: &State) {
         outcome: "{}".into(),
     };
     let keys: Vec<Uuid> = (0..600).map(|_| Uuid::now_v7()).collect();
-    let along = Outbox { events: (0..1100).map(event).collect(), receipts: keys.iter().copied().map(receipt).collect() };
+    let outbox = Outbox { events: (0..1100).map(event).collect(), receipts: keys.iter().copied().map(receipt).collect() };
     let first = to(&table, &table.metadata_location, 1);
-    assert!(state.tables().publish(warehouse, std::slice::from_ref(&first), &[], &along).await.expect("swapped"));
+    assert!(state.tables().publish(warehouse, std::slice::from_ref(&first), &[], &outbox).await.expect("swapped"));
     let events = state.outbox().events_after(0, Some("many"), 2000).await.expect("events");
     assert!(events.iter().map(|e| e.subject.clone()).eq((0..1100).map(|i| i.to_string())), "in their order");
     let fresh = Uuid::now_v7();
     for (receipts, duplicate) in [(vec![fresh, keys[599]], keys[599]), (vec![fresh, fresh], fresh)] {
-        let along = Outbox { events: Vec::new(), receipts: receipts.into_iter().map(receipt).collect() };
+        let outbox = Outbox { events: Vec::new(), receipts: receipts.into_iter().map(receipt).collect() };
         let refused =
-            state.tables().publish(warehouse, &[to(&table, &first.to, 2)], &[], &along).await.expect_err("a key is taken");
+            state.tables().publish(warehouse, &[to(&table, &first.to, 2)], &[], &outbox).await.expect_err("a key is taken");
         assert!(matches!(refused, StateError::DuplicateKey(key) if key == duplicate), "{refused}");
     }
     assert_eq!(state.outbox().receipt(&receipt(fresh).key).await.expect("read"), None, "all or none");

@@ -1,7 +1,7 @@
 //! The state database, and the only SQL text of the workspace.
 //!
 //! It is SQLite in write-ahead-log mode for one server, or PostgreSQL for several; the statements are the same for both. One
-//! connection makes the changes that a client gets an answer to: durably, and one at a time. A second connection records intents,
+//! connection makes the changes that a client gets an answer to: durably, and one at a time. A second connection records relaxed_writer,
 //! which a killed process must leave behind but a power cut may lose: the file is then found as an orphan.
 //!
 //! [`State`] opens and closes the database. Everything else is in its rooms, one for each subject: [`State::tables`],
@@ -67,8 +67,8 @@ pub struct State {
     readers: AnyPool,
     /// The one connection for changes that a client gets an answer to.
     writer: AnyPool,
-    /// The one connection for intents.
-    intents: AnyPool,
+    /// The one connection for relaxed_writer.
+    relaxed_writer: AnyPool,
     /// The identifier of this process.
     instance: Uuid,
     /// This process has a row in the table of servers, so the others may count it as dead.
@@ -88,10 +88,10 @@ impl State {
     pub async fn open(database: Database) -> Result<Self> {
         let writer = database.pool(PoolUse::Changes).await?;
         database.migrate(&writer).await?;
-        let intents = database.pool(PoolUse::Intents).await?;
+        let relaxed_writer = database.pool(PoolUse::Intents).await?;
         let readers = database.pool(PoolUse::Reads).await?;
         let registered = Arc::new(AtomicBool::new(false));
-        Ok(Self { database, readers, writer, intents, instance: Uuid::now_v7(), registered, heartbeats: Arc::default() })
+        Ok(Self { database, readers, writer, relaxed_writer, instance: Uuid::now_v7(), registered, heartbeats: Arc::default() })
     }
 
     /// Returns the room of the catalog entries: tables, views, dropped tables, and their places.
@@ -174,9 +174,9 @@ impl State {
         Ok(tx)
     }
 
-    /// Begins a transaction that records intents. It is not fenced, and a power cut may lose it.
-    async fn begin_intent(&self) -> Result<Transaction<'static, Any>> {
-        self.database.begin(&self.intents).await
+    /// Begins a transaction that records relaxed_writer. It is not fenced, and a power cut may lose it.
+    async fn begin_relaxed(&self) -> Result<Transaction<'static, Any>> {
+        self.database.begin(&self.relaxed_writer).await
     }
 
     /// Unregisters this process and closes every connection. With SQLite, this also moves the write-ahead log into the database
@@ -186,7 +186,7 @@ impl State {
             tracing::warn!(%error, "this server could not be unregistered; the others count it as dead after state.dead_seconds");
         }
         self.readers.close().await;
-        self.intents.close().await;
+        self.relaxed_writer.close().await;
         self.writer.close().await;
     }
 }

@@ -46,7 +46,7 @@ impl Outputs<'_> {
     ///
     /// Returns [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
     pub async fn record(self, warehouse: Warehouse, table: TableId, job: Option<JobId>, paths: &[String]) -> Result<()> {
-        let mut tx = self.state.begin_intent().await?;
+        let mut tx = self.state.begin_relaxed().await?;
         for paths in paths.chunks(ROWS) {
             let sql = format!(
                 "INSERT INTO pending_output (path, table_id, job_id, instance, recorded_ms, warehouse_id)
@@ -75,7 +75,7 @@ impl Outputs<'_> {
     ///
     /// Returns [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
     pub async fn forget(self, paths: &[String]) -> Result<()> {
-        let mut tx = self.state.begin_intent().await?;
+        let mut tx = self.state.begin_relaxed().await?;
         remove_outputs(&mut tx, paths).await?;
         tx.commit().await?;
         Ok(())

@@ -73,7 +73,7 @@ impl Principals<'_> {
             .bind(token_sha256)
             .bind(principal)
             .bind(expires_ms)
-            .execute(&self.state.intents)
+            .execute(&self.state.relaxed_writer)
             .await?;
         Ok(())
     }

@@ -107,7 +107,7 @@ impl Servers<'_> {
         let clock = self.state.database.clock_sql();
         let sql = sqlx::AssertSqlSafe(format!("UPDATE instance SET seen_ms = {clock} WHERE id = $1 RETURNING seen_ms"));
         let now: Option<Millis> =
-            sqlx::query_scalar(sql).bind(self.state.instance.to_string()).fetch_optional(&self.state.intents).await?;
+            sqlx::query_scalar(sql).bind(self.state.instance.to_string()).fetch_optional(&self.state.relaxed_writer).await?;
         let now = now.ok_or(StateError::Fenced)?;
         if now - self.state.heartbeats.last_ms.swap(now, Ordering::AcqRel) > millis(dead_after / 2) {
             self.state.heartbeats.remove_from_ms.store(now + millis(heartbeat_grace(dead_after)), Ordering::Release);
@@ -121,7 +121,7 @@ impl Servers<'_> {
     /// Removes the servers without a heartbeat for `dead_after`. From then on they can change nothing.
     async fn remove_dead(self, dead_after: Duration) -> Result<()> {
         let sql = sqlx::AssertSqlSafe(format!("DELETE FROM instance WHERE seen_ms < {} - $1", self.state.database.clock_sql()));
-        sqlx::query(sql).bind(millis(dead_after)).execute(&self.state.intents).await?;
+        sqlx::query(sql).bind(millis(dead_after)).execute(&self.state.relaxed_writer).await?;
         Ok(())
     }
 
@@ -139,7 +139,7 @@ impl Servers<'_> {
         if self.state.registered.swap(false, Ordering::AcqRel) {
             sqlx::query("DELETE FROM instance WHERE id = $1")
                 .bind(self.state.instance.to_string())
-                .execute(&self.state.intents)
+                .execute(&self.state.relaxed_writer)
                 .await?;
         }
         Ok(())

@@ -24,10 +24,10 @@ struct FilterColumn<'a> {
     ty: &'a PrimitiveType,
     /// True if the column's values and the filter's literals are whole numbers, which are compared as `i64` without making a
     /// `Value`.
-    whole: bool,
-    /// The bounds of all files, if `whole`; empty before the first predicate on this column.
-    wholes: Vec<ColumnBounds<i64>>,
-    /// The bounds of the files that a predicate reached so far, if not `whole`.
+    is_integer: bool,
+    /// The bounds of all files, if `is_integer`; empty before the first predicate on this column.
+    integer_bounds: Vec<ColumnBounds<i64>>,
+    /// The bounds of the files that a predicate reached so far, if not `is_integer`.
     values: Vec<Option<ColumnBounds>>,
 }
 
@@ -41,11 +41,13 @@ impl<'a> FilterMetrics<'a> {
         let column = |id: i32| match schema.field_by_id(id).map(|field| field.field_type.as_ref()) {
             Some(Type::Primitive(ty)) => {
                 let mut values = predicates.iter().filter(|predicate| predicate.field == id).flat_map(|p| &p.values);
-                let whole = ty.is_stored_as_integer() && values.all(|value| value.as_integer().is_some());
-                Some(FilterColumn { id, ty, whole, wholes: Vec::new(), values: Vec::new() })
+                let is_integer = ty.is_stored_as_integer() && values.all(|value| value.as_integer().is_some());
+                Some(FilterColumn { id, ty, is_integer, integer_bounds: Vec::new(), values: Vec::new() })
             }
             // The nulls of a variant are counted, but its bounds are no values that a predicate could compare with.
-            Some(Type::Variant) => Some(FilterColumn { id, ty: &BYTES, whole: false, wholes: Vec::new(), values: Vec::new() }),
+            Some(Type::Variant) => {
+                Some(FilterColumn { id, ty: &BYTES, is_integer: false, integer_bounds: Vec::new(), values: Vec::new() })
+            }
             _ => None,
         };
         Self { columns: ids.into_iter().filter_map(column).collect() }
@@ -67,7 +69,7 @@ impl<'a> FilterMetrics<'a> {
         stats: &impl Fn(usize, usize) -> ColumnStats<'s>,
     ) -> Vec<bool> {
         for column in &mut self.columns {
-            column.wholes.clear();
+            column.integer_bounds.clear();
             column.values.clear();
         }
         let mut mask = vec![true; files];
@@ -111,12 +113,12 @@ impl FilterColumn<'_> {
             }
             return;
         }
-        if self.whole {
-            if self.wholes.is_empty() {
-                self.wholes.extend((0..mask.len()).map(|file| ColumnBounds::of_whole(Some(stats(file)), self.ty)));
+        if self.is_integer {
+            if self.integer_bounds.is_empty() {
+                self.integer_bounds.extend((0..mask.len()).map(|file| ColumnBounds::of_whole(Some(stats(file)), self.ty)));
             }
             let wanted: Vec<i64> = predicate.values.iter().filter_map(Value::as_integer).collect();
-            for (keep, bounds) in mask.iter_mut().zip(&self.wholes) {
+            for (keep, bounds) in mask.iter_mut().zip(&self.integer_bounds) {
                 *keep = *keep && by_metrics(predicate.op, bounds, wanted.iter());
             }
             return;

@@ -93,16 +93,16 @@ impl fmt::Display for UnreadableFile {
 /// The treatment of files that cannot be read.
 enum OnUnreadable<'a> {
     /// The first error ends the walk.
-    None,
+    Fail,
     /// Missing, damaged and unsupported files are left out and recorded here; other errors end the walk.
-    Tell(&'a mut Vec<UnreadableFile>),
+    Record(&'a mut Vec<UnreadableFile>),
 }
 
 impl OnUnreadable<'_> {
     /// Records an error, or returns it if it ends the walk.
     fn take(&mut self, snapshot_id: i64, path: &str, error: TableError) -> Result<()> {
         match self {
-            Self::Tell(unread)
+            Self::Record(unread)
                 if matches!(error.code(), ErrorCode::DataMissing | ErrorCode::DataInvalid | ErrorCode::Unsupported) =>
             {
                 unread.push(UnreadableFile::of(snapshot_id, path.to_owned(), &error));
@@ -126,7 +126,7 @@ pub async fn outline(
     snapshots: &[SnapshotRef],
     skip: &HashSet<String>,
 ) -> Result<Outline> {
-    outline_with(source, metadata, snapshots, skip, &mut OnUnreadable::None).await
+    outline_with(source, metadata, snapshots, skip, &mut OnUnreadable::Fail).await
 }
 
 /// Reads the manifest lists of the given snapshots, and returns those that cannot be read.
@@ -144,7 +144,7 @@ pub async fn outline_lenient(
     skip: &HashSet<String>,
 ) -> Result<(Outline, Vec<UnreadableFile>)> {
     let mut unread = Vec::new();
-    let found = outline_with(source, metadata, snapshots, skip, &mut OnUnreadable::Tell(&mut unread)).await?;
+    let found = outline_with(source, metadata, snapshots, skip, &mut OnUnreadable::Record(&mut unread)).await?;
     Ok((found, unread))
 }
 
@@ -240,7 +240,7 @@ pub async fn reachable(
     snapshots: &[SnapshotRef],
     skip: &HashSet<String>,
 ) -> Result<Reachable> {
-    walk(source, metadata, snapshots, skip, OnUnreadable::None).await
+    walk(source, metadata, snapshots, skip, OnUnreadable::Fail).await
 }
 
 /// Collects every file that the given snapshots refer to, and returns the manifest lists and manifests that cannot be read.
@@ -258,7 +258,7 @@ pub async fn reachable_lenient(
     skip: &HashSet<String>,
 ) -> Result<(Reachable, Vec<UnreadableFile>)> {
     let mut unread = Vec::new();
-    let mut found = walk(source, metadata, snapshots, skip, OnUnreadable::Tell(&mut unread)).await?;
+    let mut found = walk(source, metadata, snapshots, skip, OnUnreadable::Record(&mut unread)).await?;
     for file in &unread {
         found.files.remove(&file.path);
     }
@@ -304,7 +304,7 @@ pub async fn visit_reachable(
     let Outline { files, mut manifests } = outline(source, metadata, snapshots, &HashSet::new()).await?;
     files.keys().for_each(|path| visit(path));
     manifests.retain(|_, (_, manifest)| !seen.contains(&manifest.added_snapshot_id));
-    visit_entries(source, manifests, &mut OnUnreadable::None, |entry| visit(&entry.data_file.file_path)).await
+    visit_entries(source, manifests, &mut OnUnreadable::Fail, |entry| visit(&entry.data_file.file_path)).await
 }
 
 /// Reads the paths and numbers of a manifest's entries. It owns its arguments, so that many calls can run in one stream.

@@ -75,15 +75,15 @@ impl Catalog {
     }
 
     /// Returns the reason why a table's metadata file is not the only one that may be current; `None` if it is.
-    async fn other_tips(&self, id: TableId, look: HistorySearch) -> Result<Option<String>> {
+    async fn other_tips(&self, id: TableId, search: HistorySearch) -> Result<Option<String>> {
         // If database and storage agree, the ledger was compared at the start.
-        let ledger = if look.storage_agrees { Arc::default() } else { self.cached_ledger().await? };
+        let ledger = if search.storage_agrees { Arc::default() } else { self.cached_ledger().await? };
         loop {
             let Some(row) = self.state().tables().by_id(id).await? else { return Ok(None) };
             let entry = LedgerEntry::from(row.clone());
             let theirs = ledger.entries.iter().filter(|e| e.id == entry.id && e.uuid == entry.uuid);
             let beside = theirs.map(|e| e.metadata_location.clone()).collect();
-            let why = match examine(self, &entry, &HistorySearch { extra_files: beside, ..look.clone() })
+            let why = match examine(self, &entry, &HistorySearch { extra_files: beside, ..search.clone() })
                 .await
                 .map(|found| found.verdict)
             {

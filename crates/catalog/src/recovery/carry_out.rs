@@ -32,12 +32,12 @@ pub async fn recover(catalog: &Catalog, plan: &Recovery, reconcile: bool) -> Res
     }
     let (state, warehouse, actor) = (catalog.state(), catalog.warehouse(), Actor::internal("recover"));
     for LedgerNamespace { name, properties, protected } in plan.namespaces.clone() {
-        let along = |name: &NamespaceName| {
+        let outbox = |name: &NamespaceName| {
             let event = catalog.event(&actor, name, EventData::NamespaceRecovered(NoEventData {}));
             Outbox { events: vec![event], receipts: Vec::new() }
         };
         let row = NamespaceRow { name: name.clone(), properties, protected: false };
-        state.namespaces().create(warehouse, &row, &along(&name), along).await?;
+        state.namespaces().create(warehouse, &row, &outbox(&name), outbox).await?;
         if protected {
             state.namespaces().protect(warehouse, &name, true, &Outbox::default()).await?;
         }
@@ -47,10 +47,10 @@ pub async fn recover(catalog: &Catalog, plan: &Recovery, reconcile: bool) -> Res
         let (metadata_location, previous_metadata_location) = (row.metadata_location.clone(), None);
         let data = EventData::TableRecovered(TableRecoveredData { metadata_location, previous_metadata_location });
         let event = catalog.event(&actor, &row.name, data);
-        let along = Outbox { events: vec![event], receipts: Vec::new() };
+        let outbox = Outbox { events: vec![event], receipts: Vec::new() };
         let places = places_at(catalog, row.clone()).await.unwrap_or_else(|_| vec![row.location.clone()]);
         let new = NewTabular { row, recorded_output: None, replaces: None, places };
-        state.tables().publish(warehouse, &[], &[new], &along).await?;
+        state.tables().publish(warehouse, &[], &[new], &outbox).await?;
     }
     for Advance { name, to, .. } in &plan.advance {
         let row = match state.tables().table(warehouse, name).await {

@@ -117,7 +117,7 @@ pub(super) struct HistorySearch {
 }
 
 /// Searches for metadata files other than the entry's that may be current, and judges them.
-pub(super) async fn examine(catalog: &Catalog, entry: &LedgerEntry, look: &HistorySearch) -> Result<TableHistory> {
+pub(super) async fn examine(catalog: &Catalog, entry: &LedgerEntry, search: &HistorySearch) -> Result<TableHistory> {
     let at = version(&entry.metadata_location).unwrap_or(0);
     let there = catalog.storage().size(&entry.metadata_location).await?.is_some();
     let own = match there {
@@ -130,7 +130,7 @@ pub(super) async fn examine(catalog: &Catalog, entry: &LedgerEntry, look: &Histo
         }
         false => None,
     };
-    let strangers = strangers(catalog, entry, look, there).await?;
+    let strangers = strangers(catalog, entry, search, there).await?;
     let points = CatalogPointer { uri: entry.metadata_location.clone(), version: at, tip: own };
     let verdict = judge(&points, &distinct(&strangers));
     if verdict == TipVerdict::Current && !there {
@@ -142,28 +142,33 @@ pub(super) async fn examine(catalog: &Catalog, entry: &LedgerEntry, look: &Histo
 /// Finds the metadata files that the entry's was not built on, and that are not known to have failed.
 ///
 /// Only files named in the search count for a foreign table, because another catalog may commit to it.
-async fn strangers(catalog: &Catalog, entry: &LedgerEntry, look: &HistorySearch, there: bool) -> Result<Vec<CandidateMetadata>> {
+async fn strangers(
+    catalog: &Catalog,
+    entry: &LedgerEntry,
+    search: &HistorySearch,
+    there: bool,
+) -> Result<Vec<CandidateMetadata>> {
     let mut ancestry = match there && !entry.view {
         true => Ancestry::of(catalog, &entry.metadata_location).await?,
         false => Ancestry::alone(&entry.metadata_location),
     };
-    let mut files: Vec<(String, u64)> = look.extra_files.iter().filter_map(|uri| Some((uri.clone(), version(uri)?))).collect();
+    let mut files: Vec<(String, u64)> = search.extra_files.iter().filter_map(|uri| Some((uri.clone(), version(uri)?))).collect();
     // A table may have moved to another directory since the ledger was written, or since the backup.
     let mut open: Vec<String> =
-        std::iter::once(&entry.metadata_location).chain(&look.extra_files).map(|uri| directory(uri).to_owned()).collect();
+        std::iter::once(&entry.metadata_location).chain(&search.extra_files).map(|uri| directory(uri).to_owned()).collect();
     let (mut looked, mut strangers) = (HashSet::new(), Vec::new());
     loop {
         for dir in open.drain(..).filter(|_| entry.owned) {
             if looked.insert(Location::normalize(&dir)) {
                 let found = metadata_files(catalog, &dir).await?.into_iter();
-                let since = look.since_ms.unwrap_or(Millis::MIN);
+                let since = search.since_ms.unwrap_or(Millis::MIN);
                 files.extend(found.filter(|f| f.modified_ms >= since).map(|f| (f.uri, f.version)));
             }
         }
         files.sort();
         files.dedup();
         for (uri, version) in non_ancestors(catalog, entry, std::mem::take(&mut files), (&mut ancestry, there)).await? {
-            if catalog.state().outputs().is_known_non_state(&uri, look.storage_agrees).await? {
+            if catalog.state().outputs().is_known_non_state(&uri, search.storage_agrees).await? {
                 continue;
             }
             match candidate(catalog, entry, uri, version).await {

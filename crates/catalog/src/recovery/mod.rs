@@ -153,10 +153,10 @@ pub async fn plan_recovery(catalog: &Catalog, choices: &BTreeMap<TableName, Stri
         if entry.owned {
             beside.extend(elsewhere.get(&entry.uuid).into_iter().flatten().cloned());
         }
-        let look = HistorySearch { extra_files: beside, storage_agrees: plan.disagreement.is_none(), since_ms: None };
+        let search = HistorySearch { extra_files: beside, storage_agrees: plan.disagreement.is_none(), since_ms: None };
         let name = entry.name.clone();
         // One failing table must not keep the others from being recovered.
-        if let Err(e) = plan_entry(catalog, &mut plan, entry, &look, (choice, &present)).await {
+        if let Err(e) = plan_entry(catalog, &mut plan, entry, &search, (choice, &present)).await {
             plan.undecided.push(Undecided { name, why: e.to_string(), tips: Vec::new() });
         }
     }
@@ -168,18 +168,18 @@ async fn plan_entry(
     catalog: &Catalog,
     plan: &mut Recovery,
     mut entry: LedgerEntry,
-    look: &HistorySearch,
+    search: &HistorySearch,
     (choice, present): (Option<&str>, &HashSet<TableId>),
 ) -> Result<()> {
     let to = match choice {
         Some(uri) => {
-            let (tip, files) = chosen(catalog, &entry, look, uri).await?;
+            let (tip, files) = chosen(catalog, &entry, search, uri).await?;
             if !files.is_empty() {
                 plan.set_aside.push(RejectedMetadata { name: entry.name.clone(), id: entry.id, files });
             }
             Some(tip).filter(|tip| tip.uri != entry.metadata_location)
         }
-        None => match examine(catalog, &entry, look).await?.verdict {
+        None => match examine(catalog, &entry, search).await?.verdict {
             TipVerdict::Current => None,
             TipVerdict::Advance(to) => Some(to),
             TipVerdict::Ambiguous(tips) => {
@@ -230,16 +230,16 @@ fn merged(catalog: &Catalog, known: &Ledger, ledger: &Ledger) -> (Vec<LedgerEntr
 }
 
 /// Returns the metadata file that a person chose, and the files that may have been current and that it was not built on.
-async fn chosen(catalog: &Catalog, entry: &LedgerEntry, look: &HistorySearch, uri: &str) -> Result<(Tip, Vec<String>)> {
+async fn chosen(catalog: &Catalog, entry: &LedgerEntry, search: &HistorySearch, uri: &str) -> Result<(Tip, Vec<String>)> {
     let version = version(uri).unwrap_or(0);
     let Some(candidate) = candidate(catalog, entry, uri.to_owned(), version).await? else {
         return Err(CatalogError::Invalid(format!("{uri} is not a metadata file of {}", entry.name)));
     };
     // From the chosen file's view, the entry's own file and those before it up to the fork are strangers, too.
     let own = LedgerEntry { metadata_location: uri.to_owned(), ..entry.clone() };
-    let mut look = look.clone();
-    look.extra_files.push(entry.metadata_location.clone());
-    let TableHistory { strangers, .. } = examine(catalog, &own, &look).await?;
+    let mut search = search.clone();
+    search.extra_files.push(entry.metadata_location.clone());
+    let TableHistory { strangers, .. } = examine(catalog, &own, &search).await?;
     Ok((candidate.tip, strangers.into_iter().map(|c| c.tip.uri).collect()))
 }
 

@@ -88,7 +88,7 @@ impl Server {
         let new_token = token::ensure_principal(&state, config.auth.token.as_deref()).await?;
         let parts = Parts::open(config, &dir, plans, state).await?;
         let receivers = events::open(config, &parts.state).await?;
-        parts.warn_of_what_has_no_effect().await?;
+        parts.warn_of_names_without_effect().await?;
         let tasks = Tasks::default();
         let app = parts.app(&config.server, receivers.names(), tasks.clone()).await;
         parts.reclaim_outputs().await?;

@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use super::data_dir::query_spill_dir;
 use super::machine::{JobThreads, cores};
 use crate::config::{DEFAULT_WAREHOUSE, ServerConfig};
-use crate::without_effect::without_effect;
+use crate::without_effect::names_without_effect;
 use crate::{Config, Error, Result};
 
 /// The opened parts of a server.
@@ -91,8 +91,8 @@ impl Parts {
     ///
     /// Returns [`State`](Error::State) if the database can't list the warehouses, and [`Catalog`](Error::Catalog) if it can't list
     /// the namespaces of one.
-    pub(super) async fn warn_of_what_has_no_effect(&self) -> Result<()> {
-        for warning in without_effect(&self.state, &self.catalogs, &self.layers).await? {
+    pub(super) async fn warn_of_names_without_effect(&self) -> Result<()> {
+        for warning in names_without_effect(&self.state, &self.catalogs, &self.layers).await? {
             tracing::warn!("{warning}");
         }
         Ok(())

@@ -47,7 +47,7 @@ pub(super) async fn others(
     };
     let looks = found.manifests.into_values().map(|(id, manifest)| async move {
         context.check_cancelled()?;
-        look(context, table, id, &manifest).await
+        check_manifest(context, table, id, &manifest).await
     });
     let mut looks = futures::stream::iter(looks.collect::<Vec<_>>()).buffer_unordered(CONCURRENCY);
     while let Some(found) = looks.try_next().await? {
@@ -69,7 +69,7 @@ pub(super) async fn others(
 }
 
 /// Reads a manifest, after checking that it is in storage: this server may have it in its cache.
-async fn look(
+async fn check_manifest(
     context: &JobContext,
     table: &LoadedTable,
     snapshot_id: i64,

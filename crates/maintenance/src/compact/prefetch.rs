@@ -168,7 +168,7 @@ async fn units(
     while let Some(next) = opened.next().await {
         let (number, open, held) = next?;
         let input = &inputs[number];
-        let copyable = copyable(shape, &open, input, cut);
+        let copyable = copyable_row_groups(shape, &open, input, cut);
         let index = copyable.contains(&true).then(|| open.footer().clone());
         let ranges = open.row_ranges();
         let projection = open.projection(&input.adapter);
@@ -217,14 +217,14 @@ async fn units(
 ///
 /// It must have the columns and the compression of the new files, no deleted rows, complete lineage columns or none, and a fitting
 /// size.
-fn copyable(shape: &ParquetLayout, open: &OpenFile, input: &InputFile, cut: UnitLimits) -> Vec<bool> {
+fn copyable_row_groups(shape: &ParquetLayout, open: &OpenFile, input: &InputFile, cut: UnitLimits) -> Vec<bool> {
     let footer = open.footer();
     let Some(least) = cut.min_copied_bytes else { return vec![false; footer.num_row_groups()] };
-    let (ours, theirs) = (shape.descriptor.columns(), footer.file_metadata().schema_descr().columns());
+    let (new_columns, file_columns) = (shape.descriptor.columns(), footer.file_metadata().schema_descr().columns());
     // A file with lineage columns is copied with them; one without gets them.
-    let same = theirs.len() >= shape.table_leaves()
-        && (theirs.len() == ours.len() || theirs.len() == shape.table_leaves())
-        && ours.iter().zip(theirs).all(|(a, b)| a == b)
+    let same = file_columns.len() >= shape.table_leaves()
+        && (file_columns.len() == new_columns.len() || file_columns.len() == shape.table_leaves())
+        && new_columns.iter().zip(file_columns).all(|(a, b)| a == b)
         // The offsets of the pages must be in the offset index, unless all columns are flat: then they can be found out.
         && (footer.offset_index().is_some() || has_only_flat_columns(footer));
     if !same {

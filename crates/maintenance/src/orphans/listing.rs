@@ -37,14 +37,14 @@ struct Contents {
     begun_ms: Millis,
     parts: Vec<ListingPart>,
     /// Files that are in no part.
-    beside: Vec<ListedFile>,
+    loose_files: Vec<ListedFile>,
 }
 
 /// The directory of a listing.
 #[derive(Debug)]
 enum ListingDir {
     /// The directory of a dry run, which is removed with it.
-    Passing(tempfile::TempDir),
+    Temporary(tempfile::TempDir),
     /// The directory of a job, which stays until all files are judged.
     Kept(PathBuf),
 }
@@ -52,7 +52,7 @@ enum ListingDir {
 impl ListingDir {
     fn path(&self) -> &Path {
         match self {
-            Self::Passing(dir) => dir.path(),
+            Self::Temporary(dir) => dir.path(),
             Self::Kept(path) => path,
         }
     }
@@ -81,7 +81,7 @@ pub(crate) struct Listing {
 /// The part of a listing that was not read yet.
 #[derive(Debug, Default)]
 struct ListingRest {
-    beside: VecDeque<ListedFile>,
+    loose_files: VecDeque<ListedFile>,
     parts: VecDeque<PathBuf>,
     reader: Option<SpoolReader>,
 }
@@ -120,7 +120,7 @@ impl Listing {
                 futures::stream::iter(listed).buffer_unordered(CONCURRENCY).try_collect::<()>().await?;
             }
         }
-        let left = ListingRest { beside: contents.beside.into(), parts: paths.into(), reader: None };
+        let left = ListingRest { loose_files: contents.loose_files.into(), parts: paths.into(), reader: None };
         Ok(Self { place, left })
     }
 
@@ -154,7 +154,7 @@ impl Listing {
     /// Returns [`Spill`](crate::MaintenanceError::Spill) if it can't be removed.
     pub(crate) async fn done(self) -> Result<()> {
         spawn_blocking(move || match self.place {
-            ListingDir::Passing(dir) => Ok(dir.close()?),
+            ListingDir::Temporary(dir) => Ok(dir.close()?),
             ListingDir::Kept(path) => Ok(std::fs::remove_dir_all(path)?),
         })
         .await?
@@ -164,7 +164,7 @@ impl Listing {
 impl ListingRest {
     /// Returns the next file; `None` at the end. Blocks the calling thread.
     fn next(&mut self) -> Result<Option<ListedFile>> {
-        if let Some(found) = self.beside.pop_front() {
+        if let Some(found) = self.loose_files.pop_front() {
             return Ok(Some(found));
         }
         loop {
@@ -182,7 +182,7 @@ impl ListingRest {
 /// Creates the directory of a listing. Blocks the calling thread.
 fn listing_dir(spill: &Path, name: Option<&str>) -> Result<ListingDir> {
     std::fs::create_dir_all(spill)?;
-    let Some(name) = name else { return Ok(ListingDir::Passing(tempfile::tempdir_in(spill)?)) };
+    let Some(name) = name else { return Ok(ListingDir::Temporary(tempfile::tempdir_in(spill)?)) };
     let path = spill.join(format!("listing-{name}"));
     std::fs::create_dir_all(&path)?;
     Ok(ListingDir::Kept(path))
@@ -205,11 +205,12 @@ async fn unfinished(dir: &Path, of: &str) -> Option<Contents> {
 async fn begin(storage: &Storage, location: &Location, inventory: Option<&str>, of: String, dir: &Path) -> Result<Contents> {
     tokio::fs::remove_dir_all(dir).await?;
     tokio::fs::create_dir_all(dir).await?;
-    let (parts, beside) = match inventory {
+    let (parts, loose_files) = match inventory {
         Some(_) => (Vec::new(), Vec::new()),
         None => storage.listing_parts(location).await?,
     };
-    let contents = Contents { of, begun_ms: now_ms(), parts, beside: beside.into_iter().map(ListedFile::from).collect() };
+    let contents =
+        Contents { of, begun_ms: now_ms(), parts, loose_files: loose_files.into_iter().map(ListedFile::from).collect() };
     let text = serde_json::to_vec(&contents).map_err(std::io::Error::other)?;
     tokio::fs::write(dir.join("contents.tmp"), text).await?;
     tokio::fs::rename(dir.join("contents.tmp"), dir.join(CONTENTS)).await?;

@@ -31,7 +31,7 @@ use spool::ListedFile;
 const DAY_MS: Millis = 24 * 3600 * 1000;
 
 /// Time in milliseconds between the scan that first finds a candidate and the earliest scan that may quarantine it.
-const BETWEEN_LOOKS_MS: Millis = DAY_MS;
+const CONFIRMATION_DELAY_MS: Millis = DAY_MS;
 
 /// The reason that a file is an orphan, for people.
 const REASON: &str = "no snapshot, statistics entry, metadata log or job refers to it";
@@ -311,18 +311,18 @@ pub(crate) async fn list_orphans(
 ) -> Result<OrphanReport> {
     let older_than_ms = now_ms() - min_age(table, options)?;
     let request = ScanRequest { older_than_ms, inventory: options.inventory.as_deref(), spill, name: None };
-    let mut look = OrphanScan::begin(catalog, table, request).await?;
+    let mut scan = OrphanScan::begin(catalog, table, request).await?;
     let mut named = Vec::new();
-    while let Some(found) = look.next().await? {
+    while let Some(found) = scan.next().await? {
         for ListedFile { path, bytes, modified_ms } in found.into_iter().take(NAMED - named.len()) {
             let since_ms = catalog.state().quarantine().orphan_candidate_since(&path).await?;
             named.push(Orphan { path, bytes, modified_ms, since_ms, reason: REASON.to_owned() });
         }
     }
     named.sort_by(|a, b| a.path.cmp(&b.path));
-    let location = look.table.row.location.clone();
-    look.listed.done().await?;
-    Ok(OrphanReport { table: look.table.row.name.to_string(), location, older_than_ms, counted: look.counted, named })
+    let location = scan.table.row.location.clone();
+    scan.listed.done().await?;
+    Ok(OrphanReport { table: scan.table.row.name.to_string(), location, older_than_ms, counted: scan.counted, named })
 }
 
 /// Plans the removal of a table's orphans.
@@ -339,7 +339,7 @@ pub(crate) fn plan_orphans(catalog: &Catalog, table: &LoadedTable, options: &Orp
         table: table.row.name.to_string(),
         location: table.row.location.clone(),
         older_than_ms: now - min_age(table, options)?,
-        seen_before_ms: now - BETWEEN_LOOKS_MS,
+        seen_before_ms: now - CONFIRMATION_DELAY_MS,
         grace_ms: catalog.options().grace_ms,
         inventory: options.inventory.clone(),
     })
@@ -358,17 +358,17 @@ pub(crate) async fn execute_orphans(context: &JobContext, table: &LoadedTable, p
     let (older_than_ms, name) = (plan.older_than_ms, table.row.id.to_string());
     let (inventory, spill) = (plan.inventory.as_deref(), context.limits.spill_dir.as_path());
     let request = ScanRequest { older_than_ms, inventory, spill, name: Some(&name) };
-    let mut look = OrphanScan::begin(&context.catalog, table, request).await?;
+    let mut scan = OrphanScan::begin(&context.catalog, table, request).await?;
     let mut outcome = OrphanOutcome::default();
     let due_ms = now_ms().saturating_add(plan.grace_ms);
     let (mut waiting, mut ended) = (Vec::new(), false);
     while !ended {
         context.check_cancelled()?;
-        match look.next().await? {
+        match scan.next().await? {
             Some(orphans) => waiting.extend(orphans),
             None => ended = true,
         }
-        let LocationCensus { referenced, accounted, young, orphans, .. } = &look.counted;
+        let LocationCensus { referenced, accounted, young, orphans, .. } = &scan.counted;
         context.progress.set_done(referenced + accounted + young + orphans);
         if waiting.is_empty() || waiting.len() < BATCH && !ended {
             continue;
@@ -379,7 +379,7 @@ pub(crate) async fn execute_orphans(context: &JobContext, table: &LoadedTable, p
         let due = found.into_iter().zip(since).filter(|(_, since)| *since <= plan.seen_before_ms);
         let quarantines: Vec<_> = due
             .map(|(f, _)| {
-                let record = look.table.row.quarantine(f.path, Some(f.bytes), REASON, Some(context.job), due_ms);
+                let record = scan.table.row.quarantine(f.path, Some(f.bytes), REASON, Some(context.job), due_ms);
                 NewQuarantine { kind: QuarantineKind::Orphan, ..record }
             })
             .collect();
@@ -389,8 +389,8 @@ pub(crate) async fn execute_orphans(context: &JobContext, table: &LoadedTable, p
         state.quarantine().add(&quarantines).await?;
     }
     state.quarantine().forget_orphan_candidates(table.row.id, began).await?;
-    look.listed.done().await?;
-    outcome.counted = look.counted;
+    scan.listed.done().await?;
+    outcome.counted = scan.counted;
     outcome.seconds = started.elapsed().as_secs_f64();
     Ok(outcome)
 }

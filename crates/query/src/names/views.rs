@@ -61,7 +61,7 @@ pub(crate) async fn open(names: &NameResolver, warehouse: &str, view: &LoadedVie
     }
     let mut failures = Vec::new();
     for ((_, grammar), sql, dialect) in known {
-        match planned(names, warehouse, view, grammar, sql).await {
+        match plan_text(names, warehouse, view, grammar, sql).await {
             Ok(table) => return Ok(table),
             Err(e) => failures.push(format!("as {dialect}: {e}")),
         }
@@ -70,7 +70,7 @@ pub(crate) async fn open(names: &NameResolver, warehouse: &str, view: &LoadedVie
 }
 
 /// Plans one text of a view, with the names and types of the view's columns.
-async fn planned(
+async fn plan_text(
     names: &NameResolver,
     warehouse: &str,
     view: &LoadedView,

@@ -49,10 +49,10 @@ use super::uuid;
 use crate::variant::field_of_variant;
 
 /// Functions that return one of their arguments, or a list of them.
-const CHOOSING: [&str; 6] = ["coalesce", "nvl2", "nullif", "greatest", "least", "make_array"];
+const RETURNING_ARGUMENTS: [&str; 6] = ["coalesce", "nvl2", "nullif", "greatest", "least", "make_array"];
 
 /// Functions whose arguments are not brought to a common type.
-const KEEPING: [&str; 4] = ["named_struct", "struct", "concat", "concat_ws"];
+const KEEPING_ARGUMENT_TYPES: [&str; 4] = ["named_struct", "struct", "concat", "concat_ws"];
 
 /// The analyzer rule for comparisons. It runs before type coercion.
 #[derive(Debug)]
@@ -330,9 +330,9 @@ fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         Expr::Between(between) => rewrite_between(between, schema)?,
         Expr::InList(list) => rewrite_list(list, schema)?,
         Expr::Case(case) => rewrite_case(case, schema)?,
-        Expr::InSubquery(InSubquery { expr, subquery, negated }) => matched(&field(expr)?, expr, subquery)?
+        Expr::InSubquery(InSubquery { expr, subquery, negated }) => as_subquery_keys(&field(expr)?, expr, subquery)?
             .map(|(expr, subquery)| Expr::InSubquery(InSubquery { expr: Box::new(expr), subquery, negated: *negated })),
-        Expr::SetComparison(set) => matched(&field(&set.expr)?, &set.expr, &set.subquery)?
+        Expr::SetComparison(set) => as_subquery_keys(&field(&set.expr)?, &set.expr, &set.subquery)?
             .map(|(expr, subquery)| Expr::SetComparison(SetComparison { expr: Box::new(expr), subquery, ..set.clone() })),
         Expr::Cast(Cast { expr, field: to }) => rewrite_cast(expr, to, &field(expr)?, false)?,
         Expr::TryCast(TryCast { expr, field: to }) => rewrite_cast(expr, to, &field(expr)?, true)?,
@@ -391,7 +391,8 @@ fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         Expr::ScalarFunction(function) => {
             let types = function.args.iter().map(|arg| arg.get_type(schema)).collect::<Result<Vec<_>>>()?;
             let name = function.func.name();
-            let wide = wider(&types).filter(|ty| CHOOSING.contains(&name) || ty.is_floating() && !KEEPING.contains(&name));
+            let wide = wider(&types)
+                .filter(|ty| RETURNING_ARGUMENTS.contains(&name) || ty.is_floating() && !KEEPING_ARGUMENT_TYPES.contains(&name));
             wide.map(|wide| {
                 let mut function = function.clone();
                 for (arg, ty) in function.args.iter_mut().zip(&types) {
@@ -428,7 +429,7 @@ fn with_constant(expr: &Expr, op: Operator, other: &Expr, (field, of): (&FieldRe
         let length = constant(other)?.and_then(|value| duration(&value, *unit));
         return Ok(length.map(|length| binary_expr(expr.clone(), op, lit(length))));
     }
-    if !may_place(field, from) {
+    if !is_positionable(field, from) {
         return Ok(None);
     }
     let Some(value) = constant(other)? else { return Ok(None) };
@@ -452,7 +453,7 @@ fn with_constant(expr: &Expr, op: Operator, other: &Expr, (field, of): (&FieldRe
 }
 
 /// Returns true if a constant of type `from` can be converted to, or ordered among, the values of a field.
-fn may_place(field: &Field, from: &DataType) -> bool {
+fn is_positionable(field: &Field, from: &DataType) -> bool {
     let ty = field.data_type();
     let point = |ty: &DataType| matches!(ty, DataType::Date32 | DataType::Timestamp(_, _));
     let exact = |ty: &DataType| ty.is_integer() || matches!(ty, DataType::Decimal128(_, _));
@@ -541,7 +542,7 @@ fn too_wide((p, s): (u8, i8), (q, t): (u8, i8)) -> bool {
 }
 
 /// Returns an expression and the column of a subquery as keys of one type. Returns `None` if they need none.
-fn matched(field: &FieldRef, expr: &Expr, subquery: &Subquery) -> Result<Option<(Expr, Subquery)>> {
+fn as_subquery_keys(field: &FieldRef, expr: &Expr, subquery: &Subquery) -> Result<Option<(Expr, Subquery)>> {
     let plan = &subquery.subquery;
     let (relation, other) = plan.schema().qualified_field(0);
     let column = Expr::Column(Column::new(relation.cloned(), other.name()));
@@ -626,7 +627,7 @@ fn may_fail(expr: &Expr) -> bool {
 ///
 /// The simplifier makes `AND` and `OR` of booleans. These compute all alternatives for every row, and so fail for rows that the
 /// conditions would keep from an alternative.
-fn guarded(mut case: Case) -> Expr {
+fn case_of_numbers(mut case: Case) -> Expr {
     let number = |then: &mut Expr| *then = cast(std::mem::take(then), DataType::Int8);
     case.when_then_expr.iter_mut().for_each(|(_, then)| number(then));
     case.else_expr.iter_mut().for_each(|otherwise| number(otherwise));
@@ -662,7 +663,7 @@ fn rewrite_case(case: &Case, schema: &DFSchema) -> Result<Option<Expr>> {
     let results = || case.when_then_expr.iter().map(|(_, then)| then).chain(&case.else_expr);
     let types = results().map(|then| then.get_type(schema)).collect::<Result<Vec<_>>>()?;
     if types.contains(&DataType::Boolean) && results().any(|then| may_fail(then)) {
-        return Ok(Some(guarded(made)));
+        return Ok(Some(case_of_numbers(made)));
     }
     if let Some(wide) = wider(&types) {
         changed = true;

@@ -143,7 +143,7 @@ fn version() -> ScalarUDF {
 ///
 /// The rules must not be applied twice: a comparison of floats that was written as ranges would be rewritten again. `EXPLAIN` is
 /// returned unchanged, because it applies the rules itself to show each step.
-pub(crate) fn analyzed(session: &SessionState, plan: LogicalPlan) -> Result<LogicalPlan> {
+pub(crate) fn analyze(session: &SessionState, plan: LogicalPlan) -> Result<LogicalPlan> {
     match plan {
         LogicalPlan::Explain(_) => Ok(plan),
         plan => session.analyzer().execute_and_check(plan, session.config_options(), |_, _| {}),
@@ -151,13 +151,13 @@ pub(crate) fn analyzed(session: &SessionState, plan: LogicalPlan) -> Result<Logi
 }
 
 /// Optimizes an analyzed plan.
-pub(crate) fn optimised(session: &SessionState, plan: &LogicalPlan) -> Result<LogicalPlan> {
+pub(crate) fn optimize(session: &SessionState, plan: &LogicalPlan) -> Result<LogicalPlan> {
     session.optimizer().optimize(plan.clone(), session, |_, _| {})
 }
 
 /// Makes the physical plan of an analyzed plan.
-pub(crate) async fn physical(session: &SessionState, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
-    match planned(session, plan).await {
+pub(crate) async fn physical_plan(session: &SessionState, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
+    match optimize_and_plan(session, plan).await {
         // The planner rejects its own plan in three cases. Two come from the bounds of a filtered column: it concludes an order
         // of rows in one place and not in another, or it expects a filter to keep more rows than there are. In the third it
         // loses a struct's field whose access it moved to the scan. None of this happens without statistics and without that
@@ -172,7 +172,9 @@ pub(crate) async fn physical(session: &SessionState, plan: &LogicalPlan) -> Resu
             let options = plain.config_mut().options_mut();
             options.execution.collect_statistics = false;
             options.optimizer.enable_leaf_expression_pushdown = false;
-            planned(&plain, plan).await.map_err(|_| if correlated(plan) { unsupported_correlation(error) } else { error })
+            optimize_and_plan(&plain, plan)
+                .await
+                .map_err(|_| if correlated(plan) { unsupported_correlation(error) } else { error })
         }
         planned => planned,
     }
@@ -199,9 +201,9 @@ fn unsupported_correlation(error: DataFusionError) -> DataFusionError {
 }
 
 /// Optimizes a plan and makes its physical plan. `EXPLAIN` does both itself.
-async fn planned(session: &SessionState, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
+async fn optimize_and_plan(session: &SessionState, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
     match plan {
         LogicalPlan::Explain(_) => session.create_physical_plan(plan).await,
-        plan => session.query_planner().create_physical_plan(&optimised(session, plan)?, session).await,
+        plan => session.query_planner().create_physical_plan(&optimize(session, plan)?, session).await,
     }
 }

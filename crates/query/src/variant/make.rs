@@ -114,7 +114,7 @@ impl Source {
             return Ok(());
         }
         match self {
-            Self::Plain(array) => builder.add(plain(array, row)?),
+            Self::Plain(array) => builder.add(leaf_value(array, row)?),
             Self::List(array, items) => {
                 let offsets = array.as_list::<i32>().value_offsets();
                 let mut list = builder.begin();
@@ -151,7 +151,7 @@ impl Source {
 }
 
 /// Returns a value that is not nested, or a variant, as the value of a variant.
-fn plain(array: &ArrayRef, row: usize) -> Result<VariantValue<'_>> {
+fn leaf_value(array: &ArrayRef, row: usize) -> Result<VariantValue<'_>> {
     Ok(match array.data_type() {
         ty if is_variant(ty) => variant_at(array.as_struct(), row).get(),
         // A negative scale stands for zeros before the point. Variants have no such scale, so the zeros are written out.

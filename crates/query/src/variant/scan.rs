@@ -16,7 +16,7 @@ use datafusion::functions::core::get_field;
 use datafusion::logical_expr::ColumnarValue;
 use datafusion::physical_expr::expressions::{Column, lit};
 use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
-use esker_read::{NoVariant, variants};
+use esker_read::{InvalidVariant, variants};
 
 use super::cast::{as_variants_have, converted};
 use super::{Extract, Path, of_values, texts};
@@ -129,7 +129,7 @@ impl PhysicalExpr for ShreddedPart {
                 .into_iter()
                 .collect();
             let others = StructArray::try_new(fields, vec![metadata.clone(), rest.clone()], rest.nulls().cloned())?;
-            let others = variants(&(Arc::new(others) as ArrayRef)).map_err(|error| NoVariant::of(&self.name, error))?;
+            let others = variants(&(Arc::new(others) as ArrayRef)).map_err(|error| InvalidVariant::of(&self.name, error))?;
             let (values, why) = self.extract.tried(&others)?;
             let is_other: BooleanArray = (0..rest.len()).map(|row| Some(rest.is_valid(row))).collect();
             found = zip(&is_other, &values, &found)?;

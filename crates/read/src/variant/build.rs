@@ -57,8 +57,8 @@ impl Names {
         for (id, name) in self.all.iter().enumerate() {
             self.ids.entry(name.clone()).or_insert(id);
         }
-        let lies = metadata.first().is_some_and(|header| header & SORTED != 0) && !self.are_sorted();
-        self.known = (!lies).then(|| metadata.to_vec());
+        let falsely_sorted = metadata.first().is_some_and(|header| header & SORTED != 0) && !self.are_sorted();
+        self.known = (!falsely_sorted).then(|| metadata.to_vec());
     }
 
     fn are_sorted(&self) -> bool {

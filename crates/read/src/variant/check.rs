@@ -15,7 +15,7 @@ pub(super) const SORTED: u8 = 0x10;
 const DIGITS: u32 = 38;
 
 /// The result of a check; the error describes the defect.
-type Found = Result<(), String>;
+type CheckResult = Result<(), String>;
 
 /// Checks variants one after the other; reuses the dictionary if the next variant has the same.
 #[derive(Debug, Default)]
@@ -23,17 +23,17 @@ pub(super) struct VariantCheck {
     metadata: Vec<u8>,
     names: Vec<String>,
     /// True if the dictionary declares its names sorted and they are not. DuckDB 1.5 always does so.
-    lies: bool,
+    falsely_sorted: bool,
 }
 
 impl VariantCheck {
     /// Decodes a dictionary, unless it is the previous one.
-    fn read(&mut self, metadata: &[u8]) -> Found {
+    fn read(&mut self, metadata: &[u8]) -> CheckResult {
         if self.metadata != metadata || metadata.is_empty() {
             self.metadata.clear();
             let names = names(metadata).ok_or("its dictionary of names is malformed")?;
             self.names = names.into_iter().map(str::to_owned).collect();
-            self.lies = metadata[0] & SORTED != 0 && self.names.windows(2).any(|pair| pair[0] >= pair[1]);
+            self.falsely_sorted = metadata[0] & SORTED != 0 && self.names.windows(2).any(|pair| pair[0] >= pair[1]);
             self.metadata = metadata.to_vec();
         }
         Ok(())
@@ -49,7 +49,7 @@ impl VariantCheck {
         // walked each time.
         let mut node = Node { names: &self.names, left: value.len().saturating_mul(2), in_order: true };
         node.check(value, depth)?;
-        Ok(node.in_order && !self.lies)
+        Ok(node.in_order && !self.falsely_sorted)
     }
 }
 
@@ -83,7 +83,7 @@ struct Node<'a> {
 
 impl Node<'_> {
     /// Checks a value and all values inside it.
-    fn check(&mut self, value: &[u8], depth: usize) -> Found {
+    fn check(&mut self, value: &[u8], depth: usize) -> CheckResult {
         let (header, rest) = value.split_first().ok_or("it ends too early")?;
         self.left = self.left.checked_sub(1).ok_or("its values overlap")?;
         let about = header >> 2;
@@ -91,7 +91,7 @@ impl Node<'_> {
             basic::OBJECT => true,
             basic::ARRAY => false,
             basic::SHORT_STRING => return text(rest.get(..about.into())),
-            _ => return plain(about, rest),
+            _ => return check_primitive(about, rest),
         };
         if depth == 0 {
             return Err(format!("it is nested more than {MAX_VARIANT_DEPTH} deep"));
@@ -106,7 +106,7 @@ impl Node<'_> {
     }
 
     /// Checks the names of an object's fields.
-    fn fields(&mut self, children: &Children<'_>) -> Found {
+    fn fields(&mut self, children: &Children<'_>) -> CheckResult {
         let named: Option<Vec<&String>> = (0..children.count).map(|at| self.names.get(children.id(at)?)).collect();
         let mut named = named.ok_or("the dictionary lacks the name of a field")?;
         if named.windows(2).all(|pair| pair[0] < pair[1]) {
@@ -121,12 +121,12 @@ impl Node<'_> {
     }
 }
 
-fn text(bytes: Option<&[u8]>) -> Found {
+fn text(bytes: Option<&[u8]>) -> CheckResult {
     std::str::from_utf8(bytes.ok_or("it ends too early")?).map(drop).map_err(|e| format!("a string is not UTF-8: {e}"))
 }
 
 /// Checks a value of a primitive type.
-fn plain(ty: u8, bytes: &[u8]) -> Found {
+fn check_primitive(ty: u8, bytes: &[u8]) -> CheckResult {
     match primitive(ty, bytes) {
         Some(VariantValue::Decimal { unscaled, scale })
             if u32::from(scale) > DIGITS || unscaled.unsigned_abs() >= 10_u128.pow(DIGITS) =>

@@ -249,7 +249,7 @@ impl Fleet<'_> {
         found: std::result::Result<(&str, u32, &str), &AssessmentFailure>,
     ) -> Result<()> {
         let now = now_ms();
-        let mut tx = self.state.begin_intent().await?;
+        let mut tx = self.state.begin_relaxed().await?;
         sqlx::query(
             "INSERT INTO table_health (table_id, metadata_location, facts, error, passing, assessed_ms) VALUES ($1, $2, $3, $4, $5, $6)
              ON CONFLICT (table_id) DO UPDATE SET metadata_location = excluded.metadata_location, facts = excluded.facts,
@@ -302,7 +302,7 @@ impl Fleet<'_> {
     ///
     /// Returns [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
     pub async fn add_usages(self, used: &HashMap<TableId, TableUsage>) -> Result<()> {
-        let mut tx = self.state.begin_intent().await?;
+        let mut tx = self.state.begin_relaxed().await?;
         add_usage(&mut tx, &used.iter().map(|(table, used)| (*table, *used)).collect::<Vec<_>>()).await?;
         tx.commit().await?;
         Ok(())
@@ -341,7 +341,7 @@ impl Fleet<'_> {
     ///
     /// Returns [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
     pub async fn record_decisions(self, decisions: &[(TableId, &'static str, String)]) -> Result<()> {
-        let mut tx = self.state.begin_intent().await?;
+        let mut tx = self.state.begin_relaxed().await?;
         let now = now_ms();
         for decisions in decisions.chunks(ROWS) {
             let sql = format!(
@@ -391,7 +391,7 @@ impl Fleet<'_> {
     ///
     /// Returns [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
     pub async fn forget(self, before: Millis) -> Result<()> {
-        let mut tx = self.state.begin_intent().await?;
+        let mut tx = self.state.begin_relaxed().await?;
         sqlx::query("DELETE FROM health_history WHERE time_ms < $1").bind(before).execute(&mut *tx).await?;
         sqlx::query("DELETE FROM table_use WHERE day < $1").bind(before / DAY_MS).execute(&mut *tx).await?;
         for sql in [

@@ -326,7 +326,7 @@ impl Jobs<'_> {
         if lines.is_empty() {
             return Ok(());
         }
-        let mut tx = self.state.begin_intent().await?;
+        let mut tx = self.state.begin_relaxed().await?;
         let last = sqlx::query_scalar("SELECT coalesce(max(number), 0) FROM job_log WHERE job_id = $1").bind(id.to_string());
         let last: i64 = last.fetch_one(&mut *tx).await?;
         let numbered: Vec<(i64, &JobLogLine)> = (last + 1..).zip(lines).collect();

@@ -182,7 +182,7 @@ impl Jobs<'_> {
             .bind(job.id.to_string())
             .bind(plan)
             .bind(earlier)
-            .execute(&self.state.intents)
+            .execute(&self.state.relaxed_writer)
             .await?;
         Ok(())
     }
@@ -200,7 +200,7 @@ impl Jobs<'_> {
             "UPDATE job SET done = $2, total = $3 WHERE id = $1 AND state = 'running' AND instance = $4 RETURNING cancelled_by",
         );
         let query = query.bind(id.to_string()).bind(number(done)).bind(number(total)).bind(self.state.instance.to_string());
-        let row: Option<Option<String>> = query.fetch_optional(&self.state.intents).await?;
+        let row: Option<Option<String>> = query.fetch_optional(&self.state.relaxed_writer).await?;
         // A job that this server has lost is to end as well.
         Ok(row.is_none_or(|cancelled_by| cancelled_by.is_some()))
     }

@@ -13,7 +13,7 @@ impl Namespaces<'_> {
     /// Returns [`NoSuchNamespace`](StateError::NoSuchNamespace) if the namespace does not exist. Returns
     /// [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and [`Fenced`](StateError::Fenced),
     /// [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was written.
-    pub async fn put_function(self, warehouse: Warehouse, name: &TableName, metadata: &str, along: &Outbox) -> Result<()> {
+    pub async fn put_function(self, warehouse: Warehouse, name: &TableName, metadata: &str, outbox: &Outbox) -> Result<()> {
         let mut tx = self.state.begin().await?;
         let namespace = namespace_id(&mut tx, warehouse, &name.namespace).await?;
         sqlx::query(
@@ -27,7 +27,7 @@ impl Namespaces<'_> {
         .bind(now_ms())
         .execute(&mut *tx)
         .await?;
-        along.insert(&mut tx).await?;
+        outbox.insert(&mut tx).await?;
         tx.commit().await.map_err(StateError::Ambiguous)?;
         Ok(())
     }
@@ -84,7 +84,7 @@ impl Namespaces<'_> {
     /// Returns [`NoSuchNamespace`](StateError::NoSuchNamespace) or [`NoSuchFunction`](StateError::NoSuchFunction) if one does not
     /// exist. Returns [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and
     /// [`Fenced`](StateError::Fenced), [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was written.
-    pub async fn drop_function(self, warehouse: Warehouse, name: &TableName, along: &Outbox) -> Result<()> {
+    pub async fn drop_function(self, warehouse: Warehouse, name: &TableName, outbox: &Outbox) -> Result<()> {
         let mut tx = self.state.begin().await?;
         let namespace = namespace_id(&mut tx, warehouse, &name.namespace).await?;
         let done = sqlx::query("DELETE FROM sql_function WHERE namespace_id = $1 AND name_key = $2")
@@ -95,7 +95,7 @@ impl Namespaces<'_> {
         if done.rows_affected() == 0 {
             return Err(StateError::NoSuchFunction(name.to_string()));
         }
-        along.insert(&mut tx).await?;
+        outbox.insert(&mut tx).await?;
         tx.commit().await.map_err(StateError::Ambiguous)?;
         Ok(())
     }

@@ -62,7 +62,7 @@ pub struct Namespaces<'a> {
 impl Namespaces<'_> {
     /// Creates a namespace, and every namespace around it that does not exist, in one transaction.
     ///
-    /// `along` is written with the namespace, the outbox that `made` returns with each namespace around it.
+    /// `outbox` is written with the namespace, the outbox that `made` returns with each namespace around it.
     ///
     /// # Errors
     ///
@@ -73,7 +73,7 @@ impl Namespaces<'_> {
         self,
         warehouse: Warehouse,
         namespace: &NamespaceRow,
-        along: &Outbox,
+        outbox: &Outbox,
         made: impl Fn(&NamespaceName) -> Outbox + Send,
     ) -> Result<()> {
         let mut around: Vec<NamespaceName> = std::iter::successors(namespace.name.parent(), NamespaceName::parent).collect();
@@ -88,7 +88,7 @@ impl Namespaces<'_> {
         if !insert(&mut tx, warehouse, namespace).await? {
             return Err(StateError::AlreadyExists { kind: "Namespace", name: namespace.name.to_string() });
         }
-        along.insert(&mut tx).await?;
+        outbox.insert(&mut tx).await?;
         tx.commit().await.map_err(StateError::Ambiguous)?;
         Ok(())
     }
@@ -172,13 +172,13 @@ impl Namespaces<'_> {
         let text: String =
             sqlx::query_scalar("SELECT properties FROM namespace WHERE id = $1").bind(id).fetch_one(&mut *tx).await?;
         let before: BTreeMap<String, String> = serde_json::from_str(&text)?;
-        let (after, along) = change(&before);
+        let (after, outbox) = change(&before);
         sqlx::query("UPDATE namespace SET properties = $2 WHERE id = $1")
             .bind(id)
             .bind(serde_json::to_string(&after)?)
             .execute(&mut *tx)
             .await?;
-        along.insert(&mut tx).await?;
+        outbox.insert(&mut tx).await?;
         tx.commit().await.map_err(StateError::Ambiguous)?;
         Ok(before)
     }
@@ -191,7 +191,7 @@ impl Namespaces<'_> {
     /// [`Protected`](StateError::Protected) if it is protected, and [`NotEmpty`](StateError::NotEmpty) if it contains a table,
     /// view, function or namespace. Returns [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and
     /// [`Fenced`](StateError::Fenced), [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was written.
-    pub async fn drop(self, warehouse: Warehouse, name: &NamespaceName, along: &Outbox) -> Result<()> {
+    pub async fn drop(self, warehouse: Warehouse, name: &NamespaceName, outbox: &Outbox) -> Result<()> {
         let mut tx = self.state.begin().await?;
         let id = namespace_id(&mut tx, warehouse, name).await?;
         let row = sqlx::query(
@@ -212,7 +212,7 @@ impl Namespaces<'_> {
             return Err(StateError::NotEmpty(name.to_string()));
         }
         sqlx::query("DELETE FROM namespace WHERE id = $1").bind(id).execute(&mut *tx).await?;
-        along.insert(&mut tx).await?;
+        outbox.insert(&mut tx).await?;
         tx.commit().await.map_err(StateError::Ambiguous)?;
         Ok(())
     }
@@ -224,7 +224,7 @@ impl Namespaces<'_> {
     /// Returns [`NoSuchNamespace`](StateError::NoSuchNamespace) if the namespace does not exist. Returns
     /// [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and [`Fenced`](StateError::Fenced),
     /// [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was written.
-    pub async fn protect(self, warehouse: Warehouse, name: &NamespaceName, protected: bool, along: &Outbox) -> Result<()> {
+    pub async fn protect(self, warehouse: Warehouse, name: &NamespaceName, protected: bool, outbox: &Outbox) -> Result<()> {
         let mut tx = self.state.begin().await?;
         let id = namespace_id(&mut tx, warehouse, name).await?;
         sqlx::query("UPDATE namespace SET protected = $2 WHERE id = $1")
@@ -232,7 +232,7 @@ impl Namespaces<'_> {
             .bind(i64::from(protected))
             .execute(&mut *tx)
             .await?;
-        along.insert(&mut tx).await?;
+        outbox.insert(&mut tx).await?;
         tx.commit().await.map_err(StateError::Ambiguous)?;
         Ok(())
     }

@@ -36,7 +36,7 @@ impl OutboxLog<'_> {
         // PostgreSQL refuses to change a row twice in one statement. Of two states of a subject the last counts.
         let last: Vec<(&String, &String)> =
             delivered.iter().map(|(s, f)| (s, f)).collect::<BTreeMap<_, _>>().into_iter().collect();
-        let mut tx = self.state.begin_intent().await?;
+        let mut tx = self.state.begin_relaxed().await?;
         for chunk in last.chunks(ROWS) {
             let sql = format!(
                 "INSERT INTO delivered_state (receiver, subject, fingerprint, delivered_ms) VALUES {}

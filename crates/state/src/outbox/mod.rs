@@ -271,7 +271,7 @@ impl OutboxLog<'_> {
         sqlx::query("UPDATE event_sink SET delivered = $2 WHERE name = $1 AND delivered < $2")
             .bind(sink)
             .bind(delivered)
-            .execute(&self.state.intents)
+            .execute(&self.state.relaxed_writer)
             .await?;
         Ok(())
     }

@@ -120,7 +120,7 @@ impl Tables<'_> {
     /// [`AlreadyExists`](StateError::AlreadyExists) if the name is taken. Returns [`Ambiguous`](StateError::Ambiguous) if the
     /// commit was sent but not confirmed, and [`Fenced`](StateError::Fenced), [`Full`](StateError::Full) or
     /// [`Sql`](StateError::Sql) if nothing was written.
-    pub async fn undrop(self, warehouse: Warehouse, id: TableId, name: &TableName, along: &Outbox) -> Result<()> {
+    pub async fn undrop(self, warehouse: Warehouse, id: TableId, name: &TableName, outbox: &Outbox) -> Result<()> {
         let mut tx = self.state.begin().await?;
         let sql = sqlx::AssertSqlSafe(format!("{SELECT} WHERE id = $1 AND warehouse_id = $2"));
         let row = sqlx::query(sql).bind(id.to_string()).bind(warehouse.id).fetch_optional(&mut *tx).await?;
@@ -130,7 +130,7 @@ impl Tables<'_> {
         let new = NewTabular { row, recorded_output: None, replaces: None, places: Vec::new() };
         insert_tabular(&mut tx, warehouse, &new).await?;
         sqlx::query("DELETE FROM dropped_table WHERE id = $1").bind(id.to_string()).execute(&mut *tx).await?;
-        along.insert(&mut tx).await?;
+        outbox.insert(&mut tx).await?;
         tx.commit().await.map_err(StateError::Ambiguous)?;
         Ok(())
     }
@@ -143,7 +143,7 @@ impl Tables<'_> {
     ///
     /// Returns [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and [`Fenced`](StateError::Fenced),
     /// [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was written.
-    pub async fn end_drop(self, id: TableId, quarantines: &[NewQuarantine], along: &Outbox) -> Result<bool> {
+    pub async fn end_drop(self, id: TableId, quarantines: &[NewQuarantine], outbox: &Outbox) -> Result<bool> {
         let mut tx = self.state.begin().await?;
         let done = sqlx::query("DELETE FROM dropped_table WHERE id = $1").bind(id.to_string()).execute(&mut *tx).await?;
         if done.rows_affected() == 0 {
@@ -151,7 +151,7 @@ impl Tables<'_> {
         }
         insert_quarantine(&mut tx, quarantines).await?;
         forget_places(&mut tx, id).await?;
-        along.insert(&mut tx).await?;
+        outbox.insert(&mut tx).await?;
         tx.commit().await.map_err(StateError::Ambiguous)?;
         Ok(true)
     }

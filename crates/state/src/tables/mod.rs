@@ -273,7 +273,7 @@ impl Tables<'_> {
     /// deletion of a restored file has begun, and [`DuplicateKey`](StateError::DuplicateKey) if another request with the same
     /// idempotency key was carried out. Returns [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and
     /// [`Fenced`](StateError::Fenced), [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was written.
-    pub async fn publish(self, warehouse: Warehouse, swaps: &[PointerSwap], new: &[NewTabular], along: &Outbox) -> Result<bool> {
+    pub async fn publish(self, warehouse: Warehouse, swaps: &[PointerSwap], new: &[NewTabular], outbox: &Outbox) -> Result<bool> {
         let mut tx = self.state.begin().await?;
         for one in swaps {
             if !swap(&mut tx, one).await? {
@@ -283,7 +283,7 @@ impl Tables<'_> {
         for one in new {
             insert_tabular(&mut tx, warehouse, one).await?;
         }
-        along.insert(&mut tx).await?;
+        outbox.insert(&mut tx).await?;
         tx.commit().await.map_err(StateError::Ambiguous)?;
         Ok(true)
     }
@@ -423,7 +423,7 @@ impl Tables<'_> {
         warehouse: Warehouse,
         from: &TableName,
         to: &TableName,
-        along: &Outbox,
+        outbox: &Outbox,
     ) -> Result<()> {
         let mut tx = self.state.begin().await?;
         let source = namespace_id(&mut tx, warehouse, &from.namespace).await?;
@@ -445,7 +445,7 @@ impl Tables<'_> {
             .bind(key)
             .execute(&mut *tx)
             .await?;
-        along.insert(&mut tx).await?;
+        outbox.insert(&mut tx).await?;
         tx.commit().await.map_err(StateError::Ambiguous)?;
         Ok(())
     }
@@ -467,7 +467,7 @@ impl Tables<'_> {
         at: Option<&str>,
         quarantines: &[NewQuarantine],
         keep: Option<&SoftDrop>,
-        along: &Outbox,
+        outbox: &Outbox,
     ) -> Result<bool> {
         let mut tx = self.state.begin().await?;
         let row = sqlx::query(
@@ -494,16 +494,16 @@ impl Tables<'_> {
         if keep.is_none() {
             forget_places(&mut tx, id).await?;
         }
-        along.insert(&mut tx).await?;
+        outbox.insert(&mut tx).await?;
         tx.commit().await.map_err(StateError::Ambiguous)?;
         Ok(true)
     }
 
     /// Sets one of an entry's flags. An entry that does not exist is no error.
-    async fn set_flag(self, sql: &'static str, id: TableId, value: bool, along: &Outbox) -> Result<()> {
+    async fn set_flag(self, sql: &'static str, id: TableId, value: bool, outbox: &Outbox) -> Result<()> {
         let mut tx = self.state.begin().await?;
         sqlx::query(sql).bind(id.to_string()).bind(i64::from(value)).execute(&mut *tx).await?;
-        along.insert(&mut tx).await?;
+        outbox.insert(&mut tx).await?;
         tx.commit().await.map_err(StateError::Ambiguous)?;
         Ok(())
     }
@@ -514,8 +514,8 @@ impl Tables<'_> {
     ///
     /// Returns [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and [`Fenced`](StateError::Fenced),
     /// [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was written.
-    pub async fn claim(self, id: TableId, along: &Outbox) -> Result<()> {
-        self.set_flag("UPDATE tabular SET owned = $2 WHERE id = $1", id, true, along).await
+    pub async fn claim(self, id: TableId, outbox: &Outbox) -> Result<()> {
+        self.set_flag("UPDATE tabular SET owned = $2 WHERE id = $1", id, true, outbox).await
     }
 
     /// Protects a table or view from being dropped, or lifts the protection. An entry that does not exist is no error.
@@ -524,7 +524,7 @@ impl Tables<'_> {
     ///
     /// Returns [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and [`Fenced`](StateError::Fenced),
     /// [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was written.
-    pub async fn protect(self, id: TableId, protected: bool, along: &Outbox) -> Result<()> {
-        self.set_flag("UPDATE tabular SET protected = $2 WHERE id = $1", id, protected, along).await
+    pub async fn protect(self, id: TableId, protected: bool, outbox: &Outbox) -> Result<()> {
+        self.set_flag("UPDATE tabular SET protected = $2 WHERE id = $1", id, protected, outbox).await
     }
 }
