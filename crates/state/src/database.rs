@@ -51,7 +51,7 @@ impl Database {
     ///
     /// # Errors
     ///
-    /// Returns [`Url`](StateError::Url) if the scheme of the URL is not `postgres` or `postgresql`.
+    /// Returns [`Url`](StateError::Url) if the URL does not begin with `postgres://` or `postgresql://`.
     pub fn from_url(url: Option<&str>, file: &Path) -> Result<Self> {
         match url {
             None => Ok(Self::Sqlite(file.to_owned())),
@@ -109,8 +109,8 @@ impl Database {
     ///
     /// # Errors
     ///
-    /// Returns [`Path`](StateError::Path) if the path of the file is not UTF-8, and [`Sql`](StateError::Sql) if the database can't
-    /// be opened or created.
+    /// Returns [`Path`](StateError::Path) if the path of the file is not UTF-8, and [`Full`](StateError::Full) or
+    /// [`Sql`](StateError::Sql) if the database can't be opened or created.
     pub(crate) async fn pool(&self, purpose: PoolUse) -> Result<AnyPool> {
         install_default_drivers();
         let (session, sqlite) = (self.session(purpose), !self.is_postgres());
@@ -151,9 +151,9 @@ impl Database {
     ///
     /// # Errors
     ///
-    /// Returns [`Migrate`](StateError::Migrate) if a migration fails or an earlier one was changed,
-    /// [`LaterSchema`](StateError::LaterSchema) if this release can't run on the database, and [`Sql`](StateError::Sql) if the
-    /// database does not answer.
+    /// Returns [`Migrate`](StateError::Migrate) if a migration fails for any reason, or one that was applied differs from that of
+    /// this release. Returns [`LaterSchema`](StateError::LaterSchema) if this release can't run on the database, and
+    /// [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the transaction can't be begun or committed.
     pub(crate) async fn migrate(&self, pool: &AnyPool) -> Result<()> {
         let mut tx = self.begin(pool).await?;
         if self.is_postgres() {

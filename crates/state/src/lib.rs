@@ -82,9 +82,11 @@ impl State {
     ///
     /// # Errors
     ///
-    /// Returns [`Migrate`](StateError::Migrate) if the schema can't be migrated, [`LaterSchema`](StateError::LaterSchema) if a
-    /// later release removed what this one needs, [`Path`](StateError::Path) if the path is not UTF-8, and [`Sql`](StateError::Sql)
-    /// if the database can't be opened.
+    /// - Returns [`Path`](StateError::Path) if the path of the SQLite file is not UTF-8.
+    /// - Returns [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the database can't be opened, created or written.
+    /// - Returns [`Migrate`](StateError::Migrate) if a migration fails, or one that was applied differs from that of this release.
+    /// - Returns [`LaterSchema`](StateError::LaterSchema) if a later release removed what this one needs, or a migration was
+    ///   applied that belongs to no release.
     pub async fn open(database: Database) -> Result<Self> {
         let writer = database.pool(PoolUse::Changes).await?;
         database.migrate(&writer).await?;
@@ -174,7 +176,11 @@ impl State {
         Ok(tx)
     }
 
-    /// Begins a transaction that records intents. It is not fenced, and a power cut may lose it.
+    /// Begins a transaction that records intents. A server that counts as dead can still commit it, and a power cut may lose it.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](StateError::Sql) if the database does not answer.
     async fn begin_intent(&self) -> Result<Transaction<'static, Any>> {
         self.database.begin(&self.intents).await
     }
@@ -200,7 +206,7 @@ fn flag(row: &AnyRow, column: usize) -> Result<bool> {
 ///
 /// # Errors
 ///
-/// Returns [`Corrupt`](StateError::Corrupt) if the text is not one.
+/// Returns [`Corrupt`](StateError::Corrupt) if the text is not an identifier of this type.
 fn parse_id<T: std::str::FromStr>(text: &str) -> Result<T> {
     text.parse().map_err(|_| StateError::Corrupt(format!("not an identifier: {text:?}")))
 }

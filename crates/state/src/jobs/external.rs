@@ -58,7 +58,8 @@ impl Jobs<'_> {
     ///
     /// # Errors
     ///
-    /// Returns [`Fenced`](crate::StateError::Fenced) if the other servers count this one as dead, and
+    /// Returns [`Corrupt`](crate::StateError::Corrupt) if the outcome or `measured` is not JSON, or the record of the job can't be
+    /// read. Returns [`Fenced`](crate::StateError::Fenced) if the other servers count this one as dead, and
     /// [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
     pub async fn end_external(self, id: JobId, worker: &str, end: &JobEnd, measured: &str) -> Result<bool> {
         self.end_for(id, worker, end, measured).await

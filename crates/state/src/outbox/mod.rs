@@ -105,8 +105,8 @@ impl Outbox {
     ///
     /// # Errors
     ///
-    /// Returns [`DuplicateKey`](StateError::DuplicateKey) if another request with the same key was carried out meanwhile, and
-    /// [`Sql`](StateError::Sql) if the database fails.
+    /// Returns [`DuplicateKey`](StateError::DuplicateKey) if another request with the same key was carried out meanwhile, or the
+    /// outbox has the key twice. Returns [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the database fails.
     pub(crate) async fn insert(&self, tx: &mut Transaction<'_, Any>) -> Result<()> {
         let now = now_ms();
         for events in self.events.chunks(ROWS) {

@@ -203,7 +203,8 @@ pub(crate) async fn insert_quarantine(tx: &mut Transaction<'_, Any>, quarantines
 ///
 /// # Errors
 ///
-/// Returns [`BeingDeleted`](StateError::BeingDeleted) if the deletion of one of the files has begun or is done.
+/// Returns [`BeingDeleted`](StateError::BeingDeleted) if the deletion of one of the files has begun or is done, and
+/// [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the database fails.
 pub(crate) async fn release_restored(tx: &mut Transaction<'_, Any>, paths: &[String]) -> Result<()> {
     for paths in paths.chunks(ROWS) {
         let update = format!(
