@@ -206,9 +206,10 @@ impl DataHub {
     ///
     /// # Errors
     ///
-    /// Returns [`State`](ReportError::State) or [`Fleet`](ReportError::Fleet) if the updates can't be made,
-    /// [`Http`](ReportError::Http) if DataHub does not answer, and the last [`Refused`](ReportError::Refused) if it took everything
-    /// but some entities.
+    /// - Returns [`State`](ReportError::State) if the fingerprints can't be read or recorded, and [`Fleet`](ReportError::Fleet) if
+    ///   the health of the tables can't be read.
+    /// - Returns [`Http`](ReportError::Http) if a request can't be made or gets no answer; the rest is not sent then.
+    /// - Returns the last [`Refused`](ReportError::Refused) if DataHub refused some entities, after the rest was sent.
     async fn deliver_changes(&self, state: &State, catalogs: &[Catalog]) -> Result<usize> {
         let told = state.outbox().delivered_fingerprints(RECEIVER_NAME).await?;
         let mut news: HashMap<&'static str, Vec<EntityUpdate>> = HashMap::new();
@@ -244,7 +245,7 @@ impl DataHub {
     ///
     /// # Errors
     ///
-    /// Returns [`Http`](ReportError::Http) if DataHub does not answer.
+    /// Returns [`Http`](ReportError::Http) if a request can't be made or gets no answer.
     async fn send_each<'a>(
         &self,
         entity: &str,
@@ -282,8 +283,8 @@ impl DataHub {
     ///
     /// # Errors
     ///
-    /// Returns [`Http`](ReportError::Http) if DataHub does not answer, and [`Refused`](ReportError::Refused) if it answers with a
-    /// status that is no success.
+    /// Returns [`Http`](ReportError::Http) if the request can't be made or gets no answer within a minute, and
+    /// [`Refused`](ReportError::Refused) if DataHub answers with a status other than 2xx.
     async fn send(&self, entity: &str, proposals: &[EntityUpdate]) -> Result<()> {
         let url = format!("{}/openapi/v3/entity/{entity}?async=false", self.options.url.trim_end_matches('/'));
         let body: Vec<&Value> = proposals.iter().map(|p| &p.body).collect();
