@@ -50,7 +50,7 @@ fn heartbeat_grace(dead_after: Duration) -> Duration {
     dead_after / HEARTBEATS_PER_TIMEOUT * 2
 }
 
-/// The room of the server processes on the database.
+/// The handle for the server processes on the database.
 #[derive(Debug, Clone, Copy)]
 pub struct Servers<'a> {
     pub(crate) state: &'a State,

@@ -54,7 +54,7 @@ async fn insert(tx: &mut Transaction<'_, Any>, warehouse: Warehouse, namespace: 
     Ok(done.rows_affected() > 0)
 }
 
-/// The room of the namespaces and SQL functions.
+/// The handle for the namespaces and SQL functions.
 #[derive(Debug, Clone, Copy)]
 pub struct Namespaces<'a> {
     pub(crate) state: &'a State,

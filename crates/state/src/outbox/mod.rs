@@ -156,7 +156,7 @@ impl Outbox {
     }
 }
 
-/// The room of the outbox: events, receipts, cursors of sinks, and delivered states.
+/// The handle for the outbox: events, receipts, cursors of sinks, and delivered states.
 #[derive(Debug, Clone, Copy)]
 pub struct OutboxLog<'a> {
     pub(crate) state: &'a State,

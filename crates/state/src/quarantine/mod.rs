@@ -251,7 +251,7 @@ fn quarantine_row(row: &AnyRow) -> Result<QuarantinedFile> {
     Ok(QuarantinedFile { record, state: QuarantineState::parse(row.try_get(9)?), note: row.try_get(10)? })
 }
 
-/// The room of the quarantined files, and of the orphan candidates that may come into it.
+/// The handle for the quarantined files, and for the orphan candidates that may come into it.
 #[derive(Debug, Clone, Copy)]
 pub struct Quarantine<'a> {
     pub(crate) state: &'a State,

@@ -256,7 +256,7 @@ async fn swap(tx: &mut Transaction<'_, Any>, swap: &PointerSwap) -> Result<bool>
     Ok(true)
 }
 
-/// The room of the catalog entries: tables, views, dropped tables, and their places.
+/// The handle for the catalog entries: tables, views, dropped tables, and their places.
 #[derive(Debug, Clone, Copy)]
 pub struct Tables<'a> {
     pub(crate) state: &'a State,
