@@ -76,7 +76,7 @@ fn merge_policy(layers: &Layers, namespaces: &Namespaces, name: &NamespaceName, 
 /// # Errors
 ///
 /// Returns [`State`](CatalogError::State) if the database fails, [`MetadataGone`](CatalogError::MetadataGone) if the metadata
-/// file is not in storage, [`MetadataInvalid`](CatalogError::MetadataInvalid) if it can't be parsed, and
+/// file is not in storage, [`MetadataInvalid`](CatalogError::MetadataInvalid) if it can't be decompressed or parsed, and
 /// [`Storage`](CatalogError::Storage) if it can't be read.
 pub async fn policy_of(catalog: &Catalog, layers: &Layers, row: &TabularRow) -> Result<Policy, CatalogError> {
     let namespaces = namespaces(catalog).await?;
@@ -151,7 +151,8 @@ pub struct Recommendation {
 ///
 /// # Errors
 ///
-/// Returns [`State`](CatalogError::State) if the database fails. A table that can't be examined is left out.
+/// Returns [`State`](CatalogError::State) if the database fails, and [`Encode`](CatalogError::Encode) if the facts of a table can't
+/// be stored, which is a bug. A table that can't be examined is left out.
 pub async fn recommendations(catalog: &Catalog, layers: &Layers) -> Result<Vec<Recommendation>, CatalogError> {
     let now = now_ms();
     let mut found = Vec::new();

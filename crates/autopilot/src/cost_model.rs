@@ -1,8 +1,8 @@
 //! The cost model: the gain and the cost of each job that a table could use, computed from the table's facts.
 //!
-//! Both are in seconds of one machine, so they can be compared. The gain is what one full scan would save, times the scans a day
-//! that engines report. The constants describe an object store and are the same for all tables. So the order of the jobs is right
-//! even if the seconds are not.
+//! Both are in seconds of one machine, so they can be compared: the cost once, the gain for each day. The gain is the time that one
+//! scan would save, times the scans a day that engines report. The constants describe an object store and are the same for all
+//! tables. So the order of the jobs is right even if the seconds are not.
 //!
 //! Start reading at [`candidates`], then [`compaction`].
 
@@ -17,25 +17,28 @@ use serde_json::{Value, json};
 
 use crate::Policy;
 
-/// The time to open a data or delete file: a request for its footer and one for its first bytes.
+/// The time to open a data or delete file, in seconds: a request for its footer and one for its first bytes.
 const OPEN_SECONDS: f64 = 0.02;
-/// The time to open a manifest when a scan is planned.
+/// The time to open a manifest when a scan is planned, in seconds.
 const MANIFEST_SECONDS: f64 = 0.01;
-/// The time to apply one position delete in a scan.
+/// The time to apply one position delete in a scan, in seconds.
 const POSITION_SECONDS: f64 = 1e-7;
-/// The time to apply one equality delete in a scan.
+/// The time to apply one equality delete in a scan, in seconds.
 const EQUALITY_SECONDS: f64 = 2e-6;
-/// The speed at which rows are decoded and encoded again.
+/// The speed at which a compaction decodes rows and encodes them again, in bytes a second.
 const REWRITE_BYTES_A_SECOND: f64 = 40e6;
-/// The speed at which the columns of equality deletes are read.
+/// The speed at which files are only read, in bytes a second: deleted rows by scans, data files by conversions, metadata files by
+/// clients.
 const READ_BYTES_A_SECOND: f64 = 200e6;
-/// The time of a job that has nothing to do.
+/// The time of a job that has nothing to do, in seconds.
 const JOB_SECONDS: f64 = 0.1;
-/// The share of deleted rows from which on a file is rewritten. Spark's `rewrite_data_files` has the same.
+/// The share of a table's rows deleted by position from which on a compaction is proposed for their sake.
+///
+/// Compactions rewrite a single file from the same share on, as Spark's `rewrite_data_files` does.
 const DELETE_RATIO: f64 = 0.3;
-/// The number of manifests beyond the ideal from which on manifests are rewritten.
+/// The number of manifests beyond those that their total size needs from which on manifests are rewritten.
 const EXCESS_MANIFESTS: u64 = 20;
-/// The time that snapshots stay beyond their maximum age, unless a schedule expires them.
+/// The time in milliseconds that snapshots stay beyond their maximum age, unless a schedule expires them.
 const EXPIRY_SLACK_MS: Millis = 3600 * 1000;
 /// The default of the table property `history.expire.min-snapshots-to-keep` in the specification.
 const DEFAULT_MIN_SNAPSHOTS: usize = 1;
@@ -51,14 +54,14 @@ pub struct CandidateJob {
     pub gain_seconds_a_day: f64,
     /// The seconds that the job takes.
     pub cost_seconds: f64,
-    /// Marks a job that runs even if it does not pay, because what it removes has to go.
+    /// True if the job runs even if it does not pay: the retention of snapshots demands it, or a schedule.
     pub due: bool,
     /// The expected shape of the table after the job: some keys of the job's `measured.shapes.after`.
     pub predicted: Value,
 }
 
 impl CandidateJob {
-    /// Checks whether the job wins back its cost within a time, or is due anyway.
+    /// Checks that the job wins back its cost within a time, or is due anyway.
     pub fn pays(&self, within: Duration) -> bool {
         self.due || self.gain_seconds_a_day * within.as_secs_f64() / 86_400.0 > self.cost_seconds
     }
@@ -78,14 +81,14 @@ struct ScanUsage {
 }
 
 impl ScanUsage {
-    /// Averages the reports of the last [`USAGE_DAYS`] days.
+    /// Averages the use of a table over the last [`USAGE_DAYS`] days.
     fn of(facts: &TableFacts, used: &TableUsage) -> Self {
         let a_day = (used.scans as f64 / USAGE_DAYS as f64).max(1.0);
         let read = used.scanned_files as f64 / (used.scans.max(1) as f64 * facts.data_files.max(1) as f64);
         Self { a_day, share: if used.scans > 0 { read.clamp(0.01, 1.0) } else { 1.0 } }
     }
 
-    /// Converts the seconds that a full scan would save to the seconds that all scans of a day would save.
+    /// Converts the seconds that one full scan would save to the seconds that all scans of a day would save together.
     fn gain(&self, seconds_a_full_scan: f64) -> f64 {
         seconds_a_full_scan * self.share * self.a_day
     }
@@ -102,7 +105,7 @@ pub(crate) fn candidates(facts: &TableFacts, policy: &Policy, used: &TableUsage,
     found
 }
 
-/// Returns the reason why no snapshot of a table may be expired: a retention property that can't be parsed.
+/// Returns the reason why no snapshot of a table may be expired: a retention property of the table that can't be parsed.
 pub(crate) fn expiry_blocked_by(facts: &TableFacts) -> Option<String> {
     check_retention(&facts.policy_properties).err().map(|error| error.to_string())
 }
@@ -118,7 +121,7 @@ pub(crate) fn compact_request(policy: &Policy) -> JobRequest {
     }))
 }
 
-/// Returns the request of an expiry. An option stays unset if a property of the table decides, which the job reads itself.
+/// Returns the request of an expiry. An option stays unset if a property of the table decides: the job reads the property itself.
 pub(crate) fn expire_request(facts: &TableFacts, policy: &Policy, now: Millis) -> JobRequest {
     let (age_ms, keep) = retention(facts, policy);
     let older_than_ms = policy.expire_max_age.and(Some(now.saturating_sub(age_ms)));
@@ -134,9 +137,9 @@ fn sets_snapshot_age(facts: &TableFacts) -> bool {
     facts.policy_properties.contains_key(MAX_SNAPSHOT_AGE.key)
 }
 
-/// Returns the age in milliseconds over which snapshots expire, and the number that is kept.
+/// Returns the age in milliseconds over which snapshots expire, and the number of snapshots that is kept on each branch.
 ///
-/// The properties of the table come before the policy.
+/// The `history.expire.` properties of the table come before the policy.
 fn retention(facts: &TableFacts, policy: &Policy) -> (Millis, usize) {
     let wanted = policy.expire_max_age.and_then(|age| Millis::try_from(age.as_millis()).ok());
     let age = wanted.filter(|_| !sets_snapshot_age(facts)).unwrap_or(facts.max_snapshot_age_ms);
@@ -156,7 +159,7 @@ fn compaction(facts: &TableFacts, policy: &Policy, scans: &ScanUsage) -> Option<
     let (mut gain, mut bytes) = (fewer as f64 * OPEN_SECONDS, facts.compactable_bytes as f64);
     let mut why = format!("{} small files would become {}", facts.compactable_files, facts.compacted_files);
     if riddled {
-        // A scan reads deleted rows only to drop them.
+        // A scan also reads deleted rows, only to drop them.
         gain += by_position as f64 * POSITION_SECONDS + facts.data_bytes as f64 * deleted / READ_BYTES_A_SECOND;
         bytes = bytes.max(facts.data_bytes as f64 * facts.files_with_deletes as f64 / facts.data_files.max(1) as f64);
         why = format!("{why}; {:.0} % of the rows are deleted by position", deleted * 100.0);
@@ -173,11 +176,11 @@ fn compaction(facts: &TableFacts, policy: &Policy, scans: &ScanUsage) -> Option<
 
 /// Returns a conversion of deletes if there are equality deletes, or many position delete files.
 ///
-/// A conversion makes deletion vectors in version 3, and one position delete file for each data file in version 2. These cost
-/// readers less.
+/// A conversion replaces them by deletion vectors in format version 3, and by one position delete file for each data file in
+/// version 2. Readers apply those faster.
 fn conversion(facts: &TableFacts, scans: &ScanUsage) -> Option<CandidateJob> {
     let files = facts.equality_deletes.files + facts.position_deletes.files;
-    // In version 3 one file holds the vectors of a commit; in version 2 there is one file for each data file.
+    // In version 3, one Puffin file holds all vectors of a commit. In version 2, each data file has a delete file of its own.
     let after = if facts.format_version >= 3 { 1 } else { facts.files_with_deletes };
     let fewer = files.saturating_sub(after.max(1));
     if facts.equality_deletes.files == 0 && fewer < 5 {
@@ -208,7 +211,7 @@ fn manifests(facts: &TableFacts, scans: &ScanUsage) -> Option<CandidateJob> {
     if fewer < EXCESS_MANIFESTS {
         return None;
     }
-    // Planning opens the manifests of every scan, even of one that reads few files. So the share of files does not count.
+    // The planning of a scan opens all manifests, however few files the scan reads. So the share of files does not count.
     Some(CandidateJob {
         request: JobRequest::Manifests(Box::default()),
         why: format!("{} manifests, where {ideal} would be enough", facts.manifests),
@@ -219,7 +222,7 @@ fn manifests(facts: &TableFacts, scans: &ScanUsage) -> Option<CandidateJob> {
     })
 }
 
-/// Returns an expiry if the oldest snapshot is more than an hour over its age, and there are more snapshots than are kept.
+/// Returns an expiry if the oldest snapshot is more than an hour over the maximum age, and there are more snapshots than are kept.
 fn expiry(facts: &TableFacts, policy: &Policy, used: &TableUsage, now: Millis) -> Option<CandidateJob> {
     if expiry_blocked_by(facts).is_some() {
         return None;

@@ -1,9 +1,12 @@
 //! Delivers table health to DataHub.
 //!
-//! Each dataset gets a profile and an operation. Each rule gets an assertion, with an event when its verdict changes. An incident
-//! is active while a finding is critical. Names are those of DataHub's own Iceberg source, so that health lands on the dataset that
-//! this source made; its `datasetProperties` are not touched. What DataHub took is remembered by fingerprint and sent again only
-//! when it changes. What it did not take is tried again, with longer pauses. Start reading with [`DataHub::run`] and [`proposals`].
+//! Each table is a dataset, which gets a profile and an operation. Each code of a finding is an assertion about the dataset, with a
+//! run event when the severity of the finding changes. Each dataset has one incident, which is active while a finding is critical.
+//!
+//! URNs of datasets are those of DataHub's own Iceberg source, so that health lands on the dataset that this source made. Esker
+//! does not write the `datasetProperties` of that dataset. The state database remembers the fingerprint of each update that DataHub
+//! took, and an update is sent again only when its fingerprint changes. After a failure the next delivery tries again, with longer
+//! pauses. Start reading with [`DataHub::run`] and [`proposals`].
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -19,7 +22,7 @@ use tokio::sync::watch;
 
 use crate::{ReportError, Result};
 
-/// The name under which the state database remembers what DataHub took.
+/// The name under which the state database remembers the updates that DataHub took.
 const RECEIVER_NAME: &str = "datahub";
 /// The number of entities in one request.
 const BATCH: usize = 50;
@@ -61,7 +64,7 @@ struct EntityUpdate {
     body: Value,
     /// The key under which the fingerprint is remembered: the URN of the entity.
     subject: String,
-    /// A text that is equal for two updates if and only if the second need not be sent.
+    /// The part of the update that decides about sending: an update with the fingerprint that DataHub took last is not sent.
     fingerprint: String,
 }
 
@@ -85,7 +88,7 @@ fn dataset_urn(name: &str, instance: Option<&str>, env: &str) -> String {
     format!("urn:li:dataset:(urn:li:dataPlatform:iceberg,{},{env})", encoded(&format!("{instance}{name}")))
 }
 
-/// Returns the URN of an assertion or incident. It is always the same for the same dataset and `what`.
+/// Returns the URN of an assertion or incident, derived from its dataset and from `what`, a name that is unique in the dataset.
 fn derived_urn(kind: &str, dataset: &str, what: &str) -> String {
     let digest = Sha256::digest(format!("{dataset}/{what}"));
     let hex: String = digest.iter().take(16).map(|b| format!("{b:02x}")).collect();
@@ -179,7 +182,7 @@ impl DataHub {
         Ok(Self { options, client })
     }
 
-    /// Delivers what has changed, again and again, until `stopped` holds `true`. `state` remembers what DataHub took.
+    /// Delivers changed updates, again and again, until `stopped` holds `true`. `state` remembers the updates that DataHub took.
     ///
     /// The pause doubles with each failure, up to ten minutes, and is [`DataHubOptions::interval`] again after a success.
     pub async fn run(self, state: State, catalogs: Vec<Catalog>, mut stopped: watch::Receiver<bool>) {
@@ -202,13 +205,14 @@ impl DataHub {
 
     /// Delivers every update whose fingerprint is not the one that DataHub last took. Returns their number.
     ///
-    /// Updates that DataHub took are recorded also if a later one fails.
+    /// Batches that DataHub took are recorded also if a later batch fails.
     ///
     /// # Errors
     ///
-    /// Returns [`State`](ReportError::State) or [`Fleet`](ReportError::Fleet) if the updates can't be made,
-    /// [`Http`](ReportError::Http) if DataHub does not answer, and the last [`Refused`](ReportError::Refused) if it took everything
-    /// but some entities.
+    /// - Returns [`State`](ReportError::State) if the fingerprints can't be read or recorded, and [`Fleet`](ReportError::Fleet) if
+    ///   the health of the tables can't be read.
+    /// - Returns [`Http`](ReportError::Http) if a request can't be made or gets no answer; the rest is not sent then.
+    /// - Returns the last [`Refused`](ReportError::Refused) if DataHub refused some entities, after the rest was sent.
     async fn deliver_changes(&self, state: &State, catalogs: &[Catalog]) -> Result<usize> {
         let told = state.outbox().delivered_fingerprints(RECEIVER_NAME).await?;
         let mut news: HashMap<&'static str, Vec<EntityUpdate>> = HashMap::new();
@@ -244,7 +248,7 @@ impl DataHub {
     ///
     /// # Errors
     ///
-    /// Returns [`Http`](ReportError::Http) if DataHub does not answer.
+    /// Returns [`Http`](ReportError::Http) if a request can't be made or gets no answer.
     async fn send_each<'a>(
         &self,
         entity: &str,
@@ -282,8 +286,8 @@ impl DataHub {
     ///
     /// # Errors
     ///
-    /// Returns [`Http`](ReportError::Http) if DataHub does not answer, and [`Refused`](ReportError::Refused) if it answers with a
-    /// status that is no success.
+    /// Returns [`Http`](ReportError::Http) if the request can't be made or gets no answer within a minute, and
+    /// [`Refused`](ReportError::Refused) if DataHub answers with a status other than 2xx.
     async fn send(&self, entity: &str, proposals: &[EntityUpdate]) -> Result<()> {
         let url = format!("{}/openapi/v3/entity/{entity}?async=false", self.options.url.trim_end_matches('/'));
         let body: Vec<&Value> = proposals.iter().map(|p| &p.body).collect();

@@ -5,10 +5,10 @@ use esker_state::StateError;
 /// A failed delivery of events or health.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
-    /// The state database failed.
+    /// The state database failed: events or fingerprints could not be read, or what was delivered could not be recorded.
     #[error(transparent)]
     State(#[from] StateError),
-    /// The receiver could not be reached, or gave no answer in time.
+    /// A request to the receiver could not be made, or got no answer in time.
     #[error("{url}: {source}")]
     Http {
         /// The URL of the receiver.
@@ -16,7 +16,7 @@ pub enum ReportError {
         /// The error of the HTTP client.
         source: reqwest::Error,
     },
-    /// A webhook answered an event with a status that is no success.
+    /// A webhook answered an event with a status other than 2xx.
     #[error("{url} answered {status} to event {event}")]
     EventRefused {
         /// The URL of the receiver.
@@ -26,10 +26,10 @@ pub enum ReportError {
         /// The number of the event in the outbox.
         event: i64,
     },
-    /// DataHub answered with a status that is no success.
+    /// DataHub answered the update of some entities with a status other than 2xx.
     #[error("{url} answered {status}: {answer:.500}")]
     Refused {
-        /// The URL of the receiver.
+        /// The URL of the request.
         url: String,
         /// The HTTP status of the answer.
         status: u16,
@@ -39,7 +39,7 @@ pub enum ReportError {
     /// The health of the tables could not be read from the catalog.
     #[error("the health of the tables could not be read: {0}")]
     Fleet(String),
-    /// Kafka did not take the events.
+    /// The Kafka brokers refused the connection, the topic or the events.
     #[error("kafka topic {topic}: {source}")]
     Kafka {
         /// The name of the topic.
@@ -47,7 +47,7 @@ pub enum ReportError {
         /// The error of the Kafka client.
         source: Box<rskafka::client::error::Error>,
     },
-    /// The brokers gave no answer in time.
+    /// The Kafka brokers could not be reached, or did not take the events in time.
     #[error("kafka topic {topic}: no answer within {seconds} s")]
     KafkaTimeout {
         /// The name of the topic.

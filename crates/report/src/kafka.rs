@@ -48,7 +48,8 @@ impl KafkaSink {
     ///
     /// # Errors
     ///
-    /// Returns [`Kafka`](ReportError::Kafka) if the brokers can't be reached or refuse the events.
+    /// Returns [`Kafka`](ReportError::Kafka) if a broker refuses the connection, the topic or the events for good. Brokers that
+    /// can't be reached are tried again without end: the caller sets the limit.
     async fn produce(&self, events: &[Event]) -> Result<()> {
         let topic = self.options.topic.clone();
         let failed = |source| ReportError::Kafka { topic: topic.clone(), source: Box::new(source) };

@@ -1,6 +1,7 @@
 //! Encodes events about jobs as run events of OpenLineage 2.0.2.
 //!
-//! A job is a run on one output dataset, its table. Events that are not about jobs have no run event.
+//! Each job of Esker is one run. Its only dataset is an output: the table of the job. Events that are not about jobs have no run
+//! event.
 
 use chrono::{DateTime, SecondsFormat};
 use esker_state::Event;
@@ -10,7 +11,9 @@ use serde_json::{Value, json};
 /// The URI of the producer, which every event and facet names.
 const PRODUCER: &str = concat!("urn:esker:", env!("CARGO_PKG_VERSION"));
 
-/// Adds the producer and the URL of its schema to a facet.
+/// Returns a facet with the given fields, the producer and the URL of the facet's schema.
+///
+/// `schema` is the version and the name of the schema: `1-0-1/ErrorMessageRunFacet`.
 fn facet(schema: &str, mut fields: Value) -> Value {
     let schema = format!("https://openlineage.io/spec/facets/{schema}.json");
     fields["_producer"] = PRODUCER.into();
@@ -20,8 +23,9 @@ fn facet(schema: &str, mut fields: Value) -> Value {
 
 /// Encodes an event about a job as a run event. Returns `None` for other events.
 ///
-/// The id of the run is the id of the job, however often the job is attempted. The dataset is named by the location of the table
-/// (`s3://bucket` and the key); its name in the catalog is a symlink.
+/// `namespace` is the namespace of the names of jobs. The id of the run is the id of the job, however often the job is attempted.
+/// The dataset is named by the location of the table (`s3://bucket` and the key). The name of the table in the catalog is one of
+/// the dataset's symlinks, as OpenLineage calls other names of a dataset.
 ///
 /// Spec: OpenLineage 2.0.2, "RunEvent", and "Naming".
 pub(crate) fn run_event(event: &Event, namespace: &str) -> Option<Value> {
@@ -69,7 +73,7 @@ pub(crate) fn run_event(event: &Event, namespace: &str) -> Option<Value> {
     Some(body)
 }
 
-/// Returns the namespace and the name of the dataset at a location.
+/// Returns the namespace and the name of the dataset at a location: `s3://bucket` and `n/t` for `s3://bucket/n/t`.
 ///
 /// Spec: OpenLineage, "Naming".
 fn dataset_name(location: &str) -> (String, String) {

@@ -1,4 +1,4 @@
-//! [`Sink`] and the loop that delivers the events of the outbox to one.
+//! [`Sink`], a receiver of events, and [`deliver`], the loop that delivers the events of the outbox to a sink.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::Result;
 /// The number of events that are sent at a time.
 const BATCH: u32 = 100;
 
-/// The pause between two looks into the outbox while it has no new event.
+/// The pause between two reads of the outbox while it has no new event.
 const IDLE: Duration = Duration::from_millis(500);
 
 /// The longest pause after a failure.
@@ -20,19 +20,25 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// A receiver of events.
 pub trait Sink: Send + Sync {
-    /// Returns the name of the sink, under which its cursor is stored.
+    /// Returns the name of the sink, under which the state database stores its cursor: the number of the last event that the
+    /// receiver has.
     fn name(&self) -> &str;
 
     /// Sends events, in order.
     ///
-    /// Returns the number of events that the receiver certainly took, counted from the first, with the error that stopped the
-    /// sending.
+    /// Returns the number of events that the receiver certainly took, counted from the first, and the error that stopped the
+    /// sending, if one did.
+    ///
+    /// # Errors
+    ///
+    /// A webhook returns [`Http`](crate::ReportError::Http) or [`EventRefused`](crate::ReportError::EventRefused). A Kafka topic
+    /// returns [`Kafka`](crate::ReportError::Kafka) or [`KafkaTimeout`](crate::ReportError::KafkaTimeout).
     fn send<'a>(&'a self, events: &'a [Event]) -> BoxFuture<'a, (usize, Result<()>)>;
 }
 
 /// Delivers new events to a sink, again and again, until `stopped` holds `true`.
 ///
-/// The pause doubles with each failure, up to one minute.
+/// After a failure it pauses for one second. The pause doubles with each further failure, up to one minute.
 pub async fn deliver(state: State, sink: Arc<dyn Sink>, mut stopped: watch::Receiver<bool>) {
     let mut pause = IDLE;
     loop {
@@ -61,8 +67,8 @@ pub async fn deliver(state: State, sink: Arc<dyn Sink>, mut stopped: watch::Rece
 ///
 /// # Errors
 ///
-/// Returns [`State`](crate::ReportError::State) if the outbox can't be read or the cursor can't be moved, else the error of the
-/// sink.
+/// Returns [`State`](crate::ReportError::State) if the outbox can't be read or the cursor can't be moved, else what
+/// [`Sink::send`] returns.
 async fn deliver_batch(state: &State, sink: &dyn Sink) -> Result<usize> {
     let cursor = state.outbox().sink_cursor(sink.name()).await?;
     let events = state.outbox().events_after(cursor, None, BATCH).await?;

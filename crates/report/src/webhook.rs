@@ -61,8 +61,8 @@ impl WebhookSink {
     ///
     /// # Errors
     ///
-    /// Returns [`Http`](ReportError::Http) if the receiver does not answer, and [`EventRefused`](ReportError::EventRefused) if it
-    /// answers with a status that is no success.
+    /// Returns [`Http`](ReportError::Http) if the request can't be made or gets no answer within 30 seconds, and
+    /// [`EventRefused`](ReportError::EventRefused) if the receiver answers with a status other than 2xx.
     async fn post(&self, event: &Event) -> Result<()> {
         let url = &self.options.url;
         let told = catch_panic_sync(|| match &self.options.format {

@@ -59,11 +59,12 @@ impl Database {
     /// # Errors
     ///
     /// - Returns [`NotSqlite`](StateError::NotSqlite) for PostgreSQL, and [`Path`](StateError::Path) if a path is not UTF-8.
-    /// - Returns [`File`](StateError::File) if the database does not exist, `to` exists, or the copy can't be renamed or synced.
+    /// - Returns [`File`](StateError::File) if the database does not exist, `to` exists, the `.partial` file of an earlier attempt
+    ///   can't be removed, or the copy can't be renamed or synced.
     /// - Returns [`Full`](StateError::Full) if the disk is full, and [`Sql`](StateError::Sql) if the database can't be read or the
     ///   copy can't be written.
-    /// - Returns [`UnusableBackup`](StateError::UnusableBackup) if the copy is damaged, or is no state database of this version or
-    ///   an earlier one.
+    /// - Returns [`UnusableBackup`](StateError::UnusableBackup) with the path of the database if the copy is damaged, can't be
+    ///   read or marked, or is no state database that this release can run on.
     pub async fn back_up(&self, to: &Path) -> Result<()> {
         self.file()?;
         if to.exists() {
@@ -89,9 +90,10 @@ impl Database {
     ///
     /// # Errors
     ///
-    /// Returns [`NotSqlite`](StateError::NotSqlite) for PostgreSQL, and [`File`](StateError::File) if a file can't be read, copied
-    /// or renamed. Returns [`UnusableBackup`](StateError::UnusableBackup) if the file is not a sound database of this version or
-    /// an earlier one.
+    /// - Returns [`NotSqlite`](StateError::NotSqlite) for PostgreSQL.
+    /// - Returns [`File`](StateError::File) if a file can't be read, copied, removed, renamed or synced.
+    /// - Returns [`UnusableBackup`](StateError::UnusableBackup) if `from` is damaged or no state database that this release can run
+    ///   on, and also if its copy can't be opened or marked: the path is not UTF-8, or the disk is full.
     pub async fn restore(&self, from: &Path) -> Result<Option<PathBuf>> {
         let Self::Sqlite(path) = self else { return Err(StateError::NotSqlite) };
         let mut begin = [0; 16];
@@ -132,10 +134,14 @@ fn remove_with_sidecars(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Checks that a file is a sound database of this version or an earlier one, and marks it as a backup if it is not marked.
+/// Checks that a file is a sound database that this release can run on, and marks it as a backup if it is not marked.
 ///
-/// Errors name `copied_from`, the file that it is a copy of. `when` is the time of the backup, in milliseconds since the Unix
-/// epoch.
+/// `copied_from` is the file that `path` is a copy of. `when` is the time of the backup, in milliseconds since the Unix epoch.
+///
+/// # Errors
+///
+/// Returns [`UnusableBackup`](StateError::UnusableBackup) with `copied_from` if the check finds a fault, or the file can't be read
+/// or written. Returns [`File`](StateError::File) with `path` if the file can't be synced.
 async fn check_and_mark(path: &Path, copied_from: &Path, when: Millis) -> Result<()> {
     let unfit = |why: String| StateError::UnusableBackup { path: copied_from.to_owned(), why };
     let damaged = |e: sqlx::Error| match e {

@@ -33,15 +33,15 @@ const MIGRATION_LOCK: &str = "SELECT CAST(pg_advisory_xact_lock(5062178905332) A
 const POSTGRES_SESSION: &str = "SET idle_in_transaction_session_timeout = '15s'; SET lock_timeout = '30s'";
 /// The setting of sessions for intents: their commits don't wait for the disk. A file whose intent a power cut loses is found as an
 /// orphan.
-const POSTGRES_INTENTS: &str = "SET synchronous_commit = off";
+const POSTGRES_RELAXED: &str = "SET synchronous_commit = off";
 
 /// The use of the connections of a pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PoolUse {
     /// Changes that a client gets an answer to: on disk before they are confirmed.
     Changes,
-    /// Intents, which a killed process must leave behind but a power cut may lose.
-    Intents,
+    /// Writes that a killed process must leave behind but a power cut may lose.
+    RelaxedWrites,
     /// Reads, outside of transactions.
     Reads,
 }
@@ -51,7 +51,7 @@ impl Database {
     ///
     /// # Errors
     ///
-    /// Returns [`Url`](StateError::Url) if the scheme of the URL is not `postgres` or `postgresql`.
+    /// Returns [`Url`](StateError::Url) if the URL does not begin with `postgres://` or `postgresql://`.
     pub fn from_url(url: Option<&str>, file: &Path) -> Result<Self> {
         match url {
             None => Ok(Self::Sqlite(file.to_owned())),
@@ -91,7 +91,7 @@ impl Database {
     /// Returns the statements that set up a connection.
     fn session(&self, purpose: PoolUse) -> String {
         match self {
-            Self::Postgres(_) if purpose == PoolUse::Intents => format!("{POSTGRES_SESSION}; {POSTGRES_INTENTS}"),
+            Self::Postgres(_) if purpose == PoolUse::RelaxedWrites => format!("{POSTGRES_SESSION}; {POSTGRES_RELAXED}"),
             Self::Postgres(_) => POSTGRES_SESSION.to_owned(),
             Self::Sqlite(_) => {
                 let synchronous = if purpose == PoolUse::Changes { "FULL" } else { "NORMAL" };
@@ -109,8 +109,8 @@ impl Database {
     ///
     /// # Errors
     ///
-    /// Returns [`Path`](StateError::Path) if the path of the file is not UTF-8, and [`Sql`](StateError::Sql) if the database can't
-    /// be opened or created.
+    /// Returns [`Path`](StateError::Path) if the path of the file is not UTF-8, and [`Full`](StateError::Full) or
+    /// [`Sql`](StateError::Sql) if the database can't be opened or created.
     pub(crate) async fn pool(&self, purpose: PoolUse) -> Result<AnyPool> {
         install_default_drivers();
         let (session, sqlite) = (self.session(purpose), !self.is_postgres());
@@ -151,9 +151,9 @@ impl Database {
     ///
     /// # Errors
     ///
-    /// Returns [`Migrate`](StateError::Migrate) if a migration fails or an earlier one was changed,
-    /// [`LaterSchema`](StateError::LaterSchema) if this release can't run on the database, and [`Sql`](StateError::Sql) if the
-    /// database does not answer.
+    /// Returns [`Migrate`](StateError::Migrate) if a migration fails for any reason, or one that was applied differs from that of
+    /// this release. Returns [`LaterSchema`](StateError::LaterSchema) if this release can't run on the database, and
+    /// [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the transaction can't be begun or committed.
     pub(crate) async fn migrate(&self, pool: &AnyPool) -> Result<()> {
         let mut tx = self.begin(pool).await?;
         if self.is_postgres() {

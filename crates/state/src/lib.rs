@@ -1,12 +1,13 @@
 //! The state database, and the only SQL text of the workspace.
 //!
 //! It is SQLite in write-ahead-log mode for one server, or PostgreSQL for several; the statements are the same for both. One
-//! connection makes the changes that a client gets an answer to: durably, and one at a time. A second connection records relaxed_writer,
-//! which a killed process must leave behind but a power cut may lose: the file is then found as an orphan.
+//! connection makes the changes that a client gets an answer to: durably, and one at a time. A second connection makes the writes
+//! that a killed process must leave behind but a power cut may lose. Records of pending outputs,
+//! heartbeats, logs and progress of jobs, and measurements are written so. A file whose record is lost is found as an
+//! orphan.
 //!
-//! [`State`] opens and closes the database. Everything else is in its rooms, one for each subject: [`State::tables`],
-//! [`State::jobs`], … A room is a handle that borrows the state. Its functions take and return plain data, and each is one
-//! transaction.
+//! [`State`] opens and closes the database. Each subject has a handle that borrows the state: [`State::tables`], [`State::jobs`],
+//! … The functions of a handle take and return plain data, and each change is one transaction.
 //!
 //! Start reading with [`State`], then with the state machines in `jobs/mod.rs`, `quarantine/mod.rs` and `servers.rs`.
 
@@ -67,11 +68,11 @@ pub struct State {
     readers: AnyPool,
     /// The one connection for changes that a client gets an answer to.
     writer: AnyPool,
-    /// The one connection for relaxed_writer.
+    /// The one connection for writes that a power cut may lose.
     relaxed_writer: AnyPool,
-    /// The identifier of this process.
+    /// The identifier of this process among the servers on the database. It is new at each start.
     instance: Uuid,
-    /// This process has a row in the table of servers, so the others may count it as dead.
+    /// True once this process has a row in the table of servers. From then on the others may count it as dead.
     registered: Arc<AtomicBool>,
     /// The times of the heartbeats of this process.
     heartbeats: Arc<Heartbeats>,
@@ -82,64 +83,66 @@ impl State {
     ///
     /// # Errors
     ///
-    /// Returns [`Migrate`](StateError::Migrate) if the schema can't be migrated, [`LaterSchema`](StateError::LaterSchema) if a
-    /// later release removed what this one needs, [`Path`](StateError::Path) if the path is not UTF-8, and [`Sql`](StateError::Sql)
-    /// if the database can't be opened.
+    /// - Returns [`Path`](StateError::Path) if the path of the SQLite file is not UTF-8.
+    /// - Returns [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the database can't be opened, created or written.
+    /// - Returns [`Migrate`](StateError::Migrate) if a migration fails, or one that was applied differs from that of this release.
+    /// - Returns [`LaterSchema`](StateError::LaterSchema) if a later release removed what this one needs, or a migration was
+    ///   applied that belongs to no release.
     pub async fn open(database: Database) -> Result<Self> {
         let writer = database.pool(PoolUse::Changes).await?;
         database.migrate(&writer).await?;
-        let relaxed_writer = database.pool(PoolUse::Intents).await?;
+        let relaxed_writer = database.pool(PoolUse::RelaxedWrites).await?;
         let readers = database.pool(PoolUse::Reads).await?;
         let registered = Arc::new(AtomicBool::new(false));
         Ok(Self { database, readers, writer, relaxed_writer, instance: Uuid::now_v7(), registered, heartbeats: Arc::default() })
     }
 
-    /// Returns the room of the catalog entries: tables, views, dropped tables, and their places.
+    /// Returns the handle for the catalog entries: tables, views, dropped tables, and their places.
     pub const fn tables(&self) -> Tables<'_> {
         Tables { state: self }
     }
 
-    /// Returns the room of the namespaces and SQL functions.
+    /// Returns the handle for the namespaces and SQL functions.
     pub const fn namespaces(&self) -> Namespaces<'_> {
         Namespaces { state: self }
     }
 
-    /// Returns the room of the warehouses and their epochs.
+    /// Returns the handle for the warehouses and their epochs.
     pub const fn warehouses(&self) -> Warehouses<'_> {
         Warehouses { state: self }
     }
 
-    /// Returns the room of the pending outputs.
+    /// Returns the handle for the pending outputs.
     pub const fn outputs(&self) -> Outputs<'_> {
         Outputs { state: self }
     }
 
-    /// Returns the room of the quarantined files and the orphan candidates.
+    /// Returns the handle for the quarantined files and the orphan candidates.
     pub const fn quarantine(&self) -> Quarantine<'_> {
         Quarantine { state: self }
     }
 
-    /// Returns the room of the jobs: records, logs, queue, and leases of external workers.
+    /// Returns the handle for the jobs: records, logs, queue, and leases of external workers.
     pub const fn jobs(&self) -> Jobs<'_> {
         Jobs { state: self }
     }
 
-    /// Returns the room of the outbox: events, receipts, cursors of sinks, and delivered states.
+    /// Returns the handle for the outbox: events, receipts, cursors of sinks, and delivered states.
     pub const fn outbox(&self) -> OutboxLog<'_> {
         OutboxLog { state: self }
     }
 
-    /// Returns the room of the facts about all tables: health, use, damage, reports of engines, and decisions of the autopilot.
+    /// Returns the handle for the facts about all tables: health, use, damage, reports of engines, and decisions of the autopilot.
     pub const fn fleet(&self) -> Fleet<'_> {
         Fleet { state: self }
     }
 
-    /// Returns the room of the server processes on the database.
+    /// Returns the handle for the server processes on the database.
     pub const fn servers(&self) -> Servers<'_> {
         Servers { state: self }
     }
 
-    /// Returns the room of the principals and their tokens.
+    /// Returns the handle for the principals and their tokens.
     pub const fn principals(&self) -> Principals<'_> {
         Principals { state: self }
     }
@@ -174,13 +177,16 @@ impl State {
         Ok(tx)
     }
 
-    /// Begins a transaction that records relaxed_writer. It is not fenced, and a power cut may lose it.
+    /// Begins a transaction of writes that a power cut may lose. A server that counts as dead can still commit it.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](StateError::Sql) if the database does not answer.
     async fn begin_relaxed(&self) -> Result<Transaction<'static, Any>> {
         self.database.begin(&self.relaxed_writer).await
     }
 
-    /// Unregisters this process and closes every connection. With SQLite, this also moves the write-ahead log into the database
-    /// file.
+    /// Unregisters this process and closes every connection. SQLite then moves its write-ahead log into the database file.
     pub async fn close(&self) {
         if let Err(error) = self.servers().unregister().await {
             tracing::warn!(%error, "this server could not be unregistered; the others count it as dead after state.dead_seconds");
@@ -191,7 +197,7 @@ impl State {
     }
 }
 
-/// Reads a column that is 0 or 1.
+/// Reads a column that holds a flag: 0 for false, any other number for true.
 fn flag(row: &AnyRow, column: usize) -> Result<bool> {
     Ok(row.try_get::<i64, _>(column)? != 0)
 }
@@ -200,7 +206,7 @@ fn flag(row: &AnyRow, column: usize) -> Result<bool> {
 ///
 /// # Errors
 ///
-/// Returns [`Corrupt`](StateError::Corrupt) if the text is not one.
+/// Returns [`Corrupt`](StateError::Corrupt) if the text is not an identifier of this type.
 fn parse_id<T: std::str::FromStr>(text: &str) -> Result<T> {
     text.parse().map_err(|_| StateError::Corrupt(format!("not an identifier: {text:?}")))
 }

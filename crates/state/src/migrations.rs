@@ -1,9 +1,11 @@
 //! The migrations of the schema, and the migrations of later releases that this release can run on.
 //!
 //! From migration 0017 on, a migration only adds: expand first, contract a release later. So a server starts on a database that a
-//! later release has migrated, unless one of the unknown migrations removes what this release needs. A migration that removes has a
-//! name such as `0019_contract_0017_subject.sql`. It needs a release that knows migration 17. The database keeps the names, so a
-//! release reads this of migrations that it does not have. Start reading at [`refusal`].
+//! later release has migrated, unless one of the unknown migrations removes what this release needs.
+//!
+//! A migration that removes something has a name such as `0019_contract_0017_subject.sql`: after it, only releases that know
+//! migration 17 can run. The database keeps the names of its migrations. So a release learns from the name of an unknown migration
+//! whether it can run after that migration. Start reading at [`refusal`].
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
@@ -13,7 +15,7 @@ use sqlx::{AnyConnection, Row, SqlStr};
 
 use crate::Result;
 
-/// The last migration that the release before it can't run on.
+/// The last migration from before the rule that a migration only adds. A release that does not know it can't run after it.
 const LAST_BREAKING: i64 = 16;
 
 /// The migrations of SQLite.
@@ -23,7 +25,7 @@ pub(crate) static POSTGRES: LazyLock<Migrator> = LazyLock::new(|| migrator(POSTG
 
 include!(concat!(env!("OUT_DIR"), "/migrations.rs"));
 
-/// Returns the migrator of one database's files.
+/// Returns a migrator from the version, name and text of each migration.
 fn migrator(files: &'static [(i64, &'static str, &'static str)]) -> Migrator {
     let migration = |&(version, name, sql): &'static (i64, &'static str, &'static str)| {
         Migration::new(version, Cow::Borrowed(name), MigrationType::Simple, SqlStr::from_static(sql), false)
@@ -48,9 +50,9 @@ pub(crate) async fn refusal_of(connection: &mut AnyConnection, known: &Migrator)
     Ok(None)
 }
 
-/// Returns the reason for which a release with the migrations `known` can't run after the migration `version`.
+/// Returns the reason for which a release with the migrations `known` can't run after the migration `version`, or `None` if it can.
 ///
-/// `name` is the file's name without number and ending, with blanks for underscores, as the database keeps it.
+/// `name` is the name of the migration's file without number and ending, with blanks for underscores, as the database keeps it.
 pub(crate) fn refusal(known: &Migrator, version: i64, name: &str) -> Option<String> {
     if known.version_exists(version) {
         return None;
@@ -72,9 +74,10 @@ pub(crate) fn refusal(known: &Migrator, version: i64, name: &str) -> Option<Stri
     })
 }
 
-/// Returns the migration that a release must know to run after the one of this name, if it removes something.
+/// Returns the number of the migration that a release must know to run after the migration `name`: 17 for `contract 0017 subject`.
 ///
-/// A name that begins with `contract` and has no number needs a release that knows the migration itself.
+/// Returns `None` if the name does not begin with `contract`, so that the migration removes nothing. A name without a number gives
+/// a number that no release knows.
 fn contracted(name: &str) -> Option<i64> {
     let mut words = name.split(' ');
     (words.next() == Some("contract")).then(|| words.next().and_then(|number| number.parse().ok()).unwrap_or(i64::MAX))
@@ -85,7 +88,7 @@ mod tests {
     use super::*;
     use crate::{Database, State, StateError};
 
-    /// Returns the migrations that an earlier release has.
+    /// Returns the migrations of an earlier release, up to `version`.
     fn up_to(version: i64) -> Migrator {
         let known: Vec<Migration> = SQLITE.iter().filter(|step| step.version <= version).cloned().collect();
         Migrator { migrations: Cow::Owned(known), ..Migrator::DEFAULT }
@@ -99,7 +102,7 @@ mod tests {
         statements.split(';').map(words).filter(|statement| !statement.is_empty()).collect()
     }
 
-    /// Returns what the release before can't run on, of a migration's text.
+    /// Returns the first statement of a migration after which the previous release can't run. `None` if the migration only adds.
     fn breaking(text: &str) -> Option<String> {
         let made: Vec<String> = statements(text)
             .iter()
@@ -109,7 +112,7 @@ mod tests {
             .collect();
         statements(text).into_iter().find(|statement| {
             let has = |words: &str| format!(" {statement} ").contains(words);
-            // What holds for a table of the same migration holds for no row and no statement of the release before.
+            // A table that the same migration creates has no rows yet, and no statement of the previous release writes to it.
             let own = made.iter().any(|table| has(&format!(" ON {table} ")) || has(&format!(" ON {table}(")));
             let added = has(" ADD ") && has(" NOT NULL") && !has(" DEFAULT ");
             let tightened = has(" SET NOT NULL ") || has(" ADD CONSTRAINT ") || has(" ADD CHECK ") || has(" ADD UNIQUE ");
@@ -119,7 +122,9 @@ mod tests {
         })
     }
 
-    /// Checks a migration. Returns what is wrong with it.
+    /// Checks that a migration only adds, or that its header and its name tell the migration that it contracts.
+    ///
+    /// Returns the fault, or `None`.
     fn wrong(version: i64, name: &str, text: &str) -> Option<String> {
         let header = text.lines().next().unwrap_or_default().strip_prefix("-- contracts ");
         let needs = header.and_then(|rest| rest.split_once(", released in ")).and_then(|(number, release)| {
@@ -188,7 +193,7 @@ mod tests {
         assert!(refusal(&gap, 9, "other").expect("refused").contains("no release"));
     }
 
-    /// Makes a database that a later release has migrated.
+    /// Makes a database that a later release has migrated with the SQL `migration`.
     async fn migrated(path: &std::path::Path, migration: &'static str) -> Database {
         let database = Database::Sqlite(path.to_owned());
         State::open(database.clone()).await.expect("opened").close().await;

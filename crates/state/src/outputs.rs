@@ -1,7 +1,7 @@
-//! Pending outputs: files that are recorded before they are written.
+//! Pending outputs: files that are recorded before they are written, so that a crash leaves no unknown file behind.
 //!
-//! So a crash leaves no unknown file behind. The commit that makes a file part of its table removes the record in the same
-//! transaction. The records of dead servers are settled by the others: their files are quarantined if nothing refers to them.
+//! The commit that makes a file part of its table removes the record in the same transaction; the record is settled. The live
+//! servers settle the records of dead ones: they quarantine each file that nothing refers to.
 
 use esker_types::{JobId, TableId, now_ms};
 use futures::TryStreamExt;
@@ -10,7 +10,7 @@ use sqlx::{Any, Row, Transaction};
 use crate::batch::{ROWS, placeholders, values};
 use crate::{Result, State, Warehouse, parse_id};
 
-/// A file that was about to be written.
+/// A file that a job or a commit was about to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PendingOutput {
     /// The URI of the file.
@@ -31,7 +31,7 @@ pub(crate) async fn remove_outputs<P: AsRef<str>>(tx: &mut Transaction<'_, Any>,
     Ok(())
 }
 
-/// The room of the pending outputs.
+/// The handle for the pending outputs.
 #[derive(Debug, Clone, Copy)]
 pub struct Outputs<'a> {
     pub(crate) state: &'a State,
@@ -69,7 +69,7 @@ impl Outputs<'_> {
         Ok(())
     }
 
-    /// Removes the records of files that were settled or were not written, in one transaction.
+    /// Removes the records of files that turned out to be part of their table, in one transaction.
     ///
     /// # Errors
     ///
@@ -129,10 +129,10 @@ impl Outputs<'_> {
         Ok(())
     }
 
-    /// Checks that a metadata file is known not to be a state of its table.
+    /// Checks that the database knows that a metadata file never became, or no longer is, a state of its table.
     ///
-    /// This holds if the file is or was in quarantine (and was not released), or if a live server is about to publish the file.
-    /// With `dead`, it also holds if a dead server was about to publish it: that is right only if the database knows every commit.
+    /// It knows this if the file is in quarantine or was deleted from there, or if a live server is about to publish the file. With
+    /// `dead`, a file that a dead server was about to publish counts too. That is right only if the database knows every commit.
     ///
     /// # Errors
     ///

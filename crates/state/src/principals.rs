@@ -7,7 +7,7 @@ use sqlx::Row;
 
 use crate::{Result, State};
 
-/// The room of the principals and their tokens.
+/// The handle for the principals and their tokens.
 #[derive(Debug, Clone, Copy)]
 pub struct Principals<'a> {
     pub(crate) state: &'a State,

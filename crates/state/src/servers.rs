@@ -50,7 +50,7 @@ fn heartbeat_grace(dead_after: Duration) -> Duration {
     dead_after / HEARTBEATS_PER_TIMEOUT * 2
 }
 
-/// The room of the server processes on the database.
+/// The handle for the server processes on the database.
 #[derive(Debug, Clone, Copy)]
 pub struct Servers<'a> {
     pub(crate) state: &'a State,
@@ -69,8 +69,8 @@ impl Servers<'_> {
     ///
     /// # Errors
     ///
-    /// Returns [`Fenced`](StateError::Fenced) if the other servers count this one as dead, and [`Full`](StateError::Full) or
-    /// [`Sql`](StateError::Sql) if the database fails.
+    /// Returns [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the database fails; the process may be registered then.
+    /// Returns [`Fenced`](StateError::Fenced) if the process was registered before and the other servers count it as dead.
     pub async fn register(self, dead_after: Duration) -> Result<()> {
         let mut tx = self.state.begin().await?;
         if !self.state.database.is_postgres() {
@@ -101,8 +101,9 @@ impl Servers<'_> {
     ///
     /// # Errors
     ///
-    /// Returns [`Fenced`](StateError::Fenced) if the other servers count this one as dead. Returns [`Full`](StateError::Full) or
-    /// [`Sql`](StateError::Sql) if the heartbeat could not be written or the dead servers could not be removed.
+    /// Returns [`Fenced`](StateError::Fenced) if the other servers count this one as dead, or it was never registered. Returns
+    /// [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the heartbeat could not be written or the dead servers could not
+    /// be removed.
     pub async fn heartbeat(self, dead_after: Duration) -> Result<()> {
         let clock = self.state.database.clock_sql();
         let sql = sqlx::AssertSqlSafe(format!("UPDATE instance SET seen_ms = {clock} WHERE id = $1 RETURNING seen_ms"));

@@ -1,7 +1,7 @@
-//! The table of all policy keys, with default, meaning and parser.
+//! The table of all policy keys, with the form of their values, default, meaning and parser.
 //!
-//! `esker policy keys`, `docs/policies.md` and `api/policy.schema.json` list the same keys. An entry of
-//! [`KEYS`] parses its value into a field of [`Policy`].
+//! `esker policy keys`, `docs/policies.md` and `api/policy.schema.json` list the same keys. The parser of an entry of [`KEYS`]
+//! writes the parsed value to a field of [`Policy`].
 
 use super::schema::ValueForm;
 use super::values::{ParseResult, age, bytes, cron, flag, list, number, optional};
@@ -19,7 +19,7 @@ pub struct PolicyKey {
     pub default: &'static str,
     /// The meaning of the key, in a sentence for people.
     pub help: &'static str,
-    /// Parses a value into its field of the policy.
+    /// Parses a value, and writes it to the key's field of the policy.
     pub(super) set: fn(&mut Policy, &str) -> ParseResult<()>,
 }
 
@@ -29,6 +29,7 @@ impl std::fmt::Debug for PolicyKey {
     }
 }
 
+/// Makes the entry of a key that holds the schedule of a kind of job. An empty value sets no schedule.
 macro_rules! schedule {
     ($kind:ident, $name:literal, $default:literal, $help:literal) => {
         PolicyKey {
@@ -46,6 +47,8 @@ macro_rules! schedule {
     };
 }
 
+/// Makes the entry of a key. `p, v => field = expression` writes to a field of the policy `p` what the expression makes of the
+/// value `v`.
 macro_rules! key {
     ($name:literal, $form:ident, $default:literal, $help:literal, $policy:ident, $text:ident => $field:ident = $value:expr) => {
         PolicyKey {
@@ -61,7 +64,7 @@ macro_rules! key {
     };
 }
 
-/// Parses the strategy of a compaction.
+/// Parses the strategy of a compaction. Converting deletes is a strategy of jobs, but not of policies.
 fn strategy(text: &str) -> ParseResult<Strategy> {
     serde_json::from_value(text.into()).map_err(|_| "not one of binpack, sort, zorder".to_owned()).and_then(|s| match s {
         Strategy::ConvertDeletes => {

@@ -4,28 +4,28 @@ use serde_json::{Map, Value, json};
 
 use super::{KEYS, PREFIX, Policy, PolicyKey};
 
-/// The form of a policy value. Values are texts; the configuration also takes whole numbers, `true` and `false` as such.
+/// The form of a policy value. Values are texts; the configuration also takes whole numbers, `true` and `false` without quotes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ValueForm {
     /// `true` or `false`.
     Flag,
     /// A whole number, 0 or more.
     Number,
-    /// A duration: a whole number with its unit.
+    /// A duration: a whole number of days, hours, minutes or seconds, as in `7d`.
     Age,
-    /// A size in bytes: a whole number, with or without a unit.
+    /// A size in bytes: a whole number, with or without a unit, as in `200GiB`.
     Bytes,
     /// A cron pattern.
     Cron,
-    /// Maintenance windows.
+    /// Maintenance windows, as in `Mon-Fri 22:00-06:00`; commas separate them.
     Windows,
     /// The name of a time zone.
     TimeZone,
     /// The strategy of a compaction.
     Strategy,
-    /// A sort order.
+    /// A sort order: names of columns with directions; commas separate them.
     SortOrder,
-    /// Names of columns.
+    /// Names of columns; commas separate them.
     Columns,
 }
 
@@ -81,7 +81,9 @@ pub fn policy_schema() -> Value {
     })
 }
 
-/// Describes one key. An empty text is a value of the keys that may have none.
+/// Returns the JSON Schema of a key's values, with the default and the meaning of the key.
+///
+/// If the parser of the key takes an empty text, which sets no value, the schema takes it too.
 fn property(key: &PolicyKey) -> Value {
     let mut schema = key.form.schema();
     let form = schema["description"].as_str().map(|form| format!(" {form}")).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! Parsers of policy values: flags, numbers, ages, sizes, cron patterns and lists.
 //!
-//! A parser returns the reason why a text is not valid as plain text. [`PolicyError`](crate::PolicyError) adds the key and its
-//! place.
+//! For a text that is not valid, a parser returns the reason as a `String`. [`PolicyError`](crate::PolicyError) adds the key and
+//! the place at which the value is set.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -9,14 +9,14 @@ use std::time::Duration;
 use croner::Cron;
 use esker_types::{parse_age, split_list};
 
-/// The schedule of a kind of job: a cron pattern, read in the time zone of the policy.
+/// The schedule of a kind of job: a cron pattern whose times are in the time zone of the policy.
 #[derive(Debug, Clone)]
 pub struct Schedule(pub Cron);
 
 /// A parsed value, or the reason why the text is not valid.
 pub(super) type ParseResult<T> = Result<T, String>;
 
-/// Parses a value that may be empty, which gives `None`.
+/// Parses a value with `parse`, after trimming it. An empty value gives `None`.
 pub(super) fn optional<T>(text: &str, parse: impl FnOnce(&str) -> ParseResult<T>) -> ParseResult<Option<T>> {
     if text.trim().is_empty() { Ok(None) } else { parse(text.trim()).map(Some) }
 }
@@ -61,7 +61,7 @@ pub(super) fn cron(text: &str) -> ParseResult<Schedule> {
     Cron::from_str(text).map(Schedule).map_err(|e| format!("not a cron pattern: {e}"))
 }
 
-/// Splits a list at its commas, but not at commas in double quotes or backticks. Quotes stay; empty items are left out.
+/// Splits a list at its commas, but not at commas in double quotes or backticks. Items keep their quotes; empty ones are left out.
 pub(super) fn list(text: &str) -> Vec<String> {
     split_list(text).filter(|item| !item.is_empty()).map(str::to_owned).collect()
 }

@@ -1,6 +1,7 @@
 //! Maintenance windows: times of the week at which the autopilot may begin a job.
 //!
-//! A window is written as `22:00-06:00` or `Mon-Fri 20:00-23:30`. It belongs to the day on which it begins.
+//! A window is written as `22:00-06:00` or `Mon-Fri 20:00-23:30`. The days are those on which the window begins: `Fri 22:00-06:00`
+//! ends on Saturday morning.
 
 use chrono::{DateTime, Datelike, Timelike};
 use chrono_tz::Tz;
@@ -8,6 +9,7 @@ use esker_types::Millis;
 
 use super::values::ParseResult;
 
+/// The names of the days in windows, from Monday on.
 const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
 
 /// A time of the day on some days of the week. If it ends before it begins, it goes on into the next day.
@@ -15,9 +17,9 @@ const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
 pub struct MaintenanceWindow {
     /// The days on which the window begins; Monday is the first.
     days: [bool; 7],
-    /// The first minute of the day that is inside.
+    /// The first minute of the day that is inside the window, counted from midnight.
     start_minute: u32,
-    /// The first minute of the day that is outside again; 1440 is the end of the day.
+    /// The first minute of the day that is outside the window again, counted from midnight; 1440 is the end of the day.
     end_minute: u32,
 }
 
@@ -28,12 +30,12 @@ fn minute(text: &str) -> Option<u32> {
     (hours < 24 && minutes < 60 || (hours, minutes) == (24, 0)).then_some(hours * 60 + minutes)
 }
 
-/// Parses a day such as `Mon`, counted from Monday, in any case.
+/// Parses a day such as `Mon`, in upper or lower case, as its index in [`DAYS`].
 fn day(text: &str) -> Option<usize> {
     DAYS.iter().position(|day| day.eq_ignore_ascii_case(text.trim()))
 }
 
-/// Parses days such as `Mon-Fri` or `Sat+Sun`. A range may go on past Sunday.
+/// Parses days such as `Mon-Fri` or `Sat+Sun`, as one flag for each of [`DAYS`]. A range may go on past Sunday: `Sat-Mon`.
 fn days(text: &str) -> Option<[bool; 7]> {
     let mut on = [false; 7];
     for part in text.split('+') {
@@ -50,12 +52,12 @@ fn days(text: &str) -> Option<[bool; 7]> {
 }
 
 impl MaintenanceWindow {
-    /// Parses windows that are separated by commas: `Mon-Fri 22:00-06:00, Sat+Sun 00:00-24:00`.
+    /// Parses a list of windows: `Mon-Fri 22:00-06:00, Sat+Sun 00:00-24:00`. An empty text gives no window.
     pub(super) fn list(text: &str) -> ParseResult<Vec<Self>> {
         text.split(',').filter(|part| !part.trim().is_empty()).map(|part| Self::parse(part.trim())).collect()
     }
 
-    /// Parses one window: its days if they are given, then the times at which it begins and ends.
+    /// Parses one window: its days, then the times at which it begins and ends. Without days it begins on every day.
     fn parse(text: &str) -> ParseResult<Self> {
         let wrong = || format!("{text:?} is not a window like 22:00-06:00 or Mon-Fri 20:00-23:30");
         let (on, hours) = match text.rsplit_once(' ') {
@@ -85,7 +87,7 @@ impl MaintenanceWindow {
 mod tests {
     use super::*;
 
-    /// Parses a time. 2026-06-29 is a Monday.
+    /// Parses an RFC 3339 time. In these tests, 2026-06-29 is a Monday.
     fn at(text: &str) -> Millis {
         DateTime::parse_from_rfc3339(text).expect("a time").timestamp_millis()
     }

@@ -153,7 +153,7 @@ async fn add_usage(tx: &mut Transaction<'_, Any>, uses: &[(TableId, TableUsage)]
     Ok(())
 }
 
-/// The room of the facts about all tables: health, use, damage, reports of engines, and decisions of the autopilot.
+/// The handle for the facts about all tables: health, use, damage, reports of engines, and decisions of the autopilot.
 #[derive(Debug, Clone, Copy)]
 pub struct Fleet<'a> {
     pub(crate) state: &'a State,

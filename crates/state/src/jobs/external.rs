@@ -1,7 +1,7 @@
 //! External jobs: a server delegates a job to another engine, whose worker claims it under a lease.
 //!
-//! The worker is outside of Esker and has no heartbeat, so the lease takes its place: a job whose lease ends goes back into the
-//! queue of its engine ([`Jobs::requeue_abandoned`]). The state machine is drawn in [`crate::jobs`].
+//! The worker is outside of Esker and has no heartbeat. The lease takes the place of a heartbeat: a job whose lease ends goes back
+//! into the queue of its engine ([`Jobs::requeue_abandoned`]). The state machine is drawn in [`crate::jobs`].
 
 use esker_types::{JobId, Millis, now_ms};
 
@@ -10,10 +10,10 @@ use super::queue::JobHolder;
 use crate::{Job, JobEnd, Result};
 
 impl Jobs<'_> {
-    /// Claims the next job of some warehouses that is delegated to an engine, for a worker.
+    /// Claims for a worker the next job of some warehouses that is delegated to the worker's engine.
     ///
-    /// `until_ms` is the end of the lease, in milliseconds since the Unix epoch. When it is over, another worker may claim the job.
-    /// Returns `None` if no job waits.
+    /// `until_ms` is the end of the lease, in milliseconds since the Unix epoch. After it, [`Jobs::requeue_abandoned`] puts the job
+    /// back into the queue, and another worker may claim the job. Returns `None` if no job waits.
     ///
     /// # Errors
     ///
@@ -29,9 +29,10 @@ impl Jobs<'_> {
         .await
     }
 
-    /// Renews the lease of a worker, and records the progress of its job as done and total work.
+    /// Renews the lease of a worker until `until_ms`, and records the progress of the worker's job as done and total work.
     ///
-    /// Returns true if the job is to be cancelled, and `None` if the worker has lost the job.
+    /// Returns true if the job was cancelled, so that the worker must end it. Returns `None` if the lease is over or the worker has
+    /// lost the job; then nothing is changed.
     ///
     /// # Errors
     ///
@@ -52,13 +53,14 @@ impl Jobs<'_> {
         Ok(row.map(|cancelled_by| cancelled_by.is_some()))
     }
 
-    /// Records the end of a job that a worker has. Returns false if the worker has lost the job; then nothing is changed.
+    /// Records the end of an attempt of a worker. Returns false if the worker has lost the job; then nothing is changed.
     ///
     /// `measured` is the cost of the job as JSON.
     ///
     /// # Errors
     ///
-    /// Returns [`Fenced`](crate::StateError::Fenced) if the other servers count this one as dead, and
+    /// Returns [`Corrupt`](crate::StateError::Corrupt) if the outcome or `measured` is not JSON, or the record of the job can't be
+    /// read. Returns [`Fenced`](crate::StateError::Fenced) if the other servers count this one as dead, and
     /// [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
     pub async fn end_external(self, id: JobId, worker: &str, end: &JobEnd, measured: &str) -> Result<bool> {
         self.end_for(id, worker, end, measured).await

@@ -213,7 +213,7 @@ pub(crate) fn job_row(row: &AnyRow) -> Result<Job> {
     })
 }
 
-/// The room of the jobs: records, logs, queue, and leases of external workers.
+/// The handle for the jobs: records, logs, queue, and leases of external workers.
 #[derive(Debug, Clone, Copy)]
 pub struct Jobs<'a> {
     pub(crate) state: &'a State,

@@ -78,9 +78,9 @@ impl Jobs<'_> {
     ///
     /// # Errors
     ///
-    /// Returns [`KeyTaken`](StateError::KeyTaken) if the job with that key has another table, kind or request. Returns
-    /// [`Fenced`](StateError::Fenced) if the other servers count this one as dead, and [`Full`](StateError::Full) or
-    /// [`Sql`](StateError::Sql) if the database fails.
+    /// Returns [`KeyTaken`](StateError::KeyTaken) if the job with that key has another table, kind or request, and
+    /// [`Corrupt`](StateError::Corrupt) if the record of that job can't be read. Returns [`Fenced`](StateError::Fenced) if the
+    /// other servers count this one as dead, and [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the database fails.
     pub async fn enqueue(self, warehouse: Warehouse, job: &NewJob) -> Result<JobId> {
         let mut tx = self.state.begin().await?;
         if let Some(key) = &job.key {
@@ -211,6 +211,7 @@ impl Jobs<'_> {
     ///
     /// # Errors
     ///
+    /// Returns [`Corrupt`](StateError::Corrupt) if the outcome or `measured` is not JSON, or the record of the job can't be read.
     /// Returns [`Fenced`](StateError::Fenced) if the other servers count this one as dead, and [`Full`](StateError::Full) or
     /// [`Sql`](StateError::Sql) if the database fails.
     pub async fn end(self, id: JobId, end: &JobEnd, measured: &str) -> Result<()> {
@@ -258,8 +259,9 @@ impl Jobs<'_> {
     ///
     /// # Errors
     ///
-    /// Returns [`Fenced`](StateError::Fenced) if the other servers count this one as dead, and [`Full`](StateError::Full) or
-    /// [`Sql`](StateError::Sql) if the database fails.
+    /// Returns [`Corrupt`](StateError::Corrupt) if the record of the job can't be read. Returns [`Fenced`](StateError::Fenced) if
+    /// the other servers count this one as dead, and [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the database fails.
+    /// After `Corrupt` and `Sql` the job may be cancelled: its state is read after the commit.
     pub async fn cancel(self, id: JobId, by: &str) -> Result<Option<JobState>> {
         let mut tx = self.state.begin().await?;
         let sql = "UPDATE job SET cancelled_by = coalesce(cancelled_by, $2), finished_ms = CASE state WHEN 'queued' THEN CAST($3 AS BIGINT) ELSE NULL END,
@@ -280,8 +282,9 @@ impl Jobs<'_> {
     ///
     /// # Errors
     ///
-    /// Returns [`Fenced`](StateError::Fenced) if the other servers count this one as dead, and [`Full`](StateError::Full) or
-    /// [`Sql`](StateError::Sql) if the database fails.
+    /// Returns [`Corrupt`](StateError::Corrupt) if the record of a job can't be read. Returns [`Fenced`](StateError::Fenced) if the
+    /// other servers count this one as dead, and [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the database fails.
+    /// After the last two the jobs may be in the queue: their logs are written after the commit.
     pub async fn requeue_abandoned(self) -> Result<u64> {
         let gone = format!(
             "state = 'running' AND (instance NOT IN (SELECT id FROM instance) OR (worker IS NOT NULL AND lease_ms < {}))",

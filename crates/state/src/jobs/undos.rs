@@ -20,8 +20,9 @@ impl Jobs<'_> {
     ///
     /// # Errors
     ///
-    /// Returns [`Fenced`](crate::StateError::Fenced) if the other servers count this one as dead, and
-    /// [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
+    /// Returns [`Corrupt`](crate::StateError::Corrupt) if `outcome` is not JSON. Returns [`Fenced`](crate::StateError::Fenced) if
+    /// the other servers count this one as dead, and [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the
+    /// database fails.
     pub async fn record_undo(self, undone: &Job, by: &str, outcome: &str, began_ms: Millis) -> Result<Option<JobId>> {
         let (id, now) = (JobId::fresh(), now_ms());
         let sql = format!(

@@ -1,4 +1,6 @@
-//! SQL functions, stored as metadata text under a name in a namespace.
+//! SQL functions. The metadata of a function is a JSON text, stored under the function's name in a namespace.
+//!
+//! This crate does not read that text; `esker_catalog::functions` checks it. Spec: "SQL UDF".
 
 use esker_types::{NamespaceName, TableName, now_ms};
 
@@ -6,11 +8,12 @@ use super::{Namespaces, namespace_id};
 use crate::{Outbox, Result, StateError, Warehouse};
 
 impl Namespaces<'_> {
-    /// Stores the metadata of a SQL function under a name. Replaces a function of that name.
+    /// Stores the metadata of a SQL function under a name, and replaces the function that has the name.
     ///
     /// # Errors
     ///
-    /// Returns [`NoSuchNamespace`](StateError::NoSuchNamespace) if the namespace does not exist. Returns
+    /// Returns [`NoSuchNamespace`](StateError::NoSuchNamespace) if the namespace does not exist, and
+    /// [`DuplicateKey`](StateError::DuplicateKey) if another request with the same idempotency key was carried out. Returns
     /// [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and [`Fenced`](StateError::Fenced),
     /// [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was written.
     pub async fn put_function(self, warehouse: Warehouse, name: &TableName, metadata: &str, outbox: &Outbox) -> Result<()> {
@@ -32,12 +35,13 @@ impl Namespaces<'_> {
         Ok(())
     }
 
-    /// Returns the metadata of a SQL function.
+    /// Returns the metadata of a SQL function, as it was stored.
     ///
     /// # Errors
     ///
-    /// Returns [`NoSuchNamespace`](StateError::NoSuchNamespace) or [`NoSuchFunction`](StateError::NoSuchFunction) if one does not
-    /// exist. Returns [`Sql`](StateError::Sql) if the database does not answer.
+    /// Returns [`NoSuchNamespace`](StateError::NoSuchNamespace) if the namespace does not exist, and
+    /// [`NoSuchFunction`](StateError::NoSuchFunction) if it has no function of this name. Returns [`Sql`](StateError::Sql) if the
+    /// database does not answer, and [`Corrupt`](StateError::Corrupt) if the namespace's stored values can't be read.
     pub async fn function(self, warehouse: Warehouse, name: &TableName) -> Result<String> {
         self.get(warehouse, &name.namespace).await?;
         let found: Option<String> = sqlx::query_scalar(
@@ -52,12 +56,12 @@ impl Namespaces<'_> {
         found.ok_or_else(|| StateError::NoSuchFunction(name.to_string()))
     }
 
-    /// Returns a page of the names of a namespace's functions: at most `limit`, in their order, after the name `after`.
+    /// Returns a page of the names of a namespace's functions: at most `limit`, ordered by their keys, after the name `after`.
     ///
     /// # Errors
     ///
     /// Returns [`NoSuchNamespace`](StateError::NoSuchNamespace) if the namespace does not exist. Returns [`Sql`](StateError::Sql)
-    /// if the database does not answer.
+    /// if the database does not answer, and [`Corrupt`](StateError::Corrupt) if the namespace's stored values can't be read.
     pub async fn list_functions(
         self,
         warehouse: Warehouse,
@@ -81,9 +85,11 @@ impl Namespaces<'_> {
     ///
     /// # Errors
     ///
-    /// Returns [`NoSuchNamespace`](StateError::NoSuchNamespace) or [`NoSuchFunction`](StateError::NoSuchFunction) if one does not
-    /// exist. Returns [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and
-    /// [`Fenced`](StateError::Fenced), [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was written.
+    /// - Returns [`NoSuchNamespace`](StateError::NoSuchNamespace) if the namespace does not exist, and
+    ///   [`NoSuchFunction`](StateError::NoSuchFunction) if it has no function of this name.
+    /// - Returns [`DuplicateKey`](StateError::DuplicateKey) if another request with the same idempotency key was carried out.
+    /// - Returns [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and
+    ///   [`Fenced`](StateError::Fenced), [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was written.
     pub async fn drop_function(self, warehouse: Warehouse, name: &TableName, outbox: &Outbox) -> Result<()> {
         let mut tx = self.state.begin().await?;
         let namespace = namespace_id(&mut tx, warehouse, &name.namespace).await?;

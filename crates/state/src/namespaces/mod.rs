@@ -27,7 +27,8 @@ pub struct NamespaceRow {
 ///
 /// # Errors
 ///
-/// Returns [`NoSuchNamespace`](StateError::NoSuchNamespace) if the namespace does not exist.
+/// Returns [`NoSuchNamespace`](StateError::NoSuchNamespace) if the namespace does not exist, and [`Sql`](StateError::Sql) if the
+/// database does not answer.
 pub(crate) async fn namespace_id(tx: &mut Transaction<'_, Any>, warehouse: Warehouse, name: &NamespaceName) -> Result<i64> {
     let found: Option<i64> = sqlx::query_scalar("SELECT id FROM namespace WHERE warehouse_id = $1 AND name_key = $2")
         .bind(warehouse.id)
@@ -53,7 +54,7 @@ async fn insert(tx: &mut Transaction<'_, Any>, warehouse: Warehouse, namespace: 
     Ok(done.rows_affected() > 0)
 }
 
-/// The room of the namespaces and SQL functions.
+/// The handle for the namespaces and SQL functions.
 #[derive(Debug, Clone, Copy)]
 pub struct Namespaces<'a> {
     pub(crate) state: &'a State,
@@ -66,8 +67,9 @@ impl Namespaces<'_> {
     ///
     /// # Errors
     ///
-    /// Returns [`AlreadyExists`](StateError::AlreadyExists) if the namespace exists. Returns [`Ambiguous`](StateError::Ambiguous)
-    /// if the commit was sent but not confirmed, and [`Fenced`](StateError::Fenced), [`Full`](StateError::Full) or
+    /// Returns [`AlreadyExists`](StateError::AlreadyExists) if the namespace exists, and [`DuplicateKey`](StateError::DuplicateKey)
+    /// if another request with the same idempotency key was carried out. Returns [`Ambiguous`](StateError::Ambiguous) if the
+    /// commit was sent but not confirmed, and [`Fenced`](StateError::Fenced), [`Full`](StateError::Full) or
     /// [`Sql`](StateError::Sql) if nothing was written.
     pub async fn create(
         self,
@@ -158,9 +160,11 @@ impl Namespaces<'_> {
     ///
     /// # Errors
     ///
-    /// Returns [`NoSuchNamespace`](StateError::NoSuchNamespace) if the namespace does not exist. Returns
-    /// [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and [`Fenced`](StateError::Fenced),
-    /// [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was written.
+    /// - Returns [`NoSuchNamespace`](StateError::NoSuchNamespace) if the namespace does not exist, and
+    ///   [`Corrupt`](StateError::Corrupt) if its stored properties can't be read.
+    /// - Returns [`DuplicateKey`](StateError::DuplicateKey) if another request with the same idempotency key was carried out.
+    /// - Returns [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and
+    ///   [`Fenced`](StateError::Fenced), [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was written.
     pub async fn update(
         self,
         warehouse: Warehouse,
@@ -187,10 +191,12 @@ impl Namespaces<'_> {
     ///
     /// # Errors
     ///
-    /// Returns [`NoSuchNamespace`](StateError::NoSuchNamespace) if the namespace does not exist,
-    /// [`Protected`](StateError::Protected) if it is protected, and [`NotEmpty`](StateError::NotEmpty) if it contains a table,
-    /// view, function or namespace. Returns [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and
-    /// [`Fenced`](StateError::Fenced), [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was written.
+    /// - Returns [`NoSuchNamespace`](StateError::NoSuchNamespace) if the namespace does not exist,
+    ///   [`Protected`](StateError::Protected) if it is protected, and [`NotEmpty`](StateError::NotEmpty) if it contains a table,
+    ///   view, function or namespace.
+    /// - Returns [`DuplicateKey`](StateError::DuplicateKey) if another request with the same idempotency key was carried out.
+    /// - Returns [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and
+    ///   [`Fenced`](StateError::Fenced), [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was written.
     pub async fn drop(self, warehouse: Warehouse, name: &NamespaceName, outbox: &Outbox) -> Result<()> {
         let mut tx = self.state.begin().await?;
         let id = namespace_id(&mut tx, warehouse, name).await?;
@@ -221,7 +227,8 @@ impl Namespaces<'_> {
     ///
     /// # Errors
     ///
-    /// Returns [`NoSuchNamespace`](StateError::NoSuchNamespace) if the namespace does not exist. Returns
+    /// Returns [`NoSuchNamespace`](StateError::NoSuchNamespace) if the namespace does not exist, and
+    /// [`DuplicateKey`](StateError::DuplicateKey) if another request with the same idempotency key was carried out. Returns
     /// [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and [`Fenced`](StateError::Fenced),
     /// [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was written.
     pub async fn protect(self, warehouse: Warehouse, name: &NamespaceName, protected: bool, outbox: &Outbox) -> Result<()> {

@@ -105,8 +105,8 @@ impl Outbox {
     ///
     /// # Errors
     ///
-    /// Returns [`DuplicateKey`](StateError::DuplicateKey) if another request with the same key was carried out meanwhile, and
-    /// [`Sql`](StateError::Sql) if the database fails.
+    /// Returns [`DuplicateKey`](StateError::DuplicateKey) if another request with the same key was carried out meanwhile, or the
+    /// outbox has the key twice. Returns [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the database fails.
     pub(crate) async fn insert(&self, tx: &mut Transaction<'_, Any>) -> Result<()> {
         let now = now_ms();
         for events in self.events.chunks(ROWS) {
@@ -156,7 +156,7 @@ impl Outbox {
     }
 }
 
-/// The room of the outbox: events, receipts, cursors of sinks, and delivered states.
+/// The handle for the outbox: events, receipts, cursors of sinks, and delivered states.
 #[derive(Debug, Clone, Copy)]
 pub struct OutboxLog<'a> {
     pub(crate) state: &'a State,

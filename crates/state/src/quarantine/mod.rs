@@ -203,7 +203,8 @@ pub(crate) async fn insert_quarantine(tx: &mut Transaction<'_, Any>, quarantines
 ///
 /// # Errors
 ///
-/// Returns [`BeingDeleted`](StateError::BeingDeleted) if the deletion of one of the files has begun or is done.
+/// Returns [`BeingDeleted`](StateError::BeingDeleted) if the deletion of one of the files has begun or is done, and
+/// [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the database fails.
 pub(crate) async fn release_restored(tx: &mut Transaction<'_, Any>, paths: &[String]) -> Result<()> {
     for paths in paths.chunks(ROWS) {
         let update = format!(
@@ -250,7 +251,7 @@ fn quarantine_row(row: &AnyRow) -> Result<QuarantinedFile> {
     Ok(QuarantinedFile { record, state: QuarantineState::parse(row.try_get(9)?), note: row.try_get(10)? })
 }
 
-/// The room of the quarantined files, and of the orphan candidates that may come into it.
+/// The handle for the quarantined files, and for the orphan candidates that may come into it.
 #[derive(Debug, Clone, Copy)]
 pub struct Quarantine<'a> {
     pub(crate) state: &'a State,

@@ -115,11 +115,13 @@ impl Tables<'_> {
     ///
     /// # Errors
     ///
-    /// Returns [`NotDropped`](StateError::NotDropped) if the warehouse has no such dropped table,
-    /// [`NoSuchNamespace`](StateError::NoSuchNamespace) if the namespace of the name does not exist, and
-    /// [`AlreadyExists`](StateError::AlreadyExists) if the name is taken. Returns [`Ambiguous`](StateError::Ambiguous) if the
-    /// commit was sent but not confirmed, and [`Fenced`](StateError::Fenced), [`Full`](StateError::Full) or
-    /// [`Sql`](StateError::Sql) if nothing was written.
+    /// - Returns [`NotDropped`](StateError::NotDropped) if the warehouse has no such dropped table,
+    ///   [`NoSuchNamespace`](StateError::NoSuchNamespace) if the namespace of the name does not exist, and
+    ///   [`AlreadyExists`](StateError::AlreadyExists) if the name is taken.
+    /// - Returns [`DuplicateKey`](StateError::DuplicateKey) if another request with the same idempotency key was carried out, and
+    ///   [`Corrupt`](StateError::Corrupt) if the entry can't be read.
+    /// - Returns [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and
+    ///   [`Fenced`](StateError::Fenced), [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was written.
     pub async fn undrop(self, warehouse: Warehouse, id: TableId, name: &TableName, outbox: &Outbox) -> Result<()> {
         let mut tx = self.state.begin().await?;
         let sql = sqlx::AssertSqlSafe(format!("{SELECT} WHERE id = $1 AND warehouse_id = $2"));
@@ -141,7 +143,8 @@ impl Tables<'_> {
     ///
     /// # Errors
     ///
-    /// Returns [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and [`Fenced`](StateError::Fenced),
+    /// Returns [`DuplicateKey`](StateError::DuplicateKey) if another request with the same idempotency key was carried out. Returns
+    /// [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and [`Fenced`](StateError::Fenced),
     /// [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was written.
     pub async fn end_drop(self, id: TableId, quarantines: &[NewQuarantine], outbox: &Outbox) -> Result<bool> {
         let mut tx = self.state.begin().await?;

@@ -188,7 +188,8 @@ async fn name_holder(tx: &mut Transaction<'_, Any>, namespace: i64, key: &str) -
 ///
 /// Returns [`NoSuchNamespace`](StateError::NoSuchNamespace) if the namespace does not exist,
 /// [`NoSuchTable`](StateError::NoSuchTable) or [`NoSuchView`](StateError::NoSuchView) if the entry to be replaced does not, and
-/// [`AlreadyExists`](StateError::AlreadyExists) if the name is taken.
+/// [`AlreadyExists`](StateError::AlreadyExists) if the name is taken. Returns [`Full`](StateError::Full) or
+/// [`Sql`](StateError::Sql) if the database fails.
 pub(crate) async fn insert_tabular(tx: &mut Transaction<'_, Any>, warehouse: Warehouse, new: &NewTabular) -> Result<()> {
     let row = &new.row;
     let namespace = namespace_id(tx, warehouse, &row.name.namespace).await?;
@@ -232,7 +233,8 @@ pub(crate) async fn insert_tabular(tx: &mut Transaction<'_, Any>, warehouse: War
 ///
 /// # Errors
 ///
-/// Returns [`BeingDeleted`](StateError::BeingDeleted) if the deletion of a restored file has begun or is done.
+/// Returns [`BeingDeleted`](StateError::BeingDeleted) if the deletion of a restored file has begun or is done, and
+/// [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the database fails.
 async fn swap(tx: &mut Transaction<'_, Any>, swap: &PointerSwap) -> Result<bool> {
     let done = sqlx::query(
         "UPDATE tabular SET metadata_location = $3, location = $4, updated_ms = $5 WHERE id = $1 AND metadata_location = $2",
@@ -254,7 +256,7 @@ async fn swap(tx: &mut Transaction<'_, Any>, swap: &PointerSwap) -> Result<bool>
     Ok(true)
 }
 
-/// The room of the catalog entries: tables, views, dropped tables, and their places.
+/// The handle for the catalog entries: tables, views, dropped tables, and their places.
 #[derive(Debug, Clone, Copy)]
 pub struct Tables<'a> {
     pub(crate) state: &'a State,
@@ -267,12 +269,13 @@ impl Tables<'_> {
     ///
     /// # Errors
     ///
-    /// Returns [`NoSuchNamespace`](StateError::NoSuchNamespace), [`NoSuchTable`](StateError::NoSuchTable) or
-    /// [`NoSuchView`](StateError::NoSuchView) if a new entry refers to something that does not exist, and
-    /// [`AlreadyExists`](StateError::AlreadyExists) if its name is taken. Returns [`BeingDeleted`](StateError::BeingDeleted) if the
-    /// deletion of a restored file has begun, and [`DuplicateKey`](StateError::DuplicateKey) if another request with the same
-    /// idempotency key was carried out. Returns [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and
-    /// [`Fenced`](StateError::Fenced), [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was written.
+    /// - Returns [`NoSuchNamespace`](StateError::NoSuchNamespace) if the namespace of a new entry does not exist,
+    ///   [`NoSuchTable`](StateError::NoSuchTable) or [`NoSuchView`](StateError::NoSuchView) if the entry that it replaces does not,
+    ///   and [`AlreadyExists`](StateError::AlreadyExists) if its name is taken.
+    /// - Returns [`BeingDeleted`](StateError::BeingDeleted) if the deletion of a restored file has begun or is done, and
+    ///   [`DuplicateKey`](StateError::DuplicateKey) if another request with the same idempotency key was carried out.
+    /// - Returns [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and
+    ///   [`Fenced`](StateError::Fenced), [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was written.
     pub async fn publish(self, warehouse: Warehouse, swaps: &[PointerSwap], new: &[NewTabular], outbox: &Outbox) -> Result<bool> {
         let mut tx = self.state.begin().await?;
         for one in swaps {
@@ -386,7 +389,7 @@ impl Tables<'_> {
     /// # Errors
     ///
     /// Returns [`NoSuchNamespace`](StateError::NoSuchNamespace) if the namespace does not exist. Returns [`Sql`](StateError::Sql)
-    /// if the database does not answer.
+    /// if the database does not answer, and [`Corrupt`](StateError::Corrupt) if the namespace's stored values can't be read.
     pub async fn list(
         self,
         kind: TabularKind,
@@ -412,11 +415,12 @@ impl Tables<'_> {
     ///
     /// # Errors
     ///
-    /// Returns [`NoSuchNamespace`](StateError::NoSuchNamespace), [`NoSuchTable`](StateError::NoSuchTable) or
-    /// [`NoSuchView`](StateError::NoSuchView) if one of the names refers to something that does not exist, and
-    /// [`RenameTaken`](StateError::RenameTaken) if another entry has the new name. Returns [`Ambiguous`](StateError::Ambiguous) if
-    /// the commit was sent but not confirmed, and [`Fenced`](StateError::Fenced), [`Full`](StateError::Full) or
-    /// [`Sql`](StateError::Sql) if nothing was written.
+    /// - Returns [`NoSuchNamespace`](StateError::NoSuchNamespace) if the namespace of either name does not exist,
+    ///   [`NoSuchTable`](StateError::NoSuchTable) or [`NoSuchView`](StateError::NoSuchView) if the entry `from` does not, and
+    ///   [`RenameTaken`](StateError::RenameTaken) if another entry has the new name.
+    /// - Returns [`DuplicateKey`](StateError::DuplicateKey) if another request with the same idempotency key was carried out.
+    /// - Returns [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and
+    ///   [`Fenced`](StateError::Fenced), [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was written.
     pub async fn rename(
         self,
         kind: TabularKind,
@@ -457,10 +461,12 @@ impl Tables<'_> {
     ///
     /// # Errors
     ///
-    /// Returns [`NoSuchTable`](StateError::NoSuchTable) if the entry of a table or view does not exist, and
-    /// [`Protected`](StateError::Protected) if it is protected. Returns [`Ambiguous`](StateError::Ambiguous) if the commit was sent
-    /// but not confirmed, and [`Fenced`](StateError::Fenced), [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was
-    /// written.
+    /// - Returns [`NoSuchTable`](StateError::NoSuchTable) if the entry does not exist, whether it was a table or a view, and
+    ///   [`Protected`](StateError::Protected) if it is protected.
+    /// - Returns [`DuplicateKey`](StateError::DuplicateKey) if another request with the same idempotency key was carried out, and
+    ///   [`Corrupt`](StateError::Corrupt) if the name of a protected entry can't be read.
+    /// - Returns [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and
+    ///   [`Fenced`](StateError::Fenced), [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was written.
     pub async fn drop(
         self,
         id: TableId,
@@ -512,7 +518,8 @@ impl Tables<'_> {
     ///
     /// # Errors
     ///
-    /// Returns [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and [`Fenced`](StateError::Fenced),
+    /// Returns [`DuplicateKey`](StateError::DuplicateKey) if another request with the same idempotency key was carried out. Returns
+    /// [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and [`Fenced`](StateError::Fenced),
     /// [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was written.
     pub async fn claim(self, id: TableId, outbox: &Outbox) -> Result<()> {
         self.set_flag("UPDATE tabular SET owned = $2 WHERE id = $1", id, true, outbox).await
@@ -522,7 +529,8 @@ impl Tables<'_> {
     ///
     /// # Errors
     ///
-    /// Returns [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and [`Fenced`](StateError::Fenced),
+    /// Returns [`DuplicateKey`](StateError::DuplicateKey) if another request with the same idempotency key was carried out. Returns
+    /// [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and [`Fenced`](StateError::Fenced),
     /// [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was written.
     pub async fn protect(self, id: TableId, protected: bool, outbox: &Outbox) -> Result<()> {
         self.set_flag("UPDATE tabular SET protected = $2 WHERE id = $1", id, protected, outbox).await

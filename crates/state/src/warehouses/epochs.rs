@@ -19,7 +19,7 @@ pub struct Epoch {
     pub identity: String,
     /// The last epoch that the warehouse certainly entered. 0 if this database never took care of the warehouse.
     pub entered: i64,
-    /// The epoch that the warehouse was about to enter. It equals `now` unless a process was killed in between.
+    /// The epoch that the warehouse was about to enter. It equals `entered` unless a process was killed in between.
     pub entering: i64,
     /// The time of the backup, in milliseconds since the Unix epoch, if this database is a restored backup.
     pub backup_ms: Option<Millis>,
@@ -37,8 +37,9 @@ impl Warehouses<'_> {
     ///
     /// # Errors
     ///
-    /// Returns [`Sql`](StateError::Sql) if the database does not answer, [`File`](StateError::File) if its file is gone, and
-    /// [`Corrupt`](StateError::Corrupt) if the stored epoch can't be read.
+    /// Returns [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the database fails, [`File`](StateError::File) if the
+    /// SQLite file is gone or can't be examined, and [`Corrupt`](StateError::Corrupt) if the stored epoch or time of the backup
+    /// can't be read.
     pub async fn epoch(self, warehouse: Warehouse) -> Result<Epoch> {
         let put = "INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING";
         sqlx::query(put).bind(DATABASE).bind(Uuid::now_v7().to_string()).execute(&self.state.writer).await?;

@@ -40,7 +40,7 @@ impl Warehouse {
     }
 }
 
-/// The room of the warehouses and their epochs.
+/// The handle for the warehouses and their epochs.
 #[derive(Debug, Clone, Copy)]
 pub struct Warehouses<'a> {
     pub(crate) state: &'a State,
