@@ -45,7 +45,7 @@ struct SummaryKey {
     ///
     /// A writer whose commit failed may list the same manifest again with another number.
     sequence_number: i64,
-    /// Target size of data files, in bytes, by which files count as small.
+    /// Target size of data files, in bytes. The summary counts files as small by it.
     target: u64,
     types: PartitionTypes,
 }
@@ -83,7 +83,7 @@ impl Caches {
 /// Number of manifests that are summarised at the same time.
 const SUMMARIES: usize = 8;
 
-/// Converts an error. A missing file stays recognisable as [`StorageError::NotFound`].
+/// Converts an error of the layer below. A missing file becomes [`StorageError::NotFound`], whatever wrapped it.
 fn keep_not_found(error: TableError) -> CatalogError {
     match esker_storage::storage_cause(&error) {
         Some(StorageError::NotFound { uri }) => CatalogError::Storage(StorageError::NotFound { uri: uri.clone() }),
@@ -97,7 +97,7 @@ impl Catalog {
     /// # Errors
     ///
     /// Returns [`Storage`](CatalogError::Storage) if the file is missing or can't be read, and
-    /// [`MetadataInvalid`](CatalogError::MetadataInvalid) if it can't be parsed.
+    /// [`MetadataInvalid`](CatalogError::MetadataInvalid) if it can't be decompressed or parsed.
     pub async fn metadata_at(&self, uri: &str) -> Result<(Arc<TableMetadata>, MetadataJson)> {
         if let Some(found) = self.inner.caches.metadata.get(uri).await {
             return Ok(found);
@@ -141,18 +141,17 @@ impl Catalog {
     ///
     /// # Errors
     ///
-    /// Returns [`Storage`](CatalogError::Storage) if a file is missing, and [`Table`](CatalogError::Table) if a manifest list or
-    /// manifest can't be read.
+    /// Returns [`Storage`](CatalogError::Storage) if the manifest list or a manifest is missing. Returns
+    /// [`Table`](CatalogError::Table) if one can't be read or decoded or is encrypted, or if the snapshot names none.
     pub async fn live(&self, table: &LoadedTable, snapshot: &Snapshot) -> Result<LiveFiles> {
         load_live(self.manifests(), &table.metadata, snapshot).await.map_err(keep_not_found)
     }
 
-    /// Returns the live files of a snapshot, with at least the manifest fields in `wanted`.
+    /// Returns the live files of a snapshot from the cache, or loads them, with at least the manifest fields in `wanted`.
     ///
     /// # Errors
     ///
-    /// Returns [`Storage`](CatalogError::Storage) if a file is missing, and [`Table`](CatalogError::Table) if a manifest list or
-    /// manifest can't be read.
+    /// Returns the errors of [`Catalog::live`].
     pub async fn files(
         &self,
         table: &LoadedTable,
@@ -160,7 +159,7 @@ impl Catalog {
         wanted: &ManifestProjection,
     ) -> Result<Arc<SnapshotFiles>> {
         let key = (manifest_list_paths(snapshot), all_partition_types(&table.metadata));
-        // Queries with different filters alternate: the fields that one needed stay loaded for the next.
+        // Queries with different filters alternate, so the fields that an earlier query needed stay loaded.
         let wanted = match self.inner.caches.files.get(&key).await {
             Some(found) if found.covers(wanted) => return Ok(found),
             Some(found) => found.projection().and(wanted),
@@ -176,8 +175,7 @@ impl Catalog {
     ///
     /// # Errors
     ///
-    /// Returns [`Storage`](CatalogError::Storage) if a file is missing, and [`Table`](CatalogError::Table) if a manifest list or
-    /// manifest can't be read.
+    /// Returns the errors of [`Catalog::live`].
     pub async fn facts(&self, table: &LoadedTable) -> Result<TableFacts> {
         let (metadata, target) = (&table.metadata, TARGET_FILE_BYTES.of(&table.metadata.properties));
         let manifests = match metadata.current_snapshot() {

@@ -49,7 +49,7 @@ pub struct CreateTable {
     pub properties: BTreeMap<String, String>,
 }
 
-/// A request to enter a table or view whose metadata file exists.
+/// A request to register a table or view whose metadata file exists.
 ///
 /// Spec: REST `RegisterTableRequest`.
 #[derive(Debug, Clone, Deserialize)]
@@ -59,7 +59,7 @@ pub struct Register {
     pub name: String,
     /// URI of the metadata file.
     pub metadata_location: String,
-    /// `true` to point an existing table of this name to the file.
+    /// `true` to point an existing table of this name to the file. The registration of a view ignores it.
     #[serde(default, deserialize_with = "or_default")]
     pub overwrite: bool,
 }
@@ -81,11 +81,13 @@ impl Catalog {
     /// # Errors
     ///
     /// - Returns [`Name`](CatalogError::Name) if the name is not valid, and [`State`](CatalogError::State) if the namespace does
-    ///   not exist or the name is taken.
+    ///   not exist, the name is taken, or the database fails.
     /// - Returns [`Format`](CatalogError::Format) if the schema, the spec, the order or a property breaks a rule of the
     ///   specification.
-    /// - Returns [`Location`](CatalogError::Location) if the location is not allowed or overlaps another table's place, and
-    ///   [`Storage`](CatalogError::Storage) if it can't be parsed or written.
+    /// - Returns [`Location`](CatalogError::Location) if the location or a path property is not allowed or overlaps another
+    ///   table's place, and [`Storage`](CatalogError::Storage) if one can't be parsed or written.
+    /// - Returns [`Table`](CatalogError::Table) if the metadata can't be printed as JSON, and
+    ///   [`MetadataInvalid`](CatalogError::MetadataInvalid) if it can't be compressed.
     /// - Returns [`StateUnknown`](CatalogError::StateUnknown) if the database did not confirm the insert.
     pub async fn create_table(&self, namespace: &NamespaceName, request: CreateTable, actor: &Actor) -> Result<Created> {
         let (name, staged) = (TableName::new(namespace.clone(), request.name)?, request.stage_create);
@@ -112,8 +114,9 @@ impl Catalog {
     ///
     /// # Errors
     ///
-    /// Returns [`Invalid`](CatalogError::Invalid) if the commit has another requirement, [`Format`](CatalogError::Format) if the
-    /// table exists already, and the errors of [`Catalog::create_table`].
+    /// Returns [`Invalid`](CatalogError::Invalid) if the commit has another requirement, or a snapshot's sequence number or time
+    /// leaves no room for later ones. Returns [`Format`](CatalogError::Format) if the table exists already or an update breaks a
+    /// rule, and the other errors of [`Catalog::create_table`] but [`Name`](CatalogError::Name).
     pub async fn create_by_commit(&self, name: TableName, proposal: Proposal) -> Result<LoadedTable> {
         let metadata = self.metadata_of_create(&name, &proposal).await?;
         self.enter(name, metadata, &proposal.actor).await.map_err(|e| match e {
@@ -139,22 +142,22 @@ impl Catalog {
         Ok(metadata)
     }
 
-    /// Enters a table whose files exist in storage.
+    /// Registers a table whose metadata file exists in storage.
     ///
-    /// The table is foreign: another catalog may write to it, so nothing destructive happens to it. Another state of an owned
-    /// table stays owned.
+    /// The table is foreign: another catalog may write to it, so nothing destructive happens to it. An owned table that is
+    /// overwritten with another of its states stays owned.
     ///
     /// Spec: REST `registerTable`.
     ///
     /// # Errors
     ///
     /// - Returns [`Name`](CatalogError::Name) if the name is not valid. Returns [`State`](CatalogError::State) if the namespace
-    ///   does not exist, or the name is taken without `overwrite`.
-    /// - Returns [`Location`](CatalogError::Location) if the file lies outside the allowed locations, or the table's location
-    ///   overlaps another table's place.
+    ///   does not exist, a view has the name, a table has it and `overwrite` is not set, or the database fails.
+    /// - Returns [`Location`](CatalogError::Location) if the file, the table's location or a path property lies outside the
+    ///   allowed locations, or the location or a path property overlaps another table's place.
     /// - Returns [`Invalid`](CatalogError::Invalid) if the file does not exist,
-    ///   [`MetadataInvalid`](CatalogError::MetadataInvalid) if it can't be parsed, and [`Storage`](CatalogError::Storage) if it
-    ///   can't be read.
+    ///   [`MetadataInvalid`](CatalogError::MetadataInvalid) if it can't be decompressed or parsed, and
+    ///   [`Storage`](CatalogError::Storage) if it can't be read or a location can't be parsed.
     /// - Returns [`StateUnknown`](CatalogError::StateUnknown) if the database did not confirm the insert.
     pub async fn register(&self, namespace: &NamespaceName, request: Register, actor: &Actor) -> Result<LoadedTable> {
         let name = TableName::new(namespace.clone(), request.name)?;
@@ -197,7 +200,7 @@ impl Catalog {
         Ok(LoadedTable { row, metadata, json })
     }
 
-    /// Makes a foreign table an owned one: from then on expiry and purge may delete its files.
+    /// Makes a foreign table an owned one: from then on Esker may delete its files, for example by an expiry or a purge.
     ///
     /// # Errors
     ///
@@ -287,7 +290,7 @@ impl Catalog {
     }
 }
 
-/// Returns the UUID under which a table is entered; nil for a table of version 1 without one.
+/// Returns the UUID that a table's row gets; nil for a table of version 1 without one.
 fn uuid_of(metadata: &TableMetadata) -> Uuid {
     metadata.table_uuid.unwrap_or_default()
 }

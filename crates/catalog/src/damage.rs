@@ -1,7 +1,8 @@
 //! Files of tables that could not be read.
 //!
-//! The job or query that fails to read a file reports it as [`Unreadable`]. If a check confirms lasting damage, it is stored, and
-//! health reports it until the file is needed no longer or was put back. Start reading at [`Catalog::record_damage`].
+//! The job or query that fails to read a file reports it as [`Unreadable`]. If a check confirms that the damage is lasting, the
+//! damage is stored. Health reports it until the file is no longer needed or was put back. Start reading at
+//! [`Catalog::record_damage`].
 
 use std::collections::HashMap;
 
@@ -24,14 +25,14 @@ pub struct Unreadable {
     pub path: String,
     /// Message of the reader's error.
     pub error: String,
-    /// `true` if the content could not be decoded; `false` if the file could not be fetched, which may pass.
+    /// `true` if the content could not be decoded; `false` if the file could not be fetched, which may be a passing failure.
     pub decoding: bool,
     /// Id of the snapshot that leads to the file, if the file is a manifest list or a manifest.
     pub snapshot_id: Option<i64>,
 }
 
 impl Unreadable {
-    /// Returns the manifest list or manifest of a snapshot that could not be read, if the error is about one.
+    /// Returns the report of a manifest list or manifest that could not be read; `None` if the error is not about one.
     pub fn of_snapshot(error: &TableError) -> Option<Self> {
         let (id, path) = error.of_snapshot()?;
         let decoding = error.code() == ErrorCode::DataInvalid;
@@ -39,7 +40,7 @@ impl Unreadable {
     }
 }
 
-/// Checks whether a table has a snapshot of this id that is not its current one.
+/// Checks that a snapshot id is that of a snapshot in the table's metadata, and not of the current one.
 fn is_earlier(table: &LoadedTable, id: i64) -> bool {
     table.metadata.current_snapshot_id != Some(id) && table.metadata.snapshots.get(id).is_some()
 }
@@ -119,9 +120,9 @@ impl Catalog {
         Ok(data.chain(deletes).collect())
     }
 
-    /// Forgets damage that is over: the file is no longer part of its table, or was put back.
+    /// Removes the records of damaged files that are no longer part of their table, or that were put back.
     ///
-    /// The next reader of a file that was put back finds out whether it is sound.
+    /// A file counts as put back by its size and its time of change. The next reader finds out whether its content is sound.
     pub(crate) async fn recheck_damage(&self) -> Result<()> {
         for (table, files) in self.state().fleet().damage(self.warehouse()).await? {
             let Some(row) = self.state().tables().by_id(table).await? else { continue };

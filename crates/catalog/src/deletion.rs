@@ -323,7 +323,7 @@ pub async fn other_places(catalog: &Catalog, own: Option<TableId>) -> Result<Vec
     Ok(places.into_iter().filter(|place| Some(place.owner.id) != own).collect())
 }
 
-/// Returns the table or view in whose place a file lies; the innermost place decides.
+/// Returns the table or view in whose place a file lies; the innermost place decides. `None` if the file lies in no place.
 ///
 /// Dropped tables that can be brought back count.
 ///

@@ -44,7 +44,8 @@ impl Catalog {
     /// - Returns [`State`](CatalogError::State) if no table has this name, the table is protected, or the database fails or does
     ///   not confirm the drop.
     /// - Returns [`Behind`](CatalogError::Behind) if a purge is requested and storage has states of the table that the database
-    ///   does not have.
+    ///   does not have. Returns [`Storage`](CatalogError::Storage) or [`MetadataInvalid`](CatalogError::MetadataInvalid) if the
+    ///   storage or the ledger can't be read to find that out.
     /// - Returns [`Overtaken`](CatalogError::Overtaken) if commits to the table kept coming between.
     pub async fn drop_table(&self, name: &TableName, files: DroppedFiles, actor: &Actor) -> Result<()> {
         let purge = files == DroppedFiles::Purge;
@@ -101,7 +102,7 @@ impl Catalog {
     ///   [`Overtaken`](CatalogError::Overtaken) if other servers kept committing to it.
     /// - Returns [`Behind`](CatalogError::Behind) if storage has states of the table that the database does not have.
     /// - Returns [`MetadataGone`](CatalogError::MetadataGone), [`MetadataInvalid`](CatalogError::MetadataInvalid) or
-    ///   [`Storage`](CatalogError::Storage) if the metadata file is not there or can't be read.
+    ///   [`Storage`](CatalogError::Storage) if the metadata file is not there, or it or the ledger can't be read.
     pub async fn unregister_table(&self, name: &TableName, actor: &Actor) -> Result<LoadedTable> {
         let row = self.table(name).await?;
         // The returned state must be the last one.

@@ -67,7 +67,8 @@ impl Catalog {
     ///
     /// # Errors
     ///
-    /// Returns [`Refused`](CatalogError::Refused) if they disagree, could not be compared, or the storage did not answer.
+    /// Returns [`Refused`](CatalogError::Refused) if they disagree, could not be compared or advanced, or the storage did not
+    /// answer.
     pub fn check_epoch(&self) -> Result<()> {
         match &*self.inner.epoch.0.lock().unwrap_or_else(PoisonError::into_inner) {
             None => Ok(()),

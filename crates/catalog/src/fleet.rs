@@ -103,7 +103,8 @@ impl Catalog {
     ///
     /// # Errors
     ///
-    /// Returns [`State`](crate::CatalogError::State) if the database fails. A table that can't be examined is no error.
+    /// Returns [`State`](crate::CatalogError::State) if the database fails, and [`Encode`](crate::CatalogError::Encode) if new
+    /// facts can't be written as JSON. A table that can't be examined is no error.
     pub async fn assessed_table(&self, row: TabularRow) -> Result<AssessedTable> {
         let stored =
             self.state().fleet().health(row.id).await?.filter(|health| health.metadata_location == row.metadata_location);
@@ -151,7 +152,8 @@ impl Catalog {
     ///
     /// # Errors
     ///
-    /// Returns [`State`](crate::CatalogError::State) if the database fails. A table that can't be examined is no error.
+    /// Returns [`State`](crate::CatalogError::State) if the database fails, and [`Encode`](crate::CatalogError::Encode) if new
+    /// facts can't be written as JSON. A table that can't be examined is no error.
     pub async fn fleet(&self) -> Result<Vec<AssessedTable>> {
         let rows = self.state().fleet().tables(self.warehouse()).await?;
         let mut kept = self.stored_facts(&rows).await?;

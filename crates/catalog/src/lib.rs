@@ -284,7 +284,7 @@ impl Catalog {
     ///
     /// Returns [`State`](crate::CatalogError::State) if no table has this name or the database fails. Returns
     /// [`MetadataGone`](crate::CatalogError::MetadataGone) if the metadata file is not in storage,
-    /// [`MetadataInvalid`](crate::CatalogError::MetadataInvalid) if it can't be parsed, and
+    /// [`MetadataInvalid`](crate::CatalogError::MetadataInvalid) if it can't be decompressed or parsed, and
     /// [`Storage`](crate::CatalogError::Storage) if it can't be read.
     pub async fn load(&self, name: &TableName) -> Result<LoadedTable> {
         self.load_row(self.table(name).await?).await
@@ -299,13 +299,12 @@ impl Catalog {
         Ok(self.state().tables().table(self.warehouse(), name).await?)
     }
 
-    /// Loads a table in the state that a metadata file describes; in its present state if that file is gone.
+    /// Loads a table in the state that a metadata file describes; in its present state if that file can't be read.
     ///
     /// # Errors
     ///
-    /// Returns [`State`](crate::CatalogError::State) if no table has this name or the database fails. If the present state can't
-    /// be read either, returns [`MetadataGone`](crate::CatalogError::MetadataGone),
-    /// [`MetadataInvalid`](crate::CatalogError::MetadataInvalid) or [`Storage`](crate::CatalogError::Storage).
+    /// Returns [`State`](crate::CatalogError::State) if no table has this name or the database fails. Returns the errors of
+    /// [`Catalog::load`] if the present state can't be read either.
     pub async fn table_at(&self, name: &TableName, metadata_location: &str) -> Result<LoadedTable> {
         let row = self.table(name).await?;
         let then = TabularRow { metadata_location: metadata_location.to_owned(), ..row };
@@ -322,7 +321,7 @@ impl Catalog {
     /// # Errors
     ///
     /// Returns [`MetadataGone`](crate::CatalogError::MetadataGone) if the file is not there, and
-    /// [`Storage`](crate::CatalogError::Storage) if the storage does not answer.
+    /// [`Storage`](crate::CatalogError::Storage) if its location is not allowed or the storage fails.
     pub async fn check_metadata_file(&self, table: &LoadedTable) -> Result<()> {
         let uri = &table.row.metadata_location;
         match self.storage().size(uri).await? {
@@ -336,7 +335,7 @@ impl Catalog {
     /// # Errors
     ///
     /// Returns [`MetadataGone`](crate::CatalogError::MetadataGone) if the metadata file is not in storage,
-    /// [`MetadataInvalid`](crate::CatalogError::MetadataInvalid) if it can't be parsed, and
+    /// [`MetadataInvalid`](crate::CatalogError::MetadataInvalid) if it can't be decompressed or parsed, and
     /// [`Storage`](crate::CatalogError::Storage) if it can't be read.
     pub async fn load_row(&self, row: TabularRow) -> Result<LoadedTable> {
         let (metadata, json) = self.metadata_at(&row.metadata_location).await.map_err(|e| match e {

@@ -1,7 +1,8 @@
 //! Namespaces: creation, properties, listings, protection; and the listing and renaming of tables.
 //!
-//! The state database does the work: each change is one transaction with its event and receipt. Names are compared as the
-//! warehouse compares them. Spec: REST `createNamespace`, `updateProperties`, `dropNamespace`, `listTables`, `renameTable`.
+//! The state database does the work: each change is one transaction with its event and receipt. The warehouse's setting decides
+//! whether names are compared without case. Spec: REST `createNamespace`, `updateProperties`, `dropNamespace`, `listTables`,
+//! `renameTable`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,7 +24,7 @@ pub struct PropertyChange {
     pub updated: Vec<String>,
     /// Keys that were removed.
     pub removed: Vec<String>,
-    /// Keys that should be removed and were not there.
+    /// Keys that the request removes and that the namespace did not have.
     pub missing: Vec<String>,
 }
 
@@ -36,7 +37,7 @@ impl Catalog {
     ///
     /// Returns [`State`](CatalogError::State) if the namespace exists or the database fails. Returns
     /// [`Location`](CatalogError::Location) if its `location` property is not allowed, and [`Storage`](CatalogError::Storage) if
-    /// that can't be parsed.
+    /// this property can't be parsed.
     pub async fn create_namespace(&self, namespace: &NamespaceRow, actor: &Actor) -> Result<()> {
         self.check_namespace_location(&namespace.properties)?;
         let data = EventData::NamespaceCreated(NamespaceCreatedData { properties: namespace.properties.clone() });
@@ -70,7 +71,7 @@ impl Catalog {
         Ok(self.state().namespaces().all(self.warehouse()).await?)
     }
 
-    /// Lists at most `limit` namespaces directly under `parent`, by name, after the key `after`.
+    /// Lists at most `limit` namespaces directly under `parent`, in the order of [`NamespaceName::key`], after the key `after`.
     ///
     /// Without a parent, the outermost namespaces are listed.
     ///
@@ -99,7 +100,7 @@ impl Catalog {
     /// Returns [`Contradiction`](CatalogError::Contradiction) if a key is both set and removed, and
     /// [`State`](CatalogError::State) if the namespace does not exist or the database fails. Returns
     /// [`Location`](CatalogError::Location) if a new `location` property is not allowed, and [`Storage`](CatalogError::Storage)
-    /// if that can't be parsed.
+    /// if this property can't be parsed.
     pub async fn update_namespace(
         &self,
         name: &NamespaceName,

@@ -134,7 +134,8 @@ impl PathSet {
     ///
     /// # Errors
     ///
-    /// Returns the error of the disk, if a spilled page can't be read back.
+    /// Returns the error of the disk, if a spilled page can't be read back. Returns an [`io::Error`] of kind `Other` if the
+    /// runtime shuts down before the pages are read.
     pub async fn contains_each(&self, uris: &[impl AsRef<str>]) -> io::Result<Vec<bool>> {
         let wanted: Vec<u128> = uris.iter().map(|uri| hash(uri.as_ref())).collect();
         if self.hashes.runs.is_empty() {

@@ -14,7 +14,7 @@ use crate::{Catalog, LoadedTable, PathSet, Result};
 ///
 /// # Errors
 ///
-/// Returns [`Table`](crate::CatalogError::Table) if a manifest list or manifest can't be read, and
+/// Returns [`Table`](crate::CatalogError::Table) if a manifest list or manifest can't be read or decoded or is encrypted, and
 /// [`Spill`](crate::CatalogError::Spill) if the disk for large sets fails.
 pub async fn referenced_paths(catalog: &Catalog, table: &LoadedTable) -> Result<PathSet> {
     let mut referenced = catalog.path_set();

@@ -1,8 +1,8 @@
 //! Branches, tags, rollback and write-audit-publish.
 //!
-//! Each change becomes a commit of requirements and updates that any REST client could have sent. It is computed at the commit
-//! point, so that it fits the table as it is then. Only a publish onto a branch that has moved writes files: it cherry-picks the
-//! staged snapshot.
+//! Each change becomes a commit of requirements and updates that any REST client could have sent. The commit is computed at the
+//! commit point, so that it fits the table as it is then. Only a publish writes files, and only if main has moved since the
+//! snapshot was staged: it then cherry-picks the staged snapshot.
 //!
 //! Start reading at [`Catalog::change_refs`] and `plan`. Spec: "Snapshot References".
 
@@ -58,16 +58,16 @@ pub enum RefChange {
         /// Time in milliseconds since the Unix epoch; main's newest snapshot that is not later is taken.
         as_of_ms: Option<Millis>,
     },
-    /// Moves a branch to the head of another one, which must descend from it.
+    /// Moves a branch to the snapshot of another branch or of a tag, which must descend from the branch's head.
     FastForward {
-        /// Branch that moves.
+        /// Branch that moves; it is created if it does not exist.
         branch: String,
         /// Branch or tag to move to.
         to: String,
     },
     /// Publishes on main the snapshots that are staged under a `wap.id`.
     ///
-    /// They are one snapshot, or a chain that begins at main's head.
+    /// They are one snapshot, or a chain that begins at main's head. If main has moved, a single append is cherry-picked.
     #[schema(rename_all = "kebab-case")]
     Publish {
         /// The `wap.id` that the snapshots were written with.
@@ -75,9 +75,9 @@ pub enum RefChange {
     },
 }
 
-/// Key in the summary of a snapshot that is staged for a later publish.
+/// Summary key of the write-audit-publish id, which a snapshot has that is staged for a later publish.
 const WAP_ID: &str = "wap.id";
-/// Key that Iceberg writes into the summary of a snapshot that publishes a staged one.
+/// Summary key of the write-audit-publish id that a snapshot published: Iceberg writes it when it cherry-picks a staged snapshot.
 const PUBLISHED: &str = "published-wap-id";
 
 /// Returns the write-audit-publish ids of the snapshots on main.
@@ -97,9 +97,9 @@ pub fn staged(metadata: &TableMetadata) -> Vec<(&str, &SnapshotRef)> {
     staged
 }
 
-/// Returns the snapshots that are staged under an id, newest first.
+/// Returns the snapshots that are staged under a write-audit-publish id, newest first.
 ///
-/// They must be one snapshot, or a chain in which each was written on the one before.
+/// Refuses snapshots that are neither a single one nor a chain, in which each was written on the one before.
 fn chain<'a>(metadata: &'a TableMetadata, wap_id: &str) -> Result<Vec<&'a SnapshotRef>> {
     let staged: Vec<&SnapshotRef> = staged(metadata).into_iter().filter(|(id, _)| *id == wap_id).map(|(_, s)| s).collect();
     let parents: HashSet<i64> = staged.iter().filter_map(|s| s.parent_snapshot_id).collect();
@@ -189,9 +189,13 @@ impl Catalog {
     ///
     /// # Errors
     ///
-    /// Returns [`Refused`](CatalogError::Refused) if the change does not fit the table, for example if a name is taken, missing
-    /// or a tag that can't move. Returns [`Invalid`](CatalogError::Invalid) if a rollback names both or neither of its targets,
-    /// [`Table`](CatalogError::Table) if a staged snapshot can't be cherry-picked, and the errors of [`Catalog::commit`].
+    /// - Returns [`State`](CatalogError::State) if no table has this name or the database fails.
+    /// - Returns [`Refused`](CatalogError::Refused) if the change does not fit the table: a name is taken or missing, a tag would
+    ///   move, main would be dropped, or a snapshot is missing, not staged, or not an ancestor or descendant where it must be one.
+    /// - Returns [`Invalid`](CatalogError::Invalid) if a rollback names both or neither of its targets, or other engines could
+    ///   not read the snapshot.
+    /// - Returns [`Table`](CatalogError::Table) if a staged snapshot can't be cherry-picked.
+    /// - Returns the errors of [`Catalog::commit_rebase`].
     pub async fn change_refs(&self, name: &TableName, change: RefChange, actor: &Actor) -> Result<Committed> {
         let commit = RefCommit { catalog: self.clone(), change, actor: actor.clone() };
         let row = self.table(name).await?;
@@ -200,7 +204,7 @@ impl Catalog {
     }
 }
 
-/// Requirements and updates of a commit.
+/// The requirements and updates of the commit that makes a change.
 type Planned = (Vec<TableRequirement>, Vec<TableUpdate>);
 
 /// Plans every change but a publish on the table as it is now.

@@ -106,18 +106,22 @@ impl Catalog {
     ///
     /// # Errors
     ///
-    /// - Returns [`Format`](CatalogError::Format) if a requirement does not hold or an update breaks a rule, and
-    ///   [`Invalid`](CatalogError::Invalid) if other engines could not read the result.
-    /// - Returns [`Conflict`](CatalogError::Conflict) if a snapshot's manifest list is in quarantine, or other servers won the
-    ///   race ten times.
-    /// - Returns [`Location`](CatalogError::Location) if the table may not have files at a new location.
-    /// - Returns [`QueueFull`](CatalogError::QueueFull) if too many commits wait for the table, [`Busy`](CatalogError::Busy) if the
-    ///   commit got no turn in time, and [`Behind`](CatalogError::Behind) if storage has states that the database does not have.
+    /// - Returns [`Format`](CatalogError::Format) if a requirement does not hold, an update breaks a rule, or a snapshot was made
+    ///   for an earlier state of the table. Returns [`Invalid`](CatalogError::Invalid) if other engines could not read the
+    ///   result, or a snapshot's sequence number or time leaves no room for later ones.
+    /// - Returns [`Conflict`](CatalogError::Conflict) if a snapshot's manifest list is in quarantine or deleted, or other servers
+    ///   won the race ten times.
+    /// - Returns [`Location`](CatalogError::Location) if the table may not have files at a new location, and
+    ///   [`Refused`](CatalogError::Refused) if the snapshots of [`Proposal::restore`] can't come back.
+    /// - Returns [`QueueFull`](CatalogError::QueueFull) if too many commits wait for the table, [`Busy`](CatalogError::Busy) if
+    ///   the commit got no turn in time, and [`Behind`](CatalogError::Behind) if storage has states that the database does not
+    ///   have.
     /// - Returns [`StateUnknown`](CatalogError::StateUnknown) if the outcome could not be observed.
     /// - Returns [`Batch`](CatalogError::Batch) if another error failed the whole batch, and
     ///   [`Panicked`](CatalogError::Panicked) if the change panicked.
-    /// - Returns [`State`](CatalogError::State), [`Storage`](CatalogError::Storage), [`MetadataGone`](CatalogError::MetadataGone)
-    ///   or [`MetadataInvalid`](CatalogError::MetadataInvalid) if the table can't be read or written.
+    /// - Returns [`State`](CatalogError::State), [`Storage`](CatalogError::Storage), [`Table`](CatalogError::Table),
+    ///   [`MetadataGone`](CatalogError::MetadataGone) or [`MetadataInvalid`](CatalogError::MetadataInvalid) if the table is gone,
+    ///   its metadata can't be read or written, its manifests can't be checked, or the ledger can't be parsed.
     pub async fn commit_to(&self, id: TableId, proposal: Proposal) -> Result<Committed> {
         let (done, answer) = oneshot::channel();
         let wait = self.options().commit_wait;
@@ -130,7 +134,8 @@ impl Catalog {
     ///
     /// # Errors
     ///
-    /// Returns the errors of [`Catalog::commit_to`] without `QueueFull`, and the error of [`Rebase::propose`].
+    /// Returns the errors of [`Catalog::commit_to`] without [`QueueFull`](CatalogError::QueueFull), and the error of
+    /// [`Rebase::propose`].
     pub async fn commit_rebase<R: Rebase + 'static>(&self, id: TableId, rebase: R) -> Result<(Committed, R::Effect)> {
         let (done, answer) = oneshot::channel();
         let (effect, wait) = (R::Effect::default(), self.options().commit_wait * 10);

@@ -76,17 +76,19 @@ impl Catalog {
     ///
     /// # Errors
     ///
-    /// - Returns [`State`](CatalogError::State) if a table or namespace does not exist, and [`Invalid`](CatalogError::Invalid) if
-    ///   a table occurs twice.
-    /// - Returns [`Format`](CatalogError::Format) if a requirement does not hold or an update breaks a rule, and
-    ///   [`Location`](CatalogError::Location) if a location is not allowed.
-    /// - Returns [`Busy`](CatalogError::Busy) if a table gave no turn in time, and [`Conflict`](CatalogError::Conflict) if other
-    ///   servers won the race ten times.
+    /// - Returns [`State`](CatalogError::State) if a table or namespace does not exist, a view has the name of a new table, or
+    ///   the database fails.
+    /// - Returns [`Invalid`](CatalogError::Invalid) if a table occurs twice, `assert-create` is not the only requirement of its
+    ///   table, or a change has that error in [`Catalog::commit_to`].
+    /// - Returns [`Format`](CatalogError::Format), [`Location`](CatalogError::Location) or [`Refused`](CatalogError::Refused) if
+    ///   a change has that error in [`Catalog::commit_to`] or [`Catalog::create_by_commit`].
+    /// - Returns [`Busy`](CatalogError::Busy) if a table gave no turn in time. Returns [`Conflict`](CatalogError::Conflict) if a
+    ///   snapshot's manifest list is in quarantine or deleted, or other servers won the race ten times.
     /// - Returns [`Behind`](CatalogError::Behind) if storage has states of a table that the database does not have.
-    /// - Returns [`StateUnknown`](CatalogError::StateUnknown) if the outcome could not be observed.
+    /// - Returns [`StateUnknown`](CatalogError::StateUnknown) if the outcome could not be observed, or the transaction panicked.
     /// - Returns [`Storage`](CatalogError::Storage), [`MetadataGone`](CatalogError::MetadataGone),
     ///   [`MetadataInvalid`](CatalogError::MetadataInvalid) or [`Table`](CatalogError::Table) if a table can't be read or
-    ///   written.
+    ///   written, its manifests can't be checked, or the ledger can't be read.
     pub async fn commit_transaction(&self, changes: Vec<TableChange>, actor: Actor) -> Result<()> {
         let changes = self.resolve(changes).await?;
         let this = self.clone();

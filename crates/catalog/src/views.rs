@@ -83,9 +83,8 @@ impl Catalog {
     ///
     /// # Errors
     ///
-    /// Returns [`State`](CatalogError::State) if no view has this name or the database fails. Returns
-    /// [`MetadataGone`](CatalogError::MetadataGone), [`MetadataInvalid`](CatalogError::MetadataInvalid) or
-    /// [`Storage`](CatalogError::Storage) if the metadata file is not there or can't be read.
+    /// Returns [`State`](CatalogError::State) if no view has this name or the database fails, and the errors of
+    /// [`Catalog::load_view_row`].
     pub async fn load_view(&self, name: &TableName) -> Result<LoadedView> {
         self.load_view_row(self.view(name).await?).await
     }
@@ -99,13 +98,12 @@ impl Catalog {
         Ok(self.state().tables().view(self.warehouse(), name).await?)
     }
 
-    /// Loads a view in the state that a metadata file describes; in its present state if that file is gone.
+    /// Loads a view in the state that a metadata file describes; in its present state if that file can't be read.
     ///
     /// # Errors
     ///
-    /// Returns [`State`](crate::CatalogError::State) if no view has this name or the database fails. If the present state can't
-    /// be read either, returns [`MetadataGone`](crate::CatalogError::MetadataGone),
-    /// [`MetadataInvalid`](crate::CatalogError::MetadataInvalid) or [`Storage`](crate::CatalogError::Storage).
+    /// Returns [`State`](CatalogError::State) if no view has this name or the database fails. Returns the errors of
+    /// [`Catalog::load_view`] if the present state can't be read either.
     pub async fn view_at(&self, name: &TableName, metadata_location: &str) -> Result<LoadedView> {
         let row = self.view(name).await?;
         let then = TabularRow { metadata_location: metadata_location.to_owned(), ..row };
@@ -119,8 +117,9 @@ impl Catalog {
     ///
     /// # Errors
     ///
-    /// Returns [`MetadataGone`](CatalogError::MetadataGone), [`MetadataInvalid`](CatalogError::MetadataInvalid) or
-    /// [`Storage`](CatalogError::Storage) if the metadata file is not there or can't be read.
+    /// Returns [`MetadataGone`](CatalogError::MetadataGone) if the metadata file is not in storage,
+    /// [`MetadataInvalid`](CatalogError::MetadataInvalid) if it can't be decompressed or parsed, and
+    /// [`Storage`](CatalogError::Storage) if it can't be read.
     pub async fn load_view_row(&self, row: TabularRow) -> Result<LoadedView> {
         let uri = row.metadata_location.clone();
         let json = self.json_at(&uri).await.map_err(|e| match e {
@@ -141,11 +140,13 @@ impl Catalog {
     /// # Errors
     ///
     /// - Returns [`Name`](CatalogError::Name) if the name is not valid, and [`State`](CatalogError::State) if the namespace does
-    ///   not exist or the name is taken.
-    /// - Returns [`IllegalArgument`](CatalogError::IllegalArgument) or [`Format`](CatalogError::Format) if the version or the
-    ///   schema breaks a rule of the specification.
-    /// - Returns [`Location`](CatalogError::Location) if the location is not allowed or overlaps another place, and
-    ///   [`Storage`](CatalogError::Storage) if it can't be parsed or written.
+    ///   not exist, the name is taken, or the database fails.
+    /// - Returns [`IllegalArgument`](CatalogError::IllegalArgument) if the version, the schema or a property breaks a rule of the
+    ///   specification.
+    /// - Returns [`Location`](CatalogError::Location) if the location or a path property is not allowed or overlaps another
+    ///   place, and [`Storage`](CatalogError::Storage) if one can't be parsed or written.
+    /// - Returns [`Format`](CatalogError::Format) if the metadata can't be printed as JSON, and
+    ///   [`MetadataInvalid`](CatalogError::MetadataInvalid) if it can't be compressed.
     /// - Returns [`StateUnknown`](CatalogError::StateUnknown) if the database did not confirm the insert.
     pub async fn create_view(&self, namespace: &NamespaceName, request: CreateView, actor: &Actor) -> Result<LoadedView> {
         let name = TableName::new(namespace.clone(), request.name)?;
@@ -186,12 +187,12 @@ impl Catalog {
     /// # Errors
     ///
     /// - Returns [`Name`](CatalogError::Name) if the name is not valid, and [`State`](CatalogError::State) if the namespace does
-    ///   not exist or the name is taken.
-    /// - Returns [`Location`](CatalogError::Location) if the file lies outside the allowed locations, or the view's location
-    ///   overlaps another place.
+    ///   not exist, the name is taken, or the database fails.
+    /// - Returns [`Location`](CatalogError::Location) if the file, the view's location or a path property lies outside the
+    ///   allowed locations, or the location or a path property overlaps another place.
     /// - Returns [`Invalid`](CatalogError::Invalid) if the file does not exist,
-    ///   [`MetadataInvalid`](CatalogError::MetadataInvalid) if it can't be parsed, and [`Storage`](CatalogError::Storage) if it
-    ///   can't be read.
+    ///   [`MetadataInvalid`](CatalogError::MetadataInvalid) if it can't be decompressed or parsed, and
+    ///   [`Storage`](CatalogError::Storage) if it can't be read or a location can't be parsed.
     /// - Returns [`StateUnknown`](CatalogError::StateUnknown) if the database did not confirm the insert.
     pub async fn register_view(&self, namespace: &NamespaceName, request: Register, actor: &Actor) -> Result<LoadedView> {
         let name = TableName::new(namespace.clone(), request.name)?;
@@ -230,17 +231,16 @@ impl Catalog {
     ///
     /// # Errors
     ///
-    /// - Returns [`State`](CatalogError::State) if no view has this name or the database fails, and
-    ///   [`Format`](CatalogError::Format) if a requirement does not hold.
-    /// - Returns [`IllegalArgument`](CatalogError::IllegalArgument) or [`Format`](CatalogError::Format) if an update breaks a
-    ///   rule of the specification.
-    /// - Returns [`Location`](CatalogError::Location) if the view may not have a new location.
+    /// - Returns [`State`](CatalogError::State) if no view has this name or the database fails.
+    /// - Returns [`Format`](CatalogError::Format) if a requirement does not hold or the metadata can't be printed as JSON, and
+    ///   [`IllegalArgument`](CatalogError::IllegalArgument) if an update is impossible or breaks a rule of the specification.
+    /// - Returns [`Location`](CatalogError::Location) if the view may not have a new location or path property.
     /// - Returns [`Busy`](CatalogError::Busy) if the commit got no turn in time, and [`Conflict`](CatalogError::Conflict) if
     ///   other servers won the race ten times.
     /// - Returns [`Behind`](CatalogError::Behind) if storage has states of the view that the database does not have.
     /// - Returns [`StateUnknown`](CatalogError::StateUnknown) if the database did not confirm the commit.
     /// - Returns [`MetadataGone`](CatalogError::MetadataGone), [`MetadataInvalid`](CatalogError::MetadataInvalid) or
-    ///   [`Storage`](CatalogError::Storage) if the view can't be read or written.
+    ///   [`Storage`](CatalogError::Storage) if the view can't be read or written, or the ledger can't be read.
     pub async fn replace_view(&self, name: &TableName, request: ReplaceView, actor: &Actor) -> Result<LoadedView> {
         let id = self.view(name).await?.id;
         let _held = self.hold_commits(id).await?;

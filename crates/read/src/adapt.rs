@@ -40,10 +40,10 @@ impl BatchAdapter {
     ///
     /// # Errors
     ///
-    /// - Returns [`ArrowError::SchemaError`] if the file lacks a required column that has no initial default, or if an array has
-    ///   another type than its field.
-    /// - Returns [`ArrowError::NotYetImplemented`] if a default can't be held by the Arrow type.
-    /// - Returns [`ArrowError::CastError`] if a value does not fit the target type.
+    /// - Returns [`ArrowError::SchemaError`] if the file lacks a required column that has no value of its own (see
+    ///   [`Defaults::of`]), or if an array has another type than its field.
+    /// - Returns [`ArrowError::NotYetImplemented`] if the Arrow type can't hold a default or partition value.
+    /// - Returns [`ArrowError::CastError`] if a value does not fit the target type, or if Arrow can't cast to that type.
     /// - Returns [`ArrowError::InvalidArgumentError`] if a required field of the target has nulls.
     /// - Returns an [`ArrowError::ExternalError`] with a [`InvalidVariant`](crate::InvalidVariant) if bytes are not a valid variant.
     pub fn adapt(&self, batch: &RecordBatch, fields: &Fields) -> Result<RecordBatch, ArrowError> {

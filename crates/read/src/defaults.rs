@@ -62,8 +62,8 @@ impl Defaults {
     ///
     /// # Errors
     ///
-    /// Returns [`ArrowError::SchemaError`] if the field is required and has no initial default. Returns
-    /// [`ArrowError::NotYetImplemented`] if the Arrow type can't hold the default.
+    /// Returns [`ArrowError::SchemaError`] if the field is required, and its partition value is null or it has neither a partition
+    /// value nor an initial default. Returns [`ArrowError::NotYetImplemented`] if the Arrow type can't hold that value.
     pub fn of(&self, field: &Field) -> Result<ArrayRef, ArrowError> {
         match field_id(field).and_then(|id| self.values.get(&id)) {
             Some(Some(value)) if value.null_count() == 0 || field.is_nullable() => Ok(value.clone()),

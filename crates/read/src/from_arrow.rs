@@ -8,7 +8,7 @@ use esker_format::{ListType, MapType, NestedField, PrimitiveType, Schema, Struct
 use crate::schema::{DEFAULT_CRS, geo_metadata};
 use crate::{ReadError, Result, is_variant};
 
-/// Returns the schema of a new table that holds what an Arrow schema describes.
+/// Returns the Iceberg schema of a new table for rows of an Arrow schema.
 ///
 /// Ids begin at 1 and are assigned as Java does (`TypeUtil.assignFreshIds`): to all fields of a struct, then inside the first
 /// field, then inside the second. A comment is taken from the metadata key `doc`. A dictionary has the type of its values.
@@ -23,17 +23,20 @@ pub fn schema_from_arrow(schema: &ArrowSchema) -> Result<Schema> {
     Ok(Schema::new(0, columns.fields().to_vec())?)
 }
 
-/// Assigns field ids in ascending order.
+/// Converts fields and types, and assigns field ids in ascending order.
 struct Ids {
+    /// The id that was assigned last; 0 before the first.
     last: i32,
 }
 
 impl Ids {
+    /// Assigns the next id.
     fn next(&mut self) -> i32 {
         self.last = self.last.saturating_add(1);
         self.last
     }
 
+    /// Converts the fields of a struct; `within` is the struct's full name, or none for the top level.
     fn fields(&mut self, fields: &[Arc<Field>], within: Option<&str>) -> Result<StructType> {
         let numbered: Vec<(i32, &Arc<Field>)> = fields.iter().map(|field| (self.next(), field)).collect();
         let fields = numbered.into_iter().map(|(id, field)| {
@@ -48,6 +51,7 @@ impl Ids {
         Ok(StructType::new(fields.collect::<Result<_>>()?))
     }
 
+    /// Converts a type; `path` is the column's full name, for an error.
     fn ty(&mut self, ty: &DataType, path: &str) -> Result<Type> {
         let unknown = || ReadError::NoType { column: path.to_owned(), ty: ty.clone() };
         Ok(match ty {
@@ -71,7 +75,7 @@ impl Ids {
     }
 }
 
-/// Returns the geometry or geography type that a field's GeoArrow metadata describes; none for other fields.
+/// Returns the geometry or geography type that a field's GeoArrow metadata describes; none for a field without it.
 fn shapes(field: &Field) -> Option<PrimitiveType> {
     let (crs, edges) = geo_metadata(field)?;
     Some(PrimitiveType::named(&match (crs, edges) {

@@ -43,7 +43,7 @@ impl Lineage {
     ///
     /// # Errors
     ///
-    /// Returns an [`ArrowError`] as [`fill`](Self::fill) does; columns made here never cause one.
+    /// Returns the errors of [`fill`](Self::fill); the columns that this function makes never cause one.
     pub fn of_rows(self, rows: std::ops::Range<u64>) -> Result<RecordBatch, ArrowError> {
         let schema = with_lineage(&Arc::new(ArrowSchema::empty()));
         let count = usize::try_from(rows.end - rows.start).unwrap_or(usize::MAX);
@@ -59,7 +59,8 @@ impl Lineage {
     ///
     /// # Errors
     ///
-    /// Returns [`ArrowError::SchemaError`] if one of the two columns is not a 64-bit integer.
+    /// Returns [`ArrowError::SchemaError`] if one of the two columns is not a 64-bit integer, and
+    /// [`ArrowError::InvalidArgumentError`] if there are fewer positions than rows.
     pub fn fill(self, batch: &RecordBatch, positions: &RowPositions) -> Result<RecordBatch, ArrowError> {
         let Some(at) = batch.num_columns().checked_sub(2) else { return Ok(batch.clone()) };
         let mut columns = batch.columns().to_vec();

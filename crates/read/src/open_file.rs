@@ -167,9 +167,13 @@ impl OpenFile {
     ///
     /// # Errors
     ///
-    /// Returns [`ReadError::Parquet`] if the decoder refuses the selection. Items of the stream are [`ReadError::Storage`],
-    /// [`ReadError::Decoding`], [`ReadError::Panicked`] or [`ReadError::Arrow`] errors; the stream ends after the first that the
-    /// decoder reports.
+    /// Returns [`ReadError::Parquet`] if the decoder refuses the selection. The stream yields these errors, and ends after the
+    /// first that the decoder reports:
+    ///
+    /// - [`ReadError::Storage`] if bytes can't be fetched;
+    /// - [`ReadError::Decoding`] if a column can't be decoded or has an invalid variant;
+    /// - [`ReadError::Parquet`] or [`ReadError::Panicked`] if the decoder fails and no single column explains it;
+    /// - [`ReadError::Arrow`] if a batch can't be converted to the target schema.
     pub fn stream(self, scan: FileScan) -> Result<BoxStream<'static, Result<RecordBatch>>> {
         let path = self.file.path.to_string();
         let Projection { mask, fields } = self.projection(&scan.adapter);

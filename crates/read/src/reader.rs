@@ -1,7 +1,7 @@
 //! Opens Parquet files through shared caches.
 //!
-//! A [`Reader`] lives as long as the server and owns the caches. [`Reader::open`] gives an [`OpenFile`] (`open_file.rs`): a parsed
-//! footer and the file's bytes. Data files never change, so no cache entry is ever stale.
+//! A [`Reader`] lives as long as the server and owns the caches. [`Reader::open`] gives an [`OpenFile`] (`open_file.rs`): a
+//! parsed footer and the file's bytes. Data files never change, so no cache entry is ever stale.
 
 use std::sync::Arc;
 
@@ -74,7 +74,7 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// Returns [`ReadError::Storage`] if the path is no location that the storage can hold.
+    /// Returns [`ReadError::Storage`] if the path is no location that the storage can hold, or if its store can't be opened.
     pub fn cached_file(&self, path: &str, size: u64, stats: &Arc<ReadStats>) -> Result<CachedFile> {
         Ok(CachedFile { blocks: Some(self.blocks.clone()), ..self.uncached_file(path, size, stats)? })
     }
@@ -105,7 +105,8 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// Returns [`ReadError::Storage`] if the footer can't be fetched, and [`ReadError::Parquet`] if it can't be parsed.
+    /// Returns the errors of [`cached_file`](Self::cached_file), [`ReadError::Storage`] if the footer can't be fetched, and
+    /// [`ReadError::Parquet`] if it can't be parsed.
     pub async fn footer(&self, path: &str, size: u64, stats: &Arc<ReadStats>) -> Result<Arc<ParquetMetaData>> {
         let found = self.cached_file(path, size, stats)?.footer().await.map_err(|e| ReadError::parquet(path, e))?;
         Ok(found.metadata.metadata().clone())
@@ -128,8 +129,8 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// Returns [`ReadError::Storage`] if bytes can't be fetched and [`ReadError::Parquet`] if the footer can't be parsed. Returns
-    /// [`ReadError::Unsupported`] if the file has no field ids and the table no usable name mapping.
+    /// Returns the errors of [`footer`](Self::footer), and [`ReadError::Unsupported`] if the file has no field ids and the table
+    /// has no usable name mapping.
     pub async fn open_whole(&self, path: &str, size: u64, whole: u64, stats: &Arc<ReadStats>) -> Result<OpenFile> {
         let mut file = self.uncached_file(path, size, stats)?;
         if size <= whole {

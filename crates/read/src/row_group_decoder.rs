@@ -63,8 +63,11 @@ impl FetchedRowGroups {
     ///
     /// # Errors
     ///
-    /// Returns [`ReadError::Parquet`] if the decoder can't be built. Items of the iterator are [`ReadError::Decoding`],
-    /// [`ReadError::Panicked`] or [`ReadError::Arrow`] errors.
+    /// Returns [`ReadError::Parquet`] if the decoder can't be built. The iterator yields these errors:
+    ///
+    /// - [`ReadError::Decoding`] if the decoder fails, or a column has an invalid variant;
+    /// - [`ReadError::Panicked`] if the decoder panics, and no single column explains it;
+    /// - [`ReadError::Arrow`] if rows can't be filtered, or converted to the target schema.
     pub fn rows(
         self,
         adapter: Arc<BatchAdapter>,

@@ -1,8 +1,9 @@
 //! Removes from footers what can't be relied on to skip rows.
 //!
-//! Pruning takes a footer literally: a bound is a bound in today's order of values, and a missing null count means no nulls.
-//! Footers of other and older writers mean something else. So untrustworthy bounds, null counts, page bounds and Bloom filters
-//! are removed once, where a footer is read, for all of its users. Spec: Parquet, `ColumnOrder`, `Statistics`.
+//! Pruning takes a footer literally: a bound is a bound in the order that the specification defines today, and a missing null
+//! count means that there are no nulls. Some writers, mostly older ones, mean something else. So untrustworthy bounds, null
+//! counts, page bounds and Bloom filters are removed once, where a footer is read, for all of its users. Spec: Parquet,
+//! `ColumnOrder`, `Statistics`.
 
 use std::collections::HashMap;
 
@@ -48,15 +49,17 @@ pub(crate) fn trusted(footer: ParquetMetaData) -> parquet::errors::Result<Parque
 
 /// The result of checking the statistics of a column chunk.
 enum Checked {
-    /// The statistics hold.
+    /// The statistics are right as they are, or there are none.
     Sound,
-    /// The statistics are useless.
+    /// Nothing of the statistics can be relied on.
     Unknown,
-    /// These statistics hold in their place.
+    /// The statistics must be replaced by these, with corrected bounds or without bounds.
     Other(Statistics),
 }
 
-/// Returns a column chunk without what can't be relied on; none if all of it can.
+/// Returns a column chunk with corrected statistics, and without a Bloom filter that can't be relied on.
+///
+/// None if the chunk needs no change.
 fn chunk(chunk: &ColumnChunkMetaData, order: ColumnOrder) -> parquet::errors::Result<Option<ColumnChunkMetaData>> {
     let descriptor = chunk.column_descr();
     let values = chunk.num_values().unsigned_abs();
@@ -77,7 +80,7 @@ fn chunk(chunk: &ColumnChunkMetaData, order: ColumnOrder) -> parquet::errors::Re
     Ok(Some(built.build()?))
 }
 
-/// Checks the statistics of a chunk of `values` values, nulls included.
+/// Checks the statistics of a column chunk. `values` is its number of values, nulls included.
 fn checked(statistics: &Statistics, values: u64, descriptor: &ColumnDescriptor, order: ColumnOrder) -> Checked {
     let bounded = statistics.min_bytes_opt().is_some() || statistics.max_bytes_opt().is_some();
     match statistics.null_count_opt() {
@@ -91,10 +94,9 @@ fn checked(statistics: &Statistics, values: u64, descriptor: &ColumnDescriptor, 
     }
 }
 
-/// Checks that bounds are in the order in which values are compared.
+/// Checks that a writer computed the bounds of a column in the order that the column's type defines.
 ///
-/// That is the order that the column's type defines. Deprecated statistics (`older`) and files without column orders are trusted
-/// for numbers only.
+/// Deprecated statistics (`older`) and files without column orders are trusted for numbers only.
 fn ordered(descriptor: &ColumnDescriptor, order: ColumnOrder, older: bool) -> bool {
     let bytes = matches!(descriptor.physical_type(), Type::BYTE_ARRAY | Type::FIXED_LEN_BYTE_ARRAY);
     let number = !bytes && (descriptor.sort_order() == SortOrder::SIGNED || descriptor.physical_type() == Type::BOOLEAN);
@@ -109,6 +111,7 @@ fn ordered(descriptor: &ColumnDescriptor, order: ColumnOrder, older: bool) -> bo
 fn bounds(statistics: &Statistics, descriptor: &ColumnDescriptor, order: ColumnOrder) -> Option<Statistics> {
     let hold = ordered(descriptor, order, statistics.is_min_max_deprecated());
     let signed = descriptor.sort_order() == SortOrder::SIGNED;
+    // None if the bounds hold, otherwise the statistics without bounds.
     macro_rules! unless {
         ($kind:ident, $s:expr, $holds:expr) => {
             match hold && $s.min_opt().zip($s.max_opt()).is_none_or($holds) {
@@ -119,6 +122,7 @@ fn bounds(statistics: &Statistics, descriptor: &ColumnDescriptor, order: ColumnO
             }
         };
     }
+    // The same for floats; bounds that hold also get the sign of zero that includes the other zero.
     macro_rules! floats {
         ($kind:ident, $s:expr) => {
             match unless!($kind, $s, |(min, max)| min <= max) {
@@ -146,7 +150,7 @@ fn bounds(statistics: &Statistics, descriptor: &ColumnDescriptor, order: ColumnO
     }
 }
 
-/// Checks that the page bounds of a column chunk hold.
+/// Checks that the bounds of all pages of a column chunk can be relied on.
 fn page_bounds_hold(index: &ColumnIndexMetaData, descriptor: &ColumnDescriptor, order: ColumnOrder) -> bool {
     fn all<T>(index: &PrimitiveColumnIndex<T>, holds: impl Fn(&T, &T) -> bool) -> bool {
         index
@@ -170,8 +174,8 @@ fn page_bounds_hold(index: &ColumnIndexMetaData, descriptor: &ColumnDescriptor, 
 
 /// Checks that a column's Bloom filter can be used for lookups.
 ///
-/// Floats: 0.0 equals -0.0 but has other bytes. Decimals in bytes: a lookup always hashes 16 bytes, whatever their number in the
-/// file.
+/// That of a float column can't, because 0.0 equals -0.0 but has other bytes. That of a decimal column stored as bytes can't
+/// either, because a lookup always hashes 16 bytes, whatever number of bytes the file has.
 fn bloom_filter_holds(descriptor: &ColumnDescriptor) -> bool {
     let decimal = matches!(descriptor.logical_type_ref(), Some(LogicalType::Decimal { .. }))
         || descriptor.converted_type() == ConvertedType::DECIMAL;

@@ -28,7 +28,8 @@ use crate::{ReadError, Result, arrow_type};
 ///
 /// # Errors
 ///
-/// Returns an [`ArrowError`] if a value does not fit the type, or if Arrow has no such cast.
+/// Returns the [`ArrowError`] of the cast, mostly [`ArrowError::CastError`], if a value does not fit the type, or if Arrow has no
+/// such cast.
 pub fn cast_exactly(array: &ArrayRef, to: &DataType) -> std::result::Result<ArrayRef, ArrowError> {
     const EXACT: CastOptions<'static> = CastOptions { safe: false, format_options: FormatOptions::new() };
     match (array.data_type(), to) {
@@ -61,7 +62,7 @@ fn timestamps<T: ArrowTimestampType>(days: &ArrayRef, in_a_day: i64) -> std::res
 /// # Errors
 ///
 /// Returns [`ReadError::Values`] if the array does not hold values of the type. Returns [`ReadError::Undecodable`] for variants,
-/// geometries, geographies and types that Esker does not know.
+/// geometries, geographies and types without an Arrow counterpart, at any depth.
 pub fn values_of(array: &ArrayRef, ty: &Type) -> Result<Vec<Option<Value>>> {
     let failed = |source| ReadError::Values { ty: ty.clone(), source };
     let disagree = || failed(ArrowError::SchemaError(format!("an array of {} holds no such values", array.data_type())));

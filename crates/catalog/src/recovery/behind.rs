@@ -33,6 +33,12 @@ impl Catalog {
     /// Refuses a change to a table or view if storage has states of it that the database does not have.
     ///
     /// Nothing is read while database and storage agree, and a table is examined once.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Behind`](CatalogError::Behind) if storage has such states or the table can't be examined. Returns
+    /// [`State`](CatalogError::State) if its row can't be read, [`Storage`](CatalogError::Storage) if the storage fails, and
+    /// [`MetadataInvalid`](CatalogError::MetadataInvalid) if the ledger can't be parsed.
     pub(crate) async fn check_not_behind(&self, row: &TabularRow) -> Result<()> {
         if self.check_epoch().is_ok() {
             return Ok(());
@@ -61,8 +67,9 @@ impl Catalog {
     ///
     /// # Errors
     ///
-    /// Returns [`Behind`](CatalogError::Behind) if another metadata file may be current, [`State`](CatalogError::State) if the
-    /// database fails, and [`Storage`](CatalogError::Storage) if the storage does not answer.
+    /// Returns [`Behind`](CatalogError::Behind) if another metadata file may be current or the table can't be examined. Returns
+    /// [`State`](CatalogError::State) if its row can't be read, [`Storage`](CatalogError::Storage) if the storage fails, and
+    /// [`MetadataInvalid`](CatalogError::MetadataInvalid) if the ledger can't be parsed.
     pub async fn check_only_tip(&self, row: &TabularRow) -> Result<()> {
         let since_ms = self.state().tables().created_ms(row.id).await?;
         let why = self

@@ -19,10 +19,14 @@ use crate::{Actor, Catalog, CatalogError, Result, places, referenced_paths};
 ///
 /// # Errors
 ///
-/// Returns [`Refused`](CatalogError::Refused) if something is undecided and `reconcile` is set, or if a table was committed to
-/// since the plan was made. Returns [`State`](CatalogError::State) or [`Storage`](CatalogError::Storage) if the database or the
-/// storage fails. Returns [`MetadataGone`](CatalogError::MetadataGone), [`MetadataInvalid`](CatalogError::MetadataInvalid),
-/// [`Table`](CatalogError::Table) or [`Spill`](CatalogError::Spill) if the metadata of a table can't be read.
+/// - Returns [`Refused`](CatalogError::Refused) if something is undecided and `reconcile` is set, or if a table was committed to
+///   since the plan was made.
+/// - Returns [`State`](CatalogError::State) if the database fails, or an entry or name of the plan exists or is gone by now.
+///   Returns [`Storage`](CatalogError::Storage) if the storage fails.
+/// - Returns [`MetadataGone`](CatalogError::MetadataGone), [`MetadataInvalid`](CatalogError::MetadataInvalid),
+///   [`Table`](CatalogError::Table) or [`Spill`](CatalogError::Spill) if the metadata of a table can't be read.
+/// - With `reconcile`, returns [`MetadataInvalid`](CatalogError::MetadataInvalid) if the epoch file or the ledger can't be
+///   parsed, and [`Encode`](CatalogError::Encode) if they can't be written as JSON.
 pub async fn recover(catalog: &Catalog, plan: &Recovery, reconcile: bool) -> Result<()> {
     if reconcile && !plan.undecided.is_empty() {
         let names: Vec<String> = plan.undecided.iter().map(|u| u.name.to_string()).collect();

@@ -1,8 +1,8 @@
 //! Caches parts of files: in memory, and for remote stores on local disk too.
 //!
 //! A part is a byte range of a file: a column chunk, a 1 MiB segment of one, or a whole small file. Files of a table never
-//! change, so a part is never stale. `memory` and `disk` hold parts by `key`. A column chunk that is read again takes a cached form
-//! (`forms`), which `decompress` makes in the background.
+//! change, so a part is never stale. `memory.rs` and `disk.rs` hold parts, by the keys of `key.rs`. A column chunk that is read
+//! again takes a cached form (`forms/`), which `decompress.rs` makes in the background.
 //!
 //! Start with [`BlockCache`].
 
@@ -31,7 +31,7 @@ pub(crate) use decompress::Pages;
 pub struct BlockOptions {
     /// Greatest number of bytes held in memory.
     pub memory_bytes: u64,
-    /// A directory that only this cache uses, and the bytes it may hold. With `None`, nothing is cached on disk.
+    /// A directory that only this cache uses, and the greatest number of bytes in it. With `None`, nothing is cached on disk.
     pub disk: Option<(PathBuf, u64)>,
 }
 
@@ -101,7 +101,7 @@ impl BlockCache {
         }
     }
 
-    /// Returns the task that puts column chunks into their cached forms.
+    /// Returns the decompressor, which puts column chunks into their cached forms in the background.
     pub(crate) fn decompressor(&self) -> &Arc<Decompressor> {
         &self.inner.decompressor
     }
@@ -111,7 +111,7 @@ impl BlockCache {
         self.inner.memory.contains_key(&BlockKey::stored(file, part))
     }
 
-    /// Returns a part as stored, from memory or from disk. A part from disk goes into memory too.
+    /// Returns a part as stored, from memory or from disk; `None` if it is in neither. A part from disk goes into memory too.
     pub(crate) async fn get(&self, file: &Arc<str>, part: &Range<u64>) -> Option<Bytes> {
         let (inner, key) = (&self.inner, BlockKey::stored(file, part));
         if let Some(Block::Stored(bytes)) = inner.memory.get(&key).await {
@@ -139,7 +139,7 @@ impl BlockCache {
         let Block::Form(form) = self.inner.memory.get(&BlockKey::form(file, chunk)).await? else { return None };
         self.inner.counters.memory_hits.fetch_add(1, Relaxed);
         if let CachedForm::Uncompressed(_) = form {
-            // The uncompressed form holds all of the chunk: the stored form is of no more use.
+            // The uncompressed form holds all of the chunk, so the chunk as stored is no longer needed in memory.
             self.inner.memory.invalidate(&BlockKey::stored(file, chunk)).await;
         }
         Some(form)

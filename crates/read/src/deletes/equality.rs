@@ -76,10 +76,11 @@ impl EqualityDeletes {
     ///
     /// # Errors
     ///
-    /// Returns [`ReadError::Unsupported`] as [`check_readable`] does. Also if a delete file has no equality ids. Also if it
-    /// compares a column that is unknown, is inside a list or a map, or has a type without equality. Returns
-    /// [`ReadError::Undecodable`], [`ReadError::Format`] or [`ReadError::Arrow`] if the columns have no Arrow schema or can't be
-    /// keys.
+    /// - Returns the error of [`check_readable`].
+    /// - Returns [`ReadError::Unsupported`] if a delete file has no equality ids, or if it compares a column that is unknown, is
+    ///   inside a list or a map, or has a type without equality.
+    /// - Returns [`ReadError::Undecodable`] if a column has a type without an Arrow counterpart, [`ReadError::Format`] if the
+    ///   columns don't form a schema, and [`ReadError::Arrow`] if Arrow can't encode them as keys.
     pub fn new(metadata: &TableMetadata, deletes: Vec<LiveDelete>) -> Result<Self> {
         let mut by_ids: BTreeMap<Vec<i32>, Vec<LiveDelete>> = BTreeMap::new();
         for delete in deletes {
@@ -106,10 +107,11 @@ impl EqualityDeletes {
     ///
     /// # Errors
     ///
-    /// Returns [`ReadError::Unsupported`] if a delete file lacks a compared column, or if a file has no field ids. Returns
-    /// [`ReadError::Spill`] if the spill directory fails, or if a task that reads keys panics. Returns [`ReadError::Storage`],
-    /// [`ReadError::Parquet`], [`ReadError::Decoding`], [`ReadError::Panicked`] or [`ReadError::Arrow`] if a file can't be
-    /// fetched, decoded or converted.
+    /// - Returns [`ReadError::Unsupported`] if a delete file lacks a compared column, or if a file has no field ids and the table
+    ///   has no usable name mapping.
+    /// - Returns [`ReadError::Spill`] if the spill directory fails, or if a task that reads keys panics.
+    /// - Returns [`ReadError::Storage`], [`ReadError::Parquet`], [`ReadError::Decoding`], [`ReadError::Panicked`] or
+    ///   [`ReadError::Arrow`] if a file can't be fetched, decoded or converted.
     pub async fn positions(
         mut self,
         reader: &Reader,

@@ -14,7 +14,7 @@ use twox_hash::XxHash3_64;
 
 use crate::{field_id, normalize_nan};
 
-/// A hash table from each key to its newest delete. Keys are compared byte by byte, never by hash alone.
+/// A hash table from each key to the newest sequence number that deleted it. Keys are compared byte by byte, never by hash alone.
 #[derive(Debug)]
 pub(super) struct KeyTable {
     /// Indexes into `entries` plus one; 0 is an empty slot. The length is a power of two.
@@ -37,7 +37,7 @@ pub(super) fn hash(key: &[u8]) -> u64 {
     XxHash3_64::oneshot(key)
 }
 
-/// Returns a SHA-256 name in hexadecimal for a list of strings; different lists have different names.
+/// Returns the SHA-256 of a list of strings in hexadecimal. The lengths count too: `["ab"]` and `["a", "b"]` differ.
 pub fn digest(texts: &[&str]) -> String {
     let mut hash = Sha256::new();
     for text in texts {
@@ -77,21 +77,23 @@ impl KeyTable {
         }
     }
 
-    /// Records that the keys of a batch were deleted at a sequence number.
+    /// Records that the keys of a batch, as Arrow encoded them, were deleted at a sequence number.
     pub(super) fn insert_all(&mut self, keys: &Rows, sequence_number: i64) {
         for key in keys {
             self.insert(hash(key.data()), key.data(), sequence_number);
         }
     }
 
-    /// Records that some collected keys were deleted at a sequence number.
+    /// Records that keys, copied from the batches of a delete file, were deleted at a sequence number.
     pub(super) fn insert_each(&mut self, keys: &[Box<[u8]>], sequence_number: i64) {
         for key in keys {
             self.insert(hash(key), key, sequence_number);
         }
     }
 
-    /// Adds the positions of keys that were deleted after `sequence_number`. The first key is at position `start`.
+    /// Adds to `deleted` the positions of those keys that were deleted after `sequence_number`.
+    ///
+    /// The first key is at position `start`, and the others follow.
     pub(super) fn probe_all(&self, keys: &Rows, start: u64, sequence_number: i64, deleted: &mut RoaringTreemap) {
         for (position, key) in (start..).zip(keys) {
             if self.get(hash(key.data()), key.data()).is_some_and(|newest| newest > sequence_number) {
@@ -191,13 +193,15 @@ pub fn column_path(fields: &Fields, id: i32) -> Option<Vec<usize>> {
     leaf_path(fields, id).map(|(path, _)| path)
 }
 
-/// Returns the column at a path from [`column_path`]; it is also null where a struct around it is.
-///
-/// Panics if an index of the path is out of range.
+/// Returns the column at a path from [`column_path`]. A row is also null if a struct around the column is null there.
 ///
 /// # Errors
 ///
 /// Returns [`ArrowError::SchemaError`] if the path is empty or leads through a column that is no struct.
+///
+/// # Panics
+///
+/// Panics if an index of the path is out of range.
 pub fn column_at(batch: &RecordBatch, path: &[usize]) -> Result<ArrayRef, ArrowError> {
     let (first, rest) = path.split_first().ok_or_else(|| ArrowError::SchemaError("a column's path is empty".to_owned()))?;
     let mut array = batch.column(*first).clone();

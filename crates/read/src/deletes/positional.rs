@@ -53,10 +53,11 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// Returns [`ReadError::Unsupported`] as [`check_readable`] does, and if a delete file has no field ids. Returns
-    /// [`ReadError::Damaged`] or [`ReadError::Arrow`] if a file's content is not that of a delete file. Returns
-    /// [`ReadError::Storage`], [`ReadError::Parquet`], [`ReadError::Decoding`] or [`ReadError::Panicked`] if a file can't be
-    /// fetched or decoded.
+    /// - Returns the error of [`check_readable`], and [`ReadError::Unsupported`] if a position delete file has no field ids and
+    ///   the table has no usable name mapping.
+    /// - Returns [`ReadError::Damaged`] or [`ReadError::Arrow`] if a file's content is not that of a delete file.
+    /// - Returns [`ReadError::Storage`], [`ReadError::Parquet`], [`ReadError::Decoding`] or [`ReadError::Panicked`] if a file
+    ///   can't be fetched or decoded.
     pub async fn deleted_positions(
         &self,
         files: &[LiveFile],
@@ -106,8 +107,8 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// Returns [`ReadError::Damaged`] if the manifest entry has no offset or size, or if the blob is malformed. Also if the blob
-    /// holds another number of positions than the entry says. Returns [`ReadError::Storage`] if the blob can't be fetched.
+    /// Returns [`ReadError::Damaged`] if the manifest entry has no offset or size, the blob is malformed, or it holds another
+    /// number of positions than the entry says. Returns [`ReadError::Storage`] if the blob can't be fetched.
     pub async fn read_deletion_vector(&self, delete: &LiveDelete, stats: &Arc<ReadStats>) -> Result<RoaringTreemap> {
         let file = &delete.entry.file;
         let path = file.file_path.as_str();

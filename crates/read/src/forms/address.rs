@@ -1,7 +1,8 @@
 //! Virtual addresses of column chunks in a cached form, and their entries in the footer.
 //!
-//! The footer view describes such a chunk at a virtual address beyond the end of any file. The address alone distinguishes it from
-//! a chunk as stored. Pages move with their chunk, so its offset index moves too, and its page headers have no statistics.
+//! The footer view describes such a chunk at a virtual address beyond the end of any file. A reader asks for bytes by address, so
+//! the address alone distinguishes a cached form from the chunk as stored. The pages of a chunk move with it. So the footer view
+//! gets the chunk's sizes and its offset index anew.
 
 use parquet::column::page::Page;
 use parquet::file::metadata::{ColumnChunkMetaData, ColumnChunkMetaDataBuilder, OffsetIndexBuilder};
@@ -10,24 +11,24 @@ use parquet::file::page_index::offset_index::OffsetIndexMetaData;
 /// The lowest virtual address. Chunks in a cached form are addressed here and above, beyond the end of any file.
 pub(crate) const VIRTUAL_BASE: u64 = 1 << 62;
 
-/// Bits by which a chunk's offset in its file is shifted to its virtual address.
+/// Number of bits by which the start of a chunk in its file is shifted to the left for its virtual address.
 ///
-/// A chunk can thus grow by a factor of 2^20 before it overlaps the next.
+/// A chunk can thus grow by a factor of 2^20 in its cached form before it overlaps the next.
 pub(super) const SHIFT: u32 = 20;
 
-/// Greatest offset in a file, in bytes, that has a virtual address.
+/// Greatest end of a chunk, as an exclusive byte offset in its file, for which the chunk may take a cached form.
 pub(super) const LARGEST: u64 = 1 << (61 - SHIFT);
 
 /// Returns the virtual base address of the chunk that begins at `start` in its file.
 ///
-/// A damaged footer may claim any start. Beyond [`LARGEST`] the address saturates, and is that of no chunk in a cached form.
+/// A damaged footer may claim any start. A start beyond [`LARGEST`] gets an address that no chunk in a cached form has.
 pub(crate) fn virtual_address(start: u64) -> u64 {
     VIRTUAL_BASE.saturating_add(start.saturating_mul(1 << SHIFT))
 }
 
 /// Returns a chunk's footer entry, moved to its virtual address.
 ///
-/// `length` is the length of the form in bytes, and `dictionary` that of its dictionary page.
+/// `length` is the length of the cached form in bytes, and `dictionary` that of its dictionary page; 0 without one.
 pub(super) fn relocated(
     chunk: &ColumnChunkMetaData,
     length: u64,
@@ -48,7 +49,10 @@ pub(super) fn relocated(
         .set_data_page_offset(data))
 }
 
-/// Returns a chunk's offset index with other addresses and lengths of its data pages.
+/// Returns a chunk's offset index with the addresses and lengths that its data pages have in a cached form.
+///
+/// `moved` yields the address and the length in bytes of each data page, in order. `rows` is the chunk's number of rows, and
+/// `pages` is the offset index of the chunk as stored.
 pub(super) fn offset_index(
     moved: impl Iterator<Item = (u64, u64)>,
     rows: i64,

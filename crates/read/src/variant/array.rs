@@ -98,7 +98,7 @@ impl VariantRows {
     ///
     /// # Errors
     ///
-    /// Returns [`ArrowError`] as [`variant_array`] does; rows appended here always have equal lengths.
+    /// Returns the error of [`variant_array`]; the arrays of appended rows always have equal lengths, so there is none.
     pub fn finish(self) -> Result<ArrayRef, ArrowError> {
         let (metadata, value) = self.columns();
         variant_array(metadata, value)

@@ -59,8 +59,8 @@ impl VariantCheck {
 ///
 /// # Errors
 ///
-/// Returns a description of the defect: malformed bytes, unknown types, names that are missing or used twice, or more than
-/// [`MAX_VARIANT_DEPTH`] levels.
+/// Returns a description of the defect: malformed bytes, unknown types, names that are missing or used twice, values that
+/// overlap, a decimal of more than 38 digits, or more than [`MAX_VARIANT_DEPTH`] levels.
 pub fn check_variant(metadata: &[u8], value: &[u8]) -> Result<(), String> {
     VariantCheck::default().check(metadata, value, MAX_VARIANT_DEPTH).map(drop)
 }

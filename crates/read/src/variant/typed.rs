@@ -65,8 +65,8 @@ pub fn can_be_shredded(ty: &DataType) -> bool {
 ///
 /// # Errors
 ///
-/// Returns [`ArrowError::SchemaError`] if shredded fields can't have the type, and another [`ArrowError`] if its precision or
-/// scale is invalid.
+/// Returns [`ArrowError::SchemaError`] if shredded fields can't have the type, and [`ArrowError::InvalidArgumentError`] if its
+/// precision or scale is invalid.
 pub fn typed_column(values: &[Option<VariantValue<'_>>], ty: &DataType) -> Result<ArrayRef> {
     use VariantValue as V;
     /// Unwraps the values of one kind.

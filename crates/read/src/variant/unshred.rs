@@ -31,8 +31,10 @@ fn wrong(what: impl Into<String>) -> ArrowError {
 ///
 /// # Errors
 ///
-/// Returns [`ArrowError::SchemaError`] if the array is no struct. Returns [`ArrowError::InvalidArgumentError`] if a value that is
-/// not null is no valid variant, or is stored in both `value` and `typed_value`.
+/// - Returns [`ArrowError::SchemaError`] if the array is no struct.
+/// - Returns [`ArrowError::InvalidArgumentError`] if the struct has no `metadata`, or a `typed_value` of a type that variants
+///   don't have. Also returns it if a value that is not null is no valid variant, or is stored in both `value` and `typed_value`.
+/// - Returns [`ArrowError::CastError`] if `metadata` or `value` does not hold bytes.
 pub fn variants(array: &ArrayRef) -> Result<ArrayRef> {
     if is_variant(array.data_type()) {
         return Ok(array.clone());
@@ -198,7 +200,8 @@ fn may_be_typed(ty: &DataType) -> bool {
 ///
 /// # Errors
 ///
-/// Returns [`ArrowError::InvalidArgumentError`] if variants have no values of the column's type.
+/// Returns [`ArrowError::InvalidArgumentError`] if variants have no values of the column's type, or if the scale of a decimal
+/// column is negative.
 pub fn variant_of_column(array: &ArrayRef, row: usize) -> Result<VariantValue<'_>> {
     use VariantValue as V;
     macro_rules! of {
