@@ -2,9 +2,8 @@
 //!
 //! It is SQLite in write-ahead-log mode for one server, or PostgreSQL for several; the statements are the same for both. One
 //! connection makes the changes that a client gets an answer to: durably, and one at a time. A second connection makes the writes
-//! that a killed process must leave behind but a power cut may lose. Records of pending outputs,
-//! heartbeats, logs and progress of jobs, and measurements are written so. A file whose record is lost is found as an
-//! orphan.
+//! that a killed process must leave behind but a power cut may lose: records of pending outputs, heartbeats, logs and progress of
+//! jobs, and measurements. A file whose record is lost is found as an orphan.
 //!
 //! [`State`] opens and closes the database. Each subject has a handle that borrows the state: [`State::tables`], [`State::jobs`],
 //! … The functions of a handle take and return plain data, and each change is one transaction.
