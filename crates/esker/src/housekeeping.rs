@@ -13,14 +13,14 @@ use tokio::sync::watch;
 
 use crate::{Config, Result};
 
-/// The rounds of housekeeping: how often, and for how long they keep records.
+/// The options of housekeeping: the time between two rounds, and the times for which a round keeps records.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rounds {
     /// The time between two rounds.
     sweep_interval: Duration,
     /// The time for which receipts of requests with an idempotency key are kept.
     idempotency: Duration,
-    /// The time for which events are kept that all sinks have.
+    /// The time for which events are kept. An event that a sink has not received yet is kept longer.
     event_retention: Duration,
     /// The time for which the history of tables' health and use is kept.
     health_history: Duration,
@@ -29,7 +29,7 @@ pub(crate) struct Rounds {
 }
 
 impl Rounds {
-    /// Returns what the configuration says.
+    /// Takes the times from the configuration.
     pub(crate) fn of(config: &Config) -> Self {
         let days = |days: u64| Duration::from_secs(days.saturating_mul(24 * 3600));
         Self {
@@ -63,7 +63,7 @@ pub(crate) async fn run(state: State, catalogs: Vec<Catalog>, rounds: Rounds, mu
 
 /// Writes this server's heartbeat to the database, until the server stops or the other servers count it as dead.
 ///
-/// In the second case it sets `fenced`, which makes the server stop.
+/// If the other servers count it as dead, this function sets `fenced`, which makes the server stop.
 pub(crate) async fn send_heartbeats(
     state: State,
     dead_after: Duration,
@@ -127,7 +127,7 @@ async fn tidy_warehouse(catalog: &Catalog) {
         Err(error) => tracing::error!(warehouse, %error, "files of dead servers were not reclaimed; the next round tries again"),
     }
     match deletion::sweep(catalog, now_ms()).await {
-        // Files that are only held were held by the last sweep too: not worth a line for each round.
+        // Files of frozen tables stay in quarantine at every sweep. They alone are not worth a log line for each round.
         Ok(swept) if swept == (Swept { held: swept.held, ..Swept::default() }) => {}
         Ok(swept) => tracing::info!(warehouse, ?swept, "quarantine swept"),
         Err(error) => tracing::error!(warehouse, %error, "the quarantine could not be swept; the next round tries again"),

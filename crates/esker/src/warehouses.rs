@@ -19,8 +19,9 @@ use crate::{Config, Error, Result};
 ///
 /// # Errors
 ///
-/// Returns [`Config`](Error::Config) if a location or a storage option is wrong, if the locations of one warehouse are in
-/// different kinds of stores, or if two warehouses overlap.
+/// - Returns [`Config`](Error::Config) if a location, a storage option or a policy is wrong, if the locations of one warehouse are
+///   in different kinds of stores, or if two warehouses overlap.
+/// - Returns [`Storage`](Error::Storage) if the data directory can't be the location of the default warehouse.
 pub(crate) fn plan(config: &Config, dir: &Path, local: &Arc<dyn ObjectStore>) -> Result<Vec<(Storage, CatalogOptions)>> {
     let mut plans: Vec<(Storage, CatalogOptions)> = Vec::new();
     for (name, warehouse) in config.all_warehouses() {

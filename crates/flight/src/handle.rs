@@ -24,10 +24,10 @@ pub(crate) struct StatementHandle {
     pub(crate) sql: String,
     /// The rows of parameters, as an Arrow IPC stream in base64. `None` if nothing is bound.
     parameters: Option<String>,
-    /// The key of the plan, if the server that made the handle still has it.
+    /// The key of the plan in the cache of the server that made the handle. That server may have dropped the plan since.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) plan: Option<Uuid>,
-    /// The schema of the plan was sent with this ticket, so that the answer should have that schema.
+    /// True if the plan's schema was sent with this ticket: the client expects an answer with that schema.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub(crate) schema_sent: bool,
 }
@@ -51,20 +51,20 @@ impl StatementHandle {
     ///
     /// # Errors
     ///
-    /// Returns the status `INTERNAL` if it can't be written.
+    /// Returns the status `INTERNAL` if the handle can't be written as JSON.
     pub(crate) fn encode(&self) -> Result<Bytes, Status> {
         serde_json::to_vec(self).map(Bytes::from).map_err(internal)
     }
 
     /// Binds the rows of some batches, in place of those that were bound before.
     ///
-    /// The batches must have one schema. The plan is forgotten: it was made without these values and their types.
+    /// The batches must all have the same schema. The key of the plan is removed: the plan was made without these values and their
+    /// types.
     ///
     /// # Errors
     ///
     /// Returns the status `INTERNAL` if the batches can't be written as a stream.
     pub(crate) fn bind(&mut self, batches: &[RecordBatch]) -> Result<(), Status> {
-        // The plan was made without these values and their types.
         (self.plan, self.parameters) = (None, None);
         let Some(first) = batches.first() else { return Ok(()) };
         let mut stream = Vec::new();

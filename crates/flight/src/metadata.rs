@@ -32,7 +32,7 @@ pub(crate) fn catalogs(engine: &Engine, command: CommandGetCatalogs) -> Result<R
 ///
 /// # Errors
 ///
-/// Returns the status of the error if a catalog can't be read.
+/// Returns the status of the error if a catalog can't be read, and `INTERNAL` if the batch can't be built.
 pub(crate) async fn schemas(engine: &Engine, command: CommandGetDbSchemas) -> Result<RecordBatch, Status> {
     let mut builder = command.into_builder();
     for catalog in engine.catalogs() {
@@ -49,7 +49,7 @@ pub(crate) async fn schemas(engine: &Engine, command: CommandGetDbSchemas) -> Re
 ///
 /// # Errors
 ///
-/// Returns the status of the error if a catalog can't be read.
+/// Returns the status of the error if a catalog can't be read, and `INTERNAL` if the batch can't be built.
 pub(crate) async fn tables(engine: &Engine, command: CommandGetTables) -> Result<RecordBatch, Status> {
     let mut builder = command.into_builder();
     let mut rows = Vec::new();

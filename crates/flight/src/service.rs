@@ -112,7 +112,7 @@ impl FlightSqlHandler {
     ///
     /// # Errors
     ///
-    /// Returns the status of the error if the statement can't be planned or started. Later errors end the stream.
+    /// Returns what [`Self::prepared`] and [`Self::start`] return. Later errors end the stream.
     async fn run<T>(&self, handle: &StatementHandle, request: &Request<T>) -> FlightResult<DoGet> {
         let running = self.start(self.prepared(handle).await?, request).await?;
         let schema = running.stream.schema();
@@ -129,7 +129,8 @@ impl FlightSqlHandler {
     ///
     /// # Errors
     ///
-    /// Returns the status of the error if the statement fails.
+    /// Returns what [`Self::start`] returns, the status of the engine's error if the statement fails later, and the status
+    /// `INTERNAL` if the number exceeds 63 bits.
     async fn update<T>(&self, prepared: PreparedStatement, request: &Request<T>) -> Result<i64, Status> {
         let mut running = self.start(prepared, request).await?;
         let mut count = 0;
@@ -156,7 +157,7 @@ impl FlightSqlHandler {
     ///
     /// # Errors
     ///
-    /// Returns the status of the error if the statement can't be planned.
+    /// Returns what [`Self::prepared`] returns, and the status `INTERNAL` if the schema or the ticket can't be encoded.
     async fn query_info<T: ProstMessageExt>(
         &self,
         mut handle: StatementHandle,

@@ -137,8 +137,8 @@ impl JobContext {
     ///
     /// # Errors
     ///
-    /// Returns [`MaintenanceError::Cancelled`] after a cancellation, [`MaintenanceError::Panicked`] if the work panics, and the
-    /// work's error.
+    /// Returns [`MaintenanceError::Cancelled`] after a cancellation or if the runtime shuts down, [`MaintenanceError::Panicked`] if
+    /// the work panics, and the work's error.
     pub(crate) async fn blocking<T: Send + 'static>(self, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
         self.check_cancelled()?;
         let counters = self.counters;
@@ -168,7 +168,8 @@ impl JobContext {
 ///
 /// # Errors
 ///
-/// Returns [`StateError::NoSuchTable`] if the table was dropped, and the catalog's error if its metadata cannot be read.
+/// Returns [`MaintenanceError::State`] if the table was dropped ([`StateError::NoSuchTable`]) or the database fails, and
+/// [`MaintenanceError::Catalog`] if the table's metadata cannot be read.
 pub(crate) async fn current(catalog: &Catalog, job: &Job) -> Result<LoadedTable> {
     match catalog.state().tables().by_id(job.table_id).await? {
         Some(row) => Ok(catalog.load_row(row).await?),

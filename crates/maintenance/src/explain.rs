@@ -73,9 +73,9 @@ pub struct QuarantineRecord {
 /// # Errors
 ///
 /// - Returns [`Storage`](crate::MaintenanceError::Storage) if `uri` is not a location or the store fails.
-/// - Returns [`State`](crate::MaintenanceError::State) if the database fails.
-/// - Returns [`Catalog`](crate::MaintenanceError::Catalog) or [`Table`](crate::MaintenanceError::Table) if the table's metadata or
-///   a manifest can't be read.
+/// - Returns [`State`](crate::MaintenanceError::State) or [`Catalog`](crate::MaintenanceError::Catalog) if the database fails.
+/// - Returns [`Catalog`](crate::MaintenanceError::Catalog) if the table's metadata can't be read, and
+///   [`Table`](crate::MaintenanceError::Table) if a manifest list or manifest can't be read.
 pub async fn explain(catalog: &Catalog, uri: &str) -> Result<Explanation> {
     let at = Location::parse(uri)?;
     let path = at.to_string();

@@ -61,6 +61,11 @@ pub(crate) trait JobType {
     fn options(args: Self::Args) -> std::result::Result<Self::Options, String>;
 
     /// Plans a job on a table as it is, and changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the kind's plan, such as [`MaintenanceError::Option`](crate::MaintenanceError::Option) for an option
+    /// that makes no sense.
     fn plan(
         context: &JobContext,
         table: &LoadedTable,
@@ -71,6 +76,10 @@ pub(crate) trait JobType {
     fn record(plan: &Self::Plan) -> &Self::Record;
 
     /// Shows what a job would do.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the kind's plan or scan.
     fn preview(
         context: &JobContext,
         table: &LoadedTable,
@@ -78,11 +87,20 @@ pub(crate) trait JobType {
     ) -> impl Future<Output = Result<Self::Preview>> + Send;
 
     /// Returns the engine that has to run the plan; `None` if Esker runs it.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`MaintenanceError::Busy`](crate::MaintenanceError::Busy) if neither can run it now.
     fn engine(_plan: &Self::Plan, _table: &LoadedTable) -> Result<Option<&'static str>> {
         Ok(None)
     }
 
     /// Runs a plan.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`MaintenanceError::Cancelled`](crate::MaintenanceError::Cancelled) after a cancellation, and the error of the
+    /// kind's work.
     fn run(context: &JobContext, table: &LoadedTable, plan: &Self::Plan) -> impl Future<Output = Result<Self::Outcome>> + Send;
 
     /// Describes a preview for people.
@@ -123,7 +141,8 @@ impl JobReport {
 ///
 /// # Errors
 ///
-/// Returns [`CatalogError::Encode`] if the value has no form as JSON, which is a bug.
+/// Returns [`MaintenanceError::Catalog`](crate::MaintenanceError::Catalog) with [`CatalogError::Encode`] if the value has no form
+/// as JSON, which is a bug.
 pub(crate) fn to_json(value: &impl Serialize) -> Result<Value> {
     Ok(serde_json::to_value(value).map_err(|source| CatalogError::Encode { what: "the record of a job", source })?)
 }

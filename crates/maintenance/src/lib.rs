@@ -71,7 +71,7 @@ fn check_owned(table: &LoadedTable) -> Result<()> {
 ///
 /// # Errors
 ///
-/// Returns [`TableError::Unsupported`] if the file has key metadata.
+/// Returns [`MaintenanceError::Table`] with [`TableError::Unsupported`] if the file has key metadata.
 fn check_plain(path: &str, key_metadata: Option<&Bytes>) -> Result<()> {
     match key_metadata {
         None => Ok(()),
@@ -83,7 +83,8 @@ fn check_plain(path: &str, key_metadata: Option<&Bytes>) -> Result<()> {
 ///
 /// # Errors
 ///
-/// Returns [`MaintenanceError::Refused`] that names the policy which froze the table.
+/// Returns [`MaintenanceError::Refused`] that names the policy which froze the table, and [`MaintenanceError::Catalog`] if the
+/// database fails.
 async fn check_not_frozen(catalog: &Catalog, table: &LoadedTable) -> Result<()> {
     match catalog.frozen_by(table).await? {
         None => Ok(()),

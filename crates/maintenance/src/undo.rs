@@ -34,9 +34,12 @@ fn of_undo(job: &Job, error: MaintenanceError) -> MaintenanceError {
 /// # Errors
 ///
 /// - Returns [`MaintenanceError::Refused`] if the job is not over, is undone already, or is of a kind that can't be undone.
-/// - Returns [`MaintenanceError::Refused`] if the table is frozen, or if a file that the undo needs was deleted or erased.
-/// - Returns [`MaintenanceError::State`] if the table was dropped or the database fails, and [`MaintenanceError::Catalog`] if the
-///   commit fails.
+/// - Returns [`MaintenanceError::Refused`] if the table is frozen, if its changes since do not permit the undo, or if a file that
+///   the undo needs was deleted or erased.
+/// - Returns [`MaintenanceError::State`] if the table was dropped or the database fails, and [`MaintenanceError::Storage`] if the
+///   storage does not answer.
+/// - Returns [`MaintenanceError::Table`] if metadata that the undo needs can't be read, and [`MaintenanceError::Catalog`] if the
+///   table can't be loaded or the commit fails.
 pub async fn undo(catalog: &Catalog, job: &Job, principal: &Principal) -> Result<UndoOutcome> {
     if !job.state.is_over() {
         return refused(format!("job {} is {}; wait for it to end, or cancel it", job.id, job.state.as_str()));

@@ -47,7 +47,7 @@ pub(crate) fn swept(job: &Job, what: &dyn Display) -> MaintenanceError {
 ///
 /// # Errors
 ///
-/// Returns [`MaintenanceError::Refused`] if the table is frozen, and the errors of [`current`].
+/// Returns what [`current`] and [`check_not_frozen`] return.
 pub(crate) async fn load_unfrozen(catalog: &Catalog, job: &Job) -> Result<LoadedTable> {
     let table = current(catalog, job).await?;
     check_not_frozen(catalog, &table).await?;
@@ -58,7 +58,8 @@ pub(crate) async fn load_unfrozen(catalog: &Catalog, job: &Job) -> Result<Loaded
 ///
 /// # Errors
 ///
-/// Returns [`MaintenanceError::Refused`] that names the first missing file, and the storage's error if it does not answer.
+/// Returns [`MaintenanceError::Refused`] that names the first missing file, and [`MaintenanceError::Storage`] if the storage does
+/// not answer.
 pub(crate) async fn check_stored(catalog: &Catalog, job: &Job, paths: &[String]) -> Result<()> {
     let asked = futures::stream::iter(paths.to_vec());
     let asked = asked.map(|path| async move { Ok::<_, MaintenanceError>((catalog.storage().size(&path).await?, path)) });

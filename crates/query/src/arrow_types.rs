@@ -1,7 +1,7 @@
 //! Arrow types of queries, inside the engine and at its border to clients.
 //!
-//! Within a plan, columns have the types that the Parquet decoder produces fastest (`scanned`). Results have types that every
-//! client can read (`plain`).
+//! Within a plan, columns have the types that the Parquet decoder produces fastest (`scan_schema`). Results have types that every
+//! client can read (`client_schema`).
 
 use std::sync::Arc;
 
@@ -59,7 +59,7 @@ fn anonymous(ty: &DataType) -> DataType {
     }
 }
 
-/// Returns the schema with the lists and maps that DataFusion's functions make.
+/// Returns the schema with the field names that DataFusion's functions give to lists and maps.
 pub(crate) fn with_anonymous(schema: &Schema) -> SchemaRef {
     map_schema(schema, anonymous)
 }
@@ -85,7 +85,7 @@ fn plain_type(ty: &DataType) -> DataType {
     }
 }
 
-/// Returns a result's schema as a table stores it: with the names that readers see, and unchanged types.
+/// Returns a result's schema with the names of its columns that readers see, as a table stores them. The types stay the same.
 pub(crate) fn named(schema: &Schema) -> SchemaRef {
     let named = |f: &FieldRef| Arc::new(f.as_ref().clone().with_name(select::shown(f.name())));
     Arc::new(Schema::new_with_metadata(schema.fields().iter().map(named).collect::<Vec<_>>(), schema.metadata().clone()))
@@ -103,7 +103,7 @@ pub(crate) fn client_schema(schema: &Schema) -> SchemaRef {
 ///
 /// # Errors
 ///
-/// Returns an [`ArrowError`] if a value does not fit its field's type.
+/// Returns an [`ArrowError`] if a value does not fit its field's type, or if the columns do not fit the schema.
 pub(crate) fn to_client_batch(batch: RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
     let column = |(column, field): (&ArrayRef, &FieldRef)| {
         let column = &variant::as_json(column)?;

@@ -1,7 +1,7 @@
 //! Conversion of values to the types of a table's columns (assignment).
 //!
 //! Storing never changes a value: one that a column cannot hold exactly is an error that names the column and the value. Only
-//! columns of floating point hold the nearest value. Start reading at `Column::store`.
+//! columns of floating point hold the nearest value. Start reading at `TargetColumn::store`.
 
 use std::sync::Arc;
 
@@ -57,7 +57,8 @@ pub(crate) fn columns(schema: &Schema) -> Vec<TargetColumn> {
 ///
 /// # Errors
 ///
-/// Returns [`QueryError::Statement`] if the batch has too few columns, or if a value does not fit its column.
+/// Returns [`QueryError::Statement`] if the batch has too few columns, or if a value does not fit its column. Returns
+/// [`QueryError::Execution`] if the converted columns do not form a batch.
 pub(crate) fn rows(batch: &RecordBatch, columns: &[TargetColumn]) -> Result<RecordBatch> {
     if batch.num_columns() < columns.len() {
         return Err(wrong(format!("{} values for {} columns", batch.num_columns(), columns.len())));
@@ -100,7 +101,8 @@ impl TargetColumn {
     ///
     /// # Errors
     ///
-    /// Returns [`QueryError::Statement`] if the column cannot hold a value exactly, or is required and a value is null.
+    /// Returns [`QueryError::Statement`] if the column cannot hold a value exactly, or is required and a value is null. Returns
+    /// [`QueryError::Execution`] if the converted values do not form an array.
     pub(crate) fn store(&self, array: &ArrayRef) -> Result<ArrayRef> {
         if !self.field.is_nullable() && array.logical_null_count() > 0 {
             return Err(wrong(format!("column {} is required and can't be null", self.path)));

@@ -58,7 +58,13 @@ pub(crate) fn refused(what: impl Into<String>) -> QueryError {
 ///
 /// # Errors
 ///
-/// Returns [`QueryError::Catalog`] with a conflict if another commit came between; the statement may then be planned again.
+/// - Returns [`QueryError::Catalog`] if the table can't be loaded, created or changed. If its code is
+///   [`ErrorCode::CommitConflict`], another commit came between, and the statement may be planned again.
+/// - Returns [`QueryError::Statement`] if rows do not fit the table's columns, if a table can't store the rows of a query, or if an
+///   `UPDATE` finds a row twice.
+/// - Returns [`QueryError::Write`] if files can't be written.
+/// - Returns [`QueryError::Read`], [`QueryError::Resources`], [`QueryError::Panicked`] or [`QueryError::Execution`] if the plan
+///   fails.
 pub(crate) async fn run(
     session: &SessionState,
     context: &Arc<TaskContext>,

@@ -116,7 +116,8 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// Returns a [`QueryError`] if DataFusion's runtime cannot be built or one of Esker's functions cannot be registered.
+    /// Returns [`QueryError::Statement`] or [`QueryError::Execution`], by DataFusion's error, if its runtime cannot be built or one
+    /// of Esker's functions cannot be registered.
     pub fn new(warehouses: Vec<(Catalog, Reader)>, options: EngineOptions) -> Result<Self> {
         let memory: Arc<dyn MemoryPool> = Arc::new(FairSpillPool::new(options.memory_bytes));
         let runtime =
@@ -182,8 +183,10 @@ impl Engine {
     /// # Errors
     ///
     /// - Returns [`QueryError::Statement`] if the statement is wrong or not supported, or does not fit the values.
-    /// - Returns [`QueryError::Catalog`] or [`QueryError::Read`] if the metadata of a table or view cannot be loaded.
-    /// - Returns [`QueryError::Panicked`] if planning panicked.
+    /// - Returns [`QueryError::Catalog`] or [`QueryError::Read`] if the names in a catalog cannot be listed, or if the metadata of
+    ///   a table or view cannot be loaded.
+    /// - Returns [`QueryError::Panicked`] if planning panicked, and [`QueryError::Execution`] if DataFusion's planner failed for a
+    ///   reason of its own.
     pub async fn prepare(&self, sql: &str, bound: BoundValues) -> Result<PreparedStatement> {
         catch_panic(Box::pin(self.prepare_uncaught(sql, bound))).await?
     }
@@ -240,9 +243,12 @@ impl Engine {
     ///
     /// - Returns [`QueryError::Busy`] if too many queries wait.
     /// - Returns [`QueryError::Stopped`] if the time is up or the query was cancelled.
-    /// - Returns [`QueryError::Statement`] if the parameters have no values, or too many for a query.
+    /// - Returns [`QueryError::Statement`] if the parameters have no values, or too many for a query, or if a value does not fit
+    ///   the statement or its column.
     /// - Returns [`QueryError::Row`] if a run for one of several rows of parameters failed.
-    /// - Returns any other [`QueryError`] if planning, reading, writing or the commit failed.
+    /// - Returns [`QueryError::Catalog`], [`QueryError::Read`] or [`QueryError::Write`] if the commit, reading or writing failed.
+    /// - Returns [`QueryError::Resources`] if the query needs more memory than it may use, [`QueryError::Panicked`] after a panic,
+    ///   and [`QueryError::Execution`] for any other failure.
     ///
     /// The stream ends with such an error, too, if it occurs later.
     pub async fn run(&self, mut prepared: PreparedStatement, principal: &Principal) -> Result<RunningQuery> {

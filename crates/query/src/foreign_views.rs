@@ -2,7 +2,7 @@
 //!
 //! Engines differ in where they put nulls in an order, and in functions that have the same name and another meaning. What this
 //! engine can express is rewritten. Anything else is refused by name, because it would return other rows than in the view's own
-//! engine. Start reading at `meant`.
+//! engine. Start reading at `rewrite_view`.
 
 use std::ops::ControlFlow;
 

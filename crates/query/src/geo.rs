@@ -2,7 +2,7 @@
 //!
 //! The functions are those of the OGC's "Simple Feature Access". Coordinates are taken for those of a plane, whatever the
 //! column's reference system is. The edges of a geography are not straight lines, so that only the distance of points is served
-//! there: along the surface of WGS 84, in metres. Start reading at `Function`.
+//! there: along the surface of WGS 84, in metres. Start reading at `ShapeFunction`.
 
 use std::sync::Arc;
 

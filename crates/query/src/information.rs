@@ -1,7 +1,7 @@
 //! `information_schema` and `DESCRIBE` in terms of SQL.
 //!
 //! The planner's own tables list tables as views, count columns from 0 and name Arrow's types. This module replaces them in a
-//! plan. Start reading at `told`.
+//! plan. Start reading at `rewrite_information_schema`.
 
 use std::sync::Arc;
 

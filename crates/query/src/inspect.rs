@@ -21,7 +21,8 @@ use crate::{QueryError, Result};
 ///
 /// # Errors
 ///
-/// Returns [`QueryError::Statement`] if there is no such metadata table, and [`QueryError::Catalog`] if manifests cannot be read.
+/// Returns [`QueryError::Statement`] if there is no such metadata table, [`QueryError::Catalog`] if manifests cannot be read, and
+/// [`QueryError::Execution`] if a value does not fit its column.
 pub(crate) async fn open(
     catalog: &Catalog,
     of: &LoadedTable,

@@ -1,7 +1,7 @@
 //! Rewrites `RIGHT` and `FULL JOIN … USING` as joins with `ON`.
 //!
 //! A column that `USING` names is one column, with the value of whichever side has the row. The planner takes it for the left
-//! side's. Here it becomes a `CASE` over all sides. Start reading at `apart`.
+//! side's. Here it becomes a `CASE` over all sides. Start reading at `rewrite_joins`.
 
 use std::ops::ControlFlow;
 

@@ -1,6 +1,7 @@
 //! The log of the queries that run and of the newest that ended, in memory.
 //!
-//! A `Logged` value is a query that runs. It enters the log of ended queries when it is dropped. Start reading at [`QueryLog`].
+//! A `LoggedQuery` is a query that waits or runs. It enters the log of ended queries when it is dropped. Start reading at
+//! [`QueryLog`].
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -178,7 +179,7 @@ impl QueryLog {
     }
 }
 
-/// A query that runs, which enters the log when it ends: finished, failed or dropped by a client that went away.
+/// A query that waits or runs. It enters the log when it ends: finished, failed, or dropped because its client went away.
 #[derive(Debug)]
 pub(crate) struct LoggedQuery {
     log: QueryLog,

@@ -19,8 +19,9 @@ use crate::syntax_tree::{binary, call, normal, taken};
 ///
 /// # Errors
 ///
-/// Returns a message for the client if the expression is not served: `^`, `COLLATE`, `SIMILAR TO`, a row `IN` a subquery, and
-/// some operators with rows, `ANY` or `ALL`. Does so also if compared rows differ in length, or are too long to be ordered.
+/// Returns a message for the client if the expression is not served: `^`, `COLLATE`, `SIMILAR TO`, a row `IN` a subquery, and some
+/// operators with rows, `ANY` or `ALL`. Does so also if compared rows differ in length, have no values, or are too long to be
+/// ordered.
 pub(crate) fn rewrite(expr: &mut Expr) -> Result<(), String> {
     let made = match expr {
         // A literal keeps the digits that it is written with.

@@ -1,23 +1,27 @@
-//! The names of tables in SQL: what a schema's name may mean as a namespace.
+//! The names of tables in SQL, and the namespaces that the name of a SQL schema may mean.
 
 use esker_types::{IdentError, NamespaceName, TableName};
 
 /// Prefix of a namespace whose levels are known. The namespace's key follows, in which a dot does not separate levels.
 const EXACT: char = NamespaceName::SEPARATOR;
 
-/// Returns the schema that means a namespace and no other.
+/// Returns the name of the SQL schema that means one namespace and no other. `namespace` is the namespace's key.
 pub(crate) fn exact_schema(namespace: &str) -> String {
     format!("{EXACT}{namespace}")
 }
 
-/// Returns levels joined by dots, for people and for lists.
+/// Returns the levels of a namespace joined by dots, without the mark of [`exact_schema`], for people and for lists.
 pub(crate) fn shown(levels: &[String]) -> String {
     levels.iter().map(|level| level.trim_start_matches(EXACT).replace(EXACT, ".")).collect::<Vec<_>>().join(".")
 }
 
 /// Returns the tables that a name may mean, the likeliest first.
 ///
-/// The first has the levels as they are written, the second splits them at dots.
+/// The first has the levels as they are written. The second has the levels split at dots, if any of them has a dot.
+///
+/// # Errors
+///
+/// Returns [`IdentError`] if a level or the name of the table is empty or has a control character.
 pub(crate) fn candidate_tables(levels: &[String], table: &str) -> Result<Vec<TableName>, IdentError> {
     let of = |levels: Vec<String>| TableName::new(NamespaceName::new(levels)?, table);
     if let [level] = levels

@@ -1,7 +1,7 @@
 //! Writes new rows into data files, partition by partition.
 //!
-//! Each partition has one row group in memory. It is cut, that is encoded and appended to the partition's file, at the table's
-//! row group size. Over all partitions at most 256 MiB are open: beyond that the largest row group is cut early.
+//! Each partition has one row group in memory. At the table's row group size the row group is cut: it is encoded and appended to
+//! the partition's file. All partitions together hold at most 256 MiB in memory: beyond that the largest row group is cut early.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -184,7 +184,7 @@ impl Appender {
     /// # Errors
     ///
     /// Returns [`WriteError::Record`], [`WriteError::Storage`] or [`WriteError::NotAsWritten`] if a file can't be recorded or
-    /// written. Returns [`WriteError::Parquet`] or [`WriteError::Arrow`] if encoding fails.
+    /// written, and [`WriteError::Parquet`] if encoding fails.
     pub async fn finish(mut self) -> Result<Vec<(i32, DataFile)>> {
         let partitions: Vec<PartitionKey<'static>> = self.open.keys().cloned().collect();
         for partition in partitions {

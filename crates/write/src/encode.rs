@@ -63,7 +63,7 @@ pub struct ParquetLayout {
     stored: Arc<FileColumns>,
     /// The table schema of the files.
     pub schema: Arc<Schema>,
-    /// Says whether files have the two row lineage columns.
+    /// The lineage of the rows, which decides whether files have the two row lineage columns.
     pub lineage: RowLineage,
     /// The metrics that the table's properties ask for.
     pub(crate) modes: ColumnMetricsModes,
@@ -166,7 +166,7 @@ impl ParquetLayout {
         Ok(RowGroupEncoder { writers, stored: self.stored.clone(), rows: 0, undecided_layout: judging })
     }
 
-    /// Replaces the writers of columns for which a dictionary does not pay, by the first rows.
+    /// Replaces the writers of the columns for which a dictionary does not pay. `columns` are the first rows, which decide that.
     fn drop_dictionaries(&self, writers: &mut [ArrowColumnWriter], columns: &[ArrayRef]) -> Result<()> {
         let mut plain = None;
         let mut leaf = 0;
@@ -188,8 +188,8 @@ impl ParquetLayout {
 
     /// Returns the NaN counts of a row group that is copied, from the manifest entry of its file.
     ///
-    /// The counts of a whole file are the entry's. Of one row group only a count of 0 is known to hold. Other counts are unknown
-    /// (none).
+    /// The counts of a file's only row group are those of the entry. For one row group of several, a count is known only if the
+    /// entry has 0; otherwise it is none.
     pub fn nan_counts_of_copy(&self, file: &DataFile, part: CopiedPart) -> NanCounts {
         let whole = part == CopiedPart::WholeFile;
         let floats = self.descriptor.columns().iter().filter(|column| {
@@ -250,7 +250,7 @@ impl EncodedGroup {
 }
 
 impl RowGroupEncoder {
-    /// Encodes a batch. The columns are divided among `lanes` threads; below two, the caller's thread encodes them.
+    /// Encodes a batch. The columns are divided among `lanes` threads; if `lanes` is below two, the caller's thread encodes them.
     ///
     /// Blocks until all columns are encoded.
     ///
@@ -331,9 +331,9 @@ pub fn count_nans(counts: &mut NanCounts, batch: &RecordBatch) {
     }
 }
 
-/// Adds NaN counts to others. A count that is unknown in either is unknown in the sum.
+/// Adds the NaN counts of `from` to `into`. A count that is unknown (none) in either is unknown in the sum.
 ///
-/// Both have an entry for every counted column, unless one of them stands for no rows.
+/// Both maps have an entry for every counted column. Only the map of no rows may be empty.
 pub(crate) fn merge_nans(into: &mut NanCounts, from: &NanCounts) {
     for (id, n) in from {
         let known = into.entry(*id).or_insert(Some(0));

@@ -36,7 +36,7 @@ impl ColumnMetricsModes {
             by_id.extend(beyond.map(|field| (field.id, Mode::None)));
         }
         for id in metadata.default_sort_order().fields.iter().filter_map(|field| field.source_id) {
-            // Bounds of a sorted column prune best of all.
+            // Bounds of a sorted column prune best, so it has bounds unless a property of the column itself says otherwise.
             if matches!(default.or(by_id.get(&id).copied()), Some(Mode::None | Mode::Counts)) {
                 by_id.insert(id, Mode::Truncate(16));
             }
@@ -165,12 +165,12 @@ pub(crate) fn data_file(
     with_bounds(file, lower, upper)
 }
 
-/// Returns a count as manifests hold it.
+/// Converts a count to a signed 64-bit number, as manifests hold it.
 fn long(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// Returns counts as manifests hold them; none if there are none.
+/// Converts counts by field id to the map that manifests hold; none if there are no counts.
 fn counted(counts: impl IntoIterator<Item = (i32, u64)>) -> Option<IdMap<i64>> {
     let counts: IdMap<i64> = counts.into_iter().map(|(id, n)| (id, long(n))).collect();
     (!counts.is_empty()).then_some(counts)
@@ -194,7 +194,7 @@ enum BoundSide {
     Upper,
 }
 
-/// Cuts a bound to at most `width` characters or bytes so that it still bounds.
+/// Cuts a bound to at most `width` characters or bytes, so that it is still a bound of the same values.
 ///
 /// An upper bound is incremented after the cut; none if that is not possible.
 fn truncate_bound(bound: &Value, width: Option<usize>, side: BoundSide) -> Option<Value> {

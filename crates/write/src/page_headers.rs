@@ -1,8 +1,8 @@
 //! Builds the offset index of a column chunk from its page headers.
 //!
-//! A copied chunk needs this if its file has no offset index: many writers leave it out, but a file must have it for all of its
-//! chunks or for none. Only flat columns are supported, where a page's number of values is its number of rows. Spec: Parquet,
-//! `PageHeader`, Thrift's compact protocol.
+//! A copied chunk needs this if its source file has no offset index. Many writers leave the index out, but a file must have it for
+//! all of its chunks or for none. Only flat columns are supported, where a page's number of values is its number of rows. Spec:
+//! Parquet, `PageHeader`, Thrift's compact protocol.
 
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ColumnChunkMetaData, OffsetIndexBuilder, ParquetMetaData};
@@ -58,8 +58,10 @@ impl Header {
         while let Some((ty, id)) = input.field(field)? {
             field = id;
             match (id, ty) {
+                // Field 3 is `compressed_page_size`. Type 5 is a 32-bit integer.
                 (3, 5) => compressed = i32::try_from(input.zigzag()?).ok(),
-                // `DataPageHeader` and `DataPageHeaderV2` both begin with the number of values.
+                // Fields 5 and 8 are `data_page_header` and `data_page_header_v2`. Type 12 is a struct. Both structs begin with the
+                // number of values.
                 (5 | 8, 12) => {
                     let mut inner = 0;
                     while let Some((ty, id)) = input.field(inner)? {
@@ -124,7 +126,9 @@ impl Compact<'_> {
         Some(Some((byte & 0x0f, id)))
     }
 
-    /// Skips a value of a type, at most 16 levels deep.
+    /// Skips a value of the type `ty`, which is a type code of the compact protocol.
+    ///
+    /// Returns none if the bytes are malformed, or if values are nested more than 16 levels deep.
     fn skip(&mut self, ty: u8, depth: usize) -> Option<()> {
         if depth > 16 {
             return None;

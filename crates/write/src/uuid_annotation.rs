@@ -1,7 +1,7 @@
 //! Marks UUID columns in a file's Parquet schema.
 //!
-//! Arrow has no UUID type, only 16 bytes, so the schema derived from Arrow lacks the annotation. Spec: Appendix A, "Parquet";
-//! Parquet, "Variant Shredding".
+//! In Arrow's schema a UUID is a fixed-size binary of 16 bytes, so the Parquet schema that is derived from it lacks the logical
+//! type `UUID`. Spec: Appendix A, "Parquet"; Parquet, "Variant Shredding".
 
 use std::collections::HashSet;
 use std::sync::Arc;

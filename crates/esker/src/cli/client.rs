@@ -91,7 +91,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// Returns [`Error::Usage`] with the names of the warehouses if it is not clear which one is meant.
+    /// Returns [`Error::Usage`] with the names of the warehouses if it is not clear which one is meant, and [`Error::Remote`] if
+    /// the server does not list them.
     pub(super) async fn warehouse(&self) -> Result<&str> {
         let found = self.warehouse.get_or_try_init(|| async {
             if let Some(name) = &self.remote.warehouse {

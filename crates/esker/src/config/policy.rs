@@ -14,7 +14,8 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// Returns [`Config`](Error::Config) if a policy key or a namespace pattern is unknown or has a wrong value.
+    /// Returns [`Config`](Error::Config) if a policy key is unknown or has a wrong value, or if a namespace pattern is not a glob
+    /// pattern.
     pub fn layers(&self) -> Result<BTreeMap<String, Layers>> {
         let of = |(name, w): (String, WarehouseConfig)| Ok((name.clone(), self.layers_of(&name, &w)?));
         self.all_warehouses().into_iter().map(of).collect()

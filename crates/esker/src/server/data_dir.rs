@@ -33,7 +33,9 @@ pub(crate) fn lock_data_dir(dir: &Path) -> Result<File> {
     }
 }
 
-/// Makes the directory that queries spill to. In a server's own data directory, what a killed process left there is removed.
+/// Makes the directory that queries spill to.
+///
+/// If it lies in the data directory, files that a killed process left in it are removed. Elsewhere, another server may use it too.
 ///
 /// # Errors
 ///

@@ -69,13 +69,15 @@ impl Server {
     ///
     /// - Returns [`Config`](crate::Error::Config) if the configuration is wrong, or if `data_dir` is not set.
     /// - Returns [`Locked`](crate::Error::Locked) if another process uses the data directory.
-    /// - Returns [`Io`](crate::Error::Io) if the data directory, the cache directory or the job threads can't be made.
+    /// - Returns [`Io`](crate::Error::Io) if the data directory, the cache directory, the directory for spills or the job threads
+    ///   can't be made, or if the system gives no random numbers for a token.
     /// - Returns [`Listen`](crate::Error::Listen) if a port is taken or the address is not one of this machine.
-    /// - Returns [`State`](crate::Error::State) if the database can't be opened or does not answer.
-    /// - Returns [`Catalog`](crate::Error::Catalog) if a warehouse can't be opened, or its pending outputs can't be read.
+    /// - Returns [`State`](crate::Error::State) if `state.url` names no supported database, or if the database can't be opened or
+    ///   does not answer.
+    /// - Returns [`Catalog`](crate::Error::Catalog) if a warehouse can't be opened, or its namespaces or pending outputs can't be
+    ///   read.
     /// - Returns [`Storage`](crate::Error::Storage) if the data directory can't be the location of the default warehouse.
     /// - Returns [`Query`](crate::Error::Query) if the query engine can't be built.
-    /// - Returns [`Usage`](crate::Error::Usage) if the system gives no random numbers for a token.
     pub async fn start_on(config: &Config, local: Arc<dyn ObjectStore>) -> Result<Self> {
         config.check()?;
         let dir = data_dir(config.data_dir.as_deref())?;

@@ -1,4 +1,4 @@
-//! [`Parts`]: what a server consists of before its first task runs.
+//! [`Parts`]: the database, the catalogs and the engine of a server, opened before its first task runs.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -49,6 +49,7 @@ impl Parts {
     /// - Returns [`Catalog`](Error::Catalog) if a warehouse can't be opened.
     /// - Returns [`Io`](Error::Io) if the cache directory, the directory for spills or the job threads can't be made.
     /// - Returns [`Query`](Error::Query) if the query engine can't be built.
+    /// - Returns [`Config`](Error::Config) if a policy in the configuration is wrong.
     pub(super) async fn open(config: &Config, dir: &Path, plans: Vec<(Storage, CatalogOptions)>, state: State) -> Result<Self> {
         let threads = config.maintenance.threads(cores());
         let jobs = JobThreads::start(threads)?;
@@ -85,7 +86,8 @@ impl Parts {
         App::new(state, maintenance, layers, self.engine.clone(), self.access.clone(), options).await
     }
 
-    /// Logs what the database and the configuration name and this server does not serve.
+    /// Logs a warning for each warehouse of the database that this server does not serve, and for each namespace pattern of the
+    /// configuration that matches no namespace.
     ///
     /// # Errors
     ///
@@ -98,7 +100,7 @@ impl Parts {
         Ok(())
     }
 
-    /// Puts files that dead servers were writing into quarantine.
+    /// Puts the files that dead servers were writing into quarantine, for each warehouse whose database and storage agree.
     ///
     /// # Errors
     ///
@@ -113,7 +115,7 @@ impl Parts {
         Ok(())
     }
 
-    /// Writes the ledger of each warehouse. A failure is logged.
+    /// Writes the ledger of each warehouse whose database and storage agree. A failure is logged.
     pub(super) async fn write_ledgers(&self) {
         for catalog in self.agreeing_catalogs() {
             if let Err(error) = catalog.write_ledger().await {
@@ -122,7 +124,7 @@ impl Parts {
         }
     }
 
-    /// Returns the catalogs whose database and warehouse go together.
+    /// Returns the catalogs of the warehouses whose database and storage agree (`Catalog::check_epoch`).
     fn agreeing_catalogs(&self) -> impl Iterator<Item = &Catalog> {
         self.catalogs.iter().filter(|catalog| catalog.check_epoch().is_ok())
     }

@@ -61,7 +61,13 @@ impl Check<'_> {
     ///
     /// # Errors
     ///
-    /// Returns the error of a file that can't be decoded; the caller makes a finding of it.
+    /// - Returns [`MaintenanceError::Read`](crate::MaintenanceError::Read) or
+    ///   [`MaintenanceError::Arrow`](crate::MaintenanceError::Arrow) if the file can't be read or its values can't be compared.
+    /// - Returns [`MaintenanceError::Table`](crate::MaintenanceError::Table) if a manifest of the snapshot that added the file
+    ///   can't be read.
+    /// - Returns [`MaintenanceError::Cancelled`](crate::MaintenanceError::Cancelled) after a cancellation.
+    ///
+    /// The caller makes findings of errors about data.
     pub(super) async fn data(&self, live: &LiveFile, size: u64, outcome: &mut CheckOutcome) -> Result<()> {
         let file = &live.file;
         if file.file_format != DataFileFormat::Parquet || file.key_metadata.is_some() {

@@ -120,7 +120,13 @@ struct Check<'a> {
 ///
 /// # Errors
 ///
-/// Returns [`MaintenanceError::Cancelled`] after a cancellation, and transient errors of the storage and the database.
+/// - Returns [`MaintenanceError::Cancelled`] after a cancellation, and [`MaintenanceError::State`] if the database fails.
+/// - Returns [`MaintenanceError::Storage`], [`MaintenanceError::Table`] or [`MaintenanceError::Read`] for a transient error, which
+///   is no evidence about a file.
+/// - Returns [`MaintenanceError::Storage`] or [`MaintenanceError::Table`] if the storage denies metadata files, or can't hold their
+///   locations.
+/// - Returns [`MaintenanceError::Read`] if the decoder panics or the storage denies a data file, and [`MaintenanceError::Arrow`] if
+///   its values can't be compared.
 pub(crate) async fn execute_check(context: &JobContext, table: &LoadedTable, plan: &CheckPlan) -> Result<CheckOutcome> {
     let started = Instant::now();
     let mut outcome = CheckOutcome::default();
@@ -155,7 +161,7 @@ fn merge_notes(notes: &mut Vec<String>) {
 ///
 /// # Errors
 ///
-/// Returns a transient error, because it is no evidence about the file.
+/// Returns [`MaintenanceError::Table`] for a transient error, because it is no evidence about the file.
 fn note_unreadable(path: &str, error: TableError, outcome: &mut CheckOutcome) -> Result<()> {
     match error.code() {
         code if code.is_transient() => return Err(error.into()),

@@ -1,6 +1,6 @@
-//! The check of the other snapshots: their manifest lists and manifests must be readable.
+//! The check of the snapshots other than the one that is checked whole: their manifest lists and manifests must be readable.
 //!
-//! Without them Esker does not know which files these snapshots need, so orphan scans and erasures are refused.
+//! Without these metadata files Esker does not know which data files the snapshots need, so orphan scans and erasures are refused.
 
 use std::collections::HashSet;
 
@@ -25,7 +25,10 @@ pub(super) const CONCURRENCY: usize = 16;
 ///
 /// # Errors
 ///
-/// Returns [`MaintenanceError::Cancelled`] after a cancellation, and transient errors of the storage.
+/// - Returns [`MaintenanceError::Cancelled`] after a cancellation.
+/// - Returns [`MaintenanceError::Table`] if the storage denies a manifest list or does not answer, or if a manifest meets a
+///   transient error.
+/// - Returns [`MaintenanceError::Storage`] if the size of a manifest can't be asked for.
 pub(super) async fn others(
     context: &JobContext,
     table: &LoadedTable,
@@ -34,10 +37,10 @@ pub(super) async fn others(
     notes: &mut Vec<String>,
 ) -> Result<Vec<CheckFinding>> {
     let (catalog, metadata) = (&context.catalog, &table.metadata);
-    // A snapshot without manifests breaks a rule, which is a finding already.
+    // A snapshot that names neither a manifest list nor manifests breaks a rule of the specification: `of_rules` has a finding.
     let leading = metadata.snapshots.iter().filter(|s| s.manifest_list.is_some() || s.manifests.is_some());
     let (of_checked, others): (Vec<SnapshotRef>, Vec<SnapshotRef>) = leading.cloned().partition(|s| s.snapshot_id == checked);
-    // Manifests of the checked snapshot are findings already.
+    // Unreadable manifests of the checked snapshot are findings already, by `alive`.
     let (known, _) = outline_lenient(catalog.manifests(), metadata, &of_checked, &HashSet::new()).await?;
     let known: HashSet<String> = known.manifests.into_keys().collect();
     let (found, mut unread) = outline_lenient(catalog.manifests(), metadata, &others, &known).await?;

@@ -49,8 +49,8 @@ pub(crate) struct CurveAxis {
 ///
 /// # Errors
 ///
-/// Returns [`MaintenanceError::Option`] if the table has no sort order, or the order names an unknown transform or a column that
-/// can't be sorted.
+/// Returns [`MaintenanceError::Option`] if the table has no sort order, or if the order of the options can't be parsed. Also if the
+/// order names an unknown transform, or a column that does not exist or can't be sorted by.
 pub(crate) fn order(metadata: &TableMetadata, options: &CompactOptions) -> Result<Option<(RowOrder, Option<i32>)>> {
     let schema = metadata.current_schema();
     match options.strategy {

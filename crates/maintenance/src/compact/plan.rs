@@ -81,8 +81,10 @@ impl CompactPlan {
 /// # Errors
 ///
 /// - Returns [`MaintenanceError::Option`] for an option that makes no sense or does not fit the table.
-/// - Returns [`MaintenanceError::Read`] if a column has a type that Esker can't decode, and the error of metadata that can't be
-///   read.
+/// - Returns [`MaintenanceError::Catalog`] if the manifests of the branch's head can't be read.
+/// - Returns [`MaintenanceError::Table`] if a manifest of a recent snapshot can't be read, or if a data file has two deletion
+///   vectors.
+/// - Returns [`MaintenanceError::Read`] if a column has a type that Esker can't decode.
 pub(crate) async fn plan_compact(catalog: &Catalog, table: &LoadedTable, options: &CompactOptions) -> Result<CompactPlan> {
     options.check()?;
     let metadata = &table.metadata;

@@ -46,9 +46,13 @@ fn refused<T>(what: String) -> Result<T> {
 ///
 /// # Errors
 ///
-/// - Returns [`MaintenanceError::Refused`] if a snapshot of the job was expired, or a file that is needed was deleted or erased.
-/// - Returns [`MaintenanceError::Refused`] if the table has changed so that rows would be lost, or deleted rows visible again.
-/// - Returns [`MaintenanceError::Catalog`] if the commit fails, and the other errors of [`check_reversible`].
+/// - Returns [`MaintenanceError::Refused`] if a snapshot of the job was expired, or if a file that is needed was deleted or erased.
+/// - Returns [`MaintenanceError::Table`] if manifests of the job's snapshots can't be read.
+/// - Returns [`MaintenanceError::State`] if the database fails, and [`MaintenanceError::Storage`] if the storage does not answer.
+/// - Returns [`MaintenanceError::Catalog`] if the commit fails, or if files of a failed commit can't be settled. If the table has
+///   changed so that rows would be lost, or deleted rows visible again, its source is
+///   [`CatalogError::Carried`](esker_catalog::CatalogError::Carried) with the code
+///   [`ErrorCode::Refused`](esker_types::ErrorCode::Refused).
 pub(crate) async fn reverse(catalog: &Catalog, table: &LoadedTable, job: &Job, principal: &Principal) -> Result<u64> {
     let effect = effect(catalog, &table.metadata, job).await?;
     check_there(catalog, table.row.id, job, &effect.removed).await?;
@@ -73,7 +77,8 @@ pub(crate) async fn reverse(catalog: &Catalog, table: &LoadedTable, job: &Job, p
 /// # Errors
 ///
 /// - Returns [`MaintenanceError::Refused`] with the reason if the job can't be undone.
-/// - Returns [`MaintenanceError::Table`] if manifests of the job's snapshots or of the branch can't be read.
+/// - Returns [`MaintenanceError::Table`] if manifests of the job's snapshots or of the branch can't be read, or if a data file has
+///   two deletion vectors.
 /// - Returns [`MaintenanceError::State`] if the database fails, and [`MaintenanceError::Storage`] if the storage does not answer.
 pub(crate) async fn check_reversible(catalog: &Catalog, table: &LoadedTable, job: &Job) -> Result<()> {
     if job.kind != "compact" {

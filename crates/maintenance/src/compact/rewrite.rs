@@ -95,9 +95,11 @@ struct RowRun {
 /// # Errors
 ///
 /// - Returns [`MaintenanceError::NotEquivalent`] if the number of rows differs.
-/// - Returns [`WriteError::NotAsWritten`] if the full verification finds other rows, or a file read back differs from what was
-///   written.
-/// - Returns [`MaintenanceError::Cancelled`] after a cancellation, and the error of reading or writing a file.
+/// - Returns [`MaintenanceError::Write`] if a new file can't be recorded, encoded or written. It is [`WriteError::NotAsWritten`] if
+///   the full verification finds other rows, or if a file read back differs from what was written.
+/// - Returns [`MaintenanceError::Read`] if an input or, for the full verification, a new file can't be read, and
+///   [`MaintenanceError::Arrow`] if rows can't be hashed or given their lineage.
+/// - Returns [`MaintenanceError::Cancelled`] after a cancellation, and [`MaintenanceError::Panicked`] if a worker panics.
 pub(crate) async fn rewrite(
     context: &JobContext,
     shape: &Arc<ParquetLayout>,
@@ -181,7 +183,9 @@ pub(crate) fn constants_of(inputs: &[InputFile]) -> Arc<PartitionConstants> {
 ///
 /// # Errors
 ///
-/// Returns [`WriteError::NotAsWritten`] if the hashes differ.
+/// - Returns [`MaintenanceError::Write`] with [`WriteError::NotAsWritten`] if the hashes differ.
+/// - Returns [`MaintenanceError::Read`] if a new file can't be read, and [`MaintenanceError::Arrow`] if its rows can't be hashed.
+/// - Returns [`MaintenanceError::Cancelled`] after a cancellation, and [`MaintenanceError::Panicked`] if decoding panics.
 pub(crate) async fn verify(
     context: &JobContext,
     shape: &Arc<ParquetLayout>,

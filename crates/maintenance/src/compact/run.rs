@@ -60,8 +60,11 @@ use crate::{MaintenanceError, Result};
 ///
 /// - Returns [`MaintenanceError::NothingDone`] if groups were refused and none was committed.
 /// - Returns [`MaintenanceError::Cancelled`] after a cancellation; groups that were committed before stay so.
-/// - Returns [`MaintenanceError::Panicked`] for a bug in the rewrite of a group, and the catalog's error if the snapshot cannot be
-///   read.
+/// - Returns [`MaintenanceError::Panicked`] for a bug in the rewrite of a group.
+/// - Returns [`MaintenanceError::Catalog`] if the manifests of the snapshot cannot be read, or if the commit of a conversion of
+///   deletes fails.
+/// - Returns [`MaintenanceError::Write`] if files can't hold the table's columns, [`MaintenanceError::Option`] if the sort order
+///   does not fit the table, and [`MaintenanceError::Table`] if a data file has two deletion vectors.
 pub(crate) async fn execute_compact(context: &JobContext, table: &LoadedTable, plan: &CompactPlan) -> Result<CompactOutcome> {
     let started = Instant::now();
     let mut outcome = CompactOutcome::default();
@@ -214,7 +217,8 @@ impl CompactRun<'_> {
                             outcome.refused.push(refused(id, partition, &error));
                         }
                         Err(e) => {
-                            // A bug. Groups that are being written are still committed; no other starts.
+                            // The task panicked, which is a bug. Groups that are being written are still committed; no other group
+                            // starts.
                             failure = Some(e.into());
                             waiting = [].iter();
                         }
@@ -373,7 +377,7 @@ fn refused(group: usize, partition: String, error: &MaintenanceError) -> Refused
 /// The result of a commit of some groups.
 struct CommitResult {
     reports: Vec<GroupReport>,
-    /// The effects, and the text of the verification.
+    /// The effects of the commit, and its verification with the content hash, as [`CompactOutcome::proof`] has them.
     result: Result<(CommitEffects, String)>,
     /// Duration of the commit, in seconds.
     seconds: f64,
@@ -445,7 +449,7 @@ struct GroupWork {
     group: Group,
     target: OutputTarget,
     files: Vec<LiveFile>,
-    /// The order of the rows, with the id of the table's sort order if it is that.
+    /// The order of the rows, and the id of the table's sort order if the rows are sorted by it; `None` if rows keep their order.
     order: Option<(RowOrder, Option<i32>)>,
 }
 
@@ -480,7 +484,7 @@ async fn records(context: &JobContext, file: &LiveFile) -> Result<u64> {
     Ok(footer.file_metadata().num_rows().unsigned_abs())
 }
 
-/// Returns the layout of the new files: `strict`, or one in which some required fields are optional.
+/// Returns the layout of the new files: `strict`, or a copy of it in which some required fields are optional.
 ///
 /// A field becomes optional so that a null in the data survives the rewrite. It must be optional in some file, and its nulls must
 /// be possible: by [`TableMetadata::unreliable_required_fields`], or because the statistics do not exclude them.
@@ -552,7 +556,7 @@ fn add_required(ty: &parquet::schema::types::Type, found: &mut BTreeSet<i32>) {
     }
 }
 
-/// Removes positions beyond the end of a file: deletes may name such.
+/// Removes positions beyond the end of a file: position deletes may name rows that the file does not have.
 fn clip_to_file(mut positions: RoaringTreemap, records: u64) -> RoaringTreemap {
     positions.remove_range(records..);
     positions

@@ -2,8 +2,8 @@
 //!
 //! Streams decode units of the inputs in parallel and append hidden columns: the origin of each row and its sort keys. DataFusion
 //! sorts each stream, spills to disk, and merges the streams. The merged rows are encoded one row group at a time. Their origins go
-//! into a sidecar on disk, which becomes the row mapping. The content hash before the sort must equal the one after. Start reading
-//! at [`rewrite_sorted`].
+//! into a file on local disk, the sidecar, which becomes the row mapping. The content hash before the sort must equal the one after
+//! it. Start reading at [`rewrite_sorted`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -44,10 +44,14 @@ use crate::{MaintenanceError, Result};
 ///
 /// # Errors
 ///
-/// - Returns [`MaintenanceError::NotEquivalent`] if the number of rows differs, and [`WriteError::NotAsWritten`] if their content
-///   hash does.
-/// - Returns [`MaintenanceError::Refused`] if the sort fails, [`MaintenanceError::Cancelled`] after a cancellation, and the error
-///   of reading or writing a file.
+/// - Returns [`MaintenanceError::NotEquivalent`] if the number of rows differs.
+/// - Returns [`MaintenanceError::Write`] if a new file can't be recorded, encoded or written. It is [`WriteError::NotAsWritten`] if
+///   the sorted rows have another content hash, or if a file read back differs from what was written.
+/// - Returns [`MaintenanceError::Sort`] if the sort or its spilling fails, or if an input can't be read. Returns
+///   [`MaintenanceError::Spill`] if the sidecar can't be written.
+/// - Returns [`MaintenanceError::Read`] if a transform of the order does not apply to its column, or if the full verification can't
+///   read a new file. Returns [`MaintenanceError::Arrow`] if rows can't be hashed.
+/// - Returns [`MaintenanceError::Cancelled`] after a cancellation, and [`MaintenanceError::Panicked`] if a worker panics.
 pub(crate) async fn rewrite_sorted(
     context: &JobContext,
     shape: &Arc<ParquetLayout>,
@@ -212,7 +216,7 @@ impl PartitionStream for Share {
 
     fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
         let source = self.0.clone();
-        // The small channel keeps decoding from running ahead of the sort.
+        // A channel for only two batches keeps decoding from running ahead of the sort.
         let (send, batches) = mpsc::channel(2);
         tokio::spawn(async move {
             loop {

@@ -24,13 +24,18 @@ fn changes_rows(snapshot: &Snapshot) -> Option<bool> {
     Some(!snapshot.is(Operation::Replace) && !upsert && changed.iter().any(|key| some(key)))
 }
 
-/// Checks whether a manifest entry that a snapshot wrote changed rows. It decides for snapshots without a summary.
+/// Checks whether a manifest entry that a snapshot wrote changed rows. It decides for snapshots whose summary has no operation.
 fn changed_rows(named: EntryRef<'_>) -> bool {
     named.status() == ManifestStatus::Deleted || named.file().content == DataContentType::PositionDeletes
 }
 
 /// Returns the partitions in which rows were changed by `head` or its ancestors since `since_ms`, in milliseconds since the Unix
 /// epoch.
+///
+/// # Errors
+///
+/// Returns [`MaintenanceError::Table`](crate::MaintenanceError::Table) if the manifest list or a manifest of a snapshot that
+/// changed rows can't be read.
 pub(crate) async fn changed(
     source: &Manifests,
     metadata: &TableMetadata,

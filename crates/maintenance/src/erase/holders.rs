@@ -29,8 +29,15 @@ const CONCURRENCY: usize = 4;
 ///
 /// # Errors
 ///
-/// Returns the error of a file that can't be read or is encrypted, unless no snapshot leads to it. The report has such a file
-/// without a count.
+/// - Returns [`Table`](crate::MaintenanceError::Table) if a manifest list or manifest can't be read, if a data file has two
+///   deletion vectors, or if a file that may hold rows is encrypted.
+/// - Returns [`Read`](crate::MaintenanceError::Read) if a data file or delete file can't be read. A file that no snapshot leads to
+///   stops the search only with a transient error; else the report has it without a count.
+/// - Returns [`Option`](crate::MaintenanceError::Option) or [`Arrow`](crate::MaintenanceError::Arrow) if a condition of the filter
+///   can't be evaluated on rows.
+/// - Returns [`State`](crate::MaintenanceError::State), [`Catalog`](crate::MaintenanceError::Catalog),
+///   [`Storage`](crate::MaintenanceError::Storage) or [`Spill`](crate::MaintenanceError::Spill) if the files that no snapshot leads
+///   to can't be found or looked up.
 pub(super) async fn holders(
     catalog: &Catalog,
     reader: &Reader,

@@ -36,7 +36,8 @@ pub(super) fn fields(filter: &Expr, schema: &Schema) -> Result<Vec<i32>> {
 ///
 /// # Errors
 ///
-/// Returns [`MaintenanceError::Option`] if a condition can't be evaluated on rows.
+/// Returns [`MaintenanceError::Option`] if a condition can't be evaluated on rows, and [`MaintenanceError::Arrow`] if a kernel
+/// fails.
 pub(super) fn matching(filter: &Expr, batch: &RecordBatch, schema: &Schema) -> Result<BooleanArray> {
     Ok(match filter {
         Expr::True => BooleanArray::from(vec![true; batch.num_rows()]),

@@ -34,9 +34,10 @@ pub use outcome::{EraseOptions, EraseOutcome, ErasureReport, RowHolder};
 ///
 /// # Errors
 ///
-/// - Returns [`MaintenanceError::Refused`] for a foreign table, and where `gc.enabled` is false.
 /// - Returns [`MaintenanceError::Refused`] for `main` in `drop_refs`, and for a name there that the table does not have.
-/// - Returns [`MaintenanceError::Option`] if the predicate makes no sense, and the error of a file that can't be read.
+/// - Returns what [`check_deletable`] returns.
+/// - Returns [`MaintenanceError::Option`] if the predicate makes no sense.
+/// - Returns what [`holders()`] returns.
 pub(crate) async fn erasure_report(
     catalog: &Catalog,
     reader: &Reader,
@@ -120,8 +121,12 @@ fn check_deleted(report: &ErasureReport) -> Result<()> {
 ///
 /// # Errors
 ///
-/// Returns [`MaintenanceError::Refused`] if rows are visible, a group of files can't be rewritten, or the table was dropped.
-/// Returns the errors of the compactions and the expiry. An error may come after some branches were compacted.
+/// - Returns [`MaintenanceError::Refused`] if rows are visible, a group of files can't be rewritten, or the table was dropped.
+/// - Returns what [`plan_compact`], [`execute_compact`], [`plan_forced`], [`execute_expire`] and [`erasure_report`] return.
+/// - Returns [`MaintenanceError::State`] if the database fails, and [`MaintenanceError::Catalog`] if the table can't be loaded
+///   again.
+///
+/// An error may come after some branches were compacted.
 pub(crate) async fn execute_erase(
     context: &JobContext,
     table: &LoadedTable,

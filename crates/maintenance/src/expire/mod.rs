@@ -109,12 +109,13 @@ pub struct ExpireOutcome {
     pub seconds: f64,
 }
 
-/// Plans an expiry by the retention policy. The second value is needed to run the plan.
+/// Plans an expiry by the retention policy. The second value has the files of the plan, as [`execute_expire`] needs them.
 ///
 /// # Errors
 ///
-/// Returns [`MaintenanceError::Refused`] for a foreign table and where `gc.enabled` is false, and the error of metadata that can't
-/// be read.
+/// - Returns what [`check_deletable`] returns.
+/// - Returns [`MaintenanceError::Table`] if a property about retention can't be parsed, or if a manifest list or manifest can't be
+///   read. One of an expiring snapshot that is missing, damaged or encrypted is no error: the plan names it as unread.
 pub(crate) async fn plan_expire(
     catalog: &Catalog,
     table: &LoadedTable,
@@ -132,9 +133,11 @@ pub(crate) async fn plan_expire(
 ///
 /// # Errors
 ///
-/// - Returns [`MaintenanceError::Refused`] for a foreign table, and where `gc.enabled` is false.
-/// - Returns [`MaintenanceError::Refused`] if a manifest list or manifest of an expiring snapshot can't be read. The files that it
-///   leads to may hold the rows.
+/// - Returns what [`check_deletable`] returns.
+/// - Returns [`MaintenanceError::Refused`] if a manifest list or manifest of an expiring snapshot is missing, damaged or encrypted.
+///   The files that it leads to may hold the rows.
+/// - Returns [`MaintenanceError::Table`] if `esker.expire.min-age-ms` can't be parsed, or if another manifest list or manifest
+///   can't be read.
 pub(crate) async fn plan_forced(
     catalog: &Catalog,
     table: &LoadedTable,
@@ -154,7 +157,7 @@ pub(crate) async fn plan_forced(
 /// Returns the snapshots and references that a forced expiry removes from a table.
 fn forced_verdict(metadata: &TableMetadata, snapshots: &HashSet<i64>, drop_refs: &BTreeSet<String>) -> Result<Expirable> {
     let all = &metadata.refs;
-    // Without `main` a table is empty.
+    // The branch `main` is never removed: without it the table would be empty.
     let goes = |name: &String| name != MAIN_BRANCH && drop_refs.contains(name);
     let expire_refs: Vec<String> = all.keys().filter(|name| goes(name)).cloned().collect();
     let heads: HashSet<i64> = all.iter().filter(|(name, _)| !goes(name)).map(|(_, reference)| reference.snapshot_id).collect();
@@ -166,7 +169,7 @@ fn forced_verdict(metadata: &TableMetadata, snapshots: &HashSet<i64>, drop_refs:
     Ok(Expirable { expire: expire.into_iter().map(|s| s.snapshot_id).collect(), expire_refs })
 }
 
-/// Builds the plan for a verdict.
+/// Builds the plan that removes the snapshots and references of a verdict, and finds the files that only they lead to.
 async fn plan_of(
     catalog: &Catalog,
     table: &LoadedTable,
@@ -249,7 +252,7 @@ impl Unreferenced {
         Ok(Self { files, newest, known, retained_manifests, unread })
     }
 
-    /// Returns the files without those that snapshots added since then refer to.
+    /// Returns the files without those that snapshots refer to which were added after the files were computed.
     async fn still_unreferenced(&self, catalog: &Catalog, metadata: &TableMetadata) -> Result<ReachableFiles> {
         let new: Vec<SnapshotRef> = metadata.snapshots.iter().filter(|s| !self.known.contains(&s.snapshot_id)).cloned().collect();
         let mut files = self.files.clone();
@@ -265,8 +268,10 @@ impl Unreferenced {
 ///
 /// # Errors
 ///
-/// Returns [`MaintenanceError::Refused`] if the plan does not fit the table any more, [`MaintenanceError::Cancelled`] after a
-/// cancellation, and the catalog's error if the commit fails.
+/// - Returns [`MaintenanceError::Cancelled`] after a cancellation.
+/// - Returns [`MaintenanceError::Catalog`] if the commit fails. If the plan does not fit the table any more, its source is
+///   [`CatalogError::Carried`](esker_catalog::CatalogError::Carried) with the code
+///   [`ErrorCode::Refused`](esker_types::ErrorCode::Refused).
 pub(crate) async fn execute_expire(
     context: &JobContext,
     table: &LoadedTable,

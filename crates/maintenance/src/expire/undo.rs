@@ -28,8 +28,16 @@ fn unreadable(job: &Job, what: &str) -> MaintenanceError {
 ///
 /// # Errors
 ///
-/// Returns [`MaintenanceError::Refused`] if a file that the snapshots need was deleted, if the table is frozen, or if another table
-/// has its name.
+/// - Returns [`MaintenanceError::Refused`] if a plan in the job's record can't be read, if the table is frozen, or if another table
+///   has its name.
+/// - Returns [`MaintenanceError::Refused`] if a file that the snapshots need was deleted or is missing in storage, or if no
+///   metadata file has the snapshots.
+/// - Returns [`MaintenanceError::State`] if the table was dropped or the database fails, and [`MaintenanceError::Storage`] if the
+///   storage does not answer.
+/// - Returns [`MaintenanceError::Table`] if an earlier metadata file can't be parsed, or if a manifest list or manifest can't be
+///   read.
+/// - Returns [`MaintenanceError::Catalog`] if the table can't be loaded, an earlier metadata file can't be read, or the commit
+///   fails.
 pub(crate) async fn undo_expire(catalog: &Catalog, job: &Job, principal: &Principal) -> Result<UndoOutcome> {
     let (ids, refs) = expired(job)?;
     if ids.is_empty() && refs.is_empty() {

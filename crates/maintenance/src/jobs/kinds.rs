@@ -73,7 +73,7 @@ macro_rules! job_kinds {
             ///
             /// # Errors
             ///
-            /// Returns the deserializer's error for an option that is unknown or of another type.
+            /// Returns the deserializer's error for an option that is unknown, missing or of another type.
             pub fn read<'de, D: Deserializer<'de>>(kind: JobKind, options: D) -> std::result::Result<Self, D::Error> {
                 match kind {
                     $(JobKind::$kind => Deserialize::deserialize(options).map(Self::$kind),)*

@@ -155,8 +155,9 @@ impl Maintenance {
     ///
     /// # Errors
     ///
-    /// Returns [`MaintenanceError::Catalog`] if the table does not exist or cannot be loaded, the error of planning the job, and
-    /// [`MaintenanceError::Panicked`] for a bug in it.
+    /// - Returns [`MaintenanceError::Catalog`] if the table does not exist or cannot be loaded.
+    /// - Returns the error of planning the job, such as [`MaintenanceError::Option`] for an option that makes no sense.
+    /// - Returns [`MaintenanceError::Panicked`] if planning panics, and [`MaintenanceError::Cancelled`] if the runtime shuts down.
     pub async fn preview(&self, name: &TableName, request: JobRequest) -> Result<Value> {
         let table = self.catalog.load(name).await?;
         let context = self.context(JobId::fresh(), 0, table.row.id, "");

@@ -54,8 +54,12 @@ fn bad(uri: &str, reason: impl std::fmt::Display) -> MaintenanceError {
 ///
 /// # Errors
 ///
-/// Returns [`MaintenanceError::Option`] if the inventory lists another bucket, lacks a column or can't be parsed, and
-/// [`MaintenanceError::Storage`] if one of its files can't be read.
+/// - Returns [`MaintenanceError::Option`] if the inventory lists another bucket or lacks a column, or if its `manifest.json` or a
+///   CSV file can't be parsed.
+/// - Returns [`MaintenanceError::Parquet`] or [`MaintenanceError::Arrow`] if a Parquet file can't be decoded.
+/// - Returns [`MaintenanceError::Storage`] if one of its files can't be read, and [`MaintenanceError::Spill`] if the local disk
+///   fails.
+/// - Returns [`MaintenanceError::Panicked`] if a decoder panics.
 pub(crate) async fn read(storage: &Storage, uri: &str, location: &Location, spool: SpoolWriter) -> Result<SpoolWriter> {
     if !uri.ends_with(".json") {
         let bytes = storage.read(uri).await?;

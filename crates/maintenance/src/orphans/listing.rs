@@ -93,8 +93,9 @@ impl Listing {
     ///
     /// # Errors
     ///
-    /// Returns [`Storage`](crate::MaintenanceError::Storage) if the store fails, [`Spill`](crate::MaintenanceError::Spill) if the
-    /// disk does, and [`Option`](crate::MaintenanceError::Option) if the inventory can't be read.
+    /// - Returns [`Storage`](crate::MaintenanceError::Storage) if the store fails, and [`Spill`](crate::MaintenanceError::Spill) if
+    ///   the disk does.
+    /// - Returns what [`inventory::read`] returns.
     pub(crate) async fn take(storage: &Storage, source: ListingSource<'_>) -> Result<Self> {
         let ListingSource { location, inventory, .. } = source;
         let (spill, name) = (source.spill.to_owned(), source.name.map(str::to_owned));

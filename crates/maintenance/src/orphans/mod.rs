@@ -228,7 +228,8 @@ impl OrphanScan {
     ///
     /// # Errors
     ///
-    /// Returns [`MaintenanceError::Refused`] if a file is a later metadata file of the table than the catalog knows.
+    /// Returns [`MaintenanceError::Refused`] if a file is a later metadata file of the table than the catalog knows, and
+    /// [`MaintenanceError::Spill`] if the local disk fails.
     async fn next(&mut self) -> Result<Option<Vec<ListedFile>>> {
         let files = self.listed.next_batch(BATCH).await?;
         if files.is_empty() {
@@ -296,13 +297,16 @@ pub(crate) fn with_checksum(path: &str) -> Option<String> {
 ///
 /// # Errors
 ///
-/// - Returns [`MaintenanceError::Option`] if the age is too short, or the inventory can't be read.
+/// - Returns [`MaintenanceError::Option`] if the age is too short, or if the inventory is not one of this location.
+/// - Returns [`MaintenanceError::Parquet`], [`MaintenanceError::Arrow`] or [`MaintenanceError::Panicked`] if a Parquet file of the
+///   inventory can't be decoded.
 /// - Returns [`MaintenanceError::Table`] if the table's property for the age can't be parsed.
-/// - Returns [`MaintenanceError::Refused`] if the location has a later metadata file of the table than the catalog knows, or if
-///   the table was dropped meanwhile.
+/// - Returns [`MaintenanceError::Refused`] if the location has a later metadata file of the table than the catalog knows, or if the
+///   table was dropped meanwhile.
 /// - Returns [`MaintenanceError::Catalog`] if the table has a second tip, or if metadata of this or another table can't be read.
-/// - Returns [`MaintenanceError::Storage`] if the storage can't be listed, [`MaintenanceError::Spill`] if the local disk fails,
-///   and [`MaintenanceError::State`] if the database fails.
+/// - Returns [`MaintenanceError::Storage`] if the storage can't be listed or the inventory can't be read, and
+///   [`MaintenanceError::Spill`] if the local disk fails.
+/// - Returns [`MaintenanceError::State`] or [`MaintenanceError::Catalog`] if the database fails.
 pub(crate) async fn list_orphans(
     catalog: &Catalog,
     table: &LoadedTable,

@@ -179,8 +179,13 @@ type Sketches = (Vec<ThetaSketch>, u64);
 ///
 /// # Errors
 ///
-/// - Returns [`MaintenanceError::Refused`] for a data file that is not Parquet, and the error of reading or writing a file.
-/// - Returns [`MaintenanceError::Catalog`] if the snapshot was removed meanwhile.
+/// - Returns [`MaintenanceError::Refused`] for a data file that is not Parquet, and [`MaintenanceError::Table`] for one that is
+///   encrypted or has two deletion vectors.
+/// - Returns [`MaintenanceError::Catalog`] if a manifest can't be read, the snapshot was removed meanwhile, or the commit fails.
+/// - Returns [`MaintenanceError::Read`] if a data file or delete file can't be read.
+/// - Returns [`MaintenanceError::Write`] if a new file can't be recorded, [`MaintenanceError::Storage`] if it can't be written, and
+///   [`MaintenanceError::Table`], [`MaintenanceError::Parquet`] or [`MaintenanceError::Arrow`] if its content can't be encoded.
+/// - Returns [`MaintenanceError::Cancelled`] after a cancellation, and [`MaintenanceError::Panicked`] if the work on a file panics.
 pub(crate) async fn execute_statistics(
     context: &JobContext,
     table: &LoadedTable,

@@ -43,7 +43,8 @@ struct Counts {
 ///
 /// # Errors
 ///
-/// Returns a message if values of a field can't be written.
+/// Returns a message that names the partition field if its transform or its type is not known, or if Arrow has no type for its
+/// values.
 fn unified(metadata: &TableMetadata) -> std::result::Result<BTreeMap<i32, FieldRef>, String> {
     let mut fields: BTreeMap<i32, (&str, DataType)> = BTreeMap::new();
     for (spec_id, types) in all_partition_types(metadata) {

@@ -41,7 +41,8 @@ fn grammar(dialect: &str) -> Option<(u8, Grammar)> {
 ///
 /// # Errors
 ///
-/// Returns [`QueryError::Statement`] if none of the view's texts can be planned, or if views are nested too deeply.
+/// Returns [`QueryError::Statement`] if views are nested too deeply, if the dialect of no text is supported, or if none of the
+/// view's texts can be planned. The last includes that a table cannot be loaded.
 pub(crate) async fn open(names: &NameResolver, warehouse: &str, view: &LoadedView) -> Result<Arc<dyn TableProvider>> {
     let name = &view.row.name;
     let wrong = |what: String| QueryError::Statement(format!("view {name}: {what}"));

@@ -1,7 +1,7 @@
 //! Comparison keys of floats and intervals: one zero, one NaN, and one form of each length.
 //!
 //! Arrow orders floats by their bits: -0.0 is less than 0.0, and a NaN with a sign is less than all numbers. It orders intervals
-//! by their months, then by their days. The rule `keys::Keys` puts the functions of this file into plans.
+//! by their months, then by their days. The rule `ComparisonKeys` puts the functions of this file into plans.
 
 use arrow::array::ArrayRef;
 use arrow::datatypes::{Field, FieldRef};

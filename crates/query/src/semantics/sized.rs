@@ -12,10 +12,10 @@ use datafusion::logical_expr::Expr;
 
 use super::function::{Unary, call};
 
-/// Metadata key of the length in a cast's target field. No expression's own field has it.
+/// Metadata key of the length in a cast's target field. The field of an expression never has this key.
 const LENGTH: &str = "esker.length";
 
-/// The function that cuts values to a number of characters, or of digits of a second.
+/// The function that cuts texts to a number of characters, and times to a number of digits of a second's fraction.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Cut {
     length: u32,
@@ -26,7 +26,11 @@ pub(super) fn sized(ty: DataType, length: u64) -> FieldRef {
     Arc::new(Field::new("", ty, true).with_metadata([(LENGTH.to_owned(), length.to_string())].into()))
 }
 
-/// Returns the length in a field's metadata. Fails if a field inside a nested type has a length.
+/// Returns the length in a field's metadata.
+///
+/// # Errors
+///
+/// Returns [`DataFusionError::Plan`] if a field inside a nested type has a length, or if the length exceeds 32 bits.
 pub(super) fn length(field: &Field) -> Result<Option<u32>> {
     if within(field.data_type()) {
         return Err(DataFusionError::Plan("types with a length are not served inside lists, structs and maps".to_owned()));
@@ -80,7 +84,7 @@ impl Unary for Cut {
         };
         let unit = 10_i64.pow(digits.saturating_sub(self.length));
         let plain = cast(values, &DataType::Int64)?;
-        // Rounds towards the past, also before the epoch.
+        // The remainder is never negative, so that a time before the epoch is rounded towards the past, too.
         let cut: Int64Array = plain.as_primitive::<Int64Type>().unary(|v| v.saturating_sub(v.rem_euclid(unit)));
         Ok(cast(&cut, ty)?)
     }

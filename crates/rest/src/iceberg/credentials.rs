@@ -24,7 +24,7 @@ pub(crate) async fn load(warehouse: InWarehouse, InTable(name): InTable) -> Resu
 ///
 /// # Errors
 ///
-/// Returns [`ErrorCode::Unsupported`], or the error that the table does not exist.
+/// Returns the code of the catalog's error if the table does not exist or the database fails, else [`ErrorCode::Unsupported`].
 pub(crate) async fn sign(warehouse: InWarehouse, InTable(name): InTable) -> Result<Json<Value>, ApiError> {
     let catalog = warehouse.catalog();
     catalog.table(&name).await?;

@@ -4,7 +4,8 @@
 //! the client polls. Tasks beyond the first page are fetched page by page. Plans are in the memory of this process, for ten
 //! minutes after their last use and within a bound. A client whose plan has expired gets 404 and plans again.
 //!
-//! Spec: REST `planTableScan`, `fetchPlanningResult`, `cancelPlanning`, `fetchScanTasks`. Start reading at [`plan`], then `Scan`.
+//! Spec: REST `planTableScan`, `fetchPlanningResult`, `cancelPlanning`, `fetchScanTasks`. Start reading at [`plan`], then
+//! `CheckedScan`.
 
 use std::collections::HashSet;
 use std::sync::Arc;

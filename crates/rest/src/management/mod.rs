@@ -30,7 +30,7 @@ pub use warehouses::WarehouseView;
 
 /// Returns the routes of the management API, each with its description.
 ///
-/// A handler without `#[utoipa::path]` does not compile here, so no route lacks in the OpenAPI document.
+/// A handler without `#[utoipa::path]` does not compile here, so every route is in the OpenAPI document.
 pub(crate) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(openapi::serve))

@@ -65,7 +65,7 @@ fn seconds(job: &Job) -> Option<f64> {
     job.started_ms.map(|start| (end - start) as f64 / 1000.0)
 }
 
-/// Renders the result of a job in a line, or its progress.
+/// Renders the result of a job in one line: its error, the counts that it changed, or its progress while it runs.
 fn result(job: &Job) -> Markup {
     html! {
         @match (&job.error, &job.measured) {
@@ -80,7 +80,7 @@ fn result(job: &Job) -> Markup {
     }
 }
 
-/// Lists the file counts that a job changed, before and after.
+/// Lists the counts of the table that a job changed, each before and after the job.
 fn gain(measured: &Value) -> String {
     let (before, after) = (&measured["shapes"]["before"], &measured["shapes"]["after"]);
     let names = ["data_files", "delete_files", "deletes", "manifests", "snapshots"];
@@ -160,7 +160,7 @@ pub(crate) async fn cancel(
     Ok(Redirect::to(&format!("/jobs/{}", encode(&id))))
 }
 
-/// Takes back a job and shows what came back (`POST /warehouses/{warehouse}/jobs/{job}/undo`).
+/// Undoes a job, and shows the counts of files and snapshots that are back (`POST /warehouses/{warehouse}/jobs/{job}/undo`).
 pub(crate) async fn undo(
     State(app): State<App>,
     warehouse: InWarehouse,
