@@ -93,8 +93,8 @@ pub struct Damage {
 
 /// Judges a table by its facts and by the damage known of its files.
 ///
-/// `facts` is `Err(Some((reason, is_transient)))` if the facts could not be collected. `is_transient` is true if the reason may pass
-/// by itself. `Err(None)` means that the table was not examined yet. `now` is in milliseconds since the Unix epoch.
+/// `facts` is `Err(Some((reason, is_transient)))` if the facts could not be collected. `is_transient` is true if the reason may
+/// pass by itself. `Err(None)` means that the table was not examined yet. `now` is in milliseconds since the Unix epoch.
 ///
 /// ```
 /// use esker_health::assess;

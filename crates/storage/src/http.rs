@@ -1,10 +1,9 @@
 //! Counts the HTTP requests to a cloud store, and slows all of them down when the store asks for it.
 //!
 //! [`PacedConnector`] makes the HTTP client of one bucket. The store's client sends every try through it, so each is counted and
-//! paced. An answer that asks to try again becomes a transport error ([`HttpError`]), which [`StorageError::new`] recognises by its
-//! type. The error that the store's client makes of a status has no type of its own.
-//!
-//! [`StorageError::new`]: crate::StorageError::new
+//! paced. An answer that asks to try again becomes a transport error ([`HttpError`]), which
+//! [`StorageError::new`](crate::StorageError::new) recognises by its type. The error that the store's client makes of a status has
+//! no type of its own.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
