@@ -4,8 +4,8 @@
 
 use std::borrow::Cow;
 
-/// The error of a quoted name that does not end with its quote, or contains its quote only once. It holds the name as it was
-/// written.
+/// The error of a quoted name that does not end with its quote, or contains its quote without doubling it. It holds the name as
+/// it was written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}: a quoted name must end with its quote, and a quote inside it must be written twice")]
 pub struct BadQuotes(pub String);
