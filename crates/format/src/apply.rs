@@ -33,9 +33,18 @@ pub struct CommitContext<'a> {
 ///
 /// # Errors
 ///
-/// Returns [`Refused`](FormatError::Refused) if an update is impossible, or the result breaks a rule of the specification that was
-/// not broken before. Returns [`StaleSnapshot`](FormatError::StaleSnapshot) if a snapshot was made for an earlier state of the
-/// table: its sequence number or first row id is behind the table's.
+/// Returns [`Refused`](FormatError::Refused) if:
+/// - an update sets another UUID, or an unknown or earlier format version;
+/// - an update names a schema, spec, sort order or snapshot that does not exist, or the last added one when none was added;
+/// - an update removes the current schema or the default spec;
+/// - a new spec has field ids that format version 1 does not allow, or no field id is left;
+/// - a new snapshot has a negative id or that of another snapshot, or lacks its sequence number, first row id or row count;
+/// - a branch or tag has no name;
+/// - the result has a format version above 1 and no UUID;
+/// - the result breaks a rule of the specification that was not broken before.
+///
+/// Returns [`StaleSnapshot`](FormatError::StaleSnapshot) if a snapshot was made for an earlier state of the table: its sequence
+/// number or first row id is behind the table's.
 pub fn apply(before: &TableMetadata, updates: &[TableUpdate], at: CommitContext<'_>) -> Result<Option<TableMetadata>> {
     let mut change = TableBuilder { made: before.clone(), at, added: LastAdded::default(), touched: None, keeps_ids: false };
     for update in updates {

@@ -109,11 +109,11 @@ pub fn create(new: NewTable, uuid: Uuid, now_ms: i64) -> Result<TableMetadata> {
 ///
 /// Returns [`Refused`](FormatError::Refused) if:
 /// - the format version is not 1 to 3;
-/// - the updates contain no schema, or one of them is impossible;
+/// - the updates contain no schema, or one of them is impossible, see [`apply()`];
 /// - the table would break a rule of the specification.
 ///
 /// Returns [`StaleSnapshot`](FormatError::StaleSnapshot) if the updates add snapshots whose sequence numbers or row ids go back.
-/// Returns [`Invalid`](FormatError::Invalid) if they leave a default spec or sort order that does not exist.
+/// Returns [`Invalid`](FormatError::Invalid) if they remove the schema or spec that they added last and set no other.
 pub fn create_by_updates(updates: &[TableUpdate], location: &str, uuid: Uuid, now_ms: i64) -> Result<TableMetadata> {
     // The table begins with the first version that the updates name, so that update is no upgrade.
     let version = updates.iter().find_map(|update| match update {

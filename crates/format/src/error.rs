@@ -5,7 +5,7 @@ use esker_types::{Coded, ErrorCode};
 /// An error in reading, creating or changing a part of the format.
 #[derive(Debug, thiserror::Error)]
 pub enum FormatError {
-    /// A JSON text does not have the form that the specification gives, or a value cannot be printed as JSON.
+    /// A JSON text does not have the specification's form, or a value cannot be printed as JSON.
     #[error("{what}: {at}: {source}")]
     Json {
         /// The kind of text, such as "table metadata".
@@ -21,18 +21,18 @@ pub enum FormatError {
     /// A new snapshot was computed for an earlier state of its table. The client can compute it again and retry.
     #[error("Validation failed, please retry: {0}")]
     StaleSnapshot(String),
-    /// A change is impossible, or would break a rule of the specification.
+    /// A change of a table or view is impossible, or would break a rule of the specification. The text says why.
     #[error("{0}")]
     Refused(String),
     /// An Avro file, or a value in it, is damaged.
     #[error("{what}: {why}")]
     Avro {
-        /// The kind of file, and the field within it.
+        /// The kind of file, such as "manifest", and the id of the field if one is damaged.
         what: String,
         /// The damage.
         why: String,
     },
-    /// The input contradicts itself, or has no representation in the target form.
+    /// A value contradicts itself or the values around it, or the file to be written cannot express it.
     #[error("{what}: {why}")]
     Invalid {
         /// The object that is invalid, such as "schema 7".

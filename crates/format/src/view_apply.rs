@@ -1,7 +1,7 @@
 //! The effect of updates on a view, and the metadata of new views: pure functions (Java: `ViewMetadata.Builder`).
 //!
-//! Refusals are worded as in Java. Equal schemas and versions are added once. A commit drops the oldest versions beyond the number
-//! that a property sets.
+//! Refusals are worded as in Java. A schema or version that equals an existing one is not added again. A commit drops the oldest
+//! versions beyond the number that a property sets.
 //!
 //! Start with [`apply_view`]; each kind of update has a method below it.
 
@@ -19,6 +19,7 @@ use crate::{
 const FORMAT_VERSION: u8 = 1;
 /// The view property that limits the number of versions.
 const VERSIONS: &str = "version.history.num-entries";
+/// The number of versions that a view without the property [`VERSIONS`] keeps.
 const VERSIONS_DEFAULT: usize = 10;
 /// The view property that allows a new version to lack a dialect of the version before.
 const MAY_DROP_DIALECTS: &str = "replace.drop-dialect.allowed";
@@ -30,7 +31,7 @@ pub struct NewView {
     pub location: String,
     /// The columns of the view.
     pub schema: Schema,
-    /// The query in each dialect. Its schema id is replaced by that of `schema`.
+    /// The first version, with the query in each dialect. Its schema id is replaced by that of `schema`.
     pub version: ViewVersion,
     /// The properties of the view.
     pub properties: BTreeMap<String, String>,
@@ -73,7 +74,10 @@ pub fn create_view(new: NewView, uuid: Uuid, now_ms: i64) -> Result<ViewMetadata
 /// # Errors
 ///
 /// Returns [`Refused`](crate::FormatError::Refused) if:
-/// - an update is impossible;
+/// - an update assigns another UUID, or another version of the view format;
+/// - an update names a schema or version that does not exist, or the last added one when none was added;
+/// - a new version has no representation, two of one dialect, or an id beyond 32 bits;
+/// - the number of versions to keep is not positive;
 /// - a new schema breaks a rule of the specification;
 /// - the new current version lacks a dialect of the one before, and no property allows that.
 pub fn apply_view(before: &ViewMetadata, updates: &[ViewUpdate], now_ms: i64) -> Result<Option<ViewMetadata>> {
@@ -94,9 +98,13 @@ fn trimmed(location: &str) -> String {
     location.trim_end_matches('/').to_owned()
 }
 
+/// A view to which updates are applied one by one.
 struct ViewBuilder {
+    /// The metadata with the updates so far.
     made: ViewMetadata,
+    /// The time of the commit, in milliseconds since the Unix epoch.
     now_ms: i64,
+    /// The id of the schema that was added last, new or equal to an existing one.
     added_schema: Option<i32>,
     /// The id of the version that was added last, new or equal to an existing one.
     added_version: Option<i64>,
@@ -140,7 +148,7 @@ impl ViewBuilder {
         Ok(())
     }
 
-    /// Adds a schema. If the view has an equal one, no copy is added and that one counts as added last.
+    /// Adds a schema. If the view has an equal one, no copy is added, and the equal one counts as added last.
     fn add_schema(&mut self, schema: &Schema) -> Result<()> {
         let schemas = &mut self.made.schemas;
         let id = match schemas.iter().find(|own| own.equals_except_id(schema)) {
@@ -158,7 +166,8 @@ impl ViewBuilder {
         Ok(())
     }
 
-    /// Adds a version. If the view has an equal one, apart from id and time, that one counts as added last.
+    /// Adds a version. If the view has one that is equal apart from id and time, nothing is added, and the equal one counts as
+    /// added last.
     fn add_version(&mut self, version: &ViewVersion) -> Result<()> {
         let mut version = version.clone();
         if version.schema_id == LAST_ADDED_SCHEMA {
@@ -225,7 +234,7 @@ impl ViewBuilder {
             }
         }
         if previous.is_none_or(|previous| previous.version_id != id) {
-            // A version that existed before becomes current again now.
+            // The log has the time at which a version became current. For a version from before this commit, that is now.
             let timestamp_ms = if self.new.contains(&id) { current.timestamp_ms } else { self.now_ms };
             made.version_log.push(ViewVersionLog { timestamp_ms, version_id: id, extra: Extra::default() });
         }
@@ -238,8 +247,8 @@ impl ViewBuilder {
 
 /// Keeps at most `kept` versions: the current one and those with the highest ids.
 ///
-/// The log loses all entries up to the last one of a removed version. Without that version, it cannot tell which one was current
-/// before the next entry.
+/// The log loses its entries up to and including the last one of a removed version. Java does the same (`ViewMetadata.Builder`):
+/// with a gap, the log would tell a wrong version for the time of the gap.
 fn expire(view: &mut ViewMetadata, kept: usize) {
     let mut ids: Vec<i64> = view.versions.iter().map(|version| version.version_id).collect();
     if ids.len() <= kept {
@@ -350,7 +359,7 @@ mod tests {
 
     const SQL: [&str; 3] = ["select * from ns.tbl", "select count(*) from ns.tbl", "select count(*) as count from ns.tbl"];
 
-    /// Iceberg 1.12 does not load such views in Spark.
+    /// Spark with Iceberg 1.12 does not load views with such schemas or versions.
     #[test]
     fn what_no_java_client_reads_is_no_view() {
         let view = made(&[schema(0, "x"), add(1, SQL[0]), current(1)]);
@@ -369,7 +378,7 @@ mod tests {
     /// Java: `testExpiration`, `testUpdateHistory`.
     #[test]
     fn the_latest_versions_stay_and_of_the_log_what_comes_after_the_last_that_is_gone() {
-        // Times and ids do not match: expiry goes by id.
+        // The ids are not in the order of the times, because expiry must go by id.
         let expired = |kept| {
             let mut view = made(&[schema(0, "x"), add(1, SQL[0]), add(3, SQL[1]), current(1)]);
             let mut two = view.versions[0].clone();

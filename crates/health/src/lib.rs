@@ -1,4 +1,4 @@
-//! Health of a table: facts and damage in, findings and a score out. The crate does no I/O.
+//! Judges the health of a table: computes findings and a score from the table's facts and its damaged files. The crate does no I/O.
 //!
 //! Each finding has evidence, a severity, points and a recommendation. The score is 100 minus the points of all findings.
 //! The rules are in `rules`, one function for each finding; `docs/findings.md` explains them to users. Start reading at [`assess`].
@@ -55,7 +55,7 @@ pub const CODES: [&str; 11] = [
 /// One thing about a table that costs its users, with evidence and the remedy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Finding {
-    /// The stable name of the rule, one of [`CODES`]: `small-files`, `equality-deletes`, …
+    /// The stable name of the kind of finding, one of [`CODES`]: `small-files`, `equality-deletes`, …
     pub code: &'static str,
     /// The severity of the finding.
     pub severity: Severity,
@@ -85,7 +85,7 @@ pub struct Damage {
     pub missing: bool,
     /// The error of the read that failed.
     pub error: String,
-    /// The reader that first met the error: a job with its id, or a query.
+    /// The reader that first failed to read the file: a job with its id, or a query.
     pub met_by: String,
     /// The earlier snapshot that refers to the file; `None` for a data or delete file of the current snapshot.
     pub snapshot_id: Option<i64>,
@@ -93,8 +93,8 @@ pub struct Damage {
 
 /// Judges a table by its facts and by the damage known of its files.
 ///
-/// `facts` is an error if the facts could not be collected: the reason, and true if the reason may pass. `Err(None)` means that the
-/// table was not examined yet. `now` is in milliseconds since the Unix epoch.
+/// `facts` is `Err(Some((reason, is_transient)))` if the facts could not be collected. `is_transient` is true if the reason may
+/// pass by itself. `Err(None)` means that the table was not examined yet. `now` is in milliseconds since the Unix epoch.
 ///
 /// ```
 /// use esker_health::assess;

@@ -1,6 +1,6 @@
 //! The rules: one function for each finding.
 //!
-//! [`ALL`] holds the rules about the shape of a table, which read its facts. [`unreadable`], [`damaged_files`] and
+//! [`ALL`] holds the rules that read the facts of a table: its shape and its properties. [`unreadable`], [`damaged_files`] and
 //! [`damaged_snapshots`] report files that could not be read. Most rules compute points up to a maximum, and the share of the
 //! maximum gives the severity. `docs/findings.md` gives each threshold to users; keep it in step. Start reading at [`small_files`].
 
@@ -9,11 +9,11 @@ use esker_types::{Millis, format_bytes};
 
 use crate::{Damage, Finding, Severity};
 
-/// A rule about the shape of a table: it returns a finding, or `None` if the table is fine. The time is in milliseconds since the
-/// epoch.
+/// A rule that reads the facts of a table: it returns a finding, or `None` if the table is fine. The time is the present, in
+/// milliseconds since the Unix epoch.
 type Rule = fn(&TableFacts, Millis) -> Option<Finding>;
 
-/// All rules about the shape of a table.
+/// All rules that read the facts of a table.
 pub(crate) const ALL: [Rule; 8] = [
     small_files,
     equality_deletes,
@@ -30,7 +30,7 @@ const NAMED: usize = 5;
 
 /// Reports a table whose facts cannot be collected.
 ///
-/// It costs all points, because nothing is known of the table's shape. `passing` is true if the reason may pass.
+/// It costs all points, because nothing is known of the table's shape. `passing` is true if the reason may pass by itself.
 pub(crate) fn unreadable(why: &str, passing: bool) -> Finding {
     let (severity, recommendation) = match passing {
         true => (Severity::Warning, "it may pass, and Esker tries again every minute; check that the storage answers"),
@@ -56,7 +56,8 @@ fn damaged_files_text(damage: &[&Damage]) -> String {
 
 /// Reports unreadable files of earlier snapshots.
 ///
-/// The current snapshot is whole. Jobs that must know every file that the table refers to are refused until the files are back.
+/// The files do not belong to the current snapshot, so they cost its readers nothing. Jobs that must know every file that the table
+/// refers to are refused until the files are restored.
 pub(crate) fn damaged_snapshots(damage: &[Damage]) -> Option<Finding> {
     let damage: Vec<&Damage> = damage.iter().filter(|file| file.snapshot_id.is_some()).collect();
     (!damage.is_empty()).then(|| Finding {
@@ -86,7 +87,7 @@ pub(crate) fn damaged_files(damage: &[Damage]) -> Option<Finding> {
     })
 }
 
-/// Reports properties whose values cannot be parsed, so that something else holds than was meant.
+/// Reports properties whose values cannot be parsed. Esker uses another value than the owner meant, or leaves an operation off.
 fn bad_properties(facts: &TableFacts, _now: Millis) -> Option<Finding> {
     let named: Vec<String> = facts.bad_properties.iter().map(ToString::to_string).collect();
     (!named.is_empty()).then(|| Finding {
@@ -117,9 +118,9 @@ fn ratio(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
-/// Reports more data files than the data needs. Each costs a request, a footer and a manifest entry.
+/// Reports more data files than the data needs. Each file costs a request, a footer and a manifest entry.
 ///
-/// The ideal number is counted for each partition, so a partition with one small file is fine.
+/// The ideal number of files is counted for each partition, so a partition with one small file is fine.
 fn small_files(facts: &TableFacts, _now: Millis) -> Option<Finding> {
     const MOST: u32 = 40;
     let excess = facts.data_files.saturating_sub(facts.ideal_files);
@@ -146,7 +147,10 @@ fn small_files(facts: &TableFacts, _now: Millis) -> Option<Finding> {
     })
 }
 
-/// Reports delete files of one kind, `what`. The points reach `most` at a share of `full` deleted rows.
+/// Reports delete files of one kind, which `what` names.
+///
+/// The points reach `most` when the share of deleted rows is `full`. They reach half of `most` when deletes of any kind apply to
+/// every data file, however few the rows are.
 fn delete_finding(
     code: &'static str,
     what: &str,
@@ -190,7 +194,7 @@ fn deletion_vectors(facts: &TableFacts, _now: Millis) -> Option<Finding> {
     delete_finding("deletion-vectors", "deletion vectors", 10, 0.3, &facts.deletion_vectors, facts)
 }
 
-/// Reports many or old snapshots. They keep replaced files in storage and grow the metadata file that every commit rewrites.
+/// Reports many or old snapshots. They keep replaced files in storage, and enlarge the metadata file that every commit rewrites.
 fn many_snapshots(facts: &TableFacts, now: Millis) -> Option<Finding> {
     const MOST: u32 = 20;
     let age_days = facts.oldest_snapshot_ms.map_or(0, |ms| now.saturating_sub(ms) / DAY_MS);
@@ -207,7 +211,7 @@ fn many_snapshots(facts: &TableFacts, now: Millis) -> Option<Finding> {
     })
 }
 
-/// Reports more manifests than their bytes need. Planning opens manifests, and many small ones cost a request each.
+/// Reports more manifests than the target size of manifests needs. Planning opens manifests, and each costs a request.
 fn many_manifests(facts: &TableFacts, _now: Millis) -> Option<Finding> {
     const MOST: u32 = 10;
     let ideal = facts.manifest_bytes.div_ceil(facts.target_manifest_bytes.max(1)).max(1);

@@ -1,8 +1,9 @@
 //! Counts the HTTP requests to a cloud store, and slows all of them down when the store asks for it.
 //!
-//! [`PacedConnector`] makes the HTTP client of one bucket. The retries of the store's client go through it, so each try is counted
-//! and paced. An answer that asks to try again becomes a transport error ([`RetryableAnswer`]), which callers can recognise by its
-//! type. The client's own error for a status has no such type.
+//! [`PacedConnector`] makes the HTTP client of one bucket. The store's client sends every try through it, so each is counted and
+//! paced. An answer that asks to try again becomes a transport error ([`HttpError`]), which
+//! [`StorageError::new`](crate::StorageError::new) recognises by its type. The error that the store's client makes of a status has
+//! no type of its own.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -40,8 +41,8 @@ impl RequestCounts {
 /// The time before which no request to a bucket may be sent.
 ///
 /// A store that answers 503 SlowDown or 429 wants *fewer* requests, not the same ones again from every task. So all requests to the
-/// bucket share one pause. It doubles with every such answer and halves with every other one. The retry itself is the client's,
-/// with its own exponential back-off.
+/// bucket share one pause. It doubles with every such answer and halves with every other one. The store's client retries on top of
+/// that, with its own exponential back-off.
 #[derive(Debug, Default)]
 struct Pace {
     /// The present pause. Zero while the store does not complain.
@@ -57,7 +58,7 @@ impl Pace {
         self.not_before = Some(now + self.pause);
     }
 
-    /// Halves the pause, and ends it below half of [`FIRST_PAUSE`].
+    /// Halves the pause. Ends it when it is shorter than half of [`FIRST_PAUSE`].
     fn speed_up(&mut self) {
         self.pause /= 2;
         if self.pause < FIRST_PAUSE / 2 {
@@ -139,13 +140,13 @@ impl HttpService for PacedClient {
     }
 }
 
-/// The number of characters of a store's answer that an error repeats.
+/// The number of characters of an answer's body that an error repeats.
 const MAX_BODY_CHARS: usize = 500;
 
 /// An answer with a status that asks to try again: 408, 429 or 500 and above.
 ///
-/// It is passed on as a transport error, which the client retries like such an answer, and which keeps this type. The client's own
-/// error for a status keeps no type.
+/// It is passed on inside an [`HttpError`]. The store's client retries that error as it retries such a status, and keeps it among
+/// the causes of its own error.
 #[derive(Debug, thiserror::Error)]
 #[error("the store answered {status}: {says}")]
 struct RetryableAnswer {

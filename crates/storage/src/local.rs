@@ -26,8 +26,8 @@ const FILES_PER_CHUNK: usize = 1024;
 /// The local file system as an object store.
 ///
 /// A listing of [`LocalFileSystem`] fails at the first name that is not a valid path of a store (one with a tab, or not in UTF-8).
-/// It also fails at a symbolic link to a directory above itself. This store skips both and logs them. No table refers to the
-/// former, and the latter leads to files that are listed anyway.
+/// It also fails at a symbolic link to a directory that contains the link. This store skips both and logs them. No table refers to
+/// a file with such a name, and such a link leads only to files that are listed anyway.
 #[derive(Debug, Default)]
 pub struct LocalStore {
     inner: LocalFileSystem,
@@ -44,7 +44,7 @@ fn on_disk(path: Option<&Path>) -> PathBuf {
     PathBuf::from(format!("/{}", path.map_or("", |path| path.as_ref())))
 }
 
-/// Makes an error of the store from the system's, with the path in its text.
+/// Converts an error of the operating system to one of the store, and adds the path to its text.
 fn failed(at: &OsPath, error: io::Error) -> Error {
     let error = io::Error::new(error.kind(), format!("{}: {error}", at.display()));
     Error::Generic { store: "LocalFileSystem", source: Box::new(error) }
@@ -63,8 +63,9 @@ enum LocalEntry {
 
 /// Inspects an entry of a directory. Returns `None` for one that a listing leaves out.
 ///
-/// Left out are entries without a valid path, files that were removed meanwhile, broken links, links to a directory above, and
-/// files that are only partly written.
+/// A listing leaves out entries without a valid path, files that were removed meanwhile, broken links, links to a directory that
+/// contains them, and files that are only partly written. It also leaves out what is neither a file nor a directory, such as a
+/// socket.
 fn inspect_entry(entry: &DirEntry) -> Result<Option<LocalEntry>> {
     let at = entry.path();
     let is_link = entry.file_type().is_ok_and(|ty| ty.is_symlink());
@@ -128,7 +129,7 @@ fn entries(dir: &OsPath) -> Result<Option<ReadDir>> {
 struct Walk {
     /// The directories that are still to be read.
     pending_dirs: Vec<PathBuf>,
-    /// The directory that is being read, with its path.
+    /// The path of the directory that is being read, and its remaining entries.
     open_dir: Option<(PathBuf, ReadDir)>,
 }
 

@@ -22,7 +22,7 @@ pub enum Scheme {
 }
 
 impl Scheme {
-    /// Returns the scheme of a URI's prefix, in any of its spellings.
+    /// Parses the part of a URI before the colon. Each scheme has several spellings.
     fn parse(text: &str) -> Option<Self> {
         Some(match text {
             "file" => Self::File,
@@ -79,8 +79,12 @@ impl Location {
     ///
     /// # Errors
     ///
-    /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the scheme is unknown, the bucket is missing or invalid, or
-    /// the path breaks a rule of [`Location`].
+    /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if:
+    /// - the scheme is missing or unknown;
+    /// - the bucket or container is missing or invalid;
+    /// - the path contains a control character, `#`, `?` or a `..` segment;
+    /// - a `file:` path is not absolute, or is the root directory;
+    /// - the key of an object has an empty or `.` segment.
     pub fn parse(uri: &str) -> Result<Self> {
         let invalid = |reason| StorageError::InvalidLocation { uri: uri.to_owned(), reason };
         let unknown = "not a URI with a scheme of file:, s3:, gs: or abfss:";
@@ -148,9 +152,9 @@ impl Location {
         }
     }
 
-    /// Returns the names that a file may be recorded under.
+    /// Returns the URIs under which the state database may have recorded a file.
     ///
-    /// The first is `uri` itself. Every other spelling of its location follows, if it is a location.
+    /// The first is `uri` itself. If `uri` is a location, the other spellings of that location follow.
     pub fn recorded_names(uri: &str) -> Vec<String> {
         let known = Self::parse(uri).map_or_else(|_| Vec::new(), |at| at.spellings());
         [uri.to_owned()].into_iter().chain(known.into_iter().filter(|spelling| spelling != uri)).collect()
@@ -160,8 +164,8 @@ impl Location {
     ///
     /// # Errors
     ///
-    /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the path is not absolute, is the root directory, contains
-    /// `..`, `#`, `?` or a control character.
+    /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the path is not absolute or is the root directory, or if it
+    /// contains a `..` segment, `#`, `?` or a control character.
     pub fn from_path(path: &std::path::Path) -> Result<Self> {
         Self::parse(&format!("file://{}", path.display()))
     }
@@ -186,7 +190,7 @@ impl Location {
         Self { path: String::new(), ..self.clone() }
     }
 
-    /// Appends path segments. They are not checked.
+    /// Appends path segments. They are not checked: parse the result if they come from outside.
     #[must_use]
     pub fn join(&self, relative: &str) -> Self {
         Self { path: format!("{}/{}", self.path, relative.trim_matches('/')), ..self.clone() }

@@ -48,7 +48,7 @@ impl Default for StorageOptions {
     }
 }
 
-/// The time in which a store has to answer a probe.
+/// The time in which a store must answer a probe.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The object stores of one warehouse, addressed by URI. Cheap to clone.
@@ -101,8 +101,9 @@ impl Storage {
     ///
     /// # Errors
     ///
-    /// Returns [`UnknownOption`](StorageError::UnknownOption) if that kind of store has no option of a given name, and
-    /// [`Io`](StorageError::Io) if a store does not accept its options.
+    /// Returns [`UnknownOption`](StorageError::UnknownOption) if that kind of store has no option of a given name. Returns
+    /// [`Io`](StorageError::Io) if a store does not accept its options or credentials, and [`Denied`](StorageError::Denied) if this
+    /// server may not read a file of credentials.
     pub fn open(options: StorageOptions) -> Result<Self> {
         if let Some(root) = options.roots.first() {
             cloud::check_options(root.scheme(), &options.cloud)?;
@@ -140,7 +141,8 @@ impl Storage {
     ///
     /// # Errors
     ///
-    /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the URI is not a location, or lies outside the roots.
+    /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the URI is not a location, or lies outside the roots. Without
+    /// roots, every location that is not `file:` lies outside.
     pub fn object(&self, uri: &str) -> Result<(Arc<dyn ObjectStore>, Path)> {
         let at = Location::parse(uri)?;
         let roots = &self.inner.options.roots;
@@ -161,8 +163,9 @@ impl Storage {
     /// # Errors
     ///
     /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the URI is not allowed, and
-    /// [`NotFound`](StorageError::NotFound) if no such file exists. Any other failure of the store is returned by its meaning, such
-    /// as [`Denied`](StorageError::Denied) or [`Unavailable`](StorageError::Unavailable).
+    /// [`NotFound`](StorageError::NotFound) if no such file or bucket exists. Returns [`Denied`](StorageError::Denied) if the store
+    /// forbids the read, [`Unavailable`](StorageError::Unavailable) if it does not answer or is overloaded, and
+    /// [`Io`](StorageError::Io) for any other failure.
     pub async fn read(&self, uri: &str) -> Result<Bytes> {
         let (store, path) = self.object(uri)?;
         let read = store.get(&path).await.map_err(|e| StorageError::new(uri, e))?;
@@ -173,10 +176,8 @@ impl Storage {
     ///
     /// # Errors
     ///
-    /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the URI is not allowed, [`NotFound`](StorageError::NotFound)
-    /// if no such file exists, and [`Truncated`](StorageError::Truncated) if the file ends before the range does. Any other failure
-    /// of the store is returned by its meaning, such as [`Denied`](StorageError::Denied) or
-    /// [`Unavailable`](StorageError::Unavailable).
+    /// Returns [`Truncated`](StorageError::Truncated) if the file ends before the range does, and otherwise what [`Self::read`]
+    /// returns.
     pub async fn read_range(&self, uri: &str, range: Range<u64>) -> Result<Bytes> {
         let (store, path) = self.object(uri)?;
         let end = range.end;
@@ -190,9 +191,10 @@ impl Storage {
     ///
     /// # Errors
     ///
-    /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the URI is not allowed, and [`Full`](StorageError::Full) if
-    /// the store has no room. Any other failure of the store is returned by its meaning, such as [`Denied`](StorageError::Denied)
-    /// or [`Unavailable`](StorageError::Unavailable).
+    /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the URI is not allowed, [`NotFound`](StorageError::NotFound)
+    /// if the bucket does not exist, and [`Full`](StorageError::Full) if the store has no room. Returns
+    /// [`Denied`](StorageError::Denied) if the store forbids the write, [`Unavailable`](StorageError::Unavailable) if it does not
+    /// answer or is overloaded, and [`Io`](StorageError::Io) for any other failure.
     pub async fn write(&self, uri: &str, bytes: Bytes) -> Result<()> {
         let (store, path) = self.object(uri)?;
         store.put(&path, bytes.into()).await.map_err(|e| StorageError::new(uri, e))?;
@@ -207,8 +209,8 @@ impl Storage {
     ///
     /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the location is not allowed, and
     /// [`NoBucket`](StorageError::NoBucket) if the bucket does not exist. Returns [`Denied`](StorageError::Denied) if the listing
-    /// is not permitted, and [`Unavailable`](StorageError::Unavailable) if no answer comes in time. Any other failure of the store
-    /// is returned by its meaning.
+    /// is not permitted, and [`Unavailable`](StorageError::Unavailable) if no answer comes in time or the store is overloaded. Any
+    /// other failure is [`Io`](StorageError::Io).
     pub async fn probe(&self, at: &Location) -> Result<()> {
         let uri = at.to_string();
         let (store, prefix) = self.object(&uri)?;
@@ -238,8 +240,10 @@ impl Storage {
     ///
     /// # Errors
     ///
-    /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the location is not allowed. Any other failure of the store is
-    /// returned by its meaning, such as [`Denied`](StorageError::Denied) or [`Unavailable`](StorageError::Unavailable).
+    /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the location is not allowed. On a file system, returns
+    /// [`Full`](StorageError::Full) if there is no room, and [`Denied`](StorageError::Denied) if this server may not make the
+    /// directory. Returns [`Unavailable`](StorageError::Unavailable) for another error that may pass, and
+    /// [`Io`](StorageError::Io) for any other failure.
     pub async fn make_directory(&self, at: &Location) -> Result<()> {
         let uri = at.to_string();
         self.object(&uri)?;
@@ -258,8 +262,7 @@ impl Storage {
     ///
     /// # Errors
     ///
-    /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the URI is not allowed. Any other failure of the store is
-    /// returned by its meaning, such as [`Denied`](StorageError::Denied) or [`Unavailable`](StorageError::Unavailable).
+    /// Returns what [`Self::stat`] returns.
     pub async fn size(&self, uri: &str) -> Result<Option<u64>> {
         Ok(self.stat(uri).await?.map(|found| found.size))
     }
@@ -268,8 +271,9 @@ impl Storage {
     ///
     /// # Errors
     ///
-    /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the URI is not allowed. Any other failure of the store is
-    /// returned by its meaning, such as [`Denied`](StorageError::Denied) or [`Unavailable`](StorageError::Unavailable).
+    /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the URI is not allowed. Returns
+    /// [`Denied`](StorageError::Denied) if the store forbids the request, [`Unavailable`](StorageError::Unavailable) if it does not
+    /// answer or is overloaded, and [`Io`](StorageError::Io) for any other failure.
     pub async fn stat(&self, uri: &str) -> Result<Option<ListedObject>> {
         let (store, path) = self.object(uri)?;
         match store.head(&path).await {
@@ -285,8 +289,10 @@ impl Storage {
     ///
     /// # Errors
     ///
-    /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the URI is not allowed. Any other failure of the store is
-    /// returned by its meaning, such as [`Denied`](StorageError::Denied) or [`Unavailable`](StorageError::Unavailable).
+    /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the URI is not allowed. Returns
+    /// [`Denied`](StorageError::Denied) if the store forbids the request, [`Unavailable`](StorageError::Unavailable) if it does not
+    /// answer or is overloaded, and [`Io`](StorageError::Io) for any other failure. Where a client deletes keys in bulk, as for S3,
+    /// a refusal of the single key is [`Io`](StorageError::Io) as well.
     pub async fn remove(&self, uri: &str) -> Result<()> {
         let (store, path) = self.object(uri)?;
         match store.delete(&path).await {
@@ -299,8 +305,10 @@ impl Storage {
     ///
     /// # Errors
     ///
-    /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the location is not allowed. Any other failure of the store is
-    /// returned by its meaning, such as [`Denied`](StorageError::Denied) or [`Unavailable`](StorageError::Unavailable).
+    /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the location is not allowed, and
+    /// [`Unavailable`](StorageError::Unavailable) if the store does not answer or is overloaded. Returns
+    /// [`Denied`](StorageError::Denied) if the file system forbids the listing. Any other failure is [`Io`](StorageError::Io). So
+    /// is a refusal by a cloud store, because its client shows the status of a failed listing only in the error's text.
     pub async fn directories(&self, location: &Location) -> Result<Vec<Location>> {
         let uri = location.to_string();
         let (store, prefix) = self.object(&uri)?;
@@ -315,8 +323,7 @@ impl Storage {
     ///
     /// # Errors
     ///
-    /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the location is not allowed. Any other failure of the store is
-    /// returned by its meaning, such as [`Denied`](StorageError::Denied) or [`Unavailable`](StorageError::Unavailable).
+    /// Returns what [`Self::directories`] returns.
     pub async fn listing_parts(&self, location: &Location) -> Result<(Vec<ListingPart>, Vec<ListedObject>)> {
         let uri = location.to_string();
         let (store, prefix) = self.object(&uri)?;
@@ -333,8 +340,7 @@ impl Storage {
     ///
     /// # Errors
     ///
-    /// Yields [`InvalidLocation`](StorageError::InvalidLocation) if the location is not allowed, and the sorted error of the store
-    /// if its listing fails.
+    /// The stream yields the errors that [`Self::directories`] returns.
     pub fn list_part(&self, location: &Location, part: ListingPart) -> BoxStream<'static, Result<ListedObject>> {
         let uri = location.to_string();
         let store = match self.object(&uri) {
@@ -349,8 +355,7 @@ impl Storage {
     ///
     /// # Errors
     ///
-    /// Yields [`InvalidLocation`](StorageError::InvalidLocation) if the location is not allowed, and the sorted error of the store
-    /// if its listing fails.
+    /// The stream yields the errors that [`Self::directories`] returns.
     pub fn list(&self, location: &Location) -> BoxStream<'static, Result<ListedObject>> {
         let uri = location.to_string();
         let (store, prefix) = match self.object(&uri) {

@@ -15,10 +15,11 @@ use crate::{BuiltSnapshot, Manifests, RecordPaths, Result, TableError, load_mani
 ///
 /// # Errors
 ///
-/// - Returns [`TableError::Unsupported`] if the staged snapshot is no append, or if a manifest is encrypted.
+/// - Returns [`TableError::Unsupported`] if the staged snapshot is no append, or if a manifest list or manifest is encrypted.
 /// - Returns [`TableError::File`] if a manifest list or manifest cannot be read or decoded.
-/// - Returns [`TableError::Format`] or [`TableError::Storage`] if a new file cannot be encoded or written.
-/// - Returns [`TableError::Invalid`] if the metadata lacks a partition spec or leaves no row ids.
+/// - Returns [`TableError::Invalid`] if the staged snapshot or the head names neither a manifest list nor manifests, or if the
+///   metadata lacks a partition spec or leaves no row ids.
+/// - Returns [`TableError::Format`] if a new file cannot be encoded, and [`TableError::Storage`] if it cannot be written.
 /// - Returns the error of `record`, if it fails; nothing is written then.
 pub async fn cherry_pick(
     source: &Manifests,

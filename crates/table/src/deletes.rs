@@ -1,8 +1,8 @@
 //! Finds the deletes that apply to each data file, without comparing every file with every delete.
 //!
-//! A delete applies by scope (one file, one partition, the whole table) and by sequence number. [`DeleteIndex`] keeps one list for
-//! each scope, sorted by sequence number, so that a lookup is a hash and a binary search. Positions (`usize`) are those in the
-//! slice that the index was made of. Start reading at [`DeleteIndex::new`]. Spec: "Scan Planning".
+//! A delete file applies by scope (one file, one partition, the whole table) and by sequence number. [`DeleteIndex`] keeps one list
+//! for each scope, sorted by sequence number, so that a lookup is a hash and a binary search. A position (`usize`) is the index of
+//! a delete file in the slice that the index was made of. Start reading at [`DeleteIndex::new`]. Spec: "Scan Planning".
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,7 +10,7 @@ use esker_format::TableMetadata;
 
 use crate::{DeleteKind, LiveDelete, LiveFile, LiveFiles, PartitionKey, Result, TableError};
 
-/// The deletes of one scope: sequence number and position among the snapshot's deletes, the oldest first.
+/// The delete files of one scope: sequence number and position of each, the oldest first.
 type BySequence = Vec<(i64, usize)>;
 
 /// The deletes of one snapshot, indexed by the data files that they can apply to.
@@ -19,13 +19,13 @@ pub struct DeleteIndex<'a> {
     deletes: &'a [LiveDelete],
     /// Deletion vectors, by the path of their data file.
     vectors: HashMap<String, usize>,
-    /// Position deletes about a single data file, by its path.
+    /// Position delete files that name a single data file, by the path of that data file.
     by_path: HashMap<String, BySequence>,
-    /// Position deletes about several data files, by partition.
+    /// Position delete files that may name several data files, by partition.
     positions: HashMap<PartitionKey<'a>, BySequence>,
-    /// Equality deletes, by partition.
+    /// Equality delete files, by partition.
     equality: HashMap<PartitionKey<'a>, BySequence>,
-    /// Equality deletes under an unpartitioned spec, which apply to the whole table.
+    /// Equality delete files of an unpartitioned spec, which apply to the whole table.
     global: BySequence,
 }
 
@@ -34,7 +34,7 @@ impl<'a> DeleteIndex<'a> {
     ///
     /// # Errors
     ///
-    /// Returns [`TableError::Invalid`] if a data file has two deletion vectors, because neither names all deleted rows.
+    /// Returns [`TableError::Invalid`] if a data file has two deletion vectors: nothing says which of them holds.
     pub fn new(deletes: &'a [LiveDelete], metadata: &TableMetadata) -> Result<Self> {
         let unpartitioned = |spec: i32| metadata.partition_spec_by_id(spec).is_some_and(|s| s.is_unpartitioned());
         let mut this = Self { deletes, ..Self::default() };
@@ -64,14 +64,14 @@ impl<'a> DeleteIndex<'a> {
         Ok(this)
     }
 
-    /// Returns the position of the deletion vector that applies to a data file.
+    /// Returns the position of the deletion vector that applies to a data file, if there is one.
     pub fn vector(&self, file: &LiveFile) -> Option<usize> {
         self.vectors.get(&file.file.file_path).copied().filter(|i| file.sequence_number <= self.sequence_number(*i))
     }
 
-    /// Returns the positions of the position deletes that may apply to a data file.
+    /// Returns the positions of the position delete files, or of the deletion vector, that may apply to a data file.
     ///
-    /// A deletion vector replaces all position delete files, so it comes alone.
+    /// A deletion vector replaces all position delete files of its data file, so it is returned alone.
     pub fn positional(&self, file: &LiveFile) -> Vec<usize> {
         if let Some(vector) = self.vector(file) {
             return vec![vector];
@@ -124,31 +124,32 @@ impl<'a> DeleteIndex<'a> {
         partitions.into_values().map(with_deletes).collect()
     }
 
-    /// Checks that a position delete or deletion vector that names a row of a data file deletes the row.
+    /// Checks that a position delete file or deletion vector applies to a data file by partition and sequence number. If it does,
+    /// it deletes each row of the data file that it names.
     pub fn may_apply(&self, delete: &LiveDelete, file: &LiveFile) -> bool {
         let same = PartitionKey::of(&delete.entry) == PartitionKey::of(file);
         file.sequence_number <= delete.entry.sequence_number && (same || delete.kind == DeleteKind::DeletionVector)
     }
 
-    /// Returns the deletes of [`Self::positional`] that are about this file alone.
+    /// Returns the positions of [`Self::positional`] whose delete files name this data file alone.
     pub fn file_scoped(&self, file: &LiveFile) -> Vec<usize> {
         let about = |i: &usize| self.deletes[*i].entry.file.referenced_data_file.is_some();
         self.positional(file).into_iter().filter(about).collect()
     }
 
-    /// Iterates over the positions of the equality deletes that may apply to a data file.
+    /// Iterates over the positions of the equality delete files that may apply to a data file.
     ///
-    /// Those of its partition come first, then those of the whole table, each the oldest first.
+    /// Delete files of its partition come first, then those of the whole table. Both groups begin with the oldest.
     pub fn equality<'s>(&'s self, file: &'s LiveFile) -> impl Iterator<Item = usize> + use<'s, 'a> {
         let after = file.sequence_number.saturating_add(1);
         let own = self.equality.get(&PartitionKey::of(file)).map_or(&[][..], |list| suffix_from(list, after));
         own.iter().chain(suffix_from(&self.global, after)).map(|(_, i)| *i)
     }
 
-    /// Computes a name for each list of equality deletes that can apply to a data file, as a cache key.
+    /// Computes a name for each list of equality delete files that can apply to a data file, as a cache key.
     ///
-    /// The deletes that apply to a file are the end of a list sorted by sequence number. So `name` is called once for each delete,
-    /// with its path and the name of the list after it. The number of files that the delete applies to does not matter.
+    /// The delete files that apply to a data file are the end of a list sorted by sequence number. So `name` is called once for
+    /// each delete file, with its path and the name of the list that begins after it. The cost does not grow with the data files.
     pub fn equality_keys(&self, name: impl Fn(&[&str]) -> String) -> EqualityDeleteKeys<'a> {
         let of = |list: &BySequence| {
             let path = |i: usize| self.deletes[i].entry.file.file_path.as_str();
@@ -183,17 +184,20 @@ impl<'a> DeleteIndex<'a> {
     }
 }
 
-/// The names of lists of equality deletes: for each delete, the name of the list from it to the newest.
+/// The names of lists of equality delete files. Each delete file has the name of the list that begins with it and ends with the
+/// newest.
 #[derive(Debug)]
 pub struct EqualityDeleteKeys<'a> {
+    /// The sequence number of each delete file and the name of the list that begins with it, the oldest first; by partition.
     own: HashMap<PartitionKey<'a>, Vec<(i64, String)>>,
+    /// The same for the delete files that apply to the whole table.
     global: Vec<(i64, String)>,
 }
 
 impl EqualityDeleteKeys<'_> {
-    /// Returns the names of the equality deletes that apply to a data file: those of its partition, and those of the whole table.
+    /// Returns the names of two lists of equality delete files that apply to a data file: of its partition, and of the whole table.
     ///
-    /// An empty name stands for no deletes. The result is `None` if neither has any.
+    /// An empty name stands for an empty list. The result is `None` if both lists are empty.
     pub fn of<'s>(&'s self, file: &'s LiveFile) -> Option<[&'s str; 2]> {
         let first = |list: &[(i64, String)]| list.partition_point(|(number, _)| *number <= file.sequence_number);
         let own = self.own.get(&PartitionKey::of(file)).and_then(|list| list.get(first(list)));
@@ -203,7 +207,7 @@ impl EqualityDeleteKeys<'_> {
     }
 }
 
-/// Returns the part of a sorted list from a sequence number on.
+/// Returns the end of a sorted list: the delete files whose sequence number is at least `sequence_number`.
 fn suffix_from(list: &[(i64, usize)], sequence_number: i64) -> &[(i64, usize)] {
     &list[list.partition_point(|(s, _)| *s < sequence_number)..]
 }
@@ -214,10 +218,10 @@ fn lower_oldest<'a>(oldest: &mut HashMap<PartitionKey<'a>, i64>, file: &'a LiveF
     *first = (*first).min(file.sequence_number);
 }
 
-/// Finds the deletes that apply to no data file any more. Returns positions in [`LiveFiles::deletes`].
+/// Finds the delete files that apply to no data file any more. Returns positions in [`LiveFiles::deletes`].
 ///
-/// A delete dangles if no data file of its scope is old enough. A delete about a single file dangles if that file is not live.
-/// `fresh` are data files that are about to be added. No position delete can name them yet, but equality deletes may apply to them.
+/// A delete file dangles if no data file of its scope is old enough, or if the single data file that it names is not live. `fresh`
+/// are data files that are about to be added. No position delete can name them yet, but equality deletes may apply to them.
 pub fn dangling(live: &LiveFiles, fresh: &[LiveFile], metadata: &TableMetadata) -> Vec<usize> {
     let unpartitioned = |spec: i32| metadata.partition_spec_by_id(spec).is_some_and(|s| s.is_unpartitioned());
     let mut by_path: HashMap<&str, &LiveFile> = HashMap::new();
@@ -240,7 +244,7 @@ pub fn dangling(live: &LiveFiles, fresh: &[LiveFile], metadata: &TableMetadata) 
             (DeleteKind::Equality, _) => first(&oldest) < entry.sequence_number,
             (_, Some(path)) => by_path.get(path.as_str()).is_some_and(|f| f.sequence_number <= entry.sequence_number),
             (DeleteKind::Position, None) => first(&oldest_named) <= entry.sequence_number,
-            // A vector that names no data file may delete rows of any: keep it.
+            // The specification requires a deletion vector to name its data file. Keep one that does not: nobody knows its rows.
             (DeleteKind::DeletionVector, None) => true,
         }
     };

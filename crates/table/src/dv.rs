@@ -41,7 +41,8 @@ pub fn encode_vector(positions: &RoaringTreemap) -> Result<Vec<u8>> {
 ///
 /// # Errors
 ///
-/// Returns [`TableError::Invalid`] if the length, the magic number or the checksum is wrong, or if the bitmap cannot be decoded.
+/// Returns [`TableError::Invalid`] if the length, the magic number or the checksum is missing or wrong, or if the bitmap cannot be
+/// decoded.
 pub fn decode_vector(blob: &[u8]) -> Result<RoaringTreemap> {
     let bad = |what: &str| TableError::Invalid(format!("a deletion vector with {what}"));
     let (length, rest) = blob.split_first_chunk::<4>().ok_or_else(|| bad("no length"))?;

@@ -109,8 +109,9 @@ impl ManifestEntries<'_> {
 ///
 /// # Errors
 ///
-/// - Returns [`TableError::File`](crate::TableError::File) if a manifest list cannot be read or decoded.
-/// - Returns [`TableError::Unsupported`](crate::TableError::Unsupported) if one is encrypted.
+/// - Returns [`TableError::File`](crate::TableError::File) if a manifest list cannot be read or decoded, or a manifest that a
+///   snapshot of format version 1 names itself.
+/// - Returns [`TableError::Unsupported`](crate::TableError::Unsupported) if a manifest list is encrypted.
 /// - Returns [`TableError::Invalid`](crate::TableError::Invalid) if a snapshot names neither a manifest list nor manifests.
 pub async fn referenced_manifests(source: &Manifests, metadata: &TableMetadata) -> Result<Vec<ReferencedManifest>> {
     let mut found: Vec<ReferencedManifest> = Vec::new();

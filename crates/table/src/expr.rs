@@ -134,8 +134,8 @@ impl Expr {
     ///
     /// # Errors
     ///
-    /// Returns [`TableError::Filter`] if the JSON is no filter, names an unknown column, or has a literal that does not fit its
-    /// column.
+    /// Returns [`TableError::Filter`] if the JSON is no filter, names an unknown column, compares a column of no primitive type, or
+    /// has a transform or literal that does not fit its column.
     pub fn parse(json: &Json, schema: &Schema, case_sensitive: bool) -> Result<Self> {
         FilterParser { schema, case_sensitive }.parse(json, false)
     }

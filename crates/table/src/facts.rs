@@ -40,7 +40,8 @@ pub struct TableFacts {
     pub size_histogram: [u64; HISTOGRAM_BOUNDS.len() + 1],
     /// The target size of data files in bytes (`write.target-file-size-bytes`).
     pub target_file_bytes: u64,
-    /// The target size of manifests in bytes (`commit.manifest.target-size-bytes`). Facts that an earlier version stored have the default.
+    /// The target size of manifests in bytes (`commit.manifest.target-size-bytes`). Facts that an earlier version stored have the
+    /// default.
     #[serde(default = "default_manifest_bytes")]
     pub target_manifest_bytes: u64,
     /// The number of data files under three quarters of the target size.
@@ -165,7 +166,7 @@ fn set_rewrite_facts(metadata: &TableMetadata, facts: &mut TableFacts) {
 ///
 /// # Errors
 ///
-/// Returns no error today.
+/// Never returns an error.
 pub fn collect_facts(
     metadata: &TableMetadata,
     manifests: &[(ManifestFile, Arc<ManifestSummary>)],

@@ -115,7 +115,8 @@ impl LiveFiles {
 ///
 /// # Errors
 ///
-/// - Returns [`TableError::File`](crate::TableError::File) if the manifest list or a manifest cannot be read or decoded.
+/// - Returns [`TableError::File`](crate::TableError::File) if the manifest list cannot be read or decoded, or a manifest that the
+///   snapshot names itself.
 /// - Returns [`TableError::Unsupported`](crate::TableError::Unsupported) if the manifest list is encrypted.
 /// - Returns [`TableError::Invalid`](crate::TableError::Invalid) if the snapshot names neither a manifest list nor manifests.
 pub async fn load_manifests(manifests: &Manifests, snapshot: &Snapshot) -> Result<Vec<ManifestFile>> {

@@ -1,4 +1,4 @@
-//! The JSON of a metadata file, extended instead of serialized again.
+//! The JSON of a metadata file, made from the JSON of the file before it instead of serialized again.
 //!
 //! Snapshots are nearly all of a large metadata file, and a commit leaves the earlier ones as they are. So a commit that only adds
 //! snapshots copies the bytes of the earlier ones and serializes the rest. At 50,000 snapshots, serializing everything takes longer
@@ -17,22 +17,23 @@ use crate::{Result, TableError};
 #[derive(Debug, Clone)]
 pub struct MetadataJson {
     bytes: Bytes,
-    /// The bytes between the brackets of `snapshots`.
+    /// The byte range between the brackets of the list `snapshots`; empty if there is no such list.
     snapshots: Range<usize>,
-    /// The bytes between the brackets of `snapshot-log`.
+    /// The byte range between the brackets of the list `snapshot-log`; empty if there is no such list.
     log: Range<usize>,
 }
 
+/// Makes an error about the lists of snapshots and log entries.
 fn invalid(source: serde_json::Error) -> TableError {
     FormatError::Json { what: "table metadata", at: "its lists".to_owned(), source }.into()
 }
 
 impl MetadataJson {
-    /// Finds the ranges in the content of an uncompressed metadata file.
+    /// Finds the ranges of `snapshots` and `snapshot-log` in the content of an uncompressed metadata file.
     ///
     /// # Errors
     ///
-    /// Returns [`TableError::Format`] if the content is no JSON object.
+    /// Returns [`TableError::Format`] if the content is no JSON object, or has one of the two lists twice.
     pub fn read(bytes: Bytes) -> Result<Self> {
         #[derive(serde::Deserialize)]
         #[serde(rename_all = "kebab-case")]
@@ -65,7 +66,7 @@ impl MetadataJson {
 
     /// Returns the JSON of `after`, the metadata that `updates` made of `before`. `self` must be the JSON of `before`.
     ///
-    /// It copies the snapshots and the log of `before` if the updates only add to them, or else serializes everything.
+    /// It copies the snapshots and the snapshot log of `before` if the updates only add to them, or else serializes everything.
     ///
     /// # Errors
     ///
@@ -87,7 +88,7 @@ impl MetadataJson {
         &self.bytes
     }
 
-    /// Extends this JSON, or returns `None` if the updates changed more than the ends of the lists.
+    /// Extends this JSON. Returns `None` if the updates did more to `snapshots` and `snapshot-log` than add at their ends.
     fn extended<'a>(
         &self,
         before: &TableMetadata,
@@ -141,7 +142,7 @@ fn trimmed(bytes: &[u8], range: Range<usize>) -> Range<usize> {
     range.start + start..range.end - end
 }
 
-/// Appends a value to the JSON list whose first element begins at `start`.
+/// Appends a value to the JSON list at the end of `out`. The list's first element begins, or will begin, at `start`.
 fn append(out: &mut Vec<u8>, start: usize, value: &impl Serialize) -> Result<()> {
     if out.len() > start {
         out.push(b',');
@@ -171,7 +172,7 @@ mod tests {
         serde_json::from_value(json).expect("metadata")
     }
 
-    /// Generates the updates of a commit of some kind.
+    /// Returns the updates of the `n`-th commit. `kind`, from 0 to 6, is what the commit does.
     fn updates(kind: u8, n: i64, metadata: &TableMetadata) -> Vec<TableUpdate> {
         let id = 9_007_199_254_740_993 + n;
         let lineage = metadata.next_row_id.filter(|_| metadata.format_version >= 3);

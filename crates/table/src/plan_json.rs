@@ -1,6 +1,7 @@
 //! Partition values, counts and bounds as JSON, in the answers of scan planning.
 //!
-//! A client that plans its scan here may take a column's value from the partition, so a value that JSON cannot express is an error.
+//! A client that lets the catalog plan its scan may take a column's value from the partition. So a value that JSON cannot express
+//! is an error.
 //! Spec: REST OpenAPI document, `ContentFile`.
 
 use std::collections::HashSet;
@@ -16,8 +17,8 @@ use crate::{Result, TableError, partition_types, value_label};
 ///
 /// # Errors
 ///
-/// Returns [`TableError::Unsupported`] if JSON cannot express a value, such as NaN. A client would take `null` for the column's
-/// value.
+/// Returns [`TableError::Unsupported`] if JSON cannot express a value, such as NaN, or if the value's type is unknown or another
+/// one. A client would take `null` for the column's value.
 pub fn partition_json(metadata: &TableMetadata, spec_id: i32, partition: &[Option<Value>]) -> Result<Vec<Json>> {
     let types = partition_types(metadata, spec_id);
     let value = |(at, value): (usize, &Option<Value>)| {
@@ -42,9 +43,10 @@ pub fn partition_json(metadata: &TableMetadata, spec_id: i32, partition: &[Optio
     partition.iter().enumerate().map(value).collect()
 }
 
-/// Returns the counts and bounds of the given columns (field ids), each list under its name in the answers of scan planning.
+/// Returns the counts and bounds of the given columns (field ids). Each pair is the name of a statistic in `ContentFile`, such as
+/// `value-counts`, and its values by column.
 ///
-/// Unknown counts and bounds are left out. Counts below 0 are unknown as well: some writers use them for that.
+/// Unknown counts and bounds are left out. Some writers put a negative count for an unknown one, so those are left out too.
 ///
 /// Spec: REST OpenAPI document, `ContentFile`.
 pub fn stats_json(file: &DataFile, columns: &HashSet<i32>) -> Vec<(&'static str, Json)> {
@@ -67,7 +69,7 @@ pub fn stats_json(file: &DataFile, columns: &HashSet<i32>) -> Vec<(&'static str,
     counts.chain(bounds).collect()
 }
 
-/// Encodes a map, sorted by keys, as a list of keys and a list of values; `None` if it is empty.
+/// Encodes a map as an object with a list of keys and a list of values, in the order of `entries`; `None` if it is empty.
 fn map(entries: impl Iterator<Item = (i32, Json)>) -> Option<Json> {
     let (keys, values): (Vec<i32>, Vec<Json>) = entries.unzip();
     (!keys.is_empty()).then(|| json!({"keys": keys, "values": values}))
@@ -97,6 +99,7 @@ mod tests {
         serde_json::from_value(json).expect("metadata")
     }
 
+    /// Returns the JSON of a partition value of an identity field whose column has the type `ty`.
     fn printed(ty: &str, value: Value) -> Result<Json> {
         partition_json(&metadata(ty), 1, &[Some(value)]).map(|mut values| values.remove(0))
     }

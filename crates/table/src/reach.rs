@@ -119,7 +119,8 @@ impl OnUnreadable<'_> {
 ///
 /// # Errors
 ///
-/// Returns [`TableError::Snapshot`] if the manifest list of a snapshot cannot be read or decoded, or is encrypted.
+/// Returns [`TableError::Snapshot`] around what [`load_manifests`] returns: the manifest list of a snapshot cannot be read or
+/// decoded, is encrypted, or is not named.
 pub async fn outline(
     source: &Manifests,
     metadata: &TableMetadata,
@@ -135,8 +136,9 @@ pub async fn outline(
 ///
 /// # Errors
 ///
-/// Returns [`TableError::Snapshot`] if the storage denies a manifest list or does not answer, or if a snapshot names no manifests
-/// at all. Files that are missing, damaged or unsupported (encrypted) are returned instead.
+/// Returns [`TableError::Snapshot`] if the storage denies a manifest list, does not answer or fails otherwise. Returns it also if
+/// the list lies outside the warehouse, or if a snapshot names no manifests at all. Files that are missing, damaged or unsupported
+/// (encrypted) are returned instead.
 pub async fn outline_lenient(
     source: &Manifests,
     metadata: &TableMetadata,
@@ -233,7 +235,8 @@ impl Outline {
 ///
 /// # Errors
 ///
-/// Returns [`TableError::Snapshot`] if a manifest list or manifest of a snapshot cannot be read or decoded, or is encrypted.
+/// Returns [`TableError::Snapshot`] if a manifest list or manifest of a snapshot cannot be read or decoded or is encrypted, or if a
+/// snapshot names no manifests at all.
 pub async fn reachable(
     source: &Manifests,
     metadata: &TableMetadata,
@@ -249,8 +252,9 @@ pub async fn reachable(
 ///
 /// # Errors
 ///
-/// Returns [`TableError::Snapshot`] if the storage denies a manifest list or manifest or does not answer, or if a snapshot names
-/// no manifests at all. Files that are missing, damaged or unsupported (encrypted) are returned instead.
+/// Returns [`TableError::Snapshot`] if the storage denies a manifest list or manifest, does not answer or fails otherwise. Returns
+/// it also if such a file lies outside the warehouse, or if a snapshot names no manifests at all. Files that are missing, damaged
+/// or unsupported (encrypted) are returned instead.
 pub async fn reachable_lenient(
     source: &Manifests,
     metadata: &TableMetadata,
@@ -293,7 +297,7 @@ async fn walk(
 ///
 /// # Errors
 ///
-/// Returns [`TableError::Snapshot`] if a manifest list or manifest of a snapshot cannot be read or decoded, or is encrypted.
+/// Returns what [`reachable`] returns.
 pub async fn visit_reachable(
     source: &Manifests,
     metadata: &TableMetadata,

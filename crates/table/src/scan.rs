@@ -106,7 +106,8 @@ pub fn plan_scan(
 /// - Returns [`TableError::Filter`] if `start` is not an ancestor of `end`.
 /// - Returns [`TableError::File`] if a manifest list or manifest cannot be read or decoded.
 /// - Returns [`TableError::Unsupported`] if one of them is encrypted.
-/// - Returns [`TableError::Invalid`] if the metadata lacks a partition spec.
+/// - Returns [`TableError::Invalid`] if an append names neither a manifest list nor manifests, or the metadata lacks a partition
+///   spec.
 pub async fn plan_appended(
     source: &Manifests,
     metadata: &TableMetadata,

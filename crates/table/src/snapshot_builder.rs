@@ -1,8 +1,8 @@
-//! Building a snapshot: from lists of removed, added and restored files to written manifests and a proposed commit.
+//! Builds a snapshot from lists of removed, added and restored files: writes its manifests, and proposes a commit.
 //!
-//! Only manifests that contain a removed file are rewritten, and rewritten manifests are merged. Files are recorded, then written,
-//! then committed by the caller. All kinds of snapshots go this way: appends, deletes, overwrites and rewrites. Start reading at
-//! [`SnapshotChanges`] and [`build_snapshot`]. Spec: "Snapshots", "Manifests", "Manifest Lists".
+//! Only manifests that contain a removed file, or that the caller names, are rewritten, and rewritten manifests are merged. Files
+//! are recorded, then written, then committed by the caller. All kinds of snapshots go this way: appends, deletes, overwrites and
+//! rewrites. Start reading at [`SnapshotChanges`] and [`build_snapshot`]. Spec: "Snapshots", "Manifests", "Manifest Lists".
 
 use std::collections::hash_map::Entry as MapEntry;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -21,14 +21,15 @@ use crate::{
     LiveFile, Manifests, PartitionKey, PartitionTypes, Result, TableError, load_manifests, metadata_dir, partition_types,
 };
 
-/// The files that a new snapshot removes and adds.
+/// The changes of a new snapshot: the files that it removes, adds and restores, and the manifests that it rewrites.
 #[derive(Debug, Clone)]
 pub struct SnapshotChanges {
     /// The operation in the snapshot's summary; `replace` if the rows stay the same.
     pub operation: Operation,
     /// The name of the branch that gets the snapshot.
     pub branch: String,
-    /// The paths of the data files to remove, each with the number of entries to remove. A file that was added twice has two.
+    /// The paths of the data files to remove, each with the number of its entries to remove. A file that was added twice has two
+    /// entries.
     pub removed: HashMap<String, usize>,
     /// The delete files to remove.
     pub removed_deletes: HashSet<DeleteKey>,
@@ -36,16 +37,16 @@ pub struct SnapshotChanges {
     pub added: Vec<(i32, DataFile)>,
     /// The paths of manifests to rewrite even if none of their files is removed. Their entries are sorted by partition.
     ///
-    /// A manifest that the branch no longer has is no conflict.
+    /// It is no conflict if the branch no longer has such a manifest.
     pub rewritten_manifests: HashSet<String>,
     /// The delete files to add, with the ids of their partition specs. They get the sequence number of the new snapshot.
     pub added_deletes: Vec<(i32, DataFile)>,
-    /// The data sequence number of the added data files; `None` for new rows, which get the number of the new snapshot.
+    /// The data sequence number of the added data files; `None` for files with new rows, which get that of the new snapshot.
     ///
-    /// A rewrite of existing rows gives the number of the snapshot that it read. Equality deletes that were committed since then
-    /// still apply to the rewritten rows.
+    /// A rewrite of existing rows gives the sequence number of the snapshot that it read. So equality deletes that were committed
+    /// since then still apply to the rewritten rows.
     pub starting_sequence_number: Option<i64>,
-    /// Data and delete files to restore: earlier versions of the table had them. They keep the sequence numbers that they had.
+    /// The data and delete files to restore, which an earlier snapshot of the table had. They keep their sequence numbers.
     pub restored_files: Vec<LiveFile>,
     /// Entries of the snapshot's summary besides the usual counts.
     pub summary: BTreeMap<String, String>,
@@ -81,19 +82,19 @@ pub fn manifest_bytes(metadata: &TableMetadata) -> u64 {
 /// Builds a snapshot on the head that the branch has in `metadata`, or the first snapshot of `main`.
 ///
 /// Manifests that contain a removed file, or that [`SnapshotChanges::rewritten_manifests`] names, are merged and rewritten. All
-/// others stay, so appends since the rewrite was planned are kept. `record` gets the locations of all new files before the first is
-/// written. Nothing is committed: the caller commits the requirements and updates of the result.
+/// others stay, so files that were appended since `rewrite` was planned are kept. `record` gets the locations of all new files
+/// before the first is written. Nothing is committed: the caller commits the requirements and updates of the result.
 ///
 /// Spec: "Snapshots", "Manifests", "Sequence Number Inheritance".
 ///
 /// # Errors
 ///
 /// - Returns [`TableError::Conflict`] if a file to remove is not live, or if a branch other than `main` has no snapshot.
-/// - Returns [`TableError::Invalid`] if `main` and `current-snapshot-id` differ, if the metadata lacks a partition spec, or if
-///   `next-row-id` leaves no row ids.
+/// - Returns [`TableError::Invalid`] if `main` and `current-snapshot-id` differ, if the head names neither a manifest list nor
+///   manifests, if the metadata lacks a partition spec, or if `next-row-id` leaves no row ids.
 /// - Returns [`TableError::File`] if a manifest list or manifest cannot be read or decoded, and [`TableError::Unsupported`] if one
 ///   is encrypted.
-/// - Returns [`TableError::Format`] or [`TableError::Storage`] if a new file cannot be encoded or written.
+/// - Returns [`TableError::Format`] if a new file cannot be encoded, and [`TableError::Storage`] if it cannot be written.
 /// - Returns the error of `record`, if it fails; nothing is written then.
 pub async fn build_snapshot(
     source: &Manifests,
@@ -168,14 +169,14 @@ fn added(rewrite: &SnapshotChanges) -> Vec<ManifestDraft> {
     drafts
 }
 
-/// Makes the entry of an added file. `None` as sequence number means that of the new snapshot.
+/// Makes the entry of an added file. With `None`, the file inherits the sequence number of the new snapshot.
 pub(crate) const fn added_entry(data_file: DataFile, sequence_number: Option<i64>) -> ManifestEntry {
     ManifestEntry { status: ManifestStatus::Added, snapshot_id: None, sequence_number, file_sequence_number: None, data_file }
 }
 
 /// Writes each draft as a manifest to its location.
 ///
-/// `there` are manifests of the table, in which the type of a dropped partition column may be found.
+/// `there` are manifests that the table has already. The header of one gives the type of a partition column that was dropped.
 pub(crate) async fn write_manifests(
     source: &Manifests,
     metadata: &TableMetadata,
@@ -215,7 +216,7 @@ pub(crate) async fn write_manifests(
 
 /// Returns a partition spec of the table and the types of its partition values.
 ///
-/// A type that no schema of the table has any more is taken from the header of one of the spec's `manifests`.
+/// If no schema of the table has a partition column any more, its type is taken from the header of one of the spec's `manifests`.
 async fn spec_with_types(
     source: &Manifests,
     metadata: &TableMetadata,
@@ -274,7 +275,7 @@ fn partition(entry: &ManifestEntry, spec_id: i32) -> PartitionKey<'_> {
     PartitionKey::new(spec_id, &entry.data_file.partition)
 }
 
-/// Splits entries into parts of at most `most`.
+/// Splits a list of entries into parts of at most `most` entries.
 fn split(entries: Vec<ManifestEntry>, most: usize) -> impl Iterator<Item = Vec<ManifestEntry>> {
     let mut entries = entries.into_iter();
     std::iter::from_fn(move || {
@@ -283,7 +284,7 @@ fn split(entries: Vec<ManifestEntry>, most: usize) -> impl Iterator<Item = Vec<M
     })
 }
 
-/// The effect of a rewrite on the manifests of the head.
+/// The manifests of the head, divided into those that a rewrite keeps and the entries of those that it replaces.
 struct TouchedManifests {
     /// The manifests that stay as they are.
     kept: Vec<ManifestFile>,
@@ -297,7 +298,8 @@ struct TouchedManifests {
     counts: (usize, usize),
 }
 
-/// Divides the manifests of the head into those that stay and those that the rewrite touches.
+/// Divides the manifests of the head into those that stay and those that are rewritten, because they contain a removed file or the
+/// caller names them.
 async fn touched(
     source: &Manifests,
     metadata: &TableMetadata,
@@ -313,8 +315,8 @@ async fn touched(
     for mut file in manifests {
         let deletes = file.content == ManifestContent::Deletes;
         if !file.has_added_files() && !file.has_existing_files() {
-            // Such a manifest only records removals by older snapshots, whose own manifest lists keep it. Counts are statistics and
-            // may be wrong, so the entries decide; wrong counts are cleared and counted again.
+            // A manifest without live files only records removals by older snapshots, whose own manifest lists keep it. Counts are
+            // statistics and may be wrong, so the entries decide; wrong counts are cleared and counted again.
             if !source.as_written(&file, &ManifestProjection::default()).await?.entries.iter().any(ManifestEntry::is_alive) {
                 continue;
             }
@@ -364,7 +366,7 @@ async fn touched(
     Ok(TouchedManifests { kept, by_kind: by_kind.into_iter().map(draft).collect(), removed, bytes_per_entry, counts })
 }
 
-/// Counts one entry of a path as found. Returns false if none is left to find.
+/// Takes one entry of a path off the number of entries that are left to find. Returns false if there is none.
 fn take_one(left: &mut HashMap<&str, usize>, path: &str) -> bool {
     let Some(n) = left.get_mut(path) else { return false };
     *n -= 1;
@@ -374,12 +376,14 @@ fn take_one(left: &mut HashMap<&str, usize>, path: &str) -> bool {
     true
 }
 
-/// A snapshot that is being built.
+/// The numbers of a snapshot that is being built.
 #[derive(Debug)]
 pub(crate) struct NewSnapshot {
     pub(crate) snapshot_id: i64,
+    /// The id of the parent snapshot.
     parent: Option<i64>,
     sequence_number: i64,
+    /// The time of the snapshot, in milliseconds since the Unix epoch.
     timestamp_ms: i64,
 }
 
@@ -398,7 +402,7 @@ impl Paths {
 }
 
 impl NewSnapshot {
-    /// Starts a snapshot on `head`. Its time is not before that of the head or of the metadata.
+    /// Starts a snapshot on `head`. Its time is not before that of the head, nor before the last change of the metadata.
     pub(crate) fn onto(metadata: &TableMetadata, head: Option<&Snapshot>) -> Self {
         let newest = head.map_or(0, |head| head.timestamp_ms);
         Self {
@@ -468,8 +472,8 @@ impl NewSnapshot {
 
 /// Fills in the counts of a manifest that has none, by reading the manifest.
 ///
-/// Lists of version 1 need not have counts. Later versions require them, and row ids are assigned by them. An encrypted manifest is
-/// returned as it is.
+/// Manifest lists of format version 1 need not have counts. Later versions require them, and row ids are assigned by them. An
+/// encrypted manifest is returned without counts.
 async fn counted(source: &Manifests, mut manifest: ManifestFile) -> Result<ManifestFile> {
     let files = [manifest.existing_files_count, manifest.added_files_count, manifest.deleted_files_count];
     let rows = [manifest.existing_rows_count, manifest.added_rows_count, manifest.deleted_rows_count];
@@ -512,6 +516,7 @@ pub(crate) fn onto_branch(
     (requirements, updates)
 }
 
+/// Chooses a random snapshot id that the table does not have.
 fn fresh_snapshot_id(metadata: &TableMetadata) -> i64 {
     loop {
         let (high, low) = Uuid::new_v4().as_u64_pair();
@@ -538,6 +543,7 @@ struct Counts {
     equality_deletes: u64,
 }
 
+/// Adds up the counts of files.
 fn counts<'a>(files: impl Iterator<Item = &'a DataFile>) -> Counts {
     let mut sum = Counts::default();
     for file in files {
@@ -561,6 +567,7 @@ fn counts<'a>(files: impl Iterator<Item = &'a DataFile>) -> Counts {
     sum
 }
 
+/// Builds the summary of the new snapshot: the changes that it makes, and the totals of `previous` with these changes.
 fn summary(previous: Option<&Snapshot>, rewrite: &SnapshotChanges, removed: &[(i32, DataFile)]) -> BTreeMap<String, String> {
     let added = rewrite.added.iter().chain(&rewrite.added_deletes).map(|(spec, file)| (*spec, file));
     let added = added.chain(rewrite.restored_files.iter().map(|live| (live.spec_id, &live.file)));
@@ -623,8 +630,7 @@ mod tests {
     use crate::deletes::tests::metadata;
     use crate::manifests::tests::writer;
 
-    /// Checks the counts of manifests from version 1, whose lists may leave counts out. A table keeps its manifests when it is
-    /// upgraded.
+    /// Manifest lists of format version 1 may leave counts out, and an upgraded table keeps its manifests.
     #[test]
     fn what_a_list_did_not_count_is_counted() {
         let (dir, metadata) = (tempfile::tempdir().expect("a directory"), metadata());

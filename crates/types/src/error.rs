@@ -1,7 +1,8 @@
 //! The error code that all protocols map from, and the traits and wrappers that keep it on the way up.
 //!
 //! Each crate has one error enum that implements [`Coded`]. The protocols decide by [`ErrorCode`] alone, never by the text of an
-//! error. [`CodedError`] takes an error with its code through code that only knows `dyn Error`. Start reading at [`ErrorCode`].
+//! error. [`CodedError`] carries an error and its code through libraries that only know `dyn Error`. Start reading at
+//! [`ErrorCode`].
 
 use std::error::Error;
 use std::{fmt, io};
@@ -65,7 +66,7 @@ pub enum ErrorCode {
     Unavailable,
     /// A service that a change needs is unreachable or overloaded, and nothing was changed.
     ///
-    /// It answers 429, which no client takes for an unknown outcome.
+    /// Its HTTP status is 429, which no client takes for an unknown outcome.
     TooBusy,
 }
 
@@ -154,9 +155,9 @@ impl ErrorCode {
 }
 
 impl ErrorCode {
-    /// Checks that the same operation may succeed a little later without anybody's help.
+    /// Checks that the error is transient: the same operation may succeed a little later without anybody's help.
     ///
-    /// Callers retry only passing errors; all others are lasting.
+    /// Callers retry only transient errors. All others are lasting: somebody must change something first.
     pub const fn is_transient(self) -> bool {
         matches!(self, Self::CommitConflict | Self::CommitStateUnknown | Self::StorageFull | Self::Unavailable | Self::TooBusy)
     }
@@ -181,7 +182,7 @@ pub trait Coded: Error {
 
 /// A boxed error that keeps its [`ErrorCode`].
 ///
-/// It crosses code that does not know the error's type, such as DataFusion, `io::Error` or a caller's closure.
+/// It passes through code that does not know the error's type, such as DataFusion, `io::Error` or a caller's closure.
 #[derive(Debug)]
 pub struct CodedError {
     code: ErrorCode,
@@ -194,7 +195,7 @@ impl CodedError {
         Self { code: error.code(), error: Box::new(error) }
     }
 
-    /// Finds the outermost [`CodedError`] error among an error and its causes.
+    /// Finds the outermost [`CodedError`] among an error and its causes.
     pub fn cause_of<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
         error_chain(error).find_map(|e| e.downcast_ref())
     }
@@ -231,7 +232,8 @@ pub fn error_chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item =
 
 /// Classifies an error of the operating system.
 ///
-/// It returns [`ErrorCode::StorageFull`], [`ErrorCode::Unavailable`] for errors that may pass, or else [`ErrorCode::Internal`].
+/// It returns [`ErrorCode::StorageFull`] if a disk or quota is full, [`ErrorCode::Unavailable`] for other transient errors, and
+/// [`ErrorCode::Internal`] for lasting ones.
 pub fn code_of_io(error: &io::Error) -> ErrorCode {
     use io::ErrorKind as K;
     match error.kind() {

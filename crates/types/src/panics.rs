@@ -1,4 +1,4 @@
-//! Turns panics into errors, so that a bug in one task does not stop unrelated work.
+//! Turns panics into errors, so that a bug in one task does not stop unrelated work. Start reading at [`catch_panic`].
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -6,7 +6,7 @@ use std::task::Poll;
 
 use crate::{Coded, ErrorCode};
 
-/// The error of work that panicked. It holds the panic's message.
+/// The error of a function or future that panicked. It holds the panic's message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("it panicked: {0}")]
 pub struct Panicked(pub String);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// The identity that a request is made under. Every request has one.
+/// The identity that a request is made under. Every accepted request has one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Principal {
     /// A caller that presented a valid token. The string is the token's name, not its secret.

@@ -1,10 +1,11 @@
-//! Quoted names in small languages: table names in commands, sort orders, lists of columns.
+//! Splits and unquotes names in texts that people type: table names in commands, sort orders, lists of columns.
 //!
 //! A name that contains a separator is written in double quotes or in backticks. A quote inside such a name is written twice.
 
 use std::borrow::Cow;
 
-/// The error of a quoted name that is not closed, or that more text follows. It holds the name as it was written.
+/// The error of a quoted name that does not end with its quote, or contains its quote without doubling it. It holds the name as
+/// it was written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}: a quoted name must end with its quote, and a quote inside it must be written twice")]
 pub struct BadQuotes(pub String);
@@ -14,7 +15,7 @@ const QUOTES: [char; 2] = ['"', '`'];
 /// Splits a text at separators that are not in quotes.
 ///
 /// The pieces keep their quotes and blanks. A quote opens only where a name may begin: at the start of the text, or after a
-/// separator, a dot, a comma, a blank or an opening parenthesis.
+/// separator, a dot, a comma, a blank or an opening parenthesis. Elsewhere it is an ordinary character.
 pub fn split_names(text: &str, separates: impl Fn(char) -> bool) -> Vec<&str> {
     let (mut pieces, mut start) = (Vec::new(), 0);
     let (mut open, mut closed, mut before) = (None, None, '.');
@@ -49,7 +50,7 @@ pub fn split_list(text: &str) -> impl Iterator<Item = &str> {
 ///
 /// # Errors
 ///
-/// Returns [`BadQuotes`] if the name opens with a quote and does not end with it, or has a single quote inside.
+/// Returns [`BadQuotes`] if the name opens with a quote and does not end with it, or contains this quote without doubling it.
 pub fn unquote(piece: &str) -> Result<Cow<'_, str>, BadQuotes> {
     let Some(quote) = piece.chars().next().filter(|c| QUOTES.contains(c)) else { return Ok(piece.into()) };
     let twice: String = [quote, quote].iter().collect();
@@ -65,7 +66,7 @@ pub fn unquote(piece: &str) -> Result<Cow<'_, str>, BadQuotes> {
 ///
 /// # Errors
 ///
-/// Returns [`BadQuotes`] if the quotes of a name are not balanced, as [`unquote`] does.
+/// Returns [`BadQuotes`] for the first name that [`unquote`] refuses.
 pub fn split_dotted(text: &str) -> Result<Vec<String>, BadQuotes> {
     split_names(text, |c| c == '.').into_iter().map(|piece| unquote(piece).map(Cow::into_owned)).collect()
 }

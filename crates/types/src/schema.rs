@@ -1,16 +1,16 @@
 //! JSON Schema documents (2020-12) of the contracts in `api/`, made from the schemas that types derive.
 //!
-//! utoipa derives schemas for OpenAPI: their references point into `components`. [`Definitions`] collects the types of a document,
-//! and turns the references into ones within the document. Start reading at [`document`].
+//! utoipa derives schemas for OpenAPI, whose references point into `components`. [`Definitions`] collects the types of a document
+//! and makes each reference point into the document's own `$defs`. Start reading at [`document`].
 
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 /// The dialect of every document.
 const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
-/// The beginning of a reference in a schema of OpenAPI.
+/// The prefix of a reference in a schema of OpenAPI, before the name of the type.
 const COMPONENTS: &str = "#/components/schemas/";
-/// The beginning of a reference in a document.
+/// The prefix of a reference in a JSON Schema document, before the name of the type.
 const DEFS: &str = "#/$defs/";
 
 /// The types of one document, by name.
@@ -20,7 +20,7 @@ pub struct Definitions {
 }
 
 impl Definitions {
-    /// Adds a type and the types that it refers to. Returns a reference to the type.
+    /// Adds a type and the types that it refers to. Returns an OpenAPI reference to the type, which [`Self::document`] rewrites.
     ///
     /// # Panics
     ///
@@ -34,7 +34,7 @@ impl Definitions {
         json!({"$ref": format!("{COMPONENTS}{}", T::name())})
     }
 
-    /// Adds a schema under a name. Returns a reference to it.
+    /// Adds a schema under a name. Returns an OpenAPI reference to it, which [`Self::document`] rewrites.
     ///
     /// # Panics
     ///
@@ -50,7 +50,7 @@ impl Definitions {
         self.schemas.get(name)
     }
 
-    /// Makes a document: the keywords of `root`, with the definitions that it needs.
+    /// Makes a document: the schema `root`, with the title and the definitions of all types that were added.
     pub fn document(self, title: &str, mut root: Value) -> Value {
         let mut schemas: Map<String, Value> = self.schemas.clone();
         schemas.retain(|name, _| !is_primitive(name));
@@ -128,7 +128,7 @@ pub fn inline_primitives(value: &mut Value, schemas: &Map<String, Value>) {
     }
 }
 
-/// Checks whether a name is that of a type of Rust, which has no definition of its own.
+/// Checks whether a name is that of a primitive type of Rust, such as `i64`. Such a type gets no definition of its own.
 pub fn is_primitive(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_lowercase())
 }

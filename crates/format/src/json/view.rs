@@ -141,6 +141,7 @@ impl ViewMetadata {
     /// Returns [`Json`](crate::FormatError::Json), with the path of the field, if:
     /// - the text is not JSON, or a field is missing or has a wrong type;
     /// - the format version is not 1;
+    /// - two fields of a schema have the same id or full name;
     /// - the current version or its schema is not listed.
     pub fn from_json(json: &[u8]) -> Result<Self> {
         read("view metadata", json)

@@ -22,8 +22,8 @@ use crate::{DataContentType, ManifestEntry, ManifestStatus, Result, Tuple, Value
 ///
 /// # Errors
 ///
-/// Returns [`Avro`](crate::FormatError::Avro) if the file is no Avro file, is damaged, has an unsupported codec, or lacks a
-/// required field. The error has the id of the field.
+/// Returns [`Avro`](crate::FormatError::Avro) if the file is no Avro file, is damaged, has an unsupported codec, decompresses to
+/// more bytes than any manifest does, or lacks a required field. An error in a field has the field's id.
 pub fn decode_manifest(bytes: &[u8], projection: &ManifestProjection) -> Result<ManifestBatch> {
     let mut container = Container::open(MANIFEST, bytes)?;
     let (header, partition) = header(&container);
@@ -59,8 +59,7 @@ pub fn decode_manifest(bytes: &[u8], projection: &ManifestProjection) -> Result<
 ///
 /// # Errors
 ///
-/// Returns [`Avro`](crate::FormatError::Avro) if the file is no Avro file, is damaged, has an unsupported codec, or lacks a
-/// required field. The error has the id of the field.
+/// Returns what [`decode_manifest`] returns.
 pub fn read_manifest(file: &[u8]) -> Result<(ManifestHeader, Vec<ManifestEntry>)> {
     let batch = decode_manifest(file, &ManifestProjection::all())?;
     let entries = batch.entries();

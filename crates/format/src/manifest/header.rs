@@ -42,7 +42,8 @@ pub struct PartitionColumn {
 ///
 /// # Errors
 ///
-/// Returns [`Avro`](crate::FormatError::Avro) if the file is no Avro file, or its header is damaged.
+/// Returns [`Avro`](crate::FormatError::Avro) if the file is no Avro file, its header or Avro schema is damaged, or its codec is
+/// not supported.
 pub fn read_manifest_header(file: &[u8]) -> Result<ManifestHeader> {
     Ok(header(&Container::open(MANIFEST, file)?).0)
 }
@@ -51,7 +52,7 @@ pub fn read_manifest_header(file: &[u8]) -> Result<ManifestHeader> {
 ///
 /// # Errors
 ///
-/// Returns [`Avro`](crate::FormatError::Avro) if the file is no Avro file, or its header is damaged.
+/// Returns what [`read_manifest_header`] returns.
 pub fn manifest_schema(file: &[u8]) -> Result<Option<Schema>> {
     Ok(schema(&Container::open(MANIFEST, file)?))
 }

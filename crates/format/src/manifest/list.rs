@@ -21,8 +21,8 @@ const LIST: &str = "manifest list";
 ///
 /// # Errors
 ///
-/// Returns [`Avro`](crate::FormatError::Avro) if the file is no Avro file, is damaged, has an unsupported codec, or lacks a
-/// required field. The error has the id of the field.
+/// Returns [`Avro`](crate::FormatError::Avro) if the file is no Avro file, is damaged, has an unsupported codec, decompresses to
+/// more bytes than any manifest list does, or lacks a required field. An error in a field has the field's id.
 pub fn read_manifest_list(file: &[u8]) -> Result<Vec<ManifestFile>> {
     let mut container = Container::open(LIST, file)?;
     let schema = container.schema().clone();

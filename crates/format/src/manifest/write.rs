@@ -67,7 +67,8 @@ impl ManifestWriter {
     ///
     /// Returns [`Invalid`](FormatError::Invalid) if:
     /// - the format version is not 1 to 3, or version 1 is to list delete files;
-    /// - the type of a partition field is unknown or has no Avro form.
+    /// - the type of a partition field is unknown, unless its transform is void;
+    /// - the type of a partition field has no Avro form.
     ///
     /// Returns [`Json`](FormatError::Json) if the schema or spec cannot be printed.
     pub fn new(new: &NewManifest<'_>) -> Result<Self> {
@@ -212,7 +213,7 @@ impl ManifestWriter {
     /// # Errors
     ///
     /// Returns [`Invalid`](FormatError::Invalid) if an unknown field has types that cannot be merged. Returns
-    /// [`Avro`](FormatError::Avro) if compression fails.
+    /// [`Avro`](FormatError::Avro) if an unknown value cannot be converted to the merged type, or compression fails.
     pub fn finish(self, path: impl Into<String>) -> Result<(Vec<u8>, ManifestFile)> {
         let mut bytes = self.writer.finish()?;
         if !self.unknown.is_empty() {

@@ -68,8 +68,8 @@ impl ManifestListWriter {
     ///
     /// Returns [`Invalid`](FormatError::Invalid) if:
     /// - the list is of version 1, and the manifest lists delete files;
-    /// - the manifest has no sequence number, but another snapshot added it;
-    /// - the row counts for assigning row ids are missing or too large.
+    /// - the list is of a later version, and the manifest has no sequence number although another snapshot added it;
+    /// - the list is of version 3, and the row counts for assigning row ids are missing or too large.
     pub fn add(&mut self, manifest: &ManifestFile) -> Result<()> {
         let bad = |why: String| FormatError::invalid(format!("manifest {}", manifest.manifest_path), why);
         let mut manifest = manifest.clone();
@@ -112,7 +112,8 @@ impl ManifestListWriter {
     /// # Errors
     ///
     /// Returns [`Invalid`](FormatError::Invalid) if a count of files exceeds 32 bits, or an unknown field has types that cannot be
-    /// merged. Returns [`Avro`](FormatError::Avro) if compression fails.
+    /// merged. Returns [`Avro`](FormatError::Avro) if an unknown value cannot be converted to the merged type, or if compression
+    /// fails.
     pub fn finish(self) -> Result<Vec<u8>> {
         let new = &self.new;
         let loose = new.format_version >= 2 && !self.manifests.iter().all(counted);

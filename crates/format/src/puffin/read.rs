@@ -25,8 +25,8 @@ fn bad(why: impl Into<String>) -> FormatError {
 ///
 /// # Errors
 ///
-/// Returns [`Invalid`](FormatError::Invalid) if `tail` is too short or does not end with the magic bytes, or if the footer would
-/// not fit into `file_length` bytes.
+/// Returns [`Invalid`](FormatError::Invalid) if `tail` is too short or does not end with the magic bytes, or if the footer's length
+/// is negative or does not fit into `file_length` bytes.
 pub fn puffin_footer_length(tail: &[u8], file_length: u64) -> Result<u64> {
     let (_, last) = tail.split_last_chunk::<12>().ok_or_else(|| bad("it is truncated"))?;
     let ([length @ .., _, _, _, _], magic) = last.split_at(8) else { return Err(bad("it is truncated")) };
@@ -48,8 +48,9 @@ pub fn puffin_footer_length(tail: &[u8], file_length: u64) -> Result<u64> {
 ///
 /// # Errors
 ///
-/// Returns [`Invalid`](FormatError::Invalid) if the footer is truncated, has unknown flags or cannot be decompressed. Returns
-/// [`Json`](FormatError::Json) if its JSON is invalid.
+/// Returns [`Invalid`](FormatError::Invalid) if the footer has another length than it claims, lacks its magic bytes, has unknown
+/// flags, cannot be decompressed, or decompresses to too many bytes. Returns [`Json`](FormatError::Json) if its JSON is invalid or
+/// lacks a field.
 pub fn read_puffin_footer(footer: &[u8]) -> Result<PuffinMetadata> {
     let whole = puffin_footer_length(footer, u64::MAX)?;
     if whole != footer.len() as u64 || !footer.starts_with(MAGIC) {
@@ -68,8 +69,8 @@ pub fn read_puffin_footer(footer: &[u8]) -> Result<PuffinMetadata> {
 ///
 /// # Errors
 ///
-/// Returns [`Invalid`](FormatError::Invalid) if the file is no Puffin file, or the footer is truncated, has unknown flags or cannot
-/// be decompressed. Returns [`Json`](FormatError::Json) if its JSON is invalid.
+/// Returns [`Invalid`](FormatError::Invalid) if the file does not start with the magic bytes, and what [`puffin_footer_length`] and
+/// [`read_puffin_footer`] return.
 pub fn read_puffin(file: &[u8]) -> Result<PuffinMetadata> {
     if !file.starts_with(MAGIC) {
         return Err(bad("the file does not start as a Puffin file: the magic bytes are missing"));
@@ -85,7 +86,7 @@ impl PuffinBlob {
     /// # Errors
     ///
     /// Returns [`Invalid`](FormatError::Invalid) if `bytes` has another length, the codec is unknown, or the blob cannot be
-    /// decompressed within the limit.
+    /// decompressed or decompresses to too many bytes.
     pub fn decompress(&self, bytes: &Bytes) -> Result<Bytes> {
         let bad = |why: String| FormatError::invalid(format!("puffin blob {} at byte {}", self.blob_type, self.offset), why);
         if bytes.len() as u64 != self.length {
@@ -104,8 +105,7 @@ impl PuffinBlob {
     ///
     /// # Errors
     ///
-    /// Returns [`Invalid`](FormatError::Invalid) if the blob reaches beyond the file, the codec is unknown, or the blob cannot be
-    /// decompressed within the limit.
+    /// Returns [`Invalid`](FormatError::Invalid) if the blob reaches beyond the file, and what [`Self::decompress`] returns.
     pub fn of(&self, file: &Bytes) -> Result<Bytes> {
         let end = self.offset.checked_add(self.length).filter(|end| *end <= file.len() as u64);
         let end = end.ok_or_else(|| {

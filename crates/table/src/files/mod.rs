@@ -1,8 +1,9 @@
-//! The files of a snapshot in the form that plans use: data files as columns, manifest by manifest.
+//! The files of a snapshot in the form that scan plans use: data files as columns, manifest by manifest.
 //!
 //! A table may have millions of files. A manifest is decoded only into the fields that the plan asks for ([`ManifestProjection`]).
-//! A row ([`LiveFile`]) is made only of a file that the plan keeps. Delete files are few, so they are rows. A [`FileRef`] addresses
-//! a file by the number of its manifest and of its entry. Start reading at [`SnapshotFiles`]; `runs` groups files by partition.
+//! A row ([`LiveFile`]) is made only of a file that the plan keeps. Delete files are few, so all of them are made into rows. A
+//! [`FileRef`] addresses a file by the position of its manifest and of its entry. Start reading at [`SnapshotFiles`]; `runs` groups
+//! files by partition.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -26,7 +27,7 @@ pub(crate) use runs::Run;
 /// Reading small manifests again for other columns later would take longer.
 const SMALL_MANIFESTS_BYTES: i64 = 4 << 20;
 
-/// The properties of a file that planning needs, whatever form the file is kept in.
+/// The properties of a data file that planning needs. Rows ([`LiveFile`]), columns ([`FileRef`]) and manifest entries have them.
 pub trait PlannableFile {
     /// Returns the id of the partition spec that the file was written under.
     fn spec_id(&self) -> i32;
@@ -79,7 +80,7 @@ pub struct SnapshotFiles {
 struct ManifestPart {
     manifest: ManifestFile,
     batch: Arc<ManifestBatch>,
-    /// The entries that are live data files; `None` if all are.
+    /// The positions in `batch` of the entries that are live data files; `None` if all entries are.
     rows: Option<Box<[u32]>>,
     /// The partitions with the types that the table has now, by [`ManifestBatch::partition_index`]; `None` if the batch has these
     /// types.
@@ -110,7 +111,7 @@ impl ManifestPart {
         }
     }
 
-    /// Makes a row of an entry, with the fields that `batch` has.
+    /// Makes a row of an entry, with the fields that `batch` has: another decoding of the same manifest may have more of them.
     fn live(&self, batch: &ManifestBatch, row: usize) -> LiveFile {
         let mut live = LiveFile::of(&self.manifest, batch.entry(row));
         if self.partitions.is_some() {
@@ -126,7 +127,7 @@ impl ManifestPart {
     }
 }
 
-/// Iterates over the given entries, or over the whole range if they are `None`.
+/// Iterates over the given positions, or over the whole range if they are `None`.
 fn some_or_all(some: Option<&[u32]>, all: Range<u32>) -> impl Iterator<Item = u32> {
     let all = if some.is_some() { 0..0 } else { all };
     some.unwrap_or_default().iter().copied().chain(all)
@@ -190,7 +191,7 @@ impl SnapshotFiles {
     /// # Errors
     ///
     /// - Returns [`TableError::File`](crate::TableError::File) if the manifest list or a manifest cannot be read or decoded.
-    /// - Returns [`TableError::Unsupported`](crate::TableError::Unsupported) if one is encrypted.
+    /// - Returns [`TableError::Unsupported`](crate::TableError::Unsupported) if one of them is encrypted.
     /// - Returns [`TableError::Invalid`](crate::TableError::Invalid) if the snapshot names neither a manifest list nor manifests.
     pub async fn load(
         source: &Manifests,
@@ -226,7 +227,7 @@ impl SnapshotFiles {
         Ok(this)
     }
 
-    /// Loads the data files that the snapshot's own manifests list as added, which are the files that an append added.
+    /// Loads the data files that an append added. These are the files with status `ADDED` in the manifests that the append wrote.
     pub(crate) async fn added_by(
         source: &Manifests,
         metadata: &TableMetadata,
@@ -281,9 +282,9 @@ impl SnapshotFiles {
         self.projection.covers(wanted)
     }
 
-    /// Makes rows of the given data files, in their order, with at least the fields of `wanted`.
+    /// Makes rows of some of these data files, in the order of `some`, with at least the fields of `wanted`.
     ///
-    /// It reads manifests again if a field was not decoded. `some` must have the files of a manifest next to each other, so that
+    /// It reads manifests again if a field was not decoded. `some` should have the files of a manifest next to each other, so that
     /// each manifest is read once.
     ///
     /// # Errors
@@ -328,9 +329,10 @@ mod tests {
     use super::*;
     use crate::{Expr, load_live, plan_scan, projection, residual};
 
+    /// The id of the table's only snapshot.
     const SNAPSHOT: i64 = 7;
 
-    /// Creates a table that is partitioned by `p`. Both `id` and `p` were `int` when the files were written.
+    /// Creates a table that is partitioned by `p`. Its columns are of the type `long` if `widened`, and else `int`.
     fn metadata(dir: &str, widened: bool) -> TableMetadata {
         let ty = if widened { "long" } else { "int" };
         let schema = |id: i32, ty: &str| {
@@ -350,6 +352,7 @@ mod tests {
         TableMetadata::from_json(json.to_string().as_bytes()).expect("metadata")
     }
 
+    /// The random properties of a manifest entry.
     #[derive(Debug, Clone)]
     struct Entry {
         delete: bool,
@@ -441,8 +444,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
-        /// Checks that plans over columns and plans over rows agree, whatever fields are decoded first: they have the same files,
-        /// deletes and residuals.
+        /// Checks that plans over columns and plans over rows have the same files, deletes and residuals. This holds whatever
+        /// fields were decoded before (`warm`), and whether all fields are decoded (`all`). The files were written as `int`.
         #[test]
         fn plans_over_columns_are_plans_over_rows(
             manifests in prop::collection::vec(prop::collection::vec(entry(), 0..6), 0..4),

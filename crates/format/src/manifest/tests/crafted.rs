@@ -1,4 +1,4 @@
-//! Generators of unknown fields of any Avro type: schemas as proptest strategies, and values by seed.
+//! Generators of unknown fields of any Avro type: proptest strategies for the types, and a seeded generator for the values.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,8 @@ use serde_json::{Value as Json, json};
 use crate::avro::{put_bytes, put_long};
 use crate::fuzz::FuzzRng;
 
-/// Generates a type. Named types get their names from [`named`].
+/// Generates an Avro type, in JSON. Named types (record, fixed, enum) have no name yet, and `{"reference": N}` stands for the N-th
+/// named type before it, counted backwards from 0. [`named`] fills in both.
 pub(super) fn any_type() -> impl Strategy<Value = Json> {
     simple().prop_recursive(3, 12, 3, |inner| {
         let nested = prop_oneof![inner.clone(), Just(json!(["null", {"reference": 0}])), Just(json!(["null", {"reference": 1}]))];
@@ -45,6 +46,7 @@ pub(super) fn any_type() -> impl Strategy<Value = Json> {
     })
 }
 
+/// Generates a type without inner types.
 fn simple() -> impl Strategy<Value = Json> {
     let primitives = ["null", "boolean", "int", "long", "float", "double", "bytes", "string"];
     prop_oneof![
@@ -57,10 +59,10 @@ fn simple() -> impl Strategy<Value = Json> {
     ]
 }
 
-/// The names of named types. Files that this crate writes use the same names for their own types.
+/// The names of the first named types. Files that this crate writes use the same names for their own types, so names collide.
 const NAMES: [&str; 6] = ["r2", "fixed_4", "x7000_0", "uuid_fixed", "manifest_entry", "k117_v118"];
 
-/// Names the named types, and collects them in `types`. A reference to a type that was not defined before becomes an int.
+/// Gives each named type within `ty` a name, and adds the types to `types`. A reference without a target becomes an int.
 pub(super) fn named(ty: &mut Json, types: &mut Vec<(String, Json)>) {
     match ty {
         Json::Array(branches) => branches.iter_mut().for_each(|branch| named(branch, types)),
@@ -89,14 +91,17 @@ pub(super) fn named(ty: &mut Json, types: &mut Vec<(String, Json)>) {
     }
 }
 
-/// A generator of values, by seed.
+/// A generator of encoded values.
 pub(super) struct Values<'a> {
+    /// The source of random numbers.
     pub(super) dice: &'a mut FuzzRng,
+    /// The named types, by name.
     pub(super) types: &'a HashMap<String, Json>,
 }
 
 impl Values<'_> {
-    /// Writes a value of a type. Returns the form in which it is kept, or `None` if it is null or takes no bytes.
+    /// Writes a value of a type. Returns the bytes that [`UnknownFields`](crate::UnknownFields) keep of it: a value of a union with
+    /// null first. Returns `None` if the value is null or takes no bytes.
     pub(super) fn put(&mut self, out: &mut Vec<u8>, ty: &Json) -> Option<Vec<u8>> {
         let (start, mut kept) = (out.len(), Vec::new());
         match ty.as_array() {
@@ -119,6 +124,7 @@ impl Values<'_> {
         }
     }
 
+    /// Writes a value of a type, within `depth` other values.
     fn value(&mut self, out: &mut Vec<u8>, ty: &Json, depth: u32) {
         let kind = match ty {
             Json::String(name) => match self.types.get(name) {
@@ -162,7 +168,7 @@ impl Values<'_> {
         }
     }
 
-    /// Writes up to two blocks of items; some of the blocks have their length in bytes.
+    /// Writes up to two blocks of one or two items each. About half of the blocks state their length in bytes, as Avro allows.
     fn blocks(&mut self, out: &mut Vec<u8>, item: impl Fn(&mut Self, &mut Vec<u8>)) {
         for _ in 0..self.dice.below(3) {
             let count = 1 + self.dice.below(2);

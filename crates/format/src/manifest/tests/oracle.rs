@@ -1,4 +1,4 @@
-//! The `iceberg` crate as an oracle: both crates read the same from each other's files.
+//! Compares with the `iceberg` crate: this crate and that one read the same from each other's manifests and manifest lists.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,16 +12,19 @@ use proptest::prelude::*;
 use super::sample::{SNAPSHOT, entry, list, manifest, table_with, written_to};
 use crate::*;
 
+/// The schema of a table, a partition spec, and the types of its partition values.
 type Table = (Schema, PartitionSpec, Vec<Option<PrimitiveType>>);
 
-/// Returns a table without a partition by UUID and with names that the `iceberg` crate reads.
+/// Returns a table that the `iceberg` crate can read: it is not partitioned by the UUID column, and all names are valid in Avro.
 fn table() -> Table {
     table_with(|id, name| (id != UUID).then(|| format!("{name}_part")))
 }
 
+/// The field id of the UUID column.
 const UUID: i32 = 5;
 
-/// Generates an entry that the `iceberg` crate can read: bounds of the columns' types, no empty lists, no numbers of version 3.
+/// Generates entries that the `iceberg` crate can read: bounds have the types of their columns, no file size is negative, and no
+/// entry has fields of version 3.
 fn entries(version: u8, content: DataContentType) -> impl Strategy<Value = Vec<ManifestEntry>> {
     vec(entry(content, version.min(2)), 0..8).prop_map(move |mut entries| {
         for entry in &mut entries {
@@ -47,6 +50,7 @@ fn entries(version: u8, content: DataContentType) -> impl Strategy<Value = Vec<M
     })
 }
 
+/// Converts a partition value to the `iceberg` crate's type.
 fn literal(value: &Value) -> theirs::Literal {
     use theirs::PrimitiveLiteral as L;
     theirs::Literal::Primitive(match value {
@@ -73,13 +77,14 @@ fn their_bounds(map: &HashMap<i32, theirs::Datum>) -> HashMap<i32, Vec<u8>> {
     map.iter().map(|(id, datum)| (*id, datum.to_bytes().expect("bytes").into_vec())).collect()
 }
 
+/// Replaces an empty list by `None`, because the `iceberg` crate does not distinguish them.
 fn filled<T: PartialEq>(list: Option<Vec<T>>) -> Option<Vec<T>> {
     list.filter(|list| !list.is_empty())
 }
 
 fn assert_same(version: u8, ours: &ManifestEntry, theirs: &theirs::ManifestEntry) {
     let numbers = (theirs.snapshot_id, theirs.sequence_number, theirs.file_sequence_number);
-    // The `iceberg` crate has sequence number 0 in version 1; this crate inherits it later.
+    // In version 1 the `iceberg` crate returns sequence number 0. This crate leaves the number open until the entry inherits it.
     let of = |number: Option<i64>| if version == 1 { Some(number.unwrap_or(0)) } else { number };
     assert_eq!((ours.snapshot_id, of(ours.sequence_number), of(ours.file_sequence_number)), numbers);
     assert_eq!(ours.status as i32, theirs.status as i32);
@@ -101,6 +106,7 @@ fn assert_same(version: u8, ours: &ManifestEntry, theirs: &theirs::ManifestEntry
     assert_eq!((a.sort_order_id, &a.referenced_data_file), (b.sort_order_id(), &b.referenced_data_file()));
 }
 
+/// Converts a file to the `iceberg` crate's type.
 fn their_file(file: &DataFile, spec_id: i32, schema: &theirs::Schema) -> theirs::DataFile {
     let bounds = |map: &Option<BoundMap>| -> HashMap<i32, theirs::Datum> {
         let datum = |(id, bound): (i32, BoundBytes)| {
@@ -244,6 +250,7 @@ proptest! {
     }
 }
 
+/// Writes a manifest list with the `iceberg` crate, and returns its bytes.
 fn their_list(version: u8, manifests: &[theirs::ManifestFile]) -> Vec<u8> {
     let io = FileIO::new_with_memory();
     let output = io.new_output("memory:///l.avro").expect("an output");

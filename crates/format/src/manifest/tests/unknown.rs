@@ -1,4 +1,4 @@
-//! Unknown fields of all Avro types are kept and written back.
+//! Tests that unknown fields of manifests and lists, of every Avro type, are kept and written back.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -15,12 +15,14 @@ use crate::avro::{ContainerWriter, Cursor, WriterSchema, put_bytes, put_long};
 use crate::fuzz::FuzzRng;
 use crate::*;
 
-/// The unknown values of a record in the form in which they are kept, by field id.
+/// The unknown values of a record, encoded as [`UnknownFields`] keep them, by field id.
 type Kept = BTreeMap<i32, Vec<u8>>;
 
-/// The unknown fields of a file, and the types by name.
+/// The unknown fields that a generated file gets.
 struct Crafted {
+    /// The id and the Avro type of each field.
     fields: Vec<(i32, Json)>,
+    /// The named Avro types within them, by name.
     types: HashMap<String, Json>,
 }
 
@@ -32,7 +34,10 @@ impl Crafted {
         Self { fields, types: types.into_iter().collect() }
     }
 
-    /// Returns a file of records with defined fields and these between them, and the unknown values of each record.
+    /// Writes a file of `rows` records. Returns its bytes, and the unknown values of each record.
+    ///
+    /// Each record has the fields `known` (id, Avro type and encoded value), with the unknown fields between them. If `around` is
+    /// an id, each record is the field with that id in an outer record, as a data file is in a manifest entry.
     fn file(&self, known: &[(i32, Json, Vec<u8>)], around: Option<i32>, rows: usize, dice: &mut FuzzRng) -> (Vec<u8>, Vec<Kept>) {
         let mut schema: Vec<Json> = Vec::new();
         let name =
@@ -44,8 +49,9 @@ impl Crafted {
                 order.push(at);
             }
             if let Some((id, ty)) = self.fields.get(at) {
-                // Some names are those of other fields too.
+                // Some names are those of defined fields.
                 schema.push(json!({"name": format!("n_{id}"), "iceberg-field-name": name(*id), "type": ty, "field-id": id}));
+                // Numbers from 1000 on stand for unknown fields.
                 order.push(1000 + at);
             }
         }
@@ -85,6 +91,7 @@ fn bytes(put: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     out
 }
 
+/// Writes a manifest whose data files have the unknown fields. Returns its bytes, and the unknown values of each entry.
 fn manifest_of(crafted: &Crafted, rows: usize, dice: &mut FuzzRng) -> (Vec<u8>, Vec<Kept>) {
     let text = |text: &str| bytes(|out| put_bytes(out, text.as_bytes()));
     let known = [
@@ -97,6 +104,7 @@ fn manifest_of(crafted: &Crafted, rows: usize, dice: &mut FuzzRng) -> (Vec<u8>, 
     crafted.file(&known, Some(2), rows, dice)
 }
 
+/// Writes a manifest list whose manifests have the unknown fields. Returns its bytes, and the unknown values of each manifest.
 fn list_of(crafted: &Crafted, rows: usize, dice: &mut FuzzRng) -> (Vec<u8>, Vec<Kept>) {
     let number = |number: i64| bytes(|out| put_long(out, number));
     let mut known = vec![(500, json!("string"), bytes(|out| put_bytes(out, b"s3://b/m")))];
@@ -104,11 +112,12 @@ fn list_of(crafted: &Crafted, rows: usize, dice: &mut FuzzRng) -> (Vec<u8>, Vec<
     crafted.file(&known, None, rows, dice)
 }
 
+/// Returns the encoded unknown values by field id.
 fn kept(extra: &UnknownFields) -> Kept {
     extra.iter().map(|(field, value)| (field.id, value.bytes().to_vec())).collect()
 }
 
-/// Checks that each value is exactly one value of its type.
+/// Checks that the bytes of each unknown value are exactly one value of the field's type.
 fn assert_whole(extra: &UnknownFields) {
     for (field, value) in extra.iter() {
         let schema = WriterSchema::parse(field.avro_type.to_string().as_bytes()).expect("a type that stands alone");
@@ -122,7 +131,7 @@ fn unpartitioned() -> (Schema, PartitionSpec, Vec<Option<PrimitiveType>>) {
     table_with(|_, _| None)
 }
 
-/// Generates the unknown fields of two files; some fields are in both.
+/// Generates the unknown fields of two files. Fields that are in both files have the same type, before types are named.
 fn fields() -> impl Strategy<Value = [BTreeMap<i32, Json>; 2]> {
     let types = || btree_map(7000_i32..7006, any_type(), 0..4);
     (types(), types()).prop_map(|(a, b)| {
@@ -207,21 +216,23 @@ proptest! {
     }
 }
 
-/// Returns `true` if a type is recursive. The `iceberg` crate does not read a file with unknown fields of such types.
+/// Returns `true` if the type of one of the fields is recursive. The `iceberg` crate does not read a file with such fields.
+///
+/// The named types within a field are called `x70…`. A name that occurs where it is not defined is a reference to a type around it.
 fn is_recursive(extra: &UnknownFields) -> bool {
     let count = |text: &str, what: &str| text.matches(what).count();
     let mut types = extra.iter().map(|(field, _)| field.avro_type.to_string());
     types.any(|ty| count(&ty, r#""x70"#) > count(&ty, r#""name":"x70"#))
 }
 
-/// Returns `true` if each field has one type.
+/// Returns `true` if each field has the same type in all records.
 fn one_type<'a>(extras: impl Iterator<Item = &'a UnknownFields>) -> bool {
     let mut types: BTreeMap<i32, Json> = BTreeMap::new();
     let mut same = |field: &UnknownField| *types.entry(field.id).or_insert_with(|| field.avro_type.clone()) == field.avro_type;
     extras.flat_map(UnknownFields::iter).all(|(field, _)| same(field))
 }
 
-/// Returns the entries of a manifest with one unknown field.
+/// Returns the entries of a manifest with one unknown field, 7001, as entries of files that existed before.
 fn entries_with(ty: Json, rows: usize) -> Vec<ManifestEntry> {
     let crafted = Crafted::new(&BTreeMap::from([(7001, ty)]));
     let (file, _) = manifest_of(&crafted, rows, &mut FuzzRng::new(7));
@@ -232,6 +243,7 @@ fn entries_with(ty: Json, rows: usize) -> Vec<ManifestEntry> {
     entries
 }
 
+/// Writes entries as a manifest, and reads them again.
 fn rewritten(entries: &[ManifestEntry]) -> Result<Vec<ManifestEntry>> {
     let (schema, spec, types) = unpartitioned();
     let content = ManifestContent::Data;
@@ -274,7 +286,7 @@ fn records_of_two_writers_become_one() {
     let types: Vec<_> = extras.iter().flat_map(|extra| extra.iter().map(|(field, _)| field.avro_type.clone())).collect();
     assert_eq!((types.len(), types.windows(2).all(|types| types[0] == types[1])), (10, true));
     extras.iter().for_each(|extra| assert_whole(extra));
-    // A field that only one type has is null in the values of the other: a byte 0 at the end.
+    // The field `later` is null in the values of the first writer, which has no such field: a byte 0 at the end.
     for (before, after) in early.iter().zip(&extras) {
         let before = kept(&before.data_file.extra)[&7001].clone();
         assert_eq!(kept(after)[&7001], [before, vec![0]].concat());
@@ -303,7 +315,8 @@ fn what_is_not_asked_for_is_not_kept() {
     assert!(batch.entries().iter().all(|entry| entry.data_file.extra.is_empty()));
 }
 
-/// Deprecated fields and fields without an id are not written back.
+/// Deprecated fields are not written back (105 `block_size_in_bytes`, 106 `file_ordinal`, 107 `sort_columns`, 111
+/// `distinct_counts`).
 #[test]
 fn what_is_given_up_or_has_no_id_is_not_kept() {
     let fields = [105, 106, 107, 111].map(|id| (id, json!("long")));
