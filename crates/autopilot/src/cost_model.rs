@@ -55,15 +55,15 @@ pub struct CandidateJob {
     /// The seconds that the job takes.
     pub cost_seconds: f64,
     /// True if the job runs even if it does not pay: the retention of snapshots demands it, or a schedule.
-    pub due: bool,
+    pub runs_anyway: bool,
     /// The expected shape of the table after the job: some keys of the job's `measured.shapes.after`.
     pub predicted: Value,
 }
 
 impl CandidateJob {
     /// Checks that the job wins back its cost within a time, or is due anyway.
-    pub fn pays(&self, within: Duration) -> bool {
-        self.due || self.gain_seconds_a_day * within.as_secs_f64() / 86_400.0 > self.cost_seconds
+    pub fn pays(&self, payback: Duration) -> bool {
+        self.runs_anyway || self.gain_seconds_a_day * payback.as_secs_f64() / 86_400.0 > self.cost_seconds
     }
 
     /// Returns the seconds that one second of work saves in a day. Jobs of a higher rank begin first.
@@ -75,9 +75,9 @@ impl CandidateJob {
 /// The scans of a table, as engines report them.
 struct ScanUsage {
     /// The number of scans in a day; at least one, even if no engine reports any.
-    a_day: f64,
+    scans_a_day: f64,
     /// The share of the data files that an average scan reads, from 0.01 to 1.
-    share: f64,
+    read_share: f64,
 }
 
 impl ScanUsage {
@@ -85,12 +85,12 @@ impl ScanUsage {
     fn of(facts: &TableFacts, used: &TableUsage) -> Self {
         let a_day = (used.scans as f64 / USAGE_DAYS as f64).max(1.0);
         let read = used.scanned_files as f64 / (used.scans.max(1) as f64 * facts.data_files.max(1) as f64);
-        Self { a_day, share: if used.scans > 0 { read.clamp(0.01, 1.0) } else { 1.0 } }
+        Self { scans_a_day: a_day, read_share: if used.scans > 0 { read.clamp(0.01, 1.0) } else { 1.0 } }
     }
 
     /// Converts the seconds that one full scan would save to the seconds that all scans of a day would save together.
     fn gain(&self, seconds_a_full_scan: f64) -> f64 {
-        seconds_a_full_scan * self.share * self.a_day
+        seconds_a_full_scan * self.read_share * self.scans_a_day
     }
 }
 
@@ -99,8 +99,8 @@ pub(crate) fn candidates(facts: &TableFacts, policy: &Policy, used: &TableUsage,
     let scans = ScanUsage::of(facts, used);
     let mut found = Vec::new();
     found.extend(compaction(facts, policy, &scans));
-    found.extend(conversion(facts, &scans));
-    found.extend(manifests(facts, &scans));
+    found.extend(delete_conversion(facts, &scans));
+    found.extend(manifest_rewrite(facts, &scans));
     found.extend(expiry(facts, policy, used, now));
     found
 }
@@ -123,12 +123,12 @@ pub(crate) fn compact_request(policy: &Policy) -> JobRequest {
 
 /// Returns the request of an expiry. An option stays unset if a property of the table decides: the job reads the property itself.
 pub(crate) fn expire_request(facts: &TableFacts, policy: &Policy, now: Millis) -> JobRequest {
-    let (age_ms, keep) = retention(facts, policy);
+    let (age_ms, kept_snapshots) = retention(facts, policy);
     let older_than_ms = policy.expire_max_age.and(Some(now.saturating_sub(age_ms)));
-    let own = facts.policy_properties.contains_key(MIN_SNAPSHOTS.key);
+    let sets_min_snapshots = facts.policy_properties.contains_key(MIN_SNAPSHOTS.key);
     JobRequest::Expire(Box::new(ExpiryPolicy {
         older_than_ms: older_than_ms.filter(|_| !sets_snapshot_age(facts)),
-        retain_last: policy.expire_keep.filter(|_| !own).map(|_| keep),
+        retain_last: policy.expire_keep.filter(|_| !sets_min_snapshots).map(|_| kept_snapshots),
     }))
 }
 
@@ -143,22 +143,22 @@ fn sets_snapshot_age(facts: &TableFacts) -> bool {
 fn retention(facts: &TableFacts, policy: &Policy) -> (Millis, usize) {
     let wanted = policy.expire_max_age.and_then(|age| Millis::try_from(age.as_millis()).ok());
     let age = wanted.filter(|_| !sets_snapshot_age(facts)).unwrap_or(facts.max_snapshot_age_ms);
-    let own = MIN_SNAPSHOTS.get_if_set(&facts.policy_properties);
-    (age, own.or(policy.expire_keep).unwrap_or(DEFAULT_MIN_SNAPSHOTS).max(1))
+    let table_min_snapshots = MIN_SNAPSHOTS.get_if_set(&facts.policy_properties);
+    (age, table_min_snapshots.or(policy.expire_keep).unwrap_or(DEFAULT_MIN_SNAPSHOTS).max(1))
 }
 
 /// Returns a compaction if small files could be merged, or many rows are deleted by position.
 fn compaction(facts: &TableFacts, policy: &Policy, scans: &ScanUsage) -> Option<CandidateJob> {
-    let fewer = facts.compactable_files.saturating_sub(facts.compacted_files);
+    let files_saved = facts.compactable_files.saturating_sub(facts.compacted_files);
     let by_position = facts.position_deletes.records.saturating_add(facts.deletion_vectors.records);
     let deleted = by_position as f64 / facts.records.max(1) as f64;
-    let riddled = deleted >= DELETE_RATIO;
-    if fewer == 0 && !riddled {
+    let many_deleted = deleted >= DELETE_RATIO;
+    if files_saved == 0 && !many_deleted {
         return None;
     }
-    let (mut gain, mut bytes) = (fewer as f64 * OPEN_SECONDS, facts.compactable_bytes as f64);
+    let (mut gain, mut bytes) = (files_saved as f64 * OPEN_SECONDS, facts.compactable_bytes as f64);
     let mut why = format!("{} small files would become {}", facts.compactable_files, facts.compacted_files);
-    if riddled {
+    if many_deleted {
         // A scan also reads deleted rows, only to drop them.
         gain += by_position as f64 * POSITION_SECONDS + facts.data_bytes as f64 * deleted / READ_BYTES_A_SECOND;
         bytes = bytes.max(facts.data_bytes as f64 * facts.files_with_deletes as f64 / facts.data_files.max(1) as f64);
@@ -169,8 +169,8 @@ fn compaction(facts: &TableFacts, policy: &Policy, scans: &ScanUsage) -> Option<
         why,
         gain_seconds_a_day: scans.gain(gain),
         cost_seconds: JOB_SECONDS + bytes / REWRITE_BYTES_A_SECOND + facts.compactable_files as f64 * OPEN_SECONDS,
-        due: false,
-        predicted: json!({"data_files": facts.data_files.saturating_sub(fewer)}),
+        runs_anyway: false,
+        predicted: json!({"data_files": facts.data_files.saturating_sub(files_saved)}),
     })
 }
 
@@ -178,15 +178,15 @@ fn compaction(facts: &TableFacts, policy: &Policy, scans: &ScanUsage) -> Option<
 ///
 /// A conversion replaces them by deletion vectors in format version 3, and by one position delete file for each data file in
 /// version 2. Readers apply those faster.
-fn conversion(facts: &TableFacts, scans: &ScanUsage) -> Option<CandidateJob> {
+fn delete_conversion(facts: &TableFacts, scans: &ScanUsage) -> Option<CandidateJob> {
     let files = facts.equality_deletes.files + facts.position_deletes.files;
     // In version 3, one Puffin file holds all vectors of a commit. In version 2, each data file has a delete file of its own.
     let after = if facts.format_version >= 3 { 1 } else { facts.files_with_deletes };
-    let fewer = files.saturating_sub(after.max(1));
-    if facts.equality_deletes.files == 0 && fewer < 5 {
+    let files_saved = files.saturating_sub(after.max(1));
+    if facts.equality_deletes.files == 0 && files_saved < 5 {
         return None;
     }
-    let gain = fewer as f64 * OPEN_SECONDS + facts.equality_deletes.records as f64 * EQUALITY_SECONDS;
+    let gain = files_saved as f64 * OPEN_SECONDS + facts.equality_deletes.records as f64 * EQUALITY_SECONDS;
     let share = facts.files_with_deletes as f64 / facts.data_files.max(1) as f64;
     Some(CandidateJob {
         request: JobRequest::Compact(Box::new(CompactOptions {
@@ -199,25 +199,25 @@ fn conversion(facts: &TableFacts, scans: &ScanUsage) -> Option<CandidateJob> {
         ),
         gain_seconds_a_day: scans.gain(gain),
         cost_seconds: JOB_SECONDS + facts.data_bytes as f64 * share / READ_BYTES_A_SECOND + files as f64 * OPEN_SECONDS,
-        due: false,
-        predicted: json!({"delete_files": facts.deletes().files.saturating_sub(fewer)}),
+        runs_anyway: false,
+        predicted: json!({"delete_files": facts.deletes().files.saturating_sub(files_saved)}),
     })
 }
 
 /// Returns a rewrite of the manifests if there are many more than their size needs.
-fn manifests(facts: &TableFacts, scans: &ScanUsage) -> Option<CandidateJob> {
+fn manifest_rewrite(facts: &TableFacts, scans: &ScanUsage) -> Option<CandidateJob> {
     let ideal = facts.manifest_bytes.div_ceil(facts.target_manifest_bytes.max(1)).max(1);
-    let fewer = facts.manifests.saturating_sub(ideal);
-    if fewer < EXCESS_MANIFESTS {
+    let manifests_saved = facts.manifests.saturating_sub(ideal);
+    if manifests_saved < EXCESS_MANIFESTS {
         return None;
     }
     // The planning of a scan opens all manifests, however few files the scan reads. So the share of files does not count.
     Some(CandidateJob {
         request: JobRequest::Manifests(Box::default()),
         why: format!("{} manifests, where {ideal} would be enough", facts.manifests),
-        gain_seconds_a_day: fewer as f64 * MANIFEST_SECONDS * scans.a_day,
+        gain_seconds_a_day: manifests_saved as f64 * MANIFEST_SECONDS * scans.scans_a_day,
         cost_seconds: JOB_SECONDS + facts.manifests as f64 * MANIFEST_SECONDS,
-        due: false,
+        runs_anyway: false,
         predicted: json!({"manifests": ideal}),
     })
 }
@@ -227,9 +227,9 @@ fn expiry(facts: &TableFacts, policy: &Policy, used: &TableUsage, now: Millis) -
     if expiry_blocked_by(facts).is_some() {
         return None;
     }
-    let (age_ms, keep) = retention(facts, policy);
+    let (age_ms, kept_snapshots) = retention(facts, policy);
     let oldest = facts.oldest_snapshot_ms?;
-    if facts.snapshots <= keep as u64 || now.saturating_sub(oldest) <= age_ms.saturating_add(EXPIRY_SLACK_MS) {
+    if facts.snapshots <= kept_snapshots as u64 || now.saturating_sub(oldest) <= age_ms.saturating_add(EXPIRY_SLACK_MS) {
         return None;
     }
     let loads = ((used.scans as f64 + used.commits as f64) / USAGE_DAYS as f64).max(1.0);
@@ -243,7 +243,7 @@ fn expiry(facts: &TableFacts, policy: &Policy, used: &TableUsage, now: Millis) -
         ),
         gain_seconds_a_day: facts.metadata_bytes as f64 / READ_BYTES_A_SECOND * loads,
         cost_seconds: JOB_SECONDS + facts.snapshots as f64 * 0.001,
-        due: true,
-        predicted: json!({"snapshots": keep}),
+        runs_anyway: true,
+        predicted: json!({"snapshots": kept_snapshots}),
     })
 }

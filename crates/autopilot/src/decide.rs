@@ -298,7 +298,7 @@ fn jobs_of_schedules(known: &DecisionInput<'_>) -> Vec<JobToEnqueue> {
             why,
             gain_seconds_a_day: 0.0,
             cost_seconds: 0.0,
-            due: true,
+            runs_anyway: true,
             predicted: serde_json::Value::Null,
         };
         acts.push(JobToEnqueue { candidate, scheduled_ms: Some(moment), failed: 0 });

@@ -46,7 +46,7 @@ struct SummaryKey {
     /// A writer whose commit failed may list the same manifest again with another number.
     sequence_number: i64,
     /// Target size of data files, in bytes. The summary counts files as small by it.
-    target: u64,
+    target_file_bytes: u64,
     types: PartitionTypes,
 }
 
@@ -81,7 +81,7 @@ impl Caches {
 }
 
 /// Number of manifests that are summarised at the same time.
-const SUMMARIES: usize = 8;
+const CONCURRENT_SUMMARIES: usize = 8;
 
 /// Converts an error of the layer below. A missing file becomes [`StorageError::NotFound`], whatever wrapped it.
 fn keep_not_found(error: TableError) -> CatalogError {
@@ -128,7 +128,7 @@ impl Catalog {
     }
 
     /// Caches the metadata of a file that was just written.
-    pub(crate) async fn remember_metadata(&self, uri: &str, metadata: Arc<TableMetadata>, json: MetadataJson) {
+    pub(crate) async fn cache_metadata(&self, uri: &str, metadata: Arc<TableMetadata>, json: MetadataJson) {
         self.inner.caches.metadata.insert(uri.to_owned(), (metadata, json)).await;
     }
 
@@ -143,7 +143,7 @@ impl Catalog {
     ///
     /// Returns [`Storage`](CatalogError::Storage) if the manifest list or a manifest is missing. Returns
     /// [`Table`](CatalogError::Table) if one can't be read or decoded or is encrypted, or if the snapshot names none.
-    pub async fn live(&self, table: &LoadedTable, snapshot: &Snapshot) -> Result<LiveFiles> {
+    pub async fn live_files(&self, table: &LoadedTable, snapshot: &Snapshot) -> Result<LiveFiles> {
         load_live(self.manifests(), &table.metadata, snapshot).await.map_err(keep_not_found)
     }
 
@@ -152,7 +152,7 @@ impl Catalog {
     /// # Errors
     ///
     /// Returns the errors of [`Catalog::live`].
-    pub async fn files(
+    pub async fn snapshot_files(
         &self,
         table: &LoadedTable,
         snapshot: &Snapshot,
@@ -184,7 +184,7 @@ impl Catalog {
         };
         let summaries: Vec<_> =
             manifests.into_iter().map(|file| self.clone().summary(metadata.clone(), file, target).boxed()).collect();
-        let summaries: Vec<_> = futures::stream::iter(summaries).buffered(SUMMARIES).try_collect().await?;
+        let summaries: Vec<_> = futures::stream::iter(summaries).buffered(CONCURRENT_SUMMARIES).try_collect().await?;
         let mut facts = collect_facts(metadata, &summaries, table.json.bytes().len() as u64)?;
         facts.bad_properties.extend((self.options().check_policy)(&facts.policy_properties));
         Ok(facts)
@@ -199,7 +199,7 @@ impl Catalog {
     ) -> Result<(ManifestFile, Arc<ManifestSummary>)> {
         let types = partition_types(&metadata, file.partition_spec_id);
         let (path, sequence_number) = (file.manifest_path.clone(), file.sequence_number);
-        let key = SummaryKey { path, sequence_number, target, types };
+        let key = SummaryKey { path, sequence_number, target_file_bytes: target, types };
         if let Some(found) = self.inner.caches.summaries.get(&key).await {
             return Ok((file, found));
         }

@@ -104,7 +104,7 @@ impl Catalog {
         self.make_directories(&metadata).await?;
         match staged {
             true => Ok(Created::Staged(Box::new(metadata))),
-            false => Ok(Created::Table(Box::new(self.enter(name, metadata, actor).await?))),
+            false => Ok(Created::Table(Box::new(self.insert_new_table(name, metadata, actor).await?))),
         }
     }
 
@@ -119,8 +119,8 @@ impl Catalog {
     /// rule, and the other errors of [`Catalog::create_table`] but [`Name`](CatalogError::Name).
     pub async fn create_by_commit(&self, name: TableName, proposal: Proposal) -> Result<LoadedTable> {
         let metadata = self.metadata_of_create(&name, &proposal).await?;
-        self.enter(name, metadata, &proposal.actor).await.map_err(|e| match e {
-            CatalogError::State(StateError::AlreadyExists { .. }) => already_created(),
+        self.insert_new_table(name, metadata, &proposal.actor).await.map_err(|e| match e {
+            CatalogError::State(StateError::AlreadyExists { .. }) => table_exists_error(),
             e => e,
         })
     }
@@ -133,7 +133,7 @@ impl Catalog {
         }
         self.namespace(&name.namespace).await?;
         match self.state().tables().check_name_is_free(TabularKind::Table, self.warehouse(), name).await {
-            Err(StateError::AlreadyExists { kind: "Table", .. }) => return Err(already_created()),
+            Err(StateError::AlreadyExists { kind: "Table", .. }) => return Err(table_exists_error()),
             other => other?,
         }
         let metadata = self.build_from_updates(name, &proposal.updates).await?;
@@ -162,8 +162,8 @@ impl Catalog {
     pub async fn register(&self, namespace: &NamespaceName, request: Register, actor: &Actor) -> Result<LoadedTable> {
         let name = TableName::new(namespace.clone(), request.name)?;
         self.namespace(namespace).await?;
-        let at = Location::parse(&request.metadata_location)?;
-        self.check_allowed(&at)?;
+        let metadata_file = Location::parse(&request.metadata_location)?;
+        self.check_allowed(&metadata_file)?;
         let existing = match self.state().tables().table(self.warehouse(), &name).await {
             Ok(row) if request.overwrite => Some(row),
             Ok(_) => return Err(StateError::AlreadyExists { kind: "Table", name: name.to_string() }.into()),
@@ -225,9 +225,13 @@ impl Catalog {
     }
 
     /// Writes the first metadata file of a table. Returns the table with the row to insert, which is not in the catalog yet.
-    pub(crate) async fn write_first(&self, name: TableName, metadata: TableMetadata) -> Result<(LoadedTable, NewTabular)> {
+    pub(crate) async fn write_first_metadata_file(
+        &self,
+        name: TableName,
+        metadata: TableMetadata,
+    ) -> Result<(LoadedTable, NewTabular)> {
         let path = Self::next_metadata_path(&metadata, None)?;
-        let json = MetadataJson::print(&metadata)?;
+        let json = MetadataJson::serialize(&metadata)?;
         let row = TabularRow {
             id: TableId::fresh(),
             warehouse: self.warehouse().id,
@@ -247,10 +251,10 @@ impl Catalog {
     }
 
     /// Writes the first metadata file of a table, inserts its row, and caches the metadata.
-    async fn enter(&self, name: TableName, metadata: TableMetadata, actor: &Actor) -> Result<LoadedTable> {
-        let (table, new) = self.write_first(name, metadata).await?;
+    async fn insert_new_table(&self, name: TableName, metadata: TableMetadata, actor: &Actor) -> Result<LoadedTable> {
+        let (table, new) = self.write_first_metadata_file(name, metadata).await?;
         self.insert(new, EventData::TableCreated(created_data(&table.row)), actor).await?;
-        self.remember_metadata(&table.row.metadata_location, table.metadata.clone(), table.json.clone()).await;
+        self.cache_metadata(&table.row.metadata_location, table.metadata.clone(), table.json.clone()).await;
         Ok(table)
     }
 
@@ -277,11 +281,11 @@ impl Catalog {
     ///
     /// Schema, spec and order come as updates, with the ids that the client has already written into its manifests.
     async fn build_from_updates(&self, name: &TableName, updates: &[TableUpdate]) -> Result<TableMetadata> {
-        let given = updates.iter().rev().find_map(|update| match update {
+        let location_update = updates.iter().rev().find_map(|update| match update {
             TableUpdate::SetLocation { location } => Some(location),
             _ => None,
         });
-        let location = match given {
+        let location = match location_update {
             Some(location) => checked_location(location)?,
             None => self.default_location(name).await?.to_string(),
         };
@@ -305,7 +309,7 @@ pub(crate) fn created_data(row: &TabularRow) -> CreatedData {
     }
 }
 
-fn already_created() -> CatalogError {
+fn table_exists_error() -> CatalogError {
     FormatError::Requirement("table already exists".to_owned()).into()
 }
 

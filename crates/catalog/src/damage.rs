@@ -57,18 +57,18 @@ impl Catalog {
     /// A file of the current snapshot is damaged if it is gone, has another size than its manifest gives, or can't be decoded. A
     /// file that an earlier snapshot leads to is damaged if it is gone or can't be decoded. Damage to manifests of the current
     /// snapshot is not recorded, because every reader of the table meets it.
-    pub async fn record_damage(&self, table: TableId, met: &Unreadable, met_by: &str) {
-        match self.try_record_damage(table, met, met_by).await {
+    pub async fn record_damage(&self, table: TableId, report: &Unreadable, met_by: &str) {
+        match self.try_record_damage(table, report, met_by).await {
             Ok(()) => {}
-            Err(error) => tracing::warn!(%table, path = met.path, %error, "a file that may be damaged could not be checked"),
+            Err(error) => tracing::warn!(%table, path = report.path, %error, "a file that may be damaged could not be checked"),
         }
     }
 
     /// Checks a reported file against the table and the storage, and stores it if it is damaged.
-    async fn try_record_damage(&self, table: TableId, met: &Unreadable, met_by: &str) -> Result<()> {
+    async fn try_record_damage(&self, table: TableId, met: &Unreadable, reader: &str) -> Result<()> {
         let Some(row) = self.state().tables().by_id(table).await? else { return Ok(()) };
         let size = match met.snapshot_id {
-            None => match self.sizes(&row).await?.remove(&met.path) {
+            None => match self.current_file_sizes(&row).await?.remove(&met.path) {
                 None => return Ok(()),
                 size => size,
             },
@@ -86,7 +86,7 @@ impl Catalog {
             }
             _ => met.error.clone(),
         };
-        let (path, met_by, snapshot_id) = (met.path.clone(), met_by.to_owned(), met.snapshot_id);
+        let (path, met_by, snapshot_id) = (met.path.clone(), reader.to_owned(), met.snapshot_id);
         let file = DamagedFile { path, missing, error, first_met_by: met_by, first_seen_ms: now_ms(), snapshot_id };
         let event = self.damage_event(EventData::TableFileDamaged, &row, &[&file]);
         if self.state().fleet().record_damage(table, &file, event).await? {
@@ -97,13 +97,13 @@ impl Catalog {
     }
 
     /// Builds an outbox event about damaged files of a table.
-    fn damage_event(&self, kind: fn(DamageData) -> EventData, row: &TabularRow, files: &[&DamagedFile]) -> NewEvent {
-        let told = |f: &&DamagedFile| {
+    fn damage_event(&self, make_event: fn(DamageData) -> EventData, row: &TabularRow, files: &[&DamagedFile]) -> NewEvent {
+        let event_data = |f: &&DamagedFile| {
             let (path, error, met_by) = (f.path.clone(), f.error.clone(), f.first_met_by.clone());
             DamagedFileData { path, missing: f.missing, error, met_by }
         };
         NewEvent {
-            data: kind(DamageData { table_uuid: row.table_uuid, files: files.iter().map(told).collect() }),
+            data: make_event(DamageData { table_uuid: row.table_uuid, files: files.iter().map(event_data).collect() }),
             warehouse: self.options().warehouse.clone(),
             subject: row.name.to_string(),
             principal: "health".to_owned(),
@@ -111,10 +111,10 @@ impl Catalog {
     }
 
     /// Returns the data and delete files of a table's current snapshot, each path with its size in bytes.
-    async fn sizes(&self, row: &TabularRow) -> Result<HashMap<String, u64>> {
+    async fn current_file_sizes(&self, row: &TabularRow) -> Result<HashMap<String, u64>> {
         let table = self.load_row(row.clone()).await?;
         let Some(snapshot) = table.metadata.current_snapshot() else { return Ok(HashMap::new()) };
-        let files = self.files(&table, snapshot, &ManifestProjection::files()).await?;
+        let files = self.snapshot_files(&table, snapshot, &ManifestProjection::files()).await?;
         let data = files.iter().map(|file| (file.path(), file.size()));
         let deletes = files.deletes.iter().map(|delete| &delete.entry.file).map(|file| (file.file_path.clone(), file.size()));
         Ok(data.chain(deletes).collect())
@@ -127,24 +127,26 @@ impl Catalog {
         for (table, files) in self.state().fleet().damage(self.warehouse()).await? {
             let Some(row) = self.state().tables().by_id(table).await? else { continue };
             // If the table itself can't be read, nothing is known about its files.
-            let (Ok(sizes), Ok(now)) = (self.sizes(&row).await, self.load_row(row.clone()).await) else { continue };
-            let mut over = Vec::new();
+            let (Ok(sizes), Ok(table)) = (self.current_file_sizes(&row).await, self.load_row(row.clone()).await) else {
+                continue;
+            };
+            let mut mended = Vec::new();
             for file in files.iter().take(MAX_RECHECKED_FILES) {
                 let (needed, size) = match file.snapshot_id {
                     None => (sizes.contains_key(&file.path), sizes.get(&file.path)),
-                    Some(id) => (is_earlier(&now, id), None),
+                    Some(id) => (is_earlier(&table, id), None),
                 };
-                let back = |found: ListedObject| {
+                let is_restored = |found: ListedObject| {
                     size.is_none_or(|size| found.size == *size) && (file.missing || found.modified_ms > file.first_seen_ms)
                 };
-                let mended = !needed || self.storage().stat(&file.path).await?.is_some_and(back);
+                let mended = !needed || self.storage().stat(&file.path).await?.is_some_and(is_restored);
                 if mended {
-                    over.push(file);
+                    mended.push(file);
                 }
             }
-            if !over.is_empty() {
-                let event = self.damage_event(EventData::TableFileMended, &row, &over);
-                let paths: Vec<String> = over.iter().map(|file| file.path.clone()).collect();
+            if !mended.is_empty() {
+                let event = self.damage_event(EventData::TableFileMended, &row, &mended);
+                let paths: Vec<String> = mended.iter().map(|file| file.path.clone()).collect();
                 self.state().fleet().forget_damage(table, &paths, event).await?;
                 tracing::info!(table = %row.name, files = paths.len(), "damaged files are no longer needed, or are back");
             }

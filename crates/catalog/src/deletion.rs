@@ -371,7 +371,7 @@ pub async fn reasons_to_keep(catalog: &Catalog, id: TableId) -> Result<BTreeMap<
 pub async fn reclaim_outputs(catalog: &Catalog) -> Result<u64> {
     catalog.check_epoch()?;
     let mut by_table: BTreeMap<TableId, Vec<PendingOutput>> = BTreeMap::new();
-    for output in catalog.state().outputs().of_dead_instances(catalog.warehouse()).await? {
+    for output in catalog.state().outputs().of_dead_servers(catalog.warehouse()).await? {
         by_table.entry(output.table).or_default().push(output);
     }
     let mut quarantined = 0;
@@ -424,7 +424,7 @@ pub async fn settle_outputs(catalog: &Catalog, id: TableId, paths: &[String], re
             },
         });
     }
-    state.outputs().forget(&settled).await?;
+    state.outputs().forget_committed(&settled).await?;
     state.quarantine().add(&quarantines).await?;
     Ok(quarantines.len() as u64)
 }

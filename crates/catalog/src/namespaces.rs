@@ -45,12 +45,12 @@ impl Catalog {
         properties.entry("location".to_owned()).or_insert_with(|| self.namespace_location(namespace));
         let outcome = RequestOutcome::Body(json!({"namespace": namespace.name, "properties": properties}));
         let outbox = self.outbox(actor, &namespace.name, data, &outcome);
-        let around = |name: &NamespaceName| {
+        let parent_outbox = |name: &NamespaceName| {
             let data = EventData::NamespaceCreated(NamespaceCreatedData { properties: BTreeMap::new() });
             let event = self.event(actor, name, data);
             Outbox { events: vec![event], receipts: Vec::new() }
         };
-        Ok(self.state().namespaces().create(self.warehouse(), namespace, &outbox, around).await?)
+        Ok(self.state().namespaces().create(self.warehouse(), namespace, &outbox, parent_outbox).await?)
     }
 
     /// Returns a namespace.

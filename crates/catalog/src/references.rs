@@ -78,19 +78,19 @@ pub enum RefChange {
 /// Summary key of the write-audit-publish id, which a snapshot has that is staged for a later publish.
 const WAP_ID: &str = "wap.id";
 /// Summary key of the write-audit-publish id that a snapshot published: Iceberg writes it when it cherry-picks a staged snapshot.
-const PUBLISHED: &str = "published-wap-id";
+const PUBLISHED_WAP_ID: &str = "published-wap-id";
 
 /// Returns the write-audit-publish ids of the snapshots on main.
-fn published(metadata: &TableMetadata) -> HashSet<&str> {
+fn published_wap_ids(metadata: &TableMetadata) -> HashSet<&str> {
     let main = ancestors(metadata, metadata.current_snapshot());
-    main.flat_map(|s| [WAP_ID, PUBLISHED].into_iter().filter_map(|key| s.summary_value(key))).collect()
+    main.flat_map(|s| [WAP_ID, PUBLISHED_WAP_ID].into_iter().filter_map(|key| s.summary_value(key))).collect()
 }
 
 /// Lists the snapshots that wait to be published, oldest first, each with its write-audit-publish id.
 ///
 /// A snapshot whose id is on main already is left out.
 pub fn staged(metadata: &TableMetadata) -> Vec<(&str, &SnapshotRef)> {
-    let published = published(metadata);
+    let published = published_wap_ids(metadata);
     let staged = metadata.snapshots.iter().filter_map(|s| Some((s.summary_value(WAP_ID)?, s)));
     let mut staged: Vec<_> = staged.filter(|(id, _)| !published.contains(id)).collect();
     staged.sort_by_key(|(_, s)| (s.sequence_number(), s.timestamp_ms, s.snapshot_id));
@@ -100,13 +100,15 @@ pub fn staged(metadata: &TableMetadata) -> Vec<(&str, &SnapshotRef)> {
 /// Returns the snapshots that are staged under a write-audit-publish id, newest first.
 ///
 /// Refuses snapshots that are neither a single one nor a chain, in which each was written on the one before.
-fn chain<'a>(metadata: &'a TableMetadata, wap_id: &str) -> Result<Vec<&'a SnapshotRef>> {
+fn staged_chain<'a>(metadata: &'a TableMetadata, wap_id: &str) -> Result<Vec<&'a SnapshotRef>> {
     let staged: Vec<&SnapshotRef> = staged(metadata).into_iter().filter(|(id, _)| *id == wap_id).map(|(_, s)| s).collect();
     let parents: HashSet<i64> = staged.iter().filter_map(|s| s.parent_snapshot_id).collect();
-    let ends: Vec<&SnapshotRef> = staged.iter().copied().filter(|s| !parents.contains(&s.snapshot_id)).collect();
-    match ends.as_slice() {
+    let heads: Vec<&SnapshotRef> = staged.iter().copied().filter(|s| !parents.contains(&s.snapshot_id)).collect();
+    match heads.as_slice() {
         [end] => Ok(ancestors(metadata, Some(*end)).take_while(|s| s.summary_value(WAP_ID) == Some(wap_id)).collect()),
-        [] if published(metadata).contains(wap_id) => Err(CatalogError::Refused(format!("wap id {wap_id} is published already"))),
+        [] if published_wap_ids(metadata).contains(wap_id) => {
+            Err(CatalogError::Refused(format!("wap id {wap_id} is published already")))
+        }
         [] => Err(CatalogError::Refused(format!("no staged snapshot has the wap id {wap_id}"))),
         _ => Err(CatalogError::Refused(format!(
             "the staged snapshots {} all have the wap id {wap_id}, and do not form a chain; create a branch at the one to \
@@ -147,7 +149,7 @@ impl RefCommit {
     /// Proposes to move main to the staged snapshots, or to cherry-pick the only one if main has moved since.
     async fn publish(&self, table: &LoadedTable, wap_id: &str) -> Result<Proposal> {
         let metadata = &table.metadata;
-        let chain = chain(metadata, wap_id)?;
+        let chain = staged_chain(metadata, wap_id)?;
         let (Some(newest), Some(oldest)) = (chain.first().copied(), chain.last()) else {
             return Err(CatalogError::Refused(format!("no staged snapshot has the wap id {wap_id}")));
         };
@@ -205,10 +207,10 @@ impl Catalog {
 }
 
 /// The requirements and updates of the commit that makes a change.
-type Planned = (Vec<TableRequirement>, Vec<TableUpdate>);
+type PlannedCommit = (Vec<TableRequirement>, Vec<TableUpdate>);
 
 /// Plans every change but a publish on the table as it is now.
-fn plan(metadata: &TableMetadata, change: &RefChange) -> Result<Planned> {
+fn plan(metadata: &TableMetadata, change: &RefChange) -> Result<PlannedCommit> {
     let refused = |what: String| Err(CatalogError::Refused(what));
     let snapshot = |id: Option<i64>| match id.or(metadata.current_snapshot_id) {
         Some(id) if metadata.snapshots.get(id).is_some() => Ok(id),
@@ -234,8 +236,9 @@ fn plan(metadata: &TableMetadata, change: &RefChange) -> Result<Planned> {
         RefChange::Drop { name } => match metadata.refs.get(name) {
             None => refused(format!("the table has no branch or tag {name}")),
             Some(reference) => {
-                let at = TableRequirement::AssertRefSnapshotId { name: name.clone(), snapshot_id: Some(reference.snapshot_id) };
-                Ok((vec![at], vec![TableUpdate::RemoveSnapshotRef { ref_name: name.clone() }]))
+                let requirement =
+                    TableRequirement::AssertRefSnapshotId { name: name.clone(), snapshot_id: Some(reference.snapshot_id) };
+                Ok((vec![requirement], vec![TableUpdate::RemoveSnapshotRef { ref_name: name.clone() }]))
             }
         },
         RefChange::Rollback { snapshot_id, as_of_ms } => {
@@ -267,13 +270,13 @@ fn plan(metadata: &TableMetadata, change: &RefChange) -> Result<Planned> {
 }
 
 /// Plans to set a branch to a snapshot. The branch is created if it is not there; other settings stay.
-fn move_branch(metadata: &TableMetadata, branch: &str, to: i64) -> Result<Planned> {
-    let there = metadata.refs.get(branch);
-    if there.is_some_and(|reference| !reference.is_branch()) {
+fn move_branch(metadata: &TableMetadata, branch: &str, to: i64) -> Result<PlannedCommit> {
+    let current = metadata.refs.get(branch);
+    if current.is_some_and(|reference| !reference.is_branch()) {
         return Err(CatalogError::Refused(format!("{branch} is a tag; tags don't move")));
     }
-    let at = there.map(|reference| reference.snapshot_id);
-    let requirement = TableRequirement::AssertRefSnapshotId { name: branch.to_owned(), snapshot_id: at };
-    let reference = there.map_or_else(|| branch_at(to), |there| SnapshotReference { snapshot_id: to, ..there.clone() });
+    let current_snapshot_id = current.map(|reference| reference.snapshot_id);
+    let requirement = TableRequirement::AssertRefSnapshotId { name: branch.to_owned(), snapshot_id: current_snapshot_id };
+    let reference = current.map_or_else(|| branch_at(to), |there| SnapshotReference { snapshot_id: to, ..there.clone() });
     Ok((vec![requirement], vec![TableUpdate::SetSnapshotRef { ref_name: branch.to_owned(), reference }]))
 }

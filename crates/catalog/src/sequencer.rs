@@ -294,7 +294,7 @@ impl Catalog {
         for update in updates {
             let TableUpdate::AddSnapshot { snapshot } = update else { continue };
             for file in manifest_list_paths(snapshot) {
-                let (quarantined, going) = self.state().quarantine().quarantined_among(&Location::recorded_names(&file)).await?;
+                let (quarantined, going) = self.state().quarantine().quarantined_among(&Location::all_spellings(&file)).await?;
                 if !quarantined.is_empty() || !going.is_empty() {
                     let what = format!("snapshot {} refers to {file}, which is being deleted", snapshot.snapshot_id);
                     return Err(CatalogError::Conflict(what));
@@ -370,7 +370,7 @@ impl Catalog {
         };
         match self.state().tables().publish(self.warehouse(), std::slice::from_ref(&swap), &[], &outbox).await {
             Ok(true) => {
-                self.remember_metadata(&swap.to, working.metadata.clone(), working.json.clone()).await;
+                self.cache_metadata(&swap.to, working.metadata.clone(), working.json.clone()).await;
                 self.failpoint("commit-after-swap").await;
                 self.notify_change();
                 Ok(true)

@@ -182,7 +182,7 @@ impl Catalog {
             Ok(true) => {
                 self.notify_change();
                 for table in written.updated.iter().map(|(_, working)| working).chain(&written.created) {
-                    self.remember_metadata(&table.row.metadata_location, table.metadata.clone(), table.json.clone()).await;
+                    self.cache_metadata(&table.row.metadata_location, table.metadata.clone(), table.json.clone()).await;
                 }
             }
             // The transaction may have been applied, so its files are kept.
@@ -210,7 +210,7 @@ impl Catalog {
             written.updated.push((current, working));
         }
         for (name, metadata) in created {
-            let (table, entry) = self.write_first(name, metadata).await?;
+            let (table, entry) = self.write_first_metadata_file(name, metadata).await?;
             let data = EventData::TableCreated(created_data(&table.row));
             written.outbox.events.push(self.event(actor, &table.row.name, data));
             written.new.push(entry);

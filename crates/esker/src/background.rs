@@ -28,7 +28,7 @@ use tokio::task::JoinHandle;
 
 use crate::config::{HealthConfig, MaintenanceConfig};
 use crate::events::Receivers;
-use crate::housekeeping::Rounds;
+use crate::housekeeping::HousekeepingOptions;
 use crate::server::{Listener, Listeners, Parts};
 use crate::supervise::Supervisor;
 use crate::{Config, housekeeping};
@@ -88,7 +88,8 @@ fn spawn_upkeep_tasks(
     fenced: watch::Sender<bool>,
     stopped: &watch::Receiver<bool>,
 ) {
-    let (database, all, rounds, until) = (parts.state.clone(), parts.catalogs.clone(), Rounds::of(config), stopped.clone());
+    let (database, all, rounds, until) =
+        (parts.state.clone(), parts.catalogs.clone(), HousekeepingOptions::of(config), stopped.clone());
     set.run("housekeeping", move || housekeeping::run(database.clone(), all.clone(), rounds, until.clone()));
     let (state, dead_after, until) = (parts.state.clone(), config.state.dead_after(), stopped.clone());
     set.run("heartbeat", move || housekeeping::send_heartbeats(state.clone(), dead_after, fenced.clone(), until.clone()));
@@ -110,7 +111,7 @@ fn spawn_job_tasks(set: &mut Supervisor, maintenance: &MaintenanceConfig, parts:
     set.run_until_stopped("job-news", move || worker.clone().listen());
     if let Some(options) = maintenance.autopilot_options() {
         let with_layers =
-            |m: &Maintenance| (m.clone(), parts.layers.get(&m.catalog().options().warehouse).cloned().unwrap_or_default());
+            |m: &Maintenance| (m.clone(), parts.policy_layers.get(&m.catalog().options().warehouse).cloned().unwrap_or_default());
         let warehouses: Vec<_> = parts.maintenance.iter().map(with_layers).collect();
         let until = stopped.clone();
         set.run("autopilot", move || Autopilot::new(warehouses.clone(), options).run(until.clone()));

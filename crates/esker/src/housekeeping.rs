@@ -15,11 +15,11 @@ use crate::{Config, Result};
 
 /// The options of housekeeping: the time between two rounds, and the times for which a round keeps records.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Rounds {
+pub(crate) struct HousekeepingOptions {
     /// The time between two rounds.
     sweep_interval: Duration,
     /// The time for which receipts of requests with an idempotency key are kept.
-    idempotency: Duration,
+    receipt_retention: Duration,
     /// The time for which events are kept. An event that a sink has not received yet is kept longer.
     event_retention: Duration,
     /// The time for which the history of tables' health and use is kept.
@@ -28,13 +28,13 @@ pub(crate) struct Rounds {
     job_history: Duration,
 }
 
-impl Rounds {
+impl HousekeepingOptions {
     /// Takes the times from the configuration.
     pub(crate) fn of(config: &Config) -> Self {
         let days = |days: u64| Duration::from_secs(days.saturating_mul(24 * 3600));
         Self {
             sweep_interval: config.maintenance.sweep_interval(),
-            idempotency: Duration::from_secs(config.server.idempotency_seconds),
+            receipt_retention: Duration::from_secs(config.server.idempotency_seconds),
             event_retention: days(config.events.retention_days),
             health_history: days(config.health.history_days),
             job_history: days(config.maintenance.history_days),
@@ -46,7 +46,7 @@ impl Rounds {
 ///
 /// A round ends the undrop period of dropped tables, reclaims files of dead servers, sweeps the quarantine and writes the
 /// ledger, for each warehouse. Then it removes old records from the database.
-pub(crate) async fn run(state: State, catalogs: Vec<Catalog>, rounds: Rounds, mut stopped: watch::Receiver<bool>) {
+pub(crate) async fn run(state: State, catalogs: Vec<Catalog>, rounds: HousekeepingOptions, mut stopped: watch::Receiver<bool>) {
     loop {
         for catalog in &catalogs {
             tidy_warehouse(catalog).await;
@@ -138,9 +138,9 @@ async fn tidy_warehouse(catalog: &Catalog) {
 }
 
 /// Removes health history, jobs, receipts and events that are older than they are kept.
-async fn remove_old_records(state: &State, rounds: Rounds) -> Result<()> {
+async fn remove_old_records(state: &State, rounds: HousekeepingOptions) -> Result<()> {
     let ago = |kept: Duration| now_ms() - Millis::try_from(kept.as_millis()).unwrap_or(Millis::MAX / 2).min(Millis::MAX / 2);
     state.fleet().forget(ago(rounds.health_history)).await?;
     state.jobs().forget(ago(rounds.job_history)).await?;
-    Ok(state.outbox().forget_old(ago(rounds.idempotency), ago(rounds.event_retention)).await?)
+    Ok(state.outbox().forget_old(ago(rounds.receipt_retention), ago(rounds.event_retention)).await?)
 }

@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn the_file_in_api_is_what_the_code_says() {
-        esker_types::schema::assert_written("flight-sql.json", &flight_surface());
+        esker_types::schema::assert_contract_file("flight-sql.json", &flight_surface());
     }
 
     /// Returns the name of a message that a client sends; `None` for an answer. A message of a later version does not compile.

@@ -18,7 +18,7 @@ use crate::{
 /// The version of the view format.
 const FORMAT_VERSION: u8 = 1;
 /// The view property that limits the number of versions.
-const VERSIONS: &str = "version.history.num-entries";
+const MAX_VERSIONS: &str = "version.history.num-entries";
 /// The number of versions that a view without the property [`VERSIONS`] keeps.
 const VERSIONS_DEFAULT: usize = 10;
 /// The view property that allows a new version to lack a dialect of the version before.
@@ -109,12 +109,12 @@ struct ViewBuilder {
     /// The id of the version that was added last, new or equal to an existing one.
     added_version: Option<i64>,
     /// The ids of the versions that this commit created.
-    new: BTreeSet<i64>,
+    new_versions: BTreeSet<i64>,
 }
 
 impl ViewBuilder {
     const fn of(made: ViewMetadata, now_ms: i64) -> Self {
-        Self { made, now_ms, added_schema: None, added_version: None, new: BTreeSet::new() }
+        Self { made, now_ms, added_schema: None, added_version: None, new_versions: BTreeSet::new() }
     }
 
     fn update(&mut self, update: &ViewUpdate) -> Result<()> {
@@ -134,8 +134,8 @@ impl ViewBuilder {
             ViewUpdate::AddSchema { schema } => self.add_schema(schema)?,
             ViewUpdate::SetLocation { location } => made.location = trimmed(location),
             ViewUpdate::SetProperties { updates } => {
-                if let Some(text) = updates.get(VERSIONS).filter(|text| kept_versions(text).is_none()) {
-                    return refused(format!("{VERSIONS} must be positive but was {text}"));
+                if let Some(text) = updates.get(MAX_VERSIONS).filter(|text| kept_versions(text).is_none()) {
+                    return refused(format!("{MAX_VERSIONS} must be positive but was {text}"));
                 }
                 made.properties.extend(updates.clone());
             }
@@ -196,7 +196,7 @@ impl ViewBuilder {
         let next = self.made.versions.iter().map(|own| own.version_id.saturating_add(1)).max();
         version.version_id = next.map_or(version.version_id, |next| next.max(version.version_id));
         self.added_version = Some(version.version_id);
-        self.new.insert(version.version_id);
+        self.new_versions.insert(version.version_id);
         self.made.versions.push(version);
         Ok(())
     }
@@ -235,12 +235,12 @@ impl ViewBuilder {
         }
         if previous.is_none_or(|previous| previous.version_id != id) {
             // The log has the time at which a version became current. For a version from before this commit, that is now.
-            let timestamp_ms = if self.new.contains(&id) { current.timestamp_ms } else { self.now_ms };
+            let timestamp_ms = if self.new_versions.contains(&id) { current.timestamp_ms } else { self.now_ms };
             made.version_log.push(ViewVersionLog { timestamp_ms, version_id: id, extra: Extra::default() });
         }
-        let kept = made.properties.get(VERSIONS).and_then(|text| kept_versions(text)).unwrap_or(VERSIONS_DEFAULT);
-        self.new.insert(id);
-        expire(made, kept.max(self.new.len()));
+        let kept = made.properties.get(MAX_VERSIONS).and_then(|text| kept_versions(text)).unwrap_or(VERSIONS_DEFAULT);
+        self.new_versions.insert(id);
+        expire_versions(made, kept.max(self.new_versions.len()));
         Ok(self.made)
     }
 }
@@ -249,7 +249,7 @@ impl ViewBuilder {
 ///
 /// The log loses its entries up to and including the last one of a removed version. Java does the same (`ViewMetadata.Builder`):
 /// with a gap, the log would tell a wrong version for the time of the gap.
-fn expire(view: &mut ViewMetadata, kept: usize) {
+fn expire_versions(view: &mut ViewMetadata, kept: usize) {
     let mut ids: Vec<i64> = view.versions.iter().map(|version| version.version_id).collect();
     if ids.len() <= kept {
         return;
@@ -322,7 +322,7 @@ mod tests {
     }
 
     /// Applies updates to an empty view, as Java's builder does.
-    fn tried(updates: &[Json]) -> Result<ViewMetadata> {
+    fn try_updates(updates: &[Json]) -> Result<ViewMetadata> {
         let json = json!({"view-uuid": "fa6506c3-7681-40c8-86dc-e36561f83385", "format-version": 1, "location": "location",
             "schemas": [{"type": "struct", "schema-id": 0, "fields": []}], "current-version-id": 0, "version-log": [],
             "versions": [{"version-id": 0, "schema-id": 0, "timestamp-ms": 0, "representations": []}]});
@@ -334,7 +334,7 @@ mod tests {
     }
 
     fn made(updates: &[Json]) -> ViewMetadata {
-        tried(updates).expect("made")
+        try_updates(updates).expect("made")
     }
 
     fn changed(view: &ViewMetadata, updates: &[Json]) -> ViewMetadata {
@@ -384,7 +384,7 @@ mod tests {
             let mut two = view.versions[0].clone();
             (two.version_id, two.timestamp_ms) = (2, 9000);
             view.versions.push(two);
-            expire(&mut view, kept);
+            expire_versions(&mut view, kept);
             let mut ids = versions(&view);
             ids.sort_unstable();
             ids
@@ -398,7 +398,7 @@ mod tests {
         ] {
             let mut view = made(&[schema(0, "x"), add(1, SQL[0]), add(2, SQL[1]), add(3, SQL[2]), current(id)]);
             view.version_log = before.into_iter().map(entry).collect();
-            expire(&mut view, kept);
+            expire_versions(&mut view, kept);
             assert_eq!(log(&view).into_iter().map(|(id, _)| id).collect::<Vec<_>>(), after);
         }
     }
@@ -482,7 +482,7 @@ mod tests {
             (vec![schema(0, "x"), add(1, SQL[0]), current(23)], "Cannot set current version to unknown version: 23"),
             (vec![schema(0, "x"), current(-1)], "Cannot set last version id: no current version id has been set"),
         ] {
-            assert_eq!(tried(&updates).expect_err(words).to_string(), words);
+            assert_eq!(try_updates(&updates).expect_err(words).to_string(), words);
         }
     }
 
@@ -499,7 +499,7 @@ mod tests {
     #[test]
     fn a_dialect_has_one_text_and_is_not_left_out_unless_that_is_allowed() {
         assert_eq!(
-            tried(&[schema(0, "x"), in_dialects(1, &["spark", "SpArK"])]).expect_err("twice").to_string(),
+            try_updates(&[schema(0, "x"), in_dialects(1, &["spark", "SpArK"])]).expect_err("twice").to_string(),
             "Invalid view version: Cannot add multiple queries for dialect spark"
         );
         let lost = |had: &str, has: &str| {

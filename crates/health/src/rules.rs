@@ -26,7 +26,7 @@ pub(crate) const ALL: [Rule; 8] = [
 ];
 
 /// The number of damaged files that a finding names.
-const NAMED: usize = 5;
+const MAX_NAMED_FILES: usize = 5;
 
 /// Reports a table whose facts cannot be collected.
 ///
@@ -42,14 +42,14 @@ pub(crate) fn unreadable(why: &str, passing: bool) -> Finding {
 
 /// Lists the first damaged files, then the number of further ones.
 fn damaged_files_text(damage: &[&Damage]) -> String {
-    let told = |damage: &&Damage| {
+    let describe = |damage: &&Damage| {
         let how = if damage.missing { "is gone" } else { "is damaged" };
         let of = damage.snapshot_id.map_or_else(String::new, |id| format!("snapshot {id}: "));
         format!("{of}{} {how}: {} ({})", damage.path, damage.error, damage.met_by)
     };
-    let mut named: Vec<String> = damage.iter().take(NAMED).map(told).collect();
-    if damage.len() > NAMED {
-        named.push(format!("and {} more", damage.len() - NAMED));
+    let mut named: Vec<String> = damage.iter().take(MAX_NAMED_FILES).map(describe).collect();
+    if damage.len() > MAX_NAMED_FILES {
+        named.push(format!("and {} more", damage.len() - MAX_NAMED_FILES));
     }
     named.join("; ")
 }
@@ -102,8 +102,8 @@ fn bad_properties(facts: &TableFacts, _now: Millis) -> Option<Finding> {
 const DAY_MS: Millis = 24 * 3600 * 1000;
 
 /// Computes the points of a share: `most` points from a share of `full` on, and proportionally fewer below it.
-fn points(most: u32, share: f64, full: f64) -> u32 {
-    (f64::from(most) * (share / full).clamp(0.0, 1.0)).round() as u32
+fn points(max_points: u32, share: f64, full_share: f64) -> u32 {
+    (f64::from(max_points) * (share / full_share).clamp(0.0, 1.0)).round() as u32
 }
 
 fn severity(points: u32, most: u32) -> Severity {
@@ -122,18 +122,18 @@ fn ratio(part: u64, whole: u64) -> f64 {
 ///
 /// The ideal number of files is counted for each partition, so a partition with one small file is fine.
 fn small_files(facts: &TableFacts, _now: Millis) -> Option<Finding> {
-    const MOST: u32 = 40;
+    const MAX_POINTS: u32 = 40;
     let excess = facts.data_files.saturating_sub(facts.ideal_files);
     if excess < 5 {
         return None;
     }
     // Ten files instead of one are an excess of 0.9 and cost all points.
-    let points = points(MOST, ratio(excess, facts.data_files), 0.9);
+    let points = points(MAX_POINTS, ratio(excess, facts.data_files), 0.9);
     let fullest = facts.fullest_partition.as_ref().filter(|_| facts.partitions > 1);
     let worst = fullest.map_or_else(String::new, |(name, files)| format!("; partition {name} alone has {files}"));
     Some(Finding {
         code: "small-files",
-        severity: severity(points, MOST),
+        severity: severity(points, MAX_POINTS),
         points,
         evidence: format!(
             "{} data files of {} on average, where {} of {} would hold the same rows ({} are under three quarters of the target){worst}",
@@ -154,19 +154,19 @@ fn small_files(facts: &TableFacts, _now: Millis) -> Option<Finding> {
 fn delete_finding(
     code: &'static str,
     what: &str,
-    most: u32,
-    full: f64,
+    max_points: u32,
+    full_share: f64,
     deletes: &DeleteFacts,
     facts: &TableFacts,
 ) -> Option<Finding> {
     if deletes.files == 0 {
         return None;
     }
-    let share = ratio(deletes.records, facts.records).max(ratio(facts.files_with_deletes, facts.data_files) * full / 2.0);
-    let points = points(most, share, full).max(1);
+    let share = ratio(deletes.records, facts.records).max(ratio(facts.files_with_deletes, facts.data_files) * full_share / 2.0);
+    let points = points(max_points, share, full_share).max(1);
     Some(Finding {
         code,
-        severity: severity(points, most),
+        severity: severity(points, max_points),
         points,
         evidence: format!(
             "{} {what} with {} deletes ({}) for {} rows; {} of {} data files are affected",
@@ -196,15 +196,15 @@ fn deletion_vectors(facts: &TableFacts, _now: Millis) -> Option<Finding> {
 
 /// Reports many or old snapshots. They keep replaced files in storage, and enlarge the metadata file that every commit rewrites.
 fn many_snapshots(facts: &TableFacts, now: Millis) -> Option<Finding> {
-    const MOST: u32 = 20;
+    const MAX_POINTS: u32 = 20;
     let age_days = facts.oldest_snapshot_ms.map_or(0, |ms| now.saturating_sub(ms) / DAY_MS);
     if facts.snapshots <= 50 && (facts.snapshots <= 1 || age_days <= 30) {
         return None;
     }
-    let points = points(MOST, facts.snapshots as f64, 500.0).max(2);
+    let points = points(MAX_POINTS, facts.snapshots as f64, 500.0).max(2);
     Some(Finding {
         code: "many-snapshots",
-        severity: severity(points, MOST),
+        severity: severity(points, MAX_POINTS),
         points,
         evidence: format!("{} snapshots, the oldest {age_days} days old", facts.snapshots),
         recommendation: "expire snapshots; branches, tags and what the retention properties protect are kept".to_owned(),
@@ -213,16 +213,16 @@ fn many_snapshots(facts: &TableFacts, now: Millis) -> Option<Finding> {
 
 /// Reports more manifests than the target size of manifests needs. Planning opens manifests, and each costs a request.
 fn many_manifests(facts: &TableFacts, _now: Millis) -> Option<Finding> {
-    const MOST: u32 = 10;
+    const MAX_POINTS: u32 = 10;
     let ideal = facts.manifest_bytes.div_ceil(facts.target_manifest_bytes.max(1)).max(1);
     let excess = facts.manifests.saturating_sub(ideal);
     if excess < 10 {
         return None;
     }
-    let points = points(MOST, excess as f64, 100.0);
+    let points = points(MAX_POINTS, excess as f64, 100.0);
     Some(Finding {
         code: "many-manifests",
-        severity: severity(points, MOST),
+        severity: severity(points, MAX_POINTS),
         points,
         evidence: format!(
             "{} manifests of {} on average, {} of them with deletes",
@@ -236,15 +236,15 @@ fn many_manifests(facts: &TableFacts, _now: Millis) -> Option<Finding> {
 
 /// Reports a large metadata file. Every commit rewrites the file, and every load without a cache reads it.
 fn large_metadata(facts: &TableFacts, _now: Millis) -> Option<Finding> {
-    const MOST: u32 = 10;
+    const MAX_POINTS: u32 = 10;
     const LARGE: u64 = 1 << 20;
     if facts.metadata_bytes < LARGE {
         return None;
     }
-    let points = points(MOST, facts.metadata_bytes as f64, (16 * LARGE) as f64).max(1);
+    let points = points(MAX_POINTS, facts.metadata_bytes as f64, (16 * LARGE) as f64).max(1);
     Some(Finding {
         code: "large-metadata",
-        severity: severity(points, MOST),
+        severity: severity(points, MAX_POINTS),
         points,
         evidence: format!(
             "the metadata file has {}; it lists {} snapshots and {} earlier metadata files",
@@ -301,7 +301,7 @@ mod tests {
             ..healthy()
         };
         let mut found = codes(&facts);
-        let damage = [lost("a"), Damage { snapshot_id: Some(1), ..lost("b") }];
+        let damage = [missing_file("a"), Damage { snapshot_id: Some(1), ..missing_file("b") }];
         found.extend(assess(Err(Some(("gone", false))), &damage, NOW).findings.iter().map(|f| f.code));
         found.sort_unstable();
         let mut all = crate::CODES.to_vec();
@@ -318,15 +318,15 @@ mod tests {
         BadProperty { key: text("k"), value: text("v"), expects: text("a number"), instead: text("7 is used") }
     }
 
-    fn lost(path: &str) -> Damage {
+    fn missing_file(path: &str) -> Damage {
         let (error, met_by) = ("not found".to_owned(), "job 7".to_owned());
         Damage { path: path.to_owned(), missing: true, error, met_by, snapshot_id: None }
     }
 
     #[test]
     fn a_file_of_an_earlier_snapshot_is_a_warning_that_names_both() {
-        let earlier = Damage { snapshot_id: Some(42), ..lost("snap-42.avro") };
-        let found = assess(Ok(&healthy()), &[lost("f"), earlier.clone()], NOW).findings;
+        let earlier = Damage { snapshot_id: Some(42), ..missing_file("snap-42.avro") };
+        let found = assess(Ok(&healthy()), &[missing_file("f"), earlier.clone()], NOW).findings;
         assert_eq!(found.iter().map(|f| f.code).collect::<Vec<_>>(), ["damaged-files", "damaged-snapshots"]);
         assert!(!found[0].evidence.contains("snap-42.avro"), "{}", found[0].evidence);
         let alone = assess(Ok(&healthy()), &[earlier], NOW);
@@ -337,18 +337,27 @@ mod tests {
 
     #[test]
     fn what_cant_be_read_is_critical_and_named() {
-        let away = assess(Err(Some(("m.avro: timed out", true))), &[], NOW);
-        assert_eq!((away.findings[0].code, away.findings[0].severity, away.score), ("unreadable", Severity::Warning, 0));
-        let sick = assess(Err(Some(("m.avro: not found", false))), &[], NOW);
-        assert_eq!((sick.score, sick.findings[0].code, sick.findings[0].severity), (0, "unreadable", Severity::Critical));
-        assert_eq!(sick.findings[0].evidence, "m.avro: not found");
-        let files: Vec<Damage> = (0..9).map(|i| lost(&format!("f{i}"))).collect();
-        let lame = assess(Ok(&healthy()), &files, NOW);
-        assert_eq!((lame.score, lame.findings[0].code, lame.findings[0].severity), (40, "damaged-files", Severity::Critical));
-        let evidence = &lame.findings[0].evidence;
+        let unavailable = assess(Err(Some(("m.avro: timed out", true))), &[], NOW);
+        assert_eq!(
+            (unavailable.findings[0].code, unavailable.findings[0].severity, unavailable.score),
+            ("unreadable", Severity::Warning, 0)
+        );
+        let unreadable = assess(Err(Some(("m.avro: not found", false))), &[], NOW);
+        assert_eq!(
+            (unreadable.score, unreadable.findings[0].code, unreadable.findings[0].severity),
+            (0, "unreadable", Severity::Critical)
+        );
+        assert_eq!(unreadable.findings[0].evidence, "m.avro: not found");
+        let files: Vec<Damage> = (0..9).map(|i| missing_file(&format!("f{i}"))).collect();
+        let damaged = assess(Ok(&healthy()), &files, NOW);
+        assert_eq!(
+            (damaged.score, damaged.findings[0].code, damaged.findings[0].severity),
+            (40, "damaged-files", Severity::Critical)
+        );
+        let evidence = &damaged.findings[0].evidence;
         assert!(evidence.contains("f0 is gone: not found (job 7)") && evidence.contains("and 4 more"), "{evidence}");
-        let slip = assess(Ok(&TableFacts { bad_properties: vec![bad_property()], ..healthy() }), &[], NOW);
-        assert_eq!(slip.findings[0].evidence, "table property k = \"v\" is not a number; 7 is used");
+        let misconfigured = assess(Ok(&TableFacts { bad_properties: vec![bad_property()], ..healthy() }), &[], NOW);
+        assert_eq!(misconfigured.findings[0].evidence, "table property k = \"v\" is not a number; 7 is used");
     }
 
     #[test]

@@ -92,7 +92,7 @@ pub async fn explain(catalog: &Catalog, uri: &str) -> Result<Explanation> {
     }
     // Quarantine and pending outputs record a file by the spelling of its path that their writer used: try each.
     let (mut quarantined, mut written_by) = (None, None);
-    for name in Location::recorded_names(uri) {
+    for name in Location::all_spellings(uri) {
         if quarantined.is_none() {
             quarantined = state.quarantine().record_of(&name).await?;
         }

@@ -32,43 +32,43 @@ fn map_children(ty: &DataType, map: fn(&DataType) -> DataType) -> DataType {
 }
 
 /// Returns the type that the Parquet decoder produces for a column, so that a scan converts nothing.
-fn decoded(ty: &DataType) -> DataType {
+fn decoder_type(ty: &DataType) -> DataType {
     match ty {
         DataType::LargeBinary => DataType::Binary,
         DataType::Timestamp(unit, Some(_)) => DataType::Timestamp(*unit, Some("UTC".into())),
-        other => map_children(other, decoded),
+        other => map_children(other, decoder_type),
     }
 }
 
 /// Returns a type with the names that DataFusion's functions give to the fields of lists and maps, without field ids.
 ///
 /// DataFusion accepts two lists as values of one type only if these fields are alike.
-fn anonymous(ty: &DataType) -> DataType {
+fn with_function_names(ty: &DataType) -> DataType {
     match ty {
-        DataType::List(item) => DataType::new_list(anonymous(item.data_type()), true),
+        DataType::List(item) => DataType::new_list(with_function_names(item.data_type()), true),
         DataType::Map(entries, sorted) => match entries.data_type() {
             DataType::Struct(pair) if pair.len() == 2 => {
-                let named = |at: usize, name: &str| Field::new(name, anonymous(pair[at].data_type()), at == 1);
+                let named = |at: usize, name: &str| Field::new(name, with_function_names(pair[at].data_type()), at == 1);
                 let pair = DataType::Struct(vec![named(0, "key"), named(1, "value")].into());
                 DataType::Map(Arc::new(Field::new("entries", pair, false)), *sorted)
             }
             _ => ty.clone(),
         },
-        DataType::Struct(_) => map_children(ty, anonymous),
+        DataType::Struct(_) => map_children(ty, with_function_names),
         other => other.clone(),
     }
 }
 
 /// Returns the schema with the field names that DataFusion's functions give to lists and maps.
 pub(crate) fn with_anonymous(schema: &Schema) -> SchemaRef {
-    map_schema(schema, anonymous)
+    map_schema(schema, with_function_names)
 }
 
 /// Returns a table's schema for a scan.
 ///
 /// Strings and binaries of the top level become views, which are sliced rather than copied.
 pub(crate) fn scan_schema(schema: &Schema) -> SchemaRef {
-    map_schema(schema, |ty| match decoded(ty) {
+    map_schema(schema, |ty| match decoder_type(ty) {
         DataType::Utf8 => DataType::Utf8View,
         DataType::Binary => DataType::BinaryView,
         other => other,
@@ -86,7 +86,7 @@ fn plain_type(ty: &DataType) -> DataType {
 }
 
 /// Returns a result's schema with the names of its columns that readers see, as a table stores them. The types stay the same.
-pub(crate) fn named(schema: &Schema) -> SchemaRef {
+pub(crate) fn with_shown_names(schema: &Schema) -> SchemaRef {
     let named = |f: &FieldRef| Arc::new(f.as_ref().clone().with_name(select::shown(f.name())));
     Arc::new(Schema::new_with_metadata(schema.fields().iter().map(named).collect::<Vec<_>>(), schema.metadata().clone()))
 }
@@ -95,7 +95,7 @@ pub(crate) fn named(schema: &Schema) -> SchemaRef {
 ///
 /// Variants become JSON text. Several fields may have the same name.
 pub(crate) fn client_schema(schema: &Schema) -> SchemaRef {
-    let fields: Vec<FieldRef> = named(schema).fields().iter().map(variant::json_field).collect();
+    let fields: Vec<FieldRef> = with_shown_names(schema).fields().iter().map(variant::json_field).collect();
     map_schema(&Schema::new_with_metadata(fields, schema.metadata().clone()), plain_type)
 }
 

@@ -204,7 +204,7 @@ async fn create(
     if_not_exists: bool,
     actor: Actor,
 ) -> Result<u64> {
-    let schema = schema_of(&arrow_types::named(plan.schema().as_arrow()))?;
+    let schema = schema_of(&arrow_types::with_shown_names(plan.schema().as_arrow()))?;
     // Variants, geometries and geographies need a later format version than tables have by default.
     let types = schema.field_ids().filter_map(|id| schema.field_by_id(id)?.field_type.first_version());
     let later = types.max().filter(|version| *version > DEFAULT_FORMAT_VERSION);
@@ -281,7 +281,7 @@ async fn remove(
     let Some(base) = rows_snapshot(plan)? else { return Ok(0) };
     let gone = || CatalogError::Conflict(format!("snapshot {base} of {} was expired while the statement ran", table.row.name));
     let snapshot = metadata.snapshots.get(base).ok_or_else(gone)?;
-    let known = target.catalog.files(&table, snapshot, &ManifestProjection::files()).await?;
+    let known = target.catalog.snapshot_files(&table, snapshot, &ManifestProjection::files()).await?;
     let uncommitted = Uncommitted::new(&target.catalog, table.row.id);
     let lineage = RowLineage::of_rewrite(metadata);
     let mut appender = update.then(|| Appender::new(metadata, uncommitted.destination(), lineage)).transpose()?;

@@ -372,7 +372,7 @@ fn counted(
                     Some((Err(e), None))
                 }
                 None => {
-                    logged.finished = true;
+                    logged.ended = true;
                     None
                 }
             }

@@ -30,7 +30,7 @@ pub(crate) async fn open(
     what: &str,
 ) -> Result<Arc<dyn TableProvider>> {
     let live = async || match snapshot {
-        Some(snapshot) => catalog.live(of, snapshot).await,
+        Some(snapshot) => catalog.live_files(of, snapshot).await,
         None => Ok(LiveFiles::default()),
     };
     match what {

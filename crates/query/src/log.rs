@@ -91,8 +91,8 @@ pub struct QueryLog {
 /// The state that all clones of a log share.
 #[derive(Debug)]
 struct Inner {
-    slow: Duration,
-    next: AtomicU64,
+    slow_after: Duration,
+    next_id: AtomicU64,
     finished: AtomicU64,
     failed: AtomicU64,
     queries: Mutex<Queries>,
@@ -114,7 +114,7 @@ struct RunningEntry {
     started: Instant,
     started_ms: Millis,
     stats: Arc<QueryStats>,
-    running: std::sync::atomic::AtomicBool,
+    admitted: std::sync::atomic::AtomicBool,
     cancel: CancellationToken,
 }
 
@@ -146,7 +146,13 @@ impl RunningEntry {
 impl QueryLog {
     pub(crate) fn new(slow: Duration) -> Self {
         let counter = AtomicU64::default;
-        let inner = Inner { slow, next: AtomicU64::new(1), finished: counter(), failed: counter(), queries: Mutex::default() };
+        let inner = Inner {
+            slow_after: slow,
+            next_id: AtomicU64::new(1),
+            finished: counter(),
+            failed: counter(),
+            queries: Mutex::default(),
+        };
         Self { inner: Arc::new(inner) }
     }
 
@@ -157,7 +163,7 @@ impl QueryLog {
     /// Returns at most `limit` queries: first those that run, then those that ended, the newest first in each group.
     pub fn newest(&self, limit: usize) -> Vec<QueryRecord> {
         let queries = self.queries();
-        let state = |e: &RunningEntry| if e.running.load(Relaxed) { QueryState::Running } else { QueryState::Waiting };
+        let state = |e: &RunningEntry| if e.admitted.load(Relaxed) { QueryState::Running } else { QueryState::Waiting };
         let running = queries.running.values().rev().map(|e| e.record(state(e), None));
         running.chain(queries.ended.iter().rev().cloned()).take(limit).collect()
     }
@@ -189,20 +195,20 @@ pub(crate) struct LoggedQuery {
     /// The message of the error with which the query ended.
     pub(crate) error: Option<String>,
     /// True once the query ended, with or without an error; false if its client went away.
-    pub(crate) finished: bool,
+    pub(crate) ended: bool,
 }
 
 impl LoggedQuery {
     /// Adds a query to those that run, in the state [`QueryState::Waiting`].
     pub(crate) fn new(log: &QueryLog, sql: &str, principal: &Principal, stats: Arc<QueryStats>) -> Self {
         let entry = Arc::new(RunningEntry {
-            id: log.inner.next.fetch_add(1, Relaxed),
+            id: log.inner.next_id.fetch_add(1, Relaxed),
             sql: sql.to_owned(),
             principal: principal.to_string(),
             started: Instant::now(),
             started_ms: now_ms(),
             stats,
-            running: false.into(),
+            admitted: false.into(),
             cancel: CancellationToken::new(),
         });
         log.queries().running.insert(entry.id, entry.clone());
@@ -215,7 +221,7 @@ impl LoggedQuery {
             bytes_read = Empty,
             error = Empty
         );
-        Self { log: log.clone(), entry, span, error: None, finished: false }
+        Self { log: log.clone(), entry, span, error: None, ended: false }
     }
 
     pub(crate) fn stats(&self) -> &QueryStats {
@@ -228,19 +234,19 @@ impl LoggedQuery {
 
     /// Marks the query as admitted.
     pub(crate) fn begin(&self) {
-        self.entry.running.store(true, Relaxed);
+        self.entry.admitted.store(true, Relaxed);
     }
 
     /// Records the error with which the query ended.
     pub(crate) fn failed(&mut self, error: String) {
         self.error = Some(error);
-        self.finished = true;
+        self.ended = true;
     }
 }
 
 impl Drop for LoggedQuery {
     fn drop(&mut self) {
-        let error = match self.finished {
+        let error = match self.ended {
             true => self.error.take(),
             false => Some("the client went away".to_owned()),
         };
@@ -259,7 +265,7 @@ impl Drop for LoggedQuery {
             self.span.record("error", error);
         }
         let _entered = self.span.enter();
-        if record.seconds >= self.log.inner.slow.as_secs_f64() {
+        if record.seconds >= self.log.inner.slow_after.as_secs_f64() {
             tracing::warn!(
                 query = record.id,
                 seconds = record.seconds,

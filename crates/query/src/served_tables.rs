@@ -365,7 +365,7 @@ mod tests {
 
     #[test]
     fn the_file_in_api_is_what_the_code_says() {
-        esker_types::schema::assert_written("system-tables.json", &system_tables());
+        esker_types::schema::assert_contract_file("system-tables.json", &system_tables());
     }
 
     #[test]

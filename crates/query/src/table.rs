@@ -173,7 +173,7 @@ impl IcebergTable {
         let condition = prune::condition(state, schema, filters)?;
         let filtered = filters.iter().flat_map(Expr::column_refs).filter_map(|c| field_id(schema.field_with_name(&c.name).ok()?));
         let planning = ManifestProjection::planning(ColumnSet::of(filtered));
-        let of = self.catalog.files(&self.table, snapshot, &planning).await.map_err(external)?;
+        let of = self.catalog.snapshot_files(&self.table, snapshot, &planning).await.map_err(external)?;
         let kept = prune::files(condition.as_ref(), schema, &self.table.metadata, of.iter().collect())?;
         let within = Within::of(state, schema, filters)?;
         let kept = within.files(kept);

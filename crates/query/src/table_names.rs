@@ -11,7 +11,7 @@ pub(crate) fn exact_schema(namespace: &str) -> String {
 }
 
 /// Returns the levels of a namespace joined by dots, without the mark of [`exact_schema`], for people and for lists.
-pub(crate) fn shown(levels: &[String]) -> String {
+pub(crate) fn display_levels(levels: &[String]) -> String {
     levels.iter().map(|level| level.trim_start_matches(EXACT).replace(EXACT, ".")).collect::<Vec<_>>().join(".")
 }
 

@@ -111,7 +111,7 @@ impl CachedFile {
             let address = virtual_address(chunk.start);
             let found = match (&before, &self.blocks) {
                 (Some(before), _) => before.get(&address).cloned(),
-                (None, Some(blocks)) => blocks.form(&self.path, &chunk).await,
+                (None, Some(blocks)) => blocks.cached_form(&self.path, &chunk).await,
                 (None, None) => None,
             };
             if let Some(found) = found {
@@ -203,7 +203,11 @@ impl CachedFile {
         }
         let Some(chunk) = chunks.and_then(|chunks| chunks.around(range)) else { return vec![range.clone()] };
         let (wanted, all) = (range.end - range.start, chunk.end - chunk.start);
-        if all <= SEGMENT || wanted * 2 >= all || blocks.has(&self.path, &chunk) { vec![chunk] } else { segments(&chunk, range) }
+        if all <= SEGMENT || wanted * 2 >= all || blocks.is_in_memory(&self.path, &chunk) {
+            vec![chunk]
+        } else {
+            segments(&chunk, range)
+        }
     }
 
     /// Has a whole chunk decompressed in the background, since a scan found it in the cache.
@@ -260,7 +264,7 @@ impl CachedFile {
         for part in missing.iter().cloned() {
             // `join` copies: a slice in the cache would keep its neighbours in memory.
             let bytes = join(&slices, &part)?;
-            blocks.put(&self.path, &part, bytes.clone(), self.remote).await;
+            blocks.insert(&self.path, &part, bytes.clone(), self.remote).await;
             found.insert(part, bytes);
         }
         let slice = |part: &Range<u64>| FileSlice { start: part.start, bytes: found[part].clone() };

@@ -18,18 +18,18 @@ use crate::{ReadError, Result, is_variant};
 /// Returns [`ReadError::NoType`] if Iceberg has no type that holds all values of a column unchanged. Returns
 /// [`ReadError::Format`] if the schema breaks a rule of the specification, such as two columns of one name.
 pub fn schema_from_arrow(schema: &ArrowSchema) -> Result<Schema> {
-    let mut ids = Ids { last: 0 };
+    let mut ids = FieldIds { last: 0 };
     let columns = ids.fields(schema.fields(), None)?;
     Ok(Schema::new(0, columns.fields().to_vec())?)
 }
 
 /// Converts fields and types, and assigns field ids in ascending order.
-struct Ids {
+struct FieldIds {
     /// The id that was assigned last; 0 before the first.
     last: i32,
 }
 
-impl Ids {
+impl FieldIds {
     /// Assigns the next id.
     fn next(&mut self) -> i32 {
         self.last = self.last.saturating_add(1);
@@ -41,7 +41,7 @@ impl Ids {
         let numbered: Vec<(i32, &Arc<Field>)> = fields.iter().map(|field| (self.next(), field)).collect();
         let fields = numbered.into_iter().map(|(id, field)| {
             let path = within.map_or_else(|| field.name().clone(), |within| format!("{within}.{}", field.name()));
-            let ty = match shapes(field) {
+            let ty = match geo_type(field) {
                 Some(ty) => ty.into(),
                 None => self.ty(field.data_type(), &path)?,
             };
@@ -53,7 +53,7 @@ impl Ids {
 
     /// Converts a type; `path` is the column's full name, for an error.
     fn ty(&mut self, ty: &DataType, path: &str) -> Result<Type> {
-        let unknown = || ReadError::NoType { column: path.to_owned(), ty: ty.clone() };
+        let no_type = || ReadError::NoType { column: path.to_owned(), ty: ty.clone() };
         Ok(match ty {
             ty if is_variant(ty) => Type::Variant,
             DataType::Struct(fields) => self.fields(fields, Some(path))?.into(),
@@ -62,21 +62,21 @@ impl Ids {
                 ListType::new(id, self.ty(item.data_type(), &format!("{path}.element"))?, !item.is_nullable()).into()
             }
             DataType::Map(entries, _) => {
-                let DataType::Struct(pair) = entries.data_type() else { return Err(unknown()) };
-                let [key, value] = pair.as_ref() else { return Err(unknown()) };
+                let DataType::Struct(pair) = entries.data_type() else { return Err(no_type()) };
+                let [key, value] = pair.as_ref() else { return Err(no_type()) };
                 let (key_id, value_id) = (self.next(), self.next());
                 let key = self.ty(key.data_type(), &format!("{path}.key"))?;
-                let of_value = self.ty(value.data_type(), &format!("{path}.value"))?;
-                MapType::new((key_id, key), (value_id, of_value), !value.is_nullable()).into()
+                let value = self.ty(value.data_type(), &format!("{path}.value"))?;
+                MapType::new((key_id, key), (value_id, value), !value.is_nullable()).into()
             }
             DataType::Dictionary(_, values) => self.ty(values, path)?,
-            ty => primitive(ty).ok_or_else(unknown)?.into(),
+            ty => primitive(ty).ok_or_else(no_type)?.into(),
         })
     }
 }
 
 /// Returns the geometry or geography type that a field's GeoArrow metadata describes; none for a field without it.
-fn shapes(field: &Field) -> Option<PrimitiveType> {
+fn geo_type(field: &Field) -> Option<PrimitiveType> {
     let (crs, edges) = geo_metadata(field)?;
     Some(PrimitiveType::named(&match (crs, edges) {
         (crs, Some(edges)) => format!("geography({}, {edges})", crs.as_deref().unwrap_or(DEFAULT_CRS)),
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_column_can_hold_is_refused_with_its_column() {
+    fn a_type_that_iceberg_lacks_is_refused_with_its_column() {
         for ty in [
             DataType::Null,
             DataType::UInt64,

@@ -17,22 +17,22 @@ use parquet::schema::types::ColumnDescriptor;
 pub(crate) fn trusted(footer: ParquetMetaData) -> parquet::errors::Result<ParquetMetaData> {
     let file = footer.file_metadata();
     let order = |i: usize| file.column_orders().and_then(|orders| orders.get(i).copied()).unwrap_or(ColumnOrder::UNDEFINED);
-    let mut others: HashMap<(usize, usize), ColumnChunkMetaData> = HashMap::new();
+    let mut corrected: HashMap<(usize, usize), ColumnChunkMetaData> = HashMap::new();
     for (g, group) in footer.row_groups().iter().enumerate() {
         for (i, column) in group.columns().iter().enumerate() {
-            others.extend(chunk(column, order(i))?.map(|other| ((g, i), other)));
+            corrected.extend(corrected_chunk(column, order(i))?.map(|other| ((g, i), other)));
         }
     }
     let columns = file.schema_descr().columns();
     let holds = |i: usize, index: &ColumnIndexMetaData| columns.get(i).is_some_and(|c| page_bounds_hold(index, c, order(i)));
     let indexes = footer.column_index().map_or(&[][..], |groups| groups);
     let pages_hold = indexes.iter().all(|group| group.iter().enumerate().all(|(i, index)| holds(i, index)));
-    if others.is_empty() && pages_hold {
+    if corrected.is_empty() && pages_hold {
         return Ok(footer);
     }
     let group = |(g, group): (usize, &RowGroupMetaData)| {
         let columns = group.columns().iter().enumerate();
-        let columns = columns.map(|(i, column)| others.get(&(g, i)).unwrap_or(column).clone()).collect();
+        let columns = columns.map(|(i, column)| corrected.get(&(g, i)).unwrap_or(column).clone()).collect();
         group.clone().into_builder().set_column_metadata(columns).build()
     };
     let groups = footer.row_groups().iter().enumerate().map(group).collect::<parquet::errors::Result<_>>()?;
@@ -54,13 +54,13 @@ enum Checked {
     /// Nothing of the statistics can be relied on.
     Unknown,
     /// The statistics must be replaced by these, with corrected bounds or without bounds.
-    Other(Statistics),
+    Corrected(Statistics),
 }
 
 /// Returns a column chunk with corrected statistics, and without a Bloom filter that can't be relied on.
 ///
 /// None if the chunk needs no change.
-fn chunk(chunk: &ColumnChunkMetaData, order: ColumnOrder) -> parquet::errors::Result<Option<ColumnChunkMetaData>> {
+fn corrected_chunk(chunk: &ColumnChunkMetaData, order: ColumnOrder) -> parquet::errors::Result<Option<ColumnChunkMetaData>> {
     let descriptor = chunk.column_descr();
     let values = chunk.num_values().unsigned_abs();
     let checked = chunk.statistics().map_or(Checked::Sound, |statistics| checked(statistics, values, descriptor, order));
@@ -72,7 +72,7 @@ fn chunk(chunk: &ColumnChunkMetaData, order: ColumnOrder) -> parquet::errors::Re
     built = match checked {
         Checked::Sound => built,
         Checked::Unknown => built.clear_statistics(),
-        Checked::Other(other) => built.set_statistics(other),
+        Checked::Corrected(other) => built.set_statistics(other),
     };
     if bloom {
         built = built.set_bloom_filter_offset(None).set_bloom_filter_length(None);
@@ -89,7 +89,7 @@ fn checked(statistics: &Statistics, values: u64, descriptor: &ColumnDescriptor, 
         Some(nulls) if nulls > values => Checked::Unknown,
         // All values are null, and yet there are bounds: one of the two is wrong.
         Some(nulls) if nulls == values && values > 0 && bounded => Checked::Unknown,
-        _ if bounded => bounds(statistics, descriptor, order).map_or(Checked::Sound, Checked::Other),
+        _ if bounded => corrected_bounds(statistics, descriptor, order).map_or(Checked::Sound, Checked::Corrected),
         _ => Checked::Sound,
     }
 }
@@ -97,19 +97,19 @@ fn checked(statistics: &Statistics, values: u64, descriptor: &ColumnDescriptor, 
 /// Checks that a writer computed the bounds of a column in the order that the column's type defines.
 ///
 /// Deprecated statistics (`older`) and files without column orders are trusted for numbers only.
-fn ordered(descriptor: &ColumnDescriptor, order: ColumnOrder, older: bool) -> bool {
+fn has_type_order(descriptor: &ColumnDescriptor, order: ColumnOrder, deprecated: bool) -> bool {
     let bytes = matches!(descriptor.physical_type(), Type::BYTE_ARRAY | Type::FIXED_LEN_BYTE_ARRAY);
     let number = !bytes && (descriptor.sort_order() == SortOrder::SIGNED || descriptor.physical_type() == Type::BOOLEAN);
     match (descriptor.sort_order(), order) {
         (SortOrder::UNDEFINED, _) | (_, ColumnOrder::UNKNOWN) => false,
-        (_, ColumnOrder::TYPE_DEFINED_ORDER(_)) => number || !older,
+        (_, ColumnOrder::TYPE_DEFINED_ORDER(_)) => number || !deprecated,
         (_, ColumnOrder::UNDEFINED) => number,
     }
 }
 
 /// Returns corrected statistics: with bounds that hold, or with none. None if the statistics are right as they are.
-fn bounds(statistics: &Statistics, descriptor: &ColumnDescriptor, order: ColumnOrder) -> Option<Statistics> {
-    let hold = ordered(descriptor, order, statistics.is_min_max_deprecated());
+fn corrected_bounds(statistics: &Statistics, descriptor: &ColumnDescriptor, order: ColumnOrder) -> Option<Statistics> {
+    let hold = has_type_order(descriptor, order, statistics.is_min_max_deprecated());
     let signed = descriptor.sort_order() == SortOrder::SIGNED;
     // None if the bounds hold, otherwise the statistics without bounds.
     macro_rules! unless {
@@ -162,7 +162,7 @@ fn page_bounds_hold(index: &ColumnIndexMetaData, descriptor: &ColumnDescriptor, 
     let zero = |v: f64, positive: bool| v == 0.0 && v.is_sign_positive() == positive;
     let floats = |min: f64, max: f64| min <= max && !zero(min, true) && !zero(max, false);
     matches!(index, ColumnIndexMetaData::NONE)
-        || ordered(descriptor, order, false)
+        || has_type_order(descriptor, order, false)
             && match index {
                 ColumnIndexMetaData::INT32(pages) => all(pages, |min, max| !signed || min <= max),
                 ColumnIndexMetaData::INT64(pages) => all(pages, |min, max| !signed || min <= max),
@@ -216,7 +216,7 @@ mod tests {
         reader.parse_and_finish(&Bytes::from(bytes)).expect("a footer")
     }
 
-    fn with(column: usize, statistics: Statistics) -> ParquetMetaData {
+    fn footer_with(column: usize, statistics: Statistics) -> ParquetMetaData {
         let footer = footer();
         let group = footer.row_group(0);
         let mut columns = group.columns().to_vec();
@@ -225,7 +225,7 @@ mod tests {
         ParquetMetaDataBuilder::new(footer.file_metadata().clone()).set_row_groups(vec![group]).build()
     }
 
-    fn of(footer: ParquetMetaData, column: usize) -> Option<Statistics> {
+    fn trusted_statistics_of(footer: ParquetMetaData, column: usize) -> Option<Statistics> {
         trusted(footer).expect("a footer").row_group(0).column(column).statistics().cloned()
     }
 
@@ -248,24 +248,30 @@ mod tests {
     #[test]
     fn a_missing_or_impossible_null_count_is_unknown() {
         for nulls in [None, Some(4)] {
-            assert_eq!(of(with(0, Statistics::int32(Some(1), Some(3), None, nulls, false)), 0), None);
+            assert_eq!(trusted_statistics_of(footer_with(0, Statistics::int32(Some(1), Some(3), None, nulls, false)), 0), None);
         }
         // All three values are null, and yet there are bounds.
-        assert_eq!(of(with(0, Statistics::int32(Some(1), Some(3), None, Some(3), false)), 0), None);
+        assert_eq!(trusted_statistics_of(footer_with(0, Statistics::int32(Some(1), Some(3), None, Some(3), false)), 0), None);
         let all_null = Statistics::int32(None, None, None, Some(3), false);
-        assert_eq!(of(with(0, all_null.clone()), 0), Some(all_null));
+        assert_eq!(trusted_statistics_of(footer_with(0, all_null.clone()), 0), Some(all_null));
     }
 
     #[test]
     fn bounds_in_another_order_bound_nothing() {
         let text = |old| Statistics::byte_array(Some(ByteArray::from("a")), Some(ByteArray::from("b")), None, Some(1), old);
-        let kept = of(with(1, text(true)), 1).expect("a null count");
+        let kept = trusted_statistics_of(footer_with(1, text(true)), 1).expect("a null count");
         assert!(!bounded(&kept) && kept.null_count_opt() == Some(1), "{kept:?}");
-        assert!(bounded(&of(with(1, text(false)), 1).expect("statistics")));
+        assert!(bounded(&trusted_statistics_of(footer_with(1, text(false)), 1).expect("statistics")));
         // Numbers have always been ordered by value.
-        assert!(bounded(&of(with(0, Statistics::int32(Some(1), Some(3), None, Some(1), true)), 0).expect("statistics")));
+        assert!(bounded(
+            &trusted_statistics_of(footer_with(0, Statistics::int32(Some(1), Some(3), None, Some(1), true)), 0)
+                .expect("statistics")
+        ));
         // Inverted bounds are removed.
-        assert!(!bounded(&of(with(0, Statistics::int32(Some(3), Some(1), None, Some(1), false)), 0).expect("statistics")));
+        assert!(!bounded(
+            &trusted_statistics_of(footer_with(0, Statistics::int32(Some(3), Some(1), None, Some(1), false)), 0)
+                .expect("statistics")
+        ));
     }
 
     #[test]
@@ -288,7 +294,9 @@ mod tests {
 
     #[test]
     fn bounds_of_floats_leave_neither_zero_nor_nan_out() {
-        let checked = |min, max| of(with(2, Statistics::double(min, max, None, Some(1), false)), 2).expect("statistics");
+        let checked = |min, max| {
+            trusted_statistics_of(footer_with(2, Statistics::double(min, max, None, Some(1), false)), 2).expect("statistics")
+        };
         for (min, max) in [(f64::NAN, 1.0), (0.5, f64::NAN), (2.0, 1.0)] {
             assert!(!bounded(&checked(Some(min), Some(max))), "{min} {max}");
         }

@@ -25,7 +25,7 @@ use crate::{ReportError, Result};
 /// The name under which the state database remembers the updates that DataHub took.
 const RECEIVER_NAME: &str = "datahub";
 /// The number of entities in one request.
-const BATCH: usize = 50;
+const BATCH_ENTITIES: usize = 50;
 /// The time that one request may take.
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// The longest pause after a failure.
@@ -89,8 +89,8 @@ fn dataset_urn(name: &str, instance: Option<&str>, env: &str) -> String {
 }
 
 /// Returns the URN of an assertion or incident, derived from its dataset and from `what`, a name that is unique in the dataset.
-fn derived_urn(kind: &str, dataset: &str, what: &str) -> String {
-    let digest = Sha256::digest(format!("{dataset}/{what}"));
+fn derived_urn(kind: &str, dataset: &str, key: &str) -> String {
+    let digest = Sha256::digest(format!("{dataset}/{key}"));
     let hex: String = digest.iter().take(16).map(|b| format!("{b:02x}")).collect();
     format!("urn:li:{kind}:esker-{hex}")
 }
@@ -101,10 +101,10 @@ fn audit_stamp(now: Millis) -> Value {
 }
 
 /// Returns every update that describes a table now. Without facts there is no dataset profile.
-fn proposals(dataset: &str, facts: Option<&TableFacts>, assessment: &Assessment, now: Millis) -> Vec<EntityUpdate> {
+fn table_updates(dataset: &str, facts: Option<&TableFacts>, assessment: &Assessment, now: Millis) -> Vec<EntityUpdate> {
     let mut all: Vec<EntityUpdate> = facts.map(|facts| dataset_update(dataset, facts, now)).into_iter().collect();
     all.extend(CODES.iter().map(|code| assertion_update(dataset, code, assessment, now)));
-    all.push(incident(dataset, assessment, now));
+    all.push(incident_update(dataset, assessment, now));
     all
 }
 
@@ -153,17 +153,18 @@ fn assertion_update(dataset: &str, code: &'static str, assessment: &Assessment, 
 }
 
 /// Returns the incident of a table. It is active while a finding is critical.
-fn incident(dataset: &str, assessment: &Assessment, now: Millis) -> EntityUpdate {
+fn incident_update(dataset: &str, assessment: &Assessment, now: Millis) -> EntityUpdate {
     let urn = derived_urn("incident", dataset, "critical");
     let critical: Vec<_> = assessment.findings.iter().filter(|f| f.severity == Severity::Critical).collect();
     let codes: Vec<&str> = critical.iter().map(|f| f.code).collect();
     let state = if critical.is_empty() { "RESOLVED" } else { "ACTIVE" };
-    let told: Vec<String> = critical.iter().map(|f| format!("{}: {} → {}", f.code, f.evidence, f.recommendation)).collect();
+    let descriptions: Vec<String> =
+        critical.iter().map(|f| format!("{}: {} → {}", f.code, f.evidence, f.recommendation)).collect();
     let body = json!({
         "urn": urn,
         "incidentInfo": {"value": {
             "type": "CUSTOM", "customType": "esker health", "entities": [dataset], "created": audit_stamp(now), "startedAt": now,
-            "title": format!("The table's health is critical: {}", codes.join(", ")), "description": told.join("\n"),
+            "title": format!("The table's health is critical: {}", codes.join(", ")), "description": descriptions.join("\n"),
             "status": {"state": state, "lastUpdated": audit_stamp(now)},
         }},
     });
@@ -214,16 +215,16 @@ impl DataHub {
     /// - Returns [`Http`](ReportError::Http) if a request can't be made or gets no answer; the rest is not sent then.
     /// - Returns the last [`Refused`](ReportError::Refused) if DataHub refused some entities, after the rest was sent.
     async fn deliver_changes(&self, state: &State, catalogs: &[Catalog]) -> Result<usize> {
-        let told = state.outbox().delivered_fingerprints(RECEIVER_NAME).await?;
-        let mut news: HashMap<&'static str, Vec<EntityUpdate>> = HashMap::new();
+        let delivered = state.outbox().delivered_fingerprints(RECEIVER_NAME).await?;
+        let mut changed: HashMap<&'static str, Vec<EntityUpdate>> = HashMap::new();
         for catalog in catalogs {
-            for examined in catalog.fleet().await.map_err(|e| ReportError::Fleet(e.to_string()))? {
-                for proposal in self.proposals(catalog, &examined) {
-                    let known = told.get(&proposal.subject);
+            for examined in catalog.fleet().await.map_err(|e| ReportError::Health(e.to_string()))? {
+                for proposal in self.updates_of(catalog, &examined) {
+                    let known = delivered.get(&proposal.subject);
                     // There is no incident to resolve if none was ever sent.
-                    let never = known.is_none() && proposal.entity == "incident" && proposal.fingerprint.is_empty();
-                    if known != Some(&proposal.fingerprint) && !never {
-                        news.entry(proposal.entity).or_default().push(proposal);
+                    let never_sent = known.is_none() && proposal.entity == "incident" && proposal.fingerprint.is_empty();
+                    if known != Some(&proposal.fingerprint) && !never_sent {
+                        changed.entry(proposal.entity).or_default().push(proposal);
                     }
                 }
             }
@@ -231,10 +232,10 @@ impl DataHub {
         let (mut count, mut refused) = (0, None);
         // Datasets first: DataHub drops assertions and incidents of a dataset that it does not have.
         for entity in ["dataset", "assertion", "incident"] {
-            for batch in news.remove(entity).unwrap_or_default().chunks(BATCH) {
+            for batch in changed.remove(entity).unwrap_or_default().chunks(BATCH_ENTITIES) {
                 let (taken, error) = self.send_each(entity, batch).await?;
-                let now_told: Vec<_> = taken.iter().map(|p| (p.subject.clone(), p.fingerprint.clone())).collect();
-                state.outbox().record_delivered(RECEIVER_NAME, &now_told).await?;
+                let taken_fingerprints: Vec<_> = taken.iter().map(|p| (p.subject.clone(), p.fingerprint.clone())).collect();
+                state.outbox().record_delivered(RECEIVER_NAME, &taken_fingerprints).await?;
                 count += taken.len();
                 refused = error.or(refused);
             }
@@ -256,15 +257,15 @@ impl DataHub {
     ) -> Result<(Vec<&'a EntityUpdate>, Option<ReportError>)> {
         match self.send(entity, batch).await {
             Ok(()) => return Ok((batch.iter().collect(), None)),
-            Err(ReportError::Refused { .. }) if batch.len() > 1 => {}
-            Err(error @ ReportError::Refused { .. }) => return Ok((Vec::new(), Some(error))),
+            Err(ReportError::EntitiesRefused { .. }) if batch.len() > 1 => {}
+            Err(error @ ReportError::EntitiesRefused { .. }) => return Ok((Vec::new(), Some(error))),
             Err(error) => return Err(error),
         }
         let (mut taken, mut refused) = (Vec::new(), None);
         for proposal in batch {
             match self.send(entity, std::slice::from_ref(proposal)).await {
                 Ok(()) => taken.push(proposal),
-                Err(error @ ReportError::Refused { .. }) => {
+                Err(error @ ReportError::EntitiesRefused { .. }) => {
                     tracing::warn!(subject = proposal.subject, %error, "DataHub refused the update of one entity");
                     refused = Some(error);
                 }
@@ -275,11 +276,11 @@ impl DataHub {
     }
 
     /// Returns every update that describes a table of a catalog now.
-    fn proposals(&self, catalog: &Catalog, examined: &AssessedTable) -> Vec<EntityUpdate> {
+    fn updates_of(&self, catalog: &Catalog, assessed: &AssessedTable) -> Vec<EntityUpdate> {
         let instance = self.options.platform_instances.get(&catalog.options().warehouse);
-        let dataset = dataset_urn(&examined.row.name.to_string(), instance.map(String::as_str), &self.options.env);
+        let dataset = dataset_urn(&assessed.row.name.to_string(), instance.map(String::as_str), &self.options.env);
         let now = now_ms();
-        proposals(&dataset, examined.facts.as_deref().ok(), &examined.assess(now), now)
+        table_updates(&dataset, assessed.facts.as_deref().ok(), &assessed.assess(now), now)
     }
 
     /// Sends updates of one type of entity in one request.
@@ -298,7 +299,11 @@ impl DataHub {
         let answer = request.send().await.map_err(|source| ReportError::Http { url: url.clone(), source })?;
         match answer.status() {
             status if status.is_success() => Ok(()),
-            status => Err(ReportError::Refused { url, status: status.as_u16(), answer: answer.text().await.unwrap_or_default() }),
+            status => Err(ReportError::EntitiesRefused {
+                url,
+                status: status.as_u16(),
+                answer: answer.text().await.unwrap_or_default(),
+            }),
         }
     }
 }
@@ -320,17 +325,17 @@ mod tests {
     fn what_stays_the_same_has_the_same_fingerprint_and_what_is_ill_has_an_incident() {
         let ill =
             TableFacts { data_files: 900, ideal_files: 1, data_bytes: 900, target_file_bytes: 1 << 20, ..TableFacts::default() };
-        let all = |facts: &TableFacts, now| proposals("d", Some(facts), &assess(Ok(facts), &[], now), now);
-        let prints = |proposals: &[EntityUpdate]| proposals.iter().map(|p| p.fingerprint.clone()).collect::<Vec<_>>();
-        assert_eq!(prints(&all(&ill, 1)), prints(&all(&ill, 2)));
-        let told = all(&ill, 1);
-        assert_eq!(told.len(), 1 + CODES.len() + 1);
-        assert_eq!(told.last().expect("one").body["incidentInfo"]["value"]["status"]["state"], "ACTIVE");
+        let all = |facts: &TableFacts, now| table_updates("d", Some(facts), &assess(Ok(facts), &[], now), now);
+        let fingerprints = |proposals: &[EntityUpdate]| proposals.iter().map(|p| p.fingerprint.clone()).collect::<Vec<_>>();
+        assert_eq!(fingerprints(&all(&ill, 1)), fingerprints(&all(&ill, 2)));
+        let updates = all(&ill, 1);
+        assert_eq!(updates.len(), 1 + CODES.len() + 1);
+        assert_eq!(updates.last().expect("one").body["incidentInfo"]["value"]["status"]["state"], "ACTIVE");
         let well = all(&TableFacts::default(), 1);
         let at = 1 + CODES.iter().position(|code| *code == "small-files").expect("a code");
         let small_files = |proposals: &[EntityUpdate]| proposals[at].body.clone();
         assert_eq!(well.last().expect("one").body["incidentInfo"]["value"]["status"]["state"], "RESOLVED");
         assert_eq!(small_files(&well)["assertionRunEvent"]["value"]["result"]["type"], "SUCCESS");
-        assert_eq!(small_files(&told)["assertionRunEvent"]["value"]["result"]["type"], "FAILURE");
+        assert_eq!(small_files(&updates)["assertionRunEvent"]["value"]["result"]["type"], "FAILURE");
     }
 }

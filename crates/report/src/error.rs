@@ -28,7 +28,7 @@ pub enum ReportError {
     },
     /// DataHub answered the update of some entities with a status other than 2xx.
     #[error("{url} answered {status}: {answer:.500}")]
-    Refused {
+    EntitiesRefused {
         /// The URL of the request.
         url: String,
         /// The HTTP status of the answer.
@@ -38,7 +38,7 @@ pub enum ReportError {
     },
     /// The health of the tables could not be read from the catalog.
     #[error("the health of the tables could not be read: {0}")]
-    Fleet(String),
+    Health(String),
     /// The Kafka brokers refused the connection, the topic or the events.
     #[error("kafka topic {topic}: {source}")]
     Kafka {

@@ -59,14 +59,16 @@ pub(crate) fn run_event(event: &Event, namespace: &str) -> Option<Value> {
         "inputs": [],
         "outputs": [],
     });
-    if let Some((place, name)) = data["location"].as_str().map(dataset_name) {
-        let catalog = json!({"namespace": format!("{namespace}/{}", event.warehouse), "name": event.subject, "type": "TABLE"});
-        let symlinks = facet("1-0-1/SymlinksDatasetFacet", json!({"identifiers": [catalog]}));
-        let mut table = json!({"namespace": place, "name": name, "facets": {"symlinks": symlinks}});
+    if let Some((dataset_namespace, name)) = data["location"].as_str().map(dataset_name) {
+        let catalog_name =
+            json!({"namespace": format!("{namespace}/{}", event.warehouse), "name": event.subject, "type": "TABLE"});
+        let symlinks = facet("1-0-1/SymlinksDatasetFacet", json!({"identifiers": [catalog_name]}));
+        let mut table = json!({"namespace": dataset_namespace, "name": name, "facets": {"symlinks": symlinks}});
         let outcome = &data["outcome"];
         if text("kind") == JobKind::Compact.as_str() && outcome["files_out"].is_u64() {
-            let told = json!({"rowCount": outcome["records"], "size": outcome["bytes_out"], "fileCount": outcome["files_out"]});
-            table["outputFacets"] = json!({"outputStatistics": facet("1-0-2/OutputStatisticsOutputDatasetFacet", told)});
+            let statistics =
+                json!({"rowCount": outcome["records"], "size": outcome["bytes_out"], "fileCount": outcome["files_out"]});
+            table["outputFacets"] = json!({"outputStatistics": facet("1-0-2/OutputStatisticsOutputDatasetFacet", statistics)});
         }
         body["outputs"] = json!([table]);
     }

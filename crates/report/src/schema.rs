@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn the_file_in_api_is_what_the_code_says() {
-        esker_types::schema::assert_written("events.schema.json", &event_schema());
+        esker_types::schema::assert_contract_file("events.schema.json", &event_schema());
     }
 
     #[test]

@@ -10,10 +10,10 @@ use tokio::sync::watch;
 use crate::Result;
 
 /// The number of events that are sent at a time.
-const BATCH: u32 = 100;
+const BATCH_EVENTS: u32 = 100;
 
 /// The pause between two reads of the outbox while it has no new event.
-const IDLE: Duration = Duration::from_millis(500);
+const IDLE_PAUSE: Duration = Duration::from_millis(500);
 
 /// The longest pause after a failure.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -40,17 +40,17 @@ pub trait Sink: Send + Sync {
 ///
 /// After a failure it pauses for one second. The pause doubles with each further failure, up to one minute.
 pub async fn deliver(state: State, sink: Arc<dyn Sink>, mut stopped: watch::Receiver<bool>) {
-    let mut pause = IDLE;
+    let mut pause = IDLE_PAUSE;
     loop {
         match deliver_batch(&state, sink.as_ref()).await {
             // The outbox may hold more events: look again without a pause.
             Ok(n) if n > 0 => {
-                pause = IDLE;
+                pause = IDLE_PAUSE;
                 if !*stopped.borrow() {
                     continue;
                 }
             }
-            Ok(_) => pause = IDLE,
+            Ok(_) => pause = IDLE_PAUSE,
             Err(error) => {
                 pause = (pause * 2).min(LONGEST_PAUSE);
                 tracing::warn!(sink = sink.name(), %error, retry_seconds = pause.as_secs_f64(), "events could not be delivered");
@@ -71,7 +71,7 @@ pub async fn deliver(state: State, sink: Arc<dyn Sink>, mut stopped: watch::Rece
 /// [`Sink::send`] returns.
 async fn deliver_batch(state: &State, sink: &dyn Sink) -> Result<usize> {
     let cursor = state.outbox().sink_cursor(sink.name()).await?;
-    let events = state.outbox().events_after(cursor, None, BATCH).await?;
+    let events = state.outbox().events_after(cursor, None, BATCH_EVENTS).await?;
     if events.is_empty() {
         return Ok(0);
     }

@@ -12,7 +12,7 @@ use esker_types::{Millis, now_ms};
 use sqlx::{AnyConnection, Connection, Row};
 
 use crate::database::{Database, PoolUse, sqlite_migration_checksum};
-use crate::migrations::{SQLITE, refusal};
+use crate::migrations::{SQLITE, refusal_of_migration};
 use crate::warehouses::BACKUP;
 use crate::{Result, StateError};
 
@@ -176,7 +176,7 @@ async fn mark_as_backup(connection: &mut AnyConnection, when: Millis) -> std::re
         let (version, checksum, name): (i64, Vec<u8>, String) = (step.try_get(0)?, step.try_get(1)?, step.try_get(2)?);
         match sqlite_migration_checksum(version) {
             None => {
-                if let Some(why) = refusal(&SQLITE, version, &name) {
+                if let Some(why) = refusal_of_migration(&SQLITE, version, &name) {
                     return Ok(Some(format!("it is of a later version of Esker: {why}")));
                 }
             }

@@ -614,12 +614,12 @@ async fn the_dead_are_found_and_fenced(state: &State, other: &State) {
     let table = row(warehouse, &n, "t");
     enter(other, warehouse, &table).await.expect("entered");
     other.outputs().record(warehouse, table.id, None, &["x".to_owned()]).await.expect("recorded");
-    assert!(state.outputs().of_dead_instances(warehouse).await.expect("asked").is_empty() || !state.database.is_postgres());
+    assert!(state.outputs().of_dead_servers(warehouse).await.expect("asked").is_empty() || !state.database.is_postgres());
     let known = async |path: &str, dead| state.outputs().is_known_non_state(path, dead).await.expect("asked");
     assert!(known("x", false).await || !state.database.is_postgres(), "a live server is about to publish it");
     other.servers().unregister().await.expect("left");
     assert_eq!((known("x", false).await, known("x", true).await, known("y", true).await), (false, true, false));
-    let left = state.outputs().of_dead_instances(warehouse).await.expect("asked");
+    let left = state.outputs().of_dead_servers(warehouse).await.expect("asked");
     assert_eq!(left.len(), 1);
     if state.database.is_postgres() {
         let before = state.servers().count_live().await.expect("counted");

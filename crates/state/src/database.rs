@@ -10,7 +10,7 @@ use sqlx::any::{AnyPoolOptions, install_default_drivers};
 use sqlx::migrate::{MigrateDatabase, Migrator};
 use sqlx::{Any, AnyConnection, AnyPool, Connection, Transaction};
 
-use crate::migrations::{POSTGRES, SQLITE, refusal_of};
+use crate::migrations::{POSTGRES, SQLITE, refusal_of_database};
 use crate::{Result, StateError};
 
 /// The database that holds the state.
@@ -165,7 +165,7 @@ impl Database {
         let migrator = Migrator { locking: false, ignore_missing: true, ..Migrator::with_migrations(steps) };
         // Up to migration 0: makes the table of migrations, if there is none.
         migrator.run_direct(Some(0), &mut *tx, false).await?;
-        if let Some(why) = refusal_of(&mut tx, known).await? {
+        if let Some(why) = refusal_of_database(&mut tx, known).await? {
             return Err(StateError::LaterSchema(why));
         }
         migrator.run_direct(None, &mut *tx, false).await?;

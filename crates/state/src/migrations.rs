@@ -40,10 +40,10 @@ fn migrator(files: &'static [(i64, &'static str, &'static str)]) -> Migrator {
 /// # Errors
 ///
 /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer.
-pub(crate) async fn refusal_of(connection: &mut AnyConnection, known: &Migrator) -> Result<Option<String>> {
+pub(crate) async fn refusal_of_database(connection: &mut AnyConnection, known: &Migrator) -> Result<Option<String>> {
     let applied = sqlx::query("SELECT version, description FROM _sqlx_migrations ORDER BY version").fetch_all(connection).await?;
     for row in applied {
-        if let Some(why) = refusal(known, row.try_get(0)?, &row.try_get::<String, _>(1)?) {
+        if let Some(why) = refusal_of_migration(known, row.try_get(0)?, &row.try_get::<String, _>(1)?) {
             return Ok(Some(why));
         }
     }
@@ -53,7 +53,7 @@ pub(crate) async fn refusal_of(connection: &mut AnyConnection, known: &Migrator)
 /// Returns the reason for which a release with the migrations `known` can't run after the migration `version`, or `None` if it can.
 ///
 /// `name` is the name of the migration's file without number and ending, with blanks for underscores, as the database keeps it.
-pub(crate) fn refusal(known: &Migrator, version: i64, name: &str) -> Option<String> {
+pub(crate) fn refusal_of_migration(known: &Migrator, version: i64, name: &str) -> Option<String> {
     if known.version_exists(version) {
         return None;
     }
@@ -61,7 +61,7 @@ pub(crate) fn refusal(known: &Migrator, version: i64, name: &str) -> Option<Stri
     if version <= newest {
         return Some(format!("migration {version} ({name}) is of no release of Esker"));
     }
-    let needed = match contracted(name) {
+    let needed = match migration_needed_by(name) {
         Some(needed) => needed,
         None if version <= LAST_BREAKING => version,
         None => return None,
@@ -78,7 +78,7 @@ pub(crate) fn refusal(known: &Migrator, version: i64, name: &str) -> Option<Stri
 ///
 /// Returns `None` if the name does not begin with `contract`, so that the migration removes nothing. A name without a number gives
 /// a number that no release knows.
-fn contracted(name: &str) -> Option<i64> {
+fn migration_needed_by(name: &str) -> Option<i64> {
     let mut words = name.split(' ');
     (words.next() == Some("contract")).then(|| words.next().and_then(|number| number.parse().ok()).unwrap_or(i64::MAX))
 }
@@ -103,8 +103,8 @@ mod tests {
     }
 
     /// Returns the first statement of a migration after which the previous release can't run. `None` if the migration only adds.
-    fn breaking(text: &str) -> Option<String> {
-        let made: Vec<String> = statements(text)
+    fn breaking_statement(text: &str) -> Option<String> {
+        let created_tables: Vec<String> = statements(text)
             .iter()
             .filter_map(|statement| {
                 statement.strip_prefix("CREATE TABLE ").and_then(|rest| rest.split([' ', '(']).next()).map(str::to_owned)
@@ -113,11 +113,12 @@ mod tests {
         statements(text).into_iter().find(|statement| {
             let has = |words: &str| format!(" {statement} ").contains(words);
             // A table that the same migration creates has no rows yet, and no statement of the previous release writes to it.
-            let own = made.iter().any(|table| has(&format!(" ON {table} ")) || has(&format!(" ON {table}(")));
+            let on_created_table =
+                created_tables.iter().any(|table| has(&format!(" ON {table} ")) || has(&format!(" ON {table}(")));
             let added = has(" ADD ") && has(" NOT NULL") && !has(" DEFAULT ");
             let tightened = has(" SET NOT NULL ") || has(" ADD CONSTRAINT ") || has(" ADD CHECK ") || has(" ADD UNIQUE ");
             let retyped = has(" ALTER TABLE ") && has(" TYPE ");
-            let unique = has(" CREATE UNIQUE INDEX ") && !own;
+            let unique = has(" CREATE UNIQUE INDEX ") && !on_created_table;
             has(" DROP ") || has(" RENAME ") || has(" TRUNCATE ") || added || tightened || retyped || unique
         })
     }
@@ -125,14 +126,14 @@ mod tests {
     /// Checks that a migration only adds, or that its header and its name tell the migration that it contracts.
     ///
     /// Returns the fault, or `None`.
-    fn wrong(version: i64, name: &str, text: &str) -> Option<String> {
+    fn fault_of_migration(version: i64, name: &str, text: &str) -> Option<String> {
         let header = text.lines().next().unwrap_or_default().strip_prefix("-- contracts ");
         let needs = header.and_then(|rest| rest.split_once(", released in ")).and_then(|(number, release)| {
             let release = release.split_whitespace().next()?.trim_end_matches('.');
             release.split('.').all(|part| part.parse::<u32>().is_ok()).then_some(())?;
             number.parse::<i64>().ok()
         });
-        match (breaking(text), needs, contracted(name)) {
+        match (breaking_statement(text), needs, migration_needed_by(name)) {
             (_, Some(needed), Some(named)) if needed == named && needed < version => None,
             (_, Some(needed), _) => {
                 Some(format!("the header contracts {needed}; call the file {version:04}_contract_{needed:04}_…"))
@@ -146,7 +147,12 @@ mod tests {
     fn migrations_after_0016_only_add_unless_their_header_names_the_release_that_no_longer_needs_it() {
         for (database, migrator) in [("sqlite", &SQLITE), ("postgres", &POSTGRES)] {
             for step in migrator.iter().filter(|step| step.version > LAST_BREAKING) {
-                assert_eq!(wrong(step.version, &step.description, step.sql.as_str()), None, "{database} {}", step.version);
+                assert_eq!(
+                    fault_of_migration(step.version, &step.description, step.sql.as_str()),
+                    None,
+                    "{database} {}",
+                    step.version
+                );
             }
         }
         for text in [
@@ -157,40 +163,40 @@ mod tests {
             "ALTER TABLE a ADD COLUMN b INTEGER NOT NULL;",
             "CREATE TABLE c (d TEXT); CREATE UNIQUE INDEX i ON a (b)",
         ] {
-            assert!(wrong(17, "subject", text).is_some(), "{text}");
+            assert!(fault_of_migration(17, "subject", text).is_some(), "{text}");
             let contract = format!("-- contracts 0017, released in 0.2\n{text}");
-            assert_eq!(wrong(18, "contract 0017 subject", &contract), None, "{text}");
-            assert!(wrong(18, "subject", &contract).is_some(), "a release must see from the name that {text}");
+            assert_eq!(fault_of_migration(18, "contract 0017 subject", &contract), None, "{text}");
+            assert!(fault_of_migration(18, "subject", &contract).is_some(), "a release must see from the name that {text}");
         }
         for text in [
             "-- DROP nothing; a comment\nALTER TABLE a ADD COLUMN b INTEGER NOT NULL DEFAULT 0; UPDATE a SET b = 1;",
             "CREATE TABLE a (b TEXT NOT NULL, type TEXT) STRICT; CREATE UNIQUE INDEX i ON a (b); INSERT INTO a SELECT x FROM y;",
             "ALTER TABLE a ADD COLUMN b BIGINT; CREATE INDEX j ON c (d)",
         ] {
-            assert_eq!(wrong(17, "subject", text), None, "{text}");
+            assert_eq!(fault_of_migration(17, "subject", text), None, "{text}");
         }
-        assert!(wrong(18, "contract 0017 subject", "DROP TABLE a").is_some(), "the header is missing");
+        assert!(fault_of_migration(18, "contract 0017 subject", "DROP TABLE a").is_some(), "the header is missing");
     }
 
     #[test]
     fn a_release_runs_after_unknown_migrations_that_add_or_that_remove_what_it_no_longer_reads() {
         let known = up_to(16);
-        assert_eq!(refusal(&known, 16, "vocabulary"), None);
-        assert_eq!(refusal(&known, 17, "more columns"), None);
-        assert_eq!(refusal(&known, 18, "contract 0016 subject"), None);
-        let later = refusal(&known, 18, "contract 0017 subject").expect("refused");
+        assert_eq!(refusal_of_migration(&known, 16, "vocabulary"), None);
+        assert_eq!(refusal_of_migration(&known, 17, "more columns"), None);
+        assert_eq!(refusal_of_migration(&known, 18, "contract 0016 subject"), None);
+        let later = refusal_of_migration(&known, 18, "contract 0017 subject").expect("refused");
         assert!(
             later.contains("18 (contract 0017 subject)") && later.contains("migration 17") && later.contains("has 16"),
             "{later}"
         );
-        assert!(refusal(&known, 18, "contract").is_some());
-        let renamed = refusal(&up_to(15), 16, "vocabulary").expect("refused");
+        assert!(refusal_of_migration(&known, 18, "contract").is_some());
+        let renamed = refusal_of_migration(&up_to(15), 16, "vocabulary").expect("refused");
         assert!(renamed.contains("only releases with migration 16"), "{renamed}");
         let gap = Migrator {
             migrations: Cow::Owned(known.iter().filter(|step| step.version != 9).cloned().collect()),
             ..Migrator::DEFAULT
         };
-        assert!(refusal(&gap, 9, "other").expect("refused").contains("no release"));
+        assert!(refusal_of_migration(&gap, 9, "other").expect("refused").contains("no release"));
     }
 
     /// Makes a database that a later release has migrated with the SQL `migration`.
@@ -222,8 +228,8 @@ mod tests {
         let database = migrated(&dir.path().join("contracted.db"), contracted).await;
         let error = State::open(database.clone()).await.expect_err("refused");
         assert!(matches!(error, StateError::LaterSchema(_)) && error.to_string().contains("migration 9001"), "{error}");
-        let old = State::open(database).await.expect_err("refused again: nothing was changed").to_string();
-        assert!(old.contains("9001"), "{old}");
+        let again = State::open(database).await.expect_err("refused again: nothing was changed").to_string();
+        assert!(again.contains("9001"), "{again}");
     }
 
     #[tokio::test]
@@ -231,8 +237,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let database = migrated(&dir.path().join("esker.db"), "SELECT 1").await;
         let mut connection = database.connection().await.expect("opened");
-        let why = refusal_of(&mut connection, &up_to(15)).await.expect("read").expect("refused");
+        let why = refusal_of_database(&mut connection, &up_to(15)).await.expect("read").expect("refused");
         assert!(why.contains("migration 16 (vocabulary)"), "{why}");
-        assert_eq!(refusal_of(&mut connection, &SQLITE).await.expect("read"), None);
+        assert_eq!(refusal_of_database(&mut connection, &SQLITE).await.expect("read"), None);
     }
 }

@@ -74,7 +74,7 @@ impl Outputs<'_> {
     /// # Errors
     ///
     /// Returns [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
-    pub async fn forget(self, paths: &[String]) -> Result<()> {
+    pub async fn forget_committed(self, paths: &[String]) -> Result<()> {
         let mut tx = self.state.begin_relaxed().await?;
         remove_outputs(&mut tx, paths).await?;
         tx.commit().await?;
@@ -87,7 +87,7 @@ impl Outputs<'_> {
     ///
     /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer, and [`Corrupt`](crate::StateError::Corrupt) if a
     /// stored value can't be read.
-    pub async fn of_dead_instances(self, warehouse: Warehouse) -> Result<Vec<PendingOutput>> {
+    pub async fn of_dead_servers(self, warehouse: Warehouse) -> Result<Vec<PendingOutput>> {
         let query = sqlx::query(
             "SELECT path, table_id, job_id FROM pending_output WHERE instance NOT IN (SELECT id FROM instance) AND warehouse_id = $1 ORDER BY table_id, path",
         )
@@ -119,7 +119,7 @@ impl Outputs<'_> {
     /// # Errors
     ///
     /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer. Some files may have been visited before.
-    pub async fn visit_accounted(self, table: TableId, mut visit: impl FnMut(&str)) -> Result<()> {
+    pub async fn visit_accounted_files(self, table: TableId, mut visit: impl FnMut(&str)) -> Result<()> {
         let sql = "SELECT path FROM pending_output WHERE table_id = $1
                    UNION ALL SELECT path FROM quarantine WHERE table_id = $1 AND state IN ('quarantined', 'deleting')";
         let mut paths = sqlx::query_scalar::<_, String>(sql).bind(table.to_string()).fetch(&self.state.readers);

@@ -53,8 +53,8 @@ struct Pace {
 
 impl Pace {
     /// Doubles the pause, or takes the one that the store asks for if that is longer. Begins the pause at `now`.
-    fn slow_down(&mut self, now: Instant, wanted: Option<Duration>) {
-        self.pause = (self.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE).max(wanted.unwrap_or_default().min(LONGEST_PAUSE));
+    fn slow_down(&mut self, now: Instant, retry_after: Option<Duration>) {
+        self.pause = (self.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE).max(retry_after.unwrap_or_default().min(LONGEST_PAUSE));
         self.not_before = Some(now + self.pause);
     }
 
@@ -126,15 +126,15 @@ impl HttpService for PacedClient {
         let status = response.status().as_u16();
         self.requests.count(&method, response.status().as_str());
         if matches!(status, 429 | 503) {
-            let wanted = response.headers().get("retry-after").and_then(|v| v.to_str().ok()?.parse().ok());
-            self.pace(|p| p.slow_down(Instant::now(), wanted.map(Duration::from_secs)));
+            let retry_after = response.headers().get("retry-after").and_then(|v| v.to_str().ok()?.parse().ok());
+            self.pace(|p| p.slow_down(Instant::now(), retry_after.map(Duration::from_secs)));
         } else {
             self.pace(Pace::speed_up);
         }
         if matches!(status, 408 | 429 | 500..) {
             let body = response.into_body().bytes().await.unwrap_or_default();
-            let says = String::from_utf8_lossy(&body).chars().take(MAX_BODY_CHARS).collect();
-            return Err(HttpError::new(HttpErrorKind::Request, RetryableAnswer { status, says }));
+            let body_start = String::from_utf8_lossy(&body).chars().take(MAX_BODY_CHARS).collect();
+            return Err(HttpError::new(HttpErrorKind::Request, RetryableAnswer { status, says: body_start }));
         }
         Ok(response)
     }

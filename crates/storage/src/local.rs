@@ -95,7 +95,7 @@ fn inspect_entry(entry: &DirEntry) -> Result<Option<LocalEntry>> {
     if !metadata.is_file() || is_partial_write(&location) {
         return Ok(None);
     }
-    Ok(Some(LocalEntry::File(object(&at, location, &metadata)?)))
+    Ok(Some(LocalEntry::File(object_meta(&at, location, &metadata)?)))
 }
 
 /// Checks that a symbolic link points to a directory that contains the link.
@@ -111,13 +111,13 @@ fn is_partial_write(location: &Path) -> bool {
 }
 
 /// Makes the record of a file from its metadata.
-fn object(at: &OsPath, location: Path, metadata: &Metadata) -> Result<ObjectMeta> {
+fn object_meta(at: &OsPath, location: Path, metadata: &Metadata) -> Result<ObjectMeta> {
     let modified = metadata.modified().map_err(|e| failed(at, e))?;
     Ok(ObjectMeta { location, last_modified: modified.into(), size: metadata.len(), e_tag: None, version: None })
 }
 
 /// Opens a directory. Returns `None` if no such directory exists.
-fn entries(dir: &OsPath) -> Result<Option<ReadDir>> {
+fn read_dir_if_exists(dir: &OsPath) -> Result<Option<ReadDir>> {
     match fs::read_dir(dir) {
         Ok(entries) => Ok(Some(entries)),
         Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
@@ -139,7 +139,7 @@ impl Walk {
         loop {
             let Some((dir, here)) = &mut self.open_dir else {
                 let Some(dir) = self.pending_dirs.pop() else { return Ok(None) };
-                self.open_dir = entries(&dir)?.map(|found| (dir, found));
+                self.open_dir = read_dir_if_exists(&dir)?.map(|found| (dir, found));
                 continue;
             };
             match here.next().transpose().map_err(|e| failed(dir, e))? {
@@ -203,7 +203,7 @@ impl ObjectStore for LocalStore {
         let dir = on_disk(prefix);
         let listed = tokio::task::spawn_blocking(move || {
             let mut found = ListResult { common_prefixes: Vec::new(), objects: Vec::new() };
-            for entry in entries(&dir)?.into_iter().flatten() {
+            for entry in read_dir_if_exists(&dir)?.into_iter().flatten() {
                 match inspect_entry(&entry.map_err(|e| failed(&dir, e))?)? {
                     Some(LocalEntry::Directory(_, location)) => found.common_prefixes.push(location),
                     Some(LocalEntry::File(file)) => found.objects.push(file),
@@ -275,7 +275,7 @@ mod tests {
 
     /// A listing of valid names equals that of `object_store`.
     #[tokio::test]
-    async fn a_listing_is_that_of_the_crate() {
+    async fn a_listing_equals_that_of_object_store() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let prefix = Path::from_absolute_path(dir.path()).expect("a path");
         for i in 0..2500 {

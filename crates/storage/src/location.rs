@@ -155,7 +155,7 @@ impl Location {
     /// Returns the URIs under which the state database may have recorded a file.
     ///
     /// The first is `uri` itself. If `uri` is a location, the other spellings of that location follow.
-    pub fn recorded_names(uri: &str) -> Vec<String> {
+    pub fn all_spellings(uri: &str) -> Vec<String> {
         let known = Self::parse(uri).map_or_else(|_| Vec::new(), |at| at.spellings());
         [uri.to_owned()].into_iter().chain(known.into_iter().filter(|spelling| spelling != uri)).collect()
     }
@@ -249,7 +249,7 @@ mod tests {
         ];
         let normal: Vec<String> = uris.iter().map(|uri| Location::normalize(uri)).collect();
         assert!(normal.iter().all(|uri| *uri == uris[0]), "{normal:?}");
-        let names = Location::recorded_names(uris[0]);
+        let names = Location::all_spellings(uris[0]);
         assert!(uris.iter().all(|uri| names.iter().any(|name| name == uri)), "{names:?}");
     }
 
@@ -268,8 +268,8 @@ mod tests {
             assert!(spellings.len() > 1 && spellings.iter().all(|s| Location::normalize(s) == uri), "{spellings:?}");
         }
         assert_eq!(Location::normalize("no location"), "no location");
-        assert_eq!(Location::recorded_names("s3a://lake/a/"), ["s3a://lake/a/", "s3://lake/a", "s3a://lake/a", "s3n://lake/a"]);
-        assert_eq!(Location::recorded_names("no location"), ["no location"]);
+        assert_eq!(Location::all_spellings("s3a://lake/a/"), ["s3a://lake/a/", "s3://lake/a", "s3a://lake/a", "s3n://lake/a"]);
+        assert_eq!(Location::all_spellings("no location"), ["no location"]);
     }
 
     #[test]
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_in_no_other_place_has_no_parent() {
+    fn a_bucket_and_a_top_level_directory_have_no_parent() {
         for (inner, outer) in [("s3://b/a/c", Some("s3://b/a")), ("s3://b/a", Some("s3://b")), ("file:///a/b", Some("file:///a"))]
         {
             assert_eq!(at(inner).parent(), outer.map(at), "{inner}");

@@ -40,7 +40,7 @@ impl<'a> DeleteIndex<'a> {
         let mut this = Self { deletes, ..Self::default() };
         for (i, delete) in deletes.iter().enumerate() {
             let entry = &delete.entry;
-            let place = (entry.sequence_number, i);
+            let numbered = (entry.sequence_number, i);
             let partition = PartitionKey::of(entry);
             match (delete.kind, entry.file.referenced_data_file.clone()) {
                 (DeleteKind::DeletionVector, Some(path)) => {
@@ -53,10 +53,10 @@ impl<'a> DeleteIndex<'a> {
                     }
                 }
                 (DeleteKind::DeletionVector, None) => {}
-                (DeleteKind::Position, Some(path)) => this.by_path.entry(path).or_default().push(place),
-                (DeleteKind::Position, None) => this.positions.entry(partition).or_default().push(place),
-                (DeleteKind::Equality, _) if unpartitioned(entry.spec_id) => this.global.push(place),
-                (DeleteKind::Equality, _) => this.equality.entry(partition).or_default().push(place),
+                (DeleteKind::Position, Some(path)) => this.by_path.entry(path).or_default().push(numbered),
+                (DeleteKind::Position, None) => this.positions.entry(partition).or_default().push(numbered),
+                (DeleteKind::Equality, _) if unpartitioned(entry.spec_id) => this.global.push(numbered),
+                (DeleteKind::Equality, _) => this.equality.entry(partition).or_default().push(numbered),
             }
         }
         let all = this.by_path.values_mut().chain(this.positions.values_mut()).chain(this.equality.values_mut());
@@ -72,7 +72,7 @@ impl<'a> DeleteIndex<'a> {
     /// Returns the positions of the position delete files, or of the deletion vector, that may apply to a data file.
     ///
     /// A deletion vector replaces all position delete files of its data file, so it is returned alone.
-    pub fn positional(&self, file: &LiveFile) -> Vec<usize> {
+    pub fn positional_deletes(&self, file: &LiveFile) -> Vec<usize> {
         if let Some(vector) = self.vector(file) {
             return vec![vector];
         }
@@ -82,7 +82,7 @@ impl<'a> DeleteIndex<'a> {
     }
 
     /// Returns the position deletes and deletion vectors that may apply to any of these data files, each once.
-    pub fn positional_of(&self, files: &[LiveFile]) -> Vec<&'a LiveDelete> {
+    pub fn positional_deletes_of_any(&self, files: &[LiveFile]) -> Vec<&'a LiveDelete> {
         let mut oldest: HashMap<PartitionKey<'_>, i64> = HashMap::new();
         let mut found = Vec::new();
         for file in files {
@@ -133,8 +133,8 @@ impl<'a> DeleteIndex<'a> {
 
     /// Returns the positions of [`Self::positional`] whose delete files name this data file alone.
     pub fn file_scoped(&self, file: &LiveFile) -> Vec<usize> {
-        let about = |i: &usize| self.deletes[*i].entry.file.referenced_data_file.is_some();
-        self.positional(file).into_iter().filter(about).collect()
+        let names_one_file = |i: &usize| self.deletes[*i].entry.file.referenced_data_file.is_some();
+        self.positional_deletes(file).into_iter().filter(names_one_file).collect()
     }
 
     /// Iterates over the positions of the equality delete files that may apply to a data file.
@@ -151,7 +151,7 @@ impl<'a> DeleteIndex<'a> {
     /// The delete files that apply to a data file are the end of a list sorted by sequence number. So `name` is called once for
     /// each delete file, with its path and the name of the list that begins after it. The cost does not grow with the data files.
     pub fn equality_keys(&self, name: impl Fn(&[&str]) -> String) -> EqualityDeleteKeys<'a> {
-        let of = |list: &BySequence| {
+        let named_suffixes = |list: &BySequence| {
             let path = |i: usize| self.deletes[i].entry.file.file_path.as_str();
             let mut list = list.clone();
             list.sort_by_key(|(number, i)| (*number, path(*i)));
@@ -164,19 +164,19 @@ impl<'a> DeleteIndex<'a> {
             names
         };
         EqualityDeleteKeys {
-            own: self.equality.iter().map(|(partition, list)| (partition.clone(), of(list))).collect(),
-            global: of(&self.global),
+            own: self.equality.iter().map(|(partition, list)| (partition.clone(), named_suffixes(list))).collect(),
+            global: named_suffixes(&self.global),
         }
     }
 
     /// Returns the positions of all deletes that may apply to a data file.
     pub fn all(&self, file: &LiveFile) -> Vec<usize> {
-        self.positional(file).into_iter().chain(self.equality(file)).collect()
+        self.positional_deletes(file).into_iter().chain(self.equality(file)).collect()
     }
 
     /// Checks that at least one delete may apply to a data file.
     pub fn any(&self, file: &LiveFile) -> bool {
-        self.equality(file).next().is_some() || !self.positional(file).is_empty()
+        self.equality(file).next().is_some() || !self.positional_deletes(file).is_empty()
     }
 
     fn sequence_number(&self, i: usize) -> i64 {
@@ -222,7 +222,7 @@ fn lower_oldest<'a>(oldest: &mut HashMap<PartitionKey<'a>, i64>, file: &'a LiveF
 ///
 /// A delete file dangles if no data file of its scope is old enough, or if the single data file that it names is not live. `fresh`
 /// are data files that are about to be added. No position delete can name them yet, but equality deletes may apply to them.
-pub fn dangling(live: &LiveFiles, fresh: &[LiveFile], metadata: &TableMetadata) -> Vec<usize> {
+pub fn dangling(live: &LiveFiles, about_to_be_added: &[LiveFile], metadata: &TableMetadata) -> Vec<usize> {
     let unpartitioned = |spec: i32| metadata.partition_spec_by_id(spec).is_some_and(|s| s.is_unpartitioned());
     let mut by_path: HashMap<&str, &LiveFile> = HashMap::new();
     let mut oldest: HashMap<PartitionKey<'_>, i64> = HashMap::new();
@@ -232,7 +232,7 @@ pub fn dangling(live: &LiveFiles, fresh: &[LiveFile], metadata: &TableMetadata) 
         by_path.insert(&file.file.file_path, file);
         lower_oldest(&mut oldest_named, file);
     }
-    for file in live.data.iter().chain(fresh) {
+    for file in live.data.iter().chain(about_to_be_added) {
         lower_oldest(&mut oldest, file);
         oldest_of_all = oldest_of_all.min(file.sequence_number);
     }
@@ -320,18 +320,18 @@ pub(crate) mod tests {
             }
             let metadata = metadata();
             let index = DeleteIndex::new(&live.deletes, &metadata).expect("an index");
-            let loose = dangling(&live, &[], &metadata);
+            let dangling_deletes = dangling(&live, &[], &metadata);
             for data in &live.data {
                 let mut found = index.all(data);
                 found.sort_unstable();
                 let expected: Vec<usize> = (0..live.deletes.len()).filter(|i| applies(&live.deletes[*i], data)).collect();
                 proptest::prop_assert_eq!(index.any(data), !expected.is_empty());
-                proptest::prop_assert!(expected.iter().all(|i| !loose.contains(i)));
+                proptest::prop_assert!(expected.iter().all(|i| !dangling_deletes.contains(i)));
                 proptest::prop_assert_eq!(found, expected);
             }
             for i in 0..live.deletes.len() {
                 let used = live.data.iter().any(|d| applies(&live.deletes[i], d));
-                proptest::prop_assert_eq!(loose.contains(&i), !used);
+                proptest::prop_assert_eq!(dangling_deletes.contains(&i), !used);
             }
         }
     }

@@ -60,7 +60,7 @@ impl MetadataJson {
     /// # Errors
     ///
     /// Returns [`TableError::Format`] if the metadata cannot be serialized.
-    pub fn print(metadata: &TableMetadata) -> Result<Self> {
+    pub fn serialize(metadata: &TableMetadata) -> Result<Self> {
         Self::read(metadata.to_json()?.into())
     }
 
@@ -79,7 +79,7 @@ impl MetadataJson {
     ) -> Result<Self> {
         match self.extended(before, after, updates)? {
             Some(next) => Ok(next),
-            None => Self::print(after),
+            None => Self::serialize(after),
         }
     }
 
@@ -104,11 +104,11 @@ impl MetadataJson {
                 _ => None,
             })
             .collect();
-        let whole = after.format_version != before.format_version
+        let must_serialize_all = after.format_version != before.format_version
             || updates.into_iter().any(|update| matches!(update, TableUpdate::RemoveSnapshots { .. }))
             || after.snapshots.len() != before.snapshots.len() + added.len()
             || !new_log.starts_with(old_log);
-        if whole {
+        if must_serialize_all {
             return Ok(None);
         }
         let fields = after.to_json_without_snapshots()?;
@@ -222,7 +222,7 @@ mod tests {
         #[test]
         fn extending_is_the_same_as_printing(kinds in prop::collection::vec(0_u8..7, 1..25), version in 1_u8..4) {
             let mut metadata = table(version);
-            let mut json = MetadataJson::print(&metadata).expect("printed");
+            let mut json = MetadataJson::serialize(&metadata).expect("printed");
             for (n, kind) in kinds.into_iter().enumerate() {
                 let updates = updates(kind, n as i64, &metadata);
                 let next = applied(&metadata, &updates, n);
@@ -241,7 +241,7 @@ mod tests {
         let before = table(2);
         let updates = updates(0, 1, &before);
         let after = applied(&before, &updates, 0);
-        let json = MetadataJson::print(&before).expect("printed");
+        let json = MetadataJson::serialize(&before).expect("printed");
         assert!(json.extended(&before, &after, &updates).expect("extended").is_some());
     }
 }

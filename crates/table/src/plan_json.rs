@@ -30,8 +30,8 @@ pub fn partition_json(metadata: &TableMetadata, spec_id: i32, partition: &[Optio
             Value::Double(v) => v.is_finite(),
             _ => true,
         };
-        let printed = ty.filter(|_| is_number).and_then(|ty| value_to_json(&ty.into(), value));
-        printed.ok_or_else(|| {
+        let json = ty.filter(|_| is_number).and_then(|ty| value_to_json(&ty.into(), value));
+        json.ok_or_else(|| {
             let spec = metadata.partition_spec_by_id(spec_id);
             let name = spec.and_then(|spec| spec.fields().get(at)).map_or("?", |field| field.name());
             let value = value_label(value);
@@ -60,17 +60,17 @@ pub fn stats_json(file: &DataFile, columns: &HashSet<i32>) -> Vec<(&'static str,
     let wanted = |id: i32| columns.contains(&id);
     let counts = counts.into_iter().filter_map(|(name, of)| {
         let known = of.as_ref()?.iter().filter(|(id, n)| wanted(*id) && **n >= 0);
-        Some((name, map(known.map(|(id, n)| (id, (*n).into())))?))
+        Some((name, keys_and_values(known.map(|(id, n)| (id, (*n).into())))?))
     });
     let bounds = bounds.into_iter().filter_map(|(name, of)| {
         let known = of.as_ref()?.iter().filter(|(id, _)| wanted(*id));
-        Some((name, map(known.map(|(id, bound)| (id, hex(bound.bytes()).into())))?))
+        Some((name, keys_and_values(known.map(|(id, bound)| (id, hex(bound.bytes()).into())))?))
     });
     counts.chain(bounds).collect()
 }
 
 /// Encodes a map as an object with a list of keys and a list of values, in the order of `entries`; `None` if it is empty.
-fn map(entries: impl Iterator<Item = (i32, Json)>) -> Option<Json> {
+fn keys_and_values(entries: impl Iterator<Item = (i32, Json)>) -> Option<Json> {
     let (keys, values): (Vec<i32>, Vec<Json>) = entries.unzip();
     (!keys.is_empty()).then(|| json!({"keys": keys, "values": values}))
 }

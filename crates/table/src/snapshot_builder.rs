@@ -102,7 +102,7 @@ pub async fn build_snapshot(
     rewrite: &SnapshotChanges,
     record: RecordPaths<'_>,
 ) -> Result<BuiltSnapshot> {
-    let gone = || TableError::Conflict(format!("branch {} has no snapshot", rewrite.branch));
+    let no_snapshot = || TableError::Conflict(format!("branch {} has no snapshot", rewrite.branch));
     let head = metadata.snapshot_for_ref(&rewrite.branch).map(AsRef::as_ref);
     if rewrite.branch == MAIN_BRANCH
         && let Some(head) = head
@@ -116,35 +116,36 @@ pub async fn build_snapshot(
         return Err(TableError::Invalid(what));
     }
     if head.is_none() && rewrite.branch != MAIN_BRANCH {
-        return Err(gone());
+        return Err(no_snapshot());
     }
-    let there = match head {
+    let existing_manifests = match head {
         Some(head) => load_manifests(source, head).await?,
         None => Vec::new(),
     };
-    let TouchedManifests { kept, mut by_kind, removed, bytes_per_entry, counts } =
-        touched(source, metadata, there.clone(), rewrite).await?;
+    let TouchedManifests { kept, mut by_kind, removed, bytes_per_entry, rewritten_counts: counts } =
+        partition_manifests(source, metadata, existing_manifests.clone(), rewrite).await?;
     if !rewrite.rewritten_manifests.is_empty() {
         by_kind.iter_mut().for_each(|(_, spec, entries)| entries.sort_by(|a, b| partition(a, *spec).cmp(&partition(b, *spec))));
     }
-    let most = usize::try_from(manifest_bytes(metadata) / bytes_per_entry.max(1)).unwrap_or(usize::MAX).max(1);
+    let max_entries = usize::try_from(manifest_bytes(metadata) / bytes_per_entry.max(1)).unwrap_or(usize::MAX).max(1);
 
     let all = added(rewrite).into_iter().chain(by_kind).chain(restored_entries(&rewrite.restored_files));
-    let parts = |(content, spec_id, entries)| split(entries, most).map(move |entries| (content, spec_id, entries));
+    let parts = |(content, spec_id, entries)| split(entries, max_entries).map(move |entries| (content, spec_id, entries));
     let drafts: Vec<ManifestDraft> = all.flat_map(parts).collect();
     let new = NewSnapshot::onto(metadata, head);
     let paths = new.paths(metadata, drafts.len());
     record(paths.all()).await?;
 
-    let mut manifests = write_manifests(source, metadata, new.snapshot_id, &there, paths.manifests.iter().zip(drafts)).await?;
+    let mut manifests =
+        write_manifests(source, metadata, new.snapshot_id, &existing_manifests, paths.manifests.iter().zip(drafts)).await?;
     let (created, kept_count) = (manifests.len(), kept.len());
     manifests.extend(kept);
 
     let mut summary = summary(head, rewrite, &removed);
     if !rewrite.rewritten_manifests.is_empty() {
         let (replaced, entries) = counts;
-        let told = [("created", created), ("kept", kept_count), ("replaced", replaced)];
-        summary.extend(told.map(|(what, n)| (format!("manifests-{what}"), n.to_string())));
+        let manifest_counts = [("created", created), ("kept", kept_count), ("replaced", replaced)];
+        summary.extend(manifest_counts.map(|(what, n)| (format!("manifests-{what}"), n.to_string())));
         summary.insert("entries-processed".to_owned(), entries.to_string());
     }
     let written = paths.all();
@@ -181,7 +182,7 @@ pub(crate) async fn write_manifests(
     source: &Manifests,
     metadata: &TableMetadata,
     snapshot_id: i64,
-    there: &[ManifestFile],
+    existing_manifests: &[ManifestFile],
     drafts: impl Iterator<Item = (&String, ManifestDraft)>,
 ) -> Result<Vec<ManifestFile>> {
     let mut specs: HashMap<i32, (PartitionSpecRef, PartitionTypes)> = HashMap::new();
@@ -189,7 +190,7 @@ pub(crate) async fn write_manifests(
     for (name, (content, spec_id, entries)) in drafts {
         let (spec, types) = match specs.entry(spec_id) {
             MapEntry::Occupied(spec) => spec.into_mut(),
-            MapEntry::Vacant(place) => place.insert(spec_with_types(source, metadata, spec_id, there).await?),
+            MapEntry::Vacant(place) => place.insert(spec_with_types(source, metadata, spec_id, existing_manifests).await?),
         };
         let mut writer = ManifestWriter::new(&NewManifest {
             format_version: metadata.format_version,
@@ -295,12 +296,12 @@ struct TouchedManifests {
     /// The average size in bytes of an entry in the rewritten manifests.
     bytes_per_entry: u64,
     /// The number of rewritten manifests, and of their entries.
-    counts: (usize, usize),
+    rewritten_counts: (usize, usize),
 }
 
 /// Divides the manifests of the head into those that stay and those that are rewritten, because they contain a removed file or the
 /// caller names them.
-async fn touched(
+async fn partition_manifests(
     source: &Manifests,
     metadata: &TableMetadata,
     manifests: Vec<ManifestFile>,
@@ -322,8 +323,8 @@ async fn touched(
             }
             (file.added_files_count, file.added_rows_count) = (None, None);
         }
-        let regrouped = rewrite.rewritten_manifests.contains(&file.manifest_path);
-        if !regrouped && if deletes { missing_deletes.is_empty() } else { missing.is_empty() } {
+        let is_named = rewrite.rewritten_manifests.contains(&file.manifest_path);
+        if !is_named && if deletes { missing_deletes.is_empty() } else { missing.is_empty() } {
             kept.push(file);
             continue;
         }
@@ -335,7 +336,7 @@ async fn touched(
             false => take_one(&mut missing, &data.file_path),
         };
         let going: Vec<bool> = manifest.entries.iter().map(|e| e.is_alive() && goes(&e.data_file)).collect();
-        if !regrouped && !going.contains(&true) {
+        if !is_named && !going.contains(&true) {
             kept.push(file);
             continue;
         }
@@ -363,7 +364,13 @@ async fn touched(
     }
     let headers = counts.0 as u64 * MANIFEST_HEADER;
     let bytes_per_entry = bytes.saturating_sub(headers).checked_div(entries_seen).unwrap_or(1024);
-    Ok(TouchedManifests { kept, by_kind: by_kind.into_iter().map(draft).collect(), removed, bytes_per_entry, counts })
+    Ok(TouchedManifests {
+        kept,
+        by_kind: by_kind.into_iter().map(draft).collect(),
+        removed,
+        bytes_per_entry,
+        rewritten_counts: counts,
+    })
 }
 
 /// Takes one entry of a path off the number of entries that are left to find. Returns false if there is none.
@@ -447,7 +454,7 @@ impl NewSnapshot {
             codec: AvroCodec::Deflate,
         })?;
         for manifest in manifests {
-            let manifest = if metadata.format_version >= 2 { counted(source, manifest).await? } else { manifest };
+            let manifest = if metadata.format_version >= 2 { with_counts(source, manifest).await? } else { manifest };
             writer.add(&manifest)?;
         }
         let next = writer.next_row_id();
@@ -474,7 +481,7 @@ impl NewSnapshot {
 ///
 /// Manifest lists of format version 1 need not have counts. Later versions require them, and row ids are assigned by them. An
 /// encrypted manifest is returned without counts.
-async fn counted(source: &Manifests, mut manifest: ManifestFile) -> Result<ManifestFile> {
+async fn with_counts(source: &Manifests, mut manifest: ManifestFile) -> Result<ManifestFile> {
     let files = [manifest.existing_files_count, manifest.added_files_count, manifest.deleted_files_count];
     let rows = [manifest.existing_rows_count, manifest.added_rows_count, manifest.deleted_rows_count];
     if manifest.key_metadata.is_some() || files.iter().chain(&rows).all(Option::is_some) {
@@ -632,7 +639,7 @@ mod tests {
 
     /// Manifest lists of format version 1 may leave counts out, and an upgraded table keeps its manifests.
     #[test]
-    fn what_a_list_did_not_count_is_counted() {
+    fn missing_manifest_counts_are_filled_in() {
         let (dir, metadata) = (tempfile::tempdir().expect("a directory"), metadata());
         let path = format!("file://{}/m.avro", dir.path().display());
         let mut writer = writer(&metadata, 1);
@@ -657,9 +664,9 @@ mod tests {
             deleted_rows_count: None,
             ..right.clone()
         };
-        assert_eq!(block_on(counted(&source, uncounted)).expect("counted"), right);
+        assert_eq!(block_on(with_counts(&source, uncounted)).expect("counted"), right);
         // A manifest with all counts is not read.
         let elsewhere = ManifestFile { manifest_path: format!("{path}.gone"), ..right };
-        assert_eq!(block_on(counted(&source, elsewhere.clone())).expect("as it is"), elsewhere);
+        assert_eq!(block_on(with_counts(&source, elsewhere.clone())).expect("as it is"), elsewhere);
     }
 }

@@ -280,9 +280,9 @@ mod tests {
 
     #[derive(Debug, thiserror::Error)]
     #[error("it is away")]
-    struct Away;
+    struct Unreachable;
 
-    impl Coded for Away {
+    impl Coded for Unreachable {
         fn code(&self) -> ErrorCode {
             ErrorCode::Unavailable
         }
@@ -290,23 +290,23 @@ mod tests {
 
     #[test]
     fn an_error_keeps_its_meaning_under_whatever_wraps_it() {
-        let hidden = io::Error::other(io::Error::other(CodedError::new(Away)));
+        let hidden = io::Error::other(io::Error::other(CodedError::new(Unreachable)));
         let found = CodedError::cause_of(&hidden).expect("found");
         assert_eq!((found.code(), found.to_string().as_str()), (ErrorCode::Unavailable, "it is away"));
-        assert!(error_chain(&hidden).any(|e| e.is::<Away>()));
+        assert!(error_chain(&hidden).any(|e| e.is::<Unreachable>()));
         assert!(CodedError::cause_of(&io::Error::other("text")).is_none());
     }
 
     #[test]
-    fn what_the_operating_system_says_of_a_moment_is_passing() {
-        for (kind, passing) in [
+    fn momentary_operating_system_errors_are_transient() {
+        for (kind, transient) in [
             (io::ErrorKind::TimedOut, true),
             (io::ErrorKind::ConnectionReset, true),
             (io::ErrorKind::StorageFull, true),
             (io::ErrorKind::PermissionDenied, false),
             (io::ErrorKind::InvalidData, false),
         ] {
-            assert_eq!(code_of_io(&io::Error::from(kind)).is_transient(), passing, "{kind}");
+            assert_eq!(code_of_io(&io::Error::from(kind)).is_transient(), transient, "{kind}");
         }
     }
 }

@@ -61,7 +61,7 @@ mod tests {
 
     use super::*;
 
-    fn done<T>(work: impl Future<Output = T>) -> T {
+    fn poll_ready<T>(work: impl Future<Output = T>) -> T {
         match std::pin::pin!(work).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(done) => done,
             Poll::Pending => panic!("it is not done"),
@@ -70,13 +70,13 @@ mod tests {
 
     #[test]
     fn a_panic_becomes_an_error_that_says_its_text() {
-        assert_eq!(done(catch_panic(async { 7 })), Ok(7));
+        assert_eq!(poll_ready(catch_panic(async { 7 })), Ok(7));
         let number = 3;
-        let formatted: Result<(), _> = done(catch_panic(async { panic!("file {number}") }));
-        let now: Result<(), _> = catch_panic_sync(|| panic!("now"));
-        let fixed: Result<(), _> = done(catch_panic(async { panic!("fixed") }));
+        let formatted: Result<(), _> = poll_ready(catch_panic(async { panic!("file {number}") }));
+        let sync: Result<(), _> = catch_panic_sync(|| panic!("now"));
+        let fixed: Result<(), _> = poll_ready(catch_panic(async { panic!("fixed") }));
         assert_eq!(formatted, Err(Panicked("file 3".to_owned())));
-        assert_eq!((now, fixed), (Err(Panicked("now".to_owned())), Err(Panicked("fixed".to_owned()))));
+        assert_eq!((sync, fixed), (Err(Panicked("now".to_owned())), Err(Panicked("fixed".to_owned()))));
         assert_eq!(catch_panic_sync(|| 7), Ok(7));
     }
 }

@@ -18,22 +18,22 @@ const QUOTES: [char; 2] = ['"', '`'];
 /// separator, a dot, a comma, a blank or an opening parenthesis. Elsewhere it is an ordinary character.
 pub fn split_names(text: &str, separates: impl Fn(char) -> bool) -> Vec<&str> {
     let (mut pieces, mut start) = (Vec::new(), 0);
-    let (mut open, mut closed, mut before) = (None, None, '.');
+    let (mut open_quotejust_closedclosed, mut previous) = (None, None, '.');
     for (at, c) in text.char_indices() {
         let begins = |c: char| separates(c) || c.is_whitespace() || matches!(c, '.' | ',' | '(');
-        match open {
-            Some(quote) if c == quote => (open, closed) = (None, Some(c)),
+        match open_quote {
+            Some(quote) if c == quote => (open_qjust_closedclosed) = (None, Some(c)),
             Some(_) => {}
-            None if QUOTES.contains(&c) && (closed == Some(c) || begins(before)) => open = Some(c),
+            None if QUOTES.contains(&c) && (just_closed == Some(c) || begins(previous)) => open_quote = Some(c),
             None => {
-                closed = None;
+                just_closed = None;
                 if separates(c) {
                     pieces.push(&text[start..at]);
                     start = at + c.len_utf8();
                 }
             }
         }
-        before = c;
+        previous = c;
     }
     pieces.push(&text[start..]);
     pieces
@@ -53,9 +53,9 @@ pub fn split_list(text: &str) -> impl Iterator<Item = &str> {
 /// Returns [`BadQuotes`] if the name opens with a quote and does not end with it, or contains this quote without doubling it.
 pub fn unquote(piece: &str) -> Result<Cow<'_, str>, BadQuotes> {
     let Some(quote) = piece.chars().next().filter(|c| QUOTES.contains(c)) else { return Ok(piece.into()) };
-    let twice: String = [quote, quote].iter().collect();
+    let doubled: String = [quote, quote].iter().collect();
     let inner = piece[1..].strip_suffix(quote).ok_or_else(|| BadQuotes(piece.to_owned()))?;
-    let parts: Vec<&str> = inner.split(&twice).collect();
+    let parts: Vec<&str> = inner.split(&doubled).collect();
     if parts.iter().any(|part| part.contains(quote)) {
         return Err(BadQuotes(piece.to_owned()));
     }
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn names_in_quotes_come_back() {
+    fn quoted_names_round_trip() {
         let names = ["a", "a.b", ",", "\"", "``", "\"`.", " (a) ", "\"\""];
         for (first, second, quote) in names.iter().flat_map(|a| names.iter().flat_map(move |b| ['"', '`'].map(|q| (*a, *b, q)))) {
             let text = [quote_name(first, quote), quote_name(second, quote)];

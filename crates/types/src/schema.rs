@@ -56,7 +56,7 @@ impl Definitions {
         schemas.retain(|name, _| !is_primitive(name));
         for schema in schemas.values_mut().chain([&mut root]) {
             inline_primitives(schema, &self.schemas);
-            resolve(schema, &self.schemas);
+            point_references_to_defs(schema, &self.schemas);
         }
         root["$schema"] = DIALECT.into();
         root["title"] = title.into();
@@ -89,7 +89,7 @@ pub fn document<T: ToSchema>(title: &str) -> Value {
 /// # Panics
 ///
 /// Panics if the file differs from the contract, or can't be read or written.
-pub fn assert_written(file: &str, contract: &Value) {
+pub fn assert_contract_file(file: &str, contract: &Value) {
     assert_file(&format!("api/{file}"), &format!("{contract:#}\n"));
 }
 
@@ -134,9 +134,9 @@ pub fn is_primitive(name: &str) -> bool {
 }
 
 /// Turns references into `components` into references into `$defs`.
-fn resolve(schema: &mut Value, schemas: &Map<String, Value>) {
+fn point_references_to_defs(schema: &mut Value, schemas: &Map<String, Value>) {
     match schema {
-        Value::Array(items) => items.iter_mut().for_each(|item| resolve(item, schemas)),
+        Value::Array(items) => items.iter_mut().for_each(|item| point_references_to_defs(item, schemas)),
         Value::Object(keywords) => {
             if let Some(Value::String(to)) = keywords.get_mut("$ref")
                 && let Some(name) = to.strip_prefix(COMPONENTS)
@@ -144,7 +144,7 @@ fn resolve(schema: &mut Value, schemas: &Map<String, Value>) {
                 assert!(schemas.contains_key(name), "the document has no type {name}");
                 *to = format!("{DEFS}{name}");
             }
-            keywords.values_mut().for_each(|value| resolve(value, schemas));
+            keywords.values_mut().for_each(|value| point_references_to_defs(value, schemas));
         }
         _ => {}
     }

@@ -67,9 +67,9 @@ impl Appender {
     /// can't be partitioned by the spec. Returns [`WriteError::Read`], [`WriteError::Parquet`] or [`WriteError::Arrow`] if no
     /// Parquet schema can be derived.
     pub fn new(metadata: &TableMetadata, destination: Destination, lineage: RowLineage) -> Result<Self> {
-        let shape = ParquetLayout::of(metadata, metadata.current_schema().clone(), lineage)?;
+        let layout = ParquetLayout::of(metadata, metadata.current_schema().clone(), lineage)?;
         let spec = metadata.default_partition_spec().clone();
-        let splitter = Splitter::new(&shape.schema, shape.arrow.fields(), &spec)?;
+        let splitter = Splitter::new(&layout.schema, layout.arrow.fields(), &spec)?;
         let file_bytes = TARGET_FILE_BYTES.of(&metadata.properties);
         Ok(Self {
             destination,
@@ -81,7 +81,7 @@ impl Appender {
             open: HashMap::new(),
             closed_files: Vec::new(),
             rows: 0,
-            layout: shape,
+            layout,
         })
     }
 

@@ -162,8 +162,8 @@ impl ParquetLayout {
     ///
     /// Returns [`WriteError::Parquet`] if Parquet's column writers can't be created.
     pub fn encoder(self: &Arc<Self>) -> Result<RowGroupEncoder> {
-        let (writers, judging) = (self.factory.create_column_writers(0)?, Some(self.clone()));
-        Ok(RowGroupEncoder { writers, stored: self.stored.clone(), rows: 0, undecided_layout: judging })
+        let (writers, undecided_layout) = (self.factory.create_column_writers(0)?, Some(self.clone()));
+        Ok(RowGroupEncoder { writers, stored: self.stored.clone(), rows: 0, undecided_layout })
     }
 
     /// Replaces the writers of the columns for which a dictionary does not pay. `columns` are the first rows, which decide that.
@@ -258,7 +258,7 @@ impl RowGroupEncoder {
     ///
     /// Returns [`WriteError::Arrow`] or [`WriteError::Parquet`] if a column can't be encoded, and [`WriteError::Refused`] if an
     /// encoder thread panics.
-    pub fn write(&mut self, batch: &RecordBatch, lanes: usize) -> Result<()> {
+    pub fn write(&mut self, batch: &RecordBatch, threads: usize) -> Result<()> {
         let columns = self.stored.columns(batch.schema_ref().fields(), batch.columns())?;
         if let Some(shape) = self.undecided_layout.take() {
             shape.drop_dictionaries(&mut self.writers, &columns)?;
@@ -269,10 +269,10 @@ impl RowGroupEncoder {
             leaves.extend(compute_leaves(field, column)?);
         }
         let mut work: Vec<_> = self.writers.iter_mut().zip(&leaves).collect();
-        if lanes < 2 || work.len() < 2 {
+        if threads < 2 || work.len() < 2 {
             return work.into_iter().try_for_each(|(writer, leaf)| Ok(writer.write(leaf)?));
         }
-        let per_lane = work.len().div_ceil(lanes);
+        let per_lane = work.len().div_ceil(threads);
         std::thread::scope(|scope| {
             let mut threads = Vec::new();
             while !work.is_empty() {

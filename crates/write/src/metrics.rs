@@ -73,7 +73,7 @@ pub(crate) fn data_file(
     let mut values: HashMap<i32, u64> = HashMap::new();
     let mut nulls: HashMap<i32, Option<u64>> = HashMap::new();
     let mut bounds: HashMap<i32, Option<(Value, Value)>> = HashMap::new();
-    let mut around: HashMap<i32, Option<BoundingBox>> = HashMap::new();
+    let mut boxes: HashMap<i32, Option<BoundingBox>> = HashMap::new();
     for chunk in footer.row_groups().iter().flat_map(|g| g.columns()) {
         let Some(id) = leaf_id(chunk.column_descr()) else { continue };
         let mode = modes.of(id);
@@ -99,7 +99,7 @@ pub(crate) fn data_file(
             if !all_null {
                 let found = BoundingBox::of(chunk);
                 // If one row group has no known box, the file has none.
-                let known = around.entry(id).or_insert(found);
+                let known = boxes.entry(id).or_insert(found);
                 *known = known.zip(found).map(|(a, b)| a.with(b));
             }
             continue;
@@ -134,7 +134,7 @@ pub(crate) fn data_file(
         );
         upper.extend(truncate_bound(&high, width, BoundSide::Upper).and_then(|high| Some((id, BoundBytes::of(&high)?))));
     }
-    for (id, (low, high)) in around.into_iter().filter_map(|(id, found)| Some((id, found?.bounds()))) {
+    for (id, (low, high)) in boxes.into_iter().filter_map(|(id, found)| Some((id, found?.bounds()))) {
         lower.push((id, low));
         upper.push((id, high));
     }
@@ -152,27 +152,27 @@ pub(crate) fn data_file(
             upper.push((id, high));
         }
     }
-    let known = |counts: HashMap<i32, Option<u64>>| counted(counts.into_iter().filter_map(|(id, n)| Some((id, n?))));
+    let known = |counts: HashMap<i32, Option<u64>>| count_map(counts.into_iter().filter_map(|(id, n)| Some((id, n?))));
     let rows = footer.file_metadata().num_rows();
     let file = DataFile {
-        column_sizes: counted(sizes),
-        value_counts: counted(values),
+        column_sizes: count_map(sizes),
+        value_counts: count_map(values),
         null_value_counts: known(nulls),
         nan_value_counts: known(nans.iter().filter(|(id, _)| modes.of(**id) != Mode::None).map(|(id, n)| (*id, *n)).collect()),
         split_offsets: Some(footer.row_groups().iter().filter_map(row_group_offset).collect()),
-        ..DataFile::new(DataContentType::Data, path, DataFileFormat::Parquet, rows, long(bytes))
+        ..DataFile::new(DataContentType::Data, path, DataFileFormat::Parquet, rows, to_i64(bytes))
     };
     with_bounds(file, lower, upper)
 }
 
 /// Converts a count to a signed 64-bit number, as manifests hold it.
-fn long(count: u64) -> i64 {
+fn to_i64(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 /// Converts counts by field id to the map that manifests hold; none if there are no counts.
-fn counted(counts: impl IntoIterator<Item = (i32, u64)>) -> Option<IdMap<i64>> {
-    let counts: IdMap<i64> = counts.into_iter().map(|(id, n)| (id, long(n))).collect();
+fn count_map(counts: impl IntoIterator<Item = (i32, u64)>) -> Option<IdMap<i64>> {
+    let counts: IdMap<i64> = counts.into_iter().map(|(id, n)| (id, to_i64(n))).collect();
     (!counts.is_empty()).then_some(counts)
 }
 

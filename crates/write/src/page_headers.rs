@@ -21,8 +21,8 @@ pub(crate) fn offset_index(chunk: &ColumnChunkMetaData, bytes: &[u8]) -> Result<
     let mut index = OffsetIndexBuilder::new();
     let (mut at, mut rows) = (0, 0);
     while at < bytes.len() {
-        let header = Header::read(&bytes[at..]).ok_or_else(bad)?;
-        let length = header.length + usize::try_from(header.compressed).map_err(|_| bad())?;
+        let header = PageHeader::read(&bytes[at..]).ok_or_else(bad)?;
+        let length = header.length + usize::try_from(header.compressed_bytes).map_err(|_| bad())?;
         if at + length > bytes.len() {
             return Err(bad());
         }
@@ -41,19 +41,19 @@ pub(crate) fn offset_index(chunk: &ColumnChunkMetaData, bytes: &[u8]) -> Result<
 }
 
 /// The fields of a page header that an offset index needs. Spec: Parquet, `PageHeader`.
-struct Header {
+struct PageHeader {
     /// Length in bytes of the header itself.
     length: usize,
     /// Length in bytes of the page as stored, without the header.
-    compressed: i32,
+    compressed_bytes: i32,
     /// Values of a data page, which are rows in a flat column; none for a dictionary page.
     rows: Option<i64>,
 }
 
-impl Header {
+impl PageHeader {
     /// Reads a page header; none if the bytes are malformed.
     fn read(bytes: &[u8]) -> Option<Self> {
-        let mut input = Compact { bytes, at: 0 };
+        let mut input = CompactReader { bytes, at: 0 };
         let (mut compressed, mut rows, mut field) = (None, None, 0);
         while let Some((ty, id)) = input.field(field)? {
             field = id;
@@ -75,17 +75,17 @@ impl Header {
                 _ => input.skip(ty, 0)?,
             }
         }
-        Some(Self { length: input.at, compressed: compressed.filter(|n| *n >= 0)?, rows: rows.filter(|n| *n >= 0) })
+        Some(Self { length: input.at, compressed_bytes: compressed.filter(|n| *n >= 0)?, rows: rows.filter(|n| *n >= 0) })
     }
 }
 
 /// A reader of Thrift's compact protocol, as far as page headers need it.
-struct Compact<'a> {
+struct CompactReader<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
-impl Compact<'_> {
+impl CompactReader<'_> {
     fn byte(&mut self) -> Option<u8> {
         let byte = *self.bytes.get(self.at)?;
         self.at += 1;

@@ -19,11 +19,11 @@ pub(crate) fn annotated(file: &SchemaDescriptor, schema: &Schema) -> Result<Sche
     let is_uuid =
         |id: &i32| schema.field_by_id(*id).is_some_and(|field| matches!(*field.field_type, Type::Primitive(PrimitiveType::Uuid)));
     let uuids: HashSet<i32> = schema.field_ids().filter(is_uuid).collect();
-    Ok(SchemaDescriptor::new(with_marks(&file.root_schema_ptr(), &uuids)?))
+    Ok(SchemaDescriptor::new(annotate_type(&file.root_schema_ptr(), &uuids)?))
 }
 
 /// Returns a type in which UUID columns are annotated.
-fn with_marks(ty: &TypePtr, uuids: &HashSet<i32>) -> Result<TypePtr> {
+fn annotate_type(ty: &TypePtr, uuids: &HashSet<i32>) -> Result<TypePtr> {
     let info = ty.get_basic_info();
     let id = info.has_id().then(|| info.id());
     Ok(Arc::new(match ty.as_ref() {
@@ -43,7 +43,7 @@ fn with_marks(ty: &TypePtr, uuids: &HashSet<i32>) -> Result<TypePtr> {
         }
         ParquetType::PrimitiveType { .. } => return Ok(ty.clone()),
         ParquetType::GroupType { fields, .. } => {
-            let fields = fields.iter().map(|field| with_marks(field, uuids)).collect::<Result<Vec<_>>>()?;
+            let fields = fields.iter().map(|field| annotate_type(field, uuids)).collect::<Result<Vec<_>>>()?;
             let mut group = ParquetType::group_type_builder(info.name())
                 .with_fields(fields)
                 .with_logical_type(info.logical_type_ref().cloned())

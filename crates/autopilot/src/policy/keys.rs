@@ -84,7 +84,7 @@ pub const KEYS: [PolicyKey; 21] = [
     key!("autopilot", Flag, "false", "Esker starts jobs on the table where they pay.", p, v => autopilot = flag(v)?),
     key!("freeze", Flag, "false", "No job but a check runs on the table, and none of its files is deleted.", p, v => freeze = flag(v)?),
     key!("time-zone", TimeZone, "UTC", "The time zone of schedules and windows.", p, v => time_zone = v.parse().map_err(|_| "not a time zone like Europe/Zurich".to_owned())?),
-    key!("window", Windows, "", "Times at which the autopilot may begin a job, such as `22:00-06:00, Sat+Sun 00:00-24:00`; default: always.", p, v => windows = MaintenanceWindow::list(v)?),
+    key!("window", Windows, "", "Times at which the autopilot may begin a job, such as `22:00-06:00, Sat+Sun 00:00-24:00`; default: always.", p, v => windows = MaintenanceWindow::parse_list(v)?),
     schedule!(Compact, "compact.schedule", "", "Start of compactions, as a cron pattern."),
     key!("compact.after-commits", Number, "", "Commits after which the table is compacted even if that does not pay.", p, v => compact_after_commits = optional(v, number)?),
     key!("compact.strategy", Strategy, "binpack", "Strategy of compactions: binpack, sort or zorder.", p, v => strategy = strategy(v)?),

@@ -66,7 +66,7 @@ impl ValueForm {
 
 /// Makes the JSON Schema of a policy: the keys that one layer may set.
 pub fn policy_schema() -> Value {
-    let properties: Map<String, Value> = KEYS.iter().map(|key| (key.name.to_owned(), property(key))).collect();
+    let properties: Map<String, Value> = KEYS.iter().map(|key| (key.name.to_owned(), property_schema(key))).collect();
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A policy",
@@ -84,7 +84,7 @@ pub fn policy_schema() -> Value {
 /// Returns the JSON Schema of a key's values, with the default and the meaning of the key.
 ///
 /// If the parser of the key takes an empty text, which sets no value, the schema takes it too.
-fn property(key: &PolicyKey) -> Value {
+fn property_schema(key: &PolicyKey) -> Value {
     let mut schema = key.form.schema();
     let form = schema["description"].as_str().map(|form| format!(" {form}")).unwrap_or_default();
     if (key.set)(&mut Policy::default(), "").is_ok() && schema.get("pattern").is_some() {
@@ -102,13 +102,13 @@ mod tests {
 
     use super::*;
 
-    fn values(policy_key: &PolicyKey, name: &str) -> Vec<Value> {
+    fn schema_list(policy_key: &PolicyKey, name: &str) -> Vec<Value> {
         policy_key.form.schema()[name].as_array().cloned().unwrap_or_default()
     }
 
     #[test]
     fn the_file_in_api_is_what_the_code_says() {
-        esker_types::schema::assert_written("policy.schema.json", &policy_schema());
+        esker_types::schema::assert_contract_file("policy.schema.json", &policy_schema());
     }
 
     #[test]
@@ -118,7 +118,7 @@ mod tests {
         let parses = |key: &PolicyKey, text: &str| (key.set)(&mut Policy::default(), text).is_ok();
         for key in &KEYS {
             let takes = |value: &Value| validator.is_valid(&json!({(key.name): value}));
-            let examples = values(key, "examples");
+            let examples = schema_list(key, "examples");
             assert!(!examples.is_empty(), "{key:?}");
             for text in examples.iter().filter_map(Value::as_str).chain([key.default]) {
                 assert!(parses(key, text) && takes(&text.into()), "{key:?}: {text}");

@@ -42,8 +42,8 @@ pub(super) fn age(text: &str) -> ParseResult<Duration> {
 
 /// Parses a size in bytes: a whole number with `B`, `KiB`, `MiB`, `GiB`, `TiB` or no unit.
 pub(super) fn bytes(text: &str) -> ParseResult<u64> {
-    let at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(at);
+    let digits_end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits_end);
     let shift = match unit.trim() {
         "" | "B" => 0,
         "KiB" => 10,

@@ -24,7 +24,7 @@ pub struct MaintenanceWindow {
 }
 
 /// Parses a time such as `22:00` as minutes of the day. `24:00` is the end of the day.
-fn minute(text: &str) -> Option<u32> {
+fn minute_of_day(text: &str) -> Option<u32> {
     let (hours, minutes) = text.split_once(':')?;
     let (hours, minutes): (u32, u32) = (hours.parse().ok()?, minutes.parse().ok()?);
     (hours < 24 && minutes < 60 || (hours, minutes) == (24, 0)).then_some(hours * 60 + minutes)
@@ -37,23 +37,23 @@ fn day(text: &str) -> Option<usize> {
 
 /// Parses days such as `Mon-Fri` or `Sat+Sun`, as one flag for each of [`DAYS`]. A range may go on past Sunday: `Sat-Mon`.
 fn days(text: &str) -> Option<[bool; 7]> {
-    let mut on = [false; 7];
+    let mut flags = [false; 7];
     for part in text.split('+') {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         let (first, last) = (day(first)?, day(last)?);
         let mut at = first;
-        on[at] = true;
+        flags[at] = true;
         while at != last {
             at = (at + 1) % 7;
-            on[at] = true;
+            flags[at] = true;
         }
     }
-    Some(on)
+    Some(flags)
 }
 
 impl MaintenanceWindow {
     /// Parses a list of windows: `Mon-Fri 22:00-06:00, Sat+Sun 00:00-24:00`. An empty text gives no window.
-    pub(super) fn list(text: &str) -> ParseResult<Vec<Self>> {
+    pub(super) fn parse_list(text: &str) -> ParseResult<Vec<Self>> {
         text.split(',').filter(|part| !part.trim().is_empty()).map(|part| Self::parse(part.trim())).collect()
     }
 
@@ -65,7 +65,7 @@ impl MaintenanceWindow {
             None => ([true; 7], text),
         };
         let (from, to) = hours.split_once('-').ok_or_else(wrong)?;
-        let (from, to) = (minute(from).ok_or_else(wrong)?, minute(to).ok_or_else(wrong)?);
+        let (from, to) = (minute_of_day(from).ok_or_else(wrong)?, minute_of_day(to).ok_or_else(wrong)?);
         if from == to {
             return Err(wrong());
         }
@@ -94,15 +94,15 @@ mod tests {
 
     #[test]
     fn a_window_may_go_on_into_the_next_day() {
-        let windows = MaintenanceWindow::list("Mon-Fri 22:00-06:00, Sat+Sun 00:00-24:00").expect("valid");
+        let windows = MaintenanceWindow::parse_list("Mon-Fri 22:00-06:00, Sat+Sun 00:00-24:00").expect("valid");
         let open = |text: &str| windows.iter().any(|w| w.contains(at(text), Tz::UTC));
         assert!(open("2026-06-29T22:00:00Z") && open("2026-06-30T05:59:00Z"));
         assert!(!open("2026-06-30T06:00:00Z") && !open("2026-06-29T05:00:00Z"), "Sunday's night is not in it");
         assert!(open("2026-07-04T05:00:00Z") && open("2026-07-05T23:59:00Z"));
-        let zurich = MaintenanceWindow::list("22:00-06:00").expect("valid");
+        let zurich = MaintenanceWindow::parse_list("22:00-06:00").expect("valid");
         assert!(zurich[0].contains(at("2026-06-29T20:00:00Z"), Tz::Europe__Zurich));
         for wrong in ["22-06", "22:00", "25:00-26:00", "Mon-Foo 22:00-23:00", "10:00-10:00"] {
-            assert!(MaintenanceWindow::list(wrong).is_err(), "{wrong}");
+            assert!(MaintenanceWindow::parse_list(wrong).is_err(), "{wrong}");
         }
     }
 }

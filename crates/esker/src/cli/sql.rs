@@ -121,11 +121,11 @@ async fn prompt(client: &mut Client) -> Result<()> {
 }
 
 /// Runs a statement and prints at most `shown` rows, the number of rows and the time.
-async fn statement(client: &mut Client, sql: &str, shown: usize) -> Result<()> {
+async fn statement(client: &mut Client, sql: &str, max_rows: usize) -> Result<()> {
     let started = Instant::now();
     let batches = run(client, sql).await?;
     let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
-    let mut left = shown;
+    let mut left = max_rows;
     let visible: Vec<RecordBatch> = batches
         .iter()
         .map(|batch| {
@@ -136,7 +136,7 @@ async fn statement(client: &mut Client, sql: &str, shown: usize) -> Result<()> {
         .collect();
     let table = pretty_format_batches(&visible).map_err(|e| Error::Remote(e.to_string()))?;
     print_line(&table.to_string());
-    let cut = if rows > shown { format!(", the first {shown} shown") } else { String::new() };
+    let cut = if rows > max_rows { format!(", the first {max_rows} shown") } else { String::new() };
     print_line(&format!("{}{cut}, {:.3} s", format_count(rows as u64, "row"), started.elapsed().as_secs_f64()));
     Ok(())
 }

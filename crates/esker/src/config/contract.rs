@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use esker_types::schema::{assert_file, assert_written};
+use esker_types::schema::{assert_contract_file, assert_file};
 use figment::Figment;
 use figment::providers::{Format, Serialized, Toml};
 use serde_json::{Map, Value, json};
@@ -88,7 +88,7 @@ fn pages() -> Vec<(String, String)> {
 
 #[test]
 fn the_schema_in_the_repository_is_what_the_code_makes() {
-    assert_written("config.schema.json", &schema().expect("a schema"));
+    assert_contract_file("config.schema.json", &schema().expect("a schema"));
 }
 
 #[test]

@@ -34,7 +34,7 @@ pub(crate) struct Parts {
     /// The query engine over all warehouses.
     pub(crate) engine: Engine,
     /// The policies that the configuration sets, by warehouse.
-    pub(crate) layers: BTreeMap<String, Layers>,
+    pub(crate) policy_layers: BTreeMap<String, Layers>,
     /// Wakes the worker, because a job may be ready.
     pub(crate) wake: Arc<Notify>,
     /// The threads that jobs run on, kept while the server lives.
@@ -50,14 +50,19 @@ impl Parts {
     /// - Returns [`Io`](Error::Io) if the cache directory, the directory for spills or the job threads can't be made.
     /// - Returns [`Query`](Error::Query) if the query engine can't be built.
     /// - Returns [`Config`](Error::Config) if a policy in the configuration is wrong.
-    pub(super) async fn open(config: &Config, dir: &Path, plans: Vec<(Storage, CatalogOptions)>, state: State) -> Result<Self> {
+    pub(super) async fn open(
+        config: &Config,
+        dir: &Path,
+        warehouses: Vec<(Storage, CatalogOptions)>,
+        state: State,
+    ) -> Result<Self> {
         let threads = config.maintenance.threads(cores());
         let jobs = JobThreads::start(threads)?;
         let limits = config.maintenance.job_limits(dir);
         let blocks = open_block_cache(config, dir).await?;
         let wake = Arc::new(Notify::new());
         let (mut maintenance, mut queried) = (Vec::new(), Vec::new());
-        for (storage, options) in plans {
+        for (storage, options) in warehouses {
             let reader = Reader::new(storage.clone(), options.cache_bytes, blocks.clone());
             let catalog = Catalog::open(state.clone(), storage, options).await?;
             let (limits, wake) = (limits.clone(), wake.clone());
@@ -70,7 +75,7 @@ impl Parts {
         let spill_dir = query_spill_dir(dir, &limits.spill_dir)?;
         let engine = Engine::new(queried, config.query.engine_options(cores(), spill_dir))?;
         let access = Access::new(state.clone(), config.auth.anonymous);
-        Ok(Self { access, catalogs, maintenance, engine, layers: config.layers()?, wake, _jobs: jobs, state })
+        Ok(Self { access, catalogs, maintenance, engine, policy_layers: config.layers()?, wake, _jobs: jobs, state })
     }
 
     /// Makes the shared state of the REST handlers. `sinks` names the event sinks.
@@ -82,7 +87,7 @@ impl Parts {
             sinks,
             tasks,
         };
-        let (state, maintenance, layers) = (self.state.clone(), self.maintenance.clone(), self.layers.clone());
+        let (state, maintenance, layers) = (self.state.clone(), self.maintenance.clone(), self.policy_layers.clone());
         App::new(state, maintenance, layers, self.engine.clone(), self.access.clone(), options).await
     }
 
@@ -94,7 +99,7 @@ impl Parts {
     /// Returns [`State`](Error::State) if the database can't list the warehouses, and [`Catalog`](Error::Catalog) if it can't list
     /// the namespaces of one.
     pub(super) async fn warn_of_names_without_effect(&self) -> Result<()> {
-        for warning in names_without_effect(&self.state, &self.catalogs, &self.layers).await? {
+        for warning in names_without_effect(&self.state, &self.catalogs, &self.policy_layers).await? {
             tracing::warn!("{warning}");
         }
         Ok(())

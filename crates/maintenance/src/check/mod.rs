@@ -286,7 +286,9 @@ impl Check<'_> {
         outcome.findings.extend(about_deletes(&live));
         outcome.findings.extend(about_equality(table.metadata.current_schema(), &live));
         outcome.findings.extend(repeated(&live));
-        let found = snapshots::others(context, table, snapshot.snapshot_id, self.options.files, &mut outcome.notes).await?;
+        let found =
+            snapshots::check_other_snapshots(context, table, snapshot.snapshot_id, self.options.files, &mut outcome.notes)
+                .await?;
         outcome.findings.extend(found);
         context.progress.set_total((live.data.len() + live.deletes.len()) as u64);
         let files = live.data.into_iter().map(|file| (file, None));

@@ -29,7 +29,7 @@ pub(super) const CONCURRENCY: usize = 16;
 /// - Returns [`MaintenanceError::Table`] if the storage denies a manifest list or does not answer, or if a manifest meets a
 ///   transient error.
 /// - Returns [`MaintenanceError::Storage`] if the size of a manifest can't be asked for.
-pub(super) async fn others(
+pub(super) async fn check_other_snapshots(
     context: &JobContext,
     table: &LoadedTable,
     checked: i64,
@@ -60,8 +60,8 @@ pub(super) async fn others(
         unread.into_iter().partition(|unread| unread.unsupported);
     notes.extend(unsupported.iter().map(ToString::to_string));
     for UnreadableFile { snapshot_id, path, error, .. } in unread {
-        let met = Unreadable { path: path.clone(), error: error.clone(), decoding: true, snapshot_id: Some(snapshot_id) };
-        catalog.record_damage(table.row.id, &met, &format!("found by job {}", context.job)).await;
+        let unreadable = Unreadable { path: path.clone(), error: error.clone(), decoding: true, snapshot_id: Some(snapshot_id) };
+        catalog.record_damage(table.row.id, &unreadable, &format!("found by job {}", context.job)).await;
         let what = format!("snapshot {snapshot_id} leads to it: {error}");
         findings.push(CheckFinding {
             snapshot_id: Some(snapshot_id),

@@ -136,7 +136,7 @@ pub(crate) async fn propose_for(
     };
     let rewritten = build_snapshot(catalog.manifests(), &table.metadata, rewrite, &record).await?;
     catalog.failpoint("compact-before-commit").await;
-    let restored = rewrite.restored_files.iter().flat_map(|live| Location::recorded_names(&live.file.file_path)).collect();
+    let restored = rewrite.restored_files.iter().flat_map(|live| Location::all_spellings(&live.file.file_path)).collect();
     let outputs = rewrite.added.iter().chain(&rewrite.added_deletes).map(|(_, file)| file.file_path.clone());
     Ok(Proposal {
         restore: None,

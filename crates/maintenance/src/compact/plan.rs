@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::group::{ByPartition, CandidateFile, Group, GroupLimits, PlannedFile, pack_groups};
 use super::options::{CompactOptions, JobOrder, Strategy};
-use super::write_activity::{LastChanges, changed};
+use super::write_activity::{LastChanges, last_changes};
 use super::{order, predicate};
 use crate::{MaintenanceError, Result};
 
@@ -110,9 +110,9 @@ pub(crate) async fn plan_compact(catalog: &Catalog, table: &LoadedTable, options
         }
         return Ok(plan);
     };
-    let live = catalog.live(table, snapshot).await?;
+    let live = catalog.live_files(table, snapshot).await?;
     let since = now_ms().saturating_sub_unsigned(quiet_seconds(options).saturating_mul(1000));
-    let changed = changed(catalog.manifests(), metadata, snapshot, since).await?;
+    let changed = last_changes(catalog.manifests(), metadata, snapshot, since).await?;
     plan.under_change = !changed.is_empty();
     plan.snapshot_id = Some(snapshot.snapshot_id);
     plan.sequence_number = snapshot.sequence_number();
@@ -275,7 +275,7 @@ impl Chooser<'_> {
         let ratio = file.rows().map(|rows| deleted as f64 / rows.max(1) as f64);
         let threshold = self.options.delete_ratio_threshold.unwrap_or(0.3);
         let many_deletes = deleted > 0 && ratio.is_some_and(|ratio| ratio >= threshold);
-        let over = |most: usize| self.index.positional(data).len() + self.index.equality(data).take(most).count() >= most;
+        let over = |most: usize| self.index.positional_deletes(data).len() + self.index.equality(data).take(most).count() >= most;
         let many_delete_files = self.options.delete_file_threshold.is_some_and(|most| most > 0 && over(most));
         let row_groups = file.split_offsets.as_ref().map_or(1, Vec::len).max(1) as u64;
         let small_row_groups =
@@ -289,7 +289,7 @@ impl Chooser<'_> {
     /// that become one.
     fn convertible(&self, data: &LiveFile) -> bool {
         let vectors = self.metadata.format_version >= 3;
-        let positional = self.index.positional(data);
+        let positional = self.index.positional_deletes(data);
         let kind = |i: &usize| self.live.deletes[*i].kind;
         let better = positional.iter().any(|i| kind(i) == DeleteKind::Position && (vectors || positional.len() > 1));
         better || self.index.equality(data).next().is_some()
@@ -332,7 +332,7 @@ impl Chooser<'_> {
             let files: Vec<LiveFile> =
                 group.files.iter().filter_map(|f| Some((*by_path.get(f.path.as_str())?).clone())).collect();
             let mut found: HashSet<DeleteKey> = HashSet::new();
-            found.extend(self.index.positional_of(&files).iter().map(|d| delete_key(&d.entry.file)));
+            found.extend(self.index.positional_deletes_of_any(&files).iter().map(|d| delete_key(&d.entry.file)));
             for (_, deletes) in self.index.equality_by_partition(&files) {
                 found.extend(deletes.iter().map(|d| delete_key(&d.entry.file)));
             }

@@ -76,13 +76,21 @@ pub(crate) async fn execute_compact(context: &JobContext, table: &LoadedTable, p
     if let Some(bytes) = plan.options.memory_bytes {
         context.limits.bytes = bytes;
     }
-    let live = Arc::new(context.catalog.live(table, snapshot).await?);
+    let live = Arc::new(context.catalog.live_files(table, snapshot).await?);
     context.progress.set_total(plan.bytes());
     let start = snapshot.snapshot_id;
-    let job = CompactRun { context: &context, table: table.row.id, metadata: table.metadata.clone(), plan, live, start, started };
+    let run = CompactRun {
+        context: &context,
+        table: table.row.id,
+        metadata: table.metadata.clone(),
+        plan,
+        live,
+        start_snapshot_id: start,
+        started,
+    };
     match plan.options.strategy {
-        Strategy::ConvertDeletes => job.convert(&mut outcome).await?,
-        _ => job.rewrite(&mut outcome).await?,
+        Strategy::ConvertDeletes => run.convert(&mut outcome).await?,
+        _ => run.rewrite(&mut outcome).await?,
     }
     context.check_cancelled()?;
     context.counters.report(&mut outcome);
@@ -91,8 +99,8 @@ pub(crate) async fn execute_compact(context: &JobContext, table: &LoadedTable, p
         && let Some(first) = outcome.refused.first()
     {
         // The job is tried again if that may help any of the groups.
-        let passing = outcome.refused.iter().find(|group| group.code.is_some_and(ErrorCode::is_transient));
-        let group = passing.unwrap_or(first);
+        let transient = outcome.refused.iter().find(|group| group.code.is_some_and(ErrorCode::is_transient));
+        let group = transient.unwrap_or(first);
         let what = format!("no group was rewritten; group {}: {}", group.group, group.reason);
         return Err(MaintenanceError::NothingDone { code: group.code.unwrap_or(ErrorCode::Refused), what });
     }
@@ -107,13 +115,13 @@ struct CompactRun<'a> {
     plan: &'a CompactPlan,
     live: Arc<LiveFiles>,
     /// Id of the snapshot that is read.
-    start: i64,
+    start_snapshot_id: i64,
     started: Instant,
 }
 
 /// A group whose new files are written, with the numbers for its report.
 struct ReadyGroup {
-    done: WrittenGroup,
+    written: WrittenGroup,
     hash: ContentHash,
     deleted: u64,
     copied: CopiedRowGroups,
@@ -143,7 +151,7 @@ impl CompactRun<'_> {
     /// Rewrites and commits the groups of the plan, and adds the results to `outcome`.
     async fn rewrite(&self, outcome: &mut CompactOutcome) -> Result<()> {
         let options = &self.plan.options;
-        let shape = ParquetLayout::new(&self.metadata, self.metadata.current_schema().clone())?;
+        let layout = ParquetLayout::new(&self.metadata, self.metadata.current_schema().clone())?;
         let by_path: HashMap<&str, &LiveFile> = self.live.data.iter().map(|f| (f.file.file_path.as_str(), f)).collect();
         let at_once = options.max_concurrent_file_group_rewrites.unwrap_or(self.context.concurrency);
         let at_once = at_once.min(self.plan.groups.len()).max(1);
@@ -181,7 +189,7 @@ impl CompactRun<'_> {
                     context: self.context.share(at_once),
                     metadata: self.metadata.clone(),
                     live: self.live.clone(),
-                    shape: shape.clone(),
+                    shape: layout.clone(),
                     group: group.clone(),
                     target: self.target(group),
                     files,
@@ -261,10 +269,10 @@ impl CompactRun<'_> {
     async fn commit(&self, groups: Vec<ReadyGroup>) -> Vec<CommitResult> {
         let mut began = Instant::now();
         let mut settled = Vec::new();
-        let (facts, done): (Vec<GroupReport>, Vec<Arc<WrittenGroup>>) =
-            groups.into_iter().map(|g| (GroupReport::of(self.plan, &g), Arc::new(g.done))).unzip();
-        let mut waiting = vec![(facts, done)];
-        while let Some((facts, done)) = waiting.pop() {
+        let (reports, done): (Vec<GroupReport>, Vec<Arc<WrittenGroup>>) =
+            groups.into_iter().map(|g| (GroupReport::of(self.plan, &g), Arc::new(g.written))).unzip();
+        let mut batches = vec![(reports, done)];
+        while let Some((facts, done)) = batches.pop() {
             let mut hash = ContentHash::default();
             facts.iter().for_each(|f| hash.merge(f.hash));
             let partitions = facts.iter().map(|f| f.partition.as_str()).collect::<Vec<_>>().join(", ");
@@ -276,7 +284,7 @@ impl CompactRun<'_> {
             let commit = GroupCommit {
                 context: self.context.clone(),
                 branch: self.plan.options.branch().to_owned(),
-                start: self.start,
+                start: self.start_snapshot_id,
                 sequence_number: self.plan.sequence_number,
                 groups: done.clone(),
                 drop_dangling: self.plan.options.remove_dangling_deletes.unwrap_or(true),
@@ -295,7 +303,7 @@ impl CompactRun<'_> {
                     let proof = format!("{:?} {hash}", self.plan.options.verify).to_lowercase();
                     settled.push(CommitResult { reports: facts, result: Ok((effects, proof)), seconds });
                 }
-                Err(_) if facts.len() > 1 => waiting.extend(facts.into_iter().zip(done).map(|(f, d)| (vec![f], vec![d]))),
+                Err(_) if facts.len() > 1 => batches.extend(facts.into_iter().zip(done).map(|(f, d)| (vec![f], vec![d]))),
                 Err(error) => settled.push(CommitResult { reports: facts, result: Err(error), seconds }),
             }
         }
@@ -320,7 +328,7 @@ impl CompactRun<'_> {
             };
             outcome.deleted_records += by_equality.values().map(RoaringTreemap::len).sum::<u64>();
             let mut positions = union(positional, by_equality);
-            covered.extend(index.positional_of(&data).into_iter().map(|d| delete_key(&d.entry.file)));
+            covered.extend(index.positional_deletes_of_any(&data).into_iter().map(|d| delete_key(&d.entry.file)));
             for (_, deletes) in index.equality_by_partition(&data) {
                 covered.extend(deletes.iter().map(|d| delete_key(&d.entry.file)));
             }
@@ -334,15 +342,15 @@ impl CompactRun<'_> {
             outcome.groups += 1;
         }
         let drop_dangling = self.plan.options.remove_dangling_deletes.unwrap_or(true);
-        let loose = drop_dangling && !esker_table::dangling(&self.live, &[], &self.metadata).is_empty();
-        if files.is_empty() && !loose {
+        let has_dangling = drop_dangling && !esker_table::dangling(&self.live, &[], &self.metadata).is_empty();
+        if files.is_empty() && !has_dangling {
             return Ok(());
         }
         let began = Instant::now();
         let commit = ConvertCommit {
             context: self.context.clone(),
             branch: self.plan.options.branch().to_owned(),
-            start: self.start,
+            start: self.start_snapshot_id,
             sequence_number: self.plan.sequence_number,
             files,
             covered,
@@ -412,7 +420,7 @@ struct GroupReport {
 
 impl GroupReport {
     fn of(plan: &CompactPlan, ready: &ReadyGroup) -> Self {
-        let done = &ready.done;
+        let done = &ready.written;
         let planned = plan.groups.iter().find(|g| g.id == done.group);
         Self {
             group: done.group,
@@ -601,7 +609,7 @@ impl GroupWork {
         }
         let done =
             WrittenGroup { group: group.id, removed: files, added, spec_id: group.spec_id, row_mapping: rewritten.row_mapping };
-        Ok(ReadyGroup { done, hash: rewritten.hash, deleted, copied: rewritten.copied })
+        Ok(ReadyGroup { written: done, hash: rewritten.hash, deleted, copied: rewritten.copied })
     }
 }
 

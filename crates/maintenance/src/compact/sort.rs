@@ -59,16 +59,16 @@ pub(crate) async fn rewrite_sorted(
     target: &OutputTarget,
     order: RowOrder,
 ) -> Result<RewrittenGroup> {
-    let lanes = context.concurrency.max(1);
+    let streams = context.concurrency.max(1);
     let order = Arc::new(order);
     let columns = shape.arrow.fields().len();
     let hash_in = Arc::new(std::sync::Mutex::new(ContentHash::default()));
     let schema = with_hidden(&shape.arrow, &order)?;
     let memory = context.limits.bytes / 8;
-    let cut = UnitLimits { unit_bytes: 4 << 20, min_copied_bytes: None, max_bytes: u64::MAX, memory };
+    let limits = UnitLimits { unit_bytes: 4 << 20, min_copied_bytes: None, max_bytes: u64::MAX, memory };
     let (send, units) = mpsc::channel(1);
-    let feeding = tokio::spawn(prefetch(context.clone(), shape.clone(), inputs.clone(), cut, input_memory(memory), send));
-    let source = Arc::new(Source {
+    let prefetching = tokio::spawn(prefetch(context.clone(), shape.clone(), inputs.clone(), limits, input_memory(memory), send));
+    let source = Arc::new(SortSource {
         context: context.clone(),
         shape: shape.clone(),
         inputs: inputs.clone(),
@@ -78,7 +78,7 @@ pub(crate) async fn rewrite_sorted(
         hash: hash_in.clone(),
     });
     let partitions: Vec<Arc<dyn PartitionStream>> =
-        (0..lanes).map(|_| Arc::new(Share(source.clone())) as Arc<dyn PartitionStream>).collect();
+        (0..streams).map(|_| Arc::new(SourceStream(source.clone())) as Arc<dyn PartitionStream>).collect();
     let mut sorted = sorted(context, schema, partitions, &order, columns)?;
 
     let total_in = saturating_total(inputs.iter().map(|i| i.file.file.size()));
@@ -88,19 +88,19 @@ pub(crate) async fn rewrite_sorted(
     let (mut hash, mut nans) = (ContentHash::default(), NanCounts::new());
     let mut assembly = Assembly::new(context, shape, target, total_in);
     let mut encoder = shape.encoder()?;
-    let seen = constants_of(&inputs);
+    let constants = constants_of(&inputs);
     loop {
         let batch = sorted.try_next().await?;
         let ended = batch.is_none();
         if let Some(batch) = batch {
-            origins(&batch, columns, &mut sidecar)?;
+            record_origins(&batch, columns, &mut sidecar)?;
             let rows = batch.project(&(0..columns).collect::<Vec<_>>())?;
             // The sort has its own schema; the layout's has the field ids.
             let rows = RecordBatch::try_new(shape.arrow.clone(), rows.columns().to_vec())?;
-            hash.add(&rows, &seen)?;
+            hash.add(&rows, &constants)?;
             count_nans(&mut nans, &rows);
             let work = move || {
-                encoder.write(&rows, lanes)?;
+                encoder.write(&rows, streams)?;
                 Ok(encoder)
             };
             encoder = context.clone().blocking(work).await?;
@@ -115,7 +115,7 @@ pub(crate) async fn rewrite_sorted(
         }
     }
     let written = assembly.finish().await?;
-    feeding.await?;
+    prefetching.await?;
     let hashed_in = *hash_in.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     if hashed_in != hash {
         return Err(WriteError::NotAsWritten {
@@ -128,11 +128,11 @@ pub(crate) async fn rewrite_sorted(
     if rows_out != rows_in {
         return Err(MaintenanceError::NotEquivalent { rows_in, rows_out });
     }
-    let moves = RowMapping::Sorted(sidecar.finish(written.iter().map(|w| w.rows).collect())?);
+    let row_mapping = RowMapping::Sorted(sidecar.finish(written.iter().map(|w| w.rows).collect())?);
     let (paths, files) = entries(written);
-    let done = RewrittenGroup { files, paths, hash, row_mapping: moves, copied: CopiedRowGroups::default() };
+    let done = RewrittenGroup { files, paths, hash, row_mapping, copied: CopiedRowGroups::default() };
     if target.verify == Verify::Full {
-        verify(context, shape, &done, seen).await?;
+        verify(context, shape, &done, constants).await?;
     }
     Ok(done)
 }
@@ -180,7 +180,7 @@ fn sorted(
 }
 
 /// Appends the origins of sorted rows to the sidecar.
-fn origins(batch: &RecordBatch, columns: usize, sidecar: &mut SidecarWriter) -> Result<()> {
+fn record_origins(batch: &RecordBatch, columns: usize, sidecar: &mut SidecarWriter) -> Result<()> {
     let inputs = batch.column(columns).as_primitive::<UInt32Type>().values();
     let positions = batch.column(columns + 1).as_primitive::<UInt64Type>().values();
     for (input, position) in inputs.iter().zip(positions) {
@@ -190,7 +190,7 @@ fn origins(batch: &RecordBatch, columns: usize, sidecar: &mut SidecarWriter) -> 
 }
 
 /// The source of the rows to be sorted. All streams take units of work from it.
-struct Source {
+struct SortSource {
     context: JobContext,
     shape: Arc<ParquetLayout>,
     inputs: Arc<Vec<InputFile>>,
@@ -201,15 +201,15 @@ struct Source {
 }
 
 /// One of the streams of rows, which is sorted before all are merged.
-struct Share(Arc<Source>);
+struct SourceStream(Arc<SortSource>);
 
-impl fmt::Debug for Share {
+impl fmt::Debug for SourceStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Share").finish_non_exhaustive()
     }
 }
 
-impl PartitionStream for Share {
+impl PartitionStream for SourceStream {
     fn schema(&self) -> &SchemaRef {
         &self.0.schema
     }
@@ -238,7 +238,7 @@ impl PartitionStream for Share {
     }
 }
 
-impl Source {
+impl SortSource {
     /// Decodes a unit of work and sends its batches, with the hidden columns.
     fn decode(&self, segments: Vec<RowGroupSpan>, send: &mpsc::Sender<Result<RecordBatch>>) -> Result<()> {
         let mut hash = ContentHash::default();

@@ -16,7 +16,7 @@ pub(crate) type LastChanges = HashMap<PartitionKey<'static>, i64>;
 /// Decides from a snapshot's summary whether it changed rows, other than by an append or an upsert; `None` if it has no operation.
 ///
 /// Spec: "Optional Snapshot Summary Fields".
-fn changes_rows(snapshot: &Snapshot) -> Option<bool> {
+fn summary_changes_rows(snapshot: &Snapshot) -> Option<bool> {
     snapshot.operation()?;
     let some = |key: &str| snapshot.summary_value(key).and_then(|v| v.parse::<u64>().ok()).is_some_and(|n| n > 0);
     let upsert = some("added-equality-deletes") || some("added-equality-delete-files");
@@ -25,7 +25,7 @@ fn changes_rows(snapshot: &Snapshot) -> Option<bool> {
 }
 
 /// Checks whether a manifest entry that a snapshot wrote changed rows. It decides for snapshots whose summary has no operation.
-fn changed_rows(named: EntryRef<'_>) -> bool {
+fn entry_changed_rows(named: EntryRef<'_>) -> bool {
     named.status() == ManifestStatus::Deleted || named.file().content == DataContentType::PositionDeletes
 }
 
@@ -36,7 +36,7 @@ fn changed_rows(named: EntryRef<'_>) -> bool {
 ///
 /// Returns [`MaintenanceError::Table`](crate::MaintenanceError::Table) if the manifest list or a manifest of a snapshot that
 /// changed rows can't be read.
-pub(crate) async fn changed(
+pub(crate) async fn last_changes(
     source: &Manifests,
     metadata: &TableMetadata,
     head: &SnapshotRef,
@@ -44,12 +44,12 @@ pub(crate) async fn changed(
 ) -> Result<LastChanges> {
     let mut changed = LastChanges::new();
     for snapshot in ancestors(metadata, Some(head)).take_while(|s| s.timestamp_ms >= since_ms) {
-        let told = changes_rows(snapshot);
-        if told == Some(false) {
+        let by_summary = summary_changes_rows(snapshot);
+        if by_summary == Some(false) {
             continue;
         }
         visit_changes(source, metadata, snapshot, |named| {
-            if told.is_some() || changed_rows(named) {
+            if by_summary.is_some() || entry_changed_rows(named) {
                 let key = named.partition_key();
                 let last = changed.entry(key.into_owned()).or_insert(i64::MIN);
                 *last = (*last).max(snapshot.timestamp_ms);

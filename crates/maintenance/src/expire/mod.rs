@@ -222,7 +222,7 @@ fn kind_name(kind: FileKind) -> &'static str {
 pub(crate) struct Unreferenced {
     files: ReachableFiles,
     /// The highest data sequence number of the files.
-    newest: i64,
+    max_sequence_number: i64,
     /// Ids of the snapshots that were in the table when the files were computed.
     known: HashSet<i64>,
     /// Locations of the manifests of the snapshots that stay.
@@ -233,14 +233,14 @@ pub(crate) struct Unreferenced {
 
 impl Unreferenced {
     /// Computes the files that only the snapshots in `gone` lead to.
-    async fn find(catalog: &Catalog, metadata: &TableMetadata, gone: &HashSet<i64>) -> Result<Self> {
+    async fn find(catalog: &Catalog, metadata: &TableMetadata, expired_ids: &HashSet<i64>) -> Result<Self> {
         let source = catalog.manifests();
         let (expiring, retained): (Vec<SnapshotRef>, Vec<SnapshotRef>) =
-            metadata.snapshots.iter().cloned().partition(|s| gone.contains(&s.snapshot_id));
+            metadata.snapshots.iter().cloned().partition(|s| expired_ids.contains(&s.snapshot_id));
         let known = metadata.snapshots.iter().map(|s| s.snapshot_id).collect();
         if expiring.is_empty() {
             let (files, retained_manifests, unread) = Default::default();
-            return Ok(Self { files, newest: 0, known, retained_manifests, unread });
+            return Ok(Self { files, max_sequence_number: 0, known, retained_manifests, unread });
         }
         let kept = outline(source, metadata, &retained, &HashSet::new()).await?;
         let retained_manifests: HashSet<String> = kept.manifests.keys().cloned().collect();
@@ -249,7 +249,7 @@ impl Unreferenced {
         let found = reachable_lenient(source, metadata, &expiring, &retained_manifests).await?;
         let (Reachable { mut files, newest }, unread) = found;
         kept.subtract_from(source, &mut files, newest, Location::normalize).await?;
-        Ok(Self { files, newest, known, retained_manifests, unread })
+        Ok(Self { files, max_sequence_number: newest, known, retained_manifests, unread })
     }
 
     /// Returns the files without those that snapshots refer to which were added after the files were computed.
@@ -258,7 +258,7 @@ impl Unreferenced {
         let mut files = self.files.clone();
         if !new.is_empty() {
             let kept = outline(catalog.manifests(), metadata, &new, &self.retained_manifests).await?;
-            kept.subtract_from(catalog.manifests(), &mut files, self.newest, Location::normalize).await?;
+            kept.subtract_from(catalog.manifests(), &mut files, self.max_sequence_number, Location::normalize).await?;
         }
         Ok(files)
     }
@@ -279,8 +279,8 @@ pub(crate) async fn execute_expire(
     unreferenced: &Unreferenced,
 ) -> Result<ExpireOutcome> {
     let started = Instant::now();
-    let gone: BTreeSet<i64> = plan.expire.iter().map(|s| s.snapshot_id).collect();
-    if gone.is_empty() && plan.expire_refs.is_empty() {
+    let expired_ids: BTreeSet<i64> = plan.expire.iter().map(|s| s.snapshot_id).collect();
+    if expired_ids.is_empty() && plan.expire_refs.is_empty() {
         return Ok(ExpireOutcome::default());
     }
     context.progress.set_total(plan.files.len() as u64);
@@ -292,7 +292,7 @@ pub(crate) async fn execute_expire(
         job: context.job,
         actor: context.actor.clone(),
         plan: plan.clone(),
-        gone,
+        gone: expired_ids,
         unreferenced: unreferenced.clone(),
     };
     context.check_cancelled()?;

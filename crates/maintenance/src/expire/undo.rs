@@ -50,7 +50,7 @@ pub(crate) async fn undo_expire(catalog: &Catalog, job: &Job, principal: &Princi
     let missing: Vec<SnapshotRef> = earlier.snapshots.iter().filter(missing).cloned().collect();
     let (files, specs) = stored_files(catalog, job, &earlier, &missing).await?;
     let restored = restored.with_specs(&earlier, &specs);
-    let revives: Vec<String> = files.iter().flat_map(|path| Location::recorded_names(path)).collect();
+    let revives: Vec<String> = files.iter().flat_map(|path| Location::all_spellings(path)).collect();
     let files = catalog.state().quarantine().quarantined_among(&revives).await?.0.len() as u64;
     let actor = Actor { principal: principal.to_string(), receipt: None };
     // Every file of the snapshots that is in quarantine, for whatever reason, is released with the commit; else the commit fails.
@@ -88,7 +88,7 @@ async fn stored_files(
 
 /// Checks that files are in storage and were not deleted or are being deleted from quarantine.
 async fn check_there(catalog: &Catalog, job: &Job, paths: &[String]) -> Result<()> {
-    let names: Vec<String> = paths.iter().flat_map(|path| Location::recorded_names(path)).collect();
+    let names: Vec<String> = paths.iter().flat_map(|path| Location::all_spellings(path)).collect();
     if let Some(path) = catalog.state().quarantine().quarantined_among(&names).await?.1.first() {
         return Err(swept(job, &format!("{path} was deleted, or is being")));
     }

@@ -93,6 +93,6 @@ mod tests {
 
     #[test]
     fn the_file_in_api_is_what_the_code_says() {
-        esker_types::schema::assert_written("jobs.schema.json", &job_schema());
+        esker_types::schema::assert_contract_file("jobs.schema.json", &job_schema());
     }
 }

@@ -212,7 +212,7 @@ impl OrphanScan {
         catalog.check_only_tip(&table.row).await?;
         let referenced = referenced_paths(catalog, &table).await?;
         let mut accounted = catalog.path_set();
-        catalog.state().outputs().visit_accounted(table.row.id, |path| accounted.insert(path)).await?;
+        catalog.state().outputs().visit_accounted_files(table.row.id, |path| accounted.insert(path)).await?;
         let accounted = accounted.finish()?;
         let elsewhere = referenced_by_others(catalog, table.row.id, std::slice::from_ref(&location)).await?;
         let others = deletion::other_places(catalog, Some(table.row.id)).await?;

@@ -194,7 +194,7 @@ pub(crate) async fn execute_statistics(
     let started = Instant::now();
     let snapshot = plan.snapshot_id.and_then(|id| table.metadata.snapshots.get(id));
     let Some(snapshot) = snapshot else { return Ok(StatisticsOutcome::default()) };
-    let live = context.catalog.live(table, snapshot).await?;
+    let live = context.catalog.live_files(table, snapshot).await?;
     context.progress.set_total(live.data.len() as u64);
     // Deletes are resolved partition by partition, which bounds memory.
     let mut partitions: BTreeMap<PartitionKey<'_>, Vec<LiveFile>> = BTreeMap::new();

@@ -27,7 +27,7 @@ use crate::row_position_scan::RowTable;
 use crate::served_tables::SYSTEM_TABLES;
 use crate::statement_text::{AsOf, parse_name};
 use crate::table::columns;
-use crate::table_names::{candidate_tables, shown};
+use crate::table_names::{candidate_tables, display_levels};
 use crate::{IcebergTable, QueryError, QueryLog, inspect, system};
 
 /// The warehouses as one statement sees them.
@@ -203,7 +203,7 @@ impl CatalogProvider for Warehouse {
 
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
         let levels: Vec<String> = self.outer.iter().cloned().chain([name.to_owned()]).collect();
-        let name = shown(&levels);
+        let name = display_levels(&levels);
         let tables = self.lists.get(&name).cloned().unwrap_or_default();
         Some(Arc::new(Namespace { names: self.names.clone(), at: self.at, levels, name, tables }))
     }

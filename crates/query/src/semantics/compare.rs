@@ -34,7 +34,7 @@ use super::function::call;
 use super::instant::Instant;
 use super::literal_position::{LiteralPosition, compared, compares, position_of};
 use super::patterns::{rewrite_patterns, takes_patterns};
-use super::plans::{rewrite_expressions, visible};
+use super::plans::{rewrite_expressions, visible_columns};
 use super::quotient::{FRACTION, divided, rewrite_fraction};
 use super::rewrites::{
     duration, rewrite_cast, rewrite_date_arithmetic, rewrite_date_bin, rewrite_filter, rewrite_frame, rewrite_lag_lead,
@@ -184,7 +184,7 @@ impl AnalyzerRule for Comparisons {
 
 /// Rewrites the expressions of a node, the keys of a join, and the inputs of a union.
 fn rewrite_plan(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
-    let schema = visible(&plan)?;
+    let schema = visible_columns(&plan)?;
     let plan = match rewrite_expressions(plan, |expr| rewrite(expr, &schema))?.data {
         LogicalPlan::Join(mut join) => {
             let (left, right) = (join.left.schema().clone(), join.right.schema().clone());

@@ -28,7 +28,7 @@ use super::constant::constant;
 use super::convert::converted;
 use super::literal_position::{always, compares, never};
 use super::normal_form::{is_key, key, ordered};
-use super::plans::{rewrite_expressions, visible};
+use super::plans::{rewrite_expressions, visible_columns};
 use crate::minmax;
 
 /// Functions that search lists for values, and return none of the values.
@@ -93,7 +93,7 @@ fn holds_map(ty: &DataType) -> bool {
 
 /// Rewrites the expressions of a node, and the keys by which it sorts, joins or groups.
 fn rewrite_plan(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
-    let schema = visible(&plan)?;
+    let schema = visible_columns(&plan)?;
     refuse_maps(&plan, &schema)?;
     let plan = match rewrite_expressions(plan, |expr| rewrite(expr, &schema))?.data {
         LogicalPlan::Sort(mut sort) if sort.expr.iter().any(|s| needs_key(&s.expr, &schema)) => {

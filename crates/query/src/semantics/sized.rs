@@ -17,7 +17,7 @@ const LENGTH: &str = "esker.length";
 
 /// The function that cuts texts to a number of characters, and times to a number of digits of a second's fraction.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Cut {
+struct Truncate {
     length: u32,
 }
 
@@ -32,7 +32,7 @@ pub(super) fn sized(ty: DataType, length: u64) -> FieldRef {
 ///
 /// Returns [`DataFusionError::Plan`] if a field inside a nested type has a length, or if the length exceeds 32 bits.
 pub(super) fn length(field: &Field) -> Result<Option<u32>> {
-    if within(field.data_type()) {
+    if has_length_inside(field.data_type()) {
         return Err(DataFusionError::Plan("types with a length are not served inside lists, structs and maps".to_owned()));
     }
     let length = |text: &String| text.parse().map_err(|e| DataFusionError::Plan(format!("a length of {text}: {e}")));
@@ -40,12 +40,12 @@ pub(super) fn length(field: &Field) -> Result<Option<u32>> {
 }
 
 /// Returns true if a field inside a nested type has a length.
-fn within(ty: &DataType) -> bool {
-    let says = |field: &FieldRef| field.metadata().contains_key(LENGTH) || within(field.data_type());
+fn has_length_inside(ty: &DataType) -> bool {
+    let has_length = |field: &FieldRef| field.metadata().contains_key(LENGTH) || has_length_inside(field.data_type());
     match ty {
-        DataType::Struct(fields) => fields.iter().any(says),
+        DataType::Struct(fields) => fields.iter().any(has_length),
         DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) | DataType::Map(item, _) => {
-            says(item)
+            has_length(item)
         }
         _ => false,
     }
@@ -53,10 +53,10 @@ fn within(ty: &DataType) -> bool {
 
 /// Cuts the values of an expression to a length.
 pub(super) fn cut(expr: Expr, length: u32) -> Expr {
-    call(Cut { length }, expr)
+    call(Truncate { length }, expr)
 }
 
-impl Unary for Cut {
+impl Unary for Truncate {
     fn name(&self) -> &'static str {
         "cut"
     }
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn texts_are_cut_to_characters_and_timestamps_to_digits() {
-        let cut = |length, values: ArrayRef| Cut { length }.apply(&values).expect("cut");
+        let cut = |length, values: ArrayRef| Truncate { length }.apply(&values).expect("cut");
         let texts = cut(3, Arc::new(StringArray::from(vec![Some("äöüß"), Some("ab"), Some(""), None])));
         assert_eq!(texts.as_string::<i32>().iter().collect::<Vec<_>>(), [Some("äöü"), Some("ab"), Some(""), None]);
         let micros = cut(3, Arc::new(TimestampMicrosecondArray::from(vec![1_999, -1, i64::MIN])));

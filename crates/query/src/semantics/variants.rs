@@ -23,7 +23,7 @@ use esker_read::{is_variant, variant_type};
 
 use super::function::{Unary, UnaryFunction, call};
 use super::literal_position::compares;
-use super::plans::{rewrite_expressions, visible};
+use super::plans::{rewrite_expressions, visible_columns};
 use crate::variant::{Extract, Path, extract, holds_variant, of_values};
 
 /// Functions that compare their arguments.
@@ -81,7 +81,7 @@ fn refused<T>(what: &str) -> Result<T> {
 
 /// Checks the keys and the expressions of one node.
 fn check(plan: &LogicalPlan) -> Result<()> {
-    let schema = visible(plan)?;
+    let schema = visible_columns(plan)?;
     if !schema.fields().iter().any(|field| holds_variant(field.data_type())) && !makes_variants(plan) {
         return Ok(());
     }

@@ -107,7 +107,7 @@ impl BlockCache {
     }
 
     /// Checks that a part is in memory as stored.
-    pub(crate) fn has(&self, file: &Arc<str>, part: &Range<u64>) -> bool {
+    pub(crate) fn is_in_memory(&self, file: &Arc<str>, part: &Range<u64>) -> bool {
         self.inner.memory.contains_key(&BlockKey::stored(file, part))
     }
 
@@ -135,7 +135,7 @@ impl BlockCache {
     }
 
     /// Returns a column chunk in its cached form, if it has one.
-    pub(crate) async fn form(&self, file: &Arc<str>, chunk: &Range<u64>) -> Option<CachedForm> {
+    pub(crate) async fn cached_form(&self, file: &Arc<str>, chunk: &Range<u64>) -> Option<CachedForm> {
         let Block::Form(form) = self.inner.memory.get(&BlockKey::form(file, chunk)).await? else { return None };
         self.inner.counters.memory_hits.fetch_add(1, Relaxed);
         if let CachedForm::Uncompressed(_) = form {
@@ -148,7 +148,7 @@ impl BlockCache {
     /// Caches a part as stored, on disk too if the store is remote.
     ///
     /// `bytes` must own their memory alone: a slice would keep its neighbours alive beyond the cache's limit.
-    pub(crate) async fn put(&self, file: &Arc<str>, part: &Range<u64>, bytes: Bytes, remote: bool) {
+    pub(crate) async fn insert(&self, file: &Arc<str>, part: &Range<u64>, bytes: Bytes, remote: bool) {
         let key = BlockKey::stored(file, part);
         if let (Some(disk), true) = (&self.inner.disk, remote) {
             disk.write(key.clone(), bytes.clone());

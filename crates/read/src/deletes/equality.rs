@@ -187,7 +187,7 @@ impl KeySet {
         let small: Vec<LiveDelete> = small.into_iter().cloned().collect();
         let mut read = futures::stream::iter(small).map(one).buffer_unordered(CONCURRENCY);
         while let Some((sequence_number, keys)) = read.try_next().await? {
-            table.insert_each(&keys, sequence_number);
+            table.insert_keys(&keys, sequence_number);
             if table.memory() > bytes {
                 return Ok(None);
             }
@@ -199,7 +199,7 @@ impl KeySet {
                 if table.memory() > bytes {
                     return Ok(None);
                 }
-                table.insert_all(&keys, sequence_number);
+                table.insert_batch(&keys, sequence_number);
             }
         }
         Ok(Some(table))

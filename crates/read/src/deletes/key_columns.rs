@@ -15,7 +15,7 @@ use esker_table::LiveFile;
 use futures::stream::{BoxStream, TryStreamExt};
 use roaring::RoaringTreemap;
 
-use super::keys::{KeyMaker, KeyTable};
+use super::keys::{KeyEncoder, KeyTable};
 use crate::defaults::find;
 use crate::{BatchAdapter, FileScan, ReadError, ReadStats, Reader, Result, optional_schema};
 
@@ -30,7 +30,7 @@ pub(super) struct KeyColumns {
     target: SchemaRef,
     /// The field ids of the compared columns, ascending.
     ids: Vec<i32>,
-    pub(super) maker: KeyMaker,
+    pub(super) maker: KeyEncoder,
 }
 
 impl KeyColumns {
@@ -55,7 +55,7 @@ impl KeyColumns {
         let roots: Vec<i32> = fields.iter().map(|f| f.id).collect();
         let schema = Schema::new(0, fields)?;
         let target = optional_schema(&schema, &roots)?;
-        let maker = KeyMaker::new(target.fields(), ids).map_err(|source| ReadError::Arrow { path: path.to_owned(), source })?;
+        let maker = KeyEncoder::new(target.fields(), ids).map_err(|source| ReadError::Arrow { path: path.to_owned(), source })?;
         Ok(Self { schema, target, ids: ids.to_vec(), maker })
     }
 
@@ -98,7 +98,7 @@ impl KeyColumns {
         let mut deleted = RoaringTreemap::new();
         let mut batches = self.read(reader, file, metadata, keep, stats).await?;
         while let Some((keys, start)) = batches.next().await? {
-            table.probe_all(&keys, start, file.sequence_number, &mut deleted);
+            table.add_deleted(&keys, start, file.sequence_number, &mut deleted);
         }
         Ok(deleted)
     }
@@ -109,7 +109,7 @@ impl KeyColumns {
 /// Loops over the keys of a batch are in synchronous functions: the body of an async function is compiled in the crate that awaits
 /// it, with that crate's optimisation level.
 pub(super) struct KeyBatches<'a> {
-    maker: &'a KeyMaker,
+    maker: &'a KeyEncoder,
     path: String,
     batches: BoxStream<'static, Result<RecordBatch>>,
     /// Position of the next batch's first row.

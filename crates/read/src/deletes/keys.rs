@@ -78,14 +78,14 @@ impl KeyTable {
     }
 
     /// Records that the keys of a batch, as Arrow encoded them, were deleted at a sequence number.
-    pub(super) fn insert_all(&mut self, keys: &Rows, sequence_number: i64) {
+    pub(super) fn insert_batch(&mut self, keys: &Rows, sequence_number: i64) {
         for key in keys {
             self.insert(hash(key.data()), key.data(), sequence_number);
         }
     }
 
     /// Records that keys, copied from the batches of a delete file, were deleted at a sequence number.
-    pub(super) fn insert_each(&mut self, keys: &[Box<[u8]>], sequence_number: i64) {
+    pub(super) fn insert_keys(&mut self, keys: &[Box<[u8]>], sequence_number: i64) {
         for key in keys {
             self.insert(hash(key), key, sequence_number);
         }
@@ -94,7 +94,7 @@ impl KeyTable {
     /// Adds to `deleted` the positions of those keys that were deleted after `sequence_number`.
     ///
     /// The first key is at position `start`, and the others follow.
-    pub(super) fn probe_all(&self, keys: &Rows, start: u64, sequence_number: i64, deleted: &mut RoaringTreemap) {
+    pub(super) fn add_deleted(&self, keys: &Rows, start: u64, sequence_number: i64, deleted: &mut RoaringTreemap) {
         for (position, key) in (start..).zip(keys) {
             if self.get(hash(key.data()), key.data()).is_some_and(|newest| newest > sequence_number) {
                 deleted.insert(position);
@@ -143,15 +143,15 @@ impl KeyTable {
 ///
 /// Floats are equal as in Java: one NaN equals another, and -0.0 does not equal 0.0.
 #[derive(Debug)]
-pub(super) struct KeyMaker {
+pub(super) struct KeyEncoder {
     converter: RowConverter,
     /// The path of each column through structs, as [`column_at`] takes it.
     paths: Vec<Vec<usize>>,
     /// Estimated length of a key in bytes.
-    width: usize,
+    estimated_key_bytes: usize,
 }
 
-impl KeyMaker {
+impl KeyEncoder {
     /// Prepares keys of the columns with some ids, for batches with these fields.
     pub(super) fn new(fields: &Fields, ids: &[i32]) -> Result<Self, ArrowError> {
         let mut paths = Vec::with_capacity(ids.len());
@@ -162,12 +162,16 @@ impl KeyMaker {
             columns.push(column.data_type().clone());
         }
         let width = columns.iter().map(|ty| ty.primitive_width().unwrap_or(40) + 1).sum();
-        Ok(Self { converter: RowConverter::new(columns.into_iter().map(SortField::new).collect())?, paths, width })
+        Ok(Self {
+            converter: RowConverter::new(columns.into_iter().map(SortField::new).collect())?,
+            paths,
+            estimated_key_bytes: width,
+        })
     }
 
     /// Returns the estimated length of a key in bytes.
     pub(super) fn width(&self) -> usize {
-        self.width
+        self.estimated_key_bytes
     }
 
     /// Encodes the key of each row of a batch.
@@ -226,7 +230,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn the_table_is_a_map_of_maxima(inserts in proptest::collection::vec((0_u16..3000, 0_i64..100), 0..4000)) {
+        fn a_key_has_the_greatest_sequence_number_inserted(inserts in proptest::collection::vec((0_u16..3000, 0_i64..100), 0..4000)) {
             let mut table = KeyTable::new();
             let mut model: HashMap<Vec<u8>, i64> = HashMap::new();
             for (key, sequence_number) in inserts {
@@ -257,11 +261,11 @@ mod tests {
         let s = StructArray::new(inner.clone(), vec![a, Arc::new(x)], Some(valid));
         let schema = Arc::new(Schema::new(vec![field("s", DataType::Struct(inner), 2)]));
         let batch = RecordBatch::try_new(schema.clone(), vec![Arc::new(s)]).expect("a batch");
-        let keys = KeyMaker::new(schema.fields(), &[4]).expect("keys").keys(&batch).expect("keys");
+        let keys = KeyEncoder::new(schema.fields(), &[4]).expect("keys").keys(&batch).expect("keys");
         let nan: ArrayRef = Arc::new(Float64Array::from(vec![Some(f64::NAN), None]));
         let plain = Arc::new(Schema::new(vec![field("x", DataType::Float64, 4)]));
         let plain = RecordBatch::try_new(plain, vec![nan]).expect("a batch");
-        let others = KeyMaker::new(plain.schema().fields(), &[4]).expect("keys").keys(&plain).expect("keys");
+        let others = KeyEncoder::new(plain.schema().fields(), &[4]).expect("keys").keys(&plain).expect("keys");
         assert_ne!(keys.row(0).data(), keys.row(1).data());
         assert_eq!(keys.row(2).data(), keys.row(3).data());
         assert_eq!(keys.row(2).data(), others.row(0).data());

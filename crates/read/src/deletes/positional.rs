@@ -66,7 +66,7 @@ impl Reader {
     ) -> Result<HashMap<String, RoaringTreemap>> {
         let by_path: HashMap<&str, &LiveFile> = files.iter().map(|f| (f.file.file_path.as_str(), f)).collect();
         let mut found: HashMap<String, RoaringTreemap> = HashMap::new();
-        let deletes = index.positional_of(files);
+        let deletes = index.positional_deletes_of_any(files);
         let one = |delete: &'_ LiveDelete| {
             let delete = delete.clone();
             async move {

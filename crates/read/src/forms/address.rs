@@ -17,7 +17,7 @@ pub(crate) const VIRTUAL_BASE: u64 = 1 << 62;
 pub(super) const SHIFT: u32 = 20;
 
 /// Greatest end of a chunk, as an exclusive byte offset in its file, for which the chunk may take a cached form.
-pub(super) const LARGEST: u64 = 1 << (61 - SHIFT);
+pub(super) const MAX_CHUNK_END: u64 = 1 << (61 - SHIFT);
 
 /// Returns the virtual base address of the chunk that begins at `start` in its file.
 ///
@@ -32,12 +32,12 @@ pub(crate) fn virtual_address(start: u64) -> u64 {
 pub(super) fn relocated(
     chunk: &ColumnChunkMetaData,
     length: u64,
-    dictionary: u64,
+    dictionary_bytes: u64,
 ) -> parquet::errors::Result<ColumnChunkMetaDataBuilder> {
     let at = i64::try_from(virtual_address(chunk.byte_range().0))?;
     // If the footer has no dictionary offset, the data page offset is that of the first page, of whichever kind.
     let (dictionary, data) = match chunk.dictionary_page_offset() {
-        Some(_) => (Some(at), at + i64::try_from(dictionary)?),
+        Some(_) => (Some(at), at + i64::try_from(dictionary_bytes)?),
         None => (None, at),
     };
     Ok(chunk
@@ -54,18 +54,18 @@ pub(super) fn relocated(
 /// `moved` yields the address and the length in bytes of each data page, in order. `rows` is the chunk's number of rows, and
 /// `pages` is the offset index of the chunk as stored.
 pub(super) fn offset_index(
-    moved: impl Iterator<Item = (u64, u64)>,
+    moved_pages: impl Iterator<Item = (u64, u64)>,
     rows: i64,
     pages: &OffsetIndexMetaData,
 ) -> OffsetIndexMetaData {
     let mut index = OffsetIndexBuilder::new();
-    let firsts: Vec<i64> = pages.page_locations().iter().map(|p| p.first_row_index).chain([rows]).collect();
-    let strings = pages.unencoded_byte_array_data_bytes();
-    for (i, (address, length)) in moved.enumerate() {
-        index.append_row_count(firsts[i + 1] - firsts[i]);
+    let first_rows: Vec<i64> = pages.page_locations().iter().map(|p| p.first_row_index).chain([rows]).collect();
+    let string_bytes = pages.unencoded_byte_array_data_bytes();
+    for (i, (address, length)) in moved_pages.enumerate() {
+        index.append_row_count(first_rows[i + 1] - first_rows[i]);
         let address = i64::try_from(address).unwrap_or(i64::MAX);
         index.append_offset_and_size(address, i32::try_from(length).unwrap_or(i32::MAX));
-        index.append_unencoded_byte_array_data_bytes(strings.and_then(|s| s.get(i).copied()));
+        index.append_unencoded_byte_array_data_bytes(string_bytes.and_then(|s| s.get(i).copied()));
     }
     index.build()
 }
@@ -84,9 +84,9 @@ mod tests {
 
     #[test]
     fn a_start_that_no_file_has_shares_no_address_with_a_chunk() {
-        let greatest = virtual_address(LARGEST);
+        let greatest = virtual_address(MAX_CHUNK_END);
         assert_eq!((virtual_address(0), greatest), (VIRTUAL_BASE, VIRTUAL_BASE + (1 << 61)));
-        for start in [LARGEST + 1, 1 << 44, (1 << 44) + 5, u64::MAX] {
+        for start in [MAX_CHUNK_END + 1, 1 << 44, (1 << 44) + 5, u64::MAX] {
             assert!(virtual_address(start) > greatest, "{start}");
         }
     }

@@ -17,7 +17,7 @@ use parquet::file::page_index::offset_index::OffsetIndexMetaData;
 use parquet::file::serialized_reader::SerializedPageReader;
 use parquet::file::writer::{SerializedPageWriter, TrackedWrite};
 
-use super::address::{LARGEST, offset_index, relocated, virtual_address, without_statistics};
+use super::address::{MAX_CHUNK_END, offset_index, relocated, virtual_address, without_statistics};
 use crate::file_slice::FileSlice;
 
 /// Greatest number of bytes in a raw block (RFC 8878, section 3.1.1.2.4).
@@ -63,7 +63,7 @@ impl RepackedChunk {
         let chunk = footer.row_group(group).column(column);
         let pages = footer.offset_index()?.get(group)?.get(column)?.page_locations();
         let (start, length) = chunk.byte_range();
-        let end = start.checked_add(length).filter(|end| *end <= LARGEST)?;
+        let end = start.checked_add(length).filter(|end| *end <= MAX_CHUNK_END)?;
         let page = |offset: i64, size: i32| {
             let offset = u64::try_from(offset).ok()?;
             Some(offset..offset.checked_add(u64::try_from(size).ok()?)?)

@@ -14,7 +14,7 @@ use parquet::file::page_index::offset_index::OffsetIndexMetaData;
 use parquet::file::serialized_reader::SerializedPageReader;
 use parquet::file::writer::{SerializedPageWriter, TrackedWrite};
 
-use super::address::{LARGEST, SHIFT, offset_index, relocated, virtual_address, without_statistics};
+use super::address::{MAX_CHUNK_END, SHIFT, offset_index, relocated, virtual_address, without_statistics};
 use crate::file_slice::FileSlice;
 
 /// The pages of a column chunk without compression, each with its header.
@@ -34,7 +34,7 @@ impl UncompressedChunk {
     pub(crate) fn of(footer: &ParquetMetaData, (group, column): (usize, usize), bytes: Bytes, limit: u64) -> Option<Self> {
         let chunk = footer.row_group(group).column(column);
         let (start, length) = chunk.byte_range();
-        if bytes.len() as u64 != length || start.saturating_add(length) > LARGEST {
+        if bytes.len() as u64 != length || start.saturating_add(length) > MAX_CHUNK_END {
             return None;
         }
         let limit = limit.min((length << SHIFT).saturating_sub(1));

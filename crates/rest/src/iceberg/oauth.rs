@@ -30,7 +30,7 @@ const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 
 /// Builds an error response in the form of RFC 6749, section 5.2, which is not the envelope of the catalog.
-fn refused(status: u16, error: &str, description: &str) -> Response {
+fn oauth_error(status: u16, error: &str, description: &str) -> Response {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
     (status, Json(json!({"error": error, "error_description": description}))).into_response()
 }
@@ -56,23 +56,23 @@ fn basic(headers: &HeaderMap) -> Option<(String, String)> {
 /// Spec: REST `getToken`.
 pub(crate) async fn token(State(app): State<App>, headers: HeaderMap, body: Result<Bytes, BytesRejection>) -> Response {
     // The specification lists no 413 for this operation, so a body that is too large gets 400.
-    let Ok(body) = body else { return refused(400, "invalid_request", "the request body can't be read, or is too large") };
+    let Ok(body) = body else { return oauth_error(400, "invalid_request", "the request body can't be read, or is too large") };
     let form = form(&body);
     let field = |name: &str| form.get(name).filter(|v| !v.is_empty());
-    let (client, shown) = match field("grant_type").map(String::as_str) {
+    let (client, secret) = match field("grant_type").map(String::as_str) {
         Some("client_credentials") => match (field("client_secret"), basic(&headers)) {
             (Some(secret), _) => (field("client_id").cloned(), secret.clone()),
             (None, Some((id, secret))) => (Some(id).filter(|id| !id.is_empty()), secret),
-            (None, None) => return refused(400, "invalid_request", "client_credentials needs a client_secret"),
+            (None, None) => return oauth_error(400, "invalid_request", "client_credentials needs a client_secret"),
         },
         Some(EXCHANGE) => match field("subject_token") {
             Some(token) => (None, token.clone()),
-            None => return refused(400, "invalid_request", "a token exchange needs a subject_token"),
+            None => return oauth_error(400, "invalid_request", "a token exchange needs a subject_token"),
         },
-        Some(_) => return refused(400, "unsupported_grant_type", "client_credentials and token exchange are supported"),
-        None => return refused(400, "invalid_request", "grant_type is missing"),
+        Some(_) => return oauth_error(400, "unsupported_grant_type", "client_credentials and token exchange are supported"),
+        None => return oauth_error(400, "invalid_request", "grant_type is missing"),
     };
-    match app.inner.access.issue(client.as_deref(), &shown).await {
+    match app.inner.access.issue(client.as_deref(), &secret).await {
         Ok(token) => {
             let body = json!({"access_token": token, "token_type": "bearer", "expires_in": ISSUED_SECONDS,
                 "issued_token_type": ACCESS_TOKEN});
@@ -80,9 +80,9 @@ pub(crate) async fn token(State(app): State<App>, headers: HeaderMap, body: Resu
         }
         Err(AccessError::State(e)) => {
             tracing::error!(error = %e, "a token could not be issued");
-            refused(500, "server_error", "the token could not be issued")
+            oauth_error(500, "server_error", "the token could not be issued")
         }
-        Err(_) => refused(401, "invalid_client", "the client's secret or the subject token is not valid"),
+        Err(_) => oauth_error(401, "invalid_client", "the client's secret or the subject token is not valid"),
     }
 }
 

@@ -319,7 +319,7 @@ impl CheckedScan {
         let plan = match &self.range {
             ScanRange::Snapshot(snapshot) => {
                 let files = match snapshot {
-                    Some(snapshot) => catalog.files(&table, snapshot, &wanted).await?,
+                    Some(snapshot) => catalog.snapshot_files(&table, snapshot, &wanted).await?,
                     None => Arc::default(),
                 };
                 plan_scan(metadata, &self.schema, &files, &self.filter, self.min_rows)?

@@ -116,11 +116,11 @@ pub(crate) async fn start(
     State(app): State<App>,
     caller: Caller,
     InTable(name): InTable,
-    QueryParams(how): QueryParams<StartQuery>,
+    QueryParams(query): QueryParams<StartQuery>,
     JobKey(key): JobKey,
     RequestedJob(mut request): RequestedJob,
 ) -> Result<Response, ApiError> {
-    if how.dry_run {
+    if query.dry_run {
         return Ok(Json(warehouse.0.preview(&name, request).await?).into_response());
     }
     let catalog = warehouse.catalog();
@@ -133,8 +133,8 @@ pub(crate) async fn start(
         options.spark_over_bytes = options.spark_over_bytes.or(policy.spark_over_bytes);
     }
     let spec = JobSpec::manual(request, &caller);
-    let priority = how.priority.unwrap_or(spec.priority);
-    let reason = how.reason.unwrap_or_else(|| spec.reason.clone());
+    let priority = query.priority.unwrap_or(spec.priority);
+    let reason = query.reason.unwrap_or_else(|| spec.reason.clone());
     let job_id = warehouse.0.start(&name, JobSpec { key, priority, reason, ..spec }).await?;
     Ok((StatusCode::ACCEPTED, Json(JobAccepted { job_id })).into_response())
 }

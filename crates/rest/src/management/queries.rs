@@ -15,7 +15,7 @@ use crate::{ApiError, App};
 /// The parameters of a list of queries or reports.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct QueriesQuery {
+pub(crate) struct ListLimit {
     /// The maximum number of entries in the answer; without it, 50.
     #[serde(default = "default_limit")]
     limit: u32,
@@ -34,7 +34,7 @@ const fn default_limit() -> u32 {
     params(QueriesQuery),
     responses((status = 200, description = "The records of the queries.", body = Vec<QueryRecord>), ReadErrors)
 )]
-pub(crate) async fn list(State(app): State<App>, QueryParams(query): QueryParams<QueriesQuery>) -> Json<Vec<QueryRecord>> {
+pub(crate) async fn list(State(app): State<App>, QueryParams(query): QueryParams<ListLimit>) -> Json<Vec<QueryRecord>> {
     Json(app.inner.engine.log().newest(query.limit as usize))
 }
 
@@ -69,7 +69,7 @@ pub(crate) async fn cancel(State(app): State<App>, InQuery(id): InQuery) -> Resu
 pub(crate) async fn reports(
     warehouse: InWarehouse,
     InTable(name): InTable,
-    QueryParams(query): QueryParams<QueriesQuery>,
+    QueryParams(query): QueryParams<ListLimit>,
 ) -> Result<Json<Vec<Value>>, ApiError> {
     let catalog = warehouse.catalog();
     let row = catalog.table(&name).await?;

@@ -16,7 +16,7 @@ use crate::management::{JobView, cancel_by, find_job, view_job};
 use crate::{ApiError, App, Caller};
 
 /// The maximum number of jobs on the page.
-const SHOWN: u32 = 200;
+const MAX_JOBS: u32 = 200;
 
 /// The parameters of the list of jobs.
 #[derive(Debug, Default, Deserialize)]
@@ -28,7 +28,7 @@ pub(crate) struct JobsPageQuery {
 pub(crate) async fn list(State(app): State<App>, QueryParams(wanted): QueryParams<JobsPageQuery>) -> Result<Markup, ApiError> {
     let state = wanted.state.filter(|state| !state.is_empty());
     let filter = JobFilter { state: state.clone(), ..JobFilter::default() };
-    let mut jobs = app.overview().jobs(&filter, SHOWN).await?;
+    let mut jobs = app.overview().jobs(&filter, MAX_JOBS).await?;
     jobs.sort_by_key(|job| job.state.is_over());
     let views: Vec<JobView> = jobs.into_iter().map(|job| view_job(&app, job)).collect();
     let content = html! {
@@ -42,7 +42,7 @@ pub(crate) async fn list(State(app): State<App>, QueryParams(wanted): QueryParam
 }
 
 /// Renders jobs as a table.
-pub(super) fn rows(jobs: &[JobView]) -> Markup {
+pub(super) fn render_jobs(jobs: &[JobView]) -> Markup {
     html! {
         div.scroll { table {
             thead { tr { th { "State" } th { "Kind" } th { "Table" } th { "Reason" } th { "Requested" } th.num { "Seconds" } th { "Result" } } }
@@ -66,7 +66,7 @@ fn seconds(job: &Job) -> Option<f64> {
 }
 
 /// Renders the result of a job in one line: its error, the counts that it changed, or its progress while it runs.
-fn result(job: &Job) -> Markup {
+fn render_result(job: &Job) -> Markup {
     html! {
         @match (&job.error, &job.measured) {
             _ if job.undone_by.is_some() => { "undone" @if let Some(by) = &job.undone_by { " by " a href={ "/jobs/" (encode(&by.to_string())) } { (by) } } },
@@ -81,7 +81,7 @@ fn result(job: &Job) -> Markup {
 }
 
 /// Lists the counts of the table that a job changed, each before and after the job.
-fn gain(measured: &Value) -> String {
+fn changed_counts(measured: &Value) -> String {
     let (before, after) = (&measured["shapes"]["before"], &measured["shapes"]["after"]);
     let names = ["data_files", "delete_files", "deletes", "manifests", "snapshots"];
     let changed = names.iter().filter_map(|name| {

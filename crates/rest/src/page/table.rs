@@ -12,7 +12,7 @@ use esker_types::{format_bytes, format_count, now_ms, saturating_total};
 use maud::{Markup, html};
 use serde_json::Value;
 
-use super::jobs::rows;
+use super::jobs::render_jobs;
 use super::{ago, badge, charts, page};
 use crate::extract::{InTable, InWarehouse};
 use crate::management::{JobView, view_job};

@@ -101,7 +101,7 @@ impl ManifestPart {
     }
 
     fn rows(&self) -> impl Iterator<Item = u32> {
-        some_or_all(self.rows.as_deref(), 0..self.batch.len() as u32)
+        selected_or_all(self.rows.as_deref(), 0..self.batch.len() as u32)
     }
 
     fn partition(&self, row: usize) -> &[Option<Value>] {
@@ -128,7 +128,7 @@ impl ManifestPart {
 }
 
 /// Iterates over the given positions, or over the whole range if they are `None`.
-fn some_or_all(some: Option<&[u32]>, all: Range<u32>) -> impl Iterator<Item = u32> {
+fn selected_or_all(some: Option<&[u32]>, all: Range<u32>) -> impl Iterator<Item = u32> {
     let all = if some.is_some() { 0..0 } else { all };
     some.unwrap_or_default().iter().copied().chain(all)
 }
@@ -199,19 +199,19 @@ impl SnapshotFiles {
         snapshot: &Snapshot,
         wanted: &ManifestProjection,
     ) -> Result<Self> {
-        Self::of(source, metadata, source.list(snapshot).await?, wanted, SMALL_MANIFESTS_BYTES).await
+        Self::load_manifests(source, metadata, source.list(snapshot).await?, wanted, SMALL_MANIFESTS_BYTES).await
     }
 
     /// Loads the live files of the given manifests. If these take at most `small` bytes together, all fields are decoded.
-    async fn of(
+    async fn load_manifests(
         source: &Manifests,
         metadata: &TableMetadata,
         manifests: Vec<ManifestFile>,
         wanted: &ManifestProjection,
-        small: i64,
+        decode_all_up_to_bytes: i64,
     ) -> Result<Self> {
         let bytes = manifests.iter().fold(0_i64, |sum, manifest| sum.saturating_add(manifest.manifest_length));
-        let projection = if bytes <= small { ManifestProjection::all() } else { wanted.clone() };
+        let projection = if bytes <= decode_all_up_to_bytes { ManifestProjection::all() } else { wanted.clone() };
         let all = ManifestProjection::all();
         let wanted = |manifest: &ManifestFile| if manifest.content == ManifestContent::Data { &projection } else { &all };
         let read: Vec<_> = manifests.iter().map(|manifest| source.batch(manifest, wanted(manifest)).boxed()).collect();
@@ -237,7 +237,7 @@ impl SnapshotFiles {
         let mut manifests = source.list(snapshot).await?;
         let is_own = |m: &ManifestFile| m.content == ManifestContent::Data && m.added_snapshot_id == snapshot.snapshot_id;
         manifests.retain(is_own);
-        let mut this = Self::of(source, metadata, manifests, wanted, SMALL_MANIFESTS_BYTES).await?;
+        let mut this = Self::load_manifests(source, metadata, manifests, wanted, SMALL_MANIFESTS_BYTES).await?;
         for part in &mut this.data {
             let is_added = |row: &u32| part.batch.status(*row as usize) == ManifestStatus::Added;
             part.rows = Some(part.rows().filter(is_added).collect());
@@ -465,7 +465,7 @@ mod tests {
 
             let source = &Manifests::new(storage, 1 << 20);
             let load = async |wanted: &ManifestProjection, small: i64| {
-                SnapshotFiles::of(source, &metadata, source.list(snapshot).await?, wanted, small).await
+                SnapshotFiles::load_manifests(source, &metadata, source.list(snapshot).await?, wanted, small).await
             };
             if warm {
                 block_on(load(&ManifestProjection::paths(), 0)).expect("files");

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use esker_format::{BatchColumn, Value};
 
-use super::{FileRef, SnapshotFiles, some_or_all};
+use super::{FileRef, SnapshotFiles, selected_or_all};
 use crate::PlannableFile;
 
 /// Data files of one partition that are next to each other in a manifest.
@@ -46,7 +46,7 @@ impl<'a> Run<'a> {
     /// Iterates over the files of the run.
     pub(crate) fn files(&self) -> impl Iterator<Item = FileRef<'a>> {
         let (files, part) = (self.files, self.part);
-        some_or_all(self.rows, self.entries.clone()).map(move |row| FileRef { files, part, row })
+        selected_or_all(self.rows, self.entries.clone()).map(move |row| FileRef { files, part, row })
     }
 
     pub(crate) fn spec_id(&self) -> i32 {

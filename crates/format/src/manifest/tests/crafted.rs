@@ -63,9 +63,9 @@ fn simple() -> impl Strategy<Value = Json> {
 const NAMES: [&str; 6] = ["r2", "fixed_4", "x7000_0", "uuid_fixed", "manifest_entry", "k117_v118"];
 
 /// Gives each named type within `ty` a name, and adds the types to `types`. A reference without a target becomes an int.
-pub(super) fn named(ty: &mut Json, types: &mut Vec<(String, Json)>) {
+pub(super) fn name_types(ty: &mut Json, types: &mut Vec<(String, Json)>) {
     match ty {
-        Json::Array(branches) => branches.iter_mut().for_each(|branch| named(branch, types)),
+        Json::Array(branches) => branches.iter_mut().for_each(|branch| name_types(branch, types)),
         Json::Object(object) => {
             if let Some(reference) = object.get("reference").and_then(Json::as_u64) {
                 *ty = types.len().checked_sub(1 + reference as usize).map_or(json!("int"), |at| types[at].0.as_str().into());
@@ -79,10 +79,10 @@ pub(super) fn named(ty: &mut Json, types: &mut Vec<(String, Json)>) {
                 types.push((name, Json::Null));
             }
             for key in ["items", "values"] {
-                object.get_mut(key).into_iter().for_each(|ty| named(ty, types));
+                object.get_mut(key).into_iter().for_each(|ty| name_types(ty, types));
             }
             let fields = object.get_mut("fields").and_then(Json::as_array_mut);
-            fields.into_iter().flatten().for_each(|field| named(&mut field["type"], types));
+            fields.into_iter().flatten().for_each(|field| name_types(&mut field["type"], types));
             if let Some(place) = place {
                 types[place].1 = ty.clone();
             }
@@ -92,21 +92,21 @@ pub(super) fn named(ty: &mut Json, types: &mut Vec<(String, Json)>) {
 }
 
 /// A generator of encoded values.
-pub(super) struct Values<'a> {
+pub(super) struct ValueGenerator<'a> {
     /// The source of random numbers.
-    pub(super) dice: &'a mut FuzzRng,
+    pub(super) rng: &'a mut FuzzRng,
     /// The named types, by name.
     pub(super) types: &'a HashMap<String, Json>,
 }
 
-impl Values<'_> {
+impl ValueGenerator<'_> {
     /// Writes a value of a type. Returns the bytes that [`UnknownFields`](crate::UnknownFields) keep of it: a value of a union with
     /// null first. Returns `None` if the value is null or takes no bytes.
     pub(super) fn put(&mut self, out: &mut Vec<u8>, ty: &Json) -> Option<Vec<u8>> {
         let (start, mut kept) = (out.len(), Vec::new());
         match ty.as_array() {
             Some(branches) => {
-                let at = self.dice.below(branches.len());
+                let at = self.rng.below(branches.len());
                 put_long(out, at as i64);
                 let start = out.len();
                 self.value(out, &branches[at], 0);
@@ -134,7 +134,7 @@ impl Values<'_> {
             Json::Array(branches) => {
                 // A recursive value must end.
                 let null = branches.iter().position(|branch| *branch == json!("null")).filter(|_| depth > 6);
-                let at = null.unwrap_or_else(|| self.dice.below(branches.len()));
+                let at = null.unwrap_or_else(|| self.rng.below(branches.len()));
                 put_long(out, at as i64);
                 return self.value(out, &branches[at], depth + 1);
             }
@@ -142,25 +142,25 @@ impl Values<'_> {
         };
         match kind {
             "null" => {}
-            "boolean" => out.push(self.dice.below(2) as u8),
-            "int" => put_long(out, self.dice.below(1 << 31) as i64 - (1 << 30)),
-            "long" => put_long(out, self.dice.below(usize::MAX) as i64),
-            "float" => out.extend((0..4).map(|_| self.dice.below(256) as u8)),
-            "double" => out.extend((0..8).map(|_| self.dice.below(256) as u8)),
+            "boolean" => out.push(self.rng.below(2) as u8),
+            "int" => put_long(out, self.rng.below(1 << 31) as i64 - (1 << 30)),
+            "long" => put_long(out, self.rng.below(usize::MAX) as i64),
+            "float" => out.extend((0..4).map(|_| self.rng.below(256) as u8)),
+            "double" => out.extend((0..8).map(|_| self.rng.below(256) as u8)),
             "bytes" | "string" => {
                 // A decimal has at least one digit.
-                let length = self.dice.below(12) + usize::from(ty.is_object());
-                let bytes: Vec<u8> = (0..length).map(|_| b'a' + self.dice.below(26) as u8).collect();
+                let length = self.rng.below(12) + usize::from(ty.is_object());
+                let bytes: Vec<u8> = (0..length).map(|_| b'a' + self.rng.below(26) as u8).collect();
                 put_bytes(out, &bytes);
             }
-            "enum" => put_long(out, self.dice.below(2) as i64),
-            "fixed" => out.extend((0..ty["size"].as_u64().expect("a size")).map(|_| self.dice.below(256) as u8)),
+            "enum" => put_long(out, self.rng.below(2) as i64),
+            "fixed" => out.extend((0..ty["size"].as_u64().expect("a size")).map(|_| self.rng.below(256) as u8)),
             "record" => {
                 ty["fields"].as_array().expect("fields").iter().for_each(|field| self.value(out, &field["type"], depth + 1));
             }
             "array" => self.blocks(out, |values, out| values.value(out, &ty["items"], depth + 1)),
             "map" => self.blocks(out, |values, out| {
-                let key = format!("k{}", values.dice.below(1000));
+                let key = format!("k{}", values.rng.below(1000));
                 put_bytes(out, key.as_bytes());
                 values.value(out, &ty["values"], depth + 1);
             }),
@@ -170,11 +170,11 @@ impl Values<'_> {
 
     /// Writes up to two blocks of one or two items each. About half of the blocks state their length in bytes, as Avro allows.
     fn blocks(&mut self, out: &mut Vec<u8>, item: impl Fn(&mut Self, &mut Vec<u8>)) {
-        for _ in 0..self.dice.below(3) {
-            let count = 1 + self.dice.below(2);
+        for _ in 0..self.rng.below(3) {
+            let count = 1 + self.rng.below(2);
             let mut items = Vec::new();
             (0..count).for_each(|_| item(self, &mut items));
-            if self.dice.below(2) == 0 {
+            if self.rng.below(2) == 0 {
                 put_long(out, -(count as i64));
                 put_bytes(out, &items);
             } else {

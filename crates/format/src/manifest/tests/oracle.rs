@@ -78,7 +78,7 @@ fn their_bounds(map: &HashMap<i32, theirs::Datum>) -> HashMap<i32, Vec<u8>> {
 }
 
 /// Replaces an empty list by `None`, because the `iceberg` crate does not distinguish them.
-fn filled<T: PartialEq>(list: Option<Vec<T>>) -> Option<Vec<T>> {
+fn none_if_empty<T: PartialEq>(list: Option<Vec<T>>) -> Option<Vec<T>> {
     list.filter(|list| !list.is_empty())
 }
 
@@ -101,8 +101,8 @@ fn assert_same(version: u8, ours: &ManifestEntry, theirs: &theirs::ManifestEntry
     assert_eq!(bounds(&a.lower_bounds), their_bounds(b.lower_bounds()));
     assert_eq!(bounds(&a.upper_bounds), their_bounds(b.upper_bounds()));
     assert_eq!(a.key_metadata.as_deref(), b.key_metadata());
-    assert_eq!(filled(a.split_offsets.clone()), filled(b.split_offsets().map(<[i64]>::to_vec)));
-    assert_eq!(filled(a.equality_ids.clone()), filled(b.equality_ids()));
+    assert_eq!(none_if_empty(a.split_offsets.clone()), none_if_empty(b.split_offsets().map(<[i64]>::to_vec)));
+    assert_eq!(none_if_empty(a.equality_ids.clone()), none_if_empty(b.equality_ids()));
     assert_eq!((a.sort_order_id, &a.referenced_data_file), (b.sort_order_id(), &b.referenced_data_file()));
 }
 
@@ -134,8 +134,8 @@ fn their_file(file: &DataFile, spec_id: i32, schema: &theirs::Schema) -> theirs:
         .lower_bounds(bounds(&file.lower_bounds))
         .upper_bounds(bounds(&file.upper_bounds))
         .key_metadata(file.key_metadata.as_ref().map(|key| key.to_vec()))
-        .split_offsets(filled(file.split_offsets.clone()))
-        .equality_ids(filled(file.equality_ids.clone()))
+        .split_offsets(none_if_empty(file.split_offsets.clone()))
+        .equality_ids(none_if_empty(file.equality_ids.clone()))
         .referenced_data_file(file.referenced_data_file.clone())
         .partition_spec_id(spec_id);
     if let Some(id) = file.sort_order_id {

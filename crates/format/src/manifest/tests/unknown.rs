@@ -9,28 +9,28 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use serde_json::{Value as Json, json};
 
-use super::crafted::{Values, any_type, named};
+use super::crafted::{ValueGenerator, any_type, name_types};
 use super::sample::{list, table_with, written_to};
 use crate::avro::{ContainerWriter, Cursor, WriterSchema, put_bytes, put_long};
 use crate::fuzz::FuzzRng;
 use crate::*;
 
 /// The unknown values of a record, encoded as [`UnknownFields`] keep them, by field id.
-type Kept = BTreeMap<i32, Vec<u8>>;
+type EncodedValues = BTreeMap<i32, Vec<u8>>;
 
 /// The unknown fields that a generated file gets.
-struct Crafted {
+struct UnknownFieldSet {
     /// The id and the Avro type of each field.
     fields: Vec<(i32, Json)>,
     /// The named Avro types within them, by name.
     types: HashMap<String, Json>,
 }
 
-impl Crafted {
+impl UnknownFieldSet {
     fn new(fields: &BTreeMap<i32, Json>) -> Self {
         let mut types = Vec::new();
         let mut fields: Vec<(i32, Json)> = fields.iter().map(|(id, ty)| (*id, ty.clone())).collect();
-        fields.iter_mut().for_each(|(_, ty)| named(ty, &mut types));
+        fields.iter_mut().for_each(|(_, ty)| name_types(ty, &mut types));
         Self { fields, types: types.into_iter().collect() }
     }
 
@@ -38,7 +38,13 @@ impl Crafted {
     ///
     /// Each record has the fields `known` (id, Avro type and encoded value), with the unknown fields between them. If `around` is
     /// an id, each record is the field with that id in an outer record, as a data file is in a manifest entry.
-    fn file(&self, known: &[(i32, Json, Vec<u8>)], around: Option<i32>, rows: usize, dice: &mut FuzzRng) -> (Vec<u8>, Vec<Kept>) {
+    fn file(
+        &self,
+        known: &[(i32, Json, Vec<u8>)],
+        around: Option<i32>,
+        rows: usize,
+        dice: &mut FuzzRng,
+    ) -> (Vec<u8>, Vec<EncodedValues>) {
         let mut schema: Vec<Json> = Vec::new();
         let name =
             |id: i32| if id % 2 == 0 { format!("☃ {id}") } else { ["status", "file_path", "a"][id as usize % 3].to_owned() };
@@ -63,8 +69,8 @@ impl Crafted {
         let mut writer = ContainerWriter::new("file", AvroCodec::Null, &schema, &[]);
         let mut kept = Vec::new();
         for _ in 0..rows {
-            let mut row = Kept::new();
-            let mut values = Values { dice, types: &self.types };
+            let mut row = EncodedValues::new();
+            let mut values = ValueGenerator { rng: dice, types: &self.types };
             let put = |out: &mut Vec<u8>| {
                 around.into_iter().for_each(|_| put_long(out, 1));
                 for at in &order {
@@ -92,7 +98,7 @@ fn bytes(put: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
 }
 
 /// Writes a manifest whose data files have the unknown fields. Returns its bytes, and the unknown values of each entry.
-fn manifest_of(crafted: &Crafted, rows: usize, dice: &mut FuzzRng) -> (Vec<u8>, Vec<Kept>) {
+fn manifest_of(crafted: &UnknownFieldSet, rows: usize, dice: &mut FuzzRng) -> (Vec<u8>, Vec<EncodedValues>) {
     let text = |text: &str| bytes(|out| put_bytes(out, text.as_bytes()));
     let known = [
         (100, json!("string"), text("s3://b/t/f")),
@@ -105,7 +111,7 @@ fn manifest_of(crafted: &Crafted, rows: usize, dice: &mut FuzzRng) -> (Vec<u8>, 
 }
 
 /// Writes a manifest list whose manifests have the unknown fields. Returns its bytes, and the unknown values of each manifest.
-fn list_of(crafted: &Crafted, rows: usize, dice: &mut FuzzRng) -> (Vec<u8>, Vec<Kept>) {
+fn list_of(crafted: &UnknownFieldSet, rows: usize, dice: &mut FuzzRng) -> (Vec<u8>, Vec<EncodedValues>) {
     let number = |number: i64| bytes(|out| put_long(out, number));
     let mut known = vec![(500, json!("string"), bytes(|out| put_bytes(out, b"s3://b/m")))];
     known.extend((501..=506).chain(512..=514).map(|id| (id, json!("long"), number(1))));
@@ -113,7 +119,7 @@ fn list_of(crafted: &Crafted, rows: usize, dice: &mut FuzzRng) -> (Vec<u8>, Vec<
 }
 
 /// Returns the encoded unknown values by field id.
-fn kept(extra: &UnknownFields) -> Kept {
+fn kept(extra: &UnknownFields) -> EncodedValues {
     extra.iter().map(|(field, value)| (field.id, value.bytes().to_vec())).collect()
 }
 
@@ -154,7 +160,7 @@ proptest! {
     ) {
         let mut dice = FuzzRng::new(seed);
         // A name in the second file may refer to another type than in the first. Then a field has two types.
-        let crafted = fields.map(|fields| Crafted::new(&fields));
+        let crafted = fields.map(|fields| UnknownFieldSet::new(&fields));
         let (mut entries, mut expected) = (Vec::new(), Vec::new());
         for crafted in &crafted {
             let (file, rows) = manifest_of(crafted, rows, &mut dice);
@@ -166,7 +172,7 @@ proptest! {
         let plain = DataFile::new(DataContentType::Data, "s3://b/plain", DataFileFormat::Parquet, 1, 1);
         let plain = ManifestEntry { data_file: plain, ..entries[0].clone() };
         entries.insert(1, plain);
-        expected.insert(1, Kept::new());
+        expected.insert(1, EncodedValues::new());
         for entry in &mut entries {
             assert_whole(&entry.data_file.extra);
             (entry.status, entry.snapshot_id) = (ManifestStatus::Existing, Some(1));
@@ -193,7 +199,7 @@ proptest! {
     ) {
         let mut dice = FuzzRng::new(seed);
         let (mut manifests, mut expected) = (Vec::new(), Vec::new());
-        for crafted in fields.map(|fields| Crafted::new(&fields)) {
+        for crafted in fields.map(|fields| UnknownFieldSet::new(&fields)) {
             let (file, rows) = list_of(&crafted, rows, &mut dice);
             manifests.extend(read_manifest_list(&file).expect("read"));
             expected.extend(rows);
@@ -234,7 +240,7 @@ fn one_type<'a>(extras: impl Iterator<Item = &'a UnknownFields>) -> bool {
 
 /// Returns the entries of a manifest with one unknown field, 7001, as entries of files that existed before.
 fn entries_with(ty: Json, rows: usize) -> Vec<ManifestEntry> {
-    let crafted = Crafted::new(&BTreeMap::from([(7001, ty)]));
+    let crafted = UnknownFieldSet::new(&BTreeMap::from([(7001, ty)]));
     let (file, _) = manifest_of(&crafted, rows, &mut FuzzRng::new(7));
     let mut entries = read_manifest(&file).expect("read").1;
     for entry in &mut entries {
@@ -309,7 +315,7 @@ fn values_of_one_manifest_are_in_one_piece_of_memory_and_files_without_any_have_
 
 #[test]
 fn what_is_not_asked_for_is_not_kept() {
-    let crafted = Crafted::new(&BTreeMap::from([(7001, json!("int"))]));
+    let crafted = UnknownFieldSet::new(&BTreeMap::from([(7001, json!("int"))]));
     let (file, _) = manifest_of(&crafted, 5, &mut FuzzRng::new(7));
     let batch = decode_manifest(&file, &ManifestProjection::paths()).expect("read");
     assert!(batch.entries().iter().all(|entry| entry.data_file.extra.is_empty()));
@@ -318,9 +324,9 @@ fn what_is_not_asked_for_is_not_kept() {
 /// Deprecated fields are not written back (105 `block_size_in_bytes`, 106 `file_ordinal`, 107 `sort_columns`, 111
 /// `distinct_counts`).
 #[test]
-fn what_is_given_up_or_has_no_id_is_not_kept() {
+fn deprecated_fields_are_not_kept() {
     let fields = [105, 106, 107, 111].map(|id| (id, json!("long")));
-    let (file, _) = manifest_of(&Crafted::new(&BTreeMap::from(fields)), 2, &mut FuzzRng::new(7));
+    let (file, _) = manifest_of(&UnknownFieldSet::new(&BTreeMap::from(fields)), 2, &mut FuzzRng::new(7));
     let entries = read_manifest(&file).expect("read").1;
     assert!(entries.iter().all(|entry| entry.data_file.extra.is_empty()));
 }
@@ -335,10 +341,10 @@ pub(super) fn lists() -> Vec<Vec<u8>> {
     samples().map(|(crafted, dice)| list_of(&crafted, 4, &mut FuzzRng::new(dice)).0).collect()
 }
 
-fn samples() -> impl Iterator<Item = (Crafted, u64)> {
+fn samples() -> impl Iterator<Item = (UnknownFieldSet, u64)> {
     let mut runner = TestRunner::deterministic();
     (1..6).map(move |dice| {
         let fields = btree_map(7000_i32..7006, any_type(), 3..5).new_tree(&mut runner).expect("fields").current();
-        (Crafted::new(&fields), dice)
+        (UnknownFieldSet::new(&fields), dice)
     })
 }
