@@ -127,20 +127,20 @@ impl Catalog {
         for (table, files) in self.state().fleet().damage(self.warehouse()).await? {
             let Some(row) = self.state().tables().by_id(table).await? else { continue };
             // If the table itself can't be read, nothing is known about its files.
-            let (Ok(sizes), Ok(table)) = (self.current_file_sizes(&row).await, self.load_row(row.clone()).await) else {
+            let (Ok(sizes), Ok(loaded)) = (self.current_file_sizes(&row).await, self.load_row(row.clone()).await) else {
                 continue;
             };
             let mut mended = Vec::new();
             for file in files.iter().take(MAX_RECHECKED_FILES) {
                 let (needed, size) = match file.snapshot_id {
                     None => (sizes.contains_key(&file.path), sizes.get(&file.path)),
-                    Some(id) => (is_earlier(&table, id), None),
+                    Some(id) => (is_earlier(&loaded, id), None),
                 };
                 let is_restored = |found: ListedObject| {
                     size.is_none_or(|size| found.size == *size) && (file.missing || found.modified_ms > file.first_seen_ms)
                 };
-                let mended = !needed || self.storage().stat(&file.path).await?.is_some_and(is_restored);
-                if mended {
+                let is_mended = !needed || self.storage().stat(&file.path).await?.is_some_and(is_restored);
+                if is_mended {
                     mended.push(file);
                 }
             }

@@ -66,8 +66,8 @@ impl FieldIds {
                 let [key, value] = pair.as_ref() else { return Err(no_type()) };
                 let (key_id, value_id) = (self.next(), self.next());
                 let key = self.ty(key.data_type(), &format!("{path}.key"))?;
-                let value = self.ty(value.data_type(), &format!("{path}.value"))?;
-                MapType::new((key_id, key), (value_id, value), !value.is_nullable()).into()
+                let value_type = self.ty(value.data_type(), &format!("{path}.value"))?;
+                MapType::new((key_id, key), (value_id, value_type), !value.is_nullable()).into()
             }
             DataType::Dictionary(_, values) => self.ty(values, path)?,
             ty => primitive(ty).ok_or_else(no_type)?.into(),

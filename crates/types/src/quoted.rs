@@ -18,11 +18,11 @@ const QUOTES: [char; 2] = ['"', '`'];
 /// separator, a dot, a comma, a blank or an opening parenthesis. Elsewhere it is an ordinary character.
 pub fn split_names(text: &str, separates: impl Fn(char) -> bool) -> Vec<&str> {
     let (mut pieces, mut start) = (Vec::new(), 0);
-    let (mut open_quotejust_closedclosed, mut previous) = (None, None, '.');
+    let (mut open_quote, mut just_closed, mut previous) = (None, None, '.');
     for (at, c) in text.char_indices() {
         let begins = |c: char| separates(c) || c.is_whitespace() || matches!(c, '.' | ',' | '(');
         match open_quote {
-            Some(quote) if c == quote => (open_qjust_closedclosed) = (None, Some(c)),
+            Some(quote) if c == quote => (open_quote, just_closed) = (None, Some(c)),
             Some(_) => {}
             None if QUOTES.contains(&c) && (just_closed == Some(c) || begins(previous)) => open_quote = Some(c),
             None => {

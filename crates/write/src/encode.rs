@@ -274,13 +274,13 @@ impl RowGroupEncoder {
         }
         let per_lane = work.len().div_ceil(threads);
         std::thread::scope(|scope| {
-            let mut threads = Vec::new();
+            let mut handles = Vec::new();
             while !work.is_empty() {
                 let lane = work.split_off(work.len().saturating_sub(per_lane));
-                threads.push(scope.spawn(move || lane.into_iter().try_for_each(|(writer, leaf)| writer.write(leaf))));
+                handles.push(scope.spawn(move || lane.into_iter().try_for_each(|(writer, leaf)| writer.write(leaf))));
             }
-            for thread in threads {
-                thread.join().map_err(|_| WriteError::Refused("an encoder thread panicked".to_owned()))??;
+            for handle in handles {
+                handle.join().map_err(|_| WriteError::Refused("an encoder thread panicked".to_owned()))??;
             }
             Ok(())
         })

@@ -31,7 +31,7 @@ const fn default_limit() -> u32 {
     path = "/api/v1/queries",
     operation_id = "listQueries",
     tag = "queries",
-    params(QueriesQuery),
+    params(ListLimit),
     responses((status = 200, description = "The records of the queries.", body = Vec<QueryRecord>), ReadErrors)
 )]
 pub(crate) async fn list(State(app): State<App>, QueryParams(query): QueryParams<ListLimit>) -> Json<Vec<QueryRecord>> {
@@ -60,7 +60,7 @@ pub(crate) async fn cancel(State(app): State<App>, InQuery(id): InQuery) -> Resu
     path = "/api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/reports",
     operation_id = "listReports",
     tag = "queries",
-    params(InWarehouse, InTable, QueriesQuery),
+    params(InWarehouse, InTable, ListLimit),
     responses(
         (status = 200, description = "The reports as the engines sent them, the newest first.", body = Vec<Value>),
         ReadErrors

@@ -36,7 +36,7 @@ pub(crate) async fn list(State(app): State<App>, QueryParams(wanted): QueryParam
         p { "Show " a href="/jobs" { "all" } @for state in ["queued", "running", "succeeded", "failed", "cancelled"] {
             " · " a href={ "/jobs?state=" (state) } { (state) }
         } }
-        @if views.is_empty() { p.soft { "None." } } @else { (rows(&views)) }
+        @if views.is_empty() { p.soft { "None." } } @else { (render_jobs(&views)) }
     };
     Ok(page("Jobs", &content))
 }
@@ -53,7 +53,7 @@ pub(super) fn render_jobs(jobs: &[JobView]) -> Markup {
                 td { (job.reason) }
                 td { (ago(job.created_ms, now_ms())) }
                 td.num { @if let Some(seconds) = seconds(job) { (format!("{seconds:.1}")) } }
-                td { (result(job)) }
+                td { (render_result(job)) }
             } } }
         } }
     }
@@ -73,7 +73,7 @@ fn render_result(job: &Job) -> Markup {
             (Some(error), _) => (error),
             _ if job.state == JobState::Queued && job.engine.is_some() => { "waits for a worker of " (job.engine.as_deref().unwrap_or_default()) },
             (None, None) if job.kind == UNDO => (job.reason),
-            (None, Some(measured)) if job.state == JobState::Succeeded => (gain(measured)),
+            (None, Some(measured)) if job.state == JobState::Succeeded => (changed_counts(measured)),
             _ if job.state == JobState::Running && job.progress.1 > 0 => { (job.progress.0.clamp(0, job.progress.1) as i128 * 100 / job.progress.1 as i128) " %" },
             _ => "",
         }
@@ -103,7 +103,7 @@ pub(crate) async fn show(State(app): State<App>, Path(id): Path<String>) -> Resu
     let content = html! {
         div.title { h1 { (job.kind) " of " (job.table) } span.soft { (job.state.as_str()) } }
         p.soft { (job.reason) ", " (ago(job.created_ms, now_ms())) "; id " code { (job.id) } }
-        p { (result(&job)) @if let (Some(engine), Some(worker)) = (&job.engine, &job.worker) { " Done by " (engine) ": " (worker) } }
+        p { (render_result(&job)) @if let (Some(engine), Some(worker)) = (&job.engine, &job.worker) { " Done by " (engine) ": " (worker) } }
         div.actions {
             @if !job.state.is_over() { form method="post" action={ (path) "/cancel" } { button { "Cancel" } } }
             @if let Some(undo) = undo.filter(|_| undoable) { form method="post" action=(undo) { button { "Undo" } } }

@@ -59,7 +59,7 @@ pub(crate) async fn show(State(app): State<App>, warehouse: InWarehouse, InTable
             (findings(&examined.assessment))
             h2 { "Jobs" }
             @let jobs: Vec<JobView> = jobs.into_iter().map(|job| view_job(&app, job)).collect();
-            @if jobs.is_empty() { p.soft { "None yet." } } @else { (rows(&jobs)) }
+            @if jobs.is_empty() { p.soft { "None yet." } } @else { (render_jobs(&jobs)) }
             h2 { "Location" }
             p { code { (examined.row.location) } }
         },
@@ -115,7 +115,7 @@ fn content(about: &TablePage<'_>) -> Markup {
         (over_time(&about.history))
         (autopilot(about))
         h2 { "Jobs" }
-        @if about.jobs.is_empty() { p.soft { "None yet." } } @else { (rows(&about.jobs)) }
+        @if about.jobs.is_empty() { p.soft { "None yet." } } @else { (render_jobs(&about.jobs)) }
         (references(about.metadata))
         (snapshots(about.metadata))
         h2 { "Location" }
