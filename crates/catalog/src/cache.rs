@@ -151,7 +151,7 @@ impl Catalog {
     ///
     /// # Errors
     ///
-    /// Returns the errors of [`Catalog::live`].
+    /// Returns the errors of [`Catalog::live_files`].
     pub async fn snapshot_files(
         &self,
         table: &LoadedTable,
@@ -175,7 +175,7 @@ impl Catalog {
     ///
     /// # Errors
     ///
-    /// Returns the errors of [`Catalog::live`].
+    /// Returns the errors of [`Catalog::live_files`].
     pub async fn facts(&self, table: &LoadedTable) -> Result<TableFacts> {
         let (metadata, target) = (&table.metadata, TARGET_FILE_BYTES.of(&table.metadata.properties));
         let manifests = match metadata.current_snapshot() {

@@ -52,7 +52,7 @@ pub(crate) fn to_health_damage(file: DamagedFile) -> Damage {
 }
 
 impl Catalog {
-    /// Records that a job or query could not read a file, if the damage is lasting. `met_by` names the job or query.
+    /// Records that a job or query could not read a file, if the damage is lasting. `reader` names the job or query.
     ///
     /// A file of the current snapshot is damaged if it is gone, has another size than its manifest gives, or can't be decoded. A
     /// file that an earlier snapshot leads to is damaged if it is gone or can't be decoded. Damage to manifests of the current

@@ -19,7 +19,7 @@ use crate::{
 const FORMAT_VERSION: u8 = 1;
 /// The view property that limits the number of versions.
 const MAX_VERSIONS: &str = "version.history.num-entries";
-/// The number of versions that a view without the property [`VERSIONS`] keeps.
+/// The number of versions that a view without the property [`MAX_VERSIONS`] keeps.
 const VERSIONS_DEFAULT: usize = 10;
 /// The view property that allows a new version to lack a dialect of the version before.
 const MAY_DROP_DIALECTS: &str = "replace.drop-dialect.allowed";

@@ -101,7 +101,7 @@ fn bad_properties(facts: &TableFacts, _now: Millis) -> Option<Finding> {
 
 const DAY_MS: Millis = 24 * 3600 * 1000;
 
-/// Computes the points of a share: `most` points from a share of `full` on, and proportionally fewer below it.
+/// Computes the points of a share: `max_points` points from a share of `full_share` on, and proportionally fewer below it.
 fn points(max_points: u32, share: f64, full_share: f64) -> u32 {
     (f64::from(max_points) * (share / full_share).clamp(0.0, 1.0)).round() as u32
 }
@@ -149,8 +149,8 @@ fn small_files(facts: &TableFacts, _now: Millis) -> Option<Finding> {
 
 /// Reports delete files of one kind, which `what` names.
 ///
-/// The points reach `most` when the share of deleted rows is `full`. They reach half of `most` when deletes of any kind apply to
-/// every data file, however few the rows are.
+/// The points reach `max_points` when the share of deleted rows is `full_share`. They reach half of `max_points` when deletes of
+/// any kind apply to every data file, however few the rows are.
 fn delete_finding(
     code: &'static str,
     what: &str,

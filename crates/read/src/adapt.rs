@@ -45,7 +45,8 @@ impl BatchAdapter {
     /// - Returns [`ArrowError::NotYetImplemented`] if the Arrow type can't hold a default or partition value.
     /// - Returns [`ArrowError::CastError`] if a value does not fit the target type, or if Arrow can't cast to that type.
     /// - Returns [`ArrowError::InvalidArgumentError`] if a required field of the target has nulls.
-    /// - Returns an [`ArrowError::ExternalError`] with a [`InvalidVariant`](crate::InvalidVariant) if bytes are not a valid variant.
+    /// - Returns an [`ArrowError::ExternalError`] with a [`InvalidVariant`](crate::InvalidVariant) if bytes are not a valid
+    ///   variant.
     pub fn adapt(&self, batch: &RecordBatch, fields: &Fields) -> Result<RecordBatch, ArrowError> {
         let rows = batch.num_rows();
         let column = |field: &FieldRef| match position(fields, field) {

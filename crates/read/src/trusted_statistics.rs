@@ -96,7 +96,7 @@ fn checked(statistics: &Statistics, values: u64, descriptor: &ColumnDescriptor, 
 
 /// Checks that a writer computed the bounds of a column in the order that the column's type defines.
 ///
-/// Deprecated statistics (`older`) and files without column orders are trusted for numbers only.
+/// Deprecated statistics (`deprecated`) and files without column orders are trusted for numbers only.
 fn has_type_order(descriptor: &ColumnDescriptor, order: ColumnOrder, deprecated: bool) -> bool {
     let bytes = matches!(descriptor.physical_type(), Type::BYTE_ARRAY | Type::FIXED_LEN_BYTE_ARRAY);
     let number = !bytes && (descriptor.sort_order() == SortOrder::SIGNED || descriptor.physical_type() == Type::BOOLEAN);

@@ -6,7 +6,7 @@
 //! URNs of datasets are those of DataHub's own Iceberg source, so that health lands on the dataset that this source made. Esker
 //! does not write the `datasetProperties` of that dataset. The state database remembers the fingerprint of each update that DataHub
 //! took, and an update is sent again only when its fingerprint changes. After a failure the next delivery tries again, with longer
-//! pauses. Start reading with [`DataHub::run`] and [`proposals`].
+//! pauses. Start reading with [`DataHub::run`] and [`table_updates`].
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -88,7 +88,7 @@ fn dataset_urn(name: &str, instance: Option<&str>, env: &str) -> String {
     format!("urn:li:dataset:(urn:li:dataPlatform:iceberg,{},{env})", encoded(&format!("{instance}{name}")))
 }
 
-/// Returns the URN of an assertion or incident, derived from its dataset and from `what`, a name that is unique in the dataset.
+/// Returns the URN of an assertion or incident, derived from its dataset and from `key`, a name that is unique in the dataset.
 fn derived_urn(kind: &str, dataset: &str, key: &str) -> String {
     let digest = Sha256::digest(format!("{dataset}/{key}"));
     let hex: String = digest.iter().take(16).map(|b| format!("{b:02x}")).collect();
@@ -210,10 +210,11 @@ impl DataHub {
     ///
     /// # Errors
     ///
-    /// - Returns [`State`](ReportError::State) if the fingerprints can't be read or recorded, and [`Fleet`](ReportError::Fleet) if
-    ///   the health of the tables can't be read.
+    /// - Returns [`State`](ReportError::State) if the fingerprints can't be read or recorded, and [`Health`](ReportError::Health)
+    ///   if the health of the tables can't be read.
     /// - Returns [`Http`](ReportError::Http) if a request can't be made or gets no answer; the rest is not sent then.
-    /// - Returns the last [`Refused`](ReportError::Refused) if DataHub refused some entities, after the rest was sent.
+    /// - Returns the last [`EntitiesRefused`](ReportError::EntitiesRefused) if DataHub refused some entities, after the rest was
+    ///   sent.
     async fn deliver_changes(&self, state: &State, catalogs: &[Catalog]) -> Result<usize> {
         let delivered = state.outbox().delivered_fingerprints(RECEIVER_NAME).await?;
         let mut changed: HashMap<&'static str, Vec<EntityUpdate>> = HashMap::new();
@@ -288,7 +289,7 @@ impl DataHub {
     /// # Errors
     ///
     /// Returns [`Http`](ReportError::Http) if the request can't be made or gets no answer within a minute, and
-    /// [`Refused`](ReportError::Refused) if DataHub answers with a status other than 2xx.
+    /// [`EntitiesRefused`](ReportError::EntitiesRefused) if DataHub answers with a status other than 2xx.
     async fn send(&self, entity: &str, proposals: &[EntityUpdate]) -> Result<()> {
         let url = format!("{}/openapi/v3/entity/{entity}?async=false", self.options.url.trim_end_matches('/'));
         let body: Vec<&Value> = proposals.iter().map(|p| &p.body).collect();

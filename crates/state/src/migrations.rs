@@ -5,7 +5,7 @@
 //!
 //! A migration that removes something has a name such as `0019_contract_0017_subject.sql`: after it, only releases that know
 //! migration 17 can run. The database keeps the names of its migrations. So a release learns from the name of an unknown migration
-//! whether it can run after that migration. Start reading at [`refusal`].
+//! whether it can run after that migration. Start reading at [`refusal_of_migration`].
 
 use std::borrow::Cow;
 use std::sync::LazyLock;

@@ -131,7 +131,7 @@ impl<'a> DeleteIndex<'a> {
         file.sequence_number <= delete.entry.sequence_number && (same || delete.kind == DeleteKind::DeletionVector)
     }
 
-    /// Returns the positions of [`Self::positional`] whose delete files name this data file alone.
+    /// Returns the positions of [`Self::positional_deletes`] whose delete files name this data file alone.
     pub fn file_scoped(&self, file: &LiveFile) -> Vec<usize> {
         let names_one_file = |i: &usize| self.deletes[*i].entry.file.referenced_data_file.is_some();
         self.positional_deletes(file).into_iter().filter(names_one_file).collect()
@@ -220,8 +220,9 @@ fn lower_oldest<'a>(oldest: &mut HashMap<PartitionKey<'a>, i64>, file: &'a LiveF
 
 /// Finds the delete files that apply to no data file any more. Returns positions in [`LiveFiles::deletes`].
 ///
-/// A delete file dangles if no data file of its scope is old enough, or if the single data file that it names is not live. `fresh`
-/// are data files that are about to be added. No position delete can name them yet, but equality deletes may apply to them.
+/// A delete file dangles if no data file of its scope is old enough, or if the single data file that it names is not live.
+/// `about_to_be_added` are data files that are about to be added. No position delete can name them yet, but equality deletes may
+/// apply to them.
 pub fn dangling(live: &LiveFiles, about_to_be_added: &[LiveFile], metadata: &TableMetadata) -> Vec<usize> {
     let unpartitioned = |spec: i32| metadata.partition_spec_by_id(spec).is_some_and(|s| s.is_unpartitioned());
     let mut by_path: HashMap<&str, &LiveFile> = HashMap::new();

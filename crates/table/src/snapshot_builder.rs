@@ -177,7 +177,8 @@ pub(crate) const fn added_entry(data_file: DataFile, sequence_number: Option<i64
 
 /// Writes each draft as a manifest to its location.
 ///
-/// `there` are manifests that the table has already. The header of one gives the type of a partition column that was dropped.
+/// `existing_manifests` are manifests that the table has already. The header of one gives the type of a partition column that was
+/// dropped.
 pub(crate) async fn write_manifests(
     source: &Manifests,
     metadata: &TableMetadata,
@@ -276,7 +277,7 @@ fn partition(entry: &ManifestEntry, spec_id: i32) -> PartitionKey<'_> {
     PartitionKey::new(spec_id, &entry.data_file.partition)
 }
 
-/// Splits a list of entries into parts of at most `most` entries.
+/// Splits a list of entries into parts of at most `max_entries` entries.
 fn split(entries: Vec<ManifestEntry>, most: usize) -> impl Iterator<Item = Vec<ManifestEntry>> {
     let mut entries = entries.into_iter();
     std::iter::from_fn(move || {

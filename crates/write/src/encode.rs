@@ -250,7 +250,8 @@ impl EncodedGroup {
 }
 
 impl RowGroupEncoder {
-    /// Encodes a batch. The columns are divided among `lanes` threads; if `lanes` is below two, the caller's thread encodes them.
+    /// Encodes a batch. The columns are divided among `threads` threads; if `threads` is below two, the caller's thread encodes
+    /// them.
     ///
     /// Blocks until all columns are encoded.
     ///

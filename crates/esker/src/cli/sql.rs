@@ -120,7 +120,7 @@ async fn prompt(client: &mut Client) -> Result<()> {
     }
 }
 
-/// Runs a statement and prints at most `shown` rows, the number of rows and the time.
+/// Runs a statement and prints at most `max_rows` rows, the number of rows and the time.
 async fn statement(client: &mut Client, sql: &str, max_rows: usize) -> Result<()> {
     let started = Instant::now();
     let batches = run(client, sql).await?;

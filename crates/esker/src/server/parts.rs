@@ -42,7 +42,7 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
-    /// Opens the parts of each warehouse of `plans`, then the query engine over them. `dir` is the data directory.
+    /// Opens the parts of each warehouse of `warehouses`, then the query engine over them. `dir` is the data directory.
     ///
     /// # Errors
     ///

@@ -232,7 +232,7 @@ pub(crate) struct Unreferenced {
 }
 
 impl Unreferenced {
-    /// Computes the files that only the snapshots in `gone` lead to.
+    /// Computes the files that only the snapshots in `expired_ids` lead to.
     async fn find(catalog: &Catalog, metadata: &TableMetadata, expired_ids: &HashSet<i64>) -> Result<Self> {
         let source = catalog.manifests();
         let (expiring, retained): (Vec<SnapshotRef>, Vec<SnapshotRef>) =

@@ -1,6 +1,6 @@
 //! The keys of equality deletes.
 //!
-//! [`KeyMaker`] turns columns of a batch into byte strings that are equal if and only if the values are. [`KeyTable`] maps such
+//! [`KeyEncoder`] turns columns of a batch into byte strings that are equal if and only if the values are. [`KeyTable`] maps such
 //! keys to the newest sequence number that deleted them.
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};

@@ -21,14 +21,14 @@ pub(super) const MAX_CHUNK_END: u64 = 1 << (61 - SHIFT);
 
 /// Returns the virtual base address of the chunk that begins at `start` in its file.
 ///
-/// A damaged footer may claim any start. A start beyond [`LARGEST`] gets an address that no chunk in a cached form has.
+/// A damaged footer may claim any start. A start beyond [`MAX_CHUNK_END`] gets an address that no chunk in a cached form has.
 pub(crate) fn virtual_address(start: u64) -> u64 {
     VIRTUAL_BASE.saturating_add(start.saturating_mul(1 << SHIFT))
 }
 
 /// Returns a chunk's footer entry, moved to its virtual address.
 ///
-/// `length` is the length of the cached form in bytes, and `dictionary` that of its dictionary page; 0 without one.
+/// `length` is the length of the cached form in bytes, and `dictionary_bytes` that of its dictionary page; 0 without one.
 pub(super) fn relocated(
     chunk: &ColumnChunkMetaData,
     length: u64,
@@ -51,7 +51,7 @@ pub(super) fn relocated(
 
 /// Returns a chunk's offset index with the addresses and lengths that its data pages have in a cached form.
 ///
-/// `moved` yields the address and the length in bytes of each data page, in order. `rows` is the chunk's number of rows, and
+/// `moved_pages` yields the address and the length in bytes of each data page, in order. `rows` is the chunk's number of rows, and
 /// `pages` is the offset index of the chunk as stored.
 pub(super) fn offset_index(
     moved_pages: impl Iterator<Item = (u64, u64)>,

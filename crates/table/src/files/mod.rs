@@ -202,7 +202,8 @@ impl SnapshotFiles {
         Self::load_manifests(source, metadata, source.list(snapshot).await?, wanted, SMALL_MANIFESTS_BYTES).await
     }
 
-    /// Loads the live files of the given manifests. If these take at most `small` bytes together, all fields are decoded.
+    /// Loads the live files of the given manifests. If these take at most `decode_all_up_to_bytes` bytes together, all fields are
+    /// decoded.
     async fn load_manifests(
         source: &Manifests,
         metadata: &TableMetadata,

@@ -11,7 +11,7 @@ use crate::avro::{put_bytes, put_long};
 use crate::fuzz::FuzzRng;
 
 /// Generates an Avro type, in JSON. Named types (record, fixed, enum) have no name yet, and `{"reference": N}` stands for the N-th
-/// named type before it, counted backwards from 0. [`named`] fills in both.
+/// named type before it, counted backwards from 0. [`name_types`] fills in both.
 pub(super) fn any_type() -> impl Strategy<Value = Json> {
     simple().prop_recursive(3, 12, 3, |inner| {
         let nested = prop_oneof![inner.clone(), Just(json!(["null", {"reference": 0}])), Just(json!(["null", {"reference": 1}]))];
