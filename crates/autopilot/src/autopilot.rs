@@ -13,7 +13,7 @@ use esker_maintenance::{
     Cost, JobRequest, JobSpec, Maintenance, MaintenanceError, PRIORITY_AUTOPILOT, PRIORITY_SCHEDULED, Strategy,
 };
 use esker_state::{Job, TableUsage, TabularRow};
-use esker_types::{JobKind, Millis, NamespaceName, TableId, TableName, catch_panic_sync, now_ms};
+use esker_types::{DAY_MS, JobKind, NamespaceName, TableId, TableName, catch_panic_sync, now_ms};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::watch;
@@ -25,9 +25,6 @@ use crate::{Layers, Policy};
 
 /// The principal of the jobs that the autopilot enqueues.
 pub const PRINCIPAL: &str = "autopilot";
-
-/// A day in milliseconds.
-const DAY_MS: Millis = 24 * 3600 * 1000;
 
 /// The options of the autopilot.
 #[derive(Debug, Clone, Copy)]

@@ -12,7 +12,7 @@ use esker_maintenance::{CompactOptions, JobRequest, Strategy};
 use esker_state::{TableUsage, USAGE_DAYS};
 use esker_table::properties::{MAX_SNAPSHOT_AGE, MIN_SNAPSHOTS, check_retention};
 use esker_table::{ExpiryPolicy, TableFacts};
-use esker_types::Millis;
+use esker_types::{DurationMillis, Millis};
 use serde_json::{Value, json};
 
 use crate::Policy;
@@ -39,7 +39,7 @@ const DELETE_RATIO: f64 = 0.3;
 /// The number of manifests beyond those that their total size needs from which on manifests are rewritten.
 const EXCESS_MANIFESTS: u64 = 20;
 /// The time in milliseconds that snapshots stay beyond their maximum age, unless a schedule expires them.
-const EXPIRY_SLACK_MS: Millis = 3600 * 1000;
+const EXPIRY_SLACK_MS: DurationMillis = 3600 * 1000;
 /// The default of the table property `history.expire.min-snapshots-to-keep` in the specification.
 const DEFAULT_MIN_SNAPSHOTS: usize = 1;
 

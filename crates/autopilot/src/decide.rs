@@ -12,7 +12,7 @@ use esker_health::Damage;
 use esker_maintenance::JobRequest;
 use esker_state::{Job, JobState, TableUsage};
 use esker_table::TableFacts;
-use esker_types::{JobKind, Millis};
+use esker_types::{DurationMillis, JobKind, Millis};
 use serde::Serialize;
 
 use crate::Policy;
@@ -20,13 +20,13 @@ use crate::budget::{Accounts, exhausted};
 use crate::cost_model::{CandidateJob, candidates, compact_request, expire_request, expiry_blocked_by};
 
 /// The time in milliseconds after which a missed time of a schedule is dropped.
-const MAX_SCHEDULE_DELAY_MS: Millis = 3600 * 1000;
+const MAX_SCHEDULE_DELAY_MS: DurationMillis = 3600 * 1000;
 /// The time in milliseconds between a failed job and the next of its kind. It doubles with each further failure, up to 16 hours.
-const BACK_OFF_MS: Millis = 15 * 60 * 1000;
+const BACK_OFF_MS: DurationMillis = 15 * 60 * 1000;
 /// The time in milliseconds between two jobs of a kind on one table.
-const MIN_INTERVAL_MS: Millis = 60 * 1000;
+const MIN_INTERVAL_MS: DurationMillis = 60 * 1000;
 /// The time in milliseconds between two expiries on one table.
-const MIN_EXPIRY_INTERVAL_MS: Millis = 3600 * 1000;
+const MIN_EXPIRY_INTERVAL_MS: DurationMillis = 3600 * 1000;
 
 /// The verdict about a table or a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -262,7 +262,7 @@ fn failures_in_a_row(known: &DecisionInput<'_>, kind: JobKind) -> usize {
 }
 
 /// Converts a duration to milliseconds.
-fn to_millis(duration: Duration) -> Millis {
+fn to_millis(duration: Duration) -> DurationMillis {
     Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use esker_health::{Assessment, Damage, assess};
 use esker_state::{AssessmentFailure, TableUsage, TabularRow};
 use esker_table::TableFacts;
-use esker_types::{Coded, Millis, TableId, catch_panic, now_ms};
+use esker_types::{Coded, DurationMillis, Millis, TableId, catch_panic, now_ms};
 use futures::stream::{StreamExt, TryStreamExt};
 
 use crate::damage::to_health_damage;
@@ -29,7 +29,7 @@ const MAX_TABLES_PER_ROUND: u32 = 256;
 /// Time in milliseconds after which a table that could not be examined is examined again.
 ///
 /// The table need not have changed: its storage may answer again.
-const RETRY_MS: Millis = 60 * 1000;
+const RETRY_MS: DurationMillis = 60 * 1000;
 /// Time between searches for tables that other servers changed.
 const POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// Time between a commit and the examination of its table: the writer's next commits often follow closely.

@@ -51,7 +51,7 @@ use esker_format::{SchemaRef, TableMetadata};
 use esker_state::{State, TableUsage, TabularKind, TabularRow, Warehouse};
 use esker_storage::{Location, Storage, StorageError};
 use esker_table::{BadProperty, MetadataJson, TableFacts};
-use esker_types::{Millis, TableId, TableName, catch_panic};
+use esker_types::{DurationMillis, TableId, TableName, catch_panic};
 use tokio::sync::Notify;
 
 pub use access::{Access, AccessError, ISSUED_SECONDS, token_hash};
@@ -103,9 +103,9 @@ pub struct CatalogOptions {
     /// Locations outside the warehouse in which clients may also create or register tables.
     pub allowed_locations: Vec<Location>,
     /// Time in milliseconds during which a dropped table can be brought back; 0 means not at all.
-    pub undrop_ms: Millis,
+    pub undrop_ms: DurationMillis,
     /// Time in milliseconds that a file stays in quarantine before the sweep may delete it.
-    pub grace_ms: Millis,
+    pub grace_ms: DurationMillis,
     /// Time that a commit waits for its turn, and then again for its result.
     ///
     /// A [`Rebase`] waits ten times as long.

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use esker_state::{Event, HealthPoint, Job, JobFilter, JobLogLine, QuarantineByJob, QuarantinedFile, State, TableUsage};
-use esker_types::{JobId, Millis, TableId};
+use esker_types::{DurationMillis, JobId, Millis, TableId};
 use serde_json::Value;
 
 use crate::Result;
@@ -26,7 +26,7 @@ pub struct QueueCounts {
     /// The number of jobs by kind and state, for the states that are not final.
     pub open: Vec<(String, String, i64)>,
     /// The age of the oldest due job in the queue, in milliseconds since it became due; 0 without such a job.
-    pub longest_wait_ms: Millis,
+    pub longest_wait_ms: DurationMillis,
 }
 
 impl Overview {

@@ -12,7 +12,7 @@ use esker_format::{
     MAIN_BRANCH, ReferenceKind, SnapshotRef, SnapshotReference, TableMetadata, TableRequirement, TableUpdate, branch_at,
 };
 use esker_table::{ancestors, cherry_pick};
-use esker_types::{CodedError, Millis, TableName};
+use esker_types::{CodedError, DurationMillis, Millis, TableName};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
@@ -33,7 +33,7 @@ pub enum RefChange {
         /// Snapshot at which the branch begins; by default the head of main.
         snapshot_id: Option<i64>,
         /// Time in milliseconds that the branch itself is kept; for ever by default.
-        max_ref_age_ms: Option<Millis>,
+        max_ref_age_ms: Option<DurationMillis>,
     },
     /// Creates a tag.
     #[schema(rename_all = "kebab-case")]
@@ -43,7 +43,7 @@ pub enum RefChange {
         /// Snapshot that the tag names; by default the head of main.
         snapshot_id: Option<i64>,
         /// Time in milliseconds that the tag is kept; for ever by default.
-        max_ref_age_ms: Option<Millis>,
+        max_ref_age_ms: Option<DurationMillis>,
     },
     /// Removes a branch or tag. Its snapshots stay until they expire.
     Drop {
@@ -217,7 +217,7 @@ fn plan(metadata: &TableMetadata, change: &RefChange) -> Result<PlannedCommit> {
         Some(id) => Err(CatalogError::Refused(format!("the table has no snapshot {id}"))),
         None => Err(CatalogError::Refused("the table has no snapshot yet".to_owned())),
     };
-    let create = |name: &String, snapshot_id: Option<i64>, kind: ReferenceKind, max_ref_age_ms: Option<Millis>| {
+    let create = |name: &String, snapshot_id: Option<i64>, kind: ReferenceKind, max_ref_age_ms: Option<DurationMillis>| {
         if metadata.refs.contains_key(name) {
             return refused(format!("branch or tag {name} exists already"));
         }

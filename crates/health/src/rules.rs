@@ -5,7 +5,7 @@
 //! maximum gives the severity. `docs/findings.md` gives each threshold to users; keep it in step. Start reading at [`small_files`].
 
 use esker_table::{DeleteFacts, TableFacts};
-use esker_types::{Millis, format_bytes};
+use esker_types::{DAY_MS, Millis, format_bytes};
 
 use crate::{Damage, Finding, Severity};
 
@@ -98,8 +98,6 @@ fn bad_properties(facts: &TableFacts, _now: Millis) -> Option<Finding> {
         recommendation: "set the property to a valid value, or remove it".to_owned(),
     })
 }
-
-const DAY_MS: Millis = 24 * 3600 * 1000;
 
 /// Computes the points of a share: `max_points` points from a share of `full_share` on, and proportionally fewer below it.
 fn points(max_points: u32, share: f64, full_share: f64) -> u32 {

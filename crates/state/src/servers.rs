@@ -23,7 +23,7 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use esker_types::Millis;
+use esker_types::{DurationMillis, Millis};
 use uuid::Uuid;
 
 use crate::{Result, State, StateError};
@@ -41,7 +41,7 @@ pub(crate) struct Heartbeats {
 }
 
 /// Returns a duration in milliseconds.
-fn millis(duration: Duration) -> Millis {
+fn millis(duration: Duration) -> DurationMillis {
     Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
 }
 

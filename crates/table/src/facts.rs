@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use esker_format::{ManifestContent, ManifestFile, Operation, TableMetadata};
-use esker_types::Millis;
+use esker_types::{DurationMillis, Millis};
 use serde::{Deserialize, Serialize};
 
 use crate::properties::{MANIFEST_BYTES, MAX_SNAPSHOT_AGE, TARGET_FILE_BYTES, bad_properties};
@@ -59,7 +59,7 @@ pub struct TableFacts {
     /// The newest rewrite on `main` by another tool since Esker's last one: the name of the engine, and the snapshot's time.
     pub rewritten_by_other: Option<(String, Millis)>,
     /// The age in milliseconds from which a snapshot may be expired (`history.expire.max-snapshot-age-ms`, or its default).
-    pub max_snapshot_age_ms: Millis,
+    pub max_snapshot_age_ms: DurationMillis,
     /// The properties of the table about maintenance: those that begin with `esker.` or `history.expire.`.
     pub policy_properties: BTreeMap<String, String>,
     /// The properties of the table whose values cannot be parsed.

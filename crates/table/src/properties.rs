@@ -6,12 +6,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use esker_types::Millis;
+use esker_types::{DAY_MS, DurationMillis};
 use serde::{Deserialize, Serialize};
 
 use crate::{BadProperty, Result, TableError};
-
-const DAY_MS: Millis = 24 * 3600 * 1000;
 
 /// A map of properties, by key.
 pub trait Properties {
@@ -203,7 +201,7 @@ fn positive_size(text: &str) -> Option<usize> {
     count(text).filter(|n| *n > 0)
 }
 
-fn age(text: &str) -> Option<Millis> {
+fn age(text: &str) -> Option<DurationMillis> {
     text.parse().ok().filter(|age| *age >= 0)
 }
 
@@ -286,21 +284,21 @@ properties! {
     /// True if metadata files are compressed with gzip.
     METADATA_GZIP: bool = "write.metadata.compression-codec", false, metadata_gzip, "none or gzip", "none is used";
     /// The age in milliseconds from which snapshots may be expired.
-    MAX_SNAPSHOT_AGE: Millis = "history.expire.max-snapshot-age-ms", 5 * DAY_MS, age, "a number of milliseconds", "no snapshot of the table is expired until the property is fixed";
+    MAX_SNAPSHOT_AGE: DurationMillis = "history.expire.max-snapshot-age-ms", 5 * DAY_MS, age, "a number of milliseconds", "no snapshot of the table is expired until the property is fixed";
     /// The number of newest snapshots of a branch that are never expired.
     MIN_SNAPSHOTS: usize = "history.expire.min-snapshots-to-keep", 1, count, "a whole number", "no snapshot of the table is expired until the property is fixed";
     /// The age in milliseconds from which references other than `main` may be expired.
-    MAX_REF_AGE: Millis = "history.expire.max-ref-age-ms", Millis::MAX, age, "a number of milliseconds", "no snapshot of the table is expired until the property is fixed";
+    MAX_REF_AGE: DurationMillis = "history.expire.max-ref-age-ms", DurationMillis::MAX, age, "a number of milliseconds", "no snapshot of the table is expired until the property is fixed";
     /// The age in milliseconds below which no snapshot is expired, whatever the policy says.
     ///
     /// A client that missed the answer to its commit looks for its snapshot.
-    EXPIRE_MIN_AGE: Millis = "esker.expire.min-age-ms", 10 * 60 * 1000, age, "a number of milliseconds", "no snapshot of the table is expired until the property is fixed";
+    EXPIRE_MIN_AGE: DurationMillis = "esker.expire.min-age-ms", 10 * 60 * 1000, age, "a number of milliseconds", "no snapshot of the table is expired until the property is fixed";
     /// The time in milliseconds for which the newest snapshot of each streaming writer is kept.
     ///
     /// The snapshots between it and the head of the branch are kept as well.
-    WRITER_STATE: Millis = "esker.expire.writer-state-ms", 7 * DAY_MS, age, "a number of milliseconds", "no snapshot of the table is expired until the property is fixed";
+    WRITER_STATE: DurationMillis = "esker.expire.writer-state-ms", 7 * DAY_MS, age, "a number of milliseconds", "no snapshot of the table is expired until the property is fixed";
     /// The age in milliseconds below which an orphan scan ignores a file.
-    ORPHAN_MIN_AGE: Millis = "esker.orphans.min-age-ms", 3 * DAY_MS, age, "a number of milliseconds", "orphan scans of the table stay off until the property is fixed";
+    ORPHAN_MIN_AGE: DurationMillis = "esker.orphans.min-age-ms", 3 * DAY_MS, age, "a number of milliseconds", "orphan scans of the table stay off until the property is fixed";
     /// The isolation level of DELETE.
     DELETE_ISOLATION: Isolation = "write.delete.isolation-level", Isolation::Serializable, isolation, "serializable or snapshot", "serializable is used";
     /// The isolation level of UPDATE.

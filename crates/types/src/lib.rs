@@ -27,10 +27,14 @@ pub use text::{format_bytes, format_count};
 
 use serde::{Deserialize, Deserializer};
 
-/// A point in time in milliseconds since the Unix epoch, as Iceberg metadata counts it, or a duration in milliseconds.
-///
-/// The item that has this type says which of the two it is.
+/// A point in time in milliseconds since the Unix epoch, as Iceberg metadata counts it. [`DurationMillis`] are the differences.
 pub type Millis = i64;
+
+/// A duration in milliseconds, as the properties of Iceberg tables state it.
+pub type DurationMillis = i64;
+
+/// A day.
+pub const DAY_MS: DurationMillis = 24 * 3600 * 1000;
 
 /// Returns the present time in milliseconds since the Unix epoch, or 0 if the clock is before the epoch.
 pub fn now_ms() -> Millis {

@@ -20,7 +20,7 @@ use esker_table::{
     Expirable, ExpiryPolicy, FileKind, Reachable, ReachableFiles, UnreadableFile, outline, protected_since, reachable_lenient,
     requirement_for_refs, snapshots_to_expire,
 };
-use esker_types::{JobId, Millis, now_ms, saturating_total};
+use esker_types::{DurationMillis, JobId, Millis, now_ms, saturating_total};
 use serde::{Deserialize, Serialize};
 
 use crate::compact::{Proposed, into_catalog_error};
@@ -68,7 +68,7 @@ pub struct ExpirePlan {
     /// The files that go into quarantine.
     pub files: Vec<ExpiringFile>,
     /// Time that the files stay in quarantine before they may be deleted, in milliseconds.
-    pub grace_ms: Millis,
+    pub grace_ms: DurationMillis,
     /// True if the snapshots are removed whatever the retention policy keeps, because rows in them are to be erased.
     #[serde(default)]
     pub forced: bool,

@@ -18,7 +18,7 @@ use esker_catalog::{Catalog, LoadedTable, PathSet, referenced_by_others, referen
 use esker_state::{NewQuarantine, QuarantineKind};
 use esker_storage::Location;
 use esker_table::properties::ORPHAN_MIN_AGE;
-use esker_types::{Millis, now_ms};
+use esker_types::{DAY_MS, DurationMillis, Millis, now_ms};
 use serde::{Deserialize, Serialize};
 
 use crate::context::JobContext;
@@ -27,11 +27,8 @@ pub(crate) use job::OrphanRemoval;
 use listing::{Listing, ListingSource};
 use spool::ListedFile;
 
-/// A day, in milliseconds.
-const DAY_MS: Millis = 24 * 3600 * 1000;
-
 /// Time in milliseconds between the scan that first finds a candidate and the earliest scan that may quarantine it.
-const CONFIRMATION_DELAY_MS: Millis = DAY_MS;
+const CONFIRMATION_DELAY_MS: DurationMillis = DAY_MS;
 
 /// The reason that a file is an orphan, for people.
 const REASON: &str = "no snapshot, statistics entry, metadata log or job refers to it";
@@ -50,7 +47,7 @@ pub struct OrphanOptions {
     /// three days.
     ///
     /// It must be at least a day.
-    pub older_than_age_ms: Option<Millis>,
+    pub older_than_age_ms: Option<DurationMillis>,
     /// URI of a listing to use instead of listing the storage: the `manifest.json` of an S3 Inventory, or a file of CSV or Parquet.
     pub inventory: Option<String>,
 }
@@ -115,7 +112,7 @@ pub struct OrphanPlan {
     /// Time by which a file must have become a candidate to be quarantined, in milliseconds since the Unix epoch.
     pub seen_before_ms: Millis,
     /// Time that a file stays in quarantine before it is deleted, in milliseconds.
-    pub grace_ms: Millis,
+    pub grace_ms: DurationMillis,
     /// URI of the inventory that is read instead of listing the storage.
     #[serde(default)]
     pub inventory: Option<String>,

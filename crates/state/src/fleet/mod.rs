@@ -9,7 +9,7 @@ mod reports;
 
 use std::collections::HashMap;
 
-use esker_types::{Millis, TableId, now_ms};
+use esker_types::{DAY_MS, DurationMillis, Millis, TableId, now_ms};
 use serde::Serialize;
 use serde_json::Value;
 use sqlx::any::AnyRow;
@@ -20,10 +20,8 @@ use crate::batch::{ROWS, values};
 use crate::tables::{TABLE_COLUMNS, TABLE_FROM, table_row};
 use crate::{Result, State, TabularKind, TabularRow, Warehouse, parse_id};
 
-/// The length of a day, in milliseconds.
-const DAY_MS: Millis = 24 * 3600 * 1000;
 /// The length of the periods that have one point of history each, in milliseconds.
-const HISTORY_MS: Millis = 10 * 60 * 1000;
+const HISTORY_MS: DurationMillis = 10 * 60 * 1000;
 
 /// The reason for which a table could not be assessed, so that it has no facts.
 #[derive(Debug, Clone, PartialEq, Eq)]
