@@ -77,8 +77,9 @@ impl EqualityDeletes {
     /// # Errors
     ///
     /// - Returns the error of [`check_readable`].
-    /// - Returns [`ReadError::Unsupported`] if a delete file has no equality ids, or if it compares a column that is unknown, is
-    ///   inside a list or a map, or has a type without equality.
+    /// - Returns [`ReadError::Damaged`] if a delete file has no equality ids.
+    /// - Returns [`ReadError::Unsupported`] if a delete file compares a column that is unknown, is inside a list or a map, or has a
+    ///   type without equality.
     /// - Returns [`ReadError::Undecodable`] if a column has a type without an Arrow counterpart, [`ReadError::Format`] if the
     ///   columns don't form a schema, and [`ReadError::Arrow`] if Arrow can't encode them as keys.
     pub fn new(metadata: &TableMetadata, deletes: Vec<LiveDelete>) -> Result<Self> {
@@ -88,7 +89,7 @@ impl EqualityDeletes {
             let file = &delete.entry.file;
             let mut ids = file.equality_ids.clone().unwrap_or_default();
             if ids.is_empty() {
-                return Err(ReadError::unsupported(&file.file_path, "an equality delete file without equality ids"));
+                return Err(ReadError::damaged(&file.file_path, "an equality delete file without equality ids"));
             }
             ids.sort_unstable();
             by_ids.entry(ids).or_default().push(delete);
@@ -296,6 +297,22 @@ mod tests {
         let mut file = DataFile::new(content, path.as_str(), DataFileFormat::Parquet, records, size);
         file.equality_ids = (content == DataContentType::EqualityDeletes).then(|| vec![1]);
         LiveFile { file, spec_id: 0, sequence_number, file_sequence_number: None, snapshot_id: 1, first_row_id: None }
+    }
+
+    /// Spec: "Data File Fields": `equality_ids` is required for equality deletes.
+    #[test]
+    fn equality_deletes_without_ids_are_damaged() {
+        let schema = Schema::new(0, vec![NestedField::required(1, "id", PrimitiveType::Long).into()]).expect("a schema");
+        let metadata = create(NewTable::of(schema, "file:///t"), Uuid::nil(), 0).expect("metadata");
+        let file = DataFile::new(DataContentType::EqualityDeletes, "file:///t/d", DataFileFormat::Parquet, 1, 1);
+        for equality_ids in [None, Some(Vec::new())] {
+            let file = DataFile { equality_ids, ..file.clone() };
+            let (spec_id, sequence_number, snapshot_id) = (0, 2, 1);
+            let entry = LiveFile { file, spec_id, sequence_number, file_sequence_number: None, snapshot_id, first_row_id: None };
+            let deletes = vec![LiveDelete { entry, kind: DeleteKind::Equality }];
+            let error = EqualityDeletes::new(&metadata, deletes).expect_err("no ids");
+            assert!(matches!(error, ReadError::Damaged { .. }), "{error}");
+        }
     }
 
     #[tokio::test]
