@@ -218,15 +218,7 @@ impl Storage {
             Ok(None | Some(Ok(_))) => Ok(()),
             // An empty location lists as empty, so only the bucket can be missing. A directory is made with the first file in it.
             Ok(Some(Err(object_store::Error::NotFound { .. }))) if at.scheme() == Scheme::File => Ok(()),
-            // The stores' clients show the status of a failed listing only in the error's text.
-            Ok(Some(Err(e))) => match e.to_string() {
-                text if text.contains("404 Not Found") => Err(StorageError::NoBucket { uri }),
-                text if text.contains("401 Unauthorized") || text.contains("403 Forbidden") => {
-                    let denied = object_store::Error::PermissionDenied { path: at.key().to_owned(), source: Box::new(e) };
-                    Err(StorageError::new(&uri, denied))
-                }
-                _ => Err(StorageError::new(&uri, e)),
-            },
+            Ok(Some(Err(e))) => Err(StorageError::new(&uri, e)),
             Err(_) => {
                 let late = io::Error::new(io::ErrorKind::TimedOut, format!("no answer in {} s", PROBE_TIMEOUT.as_secs()));
                 Err(StorageError::new(&uri, object_store::Error::Generic { store: "probe", source: Box::new(late) }))
@@ -289,10 +281,10 @@ impl Storage {
     ///
     /// # Errors
     ///
-    /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the URI is not allowed. Returns
-    /// [`Denied`](StorageError::Denied) if the store forbids the request, [`Unavailable`](StorageError::Unavailable) if it does not
-    /// answer or is overloaded, and [`Io`](StorageError::Io) for any other failure. Where a client deletes keys in bulk, as for S3,
-    /// a refusal of the single key is [`Io`](StorageError::Io) as well.
+    /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the URI is not allowed, and
+    /// [`NoBucket`](StorageError::NoBucket) if the bucket does not exist. Returns [`Denied`](StorageError::Denied) if the store
+    /// forbids the request, [`Unavailable`](StorageError::Unavailable) if it does not answer or is overloaded, and
+    /// [`Io`](StorageError::Io) for any other failure.
     pub async fn remove(&self, uri: &str) -> Result<()> {
         let (store, path) = self.object(uri)?;
         match store.delete(&path).await {
@@ -306,9 +298,9 @@ impl Storage {
     /// # Errors
     ///
     /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the location is not allowed, and
-    /// [`Unavailable`](StorageError::Unavailable) if the store does not answer or is overloaded. Returns
-    /// [`Denied`](StorageError::Denied) if the file system forbids the listing. Any other failure is [`Io`](StorageError::Io). So
-    /// is a refusal by a cloud store, because its client shows the status of a failed listing only in the error's text.
+    /// [`NoBucket`](StorageError::NoBucket) if the bucket does not exist. Returns [`Denied`](StorageError::Denied) if the store
+    /// forbids the listing, [`Unavailable`](StorageError::Unavailable) if it does not answer or is overloaded, and
+    /// [`Io`](StorageError::Io) for any other failure.
     pub async fn directories(&self, location: &Location) -> Result<Vec<Location>> {
         let uri = location.to_string();
         let (store, prefix) = self.object(&uri)?;

@@ -360,9 +360,8 @@ mod tests {
 
     /// Returns a table with one snapshot that names no manifests and one whose manifest list lies outside the warehouse.
     fn sick_table(outside: &str) -> TableMetadata {
-        let snapshot = |id: i64| {
-            json!({"snapshot-id": id, "sequence-number": id, "timestamp-ms": id, "summary": {"operation": "append"}})
-        };
+        let snapshot =
+            |id: i64| json!({"snapshot-id": id, "sequence-number": id, "timestamp-ms": id, "summary": {"operation": "append"}});
         let mut far = snapshot(2);
         far["manifest-list"] = outside.into();
         let json = json!({
