@@ -332,11 +332,17 @@ impl Storage {
     ///
     /// # Errors
     ///
-    /// The stream yields the errors that [`Self::directories`] returns.
+    /// The stream yields the errors that [`Self::directories`] returns, and [`InvalidLocation`](StorageError::InvalidLocation) if
+    /// the part is not one of the location.
     pub fn list_part(&self, location: &Location, part: ListingPart) -> BoxStream<'static, Result<ListedObject>> {
         let uri = location.to_string();
         let store = match self.object(&uri) {
-            Ok((store, _)) => store,
+            Ok((store, prefix)) if part.is_in(&prefix) => Ok(store),
+            Ok(_) => Err(StorageError::InvalidLocation { uri: uri.clone(), reason: "the part of the listing is not in it" }),
+            Err(e) => Err(e),
+        };
+        let store = match store {
+            Ok(store) => store,
             Err(e) => return futures::stream::once(async { Err(e) }).boxed(),
         };
         let root = location.root();
@@ -412,6 +418,23 @@ mod tests {
         let error = storage.read_range(&uri, 0..8).await.expect_err("nothing is in it");
         assert!(matches!(error, StorageError::Truncated { size: 0, end: 8, .. }), "{error}");
         assert_eq!(error.code(), ErrorCode::DataInvalid);
+    }
+
+    #[tokio::test]
+    async fn a_part_of_another_listing_is_refused() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let root = Location::from_path(dir.path()).expect("valid");
+        let storage = Storage::local();
+        let (here, beside) = (root.join("t"), root.join("t2"));
+        for table in [&here, &beside] {
+            storage.write(&table.join("data/x").to_string(), Bytes::new()).await.expect("written");
+        }
+        let (parts, _) = storage.listing_parts(&beside).await.expect("parts");
+        let [part] = parts.as_slice() else { panic!("one directory") };
+        let listed: Vec<ListedObject> = storage.list_part(&beside, part.clone()).try_collect().await.expect("listed");
+        assert_eq!(listed.len(), 1);
+        let error = storage.list_part(&here, part.clone()).try_collect::<Vec<_>>().await.expect_err("another table's part");
+        assert!(matches!(error, StorageError::InvalidLocation { .. }), "{error}");
     }
 
     #[tokio::test]
