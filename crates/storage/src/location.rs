@@ -164,8 +164,8 @@ impl Location {
     ///
     /// # Errors
     ///
-    /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the path is not absolute, is not UTF-8 or is the root directory,
-    /// or if it contains a `..` segment, `#`, `?` or a control character.
+    /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the path is not absolute, is not UTF-8 or is the root
+    /// directory, or if it contains a `..` segment, `#`, `?` or a control character.
     pub fn from_path(path: &std::path::Path) -> Result<Self> {
         let invalid = |reason| StorageError::InvalidLocation { uri: path.display().to_string(), reason };
         match path.to_str() {

@@ -17,8 +17,8 @@ use crate::{Result, TableError, partition_types, value_label};
 ///
 /// # Errors
 ///
-/// Returns [`TableError::Unsupported`] if JSON cannot express a value as one of the field's type, such as NaN, or if no schema gives
-/// the field's type. A client would take `null` for the column's value.
+/// Returns [`TableError::Unsupported`] if JSON cannot express a value as one of the field's type, such as NaN, or if no schema
+/// gives the field's type. A client would take `null` for the column's value.
 pub fn partition_json(metadata: &TableMetadata, spec_id: i32, partition: &[Option<Value>]) -> Result<Vec<Json>> {
     let types = partition_types(metadata, spec_id);
     let value = |(at, value): (usize, &Option<Value>)| {

@@ -111,9 +111,9 @@ impl ManifestListWriter {
     ///
     /// # Errors
     ///
-    /// Returns [`Invalid`](FormatError::Invalid) if a count of files exceeds an `int` or one of rows a `long`, or if an unknown field
-    /// has types that cannot be merged. Returns [`Avro`](FormatError::Avro) if an unknown value cannot be converted to the merged
-    /// type, or if compression fails.
+    /// Returns [`Invalid`](FormatError::Invalid) if a count of files exceeds an `int` or one of rows a `long`, or if an unknown
+    /// field has types that cannot be merged. Returns [`Avro`](FormatError::Avro) if an unknown value cannot be converted to the
+    /// merged type, or if compression fails.
     pub fn finish(self) -> Result<Vec<u8>> {
         let new = &self.new;
         let loose = new.format_version >= 2 && !self.manifests.iter().all(counted);
