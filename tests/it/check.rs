@@ -356,7 +356,7 @@ async fn metadata_that_is_gone_while_the_server_has_it_in_memory_is_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_vectors_of_a_file_and_deletes_about_no_file_are_found() {
+async fn two_vectors_of_a_file_and_deletes_about_no_file_or_no_rows_are_found() {
     let app = TestApp::start().await;
     let lake = TestTable::create(&app, "t", 3, false, json!({})).await;
     lake.append(&(0..4).map(|id| (id, "a".to_owned(), 0, None)).collect::<Vec<_>>()).await;
@@ -364,20 +364,24 @@ async fn two_vectors_of_a_file_and_deletes_about_no_file_are_found() {
     let nowhere = format!("{about}.nowhere");
     let location = lake.metadata().await.location;
     let mut deletes = Vec::new();
-    for (name, about) in [("a", &about), ("b", &about), ("c", &nowhere)] {
-        let vector = (about.clone(), RoaringTreemap::from_iter([1_u64]));
+    for (name, named) in [("a", Some(&about)), ("b", Some(&about)), ("c", Some(&nowhere)), ("d", None)] {
+        let vector = (named.unwrap_or(&about).clone(), RoaringTreemap::from_iter([1_u64]));
         let (bytes, places) = esker_table::encode_puffin(&[vector]).expect("a file");
         let path = format!("{location}/data/{name}.puffin");
         std::fs::write(&path[7..], &bytes).expect("written");
         deletes.push(DataFile {
-            referenced_data_file: Some(about.clone()),
+            referenced_data_file: named.cloned(),
             content_offset: Some(places[0].0 as i64),
             content_size_in_bytes: Some(places[0].1 as i64),
             ..DataFile::new(DataContentType::PositionDeletes, path, DataFileFormat::Puffin, 1, bytes.len() as i64)
         });
     }
+    let without_ids = format!("{location}/data/e.parquet");
+    std::fs::write(&without_ids[7..], "x").expect("written");
+    deletes.push(DataFile::new(DataContentType::EqualityDeletes, without_ids, DataFileFormat::Parquet, 1, 1));
     lake.add([], deletes).await;
-    assert_eq!(kinds(&check(&lake, json!({})).await), ["two-vectors", "delete-without-file"]);
+    let expected = ["unreadable-file", "unreadable-file", "two-vectors", "delete-without-file"];
+    assert_eq!(kinds(&check(&lake, json!({})).await), expected);
 }
 
 /// Foreign and frozen tables are checked as well, because a check changes nothing.

@@ -415,7 +415,7 @@ async fn a_job_that_panics_has_failed_and_its_table_is_free() {
         let job = app.job("compact", json!({})).await;
         assert_eq!((&job["state"], &job["attempts"]), (&json!("failed"), &json!(1)), "{job}");
         let error = job["error"].as_str().expect("an error");
-        assert!(error.contains("it panicked") && error.contains(point), "{error}");
+        assert!(error.contains("a panic: ") && error.contains(point), "{error}");
         if point == "job-compact" {
             assert!(error.starts_with("compact: "), "{error}");
         }

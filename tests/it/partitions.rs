@@ -343,3 +343,19 @@ async fn a_file_with_two_deletion_vectors_is_not_read_as_if_it_had_one() {
     assert_eq!(lake.query("SELECT count(*) FROM lake.\"twice$files\"").await, [["3"]]);
     app.ok(Method::GET, &lake.management_path("health"), None).await;
 }
+
+/// Spec: "Data File Fields": `referenced_data_file` is required for deletion vectors.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_do_not_come_back_if_a_deletion_vector_names_no_data_file() {
+    let app = TestApp::start().await;
+    let lake = TestTable::create(&app, "unnamed", 3, false, json!({})).await;
+    lake.append(&[(1, "a".to_owned(), 0, None), (2, "b".to_owned(), 0, None)]).await;
+    lake.delete_by_position(&[1].into(), PositionDeleteScope::File).await;
+    let metadata = lake.metadata().await;
+    let mut vector = lake.live(&metadata).await.deletes.remove(0).entry.file;
+    vector.referenced_data_file = None;
+    lake.add([], [vector.clone()]).await;
+    let error = app.sql("SELECT * FROM lake.unnamed").await.expect_err("whose rows it deletes is unknown");
+    assert!(error.contains(&vector.file_path) && error.contains("referenced_data_file"), "{error}");
+    app.ok(Method::GET, &lake.management_path("health"), None).await;
+}

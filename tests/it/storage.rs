@@ -64,7 +64,7 @@ async fn a_missing_bucket_a_wrong_key_and_a_store_that_is_away_are_told_apart_by
     };
     for (endpoint, what) in [
         (store_that_says("404 Not Found", "NoSuchBucket").await, "no such bucket"),
-        (store_that_says("403 Forbidden", "InvalidAccessKeyId").await, "privileges"),
+        (store_that_says("403 Forbidden", "InvalidAccessKeyId").await, "denies access"),
         (closed, "no answer"),
     ] {
         let app = TestApp::start_with(|config| {
@@ -78,7 +78,7 @@ async fn a_missing_bucket_a_wrong_key_and_a_store_that_is_away_are_told_apart_by
         let text = body.to_string();
         assert_eq!(status, 503, "{text}");
         assert!(text.contains(what) && text.contains("warehouse default") && text.contains("s3://lake/w"), "{what}: {text}");
-        for other in ["no such bucket", "privileges", "no answer"].iter().filter(|other| **other != what) {
+        for other in ["no such bucket", "denies access", "no answer"].iter().filter(|other| **other != what) {
             assert!(!text.contains(other), "{what}: {text}");
         }
         assert_eq!(app.send(Method::GET, "/healthz", None).await.0, 200, "the process itself is well");

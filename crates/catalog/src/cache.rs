@@ -185,7 +185,7 @@ impl Catalog {
         let summaries: Vec<_> =
             manifests.into_iter().map(|file| self.clone().summary(metadata.clone(), file, target).boxed()).collect();
         let summaries: Vec<_> = futures::stream::iter(summaries).buffered(CONCURRENT_SUMMARIES).try_collect().await?;
-        let mut facts = collect_facts(metadata, &summaries, table.json.bytes().len() as u64)?;
+        let mut facts = collect_facts(metadata, &summaries, table.json.bytes().len() as u64);
         facts.bad_properties.extend((self.options().check_policy)(&facts.policy_properties));
         Ok(facts)
     }

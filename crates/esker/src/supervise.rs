@@ -182,7 +182,7 @@ mod tests {
             }
         });
         assert!(tasks.all()["t"].running);
-        wait_for_state(&tasks, |t| !t.running && t.restarts == 1 && t.failure.as_deref() == Some("it panicked: a bug")).await;
+        wait_for_state(&tasks, |t| !t.running && t.restarts == 1 && t.failure.as_deref() == Some("a panic: a bug")).await;
         wait_for_state(&tasks, |t| !t.running && t.restarts == 2 && t.failure.as_deref() == Some("it returned unexpectedly"))
             .await;
         wait_for_state(&tasks, |t| t.running && t.restarts == 2 && t.failure.is_none()).await;

@@ -147,32 +147,32 @@ fn small_files(facts: &TableFacts, _now: Millis) -> Option<Finding> {
 
 /// Reports delete files of one kind, which `what` names.
 ///
-/// The points reach `max_points` when the share of deleted rows is `full_share`. They reach half of `max_points` when deletes of
-/// any kind apply to every data file, however few the rows are.
+/// The points reach `max_points` when the share of deleted rows is `full_share`. They reach half of it when deletes apply to every
+/// data file, however few the rows are. The facts count the data files to which deletes of any kind apply. So `affected`, the data
+/// files to which deletes of this kind apply, is an upper bound if the table has other kinds as well.
 fn delete_finding(
     code: &'static str,
     what: &str,
-    max_points: u32,
-    full_share: f64,
-    deletes: &DeleteFacts,
+    (max_points, full_share): (u32, f64),
+    (deletes, affected): (&DeleteFacts, u64),
     facts: &TableFacts,
 ) -> Option<Finding> {
     if deletes.files == 0 {
         return None;
     }
-    let share = ratio(deletes.records, facts.records).max(ratio(facts.files_with_deletes, facts.data_files) * full_share / 2.0);
+    let bound = if facts.deletes().files > deletes.files { "at most " } else { "" };
+    let share = ratio(deletes.records, facts.records).max(ratio(affected, facts.data_files) * full_share / 2.0);
     let points = points(max_points, share, full_share).max(1);
     Some(Finding {
         code,
         severity: severity(points, max_points),
         points,
         evidence: format!(
-            "{} {what} with {} deletes ({}) for {} rows; {} of {} data files are affected",
+            "{} {what} with {} deletes ({}) for {} rows; {bound}{affected} of {} data files are affected",
             deletes.files,
             deletes.records,
             format_bytes(deletes.bytes),
             facts.records,
-            facts.files_with_deletes,
             facts.data_files,
         ),
         recommendation: "compact: rewrite the affected data files, so that readers need not apply the deletes".to_owned(),
@@ -181,15 +181,19 @@ fn delete_finding(
 
 /// Reports equality deletes, which cost most: every reader holds the keys in memory and tests every row against them.
 fn equality_deletes(facts: &TableFacts, _now: Millis) -> Option<Finding> {
-    delete_finding("equality-deletes", "equality delete files", 25, 0.1, &facts.equality_deletes, facts)
+    let deletes = (&facts.equality_deletes, facts.files_with_deletes);
+    delete_finding("equality-deletes", "equality delete files", (25, 0.1), deletes, facts)
 }
 
 fn position_deletes(facts: &TableFacts, _now: Millis) -> Option<Finding> {
-    delete_finding("position-deletes", "position delete files", 15, 0.2, &facts.position_deletes, facts)
+    let deletes = (&facts.position_deletes, facts.files_with_deletes);
+    delete_finding("position-deletes", "position delete files", (15, 0.2), deletes, facts)
 }
 
 fn deletion_vectors(facts: &TableFacts, _now: Millis) -> Option<Finding> {
-    delete_finding("deletion-vectors", "deletion vectors", 10, 0.3, &facts.deletion_vectors, facts)
+    // A deletion vector applies to one data file.
+    let deletes = (&facts.deletion_vectors, facts.files_with_deletes.min(facts.deletion_vectors.files));
+    delete_finding("deletion-vectors", "deletion vectors", (10, 0.3), deletes, facts)
 }
 
 /// Reports many or old snapshots. They keep replaced files in storage, and enlarge the metadata file that every commit rewrites.
@@ -377,6 +381,21 @@ mod tests {
         let all = TableFacts { snapshots: 9000, equality_deletes: deletes, files_with_deletes: 400, ..small };
         assert_eq!(codes(&all), ["small-files", "equality-deletes", "many-snapshots"]);
         assert_eq!(assess(Ok(&all), &[], NOW).score, 100 - 40 - 25 - 20);
+    }
+
+    #[test]
+    fn one_deletion_vector_among_many_equality_deletes_affects_one_data_file() {
+        let one = DeleteFacts { files: 1, records: 1, bytes: 40 };
+        let many = DeleteFacts { files: 9, records: 200_000, bytes: 9000 };
+        let mixed = TableFacts { equality_deletes: many, deletion_vectors: one, files_with_deletes: 12, ..healthy() };
+        let found = assess(Ok(&mixed), &[], NOW).findings;
+        let [equality, vector] = found.as_slice() else { panic!("{found:?}") };
+        assert_eq!((vector.code, vector.points), ("deletion-vectors", 1));
+        assert!(vector.evidence.contains("; at most 1 of 12 data files"), "{}", vector.evidence);
+        assert!(equality.evidence.contains("; at most 12 of 12 data files"), "{}", equality.evidence);
+        let alone = TableFacts { equality_deletes: many, files_with_deletes: 7, ..healthy() };
+        let found = assess(Ok(&alone), &[], NOW).findings;
+        assert!(found[0].evidence.contains("; 7 of 12 data files"), "{}", found[0].evidence);
     }
 
     #[test]

@@ -65,7 +65,7 @@ impl ReadError {
 /// Makes the error for a failure that no single column shows.
 ///
 /// A panic is then a bug of Esker: [`ReadError::Panicked`].
-fn unexplained(path: &str, error: ParquetError) -> ReadError {
+pub(crate) fn unexplained(path: &str, error: ParquetError) -> ReadError {
     match error {
         ParquetError::External(inner) => match inner.downcast::<Panicked>() {
             Ok(panic) => ReadError::Panicked { path: path.to_owned(), panic: *panic },

@@ -37,7 +37,7 @@ pub enum ReadError {
         /// The decoder's error, or the [`Panicked`] that it ended in.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// The decoder panicked, though every column of the file can be decoded alone.
+    /// The read of the file panicked: the decoder, though every column can be decoded alone, or the code that takes its rows.
     #[error("{path}: {panic}; this is a bug of Esker")]
     Panicked {
         /// The location of the file.
@@ -69,7 +69,7 @@ pub enum ReadError {
         /// A description of what is not supported.
         what: String,
     },
-    /// Spilling keys to disk failed; also a task that read keys and ended in a panic.
+    /// Spilling keys to disk failed.
     #[error("spilling to disk: {0}")]
     Spill(#[from] std::io::Error),
     /// The table's metadata contradicts itself.

@@ -12,13 +12,14 @@ use arrow::array::{BooleanArray, RecordBatch};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::Fields;
-use esker_types::{Panicked, catch_panic_sync};
+use esker_types::catch_panic_sync;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
 use roaring::RoaringTreemap;
 
-use crate::decode_errors::{decodable_parts, row_count_mismatch};
+use crate::decode_errors::{decodable_parts, row_count_mismatch, unexplained};
 use crate::file_slice::FileSlice;
 use crate::layout::{row_count, row_group_rows};
 use crate::projection::Projection;
@@ -65,8 +66,8 @@ impl FetchedRowGroups {
     ///
     /// Returns [`ReadError::Parquet`] if the decoder can't be built. The iterator yields these errors:
     ///
-    /// - [`ReadError::Decoding`] if the decoder fails, or a column has an invalid variant;
-    /// - [`ReadError::Panicked`] if the decoder panics, and no single column explains it;
+    /// - [`ReadError::Decoding`] if a column can't be decoded or has an invalid variant;
+    /// - [`ReadError::Parquet`] or [`ReadError::Panicked`] if the decoder fails, and no single column explains it;
     /// - [`ReadError::Arrow`] if rows can't be filtered, or converted to the target schema.
     pub fn rows(
         self,
@@ -183,11 +184,10 @@ impl RowPositions {
 impl FetchedRows {
     /// Adds the file and the column to a failure of the decoder.
     fn blame(&self, source: Box<dyn Error + Send + Sync>) -> ReadError {
-        let path = self.path.clone();
-        match (self.source.damaged_column(), source.downcast::<Panicked>()) {
-            (None, Ok(panic)) => ReadError::Panicked { path, panic: *panic },
-            (Some(column), Ok(panic)) => ReadError::Decoding { path, column, source: panic },
-            (column, Err(source)) => ReadError::Decoding { path, column: column.unwrap_or_else(|| "unknown".to_owned()), source },
+        let error = source.downcast::<ParquetError>().map_or_else(ParquetError::External, |error| *error);
+        match self.source.damaged_column() {
+            Some(column) => ReadError::decoding(&self.path, column, error),
+            None => unexplained(&self.path, error),
         }
     }
 
@@ -265,8 +265,8 @@ mod tests {
     use super::*;
     use crate::target_schema;
 
-    #[test]
-    fn a_page_that_can_not_be_decoded_is_told_with_its_file_and_column() {
+    /// Returns the decoder of a file with the columns `a` and `b`. `damage` changes the file's bytes, given those of column `b`.
+    fn decoder(damage: impl FnOnce(&mut [u8], Range<usize>)) -> FetchedRows {
         let with_id = |name: &str, ty, id: i32| {
             Field::new(name, ty, true).with_metadata([(PARQUET_FIELD_ID_META_KEY.to_owned(), id.to_string())].into())
         };
@@ -282,8 +282,7 @@ mod tests {
         writer.write(&RecordBatch::try_new(schema, columns).expect("a batch")).expect("written");
         let footer = writer.close().expect("closed");
         let (start, length) = footer.row_group(0).column(1).byte_range();
-        // The damage is within the compressed bytes of the first page.
-        bytes[(start + length / 3) as usize..(start + length / 3 + 32) as usize].fill(0xff);
+        damage(&mut bytes, start as usize..(start + length) as usize);
         let window = FileSlice { start: 0, bytes: bytes.into() };
         let metadata = ArrowReaderMetadata::load(&window, Default::default()).expect("a footer");
         let projection = Projection { mask: ProjectionMask::all(), fields: metadata.schema().fields().clone() };
@@ -292,8 +291,31 @@ mod tests {
         let fields = vec![field(1, "a", PrimitiveType::Int), field(2, "b", PrimitiveType::String)];
         let schema = Schema::new(0, fields).expect("a schema");
         let adapter = Arc::new(BatchAdapter::new(target_schema(&schema, &[1, 2]).expect("a target"), &schema, None));
-        let rows = fetched.rows(adapter, projection, 0..1000, None, 1024).expect("a reader");
-        let error = rows.map(|batch| batch.map(drop)).find_map(Result::err).expect("it is damaged").to_string();
+        fetched.rows(adapter, projection, 0..1000, None, 1024).expect("a reader")
+    }
+
+    /// Returns the first error of a decoder.
+    fn failure(rows: FetchedRows) -> ReadError {
+        rows.map(|batch| batch.map(drop)).find_map(Result::err).expect("it fails")
+    }
+
+    #[test]
+    fn a_page_that_can_not_be_decoded_is_told_with_its_file_and_column() {
+        // The damage is within the compressed bytes of the first page.
+        let damaged = decoder(|bytes, column| {
+            let at = column.start + column.len() / 3;
+            bytes[at..at + 32].fill(0xff);
+        });
+        let error = failure(damaged).to_string();
         assert!(error.starts_with("s3://lake/f.parquet: column b: "), "{error}");
+    }
+
+    #[test]
+    fn a_failure_that_no_column_explains_names_the_file_and_no_column() {
+        let mut rows = decoder(|_, _| {});
+        rows.end += 1;
+        let error = failure(rows);
+        assert!(matches!(&error, ReadError::Parquet { path, .. } if path == "s3://lake/f.parquet"), "{error}");
+        assert!(error.to_string().contains("its pages have 1000 rows"), "{error}");
     }
 }

@@ -24,14 +24,14 @@ use crate::{ReadError, Result};
 /// # Errors
 ///
 /// Returns [`ReadError::Transform`] if the transform is unknown, or does not apply to the column's type. Returns
-/// [`ReadError::Format`] if a value has no result: a truncated decimal or an hour out of range. Returns [`ReadError::Arrow`] if a
-/// dictionary or view can't be flattened.
+/// [`ReadError::Format`] if a value has no result: a truncated decimal or an hour out of range, or if a dictionary or view
+/// can't be flattened.
 pub fn array(transform: &Transform, column: &ArrayRef) -> Result<ArrayRef> {
     let made = match transform {
         Transform::Identity => return Ok(column.clone()),
         Transform::Void => return Ok(new_null_array(column.data_type(), column.len())),
         _ if matches!(column.data_type(), DataType::Dictionary(_, _) | DataType::Utf8View | DataType::BinaryView) => {
-            return array(transform, &flat(column)?);
+            return array(transform, &flat(transform, column)?);
         }
         Transform::Bucket(buckets) => bucketed(column, *buckets).map(|made| Arc::new(made) as ArrayRef),
         Transform::Truncate(width) => truncated(transform, column, *width)?,
@@ -45,19 +45,23 @@ pub fn array(transform: &Transform, column: &ArrayRef) -> Result<ArrayRef> {
 }
 
 /// Returns the values of a dictionary or a view in a plain array.
-fn flat(column: &ArrayRef) -> Result<ArrayRef> {
+fn flat(transform: &Transform, column: &ArrayRef) -> Result<ArrayRef> {
     let to = match column.data_type() {
         DataType::Dictionary(_, values) => values,
         DataType::Utf8View => &DataType::Utf8,
         _ => &DataType::LargeBinary,
     };
-    cast(column, to).map_err(|source| ReadError::Arrow { path: "a column that is transformed".to_owned(), source })
+    cast(column, to).map_err(|error| invalid(transform, format!("{} values can't be read: {error}", column.data_type())))
 }
 
 /// Makes the error for a value that has no result under a transform.
 fn outside(transform: &Transform, value: impl std::fmt::Display) -> ReadError {
-    let (what, why) = (format!("transform {transform}"), format!("it takes no value like {value}"));
-    esker_format::FormatError::Invalid { what, why }.into()
+    invalid(transform, format!("it takes no value like {value}"))
+}
+
+/// Makes the error for a transform of values that are not valid.
+fn invalid(transform: &Transform, why: String) -> ReadError {
+    esker_format::FormatError::Invalid { what: format!("transform {transform}"), why }.into()
 }
 
 fn bucketed(column: &ArrayRef, buckets: u32) -> Option<Int32Array> {

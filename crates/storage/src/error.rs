@@ -11,6 +11,8 @@ use object_store::client::HttpError;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
+use crate::http::StoreAnswer;
+
 /// A failed storage operation. Every variant but [`UnknownOption`](Self::UnknownOption) names the URI.
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
@@ -114,13 +116,17 @@ impl StorageError {
         let below = |e: &(dyn Error + 'static)| match e.downcast_ref::<io::Error>() {
             Some(e) if e.kind() == io::ErrorKind::PermissionDenied => Some(ErrorCode::Forbidden),
             Some(e) => Some(code_of_io(e)).filter(|code| *code != ErrorCode::Internal),
-            // A request without an answer, or with one that asks to try again ([`crate::http`]).
-            None => e.is::<HttpError>().then_some(ErrorCode::Unavailable),
+            // A request without an answer, or with one that [`crate::http`] passed on.
+            None => {
+                let answer = e.downcast_ref::<HttpError>()?.source().and_then(|e| e.downcast_ref::<StoreAnswer>());
+                Some(answer.map_or(ErrorCode::Unavailable, StoreAnswer::code))
+            }
         };
         let code = error_chain(&source).find_map(below);
         match code {
             Some(ErrorCode::StorageFull) => Self::Full { uri },
             Some(ErrorCode::Forbidden) => Self::Denied { uri, source },
+            Some(ErrorCode::DataMissing) => Self::NoBucket { uri },
             Some(_) => Self::Unavailable { uri, source },
             None => Self::Io { uri, source },
         }

@@ -1,15 +1,16 @@
 //! Counts the HTTP requests to a cloud store, and slows all of them down when the store asks for it.
 //!
 //! [`PacedConnector`] makes the HTTP client of one bucket. The store's client sends every try through it, so each is counted and
-//! paced. An answer that asks to try again becomes a transport error ([`HttpError`]), which
-//! [`StorageError::new`](crate::StorageError::new) recognises by its type. The error that the store's client makes of a status has
-//! no type of its own.
+//! paced. The error that the store's client makes of a status has no type of its own, if it asks to try again or refuses a listing
+//! or a deletion. Such an answer becomes a transport error ([`HttpError`]) around a [`StoreAnswer`], which
+//! [`StorageError::new`](crate::StorageError::new) recognises by its type.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use esker_types::ErrorCode;
 use object_store::ClientOptions;
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService, ReqwestConnector,
@@ -115,7 +116,7 @@ impl HttpService for PacedClient {
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
         }
-        let method = request.method().to_string();
+        let (method, kind) = (request.method().to_string(), RequestKind::of(&request));
         let response = match self.inner.execute(request).await {
             Ok(response) => response,
             Err(error) => {
@@ -123,40 +124,230 @@ impl HttpService for PacedClient {
                 return Err(error);
             }
         };
-        let status = response.status().as_u16();
         self.requests.count(&method, response.status().as_str());
+        let (response, code) = match kind {
+            RequestKind::BulkDelete | RequestKind::Delete => with_error_code(response).await?,
+            RequestKind::List | RequestKind::Other => (response, None),
+        };
+        let status = kind.status(response.status().as_u16(), code.as_deref());
         if matches!(status, 429 | 503) {
             let retry_after = response.headers().get("retry-after").and_then(|v| v.to_str().ok()?.parse().ok());
             self.pace(|p| p.slow_down(Instant::now(), retry_after.map(Duration::from_secs)));
         } else {
             self.pace(Pace::speed_up);
         }
-        if matches!(status, 408 | 429 | 500..) {
-            let body = response.into_body().bytes().await.unwrap_or_default();
-            let body_start = String::from_utf8_lossy(&body).chars().take(MAX_BODY_CHARS).collect();
-            return Err(HttpError::new(HttpErrorKind::Request, RetryableAnswer { status, says: body_start }));
-        }
-        Ok(response)
+        // The store's client tries a request of the first kind again, and none of the second.
+        let error_kind = match status {
+            408 | 429 | 500.. => HttpErrorKind::Request,
+            _ if kind.hides_refusal(status, code.as_deref()) => HttpErrorKind::Unknown,
+            _ => return Ok(response),
+        };
+        let body = response.into_body().bytes().await.unwrap_or_default();
+        let body_start = String::from_utf8_lossy(&body).chars().take(MAX_BODY_CHARS).collect();
+        Err(HttpError::new(error_kind, StoreAnswer { status, says: body_start }))
     }
+}
+
+/// The kind of a request, as far as the store's client makes errors without a type of its refusals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum RequestKind {
+    /// Lists keys.
+    List,
+    /// Deletes keys, of which the answer's body gives the outcome of each. Esker deletes one key with such a request.
+    BulkDelete,
+    /// Deletes the key in the path.
+    Delete,
+    /// Any other request.
+    Other,
+}
+
+impl RequestKind {
+    /// Returns the kind of a request, by its method and the parameters that the protocols of S3, Google and Azure prescribe.
+    fn of(request: &HttpRequest) -> Self {
+        let has = |wanted: &str| request.uri().query().unwrap_or_default().split('&').any(|parameter| parameter == wanted);
+        match request.method().as_str() {
+            "GET" if has("list-type=2") || has("comp=list") => Self::List,
+            "POST" if has("delete") || has("comp=batch") => Self::BulkDelete,
+            "DELETE" => Self::Delete,
+            _ => Self::Other,
+        }
+    }
+
+    /// Returns the status of the request. That of a deletion in bulk is the status of its only key, if the key was refused.
+    fn status(self, answered: u16, code: Option<&str>) -> u16 {
+        let of_key = |code: &str| -> Option<u16> {
+            match code {
+                "AccessDenied" => Some(403),
+                "InternalError" => Some(500),
+                "SlowDown" | "ServiceUnavailable" => Some(503),
+                // The store's client knows itself that a key is missing.
+                "404" => None,
+                status => status.parse().ok(),
+            }
+        };
+        let is_bulk = self == Self::BulkDelete && (200..300).contains(&answered);
+        code.filter(|_| is_bulk).and_then(of_key).unwrap_or(answered)
+    }
+
+    /// Checks that a status is a refusal of which the store's client would make an error without a type, or of another type: it
+    /// takes a missing bucket for a missing key.
+    fn hides_refusal(self, status: u16, code: Option<&str>) -> bool {
+        match self {
+            Self::List | Self::BulkDelete => matches!(status, 401 | 403 | 404),
+            Self::Delete => status == 404 && code == Some("NoSuchBucket"),
+            Self::Other => false,
+        }
+    }
+}
+
+/// Reads the error code in the body of an answer to a deletion. Returns it with the answer, whose body can be read again.
+async fn with_error_code(response: HttpResponse) -> Result<(HttpResponse, Option<String>), HttpError> {
+    let (head, body) = response.into_parts();
+    let body = body.bytes().await?;
+    let code = error_code(&String::from_utf8_lossy(&body)).map(str::to_owned);
+    Ok((HttpResponse::from_parts(head, body.into()), code))
+}
+
+/// Returns the first error code in the body of an answer to a deletion: the text of S3's and Google's element `Code`, or the status
+/// in a part of Azure's batch.
+fn error_code(body: &str) -> Option<&str> {
+    if body.starts_with("--") {
+        return body.split_once("HTTP/1.1 ")?.1.get(..3);
+    }
+    let (_, error) = body.split_once("<Error>")?;
+    let (_, code) = error.split_once("<Code>")?;
+    Some(code.split_once("</Code>")?.0)
 }
 
 /// The number of characters of an answer's body that an error repeats.
 const MAX_BODY_CHARS: usize = 500;
 
-/// An answer with a status that asks to try again: 408, 429 or 500 and above.
+/// An answer with a status that asks to try again (408, 429 or 500 and above), or that refuses a listing or a deletion.
 ///
-/// It is passed on inside an [`HttpError`]. The store's client retries that error as it retries such a status, and keeps it among
-/// the causes of its own error.
+/// It is passed on inside an [`HttpError`], which the store's client keeps among the causes of its own error.
 #[derive(Debug, thiserror::Error)]
 #[error("the store answered {status}: {says}")]
-struct RetryableAnswer {
+pub(crate) struct StoreAnswer {
     status: u16,
     says: String,
 }
 
+impl StoreAnswer {
+    /// Returns the code for what the answer means. `DataMissing` stands for a missing bucket.
+    pub(crate) const fn code(&self) -> ErrorCode {
+        match self.status {
+            401 | 403 => ErrorCode::Forbidden,
+            404 => ErrorCode::DataMissing,
+            _ => ErrorCode::Unavailable,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use esker_types::Coded;
+    use futures::TryStreamExt;
+    use object_store::aws::AmazonS3Builder;
+    use object_store::azure::MicrosoftAzureBuilder;
+    use object_store::gcp::GoogleCloudStorageBuilder;
+    use object_store::path::Path;
+    use object_store::{ObjectStore, ObjectStoreExt, RetryConfig};
+
     use super::*;
+    use crate::StorageError;
+
+    /// A store that gives every request the same answer: a status and a body.
+    #[derive(Debug, Clone, Copy)]
+    struct Says(u16, &'static str);
+
+    #[async_trait]
+    impl HttpService for Says {
+        async fn call(&self, _: HttpRequest) -> Result<HttpResponse, HttpError> {
+            let mut response = HttpResponse::new(self.1.to_owned().into());
+            *response.status_mut() = self.0.try_into().expect("a status");
+            Ok(response)
+        }
+    }
+
+    impl HttpConnector for Says {
+        fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
+            let inner = HttpClient::new(*self);
+            Ok(HttpClient::new(PacedClient { inner, requests: RequestCounts::default(), pace: Arc::default() }))
+        }
+    }
+
+    fn never() -> RetryConfig {
+        RetryConfig { max_retries: 0, ..RetryConfig::default() }
+    }
+
+    fn s3(says: Says) -> Box<dyn ObjectStore> {
+        let builder = AmazonS3Builder::new().with_bucket_name("lake").with_region("r").with_endpoint("http://127.0.0.1:9");
+        let builder = builder.with_allow_http(true).with_access_key_id("k").with_secret_access_key("s");
+        Box::new(builder.with_retry(never()).with_http_connector(says).build().expect("a store"))
+    }
+
+    fn google(says: Says) -> Box<dyn ObjectStore> {
+        let place = r#""gcs_base_url":"http://127.0.0.1:9","disable_oauth":true"#;
+        let key = format!(r#"{{{place},"client_email":"","private_key":"","private_key_id":""}}"#);
+        let builder = GoogleCloudStorageBuilder::new().with_bucket_name("lake").with_service_account_key(key);
+        Box::new(builder.with_retry(never()).with_http_connector(says).build().expect("a store"))
+    }
+
+    fn azure(says: Says) -> Box<dyn ObjectStore> {
+        let builder = MicrosoftAzureBuilder::new().with_account("a").with_container_name("lake").with_access_key("a2V5");
+        Box::new(builder.with_retry(never()).with_http_connector(says).build().expect("a store"))
+    }
+
+    #[tokio::test]
+    async fn a_refused_listing_is_sorted_by_its_status() {
+        for (status, code) in [
+            (400, ErrorCode::Internal),
+            (401, ErrorCode::Forbidden),
+            (403, ErrorCode::Forbidden),
+            (404, ErrorCode::DataMissing),
+            (503, ErrorCode::Unavailable),
+        ] {
+            for store in [s3, google, azure] {
+                let store = store(Says(status, "<Error><Code>X</Code></Error>"));
+                let listed = store.list(None).try_collect::<Vec<_>>().await.expect_err("refused");
+                let directories = store.list_with_delimiter(None).await.expect_err("refused");
+                for error in [listed, directories] {
+                    let error = StorageError::new("s3://lake", error);
+                    assert_eq!(error.code(), code, "{store} {status}: {error}");
+                    assert_eq!(matches!(error, StorageError::NoBucket { .. }), status == 404, "{error}");
+                }
+            }
+        }
+    }
+
+    /// The answers are those of the API references of S3 (DeleteObjects) and Azure (Blob Batch).
+    #[tokio::test]
+    async fn a_refused_deletion_of_one_key_is_sorted_by_the_answer_s_body() {
+        let denied = "<DeleteResult><Error><Key>x</Key><Code>AccessDenied</Code><Message>no</Message></Error></DeleteResult>";
+        let slow = "<DeleteResult><Error><Key>x</Key><Code>SlowDown</Code><Message>wait</Message></Error></DeleteResult>";
+        let other = "<DeleteResult><Error><Key>x</Key><Code>InvalidArgument</Code><Message>no</Message></Error></DeleteResult>";
+        let part = "--batch_1\r\nContent-Type: application/http\r\nContent-ID: 0\r\n\r\nHTTP/1.1 403 no\r\n\r\n\r\n--batch_1--";
+        for (store, code) in [
+            (s3(Says(200, denied)), ErrorCode::Forbidden),
+            (s3(Says(200, slow)), ErrorCode::Unavailable),
+            (s3(Says(200, other)), ErrorCode::Internal),
+            (s3(Says(403, "")), ErrorCode::Forbidden),
+            (s3(Says(404, "<Error><Code>NoSuchBucket</Code></Error>")), ErrorCode::DataMissing),
+            (google(Says(403, "")), ErrorCode::Forbidden),
+            (google(Says(404, "<Error><Code>NoSuchBucket</Code></Error>")), ErrorCode::DataMissing),
+            (azure(Says(202, part)), ErrorCode::Forbidden),
+        ] {
+            let error = StorageError::new("s3://lake/x", store.delete(&Path::from("x")).await.expect_err("refused"));
+            assert_eq!(error.code(), code, "{store}: {error}");
+            // A missing file counts as removed, but none does in a missing bucket.
+            assert!(!matches!(error, StorageError::NotFound { .. }), "{error}");
+        }
+        let removed = s3(Says(200, "<DeleteResult><Deleted><Key>x</Key></Deleted></DeleteResult>"));
+        removed.delete(&Path::from("x")).await.expect("removed");
+        let gone = google(Says(404, "<Error><Code>NoSuchKey</Code></Error>"));
+        let error = gone.delete(&Path::from("x")).await.expect_err("gone");
+        assert!(matches!(StorageError::new("gs://lake/x", error), StorageError::NotFound { .. }));
+    }
 
     #[test]
     fn the_pause_doubles_while_the_store_complains_and_vanishes_when_it_stops() {

@@ -42,6 +42,11 @@ impl ListingPart {
         Self { dir: dir.to_string(), after: None, upto: None }
     }
 
+    /// Checks that the part lies in a directory. A part that was stored may be of another listing.
+    pub(crate) fn is_in(&self, dir: &Path) -> bool {
+        Path::parse(&self.dir).is_ok_and(|own| own.prefix_matches(dir))
+    }
+
     /// Returns the part of a directory between two keys. `None` is no bound.
     fn between(dir: &Path, after: Option<&Path>, upto: Option<&Path>) -> Self {
         Self { dir: dir.to_string(), after: after.map(Path::to_string), upto: upto.map(Path::to_string) }

@@ -164,10 +164,16 @@ impl Location {
     ///
     /// # Errors
     ///
-    /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the path is not absolute or is the root directory, or if it
-    /// contains a `..` segment, `#`, `?` or a control character.
+    /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the path is not absolute, is not UTF-8 or is the root
+    /// directory, or if it contains a `..` segment, `#`, `?` or a control character.
     pub fn from_path(path: &std::path::Path) -> Result<Self> {
-        Self::parse(&format!("file://{}", path.display()))
+        let invalid = |reason| StorageError::InvalidLocation { uri: path.display().to_string(), reason };
+        match path.to_str() {
+            // A relative path would be taken for a host: `localhost/a` for the location `file://localhost/a`, which is `/a`.
+            _ if !path.is_absolute() => Err(invalid("the path of a location must be absolute")),
+            None => Err(invalid("the path of a location must be UTF-8")),
+            Some(path) => Self::parse(&format!("file://{path}")),
+        }
     }
 
     /// Returns the kind of store that this location is in.
@@ -270,6 +276,18 @@ mod tests {
         assert_eq!(Location::normalize("no location"), "no location");
         assert_eq!(Location::all_spellings("s3a://lake/a/"), ["s3a://lake/a/", "s3://lake/a", "s3a://lake/a", "s3n://lake/a"]);
         assert_eq!(Location::all_spellings("no location"), ["no location"]);
+    }
+
+    #[test]
+    fn a_path_that_is_relative_or_not_utf_8_is_no_location() {
+        use std::ffi::OsStr;
+        use std::os::unix::ffi::OsStrExt;
+        use std::path::Path;
+        assert_eq!(Location::from_path(Path::new("/localhost/a")).expect("a location").to_string(), "file:///localhost/a");
+        for path in [OsStr::new("localhost/a"), OsStr::new("a"), OsStr::new(""), OsStr::from_bytes(b"/a\xff")] {
+            let error = Location::from_path(Path::new(path)).expect_err("no location");
+            assert!(matches!(error, StorageError::InvalidLocation { .. }), "{error}");
+        }
     }
 
     #[test]

@@ -218,15 +218,7 @@ impl Storage {
             Ok(None | Some(Ok(_))) => Ok(()),
             // An empty location lists as empty, so only the bucket can be missing. A directory is made with the first file in it.
             Ok(Some(Err(object_store::Error::NotFound { .. }))) if at.scheme() == Scheme::File => Ok(()),
-            // The stores' clients show the status of a failed listing only in the error's text.
-            Ok(Some(Err(e))) => match e.to_string() {
-                text if text.contains("404 Not Found") => Err(StorageError::NoBucket { uri }),
-                text if text.contains("401 Unauthorized") || text.contains("403 Forbidden") => {
-                    let denied = object_store::Error::PermissionDenied { path: at.key().to_owned(), source: Box::new(e) };
-                    Err(StorageError::new(&uri, denied))
-                }
-                _ => Err(StorageError::new(&uri, e)),
-            },
+            Ok(Some(Err(e))) => Err(StorageError::new(&uri, e)),
             Err(_) => {
                 let late = io::Error::new(io::ErrorKind::TimedOut, format!("no answer in {} s", PROBE_TIMEOUT.as_secs()));
                 Err(StorageError::new(&uri, object_store::Error::Generic { store: "probe", source: Box::new(late) }))
@@ -289,10 +281,10 @@ impl Storage {
     ///
     /// # Errors
     ///
-    /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the URI is not allowed. Returns
-    /// [`Denied`](StorageError::Denied) if the store forbids the request, [`Unavailable`](StorageError::Unavailable) if it does not
-    /// answer or is overloaded, and [`Io`](StorageError::Io) for any other failure. Where a client deletes keys in bulk, as for S3,
-    /// a refusal of the single key is [`Io`](StorageError::Io) as well.
+    /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the URI is not allowed, and
+    /// [`NoBucket`](StorageError::NoBucket) if the bucket does not exist. Returns [`Denied`](StorageError::Denied) if the store
+    /// forbids the request, [`Unavailable`](StorageError::Unavailable) if it does not answer or is overloaded, and
+    /// [`Io`](StorageError::Io) for any other failure.
     pub async fn remove(&self, uri: &str) -> Result<()> {
         let (store, path) = self.object(uri)?;
         match store.delete(&path).await {
@@ -306,9 +298,9 @@ impl Storage {
     /// # Errors
     ///
     /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the location is not allowed, and
-    /// [`Unavailable`](StorageError::Unavailable) if the store does not answer or is overloaded. Returns
-    /// [`Denied`](StorageError::Denied) if the file system forbids the listing. Any other failure is [`Io`](StorageError::Io). So
-    /// is a refusal by a cloud store, because its client shows the status of a failed listing only in the error's text.
+    /// [`NoBucket`](StorageError::NoBucket) if the bucket does not exist. Returns [`Denied`](StorageError::Denied) if the store
+    /// forbids the listing, [`Unavailable`](StorageError::Unavailable) if it does not answer or is overloaded, and
+    /// [`Io`](StorageError::Io) for any other failure.
     pub async fn directories(&self, location: &Location) -> Result<Vec<Location>> {
         let uri = location.to_string();
         let (store, prefix) = self.object(&uri)?;
@@ -340,11 +332,17 @@ impl Storage {
     ///
     /// # Errors
     ///
-    /// The stream yields the errors that [`Self::directories`] returns.
+    /// The stream yields the errors that [`Self::directories`] returns, and [`InvalidLocation`](StorageError::InvalidLocation) if
+    /// the part is not one of the location.
     pub fn list_part(&self, location: &Location, part: ListingPart) -> BoxStream<'static, Result<ListedObject>> {
         let uri = location.to_string();
         let store = match self.object(&uri) {
-            Ok((store, _)) => store,
+            Ok((store, prefix)) if part.is_in(&prefix) => Ok(store),
+            Ok(_) => Err(StorageError::InvalidLocation { uri: uri.clone(), reason: "the part of the listing is not in it" }),
+            Err(e) => Err(e),
+        };
+        let store = match store {
+            Ok(store) => store,
             Err(e) => return futures::stream::once(async { Err(e) }).boxed(),
         };
         let root = location.root();
@@ -420,6 +418,23 @@ mod tests {
         let error = storage.read_range(&uri, 0..8).await.expect_err("nothing is in it");
         assert!(matches!(error, StorageError::Truncated { size: 0, end: 8, .. }), "{error}");
         assert_eq!(error.code(), ErrorCode::DataInvalid);
+    }
+
+    #[tokio::test]
+    async fn a_part_of_another_listing_is_refused() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let root = Location::from_path(dir.path()).expect("valid");
+        let storage = Storage::local();
+        let (here, beside) = (root.join("t"), root.join("t2"));
+        for table in [&here, &beside] {
+            storage.write(&table.join("data/x").to_string(), Bytes::new()).await.expect("written");
+        }
+        let (parts, _) = storage.listing_parts(&beside).await.expect("parts");
+        let [part] = parts.as_slice() else { panic!("one directory") };
+        let listed: Vec<ListedObject> = storage.list_part(&beside, part.clone()).try_collect().await.expect("listed");
+        assert_eq!(listed.len(), 1);
+        let error = storage.list_part(&here, part.clone()).try_collect::<Vec<_>>().await.expect_err("another table's part");
+        assert!(matches!(error, StorageError::InvalidLocation { .. }), "{error}");
     }
 
     #[tokio::test]

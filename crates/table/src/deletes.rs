@@ -34,7 +34,8 @@ impl<'a> DeleteIndex<'a> {
     ///
     /// # Errors
     ///
-    /// Returns [`TableError::Invalid`] if a data file has two deletion vectors: nothing says which of them holds.
+    /// Returns [`TableError::Invalid`] if a data file has two deletion vectors: nothing says which of them holds. Returns it also
+    /// if a deletion vector names no data file: nothing says whose rows it deletes.
     pub fn new(deletes: &'a [LiveDelete], metadata: &TableMetadata) -> Result<Self> {
         let unpartitioned = |spec: i32| metadata.partition_spec_by_id(spec).is_some_and(|s| s.is_unpartitioned());
         let mut this = Self { deletes, ..Self::default() };
@@ -52,7 +53,14 @@ impl<'a> DeleteIndex<'a> {
                         return Err(TableError::Invalid(what));
                     }
                 }
-                (DeleteKind::DeletionVector, None) => {}
+                (DeleteKind::DeletionVector, None) => {
+                    let path = &entry.file.file_path;
+                    let what = format!(
+                        "the deletion vector in {path} has no referenced_data_file, which the specification requires; so nobody \
+                         knows whose rows it deletes"
+                    );
+                    return Err(TableError::Invalid(what));
+                }
                 (DeleteKind::Position, Some(path)) => this.by_path.entry(path).or_default().push(numbered),
                 (DeleteKind::Position, None) => this.positions.entry(partition).or_default().push(numbered),
                 (DeleteKind::Equality, _) if unpartitioned(entry.spec_id) => this.global.push(numbered),
@@ -256,6 +264,7 @@ pub fn dangling(live: &LiveFiles, about_to_be_added: &[LiveFile], metadata: &Tab
 pub(crate) mod tests {
     use super::*;
     use esker_format::{DataContentType, DataFile, DataFileFormat, Value};
+    use esker_types::{Coded, ErrorCode};
 
     fn file(path: String, partition: i32, sequence_number: i64, content: DataContentType, about: Option<String>) -> LiveFile {
         let file = DataFile::new(content, path, DataFileFormat::Parquet, 1, 1);
@@ -345,8 +354,22 @@ pub(crate) mod tests {
         };
         let data = vec![file("d0".to_owned(), 0, 1, DataContentType::Data, None)];
         let live = LiveFiles { data, deletes: vec![vector("v1"), vector("v2")], ..LiveFiles::default() };
-        let error = DeleteIndex::new(&live.deletes, &metadata()).expect_err("ambiguous").to_string();
+        let error = DeleteIndex::new(&live.deletes, &metadata()).expect_err("ambiguous");
+        assert_eq!(error.code(), ErrorCode::DataInvalid);
+        let error = error.to_string();
         assert!(error.contains("d0") && error.contains("v1") && error.contains("v2"), "{error}");
+    }
+
+    /// Spec: "Data File Fields": `referenced_data_file` is required for deletion vectors.
+    #[test]
+    fn a_vector_that_names_no_data_file_is_an_error_that_names_it_and_is_kept() {
+        let entry = file("v1".to_owned(), 0, 2, DataContentType::PositionDeletes, None);
+        let deletes = vec![LiveDelete { entry, kind: DeleteKind::DeletionVector }];
+        let live = LiveFiles { deletes, ..LiveFiles::default() };
+        let error = DeleteIndex::new(&live.deletes, &metadata()).expect_err("nobody knows whose rows it deletes");
+        assert!(error.to_string().contains("v1"), "{error}");
+        assert_eq!(error.code(), ErrorCode::DataInvalid);
+        assert_eq!(dangling(&live, &[], &metadata()), Vec::<usize>::new());
     }
 
     proptest::proptest! {

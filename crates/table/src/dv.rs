@@ -23,11 +23,11 @@ const ROW_POSITION: i32 = 2_147_483_545;
 ///
 /// # Errors
 ///
-/// Returns [`TableError::Invalid`] if the bitmap cannot be serialized or the blob exceeds 4 GiB.
+/// Returns [`TableError::Invalid`] if the bitmap cannot be serialized, and [`TableError::Unsupported`] if the blob exceeds 4 GiB.
 pub fn encode_vector(positions: &RoaringTreemap) -> Result<Vec<u8>> {
     let mut vector = DV_MAGIC.to_vec();
     positions.serialize_into(&mut vector).map_err(|e| TableError::Invalid(format!("deletion vector can't be encoded: {e}")))?;
-    let length = u32::try_from(vector.len()).map_err(|_| TableError::Invalid("a deletion vector is over 4 GiB".to_owned()))?;
+    let length = u32::try_from(vector.len()).map_err(|_| TableError::Unsupported("a deletion vector over 4 GiB".to_owned()))?;
     let mut blob = Vec::with_capacity(vector.len() + 8);
     blob.extend(length.to_be_bytes());
     blob.extend(&vector);
@@ -68,7 +68,8 @@ pub type BlobRange = (u64, u64);
 ///
 /// # Errors
 ///
-/// Returns [`TableError::Invalid`] if a bitmap cannot be serialized, or if a blob or the footer exceeds 4 GiB.
+/// Returns [`TableError::Invalid`] if a bitmap cannot be serialized, and [`TableError::Unsupported`] if a blob or the footer
+/// exceeds 4 GiB.
 pub fn encode_puffin(vectors: &[(String, RoaringTreemap)]) -> Result<(Vec<u8>, Vec<BlobRange>)> {
     let mut file = PUFFIN_MAGIC.to_vec();
     let mut places = Vec::with_capacity(vectors.len());
@@ -87,7 +88,7 @@ pub fn encode_puffin(vectors: &[(String, RoaringTreemap)]) -> Result<(Vec<u8>, V
     let created_by = concat!("esker ", env!("CARGO_PKG_VERSION"));
     let footer = json!({"blobs": blobs, "properties": {"created-by": created_by}}).to_string();
     let footer_length =
-        u32::try_from(footer.len()).map_err(|_| TableError::Invalid("a Puffin footer is over 4 GiB".to_owned()))?;
+        u32::try_from(footer.len()).map_err(|_| TableError::Unsupported("a Puffin footer over 4 GiB".to_owned()))?;
     file.extend(PUFFIN_MAGIC);
     file.extend(footer.as_bytes());
     file.extend(footer_length.to_le_bytes());

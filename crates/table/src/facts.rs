@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::properties::{MANIFEST_BYTES, MAX_SNAPSHOT_AGE, TARGET_FILE_BYTES, bad_properties};
 use crate::summary::{DeleteFacts, HISTOGRAM_BOUNDS, PartitionSum, add, files_with_deletes};
-use crate::{BadProperty, ManifestSummary, PartitionKey, Result, ancestors, partition_label};
+use crate::{BadProperty, ManifestSummary, PartitionKey, ancestors, partition_label};
 
 /// Returns the default of `commit.manifest.target-size-bytes`, for stored facts without the field.
 fn default_manifest_bytes() -> u64 {
@@ -163,15 +163,11 @@ fn set_rewrite_facts(metadata: &TableMetadata, facts: &mut TableFacts) {
 ///
 /// `manifests` must hold all manifests of the current snapshot, each summarized for the present target size
 /// ([`TARGET_FILE_BYTES`]). `metadata_bytes` is the size of the metadata file.
-///
-/// # Errors
-///
-/// Never returns an error.
 pub fn collect_facts(
     metadata: &TableMetadata,
     manifests: &[(ManifestFile, Arc<ManifestSummary>)],
     metadata_bytes: u64,
-) -> Result<TableFacts> {
+) -> TableFacts {
     let target = TARGET_FILE_BYTES.of(&metadata.properties);
     let mut facts = TableFacts {
         format_version: metadata.format_version,
@@ -220,7 +216,7 @@ pub fn collect_facts(
     facts.fullest_partition = fullest(metadata, &partitions);
     let summaries: Vec<&ManifestSummary> = manifests.iter().map(|(_, summary)| summary.as_ref()).collect();
     facts.files_with_deletes = files_with_deletes(&summaries, metadata);
-    Ok(facts)
+    facts
 }
 
 /// Returns the label of the partition with the most files, and their number.
@@ -300,7 +296,7 @@ mod tests {
             let of = |((_, spec), live): (&(usize, i32), &LiveFiles)| {
                 (manifest(*spec), Arc::new(ManifestSummary::of(live, *spec, 100)))
             };
-            let facts = collect_facts(&metadata, &pieces.iter().map(of).collect::<Vec<_>>(), 1).expect("facts");
+            let facts = collect_facts(&metadata, &pieces.iter().map(of).collect::<Vec<_>>(), 1);
             let index = DeleteIndex::new(&whole.deletes, &metadata).expect("an index");
             let small = |f: &&LiveFile| f.file.size() < 75;
             proptest::prop_assert_eq!(facts.data_files, whole.data.len() as u64);
@@ -351,7 +347,7 @@ mod tests {
                 live.deletes.push(LiveDelete { entry, kind });
             }
             let of = || (ManifestFile { manifest_length: length, ..manifest(1) }, Arc::new(ManifestSummary::of(&live, 1, target)));
-            let facts = collect_facts(&metadata(), &[of(), of()], bytes).expect("facts");
+            let facts = collect_facts(&metadata(), &[of(), of()], bytes);
             proptest::prop_assert_eq!(facts.data_files, 2 * data.len() as u64);
             let records = data.iter().fold(0_u64, |sum, (_, records, ..)| {
                 let records = u64::try_from(*records).unwrap_or(0);
@@ -376,7 +372,7 @@ mod tests {
         json["last-updated-ms"] = 9.into();
         json["refs"] = serde_json::json!({"main": {"snapshot-id": 2, "type": "branch"}});
         let metadata: TableMetadata = serde_json::from_value(json).expect("a table");
-        assert_eq!(collect_facts(&metadata, &[], 1).expect("facts").commits_since_compaction, 2);
+        assert_eq!(collect_facts(&metadata, &[], 1).commits_since_compaction, 2);
         let policy = ExpiryPolicy { older_than_ms: None, retain_last: None };
         assert!(snapshots_to_expire(&metadata, &metadata.refs, policy, 1_000_000_000_000).is_ok());
     }

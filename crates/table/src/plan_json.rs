@@ -17,28 +17,29 @@ use crate::{Result, TableError, partition_types, value_label};
 ///
 /// # Errors
 ///
-/// Returns [`TableError::Unsupported`] if JSON cannot express a value, such as NaN, or if the value's type is unknown or another
-/// one. A client would take `null` for the column's value.
+/// Returns [`TableError::Unsupported`] if JSON cannot express a value as one of the field's type, such as NaN, or if no schema
+/// gives the field's type. A client would take `null` for the column's value.
 pub fn partition_json(metadata: &TableMetadata, spec_id: i32, partition: &[Option<Value>]) -> Result<Vec<Json>> {
     let types = partition_types(metadata, spec_id);
     let value = |(at, value): (usize, &Option<Value>)| {
         let Some(value) = value else { return Ok(Json::Null) };
-        let ty = types.get(at).cloned().flatten();
+        let name = || {
+            let spec = metadata.partition_spec_by_id(spec_id);
+            spec.and_then(|spec| spec.fields().get(at)).map_or("?", |field| field.name())
+        };
+        let unsupported =
+            |why: String| TableError::Unsupported(format!("partition field {}: {why}; plan the scan on the client", name()));
+        let Some(ty) = types.get(at).cloned().flatten() else {
+            return Err(unsupported("no schema has its column, so the type of its values is not known".to_owned()));
+        };
         // Java prints NaN and the infinities as strings, which no client accepts as a number.
         let is_number = match value {
             Value::Float(v) => v.is_finite(),
             Value::Double(v) => v.is_finite(),
             _ => true,
         };
-        let json = ty.filter(|_| is_number).and_then(|ty| value_to_json(&ty.into(), value));
-        json.ok_or_else(|| {
-            let spec = metadata.partition_spec_by_id(spec_id);
-            let name = spec.and_then(|spec| spec.fields().get(at)).map_or("?", |field| field.name());
-            let value = value_label(value);
-            TableError::Unsupported(format!(
-                "partition field {name} is {value}, which JSON can't say: plan the scan on the client"
-            ))
-        })
+        let (of, json) = (ty.to_string(), value_to_json(&ty.into(), value).filter(|_| is_number));
+        json.ok_or_else(|| unsupported(format!("JSON can't express {} as a value of type {of}", value_label(value))))
     };
     partition.iter().enumerate().map(value).collect()
 }
@@ -134,8 +135,17 @@ mod tests {
             ("long", Value::String("x".into())),
         ] {
             let error = printed(ty, value).expect_err(ty).to_string();
-            assert!(error.contains("partition field p"), "{error}");
+            assert!(error.contains("partition field p") && error.contains(&format!("type {ty}")), "{error}");
         }
+    }
+
+    #[test]
+    fn a_value_of_an_unknown_type_is_an_error_that_blames_the_type() {
+        let mut json = serde_json::to_value(metadata("long")).expect("JSON");
+        json["partition-specs"][0]["fields"][0]["source-id"] = json!(9);
+        let metadata: TableMetadata = serde_json::from_value(json).expect("metadata");
+        let error = partition_json(&metadata, 1, &[Some(Value::Long(1))]).expect_err("nobody knows the type").to_string();
+        assert!(error.contains("partition field p") && error.contains("type of its values is not known"), "{error}");
     }
 
     proptest! {

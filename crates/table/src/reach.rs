@@ -64,7 +64,7 @@ pub struct Outline {
 pub struct UnreadableFile {
     /// The id of a snapshot that refers to the file.
     pub snapshot_id: i64,
-    /// The location of the file.
+    /// The location of the file; empty if the snapshot names neither a manifest list nor manifests.
     pub path: String,
     /// The error's text.
     pub error: String,
@@ -94,18 +94,22 @@ impl fmt::Display for UnreadableFile {
 enum OnUnreadable<'a> {
     /// The first error ends the walk.
     Fail,
-    /// Missing, damaged and unsupported files are left out and recorded here; other errors end the walk.
+    /// Files that are missing, damaged, unsupported or outside the warehouse are left out and recorded here. Other errors end the
+    /// walk.
     Record(&'a mut Vec<UnreadableFile>),
 }
 
 impl OnUnreadable<'_> {
-    /// Records an error, or returns it if it ends the walk.
+    /// Records an error, or returns it if it ends the walk. `path` is the file's location if the error does not have it.
     fn take(&mut self, snapshot_id: i64, path: &str, error: TableError) -> Result<()> {
+        // `BadRequest` is the code of a location outside the warehouse. The request is not at fault: a client committed it earlier.
+        let is_lasting = |code: ErrorCode| {
+            matches!(code, ErrorCode::DataMissing | ErrorCode::DataInvalid | ErrorCode::Unsupported | ErrorCode::BadRequest)
+        };
         match self {
-            Self::Record(unread)
-                if matches!(error.code(), ErrorCode::DataMissing | ErrorCode::DataInvalid | ErrorCode::Unsupported) =>
-            {
-                unread.push(UnreadableFile::of(snapshot_id, path.to_owned(), &error));
+            Self::Record(unread) if is_lasting(error.code()) => {
+                let path = if let TableError::File { path, .. } = &error { path.clone() } else { path.to_owned() };
+                unread.push(UnreadableFile::of(snapshot_id, path, &error));
                 Ok(())
             }
             _ => Err(TableError::Snapshot { snapshot_id, source: Box::new(error) }),
@@ -136,9 +140,9 @@ pub async fn outline(
 ///
 /// # Errors
 ///
-/// Returns [`TableError::Snapshot`] if the storage denies a manifest list, does not answer or fails otherwise. Returns it also if
-/// the list lies outside the warehouse, or if a snapshot names no manifests at all. Files that are missing, damaged or unsupported
-/// (encrypted) are returned instead.
+/// Returns [`TableError::Snapshot`] if the storage denies a manifest list, does not answer or fails otherwise. Files that are
+/// missing, damaged, unsupported (encrypted) or outside the warehouse are returned instead, and so are snapshots that name no
+/// manifests at all.
 pub async fn outline_lenient(
     source: &Manifests,
     metadata: &TableMetadata,
@@ -252,9 +256,9 @@ pub async fn reachable(
 ///
 /// # Errors
 ///
-/// Returns [`TableError::Snapshot`] if the storage denies a manifest list or manifest, does not answer or fails otherwise. Returns
-/// it also if such a file lies outside the warehouse, or if a snapshot names no manifests at all. Files that are missing, damaged
-/// or unsupported (encrypted) are returned instead.
+/// Returns [`TableError::Snapshot`] if the storage denies a manifest list or manifest, does not answer or fails otherwise. Files
+/// that are missing, damaged, unsupported (encrypted) or outside the warehouse are returned instead, and so are snapshots that name
+/// no manifests at all.
 pub async fn reachable_lenient(
     source: &Manifests,
     metadata: &TableMetadata,
@@ -344,4 +348,51 @@ async fn visit_entries(
 fn visit_alive(manifest: &Manifest, visit: &mut impl FnMut(&ManifestEntry)) {
     // An entry of status DELETED records a removal and does not keep the file, as in Java's reachable file cleanup.
     manifest.entries.iter().filter(|e| e.is_alive()).for_each(visit);
+}
+
+#[cfg(test)]
+mod tests {
+    use esker_storage::{Location, Storage, StorageOptions};
+    use futures::executor::block_on;
+    use serde_json::json;
+
+    use super::*;
+
+    /// Returns a table with one snapshot that names no manifests and one whose manifest list lies outside the warehouse.
+    fn sick_table(outside: &str) -> TableMetadata {
+        let snapshot =
+            |id: i64| json!({"snapshot-id": id, "sequence-number": id, "timestamp-ms": id, "summary": {"operation": "append"}});
+        let mut far = snapshot(2);
+        far["manifest-list"] = outside.into();
+        let json = json!({
+            "format-version": 2, "table-uuid": "9c12d441-03fe-4693-9a96-a0705ddf69c1", "location": "file:///t",
+            "last-sequence-number": 2, "last-updated-ms": 9, "last-column-id": 1, "current-schema-id": 0,
+            "schemas": [{"type": "struct", "schema-id": 0, "fields": [{"id": 1, "name": "p", "required": false, "type": "int"}]}],
+            "default-spec-id": 0, "last-partition-id": 999, "partition-specs": [{"spec-id": 0, "fields": []}],
+            "default-sort-order-id": 0, "sort-orders": [{"order-id": 0, "fields": []}], "current-snapshot-id": 2,
+            "snapshots": [snapshot(1), far], "refs": {"main": {"snapshot-id": 2, "type": "branch"}},
+        });
+        serde_json::from_value(json).expect("metadata")
+    }
+
+    #[test]
+    fn a_lenient_walk_goes_on_past_lists_outside_the_warehouse_and_snapshots_without_one() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let root = Location::from_path(&dir.path().join("w")).expect("a location");
+        let outside = Location::from_path(&dir.path().join("elsewhere/list.avro")).expect("a location").to_string();
+        let storage = Storage::open(StorageOptions { roots: vec![root], ..StorageOptions::default() }).expect("storage");
+        let (source, metadata) = (Manifests::new(storage, 1 << 20), sick_table(&outside));
+        let snapshots: Vec<SnapshotRef> = metadata.snapshots.iter().cloned().collect();
+
+        let walked = block_on(reachable_lenient(&source, &metadata, &snapshots, &HashSet::new()));
+        let (found, mut unread) = walked.expect("no error ends it");
+        unread.sort_by_key(|file| file.snapshot_id);
+        let unread: Vec<_> = unread.iter().map(|file| (file.snapshot_id, file.path.as_str(), file.unsupported)).collect();
+        assert_eq!(unread, [(1, "", false), (2, outside.as_str(), false)]);
+        assert!(found.files.is_empty(), "{found:?}");
+        // What decides that a file may be deleted is not lenient.
+        for snapshot in &snapshots {
+            block_on(reachable(&source, &metadata, std::slice::from_ref(snapshot), &HashSet::new())).expect_err("not known");
+        }
+    }
 }

@@ -58,7 +58,8 @@ pub fn projection(filter: &Expr, told: impl IntoIterator<Item = i32>) -> Manifes
 ///
 /// # Errors
 ///
-/// Returns [`TableError::Invalid`] if a data file has two deletion vectors, or if the metadata lacks a partition spec.
+/// Returns [`TableError::Invalid`] if a data file has two deletion vectors, if a deletion vector names no data file, or if the
+/// metadata lacks a partition spec.
 pub fn plan_scan(
     metadata: &TableMetadata,
     schema: &Schema,

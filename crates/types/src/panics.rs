@@ -8,7 +8,7 @@ use crate::{Coded, ErrorCode};
 
 /// The error of a function or future that panicked. It holds the panic's message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("it panicked: {0}")]
+#[error("a panic: {0}")]
 pub struct Panicked(pub String);
 
 impl Panicked {

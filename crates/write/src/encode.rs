@@ -5,11 +5,13 @@
 //! row group decides which columns get no dictionary. NaNs are counted separately, because Parquet's statistics don't count them.
 
 use std::sync::Arc;
+use std::thread::ScopedJoinHandle;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Float32Type, Float64Type, SchemaRef};
 use esker_format::{DataFile, Schema, TableMetadata};
 use esker_read::{LAST_UPDATED_FIELD_ID, ROW_ID_FIELD_ID, field_id, target_schema, with_lineage};
+use esker_types::Panicked;
 use parquet::arrow::ArrowSchemaConverter;
 use parquet::arrow::arrow_writer::{
     ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, ArrowWriter, ArrowWriterOptions, compute_leaves,
@@ -257,7 +259,7 @@ impl RowGroupEncoder {
     ///
     /// # Errors
     ///
-    /// Returns [`WriteError::Arrow`] or [`WriteError::Parquet`] if a column can't be encoded, and [`WriteError::Refused`] if an
+    /// Returns [`WriteError::Arrow`] or [`WriteError::Parquet`] if a column can't be encoded, and [`WriteError::Panicked`] if an
     /// encoder thread panics.
     pub fn write(&mut self, batch: &RecordBatch, threads: usize) -> Result<()> {
         let columns = self.stored.columns(batch.schema_ref().fields(), batch.columns())?;
@@ -280,10 +282,9 @@ impl RowGroupEncoder {
                 let lane = work.split_off(work.len().saturating_sub(per_lane));
                 handles.push(scope.spawn(move || lane.into_iter().try_for_each(|(writer, leaf)| writer.write(leaf))));
             }
-            for handle in handles {
-                handle.join().map_err(|_| WriteError::Refused("an encoder thread panicked".to_owned()))??;
-            }
-            Ok(())
+            // All are joined before the first error is returned: a scope passes on the panic of a thread that is not joined.
+            let joined: Vec<_> = handles.into_iter().map(ScopedJoinHandle::join).collect();
+            joined.into_iter().try_for_each(|joined| panic_as_error(joined)?.map_err(WriteError::from))
         })
     }
 
@@ -306,6 +307,11 @@ impl RowGroupEncoder {
         let chunks = self.writers.into_iter().map(ArrowColumnWriter::close).collect::<std::result::Result<_, _>>()?;
         Ok(EncodedGroup { chunks, rows: self.rows })
     }
+}
+
+/// Returns what a thread returned, or its panic as an error.
+fn panic_as_error<T>(joined: std::thread::Result<T>) -> Result<T> {
+    joined.map_err(|payload| WriteError::Panicked(Panicked::of(payload.as_ref())))
 }
 
 /// Adds the NaNs of a batch's float columns to counts by field id, also of columns inside structs.
@@ -351,6 +357,7 @@ mod tests {
     use esker_format::{
         DataContentType, DataFileFormat, ListType, NestedField, NestedFieldRef, NewTable, PrimitiveType, StructType, Type, create,
     };
+    use esker_types::{Coded, ErrorCode};
     use parquet::file::reader::{FileReader, SerializedFileReader};
     use parquet::file::writer::SerializedFileWriter;
     use uuid::Uuid;
@@ -425,6 +432,14 @@ mod tests {
         let nulls: Vec<_> =
             footer.row_group(0).columns().iter().map(|c| c.statistics().and_then(|s| s.null_count_opt())).collect();
         assert_eq!(nulls, [Some(1), Some(1)]);
+    }
+
+    #[test]
+    fn the_panic_of_an_encoder_thread_is_an_error_with_its_text() {
+        let joined = std::thread::spawn(|| panic!("a bug")).join();
+        let error = panic_as_error::<()>(joined).expect_err("a panic");
+        assert!(matches!(error, WriteError::Panicked(_)) && error.to_string().contains("a bug"), "{error}");
+        assert_eq!(error.code(), ErrorCode::Internal);
     }
 
     #[test]

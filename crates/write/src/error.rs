@@ -4,7 +4,7 @@ use esker_format::{FormatError, Type};
 use esker_read::ReadError;
 use esker_storage::StorageError;
 use esker_table::TableError;
-use esker_types::{Coded, CodedError, ErrorCode};
+use esker_types::{Coded, CodedError, ErrorCode, Panicked};
 
 /// A failed write of data or delete files.
 ///
@@ -59,6 +59,9 @@ pub enum WriteError {
     /// An Arrow kernel failed on the rows.
     #[error(transparent)]
     Arrow(#[from] arrow::error::ArrowError),
+    /// A thread that encoded columns panicked.
+    #[error("encoding rows as Parquet failed: {0}; this is a bug of Esker")]
+    Panicked(Panicked),
 }
 
 impl Coded for WriteError {
@@ -73,6 +76,7 @@ impl Coded for WriteError {
             Self::Refused(_) => ErrorCode::Refused,
             Self::Record(e) => e.code(),
             Self::NotAsWritten { .. } | Self::Parquet(_) | Self::Arrow(_) => ErrorCode::Internal,
+            Self::Panicked(panic) => panic.code(),
         }
     }
 }

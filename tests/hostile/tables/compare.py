@@ -188,7 +188,7 @@ UNREAD = [
     "between instances of 'str' and '",
     "object of type <class 'str'> cannot be converted to int",
     "Cannot convert LongLiteral",
-    "which JSON can't say",
+    "JSON can't express",
     "Cannot promote an binary to geo",
     r"Could not convert '\[' with type str",
     r"no kernel matching input types \(extension<arrow.uuid>",

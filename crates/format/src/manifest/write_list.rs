@@ -111,9 +111,9 @@ impl ManifestListWriter {
     ///
     /// # Errors
     ///
-    /// Returns [`Invalid`](FormatError::Invalid) if a count of files exceeds 32 bits, or an unknown field has types that cannot be
-    /// merged. Returns [`Avro`](FormatError::Avro) if an unknown value cannot be converted to the merged type, or if compression
-    /// fails.
+    /// Returns [`Invalid`](FormatError::Invalid) if a count of files exceeds an `int` or one of rows a `long`, or if an unknown
+    /// field has types that cannot be merged. Returns [`Avro`](FormatError::Avro) if an unknown value cannot be converted to the
+    /// merged type, or if compression fails.
     pub fn finish(self) -> Result<Vec<u8>> {
         let new = &self.new;
         let loose = new.format_version >= 2 && !self.manifests.iter().all(counted);
@@ -195,19 +195,19 @@ fn put_manifest(
     manifest: &ManifestFile,
     of_summaries: &UnknownFieldWriter,
 ) -> Result<()> {
-    let counts = counts(manifest).map(|count| count.and_then(|count| i64::try_from(count).ok()));
-    // Counts of files have 32 bits.
+    let counts = counts(manifest);
+    // Counts of files have 32 bits, those of rows 64.
     let (files, rows) = counts.split_at(3);
-    if files.iter().flatten().any(|count| i32::try_from(*count).is_err()) {
-        return Err(FormatError::invalid(
-            format!("manifest {}", manifest.manifest_path),
-            "it has more files than can be counted",
-        ));
+    let too_many_files = files.iter().flatten().any(|count| i32::try_from(*count).is_err());
+    if too_many_files || rows.iter().flatten().any(|count| i64::try_from(*count).is_err()) {
+        let what = if too_many_files { "files" } else { "rows" };
+        let why = format!("it has more {what} than can be counted");
+        return Err(FormatError::invalid(format!("manifest {}", manifest.manifest_path), why));
     }
     let optional = version == 1 || loose;
-    let put_counts = |out: &mut Vec<u8>, counts: &[Option<i64>]| {
-        for count in counts {
-            if optional { put_option(out, *count) } else { put_long(out, count.unwrap_or(0)) }
+    let put_counts = |out: &mut Vec<u8>, counts: &[Option<u64>]| {
+        for count in counts.iter().map(|count| count.map(u64::cast_signed)) {
+            if optional { put_option(out, count) } else { put_long(out, count.unwrap_or(0)) }
         }
     };
     put_bytes(out, manifest.manifest_path.as_bytes());

@@ -253,6 +253,27 @@ fn about_deletes(live: &LiveFiles) -> Vec<CheckFinding> {
     findings
 }
 
+/// Returns findings for delete files whose manifest entry lacks a field that says which rows they delete. Readers refuse them.
+///
+/// Spec: "Data File Fields".
+fn incomplete_deletes(live: &LiveFiles) -> Vec<CheckFinding> {
+    let lacks = |delete: &LiveDelete| {
+        let file = &delete.entry.file;
+        match delete.kind {
+            DeleteKind::DeletionVector if file.referenced_data_file.is_none() => Some("referenced_data_file"),
+            DeleteKind::DeletionVector if file.content_offset.is_none() => Some("content_offset"),
+            DeleteKind::DeletionVector if file.content_size_in_bytes.is_none() => Some("content_size_in_bytes"),
+            DeleteKind::Equality if file.equality_ids.as_ref().is_none_or(Vec::is_empty) => Some("equality_ids"),
+            _ => None,
+        }
+    };
+    let finding = |(delete, field): (&LiveDelete, &str)| {
+        let what = format!("its manifest entry lacks {field}, so no reader knows which rows it deletes");
+        CheckFinding::of(CheckFindingKind::UnreadableFile, &delete.entry, what)
+    };
+    live.deletes.iter().filter_map(|delete| Some((delete, lacks(delete)?))).map(finding).collect()
+}
+
 /// Returns findings for equality deletes by columns whose values have no equality. Readers refuse them.
 ///
 /// Spec: "Equality Delete Files".
@@ -284,6 +305,7 @@ impl Check<'_> {
         let (context, table) = (self.context, self.table);
         let live = alive(context, table, snapshot, outcome).await?;
         outcome.findings.extend(about_deletes(&live));
+        outcome.findings.extend(incomplete_deletes(&live));
         outcome.findings.extend(about_equality(table.metadata.current_schema(), &live));
         outcome.findings.extend(repeated(&live));
         let found =

@@ -6,6 +6,7 @@ use std::collections::HashSet;
 
 use esker_catalog::{LoadedTable, Unreadable};
 use esker_format::{ManifestFile, SnapshotRef};
+use esker_storage::StorageError;
 use esker_table::{UnreadableFile, outline_lenient};
 use esker_types::Coded;
 use futures::stream::{StreamExt, TryStreamExt};
@@ -79,8 +80,13 @@ async fn check_manifest(
     manifest: &ManifestFile,
 ) -> Result<Option<UnreadableFile>> {
     let path = manifest.manifest_path.clone();
-    if context.catalog.storage().size(&path).await?.is_none() {
-        return Ok(Some(UnreadableFile { snapshot_id, path, error: NOT_IN_STORAGE.to_owned(), unsupported: false }));
+    match context.catalog.storage().size(&path).await {
+        Ok(Some(_)) => {}
+        Ok(None) => return Ok(Some(UnreadableFile { snapshot_id, path, error: NOT_IN_STORAGE.to_owned(), unsupported: false })),
+        Err(error @ StorageError::InvalidLocation { .. }) => {
+            return Ok(Some(UnreadableFile::of(snapshot_id, path, &error.into())));
+        }
+        Err(error) => return Err(error.into()),
     }
     match context.catalog.manifests().load(&table.metadata, manifest).await {
         Ok(_) => Ok(None),

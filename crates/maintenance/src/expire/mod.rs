@@ -115,7 +115,8 @@ pub struct ExpireOutcome {
 ///
 /// - Returns what [`check_deletable`] returns.
 /// - Returns [`MaintenanceError::Table`] if a property about retention can't be parsed, or if a manifest list or manifest can't be
-///   read. One of an expiring snapshot that is missing, damaged or encrypted is no error: the plan names it as unread.
+///   read. One of an expiring snapshot that is missing, damaged, encrypted or outside the warehouse is no error: the plan names it
+///   as unread.
 pub(crate) async fn plan_expire(
     catalog: &Catalog,
     table: &LoadedTable,
@@ -134,8 +135,8 @@ pub(crate) async fn plan_expire(
 /// # Errors
 ///
 /// - Returns what [`check_deletable`] returns.
-/// - Returns [`MaintenanceError::Refused`] if a manifest list or manifest of an expiring snapshot is missing, damaged or encrypted.
-///   The files that it leads to may hold the rows.
+/// - Returns [`MaintenanceError::Refused`] if a manifest list or manifest of an expiring snapshot is missing, damaged, encrypted or
+///   outside the warehouse. The files that it leads to may hold the rows.
 /// - Returns [`MaintenanceError::Table`] if `esker.expire.min-age-ms` can't be parsed, or if another manifest list or manifest
 ///   can't be read.
 pub(crate) async fn plan_forced(

@@ -15,9 +15,10 @@ use std::sync::Arc;
 use arrow::row::Rows;
 use esker_format::TableMetadata;
 use esker_table::{LiveDelete, LiveFile};
-use esker_types::saturating_total;
+use esker_types::{Panicked, saturating_total};
 use futures::stream::{StreamExt, TryStreamExt};
 use roaring::RoaringTreemap;
+use tokio::task::JoinError;
 
 use super::key_columns::KeyColumns;
 use super::keys::{KeyTable, hash};
@@ -56,9 +57,14 @@ struct KeySet {
     deletes: Vec<LiveDelete>,
 }
 
-/// Runs a read as a task of its own, so that several reads use several threads.
-async fn spawned<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
-    tokio::spawn(work).await.map_err(|e| ReadError::Spill(io::Error::other(e)))?
+/// Reads the file at `path` in a task of its own, so that several reads use several threads.
+async fn spawned<T: Send + 'static>(path: &str, work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    match tokio::spawn(work).await.map_err(JoinError::try_into_panic) {
+        Ok(done) => done,
+        Err(Ok(payload)) => Err(ReadError::Panicked { path: path.to_owned(), panic: Panicked::of(payload.as_ref()) }),
+        // The runtime shuts down.
+        Err(Err(cancelled)) => Err(ReadError::Spill(io::Error::other(cancelled))),
+    }
 }
 
 /// Runs file operations on a thread that may block.
@@ -77,8 +83,9 @@ impl EqualityDeletes {
     /// # Errors
     ///
     /// - Returns the error of [`check_readable`].
-    /// - Returns [`ReadError::Unsupported`] if a delete file has no equality ids, or if it compares a column that is unknown, is
-    ///   inside a list or a map, or has a type without equality.
+    /// - Returns [`ReadError::Damaged`] if a delete file has no equality ids.
+    /// - Returns [`ReadError::Unsupported`] if a delete file compares a column that is unknown, is inside a list or a map, or has a
+    ///   type without equality.
     /// - Returns [`ReadError::Undecodable`] if a column has a type without an Arrow counterpart, [`ReadError::Format`] if the
     ///   columns don't form a schema, and [`ReadError::Arrow`] if Arrow can't encode them as keys.
     pub fn new(metadata: &TableMetadata, deletes: Vec<LiveDelete>) -> Result<Self> {
@@ -88,7 +95,7 @@ impl EqualityDeletes {
             let file = &delete.entry.file;
             let mut ids = file.equality_ids.clone().unwrap_or_default();
             if ids.is_empty() {
-                return Err(ReadError::unsupported(&file.file_path, "an equality delete file without equality ids"));
+                return Err(ReadError::damaged(&file.file_path, "an equality delete file without equality ids"));
             }
             ids.sort_unstable();
             by_ids.entry(ids).or_default().push(delete);
@@ -109,7 +116,7 @@ impl EqualityDeletes {
     ///
     /// - Returns [`ReadError::Unsupported`] if a delete file lacks a compared column, or if a file has no field ids and the table
     ///   has no usable name mapping.
-    /// - Returns [`ReadError::Spill`] if the spill directory fails, or if a task that reads keys panics.
+    /// - Returns [`ReadError::Spill`] if the spill directory fails, or if the runtime shuts down.
     /// - Returns [`ReadError::Storage`], [`ReadError::Parquet`], [`ReadError::Decoding`], [`ReadError::Panicked`] or
     ///   [`ReadError::Arrow`] if a file can't be fetched, decoded or converted.
     pub async fn positions(
@@ -131,10 +138,9 @@ impl EqualityDeletes {
                     let one = |file: LiveFile| {
                         let (columns, table, reader) = (set.columns.clone(), table.clone(), reader.clone());
                         let (metadata, stats, keep) = (metadata.clone(), stats.clone(), budget.use_block_cache);
-                        spawned(async move {
-                            let deleted = columns.probe(&table, &reader, &metadata, &file, keep, &stats).await?;
-                            Ok((file.file.file_path.clone(), deleted))
-                        })
+                        let path = file.file.file_path.clone();
+                        let probe = async move { columns.probe(&table, &reader, &metadata, &file, keep, &stats).await };
+                        async move { spawned(&path, probe).await.map(|deleted| (path, deleted)) }
                     };
                     let mut probes = futures::stream::iter(files).map(one).buffer_unordered(CONCURRENCY);
                     while let Some((path, deleted)) = probes.try_next().await? {
@@ -175,14 +181,16 @@ impl KeySet {
             self.deletes.iter().partition(|d| d.entry.file.size() <= SMALL);
         let one = |delete: LiveDelete| {
             let (columns, reader, metadata, stats) = (self.columns.clone(), reader.clone(), metadata.clone(), stats.clone());
-            spawned(async move {
+            let path = delete.entry.file.file_path.clone();
+            let read = async move {
                 let mut keys: Vec<Box<[u8]>> = Vec::new();
                 let mut batches = columns.read(&reader, &delete.entry, &metadata, keep, &stats).await?;
                 while let Some((batch, _)) = batches.next().await? {
                     append(&mut keys, &batch);
                 }
-                Ok((delete.entry.sequence_number, keys))
-            })
+                Ok::<_, ReadError>((delete.entry.sequence_number, keys))
+            };
+            async move { spawned(&path, read).await }
         };
         let small: Vec<LiveDelete> = small.into_iter().cloned().collect();
         let mut read = futures::stream::iter(small).map(one).buffer_unordered(CONCURRENCY);
@@ -296,6 +304,29 @@ mod tests {
         let mut file = DataFile::new(content, path.as_str(), DataFileFormat::Parquet, records, size);
         file.equality_ids = (content == DataContentType::EqualityDeletes).then(|| vec![1]);
         LiveFile { file, spec_id: 0, sequence_number, file_sequence_number: None, snapshot_id: 1, first_row_id: None }
+    }
+
+    #[tokio::test]
+    async fn a_read_that_panics_is_an_error_with_the_file_and_the_panic() {
+        let error = spawned::<()>("file:///t/d", async { panic!("a bug") }).await.expect_err("a panic");
+        assert!(matches!(&error, ReadError::Panicked { path, .. } if path == "file:///t/d"), "{error}");
+        assert!(error.to_string().contains("a bug"), "{error}");
+    }
+
+    /// Spec: "Data File Fields": `equality_ids` is required for equality deletes.
+    #[test]
+    fn equality_deletes_without_ids_are_damaged() {
+        let schema = Schema::new(0, vec![NestedField::required(1, "id", PrimitiveType::Long).into()]).expect("a schema");
+        let metadata = create(NewTable::of(schema, "file:///t"), Uuid::nil(), 0).expect("metadata");
+        let file = DataFile::new(DataContentType::EqualityDeletes, "file:///t/d", DataFileFormat::Parquet, 1, 1);
+        for equality_ids in [None, Some(Vec::new())] {
+            let file = DataFile { equality_ids, ..file.clone() };
+            let (spec_id, sequence_number, snapshot_id) = (0, 2, 1);
+            let entry = LiveFile { file, spec_id, sequence_number, file_sequence_number: None, snapshot_id, first_row_id: None };
+            let deletes = vec![LiveDelete { entry, kind: DeleteKind::Equality }];
+            let error = EqualityDeletes::new(&metadata, deletes).expect_err("no ids");
+            assert!(matches!(error, ReadError::Damaged { .. }), "{error}");
+        }
     }
 
     #[tokio::test]

@@ -143,6 +143,37 @@ fn a_list_without_counts_keeps_them_unknown_in_version_2() {
     assert!(error.to_string().contains("s3://b/m.avro"), "{error}");
 }
 
+/// Spec: "Manifest Lists": counts of files are `int`, counts of rows are `long`.
+#[test]
+fn counts_that_a_list_cannot_hold_are_refused_and_not_written_as_0() {
+    let (_, manifest) = written(2, ManifestContent::Data, AvroCodec::Null, &[]);
+    let most_rows = ManifestFile { existing_rows_count: Some(i64::MAX as u64), ..manifest.clone() };
+    for version in 1..=3 {
+        let new = NewManifestList {
+            format_version: version,
+            snapshot_id: SNAPSHOT,
+            parent_snapshot_id: None,
+            sequence_number: 9,
+            first_row_id: Some(0),
+            codec: AvroCodec::Null,
+        };
+        let finish = |manifest: &ManifestFile| {
+            let mut writer = ManifestListWriter::new(new).expect("a list");
+            // With a first row id, version 3 assigns none and does no sum.
+            writer.add(&ManifestFile { first_row_id: Some(0), ..manifest.clone() }).expect("added");
+            writer.finish()
+        };
+        let read = read_manifest_list(&finish(&most_rows).expect("written")).expect("read");
+        assert_eq!(read[0].existing_rows_count, Some(i64::MAX as u64));
+        let more_rows = ManifestFile { deleted_rows_count: Some(1 << 63), ..manifest.clone() };
+        let more_files = ManifestFile { added_files_count: Some(1 << 31), ..manifest.clone() };
+        for (manifest, what) in [(more_rows, "more rows"), (more_files, "more files")] {
+            let error = finish(&manifest).expect_err(what).to_string();
+            assert!(error.contains(what) && error.contains(&manifest.manifest_path), "{error}");
+        }
+    }
+}
+
 #[test]
 fn what_cannot_be_written_is_refused_by_name() {
     let (schema, spec, mut types) = table();
