@@ -29,7 +29,8 @@ async fn branches_and_tags_are_made_moved_and_removed_and_mistakes_are_refused_i
         (json!({"action": "create-tag", "name": "v1"}), "exists already"),
         (json!({"action": "drop", "name": "main"}), "main"),
         (json!({"action": "drop", "name": "nope"}), "nope"),
-        (json!({"action": "rollback", "snapshot-id": second}), "never there"),
+        (json!({"action": "rollback", "snapshot-id": second}), "main was never at snapshot"),
+        (json!({"action": "rollback", "as-of-ms": 7}), "at 7 ms since the Unix epoch"),
         (json!({"action": "fast-forward", "branch": "dev", "to": "v1"}), "does not lie ahead"),
         (json!({"action": "publish", "wap-id": "w"}), "w"),
     ] {

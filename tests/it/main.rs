@@ -56,6 +56,8 @@ mod queries;
 mod recovery;
 // Recovery of tables and views whose metadata moved meanwhile.
 mod recovery_after_moves;
+// Recovery of tables that were dropped before the backup.
+mod recovery_of_dropped_tables;
 // Details of the Iceberg REST catalog that clients depend on.
 mod rest_contract;
 // Server-side scan planning.

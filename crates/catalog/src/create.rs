@@ -119,10 +119,7 @@ impl Catalog {
     /// rule, and the other errors of [`Catalog::create_table`] but [`Name`](CatalogError::Name).
     pub async fn create_by_commit(&self, name: TableName, proposal: Proposal) -> Result<LoadedTable> {
         let metadata = self.metadata_of_create(&name, &proposal).await?;
-        self.insert_new_table(name, metadata, &proposal.actor).await.map_err(|e| match e {
-            CatalogError::State(StateError::AlreadyExists { .. }) => table_exists_error(),
-            e => e,
-        })
+        self.insert_new_table(name, metadata, &proposal.actor).await.map_err(failed_assert_create)
     }
 
     /// Computes the metadata that a commit with `assert-create` makes, if the name is free.
@@ -309,6 +306,14 @@ pub(crate) fn created_data(row: &TabularRow) -> CreatedData {
     }
 }
 
+/// Converts a name that another table took to the failed requirement that it is. A name that a view took stays what it is.
+fn failed_assert_create(error: CatalogError) -> CatalogError {
+    match error {
+        CatalogError::State(StateError::AlreadyExists { kind: "Table", .. }) => table_exists_error(),
+        error => error,
+    }
+}
+
 fn table_exists_error() -> CatalogError {
     FormatError::Requirement("table already exists".to_owned()).into()
 }
@@ -317,4 +322,17 @@ fn table_exists_error() -> CatalogError {
 pub(crate) fn checked_location(location: &str) -> Result<String> {
     Location::parse(location)?;
     Ok(location.trim_end_matches('/').to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_a_view_took_meanwhile_is_not_said_to_be_a_tables() {
+        let taken = |kind| failed_assert_create(StateError::AlreadyExists { kind, name: "n.t".to_owned() }.into());
+        assert!(matches!(taken("Table"), CatalogError::Format(FormatError::Requirement(_))));
+        // The text of the reference implementation.
+        assert_eq!(taken("View with same name").to_string(), "View with same name already exists: n.t");
+    }
 }

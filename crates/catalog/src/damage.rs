@@ -5,6 +5,7 @@
 //! [`Catalog::record_damage`].
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 
 use esker_format::ManifestProjection;
 use esker_health::Damage;
@@ -124,33 +125,67 @@ impl Catalog {
     ///
     /// A file counts as put back by its size and its time of change. The next reader finds out whether its content is sound.
     pub(crate) async fn recheck_damage(&self) -> Result<()> {
-        for (table, files) in self.state().fleet().damage(self.warehouse()).await? {
-            let Some(row) = self.state().tables().by_id(table).await? else { continue };
+        let round = self.inner.damage_rounds.fetch_add(1, Ordering::Relaxed);
+        for (id, files) in self.state().fleet().damage(self.warehouse()).await? {
+            let Some(row) = self.state().tables().by_id(id).await? else { continue };
             // If the table itself can't be read, nothing is known about its files.
             let (Ok(sizes), Ok(loaded)) = (self.current_file_sizes(&row).await, self.load_row(row.clone()).await) else {
                 continue;
             };
             let mut mended = Vec::new();
-            for file in files.iter().take(MAX_RECHECKED_FILES) {
-                let (needed, size) = match file.snapshot_id {
-                    None => (sizes.contains_key(&file.path), sizes.get(&file.path)),
-                    Some(id) => (is_earlier(&loaded, id), None),
-                };
-                let is_restored = |found: ListedObject| {
-                    size.is_none_or(|size| found.size == *size) && (file.missing || found.modified_ms > file.first_seen_ms)
-                };
-                let is_mended = !needed || self.storage().stat(&file.path).await?.is_some_and(is_restored);
-                if is_mended {
-                    mended.push(file);
+            for file in files_of_round(&files, round) {
+                match self.is_mended(file, &loaded, &sizes).await {
+                    Ok(true) => mended.push(file),
+                    Ok(false) => {}
+                    // A file that can't be checked says nothing about the other files and tables.
+                    Err(error) => {
+                        tracing::warn!(table = %row.name, path = file.path, %error, "a damaged file could not be checked again");
+                        if error.code().is_transient() {
+                            break;
+                        }
+                    }
                 }
             }
             if !mended.is_empty() {
                 let event = self.damage_event(EventData::TableFileMended, &row, &mended);
                 let paths: Vec<String> = mended.iter().map(|file| file.path.clone()).collect();
-                self.state().fleet().forget_damage(table, &paths, event).await?;
+                self.state().fleet().forget_damage(id, &paths, event).await?;
                 tracing::info!(table = %row.name, files = paths.len(), "damaged files are no longer needed, or are back");
             }
         }
         Ok(())
+    }
+
+    /// Checks that a damaged file is no longer part of its table, or was put back. `sizes` holds the files of the current snapshot.
+    async fn is_mended(&self, file: &DamagedFile, table: &LoadedTable, sizes: &HashMap<String, u64>) -> Result<bool> {
+        let (needed, size) = match file.snapshot_id {
+            None => (sizes.contains_key(&file.path), sizes.get(&file.path)),
+            Some(id) => (is_earlier(table, id), None),
+        };
+        let is_restored = |found: ListedObject| {
+            size.is_none_or(|size| found.size == *size) && (file.missing || found.modified_ms > file.first_seen_ms)
+        };
+        Ok(!needed || self.storage().stat(&file.path).await?.is_some_and(is_restored))
+    }
+}
+
+/// Returns the files that a round checks again, of all files of a table. The next round has the next ones.
+fn files_of_round<T>(files: &[T], round: usize) -> &[T] {
+    let rounds = files.len().div_ceil(MAX_RECHECKED_FILES).max(1);
+    files.chunks(MAX_RECHECKED_FILES).nth(round % rounds).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_damaged_file_of_a_table_has_its_round() {
+        let files: Vec<usize> = (0..450).collect();
+        let checked: Vec<usize> = (7..10).flat_map(|round| files_of_round(&files, round)).copied().collect();
+        assert_eq!(checked.len(), 450);
+        assert!(files.iter().all(|file| checked.contains(file)));
+        assert!((7..10).all(|round| files_of_round(&files, round).len() <= MAX_RECHECKED_FILES));
+        assert!(files_of_round::<usize>(&[], 7).is_empty());
     }
 }

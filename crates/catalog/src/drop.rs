@@ -44,7 +44,7 @@ impl Catalog {
     /// - Returns [`State`](CatalogError::State) if no table has this name, the table is protected, or the database fails or does
     ///   not confirm the drop.
     /// - Returns [`Behind`](CatalogError::Behind) if a purge is requested and storage has states of the table that the database
-    ///   does not have. Returns [`Storage`](CatalogError::Storage) or [`MetadataInvalid`](CatalogError::MetadataInvalid) if the
+    ///   does not have. Returns [`Storage`](CatalogError::Storage) or [`OwnFileInvalid`](CatalogError::OwnFileInvalid) if the
     ///   storage or the ledger can't be read to find that out.
     /// - Returns [`Overtaken`](CatalogError::Overtaken) if commits to the table kept coming between.
     pub async fn drop_table(&self, name: &TableName, files: DroppedFiles, actor: &Actor) -> Result<()> {
@@ -74,7 +74,7 @@ impl Catalog {
                 undrop_until_ms: keep.as_ref().map(|k| k.expires_ms),
             });
             let outbox = self.outbox(actor, &row.name, data, &RequestOutcome::NoContent);
-            if self.state().tables().drop(row.id, at, &quarantines, keep.as_ref(), &outbox).await? {
+            if self.state().tables().drop(&row, at, &quarantines, keep.as_ref(), &outbox).await? {
                 return Ok(());
             }
             // A commit came between: the files to purge are those of the new state.
@@ -83,7 +83,7 @@ impl Catalog {
         Err(CatalogError::Overtaken(format!("{name} was committed to {MAX_REPLAYS} times while it was being dropped")))
     }
 
-    /// Returns the row of a table or view by its id, which stays the same if the table is renamed.
+    /// Returns the row of a table by its id, which stays the same if the table is renamed.
     pub(crate) async fn row_by_id(&self, id: TableId, name: &TableName) -> Result<TabularRow> {
         Ok(self.state().tables().by_id(id).await?.ok_or_else(|| StateError::NoSuchTable(name.to_string()))?)
     }
@@ -101,8 +101,9 @@ impl Catalog {
     /// - Returns [`Busy`](CatalogError::Busy) if commits to the table leave no turn in time, and
     ///   [`Overtaken`](CatalogError::Overtaken) if other servers kept committing to it.
     /// - Returns [`Behind`](CatalogError::Behind) if storage has states of the table that the database does not have.
-    /// - Returns [`MetadataGone`](CatalogError::MetadataGone), [`MetadataInvalid`](CatalogError::MetadataInvalid) or
-    ///   [`Storage`](CatalogError::Storage) if the metadata file is not there, or it or the ledger can't be read.
+    /// - Returns [`MetadataGone`](CatalogError::MetadataGone), [`MetadataInvalid`](CatalogError::MetadataInvalid),
+    ///   [`OwnFileInvalid`](CatalogError::OwnFileInvalid) or [`Storage`](CatalogError::Storage) if the metadata file is not there,
+    ///   or it or the ledger can't be read.
     pub async fn unregister_table(&self, name: &TableName, actor: &Actor) -> Result<LoadedTable> {
         let row = self.table(name).await?;
         // The returned state must be the last one.
@@ -127,7 +128,7 @@ impl Catalog {
         let (table_id, table_uuid, metadata_location) = (row.id, row.table_uuid, location.clone());
         let data = EventData::TableUnregistered(TableUnregisteredData { table_id, table_uuid, metadata_location });
         let outbox = self.outbox(actor, &row.name, data, &outcome);
-        Ok(self.state().tables().drop(row.id, Some(location), &[], None, &outbox).await?)
+        Ok(self.state().tables().drop(row, Some(location), &[], None, &outbox).await?)
     }
 
     /// Returns the dropped tables that can be brought back, newest first.
@@ -162,8 +163,11 @@ impl Catalog {
     ///
     /// # Errors
     ///
-    /// Returns [`State`](CatalogError::State) if the dropped tables can't be listed.
+    /// Returns [`Refused`](CatalogError::Refused) if database and storage disagree ([`Catalog::check_epoch`]): a table may then
+    /// have been brought back without this database knowing it. Returns [`State`](CatalogError::State) if the dropped tables can't
+    /// be listed.
     pub async fn expire_drops(&self, now: Millis) -> Result<u64> {
+        self.check_epoch()?;
         let mut ended = 0;
         for dropped in self.dropped_tables().await?.into_iter().filter(|d| d.expires_ms <= now) {
             // One failing table must not stop the others.
@@ -178,7 +182,7 @@ impl Catalog {
     /// Removes a dropped table for good, and puts its files into quarantine if it was dropped with purge.
     async fn end_drop(&self, dropped: &DroppedTable, actor: &Actor) -> Result<()> {
         let row = &dropped.row;
-        let quarantines = if dropped.purge { self.purge_list(row).await } else { Vec::new() };
+        let quarantines = if dropped.purge { self.purge_list_of_dropped(row).await? } else { Vec::new() };
         let files = quarantines.len() as u64;
         let data = EventData::TableDropEnded(TableDropEndedData {
             table_id: row.id,
@@ -190,6 +194,20 @@ impl Catalog {
         let events = vec![self.event(actor, &row.name, data)];
         self.state().tables().end_drop(row.id, &quarantines, &Outbox { events, receipts: Vec::new() }).await?;
         Ok(())
+    }
+
+    /// Lists the files of a dropped table that its purge puts into quarantine; none if storage has later states of it.
+    async fn purge_list_of_dropped(&self, row: &TabularRow) -> Result<Vec<NewQuarantine>> {
+        match self.check_dropped_tip(row).await {
+            Err(error @ CatalogError::Behind { .. }) => {
+                tracing::warn!(table = %row.name, %error, "purge leaves the files in place: the table may have lived on");
+                Ok(Vec::new())
+            }
+            checked => {
+                checked?;
+                Ok(self.purge_list(row).await)
+            }
+        }
     }
 
     /// Lists the files of a table that a purge puts into quarantine; none for a foreign table.

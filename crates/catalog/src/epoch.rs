@@ -30,6 +30,11 @@ struct EpochMark {
 #[derive(Debug, Default)]
 pub(crate) struct EpochCheck(Mutex<Option<String>>);
 
+/// Returns the epoch after those of database and storage.
+fn next_epoch(epoch: &Epoch, mark: Option<&EpochMark>) -> i64 {
+    mark.map_or(0, |mark| mark.epoch).max(epoch.entering) + 1
+}
+
 /// Returns the reason why database and storage disagree; `None` if they agree.
 fn disagreement(epoch: &Epoch, mark: Option<&EpochMark>) -> Option<String> {
     if let Some(ms) = epoch.backup_ms {
@@ -93,7 +98,7 @@ impl Catalog {
         let why = match self.compare().await {
             Ok((_, Some(why))) => Some(why),
             Ok((next, None)) => self.enter_epoch(next).await.err().map(|e| format!("the epoch can't be written: {e}")),
-            Err(e) => Some(format!("the epoch can't be read: {e}")),
+            Err(e) => Some(format!("database and storage can't be compared: {e}")),
         };
         if let Some(why) = &why {
             tracing::error!(
@@ -111,9 +116,8 @@ impl Catalog {
         // disagreement.
         let mark = self.mark().await?;
         let epoch = self.state().warehouses().epoch(self.warehouse()).await?;
-        let newest = mark.as_ref().map_or(0, |mark| mark.epoch).max(epoch.entering);
         Ok((
-            newest + 1,
+            next_epoch(&epoch, mark.as_ref()),
             match disagreement(&epoch, mark.as_ref()) {
                 Some(why) => Some(why),
                 None => self.ledger_disagreement().await?,
@@ -124,7 +128,7 @@ impl Catalog {
     /// Reads `epoch.json`; `None` if there is none.
     async fn mark(&self) -> Result<Option<EpochMark>> {
         let path = self.own_path("epoch.json");
-        let invalid = |e: serde_json::Error| CatalogError::MetadataInvalid { uri: path.clone(), reason: e.to_string() };
+        let invalid = |e: serde_json::Error| CatalogError::OwnFileInvalid { uri: path.clone(), reason: e.to_string() };
         match self.storage().read(&path).await {
             Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(invalid),
             Err(StorageError::NotFound { .. }) => Ok(None),
@@ -146,12 +150,22 @@ impl Catalog {
     }
 
     /// Makes this database the one that maintains the warehouse, whatever maintained it before.
+    ///
+    /// It reads no ledger, and replaces an epoch file that can't be parsed: it is the way out of both.
     pub(crate) async fn adopt(&self) -> Result<()> {
-        let (next, _) = self.compare().await?;
-        self.enter_epoch(next).await?;
+        let mark = match self.mark().await {
+            Err(error @ CatalogError::OwnFileInvalid { .. }) => {
+                tracing::warn!(%error, "the epoch file is replaced");
+                None
+            }
+            mark => mark?,
+        };
+        let epoch = self.state().warehouses().epoch(self.warehouse()).await?;
+        self.enter_epoch(next_epoch(&epoch, mark.as_ref())).await?;
         self.state().warehouses().forget_backup(self.warehouse()).await?;
         *self.inner.epoch.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        // The next start must not take the old ledger for later commits.
+        // The next start must not take the old ledger for later commits. The file may have changed or gone since the last write.
+        self.forget_written_ledger();
         self.write_ledger().await
     }
 }

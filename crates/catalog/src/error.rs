@@ -50,9 +50,20 @@ pub enum CatalogError {
         /// URI of the metadata file.
         uri: String,
     },
-    /// A metadata file, the ledger or the epoch file can't be parsed or written.
+    /// A metadata file can't be parsed or compressed.
     #[error("metadata file {uri} can't be read: {reason}")]
     MetadataInvalid {
+        /// URI of the file.
+        uri: String,
+        /// Message of the parser.
+        reason: String,
+    },
+    /// The ledger or the epoch file can't be parsed.
+    #[error(
+        "{uri}, a file of Esker's own, can't be read: {reason}; put back an earlier copy of it, or move it away, then run \
+         `esker recover --dry-run`"
+    )]
+    OwnFileInvalid {
         /// URI of the file.
         uri: String,
         /// Message of the parser.
@@ -173,7 +184,7 @@ impl Coded for CatalogError {
             Self::Name(_) | Self::Invalid(_) | Self::Location { .. } => ErrorCode::BadRequest,
             Self::IllegalArgument(_) => ErrorCode::IllegalArgument,
             Self::MetadataGone { .. } => ErrorCode::DataMissing,
-            Self::MetadataInvalid { .. } => ErrorCode::DataInvalid,
+            Self::MetadataInvalid { .. } | Self::OwnFileInvalid { .. } => ErrorCode::DataInvalid,
             Self::Encode { .. } => ErrorCode::Internal,
             Self::Conflict(_) => ErrorCode::CommitConflict,
             Self::Contradiction(_) => ErrorCode::Unprocessable,

@@ -4,11 +4,11 @@
 //! names, ids, ownership, and which metadata file was current. A database that was lost or restored is compared with it
 //! ([`recovery`](crate::recovery)).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
-use esker_state::{NamespaceRow, TabularKind, TabularRow};
+use esker_state::{DroppedTable, NamespaceRow, TabularKind, TabularRow};
 use esker_storage::StorageError;
 use esker_types::{Millis, NamespaceName, TableId, TableName, now_ms};
 use serde::{Deserialize, Serialize};
@@ -81,10 +81,23 @@ pub(crate) struct Ledger {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct StoredLedger {
-    /// Time of writing, in milliseconds since the Unix epoch.
+    /// Time in milliseconds since the Unix epoch, from just before the entries were read.
     pub(crate) written_ms: Millis,
     #[serde(flatten)]
     pub(crate) ledger: Ledger,
+}
+
+impl StoredLedger {
+    /// Returns the entries of those dropped tables that were brought back after the database's drop of them.
+    ///
+    /// The ledger has such a table among the living, and is later than the drop. A drop that is later than the ledger counts: a
+    /// person may drop a table in the restored database.
+    pub(crate) fn undropped(&self, dropped: &[DroppedTable]) -> Vec<&LedgerEntry> {
+        let living: HashMap<TableId, &LedgerEntry> = self.ledger.entries.iter().map(|entry| (entry.id, entry)).collect();
+        let lives_again =
+            |table: &DroppedTable| living.get(&table.row.id).copied().filter(|_| self.written_ms > table.dropped_ms);
+        dropped.iter().filter_map(lives_again).collect()
+    }
 }
 
 /// The ledger that this process wrote last; `None` before the first write.
@@ -116,16 +129,23 @@ impl Catalog {
     /// database or the storage fails, and [`Encode`](CatalogError::Encode) if the entries can't be serialised.
     pub async fn write_ledger(&self) -> Result<()> {
         self.check_epoch()?;
+        // The time comes first, so that a drop after it is known to be later than the ledger.
+        let written_ms = now_ms();
         let ledger = self.entries().await?;
         let last = |this: &Self| this.inner.ledger.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if last(self).as_ref() == Some(&ledger) {
             return Ok(());
         }
-        let written = StoredLedger { written_ms: now_ms(), ledger };
+        let written = StoredLedger { written_ms, ledger };
         let bytes = serde_json::to_vec(&written).map_err(|source| CatalogError::Encode { what: "the ledger", source })?;
         self.storage().write(&self.ledger_path(), Bytes::from(bytes)).await?;
         *self.inner.ledger.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(written.ledger);
         Ok(())
+    }
+
+    /// Makes the next [`Catalog::write_ledger`] write, whatever this process wrote before.
+    pub(crate) fn forget_written_ledger(&self) {
+        *self.inner.ledger.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Reads the ledger from storage; `None` if there is none.
@@ -133,11 +153,44 @@ impl Catalog {
         let uri = self.ledger_path();
         match self.storage().read(&uri).await {
             Ok(bytes) => {
-                let invalid = |e: serde_json::Error| CatalogError::MetadataInvalid { uri: uri.clone(), reason: e.to_string() };
+                let invalid = |e: serde_json::Error| CatalogError::OwnFileInvalid { uri: uri.clone(), reason: e.to_string() };
                 serde_json::from_slice(&bytes).map(Some).map_err(invalid)
             }
             Err(StorageError::NotFound { .. }) => Ok(None),
             Err(e) => Err(e.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dropped_table_lives_again_by_a_ledger_that_is_later_than_the_drop() {
+        let entry = || LedgerEntry {
+            name: "n.t".parse().expect("a name"),
+            id: TableId::fresh(),
+            view: false,
+            uuid: Uuid::nil(),
+            location: "file:///w/t".to_owned(),
+            metadata_location: "file:///w/t/metadata/00003-a.metadata.json".to_owned(),
+            owned: true,
+            protected: false,
+        };
+        let dropped = |entry: &LedgerEntry, dropped_ms| DroppedTable {
+            row: entry.clone().row(1),
+            purge: true,
+            dropped_by: String::new(),
+            dropped_ms,
+            expires_ms: Millis::MAX,
+        };
+        let (then, other) = (entry(), entry());
+        for (entry, dropped_ms, lives) in [(&then, 99, true), (&then, 100, false), (&then, 101, false), (&other, 99, false)] {
+            let ledger = Ledger { entries: vec![entry.clone()], ..Ledger::default() };
+            let written = StoredLedger { written_ms: 100, ledger };
+            let found = written.undropped(&[dropped(&then, dropped_ms)]);
+            assert_eq!(!found.is_empty(), lives, "dropped at {dropped_ms}");
         }
     }
 }

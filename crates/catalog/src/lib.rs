@@ -43,7 +43,7 @@ mod views;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -154,6 +154,8 @@ struct Inner {
     behind: BehindChecks,
     /// Number of tables whose quarantine the last sweep could not check.
     unswept_tables: AtomicU64,
+    /// Number of rounds in which damaged files were checked again.
+    damage_rounds: AtomicUsize,
     ledger: LastWritten,
     changed: Notify,
     /// Scans by queries of this server that are not counted in the database yet.
@@ -204,6 +206,7 @@ impl Catalog {
             epoch,
             behind,
             unswept_tables: sick_tables,
+            damage_rounds: AtomicUsize::new(0),
             ledger,
             changed,
             uncounted_uses: used,
@@ -299,18 +302,20 @@ impl Catalog {
         Ok(self.state().tables().table(self.warehouse(), name).await?)
     }
 
-    /// Loads a table in the state that a metadata file describes; in its present state if that file can't be read.
+    /// Loads a table in the state that a metadata file describes; in its present state if that file is gone or damaged.
     ///
     /// # Errors
     ///
-    /// Returns [`State`](crate::CatalogError::State) if no table has this name or the database fails. Returns the errors of
-    /// [`Catalog::load`] if the present state can't be read either.
+    /// Returns [`State`](crate::CatalogError::State) if no table has this name or the database fails, and
+    /// [`Storage`](crate::CatalogError::Storage) if the storage fails. Returns the errors of [`Catalog::load`] if the present state
+    /// can't be read either.
     pub async fn table_at(&self, name: &TableName, metadata_location: &str) -> Result<LoadedTable> {
         let row = self.table(name).await?;
         let then = TabularRow { metadata_location: metadata_location.to_owned(), ..row };
         match self.load_row(then).await {
-            Ok(table) => Ok(table),
-            Err(_) => self.load(name).await,
+            Err(CatalogError::MetadataGone { .. } | CatalogError::MetadataInvalid { .. }) => self.load(name).await,
+            // A passing failure must not answer with another state.
+            loaded => loaded,
         }
     }
 

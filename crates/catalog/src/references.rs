@@ -252,7 +252,7 @@ fn plan(metadata: &TableMetadata, change: &RefChange) -> Result<PlannedCommit> {
             }
             match ancestors(metadata, metadata.current_snapshot()).find(wanted) {
                 Some(target) => move_branch(metadata, MAIN_BRANCH, target.snapshot_id),
-                None => refused("main was never there: its head has no such ancestor".to_owned()),
+                None => refused(never_there(*snapshot_id, as_of_ms.unwrap_or_default())),
             }
         }
         RefChange::FastForward { branch, to } => {
@@ -266,6 +266,14 @@ fn plan(metadata: &TableMetadata, change: &RefChange) -> Result<PlannedCommit> {
             move_branch(metadata, branch, target.snapshot_id)
         }
         RefChange::Publish { .. } => refused("publishing needs the table's manifests".to_owned()),
+    }
+}
+
+/// Returns the reason why main can't be rolled back to a snapshot, or to a time in milliseconds since the Unix epoch.
+fn never_there(snapshot_id: Option<i64>, as_of_ms: Millis) -> String {
+    match snapshot_id {
+        Some(id) => format!("main was never at snapshot {id}, which is no ancestor of its head"),
+        None => format!("main had no snapshot yet at {as_of_ms} ms since the Unix epoch: its head has no ancestor of that age"),
     }
 }
 

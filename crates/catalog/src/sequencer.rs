@@ -120,8 +120,9 @@ impl Catalog {
     /// - Returns [`Batch`](CatalogError::Batch) if another error failed the whole batch, and
     ///   [`Panicked`](CatalogError::Panicked) if the change panicked.
     /// - Returns [`State`](CatalogError::State), [`Storage`](CatalogError::Storage), [`Table`](CatalogError::Table),
-    ///   [`MetadataGone`](CatalogError::MetadataGone) or [`MetadataInvalid`](CatalogError::MetadataInvalid) if the table is gone,
-    ///   its metadata can't be read or written, its manifests can't be checked, or the ledger can't be parsed.
+    ///   [`MetadataGone`](CatalogError::MetadataGone), [`MetadataInvalid`](CatalogError::MetadataInvalid) or
+    ///   [`OwnFileInvalid`](CatalogError::OwnFileInvalid) if the table is gone, its metadata can't be read or written, its
+    ///   manifests can't be checked, or the ledger can't be parsed.
     pub async fn commit_to(&self, id: TableId, proposal: Proposal) -> Result<Committed> {
         let (done, answer) = oneshot::channel();
         let wait = self.options().commit_wait;

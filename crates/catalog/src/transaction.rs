@@ -87,8 +87,9 @@ impl Catalog {
     /// - Returns [`Behind`](CatalogError::Behind) if storage has states of a table that the database does not have.
     /// - Returns [`StateUnknown`](CatalogError::StateUnknown) if the outcome could not be observed, or the transaction panicked.
     /// - Returns [`Storage`](CatalogError::Storage), [`MetadataGone`](CatalogError::MetadataGone),
-    ///   [`MetadataInvalid`](CatalogError::MetadataInvalid) or [`Table`](CatalogError::Table) if a table can't be read or
-    ///   written, its manifests can't be checked, or the ledger can't be read.
+    ///   [`MetadataInvalid`](CatalogError::MetadataInvalid), [`OwnFileInvalid`](CatalogError::OwnFileInvalid) or
+    ///   [`Table`](CatalogError::Table) if a table can't be read or written, its manifests can't be checked, or the ledger can't be
+    ///   read.
     pub async fn commit_transaction(&self, changes: Vec<TableChange>, actor: Actor) -> Result<()> {
         let changes = self.resolve(changes).await?;
         let this = self.clone();

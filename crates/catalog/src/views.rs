@@ -98,18 +98,20 @@ impl Catalog {
         Ok(self.state().tables().view(self.warehouse(), name).await?)
     }
 
-    /// Loads a view in the state that a metadata file describes; in its present state if that file can't be read.
+    /// Loads a view in the state that a metadata file describes; in its present state if that file is gone or damaged.
     ///
     /// # Errors
     ///
-    /// Returns [`State`](CatalogError::State) if no view has this name or the database fails. Returns the errors of
-    /// [`Catalog::load_view`] if the present state can't be read either.
+    /// Returns [`State`](CatalogError::State) if no view has this name or the database fails, and
+    /// [`Storage`](CatalogError::Storage) if the storage fails. Returns the errors of [`Catalog::load_view`] if the present state
+    /// can't be read either.
     pub async fn view_at(&self, name: &TableName, metadata_location: &str) -> Result<LoadedView> {
         let row = self.view(name).await?;
         let then = TabularRow { metadata_location: metadata_location.to_owned(), ..row };
         match self.load_view_row(then).await {
-            Ok(view) => Ok(view),
-            Err(_) => self.load_view(name).await,
+            Err(CatalogError::MetadataGone { .. } | CatalogError::MetadataInvalid { .. }) => self.load_view(name).await,
+            // A passing failure must not answer with another state.
+            loaded => loaded,
         }
     }
 
@@ -239,8 +241,9 @@ impl Catalog {
     ///   other servers won the race ten times.
     /// - Returns [`Behind`](CatalogError::Behind) if storage has states of the view that the database does not have.
     /// - Returns [`StateUnknown`](CatalogError::StateUnknown) if the database did not confirm the commit.
-    /// - Returns [`MetadataGone`](CatalogError::MetadataGone), [`MetadataInvalid`](CatalogError::MetadataInvalid) or
-    ///   [`Storage`](CatalogError::Storage) if the view can't be read or written, or the ledger can't be read.
+    /// - Returns [`MetadataGone`](CatalogError::MetadataGone), [`MetadataInvalid`](CatalogError::MetadataInvalid),
+    ///   [`OwnFileInvalid`](CatalogError::OwnFileInvalid) or [`Storage`](CatalogError::Storage) if the view can't be read or
+    ///   written, or the ledger can't be read.
     pub async fn replace_view(&self, name: &TableName, request: ReplaceView, actor: &Actor) -> Result<LoadedView> {
         let id = self.view(name).await?.id;
         let _held = self.hold_commits(id).await?;
@@ -275,12 +278,14 @@ impl Catalog {
             version_id: metadata.current_version_id,
         });
         let outbox = self.outbox(actor, &row.name, data, &RequestOutcome::of(&row));
+        // The places before the commit are recorded too: a database of an earlier release holds only the location.
+        let [before, after] = [&*current.metadata, &metadata].map(|m| places::places_in_metadata(&m.location, &m.properties));
         let swap = PointerSwap {
             id: row.id,
             from,
             to: to.clone(),
             location,
-            places: places::places_in_metadata(&metadata.location, &metadata.properties),
+            places: before.into_iter().chain(after).collect(),
             quarantine: Vec::new(),
             settled_outputs,
             restored: Vec::new(),
@@ -310,7 +315,7 @@ impl Catalog {
         let (view_id, view_uuid, metadata_location) = (row.id, row.table_uuid, row.metadata_location.clone());
         let data = EventData::ViewDropped(ViewDroppedData { view_id, view_uuid, metadata_location });
         let outbox = self.outbox(actor, &row.name, data, &RequestOutcome::NoContent);
-        self.state().tables().drop(row.id, None, &[], None, &outbox).await?;
+        self.state().tables().drop(&row, None, &[], None, &outbox).await?;
         Ok(())
     }
 

@@ -70,6 +70,20 @@ impl ApiError {
         }
     }
 
+    /// Maps a passing error that keeps the answer to a finished change from being built.
+    ///
+    /// A client must not take the change for one that was not made, and delete its files.
+    #[must_use]
+    pub(crate) fn of_made_change(self) -> Self {
+        match self.code.is_transient() {
+            true => {
+                let what = format!("the change was made, but its answer can't be built: {}; repeat the request", self.message);
+                Self::new(ErrorCode::CommitStateUnknown, what)
+            }
+            false => self,
+        }
+    }
+
     /// Returns the HTTP status of the response.
     pub(crate) fn status(&self) -> u16 {
         self.status

@@ -106,7 +106,8 @@ async fn handle(app: &App, catalog: &Catalog, key: Uuid, request: Request, next:
         let outcome: RequestOutcome = serde_json::from_str(&found.outcome)
             .map_err(|e| ApiError::new(ErrorCode::Internal, format!("receipt of {key}: {e}")))?;
         let route = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
-        return answer_from_receipt(app, catalog, outcome, |status| status::listed(&parts.method, route, status)).await;
+        let answer = answer_from_receipt(app, catalog, outcome, |status| status::listed(&parts.method, route, status));
+        return answer.await.map_err(ApiError::of_made_change);
     }
     parts.extensions.insert(receipt.clone());
     let response = next.run(Request::from_parts(parts, Body::from(body))).await;

@@ -12,6 +12,7 @@ use esker_types::{Millis, now_ms};
 use sqlx::{AnyConnection, Connection, Row};
 
 use crate::database::{Database, PoolUse, sqlite_migration_checksum};
+use crate::error::is_transient_code;
 use crate::migrations::{SQLITE, refusal_of_migration};
 use crate::warehouses::BACKUP;
 use crate::{Result, StateError};
@@ -60,11 +61,10 @@ impl Database {
     ///
     /// - Returns [`NotSqlite`](StateError::NotSqlite) for PostgreSQL, and [`Path`](StateError::Path) if a path is not UTF-8.
     /// - Returns [`File`](StateError::File) if the database does not exist, `to` exists, the `.partial` file of an earlier attempt
-    ///   can't be removed, or the copy can't be renamed or synced.
-    /// - Returns [`Full`](StateError::Full) if the disk is full, and [`Sql`](StateError::Sql) if the database can't be read or the
-    ///   copy can't be written.
+    ///   can't be removed, the disk of the copy is full, or the copy can't be renamed or synced.
+    /// - Returns [`Sql`](StateError::Sql) if the database can't be read or the copy can't be written.
     /// - Returns [`UnusableBackup`](StateError::UnusableBackup) with the path of the database if the copy is damaged, can't be
-    ///   read or marked, or is no state database that this release can run on.
+    ///   read, or is no state database that this release can run on.
     pub async fn back_up(&self, to: &Path) -> Result<()> {
         self.file()?;
         if to.exists() {
@@ -77,8 +77,13 @@ impl Database {
         let pool = self.pool(PoolUse::Reads).await?;
         let copied = sqlx::query("VACUUM INTO $1").bind(text).execute(&pool).await;
         pool.close().await;
-        copied?;
-        check_and_mark(&partial, self.file()?, now_ms()).await?;
+        // The full disk is that of the backup, which need not be that of the database.
+        let of_backup = |error: StateError| match error {
+            StateError::Full => failed(&partial)(std::io::ErrorKind::StorageFull.into()),
+            error => error,
+        };
+        copied.map_err(|error| of_backup(error.into()))?;
+        check_and_mark(&partial, self.file()?, now_ms()).await.map_err(of_backup)?;
         std::fs::rename(&partial, to).map_err(failed(to))?;
         sync(to)
     }
@@ -91,11 +96,18 @@ impl Database {
     /// # Errors
     ///
     /// - Returns [`NotSqlite`](StateError::NotSqlite) for PostgreSQL.
-    /// - Returns [`File`](StateError::File) if a file can't be read, copied, removed, renamed or synced.
+    /// - Returns [`Path`](StateError::Path) if the path of the database is not UTF-8.
+    /// - Returns [`File`](StateError::File) if a file can't be read, copied, removed, renamed or synced. The database is then in its
+    ///   place, or the error says where it is.
     /// - Returns [`UnusableBackup`](StateError::UnusableBackup) if `from` is damaged or no state database that this release can run
-    ///   on, and also if its copy can't be opened or marked: the path is not UTF-8, or the disk is full.
+    ///   on, and also if its copy can't be opened or read.
+    /// - Returns [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the copy can't be marked, because the disk is full or
+    ///   the copy is locked.
     pub async fn restore(&self, from: &Path) -> Result<Option<PathBuf>> {
         let Self::Sqlite(path) = self else { return Err(StateError::NotSqlite) };
+        if path.to_str().is_none() {
+            return Err(StateError::Path(path.clone()));
+        }
         let mut begin = [0; 16];
         let read = File::open(from).and_then(|mut file| file.read(&mut begin)).map_err(failed(from))?;
         if &begin[..read] != MAGIC {
@@ -103,7 +115,12 @@ impl Database {
         }
         let partial = with_suffix(path, ".partial");
         remove_with_sidecars(&partial)?;
-        std::fs::copy(from, &partial).map_err(failed(from))?;
+        if let Err(e) = std::fs::copy(from, &partial) {
+            // A copy fails at either end.
+            let what = format!("{} can't be copied to it: {e}", from.display());
+            remove_with_sidecars(&partial)?;
+            return Err(failed(&partial)(std::io::Error::new(e.kind(), what)));
+        }
         let when = std::fs::metadata(from).and_then(|found| found.modified()).map_err(failed(from))?;
         let when = when.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| Millis::try_from(since.as_millis()).unwrap_or(0));
         if let Err(error) = check_and_mark(&partial, from, when).await {
@@ -111,16 +128,36 @@ impl Database {
             return Err(error);
         }
         let kept = path.exists().then(|| with_suffix(path, &format!(".before-{}", now_ms())));
+        let mut moves = Vec::new();
         if let Some(kept) = &kept {
-            for suffix in SIDECAR_SUFFIXES.iter().filter(|suffix| with_suffix(path, suffix).exists()) {
-                std::fs::rename(with_suffix(path, suffix), with_suffix(kept, suffix)).map_err(failed(path))?;
-            }
-            std::fs::rename(path, kept).map_err(failed(path))?;
+            let beside = SIDECAR_SUFFIXES.iter().map(|suffix| (with_suffix(path, suffix), with_suffix(kept, suffix)));
+            moves.extend(beside.filter(|(from, _)| from.exists()));
+            moves.push((path.clone(), kept.clone()));
         }
-        std::fs::rename(&partial, path).map_err(failed(path))?;
+        moves.push((partial, path.clone()));
+        rename_all(&moves)?;
         sync(path)?;
         Ok(kept)
     }
+}
+
+/// Renames files one after the other. If one can't be renamed, those before it get their names back.
+///
+/// # Errors
+///
+/// Returns [`File`](StateError::File) with the file that can't be renamed. It names the files that could not get their names back.
+fn rename_all(moves: &[(PathBuf, PathBuf)]) -> Result<()> {
+    for (done, (from, to)) in moves.iter().enumerate() {
+        let Err(e) = std::fs::rename(from, to) else { continue };
+        let mut what = format!("it can't be renamed to {}: {e}", to.display());
+        for (from, to) in moves[..done].iter().rev() {
+            if let Err(e) = std::fs::rename(to, from) {
+                what.push_str(&format!("; rename {} back to {}, which failed: {e}", to.display(), from.display()));
+            }
+        }
+        return Err(failed(from)(std::io::Error::new(e.kind(), what)));
+    }
+    Ok(())
 }
 
 /// Removes a database file with the files that SQLite keeps next to it. Missing files are no error.
@@ -140,14 +177,12 @@ fn remove_with_sidecars(path: &Path) -> Result<()> {
 ///
 /// # Errors
 ///
-/// Returns [`UnusableBackup`](StateError::UnusableBackup) with `copied_from` if the check finds a fault, or the file can't be read
-/// or written. Returns [`File`](StateError::File) with `path` if the file can't be synced.
+/// Returns [`UnusableBackup`](StateError::UnusableBackup) with `copied_from` if the check finds a fault, or the file can't be read.
+/// Returns [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the disk is full or the file is locked, and
+/// [`File`](StateError::File) with `path` if the file can't be synced.
 async fn check_and_mark(path: &Path, copied_from: &Path, when: Millis) -> Result<()> {
     let unfit = |why: String| StateError::UnusableBackup { path: copied_from.to_owned(), why };
-    let damaged = |e: sqlx::Error| match e {
-        sqlx::Error::Database(e) => unfit(format!("it is damaged: {}", e.message())),
-        e => unfit(format!("it can't be read: {e}")),
-    };
+    let damaged = |e: sqlx::Error| fault_of_copy(copied_from, e);
     // A single connection, because a pool tries for a long time to open a file that can't be opened.
     let mut connection = Database::Sqlite(path.to_owned()).connection().await.map_err(damaged)?;
     let why = mark_as_backup(&mut connection, when).await;
@@ -159,6 +194,18 @@ async fn check_and_mark(path: &Path, copied_from: &Path, when: Millis) -> Result
             sync(path)
         }
     }
+}
+
+/// Converts an error of the database driver about a copy. A full disk and a lock are no faults of the file `copied_from`.
+fn fault_of_copy(copied_from: &Path, error: sqlx::Error) -> StateError {
+    let why = match StateError::from(error) {
+        StateError::Sql(sqlx::Error::Database(e)) if e.code().is_none_or(|code| !is_transient_code(&code)) => {
+            format!("it is damaged: {}", e.message())
+        }
+        StateError::Sql(e) if !matches!(e, sqlx::Error::Database(_)) => format!("it can't be read: {e}"),
+        error => return error,
+    };
+    StateError::UnusableBackup { path: copied_from.to_owned(), why }
 }
 
 /// Marks a database as a backup. Returns the reason instead if it can't be one.
@@ -230,6 +277,38 @@ mod tests {
         assert!(matches!(database.restore(&backup).await, Err(StateError::UnusableBackup { .. })));
         let state = State::open(database).await.expect("as it was");
         assert_eq!(state.warehouses().epoch(warehouse).await.expect("read").entered, 3);
+    }
+
+    #[tokio::test]
+    async fn an_error_names_the_file_that_it_is_about_and_no_database_is_left_out_of_its_place() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let [path, backup, new] = ["esker.db", "backup.db", "new.db"].map(|name| dir.path().join(name));
+        State::open(Database::Sqlite(path.clone())).await.expect("opened").close().await;
+        Database::Sqlite(path.clone()).back_up(&backup).await.expect("backed up");
+        let away = Database::Sqlite(dir.path().join("none/esker.db"));
+        let error = away.restore(&backup).await.expect_err("no such directory").to_string();
+        assert!(error.contains("none/esker.db.partial: ") && error.contains("backup.db can't be copied"), "{error}");
+
+        let full = fault_of_copy(&backup, crate::error::full_disk().await);
+        assert!(matches!(full, StateError::Full), "a full disk is no damage of the backup: {full}");
+
+        // The database is moved aside, and nothing takes its place.
+        let kept = dir.path().join("kept.db");
+        let moves = [(path.clone(), kept.clone()), (new.clone(), path.clone())];
+        let error = rename_all(&moves).expect_err("there is no new one").to_string();
+        assert!(error.starts_with(&new.display().to_string()), "{error}");
+        assert!(path.exists() && !kept.exists(), "it is back in its place");
+    }
+
+    /// Linux takes any bytes for a name.
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_database_whose_path_is_no_text_is_refused_by_that_reason() {
+        use std::os::unix::ffi::OsStrExt;
+        let dir = tempfile::tempdir().expect("a directory");
+        let odd = dir.path().join(std::ffi::OsStr::from_bytes(b"\xff.db"));
+        let refused = Database::Sqlite(odd).restore(&dir.path().join("backup.db")).await;
+        assert!(matches!(refused, Err(StateError::Path(_))), "{refused:?}");
     }
 
     async fn change(path: &Path, sql: &'static str) {

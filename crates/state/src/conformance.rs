@@ -321,6 +321,12 @@ async fn a_job_is_entered_once_for_its_key_and_the_most_urgent_is_taken_first(st
     assert_eq!((ended.state, ended.plan.expect("a plan")["n"].as_i64()), (JobState::Succeeded, Some(2)));
     assert_eq!((ended.earlier_plans.len(), ended.outcome.expect("an outcome")["n"].as_i64()), (1, Some(3)));
     assert_eq!(state.jobs().take(&[warehouse.id]).await.expect("asked").expect("one").id, behind.id);
+
+    // An undo relies on the earlier plans, so they are not taken for none.
+    let damage = sqlx::query("UPDATE job SET earlier_plans = '{}' WHERE id = $1").bind(high.id.to_string());
+    damage.execute(&state.writer).await.expect("written");
+    let error = state.jobs().get(high.id).await.expect_err("no list").to_string();
+    assert!(error.contains("earlier plans"), "{error}");
 }
 
 async fn a_job_is_cancelled_where_it_waits_and_told_so_where_it_runs(state: &State) {
@@ -387,8 +393,15 @@ async fn what_was_handed_over_is_its_workers_until_the_lease_ends(state: &State)
         state.jobs().claim_external(&ids, "spark", "w", now_ms() + 60_000).await.expect("asked").is_none(),
         "not planned yet"
     );
-    state.jobs().take(&ids).await.expect("asked").expect("one");
+    let taken = state.jobs().take(&ids).await.expect("asked").expect("one");
+    let server = taken.server.expect("a server");
+    let end = JobEnd::Succeeded("{}".into());
+    assert!(
+        !state.jobs().end_external(new.id, &server, &end, "{}").await.expect("asked"),
+        "a worker of a server's name has no job"
+    );
     state.jobs().end(new.id, &JobEnd::Delegated("spark"), "{}").await.expect("handed over");
+    assert!(!state.jobs().end_external(new.id, &server, &end, "{}").await.expect("asked"), "it waits for a worker");
     assert!(state.jobs().take(&ids).await.expect("asked").is_none(), "it is delegated");
     assert!(state.jobs().claim_external(&ids, "flink", "w", now_ms() + 60_000).await.expect("asked").is_none());
     let taken = state.jobs().claim_external(&ids, "spark", "w", now_ms() + 60_000).await.expect("asked").expect("one");
@@ -550,18 +563,29 @@ async fn a_dropped_table_comes_back_as_it_was(state: &State) {
     let (warehouse, n) = with_namespace(state).await;
     let table = row(warehouse, &n, "t");
     enter(state, warehouse, &table).await.expect("entered");
+    let created_ms = state.tables().created_ms(table.id).await.expect("read");
     let keep = SoftDrop { purge: true, principal: "p".into(), expires_ms: 99 };
     assert!(
-        !state.tables().drop(table.id, Some("file:///other.json"), &[], None, &Outbox::default()).await.expect("asked"),
+        !state.tables().drop(&table, Some("file:///other.json"), &[], None, &Outbox::default()).await.expect("asked"),
         "it moved on"
     );
     let at = Some(table.metadata_location.as_str());
-    assert!(state.tables().drop(table.id, at, &[], Some(&keep), &Outbox::default()).await.expect("dropped"));
+    assert!(state.tables().drop(&table, at, &[], Some(&keep), &Outbox::default()).await.expect("dropped"));
     let dropped = state.tables().all_dropped(warehouse).await.expect("listed");
     assert!(dropped.len() == 1 && dropped[0].purge && dropped[0].row == table);
+    let view = TabularRow { kind: TabularKind::View, ..table.clone() };
+    for (entry, missing) in [(&table, "Table does not exist: n.t"), (&view, "View does not exist: n.t")] {
+        let gone = state.tables().drop(entry, None, &[], None, &Outbox::default()).await.expect_err("gone");
+        assert_eq!(gone.to_string(), missing);
+    }
+    // Metadata files that were written meanwhile must not count as those of another catalog.
+    while now_ms() <= dropped[0].dropped_ms {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
     state.tables().undrop(warehouse, table.id, &table.name, &Outbox::default()).await.expect("back");
+    assert_eq!(state.tables().created_ms(table.id).await.expect("read"), created_ms, "as if it had not been dropped");
     state.tables().protect(table.id, true, &Outbox::default()).await.expect("protected");
-    let refused = state.tables().drop(table.id, None, &[], None, &Outbox::default()).await.expect_err("protected");
+    let refused = state.tables().drop(&table, None, &[], None, &Outbox::default()).await.expect_err("protected");
     assert!(matches!(refused, StateError::Protected { .. }), "{refused}");
 }
 
@@ -581,7 +605,7 @@ async fn a_place_is_its_tables_until_that_is_gone_for_good(state: &State) {
     };
     assert_eq!(of_table().await, [at("n/t"), at("x")]);
     let keep = SoftDrop { purge: true, principal: "p".into(), expires_ms: 99 };
-    state.tables().drop(table.id, None, &[], Some(&keep), &Outbox::default()).await.expect("dropped");
+    state.tables().drop(&table, None, &[], Some(&keep), &Outbox::default()).await.expect("dropped");
     assert_eq!(of_table().await, [at("n/t"), at("x")], "it can be brought back");
     let record = table.quarantine("file:///w/x/1".into(), None, "test", None, 5);
     state.tables().end_drop(table.id, &[record], &Outbox::default()).await.expect("ended");

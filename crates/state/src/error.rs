@@ -132,6 +132,21 @@ impl From<sqlx::Error> for StateError {
     }
 }
 
+impl StateError {
+    /// Converts the error of a `COMMIT`.
+    ///
+    /// A commit that found the disk full was rolled back. SQLite undoes the whole transaction if a write of its `COMMIT` fails, and
+    /// PostgreSQL reports an error only before its commit record is written. After any other error the outcome is unknown.
+    ///
+    /// Source: <https://sqlite.org/lang_transaction.html>, "Response To Errors Within A Transaction".
+    pub(crate) fn of_commit(error: sqlx::Error) -> Self {
+        match Self::from(error) {
+            Self::Sql(error) => Self::Ambiguous(error),
+            error => error,
+        }
+    }
+}
+
 impl From<serde_json::Error> for StateError {
     fn from(error: serde_json::Error) -> Self {
         Self::Corrupt(error.to_string())
@@ -175,16 +190,33 @@ fn is_transient(error: &sqlx::Error) -> bool {
 ///
 /// These are SQLite's BUSY and LOCKED with all their extended codes, and PostgreSQL's classes of lost connections, short resources,
 /// shutdown and lost races between transactions. Codes of SQLite have up to four digits, those of PostgreSQL have five characters.
-fn is_transient_code(code: &str) -> bool {
+pub(crate) fn is_transient_code(code: &str) -> bool {
     match code.parse::<u32>() {
         Ok(number) if code.len() < 5 => matches!(number & 0xff, 5 | 6),
         _ => ["08", "40", "53", "57P0"].iter().any(|class| code.starts_with(class)) || code == "55P03",
     }
 }
 
+/// Returns SQLite's own error of a full disk.
+#[cfg(test)]
+pub(crate) async fn full_disk() -> sqlx::Error {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut connection = crate::Database::Sqlite(dir.path().join("full.db")).connection().await.expect("opened");
+    let sql = "CREATE TABLE t (x BLOB); PRAGMA max_page_count = 2; INSERT INTO t VALUES (zeroblob(1000000))";
+    sqlx::raw_sql(sql).execute(&mut connection).await.map(drop).expect_err("full")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_commit_that_finds_the_disk_full_was_not_applied_and_any_other_failure_leaves_it_open() {
+        let full = StateError::of_commit(full_disk().await);
+        assert!(matches!(full, StateError::Full), "{full}");
+        assert_eq!(full.code(), ErrorCode::StorageFull);
+        assert!(matches!(StateError::of_commit(sqlx::Error::WorkerCrashed), StateError::Ambiguous(_)));
+    }
 
     #[test]
     fn what_the_database_says_of_a_moment_is_passing() {

@@ -66,11 +66,12 @@ pub(crate) fn refusal_of_migration(known: &Migrator, version: i64, name: &str) -
         None if version <= LAST_BREAKING => version,
         None => return None,
     };
-    (needed > newest).then(|| {
-        format!(
+    (needed > newest).then(|| match needed {
+        i64::MAX => format!("a later release made migration {version} ({name}), whose name does not say who can run after it"),
+        _ => format!(
             "a later release made migration {version} ({name}), after which only releases with migration {needed} can run; \
              this one has {newest}"
-        )
+        ),
     })
 }
 
@@ -189,7 +190,8 @@ mod tests {
             later.contains("18 (contract 0017 subject)") && later.contains("migration 17") && later.contains("has 16"),
             "{later}"
         );
-        assert!(refusal_of_migration(&known, 18, "contract").is_some());
+        let unknown = refusal_of_migration(&known, 18, "contract").expect("refused");
+        assert!(unknown.contains("18 (contract)") && !unknown.contains("9223372036854775807"), "{unknown}");
         let renamed = refusal_of_migration(&up_to(15), 16, "vocabulary").expect("refused");
         assert!(renamed.contains("only releases with migration 16"), "{renamed}");
         let gap = Migrator {

@@ -1,10 +1,12 @@
 //! Repeated requests with the header `Idempotency-Key`.
 
-use esker_tests::{TestApp, schema_json};
+use std::sync::Arc;
+
+use esker_tests::{Faults, TestApp, schema_json};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::{NAMESPACES, TABLE, TABLES, create};
+use super::{NAMESPACES, TABLE, TABLES, create, view};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repeated_request_gets_the_answer_of_the_first_and_only_for_its_own_operation() {
@@ -40,4 +42,33 @@ async fn a_repeated_request_gets_the_answer_of_the_first_and_only_for_its_own_op
     assert_eq!(parse(&body), parse(&again));
     let (status, _, _) = app.send_raw(Method::POST, TABLES, &[("idempotency-key", "not-a-uuid")], Some(create("x"))).await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
+}
+
+/// Only a state that is gone for good is replaced by the present one. A 429 or a 4xx would say that the change was not made.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_that_cannot_be_read_at_the_moment_is_not_replaced_by_the_present_one() {
+    const VIEWS: &str = "/v1/default/namespaces/n/views";
+    let faults = Faults::local();
+    let app = TestApp::start_on(Arc::new(faults.clone()), |_| {}).await;
+    app.namespace().await;
+    let key = [("idempotency-key", "01890a5d-ac96-774b-bcce-b302099a8059")];
+    let (status, _, body) = app.send_raw(Method::POST, VIEWS, &key, Some(view("v"))).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    let location = |body: &str| {
+        let answer = serde_json::from_str::<Value>(body).expect("json");
+        answer["metadata-location"].as_str().expect("a location").to_owned()
+    };
+    let first = location(&body);
+    let change = json!({"updates": [{"action": "set-properties", "updates": {"a": "x"}}]});
+    let later = app.ok(Method::POST, &format!("{VIEWS}/v"), Some(change)).await;
+
+    faults.set_unreachable_for(first.rsplit_once('/').expect("a name").1);
+    let (status, _, body) = app.send_raw(Method::POST, VIEWS, &key, Some(view("v"))).await;
+    assert!(status.is_server_error() && body.contains("CommitStateUnknownException"), "{status} {body}");
+    faults.set_unreachable_for("");
+    let (_, _, body) = app.send_raw(Method::POST, VIEWS, &key, Some(view("v"))).await;
+    assert_eq!(location(&body), first);
+    std::fs::remove_file(&first[7..]).expect("removed");
+    let (_, _, body) = app.send_raw(Method::POST, VIEWS, &key, Some(view("v"))).await;
+    assert_eq!(location(&body), later["metadata-location"]);
 }

@@ -10,18 +10,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use esker_state::TabularRow;
 use esker_storage::StorageError;
-use esker_types::TableId;
+use esker_types::{Coded, TableId};
 use tokio::sync::OnceCell;
 
 use super::history::{HistorySearch, examine, is_stranger};
-use super::tips::TipVerdict;
+use super::tips::{Tip, TipVerdict};
 use crate::ledger::{Ledger, LedgerEntry};
 use crate::{Catalog, CatalogError, Result};
 
 /// The results of the checks of tables, while database and storage disagree.
 #[derive(Debug, Default)]
 pub(crate) struct BehindChecks {
-    /// Reason why a table must not be committed to, by table; `None` if the database has its latest state.
+    /// Reason why a table must not be committed to, by table; `None` if the database has its latest state. A table that could not
+    /// be examined has no result.
     judged: Mutex<HashMap<TableId, Option<String>>>,
     /// The ledger, which no server writes while database and storage disagree.
     ledger: OnceCell<Arc<Ledger>>,
@@ -29,16 +30,40 @@ pub(crate) struct BehindChecks {
     ledger_agrees: AtomicBool,
 }
 
+/// Returns the reason why a metadata file is not the only one that may be current; `None` if it is.
+fn reason(verdict: TipVerdict) -> Option<String> {
+    let uris = |tips: Vec<Tip>| tips.into_iter().map(|tip| tip.uri).collect::<Vec<_>>().join(", ");
+    Some(match verdict {
+        TipVerdict::Current => return None,
+        TipVerdict::Advance(tip) => format!("it was committed to, and this database does not know of {}", tip.uri),
+        TipVerdict::Ambiguous(tips) if tips.len() > 1 => {
+            format!("more than one metadata file may be its current one: {}", uris(tips))
+        }
+        TipVerdict::Ambiguous(tips) => {
+            format!("its metadata file is gone, and {} was not built on it, by its metadata log", uris(tips))
+        }
+    })
+}
+
+/// Checks that an error is a failure of the database or the storage, which says nothing about the table.
+fn is_failure(error: &CatalogError) -> bool {
+    match error {
+        CatalogError::State(_) => true,
+        CatalogError::Storage(e) => !matches!(e, StorageError::NotFound { .. }),
+        e => e.code().is_transient(),
+    }
+}
+
 impl Catalog {
     /// Refuses a change to a table or view if storage has states of it that the database does not have.
     ///
-    /// Nothing is read while database and storage agree, and a table is examined once.
+    /// Nothing is read while database and storage agree. A table is examined once, or until it can be.
     ///
     /// # Errors
     ///
     /// Returns [`Behind`](CatalogError::Behind) if storage has such states or the table can't be examined. Returns
     /// [`State`](CatalogError::State) if its row can't be read, [`Storage`](CatalogError::Storage) if the storage fails, and
-    /// [`MetadataInvalid`](CatalogError::MetadataInvalid) if the ledger can't be parsed.
+    /// [`OwnFileInvalid`](CatalogError::OwnFileInvalid) if the ledger can't be parsed.
     pub(crate) async fn check_not_behind(&self, row: &TabularRow) -> Result<()> {
         if self.check_epoch().is_ok() {
             return Ok(());
@@ -69,7 +94,7 @@ impl Catalog {
     ///
     /// Returns [`Behind`](CatalogError::Behind) if another metadata file may be current or the table can't be examined. Returns
     /// [`State`](CatalogError::State) if its row can't be read, [`Storage`](CatalogError::Storage) if the storage fails, and
-    /// [`MetadataInvalid`](CatalogError::MetadataInvalid) if the ledger can't be parsed.
+    /// [`OwnFileInvalid`](CatalogError::OwnFileInvalid) if the ledger can't be parsed.
     pub async fn check_only_tip(&self, row: &TabularRow) -> Result<()> {
         let since_ms = self.state().tables().created_ms(row.id).await?;
         let why = self
@@ -90,29 +115,40 @@ impl Catalog {
             let entry = LedgerEntry::from(row.clone());
             let theirs = ledger.entries.iter().filter(|e| e.id == entry.id && e.uuid == entry.uuid);
             let beside = theirs.map(|e| e.metadata_location.clone()).collect();
-            let why = match examine(self, &entry, &HistorySearch { extra_files: beside, ..search.clone() })
-                .await
-                .map(|found| found.verdict)
-            {
-                Ok(TipVerdict::Current) => return Ok(None),
-                Ok(TipVerdict::Advance(tip)) => format!("it was committed to, and this database does not know of {}", tip.uri),
-                Ok(TipVerdict::Ambiguous(tips)) if tips.len() > 1 => {
-                    let tips: Vec<String> = tips.into_iter().map(|tip| tip.uri).collect();
-                    format!("more than one metadata file may be its current one: {}", tips.join(", "))
-                }
-                Ok(TipVerdict::Ambiguous(tips)) => {
-                    let tips: Vec<String> = tips.into_iter().map(|tip| tip.uri).collect();
-                    format!("its metadata file is gone, and {} was not built on it, by its metadata log", tips.concat())
-                }
-                Err(CatalogError::Storage(e)) if !matches!(e, StorageError::NotFound { .. }) => return Err(e.into()),
-                Err(e) => e.to_string(),
+            let search = HistorySearch { extra_files: beside, ..search.clone() };
+            let why = match examine(self, &entry, &search).await.map(|found| reason(found.verdict)) {
+                Ok(None) => return Ok(None),
+                Ok(Some(why)) => Ok(Some(why)),
+                // A failure of the database or the storage says nothing about the table.
+                Err(e) if is_failure(&e) => return Err(e),
+                Err(e) => Err(CatalogError::Behind { table: row.name.to_string(), why: e.to_string() }),
             };
             let now = self.state().tables().by_id(id).await?.map(|row| row.metadata_location);
             // Another server may have committed while storage was examined.
             if now.is_none_or(|now| now == row.metadata_location) {
-                return Ok(Some(why));
+                return why;
             }
         }
+    }
+
+    /// Refuses the purge of a dropped table that storage has other states of.
+    ///
+    /// The table was then undropped and committed to since the backup that the database was restored from. The purge would delete
+    /// files of those states. The caller has checked that database and storage agree.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Behind`](CatalogError::Behind) if storage has other states or the table can't be examined. Returns
+    /// [`State`](CatalogError::State) or [`Storage`](CatalogError::Storage) if the database or the storage fails.
+    pub(crate) async fn check_dropped_tip(&self, row: &TabularRow) -> Result<()> {
+        let search = HistorySearch { storage_agrees: true, ..HistorySearch::default() };
+        let why = match examine(self, &LedgerEntry::from(row.clone()), &search).await.map(|found| reason(found.verdict)) {
+            Ok(None) => return Ok(()),
+            Ok(Some(why)) => why,
+            Err(e) if is_failure(&e) => return Err(e),
+            Err(e) => e.to_string(),
+        };
+        Err(CatalogError::Behind { table: row.name.to_string(), why })
     }
 
     /// Reads the ledger once; it is empty if there is none.
@@ -124,17 +160,26 @@ impl Catalog {
 
     /// Returns the reason why the ledger shows that the database was restored; `None` if it does not.
     ///
-    /// The ledger then has a state of a table that the database does not have. This finds a restored backup even before the epoch
-    /// advanced.
+    /// The ledger then has a state of a table that the database does not have, or a table that the database has as dropped. This
+    /// finds a restored backup even before the epoch advanced.
     pub(crate) async fn ledger_disagreement(&self) -> Result<Option<String>> {
         let agrees = &self.inner.behind.ledger_agrees;
         if agrees.load(Ordering::Acquire) {
             return Ok(None);
         }
         // The ledger is read first: if other servers commit meanwhile, the database has the later state.
-        let ledger = self.read_ledger().await?.map(|written| written.ledger).unwrap_or_default();
+        let Some(written) = self.read_ledger().await? else {
+            agrees.store(true, Ordering::Release);
+            return Ok(None);
+        };
+        if let Some(theirs) = written.undropped(&self.dropped_tables().await?).first() {
+            return Ok(Some(format!(
+                "the ledger in storage has the table {} at {}, which the database knows only as dropped",
+                theirs.name, theirs.metadata_location
+            )));
+        }
         let rows: HashMap<TableId, TabularRow> = self.tables_and_views().await?.into_iter().map(|row| (row.id, row)).collect();
-        for theirs in &ledger.entries {
+        for theirs in &written.ledger.entries {
             let Some(row) = rows.get(&theirs.id).filter(|row| row.table_uuid == theirs.uuid) else { continue };
             match is_stranger(self, row, &theirs.metadata_location).await {
                 Ok(false) => {}

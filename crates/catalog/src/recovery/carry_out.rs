@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, HashSet};
 
 use esker_state::{
-    EventData, NamespaceRow, NewTabular, NoEventData, Outbox, PointerSwap, TableRecoveredData, TabularKind, TabularRow,
+    EventData, NamespaceRow, NewTabular, NoEventData, Outbox, PointerSwap, StateError, TableRecoveredData, TabularKind,
+    TabularRow,
 };
 use esker_table::reachable;
 use esker_types::{NamespaceName, now_ms};
 
-use super::{Advance, LedgerNamespace, Recovery, RejectedMetadata};
+use super::{Advance, LedgerEntry, LedgerNamespace, Recovery, RejectedMetadata};
 use crate::cache::manifest_list_paths;
 use crate::{Actor, Catalog, CatalogError, Result, places, referenced_paths};
 
@@ -20,13 +21,12 @@ use crate::{Actor, Catalog, CatalogError, Result, places, referenced_paths};
 /// # Errors
 ///
 /// - Returns [`Refused`](CatalogError::Refused) if something is undecided and `reconcile` is set, or if a table was committed to
-///   since the plan was made.
+///   or dropped since the plan was made.
 /// - Returns [`State`](CatalogError::State) if the database fails, or an entry or name of the plan exists or is gone by now.
 ///   Returns [`Storage`](CatalogError::Storage) if the storage fails.
 /// - Returns [`MetadataGone`](CatalogError::MetadataGone), [`MetadataInvalid`](CatalogError::MetadataInvalid),
 ///   [`Table`](CatalogError::Table) or [`Spill`](CatalogError::Spill) if the metadata of a table can't be read.
-/// - With `reconcile`, returns [`MetadataInvalid`](CatalogError::MetadataInvalid) if the epoch file or the ledger can't be
-///   parsed, and [`Encode`](CatalogError::Encode) if they can't be written as JSON.
+/// - With `reconcile`, returns [`Encode`](CatalogError::Encode) if the epoch or the ledger can't be written as JSON.
 pub async fn recover(catalog: &Catalog, plan: &Recovery, reconcile: bool) -> Result<()> {
     if reconcile && !plan.undecided.is_empty() {
         let names: Vec<String> = plan.undecided.iter().map(|u| u.name.to_string()).collect();
@@ -47,38 +47,20 @@ pub async fn recover(catalog: &Catalog, plan: &Recovery, reconcile: bool) -> Res
         }
     }
     for entry in plan.enter.clone() {
-        let row = entry.row(warehouse.id);
-        let (metadata_location, previous_metadata_location) = (row.metadata_location.clone(), None);
-        let data = EventData::TableRecovered(TableRecoveredData { metadata_location, previous_metadata_location });
-        let event = catalog.event(&actor, &row.name, data);
-        let outbox = Outbox { events: vec![event], receipts: Vec::new() };
-        let places = places_at(catalog, row.clone()).await.unwrap_or_else(|_| vec![row.location.clone()]);
-        let new = NewTabular { row, recorded_output: None, replaces: None, places };
-        state.tables().publish(warehouse, &[], &[new], &outbox).await?;
+        enter(catalog, entry, &actor).await?;
     }
     for Advance { name, to, .. } in &plan.advance {
         let row = match state.tables().table(warehouse, name).await {
-            Ok(row) => row,
-            Err(_) => state.tables().view(warehouse, name).await?,
+            Err(StateError::NoSuchTable(_)) => state.tables().view(warehouse, name).await?,
+            row => row?,
         };
         let pointed = TabularRow { metadata_location: to.uri.clone(), ..row.clone() };
         let places = places_at(catalog, pointed).await?;
         let (metadata_location, previous_metadata_location) = (to.uri.clone(), Some(row.metadata_location.clone()));
         let data = EventData::TableRecovered(TableRecoveredData { metadata_location, previous_metadata_location });
         let event = catalog.event(&actor, name, data);
-        let swap = PointerSwap {
-            id: row.id,
-            from: row.metadata_location,
-            to: to.uri.clone(),
-            location: places[0].clone(),
-            places,
-            quarantine: Vec::new(),
-            settled_outputs: Vec::new(),
-            restored: Vec::new(),
-        };
-        if !state.tables().publish(warehouse, &[swap], &[], &Outbox { events: vec![event], receipts: Vec::new() }).await? {
-            return Err(CatalogError::Refused(format!("{name} was committed to meanwhile; plan again")));
-        }
+        let outbox = Outbox { events: vec![event], receipts: Vec::new() };
+        move_pointer(catalog, &row, to.uri.clone(), places, &outbox).await?;
     }
     for set_aside in &plan.set_aside {
         quarantine_rejected(catalog, set_aside).await?;
@@ -87,6 +69,53 @@ pub async fn recover(catalog: &Catalog, plan: &Recovery, reconcile: bool) -> Res
     match reconcile {
         true => catalog.adopt().await,
         false => Ok(()),
+    }
+}
+
+/// Inserts an entry. If the database has it as a dropped table, the table is brought back and its pointer moved.
+///
+/// A kill between the two steps leaves a table with an old pointer, which the next plan advances.
+async fn enter(catalog: &Catalog, entry: LedgerEntry, actor: &Actor) -> Result<()> {
+    let (tables, warehouse) = (catalog.state().tables(), catalog.warehouse());
+    let mut row = entry.row(warehouse.id);
+    // Without its places, the files of the table would not be protected from the sweeps of others.
+    let places = places_at(catalog, row.clone()).await?;
+    row.location.clone_from(&places[0]);
+    let dropped = tables.dropped(row.id).await?.map(|dropped| dropped.row).filter(|dropped| dropped.warehouse == warehouse.id);
+    let previous_metadata_location = dropped.as_ref().map(|dropped| dropped.metadata_location.clone());
+    let data = TableRecoveredData { metadata_location: row.metadata_location.clone(), previous_metadata_location };
+    let event = catalog.event(actor, &row.name, EventData::TableRecovered(data));
+    let outbox = Outbox { events: vec![event], receipts: Vec::new() };
+    let Some(dropped) = dropped else {
+        let new = NewTabular { row, recorded_output: None, replaces: None, places };
+        tables.publish(warehouse, &[], &[new], &outbox).await?;
+        return Ok(());
+    };
+    tables.undrop(warehouse, row.id, &row.name, &Outbox::default()).await?;
+    if row.owned && !dropped.owned {
+        tables.claim(row.id, &Outbox::default()).await?;
+    }
+    if row.protected {
+        tables.protect(row.id, true, &Outbox::default()).await?;
+    }
+    move_pointer(catalog, &dropped, row.metadata_location, places, &outbox).await
+}
+
+/// Moves the pointer of an entry to another metadata file, with the places that this file names.
+async fn move_pointer(catalog: &Catalog, row: &TabularRow, to: String, places: Vec<String>, outbox: &Outbox) -> Result<()> {
+    let swap = PointerSwap {
+        id: row.id,
+        from: row.metadata_location.clone(),
+        to,
+        location: places[0].clone(),
+        places,
+        quarantine: Vec::new(),
+        settled_outputs: Vec::new(),
+        restored: Vec::new(),
+    };
+    match catalog.state().tables().publish(catalog.warehouse(), &[swap], &[], outbox).await? {
+        true => Ok(()),
+        false => Err(CatalogError::Refused(format!("{} was committed to meanwhile; plan again", row.name))),
     }
 }
 
@@ -108,7 +137,8 @@ async fn places_at(catalog: &Catalog, row: TabularRow) -> Result<Vec<String>> {
 ///
 /// They stay at least as long as a dropped table, so that rows can be fetched from them.
 async fn quarantine_rejected(catalog: &Catalog, RejectedMetadata { name, id, files }: &RejectedMetadata) -> Result<()> {
-    let row = catalog.row_by_id(*id, name).await?;
+    let row = catalog.state().tables().by_id(*id).await?;
+    let row = row.ok_or_else(|| CatalogError::Refused(format!("{name} was dropped meanwhile; plan again")))?;
     let mut paths: BTreeMap<String, Option<u64>> = files.iter().map(|file| (file.clone(), None)).collect();
     if row.kind == TabularKind::Table {
         let kept = catalog.load_row(row.clone()).await?;

@@ -1,8 +1,9 @@
 //! Rebuilding catalog entries from storage, after the database was lost or restored from a backup.
 //!
 //! [`plan_recovery`] compares the database, the ledger and the metadata files in storage; [`recover`] carries the plan out.
-//! Entries that only the ledger has are inserted. A pointer advances if one metadata file, the *tip*, is certainly the current
-//! one. Everything uncertain is listed for a person to decide.
+//! Entries that only the ledger has are inserted. A dropped table that was undropped since, by the ledger, is brought back. A
+//! pointer advances if one metadata file, the *tip*, is certainly the current one. Everything uncertain is listed for a person to
+//! decide.
 //!
 //! Start reading at [`plan_recovery`]. The module `history` finds the metadata files of a table, and `tips` judges them.
 
@@ -91,7 +92,7 @@ pub struct Recovery {
     pub disagreement: Option<String>,
     /// Namespaces to create.
     pub namespaces: Vec<LedgerNamespace>,
-    /// Entries to insert.
+    /// Entries to insert; a dropped table among them is brought back.
     pub enter: Vec<LedgerEntry>,
     /// Pointers to move.
     pub advance: Vec<Advance>,
@@ -113,7 +114,7 @@ pub struct Recovery {
 ///
 /// Returns [`Invalid`](CatalogError::Invalid) if a choice is for a table that neither database nor ledger has. Returns
 /// [`State`](CatalogError::State) or [`Storage`](CatalogError::Storage) if the database or the storage fails, and
-/// [`MetadataInvalid`](CatalogError::MetadataInvalid) if the ledger can't be parsed. An entry that can't be examined is
+/// [`OwnFileInvalid`](CatalogError::OwnFileInvalid) if the ledger can't be parsed. An entry that can't be examined is
 /// undecided, which is no error.
 pub async fn plan_recovery(catalog: &Catalog, choices: &BTreeMap<TableName, String>) -> Result<Recovery> {
     let known = catalog.entries().await?;
@@ -124,6 +125,8 @@ pub async fn plan_recovery(catalog: &Catalog, choices: &BTreeMap<TableName, Stri
         disagreement: catalog.check_epoch().err().map(|e| e.to_string()),
         ..Recovery::default()
     };
+    let dropped = catalog.dropped_tables().await?;
+    let undropped: HashSet<TableId> = written.iter().flat_map(|w| w.undropped(&dropped)).map(|entry| entry.id).collect();
     let ledger = written.map(|w| w.ledger).unwrap_or_default();
     let names: HashSet<_> = known.namespaces.iter().map(|n| n.name.clone()).collect();
     plan.namespaces = ledger.namespaces.iter().filter(|n| !names.contains(&n.name)).cloned().collect();
@@ -132,9 +135,8 @@ pub async fn plan_recovery(catalog: &Catalog, choices: &BTreeMap<TableName, Stri
     if let Some((name, _)) = choices.iter().find(|(name, _)| !names.contains(&key(name))) {
         return Err(CatalogError::Invalid(format!("--tip {name}: neither database nor ledger has a table of this name")));
     }
-    let (entries, refused) = merged(catalog, &known, &ledger);
-    // A choice for the database's table decides that the name belongs to that table.
-    plan.undecided.extend(refused.into_iter().filter(|u| choices.keys().all(|name| key(name) != key(&u.name))));
+    let (entries, refused) = merged(catalog, (&known, &ledger), &undropped, choices);
+    plan.undecided.extend(refused);
     let present: HashSet<TableId> = known.entries.iter().map(|e| e.id).collect();
     let ledgers: HashMap<_, _> = ledger.entries.iter().map(|e| ((e.id, e.uuid), e.metadata_location.clone())).collect();
     // A table in storage without an entry, but with the UUID of one, is the table of that entry in another location.
@@ -205,26 +207,44 @@ async fn plan_entry(
     Ok(())
 }
 
-/// Merges the entries of database and ledger.
+/// Merges the entries of database and ledger. `undropped` holds the ids of the dropped tables that live by the ledger.
 ///
 /// An entry of the ledger is undecided if the database has another table of its name.
-fn merged(catalog: &Catalog, known: &Ledger, ledger: &Ledger) -> (Vec<LedgerEntry>, Vec<Undecided>) {
-    let ids: HashSet<_> = known.entries.iter().chain(&known.dropped).map(|e| e.id).collect();
+fn merged(
+    catalog: &Catalog,
+    (known, ledger): (&Ledger, &Ledger),
+    undropped: &HashSet<TableId>,
+    choices: &BTreeMap<TableName, String>,
+) -> (Vec<LedgerEntry>, Vec<Undecided>) {
+    let dropped = known.dropped.iter().map(|e| e.id).filter(|id| !undropped.contains(id));
+    let ids: HashSet<_> = known.entries.iter().map(|e| e.id).chain(dropped).collect();
     let key = |name: &TableName| catalog.warehouse().full_key(name);
     let taken: HashSet<_> = known.entries.iter().map(|e| key(&e.name)).collect();
+    let chosen: HashSet<_> = choices.keys().map(key).collect();
     let mut refused = Vec::new();
     let mut entries: Vec<LedgerEntry> = known.entries.clone();
     for entry in ledger.entries.iter().filter(|e| !ids.contains(&e.id)) {
-        if taken.contains(&key(&entry.name)) {
-            let why = format!(
-                "the ledger has another table of this name, at {}; to keep the database's table under the name, choose its \
-                 metadata file with --tip; to enter the other one, start the server, and rename or drop the database's table",
-                entry.metadata_location
-            );
-            refused.push(Undecided { name: entry.name.clone(), why, tips: Vec::new() });
-        } else {
+        let at = &entry.metadata_location;
+        let why = if !taken.contains(&key(&entry.name)) {
             entries.push(entry.clone());
-        }
+            continue;
+        } else if undropped.contains(&entry.id) {
+            // To leave it dropped could purge the files of a table that lived.
+            format!(
+                "the ledger has another table of this name, at {at}, which was undropped since the backup; start the server, and \
+                 undrop the table with the id {} under another name",
+                entry.id
+            )
+        } else if chosen.contains(&key(&entry.name)) {
+            // A choice for the database's table decides that the name belongs to that table.
+            continue;
+        } else {
+            format!(
+                "the ledger has another table of this name, at {at}; to keep the database's table under the name, choose its \
+                 metadata file with --tip; to enter the other one, start the server, and rename or drop the database's table"
+            )
+        };
+        refused.push(Undecided { name: entry.name.clone(), why, tips: Vec::new() });
     }
     (entries, refused)
 }

@@ -55,6 +55,8 @@ impl Jobs<'_> {
 
     /// Records the end of an attempt of a worker. Returns false if the worker has lost the job; then nothing is changed.
     ///
+    /// A worker whose lease is over may still end the job until the job is queued again: what it did is done.
+    ///
     /// `measured` is the cost of the job as JSON.
     ///
     /// # Errors
@@ -63,6 +65,6 @@ impl Jobs<'_> {
     /// read. Returns [`Fenced`](crate::StateError::Fenced) if the other servers count this one as dead, and
     /// [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
     pub async fn end_external(self, id: JobId, worker: &str, end: &JobEnd, measured: &str) -> Result<bool> {
-        self.end_for(id, worker, end, measured).await
+        self.end_for(id, JobHolder { worker: Some(worker), instance: None, until_ms: None }, end, measured).await
     }
 }

@@ -30,7 +30,7 @@ use sqlx::any::AnyRow;
 pub use self::queue::{JobEnd, JobNotifications, NewJob};
 pub use self::undos::UNDO;
 use crate::batch::{ROWS, values};
-use crate::{Result, State, parse_id};
+use crate::{Result, State, StateError, parse_id};
 
 /// The state of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
@@ -178,7 +178,9 @@ fn count(row: &AnyRow, column: &str) -> Result<u64> {
 pub(crate) fn job_row(row: &AnyRow) -> Result<Job> {
     let earlier = match value(row, "earlier_plans")? {
         Some(Value::Array(plans)) => plans,
-        _ => Vec::new(),
+        None => Vec::new(),
+        // The next attempt would write over it.
+        Some(other) => return Err(StateError::Corrupt(format!("earlier plans of a job that are no list: {other}"))),
     };
     Ok(Job {
         id: parse_id(row.try_get("id")?)?,

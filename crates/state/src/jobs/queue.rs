@@ -215,11 +215,15 @@ impl Jobs<'_> {
     /// Returns [`Fenced`](StateError::Fenced) if the other servers count this one as dead, and [`Full`](StateError::Full) or
     /// [`Sql`](StateError::Sql) if the database fails.
     pub async fn end(self, id: JobId, end: &JobEnd, measured: &str) -> Result<()> {
-        self.end_for(id, &self.state.instance.to_string(), end, measured).await.map(drop)
+        let instance = self.state.instance.to_string();
+        let holder = JobHolder { instance: Some(&instance), worker: None, until_ms: None };
+        self.end_for(id, holder, end, measured).await.map(drop)
     }
 
     /// Records the end of an attempt of a holder. Returns false if the holder has lost the job.
-    pub(crate) async fn end_for(self, id: JobId, holder: &str, end: &JobEnd, measured: &str) -> Result<bool> {
+    ///
+    /// An external worker may name itself as it likes, even with the instance of a server, so both are compared.
+    pub(crate) async fn end_for(self, id: JobId, holder: JobHolder<'_>, end: &JobEnd, measured: &str) -> Result<bool> {
         let now = now_ms();
         let (state, outcome, error, due, finished) = match end {
             JobEnd::Succeeded(outcome) => (JobState::Succeeded, Some(outcome), None, None, Some(now)),
@@ -233,7 +237,8 @@ impl Jobs<'_> {
         let sql = format!(
             "UPDATE job SET state = $2, outcome = $3, error = $4, due_ms = coalesce($5, due_ms), finished_ms = $6, measured = $7,
                             engine = coalesce($8, engine)
-             WHERE id = $1 AND state = 'running' AND (instance = $9 OR worker = $9) RETURNING {COLUMNS}"
+             WHERE id = $1 AND state = 'running' AND instance IS NOT DISTINCT FROM $9 AND worker IS NOT DISTINCT FROM $10
+             RETURNING {COLUMNS}"
         );
         let query = sqlx::query(sqlx::AssertSqlSafe(sql))
             .bind(id.to_string())
@@ -244,7 +249,8 @@ impl Jobs<'_> {
             .bind(finished)
             .bind(measured)
             .bind(engine)
-            .bind(holder);
+            .bind(holder.instance)
+            .bind(holder.worker);
         let Some(row) = query.fetch_optional(&mut *tx).await? else { return Ok(false) };
         record_job_event(&mut tx, &job_row(&row)?).await?;
         // The table has no running job now, so another job of it may be ready.

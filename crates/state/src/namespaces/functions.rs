@@ -31,7 +31,7 @@ impl Namespaces<'_> {
         .execute(&mut *tx)
         .await?;
         outbox.insert(&mut tx).await?;
-        tx.commit().await.map_err(StateError::Ambiguous)?;
+        tx.commit().await.map_err(StateError::of_commit)?;
         Ok(())
     }
 
@@ -102,7 +102,7 @@ impl Namespaces<'_> {
             return Err(StateError::NoSuchFunction(name.to_string()));
         }
         outbox.insert(&mut tx).await?;
-        tx.commit().await.map_err(StateError::Ambiguous)?;
+        tx.commit().await.map_err(StateError::of_commit)?;
         Ok(())
     }
 }

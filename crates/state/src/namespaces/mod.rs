@@ -91,7 +91,7 @@ impl Namespaces<'_> {
             return Err(StateError::AlreadyExists { kind: "Namespace", name: namespace.name.to_string() });
         }
         outbox.insert(&mut tx).await?;
-        tx.commit().await.map_err(StateError::Ambiguous)?;
+        tx.commit().await.map_err(StateError::of_commit)?;
         Ok(())
     }
 
@@ -183,7 +183,7 @@ impl Namespaces<'_> {
             .execute(&mut *tx)
             .await?;
         outbox.insert(&mut tx).await?;
-        tx.commit().await.map_err(StateError::Ambiguous)?;
+        tx.commit().await.map_err(StateError::of_commit)?;
         Ok(before)
     }
 
@@ -219,7 +219,7 @@ impl Namespaces<'_> {
         }
         sqlx::query("DELETE FROM namespace WHERE id = $1").bind(id).execute(&mut *tx).await?;
         outbox.insert(&mut tx).await?;
-        tx.commit().await.map_err(StateError::Ambiguous)?;
+        tx.commit().await.map_err(StateError::of_commit)?;
         Ok(())
     }
 
@@ -240,7 +240,7 @@ impl Namespaces<'_> {
             .execute(&mut *tx)
             .await?;
         outbox.insert(&mut tx).await?;
-        tx.commit().await.map_err(StateError::Ambiguous)?;
+        tx.commit().await.map_err(StateError::of_commit)?;
         Ok(())
     }
 }

@@ -188,7 +188,7 @@ impl OutboxLog<'_> {
     pub async fn insert_receipt(self, receipt: NewReceipt) -> Result<()> {
         let mut tx = self.state.begin().await?;
         Outbox { events: Vec::new(), receipts: vec![receipt] }.insert(&mut tx).await?;
-        tx.commit().await.map_err(StateError::Ambiguous)?;
+        tx.commit().await.map_err(StateError::of_commit)?;
         Ok(())
     }
 
@@ -312,7 +312,7 @@ impl OutboxLog<'_> {
         .bind(events_before)
         .execute(&mut *tx)
         .await?;
-        tx.commit().await.map_err(StateError::Ambiguous)?;
+        tx.commit().await.map_err(StateError::of_commit)?;
         Ok(())
     }
 }

@@ -131,9 +131,15 @@ impl Tables<'_> {
         // The places of the table are still recorded.
         let new = NewTabular { row, recorded_output: None, replaces: None, places: Vec::new() };
         insert_tabular(&mut tx, warehouse, &new).await?;
-        sqlx::query("DELETE FROM dropped_table WHERE id = $1").bind(id.to_string()).execute(&mut *tx).await?;
+        // By its time of creation, files of the table are told from older ones of another catalog.
+        for sql in [
+            "UPDATE tabular SET created_ms = (SELECT created_ms FROM dropped_table WHERE id = $1) WHERE id = $1",
+            "DELETE FROM dropped_table WHERE id = $1",
+        ] {
+            sqlx::query(sql).bind(id.to_string()).execute(&mut *tx).await?;
+        }
         outbox.insert(&mut tx).await?;
-        tx.commit().await.map_err(StateError::Ambiguous)?;
+        tx.commit().await.map_err(StateError::of_commit)?;
         Ok(())
     }
 
@@ -155,7 +161,7 @@ impl Tables<'_> {
         insert_quarantine(&mut tx, quarantines).await?;
         forget_places(&mut tx, id).await?;
         outbox.insert(&mut tx).await?;
-        tx.commit().await.map_err(StateError::Ambiguous)?;
+        tx.commit().await.map_err(StateError::of_commit)?;
         Ok(true)
     }
 }

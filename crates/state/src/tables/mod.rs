@@ -287,7 +287,7 @@ impl Tables<'_> {
             insert_tabular(&mut tx, warehouse, one).await?;
         }
         outbox.insert(&mut tx).await?;
-        tx.commit().await.map_err(StateError::Ambiguous)?;
+        tx.commit().await.map_err(StateError::of_commit)?;
         Ok(true)
     }
 
@@ -450,18 +450,20 @@ impl Tables<'_> {
             .execute(&mut *tx)
             .await?;
         outbox.insert(&mut tx).await?;
-        tx.commit().await.map_err(StateError::Ambiguous)?;
+        tx.commit().await.map_err(StateError::of_commit)?;
         Ok(())
     }
 
     /// Removes an entry, and quarantines the given files (for a purge), in one transaction.
+    ///
+    /// The entry is found by its identifier. The name in `entry` is for errors.
     ///
     /// With `keep`, the table can be undropped for a while. Returns false if `at` is given and is not the current metadata file any
     /// more; then nothing is changed.
     ///
     /// # Errors
     ///
-    /// - Returns [`NoSuchTable`](StateError::NoSuchTable) if the entry does not exist, whether it was a table or a view, and
+    /// - Returns [`NoSuchTable`](StateError::NoSuchTable) or [`NoSuchView`](StateError::NoSuchView) if the entry does not exist, and
     ///   [`Protected`](StateError::Protected) if it is protected.
     /// - Returns [`DuplicateKey`](StateError::DuplicateKey) if another request with the same idempotency key was carried out, and
     ///   [`Corrupt`](StateError::Corrupt) if the name of a protected entry can't be read.
@@ -469,12 +471,13 @@ impl Tables<'_> {
     ///   [`Fenced`](StateError::Fenced), [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was written.
     pub async fn drop(
         self,
-        id: TableId,
+        entry: &TabularRow,
         at: Option<&str>,
         quarantines: &[NewQuarantine],
         keep: Option<&SoftDrop>,
         outbox: &Outbox,
     ) -> Result<bool> {
+        let id = entry.id;
         let mut tx = self.state.begin().await?;
         let row = sqlx::query(
             "SELECT t.protected, t.kind, n.name, t.name, t.metadata_location
@@ -483,13 +486,14 @@ impl Tables<'_> {
         .bind(id.to_string())
         .fetch_optional(&mut *tx)
         .await?
-        .ok_or_else(|| StateError::NoSuchTable(id.to_string()))?;
+        .ok_or_else(|| entry.kind.missing(&entry.name))?;
         if flag(&row, 0)? {
             let kind = TabularKind::parse(row.try_get(1)?).as_str();
             let namespace = NamespaceName::from_key(row.try_get(2)?).map_err(|e| StateError::Corrupt(e.to_string()))?;
             return Err(StateError::Protected { kind, name: format!("{namespace}.{}", row.try_get::<&str, _>(3)?) });
         }
-        if at.is_some_and(|at| row.try_get::<&str, _>(4).is_ok_and(|now| now != at)) {
+        let now: String = row.try_get(4)?;
+        if at.is_some_and(|at| now != at) {
             return Ok(false);
         }
         if let Some(keep) = keep {
@@ -501,7 +505,7 @@ impl Tables<'_> {
             forget_places(&mut tx, id).await?;
         }
         outbox.insert(&mut tx).await?;
-        tx.commit().await.map_err(StateError::Ambiguous)?;
+        tx.commit().await.map_err(StateError::of_commit)?;
         Ok(true)
     }
 
@@ -510,7 +514,7 @@ impl Tables<'_> {
         let mut tx = self.state.begin().await?;
         sqlx::query(sql).bind(id.to_string()).bind(i64::from(value)).execute(&mut *tx).await?;
         outbox.insert(&mut tx).await?;
-        tx.commit().await.map_err(StateError::Ambiguous)?;
+        tx.commit().await.map_err(StateError::of_commit)?;
         Ok(())
     }
 
