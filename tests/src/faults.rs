@@ -82,7 +82,7 @@ impl Faults {
         }
     }
 
-    /// Waits while reads of a path are held.
+    /// Waits while reads of a path are held. Fails if the path is not to answer, before or after the wait.
     async fn wait_to_read(&self, location: &Path) -> Result<()> {
         self.answers(location)?;
         let held = || self.held_reads.lock().expect("a lock").iter().any(|part| location.as_ref().contains(part.as_str()));
@@ -93,7 +93,7 @@ impl Faults {
             }
             self.waiting.fetch_sub(1, Ordering::SeqCst);
         }
-        Ok(())
+        self.answers(location)
     }
 
     /// Fails with the error of a timeout if the path is not to answer.
