@@ -195,8 +195,8 @@ async fn a_job_whose_effect_cannot_be_counted_has_succeeded() {
     let faults = Faults::local();
     let app = TestApp::start_on(Arc::new(faults.clone()), |_| {}).await;
     let writer = TestTable::six_files(&app).await;
-    // The server has the manifests in its cache: only that of the compaction is read from storage.
-    writer.live(&writer.metadata().await).await;
+    // A plan brings the manifests into the server's cache: then only those of the compaction are read from storage.
+    app.ok(Method::POST, &format!("{TABLE}/compact?dry-run=true"), Some(json!({}))).await;
     faults.hold_reads("-m0.avro");
     let id = start(&app, "compact", json!({}), None).await.1["job-id"].take();
     faults.wait_for_a_held_read().await;

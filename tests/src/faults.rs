@@ -26,6 +26,8 @@ pub struct Faults {
     full: Arc<AtomicBool>,
     /// Requests about paths that contain this time out.
     away: Arc<Mutex<Option<String>>>,
+    /// Requests about paths that contain this are denied.
+    denied: Arc<Mutex<Option<String>>>,
     /// Reads of paths that contain one of these wait.
     held_reads: Arc<Mutex<HashSet<String>>>,
     /// Number of reads that wait.
@@ -43,6 +45,7 @@ impl Faults {
             inner: Arc::new(esker_storage::LocalStore::default()),
             full: Arc::default(),
             away: Arc::default(),
+            denied: Arc::default(),
             held_reads: Arc::default(),
             waiting: Arc::default(),
             held: Arc::default(),
@@ -63,6 +66,11 @@ impl Faults {
     /// Makes reads and writes of paths that contain `part` time out; of none if it is empty.
     pub fn set_unreachable_for(&self, part: &str) {
         *self.away.lock().expect("a lock") = (!part.is_empty()).then(|| part.to_owned());
+    }
+
+    /// Makes the store deny reads and writes of paths that contain `part`; of none if it is empty.
+    pub fn deny(&self, part: &str) {
+        *self.denied.lock().expect("a lock") = (!part.is_empty()).then(|| part.to_owned());
     }
 
     /// Makes reads of paths that contain `part` wait until [`Faults::release_reads`].
@@ -96,10 +104,17 @@ impl Faults {
         self.answers(location)
     }
 
-    /// Fails with the error of a timeout if the path is not to answer.
+    /// Fails with the error of a timeout if the path is not to answer, and with that of denied access if it is denied.
     fn answers(&self, location: &Path) -> Result<()> {
-        match self.away.lock().expect("a lock").as_ref().is_some_and(|part| location.as_ref().contains(part.as_str())) {
-            true => Err(Error::Generic { store: "faults", source: Box::new(io::Error::from(io::ErrorKind::TimedOut)) }),
+        let is_about = |part: &Mutex<Option<String>>| {
+            part.lock().expect("a lock").as_ref().is_some_and(|part| location.as_ref().contains(part.as_str()))
+        };
+        let source = |kind| Box::new(io::Error::from(kind));
+        if is_about(&self.denied) {
+            return Err(Error::PermissionDenied { path: location.to_string(), source: source(io::ErrorKind::PermissionDenied) });
+        }
+        match is_about(&self.away) {
+            true => Err(Error::Generic { store: "faults", source: source(io::ErrorKind::TimedOut) }),
             false => Ok(()),
         }
     }
