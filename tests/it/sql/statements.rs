@@ -548,6 +548,23 @@ async fn view(app: &TestApp, name: &str, columns: &[&str], dialect: &str, sql: &
     app.ok(Method::POST, "/v1/default/namespaces/n/views", Some(create)).await;
 }
 
+/// A view whose table can't be loaded fails with the status of the table, not with that of a wrong statement.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_of_a_table_whose_metadata_is_gone_fails_as_the_table_does() {
+    let app = TestApp::start().await;
+    let table = app.table().await;
+    view(&app, "v", &["s"], "spark", "SELECT s FROM n.t").await;
+    let path = table["metadata-location"].as_str().expect("a location")[7..].to_owned();
+    // A running server has the metadata in its cache.
+    let dir = app.stop().await;
+    std::fs::remove_file(&path).expect("removed");
+    let app = TestApp::restart(dir).await;
+    let status = |error: String| error.split("message").next().unwrap_or_default().to_owned();
+    let (of_table, of_view) = (refused(&app, "SELECT s FROM n.t").await, refused(&app, "SELECT s FROM n.v").await);
+    assert!(of_view.contains(&path), "{of_view}");
+    assert_eq!(status(of_view), status(of_table));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_text_of_a_view_is_read_as_it_was_written() {
     let app = TestApp::start().await;
