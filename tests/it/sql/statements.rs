@@ -421,6 +421,21 @@ async fn changed(app: &TestApp, sql: &str, parameters: RecordBatch) -> Result<i6
     prepared.execute_update().await.map_err(|e| e.to_string())
 }
 
+/// JDBC: `executeUpdate` refuses a statement that produces a result set.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_that_is_sent_as_an_update_is_refused() {
+    let app = TestApp::start().await;
+    table(&app, "t", 2, &[("i", json!("long"), false)]).await;
+    let mut client = app.flight().await;
+    for query in ["SELECT i FROM n.t", "EXPLAIN SELECT i FROM n.t", "SHOW TABLES"] {
+        let refused = client.execute_update(query.to_owned(), None).await.expect_err(query).to_string();
+        assert!(refused.contains("run it as a query"), "{refused}");
+    }
+    assert_eq!(client.execute_update("INSERT INTO n.t VALUES (1), (2)".to_owned(), None).await.expect("inserted"), 2);
+    let long: ArrayRef = Arc::new(Int64Array::from(vec![7]));
+    assert!(changed(&app, "SELECT ?", batch(vec![("a", long)])).await.expect_err("a query").contains("run it as a query"));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn parameters_are_values() {
     let app = TestApp::start().await;
