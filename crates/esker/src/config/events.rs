@@ -118,7 +118,7 @@ impl Default for DataHubConfig {
 }
 
 impl DataHubConfig {
-    /// Checks that the keys of `platform_instances` are in `warehouses`, the names of all warehouses, and that DataHub can be asked.
+    /// Checks that the keys of `platform_instances` are in `warehouses`, the names of all warehouses. Checks the URL and the token.
     pub(super) fn check<T>(&self, warehouses: &BTreeMap<String, T>) -> Result<()> {
         check_url("datahub.url", self.url.as_deref())?;
         check_token("datahub.token", self.token.as_deref())?;
