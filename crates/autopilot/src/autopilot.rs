@@ -256,7 +256,8 @@ impl Autopilot {
                     accounts: &accounts,
                 };
                 catch_panic_sync(|| decide(&known)).unwrap_or_else(|panic| {
-                    tracing::error!(table = %looked.examined.row.name, %panic, "deciding about a table panicked; the table is left alone");
+                    let table = &looked.examined.row.name;
+                    tracing::error!(%table, %panic, "deciding about a table panicked; the table is left alone");
                     Decision::leave(format!("the autopilot can't decide about the table: {panic}"))
                 })
             }
