@@ -123,8 +123,8 @@ struct Check<'a> {
 /// - Returns [`MaintenanceError::Cancelled`] after a cancellation, and [`MaintenanceError::State`] if the database fails.
 /// - Returns [`MaintenanceError::Storage`], [`MaintenanceError::Table`] or [`MaintenanceError::Read`] for a transient error, which
 ///   is no evidence about a file.
-/// - Returns [`MaintenanceError::Read`] if the decoder of a data file panics, and [`MaintenanceError::Arrow`] if its values can't be
-///   compared.
+/// - Returns [`MaintenanceError::Read`] if the decoder of a data file panics, and [`MaintenanceError::Arrow`] if its values can't
+///   be compared.
 pub(crate) async fn execute_check(context: &JobContext, table: &LoadedTable, plan: &CheckPlan) -> Result<CheckOutcome> {
     let started = Instant::now();
     let mut outcome = CheckOutcome::default();
