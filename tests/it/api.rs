@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use arrow_flight::flight_service_client::FlightServiceClient;
+use arrow_flight::sql::{CommandPreparedStatementQuery, ProstMessageExt};
 use arrow_flight::{Action, Criteria, Empty, FlightData, FlightDescriptor, HandshakeRequest, Ticket};
 use esker_tests::{TestApp, TestTable};
 use prost::Message;
@@ -149,11 +150,31 @@ async fn status_of(client: &mut FlightServiceClient<Channel>, rpc: &str, message
     answer.map_or_else(|status| status.code(), |()| Code::Ok)
 }
 
+/// Connects to the server's Flight service.
+async fn flight(app: &TestApp) -> FlightServiceClient<Channel> {
+    let url = format!("http://{}", app.server.flight);
+    FlightServiceClient::new(Endpoint::from_shared(url).expect("a url").connect().await.expect("a connection"))
+}
+
+/// Rows of parameters that can't be decoded are a mistake of the client.
+#[tokio::test(flavor = "multi_thread")]
+async fn parameters_that_cannot_be_decoded_are_an_invalid_argument() {
+    let app = TestApp::start().await;
+    let handle = bytes::Bytes::from_static(br#"{"sql": "SELECT ?", "parameters": null}"#);
+    let command = CommandPreparedStatementQuery { prepared_statement_handle: handle }.as_any().encode_to_vec();
+    let first = FlightData {
+        flight_descriptor: Some(FlightDescriptor::new_cmd(command)),
+        data_header: bytes::Bytes::from_static(b"no message of Arrow"),
+        ..FlightData::default()
+    };
+    let refused = flight(&app).await.do_put(signed(futures::stream::iter([first]))).await.expect_err("refused");
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_of_flight_sql_is_served_or_unimplemented_as_the_contract_says() {
     let app = TestApp::start().await;
-    let url = format!("http://{}", app.server.flight);
-    let mut client = FlightServiceClient::new(Endpoint::from_shared(url).expect("a url").connect().await.expect("a connection"));
+    let mut client = flight(&app).await;
     let contract = contract("flight-sql.json");
     let calls = contract["calls"].as_array().expect("calls");
     let mut served = 0;

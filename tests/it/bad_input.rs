@@ -195,3 +195,16 @@ async fn a_metadata_file_that_can_not_be_read_is_400_and_names_file_and_field() 
     let (code, _, message) = app.refused(Method::GET, &format!("{TABLES}/t"), None).await;
     assert!(code == 400 && message.contains(&sound) && message.contains("schemas[0]"), "{code} {message}");
 }
+
+/// Spec: "Table Metadata Fields", `refs`: a table has a branch `main`, also before its first commit.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_job_takes_the_branch_main_of_an_empty_table_and_no_other() {
+    let app = TestApp::start().await;
+    app.table().await;
+    for kind in ["compact", "manifests", "statistics", "check"] {
+        let path = format!("/api/v1/warehouses/default/namespaces/n/tables/t/{kind}?dry-run=true");
+        app.ok(Method::POST, &path, Some(json!({"branch": "main"}))).await;
+        let (code, _, message) = app.refused(Method::POST, &path, Some(json!({"branch": "other"}))).await;
+        assert!(code == 400 && message.contains("other"), "{kind}: {code} {message}");
+    }
+}

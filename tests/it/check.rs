@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray, StructArray};
 use arrow::datatypes::{DataType, SchemaRef};
 use esker_format::{DataContentType, DataFile, DataFileFormat, Value as Cell};
-use esker_tests::{PositionDeleteScope, TestApp, TestTable};
+use esker_tests::{Faults, PositionDeleteScope, TestApp, TestTable};
 use esker_types::{JobId, now_ms};
 use parquet::arrow::ArrowWriter;
 use reqwest::Method;
@@ -332,6 +332,32 @@ async fn a_damaged_manifest_is_a_finding_and_the_others_are_looked_at() {
     let found = one(&outcome);
     assert_eq!((&found["kind"], &found["path"]), (&json!("unreadable-manifest"), &json!(damaged)), "{found}");
     assert_eq!(outcome["files"], 1);
+}
+
+/// What the storage denies is a finding, and the rest of the table is checked.
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_the_storage_denies_are_found_and_the_others_are_looked_at() {
+    let faults = Faults::local();
+    let app = TestApp::start_on(Arc::new(faults.clone()), |_| {}).await;
+    let lake = TestTable::create(&app, "t", 2, false, json!({})).await;
+    lake.append(&[(0, "a".to_owned(), 0, None)]).await;
+    let metadata = lake.metadata().await;
+    let list = metadata.current_snapshot().and_then(|s| s.manifest_list.clone()).expect("a manifest list");
+    let earlier = lake.live(&metadata).await.manifests[0].manifest_path.clone();
+    lake.append(&[(1, "b".to_owned(), 0, None)]).await;
+    let live = lake.live(&lake.metadata().await).await;
+    let newer = live.manifests.iter().find(|m| m.manifest_path != earlier).expect("another").manifest_path.clone();
+    let data = live.data[0].file.file_path.clone();
+    assert_eq!(check(&lake, json!({"files": true})).await["findings"], json!([]), "the server has read the manifests");
+    for (path, kind) in [(list, "unreadable-snapshot"), (newer, "unreadable-manifest"), (data, "unreadable-file")] {
+        faults.deny(path.rsplit('/').next().expect("a name"));
+        let outcome = check(&lake, json!({"files": true})).await;
+        faults.deny("");
+        let found = one(&outcome);
+        assert_eq!((&found["kind"], &found["path"], &outcome["files"]), (&json!(kind), &json!(path), &json!(2)), "{outcome}");
+        assert!(found["what"].as_str().expect("told").contains("denies access"), "{found}");
+    }
+    assert_eq!(app.catalog().state().fleet().damage(app.catalog().warehouse()).await.expect("read").len(), 0);
 }
 
 /// A running server serves metadata from its cache, so only a check notices that the file is missing.

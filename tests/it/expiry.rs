@@ -376,6 +376,9 @@ async fn quarantine_is_held_while_a_table_is_frozen_or_says_that_nothing_is_dele
         assert!(quarantined.iter().all(|p| Path::new(p).exists()), "{why}");
         let left = app.ok(Method::GET, QUARANTINE, None).await;
         assert_eq!(left.as_array().expect("files").len(), quarantined.len(), "they stay in quarantine: {why}");
+        let path = format!("/api/v1/warehouses/default/explain?path=file://{}", quarantined[0]);
+        let verdict = app.ok(Method::GET, &path, None).await["verdict"].to_string();
+        assert!(verdict.contains("stays there") && !verdict.contains("will be deleted"), "{why}: {verdict}");
     };
     for (key, value) in [("gc.enabled", "false"), ("esker.freeze", "true"), ("esker.freeze", "maybe")] {
         let set = json!({"requirements": [], "updates": [{"action": "set-properties", "updates": {key: value}}]});

@@ -165,6 +165,55 @@ async fn a_rewrite_over_the_policys_size_is_handed_over_and_stays_the_same_job()
     assert_eq!(writer.ids().await.expect("ids"), (0..60).collect::<Vec<_>>());
 }
 
+/// A job that could not end would keep all other jobs from its table.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_external_job_ends_although_the_tables_files_cannot_be_counted() {
+    let app = TestApp::start().await;
+    let writer = TestTable::six_files(&app).await;
+    let manifest = writer.live(&writer.metadata().await).await.manifests[0].manifest_path.clone();
+    let set =
+        json!({"requirements": [], "updates": [{"action": "set-properties", "updates": {"esker.compact.spark-over": "1B"}}]});
+    app.ok(Method::POST, "/v1/default/namespaces/n/tables/t", Some(set)).await;
+    let id = start(&app, "compact", json!({}), None).await.1["job-id"].take();
+    wait_for_hand_over(&app, &id).await;
+    let claim = json!({"engine": "spark", "worker": "w", "lease-seconds": 600});
+    assert_eq!(app.ok(Method::POST, "/api/v1/jobs/claim", Some(claim)).await["id"], id);
+    // A running server has the manifest in its cache.
+    let dir = app.stop().await;
+    std::fs::write(&manifest[7..], b"no Avro").expect("written");
+    let app = TestApp::restart(dir).await;
+    let done = json!({"worker": "w", "state": "succeeded", "outcome": {"rewritten_bytes_count": 7}});
+    app.ok(Method::POST, &format!("/api/v1/jobs/{}/finish", id.as_str().expect("an id")), Some(done)).await;
+    let job = show(&app, &id).await;
+    let shapes = &job["measured"]["shapes"];
+    assert_eq!(
+        (&job["state"], &shapes["before"]["data_files"], &shapes["after"]),
+        (&json!("succeeded"), &json!(6), &Value::Null)
+    );
+}
+
+/// A job that took effect has succeeded, also if the storage stumbles when the table's files are counted afterwards.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_whose_effect_cannot_be_counted_has_succeeded() {
+    let faults = Faults::local();
+    let app = TestApp::start_on(Arc::new(faults.clone()), |_| {}).await;
+    let writer = TestTable::six_files(&app).await;
+    // A plan brings the manifests into the server's cache: then only those of the compaction are read from storage.
+    app.ok(Method::POST, &format!("{TABLE}/compact?dry-run=true"), Some(json!({}))).await;
+    faults.hold_reads("-m0.avro");
+    let id = start(&app, "compact", json!({}), None).await.1["job-id"].take();
+    faults.wait_for_a_held_read().await;
+    assert_eq!(writer.metadata().await.current_snapshot().and_then(|s| s.operation()), Some("replace"), "the job committed");
+    faults.set_unreachable_for("-m0.avro");
+    faults.release_reads();
+    let job = app.wait_for_job(id.as_str().expect("an id")).await;
+    faults.set_unreachable_for("");
+    assert_eq!((&job["state"], &job["outcome"]["files_in"]), (&json!("succeeded"), &json!(6)), "{job}");
+    let shapes = &job["measured"]["shapes"];
+    assert_eq!((&shapes["before"]["data_files"], &shapes["after"]), (&json!(6), &Value::Null), "{job}");
+    assert_eq!(writer.ids().await.expect("ids"), (0..60).collect::<Vec<_>>());
+}
+
 /// Three servers run `ESKER_JOBS` jobs (24; `make soak` runs 1,000) on as many tables, while one server is killed again and again.
 ///
 /// Each job takes effect once.

@@ -26,6 +26,8 @@ pub struct Faults {
     full: Arc<AtomicBool>,
     /// Requests about paths that contain this time out.
     away: Arc<Mutex<Option<String>>>,
+    /// Requests about paths that contain this are denied.
+    denied: Arc<Mutex<Option<String>>>,
     /// Reads of paths that contain one of these wait.
     held_reads: Arc<Mutex<HashSet<String>>>,
     /// Number of reads that wait.
@@ -43,6 +45,7 @@ impl Faults {
             inner: Arc::new(esker_storage::LocalStore::default()),
             full: Arc::default(),
             away: Arc::default(),
+            denied: Arc::default(),
             held_reads: Arc::default(),
             waiting: Arc::default(),
             held: Arc::default(),
@@ -65,6 +68,11 @@ impl Faults {
         *self.away.lock().expect("a lock") = (!part.is_empty()).then(|| part.to_owned());
     }
 
+    /// Makes the store deny reads and writes of paths that contain `part`; of none if it is empty.
+    pub fn deny(&self, part: &str) {
+        *self.denied.lock().expect("a lock") = (!part.is_empty()).then(|| part.to_owned());
+    }
+
     /// Makes reads of paths that contain `part` wait until [`Faults::release_reads`].
     pub fn hold_reads(&self, part: &str) {
         self.held_reads.lock().expect("a lock").insert(part.to_owned());
@@ -82,7 +90,7 @@ impl Faults {
         }
     }
 
-    /// Waits while reads of a path are held.
+    /// Waits while reads of a path are held. Fails if the path is not to answer, before or after the wait.
     async fn wait_to_read(&self, location: &Path) -> Result<()> {
         self.answers(location)?;
         let held = || self.held_reads.lock().expect("a lock").iter().any(|part| location.as_ref().contains(part.as_str()));
@@ -93,13 +101,20 @@ impl Faults {
             }
             self.waiting.fetch_sub(1, Ordering::SeqCst);
         }
-        Ok(())
+        self.answers(location)
     }
 
-    /// Fails with the error of a timeout if the path is not to answer.
+    /// Fails with the error of a timeout if the path is not to answer, and with that of denied access if it is denied.
     fn answers(&self, location: &Path) -> Result<()> {
-        match self.away.lock().expect("a lock").as_ref().is_some_and(|part| location.as_ref().contains(part.as_str())) {
-            true => Err(Error::Generic { store: "faults", source: Box::new(io::Error::from(io::ErrorKind::TimedOut)) }),
+        let is_about = |part: &Mutex<Option<String>>| {
+            part.lock().expect("a lock").as_ref().is_some_and(|part| location.as_ref().contains(part.as_str()))
+        };
+        let source = |kind| Box::new(io::Error::from(kind));
+        if is_about(&self.denied) {
+            return Err(Error::PermissionDenied { path: location.to_string(), source: source(io::ErrorKind::PermissionDenied) });
+        }
+        match is_about(&self.away) {
+            true => Err(Error::Generic { store: "faults", source: source(io::ErrorKind::TimedOut) }),
             false => Ok(()),
         }
     }

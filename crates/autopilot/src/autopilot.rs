@@ -225,7 +225,10 @@ impl Autopilot {
         jobs.iter().for_each(|job| jobs_by_table.entry(job.table_id).or_default().push(job));
         let mut spent: HashMap<TableId, Cost> = HashMap::new();
         for (table, measured) in catalog.overview().job_costs(PRINCIPAL, now - DAY_MS).await? {
-            spent.entry(table).or_default().add(Cost::deserialize(&measured["cost"]).unwrap_or_default());
+            match Cost::deserialize(&measured["cost"]) {
+                Ok(cost) => spent.entry(table).or_default().add(cost),
+                Err(error) => tracing::warn!(%table, %error, "the measured cost of a job can't be read, and charges no budget"),
+            }
         }
         let mut accounts = Accounts::new();
         for looked in &fleet {
@@ -250,7 +253,8 @@ impl Autopilot {
                     accounts: &accounts,
                 };
                 catch_panic_sync(|| decide(&known)).unwrap_or_else(|panic| {
-                    tracing::error!(table = %looked.examined.row.name, %panic, "deciding about a table panicked; the table is left alone");
+                    let table = &looked.examined.row.name;
+                    tracing::error!(%table, %panic, "deciding about a table panicked; the table is left alone");
                     Decision::leave(format!("the autopilot can't decide about the table: {panic}"))
                 })
             }
@@ -315,15 +319,19 @@ impl Autopilot {
     ) -> Result<(), MaintenanceError> {
         let mut news = Vec::new();
         for (ExaminedTable { examined, .. }, decision) in fleet.iter().zip(decisions) {
-            let json = serde_json::to_string(decision).unwrap_or_default();
-            if self.last_saved.get(&examined.row.id) != Some(&json) {
-                self.last_saved.insert(examined.row.id, json.clone());
-                news.push((examined.row.id, decision.verdict.as_str(), json));
+            match serde_json::to_string(decision) {
+                Ok(json) if self.last_saved.get(&examined.row.id) == Some(&json) => {}
+                Ok(json) => news.push((examined.row.id, decision.verdict.as_str(), json)),
+                Err(error) => {
+                    tracing::error!(table = %examined.row.name, %error, "a decision can't be stored; the last one stays")
+                }
             }
         }
         if !news.is_empty() {
             catalog.record_decisions(&news).await?;
         }
+        // After the write: a decision whose write failed is stored by the next pass.
+        self.last_saved.extend(news.into_iter().map(|(table, _, json)| (table, json)));
         Ok(())
     }
 }

@@ -232,6 +232,7 @@ fn expiry(facts: &TableFacts, policy: &Policy, used: &TableUsage, now: Millis) -
     if facts.snapshots <= kept_snapshots as u64 || now.saturating_sub(oldest) <= age_ms.saturating_add(EXPIRY_SLACK_MS) {
         return None;
     }
+    let expected = expected_snapshots(facts.snapshots, kept_snapshots as u64, age_ms, now.saturating_sub(oldest));
     let loads = ((used.scans as f64 + used.commits as f64) / USAGE_DAYS as f64).max(1.0);
     Some(CandidateJob {
         request: expire_request(facts, policy, now),
@@ -244,6 +245,28 @@ fn expiry(facts: &TableFacts, policy: &Policy, used: &TableUsage, now: Millis) -
         gain_seconds_a_day: facts.metadata_bytes as f64 / READ_BYTES_A_SECOND * loads,
         cost_seconds: JOB_SECONDS + facts.snapshots as f64 * 0.001,
         runs_anyway: true,
-        predicted: json!({"snapshots": kept_snapshots}),
+        predicted: json!({"snapshots": expected}),
     })
+}
+
+/// Estimates the number of snapshots that an expiry leaves: at least `kept`, and those that are not older than `age_ms`.
+///
+/// The oldest of the `snapshots` is `oldest_ms` old. The facts have no other times, so snapshots count as evenly spread.
+fn expected_snapshots(snapshots: u64, kept: u64, age_ms: Millis, oldest_ms: Millis) -> u64 {
+    let share = (age_ms as f64 / oldest_ms.max(1) as f64).clamp(0.0, 1.0);
+    ((snapshots as f64 * share).round() as u64).max(kept).min(snapshots)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn snapshots_under_the_maximum_age_are_expected_to_stay() {
+        const DAY: Millis = 24 * 3600 * 1000;
+        assert_eq!(expected_snapshots(100, 1, 5 * DAY, 10 * DAY), 50);
+        assert_eq!(expected_snapshots(100, 60, 5 * DAY, 10 * DAY), 60);
+        assert_eq!(expected_snapshots(3, 5, 0, 10 * DAY), 3);
+        assert_eq!(expected_snapshots(100, 1, i64::MAX, 10 * DAY), 100);
+    }
 }

@@ -214,7 +214,14 @@ async fn live_or_dropped_row(catalog: &Catalog, id: TableId) -> Result<Option<Ta
 }
 
 /// Returns the reason why nothing of a table is deleted for now; `None` if there is none.
-async fn hold_reason(catalog: &Catalog, id: TableId) -> Result<Option<String>> {
+///
+/// A dropped table that can be brought back counts as a living one.
+///
+/// # Errors
+///
+/// Returns [`State`](CatalogError::State) if the database fails. Returns [`MetadataGone`](CatalogError::MetadataGone),
+/// [`MetadataInvalid`](CatalogError::MetadataInvalid) or [`Storage`](CatalogError::Storage) if the table's metadata can't be read.
+pub async fn hold_reason(catalog: &Catalog, id: TableId) -> Result<Option<String>> {
     let Some(row) = live_or_dropped_row(catalog, id).await?.filter(|row| row.kind == TabularKind::Table) else { return Ok(None) };
     let table = catalog.load_row(row).await?;
     if matches!(GC_ENABLED.get_valid(&table.metadata.properties), Ok(false)) {

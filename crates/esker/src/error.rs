@@ -6,6 +6,7 @@ use esker_catalog::CatalogError;
 use esker_query::QueryError;
 use esker_state::StateError;
 use esker_storage::StorageError;
+use esker_types::with_causes;
 
 /// The failure of a command or of the server's start.
 ///
@@ -61,9 +62,10 @@ pub enum Error {
 
 impl From<reqwest::Error> for Error {
     fn from(error: reqwest::Error) -> Self {
+        let text = with_causes(&error);
         match error.is_connect() {
-            true => Self::Remote(format!("no server answers ({error}); is `esker serve` running, and --url right?")),
-            false => Self::Remote(error.to_string()),
+            true => Self::Remote(format!("no server answers ({text}); is `esker serve` running, and --url right?")),
+            false => Self::Remote(text),
         }
     }
 }

@@ -30,7 +30,7 @@ impl Receivers {
 ///
 /// # Errors
 ///
-/// Returns [`Config`](Error::Config) if a URL or a token can't be used, and [`State`](Error::State) if the database does not
+/// Returns [`Config`](Error::Config) if an HTTP client can't be made, and [`State`](Error::State) if the database does not
 /// answer.
 pub(crate) async fn open(config: &Config, state: &State) -> Result<Receivers> {
     let receivers = Receivers { sinks: sinks(&config.events)?, datahub: datahub(&config.datahub)? };
@@ -51,7 +51,7 @@ fn datahub(datahub: &DataHubConfig) -> Result<Option<DataHub>> {
         platform_instances: datahub.platform_instances.clone(),
         interval: Duration::from_secs(datahub.every_seconds.max(1)),
     };
-    DataHub::new(options).map(Some).map_err(|e| Error::Config(format!("datahub.url: {e}")))
+    DataHub::new(options).map(Some).map_err(|e| Error::Config(format!("datahub: {e}")))
 }
 
 /// Builds the sinks of `[events]`: webhooks, OpenLineage receivers and Kafka topics.

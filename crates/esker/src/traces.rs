@@ -48,10 +48,10 @@ impl Traces {
     ///
     /// # Errors
     ///
-    /// Returns [`Config`](Error::Config) if `traces.url` or a header is not usable.
+    /// Returns [`Config`](Error::Config) if the HTTP client or the exporter can't be made.
     pub(crate) fn new(traces: &TracesConfig) -> Result<Self> {
         let Some(url) = &traces.url else { return Ok(Self(None)) };
-        let wrong = |e: &dyn std::fmt::Display| Error::Config(format!("traces.url: {e}"));
+        let wrong = |e: &dyn std::fmt::Display| Error::Config(format!("traces: {e}"));
         let client = reqwest::Client::builder().timeout(TIMEOUT).build().map_err(|e| wrong(&e))?;
         let exporter = SpanExporter::builder()
             .with_http()

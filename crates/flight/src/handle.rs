@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tonic::Status;
 use uuid::Uuid;
 
-use crate::error::internal;
+use crate::error::{internal, invalid};
 
 /// The content of a ticket or of the handle of a prepared statement.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -63,14 +63,14 @@ impl StatementHandle {
     ///
     /// # Errors
     ///
-    /// Returns the status `INTERNAL` if the batches can't be written as a stream.
+    /// Returns the status `INVALID_ARGUMENT` if the batches can't be written as a stream: their types or their schemas do not fit.
     pub(crate) fn bind(&mut self, batches: &[RecordBatch]) -> Result<(), Status> {
         (self.plan, self.parameters) = (None, None);
         let Some(first) = batches.first() else { return Ok(()) };
         let mut stream = Vec::new();
-        let mut writer = StreamWriter::try_new(&mut stream, &first.schema()).map_err(internal)?;
+        let mut writer = StreamWriter::try_new(&mut stream, &first.schema()).map_err(invalid)?;
         for batch in batches {
-            writer.write(batch).map_err(internal)?;
+            writer.write(batch).map_err(invalid)?;
         }
         writer.finish().map_err(internal)?;
         drop(writer);
@@ -82,8 +82,8 @@ impl StatementHandle {
     ///
     /// # Errors
     ///
-    /// Returns the status `INVALID_ARGUMENT` if the stream of parameters is damaged, and `INTERNAL` if a parameter has a type
-    /// without scalar values.
+    /// Returns the status `INVALID_ARGUMENT` if the stream of parameters is damaged, or if a parameter has a type without scalar
+    /// values.
     pub(crate) fn bound_values(&self) -> Result<BoundValues, Status> {
         let Some(text) = &self.parameters else { return Ok(Vec::new()) };
         let bad = || Status::invalid_argument("the parameters of the prepared statement can't be read");
@@ -98,12 +98,12 @@ impl StatementHandle {
 ///
 /// # Errors
 ///
-/// Returns the status `INTERNAL` for a column of a type that has no scalar value.
+/// Returns the status `INVALID_ARGUMENT` for a column of a type that has no scalar value.
 pub(crate) fn parameter_rows(batches: &[RecordBatch]) -> Result<BoundValues, Status> {
     let mut rows = Vec::new();
     for batch in batches {
         for row in 0..batch.num_rows() {
-            let value = |column: &ArrayRef| ScalarValue::try_from_array(column, row).map_err(internal);
+            let value = |column: &ArrayRef| ScalarValue::try_from_array(column, row).map_err(invalid);
             rows.push(batch.columns().iter().map(value).collect::<Result<_, _>>()?);
         }
     }

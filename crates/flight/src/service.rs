@@ -35,7 +35,7 @@ use prost::Message;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use crate::error::{internal, status};
+use crate::error::{internal, invalid, status};
 use crate::handle::{StatementHandle, parameter_rows};
 use crate::{info, metadata};
 
@@ -89,7 +89,7 @@ impl FlightSqlHandler {
     /// # Errors
     ///
     /// Returns the status of the engine's error if the statement can't be planned. Returns the status `INVALID_ARGUMENT` if the
-    /// handle's parameters are damaged, and `INTERNAL` if one has a type without scalar values.
+    /// handle's parameters are damaged, or if one has a type without scalar values.
     async fn prepared(&self, handle: &StatementHandle) -> Result<PreparedStatement, Status> {
         match self.take_cached_plan(handle).await {
             Some(prepared) if handle.schema_sent || self.engine.is_current(&prepared).await => Ok(prepared),
@@ -127,11 +127,16 @@ impl FlightSqlHandler {
 
     /// Runs a statement that changes rows. Returns their number.
     ///
+    /// A query is refused, as JDBC's `executeUpdate` refuses it: its rows would be computed and thrown away.
+    ///
     /// # Errors
     ///
-    /// Returns what [`Self::start`] returns, the status of the engine's error if the statement fails later, and the status
-    /// `INTERNAL` if the number exceeds 63 bits.
+    /// Returns the status `INVALID_ARGUMENT` for a query. Returns what [`Self::start`] returns, the status of the engine's error if
+    /// the statement fails later, and the status `INTERNAL` if the number exceeds 63 bits.
     async fn update<T>(&self, prepared: PreparedStatement, request: &Request<T>) -> Result<i64, Status> {
+        if !prepared.changes_rows() {
+            return Err(invalid("the statement is a query and changes no rows; run it as a query, not as an update"));
+        }
         let mut running = self.start(prepared, request).await?;
         let mut count = 0;
         while let Some(batch) = running.stream.try_next().await.map_err(|e| status(&QueryError::from(e)))? {
@@ -199,11 +204,19 @@ fn ticket(command: &impl ProstMessageExt) -> Bytes {
 /// Reads the batches of parameters that a client sends.
 ///
 /// Batches without columns are dropped: some clients send one when a statement has no parameters.
+///
+/// # Errors
+///
+/// Returns the status `INVALID_ARGUMENT` if the batches can't be decoded, and the status of a call that breaks off.
 async fn parameters(data: PeekableFlightDataStream) -> Result<Vec<RecordBatch>, Status> {
     // Some clients send a message without content when nothing is bound.
     let data = data.try_filter(|message| std::future::ready(!message.data_header.is_empty()));
     let data = data.map_err(|e| FlightError::Tonic(Box::new(e)));
-    let batches: Vec<RecordBatch> = FlightRecordBatchStream::new_from_flight_data(data).try_collect().await?;
+    let decoded: Result<Vec<RecordBatch>, _> = FlightRecordBatchStream::new_from_flight_data(data).try_collect().await;
+    let batches = decoded.map_err(|error| match error {
+        FlightError::Tonic(status) => *status,
+        error => invalid(format!("the parameters can't be decoded: {error}")),
+    })?;
     Ok(batches.into_iter().filter(|batch| batch.num_columns() > 0).collect())
 }
 

@@ -100,6 +100,10 @@ pub async fn explain(catalog: &Catalog, uri: &str) -> Result<Explanation> {
             written_by = state.outputs().job_of(&name).await?;
         }
     }
+    let held = match &quarantined {
+        Some(d) => deletion::hold_reason(catalog, d.record.table).await?,
+        None => None,
+    };
     let quarantine = quarantined.map(|d| QuarantineRecord {
         state: d.state,
         reason: d.record.reason,
@@ -117,7 +121,7 @@ pub async fn explain(catalog: &Catalog, uri: &str) -> Result<Explanation> {
         verdict: String::new(),
         path,
     };
-    found.verdict = verdict(&found);
+    found.verdict = verdict(&found, held.as_deref());
     Ok(found)
 }
 
@@ -172,7 +176,8 @@ async fn holders(table: &LoadedTable, catalog: &Catalog, path: &str) -> Result<V
     Ok(found)
 }
 
-fn verdict(found: &Explanation) -> String {
+/// Sums up what is known about a file in one sentence. `held` is the reason why the sweep deletes nothing of its table for now.
+fn verdict(found: &Explanation, held: Option<&str>) -> String {
     let Some(table) = &found.table else {
         return "it lies in no table's location: nothing of this warehouse reads or deletes it".to_owned();
     };
@@ -193,7 +198,10 @@ fn verdict(found: &Explanation) -> String {
     match &found.quarantine {
         Some(q) if q.state == QuarantineState::Deleted => return format!("it belonged to {table} and was deleted: {}", q.reason),
         Some(q) if q.state != QuarantineState::Released => {
-            return format!("it is in quarantine and will be deleted: {}", q.reason);
+            return match held {
+                Some(why) => format!("it is in quarantine and stays there: nothing of {table} is deleted, because {why}"),
+                None => format!("it is in quarantine and will be deleted: {}", q.reason),
+            };
         }
         _ => {}
     }

@@ -408,6 +408,11 @@ impl PreparedStatement {
         schema(&self.plan, &self.action)
     }
 
+    /// Checks that the statement changes rows: its result is their number.
+    pub fn changes_rows(&self) -> bool {
+        !matches!(self.action, Action::Query)
+    }
+
     /// Returns the statement's parameters, `$1` first, with the types that the statement implies.
     pub fn parameters(&self) -> Schema {
         arrow_types::client_schema(&Schema::new(self.parameters.clone())).as_ref().clone()

@@ -51,6 +51,7 @@ mod served_tables;
 mod source;
 mod spark;
 mod spatial_pruning;
+mod split;
 mod statement_text;
 mod stored_text;
 mod syntax;
@@ -71,6 +72,7 @@ pub use error::{QueryError, Stopped};
 pub use listed_columns::listed_columns;
 pub use log::{QueryLog, QueryRecord, QueryState, QueryStats};
 pub use served_tables::system_tables;
+pub use split::{StatementTexts, split_statements};
 pub use table::IcebergTable;
 pub use table_health_table::record_health;
 

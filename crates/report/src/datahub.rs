@@ -68,6 +68,17 @@ struct EntityUpdate {
     fingerprint: String,
 }
 
+/// The result of sending updates one by one.
+#[derive(Debug, Default)]
+struct Sent<'a> {
+    /// The updates that DataHub took.
+    taken: Vec<&'a EntityUpdate>,
+    /// The last refusal of an entity.
+    refused: Option<ReportError>,
+    /// The error of a request that got no answer. Nothing was sent after it.
+    failed: Option<ReportError>,
+}
+
 /// Encodes a name as DataHub does: it escapes only the characters that have a meaning in URNs.
 fn encoded(name: &str) -> String {
     name.chars().fold(String::with_capacity(name.len()), |mut out, c| {
@@ -101,10 +112,18 @@ fn audit_stamp(now: Millis) -> Value {
 }
 
 /// Returns every update that describes a table now. Without facts there is no dataset profile.
-fn table_updates(dataset: &str, facts: Option<&TableFacts>, assessment: &Assessment, now: Millis) -> Vec<EntityUpdate> {
+///
+/// `delivered` has the fingerprints that DataHub took, by URN.
+fn table_updates(
+    dataset: &str,
+    facts: Option<&TableFacts>,
+    assessment: &Assessment,
+    delivered: &HashMap<String, String>,
+    now: Millis,
+) -> Vec<EntityUpdate> {
     let mut all: Vec<EntityUpdate> = facts.map(|facts| dataset_update(dataset, facts, now)).into_iter().collect();
     all.extend(CODES.iter().map(|code| assertion_update(dataset, code, assessment, now)));
-    all.push(incident_update(dataset, assessment, now));
+    all.push(incident_update(dataset, assessment, delivered, now));
     all
 }
 
@@ -152,23 +171,48 @@ fn assertion_update(dataset: &str, code: &'static str, assessment: &Assessment, 
     EntityUpdate { entity: "assertion", body, subject: urn, fingerprint }
 }
 
-/// Returns the incident of a table. It is active while a finding is critical.
-fn incident_update(dataset: &str, assessment: &Assessment, now: Millis) -> EntityUpdate {
+/// Separator between the codes and the start in the fingerprint of an incident.
+const SINCE: char = '@';
+
+/// Returns the codes of the incident that DataHub took last, and its start if it was active.
+///
+/// The fingerprints of earlier versions have no start.
+fn delivered_incident(fingerprint: &str) -> (&str, Option<Millis>) {
+    match fingerprint.split_once(SINCE) {
+        Some((codes, since)) => (codes, since.parse().ok()),
+        None => (fingerprint, None),
+    }
+}
+
+/// Returns the incident of a table. It is active while a finding is critical, and keeps its start until it is resolved.
+fn incident_update(dataset: &str, assessment: &Assessment, delivered: &HashMap<String, String>, now: Millis) -> EntityUpdate {
     let urn = derived_urn("incident", dataset, "critical");
+    let known = delivered.get(&urn).map(String::as_str).unwrap_or_default();
+    let (earlier_codes, since) = delivered_incident(known);
+    let since = since.unwrap_or(now);
     let critical: Vec<_> = assessment.findings.iter().filter(|f| f.severity == Severity::Critical).collect();
     let codes: Vec<&str> = critical.iter().map(|f| f.code).collect();
-    let state = if critical.is_empty() { "RESOLVED" } else { "ACTIVE" };
+    let codes = codes.join(",");
+    let (state, title) = match critical.is_empty() {
+        true => ("RESOLVED", format!("The table's health was critical: {}", earlier_codes.replace(',', ", "))),
+        false => ("ACTIVE", format!("The table's health is critical: {}", codes.replace(',', ", "))),
+    };
     let descriptions: Vec<String> =
         critical.iter().map(|f| format!("{}: {} → {}", f.code, f.evidence, f.recommendation)).collect();
     let body = json!({
         "urn": urn,
         "incidentInfo": {"value": {
-            "type": "CUSTOM", "customType": "esker health", "entities": [dataset], "created": audit_stamp(now), "startedAt": now,
-            "title": format!("The table's health is critical: {}", codes.join(", ")), "description": descriptions.join("\n"),
+            "type": "CUSTOM", "customType": "esker health", "entities": [dataset], "created": audit_stamp(since),
+            "startedAt": since, "title": title, "description": descriptions.join("\n"),
             "status": {"state": state, "lastUpdated": audit_stamp(now)},
         }},
     });
-    EntityUpdate { entity: "incident", body, subject: urn, fingerprint: codes.join(",") }
+    let fingerprint = match codes == earlier_codes {
+        true => known.to_owned(),
+        false if codes.is_empty() => String::new(),
+        false => format!("{codes}{SINCE}{since}"),
+    };
+    EntityUpdate { entity: "incident", body, subject: urn, fingerprint }
 }
 
 impl DataHub {
@@ -179,7 +223,7 @@ impl DataHub {
     /// Returns [`Http`](ReportError::Http) if the HTTP client can't be made.
     pub fn new(options: DataHubOptions) -> Result<Self> {
         let client = reqwest::Client::builder().timeout(TIMEOUT).build();
-        let client = client.map_err(|source| ReportError::Http { url: options.url.clone(), source })?;
+        let client = client.map_err(|source| ReportError::http(&options.url, source))?;
         Ok(Self { options, client })
     }
 
@@ -206,7 +250,7 @@ impl DataHub {
 
     /// Delivers every update whose fingerprint is not the one that DataHub last took. Returns their number.
     ///
-    /// Batches that DataHub took are recorded also if a later batch fails.
+    /// Updates that DataHub took are recorded also if a later one fails.
     ///
     /// # Errors
     ///
@@ -219,8 +263,8 @@ impl DataHub {
         let delivered = state.outbox().delivered_fingerprints(RECEIVER_NAME).await?;
         let mut changed: HashMap<&'static str, Vec<EntityUpdate>> = HashMap::new();
         for catalog in catalogs {
-            for examined in catalog.fleet().await.map_err(|e| ReportError::Health(e.to_string()))? {
-                for proposal in self.updates_of(catalog, &examined) {
+            for examined in catalog.fleet().await.map_err(|e| ReportError::Health(Box::new(e)))? {
+                for proposal in self.updates_of(catalog, &examined, &delivered) {
                     let known = delivered.get(&proposal.subject);
                     // There is no incident to resolve if none was ever sent.
                     let never_sent = known.is_none() && proposal.entity == "incident" && proposal.fingerprint.is_empty();
@@ -234,54 +278,51 @@ impl DataHub {
         // Datasets first: DataHub drops assertions and incidents of a dataset that it does not have.
         for entity in ["dataset", "assertion", "incident"] {
             for batch in changed.remove(entity).unwrap_or_default().chunks(BATCH_ENTITIES) {
-                let (taken, error) = self.send_each(entity, batch).await?;
-                let taken_fingerprints: Vec<_> = taken.iter().map(|p| (p.subject.clone(), p.fingerprint.clone())).collect();
-                state.outbox().record_delivered(RECEIVER_NAME, &taken_fingerprints).await?;
+                let sent = self.send_each(entity, batch).await;
+                let taken: Vec<_> = sent.taken.iter().map(|p| (p.subject.clone(), p.fingerprint.clone())).collect();
+                state.outbox().record_delivered(RECEIVER_NAME, &taken).await?;
+                if let Some(error) = sent.failed {
+                    return Err(error);
+                }
                 count += taken.len();
-                refused = error.or(refused);
+                refused = sent.refused.or(refused);
             }
         }
         refused.map_or(Ok(count), Err)
     }
 
     /// Sends updates as a batch, and one by one if DataHub refuses the batch: one wrong update must not block the others.
-    ///
-    /// Returns the updates that DataHub took, with the last refusal.
-    ///
-    /// # Errors
-    ///
-    /// Returns [`Http`](ReportError::Http) if a request can't be made or gets no answer.
-    async fn send_each<'a>(
-        &self,
-        entity: &str,
-        batch: &'a [EntityUpdate],
-    ) -> Result<(Vec<&'a EntityUpdate>, Option<ReportError>)> {
+    async fn send_each<'a>(&self, entity: &str, batch: &'a [EntityUpdate]) -> Sent<'a> {
+        let mut sent = Sent::default();
         match self.send(entity, batch).await {
-            Ok(()) => return Ok((batch.iter().collect(), None)),
-            Err(ReportError::EntitiesRefused { .. }) if batch.len() > 1 => {}
-            Err(error @ ReportError::EntitiesRefused { .. }) => return Ok((Vec::new(), Some(error))),
-            Err(error) => return Err(error),
-        }
-        let (mut taken, mut refused) = (Vec::new(), None);
-        for proposal in batch {
-            match self.send(entity, std::slice::from_ref(proposal)).await {
-                Ok(()) => taken.push(proposal),
-                Err(error @ ReportError::EntitiesRefused { .. }) => {
-                    tracing::warn!(subject = proposal.subject, %error, "DataHub refused the update of one entity");
-                    refused = Some(error);
+            Ok(()) => sent.taken.extend(batch),
+            Err(ReportError::EntitiesRefused { .. }) if batch.len() > 1 => {
+                for proposal in batch {
+                    match self.send(entity, std::slice::from_ref(proposal)).await {
+                        Ok(()) => sent.taken.push(proposal),
+                        Err(error @ ReportError::EntitiesRefused { .. }) => {
+                            tracing::warn!(subject = proposal.subject, %error, "DataHub refused the update of one entity");
+                            sent.refused = Some(error);
+                        }
+                        Err(error) => {
+                            sent.failed = Some(error);
+                            break;
+                        }
+                    }
                 }
-                Err(error) => return Err(error),
             }
+            Err(error @ ReportError::EntitiesRefused { .. }) => sent.refused = Some(error),
+            Err(error) => sent.failed = Some(error),
         }
-        Ok((taken, refused))
+        sent
     }
 
-    /// Returns every update that describes a table of a catalog now.
-    fn updates_of(&self, catalog: &Catalog, assessed: &AssessedTable) -> Vec<EntityUpdate> {
+    /// Returns every update that describes a table of a catalog now. `delivered` has the fingerprints that DataHub took, by URN.
+    fn updates_of(&self, catalog: &Catalog, assessed: &AssessedTable, delivered: &HashMap<String, String>) -> Vec<EntityUpdate> {
         let instance = self.options.platform_instances.get(&catalog.options().warehouse);
         let dataset = dataset_urn(&assessed.row.name.to_string(), instance.map(String::as_str), &self.options.env);
         let now = now_ms();
-        table_updates(&dataset, assessed.facts.as_deref().ok(), &assessed.assess(now), now)
+        table_updates(&dataset, assessed.facts.as_deref().ok(), &assessed.assess(now), delivered, now)
     }
 
     /// Sends updates of one type of entity in one request.
@@ -297,7 +338,7 @@ impl DataHub {
         if let Some(token) = &self.options.token {
             request = request.bearer_auth(token);
         }
-        let answer = request.send().await.map_err(|source| ReportError::Http { url: url.clone(), source })?;
+        let answer = request.send().await.map_err(|source| ReportError::http(&url, source))?;
         match answer.status() {
             status if status.is_success() => Ok(()),
             status => Err(ReportError::EntitiesRefused {
@@ -311,7 +352,9 @@ impl DataHub {
 
 #[cfg(test)]
 mod tests {
-    use esker_health::assess;
+    use esker_health::{Finding, assess};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
 
     use super::*;
 
@@ -326,7 +369,8 @@ mod tests {
     fn what_stays_the_same_has_the_same_fingerprint_and_what_is_ill_has_an_incident() {
         let ill =
             TableFacts { data_files: 900, ideal_files: 1, data_bytes: 900, target_file_bytes: 1 << 20, ..TableFacts::default() };
-        let all = |facts: &TableFacts, now| table_updates("d", Some(facts), &assess(Ok(facts), &[], now), now);
+        let none = HashMap::new();
+        let all = |facts: &TableFacts, now| table_updates("d", Some(facts), &assess(Ok(facts), &[], now), &none, now);
         let fingerprints = |proposals: &[EntityUpdate]| proposals.iter().map(|p| p.fingerprint.clone()).collect::<Vec<_>>();
         assert_eq!(fingerprints(&all(&ill, 1)), fingerprints(&all(&ill, 2)));
         let updates = all(&ill, 1);
@@ -338,5 +382,93 @@ mod tests {
         assert_eq!(well.last().expect("one").body["incidentInfo"]["value"]["status"]["state"], "RESOLVED");
         assert_eq!(small_files(&well)["assertionRunEvent"]["value"]["result"]["type"], "SUCCESS");
         assert_eq!(small_files(&updates)["assertionRunEvent"]["value"]["result"]["type"], "FAILURE");
+    }
+
+    #[test]
+    fn an_incident_keeps_its_start_while_its_findings_change_and_when_it_is_resolved() {
+        let critical = |code| Finding {
+            code,
+            severity: Severity::Critical,
+            points: 40,
+            evidence: "seen".to_owned(),
+            recommendation: "do".to_owned(),
+        };
+        let mut delivered = HashMap::new();
+        let mut at = |now, codes: &[&'static str]| {
+            let assessment = Assessment { score: 0, findings: codes.iter().copied().map(critical).collect() };
+            let update = incident_update("d", &assessment, &delivered, now);
+            let is_new = delivered.insert(update.subject, update.fingerprint.clone()) != Some(update.fingerprint);
+            (is_new, update.body["incidentInfo"]["value"].clone())
+        };
+        let (first, second) = (at(100, &["small-files"]), at(200, &["small-files", "unreadable"]));
+        assert_eq!((first.0, &first.1["startedAt"]), (true, &json!(100)));
+        assert_eq!((second.0, &second.1["startedAt"], &second.1["created"]["time"]), (true, &json!(100), &json!(100)));
+        assert_eq!(second.1["status"]["lastUpdated"]["time"], 200);
+        assert!(!at(300, &["small-files", "unreadable"]).0, "nothing changed");
+        let (is_new, resolved) = at(400, &[]);
+        assert_eq!((is_new, &resolved["startedAt"], &resolved["status"]["state"]), (true, &json!(100), &json!("RESOLVED")));
+        assert_eq!(resolved["title"], "The table's health was critical: small-files, unreadable");
+        assert_eq!(at(500, &["unreadable"]).1["startedAt"], 500, "it is another incident");
+    }
+
+    #[test]
+    fn an_incident_of_an_earlier_version_is_not_sent_again() {
+        assert_eq!(delivered_incident("small-files,unreadable"), ("small-files,unreadable", None));
+        assert_eq!(delivered_incident("small-files@7"), ("small-files", Some(7)));
+        assert_eq!(delivered_incident(""), ("", None));
+    }
+
+    /// Answers one request on each connection, and closes it.
+    async fn answer(listener: TcpListener, answers: Vec<&'static str>) {
+        for answer in answers {
+            let (mut socket, _) = listener.accept().await.expect("a connection");
+            let mut request = Vec::new();
+            while !is_whole(&request) {
+                assert!(socket.read_buf(&mut request).await.expect("read") > 0, "the request ended early");
+            }
+            socket.write_all(answer.as_bytes()).await.expect("written");
+        }
+    }
+
+    /// Checks that a request has its headers and its body.
+    fn is_whole(request: &[u8]) -> bool {
+        let text = String::from_utf8_lossy(request).to_lowercase();
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length:")).expect("a length");
+        body.len() >= length.trim().parse().expect("a number")
+    }
+
+    fn datahub(url: String) -> DataHub {
+        let interval = Duration::from_secs(1);
+        let options = DataHubOptions { url, token: None, env: "PROD".to_owned(), platform_instances: BTreeMap::new(), interval };
+        DataHub::new(options).expect("a client")
+    }
+
+    #[tokio::test]
+    async fn what_was_taken_before_a_request_without_an_answer_is_known() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let client = datahub(format!("http://{}", listener.local_addr().expect("an address")));
+        let refused = "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+        let taken = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+        tokio::spawn(answer(listener, vec![refused, taken, ""]));
+        let update = |n: u32| EntityUpdate {
+            entity: "dataset",
+            body: json!({"urn": n}),
+            subject: n.to_string(),
+            fingerprint: String::new(),
+        };
+        let batch = [update(0), update(1), update(2)];
+        let sent = client.send_each("dataset", &batch).await;
+        assert_eq!(sent.taken, [&batch[0]]);
+        assert!(matches!(sent.failed, Some(ReportError::Http { .. })) && sent.refused.is_none(), "{sent:?}");
+    }
+
+    #[tokio::test]
+    async fn a_receiver_that_is_not_there_is_named_once_with_the_reason() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        drop(listener);
+        let error = datahub(url.clone()).send("dataset", &[]).await.expect_err("nobody listens").to_string();
+        assert_eq!((error.matches(&url).count(), error.to_lowercase().contains("connection refused")), (1, true), "{error}");
     }
 }

@@ -1,6 +1,8 @@
 //! [`ReportError`]: the reasons for which events or health could not be delivered.
 
+use esker_catalog::CatalogError;
 use esker_state::StateError;
+use esker_types::with_causes;
 
 /// A failed delivery of events or health.
 #[derive(Debug, thiserror::Error)]
@@ -9,11 +11,11 @@ pub enum ReportError {
     #[error(transparent)]
     State(#[from] StateError),
     /// A request to the receiver could not be made, or got no answer in time.
-    #[error("{url}: {source}")]
+    #[error("{url}: {}", with_causes(.source))]
     Http {
         /// The URL of the receiver.
         url: String,
-        /// The error of the HTTP client.
+        /// The error of the HTTP client, without the URL.
         source: reqwest::Error,
     },
     /// A webhook answered an event with a status other than 2xx.
@@ -38,7 +40,7 @@ pub enum ReportError {
     },
     /// The health of the tables could not be read from the catalog.
     #[error("the health of the tables could not be read: {0}")]
-    Health(String),
+    Health(#[source] Box<CatalogError>),
     /// The Kafka brokers refused the connection, the topic or the events.
     #[error("kafka topic {topic}: {source}")]
     Kafka {
@@ -55,4 +57,11 @@ pub enum ReportError {
         /// The time that the brokers had, in seconds.
         seconds: u64,
     },
+}
+
+impl ReportError {
+    /// Makes the error of a request that could not be made or got no answer in time. The message names the URL once.
+    pub(crate) fn http(url: &str, source: reqwest::Error) -> Self {
+        Self::Http { url: url.to_owned(), source: source.without_url() }
+    }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use chrono::DateTime;
 use esker_state::Event;
+use esker_types::catch_panic_sync;
 use futures::future::BoxFuture;
 use rskafka::client::ClientBuilder;
 use rskafka::client::partition::{Compression, PartitionClient, UnknownTopicHandling};
@@ -62,9 +63,20 @@ impl KafkaSink {
                 client.partition_client(&topic, 0, UnknownTopicHandling::Retry).await.map_err(failed)?
             }
         };
-        client.produce(events.iter().map(record).collect(), Compression::NoCompression).await.map_err(failed)?;
+        let records = events.iter().filter_map(|event| self.encoded(event)).collect();
+        client.produce(records, Compression::NoCompression).await.map_err(failed)?;
         *held = Some(client);
         Ok(())
+    }
+
+    /// Encodes an event; `None` if that panics. The event is skipped then, because it would block all later ones for ever.
+    fn encoded(&self, event: &Event) -> Option<Record> {
+        let encoded = catch_panic_sync(|| record(event));
+        encoded
+            .inspect_err(|panic| {
+                tracing::error!(sink = self.options.name, event = event.id, %panic, "an event could not be encoded; it is skipped");
+            })
+            .ok()
     }
 }
 

@@ -53,7 +53,7 @@ impl WebhookSink {
     /// Returns [`Http`](ReportError::Http) if the HTTP client can't be made.
     pub fn new(options: WebhookOptions) -> Result<Self> {
         let client = reqwest::Client::builder().timeout(TIMEOUT).build();
-        let client = client.map_err(|source| ReportError::Http { url: options.url.clone(), source })?;
+        let client = client.map_err(|source| ReportError::http(&options.url, source))?;
         Ok(Self { options, client })
     }
 
@@ -79,7 +79,7 @@ impl WebhookSink {
         if let Some(token) = &self.options.token {
             request = request.bearer_auth(token);
         }
-        let answer = request.send().await.map_err(|source| ReportError::Http { url: url.clone(), source })?;
+        let answer = request.send().await.map_err(|source| ReportError::http(url, source))?;
         match answer.status() {
             status if status.is_success() => Ok(()),
             status => Err(ReportError::EventRefused { url: url.clone(), status: status.as_u16(), event: event.id }),

@@ -71,12 +71,19 @@ pub struct UnreadableFile {
     /// True if the file is not damaged, but encrypted or of a kind that Esker does not support.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unsupported: bool,
+    /// True if the storage denies the file or can't hold its location: that says nothing about the file's content.
+    #[serde(skip)]
+    pub denied: bool,
 }
 
 impl UnreadableFile {
     /// Creates the record of a file from a lasting error.
     pub fn of(snapshot_id: i64, path: String, error: &TableError) -> Self {
-        Self { snapshot_id, path, error: error.to_string(), unsupported: error.code() == ErrorCode::Unsupported }
+        let (unsupported, denied) = match error.code() {
+            ErrorCode::Unsupported => (true, false),
+            code => (false, !is_of_content(code)),
+        };
+        Self { snapshot_id, path, error: error.to_string(), unsupported, denied }
     }
 }
 
@@ -90,6 +97,11 @@ impl fmt::Display for UnreadableFile {
     }
 }
 
+/// Checks that an error says that a file is missing, damaged or unsupported.
+fn is_of_content(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::DataMissing | ErrorCode::DataInvalid | ErrorCode::Unsupported)
+}
+
 /// The treatment of files that cannot be read.
 enum OnUnreadable<'a> {
     /// The first error ends the walk.
@@ -97,23 +109,22 @@ enum OnUnreadable<'a> {
     /// Files that are missing, damaged, unsupported or outside the warehouse are left out and recorded here. Other errors end the
     /// walk.
     Record(&'a mut Vec<UnreadableFile>),
+    /// Files are left out and recorded here for every lasting reason; transient errors end the walk.
+    RecordLasting(&'a mut Vec<UnreadableFile>),
 }
 
 impl OnUnreadable<'_> {
     /// Records an error, or returns it if it ends the walk. `path` is the file's location if the error does not have it.
     fn take(&mut self, snapshot_id: i64, path: &str, error: TableError) -> Result<()> {
-        // `BadRequest` is the code of a location outside the warehouse. The request is not at fault: a client committed it earlier.
-        let is_lasting = |code: ErrorCode| {
-            matches!(code, ErrorCode::DataMissing | ErrorCode::DataInvalid | ErrorCode::Unsupported | ErrorCode::BadRequest)
+        let unread = match self {
+            // `BadRequest` is the code of a location outside the warehouse. The request is not at fault: a client committed it earlier.
+            Self::Record(unread) if is_of_content(error.code()) || error.code() == ErrorCode::BadRequest => unread,
+            Self::RecordLasting(unread) if !error.code().is_transient() => unread,
+            _ => return Err(TableError::Snapshot { snapshot_id, source: Box::new(error) }),
         };
-        match self {
-            Self::Record(unread) if is_lasting(error.code()) => {
-                let path = if let TableError::File { path, .. } = &error { path.clone() } else { path.to_owned() };
-                unread.push(UnreadableFile::of(snapshot_id, path, &error));
-                Ok(())
-            }
-            _ => Err(TableError::Snapshot { snapshot_id, source: Box::new(error) }),
-        }
+        let path = if let TableError::File { path, .. } = &error { path.clone() } else { path.to_owned() };
+        unread.push(UnreadableFile::of(snapshot_id, path, &error));
+        Ok(())
     }
 }
 
@@ -134,15 +145,14 @@ pub async fn outline(
     outline_with(source, metadata, snapshots, skip, &mut OnUnreadable::Fail).await
 }
 
-/// Reads the manifest lists of the given snapshots, and returns those that cannot be read.
+/// Reads the manifest lists of the given snapshots, and returns those that cannot be read for any lasting reason.
 ///
-/// Manifests whose locations are in `skip` are left out of the result.
+/// Manifests whose locations are in `skip` are left out of the result. This is for reports: nobody knows what a list leads to that
+/// the storage denies, so nothing may be deleted by this outline.
 ///
 /// # Errors
 ///
-/// Returns [`TableError::Snapshot`] if the storage denies a manifest list, does not answer or fails otherwise. Files that are
-/// missing, damaged, unsupported (encrypted) or outside the warehouse are returned instead, and so are snapshots that name no
-/// manifests at all.
+/// Returns [`TableError::Snapshot`] for a transient error.
 pub async fn outline_lenient(
     source: &Manifests,
     metadata: &TableMetadata,
@@ -150,7 +160,7 @@ pub async fn outline_lenient(
     skip: &HashSet<String>,
 ) -> Result<(Outline, Vec<UnreadableFile>)> {
     let mut unread = Vec::new();
-    let found = outline_with(source, metadata, snapshots, skip, &mut OnUnreadable::Record(&mut unread)).await?;
+    let found = outline_with(source, metadata, snapshots, skip, &mut OnUnreadable::RecordLasting(&mut unread)).await?;
     Ok((found, unread))
 }
 

@@ -230,6 +230,17 @@ pub fn error_chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item =
     })
 }
 
+/// Formats an error with its causes, the outermost first. A cause that the text says already is left out.
+///
+/// It is for errors of libraries that display no cause of theirs, such as those of HTTP clients.
+pub fn with_causes(error: &(dyn Error + 'static)) -> String {
+    error_chain(error).map(ToString::to_string).fold(String::new(), |text, cause| match text.is_empty() {
+        true => cause,
+        false if text.contains(&cause) => text,
+        false => format!("{text}: {cause}"),
+    })
+}
+
 /// Classifies an error of the operating system.
 ///
 /// It returns [`ErrorCode::StorageFull`] if a disk or quota is full, [`ErrorCode::Unavailable`] for other transient errors, and
@@ -286,6 +297,15 @@ mod tests {
         fn code(&self) -> ErrorCode {
             ErrorCode::Unavailable
         }
+    }
+
+    #[test]
+    fn an_error_is_written_with_each_cause_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("error sending request")]
+        struct Sending(#[source] io::Error);
+        let refused = io::Error::other(io::Error::from(io::ErrorKind::ConnectionRefused));
+        assert_eq!(with_causes(&Sending(refused)), "error sending request: connection refused");
     }
 
     #[test]

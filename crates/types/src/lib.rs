@@ -16,7 +16,7 @@ pub mod schema;
 mod text;
 
 pub use age::parse_age;
-pub use error::{Coded, CodedError, ErrorCode, code_of_io, error_chain};
+pub use error::{Coded, CodedError, ErrorCode, code_of_io, error_chain, with_causes};
 pub use ident::{IdentError, JobId, NamespaceName, TableId, TableName};
 pub use job_kind::{JobKind, NoSuchKind};
 pub use panics::{Panicked, catch_panic, catch_panic_sync};

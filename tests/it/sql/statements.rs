@@ -421,6 +421,21 @@ async fn changed(app: &TestApp, sql: &str, parameters: RecordBatch) -> Result<i6
     prepared.execute_update().await.map_err(|e| e.to_string())
 }
 
+/// JDBC: `executeUpdate` refuses a statement that produces a result set.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_that_is_sent_as_an_update_is_refused() {
+    let app = TestApp::start().await;
+    table(&app, "t", 2, &[("i", json!("long"), false)]).await;
+    let mut client = app.flight().await;
+    for query in ["SELECT i FROM n.t", "EXPLAIN SELECT i FROM n.t", "SHOW TABLES"] {
+        let refused = client.execute_update(query.to_owned(), None).await.expect_err(query).to_string();
+        assert!(refused.contains("run it as a query"), "{refused}");
+    }
+    assert_eq!(client.execute_update("INSERT INTO n.t VALUES (1), (2)".to_owned(), None).await.expect("inserted"), 2);
+    let long: ArrayRef = Arc::new(Int64Array::from(vec![7]));
+    assert!(changed(&app, "SELECT ?", batch(vec![("a", long)])).await.expect_err("a query").contains("run it as a query"));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn parameters_are_values() {
     let app = TestApp::start().await;
@@ -546,6 +561,23 @@ async fn view(app: &TestApp, name: &str, columns: &[&str], dialect: &str, sql: &
         },
     });
     app.ok(Method::POST, "/v1/default/namespaces/n/views", Some(create)).await;
+}
+
+/// A view whose table can't be loaded fails with the status of the table, not with that of a wrong statement.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_of_a_table_whose_metadata_is_gone_fails_as_the_table_does() {
+    let app = TestApp::start().await;
+    let table = app.table().await;
+    view(&app, "v", &["s"], "spark", "SELECT s FROM n.t").await;
+    let path = table["metadata-location"].as_str().expect("a location")[7..].to_owned();
+    // A running server has the metadata in its cache.
+    let dir = app.stop().await;
+    std::fs::remove_file(&path).expect("removed");
+    let app = TestApp::restart(dir).await;
+    let status = |error: String| error.split("message").next().unwrap_or_default().to_owned();
+    let (of_table, of_view) = (refused(&app, "SELECT s FROM n.t").await, refused(&app, "SELECT s FROM n.v").await);
+    assert!(of_view.contains(&path), "{of_view}");
+    assert_eq!(status(of_view), status(of_table));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,6 +7,7 @@ use arrow::array::RecordBatch;
 use arrow::util::pretty::pretty_format_batches;
 use arrow_flight::sql::client::FlightSqlServiceClient;
 use clap::Args;
+use esker_query::split_statements;
 use esker_types::format_count;
 use futures::TryStreamExt;
 use rustyline::DefaultEditor;
@@ -18,6 +19,10 @@ use crate::{Error, Result};
 
 /// Maximum number of rows that the prompt prints of an answer. The others are only counted.
 const MAX_PRINTED_ROWS: usize = 200;
+
+/// The statement of `\d`.
+const LIST_TABLES: &str = "SELECT table_schema AS namespace, table_name AS \"table\" \
+    FROM information_schema.tables WHERE table_schema <> 'information_schema' ORDER BY 1, 2";
 
 /// The help text of the prompt.
 const HELP: &str = "\
@@ -62,7 +67,8 @@ impl SqlArgs {
         let mut text = String::new();
         let read = std::io::stdin().read_to_string(&mut text);
         read.map_err(|source| Error::Io { path: "standard input".to_owned(), source })?;
-        for sql in text.split(';').map(str::trim).filter(|s| !s.is_empty()) {
+        let texts = split_statements(&text).map_err(|e| Error::Usage(format!("standard input: {e}")))?;
+        for sql in texts.ended.into_iter().chain(texts.rest) {
             statement(&mut client, sql, usize::MAX).await?;
         }
         Ok(())
@@ -71,6 +77,17 @@ impl SqlArgs {
 
 /// A Flight SQL client of the server.
 type Client = FlightSqlServiceClient<Channel>;
+
+/// Returns the statements of the lines that were typed so far; `None` if the last one goes on.
+///
+/// Lines that the grammar does not understand are one statement if they end with a semicolon: the server says what is wrong.
+fn typed(lines: &str) -> Option<Vec<String>> {
+    match split_statements(lines) {
+        Ok(texts) if texts.rest.is_none() => Some(texts.ended.into_iter().map(str::to_owned).collect()),
+        Ok(_) => None,
+        Err(_) => lines.trim_end().strip_suffix(';').map(|sql| vec![sql.to_owned()]),
+    }
+}
 
 /// Reads statements from the terminal and runs them, until the input ends. A statement ends with a semicolon.
 async fn prompt(client: &mut Client) -> Result<()> {
@@ -88,34 +105,31 @@ async fn prompt(client: &mut Client) -> Result<()> {
             Err(ReadlineError::Eof) => return Ok(()),
             Err(e) => return Err(failed(e)),
         };
-        let sql = match line.trim() {
-            "" => continue,
+        let statements = match line.trim() {
+            "" if pending.is_empty() => continue,
             "\\q" | "exit" | "quit" if pending.is_empty() => return Ok(()),
             "\\?" | "help" if pending.is_empty() => {
                 print_line(HELP);
                 continue;
             }
-            "\\d" if pending.is_empty() => "SELECT table_schema AS namespace, table_name AS \"table\" \
-                FROM information_schema.tables WHERE table_schema <> 'information_schema' ORDER BY 1, 2"
-                .to_owned(),
+            "\\d" if pending.is_empty() => vec![LIST_TABLES.to_owned()],
             described if pending.is_empty() && described.starts_with("\\d ") => {
-                format!("DESCRIBE {}", described[3..].trim_end_matches(';'))
+                vec![format!("DESCRIBE {}", described[3..].trim_end_matches(';'))]
             }
-            part => {
-                pending.push_str(part);
+            _ => {
+                pending.push_str(&line);
                 pending.push('\n');
-                if !part.ends_with(';') {
-                    continue;
-                }
-                let sql = pending.trim_end().trim_end_matches(';').to_owned();
+                let Some(statements) = typed(&pending) else { continue };
                 pending.clear();
-                sql
+                statements
             }
         };
-        // A statement that can't be added to the history runs all the same.
-        let _ = editor.add_history_entry(format!("{};", sql.replace('\n', " ")));
-        if let Err(e) = statement(client, &sql, MAX_PRINTED_ROWS).await {
-            print_line(&format!("error: {e}"));
+        for sql in statements {
+            // A statement that can't be added to the history runs all the same.
+            let _ = editor.add_history_entry(format!("{sql};"));
+            if let Err(e) = statement(client, &sql, MAX_PRINTED_ROWS).await {
+                print_line(&format!("error: {e}"));
+            }
         }
     }
 }
@@ -162,5 +176,21 @@ fn status_message(text: &str) -> String {
     match inner.and_then(|rest| Some(rest[..end(rest)?].replace("\\\"", "\"").replace("\\n", "\n"))) {
         Some(message) => message,
         None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_typed_statement_goes_on_until_a_semicolon_ends_it() {
+        assert_eq!(typed("SELECT 1\n"), None);
+        assert_eq!(typed("SELECT ';'\n"), None);
+        assert_eq!(typed("SELECT 1; -- done\n"), Some(vec!["SELECT 1".to_owned()]));
+        assert_eq!(typed("SELECT 1; SELECT\n2;\n"), Some(vec!["SELECT 1".to_owned(), "SELECT\n2".to_owned()]));
+        assert_eq!(typed("-- nothing;\n"), Some(Vec::new()));
+        assert_eq!(typed("SELECT 'a;\n"), None);
+        assert_eq!(typed("SELECT 'a\n;\n"), Some(vec!["SELECT 'a\n".to_owned()]));
     }
 }

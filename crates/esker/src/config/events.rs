@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::check::require;
+use super::endpoint::{check_token, check_url};
 use crate::Result;
 
 /// The section `[events]`.
@@ -38,6 +39,12 @@ impl EventsConfig {
         for (name, kafka) in &self.kafka {
             let complete = !kafka.bootstrap.is_empty() && !kafka.topic.is_empty();
             require(complete, || format!("events.kafka.{name}: bootstrap and topic must not be empty"))?;
+        }
+        let webhooks = self.webhooks.iter().map(|(name, sink)| ("webhooks", name, &sink.url, &sink.token));
+        let lineage = self.openlineage.iter().map(|(name, sink)| ("openlineage", name, &sink.url, &sink.token));
+        for (kind, name, url, token) in webhooks.chain(lineage) {
+            check_url(&format!("events.{kind}.{name}.url"), Some(url))?;
+            check_token(&format!("events.{kind}.{name}.token"), token.as_deref())?;
         }
         Ok(())
     }
@@ -111,8 +118,10 @@ impl Default for DataHubConfig {
 }
 
 impl DataHubConfig {
-    /// Checks that the keys of `platform_instances` are in `warehouses`, the names of all warehouses.
+    /// Checks that the keys of `platform_instances` are in `warehouses`, the names of all warehouses. Checks the URL and the token.
     pub(super) fn check<T>(&self, warehouses: &BTreeMap<String, T>) -> Result<()> {
+        check_url("datahub.url", self.url.as_deref())?;
+        check_token("datahub.token", self.token.as_deref())?;
         for name in self.platform_instances.keys() {
             require(warehouses.contains_key(name), || format!("datahub.platform_instances.{name}: no warehouse has this name"))?;
         }

@@ -10,6 +10,7 @@ mod check;
 #[cfg(test)]
 mod contract;
 mod debug;
+mod endpoint;
 mod events;
 mod maintenance;
 mod new_names;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::check::require;
+use super::endpoint::{check_header, check_url};
 use crate::Result;
 
 /// The section `[log]`.
@@ -60,7 +61,7 @@ impl Default for TracesConfig {
 impl TracesConfig {
     pub(super) fn check(&self) -> Result<()> {
         require((0.0..=1.0).contains(&self.sample), || "traces.sample must be between 0 and 1".to_owned())?;
-        let valid = self.url.as_ref().is_none_or(|url| reqwest::Url::parse(url).is_ok());
-        require(valid, || "traces.url is not a URL".to_owned())
+        check_url("traces.url", self.url.as_deref())?;
+        self.headers.iter().try_for_each(|(name, value)| check_header("traces.headers", name, value))
     }
 }

@@ -27,7 +27,7 @@ pub enum CheckFindingKind {
     MissingFile,
     /// A file whose size is not the one in its manifest.
     WrongSize,
-    /// A data file that can't be decoded, or a delete file that does not say which rows it deletes.
+    /// A data file that can't be decoded, a delete file that does not say which rows it deletes, or a file that the storage denies.
     UnreadableFile,
     /// A data file whose number of rows is not the one in its manifest.
     WrongRecordCount,

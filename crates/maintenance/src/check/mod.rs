@@ -123,15 +123,14 @@ struct Check<'a> {
 /// - Returns [`MaintenanceError::Cancelled`] after a cancellation, and [`MaintenanceError::State`] if the database fails.
 /// - Returns [`MaintenanceError::Storage`], [`MaintenanceError::Table`] or [`MaintenanceError::Read`] for a transient error, which
 ///   is no evidence about a file.
-/// - Returns [`MaintenanceError::Storage`] or [`MaintenanceError::Table`] if the storage denies metadata files, or can't hold their
-///   locations.
-/// - Returns [`MaintenanceError::Read`] if the decoder panics or the storage denies a data file, and [`MaintenanceError::Arrow`] if
-///   its values can't be compared.
+/// - Returns [`MaintenanceError::Read`] if the decoder of a data file panics, and [`MaintenanceError::Arrow`] if its values can't
+///   be compared.
 pub(crate) async fn execute_check(context: &JobContext, table: &LoadedTable, plan: &CheckPlan) -> Result<CheckOutcome> {
     let started = Instant::now();
     let mut outcome = CheckOutcome::default();
     outcome.findings.extend(of_rules(&table.metadata, &table.row.metadata_location));
-    outcome.findings.extend(not_in_storage(context, &[&table.row.metadata_location]).await?);
+    let unreadable = CheckFindingKind::UnreadableFile;
+    outcome.findings.extend(not_in_storage(context, &[&table.row.metadata_location], unreadable).await?);
     let origins = Origins::new(context, table);
     if let Some(snapshot) = plan.snapshot_id.and_then(|id| table.metadata.snapshots.get(id)) {
         let (options, leaves) = (&plan.options, leaves(table.metadata.current_schema()));
@@ -199,7 +198,7 @@ async fn alive(
             Err(error) => note_unreadable(&file.manifest_path, error, outcome)?,
         }
     }
-    outcome.findings.extend(not_in_storage(context, &read).await?);
+    outcome.findings.extend(not_in_storage(context, &read, CheckFindingKind::UnreadableManifest).await?);
     Ok(live)
 }
 
@@ -213,15 +212,20 @@ fn counted_wrong(file: &ManifestFile, manifest: &Manifest) -> Option<CheckFindin
     (told != there).then(|| CheckFinding::new(CheckFindingKind::WrongFileCount, &file.manifest_path, what()))
 }
 
-/// Returns findings for metadata files that were read but are missing in storage.
+/// Returns findings for metadata files that were read but are missing in storage. Those that the storage denies have the kind
+/// `unreadable`.
 ///
 /// A server that has read such a file has it in its cache, and would miss it only at its next start.
-async fn not_in_storage(context: &JobContext, read: &[&str]) -> Result<Vec<CheckFinding>> {
+async fn not_in_storage(context: &JobContext, read: &[&str], unreadable: CheckFindingKind) -> Result<Vec<CheckFinding>> {
     let storage = context.catalog.storage();
     let looks = read.iter().map(|path| async move {
         context.check_cancelled()?;
-        let gone = storage.size(path).await?.is_none();
-        Ok::<_, MaintenanceError>(gone.then(|| CheckFinding::new(CheckFindingKind::MissingFile, path, NOT_IN_STORAGE.to_owned())))
+        match storage.size(path).await {
+            Ok(Some(_)) => Ok(None),
+            Ok(None) => Ok(Some(CheckFinding::new(CheckFindingKind::MissingFile, path, NOT_IN_STORAGE.to_owned()))),
+            Err(error) if error.code().is_transient() => Err(MaintenanceError::from(error)),
+            Err(error) => Ok(Some(CheckFinding::new(unreadable, path, error.to_string()))),
+        }
     });
     let looks = futures::stream::iter(looks.collect::<Vec<_>>()).buffer_unordered(CONCURRENCY);
     looks.try_filter_map(|found| std::future::ready(Ok(found))).try_collect().await
@@ -354,7 +358,7 @@ impl Check<'_> {
         match self.data(file, size, &mut outcome).await {
             Ok(()) => {}
             Err(error) => match error.code() {
-                ErrorCode::DataInvalid | ErrorCode::DataMissing => {
+                ErrorCode::DataInvalid | ErrorCode::DataMissing | ErrorCode::Forbidden => {
                     outcome.findings.push(CheckFinding::of(CheckFindingKind::UnreadableFile, file, error.to_string()));
                 }
                 ErrorCode::Unsupported => outcome.notes.push(of_any_file(&error.to_string(), path)),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use esker_catalog::LoadedTable;
 use esker_format::{DataContentType, ManifestStatus, Snapshot};
 use esker_table::{LiveFile, PartitionKey, visit_changes};
-use esker_types::JobId;
+use esker_types::{Coded, JobId};
 use tokio::sync::Mutex;
 
 use super::CheckFinding;
@@ -26,7 +26,7 @@ type Inputs = Arc<Vec<LiveFile>>;
 pub(super) struct Origins<'a> {
     context: &'a JobContext,
     table: &'a LoadedTable,
-    /// The data files that each snapshot removed, by snapshot id; `None` if the snapshot was expired.
+    /// The data files that each snapshot removed, by snapshot id; `None` if the snapshot was expired or can't be read.
     inputs: Mutex<HashMap<i64, Option<Inputs>>>,
 }
 
@@ -44,14 +44,14 @@ impl<'a> Origins<'a> {
 
     /// Returns the inputs of the compaction that wrote a file: the files of its partition that the same snapshot removed.
     ///
-    /// Returns `None` if the snapshot was expired.
+    /// Returns `None` if the snapshot was expired or can't be read.
     pub(super) async fn made_of(&self, file: &LiveFile) -> Result<Option<Vec<LiveFile>>> {
         let same = |f: &&LiveFile| PartitionKey::of(f) == PartitionKey::of(file);
         let inputs = self.inputs_of(file.snapshot_id).await?;
         Ok(inputs.map(|inputs| inputs.iter().filter(same).cloned().collect()))
     }
 
-    /// Returns the data files that a snapshot removed; `None` if it was expired.
+    /// Returns the data files that a snapshot removed; `None` if it was expired or can't be read.
     async fn inputs_of(&self, id: i64) -> Result<Option<Inputs>> {
         let mut known = self.inputs.lock().await;
         if let Some(found) = known.get(&id) {
@@ -63,13 +63,18 @@ impl<'a> Origins<'a> {
             Some(snapshot) => {
                 let source = self.context.catalog.manifests();
                 let mut removed = Vec::new();
-                visit_changes(source, metadata, snapshot, |named| {
+                let read = visit_changes(source, metadata, snapshot, |named| {
                     if named.status() == ManifestStatus::Deleted && named.file().content == DataContentType::Data {
                         removed.push(named.live());
                     }
                 })
-                .await?;
-                Some(Arc::new(removed))
+                .await;
+                match read {
+                    Ok(()) => Some(Arc::new(removed)),
+                    Err(error) if error.code().is_transient() => return Err(error.into()),
+                    // A manifest that can't be read has a finding of its own. It says nothing about the files of a compaction.
+                    Err(_) => None,
+                }
             }
         };
         known.insert(id, found.clone());

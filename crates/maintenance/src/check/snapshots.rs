@@ -6,7 +6,6 @@ use std::collections::HashSet;
 
 use esker_catalog::{LoadedTable, Unreadable};
 use esker_format::{ManifestFile, SnapshotRef};
-use esker_storage::StorageError;
 use esker_table::{UnreadableFile, outline_lenient};
 use esker_types::Coded;
 use futures::stream::{StreamExt, TryStreamExt};
@@ -23,13 +22,12 @@ pub(super) const CONCURRENCY: usize = 16;
 /// damage.
 ///
 /// With `specs` it also finds manifests whose partition spec the table does not have. Encrypted files are noted and are no damage.
+/// Files that the storage denies, or whose location it can't hold, are findings and no damage.
 ///
 /// # Errors
 ///
 /// - Returns [`MaintenanceError::Cancelled`] after a cancellation.
-/// - Returns [`MaintenanceError::Table`] if the storage denies a manifest list or does not answer, or if a manifest meets a
-///   transient error.
-/// - Returns [`MaintenanceError::Storage`] if the size of a manifest can't be asked for.
+/// - Returns [`MaintenanceError::Table`] or [`MaintenanceError::Storage`] for a transient error, which is no evidence about a file.
 pub(super) async fn check_other_snapshots(
     context: &JobContext,
     table: &LoadedTable,
@@ -60,9 +58,11 @@ pub(super) async fn check_other_snapshots(
     let (unsupported, unread): (Vec<UnreadableFile>, Vec<UnreadableFile>) =
         unread.into_iter().partition(|unread| unread.unsupported);
     notes.extend(unsupported.iter().map(ToString::to_string));
-    for UnreadableFile { snapshot_id, path, error, .. } in unread {
-        let unreadable = Unreadable { path: path.clone(), error: error.clone(), decoding: true, snapshot_id: Some(snapshot_id) };
-        catalog.record_damage(table.row.id, &unreadable, &format!("found by job {}", context.job)).await;
+    for UnreadableFile { snapshot_id, path, error, denied, .. } in unread {
+        if !denied {
+            let met = Unreadable { path: path.clone(), error: error.clone(), decoding: true, snapshot_id: Some(snapshot_id) };
+            catalog.record_damage(table.row.id, &met, &format!("found by job {}", context.job)).await;
+        }
         let what = format!("snapshot {snapshot_id} leads to it: {error}");
         findings.push(CheckFinding {
             snapshot_id: Some(snapshot_id),
@@ -80,13 +80,13 @@ async fn check_manifest(
     manifest: &ManifestFile,
 ) -> Result<Option<UnreadableFile>> {
     let path = manifest.manifest_path.clone();
+    let unreadable =
+        |error: String, denied| UnreadableFile { snapshot_id, path: path.clone(), error, unsupported: false, denied };
     match context.catalog.storage().size(&path).await {
         Ok(Some(_)) => {}
-        Ok(None) => return Ok(Some(UnreadableFile { snapshot_id, path, error: NOT_IN_STORAGE.to_owned(), unsupported: false })),
-        Err(error @ StorageError::InvalidLocation { .. }) => {
-            return Ok(Some(UnreadableFile::of(snapshot_id, path, &error.into())));
-        }
-        Err(error) => return Err(error.into()),
+        Ok(None) => return Ok(Some(unreadable(NOT_IN_STORAGE.to_owned(), false))),
+        Err(error) if error.code().is_transient() => return Err(error.into()),
+        Err(error) => return Ok(Some(unreadable(error.to_string(), true))),
     }
     match context.catalog.manifests().load(&table.metadata, manifest).await {
         Ok(_) => Ok(None),

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use esker_catalog::{Catalog, LoadedTable};
-use esker_format::{DataFileFormat, TableMetadata};
+use esker_format::{DataFileFormat, MAIN_BRANCH, TableMetadata};
 use esker_read::{arrow_schema, check_readable};
 use esker_table::{
     DeleteIndex, DeleteKey, DeleteKind, Expr, LiveFile, LiveFiles, PartitionKey, delete_key, partition_label, residual,
@@ -104,7 +104,7 @@ pub(crate) async fn plan_compact(catalog: &Catalog, table: &LoadedTable, options
         under_change: false,
     };
     let Some(snapshot) = metadata.snapshot_for_ref(options.branch()) else {
-        if options.branch.is_some() {
+        if options.branch() != MAIN_BRANCH {
             let reason = format!("the table has no branch {:?}", options.branch());
             return Err(MaintenanceError::Option { key: "branch", reason });
         }

@@ -163,8 +163,8 @@ fn sorted(
     let tie = [("$input", columns), ("$position", columns + 1)];
     let tie =
         tie.map(|(name, at)| PhysicalSortExpr::new(Arc::new(Column::new(name, at)), arrow::compute::SortOptions::default()));
-    let ordering = LexOrdering::new(order.options().into_iter().enumerate().map(key).chain(tie));
-    let ordering = ordering.ok_or_else(|| MaintenanceError::Refused("nothing to sort by".to_owned()))?;
+    let mut ordering = LexOrdering::new(order.options().into_iter().enumerate().map(key)).unwrap_or_else(|| tie.clone().into());
+    ordering.extend(tie);
     let source = StreamingTableExec::try_new(schema, partitions, None, [], false, None)?;
     let sort = SortExec::new(ordering.clone(), Arc::new(source)).with_preserve_partitioning(true);
     let merge = SortPreservingMergeExec::new(ordering, Arc::new(sort));

@@ -20,7 +20,7 @@ use super::outcome::RowHolder;
 use super::suspect::Suspect;
 use super::unreferenced::outside;
 use crate::compact::{BATCH_ROWS, resolve_within, union};
-use crate::{Result, check_plain};
+use crate::{MaintenanceError, Result, check_plain};
 
 /// Number of files that are read at the same time.
 const CONCURRENCY: usize = 4;
@@ -29,14 +29,14 @@ const CONCURRENCY: usize = 4;
 ///
 /// # Errors
 ///
-/// - Returns [`Table`](crate::MaintenanceError::Table) if a manifest list or manifest can't be read, if a data file has two
+/// - Returns [`Table`](MaintenanceError::Table) if a manifest list or manifest can't be read, if a data file has two
 ///   deletion vectors, or if a file that may hold rows is encrypted.
-/// - Returns [`Read`](crate::MaintenanceError::Read) if a data file or delete file can't be read. A file that no snapshot leads to
+/// - Returns [`Read`](MaintenanceError::Read) if a data file or delete file can't be read. A file that no snapshot leads to
 ///   stops the search only with a transient error; else the report has it without a count.
-/// - Returns [`Option`](crate::MaintenanceError::Option) or [`Arrow`](crate::MaintenanceError::Arrow) if a condition of the filter
+/// - Returns [`Option`](MaintenanceError::Option) or [`Arrow`](MaintenanceError::Arrow) if a condition of the filter
 ///   can't be evaluated on rows.
-/// - Returns [`State`](crate::MaintenanceError::State), [`Catalog`](crate::MaintenanceError::Catalog),
-///   [`Storage`](crate::MaintenanceError::Storage) or [`Spill`](crate::MaintenanceError::Spill) if the files that no snapshot leads
+/// - Returns [`State`](MaintenanceError::State), [`Catalog`](MaintenanceError::Catalog),
+///   [`Storage`](MaintenanceError::Storage) or [`Spill`](MaintenanceError::Spill) if the files that no snapshot leads
 ///   to can't be found or looked up.
 pub(super) async fn holders(
     catalog: &Catalog,
@@ -52,8 +52,7 @@ pub(super) async fn holders(
             let rows = match suspect.parquet {
                 true => match rows_in(reader, &table.metadata, &path, &suspect, filter, &stats).await {
                     Ok(rows) => Some(rows),
-                    // A file that no snapshot leads to, such as one that a writer left half written, does not stop an erasure.
-                    Err(e) if suspect.file.is_none() && !e.code().is_transient() => {
+                    Err(e) if leaves_unknown(&suspect, &e) => {
                         tracing::warn!(path, error = %e, "a file can't be read; it may hold rows to erase");
                         None
                     }
@@ -61,7 +60,7 @@ pub(super) async fn holders(
                 },
                 false => None,
             };
-            Ok::<_, crate::MaintenanceError>((path, suspect, rows))
+            Ok::<_, MaintenanceError>((path, suspect, rows))
         }
     });
     let mut looks = futures::stream::iter(looks).buffered(CONCURRENCY);
@@ -85,6 +84,13 @@ pub(super) async fn holders(
         }
     }
     Ok((found, snapshots))
+}
+
+/// Checks that an error is about the content of a file that no snapshot leads to, such as one that a writer left half written.
+///
+/// Such a file does not stop an erasure. A condition that can't be evaluated does: then nothing is known of any file.
+fn leaves_unknown(suspect: &Suspect, error: &MaintenanceError) -> bool {
+    suspect.file.is_none() && matches!(error, MaintenanceError::Read(_)) && !error.code().is_transient()
 }
 
 /// Returns every file that bounds and partitions do not rule out, by normalized location.
@@ -201,4 +207,21 @@ async fn rows_in(
         first += batch.num_rows() as u64;
     }
     Ok(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use esker_read::ReadError;
+    use esker_storage::StorageError;
+
+    use super::*;
+
+    #[test]
+    fn a_condition_that_cannot_be_evaluated_is_no_unreadable_file() {
+        let stray = Suspect::new(None, 7, true);
+        let gone = StorageError::NotFound { uri: "s3://lake/t/data/x.parquet".to_owned() };
+        assert!(leaves_unknown(&stray, &ReadError::Storage(gone).into()));
+        let condition = MaintenanceError::Option { key: "where", reason: "it can't be evaluated on rows".to_owned() };
+        assert!(!leaves_unknown(&stray, &condition));
+    }
 }

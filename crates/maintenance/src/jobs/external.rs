@@ -8,6 +8,7 @@ use esker_types::{Millis, now_ms};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::worker::counts_after;
 use super::{JobRequest, Maintenance};
 use crate::compact::{SparkCall, spark_call};
 use crate::context::current;
@@ -61,19 +62,15 @@ impl Maintenance {
 
     /// Records the end of a job that a worker ran, with the table's file counts before and after.
     ///
-    /// Returns false if the worker has lost the job; then nothing is recorded.
+    /// Returns false if the worker has lost the job; then nothing is recorded. The job ends also if the table can't be read.
     ///
     /// # Errors
     ///
-    /// Returns [`MaintenanceError::State`] if the database fails, and [`MaintenanceError::Catalog`] if the manifests of the table
-    /// cannot be read.
+    /// Returns [`MaintenanceError::State`] if the database fails.
     pub async fn end_external_job(&self, job: &Job, worker: &str, end: JobEnd) -> Result<bool> {
         let state = self.catalog.state();
         let before = job.measured.as_ref().map_or(Value::Null, |measured| measured["shapes"]["before"].clone());
-        let after = match current(&self.catalog, job).await {
-            Ok(table) => json!(self.catalog.facts(&table).await?.file_counts()),
-            Err(_) => Value::Null,
-        };
+        let after = counts_after(&self.catalog, job).await;
         let seconds = job.started_ms.map_or(0.0, |started| (now_ms() - started) as f64 / 1e3);
         let cost = match &end {
             JobEnd::Succeeded(outcome) => cost(outcome),

@@ -28,7 +28,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use esker_catalog::{CatalogError, deletion};
+use esker_catalog::{Catalog, CatalogError, deletion};
 use esker_state::{Job, JobEnd, State};
 use esker_types::{Coded, JobId, Millis, catch_panic, now_ms};
 use serde_json::{Value, json};
@@ -198,6 +198,8 @@ enum AttemptResult {
 }
 
 /// Plans the job and runs it. The table's file counts before and after go into `measured`.
+///
+/// No error follows the run: a job that took effect has succeeded.
 async fn plan_and_run(
     maintenance: &Maintenance,
     context: &JobContext,
@@ -229,9 +231,22 @@ async fn plan_and_run(
         return Ok(AttemptResult::HandOver(engine));
     }
     let outcome = work.run(context, &table).await?.to_string();
-    let after = catalog.facts(&current(catalog, job).await?).await?.file_counts();
+    let after = counts_after(catalog, job).await;
     *measured = Some(json!({"before": before, "after": after}));
     Ok(AttemptResult::Outcome(outcome))
+}
+
+/// Returns the table's file counts after a job; null if they can't be read.
+///
+/// The job is done: a dropped table, a damaged manifest or a storage that does not answer must not make it fail or run again.
+pub(super) async fn counts_after(catalog: &Catalog, job: &Job) -> Value {
+    let counts = async { Ok::<_, MaintenanceError>(json!(catalog.facts(&current(catalog, job).await?).await?.file_counts())) };
+    match catch_panic(counts).await {
+        Ok(Ok(counts)) => return counts,
+        Ok(Err(error)) => tracing::warn!(job_id = %job.id, %error, "the file counts after a job are not known"),
+        Err(panic) => tracing::error!(job_id = %job.id, %panic, "counting the files after a job panicked"),
+    }
+    Value::Null
 }
 
 /// Records the job's progress and log at a fixed interval, and cancels the job if its record asks for that. Never returns.

@@ -8,7 +8,7 @@
 use std::io::Read;
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type, TimeUnit, TimestampMillisecondType};
 use bytes::Bytes;
@@ -54,9 +54,8 @@ fn bad(uri: &str, reason: impl std::fmt::Display) -> MaintenanceError {
 ///
 /// # Errors
 ///
-/// - Returns [`MaintenanceError::Option`] if the inventory lists another bucket or lacks a column, or if its `manifest.json` or a
-///   CSV file can't be parsed.
-/// - Returns [`MaintenanceError::Parquet`] or [`MaintenanceError::Arrow`] if a Parquet file can't be decoded.
+/// - Returns [`MaintenanceError::Option`] if the inventory lists another bucket or lacks a column, or if one of its files can't be
+///   parsed or decoded.
 /// - Returns [`MaintenanceError::Storage`] if one of its files can't be read, and [`MaintenanceError::Spill`] if the local disk
 ///   fails.
 /// - Returns [`MaintenanceError::Panicked`] if a decoder panics.
@@ -173,16 +172,20 @@ impl Inside<'_> {
     }
 
     fn parquet(&self, uri: &str, bytes: Bytes, mut push: Push<'_>) -> Result<()> {
-        for batch in ParquetRecordBatchReaderBuilder::try_new(bytes)?.build()? {
-            let batch = batch?;
+        let batches = ParquetRecordBatchReaderBuilder::try_new(bytes).and_then(ParquetRecordBatchReaderBuilder::build);
+        for batch in batches.map_err(|e| bad(uri, e))? {
+            let batch = batch.map_err(|e| bad(uri, e))?;
+            let as_type = |name: &str, column: &ArrayRef, to: &DataType| {
+                cast(column, to).map_err(|e| bad(uri, format!("its column {name} can't be read: {e}")))
+            };
             let needed = |name: &str, to: &DataType| {
                 let column = batch.column_by_name(name).ok_or_else(|| bad(uri, format!("it has no column {name}")))?;
-                Ok::<_, MaintenanceError>(cast(column, to)?)
+                as_type(name, column, to)
             };
             let key = needed("key", &DataType::Utf8)?;
             let size = needed("size", &DataType::Int64)?;
             let modified = needed("last_modified_date", &DataType::Timestamp(TimeUnit::Millisecond, None))?;
-            let bucket = bucket(&batch)?;
+            let bucket = batch.column_by_name("bucket").map(|column| as_type("bucket", column, &DataType::Utf8)).transpose()?;
             let (key, size) = (key.as_string::<i32>(), size.as_primitive::<Int64Type>());
             let modified = modified.as_primitive::<TimestampMillisecondType>();
             for i in (0..batch.num_rows()).filter(|i| size.is_valid(*i)) {
@@ -194,16 +197,11 @@ impl Inside<'_> {
     }
 }
 
-/// Returns the column `bucket` of a batch, if it has one.
-fn bucket(batch: &RecordBatch) -> Result<Option<arrow::array::ArrayRef>> {
-    Ok(batch.column_by_name("bucket").map(|column| cast(column, &DataType::Utf8)).transpose()?)
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Write;
 
-    use arrow::array::{ArrayRef, Int64Array, StringArray, TimestampMillisecondArray};
+    use arrow::array::{Int64Array, RecordBatch, StringArray, StructArray, TimestampMillisecondArray};
     use flate2::Compression;
     use flate2::write::GzEncoder;
     use parquet::arrow::ArrowWriter;
@@ -252,5 +250,23 @@ mod tests {
         assert_eq!(found("x/0.parquet", bytes, None).expect("read"), expected);
         let refused = found("x/0.csv", b"key,size\na,1\n".to_vec(), None).expect_err("no time").to_string();
         assert!(refused.contains("last_modified_date"), "{refused}");
+    }
+
+    #[test]
+    fn an_inventory_of_parquet_that_cannot_be_read_is_a_wrong_option_and_is_named() {
+        let refused = |bytes: Vec<u8>| match found("x/0.parquet", bytes, None) {
+            Err(MaintenanceError::Option { key: "inventory", reason }) if reason.starts_with("x/0.parquet: ") => reason,
+            other => panic!("{other:?}"),
+        };
+        refused(b"no Parquet".to_vec());
+        let size: ArrayRef = Arc::new(Int64Array::from(vec![7]));
+        let parts: ArrayRef = Arc::new(StructArray::from(RecordBatch::try_from_iter([("a", size.clone())]).expect("a batch")));
+        let key: ArrayRef = Arc::new(StringArray::from(vec!["n/t/x"]));
+        let batch = RecordBatch::try_from_iter([("key", key), ("size", parts), ("last_modified_date", size)]).expect("a batch");
+        let mut bytes = Vec::new();
+        let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), None).expect("a writer");
+        writer.write(&batch).expect("written");
+        writer.close().expect("closed");
+        assert!(refused(bytes).contains("column size"));
     }
 }

@@ -13,7 +13,7 @@ use datafusion::execution::SessionStateBuilder;
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder, cast, col, ident};
 use esker_catalog::LoadedView;
 use esker_format::ViewRepresentation;
-use esker_types::NamespaceName;
+use esker_types::{Coded, ErrorCode, NamespaceName, TableName};
 
 use super::NameResolver;
 use crate::dialect::Grammar;
@@ -41,8 +41,9 @@ fn grammar(dialect: &str) -> Option<(u8, Grammar)> {
 ///
 /// # Errors
 ///
-/// Returns [`QueryError::Statement`] if views are nested too deeply, if the dialect of no text is supported, or if none of the
-/// view's texts can be planned. The last includes that a table cannot be loaded.
+/// - Returns [`QueryError::Statement`] if views are nested too deeply, if the dialect of no text is supported, or if none of the
+///   view's texts can be planned.
+/// - Returns [`QueryError::Read`] if a table of the view cannot be loaded. After a transient error no other text is tried.
 pub(crate) async fn open(names: &NameResolver, warehouse: &str, view: &LoadedView) -> Result<Arc<dyn TableProvider>> {
     let name = &view.row.name;
     let wrong = |what: String| QueryError::Statement(format!("view {name}: {what}"));
@@ -60,14 +61,32 @@ pub(crate) async fn open(names: &NameResolver, warehouse: &str, view: &LoadedVie
         let dialects: Vec<&str> = texts.map(|(dialect, _)| dialect).collect();
         return Err(wrong(format!("none of its dialects is supported: {}", dialects.join(", "))));
     }
-    let mut failures = Vec::new();
+    let (mut failures, mut codes) = (Vec::new(), Vec::new());
     for ((_, grammar), sql, dialect) in known {
         match plan_text(names, warehouse, view, grammar, sql).await {
             Ok(table) => return Ok(table),
-            Err(e) => failures.push(format!("as {dialect}: {e}")),
+            Err(e) => {
+                codes.push(e.code());
+                failures.push(format!("as {dialect}: {e}"));
+            }
+        }
+        // The catalog or the storage is away: that says nothing about the text.
+        if codes.last().is_some_and(|code| code.is_transient()) {
+            break;
         }
     }
-    Err(wrong(failures.join("; ")))
+    Err(failed(name, &failures, &codes))
+}
+
+/// Returns the error of a view none of whose texts can be planned. The failures and their codes are in the order of the texts.
+///
+/// A failure that is not about a text, such as a table whose metadata is missing, keeps its code; the last one counts.
+fn failed(name: &TableName, failures: &[String], codes: &[ErrorCode]) -> QueryError {
+    let message = format!("view {name}: {}", failures.join("; "));
+    match codes.iter().rfind(|code| **code != ErrorCode::BadRequest) {
+        Some(code) => QueryError::Read { code: *code, message },
+        None => QueryError::Statement(message),
+    }
 }
 
 /// Plans one text of a view, with the names and types of the view's columns.
@@ -115,4 +134,18 @@ async fn plan_text(
     let named: Vec<Expr> = wanted.fields().iter().map(|f| ident(f.name())).collect();
     let plan = LogicalPlanBuilder::from(plan).project(columns)?.project(named)?.build()?;
     Ok(Arc::new(ViewTable::new(plan, Some(sql.to_owned()))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_that_is_not_about_the_text_keeps_its_code() {
+        let name = TableName { namespace: NamespaceName::new(vec!["n".to_owned()]).expect("a name"), name: "v".to_owned() };
+        let code = |codes: &[ErrorCode]| failed(&name, &["as trino: x".to_owned()], codes).code();
+        assert_eq!(code(&[ErrorCode::BadRequest]), ErrorCode::BadRequest);
+        assert_eq!(code(&[ErrorCode::BadRequest, ErrorCode::Unavailable]), ErrorCode::Unavailable);
+        assert_eq!(code(&[ErrorCode::DataMissing, ErrorCode::BadRequest]), ErrorCode::DataMissing);
+    }
 }

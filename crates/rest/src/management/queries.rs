@@ -74,5 +74,12 @@ pub(crate) async fn reports(
     let catalog = warehouse.catalog();
     let row = catalog.table(&name).await?;
     let bodies = catalog.overview().reports(row.id, query.limit).await?;
-    Ok(Json(bodies.iter().filter_map(|b| serde_json::from_str(b).ok()).collect()))
+    let parsed = bodies.iter().filter_map(|body| match serde_json::from_str(body) {
+        Ok(report) => Some(report),
+        Err(error) => {
+            tracing::warn!(table = %name, %error, "a stored report is no JSON and is left out");
+            None
+        }
+    });
+    Ok(Json(parsed.collect()))
 }

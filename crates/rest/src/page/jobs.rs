@@ -83,6 +83,9 @@ fn render_result(job: &Job) -> Markup {
 /// Lists the counts of the table that a job changed, each before and after the job.
 fn changed_counts(measured: &Value) -> String {
     let (before, after) = (&measured["shapes"]["before"], &measured["shapes"]["after"]);
+    if before.is_object() && after.is_null() {
+        return "the table's files could not be counted afterwards".to_owned();
+    }
     let names = ["data_files", "delete_files", "deletes", "manifests", "snapshots"];
     let changed = names.iter().filter_map(|name| {
         let (was, is) = (before[*name].as_u64()?, after[*name].as_u64()?);

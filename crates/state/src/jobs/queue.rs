@@ -11,6 +11,7 @@ use sqlx::postgres::PgListener;
 use sqlx::{Any, Row, Transaction};
 
 use super::{COLUMNS, Jobs, job_row};
+use crate::batch::{ROWS, placeholders};
 use crate::{Database, EventData, Job, JobEventData, JobLogLine, JobState, NewEvent, Outbox, Result, StateError, Warehouse};
 
 /// The number of worker losses with which a job fails: the job itself may be what ends the workers.
@@ -334,20 +335,27 @@ impl Jobs<'_> {
 
     /// Removes the jobs that ended before a time (milliseconds since the Unix epoch), with their logs.
     ///
+    /// Each batch is a transaction of its own: other changes, which wait for the write lock, get their turn in between.
+    ///
     /// # Errors
     ///
     /// Returns [`Fenced`](StateError::Fenced) if the other servers count this one as dead, and [`Full`](StateError::Full) or
-    /// [`Sql`](StateError::Sql) if the database fails.
+    /// [`Sql`](StateError::Sql) if the database fails. Earlier batches stay removed.
     pub async fn forget(self, before: Millis) -> Result<()> {
-        let mut tx = self.state.begin().await?;
-        for sql in [
-            "DELETE FROM job_log WHERE job_id IN (SELECT id FROM job WHERE finished_ms < $1)",
-            "DELETE FROM job WHERE finished_ms < $1",
-        ] {
-            sqlx::query(sql).bind(before).execute(&mut *tx).await?;
+        let jobs = "DELETE FROM job WHERE id IN (SELECT id FROM job WHERE finished_ms < $1 LIMIT $2) RETURNING id";
+        loop {
+            let mut tx = self.state.begin().await?;
+            let ids: Vec<String> = sqlx::query_scalar(jobs).bind(before).bind(ROWS as i64).fetch_all(&mut *tx).await?;
+            if !ids.is_empty() {
+                let logs = format!("DELETE FROM job_log WHERE job_id IN ({})", placeholders(1, ids.len()));
+                let delete = sqlx::query(sqlx::AssertSqlSafe(logs));
+                ids.iter().fold(delete, |query, id| query.bind(id)).execute(&mut *tx).await?;
+            }
+            tx.commit().await?;
+            if ids.len() < ROWS {
+                return Ok(());
+            }
         }
-        tx.commit().await?;
-        Ok(())
     }
 
     /// Notifies the other servers, when the transaction commits, that a job may be ready.

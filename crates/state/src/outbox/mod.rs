@@ -293,26 +293,37 @@ impl OutboxLog<'_> {
         Ok((row.try_get(0)?, row.try_get(1)?))
     }
 
-    /// Removes old receipts, expired access tokens, and old events that every sink has.
+    /// Removes old receipts, expired access tokens, and old events that every sink has, in batches.
     ///
     /// Both times are in milliseconds since the Unix epoch.
     ///
     /// # Errors
     ///
-    /// Returns [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and [`Fenced`](StateError::Fenced),
-    /// [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was written.
+    /// Returns [`Ambiguous`](StateError::Ambiguous) if a commit was sent but not confirmed, and [`Fenced`](StateError::Fenced),
+    /// [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if a batch was not written. Earlier batches stay removed.
     pub async fn forget_old(self, receipts_before: Millis, events_before: Millis) -> Result<()> {
-        let mut tx = self.state.begin().await?;
-        sqlx::query("DELETE FROM receipt WHERE created_ms < $1").bind(receipts_before).execute(&mut *tx).await?;
-        sqlx::query("DELETE FROM access_token WHERE expires_ms < $1").bind(now_ms()).execute(&mut *tx).await?;
-        sqlx::query(
-            "DELETE FROM event WHERE time_ms < $1
-             AND id <= (SELECT coalesce(min(delivered), 9223372036854775807) FROM event_sink)",
-        )
-        .bind(events_before)
-        .execute(&mut *tx)
-        .await?;
-        tx.commit().await.map_err(StateError::of_commit)?;
-        Ok(())
+        let receipts = "(warehouse_id, operation, key) IN
+            (SELECT warehouse_id, operation, key FROM receipt WHERE created_ms < $1 LIMIT $2)";
+        self.delete_in_batches(&format!("DELETE FROM receipt WHERE {receipts}"), receipts_before).await?;
+        let tokens = "token_sha256 IN (SELECT token_sha256 FROM access_token WHERE expires_ms < $1 LIMIT $2)";
+        self.delete_in_batches(&format!("DELETE FROM access_token WHERE {tokens}"), now_ms()).await?;
+        let events = "id IN (SELECT id FROM event WHERE time_ms < $1
+            AND id <= (SELECT coalesce(min(delivered), 9223372036854775807) FROM event_sink) LIMIT $2)";
+        self.delete_in_batches(&format!("DELETE FROM event WHERE {events}"), events_before).await
+    }
+
+    /// Repeats a deletion of at most `$2` rows from before the time `$1` until it finds fewer.
+    ///
+    /// Each is a transaction of its own: other changes, which wait for the write lock, get their turn in between.
+    async fn delete_in_batches(self, sql: &str, before: Millis) -> Result<()> {
+        loop {
+            let mut tx = self.state.begin().await?;
+            let delete = sqlx::query(sqlx::AssertSqlSafe(sql.to_owned())).bind(before).bind(ROWS as i64);
+            let deleted = delete.execute(&mut *tx).await?.rows_affected();
+            tx.commit().await.map_err(StateError::of_commit)?;
+            if deleted < ROWS as u64 {
+                return Ok(());
+            }
+        }
     }
 }
