@@ -80,12 +80,12 @@ type Client = FlightSqlServiceClient<Channel>;
 
 /// Returns the statements of the lines that were typed so far; `None` if the last one goes on.
 ///
-/// Lines that the grammar does not understand are one statement if they end with a semicolon: the server says what is wrong.
+/// A quote or comment that is open goes on over lines. A line with nothing but a semicolon ends it: the server says what is wrong.
 fn typed(lines: &str) -> Option<Vec<String>> {
     match split_statements(lines) {
         Ok(texts) if texts.rest.is_none() => Some(texts.ended.into_iter().map(str::to_owned).collect()),
         Ok(_) => None,
-        Err(_) => lines.trim_end().strip_suffix(';').map(|sql| vec![sql.to_owned()]),
+        Err(_) => lines.trim_end().strip_suffix(';').filter(|sql| sql.ends_with('\n')).map(|sql| vec![sql.to_owned()]),
     }
 }
 
