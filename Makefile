@@ -145,8 +145,10 @@ bench-format: build-release  ## Measure reading of manifests and planning of sca
 	python=$$($(UV) tests/engines/requirements.txt)
 	"$$python" benches/format.py "$(RELEASE)/format" $(or $(FILES),1000000)
 
-audit:  ## Check dependencies against RustSec and the licence list (cargo install cargo-deny).
-	cargo deny check
+# cargo-deny is compiled once, into the cache. The database of advisories comes from the network.
+audit:  ## Check dependencies against RustSec's advisories, licences and sources.
+	cargo install --quiet --locked --root "$(ESKER_CACHE)/cargo-deny" cargo-deny@0.20.2
+	"$(ESKER_CACHE)/cargo-deny/bin/cargo-deny" check
 
 dist:  ## Build an optimised binary.
 	cargo build --release -p esker
