@@ -13,7 +13,7 @@ pub enum Principal {
 
 impl Principal {
     /// The kind of principals that have a token, as the database keeps it.
-    pub const CLIENT: &str = "client";
+    pub const CLIENT: &'static str = "client";
 
     /// Returns a text that no two principals share: the kind with the name, such as `client:admin`.
     ///

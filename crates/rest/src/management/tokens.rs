@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::header::CACHE_CONTROL;
-use axum::http::{HeaderName, StatusCode};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use esker_auth::{Authenticated, TokenInfo};
 use esker_types::Millis;
@@ -73,13 +74,13 @@ pub(crate) async fn create(
     State(app): State<App>,
     Extension(caller): Extension<Authenticated>,
     JsonBody(request): JsonBody<TokenRequest>,
-) -> Result<(StatusCode, [(HeaderName, &'static str); 1], Json<NewTokenAnswer>), ApiError> {
+) -> Result<Response, ApiError> {
     let TokenRequest { principal, label, expires_seconds } = request;
     let lifetime = expires_seconds.map(Duration::from_secs);
     let made = app.auth().make_for(&caller, principal.as_deref(), &label, lifetime).await?;
     let TokenInfo { id, principal, expires_ms, .. } = made.info;
     let answer = NewTokenAnswer { token: made.token.reveal(), id, principal, expires_ms };
-    Ok((StatusCode::CREATED, [(CACHE_CONTROL, "no-store")], Json(answer)))
+    Ok((StatusCode::CREATED, [(CACHE_CONTROL, "no-store")], Json(answer)).into_response())
 }
 
 /// Revokes a token, with all that were issued in exchange for it.
