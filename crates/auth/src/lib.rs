@@ -148,7 +148,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let state = State::open(Database::Sqlite(dir.path().join("esker.db"))).await.expect("opened");
         let auth = Authenticator::new(state.clone(), AuthOptions { anonymous: true, ..AuthOptions::default() });
-        let principal = async |header: Option<&str>, loopback: bool| auth.authenticate(header, loopback).await.map(|caller| caller.principal);
+        let principal =
+            async |header: Option<&str>, loopback: bool| auth.authenticate(header, loopback).await.map(|caller| caller.principal);
         for none in [None, Some("Bearer "), Some("Bearer")] {
             assert_eq!(principal(none, true).await.expect("anonymous"), Principal::Anonymous, "{none:?}");
             assert!(matches!(principal(none, false).await, Err(AuthError::Missing)), "{none:?}");
