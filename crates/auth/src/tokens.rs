@@ -145,7 +145,8 @@ impl Authenticator {
     /// [`Random`](AuthError::Random) if the system gives no random numbers, and [`State`](AuthError::State) if the database fails.
     pub async fn issue(&self, client: Option<&str>, shown: &str) -> Result<IssuedToken, AuthError> {
         let shown = self.find(shown).await?.filter(|row| client.is_none_or(|client| client == row.principal));
-        self.next_of_chain(&shown.ok_or(AuthError::Unknown)?).await
+        let shown = shown.ok_or(AuthError::Unknown)?;
+        self.next_of_chain(&shown).await
     }
 
     /// Issues a token in exchange for a subject token.
