@@ -9,8 +9,8 @@ import re
 import sys
 from pathlib import Path
 
-ABOVE = ["autopilot", "esker", "flight", "query", "report", "rest"]
-ROOMS = "fleet|jobs|namespaces|outbox|outputs|principals|quarantine|servers|tables|warehouses"
+ABOVE = ["auth", "autopilot", "esker", "flight", "query", "report", "rest"]
+ROOMS = "fleet|jobs|namespaces|outbox|outputs|principals|quarantine|servers|tables|tokens|warehouses"
 REACHING = re.compile(rf"\bcatalog(?:\(\))?\s*\.state\(\)|\bCatalog::state\b|\.state\(\)\s*\.(?:{ROOMS})\(\)")
 
 

@@ -340,7 +340,7 @@ async fn random_kills_during_compactions_lose_nothing() {
 }
 
 /// Starts a server in this process, on the database and the warehouse of another one.
-async fn beside(dir: &Path) -> TestApp {
+pub(crate) async fn beside(dir: &Path) -> TestApp {
     let (url, location) = (postgres_url(dir), format!("file://{}/warehouse", dir.display()));
     TestApp::start_with(move |config| {
         config.state.url = url;

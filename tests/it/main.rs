@@ -62,6 +62,8 @@ mod recovery_of_dropped_tables;
 mod rest_contract;
 // Server-side scan planning.
 mod scan_planning;
+// Tokens, and what is bound to the principals that they belong to.
+mod security;
 // Answers of SQL statements.
 mod sql;
 // The statistics job.

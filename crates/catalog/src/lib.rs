@@ -8,7 +8,6 @@
 //! Start reading at [`Catalog::open`] and [`Catalog::load`] below, then at `sequencer.rs` for commits and `deletion.rs` for
 //! deletions.
 
-mod access;
 mod actor;
 mod cache;
 mod commit_queue;
@@ -54,7 +53,6 @@ use esker_table::{BadProperty, MetadataJson, TableFacts};
 use esker_types::{DurationMillis, TableId, TableName, catch_panic};
 use tokio::sync::Notify;
 
-pub use access::{Access, AccessError, ISSUED_SECONDS, token_hash};
 pub use actor::{Actor, RequestOutcome};
 pub use create::{CreateTable, Created, Register};
 pub use damage::Unreadable;

@@ -47,7 +47,7 @@ pub(crate) fn spawn(
 ) -> (Vec<JoinHandle<()>>, watch::Receiver<bool>) {
     let (fenced, lost) = watch::channel(false);
     let mut set = Supervisor::new(tasks, config.debug.failpoint(), stopped.clone());
-    let flight = esker_flight::router(parts.engine.clone(), parts.access.clone());
+    let flight = esker_flight::router(parts.engine.clone(), parts.auth.clone());
     spawn_listener(&mut set, "rest", listeners.rest, esker_rest::router(app.clone()), &stopped);
     spawn_listener(&mut set, "flight", listeners.flight, flight, &stopped);
     spawn_upkeep_tasks(&mut set, config, parts, fenced, &stopped);
@@ -88,9 +88,9 @@ fn spawn_upkeep_tasks(
     fenced: watch::Sender<bool>,
     stopped: &watch::Receiver<bool>,
 ) {
-    let (database, all, rounds, until) =
-        (parts.state.clone(), parts.catalogs.clone(), HousekeepingOptions::of(config), stopped.clone());
-    set.run("housekeeping", move || housekeeping::run(database.clone(), all.clone(), rounds, until.clone()));
+    let (database, auth, all) = (parts.state.clone(), parts.auth.clone(), parts.catalogs.clone());
+    let (rounds, until) = (HousekeepingOptions::of(config), stopped.clone());
+    set.run("housekeeping", move || housekeeping::run(database.clone(), auth.clone(), all.clone(), rounds, until.clone()));
     let (state, dead_after, until) = (parts.state.clone(), config.state.dead_after(), stopped.clone());
     set.run("heartbeat", move || housekeeping::send_heartbeats(state.clone(), dead_after, fenced.clone(), until.clone()));
     for catalog in &parts.catalogs {

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use esker_auth::AuthError;
 use esker_catalog::CatalogError;
 use esker_query::QueryError;
 use esker_state::StateError;
@@ -40,6 +41,9 @@ pub enum Error {
     /// The state database failed.
     #[error(transparent)]
     State(#[from] StateError),
+    /// A token can't be made, found or revoked.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
     /// The catalog failed.
     #[error(transparent)]
     Catalog(#[from] CatalogError),

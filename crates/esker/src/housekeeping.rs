@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use esker_auth::Authenticator;
 use esker_catalog::deletion::Swept;
 use esker_catalog::{Catalog, deletion};
 use esker_maintenance::Maintenance;
@@ -46,12 +47,18 @@ impl HousekeepingOptions {
 ///
 /// A round ends the undrop period of dropped tables, reclaims files of dead servers, sweeps the quarantine and writes the
 /// ledger, for each warehouse. Then it removes old records from the database.
-pub(crate) async fn run(state: State, catalogs: Vec<Catalog>, rounds: HousekeepingOptions, mut stopped: watch::Receiver<bool>) {
+pub(crate) async fn run(
+    state: State,
+    auth: Authenticator,
+    catalogs: Vec<Catalog>,
+    rounds: HousekeepingOptions,
+    mut stopped: watch::Receiver<bool>,
+) {
     loop {
         for catalog in &catalogs {
             tidy_warehouse(catalog).await;
         }
-        if let Err(error) = remove_old_records(&state, rounds).await {
+        if let Err(error) = remove_old_records(&state, &auth, rounds).await {
             tracing::error!(%error, "old records could not be removed from the database; the next round tries again");
         }
         tokio::select! {
@@ -137,10 +144,11 @@ async fn tidy_warehouse(catalog: &Catalog) {
     }
 }
 
-/// Removes health history, jobs, receipts and events that are older than they are kept.
-async fn remove_old_records(state: &State, rounds: HousekeepingOptions) -> Result<()> {
+/// Removes health history, jobs, receipts, tokens and events that are older than they are kept.
+async fn remove_old_records(state: &State, auth: &Authenticator, rounds: HousekeepingOptions) -> Result<()> {
     let ago = |kept: Duration| now_ms() - Millis::try_from(kept.as_millis()).unwrap_or(Millis::MAX / 2).min(Millis::MAX / 2);
     state.fleet().forget(ago(rounds.health_history)).await?;
     state.jobs().forget(ago(rounds.job_history)).await?;
+    auth.forget_ended().await?;
     Ok(state.outbox().forget_old(ago(rounds.receipt_retention), ago(rounds.event_retention)).await?)
 }

@@ -24,7 +24,8 @@ pub(crate) struct StatementHandle {
     pub(crate) sql: String,
     /// The rows of parameters, as an Arrow IPC stream in base64. `None` if nothing is bound.
     parameters: Option<String>,
-    /// The key of the plan in the cache of the server that made the handle. That server may have dropped the plan since.
+    /// The key of the plan in the cache of the server that made the handle. That server may have dropped the plan since, and gives
+    /// it to the principal that asked for it only.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) plan: Option<Uuid>,
     /// True if the plan's schema was sent with this ticket: the client expects an answer with that schema.

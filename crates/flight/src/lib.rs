@@ -19,7 +19,7 @@ use axum::extract::{ConnectInfo, Request, State};
 use axum::http::header::AUTHORIZATION;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
-use esker_catalog::Access;
+use esker_auth::Authenticator;
 use esker_query::Engine;
 
 use service::FlightSqlHandler;
@@ -32,18 +32,18 @@ const MAX_MESSAGE_BYTES: usize = 16 << 20;
 ///
 /// Each call is authenticated before it reaches the service. A call without a valid principal is answered with the gRPC status of
 /// the refusal.
-pub fn router(engine: Engine, access: Access) -> Router {
+pub fn router(engine: Engine, auth: Authenticator) -> Router {
     let service = FlightServiceServer::new(FlightSqlHandler::new(engine)).max_decoding_message_size(MAX_MESSAGE_BYTES);
-    tonic::service::Routes::new(service).prepare().into_axum_router().layer(from_fn_with_state(access, authenticate))
+    tonic::service::Routes::new(service).prepare().into_axum_router().layer(from_fn_with_state(auth, authenticate))
 }
 
 /// Adds the principal to a call, or refuses the call.
-async fn authenticate(State(access): State<Access>, mut request: Request, next: Next) -> Response {
+async fn authenticate(State(auth): State<Authenticator>, mut request: Request, next: Next) -> Response {
     let header = request.headers().get(AUTHORIZATION).and_then(|h| h.to_str().ok());
     let loopback = request.extensions().get::<ConnectInfo<SocketAddr>>().is_some_and(|c| c.0.ip().is_loopback());
-    match access.authenticate(header, loopback).await {
-        Ok(principal) => {
-            request.extensions_mut().insert(principal);
+    match auth.authenticate(header, loopback).await {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller.principal);
             next.run(request).await
         }
         Err(e) => error::status(&e).into_http(),

@@ -3,7 +3,8 @@
 //! A statement takes two calls: `GetFlightInfo` plans it and returns its schema with a ticket; `DoGet` with that ticket runs it.
 //! Only `DoGet` and `DoPut` run statements, so each runs once. The plan is kept between the two calls ([`MAX_CACHED_PLANS`],
 //! [`PLAN_TTL_SECONDS`]). If it is gone, the statement in the ticket is planned again: by another replica, after a restart, or for
-//! a slow client. Start reading with [`FlightSqlHandler::query_info`] and [`FlightSqlHandler::run`].
+//! a slow client. A plan is its principal's: for others it is not there. Start reading with [`FlightSqlHandler::query_info`] and
+//! [`FlightSqlHandler::run`].
 //!
 //! Spec: Arrow Flight SQL, "RPC Methods".
 
@@ -51,8 +52,15 @@ const MAX_CACHED_PLANS: u64 = 64;
 /// Without its plan, a statement is planned again: by another replica, after a restart, or when a client takes its time.
 const PLAN_TTL_SECONDS: u64 = 10;
 
-/// The plans that are kept, by the key in their [`StatementHandle`]. Each is taken out once.
-type PlanCache = Cache<Uuid, Arc<Mutex<Option<PreparedStatement>>>>;
+/// The plans that are kept, by the key in their [`StatementHandle`].
+type PlanCache = Cache<Uuid, Arc<CachedPlan>>;
+
+/// A plan that is kept for the next call of the principal that asked for it.
+struct CachedPlan {
+    principal: Principal,
+    /// The plan, until it is taken out. It is taken out once.
+    prepared: Mutex<Option<PreparedStatement>>,
+}
 
 /// The Flight SQL service of one server.
 #[derive(Clone)]
@@ -68,53 +76,55 @@ impl FlightSqlHandler {
         Self { engine, plans }
     }
 
-    /// Keeps a plan for the next call of its client. Returns the key for the client's handle.
-    async fn cache_plan(&self, prepared: PreparedStatement) -> Option<Uuid> {
+    /// Keeps a plan for the next call of its principal. Returns the key for the client's handle.
+    async fn cache_plan(&self, prepared: PreparedStatement, principal: &Principal) -> Option<Uuid> {
         let id = Uuid::new_v4();
-        self.plans.insert(id, Arc::new(Mutex::new(Some(prepared)))).await;
+        let plan = CachedPlan { principal: principal.clone(), prepared: Mutex::new(Some(prepared)) };
+        self.plans.insert(id, Arc::new(plan)).await;
         Some(id)
     }
 
-    /// Takes the plan of a handle out of the kept ones, so that no other call gets it.
-    async fn take_cached_plan(&self, handle: &StatementHandle) -> Option<PreparedStatement> {
-        let kept = self.plans.remove(&handle.plan?).await?;
-        kept.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// Takes the plan of a handle out of the kept ones, so that no other call gets it. A plan of another principal stays.
+    async fn take_cached_plan(&self, handle: &StatementHandle, principal: &Principal) -> Option<PreparedStatement> {
+        let id = handle.plan?;
+        let kept = self.plans.get(&id).await.filter(|plan| plan.principal == *principal)?;
+        self.plans.invalidate(&id).await;
+        kept.prepared.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Returns the plan of a handle.
+    /// Returns the plan of a handle, for a principal.
     ///
-    /// The kept plan is used if its schema was sent with the ticket, or if nothing has changed since it was made. Else the
-    /// statement is planned again.
+    /// The kept plan is used if the principal asked for it, and if its schema was sent with the ticket or nothing has changed since
+    /// it was made. Else the statement is planned again.
     ///
     /// # Errors
     ///
     /// Returns the status of the engine's error if the statement can't be planned. Returns the status `INVALID_ARGUMENT` if the
     /// handle's parameters are damaged, or if one has a type without scalar values.
-    async fn prepared(&self, handle: &StatementHandle) -> Result<PreparedStatement, Status> {
-        match self.take_cached_plan(handle).await {
+    async fn prepared(&self, handle: &StatementHandle, principal: &Principal) -> Result<PreparedStatement, Status> {
+        match self.take_cached_plan(handle, principal).await {
             Some(prepared) if handle.schema_sent || self.engine.is_current(&prepared).await => Ok(prepared),
             _ => self.engine.prepare(&handle.sql, handle.bound_values()?).await.map_err(|e| status(&e)),
         }
     }
 
-    /// Starts a plan for the principal of a call.
+    /// Starts a plan for a principal.
     ///
     /// # Errors
     ///
-    /// Returns the status `UNAUTHENTICATED` for a call without a principal, else the status of the engine's error.
-    async fn start<T>(&self, prepared: PreparedStatement, request: &Request<T>) -> Result<RunningQuery, Status> {
-        let principal = request.extensions().get::<Principal>().cloned();
-        let principal = principal.ok_or_else(|| Status::unauthenticated("the call has no principal"))?;
-        self.engine.run(prepared, &principal).await.map_err(|e| status(&e))
+    /// Returns the status of the engine's error.
+    async fn start(&self, prepared: PreparedStatement, principal: &Principal) -> Result<RunningQuery, Status> {
+        self.engine.run(prepared, principal).await.map_err(|e| status(&e))
     }
 
     /// Runs a statement and streams its rows. Only `DoGet` and `DoPut` run statements, so that each runs once.
     ///
     /// # Errors
     ///
-    /// Returns what [`Self::prepared`] and [`Self::start`] return. Later errors end the stream.
+    /// Returns what [`principal_of`], [`Self::prepared`] and [`Self::start`] return. Later errors end the stream.
     async fn run<T>(&self, handle: &StatementHandle, request: &Request<T>) -> FlightResult<DoGet> {
-        let running = self.start(self.prepared(handle).await?, request).await?;
+        let principal = principal_of(request)?;
+        let running = self.start(self.prepared(handle, &principal).await?, &principal).await?;
         let schema = running.stream.schema();
         let batches = running.stream.map_err(|e| FlightError::Tonic(Box::new(status(&QueryError::from(e)))));
         let encoded = FlightDataEncoderBuilder::new()
@@ -133,11 +143,11 @@ impl FlightSqlHandler {
     ///
     /// Returns the status `INVALID_ARGUMENT` for a query. Returns what [`Self::start`] returns, the status of the engine's error if
     /// the statement fails later, and the status `INTERNAL` if the number exceeds 63 bits.
-    async fn update<T>(&self, prepared: PreparedStatement, request: &Request<T>) -> Result<i64, Status> {
+    async fn update(&self, prepared: PreparedStatement, principal: &Principal) -> Result<i64, Status> {
         if !prepared.changes_rows() {
             return Err(invalid("the statement is a query and changes no rows; run it as a query, not as an update"));
         }
-        let mut running = self.start(prepared, request).await?;
+        let mut running = self.start(prepared, principal).await?;
         let mut count = 0;
         while let Some(batch) = running.stream.try_next().await.map_err(|e| status(&QueryError::from(e)))? {
             if let Some(column) = batch.columns().first().and_then(|c| c.as_primitive_opt::<UInt64Type>()) {
@@ -162,16 +172,18 @@ impl FlightSqlHandler {
     ///
     /// # Errors
     ///
-    /// Returns what [`Self::prepared`] returns, and the status `INTERNAL` if the schema or the ticket can't be encoded.
+    /// Returns what [`principal_of`] and [`Self::prepared`] return, and the status `INTERNAL` if the schema or the ticket can't be
+    /// encoded.
     async fn query_info<T: ProstMessageExt>(
         &self,
         mut handle: StatementHandle,
         ticket_of: impl FnOnce(Bytes) -> T,
         request: Request<FlightDescriptor>,
     ) -> FlightResult<FlightInfo> {
-        let prepared = self.prepared(&handle).await?;
+        let principal = principal_of(&request)?;
+        let prepared = self.prepared(&handle, &principal).await?;
         let schema = prepared.schema();
-        (handle.plan, handle.schema_sent) = (self.cache_plan(prepared).await, true);
+        (handle.plan, handle.schema_sent) = (self.cache_plan(prepared, &principal).await, true);
         Self::flight_info(&schema, ticket(&ticket_of(handle.encode()?)), request)
     }
 
@@ -179,6 +191,16 @@ impl FlightSqlHandler {
     fn sql_info() -> Result<SqlInfoData, Status> {
         info::sql_info()
     }
+}
+
+/// Returns the principal of a call.
+///
+/// # Errors
+///
+/// Returns the status `UNAUTHENTICATED` for a call without a principal.
+fn principal_of<T>(request: &Request<T>) -> Result<Principal, Status> {
+    let principal = request.extensions().get::<Principal>().cloned();
+    principal.ok_or_else(|| Status::unauthenticated("the call has no principal"))
 }
 
 /// Answers with one batch.
@@ -242,8 +264,9 @@ impl FlightSqlService for FlightSqlHandler {
         query: CommandStatementUpdate,
         request: Request<PeekableFlightDataStream>,
     ) -> Result<i64, Status> {
-        let prepared = self.prepared(&StatementHandle::new(query.query)).await?;
-        self.update(prepared, &request).await
+        let principal = principal_of(&request)?;
+        let prepared = self.prepared(&StatementHandle::new(query.query), &principal).await?;
+        self.update(prepared, &principal).await
     }
 
     async fn do_put_prepared_statement_update(
@@ -252,27 +275,28 @@ impl FlightSqlService for FlightSqlHandler {
         request: Request<PeekableFlightDataStream>,
     ) -> Result<i64, Status> {
         let handle = StatementHandle::decode(&query.prepared_statement_handle)?;
-        let (metadata, extensions, data) = request.into_parts();
-        let batches = parameters(data).await?;
+        let principal = principal_of(&request)?;
+        let batches = parameters(request.into_inner()).await?;
         let bound = parameter_rows(&batches)?;
         let prepared = match batches.is_empty() {
-            true => self.prepared(&handle).await?,
+            true => self.prepared(&handle, &principal).await?,
             // Each row of parameters is one run of the statement, so no row is no run.
             false if bound.is_empty() => return Ok(0),
             false => self.engine.prepare(&handle.sql, bound).await.map_err(|e| status(&e))?,
         };
-        self.update(prepared, &Request::from_parts(metadata, extensions, ())).await
+        self.update(prepared, &principal).await
     }
 
     async fn do_action_create_prepared_statement(
         &self,
         query: ActionCreatePreparedStatementRequest,
-        _request: Request<Action>,
+        request: Request<Action>,
     ) -> Result<ActionCreatePreparedStatementResult, Status> {
+        let principal = principal_of(&request)?;
         let prepared = self.engine.prepare(&query.query, Vec::new()).await.map_err(|e| status(&e))?;
         let (dataset_schema, parameter_schema) = (encode_schema(&prepared.schema())?, encode_schema(&prepared.parameters())?);
         let mut handle = StatementHandle::new(query.query);
-        handle.plan = self.cache_plan(prepared).await;
+        handle.plan = self.cache_plan(prepared, &principal).await;
         Ok(ActionCreatePreparedStatementResult { prepared_statement_handle: handle.encode()?, dataset_schema, parameter_schema })
     }
 

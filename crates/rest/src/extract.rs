@@ -157,6 +157,10 @@ pub(crate) struct InDropped(pub(crate) String);
 #[derive(Debug)]
 pub(crate) struct InQuery(pub(crate) u64);
 
+/// The id of the token that a path names.
+#[derive(Debug)]
+pub(crate) struct InToken(pub(crate) String);
+
 /// Splits a raw path into its namespace and the rest.
 ///
 /// A search for `tables` must begin behind the namespace, because a namespace may have that name.
@@ -219,6 +223,7 @@ macro_rules! from_parameter {
 from_parameter!(InJob, "job");
 from_parameter!(InDropped, "table-id");
 from_parameter!(InQuery, "id");
+from_parameter!(InToken, "token-id");
 
 /// Describes parameters in the path, by their names.
 fn in_path(named: &[&str]) -> Vec<Parameter> {
@@ -230,6 +235,7 @@ fn in_path(named: &[&str]) -> Vec<Parameter> {
             }
             "job" => ("The id of the job.".to_owned(), JobId::schema()),
             "table-id" => ("The id in the list of dropped tables.".to_owned(), TableId::schema()),
+            "token-id" => ("The id in the list of tokens.".to_owned(), String::schema()),
             "id" => ("The number of the query in this process.".to_owned(), u64::schema()),
             name => (format!("The name of the {name} in the namespace."), String::schema()),
         };
@@ -258,6 +264,7 @@ described! {
     InJob: ["job"],
     InDropped: ["table-id"],
     InQuery: ["id"],
+    InToken: ["token-id"],
 }
 
 /// The author of a change: the principal of the request, with its idempotency key.

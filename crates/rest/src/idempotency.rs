@@ -2,7 +2,7 @@
 //!
 //! The outcome of a change is stored as a receipt, in the database transaction that makes the change. So a client that lost its
 //! connection can repeat the request: the change is not made twice, and its own success is no conflict. Final refusals are stored
-//! too, but never a 5xx, a 401 or a 429.
+//! too, but never a 5xx, a 401 or a 429. A key is its principal's: another principal's request with it is another request.
 //!
 //! Spec: REST, header `Idempotency-Key`. Start reading at [`replay_or_run`].
 
@@ -17,7 +17,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use esker_catalog::{Catalog, RequestOutcome};
 use esker_state::ReceiptKey;
-use esker_types::ErrorCode;
+use esker_types::{ErrorCode, Principal};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
@@ -39,9 +39,9 @@ const FINAL_STATUSES: [u16; 5] = [400, 404, 406, 409, 422];
 /// The lock of an idempotency key. The request that is carried out holds it; others with the key wait.
 type KeyLock = Arc<Mutex<()>>;
 
-/// The locks of the idempotency keys in use, by operation and key. Requests with the same key wait for each other.
+/// The locks of the idempotency keys in use, by principal, operation and key. Requests with the same key wait for each other.
 #[derive(Debug, Default)]
-pub(crate) struct KeyLocks(std::sync::Mutex<HashMap<(String, Uuid), KeyLock>>);
+pub(crate) struct KeyLocks(std::sync::Mutex<HashMap<(String, String, Uuid), KeyLock>>);
 
 impl KeyLocks {
     /// Returns the lock of a key, and removes locks that nobody holds if there are many.
@@ -50,7 +50,7 @@ impl KeyLocks {
         if locks.len() >= MAX_IDLE_LOCKS {
             locks.retain(|_, lock| Arc::strong_count(lock) > 1);
         }
-        locks.entry((key.operation.clone(), key.key)).or_default().clone()
+        locks.entry((key.principal.clone(), key.operation.clone(), key.key)).or_default().clone()
     }
 }
 
@@ -83,8 +83,11 @@ async fn handle(app: &App, catalog: &Catalog, key: Uuid, request: Request, next:
     let (mut parts, body) = request.into_parts();
     let too_large = |_| ApiError::new(ErrorCode::TooLarge, "the request body is over server.max_body_bytes");
     let body = to_bytes(body, app.inner.options.max_body_bytes).await.map_err(too_large)?;
+    let principal = parts.extensions.get::<Principal>();
+    let principal = principal.ok_or_else(|| ApiError::new(ErrorCode::Internal, "the request has no principal"))?.identity();
     let receipt = ReceiptKey {
         warehouse: catalog.warehouse(),
+        principal,
         operation: format!("{} {}", parts.method, parts.uri.path_and_query().map_or("", |p| p.as_str())),
         key,
         body_sha256: Sha256::digest(&body).iter().map(|b| format!("{b:02x}")).collect(),

@@ -32,8 +32,9 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
 use bytes::Bytes;
+use esker_auth::Authenticator;
 use esker_autopilot::{Layers, Policy, policy_of};
-use esker_catalog::{Access, Catalog, Overview};
+use esker_catalog::{Catalog, Overview};
 use esker_maintenance::{JobQueue, Maintenance};
 use esker_query::Engine;
 use esker_types::{ErrorCode, Principal};
@@ -67,7 +68,7 @@ struct AppInner {
     overview: Overview,
     queue: JobQueue,
     engine: Engine,
-    access: Access,
+    auth: Authenticator,
     metrics: ServiceMetrics,
     /// Metadata as JSON with only the referenced snapshots, by the location of the metadata file.
     referenced: Cache<String, Bytes>,
@@ -105,7 +106,7 @@ impl App {
         warehouses: Vec<Maintenance>,
         policies: BTreeMap<String, Layers>,
         engine: Engine,
-        access: Access,
+        auth: Authenticator,
         options: AppOptions,
     ) -> Self {
         let referenced = Cache::builder()
@@ -119,7 +120,7 @@ impl App {
             overview: Overview::new(state.clone()),
             queue: JobQueue::new(state),
             engine,
-            access,
+            auth,
             metrics: ServiceMetrics::new(),
             referenced,
             plans: Plans::new(),
@@ -149,6 +150,11 @@ impl App {
     fn warehouse(&self, name: &str) -> Result<&Maintenance, ApiError> {
         let missing = || ApiError::new(ErrorCode::NoSuchWarehouse, format!("warehouse {name} does not exist"));
         self.inner.warehouses.get(name).ok_or_else(missing)
+    }
+
+    /// Returns the check of tokens.
+    fn auth(&self) -> &Authenticator {
+        &self.inner.auth
     }
 
     /// Returns the policy of a table.
@@ -211,13 +217,14 @@ async fn wrong_method(request: Request) -> ApiError {
     ApiError::new(ErrorCode::NotFound, what).with_status(405)
 }
 
-/// Adds the principal to a request, or refuses the request.
+/// Adds the principal and the authenticated caller to a request, or refuses the request.
 async fn authenticate(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let header = request.headers().get(AUTHORIZATION).and_then(|h| h.to_str().ok());
     let loopback = request.extensions().get::<ConnectInfo<SocketAddr>>().is_some_and(|c| c.0.ip().is_loopback());
-    match app.inner.access.authenticate(header, loopback).await {
-        Ok(principal) => {
-            request.extensions_mut().insert(principal);
+    match app.auth().authenticate(header, loopback).await {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller.principal.clone());
+            request.extensions_mut().insert(caller);
             next.run(request).await
         }
         Err(e) => ApiError::from(e).into_response(),

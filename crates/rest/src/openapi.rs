@@ -24,7 +24,7 @@ use crate::{App, management, metrics, ops};
 const ERRORS: [(u16, &str, &str); 12] = [
     (400, "BadRequest", "A parameter or the body is wrong, or a file of the table can't be decoded."),
     (401, "Unauthenticated", "The request has no token or a wrong one."),
-    (403, "Forbidden", "The storage denies access, or the database is older than the warehouse."),
+    (403, "Forbidden", "The caller may not do this, the storage denies access, or the database is older than the warehouse."),
     (404, "NotFound", "Something that the request names does not exist, or a file of the table is missing."),
     (406, "Unsupported", "The request or the table needs something that Esker does not support."),
     (409, "Conflict", "The name is taken, or a concurrent change won. Nothing was changed."),
@@ -73,7 +73,7 @@ impl IntoResponses for ChangeErrors {
 }
 
 /// Tags of operations, with their descriptions.
-const TAGS: [(&str, &str); 12] = [
+const TAGS: [(&str, &str); 13] = [
     ("warehouses", "The warehouses of this server."),
     ("health", "The scores, findings and facts of tables."),
     ("jobs", "Jobs of maintenance: start, progress, log, cancellation, undo."),
@@ -83,6 +83,7 @@ const TAGS: [(&str, &str); 12] = [
     ("files", "Why a file exists, and the quarantine."),
     ("events", "The events of the outbox."),
     ("queries", "The SQL queries of this server, and the reports of engines."),
+    ("tokens", "The tokens of principals."),
     ("metrics", "Metrics in the text format of Prometheus."),
     ("probes", "Probes for load balancers and supervisors. They need no token."),
     ("contract", "This document."),
@@ -104,7 +105,9 @@ pub(crate) fn document() -> Value {
     api.security = Some(vec![SecurityRequirement::new(TOKEN, [] as [&str; 0])]);
     let components = api.components.get_or_insert_with(Components::new);
     let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer);
-    let scheme = scheme.description(Some("A token of the configuration, or one that `POST /v1/oauth/tokens` issued.")).build();
+    let scheme = scheme
+        .description(Some("A token that `esker token` or `POST /api/v1/tokens` made, or that `POST /v1/oauth/tokens` issued."))
+        .build();
     components.add_security_scheme(TOKEN, SecurityScheme::Http(scheme));
     for (_, name, about) in ERRORS {
         let body = ContentBuilder::new().schema(Some(Ref::from_schema_name(ErrorBody::name()))).build();

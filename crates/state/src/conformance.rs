@@ -12,6 +12,10 @@ use sqlx::AnyPool;
 use tempfile::TempDir;
 use uuid::Uuid;
 
+use crate::conformance_identities::{
+    a_chain_counts_while_its_root_does, a_receipt_answers_only_its_own_principal, a_use_is_recorded_once_in_an_interval,
+    tokens_of_earlier_releases_count_until_they_are_revoked,
+};
 use crate::{
     AssessmentFailure, DamageData, DamagedFile, Database, EventData, JobEnd, JobLogLine, JobState, NamespaceRow, NewEvent,
     NewJob, NewQuarantine, NewReceipt, NewTabular, NoEventData, Outbox, PointerSwap, QuarantineKind, QuarantineState, ReceiptKey,
@@ -140,7 +144,8 @@ async fn a_change_that_fails_leaves_nothing_of_itself(state: &State) {
     let (warehouse, n) = with_namespace(state).await;
     let table = row(warehouse, &n, "t");
     enter(state, warehouse, &table).await.expect("entered");
-    let key = ReceiptKey { warehouse, operation: "POST /t".into(), key: Uuid::now_v7(), body_sha256: "0".into() };
+    let (key, operation) = (Uuid::now_v7(), "POST /t".to_owned());
+    let key = ReceiptKey { warehouse, principal: "client:p".into(), operation, key, body_sha256: "0".into() };
     let receipts = vec![NewReceipt { key: key.clone(), outcome: "{}".into() }];
     let outbox = Outbox { events: Vec::new(), receipts };
     let first = to(&table, &table.metadata_location, 1);
@@ -424,7 +429,7 @@ async fn what_was_handed_over_is_its_workers_until_the_lease_ends(state: &State)
     assert_eq!(told, ["job.started", "job.succeeded"]);
 }
 
-async fn reports_sinks_and_tokens_are_kept(state: &State) {
+async fn reports_and_sinks_are_kept(state: &State) {
     with_namespace(state).await;
     let table = TableId::fresh();
     for body in 0..3 {
@@ -440,9 +445,6 @@ async fn reports_sinks_and_tokens_are_kept(state: &State) {
     state.outbox().advance_sink("s", 3).await.expect("not back");
     assert_eq!(state.outbox().sink_cursor("s").await.expect("a cursor"), 7);
     assert_eq!(state.outbox().sink_lag("s").await.expect("lag"), (0, 0));
-    state.principals().put("p", "hash").await.expect("made");
-    state.principals().insert_access_token("p", "other", now_ms() + 60_000).await.expect("handed out");
-    assert_eq!(state.principals().by_token("other").await.expect("asked").expect("known").0, "p");
     state.outbox().forget_old(now_ms(), now_ms()).await.expect("forgotten");
 }
 
@@ -512,7 +514,7 @@ async fn rows_that_share_a_statement_are_written_as_if_alone(state: &State) {
         principal: "p".to_owned(),
     };
     let receipt = |key| NewReceipt {
-        key: ReceiptKey { warehouse, operation: "POST /t".into(), key, body_sha256: "0".into() },
+        key: ReceiptKey { warehouse, principal: "client:p".into(), operation: "POST /t".into(), key, body_sha256: "0".into() },
         outcome: "{}".into(),
     };
     let keys: Vec<Uuid> = (0..600).map(|_| Uuid::now_v7()).collect();
@@ -706,7 +708,7 @@ on_every_database!(
     a_job_is_undone_once_by_a_record_that_it_names,
     what_a_dead_server_was_at_is_taken_over_until_it_has_seen_too_many_die,
     what_was_handed_over_is_its_workers_until_the_lease_ends,
-    reports_sinks_and_tokens_are_kept,
+    reports_and_sinks_are_kept,
     a_dropped_table_comes_back_as_it_was,
     a_place_is_its_tables_until_that_is_gone_for_good,
     a_table_is_looked_at_again_when_it_changed_or_could_not_be_examined,
@@ -714,6 +716,10 @@ on_every_database!(
     rows_that_share_a_statement_are_written_as_if_alone,
     an_epoch_never_goes_back,
     a_change_cut_short_holds_no_lock,
+    a_chain_counts_while_its_root_does,
+    tokens_of_earlier_releases_count_until_they_are_revoked,
+    a_use_is_recorded_once_in_an_interval,
+    a_receipt_answers_only_its_own_principal,
 );
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,6 +14,8 @@ mod backup;
 mod batch;
 #[cfg(test)]
 mod conformance;
+#[cfg(test)]
+mod conformance_identities;
 mod database;
 mod error;
 mod fleet;
@@ -26,6 +28,7 @@ mod principals;
 mod quarantine;
 mod servers;
 mod tables;
+mod tokens;
 mod warehouses;
 
 use std::sync::Arc;
@@ -54,6 +57,7 @@ pub use servers::HEARTBEATS_PER_TIMEOUT;
 use servers::Heartbeats;
 pub use servers::Servers;
 pub use tables::{DroppedTable, NewTabular, PointerSwap, SoftDrop, Tables, TabularKind, TabularRow};
+pub use tokens::{NewToken, TokenRow, Tokens};
 pub use warehouses::{Epoch, Warehouse, Warehouses};
 
 /// The result of a state operation.
@@ -141,9 +145,14 @@ impl State {
         Servers { state: self }
     }
 
-    /// Returns the handle for the principals and their tokens.
+    /// Returns the handle for the principals that have one token of their own.
     pub const fn principals(&self) -> Principals<'_> {
         Principals { state: self }
+    }
+
+    /// Returns the handle for the tokens of principals.
+    pub const fn tokens(&self) -> Tokens<'_> {
+        Tokens { state: self }
     }
 
     /// Checks that the database answers.

@@ -16,7 +16,7 @@ const TABLE: &str = "/v1/default/namespaces/n/tables/t";
 const VIEWS: &str = "/v1/default/namespaces/n/views";
 
 /// Returns the request that creates a table.
-fn create(name: &str) -> Value {
+pub(crate) fn create(name: &str) -> Value {
     json!({"name": name, "schema": schema_json()})
 }
 

@@ -53,7 +53,10 @@ enum Command {
     Backup(backup::BackupArgs),
     /// Replace the state database with a backup; stop the server first.
     Restore(backup::RestoreArgs),
-    /// Make a token for a principal, or replace its present one.
+    /// Make, list and revoke tokens. Without a command: make a token for a principal.
+    ///
+    /// The commands work on the database itself and need no server. The tokens that a principal has stay valid when another is
+    /// made.
     Token(token::TokenArgs),
     /// List the server's warehouses.
     Warehouses {

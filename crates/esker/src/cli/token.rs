@@ -1,33 +1,97 @@
-//! `esker token`: makes a token for a principal, in the database itself.
+//! `esker token`: makes, lists and revokes tokens, in the database itself.
 //!
-//! It needs no token, so a lost one can be replaced. A running server accepts the new token within seconds.
+//! It needs no token, so a lost one can be replaced. A running server accepts a new token at once, and refuses a revoked one within
+//! seconds.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::Args;
-use esker_catalog::token_hash;
+use clap::{Args, Subcommand};
+use esker_auth::{AuthOptions, Authenticator, REVOCATION_SECONDS, TokenInfo};
 use esker_state::{Database, State};
+use esker_types::{now_ms, parse_age};
+use serde_json::json;
 
-use super::print_line;
-use crate::server::fresh_token;
+use super::jobs::format_time;
+use super::{print_json, print_line};
 use crate::{Config, Error, Result};
 
 /// The arguments of `esker token`.
 #[derive(Debug, Args)]
 pub(super) struct TokenArgs {
+    #[command(flatten)]
+    place: DatabaseArgs,
+    /// The name of the principal. Default: admin.
+    name: Option<String>,
+    #[command(subcommand)]
+    command: Option<TokenCommand>,
+}
+
+/// The arguments that lead to the state database.
+#[derive(Debug, Args)]
+struct DatabaseArgs {
     /// The server's data directory, if its state is in SQLite.
-    #[arg(long)]
+    #[arg(long, global = true)]
     data_dir: Option<PathBuf>,
     /// The server's TOML file. Every key can also be set as ESKER__SECTION__KEY.
-    #[arg(long)]
+    #[arg(long, global = true)]
     config: Option<PathBuf>,
-    /// The name of the principal.
-    #[arg(default_value = "admin")]
-    name: String,
+}
+
+/// The commands of `esker token`.
+#[derive(Debug, Subcommand)]
+enum TokenCommand {
+    /// Make a token, and print it once. Tokens that exist stay valid.
+    Create {
+        /// The name of the principal.
+        name: String,
+        /// The age at which the token ends, e.g. 90d. Default: it does not end.
+        #[arg(long, value_parser = age)]
+        expires: Option<Duration>,
+        /// The purpose of the token, which the list shows.
+        #[arg(long, default_value = "")]
+        label: String,
+    },
+    /// List the tokens, without those that were issued in exchange for others.
+    List {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Revoke a token, with all that were issued in exchange for it.
+    Revoke {
+        /// The token's id, as `esker token list` shows it.
+        id: String,
+    },
+}
+
+/// Parses an age such as `90d`.
+fn age(text: &str) -> std::result::Result<Duration, String> {
+    parse_age(text).ok_or_else(|| format!("{text:?} is not an age like 90d, 12h, 30m or 10s"))
 }
 
 impl TokenArgs {
     pub(super) async fn run(self) -> Result<()> {
+        let Self { place, name, command } = self;
+        if let (Some(name), Some(_)) = (&name, &command) {
+            return Err(Error::Usage(format!("{name:?} stands before a command of `esker token`; give the command first")));
+        }
+        let state = place.open().await?;
+        let auth = Authenticator::new(state.clone(), AuthOptions::default());
+        let done = match command {
+            None => create(&auth, name.as_deref().unwrap_or("admin"), "", None).await,
+            Some(TokenCommand::Create { name, expires, label }) => create(&auth, &name, &label, expires).await,
+            Some(TokenCommand::List { json }) => list(&auth, json).await,
+            Some(TokenCommand::Revoke { id }) => revoke(&auth, &id).await,
+        };
+        state.close().await;
+        done
+    }
+}
+
+impl DatabaseArgs {
+    /// Opens the state database of a server.
+    async fn open(self) -> Result<State> {
         let config = Config::load(self.config.as_deref())?;
         let dir = self.data_dir.or_else(|| config.data_dir.clone());
         if config.state.url.is_none() && dir.is_none() {
@@ -42,11 +106,53 @@ impl TokenArgs {
                 path.display()
             )));
         }
-        let state = State::open(database).await?;
-        let token = fresh_token()?;
-        state.principals().put(&self.name, &token_hash(&token)).await?;
-        state.close().await;
-        print_line(&token);
-        Ok(())
+        Ok(State::open(database).await?)
     }
+}
+
+/// Makes a token and prints it. Standard output is the token alone; what else is to be known goes to standard error.
+async fn create(auth: &Authenticator, name: &str, label: &str, lifetime: Option<Duration>) -> Result<()> {
+    let made = auth.make(name, label, lifetime).await?;
+    let now = now_ms();
+    let others = auth.list().await?;
+    let others: Vec<TokenInfo> =
+        others.into_iter().filter(|other| other.principal == name && other.id != made.info.id && other.is_valid(now)).collect();
+    print_line(&made.token.reveal());
+    eprintln!("token {} of the principal {name}: {}", made.info.id, end_of(&made.info));
+    if !others.is_empty() {
+        let ids: Vec<&str> = others.iter().map(|other| other.id.as_str()).collect();
+        eprintln!("also valid for {name}: {}; `esker token revoke ID` revokes one", ids.join(", "));
+    }
+    Ok(())
+}
+
+/// Returns text about the end of a token.
+fn end_of(token: &TokenInfo) -> String {
+    match (token.revoked_ms, token.expires_ms) {
+        (Some(revoked), _) => format!("revoked {}", format_time(&json!(revoked))),
+        (None, Some(end)) if end <= now_ms() => format!("ended {}", format_time(&json!(end))),
+        (None, Some(end)) => format!("ends {}", format_time(&json!(end))),
+        (None, None) => "does not end".to_owned(),
+    }
+}
+
+async fn list(auth: &Authenticator, as_json: bool) -> Result<()> {
+    let tokens = auth.list().await?;
+    if as_json {
+        return print_json(&tokens);
+    }
+    print_line(&format!("{:<36}  {:<16}  {:<24}  {:<24}  {:<32}  label", "token", "principal", "created", "last used", "end"));
+    for token in &tokens {
+        let (created, used) = (format_time(&json!(token.created_ms)), format_time(&json!(token.last_used_ms)));
+        let (id, principal, label) = (&token.id, &token.principal, &token.label);
+        let line = format!("{id:<36}  {principal:<16}  {created:<24}  {used:<24}  {:<32}  {label}", end_of(token));
+        print_line(line.trim_end());
+    }
+    Ok(())
+}
+
+async fn revoke(auth: &Authenticator, id: &str) -> Result<()> {
+    auth.revoke(id).await?;
+    print_line(&format!("token {id} is revoked; running servers refuse it within {REVOCATION_SECONDS} seconds"));
+    Ok(())
 }

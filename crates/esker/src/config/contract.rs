@@ -140,7 +140,9 @@ fn every_secret_of_the_schema_is_hidden_and_no_key_that_sounds_like_one_is_shown
     assert!(!shown.contains("hunter2"), "{shown}");
     for (name, section) in root["$defs"].as_object().expect("sections") {
         for (key, property) in section["properties"].as_object().into_iter().flatten() {
-            let sounds = ["token", "password", "secret"].iter().any(|word| key.contains(word));
+            // A section about tokens holds none.
+            let section = property["$ref"].is_string();
+            let sounds = !section && ["token", "password", "secret"].iter().any(|word| key.contains(word));
             assert!(!sounds || property["writeOnly"] == true, "{name}.{key} is not marked `write_only`");
         }
     }

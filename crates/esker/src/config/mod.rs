@@ -38,7 +38,7 @@ pub use events::{DataHubConfig, EventsConfig, KafkaConfig, OpenLineageConfig, We
 pub use maintenance::{HealthConfig, MaintenanceConfig};
 pub use query::QueryConfig;
 pub use schema::schema;
-pub use server::{AuthConfig, ServerConfig};
+pub use server::{AuthConfig, ServerConfig, TokensConfig};
 pub use state::StateConfig;
 pub use telemetry::{LogConfig, LogFormat, TracesConfig};
 pub use warehouse::{DEFAULT_WAREHOUSE, TablesConfig, WarehouseConfig};
@@ -156,6 +156,8 @@ mod tests {
             ("[sever]\nrest_port = 1", "sever"),
             ("[auth]\nanonymous = true\n[server]\nlisten = \"0.0.0.0\"", "auth.anonymous"),
             ("[auth]\ntoken = \"short\"", "auth.token"),
+            ("[auth.tokens]\naccess_seconds = 0", "auth.tokens.access_seconds"),
+            ("[auth.tokens]\nmax_session_seconds = 0", "auth.tokens.max_session_seconds"),
             ("[query]\nconcurrency = 0", "query.concurrency"),
             ("[query]\nslow_seconds = -1.0", "query.slow_seconds"),
             ("[log]\nformat = \"xml\"", "format"),

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use esker_auth::AuthOptions;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -84,8 +85,32 @@ pub struct AuthConfig {
     /// Callers on loopback need no token. An error unless `server.listen` is a loopback address.
     pub anonymous: bool,
     /// The token of the principal `admin`, of at least 16 characters. If it is not set, the first start makes one and prints it.
+    ///
+    /// Each start makes it valid again, also after it was revoked.
     #[schema(write_only, min_length = 16)]
     pub token: Option<String>,
+    /// How long tokens live that `POST /v1/oauth/tokens` issues.
+    pub tokens: TokensConfig,
+}
+
+/// The section `[auth.tokens]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct TokensConfig {
+    /// Seconds until a token ends that was issued in exchange for another one. Must not be 0.
+    #[schema(minimum = 1)]
+    pub access_seconds: u64,
+    /// Seconds until a chain of exchanges ends, in which each token is exchanged for the next. Must not be 0.
+    ///
+    /// A chain begins with a token that a person made, and ends with that one if it ends earlier.
+    #[schema(minimum = 1)]
+    pub max_session_seconds: u64,
+}
+
+impl Default for TokensConfig {
+    fn default() -> Self {
+        Self { access_seconds: 3600, max_session_seconds: 30 * 24 * 3600 }
+    }
 }
 
 impl AuthConfig {
@@ -93,6 +118,18 @@ impl AuthConfig {
         let safe = !self.anonymous || server.listen.is_loopback();
         require(safe, || "auth.anonymous is only allowed where server.listen is a loopback address".to_owned())?;
         let long = self.token.as_ref().is_none_or(|token| token.len() >= 16);
-        require(long, || "auth.token is too short: give at least 16 characters".to_owned())
+        require(long, || "auth.token is too short: give at least 16 characters".to_owned())?;
+        let TokensConfig { access_seconds, max_session_seconds } = self.tokens;
+        require(access_seconds != 0, || "auth.tokens.access_seconds must not be 0".to_owned())?;
+        require(max_session_seconds != 0, || "auth.tokens.max_session_seconds must not be 0".to_owned())
+    }
+
+    /// Returns the options of the check of tokens.
+    pub(crate) fn options(&self) -> AuthOptions {
+        AuthOptions {
+            anonymous: self.anonymous,
+            access: Duration::from_secs(self.tokens.access_seconds),
+            max_session: Duration::from_secs(self.tokens.max_session_seconds),
+        }
     }
 }

@@ -29,7 +29,6 @@ pub(crate) use data_dir::{data_dir, lock_data_dir};
 pub(crate) use listeners::{Listener, Listeners};
 pub(crate) use machine::{STACK_BYTES, memory_bytes};
 pub(crate) use parts::Parts;
-pub(crate) use token::fresh_token;
 
 /// A running server.
 #[derive(Debug)]
@@ -70,7 +69,8 @@ impl Server {
     /// - Returns [`Config`](crate::Error::Config) if the configuration is wrong, or if `data_dir` is not set.
     /// - Returns [`Locked`](crate::Error::Locked) if another process uses the data directory.
     /// - Returns [`Io`](crate::Error::Io) if the data directory, the cache directory, the directory for spills or the job threads
-    ///   can't be made, or if the system gives no random numbers for a token.
+    ///   can't be made.
+    /// - Returns [`Auth`](crate::Error::Auth) if the system gives no random numbers for a token.
     /// - Returns [`Listen`](crate::Error::Listen) if a port is taken or the address is not one of this machine.
     /// - Returns [`State`](crate::Error::State) if `state.url` names no supported database, or if the database can't be opened or
     ///   does not answer.

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use esker_auth::Authenticator;
 use esker_autopilot::Layers;
-use esker_catalog::{Access, Catalog, CatalogOptions, deletion};
+use esker_catalog::{Catalog, CatalogOptions, deletion};
 use esker_maintenance::Maintenance;
 use esker_query::Engine;
 use esker_read::{BlockCache, Reader};
@@ -26,7 +27,7 @@ pub(crate) struct Parts {
     /// The state database.
     pub(crate) state: State,
     /// The check of callers' tokens.
-    pub(crate) access: Access,
+    pub(crate) auth: Authenticator,
     /// The catalogs of the warehouses, in the order of their names.
     pub(crate) catalogs: Vec<Catalog>,
     /// The maintenance of each warehouse, in the same order.
@@ -74,8 +75,8 @@ impl Parts {
         queried.sort_by_key(|(catalog, _)| catalog.options().warehouse != DEFAULT_WAREHOUSE);
         let spill_dir = query_spill_dir(dir, &limits.spill_dir)?;
         let engine = Engine::new(queried, config.query.engine_options(cores(), spill_dir))?;
-        let access = Access::new(state.clone(), config.auth.anonymous);
-        Ok(Self { access, catalogs, maintenance, engine, policy_layers: config.layers()?, wake, _jobs: jobs, state })
+        let auth = Authenticator::new(state.clone(), config.auth.options());
+        Ok(Self { auth, catalogs, maintenance, engine, policy_layers: config.layers()?, wake, _jobs: jobs, state })
     }
 
     /// Makes the shared state of the REST handlers. `sinks` names the event sinks.
@@ -88,7 +89,7 @@ impl Parts {
             tasks,
         };
         let (state, maintenance, layers) = (self.state.clone(), self.maintenance.clone(), self.policy_layers.clone());
-        App::new(state, maintenance, layers, self.engine.clone(), self.access.clone(), options).await
+        App::new(state, maintenance, layers, self.engine.clone(), self.auth.clone(), options).await
     }
 
     /// Logs a warning for each warehouse of the database that this server does not serve, and for each namespace pattern of the

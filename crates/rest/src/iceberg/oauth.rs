@@ -15,7 +15,7 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use esker_catalog::{AccessError, ISSUED_SECONDS};
+use esker_auth::{AuthError, IssuedToken};
 use serde_json::json;
 
 use crate::App;
@@ -51,7 +51,7 @@ fn basic(headers: &HeaderMap) -> Option<(String, String)> {
     Some((id, secret))
 }
 
-/// Issues a token to a client that sends its principal's token as its secret, or exchanges a token that will expire soon.
+/// Issues a token to a client that sends a token of its principal as its secret, or exchanges a token that will end soon.
 ///
 /// Spec: REST `getToken`.
 pub(crate) async fn token(State(app): State<App>, headers: HeaderMap, body: Result<Bytes, BytesRejection>) -> Response {
@@ -59,27 +59,41 @@ pub(crate) async fn token(State(app): State<App>, headers: HeaderMap, body: Resu
     let Ok(body) = body else { return oauth_error(400, "invalid_request", "the request body can't be read, or is too large") };
     let form = form(&body);
     let field = |name: &str| form.get(name).filter(|v| !v.is_empty());
-    let (client, secret) = match field("grant_type").map(String::as_str) {
-        Some("client_credentials") => match (field("client_secret"), basic(&headers)) {
-            (Some(secret), _) => (field("client_id").cloned(), secret.clone()),
-            (None, Some((id, secret))) => (Some(id).filter(|id| !id.is_empty()), secret),
-            (None, None) => return oauth_error(400, "invalid_request", "client_credentials needs a client_secret"),
-        },
+    let basic = basic(&headers);
+    let issued = match field("grant_type").map(String::as_str) {
+        Some("client_credentials") => {
+            let (client, secret) = match (field("client_secret"), basic) {
+                (Some(secret), _) => (field("client_id").cloned(), secret.clone()),
+                (None, Some((id, secret))) => (Some(id).filter(|id| !id.is_empty()), secret),
+                (None, None) => return oauth_error(400, "invalid_request", "client_credentials needs a client_secret"),
+            };
+            app.auth().issue(client.as_deref(), &secret).await
+        }
         Some(EXCHANGE) => match field("subject_token") {
-            Some(token) => (None, token.clone()),
+            Some(token) => {
+                let client = basic.as_ref().map(|(id, secret)| (id.as_str(), secret.as_str()));
+                app.auth().exchange(token, client).await
+            }
             None => return oauth_error(400, "invalid_request", "a token exchange needs a subject_token"),
         },
         Some(_) => return oauth_error(400, "unsupported_grant_type", "client_credentials and token exchange are supported"),
         None => return oauth_error(400, "invalid_request", "grant_type is missing"),
     };
-    match app.inner.access.issue(client.as_deref(), &secret).await {
-        Ok(token) => {
-            let body = json!({"access_token": token, "token_type": "bearer", "expires_in": ISSUED_SECONDS,
+    answer(issued)
+}
+
+/// Builds the answer to a request for a token.
+///
+/// Spec: REST `OAuthTokenResponse`.
+fn answer(issued: Result<IssuedToken, AuthError>) -> Response {
+    match issued {
+        Ok(IssuedToken { token, expires_seconds }) => {
+            let body = json!({"access_token": token.reveal(), "token_type": "bearer", "expires_in": expires_seconds,
                 "issued_token_type": ACCESS_TOKEN});
             ([(CACHE_CONTROL, "no-store")], Json(body)).into_response()
         }
-        Err(AccessError::State(e)) => {
-            tracing::error!(error = %e, "a token could not be issued");
+        Err(error @ (AuthError::State(_) | AuthError::Random(_))) => {
+            tracing::error!(%error, "a token could not be issued");
             oauth_error(500, "server_error", "the token could not be issued")
         }
         Err(_) => oauth_error(401, "invalid_client", "the client's secret or the subject token is not valid"),

@@ -2,7 +2,8 @@
 //!
 //! A plan is computed in a task of its own. Most are ready before the answer goes out; a longer one is answered `submitted`, and
 //! the client polls. Tasks beyond the first page are fetched page by page. Plans are in the memory of this process, for ten
-//! minutes after their last use and within a bound. A client whose plan has expired gets 404 and plans again.
+//! minutes after their last use and within a bound. A client whose plan has expired gets 404 and plans again. A plan is its
+//! principal's: others get the answer for a plan that does not exist.
 //!
 //! Spec: REST `planTableScan`, `fetchPlanningResult`, `cancelPlanning`, `fetchScanTasks`. Start reading at [`plan`], then
 //! `CheckedScan`.
@@ -11,13 +12,13 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use axum::{Extension, Json};
 use esker_catalog::{Catalog, CatalogError, LoadedTable};
 use esker_format::{Schema, SchemaRef, SnapshotRef};
 use esker_table::{Expr, ScanPlan, TableError, plan_appended, plan_scan, projection};
-use esker_types::{ErrorCode, TableId, catch_panic};
+use esker_types::{ErrorCode, Principal, TableId, TableName, catch_panic};
 use moka::future::Cache;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -27,7 +28,7 @@ use uuid::Uuid;
 
 use super::content::ContentPrinter;
 use crate::extract::{InTable, InWarehouse, JsonBody};
-use crate::{ApiError, App};
+use crate::{ApiError, App, Caller};
 
 /// The maximum number of tasks in one answer.
 const PAGE: usize = 2_000;
@@ -88,6 +89,7 @@ enum PlanState {
 
 #[derive(Debug, Clone)]
 struct PlanEntry {
+    principal: Principal,
     table: TableId,
     progress: watch::Receiver<PlanState>,
     task: AbortHandle,
@@ -111,6 +113,7 @@ impl Plans {
 /// Route: `POST /v1/{prefix}/namespaces/{namespace}/tables/{table}/plan`. Spec: REST `planTableScan`.
 pub(crate) async fn plan(
     State(app): State<App>,
+    Extension(caller): Caller,
     warehouse: InWarehouse,
     InTable(name): InTable,
     JsonBody(request): JsonBody<PlanRequest>,
@@ -129,7 +132,8 @@ pub(crate) async fn plan(
         };
         done.send_replace(result);
     });
-    let mut entry = PlanEntry { table: entry_table, progress: progress.clone(), task: task.abort_handle(), weight: 1 };
+    let (progress_seen, task) = (progress.clone(), task.abort_handle());
+    let mut entry = PlanEntry { principal: caller, table: entry_table, progress: progress_seen, task, weight: 1 };
     app.inner.plans.0.insert(id, entry.clone()).await;
     let wait = Duration::from_millis(app.inner.options.plan_wait_ms);
     // A plan that is not ready after the wait is answered as submitted.
@@ -154,11 +158,12 @@ pub(crate) async fn plan(
 /// Route: `GET /v1/{prefix}/namespaces/{namespace}/tables/{table}/plan/{plan-id}`. Spec: REST `fetchPlanningResult`.
 pub(crate) async fn fetch(
     State(app): State<App>,
+    Extension(caller): Caller,
     warehouse: InWarehouse,
     InTable(name): InTable,
     Path((.., id)): Path<(String, String, String, String)>,
 ) -> Result<Json<Value>, ApiError> {
-    let (id, entry) = find(&app, warehouse.catalog(), &name, &id).await?;
+    let (id, entry) = find(&app, &caller, warehouse.catalog(), &name, &id).await?;
     let progress = entry.progress.borrow().clone();
     Ok(Json(match &progress {
         PlanState::Submitted => json!({"status": "submitted"}),
@@ -177,11 +182,12 @@ pub(crate) async fn fetch(
 /// Route: `DELETE /v1/{prefix}/namespaces/{namespace}/tables/{table}/plan/{plan-id}`. Spec: REST `cancelPlanning`.
 pub(crate) async fn cancel(
     State(app): State<App>,
+    Extension(caller): Caller,
     warehouse: InWarehouse,
     InTable(name): InTable,
     Path((.., id)): Path<(String, String, String, String)>,
 ) -> Result<StatusCode, ApiError> {
-    let (id, entry) = find(&app, warehouse.catalog(), &name, &id).await?;
+    let (id, entry) = find(&app, &caller, warehouse.catalog(), &name, &id).await?;
     entry.task.abort();
     let (_, progress) = watch::channel(PlanState::Cancelled);
     app.inner.plans.0.insert(id, PlanEntry { progress, weight: 1, ..entry }).await;
@@ -203,6 +209,7 @@ pub(crate) struct TasksRequest {
 /// Route: `POST /v1/{prefix}/namespaces/{namespace}/tables/{table}/tasks`. Spec: REST `fetchScanTasks`.
 pub(crate) async fn tasks(
     State(app): State<App>,
+    Extension(caller): Caller,
     warehouse: InWarehouse,
     InTable(name): InTable,
     JsonBody(request): JsonBody<TasksRequest>,
@@ -213,7 +220,7 @@ pub(crate) async fn tasks(
     };
     let (id, page) = request.plan_task.rsplit_once('.').ok_or_else(missing)?;
     let page: usize = page.parse().map_err(|_| missing())?;
-    let (_, entry) = find(&app, warehouse.catalog(), &name, id).await.map_err(|e| match e.code() {
+    let (_, entry) = find(&app, &caller, warehouse.catalog(), &name, id).await.map_err(|e| match e.code() {
         ErrorCode::NoSuchPlan => missing(),
         _ => e,
     })?;
@@ -225,13 +232,20 @@ pub(crate) async fn tasks(
     Ok(Json(print(planned, page)?))
 }
 
-/// Finds the plan of a table by the id in a path.
-async fn find(app: &App, catalog: &Catalog, name: &esker_types::TableName, id: &str) -> Result<(Uuid, PlanEntry), ApiError> {
+/// Finds the plan that a principal made of a table, by the id in a path.
+async fn find(
+    app: &App,
+    caller: &Principal,
+    catalog: &Catalog,
+    name: &TableName,
+    id: &str,
+) -> Result<(Uuid, PlanEntry), ApiError> {
     let table = catalog.table(name).await?;
     let missing =
         || ApiError::new(ErrorCode::NoSuchPlan, format!("plan {id} does not exist, or has expired; plan the scan again"));
     let id = id.parse::<Uuid>().map_err(|_| missing())?;
-    let entry = app.inner.plans.0.get(&id).await.filter(|entry| entry.table == table.id);
+    let entry = app.inner.plans.0.get(&id).await;
+    let entry = entry.filter(|entry| entry.table == table.id && entry.principal == *caller);
     entry.map(|entry| (id, entry)).ok_or_else(missing)
 }
 

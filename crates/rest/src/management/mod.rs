@@ -1,7 +1,8 @@
 //! The management API under `/api/v1`, for the command line, schedulers and workers of other engines.
 //!
-//! It has everything that the Iceberg REST catalog has no route for: warehouses, health, jobs, policies, quarantine, events and
-//! queries. Each file holds the handlers and the JSON of one subject. The attribute `utoipa::path` of a handler has its route.
+//! It has everything that the Iceberg REST catalog has no route for: warehouses, health, jobs, policies, quarantine, events,
+//! queries and tokens. Each file holds the handlers and the JSON of one subject. The attribute `utoipa::path` of a handler has its
+//! route.
 //!
 //! Start reading at [`router`].
 
@@ -13,6 +14,7 @@ mod lifecycle;
 mod maintain;
 mod policy;
 mod queries;
+mod tokens;
 mod warehouses;
 
 use utoipa_axum::router::OpenApiRouter;
@@ -65,4 +67,6 @@ pub(crate) fn router() -> OpenApiRouter<App> {
         .routes(routes!(jobs::cancel))
         .routes(routes!(queries::list))
         .routes(routes!(queries::cancel))
+        .routes(routes!(tokens::list, tokens::create))
+        .routes(routes!(tokens::revoke))
 }

@@ -22,7 +22,7 @@ pub use events::{
     ViewReplacedData,
 };
 
-use crate::batch::{ROWS, values};
+use crate::batch::{ROWS, delete_in_batches, values};
 use crate::{Result, State, StateError, Warehouse};
 
 /// An event to be written.
@@ -65,12 +65,21 @@ pub struct Event {
 pub struct ReceiptKey {
     /// The warehouse that the request was sent to.
     pub warehouse: Warehouse,
+    /// The principal of the request, with its kind. A key that another principal uses is another request.
+    pub principal: String,
     /// Method and path of the request. A key that is used for another operation is another request.
     pub operation: String,
     /// The idempotency key of the client.
     pub key: Uuid,
     /// SHA-256 (hex) of the body of the request.
     pub body_sha256: String,
+}
+
+impl ReceiptKey {
+    /// Returns the key as the row of the second principal that uses it has it: with the principal behind it.
+    fn own_key(&self) -> String {
+        format!("{} {}", self.key, self.principal)
+    }
 }
 
 /// A receipt to be written with the change of its request.
@@ -130,30 +139,65 @@ impl Outbox {
             insert.execute(&mut **tx).await?;
         }
         for receipts in self.receipts.chunks(ROWS) {
-            let sql = format!(
-                "INSERT INTO receipt (warehouse_id, operation, key, body_sha256, outcome, created_ms) VALUES {}
-                 ON CONFLICT DO NOTHING RETURNING warehouse_id, operation, key",
-                values(receipts.len(), 6)
-            );
-            let insert = sqlx::query_as::<_, (i64, String, String)>(sqlx::AssertSqlSafe(sql));
-            let insert = receipts.iter().fold(insert, |query, NewReceipt { key, outcome }| {
-                query
-                    .bind(key.warehouse.id)
-                    .bind(&key.operation)
-                    .bind(key.key.to_string())
-                    .bind(&key.body_sha256)
-                    .bind(outcome)
-                    .bind(now)
-            });
-            let mut written: HashSet<(i64, String, String)> = insert.fetch_all(&mut **tx).await?.into_iter().collect();
-            // A row that is missing was there before, or its key is twice in this outbox.
-            let mut keys = receipts.iter().map(|receipt| &receipt.key);
-            if let Some(key) = keys.find(|k| !written.remove(&(k.warehouse.id, k.operation.clone(), k.key.to_string()))) {
-                return Err(StateError::DuplicateKey(key.key));
-            }
+            insert_receipts(tx, receipts, now).await?;
         }
         Ok(())
     }
+}
+
+/// Writes some receipts, at most [`ROWS`].
+///
+/// # Errors
+///
+/// Returns [`DuplicateKey`](StateError::DuplicateKey) if the principal of a receipt has one with this key already, and
+/// [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the database fails.
+async fn insert_receipts(tx: &mut Transaction<'_, Any>, receipts: &[NewReceipt], now: Millis) -> Result<()> {
+    let sql = format!(
+        "INSERT INTO receipt (warehouse_id, operation, key, principal, body_sha256, outcome, created_ms) VALUES {}
+         ON CONFLICT DO NOTHING RETURNING warehouse_id, operation, key, principal",
+        values(receipts.len(), 7)
+    );
+    let insert = sqlx::query_as::<_, (i64, String, String, String)>(sqlx::AssertSqlSafe(sql));
+    let insert = receipts.iter().fold(insert, |query, NewReceipt { key, outcome }| {
+        query
+            .bind(key.warehouse.id)
+            .bind(&key.operation)
+            .bind(key.key.to_string())
+            .bind(&key.principal)
+            .bind(&key.body_sha256)
+            .bind(outcome)
+            .bind(now)
+    });
+    let mut written: HashSet<(i64, String, String, String)> = insert.fetch_all(&mut **tx).await?.into_iter().collect();
+    // A row that is missing was there before, or its key is twice in this outbox. A row of another principal is no duplicate.
+    for receipt in receipts {
+        let key = &receipt.key;
+        let row = (key.warehouse.id, key.operation.clone(), key.key.to_string(), key.principal.clone());
+        if !written.remove(&row) && !insert_beside_another(tx, receipt, now).await? {
+            return Err(StateError::DuplicateKey(key.key));
+        }
+    }
+    Ok(())
+}
+
+/// Writes a receipt whose key another principal used first. Returns false if it is no other principal that has the key.
+///
+/// A receipt of an earlier release has no principal, and may be anybody's: it counts as the same request.
+///
+/// # Errors
+///
+/// Returns [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the database fails.
+async fn insert_beside_another(tx: &mut Transaction<'_, Any>, receipt: &NewReceipt, now: Millis) -> Result<bool> {
+    let NewReceipt { key, outcome } = receipt;
+    let insert = sqlx::query(
+        "INSERT INTO receipt (warehouse_id, operation, key, principal, body_sha256, outcome, created_ms)
+         SELECT warehouse_id, operation, $4, $5, $6, $7, $8 FROM receipt
+         WHERE warehouse_id = $1 AND operation = $2 AND key = $3 AND principal <> '' AND principal <> $5
+         ON CONFLICT DO NOTHING",
+    );
+    let insert = insert.bind(key.warehouse.id).bind(&key.operation).bind(key.key.to_string()).bind(key.own_key());
+    let insert = insert.bind(&key.principal).bind(&key.body_sha256).bind(outcome).bind(now);
+    Ok(insert.execute(&mut **tx).await?.rows_affected() > 0)
 }
 
 /// The handle for the outbox: events, receipts, cursors of sinks, and delivered states.
@@ -163,17 +207,21 @@ pub struct OutboxLog<'a> {
 }
 
 impl OutboxLog<'_> {
-    /// Returns the receipt of a request, or `None` if no request with its key was carried out before.
+    /// Returns the receipt of a request, or `None` if its principal carried out no request with its key before.
+    ///
+    /// A receipt that an earlier release wrote has no principal, and is anybody's.
     ///
     /// # Errors
     ///
     /// Returns [`Sql`](StateError::Sql) if the database does not answer.
     pub async fn receipt(self, key: &ReceiptKey) -> Result<Option<Receipt>> {
-        let query =
-            sqlx::query("SELECT body_sha256, outcome FROM receipt WHERE warehouse_id = $1 AND operation = $2 AND key = $3")
-                .bind(key.warehouse.id)
-                .bind(&key.operation)
-                .bind(key.key.to_string());
+        let query = sqlx::query(
+            "SELECT body_sha256, outcome FROM receipt
+             WHERE warehouse_id = $1 AND operation = $2 AND key IN ($3, $4) AND principal IN ($5, '')
+             ORDER BY principal DESC LIMIT 1",
+        );
+        let query = query.bind(key.warehouse.id).bind(&key.operation).bind(key.key.to_string()).bind(key.own_key());
+        let query = query.bind(&key.principal);
         let row = query.fetch_optional(&self.state.readers).await?;
         row.map(|row| Ok(Receipt { body_sha256: row.try_get(0)?, outcome: row.try_get(1)? })).transpose()
     }
@@ -304,26 +352,11 @@ impl OutboxLog<'_> {
     pub async fn forget_old(self, receipts_before: Millis, events_before: Millis) -> Result<()> {
         let receipts = "(warehouse_id, operation, key) IN
             (SELECT warehouse_id, operation, key FROM receipt WHERE created_ms < $1 LIMIT $2)";
-        self.delete_in_batches(&format!("DELETE FROM receipt WHERE {receipts}"), receipts_before).await?;
+        delete_in_batches(self.state, &format!("DELETE FROM receipt WHERE {receipts}"), receipts_before).await?;
         let tokens = "token_sha256 IN (SELECT token_sha256 FROM access_token WHERE expires_ms < $1 LIMIT $2)";
-        self.delete_in_batches(&format!("DELETE FROM access_token WHERE {tokens}"), now_ms()).await?;
+        delete_in_batches(self.state, &format!("DELETE FROM access_token WHERE {tokens}"), now_ms()).await?;
         let events = "id IN (SELECT id FROM event WHERE time_ms < $1
             AND id <= (SELECT coalesce(min(delivered), 9223372036854775807) FROM event_sink) LIMIT $2)";
-        self.delete_in_batches(&format!("DELETE FROM event WHERE {events}"), events_before).await
-    }
-
-    /// Repeats a deletion of at most `$2` rows from before the time `$1` until it finds fewer.
-    ///
-    /// Each is a transaction of its own: other changes, which wait for the write lock, get their turn in between.
-    async fn delete_in_batches(self, sql: &str, before: Millis) -> Result<()> {
-        loop {
-            let mut tx = self.state.begin().await?;
-            let delete = sqlx::query(sqlx::AssertSqlSafe(sql.to_owned())).bind(before).bind(ROWS as i64);
-            let deleted = delete.execute(&mut *tx).await?.rows_affected();
-            tx.commit().await.map_err(StateError::of_commit)?;
-            if deleted < ROWS as u64 {
-                return Ok(());
-            }
-        }
+        delete_in_batches(self.state, &format!("DELETE FROM event WHERE {events}"), events_before).await
     }
 }

@@ -1,0 +1,46 @@
+//! [`AuthError`]: the refusals of authentication, and the failures behind it.
+
+use esker_state::StateError;
+use esker_types::{Coded, ErrorCode};
+
+/// A request without a valid principal, or a change of tokens that can't be made.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthError {
+    /// The request has no token.
+    #[error("no token: send 'authorization: Bearer TOKEN', with the token printed at the first start")]
+    Missing,
+    /// The token is not known, has ended, was revoked, or belongs to another client.
+    #[error("the token is not valid")]
+    Unknown,
+    /// No token has this id.
+    #[error("token {0} does not exist; `esker token list` shows the ids")]
+    NoSuchToken(String),
+    /// The name can't be that of a principal with tokens, or the label is too long.
+    #[error("{0}")]
+    Invalid(String),
+    /// The caller has no token, and may not make or revoke one.
+    #[error("callers without a token can't make or revoke tokens; run `esker token` on the server's machine")]
+    AnonymousCaller,
+    /// The token would end later than the one that the caller sent.
+    #[error("a token ends no later than the one that it is made with, which ends in {0} seconds; give a smaller expires-seconds")]
+    OutlivesCaller(u64),
+    /// The system gives no random numbers.
+    #[error("random numbers of the system: {0}")]
+    Random(String),
+    /// The state database failed.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+impl Coded for AuthError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::Missing | Self::Unknown => ErrorCode::Unauthenticated,
+            Self::NoSuchToken(_) => ErrorCode::NotFound,
+            Self::Invalid(_) => ErrorCode::BadRequest,
+            Self::AnonymousCaller | Self::OutlivesCaller(_) => ErrorCode::Forbidden,
+            Self::Random(_) => ErrorCode::Internal,
+            Self::State(e) => e.code(),
+        }
+    }
+}

@@ -1,0 +1,427 @@
+//! Tokens: made by people, issued in exchange, listed and revoked.
+//!
+//! A person makes a token, which is the root of a chain. `POST /v1/oauth/tokens` issues the next token of the chain in exchange for
+//! one that counts. Each issued token ends after `auth.tokens.access_seconds`, and the chain after
+//! `auth.tokens.max_session_seconds` or with its root, whichever comes first. Start reading at [`Authenticator::issue`].
+
+use std::time::Duration;
+
+use esker_state::{NewToken, TokenRow};
+use esker_types::{DAY_MS, Millis, Principal, now_ms};
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::{AuthError, AuthOptions, Authenticated, Authenticator, SecretToken};
+
+/// The maximum length of a principal's name and of a label, in bytes.
+const MAX_TEXT_BYTES: usize = 200;
+
+/// The time after its end in which a token can be exchanged by a client that proves who it is, in milliseconds.
+const ENDED_EXCHANGE_MS: Millis = DAY_MS;
+
+/// The time for which a token that ended or was revoked stays in the list, in milliseconds.
+const LISTED_AFTER_END_MS: Millis = 30 * DAY_MS;
+
+/// A token that was issued in exchange for another one.
+#[derive(Debug)]
+pub struct IssuedToken {
+    /// The token.
+    pub token: SecretToken,
+    /// The seconds until the token ends.
+    pub expires_seconds: i64,
+}
+
+/// A token that a person made.
+#[derive(Debug)]
+pub struct MadeToken {
+    /// The token, to be shown once.
+    pub token: SecretToken,
+    /// The token as the list has it.
+    pub info: TokenInfo,
+}
+
+/// A token that a person made, without its text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct TokenInfo {
+    /// The id of the token. It is `principal:NAME` for a token of the configuration, of the first start or of an earlier release.
+    pub id: String,
+    /// The name of the principal.
+    pub principal: String,
+    /// The purpose of the token, in the words of the person who made it.
+    pub label: String,
+    /// The time at which the token was made, in milliseconds since the Unix epoch.
+    pub created_ms: Millis,
+    /// The time at which the token ends, in milliseconds since the Unix epoch; null if it does not.
+    pub expires_ms: Option<Millis>,
+    /// The time at which the token was revoked, in milliseconds since the Unix epoch.
+    pub revoked_ms: Option<Millis>,
+    /// The time of the last use, in milliseconds since the Unix epoch and at most a minute behind; null if none is recorded.
+    pub last_used_ms: Option<Millis>,
+    /// The number of tokens that were issued in exchange for this one and have not ended.
+    pub issued: i64,
+}
+
+impl TokenInfo {
+    /// Checks that the token can be used at the time `now`.
+    pub fn is_valid(&self, now: Millis) -> bool {
+        self.revoked_ms.is_none() && self.expires_ms.is_none_or(|end| end > now)
+    }
+
+    fn of((row, issued): (TokenRow, i64)) -> Self {
+        let TokenRow { id, principal, label, created_ms, expires_ms, revoked_ms, last_used_ms, .. } = row;
+        Self { id, principal, label, created_ms, expires_ms, revoked_ms, last_used_ms, issued }
+    }
+}
+
+impl Authenticator {
+    /// Makes a token of a principal. It does not end if `lifetime` is `None`.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Invalid`](AuthError::Invalid) if the name, the label or the lifetime can't be used, [`Random`](AuthError::Random)
+    /// if the system gives no random numbers, and [`State`](AuthError::State) if the database fails.
+    pub async fn make(&self, principal: &str, label: &str, lifetime: Option<Duration>) -> Result<MadeToken, AuthError> {
+        check_name(principal)?;
+        check_label(label)?;
+        if lifetime.is_some_and(|life| life.is_zero()) {
+            return Err(AuthError::Invalid("a token that ends at once is of no use; give a longer time, or none".to_owned()));
+        }
+        let (token, id, created_ms) = (SecretToken::generate()?, Uuid::now_v7().to_string(), now_ms());
+        let expires_ms = lifetime.map(|life| created_ms.saturating_add(millis(life)));
+        let row = NewToken {
+            id: &id,
+            token_sha256: &token.hash(),
+            principal_kind: Principal::CLIENT,
+            principal,
+            label,
+            root_id: &id,
+            expires_ms,
+            root_expires_ms: expires_ms,
+        };
+        self.state.tokens().insert(&row).await?;
+        let (principal, label) = (principal.to_owned(), label.to_owned());
+        let info = TokenInfo { id, principal, label, created_ms, expires_ms, revoked_ms: None, last_used_ms: None, issued: 0 };
+        Ok(MadeToken { token, info })
+    }
+
+    /// Makes a token for a caller: one of the principal, or of the caller if `principal` is `None`.
+    ///
+    /// The token ends no later than the one that the caller sent, so that nobody prolongs a stolen token. Without `lifetime`, it
+    /// ends with that one.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`AnonymousCaller`](AuthError::AnonymousCaller) if the caller has no token,
+    /// [`OutlivesCaller`](AuthError::OutlivesCaller) if the token would end later than the caller's, and the errors of
+    /// [`Self::make`].
+    pub async fn make_for(
+        &self,
+        caller: &Authenticated,
+        principal: Option<&str>,
+        label: &str,
+        lifetime: Option<Duration>,
+    ) -> Result<MadeToken, AuthError> {
+        let used = caller.token.as_ref().ok_or(AuthError::AnonymousCaller)?;
+        let left = used.root_expires_ms.or(used.expires_ms).map(|end| end.saturating_sub(now_ms()).max(0).unsigned_abs());
+        let lifetime = match (lifetime, left.map(Duration::from_millis)) {
+            (Some(wanted), Some(left)) if wanted > left => return Err(AuthError::OutlivesCaller(left.as_secs())),
+            (None, left) => left,
+            (wanted, _) => wanted,
+        };
+        self.make(principal.unwrap_or(&used.principal), label, lifetime).await
+    }
+
+    /// Issues a token in exchange for one that counts.
+    ///
+    /// A client's secret is a token of its principal. A token that is about to end can be exchanged for the next one, until its
+    /// chain ends. `client` is the principal's name, if the client sends it, and must match.
+    ///
+    /// Spec: REST `getToken`; RFC 6749, section 4.4; RFC 8693.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Unknown`](AuthError::Unknown) if the token does not count or belongs to another principal than `client`,
+    /// [`Random`](AuthError::Random) if the system gives no random numbers, and [`State`](AuthError::State) if the database fails.
+    pub async fn issue(&self, client: Option<&str>, shown: &str) -> Result<IssuedToken, AuthError> {
+        let shown = self.find(shown).await?.filter(|row| client.is_none_or(|client| client == row.principal));
+        let shown = shown.ok_or(AuthError::Unknown)?;
+        self.next_of_chain(&shown).await
+    }
+
+    /// Issues a token in exchange for a subject token.
+    ///
+    /// A subject token that ended less than a day ago is taken from the same client only, if that sends name and secret as well:
+    /// Java does so after a pause. A chain of its own begins then.
+    ///
+    /// Spec: RFC 8693.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Self::issue`].
+    pub async fn exchange(&self, subject: &str, client: Option<(&str, &str)>) -> Result<IssuedToken, AuthError> {
+        if let Some(row) = self.find(subject).await? {
+            return self.next_of_chain(&row).await;
+        }
+        let (name, secret) = client.ok_or(AuthError::Unknown)?;
+        let hash = crate::token_hash(subject);
+        let ended = self.state.tokens().ended_since(&hash, now_ms().saturating_sub(ENDED_EXCHANGE_MS)).await?;
+        match ended {
+            Some((kind, owner)) if kind == Principal::CLIENT && (name.is_empty() || name == owner) => {
+                self.issue(Some(&owner), secret).await
+            }
+            _ => Err(AuthError::Unknown),
+        }
+    }
+
+    /// Issues the next token of a chain.
+    async fn next_of_chain(&self, shown: &TokenRow) -> Result<IssuedToken, AuthError> {
+        let now = now_ms();
+        let (expires_ms, chain_end) = ends(shown, now, &self.options);
+        let (token, id) = (SecretToken::generate()?, Uuid::now_v7().to_string());
+        let row = NewToken {
+            id: &id,
+            token_sha256: &token.hash(),
+            principal_kind: &shown.principal_kind,
+            principal: &shown.principal,
+            label: "",
+            root_id: &shown.root_id,
+            expires_ms: Some(expires_ms),
+            root_expires_ms: Some(chain_end),
+        };
+        self.state.tokens().insert_issued(&row).await?;
+        Ok(IssuedToken { token, expires_seconds: expires_ms.saturating_sub(now) / 1000 })
+    }
+
+    /// Returns the tokens that people made, by principal and age. Those that ended or were revoked are among them for 30 days.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](AuthError::State) if the database fails.
+    pub async fn list(&self) -> Result<Vec<TokenInfo>, AuthError> {
+        Ok(self.state.tokens().list(now_ms()).await?.into_iter().map(TokenInfo::of).collect())
+    }
+
+    /// Revokes a token by its id, with all that were issued in exchange for it.
+    ///
+    /// It holds on this server at once, and on the others within [`REVOCATION_SECONDS`](crate::REVOCATION_SECONDS). A token that
+    /// is revoked already stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`NoSuchToken`](AuthError::NoSuchToken) if no token has the id, and [`State`](AuthError::State) if the database
+    /// fails.
+    pub async fn revoke(&self, id: &str) -> Result<(), AuthError> {
+        let revoked = self.state.tokens().revoke(id).await?;
+        self.known.invalidate_all();
+        if revoked { Ok(()) } else { Err(AuthError::NoSuchToken(id.to_owned())) }
+    }
+
+    /// Revokes a token for a caller.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`AnonymousCaller`](AuthError::AnonymousCaller) if the caller has no token, and the errors of [`Self::revoke`].
+    pub async fn revoke_for(&self, caller: &Authenticated, id: &str) -> Result<(), AuthError> {
+        caller.token.as_ref().ok_or(AuthError::AnonymousCaller)?;
+        self.revoke(id).await
+    }
+
+    /// Removes tokens from the database that ended long ago: issued ones after a day, those of people after 30 days.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](AuthError::State) if the database fails.
+    pub async fn forget_ended(&self) -> Result<(), AuthError> {
+        let now = now_ms();
+        Ok(self.state.tokens().forget(now - ENDED_EXCHANGE_MS, now - LISTED_AFTER_END_MS).await?)
+    }
+}
+
+/// Returns the end of the next token of a chain, and the end of the chain, in milliseconds since the Unix epoch.
+///
+/// A chain begins with the exchange of a token that a person made, and keeps its end from then on.
+fn ends(shown: &TokenRow, now: Millis, options: &AuthOptions) -> (Millis, Millis) {
+    let chain_end = match shown.root_expires_ms {
+        Some(end) if !shown.is_root() => end,
+        root_end => now.saturating_add(millis(options.max_session)).min(root_end.unwrap_or(Millis::MAX)),
+    };
+    (now.saturating_add(millis(options.access)).min(chain_end), chain_end)
+}
+
+/// Converts a duration to milliseconds. One that is too long becomes the longest.
+fn millis(duration: Duration) -> Millis {
+    Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
+}
+
+/// Checks that a name can be that of a principal with tokens.
+///
+/// Clients send name and token as `NAME:TOKEN`. A slash is for the people of an identity provider.
+fn check_name(name: &str) -> Result<(), AuthError> {
+    let refuse = |why: &str| Err(AuthError::Invalid(format!("{name:?} can't be the name of a principal: {why}")));
+    if name.is_empty() || name.len() > MAX_TEXT_BYTES {
+        return refuse("give 1 to 200 bytes");
+    }
+    if name.chars().any(|c| c.is_control() || matches!(c, ':' | '/')) {
+        return refuse("colons, slashes and control characters are not allowed");
+    }
+    if name == Principal::Anonymous.to_string() {
+        return refuse("it is that of callers without a token");
+    }
+    Ok(())
+}
+
+/// Checks the label of a token.
+fn check_label(label: &str) -> Result<(), AuthError> {
+    match label.len() <= MAX_TEXT_BYTES && !label.chars().any(char::is_control) {
+        true => Ok(()),
+        false => Err(AuthError::Invalid("a label has at most 200 bytes, and no control characters".to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use esker_state::{Database, State};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    async fn open(dir: &tempfile::TempDir, options: AuthOptions) -> (State, Authenticator) {
+        let state = State::open(Database::Sqlite(dir.path().join("esker.db"))).await.expect("opened");
+        (state.clone(), Authenticator::new(state, options))
+    }
+
+    fn row(root: bool, expires_ms: Option<Millis>, root_expires_ms: Option<Millis>) -> TokenRow {
+        TokenRow {
+            id: if root { "root" } else { "issued" }.to_owned(),
+            principal_kind: Principal::CLIENT.to_owned(),
+            principal: "p".to_owned(),
+            label: String::new(),
+            root_id: "root".to_owned(),
+            created_ms: 0,
+            expires_ms,
+            root_expires_ms,
+            revoked_ms: None,
+            last_used_ms: None,
+        }
+    }
+
+    proptest! {
+        /// A client that exchanges each token for the next one, whenever it likes, has none after the end of the chain.
+        #[test]
+        fn no_chain_of_exchanges_outlives_its_end(
+            access in 1_u64..500,
+            max_session in 1_u64..2_000,
+            root_end in proptest::option::of(1_i64..2_000_000),
+            steps in proptest::collection::vec(0_i64..600_000, 1..40),
+        ) {
+            let options = AuthOptions {
+                access: Duration::from_secs(access),
+                max_session: Duration::from_secs(max_session),
+                ..AuthOptions::default()
+            };
+            // The model: the whole chain is known at its first exchange, at the time 0.
+            let model_end = (max_session as i64 * 1000).min(root_end.unwrap_or(Millis::MAX));
+            let (mut now, mut shown) = (0, row(true, root_end, root_end));
+            for step in steps {
+                let (end, chain_end) = ends(&shown, now, &options);
+                prop_assert_eq!(chain_end, model_end);
+                prop_assert!(end <= model_end && end <= now + access as i64 * 1000);
+                prop_assert!(end == model_end || end == now + access as i64 * 1000, "no token is shorter than it must be");
+                shown = row(false, Some(end), Some(chain_end));
+                now += step;
+                if end <= now {
+                    break;
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn an_exchange_chain_ends() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let max_session = Duration::from_millis(600);
+        let (state, auth) = open(&dir, AuthOptions { max_session, ..AuthOptions::default() }).await;
+        let made = auth.make("p", "", None).await.expect("made").token.reveal();
+        let mut token = auth.issue(Some("p"), &made).await.expect("issued").token.reveal();
+        let began = std::time::Instant::now();
+        let refused = loop {
+            match auth.exchange(&token, None).await {
+                Ok(next) => token = next.token.reveal(),
+                Err(refused) => break refused,
+            }
+            assert!(began.elapsed() < Duration::from_secs(30), "the chain goes on");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        assert!(matches!(refused, AuthError::Unknown), "{refused}");
+        // The client's own secret begins another chain, also beside the token that has ended.
+        for (client, secret) in [("p", "wrong"), ("q", made.as_str())] {
+            let refused = auth.exchange(&token, Some((client, secret))).await.expect_err("refused");
+            assert!(matches!(refused, AuthError::Unknown), "{client}: {refused}");
+        }
+        let other = auth.make("q", "", None).await.expect("made").token.reveal();
+        let stranger = auth.exchange(&token, Some(("q", other.as_str()))).await.expect_err("another's token");
+        assert!(matches!(stranger, AuthError::Unknown), "{stranger}");
+        auth.exchange(&token, Some(("p", made.as_str()))).await.expect("issued");
+        auth.issue(None, &made).await.expect("issued");
+        state.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_token_makes_none_that_outlives_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (state, auth) = open(&dir, AuthOptions::default()).await;
+        let caller = async |token: &str| auth.authenticate(Some(&format!("Bearer {token}")), false).await.expect("known");
+        let endless = auth.make("p", "", None).await.expect("made").token.reveal();
+        let by_endless = caller(&endless).await;
+        assert_eq!(auth.make_for(&by_endless, None, "l", None).await.expect("made").info.expires_ms, None);
+        let issued = auth.issue(None, &endless).await.expect("issued").token.reveal();
+        let by_issued = caller(&issued).await;
+        let month = Duration::from_secs(30 * 24 * 3600);
+        let refused = auth.make_for(&by_issued, None, "", Some(month * 2)).await.expect_err("longer than its chain");
+        assert!(matches!(refused, AuthError::OutlivesCaller(_)), "{refused}");
+        let capped = auth.make_for(&by_issued, Some("q"), "", None).await.expect("made").info;
+        assert_eq!(capped.principal, "q");
+        assert!(capped.expires_ms.is_some_and(|end| end <= now_ms() + millis(month)), "{capped:?}");
+        let anonymous = Authenticated { principal: Principal::Anonymous, token: None };
+        let refused = auth.make_for(&anonymous, Some("p"), "", None).await.expect_err("refused");
+        assert!(matches!(refused, AuthError::AnonymousCaller), "{refused}");
+        assert!(auth.revoke_for(&anonymous, &capped.id).await.is_err());
+        state.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_revocation_ends_the_chain_at_once_on_its_own_server_and_a_use_is_recorded() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (state, auth) = open(&dir, AuthOptions::default()).await;
+        let made = auth.make("p", "for tests", None).await.expect("made");
+        let (id, token) = (made.info.id, made.token.reveal());
+        let issued = auth.issue(None, &token).await.expect("issued").token.reveal();
+        let listed = auth.list().await.expect("listed");
+        assert_eq!((listed.len(), listed[0].label.as_str(), listed[0].issued), (1, "for tests", 1));
+        let began = std::time::Instant::now();
+        while auth.list().await.expect("listed")[0].last_used_ms.is_none() {
+            assert!(began.elapsed() < Duration::from_secs(30), "the use is not recorded");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert!(auth.find(&issued).await.expect("asked").is_some(), "it is cached now");
+        auth.revoke(&id).await.expect("revoked");
+        for token in [&token, &issued] {
+            assert!(auth.find(token).await.expect("asked").is_none());
+        }
+        assert!(!auth.list().await.expect("listed")[0].is_valid(now_ms()));
+        assert!(matches!(auth.revoke("nobody").await, Err(AuthError::NoSuchToken(id)) if id == "nobody"));
+        state.close().await;
+    }
+
+    #[test]
+    fn names_that_mean_something_else_are_refused() {
+        for name in ["", "anonymous", "esker:health", "issuer/ann", "a\nb", &"x".repeat(201)] {
+            assert!(check_name(name).is_err(), "{name:?}");
+        }
+        for name in ["admin", "Büro 1", "a.b@c"] {
+            assert!(check_name(name).is_ok(), "{name:?}");
+        }
+        assert!(check_label("nightly: copy of the lake").is_ok() && check_label("a\tb").is_err());
+    }
+}

@@ -1,0 +1,104 @@
+//! The tokens of principals: made, listed and revoked.
+//!
+//! Until there is authorisation, every token may do this for every principal.
+
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CACHE_CONTROL;
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use esker_auth::{Authenticated, TokenInfo};
+use esker_types::Millis;
+use serde::{Deserialize, Serialize};
+
+use crate::extract::{InToken, JsonBody};
+use crate::openapi::{ChangeErrors, ServerErrors};
+use crate::{ApiError, App};
+
+/// The request for a token.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct TokenRequest {
+    /// The name of the principal; without it, that of the caller.
+    principal: Option<String>,
+    /// The purpose of the token, for the list.
+    #[serde(default)]
+    label: String,
+    /// The life of the token in seconds, greater than 0. Without it, the token ends with the caller's, or not at all.
+    #[schema(minimum = 1)]
+    expires_seconds: Option<u64>,
+}
+
+/// A new token.
+///
+/// It has no debug form, which would show the token.
+#[derive(Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct NewTokenAnswer {
+    /// The token. Only this answer has it: the server keeps its hash.
+    token: String,
+    /// The id of the token, with which it is revoked.
+    id: String,
+    /// The name of the principal.
+    principal: String,
+    /// The time at which the token ends, in milliseconds since the Unix epoch; null if it does not.
+    expires_ms: Option<Millis>,
+}
+
+/// Lists the tokens that people made. Those that ended or were revoked are listed for 30 days.
+#[utoipa::path(
+    get,
+    path = "/api/v1/tokens",
+    operation_id = "listTokens",
+    tag = "tokens",
+    responses((status = 200, description = "The tokens, by principal and age.", body = Vec<TokenInfo>), ServerErrors)
+)]
+pub(crate) async fn list(State(app): State<App>) -> Result<Json<Vec<TokenInfo>>, ApiError> {
+    Ok(Json(app.auth().list().await?))
+}
+
+/// Makes a token, which is shown once.
+///
+/// It ends no later than the token of the caller. A caller without a token makes none.
+#[utoipa::path(
+    post,
+    path = "/api/v1/tokens",
+    operation_id = "createToken",
+    tag = "tokens",
+    request_body = TokenRequest,
+    responses((status = 201, description = "The token.", body = NewTokenAnswer), ChangeErrors)
+)]
+pub(crate) async fn create(
+    State(app): State<App>,
+    Extension(caller): Extension<Authenticated>,
+    JsonBody(request): JsonBody<TokenRequest>,
+) -> Result<Response, ApiError> {
+    let TokenRequest { principal, label, expires_seconds } = request;
+    let lifetime = expires_seconds.map(Duration::from_secs);
+    let made = app.auth().make_for(&caller, principal.as_deref(), &label, lifetime).await?;
+    let TokenInfo { id, principal, expires_ms, .. } = made.info;
+    let answer = NewTokenAnswer { token: made.token.reveal(), id, principal, expires_ms };
+    Ok((StatusCode::CREATED, [(CACHE_CONTROL, "no-store")], Json(answer)).into_response())
+}
+
+/// Revokes a token, with all that were issued in exchange for it.
+///
+/// Every server refuses them within 5 seconds, this one at once. A token that is revoked already stays as it is.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/tokens/{token-id}",
+    operation_id = "revokeToken",
+    tag = "tokens",
+    params(InToken),
+    responses((status = 204, description = "The token is revoked."), ChangeErrors)
+)]
+pub(crate) async fn revoke(
+    State(app): State<App>,
+    Extension(caller): Extension<Authenticated>,
+    InToken(id): InToken,
+) -> Result<StatusCode, ApiError> {
+    app.auth().revoke_for(&caller, &id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,241 @@
+//! Tokens of principals: inserted, found by their SHA-256, listed, revoked, and removed once they have ended.
+//!
+//! A *root* is a token that a person made. A root and the tokens that were issued in exchange, one for the other, are a *chain*. A
+//! token counts only while its root does, so the revocation of a root ends its chain at once. A principal of the table `principal`
+//! has a root too: its one token, which an earlier release or the first start made. Start reading at [`Tokens::live`].
+
+use esker_types::{Millis, now_ms};
+use sqlx::any::AnyRow;
+use sqlx::{AnyPool, Row};
+
+use crate::batch::delete_in_batches;
+use crate::{Result, State};
+
+/// The beginning of the id of a token in the table `principal`. The principal's name follows.
+const OF_PRINCIPAL: &str = "principal:";
+
+/// The columns of a [`TokenRow`], for a row `t` of the table `api_token`.
+const COLUMNS: &str = "t.id, t.principal_kind, t.principal, t.label, t.root_id, t.created_ms, t.expires_ms, t.root_expires_ms,
+    t.revoked_ms, t.last_used_ms";
+
+/// The handle for the tokens of principals.
+#[derive(Debug, Clone, Copy)]
+pub struct Tokens<'a> {
+    pub(crate) state: &'a State,
+}
+
+/// A token as the database keeps it. Times are in milliseconds since the Unix epoch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenRow {
+    /// The id of the token. It is `principal:NAME` for the token of a principal that an earlier release made.
+    pub id: String,
+    /// The kind of the principal.
+    pub principal_kind: String,
+    /// The name of the principal.
+    pub principal: String,
+    /// The purpose of the token, in the words of the person who made it.
+    pub label: String,
+    /// The root of the token's chain: the id of a token, or the SHA-256 of one that an earlier release made.
+    pub root_id: String,
+    /// The time at which the token was made.
+    pub created_ms: Millis,
+    /// The time at which the token ends; `None` if it does not.
+    pub expires_ms: Option<Millis>,
+    /// The time at which every token of the chain has ended; `None` if nothing limits it.
+    pub root_expires_ms: Option<Millis>,
+    /// The time at which the token was revoked.
+    pub revoked_ms: Option<Millis>,
+    /// The time of the last use, at most a minute behind; `None` if there was none, or if uses are not recorded.
+    pub last_used_ms: Option<Millis>,
+}
+
+impl TokenRow {
+    /// Checks that a person made this token, so that it is no link of a chain of exchanges.
+    pub fn is_root(&self) -> bool {
+        self.root_id == self.id || (self.is_of_principal_table() && self.expires_ms.is_none())
+    }
+
+    /// Checks that the token is in a table of earlier releases, which keeps no last use.
+    pub fn is_of_principal_table(&self) -> bool {
+        self.id.starts_with(OF_PRINCIPAL)
+    }
+
+    /// Reads a row of the columns [`COLUMNS`].
+    fn of(row: &AnyRow) -> Result<Self> {
+        Ok(Self {
+            id: row.try_get(0)?,
+            principal_kind: row.try_get(1)?,
+            principal: row.try_get(2)?,
+            label: row.try_get(3)?,
+            root_id: row.try_get(4)?,
+            created_ms: row.try_get(5)?,
+            expires_ms: row.try_get(6)?,
+            root_expires_ms: row.try_get(7)?,
+            revoked_ms: row.try_get(8)?,
+            last_used_ms: row.try_get(9)?,
+        })
+    }
+}
+
+/// A token to be stored.
+#[derive(Debug, Clone)]
+pub struct NewToken<'a> {
+    /// The id of the token.
+    pub id: &'a str,
+    /// The SHA-256 of the token, in hex.
+    pub token_sha256: &'a str,
+    /// The kind of the principal.
+    pub principal_kind: &'a str,
+    /// The name of the principal.
+    pub principal: &'a str,
+    /// The purpose of the token.
+    pub label: &'a str,
+    /// The root of the chain. It is the id itself for a token that a person makes.
+    pub root_id: &'a str,
+    /// The time at which the token ends, in milliseconds since the Unix epoch; `None` if it does not.
+    pub expires_ms: Option<Millis>,
+    /// The time at which every token of the chain has ended, in milliseconds since the Unix epoch.
+    pub root_expires_ms: Option<Millis>,
+}
+
+impl Tokens<'_> {
+    /// Stores a token that a person made. It is on disk when this returns.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
+    pub async fn insert(self, token: &NewToken<'_>) -> Result<()> {
+        self.insert_by(&self.state.writer, token).await
+    }
+
+    /// Stores a token that was issued in exchange for another one. A power cut may lose it: its client asks again.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
+    pub async fn insert_issued(self, token: &NewToken<'_>) -> Result<()> {
+        self.insert_by(&self.state.relaxed_writer, token).await
+    }
+
+    async fn insert_by(self, pool: &AnyPool, token: &NewToken<'_>) -> Result<()> {
+        let insert = sqlx::query(
+            "INSERT INTO api_token (id, token_sha256, principal_kind, principal, label, root_id, created_ms, expires_ms,
+                 root_expires_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        );
+        let insert = insert.bind(token.id).bind(token.token_sha256).bind(token.principal_kind).bind(token.principal);
+        let insert = insert.bind(token.label).bind(token.root_id).bind(now_ms());
+        insert.bind(token.expires_ms).bind(token.root_expires_ms).execute(pool).await?;
+        Ok(())
+    }
+
+    /// Returns the token with a SHA-256 (hex), if it counts at the time `now`.
+    ///
+    /// A token that was revoked or has ended does not count, nor does one whose root was revoked or is gone. The tokens of the
+    /// tables `principal` and `access_token` are found as well.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer.
+    pub async fn live(self, token_sha256: &str, now: Millis) -> Result<Option<TokenRow>> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM api_token t
+             WHERE t.token_sha256 = $1 AND t.revoked_ms IS NULL AND (t.expires_ms IS NULL OR t.expires_ms > $2)
+               AND (EXISTS (SELECT 1 FROM api_token r WHERE r.id = t.root_id AND r.revoked_ms IS NULL)
+                    OR EXISTS (SELECT 1 FROM principal p WHERE p.token_sha256 = t.root_id))
+             UNION ALL SELECT $3 || name, 'client', name, '', token_sha256, created_ms, NULL, NULL, NULL, NULL
+             FROM principal WHERE token_sha256 = $1
+             UNION ALL SELECT $3 || p.name, 'client', p.name, '', p.token_sha256, p.created_ms, a.expires_ms, NULL, NULL, NULL
+             FROM access_token a JOIN principal p ON p.name = a.principal WHERE a.token_sha256 = $1 AND a.expires_ms > $2
+             LIMIT 1"
+        );
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(token_sha256).bind(now).bind(OF_PRINCIPAL);
+        query.fetch_optional(&self.state.readers).await?.as_ref().map(TokenRow::of).transpose()
+    }
+
+    /// Returns the kind and name of the principal whose token with a SHA-256 (hex) ended after the time `since`.
+    ///
+    /// Returns `None` for a token that was revoked, and for one that does not end.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer.
+    pub async fn ended_since(self, token_sha256: &str, since: Millis) -> Result<Option<(String, String)>> {
+        let query = sqlx::query_as::<_, (String, String)>(
+            "SELECT principal_kind, principal FROM api_token
+             WHERE token_sha256 = $1 AND revoked_ms IS NULL AND expires_ms > $2",
+        );
+        Ok(query.bind(token_sha256).bind(since).fetch_optional(&self.state.readers).await?)
+    }
+
+    /// Returns the tokens that people made, by principal and age, each with the number of issued tokens that count at `now`.
+    ///
+    /// Tokens that ended or were revoked are among them until [`Self::forget`] removes them.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer.
+    pub async fn list(self, now: Millis) -> Result<Vec<(TokenRow, i64)>> {
+        let sql = format!(
+            "SELECT {COLUMNS},
+                 (SELECT count(*) FROM api_token i
+                  WHERE i.root_id = t.id AND i.id <> t.id AND i.revoked_ms IS NULL AND i.expires_ms > $1)
+             FROM api_token t WHERE t.root_id = t.id
+             UNION ALL SELECT $2 || p.name, 'client', p.name, '', p.token_sha256, p.created_ms, NULL, NULL, NULL, NULL,
+                 (SELECT count(*) FROM api_token i
+                  WHERE i.root_id = p.token_sha256 AND i.revoked_ms IS NULL AND i.expires_ms > $1)
+                 + (SELECT count(*) FROM access_token a WHERE a.principal = p.name AND a.expires_ms > $1)
+             FROM principal p ORDER BY 3, 6, 1"
+        );
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(now).bind(OF_PRINCIPAL);
+        let rows = query.fetch_all(&self.state.readers).await?;
+        rows.iter().map(|row| Ok((TokenRow::of(row)?, row.try_get(10)?))).collect()
+    }
+
+    /// Revokes a token by its id, with all tokens of its chain. Returns false if there is no such token.
+    ///
+    /// A token that is revoked already stays as it is. The token of a principal of an earlier release is removed with the
+    /// principal's row: an earlier release that runs beside this one then refuses it too.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
+    pub async fn revoke(self, id: &str) -> Result<bool> {
+        if let Some(name) = id.strip_prefix(OF_PRINCIPAL) {
+            let delete = sqlx::query("DELETE FROM principal WHERE name = $1").bind(name);
+            return Ok(delete.execute(&self.state.writer).await?.rows_affected() > 0);
+        }
+        let revoke = "UPDATE api_token SET revoked_ms = $2 WHERE (id = $1 OR root_id = $1) AND revoked_ms IS NULL";
+        sqlx::query(revoke).bind(id).bind(now_ms()).execute(&self.state.writer).await?;
+        let known = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM api_token WHERE id = $1").bind(id);
+        Ok(known.fetch_one(&self.state.readers).await? > 0)
+    }
+
+    /// Records that a token was used at the time `now`, unless a use of the last `interval` milliseconds is recorded.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
+    pub async fn record_use(self, id: &str, now: Millis, interval: Millis) -> Result<()> {
+        let update =
+            sqlx::query("UPDATE api_token SET last_used_ms = $2 WHERE id = $1 AND (last_used_ms IS NULL OR last_used_ms <= $3)");
+        update.bind(id).bind(now).bind(now.saturating_sub(interval)).execute(&self.state.relaxed_writer).await?;
+        Ok(())
+    }
+
+    /// Removes issued tokens that ended before `issued_before`, and tokens of people that ended or were revoked before
+    /// `made_before`, in batches. Both times are in milliseconds since the Unix epoch.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Ambiguous`](crate::StateError::Ambiguous) if a commit was sent but not confirmed, and
+    /// [`Fenced`](crate::StateError::Fenced), [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if a batch was
+    /// not written. Earlier batches stay removed.
+    pub async fn forget(self, issued_before: Millis, made_before: Millis) -> Result<()> {
+        let issued = "DELETE FROM api_token WHERE id IN
+            (SELECT id FROM api_token WHERE expires_ms < $1 AND root_id <> id LIMIT $2)";
+        delete_in_batches(self.state, issued, issued_before).await?;
+        let made = "DELETE FROM api_token WHERE id IN
+            (SELECT id FROM api_token WHERE root_id = id AND (expires_ms < $1 OR revoked_ms < $1) LIMIT $2)";
+        delete_in_batches(self.state, made, made_before).await
+    }
+}

@@ -1,0 +1,46 @@
+//! Who gets in, and what stays with whom.
+
+mod tokens;
+
+use esker_tests::{TestApp, check_contract, check_listed};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+/// Sends a request with a token and further headers. Returns the status and the body.
+///
+/// A body that is not JSON becomes a JSON string.
+async fn send_as(
+    app: &TestApp,
+    token: &str,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Option<Value>,
+) -> (u16, Value) {
+    let mut request = reqwest::Client::new().request(method.clone(), app.url(path)).bearer_auth(token);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    if let Some(body) = body {
+        request = request.json(&body);
+    }
+    let response = request.send().await.expect("an answer");
+    let status = response.status();
+    check_listed(&method, path, status);
+    let text = response.text().await.expect("a body");
+    check_contract(&method, path, status, &text);
+    (status.as_u16(), serde_json::from_str(&text).unwrap_or(Value::String(text)))
+}
+
+/// Makes a token of a principal through the API. Returns its id and the token.
+async fn make_token(app: &TestApp, principal: &str) -> (String, String) {
+    let made = app.ok(Method::POST, "/api/v1/tokens", Some(json!({"principal": principal}))).await;
+    let text = |key: &str| made[key].as_str().expect("a text").to_owned();
+    assert_eq!(text("principal"), principal);
+    (text("id"), text("token"))
+}
+
+/// Returns the status of a read with a token.
+async fn status_as(app: &TestApp, token: &str) -> u16 {
+    send_as(app, token, Method::GET, "/v1/config", &[], None).await.0
+}
