@@ -62,6 +62,8 @@ mod recovery_of_dropped_tables;
 mod rest_contract;
 // Server-side scan planning.
 mod scan_planning;
+// Who gets in, and what nobody may do: hosts, the page, the places of tables.
+mod security;
 // Answers of SQL statements.
 mod sql;
 // The statistics job.

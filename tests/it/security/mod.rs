@@ -1,0 +1,3 @@
+//! Who gets in, and what nobody may do. Each module has one subject, which its own first line names.
+
+mod paths;
