@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 ABOVE = ["autopilot", "esker", "flight", "query", "report", "rest"]
-ROOMS = "fleet|jobs|namespaces|outbox|outputs|principals|quarantine|servers|tables|warehouses"
+ROOMS = "fleet|jobs|namespaces|outbox|outputs|principals|quarantine|servers|sessions|tables|warehouses"
 REACHING = re.compile(rf"\bcatalog(?:\(\))?\s*\.state\(\)|\bCatalog::state\b|\.state\(\)\s*\.(?:{ROOMS})\(\)")
 
 

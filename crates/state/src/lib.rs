@@ -25,6 +25,7 @@ mod outputs;
 mod principals;
 mod quarantine;
 mod servers;
+mod sessions;
 mod tables;
 mod warehouses;
 
@@ -53,6 +54,7 @@ pub use quarantine::{NewQuarantine, Quarantine, QuarantineByJob, QuarantineKind,
 pub use servers::HEARTBEATS_PER_TIMEOUT;
 use servers::Heartbeats;
 pub use servers::Servers;
+pub use sessions::{PageSession, Sessions};
 pub use tables::{DroppedTable, NewTabular, PointerSwap, SoftDrop, Tables, TabularKind, TabularRow};
 pub use warehouses::{Epoch, Warehouse, Warehouses};
 
@@ -144,6 +146,11 @@ impl State {
     /// Returns the handle for the principals and their tokens.
     pub const fn principals(&self) -> Principals<'_> {
         Principals { state: self }
+    }
+
+    /// Returns the handle for the sessions of the web page.
+    pub const fn sessions(&self) -> Sessions<'_> {
+        Sessions { state: self }
     }
 
     /// Checks that the database answers.
