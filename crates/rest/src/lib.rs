@@ -4,36 +4,41 @@
 //! `/healthz` and `/readyz`. Handlers share one [`App`] and take the names in the path by the extractors of `extract.rs`. An error
 //! is an [`ApiError`], in the envelope of the Iceberg REST specification.
 //!
-//! Start reading at [`router`], which shows the layers around the handlers, then at `iceberg/mod.rs` and `management/mod.rs`.
+//! Start reading at [`router`], which shows the layers around the handlers, then at `iceberg/mod.rs` and `management/mod.rs`. The
+//! guard in front of all routes is in `guard.rs`.
 
 mod error;
 mod etag;
 mod extract;
+mod guard;
 mod health;
 mod iceberg;
 mod idempotency;
 mod management;
 mod metrics;
+mod network;
 mod openapi;
 mod ops;
 mod page;
+mod rate;
+mod session;
 mod tasks;
 mod trace;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use axum::extract::{ConnectInfo, DefaultBodyLimit, MatchedPath, Request, State};
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
 use bytes::Bytes;
 use esker_autopilot::{Layers, Policy, policy_of};
-use esker_catalog::{Access, Catalog, Overview};
+use esker_catalog::{Access, AccessError, Catalog, Overview};
 use esker_maintenance::{JobQueue, Maintenance};
 use esker_query::Engine;
 use esker_types::{ErrorCode, Principal};
@@ -43,14 +48,20 @@ use tracing::Instrument;
 use tracing::field::Empty;
 
 pub use error::ApiError;
+pub use guard::{GuardOptions, PublicUrl};
 pub use management::{DroppedView, FleetTable, JobAccepted, JobView, PolicyView, QuarantineView, TableHealth, WarehouseView};
+pub use network::Network;
+pub use session::SessionOptions;
 pub use tasks::{TaskState, Tasks};
 
 use esker_state as state;
 use etag::HeaderCase;
+use guard::Peer;
 use iceberg::Plans;
 use idempotency::KeyLocks;
 use metrics::ServiceMetrics;
+use rate::{RateLimiter, limit_unauthenticated};
+use session::PageSessions;
 
 /// The shared state of all handlers. Clones are cheap.
 #[derive(Debug, Clone)]
@@ -68,6 +79,9 @@ struct AppInner {
     queue: JobQueue,
     engine: Engine,
     access: Access,
+    sessions: PageSessions,
+    /// The limit on requests that show a secret to be checked.
+    unauthenticated: RateLimiter,
     metrics: ServiceMetrics,
     /// Metadata as JSON with only the referenced snapshots, by the location of the metadata file.
     referenced: Cache<String, Bytes>,
@@ -91,7 +105,16 @@ pub struct AppOptions {
     pub sinks: Vec<String>,
     /// The states of the server's background tasks.
     pub tasks: Tasks,
+    /// The settings of the guard in front of all routes.
+    pub guard: GuardOptions,
+    /// The times after which a session of the page ends.
+    pub sessions: SessionOptions,
+    /// The number of requests to tokens and log-in that one address may send in a second; 0: any number.
+    pub unauthenticated_per_second: u32,
 }
+
+/// The maximum size of a request for a token, in bytes: nobody is known yet who could be charged for more.
+const MAX_TOKEN_REQUEST_BYTES: usize = 64 << 10;
 
 /// The maximum size of the cache of metadata with only the referenced snapshots, in bytes.
 const REFERENCED_CACHE_BYTES: u64 = 32 << 20;
@@ -117,6 +140,8 @@ impl App {
             warehouses: warehouses.into_iter().map(named).collect(),
             policies,
             overview: Overview::new(state.clone()),
+            sessions: PageSessions::new(state.clone(), options.sessions),
+            unauthenticated: RateLimiter::new(options.unauthenticated_per_second),
             queue: JobQueue::new(state),
             engine,
             access,
@@ -183,16 +208,20 @@ pub fn router(app: App) -> Router {
         // `as_listed` is inside of the receipts too, so that a receipt holds the status that the client got.
         .merge(iceberg::router().layer(from_fn(as_listed)).layer(from_fn_with_state(app.clone(), idempotency::replay_or_run)))
         .merge(management::router())
-        .merge(page::router())
         .merge(metrics::router())
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
-        .layer(from_fn_with_state(app.clone(), authenticate))
-        .layer(from_fn(as_listed));
+        .layer(from_fn_with_state(app.clone(), authenticate));
+    let tokens = iceberg::token_router()
+        .layer(DefaultBodyLimit::max(max_body_bytes.min(MAX_TOKEN_REQUEST_BYTES)))
+        .layer(from_fn_with_state(app.clone(), limit_unauthenticated));
     Router::new()
         .merge(ops::router())
-        .merge(iceberg::token_router())
+        .merge(tokens)
+        .merge(page::router(&app))
         .merge(authenticated)
+        .layer(from_fn_with_state(app.clone(), guard::guard))
+        .layer(from_fn(as_listed))
         .layer(CatchPanicLayer::custom(|_| {
             ApiError::new(ErrorCode::Internal, "the request hit a bug of Esker; the server's log has its place").into_response()
         }))
@@ -213,15 +242,26 @@ async fn wrong_method(request: Request) -> ApiError {
 
 /// Adds the principal to a request, or refuses the request.
 async fn authenticate(State(app): State<App>, mut request: Request, next: Next) -> Response {
-    let header = request.headers().get(AUTHORIZATION).and_then(|h| h.to_str().ok());
-    let loopback = request.extensions().get::<ConnectInfo<SocketAddr>>().is_some_and(|c| c.0.ip().is_loopback());
-    match app.inner.access.authenticate(header, loopback).await {
+    let Some(peer) = request.extensions().get::<Peer>().copied() else {
+        return ApiError::new(ErrorCode::Internal, "the request did not pass the guard").into_response();
+    };
+    match authenticate_by_header(&app, request.headers(), peer).await {
         Ok(principal) => {
             request.extensions_mut().insert(principal);
             next.run(request).await
         }
         Err(e) => ApiError::from(e).into_response(),
     }
+}
+
+/// Finds the principal of a request by its header `authorization`.
+///
+/// # Errors
+///
+/// Returns what [`Access::authenticate`] returns.
+async fn authenticate_by_header(app: &App, headers: &HeaderMap, peer: Peer) -> Result<Principal, AccessError> {
+    let header = headers.get(AUTHORIZATION).and_then(|h| h.to_str().ok());
+    app.inner.access.authenticate(header, peer.may_be_anonymous(headers)).await
 }
 
 /// Maps the errors of Iceberg routes to the statuses that the specification lists for each operation.
