@@ -52,13 +52,8 @@ pub(crate) struct OpenedSession {
     pub(crate) principal: String,
 }
 
-impl fmt::Debug for OpenedSession {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OpenedSession").field("principal", &self.principal).finish_non_exhaustive()
-    }
-}
-
 impl PageSessions {
+    /// Makes the handle for the sessions in a state database.
     pub(crate) fn new(state: State, options: SessionOptions) -> Self {
         let ms = |time: Duration| DurationMillis::try_from(time.as_millis()).unwrap_or(DurationMillis::MAX);
         Self { state, idle: ms(options.idle), max: ms(options.max), anonymous_csrf: random_secret() }
