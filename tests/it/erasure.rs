@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use esker::Config;
 use esker_catalog::deletion::sweep;
 use esker_tests::{PositionDeleteScope, TestApp, TestTable};
 use esker_types::now_ms;
@@ -264,7 +265,8 @@ async fn an_erasure_is_not_complete_while_a_file_stays_that_no_sweep_deletes() {
 /// Tables may share a directory, and each has its own files in it.
 #[tokio::test(flavor = "multi_thread")]
 async fn files_of_another_table_in_a_shared_place_hold_no_rows_to_erase() {
-    let app = TestApp::start().await;
+    let sharing = |config: &mut Config| config.warehouses.entry("default".to_owned()).or_default().shared_data_paths = true;
+    let app = TestApp::start_with(sharing).await;
     let shared = format!("file://{}/warehouse/shared", app.dir.path().display());
     let properties = json!({"write.data.path": shared});
     let other = TestTable::create(&app, "other", 2, false, properties.clone()).await;

@@ -62,7 +62,7 @@ mod recovery_of_dropped_tables;
 mod rest_contract;
 // Server-side scan planning.
 mod scan_planning;
-// Tokens, and what is bound to the principals that they belong to.
+// Who gets in, what nobody may do, and what is bound to a principal: tokens, hosts, the page, the places of tables.
 mod security;
 // Answers of SQL statements.
 mod sql;

@@ -10,9 +10,11 @@ use serde_json::json;
 #[tokio::test(flavor = "multi_thread")]
 async fn every_route_but_the_probes_wants_a_principal() {
     let app = TestApp::start().await;
-    for path in ["/", "/metrics", "/v1/config", "/api/v1/tables", "/v1/default/namespaces"] {
+    for path in ["/metrics", "/v1/config", "/api/v1/tables", "/v1/default/namespaces"] {
         assert_eq!(reqwest::get(app.url(path)).await.expect("an answer").status(), 401, "{path}");
     }
+    let page = reqwest::get(app.url("/")).await.expect("an answer");
+    assert_eq!(page.url().path(), "/login", "a browser is sent to the log-in");
     for path in ["/healthz", "/readyz"] {
         assert_eq!(reqwest::get(app.url(path)).await.expect("an answer").status(), 200, "{path}");
     }

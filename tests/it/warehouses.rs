@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use esker::Config;
 use esker::config::WarehouseConfig;
 use esker_tests::{TestApp, config, schema_json};
 use reqwest::Method;
@@ -132,7 +133,8 @@ async fn no_route_lets_a_table_lie_outside_or_in_another_one() {
 /// Data files stay where they were written after the location or the properties change, because paths are absolute.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_location_lies_where_another_table_has_files_or_had_them() {
-    let app = TestApp::start().await;
+    let sharing = |config: &mut Config| config.warehouses.entry("default".to_owned()).or_default().shared_data_paths = true;
+    let app = TestApp::start_with(sharing).await;
     app.namespace().await;
     let place = |name: &str| format!("file://{}/warehouse/{name}", app.dir.path().display());
     let tables = "/v1/default/namespaces/n/tables";
@@ -160,8 +162,8 @@ async fn no_location_lies_where_another_table_has_files_or_had_them() {
         let metadata = json!({"write.metadata.path": place(location)});
         named(update("own", json!({"action": "set-properties", "updates": metadata})).await, name);
     }
-    // A table may return to an earlier location. Tables may share a data path, because writers add the table's name to it
-    // (`write.object-storage`).
+    // A table may return to an earlier location. With `shared_data_paths`, tables may share a data path, because writers add the
+    // table's name to it (`write.object-storage`).
     done(update("moved", json!({"action": "set-location", "location": place("first")})).await);
     done(update("moved", json!({"action": "set-location", "location": place("second")})).await);
     done(create("sharing", "sharing", json!({"write.data.path": place("custom/data")})).await);

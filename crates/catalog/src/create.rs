@@ -22,6 +22,7 @@ use esker_types::{NamespaceName, TableId, TableName, now_ms, or_default};
 use serde::Deserialize;
 use uuid::Uuid;
 
+use crate::locations::PathsOrigin;
 use crate::readable::check_numbers;
 use crate::{Actor, Catalog, CatalogError, LoadedTable, Proposal, RequestOutcome, Result, places};
 
@@ -86,6 +87,7 @@ impl Catalog {
     ///   specification.
     /// - Returns [`Location`](CatalogError::Location) if the location or a path property is not allowed or overlaps another
     ///   table's place, and [`Storage`](CatalogError::Storage) if one can't be parsed or written.
+    /// - Returns [`Invalid`](CatalogError::Invalid) if `write.location-provider.impl` names a class that is not allowed.
     /// - Returns [`Table`](CatalogError::Table) if the metadata can't be printed as JSON, and
     ///   [`MetadataInvalid`](CatalogError::MetadataInvalid) if it can't be compressed.
     /// - Returns [`StateUnknown`](CatalogError::StateUnknown) if the database did not confirm the insert.
@@ -100,7 +102,7 @@ impl Catalog {
         let CreateTable { schema, partition_spec: spec, write_order: order, properties, .. } = request;
         let new = esker_format::NewTable { schema, spec, order, location, properties };
         let metadata = esker_format::create(new, Uuid::now_v7(), now_ms())?;
-        self.check_metadata_locations(&metadata, None).await?;
+        self.check_metadata_locations(&metadata, None, PathsOrigin::Created).await?;
         self.make_directories(&metadata).await?;
         match staged {
             true => Ok(Created::Staged(Box::new(metadata))),
@@ -114,8 +116,8 @@ impl Catalog {
     ///
     /// # Errors
     ///
-    /// Returns [`Invalid`](CatalogError::Invalid) if the commit has another requirement, or a snapshot's sequence number or time
-    /// leaves no room for later ones. Returns [`Format`](CatalogError::Format) if the table exists already or an update breaks a
+    /// Returns [`Invalid`](CatalogError::Invalid) if the commit has another requirement, a snapshot's sequence number or time leaves
+    /// no room for later ones, or `write.location-provider.impl` names a class that is not allowed. Returns [`Format`](CatalogError::Format) if the table exists already or an update breaks a
     /// rule, and the other errors of [`Catalog::create_table`] but [`Name`](CatalogError::Name).
     pub async fn create_by_commit(&self, name: TableName, proposal: Proposal) -> Result<LoadedTable> {
         let metadata = self.metadata_of_create(&name, &proposal).await?;
@@ -134,7 +136,7 @@ impl Catalog {
             other => other?,
         }
         let metadata = self.build_from_updates(name, &proposal.updates).await?;
-        self.check_metadata_locations(&metadata, None).await?;
+        self.check_metadata_locations(&metadata, None, PathsOrigin::Created).await?;
         self.make_directories(&metadata).await?;
         Ok(metadata)
     }
@@ -152,7 +154,7 @@ impl Catalog {
     ///   does not exist, a view has the name, a table has it and `overwrite` is not set, or the database fails.
     /// - Returns [`Location`](CatalogError::Location) if the file, the table's location or a path property lies outside the
     ///   allowed locations, or the location or a path property overlaps another table's place.
-    /// - Returns [`Invalid`](CatalogError::Invalid) if the file does not exist,
+    /// - Returns [`Invalid`](CatalogError::Invalid) if the file does not exist or names a location provider that is not allowed,
     ///   [`MetadataInvalid`](CatalogError::MetadataInvalid) if it can't be decompressed or parsed, and
     ///   [`Storage`](CatalogError::Storage) if it can't be read or a location can't be parsed.
     /// - Returns [`StateUnknown`](CatalogError::StateUnknown) if the database did not confirm the insert.
@@ -176,7 +178,8 @@ impl Catalog {
             }
             e => e,
         })?;
-        self.check_metadata_locations(&metadata, existing.as_ref().map(|row| row.id)).await?;
+        let own = existing.as_ref().map(|row| row.id);
+        self.check_metadata_locations(&metadata, own, PathsOrigin::Registered).await?;
         let row = TabularRow {
             id: TableId::fresh(),
             warehouse: self.warehouse().id,

@@ -100,6 +100,10 @@ pub struct CatalogOptions {
     pub client: BTreeMap<String, String>,
     /// Locations outside the warehouse in which clients may also create or register tables.
     pub allowed_locations: Vec<Location>,
+    /// `true` if new tables and commits may set a data path that other tables have as well.
+    pub shared_data_paths: bool,
+    /// Names of classes that `write.location-provider.impl` may name.
+    pub allowed_location_providers: Vec<String>,
     /// Time in milliseconds during which a dropped table can be brought back; 0 means not at all.
     pub undrop_ms: DurationMillis,
     /// Time in milliseconds that a file stays in quarantine before the sweep may delete it.

@@ -1,7 +1,8 @@
 //! The locations of tables, views and namespaces, and the paths of metadata files.
 //!
 //! A location must lie in the warehouse or in an allowed location. It must not overlap a place of another table: each file
-//! belongs to one table. Only data paths may be shared. Start reading at [`Catalog::check_locations`].
+//! belongs to one table. Data paths are shared only where the configuration allows it, or where they were shared before. Start
+//! reading at [`Catalog::check_locations`].
 
 use std::collections::BTreeMap;
 
@@ -13,8 +14,31 @@ use esker_table::{data_dir, metadata_dir};
 use esker_types::{TableId, TableName};
 use uuid::Uuid;
 
-use crate::places::{DATA_PATH, PATH_PROPERTIES, Place};
+use crate::places::{DATA_PATHS, LOCATION_PROVIDER, PATH_PROPERTIES, Place};
 use crate::{Catalog, CatalogError, Result};
+
+/// The origin of the properties that are checked. What a table had before goes on working.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum PathsOrigin<'a> {
+    /// The entry is created.
+    Created,
+    /// The entry comes from another catalog, and its files exist.
+    Registered,
+    /// The entry is changed, and had these properties before.
+    Changed(&'a BTreeMap<String, String>),
+}
+
+impl PathsOrigin<'_> {
+    /// Checks whether the entry had this value of a property before the change.
+    fn had(self, key: &str, value: &str) -> bool {
+        matches!(self, Self::Changed(before) if before.get(key).is_some_and(|old| old == value))
+    }
+
+    /// Checks whether the entry may go on sharing the data path in this property with another one.
+    fn may_share(self, key: &str, value: &str) -> bool {
+        DATA_PATHS.contains(&key) && (matches!(self, Self::Registered) || self.had(key, value))
+    }
+}
 
 /// Converts a name to a directory name. Characters other than ASCII letters, digits, `_` and `-` become `_`.
 ///
@@ -65,46 +89,77 @@ impl Catalog {
     }
 
     /// Checks that a table may have the location and the path properties of this metadata.
-    pub(crate) async fn check_metadata_locations(&self, metadata: &TableMetadata, own: Option<TableId>) -> Result<()> {
-        self.check_locations(&metadata.location, &metadata.properties, own).await
+    pub(crate) async fn check_metadata_locations(
+        &self,
+        metadata: &TableMetadata,
+        own: Option<TableId>,
+        origin: PathsOrigin<'_>,
+    ) -> Result<()> {
+        self.check_locations(&metadata.location, &metadata.properties, own, origin).await
     }
 
-    /// Checks that a table or view may have this location and these path properties.
+    /// Checks that a table or view may have this location and these properties that decide paths.
     ///
     /// Nothing may overlap the location of another table or view. A location or metadata path may not overlap a place with other
-    /// files of another table, because orphans are looked for in a location. A `write.data.path` may: writers put the table's
-    /// name into its paths.
+    /// files of another table, because orphans are looked for in a location. Nor may a data path, unless the warehouse allows shared
+    /// ones or the entry had it before.
     pub(crate) async fn check_locations(
         &self,
         location: &str,
         properties: &BTreeMap<String, String>,
         own: Option<TableId>,
+        origin: PathsOrigin<'_>,
     ) -> Result<()> {
-        let mut wanted = vec![(None, Location::parse(location)?)];
+        self.check_location_provider(properties, origin)?;
+        let mut wanted = vec![(None, Location::parse(location)?, false)];
         for key in PATH_PROPERTIES {
             if let Some(path) = properties.get(key) {
-                wanted.push((Some(key), Location::parse(path)?));
+                let shared = DATA_PATHS.contains(&key) && self.options().shared_data_paths || origin.may_share(key, path);
+                wanted.push((Some(key), Location::parse(path)?, shared));
             }
         }
-        for (_, at) in &wanted {
+        for (_, at, _) in &wanted {
             self.check_allowed(at)?;
         }
         let places = self.places().await?;
         let others: Vec<&Place> = places.iter().filter(|place| !place.dropped && Some(place.owner.id) != own).collect();
-        for (key, at) in wanted {
-            let shared = key == Some(DATA_PATH);
+        for (key, at, shared) in wanted {
             if let Some(place) = others.iter().find(|place| at.overlaps(&place.directory) && (!shared || place.is_location())) {
-                let (what, name) = (place.describe(), &place.owner.name);
-                let way_out = match place.is_location() {
-                    true => "choose a place of its own".to_owned(),
-                    false => format!("choose a place of its own, or drop {name} for good first"),
-                };
-                let key = key.map_or_else(String::new, |key| format!("{key}: "));
-                let reason = format!("{key}it overlaps with {}, {what}; {way_out}", place.directory);
-                return Err(CatalogError::Location { location: at.to_string(), reason });
+                return Err(self.overlap_error(key, &at, place));
             }
         }
         Ok(())
+    }
+
+    /// Builds the error of a location or path that overlaps a place of another entry. `key` is the property of the path.
+    fn overlap_error(&self, key: Option<&str>, at: &Location, place: &Place) -> CatalogError {
+        let (what, name) = (place.describe(), &place.owner.name);
+        let way_out = match (place.is_location(), key) {
+            (true, _) => "choose a place of its own".to_owned(),
+            (false, Some(key)) if DATA_PATHS.contains(&key) => format!(
+                "choose a place of its own, drop {name} for good first, or set warehouses.{}.shared_data_paths",
+                self.options().warehouse
+            ),
+            (false, _) => format!("choose a place of its own, or drop {name} for good first"),
+        };
+        let key = key.map_or_else(String::new, |key| format!("{key}: "));
+        let reason = format!("{key}it overlaps with {}, {what}; {way_out}", place.directory);
+        CatalogError::Location { location: at.to_string(), reason }
+    }
+
+    /// Refuses a class for the paths of data files that the configuration does not allow: whoever writes the table loads the class.
+    fn check_location_provider(&self, properties: &BTreeMap<String, String>, origin: PathsOrigin<'_>) -> Result<()> {
+        let options = self.options();
+        let Some(class) = properties.get(LOCATION_PROVIDER) else { return Ok(()) };
+        if origin.had(LOCATION_PROVIDER, class) || options.allowed_location_providers.contains(class) {
+            return Ok(());
+        }
+        let what = format!(
+            "{LOCATION_PROVIDER} = {class} is not allowed: writers load and run the class; leave the property out, or list the class \
+             in warehouses.{}.allowed_location_providers",
+            options.warehouse
+        );
+        Err(CatalogError::Invalid(what))
     }
 
     /// Creates the directories of a table in a local warehouse: engines write into them without creating them.
@@ -152,10 +207,36 @@ pub(crate) fn belongs_to_entry(metadata: &TableMetadata, entered: Uuid) -> bool 
 
 #[cfg(test)]
 mod tests {
-    use super::directory_name;
+    use std::collections::BTreeMap;
+
+    use super::{PathsOrigin, directory_name};
+    use crate::places::decides_paths;
 
     #[test]
     fn directories_hold_no_character_that_an_engine_could_misread() {
         assert_eq!(directory_name("a b/c%20..*é?"), "a_b_c_20_____");
+    }
+
+    #[test]
+    fn a_changed_table_may_share_the_data_path_that_it_had_and_no_other() {
+        let before = BTreeMap::from(
+            [("write.data.path", "s3://b/x"), ("write.metadata.path", "s3://b/m")]
+                .map(|(key, value)| (key.to_owned(), value.to_owned())),
+        );
+        let changed = PathsOrigin::Changed(&before);
+        assert!(changed.may_share("write.data.path", "s3://b/x"));
+        assert!(!changed.may_share("write.data.path", "s3://b/y"), "another value");
+        assert!(!changed.may_share("write.folder-storage.path", "s3://b/x"), "it was in another property");
+        assert!(!changed.may_share("write.metadata.path", "s3://b/m"), "metadata paths are never shared");
+        assert!(PathsOrigin::Registered.may_share("write.object-storage.path", "s3://b/x"));
+        assert!(!PathsOrigin::Created.may_share("write.data.path", "s3://b/x"));
+    }
+
+    #[test]
+    fn the_properties_that_decide_paths_are_those_of_the_reference_implementation() {
+        for key in ["data.path", "metadata.path", "object-storage.path", "folder-storage.path", "location-provider.impl"] {
+            assert!(decides_paths(&format!("write.{key}")), "{key}");
+        }
+        assert!(!decides_paths("write.object-storage.enabled"));
     }
 }

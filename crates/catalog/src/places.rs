@@ -14,10 +14,21 @@ use esker_types::TableId;
 use crate::{Catalog, LoadedTable, Result};
 
 /// Table properties that name directories for files, instead of those below the location.
-pub(crate) const PATH_PROPERTIES: [&str; 2] = [DATA_PATH, "write.metadata.path"];
+pub(crate) const PATH_PROPERTIES: [&str; 4] = [DATA_PATHS[0], DATA_PATHS[1], DATA_PATHS[2], "write.metadata.path"];
 
-/// Table property that names the directory for data files.
-pub(crate) const DATA_PATH: &str = "write.data.path";
+/// Table properties that name the directory for data files, in the order in which writers look for them.
+///
+/// Present releases of the reference implementation refuse the second and the third. Earlier ones write there if the first is not
+/// set.
+pub(crate) const DATA_PATHS: [&str; 3] = ["write.data.path", "write.object-storage.path", "write.folder-storage.path"];
+
+/// Table property that names a class, which writers load and ask for the path of each data file.
+pub(crate) const LOCATION_PROVIDER: &str = "write.location-provider.impl";
+
+/// Checks whether a table property decides in which directory or under which path files are written.
+pub(crate) fn decides_paths(property: &str) -> bool {
+    PATH_PROPERTIES.contains(&property) || property == LOCATION_PROVIDER
+}
 
 /// A directory in which a table or view has files, or had them.
 #[derive(Debug, Clone)]

@@ -46,6 +46,7 @@ use tracing::Instrument;
 use crate::actor::receipt;
 use crate::cache::manifest_list_paths;
 use crate::commit_queue::{CommitHold, FixedChange, PendingCommit, QueuedChange, RebasedChange};
+use crate::locations::PathsOrigin;
 use crate::moves::{copy_path_of_next, metadata_files, with_copies};
 use crate::proposal::CommitRecords;
 use crate::readable::check_numbers;
@@ -108,7 +109,8 @@ impl Catalog {
     ///
     /// - Returns [`Format`](CatalogError::Format) if a requirement does not hold, an update breaks a rule, or a snapshot was made
     ///   for an earlier state of the table. Returns [`Invalid`](CatalogError::Invalid) if other engines could not read the
-    ///   result, or a snapshot's sequence number or time leaves no room for later ones.
+    ///   result, a snapshot's sequence number or time leaves no room for later ones, or the commit names a location provider that
+    ///   is not allowed.
     /// - Returns [`Conflict`](CatalogError::Conflict) if a snapshot's manifest list is in quarantine or deleted, or other servers
     ///   won the race ten times.
     /// - Returns [`Location`](CatalogError::Location) if the table may not have files at a new location, and
@@ -273,7 +275,9 @@ impl Catalog {
         self.check_references(&proposal.updates).await?;
         let moves = proposal.updates.iter().any(|u| match u {
             TableUpdate::SetLocation { .. } => true,
-            TableUpdate::SetProperties { updates } => places::PATH_PROPERTIES.iter().any(|key| updates.contains_key(*key)),
+            TableUpdate::SetProperties { updates } => updates.keys().any(|key| places::decides_paths(key)),
+            // Without one path, writers take another one of the table.
+            TableUpdate::RemoveProperties { removals } => removals.iter().any(|key| places::decides_paths(key)),
             _ => false,
         });
         let metadata = match &proposal.restore {
@@ -283,7 +287,8 @@ impl Catalog {
         let Some(metadata) = metadata else { return Ok(None) };
         self.check_readable(&table.metadata, &metadata, &proposal.updates).await?;
         if moves {
-            self.check_metadata_locations(&metadata, Some(table.row.id)).await?;
+            let before = PathsOrigin::Changed(&table.metadata.properties);
+            self.check_metadata_locations(&metadata, Some(table.row.id), before).await?;
             self.make_directories(&metadata).await?;
         }
         let outdated = self.outdated_metadata(table, &metadata);

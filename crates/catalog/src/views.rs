@@ -22,6 +22,7 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use crate::create::{checked_location, created_data};
+use crate::locations::PathsOrigin;
 use crate::{Actor, Catalog, CatalogError, Register, RequestOutcome, Result, places};
 
 /// Maximum number of times that a commit is applied, if other servers keep winning the race.
@@ -145,6 +146,7 @@ impl Catalog {
     ///   not exist, the name is taken, or the database fails.
     /// - Returns [`IllegalArgument`](CatalogError::IllegalArgument) if the version, the schema or a property breaks a rule of the
     ///   specification.
+    /// - Returns [`Invalid`](CatalogError::Invalid) if `write.location-provider.impl` names a class that is not allowed.
     /// - Returns [`Location`](CatalogError::Location) if the location or a path property is not allowed or overlaps another
     ///   place, and [`Storage`](CatalogError::Storage) if one can't be parsed or written.
     /// - Returns [`Format`](CatalogError::Format) if the metadata can't be printed as JSON, and
@@ -161,7 +163,7 @@ impl Catalog {
         let CreateView { schema, view_version: version, properties, .. } = request;
         let metadata = create_view(NewView { location, schema, version, properties }, Uuid::now_v7(), now_ms());
         let metadata = metadata.map_err(refused)?;
-        self.check_view_locations(&metadata, None).await?;
+        self.check_view_locations(&metadata, None, PathsOrigin::Created).await?;
         let path = Self::metadata_path(&metadata.location, &metadata.properties, None)?;
         let row = TabularRow {
             id: TableId::fresh(),
@@ -192,7 +194,7 @@ impl Catalog {
     ///   not exist, the name is taken, or the database fails.
     /// - Returns [`Location`](CatalogError::Location) if the file, the view's location or a path property lies outside the
     ///   allowed locations, or the location or a path property overlaps another place.
-    /// - Returns [`Invalid`](CatalogError::Invalid) if the file does not exist,
+    /// - Returns [`Invalid`](CatalogError::Invalid) if the file does not exist or names a location provider that is not allowed,
     ///   [`MetadataInvalid`](CatalogError::MetadataInvalid) if it can't be decompressed or parsed, and
     ///   [`Storage`](CatalogError::Storage) if it can't be read or a location can't be parsed.
     /// - Returns [`StateUnknown`](CatalogError::StateUnknown) if the database did not confirm the insert.
@@ -218,7 +220,7 @@ impl Catalog {
             }
             e => e,
         })?;
-        self.check_view_locations(&view.metadata, None).await?;
+        self.check_view_locations(&view.metadata, None, PathsOrigin::Registered).await?;
         view.row.table_uuid = view.metadata.view_uuid;
         view.row.location = Location::parse(&view.metadata.location)?.to_string();
         let places = places::places_in_metadata(&view.metadata.location, &view.metadata.properties);
@@ -236,7 +238,8 @@ impl Catalog {
     /// - Returns [`State`](CatalogError::State) if no view has this name or the database fails.
     /// - Returns [`Format`](CatalogError::Format) if a requirement does not hold or the metadata can't be printed as JSON, and
     ///   [`IllegalArgument`](CatalogError::IllegalArgument) if an update is impossible or breaks a rule of the specification.
-    /// - Returns [`Location`](CatalogError::Location) if the view may not have a new location or path property.
+    /// - Returns [`Location`](CatalogError::Location) if the view may not have a new location or path property, and
+    ///   [`Invalid`](CatalogError::Invalid) if it may not name a location provider.
     /// - Returns [`Busy`](CatalogError::Busy) if the commit got no turn in time, and [`Conflict`](CatalogError::Conflict) if
     ///   other servers won the race ten times.
     /// - Returns [`Behind`](CatalogError::Behind) if storage has states of the view that the database does not have.
@@ -263,7 +266,8 @@ impl Catalog {
         request.requirements.iter().try_for_each(|requirement| requirement.check(&current.metadata))?;
         let applied = apply_view(&current.metadata, &request.updates, now_ms()).map_err(refused)?;
         let Some(metadata) = applied else { return Ok(Some(current.clone())) };
-        self.check_view_locations(&metadata, Some(current.row.id)).await?;
+        let before = PathsOrigin::Changed(&current.metadata.properties);
+        self.check_view_locations(&metadata, Some(current.row.id), before).await?;
         let from = current.row.metadata_location.clone();
         let to = Self::metadata_path(&metadata.location, &metadata.properties, Some(&from))?;
         let json = Bytes::from(metadata.to_json()?);
@@ -344,8 +348,8 @@ impl Catalog {
     }
 
     /// Checks that a view may have the location and the path properties of its metadata.
-    async fn check_view_locations(&self, metadata: &ViewMetadata, own: Option<TableId>) -> Result<()> {
-        self.check_locations(&metadata.location, &metadata.properties, own).await
+    async fn check_view_locations(&self, metadata: &ViewMetadata, own: Option<TableId>, origin: PathsOrigin<'_>) -> Result<()> {
+        self.check_locations(&metadata.location, &metadata.properties, own, origin).await
     }
 }
 

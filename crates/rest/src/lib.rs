@@ -4,35 +4,40 @@
 //! `/healthz` and `/readyz`. Handlers share one [`App`] and take the names in the path by the extractors of `extract.rs`. An error
 //! is an [`ApiError`], in the envelope of the Iceberg REST specification.
 //!
-//! Start reading at [`router`], which shows the layers around the handlers, then at `iceberg/mod.rs` and `management/mod.rs`.
+//! Start reading at [`router`], which shows the layers around the handlers, then at `iceberg/mod.rs` and `management/mod.rs`. The
+//! guard in front of all routes is in `guard.rs`.
 
 mod error;
 mod etag;
 mod extract;
+mod guard;
 mod health;
 mod iceberg;
 mod idempotency;
 mod management;
 mod metrics;
+mod network;
 mod openapi;
 mod ops;
 mod page;
+mod rate;
+mod session;
 mod tasks;
 mod trace;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use axum::extract::{ConnectInfo, DefaultBodyLimit, MatchedPath, Request, State};
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
 use bytes::Bytes;
-use esker_auth::Authenticator;
+use esker_auth::{AuthError, Authenticated, Authenticator};
 use esker_autopilot::{Layers, Policy, policy_of};
 use esker_catalog::{Catalog, Overview};
 use esker_maintenance::{JobQueue, Maintenance};
@@ -44,14 +49,20 @@ use tracing::Instrument;
 use tracing::field::Empty;
 
 pub use error::ApiError;
+pub use guard::{GuardOptions, PublicUrl};
 pub use management::{DroppedView, FleetTable, JobAccepted, JobView, PolicyView, QuarantineView, TableHealth, WarehouseView};
+pub use network::Network;
+pub use session::SessionOptions;
 pub use tasks::{TaskState, Tasks};
 
 use esker_state as state;
 use etag::HeaderCase;
+use guard::Peer;
 use iceberg::Plans;
 use idempotency::KeyLocks;
 use metrics::ServiceMetrics;
+use rate::{RateLimiter, limit_unauthenticated};
+use session::PageSessions;
 
 /// The shared state of all handlers. Clones are cheap.
 #[derive(Debug, Clone)]
@@ -69,6 +80,9 @@ struct AppInner {
     queue: JobQueue,
     engine: Engine,
     auth: Authenticator,
+    sessions: PageSessions,
+    /// The limit on requests that show a secret to be checked.
+    unauthenticated: RateLimiter,
     metrics: ServiceMetrics,
     /// Metadata as JSON with only the referenced snapshots, by the location of the metadata file.
     referenced: Cache<String, Bytes>,
@@ -92,7 +106,16 @@ pub struct AppOptions {
     pub sinks: Vec<String>,
     /// The states of the server's background tasks.
     pub tasks: Tasks,
+    /// The settings of the guard in front of all routes.
+    pub guard: GuardOptions,
+    /// The times after which a session of the page ends.
+    pub sessions: SessionOptions,
+    /// The number of requests to tokens and log-in that one address may send in a second; 0: any number.
+    pub unauthenticated_per_second: u32,
 }
+
+/// The maximum size of a request for a token, in bytes: nobody is known yet who could be charged for more.
+const MAX_TOKEN_REQUEST_BYTES: usize = 64 << 10;
 
 /// The maximum size of the cache of metadata with only the referenced snapshots, in bytes.
 const REFERENCED_CACHE_BYTES: u64 = 32 << 20;
@@ -101,6 +124,10 @@ impl App {
     /// Makes the shared state of the handlers.
     ///
     /// `policies` holds the policies that the configuration sets, by the name of the warehouse.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`AuthError::Random`] if the system gives no random numbers.
     pub async fn new(
         state: state::State,
         warehouses: Vec<Maintenance>,
@@ -108,7 +135,7 @@ impl App {
         engine: Engine,
         auth: Authenticator,
         options: AppOptions,
-    ) -> Self {
+    ) -> Result<Self, AuthError> {
         let referenced = Cache::builder()
             .weigher(|key: &String, body: &Bytes| u32::try_from(key.len() + body.len()).unwrap_or(u32::MAX))
             .max_capacity(REFERENCED_CACHE_BYTES)
@@ -118,6 +145,8 @@ impl App {
             warehouses: warehouses.into_iter().map(named).collect(),
             policies,
             overview: Overview::new(state.clone()),
+            sessions: PageSessions::new(state.clone(), options.sessions)?,
+            unauthenticated: RateLimiter::new(options.unauthenticated_per_second),
             queue: JobQueue::new(state),
             engine,
             auth,
@@ -129,7 +158,7 @@ impl App {
             options,
             draining: AtomicBool::new(false),
         };
-        Self { inner: Arc::new(inner) }
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Returns the read-only view of the state database, over all warehouses.
@@ -189,16 +218,20 @@ pub fn router(app: App) -> Router {
         // `as_listed` is inside of the receipts too, so that a receipt holds the status that the client got.
         .merge(iceberg::router().layer(from_fn(as_listed)).layer(from_fn_with_state(app.clone(), idempotency::replay_or_run)))
         .merge(management::router())
-        .merge(page::router())
         .merge(metrics::router())
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
-        .layer(from_fn_with_state(app.clone(), authenticate))
-        .layer(from_fn(as_listed));
+        .layer(from_fn_with_state(app.clone(), authenticate));
+    let tokens = iceberg::token_router()
+        .layer(DefaultBodyLimit::max(max_body_bytes.min(MAX_TOKEN_REQUEST_BYTES)))
+        .layer(from_fn_with_state(app.clone(), limit_unauthenticated));
     Router::new()
         .merge(ops::router())
-        .merge(iceberg::token_router())
+        .merge(tokens)
+        .merge(page::router(&app))
         .merge(authenticated)
+        .layer(from_fn_with_state(app.clone(), guard::guard))
+        .layer(from_fn(as_listed))
         .layer(CatchPanicLayer::custom(|_| {
             ApiError::new(ErrorCode::Internal, "the request hit a bug of Esker; the server's log has its place").into_response()
         }))
@@ -219,9 +252,10 @@ async fn wrong_method(request: Request) -> ApiError {
 
 /// Adds the principal and the authenticated caller to a request, or refuses the request.
 async fn authenticate(State(app): State<App>, mut request: Request, next: Next) -> Response {
-    let header = request.headers().get(AUTHORIZATION).and_then(|h| h.to_str().ok());
-    let loopback = request.extensions().get::<ConnectInfo<SocketAddr>>().is_some_and(|c| c.0.ip().is_loopback());
-    match app.auth().authenticate(header, loopback).await {
+    let Some(peer) = request.extensions().get::<Peer>().copied() else {
+        return ApiError::new(ErrorCode::Internal, "the request did not pass the guard").into_response();
+    };
+    match authenticate_by_header(&app, request.headers(), peer).await {
         Ok(caller) => {
             request.extensions_mut().insert(caller.principal.clone());
             request.extensions_mut().insert(caller);
@@ -229,6 +263,16 @@ async fn authenticate(State(app): State<App>, mut request: Request, next: Next) 
         }
         Err(e) => ApiError::from(e).into_response(),
     }
+}
+
+/// Finds the caller of a request by its header `authorization`.
+///
+/// # Errors
+///
+/// Returns what [`Authenticator::authenticate`] returns.
+async fn authenticate_by_header(app: &App, headers: &HeaderMap, peer: Peer) -> Result<Authenticated, AuthError> {
+    let header = headers.get(AUTHORIZATION).and_then(|h| h.to_str().ok());
+    app.auth().authenticate(header, peer.may_be_anonymous(headers)).await
 }
 
 /// Maps the errors of Iceberg routes to the statuses that the specification lists for each operation.

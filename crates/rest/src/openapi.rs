@@ -24,7 +24,11 @@ use crate::{App, management, metrics, ops};
 const ERRORS: [(u16, &str, &str); 12] = [
     (400, "BadRequest", "A parameter or the body is wrong, or a file of the table can't be decoded."),
     (401, "Unauthenticated", "The request has no token or a wrong one."),
-    (403, "Forbidden", "The caller may not do this, the storage denies access, or the database is older than the warehouse."),
+    (
+        403,
+        "Forbidden",
+        "The caller may not do this, a host or site is foreign, the storage denies access, or the database is older than the warehouse.",
+    ),
     (404, "NotFound", "Something that the request names does not exist, or a file of the table is missing."),
     (406, "Unsupported", "The request or the table needs something that Esker does not support."),
     (409, "Conflict", "The name is taken, or a concurrent change won. Nothing was changed."),

@@ -16,6 +16,7 @@ use crate::conformance_identities::{
     a_chain_counts_while_its_root_does, a_receipt_answers_only_its_own_principal, a_use_is_recorded_once_in_an_interval,
     tokens_of_earlier_releases_count_until_they_are_revoked,
 };
+use crate::sessions::conformance::a_session_ends_at_its_time_when_it_is_idle_and_at_the_log_out;
 use crate::{
     AssessmentFailure, DamageData, DamagedFile, Database, EventData, JobEnd, JobLogLine, JobState, NamespaceRow, NewEvent,
     NewJob, NewQuarantine, NewReceipt, NewTabular, NoEventData, Outbox, PointerSwap, QuarantineKind, QuarantineState, ReceiptKey,
@@ -709,6 +710,7 @@ on_every_database!(
     what_a_dead_server_was_at_is_taken_over_until_it_has_seen_too_many_die,
     what_was_handed_over_is_its_workers_until_the_lease_ends,
     reports_and_sinks_are_kept,
+    a_session_ends_at_its_time_when_it_is_idle_and_at_the_log_out,
     a_dropped_table_comes_back_as_it_was,
     a_place_is_its_tables_until_that_is_gone_for_good,
     a_table_is_looked_at_again_when_it_changed_or_could_not_be_examined,

@@ -27,6 +27,7 @@ mod outputs;
 mod principals;
 mod quarantine;
 mod servers;
+mod sessions;
 mod tables;
 mod tokens;
 mod warehouses;
@@ -56,6 +57,7 @@ pub use quarantine::{NewQuarantine, Quarantine, QuarantineByJob, QuarantineKind,
 pub use servers::HEARTBEATS_PER_TIMEOUT;
 use servers::Heartbeats;
 pub use servers::Servers;
+pub use sessions::{PageSession, Sessions};
 pub use tables::{DroppedTable, NewTabular, PointerSwap, SoftDrop, Tables, TabularKind, TabularRow};
 pub use tokens::{NewToken, TokenRow, Tokens};
 pub use warehouses::{Epoch, Warehouse, Warehouses};
@@ -153,6 +155,11 @@ impl State {
     /// Returns the handle for the tokens of principals.
     pub const fn tokens(&self) -> Tokens<'_> {
         Tokens { state: self }
+    }
+
+    /// Returns the handle for the sessions of the web page.
+    pub const fn sessions(&self) -> Sessions<'_> {
+        Sessions { state: self }
     }
 
     /// Checks that the database answers.

@@ -1,5 +1,8 @@
-//! Who gets in, and what stays with whom.
+//! Who gets in, what nobody may do, and what stays with whom. Each module has one subject, which its own first line names.
 
+mod hosts;
+mod page;
+mod paths;
 mod tokens;
 
 use esker_tests::{TestApp, check_contract, check_listed};

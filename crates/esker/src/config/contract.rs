@@ -74,7 +74,7 @@ fn instance(root: &Value, schema: &Value, leaf: &impl Fn(&Value) -> Option<Value
 /// Returns the pages and examples of the repository, by their paths in it.
 fn pages() -> Vec<(String, String)> {
     let mut pages = Vec::new();
-    for dir in [".", "docs", "docs/how-to", "docs/decisions", "deploy"] {
+    for dir in [".", "docs", "docs/how-to", "docs/decisions", "docs/security", "deploy"] {
         for entry in std::fs::read_dir(repository().join(dir)).expect("listed") {
             let entry = entry.expect("read");
             let path = format!("{dir}/{}", entry.file_name().to_string_lossy());

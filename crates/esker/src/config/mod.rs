@@ -12,6 +12,7 @@ mod contract;
 mod debug;
 mod endpoint;
 mod events;
+mod limits;
 mod maintenance;
 mod new_names;
 mod policy;
@@ -35,10 +36,11 @@ use utoipa::ToSchema;
 pub use cache::CacheConfig;
 pub use debug::DebugConfig;
 pub use events::{DataHubConfig, EventsConfig, KafkaConfig, OpenLineageConfig, WebhookConfig};
+pub use limits::LimitsConfig;
 pub use maintenance::{HealthConfig, MaintenanceConfig};
 pub use query::QueryConfig;
 pub use schema::schema;
-pub use server::{AuthConfig, ServerConfig, TokensConfig};
+pub use server::{AuthConfig, PageConfig, ServerConfig, TokensConfig};
 pub use state::StateConfig;
 pub use telemetry::{LogConfig, LogFormat, TracesConfig};
 pub use warehouse::{DEFAULT_WAREHOUSE, TablesConfig, WarehouseConfig};
@@ -60,6 +62,8 @@ pub struct Config {
     pub server: ServerConfig,
     /// Authentication of callers.
     pub auth: AuthConfig,
+    /// Limits on requests before their callers are known.
+    pub limits: LimitsConfig,
     /// The policy of every table, as policy keys with their values: see `docs/policies.md`.
     #[serde(deserialize_with = "policy")]
     pub policy: BTreeMap<String, String>,
@@ -158,6 +162,12 @@ mod tests {
             ("[auth]\ntoken = \"short\"", "auth.token"),
             ("[auth.tokens]\naccess_seconds = 0", "auth.tokens.access_seconds"),
             ("[auth.tokens]\nmax_session_seconds = 0", "auth.tokens.max_session_seconds"),
+            ("[auth.page]\nidle_seconds = 0", "auth.page.idle_seconds"),
+            ("[auth.page]\nmax_seconds = 0", "auth.page.max_seconds"),
+            ("[server]\npublic_url = \"esker.example\"", "server.public_url"),
+            ("[server]\nallowed_hosts = [\"esker.example:8181\"]", "server.allowed_hosts"),
+            ("[server]\ntrusted_proxies = [\"proxy\"]", "server.trusted_proxies"),
+            ("[limits]\nheader_bytes = 100", "limits.header_bytes"),
             ("[query]\nconcurrency = 0", "query.concurrency"),
             ("[query]\nslow_seconds = -1.0", "query.slow_seconds"),
             ("[log]\nformat = \"xml\"", "format"),

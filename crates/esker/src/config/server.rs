@@ -1,14 +1,18 @@
 //! The sections `[server]` and `[auth]`: addresses, limits and times of the server, and its callers.
 
+use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
 use std::time::Duration;
 
 use esker_auth::AuthOptions;
+use esker_rest::{GuardOptions, Network, PublicUrl, SessionOptions};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::LimitsConfig;
 use super::check::require;
-use crate::Result;
+use crate::{Error, Result};
 
 /// The section `[server]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -23,6 +27,16 @@ pub struct ServerConfig {
     /// The port of Flight SQL; 0: any free port.
     #[schema(maximum = 65535)]
     pub flight_port: u16,
+    /// The address of this server for browsers, such as `https://esker.example`. If it is set, requests for other names are
+    /// refused.
+    pub public_url: Option<String>,
+    /// Further names by which clients call this server, without ports. If there is one, requests for other names are refused.
+    ///
+    /// Addresses, `localhost` and the name in `server.public_url` need not be listed. With `auth.anonymous`, other names are always
+    /// refused.
+    pub allowed_hosts: Vec<String>,
+    /// Addresses or networks of proxies, such as `10.0.0.0/8`. `x-forwarded-for`, `-host` and `-proto` count only from these.
+    pub trusted_proxies: Vec<String>,
     /// Maximum size of a request body, in bytes.
     pub max_body_bytes: usize,
     /// Seconds that requests and jobs get to end when the server stops.
@@ -46,6 +60,9 @@ impl Default for ServerConfig {
             listen,
             rest_port: 8181,
             flight_port: 32010,
+            public_url: None,
+            allowed_hosts: Vec::new(),
+            trusted_proxies: Vec::new(),
             max_body_bytes: 64 << 20,
             drain_seconds: 20,
             idempotency_seconds: 24 * 3600,
@@ -59,7 +76,28 @@ impl ServerConfig {
     pub(super) fn check(&self) -> Result<()> {
         require(self.commit_wait_seconds != 0, || "server.commit_wait_seconds must not be 0".to_owned())?;
         let differ = self.rest_port == 0 || self.rest_port != self.flight_port;
-        require(differ, || "server.rest_port and server.flight_port must differ".to_owned())
+        require(differ, || "server.rest_port and server.flight_port must differ".to_owned())?;
+        for host in &self.allowed_hosts {
+            let is_name = !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
+            require(is_name, || format!("server.allowed_hosts: {host:?} is no name; write it without scheme, port and path"))?;
+        }
+        self.guard_options(&AuthConfig::default(), &LimitsConfig::default()).map(drop)
+    }
+
+    /// Returns the settings of the guard in front of all routes.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Config`](Error::Config) if `server.public_url` or one of `server.trusted_proxies` can't be parsed.
+    pub(crate) fn guard_options(&self, auth: &AuthConfig, limits: &LimitsConfig) -> Result<GuardOptions> {
+        let proxies = self.trusted_proxies.iter().map(|text| parsed::<Network>("server.trusted_proxies", text));
+        Ok(GuardOptions {
+            anonymous: auth.anonymous,
+            allowed_hosts: self.allowed_hosts.clone(),
+            public_url: self.public_url.as_deref().map(|text| parsed::<PublicUrl>("server.public_url", text)).transpose()?,
+            trusted_proxies: proxies.collect::<Result<_>>()?,
+            header_bytes: limits.header_bytes,
+        })
     }
 
     /// Returns the address of the REST service, as configured.
@@ -78,11 +116,18 @@ impl ServerConfig {
     }
 }
 
+/// Parses the text of a key. The error begins with the key.
+fn parsed<T: FromStr<Err: Display>>(key: &str, text: &str) -> Result<T> {
+    text.parse().map_err(|e: T::Err| Error::Config(format!("{key}: {e}")))
+}
+
 /// The section `[auth]`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AuthConfig {
     /// Callers on loopback need no token. An error unless `server.listen` is a loopback address.
+    ///
+    /// A wrong token is refused all the same, and a request that a proxy passes on does not come from loopback.
     pub anonymous: bool,
     /// The token of the principal `admin`, of at least 16 characters. If it is not set, the first start makes one and prints it.
     ///
@@ -91,6 +136,8 @@ pub struct AuthConfig {
     pub token: Option<String>,
     /// How long tokens live that `POST /v1/oauth/tokens` issues.
     pub tokens: TokensConfig,
+    /// Sessions of the web page.
+    pub page: PageConfig,
 }
 
 /// The section `[auth.tokens]`.
@@ -113,6 +160,36 @@ impl Default for TokensConfig {
     }
 }
 
+/// The section `[auth.page]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct PageConfig {
+    /// Seconds without a request after which a log-in to the web page ends. Must not be 0.
+    #[schema(minimum = 1)]
+    pub idle_seconds: u64,
+    /// Seconds after which a log-in to the web page ends even if the page is used. Must not be 0.
+    #[schema(minimum = 1)]
+    pub max_seconds: u64,
+}
+
+impl Default for PageConfig {
+    fn default() -> Self {
+        Self { idle_seconds: 1800, max_seconds: 12 * 3600 }
+    }
+}
+
+impl PageConfig {
+    fn check(&self) -> Result<()> {
+        require(self.idle_seconds != 0, || "auth.page.idle_seconds must not be 0".to_owned())?;
+        require(self.max_seconds != 0, || "auth.page.max_seconds must not be 0".to_owned())
+    }
+
+    /// Returns the times after which a session ends.
+    pub(crate) fn session_options(&self) -> SessionOptions {
+        SessionOptions { idle: Duration::from_secs(self.idle_seconds), max: Duration::from_secs(self.max_seconds) }
+    }
+}
+
 impl AuthConfig {
     pub(super) fn check(&self, server: &ServerConfig) -> Result<()> {
         let safe = !self.anonymous || server.listen.is_loopback();
@@ -121,7 +198,8 @@ impl AuthConfig {
         require(long, || "auth.token is too short: give at least 16 characters".to_owned())?;
         let TokensConfig { access_seconds, max_session_seconds } = self.tokens;
         require(access_seconds != 0, || "auth.tokens.access_seconds must not be 0".to_owned())?;
-        require(max_session_seconds != 0, || "auth.tokens.max_session_seconds must not be 0".to_owned())
+        require(max_session_seconds != 0, || "auth.tokens.max_session_seconds must not be 0".to_owned())?;
+        self.page.check()
     }
 
     /// Returns the options of the check of tokens.

@@ -22,6 +22,10 @@ pub struct WarehouseConfig {
     pub location: Option<String>,
     /// Further locations in which clients may create and register tables. They must be in the same kind of store.
     pub allowed_locations: Vec<String>,
+    /// New tables and commits may set a `write.data.path` that other tables have as well. Tables that share one already go on.
+    pub shared_data_paths: bool,
+    /// Names of classes that the table property `write.location-provider.impl` may name. Engines that write the table load them.
+    pub allowed_location_providers: Vec<String>,
     /// Names of namespaces, tables and views are compared without case, and keep the case of their creation. Fixed when the
     /// warehouse is created.
     pub case_insensitive: bool,

@@ -92,7 +92,7 @@ impl Server {
         let receivers = events::open(config, &parts.state).await?;
         parts.warn_of_names_without_effect().await?;
         let tasks = Tasks::default();
-        let app = parts.app(&config.server, receivers.names(), tasks.clone()).await;
+        let app = parts.app(config, receivers.names(), tasks.clone()).await?;
         parts.reclaim_outputs().await?;
         let (stop, stopped) = watch::channel(false);
         let (rest, flight) = (listeners.rest.address, listeners.flight.address);

@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 
 use super::data_dir::query_spill_dir;
 use super::machine::{JobThreads, cores};
-use crate::config::{DEFAULT_WAREHOUSE, ServerConfig};
+use crate::config::DEFAULT_WAREHOUSE;
 use crate::without_effect::names_without_effect;
 use crate::{Config, Error, Result};
 
@@ -80,16 +80,25 @@ impl Parts {
     }
 
     /// Makes the shared state of the REST handlers. `sinks` names the event sinks.
-    pub(super) async fn app(&self, server: &ServerConfig, sinks: Vec<String>, tasks: Tasks) -> App {
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Config`](Error::Config) if an address in the configuration can't be parsed, and [`Auth`](Error::Auth) if the
+    /// system gives no random numbers.
+    pub(super) async fn app(&self, config: &Config, sinks: Vec<String>, tasks: Tasks) -> Result<App> {
+        let server = &config.server;
         let options = AppOptions {
             max_body_bytes: server.max_body_bytes,
             idempotency_seconds: server.idempotency_seconds,
             plan_wait_ms: server.plan_wait_ms,
             sinks,
             tasks,
+            guard: server.guard_options(&config.auth, &config.limits)?,
+            sessions: config.auth.page.session_options(),
+            unauthenticated_per_second: config.limits.unauthenticated_per_second,
         };
         let (state, maintenance, layers) = (self.state.clone(), self.maintenance.clone(), self.policy_layers.clone());
-        App::new(state, maintenance, layers, self.engine.clone(), self.auth.clone(), options).await
+        Ok(App::new(state, maintenance, layers, self.engine.clone(), self.auth.clone(), options).await?)
     }
 
     /// Logs a warning for each warehouse of the database that this server does not serve, and for each namespace pattern of the

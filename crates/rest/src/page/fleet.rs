@@ -1,10 +1,12 @@
 //! The start page: all tables, the worst first.
 
+use axum::Extension;
 use axum::extract::State;
 use esker_types::{format_bytes, format_count, now_ms};
 use maud::{Markup, html};
 use serde::Deserialize;
 
+use super::visitor::Visitor;
 use super::{ago, badge, encode, page, table_href};
 use crate::extract::QueryParams;
 use crate::health::TableAssessment;
@@ -24,7 +26,11 @@ pub(crate) struct FleetPageQuery {
 }
 
 /// Shows the tables, the worst first (`GET /?q=&page=`).
-pub(crate) async fn show(State(app): State<App>, QueryParams(wanted): QueryParams<FleetPageQuery>) -> Result<Markup, ApiError> {
+pub(crate) async fn show(
+    State(app): State<App>,
+    visitor: Extension<Visitor>,
+    QueryParams(wanted): QueryParams<FleetPageQuery>,
+) -> Result<Markup, ApiError> {
     let all = app.assess_all().await?;
     let found: Vec<&TableAssessment> =
         all.iter().filter(|e| wanted.q.is_empty() || e.row.name.to_string().contains(&wanted.q)).collect();
@@ -56,7 +62,7 @@ pub(crate) async fn show(State(app): State<App>, QueryParams(wanted): QueryParam
             } } }
         }
     };
-    Ok(page("Tables", &content))
+    Ok(page(&visitor, "Tables", &content))
 }
 
 /// Renders the row of a table. `several` adds the warehouse.

@@ -1,7 +1,7 @@
 //! The pages of jobs: the list, one job, and its cancellation and undo.
 
+use axum::Extension;
 use axum::extract::{Path, State};
-use axum::http::HeaderMap;
 use axum::response::Redirect;
 use esker_maintenance::{Cost, kind_view};
 use esker_state::{Job, JobFilter, JobLogLine, JobState, UNDO};
@@ -10,7 +10,8 @@ use maud::{Markup, html};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{ago, encode, page, same_site};
+use super::visitor::Visitor;
+use super::{ago, encode, page};
 use crate::extract::{InWarehouse, QueryParams};
 use crate::management::{JobView, cancel_by, find_job, view_job};
 use crate::{ApiError, App, Caller};
@@ -25,7 +26,11 @@ pub(crate) struct JobsPageQuery {
 }
 
 /// Shows the jobs: those that are not over, then the others, the newest first in each group (`GET /jobs?state=`).
-pub(crate) async fn list(State(app): State<App>, QueryParams(wanted): QueryParams<JobsPageQuery>) -> Result<Markup, ApiError> {
+pub(crate) async fn list(
+    State(app): State<App>,
+    visitor: Extension<Visitor>,
+    QueryParams(wanted): QueryParams<JobsPageQuery>,
+) -> Result<Markup, ApiError> {
     let state = wanted.state.filter(|state| !state.is_empty());
     let filter = JobFilter { state: state.clone(), ..JobFilter::default() };
     let mut jobs = app.overview().jobs(&filter, MAX_JOBS).await?;
@@ -38,7 +43,7 @@ pub(crate) async fn list(State(app): State<App>, QueryParams(wanted): QueryParam
         } }
         @if views.is_empty() { p.soft { "None." } } @else { (render_jobs(&views)) }
     };
-    Ok(page("Jobs", &content))
+    Ok(page(&visitor, "Jobs", &content))
 }
 
 /// Renders jobs as a table.
@@ -96,7 +101,11 @@ fn changed_counts(measured: &Value) -> String {
 }
 
 /// Shows one job with its result, cost, log, plan and outcome (`GET /jobs/{job}`).
-pub(crate) async fn show(State(app): State<App>, Path(id): Path<String>) -> Result<Markup, ApiError> {
+pub(crate) async fn show(
+    State(app): State<App>,
+    visitor: Extension<Visitor>,
+    Path(id): Path<String>,
+) -> Result<Markup, ApiError> {
     let JobView { warehouse, job } = view_job(&app, find_job(app.overview(), &id).await?);
     let lines = app.overview().job_log(job.id).await?;
     let path = format!("/jobs/{}", encode(&job.id.to_string()));
@@ -108,8 +117,8 @@ pub(crate) async fn show(State(app): State<App>, Path(id): Path<String>) -> Resu
         p.soft { (job.reason) ", " (ago(job.created_ms, now_ms())) "; id " code { (job.id) } }
         p { (render_result(&job)) @if let (Some(engine), Some(worker)) = (&job.engine, &job.worker) { " Done by " (engine) ": " (worker) } }
         div.actions {
-            @if !job.state.is_over() { form method="post" action={ (path) "/cancel" } { button { "Cancel" } } }
-            @if let Some(undo) = undo.filter(|_| undoable) { form method="post" action=(undo) { button { "Undo" } } }
+            @if !job.state.is_over() { form method="post" action={ (path) "/cancel" } { (visitor.field()) button { "Cancel" } } }
+            @if let Some(undo) = undo.filter(|_| undoable) { form method="post" action=(undo) { (visitor.field()) button { "Undo" } } }
         }
         @if let Some(measured) = &job.measured {
             h2 { "Cost" }
@@ -122,7 +131,7 @@ pub(crate) async fn show(State(app): State<App>, Path(id): Path<String>) -> Resu
         h2 { "Outcome" }
         details { summary { "as JSON" } pre { (pretty(job.outcome.as_ref())) } }
     };
-    Ok(page(&format!("{} of {}", job.kind, job.table), &content))
+    Ok(page(&visitor, &format!("{} of {}", job.kind, job.table), &content))
 }
 
 /// Formats JSON with line breaks.
@@ -152,13 +161,7 @@ fn log(lines: &[JobLogLine]) -> Markup {
 }
 
 /// Cancels a job and goes back to its page (`POST /jobs/{job}/cancel`).
-pub(crate) async fn cancel(
-    State(app): State<App>,
-    caller: Caller,
-    headers: HeaderMap,
-    Path(id): Path<String>,
-) -> Result<Redirect, ApiError> {
-    same_site(&headers)?;
+pub(crate) async fn cancel(State(app): State<App>, caller: Caller, Path(id): Path<String>) -> Result<Redirect, ApiError> {
     cancel_by(&app, &caller, &id).await?;
     Ok(Redirect::to(&format!("/jobs/{}", encode(&id))))
 }
@@ -166,12 +169,11 @@ pub(crate) async fn cancel(
 /// Undoes a job, and shows the counts of files and snapshots that are back (`POST /warehouses/{warehouse}/jobs/{job}/undo`).
 pub(crate) async fn undo(
     State(app): State<App>,
+    visitor: Extension<Visitor>,
     warehouse: InWarehouse,
     caller: Caller,
-    headers: HeaderMap,
     Path((_, id)): Path<(String, String)>,
 ) -> Result<Markup, ApiError> {
-    same_site(&headers)?;
     let job = find_job(app.overview(), &id).await?;
     let undone = esker_maintenance::undo(warehouse.catalog(), &job, &caller).await?;
     let content = html! {
@@ -179,5 +181,5 @@ pub(crate) async fn undo(
         p { (undone.files) " files and " (undone.snapshots) " snapshots are back; " (undone.gone) " files were deleted before." }
         p { a href={ "/jobs/" (encode(&id)) } { "The job" } }
     };
-    Ok(page("Undone", &content))
+    Ok(page(&visitor, "Undone", &content))
 }

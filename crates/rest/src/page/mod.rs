@@ -1,24 +1,29 @@
 //! The web page, rendered on the server. It needs no script, no build step and nothing from other servers.
 //!
-//! Light or dark follows the reader's system. Each file holds one page. Forms are accepted only from pages of this server
-//! ([`same_site`]).
+//! Light or dark follows the reader's system. Each file holds one page. A form is accepted only from a page of this server, which
+//! the guard checks, and with the secret of its reader ([`visitor`]).
 //!
 //! Start reading at [`router`].
 
 mod charts;
 mod fleet;
 mod jobs;
+mod login;
 mod quarantine;
 mod queries;
 mod table;
+mod visitor;
 
 use axum::Router;
-use axum::http::HeaderMap;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
-use esker_types::{ErrorCode, TableName};
+use esker_types::TableName;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use crate::{ApiError, App};
+use crate::rate::limit_unauthenticated;
+use crate::{App, wrong_method};
+use visitor::{MAX_FORM_BYTES, Visitor};
 
 /// The style sheet, which is part of every page.
 const STYLE: &str = include_str!("style.css");
@@ -27,9 +32,9 @@ const STYLE: &str = include_str!("style.css");
 const ICON: &str = "data:image/svg+xml,%3Csvg xmlns='http%3A//www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Crect width='16' height='16' \
     rx='3' fill='%231f5fa8'/%3E%3Cpath d='M0 12C5 4 11 4 16 12v1a3 3 0 0 1-3 3H3a3 3 0 0 1-3-3z' fill='%23fbfaf8'/%3E%3C/svg%3E";
 
-/// Returns the routes of the page.
-pub(crate) fn router() -> Router<App> {
-    Router::new()
+/// Returns the routes of the page: those of readers who are known, and the log-in.
+pub(crate) fn router(app: &App) -> Router<App> {
+    let known = Router::new()
         .route("/", get(fleet::show))
         .route("/jobs", get(jobs::list))
         .route("/jobs/{job}", get(jobs::show))
@@ -38,10 +43,32 @@ pub(crate) fn router() -> Router<App> {
         .route("/quarantine", get(quarantine::show))
         .route("/queries", get(queries::show))
         .route("/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}", get(table::show))
+        .route("/logout", post(login::log_out))
+        .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn(visitor::check_form))
+        .layer(from_fn_with_state(app.clone(), visitor::authenticate));
+    let login = Router::new()
+        .route("/login", get(login::show).post(login::log_in))
+        .method_not_allowed_fallback(wrong_method)
+        .layer(DefaultBodyLimit::max(MAX_FORM_BYTES))
+        .layer(from_fn_with_state(app.clone(), limit_unauthenticated));
+    known.merge(login).layer(from_fn(visitor::with_headers))
 }
 
-/// Renders a whole page with head and navigation.
-fn page(title: &str, content: &Markup) -> Markup {
+/// Renders a whole page with head and navigation for a reader.
+fn page(visitor: &Visitor, title: &str, content: &Markup) -> Markup {
+    let navigation = html! {
+        nav aria-label="Pages" {
+            a href="/" { "Tables" } " " a href="/jobs" { "Jobs" } " " a href="/quarantine" { "Quarantine" } " "
+            a href="/queries" { "Queries" }
+        }
+        (visitor.log_out_form())
+    };
+    frame(title, &navigation, content)
+}
+
+/// Renders a whole page with head and a navigation.
+fn frame(title: &str, navigation: &Markup, content: &Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -56,10 +83,7 @@ fn page(title: &str, content: &Markup) -> Markup {
             body {
                 header {
                     a.brand href="/" { "Esker" }
-                    nav aria-label="Pages" {
-                        a href="/" { "Tables" } " " a href="/jobs" { "Jobs" } " " a href="/quarantine" { "Quarantine" } " "
-                        a href="/queries" { "Queries" }
-                    }
+                    (navigation)
                 }
                 main { (content) }
             }
@@ -76,27 +100,6 @@ fn badge(score: Option<u32>) -> Markup {
         None => "unknown",
     };
     html! { span class={ "badge " (class) } { @match score { Some(n) => (n), None => "?" } } }
-}
-
-/// Refuses a form that a page of another site sent.
-///
-/// The browser names the site in `Sec-Fetch-Site` or `Origin`. A request without both comes from no page.
-///
-/// # Errors
-///
-/// Returns [`ErrorCode::Forbidden`] if the form was sent by another site.
-fn same_site(headers: &HeaderMap) -> Result<(), ApiError> {
-    let value = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
-    let here = match (value("sec-fetch-site"), value("origin")) {
-        (Some(site), _) => matches!(site, "same-origin" | "none"),
-        (None, Some(origin)) => origin.split_once("://").map(|(_, host)| host) == value("host"),
-        (None, None) => true,
-    };
-    if here {
-        Ok(())
-    } else {
-        Err(ApiError::new(ErrorCode::Forbidden, "the form was sent by a page of another site; open the page of this server"))
-    }
 }
 
 /// Returns the address of a table's page.

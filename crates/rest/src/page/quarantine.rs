@@ -1,9 +1,11 @@
 //! The page of the quarantine: the files that will be deleted, by job and table.
 
+use axum::Extension;
 use axum::extract::State;
 use esker_types::{format_bytes, now_ms};
 use maud::{Markup, html};
 
+use super::visitor::Visitor;
 use super::{encode, page};
 use crate::{ApiError, App};
 
@@ -13,7 +15,7 @@ const SHOWN: u32 = 500;
 /// Shows the files in quarantine by job and table, those that are due first on top (`GET /quarantine`).
 ///
 /// A form undoes the job that quarantined the files.
-pub(crate) async fn show(State(app): State<App>) -> Result<Markup, ApiError> {
+pub(crate) async fn show(State(app): State<App>, visitor: Extension<Visitor>) -> Result<Markup, ApiError> {
     let groups = app.overview().quarantine_by_job(SHOWN).await?;
     let (files, bytes) = app.overview().quarantine_totals().await?;
     let name = |number: i64| {
@@ -33,13 +35,15 @@ pub(crate) async fn show(State(app): State<App>) -> Result<Markup, ApiError> {
                     td.num { (size(group.bytes)) }
                     td { (until(group.due_ms)) @if group.deleting > 0 { ", " (group.deleting) " are being deleted" } }
                     td { @if let (Some(warehouse), Some(job)) = (name(group.warehouse), group.job) {
-                        form method="post" action={ "/warehouses/" (encode(&warehouse)) "/jobs/" (job) "/undo" } { button { "Undo" } }
+                        form method="post" action={ "/warehouses/" (encode(&warehouse)) "/jobs/" (job) "/undo" } {
+                            (visitor.field()) button { "Undo" }
+                        }
                     } }
                 } } }
             } }
         }
     };
-    Ok(page("Quarantine", &content))
+    Ok(page(&visitor, "Quarantine", &content))
 }
 
 /// Formats a size in bytes.

@@ -1,10 +1,12 @@
 //! The page of SQL queries.
 
+use axum::Extension;
 use axum::extract::State;
 use esker_query::{QueryRecord, QueryState};
 use esker_types::{format_bytes, now_ms};
 use maud::{Markup, html};
 
+use super::visitor::Visitor;
 use super::{ago, page};
 use crate::App;
 
@@ -12,7 +14,7 @@ use crate::App;
 const SHOWN: usize = 100;
 
 /// Shows the queries that run, then those that ended (`GET /queries`).
-pub(crate) async fn show(State(app): State<App>) -> Markup {
+pub(crate) async fn show(State(app): State<App>, visitor: Extension<Visitor>) -> Markup {
     let all = app.inner.engine.log().newest(SHOWN);
     let running = all.iter().filter(|q| matches!(q.state, QueryState::Running | QueryState::Waiting)).count();
     let content = html! {
@@ -30,7 +32,7 @@ pub(crate) async fn show(State(app): State<App>) -> Markup {
             } }
         }
     };
-    page("Queries", &content)
+    page(&visitor, "Queries", &content)
 }
 
 /// Renders the row of a query.

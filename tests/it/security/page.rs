@@ -1,0 +1,238 @@
+//! The log-in to the page: sessions, their ends, the secrets in forms, and the headers of pages.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use esker_catalog::token_hash;
+use esker_tests::{TOKEN, TestApp};
+use reqwest::Method;
+use reqwest::header::HeaderMap;
+use reqwest::redirect::Policy;
+
+/// A browser: it keeps cookies, says from which site a form comes, and shows redirects instead of following them.
+struct Browser<'a> {
+    app: &'a TestApp,
+    http: reqwest::Client,
+    cookies: BTreeMap<String, String>,
+}
+
+/// An answer to a browser.
+struct Answer {
+    status: u16,
+    headers: HeaderMap,
+    text: String,
+}
+
+impl Answer {
+    fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map(|value| value.to_str().expect("text")).unwrap_or_default()
+    }
+
+    /// Returns the value of the hidden field `csrf`.
+    fn csrf(&self) -> String {
+        let (_, rest) = self.text.split_once("name=\"csrf\" value=\"").expect("a form with the secret");
+        rest.split_once('"').expect("a value").0.to_owned()
+    }
+}
+
+impl<'a> Browser<'a> {
+    fn of(app: &'a TestApp) -> Self {
+        let http = reqwest::Client::builder().redirect(Policy::none()).build().expect("a client");
+        Self { app, http, cookies: BTreeMap::new() }
+    }
+
+    async fn send(&mut self, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        let mut request = self.http.request(method, self.app.url(path)).body(body.to_owned());
+        let cookies: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        request = request.header("cookie", cookies.join("; ")).header("sec-fetch-site", "same-origin");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let answer = request.send().await.expect("an answer");
+        let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+        for set in headers.get_all("set-cookie") {
+            let set = set.to_str().expect("text");
+            let (name, value) = set.split(';').next().and_then(|pair| pair.split_once('=')).expect("a name and a value");
+            match set.contains("Max-Age=0") {
+                true => self.cookies.remove(name),
+                false => self.cookies.insert(name.to_owned(), value.to_owned()),
+            };
+        }
+        Answer { status, headers, text: answer.text().await.expect("a body") }
+    }
+
+    async fn get(&mut self, path: &str) -> Answer {
+        self.send(Method::GET, path, &[], "").await
+    }
+
+    async fn post(&mut self, path: &str, form: &str) -> Answer {
+        self.send(Method::POST, path, &[], form).await
+    }
+
+    async fn log_in(&mut self, token: &str) -> Answer {
+        let csrf = self.get("/login").await.csrf();
+        self.post("/login", &format!("csrf={csrf}&token={token}")).await
+    }
+
+    /// Checks whether the page knows the reader.
+    async fn is_known(&mut self) -> bool {
+        let answer = self.get("/").await;
+        let sent_away = answer.status == 303 && answer.header("location") == "/login";
+        assert!(sent_away || answer.status == 200, "{}", answer.text);
+        !sent_away
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_browser_logs_in_with_a_token_and_comes_to_the_page_that_it_wanted() {
+    let app = TestApp::start().await;
+    let mut browser = Browser::of(&app);
+    let sent = browser.get("/jobs?state=queued").await;
+    assert_eq!((sent.status, sent.header("location")), (303, "/login?next=%2Fjobs%3Fstate%3Dqueued"));
+    let form = browser.get(sent.header("location")).await;
+    assert!(form.status == 200 && form.text.contains("name=\"next\" value=\"/jobs?state=queued\""), "{}", form.text);
+    let fields = |csrf: &str, token: &str| format!("csrf={csrf}&next=%2Fjobs%3Fstate%3Dqueued&token={token}");
+    let wrong = browser.post("/login", &fields(&form.csrf(), "wrong")).await;
+    assert!(wrong.status == 401 && wrong.text.contains("The token is not valid."), "{}", wrong.text);
+    assert!(!browser.is_known().await);
+    let entered = browser.post("/login", &fields(&wrong.csrf(), TOKEN)).await;
+    assert_eq!((entered.status, entered.header("location")), (303, "/jobs?state=queued"));
+    let set = entered.header("set-cookie");
+    assert!(set.starts_with("esker=") && set.contains("; HttpOnly; SameSite=Lax"), "{set}");
+    assert!(!set.contains("Secure"), "on its own machine without TLS: {set}");
+    let page = browser.get("/jobs?state=queued").await;
+    assert!(page.status == 200 && page.text.contains("Log out") && page.text.contains("admin"), "{}", page.text);
+    assert_eq!(browser.get("/api/v1/tables").await.status, 401, "the API reads no cookie");
+    assert_eq!(browser.get("/v1/config").await.status, 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_form_needs_the_secret_of_its_session() {
+    let app = TestApp::start().await;
+    let mut browser = Browser::of(&app);
+    assert_eq!(browser.post("/login", &format!("token={TOKEN}")).await.status, 403, "a log-in from nowhere");
+    browser.log_in(TOKEN).await;
+    let csrf = browser.get("/jobs").await.csrf();
+    let mut other = Browser::of(&app);
+    other.log_in(TOKEN).await;
+    let of_other = other.get("/jobs").await.csrf();
+    assert_ne!(csrf, of_other);
+    for path in ["/jobs/missing/cancel", "/warehouses/default/jobs/missing/undo", "/logout"] {
+        for form in [String::new(), "csrf=".to_owned(), format!("csrf={of_other}")] {
+            assert_eq!(browser.post(path, &form).await.status, 403, "{path} {form}");
+        }
+    }
+    let large = format!("csrf={csrf}&x={}", "x".repeat(20_000));
+    assert_eq!(browser.post("/jobs/missing/cancel", &large).await.status, 413);
+    assert_eq!(browser.post("/jobs/missing/cancel", &format!("csrf={csrf}")).await.status, 404, "the job is missing");
+    let request = reqwest::Client::new().post(app.url("/logout")).body(format!("csrf={csrf}"));
+    let request = request.header("cookie", format!("esker={}", browser.cookies["esker"])).header("sec-fetch-site", "cross-site");
+    assert_eq!(request.send().await.expect("an answer").status(), 403, "the right secret from another site");
+    assert!(browser.is_known().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_out_and_another_log_in_end_the_session() {
+    let app = TestApp::start().await;
+    let mut browser = Browser::of(&app);
+    browser.log_in(TOKEN).await;
+    let first = browser.cookies["esker"].clone();
+    browser.log_in(TOKEN).await;
+    let second = browser.cookies["esker"].clone();
+    assert_ne!(first, second, "a log-in has a new id");
+    let mut thief = Browser::of(&app);
+    thief.cookies.insert("esker".to_owned(), first);
+    assert!(!thief.is_known().await);
+    let csrf = browser.get("/").await.csrf();
+    let left = browser.post("/logout", &format!("csrf={csrf}")).await;
+    assert_eq!((left.status, left.header("location")), (303, "/login"));
+    assert!(!browser.cookies.contains_key("esker"));
+    thief.cookies.insert("esker".to_owned(), second);
+    assert!(!thief.is_known().await, "the id is worth nothing any more");
+    thief.cookies.insert("esker".to_owned(), "made-up".to_owned());
+    assert!(!thief.is_known().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_ends_with_its_token_and_lives_on_in_another_server() {
+    let app = TestApp::start().await;
+    let principals = app.catalog().state().principals();
+    principals.put("reader", &token_hash("the-first-token-of-reader")).await.expect("stored");
+    let mut browser = Browser::of(&app);
+    assert_eq!(browser.log_in("the-first-token-of-reader").await.status, 303);
+    assert!(browser.is_known().await);
+    let cookies = browser.cookies.clone();
+    let app = TestApp::restart(app.stop().await).await;
+    let mut browser = Browser { cookies, ..Browser::of(&app) };
+    assert!(browser.is_known().await, "the session is in the database");
+    let principals = app.catalog().state().principals();
+    principals.put("reader", &token_hash("the-second-token-of-reader")).await.expect("stored");
+    assert!(!browser.is_known().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_ends_when_nobody_uses_it_and_at_its_time() {
+    let idle = TestApp::start_with(|c| c.auth.page.idle_seconds = 1).await;
+    let limited = TestApp::start_with(|c| c.auth.page.max_seconds = 1).await;
+    for app in [&idle, &limited] {
+        let mut browser = Browser::of(app);
+        assert_eq!(browser.log_in(TOKEN).await.status, 303);
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        assert!(!browser.is_known().await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_tls_cookies_are_bound_to_the_host_and_over_plain_http_there_is_no_log_in() {
+    let app = TestApp::start_with(|c| c.server.public_url = Some("https://esker.example".to_owned())).await;
+    let mut browser = Browser::of(&app);
+    let form = browser.send(Method::GET, "/login", &[("host", "esker.example")], "").await;
+    let body = format!("csrf={}&token={TOKEN}", form.csrf());
+    let entered = browser.send(Method::POST, "/login", &[("host", "esker.example")], &body).await;
+    assert_eq!(entered.status, 303, "{}", entered.text);
+    let set = entered.header("set-cookie");
+    assert!(set.starts_with("__Host-esker=") && set.ends_with("; Path=/; HttpOnly; SameSite=Lax; Secure"), "{set}");
+    assert_eq!(browser.send(Method::GET, "/", &[("host", "esker.example")], "").await.status, 200);
+
+    let plain = TestApp::start().await;
+    for method in [Method::GET, Method::POST] {
+        let request = reqwest::Client::new().request(method, plain.url("/login")).header("host", "esker.lan:8181");
+        let answer = request.send().await.expect("an answer");
+        assert_eq!(answer.status(), 403);
+        assert!(!answer.headers().contains_key("set-cookie") && answer.text().await.expect("a body").contains("needs TLS"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_run_no_script_and_are_shown_in_no_other_page() {
+    let app = TestApp::start().await;
+    let mut browser = Browser::of(&app);
+    let login = browser.get("/login").await;
+    browser.log_in(TOKEN).await;
+    let missing = browser.get("/jobs/missing").await;
+    assert_eq!(missing.status, 404);
+    let pages = [login, browser.get("/").await, browser.get("/quarantine").await, missing];
+    for page in &pages {
+        let policy = page.header("content-security-policy");
+        for part in
+            ["default-src 'none'", "style-src 'sha256-", "form-action 'self'", "frame-ancestors 'none'", "base-uri 'none'"]
+        {
+            assert!(policy.contains(part), "{part}: {policy}");
+        }
+        assert!(!policy.contains("unsafe"), "{policy}");
+        assert_eq!((page.header("x-content-type-options"), page.header("cache-control")), ("nosniff", "no-store"));
+        assert_eq!(page.header("referrer-policy"), "same-origin");
+        assert!(!page.text.contains(" style=") && !page.text.contains("<script"), "the policy would stop it");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_no_token_is_needed_the_page_asks_for_none_and_its_forms_still_have_a_secret() {
+    let app = TestApp::start_with(|c| c.auth.anonymous = true).await;
+    let mut browser = Browser::of(&app);
+    let page = browser.get("/").await;
+    assert!(page.status == 200 && !page.text.contains("Log out"), "{}", page.text);
+    assert_eq!(browser.post("/jobs/missing/cancel", "").await.status, 403);
+    browser.log_in(TOKEN).await;
+    assert!(browser.get("/").await.text.contains("Log out"), "a token may be used all the same");
+}
