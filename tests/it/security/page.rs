@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use esker_catalog::token_hash;
+use esker_auth::token_hash;
 use esker_tests::{TOKEN, TestApp};
 use reqwest::Method;
 use reqwest::header::HeaderMap;
