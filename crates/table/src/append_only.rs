@@ -7,7 +7,8 @@
 use std::collections::HashMap;
 
 use esker_format::{
-    DataFile, FieldSummary, ManifestContent, ManifestFile, ManifestStatus, PrimitiveType, Snapshot, TableMetadata, Value,
+    DataContentType, DataFile, FieldSummary, ManifestContent, ManifestFile, ManifestStatus, PrimitiveType, Snapshot,
+    TableMetadata, Value,
 };
 
 use crate::{DeleteKey, LiveFile, Manifests, Result, delete_key};
@@ -74,11 +75,16 @@ async fn beyond_append_in(
     let mut carried = 0;
     for entry in source.load(metadata, file).await?.entries {
         let path = entry.data_file.file_path.clone();
-        match (entry.status, file.content) {
-            (ManifestStatus::Added, ManifestContent::Data) => {}
-            (ManifestStatus::Added, ManifestContent::Deletes) => return Ok(Some(format!("it adds the delete file {path}"))),
-            (ManifestStatus::Deleted, _) => return Ok(Some(format!("it removes {path}"))),
-            (ManifestStatus::Existing, _) => {
+        // Some readers take the kind of a file from its entry, others from the list.
+        let is_data = entry.data_file.content == DataContentType::Data;
+        if is_data != (file.content == ManifestContent::Data) {
+            return Ok(Some(format!("it lists {path} in a manifest of another kind of files")));
+        }
+        match entry.status {
+            ManifestStatus::Added if is_data => {}
+            ManifestStatus::Added => return Ok(Some(format!("it adds the delete file {path}"))),
+            ManifestStatus::Deleted => return Ok(Some(format!("it removes {path}"))),
+            ManifestStatus::Existing => {
                 carried += 1;
                 if !summaries_cover(file.partitions.as_deref(), &types, &entry.data_file.partition) {
                     return Ok(Some(format!("the summary of the manifest {} does not cover {path}", file.manifest_path)));
@@ -158,8 +164,8 @@ fn covers(summary: &FieldSummary, ty: Option<&PrimitiveType>, value: Option<&Val
 #[cfg(test)]
 mod tests {
     use esker_format::{
-        AvroCodec, BoundBytes, DataContentType, DataFileFormat, Extra, ManifestEntry, ManifestListWriter, ManifestWriter,
-        NewManifest, NewManifestList,
+        AvroCodec, BoundBytes, DataFileFormat, Extra, ManifestEntry, ManifestListWriter, ManifestWriter, NewManifest,
+        NewManifestList,
     };
     use esker_storage::Storage;
     use futures::executor::block_on;
@@ -306,14 +312,18 @@ mod tests {
         says(lake.check(&[lake.manifest("m", &[existing("a"), added("b")])]), "leaves out b");
         let delete = DataFile { content: DataContentType::PositionDeletes, ..file("x") };
         let deletes = lake.manifest("x", &[entry(ManifestStatus::Added, delete)]);
-        says(lake.check(&[a.clone(), b.clone(), deletes]), "adds the delete file x");
+        says(lake.check(&[a.clone(), b.clone(), deletes.clone()]), "adds the delete file x");
+        let disguised = ManifestFile { content: ManifestContent::Data, ..deletes };
+        says(lake.check(&[a.clone(), b.clone(), disguised]), "x in a manifest of another kind");
+        let hidden = ManifestFile { content: ManifestContent::Deletes, ..lake.manifest("h", &[existing("a")]) };
+        says(lake.check(&[hidden, b.clone()]), "a in a manifest of another kind");
     }
 
     #[test]
     fn a_file_that_is_carried_over_with_other_values_is_no_append() {
         let lake = Lake::new();
         let [_, b] = &lake.parent;
-        let bounds = Some([(1, BoundBytes::new(vec![9, 0, 0, 0]))].into_iter().collect());
+        let bounds = Some([(1, BoundBytes::new(vec![9_u8, 0, 0, 0]))].into_iter().collect());
         let changed = [
             ManifestEntry { data_file: DataFile { record_count: 0, ..file("a") }, ..existing("a") },
             ManifestEntry { data_file: DataFile { upper_bounds: bounds, ..file("a") }, ..existing("a") },
