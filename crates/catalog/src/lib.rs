@@ -26,6 +26,7 @@ mod ledger;
 mod locations;
 mod moves;
 mod namespaces;
+pub mod needs;
 mod outputs;
 mod overview;
 mod paths;

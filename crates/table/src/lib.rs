@@ -6,6 +6,7 @@
 //! `tests/it/layering.rs` lists. There are two ways to the files of a snapshot: [`SnapshotFiles`] keeps them in columns for plans,
 //! [`load_live`] returns rows for jobs and commits. Start reading at [`plan_scan`] for reads and at [`build_snapshot`] for writes.
 
+mod append_only;
 mod bounds;
 mod cherry;
 mod deletes;
@@ -33,6 +34,7 @@ mod scan;
 mod snapshot_builder;
 mod summary;
 
+pub use append_only::beyond_append;
 pub use bounds::{ColumnBounds, with_bounds};
 pub use cherry::cherry_pick;
 pub use deletes::{DeleteIndex, EqualityDeleteKeys, dangling};

@@ -1,0 +1,252 @@
+//! The caller of a request, whom every protocol asks before it does something.
+//!
+//! A caller applies the mode: with access control off or in report, nothing is refused and nothing is hidden.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::{AccessDecision, AccessMode, Need, Needs, Privilege, Required, ResourcePath, Result, RightsError, RuleRef, Subject};
+
+/// What is known of a request besides its principal.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RequestFacts {
+    /// The operation: a route, a statement, a command.
+    pub operation: Arc<str>,
+    /// Address of the client.
+    pub source_ip: Option<IpAddr>,
+    /// Name of the trusted engine that makes the request.
+    pub engine: Option<Arc<str>>,
+    /// True if the request came over TLS.
+    pub is_tls: bool,
+}
+
+/// A decision that must be recorded: a refusal, or anything that a break-glass principal does.
+#[derive(Debug, Clone, Copy)]
+pub struct WorthRecording<'a> {
+    /// The caller.
+    pub caller: &'a Caller,
+    /// The need that was decided on.
+    pub need: &'a Need<'a>,
+    /// The decision.
+    pub decision: AccessDecision,
+    /// False if the decision is only reported, and the request goes on.
+    pub is_enforced: bool,
+}
+
+/// A receiver of decisions that must be recorded: the report, the audit.
+pub trait Record: fmt::Debug + Send + Sync {
+    /// Records a decision. It must not block.
+    fn record(&self, decision: WorthRecording<'_>);
+}
+
+/// A receiver that keeps nothing, for commands and tests.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unrecorded;
+
+impl Record for Unrecorded {
+    fn record(&self, _: WorthRecording<'_>) {}
+}
+
+/// A subject with the facts of its request.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    subject: Arc<Subject>,
+    facts: RequestFacts,
+    record: Arc<dyn Record>,
+}
+
+impl Caller {
+    /// Creates the caller of a request.
+    pub fn new(subject: Arc<Subject>, facts: RequestFacts, record: Arc<dyn Record>) -> Self {
+        Self { subject, facts, record }
+    }
+
+    /// Returns the subject.
+    pub const fn subject(&self) -> &Arc<Subject> {
+        &self.subject
+    }
+
+    /// Returns the facts of the request.
+    pub const fn facts(&self) -> &RequestFacts {
+        &self.facts
+    }
+
+    /// Checks that the caller has what a request needs, before anything is done.
+    ///
+    /// If several needs are not met, the error is about the first on a securable that the caller may see. Report names that do not
+    /// exist after this check, as hidden ones are. Otherwise the order of the errors would tell which of the two a name is.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`RightsError::Denied`] if privileges are missing on a securable that the caller may see, and
+    /// [`RightsError::Hidden`] if the caller may not know that the securable exists.
+    pub fn require<'n>(&self, needs: impl Into<Needs<'n>>) -> Result<()> {
+        let refused = match needs.into() {
+            Needs::All(needs) => self.first_unmet(needs),
+            Needs::AnyOf(needs) => self.none_met(needs),
+        };
+        let Some((need, decision)) = refused else { return Ok(()) };
+        let is_enforced = self.subject.rules().mode() == AccessMode::On;
+        self.record.record(WorthRecording { caller: self, need: &need, decision, is_enforced });
+        match decision {
+            AccessDecision::Deny { visible, missing, .. } if is_enforced => Err(self.refusal(&need, visible, missing)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Decides on a need. What break-glass allows is recorded.
+    fn decide(&self, need: &Need<'_>) -> AccessDecision {
+        let decision = self.subject.decide(&need.on, need.required);
+        if decision == (AccessDecision::Allow { rule: RuleRef::BreakGlass }) {
+            self.record.record(WorthRecording { caller: self, need, decision, is_enforced: true });
+        }
+        decision
+    }
+
+    /// Finds the need that a refusal is about: the first unmet one that the caller may see, else the first unmet one.
+    fn first_unmet<'n>(&self, needs: &[Need<'n>]) -> Option<(Need<'n>, AccessDecision)> {
+        let mut hidden = None;
+        for need in needs {
+            match self.decide(need) {
+                AccessDecision::Allow { .. } => {}
+                decision @ AccessDecision::Deny { visible: true, .. } => return Some((*need, decision)),
+                decision @ AccessDecision::Deny { visible: false, .. } => hidden = hidden.or(Some((*need, decision))),
+            }
+        }
+        hidden
+    }
+
+    /// Returns the first need if none is met.
+    fn none_met<'n>(&self, needs: &[Need<'n>]) -> Option<(Need<'n>, AccessDecision)> {
+        let nothing = Need { on: ResourcePath::SERVER, required: Required::privilege(Privilege::ManageAccess) };
+        let first = needs.first().copied().unwrap_or(nothing);
+        let decision = self.decide(&first);
+        let is_met = decision.is_allowed() || needs.iter().skip(1).any(|need| self.decide(need).is_allowed());
+        (!is_met).then_some((first, decision))
+    }
+
+    fn refusal(&self, need: &Need<'_>, visible: bool, missing: Required) -> RightsError {
+        let kind = need.on.kind();
+        match visible {
+            true => {
+                RightsError::Denied { principal: self.subject.identity().to_string(), kind, on: need.on.to_string(), missing }
+            }
+            false => RightsError::Hidden { kind, name: need.on.name() },
+        }
+    }
+
+    /// Checks that the caller may know that a securable exists, as lists do for each entry.
+    pub fn sees(&self, on: &ResourcePath<'_>) -> bool {
+        self.subject.rules().mode() != AccessMode::On || self.subject.is_visible(on)
+    }
+
+    /// Checks that the caller sees everything in a container, so that a list of it needs no filter.
+    pub fn sees_all_below(&self, container: &ResourcePath<'_>) -> bool {
+        let enforced = self.subject.rules().mode() == AccessMode::On;
+        !enforced || self.subject.uniform_below(container, Privilege::List.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::samples::{client, grant, orders, rows, table};
+    use crate::{GrantRow, Member, PrivilegeSet, RuleRows, Securable};
+
+    /// A receiver that keeps a text for each decision.
+    #[derive(Debug, Default)]
+    struct Kept(Mutex<Vec<String>>);
+
+    impl Record for Kept {
+        fn record(&self, recorded: WorthRecording<'_>) {
+            let WorthRecording { caller, need, decision, is_enforced } = recorded;
+            let who = caller.subject().identity();
+            let text = format!("{who} {} {} {} {is_enforced}", need.required, need.on, decision.is_allowed());
+            self.0.lock().expect("no panic").push(text);
+        }
+    }
+
+    fn caller(rows: RuleRows, name: &str) -> (Caller, Arc<Kept>) {
+        let kept = Arc::new(Kept::default());
+        (Caller::new(Arc::new(client(rows, name)), RequestFacts::default(), kept.clone()), kept)
+    }
+
+    fn hidden() -> ResourcePath<'static> {
+        ResourcePath::warehouse(1, "lake").namespace("raw").table(table(2), "hidden")
+    }
+
+    fn readers() -> Vec<GrantRow> {
+        let select = PrivilegeSet::of(&[Privilege::List, Privilege::ReadMetadata, Privilege::ReadData]);
+        vec![grant("g1", Member::role("readers"), Securable::Table { table: table(1) }, select)]
+    }
+
+    #[test]
+    fn a_refusal_names_what_is_missing_only_to_who_may_see_the_thing() {
+        let (caller, kept) = caller(rows(readers()), "bi");
+        assert_eq!(caller.require(&Need::new(orders(), Privilege::ReadData)), Ok(()));
+        let refused = caller.require(&Need::new(orders(), Privilege::Drop)).expect_err("refused");
+        let text = "bi lacks DROP on table raw.crm.orders; a principal with MANAGE_GRANTS there can grant it";
+        assert_eq!(refused.to_string(), text);
+        let masked = caller.require(&Need::new(hidden(), Privilege::ReadData)).expect_err("refused");
+        assert_eq!(masked.to_string(), "Table does not exist: raw.hidden");
+        let expected = ["bi DROP table raw.crm.orders false true", "bi READ_DATA table raw.hidden false true"];
+        assert_eq!(*kept.0.lock().expect("no panic"), expected);
+    }
+
+    #[test]
+    fn of_several_refusals_the_first_on_a_seen_thing_is_told() {
+        let (caller, _) = caller(rows(readers()), "bi");
+        let needs = [Need::new(hidden(), Privilege::Modify), Need::new(orders(), Privilege::Modify)];
+        assert!(
+            matches!(caller.require(Needs::All(&needs)), Err(RightsError::Denied { on, .. }) if on == "table raw.crm.orders")
+        );
+        assert!(matches!(caller.require(Needs::All(&needs[..1])), Err(RightsError::Hidden { .. })));
+        assert_eq!(caller.require(Needs::All(&[])), Ok(()));
+    }
+
+    #[test]
+    fn one_of_several_ways_is_enough() {
+        let give = |privilege: Privilege| PrivilegeSet::from(privilege);
+        let mut grants = readers();
+        grants.push(grant("g2", Member::client("bi"), Securable::Table { table: table(1) }, give(Privilege::ManageGrants)));
+        grants.push(grant("g3", Member::client("etl"), Securable::Server, give(Privilege::ManageAccess)));
+        let rows = rows(grants);
+        let ways = |on, privilege| Need::to_grant(on, give(privilege));
+        let (bi, _) = caller(rows.clone(), "bi");
+        assert_eq!(bi.require(Needs::AnyOf(&ways(orders(), Privilege::ReadData))), Ok(()));
+        let more = bi.require(Needs::AnyOf(&ways(orders(), Privilege::Modify)));
+        assert!(matches!(more, Err(RightsError::Denied { missing, .. }) if missing == Required::privilege(Privilege::Modify)));
+        let (etl, _) = caller(rows, "etl");
+        assert_eq!(etl.require(Needs::AnyOf(&ways(hidden(), Privilege::Modify))), Ok(()));
+        assert!(bi.require(Needs::AnyOf(&[])).is_err());
+    }
+
+    #[test]
+    fn in_the_mode_report_nothing_is_refused_and_every_refusal_is_recorded() {
+        let mut rows = rows(readers());
+        rows.mode = AccessMode::Report;
+        let (caller, kept) = caller(rows, "bi");
+        assert_eq!(caller.require(&Need::new(hidden(), Privilege::Drop)), Ok(()));
+        assert!(caller.sees(&hidden()) && caller.sees_all_below(&ResourcePath::SERVER));
+        assert_eq!(*kept.0.lock().expect("no panic"), ["bi DROP table raw.hidden false false"]);
+    }
+
+    #[test]
+    fn what_break_glass_allows_is_recorded() {
+        let (caller, kept) = caller(rows(Vec::new()), "break-glass-1");
+        assert_eq!(caller.require(&Need::new(orders(), Privilege::Drop)), Ok(()));
+        assert_eq!(*kept.0.lock().expect("no panic"), ["break-glass-1 DROP table raw.crm.orders true true"]);
+    }
+
+    #[test]
+    fn a_list_needs_no_filter_where_everything_is_seen() {
+        let on = Securable::Warehouse { warehouse: 1 };
+        let (caller, _) = caller(rows(vec![grant("g", Member::client("bi"), on, Privilege::List.into())]), "bi");
+        assert!(caller.sees_all_below(&ResourcePath::warehouse(1, "lake").namespace("raw")));
+        assert!(!caller.sees_all_below(&ResourcePath::SERVER));
+        assert!(caller.sees(&hidden()));
+    }
+}

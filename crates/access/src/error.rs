@@ -1,0 +1,130 @@
+//! The error of this crate, and its mapping to [`ErrorCode`].
+
+use esker_types::{Coded, ErrorCode};
+
+use crate::{Bundle, Privilege, PrivilegeSet, Required, SecurableKind};
+
+/// The error of rules that can't be made, or of a request that the rules refuse.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RightsError {
+    /// The rules refuse a request on a securable that the principal may see.
+    #[error("{principal} lacks {missing} on {on}; {}", way_out(*kind))]
+    Denied {
+        /// Name of the principal.
+        principal: String,
+        /// Kind of the securable.
+        kind: SecurableKind,
+        /// Kind and name of the securable.
+        on: String,
+        /// Privileges that the principal would need besides those that it has.
+        missing: Required,
+    },
+    /// The rules refuse a request on a securable that the principal may not see, so the answer is that it does not exist.
+    ///
+    /// The text is that of the state database's error for a name that does not exist.
+    #[error("{}", does_not_exist(*kind, name))]
+    Hidden {
+        /// Kind of the securable.
+        kind: SecurableKind,
+        /// Name of the securable.
+        name: String,
+    },
+    /// A role would be a member of itself through other roles.
+    #[error("the roles {} would be members of each other; remove one of these memberships", roles.join(", "))]
+    RoleCycle {
+        /// Names of the roles, each a member of the next, and the last of the first.
+        roles: Vec<String>,
+    },
+    /// A membership or a grant names a role that does not exist.
+    #[error("there is no role {name}; create it first")]
+    NoSuchRole {
+        /// Name of the role.
+        name: String,
+    },
+    /// A name can't be that of a role.
+    #[error("{name:?} can't be the name of a role: {why}")]
+    BadRoleName {
+        /// The name.
+        name: String,
+        /// The reason, with the way out.
+        why: &'static str,
+    },
+    /// The server alone decides who the members of a role are.
+    #[error("the members of {role} can't be changed: the server decides who they are; use another role")]
+    FixedMembers {
+        /// Name of the role.
+        role: String,
+    },
+    /// A name is neither a privilege nor a bundle.
+    #[error(
+        "{name:?} is no privilege; the bundles are {}, the privileges {}",
+        Bundle::ALL.map(Bundle::as_str).join(", "),
+        Privilege::ALL.map(Privilege::as_str).join(", ")
+    )]
+    UnknownPrivilege {
+        /// The name.
+        name: String,
+    },
+    /// Privileges can't be granted on a kind of securable.
+    #[error("{privileges} can't be granted on a {kind}; a {kind} has {}", kind.privileges())]
+    NotGrantable {
+        /// The privileges.
+        privileges: PrivilegeSet,
+        /// The kind of securable.
+        kind: SecurableKind,
+    },
+    /// A grant has no privilege.
+    #[error("the grant names no privilege that applies; name at least one")]
+    NoPrivileges,
+    /// A grant is on future things of a kind that can't lie in its container.
+    #[error("a {container} contains no {kind}; grant on future things of another kind")]
+    NoSuchFuture {
+        /// Kind of the container.
+        container: SecurableKind,
+        /// Kind of the future things.
+        kind: SecurableKind,
+    },
+}
+
+impl Coded for RightsError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::Denied { .. } => ErrorCode::Forbidden,
+            Self::Hidden { kind, .. } => match kind {
+                SecurableKind::Server => ErrorCode::Forbidden,
+                SecurableKind::Warehouse => ErrorCode::NoSuchWarehouse,
+                SecurableKind::Namespace => ErrorCode::NoSuchNamespace,
+                SecurableKind::Table => ErrorCode::NoSuchTable,
+                SecurableKind::View => ErrorCode::NoSuchView,
+                SecurableKind::Function => ErrorCode::NotFound,
+            },
+            Self::NoSuchRole { .. } => ErrorCode::NotFound,
+            Self::RoleCycle { .. } | Self::FixedMembers { .. } => ErrorCode::Unprocessable,
+            Self::BadRoleName { .. }
+            | Self::UnknownPrivilege { .. }
+            | Self::NotGrantable { .. }
+            | Self::NoPrivileges
+            | Self::NoSuchFuture { .. } => ErrorCode::BadRequest,
+        }
+    }
+}
+
+/// Returns the end of a refusal: who can grant what is missing.
+const fn way_out(kind: SecurableKind) -> &'static str {
+    match kind {
+        SecurableKind::Server => "a principal with MANAGE_ACCESS can grant it",
+        _ => "a principal with MANAGE_GRANTS there can grant it",
+    }
+}
+
+/// Returns the text of an error about a name that does not exist.
+fn does_not_exist(kind: SecurableKind, name: &str) -> String {
+    match kind {
+        SecurableKind::Server => "the server refuses the request".to_owned(),
+        SecurableKind::Warehouse => format!("warehouse {name} does not exist"),
+        SecurableKind::Namespace => format!("Namespace does not exist: {name}"),
+        SecurableKind::Table => format!("Table does not exist: {name}"),
+        SecurableKind::View => format!("View does not exist: {name}"),
+        SecurableKind::Function => format!("Function does not exist: {name}"),
+    }
+}

@@ -1,0 +1,233 @@
+//! Explanations: why a subject may or may not do something.
+
+use std::fmt;
+use std::ops::ControlFlow;
+
+use serde::Serialize;
+
+use crate::index::Visitor;
+use crate::role::{Held, MemberId};
+use crate::{AccessDecision, AccessMode, Member, PrivilegeSet, Required, ResourcePath, RuleRef, Rules, SecurableKind, Subject};
+
+/// The outcome of a decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum AccessVerdict {
+    /// The request is allowed.
+    Allowed,
+    /// The request is refused with 403.
+    Denied,
+    /// The request is refused as if the thing did not exist.
+    Hidden,
+}
+
+/// A role of a subject.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct ExplainedRole {
+    /// Name of the role.
+    pub role: String,
+    /// How the subject got the role.
+    pub how: String,
+}
+
+/// A grant that counts for a subject.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct ExplainedGrant {
+    /// Id of the grant, or the name of a built-in rule.
+    pub rule: String,
+    /// Holder of the grant.
+    pub to: String,
+    /// Privileges that it gives.
+    pub privileges: PrivilegeSet,
+}
+
+/// One step of the path to a securable, with the grants that count for the subject.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct ExplainedStep {
+    /// Kind of the securable.
+    pub kind: SecurableKind,
+    /// Name of the securable; empty for the server.
+    pub name: String,
+    /// Grants on the securable itself.
+    pub grants: Vec<ExplainedGrant>,
+}
+
+/// Why a subject may or may not do something.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct AccessExplanation {
+    /// Name of the principal.
+    pub principal: String,
+    /// Kind and name of the securable.
+    pub on: String,
+    /// Privileges that were asked about.
+    pub required: Required,
+    /// Version of the rules.
+    pub version: i64,
+    /// Mode of access control.
+    pub mode: AccessMode,
+    /// Roles of the principal.
+    pub roles: Vec<ExplainedRole>,
+    /// Path to the securable, the server first.
+    pub path: Vec<ExplainedStep>,
+    /// Privileges that the principal has on the securable.
+    pub effective: PrivilegeSet,
+    /// Privileges that it lacks.
+    pub missing: Required,
+    /// Outcome of the decision.
+    pub verdict: AccessVerdict,
+    /// Rule that the outcome follows from: the id of a grant, or the name of a built-in rule; none if no rule allows it.
+    pub rule: Option<String>,
+}
+
+impl Subject {
+    /// Explains the decision on a securable.
+    ///
+    /// In the modes off and report the outcome is that of [`Subject::decide`]: with `report`, it is what the mode `on` would do.
+    pub fn explain(&self, on: &ResourcePath<'_>, required: Required) -> AccessExplanation {
+        let decision = self.decide(on, required);
+        let (verdict, rule, missing) = match decision {
+            AccessDecision::Allow { rule } => (AccessVerdict::Allowed, Some(rule), Required::NOTHING),
+            AccessDecision::Deny { rule, visible: true, missing } => (AccessVerdict::Denied, rule, missing),
+            AccessDecision::Deny { rule, visible: false, missing } => (AccessVerdict::Hidden, rule, missing),
+        };
+        AccessExplanation {
+            principal: self.identity().to_string(),
+            on: on.to_string(),
+            required,
+            version: self.rules.version(),
+            mode: self.rules.mode(),
+            roles: self.explained_roles(),
+            path: on.steps().map(|step| self.explained_step(&step)).collect(),
+            effective: self.effective(on),
+            missing,
+            verdict,
+            rule: rule.map(|rule| self.rules.rule_name(rule).to_owned()),
+        }
+    }
+
+    fn explained_roles(&self) -> Vec<ExplainedRole> {
+        let members = &self.rules.members;
+        let explained = |held: &Held| {
+            let Member::Role { name } = members.member(held.id) else { return None };
+            let how = match held.through.map(|through| members.member(through)) {
+                None => "every caller of this kind has it".to_owned(),
+                Some(Member::Claim { value, .. }) => format!("by the claim {value:?}"),
+                Some(Member::Role { name }) => format!("through the role {name}"),
+                Some(principal @ (Member::User { .. } | Member::Client { .. })) => format!("given to the {principal}"),
+            };
+            Some(ExplainedRole { role: name.clone(), how })
+        };
+        self.held.iter().filter_map(explained).collect()
+    }
+
+    fn explained_step(&self, step: &ResourcePath<'_>) -> ExplainedStep {
+        let mut all = AllGrants { rules: &self.rules, grants: Vec::new() };
+        match self.rules.index.visit_step(step, &self.holders, &mut all) {
+            ControlFlow::Break(()) | ControlFlow::Continue(()) => {}
+        }
+        ExplainedStep { kind: step.kind(), name: step.name(), grants: all.grants }
+    }
+}
+
+/// All grants on a securable that count for a subject.
+struct AllGrants<'a> {
+    rules: &'a Rules,
+    grants: Vec<ExplainedGrant>,
+}
+
+impl Visitor for AllGrants<'_> {
+    fn open(&self) -> PrivilegeSet {
+        PrivilegeSet::ALL
+    }
+
+    fn visit(&mut self, holder: MemberId, privileges: PrivilegeSet, rule: RuleRef) -> ControlFlow<()> {
+        let (rule, to) = (self.rules.rule_name(rule).to_owned(), self.rules.members.member(holder).to_string());
+        self.grants.push(ExplainedGrant { rule, to, privileges });
+        ControlFlow::Continue(())
+    }
+}
+
+/// Prints the explanation for people, over several lines.
+impl fmt::Display for AccessExplanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} asks for {} on {}", self.principal, self.required, self.on)?;
+        writeln!(f, "rules: version {}, mode {}", self.version, self.mode.as_str())?;
+        writeln!(f, "roles:")?;
+        for role in &self.roles {
+            writeln!(f, "  {}: {}", role.role, role.how)?;
+        }
+        writeln!(f, "path:")?;
+        for step in &self.path {
+            let none = if step.grants.is_empty() { ": no grant" } else { "" };
+            match step.kind {
+                SecurableKind::Server => writeln!(f, "  server{none}")?,
+                kind => writeln!(f, "  {kind} {}{none}", step.name)?,
+            }
+            for grant in &step.grants {
+                writeln!(f, "    {} to {}: {}", grant.rule, grant.to, grant.privileges)?;
+            }
+        }
+        let rule = self.rule.as_deref();
+        match (self.verdict, rule) {
+            (AccessVerdict::Allowed, rule) => write!(f, "allowed by {}", rule.unwrap_or("no rule")),
+            (AccessVerdict::Denied, None) => write!(f, "refused: no rule gives {}", self.missing),
+            (AccessVerdict::Hidden, None) => write!(f, "refused, as if it did not exist: no rule gives {}", self.missing),
+            (AccessVerdict::Denied | AccessVerdict::Hidden, Some(rule)) => write!(f, "refused by {rule}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::{client, grant, namespace, orders, rows};
+    use crate::{Privilege, Securable};
+
+    #[test]
+    fn an_explanation_shows_how_each_role_was_got_and_which_grant_counts() {
+        let on = Securable::Namespace { warehouse: 1, namespace: namespace("raw") };
+        let some = PrivilegeSet::of(&[Privilege::List, Privilege::ReadData]);
+        let rows = rows(vec![grant("g1", Member::role("readers"), on, some)]);
+        let explained = client(rows, "etl").explain(&orders(), Required::all(some));
+        let text = "\
+etl asks for LIST, READ_DATA on table raw.crm.orders
+rules: version 7, mode on
+roles:
+  esker:everyone: every caller of this kind has it
+  writers: given to the client etl
+  readers: through the role writers
+path:
+  server: no grant
+  warehouse lake: no grant
+  namespace raw
+    g1 to role readers: LIST, READ_DATA
+  namespace raw.crm: no grant
+  table raw.crm.orders: no grant
+allowed by g1";
+        assert_eq!(explained.to_string(), text);
+    }
+
+    #[test]
+    fn an_explanation_of_a_refusal_says_what_no_rule_gives() {
+        let explained = client(rows(Vec::new()), "bi").explain(&orders(), Required::privilege(Privilege::Drop));
+        assert_eq!(explained.verdict, AccessVerdict::Hidden);
+        assert!(explained.to_string().ends_with("refused, as if it did not exist: no rule gives DROP"), "{explained}");
+        let json = serde_json::to_value(&explained).expect("JSON");
+        assert_eq!(json["missing"], serde_json::json!({"all": ["DROP"], "any_of": []}));
+        assert_eq!((&json["verdict"], &json["mode"]), (&serde_json::json!("hidden"), &serde_json::json!("on")));
+        assert_eq!(json["path"][3], serde_json::json!({"kind": "namespace", "name": "raw.crm", "grants": []}));
+    }
+
+    #[test]
+    fn claims_and_built_in_rules_are_named() {
+        let mut rows = rows(Vec::new());
+        let claim = Member::Claim { issuer: "https://id".into(), value: "ops".into() };
+        rows.members.push(crate::MemberRow { role: "esker:admin".into(), member: claim });
+        let rules = std::sync::Arc::new(Rules::build(rows).expect("rules"));
+        let claims = vec!["ops".into()];
+        let ann = crate::Identity::User { issuer: "https://id".into(), name: "ann".into(), claims };
+        let explained = Subject::new(rules, ann).explain(&orders(), Required::privilege(Privilege::Drop));
+        assert_eq!((explained.principal.as_str(), explained.rule.as_deref()), ("https://id/ann", Some("esker:admin")));
+        assert!(explained.roles.iter().any(|role| role.role == "esker:admin" && role.how == "by the claim \"ops\""));
+    }
+}

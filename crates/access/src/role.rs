@@ -1,0 +1,445 @@
+//! Roles and their members: principals, claims of an identity provider, and other roles.
+//!
+//! The memberships are a graph without cycles. [`Members::held_by`] finds every role that an identity has, and how it got each.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use esker_types::Principal;
+use serde::{Deserialize, Serialize};
+
+use crate::{MemberRow, Result, RightsError, RoleRow};
+
+/// The prefix of the roles that the server has by itself.
+const RESERVED: &str = "esker:";
+
+/// The role whose members have every privilege.
+pub const ADMIN: &str = "esker:admin";
+
+/// The role of the tokens that are older than the rules.
+pub const LEGACY: &str = "esker:legacy";
+
+/// The role of the principal that a break-glass command makes. No rule refuses it anything.
+pub const BREAK_GLASS: &str = "esker:break-glass";
+
+/// The role that every principal that has logged in is a member of. Anonymous callers are not.
+pub const EVERYONE: &str = "esker:everyone";
+
+/// The role of callers without a token, where the configuration allows them.
+pub const ANONYMOUS: &str = "esker:anonymous";
+
+/// The roles that always exist, and that no one can create or drop.
+pub const RESERVED_ROLES: [&str; 5] = [ADMIN, LEGACY, BREAK_GLASS, EVERYONE, ANONYMOUS];
+
+/// Checks that a person may create a role of this name.
+///
+/// # Errors
+///
+/// Returns [`RightsError::BadRoleName`] if the name is empty, longer than 128 bytes, has a control character, or begins with the
+/// prefix of the server's own roles.
+pub fn check_role_name(name: &str) -> Result<()> {
+    let bad = |why| Err(RightsError::BadRoleName { name: name.to_owned(), why });
+    match name {
+        "" => bad("it is empty; give it a name"),
+        name if name.len() > 128 => bad("it is longer than 128 bytes; shorten it"),
+        name if name.chars().any(char::is_control) => bad("it has a control character; leave it out"),
+        // In any case: a role ESKER:ADMIN would be taken for the server's.
+        name if name.get(..RESERVED.len()).is_some_and(|start| start.eq_ignore_ascii_case(RESERVED)) => {
+            bad("the prefix esker: is the server's; choose another")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Checks that a person may add a member to a role, or remove one.
+///
+/// Anyone who manages access could otherwise become the principal of an emergency for good.
+///
+/// # Errors
+///
+/// Returns [`RightsError::FixedMembers`] if the server alone decides who the role's members are.
+pub fn check_members_can_change(role: &str) -> Result<()> {
+    match role {
+        BREAK_GLASS | EVERYONE | ANONYMOUS => Err(RightsError::FixedMembers { role: role.to_owned() }),
+        _ => Ok(()),
+    }
+}
+
+/// A member of a role, or the holder of a grant.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Member {
+    /// A person or service that an identity provider knows.
+    User {
+        /// Issuer of the tokens, exactly as they say it.
+        issuer: String,
+        /// Name of the user at the issuer.
+        name: String,
+    },
+    /// A client that the server knows itself.
+    Client {
+        /// Name of the client.
+        name: String,
+    },
+    /// Everyone whose token has a value among the groups or roles of its claims.
+    Claim {
+        /// Issuer of the tokens, exactly as they say it.
+        issuer: String,
+        /// The value.
+        value: String,
+    },
+    /// A role: its members are members too.
+    Role {
+        /// Name of the role.
+        name: String,
+    },
+}
+
+impl Member {
+    /// Returns the member that is a role.
+    pub fn role(name: impl Into<String>) -> Self {
+        Self::Role { name: name.into() }
+    }
+
+    /// Returns the member that is a client.
+    pub fn client(name: impl Into<String>) -> Self {
+        Self::Client { name: name.into() }
+    }
+
+    /// Returns the columns of the state database: kind, issuer (empty if there is none) and name.
+    pub fn columns(&self) -> (&'static str, &str, &str) {
+        match self {
+            Self::User { issuer, name } => ("user", issuer, name),
+            Self::Client { name } => ("client", "", name),
+            Self::Claim { issuer, value } => ("claim", issuer, value),
+            Self::Role { name } => ("role", "", name),
+        }
+    }
+
+    /// Returns the member that has these columns in the state database; `None` if the kind is not known.
+    pub fn from_columns(kind: &str, issuer: String, name: String) -> Option<Self> {
+        Some(match kind {
+            "user" => Self::User { issuer, name },
+            "client" => Self::Client { name },
+            "claim" => Self::Claim { issuer, value: name },
+            "role" => Self::Role { name },
+            _ => return None,
+        })
+    }
+}
+
+/// Prints the kind and the name: `role readers`, `user ISSUER/ann`.
+impl fmt::Display for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.columns() {
+            (kind, "", name) => write!(f, "{kind} {name}"),
+            (kind, issuer, name) => write!(f, "{kind} {issuer}/{name}"),
+        }
+    }
+}
+
+/// The identity of a caller, as the authentication found it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Identity {
+    /// A person or service that an identity provider knows.
+    User {
+        /// Issuer of the token, exactly as it says it.
+        issuer: Arc<str>,
+        /// Name of the user at the issuer.
+        name: Arc<str>,
+        /// Values of the token's claims for groups and roles.
+        claims: Vec<Arc<str>>,
+    },
+    /// A client that the server knows itself.
+    Client {
+        /// Name of the client.
+        name: Arc<str>,
+    },
+    /// A caller without a token.
+    Anonymous,
+}
+
+impl Identity {
+    /// Returns the identity of a client.
+    pub fn client(name: impl Into<Arc<str>>) -> Self {
+        Self::Client { name: name.into() }
+    }
+
+    /// Returns the members that stand for the identity itself: the principal, then its claims.
+    fn members(&self) -> Vec<Member> {
+        match self {
+            Self::User { issuer, name, claims } => {
+                let user = Member::User { issuer: issuer.to_string(), name: name.to_string() };
+                let claim = |value: &Arc<str>| Member::Claim { issuer: issuer.to_string(), value: value.to_string() };
+                [user].into_iter().chain(claims.iter().map(claim)).collect()
+            }
+            Self::Client { name } => vec![Member::client(&**name)],
+            Self::Anonymous => Vec::new(),
+        }
+    }
+
+    /// Returns the role that the identity has without a membership.
+    const fn own_role(&self) -> &'static str {
+        match self {
+            Self::User { .. } | Self::Client { .. } => EVERYONE,
+            Self::Anonymous => ANONYMOUS,
+        }
+    }
+}
+
+/// A principal that the server knows by a token is a client.
+impl From<&Principal> for Identity {
+    fn from(principal: &Principal) -> Self {
+        match principal {
+            Principal::Token(name) => Self::client(name.as_str()),
+            Principal::Anonymous => Self::Anonymous,
+        }
+    }
+}
+
+/// Prints the name that jobs, events and logs have: `client`, `ISSUER/user`, `anonymous`.
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User { issuer, name, .. } => write!(f, "{issuer}/{name}"),
+            Self::Client { name } => f.write_str(name),
+            Self::Anonymous => f.write_str("anonymous"),
+        }
+    }
+}
+
+/// The number of a member in [`Members`]. Roles have the lowest numbers.
+pub(crate) type MemberId = u32;
+
+/// All members of roles and holders of grants, with the roles that each is directly a member of.
+#[derive(Debug, Default)]
+pub(crate) struct Members {
+    members: Vec<Member>,
+    ids: HashMap<Member, MemberId>,
+    /// The roles of each member, by its id.
+    roles_of: Vec<Vec<MemberId>>,
+    /// The number of roles, whose ids are the first.
+    roles: usize,
+}
+
+/// A member that stands for a subject, and the one through which it was reached.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Held {
+    pub(crate) id: MemberId,
+    /// `None` for the principal itself, for its claims, and for a role that it has without a membership.
+    pub(crate) through: Option<MemberId>,
+}
+
+impl Members {
+    /// Numbers the roles, and adds the memberships.
+    pub(crate) fn new(roles: &[RoleRow], memberships: &[MemberRow]) -> Result<Self> {
+        let mut members = Self::default();
+        let names = RESERVED_ROLES.into_iter().chain(roles.iter().map(|role| role.name.as_str()));
+        for name in names {
+            members.id_of(&Member::role(name));
+        }
+        members.roles = members.members.len();
+        for row in memberships {
+            let role = members.known(&Member::role(&row.role))?;
+            let member = members.known(&row.member)?;
+            if !members.roles_of[member as usize].contains(&role) {
+                members.roles_of[member as usize].push(role);
+            }
+        }
+        match members.cycle() {
+            Some(roles) => Err(RightsError::RoleCycle { roles }),
+            None => Ok(members),
+        }
+    }
+
+    /// Returns the id of a member, a new one if it has none yet.
+    fn id_of(&mut self, member: &Member) -> MemberId {
+        if let Some(id) = self.ids.get(member) {
+            return *id;
+        }
+        let id = MemberId::try_from(self.members.len()).expect("fewer than four billion members");
+        self.members.push(member.clone());
+        self.roles_of.push(Vec::new());
+        self.ids.insert(member.clone(), id);
+        id
+    }
+
+    /// Returns the id of a member, which must exist if it is a role.
+    pub(crate) fn known(&mut self, member: &Member) -> Result<MemberId> {
+        match member {
+            Member::Role { name } => self.ids.get(member).copied().ok_or_else(|| RightsError::NoSuchRole { name: name.clone() }),
+            _ => Ok(self.id_of(member)),
+        }
+    }
+
+    /// Returns the id of a member that exists already.
+    pub(crate) fn find(&self, member: &Member) -> Option<MemberId> {
+        self.ids.get(member).copied()
+    }
+
+    /// Returns the member with an id.
+    pub(crate) fn member(&self, id: MemberId) -> &Member {
+        &self.members[id as usize]
+    }
+
+    /// Returns the number of roles, which have the ids below it.
+    pub(crate) const fn role_count(&self) -> usize {
+        self.roles
+    }
+
+    /// Finds everything that an identity stands for: itself, its claims, and all roles that it gets through these.
+    pub(crate) fn held_by(&self, identity: &Identity) -> Vec<Held> {
+        let own = identity.members().into_iter().chain([Member::role(identity.own_role())]);
+        let first = own.filter_map(|member| self.find(&member)).map(|id| Held { id, through: None });
+        self.closure(first.collect(), |id| &self.roles_of[id as usize])
+    }
+
+    /// Finds the members of some roles, direct and through other roles, and the roles themselves.
+    pub(crate) fn members_of(&self, roles: &[MemberId]) -> Vec<Held> {
+        let mut inside: Vec<Vec<MemberId>> = vec![Vec::new(); self.members.len()];
+        for (member, roles) in (0..).zip(&self.roles_of) {
+            roles.iter().for_each(|role| inside[*role as usize].push(member));
+        }
+        self.closure(roles.iter().map(|id| Held { id: *id, through: None }).collect(), |id| &inside[id as usize])
+    }
+
+    /// Follows edges from the first members; each member is found once.
+    fn closure<'a>(&self, mut found: Vec<Held>, next: impl Fn(MemberId) -> &'a Vec<MemberId>) -> Vec<Held> {
+        let mut seen = vec![false; self.members.len()];
+        found.retain(|held| !std::mem::replace(&mut seen[held.id as usize], true));
+        let mut at = 0;
+        while at < found.len() {
+            let id = found[at].id;
+            for role in next(id) {
+                if !std::mem::replace(&mut seen[*role as usize], true) {
+                    found.push(Held { id: *role, through: Some(id) });
+                }
+            }
+            at += 1;
+        }
+        found
+    }
+
+    /// Finds roles that are members of each other. Returns their names, each a member of the next.
+    fn cycle(&self) -> Option<Vec<String>> {
+        let mut done = vec![false; self.roles];
+        let mut on_path = vec![false; self.roles];
+        for start in 0..self.roles {
+            // The path from `start`, each role with the number of its roles that were looked at.
+            let mut path = if done[start] { Vec::new() } else { vec![(start, 0)] };
+            while let Some((role, looked)) = path.last_mut() {
+                on_path[*role] = true;
+                let Some(next) = self.roles_of[*role].get(*looked).map(|next| *next as usize) else {
+                    (done[*role], on_path[*role]) = (true, false);
+                    path.pop();
+                    continue;
+                };
+                *looked += 1;
+                if on_path[next] {
+                    let from = path.iter().position(|(role, _)| *role == next).unwrap_or(0);
+                    return Some(path[from..].iter().map(|(role, _)| self.members[*role].columns().2.to_owned()).collect());
+                }
+                if !done[next] {
+                    path.push((next, 0));
+                }
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn members(memberships: &[(&str, Member)]) -> Result<Members> {
+        let roles = ["a", "b", "c", "d"].map(|name| RoleRow { name: name.to_owned() });
+        let row = |(role, member): &(&str, Member)| MemberRow { role: (*role).to_owned(), member: member.clone() };
+        Members::new(&roles, &memberships.iter().map(row).collect::<Vec<_>>())
+    }
+
+    fn roles(members: &Members, identity: &Identity) -> Vec<String> {
+        let held = members.held_by(identity);
+        let mut names: Vec<_> = held.iter().map(|held| members.member(held.id).to_string()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_role_gives_what_the_roles_around_it_give() {
+        let ann = Member::User { issuer: "https://id".into(), name: "ann".into() };
+        let eng = Member::Claim { issuer: "https://id".into(), value: "eng".into() };
+        let rows = [("a", ann), ("b", Member::role("a")), ("c", Member::role("b")), ("c", eng), ("d", Member::client("ann"))];
+        let members = members(&rows).expect("no cycle");
+        let user = |issuer: &str, claims: &[&str]| Identity::User {
+            issuer: issuer.into(),
+            name: "ann".into(),
+            claims: claims.iter().map(|value| Arc::from(*value)).collect(),
+        };
+        let everyone = "role esker:everyone";
+        assert_eq!(roles(&members, &user("https://id", &[])), ["role a", "role b", "role c", everyone, "user https://id/ann"]);
+        assert_eq!(roles(&members, &user("https://other", &["eng"])), [everyone], "another issuer's names are other names");
+        assert_eq!(roles(&members, &Identity::client("ann")), ["client ann", "role d", everyone]);
+        assert_eq!(roles(&members, &Identity::Anonymous), ["role esker:anonymous"]);
+    }
+
+    #[test]
+    fn a_claim_of_a_roles_name_does_not_give_the_role() {
+        let members = members(&[("a", Member::client("c"))]).expect("no cycle");
+        let claims = vec![Arc::from("a"), Arc::from(ADMIN)];
+        let caller = Identity::User { issuer: "https://id".into(), name: "a".into(), claims };
+        assert_eq!(roles(&members, &caller), ["role esker:everyone"]);
+    }
+
+    #[test]
+    fn roles_that_are_members_of_each_other_are_refused() {
+        let cycle = members(&[("b", Member::role("a")), ("c", Member::role("b")), ("b", Member::role("c"))]);
+        assert_eq!(cycle.expect_err("a cycle"), RightsError::RoleCycle { roles: vec!["b".into(), "c".into()] });
+        let itself = members(&[("d", Member::role("d"))]);
+        assert_eq!(itself.expect_err("a cycle"), RightsError::RoleCycle { roles: vec!["d".into()] });
+        let diamond = [("b", "a"), ("c", "a"), ("d", "b"), ("d", "c")].map(|(role, member)| (role, Member::role(member)));
+        assert!(members(&diamond).is_ok(), "two ways to a role are no cycle");
+        let unknown = members(&[("e", Member::client("c"))]);
+        assert_eq!(unknown.expect_err("no role"), RightsError::NoSuchRole { name: "e".into() });
+    }
+
+    #[test]
+    fn names_of_the_servers_roles_are_taken_in_every_case() {
+        assert_eq!(check_role_name("readers of esker:admin"), Ok(()));
+        for name in ["", "a\nb", "esker:admin", "Esker:mine", &"x".repeat(129)] {
+            assert!(matches!(check_role_name(name), Err(RightsError::BadRoleName { .. })), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn members_of_the_roles_that_the_server_gives_stay_as_they_are() {
+        for role in RESERVED_ROLES {
+            let is_fixed = check_members_can_change(role) == Err(RightsError::FixedMembers { role: role.to_owned() });
+            assert_eq!(is_fixed, ![ADMIN, LEGACY].contains(&role), "{role}");
+        }
+        assert_eq!(check_members_can_change("readers"), Ok(()));
+    }
+
+    #[test]
+    fn a_token_called_anonymous_is_a_client() {
+        let token = Principal::Token("anonymous".to_owned());
+        assert_eq!(Identity::from(&token), Identity::client("anonymous"));
+        assert_eq!(Identity::from(&Principal::Anonymous), Identity::Anonymous);
+        for principal in [token, Principal::Anonymous] {
+            assert_eq!(Identity::from(&principal).to_string(), principal.to_string());
+        }
+    }
+
+    #[test]
+    fn members_go_into_the_database_and_come_back() {
+        let claim = Member::Claim { issuer: "i".into(), value: "v".into() };
+        let user = Member::User { issuer: "i".into(), name: "u".into() };
+        for member in [claim, user, Member::client("c"), Member::role("r")] {
+            let (kind, issuer, name) = member.columns();
+            assert_eq!(Member::from_columns(kind, issuer.to_owned(), name.to_owned()), Some(member.clone()));
+            assert_eq!(serde_json::to_value(&member).expect("JSON")["kind"], kind);
+        }
+        assert_eq!(Member::from_columns("group", String::new(), "g".into()), None);
+    }
+}

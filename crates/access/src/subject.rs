@@ -1,0 +1,52 @@
+//! A subject: a principal under the rules of one version, with all its roles.
+//!
+//! It is made once for a principal, its claims and a version, and then decides for many requests.
+
+use std::sync::Arc;
+
+use crate::index::Holders;
+use crate::role::{BREAK_GLASS, Held};
+use crate::{Identity, Member, Rules};
+
+/// A principal under the rules of one version, with all its roles.
+///
+/// It keeps the rules, so that it can never be held against others.
+#[derive(Debug)]
+pub struct Subject {
+    pub(crate) rules: Arc<Rules>,
+    pub(crate) held: Vec<Held>,
+    pub(crate) holders: Holders,
+    identity: Identity,
+    breaks_glass: bool,
+}
+
+impl Subject {
+    /// Finds everything that an identity has under some rules.
+    pub fn new(rules: Arc<Rules>, identity: Identity) -> Self {
+        let held = rules.members.held_by(&identity);
+        let holders = Holders::new(&held, rules.members.role_count());
+        let breaks_glass = rules.members.find(&Member::role(BREAK_GLASS)).is_some_and(|role| holders.contains(role));
+        Self { rules, held, holders, identity, breaks_glass }
+    }
+
+    /// Returns the identity.
+    pub const fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Returns the rules.
+    pub const fn rules(&self) -> &Arc<Rules> {
+        &self.rules
+    }
+
+    /// Iterates over the names of the roles that the subject has, directly or through other roles.
+    pub fn roles(&self) -> impl Iterator<Item = &str> {
+        let members = self.held.iter().map(|held| self.rules.members.member(held.id));
+        members.filter_map(|member| if let Member::Role { name } = member { Some(name.as_str()) } else { None })
+    }
+
+    /// Checks that no rule refuses the subject anything, because it is a member of [`BREAK_GLASS`].
+    pub const fn breaks_glass(&self) -> bool {
+        self.breaks_glass
+    }
+}
