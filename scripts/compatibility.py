@@ -29,7 +29,7 @@ WHAT = {
     "dbt and Great Expectations": "dbt-trino and dbt-spark build on the catalog, a suite checks the health table, one "
     "Airflow DAG runs both and then maintenance",
     "OpenSearch": "logs by rsyslog and the shipped template, found by job, request and level",
-    "Chromium": "the page: by keyboard alone, light and dark, offline, with restore and cancel",
+    "Chromium": "the web page: by keyboard alone, light and dark, offline, with restore and cancel",
     "Prometheus": "scrapes a real run: every expression of dashboards and alert rules finds something; rules' tests",
     "ADBC Flight SQL": "queries, prepared statements, metadata",
 }

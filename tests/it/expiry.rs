@@ -230,9 +230,9 @@ async fn an_undo_is_refused_where_a_file_is_not_in_storage_any_more() {
         let bytes = std::fs::read(&uri[7..]).expect("there");
         std::fs::remove_file(&uri[7..]).expect("removed");
         let (status, body) = app.send(Method::POST, &undo(&job), Some(json!({}))).await;
-        let told = body.to_string();
+        let answer = body.to_string();
         assert!(
-            status.as_u16() == 422 && told.contains(&uri) && told.contains("from a backup of the storage"),
+            status.as_u16() == 422 && answer.contains(&uri) && answer.contains("from a backup of the storage"),
             "{status} {body}"
         );
         std::fs::write(&uri[7..], bytes).expect("put back");
@@ -296,22 +296,23 @@ pub(crate) fn find(json: &Value, key: &str) -> Option<String> {
 
 /// The oldest table can't be read and has more due files than one sweep takes. The other table's files are deleted all the same.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sick_table_with_many_files_due_does_not_keep_another_table_from_being_swept() {
+async fn an_unreadable_table_with_many_files_due_does_not_keep_another_table_from_being_swept() {
     let app = TestApp::start().await;
-    let sick = app.table().await;
+    let unreadable = app.table().await;
     let create = json!({"name": "well", "schema": esker_tests::schema_json()});
     let well = app.ok(Method::POST, "/v1/default/namespaces/n/tables", Some(create)).await;
     let state = app.catalog().state();
     let rows = app.catalog().tables().await.expect("tables");
     let row = |name: &str| rows.iter().find(|row| row.name.name == name).expect("there");
-    let (sick_row, well_row) = (row("t"), row("well"));
-    let many: Vec<_> =
-        (0..10_001).map(|i| sick_row.quarantine(format!("{}/data/{i}", sick_row.location), None, "test", None, 0)).collect();
+    let (unreadable_row, readable_row) = (row("t"), row("well"));
+    let many: Vec<_> = (0..10_001)
+        .map(|i| unreadable_row.quarantine(format!("{}/data/{i}", unreadable_row.location), None, "test", None, 0))
+        .collect();
     state.quarantine().add(&many).await.expect("quarantined");
     let left = format!("{}/data/left", well["metadata"]["location"].as_str().expect("a location"));
     std::fs::write(&left[7..], "left").expect("written");
-    state.quarantine().add(&[well_row.quarantine(left.clone(), None, "test", None, 0)]).await.expect("quarantined");
-    let metadata = sick["metadata-location"].as_str().expect("a location");
+    state.quarantine().add(&[readable_row.quarantine(left.clone(), None, "test", None, 0)]).await.expect("quarantined");
+    let metadata = unreadable["metadata-location"].as_str().expect("a location");
     let path = Path::new(&metadata[7..]);
     std::fs::rename(path, path.with_extension("away")).expect("gone");
     // A running server has the metadata in its cache.

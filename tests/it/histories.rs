@@ -256,8 +256,8 @@ impl<'a> History<'a> {
             }
             Err(refused) => {
                 let known = ["since", "expired", "can't be undone: ", "has no branch"];
-                let told = refused.contains("\"code\":422") && known.iter().any(|why| refused.contains(why));
-                assert!(told, "{}\n{refused}", self.log.join("\n"));
+                let says_why = refused.contains("\"code\":422") && known.iter().any(|why| refused.contains(why));
+                assert!(says_why, "{}\n{refused}", self.log.join("\n"));
                 self.log.push(format!("not taken back: {refused}"));
             }
         }
@@ -300,8 +300,8 @@ impl<'a> History<'a> {
                     self.seen.undone.fetch_add(undone["snapshots"].as_u64().unwrap_or(0), Relaxed);
                 }
                 Err(refused) => {
-                    let told = ["\"code\":422", "can't be undone: ", "file:///"].iter().all(|part| refused.contains(part));
-                    assert!(told, "{}\n{refused}", self.log.join("\n"));
+                    let says_why = ["\"code\":422", "can't be undone: ", "file:///"].iter().all(|part| refused.contains(part));
+                    assert!(says_why, "{}\n{refused}", self.log.join("\n"));
                 }
             }
         }

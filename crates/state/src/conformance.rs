@@ -97,16 +97,16 @@ async fn a_namespace_is_made_with_those_around_it(state: &State) {
     let (warehouse, n) = with_namespace(state).await;
     let row = |levels| NamespaceRow { name: namespace(levels), properties: BTreeMap::new(), protected: false };
     let made = std::sync::Mutex::new(Vec::new());
-    let told = |name: &NamespaceName| {
+    let outbox_of = |name: &NamespaceName| {
         made.lock().expect("nobody panics").push(name.to_string());
         Outbox::default()
     };
-    state.namespaces().create(warehouse, &row(&["n", "a", "b", "c"]), &Outbox::default(), told).await.expect("created");
+    state.namespaces().create(warehouse, &row(&["n", "a", "b", "c"]), &Outbox::default(), outbox_of).await.expect("created");
     assert_eq!(*made.lock().expect("nobody panics"), ["n.a", "n.a.b"]);
     let all = state.namespaces().all(warehouse).await.expect("listed").into_iter().map(|row| row.name.to_string());
     assert_eq!(all.collect::<Vec<_>>(), ["n", "n.a", "n.a.b", "n.a.b.c"]);
     assert_eq!(state.namespaces().list(warehouse, Some(&n), "", 9).await.expect("listed"), [namespace(&["n", "a"])]);
-    let taken = state.namespaces().create(warehouse, &row(&["n", "a"]), &Outbox::default(), told).await.expect_err("taken");
+    let taken = state.namespaces().create(warehouse, &row(&["n", "a"]), &Outbox::default(), outbox_of).await.expect_err("taken");
     assert!(matches!(taken, StateError::AlreadyExists { .. }), "{taken}");
 }
 
@@ -310,7 +310,7 @@ async fn a_job_is_entered_once_for_its_key_and_the_most_urgent_is_taken_first(st
     assert!(state.jobs().take(&[warehouse.id]).await.expect("asked").is_none());
 
     state.jobs().record_plan(&taken, "{\"n\":1}").await.expect("planned");
-    assert!(!state.jobs().flush_progress(high.id, (3, 7)).await.expect("told"));
+    assert!(!state.jobs().flush_progress(high.id, (3, 7)).await.expect("flushed"));
     let again = JobEnd::Retry("the storage is down".into(), now_ms());
     state.jobs().end(high.id, &again, "{}").await.expect("ended");
     let taken = state.jobs().take(&[warehouse.id]).await.expect("asked").expect("one");
@@ -339,7 +339,7 @@ async fn a_job_is_cancelled_where_it_waits_and_told_so_where_it_runs(state: &Sta
     assert_eq!(state.jobs().cancel(waits.id, "p").await.expect("asked"), Some(JobState::Cancelled));
     assert_eq!(state.jobs().cancel(runs.id, "p").await.expect("asked"), Some(JobState::Running));
     assert_eq!(state.jobs().cancel(JobId::fresh(), "p").await.expect("asked"), None);
-    assert!(state.jobs().flush_progress(runs.id, (0, 0)).await.expect("told"));
+    assert!(state.jobs().flush_progress(runs.id, (0, 0)).await.expect("flushed"));
     state.jobs().end(runs.id, &JobEnd::Cancelled, "{}").await.expect("ended");
     assert_eq!(state.jobs().get(runs.id).await.expect("asked").expect("there").state, JobState::Cancelled);
     assert!(state.jobs().count_open().await.expect("asked").is_empty());
@@ -360,8 +360,8 @@ async fn a_job_is_undone_once_by_a_record_that_it_names(state: &State) {
     assert_eq!((record.table_id, record.request["undo"]["job"].as_str()), (done.table_id, Some(new.id.to_string().as_str())));
     let undone = state.jobs().get(new.id).await.expect("asked").expect("there");
     assert_eq!((undone.undone_by, undone.state), (Some(undo), JobState::Succeeded));
-    let told = state.outbox().events_after(0, None, 100).await.expect("told");
-    assert!(told.iter().any(|e| e.kind == "job.succeeded" && e.data["kind"] == "undo"), "{told:?}");
+    let events = state.outbox().events_after(0, None, 100).await.expect("events");
+    assert!(events.iter().any(|e| e.kind == "job.succeeded" && e.data["kind"] == "undo"), "{events:?}");
 }
 
 async fn what_a_dead_server_was_at_is_taken_over_until_it_has_seen_too_many_die(state: &State) {
@@ -372,7 +372,7 @@ async fn what_a_dead_server_was_at_is_taken_over_until_it_has_seen_too_many_die(
         state.jobs().take(&[warehouse.id]).await.expect("asked").expect("one");
         assert_eq!(state.jobs().requeue_abandoned().await.expect("asked"), 0, "its server lives");
         sqlx::query("UPDATE job SET instance = 'gone'").execute(&state.writer).await.expect("changed");
-        assert!(state.jobs().flush_progress(new.id, (0, 0)).await.expect("told"), "the server has lost the job");
+        assert!(state.jobs().flush_progress(new.id, (0, 0)).await.expect("flushed"), "the server has lost the job");
         state.jobs().end(new.id, &JobEnd::Succeeded("{}".into()), "{}").await.expect("without effect");
         assert_eq!(state.jobs().requeue_abandoned().await.expect("asked"), 1);
         let found = state.jobs().get(new.id).await.expect("asked").expect("there");
@@ -419,9 +419,9 @@ async fn what_was_handed_over_is_its_workers_until_the_lease_ends(state: &State)
     assert!(state.jobs().end_external(new.id, "v", &JobEnd::Succeeded("{\"n\":1}".into()), "{}").await.expect("ended"));
     let ended = state.jobs().get(new.id).await.expect("asked").expect("there");
     assert_eq!((ended.state, ended.worker_losses, ended.outcome.expect("one")["n"].as_i64()), (JobState::Succeeded, 1, Some(1)));
-    let told = state.outbox().events_after(0, None, 100).await.expect("events");
-    let told: Vec<&str> = told.iter().filter(|e| e.data["job-id"] == new.id.to_string()).map(|e| e.kind.as_str()).collect();
-    assert_eq!(told, ["job.started", "job.succeeded"]);
+    let events = state.outbox().events_after(0, None, 100).await.expect("events");
+    let kinds: Vec<&str> = events.iter().filter(|e| e.data["job-id"] == new.id.to_string()).map(|e| e.kind.as_str()).collect();
+    assert_eq!(kinds, ["job.started", "job.succeeded"]);
 }
 
 async fn reports_sinks_and_tokens_are_kept(state: &State) {
@@ -446,7 +446,7 @@ async fn reports_sinks_and_tokens_are_kept(state: &State) {
     state.outbox().forget_old(now_ms(), now_ms()).await.expect("forgotten");
 }
 
-async fn a_table_is_looked_at_again_when_it_changed_or_could_not_be_examined(state: &State) {
+async fn a_table_is_looked_at_again_when_it_changed_or_could_not_be_assessed(state: &State) {
     let (warehouse, n) = with_namespace(state).await;
     let table = row(warehouse, &n, "t");
     enter(state, warehouse, &table).await.expect("entered");
@@ -487,8 +487,8 @@ async fn damage_is_kept_once_told_once_and_forgotten(state: &State) {
         async |path, met_by| state.fleet().record_damage(table.id, &file(path, met_by), event(EventData::TableFileDamaged)).await;
     assert!(note("a", "job 1").await.expect("noted") && note("b", "job 1").await.expect("noted"));
     assert!(!note("a", "job 2").await.expect("known"), "the first that met it is kept");
-    let told = state.outbox().events_after(0, None, 99).await.expect("events");
-    assert_eq!(told.iter().filter(|e| e.kind == "table.file-damaged").count(), 2);
+    let events = state.outbox().events_after(0, None, 99).await.expect("events");
+    assert_eq!(events.iter().filter(|e| e.kind == "table.file-damaged").count(), 2);
     let kept = state.fleet().damage(warehouse).await.expect("read").remove(&table.id).expect("some");
     assert_eq!(
         kept.iter().map(|f| (f.path.as_str(), f.first_met_by.as_str())).collect::<Vec<_>>(),
@@ -709,7 +709,7 @@ on_every_database!(
     reports_sinks_and_tokens_are_kept,
     a_dropped_table_comes_back_as_it_was,
     a_place_is_its_tables_until_that_is_gone_for_good,
-    a_table_is_looked_at_again_when_it_changed_or_could_not_be_examined,
+    a_table_is_looked_at_again_when_it_changed_or_could_not_be_assessed,
     damage_is_kept_once_told_once_and_forgotten,
     rows_that_share_a_statement_are_written_as_if_alone,
     an_epoch_never_goes_back,

@@ -290,8 +290,8 @@ impl Check<'_> {
         }
         let leaf = |id: i32| self.leaves.iter().find(|leaf| leaf.id == id).map(|leaf| leaf.name.clone());
         for (id, is) in counted.nans {
-            let Some(told) = nan_count(&live.file, id).filter(|told| *told != is) else { continue };
-            let what = format!("{is} values are NaN, and its manifest counts {told}");
+            let Some(stated) = nan_count(&live.file, id).filter(|stated| *stated != is) else { continue };
+            let what = format!("{is} values are NaN, and its manifest counts {stated}");
             let finding = CheckFinding::of(CheckFindingKind::NanCount, live, what);
             outcome.findings.push(CheckFinding { column: leaf(id), rows: Some(is), ..finding });
         }

@@ -206,10 +206,10 @@ async fn alive(
 ///
 /// Spec: "Manifest Lists".
 fn counted_wrong(file: &ManifestFile, manifest: &Manifest) -> Option<CheckFinding> {
-    let told = file.added_files_count?.saturating_add(file.existing_files_count?);
+    let listed = file.added_files_count?.saturating_add(file.existing_files_count?);
     let there = manifest.entries.iter().filter(|entry| entry.is_alive()).count() as u64;
-    let what = || format!("it has {told} files by the manifest list, but {there} in fact");
-    (told != there).then(|| CheckFinding::new(CheckFindingKind::WrongFileCount, &file.manifest_path, what()))
+    let what = || format!("it has {listed} files by the manifest list, but {there} in fact");
+    (listed != there).then(|| CheckFinding::new(CheckFindingKind::WrongFileCount, &file.manifest_path, what()))
 }
 
 /// Returns findings for metadata files that were read but are missing in storage. Those that the storage denies have the kind
@@ -335,7 +335,7 @@ impl Check<'_> {
     /// Checks one file: that it is in storage with its size, and for a data file also its content.
     async fn file(&self, file: &LiveFile, kind: Option<DeleteKind>) -> Result<CheckOutcome> {
         let mut outcome = CheckOutcome { files: 1, ..CheckOutcome::default() };
-        let (path, told) = (file.file.file_path.as_str(), file.file.size());
+        let (path, stated_size) = (file.file.file_path.as_str(), file.file.size());
         let size = match self.context.catalog.storage().size(path).await {
             Ok(Some(size)) => size,
             Ok(None) => {
@@ -348,7 +348,7 @@ impl Check<'_> {
                 return Ok(outcome);
             }
         };
-        if size != told {
+        if size != stated_size {
             let what = format!("it has {size} bytes, but its manifest says {}", file.file.file_size_in_bytes);
             outcome.findings.push(CheckFinding::of(CheckFindingKind::WrongSize, file, what));
         }

@@ -101,11 +101,11 @@ async fn effect(catalog: &Catalog, metadata: &TableMetadata, job: &Job) -> Resul
     let id = job.id.to_string();
     let of_job = |s: &Snapshot| s.summary_value("esker.job-id") == Some(id.as_str());
     let snapshots: Vec<_> = metadata.snapshots.iter().filter(|s| of_job(s)).collect();
-    let told = job.outcome.as_ref().and_then(|o| o["commits"].as_u64()).unwrap_or(1).max(1);
-    if (snapshots.len() as u64) < told {
+    let committed = job.outcome.as_ref().and_then(|o| o["commits"].as_u64()).unwrap_or(1).max(1);
+    if (snapshots.len() as u64) < committed {
         let there = snapshots.len();
         return refused(format!(
-            "job {id} made {told} snapshots, of which {there} are still in the table: the others were expired"
+            "job {id} made {committed} snapshots, of which {there} are still in the table: the others were expired"
         ));
     }
     for snapshot in snapshots {
