@@ -354,6 +354,7 @@ async fn a_table_that_cant_be_read_is_listed_everywhere_beside_the_healthy_ones(
     assert_eq!(of("n.t")["data_files"], 6);
     let page = text(&app, "/").await;
     assert!(all.iter().all(|name| page.contains(&format!(">{name}<"))) && page.contains("unreadable"), "{page}");
+    assert!(page.contains("poor or without a score."), "{page}");
     let metrics = text(&app, "/metrics").await;
     assert!(metrics.contains("esker_tables_with_finding{code=\"unreadable\",severity=\"critical\"} 2"), "{metrics}");
     let metrics = text(&app, "/metrics/tables").await;

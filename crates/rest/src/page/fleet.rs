@@ -36,7 +36,7 @@ pub(crate) async fn show(State(app): State<App>, QueryParams(wanted): QueryParam
         h1 { "Tables" }
         p.soft {
             (format_count(all.len() as u64, "table")) ", "
-            @if poor == 0 { "none poor." } @else { (poor) " poor." }
+            @if poor == 0 { "none poor." } @else { (poor) " poor or without a score." }
         }
         form.filter role="search" {
             label for="q" { "Name contains" } " " input id="q" name="q" type="search" value=(wanted.q); " " button { "Show" }
