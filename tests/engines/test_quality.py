@@ -87,8 +87,8 @@ def check_health(server: Server, trino: Trino, *more: str) -> subprocess.Complet
 
 def night(airflow: Airflow, day: str) -> dict[str, str]:
     """Runs the DAG. Returns the final state of each task."""
-    told = airflow("dags", "test", "esker_dbt", day)
-    run = re.search(r"run_id=(manual__[^,\s]+)", told)[1]
+    printed = airflow("dags", "test", "esker_dbt", day)
+    run = re.search(r"run_id=(manual__[^,\s]+)", printed)[1]
     states = json.loads(airflow("tasks", "states-for-dag-run", "esker_dbt", run, "--output", "json"))
     return {state["task_id"]: state["state"] for state in states}
 

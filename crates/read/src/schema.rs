@@ -259,7 +259,7 @@ mod tests {
 
     /// The names and the metadata are those of Arrow's "canonical extension types" and of GeoArrow's "extension types".
     #[test]
-    fn types_that_arrow_has_not_are_told_by_their_names() {
+    fn types_that_arrow_has_not_are_marked_by_their_names() {
         let columns = vec![
             field(1, "v", Type::Variant),
             field(2, "g", PrimitiveType::named("geometry")),

@@ -329,7 +329,7 @@ async fn a_job_is_entered_once_for_its_key_and_the_most_urgent_is_taken_first(st
     assert!(error.contains("earlier plans"), "{error}");
 }
 
-async fn a_job_is_cancelled_where_it_waits_and_told_so_where_it_runs(state: &State) {
+async fn a_job_is_cancelled_where_it_waits_and_notified_where_it_runs(state: &State) {
     let (warehouse, _) = with_namespace(state).await;
     let (waits, runs) = (job(TableId::fresh(), None, 0), job(TableId::fresh(), None, 1));
     for new in [&waits, &runs] {
@@ -465,7 +465,7 @@ async fn a_table_is_looked_at_again_when_it_changed_or_could_not_be_assessed(sta
     assert_eq!(state.fleet().history(table.id, 0).await.expect("asked")[0].score, 90);
 }
 
-async fn damage_is_kept_once_told_once_and_forgotten(state: &State) {
+async fn damage_is_kept_once_reported_once_and_forgotten(state: &State) {
     let (warehouse, n) = with_namespace(state).await;
     let table = row(warehouse, &n, "t");
     enter(state, warehouse, &table).await.expect("entered");
@@ -702,7 +702,7 @@ on_every_database!(
     files_are_revived_all_or_none_whoever_doomed_them,
     sightings_remember_the_first_and_forget_what_was_not_seen_again,
     a_job_is_entered_once_for_its_key_and_the_most_urgent_is_taken_first,
-    a_job_is_cancelled_where_it_waits_and_told_so_where_it_runs,
+    a_job_is_cancelled_where_it_waits_and_notified_where_it_runs,
     a_job_is_undone_once_by_a_record_that_it_names,
     what_a_dead_server_was_at_is_taken_over_until_it_has_seen_too_many_die,
     what_was_handed_over_is_its_workers_until_the_lease_ends,
@@ -710,7 +710,7 @@ on_every_database!(
     a_dropped_table_comes_back_as_it_was,
     a_place_is_its_tables_until_that_is_gone_for_good,
     a_table_is_looked_at_again_when_it_changed_or_could_not_be_assessed,
-    damage_is_kept_once_told_once_and_forgotten,
+    damage_is_kept_once_reported_once_and_forgotten,
     rows_that_share_a_statement_are_written_as_if_alone,
     an_epoch_never_goes_back,
     a_change_cut_short_holds_no_lock,
