@@ -23,7 +23,7 @@ WHAT = {
     "Kafka Connect": "PostgreSQL → Debezium → Kafka → Iceberg's sink",
     "Kafka to Flink": "PostgreSQL → Debezium → Kafka → Flink upserts",
     "Kafka events": "Esker's events as CloudEvents in a topic",
-    "DataHub": "its own Iceberg source makes the names under which Esker reports health; its schema classes take every aspect",
+    "DataHub": "its own Iceberg source makes the names that health goes under; its schema classes take every aspect",
     "Airflow": "the provider's DAG, deferred tasks, kills that cancel, retries that never double",
     "OpenLineage": "jobs as run events, which its own classes take",
     "dbt and Great Expectations": "dbt-trino and dbt-spark build on the catalog, a suite checks the health table, one "
