@@ -4,6 +4,7 @@
 //! Start reading at [`ErrorCode`].
 
 mod age;
+mod closest;
 mod error;
 mod ident;
 mod job_kind;
@@ -16,6 +17,7 @@ pub mod schema;
 mod text;
 
 pub use age::parse_age;
+pub use closest::closest;
 pub use error::{Coded, CodedError, ErrorCode, code_of_io, error_chain, with_causes};
 pub use ident::{IdentError, JobId, NamespaceName, TableId, TableName};
 pub use job_kind::{JobKind, NoSuchKind};
