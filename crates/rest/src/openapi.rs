@@ -101,7 +101,8 @@ pub(crate) fn document() -> Value {
     let all = management::router().merge(metrics::router()).merge(ops::router());
     let mut api = OpenApiRouter::<App>::into_openapi(all);
     let about = "Everything for which the Iceberg REST catalog of Esker (`/v1`) has no operation. Times are milliseconds since the \
-        Unix epoch, sizes are bytes. Answers may get new fields in any release; requests under `/api` with unknown fields or query parameters are refused.";
+        Unix epoch, sizes are bytes. Answers may get new fields in any release; requests under `/api` with unknown fields or query \
+        parameters are refused.";
     let licence = LicenseBuilder::new().name("Apache-2.0").identifier(Some("Apache-2.0")).build();
     let info = InfoBuilder::new().title("Esker management API").version(env!("CARGO_PKG_VERSION"));
     api.info = info.description(Some(about)).license(Some(licence)).build();

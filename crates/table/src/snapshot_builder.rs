@@ -296,7 +296,8 @@ struct TouchedManifests {
     removed: Vec<(i32, DataFile)>,
     /// The average size in bytes of an entry in the rewritten manifests.
     bytes_per_entry: u64,
-    /// The number of rewritten manifests, and of their entries.
+    /// The number of rewritten manifests, and of their entries. Manifests without live files that the caller names count as well:
+    /// nothing of them is written again.
     rewritten_counts: (usize, usize),
 }
 
@@ -313,18 +314,19 @@ async fn partition_manifests(
     let (mut kept, mut removed) = (Vec::new(), Vec::new());
     let mut by_kind: BTreeMap<(ManifestContent, i32), Vec<ManifestEntry>> = BTreeMap::new();
     let (mut bytes, mut entries_seen) = (0_u64, 0_u64);
-    let mut counts = (0, 0);
+    let (mut counts, mut named_without_files) = ((0, 0), 0);
     for mut file in manifests {
+        let is_named = rewrite.rewritten_manifests.contains(&file.manifest_path);
         let deletes = file.content == ManifestContent::Deletes;
         if !file.has_added_files() && !file.has_existing_files() {
             // A manifest without live files only records removals by older snapshots, whose own manifest lists keep it. Counts are
             // statistics and may be wrong, so the entries decide; wrong counts are cleared and counted again.
             if !source.as_written(&file, &ManifestProjection::default()).await?.entries.iter().any(ManifestEntry::is_alive) {
+                named_without_files += usize::from(is_named);
                 continue;
             }
             (file.added_files_count, file.added_rows_count) = (None, None);
         }
-        let is_named = rewrite.rewritten_manifests.contains(&file.manifest_path);
         if !is_named && if deletes { missing_deletes.is_empty() } else { missing.is_empty() } {
             kept.push(file);
             continue;
@@ -370,7 +372,7 @@ async fn partition_manifests(
         by_kind: by_kind.into_iter().map(draft).collect(),
         removed,
         bytes_per_entry,
-        rewritten_counts: counts,
+        rewritten_counts: (counts.0 + named_without_files, counts.1),
     })
 }
 
