@@ -347,13 +347,7 @@ async fn partition_manifests(
         let entries = by_kind.entry((file.content, file.partition_spec_id)).or_default();
         // Entries that are DELETED already are left out, because they belong to an older snapshot.
         for (entry, goes) in manifest.entries.iter().zip(going).filter(|(entry, _)| entry.is_alive()) {
-            let mut entry = ManifestEntry {
-                status: ManifestStatus::Existing,
-                snapshot_id: entry.snapshot_id.or(Some(file.added_snapshot_id)),
-                sequence_number: entry.sequence_number.or(Some(file.sequence_number)),
-                file_sequence_number: entry.file_sequence_number.or(Some(file.sequence_number)),
-                data_file: entry.data_file.clone(),
-            };
+            let mut entry = existing_entry(entry, &file);
             if goes {
                 removed.push((file.partition_spec_id, entry.data_file.clone()));
                 entry.status = ManifestStatus::Deleted;
@@ -374,6 +368,17 @@ async fn partition_manifests(
         bytes_per_entry,
         rewritten_counts: (counts.0 + named_without_files, counts.1),
     })
+}
+
+/// Makes the entry of a file that stays, with what it inherited from its manifest.
+fn existing_entry(entry: &ManifestEntry, manifest: &ManifestFile) -> ManifestEntry {
+    ManifestEntry {
+        status: ManifestStatus::Existing,
+        snapshot_id: entry.snapshot_id.or(Some(manifest.added_snapshot_id)),
+        sequence_number: entry.sequence_number.or(Some(manifest.sequence_number)),
+        file_sequence_number: entry.file_sequence_number.or(Some(manifest.sequence_number)),
+        data_file: entry.data_file.clone(),
+    }
 }
 
 /// Takes one entry of a path off the number of entries that are left to find. Returns false if there is none.
