@@ -147,7 +147,7 @@ static QUERY_PARAMETERS: LazyLock<BTreeMap<String, Vec<String>>> = LazyLock::new
     let named = operations.map(|(route, (method, operation))| {
         let parameters = operation["parameters"].as_array().into_iter().flatten();
         let names = parameters.filter(|p| p["in"] == "query").filter_map(|p| p["name"].as_str());
-        (format!("{} {route}", method.to_uppercase()), names.map(str::to_owned).collect())
+        (format!("{} {route}", method.to_uppercase()), names.map(str::to_owned).collect::<Vec<_>>())
     });
     named.collect()
 });
