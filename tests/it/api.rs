@@ -66,6 +66,31 @@ async fn every_kind_of_job_has_the_request_the_plan_and_the_outcome_of_its_schem
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_query_parameter_that_an_operation_does_not_have_is_refused_by_name() {
+    let app = TestApp::start().await;
+    app.table().await;
+    let document = contract("openapi.json");
+    let operations = document["paths"].as_object().expect("paths").iter().filter(|(path, _)| path.starts_with("/api/"));
+    for (pattern, item) in operations {
+        for (method, operation) in item.as_object().expect("operations") {
+            let path = pattern.replace("{warehouse}", "default").replace(['{', '}'], "");
+            let method: Method = method.to_uppercase().parse().expect("a method");
+            let (code, kind, told) = app.refused(method, &format!("{path}?dryrun=true"), Some(json!({}))).await;
+            assert_eq!((code, kind.as_str()), (400, "BadRequestException"), "{pattern}: {told}");
+            assert!(told.contains("\"dryrun\" is unknown"), "{pattern}: {told}");
+            let parameters = operation["parameters"].as_array().into_iter().flatten().filter(|p| p["in"] == "query");
+            let known: Vec<&str> = parameters.map(|p| p["name"].as_str().expect("a name")).collect();
+            assert!(if known.is_empty() { told.ends_with("takes none") } else { told.ends_with(&known.join(", ")) }, "{told}");
+        }
+    }
+    app.refused(Method::POST, &format!("{TABLE}/manifests?dryrun=true"), Some(json!({}))).await;
+    assert_eq!(app.ok(Method::GET, "/api/v1/jobs", None).await, json!([]), "no job was started");
+    // Clients of the Iceberg catalog add parameters of their own.
+    app.ok(Method::GET, "/v1/default/namespaces?dryrun=true", None).await;
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn events_have_the_details_of_their_schema() {
     let app = TestApp::start().await;
     TestTable::six_files(&app).await;

@@ -5,7 +5,7 @@
 //! maximum gives the severity. `docs/findings.md` gives each threshold to users; keep it in step. Start reading at [`small_files`].
 
 use esker_table::{DeleteFacts, TableFacts};
-use esker_types::{DAY_MS, Millis, format_bytes};
+use esker_types::{DAY_MS, Millis, format_bytes, without_path};
 
 use crate::{Damage, Finding, Severity};
 
@@ -43,9 +43,12 @@ pub(crate) fn unreadable(why: &str, passing: bool) -> Finding {
 /// Lists the first damaged files, then the number of further ones.
 fn damaged_files_text(damage: &[&Damage]) -> String {
     let describe = |damage: &&Damage| {
-        let how = if damage.missing { "is gone" } else { "is damaged" };
+        let how = match damage.missing {
+            true => "is gone".to_owned(),
+            false => format!("is damaged: {}", without_path(&damage.error, &damage.path)),
+        };
         let of = damage.snapshot_id.map_or_else(String::new, |id| format!("snapshot {id}: "));
-        format!("{of}{} {how}: {} ({})", damage.path, damage.error, damage.met_by)
+        format!("{of}{} {how} ({})", damage.path, damage.met_by)
     };
     let mut named: Vec<String> = damage.iter().take(MAX_NAMED_FILES).map(describe).collect();
     if damage.len() > MAX_NAMED_FILES {
@@ -333,7 +336,7 @@ mod tests {
         assert!(!found[0].evidence.contains("snap-42.avro"), "{}", found[0].evidence);
         let alone = assess(Ok(&healthy()), &[earlier], NOW);
         assert_eq!((alone.score, alone.findings[0].severity), (80, Severity::Warning));
-        assert_eq!(alone.findings[0].evidence, "snapshot 42: snap-42.avro is gone: not found (job 7)");
+        assert_eq!(alone.findings[0].evidence, "snapshot 42: snap-42.avro is gone (job 7)");
         assert!(alone.findings[0].recommendation.contains("expire"), "{}", alone.findings[0].recommendation);
     }
 
@@ -357,7 +360,7 @@ mod tests {
             (40, "damaged-files", Severity::Critical)
         );
         let evidence = &damaged.findings[0].evidence;
-        assert!(evidence.contains("f0 is gone: not found (job 7)") && evidence.contains("and 4 more"), "{evidence}");
+        assert!(evidence.contains("f0 is gone (job 7)") && evidence.contains("and 4 more"), "{evidence}");
         let misconfigured = assess(Ok(&TableFacts { bad_properties: vec![bad_property()], ..healthy() }), &[], NOW);
         assert_eq!(misconfigured.findings[0].evidence, "table property k = \"v\" is not a number; 7 is used");
     }

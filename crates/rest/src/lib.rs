@@ -182,7 +182,7 @@ pub fn router(app: App) -> Router {
     let authenticated = Router::new()
         // `as_listed` is inside of the receipts too, so that a receipt holds the status that the client got.
         .merge(iceberg::router().layer(from_fn(as_listed)).layer(from_fn_with_state(app.clone(), idempotency::replay_or_run)))
-        .merge(management::router())
+        .merge(Router::from(management::router()).route_layer(from_fn(openapi::refuse_unknown_parameters)))
         .merge(page::router())
         .merge(metrics::router())
         .fallback(unknown_route)

@@ -4,6 +4,7 @@
 //! Start reading at [`ErrorCode`].
 
 mod age;
+mod closest;
 mod error;
 mod ident;
 mod job_kind;
@@ -16,6 +17,7 @@ pub mod schema;
 mod text;
 
 pub use age::parse_age;
+pub use closest::closest;
 pub use error::{Coded, CodedError, ErrorCode, code_of_io, error_chain, with_causes};
 pub use ident::{IdentError, JobId, NamespaceName, TableId, TableName};
 pub use job_kind::{JobKind, NoSuchKind};
@@ -23,7 +25,7 @@ pub use panics::{Panicked, catch_panic, catch_panic_sync};
 pub use principal::Principal;
 pub use quoted::{BadQuotes, quote_name, split_dotted, split_list, split_names, unquote};
 pub use saturating_sum::saturating_total;
-pub use text::{format_bytes, format_count};
+pub use text::{format_bytes, format_count, format_known_bytes, without_path};
 
 use serde::{Deserialize, Deserializer};
 

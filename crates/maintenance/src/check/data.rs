@@ -80,8 +80,7 @@ impl Check<'_> {
         if let Some(rows) = file.rows()
             && let Err(error) = open.check_records(rows)
         {
-            let what = super::of_any_file(&error.to_string(), &file.file_path);
-            outcome.findings.push(CheckFinding::of(CheckFindingKind::WrongRecordCount, live, what));
+            outcome.findings.push(CheckFinding::of(CheckFindingKind::WrongRecordCount, live, error.to_string()));
         }
         self.required(live, &open, outcome);
         let ours = Origins::job(&file.file_path).is_some();

@@ -19,7 +19,7 @@ use std::time::Instant;
 use esker_catalog::{Catalog, LoadedTable};
 use esker_format::{MAIN_BRANCH, ManifestFile, PrimitiveType, Schema, SnapshotRef, Type};
 use esker_table::{DeleteKind, LiveDelete, LiveFile, LiveFiles, Manifest, TableError, count_live_files, load_manifests};
-use esker_types::{Coded, ErrorCode, format_count};
+use esker_types::{Coded, ErrorCode, format_count, without_path};
 use futures::stream::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 
@@ -361,17 +361,15 @@ impl Check<'_> {
                 ErrorCode::DataInvalid | ErrorCode::DataMissing | ErrorCode::Forbidden => {
                     outcome.findings.push(CheckFinding::of(CheckFindingKind::UnreadableFile, file, error.to_string()));
                 }
-                ErrorCode::Unsupported => outcome.notes.push(of_any_file(&error.to_string(), path)),
+                ErrorCode::Unsupported => {
+                    // Equal notes about several files are merged, so a note does not name its file.
+                    outcome.notes.push(without_path(&error.to_string(), path).to_owned());
+                }
                 _ => return Err(error),
             },
         }
         Ok(outcome)
     }
-}
-
-/// Removes the file's location from the start of a text, so that equal notes about several files can be merged.
-fn of_any_file(text: &str, path: &str) -> String {
-    text.strip_prefix(path).map_or(text, |rest| rest.trim_start_matches([':', ' '])).to_owned()
 }
 
 /// The counters of reads from storage.

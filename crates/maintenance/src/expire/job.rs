@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use esker_catalog::LoadedTable;
 use esker_table::ExpiryPolicy;
-use esker_types::{JobKind, format_bytes, format_count, now_ms};
+use esker_types::{JobKind, format_bytes, format_count, format_known_bytes, now_ms};
 use futures::FutureExt;
 
 use super::undo::undo_expire;
@@ -74,7 +74,7 @@ impl JobType for Expiry {
             format_count(outcome.snapshots, "snapshot"),
             format_count(outcome.refs, "reference"),
             format_count(outcome.quarantined_files, "file"),
-            format_bytes(outcome.quarantined_bytes),
+            quarantined_size(outcome),
             outcome.seconds,
         )];
         if !outcome.unread.is_empty() {
@@ -87,6 +87,15 @@ impl JobType for Expiry {
     }
 }
 
+/// Formats the total size of the quarantined files. Metadata does not have the sizes of all.
+fn quarantined_size(outcome: &ExpireOutcome) -> String {
+    match (outcome.quarantined_files, outcome.quarantined_bytes) {
+        (0, _) => format_bytes(0),
+        (_, 0) => "?".to_owned(),
+        (_, bytes) => format!("at least {}", format_bytes(bytes)),
+    }
+}
+
 fn plan_lines(plan: &ExpirePlan) -> Vec<String> {
     let mut lines = vec![format!(
         "{}: expires {} of {}; {} ({}) stay in quarantine for {} before they are deleted",
@@ -94,7 +103,7 @@ fn plan_lines(plan: &ExpirePlan) -> Vec<String> {
         plan.expire.len(),
         format_count(plan.snapshots, "snapshot"),
         format_count(plan.files.len() as u64, "file"),
-        format_bytes(plan.bytes()),
+        format_known_bytes(plan.files.iter().map(|f| f.bytes)),
         format_count((plan.grace_ms / 3_600_000).unsigned_abs(), "hour"),
     )];
     lines.extend(plan.expire_refs.iter().map(|name| format!("  branch or tag {name} is older than its max-ref-age and goes")));
@@ -102,8 +111,8 @@ fn plan_lines(plan: &ExpirePlan) -> Vec<String> {
     for kind in ["data", "delete", "manifest", "manifest-list", "statistics"] {
         let of_kind = || plan.files.iter().filter(|f| f.kind == kind);
         if of_kind().next().is_some() {
-            let (files, bytes) = (format_count(of_kind().count() as u64, "file"), of_kind().filter_map(|f| f.bytes).sum());
-            lines.push(format!("  {kind:<14} {files:>12} {:>10}", format_bytes(bytes)));
+            let (files, bytes) = (format_count(of_kind().count() as u64, "file"), format_known_bytes(of_kind().map(|f| f.bytes)));
+            lines.push(format!("  {kind:<14} {files:>12} {bytes:>10}"));
         }
     }
     lines

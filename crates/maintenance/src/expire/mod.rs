@@ -78,13 +78,6 @@ pub struct ExpirePlan {
     pub unread: Vec<UnreadableFile>,
 }
 
-impl ExpirePlan {
-    /// Returns the total size of the files in bytes; files of unknown size count as zero.
-    pub fn bytes(&self) -> u64 {
-        saturating_total(self.files.iter().filter_map(|f| f.bytes))
-    }
-}
-
 /// The outcome of a snapshot expiry.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ExpireOutcome {
