@@ -22,7 +22,7 @@ async fn compacted(app: &TestApp) -> TestTable<'_> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn expired_files_are_doomed_first_and_deleted_after_the_grace_period() {
+async fn expired_files_are_quarantined_first_and_deleted_after_the_grace_period() {
     let app = TestApp::start().await;
     let writer = compacted(&app).await;
     let job = app.job("expire", json!({"older-than-ms": now_ms() + 1000})).await;
@@ -33,7 +33,7 @@ async fn expired_files_are_doomed_first_and_deleted_after_the_grace_period() {
     assert_eq!(quarantined.iter().filter(|p| p.ends_with(".parquet")).count(), 6);
     assert!(quarantined.iter().all(|p| Path::new(p).exists()), "in place during the grace period");
     app.ok(Method::POST, "/api/v1/quarantine/sweep", None).await;
-    assert!(quarantined.iter().all(|p| Path::new(p).exists()), "a sweep spares what is not due");
+    assert!(quarantined.iter().all(|p| Path::new(p).exists()), "a sweep leaves what is not due");
 
     let day_after = now_ms() + 25 * 3600 * 1000;
     let swept = sweep(app.catalog(), day_after).await.expect("swept");

@@ -23,7 +23,7 @@ pub use panics::{Panicked, catch_panic, catch_panic_sync};
 pub use principal::Principal;
 pub use quoted::{BadQuotes, quote_name, split_dotted, split_list, split_names, unquote};
 pub use saturating_sum::saturating_total;
-pub use text::{format_bytes, format_count};
+pub use text::{format_bytes, format_count, is_or_are};
 
 use serde::{Deserialize, Deserializer};
 

@@ -127,7 +127,7 @@ impl MaintainCommand {
             true => print_json(&outcome)?,
             false => {
                 print(&report);
-                print_line(&undo_hint(id, view.undoable));
+                print_line(&undo_hint(id, view.undoable && !report.nothing_to_undo));
             }
         }
         report.failure.map_or(Ok(()), |failure| Err(Error::Remote(failure)))

@@ -23,7 +23,7 @@ use crate::compact::Compaction;
 use crate::context::JobContext;
 use crate::erase::Erasure;
 use crate::expire::Expiry;
-use crate::job_type::{JobReport, JobType, ProgressUnit, Undo, to_json};
+use crate::job_type::{JobReport, JobType, ProgressUnit, TableAccess, Undo, check_access, to_json};
 use crate::manifests::ManifestRewrite;
 use crate::orphans::OrphanRemoval;
 use crate::statistics::StatisticsRun;
@@ -124,8 +124,9 @@ macro_rules! job_kinds {
         }
 
         impl PlannedJob {
-            /// Plans a job on a table as it is.
+            /// Plans a job on a table as it is, if the table takes jobs of the kind.
             pub(crate) async fn plan(context: &JobContext, table: &LoadedTable, request: &JobRequest) -> Result<Self> {
+                check_access(access_of(request.kind()), &context.catalog, table)?;
                 Ok(match request {
                     $(JobRequest::$kind(options) => Self::$kind(Box::new(<$ty>::plan(context, table, options).await?)),)*
                 })
@@ -164,6 +165,12 @@ macro_rules! job_kinds {
         pub(super) fn schemas_of(kind: JobKind, definitions: &mut Definitions) -> JobSchemas {
             match kind {
                 $(JobKind::$kind => JobSchemas::of::<$ty>(definitions),)*
+            }
+        }
+
+        fn access_of(kind: JobKind) -> TableAccess {
+            match kind {
+                $(JobKind::$kind => <$ty>::ACCESS,)*
             }
         }
 
@@ -269,7 +276,7 @@ fn view_of<T: JobType>() -> KindView {
         kind: T::KIND,
         summary: T::SUMMARY.to_owned(),
         progress: T::UNIT,
-        read_only: T::READ_ONLY,
+        read_only: T::ACCESS == TableAccess::Read,
         schedulable: T::SCHEDULABLE,
         undoable: T::UNDO.is_some(),
         shows_preview: T::SHOWS_PREVIEW,

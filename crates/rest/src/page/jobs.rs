@@ -176,7 +176,7 @@ pub(crate) async fn undo(
     let undone = esker_maintenance::undo(warehouse.catalog(), &job, &caller).await?;
     let content = html! {
         h1 { "Undone" }
-        p { (undone.files) " files and " (undone.snapshots) " snapshots are back; " (undone.gone) " files were deleted before." }
+        p { (undone.files) " files and " (undone.snapshots) " snapshots are back; " (undone.deleted) " files were deleted before." }
         p { a href={ "/jobs/" (encode(&id)) } { "The job" } }
     };
     Ok(page("Undone", &content))
