@@ -3,7 +3,7 @@
 //! The trait holds everything that is particular to a kind: its options, its plan, its run, its undo, and the texts that people
 //! read. The queue, the management API, the command line and the autopilot know nothing else about kinds. `jobs::kinds` lists the
 //! implementations. A kind that is missing there does not compile, nor does one whose options, plan or outcome have no schema.
-//! Nothing has a default that is wrong for some kind: each kind states all of it.
+//! Only [`JobType::engine`] has a default, so nothing is forgotten without an error.
 
 use std::time::Duration;
 
@@ -98,6 +98,10 @@ pub(crate) trait JobType {
     }
 
     /// Runs a plan.
+    ///
+    /// Each attempt may be killed at any point, also after its commits; the next attempt plans anew. Files are written through
+    /// [`JobContext::destination`] or [`JobContext::write`], which record them first. The caller looks for a cancellation before
+    /// the run. A run that takes minutes also looks at its own safe points ([`JobContext::check_cancelled`]).
     ///
     /// # Errors
     ///

@@ -309,6 +309,32 @@ mod tests {
         }
     }
 
+    /// Without the attribute of the type, a misspelt option would be ignored, and an old request could not be read.
+    #[test]
+    fn the_options_of_every_kind_are_optional_in_kebab_case_and_no_other_is_taken() {
+        let attribute = "#[serde(default, deny_unknown_fields, rename_all = \"kebab-case\")]";
+        for kind in JobKind::ALL {
+            let hint = format!("the type of the options of {kind} needs {attribute}");
+            JobRequest::read(kind, serde_json::json!({})).unwrap_or_else(|e| panic!("{hint}: {e}"));
+            let unknown = serde_json::json!({"no-such-option": 1});
+            let error = JobRequest::read(kind, unknown).map(drop).expect_err(&hint).to_string();
+            assert!(error.contains("no-such-option"), "{hint}: {error}");
+            let mut definitions = Definitions::default();
+            let name = schemas_of(kind, &mut definitions).options["$ref"].as_str().map(str::to_owned).expect("a reference");
+            let name = name.rsplit('/').next().expect("a name");
+            let schema = definitions.get(name).expect("a schema");
+            let names = schema["properties"].as_object().expect("properties").keys();
+            names.for_each(|name| assert!(!name.contains('_'), "{hint}: {name}"));
+        }
+    }
+
+    #[test]
+    fn a_kind_that_changes_nothing_has_nothing_to_undo_and_no_schedule() {
+        for view in JobKind::ALL.map(kind_view).into_iter().filter(|view| view.read_only) {
+            assert!(!view.undoable && !view.schedulable, "{view:?}");
+        }
+    }
+
     #[test]
     fn options_of_another_kind_are_refused_by_name() {
         let options = serde_json::json!({"retain-last": 3});

@@ -13,7 +13,7 @@ use crate::job_type::JobType;
 
 /// The schemas of one kind of jobs, as references into a document.
 pub(super) struct JobSchemas {
-    options: Value,
+    pub(super) options: Value,
     record: Value,
     preview: Value,
     outcome: Value,

@@ -316,7 +316,6 @@ async fn write(
 ) -> Result<(BTreeMap<String, u64>, StatisticsFile)> {
     let dir = metadata_dir(&metadata.location, &metadata.properties);
     let path = format!("{dir}/{}-{}.stats", snapshot.snapshot_id, Uuid::now_v7());
-    (context.destination().recorder)(vec![path.clone()]).await?;
     let created_by = format!("Esker {}", env!("CARGO_PKG_VERSION"));
     let (mut writer, mut distinct, mut blobs) = (PuffinWriter::default(), BTreeMap::new(), Vec::new());
     for ((column, id), union) in plan.columns.iter().zip(&merged.unions) {
@@ -351,7 +350,7 @@ async fn write(
         blob_metadata: blobs,
         extra: Extra::default(),
     };
-    context.catalog.storage().write(&file.statistics_path, Bytes::from(content)).await?;
+    context.write(&file.statistics_path, Bytes::from(content)).await?;
     Ok((distinct, file))
 }
 
