@@ -204,7 +204,8 @@ impl UndoCommit {
         if own.len() < effect.added.len() {
             let (n, of) = (effect.added.len() - own.len(), effect.added.len());
             let of = format_count(of as u64, "file");
-            return refused(format!("of the {of} that job {id} wrote, {n} {} not in the table any more", is_or_are(n as u64)));
+            let are = is_or_are(n as u64);
+            return refused(format!("of the {of} that job {id} wrote, {n} {are} not in the table since: replaced or deleted"));
         }
         let is_later =
             |d: &&LiveDelete| d.kind != DeleteKind::Equality && !effect.added_deletes.contains(&delete_key(&d.entry.file));
