@@ -67,6 +67,41 @@ async fn a_backup_that_cannot_be_made_says_why_and_makes_nothing() {
     app.stop().await;
 }
 
+/// The reason that a job has nothing to do is that of its plan, and a job that changed nothing offers no undo.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_with_nothing_to_do_gives_the_real_reason_and_offers_no_undo() {
+    let app = TestApp::start().await;
+    app.table().await;
+    let empty = [
+        ("compact", "nothing to do: branch main has no snapshot"),
+        ("expire", "nothing to do: the table has no snapshot"),
+        ("manifests", "nothing to do: branch main has no snapshot"),
+        ("statistics", "nothing to do: the branch has no snapshot"),
+    ];
+    for (kind, reason) in empty {
+        let said = ok(&app, &["maintain", kind, "n.t", "--dry-run"]).await;
+        assert!(said.contains(reason), "{kind}: {said}");
+    }
+    for _ in 0..3 {
+        app.sql("INSERT INTO n.t (id) VALUES (1)").await.expect("inserted");
+    }
+    let set = json!({"action": "set-properties", "updates": {"esker.expire.min-age-ms": "600000"}});
+    let set = json!({"requirements": [], "updates": [set]});
+    app.ok(Method::POST, "/v1/default/namespaces/n/tables/t", Some(set)).await;
+    let said = ok(&app, &["maintain", "expire", "n.t", "--older-than", "0s"]).await;
+    assert!(said.contains("2 snapshots: younger than 600000 ms (esker.expire.min-age-ms)"), "{said}");
+    assert!(said.contains("1 snapshot: the head of branch main"), "{said}");
+    let said = ok(&app, &["maintain", "compact", "n.t", "--where", "id > 100", "--option", "courtesy-seconds=0"]).await;
+    assert!(said.contains("nothing to do: no data file matches the options where and partition"), "{said}");
+    let said = ok(&app, &["maintain", "orphans", "n.t"]).await;
+    assert!(said.contains("job ") && !said.contains("esker undo"), "{said}");
+    let id = said.lines().last().and_then(|line| line.strip_prefix("job ")).expect("the job's id").to_owned();
+    let (_, _, refused) = esker(&app, &["undo", &id]).await;
+    assert!(refused.contains("has nothing to undo: it has no file in quarantine"), "{refused}");
+    let jobs = app.ok(Method::GET, "/api/v1/jobs?kind=undo", None).await;
+    assert_eq!(jobs, json!([]), "a refused undo leaves no record");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn commands_say_what_happened_in_words_and_in_json() {
     let app = TestApp::start().await;
@@ -75,7 +110,7 @@ async fn commands_say_what_happened_in_words_and_in_json() {
         app.sql("INSERT INTO n.t (id) VALUES (1)").await.expect("inserted");
     }
     let plan = ok(&app, &["maintain", "compact", "n.t", "--dry-run", "--option", "courtesy-seconds=0"]).await;
-    assert!(plan.contains("nothing to do: every file has the right size"), "{plan}");
+    assert!(plan.contains("nothing to do: too few small files: 2 files under"), "{plan}");
     let plan = ok(&app, &["maintain", "compact", "n.t", "--dry-run", "--rewrite-all", "--json"]).await;
     let plan: Value = serde_json::from_str(&plan).expect("JSON");
     assert_eq!((&plan["table"], plan["groups"][0]["files"].as_array().map(Vec::len)), (&json!("n.t"), Some(2)));

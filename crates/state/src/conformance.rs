@@ -192,7 +192,7 @@ async fn quarantine_moves_on_only_from_the_state_it_was_checked_in(state: &State
     state.quarantine().begin_deleting(table.id, Some(&table.metadata_location), due[1..2].to_vec()).await.expect("begun");
     let refused = state.tables().publish(warehouse, &[swap(1, 1)], &[], &Outbox::default()).await.expect_err("it is going");
     assert!(matches!(refused, StateError::BeingDeleted(_)), "{refused}");
-    assert!(state.tables().publish(warehouse, &[swap(2, 2)], &[], &Outbox::default()).await.expect("revived"));
+    assert!(state.tables().publish(warehouse, &[swap(2, 2)], &[], &Outbox::default()).await.expect("restored"));
     assert_eq!(state.quarantine().totals().await.expect("totals"), (2, 20));
 }
 
@@ -213,7 +213,7 @@ async fn files_that_are_due_are_found_table_by_table(state: &State) {
 }
 
 /// A commit releases the files that it restores, whichever job quarantined them. If one is deleted, it releases none.
-async fn files_are_revived_all_or_none_whoever_doomed_them(state: &State) {
+async fn files_are_restored_all_or_none_whichever_job_quarantined_them(state: &State) {
     let (warehouse, n) = with_namespace(state).await;
     let table = row(warehouse, &n, "t");
     enter(state, warehouse, &table).await.expect("entered");
@@ -221,21 +221,21 @@ async fn files_are_revived_all_or_none_whoever_doomed_them(state: &State) {
     let quarantines: Vec<NewQuarantine> =
         (0..1200).map(|i| table.quarantine(path(i), None, "test", Some(JobId::fresh()), 5)).collect();
     state.quarantine().add(&quarantines).await.expect("quarantined");
-    let gone = [path(700)];
-    state.quarantine().set_state(&gone, QuarantineState::Deleted, None).await.expect("marked");
+    let deleted = [path(700)];
+    state.quarantine().set_state(&deleted, QuarantineState::Deleted, None).await.expect("marked");
     let all: Vec<String> = (0..1300).map(path).collect();
-    let (quarantined, going) = state.quarantine().quarantined_among(&all).await.expect("asked");
-    assert_eq!((quarantined.len(), going.as_slice()), (1199, gone.as_slice()));
-    let swap = |revives: Vec<String>| PointerSwap { restored: revives, ..to(&table, &table.metadata_location, 1) };
-    let refused = state.tables().publish(warehouse, &[swap(all)], &[], &Outbox::default()).await.expect_err("one is gone");
-    assert!(matches!(&refused, StateError::BeingDeleted(path) if *path == gone[0]), "{refused}");
+    let (quarantined, found) = state.quarantine().quarantined_among(&all).await.expect("asked");
+    assert_eq!((quarantined.len(), found.as_slice()), (1199, deleted.as_slice()));
+    let swap = |restored: Vec<String>| PointerSwap { restored, ..to(&table, &table.metadata_location, 1) };
+    let refused = state.tables().publish(warehouse, &[swap(all)], &[], &Outbox::default()).await.expect_err("one is deleted");
+    assert!(matches!(&refused, StateError::BeingDeleted(path) if *path == deleted[0]), "{refused}");
     assert_eq!(state.quarantine().totals().await.expect("totals").0, 1199);
     assert!(state.tables().publish(warehouse, &[swap(quarantined)], &[], &Outbox::default()).await.expect("swapped"));
     assert_eq!(state.quarantine().totals().await.expect("totals").0, 0);
 }
 
 /// After the database was away, the first server to reach it does not count those as dead that could not reach it either.
-async fn nobody_is_buried_for_what_the_database_was_away(state: &State, other: &State) {
+async fn no_server_counts_as_dead_because_the_database_was_away(state: &State, other: &State) {
     with_namespace(state).await;
     if !state.database.is_postgres() {
         return; // one server only
@@ -699,7 +699,7 @@ on_every_database!(
     a_change_that_fails_leaves_nothing_of_itself,
     quarantine_moves_on_only_from_the_state_it_was_checked_in,
     files_that_are_due_are_found_table_by_table,
-    files_are_revived_all_or_none_whoever_doomed_them,
+    files_are_restored_all_or_none_whichever_job_quarantined_them,
     sightings_remember_the_first_and_forget_what_was_not_seen_again,
     a_job_is_entered_once_for_its_key_and_the_most_urgent_is_taken_first,
     a_job_is_cancelled_where_it_waits_and_notified_where_it_runs,
@@ -730,7 +730,7 @@ async fn servers_survive_the_time_that_their_database_is_away() {
     let dir = tempfile::tempdir().expect("a directory");
     for database in databases(&dir) {
         let (state, other) = (State::open(database.clone()).await.expect("opened"), State::open(database).await.expect("opened"));
-        nobody_is_buried_for_what_the_database_was_away(&state, &other).await;
+        no_server_counts_as_dead_because_the_database_was_away(&state, &other).await;
     }
 }
 

@@ -49,6 +49,11 @@ pub fn without_path<'a>(text: &'a str, path: &str) -> &'a str {
     rest.map_or(text, |rest| rest.trim_start_matches([':', ' ']))
 }
 
+/// Returns the verb that agrees with a count: `is` for one, else `are`.
+pub const fn is_or_are(n: u64) -> &'static str {
+    if n == 1 { "is" } else { "are" }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -58,6 +63,7 @@ mod tests {
         assert_eq!([0, 1023, 1536, 5 << 30].map(format_bytes), ["0 B", "1023 B", "1.5 KiB", "5.0 GiB"]);
         let counts = [(0, "file"), (1, "file"), (2, "file"), (2, "branch"), (3, "entry"), (2, "day")];
         let texts = counts.map(|(n, one)| format_count(n, one));
+        assert_eq!([0, 1, 2].map(is_or_are), ["are", "is", "are"]);
         assert_eq!(texts, ["0 files", "1 file", "2 files", "2 branches", "3 entries", "2 days"]);
         let sizes = [&[][..], &[Some(1), Some(2)], &[Some(1), None], &[None]];
         assert_eq!(sizes.map(|s| format_known_bytes(s.iter().copied())), ["0 B", "3 B", "at least 1 B", "?"]);

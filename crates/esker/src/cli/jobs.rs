@@ -161,12 +161,12 @@ pub(super) async fn undo(client: &Client, job: &str) -> Result<()> {
     if client.prints_json() {
         return print_json(&undone);
     }
-    let UndoOutcome { snapshots, refs, files, gone, job_id } = &undone;
+    let UndoOutcome { snapshots, refs, files, deleted, job_id } = &undone;
     let (snapshots, files) = (format_count(*snapshots, "snapshot"), format_count(*files, "file"));
     let refs = if refs.is_empty() { String::new() } else { format!(", with {}", refs.join(", ")) };
     print_line(&format!("undid job {job}: restored {snapshots}{refs}; {files} back in the table or released from quarantine"));
-    if *gone > 0 {
-        print_line(&format!("  {} deleted before the undo", format_count(*gone, "file")));
+    if *deleted > 0 {
+        print_line(&format!("  {} deleted before the undo", format_count(*deleted, "file")));
     }
     if let Some(record) = job_id {
         print_line(&format!("the undo is recorded as job {record}"));

@@ -137,7 +137,7 @@ impl MaintainCommand {
         let report = describe_outcome(kind, &table, &job["outcome"]).map_err(other)?;
         if !json {
             print(&report);
-            print_line(&undo_hint(id, view.undoable));
+            print_line(&undo_hint(id, view.undoable && !report.nothing_to_undo));
         }
         report.failure.map_or(Ok(()), |failure| Err(Error::Remote(failure)))
     }

@@ -208,7 +208,7 @@ async fn alive(
 fn counted_wrong(file: &ManifestFile, manifest: &Manifest) -> Option<CheckFinding> {
     let listed = file.added_files_count?.saturating_add(file.existing_files_count?);
     let there = manifest.entries.iter().filter(|entry| entry.is_alive()).count() as u64;
-    let what = || format!("it has {listed} files by the manifest list, but {there} in fact");
+    let what = || format!("it has {} by the manifest list, but {there} in fact", format_count(listed, "file"));
     (listed != there).then(|| CheckFinding::new(CheckFindingKind::WrongFileCount, &file.manifest_path, what()))
 }
 
@@ -299,7 +299,7 @@ fn about_equality(schema: &Schema, live: &LiveFiles) -> Vec<CheckFinding> {
 
 /// Returns findings for data files that were added more than once.
 fn repeated(live: &LiveFiles) -> Vec<CheckFinding> {
-    let what = |n: usize| format!("it has {n} entries, and readers return its rows once for each");
+    let what = |n: usize| format!("it has {}, and readers return its rows once for each", format_count(n as u64, "entry"));
     live.duplicate_paths().into_iter().map(|(path, n)| CheckFinding::new(CheckFindingKind::RepeatedFile, path, what(n))).collect()
 }
 
@@ -349,7 +349,7 @@ impl Check<'_> {
             }
         };
         if size != stated_size {
-            let what = format!("it has {size} bytes, but its manifest says {}", file.file.file_size_in_bytes);
+            let what = format!("it has {}, but its manifest says {}", format_count(size, "byte"), file.file.file_size_in_bytes);
             outcome.findings.push(CheckFinding::of(CheckFindingKind::WrongSize, file, what));
         }
         if kind.is_some() {

@@ -12,7 +12,7 @@ use super::undo::undo_expire;
 use super::{ExpireOutcome, ExpirePlan, Unreferenced, execute_expire, plan_expire};
 use crate::Result;
 use crate::context::JobContext;
-use crate::job_type::{JobReport, JobType, Undo, age, millis};
+use crate::job_type::{JobReport, JobType, ProgressUnit, TableAccess, Undo, age, millis};
 
 /// The job kind `expire`.
 #[derive(Debug)]
@@ -31,7 +31,10 @@ pub(crate) struct ExpireArgs {
 impl JobType for Expiry {
     const KIND: JobKind = JobKind::Expire;
     const SUMMARY: &'static str = "Remove snapshots that retention no longer asks for; their files go into quarantine.";
+    const UNIT: ProgressUnit = ProgressUnit::Files;
+    const ACCESS: TableAccess = TableAccess::Delete;
     const SCHEDULABLE: bool = true;
+    const SHOWS_PREVIEW: bool = true;
     const UNDO: Option<Undo> = Some(|catalog, job, principal| undo_expire(catalog, job, principal).boxed());
 
     type Options = ExpiryPolicy;
@@ -63,9 +66,7 @@ impl JobType for Expiry {
     }
 
     fn describe_preview(plan: &ExpirePlan) -> JobReport {
-        let is_empty = plan.expire.is_empty() && plan.expire_refs.is_empty();
-        let reason = "every snapshot is younger than the retention asks for, or is kept by a branch, a tag or retain-last";
-        JobReport { nothing_to_do: is_empty.then(|| reason.to_owned()), ..JobReport::of(&plan_lines(plan)) }
+        JobReport { nothing_to_do: plan.nothing_to_do.clone(), ..JobReport::of(&plan_lines(plan)) }
     }
 
     fn describe_outcome(table: &str, outcome: &ExpireOutcome) -> JobReport {
@@ -83,7 +84,8 @@ impl JobType for Expiry {
             ));
             lines.extend(outcome.unread.iter().map(|file| format!("  {file}")));
         }
-        JobReport::of(&lines)
+        let nothing_to_undo = outcome.snapshots == 0 && outcome.refs == 0;
+        JobReport { nothing_to_undo, ..JobReport::of(&lines) }
     }
 }
 
