@@ -93,7 +93,7 @@ def start(binary: str, data_dir: Path) -> Server:
     env = os.environ | {
         "ESKER__SERVER__REST_PORT": str(rest),
         "ESKER__SERVER__FLIGHT_PORT": str(flight),
-        # Lets a browser on this machine open the page without a token.
+        # Lets a browser on this machine open the web page without a token.
         "ESKER__AUTH__ANONYMOUS": "true",
         "ESKER__AUTH__TOKEN": token,
         "ESKER__LOG__LEVEL": "warn",

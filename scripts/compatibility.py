@@ -23,13 +23,13 @@ WHAT = {
     "Kafka Connect": "PostgreSQL → Debezium → Kafka → Iceberg's sink",
     "Kafka to Flink": "PostgreSQL → Debezium → Kafka → Flink upserts",
     "Kafka events": "Esker's events as CloudEvents in a topic",
-    "DataHub": "its own Iceberg source makes the names that health is told under; its schema classes take every aspect",
+    "DataHub": "its own Iceberg source makes the names that health goes under; its schema classes take every aspect",
     "Airflow": "the provider's DAG, deferred tasks, kills that cancel, retries that never double",
     "OpenLineage": "jobs as run events, which its own classes take",
     "dbt and Great Expectations": "dbt-trino and dbt-spark build on the catalog, a suite checks the health table, one "
     "Airflow DAG runs both and then maintenance",
     "OpenSearch": "logs by rsyslog and the shipped template, found by job, request and level",
-    "Chromium": "the page: by keyboard alone, light and dark, offline, with restore and cancel",
+    "Chromium": "the web page: by keyboard alone, light and dark, offline, with restore and cancel",
     "Prometheus": "scrapes a real run: every expression of dashboards and alert rules finds something; rules' tests",
     "ADBC Flight SQL": "queries, prepared statements, metadata",
 }

@@ -83,8 +83,8 @@ ONE = [
 
 FLEET = dashboard("esker-fleet", "Esker: fleet", [
     stat("Tables", "esker_tables"),
-    stat("In bad shape", 'sum(esker_tables_by_score{class=~"0-49|50-69"})', thresholds=((1, "orange"), (10, "red"))),
-    stat("Can't be examined", 'sum(esker_tables_by_score{class="unknown"})', thresholds=((1, "red"),)),
+    stat("Poor", 'sum(esker_tables_by_score{class=~"0-49|50-69"})', thresholds=((1, "orange"), (10, "red"))),
+    stat("Can't be assessed", 'sum(esker_tables_by_score{class="unknown"})', thresholds=((1, "red"),)),
     stat("Data", "sum(esker_warehouse_data_bytes)", "bytes"),
     stat("Data files", "sum(esker_warehouse_data_files)"),
     stat("In quarantine", "esker_quarantine_bytes", "bytes"),

@@ -50,8 +50,8 @@ def check(url: str, namespace: str, least_score: int, most_minutes: int) -> dict
     checks = context.suites.add(gx.ExpectationSuite(name="esker_health", expectations=suite(least_score, most_minutes)))
     definition = gx.ValidationDefinition(name="esker_health", data=batch, suite=checks)
     validation = context.validation_definitions.add(definition)
-    told = {"result_format": "SUMMARY", "unexpected_index_column_names": ["namespace", "table"]}
-    return validation.run(batch_parameters={"dataframe": frame}, result_format=told).to_json_dict()
+    wanted = {"result_format": "SUMMARY", "unexpected_index_column_names": ["namespace", "table"]}
+    return validation.run(batch_parameters={"dataframe": frame}, result_format=wanted).to_json_dict()
 
 
 def main() -> int:
@@ -61,8 +61,8 @@ def main() -> int:
     parser.add_argument("--least-score", type=int, default=50)
     parser.add_argument("--most-minutes", type=int, default=180)
     options = parser.parse_args()
-    told = check(options.url, options.namespace, options.least_score, options.most_minutes)
-    for result in told["results"]:
+    outcome = check(options.url, options.namespace, options.least_score, options.most_minutes)
+    for result in outcome["results"]:
         config, found = result["expectation_config"], result["result"]
         what = {key: value for key, value in config["kwargs"].items() if key != "batch_id"}
         line = {"expectation": config["type"], **what, "success": result["success"]}
@@ -74,7 +74,7 @@ def main() -> int:
         for exception in raised:
             if exception["raised_exception"]:
                 print(exception["exception_traceback"], file=sys.stderr)
-    return 0 if told["success"] else 1
+    return 0 if outcome["success"] else 1
 
 
 if __name__ == "__main__":

@@ -51,8 +51,8 @@ class Esker:
         body = {"worker": self.worker, "lease-seconds": self.lease_seconds}
         return self.post(f"/api/v1/jobs/{job}/renew", body)["cancelled"]
 
-    def finish(self, job: str, state: str, **told: Any) -> None:
-        self.post(f"/api/v1/jobs/{job}/finish", {"state": state, "worker": self.worker, **told})
+    def finish(self, job: str, state: str, **fields: Any) -> None:
+        self.post(f"/api/v1/jobs/{job}/finish", {"state": state, "worker": self.worker, **fields})
 
 
 def literal(value: str | dict[str, str]) -> str:

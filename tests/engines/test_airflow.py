@@ -28,9 +28,9 @@ def test_the_dag_does_what_is_recommended_and_a_second_run_of_the_same_is_no_sec
         assert "No data found" in airflow("dags", "list-import-errors")
         assert "esker" in airflow("providers", "list")
         for _ in range(2):
-            told = airflow("dags", "test", "esker_maintenance", "2026-11-25")
+            text = airflow("dags", "test", "esker_maintenance", "2026-11-25")
             jobs = server.api("GET", "/api/v1/jobs?kind=compact")
-            assert len(jobs) == 3 and {job["state"] for job in jobs} == {"succeeded"}, told[-3000:]
+            assert len(jobs) == 3 and {job["state"] for job in jobs} == {"succeeded"}, text[-3000:]
         assert server.api("GET", "/api/v1/warehouses/default/recommendations") == []
         files = [server.sql(f'SELECT count(*) FROM shop."t{n}$files"') for n in range(3)]
         assert files == [[(1,)]] * 3
@@ -43,7 +43,7 @@ def test_a_killed_task_cancels_its_job_and_a_retry_is_the_same_job(tmp_path: Pat
     with running(tmp_path, ESKER__MAINTENANCE__JOBS="0") as server:
         mess(server, 2)
         airflow = Airflow(tmp_path / "airflow", server, tmp_path / "no-dags")
-        told = airflow.script(
+        text = airflow.script(
             """
             import asyncio, json
             from types import SimpleNamespace
@@ -87,7 +87,7 @@ def test_a_killed_task_cancels_its_job_and_a_retry_is_the_same_job(tmp_path: Pat
             print("all well")
             """
         )
-        assert told.endswith("all well\n"), told
+        assert text.endswith("all well\n"), text
 
 
 MAINTAIN = """
@@ -110,9 +110,9 @@ def test_a_table_is_maintained_by_recommendation_until_nothing_more_pays(tmp_pat
     with running(tmp_path) as server:
         mess(server, 2)
         airflow = Airflow(tmp_path / "airflow", server, tmp_path / "dags")
-        told = airflow("dags", "test", "maintain", "2026-11-25")
+        text = airflow("dags", "test", "maintain", "2026-11-25")
         jobs = server.api("GET", "/api/v1/jobs")
-        assert {job["table"] for job in jobs} == {"shop.t0"} and {job["state"] for job in jobs} == {"succeeded"}, told[
+        assert {job["table"] for job in jobs} == {"shop.t0"} and {job["state"] for job in jobs} == {"succeeded"}, text[
             -3000:
         ]
         left = server.api("GET", "/api/v1/warehouses/default/recommendations")

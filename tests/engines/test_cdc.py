@@ -113,15 +113,15 @@ def test_events_arrive_in_kafka_in_order_and_once_more_from_a_cursor(chain) -> N
     consumer = KafkaConsumer(
         "esker-events", bootstrap_servers=broker, auto_offset_reset="earliest", consumer_timeout_ms=5000
     )
-    told: list[dict] = []
+    delivered: list[dict] = []
 
     def arrived() -> bool:
-        told.extend(json.loads(message.value) for message in consumer)
-        return {e["uuid"] for e in replayed} <= {e["id"] for e in told}
+        delivered.extend(json.loads(message.value) for message in consumer)
+        return {e["uuid"] for e in replayed} <= {e["id"] for e in delivered}
 
     wait_until(arrived, 40, None, Path("/dev/null"))
-    ids = [int(e["sequence"]) for e in told]
+    ids = [int(e["sequence"]) for e in delivered]
     assert ids == sorted(ids)
-    mine = [e for e in told if e["source"] == "/esker/warehouses/default" and int(e["sequence"]) > start]
+    mine = [e for e in delivered if e["source"] == "/esker/warehouses/default" and int(e["sequence"]) > start]
     assert [(e["type"], e["subject"]) for e in mine] == [(f"io.esker.{kind}", subject) for kind, subject in expected]
     consumer.close()

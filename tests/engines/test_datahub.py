@@ -86,7 +86,7 @@ def test_health_lands_on_the_datasets_that_the_iceberg_source_makes(tmp_path: Pa
             table.append(pa.table({"id": [i]}))
         receiver.wait_for(lambda: verdicts(receiver).get("esker small-files") == "FAILURE", SECONDS)
         receiver.wait_for(lambda: "ACTIVE" in states(receiver), SECONDS)
-        assert receiver.refused == 1, "what was refused was told again"
+        assert receiver.refused == 1, "what was refused was sent again"
 
         # Runs DataHub's own source on the same catalog, with the same instance and environment.
         rest = {"type": "rest", "uri": server.rest, "token": server.token, "warehouse": "default"}
@@ -112,10 +112,10 @@ def test_health_lands_on_the_datasets_that_the_iceberg_source_makes(tmp_path: Pa
             for e in json.loads((tmp_path / "ingested.json").read_text())
             if e.get("entityType") == "dataset"
         }
-        told = {e["urn"] for e in entities(receiver, "dataset")}
+        reported = {e["urn"] for e in entities(receiver, "dataset")}
         # DataHub's source skips nested namespaces (1.7.0); Esker reports their tables too.
-        assert ingested and ingested == {urn for urn in told if ".raw." not in urn}, "the same names"
-        assert len(told) == 2
+        assert ingested and ingested == {urn for urn in reported if ".raw." not in urn}, "the same names"
+        assert len(reported) == 2
 
         # Every aspect is a valid instance of DataHub's class.
         script(
@@ -152,6 +152,6 @@ def test_health_lands_on_the_datasets_that_the_iceberg_source_makes(tmp_path: Pa
 
 def written(directory: Path, receiver: Receiver) -> Path:
     everything = [entity for posted in receiver.taken for entity in json.loads(posted.body)]
-    path = directory / "told.json"
+    path = directory / "written.json"
     path.write_text(json.dumps(everything))
     return path

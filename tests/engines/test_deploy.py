@@ -74,8 +74,8 @@ def test_the_configuration_is_valid_and_the_unit_starts_it() -> None:
     assert "ExecStart=/usr/local/bin/esker serve --config /etc/esker/esker.toml" in unit
     if shutil.which("systemd-analyze"):
         command = ["systemd-analyze", "verify", DEPLOY / "systemd" / "esker.service"]
-        told = subprocess.run(command, capture_output=True, text=True).stderr
+        shown = subprocess.run(command, capture_output=True, text=True).stderr
         # The unit's program is not installed on this machine.
-        assert not [line for line in told.splitlines() if "esker.service" in line and "not executable" not in line], (
-            told
+        assert not [line for line in shown.splitlines() if "esker.service" in line and "not executable" not in line], (
+            shown
         )

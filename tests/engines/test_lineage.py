@@ -25,10 +25,10 @@ FACETS = {
 }
 
 
-def facets(told: dict) -> dict:
+def facets(sent: dict) -> dict:
     """Returns the facets as instances of their classes. Fails if a facet's schema differs from that of its class."""
     found = {}
-    for name, fields in told.items():
+    for name, fields in sent.items():
         file = fields.pop("_schemaURL").split("/")[-1]
         assert file in FACETS[name]._get_schema(), file
         assert fields.pop("_producer").startswith("urn:esker:")
@@ -39,16 +39,16 @@ def facets(told: dict) -> dict:
 
 
 def parsed(body: bytes) -> RunEvent:
-    told = json.loads(body)
-    assert told.pop("schemaURL") == RunEvent._get_schema()
-    told["run"]["facets"] = facets(told["run"]["facets"])
-    told["job"]["facets"] = facets(told["job"]["facets"])
-    for output in told["outputs"]:
+    sent = json.loads(body)
+    assert sent.pop("schemaURL") == RunEvent._get_schema()
+    sent["run"]["facets"] = facets(sent["run"]["facets"])
+    sent["job"]["facets"] = facets(sent["job"]["facets"])
+    for output in sent["outputs"]:
         output["facets"] = facets(output["facets"])
         output["outputFacets"] = facets(output.get("outputFacets", {}))
-    outputs = [OutputDataset(**output) for output in told.pop("outputs")]
-    run, job, kind = Run(**told.pop("run")), Job(**told.pop("job")), EventType(told.pop("eventType"))
-    return RunEvent(run=run, job=job, eventType=kind, outputs=outputs, **told)
+    outputs = [OutputDataset(**output) for output in sent.pop("outputs")]
+    run, job, kind = Run(**sent.pop("run")), Job(**sent.pop("job")), EventType(sent.pop("eventType"))
+    return RunEvent(run=run, job=job, eventType=kind, outputs=outputs, **sent)
 
 
 @pytest.mark.slice

@@ -48,7 +48,7 @@ def test_logs_are_shipped_and_found_by_their_fields(tmp_path: Path) -> None:
             "ESKER__QUERY__SLOW_SECONDS": "0",
         }
         log = esker / "esker.log"
-        with running_rsyslog(tmp_path, rules, log) as told:
+        with running_rsyslog(tmp_path, rules, log) as output:
             with running(esker, **settings) as server:
                 job, request = run_something(server)
                 with log.open("a") as out:
@@ -70,7 +70,7 @@ def test_logs_are_shipped_and_found_by_their_fields(tmp_path: Path) -> None:
                 }
                 deadline = time.time() + 60
                 while missing := [what for what, query in wanted.items() if not found(query)]:
-                    assert time.time() < deadline, f"{missing}\n{told.read_text()[-3000:]}\n{log.read_text()[-3000:]}"
+                    assert time.time() < deadline, f"{missing}\n{output.read_text()[-3000:]}\n{log.read_text()[-3000:]}"
                     time.sleep(1)
                 of_job = found(wanted["a job's lines"])
                 spans = [span for line in of_job for span in line["spans"] if span["name"] == "job"]

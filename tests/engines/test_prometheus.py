@@ -28,8 +28,8 @@ def binary(name: str) -> Path:
 
 
 def versions() -> dict[str, str]:
-    told = subprocess.run([binary("prometheus"), "--version"], check=True, capture_output=True, text=True)
-    return {"Prometheus": re.search(r"version ([0-9.]+)", told.stdout + told.stderr)[1]}
+    printed = subprocess.run([binary("prometheus"), "--version"], check=True, capture_output=True, text=True)
+    return {"Prometheus": re.search(r"version ([0-9.]+)", printed.stdout + printed.stderr)[1]}
 
 
 pytestmark = [pytest.mark.slice, pytest.mark.engine("Prometheus", versions=versions)]

@@ -87,8 +87,8 @@ def check_health(server: Server, trino: Trino, *more: str) -> subprocess.Complet
 
 def night(airflow: Airflow, day: str) -> dict[str, str]:
     """Runs the DAG. Returns the final state of each task."""
-    told = airflow("dags", "test", "esker_dbt", day)
-    run = re.search(r"run_id=(manual__[^,\s]+)", told)[1]
+    printed = airflow("dags", "test", "esker_dbt", day)
+    run = re.search(r"run_id=(manual__[^,\s]+)", printed)[1]
     states = json.loads(airflow("tasks", "states-for-dag-run", "esker_dbt", run, "--output", "json"))
     return {state["task_id"]: state["state"] for state in states}
 
@@ -113,19 +113,19 @@ def test_one_dag_builds_the_marts_checks_health_and_maintains(shop: tuple[Server
     assert server.sql("SELECT sum(orders) FROM marts.customers") == [(34,)]
 
 
-def test_the_suite_says_which_tables_are_sick(shop: tuple[Server, Trino]) -> None:
+def test_the_suite_says_which_tables_are_poor(shop: tuple[Server, Trino]) -> None:
     server, trino = shop
-    server.small_files("sick.t", 30)
+    server.small_files("poor.t", 30)
     deadline = time.time() + 60
-    sick = "SELECT max(data_files) FROM system.table_health WHERE namespace = 'sick'"
-    while server.sql(sick) != [(30,)]:
+    files = "SELECT max(data_files) FROM system.table_health WHERE namespace = 'poor'"
+    while server.sql(files) != [(30,)]:
         assert time.time() < deadline
         time.sleep(0.5)
-    ill = check_health(server, trino, "--namespace", "sick", "--least-score", "95")
-    assert ill.returncode == 1 and '"table": "t"' in ill.stdout, ill.stdout + ill.stderr
-    server.maintain("sick.t", "compact")
+    poor = check_health(server, trino, "--namespace", "poor", "--least-score", "95")
+    assert poor.returncode == 1 and '"table": "t"' in poor.stdout, poor.stdout + poor.stderr
+    server.maintain("poor.t", "compact")
     deadline = time.time() + 60
-    while (well := check_health(server, trino, "--namespace", "sick", "--least-score", "90")).returncode != 0:
+    while (well := check_health(server, trino, "--namespace", "poor", "--least-score", "90")).returncode != 0:
         assert time.time() < deadline, well.stdout + well.stderr
         time.sleep(1)
     none = check_health(server, trino, "--namespace", "nothing")

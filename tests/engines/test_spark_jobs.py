@@ -127,9 +127,9 @@ def test_a_dag_of_airflow_starts_the_worker(server: Server, minio: Minio, table:
     (tmp_path / "spark-defaults.conf").write_text("".join(f"{key} {value}\n" for key, value in settings.items()))
     command = f"{sys.executable} {ROOT}/jobs/spark/esker_spark.py --catalog default"
     airflow = Airflow(tmp_path, server, PROVIDER / "dags", ESKER_SPARK=command, SPARK_CONF_DIR=str(tmp_path))
-    told = airflow("dags", "test", "esker_spark", "2026-11-25")
+    printed = airflow("dags", "test", "esker_spark", "2026-11-25")
     done = server.api("GET", f"/api/v1/jobs/{job}")
-    assert (done["state"], done["outcome"]["rewritten_data_files_count"]) == ("succeeded", 6), told[-4000:]
+    assert (done["state"], done["outcome"]["rewritten_data_files_count"]) == ("succeeded", 6), printed[-4000:]
 
 
 def test_a_worker_without_spark_of_its_own_asks_spark_connect(
@@ -139,10 +139,10 @@ def test_a_worker_without_spark_of_its_own_asks_spark_connect(
     with running_connect(tmp_path, server, minio.endpoint) as remote:
         env = os.environ | {"SPARK_REMOTE": remote, "ESKER_TOKEN": server.token, "ESKER_URL": server.rest}
         command = [sys.executable, ROOT / "jobs" / "spark" / "esker_spark.py", "--catalog", "default"]
-        told = subprocess.run(command, env=env, capture_output=True, text=True, timeout=150)
+        printed = subprocess.run(command, env=env, capture_output=True, text=True, timeout=150)
     done = server.api("GET", f"/api/v1/jobs/{job}")
-    assert done["state"] == "succeeded", f"{done}\n{told.stdout[-3000:]}\n{told.stderr[-3000:]}"
-    assert (told.returncode, done["outcome"]["rewritten_data_files_count"]) == (0, 6)
+    assert done["state"] == "succeeded", f"{done}\n{printed.stdout[-3000:]}\n{printed.stderr[-3000:]}"
+    assert (printed.returncode, done["outcome"]["rewritten_data_files_count"]) == (0, 6)
 
 
 def test_esker_keeps_what_spark_would_do_otherwise(server: Server, table: str) -> None:

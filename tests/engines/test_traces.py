@@ -49,8 +49,10 @@ def test_requests_jobs_and_queries_are_traced(tmp_path: Path) -> None:
             return [span for span in spans_of(collector) if span.name == name]
 
         def complete() -> bool:
-            told = named("POST /v1/{prefix}/namespaces/{namespace}/tables/{table}")
-            return any(s.trace_id.hex() == TRACE for s in told) and named("job") and named("query") and named("group")
+            commits = named("POST /v1/{prefix}/namespaces/{namespace}/tables/{table}")
+            return (
+                any(s.trace_id.hex() == TRACE for s in commits) and named("job") and named("query") and named("group")
+            )
 
         collector.wait_for(complete)
         (request,) = [s for s in spans_of(collector) if s.trace_id.hex() == TRACE and s.kind == Span.SPAN_KIND_SERVER]

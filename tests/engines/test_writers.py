@@ -312,13 +312,13 @@ def test_what_duckdb_puts_into_wrong_partitions_is_told(server: Server, duck) ->
     ids = [UUID(int=n) for n in range(8)]
     duck.execute(f"INSERT INTO lake.{table} VALUES {values(enumerate(ids))}")
     bucket = BucketTransform(4).transform(UUIDType())
-    told = server.maintain(table, "check", {"files": True})["findings"]
+    reported = server.maintain(table, "check", {"files": True})["findings"]
     wrong = 0
     for task in server.catalog().load_table(table).scan().plan_files():
         held = duck.execute(f"SELECT u FROM '{task.file.file_path.removeprefix('file://')}'").fetchall()
         wrong += sum(bucket(u) != task.file.partition[0] for (u,) in held)
-    assert sum(finding["rows"] for finding in told) == wrong
-    assert {finding["kind"] for finding in told} == ({"wrong-partition"} if wrong else set())
+    assert sum(finding["rows"] for finding in reported) == wrong
+    assert {finding["kind"] for finding in reported} == ({"wrong-partition"} if wrong else set())
 
 
 # Spark

@@ -8,11 +8,14 @@ use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::sql::{CommandPreparedStatementQuery, ProstMessageExt};
 use arrow_flight::{Action, Criteria, Empty, FlightData, FlightDescriptor, HandshakeRequest, Ticket};
 use esker_tests::{TestApp, TestTable};
+use esker_types::JobKind;
 use prost::Message;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
+
+use crate::kinds::options_of;
 
 const TABLE: &str = "/api/v1/warehouses/default/namespaces/n/tables/t";
 
@@ -35,22 +38,14 @@ async fn every_kind_of_job_has_the_request_the_plan_and_the_outcome_of_its_schem
     let app = TestApp::start().await;
     TestTable::six_files(&app).await;
     let schema = contract("jobs.schema.json");
-    let erase = json!({"where": "id = 1", "deadline-ms": esker_types::now_ms() + 60_000});
-    for (kind, options) in [
-        ("statistics", json!({})),
-        ("manifests", json!({"rewrite-all": true})),
-        ("compact", json!({"courtesy-seconds": 0})),
-        ("expire", json!({"retain-last": 1, "older-than-ms": esker_types::now_ms() + 60_000})),
-        ("orphans", json!({})),
-        ("check", json!({"files": true})),
-        ("erase", erase),
-    ] {
+    for kind in JobKind::ALL {
+        let options = options_of(kind);
         let preview = app.ok(Method::POST, &format!("{TABLE}/{kind}?dry-run=true"), Some(options.clone())).await;
         check(&schema, &json!({"kind": kind, "options": options, "preview": preview}));
-        let job = app.job(kind, options).await;
-        assert!(job["plan"].is_object() && job["request"][kind].is_object(), "{job:#}");
+        let job = app.job(kind.as_str(), options).await;
+        assert!(job["plan"].is_object() && job["request"][kind.as_str()].is_object(), "{job:#}");
         check(&schema, &job);
-        if kind == "compact" {
+        if kind == JobKind::Compact {
             assert_eq!((&job["state"], &job["outcome"]["files_in"]), (&json!("succeeded"), &json!(6)), "{job:#}");
             let path = format!("/api/v1/warehouses/default/jobs/{}/undo", job["id"].as_str().expect("an id"));
             let undone = app.ok(Method::POST, &path, None).await;
@@ -63,6 +58,31 @@ async fn every_kind_of_job_has_the_request_the_plan_and_the_outcome_of_its_schem
     let mut wrong = kinds[0].clone();
     wrong["kind"] = json!("compaction");
     assert!(!jsonschema::is_valid(&schema, &wrong), "no kind of job");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_parameter_that_an_operation_does_not_have_is_refused_by_name() {
+    let app = TestApp::start().await;
+    app.table().await;
+    let document = contract("openapi.json");
+    let operations = document["paths"].as_object().expect("paths").iter().filter(|(path, _)| path.starts_with("/api/"));
+    for (pattern, item) in operations {
+        for (method, operation) in item.as_object().expect("operations") {
+            let path = pattern.replace("{warehouse}", "default").replace(['{', '}'], "");
+            let method: Method = method.to_uppercase().parse().expect("a method");
+            let (code, kind, told) = app.refused(method, &format!("{path}?dryrun=true"), Some(json!({}))).await;
+            assert_eq!((code, kind.as_str()), (400, "BadRequestException"), "{pattern}: {told}");
+            assert!(told.contains("\"dryrun\" is unknown"), "{pattern}: {told}");
+            let parameters = operation["parameters"].as_array().into_iter().flatten().filter(|p| p["in"] == "query");
+            let known: Vec<&str> = parameters.map(|p| p["name"].as_str().expect("a name")).collect();
+            assert!(if known.is_empty() { told.ends_with("takes none") } else { told.ends_with(&known.join(", ")) }, "{told}");
+        }
+    }
+    app.refused(Method::POST, &format!("{TABLE}/manifests?dryrun=true"), Some(json!({}))).await;
+    assert_eq!(app.ok(Method::GET, "/api/v1/jobs", None).await, json!([]), "no job was started");
+    // Clients of the Iceberg catalog add parameters of their own.
+    app.ok(Method::GET, "/v1/default/namespaces?dryrun=true", None).await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -78,16 +78,16 @@ async fn a_frozen_table_is_left_alone_whoever_asks() {
     for i in 0..6 {
         writer.append_ids(i * 10..i * 10 + 10).await;
     }
-    let told = thinks(&app, "n.t", "the table is frozen by table property").await;
-    assert_eq!(told["decision"]["verdict"], "leave");
+    let explained = thinks(&app, "n.t", "the table is frozen by table property").await;
+    assert_eq!(explained["decision"]["verdict"], "leave");
     let (code, _, message) = app.refused(Method::POST, &format!("{TABLE}/compact"), Some(json!({}))).await;
     assert_eq!(code, 422);
     assert!(message.contains("frozen by table property"), "{message}");
     app.ok(Method::POST, &format!("{TABLE}/compact?dry-run=true"), Some(json!({}))).await;
     // A typing error in a key or value is reported by name. Until it is corrected the autopilot does nothing for the table.
     set(&app, json!({"esker.freeze": "false", "esker.compact.after-comits": "3"})).await;
-    let told = thinks(&app, "n.t", "is compact.after-commits meant?").await;
-    assert_eq!(told["problems"].as_array().expect("problems").len(), 1);
+    let explained = thinks(&app, "n.t", "is compact.after-commits meant?").await;
+    assert_eq!(explained["problems"].as_array().expect("problems").len(), 1);
     assert!(jobs(&app).await.is_empty());
     let remove =
         json!({"requirements": [], "updates": [{"action": "remove-properties", "removals": ["esker.compact.after-comits"]}]});
@@ -109,8 +109,8 @@ async fn outside_its_window_and_beyond_its_budget_a_table_waits() {
     for i in 0..6 {
         writer.append_ids(i * 10..i * 10 + 10).await;
     }
-    let told = thinks(&app, "n.t", "outside the window of property of namespace n").await;
-    assert_eq!(told["decision"]["verdict"], "wait");
+    let explained = thinks(&app, "n.t", "outside the window of property of namespace n").await;
+    assert_eq!(explained["decision"]["verdict"], "wait");
     let rows = |n: i64| -> Vec<Row> { (n * 10..n * 10 + 10).map(|id| (id, format!("s{id}"), 0, None)).collect() };
     let lake = TestTable::create(&app, "k", 2, false, json!({})).await;
     for n in 0..6 {
@@ -123,8 +123,8 @@ async fn outside_its_window_and_beyond_its_budget_a_table_waits() {
     for n in 6..12 {
         lake.append(&rows(n)).await;
     }
-    let told = thinks(&app, "lake.k", "budget.bytes of policy is spent").await;
-    assert_eq!(told["decision"]["verdict"], "wait");
+    let explained = thinks(&app, "lake.k", "budget.bytes of policy is spent").await;
+    assert_eq!(explained["decision"]["verdict"], "wait");
     let done = jobs(&app).await;
     assert!(done.iter().all(|job| job["table"] == "lake.k"), "{done:?}");
     assert_eq!(lake.rows().await.len(), 120);
@@ -144,8 +144,8 @@ async fn schedules_hold_without_the_autopilot_and_say_whose_they_are() {
     let done = jobs(&app).await;
     assert_eq!((&done[0]["kind"], &done[0]["reason"]), (&json!("expire"), &json!("schedule of policy")), "{done:?}");
     assert_eq!(writer.data_paths().await.len(), 6, "nothing else was asked for");
-    let told = explain(&app, "n.t").await;
-    assert!(told["next_ms"]["expire"].as_i64() > told["decided_ms"].as_i64(), "{told}");
+    let explained = explain(&app, "n.t").await;
+    assert!(explained["next_ms"]["expire"].as_i64() > explained["decided_ms"].as_i64(), "{explained}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -92,8 +92,8 @@ async fn rows_that_contradict_their_partition_are_found_counted_and_shown() {
     );
     assert_eq!((&found["column"], &found["sample"]), (&json!("p"), &json!(["2", "NULL"])), "{found}");
     assert_eq!(found["job"], json!(job), "{found}");
-    assert!(found["undo"].as_str().expect("told").contains("record"), "{found}");
-    assert!(found["what"].as_str().expect("told").contains("p = 1"), "{found}");
+    assert!(found["undo"].as_str().expect("text").contains("record"), "{found}");
+    assert!(found["what"].as_str().expect("text").contains("p = 1"), "{found}");
 }
 
 /// NULL is its own partition: a row with a value does not belong to it, nor a row with NULL to another.
@@ -184,7 +184,7 @@ async fn a_count_of_nan_that_the_file_contradicts_is_found_by_reading_it() {
     lake.add([file, right, unknown], []).await;
     let found = one(&check(&lake, json!({"files": true})).await);
     assert_eq!((&found["kind"], &found["rows"], &found["column"]), (&json!("nan-count"), &json!(2), &json!("x")), "{found}");
-    assert!(found["repair"].as_str().expect("told").contains("splice=false"), "{found}");
+    assert!(found["repair"].as_str().expect("text").contains("splice=false"), "{found}");
 }
 
 /// A compaction's NaN count is checked by reading the column, and no other, if one of its input files had no count.
@@ -355,7 +355,7 @@ async fn files_that_the_storage_denies_are_found_and_the_others_are_looked_at() 
         faults.deny("");
         let found = one(&outcome);
         assert_eq!((&found["kind"], &found["path"], &outcome["files"]), (&json!(kind), &json!(path), &json!(2)), "{outcome}");
-        assert!(found["what"].as_str().expect("told").contains("denies access"), "{found}");
+        assert!(found["what"].as_str().expect("text").contains("denies access"), "{found}");
     }
     assert_eq!(app.catalog().state().fleet().damage(app.catalog().warehouse()).await.expect("read").len(), 0);
 }
@@ -476,7 +476,7 @@ async fn manifests_and_snapshots_whose_spec_or_schema_the_table_has_not_are_foun
     assert_eq!(kinds(&outcome), ["unknown-spec", "unknown-schema"], "{outcome}");
     let findings = outcome["findings"].as_array().expect("findings");
     assert_eq!(findings[0]["path"], json!(manifest));
-    assert!(findings[0]["what"].as_str().expect("told").contains("partition spec 0"), "{outcome}");
+    assert!(findings[0]["what"].as_str().expect("text").contains("partition spec 0"), "{outcome}");
     assert_eq!((&findings[1]["path"], &findings[1]["snapshot-id"]), (&json!(old.manifest_list), &json!(old.snapshot_id)));
 
     let back = json!({"action": "rollback", "snapshot-id": old.snapshot_id});

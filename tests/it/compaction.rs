@@ -65,7 +65,7 @@ async fn appends_that_land_meanwhile_are_rebased_over_and_never_fail() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn deletes_are_applied_and_what_they_leave_out_is_told() {
+async fn deletes_are_applied_and_what_they_leave_out_is_reported() {
     let app = TestApp::start().await;
     let writer = TestTable::six_files(&app).await;
     let files = writer.data_paths().await;

@@ -164,18 +164,18 @@ async fn main_and_what_holds_none_of_the_rows_are_never_dropped() {
     let refused = lake.run_job("erase", json!({"where": "id = 3"})).await;
     let error = refused["error"].as_str().expect("an error");
     assert!(error.contains("main") && !error.contains("drop"), "nobody is told to drop main: {error}");
-    for (name, told) in [("main", "main can't be dropped"), ("nope", "no branch or tag nope")] {
+    for (name, reason) in [("main", "main can't be dropped"), ("nope", "no branch or tag nope")] {
         let options = json!({"where": "id = 3", "drop-refs": [name]});
         let (_, body) = app.send(Method::POST, &lake.management_path("erase"), Some(options.clone())).await;
         match body["job-id"].as_str() {
             Some(id) => {
                 let job = app.wait_for_job(id).await;
-                assert!(job["error"].as_str().expect("an error").contains(told), "{job}");
+                assert!(job["error"].as_str().expect("an error").contains(reason), "{job}");
             }
-            None => assert!(body.to_string().contains(told), "{body}"),
+            None => assert!(body.to_string().contains(reason), "{body}"),
         }
         let (_, _, message) = app.refused(Method::POST, &lake.management_path("erase?dry-run=true"), Some(options)).await;
-        assert!(message.contains(told), "{message}");
+        assert!(message.contains(reason), "{message}");
         assert_eq!(lake.rows().await, rows);
     }
 

@@ -5,9 +5,11 @@ use std::path::Path;
 use esker_catalog::deletion::sweep;
 use esker_format::{DataContentType, DataFile, DataFileFormat};
 use esker_tests::{Row, TestApp, TestTable};
-use esker_types::now_ms;
+use esker_types::{JobKind, now_ms};
 use reqwest::Method;
 use serde_json::{Value, json};
+
+use crate::kinds::options_of;
 
 const QUARANTINE: &str = "/api/v1/warehouses/default/namespaces/n/tables/t/quarantine";
 
@@ -22,7 +24,7 @@ async fn compacted(app: &TestApp) -> TestTable<'_> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn expired_files_are_doomed_first_and_deleted_after_the_grace_period() {
+async fn expired_files_are_quarantined_first_and_deleted_after_the_grace_period() {
     let app = TestApp::start().await;
     let writer = compacted(&app).await;
     let job = app.job("expire", json!({"older-than-ms": now_ms() + 1000})).await;
@@ -33,7 +35,7 @@ async fn expired_files_are_doomed_first_and_deleted_after_the_grace_period() {
     assert_eq!(quarantined.iter().filter(|p| p.ends_with(".parquet")).count(), 6);
     assert!(quarantined.iter().all(|p| Path::new(p).exists()), "in place during the grace period");
     app.ok(Method::POST, "/api/v1/quarantine/sweep", None).await;
-    assert!(quarantined.iter().all(|p| Path::new(p).exists()), "a sweep spares what is not due");
+    assert!(quarantined.iter().all(|p| Path::new(p).exists()), "a sweep leaves what is not due");
 
     let day_after = now_ms() + 25 * 3600 * 1000;
     let swept = sweep(app.catalog(), day_after).await.expect("swept");
@@ -164,6 +166,44 @@ async fn an_undo_tells_the_references_that_are_back_and_not_one_that_was_made_an
     assert_eq!((at("kept"), at("taken")), (Some(first), Some(now)));
 }
 
+/// A job that changed nothing is refused an undo, with the reason, and no record says that it was undone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_changed_nothing_is_refused_an_undo() {
+    let app = TestApp::start().await;
+    app.table().await;
+    for (kind, why) in [
+        ("expire", "it removed no snapshot, branch or tag"),
+        ("compact", "it rewrote no file"),
+        ("orphans", "it has no file in quarantine"),
+    ] {
+        let job = app.job(kind, json!({})).await;
+        assert_eq!(job["state"], "succeeded", "{job}");
+        let (status, body) = app.send(Method::POST, &undo(&job), Some(json!({}))).await;
+        assert!(status.as_u16() == 422 && body.to_string().contains(why), "{kind}: {status} {body}");
+    }
+    assert_eq!(app.ok(Method::GET, "/api/v1/jobs?kind=undo", None).await, json!([]));
+}
+
+/// A foreign table takes no job that changes it, of whatever kind, and yet shows what each would do.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_table_takes_no_job_that_changes_it_and_shows_each_preview() {
+    let app = TestApp::start().await;
+    app.table().await;
+    let handed = app.ok(Method::POST, "/v1/default/namespaces/n/tables/t/unregister", None).await;
+    let register = json!({"name": "t", "metadata-location": handed["metadata-location"]});
+    app.ok(Method::POST, "/v1/default/namespaces/n/register", Some(register)).await;
+    for view in app.ok(Method::GET, "/api/v1/job-kinds", None).await.as_array().expect("kinds") {
+        let kind: JobKind = view["kind"].as_str().expect("a name").parse().expect("a kind");
+        let path = format!("/api/v1/warehouses/default/namespaces/n/tables/t/{kind}");
+        app.ok(Method::POST, &format!("{path}?dry-run=true"), Some(options_of(kind))).await;
+        let (status, body) = app.send(Method::POST, &path, Some(options_of(kind))).await;
+        match view["read-only"] == true {
+            true => assert!(status.is_success(), "{kind}: {status} {body}"),
+            false => assert!(status.as_u16() == 422 && body.to_string().contains("is foreign"), "{kind}: {status} {body}"),
+        }
+    }
+}
+
 /// `ESKER_SNAPSHOTS` is the number of snapshots (300). `make soak` runs 50,000 and fewer, and prints the duration of each.
 #[tokio::test(flavor = "multi_thread")]
 #[expect(clippy::print_stdout, reason = "the soak shows how time grows with the history")]
@@ -230,9 +270,9 @@ async fn an_undo_is_refused_where_a_file_is_not_in_storage_any_more() {
         let bytes = std::fs::read(&uri[7..]).expect("there");
         std::fs::remove_file(&uri[7..]).expect("removed");
         let (status, body) = app.send(Method::POST, &undo(&job), Some(json!({}))).await;
-        let told = body.to_string();
+        let answer = body.to_string();
         assert!(
-            status.as_u16() == 422 && told.contains(&uri) && told.contains("from a backup of the storage"),
+            status.as_u16() == 422 && answer.contains(&uri) && answer.contains("from a backup of the storage"),
             "{status} {body}"
         );
         std::fs::write(&uri[7..], bytes).expect("put back");
@@ -296,22 +336,23 @@ pub(crate) fn find(json: &Value, key: &str) -> Option<String> {
 
 /// The oldest table can't be read and has more due files than one sweep takes. The other table's files are deleted all the same.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sick_table_with_many_files_due_does_not_keep_another_table_from_being_swept() {
+async fn an_unreadable_table_with_many_files_due_does_not_keep_another_table_from_being_swept() {
     let app = TestApp::start().await;
-    let sick = app.table().await;
+    let unreadable = app.table().await;
     let create = json!({"name": "well", "schema": esker_tests::schema_json()});
     let well = app.ok(Method::POST, "/v1/default/namespaces/n/tables", Some(create)).await;
     let state = app.catalog().state();
     let rows = app.catalog().tables().await.expect("tables");
     let row = |name: &str| rows.iter().find(|row| row.name.name == name).expect("there");
-    let (sick_row, well_row) = (row("t"), row("well"));
-    let many: Vec<_> =
-        (0..10_001).map(|i| sick_row.quarantine(format!("{}/data/{i}", sick_row.location), None, "test", None, 0)).collect();
+    let (unreadable_row, readable_row) = (row("t"), row("well"));
+    let many: Vec<_> = (0..10_001)
+        .map(|i| unreadable_row.quarantine(format!("{}/data/{i}", unreadable_row.location), None, "test", None, 0))
+        .collect();
     state.quarantine().add(&many).await.expect("quarantined");
     let left = format!("{}/data/left", well["metadata"]["location"].as_str().expect("a location"));
     std::fs::write(&left[7..], "left").expect("written");
-    state.quarantine().add(&[well_row.quarantine(left.clone(), None, "test", None, 0)]).await.expect("quarantined");
-    let metadata = sick["metadata-location"].as_str().expect("a location");
+    state.quarantine().add(&[readable_row.quarantine(left.clone(), None, "test", None, 0)]).await.expect("quarantined");
+    let metadata = unreadable["metadata-location"].as_str().expect("a location");
     let path = Path::new(&metadata[7..]);
     std::fs::rename(path, path.with_extension("away")).expect("gone");
     // A running server has the metadata in its cache.

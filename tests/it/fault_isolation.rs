@@ -55,8 +55,8 @@ async fn text(app: &TestApp, path: &str) -> String {
 
 /// DataHub gets all readable tables, and of an unreadable one the name of the file.
 #[tokio::test(flavor = "multi_thread")]
-async fn datahub_is_told_of_a_sick_table_and_of_the_healthy_ones_beside_it() {
-    let (dir, [manifest, metadata]) = a_healthy_table_and_two_sick_ones().await;
+async fn datahub_gets_an_unreadable_table_and_the_healthy_ones_beside_it() {
+    let (dir, [manifest, metadata]) = a_healthy_table_and_two_unreadable_ones().await;
     let (url, kept) = receiver().await;
     let _app = TestApp::restart_with(dir, |config| {
         (config.datahub.url, config.datahub.every_seconds) = (Some(url), 1);
@@ -82,13 +82,13 @@ async fn datahub_is_told_of_a_sick_table_and_of_the_healthy_ones_beside_it() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     for (table, file) in [("lake.list", &manifest), ("lake.file", &metadata)] {
-        let told = verdict(table, "unreadable").expect("told");
-        assert_eq!(told["type"], "FAILURE", "{told}");
-        assert_eq!(told["nativeResults"]["severity"], "critical", "{told}");
-        assert!(told["nativeResults"]["evidence"].as_str().expect("evidence").contains(file.as_str()), "{told}");
+        let result = verdict(table, "unreadable").expect("a result");
+        assert_eq!(result["type"], "FAILURE", "{result}");
+        assert_eq!(result["nativeResults"]["severity"], "critical", "{result}");
+        assert!(result["nativeResults"]["evidence"].as_str().expect("evidence").contains(file.as_str()), "{result}");
     }
-    assert_eq!(verdict("n.t", "unreadable").expect("told")["type"], "SUCCESS");
-    assert_eq!(verdict("n.t", "small-files").expect("told")["type"], "FAILURE");
+    assert_eq!(verdict("n.t", "unreadable").expect("a result")["type"], "SUCCESS");
+    assert_eq!(verdict("n.t", "small-files").expect("a result")["type"], "FAILURE");
 }
 
 /// A table whose storage is unreachable for a while is reported differently from a damaged one.
@@ -101,10 +101,10 @@ async fn a_table_whose_storage_is_away_is_a_warning_that_may_pass() {
     let prepared = writer.prepare_append(0..10).await;
     faults.set_unreachable_for(".avro");
     writer.commit(&prepared).await;
-    let sick = until_found(&app, "n.t", "unreadable", true).await;
-    let told = finding(&sick, "unreadable").expect("a finding");
-    assert_eq!((&told["severity"], &sick["score"]), (&json!("warning"), &json!(0)), "{sick}");
-    assert!(told["recommendation"].as_str().expect("text").contains("tries again"), "{sick}");
+    let health = until_found(&app, "n.t", "unreadable", true).await;
+    let found = finding(&health, "unreadable").expect("a finding");
+    assert_eq!((&found["severity"], &health["score"]), (&json!("warning"), &json!(0)), "{health}");
+    assert!(found["recommendation"].as_str().expect("text").contains("tries again"), "{health}");
     let fleet = app.ok(Method::GET, "/api/v1/tables", None).await;
     assert!(fleet[0]["error"].as_str().expect("an error").ends_with("it may pass, and is tried again"), "{fleet}");
     let known = column(&app, "SELECT error FROM system.health WHERE finding = 'unreadable'").await;
@@ -182,8 +182,8 @@ async fn a_damaged_page_is_an_error_that_names_file_and_column() {
         }
     }
     assert!(right > 10 && named > 10, "{right} {named}");
-    let sick = until_found(&app, "lake.t", "damaged-files", true).await;
-    assert_eq!(finding(&sick, "damaged-files").expect("a finding")["severity"], "critical");
+    let health = until_found(&app, "lake.t", "damaged-files", true).await;
+    assert_eq!(finding(&health, "damaged-files").expect("a finding")["severity"], "critical");
 }
 
 const ROWS: i32 = 300;
@@ -251,7 +251,7 @@ async fn column(app: &TestApp, sql: &str) -> Vec<String> {
 /// The manifest of `lake.list` and the metadata file of `lake.file` are damaged.
 ///
 /// Returns the data directory, for a server with empty caches, and the URIs of the two damaged files.
-async fn a_healthy_table_and_two_sick_ones() -> (TempDir, [String; 2]) {
+async fn a_healthy_table_and_two_unreadable_ones() -> (TempDir, [String; 2]) {
     let app = TestApp::start().await;
     TestTable::six_files(&app).await;
     let mut broken = [String::new(), String::new()];
@@ -309,7 +309,7 @@ async fn facts_of_another_version_are_gathered_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_cant_be_read_is_listed_everywhere_beside_the_healthy_ones() {
-    let (dir, [manifest, metadata]) = a_healthy_table_and_two_sick_ones().await;
+    let (dir, [manifest, metadata]) = a_healthy_table_and_two_unreadable_ones().await;
     let app = TestApp::restart(dir).await;
 
     let all = ["n.t", "lake.list", "lake.file"];
@@ -339,9 +339,9 @@ async fn a_table_that_cant_be_read_is_listed_everywhere_beside_the_healthy_ones(
     let fleet = app.ok(Method::GET, "/api/v1/tables", None).await;
     let of = |name: &str| fleet.as_array().expect("tables").iter().find(|t| t["table"] == name).expect("listed").clone();
     for (name, file) in [("lake.list", manifest.as_str()), ("lake.file", metadata.as_str())] {
-        let told = of(name);
-        assert_eq!((&told["findings"], &told["score"]), (&json!(["unreadable"]), &Value::Null), "{told}");
-        assert!(told["error"].as_str().expect("an error").contains(file), "{told} names {file}");
+        let table = of(name);
+        assert_eq!((&table["findings"], &table["score"]), (&json!(["unreadable"]), &Value::Null), "{table}");
+        assert!(table["error"].as_str().expect("an error").contains(file), "{table} names {file}");
         let health = health(&app, name).await;
         let unreadable = finding(&health, "unreadable").expect("a finding");
         assert_eq!(unreadable["severity"], "critical");
@@ -354,6 +354,7 @@ async fn a_table_that_cant_be_read_is_listed_everywhere_beside_the_healthy_ones(
     assert_eq!(of("n.t")["data_files"], 6);
     let page = text(&app, "/").await;
     assert!(all.iter().all(|name| page.contains(&format!(">{name}<"))) && page.contains("unreadable"), "{page}");
+    assert!(page.contains("poor or without a score."), "{page}");
     let metrics = text(&app, "/metrics").await;
     assert!(metrics.contains("esker_tables_with_finding{code=\"unreadable\",severity=\"critical\"} 2"), "{metrics}");
     let metrics = text(&app, "/metrics/tables").await;
@@ -362,8 +363,8 @@ async fn a_table_that_cant_be_read_is_listed_everywhere_beside_the_healthy_ones(
     assert!(metrics.contains("esker_table_data_files{namespace=\"n\",table=\"t\",warehouse=\"default\"} 6"), "{metrics}");
     let known = column(&app, "SELECT namespace || '.' || \"table\" FROM system.tables").await;
     assert!(all.iter().all(|name| known.iter().any(|l| l == name)), "{known:?}");
-    let sick = column(&app, "SELECT \"table\" FROM system.health WHERE finding = 'unreadable' ORDER BY 1").await;
-    assert_eq!(sick, ["file", "list"]);
+    let unreadable = column(&app, "SELECT \"table\" FROM system.health WHERE finding = 'unreadable' ORDER BY 1").await;
+    assert_eq!(unreadable, ["file", "list"]);
     let paying = app.ok(Method::GET, "/api/v1/warehouses/default/recommendations", None).await;
     assert!(paying.as_array().expect("jobs").iter().any(|job| job["table"] == "n.t"), "{paying}");
 }
@@ -376,8 +377,8 @@ fn policy(values: &'static [(&str, &str)]) -> impl FnOnce(&mut Config) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_autopilot_the_sweep_and_the_table_of_health_go_on_beside_sick_tables() {
-    let (dir, _) = a_healthy_table_and_two_sick_ones().await;
+async fn the_autopilot_the_sweep_and_the_table_of_health_go_on_beside_unreadable_tables() {
+    let (dir, _) = a_healthy_table_and_two_unreadable_ones().await;
     let app = TestApp::restart_with(dir, |config| {
         config.health.table_seconds = 1;
         policy(&[("autopilot", "true"), ("orphans.schedule", "")])(config);
@@ -428,7 +429,7 @@ async fn a_job_that_panics_has_failed_and_its_table_is_free() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_background_task_that_panics_is_started_again_counted_and_told_by_readyz() {
+async fn a_background_task_that_panics_is_started_again_counted_and_reported_by_readyz() {
     let app = TestApp::start_with(|config| config.debug.panic_at = Some("task-observer-default".to_owned())).await;
     let writer = TestTable::six_files(&app).await;
     let restarts = async || {
@@ -557,21 +558,21 @@ async fn a_missing_data_file_is_a_finding_that_names_it_until_it_is_back() {
     std::fs::remove_file(path(&lost)).expect("removed");
     let error = writer.ids().await.expect_err("it can't be read");
     assert!(error.contains(&lost), "{error}");
-    let sick = until_found(&app, "n.t", "damaged-files", true).await;
-    let finding = finding(&sick, "damaged-files").expect("a finding");
+    let health = until_found(&app, "n.t", "damaged-files", true).await;
+    let finding = finding(&health, "damaged-files").expect("a finding");
     assert_eq!(finding["severity"], "critical");
     let evidence = finding["evidence"].as_str().expect("evidence");
     assert!(evidence.contains(&format!("{lost} is gone")) && evidence.contains("query"), "{evidence}");
     assert!(text(&app, "/metrics").await.contains("esker_damaged_files 1"));
     assert!(text(&app, "/warehouses/default/namespaces/n/tables/t").await.contains(&lost));
-    let told = async |kind: &str| {
+    let count_events = async |kind: &str| {
         let events = app.ok(Method::GET, "/api/v1/events", None).await;
         events["events"].as_array().expect("events").iter().filter(|e| e["type"] == kind).count()
     };
-    assert_eq!(told("table.file-damaged").await, 1);
+    assert_eq!(count_events("table.file-damaged").await, 1);
     std::fs::write(path(&lost), kept).expect("put back");
     until_found(&app, "n.t", "damaged-files", false).await;
-    assert_eq!((told("table.file-damaged").await, told("table.file-mended").await), (1, 1));
+    assert_eq!((count_events("table.file-damaged").await, count_events("table.file-mended").await), (1, 1));
     assert_eq!(writer.ids().await.expect("ids"), (0..60).collect::<Vec<_>>());
 }
 
@@ -587,15 +588,15 @@ async fn a_compaction_that_meets_a_damaged_file_names_it_and_is_not_tried_over_a
         let job = app.job("compact", json!({})).await;
         assert_eq!((&job["state"], &job["attempts"]), (&json!("failed"), &json!(1)), "{job}");
         assert!(job["error"].as_str().expect("an error").contains(&file), "{job}");
-        let sick = until_found(&app, "n.t", "damaged-files", true).await;
-        let evidence = finding(&sick, "damaged-files").expect("a finding")["evidence"].as_str().expect("text").to_owned();
+        let health = until_found(&app, "n.t", "damaged-files", true).await;
+        let evidence = finding(&health, "damaged-files").expect("a finding")["evidence"].as_str().expect("text").to_owned();
         assert!(evidence.contains(&format!("{file} is damaged")), "{evidence}");
         assert!(evidence.contains(job["id"].as_str().expect("an id")), "{evidence}");
         set(&app, "n.t", json!({"esker.autopilot": "true"})).await;
         let mut reason = String::new();
         for _ in 0..400 {
-            let told = app.ok(Method::GET, &format!("{TABLE}/policy"), None).await;
-            reason = told["decision"]["reason"].as_str().unwrap_or_default().to_owned();
+            let policy = app.ok(Method::GET, &format!("{TABLE}/policy"), None).await;
+            reason = policy["decision"]["reason"].as_str().unwrap_or_default().to_owned();
             if reason.contains(&file) {
                 break;
             }
@@ -610,40 +611,40 @@ async fn a_compaction_that_meets_a_damaged_file_names_it_and_is_not_tried_over_a
 /// Creates a table in whose history one snapshot alone refers to a data file, and removes its manifest list or its manifest.
 ///
 /// Returns the server, the snapshot's id, the path of the removed file and that of the data file.
-async fn with_a_sick_snapshot(of_list: bool) -> (TestApp, i64, String, String) {
+async fn with_a_damaged_snapshot(of_list: bool) -> (TestApp, i64, String, String) {
     let app = TestApp::start().await;
     let writer = TestTable::six_files(&app).await;
     let before = writer.data_paths().await;
     writer.append_ids(60..65).await;
     let only = writer.data_paths().await.into_iter().find(|file| !before.contains(file)).expect("a new file");
     let metadata = writer.metadata().await;
-    let sick = metadata.current_snapshot().expect("a snapshot").clone();
+    let snapshot = metadata.current_snapshot().expect("a snapshot").clone();
     assert_eq!(app.job("compact", json!({"rewrite-all": true})).await["state"], "succeeded");
     let source = esker_table::Manifests::new(app.catalog().storage().clone(), 0);
-    let manifests = esker_table::load_manifests(&source, &sick).await.expect("manifests");
-    let of_sick = manifests.into_iter().find(|m| m.added_snapshot_id == sick.snapshot_id).expect("its own").manifest_path;
-    let lost = if of_list { sick.manifest_list.clone().expect("a manifest list") } else { of_sick };
+    let manifests = esker_table::load_manifests(&source, &snapshot).await.expect("manifests");
+    let manifest = manifests.into_iter().find(|m| m.added_snapshot_id == snapshot.snapshot_id).expect("its own").manifest_path;
+    let lost = if of_list { snapshot.manifest_list.clone().expect("a manifest list") } else { manifest };
     std::fs::remove_file(path(&lost)).expect("removed");
     // A running server has the manifest in its cache.
-    (TestApp::restart(app.stop().await).await, sick.snapshot_id, lost, only)
+    (TestApp::restart(app.stop().await).await, snapshot.snapshot_id, lost, only)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_earlier_snapshot_that_cant_be_read_is_a_finding_until_it_expires_and_then_stops_nothing() {
     for of_list in [true, false] {
-        let (app, id, lost, only) = with_a_sick_snapshot(of_list).await;
+        let (app, id, lost, only) = with_a_damaged_snapshot(of_list).await;
         let writer = TestTable::simple(&app);
         assert_eq!(writer.ids().await.expect("ids"), (0..65).collect::<Vec<_>>());
         let job = app.job("orphans", json!({})).await;
         let error = job["error"].as_str().expect("an error");
         assert_eq!((&job["state"], &job["attempts"]), (&json!("failed"), &json!(1)), "{job}");
         assert!(error.contains(&lost) && error.contains(&id.to_string()) && error.contains("expire"), "{error}");
-        let sick = until_found(&app, "n.t", "damaged-snapshots", true).await;
-        let found = finding(&sick, "damaged-snapshots").expect("a finding");
+        let health = until_found(&app, "n.t", "damaged-snapshots", true).await;
+        let found = finding(&health, "damaged-snapshots").expect("a finding");
         let (evidence, way_out) = (found["evidence"].as_str().expect("text"), found["recommendation"].as_str().expect("text"));
         assert!(evidence.contains(&format!("snapshot {id}")) && evidence.contains(&format!("{lost} is gone")), "{evidence}");
         assert!(found["severity"] == "warning" && way_out.contains("maintain expire"), "{found}");
-        assert!(finding(&sick, "damaged-files").is_none(), "the table itself is whole: {sick}");
+        assert!(finding(&health, "damaged-files").is_none(), "the table itself is whole: {health}");
         assert!(text(&app, "/metrics").await.contains("esker_damaged_files 0"));
 
         let job = app.job("expire", json!({"older-than-ms": now_ms() + 1000})).await;
@@ -664,7 +665,7 @@ async fn an_earlier_snapshot_that_cant_be_read_is_a_finding_until_it_expires_and
 #[tokio::test(flavor = "multi_thread")]
 async fn a_check_names_an_earlier_snapshot_that_cant_be_read_and_tells_health() {
     for of_list in [true, false] {
-        let (app, id, lost, _) = with_a_sick_snapshot(of_list).await;
+        let (app, id, lost, _) = with_a_damaged_snapshot(of_list).await;
         let job = app.job("check", json!({})).await;
         let findings = job["outcome"]["findings"].as_array().expect("findings");
         let named: Vec<_> = findings.iter().map(|f| (&f["kind"], &f["path"], &f["snapshot-id"])).collect();

@@ -133,11 +133,11 @@ async fn a_rewrite_over_the_policys_size_is_handed_over_and_stays_the_same_job()
     assert_eq!(ask(claim.clone()).await.0.as_u16(), 204, "there is none");
     let id = start(&app, "compact", json!({"where": "id < 1000"}), None).await.1["job-id"].take();
     wait_for_hand_over(&app, &id).await;
-    let told = app.ok(Method::POST, "/api/v1/jobs/claim", Some(claim.clone())).await;
-    let arguments = &told["arguments"];
-    assert_eq!((&told["id"], &told["procedure"], &told["table"]), (&id, &json!("rewrite_data_files"), &json!("n.t")));
+    let claimed = app.ok(Method::POST, "/api/v1/jobs/claim", Some(claim.clone())).await;
+    let arguments = &claimed["arguments"];
+    assert_eq!((&claimed["id"], &claimed["procedure"], &claimed["table"]), (&id, &json!("rewrite_data_files"), &json!("n.t")));
     assert_eq!((&arguments["table"], &arguments["where"]), (&json!("`n`.`t`"), &json!("id < 1000")));
-    assert!(told["bytes"].as_u64() > Some(1) && told["warehouse"] == "default", "{told}");
+    assert!(claimed["bytes"].as_u64() > Some(1) && claimed["warehouse"] == "default", "{claimed}");
     assert_eq!(ask(claim).await.0.as_u16(), 204, "it is taken");
     let (_, kind, why) = app.refused(Method::POST, "/api/v1/jobs/claim", Some(json!({"engine": "flink", "worker": "w"}))).await;
     assert!(kind == "BadRequestException" && why.contains("flink"), "{kind} {why}");

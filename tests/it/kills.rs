@@ -9,17 +9,21 @@ use std::time::Duration;
 
 use esker_catalog::deletion::sweep;
 use esker_tests::{DEAD_SECONDS, PositionDeleteScope, Row, TestApp, TestTable, check_listed, postgres_url};
-use esker_types::now_ms;
+use esker_types::{JobKind, now_ms};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::commits::walk;
 use crate::expiry::find;
+use crate::kinds::options_of;
 
 /// The idempotency key of every request to a victim.
 const KEY: &str = "01890a5d-ac96-774b-bcce-b302099a8057";
 
 const TABLE: &str = "/v1/default/namespaces/n/tables/t";
+
+/// The route of an orphan scan of the table that changes nothing.
+const ORPHANS: &str = "/api/v1/warehouses/default/namespaces/n/tables/t/orphans?dry-run=true";
 
 pub(crate) fn binary() -> PathBuf {
     // The test is target/debug/deps/it-…, the binary target/debug/esker.
@@ -150,7 +154,7 @@ async fn take_over(app: TestApp) -> (TestApp, Value) {
 /// Sweeps, and checks that the table's directory has no unreferenced files but those that the test wrote.
 async fn assert_no_leftovers(app: &TestApp) {
     let prepared = 3; // the data file, manifest and manifest list of the test's prepared append
-    assert_leftovers(app, "/api/v1/warehouses/default/namespaces/n/tables/t/orphans?dry-run=true", prepared).await;
+    assert_leftovers(app, ORPHANS, prepared).await;
 }
 
 async fn assert_leftovers(app: &TestApp, orphans: &str, prepared: u64) {
@@ -259,6 +263,36 @@ async fn a_kill_during_an_expiry_or_a_sweep_deletes_nothing_that_is_referenced()
     let writer = TestTable::simple(&app);
     assert_eq!(writer.ids().await.expect("ids"), (0..60).collect::<Vec<_>>());
     assert_no_leftovers(&app).await;
+}
+
+/// Each kind that changes a table is killed before its plan, and after its commit but before the end is recorded.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_of_any_kind_is_run_again_after_a_kill_and_loses_nothing() {
+    let expected: Vec<i64> = (0..60).filter(|id| *id != 1).collect();
+    for kind in JobKind::ALL {
+        let app = TestApp::start().await;
+        let kinds = app.ok(Method::GET, "/api/v1/job-kinds", None).await;
+        if kinds.as_array().expect("kinds").iter().any(|view| view["kind"] == kind.as_str() && view["read-only"] == true) {
+            continue;
+        }
+        let writer = TestTable::six_files(&app).await;
+        writer.query("DELETE FROM n.t WHERE id = 1").await;
+        let mut dir = app.stop().await;
+        for point in [format!("job-{kind}"), format!("job-{kind}-done")] {
+            let path = format!("/api/v1/warehouses/default/namespaces/n/tables/t/{kind}");
+            Victim::start(dir.path(), &point).await.kill_at_point(&path, options_of(kind)).await;
+            let app = TestApp::restart(dir).await;
+            app.wait_until_idle().await;
+            let jobs = app.ok(Method::GET, &format!("/api/v1/jobs?kind={kind}"), None).await;
+            let job = &jobs[0];
+            let told = (&job["state"], &job["attempts"], &job["worker_losses"]);
+            assert_eq!(told, (&json!("succeeded"), &json!(2), &json!(1)), "{point}: {job}");
+            assert_eq!(TestTable::simple(&app).ids().await.expect("ids"), expected, "{point}");
+            let report = app.ok(Method::POST, ORPHANS, Some(json!({}))).await;
+            assert_eq!(report["young"], 0, "{point} left files that nothing knows: {report}");
+            dir = app.stop().await;
+        }
+    }
 }
 
 /// A client got no answer and repeats the request with the same key. The commit is applied once, whether it was before the kill or

@@ -1,6 +1,7 @@
-//! The crate boundary below which manifests are handled: only `format` and `table` may use their types.
+//! Boundaries that the compiler does not check. The tests search the sources for names.
 //!
-//! So another version of the table format changes nothing in the crates above. The test searches the sources for the types' names.
+//! Only `format` and `table` handle manifests, so another version of the table format changes nothing in the crates above. Only the
+//! context of a job writes the job's files, so a crash leaves no file that nothing knows.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -73,4 +74,31 @@ fn no_crate_above_table_names_a_manifest_list_or_a_bound_map() {
     // An exception that is no longer needed must be removed from the list.
     let expected: BTreeSet<String> = EXCEPTED.iter().map(|(name, _)| (*name).to_owned()).collect();
     assert_eq!(met, expected);
+}
+
+/// Ways to write a file or to commit that are not a job's own, each with what a job calls instead.
+const NOT_OF_JOBS: [(&str, &str); 4] = [
+    ("storage().write(", "JobContext::write"),
+    ("Destination {", "JobContext::destination"),
+    (".recorder)(", "JobContext::write or JobContext::destination"),
+    (".commit_to(", "Catalog::commit_rebase"),
+];
+
+#[test]
+fn jobs_write_files_and_commit_only_in_ways_that_survive_a_crash() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/maintenance/src");
+    let mut files = Vec::new();
+    sources(&source, &mut files);
+    for file in files {
+        let name = file.strip_prefix(&source).expect("inside").to_str().expect("text").to_owned();
+        // The first defines the ways to write. The second commits what a job removed, and no job.
+        if ["context.rs", "expire/undo.rs"].contains(&name.as_str()) {
+            continue;
+        }
+        let text = std::fs::read_to_string(&file).expect("read");
+        let code = text.split("#[cfg(test)]\n").next().unwrap_or_default();
+        for (way, instead) in NOT_OF_JOBS {
+            assert!(!code.contains(way), "crates/maintenance/src/{name} has {way:?}: a job calls {instead}");
+        }
+    }
 }

@@ -36,7 +36,9 @@ mod irregular_tables;
 mod jobs;
 // Kills of a real process at named points.
 mod kills;
-// The crate boundary below which manifests are handled.
+// What every kind of job must have, wherever it lies.
+mod kinds;
+// Boundaries between crates and modules that the compiler does not check.
 mod layering;
 // Drop, undrop, protection, unregister, and functions.
 mod lifecycle;

@@ -57,3 +57,16 @@ async fn many_manifests_become_few_that_are_about_few_partitions_each() {
         assert_eq!(snapshot.summary_value("manifests-replaced"), Some(before.len().to_string().as_str()));
     }
 }
+
+/// A compaction leaves a manifest behind that only records the removal of its inputs. A rewrite writes nothing of it again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_without_live_files_counts_in_the_plan_and_in_the_outcome() {
+    let app = TestApp::start().await;
+    let lake = TestTable::six_files(&app).await;
+    app.job("compact", json!({"courtesy-seconds": 0})).await;
+    assert_eq!(manifests(&lake).await.len(), 2);
+    let job = app.job("manifests", json!({"rewrite-all": true})).await;
+    assert_eq!(job["plan"]["rewrite"].as_array().map(Vec::len), Some(2), "{job}");
+    assert_eq!((&job["outcome"]["replaced"], &job["outcome"]["created"]), (&json!(2), &json!(1)), "{job}");
+    assert_eq!(manifests(&lake).await.len(), 1);
+}

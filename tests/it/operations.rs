@@ -23,7 +23,7 @@ async fn every_route_but_the_probes_wants_a_principal() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn health_is_told_by_json_metrics_and_page() {
+async fn health_is_shown_by_json_metrics_and_page() {
     let app = TestApp::start().await;
     app.table().await;
     let writer = TestTable::simple(&app);

@@ -505,7 +505,7 @@ async fn a_backup_made_under_a_running_writer_is_whole_and_a_server_on_it_knows_
     };
     let backing_up = async {
         let done = cli(&["backup", &to, "--data-dir", &dir]).await;
-        stop.send(()).expect("told");
+        stop.send(()).expect("sent");
         done
     };
     let (rows, done) = tokio::join!(writing, backing_up);

@@ -15,7 +15,7 @@ async fn get(app: &TestApp, path: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tables_are_found_by_name_and_told_whole() {
+async fn tables_are_found_by_name_and_shown_whole() {
     let app = TestApp::start().await;
     TestTable::six_files(&app).await;
     assert!(get(&app, "/").await.contains(">n.t<"));
@@ -35,7 +35,7 @@ async fn tables_are_found_by_name_and_told_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_is_told_and_taken_back_but_not_by_another_site() {
+async fn a_job_is_shown_and_taken_back_but_not_by_another_site() {
     let app = TestApp::start().await;
     let writer = TestTable::six_files(&app).await;
     assert!(get(&app, "/quarantine").await.contains("No file is in quarantine."));

@@ -1,4 +1,4 @@
-//! The loop of the autopilot: it examines all tables at regular times, decides about each, and enqueues jobs.
+//! The loop of the autopilot: it assesses all tables at regular times, decides about each, and enqueues jobs.
 //!
 //! Several servers may run it at once. The key of a job makes sure that only one of them enqueues it: the key of a schedule's job
 //! has the time of the schedule, the key of the autopilot's job has the version of the table's metadata.
@@ -95,25 +95,25 @@ pub fn frozen_by(
 }
 
 /// A table with the input of a decision, except its jobs.
-struct ExaminedTable {
-    examined: AssessedTable,
+struct TableUnderPolicy {
+    assessed: AssessedTable,
     policy: Policy,
     used: TableUsage,
 }
 
-/// Examines every table of a warehouse. A table whose policy causes a panic counts as frozen.
-async fn examine_fleet(catalog: &Catalog, layers: &Layers) -> Result<Vec<ExaminedTable>, CatalogError> {
+/// Assesses every table of a warehouse. A table whose policy causes a panic counts as frozen.
+async fn fleet_with_policies(catalog: &Catalog, layers: &Layers) -> Result<Vec<TableUnderPolicy>, CatalogError> {
     let (namespaces, uses) = (namespaces(catalog).await?, catalog.overview().usages().await?);
     let nothing = BTreeMap::new();
-    let looked = |examined: AssessedTable| {
-        let own = examined.facts.as_ref().map_or(&nothing, |facts| &facts.policy_properties);
-        let policy = catch_panic_sync(|| merge_policy(layers, &namespaces, &examined.row.name.namespace, own));
+    let looked = |assessed: AssessedTable| {
+        let own = assessed.facts.as_ref().map_or(&nothing, |facts| &facts.policy_properties);
+        let policy = catch_panic_sync(|| merge_policy(layers, &namespaces, &assessed.row.name.namespace, own));
         let policy = policy.unwrap_or_else(|panic| {
-            tracing::error!(table = %examined.row.name, %panic, "reading a table's policy panicked; the table counts as frozen");
+            tracing::error!(table = %assessed.row.name, %panic, "reading a table's policy panicked; the table counts as frozen");
             Policy { freeze: true, ..Policy::default() }
         });
-        let used = uses.get(&examined.row.id).copied().unwrap_or_default();
-        ExaminedTable { examined, policy, used }
+        let used = uses.get(&assessed.row.id).copied().unwrap_or_default();
+        TableUnderPolicy { assessed, policy, used }
     };
     Ok(catalog.fleet().await?.into_iter().map(looked).collect())
 }
@@ -149,23 +149,23 @@ pub struct Recommendation {
 /// # Errors
 ///
 /// Returns [`State`](CatalogError::State) if the database fails, and [`Encode`](CatalogError::Encode) if the facts of a table can't
-/// be stored, which is a bug. A table that can't be examined is left out.
+/// be stored, which is a bug. A table that can't be assessed is left out.
 pub async fn recommendations(catalog: &Catalog, layers: &Layers) -> Result<Vec<Recommendation>, CatalogError> {
     let now = now_ms();
     let mut found = Vec::new();
-    for ExaminedTable { examined, policy, used } in examine_fleet(catalog, layers).await? {
-        let Ok(facts) = &examined.facts else { continue };
-        if policy.freeze || !policy.problems.is_empty() || !examined.row.owned {
+    for TableUnderPolicy { assessed, policy, used } in fleet_with_policies(catalog, layers).await? {
+        let Ok(facts) = &assessed.facts else { continue };
+        if policy.freeze || !policy.problems.is_empty() || !assessed.row.owned {
             continue;
         }
         // A compaction reads the current snapshot only, so damage of an earlier snapshot does not stop it.
-        let is_whole = examined.damage.iter().all(|file| file.snapshot_id.is_some());
+        let is_whole = assessed.damage.iter().all(|file| file.snapshot_id.is_some());
         let readable = |c: &CandidateJob| is_whole || c.request.kind() != JobKind::Compact;
         let paying = candidates(facts, &policy, &used, now).into_iter().filter(|c| c.pays(policy.payback) && readable(c));
-        found.extend(paying.map(|candidate| (examined.row.name.clone(), candidate)));
+        found.extend(paying.map(|candidate| (assessed.row.name.clone(), candidate)));
     }
     found.sort_by(|(_, a), (_, b)| b.rank().total_cmp(&a.rank()));
-    let told = |(name, candidate): (TableName, CandidateJob)| Recommendation {
+    let recommendation = |(name, candidate): (TableName, CandidateJob)| Recommendation {
         warehouse: catalog.options().warehouse.clone(),
         table: name.to_string(),
         name,
@@ -175,7 +175,7 @@ pub async fn recommendations(catalog: &Catalog, layers: &Layers) -> Result<Vec<R
         gain_seconds_a_day: candidate.gain_seconds_a_day,
         cost_seconds: candidate.cost_seconds,
     };
-    Ok(found.into_iter().map(told).collect())
+    Ok(found.into_iter().map(recommendation).collect())
 }
 
 impl Autopilot {
@@ -195,7 +195,7 @@ impl Autopilot {
         }
     }
 
-    /// Examines all tables once, and enqueues the jobs that pay. Returns the number of enqueued jobs.
+    /// Assesses all tables once, and enqueues the jobs that pay. Returns the number of enqueued jobs.
     ///
     /// Skips warehouses whose epoch does not fit the database. An error of one warehouse is logged, and the others go on.
     pub async fn pass(&mut self) -> usize {
@@ -215,11 +215,11 @@ impl Autopilot {
         entered
     }
 
-    /// Examines the tables of one warehouse, decides, enqueues jobs and stores the decisions. Returns the number of enqueued
+    /// Assesses the tables of one warehouse, decides, enqueues jobs and stores the decisions. Returns the number of enqueued
     /// jobs.
     async fn pass_over_warehouse(&mut self, maintenance: &Maintenance, layers: &Layers) -> Result<usize, MaintenanceError> {
         let (catalog, now) = (maintenance.catalog(), now_ms());
-        let fleet = examine_fleet(catalog, layers).await?;
+        let fleet = fleet_with_policies(catalog, layers).await?;
         let jobs = catalog.overview().jobs_of(PRINCIPAL, now - DAY_MS).await?;
         let mut jobs_by_table: HashMap<TableId, Vec<&Job>> = HashMap::new();
         jobs.iter().for_each(|job| jobs_by_table.entry(job.table_id).or_default().push(job));
@@ -232,28 +232,28 @@ impl Autopilot {
         }
         let mut accounts = Accounts::new();
         for looked in &fleet {
-            if let Some(spent) = spent.get(&looked.examined.row.id) {
+            if let Some(spent) = spent.get(&looked.assessed.row.id) {
                 charge(&mut accounts, &looked.policy, *spent);
             }
         }
-        let about = |looked: &ExaminedTable| match &looked.examined.facts {
+        let about = |looked: &TableUnderPolicy| match &looked.assessed.facts {
             Err(why) => {
                 let verdict = if why.is_passing() { Verdict::Wait } else { Verdict::Leave };
-                Decision { verdict, ..Decision::leave(format!("the table can't be examined: {why}")) }
+                Decision { verdict, ..Decision::leave(format!("the table can't be assessed: {why}")) }
             }
             Ok(facts) => {
                 let known = DecisionInput {
                     now,
                     policy: &looked.policy,
                     facts,
-                    damage: &looked.examined.damage,
-                    owned: looked.examined.row.owned,
+                    damage: &looked.assessed.damage,
+                    owned: looked.assessed.row.owned,
                     usage: &looked.used,
-                    jobs: jobs_by_table.get(&looked.examined.row.id).map_or(&[], Vec::as_slice),
+                    jobs: jobs_by_table.get(&looked.assessed.row.id).map_or(&[], Vec::as_slice),
                     accounts: &accounts,
                 };
                 catch_panic_sync(|| decide(&known)).unwrap_or_else(|panic| {
-                    let table = &looked.examined.row.name;
+                    let table = &looked.assessed.row.name;
                     tracing::error!(%table, %panic, "deciding about a table panicked; the table is left alone");
                     Decision::leave(format!("the autopilot can't decide about the table: {panic}"))
                 })
@@ -273,7 +273,7 @@ impl Autopilot {
     async fn enqueue_jobs(
         &self,
         maintenance: &Maintenance,
-        fleet: &[ExaminedTable],
+        fleet: &[TableUnderPolicy],
         decisions: &mut [Decision],
         open: usize,
     ) -> Result<usize, MaintenanceError> {
@@ -291,7 +291,7 @@ impl Autopilot {
                 decisions[i] = Decision { verdict: Verdict::Wait, reason, ..decisions[i].clone() };
                 continue;
             }
-            let row = &fleet[i].examined.row;
+            let row = &fleet[i].assessed.row;
             let order = job_spec(row, &act);
             let reason = match maintenance.enqueue(row.id, &row.name, order).await {
                 Ok(Some(_)) => {
@@ -314,16 +314,16 @@ impl Autopilot {
     async fn save_decisions(
         &mut self,
         catalog: &Catalog,
-        fleet: &[ExaminedTable],
+        fleet: &[TableUnderPolicy],
         decisions: &[Decision],
     ) -> Result<(), MaintenanceError> {
         let mut news = Vec::new();
-        for (ExaminedTable { examined, .. }, decision) in fleet.iter().zip(decisions) {
+        for (TableUnderPolicy { assessed, .. }, decision) in fleet.iter().zip(decisions) {
             match serde_json::to_string(decision) {
-                Ok(json) if self.last_saved.get(&examined.row.id) == Some(&json) => {}
-                Ok(json) => news.push((examined.row.id, decision.verdict.as_str(), json)),
+                Ok(json) if self.last_saved.get(&assessed.row.id) == Some(&json) => {}
+                Ok(json) => news.push((assessed.row.id, decision.verdict.as_str(), json)),
                 Err(error) => {
-                    tracing::error!(table = %examined.row.name, %error, "a decision can't be stored; the last one stays")
+                    tracing::error!(table = %assessed.row.name, %error, "a decision can't be stored; the last one stays")
                 }
             }
         }

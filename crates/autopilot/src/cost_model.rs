@@ -12,7 +12,7 @@ use esker_maintenance::{CompactOptions, JobRequest, Strategy};
 use esker_state::{TableUsage, USAGE_DAYS};
 use esker_table::properties::{MAX_SNAPSHOT_AGE, MIN_SNAPSHOTS, check_retention};
 use esker_table::{ExpiryPolicy, TableFacts};
-use esker_types::{DurationMillis, Millis};
+use esker_types::{DurationMillis, JobKind, Millis, format_count};
 use serde_json::{Value, json};
 
 use crate::Policy;
@@ -97,11 +97,16 @@ impl ScanUsage {
 /// Returns the jobs that a table could use, whether they pay or not. `now` is in milliseconds since the Unix epoch.
 pub(crate) fn candidates(facts: &TableFacts, policy: &Policy, used: &TableUsage, now: Millis) -> Vec<CandidateJob> {
     let scans = ScanUsage::of(facts, used);
-    let mut found = Vec::new();
-    found.extend(compaction(facts, policy, &scans));
-    found.extend(delete_conversion(facts, &scans));
-    found.extend(manifest_rewrite(facts, &scans));
-    found.extend(expiry(facts, policy, used, now));
+    let of_kind = |kind| match kind {
+        JobKind::Compact => vec![compaction(facts, policy, &scans), delete_conversion(facts, &scans)],
+        JobKind::Manifests => vec![manifest_rewrite(facts, &scans)],
+        JobKind::Expire => vec![expiry(facts, policy, used, now)],
+        // Facts do not tell that a table needs these: a schedule starts them, or a person.
+        JobKind::Orphans | JobKind::Statistics | JobKind::Erase | JobKind::Check => Vec::new(),
+    };
+    let mut found: Vec<CandidateJob> = JobKind::ALL.into_iter().flat_map(of_kind).flatten().collect();
+    // Jobs that make scans faster come first: a decision names the first of its jobs.
+    found.sort_by_key(|job| job.request.kind() == JobKind::Expire);
     found
 }
 
@@ -157,7 +162,7 @@ fn compaction(facts: &TableFacts, policy: &Policy, scans: &ScanUsage) -> Option<
         return None;
     }
     let (mut gain, mut bytes) = (files_saved as f64 * OPEN_SECONDS, facts.compactable_bytes as f64);
-    let mut why = format!("{} small files would become {}", facts.compactable_files, facts.compacted_files);
+    let mut why = format!("{} would become {}", format_count(facts.compactable_files, "small file"), facts.compacted_files);
     if many_deleted {
         // A scan also reads deleted rows, only to drop them.
         gain += by_position as f64 * POSITION_SECONDS + facts.data_bytes as f64 * deleted / READ_BYTES_A_SECOND;
@@ -194,8 +199,9 @@ fn delete_conversion(facts: &TableFacts, scans: &ScanUsage) -> Option<CandidateJ
             ..CompactOptions::default()
         })),
         why: format!(
-            "{} equality and {} position delete files are applied in every scan",
-            facts.equality_deletes.files, facts.position_deletes.files
+            "{} and {} are applied in every scan",
+            format_count(facts.equality_deletes.files, "equality delete file"),
+            format_count(facts.position_deletes.files, "position delete file"),
         ),
         gain_seconds_a_day: scans.gain(gain),
         cost_seconds: JOB_SECONDS + facts.data_bytes as f64 * share / READ_BYTES_A_SECOND + files as f64 * OPEN_SECONDS,
@@ -214,7 +220,7 @@ fn manifest_rewrite(facts: &TableFacts, scans: &ScanUsage) -> Option<CandidateJo
     // The planning of a scan opens all manifests, however few files the scan reads. So the share of files does not count.
     Some(CandidateJob {
         request: JobRequest::Manifests(Box::default()),
-        why: format!("{} manifests, where {ideal} would be enough", facts.manifests),
+        why: format!("{}, where {ideal} would be enough", format_count(facts.manifests, "manifest")),
         gain_seconds_a_day: manifests_saved as f64 * MANIFEST_SECONDS * scans.scans_a_day,
         cost_seconds: JOB_SECONDS + facts.manifests as f64 * MANIFEST_SECONDS,
         runs_anyway: false,
@@ -237,8 +243,8 @@ fn expiry(facts: &TableFacts, policy: &Policy, used: &TableUsage, now: Millis) -
     Some(CandidateJob {
         request: expire_request(facts, policy, now),
         why: format!(
-            "the oldest of {} snapshots is {} h old; snapshots expire after {} h",
-            facts.snapshots,
+            "the oldest of {} is {} h old; snapshots expire after {} h",
+            format_count(facts.snapshots, "snapshot"),
             now.saturating_sub(oldest) / 3_600_000,
             age_ms / 3_600_000
         ),

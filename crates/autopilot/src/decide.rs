@@ -12,7 +12,7 @@ use esker_health::Damage;
 use esker_maintenance::JobRequest;
 use esker_state::{Job, JobState, TableUsage};
 use esker_table::TableFacts;
-use esker_types::{DurationMillis, JobKind, Millis};
+use esker_types::{DurationMillis, JobKind, Millis, format_count};
 use serde::Serialize;
 
 use crate::Policy;
@@ -23,10 +23,6 @@ use crate::cost_model::{CandidateJob, candidates, compact_request, expire_reques
 const MAX_SCHEDULE_DELAY_MS: DurationMillis = 3600 * 1000;
 /// The time in milliseconds between a failed job and the next of its kind. It doubles with each further failure, up to 16 hours.
 const BACK_OFF_MS: DurationMillis = 15 * 60 * 1000;
-/// The time in milliseconds between two jobs of a kind on one table.
-const MIN_INTERVAL_MS: DurationMillis = 60 * 1000;
-/// The time in milliseconds between two expiries on one table.
-const MIN_EXPIRY_INTERVAL_MS: DurationMillis = 3600 * 1000;
 
 /// The verdict about a table or a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -194,9 +190,7 @@ fn judge(known: &DecisionInput<'_>, candidate: &CandidateJob, spent: Option<&str
     // A compaction reads the current snapshot only, so damage of an earlier snapshot does not stop it.
     let damaged: Vec<&Damage> = known.damage.iter().filter(|file| file.snapshot_id.is_none()).collect();
     if let Some(file) = damaged.first().filter(|_| kind == JobKind::Compact) {
-        let n = damaged.len();
-        let reason = format!("{n} files can't be read, among them {}; the table is compacted once they are restored", file.path);
-        return (Verdict::Leave, reason);
+        return (Verdict::Leave, unreadable_text(damaged.len() as u64, &file.path));
     }
     let forced = kind == JobKind::Compact && policy.compact_after_commits.is_some_and(|n| facts.commits_since_compaction >= n);
     if !forced && !candidate.pays(policy.payback) {
@@ -235,7 +229,7 @@ fn judge(known: &DecisionInput<'_>, candidate: &CandidateJob, spent: Option<&str
             );
         }
     }
-    let apart = if kind == JobKind::Expire { MIN_EXPIRY_INTERVAL_MS } else { MIN_INTERVAL_MS };
+    let apart = min_interval_ms(kind);
     if known
         .jobs
         .iter()
@@ -249,16 +243,34 @@ fn judge(known: &DecisionInput<'_>, candidate: &CandidateJob, spent: Option<&str
     (
         Verdict::Act,
         if forced {
-            format!("{} commits since the last compaction", facts.commits_since_compaction)
+            format!("{} since the last compaction", format_count(facts.commits_since_compaction, "commit"))
         } else {
             "it pays".to_owned()
         },
     )
 }
 
+/// Says why a table with some files that can't be read is not compacted. `first` is one of the files.
+fn unreadable_text(files: u64, first: &str) -> String {
+    match files {
+        1 => format!("{first} can't be read; the table is compacted once it is restored"),
+        _ => format!("{files} files can't be read, among them {first}; the table is compacted once they are restored"),
+    }
+}
+
 /// Counts the jobs of a kind without success since the last one with success.
 fn failures_in_a_row(known: &DecisionInput<'_>, kind: JobKind) -> usize {
     known.jobs.iter().rev().filter(|job| job.kind == kind.as_str()).take_while(|job| job.state != JobState::Succeeded).count()
+}
+
+/// Returns the time in milliseconds between two jobs of a kind on one table.
+const fn min_interval_ms(kind: JobKind) -> DurationMillis {
+    match kind {
+        JobKind::Expire => 3600 * 1000,
+        JobKind::Compact | JobKind::Manifests | JobKind::Orphans | JobKind::Statistics | JobKind::Erase | JobKind::Check => {
+            60 * 1000
+        }
+    }
 }
 
 /// Converts a duration to milliseconds.
@@ -310,6 +322,12 @@ fn jobs_of_schedules(known: &DecisionInput<'_>) -> Vec<JobToEnqueue> {
 mod tests {
     use super::*;
     use crate::policy::KEYS;
+
+    #[test]
+    fn one_unreadable_file_is_named_in_the_singular() {
+        assert_eq!(unreadable_text(1, "f"), "f can't be read; the table is compacted once it is restored");
+        assert!(unreadable_text(2, "f").starts_with("2 files can't be read, among them f;"));
+    }
 
     #[test]
     fn a_kind_that_may_be_scheduled_has_a_key_and_a_request_and_no_other_kind_has() {

@@ -12,7 +12,7 @@ use esker_health::Damage;
 use esker_state::{DamageData, DamagedFile, DamagedFileData, EventData, NewEvent, TabularRow};
 use esker_storage::ListedObject;
 use esker_table::TableError;
-use esker_types::{Coded, ErrorCode, TableId, now_ms};
+use esker_types::{Coded, ErrorCode, TableId, format_count, now_ms};
 
 use crate::{Catalog, LoadedTable, Result};
 
@@ -83,7 +83,7 @@ impl Catalog {
         let missing = found.is_none();
         let error = match (&found, size) {
             (Some(found), Some(size)) if found.size != size => {
-                format!("it has {} bytes, but its manifest says {size}", found.size)
+                format!("it has {}, but its manifest says {size}", format_count(found.size, "byte"))
             }
             _ => met.error.clone(),
         };

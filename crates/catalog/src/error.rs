@@ -111,7 +111,7 @@ pub enum CatalogError {
     #[error("{0} is busy with other commits, and the turn did not come within {1} s; nothing was done, try again")]
     Busy(String, u64),
     /// Too many commits wait for the table, and nothing was done.
-    #[error("{table} has {waiting} commits waiting already; nothing was done, try again")]
+    #[error("{table} has too many commits in its queue ({waiting}); nothing was done, try again")]
     QueueFull {
         /// The table.
         table: String,

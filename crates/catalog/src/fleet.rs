@@ -1,7 +1,7 @@
 //! The facts about the shape of all tables, kept in the state database.
 //!
-//! A commit costs one examination of its table, and a view of the whole fleet reads one row per table. An observer examines
-//! tables after they changed ([`Catalog::keep_facts_current`]); a request examines the few that have changed since.
+//! A commit costs one assessment of its table, and a view of the whole fleet reads one row per table. An observer assesses
+//! tables after they changed ([`Catalog::keep_facts_current`]); a request assesses the few that have changed since.
 //!
 //! Start reading at [`Catalog::assessed_table`] for one table, and at [`Catalog::fleet`] for all.
 
@@ -18,21 +18,21 @@ use futures::stream::{StreamExt, TryStreamExt};
 use crate::damage::to_health_damage;
 use crate::{Catalog, CatalogError, Result};
 
-/// Number of tables that are examined at the same time.
+/// Number of tables that are assessed at the same time.
 const CONCURRENCY: usize = 4;
-/// Maximum number of tables that one request for the fleet examines; the others are returned as last examined.
-const MAX_EXAMINED_PER_REQUEST: usize = 200;
+/// Maximum number of tables that one request for the fleet assesses; the others are returned as last assessed.
+const MAX_ASSESSED_PER_REQUEST: usize = 200;
 /// Maximum number of tables whose facts are read one by one; beyond it, the facts of all tables are read at once.
 const MAX_SINGLE_READS: usize = 64;
 /// Maximum number of tables that the observer takes from the database at once.
 const MAX_TABLES_PER_ROUND: u32 = 256;
-/// Time in milliseconds after which a table that could not be examined is examined again.
+/// Time in milliseconds after which a table that could not be assessed is assessed again.
 ///
 /// The table need not have changed: its storage may answer again.
 const RETRY_MS: DurationMillis = 60 * 1000;
 /// Time between searches for tables that other servers changed.
 const POLL_INTERVAL: Duration = Duration::from_secs(5);
-/// Time between a commit and the examination of its table: the writer's next commits often follow closely.
+/// Time between a commit and the assessment of its table: the writer's next commits often follow closely.
 const SETTLE_DELAY: Duration = Duration::from_millis(200);
 
 /// A table with its facts, or the reason why there are none.
@@ -61,8 +61,8 @@ impl AssessedTable {
 /// The reason why Esker has no facts about a table.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotAssessed {
-    /// The table waits for its first examination.
-    #[error("it has not been examined yet")]
+    /// The table waits for its first assessment.
+    #[error("it has not been assessed yet")]
     NotYet,
     /// The table's metadata file or a manifest can't be read.
     #[error("{}{}", .0.why, if .0.passing { "; it may pass, and is tried again" } else { "" })]
@@ -90,7 +90,7 @@ fn no_facts(error: &impl Coded) -> AssessmentFailure {
 /// Parses stored facts.
 ///
 /// Another version of Esker may have stored facts that this one can't parse. The table is readable all the same, so it counts as
-/// not yet examined.
+/// not yet assessed.
 fn facts_of(kept: std::result::Result<String, AssessmentFailure>) -> FactsResult {
     let json = kept.map_err(NotAssessed::Unreadable)?;
     serde_json::from_str(&json).map(Arc::new).map_err(|_| NotAssessed::NotYet)
@@ -99,12 +99,12 @@ fn facts_of(kept: std::result::Result<String, AssessmentFailure>) -> FactsResult
 impl Catalog {
     /// Returns a table with its facts.
     ///
-    /// Stored facts are taken if they are about the table's current metadata file; otherwise the table is examined now.
+    /// Stored facts are taken if they are about the table's current metadata file; otherwise the table is assessed now.
     ///
     /// # Errors
     ///
     /// Returns [`State`](crate::CatalogError::State) if the database fails, and [`Encode`](crate::CatalogError::Encode) if new
-    /// facts can't be written as JSON. A table that can't be examined is no error.
+    /// facts can't be written as JSON. A table that can't be assessed is no error.
     pub async fn assessed_table(&self, row: TabularRow) -> Result<AssessedTable> {
         let stored =
             self.state().fleet().health(row.id).await?.filter(|health| health.metadata_location == row.metadata_location);
@@ -113,7 +113,7 @@ impl Catalog {
                 let damage = self.damage_of(row.id).await?;
                 Ok(AssessedTable { row, facts, damage })
             }
-            _ => self.examine(row).await,
+            _ => self.assess(row).await,
         }
     }
 
@@ -122,51 +122,51 @@ impl Catalog {
         Ok(self.state().fleet().damage_of(table).await?.into_iter().map(to_health_damage).collect())
     }
 
-    /// Examines a table as it is now, and stores the result.
-    async fn examine(&self, row: TabularRow) -> Result<AssessedTable> {
+    /// Assesses a table as it is now, and stores the result.
+    async fn assess(&self, row: TabularRow) -> Result<AssessedTable> {
         // One failing table must not stop the others, even if it causes a panic.
         let facts = catch_panic(async { self.facts(&self.load_row(row.clone()).await?).await }).await;
         let facts = facts.map_err(|panic| no_facts(&panic)).and_then(|facts| facts.map_err(|e| no_facts(&e)));
         if let Err(AssessmentFailure { why, passing }) = &facts {
-            tracing::warn!(table = %row.name, error = why, passing, "a table can't be examined");
+            tracing::warn!(table = %row.name, error = why, passing, "a table can't be assessed");
         }
         let facts = facts.map(Arc::new).map_err(NotAssessed::Unreadable);
         let json = |value: serde_json::Result<String>| value.map_err(|source| CatalogError::Encode { what: "facts", source });
         let damage = self.damage_of(row.id).await?;
-        let examined = AssessedTable { row, facts, damage };
-        let (state, id, at) = (self.state(), examined.row.id, &examined.row.metadata_location);
-        match &examined.facts {
+        let assessed = AssessedTable { row, facts, damage };
+        let (state, id, at) = (self.state(), assessed.row.id, &assessed.row.metadata_location);
+        match &assessed.facts {
             Err(NotAssessed::NotYet) => {}
             Ok(facts) => {
-                let (score, shape) = (examined.assess(now_ms()).score, json(serde_json::to_string(&facts.file_counts()))?);
+                let (score, shape) = (assessed.assess(now_ms()).score, json(serde_json::to_string(&facts.file_counts()))?);
                 state.fleet().record_health(id, at, Ok((&json(serde_json::to_string(facts.as_ref()))?, score, &shape))).await?;
             }
             Err(NotAssessed::Unreadable(error)) => state.fleet().record_health(id, at, Err(error)).await?,
         }
-        Ok(examined)
+        Ok(assessed)
     }
 
     /// Returns every table with its facts.
     ///
-    /// Up to 200 tables that changed since they were last examined are examined now.
+    /// Up to 200 tables that changed since they were last assessed are assessed now.
     ///
     /// # Errors
     ///
     /// Returns [`State`](crate::CatalogError::State) if the database fails, and [`Encode`](crate::CatalogError::Encode) if new
-    /// facts can't be written as JSON. A table that can't be examined is no error.
+    /// facts can't be written as JSON. A table that can't be assessed is no error.
     pub async fn fleet(&self) -> Result<Vec<AssessedTable>> {
         let rows = self.state().fleet().tables(self.warehouse()).await?;
         let mut kept = self.stored_facts(&rows).await?;
         let mut damaged = self.state().fleet().damage(self.warehouse()).await?;
-        let mut examined = 0;
+        let mut assessed = 0;
         let mut work = Vec::new();
         for (row, at) in rows {
             let facts = kept.remove(&row.id).unwrap_or(Err(NotAssessed::NotYet));
             let is_stale = at.as_ref() != Some(&row.metadata_location) || matches!(facts, Err(NotAssessed::NotYet));
-            let examines = is_stale && examined < MAX_EXAMINED_PER_REQUEST;
-            examined += usize::from(examines);
+            let assesses = is_stale && assessed < MAX_ASSESSED_PER_REQUEST;
+            assessed += usize::from(assesses);
             let damage = damaged.remove(&row.id).unwrap_or_default().into_iter().map(to_health_damage).collect();
-            work.push(async move { if examines { self.examine(row).await } else { Ok(AssessedTable { row, facts, damage }) } });
+            work.push(async move { if assesses { self.assess(row).await } else { Ok(AssessedTable { row, facts, damage }) } });
         }
         futures::stream::iter(work).buffered(CONCURRENCY).try_collect().await
     }
@@ -212,16 +212,16 @@ impl Catalog {
         Ok(found)
     }
 
-    /// Examines every table that has changed since it was last examined.
-    async fn examine_changed(&self) -> Result<()> {
+    /// Assesses every table that has changed since it was last assessed.
+    async fn assess_changed(&self) -> Result<()> {
         let mut all = 0;
         loop {
             let stale = self.state().fleet().stale_tables(self.warehouse(), now_ms() - RETRY_MS, MAX_TABLES_PER_ROUND).await?;
             let n = stale.len();
-            let work: Vec<_> = stale.into_iter().map(|row| self.examine(row)).collect();
+            let work: Vec<_> = stale.into_iter().map(|row| self.assess(row)).collect();
             futures::stream::iter(work).buffer_unordered(CONCURRENCY).try_collect::<Vec<_>>().await?;
             all += n;
-            // Tables that change faster than they are examined must not keep this loop busy for ever.
+            // Tables that change faster than they are assessed must not keep this loop busy for ever.
             if n < MAX_TABLES_PER_ROUND as usize || all > 100_000 {
                 return Ok(());
             }
@@ -268,8 +268,8 @@ impl Catalog {
             if let Err(error) = self.flush_uses().await {
                 tracing::warn!(warehouse = self.options().warehouse, %error, "the use of tables by queries could not be counted");
             }
-            if let Err(error) = self.examine_changed().await {
-                tracing::warn!(warehouse = self.options().warehouse, %error, "tables could not be examined; it is tried again");
+            if let Err(error) = self.assess_changed().await {
+                tracing::warn!(warehouse = self.options().warehouse, %error, "tables could not be assessed; it is tried again");
             }
             if let Err(error) = self.recheck_damage().await {
                 tracing::warn!(warehouse = self.options().warehouse, %error, "damaged files could not be checked again");

@@ -139,6 +139,28 @@ pub struct LoadedTable {
 }
 
 /// The catalog of one warehouse. Clones are cheap and share the caches and commit queues.
+///
+/// ```no_run
+/// # async fn set_owner(catalog: esker_catalog::Catalog) -> Result<(), Box<dyn std::error::Error>> {
+/// use std::collections::BTreeMap;
+///
+/// use esker_catalog::{Actor, Proposal};
+/// use esker_format::TableUpdate;
+/// use esker_types::TableName;
+///
+/// let name: TableName = "sales.orders".parse()?;
+/// let owner = BTreeMap::from([("owner".to_owned(), "ana".to_owned())]);
+/// let proposal = Proposal {
+///     updates: vec![TableUpdate::SetProperties { updates: owner }],
+///     actor: Actor::internal("example"),
+///     ..Proposal::default()
+/// };
+/// let committed = catalog.commit(&name, proposal).await?;
+/// assert_eq!(committed.table.metadata.properties["owner"], "ana");
+/// assert_eq!(catalog.load(&name).await?.row.metadata_location, committed.table.row.metadata_location);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Catalog {
     inner: Arc<Inner>,
@@ -196,7 +218,7 @@ impl Catalog {
         options.location = Location::parse(&location)?;
         let caches = Caches::new(options.cache_bytes, storage.clone());
         let (commit_queues, ledger) = (CommitQueues::default(), LastWritten::default());
-        let (epoch, behind, sick_tables) = (EpochCheck::default(), BehindChecks::default(), AtomicU64::default());
+        let (epoch, behind, unswept_tables) = (EpochCheck::default(), BehindChecks::default(), AtomicU64::default());
         let (changed, used, facts, extents) = (Notify::new(), Mutex::default(), Mutex::default(), Mutex::default());
         let inner = Inner {
             overview: Overview::new(state.clone()),
@@ -208,7 +230,7 @@ impl Catalog {
             commit_queues,
             epoch,
             behind,
-            unswept_tables: sick_tables,
+            unswept_tables,
             damage_rounds: AtomicUsize::new(0),
             ledger,
             changed,

@@ -9,8 +9,8 @@
 //! | `health-table`, `autopilot` | write `system.table_health`, and decide which jobs pay |
 //! | `datahub`, `sink-NAME` | report to DataHub, and deliver events to a sink |
 //!
-//! A task that panics or returns is logged with its name at once, counted by `esker_background_task_restarts_total`, told by
-//! `/readyz`, and started again. Start reading at [`spawn`].
+//! A task that panics or returns is logged with its name at once, counted by `esker_background_task_restarts_total`,
+//! named by `/readyz`, and started again. Start reading at [`spawn`].
 
 use std::future::IntoFuture;
 use std::net::SocketAddr;

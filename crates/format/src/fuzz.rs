@@ -18,9 +18,9 @@ pub(crate) fn for_each_seed(slice: u64, mut work: impl FnMut(&mut FuzzRng)) {
         if until.map_or(seed - first >= slice, |until| Instant::now() >= until) {
             return;
         }
-        let told = SeedReporter(seed);
+        let reporter = SeedReporter(seed);
         work(&mut FuzzRng::new(seed));
-        std::mem::forget(told);
+        std::mem::forget(reporter);
     }
 }
 

@@ -39,7 +39,7 @@ pub struct NewView {
 
 /// Builds the metadata of a requested view.
 ///
-/// `now_ms` is the time of creation, in milliseconds since the Unix epoch.
+/// `now_ms` is the time of creation, in milliseconds since the Unix epoch. Spec: View Spec, "View Metadata".
 ///
 /// # Errors
 ///

@@ -94,7 +94,7 @@ pub struct Damage {
 /// Judges a table by its facts and by the damage known of its files.
 ///
 /// `facts` is `Err(Some((reason, is_transient)))` if the facts could not be collected. `is_transient` is true if the reason may
-/// pass by itself. `Err(None)` means that the table was not examined yet. `now` is in milliseconds since the Unix epoch.
+/// pass by itself. `Err(None)` means that the table was not assessed yet. `now` is in milliseconds since the Unix epoch.
 ///
 /// ```
 /// use esker_health::assess;
@@ -109,7 +109,7 @@ pub fn assess(facts: Result<&TableFacts, Option<(&str, bool)>>, damage: &[Damage
     let mut findings: Vec<Finding> = match facts {
         Ok(facts) => rules::ALL.iter().filter_map(|rule| rule(facts, now)).collect(),
         Err(Some((why, passing))) => vec![rules::unreadable(why, passing)],
-        // The table was not examined yet, so no rule about its shape can run.
+        // The table was not assessed yet, so no rule about its shape can run.
         Err(None) => Vec::new(),
     };
     findings.extend(rules::damaged_files(damage));

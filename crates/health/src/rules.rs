@@ -5,7 +5,7 @@
 //! maximum gives the severity. `docs/findings.md` gives each threshold to users; keep it in step. Start reading at [`small_files`].
 
 use esker_table::{DeleteFacts, TableFacts};
-use esker_types::{DAY_MS, Millis, format_bytes};
+use esker_types::{DAY_MS, Millis, format_bytes, format_count, is_or_are, without_path};
 
 use crate::{Damage, Finding, Severity};
 
@@ -43,9 +43,12 @@ pub(crate) fn unreadable(why: &str, passing: bool) -> Finding {
 /// Lists the first damaged files, then the number of further ones.
 fn damaged_files_text(damage: &[&Damage]) -> String {
     let describe = |damage: &&Damage| {
-        let how = if damage.missing { "is gone" } else { "is damaged" };
+        let how = match damage.missing {
+            true => "is gone".to_owned(),
+            false => format!("is damaged: {}", without_path(&damage.error, &damage.path)),
+        };
         let of = damage.snapshot_id.map_or_else(String::new, |id| format!("snapshot {id}: "));
-        format!("{of}{} {how}: {} ({})", damage.path, damage.error, damage.met_by)
+        format!("{of}{} {how} ({})", damage.path, damage.met_by)
     };
     let mut named: Vec<String> = damage.iter().take(MAX_NAMED_FILES).map(describe).collect();
     if damage.len() > MAX_NAMED_FILES {
@@ -134,25 +137,26 @@ fn small_files(facts: &TableFacts, _now: Millis) -> Option<Finding> {
         severity: severity(points, MAX_POINTS),
         points,
         evidence: format!(
-            "{} data files of {} on average, where {} of {} would hold the same rows ({} are under three quarters of the target){worst}",
-            facts.data_files,
+            "{} of {} on average, where {} of {} would hold the same rows ({} {} under three quarters of the target){worst}",
+            format_count(facts.data_files, "data file"),
             format_bytes(facts.data_bytes / facts.data_files.max(1)),
             facts.ideal_files,
             format_bytes(facts.target_file_bytes),
             facts.small_files,
+            is_or_are(facts.small_files),
         ),
-        recommendation: format!("compact: {excess} fewer files to open in a full scan"),
+        recommendation: format!("compact: {} to open in a full scan", format_count(excess, "fewer file")),
     })
 }
 
-/// Reports delete files of one kind, which `what` names.
+/// Reports delete files of one kind, of which `one` is the singular.
 ///
 /// The points reach `max_points` when the share of deleted rows is `full_share`. They reach half of it when deletes apply to every
 /// data file, however few the rows are. The facts count the data files to which deletes of any kind apply. So `affected`, the data
 /// files to which deletes of this kind apply, is an upper bound if the table has other kinds as well.
 fn delete_finding(
     code: &'static str,
-    what: &str,
+    one: &str,
     (max_points, full_share): (u32, f64),
     (deletes, affected): (&DeleteFacts, u64),
     facts: &TableFacts,
@@ -168,12 +172,13 @@ fn delete_finding(
         severity: severity(points, max_points),
         points,
         evidence: format!(
-            "{} {what} with {} deletes ({}) for {} rows; {bound}{affected} of {} data files are affected",
-            deletes.files,
-            deletes.records,
+            "{} with {} ({}) for {}; {bound}{affected} of {} {} affected",
+            format_count(deletes.files, one),
+            format_count(deletes.records, "delete"),
             format_bytes(deletes.bytes),
-            facts.records,
-            facts.data_files,
+            format_count(facts.records, "row"),
+            format_count(facts.data_files, "data file"),
+            is_or_are(affected),
         ),
         recommendation: "compact: rewrite the affected data files, so that readers need not apply the deletes".to_owned(),
     })
@@ -182,18 +187,18 @@ fn delete_finding(
 /// Reports equality deletes, which cost most: every reader holds the keys in memory and tests every row against them.
 fn equality_deletes(facts: &TableFacts, _now: Millis) -> Option<Finding> {
     let deletes = (&facts.equality_deletes, facts.files_with_deletes);
-    delete_finding("equality-deletes", "equality delete files", (25, 0.1), deletes, facts)
+    delete_finding("equality-deletes", "equality delete file", (25, 0.1), deletes, facts)
 }
 
 fn position_deletes(facts: &TableFacts, _now: Millis) -> Option<Finding> {
     let deletes = (&facts.position_deletes, facts.files_with_deletes);
-    delete_finding("position-deletes", "position delete files", (15, 0.2), deletes, facts)
+    delete_finding("position-deletes", "position delete file", (15, 0.2), deletes, facts)
 }
 
 fn deletion_vectors(facts: &TableFacts, _now: Millis) -> Option<Finding> {
     // A deletion vector applies to one data file.
     let deletes = (&facts.deletion_vectors, facts.files_with_deletes.min(facts.deletion_vectors.files));
-    delete_finding("deletion-vectors", "deletion vectors", (10, 0.3), deletes, facts)
+    delete_finding("deletion-vectors", "deletion vector", (10, 0.3), deletes, facts)
 }
 
 /// Reports many or old snapshots. They keep replaced files in storage, and enlarge the metadata file that every commit rewrites.
@@ -208,7 +213,11 @@ fn many_snapshots(facts: &TableFacts, now: Millis) -> Option<Finding> {
         code: "many-snapshots",
         severity: severity(points, MAX_POINTS),
         points,
-        evidence: format!("{} snapshots, the oldest {age_days} days old", facts.snapshots),
+        evidence: format!(
+            "{}, the oldest {} old",
+            format_count(facts.snapshots, "snapshot"),
+            format_count(age_days.unsigned_abs(), "day")
+        ),
         recommendation: "expire snapshots; branches, tags and what the retention properties protect are kept".to_owned(),
     })
 }
@@ -227,8 +236,8 @@ fn many_manifests(facts: &TableFacts, _now: Millis) -> Option<Finding> {
         severity: severity(points, MAX_POINTS),
         points,
         evidence: format!(
-            "{} manifests of {} on average, {} of them with deletes",
-            facts.manifests,
+            "{} of {} on average, {} of them with deletes",
+            format_count(facts.manifests, "manifest"),
             format_bytes(facts.manifest_bytes / facts.manifests.max(1)),
             facts.delete_manifests,
         ),
@@ -249,10 +258,10 @@ fn large_metadata(facts: &TableFacts, _now: Millis) -> Option<Finding> {
         severity: severity(points, MAX_POINTS),
         points,
         evidence: format!(
-            "the metadata file has {}; it lists {} snapshots and {} earlier metadata files",
+            "the metadata file has {}; it lists {} and {}",
             format_bytes(facts.metadata_bytes),
-            facts.snapshots,
-            facts.metadata_log,
+            format_count(facts.snapshots, "snapshot"),
+            format_count(facts.metadata_log, "earlier metadata file"),
         ),
         recommendation: "expire snapshots; consider write.metadata.compression-codec=gzip".to_owned(),
     })
@@ -333,7 +342,7 @@ mod tests {
         assert!(!found[0].evidence.contains("snap-42.avro"), "{}", found[0].evidence);
         let alone = assess(Ok(&healthy()), &[earlier], NOW);
         assert_eq!((alone.score, alone.findings[0].severity), (80, Severity::Warning));
-        assert_eq!(alone.findings[0].evidence, "snapshot 42: snap-42.avro is gone: not found (job 7)");
+        assert_eq!(alone.findings[0].evidence, "snapshot 42: snap-42.avro is gone (job 7)");
         assert!(alone.findings[0].recommendation.contains("expire"), "{}", alone.findings[0].recommendation);
     }
 
@@ -357,7 +366,7 @@ mod tests {
             (40, "damaged-files", Severity::Critical)
         );
         let evidence = &damaged.findings[0].evidence;
-        assert!(evidence.contains("f0 is gone: not found (job 7)") && evidence.contains("and 4 more"), "{evidence}");
+        assert!(evidence.contains("f0 is gone (job 7)") && evidence.contains("and 4 more"), "{evidence}");
         let misconfigured = assess(Ok(&TableFacts { bad_properties: vec![bad_property()], ..healthy() }), &[], NOW);
         assert_eq!(misconfigured.findings[0].evidence, "table property k = \"v\" is not a number; 7 is used");
     }
@@ -396,6 +405,21 @@ mod tests {
         let alone = TableFacts { equality_deletes: many, files_with_deletes: 7, ..healthy() };
         let found = assess(Ok(&alone), &[], NOW).findings;
         assert!(found[0].evidence.contains("; 7 of 12 data files"), "{}", found[0].evidence);
+    }
+
+    #[test]
+    fn evidence_of_one_thing_is_in_the_singular() {
+        let evidence = |facts: &TableFacts| assess(Ok(facts), &[], NOW).findings.remove(0).evidence;
+        let one = DeleteFacts { files: 1, records: 1, bytes: 1331 };
+        let deleted = TableFacts { position_deletes: one, files_with_deletes: 1, data_files: 1, records: 4000, ..healthy() };
+        let text = "1 position delete file with 1 delete (1.3 KiB) for 4000 rows; 1 of 1 data file is affected";
+        assert_eq!(evidence(&deleted), text);
+        let many = TableFacts { snapshots: 60, ..healthy() };
+        assert_eq!(evidence(&many), "60 snapshots, the oldest 1 day old");
+        let large = TableFacts { metadata_bytes: 1 << 20, snapshots: 1, metadata_log: 1, ..healthy() };
+        assert_eq!(evidence(&large), "the metadata file has 1.0 MiB; it lists 1 snapshot and 1 earlier metadata file");
+        let small = TableFacts { data_files: 20, small_files: 1, partitions: 1, ..healthy() };
+        assert!(evidence(&small).contains("(1 is under three quarters"), "{}", evidence(&small));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use esker_catalog::{Actor, Catalog, LoadedTable};
 use esker_read::Reader;
 use esker_state::{Job, JobLogLine, StateError};
@@ -161,6 +162,18 @@ impl JobContext {
             })
         });
         Destination { storage: self.catalog.storage().clone(), recorder: record, counters: self.counters.writes.clone() }
+    }
+
+    /// Writes a file of the job. Its path is recorded as a pending output first.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`MaintenanceError::Write`] after a cancellation or if the path can't be recorded, and [`MaintenanceError::Storage`]
+    /// if the storage fails.
+    pub(crate) async fn write(&self, path: &str, content: Bytes) -> Result<()> {
+        (self.destination().recorder)(vec![path.to_owned()]).await?;
+        self.catalog.storage().write(path, content).await?;
+        Ok(())
     }
 }
 

@@ -30,6 +30,24 @@ pub struct FileHolder {
     pub manifest: Option<String>,
 }
 
+impl FileHolder {
+    /// Returns the role with its article, for sentences.
+    pub fn role_in_words(&self) -> &str {
+        match self.role.as_str() {
+            "metadata" => "the metadata file",
+            "earlier-metadata" => "an earlier metadata file",
+            "manifest-list" => "a manifest list",
+            "manifest" => "a manifest",
+            "data" => "a data file",
+            "delete" => "a delete file",
+            "statistics" => "a statistics file",
+            "removed" => "a removed file",
+            "checksum" => "the checksum of a file",
+            role => role,
+        }
+    }
+}
+
 /// Everything that Esker knows about a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Explanation {
@@ -188,10 +206,10 @@ fn verdict(found: &Explanation, held: Option<&str>) -> String {
             false => format!(", also from {}", holder.refs.join(", ")),
         };
         return match holder.snapshots.as_slice() {
-            [] => format!("it is {} of {table}{there}", holder.role),
+            [] => format!("it is {} of {table}{there}", holder.role_in_words()),
             snapshots => {
                 let reached = format_count(snapshots.len() as u64, "snapshot");
-                format!("it is {} of {table}, reached from {reached}{heads}{there}", holder.role)
+                format!("it is {} of {table}, reached from {reached}{heads}{there}", holder.role_in_words())
             }
         };
     }

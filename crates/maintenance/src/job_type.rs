@@ -3,6 +3,7 @@
 //! The trait holds everything that is particular to a kind: its options, its plan, its run, its undo, and the texts that people
 //! read. The queue, the management API, the command line and the autopilot know nothing else about kinds. `jobs::kinds` lists the
 //! implementations. A kind that is missing there does not compile, nor does one whose options, plan or outcome have no schema.
+//! Only [`JobType::engine`] has a default, so nothing is forgotten without an error.
 
 use std::time::Duration;
 
@@ -16,9 +17,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::Result;
 use crate::context::JobContext;
 use crate::undone::UndoOutcome;
+use crate::{Result, check_deletable, check_owned};
 
 /// A function that undoes a job.
 pub(crate) type Undo = for<'a> fn(&'a Catalog, &'a Job, &'a Principal) -> BoxFuture<'a, Result<UndoOutcome>>;
@@ -30,15 +31,15 @@ pub(crate) trait JobType {
     /// A sentence that says what jobs of the kind do.
     const SUMMARY: &'static str;
     /// The unit that [`Progress`](crate::Progress) counts in.
-    const UNIT: ProgressUnit = ProgressUnit::Files;
-    /// Jobs of the kind change nothing, so foreign and frozen tables take them.
-    const READ_ONLY: bool = false;
+    const UNIT: ProgressUnit;
+    /// The most that jobs of the kind do to a table. It decides which tables take them.
+    const ACCESS: TableAccess;
     /// A policy may schedule jobs of the kind (`KIND.schedule`).
-    const SCHEDULABLE: bool = false;
+    const SCHEDULABLE: bool;
     /// A preview costs little, so the command line shows it before it starts the job.
-    const SHOWS_PREVIEW: bool = true;
-    /// The undo of the kind, if its jobs can be undone.
-    const UNDO: Option<Undo> = None;
+    const SHOWS_PREVIEW: bool;
+    /// The undo of the kind, if its jobs can be undone. A job that changed nothing is refused one.
+    const UNDO: Option<Undo>;
 
     /// The options, as the body of a request and the record of a job have them.
     type Options: Serialize + DeserializeOwned + ToSchema + Send + Sync;
@@ -60,7 +61,8 @@ pub(crate) trait JobType {
     /// Returns a text that names the argument that makes no sense.
     fn options(args: Self::Args) -> std::result::Result<Self::Options, String>;
 
-    /// Plans a job on a table as it is, and changes nothing.
+    /// Plans a job on a table as it is, and changes nothing. The caller has checked that the table takes the kind's
+    /// [`ACCESS`](Self::ACCESS).
     ///
     /// # Errors
     ///
@@ -75,7 +77,7 @@ pub(crate) trait JobType {
     /// Returns the part of a plan that the job's record keeps.
     fn record(plan: &Self::Plan) -> &Self::Record;
 
-    /// Shows what a job would do.
+    /// Shows what a job would do, also to a table that would not take the job: a person may think of claiming it.
     ///
     /// # Errors
     ///
@@ -97,6 +99,10 @@ pub(crate) trait JobType {
 
     /// Runs a plan.
     ///
+    /// Each attempt may be killed at any point, also after its commits; the next attempt plans anew. Files are written through
+    /// [`JobContext::destination`] or [`JobContext::write`], which record them first. The caller looks for a cancellation before
+    /// the run. A run that takes minutes also looks at its own safe points ([`JobContext::check_cancelled`]).
+    ///
     /// # Errors
     ///
     /// Returns [`MaintenanceError::Cancelled`](crate::MaintenanceError::Cancelled) after a cancellation, and the error of the
@@ -108,6 +114,30 @@ pub(crate) trait JobType {
 
     /// Describes an outcome for people.
     fn describe_outcome(table: &str, outcome: &Self::Outcome) -> JobReport;
+}
+
+/// The most that a job does to a table, from the least to the most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TableAccess {
+    /// The job changes nothing. Foreign and frozen tables take it.
+    Read,
+    /// The job commits to the table. The table must be owned and not frozen.
+    Write,
+    /// The job also quarantines files. Moreover, the table must not have `gc.enabled=false`.
+    Delete,
+}
+
+/// Checks that a table takes jobs with an access, apart from a freeze, which can come later.
+///
+/// # Errors
+///
+/// Returns the error of [`check_owned`] for [`TableAccess::Write`], and of [`check_deletable`] for [`TableAccess::Delete`].
+pub(crate) fn check_access(access: TableAccess, catalog: &Catalog, table: &LoadedTable) -> Result<()> {
+    match access {
+        TableAccess::Read => Ok(()),
+        TableAccess::Write => check_owned(table),
+        TableAccess::Delete => check_deletable(catalog, table),
+    }
 }
 
 /// The unit that a job's progress is counted in.
@@ -129,6 +159,8 @@ pub struct JobReport {
     pub nothing_to_do: Option<String>,
     /// The reason that a script should treat the outcome as a failure, if so.
     pub failure: Option<String>,
+    /// The job changed nothing that an undo could take back.
+    pub nothing_to_undo: bool,
 }
 
 impl JobReport {

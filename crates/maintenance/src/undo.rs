@@ -33,7 +33,8 @@ fn of_undo(job: &Job, error: MaintenanceError) -> MaintenanceError {
 ///
 /// # Errors
 ///
-/// - Returns [`MaintenanceError::Refused`] if the job is not over, is undone already, or is of a kind that can't be undone.
+/// - Returns [`MaintenanceError::Refused`] if the job is not over, is undone already, changed nothing, or is of a kind that can't
+///   be undone.
 /// - Returns [`MaintenanceError::Refused`] if the table is frozen, if its changes since do not permit the undo, or if a file that
 ///   the undo needs was deleted or erased.
 /// - Returns [`MaintenanceError::State`] if the table was dropped or the database fails, and [`MaintenanceError::Storage`] if the

@@ -24,7 +24,8 @@ pub struct UndoOutcome {
     /// Number of files that are in the table again, or were released from quarantine.
     pub files: u64,
     /// Number of files that were deleted before the undo, or are being deleted.
-    pub gone: u64,
+    #[serde(rename = "gone")]
+    pub deleted: u64,
     /// Id of the undo's own record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job_id: Option<JobId>,

@@ -15,10 +15,16 @@ use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, FieldRef, Float32Type, Float64Type, Schema as ArrowSchema, Time64MicrosecondType};
 use arrow::util::display::array_value_to_string;
 use esker_format::{NestedField, PrimitiveType, Schema, Type};
+use esker_types::format_count;
 
 use crate::error_wording::sql_type;
 use crate::semantics::nearest;
 use crate::{QueryError, Result, geo, opaque, stored_text, timestamp_text};
+
+/// Describes the values of a row that are not as many as the columns they are for.
+pub(crate) fn values_for(values: usize, columns: usize) -> String {
+    format!("{} for {}", format_count(values as u64, "value"), format_count(columns as u64, "column"))
+}
 
 /// Maximum number of characters of a value that an error shows.
 const SHOWN: usize = 80;
@@ -61,7 +67,7 @@ pub(crate) fn columns(schema: &Schema) -> Vec<TargetColumn> {
 /// [`QueryError::Execution`] if the converted columns do not form a batch.
 pub(crate) fn rows(batch: &RecordBatch, columns: &[TargetColumn]) -> Result<RecordBatch> {
     if batch.num_columns() < columns.len() {
-        return Err(wrong(format!("{} values for {} columns", batch.num_columns(), columns.len())));
+        return Err(wrong(values_for(batch.num_columns(), columns.len())));
     }
     let (mut arrays, mut fields) = (batch.columns().to_vec(), batch.schema().fields().to_vec());
     for (at, column) in columns.iter().enumerate() {
@@ -250,7 +256,7 @@ impl TargetColumn {
         let bytes = bytes.as_binary::<i64>();
         if let Some(row) = (0..bytes.len()).find(|i| bytes.is_valid(*i) && bytes.value(*i).len() != length) {
             let given = bytes.value(row).len();
-            return Err(wrong(format!("column {}: {given} bytes do not fit {}", self.path, type_name(&self.ty))));
+            return Err(wrong(format!("column {}: a value of {given} B does not fit {}", self.path, type_name(&self.ty))));
         }
         let size = i32::try_from(length).map_err(|e| QueryError::Execution(e.to_string()))?;
         let stored = FixedSizeBinaryArray::try_from_sparse_iter_with_size(bytes.iter(), size);

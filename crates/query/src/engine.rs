@@ -66,6 +66,30 @@ pub struct EngineOptions {
 }
 
 /// The engine that plans and runs statements; cheap to clone.
+///
+/// ```no_run
+/// # use std::time::Duration;
+/// # use arrow::array::RecordBatch;
+/// # use esker_query::QueryLimits;
+/// # async fn count(catalog: esker_catalog::Catalog, reader: esker_read::Reader) -> Result<(), Box<dyn std::error::Error>> {
+/// use esker_query::{Engine, EngineOptions};
+/// use esker_types::Principal;
+/// use futures::TryStreamExt;
+///
+/// # let (timeout, slow) = (Duration::from_secs(60), Duration::from_secs(10));
+/// # let limits = QueryLimits { concurrency: 4, queue: 100, timeout, query_memory_bytes: 1 << 28, slow };
+/// # let spill_dir = std::env::temp_dir();
+/// let options = EngineOptions { memory_bytes: 1 << 30, parallelism: 2, limits, spill_dir };
+/// let engine = Engine::new(vec![(catalog, reader)], options)?;
+/// let statement = engine.prepare("SELECT customer, count(*) FROM sales.orders GROUP BY 1", Vec::new()).await?;
+/// assert_eq!(statement.schema().fields().len(), 2);
+///
+/// let running = engine.run(statement, &Principal::Anonymous).await?;
+/// let batches: Vec<RecordBatch> = running.stream.try_collect().await?;
+/// # assert!(batches.iter().all(|batch| batch.num_columns() == 2));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Engine {
     inner: Arc<Inner>,

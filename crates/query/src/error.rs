@@ -122,7 +122,7 @@ fn is_of_values(error: &ArrowError) -> bool {
         | ArrowError::ArithmeticOverflow(_)
         | ArrowError::NotYetImplemented(_) => true,
         // Arrow has no error kinds for decimals with too many digits and for binary that is not text, so the message decides.
-        ArrowError::InvalidArgumentError(text) => [" to store in a Decimal", "UTF-8 data"].iter().any(|told| text.contains(told)),
+        ArrowError::InvalidArgumentError(text) => [" to store in a Decimal", "UTF-8 data"].iter().any(|part| text.contains(part)),
         _ => false,
     }
 }

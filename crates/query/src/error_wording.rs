@@ -329,7 +329,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn types_and_values_are_told_as_sql_writes_them() {
+    fn types_and_values_are_worded_as_sql_writes_them() {
         assert_eq!(
             plain("Cannot coerce arithmetic expression Utf8View + Int64"),
             "Cannot coerce arithmetic expression text + bigint"

@@ -12,6 +12,7 @@ use datafusion::sql::sqlparser::ast::{
     FunctionArgumentClause, FunctionArguments, NamedWindowExpr, ObjectNamePart, OrderByExpr, OrderByKind, OrderByOptions, Query,
     Select, Subscript, UnaryOperator, Value, VisitMut, VisitorMut, WindowType,
 };
+use esker_types::format_count;
 
 use crate::dialect::Grammar;
 use crate::semantics::FRACTION;
@@ -166,7 +167,7 @@ impl ViewRewriter {
 
 /// Returns the replacement of a call of a function of Spark's, if it means something else here.
 fn of_spark(name: &str, args: &mut [&mut Expr]) -> Result<Option<Expr>, String> {
-    let of = |n: usize| format!("{name} of {n} arguments");
+    let of = |n: usize| format!("{name} of {}", format_count(n as u64, "argument"));
     Ok(match (name, args) {
         ("concat", args) => joined(args),
         ("log", [x]) => Some(call("ln", vec![taken(x)])),

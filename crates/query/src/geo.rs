@@ -18,6 +18,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::scalar::ScalarValue;
 use esker_read::{MAX_WKB_DEPTH, WKB, geo_metadata};
+use esker_types::format_count;
 use geo::{BoundingRect, CoordsIter, Distance, Euclidean, Geodesic, Geometry, PreparedGeometry, Rect, Relate};
 use geo_traits::to_geo::{ToGeoGeometry, ToGeoPoint};
 use geo_traits::{GeometryCollectionTrait, GeometryTrait, GeometryType, MultiPointTrait};
@@ -309,7 +310,7 @@ impl ScalarUDFImpl for ShapeFunction {
         let (wanted, of_shapes) = self.does.takes();
         let types: Vec<&DataType> = args.arg_fields.iter().map(|field| field.data_type()).collect();
         if types.len() != wanted {
-            return self.wrong(format!("it takes {wanted} arguments, not {}", types.len()));
+            return self.wrong(format!("it takes {}, not {}", format_count(wanted as u64, "argument"), types.len()));
         }
         if let Some(other) = types[..of_shapes].iter().find(|ty| !is_binary(ty) && !ty.is_null()) {
             let hint = if other.is_string() { "; use ST_GeomFromText for text" } else { "" };

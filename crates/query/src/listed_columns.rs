@@ -17,10 +17,10 @@ pub fn listed_columns(iceberg: &Schema) -> SchemaRef {
     let marked = semantics::mark_fixed(&arrow_columns(iceberg), iceberg);
     let one = |field: &FieldRef| {
         let name = semantics::type_name(field);
-        let told = variant::json_field(field);
-        let mut metadata = told.metadata().clone();
+        let as_json = variant::json_field(field);
+        let mut metadata = as_json.metadata().clone();
         metadata.insert(FLIGHT_TYPE.to_owned(), name);
-        Field::clone(&told).with_metadata(metadata)
+        Field::clone(&as_json).with_metadata(metadata)
     };
     semantics::without_marks(&ArrowSchema::new(marked.fields().iter().map(one).collect::<Vec<_>>()))
 }

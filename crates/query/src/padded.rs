@@ -86,8 +86,8 @@ struct Padded {
 
 impl Padded {
     fn new(input: Arc<dyn ExecutionPlan>) -> Self {
-        let told = EquivalenceProperties::new(input.schema());
-        let properties = Arc::new(PlanProperties::clone(input.properties()).with_eq_properties(told));
+        let equivalences = EquivalenceProperties::new(input.schema());
+        let properties = Arc::new(PlanProperties::clone(input.properties()).with_eq_properties(equivalences));
         Self { input, properties }
     }
 }

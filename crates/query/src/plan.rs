@@ -174,7 +174,7 @@ impl Planner<'_> {
         let plan = self.rows(syntax_tree::statement(*source)).await?;
         let made = plan.schema().columns();
         if made.len() != listed.len() {
-            return Err(refused(format!("INSERT INTO {}: {} values for {} columns", target.name, made.len(), listed.len())));
+            return Err(refused(format!("INSERT INTO {}: {}", target.name, assignment::values_for(made.len(), listed.len()))));
         }
         let mut columns = Vec::with_capacity(all.len());
         for (at, column) in all.iter().enumerate() {

@@ -152,7 +152,7 @@ impl MorselPlanner for Step<Box<dyn MorselPlanner>> {
 impl Morsel for Step<Box<dyn Morsel>> {
     fn into_stream(self: Box<Self>) -> BoxStream<'static, Result<RecordBatch>> {
         let Self { inner, name } = *self;
-        let told = move |batch: Result<RecordBatch>| {
+        let reword = move |batch: Result<RecordBatch>| {
             let name = name.clone();
             async move {
                 match batch {
@@ -161,6 +161,6 @@ impl Morsel for Step<Box<dyn Morsel>> {
                 }
             }
         };
-        catch_panics(inner.into_stream(), panicked).then(told).boxed()
+        catch_panics(inner.into_stream(), panicked).then(reword).boxed()
     }
 }

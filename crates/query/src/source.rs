@@ -90,7 +90,7 @@ impl ParquetFileReaderFactory for ScanFiles {
             .map_err(|e| DataFusionError::External(Box::new(e)))?
             .for_scan(known.wanted.clone());
         let counter = |name: &'static str| MetricBuilder::new(metrics).counter(name, partition);
-        let told = [
+        let counters = [
             PublishedCounter { of: |s| &s.bytes_read, count: counter("bytes_fetched") },
             PublishedCounter { of: |s| &s.cached_bytes, count: counter("bytes_cached") },
             PublishedCounter { of: |s| &s.requests, count: counter("requests") },
@@ -100,7 +100,7 @@ impl ParquetFileReaderFactory for ScanFiles {
         // A file in several parts counts once.
         let first = known.is_first();
         let (text, names) = (self.text.clone(), self.reader.names().clone());
-        Ok(Box::new(Counted { input, text, names, own, whole: self.stats.clone(), told, first }))
+        Ok(Box::new(Counted { input, text, names, own, whole: self.stats.clone(), counters, first }))
     }
 }
 
@@ -119,17 +119,17 @@ struct Counted {
     own: Arc<ReadStats>,
     /// Counters of the query.
     whole: Arc<ReadStats>,
-    told: [PublishedCounter; 5],
+    counters: [PublishedCounter; 5],
     first: bool,
 }
 
 impl Counted {
     /// Adds the counts since the last call to the query's counters and to the plan's metrics.
     fn publish_metrics(&self) {
-        for told in &self.told {
-            let n = (told.of)(&self.own).swap(0, Relaxed);
-            ReadStats::add((told.of)(&self.whole), n);
-            told.count.add(usize::try_from(n).unwrap_or(usize::MAX));
+        for counter in &self.counters {
+            let n = (counter.of)(&self.own).swap(0, Relaxed);
+            ReadStats::add((counter.of)(&self.whole), n);
+            counter.count.add(usize::try_from(n).unwrap_or(usize::MAX));
         }
     }
 }

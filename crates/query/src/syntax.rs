@@ -267,7 +267,10 @@ fn values(expr: &Expr) -> Option<Vec<Expr>> {
 fn rows(left: &Expr, right: &Expr) -> Result<Option<Vec<(Expr, Expr)>>, String> {
     match (values(left), values(right)) {
         (Some(l), Some(r)) if l.len() == r.len() => Ok(Some(l.into_iter().zip(r).collect())),
-        (Some(l), Some(r)) => Err(format!("a row of {} values is compared with one of {}", l.len(), r.len())),
+        (Some(l), Some(r)) => {
+            let values = esker_types::format_count(l.len() as u64, "value");
+            Err(format!("a row of {values} is compared with one of {}", r.len()))
+        }
         _ => Ok(None),
     }
 }

@@ -63,8 +63,8 @@ async fn tables(catalog: &Catalog) -> Result<Arc<dyn TableProvider>> {
 /// Returns a row for each finding. A table without findings has one row.
 async fn health(catalog: &Catalog) -> Result<Arc<dyn TableProvider>> {
     let mut rows = Vec::new();
-    for examined in catalog.fleet().await? {
-        let (row, assessment) = (&examined.row, examined.assess(now_ms()));
+    for assessed in catalog.fleet().await? {
+        let (row, assessment) = (&assessed.row, assessed.assess(now_ms()));
         let name = json!({"namespace": row.name.namespace.to_string(), "table": row.name.name});
         let with = |more: Value| {
             let mut row = name.clone();
@@ -74,7 +74,7 @@ async fn health(catalog: &Catalog) -> Result<Arc<dyn TableProvider>> {
             row
         };
         let (score, error) =
-            (examined.facts.is_ok().then_some(assessment.score), examined.facts.as_ref().err().map(ToString::to_string));
+            (assessed.facts.is_ok().then_some(assessment.score), assessed.facts.as_ref().err().map(ToString::to_string));
         if assessment.findings.is_empty() {
             rows.push(with(json!({"score": score})));
         }

@@ -23,19 +23,19 @@ use crate::target::{Uncommitted, WriteTarget};
 use crate::{QueryError, Result};
 
 /// Returns the row of a table.
-fn row(warehouse: &str, examined: &AssessedTable, used: Option<&TableUsage>, now: Millis) -> Value {
-    let name = &examined.row.name;
+fn row(warehouse: &str, assessed: &AssessedTable, used: Option<&TableUsage>, now: Millis) -> Value {
+    let name = &assessed.row.name;
     let mut row = json!({
-        "time": now, "warehouse": warehouse, "namespace": name.namespace.to_string(), "table": name.name, "owned": examined.row.owned,
+        "time": now, "warehouse": warehouse, "namespace": name.namespace.to_string(), "table": name.name, "owned": assessed.row.owned,
         "reported_scans": used.map_or(0, |u| u.scans), "reported_commits": used.map_or(0, |u| u.commits),
     });
-    let assessment = examined.assess(now);
+    let assessment = assessed.assess(now);
     let codes: Vec<&str> = assessment.findings.iter().map(|f| f.code).collect();
     let worst = assessment.findings.first();
     row["findings"] = codes.join(",").into();
     row["worst_finding"] = worst.map(|f| f.code).into();
     row["worst_severity"] = worst.map(|f| f.severity.as_str()).into();
-    let more = match &examined.facts {
+    let more = match &assessed.facts {
         Err(error) => json!({"error": error.to_string()}),
         Ok(facts) => {
             json!({

@@ -12,7 +12,7 @@ use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, Sca
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast::{Expr, Values};
 
-use crate::assignment::TargetColumn;
+use crate::assignment::{TargetColumn, values_for};
 use crate::error::external;
 use crate::syntax_tree::{call, taken};
 use crate::{QueryError, Result};
@@ -69,7 +69,7 @@ pub(crate) fn stored(values: &mut Values, columns: &[&TargetColumn], session: &m
     }
     for row in &mut values.rows {
         if row.content.len() != columns.len() {
-            return Err(QueryError::Statement(format!("{} values for {} columns", row.content.len(), columns.len())));
+            return Err(QueryError::Statement(values_for(row.content.len(), columns.len())));
         }
         for (at, value) in row.content.iter_mut().enumerate() {
             *value = call(&format!("{FUNCTION}{at}"), vec![taken(value)]);

@@ -6,7 +6,7 @@
 
 use std::error::Error;
 
-use esker_types::{Panicked, catch_panic};
+use esker_types::{Panicked, catch_panic, format_count};
 use futures::stream::{BoxStream, Stream, StreamExt, TryStreamExt, unfold};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
@@ -44,7 +44,7 @@ pub fn catch_panics<T: Send + 'static, E: Send + 'static>(
 
 /// Makes the error for pages that hold another number of rows than the footer says.
 pub(crate) fn row_count_mismatch(rows: u64, expected: u64) -> ParquetError {
-    ParquetError::General(format!("its pages have {rows} rows, and the footer says {expected}"))
+    ParquetError::General(format!("its pages have {}, and the footer says {expected}", format_count(rows, "row")))
 }
 
 /// Removes the Parquet wrapper from an error of another library or layer.

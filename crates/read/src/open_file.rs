@@ -75,7 +75,10 @@ impl OpenFile {
         let rows = self.footer().file_metadata().num_rows();
         match u64::try_from(rows) == Ok(records) {
             true => Ok(()),
-            false => Err(ReadError::damaged(&self.file.path, format!("it has {rows} rows, and its manifest says {records}"))),
+            false => {
+                let rows = esker_types::format_count(rows.unsigned_abs(), "row");
+                Err(ReadError::damaged(&self.file.path, format!("it has {rows}, and its manifest says {records}")))
+            }
         }
     }
 

@@ -24,6 +24,38 @@ use crate::open_file::OpenFile;
 use crate::{FieldNames, ReadError, ReadStats, Result};
 
 /// Opens Parquet files through shared caches. Cheap to clone; clones share the caches.
+///
+/// ```
+/// # use std::collections::HashMap;
+/// # use arrow::array::{Int64Array, RecordBatch};
+/// # use arrow::datatypes::{DataType, Field, Schema};
+/// # use parquet::arrow::ArrowWriter;
+/// # #[tokio::main(flavor = "multi_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::sync::Arc;
+///
+/// use esker_read::{BlockCache, BlockOptions, ReadStats, Reader};
+/// use esker_storage::{Location, Storage};
+///
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("a.parquet");
+/// # let field_id = HashMap::from([("PARQUET:field_id".to_owned(), "1".to_owned())]);
+/// # let schema = Schema::new(vec![Field::new("id", DataType::Int64, false).with_metadata(field_id)]);
+/// # let batch = RecordBatch::try_new(Arc::new(schema), vec![Arc::new(Int64Array::from(vec![1, 2, 3]))])?;
+/// # let mut writer = ArrowWriter::try_new(std::fs::File::create(&path)?, batch.schema(), None)?;
+/// # writer.write(&batch)?;
+/// # writer.close()?;
+/// # let size = std::fs::metadata(&path)?.len();
+/// # let file = Location::from_path(&path)?.to_string();
+/// let blocks = BlockCache::open(&BlockOptions { memory_bytes: 64 << 20, disk: None }).await?;
+/// let reader = Reader::new(Storage::local(), 16 << 20, blocks);
+///
+/// // The path and the size of a file are those of its manifest entry.
+/// let open = reader.open(&file, size, &Arc::new(ReadStats::default())).await?;
+/// assert_eq!(open.footer().file_metadata().num_rows(), 3);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Reader {
     storage: Storage,

@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_can_not_be_decoded_is_told_with_its_file_and_column() {
+    fn a_page_that_can_not_be_decoded_is_reported_with_its_file_and_column() {
         // The damage is within the compressed bytes of the first page.
         let damaged = decoder(|bytes, column| {
             let at = column.start + column.len() / 3;

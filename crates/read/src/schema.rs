@@ -259,7 +259,7 @@ mod tests {
 
     /// The names and the metadata are those of Arrow's "canonical extension types" and of GeoArrow's "extension types".
     #[test]
-    fn types_that_arrow_has_not_are_told_by_their_names() {
+    fn types_that_arrow_has_not_are_marked_by_their_names() {
         let columns = vec![
             field(1, "v", Type::Variant),
             field(2, "g", PrimitiveType::named("geometry")),
@@ -268,17 +268,17 @@ mod tests {
             field(5, "b", PrimitiveType::Binary),
         ];
         let arrow = arrow_schema(&Schema::new(0, columns).expect("a schema")).expect("an Arrow schema");
-        let told = |at: usize| {
+        let extension = |at: usize| {
             let about = arrow.field(at).metadata();
             let of = |key: &str| about.get(key).map(String::as_str);
             (of("ARROW:extension:name"), of("ARROW:extension:metadata"))
         };
         assert!(is_variant(arrow.field(0).data_type()));
-        assert_eq!(told(0), (Some("arrow.parquet.variant"), Some("")));
-        assert_eq!(told(1), (Some("geoarrow.wkb"), Some(r#"{"crs":"OGC:CRS84"}"#)));
-        assert_eq!(told(2), (Some("geoarrow.wkb"), Some(r#"{"crs":"EPSG:4267","edges":"karney"}"#)));
-        assert_eq!(told(3), (Some("geoarrow.wkb"), Some(r#"{"crs":"OGC:CRS84","edges":"spherical"}"#)));
-        assert_eq!(told(4), (None, None));
+        assert_eq!(extension(0), (Some("arrow.parquet.variant"), Some("")));
+        assert_eq!(extension(1), (Some("geoarrow.wkb"), Some(r#"{"crs":"OGC:CRS84"}"#)));
+        assert_eq!(extension(2), (Some("geoarrow.wkb"), Some(r#"{"crs":"EPSG:4267","edges":"karney"}"#)));
+        assert_eq!(extension(3), (Some("geoarrow.wkb"), Some(r#"{"crs":"OGC:CRS84","edges":"spherical"}"#)));
+        assert_eq!(extension(4), (None, None));
         let optional = all_optional(&arrow);
         assert_eq!(optional.field(0).data_type(), arrow.field(0).data_type());
     }

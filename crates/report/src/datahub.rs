@@ -263,8 +263,8 @@ impl DataHub {
         let delivered = state.outbox().delivered_fingerprints(RECEIVER_NAME).await?;
         let mut changed: HashMap<&'static str, Vec<EntityUpdate>> = HashMap::new();
         for catalog in catalogs {
-            for examined in catalog.fleet().await.map_err(|e| ReportError::Health(Box::new(e)))? {
-                for proposal in self.updates_of(catalog, &examined, &delivered) {
+            for assessed in catalog.fleet().await.map_err(|e| ReportError::Health(Box::new(e)))? {
+                for proposal in self.updates_of(catalog, &assessed, &delivered) {
                     let known = delivered.get(&proposal.subject);
                     // There is no incident to resolve if none was ever sent.
                     let never_sent = known.is_none() && proposal.entity == "incident" && proposal.fingerprint.is_empty();
@@ -367,16 +367,16 @@ mod tests {
 
     #[test]
     fn what_stays_the_same_has_the_same_fingerprint_and_what_is_ill_has_an_incident() {
-        let ill =
+        let poor =
             TableFacts { data_files: 900, ideal_files: 1, data_bytes: 900, target_file_bytes: 1 << 20, ..TableFacts::default() };
         let with = |facts: &TableFacts, now, known: &HashMap<_, _>| {
             table_updates("d", Some(facts), &assess(Ok(facts), &[], now), known, now)
         };
         let all = |facts: &TableFacts, now| with(facts, now, &HashMap::new());
         let fingerprints = |proposals: &[EntityUpdate]| proposals.iter().map(|p| p.fingerprint.clone()).collect::<Vec<_>>();
-        let updates = all(&ill, 1);
+        let updates = all(&poor, 1);
         let delivered = updates.iter().map(|p| (p.subject.clone(), p.fingerprint.clone())).collect();
-        assert_eq!(fingerprints(&updates), fingerprints(&with(&ill, 2, &delivered)));
+        assert_eq!(fingerprints(&updates), fingerprints(&with(&poor, 2, &delivered)));
         assert_eq!(updates.len(), 1 + CODES.len() + 1);
         assert_eq!(updates.last().expect("one").body["incidentInfo"]["value"]["status"]["state"], "ACTIVE");
         let well = all(&TableFacts::default(), 1);

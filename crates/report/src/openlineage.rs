@@ -106,13 +106,13 @@ mod tests {
     fn a_job_is_a_run_on_its_table() {
         let data =
             json!({"job-id": "j", "kind": "compact", "location": "s3a://lake/n/t/", "error": "no", "outcome": {"files_out": 1}});
-        let told = run_event(&event("job.failed", data), "esker").expect("one");
+        let run_facts = run_event(&event("job.failed", data), "esker").expect("one");
         assert_eq!(
-            (&told["eventType"], &told["run"]["runId"], &told["job"]["name"]),
+            (&run_facts["eventType"], &run_facts["run"]["runId"], &run_facts["job"]["name"]),
             (&json!("FAIL"), &json!("j"), &json!("w.n.t.compact"))
         );
-        assert_eq!(told["run"]["facets"]["errorMessage"]["message"], "no");
-        let table = &told["outputs"][0];
+        assert_eq!(run_facts["run"]["facets"]["errorMessage"]["message"], "no");
+        let table = &run_facts["outputs"][0];
         assert_eq!((&table["namespace"], &table["name"]), (&json!("s3://lake"), &json!("n/t")));
         assert_eq!(table["facets"]["symlinks"]["identifiers"][0]["name"], "n.t");
         assert_eq!(table["outputFacets"]["outputStatistics"]["fileCount"], 1);

@@ -66,7 +66,9 @@ pub(crate) async fn read_json<T>(
     Ok(value)
 }
 
-/// The parameters of the query string. The error of an unknown or mistyped parameter names it.
+/// The parameters of the query string. The error of a missing or mistyped parameter names it.
+///
+/// Unknown parameters are ignored here, as the Iceberg routes need. A layer refuses those of the management API.
 #[derive(Debug)]
 pub(crate) struct QueryParams<T>(pub(crate) T);
 

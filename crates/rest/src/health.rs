@@ -1,4 +1,4 @@
-//! Tables with their facts and assessments, for the management API, the page and the metrics.
+//! Tables with their facts and assessments, for the management API, the web page and the metrics.
 
 use std::sync::Arc;
 
@@ -27,13 +27,13 @@ pub(crate) struct TableAssessment {
 
 impl TableAssessment {
     /// Assesses a table as of now.
-    fn new(catalog: &Catalog, examined: esker_catalog::AssessedTable) -> Self {
-        let assessment = examined.assess(now_ms());
-        let damaged = examined.damage.iter().filter(|file| file.snapshot_id.is_none()).count();
-        Self { warehouse: catalog.options().warehouse.clone(), row: examined.row, facts: examined.facts, damaged, assessment }
+    fn new(catalog: &Catalog, assessed: esker_catalog::AssessedTable) -> Self {
+        let assessment = assessed.assess(now_ms());
+        let damaged = assessed.damage.iter().filter(|file| file.snapshot_id.is_none()).count();
+        Self { warehouse: catalog.options().warehouse.clone(), row: assessed.row, facts: assessed.facts, damaged, assessment }
     }
 
-    /// Returns the health score from 0 to 100, or `None` if the table can't be examined.
+    /// Returns the health score from 0 to 100, or `None` if the table can't be assessed.
     pub(crate) fn score(&self) -> Option<u32> {
         self.facts.is_ok().then_some(self.assessment.score)
     }
@@ -45,11 +45,11 @@ impl App {
         Ok(TableAssessment::new(catalog, catalog.assessed_table(row).await?))
     }
 
-    /// Assesses every table of every warehouse. Tables that can't be examined come first, then those with the lowest score.
+    /// Assesses every table of every warehouse. Tables that can't be assessed come first, then those with the lowest score.
     pub(crate) async fn assess_all(&self) -> Result<Vec<TableAssessment>, CatalogError> {
         let mut all = Vec::new();
         for catalog in self.warehouses().map(|warehouse| warehouse.catalog()) {
-            all.extend(catalog.fleet().await?.into_iter().map(|examined| TableAssessment::new(catalog, examined)));
+            all.extend(catalog.fleet().await?.into_iter().map(|assessed| TableAssessment::new(catalog, assessed)));
         }
         all.sort_by_key(|e| e.score().map_or(-1, i64::from));
         Ok(all)

@@ -1,8 +1,8 @@
 //! The HTTP service: the Iceberg REST catalog, the management API, the web page, metrics and probes.
 //!
-//! The catalog is under `/v1`, the management API under `/api/v1`, the page at `/`. The others are `/metrics`, `/metrics/tables`,
-//! `/healthz` and `/readyz`. Handlers share one [`App`] and take the names in the path by the extractors of `extract.rs`. An error
-//! is an [`ApiError`], in the envelope of the Iceberg REST specification.
+//! The catalog is under `/v1`, the management API under `/api/v1`, the web page at `/`. The others are `/metrics`,
+//! `/metrics/tables`, `/healthz` and `/readyz`. Handlers share one [`App`] and take the names in the path by the extractors of
+//! `extract.rs`. An error is an [`ApiError`], in the envelope of the Iceberg REST specification.
 //!
 //! Start reading at [`router`], which shows the layers around the handlers, then at `iceberg/mod.rs` and `management/mod.rs`. The
 //! guard in front of all routes is in `guard.rs`.
@@ -217,7 +217,7 @@ pub fn router(app: App) -> Router {
     let authenticated = Router::new()
         // `as_listed` is inside of the receipts too, so that a receipt holds the status that the client got.
         .merge(iceberg::router().layer(from_fn(as_listed)).layer(from_fn_with_state(app.clone(), idempotency::replay_or_run)))
-        .merge(management::router())
+        .merge(Router::from(management::router()).route_layer(from_fn(openapi::refuse_unknown_parameters)))
         .merge(metrics::router())
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
@@ -284,9 +284,9 @@ async fn as_listed(request: Request, next: Next) -> Response {
     let (method, changes) = (request.method().clone(), idempotency::is_mutation(&request));
     let response = next.run(request).await;
     let Some(error) = response.extensions().get::<ApiError>() else { return response };
-    let told = if changes { error.clone().of_change() } else { error.clone() };
-    let told = told.listed_for(&method, &route);
-    if told.status() == response.status().as_u16() { response } else { told.into_response() }
+    let listed = if changes { error.clone().of_change() } else { error.clone() };
+    let listed = listed.listed_for(&method, &route);
+    if listed.status() == response.status().as_u16() { response } else { listed.into_response() }
 }
 
 /// The principal of a request, as [`authenticate`] added it.

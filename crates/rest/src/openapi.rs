@@ -8,7 +8,12 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
+use axum::extract::{MatchedPath, Query, Request};
+use axum::http::Uri;
 use axum::http::header::{CONTENT_TYPE, HeaderName};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response as HttpResponse};
+use esker_types::ErrorCode;
 use esker_types::schema::{inline_primitives, is_primitive};
 use serde_json::{Value, json};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
@@ -18,7 +23,7 @@ use utoipa::{IntoResponses, PartialSchema, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::error::{ErrorBody, ErrorModel};
-use crate::{App, management, metrics, ops};
+use crate::{ApiError, App, management, metrics, ops};
 
 /// The statuses of errors: the name of the response in the document, and its description.
 const ERRORS: [(u16, &str, &str); 12] = [
@@ -46,7 +51,7 @@ fn errors(of: &[u16]) -> BTreeMap<String, RefOr<Response>> {
     wanted.map(|(status, name, _)| (status.to_string(), RefOr::Ref(Ref::from_response_name(*name)))).collect()
 }
 
-/// The errors of an operation that takes nothing from the request.
+/// The errors of an operation without parameters and without a body. It refuses any query parameter.
 #[derive(Debug)]
 pub(crate) enum ServerErrors {}
 
@@ -60,7 +65,7 @@ pub(crate) enum ChangeErrors {}
 
 impl IntoResponses for ServerErrors {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        errors(&[401, 500, 503])
+        errors(&[400, 401, 500, 503])
     }
 }
 
@@ -101,7 +106,8 @@ pub(crate) fn document() -> Value {
     let all = management::router().merge(metrics::router()).merge(ops::router());
     let mut api = OpenApiRouter::<App>::into_openapi(all);
     let about = "Everything for which the Iceberg REST catalog of Esker (`/v1`) has no operation. Times are milliseconds since the \
-        Unix epoch, sizes are bytes. Answers may get new fields in any release; requests with unknown fields are refused.";
+        Unix epoch, sizes are bytes. Answers may get new fields in any release; requests under `/api` with unknown fields or query \
+        parameters are refused.";
     let licence = LicenseBuilder::new().name("Apache-2.0").identifier(Some("Apache-2.0")).build();
     let info = InfoBuilder::new().title("Esker management API").version(env!("CARGO_PKG_VERSION"));
     api.info = info.description(Some(about)).license(Some(licence)).build();
@@ -138,6 +144,49 @@ fn unlink(value: &mut Value) {
         Value::String(text) if text.contains("[`") => *text = text.replace("[`", "`").replace("`]", "`"),
         _ => {}
     }
+}
+
+/// The names of the query parameters of each operation, by its method and its route, such as `GET /api/v1/jobs`.
+static QUERY_PARAMETERS: LazyLock<BTreeMap<String, Vec<String>>> = LazyLock::new(|| {
+    let document = document();
+    let routes = document["paths"].as_object().into_iter().flatten();
+    let operations = routes.flat_map(|(route, item)| item.as_object().into_iter().flatten().map(move |of| (route, of)));
+    let named = operations.map(|(route, (method, operation))| {
+        let parameters = operation["parameters"].as_array().into_iter().flatten();
+        let names = parameters.filter(|p| p["in"] == "query").filter_map(|p| p["name"].as_str());
+        (format!("{} {route}", method.to_uppercase()), names.map(str::to_owned).collect::<Vec<_>>())
+    });
+    named.collect()
+});
+
+/// Refuses a request with a query parameter that the description of its operation does not have.
+///
+/// A mistyped parameter must not be ignored: `dryrun=true` would run the job that `dry-run=true` only shows.
+pub(crate) async fn refuse_unknown_parameters(request: Request, next: Next) -> HttpResponse {
+    let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    // A GET route answers HEAD as well.
+    let method = match request.method().as_str() {
+        "HEAD" => "GET",
+        method => method,
+    };
+    let known = QUERY_PARAMETERS.get(&format!("{method} {route}")).map(Vec::as_slice).unwrap_or_default();
+    match unknown_parameter(request.uri(), known) {
+        None => next.run(request).await,
+        Some(refusal) => ApiError::new(ErrorCode::BadRequest, refusal).into_response(),
+    }
+}
+
+/// Returns the text about the first query parameter of a URI that is not among the known ones.
+fn unknown_parameter(uri: &Uri, known: &[String]) -> Option<String> {
+    let given = match Query::<Vec<(String, String)>>::try_from_uri(uri) {
+        Ok(Query(given)) => given,
+        Err(error) => return Some(error.body_text()),
+    };
+    let (unknown, _) = given.into_iter().find(|(name, _)| !known.contains(name))?;
+    Some(match known {
+        [] => format!("query parameter {unknown:?} is unknown; this route takes none"),
+        known => format!("query parameter {unknown:?} is unknown; this route takes {}", known.join(", ")),
+    })
 }
 
 /// The document as it is served.

@@ -53,6 +53,6 @@ pub(crate) async fn readyz(State(app): State<App>) -> Result<String, ApiError> {
         catalog.check_storage().await.map_err(|e| unavailable(format!("warehouse {}: {e}", catalog.options().warehouse)))?;
     }
     let failing = app.tasks().all().into_iter().filter_map(|(name, task)| Some((name, task.restarts, task.failure?)));
-    let told = failing.map(|(name, restarts, why)| format!("degraded: {name}: restarts {restarts}, last failure: {why}\n"));
-    Ok(format!("ready\n{}", told.collect::<String>()))
+    let lines = failing.map(|(name, restarts, why)| format!("degraded: {name}: restarts {restarts}, last failure: {why}\n"));
+    Ok(format!("ready\n{}", lines.collect::<String>()))
 }

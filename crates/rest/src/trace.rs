@@ -18,9 +18,9 @@ pub(crate) fn join(span: &Span, headers: &HeaderMap, name: String) {
         return;
     }
     let context = span.context();
-    let told = context.span();
-    if told.span_context().is_valid() {
-        told.update_name(name);
-        span.record("trace_id", display(told.span_context().trace_id()));
+    let exported = context.span();
+    if exported.span_context().is_valid() {
+        exported.update_name(name);
+        span.record("trace_id", display(exported.span_context().trace_id()));
     }
 }

@@ -36,10 +36,21 @@ fn failed(path: &Path) -> impl Fn(std::io::Error) -> StateError {
     move |source| StateError::File { path: path.clone(), source }
 }
 
+/// Makes the error for a database that does not exist.
+fn no_database() -> std::io::Error {
+    let what = "there is no state database; is this the data directory of a server?";
+    std::io::Error::new(std::io::ErrorKind::NotFound, what)
+}
+
+/// Returns the directory that a file lies in.
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Syncs a file and its directory entry to disk.
 fn sync(path: &Path) -> Result<()> {
     File::open(path).and_then(|file| file.sync_all()).map_err(failed(path))?;
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let dir = directory_of(path);
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed(dir))
 }
 
@@ -48,7 +59,7 @@ impl Database {
     fn file(&self) -> Result<&Path> {
         match self {
             Self::Sqlite(path) if path.is_file() => Ok(path),
-            Self::Sqlite(path) => Err(failed(path)(std::io::ErrorKind::NotFound.into())),
+            Self::Sqlite(path) => Err(failed(path)(no_database())),
             Self::Postgres(_) => Err(StateError::NotSqlite),
         }
     }
@@ -60,7 +71,7 @@ impl Database {
     /// # Errors
     ///
     /// - Returns [`NotSqlite`](StateError::NotSqlite) for PostgreSQL, and [`Path`](StateError::Path) if a path is not UTF-8.
-    /// - Returns [`File`](StateError::File) if the database does not exist, `to` exists, the `.partial` file of an earlier attempt
+    /// - Returns [`File`](StateError::File) if the database or the directory of `to` does not exist, `to` exists, the `.partial` file of an earlier attempt
     ///   can't be removed, the disk of the copy is full, or the copy can't be renamed or synced.
     /// - Returns [`Sql`](StateError::Sql) if the database can't be read or the copy can't be written.
     /// - Returns [`UnusableBackup`](StateError::UnusableBackup) with the path of the database if the copy is damaged, can't be
@@ -68,7 +79,12 @@ impl Database {
     pub async fn back_up(&self, to: &Path) -> Result<()> {
         self.file()?;
         if to.exists() {
-            return Err(failed(to)(std::io::ErrorKind::AlreadyExists.into()));
+            let what = "the file exists already, and is not written over; name another one";
+            return Err(failed(to)(std::io::Error::new(std::io::ErrorKind::AlreadyExists, what)));
+        }
+        if !directory_of(to).is_dir() {
+            let what = "its directory does not exist; make it first, or name another one";
+            return Err(failed(to)(std::io::Error::new(std::io::ErrorKind::NotFound, what)));
         }
         // An incomplete file must not look like a backup.
         let partial = with_suffix(to, ".partial");
@@ -246,12 +262,14 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let (path, backup) = (dir.path().join("esker.db"), dir.path().join("a backup.db"));
         let database = Database::Sqlite(path.clone());
-        assert!(matches!(database.back_up(&backup).await, Err(StateError::File { .. })), "there is none");
+        let text = |result: Result<()>| result.expect_err("refused").to_string();
+        assert!(text(database.back_up(&backup).await).contains("there is no state database"));
         let state = State::open(database.clone()).await.expect("opened");
         let (warehouse, _) = state.warehouses().ensure("w", "file:///w", false).await.expect("made");
         state.warehouses().set_epoch(warehouse, 3, 3).await.expect("set");
         database.back_up(&backup).await.expect("backed up, with the server at work");
-        assert!(matches!(database.back_up(&backup).await, Err(StateError::File { .. })), "another is not written over");
+        assert!(text(database.back_up(&backup).await).contains("exists already"), "another is not written over");
+        assert!(text(database.back_up(&dir.path().join("none/b.db")).await).contains("its directory does not exist"));
         state.warehouses().set_epoch(warehouse, 4, 4).await.expect("set");
         assert_eq!(
             state.warehouses().epoch(warehouse).await.expect("read").backup_ms,

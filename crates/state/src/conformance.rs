@@ -102,16 +102,16 @@ async fn a_namespace_is_made_with_those_around_it(state: &State) {
     let (warehouse, n) = with_namespace(state).await;
     let row = |levels| NamespaceRow { name: namespace(levels), properties: BTreeMap::new(), protected: false };
     let made = std::sync::Mutex::new(Vec::new());
-    let told = |name: &NamespaceName| {
+    let outbox_of = |name: &NamespaceName| {
         made.lock().expect("nobody panics").push(name.to_string());
         Outbox::default()
     };
-    state.namespaces().create(warehouse, &row(&["n", "a", "b", "c"]), &Outbox::default(), told).await.expect("created");
+    state.namespaces().create(warehouse, &row(&["n", "a", "b", "c"]), &Outbox::default(), outbox_of).await.expect("created");
     assert_eq!(*made.lock().expect("nobody panics"), ["n.a", "n.a.b"]);
     let all = state.namespaces().all(warehouse).await.expect("listed").into_iter().map(|row| row.name.to_string());
     assert_eq!(all.collect::<Vec<_>>(), ["n", "n.a", "n.a.b", "n.a.b.c"]);
     assert_eq!(state.namespaces().list(warehouse, Some(&n), "", 9).await.expect("listed"), [namespace(&["n", "a"])]);
-    let taken = state.namespaces().create(warehouse, &row(&["n", "a"]), &Outbox::default(), told).await.expect_err("taken");
+    let taken = state.namespaces().create(warehouse, &row(&["n", "a"]), &Outbox::default(), outbox_of).await.expect_err("taken");
     assert!(matches!(taken, StateError::AlreadyExists { .. }), "{taken}");
 }
 
@@ -198,7 +198,7 @@ async fn quarantine_moves_on_only_from_the_state_it_was_checked_in(state: &State
     state.quarantine().begin_deleting(table.id, Some(&table.metadata_location), due[1..2].to_vec()).await.expect("begun");
     let refused = state.tables().publish(warehouse, &[swap(1, 1)], &[], &Outbox::default()).await.expect_err("it is going");
     assert!(matches!(refused, StateError::BeingDeleted(_)), "{refused}");
-    assert!(state.tables().publish(warehouse, &[swap(2, 2)], &[], &Outbox::default()).await.expect("revived"));
+    assert!(state.tables().publish(warehouse, &[swap(2, 2)], &[], &Outbox::default()).await.expect("restored"));
     assert_eq!(state.quarantine().totals().await.expect("totals"), (2, 20));
 }
 
@@ -219,7 +219,7 @@ async fn files_that_are_due_are_found_table_by_table(state: &State) {
 }
 
 /// A commit releases the files that it restores, whichever job quarantined them. If one is deleted, it releases none.
-async fn files_are_revived_all_or_none_whoever_doomed_them(state: &State) {
+async fn files_are_restored_all_or_none_whichever_job_quarantined_them(state: &State) {
     let (warehouse, n) = with_namespace(state).await;
     let table = row(warehouse, &n, "t");
     enter(state, warehouse, &table).await.expect("entered");
@@ -227,21 +227,21 @@ async fn files_are_revived_all_or_none_whoever_doomed_them(state: &State) {
     let quarantines: Vec<NewQuarantine> =
         (0..1200).map(|i| table.quarantine(path(i), None, "test", Some(JobId::fresh()), 5)).collect();
     state.quarantine().add(&quarantines).await.expect("quarantined");
-    let gone = [path(700)];
-    state.quarantine().set_state(&gone, QuarantineState::Deleted, None).await.expect("marked");
+    let deleted = [path(700)];
+    state.quarantine().set_state(&deleted, QuarantineState::Deleted, None).await.expect("marked");
     let all: Vec<String> = (0..1300).map(path).collect();
-    let (quarantined, going) = state.quarantine().quarantined_among(&all).await.expect("asked");
-    assert_eq!((quarantined.len(), going.as_slice()), (1199, gone.as_slice()));
-    let swap = |revives: Vec<String>| PointerSwap { restored: revives, ..to(&table, &table.metadata_location, 1) };
-    let refused = state.tables().publish(warehouse, &[swap(all)], &[], &Outbox::default()).await.expect_err("one is gone");
-    assert!(matches!(&refused, StateError::BeingDeleted(path) if *path == gone[0]), "{refused}");
+    let (quarantined, found) = state.quarantine().quarantined_among(&all).await.expect("asked");
+    assert_eq!((quarantined.len(), found.as_slice()), (1199, deleted.as_slice()));
+    let swap = |restored: Vec<String>| PointerSwap { restored, ..to(&table, &table.metadata_location, 1) };
+    let refused = state.tables().publish(warehouse, &[swap(all)], &[], &Outbox::default()).await.expect_err("one is deleted");
+    assert!(matches!(&refused, StateError::BeingDeleted(path) if *path == deleted[0]), "{refused}");
     assert_eq!(state.quarantine().totals().await.expect("totals").0, 1199);
     assert!(state.tables().publish(warehouse, &[swap(quarantined)], &[], &Outbox::default()).await.expect("swapped"));
     assert_eq!(state.quarantine().totals().await.expect("totals").0, 0);
 }
 
 /// After the database was away, the first server to reach it does not count those as dead that could not reach it either.
-async fn nobody_is_buried_for_what_the_database_was_away(state: &State, other: &State) {
+async fn no_server_counts_as_dead_because_the_database_was_away(state: &State, other: &State) {
     with_namespace(state).await;
     if !state.database.is_postgres() {
         return; // one server only
@@ -316,7 +316,7 @@ async fn a_job_is_entered_once_for_its_key_and_the_most_urgent_is_taken_first(st
     assert!(state.jobs().take(&[warehouse.id]).await.expect("asked").is_none());
 
     state.jobs().record_plan(&taken, "{\"n\":1}").await.expect("planned");
-    assert!(!state.jobs().flush_progress(high.id, (3, 7)).await.expect("told"));
+    assert!(!state.jobs().flush_progress(high.id, (3, 7)).await.expect("flushed"));
     let again = JobEnd::Retry("the storage is down".into(), now_ms());
     state.jobs().end(high.id, &again, "{}").await.expect("ended");
     let taken = state.jobs().take(&[warehouse.id]).await.expect("asked").expect("one");
@@ -335,7 +335,7 @@ async fn a_job_is_entered_once_for_its_key_and_the_most_urgent_is_taken_first(st
     assert!(error.contains("earlier plans"), "{error}");
 }
 
-async fn a_job_is_cancelled_where_it_waits_and_told_so_where_it_runs(state: &State) {
+async fn a_job_is_cancelled_where_it_waits_and_notified_where_it_runs(state: &State) {
     let (warehouse, _) = with_namespace(state).await;
     let (waits, runs) = (job(TableId::fresh(), None, 0), job(TableId::fresh(), None, 1));
     for new in [&waits, &runs] {
@@ -345,7 +345,7 @@ async fn a_job_is_cancelled_where_it_waits_and_told_so_where_it_runs(state: &Sta
     assert_eq!(state.jobs().cancel(waits.id, "p").await.expect("asked"), Some(JobState::Cancelled));
     assert_eq!(state.jobs().cancel(runs.id, "p").await.expect("asked"), Some(JobState::Running));
     assert_eq!(state.jobs().cancel(JobId::fresh(), "p").await.expect("asked"), None);
-    assert!(state.jobs().flush_progress(runs.id, (0, 0)).await.expect("told"));
+    assert!(state.jobs().flush_progress(runs.id, (0, 0)).await.expect("flushed"));
     state.jobs().end(runs.id, &JobEnd::Cancelled, "{}").await.expect("ended");
     assert_eq!(state.jobs().get(runs.id).await.expect("asked").expect("there").state, JobState::Cancelled);
     assert!(state.jobs().count_open().await.expect("asked").is_empty());
@@ -366,8 +366,8 @@ async fn a_job_is_undone_once_by_a_record_that_it_names(state: &State) {
     assert_eq!((record.table_id, record.request["undo"]["job"].as_str()), (done.table_id, Some(new.id.to_string().as_str())));
     let undone = state.jobs().get(new.id).await.expect("asked").expect("there");
     assert_eq!((undone.undone_by, undone.state), (Some(undo), JobState::Succeeded));
-    let told = state.outbox().events_after(0, None, 100).await.expect("told");
-    assert!(told.iter().any(|e| e.kind == "job.succeeded" && e.data["kind"] == "undo"), "{told:?}");
+    let events = state.outbox().events_after(0, None, 100).await.expect("events");
+    assert!(events.iter().any(|e| e.kind == "job.succeeded" && e.data["kind"] == "undo"), "{events:?}");
 }
 
 async fn what_a_dead_server_was_at_is_taken_over_until_it_has_seen_too_many_die(state: &State) {
@@ -378,7 +378,7 @@ async fn what_a_dead_server_was_at_is_taken_over_until_it_has_seen_too_many_die(
         state.jobs().take(&[warehouse.id]).await.expect("asked").expect("one");
         assert_eq!(state.jobs().requeue_abandoned().await.expect("asked"), 0, "its server lives");
         sqlx::query("UPDATE job SET instance = 'gone'").execute(&state.writer).await.expect("changed");
-        assert!(state.jobs().flush_progress(new.id, (0, 0)).await.expect("told"), "the server has lost the job");
+        assert!(state.jobs().flush_progress(new.id, (0, 0)).await.expect("flushed"), "the server has lost the job");
         state.jobs().end(new.id, &JobEnd::Succeeded("{}".into()), "{}").await.expect("without effect");
         assert_eq!(state.jobs().requeue_abandoned().await.expect("asked"), 1);
         let found = state.jobs().get(new.id).await.expect("asked").expect("there");
@@ -425,9 +425,9 @@ async fn what_was_handed_over_is_its_workers_until_the_lease_ends(state: &State)
     assert!(state.jobs().end_external(new.id, "v", &JobEnd::Succeeded("{\"n\":1}".into()), "{}").await.expect("ended"));
     let ended = state.jobs().get(new.id).await.expect("asked").expect("there");
     assert_eq!((ended.state, ended.worker_losses, ended.outcome.expect("one")["n"].as_i64()), (JobState::Succeeded, 1, Some(1)));
-    let told = state.outbox().events_after(0, None, 100).await.expect("events");
-    let told: Vec<&str> = told.iter().filter(|e| e.data["job-id"] == new.id.to_string()).map(|e| e.kind.as_str()).collect();
-    assert_eq!(told, ["job.started", "job.succeeded"]);
+    let events = state.outbox().events_after(0, None, 100).await.expect("events");
+    let kinds: Vec<&str> = events.iter().filter(|e| e.data["job-id"] == new.id.to_string()).map(|e| e.kind.as_str()).collect();
+    assert_eq!(kinds, ["job.started", "job.succeeded"]);
 }
 
 async fn reports_and_sinks_are_kept(state: &State) {
@@ -449,7 +449,7 @@ async fn reports_and_sinks_are_kept(state: &State) {
     state.outbox().forget_old(now_ms(), now_ms()).await.expect("forgotten");
 }
 
-async fn a_table_is_looked_at_again_when_it_changed_or_could_not_be_examined(state: &State) {
+async fn a_table_is_looked_at_again_when_it_changed_or_could_not_be_assessed(state: &State) {
     let (warehouse, n) = with_namespace(state).await;
     let table = row(warehouse, &n, "t");
     enter(state, warehouse, &table).await.expect("entered");
@@ -468,7 +468,7 @@ async fn a_table_is_looked_at_again_when_it_changed_or_could_not_be_examined(sta
     assert_eq!(state.fleet().history(table.id, 0).await.expect("asked")[0].score, 90);
 }
 
-async fn damage_is_kept_once_told_once_and_forgotten(state: &State) {
+async fn damage_is_kept_once_reported_once_and_forgotten(state: &State) {
     let (warehouse, n) = with_namespace(state).await;
     let table = row(warehouse, &n, "t");
     enter(state, warehouse, &table).await.expect("entered");
@@ -490,8 +490,8 @@ async fn damage_is_kept_once_told_once_and_forgotten(state: &State) {
         async |path, met_by| state.fleet().record_damage(table.id, &file(path, met_by), event(EventData::TableFileDamaged)).await;
     assert!(note("a", "job 1").await.expect("noted") && note("b", "job 1").await.expect("noted"));
     assert!(!note("a", "job 2").await.expect("known"), "the first that met it is kept");
-    let told = state.outbox().events_after(0, None, 99).await.expect("events");
-    assert_eq!(told.iter().filter(|e| e.kind == "table.file-damaged").count(), 2);
+    let events = state.outbox().events_after(0, None, 99).await.expect("events");
+    assert_eq!(events.iter().filter(|e| e.kind == "table.file-damaged").count(), 2);
     let kept = state.fleet().damage(warehouse).await.expect("read").remove(&table.id).expect("some");
     assert_eq!(
         kept.iter().map(|f| (f.path.as_str(), f.first_met_by.as_str())).collect::<Vec<_>>(),
@@ -702,10 +702,10 @@ on_every_database!(
     a_change_that_fails_leaves_nothing_of_itself,
     quarantine_moves_on_only_from_the_state_it_was_checked_in,
     files_that_are_due_are_found_table_by_table,
-    files_are_revived_all_or_none_whoever_doomed_them,
+    files_are_restored_all_or_none_whichever_job_quarantined_them,
     sightings_remember_the_first_and_forget_what_was_not_seen_again,
     a_job_is_entered_once_for_its_key_and_the_most_urgent_is_taken_first,
-    a_job_is_cancelled_where_it_waits_and_told_so_where_it_runs,
+    a_job_is_cancelled_where_it_waits_and_notified_where_it_runs,
     a_job_is_undone_once_by_a_record_that_it_names,
     what_a_dead_server_was_at_is_taken_over_until_it_has_seen_too_many_die,
     what_was_handed_over_is_its_workers_until_the_lease_ends,
@@ -713,8 +713,8 @@ on_every_database!(
     a_session_ends_at_its_time_when_it_is_idle_and_at_the_log_out,
     a_dropped_table_comes_back_as_it_was,
     a_place_is_its_tables_until_that_is_gone_for_good,
-    a_table_is_looked_at_again_when_it_changed_or_could_not_be_examined,
-    damage_is_kept_once_told_once_and_forgotten,
+    a_table_is_looked_at_again_when_it_changed_or_could_not_be_assessed,
+    damage_is_kept_once_reported_once_and_forgotten,
     rows_that_share_a_statement_are_written_as_if_alone,
     an_epoch_never_goes_back,
     a_change_cut_short_holds_no_lock,
@@ -738,7 +738,7 @@ async fn servers_survive_the_time_that_their_database_is_away() {
     let dir = tempfile::tempdir().expect("a directory");
     for database in databases(&dir) {
         let (state, other) = (State::open(database.clone()).await.expect("opened"), State::open(database).await.expect("opened"));
-        nobody_is_buried_for_what_the_database_was_away(&state, &other).await;
+        no_server_counts_as_dead_because_the_database_was_away(&state, &other).await;
     }
 }
 

@@ -270,7 +270,7 @@ mod tests {
         assert_eq!((row.kind, row.warehouse), (TabularKind::Table, 1));
         let quarantine = state.quarantine().of_table(row.id).await.expect("read");
         let kinds: Vec<QuarantineKind> = quarantine.iter().map(|file| file.record.kind).collect();
-        assert_eq!(kinds, [QuarantineKind::Orphan, QuarantineKind::Own], "earlier versions told orphans by their reason");
+        assert_eq!(kinds, [QuarantineKind::Orphan, QuarantineKind::Own], "earlier versions knew orphans by their reason");
         assert_eq!(state.tables().places(warehouse).await.expect("read"), [(row.id, "file:///w/n/t".to_owned())]);
     }
 }

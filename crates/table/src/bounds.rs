@@ -10,7 +10,7 @@ use crate::ranges::{high_zero, low_zero};
 /// The counts and bounds of a column in a file. `None` means unknown, never zero.
 ///
 /// A bound may lie beyond the values, because writers truncate strings and may round. It has the type that the caller asked for. A
-/// zero bound covers both -0.0 and 0.0, because engines differ in their order.
+/// zero bound covers both -0.0 and 0.0, because engines differ in their order. Spec: "Data File Fields".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ColumnBounds<T = Value> {
     /// The lower bound: no value except NaN is less.

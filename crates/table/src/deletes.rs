@@ -14,6 +14,32 @@ use crate::{DeleteKind, LiveDelete, LiveFile, LiveFiles, PartitionKey, Result, T
 type BySequence = Vec<(i64, usize)>;
 
 /// The deletes of one snapshot, indexed by the data files that they can apply to.
+///
+/// ```
+/// # use esker_format::TableMetadata;
+/// use esker_format::{DataContentType, DataFile, DataFileFormat};
+/// use esker_table::{DeleteIndex, DeleteKind, LiveDelete, LiveFile};
+///
+/// # let metadata = TableMetadata::from_json(br#"{
+/// #   "format-version": 2, "table-uuid": "9c12d441-03fe-4693-9a96-a0705ddf69c1", "location": "s3://lake/db/events",
+/// #   "last-sequence-number": 0, "last-updated-ms": 1700000000000, "last-column-id": 1, "current-schema-id": 0,
+/// #   "schemas": [{"type": "struct", "schema-id": 0, "fields": [{"id": 1, "name": "id", "required": true, "type": "long"}]}],
+/// #   "default-spec-id": 0, "partition-specs": [{"spec-id": 0, "fields": []}], "last-partition-id": 999,
+/// #   "default-sort-order-id": 0, "sort-orders": [{"order-id": 0, "fields": []}]
+/// # }"#).expect("metadata");
+/// let live = |content, path: &str, sequence_number| LiveFile {
+///     file: DataFile::new(content, path, DataFileFormat::Parquet, 10, 1000),
+///     # spec_id: 0, file_sequence_number: None, snapshot_id: 1, first_row_id: None,
+///     sequence_number,
+/// };
+/// let entry = live(DataContentType::EqualityDeletes, "deletes.parquet", 2);
+/// let deletes = [LiveDelete { entry, kind: DeleteKind::Equality }];
+/// let index = DeleteIndex::new(&deletes, &metadata).expect("an index");
+///
+/// // An equality delete applies to older data files, not to those of its own commit.
+/// assert_eq!(index.all(&live(DataContentType::Data, "older.parquet", 1)), [0]);
+/// assert!(!index.any(&live(DataContentType::Data, "same-commit.parquet", 2)));
+/// ```
 #[derive(Debug, Default)]
 pub struct DeleteIndex<'a> {
     deletes: &'a [LiveDelete],

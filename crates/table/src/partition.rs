@@ -10,7 +10,7 @@ use esker_format::{PrimitiveType, TableMetadata, Type, Value};
 /// The key that identifies a partition: the id of its spec, and its values.
 ///
 /// Two keys are equal if Java's `StructLikeWrapper` finds them equal: every NaN is the same value, 0.0 and -0.0 are different ones.
-/// The values must have the types that their columns have now, as [`crate::Manifests::load`] returns them.
+/// The values must have the types that their columns have now, as [`crate::Manifests::load`] returns them. Spec: "Partitioning".
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PartitionKey<'a> {
     spec_id: i32,

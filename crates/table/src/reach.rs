@@ -369,7 +369,7 @@ mod tests {
     use super::*;
 
     /// Returns a table with one snapshot that names no manifests and one whose manifest list lies outside the warehouse.
-    fn sick_table(outside: &str) -> TableMetadata {
+    fn damaged_table(outside: &str) -> TableMetadata {
         let snapshot =
             |id: i64| json!({"snapshot-id": id, "sequence-number": id, "timestamp-ms": id, "summary": {"operation": "append"}});
         let mut far = snapshot(2);
@@ -391,7 +391,7 @@ mod tests {
         let root = Location::from_path(&dir.path().join("w")).expect("a location");
         let outside = Location::from_path(&dir.path().join("elsewhere/list.avro")).expect("a location").to_string();
         let storage = Storage::open(StorageOptions { roots: vec![root], ..StorageOptions::default() }).expect("storage");
-        let (source, metadata) = (Manifests::new(storage, 1 << 20), sick_table(&outside));
+        let (source, metadata) = (Manifests::new(storage, 1 << 20), damaged_table(&outside));
         let snapshots: Vec<SnapshotRef> = metadata.snapshots.iter().cloned().collect();
 
         let walked = block_on(reachable_lenient(&source, &metadata, &snapshots, &HashSet::new()));

@@ -4,10 +4,11 @@
 //! kept: very young ones, and the newest of each streaming writer, which finds its progress there. Start reading at
 //! [`snapshots_to_expire`]. Spec: "Snapshot Retention Policy".
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use esker_format::{MAIN_BRANCH, Snapshot, SnapshotReference, TableMetadata, branch_at};
-use esker_types::Millis;
+use esker_types::{Millis, format_count};
 use serde::{Deserialize, Serialize};
 
 use crate::properties::{EXPIRE_MIN_AGE, MAX_REF_AGE, MAX_SNAPSHOT_AGE, MIN_SNAPSHOTS, WRITER_STATE, check_retention};
@@ -32,6 +33,97 @@ pub struct Expirable {
     pub expire: Vec<i64>,
     /// The names of the references to remove, in the order of the alphabet.
     pub expire_refs: Vec<String>,
+    /// The reason that keeps each other snapshot, for people, by the snapshot's id. It names the reference or the limit.
+    pub kept: BTreeMap<i64, String>,
+}
+
+impl Expirable {
+    /// Says why no snapshot can be removed: each reason with the number of snapshots that it keeps, the most first.
+    pub fn why_all_stay(&self) -> String {
+        let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+        self.kept.values().for_each(|reason| *counts.entry(reason).or_default() += 1);
+        let mut counts: Vec<(&str, u64)> = counts.into_iter().collect();
+        counts.sort_by_key(|(_, n)| Reverse(*n));
+        let reasons: Vec<String> =
+            counts.into_iter().map(|(reason, n)| format!("{}: {reason}", format_count(n, "snapshot"))).collect();
+        if reasons.is_empty() { "the table has no snapshot".to_owned() } else { reasons.join("; ") }
+    }
+}
+
+/// The limits of an expiry, each with the name of the option or property that sets it.
+struct Limits {
+    /// The time before which snapshots go, in milliseconds since the Unix epoch.
+    older_than: (Millis, String),
+    /// The number of newest snapshots that stay on each branch.
+    keep_last: (usize, &'static str),
+    /// The age in milliseconds from which references go.
+    max_ref_age: Millis,
+    /// The time after which snapshots are too young to go, in milliseconds since the Unix epoch.
+    just_added: Millis,
+    /// The time since which the progress of a streaming writer is kept, in milliseconds since the Unix epoch.
+    state_since: Millis,
+}
+
+impl Limits {
+    /// Takes each limit from the policy, or else from the table's properties.
+    fn of(metadata: &TableMetadata, policy: ExpiryPolicy, now: Millis) -> Result<Self> {
+        // An invalid property may be meant to keep more than the default or the caller asks for.
+        let properties = &metadata.properties;
+        check_retention(properties)?;
+        let max_age = MAX_SNAPSHOT_AGE.of(properties);
+        Ok(Self {
+            older_than: match policy.older_than_ms {
+                Some(at) => (at, "not older than the option older-than-ms asks for".to_owned()),
+                None => (now.saturating_sub(max_age), format!("not older than {max_age} ms ({})", MAX_SNAPSHOT_AGE.key)),
+            },
+            keep_last: match policy.retain_last {
+                Some(n) => (n.max(1), "the option retain-last"),
+                None => (MIN_SNAPSHOTS.of(properties).max(1), MIN_SNAPSHOTS.key),
+            },
+            max_ref_age: MAX_REF_AGE.of(properties),
+            just_added: protected_since(metadata, now)?,
+            state_since: now.saturating_sub(WRITER_STATE.of(properties)),
+        })
+    }
+
+    /// Adds the snapshots that a reference which stays keeps, each with the reason, unless it has one.
+    fn keep_of(
+        &self,
+        metadata: &TableMetadata,
+        (name, reference): (&str, &SnapshotReference),
+        now: Millis,
+        kept: &mut BTreeMap<i64, String>,
+    ) {
+        let mut keep = |snapshot: &Snapshot, reason: String| {
+            kept.entry(snapshot.snapshot_id).or_insert(reason);
+        };
+        let head = metadata.snapshots.get(reference.snapshot_id);
+        let ancestors = || ancestors(metadata, head);
+        if reference.is_branch() {
+            let own = reference.min_snapshots_to_keep.and_then(|n| usize::try_from(n).ok());
+            let (at_least, by) = own.map_or(self.keep_last, |n| (n.max(1), "its min-snapshots-to-keep"));
+            let (oldest, too_young) = match reference.max_snapshot_age_ms {
+                Some(age) => (now.saturating_sub(age), format!("not older than {age} ms (max-snapshot-age-ms of branch {name})")),
+                None => self.older_than.clone(),
+            };
+            for (i, s) in ancestors().enumerate().take_while(|(i, s)| *i < at_least || s.timestamp_ms >= oldest) {
+                match i {
+                    0 => keep(s, format!("the head of branch {name}")),
+                    i if i < at_least => keep(s, format!("among the newest {at_least} of branch {name} ({by})")),
+                    _ => keep(s, too_young.clone()),
+                }
+            }
+        } else if let Some(head) = head {
+            // A tag keeps its own snapshot only, not the ancestors.
+            keep(head, format!("held by tag {name}"));
+        }
+        let mut writers = BTreeSet::new();
+        let recent = ancestors().take_while(|s| s.timestamp_ms >= self.state_since).enumerate();
+        let newest = recent.filter(|(_, s)| streaming_writer(s).is_some_and(|writer| writers.insert(writer)));
+        let depth = newest.map(|(i, _)| i + 1).last().unwrap_or(0);
+        let reason = || format!("needed by a streaming writer of {name} ({})", WRITER_STATE.key);
+        ancestors().take(depth).for_each(|s| keep(s, reason()));
+    }
 }
 
 /// Identifies the streaming writer of a snapshot; `None` if no known one wrote it.
@@ -99,23 +191,8 @@ pub fn snapshots_to_expire(
     policy: ExpiryPolicy,
     now: Millis,
 ) -> Result<Expirable> {
-    // An invalid property may be meant to keep more than the default or the caller asks for.
-    let properties = &metadata.properties;
-    check_retention(properties)?;
-    let older_than = match policy.older_than_ms {
-        Some(at) => at,
-        None => now.saturating_sub(MAX_SNAPSHOT_AGE.of(properties)),
-    };
-    let keep_last = match policy.retain_last {
-        Some(n) => n,
-        None => MIN_SNAPSHOTS.of(properties),
-    }
-    .max(1);
-    let default_ref_age = MAX_REF_AGE.of(properties);
-    let just_added = protected_since(metadata, now)?;
-    let state_since = now.saturating_sub(WRITER_STATE.of(properties));
-
-    let mut keep = BTreeSet::new();
+    let limits = Limits::of(metadata, policy, now)?;
+    let mut kept = BTreeMap::new();
     let mut referenced = BTreeSet::new();
     let mut expire_refs = Vec::new();
     // Readers see `current-snapshot-id`, even if `main` points elsewhere.
@@ -124,38 +201,35 @@ pub fn snapshots_to_expire(
     let main = MAIN_BRANCH.to_owned();
     for (name, reference) in refs.iter().chain(current.as_ref().map(|current| (&main, current))) {
         let head = metadata.snapshots.get(reference.snapshot_id);
-        let expired =
-            head.is_none_or(|h| now.saturating_sub(h.timestamp_ms) > reference.max_ref_age_ms.unwrap_or(default_ref_age));
-        if name != MAIN_BRANCH && expired {
+        let max_age = reference.max_ref_age_ms.unwrap_or(limits.max_ref_age);
+        if name != MAIN_BRANCH && head.is_none_or(|h| now.saturating_sub(h.timestamp_ms) > max_age) {
             expire_refs.push(name.clone());
             continue;
         }
-        let ancestors = || ancestors(metadata, head);
-        // A tag keeps its own snapshot only, not the ancestors.
-        let (at_least, oldest) = if reference.is_branch() {
-            referenced.extend(ancestors().map(|s| s.snapshot_id));
-            let at_least = reference.min_snapshots_to_keep.and_then(|n| usize::try_from(n).ok()).unwrap_or(keep_last).max(1);
-            (at_least, reference.max_snapshot_age_ms.map_or(older_than, |age| now.saturating_sub(age)))
-        } else {
-            referenced.extend(head.map(|s| s.snapshot_id));
-            (1, Millis::MAX)
-        };
-        let kept = ancestors().enumerate().take_while(|(i, s)| *i < at_least || s.timestamp_ms >= oldest);
-        keep.extend(kept.map(|(_, s)| s.snapshot_id));
-        let mut writers = BTreeSet::new();
-        let recent = ancestors().take_while(|s| s.timestamp_ms >= state_since).enumerate();
-        let newest = recent.filter(|(_, s)| streaming_writer(s).is_some_and(|writer| writers.insert(writer)));
-        let depth = newest.map(|(i, _)| i + 1).last().unwrap_or(0);
-        keep.extend(ancestors().take(depth).map(|s| s.snapshot_id));
+        match reference.is_branch() {
+            true => referenced.extend(ancestors(metadata, head).map(|s| s.snapshot_id)),
+            false => referenced.extend(head.map(|s| s.snapshot_id)),
+        }
+        limits.keep_of(metadata, (name.as_str(), reference), now, &mut kept);
     }
-    keep.extend(metadata.snapshots.iter().filter(|s| s.timestamp_ms > just_added).map(|s| s.snapshot_id));
-    // A snapshot that no reference reaches (rolled back, or staged by write-audit-publish) is judged by age alone.
-    let lone = metadata.snapshots.iter().filter(|s| !referenced.contains(&s.snapshot_id) && s.timestamp_ms >= older_than);
-    keep.extend(lone.map(|s| s.snapshot_id));
-
-    let mut expire: Vec<_> = metadata.snapshots.iter().filter(|s| !keep.contains(&s.snapshot_id)).collect();
+    let mut expire: Vec<_> = Vec::new();
+    for s in &metadata.snapshots {
+        let id = s.snapshot_id;
+        if kept.contains_key(&id) {
+            continue;
+        }
+        if s.timestamp_ms > limits.just_added {
+            let age = EXPIRE_MIN_AGE.of(&metadata.properties);
+            kept.insert(id, format!("younger than {age} ms ({})", EXPIRE_MIN_AGE.key));
+        } else if !referenced.contains(&id) && s.timestamp_ms >= limits.older_than.0 {
+            // A snapshot that no reference reaches (rolled back, or staged by write-audit-publish) is judged by age alone.
+            kept.insert(id, limits.older_than.1.clone());
+        } else {
+            expire.push(s);
+        }
+    }
     expire.sort_by_key(|s| (s.timestamp_ms, s.snapshot_id));
-    Ok(Expirable { expire: expire.iter().map(|s| s.snapshot_id).collect(), expire_refs })
+    Ok(Expirable { expire: expire.iter().map(|s| s.snapshot_id).collect(), expire_refs, kept })
 }
 
 #[cfg(test)]
@@ -205,6 +279,25 @@ mod tests {
         assert_eq!(expired(&t, 99, 1, 100).0, [1, 2, 3]);
         assert_eq!(expired(&t, 99, 3, 100).0, [1]);
         assert_eq!(expired(&t, 0, 1, 100).0, [0_i64; 0]);
+    }
+
+    #[test]
+    fn a_kept_snapshot_names_the_reference_or_the_limit_that_keeps_it() {
+        let why = |t: &TableMetadata, older_than_ms, retain_last| {
+            let policy = ExpiryPolicy { older_than_ms, retain_last };
+            snapshots_to_expire(t, &t.refs, policy, 100).expect("a verdict").why_all_stay()
+        };
+        let fresh = table(&LINE, 4, &serde_json::json!({}));
+        let fresh = with(fresh, |json| json["properties"]["esker.expire.min-age-ms"] = "600".into());
+        let min_age = "3 snapshots: younger than 600 ms (esker.expire.min-age-ms)";
+        assert_eq!(why(&fresh, Some(100), None), format!("{min_age}; 1 snapshot: the head of branch main"));
+        let by_default = "3 snapshots: not older than 432000000 ms (history.expire.max-snapshot-age-ms)";
+        assert_eq!(why(&fresh, None, None), format!("{by_default}; 1 snapshot: the head of branch main"));
+        let tagged = table(&LINE, 4, &serde_json::json!({"audit": {"snapshot-id": 1, "type": "tag"}}));
+        let newest = "2 snapshots: among the newest 3 of branch main (the option retain-last)";
+        let others = "1 snapshot: held by tag audit; 1 snapshot: the head of branch main";
+        assert_eq!(why(&tagged, Some(100), Some(3)), format!("{newest}; {others}"));
+        assert_eq!(Expirable::default().why_all_stay(), "the table has no snapshot");
     }
 
     #[test]

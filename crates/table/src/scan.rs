@@ -43,11 +43,11 @@ impl ScanTask {
 
 /// Returns the fields of manifest entries that a plan needs.
 ///
-/// These are the counts and bounds of the filter's columns, and all statistics of the columns in `told`, which the caller passes
-/// on.
-pub fn projection(filter: &Expr, told: impl IntoIterator<Item = i32>) -> ManifestProjection {
+/// These are the counts and bounds of the filter's columns, and all statistics of the columns in `reported`, which the caller
+/// passes on.
+pub fn projection(filter: &Expr, reported: impl IntoIterator<Item = i32>) -> ManifestProjection {
     ManifestProjection::planning(ColumnSet::of(filter.predicates().iter().map(|predicate| predicate.field)))
-        .and(&ManifestProjection::reading(ColumnSet::of(told)))
+        .and(&ManifestProjection::reading(ColumnSet::of(reported)))
 }
 
 /// Plans a scan of the files of a snapshot. `files` must be loaded with the fields that [`projection`] returns.

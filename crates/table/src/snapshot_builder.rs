@@ -296,7 +296,8 @@ struct TouchedManifests {
     removed: Vec<(i32, DataFile)>,
     /// The average size in bytes of an entry in the rewritten manifests.
     bytes_per_entry: u64,
-    /// The number of rewritten manifests, and of their entries.
+    /// The number of rewritten manifests, and of their entries. Manifests without live files that the caller names count as well:
+    /// nothing of them is written again.
     rewritten_counts: (usize, usize),
 }
 
@@ -313,18 +314,19 @@ async fn partition_manifests(
     let (mut kept, mut removed) = (Vec::new(), Vec::new());
     let mut by_kind: BTreeMap<(ManifestContent, i32), Vec<ManifestEntry>> = BTreeMap::new();
     let (mut bytes, mut entries_seen) = (0_u64, 0_u64);
-    let mut counts = (0, 0);
+    let (mut counts, mut named_without_files) = ((0, 0), 0);
     for mut file in manifests {
+        let is_named = rewrite.rewritten_manifests.contains(&file.manifest_path);
         let deletes = file.content == ManifestContent::Deletes;
         if !file.has_added_files() && !file.has_existing_files() {
             // A manifest without live files only records removals by older snapshots, whose own manifest lists keep it. Counts are
             // statistics and may be wrong, so the entries decide; wrong counts are cleared and counted again.
             if !source.as_written(&file, &ManifestProjection::default()).await?.entries.iter().any(ManifestEntry::is_alive) {
+                named_without_files += usize::from(is_named);
                 continue;
             }
             (file.added_files_count, file.added_rows_count) = (None, None);
         }
-        let is_named = rewrite.rewritten_manifests.contains(&file.manifest_path);
         if !is_named && if deletes { missing_deletes.is_empty() } else { missing.is_empty() } {
             kept.push(file);
             continue;
@@ -345,13 +347,7 @@ async fn partition_manifests(
         let entries = by_kind.entry((file.content, file.partition_spec_id)).or_default();
         // Entries that are DELETED already are left out, because they belong to an older snapshot.
         for (entry, goes) in manifest.entries.iter().zip(going).filter(|(entry, _)| entry.is_alive()) {
-            let mut entry = ManifestEntry {
-                status: ManifestStatus::Existing,
-                snapshot_id: entry.snapshot_id.or(Some(file.added_snapshot_id)),
-                sequence_number: entry.sequence_number.or(Some(file.sequence_number)),
-                file_sequence_number: entry.file_sequence_number.or(Some(file.sequence_number)),
-                data_file: entry.data_file.clone(),
-            };
+            let mut entry = existing_entry(entry, &file);
             if goes {
                 removed.push((file.partition_spec_id, entry.data_file.clone()));
                 entry.status = ManifestStatus::Deleted;
@@ -370,8 +366,19 @@ async fn partition_manifests(
         by_kind: by_kind.into_iter().map(draft).collect(),
         removed,
         bytes_per_entry,
-        rewritten_counts: counts,
+        rewritten_counts: (counts.0 + named_without_files, counts.1),
     })
+}
+
+/// Makes the entry of a file that stays, with what it inherited from its manifest.
+fn existing_entry(entry: &ManifestEntry, manifest: &ManifestFile) -> ManifestEntry {
+    ManifestEntry {
+        status: ManifestStatus::Existing,
+        snapshot_id: entry.snapshot_id.or(Some(manifest.added_snapshot_id)),
+        sequence_number: entry.sequence_number.or(Some(manifest.sequence_number)),
+        file_sequence_number: entry.file_sequence_number.or(Some(manifest.sequence_number)),
+        data_file: entry.data_file.clone(),
+    }
 }
 
 /// Takes one entry of a path off the number of entries that are left to find. Returns false if there is none.

@@ -5,6 +5,7 @@
 
 mod age;
 mod caller;
+mod closest;
 mod error;
 mod ident;
 mod job_kind;
@@ -18,6 +19,7 @@ mod text;
 
 pub use age::parse_age;
 pub use caller::{FORWARDED_HEADERS, shows_token};
+pub use closest::closest;
 pub use error::{Coded, CodedError, ErrorCode, code_of_io, error_chain, with_causes};
 pub use ident::{IdentError, JobId, NamespaceName, TableId, TableName};
 pub use job_kind::{JobKind, NoSuchKind};
@@ -25,7 +27,7 @@ pub use panics::{Panicked, catch_panic, catch_panic_sync};
 pub use principal::Principal;
 pub use quoted::{BadQuotes, quote_name, split_dotted, split_list, split_names, unquote};
 pub use saturating_sum::saturating_total;
-pub use text::{format_bytes, format_count};
+pub use text::{format_bytes, format_count, format_known_bytes, is_or_are, without_path};
 
 use serde::{Deserialize, Deserializer};
 

@@ -1,7 +1,8 @@
 //! Old names that go on working for a release, and the release that drops them.
 //!
-//! This is the only such list. Code that meets an old name looks it up here and logs a warning. A test fails in the release that an
-//! entry names, so no old name outlives its time.
+//! This is the only list of names that end. Code that meets one looks it up here and logs a warning. A test fails in the release
+//! that an entry names, so no old name outlives its time. Old fields of job records are not here: records stay in the database, so
+//! they are read for good (`jobs/compatibility.rs` in `esker-maintenance`).
 
 /// A name that has another one now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

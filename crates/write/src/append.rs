@@ -11,6 +11,7 @@ use esker_format::{DataFile, PartitionSpecRef, TableMetadata};
 use esker_read::cast_exactly;
 use esker_table::properties::TARGET_FILE_BYTES;
 use esker_table::{PartitionKey, data_dir, partition_dir};
+use esker_types::format_count;
 use uuid::Uuid;
 
 use crate::encode::{ParquetLayout, RowGroupEncoder, RowLineage, count_nans};
@@ -131,7 +132,10 @@ impl Appender {
     fn cast_batch(&self, batch: &RecordBatch) -> Result<RecordBatch> {
         let (wanted, given) = (self.layout.arrow.fields().len(), batch.num_columns());
         if wanted != given {
-            return Err(WriteError::Refused(format!("a batch of {given} columns for a table of {wanted}")));
+            return Err(WriteError::Refused(format!(
+                "a batch of {} for a table of {wanted}",
+                format_count(given as u64, "column")
+            )));
         }
         let mut columns = Vec::with_capacity(wanted);
         for (field, column) in self.layout.arrow.fields().iter().zip(batch.columns()) {

@@ -40,7 +40,7 @@ def running_rsyslog(directory: Path, rules: Path, log: Path) -> Iterator[Path]:
     # Packages that the machine has are not unpacked into the cache.
     found = {path.parent for place in (home, Path("/usr/lib")) for path in place.rglob("rsyslog/*.so")}
     modules = os.pathsep.join(str(place) for place in found)
-    config, told = directory / "rsyslog.conf", directory / "rsyslog.log"
+    config, output = directory / "rsyslog.conf", directory / "rsyslog.log"
     config.write_text(
         f"""global(workDirectory="{directory}")
 module(load="imfile" mode="polling" pollingInterval="1")
@@ -58,9 +58,9 @@ include(file="{rules}")
         "-M",
         modules,
     ]
-    with told.open("w") as out:
+    with output.open("w") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, env=libraries(home))
     try:
-        yield told
+        yield output
     finally:
         stop(process)

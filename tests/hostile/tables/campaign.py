@@ -28,7 +28,7 @@ class Campaign:
         if fault is None:
             return
         if known("esker", str(fault)):
-            self.told(fault, "")
+            self.report(fault, "")
             return
         if script["steps"] and fault.where:
             script["steps"][-1]["asked"] = predicates.as_json(fault.where)
@@ -40,7 +40,7 @@ class Campaign:
         path = self.kept / f"table-{seed}.json"
         path.write_text(json.dumps(script | {"fault": str(fault)}, ensure_ascii=False, indent=1))
         about = f"seed {seed} ({script['theme']}, version {script['version']}, {len(script['steps'])} steps)"
-        self.told(fault, f"{about}: {str(fault)[:1500]}\n  again: python -m hostile replay {path}\n")
+        self.report(fault, f"{about}: {str(fault)[:1500]}\n  again: python -m hostile replay {path}\n")
 
     def restored(self, seed: int, home: Path) -> None:
         """Runs a server whose state database is restored from a copy."""
@@ -48,9 +48,9 @@ class Campaign:
         try:
             restored.run(home, seed)
         except Fault as fault:
-            self.told(fault, f"restored {seed}: {str(fault)[:1500]}")
+            self.report(fault, f"restored {seed}: {str(fault)[:1500]}")
 
-    def told(self, fault: Fault, text: str) -> bool:
+    def report(self, fault: Fault, text: str) -> bool:
         """Counts a fault. Returns True if it is not a known one."""
         if entry := known("esker", str(fault)):
             self.tally.note(f"waits to be mended: {entry.what}", str(fault)[:500])

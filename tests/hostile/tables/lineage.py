@@ -36,6 +36,6 @@ def difference(state: State) -> str | None:
     """Returns a difference between plan and manifests, or None. Tables without row lineage have none."""
     if state.version < 3 or state.table.current_snapshot() is None:
         return None
-    told, right = planned(state), inherited(state)
-    wrong = {path: (told.get(path), first) for path, first in right.items() if told.get(path) != first}
+    planned_ids, right = planned(state), inherited(state)
+    wrong = {path: (planned_ids.get(path), first) for path, first in right.items() if planned_ids.get(path) != first}
     return f"first row ids, as planned and as they are: {wrong}" if wrong else None

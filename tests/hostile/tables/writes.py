@@ -150,8 +150,8 @@ def file_schema(schema: Schema, spec: PartitionSpec, step: dict) -> Schema:
     if not step.get("in order"):
         random.Random(step.get("seed", 0)).shuffle(fields)
     if step.get("hive"):
-        told = {f.source_id for f in spec.fields if isinstance(f.transform, IdentityTransform)}
-        fields = [f for f in fields if f.field_id not in told] or fields
+        named = {f.source_id for f in spec.fields if isinstance(f.transform, IdentityTransform)}
+        fields = [f for f in fields if f.field_id not in named] or fields
     return Schema(*fields)
 
 

@@ -4,7 +4,7 @@ use esker_tests::TestApp;
 use reqwest::{Method, StatusCode};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_idempotency_lifetime_is_beside_the_overrides_and_in_no_weeks() {
+async fn the_idempotency_lifetime_is_in_seconds_and_no_override() {
     let app = TestApp::start_with(|c| c.server.idempotency_seconds = 14 * 24 * 3600).await;
     let config = app.ok(Method::GET, "/v1/config", None).await;
     assert_eq!(config["idempotency-key-lifetime"], "PT1209600S");

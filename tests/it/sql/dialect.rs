@@ -315,7 +315,7 @@ async fn what_is_not_served_is_said_in_words_of_sql() {
 async fn parameters_without_a_type_make_texts() {
     let app = holding(&[]).await;
     let prepared = app.flight().await.prepare("SELECT ? || ?".to_owned(), None).await.expect("prepared");
-    let parameters = prepared.parameter_schema().expect("told");
+    let parameters = prepared.parameter_schema().expect("a schema");
     assert!(parameters.fields().iter().all(|f| f.data_type().is_string()), "{parameters}");
     assert_eq!(parameters.fields().len(), 2);
     assert_eq!(answer(&app, "SELECT NULL || NULL").await, "NULL");

@@ -404,13 +404,13 @@ async fn asked(app: &TestApp, sql: &str, parameters: RecordBatch) -> Result<Vec<
     let mut prepared = client.prepare(sql.to_owned(), None).await.map_err(|e| e.to_string())?;
     prepared.set_parameters(parameters).map_err(|e| e.to_string())?;
     let info = prepared.execute().await.map_err(|e| e.to_string())?;
-    let told = info.clone().try_decode_schema().map_err(|e| e.to_string())?;
+    let announced = info.clone().try_decode_schema().map_err(|e| e.to_string())?;
     let ticket = info.endpoint[0].ticket.clone().expect("a ticket");
     let stream = client.do_get(ticket).await.map_err(|e| e.to_string())?;
     let batches: Vec<RecordBatch> = stream.try_collect().await.map_err(|e| e.to_string())?;
     assert!(
-        batches.iter().all(|batch| batch.schema().fields() == told.fields()),
-        "the answer has the shape that was told: {sql}"
+        batches.iter().all(|batch| batch.schema().fields() == announced.fields()),
+        "the answer has the shape that was announced: {sql}"
     );
     Ok(lines(&batches))
 }
@@ -481,11 +481,11 @@ async fn parameters_are_values() {
     let mut client = app.flight().await;
     let prepared = client.prepare("UPDATE n.t SET i = ?, s = ? WHERE i = ?".to_owned(), None).await.expect("prepared");
     let types: Vec<String> =
-        prepared.parameter_schema().expect("told").fields().iter().map(|f| f.data_type().to_string()).collect();
+        prepared.parameter_schema().expect("a schema").fields().iter().map(|f| f.data_type().to_string()).collect();
     assert_eq!(types, ["Int64", "Utf8", "Int64"]);
     let prepared = client.prepare("INSERT INTO n.t (s, i) VALUES (?, ?)".to_owned(), None).await.expect("prepared");
     let types: Vec<String> =
-        prepared.parameter_schema().expect("told").fields().iter().map(|f| f.data_type().to_string()).collect();
+        prepared.parameter_schema().expect("a schema").fields().iter().map(|f| f.data_type().to_string()).collect();
     assert_eq!(types, ["Utf8", "Int64"]);
 }
 

@@ -125,13 +125,13 @@ async fn damage_and_mend(app: &TestApp) {
     let bytes = std::fs::read(&file).expect("read");
     std::fs::remove_file(&file).expect("removed");
     app.sql("SELECT * FROM n.t").await.expect_err("a file is gone");
-    told(app, "table.file-damaged").await;
+    wait_for_event(app, "table.file-damaged").await;
     std::fs::write(&file, bytes).expect("put back");
-    told(app, "table.file-mended").await;
+    wait_for_event(app, "table.file-mended").await;
 }
 
 /// Waits until an event of a kind is in the outbox.
-async fn told(app: &TestApp, kind: &str) {
+async fn wait_for_event(app: &TestApp, kind: &str) {
     for _ in 0..1200 {
         let events = app.ok(Method::GET, "/api/v1/events?limit=1000", None).await;
         if events["events"].as_array().expect("events").iter().any(|event| event["type"] == kind) {

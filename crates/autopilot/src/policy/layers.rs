@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use esker_types::NamespaceName;
+use esker_types::{NamespaceName, closest};
 use glob::Pattern;
 use serde::Serialize;
 
@@ -72,29 +72,11 @@ impl Layer {
         let of_table = self.origin == Origin::Table;
         let others = move |key: &str| of_table && JOB_PROPERTIES.iter().any(|other| other.strip_prefix(PREFIX) == Some(key));
         let unknown = self.values.keys().filter(move |key| !others(key) && !KEYS.iter().any(|k| k.name == key.as_str()));
-        unknown.map(|key| PolicyError::Unknown { origin: self.origin.to_string(), key: key.clone(), near: closest_key(key) })
+        unknown.map(|key| {
+            let near = closest(key, KEYS.iter().map(|k| k.name));
+            PolicyError::Unknown { origin: self.origin.to_string(), key: key.clone(), near }
+        })
     }
-}
-
-/// Finds the policy key that a misspelt one is likely to mean. It differs in at most two letters added, left out or changed.
-fn closest_key(key: &str) -> Option<&'static str> {
-    let close = KEYS.iter().map(|k| (edit_distance(key, k.name), k.name)).min()?;
-    (close.0 <= 2).then_some(close.1)
-}
-
-/// Computes the Levenshtein distance of two texts.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.iter().enumerate() {
-            let change = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = change.min(row[j].min(diagonal) + 1);
-        }
-    }
-    row[b.len()]
 }
 
 /// The layers of one warehouse that the configuration sets.

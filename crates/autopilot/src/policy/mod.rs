@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_freeze_that_cant_be_read_holds_and_health_is_told_of_every_slip() {
+    fn a_freeze_that_cant_be_read_holds_and_health_names_every_slip() {
         let policy = Policy::of(&[layer(Origin::Server, &[("freeze", "false")]), layer(Origin::Table, &[("freeze", "ture")])]);
         assert!(policy.freeze);
         let own = |key: &str, value: &str| bad_properties(&BTreeMap::from([(key.to_owned(), value.to_owned())]));

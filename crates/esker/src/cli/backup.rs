@@ -1,12 +1,13 @@
 //! `esker backup` and `esker restore`: backups of a state database in SQLite, without the server.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use esker_state::Database;
+use serde_json::json;
 
-use super::print_line;
-use crate::server::{data_dir, lock_data_dir};
+use super::{print_json, print_line};
+use crate::server::{data_dir, existing_data_dir, lock_data_dir};
 use crate::{Config, Error, Result};
 
 /// The arguments of `esker backup`, which copies the database as it is at one moment. The server may run.
@@ -36,6 +37,9 @@ struct DatabaseArgs {
     /// The server's TOML file. Every key can also be set as ESKER__SECTION__KEY.
     #[arg(long)]
     config: Option<PathBuf>,
+    /// Print what was done as JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 impl DatabaseArgs {
@@ -47,10 +51,10 @@ impl DatabaseArgs {
     }
 }
 
-/// Returns the database if it is a file. For PostgreSQL, returns an error that names the `tool` to use instead.
-fn require_sqlite(database: Database, tool: &str) -> Result<Database> {
-    match database {
-        Database::Sqlite(_) => Ok(database),
+/// Returns an error that names the `tool` to use instead, if the configuration names a database in PostgreSQL.
+fn require_sqlite(config: &Config, tool: &str) -> Result<()> {
+    match config.state.database(Path::new(""))? {
+        Database::Sqlite(_) => Ok(()),
         Database::Postgres(_) => {
             let what = "the state is in PostgreSQL (state.url): use";
             let then = "the server notices a restored database by its epoch; see `esker recover --dry-run`";
@@ -61,22 +65,40 @@ fn require_sqlite(database: Database, tool: &str) -> Result<Database> {
 
 impl BackupArgs {
     pub(super) async fn run(self) -> Result<()> {
+        let json = self.place.json;
         let config = self.place.config()?;
-        let database = require_sqlite(config.state.database(&data_dir(config.data_dir.as_deref())?)?, "pg_dump")?;
+        require_sqlite(&config, "pg_dump")?;
+        let database = config.state.database(&existing_data_dir(config.data_dir.as_deref())?)?;
         database.back_up(&self.file).await?;
-        print_line(&format!("{} is a backup of the state database.", self.file.display()));
-        Ok(())
+        let file = self.file.display();
+        match json {
+            true => print_json(&json!({"backup": file.to_string()})),
+            false => {
+                print_line(&format!("{file} is a backup of the state database."));
+                Ok(())
+            }
+        }
     }
 }
 
 impl RestoreArgs {
     pub(super) async fn run(self) -> Result<()> {
+        let json = self.place.json;
         let config = self.place.config()?;
+        require_sqlite(&config, "pg_restore")?;
+        if !self.file.exists() {
+            let what = "does not exist; give the file that `esker backup` wrote";
+            return Err(Error::Usage(format!("{} {what}", self.file.display())));
+        }
         let dir = data_dir(config.data_dir.as_deref())?;
-        let database = require_sqlite(config.state.database(&dir)?, "pg_restore")?;
+        let database = config.state.database(&dir)?;
         let _lock = lock_data_dir(&dir)?;
-        if let Some(kept) = database.restore(&self.file).await? {
-            print_line(&format!("The previous database is now {}.", kept.display()));
+        let kept = database.restore(&self.file).await?.map(|kept| kept.display().to_string());
+        if json {
+            return print_json(&json!({"restored": self.file.display().to_string(), "previous": kept}));
+        }
+        if let Some(kept) = kept {
+            print_line(&format!("The previous database is now {kept}."));
         }
         print_line("Restored. Run `esker recover` next: until then no file is deleted, and newer tables take no commits.");
         Ok(())

@@ -74,6 +74,13 @@ impl Client {
     }
 }
 
+/// Returns the names of warehouses, sorted.
+fn names(warehouses: &[Value]) -> Vec<&str> {
+    let mut names: Vec<&str> = warehouses.iter().filter_map(|warehouse| warehouse["name"].as_str()).collect();
+    names.sort_unstable();
+    names
+}
+
 /// Encodes text for a path segment or the value of a query parameter.
 pub(super) fn encode(segment: &str) -> String {
     utf8_percent_encode(segment, NON_ALPHANUMERIC).to_string()
@@ -83,6 +90,45 @@ impl Client {
     /// Returns the warehouse that `--warehouse` names, or `None` if the option was not given.
     pub(super) fn chosen_warehouse(&self) -> Option<&str> {
         self.remote.warehouse.as_deref()
+    }
+
+    /// Returns the warehouses that a list is about, as the API describes them: the one that `--warehouse` names, else all.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::Usage`] with the names of the warehouses if the server does not have the named one, and
+    /// [`Error::Remote`] if the server does not list them.
+    pub(super) async fn listed_warehouses(&self) -> Result<Vec<Value>> {
+        let all: Vec<Value> = self.get("/api/v1/warehouses").await?;
+        let Some(name) = self.chosen_warehouse() else { return Ok(all) };
+        let names = names(&all);
+        if !names.contains(&name) {
+            return Err(Error::Usage(format!("warehouse {name} does not exist; the server has {}", names.join(", "))));
+        }
+        Ok(all.iter().filter(|warehouse| warehouse["name"] == name).cloned().collect())
+    }
+
+    /// Returns the parameters of a request for a list: the warehouse that `--warehouse` names, and `more`.
+    pub(super) fn list_query(&self, more: &[(&str, String)]) -> String {
+        let warehouse = self.chosen_warehouse().map(|name| ("warehouse", encode(name)));
+        let all = warehouse.iter().chain(more).map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>();
+        if all.is_empty() { String::new() } else { format!("?{}", all.join("&")) }
+    }
+
+    /// Refuses `--warehouse` for a command that is the same for all warehouses. `ESKER_WAREHOUSE` is for other commands too, and
+    /// is ignored.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::Usage`] if the option was given.
+    pub(super) fn refuse_warehouse(&self, command: &str) -> Result<()> {
+        let of_environment = std::env::var("ESKER_WAREHOUSE").ok();
+        match self.chosen_warehouse() {
+            Some(name) if of_environment.as_deref() != Some(name) => {
+                Err(Error::Usage(format!("`esker {command}` is the same for all warehouses; leave --warehouse out")))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Returns the warehouse that the command is about.
@@ -99,14 +145,11 @@ impl Client {
                 return Ok(name.clone());
             }
             let all: Vec<Value> = self.get("/api/v1/warehouses").await?;
-            let mut names: Vec<&str> = all.iter().filter_map(|warehouse| warehouse["name"].as_str()).collect();
+            let names = names(&all);
             match (names.as_slice(), names.contains(&DEFAULT_WAREHOUSE)) {
                 ([only], _) => Ok((*only).to_owned()),
                 (_, true) => Ok(DEFAULT_WAREHOUSE.to_owned()),
-                _ => {
-                    names.sort_unstable();
-                    Err(Error::Usage(format!("name the warehouse with --warehouse: the server has {}", names.join(", "))))
-                }
+                _ => Err(Error::Usage(format!("name the warehouse with --warehouse: the server has {}", names.join(", ")))),
             }
         });
         found.await.map(String::as_str)

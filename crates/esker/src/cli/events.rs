@@ -22,9 +22,15 @@ impl EventsArgs {
     /// Prints the events as one JSON object a line, for other programs to read.
     pub(super) async fn run(self, client: &Client) -> Result<()> {
         // The output is the same with and without --json.
-        let page: Value = client.get(&format!("/api/v1/events?after={}&limit={}", self.after, self.limit)).await?;
-        for event in page["events"].as_array().into_iter().flatten() {
+        let query = client.list_query(&[("after", self.after.to_string()), ("limit", self.limit.to_string())]);
+        let page: Value = client.get(&format!("/api/v1/events{query}")).await?;
+        let events = page["events"].as_array().map(Vec::as_slice).unwrap_or_default();
+        for event in events {
             print_line(&event.to_string());
+        }
+        if events.is_empty() {
+            // Standard output has events alone.
+            eprintln!("no events after {}", self.after);
         }
         Ok(())
     }

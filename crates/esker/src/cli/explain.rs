@@ -1,6 +1,6 @@
 //! `esker explain`: the reason why a file of a warehouse exists or does not.
 
-use esker_maintenance::Explanation;
+use esker_maintenance::{Explanation, FileHolder};
 use esker_state::QuarantineState;
 use esker_types::{format_bytes, format_count, now_ms};
 
@@ -25,8 +25,10 @@ pub(super) async fn run(client: &Client, file: &str) -> Result<()> {
 fn format_explanation(found: &Explanation) -> String {
     let size = found.bytes.map_or_else(|| "not in storage".to_owned(), format_bytes);
     let mut lines = vec![format!("{} ({size})", found.path), format!("  {}", found.verdict)];
-    for holder in &found.held_by {
-        let mut line = format!("  {}", holder.role);
+    // A holder that only has a role says no more than the verdict.
+    let says_more = |holder: &&FileHolder| !holder.snapshots.is_empty() || holder.manifest.is_some();
+    for holder in found.held_by.iter().filter(says_more) {
+        let mut line = format!("  {}", holder.role_in_words());
         if let (Some(first), Some(last)) = (holder.snapshots.first(), holder.snapshots.last()) {
             line += &format!(", {}, {first} to {last}", format_count(holder.snapshots.len() as u64, "snapshot"));
         }

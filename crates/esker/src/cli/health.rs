@@ -3,13 +3,14 @@
 use esker_types::{format_bytes, format_count};
 use serde_json::Value;
 
-use super::client::{Client, encode};
+use super::client::Client;
+use super::output::WarehouseColumn;
 use super::{print_json, print_line};
 use crate::Result;
 
 /// Prints the health of one table, or of all tables if none is given.
 pub(super) async fn run(client: &Client, table: Option<String>) -> Result<()> {
-    let Some(table) = table else { return fleet(client, client.chosen_warehouse()).await };
+    let Some(table) = table else { return fleet(client).await };
     let health: Value = client.get(&format!("{}/health", client.table_path(&table).await?)).await?;
     if client.prints_json() {
         return print_json(&health);
@@ -18,30 +19,34 @@ pub(super) async fn run(client: &Client, table: Option<String>) -> Result<()> {
     Ok(())
 }
 
-/// Prints a line for each table of one warehouse, or of all, the worst first.
-pub(super) async fn fleet(client: &Client, warehouse: Option<&str>) -> Result<()> {
-    let query = warehouse.map(|w| format!("?warehouse={}", encode(w))).unwrap_or_default();
-    let tables: Vec<Value> = client.get(&format!("/api/v1/tables{query}")).await?;
+/// Prints a line for each table of the chosen warehouse, or of all, the worst first.
+pub(super) async fn fleet(client: &Client) -> Result<()> {
+    let tables: Vec<Value> = client.get(&format!("/api/v1/tables{}", client.list_query(&[]))).await?;
     if client.prints_json() {
         return print_json(&tables);
     }
-    let several = tables.iter().any(|t| t["warehouse"] != tables[0]["warehouse"]);
-    print_line(&format!("{:>5}  {:<40} {:>10} {:>12}  findings", "score", "table", "files", "size"));
-    for table in &tables {
-        let number = |key: &str| table[key].as_u64().map_or_else(|| "?".to_owned(), |n| n.to_string());
-        let size = table["data_bytes"].as_u64().map_or_else(|| "?".to_owned(), format_bytes);
-        let findings = table["findings"].as_array().into_iter().flatten().filter_map(Value::as_str);
-        let findings: Vec<&str> = findings.chain(table["error"].as_str()).collect();
-        let text = |key: &str| table[key].as_str().unwrap_or_default();
-        let name = if several { format!("{}: {}", text("warehouse"), text("table")) } else { text("table").to_owned() };
-        print_line(&format!(
-            "{:>5}  {name:<40} {:>10} {size:>12}  {}",
-            number("score"),
-            number("data_files"),
-            findings.join(", ")
-        ));
+    let column = WarehouseColumn::of(&tables);
+    if !tables.is_empty() {
+        let heading = column.heading();
+        print_line(&format!("{:>5}  {heading}{:<40} {:>10} {:>12}  findings", "score", "table", "files", "size"));
     }
+    tables.iter().for_each(|table| print_line(&format_table(table, &column)));
+    print_line(&format_count(tables.len() as u64, "table"));
     Ok(())
+}
+
+/// Formats a table in a list. The reason why a table can't be examined gets a line of its own.
+fn format_table(table: &Value, column: &WarehouseColumn) -> String {
+    let number = |key: &str| table[key].as_u64().map_or_else(|| "?".to_owned(), |n| n.to_string());
+    let size = table["data_bytes"].as_u64().map_or_else(|| "?".to_owned(), format_bytes);
+    let findings: Vec<&str> = table["findings"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let (warehouse, name) = (column.cell(table), table["table"].as_str().unwrap_or_default());
+    let (score, files, findings) = (number("score"), number("data_files"), findings.join(", "));
+    let line = format!("{score:>5}  {warehouse}{name:<40} {files:>10} {size:>12}  {findings}");
+    match table["error"].as_str() {
+        Some(error) => format!("{}\n       {error}", line.trim_end()),
+        None => line.trim_end().to_owned(),
+    }
 }
 
 /// Formats a table's facts and findings as lines of text.

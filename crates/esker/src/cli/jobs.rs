@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
 use super::client::{Client, encode};
+use super::output::WarehouseColumn;
 use super::{print_json, print_line};
 use crate::{Error, Result};
 
@@ -26,7 +27,22 @@ fn path(job: &str) -> String {
     format!("/api/v1/jobs/{}", encode(job))
 }
 
+/// Returns the record of a job.
+///
+/// # Errors
+///
+/// Returns [`Error::Usage`] if the job is not of the warehouse that `--warehouse` names.
+async fn find(client: &Client, job: &str) -> Result<Value> {
+    let record: Value = client.get(&path(job)).await?;
+    let warehouse = text_field(&record, "warehouse");
+    match client.chosen_warehouse() {
+        Some(name) if name != warehouse => Err(Error::Usage(format!("job {job} is of warehouse {warehouse}, not of {name}"))),
+        _ => Ok(record),
+    }
+}
+
 async fn cancel(client: &Client, job: &str) -> Result<()> {
+    find(client, job).await?;
     let answer: Value = client.post(&format!("{}/cancel", path(job)), &serde_json::json!({})).await?;
     if client.prints_json() {
         return print_json(&answer);
@@ -40,6 +56,7 @@ async fn cancel(client: &Client, job: &str) -> Result<()> {
 }
 
 async fn log(client: &Client, job: &str) -> Result<()> {
+    find(client, job).await?;
     let lines: Vec<Value> = client.get(&format!("{}/log", path(job))).await?;
     if client.prints_json() {
         return print_json(&lines);
@@ -51,7 +68,7 @@ async fn log(client: &Client, job: &str) -> Result<()> {
 }
 
 async fn show(client: &Client, job: &str) -> Result<()> {
-    let job: Value = client.get(&path(job)).await?;
+    let job = find(client, job).await?;
     if client.prints_json() {
         return print_json(&job);
     }
@@ -63,7 +80,7 @@ async fn show(client: &Client, job: &str) -> Result<()> {
     };
     line("job", text_field(&job, "id").to_owned());
     line("warehouse", text_field(&job, "warehouse").to_owned());
-    line("asked by", format!("{}: {}", text_field(&job, "principal"), text_field(&job, "reason")));
+    line("asked by", asked_by(&job));
     line("created", format_time(&job["created_ms"]));
     line("started", format_time(&job["started_ms"]));
     line("finished", format_time(&job["finished_ms"]));
@@ -76,22 +93,33 @@ async fn show(client: &Client, job: &str) -> Result<()> {
     Ok(())
 }
 
+/// Returns the principal that asked for a job, and the reason if it says more.
+fn asked_by(job: &Value) -> String {
+    let (principal, reason) = (text_field(job, "principal"), text_field(job, "reason"));
+    match reason.strip_prefix("asked for by ") {
+        Some(same) if same == principal => principal.to_owned(),
+        _ => format!("{principal}: {reason}"),
+    }
+}
+
 async fn list(client: &Client) -> Result<()> {
-    let query = client.chosen_warehouse().map(|name| format!("?warehouse={}", encode(name))).unwrap_or_default();
-    let jobs: Vec<Value> = client.get(&format!("/api/v1/jobs{query}")).await?;
+    let jobs: Vec<Value> = client.get(&format!("/api/v1/jobs{}", client.list_query(&[]))).await?;
     if client.prints_json() {
         return print_json(&jobs);
     }
-    let several = jobs.iter().any(|job| job["warehouse"] != jobs[0]["warehouse"]);
-    print_line(&format!("{:<36}  {:<24}  {:<10} {:<11} table", "job", "created", "kind", "state"));
+    let column = WarehouseColumn::of(&jobs);
+    if !jobs.is_empty() {
+        let heading = column.heading();
+        print_line(&format!("{:<36}  {:<24}  {:<10} {:<11} {heading}table", "job", "created", "kind", "state"));
+    }
     for job in &jobs {
-        let warehouse = if several { format!("{}: ", text_field(job, "warehouse")) } else { String::new() };
         let (id, created, kind, state) =
             (text_field(job, "id"), format_time(&job["created_ms"]), text_field(job, "kind"), text_field(job, "state"));
-        let line =
-            format!("{id}  {created}  {kind:<10} {state:<11} {warehouse}{}  {}", text_field(job, "table"), state_reason(job));
+        let (warehouse, table) = (column.cell(job), text_field(job, "table"));
+        let line = format!("{id}  {created}  {kind:<10} {state:<11} {warehouse}{table}  {}", state_reason(job));
         print_line(line.trim_end());
     }
+    print_line(&format_count(jobs.len() as u64, "job"));
     Ok(())
 }
 
@@ -126,22 +154,19 @@ pub(super) fn format_time(ms: &Value) -> String {
 
 /// Undoes a job, and prints what came back.
 pub(super) async fn undo(client: &Client, job: &str) -> Result<()> {
-    // The path needs the warehouse. Without --warehouse, the job's record names it.
-    let warehouse = match client.chosen_warehouse() {
-        Some(name) => name.to_owned(),
-        None => text_field(&client.get::<Value>(&path(job)).await?, "warehouse").to_owned(),
-    };
-    let path = format!("/api/v1/warehouses/{}/jobs/{}/undo", encode(&warehouse), encode(job));
+    // The path needs the warehouse, which the job's record names.
+    let record = find(client, job).await?;
+    let path = format!("/api/v1/warehouses/{}/jobs/{}/undo", encode(text_field(&record, "warehouse")), encode(job));
     let undone: UndoOutcome = client.post(&path, &serde_json::json!({})).await?;
     if client.prints_json() {
         return print_json(&undone);
     }
-    let UndoOutcome { snapshots, refs, files, gone, job_id } = &undone;
+    let UndoOutcome { snapshots, refs, files, deleted, job_id } = &undone;
     let (snapshots, files) = (format_count(*snapshots, "snapshot"), format_count(*files, "file"));
     let refs = if refs.is_empty() { String::new() } else { format!(", with {}", refs.join(", ")) };
     print_line(&format!("undid job {job}: restored {snapshots}{refs}; {files} back in the table or released from quarantine"));
-    if *gone > 0 {
-        print_line(&format!("  {} deleted before the undo", format_count(*gone, "file")));
+    if *deleted > 0 {
+        print_line(&format!("  {} deleted before the undo", format_count(*deleted, "file")));
     }
     if let Some(record) = job_id {
         print_line(&format!("the undo is recorded as job {record}"));
@@ -149,7 +174,7 @@ pub(super) async fn undo(client: &Client, job: &str) -> Result<()> {
     Ok(())
 }
 
-/// Waits for a job, with a progress bar, and returns its outcome.
+/// Waits for a job, with a progress bar, and returns its record when it has ended.
 ///
 /// The bar counts bytes or files. Asks the server for the job's state ten times a second.
 pub(super) async fn wait(client: &Client, id: &str, bytes: bool) -> Result<Value> {
@@ -162,7 +187,7 @@ pub(super) async fn wait(client: &Client, id: &str, bytes: bool) -> Result<Value
         bar.set_style(style);
     }
     loop {
-        let job: Value = client.get(&format!("/api/v1/jobs/{id}")).await?;
+        let job: Value = client.get(&path(id)).await?;
         bar.set_message(match (job["state"].as_str(), job["error"].as_str()) {
             (Some("queued"), Some(error)) => format!("waits for its next attempt: {error}"),
             (Some("queued"), None) => waiting_text(&job),
@@ -176,13 +201,25 @@ pub(super) async fn wait(client: &Client, id: &str, bytes: bool) -> Result<Value
             Some("running" | "queued") => tokio::time::sleep(Duration::from_millis(100)).await,
             Some("succeeded") => {
                 bar.finish_and_clear();
-                return Ok(job["outcome"].clone());
+                return Ok(job);
             }
             _ => {
                 bar.abandon();
-                let error = job["error"].as_str().unwrap_or("the job was cancelled");
-                return Err(Error::Remote(format!("job {id}: {error}")));
+                return Ok(job);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_reason_that_repeats_the_principal_is_left_out() {
+        assert_eq!(asked_by(&json!({"principal": "admin", "reason": "asked for by admin"})), "admin");
+        assert_eq!(asked_by(&json!({"principal": "ci", "reason": "nightly"})), "ci: nightly");
     }
 }

@@ -7,7 +7,7 @@
 use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches, Subcommand, error::ErrorKind};
 use esker_maintenance::{JobReport, JobRequest, ProgressUnit, command, describe_outcome, describe_preview, kind_view};
 use esker_types::JobKind;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::client::Client;
 use super::{jobs, print_json, print_line};
@@ -101,6 +101,8 @@ impl CheckCommand {
 
 impl MaintainCommand {
     /// Previews the job, or runs it and prints its outcome. A preview is also shown before a job if its kind asks for it.
+    ///
+    /// As JSON, it prints the preview of a dry run, else the job's record. With nothing to do, `job-id` is null.
     pub(super) async fn run(self, client: &Client) -> Result<()> {
         let Self { request, table, dry_run } = self;
         let (kind, json) = (request.kind(), client.prints_json());
@@ -110,10 +112,13 @@ impl MaintainCommand {
         if dry_run || view.shows_preview {
             let preview: Value = client.post(&format!("{path}?dry-run=true"), &options).await?;
             let report = describe_preview(kind, &preview).map_err(other)?;
-            match (json, dry_run || report.nothing_to_do.is_some()) {
-                (true, true) => return print_json(&preview),
-                (true, false) => {}
-                (false, _) => print(&report),
+            match (json, dry_run, &report.nothing_to_do) {
+                (true, true, _) => return print_json(&preview),
+                (true, false, Some(reason)) => {
+                    return print_json(&json!({"job-id": null, "reason": reason, "plan": preview}));
+                }
+                (true, false, None) => {}
+                (false, ..) => print(&report),
             }
             if dry_run || report.nothing_to_do.is_some() {
                 return Ok(());
@@ -121,14 +126,18 @@ impl MaintainCommand {
         }
         let accepted: Value = client.post(&path, &options).await?;
         let id = accepted["job-id"].as_str().ok_or_else(|| Error::Remote("the server's answer has no job-id".to_owned()))?;
-        let outcome = jobs::wait(client, id, view.progress == ProgressUnit::Bytes).await?;
-        let report = describe_outcome(kind, &table, &outcome).map_err(other)?;
-        match json {
-            true => print_json(&outcome)?,
-            false => {
-                print(&report);
-                print_line(&undo_hint(id, view.undoable));
-            }
+        let job = jobs::wait(client, id, view.progress == ProgressUnit::Bytes).await?;
+        if json {
+            print_json(&job)?;
+        }
+        if job["state"] != "succeeded" {
+            let error = job["error"].as_str().unwrap_or("the job was cancelled");
+            return Err(Error::Remote(format!("job {id}: {error}")));
+        }
+        let report = describe_outcome(kind, &table, &job["outcome"]).map_err(other)?;
+        if !json {
+            print(&report);
+            print_line(&undo_hint(id, view.undoable && !report.nothing_to_undo));
         }
         report.failure.map_or(Ok(()), |failure| Err(Error::Remote(failure)))
     }

@@ -11,6 +11,7 @@ mod explain;
 mod health;
 mod jobs;
 mod maintain;
+mod output;
 mod policy;
 mod recover;
 mod serve;
@@ -20,12 +21,13 @@ mod token;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Arg, ArgAction, Args, Parser, Subcommand};
 
 use crate::server::STACK_BYTES;
 use crate::{Config, Error, Result};
 
 use client::Client;
+use output::{print_json, print_line};
 
 /// The service under a lakehouse's Iceberg tables: REST catalog, maintenance, Flight SQL and table health in one binary.
 #[derive(Debug, Parser)]
@@ -138,7 +140,8 @@ enum Command {
 
 #[derive(Debug, Subcommand)]
 enum ConfigCommand {
-    /// Read the configuration as `serve` does, check it, and print it with its defaults. Secrets are hidden.
+    /// Read the configuration as `serve` does, check it, and print it as JSON with its defaults. Secrets are hidden.
+    #[command(arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON, as without this flag.")))]
     Check {
         /// The TOML file.
         #[arg(long)]
@@ -155,10 +158,10 @@ struct Remote {
     /// The token of the caller.
     #[arg(long, env = "ESKER_TOKEN", hide_env_values = true, global = true)]
     token: Option<String>,
-    /// The warehouse. Default: the server's only one, else `default`; commands that list show all.
+    /// The warehouse. Default: the server's only one, else `default`. Lists show all warehouses by default.
     #[arg(long, env = "ESKER_WAREHOUSE", global = true)]
     warehouse: Option<String>,
-    /// Print the JSON of the management API.
+    /// Print JSON: mostly that of the management API.
     #[arg(long, global = true)]
     json: bool,
 }
@@ -205,9 +208,9 @@ fn check(file: Option<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// Lists the server's warehouses.
+/// Lists the server's warehouses, or shows the one that `--warehouse` names.
 async fn warehouses(client: &Client) -> Result<()> {
-    let all: Vec<serde_json::Value> = client.get("/api/v1/warehouses").await?;
+    let all = client.listed_warehouses().await?;
     if client.prints_json() {
         return print_json(&all);
     }
@@ -217,18 +220,6 @@ async fn warehouses(client: &Client) -> Result<()> {
         print_line(&format!("{:<24} {}", text("name"), text("location")));
     }
     Ok(())
-}
-
-/// Prints JSON on standard output, indented.
-fn print_json(value: &impl serde::Serialize) -> Result<()> {
-    print_line(&serde_json::to_string_pretty(value)?);
-    Ok(())
-}
-
-/// Prints a line on standard output. A closed pipe (`esker … | head`) is no error.
-fn print_line(text: &str) {
-    use std::io::Write;
-    let _ = writeln!(std::io::stdout(), "{text}");
 }
 
 #[cfg(test)]

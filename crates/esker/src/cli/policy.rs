@@ -22,6 +22,9 @@ pub(super) enum PolicyCommand {
 
 impl PolicyCommand {
     pub(super) async fn run(self, client: &Client) -> Result<()> {
+        if matches!(self, Self::Keys) {
+            client.refuse_warehouse("policy keys")?;
+        }
         match self {
             Self::Keys if client.prints_json() => {
                 let key = |key: &PolicyKey| json!({"key": key.name, "default": key.default, "help": key.help});

@@ -62,6 +62,12 @@ impl RecoverArgs {
         let choices: BTreeMap<TableName, String> = self.tips.iter().map(choice).collect::<Result<_>>()?;
         let state = State::open(config.state.database(&dir)?).await?;
         let plans = warehouses::plan(&config, &dir, &(Arc::new(LocalStore::default()) as _))?;
+        if let Some(name) = &self.warehouse
+            && !plans.iter().any(|(_, options)| options.warehouse == *name)
+        {
+            let known: Vec<&str> = plans.iter().map(|(_, options)| options.warehouse.as_str()).collect();
+            return Err(Error::Usage(format!("warehouse {name} does not exist; the configuration has {}", known.join(", "))));
+        }
         let chosen = plans.into_iter().filter(|(_, o)| self.warehouse.as_ref().is_none_or(|name| *name == o.warehouse));
         for (storage, options) in chosen {
             let catalog = Catalog::open(state.clone(), storage, options).await?;

@@ -63,7 +63,7 @@ fn banner(config: &Config, server: &Server) -> String {
     let mut lines = vec![
         format!("Esker {}", env!("CARGO_PKG_VERSION")),
         format!("  REST catalog  http://{}", server.rest),
-        format!("  health page   http://{}/", server.rest),
+        format!("  web page      http://{}/", server.rest),
         format!("  Flight SQL    grpc://{}", server.flight),
     ];
     for options in server.catalogs().iter().map(|catalog| catalog.options()) {

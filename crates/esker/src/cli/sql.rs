@@ -1,9 +1,11 @@
 //! `esker sql`: runs statements through Flight SQL, at a prompt or from the command line, and prints the rows.
 
 use std::io::{IsTerminal, Read};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
+use arrow::json::WriterBuilder;
+use arrow::json::writer::LineDelimited;
 use arrow::util::pretty::pretty_format_batches;
 use arrow_flight::sql::client::FlightSqlServiceClient;
 use clap::Args;
@@ -43,11 +45,30 @@ pub(super) struct SqlArgs {
     /// The token of the caller.
     #[arg(long, env = "ESKER_TOKEN", hide_env_values = true)]
     token: Option<String>,
+    /// Print the rows alone, each as a JSON object on a line.
+    #[arg(long)]
+    json: bool,
+    /// Refused: a statement names its tables' warehouses.
+    #[arg(long, hide = true)]
+    warehouse: Option<String>,
+}
+
+/// The form in which the rows of a statement are printed.
+#[derive(Debug, Clone, Copy)]
+enum RowFormat {
+    /// A table of at most so many rows, then the number of rows and the time.
+    Table { max_rows: usize },
+    /// A JSON object a line, and nothing else.
+    JsonLines,
 }
 
 impl SqlArgs {
     /// Runs the statement of `--command`, or those of standard input; shows a prompt if that is a terminal.
     pub(super) async fn run(self) -> Result<()> {
+        if let Some(name) = &self.warehouse {
+            let what = format!("`esker sql` takes no --warehouse: name tables as {name}.NAMESPACE.TABLE");
+            return Err(Error::Usage(what));
+        }
         let url = self.flight_url.replace("grpc://", "http://");
         let endpoint = Endpoint::from_shared(url.clone()).map_err(|e| Error::Usage(format!("--flight-url: {e}")))?;
         let channel = endpoint
@@ -58,18 +79,20 @@ impl SqlArgs {
         if let Some(token) = self.token {
             client.set_token(token);
         }
+        let format = if self.json { RowFormat::JsonLines } else { RowFormat::Table { max_rows: usize::MAX } };
         if let Some(command) = self.command {
-            return statement(&mut client, &command, usize::MAX).await;
+            return statement(&mut client, &command, format).await;
         }
         if std::io::stdin().is_terminal() {
-            return prompt(&mut client).await;
+            let format = if self.json { format } else { RowFormat::Table { max_rows: MAX_PRINTED_ROWS } };
+            return prompt(&mut client, format).await;
         }
         let mut text = String::new();
         let read = std::io::stdin().read_to_string(&mut text);
         read.map_err(|source| Error::Io { path: "standard input".to_owned(), source })?;
         let texts = split_statements(&text).map_err(|e| Error::Usage(format!("standard input: {e}")))?;
         for sql in texts.ended.into_iter().chain(texts.rest) {
-            statement(&mut client, sql, usize::MAX).await?;
+            statement(&mut client, sql, format).await?;
         }
         Ok(())
     }
@@ -90,7 +113,7 @@ fn typed(lines: &str) -> Option<Vec<String>> {
 }
 
 /// Reads statements from the terminal and runs them, until the input ends. A statement ends with a semicolon.
-async fn prompt(client: &mut Client) -> Result<()> {
+async fn prompt(client: &mut Client, format: RowFormat) -> Result<()> {
     let failed = |e: ReadlineError| Error::Usage(format!("the terminal: {e}"));
     let mut editor = DefaultEditor::new().map_err(failed)?;
     print_line("Esker SQL. \\? for help, \\q to quit.");
@@ -127,17 +150,41 @@ async fn prompt(client: &mut Client) -> Result<()> {
         for sql in statements {
             // A statement that can't be added to the history runs all the same.
             let _ = editor.add_history_entry(format!("{sql};"));
-            if let Err(e) = statement(client, &sql, MAX_PRINTED_ROWS).await {
+            if let Err(e) = statement(client, &sql, format).await {
                 print_line(&format!("error: {e}"));
             }
         }
     }
 }
 
-/// Runs a statement and prints at most `max_rows` rows, the number of rows and the time.
-async fn statement(client: &mut Client, sql: &str, max_rows: usize) -> Result<()> {
+/// Runs a statement and prints its rows.
+async fn statement(client: &mut Client, sql: &str, format: RowFormat) -> Result<()> {
     let started = Instant::now();
     let batches = run(client, sql).await?;
+    let text = match format {
+        RowFormat::Table { max_rows } => format_table(&batches, max_rows, started.elapsed())?,
+        RowFormat::JsonLines => format_json_lines(&batches)?,
+    };
+    if !text.is_empty() {
+        print_line(&text);
+    }
+    Ok(())
+}
+
+/// Formats rows as JSON objects, one a line. Columns that are null are there too.
+fn format_json_lines(batches: &[RecordBatch]) -> Result<String> {
+    let failed = |e: &dyn std::error::Error| Error::Remote(format!("the rows can't be written as JSON: {e}"));
+    let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(Vec::new());
+    for batch in batches {
+        writer.write(batch).map_err(|e| failed(&e))?;
+    }
+    writer.finish().map_err(|e| failed(&e))?;
+    let text = String::from_utf8(writer.into_inner()).map_err(|e| failed(&e))?;
+    Ok(text.trim_end().to_owned())
+}
+
+/// Formats at most `max_rows` rows as a table, with the number of rows and the time below it.
+fn format_table(batches: &[RecordBatch], max_rows: usize, took: Duration) -> Result<String> {
     let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
     let mut left = max_rows;
     let visible: Vec<RecordBatch> = batches
@@ -149,10 +196,8 @@ async fn statement(client: &mut Client, sql: &str, max_rows: usize) -> Result<()
         })
         .collect();
     let table = pretty_format_batches(&visible).map_err(|e| Error::Remote(e.to_string()))?;
-    print_line(&table.to_string());
     let cut = if rows > max_rows { format!(", the first {max_rows} shown") } else { String::new() };
-    print_line(&format!("{}{cut}, {:.3} s", format_count(rows as u64, "row"), started.elapsed().as_secs_f64()));
-    Ok(())
+    Ok(format!("{table}\n{}{cut}, {:.3} s", format_count(rows as u64, "row"), took.as_secs_f64()))
 }
 
 /// Runs a statement and returns its record batches.
@@ -181,7 +226,21 @@ fn status_message(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{Array, Int64Array, StringArray};
+
     use super::*;
+
+    #[test]
+    fn rows_are_json_objects_with_their_nulls() {
+        let (ids, texts) = (Int64Array::from(vec![1, 2]), StringArray::from(vec![Some("a"), None]));
+        let columns = [("id", Arc::new(ids) as Arc<dyn Array>), ("s", Arc::new(texts) as _)];
+        let batch = RecordBatch::try_from_iter(columns).expect("a batch");
+        let lines = format_json_lines(&[batch.slice(0, 0), batch]).expect("written");
+        assert_eq!(lines, "{\"id\":1,\"s\":\"a\"}\n{\"id\":2,\"s\":null}");
+        assert_eq!(format_json_lines(&[]).expect("written"), "");
+    }
 
     #[test]
     fn a_typed_statement_goes_on_until_a_semicolon_ends_it() {

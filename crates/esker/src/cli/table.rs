@@ -2,19 +2,20 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use clap::Subcommand;
 use esker_types::{TableName, format_bytes, format_count, parse_age};
 use serde_json::{Value, json};
 
-use super::client::Client;
+use super::client::{Client, encode};
+use super::output::WarehouseColumn;
 use super::{health, jobs, print_json, print_line};
 use crate::{Error, Result};
 
 /// The commands of `esker table`.
 #[derive(Debug, Subcommand)]
 pub(super) enum TableCommand {
-    /// List the tables of a warehouse, the worst health first.
+    /// List the tables, the worst health first.
     List,
     /// Make a registered table an owned one: from then on expiry and purge may delete its files.
     Claim {
@@ -89,8 +90,9 @@ pub(super) enum TableCommand {
         /// The id of the snapshot.
         #[arg(long, conflicts_with = "as_of", required_unless_present = "as_of")]
         snapshot: Option<i64>,
-        /// Take the newest snapshot of main that is not later than this time, e.g. 2026-11-01T06:00:00Z.
-        #[arg(long)]
+        /// Take the newest snapshot of main that is not later than this time: 2026-11-01T06:00:00Z, or 2026-11-01 for the
+        /// beginning of that day in UTC.
+        #[arg(long, value_parser = instant)]
         as_of: Option<DateTime<Utc>>,
     },
     /// Fast-forward a branch to another one that is ahead of it, e.g. to publish an audit branch.
@@ -117,14 +119,20 @@ fn age(text: &str) -> std::result::Result<Duration, String> {
     parse_age(text).ok_or_else(|| format!("{text:?} is not an age like 5d, 12h, 30m or 10s"))
 }
 
+/// Parses a time with its zone, or a date.
+fn instant(text: &str) -> std::result::Result<DateTime<Utc>, String> {
+    let time = || text.parse::<DateTime<Utc>>().ok();
+    let date = || Some(text.parse::<NaiveDate>().ok()?.and_time(NaiveTime::MIN).and_utc());
+    time().or_else(date).ok_or_else(|| format!("{text:?} is not a time like 2026-11-01T06:00:00Z, or a date like 2026-11-01"))
+}
+
 impl TableCommand {
     pub(super) async fn run(self, client: &Client) -> Result<()> {
         match self {
-            Self::List => health::fleet(client, Some(client.warehouse().await?)).await,
+            Self::List => health::fleet(client).await,
             Self::Claim { table } => {
                 client.post_only(&format!("{}/claim", client.table_path(&table).await?)).await?;
-                print_line(&format!("{table} is owned by Esker now"));
-                Ok(())
+                say(client, &json!({"table": table, "owned": true}), &format!("{table} is owned by Esker now"))
             }
             Self::Quarantine { table } => quarantine(client, &table).await,
             Self::Dropped => dropped(client).await,
@@ -132,8 +140,7 @@ impl TableCommand {
             Self::Protect { table, off } => {
                 client.put_only(&format!("{}/protection", client.table_path(&table).await?), &json!({"protected": !off})).await?;
                 let now = if off { "can be dropped again" } else { "is protected from being dropped" };
-                print_line(&format!("{table} {now}"));
-                Ok(())
+                say(client, &json!({"table": table, "protected": !off}), &format!("{table} {now}"))
             }
             Self::Refs { table } => {
                 print_refs(client, &table, &client.get(&format!("{}/refs", client.table_path(&table).await?)).await?)
@@ -162,6 +169,15 @@ impl TableCommand {
     }
 }
 
+/// Prints what was done: as JSON if that is asked for, else in words.
+fn say(client: &Client, done: &Value, words: &str) -> Result<()> {
+    if client.prints_json() {
+        return print_json(done);
+    }
+    print_line(words);
+    Ok(())
+}
+
 /// Lists a table's files in quarantine.
 async fn quarantine(client: &Client, table: &str) -> Result<()> {
     let files: Vec<Value> = client.get(&format!("{}/quarantine", client.table_path(table).await?)).await?;
@@ -177,22 +193,27 @@ async fn quarantine(client: &Client, table: &str) -> Result<()> {
     Ok(())
 }
 
-/// Lists the dropped tables of the warehouse.
+/// Lists the dropped tables of the chosen warehouse, or of all.
 async fn dropped(client: &Client) -> Result<()> {
-    let tables: Vec<Value> = client.get(&format!("{}/dropped", client.warehouse_path().await?)).await?;
+    let mut tables: Vec<Value> = Vec::new();
+    for warehouse in client.listed_warehouses().await? {
+        let name = warehouse["name"].as_str().unwrap_or_default();
+        let of_one: Vec<Value> = client.get(&format!("/api/v1/warehouses/{}/dropped", encode(name))).await?;
+        tables.extend(of_one.into_iter().map(|mut table| {
+            table["warehouse"] = name.into();
+            table
+        }));
+    }
     if client.prints_json() {
         return print_json(&tables);
     }
+    let column = WarehouseColumn::of(&tables);
     for table in &tables {
         let text = |key: &str| table[key].as_str().unwrap_or_default().to_owned();
         let purge = if table["purge"] == true { ", then its files are quarantined" } else { "" };
         let until = jobs::format_time(&table["undrop-until-ms"]);
-        print_line(&format!(
-            "{}  {}  (dropped by {}; until {until}{purge})",
-            text("table-id"),
-            text("table"),
-            text("dropped-by")
-        ));
+        let (warehouse, id, name, by) = (column.cell(table), text("table-id"), text("table"), text("dropped-by"));
+        print_line(&format!("{id}  {warehouse}{name}  (dropped by {by}; until {until}{purge})"));
     }
     print_line(&format_count(tables.len() as u64, "dropped table"));
     Ok(())
@@ -203,8 +224,7 @@ async fn undrop(client: &Client, id: &str, name: Option<String>) -> Result<()> {
     let name = name.map(|n| n.parse::<TableName>().map_err(|e| Error::Usage(e.to_string()))).transpose()?;
     let path = format!("{}/dropped/{id}/undrop", client.warehouse_path().await?);
     let back: Value = client.post(&path, &json!({"as": name})).await?;
-    print_line(&format!("{} is restored", back["table"].as_str().unwrap_or_default()));
-    Ok(())
+    say(client, &back, &format!("{} is restored", back["table"].as_str().unwrap_or_default()))
 }
 
 /// Changes a branch or tag, and prints the table's refs after the change.
@@ -226,4 +246,19 @@ fn print_refs(client: &Client, table: &str, view: &Value) -> Result<()> {
         print_line(&format!("  staged   {:<24} {}", staged["wap-id"].as_str().unwrap_or_default(), staged["snapshot-id"]));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_has_a_zone_and_a_date_begins_in_utc() {
+        let millis = |text: &str| instant(text).map(|time| time.timestamp_millis());
+        assert_eq!(millis("2020-01-01T01:00:00+01:00"), Ok(1_577_836_800_000));
+        assert_eq!(millis("2020-01-01"), Ok(1_577_836_800_000));
+        for wrong in ["2020-01-01T00:00:00", "yesterday"] {
+            assert!(millis(wrong).is_err_and(|text| text.contains("a date like")), "{wrong}");
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! The sections `[events]` and `[datahub]`: who is told what happens.
+//! The sections `[events]` and `[datahub]`: the receivers of events and of health.
 
 use std::collections::BTreeMap;
 

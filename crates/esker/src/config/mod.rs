@@ -12,6 +12,7 @@ mod contract;
 mod debug;
 mod endpoint;
 mod events;
+mod key_error;
 mod limits;
 mod maintenance;
 mod new_names;
@@ -110,8 +111,8 @@ impl Config {
             }
             figment = figment.merge(NewNames::of(Toml::file_exact(file), &warnings));
         }
-        let figment = figment.merge(NewNames::of(Env::prefixed("ESKER__").split("__"), &warnings));
-        let config: Self = figment.extract().map_err(|e| Error::Config(e.to_string()))?;
+        let figment = figment.merge(NewNames::of(Env::prefixed(key_error::ENVIRONMENT).split("__"), &warnings));
+        let config: Self = figment.extract().map_err(|e| Error::Config(key_error::describe(e)))?;
         config.check()?;
         Ok(Self { warnings: warnings.into_inner(), ..config })
     }
@@ -179,6 +180,19 @@ mod tests {
         ] {
             let error = load(toml).expect_err(toml).to_string();
             assert!(error.contains(key), "{toml:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_in_full_with_the_nearest_known_one() {
+        for (toml, words) in [
+            ("[server]\nrest_prt = 1", "unknown key server.rest_prt; is server.rest_port meant?"),
+            ("[sever]\nrest_port = 1", "unknown key sever; is server meant?"),
+            ("[debug]\nsomething = 1", "unknown key debug.something; the keys there are "),
+            ("[server]\nrest_port = \"x\"", "server.rest_port: invalid type"),
+        ] {
+            let error = load(toml).expect_err(toml).to_string();
+            assert!(error.contains(words) && !error.contains("default.") && error.contains("(in /"), "{toml:?}: {error}");
         }
     }
 

@@ -11,10 +11,26 @@ use crate::{Error, Result};
 ///
 /// Returns [`Config`](Error::Config) if the key is not set, and [`Io`](Error::Io) if the directory can't be made.
 pub(crate) fn data_dir(configured: Option<&Path>) -> Result<PathBuf> {
-    let dir = configured.ok_or_else(|| Error::Config("data_dir is not set; give --data-dir DIR".to_owned()))?;
+    let dir = configured.ok_or_else(not_set)?;
     let failed = |source| Error::Io { path: dir.display().to_string(), source };
     std::fs::create_dir_all(dir).map_err(failed)?;
     dir.canonicalize().map_err(failed)
+}
+
+/// Returns the absolute path of a data directory that must exist. `configured` is the key `data_dir`.
+///
+/// # Errors
+///
+/// Returns [`Config`](Error::Config) if the key is not set, and [`Usage`](Error::Usage) if the directory does not exist.
+pub(crate) fn existing_data_dir(configured: Option<&Path>) -> Result<PathBuf> {
+    let dir = configured.ok_or_else(not_set)?;
+    let missing = || Error::Usage(format!("{} does not exist; is --data-dir the data directory of a server?", dir.display()));
+    if dir.is_dir() { data_dir(Some(dir)) } else { Err(missing()) }
+}
+
+/// Makes the error of the key `data_dir`, which has no default.
+fn not_set() -> Error {
+    Error::Config("data_dir is not set; give --data-dir DIR".to_owned())
 }
 
 /// Locks a data directory against other processes, until the returned file is dropped.

@@ -133,7 +133,7 @@ impl<'a> Container<'a> {
         let least = self.schema.node(self.schema.root()).min_size.max(1);
         match usize::try_from(count) {
             Ok(count) if count <= bytes.len() / least => Ok(Some((count, bytes))),
-            _ => Err(bad(format!("a block of {} bytes claims to have {count} values", bytes.len()))),
+            _ => Err(bad(format!("a block claims a count of {count} values, and its size is {} B", bytes.len()))),
         }
     }
 }

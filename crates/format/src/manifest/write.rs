@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use esker_types::format_count;
 use serde_json::Value as Json;
 
 use super::header::MANIFEST;
@@ -190,9 +191,9 @@ impl ManifestWriter {
         let bad = |why: String| FormatError::invalid(format!("file {}", file.file_path), why);
         if file.partition.len() != self.types.len() {
             return Err(bad(format!(
-                "its partition has {} values, its spec has {} fields",
-                file.partition.len(),
-                self.types.len()
+                "its partition has {}, its spec has {}",
+                format_count(file.partition.len() as u64, "value"),
+                format_count(self.types.len() as u64, "field")
             )));
         }
         let values = file.partition.iter().zip(&self.types).map(|(value, ty)| match value {

@@ -90,7 +90,7 @@ impl PuffinBlob {
     pub fn decompress(&self, bytes: &Bytes) -> Result<Bytes> {
         let bad = |why: String| FormatError::invalid(format!("puffin blob {} at byte {}", self.blob_type, self.offset), why);
         if bytes.len() as u64 != self.length {
-            return Err(bad(format!("it has {} bytes, not {}", self.length, bytes.len())));
+            return Err(bad(format!("it has {}, not {}", esker_types::format_count(self.length, "byte"), bytes.len())));
         }
         let name = self.compression_codec.as_deref();
         let codec =
@@ -111,7 +111,7 @@ impl PuffinBlob {
         let end = end.ok_or_else(|| {
             FormatError::invalid(
                 format!("puffin blob {} at byte {}", self.blob_type, self.offset),
-                format!("its {} bytes reach beyond the end of the file", self.length),
+                format!("its end, at byte {}, is beyond the end of the file", self.offset.saturating_add(self.length)),
             )
         })?;
         self.decompress(&file.slice(self.offset as usize..end as usize))

@@ -16,6 +16,7 @@ use esker_read::{
     BatchAdapter, FileScan, OpenFile, arrow_field, arrow_type, field_id, literal_array, normalize_nan, optional_schema, transform,
 };
 use esker_table::{ColumnBounds, LiveFile};
+use esker_types::{format_count, is_or_are};
 use futures::TryStreamExt;
 
 use super::columns::{Leaf, nans, nulls_in_structs, values};
@@ -80,8 +81,7 @@ impl Check<'_> {
         if let Some(rows) = file.rows()
             && let Err(error) = open.check_records(rows)
         {
-            let what = super::of_any_file(&error.to_string(), &file.file_path);
-            outcome.findings.push(CheckFinding::of(CheckFindingKind::WrongRecordCount, live, what));
+            outcome.findings.push(CheckFinding::of(CheckFindingKind::WrongRecordCount, live, error.to_string()));
         }
         self.required(live, &open, outcome);
         let ours = Origins::job(&file.file_path).is_some();
@@ -280,7 +280,7 @@ impl Check<'_> {
         for (at, wrong) in counted.contradict.into_iter().filter(|(_, wrong)| wrong.rows > 0) {
             let Expected { field, leaf, value, result, .. } = &expected[at];
             let value = shown(result, *value);
-            let what = format!("{} rows do not belong to the file's partition, {} = {value}", wrong.rows, field.name());
+            let what = foreign_rows_text(wrong.rows, field.name(), &value);
             outcome.findings.push(CheckFinding {
                 column: Some(leaf.name.clone()),
                 rows: Some(wrong.rows),
@@ -290,26 +290,16 @@ impl Check<'_> {
         }
         let leaf = |id: i32| self.leaves.iter().find(|leaf| leaf.id == id).map(|leaf| leaf.name.clone());
         for (id, is) in counted.nans {
-            let Some(told) = nan_count(&live.file, id).filter(|told| *told != is) else { continue };
-            let what = format!("{is} values are NaN, and its manifest counts {told}");
+            let Some(stated) = nan_count(&live.file, id).filter(|stated| *stated != is) else { continue };
+            let what = format!("{} {} NaN, and its manifest counts {stated}", format_count(is, "value"), is_or_are(is));
             let finding = CheckFinding::of(CheckFindingKind::NanCount, live, what);
             outcome.findings.push(CheckFinding { column: leaf(id), rows: Some(is), ..finding });
         }
         for (id, nulls) in counted.nulls.into_iter().filter(|(_, nulls)| *nulls > 0) {
             // The compaction did not make a NULL that its input had.
             let unexplained = explained.map_or(0, |known| nulls.saturating_sub(known.get(&id).copied().unwrap_or(0)));
-            let (rows, certain, what) = match unexplained {
-                0 => (
-                    nulls,
-                    false,
-                    format!("{nulls} rows hold NULL; they may be older than the column, and then should have its default"),
-                ),
-                lost => (
-                    lost,
-                    true,
-                    format!("{lost} of {nulls} rows with NULL are older than the column and should have its default"),
-                ),
-            };
+            let (rows, certain) = if unexplained == 0 { (nulls, false) } else { (unexplained, true) };
+            let what = lost_default_text(nulls, unexplained);
             let finding = CheckFinding::of(CheckFindingKind::LostDefault, live, what);
             outcome.findings.push(CheckFinding { column: leaf(id), rows: Some(rows), certain, ..finding });
         }
@@ -322,6 +312,20 @@ fn suspect(live: &LiveFile, lost: &[&Leaf], outcome: &mut CheckOutcome) {
         let what = "it holds NULL, perhaps in rows that are older than the column and should have its default";
         let finding = CheckFinding::of(CheckFindingKind::LostDefault, live, what.to_owned());
         outcome.findings.push(CheckFinding { column: Some(leaf.name.clone()), certain: false, ..finding });
+    }
+}
+
+/// Describes rows whose partition value is not that of their file.
+fn foreign_rows_text(rows: u64, field: &str, value: &str) -> String {
+    format!("{} of another partition than the file's, {field} = {value}", format_count(rows, "row"))
+}
+
+/// Describes rows with NULL, of which the first `lost` certainly lost their default; if none did, any may have.
+fn lost_default_text(nulls: u64, lost: u64) -> String {
+    let rows = format_count(nulls, "row");
+    match lost {
+        0 => format!("{rows} with NULL, perhaps older than the column; rows that are should have its default"),
+        _ => format!("{lost} of {rows} with NULL {} older than the column and should have the default", is_or_are(lost)),
     }
 }
 
@@ -412,4 +416,18 @@ fn holds_by_bounds(file: &DataFile, expected: &Expected<'_>) -> bool {
         bound.is_some() && transform.apply(bound.as_ref()).is_ok_and(|made| made.as_ref() == expected.value)
     };
     transform.preserves_order() && no_nan && bounds.no_nulls() && holds(&bounds.lower) && holds(&bounds.upper)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_row_is_described_in_the_singular() {
+        assert_eq!(foreign_rows_text(1, "p", "1"), "1 row of another partition than the file's, p = 1");
+        assert_eq!(foreign_rows_text(2, "p", "1"), "2 rows of another partition than the file's, p = 1");
+        let certain = "1 of 1 row with NULL is older than the column and should have the default";
+        assert_eq!(lost_default_text(1, 1), certain);
+        assert!(lost_default_text(1, 0).starts_with("1 row with NULL, perhaps older"));
+    }
 }

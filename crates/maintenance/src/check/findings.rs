@@ -3,7 +3,7 @@
 use std::fmt;
 
 use esker_table::LiveFile;
-use esker_types::JobId;
+use esker_types::{JobId, without_path};
 use serde::{Deserialize, Serialize};
 
 /// The finding's text for metadata that is missing in storage, although this server may have it in memory.
@@ -151,13 +151,13 @@ pub struct CheckFinding {
 }
 
 impl CheckFinding {
-    /// Creates a certain finding about a path.
+    /// Creates a certain finding about a path. If `what` begins with the path, as errors do, the path is left out.
     pub(super) fn new(kind: CheckFindingKind, path: &str, what: String) -> Self {
         Self {
             kind,
             path: path.to_owned(),
             column: None,
-            what,
+            what: without_path(&what, path).to_owned(),
             certain: true,
             rows: None,
             sample: Vec::new(),

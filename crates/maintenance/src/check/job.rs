@@ -7,7 +7,7 @@ use esker_types::{JobKind, format_count};
 use super::{CheckFinding, CheckOptions, CheckOutcome, CheckPlan, execute_check, plan_check};
 use crate::Result;
 use crate::context::JobContext;
-use crate::job_type::{JobReport, JobType};
+use crate::job_type::{JobReport, JobType, ProgressUnit, TableAccess, Undo};
 
 /// The job kind `check`.
 #[derive(Debug)]
@@ -27,8 +27,11 @@ impl JobType for Verification {
     const KIND: JobKind = JobKind::Check;
     const SUMMARY: &'static str =
         "Verify a table's metadata and files: missing, damaged, or written wrong by an earlier version.";
-    const READ_ONLY: bool = true;
+    const UNIT: ProgressUnit = ProgressUnit::Files;
+    const ACCESS: TableAccess = TableAccess::Read;
+    const SCHEDULABLE: bool = false;
     const SHOWS_PREVIEW: bool = false;
+    const UNDO: Option<Undo> = None;
 
     type Options = CheckOptions;
     type Args = CheckArgs;
@@ -58,9 +61,11 @@ impl JobType for Verification {
     }
 
     fn describe_preview(plan: &CheckPlan) -> JobReport {
-        let snapshot = plan.snapshot_id.map_or_else(|| "no snapshot".to_owned(), |id| format!("snapshot {id}"));
         let files = format_count(plan.files, "file");
-        JobReport::of(&[format!("{}, {snapshot}: checks {files} and the metadata of every snapshot", plan.table)])
+        JobReport::of(&[match plan.snapshot_id {
+            Some(id) => format!("{}, snapshot {id}: checks {files} and the metadata of every snapshot", plan.table),
+            None => format!("{}: the branch has no snapshot; checks the metadata of every snapshot", plan.table),
+        }])
     }
 
     fn describe_outcome(table: &str, outcome: &CheckOutcome) -> JobReport {

@@ -19,7 +19,7 @@ use std::time::Instant;
 use esker_catalog::{Catalog, LoadedTable};
 use esker_format::{MAIN_BRANCH, ManifestFile, PrimitiveType, Schema, SnapshotRef, Type};
 use esker_table::{DeleteKind, LiveDelete, LiveFile, LiveFiles, Manifest, TableError, count_live_files, load_manifests};
-use esker_types::{Coded, ErrorCode, format_count};
+use esker_types::{Coded, ErrorCode, format_count, without_path};
 use futures::stream::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 
@@ -206,10 +206,10 @@ async fn alive(
 ///
 /// Spec: "Manifest Lists".
 fn counted_wrong(file: &ManifestFile, manifest: &Manifest) -> Option<CheckFinding> {
-    let told = file.added_files_count?.saturating_add(file.existing_files_count?);
+    let listed = file.added_files_count?.saturating_add(file.existing_files_count?);
     let there = manifest.entries.iter().filter(|entry| entry.is_alive()).count() as u64;
-    let what = || format!("it has {told} files by the manifest list, but {there} in fact");
-    (told != there).then(|| CheckFinding::new(CheckFindingKind::WrongFileCount, &file.manifest_path, what()))
+    let what = || format!("it has {} by the manifest list, but {there} in fact", format_count(listed, "file"));
+    (listed != there).then(|| CheckFinding::new(CheckFindingKind::WrongFileCount, &file.manifest_path, what()))
 }
 
 /// Returns findings for metadata files that were read but are missing in storage. Those that the storage denies have the kind
@@ -299,7 +299,7 @@ fn about_equality(schema: &Schema, live: &LiveFiles) -> Vec<CheckFinding> {
 
 /// Returns findings for data files that were added more than once.
 fn repeated(live: &LiveFiles) -> Vec<CheckFinding> {
-    let what = |n: usize| format!("it has {n} entries, and readers return its rows once for each");
+    let what = |n: usize| format!("it has {}, and readers return its rows once for each", format_count(n as u64, "entry"));
     live.duplicate_paths().into_iter().map(|(path, n)| CheckFinding::new(CheckFindingKind::RepeatedFile, path, what(n))).collect()
 }
 
@@ -335,7 +335,7 @@ impl Check<'_> {
     /// Checks one file: that it is in storage with its size, and for a data file also its content.
     async fn file(&self, file: &LiveFile, kind: Option<DeleteKind>) -> Result<CheckOutcome> {
         let mut outcome = CheckOutcome { files: 1, ..CheckOutcome::default() };
-        let (path, told) = (file.file.file_path.as_str(), file.file.size());
+        let (path, stated_size) = (file.file.file_path.as_str(), file.file.size());
         let size = match self.context.catalog.storage().size(path).await {
             Ok(Some(size)) => size,
             Ok(None) => {
@@ -348,8 +348,8 @@ impl Check<'_> {
                 return Ok(outcome);
             }
         };
-        if size != told {
-            let what = format!("it has {size} bytes, but its manifest says {}", file.file.file_size_in_bytes);
+        if size != stated_size {
+            let what = format!("it has {}, but its manifest says {}", format_count(size, "byte"), file.file.file_size_in_bytes);
             outcome.findings.push(CheckFinding::of(CheckFindingKind::WrongSize, file, what));
         }
         if kind.is_some() {
@@ -361,17 +361,15 @@ impl Check<'_> {
                 ErrorCode::DataInvalid | ErrorCode::DataMissing | ErrorCode::Forbidden => {
                     outcome.findings.push(CheckFinding::of(CheckFindingKind::UnreadableFile, file, error.to_string()));
                 }
-                ErrorCode::Unsupported => outcome.notes.push(of_any_file(&error.to_string(), path)),
+                ErrorCode::Unsupported => {
+                    // Equal notes about several files are merged, so a note does not name its file.
+                    outcome.notes.push(without_path(&error.to_string(), path).to_owned());
+                }
                 _ => return Err(error),
             },
         }
         Ok(outcome)
     }
-}
-
-/// Removes the file's location from the start of a text, so that equal notes about several files can be merged.
-fn of_any_file(text: &str, path: &str) -> String {
-    text.strip_prefix(path).map_or(text, |rest| rest.trim_start_matches([':', ' '])).to_owned()
 }
 
 /// The counters of reads from storage.

@@ -120,10 +120,10 @@ impl<'a> Origins<'a> {
 fn writer(snapshot: &Snapshot) -> String {
     let engine = snapshot.summary_value("engine-name").or_else(|| snapshot.summary_value("app-id"));
     let engine = engine.map(|engine| format!("by {engine}"));
-    let told: Vec<&str> = snapshot.operation().into_iter().chain(engine.as_deref()).collect();
-    match told.is_empty() {
+    let details: Vec<&str> = snapshot.operation().into_iter().chain(engine.as_deref()).collect();
+    match details.is_empty() {
         true => format!("snapshot {}", snapshot.snapshot_id),
-        false => format!("snapshot {} ({})", snapshot.snapshot_id, told.join(" ")),
+        false => format!("snapshot {} ({})", snapshot.snapshot_id, details.join(" ")),
     }
 }
 

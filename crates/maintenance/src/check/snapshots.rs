@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use esker_catalog::{LoadedTable, Unreadable};
 use esker_format::{ManifestFile, SnapshotRef};
 use esker_table::{UnreadableFile, outline_lenient};
-use esker_types::Coded;
+use esker_types::{Coded, without_path};
 use futures::stream::{StreamExt, TryStreamExt};
 
 use super::findings::{CheckFinding, CheckFindingKind, NOT_IN_STORAGE};
@@ -63,7 +63,7 @@ pub(super) async fn check_other_snapshots(
             let met = Unreadable { path: path.clone(), error: error.clone(), decoding: true, snapshot_id: Some(snapshot_id) };
             catalog.record_damage(table.row.id, &met, &format!("found by job {}", context.job)).await;
         }
-        let what = format!("snapshot {snapshot_id} leads to it: {error}");
+        let what = format!("snapshot {snapshot_id} leads to it: {}", without_path(&error, &path));
         findings.push(CheckFinding {
             snapshot_id: Some(snapshot_id),
             ..CheckFinding::new(CheckFindingKind::UnreadableSnapshot, &path, what)

@@ -12,10 +12,10 @@ use super::plan::{CompactPlan, plan_compact};
 use super::reverse::reverse;
 use super::run::execute_compact;
 use super::spark::{SPARK, is_for_spark};
+use crate::Result;
 use crate::context::JobContext;
-use crate::job_type::{JobReport, JobType, ProgressUnit, Undo};
+use crate::job_type::{JobReport, JobType, ProgressUnit, TableAccess, Undo};
 use crate::undone::{UndoOutcome, load_unfrozen};
-use crate::{Result, check_owned};
 
 /// The job kind `compact`.
 #[derive(Debug)]
@@ -63,7 +63,9 @@ impl JobType for Compaction {
     const KIND: JobKind = JobKind::Compact;
     const SUMMARY: &'static str = "Rewrite data files into files of the target size, or deletes into better ones.";
     const UNIT: ProgressUnit = ProgressUnit::Bytes;
+    const ACCESS: TableAccess = TableAccess::Write;
     const SCHEDULABLE: bool = true;
+    const SHOWS_PREVIEW: bool = true;
     const UNDO: Option<Undo> = Some(|catalog, job, principal| {
         async move {
             let files = reverse(catalog, &load_unfrozen(catalog, job).await?, job, principal).await?;
@@ -101,7 +103,6 @@ impl JobType for Compaction {
     }
 
     async fn plan(context: &JobContext, table: &LoadedTable, options: &CompactOptions) -> Result<CompactPlan> {
-        check_owned(table)?;
         plan_compact(&context.catalog, table, options).await
     }
 
@@ -109,7 +110,6 @@ impl JobType for Compaction {
         plan
     }
 
-    /// A foreign table's preview is shown: it is for people who think of claiming the table.
     async fn preview(context: &JobContext, table: &LoadedTable, options: &CompactOptions) -> Result<CompactPlan> {
         plan_compact(&context.catalog, table, options).await
     }
@@ -124,17 +124,11 @@ impl JobType for Compaction {
 
     fn describe_preview(plan: &CompactPlan) -> JobReport {
         let converts = plan.options.strategy == Strategy::ConvertDeletes;
-        // A conversion also drops deletes that apply to nothing.
-        let is_empty = plan.groups.is_empty() && (!converts || plan.delete_files == 0);
-        let reason = match plan.left_alone.is_empty() {
-            true => "every file has the right size and few deletes",
-            false => "the files that would gain from it are left alone, for the reasons above",
-        };
-        JobReport { nothing_to_do: is_empty.then(|| reason.to_owned()), ..JobReport::of(&plan_lines(plan, converts)) }
+        JobReport { nothing_to_do: plan.nothing_to_do.clone(), ..JobReport::of(&plan_lines(plan, converts)) }
     }
 
     fn describe_outcome(_table: &str, outcome: &CompactOutcome) -> JobReport {
-        JobReport::of(&outcome_lines(outcome))
+        JobReport { nothing_to_undo: outcome.commits == 0, ..JobReport::of(&outcome_lines(outcome)) }
     }
 }
 

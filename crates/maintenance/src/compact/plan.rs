@@ -11,7 +11,7 @@ use esker_read::{arrow_schema, check_readable};
 use esker_table::{
     DeleteIndex, DeleteKey, DeleteKind, Expr, LiveFile, LiveFiles, PartitionKey, delete_key, partition_label, residual,
 };
-use esker_types::{now_ms, saturating_total};
+use esker_types::{format_bytes, format_count, now_ms, saturating_total};
 use serde::{Deserialize, Serialize};
 
 use super::group::{ByPartition, CandidateFile, Group, GroupLimits, PlannedFile, pack_groups};
@@ -57,9 +57,29 @@ pub struct CompactPlan {
     /// True if rows of any partition were changed a moment ago.
     #[serde(default)]
     pub under_change: bool,
+    /// The reason that nothing is rewritten, for people; absent if a group is, or if deletes may be dropped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nothing_to_do: Option<String>,
 }
 
 impl CompactPlan {
+    /// Creates the plan of a branch without a snapshot.
+    fn empty(table: String, options: &CompactOptions, limits: GroupLimits) -> Self {
+        Self {
+            table,
+            options: options.clone(),
+            snapshot_id: None,
+            sequence_number: 0,
+            target_file_size_bytes: limits.target,
+            data_files: 0,
+            delete_files: 0,
+            groups: Vec::new(),
+            left_alone: Vec::new(),
+            under_change: false,
+            nothing_to_do: None,
+        }
+    }
+
     /// Returns the number of files that are replaced.
     pub fn files(&self) -> u64 {
         self.groups.iter().map(|g| g.files.len() as u64).sum()
@@ -91,23 +111,13 @@ pub(crate) async fn plan_compact(catalog: &Catalog, table: &LoadedTable, options
     order::order(metadata, options)?;
     let limits = limits(metadata, options)?;
     let filter = options.filter.as_deref().map(|text| predicate::parse(text, metadata.current_schema())).transpose()?;
-    let mut plan = CompactPlan {
-        table: table.row.name.to_string(),
-        options: options.clone(),
-        snapshot_id: None,
-        sequence_number: 0,
-        target_file_size_bytes: limits.target,
-        data_files: 0,
-        delete_files: 0,
-        groups: Vec::new(),
-        left_alone: Vec::new(),
-        under_change: false,
-    };
+    let mut plan = CompactPlan::empty(table.row.name.to_string(), options, limits);
     let Some(snapshot) = metadata.snapshot_for_ref(options.branch()) else {
         if options.branch() != MAIN_BRANCH {
             let reason = format!("the table has no branch {:?}", options.branch());
             return Err(MaintenanceError::Option { key: "branch", reason });
         }
+        plan.nothing_to_do = Some(format!("branch {} has no snapshot", options.branch()));
         return Ok(plan);
     };
     let live = catalog.live_files(table, snapshot).await?;
@@ -130,17 +140,61 @@ pub(crate) async fn plan_compact(catalog: &Catalog, table: &LoadedTable, options
     };
     let (candidates, left_alone) = chooser.choose();
     plan.left_alone = left_alone;
+    let gaining = candidates.values().flatten().filter(|c| chooser.has_reason(c)).count() as u64;
     plan.groups = match options.strategy {
         Strategy::ConvertDeletes => by_partition(candidates),
         _ => pack_groups(candidates, limits),
     };
+    let packed = !plan.groups.is_empty();
     trim(&mut plan.groups, options);
+    let matching = live.data.iter().any(|data| chooser.matches_options(data));
+    plan.nothing_to_do = why_nothing(&plan, limits, Found { matching, gaining, packed });
     chooser.count_deletes(&mut plan.groups);
     if options.strategy != Strategy::ConvertDeletes && !plan.groups.is_empty() {
         // A column whose values can't be decoded can't be rewritten.
         arrow_schema(metadata.current_schema())?;
     }
     Ok(plan)
+}
+
+/// The files that a planner found before it chose groups.
+#[derive(Debug, Clone, Copy)]
+struct Found {
+    /// True if a data file matches the options `where` and `partition`.
+    matching: bool,
+    /// Number of files that would gain from a rewrite and may be rewritten.
+    gaining: u64,
+    /// True if some of them made a group.
+    packed: bool,
+}
+
+/// Returns the reason that a plan does nothing, if so. A conversion also drops deletes that apply to nothing.
+fn why_nothing(plan: &CompactPlan, limits: GroupLimits, found: Found) -> Option<String> {
+    let CompactPlan { options, data_files, delete_files, .. } = plan;
+    let converts = options.strategy == Strategy::ConvertDeletes;
+    if !plan.groups.is_empty() || (converts && *delete_files > 0) {
+        return None;
+    }
+    Some(match found {
+        _ if converts => "the branch has no delete file".to_owned(),
+        _ if *data_files == 0 => format!("branch {} has no data file", options.branch()),
+        Found { matching: false, .. } => "no data file matches the options where and partition".to_owned(),
+        Found { packed: true, .. } => {
+            let most = options.max_files_to_rewrite.unwrap_or_default();
+            format!("the first group has more files than max-files-to-rewrite permits, which is {most}")
+        }
+        _ if !plan.left_alone.is_empty() => "the files that would gain from it are left alone, for the reasons above".to_owned(),
+        Found { gaining: 0, .. } => "every file has the right size and few deletes".to_owned(),
+        Found { gaining, .. } => {
+            let (small, least, target) =
+                (format_count(gaining, "file"), format_bytes(limits.min_file), format_bytes(limits.target));
+            format!(
+                "too few small files: {small} under {least}; a group of one partition needs at least {} (min-input-files), or more \
+                 than {target} (target-file-size-bytes)",
+                limits.min_input_files
+            )
+        }
+    })
 }
 
 /// Returns the time after a change of rows for which a partition is left alone, in seconds.
@@ -216,10 +270,10 @@ impl Chooser<'_> {
         let mut left: BTreeMap<(String, String), (u64, u64)> = BTreeMap::new();
         let repeated = self.live.duplicate_paths();
         for data in &self.live.data {
-            let partition = self.label(data);
-            if self.options.partition.as_deref().is_some_and(|part| !partition.contains(part)) || !self.matches(data) {
+            if !self.matches_options(data) {
                 continue;
             }
+            let partition = self.label(data);
             let Some(candidate) = self.candidate(data) else { continue };
             let bytes = candidate.file.bytes;
             let twice = || "the file is in the table more than once, and so are its rows".to_owned();
@@ -249,6 +303,11 @@ impl Chooser<'_> {
 
     fn label(&self, data: &LiveFile) -> String {
         partition_label(self.metadata, data.spec_id, &data.file.partition)
+    }
+
+    /// Checks whether a file matches the options `partition` and `where`.
+    fn matches_options(&self, data: &LiveFile) -> bool {
+        self.options.partition.as_deref().is_none_or(|part| self.label(data).contains(part)) && self.matches(data)
     }
 
     /// Checks whether a file may hold rows for which the predicate of the option `where` is true.
@@ -338,5 +397,42 @@ impl Chooser<'_> {
             }
             group.delete_files = found.len() as u64;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_without_groups_says_what_the_table_or_the_options_lack() {
+        let limits = GroupLimits {
+            target: 512 << 20,
+            min_file: 384 << 20,
+            max_file: 900 << 20,
+            min_input_files: 5,
+            max_group: u64::MAX,
+            max_group_files: usize::MAX,
+            all: false,
+        };
+        let why = |options: CompactOptions, data_files, found| {
+            let plan = CompactPlan { data_files, ..CompactPlan::empty("n.t".to_owned(), &options, limits) };
+            why_nothing(&plan, limits, found).expect("a reason")
+        };
+        let found = |matching, gaining, packed| Found { matching, gaining, packed };
+        let options = CompactOptions::default;
+        assert_eq!(why(options(), 0, found(false, 0, false)), "branch main has no data file");
+        assert_eq!(why(options(), 3, found(false, 0, false)), "no data file matches the options where and partition");
+        assert_eq!(why(options(), 3, found(true, 0, false)), "every file has the right size and few deletes");
+        let small = "too few small files: 1 file under 384.0 MiB; a group of one partition needs at least 5 (min-input-files), or \
+                     more than 512.0 MiB (target-file-size-bytes)";
+        assert_eq!(why(options(), 3, found(true, 1, false)), small);
+        let trimmed = CompactOptions { max_files_to_rewrite: Some(2), ..options() };
+        let most = "the first group has more files than max-files-to-rewrite permits, which is 2";
+        assert_eq!(why(trimmed, 9, found(true, 9, true)), most);
+        let converts = CompactOptions { strategy: Strategy::ConvertDeletes, ..options() };
+        assert_eq!(why(converts.clone(), 3, found(true, 0, false)), "the branch has no delete file");
+        let dangling = CompactPlan { delete_files: 1, ..CompactPlan::empty("n.t".to_owned(), &converts, limits) };
+        assert_eq!(why_nothing(&dangling, limits, found(false, 0, false)), None, "the delete may apply to nothing");
     }
 }

@@ -15,7 +15,7 @@ use esker_table::{
     DeleteIndex, DeleteKey, DeleteKind, LiveDelete, LiveFile, LiveFiles, SnapshotChanges, ancestors, delete_key, load_live,
     visit_changes,
 };
-use esker_types::{Principal, TableId};
+use esker_types::{Principal, TableId, format_count, is_or_are};
 
 use super::commit::{Proposed, into_catalog_error, propose_for};
 use crate::erase::erased;
@@ -101,12 +101,14 @@ async fn effect(catalog: &Catalog, metadata: &TableMetadata, job: &Job) -> Resul
     let id = job.id.to_string();
     let of_job = |s: &Snapshot| s.summary_value("esker.job-id") == Some(id.as_str());
     let snapshots: Vec<_> = metadata.snapshots.iter().filter(|s| of_job(s)).collect();
-    let told = job.outcome.as_ref().and_then(|o| o["commits"].as_u64()).unwrap_or(1).max(1);
-    if (snapshots.len() as u64) < told {
-        let there = snapshots.len();
-        return refused(format!(
-            "job {id} made {told} snapshots, of which {there} are still in the table: the others were expired"
-        ));
+    let committed = job.outcome.as_ref().and_then(|o| o["commits"].as_u64());
+    if committed == Some(0) && snapshots.is_empty() {
+        return refused(format!("job {id} has nothing to undo: it rewrote no file"));
+    }
+    let (committed, there) = (committed.unwrap_or(1).max(1), snapshots.len() as u64);
+    if there < committed {
+        let made = format_count(committed, "snapshot");
+        return refused(format!("job {id} made {made}, of which the table still has {there}: the others were expired"));
     }
     for snapshot in snapshots {
         let before = effect.removed.len();
@@ -201,7 +203,9 @@ impl UndoCommit {
         let own: Vec<&LiveFile> = live.data.iter().filter(|f| effect.added.contains(&f.file.file_path)).collect();
         if own.len() < effect.added.len() {
             let (n, of) = (effect.added.len() - own.len(), effect.added.len());
-            return refused(format!("{n} of the {of} files that job {id} wrote were replaced or deleted since"));
+            let of = format_count(of as u64, "file");
+            let are = is_or_are(n as u64);
+            return refused(format!("of the {of} that job {id} wrote, {n} {are} not in the table since: replaced or deleted"));
         }
         let is_later =
             |d: &&LiveDelete| d.kind != DeleteKind::Equality && !effect.added_deletes.contains(&delete_key(&d.entry.file));
@@ -215,8 +219,8 @@ impl UndoCommit {
         if let Some((path, _)) = effect.added_deletes.iter().find(|key| !there.contains(*key)) {
             return refused(format!("the deletes in {path}, which job {id} wrote, were replaced since"));
         }
-        let revived: HashSet<&str> = effect.removed.iter().map(|f| f.file.file_path.as_str()).collect();
-        if let Some(file) = live.data.iter().find(|f| revived.contains(f.file.file_path.as_str())) {
+        let restored: HashSet<&str> = effect.removed.iter().map(|f| f.file.file_path.as_str()).collect();
+        if let Some(file) = live.data.iter().find(|f| restored.contains(f.file.file_path.as_str())) {
             return refused(format!("{}, which job {id} replaced, is in the table again already", file.file.file_path));
         }
         if let Some((key, (path, after))) = effect.needed.iter().find(|(key, _)| !there.contains(*key)) {

@@ -143,9 +143,10 @@ impl CompactRun<'_> {
             return Some(format!("the budget of {limit} s is spent"));
         }
         if let Some(limit) = over(max_bytes, outcome.bytes_in) {
-            return Some(format!("the budget of {limit} bytes is spent"));
+            return Some(format!("the budget of {} is spent", format_count(limit, "byte")));
         }
-        over(max_requests, self.context.counters.requests()).map(|limit| format!("the budget of {limit} requests is spent"))
+        let limit = over(max_requests, self.context.counters.requests())?;
+        Some(format!("the budget of {} is spent", format_count(limit, "request")))
     }
 
     /// Rewrites and commits the groups of the plan, and adds the results to `outcome`.

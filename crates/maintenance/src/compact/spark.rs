@@ -109,8 +109,8 @@ pub(crate) fn is_for_spark(plan: &CompactPlan, table: &TableName) -> Result<bool
     }
     match plan.under_change {
         true => Err(MaintenanceError::Busy(format!(
-            "{} bytes are to be rewritten, more than the {most} that Esker may rewrite itself; while rows are being changed the \
-             job is not handed over to Spark, which would not leave their partitions alone",
+            "the job is to rewrite {} B, more than the {most} B that Esker may rewrite itself; while rows are being changed \
+             it is not handed over to Spark, which would not leave their partitions alone",
             plan.bytes()
         ))),
         false => Ok(true),
@@ -191,6 +191,7 @@ mod tests {
                 groups: vec![group],
                 left_alone: Vec::new(),
                 under_change,
+                nothing_to_do: None,
             }
         };
         let is = |over, under_change| is_for_spark(&plan(over, under_change), &table);

@@ -9,7 +9,7 @@ use esker_types::{JobKind, format_count, now_ms};
 use super::{EraseOptions, EraseOutcome, ErasureReport, erasure_report, execute_erase, plan_erase};
 use crate::Result;
 use crate::context::JobContext;
-use crate::job_type::{JobReport, JobType, ProgressUnit, age, millis};
+use crate::job_type::{JobReport, JobType, ProgressUnit, TableAccess, Undo, age, millis};
 
 /// The job kind `erase`.
 #[derive(Debug)]
@@ -32,6 +32,10 @@ impl JobType for Erasure {
     const KIND: JobKind = JobKind::Erase;
     const SUMMARY: &'static str = "Remove deleted rows from storage by a deadline, and report what still holds them.";
     const UNIT: ProgressUnit = ProgressUnit::Bytes;
+    const ACCESS: TableAccess = TableAccess::Delete;
+    const SCHEDULABLE: bool = false;
+    const SHOWS_PREVIEW: bool = true;
+    const UNDO: Option<Undo> = None;
 
     type Options = EraseOptions;
     type Args = EraseArgs;

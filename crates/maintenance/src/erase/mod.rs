@@ -23,7 +23,7 @@ use esker_types::now_ms;
 use crate::compact::{execute_compact, parse_filter, plan_compact};
 use crate::context::JobContext;
 use crate::expire::{execute_expire, plan_forced};
-use crate::{CompactOptions, MaintenanceError, Result, check_deletable};
+use crate::{CompactOptions, MaintenanceError, Result};
 
 use holders::holders;
 pub(crate) use job::Erasure;
@@ -35,7 +35,6 @@ pub use outcome::{EraseOptions, EraseOutcome, ErasureReport, RowHolder};
 /// # Errors
 ///
 /// - Returns [`MaintenanceError::Refused`] for `main` in `drop_refs`, and for a name there that the table does not have.
-/// - Returns what [`check_deletable`] returns.
 /// - Returns [`MaintenanceError::Option`] if the predicate makes no sense.
 /// - Returns what [`holders()`] returns.
 pub(crate) async fn erasure_report(
@@ -68,7 +67,6 @@ async fn report(
     table: &LoadedTable,
     options: &EraseOptions,
 ) -> Result<(ErasureReport, HashSet<i64>)> {
-    check_deletable(catalog, table)?;
     let filter = parse_filter(&options.filter, table.metadata.current_schema())?;
     let (holders, snapshots) = holders(catalog, reader, table, &filter).await?;
     let held: BTreeSet<&String> = holders.iter().flat_map(|holder| &holder.refs).collect();

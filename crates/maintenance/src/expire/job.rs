@@ -5,14 +5,14 @@ use std::time::Duration;
 use clap::Args;
 use esker_catalog::LoadedTable;
 use esker_table::ExpiryPolicy;
-use esker_types::{JobKind, format_bytes, format_count, now_ms};
+use esker_types::{JobKind, format_bytes, format_count, format_known_bytes, now_ms};
 use futures::FutureExt;
 
 use super::undo::undo_expire;
 use super::{ExpireOutcome, ExpirePlan, Unreferenced, execute_expire, plan_expire};
 use crate::Result;
 use crate::context::JobContext;
-use crate::job_type::{JobReport, JobType, Undo, age, millis};
+use crate::job_type::{JobReport, JobType, ProgressUnit, TableAccess, Undo, age, millis};
 
 /// The job kind `expire`.
 #[derive(Debug)]
@@ -31,7 +31,10 @@ pub(crate) struct ExpireArgs {
 impl JobType for Expiry {
     const KIND: JobKind = JobKind::Expire;
     const SUMMARY: &'static str = "Remove snapshots that retention no longer asks for; their files go into quarantine.";
+    const UNIT: ProgressUnit = ProgressUnit::Files;
+    const ACCESS: TableAccess = TableAccess::Delete;
     const SCHEDULABLE: bool = true;
+    const SHOWS_PREVIEW: bool = true;
     const UNDO: Option<Undo> = Some(|catalog, job, principal| undo_expire(catalog, job, principal).boxed());
 
     type Options = ExpiryPolicy;
@@ -63,9 +66,7 @@ impl JobType for Expiry {
     }
 
     fn describe_preview(plan: &ExpirePlan) -> JobReport {
-        let is_empty = plan.expire.is_empty() && plan.expire_refs.is_empty();
-        let reason = "every snapshot is younger than the retention asks for, or is kept by a branch, a tag or retain-last";
-        JobReport { nothing_to_do: is_empty.then(|| reason.to_owned()), ..JobReport::of(&plan_lines(plan)) }
+        JobReport { nothing_to_do: plan.nothing_to_do.clone(), ..JobReport::of(&plan_lines(plan)) }
     }
 
     fn describe_outcome(table: &str, outcome: &ExpireOutcome) -> JobReport {
@@ -74,7 +75,7 @@ impl JobType for Expiry {
             format_count(outcome.snapshots, "snapshot"),
             format_count(outcome.refs, "reference"),
             format_count(outcome.quarantined_files, "file"),
-            format_bytes(outcome.quarantined_bytes),
+            quarantined_size(outcome),
             outcome.seconds,
         )];
         if !outcome.unread.is_empty() {
@@ -83,7 +84,17 @@ impl JobType for Expiry {
             ));
             lines.extend(outcome.unread.iter().map(|file| format!("  {file}")));
         }
-        JobReport::of(&lines)
+        let nothing_to_undo = outcome.snapshots == 0 && outcome.refs == 0;
+        JobReport { nothing_to_undo, ..JobReport::of(&lines) }
+    }
+}
+
+/// Formats the total size of the quarantined files. Metadata does not have the sizes of all.
+fn quarantined_size(outcome: &ExpireOutcome) -> String {
+    match (outcome.quarantined_files, outcome.quarantined_bytes) {
+        (0, _) => format_bytes(0),
+        (_, 0) => "?".to_owned(),
+        (_, bytes) => format!("at least {}", format_bytes(bytes)),
     }
 }
 
@@ -94,7 +105,7 @@ fn plan_lines(plan: &ExpirePlan) -> Vec<String> {
         plan.expire.len(),
         format_count(plan.snapshots, "snapshot"),
         format_count(plan.files.len() as u64, "file"),
-        format_bytes(plan.bytes()),
+        format_known_bytes(plan.files.iter().map(|f| f.bytes)),
         format_count((plan.grace_ms / 3_600_000).unsigned_abs(), "hour"),
     )];
     lines.extend(plan.expire_refs.iter().map(|name| format!("  branch or tag {name} is older than its max-ref-age and goes")));
@@ -102,8 +113,8 @@ fn plan_lines(plan: &ExpirePlan) -> Vec<String> {
     for kind in ["data", "delete", "manifest", "manifest-list", "statistics"] {
         let of_kind = || plan.files.iter().filter(|f| f.kind == kind);
         if of_kind().next().is_some() {
-            let (files, bytes) = (format_count(of_kind().count() as u64, "file"), of_kind().filter_map(|f| f.bytes).sum());
-            lines.push(format!("  {kind:<14} {files:>12} {:>10}", format_bytes(bytes)));
+            let (files, bytes) = (format_count(of_kind().count() as u64, "file"), format_known_bytes(of_kind().map(|f| f.bytes)));
+            lines.push(format!("  {kind:<14} {files:>12} {bytes:>10}"));
         }
     }
     lines

@@ -76,13 +76,9 @@ pub struct ExpirePlan {
     /// until an orphan scan finds them.
     #[serde(default)]
     pub unread: Vec<UnreadableFile>,
-}
-
-impl ExpirePlan {
-    /// Returns the total size of the files in bytes; files of unknown size count as zero.
-    pub fn bytes(&self) -> u64 {
-        saturating_total(self.files.iter().filter_map(|f| f.bytes))
-    }
+    /// The reason that nothing is removed, for people; absent if something is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nothing_to_do: Option<String>,
 }
 
 /// The outcome of a snapshot expiry.
@@ -113,7 +109,6 @@ pub struct ExpireOutcome {
 ///
 /// # Errors
 ///
-/// - Returns what [`check_deletable`] returns.
 /// - Returns [`MaintenanceError::Table`] if a property about retention can't be parsed, or if a manifest list or manifest can't be
 ///   read. One of an expiring snapshot that is missing, damaged, encrypted or outside the warehouse is no error: the plan names it
 ///   as unread.
@@ -122,7 +117,6 @@ pub(crate) async fn plan_expire(
     table: &LoadedTable,
     policy: ExpiryPolicy,
 ) -> Result<(ExpirePlan, Unreferenced)> {
-    check_deletable(catalog, table)?;
     let now = now_ms();
     let verdict = snapshots_to_expire(&table.metadata, &table.metadata.refs, policy, now)?;
     plan_of(catalog, table, policy, now, verdict).await
@@ -167,7 +161,8 @@ fn forced_verdict(metadata: &TableMetadata, snapshots: &HashSet<i64>, drop_refs:
         |s: &&SnapshotRef| snapshots.contains(&s.snapshot_id) && !heads.contains(&s.snapshot_id) && s.timestamp_ms <= just_added;
     let mut expire: Vec<&SnapshotRef> = metadata.snapshots.iter().filter(goes).collect();
     expire.sort_by_key(|s| (s.timestamp_ms, s.snapshot_id));
-    Ok(Expirable { expire: expire.into_iter().map(|s| s.snapshot_id).collect(), expire_refs })
+    let expire = expire.into_iter().map(|s| s.snapshot_id).collect();
+    Ok(Expirable { expire, expire_refs, ..Expirable::default() })
 }
 
 /// Builds the plan that removes the snapshots and references of a verdict, and finds the files that only they lead to.
@@ -179,6 +174,8 @@ async fn plan_of(
     verdict: Expirable,
 ) -> Result<(ExpirePlan, Unreferenced)> {
     let gone: HashSet<i64> = verdict.expire.iter().copied().collect();
+    let is_empty = gone.is_empty() && verdict.expire_refs.is_empty();
+    let nothing_to_do = is_empty.then(|| verdict.why_all_stay());
     let unreferenced = Unreferenced::find(catalog, &table.metadata, &gone).await?;
     let snapshot = |id: &i64| {
         table.metadata.snapshots.get(*id).map(|s| ExpiringSnapshot {
@@ -203,6 +200,7 @@ async fn plan_of(
         grace_ms: catalog.options().grace_ms,
         forced: false,
         unread: unreferenced.unread.clone(),
+        nothing_to_do,
     };
     Ok((plan, unreferenced))
 }

@@ -11,7 +11,7 @@ use esker_format::{SnapshotRef, TableMetadata};
 use esker_state::Job;
 use esker_storage::Location;
 use esker_table::{TableError, list_location, outline, reachable};
-use esker_types::{Coded, ErrorCode, Principal};
+use esker_types::{Coded, ErrorCode, Principal, format_count};
 
 use super::{ExpireOutcome, ExpirePlan};
 use crate::undone::{UndoOutcome, check_stored, load_unfrozen, refused, swept};
@@ -28,8 +28,8 @@ fn unreadable(job: &Job, what: &str) -> MaintenanceError {
 ///
 /// # Errors
 ///
-/// - Returns [`MaintenanceError::Refused`] if a plan in the job's record can't be read, if the table is frozen, or if another table
-///   has its name.
+/// - Returns [`MaintenanceError::Refused`] if the job removed nothing, if a plan in its record can't be read, if the table is
+///   frozen, or if another table has its name.
 /// - Returns [`MaintenanceError::Refused`] if a file that the snapshots need was deleted or is missing in storage, or if no
 ///   metadata file has the snapshots.
 /// - Returns [`MaintenanceError::State`] if the table was dropped or the database fails, and [`MaintenanceError::Storage`] if the
@@ -41,7 +41,7 @@ fn unreadable(job: &Job, what: &str) -> MaintenanceError {
 pub(crate) async fn undo_expire(catalog: &Catalog, job: &Job, principal: &Principal) -> Result<UndoOutcome> {
     let (ids, refs) = expired(job)?;
     if ids.is_empty() && refs.is_empty() {
-        return Ok(UndoOutcome::default());
+        return refused(format!("job {} has nothing to undo: it removed no snapshot, branch or tag", job.id));
     }
     let table = load_unfrozen(catalog, job).await?;
     let before: HashSet<i64> = table.metadata.snapshots.iter().map(|s| s.snapshot_id).collect();
@@ -50,12 +50,12 @@ pub(crate) async fn undo_expire(catalog: &Catalog, job: &Job, principal: &Princi
     let missing: Vec<SnapshotRef> = earlier.snapshots.iter().filter(missing).cloned().collect();
     let (files, specs) = stored_files(catalog, job, &earlier, &missing).await?;
     let restored = restored.with_specs(&earlier, &specs);
-    let revives: Vec<String> = files.iter().flat_map(|path| Location::all_spellings(path)).collect();
-    let files = catalog.state().quarantine().quarantined_among(&revives).await?.0.len() as u64;
+    let restored_paths: Vec<String> = files.iter().flat_map(|path| Location::all_spellings(path)).collect();
+    let files = catalog.state().quarantine().quarantined_among(&restored_paths).await?.0.len() as u64;
     let actor = Actor { principal: principal.to_string(), receipt: None };
     // Every file of the snapshots that is in quarantine, for whatever reason, is released with the commit; else the commit fails.
     let (updates, restore) = (restored.updates(), Some(Box::new(restored)));
-    let records = CommitRecords { restored: revives, ..CommitRecords::default() };
+    let records = CommitRecords { restored: restored_paths, ..CommitRecords::default() };
     let proposal = Proposal { updates, restore, records, actor, ..Proposal::default() };
     let now = catalog.commit_to(table.row.id, proposal).await?.table.metadata;
     // A reference that was created again since stays as it is.
@@ -147,5 +147,6 @@ async fn state_before(
     if let Some(path) = gone {
         return Err(swept(job, &format!("{path} is not in storage any more")));
     }
-    refused(format!("no metadata file of {} has the {} snapshots of job {}", table.row.name, ids.len(), job.id))
+    let snapshots = format_count(ids.len() as u64, "snapshot");
+    refused(format!("no metadata file of {} has the {snapshots} of job {}", table.row.name, job.id))
 }

@@ -23,7 +23,7 @@ use crate::compact::Compaction;
 use crate::context::JobContext;
 use crate::erase::Erasure;
 use crate::expire::Expiry;
-use crate::job_type::{JobReport, JobType, ProgressUnit, Undo, to_json};
+use crate::job_type::{JobReport, JobType, ProgressUnit, TableAccess, Undo, check_access, to_json};
 use crate::manifests::ManifestRewrite;
 use crate::orphans::OrphanRemoval;
 use crate::statistics::StatisticsRun;
@@ -124,8 +124,9 @@ macro_rules! job_kinds {
         }
 
         impl PlannedJob {
-            /// Plans a job on a table as it is.
+            /// Plans a job on a table as it is, if the table takes jobs of the kind.
             pub(crate) async fn plan(context: &JobContext, table: &LoadedTable, request: &JobRequest) -> Result<Self> {
+                check_access(access_of(request.kind()), &context.catalog, table)?;
                 Ok(match request {
                     $(JobRequest::$kind(options) => Self::$kind(Box::new(<$ty>::plan(context, table, options).await?)),)*
                 })
@@ -164,6 +165,12 @@ macro_rules! job_kinds {
         pub(super) fn schemas_of(kind: JobKind, definitions: &mut Definitions) -> JobSchemas {
             match kind {
                 $(JobKind::$kind => JobSchemas::of::<$ty>(definitions),)*
+            }
+        }
+
+        fn access_of(kind: JobKind) -> TableAccess {
+            match kind {
+                $(JobKind::$kind => <$ty>::ACCESS,)*
             }
         }
 
@@ -269,7 +276,7 @@ fn view_of<T: JobType>() -> KindView {
         kind: T::KIND,
         summary: T::SUMMARY.to_owned(),
         progress: T::UNIT,
-        read_only: T::READ_ONLY,
+        read_only: T::ACCESS == TableAccess::Read,
         schedulable: T::SCHEDULABLE,
         undoable: T::UNDO.is_some(),
         shows_preview: T::SHOWS_PREVIEW,
@@ -299,6 +306,32 @@ mod tests {
             assert_eq!(view.kind, kind, "the list pairs a kind with the implementation of another");
             assert!(view.summary.ends_with('.') && view.summary.len() > 20, "{view:?}");
             command(kind).debug_assert();
+        }
+    }
+
+    /// Without the attribute of the type, a misspelt option would be ignored, and an old request could not be read.
+    #[test]
+    fn the_options_of_every_kind_are_optional_in_kebab_case_and_no_other_is_taken() {
+        let attribute = "#[serde(default, deny_unknown_fields, rename_all = \"kebab-case\")]";
+        for kind in JobKind::ALL {
+            let hint = format!("the type of the options of {kind} needs {attribute}");
+            JobRequest::read(kind, serde_json::json!({})).unwrap_or_else(|e| panic!("{hint}: {e}"));
+            let unknown = serde_json::json!({"no-such-option": 1});
+            let error = JobRequest::read(kind, unknown).map(drop).expect_err(&hint).to_string();
+            assert!(error.contains("no-such-option"), "{hint}: {error}");
+            let mut definitions = Definitions::default();
+            let name = schemas_of(kind, &mut definitions).options["$ref"].as_str().map(str::to_owned).expect("a reference");
+            let name = name.rsplit('/').next().expect("a name");
+            let schema = definitions.get(name).expect("a schema");
+            let names = schema["properties"].as_object().expect("properties").keys();
+            names.for_each(|name| assert!(!name.contains('_'), "{hint}: {name}"));
+        }
+    }
+
+    #[test]
+    fn a_kind_that_changes_nothing_has_nothing_to_undo_and_no_schedule() {
+        for view in JobKind::ALL.map(kind_view).into_iter().filter(|view| view.read_only) {
+            assert!(!view.undoable && !view.schedulable, "{view:?}");
         }
     }
 

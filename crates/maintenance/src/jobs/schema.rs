@@ -2,6 +2,7 @@
 //!
 //! The types come from [`JobType`], so a kind without a schema does not compile.
 
+use esker_state::UNDO;
 use esker_types::JobKind;
 use esker_types::schema::Definitions;
 use serde_json::{Map, Value, json};
@@ -10,12 +11,9 @@ use super::kinds::{kind_view, schemas_of};
 use crate::UndoOutcome;
 use crate::job_type::JobType;
 
-/// The name that the record of an undo has in place of a kind.
-const UNDO: &str = "undo";
-
 /// The schemas of one kind of jobs, as references into a document.
 pub(super) struct JobSchemas {
-    options: Value,
+    pub(super) options: Value,
     record: Value,
     preview: Value,
     outcome: Value,

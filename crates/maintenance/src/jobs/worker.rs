@@ -221,6 +221,7 @@ async fn plan_and_run(
         None => PlannedJob::plan(context, &table, &request).await?,
     };
     catalog.state().jobs().record_plan(job, &work.record()?.to_string()).await?;
+    context.check_cancelled()?;
     if read_only {
         // There is nothing to compare, and the facts of a damaged table can't be computed.
         return Ok(AttemptResult::Outcome(work.run(context, &table).await?.to_string()));
@@ -231,6 +232,8 @@ async fn plan_and_run(
         return Ok(AttemptResult::HandOver(engine));
     }
     let outcome = work.run(context, &table).await?.to_string();
+    // A job that is killed here has taken effect, and its next attempt finds little or nothing to do.
+    catalog.failpoint(&format!("job-{}-done", job.kind)).await;
     let after = counts_after(catalog, job).await;
     *measured = Some(json!({"before": before, "after": after}));
     Ok(AttemptResult::Outcome(outcome))

@@ -7,7 +7,7 @@ use esker_types::{JobKind, format_bytes, format_count};
 use super::{ManifestOptions, ManifestOutcome, ManifestPlan, execute_manifests, plan_manifests};
 use crate::Result;
 use crate::context::JobContext;
-use crate::job_type::{JobReport, JobType};
+use crate::job_type::{JobReport, JobType, ProgressUnit, TableAccess, Undo};
 
 /// The job kind `manifests`.
 #[derive(Debug)]
@@ -26,7 +26,11 @@ pub(crate) struct ManifestArgs {
 impl JobType for ManifestRewrite {
     const KIND: JobKind = JobKind::Manifests;
     const SUMMARY: &'static str = "Rewrite manifests: fewer of them, and each about few partitions.";
+    const UNIT: ProgressUnit = ProgressUnit::Files;
+    const ACCESS: TableAccess = TableAccess::Write;
     const SCHEDULABLE: bool = true;
+    const SHOWS_PREVIEW: bool = true;
+    const UNDO: Option<Undo> = None;
 
     type Options = ManifestOptions;
     type Args = ManifestArgs;
@@ -65,9 +69,9 @@ impl JobType for ManifestRewrite {
             let n = plan.rewrite.iter().filter(|m| m.reason == reason).count();
             lines.extend((n > 0).then(|| format!("  {reason:<9} {n:>6}")));
         }
-        lines.extend((plan.left > 0).then(|| format!("  {} more are left to the next job, for want of memory", plan.left)));
-        let reason = "no manifest is too small, too large, or overlaps another";
-        JobReport { nothing_to_do: plan.rewrite.is_empty().then(|| reason.to_owned()), ..JobReport::of(&lines) }
+        let left = format_count(plan.left, "manifest");
+        lines.extend((plan.left > 0).then(|| format!("  left to the next job, for want of memory: {left}")));
+        JobReport { nothing_to_do: plan.nothing_to_do.clone(), ..JobReport::of(&lines) }
     }
 
     fn describe_outcome(_table: &str, outcome: &ManifestOutcome) -> JobReport {

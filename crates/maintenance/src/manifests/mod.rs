@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::compact::{Proposed, propose};
 use crate::context::JobContext;
-use crate::{MaintenanceError, Result, check_owned, check_plain};
+use crate::{MaintenanceError, Result, check_plain};
 pub(crate) use job::ManifestRewrite;
 
 /// Bytes of memory that entries take for each byte of their manifest, which is compressed.
@@ -62,6 +62,9 @@ pub struct ManifestPlan {
     pub rewrite: Vec<PlannedManifest>,
     /// Number of manifests that need a rewrite but do not fit into the job's memory; the next job takes them.
     pub left: u64,
+    /// The reason that no manifest is rewritten, for people; absent if one is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nothing_to_do: Option<String>,
 }
 
 /// The outcome of a rewrite of manifests.
@@ -101,16 +104,27 @@ fn plan_of(
     for manifest in manifests.iter().filter(|m| rewrite.iter().any(|planned| planned.path == m.manifest_path)) {
         check_plain(&manifest.manifest_path, manifest.key_metadata.as_ref())?;
     }
+    let left = found - rewrite.len();
     // A single manifest would come out as it is, or only split.
-    if rewrite.len() == 1 && rewrite[0].reason != "large" && rewrite[0].reason != "asked" {
+    let lone = rewrite.len() == 1 && rewrite[0].reason != "large" && rewrite[0].reason != "asked";
+    if lone {
         rewrite.clear();
     }
+    let branch = options.branch.clone().unwrap_or_else(|| MAIN_BRANCH.to_owned());
+    let reason = match (manifests.len(), lone, left) {
+        (0, ..) if table.metadata.snapshot_for_ref(&branch).is_none() => format!("branch {branch} has no snapshot"),
+        (0, ..) => format!("branch {branch} has no manifest"),
+        (_, _, 1..) => "the manifests that need a rewrite do not fit into the job's memory".to_owned(),
+        (_, true, _) => "only one manifest needs a rewrite, and it would come out as it is".to_owned(),
+        (_, false, _) => "no manifest is too small, too large, or overlaps another".to_owned(),
+    };
     Ok(ManifestPlan {
         table: table.row.name.to_string(),
-        branch: options.branch.clone().unwrap_or_else(|| MAIN_BRANCH.to_owned()),
+        branch,
         manifests: manifests.len() as u64,
         target_bytes: target,
-        left: (found - rewrite.len()) as u64,
+        left: left as u64,
+        nothing_to_do: rewrite.is_empty().then_some(reason),
         rewrite,
     })
 }
@@ -175,7 +189,7 @@ fn overlapping<'a>(metadata: &TableMetadata, spec_id: i32, manifests: &[&'a Mani
 ///
 /// # Errors
 ///
-/// - Returns [`MaintenanceError::Refused`] for a foreign table, and [`MaintenanceError::Option`] if the branch does not exist.
+/// - Returns [`MaintenanceError::Option`] if the branch does not exist.
 /// - Returns [`MaintenanceError::Table`] if the manifest list can't be read or a planned manifest is encrypted.
 pub(crate) async fn plan_manifests(
     catalog: &esker_catalog::Catalog,
@@ -184,7 +198,6 @@ pub(crate) async fn plan_manifests(
     memory_bytes: u64,
 ) -> Result<ManifestPlan> {
     let branch = options.branch.as_deref().unwrap_or(MAIN_BRANCH);
-    check_owned(table)?;
     let manifests = match table.metadata.snapshot_for_ref(branch) {
         Some(head) => load_manifests(catalog.manifests(), head).await?,
         None if branch == MAIN_BRANCH => Vec::new(),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use esker_catalog::LoadedTable;
+use esker_table::properties::ORPHAN_MIN_AGE;
 use esker_types::{JobKind, format_bytes, format_count, now_ms};
 use futures::FutureExt;
 
@@ -12,8 +13,8 @@ use super::{
 };
 use crate::Result;
 use crate::context::JobContext;
-use crate::job_type::{JobReport, JobType, Undo, age, millis};
-use crate::undone::UndoOutcome;
+use crate::job_type::{JobReport, JobType, ProgressUnit, TableAccess, Undo, age, millis};
+use crate::undone::{UndoOutcome, refused};
 
 /// The job kind `orphans`.
 #[derive(Debug)]
@@ -32,14 +33,18 @@ pub(crate) struct OrphanArgs {
 impl JobType for OrphanRemoval {
     const KIND: JobKind = JobKind::Orphans;
     const SUMMARY: &'static str = "Quarantine orphan files: those that a scan at least a day ago found unreferenced too.";
+    const UNIT: ProgressUnit = ProgressUnit::Files;
+    const ACCESS: TableAccess = TableAccess::Delete;
     const SCHEDULABLE: bool = true;
     const SHOWS_PREVIEW: bool = false;
     // A frozen table's files may be released: nothing but the quarantine changes.
     const UNDO: Option<Undo> = Some(|catalog, job, principal| {
         async move {
             let note = format!("job {} was undone by {principal}", job.id);
-            let (files, gone) = catalog.state().quarantine().release_by_job(job.id, &note).await?;
-            Ok(UndoOutcome { files, gone, ..UndoOutcome::default() })
+            match catalog.state().quarantine().release_by_job(job.id, &note).await? {
+                (0, 0) => refused(format!("job {} has nothing to undo: it has no file in quarantine", job.id)),
+                (files, deleted) => Ok(UndoOutcome { files, deleted, ..UndoOutcome::default() }),
+            }
         }
         .boxed()
     });
@@ -82,11 +87,11 @@ impl JobType for OrphanRemoval {
         );
         let named = report.named.len() as u64;
         lines.extend((named < report.counted.orphans).then(|| format!("  and {} more", report.counted.orphans - named)));
-        JobReport::of(&lines)
+        JobReport { nothing_to_do: why_no_orphan(&report.counted), ..JobReport::of(&lines) }
     }
 
     fn describe_outcome(table: &str, outcome: &OrphanOutcome) -> JobReport {
-        JobReport::of(&[
+        let lines = [
             counts(table, &outcome.counted),
             format!(
                 "{} ({}) are in quarantine; {} first seen less than a day ago, which the next scan may take, {:.1} s",
@@ -95,8 +100,22 @@ impl JobType for OrphanRemoval {
                 format_count(outcome.waiting, "candidate"),
                 outcome.seconds,
             ),
-        ])
+        ];
+        JobReport { nothing_to_undo: outcome.quarantined_files == 0, ..JobReport::of(&lines) }
     }
+}
+
+/// Returns the reason that a scan found no orphan, if it found none.
+fn why_no_orphan(counted: &LocationCensus) -> Option<String> {
+    let LocationCensus { listed, young, orphans, .. } = counted;
+    (*orphans == 0).then(|| match (listed, young) {
+        (0, _) => "the location has no file".to_owned(),
+        (_, 0) => "no file is an orphan".to_owned(),
+        (_, young) => {
+            let files = format_count(*young, "file");
+            format!("no file is old enough to be an orphan; unreferenced but too young ({}): {files}", ORPHAN_MIN_AGE.key)
+        }
+    })
 }
 
 fn counts(table: &str, counted: &LocationCensus) -> String {
@@ -109,4 +128,22 @@ fn counts(table: &str, counted: &LocationCensus) -> String {
         format_count(counted.orphans, "orphan"),
         format_bytes(counted.orphan_bytes),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scan_without_orphans_says_why_and_offers_no_undo() {
+        let why = |listed, young, orphans| why_no_orphan(&LocationCensus { listed, young, orphans, ..LocationCensus::default() });
+        assert_eq!(why(0, 0, 0).as_deref(), Some("the location has no file"));
+        assert_eq!(why(9, 0, 0).as_deref(), Some("no file is an orphan"));
+        let young = "no file is old enough to be an orphan; unreferenced but too young (esker.orphans.min-age-ms): 1 file";
+        assert_eq!(why(9, 1, 0).as_deref(), Some(young));
+        assert_eq!(why(9, 1, 1), None);
+        assert!(OrphanRemoval::describe_outcome("n.t", &OrphanOutcome::default()).nothing_to_undo);
+        let outcome = OrphanOutcome { quarantined_files: 1, ..OrphanOutcome::default() };
+        assert!(!OrphanRemoval::describe_outcome("n.t", &outcome).nothing_to_undo);
+    }
 }

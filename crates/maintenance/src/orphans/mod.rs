@@ -22,7 +22,7 @@ use esker_types::{DAY_MS, DurationMillis, Millis, now_ms};
 use serde::{Deserialize, Serialize};
 
 use crate::context::JobContext;
-use crate::{MaintenanceError, Result, check_deletable};
+use crate::{MaintenanceError, Result};
 pub(crate) use job::OrphanRemoval;
 use listing::{Listing, ListingSource};
 use spool::ListedFile;
@@ -330,11 +330,9 @@ pub(crate) async fn list_orphans(
 ///
 /// # Errors
 ///
-/// Returns [`MaintenanceError::Refused`] for a foreign table and where `gc.enabled` is false, and [`MaintenanceError::Option`] for
-/// an age that is too short. Returns [`MaintenanceError::Catalog`] if the database and the warehouse do not belong together, and
-/// [`MaintenanceError::Table`] if a property of the table can't be parsed.
+/// Returns [`MaintenanceError::Option`] for an age that is too short, and [`MaintenanceError::Table`] if the table's property for
+/// the age can't be parsed.
 pub(crate) fn plan_orphans(catalog: &Catalog, table: &LoadedTable, options: &OrphanOptions) -> Result<OrphanPlan> {
-    check_deletable(catalog, table)?;
     let now = now_ms();
     Ok(OrphanPlan {
         table: table.row.name.to_string(),

@@ -9,7 +9,7 @@ use esker_types::{JobKind, format_count, split_list, unquote};
 use super::{StatisticsOptions, StatisticsOutcome, StatisticsPlan, execute_statistics, plan_statistics};
 use crate::Result;
 use crate::context::JobContext;
-use crate::job_type::{JobReport, JobType};
+use crate::job_type::{JobReport, JobType, ProgressUnit, TableAccess, Undo};
 
 /// The job kind `statistics`.
 #[derive(Debug)]
@@ -28,7 +28,11 @@ pub(crate) struct StatisticsArgs {
 impl JobType for StatisticsRun {
     const KIND: JobKind = JobKind::Statistics;
     const SUMMARY: &'static str = "Count the distinct values of columns, for the planners of Spark and Trino.";
+    const UNIT: ProgressUnit = ProgressUnit::Files;
+    const ACCESS: TableAccess = TableAccess::Write;
     const SCHEDULABLE: bool = true;
+    const SHOWS_PREVIEW: bool = true;
+    const UNDO: Option<Undo> = None;
 
     type Options = StatisticsOptions;
     type Args = StatisticsArgs;
@@ -61,8 +65,10 @@ impl JobType for StatisticsRun {
 
     fn describe_preview(plan: &StatisticsPlan) -> JobReport {
         let names: Vec<&str> = plan.columns.keys().map(String::as_str).collect();
-        let snapshot = plan.snapshot_id.map_or_else(|| "no snapshot".to_owned(), |id| format!("snapshot {id}"));
-        let mut lines = vec![format!("{}, {snapshot}: counts {}", plan.table, names.join(", "))];
+        let mut lines = vec![match plan.snapshot_id {
+            Some(id) => format!("{}, snapshot {id}: counts {}", plan.table, names.join(", ")),
+            None => format!("{}: counts nothing", plan.table),
+        }];
         lines.extend(plan.left_out.iter().map(|(name, ty)| format!("  left out: {name}, of type {ty}")));
         let reason = "the branch has no snapshot";
         JobReport { nothing_to_do: plan.snapshot_id.is_none().then(|| reason.to_owned()), ..JobReport::of(&lines) }

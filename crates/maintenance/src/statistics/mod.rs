@@ -31,7 +31,7 @@ use uuid::Uuid;
 
 use crate::compact::{BATCH_ROWS, Proposed, resolve, union};
 use crate::context::JobContext;
-use crate::{MaintenanceError, Result, check_owned, check_plain};
+use crate::{MaintenanceError, Result, check_plain};
 pub(crate) use job::StatisticsRun;
 use partitions::write_partition_statistics;
 
@@ -85,11 +85,9 @@ pub struct StatisticsOutcome {
 ///
 /// # Errors
 ///
-/// Returns [`MaintenanceError::Refused`] for a foreign table, and [`MaintenanceError::Option`] if the branch or a column does not
-/// exist, or values of a column are not counted.
+/// Returns [`MaintenanceError::Option`] if the branch or a column does not exist, or values of a column are not counted.
 pub(crate) fn plan_statistics(table: &LoadedTable, options: &StatisticsOptions) -> Result<StatisticsPlan> {
     let (name, metadata) = (&table.row.name, &table.metadata);
-    check_owned(table)?;
     let branch = options.branch.as_deref().unwrap_or(MAIN_BRANCH);
     let head = metadata.snapshot_for_ref(branch);
     if head.is_none() && branch != MAIN_BRANCH {
@@ -318,7 +316,6 @@ async fn write(
 ) -> Result<(BTreeMap<String, u64>, StatisticsFile)> {
     let dir = metadata_dir(&metadata.location, &metadata.properties);
     let path = format!("{dir}/{}-{}.stats", snapshot.snapshot_id, Uuid::now_v7());
-    (context.destination().recorder)(vec![path.clone()]).await?;
     let created_by = format!("Esker {}", env!("CARGO_PKG_VERSION"));
     let (mut writer, mut distinct, mut blobs) = (PuffinWriter::default(), BTreeMap::new(), Vec::new());
     for ((column, id), union) in plan.columns.iter().zip(&merged.unions) {
@@ -353,7 +350,7 @@ async fn write(
         blob_metadata: blobs,
         extra: Extra::default(),
     };
-    context.catalog.storage().write(&file.statistics_path, Bytes::from(content)).await?;
+    context.write(&file.statistics_path, Bytes::from(content)).await?;
     Ok((distinct, file))
 }
 

@@ -197,9 +197,8 @@ pub(crate) async fn write_partition_statistics(
     writer.close()?;
     let dir = metadata_dir(&metadata.location, &metadata.properties);
     let path = format!("{dir}/partition-stats-{}-{}.parquet", snapshot.snapshot_id, Uuid::now_v7());
-    (context.destination().recorder)(vec![path.clone()]).await?;
     let size = i64::try_from(bytes.len()).unwrap_or(i64::MAX);
-    context.catalog.storage().write(&path, Bytes::from(bytes)).await?;
+    context.write(&path, Bytes::from(bytes)).await?;
     let (snapshot_id, extra) = (snapshot.snapshot_id, Extra::default());
     Ok(Some(PartitionStatisticsFile { snapshot_id, statistics_path: path, file_size_in_bytes: size, extra }))
 }

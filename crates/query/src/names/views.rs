@@ -13,7 +13,7 @@ use datafusion::execution::SessionStateBuilder;
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder, cast, col, ident};
 use esker_catalog::LoadedView;
 use esker_format::ViewRepresentation;
-use esker_types::{Coded, ErrorCode, NamespaceName, TableName};
+use esker_types::{Coded, ErrorCode, NamespaceName, TableName, format_count};
 
 use super::NameResolver;
 use crate::dialect::Grammar;
@@ -121,7 +121,8 @@ async fn plan_text(
     let fields = schema.as_struct().fields();
     let made = plan.schema().fields().len();
     if fields.len() != made {
-        return Err(QueryError::Statement(format!("its text makes {made} columns, not {}", fields.len())));
+        let made = format_count(made as u64, "column");
+        return Err(QueryError::Statement(format!("its text makes {made}, not {}", fields.len())));
     }
     let wanted = arrow_types::scan_schema(&opaque::arrow_columns(schema));
     let shaped = |(column, field): (Column, &FieldRef)| {

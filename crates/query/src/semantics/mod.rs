@@ -135,8 +135,8 @@ pub(crate) fn build(builder: SessionStateBuilder) -> Result<SessionState> {
 
 /// Returns the SQL function `version()`, which names the product and its release.
 fn version() -> ScalarUDF {
-    let told = ScalarValue::from(format!("Esker {}", env!("CARGO_PKG_VERSION")));
-    create_udf("version", Vec::new(), DataType::Utf8, Volatility::Immutable, Arc::new(move |_| Ok(told.clone().into())))
+    let text = ScalarValue::from(format!("Esker {}", env!("CARGO_PKG_VERSION")));
+    create_udf("version", Vec::new(), DataType::Utf8, Volatility::Immutable, Arc::new(move |_| Ok(text.clone().into())))
 }
 
 /// Applies the analyzer rules to a plan, once.

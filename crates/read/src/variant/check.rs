@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_value_is_told() {
+    fn what_is_no_value_is_reported() {
         let decimal = |unscaled: i128, scale: u8| [&[primitive::DECIMAL16 << 2, scale][..], &unscaled.to_le_bytes()].concat();
         let most = 10_i128.pow(38) - 1;
         for (value, expected) in [

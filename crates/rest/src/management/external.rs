@@ -160,7 +160,7 @@ pub(crate) enum ExternalJobEnd {
     Succeeded {
         /// The name of the worker.
         worker: String,
-        /// The outcome, as the engine told it.
+        /// The outcome, as the worker reported it.
         outcome: Value,
     },
     /// The worker could not do the job.

@@ -19,7 +19,7 @@ pub struct FleetTable {
     pub warehouse: String,
     /// The name of the table, its parts joined with dots.
     pub table: String,
-    /// The health score from 0 to 100; `None` if the table can't be examined.
+    /// The health score from 0 to 100; `None` if the table can't be assessed.
     pub score: Option<u32>,
     /// The codes of the table's findings, the worst first.
     pub findings: Vec<&'static str>,
@@ -29,23 +29,23 @@ pub struct FleetTable {
     pub data_bytes: Option<u64>,
     /// The time of the last change, in milliseconds since the Unix epoch.
     pub last_commit_ms: Option<i64>,
-    /// The reason why the table can't be examined.
+    /// The reason why the table can't be assessed.
     pub error: Option<String>,
 }
 
 impl FleetTable {
     /// Makes the entry of a table.
-    pub(crate) fn new(examined: &TableAssessment) -> Self {
-        let facts = examined.facts.as_ref().ok();
+    pub(crate) fn new(assessed: &TableAssessment) -> Self {
+        let facts = assessed.facts.as_ref().ok();
         Self {
-            warehouse: examined.warehouse.clone(),
-            table: examined.row.name.to_string(),
-            score: examined.score(),
-            findings: examined.assessment.findings.iter().map(|f| f.code).collect(),
+            warehouse: assessed.warehouse.clone(),
+            table: assessed.row.name.to_string(),
+            score: assessed.score(),
+            findings: assessed.assessment.findings.iter().map(|f| f.code).collect(),
             data_files: facts.map(|f| f.data_files),
             data_bytes: facts.map(|f| f.data_bytes),
             last_commit_ms: facts.map(|f| f.last_commit_ms),
-            error: examined.facts.as_ref().err().map(ToString::to_string),
+            error: assessed.facts.as_ref().err().map(ToString::to_string),
         }
     }
 }
@@ -66,7 +66,7 @@ pub(crate) struct FleetQuery {
     tag = "health",
     params(FleetQuery),
     responses(
-        (status = 200, description = "The tables. Those that cannot be examined come first.", body = Vec<FleetTable>),
+        (status = 200, description = "The tables. Those that cannot be assessed come first.", body = Vec<FleetTable>),
         ReadErrors
     )
 )]
@@ -92,9 +92,9 @@ pub struct TableHealth {
     /// The score and the findings.
     #[serde(flatten)]
     pub assessment: Assessment,
-    /// The facts that the assessment is based on; `None` if the table can't be examined.
+    /// The facts that the assessment is based on; `None` if the table can't be assessed.
     pub facts: Option<TableFacts>,
-    /// The reason why the table can't be examined.
+    /// The reason why the table can't be assessed.
     pub error: Option<String>,
 }
 

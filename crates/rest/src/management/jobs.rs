@@ -26,7 +26,9 @@ pub struct JobView {
 /// If the job runs in this process, its progress is newer than the one in its record, and replaces it.
 pub(crate) fn view(app: &App, mut job: Job) -> JobView {
     let warehouse = app.warehouses().find(|w| w.catalog().warehouse().id == job.warehouse);
-    if let Some(progress) = warehouse.and_then(|w| w.progress(job.id)) {
+    if !job.state.is_over()
+        && let Some(progress) = warehouse.and_then(|w| w.progress(job.id))
+    {
         job.progress = progress;
     }
     JobView { warehouse: warehouse.map(|w| w.catalog().options().warehouse.clone()), job }

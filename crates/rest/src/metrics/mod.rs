@@ -406,15 +406,15 @@ pub(crate) async fn service(State(app): State<App>) -> Result<String, ApiError> 
     for (code, severity) in CODES.iter().flat_map(|code| Severity::ALL.map(|severity| (code, severity))) {
         metrics.findings.with_label_values(&[*code, severity.as_str()]).set(0);
     }
-    metrics.damaged.set(gauge(all.iter().map(|examined| examined.damaged).sum::<usize>()));
+    metrics.damaged.set(gauge(all.iter().map(|assessed| assessed.damaged).sum::<usize>()));
     metrics.data_bytes.reset();
     metrics.data_files.reset();
-    for examined in &all {
-        if let Ok(facts) = &examined.facts {
-            metrics.data_bytes.with_label_values(&[&examined.warehouse]).add(gauge(facts.data_bytes));
-            metrics.data_files.with_label_values(&[&examined.warehouse]).add(gauge(facts.data_files));
+    for assessed in &all {
+        if let Ok(facts) = &assessed.facts {
+            metrics.data_bytes.with_label_values(&[&assessed.warehouse]).add(gauge(facts.data_bytes));
+            metrics.data_files.with_label_values(&[&assessed.warehouse]).add(gauge(facts.data_files));
         }
-        let class = match examined.score() {
+        let class = match assessed.score() {
             Some(90..) => "90-100",
             Some(70..) => "70-89",
             Some(50..) => "50-69",
@@ -422,7 +422,7 @@ pub(crate) async fn service(State(app): State<App>) -> Result<String, ApiError> 
             None => "unknown",
         };
         metrics.scores.with_label_values(&[class]).inc();
-        for finding in &examined.assessment.findings {
+        for finding in &assessed.assessment.findings {
             metrics.findings.with_label_values(&[finding.code, finding.severity.as_str()]).inc();
         }
     }

@@ -76,7 +76,8 @@ pub(crate) async fn tables(State(app): State<App>) -> Result<String, ApiError> {
     let manifests = registered!(r, by_table("esker_table_manifests", "Number of manifests of the current snapshot."));
     let manifest_bytes =
         registered!(r, by_table("esker_table_manifest_bytes", "Size in bytes of the manifests of the current snapshot."));
-    let unexamined = registered!(r, IntGauge::new("esker_tables_not_examined", "Number of tables whose metadata can't be read."));
+    let unreadable_tables =
+        registered!(r, IntGauge::new("esker_tables_not_examined", "Number of tables whose metadata can't be read."));
     let left_out = registered!(
         r,
         IntGauge::new("esker_tables_not_exported", "Number of tables that are left out, because there are more than 500.")
@@ -110,22 +111,22 @@ pub(crate) async fn tables(State(app): State<App>) -> Result<String, ApiError> {
 
     let all = app.assess_all().await?;
     left_out.set(gauge(all.len().saturating_sub(MAX_TABLES)));
-    for examined in all.iter().take(MAX_TABLES) {
-        let namespace = examined.row.name.namespace.to_string();
-        let labels = [examined.warehouse.as_str(), namespace.as_str(), examined.row.name.name.as_str()];
+    for assessed in all.iter().take(MAX_TABLES) {
+        let namespace = assessed.row.name.namespace.to_string();
+        let labels = [assessed.warehouse.as_str(), namespace.as_str(), assessed.row.name.name.as_str()];
         let set = |metric: &GaugeVec, value: f64| metric.with_label_values(&labels).set(value);
-        set(&damaged, examined.damaged as f64);
-        let facts = match &examined.facts {
+        set(&damaged, assessed.damaged as f64);
+        let facts = match &assessed.facts {
             Ok(facts) => facts,
-            // A table that nobody has examined yet has no score, and is not unreadable.
+            // A table that nobody has assessed yet has no score, and is not unreadable.
             Err(NotAssessed::NotYet) => continue,
             Err(NotAssessed::Unreadable(_)) => {
-                unexamined.inc();
+                unreadable_tables.inc();
                 set(&unreadable, 1.0);
                 continue;
             }
         };
-        set(&score, f64::from(examined.assessment.score));
+        set(&score, f64::from(assessed.assessment.score));
         set(&unreadable, 0.0);
         set(&data_files, facts.data_files as f64);
         set(&data_bytes, facts.data_bytes as f64);
@@ -140,10 +141,10 @@ pub(crate) async fn tables(State(app): State<App>) -> Result<String, ApiError> {
         set(&metadata, facts.metadata_bytes as f64);
         set(&manifests, facts.manifests as f64);
         set(&manifest_bytes, facts.manifest_bytes as f64);
-        for (kind, at) in successes.get(&examined.row.id).into_iter().flatten() {
+        for (kind, at) in successes.get(&assessed.row.id).into_iter().flatten() {
             success.with_label_values(&[labels[0], labels[1], labels[2], kind]).set(*at as f64 / 1000.0);
         }
-        if let Some(used) = uses.get(&examined.row.id) {
+        if let Some(used) = uses.get(&assessed.row.id) {
             set(&scans, used.scans as f64);
             set(&commits, used.commits as f64);
             set(&attempts, used.commit_attempts as f64);

@@ -31,11 +31,12 @@ pub(super) fn line(title: &str, points: &[(i64, f64)], show: impl Fn(f64) -> Str
     if points.len() == 1 {
         path.push(format!("{WIDTH:.1},{}", at(last).split_once(',').map_or("", |(_, y)| y)));
     }
-    let told = format!("{title}: {} at first, {} now, between {} and {}", show(first.1), show(last.1), show(least), show(most));
+    let description =
+        format!("{title}: {} at first, {} now, between {} and {}", show(first.1), show(last.1), show(least), show(most));
     html! {
         figure.chart {
             figcaption { (title) " " b { (show(last.1)) } }
-            svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) preserveAspectRatio="none" role="img" aria-label=(told) {
+            svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) preserveAspectRatio="none" role="img" aria-label=(description) {
                 polyline points=(path.join(" ")) {}
             }
             span.soft { (show(least)) " to " (show(most)) }

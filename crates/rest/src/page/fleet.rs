@@ -37,12 +37,12 @@ pub(crate) async fn show(
     let pages = found.len().div_ceil(SHOWN);
     let shown = found.iter().skip(wanted.page.saturating_mul(SHOWN)).take(SHOWN);
     let several = app.warehouses().count() > 1;
-    let sick = all.iter().filter(|e| e.score().is_none_or(|score| score < 70)).count();
+    let poor = all.iter().filter(|e| e.score().is_none_or(|score| score < 70)).count();
     let content = html! {
         h1 { "Tables" }
         p.soft {
             (format_count(all.len() as u64, "table")) ", "
-            @if sick == 0 { "none in bad shape." } @else { (sick) " in bad shape." }
+            @if poor == 0 { "none poor." } @else { (poor) " poor or without a score." }
         }
         form.filter role="search" {
             label for="q" { "Name contains" } " " input id="q" name="q" type="search" value=(wanted.q); " " button { "Show" }
@@ -55,7 +55,7 @@ pub(crate) async fn show(
                     th { "Score" } @if several { th { "Warehouse" } } th { "Table" } th { "Findings" }
                     th.num { "Data files" } th.num { "Size" } th.num { "Rows" } th { "Last commit" }
                 } }
-                tbody { @for examined in shown { (row(examined, several)) } }
+                tbody { @for assessed in shown { (row(assessed, several)) } }
             } }
             @if pages > 1 { nav aria-label="More tables" { @for n in 0..pages {
                 a href={ "/?page=" (n) "&q=" (encode(&wanted.q)) } aria-current=[(n == wanted.page).then_some("page")] { (n + 1) } " "
@@ -66,22 +66,22 @@ pub(crate) async fn show(
 }
 
 /// Renders the row of a table. `several` adds the warehouse.
-fn row(examined: &TableAssessment, several: bool) -> Markup {
-    let name = &examined.row.name;
-    let href = table_href(&examined.warehouse, name);
+fn row(assessed: &TableAssessment, several: bool) -> Markup {
+    let name = &assessed.row.name;
+    let href = table_href(&assessed.warehouse, name);
     html! {
         tr {
-            @match &examined.facts {
+            @match &assessed.facts {
                 Ok(facts) => {
-                    td { (badge(examined.score())) }
-                    @if several { td { (examined.warehouse) } }
-                    td { a href=(href) { (name) } @if !examined.row.owned { " " span.soft { "(foreign)" } } }
+                    td { (badge(assessed.score())) }
+                    @if several { td { (assessed.warehouse) } }
+                    td { a href=(href) { (name) } @if !assessed.row.owned { " " span.soft { "(foreign)" } } }
                     td {
-                        @for (i, finding) in examined.assessment.findings.iter().enumerate() {
+                        @for (i, finding) in assessed.assessment.findings.iter().enumerate() {
                             @if i > 0 { ", " }
                             (finding.code)
                         }
-                        @if examined.assessment.findings.is_empty() { span.soft { "none" } }
+                        @if assessed.assessment.findings.is_empty() { span.soft { "none" } }
                     }
                     td.num { (facts.data_files) }
                     td.num { (format_bytes(facts.data_bytes)) }
@@ -90,9 +90,9 @@ fn row(examined: &TableAssessment, several: bool) -> Markup {
                 }
                 Err(error) => {
                     td { (badge(None)) }
-                    @if several { td { (examined.warehouse) } }
+                    @if several { td { (assessed.warehouse) } }
                     td { a href=(href) { (name) } }
-                    td colspan="5" { @for finding in &examined.assessment.findings { (finding.code) ": " } (error) }
+                    td colspan="5" { @for finding in &assessed.assessment.findings { (finding.code) ": " } (error) }
                 }
             }
         }

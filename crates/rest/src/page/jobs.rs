@@ -3,9 +3,9 @@
 use axum::Extension;
 use axum::extract::{Path, State};
 use axum::response::Redirect;
-use esker_maintenance::{Cost, kind_view};
+use esker_maintenance::{Cost, describe_outcome, kind_view};
 use esker_state::{Job, JobFilter, JobLogLine, JobState, UNDO};
-use esker_types::{format_bytes, now_ms};
+use esker_types::{JobKind, format_bytes, now_ms};
 use maud::{Markup, html};
 use serde::Deserialize;
 use serde_json::Value;
@@ -100,6 +100,15 @@ fn changed_counts(measured: &Value) -> String {
     if all.is_empty() { "nothing changed".to_owned() } else { all.join(", ") }
 }
 
+/// Checks whether a job's outcome says that it changed nothing. An attempt that was killed before may have changed something.
+fn has_nothing_to_undo(job: &Job) -> bool {
+    let report = match (job.kind.parse::<JobKind>(), &job.outcome) {
+        (Ok(kind), Some(outcome)) if job.earlier_plans.is_empty() => describe_outcome(kind, &job.table, outcome).ok(),
+        _ => None,
+    };
+    report.is_some_and(|report| report.nothing_to_undo)
+}
+
 /// Shows one job with its result, cost, log, plan and outcome (`GET /jobs/{job}`).
 pub(crate) async fn show(
     State(app): State<App>,
@@ -111,7 +120,7 @@ pub(crate) async fn show(
     let path = format!("/jobs/{}", encode(&job.id.to_string()));
     let undo = warehouse.map(|warehouse| format!("/warehouses/{}{path}/undo", encode(&warehouse)));
     let kind_undoes = job.kind.parse().is_ok_and(|kind| kind_view(kind).undoable);
-    let undoable = kind_undoes && job.state.is_over() && job.undone_by.is_none();
+    let undoable = kind_undoes && job.state.is_over() && job.undone_by.is_none() && !has_nothing_to_undo(&job);
     let content = html! {
         div.title { h1 { (job.kind) " of " (job.table) } span.soft { (job.state.as_str()) } }
         p.soft { (job.reason) ", " (ago(job.created_ms, now_ms())) "; id " code { (job.id) } }
@@ -178,7 +187,7 @@ pub(crate) async fn undo(
     let undone = esker_maintenance::undo(warehouse.catalog(), &job, &caller).await?;
     let content = html! {
         h1 { "Undone" }
-        p { (undone.files) " files and " (undone.snapshots) " snapshots are back; " (undone.gone) " files were deleted before." }
+        p { (undone.files) " files and " (undone.snapshots) " snapshots are back; " (undone.deleted) " files were deleted before." }
         p { a href={ "/jobs/" (encode(&id)) } { "The job" } }
     };
     Ok(page(&visitor, "Undone", &content))

@@ -32,7 +32,7 @@ const STYLE: &str = include_str!("style.css");
 const ICON: &str = "data:image/svg+xml,%3Csvg xmlns='http%3A//www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Crect width='16' height='16' \
     rx='3' fill='%231f5fa8'/%3E%3Cpath d='M0 12C5 4 11 4 16 12v1a3 3 0 0 1-3 3H3a3 3 0 0 1-3-3z' fill='%23fbfaf8'/%3E%3C/svg%3E";
 
-/// Returns the routes of the page: those of readers who are known, and the log-in.
+/// Returns the routes of the web page: those of readers who are known, and the log-in.
 pub(crate) fn router(app: &App) -> Router<App> {
     let known = Router::new()
         .route("/", get(fleet::show))
@@ -96,13 +96,13 @@ fn badge(score: Option<u32>) -> Markup {
     let class = match score {
         Some(90..) => "well",
         Some(70..) => "fair",
-        Some(_) => "ill",
+        Some(_) => "poor",
         None => "unknown",
     };
     html! { span class={ "badge " (class) } { @match score { Some(n) => (n), None => "?" } } }
 }
 
-/// Returns the address of a table's page.
+/// Returns the address of a table's web page.
 fn table_href(warehouse: &str, name: &TableName) -> String {
     let (namespace, table) = (encode(&name.namespace.key()), encode(&name.name));
     format!("/warehouses/{}/namespaces/{namespace}/tables/{table}", encode(warehouse))

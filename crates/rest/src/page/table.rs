@@ -29,7 +29,7 @@ const HISTORY_MS: i64 = 14 * 24 * 3600 * 1000;
 
 /// Shows one table: its findings, its facts, and its jobs and policy.
 ///
-/// Route: `GET /warehouses/{warehouse}/namespaces/{namespace}/tables/{table}`. A table that can't be examined has a shorter page.
+/// Route: `GET /warehouses/{warehouse}/namespaces/{namespace}/tables/{table}`. A table that can't be assessed has a shorter page.
 pub(crate) async fn show(
     State(app): State<App>,
     visitor: Extension<Visitor>,
@@ -39,21 +39,21 @@ pub(crate) async fn show(
     let catalog = warehouse.catalog();
     let overview = catalog.overview();
     let row = catalog.table(&name).await?;
-    let examined = app.assess_table(catalog, row).await?;
-    let id = examined.row.id;
+    let assessed = app.assess_table(catalog, row).await?;
+    let id = assessed.row.id;
     let jobs = overview.jobs(&JobFilter { table: Some(id), ..JobFilter::default() }, JOBS).await?;
-    let content = match &examined.facts {
+    let content = match &assessed.facts {
         Ok(facts) => {
             let quarantine = overview.quarantine_of(id).await?;
-            let table = catalog.load_row(examined.row.clone()).await?;
+            let table = catalog.load_row(assessed.row.clone()).await?;
             let about = TablePage {
-                row: &examined.row,
+                row: &assessed.row,
                 facts,
-                assessment: &examined.assessment,
+                assessment: &assessed.assessment,
                 jobs: jobs.into_iter().map(|job| view_job(&app, job)).collect(),
                 quarantine: (quarantine.len(), saturating_total(quarantine.iter().filter_map(|d| d.record.bytes))),
                 history: overview.health_history(id, now_ms() - HISTORY_MS).await?,
-                policy: app.policy(catalog, &examined.row).await?,
+                policy: app.policy(catalog, &assessed.row).await?,
                 decision: overview.decision(id).await?,
                 used: overview.usage_of(id).await?,
                 metadata: &table.metadata,
@@ -62,13 +62,13 @@ pub(crate) async fn show(
         }
         Err(error) => html! {
             div.title { (badge(None)) h1 { (name) } }
-            p { "This table can't be examined: " (error) }
-            (findings(&examined.assessment))
+            p { "This table can't be assessed: " (error) }
+            (findings(&assessed.assessment))
             h2 { "Jobs" }
             @let jobs: Vec<JobView> = jobs.into_iter().map(|job| view_job(&app, job)).collect();
             @if jobs.is_empty() { p.soft { "None yet." } } @else { (render_jobs(&jobs)) }
             h2 { "Location" }
-            p { code { (examined.row.location) } }
+            p { code { (assessed.row.location) } }
         },
     };
     Ok(page(&visitor, &name.to_string(), &content))
@@ -187,7 +187,7 @@ fn autopilot(about: &TablePage<'_>) -> Markup {
                 } }
             }
         }
-        @for problem in &about.policy.problems { p.ill { "Can't be followed: " (problem) } }
+        @for problem in &about.policy.problems { p.poor { "Can't be followed: " (problem) } }
         p.soft {
             "In the last seven days, engines reported " (about.used.scans) " scans of " (about.used.scanned_files) " files, and "
             (about.used.commits) " commits in " (about.used.commit_attempts) " attempts."

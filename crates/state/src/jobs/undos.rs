@@ -9,7 +9,8 @@ use super::queue::record_job_event;
 use super::{COLUMNS, Jobs, job_row};
 use crate::{Job, Result};
 
-/// The kind of the record of an undo.
+/// The name that the record of an undo has in place of a [`JobKind`](esker_types::JobKind). An undo is never queued, planned or
+/// run by a worker, so it is not a kind of job.
 pub const UNDO: &str = "undo";
 
 impl Jobs<'_> {

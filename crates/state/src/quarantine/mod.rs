@@ -471,13 +471,13 @@ impl Quarantine<'_> {
         .execute(&mut *tx)
         .await?
         .rows_affected();
-        let gone: i64 =
+        let deleted: i64 =
             sqlx::query_scalar("SELECT count(*) FROM quarantine WHERE job_id = $1 AND state IN ('deleting', 'deleted')")
                 .bind(job.to_string())
                 .fetch_one(&mut *tx)
                 .await?;
         tx.commit().await?;
-        Ok((released, gone.unsigned_abs()))
+        Ok((released, deleted.unsigned_abs()))
     }
 
     /// Returns counts of the files in quarantine by job and table, at most `limit` groups, those that are due first in front.

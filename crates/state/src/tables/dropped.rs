@@ -131,7 +131,7 @@ impl Tables<'_> {
         // The places of the table are still recorded.
         let new = NewTabular { row, recorded_output: None, replaces: None, places: Vec::new() };
         insert_tabular(&mut tx, warehouse, &new).await?;
-        // By its time of creation, files of the table are told from older ones of another catalog.
+        // By its time of creation, Esker tells files of the table from older ones of another catalog.
         for sql in [
             "UPDATE tabular SET created_ms = (SELECT created_ms FROM dropped_table WHERE id = $1) WHERE id = $1",
             "DELETE FROM dropped_table WHERE id = $1",

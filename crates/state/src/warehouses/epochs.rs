@@ -38,8 +38,8 @@ impl Warehouses<'_> {
     /// # Errors
     ///
     /// Returns [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the database fails, [`File`](StateError::File) if the
-    /// SQLite file is gone or can't be examined, and [`Corrupt`](StateError::Corrupt) if the stored epoch or time of the backup
-    /// can't be read.
+    /// SQLite file is gone or its metadata can't be read. Returns [`Corrupt`](StateError::Corrupt) if the stored epoch or time of
+    /// the backup can't be read.
     pub async fn epoch(self, warehouse: Warehouse) -> Result<Epoch> {
         let put = "INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING";
         sqlx::query(put).bind(DATABASE).bind(Uuid::now_v7().to_string()).execute(&self.state.writer).await?;
