@@ -16,6 +16,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use esker_catalog::{Catalog, CatalogError, LoadedTable};
 use esker_format::{Schema, SchemaRef, SnapshotRef};
+use esker_storage::Level;
 use esker_table::{Expr, ScanPlan, TableError, plan_appended, plan_scan, projection};
 use esker_types::{ErrorCode, TableId, catch_panic};
 use moka::future::Cache;
@@ -26,6 +27,8 @@ use tokio::task::AbortHandle;
 use uuid::Uuid;
 
 use super::content::ContentPrinter;
+use super::credentials;
+use super::load::LoadOptions;
 use crate::extract::{InTable, InWarehouse, JsonBody};
 use crate::{ApiError, App};
 
@@ -113,6 +116,7 @@ pub(crate) async fn plan(
     State(app): State<App>,
     warehouse: InWarehouse,
     InTable(name): InTable,
+    asked: LoadOptions,
     JsonBody(request): JsonBody<PlanRequest>,
 ) -> Result<Json<Value>, ApiError> {
     let catalog = warehouse.catalog().clone();
@@ -143,6 +147,7 @@ pub(crate) async fn plan(
             app.inner.plans.0.insert(id, entry).await;
             let mut answer = first_page(id, planned)?;
             answer["plan-id"] = json!(id);
+            add_credentials(&mut answer, warehouse.catalog(), &planned.table, &asked).await;
             Ok(Json(answer))
         }
         PlanState::Submitted | PlanState::Cancelled => Ok(Json(json!({"status": "submitted", "plan-id": id}))),
@@ -157,13 +162,18 @@ pub(crate) async fn fetch(
     warehouse: InWarehouse,
     InTable(name): InTable,
     Path((.., id)): Path<(String, String, String, String)>,
+    asked: LoadOptions,
 ) -> Result<Json<Value>, ApiError> {
     let (id, entry) = find(&app, warehouse.catalog(), &name, &id).await?;
     let progress = entry.progress.borrow().clone();
     Ok(Json(match &progress {
         PlanState::Submitted => json!({"status": "submitted"}),
         PlanState::Cancelled => json!({"status": "cancelled"}),
-        PlanState::Completed(planned) => first_page(id, planned)?,
+        PlanState::Completed(planned) => {
+            let mut answer = first_page(id, planned)?;
+            add_credentials(&mut answer, warehouse.catalog(), &planned.table, &asked).await;
+            answer
+        }
         PlanState::Failed(e) => {
             let mut body = json!(e.body());
             body["status"] = json!("failed");
@@ -244,6 +254,15 @@ fn first_page(id: Uuid, planned: &Planned) -> Result<Value, ApiError> {
         answer["plan-tasks"] = (1..pages).map(|page| format!("{id}.{page}")).collect();
     }
     Ok(answer)
+}
+
+/// Adds credentials for reading the files of a plan, if the client asks for some and may get them.
+///
+/// Spec: REST `CompletedPlanningResult`, `storage-credentials`.
+async fn add_credentials(answer: &mut Value, catalog: &Catalog, table: &LoadedTable, asked: &LoadOptions) {
+    if let Some(access) = credentials::for_table_if_possible(catalog, table, asked, Level::Read).await {
+        answer["storage-credentials"] = json!([access.entry()]);
+    }
 }
 
 /// Prints a page of a plan's tasks, with their delete files.
