@@ -1,7 +1,7 @@
 //! The places of a table for which clients may get credentials.
 //!
-//! A credential works at the store, past every check of the catalog. So what was checked when a table was made or changed is checked
-//! again, with the configuration and the other tables of now. Start reading at [`Catalog::vendable`].
+//! A credential works at the store, past every check of the catalog. So what was checked when a table was made or changed is
+//! checked again, with the configuration and the other tables of now. Start reading at [`Catalog::vendable`].
 
 use std::collections::BTreeMap;
 
@@ -43,9 +43,10 @@ impl Catalog {
     ///
     /// # Errors
     ///
-    /// - Returns [`NotVendable`](CatalogError::NotVendable) if a place lies outside the warehouse and its present allowed locations.
-    /// - Returns [`Storage`](CatalogError::Storage) if a place can't be parsed, is not in S3, is a whole bucket, or has a character
-    ///   that policies give a meaning to.
+    /// - Returns [`NotVendable`](CatalogError::NotVendable) if a place lies outside the warehouse and its present allowed
+    ///   locations, or overlaps with the directory of Esker's own files.
+    /// - Returns [`Storage`](CatalogError::Storage) if a place can't be parsed, is not in S3, is a whole bucket, or has a
+    ///   character that policies give a meaning to.
     /// - Returns [`State`](CatalogError::State) if the database fails.
     pub async fn vendable(&self, table: &LoadedTable) -> Result<Vendable> {
         for place in places_in_metadata(&table.metadata.location, &table.metadata.properties) {
