@@ -171,7 +171,8 @@ mod tests {
                 "warehouses.x.vending.duration_seconds",
             ),
             (
-                "[warehouses.x]\nlocation = \"s3://b\"\n[warehouses.x.vending]\nmode = \"sts\"\nrole_arn = \"arn:aws:iam::1:role/*\"",
+                "[warehouses.x]\nlocation = \"s3://b\"\n\
+                 [warehouses.x.vending]\nmode = \"sts\"\nrole_arn = \"arn:aws:iam::1:role/*\"",
                 "warehouses.x.vending.role_arn",
             ),
             (

@@ -195,8 +195,8 @@ impl Vendor {
 
     /// Returns credentials for a request: kept ones, or new ones if these have less than a third of their life left.
     ///
-    /// `check` decides whether the places may be vended. It runs before new credentials are got. Equal requests at one time share one
-    /// call.
+    /// `check` decides whether the places may be vended. It runs before new credentials are got. Equal requests at one time share
+    /// one call.
     ///
     /// # Errors
     ///

@@ -1,7 +1,7 @@
 //! The client of a Security Token Service: `AssumeRole` with a session policy.
 //!
-//! The requests are signed with the warehouse's own keys, which never leave this process. AWS assumes the role. MinIO serves the same
-//! request at its S3 endpoint, for the keys of a user, and ignores the role.
+//! The requests are signed with the warehouse's own keys, which never leave this process. AWS assumes the role. MinIO serves the
+//! same request at its S3 endpoint, and ignores the role.
 //!
 //! Spec: `AssumeRole` in the AWS Security Token Service API Reference, version 2011-06-15.
 
