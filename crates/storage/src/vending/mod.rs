@@ -14,10 +14,9 @@ mod sts;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use esker_types::{CodedError, Millis, now_ms};
-use moka::Expiry;
 use moka::future::Cache;
 
 pub use prefix::PolicyPrefix;
@@ -133,25 +132,24 @@ pub struct VendRequest {
     pub session: SessionName,
 }
 
-/// The end of the time for which a kept credential is given out: a third of its life before its own end.
-struct UntilAThirdIsLeft;
-
-impl Expiry<VendRequest, Arc<Vended>> for UntilAThirdIsLeft {
-    fn expire_after_create(&self, _: &VendRequest, vended: &Arc<Vended>, _: Instant) -> Option<Duration> {
-        Some(kept_for(now_ms(), vended.expires_ms))
-    }
+/// Credentials that are given out again until a time.
+#[derive(Debug, Clone)]
+struct Kept {
+    vended: Arc<Vended>,
+    /// Time from which on others are got, in milliseconds since the Unix epoch.
+    until_ms: Millis,
 }
 
-/// Returns the time for which a credential that was got at `now_ms` is given out.
-fn kept_for(now_ms: Millis, expires_ms: Millis) -> Duration {
-    Duration::from_millis(u64::try_from(expires_ms.saturating_sub(now_ms)).unwrap_or(0) / 3 * 2)
+/// Returns the time until which credentials that were got at `now_ms` are given out: a third of their life before their end.
+fn kept_until(now_ms: Millis, expires_ms: Millis) -> Millis {
+    now_ms.saturating_add(expires_ms.saturating_sub(now_ms).max(0) / 3 * 2)
 }
 
 /// Vends the credentials of one warehouse, and keeps them in memory only.
 pub struct Vendor {
     options: VendingOptions,
     sts: Sts,
-    kept: Cache<VendRequest, Arc<Vended>>,
+    kept: Cache<VendRequest, Kept>,
 }
 
 impl fmt::Debug for Vendor {
@@ -174,7 +172,7 @@ impl Vendor {
         options: VendingOptions,
     ) -> Result<Self> {
         let sts = Sts::new(&options, cloud::s3_access(at, cloud, requests)?)?;
-        let kept = Cache::builder().max_capacity(KEPT).expire_after(UntilAThirdIsLeft).build();
+        let kept = Cache::builder().max_capacity(KEPT).time_to_live(options.duration).build();
         Ok(Self { options, sts, kept })
     }
 
@@ -208,6 +206,10 @@ impl Vendor {
         request: &VendRequest,
         check: impl Future<Output = std::result::Result<(), CodedError>> + Send,
     ) -> std::result::Result<Arc<Vended>, Arc<CodedError>> {
+        // The cache counts the time that the machine runs. Credentials end by the clock, also while a machine sleeps.
+        if self.kept.get(request).await.is_some_and(|kept| kept.until_ms <= now_ms()) {
+            self.kept.invalidate(request).await;
+        }
         let fresh = async {
             check.await?;
             let (partition, key) = (self.sts.partition(), self.options.kms_key_arn.as_deref());
@@ -221,9 +223,11 @@ impl Vendor {
                 expires_ms = vended.expires_ms,
                 "credentials vended"
             );
-            Ok::<_, CodedError>(Arc::new(vended))
+            let until_ms = kept_until(now_ms(), vended.expires_ms);
+            Ok::<_, CodedError>(Kept { vended: Arc::new(vended), until_ms })
         };
-        self.kept.try_get_with(request.clone(), fresh).await
+        let kept = self.kept.try_get_with(request.clone(), fresh).await?;
+        Ok(kept.vended)
     }
 }
 
@@ -242,8 +246,8 @@ mod tests {
 
     #[test]
     fn credentials_are_given_out_until_a_third_of_their_life_is_left() {
-        assert_eq!(kept_for(1_000, 3_601_000), Duration::from_secs(2_400));
-        assert_eq!(kept_for(2_000, 1_000), Duration::ZERO);
+        assert_eq!(kept_until(1_000, 3_601_000), 2_401_000);
+        assert_eq!(kept_until(2_000, 1_000), 2_000, "they have ended");
     }
 
     #[test]

@@ -10,8 +10,7 @@ use std::fmt::Write as _;
 
 use ring::{digest, hmac};
 
-/// A request to be signed.
-#[derive(Debug)]
+/// A request to be signed. It has no `Debug`: a session token is a secret.
 pub(crate) struct Request<'a> {
     /// The HTTP method, in capitals.
     pub(crate) method: &'a str,
