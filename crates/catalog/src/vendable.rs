@@ -29,6 +29,12 @@ impl Vendable {
         self.table.map_or_else(|| format!("staged {}", self.uuid), |id| id.to_string())
     }
 
+    /// Checks whether a place is of another table or view, which must not be reached.
+    fn is_other(&self, place: &Place) -> bool {
+        let returned = place.dropped && !self.uuid.is_nil() && place.owner.table_uuid == self.uuid;
+        Some(place.owner.id) != self.table && !returned
+    }
+
     /// Returns the places as session policies name them, with one for each place.
     pub fn prefixes(&self) -> &[PolicyPrefix] {
         &self.prefixes
@@ -93,12 +99,8 @@ impl Catalog {
     ///
     /// Returns [`NotVendable`](CatalogError::NotVendable) if one does, and [`State`](CatalogError::State) if the database fails.
     pub async fn check_apart(&self, vendable: &Vendable) -> Result<()> {
-        let is_other = |place: &&Place| {
-            let returned = place.dropped && !vendable.uuid.is_nil() && place.owner.table_uuid == vendable.uuid;
-            Some(place.owner.id) != vendable.table && !returned
-        };
         let all = self.places().await?;
-        let others: Vec<&Place> = all.iter().filter(is_other).collect();
+        let others: Vec<&Place> = all.iter().filter(|place| vendable.is_other(place)).collect();
         for place in &vendable.places {
             if let Some(other) = others.iter().find(|other| place.overlaps(&other.directory)) {
                 let reason = format!("it overlaps with {}, {}", other.directory, other.describe());
