@@ -76,6 +76,8 @@ mod storage;
 mod transactions;
 // Variants in SQL and in files.
 mod variants;
+// Vended credentials.
+mod vending;
 // Types and features of format version 3.
 mod version3;
 // Several warehouses on one server, and the locations of tables.

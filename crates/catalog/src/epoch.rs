@@ -9,7 +9,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use esker_state::Epoch;
-use esker_storage::StorageError;
+use esker_storage::{Location, StorageError};
 use serde::{Deserialize, Serialize};
 
 use crate::{Catalog, CatalogError, Result};
@@ -61,9 +61,14 @@ fn disagreement(epoch: &Epoch, mark: Option<&EpochMark>) -> Option<String> {
 }
 
 impl Catalog {
+    /// Returns the directory of Esker's own files in the warehouse.
+    pub(crate) fn own_directory(&self) -> Location {
+        self.options().location.join(DIRECTORY)
+    }
+
     /// Returns the path of one of Esker's own files in the warehouse.
     pub(crate) fn own_path(&self, name: &str) -> String {
-        self.options().location.join(DIRECTORY).join(name).to_string()
+        self.own_directory().join(name).to_string()
     }
 
     /// Checks that files may be deleted, which is so while database and storage agree.

@@ -94,6 +94,14 @@ pub enum CatalogError {
         /// Reason, with the way out.
         reason: String,
     },
+    /// Clients may not get credentials for a place of a table.
+    #[error("no credentials are vended for {location}: {reason}")]
+    NotVendable {
+        /// The place.
+        location: String,
+        /// Reason, with what stands in the way.
+        reason: String,
+    },
     /// A key of namespace properties is both set and removed.
     #[error("property {0:?} is both in updates and in removals")]
     Contradiction(String),
@@ -190,7 +198,7 @@ impl Coded for CatalogError {
             Self::Contradiction(_) => ErrorCode::Unprocessable,
             Self::StateUnknown { .. } => ErrorCode::CommitStateUnknown,
             Self::Busy(..) | Self::QueueFull { .. } | Self::Overtaken(_) => ErrorCode::TooBusy,
-            Self::Behind { .. } => ErrorCode::Forbidden,
+            Self::Behind { .. } | Self::NotVendable { .. } => ErrorCode::Forbidden,
             // A 500 would leave a committing client in doubt about the outcome.
             Self::Refused(_) | Self::Panicked(_) => ErrorCode::Refused,
             Self::Elsewhere { source, .. } => source.code(),

@@ -39,6 +39,7 @@ mod references;
 mod restore;
 mod sequencer;
 mod transaction;
+mod vendable;
 mod views;
 
 use std::collections::{BTreeMap, HashMap};
@@ -72,6 +73,7 @@ pub use referenced::referenced_paths;
 pub use references::{RefChange, staged};
 pub use restore::Restored;
 pub use transaction::TableChange;
+pub use vendable::Vendable;
 pub use views::{CreateView, LoadedView, ReplaceView};
 
 use cache::Caches;

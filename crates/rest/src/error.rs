@@ -61,6 +61,11 @@ impl ApiError {
         self.code
     }
 
+    /// Returns the text.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// Maps the error of a change that was certainly not made to a code that no client takes for an unknown outcome.
     #[must_use]
     pub(crate) fn of_change(self) -> Self {

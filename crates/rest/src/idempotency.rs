@@ -18,7 +18,7 @@ use axum::response::{IntoResponse, Response};
 use esker_catalog::{Catalog, RequestOutcome};
 use esker_state::ReceiptKey;
 use esker_types::{ErrorCode, Principal};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
 use uuid::Uuid;
@@ -109,7 +109,8 @@ async fn handle(app: &App, catalog: &Catalog, key: Uuid, request: Request, next:
         let outcome: RequestOutcome = serde_json::from_str(&found.outcome)
             .map_err(|e| ApiError::new(ErrorCode::Internal, format!("receipt of {key}: {e}")))?;
         let route = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
-        let answer = answer_from_receipt(app, catalog, outcome, |status| status::listed(&parts.method, route, status));
+        let (asked, method) = (LoadOptions::of(&parts), &parts.method);
+        let answer = answer_from_receipt(app, catalog, outcome, &asked, |status| status::listed(method, route, status));
         return answer.await.map_err(ApiError::of_made_change);
     }
     parts.extensions.insert(receipt.clone());
@@ -117,21 +118,25 @@ async fn handle(app: &App, catalog: &Catalog, key: Uuid, request: Request, next:
     store_receipt(catalog, receipt, response).await
 }
 
-/// Builds the answer of a receipt again.
+/// Builds the answer of a receipt again. Credentials are vended anew, because receipts hold none.
 ///
 /// `listed` maps its status to one that the specification lists, because receipts of earlier releases may have another.
 async fn answer_from_receipt(
     app: &App,
     catalog: &Catalog,
     outcome: RequestOutcome,
+    asked: &LoadOptions,
     listed: impl FnOnce(u16) -> u16,
 ) -> Result<Response, ApiError> {
     Ok(match outcome {
         RequestOutcome::NoContent => StatusCode::NO_CONTENT.into_response(),
-        RequestOutcome::Body(body) => Json(body).into_response(),
+        RequestOutcome::Body(body) => match load::staged_again(catalog, &body, asked).await {
+            Some(staged) => staged,
+            None => Json(body).into_response(),
+        },
         RequestOutcome::Table { name, metadata_location } => {
             let table = catalog.table_at(&name, &metadata_location).await?;
-            load::response(app, catalog, &table, &LoadOptions::default()).await?
+            load::response(app, catalog, &table, asked).await?
         }
         RequestOutcome::View { name, metadata_location } => views::response(&catalog.view_at(&name, &metadata_location).await?),
         RequestOutcome::Refused { status, mut body } => {
@@ -160,9 +165,36 @@ async fn store_receipt(catalog: &Catalog, key: ReceiptKey, response: Response) -
     let body: Option<Value> = serde_json::from_slice(&bytes).ok();
     let outcome = match (refused, body) {
         (true, body) => RequestOutcome::Refused { status, body: body.unwrap_or_default() },
-        (false, Some(body)) => RequestOutcome::Body(body),
+        (false, Some(body)) => RequestOutcome::Body(without_credentials(body)),
         (false, None) => RequestOutcome::NoContent,
     };
     catalog.record_outcome(key, &outcome).await?;
     Ok(Response::from_parts(parts, Body::from(bytes)))
+}
+
+/// Returns the body of a staged creation without its credentials, as a receipt may hold it. Other bodies stay as they are.
+fn without_credentials(mut body: Value) -> Value {
+    if let Some(fields) = body.as_object_mut()
+        && fields.remove("storage-credentials").is_some()
+    {
+        // The properties of the table have the same secrets.
+        fields.insert("config".to_owned(), Value::Object(Map::new()));
+    }
+    body
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_receipt_holds_no_credentials() {
+        let entry = json!([{"prefix": "s3://lake/t/", "config": {"s3.secret-access-key": "hunter2"}}]);
+        let body = json!({"metadata": {}, "config": {"s3.secret-access-key": "hunter2"}, "storage-credentials": entry});
+        assert_eq!(without_credentials(body), json!({"metadata": {}, "config": {}}));
+        let other = json!({"config": {"a": "b"}});
+        assert_eq!(without_credentials(other.clone()), other);
+    }
 }

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, AwsCredentialProvider};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::{BackoffConfig, ObjectStore, RetryConfig};
@@ -60,18 +60,13 @@ fn parsed_options<K: FromStr>(options: &BTreeMap<String, String>) -> Vec<(K, Str
 /// identity, the instance.
 pub(crate) fn open(at: &Location, options: &BTreeMap<String, String>, requests: &RequestCounts) -> Result<Arc<dyn ObjectStore>> {
     let failed = |e| StorageError::new(&at.to_string(), e);
-    let paced = PacedConnector::new(requests.clone());
     let bucket = at.authority();
+    let paced = PacedConnector::new(requests.clone());
     Ok(match at.scheme() {
         Scheme::File => {
             return Err(StorageError::InvalidLocation { uri: at.to_string(), reason: "not a location in a cloud store" });
         }
-        Scheme::S3 => {
-            let builder =
-                AmazonS3Builder::from_env().with_bucket_name(bucket).with_retry(retry_config()).with_http_connector(paced);
-            let builder = parsed_options(options).into_iter().fold(builder, |b, (key, value)| b.with_config(key, value));
-            Arc::new(builder.build().map_err(failed)?)
-        }
+        Scheme::S3 => Arc::new(s3_builder(at, options, requests).build().map_err(failed)?),
         Scheme::Gcs => {
             let builder = GoogleCloudStorageBuilder::from_env()
                 .with_bucket_name(bucket)
@@ -92,6 +87,42 @@ pub(crate) fn open(at: &Location, options: &BTreeMap<String, String>, requests: 
             Arc::new(builder.build().map_err(failed)?)
         }
     })
+}
+
+/// Returns the builder of a bucket's store, with all options set.
+fn s3_builder(at: &Location, options: &BTreeMap<String, String>, requests: &RequestCounts) -> AmazonS3Builder {
+    let builder = AmazonS3Builder::from_env()
+        .with_bucket_name(at.authority())
+        .with_retry(retry_config())
+        .with_http_connector(PacedConnector::new(requests.clone()));
+    parsed_options(options).into_iter().fold(builder, |b, (key, value)| b.with_config(key, value))
+}
+
+/// What a request to another service of a bucket's provider needs, such as one to its token service.
+#[derive(Debug)]
+pub(crate) struct S3Access {
+    /// The source of the keys: the options, the environment, a web identity or the instance.
+    pub(crate) credentials: AwsCredentialProvider,
+    /// The region; `us-east-1` if nothing names one.
+    pub(crate) region: String,
+    /// The URL of the store, if it is not AWS's.
+    pub(crate) endpoint: Option<String>,
+}
+
+/// Returns what requests to other services of a bucket's provider need. Sends no request.
+///
+/// # Errors
+///
+/// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the location is not in S3, and the errors of [`open`].
+pub(crate) fn s3_access(at: &Location, options: &BTreeMap<String, String>, requests: &RequestCounts) -> Result<S3Access> {
+    if at.scheme() != Scheme::S3 {
+        return Err(StorageError::InvalidLocation { uri: at.to_string(), reason: "not a location in S3" });
+    }
+    let builder = s3_builder(at, options, requests);
+    let region = builder.get_config_value(&AmazonS3ConfigKey::Region).unwrap_or_else(|| "us-east-1".to_owned());
+    let endpoint = builder.get_config_value(&AmazonS3ConfigKey::Endpoint);
+    let store: AmazonS3 = builder.build().map_err(|e| StorageError::new(&at.to_string(), e))?;
+    Ok(S3Access { credentials: store.credentials().clone(), region, endpoint })
 }
 
 #[cfg(test)]

@@ -66,6 +66,30 @@ pub enum StorageError {
         /// The store's own error.
         source: object_store::Error,
     },
+    /// No credentials may be vended for a place.
+    #[error("no credentials are vended for {uri}: {reason}")]
+    NotVendable {
+        /// The URI of the place.
+        uri: String,
+        /// The reason, with the way out.
+        reason: &'static str,
+    },
+    /// The token service refuses to vend credentials. Its own text is only logged: it has names of the operator's account.
+    #[error("the token service at {uri} vends no credentials: {code}; the server's log has its text")]
+    StsRefused {
+        /// The URL of the token service.
+        uri: String,
+        /// The code of the service's error, such as `AccessDenied`.
+        code: String,
+    },
+    /// The token service did not answer, or answered that it is overloaded.
+    #[error("the token service at {uri} is away or overloaded: {reason}")]
+    StsUnavailable {
+        /// The URL of the token service.
+        uri: String,
+        /// The code of the service's error, or the error of the connection.
+        reason: String,
+    },
     /// The file ends before the range that was to be read. It was truncated or replaced.
     #[error("{uri}: the file has {size} bytes, but was to be read up to byte {end}: it was truncated or replaced")]
     Truncated {
@@ -96,6 +120,9 @@ impl StorageError {
             | Self::InvalidLocation { uri, .. }
             | Self::Denied { uri, .. }
             | Self::Unavailable { uri, .. }
+            | Self::NotVendable { uri, .. }
+            | Self::StsRefused { uri, .. }
+            | Self::StsUnavailable { uri, .. }
             | Self::Truncated { uri, .. }
             | Self::Io { uri, .. } => Some(uri),
             Self::UnknownOption { .. } => None,
@@ -153,8 +180,8 @@ impl Coded for StorageError {
             Self::NotFound { .. } | Self::NoBucket { .. } => ErrorCode::DataMissing,
             Self::Full { .. } => ErrorCode::StorageFull,
             Self::InvalidLocation { .. } | Self::UnknownOption { .. } => ErrorCode::BadRequest,
-            Self::Denied { .. } => ErrorCode::Forbidden,
-            Self::Unavailable { .. } => ErrorCode::Unavailable,
+            Self::Denied { .. } | Self::NotVendable { .. } | Self::StsRefused { .. } => ErrorCode::Forbidden,
+            Self::Unavailable { .. } | Self::StsUnavailable { .. } => ErrorCode::Unavailable,
             Self::Truncated { .. } => ErrorCode::DataInvalid,
             Self::Io { .. } => ErrorCode::Internal,
         }

@@ -2,7 +2,7 @@
 //!
 //! [`Storage`] takes URIs as Iceberg metadata holds them (`file:///…`, Java's `file:/…`, `s3://…`, `gs://…`, `abfss://…`). A
 //! [`Location`] is normalised, and is compared by path segments, never by string prefix. Start reading with [`Storage`] in
-//! `store.rs`.
+//! `store.rs`. Credentials for clients are made in `vending/`.
 
 mod cloud;
 mod error;
@@ -11,12 +11,14 @@ mod listing;
 mod local;
 mod location;
 mod store;
+mod vending;
 
 pub use error::{StorageError, storage_cause};
 pub use listing::ListingPart;
 pub use local::LocalStore;
 pub use location::{Location, Scheme};
 pub use store::{ListedObject, Storage, StorageOptions};
+pub use vending::{Grant, Level, PolicyPrefix, SessionName, VendRequest, Vended, VendingOptions, Vendor};
 
 /// The result of a storage operation.
 pub type Result<T> = std::result::Result<T, StorageError>;

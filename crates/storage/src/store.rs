@@ -16,7 +16,7 @@ use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
 use crate::http::RequestCounts;
 use crate::listing::{ListingPart, directories, list_concurrently, list_part, split};
-use crate::{LocalStore, Location, Result, Scheme, StorageError, cloud};
+use crate::{LocalStore, Location, Result, Scheme, StorageError, VendingOptions, Vendor, cloud};
 
 /// One file of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,11 +40,13 @@ pub struct StorageOptions {
     pub cloud: BTreeMap<String, String>,
     /// The store for `file:` locations. Tests put one here that fails on purpose.
     pub local: Arc<dyn ObjectStore>,
+    /// The settings by which clients get credentials of the store that the first root is in; `None`: they get none.
+    pub vending: Option<VendingOptions>,
 }
 
 impl Default for StorageOptions {
     fn default() -> Self {
-        Self { roots: Vec::new(), cloud: BTreeMap::new(), local: Arc::new(LocalStore::default()) }
+        Self { roots: Vec::new(), cloud: BTreeMap::new(), local: Arc::new(LocalStore::default()), vending: None }
     }
 }
 
@@ -87,6 +89,7 @@ struct StorageInner {
     /// The store of each bucket, opened at its first use. The key is the root of the bucket.
     buckets: Mutex<HashMap<Location, Arc<dyn ObjectStore>>>,
     requests: RequestCounts,
+    vendor: Option<Vendor>,
 }
 
 impl Storage {
@@ -103,12 +106,17 @@ impl Storage {
     ///
     /// Returns [`UnknownOption`](StorageError::UnknownOption) if that kind of store has no option of a given name. Returns
     /// [`Io`](StorageError::Io) if a store does not accept its options or credentials, and [`Denied`](StorageError::Denied) if this
-    /// server may not read a file of credentials.
+    /// server may not read a file of credentials. Returns [`InvalidLocation`](StorageError::InvalidLocation) if credentials are to
+    /// be vended and the first root is not in S3.
     pub fn open(options: StorageOptions) -> Result<Self> {
         if let Some(root) = options.roots.first() {
             cloud::check_options(root.scheme(), &options.cloud)?;
         }
-        let this = Self { inner: Arc::new(StorageInner::new(options)) };
+        let mut inner = StorageInner::new(options);
+        if let (Some(root), Some(vending)) = (inner.options.roots.first(), &inner.options.vending) {
+            inner.vendor = Some(Vendor::open(root, &inner.options.cloud, &inner.requests, vending.clone())?);
+        }
+        let this = Self { inner: Arc::new(inner) };
         for root in &this.inner.options.roots {
             this.store(root)?;
         }
@@ -118,6 +126,11 @@ impl Storage {
     /// Returns the number of HTTP requests so far, retries included, by method and status.
     pub fn requests(&self) -> BTreeMap<(String, String), u64> {
         self.inner.requests.get()
+    }
+
+    /// Returns the vendor of credentials; `None` if this warehouse vends none.
+    pub fn vendor(&self) -> Option<&Vendor> {
+        self.inner.vendor.as_ref()
     }
 
     /// Returns the store that a location is in. Opens it at its first use.
@@ -379,7 +392,7 @@ fn listed(root: &Location, meta: ObjectMeta) -> ListedObject {
 impl StorageInner {
     /// Makes the shared part. No store is opened yet.
     fn new(options: StorageOptions) -> Self {
-        Self { options, buckets: Mutex::default(), requests: RequestCounts::default() }
+        Self { options, buckets: Mutex::default(), requests: RequestCounts::default(), vendor: None }
     }
 }
 

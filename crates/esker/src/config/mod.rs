@@ -23,6 +23,7 @@ mod secrets;
 mod server;
 mod state;
 mod telemetry;
+mod vending;
 mod warehouse;
 
 use std::cell::RefCell;
@@ -44,6 +45,7 @@ pub use schema::schema;
 pub use server::{AuthConfig, PageConfig, ServerConfig, TokensConfig};
 pub use state::StateConfig;
 pub use telemetry::{LogConfig, LogFormat, TracesConfig};
+pub use vending::{VendingConfig, VendingLevel, VendingMode};
 pub use warehouse::{DEFAULT_WAREHOUSE, TablesConfig, WarehouseConfig};
 
 use crate::{Error, Result};
@@ -175,6 +177,22 @@ mod tests {
             ("[warehouses.x]\n", "warehouses.x.location"),
             ("[warehouses.\"a/b\"]\nlocation = \"s3://b\"", "warehouses.a/b"),
             ("[warehouses.x]\nlocatoin = \"s3://b\"", "locatoin"),
+            ("[warehouses.x]\nlocation = \"s3://b/w\"\n[warehouses.x.vending]\nmode = \"sts\"", "warehouses.x.vending.role_arn"),
+            ("[warehouses.x]\nlocation = \"file:///w\"\n[warehouses.x.vending]\nmode = \"sts\"", "warehouses.x.vending.mode"),
+            (
+                "[warehouses.x]\nlocation = \"s3://b/w\"\n[warehouses.x.vending]\nmode = \"sts\"\nduration_seconds = 60",
+                "warehouses.x.vending.duration_seconds",
+            ),
+            (
+                "[warehouses.x]\nlocation = \"s3://b\"\n\
+                 [warehouses.x.vending]\nmode = \"sts\"\nrole_arn = \"arn:aws:iam::1:role/*\"",
+                "warehouses.x.vending.role_arn",
+            ),
+            (
+                "[warehouses.x]\nlocation = \"s3://b/w\"\n[warehouses.x.vending]\nmode = \"sts\"\nsts_endpoint = \"sts\"",
+                "warehouses.x.vending.sts_endpoint",
+            ),
+            ("[warehouses.x]\nlocation = \"s3://b/w\"\n[warehouses.x.vending]\nlevel = \"admin\"", "level"),
             ("[events.kafka.k]\nbootstrap = []\ntopic = \"t\"", "events.kafka.k"),
             ("[events.webhooks.w]\ntoken = \"t\"", "url"),
         ] {

@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use super::check::require;
 use super::policy::{policies, policy};
+use super::vending::VendingConfig;
 use crate::Result;
 
 /// The name of the warehouse that exists if the configuration has none. It is also the only one with a default location.
@@ -45,6 +46,8 @@ pub struct WarehouseConfig {
     /// Properties that clients get as defaults. If `storage.endpoint` or `storage.region` is set, its `s3.` counterpart is added.
     #[serde(deserialize_with = "texts")]
     pub client: BTreeMap<String, String>,
+    /// Short-lived credentials of the store, which clients get for one table at a time.
+    pub vending: VendingConfig,
 }
 
 impl WarehouseConfig {
@@ -52,7 +55,8 @@ impl WarehouseConfig {
         let valid = !name.is_empty() && !name.contains(['/', '%', '?', '#', '+', '.']);
         require(valid, || format!("warehouses.{name}: the name must not be empty or contain / % ? # + ."))?;
         let located = self.location.is_some() || name == DEFAULT_WAREHOUSE;
-        require(located, || format!("warehouses.{name}.location is not set; only the warehouse `default` has a default"))
+        require(located, || format!("warehouses.{name}.location is not set; only the warehouse `default` has a default"))?;
+        self.vending.check(name, self)
     }
 }
 

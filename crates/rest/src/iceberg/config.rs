@@ -6,7 +6,7 @@ use esker_types::ErrorCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::ENDPOINTS;
+use super::{CREDENTIALS, ENDPOINTS};
 use crate::extract::QueryParams;
 use crate::{ApiError, App};
 
@@ -34,10 +34,13 @@ pub(crate) async fn config(
         })?,
     };
     let options = warehouse.catalog().options();
+    let vends = warehouse.catalog().storage().vendor().is_some();
+    // A client may rely on what is offered, and would get no credentials.
+    let endpoints: Vec<&str> = ENDPOINTS.iter().copied().filter(|endpoint| vends || *endpoint != CREDENTIALS).collect();
     Ok(Json(json!({
         "defaults": options.client,
         "overrides": {"prefix": options.warehouse},
-        "endpoints": *ENDPOINTS,
+        "endpoints": endpoints,
         // Java reads the lifetime here and not inside `overrides`. Its parser of durations takes no weeks, so they are seconds.
         "idempotency-key-lifetime": format!("PT{}S", app.inner.options.idempotency_seconds),
     })))

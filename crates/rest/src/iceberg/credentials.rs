@@ -1,21 +1,245 @@
-//! Access to storage for clients: credentials and signed requests, of which no warehouse offers any yet.
+//! Access to storage for clients: vended credentials, and signed requests, which no warehouse can make yet.
+//!
+//! A client that sends `X-Iceberg-Access-Delegation: vended-credentials` gets credentials with the answer to a load, a creation, a
+//! registration or a plan, and new ones here before they end. Where nothing is vended, an answer has no entry at all: DuckDB takes
+//! an entry without keys for the only way to the files.
+//!
+//! Start reading at [`for_table`], then at `vend`.
+
+use std::collections::BTreeMap;
 
 use axum::Json;
-use esker_types::ErrorCode;
-use serde_json::{Value, json};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use esker_catalog::{Catalog, LoadedTable, Vendable};
+use esker_storage::{Grant, Level, PolicyPrefix, SessionName, VendRequest, Vended, Vendor};
+use esker_types::{Coded, CodedError, ErrorCode, Principal, TableName};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
 
-use crate::ApiError;
-use crate::extract::{InTable, InWarehouse};
+use super::load::LoadOptions;
+use crate::extract::{InTable, InWarehouse, QueryParams};
+use crate::{ApiError, Caller};
 
-/// Returns an empty list of credentials for an existing table.
+/// The properties of `/v1/config` that clients need with the credentials. An entry is all that DuckDB reads of them.
+const STORE_PROPERTIES: [&str; 2] = ["s3.endpoint", "s3.path-style-access"];
+
+/// The characters that are encoded in a segment of a path: all but those that RFC 3986 calls unreserved.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Access to the files of one table, as an answer gives it to its caller.
+pub(crate) struct StorageAccess {
+    level: Level,
+    access_key_id: String,
+    /// The URI that the entry of the credentials holds for.
+    prefix: String,
+    properties: Map<String, Value>,
+}
+
+impl StorageAccess {
+    /// Returns the text that tells these credentials from all others, without a secret. Entity tags cover it.
+    ///
+    /// A client with the tag has these very credentials. They have a third of their life left, or they were not given out again.
+    pub(crate) fn identity(&self) -> String {
+        format!("{} {}", self.level.as_str(), self.access_key_id)
+    }
+
+    /// Returns the only entry of `storage-credentials`.
+    ///
+    /// Java's refresh fails if there are two of S3. So several places have one entry, for the URI that they all begin with.
+    ///
+    /// Spec: REST `StorageCredential`.
+    pub(crate) fn entry(&self) -> Value {
+        json!({"prefix": self.prefix, "config": self.properties})
+    }
+
+    /// Returns the properties of the table, by which clients that don't know `storage-credentials` reach its files.
+    pub(crate) fn properties(&self) -> &Map<String, Value> {
+        &self.properties
+    }
+}
+
+/// The parameters of a request for credentials.
+#[derive(Debug, Deserialize)]
+pub(crate) struct CredentialsQuery {
+    #[serde(rename = "planId")]
+    plan_id: Option<String>,
+}
+
+/// Returns credentials for a table; an empty list if the warehouse vends none.
 ///
-/// No warehouse issues credentials yet, and the server never gives away its own. Engines use those of their configuration.
+/// With `planId` they are for the files of a scan, and so for reading.
 ///
 /// Route: `GET /v1/{prefix}/namespaces/{namespace}/tables/{table}/credentials`. Spec: REST `loadCredentials`.
-pub(crate) async fn load(warehouse: InWarehouse, InTable(name): InTable) -> Result<Json<Value>, ApiError> {
+pub(crate) async fn load(
+    warehouse: InWarehouse,
+    caller: Caller,
+    InTable(name): InTable,
+    QueryParams(query): QueryParams<CredentialsQuery>,
+) -> Result<Response, ApiError> {
     let catalog = warehouse.catalog();
-    catalog.table(&name).await?;
-    Ok(Json(json!({"storage-credentials": []})))
+    let row = catalog.table(&name).await?;
+    let entries = match catalog.storage().vendor() {
+        None => Vec::new(),
+        Some(vendor) => {
+            let level = level_of(vendor, &caller).ok_or_else(|| {
+                let what = format!("warehouse {} vends no credentials to {}", catalog.options().warehouse, caller.0);
+                ApiError::new(ErrorCode::Forbidden, what)
+            })?;
+            let level = if query.plan_id.is_some() { Level::Read } else { level };
+            let table = catalog.load_row(row).await?;
+            let vendable = catalog.vendable(&table).await?;
+            vec![vend(catalog, vendor, &vendable, level, &caller, Some(&name)).await?.entry()]
+        }
+    };
+    Ok(([(header::CACHE_CONTROL, "no-store")], Json(json!({"storage-credentials": entries}))).into_response())
+}
+
+/// Returns the highest level of credentials that a caller may get; `None`: no credentials.
+fn level_of(vendor: &Vendor, caller: &Principal) -> Option<Level> {
+    match caller {
+        Principal::Token(_) => vendor.level(),
+        Principal::Anonymous => vendor.anonymous_level(),
+    }
+}
+
+/// Returns the vendor, the caller and the level, if the client asks for credentials and may get some.
+fn asked_for<'a>(catalog: &'a Catalog, asked: &'a LoadOptions) -> Option<(&'a Vendor, &'a Principal, Level)> {
+    let vendor = catalog.storage().vendor().filter(|_| asked.wants_credentials())?;
+    let caller = asked.caller()?;
+    Some((vendor, caller, level_of(vendor, caller)?))
+}
+
+/// Returns access to a table for a client that asks for it; `None` if it gets none. `most` bounds the level.
+///
+/// A table that can't have credentials can be loaded all the same, by engines with keys of their own. The reason is logged, and
+/// [`load`] answers with it.
+///
+/// # Errors
+///
+/// Returns an error that passes, such as a token service that does not answer. A client repeats the request then.
+pub(crate) async fn for_table(
+    catalog: &Catalog,
+    table: &LoadedTable,
+    asked: &LoadOptions,
+    most: Level,
+) -> Result<Option<StorageAccess>, ApiError> {
+    let Some((vendor, caller, level)) = asked_for(catalog, asked) else { return Ok(None) };
+    let vended = async {
+        let vendable = catalog.vendable(table).await?;
+        vend(catalog, vendor, &vendable, level.min(most), caller, Some(&table.row.name)).await
+    };
+    match vended.await {
+        Ok(access) => Ok(Some(access)),
+        Err(error) if error.code().is_transient() => Err(error),
+        Err(error) => {
+            log_refusal(catalog, &table.row.name.to_string(), &error);
+            Ok(None)
+        }
+    }
+}
+
+/// Returns access to a table for an answer that must not fail, such as that to a change that is made. Any failure is logged.
+pub(crate) async fn for_table_if_possible(
+    catalog: &Catalog,
+    table: &LoadedTable,
+    asked: &LoadOptions,
+    most: Level,
+) -> Option<StorageAccess> {
+    for_table(catalog, table, asked, most).await.unwrap_or_else(|error| {
+        log_refusal(catalog, &table.row.name.to_string(), &error);
+        None
+    })
+}
+
+/// Returns access to the places of a table that is only staged. Any failure is logged.
+///
+/// There is nothing that new credentials could be loaded for, so the properties name no route for that.
+pub(crate) async fn for_staged_table(
+    catalog: &Catalog,
+    uuid: Option<Uuid>,
+    location: &str,
+    properties: &BTreeMap<String, String>,
+    asked: &LoadOptions,
+) -> Option<StorageAccess> {
+    let (vendor, caller, level) = asked_for(catalog, asked)?;
+    let vended = async {
+        let vendable = catalog.vendable_staged(uuid.unwrap_or_default(), location, properties)?;
+        vend(catalog, vendor, &vendable, level, caller, None).await
+    };
+    vended.await.map_err(|error| log_refusal(catalog, location, &error)).ok()
+}
+
+/// Logs the reason why a client that asks for credentials gets none.
+fn log_refusal(catalog: &Catalog, what: &str, error: &ApiError) {
+    let warehouse = &catalog.options().warehouse;
+    tracing::warn!(warehouse, table = what, reason = error.message(), "no credentials are vended");
+}
+
+/// Vends credentials for places that passed their own checks, and puts together what clients get.
+///
+/// `name` is that of the table, if the catalog has it.
+async fn vend(
+    catalog: &Catalog,
+    vendor: &Vendor,
+    vendable: &Vendable,
+    level: Level,
+    caller: &Principal,
+    name: Option<&TableName>,
+) -> Result<StorageAccess, ApiError> {
+    let prefixes = vendable.prefixes();
+    let grant = Grant::new(level, prefixes.to_vec());
+    let request = VendRequest { table: vendable.id(), grant, session: session_of(caller) };
+    let apart = async { catalog.check_apart(vendable).await.map_err(CodedError::new) };
+    let vended = vendor.vend(&request, apart).await.map_err(|e| ApiError::new(e.code(), e.to_string()))?;
+    let refresh = name.map(|name| refresh_endpoint(&catalog.options().warehouse, name));
+    let properties = properties(catalog, vendor, level, &vended, refresh);
+    let prefix = PolicyPrefix::common_uri(prefixes);
+    Ok(StorageAccess { level, access_key_id: vended.access_key_id.clone(), prefix, properties })
+}
+
+/// Returns the name of a caller's sessions. No token has the name of the anonymous ones.
+fn session_of(caller: &Principal) -> SessionName {
+    match caller {
+        Principal::Token(name) => SessionName::of(name),
+        Principal::Anonymous => SessionName::of("\0anonymous"),
+    }
+}
+
+/// Returns the properties by which clients reach the files.
+///
+/// Spec: REST `LoadTableResult`, "Storage Credentials".
+fn properties(catalog: &Catalog, vendor: &Vendor, level: Level, vended: &Vended, refresh: Option<String>) -> Map<String, Value> {
+    let client = &catalog.options().client;
+    let store = STORE_PROPERTIES.iter().filter_map(|key| client.get(*key).map(|value| ((*key).to_owned(), value.clone())));
+    let mut properties: BTreeMap<String, String> = store.collect();
+    let mut set = |key: &str, value: &str| properties.insert(key.to_owned(), value.to_owned());
+    set("s3.access-key-id", &vended.access_key_id);
+    set("s3.secret-access-key", &vended.secret_access_key);
+    set("s3.session-token", &vended.session_token);
+    set("s3.session-token-expires-at-ms", &vended.expires_ms.to_string());
+    for key in ["client.region", "s3.region"] {
+        set(key, client.get(key).map_or_else(|| vendor.region(), String::as_str));
+    }
+    if level < Level::WriteDelete {
+        // Java's clients would try to delete, and take each refusal for a failure.
+        set("s3.delete-enabled", "false");
+    }
+    if let Some(route) = refresh {
+        set("client.refresh-credentials-endpoint", &route);
+    }
+    properties.into_iter().map(|(key, value)| (key, Value::String(value))).collect()
+}
+
+/// Returns the route of a table's credentials, relative to the catalog's URI.
+///
+/// Java sends its token to an absolute URL, whatever the host (iceberg#16463).
+fn refresh_endpoint(warehouse: &str, name: &TableName) -> String {
+    let encode = |text: &str| utf8_percent_encode(text, ENCODED).to_string();
+    let (namespace, table) = (encode(&name.namespace.key()), encode(&name.name));
+    format!("v1/{}/namespaces/{namespace}/tables/{table}/credentials", encode(warehouse))
 }
 
 /// Refuses to sign a request to storage, which no warehouse can do yet.
@@ -30,4 +254,22 @@ pub(crate) async fn sign(warehouse: InWarehouse, InTable(name): InTable) -> Resu
     catalog.table(&name).await?;
     let what = format!("warehouse {} signs no requests: configure the engine's own credentials", catalog.options().warehouse);
     Err(ApiError::new(ErrorCode::Unsupported, what))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_route_of_new_credentials_is_relative_and_encoded_as_clients_do() {
+        let namespace = esker_types::NamespaceName::from_key("a\u{1f}b c").expect("a namespace");
+        let name = TableName::new(namespace, "t+x/é".to_owned()).expect("a name");
+        assert_eq!(refresh_endpoint("lake", &name), "v1/lake/namespaces/a%1Fb%20c/tables/t%2Bx%2F%C3%A9/credentials");
+    }
+
+    #[test]
+    fn an_anonymous_caller_has_another_session_than_a_token_of_that_name() {
+        let token = Principal::Token("anonymous".to_owned());
+        assert_ne!(session_of(&Principal::Anonymous), session_of(&token));
+    }
 }

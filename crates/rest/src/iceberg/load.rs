@@ -1,12 +1,12 @@
 //! Loading a table, and the response that load, create, register and commit have in common.
 //!
-//! A response repeats the text of the metadata file between a head and an end, so metadata is not serialised or copied. It has an
-//! entity tag, by which a client that has the current response gets 304. With `snapshots=refs` the snapshots without a reference
-//! are cut out of the text.
+//! A response repeats the text of the metadata file between a head and an end, so metadata is not serialised or copied. The end has
+//! the credentials, if any are vended. A response has an entity tag, by which a client that has the current one gets 304. With
+//! `snapshots=refs` the snapshots without a reference are cut out of the text.
 //!
 //! Start reading at [`load`], then `answer` and [`without_unreferenced`].
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
@@ -15,11 +15,14 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use esker_catalog::{Catalog, LoadedTable};
 use esker_format::TableMetadata;
-use esker_types::ErrorCode;
+use esker_storage::Level;
+use esker_types::{ErrorCode, Principal};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
+use uuid::Uuid;
 
+use super::credentials::{self, StorageAccess};
 use crate::etag;
 use crate::extract::{InTable, InWarehouse, QueryParams};
 use crate::{ApiError, App};
@@ -45,17 +48,30 @@ pub(crate) struct LoadQuery {
 }
 
 /// The options of a load response: all that it depends on besides the table.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct LoadOptions {
     snapshots: SnapshotSelection,
     /// The mechanisms in the header `X-Iceberg-Access-Delegation`, in lower case and sorted.
     delegation: Vec<String>,
+    /// The principal of the request, which gets no credentials if it is missing.
+    caller: Option<Principal>,
 }
 
 impl LoadOptions {
-    /// Returns the options with all snapshots and the delegation mechanisms in the headers of a request.
-    pub(crate) fn all(headers: &HeaderMap) -> Self {
-        Self { snapshots: SnapshotSelection::All, delegation: delegation(headers) }
+    /// Returns the options of a request, with all snapshots.
+    pub(crate) fn of(parts: &Parts) -> Self {
+        let caller = parts.extensions.get::<Principal>().cloned();
+        Self { snapshots: SnapshotSelection::All, delegation: delegation(&parts.headers), caller }
+    }
+
+    /// Checks whether the client asks for vended credentials.
+    pub(crate) fn wants_credentials(&self) -> bool {
+        self.delegation.iter().any(|mechanism| mechanism == "vended-credentials")
+    }
+
+    /// Returns the principal of the request.
+    pub(crate) fn caller(&self) -> Option<&Principal> {
+        self.caller.as_ref()
     }
 }
 
@@ -63,7 +79,7 @@ impl FromRequestParts<App> for LoadOptions {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, ApiError> {
-        Ok(Self::all(&parts.headers))
+        Ok(Self::of(parts))
     }
 }
 
@@ -86,6 +102,7 @@ pub(crate) async fn load(
     warehouse: InWarehouse,
     InTable(name): InTable,
     QueryParams(query): QueryParams<LoadQuery>,
+    shape: LoadOptions,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let snapshots = match query.snapshots.as_deref().map(str::to_lowercase).as_deref() {
@@ -96,17 +113,18 @@ pub(crate) async fn load(
             return Err(ApiError::new(ErrorCode::BadRequest, format!("snapshots={other:?} is neither all nor refs")));
         }
     };
-    let shape = LoadOptions { snapshots, ..LoadOptions::all(&headers) };
+    let shape = LoadOptions { snapshots, ..shape };
     let catalog = warehouse.catalog();
     let table = catalog.load(&name).await?;
     catalog.check_metadata_file(&table).await?;
-    let tag = tag(catalog, &table, &shape);
+    let access = credentials::for_table(catalog, &table, &shape, Level::WriteDelete).await?;
+    let tag = tag(catalog, &table, &shape, access.as_ref());
     if etag::client_has(&headers, &tag) {
         let mut response = (StatusCode::NOT_MODIFIED, private()).into_response();
         app.inner.header_case.tag(&mut response, &tag);
         return Ok(response);
     }
-    response(&app, catalog, &table, &shape).await
+    answer(&app, catalog, &table, &shape, access.as_ref(), loaded_end(access.as_ref())).await
 }
 
 /// Makes the error for metadata that can't be serialised, which is a bug.
@@ -115,7 +133,10 @@ fn bug(e: &dyn std::fmt::Display) -> ApiError {
 }
 
 /// Computes the entity tag of a load response.
-fn tag(catalog: &Catalog, table: &LoadedTable, shape: &LoadOptions) -> axum::http::HeaderValue {
+///
+/// Whoever has the tag of a response with credentials has the same ones that the response would have now. So no 304 leaves a client
+/// with credentials that end before those which a whole response would bring.
+fn tag(catalog: &Catalog, table: &LoadedTable, shape: &LoadOptions, access: Option<&StorageAccess>) -> axum::http::HeaderValue {
     let snapshots = match shape.snapshots {
         SnapshotSelection::All => "all",
         SnapshotSelection::Refs => "refs",
@@ -123,7 +144,8 @@ fn tag(catalog: &Catalog, table: &LoadedTable, shape: &LoadOptions) -> axum::htt
     let delegation = shape.delegation.join(",");
     // A table that is dropped and registered again from the same metadata file is another table, with another id.
     let id = table.row.id.to_string();
-    etag::tag(&[&catalog.options().warehouse, &id, &table.row.metadata_location, snapshots, &delegation])
+    let access = access.map_or_else(String::new, StorageAccess::identity);
+    etag::tag(&[&catalog.options().warehouse, &id, &table.row.metadata_location, snapshots, &delegation, &access])
 }
 
 /// Returns the headers that keep caches from giving one client's response to another. Rights and credentials may differ.
@@ -131,7 +153,7 @@ fn private() -> [(header::HeaderName, &'static str); 2] {
     [(header::CACHE_CONTROL, "private, no-cache"), (header::VARY, "authorization, x-iceberg-access-delegation")]
 }
 
-/// Builds the load response of a table. The metadata has the text of the metadata file.
+/// Builds the load response of a table that the request made or changed. The metadata has the text of the metadata file.
 ///
 /// Spec: REST `LoadTableResult`.
 pub(crate) async fn response(
@@ -140,10 +162,11 @@ pub(crate) async fn response(
     table: &LoadedTable,
     shape: &LoadOptions,
 ) -> Result<Response, ApiError> {
-    answer(app, catalog, table, shape, LOADED).await
+    let access = credentials::for_table_if_possible(catalog, table, shape, Level::WriteDelete).await;
+    answer(app, catalog, table, shape, access.as_ref(), loaded_end(access.as_ref())).await
 }
 
-/// Builds the response of a commit: a load response without `config`.
+/// Builds the response of a commit: a load response without `config` and credentials.
 ///
 /// Spec: REST `CommitTableResponse`.
 pub(crate) async fn committed(
@@ -152,7 +175,7 @@ pub(crate) async fn committed(
     table: &LoadedTable,
     shape: &LoadOptions,
 ) -> Result<Response, ApiError> {
-    answer(app, catalog, table, shape, b"}").await
+    answer(app, catalog, table, shape, None, Bytes::from_static(b"}")).await
 }
 
 /// Builds a response from the metadata of a table and the text after it, with the entity tag.
@@ -161,14 +184,15 @@ async fn answer(
     catalog: &Catalog,
     table: &LoadedTable,
     shape: &LoadOptions,
-    end: &'static [u8],
+    access: Option<&StorageAccess>,
+    end: Bytes,
 ) -> Result<Response, ApiError> {
     let metadata = match shape.snapshots {
         SnapshotSelection::All => table.json.bytes().clone(),
         SnapshotSelection::Refs => referenced_only(app, table).await?,
     };
     let mut response = pieces(&response_head(&table.row.metadata_location), metadata, end);
-    app.inner.header_case.tag(&mut response, &tag(catalog, table, shape));
+    app.inner.header_case.tag(&mut response, &tag(catalog, table, shape, access));
     Ok(response)
 }
 
@@ -177,17 +201,21 @@ pub(crate) fn response_head(location: &str) -> String {
     format!("{{\"metadata-location\":{},\"metadata\":", Value::from(location))
 }
 
-/// The text of a load response after the metadata. It has no `storage-credentials`, because no warehouse issues any.
-const LOADED: &[u8] = b",\"config\":{}}";
+/// Returns the text of a load response after the metadata. Without credentials it has no `storage-credentials`.
+fn loaded_end(access: Option<&StorageAccess>) -> Bytes {
+    let Some(access) = access else { return Bytes::from_static(b",\"config\":{}}") };
+    let (config, entry) = (Value::Object(access.properties().clone()), access.entry());
+    format!(",\"config\":{config},\"storage-credentials\":[{entry}]}}").into()
+}
 
-/// Builds a load response from its head and the metadata as JSON.
+/// Builds a load response without credentials from its head and the metadata as JSON.
 pub(crate) fn load_response(head: &str, metadata: Bytes) -> Response {
-    pieces(head, metadata, LOADED)
+    pieces(head, metadata, loaded_end(None))
 }
 
 /// Builds a JSON response of three pieces without copying the metadata.
-fn pieces(head: &str, metadata: Bytes, end: &'static [u8]) -> Response {
-    let pieces = vec![Bytes::from(head.to_owned()), metadata, Bytes::from_static(end)];
+fn pieces(head: &str, metadata: Bytes, end: Bytes) -> Response {
+    let pieces = vec![Bytes::from(head.to_owned()), metadata, end];
     let (body, length) = etag::body_of_pieces(pieces);
     let headers = [(header::CONTENT_TYPE, "application/json".to_owned()), (header::CONTENT_LENGTH, length.to_string())];
     (private(), headers, body).into_response()
@@ -213,10 +241,10 @@ fn without_unreferenced(json: &Bytes) -> Result<Bytes, serde_json::Error> {
     struct Named {
         snapshot_id: i64,
     }
-    let mut fields: std::collections::BTreeMap<&str, &RawValue> = serde_json::from_slice(json)?;
+    let mut fields: BTreeMap<&str, &RawValue> = serde_json::from_slice(json)?;
     let mut kept: HashSet<i64> = HashSet::new();
     if let Some(refs) = fields.get("refs") {
-        let refs: std::collections::BTreeMap<String, Named> = serde_json::from_str(refs.get())?;
+        let refs: BTreeMap<String, Named> = serde_json::from_str(refs.get())?;
         kept.extend(refs.values().map(|r| r.snapshot_id));
     }
     if let Some(current) = fields.get("current-snapshot-id") {
@@ -235,10 +263,32 @@ fn without_unreferenced(json: &Bytes) -> Result<Bytes, serde_json::Error> {
     Ok(serde_json::to_vec(&fields)?.into())
 }
 
-/// Builds the response of a staged creation, which has no metadata file yet.
-pub(crate) fn staged(metadata: &TableMetadata) -> Result<Response, ApiError> {
-    let metadata = metadata.to_json().map_err(|e| bug(&e))?;
-    Ok(load_response("{\"metadata\":", metadata.into()))
+/// The text of the response to a staged creation before the metadata. There is no metadata file yet.
+const STAGED_HEAD: &str = "{\"metadata\":";
+
+/// Builds the response of a staged creation.
+pub(crate) async fn staged(catalog: &Catalog, metadata: &TableMetadata, shape: &LoadOptions) -> Result<Response, ApiError> {
+    let json = metadata.to_json().map_err(|e| bug(&e))?;
+    let (uuid, location) = (metadata.table_uuid, &metadata.location);
+    let access = credentials::for_staged_table(catalog, uuid, location, &metadata.properties, shape).await;
+    Ok(pieces(STAGED_HEAD, json.into(), loaded_end(access.as_ref())))
+}
+
+/// Builds the response of a staged creation again, from its body without credentials. Returns `None` if it is another body.
+pub(crate) async fn staged_again(catalog: &Catalog, body: &Value, shape: &LoadOptions) -> Option<Response> {
+    /// The part of the metadata that credentials depend on.
+    #[derive(Deserialize)]
+    #[serde(rename_all = "kebab-case")]
+    struct Staged {
+        table_uuid: Option<Uuid>,
+        location: String,
+        #[serde(default)]
+        properties: BTreeMap<String, String>,
+    }
+    let metadata = body.get("metadata").filter(|_| body.get("metadata-location").is_none())?;
+    let Staged { table_uuid, location, properties } = Staged::deserialize(metadata).ok()?;
+    let access = credentials::for_staged_table(catalog, table_uuid, &location, &properties, shape).await;
+    Some(pieces(STAGED_HEAD, metadata.to_string().into(), loaded_end(access.as_ref())))
 }
 
 /// Builds the response of an unregistered table. It has no entity tag, because the table can't be loaded again.

@@ -49,6 +49,9 @@ fn operation<H: Handler<T, App>, T: 'static>(request: &'static str, handler: H) 
     (request, on(method, handler))
 }
 
+/// The operation that is offered only by warehouses that vend credentials.
+const CREDENTIALS: &str = "GET /v1/{prefix}/namespaces/{namespace}/tables/{table}/credentials";
+
 /// Returns the operations that `GET /v1/config` offers. Clients never use an operation that is not offered.
 ///
 /// Spec: REST `CatalogConfig`, `endpoints`.
@@ -68,7 +71,7 @@ fn offered() -> Vec<Operation> {
         operation("DELETE /v1/{prefix}/namespaces/{namespace}/tables/{table}", tables::drop),
         operation("POST /v1/{prefix}/namespaces/{namespace}/tables/{table}/metrics", reports::report),
         operation("POST /v1/{prefix}/namespaces/{namespace}/tables/{table}/unregister", tables::unregister),
-        operation("GET /v1/{prefix}/namespaces/{namespace}/tables/{table}/credentials", credentials::load),
+        operation(CREDENTIALS, credentials::load),
         operation("POST /v1/{prefix}/namespaces/{namespace}/tables/{table}/plan", plan::plan),
         operation("GET /v1/{prefix}/namespaces/{namespace}/tables/{table}/plan/{plan-id}", plan::fetch),
         operation("DELETE /v1/{prefix}/namespaces/{namespace}/tables/{table}/plan/{plan-id}", plan::cancel),

@@ -17,6 +17,7 @@ use axum::http::StatusCode;
 use axum::{Extension, Json};
 use esker_catalog::{Catalog, CatalogError, LoadedTable};
 use esker_format::{Schema, SchemaRef, SnapshotRef};
+use esker_storage::Level;
 use esker_table::{Expr, ScanPlan, TableError, plan_appended, plan_scan, projection};
 use esker_types::{ErrorCode, Principal, TableId, TableName, catch_panic};
 use moka::future::Cache;
@@ -27,6 +28,8 @@ use tokio::task::AbortHandle;
 use uuid::Uuid;
 
 use super::content::ContentPrinter;
+use super::credentials;
+use super::load::LoadOptions;
 use crate::extract::{InTable, InWarehouse, JsonBody};
 use crate::{ApiError, App, Caller};
 
@@ -116,6 +119,7 @@ pub(crate) async fn plan(
     Extension(caller): Caller,
     warehouse: InWarehouse,
     InTable(name): InTable,
+    asked: LoadOptions,
     JsonBody(request): JsonBody<PlanRequest>,
 ) -> Result<Json<Value>, ApiError> {
     let catalog = warehouse.catalog().clone();
@@ -147,6 +151,7 @@ pub(crate) async fn plan(
             app.inner.plans.0.insert(id, entry).await;
             let mut answer = first_page(id, planned)?;
             answer["plan-id"] = json!(id);
+            add_credentials(&mut answer, warehouse.catalog(), &planned.table, &asked).await;
             Ok(Json(answer))
         }
         PlanState::Submitted | PlanState::Cancelled => Ok(Json(json!({"status": "submitted", "plan-id": id}))),
@@ -162,13 +167,18 @@ pub(crate) async fn fetch(
     warehouse: InWarehouse,
     InTable(name): InTable,
     Path((.., id)): Path<(String, String, String, String)>,
+    asked: LoadOptions,
 ) -> Result<Json<Value>, ApiError> {
     let (id, entry) = find(&app, &caller, warehouse.catalog(), &name, &id).await?;
     let progress = entry.progress.borrow().clone();
     Ok(Json(match &progress {
         PlanState::Submitted => json!({"status": "submitted"}),
         PlanState::Cancelled => json!({"status": "cancelled"}),
-        PlanState::Completed(planned) => first_page(id, planned)?,
+        PlanState::Completed(planned) => {
+            let mut answer = first_page(id, planned)?;
+            add_credentials(&mut answer, warehouse.catalog(), &planned.table, &asked).await;
+            answer
+        }
         PlanState::Failed(e) => {
             let mut body = json!(e.body());
             body["status"] = json!("failed");
@@ -258,6 +268,15 @@ fn first_page(id: Uuid, planned: &Planned) -> Result<Value, ApiError> {
         answer["plan-tasks"] = (1..pages).map(|page| format!("{id}.{page}")).collect();
     }
     Ok(answer)
+}
+
+/// Adds credentials for reading the files of a plan, if the client asks for some and may get them.
+///
+/// Spec: REST `CompletedPlanningResult`, `storage-credentials`.
+async fn add_credentials(answer: &mut Value, catalog: &Catalog, table: &LoadedTable, asked: &LoadOptions) {
+    if let Some(access) = credentials::for_table_if_possible(catalog, table, asked, Level::Read).await {
+        answer["storage-credentials"] = json!([access.entry()]);
+    }
 }
 
 /// Prints a page of a plan's tasks, with their delete files.

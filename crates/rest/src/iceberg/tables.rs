@@ -42,7 +42,7 @@ pub(crate) async fn create(
     let catalog = warehouse.catalog();
     match catalog.create_table(&namespace, request, &actor).await? {
         Created::Table(table) => load::response(&app, catalog, &table, &shape).await,
-        Created::Staged(metadata) => load::staged(&metadata),
+        Created::Staged(metadata) => load::staged(catalog, &metadata, &shape).await,
     }
 }
 

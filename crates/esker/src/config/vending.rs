@@ -1,0 +1,153 @@
+//! The section `[warehouses.NAME.vending]`: short-lived credentials of the store for clients.
+
+use std::time::Duration;
+
+use esker_storage::{Level, Location, Scheme, VendingOptions};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::check::require;
+use super::endpoint::check_url;
+use super::{AuthConfig, WarehouseConfig};
+use crate::Result;
+
+/// The section `[warehouses.NAME.vending]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct VendingConfig {
+    /// The way to get credentials: `none`, or `sts` for AssumeRole of AWS and MinIO. With `sts`, the warehouse is in S3.
+    pub mode: VendingMode,
+    /// The ARN of the role that is assumed. AWS needs it, MinIO does not.
+    pub role_arn: Option<String>,
+    /// The external id that the trust policy of the role asks for.
+    pub external_id: Option<String>,
+    /// The URL of the token service; default: `storage.endpoint`, or AWS's in the region.
+    pub sts_endpoint: Option<String>,
+    /// The region of the token service, which clients get too; default: `storage.region`.
+    pub region: Option<String>,
+    /// The ARN of the key that encrypts the bucket, if it is encrypted with a key of your own.
+    pub kms_key_arn: Option<String>,
+    /// Seconds that credentials are valid: between 900 and 43200. AWS allows a chained role 3600.
+    #[schema(minimum = 900, maximum = 43200)]
+    pub duration_seconds: u64,
+    /// The most that callers with a token get: `none`, `read` or `write`.
+    pub level: VendingLevel,
+    /// The most that callers without a token get, where `auth.anonymous` lets them in: `none`, `read` or `write`. They never get
+    /// more than `level`.
+    pub anonymous_level: VendingLevel,
+    /// Writers may also delete objects. Without it, clients leave deletions to Esker: Spark's `PURGE` and `expire_snapshots` then
+    /// delete no files.
+    pub delete: bool,
+}
+
+impl Default for VendingConfig {
+    fn default() -> Self {
+        Self {
+            mode: VendingMode::None,
+            role_arn: None,
+            external_id: None,
+            sts_endpoint: None,
+            region: None,
+            kms_key_arn: None,
+            duration_seconds: 3600,
+            level: VendingLevel::Write,
+            anonymous_level: VendingLevel::Write,
+            delete: false,
+        }
+    }
+}
+
+/// The way to get credentials for clients.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum VendingMode {
+    /// Clients get none.
+    #[default]
+    None,
+    /// AssumeRole of a Security Token Service.
+    Sts,
+}
+
+/// The rights of vended credentials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum VendingLevel {
+    /// No credentials.
+    None,
+    /// To read and list objects.
+    Read,
+    /// To write objects too.
+    Write,
+}
+
+impl VendingConfig {
+    /// Checks the section of a warehouse.
+    pub(super) fn check(&self, name: &str, warehouse: &WarehouseConfig) -> Result<()> {
+        if self.mode == VendingMode::None {
+            return Ok(());
+        }
+        let key = |key: &str| format!("warehouses.{name}.vending.{key}");
+        let located = warehouse.location.as_deref().and_then(|uri| Location::parse(uri).ok());
+        let in_s3 = located.is_some_and(|location| location.scheme() == Scheme::S3);
+        require(in_s3, || format!("{} is sts, but warehouses.{name}.location is not in S3", key("mode")))?;
+        let seconds = self.duration_seconds;
+        let possible = (900..=43200).contains(&seconds);
+        require(possible, || format!("{} must be between 900 and 43200, and is {seconds}", key("duration_seconds")))?;
+        check_url(&key("sts_endpoint"), self.sts_endpoint.as_deref())?;
+        let elsewhere = ["endpoint", "aws_endpoint"].iter().any(|option| warehouse.storage.contains_key(*option));
+        let of_aws = self.sts_endpoint.is_none() && !elsewhere;
+        let role = self.role_arn.is_some() || !of_aws;
+        require(role, || format!("{} is not set; AWS vends credentials of a role only", key("role_arn")))?;
+        check_arn(&key("role_arn"), self.role_arn.as_deref())?;
+        check_arn(&key("kms_key_arn"), self.kms_key_arn.as_deref())
+    }
+
+    /// Returns the options of the warehouse's storage; `None` if nothing is vended.
+    pub(crate) fn options(&self, auth: &AuthConfig) -> Option<VendingOptions> {
+        let level = |level: VendingLevel| match (level, self.delete) {
+            (VendingLevel::None, _) => None,
+            (VendingLevel::Read, _) => Some(Level::Read),
+            (VendingLevel::Write, false) => Some(Level::Write),
+            (VendingLevel::Write, true) => Some(Level::WriteDelete),
+        };
+        // `auth.anonymous` is an error unless the server listens on loopback.
+        let anonymous = if auth.anonymous { self.anonymous_level.min(self.level) } else { VendingLevel::None };
+        (self.mode == VendingMode::Sts).then(|| VendingOptions {
+            role_arn: self.role_arn.clone(),
+            external_id: self.external_id.clone(),
+            sts_endpoint: self.sts_endpoint.clone(),
+            region: self.region.clone(),
+            kms_key_arn: self.kms_key_arn.clone(),
+            duration: Duration::from_secs(self.duration_seconds),
+            level: level(self.level),
+            anonymous_level: level(anonymous),
+        })
+    }
+}
+
+/// Checks that the value of a key, if there is one, is an ARN without wildcards: it becomes part of policies.
+fn check_arn(key: &str, arn: Option<&str>) -> Result<()> {
+    let plain = |arn: &str| {
+        let known = |c: char| c.is_ascii_alphanumeric() || ":/-_+=.@,".contains(c);
+        arn.starts_with("arn:") && arn.split(':').count() >= 6 && arn.chars().all(known)
+    };
+    require(arn.is_none_or(plain), || format!("{key} is not an ARN, such as arn:aws:iam::123456789012:role/esker"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn anonymous_callers_get_nothing_unless_they_are_let_in_and_never_more_than_others() {
+        let config = VendingConfig { mode: VendingMode::Sts, ..VendingConfig::default() };
+        let closed = config.options(&AuthConfig::default()).expect("options");
+        assert_eq!((closed.level, closed.anonymous_level), (Some(Level::Write), None));
+        let open = AuthConfig { anonymous: true, ..AuthConfig::default() };
+        assert_eq!(config.options(&open).expect("options").anonymous_level, Some(Level::Write));
+        let readers = VendingConfig { level: VendingLevel::Read, delete: true, ..config };
+        let readers = readers.options(&open).expect("options");
+        assert_eq!((readers.level, readers.anonymous_level), (Some(Level::Read), Some(Level::Read)));
+        assert!(VendingConfig::default().options(&open).is_none());
+    }
+}

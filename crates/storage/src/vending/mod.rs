@@ -1,0 +1,257 @@
+//! Vended credentials: short-lived keys of an object store that reach the places of one table and nothing else.
+//!
+//! A [`Grant`] is a level and the places. `policy.rs` turns it into a session policy, and a Security Token Service turns that into
+//! credentials with no other rights. [`Vendor`] keeps them until a third of their life is left, so that loads don't ask again.
+//! The caller decides who gets which level, and checks that the places are the table's own.
+//!
+//! Start reading at [`Vendor::vend`], then at `policy.rs`.
+
+mod policy;
+mod prefix;
+mod sigv4;
+mod sts;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use esker_types::{CodedError, Millis, now_ms};
+use moka::future::Cache;
+
+pub use prefix::PolicyPrefix;
+pub use sts::SessionName;
+
+use crate::http::RequestCounts;
+use crate::{Location, Result, cloud};
+use policy::session_policy;
+use sts::Sts;
+
+/// Maximum number of credentials that are kept for a warehouse.
+const KEPT: u64 = 10_000;
+
+/// The rights of a vended credential. A higher level has all rights of the lower ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Level {
+    /// To read objects, and to list them.
+    Read,
+    /// To write objects too.
+    Write,
+    /// To delete objects too.
+    WriteDelete,
+}
+
+impl Level {
+    /// Returns the name of the level.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::WriteDelete => "write-delete",
+        }
+    }
+}
+
+/// A level, and the places that it holds for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Grant {
+    level: Level,
+    /// Sorted, and none within another.
+    prefixes: Vec<PolicyPrefix>,
+}
+
+impl Grant {
+    /// Makes a grant. A place within another one is left out.
+    pub fn new(level: Level, mut prefixes: Vec<PolicyPrefix>) -> Self {
+        prefixes.sort();
+        // A place sorts directly before those within it, because its key is their beginning.
+        prefixes.dedup_by(|inner, outer| inner.is_within(outer));
+        Self { level, prefixes }
+    }
+
+    /// Returns the level.
+    pub fn level(&self) -> Level {
+        self.level
+    }
+
+    /// Returns the places, sorted, none within another.
+    pub fn prefixes(&self) -> &[PolicyPrefix] {
+        &self.prefixes
+    }
+}
+
+/// Credentials for a grant. They end by themselves, and nothing ends them earlier.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Vended {
+    /// Id of the access key, which the store's own logs show. It is no secret.
+    pub access_key_id: String,
+    /// Secret access key.
+    pub secret_access_key: String,
+    /// Session token, which each request with the key must have.
+    pub session_token: String,
+    /// End of the credentials, in milliseconds since the Unix epoch.
+    pub expires_ms: Millis,
+}
+
+impl fmt::Debug for Vended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Vended");
+        shown.field("access_key_id", &self.access_key_id).field("expires_ms", &self.expires_ms).finish_non_exhaustive()
+    }
+}
+
+/// The settings of a warehouse that vends credentials.
+#[derive(Debug, Clone)]
+pub struct VendingOptions {
+    /// ARN of the role that is assumed. MinIO needs none.
+    pub role_arn: Option<String>,
+    /// External id that the role's trust policy asks for.
+    pub external_id: Option<String>,
+    /// URL of the token service; by default that of the store, or AWS's in the region.
+    pub sts_endpoint: Option<String>,
+    /// Region of the token service; by default that of the store.
+    pub region: Option<String>,
+    /// ARN of the key that encrypts the bucket, if a key of one's own does.
+    pub kms_key_arn: Option<String>,
+    /// Life of the credentials.
+    pub duration: Duration,
+    /// Highest level that a caller with a token gets; `None`: nothing.
+    pub level: Option<Level>,
+    /// Highest level that an anonymous caller gets; `None`: nothing.
+    pub anonymous_level: Option<Level>,
+}
+
+/// A request for credentials: everything that they depend on.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct VendRequest {
+    /// Id of the table.
+    pub table: String,
+    /// Level and places.
+    pub grant: Grant,
+    /// Name of the session, which stands for the principal.
+    pub session: SessionName,
+}
+
+/// Credentials that are given out again until a time.
+#[derive(Debug, Clone)]
+struct Kept {
+    vended: Arc<Vended>,
+    /// Time from which on others are got, in milliseconds since the Unix epoch.
+    until_ms: Millis,
+}
+
+/// Returns the time until which credentials that were got at `now_ms` are given out: a third of their life before their end.
+fn kept_until(now_ms: Millis, expires_ms: Millis) -> Millis {
+    now_ms.saturating_add(expires_ms.saturating_sub(now_ms).max(0) / 3 * 2)
+}
+
+/// Vends the credentials of one warehouse, and keeps them in memory only.
+pub struct Vendor {
+    options: VendingOptions,
+    sts: Sts,
+    kept: Cache<VendRequest, Kept>,
+}
+
+impl fmt::Debug for Vendor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Vendor").field("options", &self.options).field("sts", &self.sts).finish_non_exhaustive()
+    }
+}
+
+impl Vendor {
+    /// Makes the vendor of a warehouse. Sends no request.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`InvalidLocation`](crate::StorageError::InvalidLocation) if the warehouse is not in S3,
+    /// [`UnknownOption`](crate::StorageError::UnknownOption) if the endpoint is not a URL, and other errors of the store's options.
+    pub(crate) fn open(
+        at: &Location,
+        cloud: &BTreeMap<String, String>,
+        requests: &RequestCounts,
+        options: VendingOptions,
+    ) -> Result<Self> {
+        let sts = Sts::new(&options, cloud::s3_access(at, cloud, requests)?)?;
+        let kept = Cache::builder().max_capacity(KEPT).time_to_live(options.duration).build();
+        Ok(Self { options, sts, kept })
+    }
+
+    /// Returns the region of the store, which clients need beside the credentials.
+    pub fn region(&self) -> &str {
+        self.sts.region()
+    }
+
+    /// Returns the highest level for a caller with a token; `None` if such a caller gets nothing.
+    pub fn level(&self) -> Option<Level> {
+        self.options.level
+    }
+
+    /// Returns the highest level for an anonymous caller; `None` if such a caller gets nothing.
+    pub fn anonymous_level(&self) -> Option<Level> {
+        self.options.anonymous_level
+    }
+
+    /// Returns credentials for a request: kept ones, or new ones if these have less than a third of their life left.
+    ///
+    /// `check` decides whether the places may be vended. It runs before new credentials are got. Equal requests at one time share
+    /// one call.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of `check`. Returns [`NotVendable`](crate::StorageError::NotVendable) if the policy would be too long,
+    /// [`StsRefused`](crate::StorageError::StsRefused) if the token service refuses, and
+    /// [`StsUnavailable`](crate::StorageError::StsUnavailable) if it does not answer.
+    pub async fn vend(
+        &self,
+        request: &VendRequest,
+        check: impl Future<Output = std::result::Result<(), CodedError>> + Send,
+    ) -> std::result::Result<Arc<Vended>, Arc<CodedError>> {
+        // The cache counts the time that the machine runs. Credentials end by the clock, also while a machine sleeps.
+        if self.kept.get(request).await.is_some_and(|kept| kept.until_ms <= now_ms()) {
+            self.kept.invalidate(request).await;
+        }
+        let fresh = async {
+            check.await?;
+            let (partition, key) = (self.sts.partition(), self.options.kms_key_arn.as_deref());
+            let policy = session_policy(&request.grant, partition, key).map_err(CodedError::new)?;
+            let vended = self.sts.assume_role(&policy, &request.session).await.map_err(CodedError::new)?;
+            tracing::info!(
+                table = request.table,
+                session = request.session.as_str(),
+                level = request.grant.level().as_str(),
+                access_key_id = vended.access_key_id,
+                expires_ms = vended.expires_ms,
+                "credentials vended"
+            );
+            let until_ms = kept_until(now_ms(), vended.expires_ms);
+            Ok::<_, CodedError>(Kept { vended: Arc::new(vended), until_ms })
+        };
+        let kept = self.kept.try_get_with(request.clone(), fresh).await?;
+        Ok(kept.vended)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_within_another_is_left_out_and_a_sibling_stays() {
+        let prefix = |uri: &str| PolicyPrefix::of(&Location::parse(uri).expect("a location")).expect("harmless");
+        let all = ["s3://b/t/data", "s3://b/t2", "s3://b/t", "s3://b/t", "s3://b/t/x/y", "s3://b/t-1", "s3://c/t"];
+        let grant = Grant::new(Level::Read, all.map(prefix).to_vec());
+        let left: Vec<String> = grant.prefixes().iter().map(ToString::to_string).collect();
+        assert_eq!(left, ["s3://b/t-1/", "s3://b/t/", "s3://b/t2/", "s3://c/t/"]);
+    }
+
+    #[test]
+    fn credentials_are_given_out_until_a_third_of_their_life_is_left() {
+        assert_eq!(kept_until(1_000, 3_601_000), 2_401_000);
+        assert_eq!(kept_until(2_000, 1_000), 2_000, "they have ended");
+    }
+
+    #[test]
+    fn a_higher_level_has_the_rights_of_the_lower_ones() {
+        assert!(Level::Read < Level::Write && Level::Write < Level::WriteDelete);
+    }
+}

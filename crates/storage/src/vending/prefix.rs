@@ -1,0 +1,139 @@
+//! [`PolicyPrefix`]: a directory of a bucket, as session policies name it.
+//!
+//! It is the only text from clients that gets into a policy. `*`, `?` and `${` mean something there, and stores differ in how they
+//! are escaped. So a place with an unusual character is refused, not escaped. Esker's own locations have none.
+
+use std::fmt;
+
+use crate::{Location, Result, Scheme, StorageError};
+
+/// A directory of an S3 bucket, as session policies name it.
+///
+/// Its key ends with a slash: `orders/` covers nothing of `orders2/`. [`PolicyPrefix::of`] is the only constructor.
+///
+/// ```
+/// use esker_storage::{Location, PolicyPrefix};
+///
+/// let orders = Location::parse("s3://lake/sales/orders").expect("a location");
+/// assert_eq!(PolicyPrefix::of(&orders).expect("harmless").to_string(), "s3://lake/sales/orders/");
+/// let everything = Location::parse("s3://lake/*").expect("a location");
+/// assert!(PolicyPrefix::of(&everything).is_err());
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PolicyPrefix {
+    bucket: String,
+    key: String,
+}
+
+/// Checks that no store gives a character a meaning of its own.
+///
+/// It is a list of what is allowed. AWS takes only the first 256 characters of Unicode in a policy, and wants some of them escaped.
+fn is_harmless(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "/_-.=+@,~!() ".contains(c)
+}
+
+impl PolicyPrefix {
+    /// Returns the prefix of a place.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`NotVendable`](StorageError::NotVendable) if the place is not in S3 or is a whole bucket, if its key has a
+    /// character that policies give a meaning to, or if a segment of the key is empty, `.` or `..`.
+    pub fn of(place: &Location) -> Result<Self> {
+        let refused = |reason| Err(StorageError::NotVendable { uri: place.to_string(), reason });
+        let key = place.key();
+        if place.scheme() != Scheme::S3 {
+            return refused("it is not in S3");
+        }
+        if key.is_empty() {
+            return refused("it is a whole bucket; give the table a directory of its own");
+        }
+        if !key.chars().all(is_harmless) {
+            return refused(
+                "it has a character other than ASCII letters, digits and _-.=+@,~!(); give the table another location",
+            );
+        }
+        if key.split('/').any(|segment| matches!(segment, "" | "." | "..")) {
+            return refused("it has an empty, '.' or '..' segment; give the table another location");
+        }
+        Ok(Self { bucket: place.authority().to_owned(), key: format!("{key}/") })
+    }
+
+    /// Returns the name of the bucket.
+    pub fn bucket(&self) -> &str {
+        &self.bucket
+    }
+
+    /// Returns the key of the directory, with the slash at its end.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// Checks that this is `outer` or lies in it.
+    pub fn is_within(&self, outer: &Self) -> bool {
+        // Both end with a slash, so this compares whole segments.
+        self.bucket == outer.bucket && self.key.starts_with(&outer.key)
+    }
+
+    /// Returns the longest URI that all prefixes begin with. It ends with a slash; for several buckets it is `s3://`.
+    pub fn common_uri(prefixes: &[Self]) -> String {
+        let Some((first, others)) = prefixes.split_first() else { return "s3://".to_owned() };
+        if others.iter().any(|other| other.bucket != first.bucket) {
+            return "s3://".to_owned();
+        }
+        let mut common = first.key.as_str();
+        while !others.iter().all(|other| other.key.starts_with(common)) {
+            // Without its last segment, but with the slash before it.
+            let inner = common.trim_end_matches('/');
+            common = inner.rfind('/').map_or("", |slash| &inner[..=slash]);
+        }
+        format!("s3://{}/{common}", first.bucket)
+    }
+}
+
+impl fmt::Display for PolicyPrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "s3://{}/{}", self.bucket, self.key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prefix(uri: &str) -> PolicyPrefix {
+        PolicyPrefix::of(&Location::parse(uri).expect("a location")).expect("harmless")
+    }
+
+    #[test]
+    fn a_prefix_ends_with_a_slash_and_holds_whole_segments() {
+        assert_eq!(prefix("s3a://lake/w/orders/").to_string(), "s3://lake/w/orders/");
+        assert!(prefix("s3://lake/w/orders/x").is_within(&prefix("s3://lake/w/orders")));
+        assert!(!prefix("s3://lake/w/orders2").is_within(&prefix("s3://lake/w/orders")));
+        assert!(!prefix("s3://lake2/w/orders").is_within(&prefix("s3://lake/w")));
+    }
+
+    #[test]
+    fn what_a_policy_could_misread_is_refused() {
+        let lake = Location::parse("s3://lake").expect("a location");
+        for key in
+            ["*", "a/*", "a?", "${aws:username}", "a'b", "a\"b", "a\\b", "a%2Fb", "a`b", "a\u{7f}", "é", "a;b", "a/../b", "a//b"]
+        {
+            let refused = PolicyPrefix::of(&lake.join(key));
+            assert!(matches!(refused, Err(StorageError::NotVendable { .. })), "{key}");
+        }
+        for uri in ["s3://lake", "s3://lake/", "gs://lake/x", "file:///x", "abfss://c@a.dfs.core.windows.net/x"] {
+            let refused = PolicyPrefix::of(&Location::parse(uri).expect("a location"));
+            assert!(matches!(refused, Err(StorageError::NotVendable { .. })), "{uri}");
+        }
+    }
+
+    #[test]
+    fn the_common_uri_is_cut_at_a_segment() {
+        let common = |uris: &[&str]| PolicyPrefix::common_uri(&uris.iter().map(|uri| prefix(uri)).collect::<Vec<_>>());
+        assert_eq!(common(&["s3://lake/w/orders"]), "s3://lake/w/orders/");
+        assert_eq!(common(&["s3://lake/w/orders", "s3://lake/w/orders2/data"]), "s3://lake/w/");
+        assert_eq!(common(&["s3://lake/a/x", "s3://lake/b"]), "s3://lake/");
+        assert_eq!(common(&["s3://lake/a", "s3://other/a"]), "s3://");
+    }
+}
