@@ -316,7 +316,11 @@ async fn a_wildcard_or_a_quote_in_a_name_or_a_location_reaches_no_neighbour() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shared_data_path_vends_nothing() {
     let service = Service::start().await;
-    let app = service.app().await;
+    let app = TestApp::start_with(|config| {
+        service.configure(config);
+        config.warehouses.entry("default".to_owned()).or_default().shared_data_paths = true;
+    })
+    .await;
     app.namespace().await;
     let properties = json!({"properties": {"write.data.path": "s3://lake/w/shared"}});
     app.ok(Method::POST, TABLES, Some(create("t", properties.clone()))).await;
