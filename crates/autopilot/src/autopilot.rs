@@ -19,8 +19,9 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::budget::{Accounts, charge};
-use crate::cost_model::{CandidateJob, candidates};
+use crate::cost_model::CandidateJob;
 use crate::decide::{Decision, DecisionInput, JobToEnqueue, Verdict, decide};
+use crate::kinds::{TableView, candidates};
 use crate::{Layers, Policy};
 
 /// The principal of the jobs that the autopilot enqueues.
@@ -161,7 +162,9 @@ pub async fn recommendations(catalog: &Catalog, layers: &Layers) -> Result<Vec<R
         // A compaction reads the current snapshot only, so damage of an earlier snapshot does not stop it.
         let is_whole = assessed.damage.iter().all(|file| file.snapshot_id.is_some());
         let readable = |c: &CandidateJob| is_whole || c.request.kind() != JobKind::Compact;
-        let paying = candidates(facts, &policy, &used, now).into_iter().filter(|c| c.pays(policy.payback) && readable(c));
+        let paying = candidates(TableView { facts, policy: &policy, usage: &used, now })
+            .into_iter()
+            .filter(|c| c.pays(policy.payback) && readable(c));
         found.extend(paying.map(|candidate| (assessed.row.name.clone(), candidate)));
     }
     found.sort_by(|(_, a), (_, b)| b.rank().total_cmp(&a.rank()));

@@ -4,7 +4,7 @@
 //! scan would save, times the scans a day that engines report. The constants describe an object store and are the same for all
 //! tables. So the order of the jobs is right even if the seconds are not.
 //!
-//! Start reading at [`candidates`], then [`compaction`].
+//! Start reading at [`compaction`]. `kinds.rs` says which function proposes jobs of which kind.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use esker_maintenance::{CompactOptions, JobRequest, Strategy};
 use esker_state::{TableUsage, USAGE_DAYS};
 use esker_table::properties::{MAX_SNAPSHOT_AGE, MIN_SNAPSHOTS, check_retention};
 use esker_table::{ExpiryPolicy, TableFacts};
-use esker_types::{DurationMillis, JobKind, Millis, format_count};
+use esker_types::{DurationMillis, Millis, format_count};
 use serde_json::{Value, json};
 
 use crate::Policy;
@@ -73,7 +73,7 @@ impl CandidateJob {
 }
 
 /// The scans of a table, as engines report them.
-struct ScanUsage {
+pub(crate) struct ScanUsage {
     /// The number of scans in a day; at least one, even if no engine reports any.
     scans_a_day: f64,
     /// The share of the data files that an average scan reads, from 0.01 to 1.
@@ -82,7 +82,7 @@ struct ScanUsage {
 
 impl ScanUsage {
     /// Averages the use of a table over the last [`USAGE_DAYS`] days.
-    fn of(facts: &TableFacts, used: &TableUsage) -> Self {
+    pub(crate) fn of(facts: &TableFacts, used: &TableUsage) -> Self {
         let a_day = (used.scans as f64 / USAGE_DAYS as f64).max(1.0);
         let read = used.scanned_files as f64 / (used.scans.max(1) as f64 * facts.data_files.max(1) as f64);
         Self { scans_a_day: a_day, read_share: if used.scans > 0 { read.clamp(0.01, 1.0) } else { 1.0 } }
@@ -92,22 +92,6 @@ impl ScanUsage {
     fn gain(&self, seconds_a_full_scan: f64) -> f64 {
         seconds_a_full_scan * self.read_share * self.scans_a_day
     }
-}
-
-/// Returns the jobs that a table could use, whether they pay or not. `now` is in milliseconds since the Unix epoch.
-pub(crate) fn candidates(facts: &TableFacts, policy: &Policy, used: &TableUsage, now: Millis) -> Vec<CandidateJob> {
-    let scans = ScanUsage::of(facts, used);
-    let of_kind = |kind| match kind {
-        JobKind::Compact => vec![compaction(facts, policy, &scans), delete_conversion(facts, &scans)],
-        JobKind::Manifests => vec![manifest_rewrite(facts, &scans)],
-        JobKind::Expire => vec![expiry(facts, policy, used, now)],
-        // Facts do not tell that a table needs these: a schedule starts them, or a person.
-        JobKind::Orphans | JobKind::Statistics | JobKind::Erase | JobKind::Check => Vec::new(),
-    };
-    let mut found: Vec<CandidateJob> = JobKind::ALL.into_iter().flat_map(of_kind).flatten().collect();
-    // Jobs that make scans faster come first: a decision names the first of its jobs.
-    found.sort_by_key(|job| job.request.kind() == JobKind::Expire);
-    found
 }
 
 /// Returns the reason why no snapshot of a table may be expired: a retention property of the table that can't be parsed.
@@ -153,7 +137,7 @@ fn retention(facts: &TableFacts, policy: &Policy) -> (Millis, usize) {
 }
 
 /// Returns a compaction if small files could be merged, or many rows are deleted by position.
-fn compaction(facts: &TableFacts, policy: &Policy, scans: &ScanUsage) -> Option<CandidateJob> {
+pub(crate) fn compaction(facts: &TableFacts, policy: &Policy, scans: &ScanUsage) -> Option<CandidateJob> {
     let files_saved = facts.compactable_files.saturating_sub(facts.compacted_files);
     let by_position = facts.position_deletes.records.saturating_add(facts.deletion_vectors.records);
     let deleted = by_position as f64 / facts.records.max(1) as f64;
@@ -183,7 +167,7 @@ fn compaction(facts: &TableFacts, policy: &Policy, scans: &ScanUsage) -> Option<
 ///
 /// A conversion replaces them by deletion vectors in format version 3, and by one position delete file for each data file in
 /// version 2. Readers apply those faster.
-fn delete_conversion(facts: &TableFacts, scans: &ScanUsage) -> Option<CandidateJob> {
+pub(crate) fn delete_conversion(facts: &TableFacts, scans: &ScanUsage) -> Option<CandidateJob> {
     let files = facts.equality_deletes.files + facts.position_deletes.files;
     // In version 3, one Puffin file holds all vectors of a commit. In version 2, each data file has a delete file of its own.
     let after = if facts.format_version >= 3 { 1 } else { facts.files_with_deletes };
@@ -211,7 +195,7 @@ fn delete_conversion(facts: &TableFacts, scans: &ScanUsage) -> Option<CandidateJ
 }
 
 /// Returns a rewrite of the manifests if there are many more than their size needs.
-fn manifest_rewrite(facts: &TableFacts, scans: &ScanUsage) -> Option<CandidateJob> {
+pub(crate) fn manifest_rewrite(facts: &TableFacts, scans: &ScanUsage) -> Option<CandidateJob> {
     let ideal = facts.manifest_bytes.div_ceil(facts.target_manifest_bytes.max(1)).max(1);
     let manifests_saved = facts.manifests.saturating_sub(ideal);
     if manifests_saved < EXCESS_MANIFESTS {
@@ -229,7 +213,7 @@ fn manifest_rewrite(facts: &TableFacts, scans: &ScanUsage) -> Option<CandidateJo
 }
 
 /// Returns an expiry if the oldest snapshot is more than an hour over the maximum age, and there are more snapshots than are kept.
-fn expiry(facts: &TableFacts, policy: &Policy, used: &TableUsage, now: Millis) -> Option<CandidateJob> {
+pub(crate) fn expiry(facts: &TableFacts, policy: &Policy, used: &TableUsage, now: Millis) -> Option<CandidateJob> {
     if expiry_blocked_by(facts).is_some() {
         return None;
     }

@@ -9,7 +9,6 @@ use std::cmp::Ordering;
 use std::time::Duration;
 
 use esker_health::Damage;
-use esker_maintenance::JobRequest;
 use esker_state::{Job, JobState, TableUsage};
 use esker_table::TableFacts;
 use esker_types::{DurationMillis, JobKind, Millis, format_count};
@@ -17,7 +16,8 @@ use serde::Serialize;
 
 use crate::Policy;
 use crate::budget::{Accounts, exhausted};
-use crate::cost_model::{CandidateJob, candidates, compact_request, expire_request, expiry_blocked_by};
+use crate::cost_model::{CandidateJob, expiry_blocked_by};
+use crate::kinds::{KindRules, TableView, candidates};
 
 /// The time in milliseconds after which a missed time of a schedule is dropped.
 const MAX_SCHEDULE_DELAY_MS: DurationMillis = 3600 * 1000;
@@ -150,7 +150,8 @@ pub(crate) fn decide(known: &DecisionInput<'_>) -> Decision {
     }
     let mut considered: Vec<ConsideredJob> = Vec::new();
     if policy.autopilot {
-        for candidate in candidates(known.facts, policy, known.usage, known.now) {
+        let table = TableView { facts: known.facts, policy, usage: known.usage, now: known.now };
+        for candidate in candidates(table) {
             if act.iter().any(|other| other.candidate.request.kind() == candidate.request.kind()) {
                 continue;
             }
@@ -229,7 +230,7 @@ fn judge(known: &DecisionInput<'_>, candidate: &CandidateJob, spent: Option<&str
             );
         }
     }
-    let apart = min_interval_ms(kind);
+    let apart = KindRules::of(kind).min_interval_ms;
     if known
         .jobs
         .iter()
@@ -263,31 +264,9 @@ fn failures_in_a_row(known: &DecisionInput<'_>, kind: JobKind) -> usize {
     known.jobs.iter().rev().filter(|job| job.kind == kind.as_str()).take_while(|job| job.state != JobState::Succeeded).count()
 }
 
-/// Returns the time in milliseconds between two jobs of a kind on one table.
-const fn min_interval_ms(kind: JobKind) -> DurationMillis {
-    match kind {
-        JobKind::Expire => 3600 * 1000,
-        JobKind::Compact | JobKind::Manifests | JobKind::Orphans | JobKind::Statistics | JobKind::Erase | JobKind::Check => {
-            60 * 1000
-        }
-    }
-}
-
 /// Converts a duration to milliseconds.
 fn to_millis(duration: Duration) -> DurationMillis {
     Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
-}
-
-/// Returns the request of a scheduled job, or `None` for kinds that only people start.
-fn scheduled_request(kind: JobKind, policy: &Policy, facts: &TableFacts, now: Millis) -> Option<JobRequest> {
-    match kind {
-        JobKind::Compact => Some(compact_request(policy)),
-        JobKind::Expire => Some(expire_request(facts, policy, now)),
-        JobKind::Orphans => Some(JobRequest::Orphans(Box::default())),
-        JobKind::Manifests => Some(JobRequest::Manifests(Box::default())),
-        JobKind::Statistics => Some(JobRequest::Statistics(Box::default())),
-        JobKind::Erase | JobKind::Check => None,
-    }
 }
 
 /// Returns the jobs whose schedule had its time in the last hour, unless a job of the kind was enqueued since then.
@@ -303,7 +282,8 @@ fn jobs_of_schedules(known: &DecisionInput<'_>) -> Vec<JobToEnqueue> {
         if done || (kind == JobKind::Expire && expiry_blocked_by(facts).is_some()) {
             continue;
         }
-        let Some(request) = scheduled_request(kind, policy, facts, *now) else { continue };
+        let Some(scheduled) = KindRules::of(kind).scheduled else { continue };
+        let request = scheduled(policy, facts, *now);
         let why = format!("schedule of {}", policy.origin(&format!("{kind}.schedule")));
         let candidate = CandidateJob {
             request,
@@ -331,10 +311,9 @@ mod tests {
 
     #[test]
     fn a_kind_that_may_be_scheduled_has_a_key_and_a_request_and_no_other_kind_has() {
-        let (policy, facts) = (Policy::of(&[]), TableFacts::default());
         for kind in JobKind::ALL {
             let has_key = KEYS.iter().any(|key| key.name == format!("{kind}.schedule"));
-            let has_request = scheduled_request(kind, &policy, &facts, 0).is_some();
+            let has_request = KindRules::of(kind).scheduled.is_some();
             let may = esker_maintenance::kind_view(kind).schedulable;
             assert_eq!((has_key, has_request), (may, may), "{kind}");
         }

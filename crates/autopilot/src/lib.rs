@@ -11,6 +11,7 @@ mod budget;
 mod cost_model;
 mod decide;
 mod error;
+mod kinds;
 pub mod policy;
 
 pub use autopilot::{Autopilot, AutopilotOptions, PRINCIPAL, Recommendation, frozen_by, policy_of, recommendations};
