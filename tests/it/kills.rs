@@ -158,6 +158,7 @@ async fn assert_no_leftovers(app: &TestApp) {
 }
 
 async fn assert_leftovers(app: &TestApp, orphans: &str, prepared: u64) {
+    // The quarantine is empty after it. A file that the server's own sweep deletes during the scan would count as unknown.
     sweep(app.catalog(), now_ms() + 1000).await.expect("swept");
     let report = app.ok(Method::POST, orphans, Some(json!({}))).await;
     assert!(report["young"].as_u64().expect("a number") <= prepared, "{report}");
@@ -288,8 +289,7 @@ async fn a_job_of_any_kind_is_run_again_after_a_kill_and_loses_nothing() {
             let told = (&job["state"], &job["attempts"], &job["worker_losses"]);
             assert_eq!(told, (&json!("succeeded"), &json!(2), &json!(1)), "{point}: {job}");
             assert_eq!(TestTable::simple(&app).ids().await.expect("ids"), expected, "{point}");
-            let report = app.ok(Method::POST, ORPHANS, Some(json!({}))).await;
-            assert_eq!(report["young"], 0, "{point} left files that nothing knows: {report}");
+            assert_leftovers(&app, ORPHANS, 0).await;
             dir = app.stop().await;
         }
     }
