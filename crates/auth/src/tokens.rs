@@ -82,13 +82,24 @@ impl Authenticator {
     /// Returns [`Invalid`](AuthError::Invalid) if the name, the label or the lifetime can't be used, [`Random`](AuthError::Random)
     /// if the system gives no random numbers, and [`State`](AuthError::State) if the database fails.
     pub async fn make(&self, principal: &str, label: &str, lifetime: Option<Duration>) -> Result<MadeToken, AuthError> {
+        let now = now_ms();
+        self.make_until(principal, label, now, lifetime.map(|life| now.saturating_add(millis(life)))).await
+    }
+
+    /// Makes a token that ends at `expires_ms`. `created_ms` is the time at which the end was decided.
+    async fn make_until(
+        &self,
+        principal: &str,
+        label: &str,
+        created_ms: Millis,
+        expires_ms: Option<Millis>,
+    ) -> Result<MadeToken, AuthError> {
         check_name(principal)?;
         check_label(label)?;
-        if lifetime.is_some_and(|life| life.is_zero()) {
+        if expires_ms.is_some_and(|end| end <= created_ms) {
             return Err(AuthError::Invalid("a token that ends at once is of no use; give a longer time, or none".to_owned()));
         }
-        let (token, id, created_ms) = (SecretToken::generate()?, Uuid::now_v7().to_string(), now_ms());
-        let expires_ms = lifetime.map(|life| created_ms.saturating_add(millis(life)));
+        let (token, id) = (SecretToken::generate()?, Uuid::now_v7().to_string());
         let row = NewToken {
             id: &id,
             token_sha256: &token.hash(),
@@ -123,13 +134,16 @@ impl Authenticator {
         lifetime: Option<Duration>,
     ) -> Result<MadeToken, AuthError> {
         let used = caller.token.as_ref().ok_or(AuthError::AnonymousCaller)?;
-        let left = used.root_expires_ms.or(used.expires_ms).map(|end| end.saturating_sub(now_ms()).max(0).unsigned_abs());
-        let lifetime = match (lifetime, left.map(Duration::from_millis)) {
-            (Some(wanted), Some(left)) if wanted > left => return Err(AuthError::OutlivesCaller(left.as_secs())),
-            (None, left) => left,
+        let now = now_ms();
+        let wanted = lifetime.map(|life| now.saturating_add(millis(life)));
+        let end = match (wanted, used.root_expires_ms.or(used.expires_ms)) {
+            (Some(wanted), Some(end)) if wanted > end => {
+                return Err(AuthError::OutlivesCaller(end.saturating_sub(now).max(0).unsigned_abs() / 1000));
+            }
+            (None, end) => end,
             (wanted, _) => wanted,
         };
-        self.make(principal.unwrap_or(&used.principal), label, lifetime).await
+        self.make_until(principal.unwrap_or(&used.principal), label, now, end).await
     }
 
     /// Issues a token in exchange for one that counts.
