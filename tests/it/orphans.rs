@@ -170,6 +170,23 @@ async fn a_file_is_explained() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_file_in_no_tables_location_is_explained_while_the_table_that_quarantined_it_is_unreadable() {
+    let app = TestApp::start().await;
+    let metadata = app.table().await["metadata-location"].as_str().expect("a location")[7..].to_owned();
+    let nowhere = place(&app, "elsewhere.txt");
+    let table = app.catalog().tables().await.expect("tables").remove(0);
+    let record = table.quarantine(nowhere.clone(), None, "a test", None, now_ms() + 24 * HOUR);
+    app.catalog().state().quarantine().add(&[record]).await.expect("quarantined");
+    let dir = app.stop().await;
+    std::fs::remove_file(metadata).expect("removed");
+    let app = TestApp::restart(dir).await;
+    assert_eq!(app.refused(Method::GET, "/v1/default/namespaces/n/tables/t", None).await.0, 404);
+    let found = explained(&app, &nowhere).await;
+    assert_eq!(found["quarantine"]["state"], "quarantined", "{found}");
+    assert!(found["verdict"].as_str().expect("a verdict").contains("no table's location"), "{found}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_inventory_takes_the_place_of_the_listing() {
     let app = TestApp::start().await;
     app.table().await;

@@ -118,10 +118,7 @@ pub async fn explain(catalog: &Catalog, uri: &str) -> Result<Explanation> {
             written_by = state.outputs().job_of(&name).await?;
         }
     }
-    let held = match &quarantined {
-        Some(d) => deletion::hold_reason(catalog, d.record.table).await?,
-        None => None,
-    };
+    let quarantined_by = quarantined.as_ref().map(|d| d.record.table);
     let quarantine = quarantined.map(|d| QuarantineRecord {
         state: d.state,
         reason: d.record.reason,
@@ -138,6 +135,11 @@ pub async fn explain(catalog: &Catalog, uri: &str) -> Result<Explanation> {
         orphan_since_ms: state.quarantine().orphan_candidate_since(&path).await?,
         verdict: String::new(),
         path,
+    };
+    // No other verdict names the reason, and the table of the record may be unreadable.
+    let held = match quarantined_by {
+        Some(table) if is_to_be_deleted(&found) => deletion::hold_reason(catalog, table).await?,
+        _ => None,
     };
     found.verdict = verdict(&found, held.as_deref());
     Ok(found)
@@ -194,13 +196,27 @@ async fn holders(table: &LoadedTable, catalog: &Catalog, path: &str) -> Result<V
     Ok(found)
 }
 
-/// Sums up what is known about a file in one sentence. `held` is the reason why the sweep deletes nothing of its table for now.
+/// Returns a reference that keeps a file, if there is one. The record of a removal keeps none.
+fn keeper(found: &Explanation) -> Option<&FileHolder> {
+    found.held_by.iter().find(|holder| holder.role != "removed")
+}
+
+/// Checks whether a file of a table is in quarantine and nothing refers to it.
+fn is_to_be_deleted(found: &Explanation) -> bool {
+    let waits = |q: &QuarantineRecord| matches!(q.state, QuarantineState::Quarantined | QuarantineState::Deleting);
+    found.table.is_some() && keeper(found).is_none() && found.quarantine.as_ref().is_some_and(waits)
+}
+
+/// Sums up what is known about a file in one sentence.
+///
+/// `held` is the reason why the sweep deletes nothing of the file's table for now. Only a file [to be deleted](is_to_be_deleted)
+/// needs it.
 fn verdict(found: &Explanation, held: Option<&str>) -> String {
     let Some(table) = &found.table else {
         return "it lies in no table's location: nothing of this warehouse reads or deletes it".to_owned();
     };
     let there = if found.bytes.is_some() { "" } else { ", but the file is missing" };
-    if let Some(holder) = found.held_by.iter().find(|h| h.role != "removed") {
+    if let Some(holder) = keeper(found) {
         let heads = match holder.refs.is_empty() {
             true => String::new(),
             false => format!(", also from {}", holder.refs.join(", ")),
@@ -215,7 +231,7 @@ fn verdict(found: &Explanation, held: Option<&str>) -> String {
     }
     match &found.quarantine {
         Some(q) if q.state == QuarantineState::Deleted => return format!("it belonged to {table} and was deleted: {}", q.reason),
-        Some(q) if q.state != QuarantineState::Released => {
+        Some(q) if is_to_be_deleted(found) => {
             return match held {
                 Some(why) => format!("it is in quarantine and stays there: nothing of {table} is deleted, because {why}"),
                 None => format!("it is in quarantine and will be deleted: {}", q.reason),
