@@ -6,9 +6,6 @@ use esker_table::LiveFile;
 use esker_types::{JobId, without_path};
 use serde::{Deserialize, Serialize};
 
-/// The finding's text for metadata that is missing in storage, although this server may have it in memory.
-pub(super) const NOT_IN_STORAGE: &str = "it is not in storage";
-
 /// The kind of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]

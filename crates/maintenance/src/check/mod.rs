@@ -11,6 +11,7 @@ mod job;
 mod metadata;
 mod origin;
 mod snapshots;
+mod stored;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -26,12 +27,12 @@ use serde::{Deserialize, Serialize};
 use crate::context::JobContext;
 use crate::{MaintenanceError, Result};
 use columns::{Leaf, leaves};
-use findings::NOT_IN_STORAGE;
 pub use findings::{CheckFinding, CheckFindingKind};
 pub(crate) use job::Verification;
 use metadata::{list_of, of_rules, of_unknown_specs};
 use origin::Origins;
 use snapshots::CONCURRENCY;
+use stored::stored_size;
 
 /// The options of a check.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -217,15 +218,10 @@ fn counted_wrong(file: &ManifestFile, manifest: &Manifest) -> Option<CheckFindin
 ///
 /// A server that has read such a file has it in its cache, and would miss it only at its next start.
 async fn not_in_storage(context: &JobContext, read: &[&str], unreadable: CheckFindingKind) -> Result<Vec<CheckFinding>> {
-    let storage = context.catalog.storage();
     let looks = read.iter().map(|path| async move {
         context.check_cancelled()?;
-        match storage.size(path).await {
-            Ok(Some(_)) => Ok(None),
-            Ok(None) => Ok(Some(CheckFinding::new(CheckFindingKind::MissingFile, path, NOT_IN_STORAGE.to_owned()))),
-            Err(error) if error.code().is_transient() => Err(MaintenanceError::from(error)),
-            Err(error) => Ok(Some(CheckFinding::new(unreadable, path, error.to_string()))),
-        }
+        let not_stored = stored_size(context, path).await?.err();
+        Ok::<_, MaintenanceError>(not_stored.map(|why| CheckFinding::new(why.kind(unreadable), path, why.what)))
     });
     let looks = futures::stream::iter(looks.collect::<Vec<_>>()).buffer_unordered(CONCURRENCY);
     looks.try_filter_map(|found| std::future::ready(Ok(found))).try_collect().await
@@ -336,15 +332,10 @@ impl Check<'_> {
     async fn file(&self, file: &LiveFile, kind: Option<DeleteKind>) -> Result<CheckOutcome> {
         let mut outcome = CheckOutcome { files: 1, ..CheckOutcome::default() };
         let (path, stated_size) = (file.file.file_path.as_str(), file.file.size());
-        let size = match self.context.catalog.storage().size(path).await {
-            Ok(Some(size)) => size,
-            Ok(None) => {
-                outcome.findings.push(CheckFinding::of(CheckFindingKind::MissingFile, file, "it is not in storage".to_owned()));
-                return Ok(outcome);
-            }
-            Err(error) if error.code().is_transient() => return Err(error.into()),
-            Err(error) => {
-                outcome.findings.push(CheckFinding::of(CheckFindingKind::UnreadableFile, file, error.to_string()));
+        let size = match stored_size(self.context, path).await? {
+            Ok(size) => size,
+            Err(why) => {
+                outcome.findings.push(CheckFinding::of(why.kind(CheckFindingKind::UnreadableFile), file, why.what));
                 return Ok(outcome);
             }
         };

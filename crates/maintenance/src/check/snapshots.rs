@@ -10,8 +10,9 @@ use esker_table::{UnreadableFile, outline_lenient};
 use esker_types::{Coded, without_path};
 use futures::stream::{StreamExt, TryStreamExt};
 
-use super::findings::{CheckFinding, CheckFindingKind, NOT_IN_STORAGE};
+use super::findings::{CheckFinding, CheckFindingKind};
 use super::metadata::of_unknown_specs;
+use super::stored::stored_size;
 use crate::context::JobContext;
 use crate::{MaintenanceError, Result};
 
@@ -80,13 +81,8 @@ async fn check_manifest(
     manifest: &ManifestFile,
 ) -> Result<Option<UnreadableFile>> {
     let path = manifest.manifest_path.clone();
-    let unreadable =
-        |error: String, denied| UnreadableFile { snapshot_id, path: path.clone(), error, unsupported: false, denied };
-    match context.catalog.storage().size(&path).await {
-        Ok(Some(_)) => {}
-        Ok(None) => return Ok(Some(unreadable(NOT_IN_STORAGE.to_owned(), false))),
-        Err(error) if error.code().is_transient() => return Err(error.into()),
-        Err(error) => return Ok(Some(unreadable(error.to_string(), true))),
+    if let Err(why) = stored_size(context, &path).await? {
+        return Ok(Some(UnreadableFile { snapshot_id, path, error: why.what, unsupported: false, denied: why.denied }));
     }
     match context.catalog.manifests().load(&table.metadata, manifest).await {
         Ok(_) => Ok(None),
