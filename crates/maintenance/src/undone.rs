@@ -36,6 +36,11 @@ pub(crate) fn refused<T>(what: String) -> Result<T> {
     Err(MaintenanceError::Refused(what))
 }
 
+/// Returns [`MaintenanceError::Refused`] for a job that changed nothing, with the reason.
+pub(crate) fn nothing_to_undo<T>(job: &Job, why: &str) -> Result<T> {
+    refused(format!("job {} has nothing to undo: {why}", job.id))
+}
+
 /// Returns the error of an undo that needs a file which was deleted or is being deleted.
 pub(crate) fn swept(job: &Job, what: &dyn Display) -> MaintenanceError {
     MaintenanceError::Refused(format!(

@@ -18,9 +18,9 @@ use esker_table::{
 use esker_types::{Principal, TableId, format_count, is_or_are};
 
 use super::commit::{Proposed, into_catalog_error, propose_for};
+use crate::Result;
 use crate::erase::erased;
-use crate::undone::{check_stored, swept};
-use crate::{MaintenanceError, Result};
+use crate::undone::{check_stored, nothing_to_undo, refused, swept};
 
 /// The changes of a job's snapshots to a table.
 #[derive(Debug, Default)]
@@ -37,20 +37,17 @@ struct JobChanges {
     needed: BTreeMap<DeleteKey, (String, i64)>,
 }
 
-/// Returns [`MaintenanceError::Refused`] with a reason.
-fn refused<T>(what: String) -> Result<T> {
-    Err(MaintenanceError::Refused(what))
-}
-
 /// Undoes a compaction, in one commit. Returns the number of files that are in the table again.
 ///
 /// # Errors
 ///
-/// - Returns [`MaintenanceError::Refused`] if a snapshot of the job was expired, or if a file that is needed was deleted or erased.
-/// - Returns [`MaintenanceError::Table`] if manifests of the job's snapshots can't be read.
-/// - Returns [`MaintenanceError::State`] if the database fails, and [`MaintenanceError::Storage`] if the storage does not answer.
-/// - Returns [`MaintenanceError::Catalog`] if the commit fails, or if files of a failed commit can't be settled. If the table has
-///   changed so that rows would be lost, or deleted rows visible again, its source is
+/// - Returns [`Refused`](crate::MaintenanceError::Refused) if a snapshot of the job was expired, or if a file that is needed was
+///   deleted or erased.
+/// - Returns [`Table`](crate::MaintenanceError::Table) if manifests of the job's snapshots can't be read.
+/// - Returns [`State`](crate::MaintenanceError::State) if the database fails, and [`Storage`](crate::MaintenanceError::Storage) if
+///   the storage does not answer.
+/// - Returns [`Catalog`](crate::MaintenanceError::Catalog) if the commit fails, or if files of a failed commit can't be settled. If
+///   the table has changed so that rows would be lost, or deleted rows visible again, its source is
 ///   [`CatalogError::Carried`](esker_catalog::CatalogError::Carried) with the code
 ///   [`ErrorCode::Refused`](esker_types::ErrorCode::Refused).
 pub(crate) async fn reverse(catalog: &Catalog, table: &LoadedTable, job: &Job, principal: &Principal) -> Result<u64> {
@@ -76,10 +73,11 @@ pub(crate) async fn reverse(catalog: &Catalog, table: &LoadedTable, job: &Job, p
 ///
 /// # Errors
 ///
-/// - Returns [`MaintenanceError::Refused`] with the reason if the job can't be undone.
-/// - Returns [`MaintenanceError::Table`] if manifests of the job's snapshots or of the branch can't be read, or if a data file has
-///   two deletion vectors.
-/// - Returns [`MaintenanceError::State`] if the database fails, and [`MaintenanceError::Storage`] if the storage does not answer.
+/// - Returns [`Refused`](crate::MaintenanceError::Refused) with the reason if the job can't be undone.
+/// - Returns [`Table`](crate::MaintenanceError::Table) if manifests of the job's snapshots or of the branch can't be read, or if a
+///   data file has two deletion vectors.
+/// - Returns [`State`](crate::MaintenanceError::State) if the database fails, and [`Storage`](crate::MaintenanceError::Storage) if
+///   the storage does not answer.
 pub(crate) async fn check_reversible(catalog: &Catalog, table: &LoadedTable, job: &Job) -> Result<()> {
     if job.kind != "compact" {
         return refused(format!("job {} is of the kind {}, which can't be undone", job.id, job.kind));
@@ -103,7 +101,7 @@ async fn effect(catalog: &Catalog, metadata: &TableMetadata, job: &Job) -> Resul
     let snapshots: Vec<_> = metadata.snapshots.iter().filter(|s| of_job(s)).collect();
     let committed = job.outcome.as_ref().and_then(|o| o["commits"].as_u64());
     if committed == Some(0) && snapshots.is_empty() {
-        return refused(format!("job {id} has nothing to undo: it rewrote no file"));
+        return nothing_to_undo(job, "it rewrote no file");
     }
     let (committed, there) = (committed.unwrap_or(1).max(1), snapshots.len() as u64);
     if there < committed {

@@ -14,7 +14,7 @@ use esker_table::{TableError, list_location, outline, reachable};
 use esker_types::{Coded, ErrorCode, Principal, format_count};
 
 use super::{ExpireOutcome, ExpirePlan};
-use crate::undone::{UndoOutcome, check_stored, load_unfrozen, refused, swept};
+use crate::undone::{UndoOutcome, check_stored, load_unfrozen, nothing_to_undo, refused, swept};
 use crate::{MaintenanceError, Result};
 
 /// Returns the error of a job record that can't be read.
@@ -41,7 +41,7 @@ fn unreadable(job: &Job, what: &str) -> MaintenanceError {
 pub(crate) async fn undo_expire(catalog: &Catalog, job: &Job, principal: &Principal) -> Result<UndoOutcome> {
     let (ids, refs) = expired(job)?;
     if ids.is_empty() && refs.is_empty() {
-        return refused(format!("job {} has nothing to undo: it removed no snapshot, branch or tag", job.id));
+        return nothing_to_undo(job, "it removed no snapshot, branch or tag");
     }
     let table = load_unfrozen(catalog, job).await?;
     let before: HashSet<i64> = table.metadata.snapshots.iter().map(|s| s.snapshot_id).collect();

@@ -14,7 +14,7 @@ use super::{
 use crate::Result;
 use crate::context::JobContext;
 use crate::job_type::{JobReport, JobType, ProgressUnit, TableAccess, Undo, age, millis};
-use crate::undone::{UndoOutcome, refused};
+use crate::undone::{UndoOutcome, nothing_to_undo};
 
 /// The job kind `orphans`.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl JobType for OrphanRemoval {
         async move {
             let note = format!("job {} was undone by {principal}", job.id);
             match catalog.state().quarantine().release_by_job(job.id, &note).await? {
-                (0, 0) => refused(format!("job {} has nothing to undo: it has no file in quarantine", job.id)),
+                (0, 0) => nothing_to_undo(job, "it has no file in quarantine"),
                 (files, deleted) => Ok(UndoOutcome { files, deleted, ..UndoOutcome::default() }),
             }
         }
