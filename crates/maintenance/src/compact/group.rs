@@ -73,6 +73,14 @@ pub(crate) struct GroupLimits {
     pub(crate) all: bool,
 }
 
+impl GroupLimits {
+    /// Checks whether a file would gain from a rewrite.
+    pub(crate) fn chooses(&self, candidate: &CandidateFile) -> bool {
+        let size = candidate.file.bytes;
+        self.all || candidate.urgent || size < self.min_file || size > self.max_file
+    }
+}
+
 /// A file that may be rewritten.
 #[derive(Debug, Clone)]
 pub(crate) struct CandidateFile {
@@ -92,12 +100,10 @@ pub(crate) type ByPartition = BTreeMap<(i32, String, PartitionKey<'static>), Vec
 pub(crate) fn pack_groups(partitions: ByPartition, limits: GroupLimits) -> Vec<Group> {
     let mut groups = Vec::new();
     for ((spec_id, partition, _), files) in partitions {
-        let chosen =
-            |c: &CandidateFile| limits.all || c.urgent || c.file.bytes < limits.min_file || c.file.bytes > limits.max_file;
         let mut bin: Vec<CandidateFile> = Vec::new();
         let mut bin_bytes = 0;
         let mut bins = Vec::new();
-        for candidate in files.into_iter().filter(chosen) {
+        for candidate in files.into_iter().filter(|candidate| limits.chooses(candidate)) {
             let full = candidate.file.bytes.saturating_add(bin_bytes) > limits.max_group || bin.len() >= limits.max_group_files;
             if !bin.is_empty() && full {
                 bins.push(std::mem::take(&mut bin));

@@ -140,7 +140,7 @@ pub(crate) async fn plan_compact(catalog: &Catalog, table: &LoadedTable, options
     };
     let (candidates, left_alone) = chooser.choose();
     plan.left_alone = left_alone;
-    let gaining = candidates.values().flatten().filter(|c| chooser.has_reason(c)).count() as u64;
+    let gaining = candidates.values().flatten().filter(|c| limits.chooses(c)).count() as u64;
     plan.groups = match options.strategy {
         Strategy::ConvertDeletes => by_partition(candidates),
         _ => pack_groups(candidates, limits),
@@ -279,7 +279,7 @@ impl Chooser<'_> {
             let twice = || "the file is in the table more than once, and so are its rows".to_owned();
             let is_repeated = repeated.contains_key(data.file.file_path.as_str());
             match is_repeated.then(twice).or_else(|| self.why_not(data)) {
-                Some(reason) if self.has_reason(&candidate) => {
+                Some(reason) if self.limits.chooses(&candidate) => {
                     let sum = left.entry((partition, reason)).or_default();
                     *sum = (sum.0 + 1, sum.1 + bytes);
                 }
@@ -293,12 +293,6 @@ impl Chooser<'_> {
         let left = left.into_iter();
         let left = left.map(|((partition, reason), (files, bytes))| LeftAlone { partition, files, bytes, reason });
         (candidates, left.collect())
-    }
-
-    /// Checks whether a file would gain from a rewrite.
-    fn has_reason(&self, candidate: &CandidateFile) -> bool {
-        let size = candidate.file.bytes;
-        self.limits.all || candidate.urgent || size < self.limits.min_file || size > self.limits.max_file
     }
 
     fn label(&self, data: &LiveFile) -> String {
