@@ -118,6 +118,13 @@ pub(crate) struct DecisionInput<'a> {
     pub(crate) accounts: &'a Accounts,
 }
 
+impl<'a> DecisionInput<'a> {
+    /// Returns the part of the input that the rules of the kinds of jobs use.
+    const fn table_view(&self) -> TableView<'a> {
+        TableView { facts: self.facts, policy: self.policy, usage: self.usage, now: self.now }
+    }
+}
+
 impl Decision {
     /// Makes a decision to leave the table alone, without considered jobs.
     pub(crate) fn leave(reason: impl Into<String>) -> Self {
@@ -150,8 +157,7 @@ pub(crate) fn decide(known: &DecisionInput<'_>) -> Decision {
     }
     let mut considered: Vec<ConsideredJob> = Vec::new();
     if policy.autopilot {
-        let table = TableView { facts: known.facts, policy, usage: known.usage, now: known.now };
-        for candidate in candidates(table) {
+        for candidate in candidates(known.table_view()) {
             if act.iter().any(|other| other.candidate.request.kind() == candidate.request.kind()) {
                 continue;
             }
@@ -283,7 +289,7 @@ fn jobs_of_schedules(known: &DecisionInput<'_>) -> Vec<JobToEnqueue> {
             continue;
         }
         let Some(scheduled) = KindRules::of(kind).scheduled else { continue };
-        let request = scheduled(policy, facts, *now);
+        let request = scheduled(known.table_view());
         let why = format!("schedule of {}", policy.origin(&format!("{kind}.schedule")));
         let candidate = CandidateJob {
             request,

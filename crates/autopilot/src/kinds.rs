@@ -17,7 +17,7 @@ const MIN_INTERVAL_MS: DurationMillis = 60 * 1000;
 /// The time in milliseconds between two expiries of one table: each writes metadata, and retention is counted in days.
 const MIN_EXPIRY_INTERVAL_MS: DurationMillis = 3600 * 1000;
 
-/// A table, as a decision sees it.
+/// The input of a kind's rules: a table at the time of a decision.
 #[derive(Clone, Copy)]
 pub(crate) struct TableView<'a> {
     /// The table's facts.
@@ -33,7 +33,7 @@ pub(crate) struct TableView<'a> {
 /// The rules of one kind of job.
 pub(crate) struct KindRules {
     /// Makes the request of a scheduled job. `None` for kinds that only people start.
-    pub(crate) scheduled: Option<fn(&Policy, &TableFacts, Millis) -> JobRequest>,
+    pub(crate) scheduled: Option<fn(TableView<'_>) -> JobRequest>,
     /// The time in milliseconds between two jobs of the kind on one table.
     pub(crate) min_interval_ms: DurationMillis,
     /// Proposes jobs by the table's facts and use, whether they pay or not.
@@ -47,27 +47,27 @@ impl KindRules {
         let by_schedule: fn(TableView<'_>, &ScanUsage) -> Vec<Option<CandidateJob>> = |_, _| Vec::new();
         match kind {
             JobKind::Compact => Self {
-                scheduled: Some(|policy, _, _| compact_request(policy)),
+                scheduled: Some(|table| compact_request(table.policy)),
                 min_interval_ms: MIN_INTERVAL_MS,
                 propose: |table, scans| vec![compaction(table.facts, table.policy, scans), delete_conversion(table.facts, scans)],
             },
             JobKind::Manifests => Self {
-                scheduled: Some(|_, _, _| JobRequest::Manifests(Box::default())),
+                scheduled: Some(|_| JobRequest::Manifests(Box::default())),
                 min_interval_ms: MIN_INTERVAL_MS,
                 propose: |table, scans| vec![manifest_rewrite(table.facts, scans)],
             },
             JobKind::Expire => Self {
-                scheduled: Some(|policy, facts, now| expire_request(facts, policy, now)),
+                scheduled: Some(|table| expire_request(table.facts, table.policy, table.now)),
                 min_interval_ms: MIN_EXPIRY_INTERVAL_MS,
                 propose: |table, _| vec![expiry(table.facts, table.policy, table.usage, table.now)],
             },
             JobKind::Orphans => Self {
-                scheduled: Some(|_, _, _| JobRequest::Orphans(Box::default())),
+                scheduled: Some(|_| JobRequest::Orphans(Box::default())),
                 min_interval_ms: MIN_INTERVAL_MS,
                 propose: by_schedule,
             },
             JobKind::Statistics => Self {
-                scheduled: Some(|_, _, _| JobRequest::Statistics(Box::default())),
+                scheduled: Some(|_| JobRequest::Statistics(Box::default())),
                 min_interval_ms: MIN_INTERVAL_MS,
                 propose: by_schedule,
             },
