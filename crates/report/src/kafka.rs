@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use chrono::DateTime;
 use esker_state::Event;
-use esker_types::catch_panic_sync;
 use futures::future::BoxFuture;
 use rskafka::client::ClientBuilder;
 use rskafka::client::partition::{Compression, PartitionClient, UnknownTopicHandling};
@@ -13,6 +12,7 @@ use rskafka::record::Record;
 use tokio::sync::Mutex;
 
 use crate::cloud_event::cloud_event;
+use crate::sink::encode_or_skip;
 use crate::{ReportError, Result, Sink};
 
 /// The time that the brokers have to take a batch. The client itself would try for ever.
@@ -63,20 +63,10 @@ impl KafkaSink {
                 client.partition_client(&topic, 0, UnknownTopicHandling::Retry).await.map_err(failed)?
             }
         };
-        let records = events.iter().filter_map(|event| self.encoded(event)).collect();
+        let records = events.iter().filter_map(|event| encode_or_skip(&self.options.name, event, || record(event))).collect();
         client.produce(records, Compression::NoCompression).await.map_err(failed)?;
         *held = Some(client);
         Ok(())
-    }
-
-    /// Encodes an event; `None` if that panics. The event is skipped then, because it would block all later ones for ever.
-    fn encoded(&self, event: &Event) -> Option<Record> {
-        let encoded = catch_panic_sync(|| record(event));
-        encoded
-            .inspect_err(|panic| {
-                tracing::error!(sink = self.options.name, event = event.id, %panic, "an event could not be encoded; it is skipped");
-            })
-            .ok()
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use esker_state::{Event, State};
+use esker_types::catch_panic_sync;
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 
@@ -34,6 +35,15 @@ pub trait Sink: Send + Sync {
     /// A webhook returns [`Http`](crate::ReportError::Http) or [`EventRefused`](crate::ReportError::EventRefused). A Kafka topic
     /// returns [`Kafka`](crate::ReportError::Kafka) or [`KafkaTimeout`](crate::ReportError::KafkaTimeout).
     fn send<'a>(&'a self, events: &'a [Event]) -> BoxFuture<'a, (usize, Result<()>)>;
+}
+
+/// Encodes an event for a sink; `None` if that panics. The event is skipped then, because it would block all later ones for ever.
+pub(crate) fn encode_or_skip<T>(sink: &str, event: &Event, encode: impl FnOnce() -> T) -> Option<T> {
+    catch_panic_sync(encode)
+        .inspect_err(|panic| {
+            tracing::error!(sink, event = event.id, %panic, "an event could not be encoded; it is skipped");
+        })
+        .ok()
 }
 
 /// Delivers new events to a sink, again and again, until `stopped` holds `true`.

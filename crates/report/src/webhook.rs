@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use esker_state::Event;
-use esker_types::catch_panic_sync;
 use futures::future::BoxFuture;
 
 use crate::cloud_event::cloud_event;
 use crate::openlineage::run_event;
+use crate::sink::encode_or_skip;
 use crate::{ReportError, Result, Sink};
 
 /// The time that a receiver has to answer.
@@ -65,16 +65,11 @@ impl WebhookSink {
     /// [`EventRefused`](ReportError::EventRefused) if the receiver answers with a status other than 2xx.
     async fn post(&self, event: &Event) -> Result<()> {
         let url = &self.options.url;
-        let encoded = catch_panic_sync(|| match &self.options.format {
+        let encoded = encode_or_skip(&self.options.name, event, || match &self.options.format {
             EventFormat::CloudEvents => Some(("application/cloudevents+json; charset=utf-8", cloud_event(event))),
             EventFormat::OpenLineage { namespace } => run_event(event, namespace).map(|body| ("application/json", body)),
         });
-        let encoded = encoded.unwrap_or_else(|panic| {
-            // The event is skipped, because it would block all later ones for ever.
-            tracing::error!(sink = self.options.name, event = event.id, %panic, "an event could not be encoded; it is skipped");
-            None
-        });
-        let Some((content_type, body)) = encoded else { return Ok(()) };
+        let Some((content_type, body)) = encoded.flatten() else { return Ok(()) };
         let mut request = self.client.post(url).header("content-type", content_type).body(body.to_string());
         if let Some(token) = &self.options.token {
             request = request.bearer_auth(token);
