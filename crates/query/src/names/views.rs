@@ -61,30 +61,28 @@ pub(crate) async fn open(names: &NameResolver, warehouse: &str, view: &LoadedVie
         let dialects: Vec<&str> = texts.map(|(dialect, _)| dialect).collect();
         return Err(wrong(format!("none of its dialects is supported: {}", dialects.join(", "))));
     }
-    let (mut failures, mut codes) = (Vec::new(), Vec::new());
+    let mut failures = Vec::new();
     for ((_, grammar), sql, dialect) in known {
         match plan_text(names, warehouse, view, grammar, sql).await {
             Ok(table) => return Ok(table),
-            Err(e) => {
-                codes.push(e.code());
-                failures.push(format!("as {dialect}: {e}"));
-            }
+            Err(e) => failures.push((e.code(), format!("as {dialect}: {e}"))),
         }
         // The catalog or the storage is away: that says nothing about the text.
-        if codes.last().is_some_and(|code| code.is_transient()) {
+        if failures.last().is_some_and(|(code, _)| code.is_transient()) {
             break;
         }
     }
-    Err(failed(name, &failures, &codes))
+    Err(failed(name, &failures))
 }
 
-/// Returns the error of a view none of whose texts can be planned. The failures and their codes are in the order of the texts.
+/// Returns the error of a view none of whose texts can be planned. Each failure has its code; they are in the order of the texts.
 ///
 /// A failure that is not about a text, such as a table whose metadata is missing, keeps its code; the last one counts.
-fn failed(name: &TableName, failures: &[String], codes: &[ErrorCode]) -> QueryError {
-    let message = format!("view {name}: {}", failures.join("; "));
-    match codes.iter().rfind(|code| **code != ErrorCode::BadRequest) {
-        Some(code) => QueryError::Read { code: *code, message },
+fn failed(name: &TableName, failures: &[(ErrorCode, String)]) -> QueryError {
+    let texts: Vec<&str> = failures.iter().map(|(_, text)| text.as_str()).collect();
+    let message = format!("view {name}: {}", texts.join("; "));
+    match failures.iter().rfind(|(code, _)| *code != ErrorCode::BadRequest) {
+        Some((code, _)) => QueryError::Read { code: *code, message },
         None => QueryError::Statement(message),
     }
 }
@@ -144,7 +142,10 @@ mod tests {
     #[test]
     fn a_failure_that_is_not_about_the_text_keeps_its_code() {
         let name = TableName { namespace: NamespaceName::new(vec!["n".to_owned()]).expect("a name"), name: "v".to_owned() };
-        let code = |codes: &[ErrorCode]| failed(&name, &["as trino: x".to_owned()], codes).code();
+        let code = |codes: &[ErrorCode]| {
+            let failures: Vec<_> = codes.iter().map(|code| (*code, "as trino: x".to_owned())).collect();
+            failed(&name, &failures).code()
+        };
         assert_eq!(code(&[ErrorCode::BadRequest]), ErrorCode::BadRequest);
         assert_eq!(code(&[ErrorCode::BadRequest, ErrorCode::Unavailable]), ErrorCode::Unavailable);
         assert_eq!(code(&[ErrorCode::DataMissing, ErrorCode::BadRequest]), ErrorCode::DataMissing);
