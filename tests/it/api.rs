@@ -70,12 +70,15 @@ async fn a_query_parameter_that_an_operation_does_not_have_is_refused_by_name() 
         for (method, operation) in item.as_object().expect("operations") {
             let path = pattern.replace("{warehouse}", "default").replace(['{', '}'], "");
             let method: Method = method.to_uppercase().parse().expect("a method");
-            let (code, kind, told) = app.refused(method, &format!("{path}?dryrun=true"), Some(json!({}))).await;
-            assert_eq!((code, kind.as_str()), (400, "BadRequestException"), "{pattern}: {told}");
-            assert!(told.contains("\"dryrun\" is unknown"), "{pattern}: {told}");
+            let (code, kind, message) = app.refused(method, &format!("{path}?dryrun=true"), Some(json!({}))).await;
+            assert_eq!((code, kind.as_str()), (400, "BadRequestException"), "{pattern}: {message}");
+            assert!(message.contains("\"dryrun\" is unknown"), "{pattern}: {message}");
             let parameters = operation["parameters"].as_array().into_iter().flatten().filter(|p| p["in"] == "query");
             let known: Vec<&str> = parameters.map(|p| p["name"].as_str().expect("a name")).collect();
-            assert!(if known.is_empty() { told.ends_with("takes none") } else { told.ends_with(&known.join(", ")) }, "{told}");
+            assert!(
+                if known.is_empty() { message.ends_with("takes none") } else { message.ends_with(&known.join(", ")) },
+                "{message}"
+            );
         }
     }
     app.refused(Method::POST, &format!("{TABLE}/manifests?dryrun=true"), Some(json!({}))).await;

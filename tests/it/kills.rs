@@ -286,8 +286,8 @@ async fn a_job_of_any_kind_is_run_again_after_a_kill_and_loses_nothing() {
             app.wait_until_idle().await;
             let jobs = app.ok(Method::GET, &format!("/api/v1/jobs?kind={kind}"), None).await;
             let job = &jobs[0];
-            let told = (&job["state"], &job["attempts"], &job["worker_losses"]);
-            assert_eq!(told, (&json!("succeeded"), &json!(2), &json!(1)), "{point}: {job}");
+            let recorded = (&job["state"], &job["attempts"], &job["worker_losses"]);
+            assert_eq!(recorded, (&json!("succeeded"), &json!(2), &json!(1)), "{point}: {job}");
             assert_eq!(TestTable::simple(&app).ids().await.expect("ids"), expected, "{point}");
             assert_leftovers(&app, ORPHANS, 0).await;
             dir = app.stop().await;

@@ -60,7 +60,7 @@ fn with_function_names(ty: &DataType) -> DataType {
 }
 
 /// Returns the schema with the field names that DataFusion's functions give to lists and maps.
-pub(crate) fn with_anonymous(schema: &Schema) -> SchemaRef {
+pub(crate) fn schema_with_function_names(schema: &Schema) -> SchemaRef {
     map_schema(schema, with_function_names)
 }
 

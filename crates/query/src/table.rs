@@ -193,7 +193,7 @@ impl IcebergTable {
 
 /// Returns columns of a table as queries see them.
 pub(crate) fn seen(columns: &ArrowSchema, iceberg: &Schema) -> SchemaRef {
-    semantics::mark_fixed(&arrow_types::with_anonymous(columns), iceberg)
+    semantics::mark_fixed(&arrow_types::schema_with_function_names(columns), iceberg)
 }
 
 /// Returns all columns of a table as queries see them.

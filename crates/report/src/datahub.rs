@@ -264,12 +264,12 @@ impl DataHub {
         let mut changed: HashMap<&'static str, Vec<EntityUpdate>> = HashMap::new();
         for catalog in catalogs {
             for assessed in catalog.fleet().await.map_err(|e| ReportError::Health(Box::new(e)))? {
-                for proposal in self.updates_of(catalog, &assessed, &delivered) {
-                    let known = delivered.get(&proposal.subject);
+                for update in self.updates_of(catalog, &assessed, &delivered) {
+                    let known = delivered.get(&update.subject);
                     // There is no incident to resolve if none was ever sent.
-                    let never_sent = known.is_none() && proposal.entity == "incident" && proposal.fingerprint.is_empty();
-                    if known != Some(&proposal.fingerprint) && !never_sent {
-                        changed.entry(proposal.entity).or_default().push(proposal);
+                    let never_sent = known.is_none() && update.entity == "incident" && update.fingerprint.is_empty();
+                    if known != Some(&update.fingerprint) && !never_sent {
+                        changed.entry(update.entity).or_default().push(update);
                     }
                 }
             }
@@ -279,7 +279,8 @@ impl DataHub {
         for entity in ["dataset", "assertion", "incident"] {
             for batch in changed.remove(entity).unwrap_or_default().chunks(BATCH_ENTITIES) {
                 let sent = self.send_each(entity, batch).await;
-                let taken: Vec<_> = sent.taken.iter().map(|p| (p.subject.clone(), p.fingerprint.clone())).collect();
+                let taken: Vec<_> =
+                    sent.taken.iter().map(|update| (update.subject.clone(), update.fingerprint.clone())).collect();
                 state.outbox().record_delivered(RECEIVER_NAME, &taken).await?;
                 if let Some(error) = sent.failed {
                     return Err(error);
@@ -297,11 +298,11 @@ impl DataHub {
         match self.send(entity, batch).await {
             Ok(()) => sent.taken.extend(batch),
             Err(ReportError::EntitiesRefused { .. }) if batch.len() > 1 => {
-                for proposal in batch {
-                    match self.send(entity, std::slice::from_ref(proposal)).await {
-                        Ok(()) => sent.taken.push(proposal),
+                for update in batch {
+                    match self.send(entity, std::slice::from_ref(update)).await {
+                        Ok(()) => sent.taken.push(update),
                         Err(error @ ReportError::EntitiesRefused { .. }) => {
-                            tracing::warn!(subject = proposal.subject, %error, "DataHub refused the update of one entity");
+                            tracing::warn!(subject = update.subject, %error, "DataHub refused the update of one entity");
                             sent.refused = Some(error);
                         }
                         Err(error) => {
@@ -331,9 +332,9 @@ impl DataHub {
     ///
     /// Returns [`Http`](ReportError::Http) if the request can't be made or gets no answer within a minute, and
     /// [`EntitiesRefused`](ReportError::EntitiesRefused) if DataHub answers with a status other than 2xx.
-    async fn send(&self, entity: &str, proposals: &[EntityUpdate]) -> Result<()> {
+    async fn send(&self, entity: &str, updates: &[EntityUpdate]) -> Result<()> {
         let url = format!("{}/openapi/v3/entity/{entity}?async=false", self.options.url.trim_end_matches('/'));
-        let body: Vec<&Value> = proposals.iter().map(|p| &p.body).collect();
+        let body: Vec<&Value> = updates.iter().map(|update| &update.body).collect();
         let mut request = self.client.post(&url).json(&body);
         if let Some(token) = &self.options.token {
             request = request.bearer_auth(token);
@@ -373,15 +374,15 @@ mod tests {
             table_updates("d", Some(facts), &assess(Ok(facts), &[], now), known, now)
         };
         let all = |facts: &TableFacts, now| with(facts, now, &HashMap::new());
-        let fingerprints = |proposals: &[EntityUpdate]| proposals.iter().map(|p| p.fingerprint.clone()).collect::<Vec<_>>();
+        let fingerprints = |updates: &[EntityUpdate]| updates.iter().map(|update| update.fingerprint.clone()).collect::<Vec<_>>();
         let updates = all(&poor, 1);
-        let delivered = updates.iter().map(|p| (p.subject.clone(), p.fingerprint.clone())).collect();
+        let delivered = updates.iter().map(|update| (update.subject.clone(), update.fingerprint.clone())).collect();
         assert_eq!(fingerprints(&updates), fingerprints(&with(&poor, 2, &delivered)));
         assert_eq!(updates.len(), 1 + CODES.len() + 1);
         assert_eq!(updates.last().expect("one").body["incidentInfo"]["value"]["status"]["state"], "ACTIVE");
         let well = all(&TableFacts::default(), 1);
         let at = 1 + CODES.iter().position(|code| *code == "small-files").expect("a code");
-        let small_files = |proposals: &[EntityUpdate]| proposals[at].body.clone();
+        let small_files = |updates: &[EntityUpdate]| updates[at].body.clone();
         assert_eq!(well.last().expect("one").body["incidentInfo"]["value"]["status"]["state"], "RESOLVED");
         assert_eq!(small_files(&well)["assertionRunEvent"]["value"]["result"]["type"], "SUCCESS");
         assert_eq!(small_files(&updates)["assertionRunEvent"]["value"]["result"]["type"], "FAILURE");

@@ -205,7 +205,7 @@ struct SourceStream(Arc<SortSource>);
 
 impl fmt::Debug for SourceStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Share").finish_non_exhaustive()
+        f.debug_struct("SourceStream").finish_non_exhaustive()
     }
 }
 
