@@ -2,12 +2,13 @@
 
 use std::collections::HashSet;
 
-use esker::Config;
 use esker_catalog::deletion::sweep;
 use esker_tests::{PositionDeleteScope, TestApp, TestTable};
 use esker_types::now_ms;
 use reqwest::Method;
 use serde_json::{Value, json};
+
+use crate::warehouses::share_data_paths;
 
 async fn report(app: &TestApp, lake: &TestTable<'_>, filter: &str) -> Vec<Value> {
     let body = json!({"where": filter});
@@ -265,8 +266,7 @@ async fn an_erasure_is_not_complete_while_a_file_stays_that_no_sweep_deletes() {
 /// Tables may share a directory, and each has its own files in it.
 #[tokio::test(flavor = "multi_thread")]
 async fn files_of_another_table_in_a_shared_place_hold_no_rows_to_erase() {
-    let sharing = |config: &mut Config| config.warehouses.entry("default".to_owned()).or_default().shared_data_paths = true;
-    let app = TestApp::start_with(sharing).await;
+    let app = TestApp::start_with(share_data_paths).await;
     let shared = format!("file://{}/warehouse/shared", app.dir.path().display());
     let properties = json!({"write.data.path": shared});
     let other = TestTable::create(&app, "other", 2, false, properties.clone()).await;

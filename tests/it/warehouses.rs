@@ -17,6 +17,11 @@ fn two(dir: &std::path::Path) -> BTreeMap<String, WarehouseConfig> {
     BTreeMap::from([("default".to_owned(), place("one")), ("other".to_owned(), place("two"))])
 }
 
+/// Lets the tables of the warehouse `default` share directories for data files.
+pub(crate) fn share_data_paths(config: &mut Config) {
+    config.warehouses.entry("default".to_owned()).or_default().shared_data_paths = true;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_of_one_warehouse_is_seen_or_reached_from_another() {
     let places = tempfile::tempdir().expect("a directory");
@@ -133,8 +138,7 @@ async fn no_route_lets_a_table_lie_outside_or_in_another_one() {
 /// Data files stay where they were written after the location or the properties change, because paths are absolute.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_location_lies_where_another_table_has_files_or_had_them() {
-    let sharing = |config: &mut Config| config.warehouses.entry("default".to_owned()).or_default().shared_data_paths = true;
-    let app = TestApp::start_with(sharing).await;
+    let app = TestApp::start_with(share_data_paths).await;
     app.namespace().await;
     let place = |name: &str| format!("file://{}/warehouse/{name}", app.dir.path().display());
     let tables = "/v1/default/namespaces/n/tables";
