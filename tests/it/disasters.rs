@@ -8,7 +8,7 @@ use std::path::Path;
 
 use esker_catalog::deletion::sweep;
 use esker_catalog::recovery::{plan_recovery, recover};
-use esker_tests::{PositionDeleteScope, Row, TestApp, TestTable, postgres_url};
+use esker_tests::{PositionDeleteScope, Row, TestApp, TestTable, on_postgres};
 use esker_types::{TableName, now_ms};
 use reqwest::Method;
 use serde_json::json;
@@ -324,7 +324,7 @@ async fn run(seed: u64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_happens_to_the_server_no_live_file_goes_and_all_garbage_does() {
-    if postgres_url(Path::new("x")).is_some() {
+    if on_postgres() {
         return; // PostgreSQL's database is no file that the test could restore
     }
     let number = |name: &str, default: u64| std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default);

@@ -11,7 +11,6 @@ use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::util::display::array_value_to_string;
 use arrow_flight::sql::CommandGetTables;
-use arrow_flight::sql::client::FlightSqlServiceClient;
 use esker::Config;
 use esker_catalog::deletion::sweep;
 use esker_format::Value as Cell;
@@ -26,7 +25,6 @@ use parquet::file::properties::{WriterProperties, WriterVersion};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tonic::transport::Endpoint;
 
 use crate::events::receiver;
 use crate::histories::Random;
@@ -321,10 +319,7 @@ async fn a_table_that_cant_be_read_is_listed_everywhere_beside_the_healthy_ones(
     assert!(columns.contains(&"t.id".to_owned()) && columns.contains(&"list.p".to_owned()), "{columns:?}");
     assert!(!columns.iter().any(|c| c.starts_with("file.")), "{columns:?}");
 
-    let url = format!("http://{}", app.server.flight);
-    let channel = Endpoint::from_shared(url).expect("a url").connect().await.expect("connected");
-    let mut client = FlightSqlServiceClient::new(channel);
-    client.set_token("a-token-for-tests".to_owned());
+    let mut client = app.flight().await;
     let info = client.get_tables(CommandGetTables { include_schema: true, ..CommandGetTables::default() }).await.expect("tables");
     let ticket = info.endpoint[0].ticket.clone().expect("a ticket");
     let batches: Vec<RecordBatch> = client.do_get(ticket).await.expect("a stream").try_collect().await.expect("tables");

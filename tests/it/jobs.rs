@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray};
 use esker_catalog::deletion::sweep;
 use esker_format::DataFileFormat;
-use esker_tests::{Faults, Row, TestApp, TestTable, postgres_url};
+use esker_tests::{Faults, Row, TestApp, TestTable, on_postgres};
 use esker_types::now_ms;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -221,7 +221,7 @@ async fn a_job_whose_effect_cannot_be_counted_has_succeeded() {
 async fn jobs_of_killed_servers_are_done_once_by_the_others() {
     let jobs: usize = std::env::var("ESKER_JOBS").ok().and_then(|v| v.parse().ok()).unwrap_or(24);
     let app = TestApp::start_with(|config| config.maintenance.jobs = 0).await;
-    if postgres_url(app.dir.path()).is_none() {
+    if !on_postgres() {
         return; // with SQLite only one server can use a data directory
     }
     let rows = |n: i64| -> Vec<Row> { (n * 10..n * 10 + 10).map(|id| (id, format!("s{id}"), 0, None)).collect() };

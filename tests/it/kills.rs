@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use esker_catalog::deletion::sweep;
-use esker_tests::{DEAD_SECONDS, PositionDeleteScope, Row, TestApp, TestTable, check_listed, postgres_url};
+use esker_tests::{DEAD_SECONDS, PositionDeleteScope, Row, TestApp, TestTable, check_listed, on_postgres, postgres_url};
 use esker_types::{JobKind, now_ms};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -399,7 +399,7 @@ async fn append_at_last(app: &TestApp, writer: &TestTable<'_>, ids: std::ops::Ra
 #[tokio::test(flavor = "multi_thread")]
 async fn two_servers_on_one_database_commit_to_one_table_and_nothing_is_lost() {
     let first = TestApp::start().await;
-    if postgres_url(first.dir.path()).is_none() {
+    if !on_postgres() {
         return; // with SQLite only one server can use a data directory
     }
     first.table().await;
@@ -425,7 +425,7 @@ async fn two_servers_on_one_database_commit_to_one_table_and_nothing_is_lost() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_hangs_is_taken_for_dead_and_then_changes_nothing() {
     let app = TestApp::start().await;
-    if postgres_url(app.dir.path()).is_none() {
+    if !on_postgres() {
         return;
     }
     app.table().await;

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use esker_catalog::deletion::sweep;
 use esker_catalog::recovery::{Recovery, plan_recovery, recover};
-use esker_tests::{TestApp, TestTable, postgres_url};
+use esker_tests::{TestApp, TestTable, on_postgres};
 use esker_types::now_ms;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -56,7 +56,7 @@ async fn assert_nothing_is_deleted(app: &TestApp) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_database_is_made_again_from_the_ledger_and_the_metadata_files() {
-    if postgres_url(Path::new("x")).is_some() {
+    if on_postgres() {
         return; // the code is the same, but PostgreSQL's database is no file
     }
     let app = TestApp::start().await;
@@ -92,7 +92,7 @@ async fn a_lost_database_is_made_again_from_the_ledger_and_the_metadata_files() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restored_database_deletes_nothing_and_moves_on_to_what_was_committed_since() {
-    if postgres_url(Path::new("x")).is_some() {
+    if on_postgres() {
         return;
     }
     let backup = tempfile::tempdir().expect("a directory");
@@ -207,7 +207,7 @@ async fn assert_takes_no_commit(app: &TestApp, names: &[&str]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_its_database_is_behind_of_takes_no_commit_and_others_go_on() {
-    if postgres_url(Path::new("x")).is_some() {
+    if on_postgres() {
         return;
     }
     let Behind { app, lost, .. } = behind().await;
@@ -233,7 +233,7 @@ async fn a_table_that_its_database_is_behind_of_takes_no_commit_and_others_go_on
 /// Whatever kept a table from being examined may pass. No recovery is needed then.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_could_not_be_examined_takes_commits_once_it_can_be() {
-    if postgres_url(Path::new("x")).is_some() {
+    if on_postgres() {
         return;
     }
     let Behind { app, .. } = behind().await;
@@ -274,7 +274,7 @@ async fn the_way_out_of_a_damaged_epoch_file_or_ledger_works() {
 /// Without its places, the files of a table would not be safe from the sweeps of other tables.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_entry_comes_back_with_its_places_or_not_at_all() {
-    if postgres_url(Path::new("x")).is_some() {
+    if on_postgres() {
         return;
     }
     let app = TestApp::start().await;
@@ -305,7 +305,7 @@ async fn an_entry_comes_back_with_its_places_or_not_at_all() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_view_that_its_database_is_behind_of_is_not_replaced() {
-    if postgres_url(Path::new("x")).is_some() {
+    if on_postgres() {
         return;
     }
     let Behind { app, backup, .. } = behind().await;
@@ -356,7 +356,7 @@ fn files_of(app: &TestApp) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_a_chain_that_was_overtaken_the_tip_is_listed_and_a_person_decides() {
-    if postgres_url(Path::new("x")).is_some() {
+    if on_postgres() {
         return;
     }
     for lost_wins in [true, false] {
@@ -404,7 +404,7 @@ async fn of_a_chain_that_was_overtaken_the_tip_is_listed_and_a_person_decides() 
 /// The backup has the same epoch as the storage, so only the ledger shows that the database is behind.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_ledger_tells_of_a_restored_backup_where_the_epoch_had_no_time_to_move() {
-    if postgres_url(Path::new("x")).is_some() {
+    if on_postgres() {
         return;
     }
     let backup = tempfile::tempdir().expect("a directory");
@@ -480,7 +480,7 @@ async fn cli(args: &[&str]) -> std::process::Output {
 /// A backup made while a writer commits has every commit that was confirmed before. The server on it notices that it is behind.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_made_under_a_running_writer_is_whole_and_a_server_on_it_knows_that_it_is_behind() {
-    if postgres_url(Path::new("x")).is_some() {
+    if on_postgres() {
         return; // backups of PostgreSQL are not Esker's
     }
     let app = TestApp::start().await;

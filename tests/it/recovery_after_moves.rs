@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use esker_catalog::deletion::sweep;
 use esker_catalog::recovery::{plan_recovery, recover};
-use esker_tests::{TestApp, TestTable, postgres_url};
+use esker_tests::{TestApp, TestTable, on_postgres};
 use esker_types::now_ms;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -101,7 +101,7 @@ async fn one_row() -> (TestApp, String, String) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_from_before_a_table_moved_finds_what_was_committed_since() {
-    if postgres_url(Path::new("x")).is_some() {
+    if on_postgres() {
         return; // PostgreSQL's database is no file that the test could restore
     }
     let (app, root, own) = one_row().await;
@@ -146,7 +146,7 @@ async fn a_database_from_before_a_table_moved_finds_what_was_committed_since() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_from_before_a_view_moved_finds_what_became_of_it() {
-    if postgres_url(Path::new("x")).is_some() {
+    if on_postgres() {
         return;
     }
     let (app, root, _) = one_row().await;
@@ -178,7 +178,7 @@ fn hide_left_behind(own: &str, current: &str) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_without_an_entry_that_has_the_uuid_of_one_is_that_table_and_no_other() {
-    if postgres_url(Path::new("x")).is_some() {
+    if on_postgres() {
         return;
     }
     let (app, root, own) = one_row().await;
@@ -199,7 +199,7 @@ async fn a_table_without_an_entry_that_has_the_uuid_of_one_is_that_table_and_no_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_a_table_that_moved_and_one_that_stayed_a_person_chooses_once() {
-    if postgres_url(Path::new("x")).is_some() {
+    if on_postgres() {
         return;
     }
     for moved_wins in [true, false] {

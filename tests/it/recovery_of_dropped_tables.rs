@@ -1,10 +1,8 @@
 //! Tables that the restored database has as dropped: those that were undropped since the backup live, and none of them is purged.
 
-use std::path::Path;
-
 use esker_catalog::deletion::sweep;
 use esker_catalog::recovery::recover;
-use esker_tests::{TestApp, TestTable, postgres_url, schema_json};
+use esker_tests::{TestApp, TestTable, on_postgres, schema_json};
 use esker_types::now_ms;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -47,7 +45,7 @@ async fn restored(app: TestApp, backup: &TempDir) -> TestApp {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_was_undropped_since_the_backup_lives_and_is_not_purged() {
-    if postgres_url(Path::new("x")).is_some() {
+    if on_postgres() {
         return; // PostgreSQL's database is no file that the test could restore
     }
     for rows in [vec![1], vec![1, 2]] {
@@ -75,7 +73,7 @@ async fn a_table_that_was_undropped_since_the_backup_lives_and_is_not_purged() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_stayed_dropped_stays_dropped() {
-    if postgres_url(Path::new("x")).is_some() {
+    if on_postgres() {
         return;
     }
     let (app, _) = dropped().await;
@@ -93,7 +91,7 @@ async fn a_table_that_stayed_dropped_stays_dropped() {
 /// To drop a table in the restored database is a way to decide about it. Its files stay, because a purge is refused.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_was_dropped_in_the_restored_database_stays_dropped() {
-    if postgres_url(Path::new("x")).is_some() {
+    if on_postgres() {
         return;
     }
     let app = TestApp::start().await;
@@ -116,7 +114,7 @@ async fn a_table_that_was_dropped_in_the_restored_database_stays_dropped() {
 /// A choice for the table that has the name now must not leave the other one dropped.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_was_undropped_and_lost_its_name_is_undecided_until_it_has_another() {
-    if postgres_url(Path::new("x")).is_some() {
+    if on_postgres() {
         return;
     }
     let (app, undrop) = dropped().await;

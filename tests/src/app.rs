@@ -41,11 +41,16 @@ pub fn config(dir: &Path) -> Config {
     config
 }
 
+/// Checks whether tests run on PostgreSQL. Otherwise they run on SQLite.
+pub fn on_postgres() -> bool {
+    std::env::var("ESKER_TEST_STATE").is_ok_and(|state| state == "postgres")
+}
+
 /// Returns the URL of the PostgreSQL database for a data directory, or `None` if tests run on SQLite.
 ///
 /// The database is on the server `ESKER_TEST_POSTGRES`, and its name is derived from that of the directory.
 pub fn postgres_url(dir: &Path) -> Option<String> {
-    (std::env::var("ESKER_TEST_STATE").ok()? == "postgres").then(|| {
+    on_postgres().then(|| {
         let server = std::env::var("ESKER_TEST_POSTGRES").expect("ESKER_TEST_POSTGRES is the URL of a server");
         let name = dir.file_name().and_then(|name| name.to_str()).expect("a name").replace('.', "");
         format!("{server}/it_{name}")
@@ -106,15 +111,7 @@ impl TestApp {
 
     /// Sends a request with the token. Returns the status and the body; a body that is not JSON becomes a JSON string.
     pub async fn send(&self, method: Method, path: &str, body: Option<Value>) -> (StatusCode, Value) {
-        let mut request = self.http.request(method.clone(), self.url(path)).bearer_auth(TOKEN);
-        if let Some(body) = body {
-            request = request.json(&body);
-        }
-        let response = request.send().await.expect("an answer");
-        let status = response.status();
-        check_listed(&method, path, status);
-        let text = response.text().await.expect("a body");
-        check_contract(&method, path, status, &text);
+        let (status, _, text) = self.send_raw(method, path, &[], body).await;
         (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
     }
 
@@ -126,7 +123,19 @@ impl TestApp {
         headers: &[(&str, &str)],
         body: Option<Value>,
     ) -> (StatusCode, HeaderMap, String) {
-        let mut request = self.http.request(method.clone(), self.url(path)).bearer_auth(TOKEN);
+        self.send_as(TOKEN, method, path, headers, body).await
+    }
+
+    /// Sends a request with another token and further headers. Returns status, headers and the body as text.
+    pub async fn send_as(
+        &self,
+        token: &str,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<Value>,
+    ) -> (StatusCode, HeaderMap, String) {
+        let mut request = self.http.request(method.clone(), self.url(path)).bearer_auth(token);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -228,11 +237,21 @@ impl TestApp {
 impl TestApp {
     /// Connects to the server's Flight SQL service, with the token.
     pub async fn flight(&self) -> FlightSqlServiceClient<Channel> {
+        self.flight_as(TOKEN).await
+    }
+
+    /// Connects to the server's Flight SQL service, with another token.
+    pub async fn flight_as(&self, token: &str) -> FlightSqlServiceClient<Channel> {
+        let mut client = self.flight_without_token().await;
+        client.set_token(token.to_owned());
+        client
+    }
+
+    /// Connects to the server's Flight SQL service, without a token.
+    pub async fn flight_without_token(&self) -> FlightSqlServiceClient<Channel> {
         let url = format!("http://{}", self.server.flight);
         let channel = Endpoint::from_shared(url).expect("a url").connect().await.expect("a connection");
-        let mut client = FlightSqlServiceClient::new(channel);
-        client.set_token(TOKEN.to_owned());
-        client
+        FlightSqlServiceClient::new(channel)
     }
 
     /// Runs a statement on the server's Flight SQL service. Returns the record batches.

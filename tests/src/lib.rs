@@ -16,7 +16,7 @@ mod schema;
 mod table;
 mod transcript;
 
-pub use app::{DEAD_SECONDS, TOKEN, TestApp, config, postgres_url};
+pub use app::{DEAD_SECONDS, TOKEN, TestApp, config, on_postgres, postgres_url};
 pub use contract::{check_body, check_contract, operation_of};
 pub use faults::Faults;
 pub use listed_statuses::{check_listed, is_listed};

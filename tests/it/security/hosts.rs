@@ -1,12 +1,10 @@
 //! The guard in front of all routes: hosts, sites, proxies, wrong tokens where none is needed, and limits.
 
-use arrow_flight::sql::client::FlightSqlServiceClient;
 use esker_tests::{TOKEN, TestApp};
 use futures::future::join_all;
 use reqwest::Method;
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
-use tonic::transport::{Channel, Endpoint};
 
 const NAMESPACES: &str = "/v1/default/namespaces";
 
@@ -54,7 +52,7 @@ async fn a_wrong_token_is_refused_where_none_is_needed() {
     let right = format!("Bearer {TOKEN}");
     for (header, expected) in [("Bearer wrong", 401), ("bearer x", 401), ("Bearer ", 200), ("Bearer", 200), (right.as_str(), 200)]
     {
-        for path in [NAMESPACES, "/api/v1/tables", "/"] {
+        for path in [NAMESPACES, "/v1/config", "/api/v1/tables", "/"] {
             assert_eq!(status(&app, Method::GET, path, &[("authorization", header)]).await, expected, "{header:?} {path}");
         }
     }
@@ -72,21 +70,14 @@ async fn a_proxy_on_this_machine_makes_nobody_anonymous() {
     }
 }
 
-async fn flight(app: &TestApp) -> FlightSqlServiceClient<Channel> {
-    let channel = Endpoint::from_shared(format!("http://{}", app.server.flight)).expect("a url").connect().await;
-    FlightSqlServiceClient::new(channel.expect("a connection"))
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn flight_sql_refuses_wrong_tokens_proxies_and_pages_where_no_token_is_needed() {
     let app = TestApp::start_with(|c| c.auth.anonymous = true).await;
-    flight(&app).await.execute("SELECT 1".to_owned(), None).await.expect("no token is needed");
-    let mut wrong = flight(&app).await;
-    wrong.set_token("wrong".to_owned());
-    let refused = wrong.execute("SELECT 1".to_owned(), None).await.expect_err("a wrong token").to_string();
+    app.flight_without_token().await.execute("SELECT 1".to_owned(), None).await.expect("no token is needed");
+    let refused = app.flight_as("wrong").await.execute("SELECT 1".to_owned(), None).await.expect_err("a wrong token").to_string();
     assert!(refused.contains("not valid"), "{refused}");
     for (name, value, why) in [("x-forwarded-for", "127.0.0.1", "no token"), ("origin", "http://127.0.0.1", "web pages")] {
-        let mut client = flight(&app).await;
+        let mut client = app.flight_without_token().await;
         client.set_header(name, value);
         let refused = client.execute("SELECT 1".to_owned(), None).await.expect_err(name).to_string();
         assert!(refused.contains(why), "{name}: {refused}");

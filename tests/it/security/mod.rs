@@ -5,7 +5,7 @@ mod page;
 mod paths;
 mod tokens;
 
-use esker_tests::{TestApp, check_contract, check_listed};
+use esker_tests::TestApp;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -20,18 +20,7 @@ async fn send_as(
     headers: &[(&str, &str)],
     body: Option<Value>,
 ) -> (u16, Value) {
-    let mut request = reqwest::Client::new().request(method.clone(), app.url(path)).bearer_auth(token);
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    if let Some(body) = body {
-        request = request.json(&body);
-    }
-    let response = request.send().await.expect("an answer");
-    let status = response.status();
-    check_listed(&method, path, status);
-    let text = response.text().await.expect("a body");
-    check_contract(&method, path, status, &text);
+    let (status, _, text) = app.send_as(token, method, path, headers, body).await;
     (status.as_u16(), serde_json::from_str(&text).unwrap_or(Value::String(text)))
 }
 
