@@ -12,7 +12,10 @@ from stack.esker import Server, running
 from stack.postgres import running_postgres
 
 PREVIOUS = os.environ.get("ESKER_PREVIOUS_BIN", "")
-pytestmark = pytest.mark.skipif(not PREVIOUS, reason="scripts/previous.sh sets ESKER_PREVIOUS_BIN")
+pytestmark = pytest.mark.skipif(
+    not PREVIOUS,
+    reason="only `make test-previous` runs these; it builds the older binary and sets ESKER_PREVIOUS_BIN",
+)
 
 
 @pytest.fixture(scope="module")

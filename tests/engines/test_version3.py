@@ -31,10 +31,10 @@ from stack.readers import of_arrow
 from stack.spark import SPARK_4
 
 pytestmark = pytest.mark.timeout(1200)
-# PySpark 3.5 and 4 can't be installed together. So `make test-engines` runs this file twice, the second time with
-# Spark 4 and `ESKER_SPARK=4`. Each test is part of one of the two runs.
-with_spark_4 = pytest.mark.skipif(not SPARK_4, reason="it needs Spark 4")
-without_spark_4 = pytest.mark.skipif(SPARK_4, reason="it runs where Spark is 3.5")
+# `make test-engines` runs this file twice, the second time with Spark 4 and `ESKER_SPARK=4`.
+ONE_SPARK = "PySpark 3.5 and 4 can't be installed together; the other run of this file has it"
+with_spark_4 = pytest.mark.skipif(not SPARK_4, reason=ONE_SPARK)
+without_spark_4 = pytest.mark.skipif(SPARK_4, reason=ONE_SPARK)
 
 NAMESPACE = "version3"
 # Prefixes of table names by engine, and the syntax of time travel.
