@@ -294,9 +294,9 @@ pub(crate) fn with_checksum(path: &str) -> Option<String> {
 ///
 /// # Errors
 ///
-/// - Returns [`MaintenanceError::Option`] if the age is too short, or if the inventory is not one of this location.
-/// - Returns [`MaintenanceError::Parquet`], [`MaintenanceError::Arrow`] or [`MaintenanceError::Panicked`] if a Parquet file of the
-///   inventory can't be decoded.
+/// - Returns [`MaintenanceError::Option`] if the age is too short, if the inventory lists another bucket or lacks a column, or if
+///   one of its files can't be parsed or decoded.
+/// - Returns [`MaintenanceError::Panicked`] if a decoder of the inventory panics.
 /// - Returns [`MaintenanceError::Table`] if the table's property for the age can't be parsed.
 /// - Returns [`MaintenanceError::Refused`] if the location has a later metadata file of the table than the catalog knows, or if the
 ///   table was dropped meanwhile.
