@@ -23,7 +23,7 @@ pub struct VendingConfig {
     pub external_id: Option<String>,
     /// The URL of the token service; default: `storage.endpoint`, or AWS's in the region.
     pub sts_endpoint: Option<String>,
-    /// The region of the token service, which clients get too; default: `storage.region`.
+    /// The region of the token service; default: `storage.region`.
     pub region: Option<String>,
     /// The ARN of the key that encrypts the bucket, if it is encrypted with a key of your own.
     pub kms_key_arn: Option<String>,

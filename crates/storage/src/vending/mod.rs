@@ -148,6 +148,8 @@ fn kept_until(now_ms: Millis, expires_ms: Millis) -> Millis {
 /// Vends the credentials of one warehouse, and keeps them in memory only.
 pub struct Vendor {
     options: VendingOptions,
+    /// Region of the store, which may be another than that of the token service.
+    region: String,
     sts: Sts,
     kept: Cache<VendRequest, Kept>,
 }
@@ -171,14 +173,16 @@ impl Vendor {
         requests: &RequestCounts,
         options: VendingOptions,
     ) -> Result<Self> {
-        let sts = Sts::new(&options, cloud::s3_access(at, cloud, requests)?)?;
+        let access = cloud::s3_access(at, cloud, requests)?;
+        let region = access.region.clone();
+        let sts = Sts::new(&options, access)?;
         let kept = Cache::builder().max_capacity(KEPT).time_to_live(options.duration).build();
-        Ok(Self { options, sts, kept })
+        Ok(Self { options, region, sts, kept })
     }
 
     /// Returns the region of the store, which clients need beside the credentials.
     pub fn region(&self) -> &str {
-        self.sts.region()
+        &self.region
     }
 
     /// Returns the highest level for a caller with a token; `None` if such a caller gets nothing.
@@ -234,6 +238,28 @@ impl Vendor {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Makes the vendor of a store in `eu-west-1`, whose token service is in `us-east-1`.
+    fn vendor(sts_endpoint: &str) -> Result<Vendor> {
+        let cloud = [("region", "eu-west-1"), ("access_key_id", "k"), ("secret_access_key", "s")];
+        let cloud: BTreeMap<String, String> = cloud.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        let options = VendingOptions {
+            role_arn: None,
+            external_id: None,
+            sts_endpoint: Some(sts_endpoint.to_owned()),
+            region: Some("us-east-1".to_owned()),
+            kms_key_arn: None,
+            duration: Duration::from_secs(900),
+            level: Some(Level::Read),
+            anonymous_level: None,
+        };
+        Vendor::open(&Location::parse("s3://lake/w").expect("a location"), &cloud, &RequestCounts::default(), options)
+    }
+
+    #[test]
+    fn clients_get_the_region_of_the_store_and_not_that_of_the_token_service() {
+        assert_eq!(vendor("https://sts.us-east-1.amazonaws.com").expect("a vendor").region(), "eu-west-1");
+    }
 
     #[test]
     fn a_place_within_another_is_left_out_and_a_sibling_stays() {

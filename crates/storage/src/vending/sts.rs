@@ -147,11 +147,6 @@ impl Sts {
         Ok(Self { endpoint: url, region, role_arn, external_id, duration: options.duration, keys: access.credentials, http })
     }
 
-    /// Returns the region.
-    pub(super) fn region(&self) -> &str {
-        &self.region
-    }
-
     /// Returns the partition of ARNs: that of the role, else `aws`.
     pub(super) fn partition(&self) -> &str {
         self.role_arn.as_deref().and_then(|arn| arn.split(':').nth(1)).unwrap_or("aws")
