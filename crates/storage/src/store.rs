@@ -107,7 +107,8 @@ impl Storage {
     /// Returns [`UnknownOption`](StorageError::UnknownOption) if that kind of store has no option of a given name. Returns
     /// [`Io`](StorageError::Io) if a store does not accept its options or credentials, and [`Denied`](StorageError::Denied) if this
     /// server may not read a file of credentials. Returns [`InvalidLocation`](StorageError::InvalidLocation) if credentials are to
-    /// be vended and the first root is not in S3.
+    /// be vended and the first root is not in S3, or the endpoint of the token service is not a URL of HTTP. Returns
+    /// [`StsUnavailable`](StorageError::StsUnavailable) if the client of that service can't be built.
     pub fn open(options: StorageOptions) -> Result<Self> {
         if let Some(root) = options.roots.first() {
             cloud::check_options(root.scheme(), &options.cloud)?;

@@ -156,7 +156,7 @@ pub struct Vendor {
 
 impl fmt::Debug for Vendor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Vendor").field("options", &self.options).field("sts", &self.sts).finish_non_exhaustive()
+        f.debug_struct("Vendor").field("region", &self.region).field("sts", &self.sts).finish_non_exhaustive()
     }
 }
 
@@ -165,8 +165,9 @@ impl Vendor {
     ///
     /// # Errors
     ///
-    /// Returns [`InvalidLocation`](crate::StorageError::InvalidLocation) if the warehouse is not in S3,
-    /// [`UnknownOption`](crate::StorageError::UnknownOption) if the endpoint is not a URL, and other errors of the store's options.
+    /// Returns [`InvalidLocation`](crate::StorageError::InvalidLocation) if the warehouse is not in S3 or the token service's
+    /// endpoint is not a URL of HTTP, [`StsUnavailable`](crate::StorageError::StsUnavailable) if the HTTP client can't be built,
+    /// and other errors of the store's options.
     pub(crate) fn open(
         at: &Location,
         cloud: &BTreeMap<String, String>,
@@ -238,6 +239,7 @@ impl Vendor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::StorageError;
 
     /// Makes the vendor of a store in `eu-west-1`, whose token service is in `us-east-1`.
     fn vendor(sts_endpoint: &str) -> Result<Vendor> {
@@ -259,6 +261,28 @@ mod tests {
     #[test]
     fn clients_get_the_region_of_the_store_and_not_that_of_the_token_service() {
         assert_eq!(vendor("https://sts.us-east-1.amazonaws.com").expect("a vendor").region(), "eu-west-1");
+    }
+
+    #[tokio::test]
+    async fn a_password_in_the_endpoint_is_in_no_error_and_not_printed() {
+        let vendor = vendor("http://esker:hunter2@127.0.0.1:1/hunter2?key=hunter2").expect("a vendor");
+        let place = PolicyPrefix::of(&Location::parse("s3://lake/w/t").expect("a location")).expect("harmless");
+        let grant = Grant::new(Level::Read, vec![place]);
+        let request = VendRequest { table: "t".to_owned(), grant, session: SessionName::of("admin") };
+        let error = vendor.vend(&request, async { Ok(()) }).await.expect_err("nobody listens there").to_string();
+        for shown in [error, format!("{vendor:?}")] {
+            assert!(shown.contains("http://127.0.0.1:1") && !shown.contains("hunter2"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn an_endpoint_that_is_no_url_is_refused_with_the_reason_and_without_its_password() {
+        for endpoint in ["minio:9000", "esker:hunter2@minio:9000", "http://esker:hunter2@minio:x"] {
+            let error = vendor(endpoint).expect_err(endpoint);
+            assert!(matches!(error, StorageError::InvalidLocation { .. }), "{error}");
+            let text = error.to_string();
+            assert!(text.starts_with("minio:") && text.contains("http://") && !text.contains("hunter2"), "{text}");
+        }
     }
 
     #[test]
