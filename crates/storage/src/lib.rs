@@ -13,6 +13,7 @@ mod location;
 mod store;
 mod vending;
 
+pub use cloud::s3_option;
 pub use error::{StorageError, storage_cause};
 pub use listing::ListingPart;
 pub use local::LocalStore;
