@@ -49,10 +49,9 @@ impl Catalog {
     ///
     /// # Errors
     ///
-    /// - Returns [`NotVendable`](CatalogError::NotVendable) if a place lies outside the warehouse and its present allowed
-    ///   locations, or overlaps with the directory of Esker's own files.
-    /// - Returns [`Storage`](CatalogError::Storage) if a place can't be parsed, is not in S3, is a whole bucket, or has a
-    ///   character that policies give a meaning to.
+    /// - Returns [`Storage`](CatalogError::Storage) with [`NotVendable`](StorageError::NotVendable) if a place lies outside the
+    ///   warehouse and its present allowed locations, or overlaps with the directory of Esker's own files.
+    /// - Returns [`Storage`](CatalogError::Storage) with the errors of [`PolicyPrefix::of`], and if a place can't be parsed.
     /// - Returns [`State`](CatalogError::State) if the database fails.
     pub async fn vendable(&self, table: &LoadedTable) -> Result<Vendable> {
         for place in places_in_metadata(&table.metadata.location, &table.metadata.properties) {
@@ -97,7 +96,8 @@ impl Catalog {
     ///
     /// # Errors
     ///
-    /// Returns [`NotVendable`](CatalogError::NotVendable) if one does, and [`State`](CatalogError::State) if the database fails.
+    /// Returns [`Storage`](CatalogError::Storage) with [`NotVendable`](StorageError::NotVendable) if one does, and
+    /// [`State`](CatalogError::State) if the database fails.
     pub async fn check_apart(&self, vendable: &Vendable) -> Result<()> {
         let all = self.places().await?;
         let others: Vec<&Place> = all.iter().filter(|place| vendable.is_other(place)).collect();
@@ -113,5 +113,5 @@ impl Catalog {
 
 /// Makes the error for a place.
 fn not_vendable(place: &Location, reason: String) -> CatalogError {
-    CatalogError::NotVendable { location: place.to_string(), reason }
+    StorageError::NotVendable { uri: place.to_string(), reason }.into()
 }

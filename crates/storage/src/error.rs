@@ -71,8 +71,8 @@ pub enum StorageError {
     NotVendable {
         /// The URI of the place.
         uri: String,
-        /// The reason, with the way out.
-        reason: &'static str,
+        /// The reason, with the way out or with what stands in the way.
+        reason: String,
     },
     /// The token service refuses to vend credentials. Its own text is only logged: it has names of the operator's account.
     #[error("the token service at {uri} vends no credentials: {code}; the server's log has its text")]

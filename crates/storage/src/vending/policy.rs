@@ -85,7 +85,10 @@ impl Level {
 /// Returns [`NotVendable`](StorageError::NotVendable) if the grant has no place, or so many that the policy is too long.
 pub(super) fn session_policy(grant: &Grant, partition: &str, kms_key_arn: Option<&str>) -> Result<String> {
     let arn = |resource: String| format!("arn:{partition}:s3:::{resource}");
-    let refused = |reason| StorageError::NotVendable { uri: PolicyPrefix::common_uri(grant.prefixes()), reason };
+    let refused = |reason: &str| {
+        let uri = PolicyPrefix::common_uri(grant.prefixes());
+        StorageError::NotVendable { uri, reason: reason.to_owned() }
+    };
     if grant.prefixes().is_empty() {
         // A session without a policy would have all rights of the role.
         return Err(refused("the table has no place"));
