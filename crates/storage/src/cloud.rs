@@ -80,7 +80,7 @@ fn parsed_options<K: FromStr>(options: &BTreeMap<String, String>) -> Vec<(K, Str
 pub(crate) fn open(at: &Location, options: &BTreeMap<String, String>, requests: &RequestCounts) -> Result<Arc<dyn ObjectStore>> {
     let failed = |e| StorageError::new(&at.to_string(), e);
     let bucket = at.authority();
-    let paced = PacedConnector::new(requests.clone());
+    let paced = || PacedConnector::new(requests.clone());
     Ok(match at.scheme() {
         Scheme::File => {
             return Err(StorageError::InvalidLocation { uri: at.to_string(), reason: "not a location in a cloud store" });
@@ -90,7 +90,7 @@ pub(crate) fn open(at: &Location, options: &BTreeMap<String, String>, requests: 
             let builder = GoogleCloudStorageBuilder::from_env()
                 .with_bucket_name(bucket)
                 .with_retry(retry_config())
-                .with_http_connector(paced);
+                .with_http_connector(paced());
             let builder = parsed_options(options).into_iter().fold(builder, |b, (key, value)| b.with_config(key, value));
             Arc::new(builder.build().map_err(failed)?)
         }
@@ -101,7 +101,7 @@ pub(crate) fn open(at: &Location, options: &BTreeMap<String, String>, requests: 
                 .with_container_name(container)
                 .with_account(account)
                 .with_retry(retry_config())
-                .with_http_connector(paced);
+                .with_http_connector(paced());
             let builder = parsed_options(options).into_iter().fold(builder, |b, (key, value)| b.with_config(key, value));
             Arc::new(builder.build().map_err(failed)?)
         }

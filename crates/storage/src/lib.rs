@@ -19,7 +19,7 @@ pub use listing::ListingPart;
 pub use local::LocalStore;
 pub use location::{Location, Scheme};
 pub use store::{ListedObject, Storage, StorageOptions};
-pub use vending::{Grant, Level, PolicyPrefix, SessionName, VendRequest, Vended, VendingOptions, Vendor};
+pub use vending::{ALL_BUT_UNRESERVED, Grant, Level, PolicyPrefix, SessionName, VendRequest, Vended, VendingOptions, Vendor};
 
 /// The result of a storage operation.
 pub type Result<T> = std::result::Result<T, StorageError>;

@@ -20,7 +20,7 @@ use esker_types::{CodedError, Millis, now_ms};
 use moka::future::Cache;
 
 pub use prefix::PolicyPrefix;
-pub use sts::SessionName;
+pub use sts::{ALL_BUT_UNRESERVED, SessionName};
 
 use crate::http::RequestCounts;
 use crate::{Location, Result, cloud};

@@ -26,8 +26,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause before the one repetition of a request that got no answer.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// The characters that a form does not encode: those that RFC 3986 calls unreserved.
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+/// The characters that a form or a segment of a path has percent-encoded: all but those that RFC 3986 calls unreserved.
+pub const ALL_BUT_UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Codes of errors that pass, beside those with a status of 5xx.
 const PASSING_CODES: [&str; 5] =
@@ -184,7 +184,7 @@ impl Sts {
         fields.extend([("DurationSeconds", seconds.as_str()), ("Policy", policy)]);
         fields.extend(self.role_arn.as_deref().map(|arn| ("RoleArn", arn)));
         fields.extend(self.external_id.as_deref().map(|id| ("ExternalId", id)));
-        let encoded = fields.iter().map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, ENCODED)));
+        let encoded = fields.iter().map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, ALL_BUT_UNRESERVED)));
         encoded.collect::<Vec<_>>().join("&")
     }
 
