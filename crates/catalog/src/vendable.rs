@@ -1,7 +1,8 @@
 //! The places of a table for which clients may get credentials.
 //!
 //! A credential works at the store, past every check of the catalog. So what was checked when a table was made or changed is
-//! checked again, with the configuration and the other tables of now. Start reading at [`Catalog::vendable`].
+//! checked again, with the configuration and the other tables of now. [`Catalog::vendable`] checks each place by itself, at each
+//! vending. [`Catalog::check_apart`] compares with other tables, when new credentials are made. Start reading at the first.
 
 use std::collections::BTreeMap;
 
@@ -30,6 +31,8 @@ impl Vendable {
     }
 
     /// Checks whether a place is of another table or view, which must not be reached.
+    ///
+    /// The UUID comes from metadata, which clients write. `docs/security/credentials.md` says what that means.
     fn is_other(&self, place: &Place) -> bool {
         let returned = place.dropped && !self.uuid.is_nil() && place.owner.table_uuid == self.uuid;
         Some(place.owner.id) != self.table && !returned

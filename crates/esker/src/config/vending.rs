@@ -1,4 +1,6 @@
 //! The section `[warehouses.NAME.vending]`: short-lived credentials of the store for clients.
+//!
+//! `docs/security/credentials.md` explains the keys. Start reading at [`VendingConfig`].
 
 use std::time::Duration;
 

@@ -3,7 +3,7 @@
 //! A session policy narrows the rights of the role or user that the credential is made of; it adds none. So everything that is not
 //! listed here is denied. The policy is typed data, and the only text in it from outside are [`PolicyPrefix`] values.
 //!
-//! Spec: "IAM JSON policy reference" in the AWS IAM User Guide.
+//! Start reading at [`session_policy`]. Spec: "IAM JSON policy reference" in the AWS IAM User Guide.
 
 use serde::Serialize;
 

@@ -1,7 +1,8 @@
 //! [`PolicyPrefix`]: a directory of a bucket, as session policies name it.
 //!
 //! It is the only text from clients that gets into a policy. `*`, `?` and `${` mean something there, and stores differ in how they
-//! are escaped. So a place with an unusual character is refused, not escaped. Esker's own locations have none.
+//! are escaped. So a place with an unusual character is refused, not escaped. Esker's own locations have none. Start reading at
+//! [`PolicyPrefix::of`].
 
 use std::fmt;
 

@@ -1,7 +1,8 @@
 //! The client of a Security Token Service: `AssumeRole` with a session policy.
 //!
 //! The requests are signed with the warehouse's own keys, which never leave this process. AWS assumes the role. MinIO serves the
-//! same request at its S3 endpoint, and ignores the role.
+//! same request at its S3 endpoint, and ignores the role. Errors and logs show only the origin of the endpoint, whose URL may have
+//! a password. Start reading at [`Sts::assume_role`].
 //!
 //! Spec: `AssumeRole` in the AWS Security Token Service API Reference, version 2011-06-15.
 
