@@ -151,7 +151,7 @@ async fn a_transaction_that_does_not_come_about_leaves_no_file_not_of_new_tables
         faults.release("/n/new-");
     };
     let ((code, _, message), ()) = tokio::join!(transaction, rename);
-    assert_eq!(code, 409, "{message}");
+    assert_eq!((code, message.as_str()), (409, "Requirement failed: table already exists"));
     sweep(app.catalog(), now_ms() + 1000).await.expect("swept");
     let after = crate::commits::walk(app.dir.path()).into_iter().filter(|path| path.ends_with(".metadata.json")).count();
     assert_eq!(after, before);

@@ -80,7 +80,7 @@ impl<'a> Transcript<'a> {
 
     /// Sends a request without the token, and records it with its answer.
     ///
-    /// `body` is a form, and is sent without a body if it is `None`.
+    /// `form` is the body; without one, the request has no body.
     pub async fn send_anonymously(&mut self, method: Method, path: &str, form: Option<&str>) -> Value {
         let mut request = reqwest::Client::new().request(method.clone(), self.app.url(path));
         let _ = write!(self.text, "{method} {path}\n(without a token)");

@@ -117,8 +117,9 @@ impl Catalog {
     /// # Errors
     ///
     /// Returns [`Invalid`](CatalogError::Invalid) if the commit has another requirement, a snapshot's sequence number or time leaves
-    /// no room for later ones, or `write.location-provider.impl` names a class that is not allowed. Returns [`Format`](CatalogError::Format) if the table exists already or an update breaks a
-    /// rule, and the other errors of [`Catalog::create_table`] but [`Name`](CatalogError::Name).
+    /// no room for later ones, or `write.location-provider.impl` names a class that is not allowed. Returns
+    /// [`Format`](CatalogError::Format) if the table exists already or an update breaks a rule, and the other errors of
+    /// [`Catalog::create_table`] but [`Name`](CatalogError::Name).
     pub async fn create_by_commit(&self, name: TableName, proposal: Proposal) -> Result<LoadedTable> {
         let metadata = self.metadata_of_create(&name, &proposal).await?;
         self.insert_new_table(name, metadata, &proposal.actor).await.map_err(failed_assert_create)
@@ -131,10 +132,8 @@ impl Catalog {
             return Err(CatalogError::Invalid(what));
         }
         self.namespace(&name.namespace).await?;
-        match self.state().tables().check_name_is_free(TabularKind::Table, self.warehouse(), name).await {
-            Err(StateError::AlreadyExists { kind: "Table", .. }) => return Err(table_exists_error()),
-            other => other?,
-        }
+        let free = self.state().tables().check_name_is_free(TabularKind::Table, self.warehouse(), name).await;
+        free.map_err(|e| failed_assert_create(e.into()))?;
         let metadata = self.build_from_updates(name, &proposal.updates).await?;
         self.check_metadata_locations(&metadata, None, PathsOrigin::Created).await?;
         self.make_directories(&metadata).await?;
@@ -310,15 +309,13 @@ pub(crate) fn created_data(row: &TabularRow) -> CreatedData {
 }
 
 /// Converts a name that another table took to the failed requirement that it is. A name that a view took stays what it is.
-fn failed_assert_create(error: CatalogError) -> CatalogError {
+pub(crate) fn failed_assert_create(error: CatalogError) -> CatalogError {
     match error {
-        CatalogError::State(StateError::AlreadyExists { kind: "Table", .. }) => table_exists_error(),
+        CatalogError::State(StateError::AlreadyExists { kind: "Table", .. }) => {
+            FormatError::Requirement("table already exists".to_owned()).into()
+        }
         error => error,
     }
-}
-
-fn table_exists_error() -> CatalogError {
-    FormatError::Requirement("table already exists".to_owned()).into()
 }
 
 /// Checks that a location can be parsed, and returns it as the client wrote it, without trailing slashes.

@@ -58,26 +58,26 @@ impl Catalog {
     /// A file of the current snapshot is damaged if it is gone, has another size than its manifest gives, or can't be decoded. A
     /// file that an earlier snapshot leads to is damaged if it is gone or can't be decoded. Damage to manifests of the current
     /// snapshot is not recorded, because every reader of the table meets it.
-    pub async fn record_damage(&self, table: TableId, report: &Unreadable, met_by: &str) {
-        match self.try_record_damage(table, report, met_by).await {
+    pub async fn record_damage(&self, table: TableId, report: &Unreadable, reader: &str) {
+        match self.try_record_damage(table, report, reader).await {
             Ok(()) => {}
             Err(error) => tracing::warn!(%table, path = report.path, %error, "a file that may be damaged could not be checked"),
         }
     }
 
     /// Checks a reported file against the table and the storage, and stores it if it is damaged.
-    async fn try_record_damage(&self, table: TableId, met: &Unreadable, reader: &str) -> Result<()> {
+    async fn try_record_damage(&self, table: TableId, report: &Unreadable, reader: &str) -> Result<()> {
         let Some(row) = self.state().tables().by_id(table).await? else { return Ok(()) };
-        let size = match met.snapshot_id {
-            None => match self.current_file_sizes(&row).await?.remove(&met.path) {
+        let size = match report.snapshot_id {
+            None => match self.current_file_sizes(&row).await?.remove(&report.path) {
                 None => return Ok(()),
                 size => size,
             },
             Some(id) if is_earlier(&self.load_row(row.clone()).await?, id) => None,
             Some(_) => return Ok(()),
         };
-        let found = self.storage().stat(&met.path).await?;
-        if found.as_ref().is_some_and(|found| size.is_none_or(|size| found.size == size)) && !met.decoding {
+        let found = self.storage().stat(&report.path).await?;
+        if found.as_ref().is_some_and(|found| size.is_none_or(|size| found.size == size)) && !report.decoding {
             return Ok(());
         }
         let missing = found.is_none();
@@ -85,9 +85,9 @@ impl Catalog {
             (Some(found), Some(size)) if found.size != size => {
                 format!("it has {}, but its manifest says {size}", format_count(found.size, "byte"))
             }
-            _ => met.error.clone(),
+            _ => report.error.clone(),
         };
-        let (path, met_by, snapshot_id) = (met.path.clone(), reader.to_owned(), met.snapshot_id);
+        let (path, met_by, snapshot_id) = (report.path.clone(), reader.to_owned(), report.snapshot_id);
         let file = DamagedFile { path, missing, error, first_met_by: met_by, first_seen_ms: now_ms(), snapshot_id };
         let event = self.damage_event(EventData::TableFileDamaged, &row, &[&file]);
         if self.state().fleet().record_damage(table, &file, event).await? {

@@ -19,7 +19,7 @@ pub enum CatalogError {
     /// may repeat the request also fails with [`StateError::DuplicateKey`], if the same request was carried out meanwhile.
     #[error(transparent)]
     State(#[from] StateError),
-    /// The storage failed, or a location can't be parsed.
+    /// The storage failed, a location can't be parsed, or no credentials may be vended for a place.
     #[error(transparent)]
     Storage(#[from] StorageError),
     /// A requirement does not hold, an update breaks a rule of the specification, or metadata can't be parsed.
@@ -92,14 +92,6 @@ pub enum CatalogError {
         /// The refused location.
         location: String,
         /// Reason, with the way out.
-        reason: String,
-    },
-    /// Clients may not get credentials for a place of a table.
-    #[error("no credentials are vended for {location}: {reason}")]
-    NotVendable {
-        /// The place.
-        location: String,
-        /// Reason, with what stands in the way.
         reason: String,
     },
     /// A key of namespace properties is both set and removed.
@@ -198,7 +190,7 @@ impl Coded for CatalogError {
             Self::Contradiction(_) => ErrorCode::Unprocessable,
             Self::StateUnknown { .. } => ErrorCode::CommitStateUnknown,
             Self::Busy(..) | Self::QueueFull { .. } | Self::Overtaken(_) => ErrorCode::TooBusy,
-            Self::Behind { .. } | Self::NotVendable { .. } => ErrorCode::Forbidden,
+            Self::Behind { .. } => ErrorCode::Forbidden,
             // A 500 would leave a committing client in doubt about the outcome.
             Self::Refused(_) | Self::Panicked(_) => ErrorCode::Refused,
             Self::Elsewhere { source, .. } => source.code(),

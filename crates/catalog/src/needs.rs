@@ -10,19 +10,10 @@ use std::collections::HashMap;
 use esker_access::{Privilege, PrivilegeSet, Required};
 use esker_format::{MAIN_BRANCH, Operation, Snapshot, SnapshotReference, TableMetadata, TableUpdate, ViewUpdate};
 
+use crate::places::decides_paths;
+
 /// The property of a namespace that says where its tables get their locations.
 const NAMESPACE_LOCATION: &str = "location";
-
-/// Properties that say where engines write files.
-///
-/// Current clients refuse the third and the fourth; older ones write there. The last names a class that engines load.
-const PATH_PROPERTIES: [&str; 5] = [
-    "write.data.path",
-    "write.metadata.path",
-    "write.object-storage.path",
-    "write.folder-storage.path",
-    "write.location-provider.impl",
-];
 
 /// Properties that decide if files and history are deleted, or under whose rights a view runs.
 const PROTECTED_PROPERTIES: [&str; 4] =
@@ -149,7 +140,7 @@ fn of_property(key: &str) -> Privilege {
     let is_isolation = key.starts_with("write.") && key.ends_with(".isolation-level");
     let is_protected =
         PROTECTED_PROPERTIES.contains(&key.as_str()) || PROTECTED_PREFIXES.iter().any(|start| key.starts_with(start));
-    if PATH_PROPERTIES.contains(&key.as_str()) {
+    if decides_paths(&key) {
         Privilege::SetLocation
     } else if is_isolation || is_protected {
         Privilege::SetProtected

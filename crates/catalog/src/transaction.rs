@@ -14,7 +14,7 @@ use esker_types::{TableId, TableName};
 
 use crate::actor::receipt;
 use crate::commit_queue::CommitHold;
-use crate::create::created_data;
+use crate::create::{created_data, failed_assert_create};
 use crate::sequencer::{AppliedProposal, state_unknown};
 use crate::{Actor, Catalog, CatalogError, LoadedTable, Proposal, RequestOutcome, Result};
 
@@ -190,7 +190,8 @@ impl Catalog {
             Err(StateError::Ambiguous(_)) => {}
             Ok(false) | Err(_) => self.discard_all(&written).await,
         }
-        published.map_err(|e| CatalogError::of_publishing(e, &names(changes)))
+        // A name that is taken now was free when the changes were checked.
+        published.map_err(|e| failed_assert_create(CatalogError::of_publishing(e, &names(changes))))
     }
 
     /// Writes every metadata file of a transaction, and collects the swaps, rows and events.

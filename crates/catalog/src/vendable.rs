@@ -1,7 +1,8 @@
 //! The places of a table for which clients may get credentials.
 //!
 //! A credential works at the store, past every check of the catalog. So what was checked when a table was made or changed is
-//! checked again, with the configuration and the other tables of now. Start reading at [`Catalog::vendable`].
+//! checked again, with the configuration and the other tables of now. [`Catalog::vendable`] checks each place by itself, at each
+//! vending. [`Catalog::check_apart`] compares with other tables, when new credentials are made. Start reading at the first.
 
 use std::collections::BTreeMap;
 
@@ -30,6 +31,8 @@ impl Vendable {
     }
 
     /// Checks whether a place is of another table or view, which must not be reached.
+    ///
+    /// The UUID comes from metadata, which clients write. `docs/security/credentials.md` says what that means.
     fn is_other(&self, place: &Place) -> bool {
         let returned = place.dropped && !self.uuid.is_nil() && place.owner.table_uuid == self.uuid;
         Some(place.owner.id) != self.table && !returned
@@ -49,10 +52,9 @@ impl Catalog {
     ///
     /// # Errors
     ///
-    /// - Returns [`NotVendable`](CatalogError::NotVendable) if a place lies outside the warehouse and its present allowed
-    ///   locations, or overlaps with the directory of Esker's own files.
-    /// - Returns [`Storage`](CatalogError::Storage) if a place can't be parsed, is not in S3, is a whole bucket, or has a
-    ///   character that policies give a meaning to.
+    /// - Returns [`Storage`](CatalogError::Storage) with [`NotVendable`](StorageError::NotVendable) if a place lies outside the
+    ///   warehouse and its present allowed locations, or overlaps with the directory of Esker's own files.
+    /// - Returns [`Storage`](CatalogError::Storage) with the errors of [`PolicyPrefix::of`], and if a place can't be parsed.
     /// - Returns [`State`](CatalogError::State) if the database fails.
     pub async fn vendable(&self, table: &LoadedTable) -> Result<Vendable> {
         for place in places_in_metadata(&table.metadata.location, &table.metadata.properties) {
@@ -97,7 +99,8 @@ impl Catalog {
     ///
     /// # Errors
     ///
-    /// Returns [`NotVendable`](CatalogError::NotVendable) if one does, and [`State`](CatalogError::State) if the database fails.
+    /// Returns [`Storage`](CatalogError::Storage) with [`NotVendable`](StorageError::NotVendable) if one does, and
+    /// [`State`](CatalogError::State) if the database fails.
     pub async fn check_apart(&self, vendable: &Vendable) -> Result<()> {
         let all = self.places().await?;
         let others: Vec<&Place> = all.iter().filter(|place| vendable.is_other(place)).collect();
@@ -113,5 +116,5 @@ impl Catalog {
 
 /// Makes the error for a place.
 fn not_vendable(place: &Location, reason: String) -> CatalogError {
-    CatalogError::NotVendable { location: place.to_string(), reason }
+    StorageError::NotVendable { uri: place.to_string(), reason }.into()
 }

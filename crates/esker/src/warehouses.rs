@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use esker_autopilot::frozen_by;
 use esker_catalog::{CatalogOptions, Freeze};
-use esker_storage::{Location, Scheme, Storage, StorageOptions};
+use esker_storage::{Location, Scheme, Storage, StorageOptions, s3_option};
 use object_store::ObjectStore;
 
 use crate::config::WarehouseConfig;
@@ -87,17 +87,34 @@ fn options(config: &Config, dir: &Path, name: &str, warehouse: &WarehouseConfig)
 fn client_defaults(location: &Location, warehouse: &WarehouseConfig) -> BTreeMap<String, String> {
     let mut defaults = BTreeMap::new();
     if location.scheme() == Scheme::S3 {
-        let option = |name: &str| warehouse.storage.get(name).or_else(|| warehouse.storage.get(&format!("aws_{name}")));
+        let option = |name: &str| s3_option(&warehouse.storage, name);
         if let Some(endpoint) = option("endpoint") {
-            defaults.insert("s3.endpoint".to_owned(), endpoint.clone());
+            defaults.insert("s3.endpoint".to_owned(), endpoint.to_owned());
             let virtual_hosts = option("virtual_hosted_style_request").is_some_and(|v| v == "true");
             defaults.insert("s3.path-style-access".to_owned(), (!virtual_hosts).to_string());
         }
         if let Some(region) = option("region") {
-            defaults.insert("s3.region".to_owned(), region.clone());
-            defaults.insert("client.region".to_owned(), region.clone());
+            defaults.insert("s3.region".to_owned(), region.to_owned());
+            defaults.insert("client.region".to_owned(), region.to_owned());
         }
     }
     defaults.extend(warehouse.client.clone());
     defaults
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_get_the_endpoint_of_the_store_however_it_is_spelt() {
+        let location = Location::parse("s3://b/w").expect("a location");
+        for key in ["endpoint", "aws_endpoint", "endpoint_url", "aws_endpoint_url"] {
+            let storage = BTreeMap::from([(key.to_owned(), "http://minio:9000".to_owned())]);
+            let defaults = client_defaults(&location, &WarehouseConfig { storage, ..WarehouseConfig::default() });
+            let expected = [("s3.endpoint", "http://minio:9000"), ("s3.path-style-access", "true")];
+            let expected = BTreeMap::from(expected.map(|(key, value)| (key.to_owned(), value.to_owned())));
+            assert_eq!(defaults, expected, "{key}");
+        }
+    }
 }

@@ -45,10 +45,29 @@ pub(crate) fn check_options(scheme: Scheme, options: &BTreeMap<String, String>) 
     }
 }
 
+/// Returns the value of an option of S3, by any of its spellings: `endpoint`, `aws_endpoint`, `endpoint_url` and `aws_endpoint_url`
+/// are one option.
+///
+/// `name` is one of the spellings. If the options have several, the one that the store uses counts.
+///
+/// ```
+/// use std::collections::BTreeMap;
+///
+/// let options = BTreeMap::from([("aws_endpoint_url".to_owned(), "http://minio:9000".to_owned())]);
+/// assert_eq!(esker_storage::s3_option(&options, "endpoint"), Some("http://minio:9000"));
+/// assert_eq!(esker_storage::s3_option(&options, "region"), None);
+/// ```
+pub fn s3_option<'a>(options: &'a BTreeMap<String, String>, name: &str) -> Option<&'a str> {
+    let wanted = AmazonS3ConfigKey::from_str(name).ok()?;
+    // Of several spellings the builder keeps the last, because it gets the options in the order of the alphabet.
+    let mut spellings = options.iter().rev();
+    spellings.find(|(key, _)| AmazonS3ConfigKey::from_str(key).is_ok_and(|key| key == wanted)).map(|(_, value)| value.as_str())
+}
+
 /// Parses the options, and allows plain HTTP if an endpoint among them begins with `http://`. Drops unknown keys.
 fn parsed_options<K: FromStr>(options: &BTreeMap<String, String>) -> Vec<(K, String)> {
     let mut parsed: Vec<(K, String)> = options.iter().filter_map(|(k, v)| Some((k.parse().ok()?, v.clone()))).collect();
-    if options.iter().any(|(k, v)| k.ends_with("endpoint") && v.starts_with("http://")) {
+    if options.iter().any(|(k, v)| k.contains("endpoint") && v.starts_with("http://")) {
         parsed.extend("allow_http".parse().ok().map(|key| (key, "true".to_owned())));
     }
     parsed
@@ -61,7 +80,7 @@ fn parsed_options<K: FromStr>(options: &BTreeMap<String, String>) -> Vec<(K, Str
 pub(crate) fn open(at: &Location, options: &BTreeMap<String, String>, requests: &RequestCounts) -> Result<Arc<dyn ObjectStore>> {
     let failed = |e| StorageError::new(&at.to_string(), e);
     let bucket = at.authority();
-    let paced = PacedConnector::new(requests.clone());
+    let paced = || PacedConnector::new(requests.clone());
     Ok(match at.scheme() {
         Scheme::File => {
             return Err(StorageError::InvalidLocation { uri: at.to_string(), reason: "not a location in a cloud store" });
@@ -71,7 +90,7 @@ pub(crate) fn open(at: &Location, options: &BTreeMap<String, String>, requests: 
             let builder = GoogleCloudStorageBuilder::from_env()
                 .with_bucket_name(bucket)
                 .with_retry(retry_config())
-                .with_http_connector(paced);
+                .with_http_connector(paced());
             let builder = parsed_options(options).into_iter().fold(builder, |b, (key, value)| b.with_config(key, value));
             Arc::new(builder.build().map_err(failed)?)
         }
@@ -82,7 +101,7 @@ pub(crate) fn open(at: &Location, options: &BTreeMap<String, String>, requests: 
                 .with_container_name(container)
                 .with_account(account)
                 .with_retry(retry_config())
-                .with_http_connector(paced);
+                .with_http_connector(paced());
             let builder = parsed_options(options).into_iter().fold(builder, |b, (key, value)| b.with_config(key, value));
             Arc::new(builder.build().map_err(failed)?)
         }
@@ -155,6 +174,24 @@ mod tests {
             check_options(at.scheme(), &options).expect("known keys");
             open(&at, &options, &requests).expect(uri);
         }
+    }
+
+    #[test]
+    fn an_endpoint_is_found_and_may_be_of_plain_http_by_each_of_its_spellings() {
+        let at = Location::parse("s3://lake").expect("valid");
+        let plain: AmazonS3ConfigKey = "allow_http".parse().expect("known");
+        for key in ["endpoint", "aws_endpoint", "endpoint_url", "aws_endpoint_url"] {
+            let options = options(&[(key, "http://minio:9000"), ("access_key_id", "a"), ("secret_access_key", "b")]);
+            check_options(Scheme::S3, &options).expect(key);
+            assert_eq!(s3_option(&options, "endpoint"), Some("http://minio:9000"), "{key}");
+            let access = s3_access(&at, &options, &RequestCounts::default()).expect(key);
+            assert_eq!(access.endpoint.as_deref(), Some("http://minio:9000"), "{key}");
+            assert!(parsed_options(&options).contains(&(plain, "true".to_owned())), "{key}");
+        }
+        let both = options(&[("endpoint", "http://a"), ("aws_endpoint_url", "http://b"), ("endpoint_url", "http://c")]);
+        let used = s3_access(&at, &both, &RequestCounts::default()).expect("valid").endpoint;
+        assert_eq!(s3_option(&both, "aws_endpoint"), used.as_deref());
+        assert_eq!(s3_option(&both, "region"), None);
     }
 
     #[test]

@@ -71,13 +71,13 @@ pub enum StorageError {
     NotVendable {
         /// The URI of the place.
         uri: String,
-        /// The reason, with the way out.
-        reason: &'static str,
+        /// The reason, with the way out or with what stands in the way.
+        reason: String,
     },
     /// The token service refuses to vend credentials. Its own text is only logged: it has names of the operator's account.
     #[error("the token service at {uri} vends no credentials: {code}; the server's log has its text")]
     StsRefused {
-        /// The URL of the token service.
+        /// The scheme, host and port of the token service's URL.
         uri: String,
         /// The code of the service's error, such as `AccessDenied`.
         code: String,
@@ -85,7 +85,7 @@ pub enum StorageError {
     /// The token service did not answer, or answered that it is overloaded.
     #[error("the token service at {uri} is away or overloaded: {reason}")]
     StsUnavailable {
-        /// The URL of the token service.
+        /// The scheme, host and port of the token service's URL.
         uri: String,
         /// The code of the service's error, or the error of the connection.
         reason: String,

@@ -13,12 +13,13 @@ mod location;
 mod store;
 mod vending;
 
+pub use cloud::s3_option;
 pub use error::{StorageError, storage_cause};
 pub use listing::ListingPart;
 pub use local::LocalStore;
 pub use location::{Location, Scheme};
 pub use store::{ListedObject, Storage, StorageOptions};
-pub use vending::{Grant, Level, PolicyPrefix, SessionName, VendRequest, Vended, VendingOptions, Vendor};
+pub use vending::{ALL_BUT_UNRESERVED, Grant, Level, PolicyPrefix, SessionName, VendRequest, Vended, VendingOptions, Vendor};
 
 /// The result of a storage operation.
 pub type Result<T> = std::result::Result<T, StorageError>;

@@ -107,7 +107,8 @@ impl Storage {
     /// Returns [`UnknownOption`](StorageError::UnknownOption) if that kind of store has no option of a given name. Returns
     /// [`Io`](StorageError::Io) if a store does not accept its options or credentials, and [`Denied`](StorageError::Denied) if this
     /// server may not read a file of credentials. Returns [`InvalidLocation`](StorageError::InvalidLocation) if credentials are to
-    /// be vended and the first root is not in S3.
+    /// be vended and the first root is not in S3, or the endpoint of the token service is not a URL of HTTP. Returns
+    /// [`StsUnavailable`](StorageError::StsUnavailable) if the client of that service can't be built.
     pub fn open(options: StorageOptions) -> Result<Self> {
         if let Some(root) = options.roots.first() {
             cloud::check_options(root.scheme(), &options.cloud)?;
@@ -349,17 +350,15 @@ impl Storage {
     /// the part is not one of the location.
     pub fn list_part(&self, location: &Location, part: ListingPart) -> BoxStream<'static, Result<ListedObject>> {
         let uri = location.to_string();
-        let store = match self.object(&uri) {
-            Ok((store, prefix)) if part.is_in(&prefix) => Ok(store),
-            Ok(_) => Err(StorageError::InvalidLocation { uri: uri.clone(), reason: "the part of the listing is not in it" }),
-            Err(e) => Err(e),
+        let refusal = match self.object(&uri) {
+            Ok((store, prefix)) if part.is_in(&prefix) => {
+                let (root, found) = (location.root(), list_part(&store, part));
+                return found.map_ok(move |meta| listed(&root, meta)).map_err(move |e| StorageError::new(&uri, e)).boxed();
+            }
+            Ok(_) => StorageError::InvalidLocation { uri, reason: "the part of the listing is not in it" },
+            Err(e) => e,
         };
-        let store = match store {
-            Ok(store) => store,
-            Err(e) => return futures::stream::once(async { Err(e) }).boxed(),
-        };
-        let root = location.root();
-        list_part(&store, part).map_ok(move |meta| listed(&root, meta)).map_err(move |e| StorageError::new(&uri, e)).boxed()
+        futures::stream::once(async { Err(refusal) }).boxed()
     }
 
     /// Lists every file under a location, at any depth, in no particular order. In a cloud store, many requests run at once.

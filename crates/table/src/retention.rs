@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use esker_format::{MAIN_BRANCH, Snapshot, SnapshotReference, TableMetadata, branch_at};
-use esker_types::{Millis, format_count};
+use esker_types::{DurationMillis, Millis, format_count};
 use serde::{Deserialize, Serialize};
 
 use crate::properties::{EXPIRE_MIN_AGE, MAX_REF_AGE, MAX_SNAPSHOT_AGE, MIN_SNAPSHOTS, WRITER_STATE, check_retention};
@@ -56,8 +56,8 @@ struct Limits {
     older_than: (Millis, String),
     /// The number of newest snapshots that stay on each branch.
     keep_last: (usize, &'static str),
-    /// The age in milliseconds from which references go.
-    max_ref_age: Millis,
+    /// The age from which references go.
+    max_ref_age: DurationMillis,
     /// The time after which snapshots are too young to go, in milliseconds since the Unix epoch.
     just_added: Millis,
     /// The time since which the progress of a streaming writer is kept, in milliseconds since the Unix epoch.
@@ -94,9 +94,6 @@ impl Limits {
         now: Millis,
         kept: &mut BTreeMap<i64, String>,
     ) {
-        let mut keep = |snapshot: &Snapshot, reason: String| {
-            kept.entry(snapshot.snapshot_id).or_insert(reason);
-        };
         let head = metadata.snapshots.get(reference.snapshot_id);
         let ancestors = || ancestors(metadata, head);
         if reference.is_branch() {
@@ -108,22 +105,27 @@ impl Limits {
             };
             for (i, s) in ancestors().enumerate().take_while(|(i, s)| *i < at_least || s.timestamp_ms >= oldest) {
                 match i {
-                    0 => keep(s, format!("the head of branch {name}")),
-                    i if i < at_least => keep(s, format!("among the newest {at_least} of branch {name} ({by})")),
-                    _ => keep(s, too_young.clone()),
+                    0 => keep(kept, s, || format!("the head of branch {name}")),
+                    i if i < at_least => keep(kept, s, || format!("among the newest {at_least} of branch {name} ({by})")),
+                    _ => keep(kept, s, || too_young.clone()),
                 }
             }
         } else if let Some(head) = head {
             // A tag keeps its own snapshot only, not the ancestors.
-            keep(head, format!("held by tag {name}"));
+            keep(kept, head, || format!("held by tag {name}"));
         }
         let mut writers = BTreeSet::new();
         let recent = ancestors().take_while(|s| s.timestamp_ms >= self.state_since).enumerate();
         let newest = recent.filter(|(_, s)| streaming_writer(s).is_some_and(|writer| writers.insert(writer)));
         let depth = newest.map(|(i, _)| i + 1).last().unwrap_or(0);
         let reason = || format!("needed by a streaming writer of {name} ({})", WRITER_STATE.key);
-        ancestors().take(depth).for_each(|s| keep(s, reason()));
+        ancestors().take(depth).for_each(|s| keep(kept, s, reason));
     }
+}
+
+/// Adds a snapshot with the reason that keeps it, unless it has one.
+fn keep(kept: &mut BTreeMap<i64, String>, snapshot: &Snapshot, reason: impl FnOnce() -> String) {
+    kept.entry(snapshot.snapshot_id).or_insert_with(reason);
 }
 
 /// Identifies the streaming writer of a snapshot; `None` if no known one wrote it.

@@ -278,10 +278,10 @@ fn partition(entry: &ManifestEntry, spec_id: i32) -> PartitionKey<'_> {
 }
 
 /// Splits a list of entries into parts of at most `max_entries` entries.
-fn split(entries: Vec<ManifestEntry>, most: usize) -> impl Iterator<Item = Vec<ManifestEntry>> {
+fn split(entries: Vec<ManifestEntry>, max_entries: usize) -> impl Iterator<Item = Vec<ManifestEntry>> {
     let mut entries = entries.into_iter();
     std::iter::from_fn(move || {
-        let part: Vec<ManifestEntry> = entries.by_ref().take(most).collect();
+        let part: Vec<ManifestEntry> = entries.by_ref().take(max_entries).collect();
         (!part.is_empty()).then_some(part)
     })
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use esker_state::TabularRow;
 use esker_storage::StorageError;
-use esker_types::{Coded, TableId};
+use esker_types::{Coded, TableId, TableName};
 use tokio::sync::OnceCell;
 
 use super::history::{HistorySearch, examine, is_stranger};
@@ -54,6 +54,11 @@ fn is_failure(error: &CatalogError) -> bool {
     }
 }
 
+/// Builds the error for a table or view that storage may have other states of.
+fn behind(name: &TableName, why: String) -> CatalogError {
+    CatalogError::Behind { table: name.to_string(), why }
+}
+
 impl Catalog {
     /// Refuses a change to a table or view if storage has states of it that the database does not have.
     ///
@@ -78,7 +83,7 @@ impl Catalog {
                 why
             }
         };
-        why.map_or(Ok(()), |why| Err(CatalogError::Behind { table: row.name.to_string(), why }))
+        why.map_or(Ok(()), |why| Err(behind(&row.name, why)))
     }
 
     /// Forgets the results of the checks, after pointers were moved.
@@ -103,7 +108,7 @@ impl Catalog {
                 HistorySearch { storage_agrees: self.check_epoch().is_ok(), since_ms, ..HistorySearch::default() },
             )
             .await?;
-        why.map_or(Ok(()), |why| Err(CatalogError::Behind { table: row.name.to_string(), why }))
+        why.map_or(Ok(()), |why| Err(behind(&row.name, why)))
     }
 
     /// Returns the reason why a table's metadata file is not the only one that may be current; `None` if it is.
@@ -116,18 +121,30 @@ impl Catalog {
             let theirs = ledger.entries.iter().filter(|e| e.id == entry.id && e.uuid == entry.uuid);
             let beside = theirs.map(|e| e.metadata_location.clone()).collect();
             let search = HistorySearch { extra_files: beside, ..search.clone() };
-            let why = match examine(self, &entry, &search).await.map(|found| reason(found.verdict)) {
-                Ok(None) => return Ok(None),
-                Ok(Some(why)) => Ok(Some(why)),
-                // A failure of the database or the storage says nothing about the table.
-                Err(e) if is_failure(&e) => return Err(e),
-                Err(e) => Err(CatalogError::Behind { table: row.name.to_string(), why: e.to_string() }),
-            };
+            let why = self.judge(&entry, &search).await?;
+            if matches!(why, Ok(None)) {
+                return why;
+            }
             let now = self.state().tables().by_id(id).await?.map(|row| row.metadata_location);
             // Another server may have committed while storage was examined.
             if now.is_none_or(|now| now == row.metadata_location) {
                 return why;
             }
+        }
+    }
+
+    /// Returns the reason why the metadata file of an entry is not the only one that may be current; `None` if it is.
+    ///
+    /// The inner error is [`Behind`](CatalogError::Behind), if the entry can't be examined.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the database or the storage if one of them fails, which says nothing about the table.
+    async fn judge(&self, entry: &LedgerEntry, search: &HistorySearch) -> Result<Result<Option<String>>> {
+        match examine(self, entry, search).await {
+            Ok(found) => Ok(Ok(reason(found.verdict))),
+            Err(e) if is_failure(&e) => Err(e),
+            Err(e) => Ok(Err(behind(&entry.name, e.to_string()))),
         }
     }
 
@@ -142,13 +159,8 @@ impl Catalog {
     /// [`State`](CatalogError::State) or [`Storage`](CatalogError::Storage) if the database or the storage fails.
     pub(crate) async fn check_dropped_tip(&self, row: &TabularRow) -> Result<()> {
         let search = HistorySearch { storage_agrees: true, ..HistorySearch::default() };
-        let why = match examine(self, &LedgerEntry::from(row.clone()), &search).await.map(|found| reason(found.verdict)) {
-            Ok(None) => return Ok(()),
-            Ok(Some(why)) => why,
-            Err(e) if is_failure(&e) => return Err(e),
-            Err(e) => e.to_string(),
-        };
-        Err(CatalogError::Behind { table: row.name.to_string(), why })
+        let why = self.judge(&LedgerEntry::from(row.clone()), &search).await??;
+        why.map_or(Ok(()), |why| Err(behind(&row.name, why)))
     }
 
     /// Reads the ledger once; it is empty if there is none.

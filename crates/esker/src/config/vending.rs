@@ -1,8 +1,10 @@
 //! The section `[warehouses.NAME.vending]`: short-lived credentials of the store for clients.
+//!
+//! `docs/security/credentials.md` explains the keys. Start reading at [`VendingConfig`].
 
 use std::time::Duration;
 
-use esker_storage::{Level, Location, Scheme, VendingOptions};
+use esker_storage::{Level, Location, Scheme, VendingOptions, s3_option};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -23,7 +25,7 @@ pub struct VendingConfig {
     pub external_id: Option<String>,
     /// The URL of the token service; default: `storage.endpoint`, or AWS's in the region.
     pub sts_endpoint: Option<String>,
-    /// The region of the token service, which clients get too; default: `storage.region`.
+    /// The region of the token service; default: `storage.region`.
     pub region: Option<String>,
     /// The ARN of the key that encrypts the bucket, if it is encrypted with a key of your own.
     pub kms_key_arn: Option<String>,
@@ -94,8 +96,7 @@ impl VendingConfig {
         let possible = (900..=43200).contains(&seconds);
         require(possible, || format!("{} must be between 900 and 43200, and is {seconds}", key("duration_seconds")))?;
         check_url(&key("sts_endpoint"), self.sts_endpoint.as_deref())?;
-        let elsewhere = ["endpoint", "aws_endpoint"].iter().any(|option| warehouse.storage.contains_key(*option));
-        let of_aws = self.sts_endpoint.is_none() && !elsewhere;
+        let of_aws = self.sts_endpoint.is_none() && s3_option(&warehouse.storage, "endpoint").is_none();
         let role = self.role_arn.is_some() || !of_aws;
         require(role, || format!("{} is not set; AWS vends credentials of a role only", key("role_arn")))?;
         check_arn(&key("role_arn"), self.role_arn.as_deref())?;
@@ -136,7 +137,19 @@ fn check_arn(key: &str, arn: Option<&str>) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+
+    #[test]
+    fn a_store_that_is_not_aws_needs_no_role_however_its_endpoint_is_spelt() {
+        let vending = VendingConfig { mode: VendingMode::Sts, ..VendingConfig::default() };
+        for key in ["endpoint", "aws_endpoint", "endpoint_url", "aws_endpoint_url"] {
+            let storage = BTreeMap::from([(key.to_owned(), "http://minio:9000".to_owned())]);
+            let warehouse = WarehouseConfig { location: Some("s3://b/w".to_owned()), storage, ..WarehouseConfig::default() };
+            vending.check("x", &warehouse).expect(key);
+        }
+    }
 
     #[test]
     fn anonymous_callers_get_nothing_unless_they_are_let_in_and_never_more_than_others() {

@@ -12,9 +12,9 @@ use axum::Json;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use esker_catalog::{Catalog, LoadedTable, Vendable};
-use esker_storage::{Grant, Level, PolicyPrefix, SessionName, VendRequest, Vended, Vendor};
+use esker_storage::{ALL_BUT_UNRESERVED, Grant, Level, PolicyPrefix, SessionName, VendRequest, Vended, Vendor};
 use esker_types::{Coded, CodedError, ErrorCode, Principal, TableName};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::utf8_percent_encode;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -25,9 +25,6 @@ use crate::{ApiError, Caller};
 
 /// The properties of `/v1/config` that clients need with the credentials. An entry is all that DuckDB reads of them.
 const STORE_PROPERTIES: [&str; 2] = ["s3.endpoint", "s3.path-style-access"];
-
-/// The characters that are encoded in a segment of a path: all but those that RFC 3986 calls unreserved.
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Access to the files of one table, as an answer gives it to its caller.
 pub(crate) struct StorageAccess {
@@ -237,7 +234,7 @@ fn properties(catalog: &Catalog, vendor: &Vendor, level: Level, vended: &Vended,
 ///
 /// Java sends its token to an absolute URL, whatever the host (iceberg#16463).
 fn refresh_endpoint(warehouse: &str, name: &TableName) -> String {
-    let encode = |text: &str| utf8_percent_encode(text, ENCODED).to_string();
+    let encode = |text: &str| utf8_percent_encode(text, ALL_BUT_UNRESERVED).to_string();
     let (namespace, table) = (encode(&name.namespace.key()), encode(&name.name));
     format!("v1/{}/namespaces/{namespace}/tables/{table}/credentials", encode(warehouse))
 }

@@ -20,7 +20,7 @@ use esker_types::{CodedError, Millis, now_ms};
 use moka::future::Cache;
 
 pub use prefix::PolicyPrefix;
-pub use sts::SessionName;
+pub use sts::{ALL_BUT_UNRESERVED, SessionName};
 
 use crate::http::RequestCounts;
 use crate::{Location, Result, cloud};
@@ -148,13 +148,15 @@ fn kept_until(now_ms: Millis, expires_ms: Millis) -> Millis {
 /// Vends the credentials of one warehouse, and keeps them in memory only.
 pub struct Vendor {
     options: VendingOptions,
+    /// Region of the store, which may be another than that of the token service.
+    region: String,
     sts: Sts,
     kept: Cache<VendRequest, Kept>,
 }
 
 impl fmt::Debug for Vendor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Vendor").field("options", &self.options).field("sts", &self.sts).finish_non_exhaustive()
+        f.debug_struct("Vendor").field("region", &self.region).field("sts", &self.sts).finish_non_exhaustive()
     }
 }
 
@@ -163,22 +165,25 @@ impl Vendor {
     ///
     /// # Errors
     ///
-    /// Returns [`InvalidLocation`](crate::StorageError::InvalidLocation) if the warehouse is not in S3,
-    /// [`UnknownOption`](crate::StorageError::UnknownOption) if the endpoint is not a URL, and other errors of the store's options.
+    /// Returns [`InvalidLocation`](crate::StorageError::InvalidLocation) if the warehouse is not in S3 or the token service's
+    /// endpoint is not a URL of HTTP, [`StsUnavailable`](crate::StorageError::StsUnavailable) if the HTTP client can't be built,
+    /// and other errors of the store's options.
     pub(crate) fn open(
         at: &Location,
         cloud: &BTreeMap<String, String>,
         requests: &RequestCounts,
         options: VendingOptions,
     ) -> Result<Self> {
-        let sts = Sts::new(&options, cloud::s3_access(at, cloud, requests)?)?;
+        let access = cloud::s3_access(at, cloud, requests)?;
+        let region = access.region.clone();
+        let sts = Sts::new(&options, access)?;
         let kept = Cache::builder().max_capacity(KEPT).time_to_live(options.duration).build();
-        Ok(Self { options, sts, kept })
+        Ok(Self { options, region, sts, kept })
     }
 
     /// Returns the region of the store, which clients need beside the credentials.
     pub fn region(&self) -> &str {
-        self.sts.region()
+        &self.region
     }
 
     /// Returns the highest level for a caller with a token; `None` if such a caller gets nothing.
@@ -234,6 +239,51 @@ impl Vendor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::StorageError;
+
+    /// Makes the vendor of a store in `eu-west-1`, whose token service is in `us-east-1`.
+    fn vendor(sts_endpoint: &str) -> Result<Vendor> {
+        let cloud = [("region", "eu-west-1"), ("access_key_id", "k"), ("secret_access_key", "s")];
+        let cloud: BTreeMap<String, String> = cloud.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        let options = VendingOptions {
+            role_arn: None,
+            external_id: None,
+            sts_endpoint: Some(sts_endpoint.to_owned()),
+            region: Some("us-east-1".to_owned()),
+            kms_key_arn: None,
+            duration: Duration::from_secs(900),
+            level: Some(Level::Read),
+            anonymous_level: None,
+        };
+        Vendor::open(&Location::parse("s3://lake/w").expect("a location"), &cloud, &RequestCounts::default(), options)
+    }
+
+    #[test]
+    fn clients_get_the_region_of_the_store_and_not_that_of_the_token_service() {
+        assert_eq!(vendor("https://sts.us-east-1.amazonaws.com").expect("a vendor").region(), "eu-west-1");
+    }
+
+    #[tokio::test]
+    async fn a_password_in_the_endpoint_is_in_no_error_and_not_printed() {
+        let vendor = vendor("http://esker:hunter2@127.0.0.1:1/hunter2?key=hunter2").expect("a vendor");
+        let place = PolicyPrefix::of(&Location::parse("s3://lake/w/t").expect("a location")).expect("harmless");
+        let grant = Grant::new(Level::Read, vec![place]);
+        let request = VendRequest { table: "t".to_owned(), grant, session: SessionName::of("admin") };
+        let error = vendor.vend(&request, async { Ok(()) }).await.expect_err("nobody listens there").to_string();
+        for shown in [error, format!("{vendor:?}")] {
+            assert!(shown.contains("http://127.0.0.1:1") && !shown.contains("hunter2"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn an_endpoint_that_is_no_url_is_refused_with_the_reason_and_without_its_password() {
+        for endpoint in ["minio:9000", "esker:hunter2@minio:9000", "http://esker:hunter2@minio:x"] {
+            let error = vendor(endpoint).expect_err(endpoint);
+            assert!(matches!(error, StorageError::InvalidLocation { .. }), "{error}");
+            let text = error.to_string();
+            assert!(text.starts_with("minio:") && text.contains("http://") && !text.contains("hunter2"), "{text}");
+        }
+    }
 
     #[test]
     fn a_place_within_another_is_left_out_and_a_sibling_stays() {

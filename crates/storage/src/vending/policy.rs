@@ -3,7 +3,7 @@
 //! A session policy narrows the rights of the role or user that the credential is made of; it adds none. So everything that is not
 //! listed here is denied. The policy is typed data, and the only text in it from outside are [`PolicyPrefix`] values.
 //!
-//! Spec: "IAM JSON policy reference" in the AWS IAM User Guide.
+//! Start reading at [`session_policy`]. Spec: "IAM JSON policy reference" in the AWS IAM User Guide.
 
 use serde::Serialize;
 
@@ -85,7 +85,10 @@ impl Level {
 /// Returns [`NotVendable`](StorageError::NotVendable) if the grant has no place, or so many that the policy is too long.
 pub(super) fn session_policy(grant: &Grant, partition: &str, kms_key_arn: Option<&str>) -> Result<String> {
     let arn = |resource: String| format!("arn:{partition}:s3:::{resource}");
-    let refused = |reason| StorageError::NotVendable { uri: PolicyPrefix::common_uri(grant.prefixes()), reason };
+    let refused = |reason: &str| {
+        let uri = PolicyPrefix::common_uri(grant.prefixes());
+        StorageError::NotVendable { uri, reason: reason.to_owned() }
+    };
     if grant.prefixes().is_empty() {
         // A session without a policy would have all rights of the role.
         return Err(refused("the table has no place"));

@@ -1,7 +1,8 @@
 //! [`PolicyPrefix`]: a directory of a bucket, as session policies name it.
 //!
 //! It is the only text from clients that gets into a policy. `*`, `?` and `${` mean something there, and stores differ in how they
-//! are escaped. So a place with an unusual character is refused, not escaped. Esker's own locations have none.
+//! are escaped. So a place with an unusual character is refused, not escaped. Esker's own locations have none. Start reading at
+//! [`PolicyPrefix::of`].
 
 use std::fmt;
 
@@ -40,7 +41,7 @@ impl PolicyPrefix {
     /// Returns [`NotVendable`](StorageError::NotVendable) if the place is not in S3 or is a whole bucket, if its key has a
     /// character that policies give a meaning to, or if a segment of the key is empty, `.` or `..`.
     pub fn of(place: &Location) -> Result<Self> {
-        let refused = |reason| Err(StorageError::NotVendable { uri: place.to_string(), reason });
+        let refused = |reason: &str| Err(StorageError::NotVendable { uri: place.to_string(), reason: reason.to_owned() });
         let key = place.key();
         if place.scheme() != Scheme::S3 {
             return refused("it is not in S3");
@@ -50,7 +51,7 @@ impl PolicyPrefix {
         }
         if !key.chars().all(is_harmless) {
             return refused(
-                "it has a character other than ASCII letters, digits and _-.=+@,~!(); give the table another location",
+                "it has a character other than ASCII letters, digits, spaces and _-.=+@,~!(); give the table another location",
             );
         }
         if key.split('/').any(|segment| matches!(segment, "" | "." | "..")) {

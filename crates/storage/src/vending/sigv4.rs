@@ -1,6 +1,7 @@
 //! AWS Signature Version 4: the header `authorization` of a signed request.
 //!
 //! Every function is pure. The caller gives path and query as they are sent, because services differ in how they encode a path.
+//! Start reading at [`authorization`].
 //!
 //! Spec: "Signature Version 4 for API requests" in the AWS IAM User Guide; "Authenticating Requests" in the Amazon S3 API
 //! Reference. The tests have the examples that both pages and AWS's test suite publish.

@@ -1,7 +1,8 @@
 //! The client of a Security Token Service: `AssumeRole` with a session policy.
 //!
 //! The requests are signed with the warehouse's own keys, which never leave this process. AWS assumes the role. MinIO serves the
-//! same request at its S3 endpoint, and ignores the role.
+//! same request at its S3 endpoint, and ignores the role. Errors and logs show only the origin of the endpoint, whose URL may have
+//! a password. Start reading at [`Sts::assume_role`].
 //!
 //! Spec: `AssumeRole` in the AWS Security Token Service API Reference, version 2011-06-15.
 
@@ -26,8 +27,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause before the one repetition of a request that got no answer.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// The characters that a form does not encode: those that RFC 3986 calls unreserved.
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+/// The characters that a form or a segment of a path has percent-encoded: all but those that RFC 3986 calls unreserved.
+pub const ALL_BUT_UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Codes of errors that pass, beside those with a status of 5xx.
 const PASSING_CODES: [&str; 5] =
@@ -125,7 +126,7 @@ pub(super) struct Sts {
 
 impl fmt::Debug for Sts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sts").field("endpoint", &self.endpoint.as_str()).field("role_arn", &self.role_arn).finish_non_exhaustive()
+        f.debug_struct("Sts").field("endpoint", &self.origin()).field("role_arn", &self.role_arn).finish_non_exhaustive()
     }
 }
 
@@ -134,22 +135,26 @@ impl Sts {
     ///
     /// # Errors
     ///
-    /// Returns [`UnknownOption`](StorageError::UnknownOption) if the endpoint is not a URL, and
+    /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the endpoint is not a URL of HTTP, and
     /// [`StsUnavailable`](StorageError::StsUnavailable) if the HTTP client can't be built.
     pub(super) fn new(options: &VendingOptions, access: S3Access) -> Result<Self> {
         let region = options.region.clone().unwrap_or(access.region);
         let endpoint = options.sts_endpoint.clone().or(access.endpoint).unwrap_or_else(|| aws_endpoint(&region));
-        let url = Url::parse(&endpoint)
-            .map_err(|_| StorageError::UnknownOption { key: "sts_endpoint".to_owned(), scheme: "S3".to_owned() })?;
+        let url = Url::parse(&endpoint).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+        let endpoint = url.ok_or_else(|| {
+            let reason = "the endpoint of the token service is not a URL that begins with http:// or https://";
+            // What stands before the last @ may be a password.
+            StorageError::InvalidLocation { uri: endpoint.rsplit('@').next().unwrap_or_default().to_owned(), reason }
+        })?;
         let http = Client::builder().timeout(REQUEST_TIMEOUT).redirect(redirect::Policy::none()).build();
-        let http = http.map_err(|e| StorageError::StsUnavailable { uri: endpoint, reason: with_causes(&e) })?;
+        let http = http.map_err(|e| StorageError::StsUnavailable { uri: origin(&endpoint), reason: with_causes(&e) })?;
         let (role_arn, external_id) = (options.role_arn.clone(), options.external_id.clone());
-        Ok(Self { endpoint: url, region, role_arn, external_id, duration: options.duration, keys: access.credentials, http })
+        Ok(Self { endpoint, region, role_arn, external_id, duration: options.duration, keys: access.credentials, http })
     }
 
-    /// Returns the region.
-    pub(super) fn region(&self) -> &str {
-        &self.region
+    /// Returns the endpoint as errors and logs show it.
+    fn origin(&self) -> String {
+        origin(&self.endpoint)
     }
 
     /// Returns the partition of ARNs: that of the role, else `aws`.
@@ -180,13 +185,13 @@ impl Sts {
         fields.extend([("DurationSeconds", seconds.as_str()), ("Policy", policy)]);
         fields.extend(self.role_arn.as_deref().map(|arn| ("RoleArn", arn)));
         fields.extend(self.external_id.as_deref().map(|id| ("ExternalId", id)));
-        let encoded = fields.iter().map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, ENCODED)));
+        let encoded = fields.iter().map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, ALL_BUT_UNRESERVED)));
         encoded.collect::<Vec<_>>().join("&")
     }
 
     /// Sends one request.
     async fn ask(&self, policy: &str, session: &SessionName) -> Result<Vended> {
-        let uri = || self.endpoint.to_string();
+        let uri = || self.origin();
         let unavailable = |reason| StorageError::StsUnavailable { uri: uri(), reason };
         let keys = self.keys.get_credential().await.map_err(|e| StorageError::new(&uri(), e))?;
         let (body, time) = (self.form(policy, session), Utc::now().format("%Y%m%dT%H%M%SZ").to_string());
@@ -222,13 +227,18 @@ impl Sts {
     fn refusal(&self, status: StatusCode, text: &str) -> StorageError {
         let detail = quick_xml::de::from_str::<ErrorResponse>(text).map(|response| response.error);
         let (code, message) = detail.map_or_else(|_| (status.to_string(), String::new()), |e| (e.code, e.message));
-        tracing::warn!(endpoint = self.endpoint.as_str(), %status, code, message, "the token service vends no credentials");
-        let uri = self.endpoint.to_string();
+        let uri = self.origin();
+        tracing::warn!(endpoint = uri, %status, code, message, "the token service vends no credentials");
         let passes = status.is_server_error()
             || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT)
             || PASSING_CODES.contains(&code.as_str());
         if passes { StorageError::StsUnavailable { uri, reason: code } } else { StorageError::StsRefused { uri, code } }
     }
+}
+
+/// Returns the scheme, the host and the port of an endpoint. The rest of the URL may have a password, and clients get errors.
+fn origin(endpoint: &Url) -> String {
+    endpoint.origin().ascii_serialization()
 }
 
 /// Returns the endpoint of AWS's token service in a region.
