@@ -7,12 +7,12 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::header::RETRY_AFTER;
 use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use esker_types::ErrorCode;
 use serde_json::json;
 
@@ -62,10 +62,13 @@ impl RateLimiter {
 }
 
 /// Refuses a request that shows a secret, if its address has sent too many of them in the last second.
-pub(crate) async fn limit_unauthenticated(State(app): State<App>, request: Request, next: Next) -> Response {
-    let address = request.extensions().get::<Peer>().map(|peer| peer.address);
-    let counted = address.filter(|_| *request.method() == Method::POST);
-    if counted.is_none_or(|address| app.inner.unauthenticated.admit(address, Instant::now())) {
+pub(crate) async fn limit_unauthenticated(
+    State(app): State<App>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if *request.method() != Method::POST || app.inner.unauthenticated.admit(peer.address, Instant::now()) {
         return next.run(request).await;
     }
     let what = "too many requests for tokens and log-ins from this address; wait a second (limits.unauthenticated_per_second)";

@@ -78,7 +78,7 @@ impl PageSessions {
         if token.is_empty() {
             return Err(AuthError::Missing);
         }
-        let principal = auth.authenticate(Some(&format!("Bearer {token}")), false).await?.principal.to_string();
+        let principal = auth.authenticate_token(token).await?.principal.to_string();
         let (id, now) = (random_secret()?, now_ms());
         let session = PageSession {
             id_sha256: token_hash(&id),

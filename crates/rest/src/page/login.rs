@@ -18,7 +18,7 @@ use serde::Deserialize;
 use super::frame;
 use super::visitor::parse_form;
 use crate::extract::QueryParams;
-use crate::guard::Peer;
+use crate::guard::{Peer, Transport};
 use crate::session::{Cookies, cookie, is_same_secret, random_secret};
 use crate::{ApiError, App};
 
@@ -40,11 +40,8 @@ struct LoginForm {
 }
 
 /// Shows the log-in form (`GET /login?next=`).
-pub(super) async fn show(
-    Extension(peer): Extension<Peer>,
-    QueryParams(query): QueryParams<LoginQuery>,
-) -> Result<Response, ApiError> {
-    match Cookies::of(peer.transport) {
+pub(super) async fn show(transport: Transport, QueryParams(query): QueryParams<LoginQuery>) -> Result<Response, ApiError> {
+    match Cookies::of(transport) {
         Some(cookies) => answer(StatusCode::OK, cookies, &query.next, None),
         None => Ok(without_tls()),
     }
@@ -56,10 +53,11 @@ pub(super) async fn show(
 pub(super) async fn log_in(
     State(app): State<App>,
     Extension(peer): Extension<Peer>,
+    transport: Transport,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, ApiError> {
-    let Some(cookies) = Cookies::of(peer.transport) else { return Ok(without_tls()) };
+    let Some(cookies) = Cookies::of(transport) else { return Ok(without_tls()) };
     let body = body.map_err(|_| ApiError::new(ErrorCode::TooLarge, "the form can't be read, or is too large"))?;
     let form: LoginForm = parse_form(&body)?;
     if !is_same_secret(&form.csrf, cookie(&headers, cookies.login).unwrap_or_default()) {
@@ -83,12 +81,8 @@ pub(super) async fn log_in(
 }
 
 /// Ends the session of the browser, and goes to the log-in (`POST /logout`).
-pub(super) async fn log_out(
-    State(app): State<App>,
-    Extension(peer): Extension<Peer>,
-    headers: HeaderMap,
-) -> Result<Response, ApiError> {
-    let Some(cookies) = Cookies::of(peer.transport) else { return Ok(Redirect::to("/login").into_response()) };
+pub(super) async fn log_out(State(app): State<App>, transport: Transport, headers: HeaderMap) -> Result<Response, ApiError> {
+    let Some(cookies) = Cookies::of(transport) else { return Ok(Redirect::to("/login").into_response()) };
     if let Some(id) = cookie(&headers, cookies.session) {
         app.inner.sessions.end(id).await?;
     }
