@@ -101,7 +101,7 @@ fn login_page(csrf: &str, next: &str, problem: Option<&str>) -> Markup {
     let content = html! {
         h1 { "Log in" }
         p.soft { "Enter a token of this server: the one that the first start printed, or one that " code { "esker token NAME" } " makes." }
-        @if let Some(problem) = problem { p.ill role="alert" { (problem) } }
+        @if let Some(problem) = problem { p.poor role="alert" { (problem) } }
         form.login method="post" action="/login" {
             input type="hidden" name="csrf" value=(csrf);
             input type="hidden" name="next" value=(next);
@@ -135,7 +135,18 @@ fn own_page(next: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::own_page;
+    use super::super::STYLE;
+    use super::{login_page, own_page};
+
+    #[test]
+    fn every_class_of_the_log_in_has_a_style() {
+        let page = login_page("secret", "/", Some("The token is not valid.")).into_string();
+        assert!(page.contains("<p class=\"poor\" role=\"alert\">The token is not valid.</p>"), "{page}");
+        let classes = page.split("class=\"").skip(1).filter_map(|rest| rest.split('"').next());
+        for class in classes.flat_map(str::split_whitespace) {
+            assert!(STYLE.contains(&format!(".{class}")), "{class}");
+        }
+    }
 
     #[test]
     fn a_log_in_leads_to_no_other_server() {
