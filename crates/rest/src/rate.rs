@@ -7,16 +7,15 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use axum::Extension;
 use axum::extract::{Request, State};
-use axum::http::header::RETRY_AFTER;
-use axum::http::{Method, StatusCode};
+use axum::http::Method;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
 use esker_types::ErrorCode;
-use serde_json::json;
 
 use crate::guard::Peer;
+use crate::iceberg::oauth_error;
 use crate::{ApiError, App};
 
 /// The time in which an address gets its whole allowance again.
@@ -75,9 +74,7 @@ pub(crate) async fn limit_unauthenticated(
     if !request.uri().path().starts_with("/v1/") {
         return ApiError::new(ErrorCode::TooBusy, what).into_response();
     }
-    // The errors of the token route are those of RFC 6749, section 5.2, without the envelope.
-    let body = Json(json!({"error": "temporarily_unavailable", "error_description": what}));
-    (StatusCode::TOO_MANY_REQUESTS, [(RETRY_AFTER, "1")], body).into_response()
+    oauth_error(429, "temporarily_unavailable", what)
 }
 
 /// Returns the address that is counted: of IPv6 its network of 64 bits, because one host has all addresses of it.
