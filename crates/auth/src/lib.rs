@@ -74,21 +74,28 @@ impl Authenticator {
     /// Returns the caller of a request with this `authorization` header.
     ///
     /// An empty token counts as none, because PyIceberg sends one if none is configured. A wrong token is refused even where none
-    /// is needed: its sender believes to be somebody.
+    /// is needed: its sender believes to be somebody. A token that is not UTF-8 is a wrong one.
     ///
     /// # Errors
     ///
-    /// Returns [`Missing`](AuthError::Missing) if there is no bearer token and one is needed, [`Unknown`](AuthError::Unknown) if
-    /// the token is not valid, and [`State`](AuthError::State) if the database fails.
-    pub async fn authenticate(&self, header: Option<&str>, from_loopback: bool) -> Result<Authenticated, AuthError> {
+    /// Returns [`Missing`](AuthError::Missing) if there is no bearer token and one is needed, and the errors of
+    /// [`Self::authenticate_token`].
+    pub async fn authenticate(&self, header: Option<&[u8]>, from_loopback: bool) -> Result<Authenticated, AuthError> {
         match bearer_token(header) {
-            Some(token) => {
-                let row = self.find(token).await?.ok_or(AuthError::Unknown)?;
-                Ok(Authenticated { principal: Principal::Token(row.principal.clone()), token: Some(row) })
-            }
+            Some(token) => self.authenticate_token(std::str::from_utf8(token).map_err(|_| AuthError::Unknown)?).await,
             None if self.options.anonymous && from_loopback => Ok(Authenticated { principal: Principal::Anonymous, token: None }),
             None => Err(AuthError::Missing),
         }
+    }
+
+    /// Returns the caller that shows a token.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Unknown`](AuthError::Unknown) if the token is not valid, and [`State`](AuthError::State) if the database fails.
+    pub async fn authenticate_token(&self, token: &str) -> Result<Authenticated, AuthError> {
+        let row = self.find(token).await?.ok_or(AuthError::Unknown)?;
+        Ok(Authenticated { principal: Principal::Token(row.principal.clone()), token: Some(row) })
     }
 
     /// Returns a token that counts now; `None` if it is unknown, was revoked or has ended.
@@ -123,9 +130,10 @@ impl Authenticator {
 }
 
 /// Returns the token of an `authorization` header, or `None` if the header has another scheme or no token.
-fn bearer_token(header: Option<&str>) -> Option<&str> {
-    let (scheme, token) = header?.split_once(' ')?;
-    Some(token.trim()).filter(|token| scheme.eq_ignore_ascii_case("bearer") && !token.is_empty())
+fn bearer_token(header: Option<&[u8]>) -> Option<&[u8]> {
+    let header = header?;
+    let (scheme, token) = header.split_at(header.iter().position(|byte| *byte == b' ')?);
+    Some(token.trim_ascii()).filter(|token| scheme.eq_ignore_ascii_case(b"bearer") && !token.is_empty())
 }
 
 #[cfg(test)]
@@ -136,10 +144,15 @@ mod tests {
 
     #[test]
     fn a_bearer_token_is_found_and_an_empty_one_is_none() {
-        assert_eq!(bearer_token(Some("Bearer  abc ")), Some("abc"));
-        assert_eq!(bearer_token(Some("bearer abc")), Some("abc"));
-        for none in [None, Some(""), Some("Bearer"), Some("Bearer "), Some("Basic abc"), Some("abc")] {
-            assert_eq!(bearer_token(none), None, "{none:?}");
+        let found = |header: &'static str| bearer_token(Some(header.as_bytes()));
+        for header in ["Bearer  abc ", "bearer abc", "bEARER  abc "] {
+            assert_eq!(found(header), Some(b"abc".as_slice()), "{header:?}");
+        }
+        assert_eq!(found("Bearer a b"), Some(b"a b".as_slice()));
+        assert_eq!(bearer_token(Some(b"Bearer \xff".as_slice())), Some(b"\xff".as_slice()), "a token that is no text is one");
+        assert_eq!(bearer_token(None), None);
+        for none in ["", "Bearer", "Bearer ", "bearer   ", "Basic abc", "Basic YTpi", "token x", "abc"] {
+            assert_eq!(found(none), None, "{none:?}");
         }
     }
 
@@ -148,16 +161,20 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let state = State::open(Database::Sqlite(dir.path().join("esker.db"))).await.expect("opened");
         let auth = Authenticator::new(state.clone(), AuthOptions { anonymous: true, ..AuthOptions::default() });
-        let principal =
-            async |header: Option<&str>, loopback: bool| auth.authenticate(header, loopback).await.map(|caller| caller.principal);
-        for none in [None, Some("Bearer "), Some("Bearer")] {
+        let principal = async |header: Option<&[u8]>, loopback: bool| {
+            auth.authenticate(header, loopback).await.map(|caller| caller.principal)
+        };
+        for none in [None, Some(b"Bearer ".as_slice()), Some(b"Bearer".as_slice())] {
             assert_eq!(principal(none, true).await.expect("anonymous"), Principal::Anonymous, "{none:?}");
             assert!(matches!(principal(none, false).await, Err(AuthError::Missing)), "{none:?}");
         }
-        assert!(matches!(principal(Some("Bearer wrong"), true).await, Err(AuthError::Unknown)));
+        for wrong in [b"Bearer wrong".as_slice(), b"Bearer \xff"] {
+            assert!(matches!(principal(Some(wrong), true).await, Err(AuthError::Unknown)), "{wrong:?}");
+            assert!(matches!(principal(Some(wrong), false).await, Err(AuthError::Unknown)), "{wrong:?}");
+        }
         let made = auth.make("a", "", None).await.expect("made").token.reveal();
         let header = format!("Bearer {made}");
-        assert_eq!(principal(Some(&header), true).await.expect("valid"), Principal::Token("a".to_owned()));
+        assert_eq!(principal(Some(header.as_bytes()), true).await.expect("valid"), Principal::Token("a".to_owned()));
         state.close().await;
     }
 }

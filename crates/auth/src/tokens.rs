@@ -385,7 +385,7 @@ mod tests {
     async fn a_token_makes_none_that_outlives_it() {
         let dir = tempfile::tempdir().expect("a directory");
         let (state, auth) = open(&dir, AuthOptions::default()).await;
-        let caller = async |token: &str| auth.authenticate(Some(&format!("Bearer {token}")), false).await.expect("known");
+        let caller = async |token: &str| auth.authenticate_token(token).await.expect("known");
         let endless = auth.make("p", "", None).await.expect("made").token.reveal();
         let by_endless = caller(&endless).await;
         assert_eq!(auth.make_for(&by_endless, None, "l", None).await.expect("made").info.expires_ms, None);

@@ -5,6 +5,7 @@ use std::io;
 use esker_auth::AuthError;
 use esker_catalog::CatalogError;
 use esker_query::QueryError;
+use esker_report::ReportError;
 use esker_state::StateError;
 use esker_storage::StorageError;
 use esker_types::with_causes;
@@ -53,6 +54,14 @@ pub enum Error {
     /// The query engine failed.
     #[error(transparent)]
     Query(#[from] QueryError),
+    /// The client of a receiver of events or health can't be made, although its configuration is right.
+    #[error("{key}: {source}")]
+    Report {
+        /// The section of the configuration that names the receiver, such as `datahub`.
+        key: String,
+        /// The error of the client.
+        source: ReportError,
+    },
     /// The server answered with an error, with something unexpected, or not at all.
     #[error("{0}")]
     Remote(String),

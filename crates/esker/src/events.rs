@@ -30,7 +30,7 @@ impl Receivers {
 ///
 /// # Errors
 ///
-/// Returns [`Config`](Error::Config) if an HTTP client can't be made, and [`State`](Error::State) if the database does not
+/// Returns [`Report`](Error::Report) if an HTTP client can't be made, and [`State`](Error::State) if the database does not
 /// answer.
 pub(crate) async fn open(config: &Config, state: &State) -> Result<Receivers> {
     let receivers = Receivers { sinks: sinks(&config.events)?, datahub: datahub(&config.datahub)? };
@@ -51,7 +51,7 @@ fn datahub(datahub: &DataHubConfig) -> Result<Option<DataHub>> {
         platform_instances: datahub.platform_instances.clone(),
         interval: Duration::from_secs(datahub.every_seconds.max(1)),
     };
-    DataHub::new(options).map(Some).map_err(|e| Error::Config(format!("datahub: {e}")))
+    DataHub::new(options).map(Some).map_err(|source| Error::Report { key: "datahub".to_owned(), source })
 }
 
 /// Builds the sinks of `[events]`: webhooks, OpenLineage receivers and Kafka topics.
@@ -64,7 +64,8 @@ fn sinks(events: &EventsConfig) -> Result<Vec<Arc<dyn Sink>>> {
         .map(|(name, l)| ("openlineage", name, &l.url, &l.token, EventFormat::OpenLineage { namespace: l.namespace.clone() }));
     for (kind, name, url, token, format) in webhooks.chain(lineage) {
         let options = WebhookOptions { name: name.clone(), url: url.clone(), token: token.clone(), format };
-        let webhook = WebhookSink::new(options).map_err(|e| Error::Config(format!("events.{kind}.{name}: {e}")))?;
+        let failed = |source| Error::Report { key: format!("events.{kind}.{name}"), source };
+        let webhook = WebhookSink::new(options).map_err(failed)?;
         sinks.push(Arc::new(webhook));
     }
     for (name, kafka) in &events.kafka {

@@ -16,13 +16,13 @@ use std::net::SocketAddr;
 use arrow_flight::flight_service_server::FlightServiceServer;
 use axum::Router;
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::HeaderMap;
 use axum::http::header::{AUTHORIZATION, ORIGIN};
+use axum::http::{HeaderMap, HeaderValue};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use esker_auth::Authenticator;
 use esker_query::Engine;
-use esker_types::{FORWARDED_HEADERS, shows_token};
+use esker_types::is_from_loopback;
 use tonic::Status;
 
 use service::FlightSqlHandler;
@@ -44,16 +44,13 @@ pub fn router(engine: Engine, auth: Authenticator) -> Router {
 ///
 /// Calls of browsers are refused: no page of this server makes one, and a page of another site could use a server without tokens.
 async fn authenticate(State(auth): State<Authenticator>, mut request: Request, next: Next) -> Response {
-    if comes_from_page(request.headers()) {
+    let headers = request.headers();
+    if comes_from_page(headers) {
         return Status::permission_denied("calls of web pages are refused; use a Flight SQL client").into_http();
     }
-    let authorization = request.headers().get(AUTHORIZATION);
-    let header = authorization.and_then(|h| h.to_str().ok());
-    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
-    let loopback = peer.is_some_and(|c| c.0.ip().is_loopback()) && !is_forwarded(request.headers());
-    // A wrong token is an error also for callers that need none.
-    let needs_none = loopback && !authorization.is_some_and(|h| shows_token(h.as_bytes()));
-    match auth.authenticate(header, needs_none).await {
+    let socket = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    let loopback = socket.is_some_and(|socket| is_from_loopback(socket.0.ip(), |name| headers.contains_key(name)));
+    match auth.authenticate(headers.get(AUTHORIZATION).map(HeaderValue::as_bytes), loopback).await {
         Ok(caller) => {
             request.extensions_mut().insert(caller.principal);
             next.run(request).await
@@ -67,22 +64,16 @@ fn comes_from_page(headers: &HeaderMap) -> bool {
     headers.contains_key(ORIGIN) || headers.contains_key("sec-fetch-site")
 }
 
-/// Checks whether a proxy passes the call on, so that the caller is not on the machine of the socket.
-fn is_forwarded(headers: &HeaderMap) -> bool {
-    FORWARDED_HEADERS.iter().any(|name| headers.contains_key(*name))
-}
-
 #[cfg(test)]
 mod tests {
-    use axum::http::{HeaderName, HeaderValue};
+    use axum::http::HeaderName;
 
     use super::*;
 
     #[test]
-    fn calls_of_pages_and_of_proxies_are_told_by_their_headers() {
+    fn calls_of_pages_are_told_by_their_headers() {
         let with = |name: &'static str| HeaderMap::from_iter([(HeaderName::from_static(name), HeaderValue::from_static("x"))]);
         assert!(comes_from_page(&with("origin")) && comes_from_page(&with("sec-fetch-site")));
-        assert!(is_forwarded(&with("x-forwarded-for")) && is_forwarded(&with("forwarded")));
-        assert!(!comes_from_page(&with("user-agent")) && !is_forwarded(&with("user-agent")));
+        assert!(!comes_from_page(&with("user-agent")));
     }
 }

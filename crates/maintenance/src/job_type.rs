@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::Args;
 use esker_catalog::{Catalog, CatalogError, LoadedTable};
 use esker_state::Job;
-use esker_types::{JobKind, Principal, parse_age};
+use esker_types::{JobKind, Principal};
 use futures::future::BoxFuture;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -177,15 +177,6 @@ impl JobReport {
 /// as JSON, which is a bug.
 pub(crate) fn to_json(value: &impl Serialize) -> Result<Value> {
     Ok(serde_json::to_value(value).map_err(|source| CatalogError::Encode { what: "the record of a job", source })?)
-}
-
-/// Parses an age of the command line: `5d`, `12h`, `30m`, `10s`.
-///
-/// # Errors
-///
-/// Returns a message that quotes the text if it is not an age.
-pub(crate) fn age(text: &str) -> std::result::Result<Duration, String> {
-    parse_age(text).ok_or_else(|| format!("{text:?} is not an age like 5d, 12h, 30m or 10s"))
 }
 
 pub(crate) fn millis(age: Duration) -> i64 {

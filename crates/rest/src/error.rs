@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::iceberg::status;
 
 /// The value in seconds of the header `Retry-After`, which the statuses 429 and 503 get.
-const AGAIN_SECONDS: &str = "1";
+pub(crate) const AGAIN_SECONDS: &str = "1";
 
 /// The error of a route, which is answered in the envelope of the Iceberg REST specification.
 ///

@@ -7,18 +7,22 @@
 //! - The site that the browser names in `Sec-Fetch-Site` or `Origin` must be this one, for every method that may change something.
 //!   Where callers need no token, this holds for each request to the API. No answer has CORS headers, so no other page reads any.
 //!
-//! Start reading at [`GuardOptions::admit`], which finds the [`Peer`] of a request or refuses the request.
+//! Start reading at [`GuardOptions::admit`], which finds the [`Peer`] of a request or refuses the request. The routes of the page
+//! take the [`Transport`] as well.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 
-use axum::extract::{ConnectInfo, Request, State};
-use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
+use axum::Extension;
+use axum::extract::rejection::ExtensionRejection;
+use axum::extract::{ConnectInfo, FromRequestParts, Request, State};
+use axum::http::header::{HOST, ORIGIN};
+use axum::http::request::Parts;
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Method, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use esker_types::{ErrorCode, FORWARDED_HEADERS, shows_token};
+use esker_types::{ErrorCode, is_from_loopback};
 
 use crate::network::{client_address, is_trusted};
 use crate::{ApiError, App, Network};
@@ -79,6 +83,15 @@ pub(crate) enum Transport {
     Plain,
 }
 
+impl FromRequestParts<App> for Transport {
+    type Rejection = ExtensionRejection;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ExtensionRejection> {
+        let Extension(peer) = Extension::<Peer>::from_request_parts(parts, app).await?;
+        Ok(app.inner.options.guard.transport(&parts.uri, &parts.headers, peer))
+    }
+}
+
 /// The other end of a request, as the guard found it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer {
@@ -86,15 +99,8 @@ pub(crate) struct Peer {
     pub(crate) address: IpAddr,
     /// `true` if the connection comes from this machine and no proxy passes the request on.
     pub(crate) loopback: bool,
-    /// The way to the browser, if the client is one.
-    pub(crate) transport: Transport,
-}
-
-impl Peer {
-    /// Checks whether the caller may be anonymous, as far as the request tells: it is on loopback and shows no token.
-    pub(crate) fn may_be_anonymous(&self, headers: &HeaderMap) -> bool {
-        self.loopback && !headers.get(AUTHORIZATION).is_some_and(|header| shows_token(header.as_bytes()))
-    }
+    /// `true` if the connection comes from a trusted proxy, whose `x-forwarded-…` headers count.
+    through_proxy: bool,
 }
 
 /// Refuses a request that may not reach the server, and adds the [`Peer`] to every other one.
@@ -124,7 +130,8 @@ impl GuardOptions {
         }
         let socket =
             request.extensions().get::<ConnectInfo<SocketAddr>>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |c| c.0.ip());
-        let hosts = self.hosts(request, is_trusted(&self.trusted_proxies, socket));
+        let through_proxy = is_trusted(&self.trusted_proxies, socket);
+        let hosts = hosts(request.uri(), headers, through_proxy);
         let checked = self.anonymous || !self.allowed_hosts.is_empty() || self.public_url.is_some();
         if checked {
             self.check_hosts(&hosts)?;
@@ -135,27 +142,11 @@ impl GuardOptions {
             let what = "the request was sent by a page of another site; open the page of this server";
             return Err(ApiError::new(ErrorCode::Forbidden, what));
         }
-        let forwarded = FORWARDED_HEADERS.iter().any(|name| headers.contains_key(*name));
         Ok(Peer {
             address: client_address(&self.trusted_proxies, socket, headers),
-            loopback: socket.to_canonical().is_loopback() && !forwarded,
-            transport: self.transport(headers, &hosts, is_trusted(&self.trusted_proxies, socket)),
+            loopback: is_from_loopback(socket, |name| headers.contains_key(name)),
+            through_proxy,
         })
-    }
-
-    /// Returns the hosts that a request names. A trusted proxy that names another one replaces them.
-    fn hosts(&self, request: &Request, through_proxy: bool) -> Vec<String> {
-        let headers = request.headers();
-        let text = |name: &str| -> Vec<String> {
-            let values = headers.get_all(name).iter();
-            values.map(|value| String::from_utf8_lossy(value.as_bytes()).trim().to_owned()).collect()
-        };
-        let forwarded = text("x-forwarded-host");
-        if let Some(host) = forwarded.last().and_then(|list| list.rsplit(',').next()).filter(|_| through_proxy) {
-            return vec![host.trim().to_owned()];
-        }
-        let named = request.uri().authority().map(|authority| authority.as_str().to_owned());
-        named.into_iter().chain(text(HOST.as_str())).collect()
     }
 
     /// Checks that a request names a host, and only hosts of this server.
@@ -202,18 +193,18 @@ impl GuardOptions {
         !same
     }
 
-    /// Returns the way on which the answer reaches a browser.
-    fn transport(&self, headers: &HeaderMap, hosts: &[String], through_proxy: bool) -> Transport {
-        let names: Vec<String> = hosts.iter().filter_map(|host| host_name(host)).collect();
-        let local = |name: &String| name == "localhost" || address_of(name).is_some_and(|address| address.is_loopback());
-        let proto = headers.get("x-forwarded-proto").and_then(|value| value.to_str().ok()).filter(|_| through_proxy);
+    /// Returns the way on which the answer to an admitted request reaches a browser.
+    fn transport(&self, uri: &Uri, headers: &HeaderMap, peer: Peer) -> Transport {
+        let hosts = hosts(uri, headers, peer.through_proxy);
+        let local = |name: &str| name == "localhost" || address_of(name).is_some_and(|address| address.is_loopback());
+        let proto = headers.get("x-forwarded-proto").and_then(|value| value.to_str().ok()).filter(|_| peer.through_proxy);
         let public = |url: &PublicUrl| url.https && hosts.iter().any(|host| host.eq_ignore_ascii_case(url.authority.as_str()));
         // Browsers send `Sec-Fetch-Site` over TLS, and to their own machine.
         let is_https = proto.is_some_and(|proto| proto.rsplit(',').next().is_some_and(|last| last.trim() == "https"))
             || self.public_url.as_ref().is_some_and(public);
         if is_https {
             Transport::Https
-        } else if !names.is_empty() && names.iter().all(local) {
+        } else if !hosts.is_empty() && hosts.iter().all(|host| host_name(host).is_some_and(|name| local(&name))) {
             Transport::Loopback
         } else if headers.contains_key("sec-fetch-site") {
             Transport::Https
@@ -221,6 +212,20 @@ impl GuardOptions {
             Transport::Plain
         }
     }
+}
+
+/// Returns the hosts that a request names. A trusted proxy that names another one replaces them.
+fn hosts(uri: &Uri, headers: &HeaderMap, through_proxy: bool) -> Vec<String> {
+    let text = |name: &str| -> Vec<String> {
+        let values = headers.get_all(name).iter();
+        values.map(|value| String::from_utf8_lossy(value.as_bytes()).trim().to_owned()).collect()
+    };
+    let forwarded = text("x-forwarded-host");
+    if let Some(host) = forwarded.last().and_then(|list| list.rsplit(',').next()).filter(|_| through_proxy) {
+        return vec![host.trim().to_owned()];
+    }
+    let named = uri.authority().map(|authority| authority.as_str().to_owned());
+    named.into_iter().chain(text(HOST.as_str())).collect()
 }
 
 /// Returns the name in a host with or without a port, in lower case and without a final dot. `None` if it is no host.
@@ -250,6 +255,7 @@ fn is_api(path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use axum::body::Body;
+    use esker_types::FORWARDED_HEADERS;
 
     use super::*;
 
@@ -263,7 +269,7 @@ mod tests {
         GuardOptions { anonymous: true, ..options() }
     }
 
-    fn admit(options: &GuardOptions, method: Method, path: &str, peer: &str, headers: &[(&str, &str)]) -> Result<Peer, ApiError> {
+    fn request(method: Method, path: &str, peer: &str, headers: &[(&str, &str)]) -> Request {
         let mut request = Request::builder().method(method).uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -271,7 +277,17 @@ mod tests {
         let mut request = request.body(Body::empty()).expect("a request");
         let peer: IpAddr = peer.parse().expect("an address");
         request.extensions_mut().insert(ConnectInfo(SocketAddr::from((peer, 1))));
-        options.admit(&request)
+        request
+    }
+
+    fn admit(options: &GuardOptions, method: Method, path: &str, peer: &str, headers: &[(&str, &str)]) -> Result<Peer, ApiError> {
+        options.admit(&request(method, path, peer, headers))
+    }
+
+    fn transport(options: &GuardOptions, peer: &str, headers: &[(&str, &str)]) -> Transport {
+        let request = request(Method::GET, "/", peer, headers);
+        let peer = options.admit(&request).expect("admitted");
+        options.transport(request.uri(), request.headers(), peer)
     }
 
     fn status(options: &GuardOptions, method: Method, path: &str, headers: &[(&str, &str)]) -> u16 {
@@ -363,8 +379,7 @@ mod tests {
             ..options()
         };
         let told = [("host", "backend:8181"), ("x-forwarded-host", "esker.example"), ("x-forwarded-proto", "https")];
-        let peer = admit(&trusting, Method::GET, "/", "10.0.0.1", &told).expect("admitted");
-        assert_eq!(peer.transport, Transport::Https);
+        assert_eq!(transport(&trusting, "10.0.0.1", &told), Transport::Https);
         admit(&trusting, Method::GET, "/", "192.0.2.1", &told).expect_err("the headers are made up");
         let origin = [told[0], told[1], ("origin", "https://esker.example")];
         admit(&trusting, Method::POST, "/jobs/x/cancel", "10.0.0.1", &origin).expect("its own page");
@@ -373,26 +388,14 @@ mod tests {
     #[test]
     fn the_way_to_the_browser_is_told_by_host_and_browser() {
         let public = GuardOptions { public_url: Some("https://esker.example".parse().expect("a URL")), ..options() };
-        let transport = |options: &GuardOptions, headers: &[(&str, &str)]| {
-            admit(options, Method::GET, "/", "127.0.0.1", headers).expect("admitted").transport
-        };
+        let transport = |options: &GuardOptions, headers: &[(&str, &str)]| transport(options, "127.0.0.1", headers);
         assert_eq!(transport(&options(), &[HERE]), Transport::Loopback);
         assert_eq!(transport(&options(), &[("host", "localhost:8181"), ("sec-fetch-site", "none")]), Transport::Loopback);
         assert_eq!(transport(&options(), &[("host", "10.0.0.7:8181")]), Transport::Plain);
+        assert_eq!(transport(&options(), &[HERE, ("host", "x@e.example")]), Transport::Plain, "one of the hosts is none");
         assert_eq!(transport(&options(), &[("host", "e.example"), ("sec-fetch-site", "none")]), Transport::Https);
         assert_eq!(transport(&public, &[("host", "esker.example")]), Transport::Https);
         assert_eq!(transport(&options(), &[("host", "e.example"), ("x-forwarded-proto", "https")]), Transport::Plain);
-    }
-
-    #[test]
-    fn a_wrong_token_is_not_anonymous() {
-        let peer = Peer { address: Ipv4Addr::LOCALHOST.into(), loopback: true, transport: Transport::Loopback };
-        let may = |header: Option<&'static str>| {
-            let headers = header.map(|value| (AUTHORIZATION, axum::http::HeaderValue::from_static(value)));
-            peer.may_be_anonymous(&HeaderMap::from_iter(headers))
-        };
-        assert!(may(None) && may(Some("Bearer")) && may(Some("Bearer ")), "PyIceberg sends an empty token");
-        assert!(!may(Some("Bearer wrong")));
     }
 
     #[test]

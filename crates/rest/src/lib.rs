@@ -31,8 +31,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
-use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderMap, HeaderValue};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
@@ -251,10 +251,7 @@ async fn wrong_method(request: Request) -> ApiError {
 }
 
 /// Adds the principal and the authenticated caller to a request, or refuses the request.
-async fn authenticate(State(app): State<App>, mut request: Request, next: Next) -> Response {
-    let Some(peer) = request.extensions().get::<Peer>().copied() else {
-        return ApiError::new(ErrorCode::Internal, "the request did not pass the guard").into_response();
-    };
+async fn authenticate(State(app): State<App>, Extension(peer): Extension<Peer>, mut request: Request, next: Next) -> Response {
     match authenticate_by_header(&app, request.headers(), peer).await {
         Ok(caller) => {
             request.extensions_mut().insert(caller.principal.clone());
@@ -271,8 +268,7 @@ async fn authenticate(State(app): State<App>, mut request: Request, next: Next) 
 ///
 /// Returns what [`Authenticator::authenticate`] returns.
 async fn authenticate_by_header(app: &App, headers: &HeaderMap, peer: Peer) -> Result<Authenticated, AuthError> {
-    let header = headers.get(AUTHORIZATION).and_then(|h| h.to_str().ok());
-    app.auth().authenticate(header, peer.may_be_anonymous(headers)).await
+    app.auth().authenticate(headers.get(AUTHORIZATION).map(HeaderValue::as_bytes), peer.loopback).await
 }
 
 /// Maps the errors of Iceberg routes to the statuses that the specification lists for each operation.

@@ -7,16 +7,15 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use axum::Json;
+use axum::Extension;
 use axum::extract::{Request, State};
-use axum::http::header::RETRY_AFTER;
-use axum::http::{Method, StatusCode};
+use axum::http::Method;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use esker_types::ErrorCode;
-use serde_json::json;
 
 use crate::guard::Peer;
+use crate::iceberg::oauth_error;
 use crate::{ApiError, App};
 
 /// The time in which an address gets its whole allowance again.
@@ -62,19 +61,20 @@ impl RateLimiter {
 }
 
 /// Refuses a request that shows a secret, if its address has sent too many of them in the last second.
-pub(crate) async fn limit_unauthenticated(State(app): State<App>, request: Request, next: Next) -> Response {
-    let address = request.extensions().get::<Peer>().map(|peer| peer.address);
-    let counted = address.filter(|_| *request.method() == Method::POST);
-    if counted.is_none_or(|address| app.inner.unauthenticated.admit(address, Instant::now())) {
+pub(crate) async fn limit_unauthenticated(
+    State(app): State<App>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if *request.method() != Method::POST || app.inner.unauthenticated.admit(peer.address, Instant::now()) {
         return next.run(request).await;
     }
     let what = "too many requests for tokens and log-ins from this address; wait a second (limits.unauthenticated_per_second)";
     if !request.uri().path().starts_with("/v1/") {
         return ApiError::new(ErrorCode::TooBusy, what).into_response();
     }
-    // The errors of the token route are those of RFC 6749, section 5.2, without the envelope.
-    let body = Json(json!({"error": "temporarily_unavailable", "error_description": what}));
-    (StatusCode::TOO_MANY_REQUESTS, [(RETRY_AFTER, "1")], body).into_response()
+    oauth_error(429, "temporarily_unavailable", what)
 }
 
 /// Returns the address that is counted: of IPv6 its network of 64 bits, because one host has all addresses of it.

@@ -1,30 +1,34 @@
-//! What a request says of its caller before the caller is authenticated. REST and Flight SQL share the rules.
+//! The origin of a request, as far as it is known before the caller is authenticated. REST and Flight SQL share the rule.
+
+use std::net::IpAddr;
 
 /// The headers by which a proxy says for whom it asks. A request with one of them does not come from the machine of the socket.
 pub const FORWARDED_HEADERS: [&str; 7] =
     ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto", "x-real-ip", "via"];
 
-/// Checks whether the header `authorization` shows a bearer token.
+/// Checks that a request comes from this machine: its socket is on loopback, and no proxy passes it on.
 ///
-/// An empty token counts as none: PyIceberg sends one if no token is configured. A caller that shows a token wants to be the
-/// token's principal, so a wrong one is an error even where callers need none.
-pub fn shows_token(authorization: &[u8]) -> bool {
-    let Some(space) = authorization.iter().position(|byte| *byte == b' ') else { return false };
-    authorization[..space].eq_ignore_ascii_case(b"bearer") && !authorization[space..].trim_ascii().is_empty()
+/// `has_header` tells if the request has a header of a name, in lower case.
+pub fn is_from_loopback(socket: IpAddr, has_header: impl Fn(&str) -> bool) -> bool {
+    // A socket that listens on IPv6 shows IPv4 addresses in the form of IPv6.
+    socket.to_canonical().is_loopback() && !FORWARDED_HEADERS.into_iter().any(has_header)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::shows_token;
+    use super::*;
 
     #[test]
-    fn an_empty_bearer_token_and_other_schemes_show_none() {
-        for header in ["", "Bearer", "Bearer ", "bearer   ", "Basic YTpi", "token x"] {
-            assert!(!shows_token(header.as_bytes()), "{header:?}");
+    fn only_sockets_on_loopback_without_a_proxy_are_from_loopback() {
+        let from = |socket: &str, header: &str| is_from_loopback(socket.parse().expect("an address"), |name| name == header);
+        for socket in ["127.0.0.1", "::1", "::ffff:127.0.0.1"] {
+            assert!(from(socket, "user-agent"), "{socket}");
+            for name in FORWARDED_HEADERS {
+                assert!(!from(socket, name), "{socket} {name}");
+            }
         }
-        for header in ["Bearer x", "bEARER  x ", "Bearer a b"] {
-            assert!(shows_token(header.as_bytes()), "{header:?}");
+        for socket in ["10.0.0.1", "0.0.0.0", "::ffff:10.0.0.1"] {
+            assert!(!from(socket, "user-agent"), "{socket}");
         }
-        assert!(shows_token(b"Bearer \xff"), "a token that is no text is a wrong one");
     }
 }

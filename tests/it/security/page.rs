@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use esker_auth::token_hash;
+use esker_state::{NewToken, PageSession};
 use esker_tests::{TOKEN, TestApp};
+use esker_types::now_ms;
 use reqwest::Method;
 use reqwest::header::HeaderMap;
 use reqwest::redirect::Policy;
@@ -168,6 +170,39 @@ async fn a_session_ends_with_its_token_and_lives_on_in_another_server() {
     let principals = app.catalog().state().principals();
     principals.put("reader", &token_hash("the-second-token-of-reader")).await.expect("stored");
     assert!(!browser.is_known().await);
+}
+
+/// A server of a later release may open sessions for other kinds of principals on the same database.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_of_a_kind_of_principals_that_only_a_later_release_knows_is_unknown() {
+    let app = TestApp::start().await;
+    let state = app.catalog().state();
+    for (kind, known) in [("client", true), ("kind-of-later", false)] {
+        let (id, token_sha256, now) = (format!("session-of-{kind}"), token_hash(kind), now_ms());
+        let token = NewToken {
+            id: kind,
+            token_sha256: &token_sha256,
+            principal_kind: kind,
+            principal: "reader",
+            label: "",
+            root_id: kind,
+            expires_ms: None,
+            root_expires_ms: None,
+        };
+        state.tokens().insert(&token).await.expect("stored");
+        let session = PageSession {
+            id_sha256: token_hash(&id),
+            principal: "reader".to_owned(),
+            token_sha256,
+            csrf: "secret".to_owned(),
+            created_ms: now,
+            seen_ms: now,
+            expires_ms: now + 600_000,
+        };
+        state.sessions().insert(&session, 600_000).await.expect("stored");
+        let mut browser = Browser { cookies: BTreeMap::from([("esker".to_owned(), id)]), ..Browser::of(&app) };
+        assert_eq!(browser.is_known().await, known, "{kind}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -37,7 +37,7 @@ pub(super) fn number<T: FromStr>(text: &str) -> ParseResult<T> {
 
 /// Parses an age: a whole number with `d`, `h`, `m` or `s`.
 pub(super) fn age(text: &str) -> ParseResult<Duration> {
-    parse_age(text.trim()).ok_or_else(|| "not an age like 5d, 12h, 30m or 10s".to_owned())
+    parse_age(text.trim()).map_err(|_| "not an age like 5d, 12h, 30m or 10s".to_owned())
 }
 
 /// Parses a size in bytes: a whole number with `B`, `KiB`, `MiB`, `GiB`, `TiB` or no unit.

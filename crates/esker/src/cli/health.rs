@@ -35,7 +35,7 @@ pub(super) async fn fleet(client: &Client) -> Result<()> {
     Ok(())
 }
 
-/// Formats a table in a list. The reason why a table can't be examined gets a line of its own.
+/// Formats a table in a list. The reason why a table can't be assessed gets a line of its own.
 fn format_table(table: &Value, column: &WarehouseColumn) -> String {
     let number = |key: &str| table[key].as_u64().map_or_else(|| "?".to_owned(), |n| n.to_string());
     let size = table["data_bytes"].as_u64().map_or_else(|| "?".to_owned(), format_bytes);

@@ -41,8 +41,20 @@ async fn find(client: &Client, job: &str) -> Result<Value> {
     }
 }
 
+/// Checks that a job is of the warehouse that `--warehouse` names. Without the option, asks the server nothing.
+///
+/// # Errors
+///
+/// Returns the errors of [`find`].
+async fn check_warehouse(client: &Client, job: &str) -> Result<()> {
+    match client.chosen_warehouse() {
+        Some(_) => find(client, job).await.map(drop),
+        None => Ok(()),
+    }
+}
+
 async fn cancel(client: &Client, job: &str) -> Result<()> {
-    find(client, job).await?;
+    check_warehouse(client, job).await?;
     let answer: Value = client.post(&format!("{}/cancel", path(job)), &serde_json::json!({})).await?;
     if client.prints_json() {
         return print_json(&answer);
@@ -56,7 +68,7 @@ async fn cancel(client: &Client, job: &str) -> Result<()> {
 }
 
 async fn log(client: &Client, job: &str) -> Result<()> {
-    find(client, job).await?;
+    check_warehouse(client, job).await?;
     let lines: Vec<Value> = client.get(&format!("{}/log", path(job))).await?;
     if client.prints_json() {
         return print_json(&lines);

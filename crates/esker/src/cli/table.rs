@@ -60,7 +60,7 @@ pub(super) enum TableCommand {
         #[arg(long)]
         snapshot: Option<i64>,
         /// Let it expire after this age, e.g. 90d. Default: never.
-        #[arg(long, value_parser = age)]
+        #[arg(long, value_parser = parse_age)]
         max_ref_age: Option<Duration>,
     },
     /// Create a tag.
@@ -73,7 +73,7 @@ pub(super) enum TableCommand {
         #[arg(long)]
         snapshot: Option<i64>,
         /// Let it expire after this age, e.g. 90d. Default: never.
-        #[arg(long, value_parser = age)]
+        #[arg(long, value_parser = parse_age)]
         max_ref_age: Option<Duration>,
     },
     /// Remove a branch or tag.
@@ -112,11 +112,6 @@ pub(super) enum TableCommand {
         /// The `wap.id` of the staged snapshots.
         wap_id: String,
     },
-}
-
-/// Parses an age such as `90d`.
-fn age(text: &str) -> std::result::Result<Duration, String> {
-    parse_age(text).ok_or_else(|| format!("{text:?} is not an age like 5d, 12h, 30m or 10s"))
 }
 
 /// Parses a time with its zone, or a date.

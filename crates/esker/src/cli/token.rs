@@ -46,7 +46,7 @@ enum TokenCommand {
         /// The name of the principal.
         name: String,
         /// The age at which the token ends, e.g. 90d. Default: it does not end.
-        #[arg(long, value_parser = age)]
+        #[arg(long, value_parser = parse_age)]
         expires: Option<Duration>,
         /// The purpose of the token, which the list shows.
         #[arg(long, default_value = "")]
@@ -63,11 +63,6 @@ enum TokenCommand {
         /// The token's id, as `esker token list` shows it.
         id: String,
     },
-}
-
-/// Parses an age such as `90d`.
-fn age(text: &str) -> std::result::Result<Duration, String> {
-    parse_age(text).ok_or_else(|| format!("{text:?} is not an age like 90d, 12h, 30m or 10s"))
 }
 
 impl TokenArgs {

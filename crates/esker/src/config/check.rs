@@ -12,7 +12,7 @@ impl Config {
     /// `state.url` names no supported database.
     pub fn check(&self) -> Result<()> {
         self.state.check()?;
-        self.server.check()?;
+        self.server.check(&self.auth, &self.limits)?;
         self.auth.check(&self.server)?;
         self.limits.check()?;
         self.layers()?;

@@ -73,7 +73,7 @@ impl Default for ServerConfig {
 }
 
 impl ServerConfig {
-    pub(super) fn check(&self) -> Result<()> {
+    pub(super) fn check(&self, auth: &AuthConfig, limits: &LimitsConfig) -> Result<()> {
         require(self.commit_wait_seconds != 0, || "server.commit_wait_seconds must not be 0".to_owned())?;
         let differ = self.rest_port == 0 || self.rest_port != self.flight_port;
         require(differ, || "server.rest_port and server.flight_port must differ".to_owned())?;
@@ -81,7 +81,7 @@ impl ServerConfig {
             let is_name = !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
             require(is_name, || format!("server.allowed_hosts: {host:?} is no name; write it without scheme, port and path"))?;
         }
-        self.guard_options(&AuthConfig::default(), &LimitsConfig::default()).map(drop)
+        self.guard_options(auth, limits).map(drop)
     }
 
     /// Returns the settings of the guard in front of all routes.

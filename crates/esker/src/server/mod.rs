@@ -77,6 +77,7 @@ impl Server {
     /// - Returns [`Catalog`](crate::Error::Catalog) if a warehouse can't be opened, or its namespaces or pending outputs can't be
     ///   read.
     /// - Returns [`Storage`](crate::Error::Storage) if the data directory can't be the location of the default warehouse.
+    /// - Returns [`Report`](crate::Error::Report) if the client of a receiver of events or health can't be made.
     /// - Returns [`Query`](crate::Error::Query) if the query engine can't be built.
     pub async fn start_on(config: &Config, local: Arc<dyn ObjectStore>) -> Result<Self> {
         config.check()?;

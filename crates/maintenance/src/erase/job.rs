@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use clap::Args;
 use esker_catalog::LoadedTable;
-use esker_types::{JobKind, format_count, now_ms};
+use esker_types::{JobKind, format_count, now_ms, parse_age};
 
 use super::{EraseOptions, EraseOutcome, ErasureReport, erasure_report, execute_erase, plan_erase};
 use crate::Result;
 use crate::context::JobContext;
-use crate::job_type::{JobReport, JobType, ProgressUnit, TableAccess, Undo, age, millis};
+use crate::job_type::{JobReport, JobType, ProgressUnit, TableAccess, Undo, millis};
 
 /// The job kind `erase`.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub(crate) struct EraseArgs {
     #[arg(long = "where")]
     filter: String,
     /// Longest time that the last file may stay in quarantine, e.g. 3d.
-    #[arg(long, value_parser = age, default_value = "0s")]
+    #[arg(long, value_parser = parse_age, default_value = "0s")]
     within: Duration,
     /// A branch or tag that is dropped if its head holds any of the rows; never `main`. Repeatable.
     #[arg(long = "drop-ref")]

@@ -5,14 +5,14 @@ use std::time::Duration;
 use clap::Args;
 use esker_catalog::LoadedTable;
 use esker_table::ExpiryPolicy;
-use esker_types::{JobKind, format_bytes, format_count, format_known_bytes, now_ms};
+use esker_types::{JobKind, format_bytes, format_count, format_known_bytes, now_ms, parse_age};
 use futures::FutureExt;
 
 use super::undo::undo_expire;
 use super::{ExpireOutcome, ExpirePlan, Unreferenced, execute_expire, plan_expire};
 use crate::Result;
 use crate::context::JobContext;
-use crate::job_type::{JobReport, JobType, ProgressUnit, TableAccess, Undo, age, millis};
+use crate::job_type::{JobReport, JobType, ProgressUnit, TableAccess, Undo, millis};
 
 /// The job kind `expire`.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub(crate) struct Expiry;
 #[derive(Debug, Args)]
 pub(crate) struct ExpireArgs {
     /// Snapshots older than this may go, e.g. 5d, 12h, 30m, 0s. Default: the table's properties.
-    #[arg(long, value_parser = age)]
+    #[arg(long, value_parser = parse_age)]
     older_than: Option<Duration>,
     /// Snapshots to keep on each branch.
     #[arg(long)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use esker_catalog::LoadedTable;
 use esker_table::properties::ORPHAN_MIN_AGE;
-use esker_types::{JobKind, format_bytes, format_count, now_ms};
+use esker_types::{JobKind, format_bytes, format_count, now_ms, parse_age};
 use futures::FutureExt;
 
 use super::{
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::Result;
 use crate::context::JobContext;
-use crate::job_type::{JobReport, JobType, ProgressUnit, TableAccess, Undo, age, millis};
+use crate::job_type::{JobReport, JobType, ProgressUnit, TableAccess, Undo, millis};
 use crate::undone::{UndoOutcome, nothing_to_undo};
 
 /// The job kind `orphans`.
@@ -23,7 +23,7 @@ pub(crate) struct OrphanRemoval;
 #[derive(Debug, Args)]
 pub(crate) struct OrphanArgs {
     /// Only files older than this, e.g. 3d; at least 24h.
-    #[arg(long, value_parser = age)]
+    #[arg(long, value_parser = parse_age)]
     older_than: Option<Duration>,
     /// URI of the listing to use instead of listing the storage: the manifest.json of an S3 Inventory, or a file of CSV or Parquet.
     #[arg(long)]

@@ -31,6 +31,7 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 
 use crate::App;
 
+pub(crate) use oauth::oauth_error;
 pub(crate) use plan::Plans;
 
 /// An operation of the specification with its handler.

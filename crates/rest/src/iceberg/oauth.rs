@@ -9,16 +9,18 @@ use std::collections::HashMap;
 use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
-use axum::http::header::{AUTHORIZATION, CACHE_CONTROL};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, RETRY_AFTER};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use esker_auth::{AuthError, IssuedToken};
+use esker_types::Coded;
 use serde_json::json;
 
 use crate::App;
+use crate::error::AGAIN_SECONDS;
 
 /// The type of the issued token.
 ///
@@ -30,9 +32,16 @@ const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 
 /// Builds an error response in the form of RFC 6749, section 5.2, which is not the envelope of the catalog.
-fn oauth_error(status: u16, error: &str, description: &str) -> Response {
-    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
-    (status, Json(json!({"error": error, "error_description": description}))).into_response()
+///
+/// The codes of that section are for 400 and 401. Other statuses have `server_error` or `temporarily_unavailable`, which are
+/// codes of section 4.1.2.1. The statuses 429 and 503 get the header `Retry-After`.
+pub(crate) fn oauth_error(status: u16, error: &str, description: &str) -> Response {
+    let code = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
+    let mut response = (code, Json(json!({"error": error, "error_description": description}))).into_response();
+    if matches!(status, 429 | 503) {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(AGAIN_SECONDS));
+    }
+    response
 }
 
 /// Parses a form into names and values, and decodes percent signs and plus signs.
@@ -94,7 +103,10 @@ fn answer(issued: Result<IssuedToken, AuthError>) -> Response {
         }
         Err(error @ (AuthError::State(_) | AuthError::Random(_))) => {
             tracing::error!(%error, "a token could not be issued");
-            oauth_error(500, "server_error", "the token could not be issued")
+            match error.code().is_transient() {
+                true => oauth_error(503, "temporarily_unavailable", "the token could not be issued; repeat the request"),
+                false => oauth_error(500, "server_error", "the token could not be issued"),
+            }
         }
         Err(_) => oauth_error(401, "invalid_client", "the client's secret or the subject token is not valid"),
     }
@@ -102,7 +114,27 @@ fn answer(issued: Result<IssuedToken, AuthError>) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use axum::body::to_bytes;
+    use esker_state::StateError;
+    use serde_json::Value;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_client_may_repeat_a_request_for_a_token_that_failed_for_the_moment() {
+        for (failure, status, again, code) in [
+            (AuthError::State(StateError::Fenced), 503, Some("1"), "temporarily_unavailable"),
+            (AuthError::Random("no entropy".to_owned()), 500, None, "server_error"),
+            (AuthError::Unknown, 401, None, "invalid_client"),
+        ] {
+            let answer = answer(Err(failure));
+            assert_eq!(answer.status().as_u16(), status, "{code}");
+            assert_eq!(answer.headers().get(RETRY_AFTER).map(HeaderValue::as_bytes), again.map(str::as_bytes), "{code}");
+            let body = to_bytes(answer.into_body(), 1000).await.expect("a body");
+            let body: Value = serde_json::from_slice(&body).expect("JSON");
+            assert_eq!(body["error"], code);
+        }
+    }
 
     #[test]
     fn forms_are_decoded() {

@@ -18,7 +18,7 @@ use serde::Deserialize;
 use super::frame;
 use super::visitor::parse_form;
 use crate::extract::QueryParams;
-use crate::guard::Peer;
+use crate::guard::{Peer, Transport};
 use crate::session::{Cookies, cookie, is_same_secret, random_secret};
 use crate::{ApiError, App};
 
@@ -40,11 +40,8 @@ struct LoginForm {
 }
 
 /// Shows the log-in form (`GET /login?next=`).
-pub(super) async fn show(
-    Extension(peer): Extension<Peer>,
-    QueryParams(query): QueryParams<LoginQuery>,
-) -> Result<Response, ApiError> {
-    match Cookies::of(peer.transport) {
+pub(super) async fn show(transport: Transport, QueryParams(query): QueryParams<LoginQuery>) -> Result<Response, ApiError> {
+    match Cookies::of(transport) {
         Some(cookies) => answer(StatusCode::OK, cookies, &query.next, None),
         None => Ok(without_tls()),
     }
@@ -56,10 +53,11 @@ pub(super) async fn show(
 pub(super) async fn log_in(
     State(app): State<App>,
     Extension(peer): Extension<Peer>,
+    transport: Transport,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, ApiError> {
-    let Some(cookies) = Cookies::of(peer.transport) else { return Ok(without_tls()) };
+    let Some(cookies) = Cookies::of(transport) else { return Ok(without_tls()) };
     let body = body.map_err(|_| ApiError::new(ErrorCode::TooLarge, "the form can't be read, or is too large"))?;
     let form: LoginForm = parse_form(&body)?;
     if !is_same_secret(&form.csrf, cookie(&headers, cookies.login).unwrap_or_default()) {
@@ -83,12 +81,8 @@ pub(super) async fn log_in(
 }
 
 /// Ends the session of the browser, and goes to the log-in (`POST /logout`).
-pub(super) async fn log_out(
-    State(app): State<App>,
-    Extension(peer): Extension<Peer>,
-    headers: HeaderMap,
-) -> Result<Response, ApiError> {
-    let Some(cookies) = Cookies::of(peer.transport) else { return Ok(Redirect::to("/login").into_response()) };
+pub(super) async fn log_out(State(app): State<App>, transport: Transport, headers: HeaderMap) -> Result<Response, ApiError> {
+    let Some(cookies) = Cookies::of(transport) else { return Ok(Redirect::to("/login").into_response()) };
     if let Some(id) = cookie(&headers, cookies.session) {
         app.inner.sessions.end(id).await?;
     }
@@ -107,7 +101,7 @@ fn login_page(csrf: &str, next: &str, problem: Option<&str>) -> Markup {
     let content = html! {
         h1 { "Log in" }
         p.soft { "Enter a token of this server: the one that the first start printed, or one that " code { "esker token NAME" } " makes." }
-        @if let Some(problem) = problem { p.ill role="alert" { (problem) } }
+        @if let Some(problem) = problem { p.poor role="alert" { (problem) } }
         form.login method="post" action="/login" {
             input type="hidden" name="csrf" value=(csrf);
             input type="hidden" name="next" value=(next);
@@ -141,7 +135,18 @@ fn own_page(next: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::own_page;
+    use super::super::STYLE;
+    use super::{login_page, own_page};
+
+    #[test]
+    fn every_class_of_the_log_in_has_a_style() {
+        let page = login_page("secret", "/", Some("The token is not valid.")).into_string();
+        assert!(page.contains("<p class=\"poor\" role=\"alert\">The token is not valid.</p>"), "{page}");
+        let classes = page.split("class=\"").skip(1).filter_map(|rest| rest.split('"').next());
+        for class in classes.flat_map(str::split_whitespace) {
+            assert!(STYLE.contains(&format!(".{class}")), "{class}");
+        }
+    }
 
     #[test]
     fn a_log_in_leads_to_no_other_server() {

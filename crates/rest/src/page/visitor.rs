@@ -5,6 +5,7 @@
 
 use std::sync::LazyLock;
 
+use axum::Extension;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Query, Request, State};
 use axum::http::header::{
@@ -23,7 +24,7 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 use super::{STYLE, encode};
-use crate::guard::Peer;
+use crate::guard::{Peer, Transport};
 use crate::session::{Cookies, cookie, is_same_secret};
 use crate::{ApiError, App, authenticate_by_header};
 
@@ -81,11 +82,14 @@ impl Visitor {
 /// Finds the reader of a page and the principal of the request.
 ///
 /// A browser without a session is sent to the log-in. A caller that shows a wrong token gets 401, as at the API.
-pub(super) async fn authenticate(State(app): State<App>, mut request: Request, next: Next) -> Response {
-    let Some(peer) = request.extensions().get::<Peer>().copied() else {
-        return ApiError::new(ErrorCode::Internal, "the request did not pass the guard").into_response();
-    };
-    match identify(&app, request.headers(), peer).await {
+pub(super) async fn authenticate(
+    State(app): State<App>,
+    Extension(peer): Extension<Peer>,
+    transport: Transport,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    match identify(&app, request.headers(), peer, transport).await {
         Ok((principal, visitor)) => {
             request.extensions_mut().insert(principal);
             request.extensions_mut().insert(visitor);
@@ -97,8 +101,8 @@ pub(super) async fn authenticate(State(app): State<App>, mut request: Request, n
 }
 
 /// Finds principal and reader by the session, by the header, or because callers need no token.
-async fn identify(app: &App, headers: &HeaderMap, peer: Peer) -> Result<(Principal, Visitor), AuthError> {
-    let shown = Cookies::of(peer.transport).and_then(|cookies| cookie(headers, cookies.session));
+async fn identify(app: &App, headers: &HeaderMap, peer: Peer, transport: Transport) -> Result<(Principal, Visitor), AuthError> {
+    let shown = Cookies::of(transport).and_then(|cookies| cookie(headers, cookies.session));
     if let Some(id) = shown.filter(|_| !headers.contains_key(AUTHORIZATION))
         && let Some((session, principal)) = app.inner.sessions.resume(id).await?
     {
