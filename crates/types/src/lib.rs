@@ -27,7 +27,7 @@ pub use panics::{Panicked, catch_panic, catch_panic_sync};
 pub use principal::Principal;
 pub use quoted::{BadQuotes, quote_name, split_dotted, split_list, split_names, unquote};
 pub use saturating_sum::saturating_total;
-pub use text::{format_bytes, format_count, format_known_bytes, is_or_are, without_path};
+pub use text::{format_bytes, format_count, format_known_bytes, hex, is_or_are, without_path};
 
 use serde::{Deserialize, Deserializer};
 
