@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use esker_state::{State, TokenRow};
-use esker_types::{Millis, Principal, now_ms};
+use esker_types::{DurationMillis, Millis, Principal, now_ms};
 use moka::future::Cache;
 
 pub use error::AuthError;
@@ -28,7 +28,7 @@ pub const REVOCATION_SECONDS: u64 = 5;
 const CACHE_TTL: Duration = Duration::from_secs(3);
 
 /// The least time between two records of a token's use, in milliseconds.
-const USE_INTERVAL_MS: Millis = 60_000;
+const USE_INTERVAL_MS: DurationMillis = 60_000;
 
 /// The options of an [`Authenticator`].
 #[derive(Debug, Clone, Copy)]

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use esker_state::{NewToken, TokenRow};
-use esker_types::{DAY_MS, Millis, Principal, now_ms};
+use esker_types::{DAY_MS, DurationMillis, Millis, Principal, now_ms, to_millis};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -17,10 +17,10 @@ use crate::{AuthError, AuthOptions, Authenticated, Authenticator, SecretToken};
 const MAX_TEXT_BYTES: usize = 200;
 
 /// The time after its end in which a token can be exchanged by a client that proves who it is, in milliseconds.
-const ENDED_EXCHANGE_MS: Millis = DAY_MS;
+const ENDED_EXCHANGE_MS: DurationMillis = DAY_MS;
 
 /// The time for which a token that ended or was revoked stays in the list, in milliseconds.
-const LISTED_AFTER_END_MS: Millis = 30 * DAY_MS;
+const LISTED_AFTER_END_MS: DurationMillis = 30 * DAY_MS;
 
 /// A token that was issued in exchange for another one.
 #[derive(Debug)]
@@ -83,7 +83,7 @@ impl Authenticator {
     /// if the system gives no random numbers, and [`State`](AuthError::State) if the database fails.
     pub async fn make(&self, principal: &str, label: &str, lifetime: Option<Duration>) -> Result<MadeToken, AuthError> {
         let now = now_ms();
-        self.make_until(principal, label, now, lifetime.map(|life| now.saturating_add(millis(life)))).await
+        self.make_until(principal, label, now, lifetime.map(|life| now.saturating_add(to_millis(life)))).await
     }
 
     /// Makes a token that ends at `expires_ms`. `created_ms` is the time at which the end was decided.
@@ -135,7 +135,7 @@ impl Authenticator {
     ) -> Result<MadeToken, AuthError> {
         let used = caller.token.as_ref().ok_or(AuthError::AnonymousCaller)?;
         let now = now_ms();
-        let wanted = lifetime.map(|life| now.saturating_add(millis(life)));
+        let wanted = lifetime.map(|life| now.saturating_add(to_millis(life)));
         let end = match (wanted, used.root_expires_ms.or(used.expires_ms)) {
             (Some(wanted), Some(end)) if wanted > end => {
                 return Err(AuthError::OutlivesCaller(end.saturating_sub(now).max(0).unsigned_abs() / 1000));
@@ -258,14 +258,9 @@ impl Authenticator {
 fn ends(shown: &TokenRow, now: Millis, options: &AuthOptions) -> (Millis, Millis) {
     let chain_end = match shown.root_expires_ms {
         Some(end) if !shown.is_root() => end,
-        root_end => now.saturating_add(millis(options.max_session)).min(root_end.unwrap_or(Millis::MAX)),
+        root_end => now.saturating_add(to_millis(options.max_session)).min(root_end.unwrap_or(Millis::MAX)),
     };
-    (now.saturating_add(millis(options.access)).min(chain_end), chain_end)
-}
-
-/// Converts a duration to milliseconds. One that is too long becomes the longest.
-fn millis(duration: Duration) -> Millis {
-    Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
+    (now.saturating_add(to_millis(options.access)).min(chain_end), chain_end)
 }
 
 /// Checks that a name can be that of a principal with tokens.
@@ -396,7 +391,7 @@ mod tests {
         assert!(matches!(refused, AuthError::OutlivesCaller(_)), "{refused}");
         let capped = auth.make_for(&by_issued, Some("q"), "", None).await.expect("made").info;
         assert_eq!(capped.principal, "q");
-        assert!(capped.expires_ms.is_some_and(|end| end <= now_ms() + millis(month)), "{capped:?}");
+        assert!(capped.expires_ms.is_some_and(|end| end <= now_ms() + to_millis(month)), "{capped:?}");
         let anonymous = Authenticated { principal: Principal::Anonymous, token: None };
         let refused = auth.make_for(&anonymous, Some("p"), "", None).await.expect_err("refused");
         assert!(matches!(refused, AuthError::AnonymousCaller), "{refused}");

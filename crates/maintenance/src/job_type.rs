@@ -187,7 +187,3 @@ pub(crate) fn to_json(value: &impl Serialize) -> Result<Value> {
 pub(crate) fn age(text: &str) -> std::result::Result<Duration, String> {
     parse_age(text).ok_or_else(|| format!("{text:?} is not an age like 5d, 12h, 30m or 10s"))
 }
-
-pub(crate) fn millis(age: Duration) -> i64 {
-    i64::try_from(age.as_millis()).unwrap_or(i64::MAX)
-}
