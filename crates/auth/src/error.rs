@@ -26,7 +26,7 @@ pub enum AuthError {
     OutlivesCaller(u64),
     /// The system gives no random numbers.
     #[error("random numbers of the system: {0}")]
-    Random(String),
+    Random(getrandom::Error),
     /// The state database failed.
     #[error(transparent)]
     State(#[from] StateError),

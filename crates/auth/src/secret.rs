@@ -21,7 +21,7 @@ impl SecretToken {
     /// Returns [`Random`](AuthError::Random) if the system gives no random numbers.
     pub fn generate() -> Result<Self, AuthError> {
         let mut bytes = [0_u8; 32];
-        getrandom::fill(&mut bytes).map_err(|e| AuthError::Random(e.to_string()))?;
+        getrandom::fill(&mut bytes).map_err(AuthError::Random)?;
         Ok(Self(format!("{PREFIX}{}", hex(&bytes))))
     }
 
