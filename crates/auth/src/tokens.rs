@@ -107,6 +107,7 @@ impl Authenticator {
             principal,
             label,
             root_id: &id,
+            created_ms,
             expires_ms,
             root_expires_ms: expires_ms,
         };
@@ -200,6 +201,7 @@ impl Authenticator {
             principal: &shown.principal,
             label: "",
             root_id: &shown.root_id,
+            created_ms: now,
             expires_ms: Some(expires_ms),
             root_expires_ms: Some(chain_end),
         };
@@ -404,6 +406,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let (state, auth) = open(&dir, AuthOptions::default()).await;
         let made = auth.make("p", "for tests", None).await.expect("made");
+        assert_eq!(auth.list().await.expect("listed"), [made.info.clone()], "the answer and the list agree");
         let (id, token) = (made.info.id, made.token.reveal());
         let issued = auth.issue(None, &token).await.expect("issued").token.reveal();
         let listed = auth.list().await.expect("listed");

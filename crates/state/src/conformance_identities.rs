@@ -7,6 +7,9 @@ use uuid::Uuid;
 
 use crate::{NewReceipt, NewToken, ReceiptKey, State, StateError, TokenRow};
 
+/// The time at which the tokens of [`insert`] were made, in milliseconds since the Unix epoch.
+const CREATED_MS: i64 = 1_700_000_000_000;
+
 /// The token `id` of the principal `p`, whose SHA-256 is `sha-ID`.
 async fn insert(state: &State, id: &str, root: &str, expires_ms: Option<i64>) {
     let token_sha256 = format!("sha-{id}");
@@ -17,6 +20,7 @@ async fn insert(state: &State, id: &str, root: &str, expires_ms: Option<i64>) {
         principal: "p",
         label: "a label",
         root_id: root,
+        created_ms: CREATED_MS,
         expires_ms,
         root_expires_ms: expires_ms,
     };
@@ -52,6 +56,7 @@ pub(crate) async fn a_chain_counts_while_its_root_does(state: &State) {
     assert!(state.principals().any().await.expect("asked"));
     let row = live(state, "sha-root").await.expect("known");
     assert_eq!((row.principal.as_str(), row.label.as_str(), row.expires_ms, row.is_root()), ("p", "a label", None, true));
+    assert_eq!(row.created_ms, CREATED_MS);
     assert!(!live(state, "sha-issued").await.expect("known").is_root());
     assert_eq!((live(state, "sha-ended").await, live(state, "sha-nobody").await), (None, None));
     let ended = state.tokens().ended_since("sha-ended", now_ms() - 60_000).await.expect("asked");

@@ -92,6 +92,8 @@ pub struct NewToken<'a> {
     pub label: &'a str,
     /// The root of the chain. It is the id itself for a token that a person makes.
     pub root_id: &'a str,
+    /// The time at which the token was made, in milliseconds since the Unix epoch.
+    pub created_ms: Millis,
     /// The time at which the token ends, in milliseconds since the Unix epoch; `None` if it does not.
     pub expires_ms: Option<Millis>,
     /// The time at which every token of the chain has ended, in milliseconds since the Unix epoch.
@@ -123,7 +125,7 @@ impl Tokens<'_> {
                  root_expires_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         );
         let insert = insert.bind(token.id).bind(token.token_sha256).bind(token.principal_kind).bind(token.principal);
-        let insert = insert.bind(token.label).bind(token.root_id).bind(now_ms());
+        let insert = insert.bind(token.label).bind(token.root_id).bind(token.created_ms);
         insert.bind(token.expires_ms).bind(token.root_expires_ms).execute(pool).await?;
         Ok(())
     }
