@@ -105,6 +105,15 @@ pub(crate) async fn tokens_of_earlier_releases_count_until_they_are_revoked(stat
     assert!(!state.principals().any().await.expect("asked"), "the next start makes a token again");
 }
 
+pub(crate) async fn issued_tokens_of_earlier_releases_are_forgotten_after_their_end(state: &State) {
+    insert_earlier(state, "admin", "own", "access").await;
+    for (issued_before, left) in [(now_ms(), true), (now_ms() + 120_000, false)] {
+        state.tokens().forget(issued_before, 0).await.expect("forgotten");
+        assert_eq!(live(state, "access").await.is_some(), left, "{issued_before}");
+    }
+    assert!(live(state, "own").await.is_some());
+}
+
 pub(crate) async fn a_use_is_recorded_once_in_an_interval(state: &State) {
     insert(state, "t", "t", None).await;
     let last_used = async || live(state, "sha-t").await.expect("known").last_used_ms;

@@ -225,7 +225,8 @@ impl Tokens<'_> {
     }
 
     /// Removes issued tokens that ended before `issued_before`, and tokens of people that ended or were revoked before
-    /// `made_before`, in batches. Both times are in milliseconds since the Unix epoch.
+    /// `made_before`, in batches. Both times are in milliseconds since the Unix epoch. Issued tokens of earlier releases are among
+    /// them.
     ///
     /// # Errors
     ///
@@ -236,6 +237,9 @@ impl Tokens<'_> {
         let issued = "DELETE FROM api_token WHERE id IN
             (SELECT id FROM api_token WHERE expires_ms < $1 AND root_id <> id LIMIT $2)";
         delete_in_batches(self.state, issued, issued_before).await?;
+        let of_earlier_releases = "DELETE FROM access_token WHERE token_sha256 IN
+            (SELECT token_sha256 FROM access_token WHERE expires_ms < $1 LIMIT $2)";
+        delete_in_batches(self.state, of_earlier_releases, issued_before).await?;
         let made = "DELETE FROM api_token WHERE id IN
             (SELECT id FROM api_token WHERE root_id = id AND (expires_ms < $1 OR revoked_ms < $1) LIMIT $2)";
         delete_in_batches(self.state, made, made_before).await
