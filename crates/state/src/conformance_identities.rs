@@ -105,6 +105,31 @@ pub(crate) async fn tokens_of_earlier_releases_count_until_they_are_revoked(stat
     assert!(!state.principals().any().await.expect("asked"), "the next start makes a token again");
 }
 
+pub(crate) async fn a_token_that_counts_again_brings_back_none_that_was_issued_for_it(state: &State) {
+    let put = async |token_sha256: &str| state.principals().put("admin", token_sha256).await.expect("put");
+    let counting =
+        async |issued: &str, access: &str| [live(state, "own").await, live(state, issued).await, live(state, access).await];
+    insert_earlier(state, "admin", "own", "access").await;
+    insert(state, "issued", "own", Some(now_ms() + 60_000)).await;
+    put("own").await;
+    assert!(counting("sha-issued", "access").await.iter().all(Option::is_some), "the next start changes nothing");
+
+    put("other").await;
+    assert_eq!(counting("sha-issued", "access").await, [None, None, None]);
+    put("own").await;
+    let [own, issued, access] = counting("sha-issued", "access").await;
+    assert_eq!((own.is_some(), issued, access), (true, None, None));
+
+    insert_earlier(state, "admin", "own", "access-2").await;
+    insert(state, "issued-2", "own", Some(now_ms() + 60_000)).await;
+    assert!(counting("sha-issued-2", "access-2").await.iter().all(Option::is_some));
+    assert!(state.tokens().revoke("principal:admin").await.expect("revoked"));
+    assert_eq!(counting("sha-issued-2", "access-2").await, [None, None, None]);
+    put("own").await;
+    let [own, issued, access] = counting("sha-issued-2", "access-2").await;
+    assert_eq!((own.is_some(), issued, access), (true, None, None));
+}
+
 pub(crate) async fn issued_tokens_of_earlier_releases_are_forgotten_after_their_end(state: &State) {
     insert_earlier(state, "admin", "own", "access").await;
     for (issued_before, left) in [(now_ms(), true), (now_ms() + 120_000, false)] {
