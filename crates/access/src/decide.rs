@@ -75,16 +75,20 @@ impl Visitor for Union {
 impl Subject {
     /// Decides if the subject has privileges on a securable.
     ///
+    /// A request that needs no privilege needs one to see the securable: it must not tell that a hidden thing exists.
+    ///
     /// The mode [`AccessMode::Report`] decides like [`AccessMode::On`]; [`Caller`](crate::Caller) lets refusals pass. A decision
     /// allocates nothing.
     pub fn decide(&self, on: &ResourcePath<'_>, required: Required) -> AccessDecision {
         if let Some(rule) = self.always() {
             return AccessDecision::Allow { rule };
         }
-        if required.is_met_by(PrivilegeSet::EMPTY) {
-            return AccessDecision::Allow { rule: RuleRef::NothingNeeded };
-        }
         let seeing = on.kind().privileges_to_see();
+        let required = match (required == Required::NOTHING, on.kind()) {
+            (true, SecurableKind::Server) => return AccessDecision::Allow { rule: RuleRef::NothingNeeded },
+            (true, _) => Required::any_of(seeing),
+            (false, _) => required,
+        };
         let mut search = Search { required, seeing, held: PrivilegeSet::EMPTY, last: RuleRef::NothingNeeded };
         match self.rules.index.visit(on, &self.holders, &mut search) {
             ControlFlow::Break(()) => AccessDecision::Allow { rule: search.last },
@@ -176,6 +180,17 @@ mod tests {
         assert!(reader.is_visible(&renamed), "a rename keeps grants");
         let next = ResourcePath::warehouse(1, "lake").namespace("raw\u{1f}crm").table(table(2), "orders");
         assert!(!reader.is_visible(&next), "a new table of the old name has none");
+    }
+
+    #[test]
+    fn a_request_that_needs_nothing_is_refused_on_a_hidden_thing() {
+        let reader = client(rows(to_readers(Securable::Table { table: table(1) })), "bi");
+        let allowed = |path: &ResourcePath<'_>| reader.decide(path, Required::NOTHING).is_allowed();
+        assert!(allowed(&ResourcePath::SERVER) && allowed(&orders()));
+        let hidden = ResourcePath::warehouse(1, "lake").namespace("raw").table(table(2), "hidden");
+        let missing = Required::any_of(Privilege::List.into());
+        assert_eq!(reader.decide(&hidden, Required::NOTHING), AccessDecision::Deny { rule: None, visible: false, missing });
+        assert!(!allowed(&ResourcePath::warehouse(1, "lake")));
     }
 
     #[test]

@@ -171,6 +171,8 @@ proptest! {
         for path in paths() {
             let held = model(&rows, &identity, &path);
             prop_assert_eq!(subject.effective(&path), held, "{}", path);
+            let seen = path.kind() == SecurableKind::Server || held.intersects(path.kind().privileges_to_see());
+            prop_assert_eq!(subject.decide(&path, Required::NOTHING).is_allowed(), seen, "{}", path);
             for required in [Required::all(all), Required::any_of(any), Required::all(all).or_any_of(any)] {
                 let decision = subject.decide(&path, required);
                 prop_assert_eq!(decision.is_allowed(), required.is_met_by(held), "{} on {}", required, path);

@@ -24,7 +24,7 @@ pub struct Required {
 }
 
 impl Required {
-    /// Needs nothing.
+    /// Needs no privilege, but to see the securable.
     pub const NOTHING: Self = Self::all(PrivilegeSet::EMPTY);
 
     /// Needs one privilege.
