@@ -63,7 +63,9 @@ pub fn of_updates(before: &TableMetadata, updates: &[TableUpdate]) -> Required {
             TableUpdate::SetStatistics { .. }
             | TableUpdate::RemoveStatistics { .. }
             | TableUpdate::SetPartitionStatistics { .. }
-            | TableUpdate::RemovePartitionStatistics { .. } => required.or_any_of(PrivilegeSet::of(&[Rewrite, Modify, Maintain])),
+            | TableUpdate::RemovePartitionStatistics { .. } => {
+                required.and_any_of(PrivilegeSet::of(&[Rewrite, Modify, Maintain]))
+            }
             TableUpdate::AddEncryptionKey { .. } | TableUpdate::RemoveEncryptionKey { .. } => required.and(ManageKeys.into()),
         };
     }
