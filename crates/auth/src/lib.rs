@@ -74,7 +74,7 @@ impl Authenticator {
     /// Returns the caller of a request with this `authorization` header.
     ///
     /// An empty token counts as none, because PyIceberg sends one if none is configured. A wrong token is refused even where none
-    /// is needed: its sender believes to be somebody.
+    /// is needed: its sender does not mean to be anonymous.
     ///
     /// # Errors
     ///
@@ -116,7 +116,7 @@ impl Authenticator {
         let (state, id) = (self.state.clone(), row.id.clone());
         tokio::spawn(async move {
             if let Err(error) = state.tokens().record_use(&id, now, USE_INTERVAL_MS).await {
-                tracing::warn!(token_id = id, %error, "the use of a token could not be recorded; a later use is");
+                tracing::warn!(token_id = id, %error, "a token's use could not be recorded; it is tried again at the next use");
             }
         });
     }

@@ -119,13 +119,13 @@ impl Authenticator {
 
     /// Makes a token for a caller: one of the principal, or of the caller if `principal` is `None`.
     ///
-    /// The token ends no later than the one that the caller sent, so that nobody prolongs a stolen token. Without `lifetime`, it
-    /// ends with that one.
+    /// The token ends no later than the chain of the caller's token, so that nobody prolongs a stolen token. Without `lifetime`, it
+    /// ends with that chain. The token is the root of a chain of its own: a revocation of the caller's token does not end it.
     ///
     /// # Errors
     ///
     /// Returns [`AnonymousCaller`](AuthError::AnonymousCaller) if the caller has no token,
-    /// [`OutlivesCaller`](AuthError::OutlivesCaller) if the token would end later than the caller's, and the errors of
+    /// [`OutlivesCaller`](AuthError::OutlivesCaller) if the token would end later than the caller's chain, and the errors of
     /// [`Self::make`].
     pub async fn make_for(
         &self,
@@ -220,8 +220,8 @@ impl Authenticator {
 
     /// Revokes a token by its id, with all that were issued in exchange for it.
     ///
-    /// It holds on this server at once, and on the others within [`REVOCATION_SECONDS`](crate::REVOCATION_SECONDS). A token that
-    /// is revoked already stays as it is.
+    /// It holds on this server at once, but for a check that runs meanwhile: its answer may be cached for 3 s. It holds on the
+    /// others within [`REVOCATION_SECONDS`](crate::REVOCATION_SECONDS). A token that is revoked already stays as it is.
     ///
     /// # Errors
     ///
@@ -271,7 +271,7 @@ fn ends(shown: &TokenRow, now: Millis, options: &AuthOptions) -> (Millis, Millis
 fn check_name(name: &str) -> Result<(), AuthError> {
     let refuse = |why: &str| Err(AuthError::Invalid(format!("{name:?} can't be the name of a principal: {why}")));
     if name.is_empty() || name.len() > MAX_TEXT_BYTES {
-        return refuse("give 1 to 200 bytes");
+        return refuse(&format!("give 1 to {MAX_TEXT_BYTES} bytes"));
     }
     if name.chars().any(|c| c.is_control() || matches!(c, ':' | '/')) {
         return refuse("colons, slashes and control characters are not allowed");
@@ -286,7 +286,7 @@ fn check_name(name: &str) -> Result<(), AuthError> {
 fn check_label(label: &str) -> Result<(), AuthError> {
     match label.len() <= MAX_TEXT_BYTES && !label.chars().any(char::is_control) {
         true => Ok(()),
-        false => Err(AuthError::Invalid("a label has at most 200 bytes, and no control characters".to_owned())),
+        false => Err(AuthError::Invalid(format!("a label has at most {MAX_TEXT_BYTES} bytes, and no control characters"))),
     }
 }
 

@@ -146,7 +146,7 @@ pub(crate) struct Cookies {
     pub(crate) session: &'static str,
     /// The name of the cookie whose value the log-in form repeats.
     pub(crate) login: &'static str,
-    /// What the cookies have beside name and value.
+    /// The attributes of the cookies, which follow name and value.
     attributes: &'static str,
 }
 

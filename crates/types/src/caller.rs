@@ -1,4 +1,4 @@
-//! What a request says of its caller before the caller is authenticated. REST and Flight SQL share the rules.
+//! Headers that tell of the caller of a request before the caller is authenticated. REST and Flight SQL share the rules.
 
 /// The headers by which a proxy says for whom it asks. A request with one of them does not come from the machine of the socket.
 pub const FORWARDED_HEADERS: [&str; 7] =
