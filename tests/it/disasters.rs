@@ -9,7 +9,7 @@ use std::path::Path;
 use esker_catalog::deletion::sweep;
 use esker_catalog::recovery::{plan_recovery, recover};
 use esker_tests::{PositionDeleteScope, Row, TestApp, TestTable, on_postgres};
-use esker_types::{TableName, now_ms};
+use esker_types::{DAY_MS, TableName, now_ms};
 use reqwest::Method;
 use serde_json::json;
 use tempfile::TempDir;
@@ -17,7 +17,6 @@ use tempfile::TempDir;
 use crate::histories::Random;
 
 const TABLE: &str = "/v1/default/namespaces/lake/tables/t";
-const DAY: i64 = 24 * 3600 * 1000;
 const DATABASE: [&str; 3] = ["esker.db", "esker.db-wal", "esker.db-shm"];
 
 /// The rows that the table should have.
@@ -134,7 +133,7 @@ impl Disaster {
 
     /// Sweeps as if the grace period of every quarantined file had ended.
     async fn sweep(&mut self) {
-        let swept = sweep(self.lake().catalog(), now_ms() + 2 * DAY).await.expect("swept");
+        let swept = sweep(self.lake().catalog(), now_ms() + 2 * DAY_MS).await.expect("swept");
         self.log.push(format!("{swept:?}"));
     }
 
@@ -182,7 +181,7 @@ impl Disaster {
     /// Recovers and reconciles the database. `choices` holds the metadata files that a person chose.
     async fn recover(&mut self, choices: &BTreeMap<TableName, String>) {
         let catalog = self.lake().catalog().clone();
-        assert!(sweep(&catalog, now_ms() + 9 * DAY).await.is_err(), "{}", self.log.join("\n"));
+        assert!(sweep(&catalog, now_ms() + 9 * DAY_MS).await.is_err(), "{}", self.log.join("\n"));
         let plan = plan_recovery(&catalog, choices).await.expect("planned");
         self.log.push(format!("{plan:?}"));
         recover(&catalog, &plan, true).await.unwrap_or_else(|e| panic!("{e}\n{}", self.log.join("\n")));
@@ -313,7 +312,7 @@ async fn run(seed: u64) {
         std::fs::File::options().write(true).open(&path).expect("opened").set_modified(long_ago).expect("set");
         all.push(format!("file://{path}"));
     }
-    catalog.state().quarantine().record_orphan_candidates(id, &all, now_ms() - 2 * DAY).await.expect("seen");
+    catalog.state().quarantine().record_orphan_candidates(id, &all, now_ms() - 2 * DAY_MS).await.expect("seen");
     let job = history.lake().run_job("orphans", json!({})).await;
     history.log.push(format!("left {left}, then {}", job["outcome"]));
     history.sweep().await;

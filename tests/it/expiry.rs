@@ -5,7 +5,7 @@ use std::path::Path;
 use esker_catalog::deletion::sweep;
 use esker_format::{DataContentType, DataFile, DataFileFormat};
 use esker_tests::{Row, TestApp, TestTable};
-use esker_types::{JobKind, now_ms};
+use esker_types::{DAY_MS, JobKind, now_ms};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -96,12 +96,12 @@ async fn a_purge_goes_through_quarantine_and_touches_no_other_table() {
     let other = app.ok(Method::POST, "/v1/default/namespaces/n/tables", Some(other)).await;
     app.ok(Method::DELETE, "/v1/default/namespaces/n/tables/t?purgeRequested=true", None).await;
     assert!(files.iter().all(|f| Path::new(&f[7..]).exists()), "still there while it can be brought back");
-    let (day, now) = (24 * 3600 * 1000, now_ms());
-    assert_eq!(app.catalog().expire_drops(now + 6 * day).await.expect("looked"), 0);
-    assert_eq!(app.catalog().expire_drops(now + 8 * day).await.expect("ended"), 1);
-    sweep(app.catalog(), now + day / 2).await.expect("swept");
+    let now = now_ms();
+    assert_eq!(app.catalog().expire_drops(now + 6 * DAY_MS).await.expect("looked"), 0);
+    assert_eq!(app.catalog().expire_drops(now + 8 * DAY_MS).await.expect("ended"), 1);
+    sweep(app.catalog(), now + DAY_MS / 2).await.expect("swept");
     assert!(files.iter().all(|f| Path::new(&f[7..]).exists()), "still there during the grace period");
-    sweep(app.catalog(), now + 2 * day).await.expect("swept");
+    sweep(app.catalog(), now + 2 * DAY_MS).await.expect("swept");
     assert!(files.iter().all(|f| !Path::new(&f[7..]).exists()));
     assert!(Path::new(&other["metadata-location"].as_str().expect("a location")[7..]).exists());
 }
@@ -388,7 +388,7 @@ async fn files_in_an_earlier_location_are_reclaimed_by_expiry_and_those_of_a_dat
     let current = lake.live(&lake.metadata().await).await.data[0].file.file_path.clone();
     assert!(current.starts_with(&data), "compactions write where the table says: {current}");
     app.ok(Method::DELETE, "/v1/default/namespaces/lake/tables/t?purgeRequested=true", None).await;
-    app.catalog().expire_drops(now_ms() + 365 * 24 * 3600 * 1000).await.expect("ended");
+    app.catalog().expire_drops(now_ms() + 365 * DAY_MS).await.expect("ended");
     let swept = sweep(app.catalog(), day).await.expect("swept");
     assert_eq!(swept.released, 0, "{swept:?}");
     assert!(!Path::new(&current[7..]).exists());

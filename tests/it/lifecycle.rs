@@ -2,7 +2,7 @@
 
 use esker_catalog::deletion::sweep;
 use esker_tests::{TestApp, TestTable, schema_json};
-use esker_types::now_ms;
+use esker_types::{DAY_MS, now_ms};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
@@ -12,7 +12,6 @@ use crate::rest_contract::view;
 const TABLES: &str = "/v1/default/namespaces/n/tables";
 const TABLE: &str = "/v1/default/namespaces/n/tables/t";
 const MANAGE: &str = "/api/v1/warehouses/default";
-const DAY: i64 = 24 * 3600 * 1000;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dropped_table_comes_back_whole_even_after_its_name_was_taken() {
@@ -23,8 +22,8 @@ async fn a_dropped_table_comes_back_whole_even_after_its_name_was_taken() {
     app.ok(Method::DELETE, &format!("{TABLE}?purgeRequested=true"), None).await;
     app.ok(Method::POST, TABLES, Some(json!({"name": "t", "schema": schema_json()}))).await;
     // Housekeeping and sweeps must not touch the table before its undrop period ends.
-    assert_eq!(app.catalog().expire_drops(now_ms() + 6 * DAY).await.expect("looked"), 0);
-    sweep(app.catalog(), now_ms() + 6 * DAY).await.expect("swept");
+    assert_eq!(app.catalog().expire_drops(now_ms() + 6 * DAY_MS).await.expect("looked"), 0);
+    sweep(app.catalog(), now_ms() + 6 * DAY_MS).await.expect("swept");
     let dropped = app.ok(Method::GET, &format!("{MANAGE}/dropped"), None).await;
     assert_eq!(
         (&dropped[0]["table"], &dropped[0]["purge"], &dropped[0]["dropped-by"]),
@@ -45,8 +44,8 @@ async fn the_files_of_a_drop_without_purge_stay_when_its_time_is_over() {
     TestTable::simple(&app).append_ids(0..5).await;
     let before = walk(app.dir.path()).len();
     app.ok(Method::DELETE, TABLE, None).await;
-    assert_eq!(app.catalog().expire_drops(now_ms() + 8 * DAY).await.expect("ended"), 1);
-    sweep(app.catalog(), now_ms() + 30 * DAY).await.expect("swept");
+    assert_eq!(app.catalog().expire_drops(now_ms() + 8 * DAY_MS).await.expect("ended"), 1);
+    sweep(app.catalog(), now_ms() + 30 * DAY_MS).await.expect("swept");
     assert_eq!(walk(app.dir.path()).len(), before);
 }
 
@@ -80,7 +79,7 @@ async fn an_unregistered_table_is_handed_over_with_its_last_state_and_takes_no_m
     let handed = app.ok(Method::POST, &format!("{TABLE}/unregister"), None).await;
     assert_eq!((&handed["metadata-location"], &handed["metadata"]), (&last["metadata-location"], &last["metadata"]));
     assert_eq!(app.refused(Method::POST, TABLE, Some(prepared.body().clone())).await.0, 404);
-    sweep(app.catalog(), now_ms() + 30 * DAY).await.expect("swept");
+    sweep(app.catalog(), now_ms() + 30 * DAY_MS).await.expect("swept");
     let back = json!({"name": "t", "metadata-location": handed["metadata-location"]});
     app.ok(Method::POST, "/v1/default/namespaces/n/register", Some(back)).await;
     assert_eq!(writer.ids().await.expect("ids").len(), 5, "its files stayed");
@@ -119,7 +118,7 @@ async fn old_metadata_files_go_through_quarantine_where_the_table_says_so() {
     }
     let files = || walk(app.dir.path()).into_iter().filter(|f| f.ends_with(".metadata.json")).count();
     assert_eq!(files(), 7, "in quarantine, still there");
-    let swept = sweep(app.catalog(), now_ms() + 2 * DAY).await.expect("swept");
+    let swept = sweep(app.catalog(), now_ms() + 2 * DAY_MS).await.expect("swept");
     assert_eq!((swept.deleted, swept.released, files()), (4, 0, 3), "the current one and two before it");
     assert_eq!(writer.ids().await.expect("ids").len(), 6);
 }

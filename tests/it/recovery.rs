@@ -8,7 +8,7 @@ use std::path::Path;
 use esker_catalog::deletion::sweep;
 use esker_catalog::recovery::{Recovery, plan_recovery, recover};
 use esker_tests::{TestApp, TestTable, on_postgres};
-use esker_types::now_ms;
+use esker_types::{DAY_MS, now_ms};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ use crate::rest_contract::view;
 
 const TABLE: &str = "/v1/default/namespaces/n/tables/t";
 const MANAGE: &str = "/api/v1/warehouses/default/namespaces/n/tables/t";
-const YEAR: i64 = 365 * 24 * 3600 * 1000;
+const YEAR: i64 = 365 * DAY_MS;
 
 const DATABASE: [&str; 3] = ["esker.db", "esker.db-wal", "esker.db-shm"];
 
@@ -389,7 +389,7 @@ async fn of_a_chain_that_was_overtaken_the_tip_is_listed_and_a_person_decides() 
         assert_eq!((again.undecided.len(), again.advance.len(), &again.disagreement), (0, 0, &None), "it was decided: {again:?}");
 
         // The files of the rejected chain stay as long as those of a dropped table, and are no orphans.
-        sweep(app.catalog(), now_ms() + 6 * 24 * 3600 * 1000).await.expect("swept");
+        sweep(app.catalog(), now_ms() + 6 * DAY_MS).await.expect("swept");
         assert_eq!(files_of(&app), before, "still there");
         let orphans = app.ok(Method::POST, &format!("{MANAGE}/orphans?dry-run=true"), Some(json!({}))).await;
         assert_eq!((&orphans["orphans"], &orphans["young"]), (&json!(0), &json!(0)), "{orphans}");

@@ -3,7 +3,7 @@
 use esker_catalog::deletion::sweep;
 use esker_catalog::recovery::recover;
 use esker_tests::{TestApp, TestTable, on_postgres, schema_json};
-use esker_types::now_ms;
+use esker_types::{DAY_MS, now_ms};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -14,7 +14,7 @@ use crate::recovery::{copy_database, metadata_location, plan};
 const TABLES: &str = "/v1/default/namespaces/n/tables";
 const TABLE: &str = "/v1/default/namespaces/n/tables/t";
 const DROPPED: &str = "/api/v1/warehouses/default/dropped";
-const YEAR: i64 = 365 * 24 * 3600 * 1000;
+const YEAR: i64 = 365 * DAY_MS;
 
 /// Returns a server with a table of one row that was dropped with purge, and the request that undrops it.
 async fn dropped() -> (TestApp, String) {

@@ -15,6 +15,7 @@ use esker_format::{
     TableMetadata, Value, ViewMetadata, decode_manifest, manifest_schema, puffin_footer_length, read_manifest,
     read_manifest_list, read_puffin,
 };
+use esker_types::hex;
 use serde_json::{Map, Value as Json, json};
 
 type Result<T = Json> = std::result::Result<T, Box<dyn Error>>;
@@ -128,11 +129,6 @@ fn manifest(metadata: &TableMetadata, of_list: &ManifestFile, place: &Json) -> R
     }
     std::fs::write(text(place, "out")?, writer.finish(of_list.manifest_path.as_str())?.0)?;
     Ok(json!({"entries": entries.iter().map(|entry| entry_json(entry, &types)).collect::<Vec<_>>()}))
-}
-
-/// Formats bytes as hexadecimal digits.
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Returns an entry of a manifest list as JSON.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::{AccessDecision, AccessMode, Need, Needs, Privilege, Required, ResourcePath, Result, RightsError, RuleRef, Subject};
 
-/// What is known of a request besides its principal.
+/// The facts of a request besides its principal.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RequestFacts {
     /// The operation: a route, a statement, a command.
@@ -90,7 +90,7 @@ impl Caller {
         let is_enforced = self.subject.rules().mode() == AccessMode::On;
         self.record.record(WorthRecording { caller: self, need: &need, decision, is_enforced });
         match decision {
-            AccessDecision::Deny { visible, missing, .. } if is_enforced => Err(self.refusal(&need, visible, missing)),
+            AccessDecision::Deny { visible, missing } if is_enforced => Err(self.refusal(&need, visible, missing)),
             _ => Ok(()),
         }
     }

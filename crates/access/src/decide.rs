@@ -8,7 +8,7 @@ use crate::index::Visitor;
 use crate::role::MemberId;
 use crate::{AccessMode, PrivilegeSet, Required, ResourcePath, RuleRef, SecurableKind, Subject};
 
-/// A decision, with the rule that it follows from.
+/// A decision, with the rule that allows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AccessDecision {
     /// The rules allow it.
@@ -16,10 +16,8 @@ pub enum AccessDecision {
         /// The rule that gave the last of the privileges.
         rule: RuleRef,
     },
-    /// The rules do not allow it.
+    /// No rule allows it.
     Deny {
-        /// The rule that forbids it; `None` if no rule allows it.
-        rule: Option<RuleRef>,
         /// True if the subject may know that the securable exists.
         visible: bool,
         /// Privileges that the subject lacks.
@@ -75,22 +73,26 @@ impl Visitor for Union {
 impl Subject {
     /// Decides if the subject has privileges on a securable.
     ///
+    /// A request that needs no privilege needs one to see the securable: it must not tell that a hidden thing exists.
+    ///
     /// The mode [`AccessMode::Report`] decides like [`AccessMode::On`]; [`Caller`](crate::Caller) lets refusals pass. A decision
     /// allocates nothing.
     pub fn decide(&self, on: &ResourcePath<'_>, required: Required) -> AccessDecision {
         if let Some(rule) = self.always() {
             return AccessDecision::Allow { rule };
         }
-        if required.is_met_by(PrivilegeSet::EMPTY) {
-            return AccessDecision::Allow { rule: RuleRef::NothingNeeded };
-        }
         let seeing = on.kind().privileges_to_see();
+        let required = match (required == Required::NOTHING, on.kind()) {
+            (true, SecurableKind::Server) => return AccessDecision::Allow { rule: RuleRef::NothingNeeded },
+            (true, _) => Required::any_of(seeing),
+            (false, _) => required,
+        };
         let mut search = Search { required, seeing, held: PrivilegeSet::EMPTY, last: RuleRef::NothingNeeded };
         match self.rules.index.visit(on, &self.holders, &mut search) {
             ControlFlow::Break(()) => AccessDecision::Allow { rule: search.last },
             ControlFlow::Continue(()) => {
                 let visible = on.kind() == SecurableKind::Server || search.held.intersects(seeing);
-                AccessDecision::Deny { rule: None, visible, missing: required.missing_from(search.held) }
+                AccessDecision::Deny { visible, missing: required.missing_from(search.held) }
             }
         }
     }
@@ -145,7 +147,7 @@ mod tests {
     fn without_a_rule_nothing_is_allowed_and_nothing_is_seen() {
         let nobody = client(rows(Vec::new()), "bi");
         let missing = Required::privilege(Privilege::ReadData);
-        assert_eq!(nobody.decide(&orders(), missing), AccessDecision::Deny { rule: None, visible: false, missing });
+        assert_eq!(nobody.decide(&orders(), missing), AccessDecision::Deny { visible: false, missing });
         assert!(!nobody.is_visible(&orders()));
         assert!(nobody.is_visible(&ResourcePath::SERVER), "who asks knows that there is a server");
     }
@@ -171,11 +173,22 @@ mod tests {
         let reader = client(rows(to_readers(Securable::Table { table: table(1) })), "etl");
         let required = Required::all(PrivilegeSet::of(&[Privilege::ReadData, Privilege::Drop, Privilege::Purge]));
         let missing = Required::all(PrivilegeSet::of(&[Privilege::Drop, Privilege::Purge]));
-        assert_eq!(reader.decide(&orders(), required), AccessDecision::Deny { rule: None, visible: true, missing });
+        assert_eq!(reader.decide(&orders(), required), AccessDecision::Deny { visible: true, missing });
         let renamed = ResourcePath::warehouse(1, "lake").namespace("other").table(table(1), "renamed");
         assert!(reader.is_visible(&renamed), "a rename keeps grants");
         let next = ResourcePath::warehouse(1, "lake").namespace("raw\u{1f}crm").table(table(2), "orders");
         assert!(!reader.is_visible(&next), "a new table of the old name has none");
+    }
+
+    #[test]
+    fn a_request_that_needs_nothing_is_refused_on_a_hidden_thing() {
+        let reader = client(rows(to_readers(Securable::Table { table: table(1) })), "bi");
+        let allowed = |path: &ResourcePath<'_>| reader.decide(path, Required::NOTHING).is_allowed();
+        assert!(allowed(&ResourcePath::SERVER) && allowed(&orders()));
+        let hidden = ResourcePath::warehouse(1, "lake").namespace("raw").table(table(2), "hidden");
+        let missing = Required::any_of(Privilege::List.into());
+        assert_eq!(reader.decide(&hidden, Required::NOTHING), AccessDecision::Deny { visible: false, missing });
+        assert!(!allowed(&ResourcePath::warehouse(1, "lake")));
     }
 
     #[test]

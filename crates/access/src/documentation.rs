@@ -11,7 +11,7 @@ fn privilege_table() -> String {
         let kinds: Vec<_> = kinds.map(SecurableKind::as_str).collect();
         let on = match (privilege.group(), kinds.len()) {
             (PrivilegeGroup::Server, _) => "server".to_owned(),
-            (_, 6) => "all".to_owned(),
+            (_, count) if count == SecurableKind::ALL.len() => "all".to_owned(),
             _ => kinds.join(", "),
         };
         let (first, rest) = privilege.meaning().split_at(1);

@@ -1,4 +1,4 @@
-//! Explanations: why a subject may or may not do something.
+//! Explanations: the reasons why a subject may or may not do something.
 
 use std::fmt;
 use std::ops::ControlFlow;
@@ -26,7 +26,7 @@ pub enum AccessVerdict {
 pub struct ExplainedRole {
     /// Name of the role.
     pub role: String,
-    /// How the subject got the role.
+    /// The way in which the subject got the role.
     pub how: String,
 }
 
@@ -52,7 +52,7 @@ pub struct ExplainedStep {
     pub grants: Vec<ExplainedGrant>,
 }
 
-/// Why a subject may or may not do something.
+/// The reasons why a subject may or may not do something.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct AccessExplanation {
     /// Name of the principal.
@@ -75,7 +75,7 @@ pub struct AccessExplanation {
     pub missing: Required,
     /// Outcome of the decision.
     pub verdict: AccessVerdict,
-    /// Rule that the outcome follows from: the id of a grant, or the name of a built-in rule; none if no rule allows it.
+    /// Rule that allows it: the id of a grant, or the name of a built-in rule; none if no rule does.
     pub rule: Option<String>,
 }
 
@@ -87,8 +87,8 @@ impl Subject {
         let decision = self.decide(on, required);
         let (verdict, rule, missing) = match decision {
             AccessDecision::Allow { rule } => (AccessVerdict::Allowed, Some(rule), Required::NOTHING),
-            AccessDecision::Deny { rule, visible: true, missing } => (AccessVerdict::Denied, rule, missing),
-            AccessDecision::Deny { rule, visible: false, missing } => (AccessVerdict::Hidden, rule, missing),
+            AccessDecision::Deny { visible: true, missing } => (AccessVerdict::Denied, None, missing),
+            AccessDecision::Deny { visible: false, missing } => (AccessVerdict::Hidden, None, missing),
         };
         AccessExplanation {
             principal: self.identity().to_string(),
@@ -167,12 +167,10 @@ impl fmt::Display for AccessExplanation {
                 writeln!(f, "    {} to {}: {}", grant.rule, grant.to, grant.privileges)?;
             }
         }
-        let rule = self.rule.as_deref();
-        match (self.verdict, rule) {
-            (AccessVerdict::Allowed, rule) => write!(f, "allowed by {}", rule.unwrap_or("no rule")),
-            (AccessVerdict::Denied, None) => write!(f, "refused: no rule gives {}", self.missing),
-            (AccessVerdict::Hidden, None) => write!(f, "refused, as if it did not exist: no rule gives {}", self.missing),
-            (AccessVerdict::Denied | AccessVerdict::Hidden, Some(rule)) => write!(f, "refused by {rule}"),
+        match self.verdict {
+            AccessVerdict::Allowed => write!(f, "allowed by {}", self.rule.as_deref().unwrap_or("no rule")),
+            AccessVerdict::Denied => write!(f, "refused: no rule gives {}", self.missing),
+            AccessVerdict::Hidden => write!(f, "refused, as if it did not exist: no rule gives {}", self.missing),
         }
     }
 }

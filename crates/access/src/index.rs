@@ -73,8 +73,8 @@ pub(crate) struct Holders {
     roles: Box<[u64]>,
     /// The number of roles of the rules.
     role_count: usize,
-    /// The members among them that are no roles, sorted.
-    others: Box<[MemberId]>,
+    /// The place in `sorted` of the first member that is no role.
+    others: usize,
 }
 
 impl Holders {
@@ -87,7 +87,7 @@ impl Holders {
         for id in &sorted[..others] {
             roles[*id as usize / 64] |= 1 << (id % 64);
         }
-        Self { others: sorted[others..].into(), sorted: sorted.into(), roles: roles.into(), role_count }
+        Self { sorted: sorted.into(), roles: roles.into(), role_count, others }
     }
 
     /// Checks that a member is one of them.
@@ -95,7 +95,7 @@ impl Holders {
         if (id as usize) < self.role_count {
             return self.roles.get(id as usize / 64).is_some_and(|bits| bits >> (id % 64) & 1 == 1);
         }
-        self.others.binary_search(&id).is_ok()
+        self.sorted[self.others..].binary_search(&id).is_ok()
     }
 }
 

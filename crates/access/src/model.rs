@@ -171,10 +171,12 @@ proptest! {
         for path in paths() {
             let held = model(&rows, &identity, &path);
             prop_assert_eq!(subject.effective(&path), held, "{}", path);
-            for required in [Required::all(all), Required::any_of(any), Required::all(all).or_any_of(any)] {
+            let seen = path.kind() == SecurableKind::Server || held.intersects(path.kind().privileges_to_see());
+            prop_assert_eq!(subject.decide(&path, Required::NOTHING).is_allowed(), seen, "{}", path);
+            for required in [Required::all(all), Required::any_of(any), Required::all(all).and_any_of(any)] {
                 let decision = subject.decide(&path, required);
                 prop_assert_eq!(decision.is_allowed(), required.is_met_by(held), "{} on {}", required, path);
-                if let AccessDecision::Deny { visible, missing, .. } = decision {
+                if let AccessDecision::Deny { visible, missing } = decision {
                     prop_assert_eq!(visible, subject.is_visible(&path));
                     prop_assert!(!missing.named().intersects(held));
                     prop_assert!(required.is_met_by(held.union(missing.named())));

@@ -1,4 +1,4 @@
-//! What a request needs: privileges on one securable or several.
+//! Needs: the privileges that a request must have on one securable or several.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use crate::{Privilege, PrivilegeSet, ResourcePath};
 /// use esker_access::{Privilege, PrivilegeSet, Required};
 ///
 /// let writers = PrivilegeSet::of(&[Privilege::Append, Privilege::Modify, Privilege::Rewrite]);
-/// let required = Required::privilege(Privilege::ReadData).or_any_of(writers);
+/// let required = Required::privilege(Privilege::ReadData).and_any_of(writers);
 /// assert_eq!(required.to_string(), "READ_DATA and one of APPEND, MODIFY, REWRITE");
 /// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
@@ -24,7 +24,7 @@ pub struct Required {
 }
 
 impl Required {
-    /// Needs nothing.
+    /// Needs no privilege, but to see the securable.
     pub const NOTHING: Self = Self::all(PrivilegeSet::EMPTY);
 
     /// Needs one privilege.
@@ -48,9 +48,11 @@ impl Required {
         Self { all: self.all.union(privileges), ..self }
     }
 
-    /// Needs one privilege of a set too. The set takes the place of an earlier one.
+    /// Needs one privilege of a set too. A second set is possible only if it is the same as the first.
     #[must_use]
-    pub const fn or_any_of(self, privileges: PrivilegeSet) -> Self {
+    pub const fn and_any_of(self, privileges: PrivilegeSet) -> Self {
+        let is_same = privileges.contains(self.any_of) && self.any_of.contains(privileges);
+        debug_assert!(self.any_of.is_empty() || is_same, "one of each of two sets can't be needed");
         Self { any_of: privileges, ..self }
     }
 
@@ -84,7 +86,7 @@ impl fmt::Display for Required {
     }
 }
 
-/// What a request needs on one securable.
+/// A securable, and the privileges that a request needs on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Need<'a> {
     /// The securable.
@@ -108,12 +110,12 @@ impl<'a> Need<'a> {
     }
 }
 
-/// What a request needs on several securables.
+/// The privileges that a request needs on several securables. In the modes off and report they refuse nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Needs<'a> {
     /// Every need must be met.
     All(&'a [Need<'a>]),
-    /// One need must be met. The first is the one that a refusal is about; without any, the request is refused.
+    /// One need must be met. The first is the one that a refusal is about. Without any, `MANAGE_ACCESS` on the server is needed.
     AnyOf(&'a [Need<'a>]),
 }
 

@@ -21,12 +21,14 @@ pub enum AuthError {
     /// The caller has no token, and may not make or revoke one.
     #[error("callers without a token can't make or revoke tokens; run `esker token` on the server's machine")]
     AnonymousCaller,
-    /// The token would end later than the one that the caller sent.
-    #[error("a token ends no later than the one that it is made with, which ends in {0} seconds; give a smaller expires-seconds")]
+    /// The token would end later than the chain of the token that the caller sent.
+    #[error(
+        "a token ends no later than the chain of its maker's token, which ends in {0} seconds; give a smaller expires-seconds"
+    )]
     OutlivesCaller(u64),
     /// The system gives no random numbers.
     #[error("random numbers of the system: {0}")]
-    Random(String),
+    Random(getrandom::Error),
     /// The state database failed.
     #[error(transparent)]
     State(#[from] StateError),

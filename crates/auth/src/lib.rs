@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use esker_state::{State, TokenRow};
-use esker_types::{Millis, Principal, now_ms};
+use esker_types::{DurationMillis, Millis, Principal, now_ms};
 use moka::future::Cache;
 
 pub use error::AuthError;
@@ -28,7 +28,7 @@ pub const REVOCATION_SECONDS: u64 = 5;
 const CACHE_TTL: Duration = Duration::from_secs(3);
 
 /// The least time between two records of a token's use, in milliseconds.
-const USE_INTERVAL_MS: Millis = 60_000;
+const USE_INTERVAL_MS: DurationMillis = 60_000;
 
 /// The options of an [`Authenticator`].
 #[derive(Debug, Clone, Copy)]
@@ -74,7 +74,7 @@ impl Authenticator {
     /// Returns the caller of a request with this `authorization` header.
     ///
     /// An empty token counts as none, because PyIceberg sends one if none is configured. A wrong token is refused even where none
-    /// is needed: its sender believes to be somebody. A token that is not UTF-8 is a wrong one.
+    /// is needed: its sender does not mean to be anonymous. A token that is not UTF-8 is a wrong one.
     ///
     /// # Errors
     ///
@@ -123,7 +123,7 @@ impl Authenticator {
         let (state, id) = (self.state.clone(), row.id.clone());
         tokio::spawn(async move {
             if let Err(error) = state.tokens().record_use(&id, now, USE_INTERVAL_MS).await {
-                tracing::warn!(token_id = id, %error, "the use of a token could not be recorded; a later use is");
+                tracing::warn!(token_id = id, %error, "a token's use could not be recorded; it is tried again at the next use");
             }
         });
     }

@@ -1,7 +1,8 @@
 //! [`SecretToken`]: the text of a token, which is shown once. The database keeps only its hash.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
+use esker_types::hex;
 use sha2::{Digest, Sha256};
 
 use crate::AuthError;
@@ -20,7 +21,7 @@ impl SecretToken {
     /// Returns [`Random`](AuthError::Random) if the system gives no random numbers.
     pub fn generate() -> Result<Self, AuthError> {
         let mut bytes = [0_u8; 32];
-        getrandom::fill(&mut bytes).map_err(|e| AuthError::Random(e.to_string()))?;
+        getrandom::fill(&mut bytes).map_err(AuthError::Random)?;
         Ok(Self(format!("{PREFIX}{}", hex(&bytes))))
     }
 
@@ -44,15 +45,6 @@ impl fmt::Debug for SecretToken {
 /// Returns the form in which a token is stored: its SHA-256 in hexadecimal.
 pub fn token_hash(token: &str) -> String {
     hex(&Sha256::digest(token.as_bytes()))
-}
-
-/// Writes bytes in hexadecimal.
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut hex, byte| {
-        // Writing to a string can't fail.
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use esker_state::{NewToken, TokenRow};
-use esker_types::{DAY_MS, Millis, Principal, now_ms};
+use esker_types::{DAY_MS, DurationMillis, Millis, Principal, now_ms, to_millis};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -17,10 +17,10 @@ use crate::{AuthError, AuthOptions, Authenticated, Authenticator, SecretToken};
 const MAX_TEXT_BYTES: usize = 200;
 
 /// The time after its end in which a token can be exchanged by a client that proves who it is, in milliseconds.
-const ENDED_EXCHANGE_MS: Millis = DAY_MS;
+const ENDED_EXCHANGE_MS: DurationMillis = DAY_MS;
 
 /// The time for which a token that ended or was revoked stays in the list, in milliseconds.
-const LISTED_AFTER_END_MS: Millis = 30 * DAY_MS;
+const LISTED_AFTER_END_MS: DurationMillis = 30 * DAY_MS;
 
 /// A token that was issued in exchange for another one.
 #[derive(Debug)]
@@ -83,7 +83,7 @@ impl Authenticator {
     /// if the system gives no random numbers, and [`State`](AuthError::State) if the database fails.
     pub async fn make(&self, principal: &str, label: &str, lifetime: Option<Duration>) -> Result<MadeToken, AuthError> {
         let now = now_ms();
-        self.make_until(principal, label, now, lifetime.map(|life| now.saturating_add(millis(life)))).await
+        self.make_until(principal, label, now, lifetime.map(|life| now.saturating_add(to_millis(life)))).await
     }
 
     /// Makes a token that ends at `expires_ms`. `created_ms` is the time at which the end was decided.
@@ -107,6 +107,7 @@ impl Authenticator {
             principal,
             label,
             root_id: &id,
+            created_ms,
             expires_ms,
             root_expires_ms: expires_ms,
         };
@@ -118,13 +119,13 @@ impl Authenticator {
 
     /// Makes a token for a caller: one of the principal, or of the caller if `principal` is `None`.
     ///
-    /// The token ends no later than the one that the caller sent, so that nobody prolongs a stolen token. Without `lifetime`, it
-    /// ends with that one.
+    /// The token ends no later than the chain of the caller's token, so that nobody prolongs a stolen token. Without `lifetime`, it
+    /// ends with that chain. The token is the root of a chain of its own: a revocation of the caller's token does not end it.
     ///
     /// # Errors
     ///
     /// Returns [`AnonymousCaller`](AuthError::AnonymousCaller) if the caller has no token,
-    /// [`OutlivesCaller`](AuthError::OutlivesCaller) if the token would end later than the caller's, and the errors of
+    /// [`OutlivesCaller`](AuthError::OutlivesCaller) if the token would end later than the caller's chain, and the errors of
     /// [`Self::make`].
     pub async fn make_for(
         &self,
@@ -135,7 +136,7 @@ impl Authenticator {
     ) -> Result<MadeToken, AuthError> {
         let used = caller.token.as_ref().ok_or(AuthError::AnonymousCaller)?;
         let now = now_ms();
-        let wanted = lifetime.map(|life| now.saturating_add(millis(life)));
+        let wanted = lifetime.map(|life| now.saturating_add(to_millis(life)));
         let end = match (wanted, used.root_expires_ms.or(used.expires_ms)) {
             (Some(wanted), Some(end)) if wanted > end => {
                 return Err(AuthError::OutlivesCaller(end.saturating_sub(now).max(0).unsigned_abs() / 1000));
@@ -200,6 +201,7 @@ impl Authenticator {
             principal: &shown.principal,
             label: "",
             root_id: &shown.root_id,
+            created_ms: now,
             expires_ms: Some(expires_ms),
             root_expires_ms: Some(chain_end),
         };
@@ -218,8 +220,8 @@ impl Authenticator {
 
     /// Revokes a token by its id, with all that were issued in exchange for it.
     ///
-    /// It holds on this server at once, and on the others within [`REVOCATION_SECONDS`](crate::REVOCATION_SECONDS). A token that
-    /// is revoked already stays as it is.
+    /// It holds on this server at once, but for a check that runs meanwhile: its answer may be cached for 3 s. It holds on the
+    /// others within [`REVOCATION_SECONDS`](crate::REVOCATION_SECONDS). A token that is revoked already stays as it is.
     ///
     /// # Errors
     ///
@@ -258,14 +260,9 @@ impl Authenticator {
 fn ends(shown: &TokenRow, now: Millis, options: &AuthOptions) -> (Millis, Millis) {
     let chain_end = match shown.root_expires_ms {
         Some(end) if !shown.is_root() => end,
-        root_end => now.saturating_add(millis(options.max_session)).min(root_end.unwrap_or(Millis::MAX)),
+        root_end => now.saturating_add(to_millis(options.max_session)).min(root_end.unwrap_or(Millis::MAX)),
     };
-    (now.saturating_add(millis(options.access)).min(chain_end), chain_end)
-}
-
-/// Converts a duration to milliseconds. One that is too long becomes the longest.
-fn millis(duration: Duration) -> Millis {
-    Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
+    (now.saturating_add(to_millis(options.access)).min(chain_end), chain_end)
 }
 
 /// Checks that a name can be that of a principal with tokens.
@@ -274,7 +271,7 @@ fn millis(duration: Duration) -> Millis {
 fn check_name(name: &str) -> Result<(), AuthError> {
     let refuse = |why: &str| Err(AuthError::Invalid(format!("{name:?} can't be the name of a principal: {why}")));
     if name.is_empty() || name.len() > MAX_TEXT_BYTES {
-        return refuse("give 1 to 200 bytes");
+        return refuse(&format!("give 1 to {MAX_TEXT_BYTES} bytes"));
     }
     if name.chars().any(|c| c.is_control() || matches!(c, ':' | '/')) {
         return refuse("colons, slashes and control characters are not allowed");
@@ -289,7 +286,7 @@ fn check_name(name: &str) -> Result<(), AuthError> {
 fn check_label(label: &str) -> Result<(), AuthError> {
     match label.len() <= MAX_TEXT_BYTES && !label.chars().any(char::is_control) {
         true => Ok(()),
-        false => Err(AuthError::Invalid("a label has at most 200 bytes, and no control characters".to_owned())),
+        false => Err(AuthError::Invalid(format!("a label has at most {MAX_TEXT_BYTES} bytes, and no control characters"))),
     }
 }
 
@@ -396,7 +393,7 @@ mod tests {
         assert!(matches!(refused, AuthError::OutlivesCaller(_)), "{refused}");
         let capped = auth.make_for(&by_issued, Some("q"), "", None).await.expect("made").info;
         assert_eq!(capped.principal, "q");
-        assert!(capped.expires_ms.is_some_and(|end| end <= now_ms() + millis(month)), "{capped:?}");
+        assert!(capped.expires_ms.is_some_and(|end| end <= now_ms() + to_millis(month)), "{capped:?}");
         let anonymous = Authenticated { principal: Principal::Anonymous, token: None };
         let refused = auth.make_for(&anonymous, Some("p"), "", None).await.expect_err("refused");
         assert!(matches!(refused, AuthError::AnonymousCaller), "{refused}");
@@ -409,6 +406,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let (state, auth) = open(&dir, AuthOptions::default()).await;
         let made = auth.make("p", "for tests", None).await.expect("made");
+        assert_eq!(auth.list().await.expect("listed"), [made.info.clone()], "the answer and the list agree");
         let (id, token) = (made.info.id, made.token.reveal());
         let issued = auth.issue(None, &token).await.expect("issued").token.reveal();
         let listed = auth.list().await.expect("listed");

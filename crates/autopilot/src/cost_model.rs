@@ -12,7 +12,7 @@ use esker_maintenance::{CompactOptions, JobRequest, Strategy};
 use esker_state::{TableUsage, USAGE_DAYS};
 use esker_table::properties::{MAX_SNAPSHOT_AGE, MIN_SNAPSHOTS, check_retention};
 use esker_table::{ExpiryPolicy, TableFacts};
-use esker_types::{DurationMillis, Millis, format_count};
+use esker_types::{DurationMillis, Millis, format_count, to_millis};
 use serde_json::{Value, json};
 
 use crate::Policy;
@@ -130,7 +130,7 @@ fn sets_snapshot_age(facts: &TableFacts) -> bool {
 ///
 /// The `history.expire.` properties of the table come before the policy.
 fn retention(facts: &TableFacts, policy: &Policy) -> (Millis, usize) {
-    let wanted = policy.expire_max_age.and_then(|age| Millis::try_from(age.as_millis()).ok());
+    let wanted = policy.expire_max_age.map(to_millis);
     let age = wanted.filter(|_| !sets_snapshot_age(facts)).unwrap_or(facts.max_snapshot_age_ms);
     let table_min_snapshots = MIN_SNAPSHOTS.get_if_set(&facts.policy_properties);
     (age, table_min_snapshots.or(policy.expire_keep).unwrap_or(DEFAULT_MIN_SNAPSHOTS).max(1))
@@ -249,14 +249,30 @@ fn expected_snapshots(snapshots: u64, kept: u64, age_ms: Millis, oldest_ms: Mill
 
 #[cfg(test)]
 mod tests {
+    use esker_types::DAY_MS;
+
     use super::*;
 
     #[test]
+    fn an_age_that_is_too_long_for_milliseconds_keeps_every_snapshot() {
+        let now = 1_700_000_000_000;
+        let facts = TableFacts {
+            snapshots: 9,
+            oldest_snapshot_ms: Some(now - 10 * DAY_MS),
+            max_snapshot_age_ms: 5 * DAY_MS,
+            ..TableFacts::default()
+        };
+        let mut policy = Policy::of(&[]);
+        assert!(expiry(&facts, &policy, &TableUsage::default(), now).is_some(), "the table's age counts");
+        policy.expire_max_age = Some(Duration::MAX);
+        assert!(expiry(&facts, &policy, &TableUsage::default(), now).is_none());
+    }
+
+    #[test]
     fn snapshots_under_the_maximum_age_are_expected_to_stay() {
-        const DAY: Millis = 24 * 3600 * 1000;
-        assert_eq!(expected_snapshots(100, 1, 5 * DAY, 10 * DAY), 50);
-        assert_eq!(expected_snapshots(100, 60, 5 * DAY, 10 * DAY), 60);
-        assert_eq!(expected_snapshots(3, 5, 0, 10 * DAY), 3);
-        assert_eq!(expected_snapshots(100, 1, i64::MAX, 10 * DAY), 100);
+        assert_eq!(expected_snapshots(100, 1, 5 * DAY_MS, 10 * DAY_MS), 50);
+        assert_eq!(expected_snapshots(100, 60, 5 * DAY_MS, 10 * DAY_MS), 60);
+        assert_eq!(expected_snapshots(3, 5, 0, 10 * DAY_MS), 3);
+        assert_eq!(expected_snapshots(100, 1, i64::MAX, 10 * DAY_MS), 100);
     }
 }

@@ -6,12 +6,11 @@
 //! Start reading at [`decide`], then [`judge`].
 
 use std::cmp::Ordering;
-use std::time::Duration;
 
 use esker_health::Damage;
 use esker_state::{Job, JobState, TableUsage};
 use esker_table::TableFacts;
-use esker_types::{DurationMillis, JobKind, Millis, format_count};
+use esker_types::{DurationMillis, JobKind, Millis, format_count, to_millis};
 use serde::Serialize;
 
 use crate::Policy;
@@ -268,11 +267,6 @@ fn unreadable_text(files: u64, first: &str) -> String {
 /// Counts the jobs of a kind without success since the last one with success.
 fn failures_in_a_row(known: &DecisionInput<'_>, kind: JobKind) -> usize {
     known.jobs.iter().rev().filter(|job| job.kind == kind.as_str()).take_while(|job| job.state != JobState::Succeeded).count()
-}
-
-/// Converts a duration to milliseconds.
-fn to_millis(duration: Duration) -> DurationMillis {
-    Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
 }
 
 /// Returns the jobs whose schedule had its time in the last hour, unless a job of the kind was enqueued since then.

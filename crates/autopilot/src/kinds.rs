@@ -1,4 +1,4 @@
-//! What the autopilot knows of each kind of job: its schedule, its pause and when it pays. A new kind gets an arm here.
+//! The rules of the autopilot for each kind of job: its schedule, its pause and when it pays. A new kind gets an arm here.
 //!
 //! Start reading at [`KindRules::of`].
 

@@ -54,7 +54,9 @@ pub fn of_updates(before: &TableMetadata, updates: &[TableUpdate]) -> Required {
             TableUpdate::SetStatistics { .. }
             | TableUpdate::RemoveStatistics { .. }
             | TableUpdate::SetPartitionStatistics { .. }
-            | TableUpdate::RemovePartitionStatistics { .. } => required.or_any_of(PrivilegeSet::of(&[Rewrite, Modify, Maintain])),
+            | TableUpdate::RemovePartitionStatistics { .. } => {
+                required.and_any_of(PrivilegeSet::of(&[Rewrite, Modify, Maintain]))
+            }
             TableUpdate::AddEncryptionKey { .. } | TableUpdate::RemoveEncryptionKey { .. } => required.and(ManageKeys.into()),
         };
     }
@@ -204,10 +206,13 @@ impl<'a> Branches<'a> {
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
+    use std::sync::Arc;
 
-    use esker_access::{RightsError, SecurableKind};
+    use esker_access::{
+        AccessMode, GrantRow, Identity, Member, ResourcePath, RightsError, RuleRows, Rules, Securable, SecurableKind, Subject,
+    };
     use esker_state::StateError;
-    use esker_types::Coded;
+    use esker_types::{Coded, TableId};
     use serde_json::{Value, json};
 
     use super::*;
@@ -301,6 +306,29 @@ mod tests {
     }
 
     #[test]
+    fn a_commit_that_needs_nothing_is_refused_on_a_hidden_table() {
+        let rules = |grants| Rules::build(RuleRows { mode: AccessMode::On, grants, ..RuleRows::default() }).expect("rules");
+        let (id, to) = (TableId::fresh(), Member::client("bi"));
+        let grant = GrantRow {
+            id: "g".to_owned(),
+            to,
+            on: Securable::Table { table: id },
+            privileges: Privilege::List.into(),
+            future: None,
+        };
+        let on = ResourcePath::warehouse(1, "lake").namespace("n").table(id, "t");
+        let uuid = json!([{"action": "assign-uuid", "uuid": "9c12d441-03fe-4693-9a96-a0705ddf69c1"}]);
+        for updates in [json!([]), uuid, json!([branch("main", 1)])] {
+            let parsed: Vec<TableUpdate> = serde_json::from_value(updates.clone()).expect("updates");
+            let required = of_updates(&table(), &parsed);
+            for (grants, seen) in [(Vec::new(), false), (vec![grant.clone()], true)] {
+                let subject = Subject::new(Arc::new(rules(grants)), Identity::client("bi"));
+                assert_eq!(subject.decide(&on, required).is_allowed(), seen, "{updates}");
+            }
+        }
+    }
+
+    #[test]
     fn a_snapshot_needs_the_privilege_of_its_operation() {
         let summaries = [
             (json!({"operation": "append"}), "APPEND"),
@@ -328,6 +356,8 @@ mod tests {
         let back = json!([append(2, Some(1)), branch("main", 2), branch("main", 1)]);
         assert_eq!(needs(&table(), back), "APPEND, MANAGE_REFS");
         assert_eq!(needs(&table(), json!([branch("main", 1)])), "nothing", "nothing changes");
+        let kept_tag = json!({"action": "set-snapshot-ref", "ref-name": "v1", "type": "tag", "snapshot-id": 1});
+        assert_eq!(needs(&table(), json!([kept_tag])), "nothing", "nothing changes");
         let tag = json!({"action": "set-snapshot-ref", "ref-name": "main", "type": "tag", "snapshot-id": 2});
         assert_eq!(needs(&table(), json!([append(2, Some(1)), tag])), "APPEND, MANAGE_REFS");
     }

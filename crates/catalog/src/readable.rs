@@ -8,12 +8,12 @@ use std::collections::HashSet;
 
 use esker_format::{Snapshot, SnapshotRef, TableMetadata, TableUpdate};
 use esker_table::{find_unknown_spec, outline};
-use esker_types::{Coded, ErrorCode, now_ms};
+use esker_types::{Coded, DAY_MS, DurationMillis, ErrorCode, now_ms};
 
 use crate::{Catalog, CatalogError, Result};
 
 /// Time in milliseconds that a writer's clock may be ahead of this server's.
-const AHEAD_MS: i64 = 24 * 3600 * 1000;
+const AHEAD_MS: DurationMillis = DAY_MS;
 
 fn refused<T>(what: String) -> Result<T> {
     Err(CatalogError::Invalid(what))

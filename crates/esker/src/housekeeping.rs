@@ -9,7 +9,7 @@ use esker_catalog::deletion::Swept;
 use esker_catalog::{Catalog, deletion};
 use esker_maintenance::Maintenance;
 use esker_state::{HEARTBEATS_PER_TIMEOUT, State, StateError};
-use esker_types::{Millis, now_ms};
+use esker_types::{now_ms, to_millis};
 use tokio::sync::watch;
 
 use crate::{Config, Result};
@@ -146,7 +146,7 @@ async fn tidy_warehouse(catalog: &Catalog) {
 
 /// Removes health history, jobs, receipts, tokens and events that are older than they are kept.
 async fn remove_old_records(state: &State, auth: &Authenticator, rounds: HousekeepingOptions) -> Result<()> {
-    let ago = |kept: Duration| now_ms() - Millis::try_from(kept.as_millis()).unwrap_or(Millis::MAX / 2).min(Millis::MAX / 2);
+    let ago = |kept: Duration| now_ms().saturating_sub(to_millis(kept));
     state.fleet().forget(ago(rounds.health_history)).await?;
     state.jobs().forget(ago(rounds.job_history)).await?;
     auth.forget_ended().await?;

@@ -5,8 +5,6 @@
 //! implementations. A kind that is missing there does not compile, nor does one whose options, plan or outcome have no schema.
 //! Only [`JobType::engine`] has a default, so nothing is forgotten without an error.
 
-use std::time::Duration;
-
 use clap::Args;
 use esker_catalog::{Catalog, CatalogError, LoadedTable};
 use esker_state::Job;
@@ -177,8 +175,4 @@ impl JobReport {
 /// as JSON, which is a bug.
 pub(crate) fn to_json(value: &impl Serialize) -> Result<Value> {
     Ok(serde_json::to_value(value).map_err(|source| CatalogError::Encode { what: "the record of a job", source })?)
-}
-
-pub(crate) fn millis(age: Duration) -> i64 {
-    i64::try_from(age.as_millis()).unwrap_or(i64::MAX)
 }

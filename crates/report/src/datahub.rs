@@ -15,7 +15,7 @@ use esker_catalog::{AssessedTable, Catalog};
 use esker_health::{Assessment, CODES, Severity};
 use esker_state::State;
 use esker_table::TableFacts;
-use esker_types::{Millis, now_ms};
+use esker_types::{Millis, hex, now_ms};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
@@ -102,8 +102,7 @@ fn dataset_urn(name: &str, instance: Option<&str>, env: &str) -> String {
 /// Returns the URN of an assertion or incident, derived from its dataset and from `key`, a name that is unique in the dataset.
 fn derived_urn(kind: &str, dataset: &str, key: &str) -> String {
     let digest = Sha256::digest(format!("{dataset}/{key}"));
-    let hex: String = digest.iter().take(16).map(|b| format!("{b:02x}")).collect();
-    format!("urn:li:{kind}:esker-{hex}")
+    format!("urn:li:{kind}:esker-{}", hex(&digest[..16]))
 }
 
 /// Returns an audit stamp: the time, and Esker as the actor.

@@ -7,6 +7,7 @@
 use axum::http::{Extensions, HeaderMap, HeaderValue, header};
 use axum::response::Response;
 use bytes::Bytes;
+use esker_types::hex;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use sha2::{Digest, Sha256};
@@ -53,8 +54,8 @@ pub(crate) fn tag(parts: &[&str]) -> HeaderValue {
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part.as_bytes());
     }
-    let hex: String = hash.finalize().iter().take(16).map(|b| format!("{b:02x}")).collect();
-    HeaderValue::from_str(&format!("W/\"{hex}\"")).unwrap_or(HeaderValue::from_static(""))
+    let digest = hash.finalize();
+    HeaderValue::from_str(&format!("W/\"{}\"", hex(&digest[..16]))).unwrap_or(HeaderValue::from_static(""))
 }
 
 /// Checks whether the client has the response with this tag, by the header `If-None-Match`.

@@ -17,7 +17,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use esker_catalog::{Catalog, RequestOutcome};
 use esker_state::ReceiptKey;
-use esker_types::{ErrorCode, Principal};
+use esker_types::{ErrorCode, Principal, hex};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
@@ -90,7 +90,7 @@ async fn handle(app: &App, catalog: &Catalog, key: Uuid, request: Request, next:
         principal,
         operation: format!("{} {}", parts.method, parts.uri.path_and_query().map_or("", |p| p.as_str())),
         key,
-        body_sha256: Sha256::digest(&body).iter().map(|b| format!("{b:02x}")).collect(),
+        body_sha256: hex(&Sha256::digest(&body)),
     };
     let lock = app.inner.idempotency.lock(&receipt);
     let wait = catalog.options().commit_wait;

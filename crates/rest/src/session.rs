@@ -12,7 +12,7 @@ use axum::http::HeaderMap;
 use axum::http::header::COOKIE;
 use esker_auth::{AuthError, Authenticator, SecretToken, token_hash};
 use esker_state::{PageSession, State, StateError, TokenRow};
-use esker_types::{DurationMillis, Principal, now_ms};
+use esker_types::{DurationMillis, Principal, now_ms, to_millis};
 
 use crate::guard::Transport;
 
@@ -58,8 +58,8 @@ impl PageSessions {
     ///
     /// Returns [`AuthError::Random`] if the system gives no random numbers.
     pub(crate) fn new(state: State, options: SessionOptions) -> Result<Self, AuthError> {
-        let ms = |time: Duration| DurationMillis::try_from(time.as_millis()).unwrap_or(DurationMillis::MAX);
-        Ok(Self { state, idle: ms(options.idle), max: ms(options.max), anonymous_csrf: random_secret()? })
+        let (idle, max) = (to_millis(options.idle), to_millis(options.max));
+        Ok(Self { state, idle, max, anonymous_csrf: random_secret()? })
     }
 
     /// Returns the secret that the forms of readers without a session repeat. Each process has its own.
@@ -149,7 +149,7 @@ pub(crate) struct Cookies {
     pub(crate) session: &'static str,
     /// The name of the cookie whose value the log-in form repeats.
     pub(crate) login: &'static str,
-    /// What the cookies have beside name and value.
+    /// The attributes of the cookies, which follow name and value.
     attributes: &'static str,
 }
 

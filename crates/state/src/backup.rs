@@ -71,8 +71,8 @@ impl Database {
     /// # Errors
     ///
     /// - Returns [`NotSqlite`](StateError::NotSqlite) for PostgreSQL, and [`Path`](StateError::Path) if a path is not UTF-8.
-    /// - Returns [`File`](StateError::File) if the database or the directory of `to` does not exist, `to` exists, the `.partial` file of an earlier attempt
-    ///   can't be removed, the disk of the copy is full, or the copy can't be renamed or synced.
+    /// - Returns [`File`](StateError::File) if the database or the directory of `to` does not exist, `to` exists, the `.partial`
+    ///   file of an earlier attempt can't be removed, the disk of the copy is full, or the copy can't be renamed or synced.
     /// - Returns [`Sql`](StateError::Sql) if the database can't be read or the copy can't be written.
     /// - Returns [`UnusableBackup`](StateError::UnusableBackup) with the path of the database if the copy is damaged, can't be
     ///   read, or is no state database that this release can run on.

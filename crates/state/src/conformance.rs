@@ -13,8 +13,9 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::conformance_identities::{
-    a_chain_counts_while_its_root_does, a_receipt_answers_only_its_own_principal, a_use_is_recorded_once_in_an_interval,
-    tokens_of_earlier_releases_count_until_they_are_revoked,
+    a_chain_counts_while_its_root_does, a_receipt_answers_only_its_own_principal,
+    a_token_that_counts_again_brings_back_none_that_was_issued_for_it, a_use_is_recorded_once_in_an_interval,
+    issued_tokens_of_earlier_releases_are_forgotten_after_their_end, tokens_of_earlier_releases_count_until_they_are_revoked,
 };
 use crate::sessions::conformance::a_session_ends_at_its_time_when_it_is_idle_and_at_the_log_out;
 use crate::{
@@ -720,6 +721,8 @@ on_every_database!(
     a_change_cut_short_holds_no_lock,
     a_chain_counts_while_its_root_does,
     tokens_of_earlier_releases_count_until_they_are_revoked,
+    issued_tokens_of_earlier_releases_are_forgotten_after_their_end,
+    a_token_that_counts_again_brings_back_none_that_was_issued_for_it,
     a_use_is_recorded_once_in_an_interval,
     a_receipt_answers_only_its_own_principal,
 );

@@ -7,6 +7,9 @@ use uuid::Uuid;
 
 use crate::{NewReceipt, NewToken, ReceiptKey, State, StateError, TokenRow};
 
+/// The time at which the tokens of [`insert`] were made, in milliseconds since the Unix epoch.
+const CREATED_MS: i64 = 1_700_000_000_000;
+
 /// The token `id` of the principal `p`, whose SHA-256 is `sha-ID`.
 async fn insert(state: &State, id: &str, root: &str, expires_ms: Option<i64>) {
     let token_sha256 = format!("sha-{id}");
@@ -17,6 +20,7 @@ async fn insert(state: &State, id: &str, root: &str, expires_ms: Option<i64>) {
         principal: "p",
         label: "a label",
         root_id: root,
+        created_ms: CREATED_MS,
         expires_ms,
         root_expires_ms: expires_ms,
     };
@@ -52,6 +56,7 @@ pub(crate) async fn a_chain_counts_while_its_root_does(state: &State) {
     assert!(state.principals().any().await.expect("asked"));
     let row = live(state, "sha-root").await.expect("known");
     assert_eq!((row.principal.as_str(), row.label.as_str(), row.expires_ms, row.is_root()), ("p", "a label", None, true));
+    assert_eq!(row.created_ms, CREATED_MS);
     assert!(!live(state, "sha-issued").await.expect("known").is_root());
     assert_eq!((live(state, "sha-ended").await, live(state, "sha-nobody").await), (None, None));
     let ended = state.tokens().ended_since("sha-ended", now_ms() - 60_000).await.expect("asked");
@@ -98,6 +103,40 @@ pub(crate) async fn tokens_of_earlier_releases_count_until_they_are_revoked(stat
     assert!(live(state, "access-of-b").await.is_some());
     state.tokens().revoke("principal:b").await.expect("revoked");
     assert!(!state.principals().any().await.expect("asked"), "the next start makes a token again");
+}
+
+pub(crate) async fn a_token_that_counts_again_brings_back_none_that_was_issued_for_it(state: &State) {
+    let put = async |token_sha256: &str| state.principals().put("admin", token_sha256).await.expect("put");
+    let counting =
+        async |issued: &str, access: &str| [live(state, "own").await, live(state, issued).await, live(state, access).await];
+    insert_earlier(state, "admin", "own", "access").await;
+    insert(state, "issued", "own", Some(now_ms() + 60_000)).await;
+    put("own").await;
+    assert!(counting("sha-issued", "access").await.iter().all(Option::is_some), "the next start changes nothing");
+
+    put("other").await;
+    assert_eq!(counting("sha-issued", "access").await, [None, None, None]);
+    put("own").await;
+    let [own, issued, access] = counting("sha-issued", "access").await;
+    assert_eq!((own.is_some(), issued, access), (true, None, None));
+
+    insert_earlier(state, "admin", "own", "access-2").await;
+    insert(state, "issued-2", "own", Some(now_ms() + 60_000)).await;
+    assert!(counting("sha-issued-2", "access-2").await.iter().all(Option::is_some));
+    assert!(state.tokens().revoke("principal:admin").await.expect("revoked"));
+    assert_eq!(counting("sha-issued-2", "access-2").await, [None, None, None]);
+    put("own").await;
+    let [own, issued, access] = counting("sha-issued-2", "access-2").await;
+    assert_eq!((own.is_some(), issued, access), (true, None, None));
+}
+
+pub(crate) async fn issued_tokens_of_earlier_releases_are_forgotten_after_their_end(state: &State) {
+    insert_earlier(state, "admin", "own", "access").await;
+    for (issued_before, left) in [(now_ms(), true), (now_ms() + 120_000, false)] {
+        state.tokens().forget(issued_before, 0).await.expect("forgotten");
+        assert_eq!(live(state, "access").await.is_some(), left, "{issued_before}");
+    }
+    assert!(live(state, "own").await.is_some());
 }
 
 pub(crate) async fn a_use_is_recorded_once_in_an_interval(state: &State) {

@@ -6,7 +6,8 @@
 //! jobs, and measurements. A file whose record is lost is found as an orphan.
 //!
 //! [`State`] opens and closes the database. Each subject has a handle that borrows the state: [`State::tables`], [`State::jobs`],
-//! … The functions of a handle take and return plain data, and each change is one transaction.
+//! … The functions of a handle take and return plain data. Each change is one transaction, but for old records, which are removed
+//! in batches.
 //!
 //! Start reading with [`State`], then with the state machines in `jobs/mod.rs`, `quarantine/mod.rs` and `servers.rs`.
 

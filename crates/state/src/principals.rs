@@ -4,7 +4,7 @@
 
 use esker_types::now_ms;
 
-use crate::{Result, State};
+use crate::{Result, State, StateError};
 
 /// The handle for the principals that have one token of their own.
 #[derive(Debug, Clone, Copy)]
@@ -30,10 +30,21 @@ impl Principals<'_> {
 
     /// Creates a principal, or gives an existing one a new token. `token_sha256` is the SHA-256 of the token, in hex.
     ///
+    /// If the principal does not have this token yet, the tokens that were issued to the principal before end. So a revoked token
+    /// that counts again brings back none that was issued for it.
+    ///
     /// # Errors
     ///
-    /// Returns [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
+    /// Returns [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and [`Fenced`](StateError::Fenced),
+    /// [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was written.
     pub async fn put(self, name: &str, token_sha256: &str) -> Result<()> {
+        let mut tx = self.state.begin().await?;
+        let known = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM principal WHERE name = $1 AND token_sha256 = $2");
+        if known.bind(name).bind(token_sha256).fetch_one(&mut *tx).await? == 0 {
+            // Earlier releases issue tokens by the name of the principal, this one by the SHA-256 of the principal's token.
+            sqlx::query("DELETE FROM access_token WHERE principal = $1").bind(name).execute(&mut *tx).await?;
+            sqlx::query("DELETE FROM api_token WHERE root_id = $1").bind(token_sha256).execute(&mut *tx).await?;
+        }
         sqlx::query(
             "INSERT INTO principal (name, token_sha256, created_ms) VALUES ($1, $2, $3)
              ON CONFLICT (name) DO UPDATE SET token_sha256 = $2",
@@ -41,8 +52,9 @@ impl Principals<'_> {
         .bind(name)
         .bind(token_sha256)
         .bind(now_ms())
-        .execute(&self.state.writer)
+        .execute(&mut *tx)
         .await?;
+        tx.commit().await.map_err(StateError::of_commit)?;
         Ok(())
     }
 }

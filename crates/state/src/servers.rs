@@ -23,7 +23,7 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use esker_types::{DurationMillis, Millis};
+use esker_types::{Millis, to_millis};
 use uuid::Uuid;
 
 use crate::{Result, State, StateError};
@@ -38,11 +38,6 @@ pub(crate) struct Heartbeats {
     pub(crate) last_ms: AtomicI64,
     /// The time from which on this process may count others as dead, in milliseconds since the Unix epoch.
     remove_from_ms: AtomicI64,
-}
-
-/// Returns a duration in milliseconds.
-fn millis(duration: Duration) -> DurationMillis {
-    Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
 }
 
 /// Returns the time in which every live server that reaches the database writes a heartbeat: two intervals.
@@ -80,7 +75,7 @@ impl Servers<'_> {
         let count = sqlx::AssertSqlSafe(format!(
             "SELECT count(*), CAST(coalesce(sum(CASE WHEN seen_ms < {clock} - $1 THEN 1 ELSE 0 END), 0) AS BIGINT) FROM instance"
         ));
-        let (others, silent): (i64, i64) = sqlx::query_as(count).bind(millis(dead_after)).fetch_one(&mut *tx).await?;
+        let (others, silent): (i64, i64) = sqlx::query_as(count).bind(to_millis(dead_after)).fetch_one(&mut *tx).await?;
         let insert = sqlx::AssertSqlSafe(format!(
             "INSERT INTO instance (id, started_ms, seen_ms) VALUES ($1, {clock}, {clock}) RETURNING seen_ms"
         ));
@@ -110,8 +105,8 @@ impl Servers<'_> {
         let now: Option<Millis> =
             sqlx::query_scalar(sql).bind(self.state.instance.to_string()).fetch_optional(&self.state.relaxed_writer).await?;
         let now = now.ok_or(StateError::Fenced)?;
-        if now - self.state.heartbeats.last_ms.swap(now, Ordering::AcqRel) > millis(dead_after / 2) {
-            self.state.heartbeats.remove_from_ms.store(now + millis(heartbeat_grace(dead_after)), Ordering::Release);
+        if now - self.state.heartbeats.last_ms.swap(now, Ordering::AcqRel) > to_millis(dead_after / 2) {
+            self.state.heartbeats.remove_from_ms.store(now + to_millis(heartbeat_grace(dead_after)), Ordering::Release);
         }
         match now < self.state.heartbeats.remove_from_ms.load(Ordering::Acquire) {
             true => Ok(()),
@@ -122,7 +117,7 @@ impl Servers<'_> {
     /// Removes the servers without a heartbeat for `dead_after`. From then on they can change nothing.
     async fn remove_dead(self, dead_after: Duration) -> Result<()> {
         let sql = sqlx::AssertSqlSafe(format!("DELETE FROM instance WHERE seen_ms < {} - $1", self.state.database.clock_sql()));
-        sqlx::query(sql).bind(millis(dead_after)).execute(&self.state.relaxed_writer).await?;
+        sqlx::query(sql).bind(to_millis(dead_after)).execute(&self.state.relaxed_writer).await?;
         Ok(())
     }
 

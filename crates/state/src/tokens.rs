@@ -92,6 +92,8 @@ pub struct NewToken<'a> {
     pub label: &'a str,
     /// The root of the chain. It is the id itself for a token that a person makes.
     pub root_id: &'a str,
+    /// The time at which the token was made, in milliseconds since the Unix epoch.
+    pub created_ms: Millis,
     /// The time at which the token ends, in milliseconds since the Unix epoch; `None` if it does not.
     pub expires_ms: Option<Millis>,
     /// The time at which every token of the chain has ended, in milliseconds since the Unix epoch.
@@ -123,7 +125,7 @@ impl Tokens<'_> {
                  root_expires_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         );
         let insert = insert.bind(token.id).bind(token.token_sha256).bind(token.principal_kind).bind(token.principal);
-        let insert = insert.bind(token.label).bind(token.root_id).bind(now_ms());
+        let insert = insert.bind(token.label).bind(token.root_id).bind(token.created_ms);
         insert.bind(token.expires_ms).bind(token.root_expires_ms).execute(pool).await?;
         Ok(())
     }
@@ -223,7 +225,8 @@ impl Tokens<'_> {
     }
 
     /// Removes issued tokens that ended before `issued_before`, and tokens of people that ended or were revoked before
-    /// `made_before`, in batches. Both times are in milliseconds since the Unix epoch.
+    /// `made_before`, in batches. Both times are in milliseconds since the Unix epoch. Issued tokens of earlier releases are among
+    /// them.
     ///
     /// # Errors
     ///
@@ -234,6 +237,9 @@ impl Tokens<'_> {
         let issued = "DELETE FROM api_token WHERE id IN
             (SELECT id FROM api_token WHERE expires_ms < $1 AND root_id <> id LIMIT $2)";
         delete_in_batches(self.state, issued, issued_before).await?;
+        let of_earlier_releases = "DELETE FROM access_token WHERE token_sha256 IN
+            (SELECT token_sha256 FROM access_token WHERE expires_ms < $1 LIMIT $2)";
+        delete_in_batches(self.state, of_earlier_releases, issued_before).await?;
         let made = "DELETE FROM api_token WHERE id IN
             (SELECT id FROM api_token WHERE root_id = id AND (expires_ms < $1 OR revoked_ms < $1) LIMIT $2)";
         delete_in_batches(self.state, made, made_before).await

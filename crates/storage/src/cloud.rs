@@ -117,7 +117,7 @@ fn s3_builder(at: &Location, options: &BTreeMap<String, String>, requests: &Requ
     parsed_options(options).into_iter().fold(builder, |b, (key, value)| b.with_config(key, value))
 }
 
-/// What a request to another service of a bucket's provider needs, such as one to its token service.
+/// The keys and the place that a request to another service of a bucket's provider needs, such as its token service.
 #[derive(Debug)]
 pub(crate) struct S3Access {
     /// The source of the keys: the options, the environment, a web identity or the instance.

@@ -168,8 +168,8 @@ pub fn protected_since(metadata: &TableMetadata, now: Millis) -> Result<Millis> 
 /// ```
 /// use esker_format::TableMetadata;
 /// use esker_table::{ExpiryPolicy, snapshots_to_expire};
+/// use esker_types::DAY_MS;
 ///
-/// const DAY: i64 = 24 * 60 * 60 * 1000;
 /// # let head = r#"{"format-version": 2, "table-uuid": "9c12d441-03fe-4693-9a96-a0705ddf69c1", "location": "s3://lake/db/t",
 /// #   "last-sequence-number": 3, "last-updated-ms": 259200000, "last-column-id": 1, "current-schema-id": 0,
 /// #   "schemas": [{"type": "struct", "schema-id": 0, "fields": [{"id": 1, "name": "id", "required": true, "type": "long"}]}],
@@ -178,12 +178,12 @@ pub fn protected_since(metadata: &TableMetadata, now: Millis) -> Result<Millis> 
 /// #   "refs": {"main": {"snapshot-id": 3, "type": "branch"}}, "snapshots": ["#;
 /// # let snapshot = |id: i64| format!(r#"{{"snapshot-id": {id}, "parent-snapshot-id": {}, "sequence-number": {id},
 /// #   "timestamp-ms": {}, "manifest-list": "s3://lake/db/t/metadata/{id}.avro", "summary": {{"operation": "append"}},
-/// #   "schema-id": 0}}"#, id - 1, id * DAY);
+/// #   "schema-id": 0}}"#, id - 1, id * DAY_MS);
 /// # let metadata = TableMetadata::from_json(
 /// #     format!("{head}{}]}}", [1, 2, 3].map(snapshot).join(",")).as_bytes())?;
 /// // `metadata` has snapshots 1, 2 and 3, of the first, second and third day. It is day 30 now.
 /// let policy = ExpiryPolicy { retain_last: Some(2), ..ExpiryPolicy::default() };
-/// let expirable = snapshots_to_expire(&metadata, &metadata.refs, policy, 30 * DAY)?;
+/// let expirable = snapshots_to_expire(&metadata, &metadata.refs, policy, 30 * DAY_MS)?;
 /// assert_eq!(expirable.expire, [1]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -236,6 +236,8 @@ pub fn snapshots_to_expire(
 
 #[cfg(test)]
 mod tests {
+    use esker_types::DAY_MS;
+
     use super::*;
 
     /// Creates a table with the snapshots `(id, parent, timestamp)`, with `main` at `head` and the given other references.
@@ -358,9 +360,8 @@ mod tests {
             }
         });
         assert_eq!(expired(&t, 99, 1, 100).0, [0_i64; 0], "of the query, there is but the first");
-        let day = 24 * 3600 * 1000;
-        assert_eq!(expired(&t, 99, 1, 7 * day + 15).0, [1, 2], "Flink's newest is the third, and the first is too old");
-        assert_eq!(expired(&t, 99, 1, 8 * day).0, [1, 2, 3]);
+        assert_eq!(expired(&t, 99, 1, 7 * DAY_MS + 15).0, [1, 2], "Flink's newest is the third, and the first is too old");
+        assert_eq!(expired(&t, 99, 1, 8 * DAY_MS).0, [1, 2, 3]);
     }
 
     proptest::proptest! {

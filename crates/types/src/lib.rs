@@ -27,7 +27,9 @@ pub use panics::{Panicked, catch_panic, catch_panic_sync};
 pub use principal::Principal;
 pub use quoted::{BadQuotes, quote_name, split_dotted, split_list, split_names, unquote};
 pub use saturating_sum::saturating_total;
-pub use text::{format_bytes, format_count, format_known_bytes, is_or_are, without_path};
+pub use text::{format_bytes, format_count, format_known_bytes, hex, is_or_are, without_path};
+
+use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
@@ -37,14 +39,17 @@ pub type Millis = i64;
 /// A duration in milliseconds, as the properties of Iceberg tables state it.
 pub type DurationMillis = i64;
 
-/// A day.
+/// The length of a day, in milliseconds.
 pub const DAY_MS: DurationMillis = 24 * 3600 * 1000;
+
+/// Converts a duration to milliseconds. One that is too long becomes the longest.
+pub fn to_millis(duration: Duration) -> DurationMillis {
+    DurationMillis::try_from(duration.as_millis()).unwrap_or(DurationMillis::MAX)
+}
 
 /// Returns the present time in milliseconds since the Unix epoch, or 0 if the clock is before the epoch.
 pub fn now_ms() -> Millis {
-    std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |d| Millis::try_from(d.as_millis()).unwrap_or(Millis::MAX))
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, to_millis)
 }
 
 /// Deserializes null as the default, like a field that is left out.

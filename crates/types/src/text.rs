@@ -1,4 +1,6 @@
-//! Numbers and errors as text for people: on pages, in the command line and in job logs.
+//! Numbers and errors as text for people: on pages, in the command line and in job logs. Bytes as text for programs.
+
+use std::fmt::Write as _;
 
 /// Formats a size in binary units with one decimal: `512 B`, `3.4 MiB`.
 pub fn format_bytes(bytes: u64) -> String {
@@ -43,6 +45,15 @@ pub fn format_known_bytes(sizes: impl IntoIterator<Item = Option<u64>>) -> Strin
     }
 }
 
+/// Formats bytes in hexadecimal, in lower case: two digits a byte.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a string can't fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
 /// Removes the path of a file from the start of an error's text, for a place where the path is named already.
 pub fn without_path<'a>(text: &'a str, path: &str) -> &'a str {
     let rest = text.strip_prefix(path).filter(|rest| rest.starts_with([':', ' ']));
@@ -67,6 +78,13 @@ mod tests {
         assert_eq!(texts, ["0 files", "1 file", "2 files", "2 branches", "3 entries", "2 days"]);
         let sizes = [&[][..], &[Some(1), Some(2)], &[Some(1), None], &[None]];
         assert_eq!(sizes.map(|s| format_known_bytes(s.iter().copied())), ["0 B", "3 B", "at least 1 B", "?"]);
+    }
+
+    #[test]
+    fn bytes_have_two_hexadecimal_digits_each() {
+        // RFC 4648, section 10, in lower case.
+        assert_eq!(hex(b"foobar"), "666f6f626172");
+        assert_eq!([hex(&[]), hex(&[0, 10, 255])], ["", "000aff"]);
     }
 
     #[test]

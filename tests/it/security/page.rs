@@ -186,6 +186,7 @@ async fn a_session_of_a_kind_of_principals_that_only_a_later_release_knows_is_un
             principal: "reader",
             label: "",
             root_id: kind,
+            created_ms: now,
             expires_ms: None,
             root_expires_ms: None,
         };

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use esker::config::WebhookConfig;
 use esker_tests::{TestApp, TestTable, Transcript};
-use esker_types::now_ms;
+use esker_types::{DAY_MS, now_ms};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -19,7 +19,6 @@ use crate::rest_contract::view;
 
 const WAREHOUSE: &str = "/api/v1/warehouses/default";
 const NAMESPACE: &str = "/v1/default/namespaces/n";
-const DAY: i64 = 24 * 3600 * 1000;
 
 /// The events that the documentation lists, without those of a recovery (`docs/stability.md`, "Events").
 const KINDS: [&str; 28] = [
@@ -172,7 +171,7 @@ async fn each_kind() {
     run_jobs(&app).await;
     move_the_table(&app).await;
     app.ok(Method::DELETE, TABLE, None).await;
-    app.catalog().expire_drops(now_ms() + 30 * DAY).await.expect("ended");
+    app.catalog().expire_drops(now_ms() + 30 * DAY_MS).await.expect("ended");
 
     let page = app.ok(Method::GET, "/api/v1/events?limit=1000", None).await;
     let events = page["events"].as_array().expect("events");

@@ -222,6 +222,8 @@ impl Policy {
 
 #[cfg(test)]
 mod tests {
+    use esker_types::DAY_MS;
+
     use super::*;
 
     fn layer(origin: Origin, values: &[(&str, &str)]) -> Layer {
@@ -304,6 +306,6 @@ mod tests {
         // 2026-07-01T00:00:00Z is 02:00 in Zurich's summer.
         let now = 1_782_864_000_000;
         assert_eq!(policy.next_run(JobKind::Expire, now), Some(now + 30 * 60 * 1000));
-        assert_eq!(policy.last_run(JobKind::Expire, now), Some(now + 30 * 60 * 1000 - 24 * 3600 * 1000));
+        assert_eq!(policy.last_run(JobKind::Expire, now), Some(now + 30 * 60 * 1000 - DAY_MS));
     }
 }

@@ -1,4 +1,4 @@
-//! What commands print on standard output: lines, JSON, and the column of the warehouse in lists.
+//! The standard output of commands: lines, JSON, and the column of the warehouse in lists.
 
 use serde::Serialize;
 use serde_json::Value;

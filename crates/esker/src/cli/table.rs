@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use clap::Subcommand;
-use esker_types::{TableName, format_bytes, format_count, parse_age};
+use esker_types::{TableName, format_bytes, format_count, parse_age, to_millis};
 use serde_json::{Value, json};
 
 use super::client::{Client, encode};
@@ -142,12 +142,12 @@ impl TableCommand {
             }
             Self::Branch { table, name, snapshot, max_ref_age } => {
                 let change = json!({"action": "create-branch", "name": name, "snapshot-id": snapshot,
-                    "max-ref-age-ms": max_ref_age.map(|age| age.as_millis() as u64)});
+                    "max-ref-age-ms": max_ref_age.map(to_millis)});
                 change_ref(client, &table, &change).await
             }
             Self::Tag { table, name, snapshot, max_ref_age } => {
                 let change = json!({"action": "create-tag", "name": name, "snapshot-id": snapshot,
-                    "max-ref-age-ms": max_ref_age.map(|age| age.as_millis() as u64)});
+                    "max-ref-age-ms": max_ref_age.map(to_millis)});
                 change_ref(client, &table, &change).await
             }
             Self::DropRef { table, name } => change_ref(client, &table, &json!({"action": "drop", "name": name})).await,

@@ -134,7 +134,7 @@ pub struct AuthConfig {
     /// Each start makes it valid again, also after it was revoked.
     #[schema(write_only, min_length = 16)]
     pub token: Option<String>,
-    /// How long tokens live that `POST /v1/oauth/tokens` issues.
+    /// The life of the tokens that `POST /v1/oauth/tokens` issues.
     pub tokens: TokensConfig,
     /// Sessions of the web page.
     pub page: PageConfig,

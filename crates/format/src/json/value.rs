@@ -4,9 +4,8 @@
 //!
 //! Spec: Appendix D, "JSON single-value serialization".
 
-use std::fmt::Write as _;
-
 use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, Timelike, Utc};
+use esker_types::hex;
 use serde_json::{Map, Number, Value as Json, json};
 use uuid::Uuid;
 
@@ -245,10 +244,7 @@ fn printed(value: &Value) -> Option<Json> {
         Value::TimestamptzNs(nanos) => at(DateTime::from_timestamp_nanos(*nanos), "+00:00"),
         Value::String(v) => text(v.to_string()),
         Value::Uuid(v) => text(v.to_string()),
-        Value::Fixed(v) | Value::Binary(v) => text(v.iter().fold(String::new(), |mut hex, byte| {
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })),
+        Value::Fixed(v) | Value::Binary(v) => text(hex(v)),
         Value::Struct(_) | Value::List(_) | Value::Map(_) => None,
     }
 }

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use clap::Args;
 use esker_catalog::LoadedTable;
-use esker_types::{JobKind, format_count, now_ms, parse_age};
+use esker_types::{JobKind, format_count, now_ms, parse_age, to_millis};
 
 use super::{EraseOptions, EraseOutcome, ErasureReport, erasure_report, execute_erase, plan_erase};
 use crate::Result;
 use crate::context::JobContext;
-use crate::job_type::{JobReport, JobType, ProgressUnit, TableAccess, Undo, millis};
+use crate::job_type::{JobReport, JobType, ProgressUnit, TableAccess, Undo};
 
 /// The job kind `erase`.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ impl JobType for Erasure {
     type Outcome = EraseOutcome;
 
     fn options(args: EraseArgs) -> std::result::Result<EraseOptions, String> {
-        let deadline_ms = Some(now_ms().saturating_add(millis(args.within)));
+        let deadline_ms = Some(now_ms().saturating_add(to_millis(args.within)));
         Ok(EraseOptions { filter: args.filter, deadline_ms, drop_refs: args.drop_refs.into_iter().collect() })
     }
 

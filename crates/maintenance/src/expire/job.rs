@@ -5,14 +5,14 @@ use std::time::Duration;
 use clap::Args;
 use esker_catalog::LoadedTable;
 use esker_table::ExpiryPolicy;
-use esker_types::{JobKind, format_bytes, format_count, format_known_bytes, now_ms, parse_age};
+use esker_types::{JobKind, format_bytes, format_count, format_known_bytes, now_ms, parse_age, to_millis};
 use futures::FutureExt;
 
 use super::undo::undo_expire;
 use super::{ExpireOutcome, ExpirePlan, Unreferenced, execute_expire, plan_expire};
 use crate::Result;
 use crate::context::JobContext;
-use crate::job_type::{JobReport, JobType, ProgressUnit, TableAccess, Undo, millis};
+use crate::job_type::{JobReport, JobType, ProgressUnit, TableAccess, Undo};
 
 /// The job kind `expire`.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ impl JobType for Expiry {
     type Outcome = ExpireOutcome;
 
     fn options(args: ExpireArgs) -> std::result::Result<ExpiryPolicy, String> {
-        let older_than_ms = args.older_than.map(|age| now_ms().saturating_sub(millis(age)));
+        let older_than_ms = args.older_than.map(|age| now_ms().saturating_sub(to_millis(age)));
         Ok(ExpiryPolicy { older_than_ms, retain_last: args.retain_last })
     }
 

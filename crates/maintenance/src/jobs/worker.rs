@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 
 use esker_catalog::{Catalog, CatalogError, deletion};
 use esker_state::{Job, JobEnd, State};
-use esker_types::{Coded, JobId, Millis, catch_panic, now_ms};
+use esker_types::{Coded, JobId, catch_panic, now_ms, to_millis};
 use serde_json::{Value, json};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tracing::Instrument;
@@ -304,7 +304,7 @@ fn end(job: &Job, context: &JobContext, options: &WorkerOptions, done: Result<At
             let pause = options.retry.saturating_mul(4_u32.saturating_pow(attempts - 1));
             tracing::warn!(%error, "the attempt failed; the job is tried again");
             progress.log(format!("failed; the job is tried again in {} s: {error}", pause.as_secs()));
-            JobEnd::Retry(error.to_string(), now_ms().saturating_add(Millis::try_from(pause.as_millis()).unwrap_or(Millis::MAX)))
+            JobEnd::Retry(error.to_string(), now_ms().saturating_add(to_millis(pause)))
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use esker_catalog::LoadedTable;
 use esker_table::properties::ORPHAN_MIN_AGE;
-use esker_types::{JobKind, format_bytes, format_count, now_ms, parse_age};
+use esker_types::{JobKind, format_bytes, format_count, now_ms, parse_age, to_millis};
 use futures::FutureExt;
 
 use super::{
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::Result;
 use crate::context::JobContext;
-use crate::job_type::{JobReport, JobType, ProgressUnit, TableAccess, Undo, millis};
+use crate::job_type::{JobReport, JobType, ProgressUnit, TableAccess, Undo};
 use crate::undone::{UndoOutcome, nothing_to_undo};
 
 /// The job kind `orphans`.
@@ -57,7 +57,7 @@ impl JobType for OrphanRemoval {
     type Outcome = OrphanOutcome;
 
     fn options(args: OrphanArgs) -> std::result::Result<OrphanOptions, String> {
-        Ok(OrphanOptions { older_than_age_ms: args.older_than.map(millis), inventory: args.inventory })
+        Ok(OrphanOptions { older_than_age_ms: args.older_than.map(to_millis), inventory: args.inventory })
     }
 
     async fn plan(context: &JobContext, table: &LoadedTable, options: &OrphanOptions) -> Result<OrphanPlan> {

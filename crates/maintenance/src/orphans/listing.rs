@@ -8,7 +8,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use esker_storage::{ListingPart, Location, Storage};
-use esker_types::{DurationMillis, Millis, now_ms};
+use esker_types::{DAY_MS, DurationMillis, Millis, now_ms};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::{StreamExt, TryChunksError, TryStreamExt};
@@ -26,7 +26,7 @@ const CONCURRENCY: usize = 32;
 const BATCH: usize = 1000;
 
 /// Age in milliseconds from which an unfinished listing is discarded.
-const KEEP_MS: DurationMillis = 24 * 3600 * 1000;
+const KEEP_MS: DurationMillis = DAY_MS;
 
 /// The table of contents of a listing, as the file `contents.json`.
 #[derive(Debug, Serialize, Deserialize)]

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use esker_types::hex;
 use futures::FutureExt;
 use moka::future::Cache;
 use moka::notification::RemovalCause;
@@ -43,8 +44,7 @@ pub(super) struct DiskCache {
 /// It begins with a hash of the file's full location, so that files of two tables never share one.
 fn name(key: &BlockKey) -> String {
     let digest = Sha256::digest(key.file.as_bytes());
-    let hex: String = digest.iter().take(16).map(|b| format!("{b:02x}")).collect();
-    format!("{hex}-{:x}-{:x}", key.start, key.end)
+    format!("{}-{:x}-{:x}", hex(&digest[..16]), key.start, key.end)
 }
 
 impl DiskCache {

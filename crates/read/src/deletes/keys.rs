@@ -8,6 +8,7 @@ use arrow::compute::nullif;
 use arrow::datatypes::{DataType, FieldRef, Fields};
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, Rows, SortField};
+use esker_types::hex;
 use roaring::RoaringTreemap;
 use sha2::{Digest, Sha256};
 use twox_hash::XxHash3_64;
@@ -44,7 +45,7 @@ pub fn digest(texts: &[&str]) -> String {
         hash.update(text.len().to_le_bytes());
         hash.update(text.as_bytes());
     }
-    hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
+    hex(&hash.finalize())
 }
 
 impl KeyTable {

@@ -124,7 +124,7 @@ mod tests {
     async fn a_client_may_repeat_a_request_for_a_token_that_failed_for_the_moment() {
         for (failure, status, again, code) in [
             (AuthError::State(StateError::Fenced), 503, Some("1"), "temporarily_unavailable"),
-            (AuthError::Random("no entropy".to_owned()), 500, None, "server_error"),
+            (AuthError::State(StateError::Corrupt("a row".to_owned())), 500, None, "server_error"),
             (AuthError::Unknown, 401, None, "invalid_client"),
         ] {
             let answer = answer(Err(failure));

@@ -11,7 +11,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use esker_maintenance::{ExternalJob, Maintenance, SPARK};
 use esker_state::{Job, JobEnd};
-use esker_types::{ErrorCode, now_ms};
+use esker_types::{ErrorCode, now_ms, to_millis};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -46,8 +46,7 @@ fn lease_end(lease_seconds: u64) -> Result<i64, ApiError> {
         let what = format!("lease-seconds must be between {} and {}", LEASE_SECONDS.start(), LEASE_SECONDS.end());
         return Err(ApiError::new(ErrorCode::BadRequest, what));
     }
-    let lease = Duration::from_secs(lease_seconds);
-    Ok(now_ms().saturating_add(i64::try_from(lease.as_millis()).unwrap_or(i64::MAX)))
+    Ok(now_ms().saturating_add(to_millis(Duration::from_secs(lease_seconds))))
 }
 
 /// Gives a worker the next job that waits for its engine, or answers 204 if there is none.

@@ -26,7 +26,7 @@ pub(crate) struct TokenRequest {
     /// The purpose of the token, for the list.
     #[serde(default)]
     label: String,
-    /// The life of the token in seconds, greater than 0. Without it, the token ends with the caller's, or not at all.
+    /// The life of the token in seconds, greater than 0. Without it, it ends with the chain of the caller's, if that ends.
     #[schema(minimum = 1)]
     expires_seconds: Option<u64>,
 }
@@ -61,7 +61,8 @@ pub(crate) async fn list(State(app): State<App>) -> Result<Json<Vec<TokenInfo>>,
 
 /// Makes a token, which is shown once.
 ///
-/// It ends no later than the token of the caller. A caller without a token makes none.
+/// It ends no later than the chain of the caller's token, and is the root of a chain of its own. A revocation of the caller's
+/// token does not end it. A caller without a token makes none.
 #[utoipa::path(
     post,
     path = "/api/v1/tokens",
@@ -85,7 +86,7 @@ pub(crate) async fn create(
 
 /// Revokes a token, with all that were issued in exchange for it.
 ///
-/// Every server refuses them within 5 seconds, this one at once. A token that is revoked already stays as it is.
+/// Every server refuses them within 5 seconds. A token that is revoked already stays as it is.
 #[utoipa::path(
     delete,
     path = "/api/v1/tokens/{token-id}",

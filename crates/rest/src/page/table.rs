@@ -9,7 +9,7 @@ use esker_format::{OPERATION, TableMetadata};
 use esker_health::Assessment;
 use esker_state::{HealthPoint, JobFilter, TableUsage, TabularRow};
 use esker_table::{HISTOGRAM_BOUNDS, TableFacts};
-use esker_types::{format_bytes, format_count, now_ms, saturating_total};
+use esker_types::{DAY_MS, DurationMillis, format_bytes, format_count, now_ms, saturating_total};
 use maud::{Markup, html};
 use serde_json::Value;
 
@@ -25,7 +25,7 @@ const JOBS: u32 = 10;
 /// The maximum number of snapshots on the page.
 const SNAPSHOTS: usize = 15;
 /// The time that the charts show, in milliseconds.
-const HISTORY_MS: i64 = 14 * 24 * 3600 * 1000;
+const HISTORY_MS: DurationMillis = 14 * DAY_MS;
 
 /// Shows one table: its findings, its facts, and its jobs and policy.
 ///

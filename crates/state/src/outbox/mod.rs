@@ -341,7 +341,7 @@ impl OutboxLog<'_> {
         Ok((row.try_get(0)?, row.try_get(1)?))
     }
 
-    /// Removes old receipts, expired access tokens, and old events that every sink has, in batches.
+    /// Removes old receipts, and old events that every sink has, in batches.
     ///
     /// Both times are in milliseconds since the Unix epoch.
     ///
@@ -353,8 +353,6 @@ impl OutboxLog<'_> {
         let receipts = "(warehouse_id, operation, key) IN
             (SELECT warehouse_id, operation, key FROM receipt WHERE created_ms < $1 LIMIT $2)";
         delete_in_batches(self.state, &format!("DELETE FROM receipt WHERE {receipts}"), receipts_before).await?;
-        let tokens = "token_sha256 IN (SELECT token_sha256 FROM access_token WHERE expires_ms < $1 LIMIT $2)";
-        delete_in_batches(self.state, &format!("DELETE FROM access_token WHERE {tokens}"), now_ms()).await?;
         let events = "id IN (SELECT id FROM event WHERE time_ms < $1
             AND id <= (SELECT coalesce(min(delivered), 9223372036854775807) FROM event_sink) LIMIT $2)";
         delete_in_batches(self.state, &format!("DELETE FROM event WHERE {events}"), events_before).await

@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use esker_types::hex;
 use ring::{digest, hmac};
 
 /// A request to be signed. It has no `Debug`: a session token is a secret.
@@ -46,15 +47,6 @@ impl Scope<'_> {
     fn text(&self) -> String {
         format!("{}/{}/{}/aws4_request", self.day(), self.region, self.service)
     }
-}
-
-/// Returns bytes in hexadecimal, in lower case.
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a string can't fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// Returns the SHA-256 of bytes, in hexadecimal.
