@@ -12,6 +12,9 @@ pub enum AuthError {
     /// The token is not known, has ended, was revoked, or belongs to another client.
     #[error("the token is not valid")]
     Unknown,
+    /// The client certificate has ended, belongs to no client, or belongs to several.
+    #[error("the client certificate {0}")]
+    Certificate(String),
     /// No token has this id.
     #[error("token {0} does not exist; `esker token list` shows the ids")]
     NoSuchToken(String),
@@ -37,7 +40,7 @@ pub enum AuthError {
 impl Coded for AuthError {
     fn code(&self) -> ErrorCode {
         match self {
-            Self::Missing | Self::Unknown => ErrorCode::Unauthenticated,
+            Self::Missing | Self::Unknown | Self::Certificate(_) => ErrorCode::Unauthenticated,
             Self::NoSuchToken(_) => ErrorCode::NotFound,
             Self::Invalid(_) => ErrorCode::BadRequest,
             Self::AnonymousCaller | Self::OutlivesCaller(_) => ErrorCode::Forbidden,

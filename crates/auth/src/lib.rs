@@ -4,8 +4,12 @@
 //! for one that ends soon. Exchanges form a *chain*, which ends too. No server relies for long on what the database said about a
 //! token, so a revocation holds on each within [`REVOCATION_SECONDS`].
 //!
-//! Start reading at [`Authenticator::authenticate`], then at `tokens.rs` for how tokens are made, exchanged and revoked.
+//! A client without a token may show a certificate instead, whose names the configuration maps to clients.
+//!
+//! Start reading at [`Authenticator::authenticate_by`], then at `tokens.rs` for how tokens are made, exchanged and revoked, and at
+//! `certificate.rs` for client certificates.
 
+mod certificate;
 mod error;
 mod secret;
 mod tokens;
@@ -17,6 +21,7 @@ use esker_state::{State, TokenRow};
 use esker_types::{DurationMillis, Millis, Principal, now_ms};
 use moka::future::Cache;
 
+pub use certificate::{CertificateMap, CertificateName, ClientCertificate, Connection, TlsSession};
 pub use error::AuthError;
 pub use secret::{SecretToken, token_hash};
 pub use tokens::{IssuedToken, MadeToken, TokenInfo};
@@ -52,6 +57,8 @@ impl Default for AuthOptions {
 pub struct Authenticator {
     state: State,
     options: AuthOptions,
+    /// The clients by the names of their certificates.
+    certificates: Arc<CertificateMap>,
     /// The tokens that the database knew a moment ago, by their SHA-256.
     known: Cache<String, Arc<TokenRow>>,
 }
@@ -61,14 +68,32 @@ pub struct Authenticator {
 pub struct Authenticated {
     /// The principal.
     pub principal: Principal,
-    /// The token; `None` for an anonymous caller.
+    /// The token; `None` for an anonymous caller, and for one that showed a certificate.
     token: Option<Arc<TokenRow>>,
+}
+
+/// The evidence of who sends a request.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Evidence<'a> {
+    /// The value of the header `authorization`.
+    pub header: Option<&'a [u8]>,
+    /// True if the connection comes from this machine and no proxy passes the request on.
+    pub from_loopback: bool,
+    /// The client certificate of the connection. It must be `None` if a proxy passes the request on: it is the proxy's then.
+    pub certificate: Option<&'a ClientCertificate>,
 }
 
 impl Authenticator {
     /// Makes the check over a state database.
     pub fn new(state: State, options: AuthOptions) -> Self {
-        Self { state, options, known: Cache::builder().max_capacity(10_000).time_to_live(CACHE_TTL).build() }
+        let known = Cache::builder().max_capacity(10_000).time_to_live(CACHE_TTL).build();
+        Self { state, options, certificates: Arc::default(), known }
+    }
+
+    /// Accepts the certificates of these clients from callers without a token.
+    #[must_use]
+    pub fn with_certificates(self, certificates: CertificateMap) -> Self {
+        Self { certificates: Arc::new(certificates), ..self }
     }
 
     /// Returns the caller of a request with this `authorization` header.
@@ -81,10 +106,32 @@ impl Authenticator {
     /// Returns [`Missing`](AuthError::Missing) if there is no bearer token and one is needed, and the errors of
     /// [`Self::authenticate_token`].
     pub async fn authenticate(&self, header: Option<&[u8]>, from_loopback: bool) -> Result<Authenticated, AuthError> {
-        match bearer_token(header) {
-            Some(token) => self.authenticate_token(std::str::from_utf8(token).map_err(|_| AuthError::Unknown)?).await,
-            None if self.options.anonymous && from_loopback => Ok(Authenticated { principal: Principal::Anonymous, token: None }),
-            None => Err(AuthError::Missing),
+        self.authenticate_by(Evidence { header, from_loopback, certificate: None }).await
+    }
+
+    /// Returns the caller that the evidence of a request shows.
+    ///
+    /// A token counts before a certificate, and a wrong token is refused beside a right certificate. A certificate counts only if
+    /// the header is missing or has an empty bearer token: credentials of another scheme mean another caller. A certificate that
+    /// belongs to no client is refused even where no token is needed.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Missing`](AuthError::Missing) if there is neither a bearer token nor a certificate and one is needed,
+    /// [`Certificate`](AuthError::Certificate) if the certificate has ended or is not that of one client, and the errors of
+    /// [`Self::authenticate_token`].
+    pub async fn authenticate_by(&self, evidence: Evidence<'_>) -> Result<Authenticated, AuthError> {
+        let Evidence { header, from_loopback, certificate } = evidence;
+        if let Some(token) = bearer_token(header) {
+            return self.authenticate_token(std::str::from_utf8(token).map_err(|_| AuthError::Unknown)?).await;
+        }
+        if let Some(certificate) = certificate.filter(|_| header.is_none_or(is_empty_bearer)) {
+            let client = self.certificates.client_of(certificate, now_ms())?;
+            return Ok(Authenticated { principal: Principal::Token(client.to_owned()), token: None });
+        }
+        match self.options.anonymous && from_loopback {
+            true => Ok(Authenticated { principal: Principal::Anonymous, token: None }),
+            false => Err(AuthError::Missing),
         }
     }
 
@@ -129,6 +176,11 @@ impl Authenticator {
     }
 }
 
+/// Checks that an `authorization` header has the scheme of bearer tokens and no token.
+fn is_empty_bearer(header: &[u8]) -> bool {
+    header.trim_ascii().eq_ignore_ascii_case(b"bearer")
+}
+
 /// Returns the token of an `authorization` header, or `None` if the header has another scheme or no token.
 fn bearer_token(header: Option<&[u8]>) -> Option<&[u8]> {
     let header = header?;
@@ -154,6 +206,41 @@ mod tests {
         for none in ["", "Bearer", "Bearer ", "bearer   ", "Basic abc", "Basic YTpi", "token x", "abc"] {
             assert_eq!(found(none), None, "{none:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_certificate_counts_without_a_token_and_never_beside_a_wrong_one() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let state = State::open(Database::Sqlite(dir.path().join("esker.db"))).await.expect("opened");
+        let mut map = CertificateMap::default();
+        map.insert(CertificateName::CommonName("etl".to_owned()), "etl").expect("a name");
+        let options = AuthOptions { anonymous: true, ..AuthOptions::default() };
+        let auth = Authenticator::new(state.clone(), options).with_certificates(map);
+        let of = |name: &str| ClientCertificate {
+            subject: format!("CN={name}"),
+            names: vec![CertificateName::CommonName(name.to_owned())],
+            expires_ms: Millis::MAX,
+        };
+        let (etl, unknown) = (of("etl"), of("unknown"));
+        let principal = async |header: Option<&[u8]>, certificate: &ClientCertificate| {
+            let evidence = Evidence { header, from_loopback: true, certificate: Some(certificate) };
+            auth.authenticate_by(evidence).await.map(|caller| caller.principal)
+        };
+        for none in [None, Some(b"Bearer ".as_slice()), Some(b"bearer".as_slice())] {
+            assert_eq!(principal(none, &etl).await.expect("known"), Principal::Token("etl".to_owned()), "{none:?}");
+            assert!(matches!(principal(none, &unknown).await, Err(AuthError::Certificate(_))), "{none:?}");
+        }
+        assert!(matches!(principal(Some(b"Bearer wrong".as_slice()), &etl).await, Err(AuthError::Unknown)));
+        let other_scheme = principal(Some(b"Basic ZXRsOng=".as_slice()), &etl).await.expect("anonymous");
+        assert_eq!(other_scheme, Principal::Anonymous, "the certificate does not count");
+        let made = auth.make("a", "", None).await.expect("made").token.reveal();
+        let header = format!("Bearer {made}");
+        let by_token = principal(Some(header.as_bytes()), &unknown).await.expect("valid");
+        assert_eq!(by_token, Principal::Token("a".to_owned()), "the certificate belongs to nobody, and is not asked");
+        let caller = auth.authenticate_by(Evidence { certificate: Some(&etl), ..Evidence::default() }).await.expect("known");
+        let refused = auth.make_for(&caller, None, "", None).await.expect_err("no token outlives a certificate");
+        assert!(matches!(refused, AuthError::AnonymousCaller), "{refused}");
+        state.close().await;
     }
 
     #[tokio::test]

@@ -268,7 +268,7 @@ fn ends(shown: &TokenRow, now: Millis, options: &AuthOptions) -> (Millis, Millis
 /// Checks that a name can be that of a principal with tokens.
 ///
 /// Clients send name and token as `NAME:TOKEN`. A slash is for the people of an identity provider.
-fn check_name(name: &str) -> Result<(), AuthError> {
+pub(crate) fn check_name(name: &str) -> Result<(), AuthError> {
     let refuse = |why: &str| Err(AuthError::Invalid(format!("{name:?} can't be the name of a principal: {why}")));
     if name.is_empty() || name.len() > MAX_TEXT_BYTES {
         return refuse(&format!("give 1 to {MAX_TEXT_BYTES} bytes"));

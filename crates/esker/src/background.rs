@@ -3,6 +3,7 @@
 //! | task | work |
 //! |---|---|
 //! | `rest`, `flight` | accept connections and answer requests |
+//! | `certificates-SECTION` | loads the certificates of the ports again when their files change |
 //! | `housekeeping`, `heartbeat` | the loops of `housekeeping.rs` |
 //! | `observer-WAREHOUSE` | keeps the facts about the warehouse's tables up to date |
 //! | `worker`, `job-news` | run jobs, and listen for jobs that other servers enqueued |
@@ -13,11 +14,11 @@
 //! named by `/readyz`, and started again. Start reading at [`spawn`].
 
 use std::future::IntoFuture;
-use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 use axum::serve::ListenerExt;
+use esker_auth::Connection;
 use esker_autopilot::Autopilot;
 use esker_maintenance::{Maintenance, Worker};
 use esker_report::deliver;
@@ -29,7 +30,7 @@ use tokio::task::JoinHandle;
 use crate::config::{HealthConfig, MaintenanceConfig};
 use crate::events::Receivers;
 use crate::housekeeping::HousekeepingOptions;
-use crate::server::{Listener, Listeners, Parts};
+use crate::server::{Listener, Listeners, Parts, PortListener, Reloader};
 use crate::supervise::Supervisor;
 use crate::{Config, housekeeping};
 
@@ -50,6 +51,7 @@ pub(crate) fn spawn(
     let flight = esker_flight::router(parts.engine.clone(), parts.auth.clone());
     spawn_listener(&mut set, "rest", listeners.rest, esker_rest::router(app.clone()), &stopped);
     spawn_listener(&mut set, "flight", listeners.flight, flight, &stopped);
+    spawn_reloaders(&mut set, listeners.reloaders);
     spawn_upkeep_tasks(&mut set, config, parts, fenced, &stopped);
     spawn_job_tasks(&mut set, &config.maintenance, parts, &stopped);
     spawn_health_table(&mut set, &config.health, parts, &stopped);
@@ -61,21 +63,33 @@ pub(crate) fn spawn(
 ///
 /// The first run takes the given listener. A restarted task binds the same address again.
 fn spawn_listener(set: &mut Supervisor, name: &str, listener: Listener, router: Router, stopped: &watch::Receiver<bool>) {
-    let (first, address, stopped) = (Mutex::new(Some(listener.socket)), listener.address, stopped.clone());
+    let Listener { socket, address, tls } = listener;
+    let (first, stopped) = (Mutex::new(Some(socket)), stopped.clone());
     set.run(name, move || {
         let first = first.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let (router, stopped) = (router.clone(), stopped.clone());
+        let (router, stopped, tls) = (router.clone(), stopped.clone(), tls.clone());
         async move {
             let bound = match first {
-                Some(listener) => Ok(listener),
+                Some(socket) => Ok(socket),
                 None => TcpListener::bind(address).await,
             };
             match bound {
-                Ok(listener) => serve(listener, router, stopped).await,
+                Ok(socket) => serve(PortListener::new(socket, tls), router, stopped).await,
                 Err(error) => tracing::error!(%address, %error, "can't listen on the address again"),
             }
         }
     });
+}
+
+/// Starts the tasks that load certificates again, for the sections whose files are looked at after the start.
+fn spawn_reloaders(set: &mut Supervisor, reloaders: Vec<Reloader>) {
+    for reloader in reloaders.into_iter().filter(Reloader::reloads) {
+        let reloader = Arc::new(reloader);
+        set.run_until_stopped(&format!("certificates-{}", reloader.section()), move || {
+            let reloader = reloader.clone();
+            async move { reloader.run().await }
+        });
+    }
 }
 
 /// Starts the tasks that keep state and warehouses in order: housekeeping, the heartbeat, and an observer for each warehouse.
@@ -140,18 +154,18 @@ fn spawn_receiver_tasks(set: &mut Supervisor, receivers: Receivers, parts: &Part
 }
 
 /// Serves connections until the server stops; then waits for the requests at work.
-async fn serve(listener: TcpListener, router: Router, mut stopped: watch::Receiver<bool>) {
+async fn serve(listener: PortListener, router: Router, mut stopped: watch::Receiver<bool>) {
     let until = async move {
         // An error means that the sender was dropped, which counts as a stop.
         let _ = stopped.wait_for(|stop| *stop).await;
     };
     // Without it, small answers in several packets wait for the client's delayed acknowledgement: about 40 ms a query.
     let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
+        if let Err(error) = stream.socket().set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY could not be set");
         }
     });
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    let service = router.into_make_service_with_connect_info::<Connection>();
     if let Err(error) = axum::serve(listener, service).with_graceful_shutdown(until).into_future().await {
         tracing::error!(%error, "the listener failed");
     }

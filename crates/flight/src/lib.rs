@@ -11,8 +11,6 @@ mod metadata;
 mod service;
 mod surface;
 
-use std::net::SocketAddr;
-
 use arrow_flight::flight_service_server::FlightServiceServer;
 use axum::Router;
 use axum::extract::{ConnectInfo, Request, State};
@@ -20,9 +18,9 @@ use axum::http::header::{AUTHORIZATION, ORIGIN};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
-use esker_auth::Authenticator;
+use esker_auth::{Authenticator, Connection, Evidence};
 use esker_query::Engine;
-use esker_types::is_from_loopback;
+use esker_types::{FORWARDED_HEADERS, is_from_loopback};
 use tonic::Status;
 
 use service::FlightSqlHandler;
@@ -48,9 +46,15 @@ async fn authenticate(State(auth): State<Authenticator>, mut request: Request, n
     if comes_from_page(headers) {
         return Status::permission_denied("calls of web pages are refused; use a Flight SQL client").into_http();
     }
-    let socket = request.extensions().get::<ConnectInfo<SocketAddr>>();
-    let loopback = socket.is_some_and(|socket| is_from_loopback(socket.0.ip(), |name| headers.contains_key(name)));
-    match auth.authenticate(headers.get(AUTHORIZATION).map(HeaderValue::as_bytes), loopback).await {
+    let connection = request.extensions().get::<ConnectInfo<Connection>>().map(|info| &info.0);
+    let passed_on = FORWARDED_HEADERS.iter().any(|name| headers.contains_key(*name));
+    let evidence = Evidence {
+        header: headers.get(AUTHORIZATION).map(HeaderValue::as_bytes),
+        from_loopback: connection.is_some_and(|from| is_from_loopback(from.address.ip(), |name| headers.contains_key(name))),
+        // The certificate of a proxy is not that of its clients.
+        certificate: connection.and_then(Connection::certificate).filter(|_| !passed_on).map(AsRef::as_ref),
+    };
+    match auth.authenticate_by(evidence).await {
         Ok(caller) => {
             request.extensions_mut().insert(caller.principal);
             next.run(request).await

@@ -10,8 +10,9 @@
 //! Start reading at [`GuardOptions::admit`], which finds the [`Peer`] of a request or refuses the request. The routes of the page
 //! take the [`Transport`] as well.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::rejection::ExtensionRejection;
@@ -22,7 +23,8 @@ use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Method, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use esker_types::{ErrorCode, is_from_loopback};
+use esker_auth::{ClientCertificate, Connection};
+use esker_types::{ErrorCode, FORWARDED_HEADERS, is_from_loopback};
 
 use crate::network::{client_address, is_trusted};
 use crate::{ApiError, App, Network};
@@ -88,17 +90,21 @@ impl FromRequestParts<App> for Transport {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ExtensionRejection> {
         let Extension(peer) = Extension::<Peer>::from_request_parts(parts, app).await?;
-        Ok(app.inner.options.guard.transport(&parts.uri, &parts.headers, peer))
+        Ok(app.inner.options.guard.transport(&parts.uri, &parts.headers, &peer))
     }
 }
 
 /// The other end of a request, as the guard found it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Peer {
     /// The address of the client; behind a trusted proxy, the one that the proxy tells.
     pub(crate) address: IpAddr,
     /// `true` if the connection comes from this machine and no proxy passes the request on.
     pub(crate) loopback: bool,
+    /// `true` if the connection has TLS that ends at this server. A proxy's TLS does not count.
+    pub(crate) is_tls: bool,
+    /// The client certificate of the connection. `None` if a proxy passes the request on: the certificate is the proxy's then.
+    pub(crate) certificate: Option<Arc<ClientCertificate>>,
     /// `true` if the connection comes from a trusted proxy, whose `x-forwarded-…` headers count.
     through_proxy: bool,
 }
@@ -128,8 +134,8 @@ impl GuardOptions {
             let what = format!("the request line and headers are over limits.header_bytes ({})", self.header_bytes);
             return Err(ApiError::new(ErrorCode::TooLarge, what).with_status(431));
         }
-        let socket =
-            request.extensions().get::<ConnectInfo<SocketAddr>>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |c| c.0.ip());
+        let connection = request.extensions().get::<ConnectInfo<Connection>>().map(|info| &info.0);
+        let socket = connection.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |connection| connection.address.ip());
         let through_proxy = is_trusted(&self.trusted_proxies, socket);
         let hosts = hosts(request.uri(), headers, through_proxy);
         let checked = self.anonymous || !self.allowed_hosts.is_empty() || self.public_url.is_some();
@@ -142,9 +148,12 @@ impl GuardOptions {
             let what = "the request was sent by a page of another site; open the page of this server";
             return Err(ApiError::new(ErrorCode::Forbidden, what));
         }
+        let passed_on = FORWARDED_HEADERS.iter().any(|name| headers.contains_key(*name));
         Ok(Peer {
             address: client_address(&self.trusted_proxies, socket, headers),
             loopback: is_from_loopback(socket, |name| headers.contains_key(name)),
+            is_tls: connection.is_some_and(Connection::is_tls),
+            certificate: connection.and_then(Connection::certificate).filter(|_| !passed_on).cloned(),
             through_proxy,
         })
     }
@@ -194,17 +203,17 @@ impl GuardOptions {
     }
 
     /// Returns the way on which the answer to an admitted request reaches a browser.
-    fn transport(&self, uri: &Uri, headers: &HeaderMap, peer: Peer) -> Transport {
+    fn transport(&self, uri: &Uri, headers: &HeaderMap, peer: &Peer) -> Transport {
         let hosts = hosts(uri, headers, peer.through_proxy);
-        let local = |name: &str| name == "localhost" || address_of(name).is_some_and(|address| address.is_loopback());
         let proto = headers.get("x-forwarded-proto").and_then(|value| value.to_str().ok()).filter(|_| peer.through_proxy);
         let public = |url: &PublicUrl| url.https && hosts.iter().any(|host| host.eq_ignore_ascii_case(url.authority.as_str()));
         // Browsers send `Sec-Fetch-Site` over TLS, and to their own machine.
-        let is_https = proto.is_some_and(|proto| proto.rsplit(',').next().is_some_and(|last| last.trim() == "https"))
+        let is_https = peer.is_tls
+            || proto.is_some_and(|proto| proto.rsplit(',').next().is_some_and(|last| last.trim() == "https"))
             || self.public_url.as_ref().is_some_and(public);
         if is_https {
             Transport::Https
-        } else if !hosts.is_empty() && hosts.iter().all(|host| host_name(host).is_some_and(|name| local(&name))) {
+        } else if are_local(&hosts) {
             Transport::Loopback
         } else if headers.contains_key("sec-fetch-site") {
             Transport::Https
@@ -212,6 +221,20 @@ impl GuardOptions {
             Transport::Plain
         }
     }
+}
+
+/// Checks that a browser is to use TLS alone from now on for the name that it called (`Strict-Transport-Security`).
+///
+/// This holds if TLS ends at this server. Where a proxy ends it, the proxy's owner decides. The names of the browser's own machine
+/// are left out, because other servers there share them.
+pub(crate) fn needs_strict_transport(uri: &Uri, headers: &HeaderMap, peer: &Peer) -> bool {
+    peer.is_tls && !are_local(&hosts(uri, headers, peer.through_proxy))
+}
+
+/// Checks that all hosts that a request names are the machine of the browser, and that there is one.
+fn are_local(hosts: &[String]) -> bool {
+    let local = |name: &str| name == "localhost" || address_of(name).is_some_and(|address| address.is_loopback());
+    !hosts.is_empty() && hosts.iter().all(|host| host_name(host).is_some_and(|name| local(&name)))
 }
 
 /// Returns the hosts that a request names. A trusted proxy that names another one replaces them.
@@ -254,8 +277,10 @@ fn is_api(path: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use axum::body::Body;
-    use esker_types::FORWARDED_HEADERS;
+    use esker_auth::TlsSession;
 
     use super::*;
 
@@ -276,7 +301,7 @@ mod tests {
         }
         let mut request = request.body(Body::empty()).expect("a request");
         let peer: IpAddr = peer.parse().expect("an address");
-        request.extensions_mut().insert(ConnectInfo(SocketAddr::from((peer, 1))));
+        request.extensions_mut().insert(ConnectInfo(Connection::plain(SocketAddr::from((peer, 1)))));
         request
     }
 
@@ -287,7 +312,39 @@ mod tests {
     fn transport(options: &GuardOptions, peer: &str, headers: &[(&str, &str)]) -> Transport {
         let request = request(Method::GET, "/", peer, headers);
         let peer = options.admit(&request).expect("admitted");
-        options.transport(request.uri(), request.headers(), peer)
+        options.transport(request.uri(), request.headers(), &peer)
+    }
+
+    /// Makes a request over TLS with a client certificate.
+    fn tls_request(headers: &[(&str, &str)]) -> Request {
+        let mut request = request(Method::GET, "/", "127.0.0.1", headers);
+        let certificate = ClientCertificate { subject: "CN=etl".to_owned(), names: Vec::new(), expires_ms: 1 };
+        let tls = Some(TlsSession { certificate: Some(Arc::new(certificate)) });
+        request.extensions_mut().insert(ConnectInfo(Connection { address: SocketAddr::from(([127, 0, 0, 1], 1)), tls }));
+        request
+    }
+
+    #[test]
+    fn tls_that_ends_here_is_https_and_strict_for_names_that_are_not_the_browsers_own() {
+        for (host, strict) in [("esker.example:8181", true), ("10.0.0.7", true), ("localhost:8181", false), ("127.0.0.1", false)] {
+            let request = tls_request(&[("host", host)]);
+            let peer = options().admit(&request).expect("admitted");
+            assert!(peer.is_tls, "{host}");
+            assert_eq!(options().transport(request.uri(), request.headers(), &peer), Transport::Https, "{host}");
+            assert_eq!(needs_strict_transport(request.uri(), request.headers(), &peer), strict, "{host}");
+        }
+        let plain = request(Method::GET, "/", "127.0.0.1", &[("host", "esker.example")]);
+        let peer = options().admit(&plain).expect("admitted");
+        assert!(!peer.is_tls && !needs_strict_transport(plain.uri(), plain.headers(), &peer));
+    }
+
+    #[test]
+    fn the_certificate_of_a_proxy_is_not_that_of_its_clients() {
+        assert!(options().admit(&tls_request(&[HERE])).expect("admitted").certificate.is_some());
+        for name in FORWARDED_HEADERS {
+            let peer = options().admit(&tls_request(&[HERE, (name, "127.0.0.1")])).expect("admitted");
+            assert!(peer.is_tls && peer.certificate.is_none(), "{name}");
+        }
     }
 
     fn status(options: &GuardOptions, method: Method, path: &str, headers: &[(&str, &str)]) -> u16 {

@@ -7,6 +7,7 @@
 //! Start reading at [`router`], which shows the layers around the handlers, then at `iceberg/mod.rs` and `management/mod.rs`. The
 //! guard in front of all routes is in `guard.rs`.
 
+mod certificates;
 mod error;
 mod etag;
 mod extract;
@@ -37,7 +38,7 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
 use bytes::Bytes;
-use esker_auth::{AuthError, Authenticated, Authenticator};
+use esker_auth::{AuthError, Authenticated, Authenticator, Evidence};
 use esker_autopilot::{Layers, Policy, policy_of};
 use esker_catalog::{Catalog, Overview};
 use esker_maintenance::{JobQueue, Maintenance};
@@ -48,6 +49,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
 use tracing::field::Empty;
 
+pub use certificates::{CertificateState, Certificates};
 pub use error::ApiError;
 pub use guard::{GuardOptions, PublicUrl};
 pub use management::{DroppedView, FleetTable, JobAccepted, JobView, PolicyView, QuarantineView, TableHealth, WarehouseView};
@@ -106,6 +108,8 @@ pub struct AppOptions {
     pub sinks: Vec<String>,
     /// The states of the server's background tasks.
     pub tasks: Tasks,
+    /// The states of the certificates that the ports serve.
+    pub certificates: Certificates,
     /// The settings of the guard in front of all routes.
     pub guard: GuardOptions,
     /// The times after which a session of the page ends.
@@ -201,6 +205,11 @@ impl App {
         &self.inner.options.tasks
     }
 
+    /// Returns the states of the certificates that the ports serve.
+    fn certificates(&self) -> &Certificates {
+        &self.inner.options.certificates
+    }
+
     /// Makes `/readyz` answer 503 from now on, so that load balancers send no new requests.
     pub fn drain(&self) {
         self.inner.draining.store(true, Ordering::Relaxed);
@@ -252,7 +261,7 @@ async fn wrong_method(request: Request) -> ApiError {
 
 /// Adds the principal and the authenticated caller to a request, or refuses the request.
 async fn authenticate(State(app): State<App>, Extension(peer): Extension<Peer>, mut request: Request, next: Next) -> Response {
-    match authenticate_by_header(&app, request.headers(), peer).await {
+    match authenticate_request(&app, request.headers(), &peer).await {
         Ok(caller) => {
             request.extensions_mut().insert(caller.principal.clone());
             request.extensions_mut().insert(caller);
@@ -262,13 +271,15 @@ async fn authenticate(State(app): State<App>, Extension(peer): Extension<Peer>, 
     }
 }
 
-/// Finds the caller of a request by its header `authorization`.
+/// Finds the caller of a request by its header `authorization`, or by the client certificate of its connection.
 ///
 /// # Errors
 ///
-/// Returns what [`Authenticator::authenticate`] returns.
-async fn authenticate_by_header(app: &App, headers: &HeaderMap, peer: Peer) -> Result<Authenticated, AuthError> {
-    app.auth().authenticate(headers.get(AUTHORIZATION).map(HeaderValue::as_bytes), peer.loopback).await
+/// Returns what [`Authenticator::authenticate_by`] returns.
+async fn authenticate_request(app: &App, headers: &HeaderMap, peer: &Peer) -> Result<Authenticated, AuthError> {
+    let header = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
+    let evidence = Evidence { header, from_loopback: peer.loopback, certificate: peer.certificate.as_deref() };
+    app.auth().authenticate_by(evidence).await
 }
 
 /// Maps the errors of Iceberg routes to the statuses that the specification lists for each operation.

@@ -30,14 +30,18 @@ pub(crate) async fn healthz() -> &'static str {
 ///
 /// The state database and the storage of every warehouse must answer, and the server must not be draining. A background task that
 /// keeps failing is a line of the answer, but does not make the server unready. The server answers requests all the same, and
-/// every replica would fail for the same table.
+/// every replica would fail for the same table. So is a port whose certificate could not be replaced.
 #[utoipa::path(
     get,
     path = "/readyz",
     operation_id = "isReady",
     tag = "probes",
     responses(
-        (status = 200, description = "`ready`, then a line for each background task that keeps failing.", body = String),
+        (
+            status = 200,
+            description = "`ready`, then a line for each failing background task and each certificate that can't be replaced.",
+            body = String
+        ),
         (status = 503, description = "The server is draining, or the database or a storage does not answer.", body = ErrorBody)
     ),
     security(())
@@ -54,5 +58,7 @@ pub(crate) async fn readyz(State(app): State<App>) -> Result<String, ApiError> {
     }
     let failing = app.tasks().all().into_iter().filter_map(|(name, task)| Some((name, task.restarts, task.failure?)));
     let lines = failing.map(|(name, restarts, why)| format!("degraded: {name}: restarts {restarts}, last failure: {why}\n"));
-    Ok(format!("ready\n{}", lines.collect::<String>()))
+    let broken = app.certificates().all().into_iter().filter_map(|(port, certificate)| Some((port, certificate.failure?)));
+    let ports = broken.map(|(port, why)| format!("degraded: certificate of {port}: {why}; the earlier one stays in use\n"));
+    Ok(format!("ready\n{}", lines.chain(ports).collect::<String>()))
 }

@@ -22,8 +22,13 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(remote: Remote) -> Self {
-        Self { http: reqwest::Client::new(), remote, warehouse: OnceCell::new() }
+    /// Makes a client that trusts the servers that the command line says.
+    ///
+    /// # Errors
+    ///
+    /// Returns what [`TlsArgs::http_client`](super::TlsArgs::http_client) returns.
+    pub(super) fn new(remote: Remote) -> Result<Self> {
+        Ok(Self { http: remote.tls.http_client()?, remote, warehouse: OnceCell::new() })
     }
 
     /// Returns true if answers are to be printed as JSON.

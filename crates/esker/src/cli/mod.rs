@@ -18,6 +18,7 @@ mod serve;
 mod sql;
 mod table;
 mod token;
+mod trust;
 
 use std::path::PathBuf;
 
@@ -28,6 +29,7 @@ use crate::{Config, Error, Result};
 
 use client::Client;
 use output::{print_json, print_line};
+use trust::TlsArgs;
 
 /// The service under a lakehouse's Iceberg tables: REST catalog, maintenance, Flight SQL and table health in one binary.
 #[derive(Debug, Parser)]
@@ -164,6 +166,8 @@ struct Remote {
     /// Print JSON: mostly that of the management API.
     #[arg(long, global = true)]
     json: bool,
+    #[command(flatten)]
+    tls: TlsArgs,
 }
 
 /// Runs a command, and returns when it has ended. `serve` ends with a signal, or when the server is fenced.
@@ -184,16 +188,16 @@ pub fn run(cli: Cli) -> Result<()> {
             Command::Backup(backup) => backup.run().await,
             Command::Restore(restore) => restore.run().await,
             Command::Token(token) => token.run().await,
-            Command::Warehouses { remote } => warehouses(&Client::new(remote)).await,
-            Command::Events { remote, events } => events.run(&Client::new(remote)).await,
-            Command::Table { remote, command } => command.run(&Client::new(remote)).await,
-            Command::Maintain { remote, command } => command.run(&Client::new(remote)).await,
-            Command::Check { remote, check } => check.run(&Client::new(remote)).await,
-            Command::Jobs { remote, job, cancel, log } => jobs::run(&Client::new(remote), job, cancel, log).await,
-            Command::Policy { remote, command } => command.run(&Client::new(remote)).await,
-            Command::Undo { remote, job } => jobs::undo(&Client::new(remote), &job).await,
-            Command::Explain { remote, file } => explain::run(&Client::new(remote), &file).await,
-            Command::Health { remote, table } => health::run(&Client::new(remote), table).await,
+            Command::Warehouses { remote } => warehouses(&Client::new(remote)?).await,
+            Command::Events { remote, events } => events.run(&Client::new(remote)?).await,
+            Command::Table { remote, command } => command.run(&Client::new(remote)?).await,
+            Command::Maintain { remote, command } => command.run(&Client::new(remote)?).await,
+            Command::Check { remote, check } => check.run(&Client::new(remote)?).await,
+            Command::Jobs { remote, job, cancel, log } => jobs::run(&Client::new(remote)?, job, cancel, log).await,
+            Command::Policy { remote, command } => command.run(&Client::new(remote)?).await,
+            Command::Undo { remote, job } => jobs::undo(&Client::new(remote)?, &job).await,
+            Command::Explain { remote, file } => explain::run(&Client::new(remote)?, &file).await,
+            Command::Health { remote, table } => health::run(&Client::new(remote)?, table).await,
             Command::Sql(sql) => sql.run().await,
         }
     })

@@ -10,13 +10,13 @@ use arrow::util::pretty::pretty_format_batches;
 use arrow_flight::sql::client::FlightSqlServiceClient;
 use clap::Args;
 use esker_query::split_statements;
-use esker_types::format_count;
+use esker_types::{format_count, with_causes};
 use futures::TryStreamExt;
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
-use super::print_line;
+use super::{TlsArgs, print_line};
 use crate::{Error, Result};
 
 /// Maximum number of rows that the prompt prints of an answer. The others are only counted.
@@ -39,7 +39,7 @@ pub(super) struct SqlArgs {
     /// Run this statement and exit.
     #[arg(short, long)]
     command: Option<String>,
-    /// The server's Flight SQL URL.
+    /// The server's Flight SQL URL; https:// or grpc+tls:// for TLS.
     #[arg(long, env = "ESKER_FLIGHT_URL", default_value = "http://127.0.0.1:32010")]
     flight_url: String,
     /// The token of the caller.
@@ -51,6 +51,8 @@ pub(super) struct SqlArgs {
     /// Refused: a statement names its tables' warehouses.
     #[arg(long, hide = true)]
     warehouse: Option<String>,
+    #[command(flatten)]
+    tls: TlsArgs,
 }
 
 /// The form in which the rows of a statement are printed.
@@ -69,12 +71,10 @@ impl SqlArgs {
             let what = format!("`esker sql` takes no --warehouse: name tables as {name}.NAMESPACE.TABLE");
             return Err(Error::Usage(what));
         }
-        let url = self.flight_url.replace("grpc://", "http://");
-        let endpoint = Endpoint::from_shared(url.clone()).map_err(|e| Error::Usage(format!("--flight-url: {e}")))?;
-        let channel = endpoint
-            .connect()
-            .await
-            .map_err(|e| Error::Remote(format!("no Flight SQL server answers at {url} ({e}); is `esker serve` running?")))?;
+        let url = &self.flight_url;
+        let no_answer =
+            |why: String| Error::Remote(format!("no Flight SQL server answers at {url} ({why}); is `esker serve` running?"));
+        let channel = self.tls.endpoint(url)?.connect().await.map_err(|e| no_answer(with_causes(&e)))?;
         let mut client = FlightSqlServiceClient::new(channel);
         if let Some(token) = self.token {
             client.set_token(token);

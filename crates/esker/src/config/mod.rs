@@ -23,6 +23,7 @@ mod secrets;
 mod server;
 mod state;
 mod telemetry;
+mod tls;
 mod vending;
 mod warehouse;
 
@@ -45,6 +46,7 @@ pub use schema::schema;
 pub use server::{AuthConfig, PageConfig, ServerConfig, TokensConfig};
 pub use state::StateConfig;
 pub use telemetry::{LogConfig, LogFormat, TracesConfig};
+pub use tls::{ClientCertificates, MtlsConfig, TlsConfig, TlsVersion};
 pub use vending::{VendingConfig, VendingLevel, VendingMode};
 pub use warehouse::{DEFAULT_WAREHOUSE, TablesConfig, WarehouseConfig};
 

@@ -5,13 +5,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
-use esker_auth::AuthOptions;
+use esker_auth::{AuthOptions, CertificateMap};
 use esker_rest::{GuardOptions, Network, PublicUrl, SessionOptions};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::LimitsConfig;
 use super::check::require;
+use super::{LimitsConfig, MtlsConfig, TlsConfig};
 use crate::{Error, Result};
 
 /// The section `[server]`.
@@ -51,6 +51,10 @@ pub struct ServerConfig {
     pub commit_wait_seconds: u64,
     /// Milliseconds after which the request to plan a scan is answered `submitted`, if the plan is not complete.
     pub plan_wait_ms: u64,
+    /// TLS of both ports.
+    pub tls: TlsConfig,
+    /// TLS of Flight SQL, if it is another one. Once `certificate` is set, this section holds there instead of `server.tls`.
+    pub flight_tls: TlsConfig,
 }
 
 impl Default for ServerConfig {
@@ -68,6 +72,8 @@ impl Default for ServerConfig {
             idempotency_seconds: 24 * 3600,
             commit_wait_seconds: 30,
             plan_wait_ms: 5000,
+            tls: TlsConfig::default(),
+            flight_tls: TlsConfig::default(),
         }
     }
 }
@@ -81,7 +87,17 @@ impl ServerConfig {
             let is_name = !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
             require(is_name, || format!("server.allowed_hosts: {host:?} is no name; write it without scheme, port and path"))?;
         }
+        self.tls.check("server.tls")?;
+        self.flight_tls.check("server.flight_tls")?;
         self.guard_options(auth, limits).map(drop)
+    }
+
+    /// Returns the section that holds for Flight SQL, with its name.
+    pub(crate) fn tls_of_flight(&self) -> (&'static str, &TlsConfig) {
+        match self.flight_tls.is_on() {
+            true => ("server.flight_tls", &self.flight_tls),
+            false => ("server.tls", &self.tls),
+        }
     }
 
     /// Returns the settings of the guard in front of all routes.
@@ -138,6 +154,9 @@ pub struct AuthConfig {
     pub tokens: TokensConfig,
     /// Sessions of the web page.
     pub page: PageConfig,
+    /// Clients that a certificate authenticates when they send no token. Each entry of `[[auth.mtls]]` has `client` with the client's
+    /// name, and one whole name of its certificate: `uri`, `dns`, `email` or `common_name`. Needs `client_ca` in `[server.tls]`.
+    pub mtls: Vec<MtlsConfig>,
 }
 
 /// The section `[auth.tokens]`.
@@ -199,7 +218,25 @@ impl AuthConfig {
         let TokensConfig { access_seconds, max_session_seconds } = self.tokens;
         require(access_seconds != 0, || "auth.tokens.access_seconds must not be 0".to_owned())?;
         require(max_session_seconds != 0, || "auth.tokens.max_session_seconds must not be 0".to_owned())?;
+        let shown = server.tls.client_ca.is_some() || server.flight_tls.client_ca.is_some();
+        let no_ca = "auth.mtls needs server.tls.client_ca: without it, no client shows a certificate";
+        require(self.mtls.is_empty() || shown, || no_ca.to_owned())?;
+        self.certificates()?;
         self.page.check()
+    }
+
+    /// Returns the clients by the names of their certificates.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Config`](Error::Config) if an entry of `auth.mtls` has not exactly one name, or has one that can't be used.
+    pub(crate) fn certificates(&self) -> Result<CertificateMap> {
+        let mut map = CertificateMap::default();
+        for entry in &self.mtls {
+            let wrong = |why: String| Error::Config(format!("auth.mtls: client {:?}: {why}", entry.client));
+            map.insert(entry.name().map_err(wrong)?, &entry.client).map_err(|error| wrong(error.to_string()))?;
+        }
+        Ok(map)
     }
 
     /// Returns the options of the check of tokens.

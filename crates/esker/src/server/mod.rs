@@ -9,6 +9,7 @@ mod data_dir;
 mod listeners;
 mod machine;
 mod parts;
+mod tls;
 mod token;
 
 use std::fs::File;
@@ -29,6 +30,7 @@ pub(crate) use data_dir::{data_dir, existing_data_dir, lock_data_dir};
 pub(crate) use listeners::{Listener, Listeners};
 pub(crate) use machine::{STACK_BYTES, memory_bytes};
 pub(crate) use parts::Parts;
+pub(crate) use tls::{PortListener, Reloader};
 
 /// A running server.
 #[derive(Debug)]
@@ -66,7 +68,8 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// - Returns [`Config`](crate::Error::Config) if the configuration is wrong, or if `data_dir` is not set.
+    /// - Returns [`Config`](crate::Error::Config) if the configuration is wrong, if a file of certificates or keys can't be used, or
+    ///   if `data_dir` is not set.
     /// - Returns [`Locked`](crate::Error::Locked) if another process uses the data directory.
     /// - Returns [`Io`](crate::Error::Io) if the data directory, the cache directory, the directory for spills or the job threads
     ///   can't be made.
@@ -93,7 +96,7 @@ impl Server {
         let receivers = events::open(config, &parts.state).await?;
         parts.warn_of_names_without_effect().await?;
         let tasks = Tasks::default();
-        let app = parts.app(config, receivers.names(), tasks.clone()).await?;
+        let app = parts.app(config, receivers.names(), tasks.clone(), listeners.certificates.clone()).await?;
         parts.reclaim_outputs().await?;
         let (stop, stopped) = watch::channel(false);
         let (rest, flight) = (listeners.rest.address, listeners.flight.address);

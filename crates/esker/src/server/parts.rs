@@ -10,7 +10,7 @@ use esker_catalog::{Catalog, CatalogOptions, deletion};
 use esker_maintenance::Maintenance;
 use esker_query::Engine;
 use esker_read::{BlockCache, Reader};
-use esker_rest::{App, AppOptions, Tasks};
+use esker_rest::{App, AppOptions, Certificates, Tasks};
 use esker_state::State;
 use esker_storage::Storage;
 use tokio::sync::Notify;
@@ -50,7 +50,7 @@ impl Parts {
     /// - Returns [`Catalog`](Error::Catalog) if a warehouse can't be opened.
     /// - Returns [`Io`](Error::Io) if the cache directory, the directory for spills or the job threads can't be made.
     /// - Returns [`Query`](Error::Query) if the query engine can't be built.
-    /// - Returns [`Config`](Error::Config) if a policy in the configuration is wrong.
+    /// - Returns [`Config`](Error::Config) if a policy or an entry of `auth.mtls` in the configuration is wrong.
     pub(super) async fn open(
         config: &Config,
         dir: &Path,
@@ -75,17 +75,23 @@ impl Parts {
         queried.sort_by_key(|(catalog, _)| catalog.options().warehouse != DEFAULT_WAREHOUSE);
         let spill_dir = query_spill_dir(dir, &limits.spill_dir)?;
         let engine = Engine::new(queried, config.query.engine_options(cores(), spill_dir))?;
-        let auth = Authenticator::new(state.clone(), config.auth.options());
+        let auth = Authenticator::new(state.clone(), config.auth.options()).with_certificates(config.auth.certificates()?);
         Ok(Self { auth, catalogs, maintenance, engine, policy_layers: config.layers()?, wake, _jobs: jobs, state })
     }
 
-    /// Makes the shared state of the REST handlers. `sinks` names the event sinks.
+    /// Makes the shared state of the REST handlers. `sinks` names the event sinks, `certificates` has the states of the ports'.
     ///
     /// # Errors
     ///
     /// Returns [`Config`](Error::Config) if an address in the configuration can't be parsed, and [`Auth`](Error::Auth) if the
     /// system gives no random numbers.
-    pub(super) async fn app(&self, config: &Config, sinks: Vec<String>, tasks: Tasks) -> Result<App> {
+    pub(super) async fn app(
+        &self,
+        config: &Config,
+        sinks: Vec<String>,
+        tasks: Tasks,
+        certificates: Certificates,
+    ) -> Result<App> {
         let server = &config.server;
         let options = AppOptions {
             max_body_bytes: server.max_body_bytes,
@@ -93,6 +99,7 @@ impl Parts {
             plan_wait_ms: server.plan_wait_ms,
             sinks,
             tasks,
+            certificates,
             guard: server.guard_options(&config.auth, &config.limits)?,
             sessions: config.auth.page.session_options(),
             unauthenticated_per_second: config.limits.unauthenticated_per_second,

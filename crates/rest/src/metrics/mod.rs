@@ -61,6 +61,7 @@ pub(crate) struct ServiceMetrics {
     damaged: IntGauge,
     task_restarts: IntCounterVec,
     tasks_down: IntGaugeVec,
+    certificate_ends: IntGaugeVec,
 }
 
 /// Registers a metric. Its name and labels are constants, so only a mistake in this file could make it panic.
@@ -282,6 +283,16 @@ impl ServiceMetrics {
                     &["task"]
                 )
             ),
+            certificate_ends: registered!(
+                r,
+                IntGaugeVec::new(
+                    Opts::new(
+                        "esker_tls_certificate_end_seconds",
+                        "Time in seconds since the epoch at which the certificate that a port serves ends."
+                    ),
+                    &["port"]
+                )
+            ),
             registry,
         }
     }
@@ -381,6 +392,13 @@ fn set_task_metrics(app: &App) {
     }
 }
 
+/// Sets the metric of the certificates that the ports serve.
+fn set_certificate_metrics(app: &App) {
+    for (port, certificate) in app.certificates().all() {
+        app.inner.metrics.certificate_ends.with_label_values(&[&port]).set(certificate.ends_seconds);
+    }
+}
+
 /// Returns the routes of the metrics.
 pub(crate) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(service)).routes(routes!(tables::tables))
@@ -428,6 +446,7 @@ pub(crate) async fn service(State(app): State<App>) -> Result<String, ApiError> 
     }
     set_job_metrics(&app).await?;
     set_task_metrics(&app);
+    set_certificate_metrics(&app);
     metrics.jobs.set(gauge(app.warehouses().map(Maintenance::running).sum::<usize>()));
     metrics.servers.set(app.overview().live_servers().await?);
     metrics.storage.reset();

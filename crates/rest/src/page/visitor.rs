@@ -1,7 +1,7 @@
 //! The reader of the page: who asks, which secret the forms repeat, and the headers of each answer.
 //!
-//! A browser shows the cookie of its session. A program may show a bearer token instead, as it does at the API. Start reading at
-//! [`authenticate`].
+//! A browser shows the cookie of its session. A program may show a bearer token or a client certificate instead, as it does at the
+//! API. Start reading at [`authenticate`].
 
 use std::sync::LazyLock;
 
@@ -9,7 +9,8 @@ use axum::Extension;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Query, Request, State};
 use axum::http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderValue, Method, Uri};
 use axum::middleware::Next;
@@ -17,19 +18,22 @@ use axum::response::{IntoResponse, Redirect, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use esker_auth::AuthError;
-use esker_types::{ErrorCode, Principal};
+use esker_types::{ErrorCode, Principal, hex};
 use maud::{Markup, html};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 use super::{STYLE, encode};
-use crate::guard::{Peer, Transport};
+use crate::guard::{Peer, Transport, needs_strict_transport};
 use crate::session::{Cookies, cookie, is_same_secret};
-use crate::{ApiError, App, authenticate_by_header};
+use crate::{ApiError, App, authenticate_request};
 
 /// The maximum size of a form, in bytes.
 pub(super) const MAX_FORM_BYTES: usize = 8 << 10;
+
+/// Keeps browsers at TLS for a year. Names below this one are somebody else's.
+const STRICT_TRANSPORT: &str = "max-age=31536000";
 
 /// The headers of every page. The browser runs no script, asks no other server, and shows the page in no other one.
 ///
@@ -89,19 +93,22 @@ pub(super) async fn authenticate(
     mut request: Request,
     next: Next,
 ) -> Response {
-    match identify(&app, request.headers(), peer, transport).await {
+    match identify(&app, request.headers(), &peer, transport).await {
         Ok((principal, visitor)) => {
             request.extensions_mut().insert(principal);
             request.extensions_mut().insert(visitor);
             next.run(request).await
         }
-        Err(AuthError::Missing) if !request.headers().contains_key(AUTHORIZATION) => log_in_first(&request),
+        // A browser shows the certificate that it has. If it belongs to no client, its owner may have a token.
+        Err(AuthError::Missing | AuthError::Certificate(_)) if !request.headers().contains_key(AUTHORIZATION) => {
+            log_in_first(&request)
+        }
         Err(error) => ApiError::from(error).into_response(),
     }
 }
 
-/// Finds principal and reader by the session, by the header, or because callers need no token.
-async fn identify(app: &App, headers: &HeaderMap, peer: Peer, transport: Transport) -> Result<(Principal, Visitor), AuthError> {
+/// Finds principal and reader by the session, by the header, by the certificate, or because callers need no token.
+async fn identify(app: &App, headers: &HeaderMap, peer: &Peer, transport: Transport) -> Result<(Principal, Visitor), AuthError> {
     let shown = Cookies::of(transport).and_then(|cookies| cookie(headers, cookies.session));
     if let Some(id) = shown.filter(|_| !headers.contains_key(AUTHORIZATION))
         && let Some((session, principal)) = app.inner.sessions.resume(id).await?
@@ -109,9 +116,16 @@ async fn identify(app: &App, headers: &HeaderMap, peer: Peer, transport: Transpo
         let visitor = Visitor { csrf: Some(session.csrf), logged_in: Some(session.principal) };
         return Ok((principal, visitor));
     }
-    let principal = authenticate_by_header(app, headers, peer).await?.principal;
-    let csrf = (principal == Principal::Anonymous).then(|| app.inner.sessions.anonymous_csrf().to_owned());
+    let principal = authenticate_request(app, headers, peer).await?.principal;
+    // No page of another site can set the header. A certificate, like a cookie, goes with every request of the browser.
+    let shows_token = headers.contains_key(AUTHORIZATION) && principal != Principal::Anonymous;
+    let csrf = (!shows_token).then(|| csrf_of(app.inner.sessions.anonymous_csrf(), &principal));
     Ok((principal, Visitor { csrf, logged_in: None }))
+}
+
+/// Derives the secret in the forms of a reader without a session, so that readers with certificates do not know each other's.
+fn csrf_of(secret: &str, principal: &Principal) -> String {
+    hex(&Sha256::digest(format!("{secret} {}", principal.identity())))
 }
 
 /// Sends a browser to the log-in, and from there back to the page that it wanted.
@@ -166,8 +180,12 @@ pub(super) fn parse_form<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError
 }
 
 /// Adds the headers of pages to an answer.
-pub(super) async fn with_headers(request: Request, next: Next) -> Response {
+pub(super) async fn with_headers(Extension(peer): Extension<Peer>, request: Request, next: Next) -> Response {
+    let strict = needs_strict_transport(request.uri(), request.headers(), &peer);
     let mut response = next.run(request).await;
+    if strict {
+        response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static(STRICT_TRANSPORT));
+    }
     for (name, value) in HEADERS.iter() {
         response.headers_mut().insert(name.clone(), value.clone());
     }
@@ -183,6 +201,14 @@ mod tests {
         assert_eq!(parse_form::<CsrfField>(b"csrf=a%2Bb+c&other=").expect("a form").csrf, "a+b c");
         assert_eq!(parse_form::<CsrfField>(b"").expect("an empty form").csrf, "");
         assert!(parse_form::<CsrfField>(b"csrf=\xff").is_err() && parse_form::<CsrfField>(b"csrf=a b").is_err());
+    }
+
+    #[test]
+    fn readers_with_certificates_do_not_know_the_secrets_of_each_others_forms() {
+        let principals = [Principal::Token("a".to_owned()), Principal::Token("b".to_owned()), Principal::Anonymous];
+        let secrets = principals.map(|principal| csrf_of("secret", &principal));
+        assert!(secrets[0] != secrets[1] && secrets[1] != secrets[2] && secrets[0] != secrets[2], "{secrets:?}");
+        assert_ne!(secrets[0], csrf_of("other", &Principal::Token("a".to_owned())));
     }
 
     #[test]
