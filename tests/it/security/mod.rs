@@ -3,6 +3,7 @@
 mod hosts;
 mod page;
 mod paths;
+mod tls;
 mod tokens;
 
 use esker_tests::TestApp;

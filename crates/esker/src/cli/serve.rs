@@ -60,11 +60,13 @@ impl ServeArgs {
 
 /// Formats the lines that a server prints when it has started.
 fn banner(config: &Config, server: &Server) -> String {
+    let http = if config.server.tls.is_on() { "https" } else { "http" };
+    let grpc = if config.server.tls_of_flight().1.is_on() { "grpc+tls" } else { "grpc" };
     let mut lines = vec![
         format!("Esker {}", env!("CARGO_PKG_VERSION")),
-        format!("  REST catalog  http://{}", server.rest),
-        format!("  web page      http://{}/", server.rest),
-        format!("  Flight SQL    grpc://{}", server.flight),
+        format!("  REST catalog  {http}://{}", server.rest),
+        format!("  web page      {http}://{}/", server.rest),
+        format!("  Flight SQL    {grpc}://{}", server.flight),
     ];
     for options in server.catalogs().iter().map(|catalog| catalog.options()) {
         lines.push(format!("  warehouse     {} at {}", options.warehouse, options.location));

@@ -109,15 +109,16 @@ impl Reloader {
             return Ok(());
         }
         let ServedTls { config, ends_seconds } = files.server_config(self.section, &self.tls)?;
-        if digest != progress.used {
-            if has_ended(ends_seconds) {
-                return Err(format!("{}.certificate: the new certificate has ended already", self.section));
-            }
+        let changed = digest != progress.used;
+        if changed && has_ended(ends_seconds) {
+            return Err(format!("{}.certificate: the new certificate has ended already", self.section));
+        }
+        self.ports.iter().for_each(|port| self.certificates.record_use(port, ends_seconds));
+        if changed {
             self.served.send_replace(config);
             progress.used = digest;
             tracing::info!(section = self.section, ends_seconds, "the certificate was loaded again");
         }
-        self.ports.iter().for_each(|port| self.certificates.record_use(port, ends_seconds));
         Ok(())
     }
 
