@@ -112,7 +112,8 @@ impl CertificateMap {
         check_name(client)?;
         let text = name.text();
         if text.is_empty() || text.contains('*') || text.chars().any(char::is_control) {
-            return Err(AuthError::Invalid(format!("{name} is not a whole name; wildcards and control characters are not allowed")));
+            let why = "is not a whole name; wildcards and control characters are not allowed";
+            return Err(AuthError::Invalid(format!("{name} {why}")));
         }
         if let Some(other) = self.0.get(&name) {
             return Err(AuthError::Invalid(format!("{name} belongs to the client {other:?} already")));

@@ -264,7 +264,8 @@ async fn a_browser_gets_secure_cookies_and_stays_with_tls() {
     let app = TestApp::start_with(|c| c.server.tls = files.tls()).await;
     let authority = reqwest::Certificate::from_pem(files.authority.pem.as_bytes()).expect("PEM");
     let builder = reqwest::Client::builder().tls_built_in_root_certs(false).add_root_certificate(authority);
-    let client = builder.resolve("esker.example", app.server.rest).resolve("localhost", app.server.rest).build().expect("a client");
+    let builder = builder.resolve("esker.example", app.server.rest).resolve("localhost", app.server.rest);
+    let client = builder.build().expect("a client");
     for (host, strict) in [("esker.example", Some("max-age=31536000")), ("localhost", None)] {
         let url = format!("https://{host}:{}/login", app.server.rest.port());
         let answer = client.get(url).send().await.expect("an answer");

@@ -20,7 +20,7 @@ pub struct TlsConfig {
     /// The PEM file with the private key of the certificate, not encrypted.
     #[schema(value_type = Option<String>)]
     pub key: Option<PathBuf>,
-    /// The PEM file with the certificates of the authorities that sign client certificates. Without it, no client is asked for one.
+    /// The PEM file with the certificates of the authorities that sign those of clients. Without it, no client is asked for one.
     #[schema(value_type = Option<String>)]
     pub client_ca: Option<PathBuf>,
     /// The demand for a certificate that `client_ca` signed: `optional` or `required`. A wrong one is always refused.

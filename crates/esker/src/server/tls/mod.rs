@@ -1,4 +1,4 @@
-//! TLS of the ports: certificates from files, which are loaded again when they change, and handshakes apart from the accepting loop.
+//! TLS of the ports: certificates from files, which are loaded again when they change, and handshakes that hold up nobody.
 //!
 //! | file | work |
 //! |---|---|

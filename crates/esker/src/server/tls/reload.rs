@@ -1,7 +1,7 @@
 //! [`Reloader`]: looks at the files of a section of TLS, and replaces what its ports serve.
 //!
-//! Files that do not go together change nothing: the ports go on with the earlier certificate, the log has an error, `/readyz` a line,
-//! and the next look tries again. Connections stay as they are, because only handshakes use the files.
+//! Files that do not go together change nothing: the ports go on with the earlier certificate, the log has an error, `/readyz` has a
+//! line, and the next look tries again. Connections stay as they are, because only handshakes use the files.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
