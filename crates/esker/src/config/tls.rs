@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use esker_auth::CertificateName;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use super::check::require;
@@ -26,6 +27,7 @@ pub struct TlsConfig {
     /// The demand for a certificate that `client_ca` signed: `optional` or `required`. A wrong one is always refused.
     pub client_certificates: ClientCertificates,
     /// The lowest version of TLS that clients may use: `1.2` or `1.3`.
+    #[serde(deserialize_with = "version")]
     pub min_version: TlsVersion,
     /// Seconds after which a handshake that is not complete ends. Must not be 0.
     #[schema(minimum = 1)]
@@ -58,6 +60,25 @@ pub enum TlsVersion {
     /// TLS 1.3.
     #[serde(rename = "1.3")]
     Tls13,
+}
+
+/// Reads a version. As an environment variable, it is a number.
+fn version<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<TlsVersion, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Text(String),
+        Number(f64),
+    }
+    let text = match Written::deserialize(deserializer)? {
+        Written::Text(text) => text,
+        Written::Number(number) => number.to_string(),
+    };
+    match text.as_str() {
+        "1.2" => Ok(TlsVersion::Tls12),
+        "1.3" => Ok(TlsVersion::Tls13),
+        _ => Err(D::Error::custom(format!("{text:?} is none of the versions 1.2 and 1.3"))),
+    }
 }
 
 impl Default for TlsConfig {
@@ -172,6 +193,14 @@ mod tests {
         ] {
             let error = load(toml).expect_err(toml).to_string();
             assert!(error.contains(key), "{toml:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_version_is_a_text_or_a_number() {
+        for (written, version) in [("\"1.2\"", TlsVersion::Tls12), ("\"1.3\"", TlsVersion::Tls13), ("1.3", TlsVersion::Tls13)] {
+            let toml = format!("[server.tls]\ncertificate = \"c\"\nkey = \"k\"\nmin_version = {written}");
+            assert_eq!(load(&toml).expect("valid").server.tls.min_version, version, "{written}");
         }
     }
 
