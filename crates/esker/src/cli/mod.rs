@@ -13,6 +13,7 @@ mod jobs;
 mod maintain;
 mod output;
 mod policy;
+mod ready;
 mod recover;
 mod serve;
 mod sql;
@@ -60,6 +61,11 @@ enum Command {
     /// The commands work on the database itself and need no server. The tokens that a principal has stay valid when another is
     /// made.
     Token(token::TokenArgs),
+    /// Check that a server can serve requests, for health checks of containers. Needs no token.
+    Ready {
+        #[command(flatten)]
+        remote: Remote,
+    },
     /// List the server's warehouses.
     Warehouses {
         #[command(flatten)]
@@ -184,6 +190,7 @@ pub fn run(cli: Cli) -> Result<()> {
             Command::Backup(backup) => backup.run().await,
             Command::Restore(restore) => restore.run().await,
             Command::Token(token) => token.run().await,
+            Command::Ready { remote } => ready::run(&Client::new(remote)).await,
             Command::Warehouses { remote } => warehouses(&Client::new(remote)).await,
             Command::Events { remote, events } => events.run(&Client::new(remote)).await,
             Command::Table { remote, command } => command.run(&Client::new(remote)).await,
