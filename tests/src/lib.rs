@@ -5,8 +5,8 @@
 //! - [`Faults`] is a store that fails on purpose.
 //! - [`Transcript`] records requests and answers for snapshots of wire formats.
 //! - [`check_listed`] fails a test that gets a status code which the REST specification does not list. [`check_contract`] fails a
-//!   test that gets an answer of the management API which `api/openapi.json` does not describe. [`check_logs`] fails a test after a
-//!   secret was logged.
+//!   test that gets an answer of the management API which `api/openapi.json` does not describe.
+//! - [`check_logs`] fails a test after any server of the process has logged a secret.
 
 mod app;
 mod contract;

@@ -1,7 +1,7 @@
 //! The logs of all servers in the test's process, searched for secrets.
 //!
-//! [`TestApp`](crate::TestApp) starts this for the whole binary. Every answer that it gets fails the test if a secret was logged by
-//! then. So a leak anywhere in the suite fails tests, and names the line.
+//! [`TestApp`](crate::TestApp) starts this for the whole binary. Each answer that it gets fails the test if a secret was logged
+//! by then. So a leak anywhere in the suite fails tests, and names the line.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,7 +1,7 @@
 //! No log has a secret: neither those of servers in this process, nor the log of the binary.
 //!
-//! `esker_tests` searches the logs of all servers of this process, of all tests. The tests here have secrets of their own at every
-//! place that takes one, and make each of these places fail.
+//! `esker_tests` searches the logs of all servers of this process, of all tests. The tests here have secrets of their own at each
+//! place that takes one, and make these places fail.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -170,7 +170,7 @@ async fn the_binary_writes_no_secret_to_its_log_or_its_output() {
     let out = || Stdio::from(std::fs::OpenOptions::new().create(true).append(true).open(&log).expect("a log"));
     let mut serve = command(dir.path(), port);
     let child = serve.arg("serve").stdout(out()).stderr(out()).spawn().expect("the binary is built before the tests");
-    let process = Process { child, log: log.clone() };
+    let process = Process { child, log };
     process.wait_for("Flight SQL").await;
     let url = format!("http://127.0.0.1:{port}");
     let http = reqwest::Client::new();
