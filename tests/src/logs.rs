@@ -18,8 +18,13 @@ const LEVELS: &str = "info,esker=trace,object_store=debug,reqwest=debug,hyper_ut
 /// The beginning of each token that Esker makes, and the number of hexadecimal digits after it.
 const MADE: (&str, usize) = ("esk_", 64);
 
+/// The texts that no line may have.
 static SECRETS: RwLock<Vec<String>> = RwLock::new(Vec::new());
+
+/// The lines that had one of them.
 static LEAKS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// The number of lines that were searched.
 static LINES: AtomicU64 = AtomicU64::new(0);
 
 /// Starts to search the logs of this process; later calls do nothing. Benchmarks are not slowed: they have the release profile.

@@ -102,6 +102,7 @@ async fn log_in(app: &TestApp, token: &str) -> u16 {
 /// A process of the binary with its log. It is killed when the test ends.
 struct Process {
     child: Child,
+    /// The file of its standard output and its standard error.
     log: PathBuf,
 }
 
@@ -114,9 +115,9 @@ impl Drop for Process {
 }
 
 impl Process {
-    /// Waits until the log has a text. Returns the log.
+    /// Waits until the log has a text, for at most two minutes: the start asks a store that does not answer. Returns the log.
     async fn wait_for(&self, text: &str) -> String {
-        for _ in 0..1200 {
+        for _ in 0..4800 {
             let log = std::fs::read_to_string(&self.log).unwrap_or_default();
             if log.contains(text) {
                 return log;
