@@ -11,7 +11,7 @@ UV := scripts/uv.sh
 PYTEST := -q -rA --no-header -p no:cacheprovider --durations=10
 
 .DEFAULT_GOAL := help
-.PHONY: help audit demo test test-unit test-engine-slice test-hostile-slice test-engines build build-demo build-release lint soak soak-hostile docs bench-maintenance bench-query bench-pairs bench-catalog bench-expiry bench-autopilot bench-service bench-format bench-security dist clean-cache test-previous
+.PHONY: help audit demo test test-unit test-engine-slice test-hostile-slice test-engines build build-demo build-release lint soak soak-hostile docs bench-maintenance bench-query bench-pairs bench-catalog bench-expiry bench-autopilot bench-service bench-format bench-security dist sbom clean-cache test-previous
 
 help:  ## Show this list.
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -156,6 +156,12 @@ audit:  ## Check dependencies against RustSec's advisories, licences and sources
 
 dist:  ## Build an optimised binary.
 	cargo build --release -p esker
+
+# Beside the binary of `make dist`. TARGET=aarch64-unknown-linux-gnu is another target, SOURCE_DATE_EPOCH dates it.
+sbom:  ## Write the bill of materials of the binary, as CycloneDX.
+	mkdir -p "$(RELEASE)"
+	python3 scripts/sbom.py --target $(or $(TARGET),x86_64-unknown-linux-gnu) > "$(RELEASE)/esker.cdx.json"
+	echo "$(RELEASE)/esker.cdx.json"
 
 clean-cache:  ## Remove the cache under the user cache directory.
 	rm -rf "$(ESKER_CACHE)"

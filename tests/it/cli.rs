@@ -56,6 +56,25 @@ async fn every_command_prints_json_for_scripts() {
     app.stop().await;
 }
 
+/// A container's health check is the binary itself, because its image has neither a shell nor `curl`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_binary_asks_whether_a_server_is_ready_and_its_exit_status_tells() {
+    let app = TestApp::start().await;
+    assert_eq!(ok(&app, &["ready", "--token", "wrong"]).await, "ready\n", "a probe needs no token");
+    assert_eq!(json_of(&app, &["ready", "--json"]).await, json!({"ready": true, "degraded": []}));
+    let (succeeded, ..) = esker(&app, &["ready", "--url", "http://127.0.0.1:1"]).await;
+    assert!(!succeeded, "nothing listens there");
+    let app = TestApp::start_with(|config| {
+        let warehouse = config.warehouses.entry("default".to_owned()).or_default();
+        warehouse.location = Some("s3://lake/w".to_owned());
+        let options = [("endpoint", "http://127.0.0.1:1"), ("region", "r"), ("access_key_id", "k"), ("secret_access_key", "s")];
+        warehouse.storage = options.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+    })
+    .await;
+    let (succeeded, _, error) = esker(&app, &["ready"]).await;
+    assert!(!succeeded && error.contains("warehouse default"), "the store is away: {error}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backup_that_cannot_be_made_says_why_and_makes_nothing() {
     let app = TestApp::start().await;

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::{check_contract, check_listed};
+use crate::{check_contract, check_listed, check_logs, logs};
 
 /// The token of every test server.
 pub const TOKEN: &str = "a-token-for-tests";
@@ -80,6 +80,7 @@ impl TestApp {
 
     /// Starts a server with a changed configuration, on the given store in place of the local file system.
     pub async fn start_on(storage: Arc<dyn ObjectStore>, change: impl FnOnce(&mut Config)) -> Self {
+        logs::start();
         let dir = tempfile::tempdir().expect("a temporary directory");
         let mut config = config(dir.path());
         change(&mut config);
@@ -147,6 +148,7 @@ impl TestApp {
         check_listed(&method, path, status);
         let text = response.text().await.expect("a body");
         check_contract(&method, path, status, &text);
+        check_logs();
         (status, headers, text)
     }
 
@@ -280,6 +282,7 @@ impl TestApp {
 
     /// Starts a server on the data directory of a stopped one, without a grace period and with a changed configuration.
     pub async fn restart_with(dir: TempDir, change: impl FnOnce(&mut Config)) -> Self {
+        logs::start();
         let mut config = config(dir.path());
         config.maintenance.grace_seconds = 0;
         change(&mut config);

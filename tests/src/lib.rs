@@ -6,11 +6,13 @@
 //! - [`Transcript`] records requests and answers for snapshots of wire formats.
 //! - [`check_listed`] fails a test that gets a status code which the REST specification does not list. [`check_contract`] fails a
 //!   test that gets an answer of the management API which `api/openapi.json` does not describe.
+//! - [`check_logs`] fails a test after any server of the process has logged a secret.
 
 mod app;
 mod contract;
 mod faults;
 mod listed_statuses;
+mod logs;
 mod redact;
 mod schema;
 mod table;
@@ -20,6 +22,7 @@ pub use app::{DEAD_SECONDS, TOKEN, TestApp, config, on_postgres, postgres_url};
 pub use contract::{check_body, check_contract, operation_of};
 pub use faults::Faults;
 pub use listed_statuses::{check_listed, is_listed};
+pub use logs::{check_logs, has_secret, searched_lines, watch_for};
 pub use schema::check_schema;
 pub use table::{PositionDeleteScope, PreparedCommit, Row, RowUnderSpec, TestTable, schema_json, text_cells};
 pub use transcript::Transcript;

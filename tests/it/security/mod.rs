@@ -1,9 +1,11 @@
 //! Who gets in, what nobody may do, and what stays with whom. Each module has one subject, which its own first line names.
 
 mod hosts;
+mod lessons;
 mod page;
 mod paths;
 mod tls;
+mod redaction;
 mod tokens;
 
 use esker_tests::TestApp;

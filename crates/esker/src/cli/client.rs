@@ -41,6 +41,11 @@ impl Client {
         Ok(self.send(Method::GET, path, &Value::Null).await?.json().await?)
     }
 
+    /// Sends a GET request and returns the answer's text.
+    pub(super) async fn get_text(&self, path: &str) -> Result<String> {
+        Ok(self.send(Method::GET, path, &Value::Null).await?.text().await?)
+    }
+
     /// Sends a POST request with a JSON body and parses the answer.
     pub(super) async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T> {
         Ok(self.send(Method::POST, path, body).await?.json().await?)

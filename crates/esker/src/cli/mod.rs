@@ -13,6 +13,7 @@ mod jobs;
 mod maintain;
 mod output;
 mod policy;
+mod ready;
 mod recover;
 mod serve;
 mod sql;
@@ -62,6 +63,11 @@ enum Command {
     /// The commands work on the database itself and need no server. The tokens that a principal has stay valid when another is
     /// made.
     Token(token::TokenArgs),
+    /// Check that a server can serve requests, for health checks of containers. Needs no token.
+    Ready {
+        #[command(flatten)]
+        remote: Remote,
+    },
     /// List the server's warehouses.
     Warehouses {
         #[command(flatten)]
@@ -198,6 +204,11 @@ pub fn run(cli: Cli) -> Result<()> {
             Command::Undo { remote, job } => jobs::undo(&Client::new(remote)?, &job).await,
             Command::Explain { remote, file } => explain::run(&Client::new(remote)?, &file).await,
             Command::Health { remote, table } => health::run(&Client::new(remote)?, table).await,
+            Command::Ready { remote } => ready::run(&Client::new(remote)?).await,
+            Command::Jobs { remote, job, cancel, log } => jobs::run(&Client::new(remote), job, cancel, log).await,
+            Command::Undo { remote, job } => jobs::undo(&Client::new(remote), &job).await,
+            Command::Explain { remote, file } => explain::run(&Client::new(remote), &file).await,
+            Command::Health { remote, table } => health::run(&Client::new(remote), table).await,
             Command::Sql(sql) => sql.run().await,
         }
     })
