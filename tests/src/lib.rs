@@ -2,6 +2,7 @@
 //!
 //! - [`TestApp`] is a server in the test's process, with a REST and a Flight SQL client.
 //! - [`TestTable`] writes and reads a table. It acts as an engine does: files and manifests go to storage, commits to REST.
+//! - [`TestProvider`] is an identity provider, which issues tokens to users.
 //! - [`Faults`] is a store that fails on purpose.
 //! - [`Transcript`] records requests and answers for snapshots of wire formats.
 //! - [`check_listed`] fails a test that gets a status code which the REST specification does not list. [`check_contract`] fails a
@@ -11,6 +12,7 @@ mod app;
 mod contract;
 mod faults;
 mod listed_statuses;
+mod provider;
 mod redact;
 mod schema;
 mod table;
@@ -20,6 +22,7 @@ pub use app::{DEAD_SECONDS, TOKEN, TestApp, config, on_postgres, postgres_url};
 pub use contract::{check_body, check_contract, operation_of};
 pub use faults::Faults;
 pub use listed_statuses::{check_listed, is_listed};
+pub use provider::TestProvider;
 pub use schema::check_schema;
 pub use table::{PositionDeleteScope, PreparedCommit, Row, RowUnderSpec, TestTable, schema_json, text_cells};
 pub use transcript::Transcript;

@@ -1,17 +1,19 @@
 //! The sections `[server]` and `[auth]`: addresses, limits and times of the server, and its callers.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
-use esker_auth::AuthOptions;
+use esker_auth::{AuthOptions, Providers};
 use esker_rest::{GuardOptions, Network, PublicUrl, SessionOptions};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::LimitsConfig;
 use super::check::require;
+use super::oidc::{self, OidcConfig};
 use crate::{Error, Result};
 
 /// The section `[server]`.
@@ -134,6 +136,8 @@ pub struct AuthConfig {
     /// Each start makes it valid again, also after it was revoked.
     #[schema(write_only, min_length = 16)]
     pub token: Option<String>,
+    /// Identity providers whose tokens are accepted, by name: see `docs/security/sign-in.md`.
+    pub oidc: BTreeMap<String, OidcConfig>,
     /// The life of the tokens that `POST /v1/oauth/tokens` issues.
     pub tokens: TokensConfig,
     /// Sessions of the web page.
@@ -199,7 +203,18 @@ impl AuthConfig {
         let TokensConfig { access_seconds, max_session_seconds } = self.tokens;
         require(access_seconds != 0, || "auth.tokens.access_seconds must not be 0".to_owned())?;
         require(max_session_seconds != 0, || "auth.tokens.max_session_seconds must not be 0".to_owned())?;
+        oidc::check_all(&self.oidc)?;
         self.page.check()
+    }
+
+    /// Returns the issuers of users' tokens. Reads files, and sends no request.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Io`](Error::Io) if a file of certificates can't be read, and [`Config`](Error::Config) if an issuer's options
+    /// can't be used.
+    pub(crate) fn providers(&self) -> Result<Providers> {
+        oidc::providers(&self.oidc)
     }
 
     /// Returns the options of the check of tokens.

@@ -16,7 +16,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use esker_auth::AuthError;
+use esker_auth::{AuthError, Authenticated};
 use esker_types::{ErrorCode, Principal};
 use maud::{Markup, html};
 use serde::Deserialize;
@@ -90,8 +90,8 @@ pub(super) async fn authenticate(
     next: Next,
 ) -> Response {
     match identify(&app, request.headers(), peer, transport).await {
-        Ok((principal, visitor)) => {
-            request.extensions_mut().insert(principal);
+        Ok((caller, visitor)) => {
+            request.extensions_mut().insert(caller.principal);
             request.extensions_mut().insert(visitor);
             next.run(request).await
         }
@@ -100,18 +100,23 @@ pub(super) async fn authenticate(
     }
 }
 
-/// Finds principal and reader by the session, by the header, or because callers need no token.
-async fn identify(app: &App, headers: &HeaderMap, peer: Peer, transport: Transport) -> Result<(Principal, Visitor), AuthError> {
+/// Finds caller and reader by the session, by the header, or because callers need no token.
+async fn identify(
+    app: &App,
+    headers: &HeaderMap,
+    peer: Peer,
+    transport: Transport,
+) -> Result<(Authenticated, Visitor), AuthError> {
     let shown = Cookies::of(transport).and_then(|cookies| cookie(headers, cookies.session));
     if let Some(id) = shown.filter(|_| !headers.contains_key(AUTHORIZATION))
-        && let Some((session, principal)) = app.inner.sessions.resume(id).await?
+        && let Some((session, caller)) = app.inner.sessions.resume(app.auth(), id).await?
     {
         let visitor = Visitor { csrf: Some(session.csrf), logged_in: Some(session.principal) };
-        return Ok((principal, visitor));
+        return Ok((caller, visitor));
     }
-    let principal = authenticate_by_header(app, headers, peer).await?.principal;
-    let csrf = (principal == Principal::Anonymous).then(|| app.inner.sessions.anonymous_csrf().to_owned());
-    Ok((principal, Visitor { csrf, logged_in: None }))
+    let caller = authenticate_by_header(app, headers, peer).await?;
+    let csrf = (caller.principal == Principal::Anonymous).then(|| app.inner.sessions.anonymous_csrf().to_owned());
+    Ok((caller, Visitor { csrf, logged_in: None }))
 }
 
 /// Sends a browser to the log-in, and from there back to the page that it wanted.
