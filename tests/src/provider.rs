@@ -71,8 +71,8 @@ impl TestProvider {
     /// Issues a token to a user. It ends after some seconds, or ended before.
     pub fn token(&self, name: &str, seconds: i64) -> String {
         let now = now_ms() / 1000;
-        let claims = json!({"iss": self.issuer, "aud": "esker", "sub": name, "groups": ["readers"], "iat": now, "exp": now + seconds});
-        self.sign(&claims)
+        let groups = ["readers"];
+        self.sign(&json!({"iss": self.issuer, "aud": "esker", "sub": name, "groups": groups, "iat": now, "exp": now + seconds}))
     }
 
     /// Signs claims.

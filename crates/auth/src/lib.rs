@@ -1,8 +1,8 @@
 //! Authentication: tokens, and the principals that they belong to.
 //!
-//! The database holds only the SHA-256 of a token of Esker. A client sends a token that a person made, or exchanges it at the OAuth route
-//! for one that ends soon. Exchanges form a *chain*, which ends too. No server relies for long on what the database said about a
-//! token, so a revocation holds on each within [`REVOCATION_SECONDS`].
+//! The database holds only the SHA-256 of a token of Esker. A client sends a token that a person made, or exchanges it at the OAuth
+//! route for one that ends soon. Exchanges form a *chain*, which ends too. No server relies for long on what the database said about
+//! a token, so a revocation holds on each within [`REVOCATION_SECONDS`].
 //!
 //! A *user* shows the token of an identity provider instead, which `oidc/` checks with the provider's keys.
 //!

@@ -137,7 +137,9 @@ impl Authenticator {
 
     /// Makes a token for a caller: one of the client `principal`, or of the caller if `principal` is `None`.
     ///
-    /// A user gets tokens from the identity provider alone, so a caller that is one has to name a client. The token ends no later than the chain of the caller's token, so that nobody prolongs a stolen token. Without `lifetime`, it
+    /// A user gets tokens from the identity provider alone, so a caller that is one has to name a client.
+    ///
+    /// The token ends no later than the chain of the caller's token, so that nobody prolongs a stolen token. Without `lifetime`, it
     /// ends with that chain. The token is the root of a chain of its own: a revocation of the caller's token does not end it.
     ///
     /// # Errors
@@ -299,7 +301,7 @@ impl Authenticator {
 
     /// Returns the tokens that people made, and the roots of users' chains, by principal and age.
     ///
-    /// Tokens of people that ended or were revoked are among them for 30 days, and roots of users for a day after their chain's end.
+    /// Tokens of people that ended or were revoked are among them for 30 days, and roots of users for a day after the chain's end.
     ///
     /// # Errors
     ///

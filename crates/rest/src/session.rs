@@ -100,11 +100,7 @@ impl PageSessions {
     /// # Errors
     ///
     /// Returns [`AuthError::State`] if the database fails.
-    pub(crate) async fn resume(
-        &self,
-        auth: &Authenticator,
-        id: &str,
-    ) -> Result<Option<(PageSession, Authenticated)>, AuthError> {
+    pub(crate) async fn resume(&self, auth: &Authenticator, id: &str) -> Result<Option<(PageSession, Authenticated)>, AuthError> {
         let (id_sha256, now) = (token_hash(id), now_ms());
         let Some(session) = self.state.sessions().get(&id_sha256, now, self.idle).await? else { return Ok(None) };
         let caller = auth.resume_session(&session.token_sha256).await?;

@@ -1,8 +1,8 @@
 //! [`Issuer`]: one issuer of the configuration, with the keys that are known of it.
 //!
 //! Keys are fetched when the first token of the issuer is shown, so a provider that is down holds up no start of the server. They
-//! are fetched again behind the requests that use them, and at once for a token with an unknown key. Only one fetch runs at a
-//! time, and two begin at least [`KeyTimes::refetch`](super::KeyTimes::refetch) apart. Start reading at [`Issuer::key`].
+//! are fetched again behind the requests that use them, and at once for a token whose key is unknown or was not used for a while.
+//! Only one fetch runs at a time, and two begin at least [`KeyTimes::refetch`](super::KeyTimes::refetch) apart. Start reading at [`Issuer::key`].
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -54,7 +54,7 @@ impl Issuer {
                 tokio::spawn(async move { issuer.fetch_if_due().await });
                 return Ok(key);
             }
-            KeyLookup::Missing => {}
+            KeyLookup::Overdue(_) | KeyLookup::Missing => {}
         }
         let issuer = Arc::clone(self);
         // A task of its own: a client that goes away does not end a fetch for which others wait.
@@ -62,7 +62,7 @@ impl Issuer {
             tracing::error!(issuer = self.options.issuer, %error, "the fetch of signing keys hit a bug");
         }
         match self.find(kid, algorithm) {
-            KeyLookup::Fresh(key) | KeyLookup::Stale(key) => Ok(key),
+            KeyLookup::Fresh(key) | KeyLookup::Stale(key) | KeyLookup::Overdue(key) => Ok(key),
             KeyLookup::Missing if self.known().may_be_incomplete(Instant::now(), &self.options.key_times) => {
                 Err(AuthError::KeysUnavailable { issuer: self.options.issuer.clone() })
             }

@@ -34,7 +34,7 @@ impl Default for KeyTimes {
 #[derive(Debug)]
 struct KnownKey {
     key: Arc<VerificationKey>,
-    /// The time of the fetch that did not have the key any more.
+    /// The time from which the key is not published any more: that of the first fetch without it, or when that fetch was due.
     dropped: Option<Instant>,
 }
 
@@ -45,6 +45,8 @@ pub(super) enum KeyLookup {
     Fresh(Arc<VerificationKey>),
     /// The key, which counts, and is old enough to be fetched again.
     Stale(Arc<VerificationKey>),
+    /// The key, which nobody used for a while. The issuer may have withdrawn it, so it counts only if a fetch fails.
+    Overdue(Arc<VerificationKey>),
     /// No key that counts fits.
     Missing,
 }
@@ -74,11 +76,15 @@ impl KnownKeys {
             fits && known.dropped.is_none_or(|dropped| kid.is_some() && now.saturating_duration_since(dropped) < times.overlap)
         };
         let mut found = self.keys.iter().filter(counts);
-        match (found.next(), kid.is_none() && found.next().is_some()) {
-            (Some(known), false) if age >= times.refresh => KeyLookup::Stale(known.key.clone()),
-            (Some(known), false) => KeyLookup::Fresh(known.key.clone()),
+        let Some(key) = found.next().map(|known| known.key.clone()) else { return KeyLookup::Missing };
+        if kid.is_none() && found.next().is_some() {
             // A token that does not say which of several keys it has is refused.
-            (Some(_), true) | (None, _) => KeyLookup::Missing,
+            return KeyLookup::Missing;
+        }
+        match age {
+            age if age < times.refresh => KeyLookup::Fresh(key),
+            age if age < times.refresh.saturating_mul(2) || self.failed => KeyLookup::Stale(key),
+            _ => KeyLookup::Overdue(key),
         }
     }
 
@@ -95,8 +101,10 @@ impl KnownKeys {
     pub(super) fn store(&mut self, fetched: Vec<VerificationKey>, now: Instant, times: &KeyTimes) {
         let replaced = |known: &KnownKey| fetched.iter().any(|key| *key == *known.key || key.kid == known.key.kid);
         let mut earlier: Vec<KnownKey> = self.keys.drain(..).filter(|known| !replaced(known)).collect();
+        // If nobody asked for a while, a key may have been withdrawn long ago. It must not begin to overlap now.
+        let dropped = self.fetched.and_then(|fetched| fetched.checked_add(times.refresh)).map_or(now, |due| due.min(now));
         for known in &mut earlier {
-            known.dropped.get_or_insert(now);
+            known.dropped.get_or_insert(dropped);
         }
         earlier.retain(|known| known.dropped.is_none_or(|dropped| now.saturating_duration_since(dropped) < times.overlap));
         self.keys = fetched.into_iter().map(|key| KnownKey { key: Arc::new(key), dropped: None }).chain(earlier).collect();
@@ -140,6 +148,7 @@ mod tests {
         assert!(keys.may_be_incomplete(begin, &times));
         keys.store(set(&[&SigningKey::p256("a")]), begin, &times);
         let find = |keys: &KnownKeys, seconds| keys.find(Some("a"), ES256, after(begin, seconds), &times);
+        assert!(matches!(find(&keys, 599), KeyLookup::Stale(_)) && matches!(find(&keys, 600), KeyLookup::Overdue(_)));
         keys.fail();
         assert!(matches!(find(&keys, 299), KeyLookup::Fresh(_)));
         assert!(matches!(find(&keys, 300), KeyLookup::Stale(_)) && matches!(find(&keys, 86_399), KeyLookup::Stale(_)));
@@ -161,12 +170,24 @@ mod tests {
             let found = keys.find(Some(kid), ES256, after(begin, seconds), &times);
             !matches!(found, KeyLookup::Missing)
         };
-        assert!(has(&keys, "old", 399) && !has(&keys, "old", 400) && has(&keys, "new", 400), "counted from the first set without it");
+        let counted = [has(&keys, "old", 399), has(&keys, "old", 400), has(&keys, "new", 400)];
+        assert_eq!(counted, [true, false, true], "counted from the first set without it");
         keys.store(set(&[&replacement]), after(begin, 250), &times);
         match keys.find(Some("old"), ES256, after(begin, 250), &times) {
             KeyLookup::Fresh(key) => assert_eq!(*key, set(&[&replacement])[0], "the new key of the id"),
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn a_key_that_was_withdrawn_while_nobody_asked_does_not_come_back() {
+        let (begin, times) = (Instant::now(), KeyTimes::default());
+        let (old, new) = (SigningKey::p256("old"), SigningKey::p256("new"));
+        let mut keys = KnownKeys::default();
+        keys.store(set(&[&old]), begin, &times);
+        keys.store(set(&[&new]), after(begin, 600), &times);
+        assert!(matches!(keys.find(Some("old"), ES256, after(begin, 600), &times), KeyLookup::Missing));
+        assert!(matches!(keys.find(Some("new"), ES256, after(begin, 600), &times), KeyLookup::Fresh(_)));
     }
 
     #[test]

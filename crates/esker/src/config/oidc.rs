@@ -35,7 +35,7 @@ pub struct OidcConfig {
     pub bearer_file: Option<PathBuf>,
     /// The claim with the user's name. In a path, dots part the names: `a.b` is the claim `b` in `a`.
     ///
-    /// Choose one that the provider gives to nobody else later. Names of people, such as `preferred_username`, often change hands.
+    /// Choose one that the provider gives to nobody else later. Names of people, such as `preferred_username`, may change hands.
     pub name_claim: String,
     /// The claims with the user's groups and roles, as texts or arrays of them, such as `realm_access.roles`.
     pub claims: Vec<String>,
@@ -146,8 +146,8 @@ pub(super) fn check_all(providers: &BTreeMap<String, OidcConfig>) -> Result<()> 
 ///
 /// # Errors
 ///
-/// Returns [`Io`](Error::Io) if a file of certificates can't be read, and [`Config`](Error::Config) if an issuer's options can't be
-/// used.
+/// Returns [`Io`](Error::Io) if a file of certificates can't be read, and [`Config`](Error::Config) if an issuer's options can't
+/// be used.
 pub(crate) fn providers(sections: &BTreeMap<String, OidcConfig>) -> Result<Providers> {
     let options = sections.values().map(OidcConfig::options).collect::<Result<_>>()?;
     Providers::new(options).map_err(|error| Error::Config(format!("auth.oidc: {error}")))
