@@ -5,7 +5,7 @@
 //! has a root too: its one token, which an earlier release or the first start made. The root of the chain of a *user*, whom an
 //! identity provider knows, was issued in exchange for a token of the provider. Start reading at [`Tokens::live`].
 
-use esker_types::{Millis, now_ms};
+use esker_types::{Millis, Principal, now_ms};
 use sqlx::any::AnyRow;
 use sqlx::{AnyPool, Row};
 
@@ -20,7 +20,7 @@ const COLUMNS: &str = "t.id, t.principal_kind, t.principal, t.label, t.root_id, 
     t.revoked_ms, t.last_used_ms, t.issuer, t.claims";
 
 /// The kind of principals that an identity provider knows.
-const USER: &str = "user";
+const USER: &str = Principal::USER;
 
 /// The handle for the tokens of principals.
 #[derive(Debug, Clone, Copy)]
@@ -161,7 +161,8 @@ impl Tokens<'_> {
                     OR EXISTS (SELECT 1 FROM principal p WHERE p.token_sha256 = t.root_id))
              UNION ALL SELECT $3 || name, 'client', name, '', token_sha256, created_ms, NULL, NULL, NULL, NULL, '', '[]'
              FROM principal WHERE token_sha256 = $1
-             UNION ALL SELECT $3 || p.name, 'client', p.name, '', p.token_sha256, p.created_ms, a.expires_ms, NULL, NULL, NULL, '', '[]'
+             UNION ALL SELECT $3 || p.name, 'client', p.name, '', p.token_sha256, p.created_ms, a.expires_ms, NULL, NULL, NULL,
+                 '', '[]'
              FROM access_token a JOIN principal p ON p.name = a.principal WHERE a.token_sha256 = $1 AND a.expires_ms > $2
              LIMIT 1"
         );
@@ -184,8 +185,9 @@ impl Tokens<'_> {
         Ok(query.bind(token_sha256).bind(since).fetch_optional(&self.state.readers).await?)
     }
 
-    /// Returns the tokens that people made, by principal and age, each with the number of issued tokens that count at `now`.
+    /// Returns the roots of chains, by principal and age, each with the number of issued tokens that count at `now`.
     ///
+    /// They are the tokens that people made, and those that were issued in exchange for the token of an identity provider.
     /// Tokens that ended or were revoked are among them until [`Self::forget`] removes them.
     ///
     /// # Errors
@@ -240,8 +242,10 @@ impl Tokens<'_> {
     }
 
     /// Removes issued tokens that ended before `issued_before`, and tokens of people that ended or were revoked before
-    /// `made_before`, in batches. Both times are in milliseconds since the Unix epoch. Issued tokens of earlier releases are among
-    /// them. The root of a user's chain is an issued token too, and stays until the chain has ended.
+    /// `made_before`, in batches.
+    ///
+    /// Both times are in milliseconds since the Unix epoch. Issued tokens of earlier releases are among the first. The root of a
+    /// user's chain is an issued token too, and stays until the chain has ended.
     ///
     /// # Errors
     ///

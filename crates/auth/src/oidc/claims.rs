@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn times_hold_to_the_second_with_the_skew_of_clocks() {
         let options = IssuerOptions { clock_skew: Duration::from_secs(60), ..options("https://idp.example") };
-        let with = |claim: &str, value: Value| {
+        let with = |claim: &str, value: Value| -> Result<(Millis, Millis), TokenFault> {
             let user = check(&options, |c| c[claim] = value)?;
             Ok((user.ends_ms, user.valid_until_ms))
         };

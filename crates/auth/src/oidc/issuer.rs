@@ -2,7 +2,8 @@
 //!
 //! Keys are fetched when the first token of the issuer is shown, so a provider that is down holds up no start of the server. They
 //! are fetched again behind the requests that use them, and at once for a token whose key is unknown or was not used for a while.
-//! Only one fetch runs at a time, and two begin at least [`KeyTimes::refetch`](super::KeyTimes::refetch) apart. Start reading at [`Issuer::key`].
+//! Only one fetch runs at a time, and two begin at least [`KeyTimes::refetch`](super::KeyTimes::refetch) apart. Start reading at
+//! [`Issuer::key`].
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;

@@ -81,10 +81,12 @@ impl KnownKeys {
             // A token that does not say which of several keys it has is refused.
             return KeyLookup::Missing;
         }
-        match age {
-            age if age < times.refresh => KeyLookup::Fresh(key),
-            age if age < times.refresh.saturating_mul(2) || self.failed => KeyLookup::Stale(key),
-            _ => KeyLookup::Overdue(key),
+        if age < times.refresh {
+            KeyLookup::Fresh(key)
+        } else if age < times.refresh.saturating_mul(2) || self.failed {
+            KeyLookup::Stale(key)
+        } else {
+            KeyLookup::Overdue(key)
         }
     }
 
