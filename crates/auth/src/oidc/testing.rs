@@ -28,11 +28,11 @@ pub(crate) struct SigningKey {
 /// A private key with its public one.
 enum SigningPair {
     /// ECDSA on P-256.
-    P256(EcdsaKeyPair),
+    P256(Box<EcdsaKeyPair>),
     /// EdDSA on Curve25519.
     Ed25519(Ed25519KeyPair),
     /// RSA of 2048 bits.
-    Rsa(RsaKeyPair),
+    Rsa(Box<RsaKeyPair>),
 }
 
 impl SigningKey {
@@ -41,7 +41,7 @@ impl SigningKey {
         let random = SystemRandom::new();
         let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).expect("a key");
         let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document.as_ref(), &random).expect("a key");
-        Self { kid: kid.to_owned(), pair: SigningPair::P256(pair) }
+        Self { kid: kid.to_owned(), pair: SigningPair::P256(Box::new(pair)) }
     }
 
     /// Makes a new key of EdDSA.
@@ -54,7 +54,7 @@ impl SigningKey {
     /// Returns the one key of RSA, which was made for tests and is used for nothing else.
     pub(crate) fn rsa(kid: &str) -> Self {
         let pair = RsaKeyPair::from_pkcs8(include_bytes!("../../tests/data/rsa2048.pk8")).expect("a key");
-        Self { kid: kid.to_owned(), pair: SigningPair::Rsa(pair) }
+        Self { kid: kid.to_owned(), pair: SigningPair::Rsa(Box::new(pair)) }
     }
 
     /// Returns the algorithm that the key signs with.
