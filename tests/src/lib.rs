@@ -2,6 +2,7 @@
 //!
 //! - [`TestApp`] is a server in the test's process, with a REST and a Flight SQL client.
 //! - [`TestTable`] writes and reads a table. It acts as an engine does: files and manifests go to storage, commits to REST.
+//! - [`TestProvider`] is an identity provider, which issues tokens to users.
 //! - [`Faults`] is a store that fails on purpose.
 //! - [`Transcript`] records requests and answers for snapshots of wire formats.
 //! - [`check_listed`] fails a test that gets a status code which the REST specification does not list. [`check_contract`] fails a
@@ -13,6 +14,7 @@ mod contract;
 mod faults;
 mod listed_statuses;
 mod logs;
+mod provider;
 mod redact;
 mod schema;
 mod table;
@@ -23,6 +25,7 @@ pub use contract::{check_body, check_contract, operation_of};
 pub use faults::Faults;
 pub use listed_statuses::{check_listed, is_listed};
 pub use logs::{check_logs, has_secret, searched_lines, watch_for};
+pub use provider::TestProvider;
 pub use schema::check_schema;
 pub use table::{PositionDeleteScope, PreparedCommit, Row, RowUnderSpec, TestTable, schema_json, text_cells};
 pub use transcript::Transcript;

@@ -188,11 +188,14 @@ impl Identity {
     }
 }
 
-/// A principal that the server knows by a token is a client.
+/// A principal that the server knows by a token is a client. A user has no claims: those are in the token.
 impl From<&Principal> for Identity {
     fn from(principal: &Principal) -> Self {
         match principal {
             Principal::Token(name) => Self::client(name.as_str()),
+            Principal::User { issuer, name } => {
+                Self::User { issuer: issuer.as_str().into(), name: name.as_str().into(), claims: Vec::new() }
+            }
             Principal::Anonymous => Self::Anonymous,
         }
     }
@@ -426,7 +429,8 @@ mod tests {
         let token = Principal::Token("anonymous".to_owned());
         assert_eq!(Identity::from(&token), Identity::client("anonymous"));
         assert_eq!(Identity::from(&Principal::Anonymous), Identity::Anonymous);
-        for principal in [token, Principal::Anonymous] {
+        let user = Principal::User { issuer: "https://idp.example".to_owned(), name: "anonymous".to_owned() };
+        for principal in [token, user, Principal::Anonymous] {
             assert_eq!(Identity::from(&principal).to_string(), principal.to_string());
         }
     }

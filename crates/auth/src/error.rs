@@ -3,6 +3,8 @@
 use esker_state::StateError;
 use esker_types::{Coded, ErrorCode};
 
+use crate::TokenFault;
+
 /// A request without a valid principal, or a change of tokens that can't be made.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthError {
@@ -15,10 +17,19 @@ pub enum AuthError {
     /// The client certificate has ended, belongs to no client, or belongs to several.
     #[error("the client certificate {0}")]
     Certificate(String),
+    /// The token of an identity provider is not valid.
+    #[error("the token is not valid: {0}")]
+    Refused(TokenFault),
+    /// The keys of an issuer are not known, and its provider does not answer.
+    #[error("the signing keys of {issuer} can't be fetched; try again, and see the server's log")]
+    KeysUnavailable {
+        /// The issuer.
+        issuer: String,
+    },
     /// No token has this id.
     #[error("token {0} does not exist; `esker token list` shows the ids")]
     NoSuchToken(String),
-    /// The name can't be that of a principal with tokens, or the label is too long.
+    /// The name can't be that of a principal with tokens, the label is too long, or an issuer's options can't be used.
     #[error("{0}")]
     Invalid(String),
     /// The caller has no token, and may not make or revoke one.
@@ -37,10 +48,17 @@ pub enum AuthError {
     State(#[from] StateError),
 }
 
+impl From<TokenFault> for AuthError {
+    fn from(fault: TokenFault) -> Self {
+        Self::Refused(fault)
+    }
+}
+
 impl Coded for AuthError {
     fn code(&self) -> ErrorCode {
         match self {
-            Self::Missing | Self::Unknown | Self::Certificate(_) => ErrorCode::Unauthenticated,
+            Self::Missing | Self::Unknown | Self::Certificate(_) | Self::Refused(_) => ErrorCode::Unauthenticated,
+            Self::KeysUnavailable { .. } => ErrorCode::Unavailable,
             Self::NoSuchToken(_) => ErrorCode::NotFound,
             Self::Invalid(_) => ErrorCode::BadRequest,
             Self::AnonymousCaller | Self::OutlivesCaller(_) => ErrorCode::Forbidden,

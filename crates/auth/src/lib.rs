@@ -1,8 +1,10 @@
 //! Authentication: tokens, and the principals that they belong to.
 //!
-//! The database holds only the SHA-256 of a token. A client sends a token that a person made, or exchanges it at the OAuth route
-//! for one that ends soon. Exchanges form a *chain*, which ends too. No server relies for long on what the database said about a
-//! token, so a revocation holds on each within [`REVOCATION_SECONDS`].
+//! The database holds only the SHA-256 of a token of Esker. A client sends a token that a person made, or exchanges it at the OAuth
+//! route for one that ends soon. Exchanges form a *chain*, which ends too. No server relies for long on what the database said about
+//! a token, so a revocation holds on each within [`REVOCATION_SECONDS`].
+//!
+//! A *user* shows the token of an identity provider instead, which `oidc/` checks with the provider's keys.
 //!
 //! A client without a token may show a certificate instead, whose names the configuration maps to clients.
 //!
@@ -11,18 +13,22 @@
 
 mod certificate;
 mod error;
+mod oidc;
 mod secret;
 mod tokens;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use esker_state::{State, TokenRow};
+use esker_access::Identity;
+use esker_state::{State, StateError, TokenRow};
 use esker_types::{DurationMillis, Millis, Principal, now_ms};
 use moka::future::Cache;
 
 pub use certificate::{CertificateMap, CertificateName, ClientCertificate, Connection, TlsSession};
 pub use error::AuthError;
+use oidc::VerifiedUser;
+pub use oidc::{IssuerOptions, KeyTimes, Providers, SigningAlgorithm, TokenFault, check_issuer_url, check_provider_url};
 pub use secret::{SecretToken, token_hash};
 pub use tokens::{IssuedToken, MadeToken, TokenInfo};
 
@@ -59,17 +65,82 @@ pub struct Authenticator {
     options: AuthOptions,
     /// The clients by the names of their certificates.
     certificates: Arc<CertificateMap>,
+    /// The issuers of users' tokens.
+    providers: Providers,
     /// The tokens that the database knew a moment ago, by their SHA-256.
     known: Cache<String, Arc<TokenRow>>,
 }
 
-/// An authenticated caller: the principal, and the token of the request.
+/// An authenticated caller: the principal, and what the request shows of it.
 #[derive(Debug, Clone)]
 pub struct Authenticated {
     /// The principal.
     pub principal: Principal,
-    /// The token; `None` for an anonymous caller, and for one that showed a certificate.
+    /// The token of Esker, if the request has one. A user of an identity provider, a certificate's client and an anonymous caller
+    /// have none.
     token: Option<Arc<TokenRow>>,
+    /// The groups and roles of a user.
+    claims: Arc<[Arc<str>]>,
+    /// The end of the token of an identity provider, if the request has one, in milliseconds since the Unix epoch.
+    ends_ms: Option<Millis>,
+}
+
+impl Authenticated {
+    /// Returns the caller that needs no token.
+    fn anonymous() -> Self {
+        Self { principal: Principal::Anonymous, token: None, claims: Arc::default(), ends_ms: None }
+    }
+
+    /// Returns the caller with a token of Esker.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](AuthError::State) with [`Corrupt`](StateError::Corrupt) if a user's groups and roles can't be read.
+    fn of_token(row: Arc<TokenRow>) -> Result<Self, AuthError> {
+        let corrupt = |error: serde_json::Error| StateError::Corrupt(format!("the claims of token {}: {error}", row.id));
+        let claims: Vec<Arc<str>> = serde_json::from_str(&row.claims).map_err(corrupt)?;
+        Ok(Self { principal: principal_of(&row), token: Some(row), claims: claims.into(), ends_ms: None })
+    }
+
+    /// Returns the caller with a token of an identity provider.
+    fn of_user(user: &VerifiedUser) -> Self {
+        let principal = Principal::User { issuer: user.issuer.clone(), name: user.name.clone() };
+        Self { principal, token: None, claims: user.claims.clone(), ends_ms: Some(user.ends_ms) }
+    }
+
+    /// Returns the caller with the certificate of a client.
+    fn of_certificate(client: &str) -> Self {
+        Self { principal: Principal::Token(client.to_owned()), token: None, claims: Arc::default(), ends_ms: None }
+    }
+
+    /// Returns the identity that access rules match: the principal, and for a user the groups and roles too.
+    pub fn identity(&self) -> Identity {
+        match Identity::from(&self.principal) {
+            Identity::User { issuer, name, .. } => Identity::User { issuer, name, claims: self.claims.to_vec() },
+            identity => identity,
+        }
+    }
+
+    /// Returns the time at which the caller's chain of tokens ends, in milliseconds since the Unix epoch; `None` if it does not.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`AnonymousCaller`](AuthError::AnonymousCaller) if the caller has no token.
+    fn chain_end(&self) -> Result<Option<Millis>, AuthError> {
+        match (&self.token, self.ends_ms) {
+            (Some(row), _) => Ok(row.root_expires_ms.or(row.expires_ms)),
+            (None, Some(end)) => Ok(Some(end)),
+            (None, None) => Err(AuthError::AnonymousCaller),
+        }
+    }
+}
+
+/// Returns the principal that a token belongs to.
+fn principal_of(row: &TokenRow) -> Principal {
+    match row.principal_kind == Principal::USER {
+        true => Principal::User { issuer: row.issuer.clone(), name: row.principal.clone() },
+        false => Principal::Token(row.principal.clone()),
+    }
 }
 
 /// The evidence of who sends a request.
@@ -84,16 +155,22 @@ pub struct Evidence<'a> {
 }
 
 impl Authenticator {
-    /// Makes the check over a state database.
+    /// Makes the check over a state database. It accepts no tokens of identity providers.
     pub fn new(state: State, options: AuthOptions) -> Self {
         let known = Cache::builder().max_capacity(10_000).time_to_live(CACHE_TTL).build();
-        Self { state, options, certificates: Arc::default(), known }
+        Self { state, options, certificates: Arc::default(), providers: Providers::default(), known }
     }
 
     /// Accepts the certificates of these clients from callers without a token.
     #[must_use]
     pub fn with_certificates(self, certificates: CertificateMap) -> Self {
         Self { certificates: Arc::new(certificates), ..self }
+    }
+
+    /// Accepts the tokens of identity providers too.
+    #[must_use]
+    pub fn with_providers(self, providers: Providers) -> Self {
+        Self { providers, ..self }
     }
 
     /// Returns the caller of a request with this `authorization` header.
@@ -127,33 +204,47 @@ impl Authenticator {
         }
         if let Some(certificate) = certificate.filter(|_| header.is_none_or(is_empty_bearer)) {
             let client = self.certificates.client_of(certificate, now_ms())?;
-            return Ok(Authenticated { principal: Principal::Token(client.to_owned()), token: None });
+            return Ok(Authenticated::of_certificate(client));
         }
         match self.options.anonymous && from_loopback {
-            true => Ok(Authenticated { principal: Principal::Anonymous, token: None }),
+            true => Ok(Authenticated::anonymous()),
             false => Err(AuthError::Missing),
         }
     }
 
-    /// Returns the caller that shows a token.
+    /// Returns the caller that shows a token: one of Esker, or one of an identity provider.
     ///
     /// # Errors
     ///
-    /// Returns [`Unknown`](AuthError::Unknown) if the token is not valid, and [`State`](AuthError::State) if the database fails.
+    /// Returns [`Unknown`](AuthError::Unknown) if a token of Esker is not valid, [`Refused`](AuthError::Refused) if one of an
+    /// identity provider is not, [`KeysUnavailable`](AuthError::KeysUnavailable) if its key can't be fetched, and
+    /// [`State`](AuthError::State) if the database fails.
     pub async fn authenticate_token(&self, token: &str) -> Result<Authenticated, AuthError> {
-        let row = self.find(token).await?.ok_or(AuthError::Unknown)?;
-        Ok(Authenticated { principal: Principal::Token(row.principal.clone()), token: Some(row) })
+        if self.providers.reads(token) {
+            return Ok(Authenticated::of_user(&self.providers.verify(token).await?));
+        }
+        Authenticated::of_token(self.find(token).await?.ok_or(AuthError::Unknown)?)
     }
 
-    /// Returns a token that counts now; `None` if it is unknown, was revoked or has ended.
+    /// Checks that this server knows what the principal of a token is.
     ///
-    /// A token of a kind of principals that only a later release knows is unknown.
+    /// A kind of principals that only a later release knows is unknown. So are the users of an issuer that is no longer in the
+    /// configuration.
+    fn knows_principal(&self, row: &TokenRow) -> bool {
+        match row.principal_kind.as_str() {
+            Principal::CLIENT => true,
+            Principal::USER => self.providers.has(&row.issuer),
+            _ => false,
+        }
+    }
+
+    /// Returns a token that counts now; `None` if it is unknown, was revoked or has ended, or if its principal is not known.
     async fn find(&self, token: &str) -> Result<Option<Arc<TokenRow>>, AuthError> {
         let (hash, now) = (token_hash(token), now_ms());
         if let Some(row) = self.known.get(&hash).await {
             return Ok(row.expires_ms.is_none_or(|end| end > now).then_some(row));
         }
-        let found = self.state.tokens().live(&hash, now).await?.filter(|row| row.principal_kind == Principal::CLIENT);
+        let found = self.state.tokens().live(&hash, now).await?.filter(|row| self.knows_principal(row));
         let Some(row) = found.map(Arc::new) else { return Ok(None) };
         // Only what the database has just said is cached. An entry that each use renewed would outlive a revocation.
         self.known.insert(hash, row.clone()).await;

@@ -3,18 +3,33 @@
 //! A person makes a token, which is the root of a chain. `POST /v1/oauth/tokens` issues the next token of the chain in exchange for
 //! one that counts. Each issued token ends after `auth.tokens.access_seconds`, and the chain after
 //! `auth.tokens.max_session_seconds` or with its root, whichever comes first. Start reading at [`Authenticator::issue`].
+//!
+//! The token of an identity provider begins a chain too. The root of that chain is the first token that is issued in exchange, and
+//! the chain ends with the provider's token.
 
 use std::time::Duration;
 
 use esker_state::{NewToken, TokenRow};
 use esker_types::{DAY_MS, DurationMillis, Millis, Principal, now_ms, to_millis};
 use serde::Serialize;
+use serde_json::Value;
 use uuid::Uuid;
 
-use crate::{AuthError, AuthOptions, Authenticated, Authenticator, SecretToken};
+use crate::{
+    AuthError, AuthOptions, Authenticated, Authenticator, SecretToken, TokenFault, VerifiedUser, principal_of, token_hash,
+};
 
 /// The maximum length of a principal's name and of a label, in bytes.
 const MAX_TEXT_BYTES: usize = 200;
+
+/// The claims of a principal that is no user.
+const NO_CLAIMS: &str = "[]";
+
+/// The label of a token that was issued in exchange for one of an identity provider.
+const EXCHANGED: &str = "in exchange for a token of the identity provider";
+
+/// The label of a token on which a log-in to the page rests.
+const PAGE: &str = "log-in to the page with a token of the identity provider";
 
 /// The time after its end in which a token can be exchanged by a client that proves who it is, in milliseconds.
 const ENDED_EXCHANGE_MS: DurationMillis = DAY_MS;
@@ -40,13 +55,13 @@ pub struct MadeToken {
     pub info: TokenInfo,
 }
 
-/// A token that a person made, without its text.
+/// A token that a person made, or the first one that a user's token of an identity provider was exchanged for. It has no text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct TokenInfo {
     /// The id of the token. It is `principal:NAME` for a token of the configuration, of the first start or of an earlier release.
     pub id: String,
-    /// The name of the principal.
+    /// The name of the principal. That of a user has the issuer before it: `https://idp.example/ann`.
     pub principal: String,
     /// The purpose of the token, in the words of the person who made it.
     pub label: String,
@@ -69,7 +84,8 @@ impl TokenInfo {
     }
 
     fn of((row, issued): (TokenRow, i64)) -> Self {
-        let TokenRow { id, principal, label, created_ms, expires_ms, revoked_ms, last_used_ms, .. } = row;
+        let principal = principal_of(&row).to_string();
+        let TokenRow { id, label, created_ms, expires_ms, revoked_ms, last_used_ms, .. } = row;
         Self { id, principal, label, created_ms, expires_ms, revoked_ms, last_used_ms, issued }
     }
 }
@@ -110,6 +126,8 @@ impl Authenticator {
             created_ms,
             expires_ms,
             root_expires_ms: expires_ms,
+            issuer: "",
+            claims: NO_CLAIMS,
         };
         self.state.tokens().insert(&row).await?;
         let (principal, label) = (principal.to_owned(), label.to_owned());
@@ -117,7 +135,9 @@ impl Authenticator {
         Ok(MadeToken { token, info })
     }
 
-    /// Makes a token for a caller: one of the principal, or of the caller if `principal` is `None`.
+    /// Makes a token for a caller: one of the client `principal`, or of the caller if `principal` is `None`.
+    ///
+    /// A user gets tokens from the identity provider alone, so a caller that is one has to name a client.
     ///
     /// The token ends no later than the chain of the caller's token, so that nobody prolongs a stolen token. Without `lifetime`, it
     /// ends with that chain. The token is the root of a chain of its own: a revocation of the caller's token does not end it.
@@ -125,8 +145,8 @@ impl Authenticator {
     /// # Errors
     ///
     /// Returns [`AnonymousCaller`](AuthError::AnonymousCaller) if the caller has no token,
-    /// [`OutlivesCaller`](AuthError::OutlivesCaller) if the token would end later than the caller's chain, and the errors of
-    /// [`Self::make`].
+    /// [`OutlivesCaller`](AuthError::OutlivesCaller) if the token would end later than the caller's chain,
+    /// [`Invalid`](AuthError::Invalid) if the caller is a user and names no client, and the errors of [`Self::make`].
     pub async fn make_for(
         &self,
         caller: &Authenticated,
@@ -134,17 +154,25 @@ impl Authenticator {
         label: &str,
         lifetime: Option<Duration>,
     ) -> Result<MadeToken, AuthError> {
-        let used = caller.token.as_ref().ok_or(AuthError::AnonymousCaller)?;
-        let now = now_ms();
+        let (chain_end, now) = (caller.chain_end()?, now_ms());
         let wanted = lifetime.map(|life| now.saturating_add(to_millis(life)));
-        let end = match (wanted, used.root_expires_ms.or(used.expires_ms)) {
+        let end = match (wanted, chain_end) {
             (Some(wanted), Some(end)) if wanted > end => {
                 return Err(AuthError::OutlivesCaller(end.saturating_sub(now).max(0).unsigned_abs() / 1000));
             }
             (None, end) => end,
             (wanted, _) => wanted,
         };
-        self.make_until(principal.unwrap_or(&used.principal), label, now, end).await
+        let client = match (principal, &caller.principal) {
+            (Some(client), _) => client,
+            (None, Principal::Token(client)) => client.as_str(),
+            (None, Principal::User { .. }) => {
+                let why = "a user's tokens come from the identity provider; name the client that the token is for";
+                return Err(AuthError::Invalid(why.to_owned()));
+            }
+            (None, Principal::Anonymous) => return Err(AuthError::AnonymousCaller),
+        };
+        self.make_until(client, label, now, end).await
     }
 
     /// Issues a token in exchange for one that counts.
@@ -159,12 +187,13 @@ impl Authenticator {
     /// Returns [`Unknown`](AuthError::Unknown) if the token does not count or belongs to another principal than `client`,
     /// [`Random`](AuthError::Random) if the system gives no random numbers, and [`State`](AuthError::State) if the database fails.
     pub async fn issue(&self, client: Option<&str>, shown: &str) -> Result<IssuedToken, AuthError> {
-        let shown = self.find(shown).await?.filter(|row| client.is_none_or(|client| client == row.principal));
+        let is_client = |row: &TokenRow, name: &str| row.principal_kind == Principal::CLIENT && row.principal == name;
+        let shown = self.find(shown).await?.filter(|row| client.is_none_or(|name| is_client(row, name)));
         let shown = shown.ok_or(AuthError::Unknown)?;
         self.next_of_chain(&shown).await
     }
 
-    /// Issues a token in exchange for a subject token.
+    /// Issues a token in exchange for a subject token: one of Esker, or one of an identity provider.
     ///
     /// A subject token that ended less than a day ago is taken from the same client only, if that sends name and secret as well:
     /// Java does so after a pause. A chain of its own begins then.
@@ -173,13 +202,19 @@ impl Authenticator {
     ///
     /// # Errors
     ///
-    /// Returns the errors of [`Self::issue`].
+    /// Returns the errors of [`Self::issue`], [`Refused`](AuthError::Refused) if the token of an identity provider is not valid,
+    /// and [`KeysUnavailable`](AuthError::KeysUnavailable) if its key can't be fetched.
     pub async fn exchange(&self, subject: &str, client: Option<(&str, &str)>) -> Result<IssuedToken, AuthError> {
+        if self.providers.reads(subject) {
+            let user = self.providers.verify(subject).await?;
+            let (token, expires_ms) = self.begin_chain(&user, EXCHANGED, self.options.access).await?;
+            return Ok(IssuedToken { token, expires_seconds: expires_ms.saturating_sub(now_ms()) / 1000 });
+        }
         if let Some(row) = self.find(subject).await? {
             return self.next_of_chain(&row).await;
         }
         let (name, secret) = client.ok_or(AuthError::Unknown)?;
-        let hash = crate::token_hash(subject);
+        let hash = token_hash(subject);
         let ended = self.state.tokens().ended_since(&hash, now_ms().saturating_sub(ENDED_EXCHANGE_MS)).await?;
         match ended {
             Some((kind, owner)) if kind == Principal::CLIENT && (name.is_empty() || name == owner) => {
@@ -187,6 +222,59 @@ impl Authenticator {
             }
             _ => Err(AuthError::Unknown),
         }
+    }
+
+    /// Begins a log-in to the web page. Returns its caller, and the SHA-256 of the token with which the log-in ends.
+    ///
+    /// A token of Esker is that token itself. One of an identity provider is in no database, so another one with its end is.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Self::authenticate_token`], and [`Random`](AuthError::Random) if the system gives no random numbers.
+    pub async fn begin_session(&self, token: &str) -> Result<(Authenticated, String), AuthError> {
+        if !self.providers.reads(token) {
+            return Ok((self.authenticate_token(token).await?, token_hash(token)));
+        }
+        let user = self.providers.verify(token).await?;
+        let (own, _) = self.begin_chain(&user, PAGE, Duration::MAX).await?;
+        Ok((Authenticated::of_user(&user), own.hash()))
+    }
+
+    /// Returns the caller of a log-in to the web page; `None` if its token, whose SHA-256 this is, does not count any more.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](AuthError::State) if the database fails.
+    pub async fn resume_session(&self, token_sha256: &str) -> Result<Option<Authenticated>, AuthError> {
+        let row = self.state.tokens().live(token_sha256, now_ms()).await?.filter(|row| self.knows_principal(row));
+        row.map(|row| Authenticated::of_token(row.into())).transpose()
+    }
+
+    /// Issues the first token of a chain that ends with a user's token of the identity provider. Returns its end as well.
+    async fn begin_chain(&self, user: &VerifiedUser, label: &str, life: Duration) -> Result<(SecretToken, Millis), AuthError> {
+        let now = now_ms();
+        let chain_end = now.saturating_add(to_millis(self.options.max_session)).min(user.ends_ms);
+        let expires_ms = now.saturating_add(to_millis(life)).min(chain_end);
+        if expires_ms <= now {
+            // It counts for the sake of a clock that is behind, and nothing may outlive it.
+            return Err(TokenFault::Expired.into());
+        }
+        let (token, id) = (SecretToken::generate()?, Uuid::now_v7().to_string());
+        let row = NewToken {
+            id: &id,
+            token_sha256: &token.hash(),
+            principal_kind: Principal::USER,
+            principal: &user.name,
+            label,
+            root_id: &id,
+            created_ms: now,
+            expires_ms: Some(expires_ms),
+            root_expires_ms: Some(chain_end),
+            issuer: &user.issuer,
+            claims: &user.claims.iter().map(|value| &**value).collect::<Value>().to_string(),
+        };
+        self.state.tokens().insert_issued(&row).await?;
+        Ok((token, expires_ms))
     }
 
     /// Issues the next token of a chain.
@@ -204,12 +292,16 @@ impl Authenticator {
             created_ms: now,
             expires_ms: Some(expires_ms),
             root_expires_ms: Some(chain_end),
+            issuer: &shown.issuer,
+            claims: &shown.claims,
         };
         self.state.tokens().insert_issued(&row).await?;
         Ok(IssuedToken { token, expires_seconds: expires_ms.saturating_sub(now) / 1000 })
     }
 
-    /// Returns the tokens that people made, by principal and age. Those that ended or were revoked are among them for 30 days.
+    /// Returns the tokens that people made, and the roots of users' chains, by principal and age.
+    ///
+    /// Tokens of people that ended or were revoked are among them for 30 days, and roots of users for a day after the chain's end.
     ///
     /// # Errors
     ///
@@ -239,11 +331,12 @@ impl Authenticator {
     ///
     /// Returns [`AnonymousCaller`](AuthError::AnonymousCaller) if the caller has no token, and the errors of [`Self::revoke`].
     pub async fn revoke_for(&self, caller: &Authenticated, id: &str) -> Result<(), AuthError> {
-        caller.token.as_ref().ok_or(AuthError::AnonymousCaller)?;
+        caller.chain_end()?;
         self.revoke(id).await
     }
 
-    /// Removes tokens from the database that ended long ago: issued ones after a day, those of people after 30 days.
+    /// Removes tokens from the database that ended long ago: issued ones and chains of users after a day, those of people after 30
+    /// days.
     ///
     /// # Errors
     ///
@@ -314,6 +407,8 @@ mod tests {
             root_expires_ms,
             revoked_ms: None,
             last_used_ms: None,
+            issuer: String::new(),
+            claims: NO_CLAIMS.to_owned(),
         }
     }
 
@@ -394,7 +489,7 @@ mod tests {
         let capped = auth.make_for(&by_issued, Some("q"), "", None).await.expect("made").info;
         assert_eq!(capped.principal, "q");
         assert!(capped.expires_ms.is_some_and(|end| end <= now_ms() + to_millis(month)), "{capped:?}");
-        let anonymous = Authenticated { principal: Principal::Anonymous, token: None };
+        let anonymous = Authenticated::anonymous();
         let refused = auth.make_for(&anonymous, Some("p"), "", None).await.expect_err("refused");
         assert!(matches!(refused, AuthError::AnonymousCaller), "{refused}");
         assert!(auth.revoke_for(&anonymous, &capped.id).await.is_err());

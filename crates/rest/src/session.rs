@@ -1,7 +1,8 @@
 //! Sessions of the web page: log-in with a token, and the cookies that carry a session.
 //!
 //! The cookie holds a random id, of which the database has the SHA-256. A session is as good as the token that opened it: each
-//! request asks the database for both, so a session ends with its token. The routes of the API read no cookie.
+//! request asks the database for both, so a session ends with its token. A token of an identity provider is in no database, so its
+//! session has a token of its own, which ends at the same time. The routes of the API read no cookie.
 //!
 //! Start reading at [`PageSessions::open`] and [`PageSessions::resume`].
 
@@ -10,9 +11,9 @@ use std::time::Duration;
 
 use axum::http::HeaderMap;
 use axum::http::header::COOKIE;
-use esker_auth::{AuthError, Authenticator, SecretToken, token_hash};
-use esker_state::{PageSession, State, StateError, TokenRow};
-use esker_types::{DurationMillis, Principal, now_ms, to_millis};
+use esker_auth::{AuthError, Authenticated, Authenticator, SecretToken, token_hash};
+use esker_state::{PageSession, State, StateError};
+use esker_types::{DurationMillis, now_ms, to_millis};
 
 use crate::guard::Transport;
 
@@ -71,19 +72,20 @@ impl PageSessions {
     ///
     /// # Errors
     ///
-    /// Returns [`AuthError::Unknown`] if the token is not valid, [`AuthError::Missing`] if it is empty,
-    /// [`AuthError::Random`] if the system gives no random numbers, and [`AuthError::State`] if the database fails.
+    /// Returns [`AuthError::Missing`] if the token is empty, [`AuthError::Random`] if the system gives no random numbers, and the
+    /// errors of [`Authenticator::begin_session`].
     pub(crate) async fn open(&self, auth: &Authenticator, token: &str) -> Result<OpenedSession, AuthError> {
         let token = token.trim();
         if token.is_empty() {
             return Err(AuthError::Missing);
         }
-        let principal = auth.authenticate_token(token).await?.principal.to_string();
+        let (caller, token_sha256) = auth.begin_session(token).await?;
+        let principal = caller.principal.to_string();
         let (id, now) = (random_secret()?, now_ms());
         let session = PageSession {
             id_sha256: token_hash(&id),
             principal: principal.clone(),
-            token_sha256: token_hash(token),
+            token_sha256,
             csrf: random_secret()?,
             created_ms: now,
             seen_ms: now,
@@ -93,26 +95,23 @@ impl PageSessions {
         Ok(OpenedSession { id, principal })
     }
 
-    /// Returns the session with an id and its principal, if neither the session nor its token has ended.
-    ///
-    /// A token of a kind of principals that only a later release knows is unknown.
+    /// Returns the session with an id and its caller, if neither the session nor its token has ended.
     ///
     /// # Errors
     ///
-    /// Returns [`StateError`] if the database fails.
-    pub(crate) async fn resume(&self, id: &str) -> Result<Option<(PageSession, Principal)>, StateError> {
+    /// Returns [`AuthError::State`] if the database fails.
+    pub(crate) async fn resume(&self, auth: &Authenticator, id: &str) -> Result<Option<(PageSession, Authenticated)>, AuthError> {
         let (id_sha256, now) = (token_hash(id), now_ms());
         let Some(session) = self.state.sessions().get(&id_sha256, now, self.idle).await? else { return Ok(None) };
-        let token = self.state.tokens().live(&session.token_sha256, now).await?;
-        let is_own = |token: &TokenRow| token.principal_kind == Principal::CLIENT && token.principal == session.principal;
-        let Some(token) = token.filter(is_own) else {
+        let caller = auth.resume_session(&session.token_sha256).await?;
+        let Some(caller) = caller.filter(|caller| caller.principal.to_string() == session.principal) else {
             self.state.sessions().delete(&id_sha256).await?;
             return Ok(None);
         };
         if now.saturating_sub(session.seen_ms) > MAX_SEEN_LAG.min(self.idle / 4) {
             self.state.sessions().touch(&id_sha256, now).await?;
         }
-        Ok(Some((session, Principal::Token(token.principal))))
+        Ok(Some((session, caller)))
     }
 
     /// Ends the session with an id, if there is one.

@@ -13,9 +13,10 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::conformance_identities::{
-    a_chain_counts_while_its_root_does, a_receipt_answers_only_its_own_principal,
-    a_token_that_counts_again_brings_back_none_that_was_issued_for_it, a_use_is_recorded_once_in_an_interval,
-    issued_tokens_of_earlier_releases_are_forgotten_after_their_end, tokens_of_earlier_releases_count_until_they_are_revoked,
+    a_chain_counts_while_its_root_does, a_chain_of_a_user_is_kept_until_it_ends_and_is_no_token_of_a_person,
+    a_receipt_answers_only_its_own_principal, a_token_that_counts_again_brings_back_none_that_was_issued_for_it,
+    a_use_is_recorded_once_in_an_interval, issued_tokens_of_earlier_releases_are_forgotten_after_their_end,
+    tokens_of_earlier_releases_count_until_they_are_revoked,
 };
 use crate::sessions::conformance::a_session_ends_at_its_time_when_it_is_idle_and_at_the_log_out;
 use crate::{
@@ -722,6 +723,7 @@ on_every_database!(
     a_chain_counts_while_its_root_does,
     tokens_of_earlier_releases_count_until_they_are_revoked,
     issued_tokens_of_earlier_releases_are_forgotten_after_their_end,
+    a_chain_of_a_user_is_kept_until_it_ends_and_is_no_token_of_a_person,
     a_token_that_counts_again_brings_back_none_that_was_issued_for_it,
     a_use_is_recorded_once_in_an_interval,
     a_receipt_answers_only_its_own_principal,

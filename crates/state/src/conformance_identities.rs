@@ -23,6 +23,8 @@ async fn insert(state: &State, id: &str, root: &str, expires_ms: Option<i64>) {
         created_ms: CREATED_MS,
         expires_ms,
         root_expires_ms: expires_ms,
+        issuer: "",
+        claims: "[]",
     };
     match id == root {
         true => state.tokens().insert(&token).await.expect("inserted"),
@@ -80,6 +82,42 @@ pub(crate) async fn a_chain_counts_while_its_root_does(state: &State) {
     assert_eq!(state.tokens().ended_since("sha-ended", 0).await.expect("asked"), None);
     assert_eq!(listed(state).await, [("second".to_owned(), 0)]);
     assert_eq!(live(state, "sha-late").await, None, "its root is gone");
+}
+
+pub(crate) async fn a_chain_of_a_user_is_kept_until_it_ends_and_is_no_token_of_a_person(state: &State) {
+    let (hour, now) = (3_600_000, now_ms());
+    let insert_of_user = async |id: &str, root_id: &str, expires_ms: i64| {
+        let token = NewToken {
+            id,
+            token_sha256: &format!("sha-{id}"),
+            principal_kind: "user",
+            principal: "ann",
+            label: "",
+            root_id,
+            created_ms: CREATED_MS,
+            expires_ms: Some(expires_ms),
+            root_expires_ms: Some(now + hour),
+            issuer: "https://idp.example",
+            claims: r#"["readers"]"#,
+        };
+        state.tokens().insert_issued(&token).await.expect("inserted");
+    };
+    insert_of_user("root", "root", now + 60_000).await;
+    insert_of_user("next", "root", now + 60_000).await;
+    let row = live(state, "sha-next").await.expect("known");
+    assert_eq!((row.principal_kind.as_str(), row.principal.as_str()), ("user", "ann"));
+    assert_eq!((row.issuer.as_str(), row.claims.as_str()), ("https://idp.example", r#"["readers"]"#));
+    assert!(!state.principals().any().await.expect("asked"), "nobody can log in once the provider is gone");
+
+    // The root has ended, and its chain has not.
+    state.tokens().forget(now + hour - 1, now + hour).await.expect("forgotten");
+    assert_eq!(listed(state).await, [("root".to_owned(), 0)]);
+    insert_of_user("third", "root", now + hour).await;
+    assert!(live(state, "sha-third").await.is_some());
+    assert!(state.tokens().revoke("root").await.expect("revoked"));
+    assert_eq!(live(state, "sha-third").await, None);
+    state.tokens().forget(now + hour + 1, 0).await.expect("forgotten");
+    assert!(listed(state).await.is_empty());
 }
 
 pub(crate) async fn tokens_of_earlier_releases_count_until_they_are_revoked(state: &State) {

@@ -15,7 +15,8 @@ pub struct Principals<'a> {
 impl Principals<'_> {
     /// Checks that somebody can log in: that a principal has a token which has not ended and was not revoked.
     ///
-    /// Nobody can at the first start. Tokens that were issued in exchange for others don't count, as they end soon.
+    /// Nobody can at the first start. Tokens that were issued in exchange for others don't count, as they end soon: neither
+    /// those of a chain, nor those of users of an identity provider.
     ///
     /// # Errors
     ///
@@ -23,7 +24,8 @@ impl Principals<'_> {
     pub async fn any(self) -> Result<bool> {
         let count = sqlx::query_scalar::<_, i64>(
             "SELECT (SELECT count(*) FROM principal) + (SELECT count(*) FROM api_token
-             WHERE root_id = id AND revoked_ms IS NULL AND (expires_ms IS NULL OR expires_ms > $1))",
+             WHERE root_id = id AND principal_kind <> 'user' AND revoked_ms IS NULL
+               AND (expires_ms IS NULL OR expires_ms > $1))",
         );
         Ok(count.bind(now_ms()).fetch_one(&self.state.readers).await? > 0)
     }

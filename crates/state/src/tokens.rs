@@ -2,9 +2,10 @@
 //!
 //! A *root* is a token that a person made. A root and the tokens that were issued in exchange, one for the other, are a *chain*. A
 //! token counts only while its root does, so the revocation of a root ends its chain at once. A principal of the table `principal`
-//! has a root too: its one token, which an earlier release or the first start made. Start reading at [`Tokens::live`].
+//! has a root too: its one token, which an earlier release or the first start made. The root of the chain of a *user*, whom an
+//! identity provider knows, was issued in exchange for a token of the provider. Start reading at [`Tokens::live`].
 
-use esker_types::{Millis, now_ms};
+use esker_types::{Millis, Principal, now_ms};
 use sqlx::any::AnyRow;
 use sqlx::{AnyPool, Row};
 
@@ -16,7 +17,10 @@ const OF_PRINCIPAL: &str = "principal:";
 
 /// The columns of a [`TokenRow`], for a row `t` of the table `api_token`.
 const COLUMNS: &str = "t.id, t.principal_kind, t.principal, t.label, t.root_id, t.created_ms, t.expires_ms, t.root_expires_ms,
-    t.revoked_ms, t.last_used_ms";
+    t.revoked_ms, t.last_used_ms, t.issuer, t.claims";
+
+/// The kind of principals that an identity provider knows.
+const USER: &str = Principal::USER;
 
 /// The handle for the tokens of principals.
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +51,10 @@ pub struct TokenRow {
     pub revoked_ms: Option<Millis>,
     /// The time of the last use, at most a minute behind; `None` if there was none, or if uses are not recorded.
     pub last_used_ms: Option<Millis>,
+    /// The issuer at which the principal has its name; empty unless the principal is a user of an identity provider.
+    pub issuer: String,
+    /// The user's groups and roles, as a JSON array of texts.
+    pub claims: String,
 }
 
 impl TokenRow {
@@ -73,6 +81,8 @@ impl TokenRow {
             root_expires_ms: row.try_get(7)?,
             revoked_ms: row.try_get(8)?,
             last_used_ms: row.try_get(9)?,
+            issuer: row.try_get(10)?,
+            claims: row.try_get(11)?,
         })
     }
 }
@@ -98,6 +108,10 @@ pub struct NewToken<'a> {
     pub expires_ms: Option<Millis>,
     /// The time at which every token of the chain has ended, in milliseconds since the Unix epoch.
     pub root_expires_ms: Option<Millis>,
+    /// The issuer at which the principal has its name; empty unless the principal is a user of an identity provider.
+    pub issuer: &'a str,
+    /// The user's groups and roles, as a JSON array of texts.
+    pub claims: &'a str,
 }
 
 impl Tokens<'_> {
@@ -122,11 +136,12 @@ impl Tokens<'_> {
     async fn insert_by(self, pool: &AnyPool, token: &NewToken<'_>) -> Result<()> {
         let insert = sqlx::query(
             "INSERT INTO api_token (id, token_sha256, principal_kind, principal, label, root_id, created_ms, expires_ms,
-                 root_expires_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+                 root_expires_ms, issuer, claims) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
         );
         let insert = insert.bind(token.id).bind(token.token_sha256).bind(token.principal_kind).bind(token.principal);
         let insert = insert.bind(token.label).bind(token.root_id).bind(token.created_ms);
-        insert.bind(token.expires_ms).bind(token.root_expires_ms).execute(pool).await?;
+        let insert = insert.bind(token.expires_ms).bind(token.root_expires_ms).bind(token.issuer).bind(token.claims);
+        insert.execute(pool).await?;
         Ok(())
     }
 
@@ -144,9 +159,10 @@ impl Tokens<'_> {
              WHERE t.token_sha256 = $1 AND t.revoked_ms IS NULL AND (t.expires_ms IS NULL OR t.expires_ms > $2)
                AND (EXISTS (SELECT 1 FROM api_token r WHERE r.id = t.root_id AND r.revoked_ms IS NULL)
                     OR EXISTS (SELECT 1 FROM principal p WHERE p.token_sha256 = t.root_id))
-             UNION ALL SELECT $3 || name, 'client', name, '', token_sha256, created_ms, NULL, NULL, NULL, NULL
+             UNION ALL SELECT $3 || name, 'client', name, '', token_sha256, created_ms, NULL, NULL, NULL, NULL, '', '[]'
              FROM principal WHERE token_sha256 = $1
-             UNION ALL SELECT $3 || p.name, 'client', p.name, '', p.token_sha256, p.created_ms, a.expires_ms, NULL, NULL, NULL
+             UNION ALL SELECT $3 || p.name, 'client', p.name, '', p.token_sha256, p.created_ms, a.expires_ms, NULL, NULL, NULL,
+                 '', '[]'
              FROM access_token a JOIN principal p ON p.name = a.principal WHERE a.token_sha256 = $1 AND a.expires_ms > $2
              LIMIT 1"
         );
@@ -169,8 +185,9 @@ impl Tokens<'_> {
         Ok(query.bind(token_sha256).bind(since).fetch_optional(&self.state.readers).await?)
     }
 
-    /// Returns the tokens that people made, by principal and age, each with the number of issued tokens that count at `now`.
+    /// Returns the roots of chains, by principal and age, each with the number of issued tokens that count at `now`.
     ///
+    /// They are the tokens that people made, and those that were issued in exchange for the token of an identity provider.
     /// Tokens that ended or were revoked are among them until [`Self::forget`] removes them.
     ///
     /// # Errors
@@ -183,14 +200,14 @@ impl Tokens<'_> {
                   WHERE i.root_id = t.id AND i.id <> t.id AND i.revoked_ms IS NULL AND i.expires_ms > $1)
              FROM api_token t WHERE t.root_id = t.id
              UNION ALL SELECT $2 || p.name, 'client', p.name, '', p.token_sha256, p.created_ms, NULL, NULL, NULL, NULL,
-                 (SELECT count(*) FROM api_token i
+                 '', '[]', (SELECT count(*) FROM api_token i
                   WHERE i.root_id = p.token_sha256 AND i.revoked_ms IS NULL AND i.expires_ms > $1)
                  + (SELECT count(*) FROM access_token a WHERE a.principal = p.name AND a.expires_ms > $1)
              FROM principal p ORDER BY 3, 6, 1"
         );
         let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(now).bind(OF_PRINCIPAL);
         let rows = query.fetch_all(&self.state.readers).await?;
-        rows.iter().map(|row| Ok((TokenRow::of(row)?, row.try_get(10)?))).collect()
+        rows.iter().map(|row| Ok((TokenRow::of(row)?, row.try_get(12)?))).collect()
     }
 
     /// Revokes a token by its id, with all tokens of its chain. Returns false if there is no such token.
@@ -225,8 +242,10 @@ impl Tokens<'_> {
     }
 
     /// Removes issued tokens that ended before `issued_before`, and tokens of people that ended or were revoked before
-    /// `made_before`, in batches. Both times are in milliseconds since the Unix epoch. Issued tokens of earlier releases are among
-    /// them.
+    /// `made_before`, in batches.
+    ///
+    /// Both times are in milliseconds since the Unix epoch. Issued tokens of earlier releases are among the first. The root of a
+    /// user's chain is an issued token too, and stays until the chain has ended.
     ///
     /// # Errors
     ///
@@ -237,11 +256,19 @@ impl Tokens<'_> {
         let issued = "DELETE FROM api_token WHERE id IN
             (SELECT id FROM api_token WHERE expires_ms < $1 AND root_id <> id LIMIT $2)";
         delete_in_batches(self.state, issued, issued_before).await?;
+        let roots_of_users = format!(
+            "DELETE FROM api_token WHERE id IN
+             (SELECT id FROM api_token WHERE root_id = id AND principal_kind = '{USER}' AND root_expires_ms < $1 LIMIT $2)"
+        );
+        delete_in_batches(self.state, &roots_of_users, issued_before).await?;
         let of_earlier_releases = "DELETE FROM access_token WHERE token_sha256 IN
             (SELECT token_sha256 FROM access_token WHERE expires_ms < $1 LIMIT $2)";
         delete_in_batches(self.state, of_earlier_releases, issued_before).await?;
-        let made = "DELETE FROM api_token WHERE id IN
-            (SELECT id FROM api_token WHERE root_id = id AND (expires_ms < $1 OR revoked_ms < $1) LIMIT $2)";
-        delete_in_batches(self.state, made, made_before).await
+        let made = format!(
+            "DELETE FROM api_token WHERE id IN
+             (SELECT id FROM api_token
+              WHERE root_id = id AND principal_kind <> '{USER}' AND (expires_ms < $1 OR revoked_ms < $1) LIMIT $2)"
+        );
+        delete_in_batches(self.state, &made, made_before).await
     }
 }

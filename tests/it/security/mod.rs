@@ -2,6 +2,7 @@
 
 mod hosts;
 mod lessons;
+mod oidc;
 mod page;
 mod paths;
 mod tls;

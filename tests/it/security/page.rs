@@ -12,17 +12,17 @@ use reqwest::header::HeaderMap;
 use reqwest::redirect::Policy;
 
 /// A browser: it keeps cookies, says from which site a form comes, and shows redirects instead of following them.
-struct Browser<'a> {
+pub(super) struct Browser<'a> {
     app: &'a TestApp,
     http: reqwest::Client,
     cookies: BTreeMap<String, String>,
 }
 
 /// An answer to a browser.
-struct Answer {
-    status: u16,
+pub(super) struct Answer {
+    pub(super) status: u16,
     headers: HeaderMap,
-    text: String,
+    pub(super) text: String,
 }
 
 impl Answer {
@@ -38,7 +38,7 @@ impl Answer {
 }
 
 impl<'a> Browser<'a> {
-    fn of(app: &'a TestApp) -> Self {
+    pub(super) fn of(app: &'a TestApp) -> Self {
         let http = reqwest::Client::builder().redirect(Policy::none()).build().expect("a client");
         Self { app, http, cookies: BTreeMap::new() }
     }
@@ -63,7 +63,7 @@ impl<'a> Browser<'a> {
         Answer { status, headers, text: answer.text().await.expect("a body") }
     }
 
-    async fn get(&mut self, path: &str) -> Answer {
+    pub(super) async fn get(&mut self, path: &str) -> Answer {
         self.send(Method::GET, path, &[], "").await
     }
 
@@ -71,13 +71,13 @@ impl<'a> Browser<'a> {
         self.send(Method::POST, path, &[], form).await
     }
 
-    async fn log_in(&mut self, token: &str) -> Answer {
+    pub(super) async fn log_in(&mut self, token: &str) -> Answer {
         let csrf = self.get("/login").await.csrf();
         self.post("/login", &format!("csrf={csrf}&token={token}")).await
     }
 
     /// Checks whether the page knows the reader.
-    async fn is_known(&mut self) -> bool {
+    pub(super) async fn is_known(&mut self) -> bool {
         let answer = self.get("/").await;
         let sent_away = answer.status == 303 && answer.header("location") == "/login";
         assert!(sent_away || answer.status == 200, "{}", answer.text);
@@ -189,6 +189,8 @@ async fn a_session_of_a_kind_of_principals_that_only_a_later_release_knows_is_un
             created_ms: now,
             expires_ms: None,
             root_expires_ms: None,
+            issuer: "",
+            claims: "[]",
         };
         state.tokens().insert(&token).await.expect("stored");
         let session = PageSession {

@@ -38,7 +38,7 @@ async fn ask(app: &TestApp, form: &str, client: Option<(&str, &str)>) -> (u16, V
 }
 
 /// Exchanges a token, and returns the status and the next token.
-async fn exchange(app: &TestApp, token: &str, client: Option<(&str, &str)>) -> (u16, String) {
+pub(super) async fn exchange(app: &TestApp, token: &str, client: Option<(&str, &str)>) -> (u16, String) {
     let form = format!("grant_type=urn:ietf:params:oauth:grant-type:token-exchange&subject_token={token}");
     let (status, answer) = ask(app, &form, client).await;
     (status, answer["access_token"].as_str().unwrap_or_default().to_owned())

@@ -16,6 +16,7 @@ mod key_error;
 mod limits;
 mod maintenance;
 mod new_names;
+mod oidc;
 mod policy;
 mod query;
 mod schema;
@@ -41,6 +42,7 @@ pub use debug::DebugConfig;
 pub use events::{DataHubConfig, EventsConfig, KafkaConfig, OpenLineageConfig, WebhookConfig};
 pub use limits::LimitsConfig;
 pub use maintenance::{HealthConfig, MaintenanceConfig};
+pub use oidc::OidcConfig;
 pub use query::QueryConfig;
 pub use schema::schema;
 pub use server::{AuthConfig, PageConfig, ServerConfig, TokensConfig};
@@ -169,6 +171,8 @@ mod tests {
             ("[auth.tokens]\nmax_session_seconds = 0", "auth.tokens.max_session_seconds"),
             ("[auth.page]\nidle_seconds = 0", "auth.page.idle_seconds"),
             ("[auth.page]\nmax_seconds = 0", "auth.page.max_seconds"),
+            ("[auth.oidc.sso]\naudiences = [\"esker\"]", "auth.oidc.sso.issuer"),
+            ("[auth.oidc.sso]\nissuer = \"https://a\"\nalgorithms = [\"HS256\"]", "auth.oidc.sso.algorithms"),
             ("[server]\npublic_url = \"esker.example\"", "server.public_url"),
             ("[server]\nallowed_hosts = [\"esker.example:8181\"]", "server.allowed_hosts"),
             ("[server]\ntrusted_proxies = [\"proxy\"]", "server.trusted_proxies"),

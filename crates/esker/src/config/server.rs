@@ -1,16 +1,18 @@
 //! The sections `[server]` and `[auth]`: addresses, limits and times of the server, and its callers.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
-use esker_auth::{AuthOptions, CertificateMap};
+use esker_auth::{AuthOptions, CertificateMap, Providers};
 use esker_rest::{GuardOptions, Network, PublicUrl, SessionOptions};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::check::require;
+use super::oidc::{self, OidcConfig};
 use super::{LimitsConfig, MtlsConfig, TlsConfig};
 use crate::{Error, Result};
 
@@ -150,6 +152,8 @@ pub struct AuthConfig {
     /// Each start makes it valid again, also after it was revoked.
     #[schema(write_only, min_length = 16)]
     pub token: Option<String>,
+    /// Identity providers whose tokens are accepted, by name: see `docs/security/sign-in.md`.
+    pub oidc: BTreeMap<String, OidcConfig>,
     /// The life of the tokens that `POST /v1/oauth/tokens` issues.
     pub tokens: TokensConfig,
     /// Sessions of the web page.
@@ -222,6 +226,7 @@ impl AuthConfig {
         let no_ca = "auth.mtls needs server.tls.client_ca: without it, no client shows a certificate";
         require(self.mtls.is_empty() || shown, || no_ca.to_owned())?;
         self.certificates()?;
+        oidc::check_all(&self.oidc)?;
         self.page.check()
     }
 
@@ -237,6 +242,16 @@ impl AuthConfig {
             map.insert(entry.name().map_err(wrong)?, &entry.client).map_err(|error| wrong(error.to_string()))?;
         }
         Ok(map)
+    }
+
+    /// Returns the issuers of users' tokens. Reads files, and sends no request.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Io`](Error::Io) if a file of certificates can't be read, and [`Config`](Error::Config) if an issuer's options
+    /// can't be used.
+    pub(crate) fn providers(&self) -> Result<Providers> {
+        oidc::providers(&self.oidc)
     }
 
     /// Returns the options of the check of tokens.

@@ -48,9 +48,10 @@ impl Parts {
     /// # Errors
     ///
     /// - Returns [`Catalog`](Error::Catalog) if a warehouse can't be opened.
-    /// - Returns [`Io`](Error::Io) if the cache directory, the directory for spills or the job threads can't be made.
+    /// - Returns [`Io`](Error::Io) if the cache directory, the directory for spills or the job threads can't be made, or if a file
+    ///   of certificates can't be read.
     /// - Returns [`Query`](Error::Query) if the query engine can't be built.
-    /// - Returns [`Config`](Error::Config) if a policy or an entry of `auth.mtls` in the configuration is wrong.
+    /// - Returns [`Config`](Error::Config) if a policy, an entry of `auth.mtls` or an identity provider in the configuration is wrong.
     pub(super) async fn open(
         config: &Config,
         dir: &Path,
@@ -75,7 +76,8 @@ impl Parts {
         queried.sort_by_key(|(catalog, _)| catalog.options().warehouse != DEFAULT_WAREHOUSE);
         let spill_dir = query_spill_dir(dir, &limits.spill_dir)?;
         let engine = Engine::new(queried, config.query.engine_options(cores(), spill_dir))?;
-        let auth = Authenticator::new(state.clone(), config.auth.options()).with_certificates(config.auth.certificates()?);
+        let auth = Authenticator::new(state.clone(), config.auth.options());
+        let auth = auth.with_certificates(config.auth.certificates()?).with_providers(config.auth.providers()?);
         Ok(Self { auth, catalogs, maintenance, engine, policy_layers: config.layers()?, wake, _jobs: jobs, state })
     }
 

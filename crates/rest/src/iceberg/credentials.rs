@@ -97,7 +97,7 @@ pub(crate) async fn load(
 /// Returns the highest level of credentials that a caller may get; `None`: no credentials.
 fn level_of(vendor: &Vendor, caller: &Principal) -> Option<Level> {
     match caller {
-        Principal::Token(_) => vendor.level(),
+        Principal::Token(_) | Principal::User { .. } => vendor.level(),
         Principal::Anonymous => vendor.anonymous_level(),
     }
 }
@@ -197,10 +197,12 @@ async fn vend(
     Ok(StorageAccess { level, access_key_id: vended.access_key_id.clone(), prefix, properties })
 }
 
-/// Returns the name of a caller's sessions. No token has the name of the anonymous ones.
+/// Returns the name of a caller's sessions. It begins with the caller's name, and no two callers have the same one: names have
+/// no control characters.
 fn session_of(caller: &Principal) -> SessionName {
     match caller {
         Principal::Token(name) => SessionName::of(name),
+        Principal::User { issuer, name } => SessionName::of(&format!("{name}\0{issuer}")),
         Principal::Anonymous => SessionName::of("\0anonymous"),
     }
 }
@@ -255,6 +257,8 @@ pub(crate) async fn sign(warehouse: InWarehouse, InTable(name): InTable) -> Resu
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     #[test]
@@ -265,8 +269,12 @@ mod tests {
     }
 
     #[test]
-    fn an_anonymous_caller_has_another_session_than_a_token_of_that_name() {
+    fn callers_of_one_name_have_different_sessions() {
         let token = Principal::Token("anonymous".to_owned());
-        assert_ne!(session_of(&Principal::Anonymous), session_of(&token));
+        let user = |issuer: &str| Principal::User { issuer: issuer.to_owned(), name: "anonymous".to_owned() };
+        let callers = [token, user("https://a"), user("https://b"), Principal::Anonymous];
+        let sessions: HashSet<SessionName> = callers.iter().map(session_of).collect();
+        assert_eq!(sessions.len(), callers.len(), "{sessions:?}");
+        assert!(session_of(&callers[1]).as_str().starts_with("esker-anonymous_https"), "the store's log shows the name");
     }
 }

@@ -60,7 +60,8 @@ fn basic(headers: &HeaderMap) -> Option<(String, String)> {
     Some((id, secret))
 }
 
-/// Issues a token to a client that sends a token of its principal as its secret, or exchanges a token that will end soon.
+/// Issues a token to a client that sends a token of its principal as its secret, or exchanges a token: one that will end soon, or
+/// that of a user from an identity provider.
 ///
 /// Spec: REST `getToken`.
 pub(crate) async fn token(State(app): State<App>, headers: HeaderMap, body: Result<Bytes, BytesRejection>) -> Response {
@@ -101,7 +102,7 @@ fn answer(issued: Result<IssuedToken, AuthError>) -> Response {
                 "issued_token_type": ACCESS_TOKEN});
             ([(CACHE_CONTROL, "no-store")], Json(body)).into_response()
         }
-        Err(error @ (AuthError::State(_) | AuthError::Random(_))) => {
+        Err(error @ (AuthError::State(_) | AuthError::Random(_) | AuthError::KeysUnavailable { .. })) => {
             tracing::error!(%error, "a token could not be issued");
             match error.code().is_transient() {
                 true => oauth_error(503, "temporarily_unavailable", "the token could not be issued; repeat the request"),
@@ -115,6 +116,7 @@ fn answer(issued: Result<IssuedToken, AuthError>) -> Response {
 #[cfg(test)]
 mod tests {
     use axum::body::to_bytes;
+    use esker_auth::TokenFault;
     use esker_state::StateError;
     use serde_json::Value;
 
@@ -125,6 +127,8 @@ mod tests {
         for (failure, status, again, code) in [
             (AuthError::State(StateError::Fenced), 503, Some("1"), "temporarily_unavailable"),
             (AuthError::State(StateError::Corrupt("a row".to_owned())), 500, None, "server_error"),
+            (AuthError::KeysUnavailable { issuer: "https://idp.example".to_owned() }, 503, Some("1"), "temporarily_unavailable"),
+            (AuthError::Refused(TokenFault::Signature), 401, None, "invalid_client"),
             (AuthError::Unknown, 401, None, "invalid_client"),
         ] {
             let answer = answer(Err(failure));

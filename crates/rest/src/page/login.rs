@@ -66,7 +66,7 @@ pub(super) async fn log_in(
     }
     let opened = match app.inner.sessions.open(app.auth(), &form.token).await {
         Ok(opened) => opened,
-        Err(error @ (AuthError::State(_) | AuthError::Random(_))) => return Err(error.into()),
+        Err(error @ (AuthError::State(_) | AuthError::Random(_) | AuthError::KeysUnavailable { .. })) => return Err(error.into()),
         Err(_) => {
             tracing::warn!(address = %peer.address, "a log-in with a wrong token was refused");
             return answer(StatusCode::UNAUTHORIZED, cookies, &form.next, Some("The token is not valid."));

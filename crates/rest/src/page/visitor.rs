@@ -17,7 +17,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use esker_auth::AuthError;
+use esker_auth::{AuthError, Authenticated};
 use esker_types::{ErrorCode, Principal, hex};
 use maud::{Markup, html};
 use serde::Deserialize;
@@ -94,8 +94,8 @@ pub(super) async fn authenticate(
     next: Next,
 ) -> Response {
     match identify(&app, request.headers(), &peer, transport).await {
-        Ok((principal, visitor)) => {
-            request.extensions_mut().insert(principal);
+        Ok((caller, visitor)) => {
+            request.extensions_mut().insert(caller.principal);
             request.extensions_mut().insert(visitor);
             next.run(request).await
         }
@@ -107,20 +107,25 @@ pub(super) async fn authenticate(
     }
 }
 
-/// Finds principal and reader by the session, by the header, by the certificate, or because callers need no token.
-async fn identify(app: &App, headers: &HeaderMap, peer: &Peer, transport: Transport) -> Result<(Principal, Visitor), AuthError> {
+/// Finds caller and reader by the session, by the header, by the certificate, or because callers need no token.
+async fn identify(
+    app: &App,
+    headers: &HeaderMap,
+    peer: &Peer,
+    transport: Transport,
+) -> Result<(Authenticated, Visitor), AuthError> {
     let shown = Cookies::of(transport).and_then(|cookies| cookie(headers, cookies.session));
     if let Some(id) = shown.filter(|_| !headers.contains_key(AUTHORIZATION))
-        && let Some((session, principal)) = app.inner.sessions.resume(id).await?
+        && let Some((session, caller)) = app.inner.sessions.resume(app.auth(), id).await?
     {
         let visitor = Visitor { csrf: Some(session.csrf), logged_in: Some(session.principal) };
-        return Ok((principal, visitor));
+        return Ok((caller, visitor));
     }
-    let principal = authenticate_request(app, headers, peer).await?.principal;
+    let caller = authenticate_request(app, headers, peer).await?;
     // No page of another site can set the header. A certificate, like a cookie, goes with every request of the browser.
-    let shows_token = headers.contains_key(AUTHORIZATION) && principal != Principal::Anonymous;
-    let csrf = (!shows_token).then(|| csrf_of(app.inner.sessions.anonymous_csrf(), &principal));
-    Ok((principal, Visitor { csrf, logged_in: None }))
+    let shows_token = headers.contains_key(AUTHORIZATION) && caller.principal != Principal::Anonymous;
+    let csrf = (!shows_token).then(|| csrf_of(app.inner.sessions.anonymous_csrf(), &caller.principal));
+    Ok((caller, Visitor { csrf, logged_in: None }))
 }
 
 /// Derives the secret in the forms of a reader without a session, so that readers with certificates do not know each other's.

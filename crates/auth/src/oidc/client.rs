@@ -1,0 +1,201 @@
+//! [`KeyClient`]: fetches the keys of an issuer.
+//!
+//! The addresses come from the configuration, or from the document of an issuer of the configuration, and never from a token. No
+//! redirect is followed. Time and size of an answer are bounded. Spec: OpenID Connect Discovery 1.0, section 4.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use esker_types::with_causes;
+use reqwest::header::AUTHORIZATION;
+use reqwest::{Certificate, Client, Response, Url, redirect};
+use serde::Deserialize;
+
+use super::IssuerOptions;
+use super::jwk::{VerificationKey, parse_key_set};
+use crate::AuthError;
+
+/// Time in which the provider must answer one request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The maximum size of an answer, in bytes.
+const MAX_ANSWER_BYTES: usize = 512 << 10;
+
+/// The client of one issuer.
+#[derive(Debug)]
+pub(super) struct KeyClient {
+    http: Client,
+    issuer: String,
+    /// The address of the keys, if the configuration has it.
+    jwks_url: Option<String>,
+    /// A file with a token for the provider, which is read at each fetch.
+    bearer_file: Option<PathBuf>,
+}
+
+/// The document by which an issuer describes itself.
+#[derive(Deserialize)]
+struct Discovery {
+    issuer: String,
+    jwks_uri: String,
+}
+
+impl KeyClient {
+    /// Makes the client. Sends no request.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Invalid`](AuthError::Invalid) if an address or the certificates can't be used.
+    pub(super) fn new(options: &IssuerOptions) -> Result<Self, AuthError> {
+        let wrong = |what: String| AuthError::Invalid(format!("issuer {}: {what}", options.issuer));
+        check_issuer_url(&options.issuer).map_err(|why| wrong(why.to_owned()))?;
+        if let Some(url) = &options.jwks_url {
+            provider_url(url).map_err(|why| wrong(format!("the address of its keys: {why}")))?;
+        }
+        let mut builder = Client::builder().timeout(REQUEST_TIMEOUT).redirect(redirect::Policy::none());
+        if let Some(pem) = &options.ca_pem {
+            let certificates = Certificate::from_pem_bundle(pem).map_err(|e| wrong(with_causes(&e)))?;
+            if certificates.is_empty() {
+                return Err(wrong("the file of its certificates has none in the form PEM".to_owned()));
+            }
+            builder = certificates.into_iter().fold(builder, |builder, one| builder.add_root_certificate(one));
+        }
+        let http = builder.build().map_err(|e| wrong(with_causes(&e)))?;
+        let (issuer, jwks_url, bearer_file) = (options.issuer.clone(), options.jwks_url.clone(), options.bearer_file.clone());
+        Ok(Self { http, issuer, jwks_url, bearer_file })
+    }
+
+    /// Fetches the keys. The error is for the log.
+    pub(super) async fn fetch(&self) -> Result<Vec<VerificationKey>, String> {
+        let bearer = match &self.bearer_file {
+            Some(file) => Some(tokio::fs::read_to_string(file).await.map_err(|e| format!("{}: {e}", file.display()))?),
+            None => None,
+        };
+        let bearer = bearer.as_deref().map(str::trim);
+        let jwks_url = match &self.jwks_url {
+            Some(url) => url.clone(),
+            None => self.discover(bearer).await?,
+        };
+        let text = self.get(provider_url(&jwks_url)?, bearer).await?;
+        let keys = parse_key_set(&text).ok_or_else(|| format!("{jwks_url} answers with no set of keys"))?;
+        match keys.is_empty() {
+            true => Err(format!("{jwks_url} has no key that can check signatures")),
+            false => Ok(keys),
+        }
+    }
+
+    /// Returns the address of the keys, as the issuer's own document has it.
+    async fn discover(&self, bearer: Option<&str>) -> Result<String, String> {
+        let url = format!("{}/.well-known/openid-configuration", self.issuer.trim_end_matches('/'));
+        let text = self.get(provider_url(&url)?, bearer).await?;
+        let document: Discovery = serde_json::from_slice(&text).map_err(|e| format!("{url}: {e}"))?;
+        if document.issuer != self.issuer {
+            return Err(format!("{url} is the document of another issuer, {:?}", document.issuer));
+        }
+        // The document of a provider elsewhere must not lead to services of this machine.
+        let leads_here = provider_url(&document.jwks_uri).map(|keys| is_loopback(&keys))?;
+        if leads_here && !provider_url(&self.issuer).is_ok_and(|issuer| is_loopback(&issuer)) {
+            return Err(format!("{url} has keys at the loopback address {}", document.jwks_uri));
+        }
+        Ok(document.jwks_uri)
+    }
+
+    /// Sends a request, and reads the answer.
+    async fn get(&self, url: Url, bearer: Option<&str>) -> Result<Vec<u8>, String> {
+        let mut request = self.http.get(url.clone());
+        if let Some(bearer) = bearer {
+            request = request.header(AUTHORIZATION, format!("Bearer {bearer}"));
+        }
+        let answer = request.send().await.map_err(|e| format!("{url}: {}", with_causes(&e.without_url())))?;
+        if !answer.status().is_success() {
+            return Err(format!("{url} answers {}", answer.status()));
+        }
+        read(answer).await.map_err(|why| format!("{url}: {why}"))
+    }
+}
+
+/// Reads an answer, up to the maximum size.
+async fn read(mut answer: Response) -> Result<Vec<u8>, String> {
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await.map_err(|e| with_causes(&e.without_url()))? {
+        if body.len() + chunk.len() > MAX_ANSWER_BYTES {
+            return Err(format!("the answer has more than {MAX_ANSWER_BYTES} bytes"));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// Checks that a text can be the URL of an issuer: as [`check_provider_url`], and without query.
+///
+/// # Errors
+///
+/// Returns the reason for which it can't.
+pub fn check_issuer_url(text: &str) -> Result<(), &'static str> {
+    match provider_url(text)?.query() {
+        Some(_) => Err("an issuer has no query"),
+        None => Ok(()),
+    }
+}
+
+/// Checks that keys may be fetched from a URL: with TLS, unless it is on this machine.
+///
+/// # Errors
+///
+/// Returns the reason for which they may not.
+pub fn check_provider_url(text: &str) -> Result<(), &'static str> {
+    provider_url(text).map(drop)
+}
+
+/// Parses a URL from which keys may be fetched.
+fn provider_url(text: &str) -> Result<Url, &'static str> {
+    if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err("a URL has no white space");
+    }
+    let url = Url::parse(text).map_err(|_| "not a URL")?;
+    if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
+        return Err("the URL must have neither user nor fragment");
+    }
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if is_loopback(&url) => Ok(url),
+        _ => Err("the URL must begin with https://; http:// is allowed for loopback addresses only"),
+    }
+}
+
+/// Checks whether a URL leads to this machine.
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_fetched_with_tls_or_from_this_machine() {
+        let here = ["http://127.0.0.1:8080/a", "http://localhost", "http://[::1]:8080"];
+        for good in here.into_iter().chain(["https://idp.example/realms/a", "https://10.0.0.1"]) {
+            assert_eq!(check_issuer_url(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "http://idp.example",
+            "http://169.254.169.254/latest",
+            "http://localhost.example",
+            "http://127.0.0.1.example",
+            "http://127.0.0.1@idp.example",
+            "ftp://localhost",
+            "file:///etc/passwd",
+            "https://user@idp.example",
+            "https://idp.example/#a",
+            "https://idp.example/?a",
+            "https://idp.example/a b",
+            "idp.example",
+            "",
+        ] {
+            assert!(check_issuer_url(bad).is_err(), "{bad}");
+        }
+        assert_eq!(check_provider_url("https://idp.example/keys?version=1"), Ok(()));
+    }
+}
