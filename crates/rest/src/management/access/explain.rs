@@ -63,7 +63,10 @@ pub(crate) struct ExplainQuery {
     operation_id = "getRights",
     tag = "access",
     params(RightsQuery),
-    responses((status = 200, description = "The roles, the grants, and the privileges on the thing.", body = RightsView), ReadErrors)
+    responses(
+        (status = 200, description = "The roles, the grants, and the privileges on the thing.", body = RightsView),
+        ReadErrors
+    )
 )]
 pub(crate) async fn me(
     State(app): State<App>,
@@ -130,7 +133,7 @@ async fn subject_of(app: &App, caller: &Caller, who: Option<&str>) -> Result<Arc
     let Some(who) = who else { return Ok(own.clone()) };
     let identity = match who {
         "anonymous" => Identity::Anonymous,
-        who => match who.parse()? {
+        who => match who.parse::<Member>()? {
             Member::Client { name } => Identity::client(name),
             Member::User { issuer, name } => Identity::User { issuer: issuer.into(), name: name.into(), claims: Vec::new() },
             Member::Claim { .. } | Member::Role { .. } => {
