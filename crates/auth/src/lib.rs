@@ -1,4 +1,4 @@
-//! Authentication: tokens, and the principals that they belong to.
+//! Authentication: tokens, and the principals that they belong to. Access control: the rules that principals are under.
 //!
 //! The database holds only the SHA-256 of a token of Esker. A client sends a token that a person made, or exchanges it at the OAuth
 //! route for one that ends soon. Exchanges form a *chain*, which ends too. No server relies for long on what the database said about
@@ -8,10 +8,14 @@
 //!
 //! A client without a token may show a certificate instead, whose names the configuration maps to clients.
 //!
+//! [`AccessControl`] holds the rules of the database for the protocols, and changes them.
+//!
 //! Start reading at [`Authenticator::authenticate_by`], then at `tokens.rs` for how tokens are made, exchanged and revoked, and at
 //! `certificate.rs` for client certificates.
 
+mod access_control;
 mod certificate;
+mod decisions;
 mod error;
 mod oidc;
 mod secret;
@@ -25,7 +29,9 @@ use esker_state::{State, StateError, TokenRow};
 use esker_types::{DurationMillis, Millis, Principal, now_ms};
 use moka::future::Cache;
 
+pub use access_control::{AccessControl, RULES_SECONDS};
 pub use certificate::{CertificateMap, CertificateName, ClientCertificate, Connection, TlsSession};
+pub use decisions::{DecisionCounts, LoggedDecisions};
 pub use error::AuthError;
 use oidc::VerifiedUser;
 pub use oidc::{IssuerOptions, KeyTimes, Providers, SigningAlgorithm, TokenFault, check_issuer_url, check_provider_url};

@@ -15,6 +15,7 @@ use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::access_control::BREAK_GLASS_PREFIX;
 use crate::{
     AuthError, AuthOptions, Authenticated, Authenticator, SecretToken, TokenFault, VerifiedUser, principal_of, token_hash,
 };
@@ -144,9 +145,11 @@ impl Authenticator {
     ///
     /// # Errors
     ///
-    /// Returns [`AnonymousCaller`](AuthError::AnonymousCaller) if the caller has no token,
-    /// [`OutlivesCaller`](AuthError::OutlivesCaller) if the token would end later than the caller's chain,
-    /// [`Invalid`](AuthError::Invalid) if the caller is a user and names no client, and the errors of [`Self::make`].
+    /// - Returns [`AnonymousCaller`](AuthError::AnonymousCaller) if the caller has no token.
+    /// - Returns [`OutlivesCaller`](AuthError::OutlivesCaller) if the token would end later than the caller's chain.
+    /// - Returns [`Invalid`](AuthError::Invalid) if the name is one of an emergency and not the caller's own, or if the caller is a user and
+    ///   names no client.
+    /// - Returns the errors of [`Self::make`].
     pub async fn make_for(
         &self,
         caller: &Authenticated,
@@ -155,6 +158,13 @@ impl Authenticator {
         lifetime: Option<Duration>,
     ) -> Result<MadeToken, AuthError> {
         let (chain_end, now) = (caller.chain_end()?, now_ms());
+        let is_own = |name: &str| caller.principal == Principal::Token(name.to_owned());
+        if principal.is_some_and(|name| name.starts_with(BREAK_GLASS_PREFIX) && !is_own(name)) {
+            return Err(AuthError::Invalid(format!(
+                "names that begin with {BREAK_GLASS_PREFIX} are those of emergencies; run `esker access break-glass` on the \
+                 server's machine"
+            )));
+        }
         let wanted = lifetime.map(|life| now.saturating_add(to_millis(life)));
         let end = match (wanted, chain_end) {
             (Some(wanted), Some(end)) if wanted > end => {
@@ -492,6 +502,8 @@ mod tests {
         let anonymous = Authenticated::anonymous();
         let refused = auth.make_for(&anonymous, Some("p"), "", None).await.expect_err("refused");
         assert!(matches!(refused, AuthError::AnonymousCaller), "{refused}");
+        let emergency = auth.make_for(&by_endless, Some("break-glass-1"), "", None).await.expect_err("refused");
+        assert!(matches!(emergency, AuthError::Invalid(_)), "{emergency}");
         assert!(auth.revoke_for(&anonymous, &capped.id).await.is_err());
         state.close().await;
     }

@@ -193,7 +193,7 @@ impl Catalog {
         };
         let replaces = existing.map(|e| e.id);
         let places = places::places_in_metadata(&metadata.location, &metadata.properties);
-        let new = NewTabular { row: row.clone(), recorded_output: None, replaces, places };
+        let new = NewTabular { row: row.clone(), recorded_output: None, replaces, places, owner: None };
         let data = TableRegisteredData { created: created_data(&row), overwrite: replaces.is_some() };
         self.insert(new, EventData::TableRegistered(data), actor).await?;
         Ok(LoadedTable { row, metadata, json })
@@ -245,7 +245,7 @@ impl Catalog {
         self.write_metadata_file(&row, &path, json.bytes().clone()).await?;
         self.failpoint("create-before-insert").await;
         let places = places::places_in_metadata(&metadata.location, &metadata.properties);
-        let new = NewTabular { row: row.clone(), recorded_output: Some(path), replaces: None, places };
+        let new = NewTabular { row: row.clone(), recorded_output: Some(path), replaces: None, places, owner: None };
         Ok((LoadedTable { row, metadata: Arc::new(metadata), json }, new))
     }
 

@@ -179,7 +179,7 @@ impl Catalog {
         let json = Bytes::from(metadata.to_json()?);
         self.write_metadata_file(&row, &path, json.clone()).await?;
         let places = places::places_in_metadata(&metadata.location, &metadata.properties);
-        let new = NewTabular { row: row.clone(), recorded_output: Some(path), replaces: None, places };
+        let new = NewTabular { row: row.clone(), recorded_output: Some(path), replaces: None, places, owner: None };
         self.insert(new, EventData::ViewCreated(created_data(&row)), actor).await?;
         Ok(LoadedView { row, metadata: Arc::new(metadata), json })
     }
@@ -224,7 +224,7 @@ impl Catalog {
         view.row.table_uuid = view.metadata.view_uuid;
         view.row.location = Location::parse(&view.metadata.location)?.to_string();
         let places = places::places_in_metadata(&view.metadata.location, &view.metadata.properties);
-        let new = NewTabular { row: view.row.clone(), recorded_output: None, replaces: None, places };
+        let new = NewTabular { row: view.row.clone(), recorded_output: None, replaces: None, places, owner: None };
         self.insert(new, EventData::ViewRegistered(created_data(&view.row)), actor).await?;
         Ok(view)
     }

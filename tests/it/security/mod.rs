@@ -1,5 +1,6 @@
 //! Who gets in, what nobody may do, and what stays with whom. Each module has one subject, which its own first line names.
 
+mod access;
 mod hosts;
 mod lessons;
 mod oidc;

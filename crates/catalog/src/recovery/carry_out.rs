@@ -87,7 +87,7 @@ async fn enter(catalog: &Catalog, entry: LedgerEntry, actor: &Actor) -> Result<(
     let event = catalog.event(actor, &row.name, EventData::TableRecovered(data));
     let outbox = Outbox { events: vec![event], receipts: Vec::new() };
     let Some(dropped) = dropped else {
-        let new = NewTabular { row, recorded_output: None, replaces: None, places };
+        let new = NewTabular { row, recorded_output: None, replaces: None, places, owner: None };
         tables.publish(warehouse, &[], &[new], &outbox).await?;
         return Ok(());
     };

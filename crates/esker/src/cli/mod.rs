@@ -1,9 +1,11 @@
 //! The command line: [`Cli`] is what clap parses, [`run`] carries it out.
 //!
 //! Most commands are clients of a running server's management API, through `client::Client`; `sql` uses Flight SQL. The commands
-//! `serve`, `config`, `recover`, `backup`, `restore` and `token` need no server: they read the configuration and open the
-//! database themselves. Comments of arguments are the help texts that users see. Start reading at [`run`].
+//! `serve`, `config`, `recover`, `backup`, `restore`, `token`, `access bootstrap` and `access break-glass` need no server: they
+//! read the configuration and open the database themselves. Comments of arguments are the help texts that users see. Start
+//! reading at [`run`].
 
+mod access;
 mod backup;
 mod client;
 mod events;
@@ -67,6 +69,15 @@ enum Command {
     Ready {
         #[command(flatten)]
         remote: Remote,
+    },
+    /// Manage access control: its mode, roles, members and grants.
+    ///
+    /// `bootstrap` and `break-glass` work on the database itself and need no server.
+    Access {
+        #[command(flatten)]
+        remote: Remote,
+        #[command(subcommand)]
+        command: access::AccessCommand,
     },
     /// List the server's warehouses.
     Warehouses {
@@ -205,6 +216,11 @@ pub fn run(cli: Cli) -> Result<()> {
             Command::Explain { remote, file } => explain::run(&Client::new(remote)?, &file).await,
             Command::Health { remote, table } => health::run(&Client::new(remote)?, table).await,
             Command::Ready { remote } => ready::run(&Client::new(remote)?).await,
+            Command::Access { remote, command } => command.run(&Client::new(remote)?).await,
+            Command::Jobs { remote, job, cancel, log } => jobs::run(&Client::new(remote), job, cancel, log).await,
+            Command::Undo { remote, job } => jobs::undo(&Client::new(remote), &job).await,
+            Command::Explain { remote, file } => explain::run(&Client::new(remote), &file).await,
+            Command::Health { remote, table } => health::run(&Client::new(remote), table).await,
             Command::Sql(sql) => sql.run().await,
         }
     })

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use esker_auth::Authenticator;
+use esker_auth::{AccessControl, Authenticator, LoggedDecisions};
 use esker_autopilot::Layers;
 use esker_catalog::{Catalog, CatalogOptions, deletion};
 use esker_maintenance::Maintenance;
@@ -28,6 +28,8 @@ pub(crate) struct Parts {
     pub(crate) state: State,
     /// The check of callers' tokens.
     pub(crate) auth: Authenticator,
+    /// The rules of access control.
+    pub(crate) access: AccessControl,
     /// The catalogs of the warehouses, in the order of their names.
     pub(crate) catalogs: Vec<Catalog>,
     /// The maintenance of each warehouse, in the same order.
@@ -51,6 +53,7 @@ impl Parts {
     /// - Returns [`Io`](Error::Io) if the cache directory, the directory for spills or the job threads can't be made, or if a file
     ///   of certificates can't be read.
     /// - Returns [`Query`](Error::Query) if the query engine can't be built.
+    /// - Returns [`Auth`](Error::Auth) if the rules of access control can't be loaded.
     /// - Returns [`Config`](Error::Config) if a policy, an entry of `auth.mtls` or an identity provider in the configuration is wrong.
     pub(super) async fn open(
         config: &Config,
@@ -78,7 +81,8 @@ impl Parts {
         let engine = Engine::new(queried, config.query.engine_options(cores(), spill_dir))?;
         let auth = Authenticator::new(state.clone(), config.auth.options());
         let auth = auth.with_certificates(config.auth.certificates()?).with_providers(config.auth.providers()?);
-        Ok(Self { auth, catalogs, maintenance, engine, policy_layers: config.layers()?, wake, _jobs: jobs, state })
+        let access = AccessControl::open(state.clone(), Arc::new(LoggedDecisions)).await?;
+        Ok(Self { auth, access, catalogs, maintenance, engine, policy_layers: config.layers()?, wake, _jobs: jobs, state })
     }
 
     /// Makes the shared state of the REST handlers. `sinks` names the event sinks, `certificates` has the states of the ports'.
@@ -107,7 +111,8 @@ impl Parts {
             unauthenticated_per_second: config.limits.unauthenticated_per_second,
         };
         let (state, maintenance, layers) = (self.state.clone(), self.maintenance.clone(), self.policy_layers.clone());
-        Ok(App::new(state, maintenance, layers, self.engine.clone(), self.auth.clone(), options).await?)
+        let (engine, auth, access) = (self.engine.clone(), self.auth.clone(), self.access.clone());
+        Ok(App::new(state, maintenance, layers, engine, auth, access, options).await?)
     }
 
     /// Logs a warning for each warehouse of the database that this server does not serve, and for each namespace pattern of the
