@@ -43,7 +43,7 @@ async fn with_namespace(state: &State) -> (Warehouse, NamespaceName) {
     let (warehouse, _) = state.warehouses().ensure("w", "file:///w", false).await.expect("made");
     let name = namespace(&["n"]);
     let row = NamespaceRow { name: name.clone(), properties: BTreeMap::new(), protected: false };
-    state.namespaces().create(warehouse, &row, &Outbox::default(), |_| Outbox::default()).await.expect("created");
+    state.namespaces().create(warehouse, &row, None, &Outbox::default(), |_| Outbox::default()).await.expect("created");
     (warehouse, name)
 }
 
@@ -62,7 +62,7 @@ fn row(warehouse: Warehouse, namespace: &NamespaceName, name: &str) -> TabularRo
 }
 
 async fn enter(state: &State, warehouse: Warehouse, row: &TabularRow) -> crate::Result<bool> {
-    let new = NewTabular { row: row.clone(), recorded_output: None, replaces: None, places: vec![row.location.clone()] };
+    let new = NewTabular { row: row.clone(), recorded_output: None, replaces: None, places: vec![row.location.clone()], rights: None };
     state.tables().publish(warehouse, &[], &[new], &Outbox::default()).await
 }
 
@@ -90,9 +90,9 @@ async fn names_are_listed_by_their_bytes_and_taken_once(state: &State) {
     let mut listed = Vec::new();
     loop {
         let page = state.tables().list(TabularKind::Table, warehouse, &n, &after, 2).await.expect("listed");
-        let Some(last) = page.last() else { break };
+        let Some((_, last)) = page.last() else { break };
         after.clone_from(last);
-        listed.extend(page);
+        listed.extend(page.into_iter().map(|(_, name)| name));
     }
     assert_eq!(listed, ["B", "_", "a", "aa", "b", "ä"]);
     let full = state.namespaces().drop(warehouse, &n, &Outbox::default()).await.expect_err("not empty");
@@ -107,12 +107,14 @@ async fn a_namespace_is_made_with_those_around_it(state: &State) {
         made.lock().expect("nobody panics").push(name.to_string());
         Outbox::default()
     };
-    state.namespaces().create(warehouse, &row(&["n", "a", "b", "c"]), &Outbox::default(), outbox_of).await.expect("created");
+    let inner = row(&["n", "a", "b", "c"]);
+    state.namespaces().create(warehouse, &inner, None, &Outbox::default(), outbox_of).await.expect("created");
     assert_eq!(*made.lock().expect("nobody panics"), ["n.a", "n.a.b"]);
     let all = state.namespaces().all(warehouse).await.expect("listed").into_iter().map(|row| row.name.to_string());
     assert_eq!(all.collect::<Vec<_>>(), ["n", "n.a", "n.a.b", "n.a.b.c"]);
     assert_eq!(state.namespaces().list(warehouse, Some(&n), "", 9).await.expect("listed"), [namespace(&["n", "a"])]);
-    let taken = state.namespaces().create(warehouse, &row(&["n", "a"]), &Outbox::default(), outbox_of).await.expect_err("taken");
+    let again = row(&["n", "a"]);
+    let taken = state.namespaces().create(warehouse, &again, None, &Outbox::default(), outbox_of).await.expect_err("taken");
     assert!(matches!(taken, StateError::AlreadyExists { .. }), "{taken}");
 }
 
@@ -621,7 +623,7 @@ async fn a_place_is_its_tables_until_that_is_gone_for_good(state: &State) {
     );
 
     let again = TabularRow { id: TableId::fresh(), ..other.clone() };
-    let new = NewTabular { row: again.clone(), recorded_output: None, replaces: Some(other.id), places: vec![at("y").1] };
+    let new = NewTabular { row: again.clone(), recorded_output: None, replaces: Some(other.id), places: vec![at("y").1], rights: None };
     state.tables().publish(warehouse, &[], &[new], &Outbox::default()).await.expect("entered");
     assert_eq!(
         state.tables().places_of(again.id).await.expect("read"),
@@ -630,7 +632,7 @@ async fn a_place_is_its_tables_until_that_is_gone_for_good(state: &State) {
     );
     assert!(state.tables().places_of(other.id).await.expect("read").is_empty());
     let stranger = TabularRow { id: TableId::fresh(), table_uuid: Uuid::now_v7(), ..other.clone() };
-    let new = NewTabular { row: stranger.clone(), recorded_output: None, replaces: Some(again.id), places: vec![at("z").1] };
+    let new = NewTabular { row: stranger.clone(), recorded_output: None, replaces: Some(again.id), places: vec![at("z").1], rights: None };
     state.tables().publish(warehouse, &[], &[new], &Outbox::default()).await.expect("entered");
     assert_eq!(state.tables().places_of(stranger.id).await.expect("read"), [at("z").1], "it is another table");
 }

@@ -7,6 +7,7 @@
 mod dropped;
 mod places;
 
+use esker_access::Securable;
 use esker_types::{JobId, Millis, NamespaceName, TableId, TableName, now_ms};
 use sqlx::any::AnyRow;
 use sqlx::{Any, Row, Transaction};
@@ -16,9 +17,10 @@ use self::dropped::insert_dropped;
 pub use self::dropped::{DroppedTable, SoftDrop};
 use self::places::{forget_places, inherit_places, insert_places};
 use crate::namespaces::namespace_id;
+use crate::new_rights::{insert_rights, replace_rights};
 use crate::outputs::remove_outputs;
 use crate::quarantine::{insert_quarantine, release_restored};
-use crate::{NewQuarantine, Outbox, QuarantineKind, Result, State, StateError, Warehouse, flag, parse_id};
+use crate::{NewQuarantine, NewRights, Outbox, QuarantineKind, Result, State, StateError, Warehouse, flag, parse_id};
 
 /// The kind of a catalog entry. Both kinds share one name space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,6 +127,8 @@ pub struct NewTabular {
     pub replaces: Option<TableId>,
     /// The locations in which the files lie, as the metadata says.
     pub places: Vec<String>,
+    /// The rights that the entry gets; `None` if Esker itself enters it.
+    pub rights: Option<NewRights>,
 }
 
 /// A compare-and-swap of the pointer of one entry, with the changes that belong to the same transaction.
@@ -196,6 +200,13 @@ pub(crate) async fn insert_tabular(tx: &mut Transaction<'_, Any>, warehouse: War
     let key = warehouse.key(&row.name.name);
     if let Some(replaced) = new.replaces {
         inherit_places(tx, replaced, row.id, row.table_uuid).await?;
+        let uuid: Option<String> = sqlx::query_scalar("SELECT table_uuid FROM tabular WHERE id = $1")
+            .bind(replaced.to_string())
+            .fetch_optional(&mut **tx)
+            .await?;
+        // Without a UUID it is not certain that it is the same table.
+        let is_same = !row.table_uuid.is_nil() && uuid.is_some_and(|uuid| uuid == row.table_uuid.to_string());
+        replace_rights(tx, replaced, row.id, is_same).await?;
         let done = sqlx::query("DELETE FROM tabular WHERE id = $1").bind(replaced.to_string()).execute(&mut **tx).await?;
         if done.rows_affected() == 0 {
             return Err(row.kind.missing(&row.name));
@@ -223,6 +234,11 @@ pub(crate) async fn insert_tabular(tx: &mut Transaction<'_, Any>, warehouse: War
     .execute(&mut **tx)
     .await?;
     insert_places(tx, row.id, &new.places).await?;
+    let on = match row.kind {
+        TabularKind::Table => Securable::Table { table: row.id },
+        TabularKind::View => Securable::View { view: row.id },
+    };
+    insert_rights(tx, &on, new.rights.as_ref()).await?;
     if let Some(path) = &new.recorded_output {
         sqlx::query("DELETE FROM pending_output WHERE path = $1").bind(path).execute(&mut **tx).await?;
     }
@@ -383,8 +399,8 @@ impl Tables<'_> {
         rows.iter().map(table_row).collect()
     }
 
-    /// Returns a page of the names of a namespace's tables or views: at most `limit`, ordered by their keys, after the name
-    /// `after`.
+    /// Returns a page of a namespace's tables or views, each with its name: at most `limit`, ordered by the keys of the names,
+    /// after the name `after`.
     ///
     /// # Errors
     ///
@@ -397,10 +413,10 @@ impl Tables<'_> {
         namespace: &NamespaceName,
         after: &str,
         limit: u32,
-    ) -> Result<Vec<String>> {
+    ) -> Result<Vec<(TableId, String)>> {
         self.state.namespaces().get(warehouse, namespace).await?;
-        let query = sqlx::query_scalar(
-            "SELECT t.name FROM tabular t JOIN namespace n ON n.id = t.namespace_id
+        let query = sqlx::query(
+            "SELECT t.id, t.name FROM tabular t JOIN namespace n ON n.id = t.namespace_id
              WHERE n.warehouse_id = $1 AND n.name_key = $2 AND t.kind = $3 AND t.name_key > $4 ORDER BY t.name_key LIMIT $5",
         )
         .bind(warehouse.id)
@@ -408,7 +424,9 @@ impl Tables<'_> {
         .bind(kind.as_str())
         .bind(warehouse.key(after))
         .bind(i64::from(limit));
-        Ok(query.fetch_all(&self.state.readers).await?)
+        let rows = query.fetch_all(&self.state.readers).await?;
+        let entry = |row: &AnyRow| -> Result<(TableId, String)> { Ok((parse_id(row.try_get(0)?)?, row.try_get(1)?)) };
+        rows.iter().map(entry).collect()
     }
 
     /// Renames a table or view, possibly into another namespace.
