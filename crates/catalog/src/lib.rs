@@ -395,6 +395,16 @@ impl Catalog {
         None
     }
 
+    /// Returns the row of a table or view of the warehouse by its id, or `None` if it does not exist any more.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](crate::CatalogError::State) if the database fails.
+    pub async fn tabular_by_id(&self, id: TableId) -> Result<Option<TabularRow>> {
+        let row = self.state().tables().by_id(id).await?;
+        Ok(row.filter(|row| row.warehouse == self.warehouse().id))
+    }
+
     /// Returns the rows of every table and view of the warehouse, which all have a place in its storage.
     pub(crate) async fn tables_and_views(&self) -> Result<Vec<TabularRow>> {
         let mut rows = self.tables().await?;

@@ -34,7 +34,7 @@ pub struct TableChange {
 
 impl TableChange {
     /// Checks whether the change creates its table.
-    fn creates(&self) -> bool {
+    pub fn creates(&self) -> bool {
         self.proposal.requirements.iter().any(|r| matches!(r, TableRequirement::AssertCreate))
     }
 }

@@ -7,6 +7,7 @@
 //! Start reading at [`router`], which shows the layers around the handlers, then at `iceberg/mod.rs` and `management/mod.rs`. The
 //! guard in front of all routes is in `guard.rs`.
 
+mod access;
 mod error;
 mod etag;
 mod extract;
@@ -16,6 +17,7 @@ mod iceberg;
 mod idempotency;
 mod management;
 mod metrics;
+mod needs;
 mod network;
 mod openapi;
 mod ops;
@@ -37,7 +39,7 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
 use bytes::Bytes;
-use esker_auth::{AuthError, Authenticated, Authenticator};
+use esker_auth::{AccessControl, AuthError, Authenticated, Authenticator};
 use esker_autopilot::{Layers, Policy, policy_of};
 use esker_catalog::{Catalog, Overview};
 use esker_maintenance::{JobQueue, Maintenance};
@@ -80,6 +82,7 @@ struct AppInner {
     queue: JobQueue,
     engine: Engine,
     auth: Authenticator,
+    access: AccessControl,
     sessions: PageSessions,
     /// The limit on requests that show a secret to be checked.
     unauthenticated: RateLimiter,
@@ -123,7 +126,7 @@ const REFERENCED_CACHE_BYTES: u64 = 32 << 20;
 impl App {
     /// Makes the shared state of the handlers.
     ///
-    /// `policies` holds the policies that the configuration sets, by the name of the warehouse.
+    /// `policies` holds the policies that the configuration sets, by the name of the warehouse. `access` decides who may do what.
     ///
     /// # Errors
     ///
@@ -134,6 +137,7 @@ impl App {
         policies: BTreeMap<String, Layers>,
         engine: Engine,
         auth: Authenticator,
+        access: AccessControl,
         options: AppOptions,
     ) -> Result<Self, AuthError> {
         let referenced = Cache::builder()
@@ -150,6 +154,7 @@ impl App {
             queue: JobQueue::new(state),
             engine,
             auth,
+            access,
             metrics: ServiceMetrics::new(),
             referenced,
             plans: Plans::new(),
@@ -184,6 +189,11 @@ impl App {
     /// Returns the check of tokens.
     fn auth(&self) -> &Authenticator {
         &self.inner.auth
+    }
+
+    /// Returns access control, which knows the rules.
+    pub fn access(&self) -> &AccessControl {
+        &self.inner.access
     }
 
     /// Returns the policy of a table.
@@ -254,9 +264,10 @@ async fn wrong_method(request: Request) -> ApiError {
 async fn authenticate(State(app): State<App>, Extension(peer): Extension<Peer>, mut request: Request, next: Next) -> Response {
     match authenticate_by_header(&app, request.headers(), peer).await {
         Ok(caller) => {
-            request.extensions_mut().insert(caller.principal.clone());
+            let principal = caller.principal.clone();
+            request.extensions_mut().insert(principal.clone());
             request.extensions_mut().insert(caller);
-            next.run(request).await
+            access::enforce(&app, &principal, peer, request, next).await
         }
         Err(e) => ApiError::from(e).into_response(),
     }

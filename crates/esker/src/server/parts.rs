@@ -76,7 +76,8 @@ impl Parts {
         let spill_dir = query_spill_dir(dir, &limits.spill_dir)?;
         let engine = Engine::new(queried, config.query.engine_options(cores(), spill_dir))?;
         let auth = Authenticator::new(state.clone(), config.auth.options());
-        Ok(Self { auth, catalogs, maintenance, engine, policy_layers: config.layers()?, wake, _jobs: jobs, state })
+        let access = AccessControl::open(state.clone(), Arc::new(LoggedDecisions::default())).await?;
+        Ok(Self { auth, access, catalogs, maintenance, engine, policy_layers: config.layers()?, wake, _jobs: jobs, state })
     }
 
     /// Makes the shared state of the REST handlers. `sinks` names the event sinks.
@@ -98,7 +99,8 @@ impl Parts {
             unauthenticated_per_second: config.limits.unauthenticated_per_second,
         };
         let (state, maintenance, layers) = (self.state.clone(), self.maintenance.clone(), self.policy_layers.clone());
-        Ok(App::new(state, maintenance, layers, self.engine.clone(), self.auth.clone(), options).await?)
+        let access = self.access.clone();
+        Ok(App::new(state, maintenance, layers, self.engine.clone(), self.auth.clone(), access, options).await?)
     }
 
     /// Logs a warning for each warehouse of the database that this server does not serve, and for each namespace pattern of the

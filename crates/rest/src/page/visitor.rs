@@ -24,6 +24,7 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 use super::{STYLE, encode};
+use crate::access::enforce;
 use crate::guard::{Peer, Transport};
 use crate::session::{Cookies, cookie, is_same_secret};
 use crate::{ApiError, App, authenticate_by_header};
@@ -91,9 +92,9 @@ pub(super) async fn authenticate(
 ) -> Response {
     match identify(&app, request.headers(), peer, transport).await {
         Ok((principal, visitor)) => {
-            request.extensions_mut().insert(principal);
+            request.extensions_mut().insert(principal.clone());
             request.extensions_mut().insert(visitor);
-            next.run(request).await
+            enforce(&app, &principal, peer, request, next).await
         }
         Err(AuthError::Missing) if !request.headers().contains_key(AUTHORIZATION) => log_in_first(&request),
         Err(error) => ApiError::from(error).into_response(),
