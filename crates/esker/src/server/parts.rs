@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use esker_auth::Authenticator;
+use esker_auth::{AccessControl, Authenticator, LoggedDecisions};
 use esker_autopilot::Layers;
 use esker_catalog::{Catalog, CatalogOptions, deletion};
 use esker_maintenance::Maintenance;
@@ -28,6 +28,8 @@ pub(crate) struct Parts {
     pub(crate) state: State,
     /// The check of callers' tokens.
     pub(crate) auth: Authenticator,
+    /// The rules of access control.
+    pub(crate) access: AccessControl,
     /// The catalogs of the warehouses, in the order of their names.
     pub(crate) catalogs: Vec<Catalog>,
     /// The maintenance of each warehouse, in the same order.
@@ -51,6 +53,7 @@ impl Parts {
     /// - Returns [`Io`](Error::Io) if the cache directory, the directory for spills or the job threads can't be made.
     /// - Returns [`Query`](Error::Query) if the query engine can't be built.
     /// - Returns [`Config`](Error::Config) if a policy in the configuration is wrong.
+    /// - Returns [`Auth`](Error::Auth) if the rules of access control can't be read.
     pub(super) async fn open(
         config: &Config,
         dir: &Path,
@@ -76,7 +79,7 @@ impl Parts {
         let spill_dir = query_spill_dir(dir, &limits.spill_dir)?;
         let engine = Engine::new(queried, config.query.engine_options(cores(), spill_dir))?;
         let auth = Authenticator::new(state.clone(), config.auth.options());
-        let access = AccessControl::open(state.clone(), Arc::new(LoggedDecisions::default())).await?;
+        let access = AccessControl::open(state.clone(), Arc::new(LoggedDecisions)).await?;
         Ok(Self { auth, access, catalogs, maintenance, engine, policy_layers: config.layers()?, wake, _jobs: jobs, state })
     }
 
