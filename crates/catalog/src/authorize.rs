@@ -10,7 +10,7 @@ use esker_access::{
     AccessMode, Caller, Identity, Member, Need, Needs, Privilege, Required, ResourcePath, RightsError, SecurableKind,
 };
 use esker_format::{Operation, Snapshot, TableMetadata, TableUpdate};
-use esker_state::{NamespaceRow, NewRights, StateError, TabularKind, TabularRow};
+use esker_state::{NamespaceRow, StateError, TabularKind, TabularRow};
 use esker_table::beyond_append;
 use esker_types::{NamespaceName, TableName};
 
@@ -79,23 +79,16 @@ impl Authority {
         }
     }
 
-    /// Returns the rights that a new thing gets: an owner, if it is a table or view, and copies of the grants on future things.
-    ///
-    /// `None` if nothing is decided.
-    pub(crate) fn rights_of_new(&self, container: &ResourcePath<'_>, kind: SecurableKind) -> Option<NewRights> {
-        let Self::Caller(caller) = self else { return None };
-        let (rules, identity) = (caller.subject().rules(), caller.subject().identity());
-        if rules.mode() == AccessMode::Off {
-            return None;
+    /// Returns the owner of a table or view that is created now; `None` if nothing is decided, or the caller has no name.
+    pub(crate) fn owner_of_new(&self) -> Option<Member> {
+        match self {
+            Self::Caller(caller) if self.is_decided() => match caller.subject().identity() {
+                Identity::User { issuer, name, .. } => Some(Member::User { issuer: issuer.to_string(), name: name.to_string() }),
+                Identity::Client { name } => Some(Member::client(&**name)),
+                Identity::Anonymous => None,
+            },
+            Self::Caller(_) | Self::Server => None,
         }
-        let has_owner = matches!(kind, SecurableKind::Table | SecurableKind::View);
-        let owner = match identity {
-            Identity::User { issuer, name, .. } => Some(Member::User { issuer: issuer.to_string(), name: name.to_string() }),
-            Identity::Client { name } => Some(Member::client(&**name)),
-            Identity::Anonymous => None,
-        };
-        let grants = rules.grants_of_new(container, kind);
-        Some(NewRights { owner: owner.filter(|_| has_owner), grants, created_by: identity.to_string() })
     }
 }
 
@@ -258,21 +251,19 @@ impl Catalog {
     /// Checks that a namespace may be created: with privileges on the innermost namespace around it that exists, or the warehouse.
     ///
     /// A hidden namespace around it is passed over like one that does not exist. What its own grants allow counts all the same.
-    pub(crate) async fn require_container(&self, name: &NamespaceName, required: Required, authority: &Authority) -> Result<String> {
+    pub(crate) async fn require_container(&self, name: &NamespaceName, required: Required, authority: &Authority) -> Result<()> {
         let mut around = name.parent();
         while let Some(outer) = around {
             if let Some(row) = found(self.namespace(&outer).await)? {
                 let key = row.name.key();
                 let on = self.namespace_path(&key);
                 if authority.has(&on, required) || authority.sees(&on) {
-                    authority.require(&Need { on, required })?;
-                    return Ok(key);
+                    return Ok(authority.require(&Need { on, required })?);
                 }
             }
             around = outer.parent();
         }
-        authority.require(&Need { on: self.warehouse_path(), required })?;
-        Ok(String::new())
+        Ok(authority.require(&Need { on: self.warehouse_path(), required })?)
     }
 
     /// Checks the privileges of a commit on the state of the table that it is applied to.

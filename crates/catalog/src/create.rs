@@ -9,12 +9,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use esker_access::{Privilege, PrivilegeSet, Required, SecurableKind};
+use esker_access::{Member, Privilege, PrivilegeSet, Required};
 use esker_format::{
     FormatError, Schema, SortOrder, TableMetadata, TableRequirement, TableUpdate, UnboundPartitionSpec, create_by_updates,
 };
 use esker_state::{
-    CreatedData, EventData, NamespaceRow, NewRights, NewTabular, ProtectedData, StateError, TableIdentityData, TableRegisteredData, TabularKind,
+    CreatedData, EventData, NamespaceRow, NewTabular, ProtectedData, StateError, TableIdentityData, TableRegisteredData, TabularKind,
     TabularRow,
 };
 use esker_storage::{Location, StorageError};
@@ -95,7 +95,7 @@ impl Catalog {
     pub async fn create_table(&self, namespace: &NamespaceName, request: CreateTable, actor: &Actor) -> Result<Created> {
         let (name, staged) = (TableName::new(namespace.clone(), request.name)?, request.stage_create);
         let required = privileges_to_create(Privilege::CreateTable, request.location.as_ref(), &request.properties);
-        let into = self.permitted_namespace(namespace, required, &actor.authority).await?;
+        self.permitted_namespace(namespace, required, &actor.authority).await?;
         self.state().tables().check_name_is_free(TabularKind::Table, self.warehouse(), &name).await?;
         let location = match &request.location {
             Some(location) => checked_location(location)?,
@@ -108,7 +108,7 @@ impl Catalog {
         self.make_directories(&metadata).await?;
         match staged {
             true => Ok(Created::Staged(Box::new(metadata))),
-            false => Ok(Created::Table(Box::new(self.insert_new_table(name, metadata, &into, actor).await?))),
+            false => Ok(Created::Table(Box::new(self.insert_new_table(name, metadata, actor).await?))),
         }
     }
 
@@ -123,16 +123,12 @@ impl Catalog {
     /// [`Format`](CatalogError::Format) if the table exists already or an update breaks a rule, and the other errors of
     /// [`Catalog::create_table`] but [`Name`](CatalogError::Name).
     pub async fn create_by_commit(&self, name: TableName, proposal: Proposal) -> Result<LoadedTable> {
-        let (into, metadata) = self.metadata_of_create(&name, &proposal).await?;
-        self.insert_new_table(name, metadata, &into, &proposal.actor).await.map_err(failed_assert_create)
+        let metadata = self.metadata_of_create(&name, &proposal).await?;
+        self.insert_new_table(name, metadata, &proposal.actor).await.map_err(failed_assert_create)
     }
 
-    /// Computes the metadata that a commit with `assert-create` makes, if it may and the name is free. Returns the namespace too.
-    pub(crate) async fn metadata_of_create(
-        &self,
-        name: &TableName,
-        proposal: &Proposal,
-    ) -> Result<(NamespaceRow, TableMetadata)> {
+    /// Computes the metadata that a commit with `assert-create` makes, if it may and the name is free.
+    pub(crate) async fn metadata_of_create(&self, name: &TableName, proposal: &Proposal) -> Result<TableMetadata> {
         if proposal.requirements.iter().any(|r| !matches!(r, TableRequirement::AssertCreate)) {
             let what = "assert-create must be the only requirement of its commit".to_owned();
             return Err(CatalogError::Invalid(what));
@@ -145,7 +141,7 @@ impl Catalog {
         let metadata = self.build_from_updates(name, &proposal.updates).await?;
         self.check_metadata_locations(&metadata, None, PathsOrigin::Created).await?;
         self.make_directories(&metadata).await?;
-        Ok((into, metadata))
+        Ok(metadata)
     }
 
     /// Returns the privileges that a commit with `assert-create` needs on the namespace.
@@ -184,7 +180,7 @@ impl Catalog {
     pub async fn register(&self, namespace: &NamespaceName, request: Register, actor: &Actor) -> Result<LoadedTable> {
         let name = TableName::new(namespace.clone(), request.name)?;
         let required = Required::privilege(Privilege::Register);
-        let into = self.permitted_namespace(namespace, required, &actor.authority).await?;
+        self.permitted_namespace(namespace, required, &actor.authority).await?;
         let metadata_file = Location::parse(&request.metadata_location)?;
         self.check_allowed(&metadata_file)?;
         let existing = match self.state().tables().table(self.warehouse(), &name).await {
@@ -221,8 +217,8 @@ impl Catalog {
         };
         let replaces = existing.map(|e| e.id);
         let places = places::places_in_metadata(&metadata.location, &metadata.properties);
-        let rights = self.rights_in(&into, SecurableKind::Table, &actor.authority);
-        let new = NewTabular { row: row.clone(), recorded_output: None, replaces, places, rights };
+        let owner = actor.authority.owner_of_new();
+        let new = NewTabular { row: row.clone(), recorded_output: None, replaces, places, owner };
         let data = TableRegisteredData { created: created_data(&row), overwrite: replaces.is_some() };
         self.insert(new, EventData::TableRegistered(data), actor).await?;
         Ok(LoadedTable { row, metadata, json })
@@ -234,11 +230,6 @@ impl Catalog {
             Err(CatalogError::State(StateError::NoSuchTable(_))) => Err(table_exists(name)),
             checked => checked,
         }
-    }
-
-    /// Returns the rights that a new table or view in a namespace gets.
-    pub(crate) fn rights_in(&self, into: &NamespaceRow, kind: SecurableKind, authority: &Authority) -> Option<NewRights> {
-        authority.rights_of_new(&self.namespace_path(&into.name.key()), kind)
     }
 
     /// Makes a foreign table an owned one: from then on Esker may delete its files, for example by an expiry or a purge.
@@ -270,7 +261,7 @@ impl Catalog {
         &self,
         name: TableName,
         metadata: TableMetadata,
-        rights: Option<NewRights>,
+        owner: Option<Member>,
     ) -> Result<(LoadedTable, NewTabular)> {
         let path = Self::next_metadata_path(&metadata, None)?;
         let json = MetadataJson::serialize(&metadata)?;
@@ -288,20 +279,13 @@ impl Catalog {
         self.write_metadata_file(&row, &path, json.bytes().clone()).await?;
         self.failpoint("create-before-insert").await;
         let places = places::places_in_metadata(&metadata.location, &metadata.properties);
-        let new = NewTabular { row: row.clone(), recorded_output: Some(path), replaces: None, places, rights };
+        let new = NewTabular { row: row.clone(), recorded_output: Some(path), replaces: None, places, owner };
         Ok((LoadedTable { row, metadata: Arc::new(metadata), json }, new))
     }
 
     /// Writes the first metadata file of a table, inserts its row, and caches the metadata.
-    async fn insert_new_table(
-        &self,
-        name: TableName,
-        metadata: TableMetadata,
-        into: &NamespaceRow,
-        actor: &Actor,
-    ) -> Result<LoadedTable> {
-        let rights = self.rights_in(into, SecurableKind::Table, &actor.authority);
-        let (table, new) = self.write_first_metadata_file(name, metadata, rights).await?;
+    async fn insert_new_table(&self, name: TableName, metadata: TableMetadata, actor: &Actor) -> Result<LoadedTable> {
+        let (table, new) = self.write_first_metadata_file(name, metadata, actor.authority.owner_of_new()).await?;
         self.insert(new, EventData::TableCreated(created_data(&table.row)), actor).await?;
         self.cache_metadata(&table.row.metadata_location, table.metadata.clone(), table.json.clone()).await;
         Ok(table)

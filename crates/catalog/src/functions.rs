@@ -3,8 +3,8 @@
 //! The REST specification lists and loads functions but has no route that stores them, so the management API does. A function is
 //! one JSON document in the state database, kept as it was sent. Spec: "SQL UDF".
 
-use esker_access::{Need, Privilege, Required, SecurableKind};
-use esker_state::{EventData, FunctionStoredData, NewRights, NoEventData, StateError};
+use esker_access::{Need, Privilege, Required};
+use esker_state::{EventData, FunctionStoredData, NoEventData, StateError};
 use esker_types::{NamespaceName, TableName};
 use serde_json::Value;
 
@@ -37,27 +37,26 @@ impl Catalog {
         if metadata["definitions"].as_array().is_none_or(Vec::is_empty) {
             return Err(missing("definitions"));
         }
-        let rights = self.authorize_put(name, &actor.authority).await?;
+        self.authorize_put(name, &actor.authority).await?;
         let data = EventData::FunctionStored(FunctionStoredData { function_uuid: uuid.to_owned() });
         let outbox = self.outbox(actor, name, data, &RequestOutcome::NoContent);
         let text = metadata.to_string();
-        Ok(self.state().namespaces().put_function(self.warehouse(), name, &text, rights.as_ref(), &outbox).await?)
+        Ok(self.state().namespaces().put_function(self.warehouse(), name, &text, &outbox).await?)
     }
 
-    /// Checks that a function may be stored, and what it replaces be dropped. Returns the rights of a new one.
-    async fn authorize_put(&self, name: &TableName, authority: &Authority) -> Result<Option<NewRights>> {
+    /// Checks that a function may be stored, and what it replaces be dropped.
+    async fn authorize_put(&self, name: &TableName, authority: &Authority) -> Result<()> {
         if !authority.is_decided() {
-            return Ok(None);
+            return Ok(());
         }
         let create = Required::privilege(Privilege::CreateFunction);
         let into = self.permitted_namespace(&name.namespace, create, authority).await?.name.key();
         let container = self.namespace_path(&into);
         if found(self.stored_function(name).await)?.is_none() {
-            return Ok(authority.rights_of_new(&container, SecurableKind::Function));
+            return Ok(());
         }
         let (on, missing) = (container.function(&name.name), StateError::NoSuchFunction(name.to_string()));
-        require_named(authority, vec![Named::found(on, Required::privilege(Privilege::Drop), missing)])?;
-        Ok(None)
+        require_named(authority, vec![Named::found(on, Required::privilege(Privilege::Drop), missing)])
     }
 
     /// Returns the metadata of a function, if it may be read.

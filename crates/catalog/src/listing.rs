@@ -164,7 +164,7 @@ impl Catalog {
     }
 
     /// Returns the path to a namespace by its key, or to the warehouse for an empty one.
-    pub(crate) fn container_path<'a>(&'a self, key: &'a str) -> ResourcePath<'a> {
+    fn container_path<'a>(&'a self, key: &'a str) -> ResourcePath<'a> {
         if key.is_empty() { self.warehouse_path() } else { self.namespace_path(key) }
     }
 

@@ -6,9 +6,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use esker_access::{Need, Privilege, Required, SecurableKind};
+use esker_access::{Need, Privilege, Required};
 use esker_state::{
-    EventData, NamespaceCreatedData, NamespaceRow, NamespaceUpdatedData, NewRights, NoEventData, Outbox, ProtectedData, RenamedData,
+    EventData, NamespaceCreatedData, NamespaceRow, NamespaceUpdatedData, NoEventData, Outbox, ProtectedData, RenamedData,
     TabularKind,
 };
 use esker_types::{NamespaceName, TableName};
@@ -42,7 +42,7 @@ impl Catalog {
     /// this property can't be parsed.
     pub async fn create_namespace(&self, namespace: &NamespaceRow, actor: &Actor) -> Result<()> {
         self.check_namespace_location(&namespace.properties)?;
-        let rights = self.authorize_new_namespace(namespace, &actor.authority).await?;
+        self.authorize_new_namespace(namespace, &actor.authority).await?;
         let data = EventData::NamespaceCreated(NamespaceCreatedData { properties: namespace.properties.clone() });
         let mut properties = namespace.properties.clone();
         properties.entry("location".to_owned()).or_insert_with(|| self.namespace_location(namespace));
@@ -53,7 +53,7 @@ impl Catalog {
             let event = self.event(actor, name, data);
             Outbox { events: vec![event], receipts: Vec::new() }
         };
-        Ok(self.state().namespaces().create(self.warehouse(), namespace, rights.as_ref(), &outbox, parent_outbox).await?)
+        Ok(self.state().namespaces().create(self.warehouse(), namespace, &outbox, parent_outbox).await?)
     }
 
     /// Returns a namespace.
@@ -156,16 +156,15 @@ impl Catalog {
         Ok(self.state().tables().rename(TabularKind::Table, self.warehouse(), from, to, &outbox).await?)
     }
 
-    /// Checks that a namespace may be created. Returns the rights that it gets.
-    async fn authorize_new_namespace(&self, namespace: &NamespaceRow, authority: &Authority) -> Result<Option<NewRights>> {
+    /// Checks that a namespace may be created.
+    async fn authorize_new_namespace(&self, namespace: &NamespaceRow, authority: &Authority) -> Result<()> {
         if !authority.is_decided() {
-            return Ok(None);
+            return Ok(());
         }
         let of_properties = needs::of_namespace_properties(namespace.properties.keys().map(String::as_str));
         // Whoever creates a namespace may give it ordinary properties.
         let required = Required::all(of_properties.without(Privilege::SetProperties.into()));
-        let around = self.require_container(&namespace.name, required.and(Privilege::CreateNamespace.into()), authority).await?;
-        Ok(authority.rights_of_new(&self.container_path(&around), SecurableKind::Namespace))
+        self.require_container(&namespace.name, required.and(Privilege::CreateNamespace.into()), authority).await
     }
 
     /// Checks a privilege on a namespace. The database looks the namespace up again when it is changed.

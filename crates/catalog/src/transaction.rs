@@ -8,9 +8,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use esker_access::{Required, SecurableKind};
+use esker_access::Required;
 use esker_format::{TableMetadata, TableRequirement};
-use esker_state::{EventData, NewRights, NewTabular, Outbox, PointerSwap, StateError, TabularKind, TabularRow};
+use esker_state::{EventData, NewTabular, Outbox, PointerSwap, StateError, TabularKind, TabularRow};
 use esker_types::{TableId, TableName};
 
 use crate::actor::receipt;
@@ -218,9 +218,8 @@ impl Catalog {
         let mut created = Vec::new();
         for Resolved { change, id } in changes {
             let Some(id) = id else {
-                let (into, metadata) = self.metadata_of_create(&change.name, &change.proposal).await?;
-                let rights = self.rights_in(&into, SecurableKind::Table, &change.proposal.actor.authority);
-                created.push((change.name.clone(), metadata, rights));
+                let metadata = self.metadata_of_create(&change.name, &change.proposal).await?;
+                created.push((change.name.clone(), metadata));
                 continue;
             };
             let row = self.row_by_id(*id, &change.name).await?;
@@ -260,7 +259,7 @@ impl Catalog {
         &self,
         written: &mut Written,
         updated: Vec<CheckedUpdate<'_>>,
-        created: Vec<(TableName, TableMetadata, Option<NewRights>)>,
+        created: Vec<(TableName, TableMetadata)>,
         actor: &Actor,
     ) -> Result<()> {
         for CheckedUpdate { current, applied, proposal } in updated {
@@ -272,8 +271,9 @@ impl Catalog {
             written.swaps.push(swap);
             written.updated.push((current, working));
         }
-        for (name, metadata, rights) in created {
-            let (table, entry) = self.write_first_metadata_file(name, metadata, rights).await?;
+        for (name, metadata) in created {
+            let owner = actor.authority.owner_of_new();
+            let (table, entry) = self.write_first_metadata_file(name, metadata, owner).await?;
             let data = EventData::TableCreated(created_data(&table.row));
             written.outbox.events.push(self.event(actor, &table.row.name, data));
             written.new.push(entry);

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use esker_access::{Privilege, Required, SecurableKind};
+use esker_access::{Privilege, Required};
 use esker_format::{
     FormatError, NewView, Schema, ViewMetadata, ViewRequirement, ViewUpdate, ViewVersion, apply_view, create_view,
 };
@@ -147,7 +147,7 @@ impl Catalog {
     pub async fn create_view(&self, namespace: &NamespaceName, request: CreateView, actor: &Actor) -> Result<LoadedView> {
         let name = TableName::new(namespace.clone(), request.name)?;
         let required = privileges_to_create(Privilege::CreateView, request.location.as_ref(), &request.properties);
-        let into = self.permitted_namespace(namespace, required, &actor.authority).await?;
+        self.permitted_namespace(namespace, required, &actor.authority).await?;
         self.state().tables().check_name_is_free(TabularKind::View, self.warehouse(), &name).await?;
         let location = match &request.location {
             Some(location) => checked_location(location)?,
@@ -172,8 +172,8 @@ impl Catalog {
         let json = Bytes::from(metadata.to_json()?);
         self.write_metadata_file(&row, &path, json.clone()).await?;
         let places = places::places_in_metadata(&metadata.location, &metadata.properties);
-        let rights = self.rights_in(&into, SecurableKind::View, &actor.authority);
-        let new = NewTabular { row: row.clone(), recorded_output: Some(path), replaces: None, places, rights };
+        let owner = actor.authority.owner_of_new();
+        let new = NewTabular { row: row.clone(), recorded_output: Some(path), replaces: None, places, owner };
         self.insert(new, EventData::ViewCreated(created_data(&row)), actor).await?;
         Ok(LoadedView { row, metadata: Arc::new(metadata), json })
     }
@@ -195,7 +195,7 @@ impl Catalog {
     pub async fn register_view(&self, namespace: &NamespaceName, request: Register, actor: &Actor) -> Result<LoadedView> {
         let name = TableName::new(namespace.clone(), request.name)?;
         let required = Required::privilege(Privilege::Register);
-        let into = self.permitted_namespace(namespace, required, &actor.authority).await?;
+        self.permitted_namespace(namespace, required, &actor.authority).await?;
         self.check_allowed(&Location::parse(&request.metadata_location)?)?;
         self.state().tables().check_name_is_free(TabularKind::View, self.warehouse(), &name).await?;
         let row = TabularRow {
@@ -219,8 +219,8 @@ impl Catalog {
         view.row.table_uuid = view.metadata.view_uuid;
         view.row.location = Location::parse(&view.metadata.location)?.to_string();
         let places = places::places_in_metadata(&view.metadata.location, &view.metadata.properties);
-        let rights = self.rights_in(&into, SecurableKind::View, &actor.authority);
-        let new = NewTabular { row: view.row.clone(), recorded_output: None, replaces: None, places, rights };
+        let owner = actor.authority.owner_of_new();
+        let new = NewTabular { row: view.row.clone(), recorded_output: None, replaces: None, places, owner };
         self.insert(new, EventData::ViewRegistered(created_data(&view.row)), actor).await?;
         Ok(view)
     }

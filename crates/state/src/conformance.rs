@@ -43,7 +43,7 @@ async fn with_namespace(state: &State) -> (Warehouse, NamespaceName) {
     let (warehouse, _) = state.warehouses().ensure("w", "file:///w", false).await.expect("made");
     let name = namespace(&["n"]);
     let row = NamespaceRow { name: name.clone(), properties: BTreeMap::new(), protected: false };
-    state.namespaces().create(warehouse, &row, None, &Outbox::default(), |_| Outbox::default()).await.expect("created");
+    state.namespaces().create(warehouse, &row, &Outbox::default(), |_| Outbox::default()).await.expect("created");
     (warehouse, name)
 }
 
@@ -62,7 +62,7 @@ fn row(warehouse: Warehouse, namespace: &NamespaceName, name: &str) -> TabularRo
 }
 
 async fn enter(state: &State, warehouse: Warehouse, row: &TabularRow) -> crate::Result<bool> {
-    let new = NewTabular { row: row.clone(), recorded_output: None, replaces: None, places: vec![row.location.clone()], rights: None };
+    let new = NewTabular { row: row.clone(), recorded_output: None, replaces: None, places: vec![row.location.clone()] };
     state.tables().publish(warehouse, &[], &[new], &Outbox::default()).await
 }
 
@@ -107,14 +107,12 @@ async fn a_namespace_is_made_with_those_around_it(state: &State) {
         made.lock().expect("nobody panics").push(name.to_string());
         Outbox::default()
     };
-    let inner = row(&["n", "a", "b", "c"]);
-    state.namespaces().create(warehouse, &inner, None, &Outbox::default(), outbox_of).await.expect("created");
+    state.namespaces().create(warehouse, &row(&["n", "a", "b", "c"]), &Outbox::default(), outbox_of).await.expect("created");
     assert_eq!(*made.lock().expect("nobody panics"), ["n.a", "n.a.b"]);
     let all = state.namespaces().all(warehouse).await.expect("listed").into_iter().map(|row| row.name.to_string());
     assert_eq!(all.collect::<Vec<_>>(), ["n", "n.a", "n.a.b", "n.a.b.c"]);
     assert_eq!(state.namespaces().list(warehouse, Some(&n), "", 9).await.expect("listed"), [namespace(&["n", "a"])]);
-    let again = row(&["n", "a"]);
-    let taken = state.namespaces().create(warehouse, &again, None, &Outbox::default(), outbox_of).await.expect_err("taken");
+    let taken = state.namespaces().create(warehouse, &row(&["n", "a"]), &Outbox::default(), outbox_of).await.expect_err("taken");
     assert!(matches!(taken, StateError::AlreadyExists { .. }), "{taken}");
 }
 
@@ -623,7 +621,7 @@ async fn a_place_is_its_tables_until_that_is_gone_for_good(state: &State) {
     );
 
     let again = TabularRow { id: TableId::fresh(), ..other.clone() };
-    let new = NewTabular { row: again.clone(), recorded_output: None, replaces: Some(other.id), places: vec![at("y").1], rights: None };
+    let new = NewTabular { row: again.clone(), recorded_output: None, replaces: Some(other.id), places: vec![at("y").1] };
     state.tables().publish(warehouse, &[], &[new], &Outbox::default()).await.expect("entered");
     assert_eq!(
         state.tables().places_of(again.id).await.expect("read"),
@@ -632,7 +630,7 @@ async fn a_place_is_its_tables_until_that_is_gone_for_good(state: &State) {
     );
     assert!(state.tables().places_of(other.id).await.expect("read").is_empty());
     let stranger = TabularRow { id: TableId::fresh(), table_uuid: Uuid::now_v7(), ..other.clone() };
-    let new = NewTabular { row: stranger.clone(), recorded_output: None, replaces: Some(again.id), places: vec![at("z").1], rights: None };
+    let new = NewTabular { row: stranger.clone(), recorded_output: None, replaces: Some(again.id), places: vec![at("z").1] };
     state.tables().publish(warehouse, &[], &[new], &Outbox::default()).await.expect("entered");
     assert_eq!(state.tables().places_of(stranger.id).await.expect("read"), [at("z").1], "it is another table");
 }

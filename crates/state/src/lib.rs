@@ -23,7 +23,6 @@ mod fleet;
 mod jobs;
 mod migrations;
 mod namespaces;
-mod new_rights;
 mod outbox;
 mod outputs;
 mod principals;
@@ -47,7 +46,6 @@ pub use error::StateError;
 pub use fleet::{AssessmentFailure, DamagedFile, Fleet, HealthPoint, HealthRow, TableUsage, USAGE_DAYS};
 pub use jobs::{Job, JobEnd, JobFilter, JobLogLine, JobNotifications, JobState, Jobs, NewJob, UNDO};
 pub use namespaces::{NamespaceRow, Namespaces};
-pub use new_rights::NewRights;
 pub use outbox::{
     AddedSnapshotData, CreatedData, DamageData, DamagedFileData, Event, EventData, FunctionStoredData, JobEventData,
     NamespaceCreatedData, NamespaceUpdatedData, NewEvent, NewReceipt, NoEventData, Outbox, OutboxLog, ProtectedData, Receipt,

@@ -41,7 +41,7 @@ pub async fn recover(catalog: &Catalog, plan: &Recovery, reconcile: bool) -> Res
             Outbox { events: vec![event], receipts: Vec::new() }
         };
         let row = NamespaceRow { name: name.clone(), properties, protected: false };
-        state.namespaces().create(warehouse, &row, None, &outbox(&name), outbox).await?;
+        state.namespaces().create(warehouse, &row, &outbox(&name), outbox).await?;
         if protected {
             state.namespaces().protect(warehouse, &name, true, &Outbox::default()).await?;
         }
@@ -87,7 +87,7 @@ async fn enter(catalog: &Catalog, entry: LedgerEntry, actor: &Actor) -> Result<(
     let event = catalog.event(actor, &row.name, EventData::TableRecovered(data));
     let outbox = Outbox { events: vec![event], receipts: Vec::new() };
     let Some(dropped) = dropped else {
-        let new = NewTabular { row, recorded_output: None, replaces: None, places, rights: None };
+        let new = NewTabular { row, recorded_output: None, replaces: None, places, owner: None };
         tables.publish(warehouse, &[], &[new], &outbox).await?;
         return Ok(());
     };

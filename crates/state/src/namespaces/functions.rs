@@ -2,17 +2,13 @@
 //!
 //! This crate does not read that text; `esker_catalog::functions` checks it. Spec: "SQL UDF".
 
-use esker_access::Securable;
 use esker_types::{NamespaceName, TableName, now_ms};
 
 use super::{Namespaces, namespace_id};
-use crate::new_rights::insert_rights;
-use crate::{NewRights, Outbox, Result, StateError, Warehouse};
+use crate::{Outbox, Result, StateError, Warehouse};
 
 impl Namespaces<'_> {
     /// Stores the metadata of a SQL function under a name, and replaces the function that has the name.
-    ///
-    /// `rights` are given to a function that is new.
     ///
     /// # Errors
     ///
@@ -20,14 +16,7 @@ impl Namespaces<'_> {
     /// [`DuplicateKey`](StateError::DuplicateKey) if another request with the same idempotency key was carried out. Returns
     /// [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and [`Fenced`](StateError::Fenced),
     /// [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was written.
-    pub async fn put_function(
-        self,
-        warehouse: Warehouse,
-        name: &TableName,
-        metadata: &str,
-        rights: Option<&NewRights>,
-        outbox: &Outbox,
-    ) -> Result<()> {
+    pub async fn put_function(self, warehouse: Warehouse, name: &TableName, metadata: &str, outbox: &Outbox) -> Result<()> {
         let mut tx = self.state.begin().await?;
         let namespace = namespace_id(&mut tx, warehouse, &name.namespace).await?;
         sqlx::query(
@@ -41,9 +30,6 @@ impl Namespaces<'_> {
         .bind(now_ms())
         .execute(&mut *tx)
         .await?;
-        let (warehouse, namespace) = (warehouse.id, name.namespace.clone());
-        let on = Securable::Function { warehouse, namespace, name: name.name.clone() };
-        insert_rights(&mut tx, &on, rights).await?;
         outbox.insert(&mut tx).await?;
         tx.commit().await.map_err(StateError::of_commit)?;
         Ok(())

@@ -6,13 +6,11 @@ mod functions;
 
 use std::collections::BTreeMap;
 
-use esker_access::Securable;
 use esker_types::NamespaceName;
 use sqlx::any::AnyRow;
 use sqlx::{Any, Row, Transaction};
 
-use crate::new_rights::insert_rights;
-use crate::{NewRights, Outbox, Result, State, StateError, Warehouse, flag};
+use crate::{Outbox, Result, State, StateError, Warehouse, flag};
 
 /// A namespace with its properties.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,8 +63,7 @@ pub struct Namespaces<'a> {
 impl Namespaces<'_> {
     /// Creates a namespace, and every namespace around it that does not exist, in one transaction.
     ///
-    /// `rights` are given to each of them. `outbox` is written with the namespace, the outbox that `made` returns with each
-    /// namespace around it.
+    /// `outbox` is written with the namespace, the outbox that `made` returns with each namespace around it.
     ///
     /// # Errors
     ///
@@ -78,25 +75,21 @@ impl Namespaces<'_> {
         self,
         warehouse: Warehouse,
         namespace: &NamespaceRow,
-        rights: Option<&NewRights>,
         outbox: &Outbox,
         made: impl Fn(&NamespaceName) -> Outbox + Send,
     ) -> Result<()> {
         let mut around: Vec<NamespaceName> = std::iter::successors(namespace.name.parent(), NamespaceName::parent).collect();
         around.reverse();
-        let on = |name: &NamespaceName| Securable::Namespace { warehouse: warehouse.id, namespace: name.clone() };
         let mut tx = self.state.begin().await?;
         for name in around {
             let outer = NamespaceRow { name, properties: BTreeMap::new(), protected: false };
             if insert(&mut tx, warehouse, &outer).await? {
-                insert_rights(&mut tx, &on(&outer.name), rights).await?;
                 made(&outer.name).insert(&mut tx).await?;
             }
         }
         if !insert(&mut tx, warehouse, namespace).await? {
             return Err(StateError::AlreadyExists { kind: "Namespace", name: namespace.name.to_string() });
         }
-        insert_rights(&mut tx, &on(&namespace.name), rights).await?;
         outbox.insert(&mut tx).await?;
         tx.commit().await.map_err(StateError::of_commit)?;
         Ok(())

@@ -7,7 +7,6 @@
 mod dropped;
 mod places;
 
-use esker_access::Securable;
 use esker_types::{JobId, Millis, NamespaceName, TableId, TableName, now_ms};
 use sqlx::any::AnyRow;
 use sqlx::{Any, Row, Transaction};
@@ -17,10 +16,9 @@ use self::dropped::insert_dropped;
 pub use self::dropped::{DroppedTable, SoftDrop};
 use self::places::{forget_places, inherit_places, insert_places};
 use crate::namespaces::namespace_id;
-use crate::new_rights::{insert_rights, replace_rights};
 use crate::outputs::remove_outputs;
 use crate::quarantine::{insert_quarantine, release_restored};
-use crate::{NewQuarantine, NewRights, Outbox, QuarantineKind, Result, State, StateError, Warehouse, flag, parse_id};
+use crate::{NewQuarantine, Outbox, QuarantineKind, Result, State, StateError, Warehouse, flag, parse_id};
 
 /// The kind of a catalog entry. Both kinds share one name space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,8 +125,6 @@ pub struct NewTabular {
     pub replaces: Option<TableId>,
     /// The locations in which the files lie, as the metadata says.
     pub places: Vec<String>,
-    /// The rights that the entry gets; `None` if Esker itself enters it.
-    pub rights: Option<NewRights>,
 }
 
 /// A compare-and-swap of the pointer of one entry, with the changes that belong to the same transaction.
@@ -200,13 +196,6 @@ pub(crate) async fn insert_tabular(tx: &mut Transaction<'_, Any>, warehouse: War
     let key = warehouse.key(&row.name.name);
     if let Some(replaced) = new.replaces {
         inherit_places(tx, replaced, row.id, row.table_uuid).await?;
-        let uuid: Option<String> = sqlx::query_scalar("SELECT table_uuid FROM tabular WHERE id = $1")
-            .bind(replaced.to_string())
-            .fetch_optional(&mut **tx)
-            .await?;
-        // Without a UUID it is not certain that it is the same table.
-        let is_same = !row.table_uuid.is_nil() && uuid.is_some_and(|uuid| uuid == row.table_uuid.to_string());
-        replace_rights(tx, replaced, row.id, is_same).await?;
         let done = sqlx::query("DELETE FROM tabular WHERE id = $1").bind(replaced.to_string()).execute(&mut **tx).await?;
         if done.rows_affected() == 0 {
             return Err(row.kind.missing(&row.name));
@@ -234,11 +223,6 @@ pub(crate) async fn insert_tabular(tx: &mut Transaction<'_, Any>, warehouse: War
     .execute(&mut **tx)
     .await?;
     insert_places(tx, row.id, &new.places).await?;
-    let on = match row.kind {
-        TabularKind::Table => Securable::Table { table: row.id },
-        TabularKind::View => Securable::View { view: row.id },
-    };
-    insert_rights(tx, &on, new.rights.as_ref()).await?;
     if let Some(path) = &new.recorded_output {
         sqlx::query("DELETE FROM pending_output WHERE path = $1").bind(path).execute(&mut **tx).await?;
     }
