@@ -41,6 +41,40 @@ pub enum RightsError {
         /// Name of the role.
         name: String,
     },
+    /// A role of this name exists.
+    #[error("the role {name} already exists")]
+    RoleExists {
+        /// Name of the role.
+        name: String,
+    },
+    /// A role always exists.
+    #[error("the role {name} always exists; remove its members or its grants instead")]
+    ReservedRole {
+        /// Name of the role.
+        name: String,
+    },
+    /// A role does not have the member.
+    #[error("{member} is no member of the role {role}")]
+    NoSuchMember {
+        /// Name of the role.
+        role: String,
+        /// The member.
+        member: String,
+    },
+    /// There is no such grant.
+    #[error("there is no grant {what}; the list of grants shows all")]
+    NoSuchGrant {
+        /// The grant, in words that follow "grant".
+        what: String,
+    },
+    /// A text names no member.
+    #[error("{text:?} can't be a member: {why}")]
+    BadMember {
+        /// The text.
+        text: String,
+        /// The reason, with the way out.
+        why: &'static str,
+    },
     /// A name can't be that of a role.
     #[error("{name:?} can't be the name of a role: {why}")]
     BadRoleName {
@@ -98,9 +132,11 @@ impl Coded for RightsError {
                 SecurableKind::View => ErrorCode::NoSuchView,
                 SecurableKind::Function => ErrorCode::NotFound,
             },
-            Self::NoSuchRole { .. } => ErrorCode::NotFound,
-            Self::RoleCycle { .. } | Self::FixedMembers { .. } => ErrorCode::Unprocessable,
+            Self::NoSuchRole { .. } | Self::NoSuchMember { .. } | Self::NoSuchGrant { .. } => ErrorCode::NotFound,
+            Self::RoleExists { .. } => ErrorCode::AlreadyExists,
+            Self::RoleCycle { .. } | Self::FixedMembers { .. } | Self::ReservedRole { .. } => ErrorCode::Unprocessable,
             Self::BadRoleName { .. }
+            | Self::BadMember { .. }
             | Self::UnknownPrivilege { .. }
             | Self::NotGrantable { .. }
             | Self::NoPrivileges

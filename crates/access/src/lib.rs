@@ -5,6 +5,7 @@
 //! allowed that no rule allows. `docs/security/access.md` explains the model. Start reading at [`Subject::decide`].
 
 mod caller;
+mod change;
 mod decide;
 mod error;
 mod explain;
@@ -24,6 +25,7 @@ mod model;
 mod samples;
 
 pub use caller::{Caller, Record, RequestFacts, Unrecorded, WorthRecording};
+pub use change::RuleChange;
 pub use decide::AccessDecision;
 pub use error::RightsError;
 pub use explain::{AccessExplanation, AccessVerdict, ExplainedGrant, ExplainedRole, ExplainedStep};

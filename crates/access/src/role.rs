@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use esker_types::Principal;
@@ -129,6 +130,53 @@ impl Member {
     }
 }
 
+/// The maximum length of a member's name or issuer, in bytes.
+const MAX_NAME_BYTES: usize = 512;
+
+impl Member {
+    /// Checks that the member has a name, and a user or a claim an issuer.
+    pub(crate) fn check(&self) -> Result<()> {
+        let (kind, issuer, name) = self.columns();
+        let bad = |why| Err(RightsError::BadMember { text: self.to_string(), why });
+        match self {
+            _ if name.is_empty() => bad("it has no name"),
+            Self::User { .. } | Self::Claim { .. } if issuer.is_empty() => bad("it has no issuer"),
+            _ if [kind, issuer, name].iter().any(|text| text.len() > MAX_NAME_BYTES) => bad("it is longer than 512 bytes"),
+            _ if [issuer, name].iter().any(|text| text.chars().any(char::is_control)) => bad("it has a control character"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Parses the form that people type: `role:NAME`, `client:NAME`, `user:NAME@ISSUER` or `claim:VALUE@ISSUER`.
+///
+/// ```
+/// use esker_access::Member;
+///
+/// let ann: Member = "user:ann@example.org@https://id.example".parse().expect("a user");
+/// assert_eq!(ann.to_string(), "user https://id.example/ann@example.org");
+/// ```
+impl FromStr for Member {
+    type Err = RightsError;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let bad = |why| RightsError::BadMember { text: text.to_owned(), why };
+        let form = "write role:NAME, client:NAME, user:NAME@ISSUER or claim:VALUE@ISSUER";
+        let (kind, name) = text.split_once(':').ok_or_else(|| bad(form))?;
+        // Names of users are often addresses; an issuer has no such sign.
+        let of_issuer = || name.rsplit_once('@').ok_or_else(|| bad("the issuer is missing; write it after an @"));
+        let member = match kind {
+            "role" => Self::role(name),
+            "client" => Self::client(name),
+            "user" => of_issuer().map(|(name, issuer)| Self::User { issuer: issuer.to_owned(), name: name.to_owned() })?,
+            "claim" => of_issuer().map(|(value, issuer)| Self::Claim { issuer: issuer.to_owned(), value: value.to_owned() })?,
+            _ => return Err(bad(form)),
+        };
+        member.check()?;
+        Ok(member)
+    }
+}
+
 /// Prints the kind and the name: `role readers`, `user ISSUER/ann`.
 impl fmt::Display for Member {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -140,7 +188,7 @@ impl fmt::Display for Member {
 }
 
 /// The identity of a caller, as the authentication found it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Identity {
     /// A person or service that an identity provider knows.
     User {
@@ -164,6 +212,15 @@ impl Identity {
     /// Returns the identity of a client.
     pub fn client(name: impl Into<Arc<str>>) -> Self {
         Self::Client { name: name.into() }
+    }
+
+    /// Returns the principal as a member of roles, holder of grants and owner. An anonymous caller is none.
+    pub fn principal(&self) -> Option<Member> {
+        match self {
+            Self::User { issuer, name, .. } => Some(Member::User { issuer: issuer.to_string(), name: name.to_string() }),
+            Self::Client { name } => Some(Member::client(&**name)),
+            Self::Anonymous => None,
+        }
     }
 
     /// Returns the members that stand for the identity itself: the principal, then its claims.
@@ -428,6 +485,19 @@ mod tests {
         assert_eq!(Identity::from(&Principal::Anonymous), Identity::Anonymous);
         for principal in [token, Principal::Anonymous] {
             assert_eq!(Identity::from(&principal).to_string(), principal.to_string());
+        }
+    }
+
+    #[test]
+    fn members_are_parsed_as_people_type_them() {
+        let issuer = || "https://id/realms/x".to_owned();
+        let parse = |text: &str| text.parse::<Member>();
+        assert_eq!(parse("role:esker:admin"), Ok(Member::role("esker:admin")));
+        assert_eq!(parse("client:etl@night"), Ok(Member::client("etl@night")));
+        assert_eq!(parse("user:a@b@https://id/realms/x"), Ok(Member::User { issuer: issuer(), name: "a@b".into() }));
+        assert_eq!(parse("claim:/ops@https://id/realms/x"), Ok(Member::Claim { issuer: issuer(), value: "/ops".into() }));
+        for wrong in ["readers", "group:x@y", "user:ann", "user:@https://id", "user:ann@", "role:", "client:a\nb"] {
+            assert!(matches!(parse(wrong), Err(RightsError::BadMember { .. })), "{wrong}");
         }
     }
 

@@ -58,7 +58,7 @@ pub struct MemberRow {
 }
 
 /// A grant, as the state database stores it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct GrantRow {
     /// Id of the grant, which explanations and the audit name.
     pub id: String,
@@ -68,7 +68,7 @@ pub struct GrantRow {
     pub on: Securable,
     /// The privileges. Those that a thing of this kind does not have are ignored.
     pub privileges: PrivilegeSet,
-    /// Kind of the things that get a copy of the grant when they are created in `on`; `None` for a grant that counts by itself.
+    /// Kind of the things that get a copy of the grant when they are created in `on`; null for a grant that counts by itself.
     pub future: Option<SecurableKind>,
 }
 

@@ -1,5 +1,6 @@
 //! [`AuthError`]: the refusals of authentication, and the failures behind it.
 
+use esker_access::RightsError;
 use esker_state::StateError;
 use esker_types::{Coded, ErrorCode};
 
@@ -26,6 +27,23 @@ pub enum AuthError {
         "a token ends no later than the chain of its maker's token, which ends in {0} seconds; give a smaller expires-seconds"
     )]
     OutlivesCaller(u64),
+    /// The rules of access control refuse a request or a change of themselves.
+    #[error(transparent)]
+    Rights(#[from] RightsError),
+    /// Nobody could manage access after the change.
+    #[error(
+        "nobody with a token could manage access after this change; first make a client with a token a member of esker:admin, \
+         with `esker access member add esker:admin client:NAME`, or on the server's machine with `esker access bootstrap NAME`"
+    )]
+    LocksOut,
+    /// The database did not give the rules to another request, for which this one waited.
+    #[error("the rules of access control can't be read: {text}")]
+    Rules {
+        /// The code of the error of the other request.
+        code: ErrorCode,
+        /// The text of that error.
+        text: String,
+    },
     /// The system gives no random numbers.
     #[error("random numbers of the system: {0}")]
     Random(getrandom::Error),
@@ -42,6 +60,9 @@ impl Coded for AuthError {
             Self::Invalid(_) => ErrorCode::BadRequest,
             Self::AnonymousCaller | Self::OutlivesCaller(_) => ErrorCode::Forbidden,
             Self::Random(_) => ErrorCode::Internal,
+            Self::LocksOut => ErrorCode::Refused,
+            Self::Rules { code, .. } => *code,
+            Self::Rights(e) => e.code(),
             Self::State(e) => e.code(),
         }
     }

@@ -1,11 +1,15 @@
-//! Authentication: tokens, and the principals that they belong to.
+//! Authentication: tokens, and the principals that they belong to. Access control: the rules that principals are under.
 //!
 //! The database holds only the SHA-256 of a token. A client sends a token that a person made, or exchanges it at the OAuth route
 //! for one that ends soon. Exchanges form a *chain*, which ends too. No server relies for long on what the database said about a
 //! token, so a revocation holds on each within [`REVOCATION_SECONDS`].
 //!
+//! [`AccessControl`] holds the rules of the database for the protocols, and changes them.
+//!
 //! Start reading at [`Authenticator::authenticate`], then at `tokens.rs` for how tokens are made, exchanged and revoked.
 
+mod access_control;
+mod decisions;
 mod error;
 mod secret;
 mod tokens;
@@ -17,6 +21,8 @@ use esker_state::{State, TokenRow};
 use esker_types::{DurationMillis, Millis, Principal, now_ms};
 use moka::future::Cache;
 
+pub use access_control::{AccessControl, RULES_SECONDS};
+pub use decisions::{DecisionCounts, LoggedDecisions};
 pub use error::AuthError;
 pub use secret::{SecretToken, token_hash};
 pub use tokens::{IssuedToken, MadeToken, TokenInfo};

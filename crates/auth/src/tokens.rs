@@ -11,6 +11,7 @@ use esker_types::{DAY_MS, DurationMillis, Millis, Principal, now_ms, to_millis};
 use serde::Serialize;
 use uuid::Uuid;
 
+use crate::access_control::BREAK_GLASS_PREFIX;
 use crate::{AuthError, AuthOptions, Authenticated, Authenticator, SecretToken};
 
 /// The maximum length of a principal's name and of a label, in bytes.
@@ -124,9 +125,10 @@ impl Authenticator {
     ///
     /// # Errors
     ///
-    /// Returns [`AnonymousCaller`](AuthError::AnonymousCaller) if the caller has no token,
-    /// [`OutlivesCaller`](AuthError::OutlivesCaller) if the token would end later than the caller's chain, and the errors of
-    /// [`Self::make`].
+    /// - Returns [`AnonymousCaller`](AuthError::AnonymousCaller) if the caller has no token.
+    /// - Returns [`OutlivesCaller`](AuthError::OutlivesCaller) if the token would end later than the caller's chain.
+    /// - Returns [`Invalid`](AuthError::Invalid) if the name is one of an emergency and not the caller's own.
+    /// - Returns the errors of [`Self::make`].
     pub async fn make_for(
         &self,
         caller: &Authenticated,
@@ -135,6 +137,12 @@ impl Authenticator {
         lifetime: Option<Duration>,
     ) -> Result<MadeToken, AuthError> {
         let used = caller.token.as_ref().ok_or(AuthError::AnonymousCaller)?;
+        if principal.is_some_and(|name| name.starts_with(BREAK_GLASS_PREFIX) && name != used.principal) {
+            return Err(AuthError::Invalid(format!(
+                "names that begin with {BREAK_GLASS_PREFIX} are those of emergencies; run `esker access break-glass` on the \
+                 server's machine"
+            )));
+        }
         let now = now_ms();
         let wanted = lifetime.map(|life| now.saturating_add(to_millis(life)));
         let end = match (wanted, used.root_expires_ms.or(used.expires_ms)) {
@@ -397,6 +405,8 @@ mod tests {
         let anonymous = Authenticated { principal: Principal::Anonymous, token: None };
         let refused = auth.make_for(&anonymous, Some("p"), "", None).await.expect_err("refused");
         assert!(matches!(refused, AuthError::AnonymousCaller), "{refused}");
+        let emergency = auth.make_for(&by_endless, Some("break-glass-1"), "", None).await.expect_err("refused");
+        assert!(matches!(emergency, AuthError::Invalid(_)), "{emergency}");
         assert!(auth.revoke_for(&anonymous, &capped.id).await.is_err());
         state.close().await;
     }

@@ -17,7 +17,7 @@ pub(crate) struct CloudEvent<'a> {
     specversion: &'static str,
     /// The identifier of the event, the same however often it is delivered.
     id: &'a str,
-    /// The warehouse: `/esker/warehouses/NAME`.
+    /// The warehouse: `/esker/warehouses/NAME`; `/esker` for a change of the server.
     source: String,
     /// `io.esker.` and the kind of the event.
     #[serde(rename = "type")]
@@ -42,7 +42,10 @@ pub(crate) fn cloud_event(event: &Event) -> Value {
     json!(CloudEvent {
         specversion: "1.0",
         id: &event.uuid,
-        source: format!("/esker/warehouses/{}", event.warehouse),
+        source: match event.warehouse.as_str() {
+            "" => "/esker".to_owned(),
+            name => format!("/esker/warehouses/{name}"),
+        },
         kind: format!("{TYPE_PREFIX}{}", event.kind),
         subject: &event.subject,
         time: time.to_rfc3339_opts(SecondsFormat::Millis, true),

@@ -12,6 +12,10 @@ use sqlx::AnyPool;
 use tempfile::TempDir;
 use uuid::Uuid;
 
+use crate::conformance_access::{
+    clients_of_a_time_had_no_token_before, grants_end_with_what_they_are_on, new_entry, new_things_copy_grants_on_future_ones,
+    of_two_changes_of_one_version_one_wins, rules_come_back_as_they_were_written,
+};
 use crate::conformance_identities::{
     a_chain_counts_while_its_root_does, a_receipt_answers_only_its_own_principal,
     a_token_that_counts_again_brings_back_none_that_was_issued_for_it, a_use_is_recorded_once_in_an_interval,
@@ -20,7 +24,7 @@ use crate::conformance_identities::{
 use crate::sessions::conformance::a_session_ends_at_its_time_when_it_is_idle_and_at_the_log_out;
 use crate::{
     AssessmentFailure, DamageData, DamagedFile, Database, EventData, JobEnd, JobLogLine, JobState, NamespaceRow, NewEvent,
-    NewJob, NewQuarantine, NewReceipt, NewTabular, NoEventData, Outbox, PointerSwap, QuarantineKind, QuarantineState, ReceiptKey,
+    NewJob, NewQuarantine, NewReceipt, NoEventData, Outbox, PointerSwap, QuarantineKind, QuarantineState, ReceiptKey,
     SoftDrop, State, StateError, TableRecoveredData, TableUsage, TabularKind, TabularRow, Warehouse,
 };
 
@@ -34,11 +38,11 @@ fn databases(dir: &TempDir) -> Vec<Database> {
     found
 }
 
-fn namespace(levels: &[&str]) -> NamespaceName {
+pub(crate) fn namespace(levels: &[&str]) -> NamespaceName {
     NamespaceName::new(levels.iter().map(|l| (*l).to_owned()).collect()).expect("valid")
 }
 
-async fn with_namespace(state: &State) -> (Warehouse, NamespaceName) {
+pub(crate) async fn with_namespace(state: &State) -> (Warehouse, NamespaceName) {
     state.servers().register(DEAD).await.expect("registered");
     let (warehouse, _) = state.warehouses().ensure("w", "file:///w", false).await.expect("made");
     let name = namespace(&["n"]);
@@ -47,7 +51,7 @@ async fn with_namespace(state: &State) -> (Warehouse, NamespaceName) {
     (warehouse, name)
 }
 
-fn row(warehouse: Warehouse, namespace: &NamespaceName, name: &str) -> TabularRow {
+pub(crate) fn row(warehouse: Warehouse, namespace: &NamespaceName, name: &str) -> TabularRow {
     TabularRow {
         id: TableId::fresh(),
         warehouse: warehouse.id,
@@ -62,7 +66,7 @@ fn row(warehouse: Warehouse, namespace: &NamespaceName, name: &str) -> TabularRo
 }
 
 async fn enter(state: &State, warehouse: Warehouse, row: &TabularRow) -> crate::Result<bool> {
-    let new = NewTabular { row: row.clone(), recorded_output: None, replaces: None, places: vec![row.location.clone()] };
+    let new = new_entry(row, None, row.location.clone());
     state.tables().publish(warehouse, &[], &[new], &Outbox::default()).await
 }
 
@@ -621,7 +625,7 @@ async fn a_place_is_its_tables_until_that_is_gone_for_good(state: &State) {
     );
 
     let again = TabularRow { id: TableId::fresh(), ..other.clone() };
-    let new = NewTabular { row: again.clone(), recorded_output: None, replaces: Some(other.id), places: vec![at("y").1] };
+    let new = new_entry(&again, Some(other.id), at("y").1);
     state.tables().publish(warehouse, &[], &[new], &Outbox::default()).await.expect("entered");
     assert_eq!(
         state.tables().places_of(again.id).await.expect("read"),
@@ -630,7 +634,7 @@ async fn a_place_is_its_tables_until_that_is_gone_for_good(state: &State) {
     );
     assert!(state.tables().places_of(other.id).await.expect("read").is_empty());
     let stranger = TabularRow { id: TableId::fresh(), table_uuid: Uuid::now_v7(), ..other.clone() };
-    let new = NewTabular { row: stranger.clone(), recorded_output: None, replaces: Some(again.id), places: vec![at("z").1] };
+    let new = new_entry(&stranger, Some(again.id), at("z").1);
     state.tables().publish(warehouse, &[], &[new], &Outbox::default()).await.expect("entered");
     assert_eq!(state.tables().places_of(stranger.id).await.expect("read"), [at("z").1], "it is another table");
 }
@@ -719,6 +723,11 @@ on_every_database!(
     rows_that_share_a_statement_are_written_as_if_alone,
     an_epoch_never_goes_back,
     a_change_cut_short_holds_no_lock,
+    rules_come_back_as_they_were_written,
+    of_two_changes_of_one_version_one_wins,
+    grants_end_with_what_they_are_on,
+    new_things_copy_grants_on_future_ones,
+    clients_of_a_time_had_no_token_before,
     a_chain_counts_while_its_root_does,
     tokens_of_earlier_releases_count_until_they_are_revoked,
     issued_tokens_of_earlier_releases_are_forgotten_after_their_end,

@@ -42,7 +42,7 @@ pub(crate) enum PoolUse {
     Changes,
     /// Writes that a killed process must leave behind but a power cut may lose.
     RelaxedWrites,
-    /// Reads, outside of transactions.
+    /// Reads.
     Reads,
 }
 
@@ -114,7 +114,7 @@ impl Database {
     pub(crate) async fn pool(&self, purpose: PoolUse) -> Result<AnyPool> {
         install_default_drivers();
         let (session, sqlite) = (self.session(purpose), !self.is_postgres());
-        // Only connections that write begin transactions.
+        // The end of a transaction that only read can't fail on a full disk.
         let transactions = sqlite && purpose != PoolUse::Reads;
         let pool = AnyPoolOptions::new()
             .max_connections(if purpose == PoolUse::Reads { 4 } else { 1 })
@@ -188,6 +188,11 @@ impl Database {
             sqlx::query(WRITE_LOCK).execute(&mut *tx).await?;
         }
         Ok(tx)
+    }
+
+    /// Begins a transaction that reads the database as it is at one moment, and writes nothing.
+    pub(crate) async fn begin_snapshot(&self, pool: &AnyPool) -> Result<Transaction<'static, Any>> {
+        Ok(pool.begin_with(if self.is_postgres() { "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" } else { "BEGIN" }).await?)
     }
 
     /// Returns the SQL expression of the present time, in milliseconds since the Unix epoch, by the clock that all servers on this

@@ -69,6 +69,9 @@ pub enum StateError {
     /// The namespace contains tables, views, functions or namespaces.
     #[error("Namespace is not empty: {0}")]
     NotEmpty(String),
+    /// The rules of access control have another version than the one that a change was made for.
+    #[error("the rules of access control were changed at the same time; repeat the request")]
+    RulesChanged,
     /// The commit was sent, but not confirmed. The change may or may not have been made.
     #[error("the state database did not confirm the commit, which may or may not have been applied: {0}")]
     Ambiguous(sqlx::Error),
@@ -165,6 +168,7 @@ impl Coded for StateError {
             Self::KeyTaken { .. } => ErrorCode::Unprocessable,
             Self::DuplicateKey(_) | Self::Fenced => ErrorCode::Unavailable,
             Self::AlreadyExists { .. } | Self::RenameTaken { .. } => ErrorCode::AlreadyExists,
+            Self::RulesChanged => ErrorCode::CommitConflict,
             Self::NotEmpty(_) => ErrorCode::NamespaceNotEmpty,
             Self::Ambiguous(_) => ErrorCode::CommitStateUnknown,
             Self::Full => ErrorCode::StorageFull,

@@ -11,10 +11,13 @@
 //!
 //! Start reading with [`State`], then with the state machines in `jobs/mod.rs`, `quarantine/mod.rs` and `servers.rs`.
 
+mod access;
 mod backup;
 mod batch;
 #[cfg(test)]
 mod conformance;
+#[cfg(test)]
+mod conformance_access;
 #[cfg(test)]
 mod conformance_identities;
 mod database;
@@ -40,6 +43,7 @@ use sqlx::any::AnyRow;
 use sqlx::{Any, AnyPool, Row, Transaction};
 use uuid::Uuid;
 
+pub use access::{Access, StoredGrant, StoredMember, StoredRole};
 pub use database::Database;
 use database::PoolUse;
 pub use error::StateError;
@@ -47,7 +51,7 @@ pub use fleet::{AssessmentFailure, DamagedFile, Fleet, HealthPoint, HealthRow, T
 pub use jobs::{Job, JobEnd, JobFilter, JobLogLine, JobNotifications, JobState, Jobs, NewJob, UNDO};
 pub use namespaces::{NamespaceRow, Namespaces};
 pub use outbox::{
-    AddedSnapshotData, CreatedData, DamageData, DamagedFileData, Event, EventData, FunctionStoredData, JobEventData,
+    AccessChangedData, AddedSnapshotData, CreatedData, DamageData, DamagedFileData, Event, EventData, FunctionStoredData, JobEventData,
     NamespaceCreatedData, NamespaceUpdatedData, NewEvent, NewReceipt, NoEventData, Outbox, OutboxLog, ProtectedData, Receipt,
     ReceiptKey, RenamedData, TableDropEndedData, TableDroppedData, TableIdentityData, TableRecoveredData, TableRegisteredData,
     TableUnregisteredData, TableUpdatedData, ViewDroppedData, ViewReplacedData,
@@ -101,6 +105,11 @@ impl State {
         let readers = database.pool(PoolUse::Reads).await?;
         let registered = Arc::new(AtomicBool::new(false));
         Ok(Self { database, readers, writer, relaxed_writer, instance: Uuid::now_v7(), registered, heartbeats: Arc::default() })
+    }
+
+    /// Returns the handle for the rules of access control.
+    pub const fn access(&self) -> Access<'_> {
+        Access { state: self }
     }
 
     /// Returns the handle for the catalog entries: tables, views, dropped tables, and their places.

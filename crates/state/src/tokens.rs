@@ -4,7 +4,7 @@
 //! token counts only while its root does, so the revocation of a root ends its chain at once. A principal of the table `principal`
 //! has a root too: its one token, which an earlier release or the first start made. Start reading at [`Tokens::live`].
 
-use esker_types::{Millis, now_ms};
+use esker_types::{Millis, Principal, now_ms};
 use sqlx::any::AnyRow;
 use sqlx::{AnyPool, Row};
 
@@ -210,6 +210,24 @@ impl Tokens<'_> {
         sqlx::query(revoke).bind(id).bind(now_ms()).execute(&self.state.writer).await?;
         let known = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM api_token WHERE id = $1").bind(id);
         Ok(known.fetch_one(&self.state.readers).await? > 0)
+    }
+
+    /// Returns the names of the clients that have a token which counts at the time `now`, and had none before the time `since`.
+    ///
+    /// Both times are in milliseconds since the Unix epoch.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer.
+    pub async fn clients(self, since: Millis, now: Millis) -> Result<Vec<String>> {
+        let query = sqlx::query_scalar(
+            "SELECT name FROM (
+                 SELECT principal AS name, created_ms, CASE WHEN revoked_ms IS NULL AND (expires_ms IS NULL OR expires_ms > $2)
+                     THEN 1 ELSE 0 END AS live FROM api_token WHERE principal_kind = $3
+                 UNION ALL SELECT name, created_ms, 1 AS live FROM principal
+             ) AS t GROUP BY name HAVING min(created_ms) >= $1 AND max(live) = 1 ORDER BY name",
+        );
+        Ok(query.bind(since).bind(now).bind(Principal::CLIENT).fetch_all(&self.state.readers).await?)
     }
 
     /// Records that a token was used at the time `now`, unless a use of the last `interval` milliseconds is recorded.

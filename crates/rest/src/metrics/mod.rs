@@ -61,6 +61,7 @@ pub(crate) struct ServiceMetrics {
     damaged: IntGauge,
     task_restarts: IntCounterVec,
     tasks_down: IntGaugeVec,
+    access_decisions: IntCounterVec,
 }
 
 /// Registers a metric. Its name and labels are constants, so only a mistake in this file could make it panic.
@@ -282,6 +283,16 @@ impl ServiceMetrics {
                     &["task"]
                 )
             ),
+            access_decisions: registered!(
+                r,
+                IntCounterVec::new(
+                    Opts::new(
+                        "esker_access_decisions_total",
+                        "Number of recorded decisions of access control; 'reported' counts those that the mode on would refuse."
+                    ),
+                    &["outcome"]
+                )
+            ),
             registry,
         }
     }
@@ -381,6 +392,15 @@ fn set_task_metrics(app: &App) {
     }
 }
 
+/// Sets the metrics of access control.
+fn set_access_metrics(app: &App) {
+    let (metrics, counts) = (&app.inner.metrics, app.access().decision_counts());
+    metrics.access_decisions.reset();
+    for (outcome, n) in [("refused", counts.refused), ("reported", counts.reported), ("break-glass", counts.break_glass)] {
+        metrics.access_decisions.with_label_values(&[outcome]).inc_by(n);
+    }
+}
+
 /// Returns the routes of the metrics.
 pub(crate) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(service)).routes(routes!(tables::tables))
@@ -428,6 +448,7 @@ pub(crate) async fn service(State(app): State<App>) -> Result<String, ApiError> 
     }
     set_job_metrics(&app).await?;
     set_task_metrics(&app);
+    set_access_metrics(&app);
     metrics.jobs.set(gauge(app.warehouses().map(Maintenance::running).sum::<usize>()));
     metrics.servers.set(app.overview().live_servers().await?);
     metrics.storage.reset();

@@ -2,10 +2,32 @@
 //!
 //! This crate does not read that text; `esker_catalog::functions` checks it. Spec: "SQL UDF".
 
+use esker_access::Securable;
 use esker_types::{NamespaceName, TableName, now_ms};
+use sqlx::{Any, Transaction};
 
 use super::{Namespaces, namespace_id};
+use crate::access::{add_rights_of_new, forget_function};
 use crate::{Outbox, Result, StateError, Warehouse};
+
+/// Returns the names of a function and of its namespace as they are stored, the namespace first. `None` if it does not exist.
+async fn stored_names(tx: &mut Transaction<'_, Any>, namespace: i64, key: &str) -> Result<Option<(String, String)>> {
+    let query = sqlx::query_as::<_, (String, String)>(
+        "SELECT n.name, f.name FROM sql_function f JOIN namespace n ON n.id = f.namespace_id
+         WHERE f.namespace_id = $1 AND f.name_key = $2",
+    );
+    Ok(query.bind(namespace).bind(key).fetch_optional(&mut **tx).await?)
+}
+
+/// Copies the grants on future functions to a new one.
+async fn add_rights(tx: &mut Transaction<'_, Any>, warehouse: Warehouse, name: &TableName) -> Result<()> {
+    let sql = "SELECT name FROM namespace WHERE warehouse_id = $1 AND name_key = $2";
+    let query = sqlx::query_scalar(sql).bind(warehouse.id).bind(warehouse.namespace_key(&name.namespace));
+    let stored: String = query.fetch_one(&mut **tx).await?;
+    let namespace = NamespaceName::from_key(&stored).map_err(|e| StateError::Corrupt(e.to_string()))?;
+    let on = Securable::Function { warehouse: warehouse.id, namespace: namespace.clone(), name: name.name.clone() };
+    add_rights_of_new(tx, warehouse, Some(&namespace), &on, None).await
+}
 
 impl Namespaces<'_> {
     /// Stores the metadata of a SQL function under a name, and replaces the function that has the name.
@@ -19,6 +41,7 @@ impl Namespaces<'_> {
     pub async fn put_function(self, warehouse: Warehouse, name: &TableName, metadata: &str, outbox: &Outbox) -> Result<()> {
         let mut tx = self.state.begin().await?;
         let namespace = namespace_id(&mut tx, warehouse, &name.namespace).await?;
+        let is_new = stored_names(&mut tx, namespace, &warehouse.key(&name.name)).await?.is_none();
         sqlx::query(
             "INSERT INTO sql_function (namespace_id, name, name_key, metadata, updated_ms) VALUES ($1, $2, $3, $4, $5)
              ON CONFLICT (namespace_id, name_key) DO UPDATE SET metadata = $4, updated_ms = $5",
@@ -30,6 +53,9 @@ impl Namespaces<'_> {
         .bind(now_ms())
         .execute(&mut *tx)
         .await?;
+        if is_new {
+            add_rights(&mut tx, warehouse, name).await?;
+        }
         outbox.insert(&mut tx).await?;
         tx.commit().await.map_err(StateError::of_commit)?;
         Ok(())
@@ -93,14 +119,12 @@ impl Namespaces<'_> {
     pub async fn drop_function(self, warehouse: Warehouse, name: &TableName, outbox: &Outbox) -> Result<()> {
         let mut tx = self.state.begin().await?;
         let namespace = namespace_id(&mut tx, warehouse, &name.namespace).await?;
-        let done = sqlx::query("DELETE FROM sql_function WHERE namespace_id = $1 AND name_key = $2")
-            .bind(namespace)
-            .bind(warehouse.key(&name.name))
-            .execute(&mut *tx)
-            .await?;
-        if done.rows_affected() == 0 {
-            return Err(StateError::NoSuchFunction(name.to_string()));
-        }
+        let key = warehouse.key(&name.name);
+        let stored = stored_names(&mut tx, namespace, &key).await?;
+        let (namespace_name, stored_name) = stored.ok_or_else(|| StateError::NoSuchFunction(name.to_string()))?;
+        let delete = sqlx::query("DELETE FROM sql_function WHERE namespace_id = $1 AND name_key = $2").bind(namespace).bind(key);
+        delete.execute(&mut *tx).await?;
+        forget_function(&mut tx, warehouse, &namespace_name, &stored_name).await?;
         outbox.insert(&mut tx).await?;
         tx.commit().await.map_err(StateError::of_commit)?;
         Ok(())

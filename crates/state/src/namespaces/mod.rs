@@ -6,10 +6,12 @@ mod functions;
 
 use std::collections::BTreeMap;
 
+use esker_access::Securable;
 use esker_types::NamespaceName;
 use sqlx::any::AnyRow;
 use sqlx::{Any, Row, Transaction};
 
+use crate::access::{add_rights_of_new, forget_namespace};
 use crate::{Outbox, Result, State, StateError, Warehouse, flag};
 
 /// A namespace with its properties.
@@ -54,6 +56,12 @@ async fn insert(tx: &mut Transaction<'_, Any>, warehouse: Warehouse, namespace: 
     Ok(done.rows_affected() > 0)
 }
 
+/// Copies the grants on future namespaces to a new one.
+async fn add_rights(tx: &mut Transaction<'_, Any>, warehouse: Warehouse, name: &NamespaceName) -> Result<()> {
+    let on = Securable::Namespace { warehouse: warehouse.id, namespace: name.clone() };
+    add_rights_of_new(tx, warehouse, name.parent().as_ref(), &on, None).await
+}
+
 /// The handle for the namespaces and SQL functions.
 #[derive(Debug, Clone, Copy)]
 pub struct Namespaces<'a> {
@@ -84,12 +92,14 @@ impl Namespaces<'_> {
         for name in around {
             let outer = NamespaceRow { name, properties: BTreeMap::new(), protected: false };
             if insert(&mut tx, warehouse, &outer).await? {
+                add_rights(&mut tx, warehouse, &outer.name).await?;
                 made(&outer.name).insert(&mut tx).await?;
             }
         }
         if !insert(&mut tx, warehouse, namespace).await? {
             return Err(StateError::AlreadyExists { kind: "Namespace", name: namespace.name.to_string() });
         }
+        add_rights(&mut tx, warehouse, &namespace.name).await?;
         outbox.insert(&mut tx).await?;
         tx.commit().await.map_err(StateError::of_commit)?;
         Ok(())
@@ -204,7 +214,7 @@ impl Namespaces<'_> {
             "SELECT (SELECT count(*) FROM tabular WHERE namespace_id = $1)
                   + (SELECT count(*) FROM sql_function WHERE namespace_id = $1)
                   + (SELECT count(*) FROM namespace WHERE warehouse_id = $2 AND parent = $3),
-                    (SELECT protected FROM namespace WHERE id = $1)",
+                    (SELECT protected FROM namespace WHERE id = $1), (SELECT name FROM namespace WHERE id = $1)",
         )
         .bind(id)
         .bind(warehouse.id)
@@ -217,7 +227,9 @@ impl Namespaces<'_> {
         if row.try_get::<i64, _>(0)? > 0 {
             return Err(StateError::NotEmpty(name.to_string()));
         }
+        let stored: String = row.try_get(2)?;
         sqlx::query("DELETE FROM namespace WHERE id = $1").bind(id).execute(&mut *tx).await?;
+        forget_namespace(&mut tx, warehouse, &stored).await?;
         outbox.insert(&mut tx).await?;
         tx.commit().await.map_err(StateError::of_commit)?;
         Ok(())

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use esker_access::RuleChange;
 use esker_types::{JobId, Millis, TableId};
 use serde::Serialize;
 use serde_json::Value;
@@ -92,6 +93,9 @@ pub enum EventData {
     /// A function was dropped.
     #[serde(rename = "function.dropped")]
     FunctionDropped(NoEventData),
+    /// The rules of access control were changed. The event's subject is what changed: `mode`, `role NAME`, `grant ID`, …
+    #[serde(rename = "access.changed")]
+    AccessChanged(AccessChangedData),
     /// The first attempt at a job began.
     #[serde(rename = "job.started")]
     JobStarted(JobEventData),
@@ -325,6 +329,16 @@ pub struct ViewDroppedData {
 pub struct FunctionStoredData {
     /// The UUID of the function, as its metadata has it.
     pub function_uuid: String,
+}
+
+/// The details of a change of the rules of access control.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct AccessChangedData {
+    /// The version of the rules after the change. Changes of one request have the same.
+    pub version: i64,
+    /// The change.
+    pub change: RuleChange,
 }
 
 /// The details of a job that began or is over. The event's subject is the job's table.

@@ -16,7 +16,7 @@ use sqlx::{Any, Row, Transaction};
 use uuid::Uuid;
 
 pub use events::{
-    AddedSnapshotData, CreatedData, DamageData, DamagedFileData, EventData, FunctionStoredData, JobEventData,
+    AccessChangedData, AddedSnapshotData, CreatedData, DamageData, DamagedFileData, EventData, FunctionStoredData, JobEventData,
     NamespaceCreatedData, NamespaceUpdatedData, NoEventData, ProtectedData, RenamedData, TableDropEndedData, TableDroppedData,
     TableIdentityData, TableRecoveredData, TableRegisteredData, TableUnregisteredData, TableUpdatedData, ViewDroppedData,
     ViewReplacedData,
@@ -30,7 +30,7 @@ use crate::{Result, State, StateError, Warehouse};
 pub struct NewEvent {
     /// The kind of the event, with the details of the change.
     pub data: EventData,
-    /// The name of the warehouse.
+    /// The name of the warehouse; empty for a change of the server.
     pub warehouse: String,
     /// The full name of the entry that changed, levels joined by dots.
     pub subject: String,
@@ -45,7 +45,7 @@ pub struct Event {
     pub id: i64,
     /// The identifier of the event, the same however often it is delivered.
     pub uuid: String,
-    /// The name of the warehouse.
+    /// The name of the warehouse; empty for a change of the server.
     pub warehouse: String,
     /// The kind of the event, as a CloudEvents type without its reverse-DNS prefix: `table.updated`.
     #[serde(rename = "type")]

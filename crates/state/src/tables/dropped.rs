@@ -10,6 +10,7 @@ use sqlx::{Any, Row, Transaction};
 
 use super::places::forget_places;
 use super::{Tables, insert_tabular};
+use crate::access::forget_tabular;
 use crate::quarantine::insert_quarantine;
 use crate::{NewQuarantine, NewTabular, Outbox, Result, StateError, TabularKind, TabularRow, Warehouse, flag, parse_id};
 
@@ -128,8 +129,8 @@ impl Tables<'_> {
         let row = sqlx::query(sql).bind(id.to_string()).bind(warehouse.id).fetch_optional(&mut *tx).await?;
         let dropped = dropped_row(&row.ok_or_else(|| StateError::NotDropped(id.to_string()))?)?;
         let row = TabularRow { name: name.clone(), ..dropped.row };
-        // The places of the table are still recorded.
-        let new = NewTabular { row, recorded_output: None, replaces: None, places: Vec::new() };
+        // The places of the table, the grants on it and its owner are still recorded.
+        let new = NewTabular { row, recorded_output: None, replaces: None, places: Vec::new(), owner: None };
         insert_tabular(&mut tx, warehouse, &new).await?;
         // By its time of creation, Esker tells files of the table from older ones of another catalog.
         for sql in [
@@ -160,6 +161,7 @@ impl Tables<'_> {
         }
         insert_quarantine(&mut tx, quarantines).await?;
         forget_places(&mut tx, id).await?;
+        forget_tabular(&mut tx, id).await?;
         outbox.insert(&mut tx).await?;
         tx.commit().await.map_err(StateError::of_commit)?;
         Ok(true)

@@ -7,6 +7,7 @@
 mod dropped;
 mod places;
 
+use esker_access::{Member, Securable};
 use esker_types::{JobId, Millis, NamespaceName, TableId, TableName, now_ms};
 use sqlx::any::AnyRow;
 use sqlx::{Any, Row, Transaction};
@@ -15,6 +16,7 @@ use uuid::Uuid;
 use self::dropped::insert_dropped;
 pub use self::dropped::{DroppedTable, SoftDrop};
 use self::places::{forget_places, inherit_places, insert_places};
+use crate::access::{add_rights_of_new, forget_tabular};
 use crate::namespaces::namespace_id;
 use crate::outputs::remove_outputs;
 use crate::quarantine::{insert_quarantine, release_restored};
@@ -87,6 +89,14 @@ pub struct TabularRow {
 }
 
 impl TabularRow {
+    /// Returns the entry as the thing that grants are on.
+    pub const fn securable(&self) -> Securable {
+        match self.kind {
+            TabularKind::Table => Securable::Table { table: self.id },
+            TabularKind::View => Securable::View { view: self.id },
+        }
+    }
+
     /// Returns the quarantine record of one of this table's own files.
     ///
     /// `due_ms` is the time before which the file is not deleted, in milliseconds since the Unix epoch.
@@ -125,6 +135,8 @@ pub struct NewTabular {
     pub replaces: Option<TableId>,
     /// The locations in which the files lie, as the metadata says.
     pub places: Vec<String>,
+    /// The principal that owns the entry from now on, for access control; `None` for nobody.
+    pub owner: Option<Member>,
 }
 
 /// A compare-and-swap of the pointer of one entry, with the changes that belong to the same transaction.
@@ -285,6 +297,11 @@ impl Tables<'_> {
         }
         for one in new {
             insert_tabular(&mut tx, warehouse, one).await?;
+            if let Some(replaced) = one.replaces {
+                forget_tabular(&mut tx, replaced).await?;
+            }
+            let (row, owner) = (&one.row, one.owner.as_ref());
+            add_rights_of_new(&mut tx, warehouse, Some(&row.name.namespace), &row.securable(), owner).await?;
         }
         outbox.insert(&mut tx).await?;
         tx.commit().await.map_err(StateError::of_commit)?;
@@ -505,6 +522,7 @@ impl Tables<'_> {
         insert_quarantine(&mut tx, quarantines).await?;
         if keep.is_none() {
             forget_places(&mut tx, id).await?;
+            forget_tabular(&mut tx, id).await?;
         }
         outbox.insert(&mut tx).await?;
         tx.commit().await.map_err(StateError::of_commit)?;

@@ -1,0 +1,339 @@
+//! [`AccessControl`]: the rules of the database as one server holds them, the callers under them, and their changes.
+//!
+//! Rules that are older than [`MAX_AGE`] are compared with the version in the database before they are used again. So a change holds
+//! on every server within that time, and no task runs in the background. Start reading at [`AccessControl::rules`] and
+//! [`AccessControl::change`].
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use esker_access::{
+    ADMIN, AccessMode, BREAK_GLASS, Caller, GrantRow, Identity, LEGACY, Member, MemberRow, Privilege, PrivilegeSet, Record,
+    RequestFacts, RuleChange, RuleRows, Rules, Securable, Subject,
+};
+use esker_state::{AccessChangedData, EventData, NewEvent, Outbox, State, StateError, StoredGrant, StoredMember, StoredRole};
+use esker_types::{Coded, ErrorCode, now_ms};
+use moka::future::Cache;
+use tokio::sync::Mutex;
+use uuid::Uuid;
+
+use crate::decisions::{Counted, DecisionCounts};
+use crate::{AuthError, AuthOptions, Authenticator, MadeToken};
+
+/// The time in seconds after which a change of the rules holds on every server.
+pub const RULES_SECONDS: u64 = 2;
+
+/// The maximum age of rules that decide.
+const MAX_AGE: Duration = Duration::from_secs(RULES_SECONDS);
+
+/// The maximum number of subjects that are kept with the rules.
+const MAX_SUBJECTS: u64 = 10_000;
+
+/// The number of attempts to store a change, each on the rules that another change has just made.
+const MAX_ATTEMPTS: usize = 20;
+
+/// The beginning of the names of break-glass principals.
+pub(crate) const BREAK_GLASS_PREFIX: &str = "break-glass-";
+
+/// The principal of changes that a command makes on the server's machine. No token can have the name.
+const MACHINE: &str = "esker:machine";
+
+/// The rules of access control on one server. Cheap to clone; the clones share the rules.
+#[derive(Debug, Clone)]
+pub struct AccessControl {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    state: State,
+    record: Arc<Counted>,
+    loaded: RwLock<Option<Loaded>>,
+    /// The number of calls of [`AccessControl::refresh`].
+    refreshes: AtomicU64,
+    /// Held by the one request that asks the database. It keeps the last failure, for those that waited meanwhile.
+    asking: Mutex<Option<Failure>>,
+}
+
+/// Rules that were loaded, with the subjects under them.
+#[derive(Debug, Clone)]
+struct Loaded {
+    rules: Arc<Rules>,
+    subjects: Cache<Identity, Arc<Subject>>,
+    /// The time at which the database was asked for the version.
+    asked: Instant,
+    /// The number of refreshes at that time. After another refresh, the rules are out of date.
+    refreshes: u64,
+}
+
+/// A failed question to the database.
+#[derive(Debug)]
+struct Failure {
+    began: Instant,
+    code: ErrorCode,
+    text: String,
+}
+
+impl AccessControl {
+    /// Loads the rules. `record` receives the decisions of callers that must be recorded.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Self::rules`].
+    pub async fn open(state: State, record: Arc<dyn Record>) -> Result<Self, AuthError> {
+        let record = Arc::new(Counted::new(record));
+        let (loaded, refreshes, asking) = (RwLock::new(None), AtomicU64::new(0), Mutex::new(None));
+        let opened = Self { inner: Arc::new(Inner { state, record, loaded, refreshes, asking }) };
+        opened.rules().await?;
+        Ok(opened)
+    }
+
+    /// Returns the rules. They are never older than [`RULES_SECONDS`].
+    ///
+    /// Older ones are compared with the version in the database first, by one query of one request; others wait for its answer.
+    ///
+    /// # Errors
+    ///
+    /// - Returns [`State`](AuthError::State) if the database does not answer, and [`Rules`](AuthError::Rules) if it did not answer
+    ///   another request meanwhile.
+    /// - Returns [`Rights`](AuthError::Rights) if the stored rows make no rules.
+    pub async fn rules(&self) -> Result<Arc<Rules>, AuthError> {
+        Ok(self.inner.current().await?.rules)
+    }
+
+    /// Returns the caller of a request.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Self::rules`].
+    pub async fn caller(&self, identity: Identity, facts: RequestFacts) -> Result<Arc<Caller>, AuthError> {
+        let Loaded { rules, subjects, .. } = self.inner.current().await?;
+        let subject = match subjects.get(&identity).await {
+            Some(subject) => subject,
+            None => {
+                let subject = Arc::new(Subject::new(rules, identity.clone()));
+                subjects.insert(identity, subject.clone()).await;
+                subject
+            }
+        };
+        Ok(Arc::new(Caller::new(subject, facts, self.inner.record.clone())))
+    }
+
+    /// Makes the next request compare the rules with the database, after a transaction that may have changed them.
+    pub fn refresh(&self) {
+        self.inner.refreshes.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Returns the numbers of recorded decisions since the start.
+    pub fn decision_counts(&self) -> DecisionCounts {
+        self.inner.record.counts()
+    }
+
+    /// Returns the roles that people created, by name.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](AuthError::State) if the database fails.
+    pub async fn roles(&self) -> Result<Vec<StoredRole>, AuthError> {
+        Ok(self.inner.state.access().roles().await?)
+    }
+
+    /// Returns the memberships of all roles, by role and member.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](AuthError::State) if the database fails.
+    pub async fn members(&self) -> Result<Vec<StoredMember>, AuthError> {
+        Ok(self.inner.state.access().members().await?)
+    }
+
+    /// Returns all grants, the oldest first.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](AuthError::State) if the database fails.
+    pub async fn grants(&self) -> Result<Vec<StoredGrant>, AuthError> {
+        Ok(self.inner.state.access().grants().await?)
+    }
+
+    /// Checks changes on the rules as they are now, stores them together, and returns the version of the rules with them.
+    ///
+    /// It does not check that the caller may make them. If the mode leaves `off`, the clients whose tokens worked until then become
+    /// members of [`LEGACY`], and that role gets its grant the first time. A change that changes nothing is no new version.
+    ///
+    /// # Errors
+    ///
+    /// - Returns [`Rights`](AuthError::Rights) if the changes make no sense, or change a role whose members the server decides.
+    /// - Returns [`LocksOut`](AuthError::LocksOut) if nobody with a token could manage access any more.
+    /// - Returns [`State`](AuthError::State) if the database fails, or others change the rules all the time.
+    pub async fn change(&self, by: &Caller, changes: Vec<RuleChange>) -> Result<i64, AuthError> {
+        changes.iter().try_for_each(RuleChange::check_by_people)?;
+        self.store(&by.subject().identity().to_string(), &changes).await
+    }
+
+    /// Makes a client a member of [`ADMIN`], and sets the mode if one is given. For commands on the server's machine.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Invalid`](AuthError::Invalid) if the client has no token, and the errors of [`Self::change`].
+    pub async fn bootstrap(&self, client: &str, mode: Option<AccessMode>) -> Result<i64, AuthError> {
+        if !self.inner.state.tokens().clients(0, now_ms()).await?.iter().any(|name| name == client) {
+            let what = format!("the client {client} has no token that counts; make one with `esker token create {client}`");
+            return Err(AuthError::Invalid(what));
+        }
+        let admin = RuleChange::AddMember { role: ADMIN.to_owned(), member: Member::client(client) };
+        let mode = mode.map(|mode| RuleChange::SetMode { mode });
+        self.store(MACHINE, &[admin].into_iter().chain(mode).collect::<Vec<_>>()).await
+    }
+
+    /// Makes a token of a new principal to which no rule refuses anything. For commands on the server's machine.
+    ///
+    /// Principals of earlier emergencies whose tokens have ended lose the membership in [`BREAK_GLASS`].
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Self::change`] and of [`Authenticator::make`].
+    pub async fn break_glass(&self, lifetime: Duration) -> Result<MadeToken, AuthError> {
+        let name = format!("{BREAK_GLASS_PREFIX}{}", Uuid::now_v7().simple());
+        let live = self.inner.state.tokens().clients(0, now_ms()).await?;
+        let is_over = |member: &Member| matches!(member, Member::Client { name } if !live.contains(name));
+        let members = self.members().await?.into_iter().map(|stored| stored.row);
+        let over = members.filter(|row| row.role == BREAK_GLASS && is_over(&row.member));
+        let mut changes: Vec<_> = over.map(|MemberRow { role, member }| RuleChange::RemoveMember { role, member }).collect();
+        changes.push(RuleChange::AddMember { role: BREAK_GLASS.to_owned(), member: Member::client(name.as_str()) });
+        self.store(MACHINE, &changes).await?;
+        let tokens = Authenticator::new(self.inner.state.clone(), AuthOptions::default());
+        tokens.make(&name, "an emergency", Some(lifetime)).await
+    }
+
+    /// Stores changes, on the rules of the version that they were checked on.
+    async fn store(&self, by: &str, wanted: &[RuleChange]) -> Result<i64, AuthError> {
+        let access = self.inner.state.access();
+        for _ in 0..MAX_ATTEMPTS {
+            let before = access.rows().await?;
+            let mut changes = self.legacy_changes(&before, wanted).await?;
+            changes.extend_from_slice(wanted);
+            let mut after = before.clone();
+            changes.iter().try_for_each(|change| after.apply(change))?;
+            let version = before.version;
+            if after == before {
+                return Ok(version);
+            }
+            self.check_lock_out(before, after).await?;
+            match access.change(version, by, &changes, &outbox(version + 1, by, &changes)).await {
+                // The next attempt decides on the rules that the other change made.
+                Err(StateError::RulesChanged) => {}
+                stored => {
+                    self.refresh();
+                    return Ok(stored?);
+                }
+            }
+        }
+        Err(StateError::RulesChanged.into())
+    }
+
+    /// Returns the changes that come with a mode that leaves `off`.
+    ///
+    /// The clients that got their first token while everything was allowed go on as before, as members of [`LEGACY`]. A client that
+    /// was taken out of the role earlier does not come back.
+    async fn legacy_changes(&self, before: &RuleRows, wanted: &[RuleChange]) -> Result<Vec<RuleChange>, AuthError> {
+        let is_on = |change: &RuleChange| matches!(change, RuleChange::SetMode { mode } if *mode != AccessMode::Off);
+        if before.mode != AccessMode::Off || !wanted.iter().any(is_on) {
+            return Ok(Vec::new());
+        }
+        let since = self.inner.state.access().mode_ms().await?;
+        let clients = self.inner.state.tokens().clients(since, now_ms()).await?.into_iter().map(Member::client);
+        let breaks_glass = |member: &Member| before.members.iter().any(|row| row.role == BREAK_GLASS && row.member == *member);
+        let clients = clients.filter(|member| !breaks_glass(member));
+        let mut changes: Vec<_> = clients.map(|member| RuleChange::AddMember { role: LEGACY.to_owned(), member }).collect();
+        if since == 0 {
+            let (id, to, on) = (Uuid::now_v7().to_string(), Member::role(LEGACY), Securable::Server);
+            changes.push(RuleChange::AddGrant { grant: GrantRow { id, to, on, privileges: PrivilegeSet::LEGACY, future: None } });
+        }
+        Ok(changes)
+    }
+
+    /// Builds the rules after a change, and refuses those under which nobody can manage access any more.
+    ///
+    /// Where that is so already, the change is not refused unless it sets the mode.
+    async fn check_lock_out(&self, before: RuleRows, after: RuleRows) -> Result<(), AuthError> {
+        let (mode, after) = (before.mode, Rules::build(after)?);
+        if after.mode() == AccessMode::Off {
+            return Ok(());
+        }
+        let live = self.inner.state.tokens().clients(0, now_ms()).await?;
+        let can_log_in = |member: &&Member| match member {
+            Member::Client { name } => live.contains(name),
+            Member::User { .. } | Member::Claim { .. } => true,
+            Member::Role { .. } => false,
+        };
+        let is_managed = |rules: &Rules| rules.holders(Privilege::ManageAccess).iter().any(can_log_in);
+        if is_managed(&after) || (mode == after.mode() && !is_managed(&Rules::build(before)?)) {
+            return Ok(());
+        }
+        Err(AuthError::LocksOut)
+    }
+}
+
+/// Returns the events of changes.
+fn outbox(version: i64, by: &str, changes: &[RuleChange]) -> Outbox {
+    let event = |change: &RuleChange| NewEvent {
+        data: EventData::AccessChanged(AccessChangedData { version, change: change.clone() }),
+        warehouse: String::new(),
+        subject: change.subject(),
+        principal: by.to_owned(),
+    };
+    Outbox { events: changes.iter().map(event).collect(), receipts: Vec::new() }
+}
+
+impl Inner {
+    /// Returns the rules if they may still decide.
+    fn fresh(&self) -> Option<Loaded> {
+        let refreshes = self.refreshes.load(Ordering::Acquire);
+        self.known().filter(|loaded| loaded.refreshes == refreshes && loaded.asked.elapsed() < MAX_AGE)
+    }
+
+    /// Returns the rules that were loaded last.
+    fn known(&self) -> Option<Loaded> {
+        self.loaded.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns rules that may decide, after a question to the database if there are none.
+    async fn current(&self) -> Result<Loaded, AuthError> {
+        if let Some(loaded) = self.fresh() {
+            return Ok(loaded);
+        }
+        let waits_since = Instant::now();
+        let mut failure = self.asking.lock().await;
+        if let Some(loaded) = self.fresh() {
+            return Ok(loaded);
+        }
+        // While the database is away, requests must not wait for it one after the other.
+        if let Some(Failure { code, text, .. }) = failure.as_ref().filter(|failure| failure.began >= waits_since) {
+            return Err(AuthError::Rules { code: *code, text: text.clone() });
+        }
+        let began = Instant::now();
+        let loaded = self.load(began).await;
+        *failure = loaded.as_ref().err().map(|error| Failure { began, code: error.code(), text: error.to_string() });
+        loaded
+    }
+
+    /// Asks the database for the version, and for the rules if it is another one.
+    async fn load(&self, asked: Instant) -> Result<Loaded, AuthError> {
+        let refreshes = self.refreshes.load(Ordering::Acquire);
+        let (version, _) = self.state.access().version().await?;
+        let loaded = match self.known().filter(|known| known.rules.version() == version) {
+            Some(known) => Loaded { asked, refreshes, ..known },
+            None => {
+                let rules = Arc::new(Rules::build(self.state.access().rows().await?)?);
+                Loaded { rules, subjects: Cache::new(MAX_SUBJECTS), asked, refreshes }
+            }
+        };
+        *self.loaded.write().unwrap_or_else(PoisonError::into_inner) = Some(loaded.clone());
+        Ok(loaded)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,204 @@
+//! Changes of the rules, and how soon each handle sees them.
+
+use esker_access::{EVERYONE, Need, ResourcePath, RightsError, Unrecorded};
+use esker_state::Database;
+
+use super::*;
+
+/// Opens the database of a directory. Each handle is a server of its own.
+async fn open(dir: &tempfile::TempDir) -> (State, AccessControl) {
+    let state = State::open(Database::Sqlite(dir.path().join("esker.db"))).await.expect("opened");
+    let access = AccessControl::open(state.clone(), Arc::new(Unrecorded)).await.expect("loaded");
+    (state, access)
+}
+
+/// Makes a token of a client that does not end.
+async fn make_client(state: &State, name: &str) {
+    let tokens = Authenticator::new(state.clone(), AuthOptions::default());
+    tokens.make(name, "", None).await.expect("made");
+}
+
+async fn client(access: &AccessControl, name: &str) -> Arc<Caller> {
+    access.caller(Identity::client(name), RequestFacts::default()).await.expect("a caller")
+}
+
+/// Carries out changes as the client `root`.
+async fn change(access: &AccessControl, changes: Vec<RuleChange>) -> Result<i64, AuthError> {
+    let by = client(access, "root").await;
+    access.change(&by, changes).await
+}
+
+fn member(role: &str, client: &str) -> RuleChange {
+    RuleChange::AddMember { role: role.to_owned(), member: Member::client(client) }
+}
+
+fn mode(mode: AccessMode) -> RuleChange {
+    RuleChange::SetMode { mode }
+}
+
+fn role(name: &str) -> RuleChange {
+    RuleChange::CreateRole { role: name.to_owned() }
+}
+
+/// Checks that a client may manage access.
+async fn manages(access: &AccessControl, name: &str) -> bool {
+    client(access, name).await.require(&Need::new(ResourcePath::SERVER, Privilege::ManageAccess)).is_ok()
+}
+
+fn roles_of(caller: &Caller) -> Vec<&str> {
+    caller.subject().roles().collect()
+}
+
+#[tokio::test]
+async fn a_change_is_seen_at_once_on_its_own_handle_and_soon_on_others() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let ((state, here), (other, there)) = (open(&dir).await, open(&dir).await);
+    make_client(&state, "root").await;
+    assert!(manages(&there, "etl").await, "the mode is off");
+    change(&here, vec![member(ADMIN, "root"), mode(AccessMode::On)]).await.expect("changed");
+    assert!(manages(&here, "root").await && !manages(&here, "etl").await);
+    let began = Instant::now();
+    while manages(&there, "etl").await {
+        assert!(began.elapsed() < Duration::from_secs(30), "the other handle has the old rules");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // Who asked before is asked about again under the new rules.
+    change(&there, vec![member(ADMIN, "etl")]).await.expect("changed");
+    assert!(manages(&there, "etl").await);
+    here.refresh();
+    assert!(manages(&here, "etl").await, "after a refresh the database is asked");
+    state.close().await;
+    other.close().await;
+}
+
+#[tokio::test]
+async fn a_change_that_would_lock_everybody_out_is_refused() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (state, access) = open(&dir).await;
+    make_client(&state, "root").await;
+    for managers in [vec![], vec![member(ADMIN, "nobody-has-its-token")]] {
+        for to in [AccessMode::Report, AccessMode::On] {
+            let refused = change(&access, [managers.clone(), vec![mode(to)]].concat()).await.expect_err("refused");
+            assert!(matches!(refused, AuthError::LocksOut), "{refused}");
+        }
+    }
+    assert_eq!(access.rules().await.expect("rules").version(), 1, "nothing was stored");
+    change(&access, vec![member(ADMIN, "root"), mode(AccessMode::On)]).await.expect("changed");
+    let last = RuleChange::RemoveMember { role: ADMIN.to_owned(), member: Member::client("root") };
+    let refused = change(&access, vec![last.clone()]).await.expect_err("refused");
+    assert!(matches!(refused, AuthError::LocksOut), "{refused}");
+    change(&access, vec![mode(AccessMode::Off), last]).await.expect("nobody is locked out where all is allowed");
+    state.close().await;
+}
+
+#[tokio::test]
+async fn who_had_a_token_goes_on_as_before_when_the_mode_leaves_off() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (state, access) = open(&dir).await;
+    for name in ["root", "etl", "bi"] {
+        make_client(&state, name).await;
+    }
+    change(&access, vec![member(ADMIN, "root"), mode(AccessMode::Report)]).await.expect("changed");
+    let etl = client(&access, "etl").await;
+    assert_eq!(roles_of(&etl), [EVERYONE, LEGACY]);
+    assert_eq!(etl.subject().effective(&ResourcePath::SERVER), PrivilegeSet::LEGACY);
+    let grants = access.grants().await.expect("listed");
+    assert_eq!((grants.len(), grants[0].created_by.as_str()), (1, "root"));
+
+    // Who was taken out stays out, and a grant that was revoked stays revoked. Who came in while all was allowed goes on.
+    let out = RuleChange::RemoveMember { role: LEGACY.to_owned(), member: Member::client("etl") };
+    let revoked = RuleChange::RemoveGrant { id: grants[0].row.id.clone() };
+    change(&access, vec![out, revoked, mode(AccessMode::Off)]).await.expect("changed");
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    for name in ["etl", "late"] {
+        make_client(&state, name).await;
+    }
+    change(&access, vec![mode(AccessMode::On)]).await.expect("changed");
+    let legacy = access.members().await.expect("listed").into_iter().filter(|stored| stored.row.role == LEGACY);
+    let legacy: Vec<_> = legacy.map(|stored| stored.row.member.to_string()).collect();
+    assert_eq!(legacy, ["client bi", "client late", "client root"]);
+    assert!(access.grants().await.expect("listed").is_empty());
+    state.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_at_the_same_time_are_all_made() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let ((state, here), (other, there)) = (open(&dir).await, open(&dir).await);
+    let changes = (0..8).map(|at| {
+        let access = if at % 2 == 0 { here.clone() } else { there.clone() };
+        async move { change(&access, vec![role(&format!("r{at}"))]).await.expect("changed") }
+    });
+    let mut versions = futures_of(changes).await;
+    versions.sort_unstable();
+    assert_eq!(versions, (2..10).collect::<Vec<_>>());
+    assert_eq!(here.roles().await.expect("listed").len(), 8);
+    let again = change(&here, vec![role("r0")]).await.expect_err("refused");
+    assert!(matches!(again, AuthError::Rights(RightsError::RoleExists { .. })), "{again}");
+    // A cycle that two changes would make together is seen, because the second is checked on the rules of the first.
+    let inside = |role: &str, member: &str| RuleChange::AddMember { role: role.to_owned(), member: Member::role(member) };
+    change(&here, vec![inside("r0", "r1")]).await.expect("changed");
+    let cycle = change(&there, vec![inside("r1", "r0")]).await.expect_err("refused");
+    assert!(matches!(cycle, AuthError::Rights(RightsError::RoleCycle { .. })), "{cycle}");
+    state.close().await;
+    other.close().await;
+}
+
+/// Runs futures as tasks of their own, and returns their results.
+async fn futures_of<F: Future<Output = i64> + Send + 'static>(all: impl Iterator<Item = F>) -> Vec<i64> {
+    let tasks: Vec<_> = all.map(tokio::spawn).collect();
+    let mut results = Vec::new();
+    for task in tasks {
+        results.push(task.await.expect("no panic"));
+    }
+    results
+}
+
+#[tokio::test]
+async fn a_principal_of_an_emergency_may_do_everything_and_nobody_else_becomes_one() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (state, access) = open(&dir).await;
+    make_client(&state, "root").await;
+    access.bootstrap("nobody", None).await.expect_err("it has no token");
+    access.bootstrap("root", Some(AccessMode::On)).await.expect("changed");
+    assert!(manages(&access, "root").await && !manages(&access, "etl").await);
+    let first = access.break_glass(Duration::from_secs(3600)).await.expect("made").info;
+    assert!(client(&access, &first.principal).await.subject().breaks_glass() && first.expires_ms.is_some());
+    let refused = change(&access, vec![member(BREAK_GLASS, "etl")]).await.expect_err("refused");
+    assert!(matches!(refused, AuthError::Rights(RightsError::FixedMembers { .. })), "{refused}");
+
+    // The next emergency ends the membership of one whose token is over.
+    let tokens = Authenticator::new(state.clone(), AuthOptions::default());
+    tokens.revoke(&first.id).await.expect("revoked");
+    let second = access.break_glass(Duration::from_secs(60)).await.expect("made").info;
+    let members = access.members().await.expect("listed").into_iter().filter(|stored| stored.row.role == BREAK_GLASS);
+    let members: Vec<_> = members.map(|stored| (stored.row.member, stored.created_by)).collect();
+    assert_eq!(members, [(Member::client(second.principal), MACHINE.to_owned())]);
+    state.close().await;
+}
+
+#[tokio::test]
+async fn without_the_database_nothing_is_decided_on_old_rules() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (state, access) = open(&dir).await;
+    assert!(access.rules().await.is_ok());
+    state.close().await;
+    access.refresh();
+    let failed = access.rules().await.expect_err("the database is closed");
+    assert!(matches!(failed, AuthError::State(_)), "{failed}");
+}
+
+#[tokio::test]
+async fn a_change_that_changes_nothing_is_no_new_version() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (state, access) = open(&dir).await;
+    assert_eq!(change(&access, vec![role("readers"), member("readers", "bi")]).await.expect("changed"), 2);
+    assert_eq!(change(&access, vec![member("readers", "bi"), mode(AccessMode::Off)]).await.expect("the same"), 2);
+    let unknown = change(&access, vec![member("nobody", "bi")]).await.expect_err("refused");
+    assert!(matches!(unknown, AuthError::Rights(RightsError::NoSuchRole { .. })), "{unknown}");
+    let events = state.outbox().events_after(0, Some(""), 9).await.expect("events");
+    let subjects: Vec<_> = events.iter().map(|event| (event.subject.as_str(), event.principal.as_str())).collect();
+    assert_eq!(subjects, [("role readers", "root"), ("role readers", "root")]);
+    assert_eq!(events[1].data["version"], 2);
+    state.close().await;
+}
