@@ -62,10 +62,9 @@ pub(crate) async fn register(
     shape: LoadOptions,
     JsonBody(request): JsonBody<Register>,
 ) -> Result<Response, ApiError> {
-    // What is overwritten may keep another owner.
-    let shape = if request.overwrite { shape } else { shape.for_owner() };
     let table = warehouse.catalog().register(&namespace, request, &actor).await?;
-    load::response(&app, warehouse.catalog(), &table, &shape).await
+    // The caller owns the table, which the rules of the request do not know yet.
+    load::response(&app, warehouse.catalog(), &table, &shape.for_owner()).await
 }
 
 /// Removes a table from the catalog without deleting its files, and returns its last metadata.
