@@ -1,12 +1,14 @@
 //! Helpers of the integration tests.
 //!
 //! - [`TestApp`] is a server in the test's process, with a REST and a Flight SQL client.
+//! - [`AccessTest`] is one with access control on, and grants to its clients.
 //! - [`TestTable`] writes and reads a table. It acts as an engine does: files and manifests go to storage, commits to REST.
 //! - [`Faults`] is a store that fails on purpose.
 //! - [`Transcript`] records requests and answers for snapshots of wire formats.
 //! - [`check_listed`] fails a test that gets a status code which the REST specification does not list. [`check_contract`] fails a
 //!   test that gets an answer of the management API which `api/openapi.json` does not describe.
 
+mod access;
 mod app;
 mod contract;
 mod faults;
@@ -16,6 +18,7 @@ mod schema;
 mod table;
 mod transcript;
 
+pub use access::AccessTest;
 pub use app::{DEAD_SECONDS, TOKEN, TestApp, config, on_postgres, postgres_url};
 pub use contract::{check_body, check_contract, operation_of};
 pub use faults::Faults;

@@ -39,6 +39,7 @@ const CHANGES_RULES: [&str; 8] = [
 /// The caller of a request, with the needs of its operation.
 #[derive(Debug, Clone)]
 struct RequestAccess {
+    principal: Principal,
     caller: Arc<Caller>,
     /// `None` for a route without a row, which no request can use.
     needs: Option<&'static OperationNeeds>,
@@ -76,7 +77,7 @@ pub(crate) async fn enforce(app: &App, principal: &Principal, peer: Peer, mut re
         Ok(caller) => caller,
         Err(e) => return ApiError::from(e).into_response(),
     };
-    let access = RequestAccess { caller: caller.clone(), needs, checked: Arc::default() };
+    let access = RequestAccess { principal: principal.clone(), caller: caller.clone(), needs, checked: Arc::default() };
     match access.check() {
         Some(Check::Open) => access.mark(),
         Some(Check::Server(required)) => {
@@ -146,9 +147,9 @@ fn other_check() -> ApiError {
 }
 
 impl RequestCaller {
-    /// Returns the caller.
-    pub(crate) fn caller(&self) -> &Arc<Caller> {
-        &self.0.caller
+    /// Returns the principal.
+    pub(crate) const fn principal(&self) -> &Principal {
+        &self.0.principal
     }
 
     /// Returns the row of a table by its name, after the check that the operation needs on it.

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::access::RequestCaller;
 use crate::extract::{InJob, QueryParams};
 use crate::openapi::{ChangeErrors, ReadErrors};
-use crate::{ApiError, App, Caller};
+use crate::{ApiError, App};
 
 /// The record of a job with the name of its warehouse, as JSON.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
@@ -137,25 +137,40 @@ pub(crate) fn privilege_to_run(kind: &str) -> Privilege {
 /// missing.
 pub(crate) async fn find_to_read(app: &App, caller: &RequestCaller, id: &str) -> Result<Job, ApiError> {
     let job = find(app.overview(), id).await?;
-    check_job(app, caller, &job, required_to_read(&job), true).await?;
+    check_job(app, caller, &job, JobUse::Read).await?;
     Ok(job)
 }
 
 /// Finds a job that the caller may cancel and undo. The errors are those of [`find_to_read`].
 pub(crate) async fn find_to_change(app: &App, caller: &RequestCaller, id: &str) -> Result<Job, ApiError> {
     let job = find(app.overview(), id).await?;
-    check_job(app, caller, &job, Required::privilege(privilege_to_run(&job.kind)), false).await?;
+    check_job(app, caller, &job, JobUse::Change).await?;
     Ok(job)
 }
 
-/// Checks privileges on the table of a job; with `reads`, `MONITOR` on the server is enough.
-async fn check_job(app: &App, caller: &RequestCaller, job: &Job, required: Required, reads: bool) -> Result<(), ApiError> {
+/// What a request does with a job.
+#[derive(Debug, Clone, Copy)]
+enum JobUse {
+    /// Shows it. `MONITOR` on the server is enough.
+    Read,
+    /// Cancels or undoes it.
+    Change,
+}
+
+/// Checks the privileges on the table of a job.
+async fn check_job(app: &App, caller: &RequestCaller, job: &Job, of: JobUse) -> Result<(), ApiError> {
     let authority = caller.authority();
+    let required = match of {
+        JobUse::Read => required_to_read(job),
+        JobUse::Change => Required::privilege(privilege_to_run(&job.kind)),
+    };
     let monitor = Need::new(ResourcePath::SERVER, Privilege::Monitor);
     let check = |on: &ResourcePath<'_>| {
         let needs = [Need { on: *on, required }, monitor];
-        let needs = if reads { Needs::AnyOf(&needs) } else { Needs::All(&needs[..1]) };
-        authority.require(needs)
+        match of {
+            JobUse::Read => authority.require(Needs::AnyOf(&needs)),
+            JobUse::Change => authority.require(Needs::All(&needs[..1])),
+        }
     };
     let catalog = app.warehouses().map(Maintenance::catalog).find(|catalog| catalog.warehouse().id == job.warehouse);
     let checked = match catalog {
@@ -237,15 +252,14 @@ pub(crate) struct CancelAnswer {
 )]
 pub(crate) async fn cancel(
     State(app): State<App>,
-    access: RequestCaller,
-    caller: Caller,
+    caller: RequestCaller,
     InJob(id): InJob,
 ) -> Result<Json<CancelAnswer>, ApiError> {
-    Ok(Json(CancelAnswer { state: cancel_by(&app, &access, &caller, &id).await? }))
+    Ok(Json(CancelAnswer { state: cancel_by(&app, &caller, &id).await? }))
 }
 
 /// Cancels a job for a caller, and returns its state after that.
-pub(crate) async fn cancel_by(app: &App, access: &RequestCaller, caller: &Caller, id: &str) -> Result<JobState, ApiError> {
-    let job = find_to_change(app, access, id).await?;
-    app.queue().cancel(job.id, &caller.to_string()).await?.ok_or_else(|| no_such_job(id))
+pub(crate) async fn cancel_by(app: &App, caller: &RequestCaller, id: &str) -> Result<JobState, ApiError> {
+    let job = find_to_change(app, caller, id).await?;
+    app.queue().cancel(job.id, &caller.principal().to_string()).await?.ok_or_else(|| no_such_job(id))
 }

@@ -22,7 +22,7 @@ use super::jobs;
 use crate::access::RequestCaller;
 use crate::extract::{InJob, InTable, InWarehouse, QueryParams, RequestActor, read_json};
 use crate::openapi::{ChangeErrors, ReadErrors, ServerErrors};
-use crate::{ApiError, App, Caller};
+use crate::{ApiError, App};
 
 /// The parameters of a request that starts or previews a job.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
@@ -116,8 +116,7 @@ pub(crate) async fn kinds() -> Json<Vec<KindView>> {
 pub(crate) async fn start(
     warehouse: InWarehouse,
     State(app): State<App>,
-    access: RequestCaller,
-    caller: Caller,
+    caller: RequestCaller,
     InTable(name): InTable,
     QueryParams(query): QueryParams<StartQuery>,
     JobKey(key): JobKey,
@@ -125,7 +124,7 @@ pub(crate) async fn start(
 ) -> Result<Response, ApiError> {
     let catalog = warehouse.catalog();
     let required = Required::privilege(jobs::privilege_to_run(request.kind().as_str()));
-    let row = catalog.permitted_table(&name, required, &access.authority()).await?;
+    let row = catalog.permitted_table(&name, required, &caller.authority()).await?;
     if query.dry_run {
         return Ok(Json(warehouse.0.preview(&name, request).await?).into_response());
     }
@@ -137,7 +136,7 @@ pub(crate) async fn start(
     if let JobRequest::Compact(options) = &mut request {
         options.spark_over_bytes = options.spark_over_bytes.or(policy.spark_over_bytes);
     }
-    let spec = JobSpec::manual(request, &caller);
+    let spec = JobSpec::manual(request, caller.principal());
     let priority = query.priority.unwrap_or(spec.priority);
     let reason = query.reason.unwrap_or_else(|| spec.reason.clone());
     let job_id = warehouse.0.start(&name, JobSpec { key, priority, reason, ..spec }).await?;
@@ -180,12 +179,11 @@ pub(crate) async fn explain(
 pub(crate) async fn undo(
     State(app): State<App>,
     warehouse: InWarehouse,
-    access: RequestCaller,
-    caller: Caller,
+    caller: RequestCaller,
     InJob(id): InJob,
 ) -> Result<Json<UndoOutcome>, ApiError> {
-    let job = jobs::find_to_change(&app, &access, &id).await?;
-    Ok(Json(esker_maintenance::undo(warehouse.catalog(), &job, &caller).await?))
+    let job = jobs::find_to_change(&app, &caller, &id).await?;
+    Ok(Json(esker_maintenance::undo(warehouse.catalog(), &job, caller.principal()).await?))
 }
 
 /// Makes a foreign table an owned one.

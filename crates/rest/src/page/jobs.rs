@@ -15,7 +15,7 @@ use super::{ago, encode, page};
 use crate::access::RequestCaller;
 use crate::extract::{InWarehouse, QueryParams};
 use crate::management::{JobView, cancel_by, find_to_change, find_to_read, seen_jobs, view_job};
-use crate::{ApiError, App, Caller};
+use crate::{ApiError, App};
 
 /// The maximum number of jobs on the page.
 const MAX_JOBS: u32 = 200;
@@ -175,11 +175,10 @@ fn log(lines: &[JobLogLine]) -> Markup {
 /// Cancels a job and goes back to its page (`POST /jobs/{job}/cancel`).
 pub(crate) async fn cancel(
     State(app): State<App>,
-    access: RequestCaller,
-    caller: Caller,
+    caller: RequestCaller,
     Path(id): Path<String>,
 ) -> Result<Redirect, ApiError> {
-    cancel_by(&app, &access, &caller, &id).await?;
+    cancel_by(&app, &caller, &id).await?;
     Ok(Redirect::to(&format!("/jobs/{}", encode(&id))))
 }
 
@@ -188,12 +187,11 @@ pub(crate) async fn undo(
     State(app): State<App>,
     visitor: Extension<Visitor>,
     warehouse: InWarehouse,
-    access: RequestCaller,
-    caller: Caller,
+    caller: RequestCaller,
     Path((_, id)): Path<(String, String)>,
 ) -> Result<Markup, ApiError> {
-    let job = find_to_change(&app, &access, &id).await?;
-    let undone = esker_maintenance::undo(warehouse.catalog(), &job, &caller).await?;
+    let job = find_to_change(&app, &caller, &id).await?;
+    let undone = esker_maintenance::undo(warehouse.catalog(), &job, caller.principal()).await?;
     let content = html! {
         h1 { "Undone" }
         p { (undone.files) " files and " (undone.snapshots) " snapshots are back; " (undone.deleted) " files were deleted before." }
