@@ -338,3 +338,87 @@ fn appends(updates: &[TableUpdate]) -> impl Iterator<Item = &Snapshot> {
 
 /// Returns the need to have any privilege at all on a table, which every commit has at least.
 pub(crate) const ANY_OF_TABLE: Required = Required::any_of(SecurableKind::Table.privileges());
+
+#[cfg(test)]
+mod tests {
+    use esker_access::{GrantRow, PrivilegeSet, RequestFacts, RuleRows, Rules, Securable, Subject, Unrecorded};
+    use esker_types::{Coded, ErrorCode, TableId};
+
+    use super::*;
+
+    /// Returns the authority of the client `etl`, which has some privileges on tables.
+    fn authority(mode: AccessMode, grants: &[(TableId, &[Privilege])]) -> Authority {
+        let grant = |(table, privileges): &(TableId, &[Privilege])| GrantRow {
+            id: table.to_string(),
+            to: Member::client("etl"),
+            on: Securable::Table { table: *table },
+            privileges: PrivilegeSet::of(privileges),
+            future: None,
+        };
+        let rows = RuleRows { version: 1, mode, grants: grants.iter().map(grant).collect(), ..RuleRows::default() };
+        let rules = Arc::new(Rules::build(rows).expect("rules"));
+        let subject = Arc::new(Subject::new(rules, Identity::client("etl")));
+        Authority::Caller(Arc::new(Caller::new(subject, RequestFacts::default(), Arc::new(Unrecorded))))
+    }
+
+    fn name(table: &str) -> TableName {
+        format!("n.{table}").parse().expect("a name")
+    }
+
+    fn path(id: TableId, name: &str) -> ResourcePath<'_> {
+        ResourcePath::warehouse(1, "lake").namespace("n").table(id, name)
+    }
+
+    /// Needs `DROP` on a table that exists.
+    fn there(id: TableId, table: &str) -> Named<'_> {
+        let missing = no_such_tabular(TabularKind::Table, &name(table));
+        Named::found(path(id, table), Required::privilege(Privilege::Drop), missing)
+    }
+
+    /// Names a table that does not exist.
+    fn absent(table: &str) -> Named<'static> {
+        Named::looked_up(None, no_such_tabular(TabularKind::Table, &name(table)))
+    }
+
+    #[test]
+    fn a_missing_and_a_hidden_name_have_the_same_error_wherever_they_stand() {
+        let (seen, hidden) = (TableId::fresh(), TableId::fresh());
+        let lister = authority(AccessMode::On, &[(seen, &[Privilege::List])]);
+        let dropper = authority(AccessMode::On, &[(seen, &[Privilege::List, Privilege::Drop])]);
+        for (caller, expected) in [(&lister, ErrorCode::Forbidden), (&dropper, ErrorCode::NoSuchTable)] {
+            for hidden_first in [true, false] {
+                let sum = |other: Named<'static>, id: Option<TableId>| {
+                    let other = id.map_or(other, |id| there(id, "b"));
+                    let named = if hidden_first { vec![other, there(seen, "a")] } else { vec![there(seen, "a"), other] };
+                    require_named(caller, named).expect_err("refused")
+                };
+                let (of_hidden, of_absent) = (sum(absent("b"), Some(hidden)), sum(absent("b"), None));
+                assert_eq!((of_hidden.code(), of_hidden.to_string()), (of_absent.code(), of_absent.to_string()));
+                assert_eq!(of_hidden.code(), expected);
+            }
+        }
+        let two = require_named(&dropper, vec![absent("x"), there(hidden, "b")]).expect_err("refused");
+        assert_eq!(two.to_string(), "Table does not exist: n.x", "the first of several");
+    }
+
+    #[test]
+    fn only_the_mode_on_refuses_and_a_missing_name_stays_missing() {
+        let id = TableId::fresh();
+        for (caller, is_decided) in [
+            (Authority::Server, false),
+            (authority(AccessMode::Off, &[]), false),
+            (authority(AccessMode::Report, &[]), true),
+        ] {
+            assert!(require_named(&caller, vec![there(id, "a")]).is_ok(), "{caller:?}");
+            assert_eq!(require_named(&caller, vec![absent("a")]).expect_err("missing").code(), ErrorCode::NoSuchTable);
+            assert_eq!((caller.is_limited(), caller.is_decided()), (false, is_decided));
+            assert_eq!(caller.owner_of_new().is_some(), is_decided, "{caller:?}");
+        }
+    }
+
+    #[test]
+    fn the_caller_owns_what_it_creates() {
+        let caller = authority(AccessMode::On, &[]);
+        assert_eq!(caller.owner_of_new(), Some(Member::client("etl")));
+    }
+}

@@ -14,7 +14,7 @@ use esker_state::{EventData, NewTabular, Outbox, PointerSwap, StateError, Tabula
 use esker_types::{TableId, TableName};
 
 use crate::actor::receipt;
-use crate::authorize::{Named, found, no_such_namespace, no_such_tabular, require_named};
+use crate::authorize::{ANY_OF_TABLE, Named, found, no_such_namespace, no_such_tabular, require_named};
 use crate::commit_queue::CommitHold;
 use crate::create::{created_data, failed_assert_create};
 use crate::sequencer::{AppliedProposal, state_unknown};
@@ -131,7 +131,7 @@ impl Catalog {
         }
         let mut things = Vec::with_capacity(changes.len());
         for change in changes {
-            things.push(self.look_up(change).await?);
+            things.push(self.look_up(change, authority).await?);
         }
         let named = changes.iter().zip(&things).map(|(change, thing)| match thing {
             Some(ChangedThing::Table { key, table }) => {
@@ -147,7 +147,9 @@ impl Catalog {
     }
 
     /// Finds the thing that a change needs privileges on: its table, or the namespace in which it creates one.
-    async fn look_up(&self, change: &TableChange) -> Result<Option<ChangedThing>> {
+    ///
+    /// A table with which the caller may do nothing at all is not loaded: it is as if it were not there.
+    async fn look_up(&self, change: &TableChange, authority: &Authority) -> Result<Option<ChangedThing>> {
         let (name, updates) = (&change.name, &change.proposal.updates);
         if change.creates() {
             let into = found(self.namespace(&name.namespace).await)?;
@@ -158,6 +160,9 @@ impl Catalog {
         }
         let Some(row) = found(self.table(name).await)? else { return Ok(None) };
         let key = row.name.namespace.key();
+        if !authority.has(&self.tabular_path(&key, &row), ANY_OF_TABLE) {
+            return Ok(None);
+        }
         Ok(Some(ChangedThing::Table { key, table: Box::new(self.load_row(row).await?) }))
     }
 
