@@ -3,14 +3,14 @@
 use std::fmt;
 use std::ops::ControlFlow;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::index::Visitor;
 use crate::role::{Held, MemberId};
 use crate::{AccessDecision, AccessMode, Member, PrivilegeSet, Required, ResourcePath, RuleRef, Rules, SecurableKind, Subject};
 
 /// The outcome of a decision.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum AccessVerdict {
     /// The request is allowed.
@@ -22,7 +22,7 @@ pub enum AccessVerdict {
 }
 
 /// A role of a subject.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ExplainedRole {
     /// Name of the role.
     pub role: String,
@@ -31,7 +31,7 @@ pub struct ExplainedRole {
 }
 
 /// A grant that counts for a subject.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ExplainedGrant {
     /// Id of the grant, or the name of a built-in rule.
     pub rule: String,
@@ -42,7 +42,7 @@ pub struct ExplainedGrant {
 }
 
 /// One step of the path to a securable, with the grants that count for the subject.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ExplainedStep {
     /// Kind of the securable.
     pub kind: SecurableKind,
@@ -53,7 +53,7 @@ pub struct ExplainedStep {
 }
 
 /// The reasons why a subject may or may not do something.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct AccessExplanation {
     /// Name of the principal.
     pub principal: String,
@@ -213,6 +213,7 @@ allowed by g1";
         let json = serde_json::to_value(&explained).expect("JSON");
         assert_eq!(json["missing"], serde_json::json!({"all": ["DROP"], "any_of": []}));
         assert_eq!((&json["verdict"], &json["mode"]), (&serde_json::json!("hidden"), &serde_json::json!("on")));
+        assert_eq!(serde_json::from_value::<AccessExplanation>(json.clone()).expect("an explanation"), explained);
         assert_eq!(json["path"][3], serde_json::json!({"kind": "namespace", "name": "raw.crm", "grants": []}));
     }
 

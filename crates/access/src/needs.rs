@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{Privilege, PrivilegeSet, ResourcePath};
 
@@ -15,7 +15,7 @@ use crate::{Privilege, PrivilegeSet, ResourcePath};
 /// let required = Required::privilege(Privilege::ReadData).and_any_of(writers);
 /// assert_eq!(required.to_string(), "READ_DATA and one of APPEND, MODIFY, REWRITE");
 /// ```
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Required {
     /// Privileges that are all needed.
     all: PrivilegeSet,

@@ -45,6 +45,11 @@ impl Subject {
         members.filter_map(|member| if let Member::Role { name } = member { Some(name.as_str()) } else { None })
     }
 
+    /// Checks that grants to a member count for the subject: it is the principal, one of its claims, or a role that it has.
+    pub fn stands_for(&self, member: &Member) -> bool {
+        self.rules.members.find(member).is_some_and(|id| self.holders.contains(id))
+    }
+
     /// Checks that no rule refuses the subject anything, because it is a member of [`BREAK_GLASS`].
     pub const fn breaks_glass(&self) -> bool {
         self.breaks_glass

@@ -42,7 +42,7 @@ pub enum Error {
     /// The state database failed.
     #[error(transparent)]
     State(#[from] StateError),
-    /// A token can't be made, found or revoked.
+    /// A token can't be made, found or revoked, or the rules of access control can't be loaded or changed.
     #[error(transparent)]
     Auth(#[from] AuthError),
     /// The catalog failed.

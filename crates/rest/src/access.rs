@@ -1,7 +1,7 @@
 //! Access control around the handlers: who sent a request, and proof that its privileges were checked.
 //!
 //! [`enforce`] runs behind authentication, and in front of every handler. It puts the caller into the request, and checks what an
-//! operation needs on the server. The rest is checked with [`RequestCaller`], or by the catalog with the actor of the request. Each
+//! operation needs on the server. The rest is checked with [`RequestAccess`], or by the catalog with the actor of the request. Each
 //! of these marks the request as checked. Start reading at [`enforce`].
 
 use std::sync::Arc;
@@ -38,7 +38,7 @@ const CHANGES_RULES: [&str; 8] = [
 
 /// The caller of a request, with the needs of its operation.
 #[derive(Debug, Clone)]
-struct RequestAccess {
+struct RequestNeeds {
     principal: Principal,
     caller: Arc<Caller>,
     /// `None` for a route without a row, which no request can use.
@@ -47,7 +47,7 @@ struct RequestAccess {
     checked: Arc<AtomicBool>,
 }
 
-impl RequestAccess {
+impl RequestNeeds {
     /// Returns what the layer added to a request.
     fn of(parts: &Parts) -> Result<&Self, ApiError> {
         let missing = || ApiError::new(ErrorCode::Internal, "the request has no caller; this is a bug of Esker");
@@ -77,7 +77,7 @@ pub(crate) async fn enforce(app: &App, principal: &Principal, peer: Peer, mut re
         Ok(caller) => caller,
         Err(e) => return ApiError::from(e).into_response(),
     };
-    let access = RequestAccess { principal: principal.clone(), caller: caller.clone(), needs, checked: Arc::default() };
+    let access = RequestNeeds { principal: principal.clone(), caller: caller.clone(), needs, checked: Arc::default() };
     match access.check() {
         Some(Check::Open) => access.mark(),
         Some(Check::Server(required)) => {
@@ -131,13 +131,13 @@ impl App {
 
 /// The caller of a request, by whom a handler checks what its operation needs.
 #[derive(Debug, Clone)]
-pub(crate) struct RequestCaller(RequestAccess);
+pub(crate) struct RequestAccess(RequestNeeds);
 
-impl FromRequestParts<App> for RequestCaller {
+impl FromRequestParts<App> for RequestAccess {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, ApiError> {
-        RequestAccess::of(parts).cloned().map(Self)
+        RequestNeeds::of(parts).cloned().map(Self)
     }
 }
 
@@ -146,7 +146,7 @@ fn other_check() -> ApiError {
     ApiError::new(ErrorCode::Internal, "the operation checks other privileges than it should; this is a bug of Esker")
 }
 
-impl RequestCaller {
+impl RequestAccess {
     /// Returns the principal.
     pub(crate) const fn principal(&self) -> &Principal {
         &self.0.principal
@@ -235,7 +235,7 @@ impl RequestCaller {
 ///
 /// Returns [`ErrorCode::NoSuchWarehouse`] if the warehouse is hidden, and [`ErrorCode::Forbidden`] if privileges are missing.
 pub(crate) fn check_warehouse(parts: &Parts, catalog: &Catalog) -> Result<(), ApiError> {
-    let access = RequestAccess::of(parts)?;
+    let access = RequestNeeds::of(parts)?;
     let on = catalog.warehouse_path();
     access.caller.require(&Need { on, required: Required::NOTHING })?;
     if let Some(Check::Warehouse(required)) = access.check() {
@@ -245,13 +245,26 @@ pub(crate) fn check_warehouse(parts: &Parts, catalog: &Catalog) -> Result<(), Ap
     Ok(())
 }
 
+/// Returns the caller, by whom a handler checks its needs itself.
+///
+/// # Errors
+///
+/// Returns [`ErrorCode::Internal`] if the request has no caller.
+pub(crate) fn caller_of(parts: &Parts) -> Result<Arc<Caller>, ApiError> {
+    let access = RequestNeeds::of(parts)?;
+    if matches!(access.check(), Some(Check::Filtered(_) | Check::Handler(_))) {
+        access.mark();
+    }
+    Ok(access.caller.clone())
+}
+
 /// Returns the authority of a change, which the catalog checks.
 ///
 /// # Errors
 ///
 /// Returns [`ErrorCode::Internal`] if the request has no caller.
 pub(crate) fn authority_of_change(parts: &Parts) -> Result<Authority, ApiError> {
-    let access = RequestAccess::of(parts)?;
+    let access = RequestNeeds::of(parts)?;
     if matches!(access.check(), Some(Check::Catalog(_))) {
         access.mark();
     }
@@ -260,12 +273,12 @@ pub(crate) fn authority_of_change(parts: &Parts) -> Result<Authority, ApiError> 
 
 /// Returns the authority by which an answer is restricted; `None` if the request has no caller.
 pub(crate) fn authority_of_answer(parts: &Parts) -> Option<Authority> {
-    parts.extensions.get::<RequestAccess>().map(|access| Authority::Caller(access.caller.clone()))
+    parts.extensions.get::<RequestNeeds>().map(|access| Authority::Caller(access.caller.clone()))
 }
 
 /// Marks a request as checked that is answered from the receipt of an earlier one of the same principal.
 pub(crate) fn mark_repeated(parts: &Parts) {
-    if let Some(access) = parts.extensions.get::<RequestAccess>() {
+    if let Some(access) = parts.extensions.get::<RequestNeeds>() {
         access.mark();
     }
 }

@@ -7,10 +7,12 @@
 
 use std::fmt::Display;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use axum::http::request::Parts;
 use bytes::Bytes;
+use esker_access::{Caller, Member};
 use esker_catalog::{Actor, Catalog, CatalogError};
 use esker_maintenance::Maintenance;
 use esker_state::ReceiptKey;
@@ -21,7 +23,7 @@ use utoipa::PartialSchema;
 use utoipa::openapi::Required;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 
-use crate::access::{authority_of_change, check_warehouse};
+use crate::access::{authority_of_change, caller_of, check_warehouse};
 use crate::{ApiError, App};
 
 /// The JSON body of a request. The error of a malformed or mistyped body names line, column and field.
@@ -173,6 +175,18 @@ pub(crate) struct InQuery(pub(crate) u64);
 #[derive(Debug)]
 pub(crate) struct InToken(pub(crate) String);
 
+/// The role that a path names.
+#[derive(Debug)]
+pub(crate) struct InRole(pub(crate) String);
+
+/// The member of a role that a path names.
+#[derive(Debug)]
+pub(crate) struct InMember(pub(crate) Member);
+
+/// The id of the grant that a path names.
+#[derive(Debug)]
+pub(crate) struct InGrant(pub(crate) String);
+
 /// Splits a raw path into its namespace and the rest.
 ///
 /// A search for `tables` must begin behind the namespace, because a namespace may have that name.
@@ -236,6 +250,9 @@ from_parameter!(InJob, "job");
 from_parameter!(InDropped, "table-id");
 from_parameter!(InQuery, "id");
 from_parameter!(InToken, "token-id");
+from_parameter!(InRole, "role");
+from_parameter!(InMember, "member");
+from_parameter!(InGrant, "grant-id");
 
 /// Describes parameters in the path, by their names.
 fn in_path(named: &[&str]) -> Vec<Parameter> {
@@ -248,6 +265,12 @@ fn in_path(named: &[&str]) -> Vec<Parameter> {
             "job" => ("The id of the job.".to_owned(), JobId::schema()),
             "table-id" => ("The id in the list of dropped tables.".to_owned(), TableId::schema()),
             "token-id" => ("The id in the list of tokens.".to_owned(), String::schema()),
+            "role" => ("The name of the role.".to_owned(), String::schema()),
+            "member" => {
+                let form = "The member: `role:NAME`, `client:NAME`, `user:NAME@ISSUER` or `claim:VALUE@ISSUER`.";
+                (form.to_owned(), String::schema())
+            }
+            "grant-id" => ("The id in the list of grants.".to_owned(), String::schema()),
             "id" => ("The number of the query in this process.".to_owned(), u64::schema()),
             name => (format!("The name of the {name} in the namespace."), String::schema()),
         };
@@ -277,6 +300,21 @@ described! {
     InDropped: ["table-id"],
     InQuery: ["id"],
     InToken: ["token-id"],
+    InRole: ["role"],
+    InMember: ["member"],
+    InGrant: ["grant-id"],
+}
+
+/// The caller of a request, for a handler that checks its needs by itself.
+#[derive(Debug)]
+pub(crate) struct RequestCaller(pub(crate) Arc<Caller>);
+
+impl FromRequestParts<App> for RequestCaller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, ApiError> {
+        caller_of(parts).map(Self)
+    }
 }
 
 /// The author of a change: the principal of the request, with its idempotency key and its authority.

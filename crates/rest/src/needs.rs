@@ -1,6 +1,6 @@
 //! The privileges that each operation needs: one row for each route behind authentication.
 //!
-//! A row says who checks. The layer in `access.rs` checks what is on the server, `RequestCaller` what the path names, the catalog
+//! A row says who checks. The layer in `access.rs` checks what is on the server, `RequestAccess` what the path names, the catalog
 //! every change. A request that succeeds without the check of its row is answered 500, whatever the
 //! mode is, so that a forgotten check fails every test of its route. The tests compare the rows with both lists of operations and
 //! with `docs/security/access.md`. Start reading at [`OPERATIONS`].
@@ -55,6 +55,7 @@ const SEE: Required = Required::NOTHING;
 const READ_METADATA: Required = Required::privilege(Privilege::ReadMetadata);
 const READ_DATA: Required = Required::privilege(Privilege::ReadData);
 const MANAGE_SERVER: Required = Required::privilege(Privilege::ManageServer);
+const MANAGE_ACCESS: Required = Required::privilege(Privilege::ManageAccess);
 const MONITOR: Required = Required::privilege(Privilege::Monitor);
 const RUN_JOBS: Required = Required::privilege(Privilege::RunJobs);
 
@@ -312,6 +313,32 @@ pub(crate) const OPERATIONS: &[OperationNeeds] = &[
         "DELETE /api/v1/tokens/{token-id}",
         Check::Handler("nothing for a token of the caller, else `MANAGE_ACCESS` on the server"),
     ),
+    needs("getAccess", "GET /api/v1/access", Check::Open),
+    needs("setAccessMode", "PUT /api/v1/access/mode", Check::Server(MANAGE_ACCESS)),
+    needs("listRoles", "GET /api/v1/access/roles", Check::Server(MANAGE_ACCESS)),
+    needs("createRole", "POST /api/v1/access/roles", Check::Server(MANAGE_ACCESS)),
+    needs("dropRole", "DELETE /api/v1/access/roles/{role}", Check::Server(MANAGE_ACCESS)),
+    needs("listMembers", "GET /api/v1/access/roles/{role}/members", Check::Server(MANAGE_ACCESS)),
+    needs("addMember", "PUT /api/v1/access/roles/{role}/members/{member}", Check::Server(MANAGE_ACCESS)),
+    needs("removeMember", "DELETE /api/v1/access/roles/{role}/members/{member}", Check::Server(MANAGE_ACCESS)),
+    needs("getRights", "GET /api/v1/access/me", Check::Handler("to see the thing that is named")),
+    needs(
+        "explainAccess",
+        "GET /api/v1/access/explain",
+        Check::Handler("to see the thing that is named; `MANAGE_ACCESS` on the server for other principals"),
+    ),
+    needs(
+        "listGrants",
+        "GET /api/v1/access/grants",
+        Check::Handler("`MANAGE_GRANTS` on the thing that is named, or `MANAGE_ACCESS` on the server"),
+    ),
+    needs(
+        "addGrant",
+        "POST /api/v1/access/grants",
+        Check::Handler("`MANAGE_GRANTS` and the privileges on the thing, or `MANAGE_ACCESS` on the server"),
+    ),
+    needs("revokePrivileges", "POST /api/v1/access/grants/revoke", Check::Handler("as `addGrant`")),
+    needs("removeGrant", "DELETE /api/v1/access/grants/{grant-id}", Check::Handler("as `addGrant`")),
     needs("getMetrics", "GET /metrics", Check::Server(MONITOR)),
     needs("getTableMetrics", "GET /metrics/tables", Check::Server(MONITOR)),
     needs("isAlive", "GET /healthz", Check::Open),

@@ -82,7 +82,7 @@ impl IntoResponses for ChangeErrors {
 }
 
 /// Tags of operations, with their descriptions.
-const TAGS: [(&str, &str); 13] = [
+const TAGS: [(&str, &str); 14] = [
     ("warehouses", "The warehouses of this server."),
     ("health", "The scores, findings and facts of tables."),
     ("jobs", "Jobs of maintenance: start, progress, log, cancellation, undo."),
@@ -93,6 +93,7 @@ const TAGS: [(&str, &str); 13] = [
     ("events", "The events of the outbox."),
     ("queries", "The SQL queries of this server, and the reports of engines."),
     ("tokens", "The tokens of principals."),
+    ("access", "Access control: its mode, roles, grants and explanations."),
     ("metrics", "Metrics in the text format of Prometheus."),
     ("probes", "Probes for load balancers and supervisors. They need no token."),
     ("contract", "This document."),

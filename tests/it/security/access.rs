@@ -1,264 +1,273 @@
-//! Access control: hidden names, lists, transactions, renames, appends, owners, future grants, and the mode report.
+//! The management of access control: modes, roles, grants, explanations, and the ways in when nobody may change the rules.
 
-use esker_access::{AccessMode, Bundle, Privilege, PrivilegeSet, SecurableKind};
-use esker_tests::{AccessTest, TestTable};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use esker_tests::{TestApp, postgres_url};
+use esker_types::{DAY_MS, now_ms};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-const NAMESPACE: &str = "/v1/default/namespaces/n";
-const TABLES: &str = "/v1/default/namespaces/n/tables";
-const RENAME: &str = "/v1/default/tables/rename";
-const TRANSACTION: &str = "/v1/default/transactions/commit";
+use super::{make_token, send_as};
+use crate::cli::ok;
+use crate::kills::binary;
 
-/// The management path of a table of the namespace `n`.
-fn managed(name: &str, what: &str) -> String {
-    format!("/api/v1/warehouses/default/namespaces/n/tables/{name}/{what}")
+const ACCESS: &str = "/api/v1/access";
+const GRANTS: &str = "/api/v1/access/grants";
+
+/// Makes `admin` an administrator and sets the mode to `on`.
+async fn switch_on(app: &TestApp) {
+    app.ok(Method::PUT, &format!("{ACCESS}/roles/esker:admin/members/client:admin"), None).await;
+    app.ok(Method::PUT, &format!("{ACCESS}/mode"), Some(json!({"mode": "on"}))).await;
 }
 
-fn table(name: &str) -> String {
-    format!("{TABLES}/{name}")
+/// Returns the body of a request to grant privileges to a client.
+fn grant_to(client: &str, privileges: &str, on: &str) -> Value {
+    json!({"to": {"kind": "client", "name": client}, "privileges": privileges, "on": on})
 }
 
-fn set_property() -> Value {
-    json!({"requirements": [], "updates": [{"action": "set-properties", "updates": {"a": "b"}}]})
+/// Grants privileges to a client as `admin`. Returns the grant.
+async fn grant(app: &TestApp, client: &str, privileges: &str, on: &str) -> Value {
+    app.ok(Method::POST, GRANTS, Some(grant_to(client, privileges, on))).await
 }
 
-fn rename(from: (&str, &str), to: (&str, &str)) -> Value {
-    let name = |(namespace, name): (&str, &str)| json!({"namespace": [namespace], "name": name});
-    json!({"source": name(from), "destination": name(to)})
+/// Returns the status and the text of an error, for a request with a token.
+async fn refusal(app: &TestApp, token: &str, method: Method, path: &str, body: Option<Value>) -> (u16, String) {
+    let (status, answer) = send_as(app, token, method, path, &[], body).await;
+    (status, answer["error"]["message"].as_str().unwrap_or_default().to_owned())
 }
 
-/// A change of a property of each named table of the namespace `n`, in one transaction.
-fn transaction(names: &[&str]) -> Value {
-    let change = |name: &&str| {
-        let mut change = set_property();
-        change["identifier"] = json!({"namespace": ["n"], "name": name});
-        change
-    };
-    json!({"table-changes": names.iter().map(change).collect::<Vec<_>>()})
+/// Runs a command of `esker access` on the database of a server. Returns if it succeeded, its standard output and standard error.
+async fn on_machine(app: &TestApp, arguments: &[&str]) -> (bool, String, String) {
+    let mut command = Command::new(binary());
+    command.arg("access").args(arguments).arg("--data-dir").arg(app.dir.path()).env_remove("ESKER_WAREHOUSE");
+    command.envs(postgres_url(app.dir.path()).map(|url| ("ESKER__STATE__URL", url)));
+    let output = tokio::task::spawn_blocking(move || command.output()).await.expect("joined").expect("started");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+    (output.status.success(), text(output.stdout), text(output.stderr))
 }
 
-/// Starts a server with the mode on, and a namespace `n`.
-async fn started() -> AccessTest {
-    let test = AccessTest::start(AccessMode::On).await;
-    test.create_namespace("n").await;
-    test
-}
-
-/// Returns the names in a list of tables.
-fn names(list: &str) -> Vec<String> {
-    let list: Value = serde_json::from_str(list).expect("JSON");
-    let identifiers = list["identifiers"].as_array().unwrap_or_else(|| panic!("{list}")).iter();
-    identifiers.map(|identifier| identifier["name"].as_str().expect("a name").to_owned()).collect()
+/// Waits until a read of the list of roles has a status, as another process changed the rules.
+async fn wait_for_roles(app: &TestApp, token: &str, status: u16) {
+    let began = Instant::now();
+    while send_as(app, token, Method::GET, &format!("{ACCESS}/roles"), &[], None).await.0 != status {
+        assert!(began.elapsed() < Duration::from_secs(30), "the server has the old rules");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hidden_table_is_answered_as_one_that_does_not_exist() {
-    let test = started().await;
-    let bi = test.client("bi").await;
-    let drop = [(Method::DELETE, table("t"), None), (Method::DELETE, format!("{}?purgeRequested=true", table("t")), None)];
-    let reads = ["health", "history", "policy", "refs", "quarantine", "reports"].map(|what| (Method::GET, managed("t", what), None));
-    let changes = [
-        (Method::GET, table("t"), None),
-        (Method::HEAD, table("t"), None),
-        (Method::POST, table("t"), Some(set_property())),
-        (Method::POST, format!("{}/plan", table("t")), Some(json!({}))),
-        (Method::GET, format!("{}/credentials", table("t")), None),
-        (Method::POST, format!("{}/metrics", table("t")), Some(json!({"report-type": "other"}))),
-        (Method::POST, format!("{}/unregister", table("t")), None),
-        (Method::POST, RENAME.to_owned(), Some(rename(("n", "t"), ("n", "u")))),
-        (Method::POST, TRANSACTION.to_owned(), Some(transaction(&["t"]))),
-        (Method::POST, managed("t", "claim"), None),
-        (Method::POST, managed("t", "expire"), None),
-        (Method::POST, managed("t", "refs"), Some(json!({"action": "create-branch", "name": "b"}))),
-        (Method::PUT, managed("t", "protection"), Some(json!({"protected": true}))),
-        (Method::GET, NAMESPACE.to_owned(), None),
-        (Method::GET, TABLES.to_owned(), None),
+async fn who_does_not_manage_access_changes_no_rule_and_asks_about_nobody_else() {
+    let app = TestApp::start().await;
+    app.table().await;
+    switch_on(&app).await;
+    let (_, token) = make_token(&app, "b").await;
+    let member = json!({"mode": "off"});
+    for (method, path, body) in [
+        (Method::PUT, format!("{ACCESS}/mode"), Some(member)),
+        (Method::GET, format!("{ACCESS}/roles"), None),
+        (Method::POST, format!("{ACCESS}/roles"), Some(json!({"name": "mine"}))),
+        (Method::DELETE, format!("{ACCESS}/roles/mine"), None),
+        (Method::GET, format!("{ACCESS}/roles/esker:admin/members"), None),
+        (Method::PUT, format!("{ACCESS}/roles/esker:admin/members/client:b"), None),
+        (Method::DELETE, format!("{ACCESS}/roles/esker:admin/members/client:admin"), None),
+        (Method::GET, GRANTS.to_owned(), None),
+        (Method::POST, GRANTS.to_owned(), Some(grant_to("b", "LIST", "server"))),
+        (Method::POST, format!("{GRANTS}/revoke"), Some(grant_to("b", "LIST", "server"))),
+        (Method::GET, format!("{ACCESS}/explain?who=client:admin"), None),
+    ] {
+        let (status, message) = refusal(&app, &token, method.clone(), &path, body).await;
+        assert_eq!(status, 403, "{method} {path}: {message}");
+    }
+    assert_eq!(app.ok(Method::GET, ACCESS, None).await["mode"], "on", "nothing was changed");
+
+    // About oneself everybody may ask, but not about what is hidden: that does not exist.
+    let explained = send_as(&app, &token, Method::GET, &format!("{ACCESS}/explain?privileges=MONITOR"), &[], None).await;
+    assert_eq!((explained.0, &explained.1["verdict"], &explained.1["principal"]), (200, &json!("denied"), &json!("b")));
+    let own = send_as(&app, &token, Method::GET, &format!("{ACCESS}/explain?who=client:b"), &[], None).await;
+    assert_eq!((own.0, &own.1["roles"][0]["role"]), (200, &json!("esker:everyone")));
+    for path in ["explain?privileges=SELECT&on=table%20default.n.", "me?on=table%20default.n."] {
+        let hidden = refusal(&app, &token, Method::GET, &format!("{ACCESS}/{path}t"), None).await;
+        let missing = refusal(&app, &token, Method::GET, &format!("{ACCESS}/{path}x"), None).await;
+        assert_eq!(hidden, (404, missing.1.replace("n.x", "n.t")), "{path}");
+        assert_eq!(missing.0, 404);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_manages_the_grants_of_a_thing_gives_what_they_have_there() {
+    let app = TestApp::start().await;
+    app.table().await;
+    switch_on(&app).await;
+    let (_, token) = make_token(&app, "owner").await;
+    let given = grant(&app, "owner", "SELECT, MANAGE_GRANTS", "namespace default.n").await;
+    assert_eq!(given["on"], json!({"kind": "namespace", "warehouse": given["on"]["warehouse"], "namespace": ["n"]}));
+
+    let post = async |privileges: &str, on: &str| {
+        send_as(&app, &token, Method::POST, GRANTS, &[], Some(grant_to("guest", privileges, on))).await
+    };
+    let (status, made) = post("ALL", "table default.n.t").await;
+    assert_eq!((status, &made["created-by"]), (201, &json!("owner")), "{made}");
+    let all = json!(["LIST", "READ_METADATA", "READ_DATA", "MANAGE_GRANTS"]);
+    assert_eq!(made["privileges"], all, "ALL is what the giver has");
+    let (status, refused) = post("APPEND", "table default.n.t").await;
+    assert!(status == 403 && refused["error"]["message"].as_str().expect("text").contains("lacks APPEND"), "{refused}");
+    assert_eq!(post("LIST", "warehouse default").await.0, 404, "the warehouse is not seen");
+    assert_eq!(post("CREATE_TABLE", "table default.n.t").await.0, 400, "a table does not have it");
+
+    let own = "on=table%20default.n.t";
+    let listed = send_as(&app, &token, Method::GET, &format!("{GRANTS}?{own}"), &[], None).await;
+    assert_eq!((listed.0, &listed.1[0]["id"], &listed.1[1]), (200, &made["id"], &Value::Null));
+    let revoke = grant_to("guest", "LIST", "table default.n.t");
+    assert_eq!(send_as(&app, &token, Method::POST, &format!("{GRANTS}/revoke"), &[], Some(revoke)).await.0, 204);
+    let id = made["id"].as_str().expect("an id");
+    assert_eq!(send_as(&app, &token, Method::DELETE, &format!("{GRANTS}/{id}"), &[], None).await.0, 204);
+    let (code, kind, message) = app.refused(Method::DELETE, &format!("{GRANTS}/{id}"), None).await;
+    assert_eq!((code, kind.as_str()), (404, "NotFoundException"), "{message}");
+    // A grant of an administrator there has more than the manager of grants has.
+    let more = grant(&app, "guest", "DROP", "table default.n.t").await;
+    let id = more["id"].as_str().expect("an id");
+    assert_eq!(send_as(&app, &token, Method::DELETE, &format!("{GRANTS}/{id}"), &[], None).await.0, 403);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grant_follows_its_table_and_ends_with_it() {
+    let app = TestApp::start().await;
+    app.table().await;
+    let made = grant(&app, "b", "SELECT", "table default.n.t").await;
+    assert_eq!((&made["on-name"], &made["future"]), (&json!("table default.n.t"), &Value::Null));
+    let rename = json!({"source": {"namespace": ["n"], "name": "t"}, "destination": {"namespace": ["n"], "name": "u"}});
+    app.ok(Method::POST, "/v1/default/tables/rename", Some(rename)).await;
+    let names = async || {
+        let all = app.ok(Method::GET, &format!("{GRANTS}?to=client:b"), None).await;
+        all.as_array().expect("grants").iter().map(|grant| grant["on-name"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(names().await, [json!("table default.n.u")]);
+    app.ok(Method::DELETE, "/v1/default/namespaces/n/tables/u", None).await;
+    assert_eq!(names().await, [Value::Null], "the table can be brought back");
+    app.catalog().expire_drops(now_ms() + 30 * DAY_MS).await.expect("ended");
+    assert!(names().await.is_empty());
+
+    // A grant on future tables is copied to each new one.
+    let future = json!({"to": {"kind": "client", "name": "b"}, "privileges": "SELECT", "on": "namespace default.n", "future": "table"});
+    app.ok(Method::POST, GRANTS, Some(future)).await;
+    let create = json!({"name": "new", "schema": esker_tests::schema_json()});
+    app.ok(Method::POST, "/v1/default/namespaces/n/tables", Some(create)).await;
+    assert_eq!(names().await, [json!("namespace default.n"), json!("table default.n.new")]);
+    for (body, words) in [
+        (grant_to("b", "SELECT", "table n.t"), "write `server`"),
+        (grant_to("b", "READ", "server"), "is no privilege"),
+        (grant_to("", "LIST", "server"), "no name"),
+        (json!({"to": {"kind": "role", "name": "nobody"}, "privileges": "LIST", "on": "server"}), "no role nobody"),
+    ] {
+        let (code, _, message) = app.refused(Method::POST, GRANTS, Some(body)).await;
+        assert!((code == 400 || code == 404) && message.contains(words), "{code} {message}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_change_of_the_rules_is_an_event() {
+    let app = TestApp::start().await;
+    let before = app.ok(Method::GET, ACCESS, None).await["version"].as_i64().expect("a version");
+    app.ok(Method::POST, &format!("{ACCESS}/roles"), Some(json!({"name": "readers"}))).await;
+    let put = format!("{ACCESS}/roles/readers/members/user:ann@https:%2F%2Fid.example");
+    for _ in 0..2 {
+        app.ok(Method::PUT, &put, None).await;
+    }
+    app.ok(Method::DELETE, &put, None).await;
+    let (code, _, message) = app.refused(Method::DELETE, &put, None).await;
+    assert!(code == 404 && message.contains("user https://id.example/ann is no member"), "{message}");
+    switch_on(&app).await;
+    let events = app.ok(Method::GET, "/api/v1/events?limit=1000", None).await;
+    let events = events["events"].as_array().expect("events").iter().filter(|event| event["type"] == "access.changed");
+    let shown: Vec<_> = events.map(|event| (event["subject"].clone(), event["data"]["change"]["action"].clone())).collect();
+    let expected = [
+        ("role readers", "create-role"),
+        ("role readers", "add-member"),
+        ("role readers", "remove-member"),
+        ("role esker:admin", "add-member"),
+        ("role esker:legacy", "add-member"),
     ];
-    let requests: Vec<_> = changes.into_iter().chain(reads).chain(drop).collect();
-    let mut missing = Vec::new();
-    for (method, path, body) in &requests {
-        // A namespace that exists and is hidden is compared with one that does not exist below.
-        missing.push(test.send(&bi, method.clone(), path, body.clone()).await);
+    assert_eq!(shown[..5], expected.map(|(subject, action)| (json!(subject), json!(action))));
+    assert_eq!((shown[5].1.clone(), shown[6].clone()), (json!("add-grant"), (json!("mode"), json!("set-mode"))));
+    assert_eq!(shown.len(), 7);
+    // A repetition is no change, and the changes of one request are one version.
+    assert_eq!(app.ok(Method::GET, ACCESS, None).await["version"], before + 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_had_a_token_go_on_and_nobody_is_locked_out() {
+    let app = TestApp::start().await;
+    let (_, old) = make_token(&app, "old").await;
+    for mode in ["report", "on"] {
+        let (code, kind, message) = app.refused(Method::PUT, &format!("{ACCESS}/mode"), Some(json!({"mode": mode}))).await;
+        assert_eq!((code, kind.as_str()), (422, "RefusedException"));
+        assert!(message.contains("esker access member add esker:admin"), "{message}");
     }
-    test.create_table("n", "t").await;
-    for ((method, path, body), expected) in requests.iter().zip(missing) {
-        assert!(expected.0 >= 400, "{method} {path}: {expected:?}");
-        assert_eq!(test.send(&bi, method.clone(), path, body.clone()).await, expected, "{method} {path}");
-    }
-    let absent = test.send(&bi, Method::GET, "/v1/default/namespaces/m/tables", None).await;
-    let hidden = test.send(&bi, Method::GET, TABLES, None).await;
-    assert_eq!((absent.0, absent.1.replace(": m", ": n")), hidden);
+    switch_on(&app).await;
+    let me = send_as(&app, &old, Method::GET, &format!("{ACCESS}/me"), &[], None).await.1;
+    assert_eq!(me["roles"], json!(["esker:everyone", "esker:legacy"]));
+    let effective = me["effective"].as_array().expect("privileges");
+    assert!(effective.contains(&json!("READ_DATA")) && !effective.contains(&json!("MANAGE_ACCESS")), "{me}");
+    let (_, new) = make_token(&app, "new").await;
+    let me = send_as(&app, &new, Method::GET, &format!("{ACCESS}/me"), &[], None).await.1;
+    assert_eq!((&me["roles"], &me["effective"]), (&json!(["esker:everyone"]), &json!([])));
+    let path = format!("{ACCESS}/roles/esker:admin/members/client:admin");
+    let (code, _, message) = app.refused(Method::DELETE, &path, None).await;
+    assert!(code == 422 && message.contains("nobody with a token could manage access"), "{message}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_hidden_warehouse_is_answered_as_one_that_does_not_exist() {
-    let test = started().await;
-    let nobody = test.token("nobody").await;
-    for path in ["/v1/default/namespaces", "/v1/default/namespaces/n", "/api/v1/warehouses/default/dropped"] {
-        let hidden = test.send(&nobody, Method::GET, path, None).await;
-        let absent = test.send(&nobody, Method::GET, &path.replace("default", "defauln"), None).await;
-        assert_eq!((hidden.0, hidden.1.replace("default", "defauln")), absent, "{path}");
-    }
-    let config = test.send(&nobody, Method::GET, "/v1/config?warehouse=default", None).await;
-    let absent = test.send(&nobody, Method::GET, "/v1/config?warehouse=defauln", None).await;
-    assert_eq!((config.0, config.1.replace("default", "defauln")), absent);
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_command_line_manages_access() {
+    let app = TestApp::start().await;
+    app.table().await;
+    assert!(ok(&app, &["access", "mode"]).await.starts_with("mode off, version "));
+    ok(&app, &["access", "role", "create", "readers"]).await;
+    ok(&app, &["access", "member", "add", "readers", "client:bi"]).await;
+    ok(&app, &["access", "member", "add", "esker:admin", "client:admin"]).await;
+    assert!(ok(&app, &["access", "member", "list", "readers"]).await.contains("client:bi"));
+    assert!(ok(&app, &["access", "role", "list"]).await.contains("readers"));
+    let grant = ["access", "grant", "SELECT", "on", "table", "default.n.t", "to", "role:readers"];
+    let granted = ok(&app, &grant).await;
+    assert!(granted.starts_with("granted LIST, READ_METADATA, READ_DATA on table default.n.t to role readers"), "{granted}");
+    assert!(ok(&app, &["access", "mode", "on"]).await.starts_with("mode on"));
+    let explained = ok(&app, &["access", "explain", "client:bi", "SELECT", "table", "default.n.t"]).await;
+    assert!(explained.contains("readers: given to the client bi") && explained.contains("\nallowed by "), "{explained}");
+    let json = ok(&app, &["access", "explain", "me", "DROP", "table", "default.n.t", "--json"]).await;
+    assert_eq!(json.parse::<Value>().expect("JSON")["rule"], "esker:admin");
+    let listed = ok(&app, &["access", "grants", "--to", "role:readers"]).await;
+    assert!(listed.contains("table default.n.t") && listed.contains("READ_DATA"), "{listed}");
+    ok(&app, &["access", "revoke", "READ_DATA", "on", "table", "default.n.t", "from", "role:readers"]).await;
+    let explained = ok(&app, &["access", "explain", "client:bi", "SELECT", "table", "default.n.t"]).await;
+    assert!(explained.ends_with("refused: no rule gives READ_DATA\n"), "{explained}");
+    ok(&app, &["access", "member", "remove", "readers", "client:bi"]).await;
+    ok(&app, &["access", "role", "drop", "readers"]).await;
+    assert!(!ok(&app, &["access", "grants"]).await.contains("role:readers"));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn pages_are_full_however_many_tables_are_hidden_between() {
-    let test = started().await;
-    for n in 0..12 {
-        test.create_table("n", &format!("t{n:02}")).await;
-    }
-    let bi = test.client("bi").await;
-    for n in [1, 5, 6, 11] {
-        let on = test.table(&format!("n.t{n:02}")).await;
-        test.grant("bi", on, Privilege::List.into()).await;
-    }
-    let (status, all) = test.send(&bi, Method::GET, TABLES, None).await;
-    assert_eq!((status, names(&all)), (200, ["t01", "t05", "t06", "t11"].map(str::to_owned).to_vec()));
-    let (_, first) = test.send(&bi, Method::GET, &format!("{TABLES}?pageToken=&pageSize=3"), None).await;
-    assert_eq!(names(&first), ["t01", "t05", "t06"]);
-    let first: Value = serde_json::from_str(&first).expect("JSON");
-    let token = first["next-page-token"].as_str().expect("another page");
-    let (_, last) = test.send(&bi, Method::GET, &format!("{TABLES}?pageToken={token}&pageSize=3"), None).await;
-    assert_eq!(names(&last), ["t11"]);
-    assert!(last.contains("\"next-page-token\":null"), "{last}");
-    // Behind the last one there is an empty page, because the namespace has tables that are seen.
-    let behind = "dDEy";
-    let (status, empty) = test.send(&bi, Method::GET, &format!("{TABLES}?pageToken={behind}&pageSize=3"), None).await;
-    assert_eq!((status, names(&empty)), (200, Vec::new()));
-    let (_, namespaces) = test.send(&bi, Method::GET, "/v1/default/namespaces", None).await;
-    assert!(namespaces.contains("\"namespaces\":[]"), "{namespaces}");
-    let (_, fleet) = test.send(&bi, Method::GET, "/api/v1/tables", None).await;
-    assert_eq!(fleet, "[]", "seen without READ_METADATA");
-}
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_machine_of_the_server_is_the_way_in() {
+    let app = TestApp::start().await;
+    let (_, token) = make_token(&app, "b").await;
+    let (succeeded, _, error) = on_machine(&app, &["bootstrap", "nobody"]).await;
+    assert!(!succeeded && error.contains("esker token create nobody"), "{error}");
+    let (succeeded, out, error) = on_machine(&app, &["bootstrap", "--mode", "on"]).await;
+    assert!(succeeded && out.starts_with("client admin is a member of esker:admin; the mode is on"), "{out}{error}");
+    wait_for_roles(&app, &token, 403).await;
+    assert_eq!(app.ok(Method::GET, ACCESS, None).await["mode"], "on");
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_rename_needs_privileges_on_both_sides() {
-    let test = started().await;
-    test.create_namespace("m").await;
-    test.create_table("n", "t").await;
-    let etl = test.client("etl").await;
-    let (on, list) = (test.table("n.t").await, PrivilegeSet::of(&[Privilege::List, Privilege::Rename]));
-    test.grant("etl", on, list).await;
-    let body = || Some(rename(("n", "t"), ("m", "t")));
-    let hidden = test.send(&etl, Method::POST, RENAME, body()).await;
-    let absent = test.send(&etl, Method::POST, RENAME, Some(rename(("n", "t"), ("k", "t")))).await;
-    assert_eq!((hidden.0, hidden.1.clone()), (absent.0, absent.1.replace(": k", ": m")));
-    test.grant("etl", test.namespace("m"), Privilege::List.into()).await;
-    assert_eq!(test.status(&etl, Method::POST, RENAME, body()).await, 403, "CREATE_TABLE is missing");
-    test.grant("etl", test.namespace("m"), Privilege::CreateTable.into()).await;
-    assert_eq!(test.status(&etl, Method::POST, RENAME, body()).await, 204);
-    assert_eq!(test.status(&etl, Method::HEAD, "/v1/default/namespaces/m/tables/t", None).await, 204, "grants follow the id");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_transaction_needs_the_privileges_of_all_its_tables_before_anything_is_written() {
-    let test = started().await;
-    for name in ["a", "b", "c"] {
-        test.create_table("n", name).await;
-    }
-    let etl = test.client("etl").await;
-    let alter = PrivilegeSet::of(&[Privilege::List, Privilege::ReadMetadata, Privilege::SetProperties]);
-    test.grant("etl", test.table("n.a").await, alter).await;
-    test.grant("etl", test.table("n.b").await, PrivilegeSet::of(&[Privilege::List, Privilege::ReadMetadata])).await;
-    let commit = async |names: &[&str]| test.send(&etl, Method::POST, TRANSACTION, Some(transaction(names))).await;
-    let (status, text) = commit(&["a", "b"]).await;
-    assert_eq!(status, 403, "{text}");
-    assert!(text.contains("SET_PROPERTIES on table n.b"), "{text}");
-    // `c` is hidden, `x` does not exist. What is refused on a table that is seen comes first in both cases.
-    let (hidden, absent) = (commit(&["c", "a", "b"]).await, commit(&["x", "a", "b"]).await);
-    assert_eq!(hidden, absent);
-    let (hidden, absent) = (commit(&["a", "c"]).await, commit(&["a", "x"]).await);
-    assert_eq!((hidden.0, hidden.1.replace("n.c", "n.x")), absent);
-    let untouched = test.app.ok(Method::GET, &table("a"), None).await;
-    assert_eq!(untouched["metadata"]["properties"].get("a"), None, "{untouched}");
-    assert_eq!(commit(&["a"]).await.0, 204);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_append_that_leaves_files_out_needs_modify() {
-    let test = AccessTest::start(AccessMode::On).await;
-    let written = TestTable::create(&test.app, "e", 2, false, json!({})).await;
-    written.append_ids(0..3).await;
-    let etl = test.client("etl").await;
-    test.grant("etl", test.table("lake.e").await, AccessTest::bundle(Bundle::Insert, SecurableKind::Table)).await;
-    let prepared = written.prepare_append(3..6).await;
-    let (status, text) = test.send(&etl, Method::POST, &written.path(), Some(prepared.body().clone())).await;
-    assert_eq!(status, 200, "a true append: {text}");
-    // The second append is moved onto a manifest list that knows nothing of the files before.
-    let other = TestTable::create(&test.app, "other", 2, false, json!({})).await;
-    other.append_ids(0..1).await;
-    let foreign = other.metadata().await;
-    let list = foreign.current_snapshot().expect("a snapshot").manifest_list.clone().expect("a list");
-    let mut forged = written.prepare_append(6..9).await.body().clone();
-    let updates = forged["updates"].as_array_mut().expect("updates");
-    let added = updates.iter_mut().find(|update| update["action"] == "add-snapshot").expect("a snapshot");
-    added["snapshot"]["manifest-list"] = list.into();
-    let (status, text) = test.send(&etl, Method::POST, &written.path(), Some(forged)).await;
-    assert_eq!(status, 403, "{text}");
-    assert!(text.contains("MODIFY"), "{text}");
-    assert_eq!(written.metadata().await.snapshots.len(), 2);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn whoever_creates_a_table_owns_it_and_future_grants_are_copied() {
-    let test = started().await;
-    let maker = test.client("maker").await;
-    let reader = test.client("reader").await;
-    test.grant("maker", test.namespace("n"), Privilege::CreateTable.into()).await;
-    let select = AccessTest::bundle(Bundle::Select, SecurableKind::Table);
-    test.create_table("n", "before").await;
-    test.grant_on_future("reader", test.namespace("n"), SecurableKind::Table, select).await;
-    let (status, text) = test.send(&maker, Method::POST, TABLES, Some(AccessTest::new_table("t"))).await;
-    assert_eq!(status, 200, "{text}");
-    assert_eq!(test.status(&maker, Method::POST, &table("t"), Some(set_property())).await, 200, "the owner changes it at once");
-    assert_eq!(test.status(&reader, Method::GET, &table("t"), None).await, 200, "by the copy of a future grant");
-    assert_eq!(test.status(&reader, Method::GET, &table("before"), None).await, 404, "an older table");
-    assert_eq!(test.status(&reader, Method::POST, &table("t"), Some(set_property())).await, 403);
-    let taken = test.send(&maker, Method::POST, TABLES, Some(AccessTest::new_table("before"))).await;
-    assert_eq!(taken.0, 409, "a hidden name is taken all the same: {}", taken.1);
-    assert_eq!(test.status(&maker, Method::DELETE, &table("t"), None).await, 204);
-    let (status, text) = test.send(&maker, Method::POST, TABLES, Some(AccessTest::new_table("t"))).await;
-    assert_eq!(status, 200, "{text}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn in_the_mode_report_everything_passes() {
-    let test = AccessTest::start(AccessMode::Report).await;
-    test.create_namespace("n").await;
-    test.create_table("n", "t").await;
-    let nobody = test.token("nobody").await;
-    for path in [NAMESPACE, TABLES, &table("t"), &managed("t", "health"), "/metrics", "/api/v1/tokens", "/api/v1/queries"] {
-        assert_eq!(test.status(&nobody, Method::GET, path, None).await, 200, "{path}");
-    }
-    let (_, list) = test.send(&nobody, Method::GET, TABLES, None).await;
-    assert_eq!(names(&list), ["t"]);
-    assert_eq!(test.status(&nobody, Method::POST, &table("t"), Some(set_property())).await, 200);
-    assert_eq!(test.status(&nobody, Method::DELETE, &table("t"), None).await, 204);
-    let metrics = test.send(&nobody, Method::GET, "/metrics", None).await.1;
-    let reported = metrics.lines().find(|line| line.contains("outcome=\"reported\"")).expect("a metric");
-    assert!(!reported.ends_with(" 0"), "{reported}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_client_has_its_own_tokens_and_no_others() {
-    let test = started().await;
-    let bi = test.client("bi").await;
-    test.token("other").await;
-    let tokens = "/api/v1/tokens";
-    let (_, list) = test.send(&bi, Method::GET, tokens, None).await;
-    assert!(list.contains("\"principal\":\"bi\"") && !list.contains("other") && !list.contains("admin"), "{list}");
-    assert_eq!(test.status(&bi, Method::POST, tokens, Some(json!({}))).await, 201, "one of its own");
-    assert_eq!(test.status(&bi, Method::POST, tokens, Some(json!({"principal": "admin"}))).await, 403);
-    let all = test.app.ok(Method::GET, tokens, None).await;
-    let id = |principal: &str| {
-        let found = all.as_array().expect("tokens").iter().find(|token| token["principal"] == principal);
-        found.expect("a token")["id"].as_str().expect("an id").to_owned()
-    };
-    let hidden = test.send(&bi, Method::DELETE, &format!("{tokens}/{}", id("other")), None).await;
-    let absent = test.send(&bi, Method::DELETE, &format!("{tokens}/nothing"), None).await;
-    assert_eq!((hidden.0, hidden.1.replace(&id("other"), "nothing")), absent);
+    let (succeeded, out, error) = on_machine(&app, &["break-glass", "--minutes", "5"]).await;
+    assert!(succeeded && error.contains("of the principal break-glass-") && error.contains(": ends "), "{error}");
+    let emergency = out.trim();
+    wait_for_roles(&app, emergency, 200).await;
+    let me = send_as(&app, emergency, Method::GET, &format!("{ACCESS}/me"), &[], None).await.1;
+    assert_eq!(me["roles"], json!(["esker:everyone", "esker:break-glass"]));
+    let add = format!("{ACCESS}/roles/esker:break-glass/members/client:b");
+    let (status, message) = refusal(&app, emergency, Method::PUT, &add, None).await;
+    assert!(status == 422 && message.contains("the server decides who they are"), "{message}");
+    let (code, _, message) = app.refused(Method::POST, "/api/v1/tokens", Some(json!({"principal": "break-glass-b"}))).await;
+    assert!(code == 400 && message.contains("esker access break-glass"), "{message}");
+    let metrics = app.ok_raw(Method::GET, "/metrics", json!({})).await;
+    let counted = metrics.lines().find(|line| line.starts_with("esker_access_decisions_total{outcome=\"break-glass\"}"));
+    assert!(counted.is_some_and(|line| !line.ends_with(" 0")), "{counted:?}");
 }

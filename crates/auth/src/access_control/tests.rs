@@ -108,6 +108,7 @@ async fn who_had_a_token_goes_on_as_before_when_the_mode_leaves_off() {
     // Who was taken out stays out, and a grant that was revoked stays revoked. Who came in while all was allowed goes on.
     let out = RuleChange::RemoveMember { role: LEGACY.to_owned(), member: Member::client("etl") };
     let revoked = RuleChange::RemoveGrant { id: grants[0].row.id.clone() };
+    tokio::time::sleep(Duration::from_millis(5)).await;
     change(&access, vec![out, revoked, mode(AccessMode::Off)]).await.expect("changed");
     tokio::time::sleep(Duration::from_millis(5)).await;
     for name in ["etl", "late"] {

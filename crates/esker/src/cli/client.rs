@@ -53,6 +53,23 @@ impl Client {
         Ok(())
     }
 
+    /// Sends a PUT request with a JSON body and parses the answer.
+    pub(super) async fn put<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T> {
+        Ok(self.send(Method::PUT, path, body).await?.json().await?)
+    }
+
+    /// Sends a POST request with a JSON body, and ignores the answer's body.
+    pub(super) async fn post_body(&self, path: &str, body: &impl Serialize) -> Result<()> {
+        self.send(Method::POST, path, body).await?;
+        Ok(())
+    }
+
+    /// Sends a DELETE request, and ignores the answer's body.
+    pub(super) async fn delete(&self, path: &str) -> Result<()> {
+        self.send(Method::DELETE, path, &Value::Null).await?;
+        Ok(())
+    }
+
     /// Sends a request. An answer with an error status becomes [`Error::Remote`] with the server's own message.
     async fn send(&self, method: Method, path: &str, body: &impl Serialize) -> Result<Response> {
         let body = serde_json::to_value(body)?;

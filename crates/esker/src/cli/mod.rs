@@ -1,9 +1,10 @@
 //! The command line: [`Cli`] is what clap parses, [`run`] carries it out.
 //!
 //! Most commands are clients of a running server's management API, through `client::Client`; `sql` uses Flight SQL. The commands
-//! `serve`, `config`, `recover`, `backup`, `restore` and `token` need no server: they read the configuration and open the
-//! database themselves. Comments of arguments are the help texts that users see. Start reading at [`run`].
+//! `serve`, `config`, `recover`, `backup`, `restore`, `token`, `access bootstrap` and `access break-glass` need no server: they read the
+//! configuration and open the database themselves. Comments of arguments are the help texts that users see. Start reading at [`run`].
 
+mod access;
 mod backup;
 mod client;
 mod events;
@@ -60,6 +61,15 @@ enum Command {
     /// The commands work on the database itself and need no server. The tokens that a principal has stay valid when another is
     /// made.
     Token(token::TokenArgs),
+    /// Manage access control: its mode, roles, members and grants.
+    ///
+    /// `bootstrap` and `break-glass` work on the database itself and need no server.
+    Access {
+        #[command(flatten)]
+        remote: Remote,
+        #[command(subcommand)]
+        command: access::AccessCommand,
+    },
     /// List the server's warehouses.
     Warehouses {
         #[command(flatten)]
@@ -184,6 +194,7 @@ pub fn run(cli: Cli) -> Result<()> {
             Command::Backup(backup) => backup.run().await,
             Command::Restore(restore) => restore.run().await,
             Command::Token(token) => token.run().await,
+            Command::Access { remote, command } => command.run(&Client::new(remote)).await,
             Command::Warehouses { remote } => warehouses(&Client::new(remote)).await,
             Command::Events { remote, events } => events.run(&Client::new(remote)).await,
             Command::Table { remote, command } => command.run(&Client::new(remote)).await,

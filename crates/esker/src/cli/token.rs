@@ -29,7 +29,7 @@ pub(super) struct TokenArgs {
 
 /// The arguments that lead to the state database.
 #[derive(Debug, Args)]
-struct DatabaseArgs {
+pub(super) struct DatabaseArgs {
     /// The server's data directory, if its state is in SQLite.
     #[arg(long, global = true)]
     data_dir: Option<PathBuf>,
@@ -86,7 +86,7 @@ impl TokenArgs {
 
 impl DatabaseArgs {
     /// Opens the state database of a server.
-    async fn open(self) -> Result<State> {
+    pub(super) async fn open(self) -> Result<State> {
         let config = Config::load(self.config.as_deref())?;
         let dir = self.data_dir.or_else(|| config.data_dir.clone());
         if config.state.url.is_none() && dir.is_none() {
@@ -122,7 +122,7 @@ async fn create(auth: &Authenticator, name: &str, label: &str, lifetime: Option<
 }
 
 /// Returns text about the end of a token.
-fn end_of(token: &TokenInfo) -> String {
+pub(super) fn end_of(token: &TokenInfo) -> String {
     match (token.revoked_ms, token.expires_ms) {
         (Some(revoked), _) => format!("revoked {}", format_time(&json!(revoked))),
         (None, Some(end)) if end <= now_ms() => format!("ended {}", format_time(&json!(end))),

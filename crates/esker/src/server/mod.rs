@@ -71,7 +71,8 @@ impl Server {
     /// - Returns [`Locked`](crate::Error::Locked) if another process uses the data directory.
     /// - Returns [`Io`](crate::Error::Io) if the data directory, the cache directory, the directory for spills or the job threads
     ///   can't be made.
-    /// - Returns [`Auth`](crate::Error::Auth) if the system gives no random numbers for a token.
+    /// - Returns [`Auth`](crate::Error::Auth) if the system gives no random numbers for a token, or the rules of access control
+    ///   can't be loaded.
     /// - Returns [`Listen`](crate::Error::Listen) if a port is taken or the address is not one of this machine.
     /// - Returns [`State`](crate::Error::State) if `state.url` names no supported database, or if the database can't be opened or
     ///   does not answer.

@@ -52,8 +52,8 @@ impl Parts {
     /// - Returns [`Catalog`](Error::Catalog) if a warehouse can't be opened.
     /// - Returns [`Io`](Error::Io) if the cache directory, the directory for spills or the job threads can't be made.
     /// - Returns [`Query`](Error::Query) if the query engine can't be built.
+    /// - Returns [`Auth`](Error::Auth) if the rules of access control can't be loaded.
     /// - Returns [`Config`](Error::Config) if a policy in the configuration is wrong.
-    /// - Returns [`Auth`](Error::Auth) if the rules of access control can't be read.
     pub(super) async fn open(
         config: &Config,
         dir: &Path,
@@ -102,8 +102,8 @@ impl Parts {
             unauthenticated_per_second: config.limits.unauthenticated_per_second,
         };
         let (state, maintenance, layers) = (self.state.clone(), self.maintenance.clone(), self.policy_layers.clone());
-        let access = self.access.clone();
-        Ok(App::new(state, maintenance, layers, self.engine.clone(), self.auth.clone(), access, options).await?)
+        let (engine, auth, access) = (self.engine.clone(), self.auth.clone(), self.access.clone());
+        Ok(App::new(state, maintenance, layers, engine, auth, access, options).await?)
     }
 
     /// Logs a warning for each warehouse of the database that this server does not serve, and for each namespace pattern of the

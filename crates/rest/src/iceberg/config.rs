@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{CREDENTIALS, ENDPOINTS};
-use crate::access::RequestCaller;
+use crate::access::RequestAccess;
 use crate::extract::QueryParams;
 use crate::{ApiError, App};
 
@@ -23,7 +23,7 @@ pub(crate) struct ConfigQuery {
 /// Route: `GET /v1/config?warehouse=`. Spec: REST `getConfig`.
 pub(crate) async fn config(
     State(app): State<App>,
-    caller: RequestCaller,
+    caller: RequestAccess,
     QueryParams(query): QueryParams<ConfigQuery>,
 ) -> Result<Json<Value>, ApiError> {
     let named = query.warehouse.filter(|w| !w.is_empty());

@@ -25,7 +25,7 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::load::{CredentialRights, LoadOptions};
-use crate::access::RequestCaller;
+use crate::access::RequestAccess;
 use crate::extract::{InTable, InWarehouse, QueryParams};
 use crate::{ApiError, Caller};
 
@@ -78,7 +78,7 @@ pub(crate) struct CredentialsQuery {
 /// Route: `GET /v1/{prefix}/namespaces/{namespace}/tables/{table}/credentials`. Spec: REST `loadCredentials`.
 pub(crate) async fn load(
     warehouse: InWarehouse,
-    access: RequestCaller,
+    access: RequestAccess,
     caller: Caller,
     InTable(name): InTable,
     QueryParams(query): QueryParams<CredentialsQuery>,
@@ -291,7 +291,7 @@ fn refresh_endpoint(warehouse: &str, name: &TableName) -> String {
 /// Returns the code of the catalog's error if the table does not exist or the database fails, else [`ErrorCode::Unsupported`].
 pub(crate) async fn sign(
     warehouse: InWarehouse,
-    caller: RequestCaller,
+    caller: RequestAccess,
     InTable(name): InTable,
 ) -> Result<Json<Value>, ApiError> {
     let catalog = warehouse.catalog();

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::paging::Paging;
 use crate::ApiError;
-use crate::access::RequestCaller;
+use crate::access::RequestAccess;
 use crate::extract::{InFunction, InNamespace, InWarehouse, QueryParams};
 
 /// Lists the functions of a namespace.
@@ -15,7 +15,7 @@ use crate::extract::{InFunction, InNamespace, InWarehouse, QueryParams};
 /// Route: `GET /v1/{prefix}/namespaces/{namespace}/functions`. Spec: REST `listFunctions`.
 pub(crate) async fn list(
     warehouse: InWarehouse,
-    caller: RequestCaller,
+    caller: RequestAccess,
     InNamespace(namespace): InNamespace,
     QueryParams(paging): QueryParams<Paging>,
 ) -> Result<Json<Value>, ApiError> {
@@ -32,7 +32,7 @@ pub(crate) async fn list(
 /// Route: `GET /v1/{prefix}/namespaces/{namespace}/functions/{function}`. Spec: REST `loadFunction`.
 pub(crate) async fn load(
     warehouse: InWarehouse,
-    caller: RequestCaller,
+    caller: RequestAccess,
     InFunction(name): InFunction,
 ) -> Result<Json<Value>, ApiError> {
     Ok(Json(json!({"metadata": warehouse.catalog().function(&name, &caller.authority()).await?})))

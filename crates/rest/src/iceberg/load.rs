@@ -23,7 +23,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::credentials::{self, StorageAccess};
-use crate::access::{RequestCaller, authority_of_answer};
+use crate::access::{RequestAccess, authority_of_answer};
 use crate::etag;
 use crate::extract::{InTable, InWarehouse, QueryParams};
 use crate::{ApiError, App};
@@ -125,7 +125,7 @@ fn delegation(headers: &HeaderMap) -> Vec<String> {
 pub(crate) async fn load(
     State(app): State<App>,
     warehouse: InWarehouse,
-    caller: RequestCaller,
+    caller: RequestAccess,
     InTable(name): InTable,
     QueryParams(query): QueryParams<LoadQuery>,
     shape: LoadOptions,

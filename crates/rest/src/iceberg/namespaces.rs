@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::paging::Paging;
 use crate::ApiError;
-use crate::access::RequestCaller;
+use crate::access::RequestAccess;
 use crate::extract::{InNamespace, InWarehouse, JsonBody, QueryParams, RequestActor, parse_namespace};
 
 /// The parameters of the list of namespaces.
@@ -27,7 +27,7 @@ pub(crate) struct NamespacesQuery {
 /// Route: `GET /v1/{prefix}/namespaces?parent=`. Spec: REST `listNamespaces`.
 pub(crate) async fn list(
     warehouse: InWarehouse,
-    caller: RequestCaller,
+    caller: RequestAccess,
     QueryParams(query): QueryParams<NamespacesQuery>,
     QueryParams(paging): QueryParams<Paging>,
 ) -> Result<Json<Value>, ApiError> {
@@ -82,7 +82,7 @@ pub(crate) async fn create(
 /// Route: `GET /v1/{prefix}/namespaces/{namespace}`. Spec: REST `loadNamespaceMetadata`.
 pub(crate) async fn load(
     warehouse: InWarehouse,
-    caller: RequestCaller,
+    caller: RequestAccess,
     InNamespace(name): InNamespace,
 ) -> Result<Json<NamespaceBody>, ApiError> {
     let row = caller.namespace(warehouse.catalog(), &name).await?;
@@ -94,7 +94,7 @@ pub(crate) async fn load(
 /// Route: `HEAD /v1/{prefix}/namespaces/{namespace}`. Spec: REST `namespaceExists`.
 pub(crate) async fn exists(
     warehouse: InWarehouse,
-    caller: RequestCaller,
+    caller: RequestAccess,
     InNamespace(name): InNamespace,
 ) -> Result<StatusCode, ApiError> {
     caller.namespace(warehouse.catalog(), &name).await?;

@@ -30,7 +30,7 @@ use uuid::Uuid;
 use super::content::ContentPrinter;
 use super::credentials;
 use super::load::LoadOptions;
-use crate::access::RequestCaller;
+use crate::access::RequestAccess;
 use crate::extract::{InTable, InWarehouse, JsonBody};
 use crate::{ApiError, App, Caller};
 
@@ -118,7 +118,7 @@ impl Plans {
 pub(crate) async fn plan(
     State(app): State<App>,
     Extension(caller): Caller,
-    access: RequestCaller,
+    access: RequestAccess,
     warehouse: InWarehouse,
     InTable(name): InTable,
     asked: LoadOptions,
@@ -166,7 +166,7 @@ pub(crate) async fn plan(
 pub(crate) async fn fetch(
     State(app): State<App>,
     Extension(caller): Caller,
-    access: RequestCaller,
+    access: RequestAccess,
     warehouse: InWarehouse,
     InTable(name): InTable,
     Path((.., id)): Path<(String, String, String, String)>,
@@ -196,7 +196,7 @@ pub(crate) async fn fetch(
 pub(crate) async fn cancel(
     State(app): State<App>,
     Extension(caller): Caller,
-    access: RequestCaller,
+    access: RequestAccess,
     warehouse: InWarehouse,
     InTable(name): InTable,
     Path((.., id)): Path<(String, String, String, String)>,
@@ -224,7 +224,7 @@ pub(crate) struct TasksRequest {
 pub(crate) async fn tasks(
     State(app): State<App>,
     Extension(caller): Caller,
-    access: RequestCaller,
+    access: RequestAccess,
     warehouse: InWarehouse,
     InTable(name): InTable,
     JsonBody(request): JsonBody<TasksRequest>,
@@ -250,7 +250,7 @@ pub(crate) async fn tasks(
 /// Finds the plan that a principal made of a table, by the id in a path.
 async fn find(
     app: &App,
-    (caller, access): (&Principal, &RequestCaller),
+    (caller, access): (&Principal, &RequestAccess),
     catalog: &Catalog,
     name: &TableName,
     id: &str,

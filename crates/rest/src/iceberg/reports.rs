@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use esker_state::TableUsage;
 use serde::Deserialize;
 
-use crate::access::RequestCaller;
+use crate::access::RequestAccess;
 use crate::extract::{InTable, InWarehouse, JsonBody};
 use crate::{ApiError, Caller};
 
@@ -29,7 +29,7 @@ pub(crate) struct Report {
 /// Route: `POST /v1/{prefix}/namespaces/{namespace}/tables/{table}/metrics`. Spec: REST `reportMetrics`.
 pub(crate) async fn report(
     warehouse: InWarehouse,
-    access: RequestCaller,
+    access: RequestAccess,
     caller: Caller,
     InTable(name): InTable,
     JsonBody(report): JsonBody<Report>,

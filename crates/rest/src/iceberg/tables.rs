@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::load::{self, LoadOptions};
 use super::paging::Paging;
-use crate::access::RequestCaller;
+use crate::access::RequestAccess;
 use crate::extract::{InNamespace, InTable, InWarehouse, JsonBody, QueryParams, RequestActor};
 use crate::{ApiError, App};
 
@@ -20,7 +20,7 @@ use crate::{ApiError, App};
 /// Route: `GET /v1/{prefix}/namespaces/{namespace}/tables`. Spec: REST `listTables`.
 pub(crate) async fn list(
     warehouse: InWarehouse,
-    caller: RequestCaller,
+    caller: RequestAccess,
     InNamespace(namespace): InNamespace,
     QueryParams(paging): QueryParams<Paging>,
 ) -> Result<Json<Value>, ApiError> {
@@ -83,7 +83,7 @@ pub(crate) async fn unregister(
 /// Route: `HEAD /v1/{prefix}/namespaces/{namespace}/tables/{table}`. Spec: REST `tableExists`.
 pub(crate) async fn exists(
     warehouse: InWarehouse,
-    caller: RequestCaller,
+    caller: RequestAccess,
     InTable(name): InTable,
 ) -> Result<StatusCode, ApiError> {
     caller.table(warehouse.catalog(), &name).await?;

@@ -10,7 +10,7 @@ use super::load;
 use super::paging::Paging;
 use super::tables::RenameRequest;
 use crate::ApiError;
-use crate::access::RequestCaller;
+use crate::access::RequestAccess;
 use crate::extract::{InNamespace, InView, InWarehouse, JsonBody, QueryParams, RequestActor};
 
 /// Builds the load response of a view.
@@ -25,7 +25,7 @@ pub(crate) fn response(view: &LoadedView) -> Response {
 /// Route: `GET /v1/{prefix}/namespaces/{namespace}/views`. Spec: REST `listViews`.
 pub(crate) async fn list(
     warehouse: InWarehouse,
-    caller: RequestCaller,
+    caller: RequestAccess,
     InNamespace(namespace): InNamespace,
     QueryParams(paging): QueryParams<Paging>,
 ) -> Result<Json<Value>, ApiError> {
@@ -65,7 +65,7 @@ pub(crate) async fn register(
 /// Route: `GET /v1/{prefix}/namespaces/{namespace}/views/{view}`. Spec: REST `loadView`.
 pub(crate) async fn load(
     warehouse: InWarehouse,
-    caller: RequestCaller,
+    caller: RequestAccess,
     InView(name): InView,
 ) -> Result<Response, ApiError> {
     let row = caller.view(warehouse.catalog(), &name).await?;
@@ -77,7 +77,7 @@ pub(crate) async fn load(
 /// Route: `HEAD /v1/{prefix}/namespaces/{namespace}/views/{view}`. Spec: REST `viewExists`.
 pub(crate) async fn exists(
     warehouse: InWarehouse,
-    caller: RequestCaller,
+    caller: RequestAccess,
     InView(name): InView,
 ) -> Result<StatusCode, ApiError> {
     caller.view(warehouse.catalog(), &name).await?;

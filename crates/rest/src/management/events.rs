@@ -6,7 +6,7 @@ use esker_access::{Need, Needs, Privilege, ResourcePath};
 use esker_state::Event;
 use serde::{Deserialize, Serialize};
 
-use crate::access::RequestCaller;
+use crate::access::RequestAccess;
 use crate::extract::QueryParams;
 use crate::openapi::ReadErrors;
 use crate::{ApiError, App};
@@ -52,7 +52,7 @@ pub(crate) struct EventPage {
 )]
 pub(crate) async fn list(
     State(app): State<App>,
-    caller: RequestCaller,
+    caller: RequestAccess,
     QueryParams(query): QueryParams<EventQuery>,
 ) -> Result<Json<EventPage>, ApiError> {
     let monitor = Need::new(ResourcePath::SERVER, Privilege::Monitor);

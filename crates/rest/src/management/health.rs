@@ -7,7 +7,7 @@ use esker_state::HealthPoint;
 use esker_table::TableFacts;
 use serde::{Deserialize, Serialize};
 
-use crate::access::RequestCaller;
+use crate::access::RequestAccess;
 use crate::extract::{InTable, InWarehouse, QueryParams};
 use crate::health::TableAssessment;
 use crate::openapi::ReadErrors;
@@ -73,7 +73,7 @@ pub(crate) struct FleetQuery {
 )]
 pub(crate) async fn fleet(
     State(app): State<App>,
-    caller: RequestCaller,
+    caller: RequestAccess,
     QueryParams(query): QueryParams<FleetQuery>,
 ) -> Result<Json<Vec<FleetTable>>, ApiError> {
     let authority = caller.authority();
@@ -113,7 +113,7 @@ pub struct TableHealth {
 pub(crate) async fn table(
     State(app): State<App>,
     warehouse: InWarehouse,
-    caller: RequestCaller,
+    caller: RequestAccess,
     InTable(name): InTable,
 ) -> Result<Json<TableHealth>, ApiError> {
     let catalog = warehouse.catalog();
@@ -146,7 +146,7 @@ pub(crate) struct HistoryQuery {
 )]
 pub(crate) async fn history(
     warehouse: InWarehouse,
-    caller: RequestCaller,
+    caller: RequestAccess,
     InTable(name): InTable,
     QueryParams(since): QueryParams<HistoryQuery>,
 ) -> Result<Json<Vec<HealthPoint>>, ApiError> {

@@ -11,7 +11,7 @@ use esker_state::{Job, JobFilter, JobLogLine, JobState, TabularRow};
 use esker_types::{ErrorCode, JobId, JobKind};
 use serde::{Deserialize, Serialize};
 
-use crate::access::RequestCaller;
+use crate::access::RequestAccess;
 use crate::extract::{InJob, QueryParams};
 use crate::openapi::{ChangeErrors, ReadErrors};
 use crate::{ApiError, App};
@@ -69,7 +69,7 @@ const fn default_limit() -> u32 {
 )]
 pub(crate) async fn list(
     State(app): State<App>,
-    caller: RequestCaller,
+    caller: RequestAccess,
     QueryParams(query): QueryParams<JobsQuery>,
 ) -> Result<Json<Vec<JobView>>, ApiError> {
     let authority = caller.authority();
@@ -135,14 +135,14 @@ pub(crate) fn privilege_to_run(kind: &str) -> Privilege {
 ///
 /// Returns [`ErrorCode::NotFound`] if there is no such job or its table is hidden, and [`ErrorCode::Forbidden`] if privileges are
 /// missing.
-pub(crate) async fn find_to_read(app: &App, caller: &RequestCaller, id: &str) -> Result<Job, ApiError> {
+pub(crate) async fn find_to_read(app: &App, caller: &RequestAccess, id: &str) -> Result<Job, ApiError> {
     let job = find(app.overview(), id).await?;
     check_job(app, caller, &job, JobUse::Read).await?;
     Ok(job)
 }
 
 /// Finds a job that the caller may cancel and undo. The errors are those of [`find_to_read`].
-pub(crate) async fn find_to_change(app: &App, caller: &RequestCaller, id: &str) -> Result<Job, ApiError> {
+pub(crate) async fn find_to_change(app: &App, caller: &RequestAccess, id: &str) -> Result<Job, ApiError> {
     let job = find(app.overview(), id).await?;
     check_job(app, caller, &job, JobUse::Change).await?;
     Ok(job)
@@ -158,7 +158,7 @@ enum JobUse {
 }
 
 /// Checks the privileges on the table of a job.
-async fn check_job(app: &App, caller: &RequestCaller, job: &Job, of: JobUse) -> Result<(), ApiError> {
+async fn check_job(app: &App, caller: &RequestAccess, job: &Job, of: JobUse) -> Result<(), ApiError> {
     let authority = caller.authority();
     let required = match of {
         JobUse::Read => required_to_read(job),
@@ -206,7 +206,7 @@ pub(crate) async fn find(overview: &Overview, id: &str) -> Result<Job, ApiError>
 )]
 pub(crate) async fn show(
     State(app): State<App>,
-    caller: RequestCaller,
+    caller: RequestAccess,
     InJob(id): InJob,
 ) -> Result<Json<JobView>, ApiError> {
     let job = find_to_read(&app, &caller, &id).await?;
@@ -224,7 +224,7 @@ pub(crate) async fn show(
 )]
 pub(crate) async fn log(
     State(app): State<App>,
-    caller: RequestCaller,
+    caller: RequestAccess,
     InJob(id): InJob,
 ) -> Result<Json<Vec<JobLogLine>>, ApiError> {
     let job = find_to_read(&app, &caller, &id).await?;
@@ -252,14 +252,14 @@ pub(crate) struct CancelAnswer {
 )]
 pub(crate) async fn cancel(
     State(app): State<App>,
-    caller: RequestCaller,
+    caller: RequestAccess,
     InJob(id): InJob,
 ) -> Result<Json<CancelAnswer>, ApiError> {
     Ok(Json(CancelAnswer { state: cancel_by(&app, &caller, &id).await? }))
 }
 
 /// Cancels a job for a caller, and returns its state after that.
-pub(crate) async fn cancel_by(app: &App, caller: &RequestCaller, id: &str) -> Result<JobState, ApiError> {
+pub(crate) async fn cancel_by(app: &App, caller: &RequestAccess, id: &str) -> Result<JobState, ApiError> {
     let job = find_to_change(app, caller, id).await?;
     app.queue().cancel(job.id, &caller.principal().to_string()).await?.ok_or_else(|| no_such_job(id))
 }

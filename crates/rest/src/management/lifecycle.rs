@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::ApiError;
-use crate::access::RequestCaller;
+use crate::access::RequestAccess;
 use crate::extract::{InDropped, InFunction, InNamespace, InTable, InView, InWarehouse, JsonBody, RequestActor};
 use crate::openapi::{ChangeErrors, ReadErrors};
 
@@ -133,7 +133,7 @@ impl From<DroppedTable> for DroppedView {
     params(InWarehouse),
     responses((status = 200, description = "The dropped tables, the last dropped first.", body = Vec<DroppedView>), ReadErrors)
 )]
-pub(crate) async fn dropped(warehouse: InWarehouse, caller: RequestCaller) -> Result<Json<Vec<DroppedView>>, ApiError> {
+pub(crate) async fn dropped(warehouse: InWarehouse, caller: RequestAccess) -> Result<Json<Vec<DroppedView>>, ApiError> {
     let (catalog, authority) = (warehouse.catalog(), caller.authority());
     let may_undrop = |dropped: &DroppedTable| {
         let key = dropped.row.name.namespace.key();
@@ -253,7 +253,7 @@ pub(crate) async fn change_refs(
 )]
 pub(crate) async fn list_refs(
     warehouse: InWarehouse,
-    caller: RequestCaller,
+    caller: RequestAccess,
     InTable(name): InTable,
 ) -> Result<Json<RefsView>, ApiError> {
     let row = caller.table(warehouse.catalog(), &name).await?;

@@ -19,7 +19,7 @@ use utoipa::openapi::Required;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 
 use super::jobs;
-use crate::access::RequestCaller;
+use crate::access::RequestAccess;
 use crate::extract::{InJob, InTable, InWarehouse, QueryParams, RequestActor, read_json};
 use crate::openapi::{ChangeErrors, ReadErrors, ServerErrors};
 use crate::{ApiError, App};
@@ -116,7 +116,7 @@ pub(crate) async fn kinds() -> Json<Vec<KindView>> {
 pub(crate) async fn start(
     warehouse: InWarehouse,
     State(app): State<App>,
-    caller: RequestCaller,
+    caller: RequestAccess,
     InTable(name): InTable,
     QueryParams(query): QueryParams<StartQuery>,
     JobKey(key): JobKey,
@@ -179,7 +179,7 @@ pub(crate) async fn explain(
 pub(crate) async fn undo(
     State(app): State<App>,
     warehouse: InWarehouse,
-    caller: RequestCaller,
+    caller: RequestAccess,
     InJob(id): InJob,
 ) -> Result<Json<UndoOutcome>, ApiError> {
     let job = jobs::find_to_change(&app, &caller, &id).await?;
@@ -239,7 +239,7 @@ impl From<QuarantinedFile> for QuarantineView {
 )]
 pub(crate) async fn quarantine(
     warehouse: InWarehouse,
-    caller: RequestCaller,
+    caller: RequestAccess,
     InTable(name): InTable,
 ) -> Result<Json<Vec<QuarantineView>>, ApiError> {
     let catalog = warehouse.catalog();

@@ -1,11 +1,12 @@
 //! The management API under `/api/v1`, for the command line, schedulers and workers of other engines.
 //!
 //! It has everything that the Iceberg REST catalog has no route for: warehouses, health, jobs, policies, quarantine, events,
-//! queries and tokens. Each file holds the handlers and the JSON of one subject. The attribute `utoipa::path` of a handler has its
-//! route.
+//! queries, tokens and access control. Each file holds the handlers and the JSON of one subject. The attribute `utoipa::path` of a
+//! handler has its route.
 //!
 //! Start reading at [`router`].
 
+mod access;
 mod events;
 mod external;
 mod health;
@@ -70,4 +71,15 @@ pub(crate) fn router() -> OpenApiRouter<App> {
         .routes(routes!(queries::cancel))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
+        .routes(routes!(access::show))
+        .routes(routes!(access::set_mode))
+        .routes(routes!(access::explain::me))
+        .routes(routes!(access::explain::explain))
+        .routes(routes!(access::roles, access::create_role))
+        .routes(routes!(access::drop_role))
+        .routes(routes!(access::members))
+        .routes(routes!(access::add_member, access::remove_member))
+        .routes(routes!(access::grants::list, access::grants::add))
+        .routes(routes!(access::grants::revoke))
+        .routes(routes!(access::grants::remove))
 }

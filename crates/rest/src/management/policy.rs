@@ -10,7 +10,7 @@ use esker_types::{JobKind, Millis, TableName, now_ms};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::access::RequestCaller;
+use crate::access::RequestAccess;
 use crate::extract::{InTable, InWarehouse, QueryParams};
 use crate::health::may_read;
 use crate::openapi::ReadErrors;
@@ -64,7 +64,7 @@ pub(crate) struct RecommendationsQuery {
 pub(crate) async fn recommended(
     State(app): State<App>,
     warehouse: InWarehouse,
-    caller: RequestCaller,
+    caller: RequestAccess,
     QueryParams(wanted): QueryParams<RecommendationsQuery>,
 ) -> Result<Json<Vec<Recommendation>>, ApiError> {
     let layers = app.layers(warehouse.catalog());
@@ -96,7 +96,7 @@ pub(crate) async fn recommended(
 pub(crate) async fn show(
     State(app): State<App>,
     warehouse: InWarehouse,
-    caller: RequestCaller,
+    caller: RequestAccess,
     InTable(name): InTable,
 ) -> Result<Json<PolicyView>, ApiError> {
     let catalog = warehouse.catalog();

@@ -9,7 +9,7 @@ use esker_types::ErrorCode;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::access::RequestCaller;
+use crate::access::RequestAccess;
 use crate::extract::{InQuery, InTable, InWarehouse, QueryParams};
 use crate::openapi::{ChangeErrors, ReadErrors};
 use crate::{ApiError, App};
@@ -38,14 +38,14 @@ const fn default_limit() -> u32 {
 )]
 pub(crate) async fn list(
     State(app): State<App>,
-    caller: RequestCaller,
+    caller: RequestAccess,
     QueryParams(query): QueryParams<ListLimit>,
 ) -> Json<Vec<QueryRecord>> {
     Json(seen_queries(&app, &caller, query.limit as usize))
 }
 
 /// Returns the newest queries that a caller sees: its own, or all with `MONITOR`.
-pub(crate) fn seen_queries(app: &App, caller: &RequestCaller, limit: usize) -> Vec<QueryRecord> {
+pub(crate) fn seen_queries(app: &App, caller: &RequestAccess, limit: usize) -> Vec<QueryRecord> {
     let log = app.inner.engine.log();
     if caller.has_on_server(Privilege::Monitor) {
         return log.newest(limit);
@@ -67,7 +67,7 @@ pub(crate) fn seen_queries(app: &App, caller: &RequestCaller, limit: usize) -> V
 )]
 pub(crate) async fn cancel(
     State(app): State<App>,
-    caller: RequestCaller,
+    caller: RequestAccess,
     InQuery(id): InQuery,
 ) -> Result<StatusCode, ApiError> {
     let missing = || ApiError::new(ErrorCode::NotFound, format!("query {id} does not run on this server"));
@@ -99,7 +99,7 @@ pub(crate) async fn cancel(
 )]
 pub(crate) async fn reports(
     warehouse: InWarehouse,
-    caller: RequestCaller,
+    caller: RequestAccess,
     InTable(name): InTable,
     QueryParams(query): QueryParams<ListLimit>,
 ) -> Result<Json<Vec<Value>>, ApiError> {

@@ -14,7 +14,7 @@ use esker_auth::{AuthError, Authenticated, TokenInfo};
 use esker_types::Millis;
 use serde::{Deserialize, Serialize};
 
-use crate::access::RequestCaller;
+use crate::access::RequestAccess;
 use crate::extract::{InToken, JsonBody};
 use crate::openapi::{ChangeErrors, ServerErrors};
 use crate::{ApiError, App};
@@ -57,7 +57,7 @@ pub(crate) struct NewTokenAnswer {
     tag = "tokens",
     responses((status = 200, description = "The tokens, by principal and age.", body = Vec<TokenInfo>), ServerErrors)
 )]
-pub(crate) async fn list(State(app): State<App>, caller: RequestCaller) -> Result<Json<Vec<TokenInfo>>, ApiError> {
+pub(crate) async fn list(State(app): State<App>, caller: RequestAccess) -> Result<Json<Vec<TokenInfo>>, ApiError> {
     let mut tokens = app.auth().list().await?;
     if !caller.has_on_server(Privilege::ManageAccess) {
         tokens.retain(|token| caller.is_client(&token.principal));
@@ -79,7 +79,7 @@ pub(crate) async fn list(State(app): State<App>, caller: RequestCaller) -> Resul
 )]
 pub(crate) async fn create(
     State(app): State<App>,
-    access: RequestCaller,
+    access: RequestAccess,
     Extension(caller): Extension<Authenticated>,
     JsonBody(request): JsonBody<TokenRequest>,
 ) -> Result<Response, ApiError> {
@@ -108,7 +108,7 @@ pub(crate) async fn create(
 )]
 pub(crate) async fn revoke(
     State(app): State<App>,
-    access: RequestCaller,
+    access: RequestAccess,
     Extension(caller): Extension<Authenticated>,
     InToken(id): InToken,
 ) -> Result<StatusCode, ApiError> {

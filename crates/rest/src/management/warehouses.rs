@@ -5,7 +5,7 @@ use axum::extract::State;
 use serde::Serialize;
 
 use crate::App;
-use crate::access::RequestCaller;
+use crate::access::RequestAccess;
 use crate::openapi::ServerErrors;
 
 /// A warehouse of this server, as JSON.
@@ -30,7 +30,7 @@ pub struct WarehouseView {
     tag = "warehouses",
     responses((status = 200, description = "The warehouses, by name.", body = Vec<WarehouseView>), ServerErrors)
 )]
-pub(crate) async fn list(State(app): State<App>, caller: RequestCaller) -> Json<Vec<WarehouseView>> {
+pub(crate) async fn list(State(app): State<App>, caller: RequestAccess) -> Json<Vec<WarehouseView>> {
     let authority = caller.authority();
     let view = |warehouse: &esker_maintenance::Maintenance| {
         let options = warehouse.catalog().options();

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::visitor::Visitor;
 use super::{ago, badge, encode, page, table_href};
-use crate::access::RequestCaller;
+use crate::access::RequestAccess;
 use crate::extract::QueryParams;
 use crate::health::TableAssessment;
 use crate::{ApiError, App};
@@ -30,7 +30,7 @@ pub(crate) struct FleetPageQuery {
 pub(crate) async fn show(
     State(app): State<App>,
     visitor: Extension<Visitor>,
-    caller: RequestCaller,
+    caller: RequestAccess,
     QueryParams(wanted): QueryParams<FleetPageQuery>,
 ) -> Result<Markup, ApiError> {
     let all = app.assess_all(&caller.authority()).await?;

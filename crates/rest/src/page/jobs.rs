@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::visitor::Visitor;
 use super::{ago, encode, page};
-use crate::access::RequestCaller;
+use crate::access::RequestAccess;
 use crate::extract::{InWarehouse, QueryParams};
 use crate::management::{JobView, cancel_by, find_to_change, find_to_read, seen_jobs, view_job};
 use crate::{ApiError, App};
@@ -30,7 +30,7 @@ pub(crate) struct JobsPageQuery {
 pub(crate) async fn list(
     State(app): State<App>,
     visitor: Extension<Visitor>,
-    caller: RequestCaller,
+    caller: RequestAccess,
     QueryParams(wanted): QueryParams<JobsPageQuery>,
 ) -> Result<Markup, ApiError> {
     let state = wanted.state.filter(|state| !state.is_empty());
@@ -115,7 +115,7 @@ fn has_nothing_to_undo(job: &Job) -> bool {
 pub(crate) async fn show(
     State(app): State<App>,
     visitor: Extension<Visitor>,
-    caller: RequestCaller,
+    caller: RequestAccess,
     Path(id): Path<String>,
 ) -> Result<Markup, ApiError> {
     let JobView { warehouse, job } = view_job(&app, find_to_read(&app, &caller, &id).await?);
@@ -175,7 +175,7 @@ fn log(lines: &[JobLogLine]) -> Markup {
 /// Cancels a job and goes back to its page (`POST /jobs/{job}/cancel`).
 pub(crate) async fn cancel(
     State(app): State<App>,
-    caller: RequestCaller,
+    caller: RequestAccess,
     Path(id): Path<String>,
 ) -> Result<Redirect, ApiError> {
     cancel_by(&app, &caller, &id).await?;
@@ -187,7 +187,7 @@ pub(crate) async fn undo(
     State(app): State<App>,
     visitor: Extension<Visitor>,
     warehouse: InWarehouse,
-    caller: RequestCaller,
+    caller: RequestAccess,
     Path((_, id)): Path<(String, String)>,
 ) -> Result<Markup, ApiError> {
     let job = find_to_change(&app, &caller, &id).await?;

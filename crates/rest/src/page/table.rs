@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::jobs::render_jobs;
 use super::visitor::Visitor;
 use super::{ago, badge, charts, page};
-use crate::access::RequestCaller;
+use crate::access::RequestAccess;
 use crate::extract::{InTable, InWarehouse};
 use crate::management::{JobView, seen_jobs, view_job};
 use crate::{ApiError, App};
@@ -34,7 +34,7 @@ const HISTORY_MS: DurationMillis = 14 * DAY_MS;
 pub(crate) async fn show(
     State(app): State<App>,
     visitor: Extension<Visitor>,
-    caller: RequestCaller,
+    caller: RequestAccess,
     warehouse: InWarehouse,
     InTable(name): InTable,
 ) -> Result<Markup, ApiError> {

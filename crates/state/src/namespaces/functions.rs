@@ -82,6 +82,28 @@ impl Namespaces<'_> {
         found.ok_or_else(|| StateError::NoSuchFunction(name.to_string()))
     }
 
+    /// Returns the full name of a SQL function as it is stored, for a name in any case if the warehouse compares without case.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`NoSuchNamespace`](StateError::NoSuchNamespace) if the namespace does not exist, and
+    /// [`NoSuchFunction`](StateError::NoSuchFunction) if it has no function of this name. Returns [`Sql`](StateError::Sql) if the
+    /// database does not answer, and [`Corrupt`](StateError::Corrupt) if a stored value can't be read.
+    pub async fn function_name(self, warehouse: Warehouse, name: &TableName) -> Result<TableName> {
+        let namespace = self.get(warehouse, &name.namespace).await?.name;
+        let found: Option<String> = sqlx::query_scalar(
+            "SELECT f.name FROM sql_function f JOIN namespace n ON n.id = f.namespace_id
+             WHERE n.warehouse_id = $1 AND n.name_key = $2 AND f.name_key = $3",
+        )
+        .bind(warehouse.id)
+        .bind(warehouse.namespace_key(&name.namespace))
+        .bind(warehouse.key(&name.name))
+        .fetch_optional(&self.state.readers)
+        .await?;
+        let found = found.ok_or_else(|| StateError::NoSuchFunction(name.to_string()))?;
+        TableName::new(namespace, found).map_err(|e| StateError::Corrupt(e.to_string()))
+    }
+
     /// Returns a page of the names of a namespace's functions: at most `limit`, ordered by their keys, after the name `after`.
     ///
     /// # Errors

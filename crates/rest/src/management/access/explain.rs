@@ -1,0 +1,150 @@
+//! Explanations: what a principal may do, and by which rule.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use esker_access::{
+    AccessExplanation, AccessMode, Caller, Identity, Member, Need, PrivilegeSet, RequestFacts, Required, RightsError, Subject,
+    parse_privileges,
+};
+use serde::{Deserialize, Serialize};
+
+use super::grants::GrantView;
+use super::names::Found;
+use crate::extract::{QueryParams, RequestCaller};
+use crate::openapi::ReadErrors;
+use crate::{ApiError, App};
+
+/// The rights of the caller.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct RightsView {
+    /// The name of the principal.
+    principal: String,
+    /// The mode of access control. In the mode off, everything is allowed.
+    mode: AccessMode,
+    /// The version of the rules.
+    version: i64,
+    /// The roles of the caller, directly and through other roles.
+    roles: Vec<String>,
+    /// The thing that `effective` is about.
+    on: String,
+    /// The privileges of the caller there.
+    effective: PrivilegeSet,
+    /// The grants to the caller and to its roles, the oldest first.
+    grants: Vec<GrantView>,
+}
+
+/// The parameters of the caller's rights.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct RightsQuery {
+    /// The thing: `warehouse W`, `namespace W.N`, `table W.N.T`, `view W.N.V` or `function W.N.F`; without it, the server.
+    on: Option<String>,
+}
+
+/// The parameters of an explanation.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ExplainQuery {
+    /// The principal: `client:NAME`, `user:NAME@ISSUER` or `anonymous`; without it, the caller.
+    who: Option<String>,
+    /// The privileges and bundles, separated by commas; without it, none: then the question is if the principal sees the thing.
+    privileges: Option<String>,
+    /// The thing: `warehouse W`, `namespace W.N`, `table W.N.T`, `view W.N.V` or `function W.N.F`; without it, the server.
+    on: Option<String>,
+}
+
+/// Returns the rights of the caller.
+#[utoipa::path(
+    get,
+    path = "/api/v1/access/me",
+    operation_id = "getRights",
+    tag = "access",
+    params(RightsQuery),
+    responses(
+        (status = 200, description = "The roles, the grants, and the privileges on the thing.", body = RightsView),
+        ReadErrors
+    )
+)]
+pub(crate) async fn me(
+    State(app): State<App>,
+    RequestCaller(caller): RequestCaller,
+    QueryParams(query): QueryParams<RightsQuery>,
+) -> Result<Json<RightsView>, ApiError> {
+    let found = find(&app, query.on.as_deref()).await?;
+    require_to_see(&caller, &found)?;
+    let (subject, rules) = (caller.subject(), caller.subject().rules());
+    let grants = app.access().grants().await?.into_iter().filter(|stored| subject.stands_for(&stored.row.to));
+    Ok(Json(RightsView {
+        principal: subject.identity().to_string(),
+        mode: rules.mode(),
+        version: rules.version(),
+        roles: subject.roles().map(str::to_owned).collect(),
+        on: found.text(),
+        effective: subject.effective(&found.path()),
+        grants: grants.map(|stored| GrantView::of(&app, stored)).collect(),
+    }))
+}
+
+/// Explains what a principal may do, and by which rule.
+///
+/// Everybody may ask about themselves and about what they see. Who manages access may ask about others. The claims of a user of an
+/// identity provider are not known here: roles that come from claims are left out.
+#[utoipa::path(
+    get,
+    path = "/api/v1/access/explain",
+    operation_id = "explainAccess",
+    tag = "access",
+    params(ExplainQuery),
+    responses((status = 200, description = "The decision with its reasons.", body = AccessExplanation), ReadErrors)
+)]
+pub(crate) async fn explain(
+    State(app): State<App>,
+    RequestCaller(caller): RequestCaller,
+    QueryParams(ExplainQuery { who, privileges, on }): QueryParams<ExplainQuery>,
+) -> Result<Json<AccessExplanation>, ApiError> {
+    let subject = subject_of(&app, &caller, who.as_deref()).await?;
+    let found = find(&app, on.as_deref()).await?;
+    if Arc::ptr_eq(&subject, caller.subject()) {
+        require_to_see(&caller, &found)?;
+    }
+    let required = match privileges {
+        Some(text) => Required::all(parse_privileges(&text, found.securable.kind(), PrivilegeSet::ALL)?),
+        None => Required::NOTHING,
+    };
+    Ok(Json(subject.explain(&found.path(), required)))
+}
+
+/// Finds the thing that a request is about: the server, if it names none.
+async fn find(app: &App, on: Option<&str>) -> Result<Found, ApiError> {
+    Found::by_name(app, on.unwrap_or("server")).await
+}
+
+/// Checks that the caller may know that a thing exists. Otherwise an explanation would tell.
+fn require_to_see(caller: &Caller, found: &Found) -> Result<(), ApiError> {
+    Ok(caller.require(&Need { on: found.path(), required: Required::NOTHING })?)
+}
+
+/// Returns the subject that a question is about: that of the caller, or of another principal for whom the caller may ask.
+async fn subject_of(app: &App, caller: &Caller, who: Option<&str>) -> Result<Arc<Subject>, ApiError> {
+    let own = caller.subject();
+    let Some(who) = who else { return Ok(own.clone()) };
+    let identity = match who {
+        "anonymous" => Identity::Anonymous,
+        who => match who.parse::<Member>()? {
+            Member::Client { name } => Identity::client(name),
+            Member::User { issuer, name } => Identity::User { issuer: issuer.into(), name: name.into(), claims: Vec::new() },
+            Member::Claim { .. } | Member::Role { .. } => {
+                let why = "it is no principal; write client:NAME, user:NAME@ISSUER or anonymous";
+                return Err(RightsError::BadMember { text: who.to_owned(), why }.into());
+            }
+        },
+    };
+    if identity.principal() == own.identity().principal() {
+        return Ok(own.clone());
+    }
+    super::require_manager(caller)?;
+    Ok(app.access().caller(identity, RequestFacts::default()).await?.subject().clone())
+}
