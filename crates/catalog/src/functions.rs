@@ -52,10 +52,8 @@ impl Catalog {
         let create = Required::privilege(Privilege::CreateFunction);
         let into = self.permitted_namespace(&name.namespace, create, authority).await?.name.key();
         let container = self.namespace_path(&into);
-        if found(self.stored_function(name).await)?.is_none() {
-            return Ok(());
-        }
-        let (on, missing) = (container.function(&name.name), StateError::NoSuchFunction(name.to_string()));
+        let Some(stored) = found(self.function_name(name).await)? else { return Ok(()) };
+        let (on, missing) = (container.function(&stored.name), StateError::NoSuchFunction(name.to_string()));
         require_named(authority, vec![Named::found(on, Required::privilege(Privilege::Drop), missing)])
     }
 
@@ -77,19 +75,23 @@ impl Catalog {
     async fn permitted_function(&self, name: &TableName, required: Required, authority: &Authority) -> Result<String> {
         let namespace = self.namespace(&name.namespace).await?.name.key();
         let container = self.namespace_path(&namespace);
-        let stored = found(self.stored_function(name).await)?;
+        let stored = found(self.function_name(name).await)?;
         let missing = match authority.sees(&container) {
             true => StateError::NoSuchFunction(name.to_string()),
             false => no_such_namespace(&name.namespace),
         };
-        let need = stored.as_ref().map(|_| Need { on: container.function(&name.name), required });
+        let need = stored.as_ref().map(|stored| Need { on: container.function(&stored.name), required });
         require_named(authority, vec![Named::looked_up(need, missing)])?;
-        stored.ok_or_else(|| StateError::NoSuchFunction(name.to_string()).into())
+        Ok(self.state().namespaces().function(self.warehouse(), name).await?)
     }
 
-    /// Reads the stored text of a function.
-    async fn stored_function(&self, name: &TableName) -> Result<String> {
-        Ok(self.state().namespaces().function(self.warehouse(), name).await?)
+    /// Returns the full name of a function as it is stored, whose case may be another one in a warehouse that ignores it.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](CatalogError::State) if the namespace or the function does not exist, or the database fails.
+    pub async fn function_name(&self, name: &TableName) -> Result<TableName> {
+        Ok(self.state().namespaces().function_name(self.warehouse(), name).await?)
     }
 
     /// Removes a function.

@@ -167,6 +167,9 @@ impl Fresh {
             .replace("{table-id}", &self.dropped)
             .replace("{token-id}", &self.token)
             .replace("{plan-id}", &self.plan)
+            .replace("{role}", "nothing")
+            .replace("{member}", "client:someone")
+            .replace("{grant-id}", &self.plan)
             .replace("{kind}", "expire")
             .replace("{id}", "1");
         if request.ends_with("/explain") { format!("{path}?path=file:///nothing") } else { path }
@@ -206,6 +209,11 @@ impl Fresh {
             (_, "claim") if route.contains("jobs") => json!({"engine": "spark", "worker": "w"}),
             (_, "renew") => json!({"worker": "w"}),
             (_, "finish") => json!({"state": "cancelled", "worker": "w"}),
+            (_, "mode") => json!({"mode": "on"}),
+            (_, "roles") => json!({"name": self.namespace}),
+            (_, "grants" | "revoke") => {
+                json!({"to": {"kind": "client", "name": "someone"}, "privileges": "LIST", "on": "namespace default.n"})
+            }
             (_, "tokens") if route.starts_with("/api/") => json!({"principal": "another"}),
             _ => json!({}),
         };
