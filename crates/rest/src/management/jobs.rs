@@ -137,14 +137,14 @@ pub(crate) fn privilege_to_run(kind: &str) -> Privilege {
 /// missing.
 pub(crate) async fn find_to_read(app: &App, caller: &RequestAccess, id: &str) -> Result<Job, ApiError> {
     let job = find(app.overview(), id).await?;
-    check_job(app, caller, &job, JobUse::Read).await?;
+    check_job(app, caller, (id, &job), JobUse::Read).await?;
     Ok(job)
 }
 
 /// Finds a job that the caller may cancel and undo. The errors are those of [`find_to_read`].
 pub(crate) async fn find_to_change(app: &App, caller: &RequestAccess, id: &str) -> Result<Job, ApiError> {
     let job = find(app.overview(), id).await?;
-    check_job(app, caller, &job, JobUse::Change).await?;
+    check_job(app, caller, (id, &job), JobUse::Change).await?;
     Ok(job)
 }
 
@@ -157,8 +157,8 @@ enum JobUse {
     Change,
 }
 
-/// Checks the privileges on the table of a job.
-async fn check_job(app: &App, caller: &RequestAccess, job: &Job, of: JobUse) -> Result<(), ApiError> {
+/// Checks the privileges on the table of a job, which a request names by `id`.
+async fn check_job(app: &App, caller: &RequestAccess, (id, job): (&str, &Job), of: JobUse) -> Result<(), ApiError> {
     let authority = caller.authority();
     let required = match of {
         JobUse::Read => required_to_read(job),
@@ -179,7 +179,7 @@ async fn check_job(app: &App, caller: &RequestAccess, job: &Job, of: JobUse) -> 
         None => check(&ResourcePath::SERVER),
     };
     checked.map_err(|e| match e {
-        RightsError::Hidden { .. } => no_such_job(&job.id.to_string()),
+        RightsError::Hidden { .. } => no_such_job(id),
         e => e.into(),
     })
 }
