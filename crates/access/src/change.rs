@@ -1,7 +1,7 @@
 //! Changes of the rules, applied to rows.
 //!
-//! Whoever stores a change applies it to the rows first ([`RuleRows::apply`]) and builds [`Rules`](crate::Rules) of them. What one of
-//! the two refuses is not stored.
+//! Whoever stores a change applies it to the rows first ([`RuleRows::apply`]) and builds [`Rules`](crate::Rules) of them. What
+//! one of the two refuses is not stored.
 
 use esker_types::TableId;
 use serde::Serialize;
@@ -109,11 +109,13 @@ impl RuleRows {
     ///
     /// # Errors
     ///
-    /// - Returns [`RightsError::BadRoleName`] if a new role can't have the name, and [`RightsError::RoleExists`] if it has it already.
+    /// - Returns [`RightsError::BadRoleName`] if a new role can't have the name, and [`RightsError::RoleExists`] if it has it
+    ///   already.
     /// - Returns [`RightsError::ReservedRole`] if the role always exists, and [`RightsError::NoSuchRole`] if it never did.
     /// - Returns [`RightsError::NoSuchMember`] or [`RightsError::NoSuchGrant`] if there is nothing to remove.
     /// - Returns [`RightsError::BadMember`] if a member has no valid name.
-    /// - Returns [`RightsError::NoPrivileges`] or [`RightsError::NotGrantable`] if the privileges can't be granted on the securable.
+    /// - Returns [`RightsError::NoPrivileges`] or [`RightsError::NotGrantable`] if the privileges can't be granted on the
+    ///   securable.
     pub fn apply(&mut self, change: &RuleChange) -> Result<()> {
         match change {
             RuleChange::SetMode { mode } => self.mode = *mode,

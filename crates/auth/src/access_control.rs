@@ -1,7 +1,7 @@
 //! [`AccessControl`]: the rules of the database as one server holds them, the callers under them, and their changes.
 //!
-//! Rules that are older than [`MAX_AGE`] are compared with the version in the database before they are used again. So a change holds
-//! on every server within that time, and no task runs in the background. Start reading at [`AccessControl::rules`] and
+//! Rules that are older than [`MAX_AGE`] are compared with the version in the database before they are used again. So a change
+//! holds on every server within that time, and no task runs in the background. Start reading at [`AccessControl::rules`] and
 //! [`AccessControl::change`].
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -95,8 +95,8 @@ impl AccessControl {
     ///
     /// # Errors
     ///
-    /// - Returns [`State`](AuthError::State) if the database does not answer, and [`Rules`](AuthError::Rules) if it did not answer
-    ///   another request meanwhile.
+    /// - Returns [`State`](AuthError::State) if the database does not answer, and [`Rules`](AuthError::Rules) if it did not
+    ///   answer another request meanwhile.
     /// - Returns [`Rights`](AuthError::Rights) if the stored rows make no rules.
     pub async fn rules(&self) -> Result<Arc<Rules>, AuthError> {
         Ok(self.inner.current().await?.rules)
@@ -159,8 +159,9 @@ impl AccessControl {
 
     /// Checks changes on the rules as they are now, stores them together, and returns the version of the rules with them.
     ///
-    /// It does not check that the caller may make them. If the mode leaves `off`, the clients whose tokens worked until then become
-    /// members of [`LEGACY`], and that role gets its grant the first time. A change that changes nothing is no new version.
+    /// It does not check that the caller may make them. If the mode leaves `off`, the clients whose tokens worked until then
+    /// become members of [`LEGACY`], and that role gets its grant the first time. A change that changes nothing is no new
+    /// version.
     ///
     /// # Errors
     ///
@@ -235,8 +236,8 @@ impl AccessControl {
 
     /// Returns the changes that come with a mode that leaves `off`.
     ///
-    /// The clients that got their first token while everything was allowed go on as before, as members of [`LEGACY`]. A client that
-    /// was taken out of the role earlier does not come back.
+    /// The clients that got their first token while everything was allowed go on as before, as members of [`LEGACY`]. A client
+    /// that was taken out of the role earlier does not come back.
     async fn legacy_changes(&self, before: &RuleRows, wanted: &[RuleChange]) -> Result<Vec<RuleChange>, AuthError> {
         let is_on = |change: &RuleChange| matches!(change, RuleChange::SetMode { mode } if *mode != AccessMode::Off);
         if before.mode != AccessMode::Off || !wanted.iter().any(is_on) {

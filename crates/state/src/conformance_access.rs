@@ -223,7 +223,8 @@ pub(crate) async fn new_things_copy_grants_on_future_ones(state: &State) {
     let on: Vec<&Securable> = made[2..].iter().map(|(_, grant)| &grant.on).collect();
     let of_namespace = |levels: &[&str]| Securable::Namespace { warehouse: warehouse.id, namespace: namespace(levels) };
     let of_function = Securable::Function { warehouse: warehouse.id, namespace: n, name: "f".into() };
-    assert_eq!(on, [&of_namespace(&["n", "m"]), &of_namespace(&["n", "m", "k"]), &of_function], "a new version is no new function");
+    let expected = [of_namespace(&["n", "m"]), of_namespace(&["n", "m", "k"]), of_function];
+    assert_eq!(on, expected.iter().collect::<Vec<_>>(), "a new version is no new function");
 
     // A dropped table that comes back has its grants, and no second copy.
     let keep = SoftDrop { purge: false, principal: "p".into(), expires_ms: now_ms() + 60_000 };

@@ -51,10 +51,10 @@ pub use fleet::{AssessmentFailure, DamagedFile, Fleet, HealthPoint, HealthRow, T
 pub use jobs::{Job, JobEnd, JobFilter, JobLogLine, JobNotifications, JobState, Jobs, NewJob, UNDO};
 pub use namespaces::{NamespaceRow, Namespaces};
 pub use outbox::{
-    AccessChangedData, AddedSnapshotData, CreatedData, DamageData, DamagedFileData, Event, EventData, FunctionStoredData, JobEventData,
-    NamespaceCreatedData, NamespaceUpdatedData, NewEvent, NewReceipt, NoEventData, Outbox, OutboxLog, ProtectedData, Receipt,
-    ReceiptKey, RenamedData, TableDropEndedData, TableDroppedData, TableIdentityData, TableRecoveredData, TableRegisteredData,
-    TableUnregisteredData, TableUpdatedData, ViewDroppedData, ViewReplacedData,
+    AccessChangedData, AddedSnapshotData, CreatedData, DamageData, DamagedFileData, Event, EventData, FunctionStoredData,
+    JobEventData, NamespaceCreatedData, NamespaceUpdatedData, NewEvent, NewReceipt, NoEventData, Outbox, OutboxLog, ProtectedData,
+    Receipt, ReceiptKey, RenamedData, TableDropEndedData, TableDroppedData, TableIdentityData, TableRecoveredData,
+    TableRegisteredData, TableUnregisteredData, TableUpdatedData, ViewDroppedData, ViewReplacedData,
 };
 pub use outputs::{Outputs, PendingOutput};
 pub use principals::Principals;

@@ -149,7 +149,8 @@ async fn a_grant_follows_its_table_and_ends_with_it() {
     assert!(names().await.is_empty());
 
     // A grant on future tables is copied to each new one.
-    let future = json!({"to": {"kind": "client", "name": "b"}, "privileges": "SELECT", "on": "namespace default.n", "future": "table"});
+    let mut future = grant_to("b", "SELECT", "namespace default.n");
+    future["future"] = "table".into();
     app.ok(Method::POST, GRANTS, Some(future)).await;
     let create = json!({"name": "new", "schema": esker_tests::schema_json()});
     app.ok(Method::POST, "/v1/default/namespaces/n/tables", Some(create)).await;

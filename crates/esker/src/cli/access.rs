@@ -1,7 +1,7 @@
 //! `esker access`: the mode of access control, roles, members, grants and explanations, over the management API.
 //!
-//! `bootstrap` and `break-glass` open the database themselves, as `esker token` does. They are the way in when nobody may change the
-//! rules over the API.
+//! `bootstrap` and `break-glass` open the database themselves, as `esker token` does. They are the way in when nobody may change
+//! the rules over the API.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -250,8 +250,8 @@ impl GrantArgs {
                 Ok((thing.join(" "), member))
             }
             words => {
-                let what = format!("{} is not of the form `on KIND NAME {joint} MEMBER`, or `on server {joint} MEMBER`", words.join(" "));
-                Err(Error::Usage(what))
+                let form = format!("`on KIND NAME {joint} MEMBER`, or `on server {joint} MEMBER`");
+                Err(Error::Usage(format!("{} is not of the form {form}", words.join(" "))))
             }
         }
     }

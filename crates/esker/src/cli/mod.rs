@@ -1,8 +1,9 @@
 //! The command line: [`Cli`] is what clap parses, [`run`] carries it out.
 //!
 //! Most commands are clients of a running server's management API, through `client::Client`; `sql` uses Flight SQL. The commands
-//! `serve`, `config`, `recover`, `backup`, `restore`, `token`, `access bootstrap` and `access break-glass` need no server: they read the
-//! configuration and open the database themselves. Comments of arguments are the help texts that users see. Start reading at [`run`].
+//! `serve`, `config`, `recover`, `backup`, `restore`, `token`, `access bootstrap` and `access break-glass` need no server: they
+//! read the configuration and open the database themselves. Comments of arguments are the help texts that users see. Start
+//! reading at [`run`].
 
 mod access;
 mod backup;

@@ -1,8 +1,8 @@
 //! The management API under `/api/v1`, for the command line, schedulers and workers of other engines.
 //!
 //! It has everything that the Iceberg REST catalog has no route for: warehouses, health, jobs, policies, quarantine, events,
-//! queries, tokens and access control. Each file holds the handlers and the JSON of one subject. The attribute `utoipa::path` of a
-//! handler has its route.
+//! queries, tokens and access control. Each file holds the handlers and the JSON of one subject. The attribute `utoipa::path` of
+//! a handler has its route.
 //!
 //! Start reading at [`router`].
 

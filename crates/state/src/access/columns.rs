@@ -10,8 +10,8 @@ use sqlx::any::AnyRow;
 use crate::{Result, StateError, parse_id};
 
 /// The columns that [`grant_of`] reads, of a row `g` of the table `access_grant`.
-pub(super) const GRANT_COLUMNS: &str = "g.id, g.member_kind, g.member_issuer, g.member_name, g.on_kind, g.warehouse_id, g.namespace,
-    g.table_id, g.function_name, g.privileges, g.future_kind";
+pub(super) const GRANT_COLUMNS: &str = "g.id, g.member_kind, g.member_issuer, g.member_name, g.on_kind, g.warehouse_id,
+    g.namespace, g.table_id, g.function_name, g.privileges, g.future_kind";
 
 /// The columns of a securable.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! The rights on catalog entries, which are written and removed in the transactions that create and drop the entries.
 //!
-//! A new entry gets a copy of each grant on future things of its kind around it. What is dropped for good leaves no grant: a later
-//! namespace or function of its name would get it.
+//! A new entry gets a copy of each grant on future things of its kind around it. What is dropped for good leaves no grant: a
+//! later namespace or function of its name would get it.
 
 use esker_access::{Member, Securable, SecurableKind};
 use esker_types::{NamespaceName, TableId, now_ms};

@@ -1,8 +1,8 @@
 //! The rules of access control: their version and mode, roles, members, grants, and owners of tables and views.
 //!
-//! Each change of the rules adds 1 to their version, in the transaction of the change. So one cheap query shows if rules that were
-//! loaded before are still those of the database. `esker_access` says what the rules mean; this file only stores them. Start reading
-//! at [`Access::change`].
+//! Each change of the rules adds 1 to their version, in the transaction of the change. So one cheap query shows if rules that
+//! were loaded before are still those of the database. `esker_access` says what the rules mean; this file only stores them. Start
+//! reading at [`Access::change`].
 
 mod columns;
 mod entries;

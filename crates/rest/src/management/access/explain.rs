@@ -90,8 +90,8 @@ pub(crate) async fn me(
 
 /// Explains what a principal may do, and by which rule.
 ///
-/// Everybody may ask about themselves and about what they see. Who manages access may ask about others. The claims of a user of an
-/// identity provider are not known here: roles that come from claims are left out.
+/// Everybody may ask about themselves and about what they see. Who manages access may ask about others. The claims of a user of
+/// an identity provider are not known here: roles that come from claims are left out.
 #[utoipa::path(
     get,
     path = "/api/v1/access/explain",

@@ -5,8 +5,8 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use esker_access::{
-    Caller, GrantRow, Member, Need, Needs, Privilege, PrivilegeSet, ResourcePath, RightsError, RuleChange, Securable, SecurableKind,
-    parse_privileges,
+    Caller, GrantRow, Member, Need, Needs, Privilege, PrivilegeSet, ResourcePath, RightsError, RuleChange, Securable,
+    SecurableKind, parse_privileges,
 };
 use esker_state::StoredGrant;
 use esker_types::{Millis, now_ms};

@@ -1,7 +1,7 @@
 //! Access control: the mode, the roles with their members, the grants, and explanations.
 //!
-//! Whoever manages access on the server may do all of this. Whoever manages the grants of a thing may grant and revoke there what they
-//! have themselves. Start reading at `grants.rs` for grants, and at `names.rs` for how requests name things.
+//! Whoever manages access on the server may do all of this. Whoever manages the grants of a thing may grant and revoke there what
+//! they have themselves. Start reading at `grants.rs` for grants, and at `names.rs` for how requests name things.
 
 pub(crate) mod explain;
 pub(crate) mod grants;
@@ -125,14 +125,14 @@ pub(crate) async fn roles(
     RequestCaller(caller): RequestCaller,
 ) -> Result<Json<Vec<RoleView>>, ApiError> {
     require_manager(&caller)?;
-    let reserved = RESERVED_ROLES.map(|name| RoleView { name: name.to_owned(), reserved: true, created_by: None, created_ms: None });
+    let reserved = |name: &str| RoleView { name: name.to_owned(), reserved: true, created_by: None, created_ms: None };
     let created = app.access().roles().await?.into_iter().map(|role| RoleView {
         name: role.name,
         reserved: false,
         created_by: Some(role.created_by),
         created_ms: Some(role.created_ms),
     });
-    Ok(Json(reserved.into_iter().chain(created).collect()))
+    Ok(Json(RESERVED_ROLES.into_iter().map(reserved).chain(created).collect()))
 }
 
 /// Creates a role without members.
