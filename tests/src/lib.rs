@@ -1,6 +1,7 @@
 //! Helpers of the integration tests.
 //!
 //! - [`TestApp`] is a server in the test's process, with a REST and a Flight SQL client.
+//! - [`AccessTest`] is one with access control on, and grants to its clients.
 //! - [`TestTable`] writes and reads a table. It acts as an engine does: files and manifests go to storage, commits to REST.
 //! - [`TestProvider`] is an identity provider, which issues tokens to users.
 //! - [`Faults`] is a store that fails on purpose.
@@ -9,6 +10,7 @@
 //!   test that gets an answer of the management API which `api/openapi.json` does not describe.
 //! - [`check_logs`] fails a test after any server of the process has logged a secret.
 
+mod access;
 mod app;
 mod contract;
 mod faults;
@@ -20,6 +22,7 @@ mod schema;
 mod table;
 mod transcript;
 
+pub use access::AccessTest;
 pub use app::{DEAD_SECONDS, TOKEN, TestApp, config, on_postgres, postgres_url};
 pub use contract::{check_body, check_contract, operation_of};
 pub use faults::Faults;

@@ -9,11 +9,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use esker_access::{Member, Privilege, PrivilegeSet, Required};
 use esker_format::{
     FormatError, Schema, SortOrder, TableMetadata, TableRequirement, TableUpdate, UnboundPartitionSpec, create_by_updates,
 };
 use esker_state::{
-    CreatedData, EventData, NewTabular, ProtectedData, StateError, TableIdentityData, TableRegisteredData, TabularKind,
+    CreatedData, EventData, NamespaceRow, NewTabular, ProtectedData, StateError, TableIdentityData, TableRegisteredData, TabularKind,
     TabularRow,
 };
 use esker_storage::{Location, StorageError};
@@ -24,7 +25,7 @@ use uuid::Uuid;
 
 use crate::locations::PathsOrigin;
 use crate::readable::check_numbers;
-use crate::{Actor, Catalog, CatalogError, LoadedTable, Proposal, RequestOutcome, Result, places};
+use crate::{Actor, Authority, Catalog, CatalogError, LoadedTable, Proposal, RequestOutcome, Result, needs, places};
 
 /// A request to create a table.
 ///
@@ -93,7 +94,8 @@ impl Catalog {
     /// - Returns [`StateUnknown`](CatalogError::StateUnknown) if the database did not confirm the insert.
     pub async fn create_table(&self, namespace: &NamespaceName, request: CreateTable, actor: &Actor) -> Result<Created> {
         let (name, staged) = (TableName::new(namespace.clone(), request.name)?, request.stage_create);
-        self.namespace(namespace).await?;
+        let required = privileges_to_create(Privilege::CreateTable, request.location.as_ref(), &request.properties);
+        self.permitted_namespace(namespace, required, &actor.authority).await?;
         self.state().tables().check_name_is_free(TabularKind::Table, self.warehouse(), &name).await?;
         let location = match &request.location {
             Some(location) => checked_location(location)?,
@@ -125,19 +127,37 @@ impl Catalog {
         self.insert_new_table(name, metadata, &proposal.actor).await.map_err(failed_assert_create)
     }
 
-    /// Computes the metadata that a commit with `assert-create` makes, if the name is free.
+    /// Computes the metadata that a commit with `assert-create` makes, if it may and the name is free.
     pub(crate) async fn metadata_of_create(&self, name: &TableName, proposal: &Proposal) -> Result<TableMetadata> {
         if proposal.requirements.iter().any(|r| !matches!(r, TableRequirement::AssertCreate)) {
             let what = "assert-create must be the only requirement of its commit".to_owned();
             return Err(CatalogError::Invalid(what));
         }
-        self.namespace(&name.namespace).await?;
+        let into = self.namespace(&name.namespace).await?;
+        let required = self.privileges_to_create_by_commit(name, &into, &proposal.updates);
+        self.require_namespace(&proposal.actor.authority, &name.namespace, &into, required)?;
         let free = self.state().tables().check_name_is_free(TabularKind::Table, self.warehouse(), name).await;
         free.map_err(|e| failed_assert_create(e.into()))?;
         let metadata = self.build_from_updates(name, &proposal.updates).await?;
         self.check_metadata_locations(&metadata, None, PathsOrigin::Created).await?;
         self.make_directories(&metadata).await?;
         Ok(metadata)
+    }
+
+    /// Returns the privileges that a commit with `assert-create` needs on the namespace.
+    ///
+    /// A location as the server gives it to a staged table is no choice of the client.
+    pub(crate) fn privileges_to_create_by_commit(
+        &self,
+        name: &TableName,
+        namespace: &NamespaceRow,
+        updates: &[TableUpdate],
+    ) -> Required {
+        let staged = updates.iter().find_map(|update| match update {
+            TableUpdate::SetLocation { location } if self.is_default_location(namespace, &name.name, location) => Some(location),
+            _ => None,
+        });
+        Required::all(needs::of_creation(updates, staged.map(String::as_str)))
     }
 
     /// Registers a table whose metadata file exists in storage.
@@ -159,12 +179,16 @@ impl Catalog {
     /// - Returns [`StateUnknown`](CatalogError::StateUnknown) if the database did not confirm the insert.
     pub async fn register(&self, namespace: &NamespaceName, request: Register, actor: &Actor) -> Result<LoadedTable> {
         let name = TableName::new(namespace.clone(), request.name)?;
-        self.namespace(namespace).await?;
+        let required = Required::privilege(Privilege::Register);
+        self.permitted_namespace(namespace, required, &actor.authority).await?;
         let metadata_file = Location::parse(&request.metadata_location)?;
         self.check_allowed(&metadata_file)?;
         let existing = match self.state().tables().table(self.warehouse(), &name).await {
-            Ok(row) if request.overwrite => Some(row),
-            Ok(_) => return Err(StateError::AlreadyExists { kind: "Table", name: name.to_string() }.into()),
+            Ok(row) if request.overwrite => {
+                self.require_overwrite(&name, &row, &actor.authority)?;
+                Some(row)
+            }
+            Ok(_) => return Err(table_exists(&name)),
             Err(StateError::NoSuchTable(_)) => {
                 self.state().tables().check_name_is_free(TabularKind::Table, self.warehouse(), &name).await?;
                 None
@@ -193,10 +217,19 @@ impl Catalog {
         };
         let replaces = existing.map(|e| e.id);
         let places = places::places_in_metadata(&metadata.location, &metadata.properties);
-        let new = NewTabular { row: row.clone(), recorded_output: None, replaces, places, owner: None };
+        let owner = actor.authority.owner_of_new();
+        let new = NewTabular { row: row.clone(), recorded_output: None, replaces, places, owner };
         let data = TableRegisteredData { created: created_data(&row), overwrite: replaces.is_some() };
         self.insert(new, EventData::TableRegistered(data), actor).await?;
         Ok(LoadedTable { row, metadata, json })
+    }
+
+    /// Checks that a registration may replace a table. One that the caller does not see is a name that is taken.
+    fn require_overwrite(&self, name: &TableName, row: &TabularRow, authority: &Authority) -> Result<()> {
+        match self.require_tabular(authority, name, row, Required::privilege(Privilege::Drop)) {
+            Err(CatalogError::State(StateError::NoSuchTable(_))) => Err(table_exists(name)),
+            checked => checked,
+        }
     }
 
     /// Makes a foreign table an owned one: from then on Esker may delete its files, for example by an expiry or a purge.
@@ -205,7 +238,7 @@ impl Catalog {
     ///
     /// Returns [`State`](CatalogError::State) if no table has this name or the database fails.
     pub async fn claim(&self, name: &TableName, actor: &Actor) -> Result<()> {
-        let row = self.table(name).await?;
+        let row = self.permitted_table(name, Required::privilege(Privilege::Claim), &actor.authority).await?;
         let data = EventData::TableClaimed(TableIdentityData { table_id: row.id, table_uuid: row.table_uuid });
         let outbox = self.outbox(actor, &row.name, data, &RequestOutcome::NoContent);
         Ok(self.state().tables().claim(row.id, &outbox).await?)
@@ -217,7 +250,7 @@ impl Catalog {
     ///
     /// Returns [`State`](CatalogError::State) if no table has this name or the database fails.
     pub async fn protect_table(&self, name: &TableName, protected: bool, actor: &Actor) -> Result<()> {
-        let row = self.table(name).await?;
+        let row = self.permitted_table(name, Required::privilege(Privilege::Protect), &actor.authority).await?;
         let data = EventData::TableProtected(ProtectedData { protected });
         let outbox = self.outbox(actor, &row.name, data, &RequestOutcome::NoContent);
         Ok(self.state().tables().protect(row.id, protected, &outbox).await?)
@@ -228,6 +261,7 @@ impl Catalog {
         &self,
         name: TableName,
         metadata: TableMetadata,
+        owner: Option<Member>,
     ) -> Result<(LoadedTable, NewTabular)> {
         let path = Self::next_metadata_path(&metadata, None)?;
         let json = MetadataJson::serialize(&metadata)?;
@@ -245,13 +279,13 @@ impl Catalog {
         self.write_metadata_file(&row, &path, json.bytes().clone()).await?;
         self.failpoint("create-before-insert").await;
         let places = places::places_in_metadata(&metadata.location, &metadata.properties);
-        let new = NewTabular { row: row.clone(), recorded_output: Some(path), replaces: None, places, owner: None };
+        let new = NewTabular { row: row.clone(), recorded_output: Some(path), replaces: None, places, owner };
         Ok((LoadedTable { row, metadata: Arc::new(metadata), json }, new))
     }
 
     /// Writes the first metadata file of a table, inserts its row, and caches the metadata.
     async fn insert_new_table(&self, name: TableName, metadata: TableMetadata, actor: &Actor) -> Result<LoadedTable> {
-        let (table, new) = self.write_first_metadata_file(name, metadata).await?;
+        let (table, new) = self.write_first_metadata_file(name, metadata, actor.authority.owner_of_new()).await?;
         self.insert(new, EventData::TableCreated(created_data(&table.row)), actor).await?;
         self.cache_metadata(&table.row.metadata_location, table.metadata.clone(), table.json.clone()).await;
         Ok(table)
@@ -291,6 +325,22 @@ impl Catalog {
         check_numbers(updates)?;
         Ok(create_by_updates(updates, &location, Uuid::now_v7(), now_ms())?)
     }
+}
+
+/// Returns the privileges on the namespace that the creation of a table or view needs.
+pub(crate) fn privileges_to_create(
+    create: Privilege,
+    location: Option<&String>,
+    properties: &BTreeMap<String, String>,
+) -> Required {
+    let location = if location.is_some() { Privilege::ChooseLocation.into() } else { PrivilegeSet::EMPTY };
+    let of_properties = needs::of_new_properties(properties.keys().map(String::as_str));
+    Required::privilege(create).and(location).and(of_properties)
+}
+
+/// Returns the error for the name of a new table that another table has.
+fn table_exists(name: &TableName) -> CatalogError {
+    StateError::AlreadyExists { kind: "Table", name: name.to_string() }.into()
 }
 
 /// Returns the UUID that a table's row gets; nil for a table of version 1 without one.

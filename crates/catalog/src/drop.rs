@@ -8,6 +8,7 @@
 
 use std::collections::HashSet;
 
+use esker_access::{Need, Privilege, Required};
 use esker_state::{
     DroppedTable, EventData, NewQuarantine, Outbox, SoftDrop, StateError, TableDropEndedData, TableDroppedData,
     TableIdentityData, TableUnregisteredData, TabularRow,
@@ -17,8 +18,9 @@ use esker_table::reachable;
 use esker_types::{Millis, TableId, TableName, now_ms};
 use serde_json::{Value, json};
 
+use crate::authorize::{Named, found, no_such_namespace, require_named};
 use crate::moves::metadata_files;
-use crate::{Actor, Catalog, CatalogError, LoadedTable, RequestOutcome, Result};
+use crate::{Actor, Authority, Catalog, CatalogError, LoadedTable, RequestOutcome, Result};
 
 /// Maximum number of times that a drop is computed, if commits keep coming between.
 const MAX_REPLAYS: usize = 10;
@@ -49,7 +51,11 @@ impl Catalog {
     /// - Returns [`Overtaken`](CatalogError::Overtaken) if commits to the table kept coming between.
     pub async fn drop_table(&self, name: &TableName, files: DroppedFiles, actor: &Actor) -> Result<()> {
         let purge = files == DroppedFiles::Purge;
-        let mut row = self.table(name).await?;
+        let required = match purge {
+            true => Required::privilege(Privilege::Drop).and(Privilege::Purge.into()),
+            false => Required::privilege(Privilege::Drop),
+        };
+        let mut row = self.permitted_table(name, required, &actor.authority).await?;
         if purge {
             // A purge would delete the files of states that the database does not have, too.
             self.check_not_behind(&row).await?;
@@ -105,7 +111,7 @@ impl Catalog {
     ///   [`OwnFileInvalid`](CatalogError::OwnFileInvalid) or [`Storage`](CatalogError::Storage) if the metadata file is not there,
     ///   or it or the ledger can't be read.
     pub async fn unregister_table(&self, name: &TableName, actor: &Actor) -> Result<LoadedTable> {
-        let row = self.table(name).await?;
+        let row = self.permitted_table(name, Required::privilege(Privilege::Drop), &actor.authority).await?;
         // The returned state must be the last one.
         let _held = self.hold_commits(row.id).await?;
         self.check_not_behind(&row).await?;
@@ -149,11 +155,32 @@ impl Catalog {
     pub async fn undrop_table(&self, id: TableId, name: Option<TableName>, actor: &Actor) -> Result<TableName> {
         let dropped = self.state().tables().dropped(id).await?.filter(|d| d.row.warehouse == self.warehouse().id);
         let dropped = dropped.ok_or_else(|| StateError::NotDropped(id.to_string()))?;
+        self.authorize_undrop(&dropped, name.as_ref(), &actor.authority).await?;
         let name = name.unwrap_or(dropped.row.name);
         let data = EventData::TableUndropped(TableIdentityData { table_id: id, table_uuid: dropped.row.table_uuid });
         let outbox = self.outbox(actor, &name, data, &RequestOutcome::NoContent);
         self.state().tables().undrop(self.warehouse(), id, &name, &outbox).await?;
         Ok(name)
+    }
+
+    /// Checks that a dropped table may be brought back where it was, and created under its new name, if it gets one.
+    async fn authorize_undrop(&self, dropped: &DroppedTable, name: Option<&TableName>, authority: &Authority) -> Result<()> {
+        if !authority.is_decided() {
+            return Ok(());
+        }
+        let key = dropped.row.name.namespace.key();
+        let missing = StateError::NotDropped(dropped.row.id.to_string());
+        let mut named = vec![Named::found(self.namespace_path(&key), Required::privilege(Privilege::Undrop), missing)];
+        let renamed = name.filter(|name| **name != dropped.row.name);
+        let into = match renamed {
+            Some(name) => found(self.namespace(&name.namespace).await)?.map(|into| into.name.key()),
+            None => None,
+        };
+        if let Some(name) = renamed {
+            let need = into.as_ref().map(|key| Need::new(self.namespace_path(key), Privilege::CreateTable));
+            named.push(Named::looked_up(need, no_such_namespace(&name.namespace)));
+        }
+        require_named(authority, named)
     }
 
     /// Ends the undrop period of the dropped tables that expired by `now`. Returns the number of tables.

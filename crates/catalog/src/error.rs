@@ -3,6 +3,7 @@
 //! A [`CatalogError`] keeps the error of the layer below as its source. Its [`Coded`] implementation maps each variant to the one
 //! [`ErrorCode`] from which every protocol takes its status.
 
+use esker_access::RightsError;
 use esker_format::FormatError;
 use esker_state::StateError;
 use esker_storage::StorageError;
@@ -28,6 +29,12 @@ pub enum CatalogError {
     /// A manifest could not be read or written, or a plan no longer fits the table.
     #[error(transparent)]
     Table(#[from] TableError),
+    /// The rules of access control refuse the operation.
+    ///
+    /// In this crate's `# Errors` sections it is not named: every function that takes an [`Actor`](crate::Actor) or an
+    /// [`Authority`](crate::Authority) returns it. A thing that the caller may not see has the error of one that does not exist.
+    #[error(transparent)]
+    Rights(#[from] RightsError),
     /// A change failed at its commit point with an error of another crate, for example while it wrote deletes.
     #[error(transparent)]
     Carried(#[from] CodedError),
@@ -179,6 +186,7 @@ impl Coded for CatalogError {
             Self::Storage(e) => e.code(),
             Self::Format(e) => e.code(),
             Self::Table(e) => e.code(),
+            Self::Rights(e) => e.code(),
             Self::Carried(e) => e.code(),
             Self::Spill(e) => code_of_io(e),
             Self::Name(_) | Self::Invalid(_) | Self::Location { .. } => ErrorCode::BadRequest,

@@ -9,6 +9,7 @@
 //! deletions.
 
 mod actor;
+mod authorize;
 mod cache;
 mod commit_queue;
 mod create;
@@ -23,6 +24,7 @@ mod fleet;
 mod freeze;
 mod functions;
 mod ledger;
+mod listing;
 mod locations;
 mod moves;
 mod namespaces;
@@ -56,6 +58,7 @@ use esker_types::{DurationMillis, TableId, TableName, catch_panic};
 use tokio::sync::Notify;
 
 pub use actor::{Actor, RequestOutcome};
+pub use authorize::Authority;
 pub use create::{CreateTable, Created, Register};
 pub use damage::Unreadable;
 pub use drop::DroppedFiles;
@@ -390,6 +393,16 @@ impl Catalog {
         };
         tracing::warn!(table = %row.name, error, "a table is listed without its columns");
         None
+    }
+
+    /// Returns the row of a table or view of the warehouse by its id, or `None` if it does not exist any more.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](crate::CatalogError::State) if the database fails.
+    pub async fn tabular_by_id(&self, id: TableId) -> Result<Option<TabularRow>> {
+        let row = self.state().tables().by_id(id).await?;
+        Ok(row.filter(|row| row.warehouse == self.warehouse().id))
     }
 
     /// Returns the rows of every table and view of the warehouse, which all have a place in its storage.

@@ -58,6 +58,15 @@ impl Catalog {
         Ok(base.join(&format!("{}-{}", directory_name(&name.name), &suffix[..8])))
     }
 
+    /// Checks that a location is one that [`Catalog::default_location`] could have chosen for a table of this name.
+    pub(crate) fn is_default_location(&self, namespace: &NamespaceRow, name: &str, location: &str) -> bool {
+        let Ok(base) = Location::parse(&self.namespace_location(namespace)) else { return false };
+        let directory = location.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+        let suffix = directory.strip_prefix(&directory_name(name)).and_then(|rest| rest.strip_prefix('-'));
+        let is_random = |suffix: &str| suffix.len() == 8 && suffix.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        suffix.is_some_and(is_random) && Location::parse(location).is_ok_and(|location| location == base.join(directory))
+    }
+
     /// Returns the location in which a namespace's tables are created.
     ///
     /// It is the `location` property of the namespace, or a directory of the warehouse named after its levels. Trino creates

@@ -1,11 +1,12 @@
-//! Namespaces: creation, properties, listings, protection; and the listing and renaming of tables.
+//! Namespaces: creation, properties, protection; and the renaming of tables and views.
 //!
 //! The state database does the work: each change is one transaction with its event and receipt. The warehouse's setting decides
-//! whether names are compared without case. Spec: REST `createNamespace`, `updateProperties`, `dropNamespace`, `listTables`,
-//! `renameTable`.
+//! whether names are compared without case. Spec: REST `createNamespace`, `updateProperties`, `dropNamespace`, `renameTable`,
+//! `renameView`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use esker_access::{Need, Privilege, Required};
 use esker_state::{
     EventData, NamespaceCreatedData, NamespaceRow, NamespaceUpdatedData, NoEventData, Outbox, ProtectedData, RenamedData,
     TabularKind,
@@ -13,7 +14,8 @@ use esker_state::{
 use esker_types::{NamespaceName, TableName};
 use serde_json::json;
 
-use crate::{Actor, Catalog, CatalogError, RequestOutcome, Result};
+use crate::authorize::{Named, found, no_such_namespace, no_such_tabular, require_named};
+use crate::{Actor, Authority, Catalog, CatalogError, RequestOutcome, Result, needs};
 
 /// The effect of a change of namespace properties.
 ///
@@ -40,6 +42,7 @@ impl Catalog {
     /// this property can't be parsed.
     pub async fn create_namespace(&self, namespace: &NamespaceRow, actor: &Actor) -> Result<()> {
         self.check_namespace_location(&namespace.properties)?;
+        self.authorize_new_namespace(namespace, &actor.authority).await?;
         let data = EventData::NamespaceCreated(NamespaceCreatedData { properties: namespace.properties.clone() });
         let mut properties = namespace.properties.clone();
         properties.entry("location".to_owned()).or_insert_with(|| self.namespace_location(namespace));
@@ -71,26 +74,6 @@ impl Catalog {
         Ok(self.state().namespaces().all(self.warehouse()).await?)
     }
 
-    /// Lists at most `limit` namespaces directly under `parent`, in the order of [`NamespaceName::key`], after the key `after`.
-    ///
-    /// Without a parent, the outermost namespaces are listed.
-    ///
-    /// # Errors
-    ///
-    /// Returns [`State`](CatalogError::State) if the parent does not exist or the database fails.
-    pub async fn list_namespaces(&self, parent: Option<&NamespaceName>, after: &str, limit: u32) -> Result<Vec<NamespaceName>> {
-        Ok(self.state().namespaces().list(self.warehouse(), parent, after, limit).await?)
-    }
-
-    /// Lists at most `limit` tables of a namespace, by name, after the name `after`.
-    ///
-    /// # Errors
-    ///
-    /// Returns [`State`](CatalogError::State) if the namespace does not exist or the database fails.
-    pub async fn list_tables(&self, namespace: &NamespaceName, after: &str, limit: u32) -> Result<Vec<String>> {
-        Ok(self.state().tables().list(TabularKind::Table, self.warehouse(), namespace, after, limit).await?)
-    }
-
     /// Sets and removes properties of a namespace in one transaction.
     ///
     /// Spec: REST `updateProperties`.
@@ -112,7 +95,9 @@ impl Catalog {
             return Err(CatalogError::Contradiction(key.clone()));
         }
         self.check_namespace_location(&updates)?;
-        let found = self.namespace(name).await?.name;
+        let keys = updates.keys().chain(&removals).map(String::as_str);
+        let required = Required::all(needs::of_namespace_properties(keys));
+        let found = self.permitted_namespace(name, required, &actor.authority).await?.name;
         let apply = |before: &BTreeMap<String, String>| {
             let (removed, missing) = removals.iter().cloned().partition(|k| before.contains_key(k));
             let change = PropertyChange { updated: updates.keys().cloned().collect(), removed, missing };
@@ -141,6 +126,7 @@ impl Catalog {
     /// Returns [`State`](CatalogError::State) if the namespace does not exist, is protected or is not empty, or the database
     /// fails.
     pub async fn drop_namespace(&self, name: &NamespaceName, actor: &Actor) -> Result<()> {
+        self.authorize_namespace(name, Privilege::Drop, &actor.authority).await?;
         let outbox = self.outbox(actor, name, EventData::NamespaceDropped(NoEventData {}), &RequestOutcome::NoContent);
         Ok(self.state().namespaces().drop(self.warehouse(), name, &outbox).await?)
     }
@@ -151,6 +137,7 @@ impl Catalog {
     ///
     /// Returns [`State`](CatalogError::State) if the namespace does not exist or the database fails.
     pub async fn protect_namespace(&self, name: &NamespaceName, protected: bool, actor: &Actor) -> Result<()> {
+        self.authorize_namespace(name, Privilege::Protect, &actor.authority).await?;
         let data = EventData::NamespaceProtected(ProtectedData { protected });
         let outbox = self.outbox(actor, name, data, &RequestOutcome::NoContent);
         Ok(self.state().namespaces().protect(self.warehouse(), name, protected, &outbox).await?)
@@ -163,9 +150,55 @@ impl Catalog {
     /// Returns [`State`](CatalogError::State) if the table or the new namespace does not exist, the new name is taken, or the
     /// database fails.
     pub async fn rename_table(&self, from: &TableName, to: &TableName, actor: &Actor) -> Result<()> {
+        self.authorize_rename(TabularKind::Table, from, to, &actor.authority).await?;
         let data = EventData::TableRenamed(RenamedData { to: to.to_string() });
         let outbox = self.outbox(actor, from, data, &RequestOutcome::NoContent);
         Ok(self.state().tables().rename(TabularKind::Table, self.warehouse(), from, to, &outbox).await?)
+    }
+
+    /// Checks that a namespace may be created.
+    async fn authorize_new_namespace(&self, namespace: &NamespaceRow, authority: &Authority) -> Result<()> {
+        if !authority.is_decided() {
+            return Ok(());
+        }
+        let of_properties = needs::of_namespace_properties(namespace.properties.keys().map(String::as_str));
+        // Whoever creates a namespace may give it ordinary properties.
+        let required = Required::all(of_properties.without(Privilege::SetProperties.into()));
+        self.require_container(&namespace.name, required.and(Privilege::CreateNamespace.into()), authority).await
+    }
+
+    /// Checks a privilege on a namespace. The database looks the namespace up again when it is changed.
+    async fn authorize_namespace(&self, name: &NamespaceName, privilege: Privilege, authority: &Authority) -> Result<()> {
+        if authority.is_decided() {
+            self.permitted_namespace(name, Required::privilege(privilege), authority).await?;
+        }
+        Ok(())
+    }
+
+    /// Checks both sides of a rename: `RENAME` on the table or view, and the privilege to create one in the new namespace.
+    pub(crate) async fn authorize_rename(
+        &self,
+        kind: TabularKind,
+        from: &TableName,
+        to: &TableName,
+        authority: &Authority,
+    ) -> Result<()> {
+        if !authority.is_decided() {
+            return Ok(());
+        }
+        let (row, create) = match kind {
+            TabularKind::Table => (self.table(from).await, Privilege::CreateTable),
+            TabularKind::View => (self.view(from).await, Privilege::CreateView),
+        };
+        let row = found(row)?.map(|row| (row.name.namespace.key(), row));
+        let into = found(self.namespace(&to.namespace).await)?.map(|into| into.name.key());
+        let from_need = row.as_ref().map(|(key, row)| Need::new(self.tabular_path(key, row), Privilege::Rename));
+        let into_need = into.as_ref().map(|key| Need::new(self.namespace_path(key), create));
+        let named = vec![
+            Named::looked_up(from_need, no_such_tabular(kind, from)),
+            Named::looked_up(into_need, no_such_namespace(&to.namespace)),
+        ];
+        require_named(authority, named)
     }
 
     /// Checks that the `location` among some properties is allowed.

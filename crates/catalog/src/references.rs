@@ -8,6 +8,7 @@
 
 use std::collections::HashSet;
 
+use esker_access::{Privilege, Required};
 use esker_format::{
     MAIN_BRANCH, ReferenceKind, SnapshotRef, SnapshotReference, TableMetadata, TableRequirement, TableUpdate, branch_at,
 };
@@ -200,7 +201,8 @@ impl Catalog {
     /// - Returns the errors of [`Catalog::commit_rebase`].
     pub async fn change_refs(&self, name: &TableName, change: RefChange, actor: &Actor) -> Result<Committed> {
         let commit = RefCommit { catalog: self.clone(), change, actor: actor.clone() };
-        let row = self.table(name).await?;
+        let required = Required::privilege(Privilege::ManageRefs);
+        let row = self.permitted_table(name, required, &actor.authority).await?;
         let (committed, ()) = self.commit_rebase(row.id, commit).await?;
         Ok(committed)
     }

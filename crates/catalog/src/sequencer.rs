@@ -31,9 +31,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use esker_access::RightsError;
 use esker_format::{CommitContext, OPERATION, TableMetadata, TableUpdate};
 use esker_state::{
-    AddedSnapshotData, EventData, NewEvent, NewQuarantine, Outbox, PointerSwap, StateError, TableUpdatedData, TabularRow,
+    AddedSnapshotData, EventData, NewEvent, NewQuarantine, Outbox, PointerSwap, StateError, TableUpdatedData, TabularKind, TabularRow,
 };
 use esker_storage::Location;
 use esker_table::properties::{DELETE_METADATA, METADATA_VERSIONS};
@@ -44,6 +45,7 @@ use tokio::sync::oneshot;
 use tracing::Instrument;
 
 use crate::actor::receipt;
+use crate::authorize::{ANY_OF_TABLE, no_such_tabular};
 use crate::cache::manifest_list_paths;
 use crate::commit_queue::{CommitHold, FixedChange, PendingCommit, QueuedChange, RebasedChange};
 use crate::locations::PathsOrigin;
@@ -99,8 +101,14 @@ impl Catalog {
     ///
     /// Returns [`State`](CatalogError::State) if no table has this name, and the errors of [`Catalog::commit_to`].
     pub async fn commit(&self, name: &TableName, proposal: Proposal) -> Result<Committed> {
-        let row = self.table(name).await?;
-        self.commit_to(row.id, proposal).await
+        // Who may do nothing at all with the table does not learn from its queue that it exists.
+        let row = self.permitted_table(name, ANY_OF_TABLE, &proposal.actor.authority).await?;
+        self.prefetch_appends(&row, &proposal).await;
+        let hidden = |e| match e {
+            CatalogError::Rights(RightsError::Hidden { .. }) => no_such_tabular(TabularKind::Table, name).into(),
+            e => e,
+        };
+        self.commit_to(row.id, proposal).await.map_err(hidden)
     }
 
     /// Commits a client's change to a table by its id, which stays the same if the table is renamed.
@@ -259,13 +267,15 @@ impl Catalog {
         change: &'p mut dyn QueuedChange,
     ) -> Result<(Cow<'p, Proposal>, Option<AppliedProposal>)> {
         let proposal = change.propose(table).await?;
+        // The state of the table is the one that the change is applied to, so no other commit can come between.
+        self.authorize_commit(table, &proposal)?;
         let applied = self.apply_proposal(table, base, &proposal).await?;
         Ok((proposal, applied))
     }
 
-    /// Computes the metadata after one proposal, and runs every check on it. `None` if nothing changes.
+    /// Computes the metadata after one proposal, and runs every check on it but that of its privileges. `None` if nothing changes.
     ///
-    /// `base` is as in [`apply`].
+    /// `base` is as in [`apply`]. The caller has called [`Catalog::authorize_commit`].
     pub(crate) async fn apply_proposal(
         &self,
         table: &LoadedTable,
@@ -286,6 +296,7 @@ impl Catalog {
         };
         let Some(metadata) = metadata else { return Ok(None) };
         self.check_readable(&table.metadata, &metadata, &proposal.updates).await?;
+        self.check_appends(table, &metadata, proposal).await?;
         if moves {
             let before = PathsOrigin::Changed(&table.metadata.properties);
             self.check_metadata_locations(&metadata, Some(table.row.id), before).await?;

@@ -8,15 +8,17 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use esker_access::Required;
 use esker_format::{TableMetadata, TableRequirement};
-use esker_state::{EventData, NewTabular, Outbox, PointerSwap, StateError, TabularRow};
+use esker_state::{EventData, NewTabular, Outbox, PointerSwap, StateError, TabularKind, TabularRow};
 use esker_types::{TableId, TableName};
 
 use crate::actor::receipt;
+use crate::authorize::{ANY_OF_TABLE, Named, found, no_such_namespace, no_such_tabular, require_named};
 use crate::commit_queue::CommitHold;
 use crate::create::{created_data, failed_assert_create};
 use crate::sequencer::{AppliedProposal, state_unknown};
-use crate::{Actor, Catalog, CatalogError, LoadedTable, Proposal, RequestOutcome, Result};
+use crate::{Actor, Authority, Catalog, CatalogError, LoadedTable, Proposal, RequestOutcome, Result, needs};
 
 /// Maximum number of times that a transaction is applied, if other servers keep winning the race for a table.
 const MAX_REPLAYS: usize = 10;
@@ -32,7 +34,7 @@ pub struct TableChange {
 
 impl TableChange {
     /// Checks whether the change creates its table.
-    fn creates(&self) -> bool {
+    pub fn creates(&self) -> bool {
         self.proposal.requirements.iter().any(|r| matches!(r, TableRequirement::AssertCreate))
     }
 }
@@ -59,6 +61,22 @@ struct Written {
     created: Vec<LoadedTable>,
     new: Vec<NewTabular>,
     outbox: Outbox,
+}
+
+/// The thing that a change of a transaction needs privileges on, with the key of its namespace.
+enum ChangedThing {
+    /// A table that exists.
+    Table { key: String, table: Box<LoadedTable> },
+    /// The namespace of a table that is created.
+    Namespace { key: String, required: Required },
+}
+
+/// Returns the error for a change whose table, or whose namespace, does not exist.
+fn missing(change: &TableChange) -> StateError {
+    match change.creates() {
+        true => no_such_namespace(&change.name.namespace),
+        false => no_such_tabular(TabularKind::Table, &change.name),
+    }
 }
 
 /// Builds the error for a table that occurs twice, with both spellings of its name.
@@ -91,6 +109,7 @@ impl Catalog {
     ///   [`Table`](CatalogError::Table) if a table can't be read or written, its manifests can't be checked, or the ledger can't be
     ///   read.
     pub async fn commit_transaction(&self, changes: Vec<TableChange>, actor: Actor) -> Result<()> {
+        self.authorize_transaction(&changes, &actor.authority).await?;
         let changes = self.resolve(changes).await?;
         let this = self.clone();
         // The transaction runs in a task of its own: a client that disconnects must not leave it half done.
@@ -101,6 +120,50 @@ impl Catalog {
             Ok(done) => done.unwrap_or_else(|e| Err(state_unknown(&tables, e.to_string()))),
             Err(_) => Err(state_unknown(&tables, format!("it was started and did not end within {} s", wait.as_secs()))),
         }
+    }
+
+    /// Checks the privileges of all changes as one sum, before any table is asked for its turn.
+    ///
+    /// A table or namespace that does not exist is reported after the privileges on the others, as a hidden one is.
+    async fn authorize_transaction(&self, changes: &[TableChange], authority: &Authority) -> Result<()> {
+        if !authority.is_decided() {
+            return Ok(());
+        }
+        let mut things = Vec::with_capacity(changes.len());
+        for change in changes {
+            things.push(self.look_up(change, authority).await?);
+        }
+        let named = changes.iter().zip(&things).map(|(change, thing)| match thing {
+            Some(ChangedThing::Table { key, table }) => {
+                let required = needs::of_updates(&table.metadata, &change.proposal.updates);
+                Named::found(self.tabular_path(key, &table.row), required, missing(change))
+            }
+            Some(ChangedThing::Namespace { key, required }) => {
+                Named::found(self.namespace_path(key), *required, missing(change))
+            }
+            None => Named::looked_up(None, missing(change)),
+        });
+        require_named(authority, named.collect())
+    }
+
+    /// Finds the thing that a change needs privileges on: its table, or the namespace in which it creates one.
+    ///
+    /// A table with which the caller may do nothing at all is not loaded: it is as if it were not there.
+    async fn look_up(&self, change: &TableChange, authority: &Authority) -> Result<Option<ChangedThing>> {
+        let (name, updates) = (&change.name, &change.proposal.updates);
+        if change.creates() {
+            let into = found(self.namespace(&name.namespace).await)?;
+            return Ok(into.map(|into| {
+                let required = self.privileges_to_create_by_commit(name, &into, updates);
+                ChangedThing::Namespace { key: into.name.key(), required }
+            }));
+        }
+        let Some(row) = found(self.table(name).await)? else { return Ok(None) };
+        let key = row.name.namespace.key();
+        if !authority.has(&self.tabular_path(&key, &row), ANY_OF_TABLE) {
+            return Ok(None);
+        }
+        Ok(Some(ChangedThing::Table { key, table: Box::new(self.load_row(row).await?) }))
     }
 
     /// Finds the id of each table, once.
@@ -154,7 +217,8 @@ impl Catalog {
 
     /// Applies the transaction to the tables as they are now and publishes it. `false` if a pointer moved meanwhile.
     async fn try_transact(&self, changes: &[Resolved], actor: &Actor) -> Result<bool> {
-        // Everything is checked before the first file is written.
+        // Everything is checked before the first file is written. The privileges were checked as a sum before the tables gave
+        // their turns; they are checked again on the states that the changes are applied to.
         let mut updated: Vec<CheckedUpdate<'_>> = Vec::new();
         let mut created = Vec::new();
         for Resolved { change, id } in changes {
@@ -166,6 +230,7 @@ impl Catalog {
             let row = self.row_by_id(*id, &change.name).await?;
             self.check_not_behind(&row).await?;
             let current = self.load_row(row).await?;
+            self.authorize_commit(&current, &change.proposal)?;
             let base = Some(current.row.metadata_location.as_str());
             if let Some(applied) = self.apply_proposal(&current, base, &change.proposal).await? {
                 updated.push(CheckedUpdate { current, applied, proposal: &change.proposal });
@@ -212,7 +277,8 @@ impl Catalog {
             written.updated.push((current, working));
         }
         for (name, metadata) in created {
-            let (table, entry) = self.write_first_metadata_file(name, metadata).await?;
+            let owner = actor.authority.owner_of_new();
+            let (table, entry) = self.write_first_metadata_file(name, metadata, owner).await?;
             let data = EventData::TableCreated(created_data(&table.row));
             written.outbox.events.push(self.event(actor, &table.row.name, data));
             written.new.push(entry);

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use esker_access::{Privilege, Required};
 use esker_format::{
     FormatError, NewView, Schema, ViewMetadata, ViewRequirement, ViewUpdate, ViewVersion, apply_view, create_view,
 };
@@ -21,9 +22,9 @@ use esker_types::{NamespaceName, TableId, TableName, now_ms};
 use serde::Deserialize;
 use uuid::Uuid;
 
-use crate::create::{checked_location, created_data};
+use crate::create::{checked_location, created_data, privileges_to_create};
 use crate::locations::PathsOrigin;
-use crate::{Actor, Catalog, CatalogError, Register, RequestOutcome, Result, places};
+use crate::{Actor, Catalog, CatalogError, Register, RequestOutcome, Result, needs, places};
 
 /// Maximum number of times that a commit is applied, if other servers keep winning the race.
 const MAX_REPLAYS: usize = 10;
@@ -71,15 +72,6 @@ pub struct LoadedView {
 }
 
 impl Catalog {
-    /// Lists at most `limit` views of a namespace, by name, after the name `after`.
-    ///
-    /// # Errors
-    ///
-    /// Returns [`State`](CatalogError::State) if the namespace does not exist or the database fails.
-    pub async fn list_views(&self, namespace: &NamespaceName, after: &str, limit: u32) -> Result<Vec<String>> {
-        Ok(self.state().tables().list(TabularKind::View, self.warehouse(), namespace, after, limit).await?)
-    }
-
     /// Loads a view by name.
     ///
     /// # Errors
@@ -154,7 +146,8 @@ impl Catalog {
     /// - Returns [`StateUnknown`](CatalogError::StateUnknown) if the database did not confirm the insert.
     pub async fn create_view(&self, namespace: &NamespaceName, request: CreateView, actor: &Actor) -> Result<LoadedView> {
         let name = TableName::new(namespace.clone(), request.name)?;
-        self.namespace(namespace).await?;
+        let required = privileges_to_create(Privilege::CreateView, request.location.as_ref(), &request.properties);
+        self.permitted_namespace(namespace, required, &actor.authority).await?;
         self.state().tables().check_name_is_free(TabularKind::View, self.warehouse(), &name).await?;
         let location = match &request.location {
             Some(location) => checked_location(location)?,
@@ -179,7 +172,8 @@ impl Catalog {
         let json = Bytes::from(metadata.to_json()?);
         self.write_metadata_file(&row, &path, json.clone()).await?;
         let places = places::places_in_metadata(&metadata.location, &metadata.properties);
-        let new = NewTabular { row: row.clone(), recorded_output: Some(path), replaces: None, places, owner: None };
+        let owner = actor.authority.owner_of_new();
+        let new = NewTabular { row: row.clone(), recorded_output: Some(path), replaces: None, places, owner };
         self.insert(new, EventData::ViewCreated(created_data(&row)), actor).await?;
         Ok(LoadedView { row, metadata: Arc::new(metadata), json })
     }
@@ -200,7 +194,8 @@ impl Catalog {
     /// - Returns [`StateUnknown`](CatalogError::StateUnknown) if the database did not confirm the insert.
     pub async fn register_view(&self, namespace: &NamespaceName, request: Register, actor: &Actor) -> Result<LoadedView> {
         let name = TableName::new(namespace.clone(), request.name)?;
-        self.namespace(namespace).await?;
+        let required = Required::privilege(Privilege::Register);
+        self.permitted_namespace(namespace, required, &actor.authority).await?;
         self.check_allowed(&Location::parse(&request.metadata_location)?)?;
         self.state().tables().check_name_is_free(TabularKind::View, self.warehouse(), &name).await?;
         let row = TabularRow {
@@ -224,7 +219,8 @@ impl Catalog {
         view.row.table_uuid = view.metadata.view_uuid;
         view.row.location = Location::parse(&view.metadata.location)?.to_string();
         let places = places::places_in_metadata(&view.metadata.location, &view.metadata.properties);
-        let new = NewTabular { row: view.row.clone(), recorded_output: None, replaces: None, places, owner: None };
+        let owner = actor.authority.owner_of_new();
+        let new = NewTabular { row: view.row.clone(), recorded_output: None, replaces: None, places, owner };
         self.insert(new, EventData::ViewRegistered(created_data(&view.row)), actor).await?;
         Ok(view)
     }
@@ -248,7 +244,8 @@ impl Catalog {
     ///   [`OwnFileInvalid`](CatalogError::OwnFileInvalid) or [`Storage`](CatalogError::Storage) if the view can't be read or
     ///   written, or the ledger can't be read.
     pub async fn replace_view(&self, name: &TableName, request: ReplaceView, actor: &Actor) -> Result<LoadedView> {
-        let id = self.view(name).await?.id;
+        let required = Required::all(needs::of_view_updates(&request.updates));
+        let id = self.permitted_view(name, required, &actor.authority).await?.id;
         let _held = self.hold_commits(id).await?;
         for _ in 0..MAX_REPLAYS {
             let row = self.state().tables().by_id(id).await?.ok_or_else(|| StateError::NoSuchView(name.to_string()))?;
@@ -315,7 +312,7 @@ impl Catalog {
     ///
     /// Returns [`State`](CatalogError::State) if no view has this name, the view is protected, or the database fails.
     pub async fn drop_view(&self, name: &TableName, actor: &Actor) -> Result<()> {
-        let row = self.view(name).await?;
+        let row = self.permitted_view(name, Required::privilege(Privilege::Drop), &actor.authority).await?;
         let (view_id, view_uuid, metadata_location) = (row.id, row.table_uuid, row.metadata_location.clone());
         let data = EventData::ViewDropped(ViewDroppedData { view_id, view_uuid, metadata_location });
         let outbox = self.outbox(actor, &row.name, data, &RequestOutcome::NoContent);
@@ -330,6 +327,7 @@ impl Catalog {
     /// Returns [`State`](CatalogError::State) if the view or the new namespace does not exist, the new name is taken, or the
     /// database fails.
     pub async fn rename_view(&self, from: &TableName, to: &TableName, actor: &Actor) -> Result<()> {
+        self.authorize_rename(TabularKind::View, from, to, &actor.authority).await?;
         let data = EventData::ViewRenamed(RenamedData { to: to.to_string() });
         let outbox = self.outbox(actor, from, data, &RequestOutcome::NoContent);
         Ok(self.state().tables().rename(TabularKind::View, self.warehouse(), from, to, &outbox).await?)
@@ -341,7 +339,7 @@ impl Catalog {
     ///
     /// Returns [`State`](CatalogError::State) if no view has this name or the database fails.
     pub async fn protect_view(&self, name: &TableName, protected: bool, actor: &Actor) -> Result<()> {
-        let row = self.view(name).await?;
+        let row = self.permitted_view(name, Required::privilege(Privilege::Protect), &actor.authority).await?;
         let data = EventData::ViewProtected(ProtectedData { protected });
         let outbox = self.outbox(actor, &row.name, data, &RequestOutcome::NoContent);
         Ok(self.state().tables().protect(row.id, protected, &outbox).await?)

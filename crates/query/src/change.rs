@@ -73,7 +73,7 @@ pub(crate) async fn run(
     principal: &Principal,
 ) -> Result<u64> {
     let running = &Running { session, context };
-    let actor = Actor { principal: principal.to_string(), receipt: None };
+    let actor = Actor::server_for(principal.to_string());
     match action {
         Action::Query => Err(QueryError::Execution("a query changes nothing".to_owned())),
         Action::Insert { target, schema } => {

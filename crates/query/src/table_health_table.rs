@@ -70,7 +70,7 @@ pub async fn record_health(catalog: &Catalog, reader: &Reader) -> Result<u64> {
     let fleet = catalog.fleet().await?;
     let rows: Vec<Value> = fleet.iter().map(|e| row(warehouse, e, uses.get(&e.row.id), now)).collect();
     let Some(found) = batch(COLUMNS.fields(), &rows)? else { return Ok(0) };
-    let actor = Actor { principal: "health".to_owned(), receipt: None };
+    let actor = Actor::server_for("health");
     let target = target(catalog, reader)?;
     make(&target, &actor).await?;
     let table = target.load().await?;

@@ -7,11 +7,12 @@
 
 use std::fmt::Display;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use axum::http::request::Parts;
 use bytes::Bytes;
-use esker_access::Member;
+use esker_access::{Caller, Member};
 use esker_catalog::{Actor, Catalog, CatalogError};
 use esker_maintenance::Maintenance;
 use esker_state::ReceiptKey;
@@ -22,6 +23,7 @@ use utoipa::PartialSchema;
 use utoipa::openapi::Required;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 
+use crate::access::{authority_of_change, caller_of, check_warehouse};
 use crate::{ApiError, App};
 
 /// The JSON body of a request. The error of a malformed or mistyped body names line, column and field.
@@ -98,12 +100,19 @@ fn segment_after<'a>(path: &'a str, fixed: &str) -> Option<&'a str> {
     segments.next()
 }
 
+/// Returns the namespace that a path names, if it names one.
+pub(crate) fn namespace_in(path: &str) -> Option<NamespaceName> {
+    split_namespace(path).ok().map(|(namespace, _)| namespace)
+}
+
 /// Parses the name of a namespace, whose levels are separated by the unit separator (U+001F).
 pub(crate) fn parse_namespace(text: &str) -> Result<NamespaceName, ApiError> {
     Ok(NamespaceName::from_key(text).map_err(CatalogError::from)?)
 }
 
 /// The warehouse that a path names: the prefix of an Iceberg route, or the segment after `warehouses` in any other route.
+///
+/// The caller sees it, or the request is refused.
 #[derive(Debug, Clone)]
 pub(crate) struct InWarehouse(pub(crate) Maintenance);
 
@@ -113,7 +122,7 @@ impl InWarehouse {
         self.0.catalog()
     }
 
-    /// Finds the warehouse by the raw path of a request.
+    /// Finds the warehouse by the raw path of a request, whoever sends it.
     pub(crate) fn of(path: &str, app: &App) -> Result<Self, ApiError> {
         let segment = match path.strip_prefix("/v1/") {
             Some(rest) => rest.split('/').next(),
@@ -128,7 +137,9 @@ impl FromRequestParts<App> for InWarehouse {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        Self::of(parts.uri.path(), app)
+        let warehouse = Self::of(parts.uri.path(), app)?;
+        check_warehouse(parts, warehouse.catalog())?;
+        Ok(warehouse)
     }
 }
 
@@ -294,7 +305,19 @@ described! {
     InGrant: ["grant-id"],
 }
 
-/// The author of a change: the principal of the request, with its idempotency key.
+/// The caller of a request, for a handler that checks its needs by itself.
+#[derive(Debug)]
+pub(crate) struct RequestCaller(pub(crate) Arc<Caller>);
+
+impl FromRequestParts<App> for RequestCaller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, ApiError> {
+        caller_of(parts).map(Self)
+    }
+}
+
+/// The author of a change: the principal of the request, with its idempotency key and its authority.
 #[derive(Debug)]
 pub(crate) struct RequestActor(pub(crate) Actor);
 
@@ -303,7 +326,8 @@ impl FromRequestParts<App> for RequestActor {
 
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, ApiError> {
         let principal = parts.extensions.get::<Principal>().map(ToString::to_string).unwrap_or_default();
-        Ok(Self(Actor { principal, receipt: parts.extensions.get::<ReceiptKey>().cloned() }))
+        let authority = authority_of_change(parts)?;
+        Ok(Self(Actor { principal, receipt: parts.extensions.get::<ReceiptKey>().cloned(), authority }))
     }
 }
 

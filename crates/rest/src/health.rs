@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use esker_catalog::{Catalog, CatalogError, NotAssessed};
+use esker_access::{Privilege, Required};
+use esker_catalog::{Authority, Catalog, CatalogError, NotAssessed};
 use esker_health::Assessment;
 use esker_state::TabularRow;
 use esker_table::TableFacts;
@@ -39,17 +40,27 @@ impl TableAssessment {
     }
 }
 
+/// Checks that the metadata of a table may be read, for an answer that leaves out the others.
+pub(crate) fn may_read(reader: &Authority, catalog: &Catalog, row: &TabularRow) -> bool {
+    if !reader.is_limited() {
+        return true;
+    }
+    let key = row.name.namespace.key();
+    reader.has(&catalog.tabular_path(&key, row), Required::privilege(Privilege::ReadMetadata))
+}
+
 impl App {
     /// Assesses one table as it is now.
     pub(crate) async fn assess_table(&self, catalog: &Catalog, row: TabularRow) -> Result<TableAssessment, CatalogError> {
         Ok(TableAssessment::new(catalog, catalog.assessed_table(row).await?))
     }
 
-    /// Assesses every table of every warehouse. Tables that can't be assessed come first, then those with the lowest score.
-    pub(crate) async fn assess_all(&self) -> Result<Vec<TableAssessment>, CatalogError> {
+    /// Assesses every table of every warehouse that the reader may read the metadata of. Tables that can't be assessed come first, then those with the lowest score.
+    pub(crate) async fn assess_all(&self, reader: &Authority) -> Result<Vec<TableAssessment>, CatalogError> {
         let mut all = Vec::new();
         for catalog in self.warehouses().map(|warehouse| warehouse.catalog()) {
-            all.extend(catalog.fleet().await?.into_iter().map(|assessed| TableAssessment::new(catalog, assessed)));
+            let readable = catalog.fleet().await?.into_iter().filter(|assessed| may_read(reader, catalog, &assessed.row));
+            all.extend(readable.map(|assessed| TableAssessment::new(catalog, assessed)));
         }
         all.sort_by_key(|e| e.score().map_or(-1, i64::from));
         Ok(all)

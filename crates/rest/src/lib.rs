@@ -7,6 +7,7 @@
 //! Start reading at [`router`], which shows the layers around the handlers, then at `iceberg/mod.rs` and `management/mod.rs`. The
 //! guard in front of all routes is in `guard.rs`.
 
+mod access;
 mod certificates;
 mod error;
 mod etag;
@@ -17,6 +18,7 @@ mod iceberg;
 mod idempotency;
 mod management;
 mod metrics;
+mod needs;
 mod network;
 mod openapi;
 mod ops;
@@ -38,7 +40,7 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
 use bytes::Bytes;
-use esker_auth::{AuthError, Authenticated, Authenticator, Evidence};
+use esker_auth::{AccessControl, AuthError, Authenticated, Authenticator, Evidence};
 use esker_autopilot::{Layers, Policy, policy_of};
 use esker_catalog::{Catalog, Overview};
 use esker_maintenance::{JobQueue, Maintenance};
@@ -82,6 +84,7 @@ struct AppInner {
     queue: JobQueue,
     engine: Engine,
     auth: Authenticator,
+    access: AccessControl,
     sessions: PageSessions,
     /// The limit on requests that show a secret to be checked.
     unauthenticated: RateLimiter,
@@ -127,7 +130,7 @@ const REFERENCED_CACHE_BYTES: u64 = 32 << 20;
 impl App {
     /// Makes the shared state of the handlers.
     ///
-    /// `policies` holds the policies that the configuration sets, by the name of the warehouse.
+    /// `policies` holds the policies that the configuration sets, by the name of the warehouse. `access` decides who may do what.
     ///
     /// # Errors
     ///
@@ -138,6 +141,7 @@ impl App {
         policies: BTreeMap<String, Layers>,
         engine: Engine,
         auth: Authenticator,
+        access: AccessControl,
         options: AppOptions,
     ) -> Result<Self, AuthError> {
         let referenced = Cache::builder()
@@ -154,6 +158,7 @@ impl App {
             queue: JobQueue::new(state),
             engine,
             auth,
+            access,
             metrics: ServiceMetrics::new(),
             referenced,
             plans: Plans::new(),
@@ -188,6 +193,11 @@ impl App {
     /// Returns the check of tokens.
     fn auth(&self) -> &Authenticator {
         &self.inner.auth
+    }
+
+    /// Returns access control, which knows the rules.
+    pub fn access(&self) -> &AccessControl {
+        &self.inner.access
     }
 
     /// Returns the policy of a table.
@@ -264,8 +274,8 @@ async fn authenticate(State(app): State<App>, Extension(peer): Extension<Peer>, 
     match authenticate_request(&app, request.headers(), &peer).await {
         Ok(caller) => {
             request.extensions_mut().insert(caller.principal.clone());
-            request.extensions_mut().insert(caller);
-            next.run(request).await
+            request.extensions_mut().insert(caller.clone());
+            access::enforce(&app, &caller, &peer, request, next).await
         }
         Err(e) => ApiError::from(e).into_response(),
     }

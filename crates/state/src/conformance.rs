@@ -95,9 +95,9 @@ async fn names_are_listed_by_their_bytes_and_taken_once(state: &State) {
     let mut listed = Vec::new();
     loop {
         let page = state.tables().list(TabularKind::Table, warehouse, &n, &after, 2).await.expect("listed");
-        let Some(last) = page.last() else { break };
+        let Some((_, last)) = page.last() else { break };
         after.clone_from(last);
-        listed.extend(page);
+        listed.extend(page.into_iter().map(|(_, name)| name));
     }
     assert_eq!(listed, ["B", "_", "a", "aa", "b", "ä"]);
     let full = state.namespaces().drop(warehouse, &n, &Outbox::default()).await.expect_err("not empty");

@@ -1,13 +1,15 @@
 //! Who gets in, what nobody may do, and what stays with whom. Each module has one subject, which its own first line names.
 
 mod access;
+mod enforcement;
 mod hosts;
 mod lessons;
+mod matrix;
 mod oidc;
 mod page;
 mod paths;
-mod tls;
 mod redaction;
+mod tls;
 mod tokens;
 
 use esker_tests::TestApp;

@@ -17,6 +17,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use esker_auth::AccessControl;
 use esker_catalog::Catalog;
 use esker_rest::{App, Tasks};
 use esker_state::State;
@@ -109,6 +110,11 @@ impl Server {
     /// Returns the catalogs of the warehouses, in the order of their names.
     pub fn catalogs(&self) -> &[Catalog] {
         &self.parts.catalogs
+    }
+
+    /// Returns access control, which knows the rules and changes them.
+    pub fn access(&self) -> &AccessControl {
+        self.app.access()
     }
 
     /// Waits until the other servers on the database count this one as dead. Waits for ever if they never do.

@@ -34,6 +34,7 @@ pub(crate) async fn commit(
     JsonBody(request): JsonBody<CommitTable>,
 ) -> Result<Response, ApiError> {
     let catalog = warehouse.catalog();
+    let authority = actor.authority.clone();
     let creates = request.requirements.iter().any(|r| matches!(r, TableRequirement::AssertCreate));
     let operation = operation(&request.updates);
     let proposal = Proposal { requirements: request.requirements, updates: request.updates, actor, ..Proposal::default() };
@@ -44,6 +45,9 @@ pub(crate) async fn commit(
             committed.table
         }),
     };
+    if creates && result.is_ok() {
+        app.forget_rules_of(&authority);
+    }
     app.inner.metrics.commit(result.as_ref().err(), operation);
     load::committed(&app, catalog, &result?, &shape).await
 }

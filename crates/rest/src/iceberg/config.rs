@@ -2,11 +2,13 @@
 
 use axum::Json;
 use axum::extract::State;
+use esker_access::{Need, Privilege};
 use esker_types::ErrorCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{CREDENTIALS, ENDPOINTS};
+use crate::access::RequestAccess;
 use crate::extract::QueryParams;
 use crate::{ApiError, App};
 
@@ -21,18 +23,21 @@ pub(crate) struct ConfigQuery {
 /// Route: `GET /v1/config?warehouse=`. Spec: REST `getConfig`.
 pub(crate) async fn config(
     State(app): State<App>,
+    caller: RequestAccess,
     QueryParams(query): QueryParams<ConfigQuery>,
 ) -> Result<Json<Value>, ApiError> {
     let named = query.warehouse.filter(|w| !w.is_empty());
-    let mut all = app.warehouses();
+    let authority = caller.authority();
+    let mut all = app.warehouses().filter(|warehouse| authority.sees(&warehouse.catalog().warehouse_path()));
     let warehouse = match (named, all.next(), all.next()) {
-        (Some(name), ..) => app.warehouse(&name)?,
+        (Some(name), ..) => app.visible_warehouse(&name, &authority)?,
         (None, Some(only), None) => only,
-        (None, ..) => app.warehouse("default").map_err(|_| {
+        (None, ..) => app.visible_warehouse("default", &authority).map_err(|_| {
             let what = "this server has several warehouses and none called default; choose one with warehouse=NAME";
             ApiError::new(ErrorCode::BadRequest, what)
         })?,
     };
+    caller.require(&Need::new(warehouse.catalog().warehouse_path(), Privilege::Use))?;
     let options = warehouse.catalog().options();
     let vends = warehouse.catalog().storage().vendor().is_some();
     // A client may rely on what is offered, and would get no credentials.

@@ -4,6 +4,9 @@
 //! registration or a plan, and new ones here before they end. Where nothing is vended, an answer has no entry at all: DuckDB takes
 //! an entry without keys for the only way to the files.
 //!
+//! The rights of the caller bound the level: who may only read gets credentials for reading, and who may neither read nor write
+//! gets none.
+//!
 //! Start reading at [`for_table`], then at `vend`.
 
 use std::collections::BTreeMap;
@@ -11,15 +14,18 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use esker_access::{Privilege, PrivilegeSet, Required};
 use esker_catalog::{Catalog, LoadedTable, Vendable};
+use esker_state::TabularRow;
 use esker_storage::{ALL_BUT_UNRESERVED, Grant, Level, PolicyPrefix, SessionName, VendRequest, Vended, Vendor};
-use esker_types::{Coded, CodedError, ErrorCode, Principal, TableName};
+use esker_types::{Coded, CodedError, ErrorCode, NamespaceName, Principal, TableName};
 use percent_encoding::utf8_percent_encode;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::load::LoadOptions;
+use super::load::{CredentialRights, LoadOptions};
+use crate::access::RequestAccess;
 use crate::extract::{InTable, InWarehouse, QueryParams};
 use crate::{ApiError, Caller};
 
@@ -72,16 +78,19 @@ pub(crate) struct CredentialsQuery {
 /// Route: `GET /v1/{prefix}/namespaces/{namespace}/tables/{table}/credentials`. Spec: REST `loadCredentials`.
 pub(crate) async fn load(
     warehouse: InWarehouse,
+    access: RequestAccess,
     caller: Caller,
     InTable(name): InTable,
     QueryParams(query): QueryParams<CredentialsQuery>,
 ) -> Result<Response, ApiError> {
     let catalog = warehouse.catalog();
-    let row = catalog.table(&name).await?;
+    let row = access.table(catalog, &name).await?;
+    let rights = CredentialRights::Rules(access.quiet_authority());
     let entries = match catalog.storage().vendor() {
         None => Vec::new(),
         Some(vendor) => {
-            let level = level_of(vendor, &caller).ok_or_else(|| {
+            let allowed = level_by_rights(catalog, &row, &rights);
+            let level = level_of(vendor, &caller).zip(allowed).map(|(level, allowed)| level.min(allowed)).ok_or_else(|| {
                 let what = format!("warehouse {} vends no credentials to {}", catalog.options().warehouse, caller.0);
                 ApiError::new(ErrorCode::Forbidden, what)
             })?;
@@ -99,6 +108,38 @@ fn level_of(vendor: &Vendor, caller: &Principal) -> Option<Level> {
     match caller {
         Principal::Token(_) | Principal::User { .. } => vendor.level(),
         Principal::Anonymous => vendor.anonymous_level(),
+    }
+}
+
+/// Returns the highest level of credentials for a table that the rights of a caller allow; `None`: no credentials.
+///
+/// Credentials for writing read as well, because writers read manifests, which lie in the same place as the data.
+fn level_by_rights(catalog: &Catalog, row: &TabularRow, rights: &CredentialRights) -> Option<Level> {
+    const CHANGES: PrivilegeSet = PrivilegeSet::of(&[Privilege::Modify, Privilege::Rewrite]);
+    let authority = match rights {
+        CredentialRights::Owner => return Some(Level::WriteDelete),
+        CredentialRights::Nothing => return None,
+        CredentialRights::Rules(authority) => authority,
+    };
+    let key = row.name.namespace.key();
+    let on = catalog.tabular_path(&key, row);
+    if authority.has(&on, Required::any_of(CHANGES)) {
+        Some(Level::WriteDelete)
+    } else if authority.has(&on, Required::privilege(Privilege::Append)) {
+        Some(Level::Write)
+    } else {
+        authority.has(&on, Required::privilege(Privilege::ReadData)).then_some(Level::Read)
+    }
+}
+
+/// Checks that a caller who staged a table may still create it in the namespace.
+pub(crate) fn may_create(catalog: &Catalog, namespace: Option<&NamespaceName>, rights: &CredentialRights) -> bool {
+    match (rights, namespace) {
+        (CredentialRights::Rules(authority), Some(namespace)) => {
+            let key = namespace.key();
+            authority.has(&catalog.namespace_path(&key), Required::privilege(Privilege::CreateTable))
+        }
+        _ => false,
     }
 }
 
@@ -124,6 +165,8 @@ pub(crate) async fn for_table(
     most: Level,
 ) -> Result<Option<StorageAccess>, ApiError> {
     let Some((vendor, caller, level)) = asked_for(catalog, asked) else { return Ok(None) };
+    let Some(allowed) = level_by_rights(catalog, &table.row, asked.rights()) else { return Ok(None) };
+    let most = most.min(allowed);
     let vended = async {
         let vendable = catalog.vendable(table).await?;
         vend(catalog, vendor, &vendable, level.min(most), caller, Some(&table.row.name)).await
@@ -248,9 +291,13 @@ fn refresh_endpoint(warehouse: &str, name: &TableName) -> String {
 /// # Errors
 ///
 /// Returns the code of the catalog's error if the table does not exist or the database fails, else [`ErrorCode::Unsupported`].
-pub(crate) async fn sign(warehouse: InWarehouse, InTable(name): InTable) -> Result<Json<Value>, ApiError> {
+pub(crate) async fn sign(
+    warehouse: InWarehouse,
+    caller: RequestAccess,
+    InTable(name): InTable,
+) -> Result<Json<Value>, ApiError> {
     let catalog = warehouse.catalog();
-    catalog.table(&name).await?;
+    caller.table(catalog, &name).await?;
     let what = format!("warehouse {} signs no requests: configure the engine's own credentials", catalog.options().warehouse);
     Err(ApiError::new(ErrorCode::Unsupported, what))
 }

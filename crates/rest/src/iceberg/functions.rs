@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::paging::Paging;
 use crate::ApiError;
+use crate::access::RequestAccess;
 use crate::extract::{InFunction, InNamespace, InWarehouse, QueryParams};
 
 /// Lists the functions of a namespace.
@@ -14,10 +15,12 @@ use crate::extract::{InFunction, InNamespace, InWarehouse, QueryParams};
 /// Route: `GET /v1/{prefix}/namespaces/{namespace}/functions`. Spec: REST `listFunctions`.
 pub(crate) async fn list(
     warehouse: InWarehouse,
+    caller: RequestAccess,
     InNamespace(namespace): InNamespace,
     QueryParams(paging): QueryParams<Paging>,
 ) -> Result<Json<Value>, ApiError> {
-    let found = warehouse.catalog().list_functions(&namespace, &paging.after()?, paging.limit()).await?;
+    let (after, reader) = (paging.after()?, caller.authority());
+    let found = warehouse.catalog().list_functions(&namespace, &after, paging.limit(), &reader).await?;
     let (page, next) = paging.cut_page(found, String::clone);
     let identifier = |name: &String| -> Vec<String> { namespace.levels().iter().chain([name]).cloned().collect() };
     let identifiers: Vec<_> = page.iter().map(identifier).collect();
@@ -27,6 +30,10 @@ pub(crate) async fn list(
 /// Returns the metadata of a function.
 ///
 /// Route: `GET /v1/{prefix}/namespaces/{namespace}/functions/{function}`. Spec: REST `loadFunction`.
-pub(crate) async fn load(warehouse: InWarehouse, InFunction(name): InFunction) -> Result<Json<Value>, ApiError> {
-    Ok(Json(json!({"metadata": warehouse.catalog().function(&name).await?})))
+pub(crate) async fn load(
+    warehouse: InWarehouse,
+    caller: RequestAccess,
+    InFunction(name): InFunction,
+) -> Result<Json<Value>, ApiError> {
+    Ok(Json(json!({"metadata": warehouse.catalog().function(&name, &caller.authority()).await?})))
 }

@@ -13,16 +13,17 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use esker_catalog::{Catalog, LoadedTable};
+use esker_catalog::{Authority, Catalog, LoadedTable};
 use esker_format::TableMetadata;
 use esker_storage::Level;
-use esker_types::{ErrorCode, Principal};
+use esker_types::{ErrorCode, NamespaceName, Principal};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::credentials::{self, StorageAccess};
+use crate::access::{RequestAccess, authority_of_answer};
 use crate::etag;
 use crate::extract::{InTable, InWarehouse, QueryParams};
 use crate::{ApiError, App};
@@ -55,13 +56,37 @@ pub(crate) struct LoadOptions {
     delegation: Vec<String>,
     /// The principal of the request, which gets no credentials if it is missing.
     caller: Option<Principal>,
+    /// The rights that credentials depend on.
+    rights: CredentialRights,
+}
+
+/// The rights of a caller, as far as credentials depend on them.
+#[derive(Debug, Clone)]
+pub(crate) enum CredentialRights {
+    /// Those that the rules give.
+    Rules(Authority),
+    /// Those of the owner: the request makes the table.
+    Owner,
+    /// None, because the request has no caller.
+    Nothing,
 }
 
 impl LoadOptions {
     /// Returns the options of a request, with all snapshots.
     pub(crate) fn of(parts: &Parts) -> Self {
         let caller = parts.extensions.get::<Principal>().cloned();
-        Self { snapshots: SnapshotSelection::All, delegation: delegation(&parts.headers), caller }
+        let rights = authority_of_answer(parts).map_or(CredentialRights::Nothing, CredentialRights::Rules);
+        Self { snapshots: SnapshotSelection::All, delegation: delegation(&parts.headers), caller, rights }
+    }
+
+    /// Returns the options for the answer to a request that makes the table, so that the caller owns it.
+    pub(crate) fn for_owner(self) -> Self {
+        Self { rights: CredentialRights::Owner, ..self }
+    }
+
+    /// Returns the rights that credentials depend on.
+    pub(crate) fn rights(&self) -> &CredentialRights {
+        &self.rights
     }
 
     /// Checks whether the client asks for vended credentials.
@@ -100,6 +125,7 @@ fn delegation(headers: &HeaderMap) -> Vec<String> {
 pub(crate) async fn load(
     State(app): State<App>,
     warehouse: InWarehouse,
+    caller: RequestAccess,
     InTable(name): InTable,
     QueryParams(query): QueryParams<LoadQuery>,
     shape: LoadOptions,
@@ -115,7 +141,7 @@ pub(crate) async fn load(
     };
     let shape = LoadOptions { snapshots, ..shape };
     let catalog = warehouse.catalog();
-    let table = catalog.load(&name).await?;
+    let table = catalog.load_row(caller.table(catalog, &name).await?).await?;
     catalog.check_metadata_file(&table).await?;
     let access = credentials::for_table(catalog, &table, &shape, Level::WriteDelete).await?;
     let tag = tag(catalog, &table, &shape, access.as_ref());
@@ -275,7 +301,12 @@ pub(crate) async fn staged(catalog: &Catalog, metadata: &TableMetadata, shape: &
 }
 
 /// Builds the response of a staged creation again, from its body without credentials. Returns `None` if it is another body.
-pub(crate) async fn staged_again(catalog: &Catalog, body: &Value, shape: &LoadOptions) -> Option<Response> {
+pub(crate) async fn staged_again(
+    catalog: &Catalog,
+    namespace: Option<&NamespaceName>,
+    body: &Value,
+    shape: &LoadOptions,
+) -> Option<Response> {
     /// The part of the metadata that credentials depend on.
     #[derive(Deserialize)]
     #[serde(rename_all = "kebab-case")]
@@ -287,7 +318,10 @@ pub(crate) async fn staged_again(catalog: &Catalog, body: &Value, shape: &LoadOp
     }
     let metadata = body.get("metadata").filter(|_| body.get("metadata-location").is_none())?;
     let Staged { table_uuid, location, properties } = Staged::deserialize(metadata).ok()?;
-    let access = credentials::for_staged_table(catalog, table_uuid, &location, &properties, shape).await;
+    let access = match credentials::may_create(catalog, namespace, shape.rights()) {
+        true => credentials::for_staged_table(catalog, table_uuid, &location, &properties, shape).await,
+        false => None,
+    };
     Some(pieces(STAGED_HEAD, metadata.to_string().into(), loaded_end(access.as_ref())))
 }
 

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::paging::Paging;
 use crate::ApiError;
+use crate::access::RequestAccess;
 use crate::extract::{InNamespace, InWarehouse, JsonBody, QueryParams, RequestActor, parse_namespace};
 
 /// The parameters of the list of namespaces.
@@ -26,11 +27,13 @@ pub(crate) struct NamespacesQuery {
 /// Route: `GET /v1/{prefix}/namespaces?parent=`. Spec: REST `listNamespaces`.
 pub(crate) async fn list(
     warehouse: InWarehouse,
+    caller: RequestAccess,
     QueryParams(query): QueryParams<NamespacesQuery>,
     QueryParams(paging): QueryParams<Paging>,
 ) -> Result<Json<Value>, ApiError> {
     let parent = query.parent.filter(|p| !p.is_empty()).map(|p| parse_namespace(&p)).transpose()?;
-    let found = warehouse.catalog().list_namespaces(parent.as_ref(), &paging.after()?, paging.limit()).await?;
+    let (after, reader) = (paging.after()?, caller.authority());
+    let found = warehouse.catalog().list_namespaces(parent.as_ref(), &after, paging.limit(), &reader).await?;
     let (page, next) = paging.cut_page(found, NamespaceName::key);
     Ok(Json(json!({"namespaces": page, "next-page-token": next})))
 }
@@ -77,16 +80,24 @@ pub(crate) async fn create(
 /// Returns a namespace with its properties.
 ///
 /// Route: `GET /v1/{prefix}/namespaces/{namespace}`. Spec: REST `loadNamespaceMetadata`.
-pub(crate) async fn load(warehouse: InWarehouse, InNamespace(name): InNamespace) -> Result<Json<NamespaceBody>, ApiError> {
-    let row = warehouse.catalog().namespace(&name).await?;
+pub(crate) async fn load(
+    warehouse: InWarehouse,
+    caller: RequestAccess,
+    InNamespace(name): InNamespace,
+) -> Result<Json<NamespaceBody>, ApiError> {
+    let row = caller.namespace(warehouse.catalog(), &name).await?;
     Ok(body(warehouse.catalog(), row))
 }
 
 /// Checks that a namespace exists.
 ///
 /// Route: `HEAD /v1/{prefix}/namespaces/{namespace}`. Spec: REST `namespaceExists`.
-pub(crate) async fn exists(warehouse: InWarehouse, InNamespace(name): InNamespace) -> Result<StatusCode, ApiError> {
-    warehouse.catalog().namespace(&name).await?;
+pub(crate) async fn exists(
+    warehouse: InWarehouse,
+    caller: RequestAccess,
+    InNamespace(name): InNamespace,
+) -> Result<StatusCode, ApiError> {
+    caller.namespace(warehouse.catalog(), &name).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

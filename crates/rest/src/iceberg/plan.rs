@@ -30,6 +30,7 @@ use uuid::Uuid;
 use super::content::ContentPrinter;
 use super::credentials;
 use super::load::LoadOptions;
+use crate::access::RequestAccess;
 use crate::extract::{InTable, InWarehouse, JsonBody};
 use crate::{ApiError, App, Caller};
 
@@ -117,13 +118,14 @@ impl Plans {
 pub(crate) async fn plan(
     State(app): State<App>,
     Extension(caller): Caller,
+    access: RequestAccess,
     warehouse: InWarehouse,
     InTable(name): InTable,
     asked: LoadOptions,
     JsonBody(request): JsonBody<PlanRequest>,
 ) -> Result<Json<Value>, ApiError> {
     let catalog = warehouse.catalog().clone();
-    let table = catalog.load(&name).await?;
+    let table = catalog.load_row(access.table(&catalog, &name).await?).await?;
     let scan = CheckedScan::check(&table, &request)?;
     let (id, entry_table) = (Uuid::now_v7(), table.row.id);
     let (done, mut progress) = watch::channel(PlanState::Submitted);
@@ -164,12 +166,13 @@ pub(crate) async fn plan(
 pub(crate) async fn fetch(
     State(app): State<App>,
     Extension(caller): Caller,
+    access: RequestAccess,
     warehouse: InWarehouse,
     InTable(name): InTable,
     Path((.., id)): Path<(String, String, String, String)>,
     asked: LoadOptions,
 ) -> Result<Json<Value>, ApiError> {
-    let (id, entry) = find(&app, &caller, warehouse.catalog(), &name, &id).await?;
+    let (id, entry) = find(&app, (&caller, &access), warehouse.catalog(), &name, &id).await?;
     let progress = entry.progress.borrow().clone();
     Ok(Json(match &progress {
         PlanState::Submitted => json!({"status": "submitted"}),
@@ -193,11 +196,12 @@ pub(crate) async fn fetch(
 pub(crate) async fn cancel(
     State(app): State<App>,
     Extension(caller): Caller,
+    access: RequestAccess,
     warehouse: InWarehouse,
     InTable(name): InTable,
     Path((.., id)): Path<(String, String, String, String)>,
 ) -> Result<StatusCode, ApiError> {
-    let (id, entry) = find(&app, &caller, warehouse.catalog(), &name, &id).await?;
+    let (id, entry) = find(&app, (&caller, &access), warehouse.catalog(), &name, &id).await?;
     entry.task.abort();
     let (_, progress) = watch::channel(PlanState::Cancelled);
     app.inner.plans.0.insert(id, PlanEntry { progress, weight: 1, ..entry }).await;
@@ -220,6 +224,7 @@ pub(crate) struct TasksRequest {
 pub(crate) async fn tasks(
     State(app): State<App>,
     Extension(caller): Caller,
+    access: RequestAccess,
     warehouse: InWarehouse,
     InTable(name): InTable,
     JsonBody(request): JsonBody<TasksRequest>,
@@ -230,7 +235,7 @@ pub(crate) async fn tasks(
     };
     let (id, page) = request.plan_task.rsplit_once('.').ok_or_else(missing)?;
     let page: usize = page.parse().map_err(|_| missing())?;
-    let (_, entry) = find(&app, &caller, warehouse.catalog(), &name, id).await.map_err(|e| match e.code() {
+    let (_, entry) = find(&app, (&caller, &access), warehouse.catalog(), &name, id).await.map_err(|e| match e.code() {
         ErrorCode::NoSuchPlan => missing(),
         _ => e,
     })?;
@@ -245,12 +250,12 @@ pub(crate) async fn tasks(
 /// Finds the plan that a principal made of a table, by the id in a path.
 async fn find(
     app: &App,
-    caller: &Principal,
+    (caller, access): (&Principal, &RequestAccess),
     catalog: &Catalog,
     name: &TableName,
     id: &str,
 ) -> Result<(Uuid, PlanEntry), ApiError> {
-    let table = catalog.table(name).await?;
+    let table = access.table(catalog, name).await?;
     let missing =
         || ApiError::new(ErrorCode::NoSuchPlan, format!("plan {id} does not exist, or has expired; plan the scan again"));
     let id = id.parse::<Uuid>().map_err(|_| missing())?;

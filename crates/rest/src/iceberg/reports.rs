@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use esker_state::TableUsage;
 use serde::Deserialize;
 
+use crate::access::RequestAccess;
 use crate::extract::{InTable, InWarehouse, JsonBody};
 use crate::{ApiError, Caller};
 
@@ -28,12 +29,13 @@ pub(crate) struct Report {
 /// Route: `POST /v1/{prefix}/namespaces/{namespace}/tables/{table}/metrics`. Spec: REST `reportMetrics`.
 pub(crate) async fn report(
     warehouse: InWarehouse,
+    access: RequestAccess,
     caller: Caller,
     InTable(name): InTable,
     JsonBody(report): JsonBody<Report>,
 ) -> Result<StatusCode, ApiError> {
     let catalog = warehouse.catalog();
-    let row = catalog.table(&name).await?;
+    let row = access.table(catalog, &name).await?;
     let body =
         serde_json::to_string(&report).map_err(|e| ApiError::new(esker_types::ErrorCode::BadRequest, format!("report: {e}")))?;
     catalog.record_report(row.id, &caller.to_string(), &body, usage_of_report(&report).as_ref()).await?;

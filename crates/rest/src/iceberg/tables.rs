@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::load::{self, LoadOptions};
 use super::paging::Paging;
+use crate::access::RequestAccess;
 use crate::extract::{InNamespace, InTable, InWarehouse, JsonBody, QueryParams, RequestActor};
 use crate::{ApiError, App};
 
@@ -19,10 +20,12 @@ use crate::{ApiError, App};
 /// Route: `GET /v1/{prefix}/namespaces/{namespace}/tables`. Spec: REST `listTables`.
 pub(crate) async fn list(
     warehouse: InWarehouse,
+    caller: RequestAccess,
     InNamespace(namespace): InNamespace,
     QueryParams(paging): QueryParams<Paging>,
 ) -> Result<Json<Value>, ApiError> {
-    let found = warehouse.catalog().list_tables(&namespace, &paging.after()?, paging.limit()).await?;
+    let (after, reader) = (paging.after()?, caller.authority());
+    let found = warehouse.catalog().list_tables(&namespace, &after, paging.limit(), &reader).await?;
     let (page, next) = paging.cut_page(found, String::clone);
     let identifiers: Vec<Value> = page.iter().map(|name| json!({"namespace": namespace, "name": name})).collect();
     Ok(Json(json!({"identifiers": identifiers, "next-page-token": next})))
@@ -40,6 +43,8 @@ pub(crate) async fn create(
     JsonBody(request): JsonBody<CreateTable>,
 ) -> Result<Response, ApiError> {
     let catalog = warehouse.catalog();
+    // The caller owns the table, which the rules of the request do not know yet.
+    let shape = shape.for_owner();
     match catalog.create_table(&namespace, request, &actor).await? {
         Created::Table(table) => load::response(&app, catalog, &table, &shape).await,
         Created::Staged(metadata) => load::staged(catalog, &metadata, &shape).await,
@@ -58,7 +63,8 @@ pub(crate) async fn register(
     JsonBody(request): JsonBody<Register>,
 ) -> Result<Response, ApiError> {
     let table = warehouse.catalog().register(&namespace, request, &actor).await?;
-    load::response(&app, warehouse.catalog(), &table, &shape).await
+    // The caller owns the table, which the rules of the request do not know yet.
+    load::response(&app, warehouse.catalog(), &table, &shape.for_owner()).await
 }
 
 /// Removes a table from the catalog without deleting its files, and returns its last metadata.
@@ -75,9 +81,12 @@ pub(crate) async fn unregister(
 /// Checks that a table exists.
 ///
 /// Route: `HEAD /v1/{prefix}/namespaces/{namespace}/tables/{table}`. Spec: REST `tableExists`.
-pub(crate) async fn exists(warehouse: InWarehouse, InTable(name): InTable) -> Result<StatusCode, ApiError> {
-    let catalog = warehouse.catalog();
-    catalog.table(&name).await?;
+pub(crate) async fn exists(
+    warehouse: InWarehouse,
+    caller: RequestAccess,
+    InTable(name): InTable,
+) -> Result<StatusCode, ApiError> {
+    caller.table(warehouse.catalog(), &name).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

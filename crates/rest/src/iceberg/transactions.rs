@@ -43,7 +43,11 @@ pub(crate) async fn commit(
         let proposal = Proposal { requirements, updates, actor: actor.clone(), ..Proposal::default() };
         changes.push(TableChange { name: identifier.name()?, proposal });
     }
+    let (authority, creates) = (actor.authority.clone(), changes.iter().any(TableChange::creates));
     let result = warehouse.catalog().commit_transaction(changes, actor).await;
+    if creates && result.is_ok() {
+        app.forget_rules_of(&authority);
+    }
     app.inner.metrics.commit(result.as_ref().err(), "transaction");
     result?;
     Ok(StatusCode::NO_CONTENT)

@@ -10,6 +10,7 @@ use super::load;
 use super::paging::Paging;
 use super::tables::RenameRequest;
 use crate::ApiError;
+use crate::access::RequestAccess;
 use crate::extract::{InNamespace, InView, InWarehouse, JsonBody, QueryParams, RequestActor};
 
 /// Builds the load response of a view.
@@ -24,10 +25,12 @@ pub(crate) fn response(view: &LoadedView) -> Response {
 /// Route: `GET /v1/{prefix}/namespaces/{namespace}/views`. Spec: REST `listViews`.
 pub(crate) async fn list(
     warehouse: InWarehouse,
+    caller: RequestAccess,
     InNamespace(namespace): InNamespace,
     QueryParams(paging): QueryParams<Paging>,
 ) -> Result<Json<Value>, ApiError> {
-    let found = warehouse.catalog().list_views(&namespace, &paging.after()?, paging.limit()).await?;
+    let (after, reader) = (paging.after()?, caller.authority());
+    let found = warehouse.catalog().list_views(&namespace, &after, paging.limit(), &reader).await?;
     let (page, next) = paging.cut_page(found, String::clone);
     let identifiers: Vec<Value> = page.iter().map(|name| json!({"namespace": namespace, "name": name})).collect();
     Ok(Json(json!({"identifiers": identifiers, "next-page-token": next})))
@@ -60,16 +63,24 @@ pub(crate) async fn register(
 /// Loads a view.
 ///
 /// Route: `GET /v1/{prefix}/namespaces/{namespace}/views/{view}`. Spec: REST `loadView`.
-pub(crate) async fn load(warehouse: InWarehouse, InView(name): InView) -> Result<Response, ApiError> {
-    Ok(response(&warehouse.catalog().load_view(&name).await?))
+pub(crate) async fn load(
+    warehouse: InWarehouse,
+    caller: RequestAccess,
+    InView(name): InView,
+) -> Result<Response, ApiError> {
+    let row = caller.view(warehouse.catalog(), &name).await?;
+    Ok(response(&warehouse.catalog().load_view_row(row).await?))
 }
 
 /// Checks that a view exists.
 ///
 /// Route: `HEAD /v1/{prefix}/namespaces/{namespace}/views/{view}`. Spec: REST `viewExists`.
-pub(crate) async fn exists(warehouse: InWarehouse, InView(name): InView) -> Result<StatusCode, ApiError> {
-    let catalog = warehouse.catalog();
-    catalog.view(&name).await?;
+pub(crate) async fn exists(
+    warehouse: InWarehouse,
+    caller: RequestAccess,
+    InView(name): InView,
+) -> Result<StatusCode, ApiError> {
+    caller.view(warehouse.catalog(), &name).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

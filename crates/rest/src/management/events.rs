@@ -2,9 +2,11 @@
 
 use axum::Json;
 use axum::extract::State;
+use esker_access::{Need, Needs, Privilege, ResourcePath};
 use esker_state::Event;
 use serde::{Deserialize, Serialize};
 
+use crate::access::RequestAccess;
 use crate::extract::QueryParams;
 use crate::openapi::ReadErrors;
 use crate::{ApiError, App};
@@ -50,10 +52,16 @@ pub(crate) struct EventPage {
 )]
 pub(crate) async fn list(
     State(app): State<App>,
+    caller: RequestAccess,
     QueryParams(query): QueryParams<EventQuery>,
 ) -> Result<Json<EventPage>, ApiError> {
-    if let Some(name) = &query.warehouse {
-        app.warehouse(name)?;
+    let monitor = Need::new(ResourcePath::SERVER, Privilege::Monitor);
+    match &query.warehouse {
+        None => caller.require(&monitor)?,
+        Some(name) => {
+            let read = Need::new(app.warehouse(name)?.catalog().warehouse_path(), Privilege::ReadMetadata);
+            caller.require(Needs::AnyOf(&[read, monitor]))?;
+        }
     }
     let events = app.overview().events_after(query.after, query.warehouse.as_deref(), query.limit.clamp(1, MAX_EVENTS)).await?;
     let next = events.last().map_or(query.after, |e| e.id);

@@ -7,6 +7,7 @@ use esker_state::HealthPoint;
 use esker_table::TableFacts;
 use serde::{Deserialize, Serialize};
 
+use crate::access::RequestAccess;
 use crate::extract::{InTable, InWarehouse, QueryParams};
 use crate::health::TableAssessment;
 use crate::openapi::ReadErrors;
@@ -72,12 +73,14 @@ pub(crate) struct FleetQuery {
 )]
 pub(crate) async fn fleet(
     State(app): State<App>,
+    caller: RequestAccess,
     QueryParams(query): QueryParams<FleetQuery>,
 ) -> Result<Json<Vec<FleetTable>>, ApiError> {
+    let authority = caller.authority();
     if let Some(name) = &query.warehouse {
-        app.warehouse(name)?;
+        app.visible_warehouse(name, &authority)?;
     }
-    let all = app.assess_all().await?;
+    let all = app.assess_all(&authority).await?;
     let wanted = all.iter().filter(|e| query.warehouse.as_ref().is_none_or(|name| *name == e.warehouse));
     Ok(Json(wanted.map(FleetTable::new).collect()))
 }
@@ -110,10 +113,11 @@ pub struct TableHealth {
 pub(crate) async fn table(
     State(app): State<App>,
     warehouse: InWarehouse,
+    caller: RequestAccess,
     InTable(name): InTable,
 ) -> Result<Json<TableHealth>, ApiError> {
     let catalog = warehouse.catalog();
-    let row = catalog.table(&name).await?;
+    let row = caller.table(catalog, &name).await?;
     let TableAssessment { row, facts, assessment, .. } = app.assess_table(catalog, row).await?;
     let (facts, error) = match facts {
         Ok(facts) => (Some(facts.as_ref().clone()), None),
@@ -142,10 +146,11 @@ pub(crate) struct HistoryQuery {
 )]
 pub(crate) async fn history(
     warehouse: InWarehouse,
+    caller: RequestAccess,
     InTable(name): InTable,
     QueryParams(since): QueryParams<HistoryQuery>,
 ) -> Result<Json<Vec<HealthPoint>>, ApiError> {
     let catalog = warehouse.catalog();
-    let row = catalog.table(&name).await?;
+    let row = caller.table(catalog, &name).await?;
     Ok(Json(catalog.overview().health_history(row.id, since.since_ms).await?))
 }

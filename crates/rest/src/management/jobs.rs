@@ -1,15 +1,20 @@
 //! The jobs of the queue: list, record, log and cancellation.
 
+use std::collections::HashMap;
+
 use axum::Json;
 use axum::extract::State;
-use esker_catalog::Overview;
-use esker_state::{Job, JobFilter, JobLogLine, JobState};
-use esker_types::{ErrorCode, JobId};
+use esker_access::{Need, Needs, Privilege, PrivilegeSet, Required, ResourcePath, RightsError};
+use esker_catalog::{Authority, Catalog, Overview};
+use esker_maintenance::Maintenance;
+use esker_state::{Job, JobFilter, JobLogLine, JobState, TabularRow};
+use esker_types::{ErrorCode, JobId, JobKind};
 use serde::{Deserialize, Serialize};
 
+use crate::access::RequestAccess;
 use crate::extract::{InJob, QueryParams};
 use crate::openapi::{ChangeErrors, ReadErrors};
-use crate::{ApiError, App, Caller};
+use crate::{ApiError, App};
 
 /// The record of a job with the name of its warehouse, as JSON.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
@@ -64,12 +69,119 @@ const fn default_limit() -> u32 {
 )]
 pub(crate) async fn list(
     State(app): State<App>,
+    caller: RequestAccess,
     QueryParams(query): QueryParams<JobsQuery>,
 ) -> Result<Json<Vec<JobView>>, ApiError> {
-    let warehouse = query.warehouse.map(|name| app.warehouse(&name).map(|w| w.catalog().warehouse().id)).transpose()?;
+    let authority = caller.authority();
+    let named = query.warehouse.map(|name| app.visible_warehouse(&name, &authority)).transpose()?;
+    let warehouse = named.map(|warehouse| warehouse.catalog().warehouse().id);
     let filter = JobFilter { state: query.state, kind: query.kind, warehouse, ..JobFilter::default() };
-    let jobs = app.overview().jobs(&filter, query.limit).await?;
+    let jobs = seen_jobs(&app, &authority, &filter, query.limit).await?;
     Ok(Json(jobs.into_iter().map(|job| view(&app, job)).collect()))
+}
+
+/// Returns the newest jobs that a caller may read, at most `limit`.
+///
+/// More are read until the list is full, however many of them the caller may not read.
+pub(crate) async fn seen_jobs(app: &App, reader: &Authority, filter: &JobFilter, limit: u32) -> Result<Vec<Job>, ApiError> {
+    if reader.has(&ResourcePath::SERVER, Required::privilege(Privilege::Monitor)) {
+        return Ok(app.overview().jobs(filter, limit).await?);
+    }
+    let mut tables = HashMap::new();
+    for catalog in app.warehouses().map(Maintenance::catalog) {
+        tables.extend(catalog.tables().await?.into_iter().map(|row| (row.id, row)));
+    }
+    let mut read = limit.max(1);
+    loop {
+        let mut jobs = app.overview().jobs(filter, read).await?;
+        let is_all = jobs.len() < read as usize;
+        jobs.retain(|job| {
+            let catalog = app.warehouses().map(Maintenance::catalog).find(|catalog| catalog.warehouse().id == job.warehouse);
+            catalog.is_some_and(|catalog| on_job(catalog, tables.get(&job.table_id), |on| reader.has(on, required_to_read(job))))
+        });
+        if is_all || jobs.len() >= limit as usize || read == u32::MAX {
+            jobs.truncate(limit as usize);
+            return Ok(jobs);
+        }
+        read = read.saturating_mul(4);
+    }
+}
+
+/// Calls a function with the path to a job's table, or to the warehouse if the table is gone.
+fn on_job<T>(catalog: &Catalog, table: Option<&TabularRow>, of: impl FnOnce(&ResourcePath<'_>) -> T) -> T {
+    match table {
+        Some(row) => of(&catalog.tabular_path(&row.name.namespace.key(), row)),
+        None => of(&catalog.warehouse_path()),
+    }
+}
+
+/// Returns the privileges on the table that reading a job needs. The request of an erasure has values of the rows.
+fn required_to_read(job: &Job) -> Required {
+    let read = Required::privilege(Privilege::ReadMetadata);
+    match job.kind == JobKind::Erase.as_str() {
+        true => read.and_any_of(PrivilegeSet::of(&[Privilege::ReadData, Privilege::Maintain, Privilege::Erase])),
+        false => read,
+    }
+}
+
+/// Returns the privilege on the table to start, cancel or undo a job of a kind.
+pub(crate) fn privilege_to_run(kind: &str) -> Privilege {
+    if kind == JobKind::Erase.as_str() { Privilege::Erase } else { Privilege::Maintain }
+}
+
+/// Finds a job that the caller may read.
+///
+/// # Errors
+///
+/// Returns [`ErrorCode::NotFound`] if there is no such job or its table is hidden, and [`ErrorCode::Forbidden`] if privileges are
+/// missing.
+pub(crate) async fn find_to_read(app: &App, caller: &RequestAccess, id: &str) -> Result<Job, ApiError> {
+    let job = find(app.overview(), id).await?;
+    check_job(app, caller, (id, &job), JobUse::Read).await?;
+    Ok(job)
+}
+
+/// Finds a job that the caller may cancel and undo. The errors are those of [`find_to_read`].
+pub(crate) async fn find_to_change(app: &App, caller: &RequestAccess, id: &str) -> Result<Job, ApiError> {
+    let job = find(app.overview(), id).await?;
+    check_job(app, caller, (id, &job), JobUse::Change).await?;
+    Ok(job)
+}
+
+/// What a request does with a job.
+#[derive(Debug, Clone, Copy)]
+enum JobUse {
+    /// Shows it. `MONITOR` on the server is enough.
+    Read,
+    /// Cancels or undoes it.
+    Change,
+}
+
+/// Checks the privileges on the table of a job, which a request names by `id`.
+async fn check_job(app: &App, caller: &RequestAccess, (id, job): (&str, &Job), of: JobUse) -> Result<(), ApiError> {
+    let authority = caller.authority();
+    let required = match of {
+        JobUse::Read => required_to_read(job),
+        JobUse::Change => Required::privilege(privilege_to_run(&job.kind)),
+    };
+    let monitor = Need::new(ResourcePath::SERVER, Privilege::Monitor);
+    let check = |on: &ResourcePath<'_>| {
+        let needs = [Need { on: *on, required }, monitor];
+        match of {
+            JobUse::Read => authority.require(Needs::AnyOf(&needs)),
+            JobUse::Change => authority.require(Needs::All(&needs[..1])),
+        }
+    };
+    let catalog = app.warehouses().map(Maintenance::catalog).find(|catalog| catalog.warehouse().id == job.warehouse);
+    let checked = match catalog {
+        Some(catalog) => on_job(catalog, catalog.tabular_by_id(job.table_id).await?.as_ref(), check),
+        // Only whoever has the privileges on the server has them on a warehouse that the server does not serve.
+        None => check(&ResourcePath::SERVER),
+    };
+    checked.map_err(|e| match e {
+        RightsError::Hidden { .. } => no_such_job(id),
+        e => e.into(),
+    })
 }
 
 /// Makes the error for a job that does not exist.
@@ -77,7 +189,7 @@ fn no_such_job(id: &str) -> ApiError {
     ApiError::new(ErrorCode::NotFound, format!("job {id} does not exist"))
 }
 
-/// Finds a job by the id in a path.
+/// Finds a job by the id in a path, whoever may read it.
 pub(crate) async fn find(overview: &Overview, id: &str) -> Result<Job, ApiError> {
     let parsed: JobId = id.parse().map_err(|_| no_such_job(id))?;
     overview.job(parsed).await?.ok_or_else(|| no_such_job(id))
@@ -92,8 +204,12 @@ pub(crate) async fn find(overview: &Overview, id: &str) -> Result<Job, ApiError>
     params(InJob),
     responses((status = 200, description = "The record of the job.", body = JobView), ReadErrors)
 )]
-pub(crate) async fn show(State(app): State<App>, InJob(id): InJob) -> Result<Json<JobView>, ApiError> {
-    let job = find(app.overview(), &id).await?;
+pub(crate) async fn show(
+    State(app): State<App>,
+    caller: RequestAccess,
+    InJob(id): InJob,
+) -> Result<Json<JobView>, ApiError> {
+    let job = find_to_read(&app, &caller, &id).await?;
     Ok(Json(view(&app, job)))
 }
 
@@ -106,8 +222,12 @@ pub(crate) async fn show(State(app): State<App>, InJob(id): InJob) -> Result<Jso
     params(InJob),
     responses((status = 200, description = "The lines of the log, the oldest first.", body = Vec<JobLogLine>), ReadErrors)
 )]
-pub(crate) async fn log(State(app): State<App>, InJob(id): InJob) -> Result<Json<Vec<JobLogLine>>, ApiError> {
-    let job = find(app.overview(), &id).await?;
+pub(crate) async fn log(
+    State(app): State<App>,
+    caller: RequestAccess,
+    InJob(id): InJob,
+) -> Result<Json<Vec<JobLogLine>>, ApiError> {
+    let job = find_to_read(&app, &caller, &id).await?;
     Ok(Json(app.overview().job_log(job.id).await?))
 }
 
@@ -130,12 +250,16 @@ pub(crate) struct CancelAnswer {
     params(InJob),
     responses((status = 200, description = "The state of the job after the request.", body = CancelAnswer), ChangeErrors)
 )]
-pub(crate) async fn cancel(State(app): State<App>, caller: Caller, InJob(id): InJob) -> Result<Json<CancelAnswer>, ApiError> {
+pub(crate) async fn cancel(
+    State(app): State<App>,
+    caller: RequestAccess,
+    InJob(id): InJob,
+) -> Result<Json<CancelAnswer>, ApiError> {
     Ok(Json(CancelAnswer { state: cancel_by(&app, &caller, &id).await? }))
 }
 
 /// Cancels a job for a caller, and returns its state after that.
-pub(crate) async fn cancel_by(app: &App, caller: &Caller, id: &str) -> Result<JobState, ApiError> {
-    let parsed: JobId = id.parse().map_err(|_| no_such_job(id))?;
-    app.queue().cancel(parsed, &caller.to_string()).await?.ok_or_else(|| no_such_job(id))
+pub(crate) async fn cancel_by(app: &App, caller: &RequestAccess, id: &str) -> Result<JobState, ApiError> {
+    let job = find_to_change(app, caller, id).await?;
+    app.queue().cancel(job.id, &caller.principal().to_string()).await?.ok_or_else(|| no_such_job(id))
 }

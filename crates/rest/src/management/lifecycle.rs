@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::http::StatusCode;
+use esker_access::{Privilege, Required};
 use esker_catalog::{LoadedTable, RefChange, staged};
 use esker_format::SnapshotReference;
 use esker_state::DroppedTable;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::ApiError;
+use crate::access::RequestAccess;
 use crate::extract::{InDropped, InFunction, InNamespace, InTable, InView, InWarehouse, JsonBody, RequestActor};
 use crate::openapi::{ChangeErrors, ReadErrors};
 
@@ -131,8 +133,14 @@ impl From<DroppedTable> for DroppedView {
     params(InWarehouse),
     responses((status = 200, description = "The dropped tables, the last dropped first.", body = Vec<DroppedView>), ReadErrors)
 )]
-pub(crate) async fn dropped(warehouse: InWarehouse) -> Result<Json<Vec<DroppedView>>, ApiError> {
-    Ok(Json(warehouse.catalog().dropped_tables().await?.into_iter().map(DroppedView::from).collect()))
+pub(crate) async fn dropped(warehouse: InWarehouse, caller: RequestAccess) -> Result<Json<Vec<DroppedView>>, ApiError> {
+    let (catalog, authority) = (warehouse.catalog(), caller.authority());
+    let may_undrop = |dropped: &DroppedTable| {
+        let key = dropped.row.name.namespace.key();
+        authority.has(&catalog.namespace_path(&key), Required::privilege(Privilege::Undrop))
+    };
+    let dropped = catalog.dropped_tables().await?.into_iter().filter(may_undrop);
+    Ok(Json(dropped.map(DroppedView::from).collect()))
 }
 
 /// The request to bring a dropped table back.
@@ -243,8 +251,13 @@ pub(crate) async fn change_refs(
     params(InWarehouse, InTable),
     responses((status = 200, description = "The references.", body = RefsView), ReadErrors)
 )]
-pub(crate) async fn list_refs(warehouse: InWarehouse, InTable(name): InTable) -> Result<Json<RefsView>, ApiError> {
-    Ok(Json(RefsView::new(&warehouse.catalog().load(&name).await?)))
+pub(crate) async fn list_refs(
+    warehouse: InWarehouse,
+    caller: RequestAccess,
+    InTable(name): InTable,
+) -> Result<Json<RefsView>, ApiError> {
+    let row = caller.table(warehouse.catalog(), &name).await?;
+    Ok(Json(RefsView::new(&warehouse.catalog().load_row(row).await?)))
 }
 
 /// Stores a function, whose metadata is the body.

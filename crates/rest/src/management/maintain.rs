@@ -9,6 +9,7 @@ use axum::extract::{FromRequest, FromRequestParts, Request, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
+use esker_access::Required;
 use esker_catalog::deletion::{self, Swept};
 use esker_maintenance::{Explanation, JobOptions, JobRequest, JobSpec, KindView, UndoOutcome, kind_view};
 use esker_state::{QuarantineState, QuarantinedFile};
@@ -18,9 +19,10 @@ use utoipa::openapi::Required;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 
 use super::jobs;
+use crate::access::RequestAccess;
 use crate::extract::{InJob, InTable, InWarehouse, QueryParams, RequestActor, read_json};
 use crate::openapi::{ChangeErrors, ReadErrors, ServerErrors};
-use crate::{ApiError, App, Caller};
+use crate::{ApiError, App};
 
 /// The parameters of a request that starts or previews a job.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
@@ -114,17 +116,19 @@ pub(crate) async fn kinds() -> Json<Vec<KindView>> {
 pub(crate) async fn start(
     warehouse: InWarehouse,
     State(app): State<App>,
-    caller: Caller,
+    caller: RequestAccess,
     InTable(name): InTable,
     QueryParams(query): QueryParams<StartQuery>,
     JobKey(key): JobKey,
     RequestedJob(mut request): RequestedJob,
 ) -> Result<Response, ApiError> {
+    let catalog = warehouse.catalog();
+    let required = Required::privilege(jobs::privilege_to_run(request.kind().as_str()));
+    let row = catalog.permitted_table(&name, required, &caller.authority()).await?;
     if query.dry_run {
         return Ok(Json(warehouse.0.preview(&name, request).await?).into_response());
     }
-    let catalog = warehouse.catalog();
-    let policy = app.policy(catalog, &catalog.table(&name).await?).await?;
+    let policy = app.policy(catalog, &row).await?;
     if policy.freeze && !kind_view(request.kind()).read_only {
         let what = format!("{name} is frozen by {}; set freeze to false to maintain it", policy.origin("freeze"));
         return Err(ApiError::new(ErrorCode::Refused, what));
@@ -132,7 +136,7 @@ pub(crate) async fn start(
     if let JobRequest::Compact(options) = &mut request {
         options.spark_over_bytes = options.spark_over_bytes.or(policy.spark_over_bytes);
     }
-    let spec = JobSpec::manual(request, &caller);
+    let spec = JobSpec::manual(request, caller.principal());
     let priority = query.priority.unwrap_or(spec.priority);
     let reason = query.reason.unwrap_or_else(|| spec.reason.clone());
     let job_id = warehouse.0.start(&name, JobSpec { key, priority, reason, ..spec }).await?;
@@ -172,9 +176,14 @@ pub(crate) async fn explain(
     params(InWarehouse, InJob),
     responses((status = 200, description = "The job is taken back.", body = UndoOutcome), ChangeErrors)
 )]
-pub(crate) async fn undo(warehouse: InWarehouse, caller: Caller, InJob(id): InJob) -> Result<Json<UndoOutcome>, ApiError> {
-    let job = jobs::find(warehouse.catalog().overview(), &id).await?;
-    Ok(Json(esker_maintenance::undo(warehouse.catalog(), &job, &caller).await?))
+pub(crate) async fn undo(
+    State(app): State<App>,
+    warehouse: InWarehouse,
+    caller: RequestAccess,
+    InJob(id): InJob,
+) -> Result<Json<UndoOutcome>, ApiError> {
+    let job = jobs::find_to_change(&app, &caller, &id).await?;
+    Ok(Json(esker_maintenance::undo(warehouse.catalog(), &job, caller.principal()).await?))
 }
 
 /// Makes a foreign table an owned one.
@@ -228,9 +237,13 @@ impl From<QuarantinedFile> for QuarantineView {
     params(InWarehouse, InTable),
     responses((status = 200, description = "The files in quarantine.", body = Vec<QuarantineView>), ReadErrors)
 )]
-pub(crate) async fn quarantine(warehouse: InWarehouse, InTable(name): InTable) -> Result<Json<Vec<QuarantineView>>, ApiError> {
+pub(crate) async fn quarantine(
+    warehouse: InWarehouse,
+    caller: RequestAccess,
+    InTable(name): InTable,
+) -> Result<Json<Vec<QuarantineView>>, ApiError> {
     let catalog = warehouse.catalog();
-    let row = catalog.table(&name).await?;
+    let row = caller.table(catalog, &name).await?;
     let files = catalog.overview().quarantine_of(row.id).await?;
     Ok(Json(files.into_iter().map(QuarantineView::from).collect()))
 }

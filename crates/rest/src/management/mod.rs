@@ -25,10 +25,11 @@ use crate::{App, openapi};
 
 pub use health::{FleetTable, TableHealth};
 pub use jobs::JobView;
-pub(crate) use jobs::{cancel_by, find as find_job, view as view_job};
+pub(crate) use jobs::{cancel_by, find_to_change, find_to_read, seen_jobs, view as view_job};
 pub use lifecycle::DroppedView;
 pub use maintain::{JobAccepted, QuarantineView};
 pub use policy::PolicyView;
+pub(crate) use queries::seen_queries;
 pub use warehouses::WarehouseView;
 
 /// Returns the routes of the management API, each with its description.

@@ -1,16 +1,18 @@
 //! The policy of a table with the autopilot's last decision, and the jobs that Esker recommends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use axum::Json;
 use axum::extract::State;
 use esker_autopilot::{Recommendation, Setting, recommendations};
 use esker_state::TableUsage;
-use esker_types::{JobKind, Millis, now_ms};
+use esker_types::{JobKind, Millis, TableName, now_ms};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::access::RequestAccess;
 use crate::extract::{InTable, InWarehouse, QueryParams};
+use crate::health::may_read;
 use crate::openapi::ReadErrors;
 use crate::{ApiError, App};
 
@@ -62,10 +64,18 @@ pub(crate) struct RecommendationsQuery {
 pub(crate) async fn recommended(
     State(app): State<App>,
     warehouse: InWarehouse,
+    caller: RequestAccess,
     QueryParams(wanted): QueryParams<RecommendationsQuery>,
 ) -> Result<Json<Vec<Recommendation>>, ApiError> {
     let layers = app.layers(warehouse.catalog());
     let mut found = recommendations(warehouse.catalog(), &layers).await?;
+    let authority = caller.authority();
+    if authority.is_limited() {
+        let rows = warehouse.catalog().tables().await?;
+        let readable = rows.iter().filter(|row| may_read(&authority, warehouse.catalog(), row));
+        let readable: HashSet<&TableName> = readable.map(|row| &row.name).collect();
+        found.retain(|job| readable.contains(&job.name));
+    }
     found.retain(|job| {
         wanted.namespace.as_ref().is_none_or(|n| *n == job.name.namespace.to_string())
             && wanted.kind.as_ref().is_none_or(|kind| *kind == job.kind)
@@ -86,10 +96,11 @@ pub(crate) async fn recommended(
 pub(crate) async fn show(
     State(app): State<App>,
     warehouse: InWarehouse,
+    caller: RequestAccess,
     InTable(name): InTable,
 ) -> Result<Json<PolicyView>, ApiError> {
     let catalog = warehouse.catalog();
-    let row = catalog.table(&name).await?;
+    let row = caller.table(catalog, &name).await?;
     let policy = app.policy(catalog, &row).await?;
     let now = now_ms();
     let next = policy.schedules.keys().filter_map(|kind| Some((*kind, policy.next_run(*kind, now)?)));

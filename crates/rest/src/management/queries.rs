@@ -3,11 +3,13 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use esker_access::{Need, Privilege, ResourcePath};
 use esker_query::QueryRecord;
 use esker_types::ErrorCode;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::access::RequestAccess;
 use crate::extract::{InQuery, InTable, InWarehouse, QueryParams};
 use crate::openapi::{ChangeErrors, ReadErrors};
 use crate::{ApiError, App};
@@ -34,8 +36,24 @@ const fn default_limit() -> u32 {
     params(ListLimit),
     responses((status = 200, description = "The records of the queries.", body = Vec<QueryRecord>), ReadErrors)
 )]
-pub(crate) async fn list(State(app): State<App>, QueryParams(query): QueryParams<ListLimit>) -> Json<Vec<QueryRecord>> {
-    Json(app.inner.engine.log().newest(query.limit as usize))
+pub(crate) async fn list(
+    State(app): State<App>,
+    caller: RequestAccess,
+    QueryParams(query): QueryParams<ListLimit>,
+) -> Json<Vec<QueryRecord>> {
+    Json(seen_queries(&app, &caller, query.limit as usize))
+}
+
+/// Returns the newest queries that a caller sees: its own, or all with `MONITOR`.
+pub(crate) fn seen_queries(app: &App, caller: &RequestAccess, limit: usize) -> Vec<QueryRecord> {
+    let log = app.inner.engine.log();
+    if caller.has_on_server(Privilege::Monitor) {
+        return log.newest(limit);
+    }
+    let mut own = log.newest(usize::MAX);
+    own.retain(|query| caller.is_called(&query.principal));
+    own.truncate(limit);
+    own
 }
 
 /// Stops a query of this server.
@@ -47,10 +65,23 @@ pub(crate) async fn list(State(app): State<App>, QueryParams(query): QueryParams
     params(InQuery),
     responses((status = 204, description = "The query is stopped."), ChangeErrors)
 )]
-pub(crate) async fn cancel(State(app): State<App>, InQuery(id): InQuery) -> Result<StatusCode, ApiError> {
+pub(crate) async fn cancel(
+    State(app): State<App>,
+    caller: RequestAccess,
+    InQuery(id): InQuery,
+) -> Result<StatusCode, ApiError> {
+    let missing = || ApiError::new(ErrorCode::NotFound, format!("query {id} does not run on this server"));
+    if !caller.has_on_server(Privilege::ManageServer) {
+        // A query that the caller does not see is as if it were not there.
+        let seen = seen_queries(&app, &caller, usize::MAX);
+        let query = seen.iter().find(|query| query.id == id).ok_or_else(missing)?;
+        if !caller.is_called(&query.principal) {
+            caller.require(&Need::new(ResourcePath::SERVER, Privilege::ManageServer))?;
+        }
+    }
     match app.inner.engine.log().cancel(id) {
         true => Ok(StatusCode::NO_CONTENT),
-        false => Err(ApiError::new(ErrorCode::NotFound, format!("query {id} does not run on this server"))),
+        false => Err(missing()),
     }
 }
 
@@ -68,11 +99,12 @@ pub(crate) async fn cancel(State(app): State<App>, InQuery(id): InQuery) -> Resu
 )]
 pub(crate) async fn reports(
     warehouse: InWarehouse,
+    caller: RequestAccess,
     InTable(name): InTable,
     QueryParams(query): QueryParams<ListLimit>,
 ) -> Result<Json<Vec<Value>>, ApiError> {
     let catalog = warehouse.catalog();
-    let row = catalog.table(&name).await?;
+    let row = caller.table(catalog, &name).await?;
     let bodies = catalog.overview().reports(row.id, query.limit).await?;
     let parsed = bodies.iter().filter_map(|body| match serde_json::from_str(body) {
         Ok(report) => Some(report),

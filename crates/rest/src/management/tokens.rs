@@ -1,6 +1,6 @@
 //! The tokens of principals: made, listed and revoked.
 //!
-//! Until there is authorisation, every token may do this for every principal.
+//! A client does this for itself. `MANAGE_ACCESS` on the server lets a caller do it for every principal.
 
 use std::time::Duration;
 
@@ -9,10 +9,12 @@ use axum::http::StatusCode;
 use axum::http::header::CACHE_CONTROL;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use esker_auth::{Authenticated, TokenInfo};
+use esker_access::{Need, Privilege, ResourcePath};
+use esker_auth::{AuthError, Authenticated, TokenInfo};
 use esker_types::Millis;
 use serde::{Deserialize, Serialize};
 
+use crate::access::RequestAccess;
 use crate::extract::{InToken, JsonBody};
 use crate::openapi::{ChangeErrors, ServerErrors};
 use crate::{ApiError, App};
@@ -55,8 +57,12 @@ pub(crate) struct NewTokenAnswer {
     tag = "tokens",
     responses((status = 200, description = "The tokens, by principal and age.", body = Vec<TokenInfo>), ServerErrors)
 )]
-pub(crate) async fn list(State(app): State<App>) -> Result<Json<Vec<TokenInfo>>, ApiError> {
-    Ok(Json(app.auth().list().await?))
+pub(crate) async fn list(State(app): State<App>, caller: RequestAccess) -> Result<Json<Vec<TokenInfo>>, ApiError> {
+    let mut tokens = app.auth().list().await?;
+    if !caller.has_on_server(Privilege::ManageAccess) {
+        tokens.retain(|token| caller.is_client(&token.principal));
+    }
+    Ok(Json(tokens))
 }
 
 /// Makes a token, which is shown once.
@@ -73,10 +79,15 @@ pub(crate) async fn list(State(app): State<App>) -> Result<Json<Vec<TokenInfo>>,
 )]
 pub(crate) async fn create(
     State(app): State<App>,
+    access: RequestAccess,
     Extension(caller): Extension<Authenticated>,
     JsonBody(request): JsonBody<TokenRequest>,
 ) -> Result<Response, ApiError> {
     let TokenRequest { principal, label, expires_seconds } = request;
+    let is_own = principal.as_deref().is_none_or(|principal| access.is_client(principal));
+    if !is_own || !access.is_client(&caller.principal.to_string()) {
+        access.require(&Need::new(ResourcePath::SERVER, Privilege::ManageAccess))?;
+    }
     let lifetime = expires_seconds.map(Duration::from_secs);
     let made = app.auth().make_for(&caller, principal.as_deref(), &label, lifetime).await?;
     let TokenInfo { id, principal, expires_ms, .. } = made.info;
@@ -97,9 +108,17 @@ pub(crate) async fn create(
 )]
 pub(crate) async fn revoke(
     State(app): State<App>,
+    access: RequestAccess,
     Extension(caller): Extension<Authenticated>,
     InToken(id): InToken,
 ) -> Result<StatusCode, ApiError> {
+    if !access.has_on_server(Privilege::ManageAccess) {
+        // The token of another principal is as if it were not there.
+        let is_own = |token: &TokenInfo| token.id == id && access.is_client(&token.principal);
+        if !app.auth().list().await?.iter().any(is_own) {
+            return Err(AuthError::NoSuchToken(id).into());
+        }
+    }
     app.auth().revoke_for(&caller, &id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -5,6 +5,7 @@ use axum::extract::State;
 use serde::Serialize;
 
 use crate::App;
+use crate::access::RequestAccess;
 use crate::openapi::ServerErrors;
 
 /// A warehouse of this server, as JSON.
@@ -29,7 +30,8 @@ pub struct WarehouseView {
     tag = "warehouses",
     responses((status = 200, description = "The warehouses, by name.", body = Vec<WarehouseView>), ServerErrors)
 )]
-pub(crate) async fn list(State(app): State<App>) -> Json<Vec<WarehouseView>> {
+pub(crate) async fn list(State(app): State<App>, caller: RequestAccess) -> Json<Vec<WarehouseView>> {
+    let authority = caller.authority();
     let view = |warehouse: &esker_maintenance::Maintenance| {
         let options = warehouse.catalog().options();
         WarehouseView {
@@ -39,5 +41,6 @@ pub(crate) async fn list(State(app): State<App>) -> Json<Vec<WarehouseView>> {
             case_insensitive: options.case_insensitive,
         }
     };
-    Json(app.warehouses().map(view).collect())
+    let seen = app.warehouses().filter(|warehouse| authority.sees(&warehouse.catalog().warehouse_path()));
+    Json(seen.map(view).collect())
 }

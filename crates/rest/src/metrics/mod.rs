@@ -11,7 +11,7 @@ mod tables;
 use std::time::Duration;
 
 use axum::extract::State;
-use esker_catalog::CatalogError;
+use esker_catalog::{Authority, CatalogError};
 use esker_health::{CODES, Severity};
 use esker_maintenance::Maintenance;
 use esker_types::{Coded, ErrorCode, JobKind};
@@ -434,7 +434,7 @@ pub(crate) fn router() -> OpenApiRouter<App> {
 )]
 pub(crate) async fn service(State(app): State<App>) -> Result<String, ApiError> {
     let metrics = &app.inner.metrics;
-    let all = app.assess_all().await?;
+    let all = app.assess_all(&Authority::Server).await?;
     metrics.tables.set(gauge(all.len()));
     metrics.scores.reset();
     metrics.findings.reset();

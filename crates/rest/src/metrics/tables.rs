@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use axum::extract::State;
-use esker_catalog::NotAssessed;
+use esker_catalog::{Authority, NotAssessed};
 use esker_table::HISTOGRAM_BOUNDS;
 use esker_types::TableId;
 use prometheus::{GaugeVec, IntGauge, Opts, Registry};
@@ -109,7 +109,7 @@ pub(crate) async fn tables(State(app): State<App>) -> Result<String, ApiError> {
     }
     let uses = app.overview().usages().await?;
 
-    let all = app.assess_all().await?;
+    let all = app.assess_all(&Authority::Server).await?;
     left_out.set(gauge(all.len().saturating_sub(MAX_TABLES)));
     for assessed in all.iter().take(MAX_TABLES) {
         let namespace = assessed.row.name.namespace.to_string();

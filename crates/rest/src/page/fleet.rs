@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::visitor::Visitor;
 use super::{ago, badge, encode, page, table_href};
+use crate::access::RequestAccess;
 use crate::extract::QueryParams;
 use crate::health::TableAssessment;
 use crate::{ApiError, App};
@@ -29,9 +30,10 @@ pub(crate) struct FleetPageQuery {
 pub(crate) async fn show(
     State(app): State<App>,
     visitor: Extension<Visitor>,
+    caller: RequestAccess,
     QueryParams(wanted): QueryParams<FleetPageQuery>,
 ) -> Result<Markup, ApiError> {
-    let all = app.assess_all().await?;
+    let all = app.assess_all(&caller.authority()).await?;
     let found: Vec<&TableAssessment> =
         all.iter().filter(|e| wanted.q.is_empty() || e.row.name.to_string().contains(&wanted.q)).collect();
     let pages = found.len().div_ceil(SHOWN);

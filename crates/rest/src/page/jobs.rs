@@ -12,9 +12,10 @@ use serde_json::Value;
 
 use super::visitor::Visitor;
 use super::{ago, encode, page};
+use crate::access::RequestAccess;
 use crate::extract::{InWarehouse, QueryParams};
-use crate::management::{JobView, cancel_by, find_job, view_job};
-use crate::{ApiError, App, Caller};
+use crate::management::{JobView, cancel_by, find_to_change, find_to_read, seen_jobs, view_job};
+use crate::{ApiError, App};
 
 /// The maximum number of jobs on the page.
 const MAX_JOBS: u32 = 200;
@@ -29,11 +30,12 @@ pub(crate) struct JobsPageQuery {
 pub(crate) async fn list(
     State(app): State<App>,
     visitor: Extension<Visitor>,
+    caller: RequestAccess,
     QueryParams(wanted): QueryParams<JobsPageQuery>,
 ) -> Result<Markup, ApiError> {
     let state = wanted.state.filter(|state| !state.is_empty());
     let filter = JobFilter { state: state.clone(), ..JobFilter::default() };
-    let mut jobs = app.overview().jobs(&filter, MAX_JOBS).await?;
+    let mut jobs = seen_jobs(&app, &caller.authority(), &filter, MAX_JOBS).await?;
     jobs.sort_by_key(|job| job.state.is_over());
     let views: Vec<JobView> = jobs.into_iter().map(|job| view_job(&app, job)).collect();
     let content = html! {
@@ -113,9 +115,10 @@ fn has_nothing_to_undo(job: &Job) -> bool {
 pub(crate) async fn show(
     State(app): State<App>,
     visitor: Extension<Visitor>,
+    caller: RequestAccess,
     Path(id): Path<String>,
 ) -> Result<Markup, ApiError> {
-    let JobView { warehouse, job } = view_job(&app, find_job(app.overview(), &id).await?);
+    let JobView { warehouse, job } = view_job(&app, find_to_read(&app, &caller, &id).await?);
     let lines = app.overview().job_log(job.id).await?;
     let path = format!("/jobs/{}", encode(&job.id.to_string()));
     let undo = warehouse.map(|warehouse| format!("/warehouses/{}{path}/undo", encode(&warehouse)));
@@ -170,7 +173,11 @@ fn log(lines: &[JobLogLine]) -> Markup {
 }
 
 /// Cancels a job and goes back to its page (`POST /jobs/{job}/cancel`).
-pub(crate) async fn cancel(State(app): State<App>, caller: Caller, Path(id): Path<String>) -> Result<Redirect, ApiError> {
+pub(crate) async fn cancel(
+    State(app): State<App>,
+    caller: RequestAccess,
+    Path(id): Path<String>,
+) -> Result<Redirect, ApiError> {
     cancel_by(&app, &caller, &id).await?;
     Ok(Redirect::to(&format!("/jobs/{}", encode(&id))))
 }
@@ -180,11 +187,11 @@ pub(crate) async fn undo(
     State(app): State<App>,
     visitor: Extension<Visitor>,
     warehouse: InWarehouse,
-    caller: Caller,
+    caller: RequestAccess,
     Path((_, id)): Path<(String, String)>,
 ) -> Result<Markup, ApiError> {
-    let job = find_job(app.overview(), &id).await?;
-    let undone = esker_maintenance::undo(warehouse.catalog(), &job, &caller).await?;
+    let job = find_to_change(&app, &caller, &id).await?;
+    let undone = esker_maintenance::undo(warehouse.catalog(), &job, caller.principal()).await?;
     let content = html! {
         h1 { "Undone" }
         p { (undone.files) " files and " (undone.snapshots) " snapshots are back; " (undone.deleted) " files were deleted before." }

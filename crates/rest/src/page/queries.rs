@@ -9,13 +9,15 @@ use maud::{Markup, html};
 use super::visitor::Visitor;
 use super::{ago, page};
 use crate::App;
+use crate::access::RequestAccess;
+use crate::management::seen_queries;
 
 /// The maximum number of queries on the page.
 const SHOWN: usize = 100;
 
 /// Shows the queries that run, then those that ended (`GET /queries`).
-pub(crate) async fn show(State(app): State<App>, visitor: Extension<Visitor>) -> Markup {
-    let all = app.inner.engine.log().newest(SHOWN);
+pub(crate) async fn show(State(app): State<App>, visitor: Extension<Visitor>, caller: RequestAccess) -> Markup {
+    let all = seen_queries(&app, &caller, SHOWN);
     let running = all.iter().filter(|q| matches!(q.state, QueryState::Running | QueryState::Waiting)).count();
     let content = html! {
         h1 { "Queries" }

@@ -16,8 +16,9 @@ use serde_json::Value;
 use super::jobs::render_jobs;
 use super::visitor::Visitor;
 use super::{ago, badge, charts, page};
+use crate::access::RequestAccess;
 use crate::extract::{InTable, InWarehouse};
-use crate::management::{JobView, view_job};
+use crate::management::{JobView, seen_jobs, view_job};
 use crate::{ApiError, App};
 
 /// The maximum number of jobs on the page.
@@ -33,15 +34,17 @@ const HISTORY_MS: DurationMillis = 14 * DAY_MS;
 pub(crate) async fn show(
     State(app): State<App>,
     visitor: Extension<Visitor>,
+    caller: RequestAccess,
     warehouse: InWarehouse,
     InTable(name): InTable,
 ) -> Result<Markup, ApiError> {
     let catalog = warehouse.catalog();
     let overview = catalog.overview();
-    let row = catalog.table(&name).await?;
+    let row = caller.table(catalog, &name).await?;
     let assessed = app.assess_table(catalog, row).await?;
     let id = assessed.row.id;
-    let jobs = overview.jobs(&JobFilter { table: Some(id), ..JobFilter::default() }, JOBS).await?;
+    let filter = JobFilter { table: Some(id), ..JobFilter::default() };
+    let jobs = seen_jobs(&app, &caller.quiet_authority(), &filter, JOBS).await?;
     let content = match &assessed.facts {
         Ok(facts) => {
             let quarantine = overview.quarantine_of(id).await?;

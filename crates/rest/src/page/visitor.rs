@@ -25,6 +25,7 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 use super::{STYLE, encode};
+use crate::access::enforce;
 use crate::guard::{Peer, Transport, needs_strict_transport};
 use crate::session::{Cookies, cookie, is_same_secret};
 use crate::{ApiError, App, authenticate_request};
@@ -95,9 +96,9 @@ pub(super) async fn authenticate(
 ) -> Response {
     match identify(&app, request.headers(), &peer, transport).await {
         Ok((caller, visitor)) => {
-            request.extensions_mut().insert(caller.principal);
+            request.extensions_mut().insert(caller.principal.clone());
             request.extensions_mut().insert(visitor);
-            next.run(request).await
+            enforce(&app, &caller, &peer, request, next).await
         }
         // A browser shows the certificate that it has. If it belongs to no client, its owner may have a token.
         Err(AuthError::Missing | AuthError::Certificate(_)) if !request.headers().contains_key(AUTHORIZATION) => {

@@ -400,8 +400,8 @@ impl Tables<'_> {
         rows.iter().map(table_row).collect()
     }
 
-    /// Returns a page of the names of a namespace's tables or views: at most `limit`, ordered by their keys, after the name
-    /// `after`.
+    /// Returns a page of a namespace's tables or views, each with its name: at most `limit`, ordered by the keys of the names,
+    /// after the name `after`.
     ///
     /// # Errors
     ///
@@ -414,10 +414,10 @@ impl Tables<'_> {
         namespace: &NamespaceName,
         after: &str,
         limit: u32,
-    ) -> Result<Vec<String>> {
+    ) -> Result<Vec<(TableId, String)>> {
         self.state.namespaces().get(warehouse, namespace).await?;
-        let query = sqlx::query_scalar(
-            "SELECT t.name FROM tabular t JOIN namespace n ON n.id = t.namespace_id
+        let query = sqlx::query(
+            "SELECT t.id, t.name FROM tabular t JOIN namespace n ON n.id = t.namespace_id
              WHERE n.warehouse_id = $1 AND n.name_key = $2 AND t.kind = $3 AND t.name_key > $4 ORDER BY t.name_key LIMIT $5",
         )
         .bind(warehouse.id)
@@ -425,7 +425,9 @@ impl Tables<'_> {
         .bind(kind.as_str())
         .bind(warehouse.key(after))
         .bind(i64::from(limit));
-        Ok(query.fetch_all(&self.state.readers).await?)
+        let rows = query.fetch_all(&self.state.readers).await?;
+        let entry = |row: &AnyRow| -> Result<(TableId, String)> { Ok((parse_id(row.try_get(0)?)?, row.try_get(1)?)) };
+        rows.iter().map(entry).collect()
     }
 
     /// Renames a table or view, possibly into another namespace.

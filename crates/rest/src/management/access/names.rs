@@ -102,7 +102,7 @@ impl Found {
                 (row.securable(), row.name)
             }
             SecurableKind::Function => {
-                let name = catalog.state().namespaces().function_name(catalog.warehouse(), &name).await?;
+                let name = catalog.function_name(&name).await?;
                 let (namespace, function) = (name.namespace.clone(), name.name.clone());
                 (Securable::Function { warehouse: id, namespace, name: function }, name)
             }

@@ -1,0 +1,265 @@
+//! Lists of namespaces, tables, views and functions, with only what the reader may see.
+//!
+//! A page is filled before it is cut: every page but the last is full, however much is hidden between its entries. A container that
+//! the reader does not see is listed if something in it is seen, and is missing otherwise. Start reading at [`Catalog::list_tables`].
+
+use esker_access::ResourcePath;
+use esker_state::TabularKind;
+use esker_types::{NamespaceName, TableId};
+
+use crate::authorize::no_such_namespace;
+use crate::{Authority, Catalog, Result};
+
+/// Number of entries that are read at once while a list is filtered.
+const BATCH: u32 = 2_000;
+
+impl Catalog {
+    /// Lists at most `limit` namespaces directly under `parent`, in the order of [`NamespaceName::key`], after the key `after`.
+    ///
+    /// Without a parent, the outermost namespaces are listed.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](crate::CatalogError::State) if the parent does not exist or the database fails.
+    pub async fn list_namespaces(
+        &self,
+        parent: Option<&NamespaceName>,
+        after: &str,
+        limit: u32,
+        reader: &Authority,
+    ) -> Result<Vec<NamespaceName>> {
+        let Some(container) = self.filtered(parent, reader).await? else {
+            return self.read_namespaces(parent, after, limit).await;
+        };
+        let mut list = Filter { after: after.to_owned(), limit, found: Vec::new() };
+        while list.wants_more() {
+            let page = self.read_namespaces(parent, &list.after, BATCH).await?;
+            list.add(page, NamespaceName::key, |name| reader.sees(&self.namespace_path(&name.key())));
+        }
+        let nothing = list.found.is_empty() && !self.sees_container(&container, reader);
+        match parent {
+            // Whoever sees nothing in a hidden namespace does not learn from an empty list that it exists.
+            Some(parent) if nothing && !self.sees_any_namespace(parent, reader).await? => Err(no_such_namespace(parent).into()),
+            _ => Ok(list.found),
+        }
+    }
+
+    /// Lists at most `limit` tables of a namespace, by name, after the name `after`.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](crate::CatalogError::State) if the namespace does not exist or the database fails.
+    pub async fn list_tables(
+        &self,
+        namespace: &NamespaceName,
+        after: &str,
+        limit: u32,
+        reader: &Authority,
+    ) -> Result<Vec<String>> {
+        self.list_tabulars(TabularKind::Table, namespace, (after, limit), reader).await
+    }
+
+    /// Lists at most `limit` views of a namespace, by name, after the name `after`.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](crate::CatalogError::State) if the namespace does not exist or the database fails.
+    pub async fn list_views(
+        &self,
+        namespace: &NamespaceName,
+        after: &str,
+        limit: u32,
+        reader: &Authority,
+    ) -> Result<Vec<String>> {
+        self.list_tabulars(TabularKind::View, namespace, (after, limit), reader).await
+    }
+
+    /// Lists at most `limit` functions of a namespace, by name, after the name `after`.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](crate::CatalogError::State) if the namespace does not exist or the database fails.
+    pub async fn list_functions(
+        &self,
+        namespace: &NamespaceName,
+        after: &str,
+        limit: u32,
+        reader: &Authority,
+    ) -> Result<Vec<String>> {
+        let Some(container) = self.filtered(Some(namespace), reader).await? else {
+            return self.read_functions(namespace, after, limit).await;
+        };
+        let mut list = Filter { after: after.to_owned(), limit, found: Vec::new() };
+        while list.wants_more() {
+            let page = self.read_functions(namespace, &list.after, BATCH).await?;
+            list.add(page, String::clone, |name| reader.sees(&self.namespace_path(&container).function(name)));
+        }
+        let hidden = list.found.is_empty() && !self.sees_container(&container, reader);
+        if hidden && (after.is_empty() || !self.sees_any_function(namespace, &container, reader).await?) {
+            return Err(no_such_namespace(namespace).into());
+        }
+        Ok(list.found)
+    }
+
+    /// Lists tables or views of a namespace: a page after a name, with a limit.
+    async fn list_tabulars(
+        &self,
+        kind: TabularKind,
+        namespace: &NamespaceName,
+        (after, limit): (&str, u32),
+        reader: &Authority,
+    ) -> Result<Vec<String>> {
+        let Some(container) = self.filtered(Some(namespace), reader).await? else {
+            let all = self.read_tabulars(kind, namespace, after, limit).await?;
+            return Ok(all.into_iter().map(|(_, name)| name).collect());
+        };
+        let mut list = Filter { after: after.to_owned(), limit, found: Vec::new() };
+        while list.wants_more() {
+            let page = self.read_tabulars(kind, namespace, &list.after, BATCH).await?;
+            list.add(page, |(_, name)| name.clone(), |entry| reader.sees(&entry_path(self.namespace_path(&container), kind, entry)));
+        }
+        let hidden = list.found.is_empty() && !self.sees_container(&container, reader);
+        if hidden && (after.is_empty() || !self.sees_any_tabular(kind, namespace, &container, reader).await?) {
+            return Err(no_such_namespace(namespace).into());
+        }
+        Ok(list.found.into_iter().map(|(_, name)| name).collect())
+    }
+
+    /// Reads a page of namespaces, whoever may see them.
+    async fn read_namespaces(&self, parent: Option<&NamespaceName>, after: &str, limit: u32) -> Result<Vec<NamespaceName>> {
+        Ok(self.state().namespaces().list(self.warehouse(), parent, after, limit).await?)
+    }
+
+    /// Reads a page of tables or views, whoever may see them.
+    async fn read_tabulars(
+        &self,
+        kind: TabularKind,
+        namespace: &NamespaceName,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<(TableId, String)>> {
+        Ok(self.state().tables().list(kind, self.warehouse(), namespace, after, limit).await?)
+    }
+
+    /// Reads a page of functions, whoever may see them.
+    async fn read_functions(&self, namespace: &NamespaceName, after: &str, limit: u32) -> Result<Vec<String>> {
+        Ok(self.state().namespaces().list_functions(self.warehouse(), namespace, after, limit).await?)
+    }
+
+    /// Returns the key of a container whose list needs a filter, empty for the warehouse; `None` if its list needs none.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](crate::CatalogError::State) if the namespace does not exist or the database fails.
+    async fn filtered(&self, container: Option<&NamespaceName>, reader: &Authority) -> Result<Option<String>> {
+        if !reader.is_limited() {
+            return Ok(None);
+        }
+        let key = match container {
+            Some(namespace) => self.namespace(namespace).await?.name.key(),
+            None => String::new(),
+        };
+        let sees_all = reader.sees_all_below(&self.container_path(&key));
+        Ok(Some(key).filter(|_| !sees_all))
+    }
+
+    /// Returns the path to a namespace by its key, or to the warehouse for an empty one.
+    fn container_path<'a>(&'a self, key: &'a str) -> ResourcePath<'a> {
+        if key.is_empty() { self.warehouse_path() } else { self.namespace_path(key) }
+    }
+
+    /// Checks that the reader sees a container, by its key.
+    fn sees_container(&self, key: &str, reader: &Authority) -> bool {
+        reader.sees(&self.container_path(key))
+    }
+
+    /// Checks that the reader sees a table or view of a namespace.
+    async fn sees_any_tabular(&self, kind: TabularKind, namespace: &NamespaceName, key: &str, reader: &Authority) -> Result<bool> {
+        let all = self.read_tabulars(kind, namespace, "", u32::MAX).await?;
+        Ok(all.iter().any(|entry| reader.sees(&entry_path(self.namespace_path(key), kind, entry))))
+    }
+
+    /// Checks that the reader sees a function of a namespace.
+    async fn sees_any_function(&self, namespace: &NamespaceName, key: &str, reader: &Authority) -> Result<bool> {
+        let all = self.read_functions(namespace, "", u32::MAX).await?;
+        Ok(all.iter().any(|name| reader.sees(&self.namespace_path(key).function(name))))
+    }
+
+    /// Checks that the reader sees a namespace directly under another one.
+    async fn sees_any_namespace(&self, parent: &NamespaceName, reader: &Authority) -> Result<bool> {
+        let all = self.read_namespaces(Some(parent), "", u32::MAX).await?;
+        Ok(all.iter().any(|name| reader.sees(&self.namespace_path(&name.key()))))
+    }
+}
+
+/// Returns the path to a listed table or view.
+fn entry_path<'a>(namespace: ResourcePath<'a>, kind: TabularKind, (id, name): &'a (TableId, String)) -> ResourcePath<'a> {
+    match kind {
+        TabularKind::Table => namespace.table(*id, name),
+        TabularKind::View => namespace.view(*id, name),
+    }
+}
+
+/// A list that is filled from batches until it has its entries, or there are no more.
+struct Filter<T> {
+    /// Name after which the next batch begins.
+    after: String,
+    limit: u32,
+    found: Vec<T>,
+}
+
+impl<T> Filter<T> {
+    /// Checks that another batch must be read. A full list, and one whose last batch was not full, needs none.
+    const fn wants_more(&self) -> bool {
+        self.limit > 0
+    }
+
+    /// Adds the entries of a batch that are seen.
+    fn add(&mut self, batch: Vec<T>, name: impl Fn(&T) -> String, sees: impl Fn(&T) -> bool) {
+        let is_last = batch.len() < BATCH as usize;
+        if let Some(last) = batch.last() {
+            self.after = name(last);
+        }
+        for entry in batch {
+            if self.limit > 0 && sees(&entry) {
+                self.found.push(entry);
+                self.limit -= 1;
+            }
+        }
+        if is_last {
+            self.limit = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbers(range: std::ops::Range<u32>) -> Vec<u32> {
+        range.collect()
+    }
+
+    #[test]
+    fn a_page_is_full_however_much_is_hidden() {
+        let mut list = Filter { after: String::new(), limit: 3, found: Vec::new() };
+        list.add(numbers(0..BATCH), u32::to_string, |n| *n == BATCH - 1);
+        assert!(list.wants_more(), "one of three is found");
+        assert_eq!(list.after, (BATCH - 1).to_string());
+        list.add(numbers(BATCH..2 * BATCH), u32::to_string, |n| n % 2 == 0);
+        assert!(!list.wants_more());
+        assert_eq!(list.found, [BATCH - 1, BATCH, BATCH + 2]);
+    }
+
+    #[test]
+    fn a_batch_that_is_not_full_ends_the_list() {
+        let mut list = Filter { after: "x".to_owned(), limit: u32::MAX, found: Vec::new() };
+        list.add(numbers(0..5), u32::to_string, |n| *n > 3);
+        assert!(!list.wants_more());
+        assert_eq!(list.found, [4]);
+        let mut empty: Filter<u32> = Filter { after: "x".to_owned(), limit: 1, found: Vec::new() };
+        empty.add(Vec::new(), u32::to_string, |_| true);
+        assert!(!empty.wants_more() && empty.found.is_empty());
+        assert_eq!(empty.after, "x");
+    }
+}

@@ -1,0 +1,264 @@
+//! Access control: hidden names, lists, transactions, renames, appends, owners, future grants, and the mode report.
+
+use esker_access::{AccessMode, Bundle, Privilege, PrivilegeSet, SecurableKind};
+use esker_tests::{AccessTest, TestTable};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+const NAMESPACE: &str = "/v1/default/namespaces/n";
+const TABLES: &str = "/v1/default/namespaces/n/tables";
+const RENAME: &str = "/v1/default/tables/rename";
+const TRANSACTION: &str = "/v1/default/transactions/commit";
+
+/// The management path of a table of the namespace `n`.
+fn managed(name: &str, what: &str) -> String {
+    format!("/api/v1/warehouses/default/namespaces/n/tables/{name}/{what}")
+}
+
+fn table(name: &str) -> String {
+    format!("{TABLES}/{name}")
+}
+
+fn set_property() -> Value {
+    json!({"requirements": [], "updates": [{"action": "set-properties", "updates": {"a": "b"}}]})
+}
+
+fn rename(from: (&str, &str), to: (&str, &str)) -> Value {
+    let name = |(namespace, name): (&str, &str)| json!({"namespace": [namespace], "name": name});
+    json!({"source": name(from), "destination": name(to)})
+}
+
+/// A change of a property of each named table of the namespace `n`, in one transaction.
+fn transaction(names: &[&str]) -> Value {
+    let change = |name: &&str| {
+        let mut change = set_property();
+        change["identifier"] = json!({"namespace": ["n"], "name": name});
+        change
+    };
+    json!({"table-changes": names.iter().map(change).collect::<Vec<_>>()})
+}
+
+/// Starts a server with the mode on, and a namespace `n`.
+async fn started() -> AccessTest {
+    let test = AccessTest::start(AccessMode::On).await;
+    test.create_namespace("n").await;
+    test
+}
+
+/// Returns the names in a list of tables.
+fn names(list: &str) -> Vec<String> {
+    let list: Value = serde_json::from_str(list).expect("JSON");
+    let identifiers = list["identifiers"].as_array().unwrap_or_else(|| panic!("{list}")).iter();
+    identifiers.map(|identifier| identifier["name"].as_str().expect("a name").to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hidden_table_is_answered_as_one_that_does_not_exist() {
+    let test = started().await;
+    let bi = test.client("bi").await;
+    let drop = [(Method::DELETE, table("t"), None), (Method::DELETE, format!("{}?purgeRequested=true", table("t")), None)];
+    let reads = ["health", "history", "policy", "refs", "quarantine", "reports"].map(|what| (Method::GET, managed("t", what), None));
+    let changes = [
+        (Method::GET, table("t"), None),
+        (Method::HEAD, table("t"), None),
+        (Method::POST, table("t"), Some(set_property())),
+        (Method::POST, format!("{}/plan", table("t")), Some(json!({}))),
+        (Method::GET, format!("{}/credentials", table("t")), None),
+        (Method::POST, format!("{}/metrics", table("t")), Some(json!({"report-type": "other"}))),
+        (Method::POST, format!("{}/unregister", table("t")), None),
+        (Method::POST, RENAME.to_owned(), Some(rename(("n", "t"), ("n", "u")))),
+        (Method::POST, TRANSACTION.to_owned(), Some(transaction(&["t"]))),
+        (Method::POST, managed("t", "claim"), None),
+        (Method::POST, managed("t", "expire"), None),
+        (Method::POST, managed("t", "refs"), Some(json!({"action": "create-branch", "name": "b"}))),
+        (Method::PUT, managed("t", "protection"), Some(json!({"protected": true}))),
+        (Method::GET, NAMESPACE.to_owned(), None),
+        (Method::GET, TABLES.to_owned(), None),
+    ];
+    let requests: Vec<_> = changes.into_iter().chain(reads).chain(drop).collect();
+    let mut missing = Vec::new();
+    for (method, path, body) in &requests {
+        // A namespace that exists and is hidden is compared with one that does not exist below.
+        missing.push(test.send(&bi, method.clone(), path, body.clone()).await);
+    }
+    test.create_table("n", "t").await;
+    for ((method, path, body), expected) in requests.iter().zip(missing) {
+        assert!(expected.0 >= 400, "{method} {path}: {expected:?}");
+        assert_eq!(test.send(&bi, method.clone(), path, body.clone()).await, expected, "{method} {path}");
+    }
+    let absent = test.send(&bi, Method::GET, "/v1/default/namespaces/m/tables", None).await;
+    let hidden = test.send(&bi, Method::GET, TABLES, None).await;
+    assert_eq!((absent.0, absent.1.replace(": m", ": n")), hidden);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hidden_warehouse_is_answered_as_one_that_does_not_exist() {
+    let test = started().await;
+    let nobody = test.token("nobody").await;
+    for path in ["/v1/default/namespaces", "/v1/default/namespaces/n", "/api/v1/warehouses/default/dropped"] {
+        let hidden = test.send(&nobody, Method::GET, path, None).await;
+        let absent = test.send(&nobody, Method::GET, &path.replace("default", "defauln"), None).await;
+        assert_eq!((hidden.0, hidden.1.replace("default", "defauln")), absent, "{path}");
+    }
+    let config = test.send(&nobody, Method::GET, "/v1/config?warehouse=default", None).await;
+    let absent = test.send(&nobody, Method::GET, "/v1/config?warehouse=defauln", None).await;
+    assert_eq!((config.0, config.1.replace("default", "defauln")), absent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_are_full_however_many_tables_are_hidden_between() {
+    let test = started().await;
+    for n in 0..12 {
+        test.create_table("n", &format!("t{n:02}")).await;
+    }
+    let bi = test.client("bi").await;
+    for n in [1, 5, 6, 11] {
+        let on = test.table(&format!("n.t{n:02}")).await;
+        test.grant("bi", on, Privilege::List.into()).await;
+    }
+    let (status, all) = test.send(&bi, Method::GET, TABLES, None).await;
+    assert_eq!((status, names(&all)), (200, ["t01", "t05", "t06", "t11"].map(str::to_owned).to_vec()));
+    let (_, first) = test.send(&bi, Method::GET, &format!("{TABLES}?pageToken=&pageSize=3"), None).await;
+    assert_eq!(names(&first), ["t01", "t05", "t06"]);
+    let first: Value = serde_json::from_str(&first).expect("JSON");
+    let token = first["next-page-token"].as_str().expect("another page");
+    let (_, last) = test.send(&bi, Method::GET, &format!("{TABLES}?pageToken={token}&pageSize=3"), None).await;
+    assert_eq!(names(&last), ["t11"]);
+    assert!(last.contains("\"next-page-token\":null"), "{last}");
+    // Behind the last one there is an empty page, because the namespace has tables that are seen.
+    let behind = "dDEy";
+    let (status, empty) = test.send(&bi, Method::GET, &format!("{TABLES}?pageToken={behind}&pageSize=3"), None).await;
+    assert_eq!((status, names(&empty)), (200, Vec::new()));
+    let (_, namespaces) = test.send(&bi, Method::GET, "/v1/default/namespaces", None).await;
+    assert!(namespaces.contains("\"namespaces\":[]"), "{namespaces}");
+    let (_, fleet) = test.send(&bi, Method::GET, "/api/v1/tables", None).await;
+    assert_eq!(fleet, "[]", "seen without READ_METADATA");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rename_needs_privileges_on_both_sides() {
+    let test = started().await;
+    test.create_namespace("m").await;
+    test.create_table("n", "t").await;
+    let etl = test.client("etl").await;
+    let (on, list) = (test.table("n.t").await, PrivilegeSet::of(&[Privilege::List, Privilege::Rename]));
+    test.grant("etl", on, list).await;
+    let body = || Some(rename(("n", "t"), ("m", "t")));
+    let hidden = test.send(&etl, Method::POST, RENAME, body()).await;
+    let absent = test.send(&etl, Method::POST, RENAME, Some(rename(("n", "t"), ("k", "t")))).await;
+    assert_eq!((hidden.0, hidden.1.clone()), (absent.0, absent.1.replace(": k", ": m")));
+    test.grant("etl", test.namespace("m"), Privilege::List.into()).await;
+    assert_eq!(test.status(&etl, Method::POST, RENAME, body()).await, 403, "CREATE_TABLE is missing");
+    test.grant("etl", test.namespace("m"), Privilege::CreateTable.into()).await;
+    assert_eq!(test.status(&etl, Method::POST, RENAME, body()).await, 204);
+    assert_eq!(test.status(&etl, Method::HEAD, "/v1/default/namespaces/m/tables/t", None).await, 204, "grants follow the id");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_needs_the_privileges_of_all_its_tables_before_anything_is_written() {
+    let test = started().await;
+    for name in ["a", "b", "c"] {
+        test.create_table("n", name).await;
+    }
+    let etl = test.client("etl").await;
+    let alter = PrivilegeSet::of(&[Privilege::List, Privilege::ReadMetadata, Privilege::SetProperties]);
+    test.grant("etl", test.table("n.a").await, alter).await;
+    test.grant("etl", test.table("n.b").await, PrivilegeSet::of(&[Privilege::List, Privilege::ReadMetadata])).await;
+    let commit = async |names: &[&str]| test.send(&etl, Method::POST, TRANSACTION, Some(transaction(names))).await;
+    let (status, text) = commit(&["a", "b"]).await;
+    assert_eq!(status, 403, "{text}");
+    assert!(text.contains("SET_PROPERTIES on table n.b"), "{text}");
+    // `c` is hidden, `x` does not exist. What is refused on a table that is seen comes first in both cases.
+    let (hidden, absent) = (commit(&["c", "a", "b"]).await, commit(&["x", "a", "b"]).await);
+    assert_eq!(hidden, absent);
+    let (hidden, absent) = (commit(&["a", "c"]).await, commit(&["a", "x"]).await);
+    assert_eq!((hidden.0, hidden.1.replace("n.c", "n.x")), absent);
+    let untouched = test.app.ok(Method::GET, &table("a"), None).await;
+    assert_eq!(untouched["metadata"]["properties"].get("a"), None, "{untouched}");
+    assert_eq!(commit(&["a"]).await.0, 204);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_append_that_leaves_files_out_needs_modify() {
+    let test = AccessTest::start(AccessMode::On).await;
+    let written = TestTable::create(&test.app, "e", 2, false, json!({})).await;
+    written.append_ids(0..3).await;
+    let etl = test.client("etl").await;
+    test.grant("etl", test.table("lake.e").await, AccessTest::bundle(Bundle::Insert, SecurableKind::Table)).await;
+    let prepared = written.prepare_append(3..6).await;
+    let (status, text) = test.send(&etl, Method::POST, &written.path(), Some(prepared.body().clone())).await;
+    assert_eq!(status, 200, "a true append: {text}");
+    // The second append is moved onto a manifest list that knows nothing of the files before.
+    let other = TestTable::create(&test.app, "other", 2, false, json!({})).await;
+    other.append_ids(0..1).await;
+    let foreign = other.metadata().await;
+    let list = foreign.current_snapshot().expect("a snapshot").manifest_list.clone().expect("a list");
+    let mut forged = written.prepare_append(6..9).await.body().clone();
+    let updates = forged["updates"].as_array_mut().expect("updates");
+    let added = updates.iter_mut().find(|update| update["action"] == "add-snapshot").expect("a snapshot");
+    added["snapshot"]["manifest-list"] = list.into();
+    let (status, text) = test.send(&etl, Method::POST, &written.path(), Some(forged)).await;
+    assert_eq!(status, 403, "{text}");
+    assert!(text.contains("MODIFY"), "{text}");
+    assert_eq!(written.metadata().await.snapshots.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_creates_a_table_owns_it_and_future_grants_are_copied() {
+    let test = started().await;
+    let maker = test.client("maker").await;
+    let reader = test.client("reader").await;
+    test.grant("maker", test.namespace("n"), Privilege::CreateTable.into()).await;
+    let select = AccessTest::bundle(Bundle::Select, SecurableKind::Table);
+    test.create_table("n", "before").await;
+    test.grant_on_future("reader", test.namespace("n"), SecurableKind::Table, select).await;
+    let (status, text) = test.send(&maker, Method::POST, TABLES, Some(AccessTest::new_table("t"))).await;
+    assert_eq!(status, 200, "{text}");
+    assert_eq!(test.status(&maker, Method::POST, &table("t"), Some(set_property())).await, 200, "the owner changes it at once");
+    assert_eq!(test.status(&reader, Method::GET, &table("t"), None).await, 200, "by the copy of a future grant");
+    assert_eq!(test.status(&reader, Method::GET, &table("before"), None).await, 404, "an older table");
+    assert_eq!(test.status(&reader, Method::POST, &table("t"), Some(set_property())).await, 403);
+    let taken = test.send(&maker, Method::POST, TABLES, Some(AccessTest::new_table("before"))).await;
+    assert_eq!(taken.0, 409, "a hidden name is taken all the same: {}", taken.1);
+    assert_eq!(test.status(&maker, Method::DELETE, &table("t"), None).await, 204);
+    let (status, text) = test.send(&maker, Method::POST, TABLES, Some(AccessTest::new_table("t"))).await;
+    assert_eq!(status, 200, "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_the_mode_report_everything_passes() {
+    let test = AccessTest::start(AccessMode::Report).await;
+    test.create_namespace("n").await;
+    test.create_table("n", "t").await;
+    let nobody = test.token("nobody").await;
+    for path in [NAMESPACE, TABLES, &table("t"), &managed("t", "health"), "/metrics", "/api/v1/tokens", "/api/v1/queries"] {
+        assert_eq!(test.status(&nobody, Method::GET, path, None).await, 200, "{path}");
+    }
+    let (_, list) = test.send(&nobody, Method::GET, TABLES, None).await;
+    assert_eq!(names(&list), ["t"]);
+    assert_eq!(test.status(&nobody, Method::POST, &table("t"), Some(set_property())).await, 200);
+    assert_eq!(test.status(&nobody, Method::DELETE, &table("t"), None).await, 204);
+    let metrics = test.send(&nobody, Method::GET, "/metrics", None).await.1;
+    let reported = metrics.lines().find(|line| line.contains("outcome=\"reported\"")).expect("a metric");
+    assert!(!reported.ends_with(" 0"), "{reported}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_has_its_own_tokens_and_no_others() {
+    let test = started().await;
+    let bi = test.client("bi").await;
+    test.token("other").await;
+    let tokens = "/api/v1/tokens";
+    let (_, list) = test.send(&bi, Method::GET, tokens, None).await;
+    assert!(list.contains("\"principal\":\"bi\"") && !list.contains("other") && !list.contains("admin"), "{list}");
+    assert_eq!(test.status(&bi, Method::POST, tokens, Some(json!({}))).await, 201, "one of its own");
+    assert_eq!(test.status(&bi, Method::POST, tokens, Some(json!({"principal": "admin"}))).await, 403);
+    let all = test.app.ok(Method::GET, tokens, None).await;
+    let id = |principal: &str| {
+        let found = all.as_array().expect("tokens").iter().find(|token| token["principal"] == principal);
+        found.expect("a token")["id"].as_str().expect("an id").to_owned()
+    };
+    let hidden = test.send(&bi, Method::DELETE, &format!("{tokens}/{}", id("other")), None).await;
+    let absent = test.send(&bi, Method::DELETE, &format!("{tokens}/nothing"), None).await;
+    assert_eq!((hidden.0, hidden.1.replace(&id("other"), "nothing")), absent);
+}
