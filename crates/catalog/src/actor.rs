@@ -8,7 +8,7 @@ use esker_types::TableName;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Catalog, Result};
+use crate::{Authority, Catalog, Result};
 
 /// The author of a change: a principal, with the idempotency key of the request.
 #[derive(Debug, Clone, Default)]
@@ -17,12 +17,14 @@ pub struct Actor {
     pub principal: String,
     /// Key of the receipt; set if the client may repeat the request.
     pub receipt: Option<ReceiptKey>,
+    /// Who the change is carried out for.
+    pub authority: Authority,
 }
 
 impl Actor {
     /// Returns the author of a change that Esker makes itself, named `esker:{what}`.
     pub fn internal(what: &str) -> Self {
-        Self { principal: format!("esker:{what}"), receipt: None }
+        Self { principal: format!("esker:{what}"), receipt: None, authority: Authority::Server }
     }
 }
 

@@ -9,6 +9,7 @@
 //! deletions.
 
 mod actor;
+mod authorize;
 mod cache;
 mod commit_queue;
 mod create;
@@ -56,6 +57,7 @@ use esker_types::{DurationMillis, TableId, TableName, catch_panic};
 use tokio::sync::Notify;
 
 pub use actor::{Actor, RequestOutcome};
+pub use authorize::Authority;
 pub use create::{CreateTable, Created, Register};
 pub use damage::Unreadable;
 pub use drop::DroppedFiles;

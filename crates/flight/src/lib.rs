@@ -4,6 +4,7 @@
 //! its parameters. The server keeps only plans, for a few seconds between the calls for one answer; without its plan, a statement
 //! is planned again. Start reading with `service.rs`.
 
+mod basic;
 mod error;
 mod handle;
 mod info;
@@ -20,11 +21,13 @@ use axum::http::header::{AUTHORIZATION, ORIGIN};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
-use esker_auth::Authenticator;
+use esker_access::{Identity, RequestFacts};
+use esker_auth::{AccessControl, AuthError, Authenticated, Authenticator};
 use esker_query::Engine;
 use esker_types::is_from_loopback;
 use tonic::Status;
 
+use basic::{BasicCredentials, basic_credentials};
 use service::FlightSqlHandler;
 pub use surface::flight_surface;
 
@@ -34,28 +37,67 @@ const MAX_MESSAGE_BYTES: usize = 16 << 20;
 /// Returns the service as a router, to be served over HTTP/2.
 ///
 /// Each call is authenticated before it reaches the service. A call without a valid principal is answered with the gRPC status of
-/// the refusal.
-pub fn router(engine: Engine, auth: Authenticator) -> Router {
-    let service = FlightServiceServer::new(FlightSqlHandler::new(engine)).max_decoding_message_size(MAX_MESSAGE_BYTES);
-    tonic::service::Routes::new(service).prepare().into_axum_router().layer(from_fn_with_state(auth, authenticate))
+/// the refusal. What the principal may see and do is decided by the rules of `access` at the time of the call.
+pub fn router(engine: Engine, auth: Authenticator, access: AccessControl) -> Router {
+    let handler = FlightSqlHandler::new(engine, access.clone());
+    let service = FlightServiceServer::new(handler).max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let entry = Entry { auth, access };
+    tonic::service::Routes::new(service).prepare().into_axum_router().layer(from_fn_with_state(entry, authenticate))
 }
 
-/// Adds the principal to a call, or refuses the call.
+/// What decides who a caller is, and what they may do.
+#[derive(Clone)]
+struct Entry {
+    auth: Authenticator,
+    access: AccessControl,
+}
+
+/// Adds the principal and the caller to a call, or refuses the call.
 ///
 /// Calls of browsers are refused: no page of this server makes one, and a page of another site could use a server without tokens.
-async fn authenticate(State(auth): State<Authenticator>, mut request: Request, next: Next) -> Response {
+async fn authenticate(State(entry): State<Entry>, mut request: Request, next: Next) -> Response {
     let headers = request.headers();
     if comes_from_page(headers) {
         return Status::permission_denied("calls of web pages are refused; use a Flight SQL client").into_http();
     }
     let socket = request.extensions().get::<ConnectInfo<SocketAddr>>();
     let loopback = socket.is_some_and(|socket| is_from_loopback(socket.0.ip(), |name| headers.contains_key(name)));
-    match auth.authenticate(headers.get(AUTHORIZATION).map(HeaderValue::as_bytes), loopback).await {
-        Ok(caller) => {
-            request.extensions_mut().insert(caller.principal);
+    let source_ip = socket.map(|socket| socket.0.ip());
+    let facts = RequestFacts { operation: request.uri().path().into(), source_ip, ..RequestFacts::default() };
+    let found = async {
+        let header = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
+        let principal = authenticated(&entry.auth, header, loopback).await?.principal;
+        let caller = entry.access.caller(Identity::from(&principal), facts).await?;
+        Ok::<_, AuthError>((principal, caller))
+    };
+    match found.await {
+        Ok((principal, caller)) => {
+            request.extensions_mut().insert(principal);
+            request.extensions_mut().insert(caller);
             next.run(request).await
         }
         Err(e) => error::status(&e).into_http(),
+    }
+}
+
+/// Returns the caller of a request with this `authorization` header, whose scheme is Bearer or Basic.
+///
+/// # Errors
+///
+/// - Returns [`Missing`](AuthError::Missing) if there is no token and one is needed.
+/// - Returns [`Unknown`](AuthError::Unknown) if the token is not valid, or belongs to another principal than Basic names.
+/// - Returns [`State`](AuthError::State) if the database fails.
+async fn authenticated(auth: &Authenticator, header: Option<&[u8]>, loopback: bool) -> Result<Authenticated, AuthError> {
+    let Some(basic) = header.and_then(basic_credentials) else { return auth.authenticate(header, loopback).await };
+    let BasicCredentials { user, token } = basic.map_err(|_| AuthError::Unknown)?;
+    // Some drivers send an empty user and password if none are configured.
+    if token.is_empty() {
+        return auth.authenticate(None, loopback).await;
+    }
+    let caller = auth.authenticate_token(&token).await?;
+    match caller.principal.to_string() == user {
+        true => Ok(caller),
+        false => Err(AuthError::Unknown),
     }
 }
 

@@ -278,7 +278,7 @@ impl FromRequestParts<App> for RequestActor {
 
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, ApiError> {
         let principal = parts.extensions.get::<Principal>().map(ToString::to_string).unwrap_or_default();
-        Ok(Self(Actor { principal, receipt: parts.extensions.get::<ReceiptKey>().cloned() }))
+        Ok(Self(Actor { principal, receipt: parts.extensions.get::<ReceiptKey>().cloned(), ..Actor::default() }))
     }
 }
 
