@@ -10,21 +10,28 @@ use serde_json::Value;
 
 use crate::{Authority, Catalog, Result};
 
-/// The author of a change: a principal, with the idempotency key of the request.
+/// The author of a change: a principal, with the idempotency key and the authority of the request.
+///
+/// The default is Esker itself, without a name.
 #[derive(Debug, Clone, Default)]
 pub struct Actor {
     /// Name of the principal, as events have it.
     pub principal: String,
     /// Key of the receipt; set if the client may repeat the request.
     pub receipt: Option<ReceiptKey>,
-    /// Who the change is carried out for.
+    /// The one in whose name the change is made, whose privileges it needs.
     pub authority: Authority,
 }
 
 impl Actor {
     /// Returns the author of a change that Esker makes itself, named `esker:{what}`.
     pub fn internal(what: &str) -> Self {
-        Self { principal: format!("esker:{what}"), receipt: None, authority: Authority::Server }
+        Self::server_for(format!("esker:{what}"))
+    }
+
+    /// Returns the author of a change that Esker makes for a principal, whose rights were checked when the change was asked for.
+    pub fn server_for(principal: impl Into<String>) -> Self {
+        Self { principal: principal.into(), receipt: None, authority: Authority::Server }
     }
 }
 

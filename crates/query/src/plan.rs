@@ -71,7 +71,10 @@ pub(crate) fn privilege_on_names(statement: &Statement) -> Privilege {
     }
 }
 
-/// Plans a statement of a caller. `seen` gets the tables that are looked up beside the names in queries. `bound` holds the values of its parameters, if they are known; only their types matter.
+/// Plans a statement of a caller.
+///
+/// `bound` holds the values of its parameters, if they are known; only their types matter. `seen` gets the tables that are looked up
+/// beside those that queries name.
 pub(crate) async fn plan(
     session: &mut SessionState,
     warehouses: &[(Catalog, Reader)],

@@ -71,7 +71,7 @@ pub async fn record_health(catalog: &Catalog, reader: &Reader) -> Result<u64> {
     let fleet = catalog.fleet().await?;
     let rows: Vec<Value> = fleet.iter().map(|e| row(warehouse, e, uses.get(&e.row.id), now)).collect();
     let Some(found) = batch(COLUMNS.fields(), &rows)? else { return Ok(0) };
-    let actor = Actor { principal: "health".to_owned(), ..Actor::default() };
+    let actor = Actor::server_for("health");
     let target = target(catalog, reader)?;
     make(&target, &actor).await?;
     let table = target.load(&actor.authority, TO_INSERT).await?;

@@ -3,6 +3,7 @@
 mod hosts;
 mod page;
 mod paths;
+mod sql;
 mod tokens;
 
 use esker_tests::TestApp;

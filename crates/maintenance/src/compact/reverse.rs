@@ -58,7 +58,7 @@ pub(crate) async fn reverse(catalog: &Catalog, table: &LoadedTable, job: &Job, p
         catalog: catalog.clone(),
         job: job.clone(),
         effect,
-        actor: Actor { principal: principal.to_string(), ..Actor::default() },
+        actor: Actor::server_for(principal.to_string()),
     };
     let committed = catalog.commit_rebase(table.row.id, reversal).await;
     let left = catalog.state().outputs().of_job(job.id).await?;

@@ -52,7 +52,7 @@ pub(crate) async fn undo_expire(catalog: &Catalog, job: &Job, principal: &Princi
     let restored = restored.with_specs(&earlier, &specs);
     let restored_paths: Vec<String> = files.iter().flat_map(|path| Location::all_spellings(path)).collect();
     let files = catalog.state().quarantine().quarantined_among(&restored_paths).await?.0.len() as u64;
-    let actor = Actor { principal: principal.to_string(), ..Actor::default() };
+    let actor = Actor::server_for(principal.to_string());
     // Every file of the snapshots that is in quarantine, for whatever reason, is released with the commit; else the commit fails.
     let (updates, restore) = (restored.updates(), Some(Box::new(restored)));
     let records = CommitRecords { restored: restored_paths, ..CommitRecords::default() };

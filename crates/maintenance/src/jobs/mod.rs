@@ -245,7 +245,7 @@ impl Maintenance {
             cpu: self.cpu.clone(),
             limits: self.limits.clone(),
             counters: Arc::default(),
-            actor: Actor { principal: principal.to_owned(), ..Actor::default() },
+            actor: Actor::server_for(principal),
         }
     }
 }

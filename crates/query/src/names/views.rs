@@ -37,7 +37,8 @@ fn grammar(dialect: &str) -> Option<(u8, Grammar)> {
 
 /// Opens a view as a table whose rows its text makes.
 ///
-/// The caller needs the rights on the tables that the text names: a view gives none. The text is read as it was written: names without a namespace are looked up in the default catalog and namespace of the view.
+/// The caller needs the rights on the tables that the text names: a view gives none. The text is read as it was written: names
+/// without a namespace are looked up in the default catalog and namespace of the view.
 ///
 /// # Errors
 ///
