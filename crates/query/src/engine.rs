@@ -207,8 +207,8 @@ impl Engine {
 
     /// Parses and plans a statement of a caller on the tables as they are now; changes nothing.
     ///
-    /// Names mean what they mean to the caller: a hidden table is as good as missing. `bound` holds the values of its parameters. It
-    /// is empty if they are to be bound later, when the statement is prepared again.
+    /// Names mean what they mean to the caller: a hidden table is as good as missing. `bound` holds the values of the parameters.
+    /// It is empty if they are to be bound later, when the statement is prepared again.
     ///
     /// # Errors
     ///

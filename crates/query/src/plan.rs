@@ -73,8 +73,8 @@ pub(crate) fn privilege_on_names(statement: &Statement) -> Privilege {
 
 /// Plans a statement of a caller.
 ///
-/// `bound` holds the values of its parameters, if they are known; only their types matter. `seen` gets the tables that are looked up
-/// beside those that queries name.
+/// `bound` holds the values of its parameters, if they are known; only their types matter. `seen` gets the table that the statement
+/// changes, if no query names it.
 pub(crate) async fn plan(
     session: &mut SessionState,
     warehouses: &[(Catalog, Reader)],

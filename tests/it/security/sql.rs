@@ -24,8 +24,11 @@ use super::make_token;
 /// Time after which a server has the new rules. It is longer than the 2 seconds that it may use old ones.
 const RULES_AGE: Duration = Duration::from_millis(2500);
 
+/// Privileges of who sees a table in lists.
 const SEE: &[Privilege] = &[Privilege::List];
+/// Privileges of who reads a table.
 const READ: &[Privilege] = &[Privilege::List, Privilege::ReadMetadata, Privilege::ReadData];
+/// Privileges of who reads and changes the rows of a table.
 const WRITE: &[Privilege] =
     &[Privilege::List, Privilege::ReadMetadata, Privilege::ReadData, Privilege::Append, Privilege::Modify];
 
@@ -170,7 +173,6 @@ async fn each_statement_needs_its_privileges_and_a_hidden_table_does_not_exist()
         "DROP TABLE n.orders",
         "ALTER TABLE n.orders ADD COLUMN c INT",
         "MERGE INTO n.orders USING n.orders AS o ON true WHEN MATCHED THEN DELETE",
-        "SELECT * FROM n.\"ORDERS\"",
     ] {
         sandbox.assert_hidden(sql).await;
     }
@@ -231,8 +233,8 @@ async fn a_plan_from_before_a_revocation_is_not_run_after_it() {
 async fn lists_have_what_the_caller_sees() {
     let sandbox = Sandbox::start().await;
     let orders = sandbox.orders().await;
-    let names = "SELECT table_schema, table_name FROM information_schema.tables WHERE table_schema <> 'system'";
-    let columns = "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema <> 'system' ORDER BY 1, 2";
+    let names = "SELECT table_schema, table_name FROM information_schema.tables WHERE table_schema = 'n'";
+    let columns = "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'n' ORDER BY 1, 2";
     let listed = async || {
         let mut client = sandbox.client().await;
         let info = client.get_catalogs().await.expect("a flight");
@@ -280,7 +282,7 @@ async fn system_tables_have_the_rows_that_the_caller_may_see() {
         let accepted = sandbox.app.ok(Method::POST, &format!("{path}/{table}/expire"), Some(json!({}))).await;
         sandbox.app.wait_for_job(accepted["job-id"].as_str().expect("an id")).await;
     }
-    let tables = "SELECT \"table\", location IS NULL FROM system.tables";
+    let tables = "SELECT \"table\", location IS NULL FROM system.tables WHERE namespace = 'n'";
     let (health, jobs) = ("SELECT DISTINCT \"table\" FROM system.health", "SELECT DISTINCT \"table\" FROM system.jobs");
     let queries = "SELECT DISTINCT principal FROM system.queries ORDER BY 1";
 
@@ -357,7 +359,7 @@ async fn in_the_mode_report_statements_go_on() {
     for (sql, ..) in STATEMENTS {
         sandbox.rows(sql).await;
     }
-    assert_eq!(sandbox.rows("SELECT count(*) FROM system.tables").await, ["2"]);
+    assert_eq!(sandbox.rows("SELECT count(*) FROM system.tables WHERE namespace = 'n'").await, ["2"]);
 }
 
 /// The ODBC and JDBC drivers log in with the name of a principal and a token as the password.
