@@ -13,6 +13,7 @@ mod service;
 mod surface;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use arrow_flight::flight_service_server::FlightServiceServer;
 use axum::Router;
@@ -21,10 +22,10 @@ use axum::http::header::{AUTHORIZATION, ORIGIN};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
-use esker_access::{Identity, RequestFacts};
+use esker_access::{Caller, Identity, RequestFacts};
 use esker_auth::{AccessControl, AuthError, Authenticated, Authenticator};
 use esker_query::Engine;
-use esker_types::is_from_loopback;
+use esker_types::{Principal, is_from_loopback};
 use tonic::Status;
 
 use basic::{BasicCredentials, basic_credentials};
@@ -64,13 +65,7 @@ async fn authenticate(State(entry): State<Entry>, mut request: Request, next: Ne
     let loopback = socket.is_some_and(|socket| is_from_loopback(socket.0.ip(), |name| headers.contains_key(name)));
     let source_ip = socket.map(|socket| socket.0.ip());
     let facts = RequestFacts { operation: request.uri().path().into(), source_ip, ..RequestFacts::default() };
-    let found = async {
-        let header = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
-        let principal = authenticated(&entry.auth, header, loopback).await?.principal;
-        let caller = entry.access.caller(Identity::from(&principal), facts).await?;
-        Ok::<_, AuthError>((principal, caller))
-    };
-    match found.await {
+    match identify(&entry, headers.get(AUTHORIZATION).map(HeaderValue::as_bytes), loopback, facts).await {
         Ok((principal, caller)) => {
             request.extensions_mut().insert(principal);
             request.extensions_mut().insert(caller);
@@ -80,7 +75,23 @@ async fn authenticate(State(entry): State<Entry>, mut request: Request, next: Ne
     }
 }
 
-/// Returns the caller of a request with this `authorization` header, whose scheme is Bearer or Basic.
+/// Returns the principal of a call with this `authorization` header, and the caller that the rules know it as.
+///
+/// # Errors
+///
+/// Returns the errors of [`authenticated`], and those of [`AccessControl::caller`] if the rules can't be read.
+async fn identify(
+    entry: &Entry,
+    header: Option<&[u8]>,
+    loopback: bool,
+    facts: RequestFacts,
+) -> Result<(Principal, Arc<Caller>), AuthError> {
+    let principal = authenticated(&entry.auth, header, loopback).await?.principal;
+    let caller = entry.access.caller(Identity::from(&principal), facts).await?;
+    Ok((principal, caller))
+}
+
+/// Authenticates a call with this `authorization` header, whose scheme is Bearer or Basic.
 ///
 /// # Errors
 ///

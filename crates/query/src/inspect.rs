@@ -216,3 +216,19 @@ fn partitions(of: &LoadedTable, live: &LiveFiles) -> Result<Arc<dyn TableProvide
     };
     table(PARTITIONS.fields(), &all.into_iter().map(row).collect::<Vec<_>>())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_metadata_table_that_shows_values_needs_the_right_to_read_rows() {
+        for table in METADATA_TABLES {
+            let shows = ["partition", "lower_bounds", "upper_bounds"];
+            let shows_values = table.fields().iter().any(|field| shows.contains(&field.name().as_str()));
+            let needed = if shows_values { Privilege::ReadData } else { Privilege::ReadMetadata };
+            assert_eq!(privilege(table.name), needed, "{}", table.name);
+        }
+        assert_eq!(privilege("a later one"), Privilege::ReadData);
+    }
+}

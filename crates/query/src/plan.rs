@@ -421,3 +421,27 @@ fn assigned(target: &AssignmentTarget, rows: &TargetRows) -> Result<String> {
         [] => Err(refused("UPDATE sets a column that has no name")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dialect::Grammar;
+
+    #[test]
+    fn only_statements_that_show_no_rows_go_without_the_right_to_read_them() {
+        let needed = |sql: &str| privilege_on_names(&statement_text::statement(sql, Grammar::Standard).expect(sql).statement);
+        for sql in ["DESCRIBE n.t", "SHOW COLUMNS FROM n.t", "SHOW CREATE TABLE n.t"] {
+            assert_eq!(needed(sql), Privilege::ReadMetadata, "{sql}");
+        }
+        for sql in [
+            "SELECT * FROM n.t",
+            "EXPLAIN SELECT * FROM n.t",
+            "EXPLAIN ANALYZE SELECT * FROM n.t",
+            "WITH x AS (SELECT * FROM n.t) INSERT INTO n.u SELECT * FROM x",
+            "CREATE TABLE n.u AS SELECT * FROM n.t",
+            "SHOW TABLES",
+        ] {
+            assert_eq!(needed(sql), Privilege::ReadData, "{sql}");
+        }
+    }
+}

@@ -73,9 +73,7 @@ pub(crate) fn are_same(one: &Authority, other: &Authority) -> bool {
         (Authority::Caller(one), Authority::Caller(other)) => {
             let (one, other) = (one.subject(), other.subject());
             let version = |subject: &esker_access::Subject| subject.rules().version();
-            version(one) == version(other)
-                && one.rules().mode() == other.rules().mode()
-                && one.identity() == other.identity()
+            version(one) == version(other) && one.rules().mode() == other.rules().mode() && one.identity() == other.identity()
         }
         _ => false,
     }
