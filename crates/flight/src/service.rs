@@ -279,8 +279,8 @@ impl FlightSqlService for FlightSqlHandler {
     async fn do_handshake(&self, request: Request<Streaming<HandshakeRequest>>) -> FlightResult<HandshakeStream> {
         let token = request.metadata().get("authorization").and_then(|header| basic::token_of(header.as_bytes()));
         let payload = token.clone().unwrap_or_default().into();
-        let answer = HandshakeResponse { protocol_version: 0, payload };
-        let answers: HandshakeStream = Box::pin(futures::stream::once(async { Ok(answer) }));
+        let answer: Result<HandshakeResponse, Status> = Ok(HandshakeResponse { protocol_version: 0, payload });
+        let answers: HandshakeStream = Box::pin(futures::stream::once(std::future::ready(answer)));
         let mut response = Response::new(answers);
         if let Some(token) = token {
             let bearer = format!("Bearer {token}").parse().map_err(|_| invalid("the token is not text"))?;

@@ -300,7 +300,8 @@ async fn system_tables_have_the_rows_that_the_caller_may_see() {
 
     sandbox.allow(&[(orders, READ)]).await;
     assert_eq!(sandbox.rows(tables).await, ["orders|false"]);
-    assert_eq!((sandbox.rows(health).await, sandbox.rows(jobs).await), (vec!["orders".into()], vec!["n.orders".into()]));
+    assert_eq!(sandbox.rows(health).await, ["orders"]);
+    assert_eq!(sandbox.rows(jobs).await, ["n.orders"]);
 
     sandbox.allow(&[(Securable::Server, &[Privilege::Monitor])]).await;
     assert_eq!(sandbox.rows(queries).await, ["admin", "bi"]);
