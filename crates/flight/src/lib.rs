@@ -4,12 +4,15 @@
 //! its parameters. The server keeps only plans, for a few seconds between the calls for one answer; without its plan, a statement
 //! is planned again. Start reading with `service.rs`.
 
+mod basic;
 mod error;
 mod handle;
 mod info;
 mod metadata;
 mod service;
 mod surface;
+
+use std::sync::Arc;
 
 use arrow_flight::flight_service_server::FlightServiceServer;
 use axum::Router;
@@ -18,11 +21,13 @@ use axum::http::header::{AUTHORIZATION, ORIGIN};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
-use esker_auth::{Authenticator, Connection, Evidence};
+use esker_access::{Caller, RequestFacts};
+use esker_auth::{AccessControl, AuthError, Authenticated, Authenticator, Connection, Evidence};
 use esker_query::Engine;
-use esker_types::{FORWARDED_HEADERS, is_from_loopback};
+use esker_types::{FORWARDED_HEADERS, Principal, is_from_loopback};
 use tonic::Status;
 
+use basic::{BasicCredentials, basic_credentials};
 use service::FlightSqlHandler;
 pub use surface::flight_surface;
 
@@ -32,16 +37,25 @@ const MAX_MESSAGE_BYTES: usize = 16 << 20;
 /// Returns the service as a router, to be served over HTTP/2.
 ///
 /// Each call is authenticated before it reaches the service. A call without a valid principal is answered with the gRPC status of
-/// the refusal.
-pub fn router(engine: Engine, auth: Authenticator) -> Router {
-    let service = FlightServiceServer::new(FlightSqlHandler::new(engine)).max_decoding_message_size(MAX_MESSAGE_BYTES);
-    tonic::service::Routes::new(service).prepare().into_axum_router().layer(from_fn_with_state(auth, authenticate))
+/// the refusal. What the principal may see and do is decided by the rules of `access` at the time of the call.
+pub fn router(engine: Engine, auth: Authenticator, access: AccessControl) -> Router {
+    let handler = FlightSqlHandler::new(engine, access.clone());
+    let service = FlightServiceServer::new(handler).max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let entry = Entry { auth, access };
+    tonic::service::Routes::new(service).prepare().into_axum_router().layer(from_fn_with_state(entry, authenticate))
 }
 
-/// Adds the principal to a call, or refuses the call.
+/// What decides who a caller is, and what they may do.
+#[derive(Clone)]
+struct Entry {
+    auth: Authenticator,
+    access: AccessControl,
+}
+
+/// Adds the principal and the caller to a call, or refuses the call.
 ///
 /// Calls of browsers are refused: no page of this server makes one, and a page of another site could use a server without tokens.
-async fn authenticate(State(auth): State<Authenticator>, mut request: Request, next: Next) -> Response {
+async fn authenticate(State(entry): State<Entry>, mut request: Request, next: Next) -> Response {
     let headers = request.headers();
     if comes_from_page(headers) {
         return Status::permission_denied("calls of web pages are refused; use a Flight SQL client").into_http();
@@ -54,13 +68,53 @@ async fn authenticate(State(auth): State<Authenticator>, mut request: Request, n
         // The certificate of a proxy is not that of its clients.
         certificate: connection.and_then(Connection::certificate).filter(|_| !passed_on).map(AsRef::as_ref),
     };
-    match auth.authenticate_by(evidence).await {
-        Ok(caller) => {
-            request.extensions_mut().insert(caller.principal);
+    let facts = RequestFacts {
+        operation: request.uri().path().into(),
+        source_ip: connection.map(|from| from.address.ip()),
+        engine: None,
+        is_tls: connection.is_some_and(Connection::is_tls),
+    };
+    match identify(&entry, evidence, facts).await {
+        Ok((principal, caller)) => {
+            request.extensions_mut().insert(principal);
+            request.extensions_mut().insert(caller);
             next.run(request).await
         }
         Err(e) => error::status(&e).into_http(),
     }
+}
+
+/// Returns the principal of a call, and the caller that the rules know it as.
+///
+/// # Errors
+///
+/// Returns the errors of [`authenticated`], and those of [`AccessControl::caller`] if the rules can't be read.
+async fn identify(entry: &Entry, evidence: Evidence<'_>, facts: RequestFacts) -> Result<(Principal, Arc<Caller>), AuthError> {
+    let authenticated = authenticated(&entry.auth, evidence).await?;
+    let caller = entry.access.caller(authenticated.identity(), facts).await?;
+    Ok((authenticated.principal, caller))
+}
+
+/// Authenticates a call, whose `authorization` header may have the scheme Basic too.
+///
+/// # Errors
+///
+/// - Returns [`Unknown`](AuthError::Unknown) if the token is not valid, or belongs to another principal than Basic names.
+/// - Returns the errors of [`Authenticator::authenticate_by`].
+async fn authenticated(auth: &Authenticator, evidence: Evidence<'_>) -> Result<Authenticated, AuthError> {
+    let Some(basic) = evidence.header.and_then(basic_credentials) else { return auth.authenticate_by(evidence).await };
+    let BasicCredentials { user, token } = basic.map_err(|_| AuthError::Unknown)?;
+    // Some drivers send an empty user and password if none are configured.
+    if token.is_empty() {
+        return auth.authenticate_by(Evidence { header: None, ..evidence }).await;
+    }
+    let caller = auth.authenticate_token(&token).await?;
+    // A user of an identity provider may be named with or without the issuer.
+    let is_named = match &caller.principal {
+        Principal::User { name, .. } => *name == user || caller.principal.to_string() == user,
+        principal => principal.to_string() == user,
+    };
+    if is_named { Ok(caller) } else { Err(AuthError::Unknown) }
 }
 
 /// Checks whether a page in a browser makes the call. No other client sends these headers.

@@ -3,11 +3,12 @@
 //! A statement takes two calls: `GetFlightInfo` plans it and returns its schema with a ticket; `DoGet` with that ticket runs it.
 //! Only `DoGet` and `DoPut` run statements, so each runs once. The plan is kept between the two calls ([`MAX_CACHED_PLANS`],
 //! [`PLAN_TTL_SECONDS`]). If it is gone, the statement in the ticket is planned again: by another replica, after a restart, or for
-//! a slow client. A plan is its principal's: for others it is not there. Start reading with [`FlightSqlHandler::query_info`] and
-//! [`FlightSqlHandler::run`].
+//! a slow client. A plan is its principal's: for others it is not there. The engine runs no plan that was made under other rules
+//! than those of the call. Start reading with [`FlightSqlHandler::query_info`] and [`FlightSqlHandler::run`].
 //!
 //! Spec: Arrow Flight SQL, "RPC Methods".
 
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -26,22 +27,29 @@ use arrow_flight::sql::{
     CommandPreparedStatementQuery, CommandPreparedStatementUpdate, CommandStatementQuery, CommandStatementUpdate,
     DoPutPreparedStatementResult, ProstMessageExt, SqlInfo, TicketStatementQuery,
 };
-use arrow_flight::{Action, FlightDescriptor, FlightEndpoint, FlightInfo, IpcMessage, SchemaAsIpc, Ticket};
+use arrow_flight::{
+    Action, FlightDescriptor, FlightEndpoint, FlightInfo, HandshakeRequest, HandshakeResponse, IpcMessage, SchemaAsIpc, Ticket,
+};
 use bytes::Bytes;
+use esker_access::Caller;
+use esker_auth::AccessControl;
+use esker_catalog::Authority;
 use esker_query::{Engine, PreparedStatement, QueryError, RunningQuery};
 use esker_types::Principal;
-use futures::{StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
 use moka::future::Cache;
 use prost::Message;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
 
 use crate::error::{internal, invalid, status};
 use crate::handle::{StatementHandle, parameter_rows};
-use crate::{info, metadata};
+use crate::{basic, info, metadata};
 
 /// The stream that `DoGet` answers with.
 type DoGet = <FlightSqlHandler as FlightService>::DoGetStream;
+/// The stream that `Handshake` answers with.
+type HandshakeStream = Pin<Box<dyn Stream<Item = Result<HandshakeResponse, Status>> + Send>>;
 /// The answer to a call, or the status of its refusal.
 type FlightResult<T> = Result<Response<T>, Status>;
 
@@ -62,18 +70,27 @@ struct CachedPlan {
     prepared: Mutex<Option<PreparedStatement>>,
 }
 
+/// Who makes a call.
+struct Requester {
+    /// The principal.
+    principal: Principal,
+    /// What the principal may see and do, by the rules at the time of the call.
+    authority: Authority,
+}
+
 /// The Flight SQL service of one server.
 #[derive(Clone)]
 pub(crate) struct FlightSqlHandler {
     engine: Engine,
+    access: AccessControl,
     plans: PlanCache,
 }
 
 impl FlightSqlHandler {
-    /// Makes the service of an engine.
-    pub(crate) fn new(engine: Engine) -> Self {
+    /// Makes the service of an engine. The handler forgets the rules of `access` after a statement that changed them.
+    pub(crate) fn new(engine: Engine, access: AccessControl) -> Self {
         let plans = Cache::builder().max_capacity(MAX_CACHED_PLANS).time_to_live(Duration::from_secs(PLAN_TTL_SECONDS)).build();
-        Self { engine, plans }
+        Self { engine, access, plans }
     }
 
     /// Keeps a plan for the next call of its principal. Returns the key for the client's handle.
@@ -92,39 +109,46 @@ impl FlightSqlHandler {
         kept.prepared.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Returns the plan of a handle, for a principal.
+    /// Returns the plan of a handle, for a caller.
     ///
-    /// The kept plan is used if the principal asked for it, and if its schema was sent with the ticket or nothing has changed since
+    /// The kept plan is used if its principal asked for it, and if its schema was sent with the ticket or nothing has changed since
     /// it was made. Else the statement is planned again.
     ///
     /// # Errors
     ///
     /// Returns the status of the engine's error if the statement can't be planned. Returns the status `INVALID_ARGUMENT` if the
     /// handle's parameters are damaged, or if one has a type without scalar values.
-    async fn prepared(&self, handle: &StatementHandle, principal: &Principal) -> Result<PreparedStatement, Status> {
-        match self.take_cached_plan(handle, principal).await {
-            Some(prepared) if handle.schema_sent || self.engine.is_current(&prepared).await => Ok(prepared),
-            _ => self.engine.prepare(&handle.sql, handle.bound_values()?).await.map_err(|e| status(&e)),
+    async fn prepared(&self, handle: &StatementHandle, caller: &Requester) -> Result<PreparedStatement, Status> {
+        let by = &caller.authority;
+        match self.take_cached_plan(handle, &caller.principal).await {
+            Some(prepared) if handle.schema_sent || self.engine.is_current(&prepared, by).await => Ok(prepared),
+            _ => self.engine.prepare(&handle.sql, handle.bound_values()?, by).await.map_err(|e| status(&e)),
         }
     }
 
-    /// Starts a plan for a principal.
+    /// Starts a plan for a caller. The engine plans the statement again if the rules have changed since it was planned.
     ///
     /// # Errors
     ///
     /// Returns the status of the engine's error.
-    async fn start(&self, prepared: PreparedStatement, principal: &Principal) -> Result<RunningQuery, Status> {
-        self.engine.run(prepared, principal).await.map_err(|e| status(&e))
+    async fn start(&self, prepared: PreparedStatement, caller: &Requester) -> Result<RunningQuery, Status> {
+        let creates_table = prepared.creates_table();
+        let started = self.engine.run(prepared, &caller.principal, &caller.authority).await;
+        if creates_table {
+            // The transaction that created the table made the caller its owner.
+            self.access.refresh();
+        }
+        started.map_err(|e| status(&e))
     }
 
     /// Runs a statement and streams its rows. Only `DoGet` and `DoPut` run statements, so that each runs once.
     ///
     /// # Errors
     ///
-    /// Returns what [`principal_of`], [`Self::prepared`] and [`Self::start`] return. Later errors end the stream.
+    /// Returns what [`requester_of`], [`Self::prepared`] and [`Self::start`] return. Later errors end the stream.
     async fn run<T>(&self, handle: &StatementHandle, request: &Request<T>) -> FlightResult<DoGet> {
-        let principal = principal_of(request)?;
-        let running = self.start(self.prepared(handle, &principal).await?, &principal).await?;
+        let caller = requester_of(request)?;
+        let running = self.start(self.prepared(handle, &caller).await?, &caller).await?;
         let schema = running.stream.schema();
         let batches = running.stream.map_err(|e| FlightError::Tonic(Box::new(status(&QueryError::from(e)))));
         let encoded = FlightDataEncoderBuilder::new()
@@ -143,11 +167,11 @@ impl FlightSqlHandler {
     ///
     /// Returns the status `INVALID_ARGUMENT` for a query. Returns what [`Self::start`] returns, the status of the engine's error if
     /// the statement fails later, and the status `INTERNAL` if the number exceeds 63 bits.
-    async fn update(&self, prepared: PreparedStatement, principal: &Principal) -> Result<i64, Status> {
+    async fn update(&self, prepared: PreparedStatement, caller: &Requester) -> Result<i64, Status> {
         if !prepared.changes_rows() {
             return Err(invalid("the statement is a query and changes no rows; run it as a query, not as an update"));
         }
-        let mut running = self.start(prepared, principal).await?;
+        let mut running = self.start(prepared, caller).await?;
         let mut count = 0;
         while let Some(batch) = running.stream.try_next().await.map_err(|e| status(&QueryError::from(e)))? {
             if let Some(column) = batch.columns().first().and_then(|c| c.as_primitive_opt::<UInt64Type>()) {
@@ -172,7 +196,7 @@ impl FlightSqlHandler {
     ///
     /// # Errors
     ///
-    /// Returns what [`principal_of`] and [`Self::prepared`] return, and the status `INTERNAL` if the schema or the ticket can't be
+    /// Returns what [`requester_of`] and [`Self::prepared`] return, and the status `INTERNAL` if the schema or the ticket can't be
     /// encoded.
     async fn query_info<T: ProstMessageExt>(
         &self,
@@ -180,10 +204,10 @@ impl FlightSqlHandler {
         ticket_of: impl FnOnce(Bytes) -> T,
         request: Request<FlightDescriptor>,
     ) -> FlightResult<FlightInfo> {
-        let principal = principal_of(&request)?;
-        let prepared = self.prepared(&handle, &principal).await?;
+        let caller = requester_of(&request)?;
+        let prepared = self.prepared(&handle, &caller).await?;
         let schema = prepared.schema();
-        (handle.plan, handle.schema_sent) = (self.cache_plan(prepared, &principal).await, true);
+        (handle.plan, handle.schema_sent) = (self.cache_plan(prepared, &caller.principal).await, true);
         Self::flight_info(&schema, ticket(&ticket_of(handle.encode()?)), request)
     }
 
@@ -193,14 +217,19 @@ impl FlightSqlHandler {
     }
 }
 
-/// Returns the principal of a call.
+/// Returns who makes a call.
 ///
 /// # Errors
 ///
 /// Returns the status `UNAUTHENTICATED` for a call without a principal.
-fn principal_of<T>(request: &Request<T>) -> Result<Principal, Status> {
-    let principal = request.extensions().get::<Principal>().cloned();
-    principal.ok_or_else(|| Status::unauthenticated("the call has no principal"))
+fn requester_of<T>(request: &Request<T>) -> Result<Requester, Status> {
+    let (principal, caller) = (request.extensions().get::<Principal>(), request.extensions().get::<Arc<Caller>>());
+    match (principal, caller) {
+        (Some(principal), Some(caller)) => {
+            Ok(Requester { principal: principal.clone(), authority: Authority::Caller(caller.clone()) })
+        }
+        _ => Err(Status::unauthenticated("the call has no principal")),
+    }
 }
 
 /// Answers with one batch.
@@ -246,6 +275,20 @@ async fn parameters(data: PeekableFlightDataStream) -> Result<Vec<RecordBatch>, 
 impl FlightSqlService for FlightSqlHandler {
     type FlightService = Self;
 
+    /// Gives a client that authenticated itself the token that it sent, as the bearer token of its calls.
+    async fn do_handshake(&self, request: Request<Streaming<HandshakeRequest>>) -> FlightResult<HandshakeStream> {
+        let token = request.metadata().get("authorization").and_then(|header| basic::token_of(header.as_bytes()));
+        let payload = token.clone().unwrap_or_default().into();
+        let answer: Result<HandshakeResponse, Status> = Ok(HandshakeResponse { protocol_version: 0, payload });
+        let answers: HandshakeStream = Box::pin(futures::stream::once(std::future::ready(answer)));
+        let mut response = Response::new(answers);
+        if let Some(token) = token {
+            let bearer = format!("Bearer {token}").parse().map_err(|_| invalid("the token is not text"))?;
+            response.metadata_mut().insert("authorization", bearer);
+        }
+        Ok(response)
+    }
+
     async fn get_flight_info_statement(
         &self,
         query: CommandStatementQuery,
@@ -264,9 +307,9 @@ impl FlightSqlService for FlightSqlHandler {
         query: CommandStatementUpdate,
         request: Request<PeekableFlightDataStream>,
     ) -> Result<i64, Status> {
-        let principal = principal_of(&request)?;
-        let prepared = self.prepared(&StatementHandle::new(query.query), &principal).await?;
-        self.update(prepared, &principal).await
+        let caller = requester_of(&request)?;
+        let prepared = self.prepared(&StatementHandle::new(query.query), &caller).await?;
+        self.update(prepared, &caller).await
     }
 
     async fn do_put_prepared_statement_update(
@@ -275,16 +318,16 @@ impl FlightSqlService for FlightSqlHandler {
         request: Request<PeekableFlightDataStream>,
     ) -> Result<i64, Status> {
         let handle = StatementHandle::decode(&query.prepared_statement_handle)?;
-        let principal = principal_of(&request)?;
+        let caller = requester_of(&request)?;
         let batches = parameters(request.into_inner()).await?;
         let bound = parameter_rows(&batches)?;
         let prepared = match batches.is_empty() {
-            true => self.prepared(&handle, &principal).await?,
+            true => self.prepared(&handle, &caller).await?,
             // Each row of parameters is one run of the statement, so no row is no run.
             false if bound.is_empty() => return Ok(0),
-            false => self.engine.prepare(&handle.sql, bound).await.map_err(|e| status(&e))?,
+            false => self.engine.prepare(&handle.sql, bound, &caller.authority).await.map_err(|e| status(&e))?,
         };
-        self.update(prepared, &principal).await
+        self.update(prepared, &caller).await
     }
 
     async fn do_action_create_prepared_statement(
@@ -292,11 +335,11 @@ impl FlightSqlService for FlightSqlHandler {
         query: ActionCreatePreparedStatementRequest,
         request: Request<Action>,
     ) -> Result<ActionCreatePreparedStatementResult, Status> {
-        let principal = principal_of(&request)?;
-        let prepared = self.engine.prepare(&query.query, Vec::new()).await.map_err(|e| status(&e))?;
+        let caller = requester_of(&request)?;
+        let prepared = self.engine.prepare(&query.query, Vec::new(), &caller.authority).await.map_err(|e| status(&e))?;
         let (dataset_schema, parameter_schema) = (encode_schema(&prepared.schema())?, encode_schema(&prepared.parameters())?);
         let mut handle = StatementHandle::new(query.query);
-        handle.plan = self.cache_plan(prepared, &principal).await;
+        handle.plan = self.cache_plan(prepared, &caller.principal).await;
         Ok(ActionCreatePreparedStatementResult { prepared_statement_handle: handle.encode()?, dataset_schema, parameter_schema })
     }
 
@@ -343,8 +386,8 @@ impl FlightSqlService for FlightSqlHandler {
         Self::flight_info(&query.into_builder().schema(), ticket(&query), request)
     }
 
-    async fn do_get_catalogs(&self, query: CommandGetCatalogs, _request: Request<Ticket>) -> FlightResult<DoGet> {
-        stream_of_one_batch(metadata::catalogs(&self.engine, query)?)
+    async fn do_get_catalogs(&self, query: CommandGetCatalogs, request: Request<Ticket>) -> FlightResult<DoGet> {
+        stream_of_one_batch(metadata::catalogs(&self.engine, query, &requester_of(&request)?.authority).await?)
     }
 
     async fn get_flight_info_schemas(
@@ -356,8 +399,8 @@ impl FlightSqlService for FlightSqlHandler {
         Self::flight_info(&query.into_builder().schema(), ticket, request)
     }
 
-    async fn do_get_schemas(&self, query: CommandGetDbSchemas, _request: Request<Ticket>) -> FlightResult<DoGet> {
-        stream_of_one_batch(metadata::schemas(&self.engine, query).await?)
+    async fn do_get_schemas(&self, query: CommandGetDbSchemas, request: Request<Ticket>) -> FlightResult<DoGet> {
+        stream_of_one_batch(metadata::schemas(&self.engine, query, &requester_of(&request)?.authority).await?)
     }
 
     async fn get_flight_info_tables(
@@ -369,8 +412,8 @@ impl FlightSqlService for FlightSqlHandler {
         Self::flight_info(&query.into_builder().schema(), ticket, request)
     }
 
-    async fn do_get_tables(&self, query: CommandGetTables, _request: Request<Ticket>) -> FlightResult<DoGet> {
-        stream_of_one_batch(metadata::tables(&self.engine, query).await?)
+    async fn do_get_tables(&self, query: CommandGetTables, request: Request<Ticket>) -> FlightResult<DoGet> {
+        stream_of_one_batch(metadata::tables(&self.engine, query, &requester_of(&request)?.authority).await?)
     }
 
     async fn get_flight_info_table_types(

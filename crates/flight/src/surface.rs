@@ -84,7 +84,7 @@ const CALLS: [ProtocolCall; 44] = [
     call("DoAction", "ActionEndSavepointRequest", false, "Each statement is a transaction."),
     call("DoAction", "ActionCancelQueryRequest", false, "A query ends when its client goes away, or by the management API."),
     bare("ListActions", true, "Lists the actions of the protocol, also those that are not served."),
-    bare("Handshake", false, "Each call carries a bearer token."),
+    bare("Handshake", true, "Returns the token that was sent as the password of Basic authentication, as a bearer token."),
     bare("ListFlights", false, "Tables are listed by CommandGetTables."),
     bare("PollFlightInfo", false, "GetFlightInfo answers as soon as the statement is planned."),
     bare("GetSchema", false, "GetFlightInfo returns the schema."),
@@ -105,7 +105,8 @@ pub fn flight_surface() -> Value {
         "description": "The calls of Arrow Flight SQL. A call that is not served is answered with the status \
             UNIMPLEMENTED. `message` is the message of arrow.flight.protocol.sql that the call carries. `sql-info` has \
             the answers to CommandGetSqlInfo; a value of null depends on the release.",
-        "authorization": "A bearer token in the header `authorization` of each call.",
+        "authorization": "A bearer token in the header `authorization` of each call, or Basic authentication with the name of \
+            the principal and the token.",
         "calls": CALLS.as_slice(),
         "sql-info": info::values().into_iter().map(info).collect::<Vec<_>>(),
     })

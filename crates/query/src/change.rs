@@ -13,19 +13,20 @@ use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::execute_stream;
-use esker_catalog::{Actor, CatalogError, CreateTable, DroppedFiles, LoadedTable};
+use esker_catalog::{Actor, Authority, CatalogError, CreateTable, Created, DroppedFiles, LoadedTable};
 use esker_format::{
     DEFAULT_FORMAT_VERSION, FORMAT_VERSION, ManifestProjection, NestedField, NestedFieldRef, Schema as IcebergSchema,
 };
 use esker_read::schema_from_arrow;
 use esker_table::properties::{DELETE_ISOLATION, Isolation, UPDATE_ISOLATION};
-use esker_types::{Coded, ErrorCode, Principal};
+use esker_types::{Coded, ErrorCode};
 use esker_write::{Appender, RowLineage};
 use futures::TryStreamExt;
 use roaring::RoaringTreemap;
 
 use crate::commit::{Removal, RowChange};
 use crate::error_wording::sql_type;
+use crate::rights::{TO_CHANGE_ROWS, TO_INSERT};
 use crate::target::{Uncommitted, WriteTarget};
 use crate::{QueryError, Result, arrow_types, assignment, prune, semantics, statement_text};
 
@@ -60,6 +61,7 @@ pub(crate) fn refused(what: impl Into<String>) -> QueryError {
 ///
 /// - Returns [`QueryError::Catalog`] if the table can't be loaded, created or changed. If its code is
 ///   [`ErrorCode::CommitConflict`], another commit came between, and the statement may be planned again.
+/// - Returns [`QueryError::Rights`] if the actor may not do it.
 /// - Returns [`QueryError::Statement`] if rows do not fit the table's columns, if a table can't store the rows of a query, or if an
 ///   `UPDATE` finds a row twice.
 /// - Returns [`QueryError::Write`] if files can't be written.
@@ -70,16 +72,15 @@ pub(crate) async fn run(
     context: &Arc<TaskContext>,
     plan: &LogicalPlan,
     action: &Action,
-    principal: &Principal,
+    actor: &Actor,
 ) -> Result<u64> {
     let running = &Running { session, context };
-    let actor = Actor::server_for(principal.to_string());
     match action {
         Action::Query => Err(QueryError::Execution("a query changes nothing".to_owned())),
         Action::Insert { target, schema } => {
-            let table = target.load().await?;
+            let table = target.load(&actor.authority, TO_INSERT).await?;
             check_schema(&table, *schema)?;
-            insert(running, plan, target, &table, actor).await
+            insert(running, plan, target, &table, actor.clone()).await
         }
         Action::Create { target, if_not_exists } => create(running, plan, target, *if_not_exists, actor).await,
         Action::Delete(target) => remove(running, plan, target, None, actor).await,
@@ -202,7 +203,7 @@ async fn create(
     plan: &LogicalPlan,
     target: &WriteTarget,
     if_not_exists: bool,
-    actor: Actor,
+    actor: &Actor,
 ) -> Result<u64> {
     let schema = schema_of(&arrow_types::with_shown_names(plan.schema().as_arrow()))?;
     // Variants, geometries and geographies need a later format version than tables have by default.
@@ -218,16 +219,21 @@ async fn create(
         stage_create: false,
         properties: version.into_iter().collect(),
     };
-    match target.catalog.create_table(&target.name.namespace, request, &actor).await {
-        Ok(_) => {}
+    target.require_creation(&actor.authority).await?;
+    let created = match target.catalog.create_table(&target.name.namespace, request, actor).await {
+        Ok(created) => created,
         Err(e) if if_not_exists && e.code() == ErrorCode::AlreadyExists => return Ok(0),
         Err(e) => return Err(e.into()),
-    }
-    let table = target.load().await?;
-    let filled = insert(running, plan, target, &table, actor.clone()).await;
-    if filled.is_err() {
+    };
+    let Created::Table(table) = created else {
+        return Err(QueryError::Execution("the table was staged and not created".to_owned()));
+    };
+    // The statement goes on as Esker's own: its rules are those from before the creation, which do not know the owner yet.
+    let own = Actor { authority: Authority::Server, ..actor.clone() };
+    let filled = insert(running, plan, target, &table, own.clone()).await;
+    if filled.is_err() && target.catalog.table(&target.name).await.is_ok_and(|row| row.id == table.row.id) {
         // A half-filled table would surprise the user.
-        if let Err(error) = target.catalog.drop_table(&target.name, DroppedFiles::Purge, &actor).await {
+        if let Err(error) = target.catalog.drop_table(&target.name, DroppedFiles::Purge, &own).await {
             tracing::warn!(%error, table = %target.name, "the table of a failed CREATE TABLE AS could not be dropped");
         }
     }
@@ -271,9 +277,9 @@ async fn remove(
     plan: &LogicalPlan,
     target: &WriteTarget,
     schema: Option<i32>,
-    actor: Actor,
+    actor: &Actor,
 ) -> Result<u64> {
-    let (table, update) = (target.load().await?, schema.is_some());
+    let (table, update) = (target.load(&actor.authority, TO_CHANGE_ROWS).await?, schema.is_some());
     if let Some(schema) = schema {
         check_schema(&table, schema)?;
     }
@@ -307,6 +313,7 @@ async fn remove(
     let level = if update { &UPDATE_ISOLATION } else { &DELETE_ISOLATION };
     let serializable = level.of(&metadata.properties) == Isolation::Serializable;
     let removal = Removal { base, base_files: known, positions, condition, schema, serializable, update };
+    let actor = actor.clone();
     commit(target, &table, RowChange { target: target.clone(), uncommitted, actor, added, removal: Some(removal) }).await?;
     Ok(count)
 }

@@ -2,7 +2,8 @@
 //!
 //! [`Engine::prepare`] parses and plans a statement on the tables as they are, and changes nothing. [`Engine::run`] waits for
 //! admission, gives the statement a share of memory and a deadline, and logs it. A statement that changes rows is planned again
-//! on the current table if another commit came between. Start reading at [`Engine::prepare`].
+//! on the current table if another commit came between. A plan is made for a caller under the rules of one version, and never run
+//! for another or under others. Start reading at [`Engine::prepare`].
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use datafusion::physical_plan::memory::MemoryStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::{SQLOptions, SessionConfig};
 use datafusion::scalar::ScalarValue;
-use esker_catalog::Catalog;
+use esker_catalog::{Actor, Authority, Catalog};
 use esker_read::{BlockUsage, Reader};
 use esker_types::{Principal, catch_panic};
 use futures::StreamExt;
@@ -33,10 +34,11 @@ use crate::dialect::Grammar;
 use crate::error::Stopped;
 use crate::error_wording::reworded;
 use crate::log::LoggedQuery;
-use crate::names::{LookedUpTables, NameResolver};
+use crate::names::{LookedUpTables, NameResolver, StatementCaller};
 use crate::plan::PlannedStatement;
 use crate::{
-    QueryError, QueryLog, QueryStats, Result, arrow_types, depth, minmax, opaque, parameters, plan, semantics, statement_text,
+    QueryError, QueryLog, QueryStats, Result, arrow_types, depth, minmax, opaque, parameters, plan, rights, semantics,
+    statement_text,
 };
 
 /// Maximum number of attempts of a statement whose rows other commits change at the same time.
@@ -72,6 +74,7 @@ pub struct EngineOptions {
 /// # use arrow::array::RecordBatch;
 /// # use esker_query::QueryLimits;
 /// # async fn count(catalog: esker_catalog::Catalog, reader: esker_read::Reader) -> Result<(), Box<dyn std::error::Error>> {
+/// use esker_catalog::Authority;
 /// use esker_query::{Engine, EngineOptions};
 /// use esker_types::Principal;
 /// use futures::TryStreamExt;
@@ -81,10 +84,11 @@ pub struct EngineOptions {
 /// # let spill_dir = std::env::temp_dir();
 /// let options = EngineOptions { memory_bytes: 1 << 30, parallelism: 2, limits, spill_dir };
 /// let engine = Engine::new(vec![(catalog, reader)], options)?;
-/// let statement = engine.prepare("SELECT customer, count(*) FROM sales.orders GROUP BY 1", Vec::new()).await?;
+/// let by = Authority::Server;
+/// let statement = engine.prepare("SELECT customer, count(*) FROM sales.orders GROUP BY 1", Vec::new(), &by).await?;
 /// assert_eq!(statement.schema().fields().len(), 2);
 ///
-/// let running = engine.run(statement, &Principal::Anonymous).await?;
+/// let running = engine.run(statement, &Principal::Anonymous, &by).await?;
 /// let batches: Vec<RecordBatch> = running.stream.try_collect().await?;
 /// # assert!(batches.iter().all(|batch| batch.num_columns() == 2));
 /// # Ok(())
@@ -124,6 +128,8 @@ pub struct PreparedStatement {
     bound: BoundValues,
     stats: Arc<QueryStats>,
     seen: LookedUpTables,
+    /// Who the plan was made for.
+    by: Authority,
 }
 
 /// A statement that runs.
@@ -199,36 +205,38 @@ impl Engine {
         Ok(Arc::new(TaskContext::from(session).with_runtime(runtime)))
     }
 
-    /// Parses and plans a statement on the tables as they are now; changes nothing.
+    /// Parses and plans a statement of a caller on the tables as they are now; changes nothing.
     ///
-    /// `bound` holds the values of its parameters. It is empty if they are to be bound later, when the statement is prepared
-    /// again.
+    /// Names mean what they mean to the caller: a hidden table is as good as missing. `bound` holds the values of the parameters.
+    /// It is empty if they are to be bound later, when the statement is prepared again.
     ///
     /// # Errors
     ///
     /// - Returns [`QueryError::Statement`] if the statement is wrong or not supported, or does not fit the values.
+    /// - Returns [`QueryError::Rights`] if the caller lacks a privilege on something that the statement names.
     /// - Returns [`QueryError::Catalog`] or [`QueryError::Read`] if the names in a catalog cannot be listed, or if the metadata of
     ///   a table or view cannot be loaded.
     /// - Returns [`QueryError::Panicked`] if planning panicked, and [`QueryError::Execution`] if DataFusion's planner failed for a
     ///   reason of its own.
-    pub async fn prepare(&self, sql: &str, bound: BoundValues) -> Result<PreparedStatement> {
-        catch_panic(Box::pin(self.prepare_uncaught(sql, bound))).await?
+    pub async fn prepare(&self, sql: &str, bound: BoundValues, by: &Authority) -> Result<PreparedStatement> {
+        catch_panic(Box::pin(self.prepare_uncaught(sql, bound, by))).await?
     }
 
     /// Does the work of [`Engine::prepare`], which catches its panics.
-    async fn prepare_uncaught(&self, sql: &str, bound: BoundValues) -> Result<PreparedStatement> {
+    async fn prepare_uncaught(&self, sql: &str, bound: BoundValues, by: &Authority) -> Result<PreparedStatement> {
         let stats = Arc::new(QueryStats::default());
         let (warehouses, log) = (self.inner.warehouses.clone(), self.inner.log.clone());
         let parsed = statement_text::statement(sql, Grammar::Standard)?;
         let listed = plan::asks_for_names(&self.inner.session, &parsed.statement)?;
-        let names = NameResolver::load(warehouses, self.inner.session.clone(), stats.clone(), log, listed).await?;
+        let caller = StatementCaller { by: by.clone(), needs: plan::privilege_on_names(&parsed.statement) };
+        let names = NameResolver::load(warehouses, self.inner.session.clone(), stats.clone(), log, listed, caller).await?;
         // A clone, because building a session costs more than planning a short query.
         let mut session = self.inner.session.as_ref().clone();
         let (seen, listing) = (names.seen(), names.listing());
         session.register_catalog_list(Arc::new(names));
         let first = bound.first().map(Vec::as_slice);
         let PlannedStatement { plan, action, parameters, implied } =
-            plan::plan(&mut session, &self.inner.warehouses, parsed, first).await?;
+            plan::plan(&mut session, &self.inner.warehouses, parsed, first, by, &seen).await?;
         listing.begin();
         depth::check_plan(&plan)?;
         let parameters = parameters::fields(&plan, parameters, &implied)?;
@@ -248,23 +256,26 @@ impl Engine {
         if matches!(action, Action::Query) {
             opaque::check(plan.schema().as_arrow().fields())?;
         }
-        Ok(PreparedStatement { session, plan, action, sql: sql.to_owned(), parameters, bound, stats, seen })
+        Ok(PreparedStatement { session, plan, action, sql: sql.to_owned(), parameters, bound, stats, seen, by: by.clone() })
     }
 
-    /// Checks whether a statement would be planned the same way now.
+    /// Checks whether a statement would be planned the same way now for a caller.
     ///
-    /// That is so if it names only tables, and nobody has committed to them since.
-    pub async fn is_current(&self, prepared: &PreparedStatement) -> bool {
-        prepared.seen.are_current(&self.inner.warehouses).await
+    /// That is so if it was planned for the same caller under the same rules, names only tables, and nobody has committed to them
+    /// since.
+    pub async fn is_current(&self, prepared: &PreparedStatement, by: &Authority) -> bool {
+        rights::are_same(&prepared.by, by) && prepared.seen.are_current(&self.inner.warehouses).await
     }
 
-    /// Runs a prepared statement once it is admitted.
+    /// Runs a prepared statement for a caller once it is admitted.
     ///
-    /// The rows of a query are computed while its stream is read. A statement that changes rows has committed before this
-    /// function returns; its stream has one batch with the number of rows. The time limit covers all of it.
+    /// A statement that was planned for another caller, or before the rules changed, is planned again for this one. The rows of a
+    /// query are computed while its stream is read. A statement that changes rows has committed before this function returns; its
+    /// stream has one batch with the number of rows. The time limit covers all of it, but for planning again.
     ///
     /// # Errors
     ///
+    /// - Returns the errors of [`Engine::prepare`] if the statement is planned again.
     /// - Returns [`QueryError::Busy`] if too many queries wait.
     /// - Returns [`QueryError::Stopped`] if the time is up or the query was cancelled.
     /// - Returns [`QueryError::Statement`] if the parameters have no values, or too many for a query, or if a value does not fit
@@ -275,7 +286,11 @@ impl Engine {
     ///   and [`QueryError::Execution`] for any other failure.
     ///
     /// The stream ends with such an error, too, if it occurs later.
-    pub async fn run(&self, mut prepared: PreparedStatement, principal: &Principal) -> Result<RunningQuery> {
+    pub async fn run(&self, prepared: PreparedStatement, principal: &Principal, by: &Authority) -> Result<RunningQuery> {
+        let mut prepared = match rights::are_same(&prepared.by, by) {
+            true => prepared,
+            false => self.prepare(&prepared.sql, prepared.bound, by).await?,
+        };
         // `now()` stands for this instant.
         prepared.session.mark_start_execution();
         let answer = schema(&prepared.plan, &prepared.action);
@@ -299,7 +314,8 @@ impl Engine {
                 let plan = semantics::physical_plan(&prepared.session, &prepared.plan).await?;
                 return Ok((execute_stream(plan, context)?, permit));
             }
-            let count = self.change(prepared, &context, principal).await?;
+            let actor = Actor { principal: principal.to_string(), receipt: None, authority: by.clone() };
+            let count = self.change(prepared, &context, &actor).await?;
             let answer = MemoryStream::try_new(vec![change::count_batch(count)?], change::count_schema(), None)?;
             Ok((Box::pin(answer) as SendableRecordBatchStream, permit))
         };
@@ -324,9 +340,9 @@ impl Engine {
 
 impl Engine {
     /// Runs a statement that changes rows once for each row of its parameters; returns the number of rows that it changed.
-    async fn change(&self, prepared: PreparedStatement, context: &Arc<TaskContext>, principal: &Principal) -> Result<u64> {
+    async fn change(&self, prepared: PreparedStatement, context: &Arc<TaskContext>, actor: &Actor) -> Result<u64> {
         if prepared.bound.len() < 2 {
-            return self.change_once(prepared, context, principal).await;
+            return self.change_once(prepared, context, actor).await;
         }
         let (sql, bound) = (prepared.sql, prepared.bound);
         let instant = prepared.session.execution_props().query_execution_start_time;
@@ -335,15 +351,15 @@ impl Engine {
         {
             let plan = semantics::analyze(&prepared.session, plan)?;
             // One commit for all rows. An insert conflicts with nothing but a change of the table's columns.
-            return change::run(&prepared.session, context, &plan, &prepared.action, principal).await;
+            return change::run(&prepared.session, context, &plan, &prepared.action, actor).await;
         }
         let mut count = 0;
         for (done, row) in bound.iter().enumerate() {
             // Each run sees the changes of those before it.
-            let changed = match self.prepare(&sql, vec![row.clone()]).await {
+            let changed = match self.prepare(&sql, vec![row.clone()], &actor.authority).await {
                 Ok(mut next) => {
                     next.session.execution_props_mut().query_execution_start_time = instant;
-                    self.change_once(next, context, principal).await
+                    self.change_once(next, context, actor).await
                 }
                 Err(e) => Err(e),
             };
@@ -353,19 +369,19 @@ impl Engine {
     }
 
     /// Runs a statement that changes rows; tries it again if another commit came between.
-    async fn change_once(&self, prepared: PreparedStatement, context: &Arc<TaskContext>, principal: &Principal) -> Result<u64> {
+    async fn change_once(&self, prepared: PreparedStatement, context: &Arc<TaskContext>, actor: &Actor) -> Result<u64> {
         let PreparedStatement { session, plan, action, sql, bound, .. } = prepared;
         let instant = session.execution_props().query_execution_start_time;
-        let mut count = change::run(&session, context, &plan, &action, principal).await;
+        let mut count = change::run(&session, context, &plan, &action, actor).await;
         for attempt in 1..ATTEMPTS {
             if !count.as_ref().is_err_and(change::is_conflict) {
                 break;
             }
             tokio::time::sleep(PAUSE * attempt).await;
             // Planned again, on the table as it is now.
-            let mut again = self.prepare(&sql, bound.clone()).await?;
+            let mut again = self.prepare(&sql, bound.clone(), &actor.authority).await?;
             again.session.execution_props_mut().query_execution_start_time = instant;
-            count = change::run(&again.session, context, &again.plan, &again.action, principal).await;
+            count = change::run(&again.session, context, &again.plan, &again.action, actor).await;
         }
         count
     }
@@ -435,6 +451,11 @@ impl PreparedStatement {
     /// Checks that the statement changes rows: its result is their number.
     pub fn changes_rows(&self) -> bool {
         !matches!(self.action, Action::Query)
+    }
+
+    /// Checks that the statement creates a table, whose rules are new then.
+    pub fn creates_table(&self) -> bool {
+        matches!(self.action, Action::Create { .. })
     }
 
     /// Returns the statement's parameters, `$1` first, with the types that the statement implies.

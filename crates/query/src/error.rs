@@ -5,6 +5,7 @@
 
 use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
+use esker_access::RightsError;
 use esker_catalog::CatalogError;
 use esker_read::ReadError;
 use esker_types::{Coded, ErrorCode, Panicked};
@@ -29,6 +30,9 @@ pub enum QueryError {
     /// The statement is wrong or not supported: its syntax, names, types or values.
     #[error("{0}")]
     Statement(String),
+    /// The rules refuse the statement something on a thing that the caller may see.
+    #[error(transparent)]
+    Rights(#[from] RightsError),
     /// An operation of the catalog failed.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
@@ -91,6 +95,7 @@ impl From<DataFusionError> for QueryError {
         }
         match find_cause::<Self>(&error) {
             Some(Self::Statement(what)) => return Self::Statement(what.clone()),
+            Some(Self::Rights(refusal)) => return Self::Rights(refusal.clone()),
             Some(own) => return Self::Read { code: own.code(), message: own.to_string() },
             None => {}
         }
@@ -164,6 +169,7 @@ impl Coded for QueryError {
     fn code(&self) -> ErrorCode {
         match self {
             Self::Statement(_) => ErrorCode::BadRequest,
+            Self::Rights(e) => e.code(),
             Self::Catalog(e) => e.code(),
             Self::Read { code, .. } => *code,
             Self::Busy { .. } => ErrorCode::Unavailable,

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
+use esker_access::Privilege;
 use esker_catalog::{Catalog, LoadedTable};
 use esker_format::{
     ColumnStats, ManifestContent, ManifestFile, OPERATION, SnapshotLog, SnapshotRef, SnapshotReference, Type, Value as Single,
@@ -16,6 +17,16 @@ use serde_json::{Value, json};
 use crate::rows::table;
 use crate::served_tables::{FILES, HISTORY, MANIFESTS, METADATA_LOG, METADATA_TABLES, PARTITIONS, PROPERTIES, REFS, SNAPSHOTS};
 use crate::{QueryError, Result};
+
+/// Returns the privilege on a table that its metadata table `what` needs.
+///
+/// What shows values of columns, such as partitions and bounds, needs the privilege to read rows.
+pub(crate) fn privilege(what: &str) -> Privilege {
+    match what {
+        "snapshots" | "history" | "refs" | "metadata_log_entries" | "properties" | "manifests" => Privilege::ReadMetadata,
+        _ => Privilege::ReadData,
+    }
+}
 
 /// Opens a metadata table of a snapshot. `what` is its name without the `$`.
 ///
@@ -204,4 +215,20 @@ fn partitions(of: &LoadedTable, live: &LiveFiles) -> Result<Arc<dyn TableProvide
         row
     };
     table(PARTITIONS.fields(), &all.into_iter().map(row).collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_metadata_table_that_shows_values_needs_the_right_to_read_rows() {
+        for table in METADATA_TABLES {
+            let shows = ["partition", "lower_bounds", "upper_bounds"];
+            let shows_values = table.fields().iter().any(|field| shows.contains(&field.name().as_str()));
+            let needed = if shows_values { Privilege::ReadData } else { Privilege::ReadMetadata };
+            assert_eq!(privilege(table.name), needed, "{}", table.name);
+        }
+        assert_eq!(privilege("a later one"), Privilege::ReadData);
+    }
 }

@@ -40,6 +40,7 @@ mod plan;
 mod plan_inputs;
 mod prune;
 mod ranges;
+mod rights;
 mod row_position_scan;
 mod rows;
 mod scan_errors;
@@ -64,6 +65,7 @@ mod target;
 mod timestamp_text;
 mod values;
 mod variant;
+mod visible_names;
 mod wkt;
 
 pub use admission::QueryLimits;
@@ -71,10 +73,12 @@ pub use engine::{BoundValues, Engine, EngineOptions, PreparedStatement, RunningQ
 pub use error::{QueryError, Stopped};
 pub use listed_columns::listed_columns;
 pub use log::{QueryLog, QueryRecord, QueryState, QueryStats};
+pub use rights::lists_columns;
 pub use served_tables::system_tables;
 pub use split::{StatementTexts, split_statements};
 pub use table::IcebergTable;
 pub use table_health_table::record_health;
+pub use visible_names::{is_visible_warehouse, visible_namespaces, visible_tables};
 
 /// The result of a function of this crate, with [`QueryError`] as its error.
 pub type Result<T> = std::result::Result<T, QueryError>;

@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
-use datafusion::catalog::TableProvider;
 use datafusion::catalog::information_schema::INFORMATION_SCHEMA;
 use datafusion::common::{ScalarValue, TableReference};
 use datafusion::execution::SessionState;
@@ -18,14 +17,18 @@ use datafusion::sql::sqlparser::ast::{
     Assignment, AssignmentTarget, Delete, Expr, FromTable, Insert, ObjectName, ObjectNamePart, Query, SelectItem, SetExpr,
     Statement as SqlStatement, TableFactor, TableObject, TableWithJoins, Update, With,
 };
-use esker_catalog::{Catalog, LoadedTable};
+use esker_access::Privilege;
+use esker_catalog::{Authority, Catalog, LoadedTable};
 use esker_format::Schema;
 use esker_read::Reader;
 
 use crate::assignment::{self, TargetColumn};
 use crate::change::{Action, refused};
+use crate::names::LookedUpTables;
+use crate::rights::{TO_CHANGE_ROWS, TO_INSERT};
 use crate::statement_text::Parsed;
 use crate::syntax_tree::{self, normal, parts, quoted};
+use crate::table::{WriteDefaults, write_defaults_of};
 use crate::target::WriteTarget;
 use crate::{Result, information, parameters, row_position_scan, select, statement_text, syntax, values};
 
@@ -43,6 +46,10 @@ pub(crate) struct PlannedStatement {
 struct Planner<'a> {
     session: &'a mut SessionState,
     warehouses: &'a [(Catalog, Reader)],
+    /// Who sent the statement.
+    by: &'a Authority,
+    /// The tables that were looked up.
+    seen: &'a LookedUpTables,
     implied: BTreeMap<usize, DataType>,
 }
 
@@ -52,15 +59,32 @@ pub(crate) fn asks_for_names(session: &SessionState, statement: &Statement) -> R
     Ok(session.resolve_table_references(statement)?.iter().any(asks))
 }
 
-/// Plans a statement. `bound` holds the values of its parameters, if they are known; only their types matter.
+/// Returns the privilege that a statement needs on each table and view that it names, but for the one that it changes.
+pub(crate) fn privilege_on_names(statement: &Statement) -> Privilege {
+    let Statement::Statement(statement) = statement else { return Privilege::ReadData };
+    match statement.as_ref() {
+        // These show names and types of columns, and texts of views.
+        SqlStatement::ExplainTable { .. } | SqlStatement::ShowColumns { .. } | SqlStatement::ShowCreate { .. } => {
+            Privilege::ReadMetadata
+        }
+        _ => Privilege::ReadData,
+    }
+}
+
+/// Plans a statement of a caller.
+///
+/// `bound` holds the values of its parameters, if they are known; only their types matter. `seen` gets the table that the statement
+/// changes, if no query names it.
 pub(crate) async fn plan(
     session: &mut SessionState,
     warehouses: &[(Catalog, Reader)],
     mut parsed: Parsed,
     bound: Option<&[ScalarValue]>,
+    by: &Authority,
+    seen: &LookedUpTables,
 ) -> Result<PlannedStatement> {
     parameters::place(&mut parsed, session, bound)?;
-    let mut planner = Planner { session, warehouses, implied: BTreeMap::new() };
+    let mut planner = Planner { session, warehouses, by, seen, implied: BTreeMap::new() };
     let (plan, action) = planner.plan(parsed.statement).await?;
     let plan = information::rewrite_information_schema(plan, planner.session.catalog_list())?;
     Ok(PlannedStatement { plan, action, parameters: parsed.parameters, implied: planner.implied })
@@ -92,7 +116,8 @@ impl Planner<'_> {
                 if create.or_replace || create.temporary || !create.constraints.is_empty() || !create.column_defaults.is_empty() {
                     return Err(refused("CREATE TABLE takes no OR REPLACE, TEMPORARY, constraints or defaults here"));
                 }
-                let target = WriteTarget::of_new(self.warehouses, &create.name).await?;
+                let target = WriteTarget::of_new(self.warehouses, &create.name, self.by).await?;
+                target.check_creation(self.by).await?;
                 (Arc::unwrap_or_clone(create.input), Action::Create { target, if_not_exists: create.if_not_exists })
             }
             plan => (plan, Action::Query),
@@ -125,14 +150,8 @@ impl Planner<'_> {
     }
 
     /// Returns the default of a column as an expression, for the word `DEFAULT` in a statement.
-    fn default_of(
-        &mut self,
-        column: &TargetColumn,
-        schema: &Schema,
-        at: usize,
-        provider: Option<&dyn TableProvider>,
-    ) -> Result<Expr> {
-        match default(schema, at, provider)? {
+    fn default_of(&mut self, column: &TargetColumn, schema: &Schema, at: usize, known: &WriteDefaults) -> Result<Expr> {
+        match default(schema, at, known)? {
             PlanExpr::Literal(value, _) => values::known_default(column, value, self.session),
             _ => Err(refused(format!("the default of column {} is not supported; give it a value", column.name()))),
         }
@@ -149,18 +168,19 @@ impl Planner<'_> {
     async fn insert(&mut self, insert: Insert, with: Option<With>) -> Result<(LogicalPlan, Action)> {
         let (name, given, source) = parts_of(insert)?;
         let table = named(&name)?;
-        let target = WriteTarget::find(self.warehouses, &table).await?;
-        let loaded = target.load().await?;
+        let target = WriteTarget::find(self.warehouses, &table, self.by, TO_INSERT).await?;
+        let loaded = target.load(self.by, TO_INSERT).await?;
+        self.seen.add(self.warehouses, &target.catalog, &loaded.row);
         let schema = loaded.metadata.current_schema().clone();
         let all = assignment::columns(&schema);
         let listed = listed(&target, &all, &given)?;
-        let provider = self.provider(&table).await?;
+        let defaults = write_defaults_of(&schema);
         let mut source = source.unwrap_or_else(|| Box::new(syntax_tree::defaults(listed.len())));
         source.with = around(with, source.with.take())?;
         if let SetExpr::Values(rows) = source.body.as_mut() {
             for row in &mut rows.rows {
                 for (value, at) in row.content.iter_mut().zip(&listed).filter(|(value, _)| values::is_default(value)) {
-                    *value = self.default_of(&all[*at], &schema, *at, provider.as_deref())?;
+                    *value = self.default_of(&all[*at], &schema, *at, &defaults)?;
                 }
             }
             for row in &rows.rows {
@@ -180,17 +200,12 @@ impl Planner<'_> {
         for (at, column) in all.iter().enumerate() {
             let expr = match listed.iter().position(|listed| *listed == at) {
                 Some(source) => PlanExpr::Column(made[source].clone()),
-                None => default(&schema, at, provider.as_deref())?,
+                None => default(&schema, at, &defaults)?,
             };
             columns.push(expr.alias(column.name()));
         }
         let plan = LogicalPlanBuilder::from(plan).project(columns)?.build()?;
         Ok((plan, Action::Insert { target, schema: schema.schema_id() }))
-    }
-
-    /// Looks up the provider of a table.
-    async fn provider(&self, table: &TableReference) -> Result<Option<Arc<dyn TableProvider>>> {
-        Ok(self.session.schema_for_ref(table.clone())?.table(table.table()).await?)
     }
 
     /// Plans a `DELETE`: the query has the files and positions of the rows.
@@ -201,7 +216,7 @@ impl Planner<'_> {
             return Err(refused("DELETE takes only FROM and WHERE here"));
         }
         let (FromTable::WithFromKeyword(from) | FromTable::WithoutKeyword(from)) = from;
-        let rows = TargetRows::of(self.warehouses, &from).await?;
+        let rows = TargetRows::of(self.warehouses, &from, self.by).await?;
         let selection = selection.map(|selection| rows.bare(selection));
         let columns = rows.places[..2].iter().map(|name| syntax_tree::column(name)).collect();
         let query = Query { with, ..syntax_tree::query(columns, rows.from, selection) };
@@ -215,7 +230,7 @@ impl Planner<'_> {
         if more || !order_by.is_empty() || limit.is_some() {
             return Err(refused("UPDATE takes only SET and WHERE here; use subqueries for other tables"));
         }
-        let rows = TargetRows::of(self.warehouses, std::slice::from_ref(&table)).await?;
+        let rows = TargetRows::of(self.warehouses, std::slice::from_ref(&table), self.by).await?;
         let selection = selection.map(|selection| rows.bare(selection));
         let mut values: HashMap<String, Expr> = HashMap::new();
         for Assignment { target, value } in assignments {
@@ -232,14 +247,11 @@ impl Planner<'_> {
         }
         let schema = rows.loaded.metadata.current_schema();
         let mut columns: Vec<SelectItem> = rows.places.iter().map(|name| syntax_tree::column(name)).collect();
-        let provider = match values.values().any(values::is_default) {
-            true => self.provider(&rows.table).await?,
-            false => None,
-        };
+        let defaults = write_defaults_of(schema);
         for (at, column) in assignment::columns(schema).into_iter().enumerate() {
             columns.push(match values.remove(column.name()) {
                 Some(expr) if values::is_default(&expr) => SelectItem::ExprWithAlias {
-                    expr: self.default_of(&column, schema, at, provider.as_deref())?,
+                    expr: self.default_of(&column, schema, at, &defaults)?,
                     alias: quoted(column.name()),
                 },
                 Some(expr) => {
@@ -334,10 +346,9 @@ fn listed(target: &WriteTarget, all: &[TargetColumn], given: &[ObjectName]) -> R
 }
 
 /// Returns the value of a column that an `INSERT` leaves out: its default, or null. Spec: "Default values".
-fn default(schema: &Schema, at: usize, provider: Option<&dyn TableProvider>) -> Result<PlanExpr> {
+fn default(schema: &Schema, at: usize, known: &WriteDefaults) -> Result<PlanExpr> {
     let field = &schema.as_struct().fields()[at];
-    let known = provider.and_then(|provider| provider.get_column_default(&field.name));
-    match (known, &field.write_default) {
+    match (known.get(&field.name), &field.write_default) {
         (Some(default), _) => Ok(default.clone()),
         (None, Some(_)) => Err(refused(format!("the default of column {} is not supported; give it a value", field.name))),
         (None, None) => Ok(lit(ScalarValue::Null)),
@@ -348,8 +359,6 @@ fn default(schema: &Schema, at: usize, provider: Option<&dyn TableProvider>) -> 
 struct TargetRows {
     target: WriteTarget,
     loaded: LoadedTable,
-    /// The table as the statement names it.
-    table: TableReference,
     /// The name by which columns may be qualified: the alias, or the table's last name.
     alias: String,
     /// The parts of the table's whole name, if it has no alias.
@@ -362,7 +371,7 @@ struct TargetRows {
 
 impl TargetRows {
     /// Finds the one table of a statement.
-    async fn of(warehouses: &[(Catalog, Reader)], from: &[TableWithJoins]) -> Result<Self> {
+    async fn of(warehouses: &[(Catalog, Reader)], from: &[TableWithJoins], by: &Authority) -> Result<Self> {
         let (name, alias) = match from {
             [TableWithJoins { relation: TableFactor::Table { name, alias, args: None, .. }, joins }] if joins.is_empty() => {
                 (name, alias)
@@ -377,8 +386,8 @@ impl TargetRows {
         if statement_text::parse_name(table.table()).1.is_some() {
             return Err(refused("DELETE and UPDATE change a table as it is now; they take no AS OF"));
         }
-        let target = WriteTarget::find(warehouses, &table).await?;
-        let loaded = target.load().await?;
+        let target = WriteTarget::find(warehouses, &table, by, TO_CHANGE_ROWS).await?;
+        let loaded = target.load(by, TO_CHANGE_ROWS).await?;
         if loaded.metadata.format_version == 1 {
             return Err(refused(format!(
                 "{}: a table of format version 1 has no row-level deletes; upgrade it to 2 or 3",
@@ -390,7 +399,7 @@ impl TargetRows {
         let name = outer.chain([rows.as_str()]).map(|part| ObjectNamePart::Identifier(quoted(part))).collect();
         let alias = alias.as_ref().map_or_else(|| table.table().to_owned(), |alias| normal(&alias.name));
         let places = row_position_scan::position_columns(loaded.metadata.current_schema());
-        Ok(Self { target, loaded, table, from: syntax_tree::aliased(ObjectName(name), &alias), alias, whole, places })
+        Ok(Self { target, loaded, from: syntax_tree::aliased(ObjectName(name), &alias), alias, whole, places })
     }
 
     /// Returns an expression whose columns are qualified at most by the table's last name.
@@ -410,5 +419,29 @@ fn assigned(target: &AssignmentTarget, rows: &TargetRows) -> Result<String> {
         [table @ .., column] if table.len() > 1 && table == rows.whole => Ok(column.clone()),
         [column, ..] => Err(refused(format!("UPDATE sets whole columns, not {}: set {column} to a struct", parts.join(".")))),
         [] => Err(refused("UPDATE sets a column that has no name")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dialect::Grammar;
+
+    #[test]
+    fn only_statements_that_show_no_rows_go_without_the_right_to_read_them() {
+        let needed = |sql: &str| privilege_on_names(&statement_text::statement(sql, Grammar::Standard).expect(sql).statement);
+        for sql in ["DESCRIBE n.t", "SHOW COLUMNS FROM n.t", "SHOW CREATE TABLE n.t"] {
+            assert_eq!(needed(sql), Privilege::ReadMetadata, "{sql}");
+        }
+        for sql in [
+            "SELECT * FROM n.t",
+            "EXPLAIN SELECT * FROM n.t",
+            "EXPLAIN ANALYZE SELECT * FROM n.t",
+            "WITH x AS (SELECT * FROM n.t) INSERT INTO n.u SELECT * FROM x",
+            "CREATE TABLE n.u AS SELECT * FROM n.t",
+            "SHOW TABLES",
+        ] {
+            assert_eq!(needed(sql), Privilege::ReadData, "{sql}");
+        }
     }
 }

@@ -1,16 +1,21 @@
 //! The system tables of a warehouse: `system.tables`, `system.health`, `system.jobs` and `system.queries`.
+//!
+//! Each has the rows that the caller may see. The name of a table needs `LIST`; its facts, findings and jobs need `READ_METADATA`.
+//! Others' queries, and the jobs of every table, need `MONITOR` on the server.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
-use esker_catalog::{AssessedTable, Catalog};
+use esker_access::{Privilege, ResourcePath};
+use esker_catalog::{AssessedTable, Authority, Catalog};
 use esker_state::JobFilter;
-use esker_types::now_ms;
+use esker_types::{TableId, now_ms};
 use serde_json::{Value, json};
 
 use crate::rows::table;
 use crate::served_tables::{HEALTH, JOBS, QUERIES, TABLES};
-use crate::{QueryLog, Result};
+use crate::{QueryLog, Result, rights};
 
 /// The namespace of the system tables.
 ///
@@ -23,23 +28,30 @@ pub(crate) const TABLE_HEALTH: &str = "table_health";
 /// Maximum number of jobs that are listed.
 const MAX_JOBS: u32 = 10_000;
 
-/// Opens a system table, if there is one of that name.
-pub(crate) async fn open(catalog: &Catalog, log: &QueryLog, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+/// Opens a system table as a caller sees it, if there is one of that name.
+pub(crate) async fn open(
+    catalog: &Catalog,
+    log: &QueryLog,
+    name: &str,
+    by: &Authority,
+) -> Result<Option<Arc<dyn TableProvider>>> {
     Ok(Some(match name {
-        "tables" => tables(catalog).await?,
-        "health" => health(catalog).await?,
-        "jobs" => jobs(catalog).await?,
-        "queries" => queries(log)?,
+        "tables" => tables(catalog, by).await?,
+        "health" => health(catalog, by).await?,
+        "jobs" => jobs(catalog, by).await?,
+        "queries" => queries(log, by)?,
         _ => return Ok(None),
     }))
 }
 
-async fn tables(catalog: &Catalog) -> Result<Arc<dyn TableProvider>> {
+async fn tables(catalog: &Catalog, by: &Authority) -> Result<Arc<dyn TableProvider>> {
     let row = |AssessedTable { row, facts, .. }: AssessedTable| {
-        let mut json = json!({
-            "namespace": row.name.namespace.to_string(), "table": row.name.name, "owned": row.owned,
-            "metadata_location": row.metadata_location,
-        });
+        let mut json = json!({"namespace": row.name.namespace.to_string(), "table": row.name.name});
+        if !rights::lists_columns(by, catalog, &row) {
+            return json;
+        }
+        json["owned"] = row.owned.into();
+        json["metadata_location"] = row.metadata_location.as_str().into();
         match facts {
             Ok(facts) => {
                 let more = json!({
@@ -57,13 +69,15 @@ async fn tables(catalog: &Catalog) -> Result<Arc<dyn TableProvider>> {
         }
         json
     };
-    table(TABLES.fields(), &catalog.fleet().await?.into_iter().map(row).collect::<Vec<_>>())
+    let seen = |assessed: &AssessedTable| rights::at_tabular(catalog, &assessed.row, |on| by.sees(on));
+    table(TABLES.fields(), &catalog.fleet().await?.into_iter().filter(seen).map(row).collect::<Vec<_>>())
 }
 
 /// Returns a row for each finding. A table without findings has one row.
-async fn health(catalog: &Catalog) -> Result<Arc<dyn TableProvider>> {
+async fn health(catalog: &Catalog, by: &Authority) -> Result<Arc<dyn TableProvider>> {
     let mut rows = Vec::new();
-    for assessed in catalog.fleet().await? {
+    let seen = |assessed: &AssessedTable| rights::lists_columns(by, catalog, &assessed.row);
+    for assessed in catalog.fleet().await?.into_iter().filter(seen) {
         let (row, assessment) = (&assessed.row, assessed.assess(now_ms()));
         let name = json!({"namespace": row.name.namespace.to_string(), "table": row.name.name});
         let with = |more: Value| {
@@ -88,7 +102,15 @@ async fn health(catalog: &Catalog) -> Result<Arc<dyn TableProvider>> {
     table(HEALTH.fields(), &rows)
 }
 
-async fn jobs(catalog: &Catalog) -> Result<Arc<dyn TableProvider>> {
+async fn jobs(catalog: &Catalog, by: &Authority) -> Result<Arc<dyn TableProvider>> {
+    let sees_all = rights::holds(by, &ResourcePath::SERVER, Privilege::Monitor);
+    let seen: HashSet<TableId> = match sees_all {
+        true => HashSet::new(),
+        false => {
+            let tables = catalog.tables().await?.into_iter().filter(|row| rights::lists_columns(by, catalog, row));
+            tables.map(|row| row.id).collect()
+        }
+    };
     let row = |job: esker_state::Job| {
         let outcome = job.outcome.map(|outcome| outcome.to_string());
         json!({
@@ -101,14 +123,18 @@ async fn jobs(catalog: &Catalog) -> Result<Arc<dyn TableProvider>> {
     };
     let filter = JobFilter { warehouse: Some(catalog.warehouse().id), ..JobFilter::default() };
     let jobs = catalog.overview().jobs(&filter, MAX_JOBS).await?;
-    table(JOBS.fields(), &jobs.into_iter().map(row).collect::<Vec<_>>())
+    let jobs = jobs.into_iter().filter(|job| sees_all || seen.contains(&job.table_id));
+    table(JOBS.fields(), &jobs.map(row).collect::<Vec<_>>())
 }
 
-fn queries(log: &QueryLog) -> Result<Arc<dyn TableProvider>> {
+fn queries(log: &QueryLog, by: &Authority) -> Result<Arc<dyn TableProvider>> {
+    let sees_all = rights::holds(by, &ResourcePath::SERVER, Privilege::Monitor);
+    let name = rights::caller_name(by);
     let row = |record: crate::QueryRecord| {
         let mut row = json!(record);
         row["started"] = row["started_ms"].take();
         row
     };
-    table(QUERIES.fields(), &log.newest(usize::MAX).into_iter().map(row).collect::<Vec<_>>())
+    let seen = |record: &crate::QueryRecord| sees_all || name.as_ref() == Some(&record.principal);
+    table(QUERIES.fields(), &log.newest(usize::MAX).into_iter().filter(seen).map(row).collect::<Vec<_>>())
 }

@@ -51,6 +51,9 @@ pub(crate) struct Kept {
     of: Arc<SnapshotFiles>,
 }
 
+/// Values of the columns that an INSERT leaves out, by name of the column.
+pub(crate) type WriteDefaults = HashMap<String, Expr>;
+
 /// One snapshot of a table, ready to be scanned.
 ///
 /// The snapshot and the schema are fixed when the table is looked up, so that later commits do not change the result.
@@ -62,7 +65,7 @@ pub struct IcebergTable {
     /// The schema that the snapshot is read with.
     pub(crate) iceberg: Arc<Schema>,
     /// Values of the columns that an INSERT leaves out, by name of the column.
-    write_defaults: HashMap<String, Expr>,
+    write_defaults: WriteDefaults,
     /// The columns as queries see them.
     schema: SchemaRef,
     /// The columns as they are scanned, with field ids at every depth.
@@ -201,8 +204,13 @@ pub(crate) fn columns(iceberg: &Schema) -> SchemaRef {
     seen(&arrow_types::scan_schema(&opaque::columns_as_they_come(iceberg)), iceberg)
 }
 
+/// Returns the values of the columns that an INSERT leaves out, by name of the column.
+pub(crate) fn write_defaults_of(iceberg: &Schema) -> WriteDefaults {
+    write_defaults(iceberg, &columns(iceberg))
+}
+
 /// Returns the write defaults of columns by name. Spec: "Default values".
-fn write_defaults(iceberg: &Schema, schema: &SchemaRef) -> HashMap<String, Expr> {
+fn write_defaults(iceberg: &Schema, schema: &SchemaRef) -> WriteDefaults {
     let default = |(i, field): (usize, &NestedFieldRef)| {
         let array = write_default(field, arrow_field(field).ok()?.data_type())?;
         let array = cast(&array, schema.field(i).data_type()).ok()?;

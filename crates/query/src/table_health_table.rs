@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use crate::change::commit;
 use crate::commit::RowChange;
+use crate::rights::TO_INSERT;
 use crate::rows::{batch, column};
 use crate::served_tables::TABLE_HEALTH as COLUMNS;
 use crate::system::{NAMESPACE, TABLE_HEALTH};
@@ -73,7 +74,7 @@ pub async fn record_health(catalog: &Catalog, reader: &Reader) -> Result<u64> {
     let actor = Actor::server_for("health");
     let target = target(catalog, reader)?;
     make(&target, &actor).await?;
-    let table = target.load().await?;
+    let table = target.load(&actor.authority, TO_INSERT).await?;
     let uncommitted = Uncommitted::new(catalog, table.row.id);
     let mut appender = Appender::new(&table.metadata, uncommitted.destination(), RowLineage::Inherited)?;
     appender.append(&shaped(&found, table.metadata.current_schema())?).await?;
@@ -96,7 +97,7 @@ async fn make(target: &WriteTarget, actor: &Actor) -> Result<()> {
         Err(e) if e.code() != ErrorCode::AlreadyExists => Err(QueryError::from(e)),
         _ => Ok(()),
     };
-    match target.load().await {
+    match target.load(&actor.authority, TO_INSERT).await {
         Ok(_) => return Ok(()),
         Err(e) if matches!(e.code(), ErrorCode::NoSuchTable | ErrorCode::NoSuchNamespace) => {}
         Err(e) => return Err(e),

@@ -3,14 +3,28 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use datafusion::common::TableReference;
-use esker_catalog::{Catalog, CatalogError, LoadedTable, deletion};
+use esker_access::{Privilege, Required};
+use esker_catalog::{Authority, Catalog, CatalogError, LoadedTable, deletion};
 use esker_read::Reader;
 use esker_state::StateError;
 use esker_types::{CodedError, TableId, TableName};
 use esker_write::{Destination, Recorder};
 
+use crate::rights;
 use crate::table_names::candidate_tables;
 use crate::{QueryError, Result};
+
+/// What `CREATE TABLE AS` needs on the namespace.
+const TO_CREATE: Required = Required::privilege(Privilege::CreateTable);
+
+/// What a name is looked up for.
+#[derive(Debug, Clone, Copy)]
+enum Wanted {
+    /// A table, on which the statement needs something.
+    Table(Required),
+    /// The namespace of a table to create.
+    NewTable,
+}
 
 /// A table that a statement writes to, with its catalog and its reader.
 #[derive(Debug, Clone)]
@@ -21,31 +35,74 @@ pub(crate) struct WriteTarget {
 }
 
 impl WriteTarget {
-    /// Finds the warehouse and the table that a reference means.
-    pub(crate) async fn find(warehouses: &[(Catalog, Reader)], reference: &TableReference) -> Result<Self> {
-        let (mut this, names) = Self::meant(warehouses, reference)?;
-        for name in names.into_iter().rev() {
-            if is_there(this.catalog.table(&name).await)? {
+    /// Finds the warehouse and the table that a reference means to a caller, who needs something on the table.
+    ///
+    /// What is hidden from the caller is passed over as if it were not there.
+    pub(crate) async fn find(
+        warehouses: &[(Catalog, Reader)],
+        reference: &TableReference,
+        by: &Authority,
+        required: Required,
+    ) -> Result<Self> {
+        Self::likeliest(warehouses, reference, by, Wanted::Table(required)).await
+    }
+
+    /// Finds the warehouse and the name of a table to create: the likeliest name whose namespace exists to the caller.
+    pub(crate) async fn of_new(warehouses: &[(Catalog, Reader)], reference: &TableReference, by: &Authority) -> Result<Self> {
+        Self::likeliest(warehouses, reference, by, Wanted::NewTable).await
+    }
+
+    /// Returns the likeliest name that is there, or else the unlikeliest name.
+    ///
+    /// The name of a warehouse that the caller may not see is the outer level of a namespace, unless what is wanted is there.
+    async fn likeliest(
+        warehouses: &[(Catalog, Reader)],
+        reference: &TableReference,
+        by: &Authority,
+        wanted: Wanted,
+    ) -> Result<Self> {
+        let (mut this, others) = Self::meant(warehouses, reference, |_| true)?;
+        for name in others {
+            if this.is_there(&name, by, wanted).await? {
                 this.name = name;
+                return Ok(this);
+            }
+        }
+        let is_seen = |catalog: &Catalog| by.sees(&catalog.warehouse_path());
+        if is_seen(&this.catalog) || this.is_there(&this.name, by, wanted).await? {
+            return Ok(this);
+        }
+        let (mut this, others) = Self::meant(warehouses, reference, is_seen)?;
+        for name in others {
+            if this.is_there(&name, by, wanted).await? {
+                this.name = name;
+                return Ok(this);
             }
         }
         Ok(this)
     }
 
-    /// Finds the warehouse and the name of a table to create: the likeliest name whose namespace exists.
-    pub(crate) async fn of_new(warehouses: &[(Catalog, Reader)], reference: &TableReference) -> Result<Self> {
-        let (mut this, names) = Self::meant(warehouses, reference)?;
-        for name in names.into_iter().rev() {
-            if is_there(this.catalog.namespace(&name.namespace).await)? {
-                this.name = name;
-            }
-        }
-        Ok(this)
+    /// Checks that a name of the warehouse is there to the caller.
+    async fn is_there(&self, name: &TableName, by: &Authority, wanted: Wanted) -> Result<bool> {
+        let catalog = &self.catalog;
+        Ok(match wanted {
+            Wanted::Table(required) => there(catalog.table(name).await)?
+                .is_some_and(|row| rights::at_tabular(catalog, &row, |on| rights::is_known(by, on, required))),
+            Wanted::NewTable => there(catalog.namespace(&name.namespace).await)?
+                .is_some_and(|row| rights::is_known(by, &catalog.namespace_path(&row.name.key()), TO_CREATE)),
+        })
     }
 
     /// Returns the last name that a reference may mean, and the other names, the likeliest first.
-    fn meant(warehouses: &[(Catalog, Reader)], reference: &TableReference) -> Result<(Self, Vec<TableName>)> {
-        let of = |name: &str| warehouses.iter().find(|(catalog, _)| catalog.options().warehouse == name);
+    ///
+    /// `is_named` tells if the name of a warehouse means the warehouse.
+    fn meant(
+        warehouses: &[(Catalog, Reader)],
+        reference: &TableReference,
+        is_named: impl Fn(&Catalog) -> bool,
+    ) -> Result<(Self, Vec<TableName>)> {
+        let of =
+            |name: &str| warehouses.iter().find(|(catalog, _)| catalog.options().warehouse == name).filter(|(c, _)| is_named(c));
         let (warehouse, levels) = match (reference.catalog().map(|c| (c, of(c))), reference.schema()) {
             (Some((_, Some(found))), Some(schema)) => (Some(found), vec![schema]),
             (Some((outer, None)), Some(schema)) => (warehouses.first(), vec![outer, schema]),
@@ -59,17 +116,57 @@ impl WriteTarget {
         Ok((Self { catalog, reader, name }, others))
     }
 
-    /// Loads the table as it is now.
-    pub(crate) async fn load(&self) -> Result<LoadedTable> {
-        Ok(self.catalog.load(&self.name).await?)
+    /// Loads the table as it is now, for a caller who needs something on it.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`QueryError::Catalog`] if the table does not exist, is hidden from the caller or cannot be loaded, and
+    /// [`QueryError::Rights`] if the caller sees it and lacks a privilege.
+    pub(crate) async fn load(&self, by: &Authority, required: Required) -> Result<LoadedTable> {
+        let row = self.catalog.table(&self.name).await?;
+        match rights::at_tabular(&self.catalog, &row, |on| rights::admit(by, on, required))? {
+            true => Ok(self.catalog.load_row(row).await?),
+            false => Err(CatalogError::State(StateError::NoSuchTable(self.name.to_string())).into()),
+        }
+    }
+
+    /// Checks that the caller may create the table. A namespace that is not there is left to the creation, which fails.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`QueryError::Rights`] if the caller sees the namespace and may create no tables in it.
+    /// Returns [`QueryError::Catalog`] if the database fails.
+    pub(crate) async fn check_creation(&self, by: &Authority) -> Result<()> {
+        self.may_create(by).await.map(drop)
+    }
+
+    /// Checks that the caller may create the table, right before it is created.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Self::check_creation`], and [`QueryError::Catalog`] if the namespace is hidden from the caller: the
+    /// error of a namespace that does not exist.
+    pub(crate) async fn require_creation(&self, by: &Authority) -> Result<()> {
+        match self.may_create(by).await? {
+            true => Ok(()),
+            false => Err(CatalogError::State(StateError::NoSuchNamespace(self.name.namespace.to_string())).into()),
+        }
+    }
+
+    /// Checks that the caller may create the table. False if to the caller there is no such namespace.
+    async fn may_create(&self, by: &Authority) -> Result<bool> {
+        match there(self.catalog.namespace(&self.name.namespace).await)? {
+            Some(row) => rights::admit(by, &self.catalog.namespace_path(&row.name.key()), TO_CREATE),
+            None => Ok(false),
+        }
     }
 }
 
-/// Checks whether a look-up found something.
-fn is_there<T>(found: esker_catalog::Result<T>) -> Result<bool> {
+/// Returns what a look-up found; `None` if there is no table or namespace of the name.
+fn there<T>(found: esker_catalog::Result<T>) -> Result<Option<T>> {
     match found {
-        Ok(_) => Ok(true),
-        Err(CatalogError::State(StateError::NoSuchTable(_) | StateError::NoSuchNamespace(_))) => Ok(false),
+        Ok(found) => Ok(Some(found)),
+        Err(CatalogError::State(StateError::NoSuchTable(_) | StateError::NoSuchNamespace(_))) => Ok(None),
         Err(e) => Err(e.into()),
     }
 }

@@ -9,6 +9,7 @@ mod oidc;
 mod page;
 mod paths;
 mod redaction;
+mod sql;
 mod tls;
 mod tokens;
 

@@ -1,8 +1,8 @@
 //! Resolves the names in statements: a catalog is a warehouse, and a schema is a namespace.
 //!
 //! A schema's name joins the levels of the namespace by dots; a single level may hold dots, too. Names are looked up while a
-//! statement is planned. Nothing is listed unless the statement asks for `information_schema`. Start reading at
-//! `Namespace::find`.
+//! statement is planned. Nothing is listed unless the statement asks for `information_schema`. What the caller may not see is
+//! found by no look-up and is in no list. Start reading at `Namespace::find`.
 
 mod views;
 
@@ -16,10 +16,11 @@ use datafusion::datasource::empty::EmptyTable;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::TableType;
-use esker_catalog::{Catalog, LoadedTable, LoadedView};
+use esker_access::{Privilege, Required};
+use esker_catalog::{Authority, Catalog, LoadedTable, LoadedView};
 use esker_format::{MAIN_BRANCH, Schema, SnapshotRef};
 use esker_read::Reader;
-use esker_state::TabularKind;
+use esker_state::{TabularKind, TabularRow};
 use esker_types::{Coded, ErrorCode, TableName, catch_panic};
 
 use crate::log::QueryStats;
@@ -28,7 +29,8 @@ use crate::served_tables::SYSTEM_TABLES;
 use crate::statement_text::{AsOf, parse_name};
 use crate::table::columns;
 use crate::table_names::{candidate_tables, display_levels};
-use crate::{IcebergTable, QueryError, QueryLog, inspect, system};
+use crate::visible_names::{is_visible_warehouse, visible_namespaces, visible_tables, visible_views};
+use crate::{IcebergTable, QueryError, QueryLog, inspect, rights, system};
 
 /// The warehouses as one statement sees them.
 #[derive(Debug, Clone)]
@@ -40,10 +42,20 @@ pub(crate) struct NameResolver {
     log: QueryLog,
     /// Number of views around the text whose names are resolved.
     pub(crate) depth: usize,
-    /// Namespaces with their tables by warehouse; empty unless the statement asks for them.
-    lists: Arc<BTreeMap<String, NamesByNamespace>>,
+    /// Namespaces with their tables by warehouse; `None` unless the statement asks for them.
+    lists: Option<Arc<BTreeMap<String, NamesByNamespace>>>,
     seen: LookedUpTables,
     listing: NameListing,
+    caller: StatementCaller,
+}
+
+/// Who sent a statement, and what the statement needs on what it names.
+#[derive(Debug, Clone)]
+pub(crate) struct StatementCaller {
+    /// Who sent the statement.
+    pub(crate) by: Authority,
+    /// The privilege that the statement needs on each table and view that it names.
+    pub(crate) needs: Privilege,
 }
 
 /// A switch that is on once the statement is planned: names are then looked up only to list them.
@@ -78,6 +90,12 @@ impl LookedUpTables {
         }
     }
 
+    /// Records a table that was looked up in no query.
+    pub(crate) fn add(&self, warehouses: &[(Catalog, Reader)], catalog: &Catalog, row: &TabularRow) {
+        let at = warehouses.iter().position(|(known, _)| known.warehouse() == catalog.warehouse());
+        self.note(at.map(|at| (at, row.name.clone(), row.metadata_location.clone())));
+    }
+
     /// Checks whether a plan on these tables would be the same now.
     pub(crate) async fn are_current(&self, warehouses: &[(Catalog, Reader)]) -> bool {
         let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -97,22 +115,21 @@ impl LookedUpTables {
 type NamesByNamespace = BTreeMap<String, Vec<(String, TableType)>>;
 
 impl NameResolver {
-    /// Creates the resolver of a statement. If `listed` is set, it reads the names of all tables and views.
+    /// Creates the resolver of a statement. If `listed` is set, it reads the names of all tables and views that the caller sees.
     pub(crate) async fn load(
         warehouses: Arc<[(Catalog, Reader)]>,
         session: Arc<SessionState>,
         stats: Arc<QueryStats>,
         log: QueryLog,
         listed: bool,
+        caller: StatementCaller,
     ) -> crate::Result<Self> {
-        let mut lists = BTreeMap::new();
-        if listed {
-            for (catalog, _) in warehouses.iter() {
-                lists.insert(catalog.options().warehouse.clone(), list(catalog).await?);
-            }
-        }
-        let seen = LookedUpTables(Arc::new(Mutex::new(lists.is_empty().then(Vec::new))));
-        Ok(Self { warehouses, session, stats, log, depth: 0, lists: Arc::new(lists), seen, listing: NameListing::default() })
+        let lists = match listed {
+            true => Some(Arc::new(lists(&warehouses, &caller.by).await?)),
+            false => None,
+        };
+        let seen = LookedUpTables(Arc::new(Mutex::new(lists.is_none().then(Vec::new))));
+        Ok(Self { warehouses, session, stats, log, depth: 0, lists, seen, listing: NameListing::default(), caller })
     }
 
     /// Returns the switch that is to be turned on when the statement is planned.
@@ -132,7 +149,17 @@ impl NameResolver {
 
     /// Checks whether all names were read.
     pub(crate) fn are_listed(&self) -> bool {
-        !self.lists.is_empty()
+        self.lists.is_some()
+    }
+
+    /// Checks that the caller may use a table or view. False if, to the caller, it does not exist.
+    ///
+    /// In a list, a thing whose columns the caller may not see is left out, and nobody is refused anything.
+    fn admits(&self, catalog: &Catalog, row: &TabularRow, needs: Privilege) -> crate::Result<bool> {
+        match self.listing.is_on() {
+            true => Ok(rights::lists_columns(&self.caller.by, catalog, row)),
+            false => rights::at_tabular(catalog, row, |on| rights::admit(&self.caller.by, on, Required::privilege(needs))),
+        }
     }
 
     /// Checks whether there is a warehouse of that name.
@@ -143,18 +170,36 @@ impl NameResolver {
     /// Returns a warehouse. `outer` is the outer level of the namespaces that are looked up in it.
     fn warehouse(&self, at: usize, outer: Option<String>) -> Warehouse {
         let name = &self.warehouses[at].0.options().warehouse;
-        Warehouse { lists: self.lists.get(name).cloned().unwrap_or_default(), names: self.clone(), at, outer }
+        let lists = self.lists.as_ref().and_then(|lists| lists.get(name)).cloned().unwrap_or_default();
+        Warehouse { lists, names: self.clone(), at, outer }
+    }
+
+    /// Checks that a statement may not learn from its name that a warehouse exists. The first is known to everybody, as names
+    /// without a warehouse are looked up in it.
+    fn is_hidden(&self, at: usize) -> bool {
+        at > 0 && !self.caller.by.sees(&self.warehouses[at].0.warehouse_path())
     }
 }
 
-/// Reads the names of all namespaces, tables and views of a warehouse.
-async fn list(catalog: &Catalog) -> crate::Result<NamesByNamespace> {
+/// Reads the names of what the caller sees in all warehouses. A warehouse that the caller sees nothing of is left out.
+async fn lists(warehouses: &[(Catalog, Reader)], by: &Authority) -> crate::Result<BTreeMap<String, NamesByNamespace>> {
+    let mut lists = BTreeMap::new();
+    for (catalog, _) in warehouses {
+        if is_visible_warehouse(catalog, by).await? {
+            lists.insert(catalog.options().warehouse.clone(), list(catalog, by).await?);
+        }
+    }
+    Ok(lists)
+}
+
+/// Reads the names of the namespaces, tables and views of a warehouse that the caller sees.
+async fn list(catalog: &Catalog, by: &Authority) -> crate::Result<NamesByNamespace> {
     let system = SYSTEM_TABLES.iter().map(|table| (table.name.to_owned(), TableType::Base)).collect();
     let mut lists: NamesByNamespace = BTreeMap::from([(system::NAMESPACE.to_owned(), system)]);
-    for namespace in catalog.all_namespaces().await?.into_iter().map(|row| row.name) {
+    for namespace in visible_namespaces(catalog, by).await? {
         lists.entry(namespace.to_string()).or_default();
     }
-    for row in catalog.tables().await?.into_iter().chain(catalog.views().await?) {
+    for row in visible_tables(catalog, by).await?.into_iter().chain(visible_views(catalog, by).await?) {
         let what = if row.kind == TabularKind::View { TableType::View } else { TableType::Base };
         lists.entry(row.name.namespace.to_string()).or_default().push((row.name.name, what));
     }
@@ -172,7 +217,9 @@ impl CatalogProviderList for NameResolver {
     }
 
     fn catalog_names(&self) -> Vec<String> {
-        self.warehouses.iter().map(|(catalog, _)| catalog.options().warehouse.clone()).collect()
+        let names = self.warehouses.iter().map(|(catalog, _)| &catalog.options().warehouse);
+        let is_listed = |name: &&String| self.lists.as_ref().is_some_and(|lists| lists.contains_key(*name));
+        names.filter(is_listed).cloned().collect()
     }
 
     fn catalog(&self, name: &str) -> Option<Arc<dyn CatalogProvider>> {
@@ -202,10 +249,22 @@ impl CatalogProvider for Warehouse {
     }
 
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
+        let mut namespace = self.namespace(name);
+        if self.outer.is_none() && self.names.is_hidden(self.at) {
+            let outer = self.names.warehouses[self.at].0.options().warehouse.clone();
+            namespace.otherwise = Some(Box::new(self.names.warehouse(0, Some(outer)).namespace(name)));
+        }
+        Some(Arc::new(namespace))
+    }
+}
+
+impl Warehouse {
+    /// Returns a namespace of the warehouse by the name of its schema.
+    fn namespace(&self, name: &str) -> Namespace {
         let levels: Vec<String> = self.outer.iter().cloned().chain([name.to_owned()]).collect();
         let name = display_levels(&levels);
         let tables = self.lists.get(&name).cloned().unwrap_or_default();
-        Some(Arc::new(Namespace { names: self.names.clone(), at: self.at, levels, name, tables }))
+        Namespace { names: self.names.clone(), at: self.at, levels, name, tables, otherwise: None }
     }
 }
 
@@ -219,6 +278,8 @@ struct Namespace {
     /// The levels joined by dots, for people and for lists.
     name: String,
     tables: Vec<(String, TableType)>,
+    /// The namespace that is meant if the caller may not see the warehouse, and this one has no table of a name.
+    otherwise: Option<Box<Namespace>>,
 }
 
 /// Wraps an error for DataFusion, so that its cause can be found again.
@@ -234,28 +295,36 @@ impl Namespace {
         &self.names.warehouses[self.at].0
     }
 
-    /// Loads the table that a name means, and records it as looked up.
-    async fn load(&self, name: &str) -> crate::Result<Option<LoadedTable>> {
+    /// Loads the table that a name means to the caller, who needs a privilege on it, and records it as looked up.
+    async fn load(&self, name: &str, needs: Privilege) -> crate::Result<Option<LoadedTable>> {
+        let catalog = self.catalog();
         for full in candidate_tables(&self.levels, name).unwrap_or_default() {
-            match self.catalog().load(&full).await {
-                Ok(table) => {
-                    self.names.seen.note(Some((self.at, full, table.row.metadata_location.clone())));
-                    return Ok(Some(table));
-                }
-                Err(e) if matches!(e.code(), ErrorCode::NoSuchTable | ErrorCode::NoSuchNamespace) => {}
+            let row = match catalog.table(&full).await {
+                Ok(row) => row,
+                Err(e) if matches!(e.code(), ErrorCode::NoSuchTable | ErrorCode::NoSuchNamespace) => continue,
                 Err(e) => return Err(e.into()),
+            };
+            // Before anything of the table is read: its errors would tell that it exists.
+            if self.names.admits(catalog, &row, needs)? {
+                let table = catalog.load_row(row).await?;
+                self.names.seen.note(Some((self.at, full, table.row.metadata_location.clone())));
+                return Ok(Some(table));
             }
         }
         Ok(None)
     }
 
-    /// Loads the view that a name means.
+    /// Loads the view that a name means to the caller.
     async fn view(&self, name: &str) -> crate::Result<Option<LoadedView>> {
+        let catalog = self.catalog();
         for full in candidate_tables(&self.levels, name).unwrap_or_default() {
-            match self.catalog().load_view(&full).await {
-                Ok(view) => return Ok(Some(view)),
-                Err(e) if matches!(e.code(), ErrorCode::NoSuchView | ErrorCode::NoSuchNamespace) => {}
+            let row = match catalog.view(&full).await {
+                Ok(row) => row,
+                Err(e) if matches!(e.code(), ErrorCode::NoSuchView | ErrorCode::NoSuchNamespace) => continue,
                 Err(e) => return Err(e.into()),
+            };
+            if self.names.admits(catalog, &row, self.names.caller.needs)? {
+                return Ok(Some(catalog.load_view_row(row).await?));
             }
         }
         Ok(None)
@@ -263,12 +332,13 @@ impl Namespace {
 
     /// Returns a table or view for a list, with its columns.
     ///
-    /// One that cannot be read has no columns in the list. A statement that names it fails with the reason.
+    /// One that cannot be read, or whose columns the caller may not see, has no columns in the list. A statement that names it
+    /// fails with the reason.
     async fn listed(&self, name: &str) -> Arc<dyn TableProvider> {
         let found = async {
             let table = match self.name == system::NAMESPACE {
                 true => None,
-                false => self.load(name).await?,
+                false => self.load(name, Privilege::ReadMetadata).await?,
             };
             match table {
                 Some(table) => {
@@ -280,11 +350,14 @@ impl Namespace {
         let found: std::result::Result<crate::Result<_>, _> = catch_panic(found).await;
         let error = match found {
             Ok(Ok(Some(table))) => return table,
-            Ok(Ok(None)) => "it no longer exists".to_owned(),
-            Ok(Err(error)) => error.to_string(),
-            Err(panic) => panic.to_string(),
+            // It is gone by now, or the caller may not see its columns.
+            Ok(Ok(None)) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(panic) => Some(panic.to_string()),
         };
-        tracing::warn!(namespace = self.name, table = name, error, "a table is listed without its columns");
+        if let Some(error) = error {
+            tracing::warn!(namespace = self.name, table = name, error, "a table is listed without its columns");
+        }
         Arc::new(EmptyTable::new(Arc::new(arrow::datatypes::Schema::empty())))
     }
 
@@ -292,8 +365,12 @@ impl Namespace {
     async fn find(&self, name: &str) -> crate::Result<Option<Arc<dyn TableProvider>>> {
         let (name, as_of) = parse_name(name);
         let (catalog, reader) = &self.names.warehouses[self.at];
+        let by = &self.names.caller.by;
         if self.name == system::NAMESPACE {
-            if let Some(table) = system::open(catalog, &self.names.log, name).await? {
+            if self.names.is_hidden(self.at) && !is_visible_warehouse(catalog, by).await? {
+                return Ok(None);
+            }
+            if let Some(table) = system::open(catalog, &self.names.log, name, by).await? {
                 self.names.seen.note(None);
                 return Ok(Some(table));
             }
@@ -302,7 +379,7 @@ impl Namespace {
                 return Ok(None);
             }
         }
-        if let Some(table) = self.load(name).await? {
+        if let Some(table) = self.load(name, self.names.caller.needs).await? {
             let (snapshot, schema) = snapshot_and_schema(&table, as_of.as_ref())?;
             let stats = self.names.stats.clone();
             let table = IcebergTable::open(catalog, table, snapshot.as_ref(), schema, reader.clone(), stats).await?;
@@ -312,7 +389,7 @@ impl Namespace {
             }));
         }
         if let Some((name, what)) = name.rsplit_once('$')
-            && let Some(table) = self.load(name).await?
+            && let Some(table) = self.load(name, inspect::privilege(what)).await?
         {
             let (snapshot, _) = snapshot_and_schema(&table, as_of.as_ref())?;
             return Ok(Some(inspect::open(catalog, &table, snapshot.as_ref(), what).await?));
@@ -369,7 +446,10 @@ impl SchemaProvider for Namespace {
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         match self.names.listing.is_on() {
             true => Ok(Some(self.listed(name).await)),
-            false => self.find(name).await.map_err(lift),
+            false => match (self.find(name).await.map_err(lift)?, &self.otherwise) {
+                (None, Some(other)) => other.find(name).await.map_err(lift),
+                (found, _) => Ok(found),
+            },
         }
     }
 

@@ -37,13 +37,15 @@ fn grammar(dialect: &str) -> Option<(u8, Grammar)> {
 
 /// Opens a view as a table whose rows its text makes.
 ///
-/// The text is read as it was written: names without a namespace are looked up in the default catalog and namespace of the view.
+/// The caller needs the rights on the tables that the text names: a view gives none. The text is read as it was written: names
+/// without a namespace are looked up in the default catalog and namespace of the view.
 ///
 /// # Errors
 ///
 /// - Returns [`QueryError::Statement`] if views are nested too deeply, if the dialect of no text is supported, or if none of the
 ///   view's texts can be planned.
-/// - Returns [`QueryError::Read`] if a table of the view cannot be loaded. After a transient error no other text is tried.
+/// - Returns [`QueryError::Read`] if a table of the view cannot be loaded, or the caller may not read it. After a transient error
+///   or such a refusal no other text is tried.
 pub(crate) async fn open(names: &NameResolver, warehouse: &str, view: &LoadedView) -> Result<Arc<dyn TableProvider>> {
     let name = &view.row.name;
     let wrong = |what: String| QueryError::Statement(format!("view {name}: {what}"));
@@ -67,8 +69,8 @@ pub(crate) async fn open(names: &NameResolver, warehouse: &str, view: &LoadedVie
             Ok(table) => return Ok(table),
             Err(e) => failures.push((e.code(), format!("as {dialect}: {e}"))),
         }
-        // The catalog or the storage is away: that says nothing about the text.
-        if failures.last().is_some_and(|(code, _)| code.is_transient()) {
+        // The catalog or the storage is away, or the caller may not read a table: that says nothing about the text.
+        if failures.last().is_some_and(|(code, _)| code.is_transient() || *code == ErrorCode::Forbidden) {
             break;
         }
     }
