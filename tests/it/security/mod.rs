@@ -3,6 +3,7 @@
 mod hosts;
 mod page;
 mod paths;
+mod signing;
 mod tokens;
 
 use esker_tests::TestApp;
