@@ -119,8 +119,8 @@ fn asked_for<'a>(catalog: &'a Catalog, asked: &'a LoadOptions) -> Option<(&'a Ve
 
 /// Returns access to a table for a client that asks for it; `None` if it gets none. `most` bounds the level.
 ///
-/// A client that asks for both mechanisms gets credentials if there are any. A table that can't have credentials can be loaded all the same, by engines with keys of their own. The reason is logged, and
-/// [`load`] answers with it.
+/// A client that asks for both mechanisms gets credentials if the warehouse vends any, else signatures. A table that can't have
+/// either can be loaded all the same, by engines with keys of their own. The reason is logged, and [`load`] answers with it.
 ///
 /// # Errors
 ///

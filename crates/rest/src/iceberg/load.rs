@@ -1,8 +1,8 @@
 //! Loading a table, and the response that load, create, register and commit have in common.
 //!
 //! A response repeats the text of the metadata file between a head and an end, so metadata is not serialised or copied. The end has
-//! the credentials, if any are vended, or the properties of signing. A response has an entity tag, by which a client that has the current one gets 304. With
-//! `snapshots=refs` the snapshots without a reference are cut out of the text.
+//! the credentials, if any are vended, or the properties of signing. A response has an entity tag, by which a client that has the
+//! current one gets 304. With `snapshots=refs` the snapshots without a reference are cut out of the text.
 //!
 //! Start reading at [`load`], then `answer` and [`without_unreferenced`].
 

@@ -25,10 +25,8 @@ const DECLARATIONS: [&str; 2] = ["<?xml version=\"1.0\" encoding=\"UTF-8\"?>", "
 ///
 /// Returns the reason if the body does not have the form of the reference, names a version, or names no key or too many.
 pub(super) fn keys(body: &str) -> Result<Vec<String>, Refusal> {
-    let keys = read(body).ok_or_else(|| {
-        "the body of DeleteObjects must be sent, and may have only Delete, Object, Key and Quiet, as the S3 API reference writes them"
-            .to_owned()
-    })?;
+    let wrong = "the body of DeleteObjects must be sent, and have only Delete, Object, Key and Quiet as the S3 API reference has them";
+    let keys = read(body).ok_or_else(|| wrong.to_owned())?;
     match keys.len() {
         1..=MOST_KEYS => Ok(keys),
         n => Err(format!("its body names {n} keys, and may name between 1 and {MOST_KEYS}")),

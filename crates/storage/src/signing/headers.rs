@@ -23,7 +23,7 @@ const UNSIGNED_WITH_TRAILER: &str = "STREAMING-UNSIGNED-PAYLOAD-TRAILER";
 const MADE_HERE: [&str; 4] = ["authorization", "x-amz-date", "x-amz-security-token", "x-amz-content-sha256"];
 
 /// The `x-amz-` headers that a client may send.
-const KNOWN: [&str; 12] = [
+const KNOWN: [&str; 14] = [
     "x-amz-checksum-algorithm",
     "x-amz-checksum-mode",
     "x-amz-checksum-type",
@@ -35,15 +35,17 @@ const KNOWN: [&str; 12] = [
     "x-amz-server-side-encryption-aws-kms-key-id",
     "x-amz-server-side-encryption-bucket-key-enabled",
     "x-amz-storage-class",
+    "x-amz-te",
     "x-amz-trailer",
+    "x-amz-user-agent",
 ];
 
 /// The beginnings of further ones.
 const KNOWN_BEGINNINGS: [&str; 4] =
     ["x-amz-checksum-crc32", "x-amz-checksum-crc64nvme", "x-amz-checksum-sha", "x-amz-meta-"];
 
-/// The only header of a client that the signature of a read may cover and still be used again: its value is always the same.
-const CONSTANT: &str = "x-amz-checksum-mode";
+/// The only headers of a client that the signature of a read may cover and still be used again: they have one value each.
+const CONSTANT: [&str; 2] = ["x-amz-checksum-mode", "x-amz-te"];
 
 /// The headers that a signature covers, besides those that have the time and the keys.
 #[derive(Debug)]
@@ -96,7 +98,7 @@ pub(super) fn check(
     if given.is_some_and(|given| given != body_sha256) {
         return Err("its header x-amz-content-sha256 is not the hash of its body".to_owned());
     }
-    let constant = of_client.keys().all(|name: &String| name.eq_ignore_ascii_case(CONSTANT));
+    let constant = of_client.keys().all(|name: &String| CONSTANT.contains(&name.to_ascii_lowercase().as_str()));
     let reusable = operation.reads_object() && constant && body_sha256 == UNSIGNED;
     Ok(SignedHeaders { of_client, body_sha256, reusable })
 }
@@ -238,7 +240,9 @@ mod tests {
 
     #[test]
     fn the_signature_of_a_read_is_used_again_if_no_header_changes_it() {
-        let reusable = |method: &str, request: &str, sent: &[(&str, &str)]| checked(method, request, sent, None).expect("signed").reusable;
+        let reusable = |method: &str, request: &str, sent: &[(&str, &str)]| {
+            checked(method, request, sent, None).expect("signed").reusable
+        };
         assert!(reusable("GET", "/k", &[("Range", "bytes=0-1"), ("x-amz-checksum-mode", "ENABLED"), ("Host", "minio:9000")]));
         assert!(reusable("HEAD", "/k", &[]));
         assert!(!reusable("GET", "/k", &[("x-amz-expected-bucket-owner", "1")]));

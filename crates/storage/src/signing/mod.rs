@@ -203,7 +203,7 @@ impl Signer {
         let refused = |reason| StorageError::NotSignable { uri: without_query(&request.uri).to_owned(), reason };
         let checked = self.check(request, grant).map_err(refused)?;
         if scoped.is_none() && checked.operation.needs > Level::Read && !self.checks_headers() {
-            let what = "the store may take headers that are not signed; set vending.mode to both, or vending.store_checks_headers";
+            let what = "the store may take unsigned headers; set vending.mode to both, or vending.store_checks_headers";
             return Err(refused(what.to_owned()));
         }
         let keys = match scoped {
@@ -235,7 +235,8 @@ impl Signer {
         let address = self.store.resolve(&request.uri, &buckets)?;
         let operation = S3Operation::of(&request.method, &address)?;
         if operation.needs > grant.level() {
-            return Err(format!("{} needs the level {}, and the caller has {}", operation.name, operation.needs.as_str(), grant.level().as_str()));
+            let (needs, has) = (operation.needs.as_str(), grant.level().as_str());
+            return Err(format!("{} needs the level {needs}, and the caller has {has}", operation.name));
         }
         let body = request.body.as_deref();
         check_keys(operation, &address, &headers::deleted_keys(operation, body)?, grant)?;
@@ -246,12 +247,7 @@ impl Signer {
 }
 
 /// Checks that everything that a request reaches lies in the places of a grant.
-fn check_keys(
-    operation: &S3Operation,
-    address: &S3Address,
-    deleted: &[String],
-    grant: &Grant,
-) -> std::result::Result<(), Refusal> {
+fn check_keys(operation: &S3Operation, address: &S3Address, deleted: &[String], grant: &Grant) -> std::result::Result<(), Refusal> {
     let covered = |key: &str| match grant.prefixes().iter().any(|place| place.covers(address.bucket(), key)) {
         true => Ok(()),
         false => Err(format!("{key:?} is outside the places of the table")),

@@ -153,9 +153,27 @@ mod tests {
     #[test]
     fn sub_resources_versions_and_operations_of_buckets_are_none() {
         let of_objects = [
-            "acl", "policy", "tagging", "torrent", "retention", "legal-hold", "attributes", "restore", "select", "versionId=v", "uploads",
-            "partNumber=1", "response-content-type=text%2Fhtml", "X-Amz-Signature=x", "list-type=2&prefix=w", "delete", "cors", "encryption",
-            "x-id=PutObjectAcl", "ACL", "renameObject",
+            "acl",
+            "policy",
+            "tagging",
+            "torrent",
+            "retention",
+            "legal-hold",
+            "attributes",
+            "restore",
+            "select",
+            "versionId=v",
+            "uploads",
+            "partNumber=1",
+            "response-content-type=text%2Fhtml",
+            "X-Amz-Signature=x",
+            "list-type=2&prefix=w",
+            "delete",
+            "cors",
+            "encryption",
+            "x-id=PutObjectAcl",
+            "ACL",
+            "renameObject",
         ];
         for method in ["GET", "HEAD", "PUT"] {
             for parameter in of_objects {
