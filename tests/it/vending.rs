@@ -29,19 +29,21 @@ enum Answer {
 }
 
 /// A request to the token service: its form, and the header `authorization` under that name.
-type Asked = BTreeMap<String, String>;
+pub(crate) type Asked = BTreeMap<String, String>;
 
 /// A store in memory with a token service at the same address, as MinIO has it.
 #[derive(Debug, Clone)]
-struct Service {
-    endpoint: String,
+pub(crate) struct Service {
+    /// URL of the store and the token service.
+    pub(crate) endpoint: String,
     objects: Arc<Mutex<BTreeMap<String, Vec<u8>>>>,
     asked: Arc<Mutex<Vec<Asked>>>,
     answer: Arc<Mutex<Answer>>,
 }
 
 impl Service {
-    async fn start() -> Self {
+    /// Starts the store at a free port.
+    pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
         let answer = Arc::new(Mutex::new(Answer::Lasting));
@@ -56,7 +58,7 @@ impl Service {
     }
 
     /// Configures the warehouse `default` with this store, and vending.
-    fn configure(&self, config: &mut Config) {
+    pub(crate) fn configure(&self, config: &mut Config) {
         let warehouse = config.warehouses.entry("default".to_owned()).or_default();
         warehouse.location = Some("s3://lake/w".to_owned());
         let options = [("endpoint", self.endpoint.as_str()), ("region", "r"), ("access_key_id", "k"), ("secret_access_key", "s")];
@@ -73,7 +75,7 @@ impl Service {
     }
 
     /// Returns the requests to the token service so far.
-    fn asked(&self) -> Vec<Asked> {
+    pub(crate) fn asked(&self) -> Vec<Asked> {
         self.asked.lock().expect("unpoisoned").clone()
     }
 

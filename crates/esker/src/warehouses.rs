@@ -39,8 +39,8 @@ pub(crate) fn plan(config: &Config, dir: &Path, local: &Arc<dyn ObjectStore>) ->
                 return Err(Error::Config(what));
             }
         }
-        let vending = warehouse.vending.options(&config.auth);
-        let storage = StorageOptions { roots, cloud: warehouse.storage.clone(), local: local.clone(), vending };
+        let (vending, signing) = (warehouse.vending.options(&config.auth), warehouse.vending.signing(&config.auth));
+        let storage = StorageOptions { roots, cloud: warehouse.storage.clone(), local: local.clone(), vending, signing };
         let storage = Storage::open(storage).map_err(|e| Error::Config(format!("warehouses.{name}.storage: {e}")))?;
         plans.push((storage, options));
     }

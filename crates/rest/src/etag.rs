@@ -1,4 +1,4 @@
-//! The entity tags of load responses, and the spelling of the header `ETag`.
+//! The entity tags of load responses, and the spelling of the headers `ETag` and `Cache-Control`.
 //!
 //! A client that has the current response gets 304 instead of the metadata. A tag covers everything that the body depends on.
 //!
@@ -13,10 +13,11 @@ use hyper_util::rt::TokioIo;
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
 
-/// The extensions that make hyper spell the header `ETag` with two capitals.
+/// The extensions that make hyper spell the headers `ETag` and `Cache-Control` with two capitals.
 ///
 /// Header names in HTTP have no case. But Java clients up to 1.11.0 look `ETag` up in a map that distinguishes case
-/// (iceberg#17978). A server that writes `etag`, as hyper does, never gets a conditional request from Spark, Flink or Trino.
+/// (iceberg#17978). A server that writes `etag`, as hyper does, never gets a conditional request from Spark, Flink or Trino. The same
+/// clients look for `Cache-Control` in the answer to a request for a signature.
 ///
 /// hyper records the spelling of a request's headers in its extensions. It uses the record of any request that it finds among the
 /// extensions of a response. So one made-up request is parsed at the start, and its record is added to the responses.
@@ -24,7 +25,7 @@ use tokio::io::AsyncWriteExt;
 pub(crate) struct HeaderCase(Extensions);
 
 impl HeaderCase {
-    /// Lets hyper parse a made-up request with the header `ETag`, and takes its record of the spelling.
+    /// Lets hyper parse a made-up request with the headers, and takes its record of the spelling.
     pub(crate) async fn record_spelling() -> Self {
         let (mut client, server) = tokio::io::duplex(1024);
         let (send, mut seen) = tokio::sync::mpsc::unbounded_channel();
@@ -33,7 +34,7 @@ impl HeaderCase {
             drop(send.send(request.into_parts().0.extensions));
             async { Ok::<_, std::convert::Infallible>(hyper::Response::new(String::new())) }
         });
-        let request = b"GET / HTTP/1.1\r\nHost: x\r\nETag: x\r\nConnection: close\r\n\r\n";
+        let request = b"GET / HTTP/1.1\r\nHost: x\r\nETag: x\r\nCache-Control: x\r\nConnection: close\r\n\r\n";
         let connection =
             hyper::server::conn::http1::Builder::new().preserve_header_case(true).serve_connection(TokioIo::new(server), service);
         let (_, _) = tokio::join!(client.write_all(request), connection);
@@ -43,6 +44,11 @@ impl HeaderCase {
     /// Adds an entity tag to a response, in the header `ETag`.
     pub(crate) fn tag(&self, response: &mut Response, tag: &HeaderValue) {
         response.headers_mut().insert(header::ETAG, tag.clone());
+        self.spell(response);
+    }
+
+    /// Makes hyper spell the headers of a response.
+    pub(crate) fn spell(&self, response: &mut Response) {
         response.extensions_mut().extend(self.0.clone());
     }
 }

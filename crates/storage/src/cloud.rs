@@ -126,6 +126,8 @@ pub(crate) struct S3Access {
     pub(crate) region: String,
     /// The URL of the store, if it is not AWS's.
     pub(crate) endpoint: Option<String>,
+    /// The name of the bucket is part of the host, and not of the path.
+    pub(crate) virtual_hosted: bool,
 }
 
 /// Returns what requests to other services of a bucket's provider need. Sends no request.
@@ -140,8 +142,9 @@ pub(crate) fn s3_access(at: &Location, options: &BTreeMap<String, String>, reque
     let builder = s3_builder(at, options, requests);
     let region = builder.get_config_value(&AmazonS3ConfigKey::Region).unwrap_or_else(|| "us-east-1".to_owned());
     let endpoint = builder.get_config_value(&AmazonS3ConfigKey::Endpoint);
+    let virtual_hosted = builder.get_config_value(&AmazonS3ConfigKey::VirtualHostedStyleRequest).is_some_and(|v| v == "true");
     let store: AmazonS3 = builder.build().map_err(|e| StorageError::new(&at.to_string(), e))?;
-    Ok(S3Access { credentials: store.credentials().clone(), region, endpoint })
+    Ok(S3Access { credentials: store.credentials().clone(), region, endpoint, virtual_hosted })
 }
 
 #[cfg(test)]

@@ -74,6 +74,14 @@ pub enum StorageError {
         /// The reason, with the way out or with what stands in the way.
         reason: String,
     },
+    /// A client's request to the store is not signed.
+    #[error("no request to {uri} is signed: {reason}")]
+    NotSignable {
+        /// The URI of the request, without its query.
+        uri: String,
+        /// The reason, with the way out.
+        reason: String,
+    },
     /// The token service refuses to vend credentials. Its own text is only logged: it has names of the operator's account.
     #[error("the token service at {uri} vends no credentials: {code}; the server's log has its text")]
     StsRefused {
@@ -121,6 +129,7 @@ impl StorageError {
             | Self::Denied { uri, .. }
             | Self::Unavailable { uri, .. }
             | Self::NotVendable { uri, .. }
+            | Self::NotSignable { uri, .. }
             | Self::StsRefused { uri, .. }
             | Self::StsUnavailable { uri, .. }
             | Self::Truncated { uri, .. }
@@ -180,7 +189,9 @@ impl Coded for StorageError {
             Self::NotFound { .. } | Self::NoBucket { .. } => ErrorCode::DataMissing,
             Self::Full { .. } => ErrorCode::StorageFull,
             Self::InvalidLocation { .. } | Self::UnknownOption { .. } => ErrorCode::BadRequest,
-            Self::Denied { .. } | Self::NotVendable { .. } | Self::StsRefused { .. } => ErrorCode::Forbidden,
+            Self::Denied { .. } | Self::NotVendable { .. } | Self::NotSignable { .. } | Self::StsRefused { .. } => {
+                ErrorCode::Forbidden
+            }
             Self::Unavailable { .. } | Self::StsUnavailable { .. } => ErrorCode::Unavailable,
             Self::Truncated { .. } => ErrorCode::DataInvalid,
             Self::Io { .. } => ErrorCode::Internal,

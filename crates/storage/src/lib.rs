@@ -2,7 +2,7 @@
 //!
 //! [`Storage`] takes URIs as Iceberg metadata holds them (`file:///…`, Java's `file:/…`, `s3://…`, `gs://…`, `abfss://…`). A
 //! [`Location`] is normalised, and is compared by path segments, never by string prefix. Start reading with [`Storage`] in
-//! `store.rs`. Credentials for clients are made in `vending/`.
+//! `store.rs`. Credentials for clients are made in `vending/`, and their requests are signed in `signing/`.
 
 mod cloud;
 mod error;
@@ -10,6 +10,8 @@ mod http;
 mod listing;
 mod local;
 mod location;
+mod signing;
+mod sigv4;
 mod store;
 mod vending;
 
@@ -18,6 +20,7 @@ pub use error::{StorageError, storage_cause};
 pub use listing::ListingPart;
 pub use local::LocalStore;
 pub use location::{Location, Scheme};
+pub use signing::{SignRequest, SignedRequest, Signer, SigningOptions};
 pub use store::{ListedObject, Storage, StorageOptions};
 pub use vending::{ALL_BUT_UNRESERVED, Grant, Level, PolicyPrefix, SessionName, VendRequest, Vended, VendingOptions, Vendor};
 

@@ -16,7 +16,7 @@ use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
 use crate::http::RequestCounts;
 use crate::listing::{ListingPart, directories, list_concurrently, list_part, split};
-use crate::{LocalStore, Location, Result, Scheme, StorageError, VendingOptions, Vendor, cloud};
+use crate::{LocalStore, Location, Result, Scheme, Signer, SigningOptions, StorageError, VendingOptions, Vendor, cloud};
 
 /// One file of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,11 +42,13 @@ pub struct StorageOptions {
     pub local: Arc<dyn ObjectStore>,
     /// The settings by which clients get credentials of the store that the first root is in; `None`: they get none.
     pub vending: Option<VendingOptions>,
+    /// The settings by which requests of clients to that store are signed; `None`: they are not.
+    pub signing: Option<SigningOptions>,
 }
 
 impl Default for StorageOptions {
     fn default() -> Self {
-        Self { roots: Vec::new(), cloud: BTreeMap::new(), local: Arc::new(LocalStore::default()), vending: None }
+        Self { roots: Vec::new(), cloud: BTreeMap::new(), local: Arc::new(LocalStore::default()), vending: None, signing: None }
     }
 }
 
@@ -90,6 +92,7 @@ struct StorageInner {
     buckets: Mutex<HashMap<Location, Arc<dyn ObjectStore>>>,
     requests: RequestCounts,
     vendor: Option<Vendor>,
+    signer: Option<Signer>,
 }
 
 impl Storage {
@@ -107,7 +110,7 @@ impl Storage {
     /// Returns [`UnknownOption`](StorageError::UnknownOption) if that kind of store has no option of a given name. Returns
     /// [`Io`](StorageError::Io) if a store does not accept its options or credentials, and [`Denied`](StorageError::Denied) if this
     /// server may not read a file of credentials. Returns [`InvalidLocation`](StorageError::InvalidLocation) if credentials are to
-    /// be vended and the first root is not in S3, or the endpoint of the token service is not a URL of HTTP. Returns
+    /// be vended or requests signed and the first root is not in S3, or if an endpoint has no form that this can work with. Returns
     /// [`StsUnavailable`](StorageError::StsUnavailable) if the client of that service can't be built.
     pub fn open(options: StorageOptions) -> Result<Self> {
         if let Some(root) = options.roots.first() {
@@ -116,6 +119,9 @@ impl Storage {
         let mut inner = StorageInner::new(options);
         if let (Some(root), Some(vending)) = (inner.options.roots.first(), &inner.options.vending) {
             inner.vendor = Some(Vendor::open(root, &inner.options.cloud, &inner.requests, vending.clone())?);
+        }
+        if let (Some(root), Some(signing)) = (inner.options.roots.first(), &inner.options.signing) {
+            inner.signer = Some(Signer::open(root, &inner.options.cloud, &inner.requests, signing.clone())?);
         }
         let this = Self { inner: Arc::new(inner) };
         for root in &this.inner.options.roots {
@@ -132,6 +138,11 @@ impl Storage {
     /// Returns the vendor of credentials; `None` if this warehouse vends none.
     pub fn vendor(&self) -> Option<&Vendor> {
         self.inner.vendor.as_ref()
+    }
+
+    /// Returns the signer of requests; `None` if this warehouse signs none.
+    pub fn signer(&self) -> Option<&Signer> {
+        self.inner.signer.as_ref()
     }
 
     /// Returns the store that a location is in. Opens it at its first use.
@@ -391,7 +402,7 @@ fn listed(root: &Location, meta: ObjectMeta) -> ListedObject {
 impl StorageInner {
     /// Makes the shared part. No store is opened yet.
     fn new(options: StorageOptions) -> Self {
-        Self { options, buckets: Mutex::default(), requests: RequestCounts::default(), vendor: None }
+        Self { options, buckets: Mutex::default(), requests: RequestCounts::default(), vendor: None, signer: None }
     }
 }
 

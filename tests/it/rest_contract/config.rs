@@ -16,7 +16,7 @@ async fn every_endpoint_that_is_offered_is_written_with_its_prefix_and_served() 
     let app = TestApp::start().await;
     let config = app.ok(Method::GET, "/v1/config", None).await;
     let endpoints = config["endpoints"].as_array().expect("a list");
-    assert_eq!(endpoints.len(), 31, "all but credentials, which this warehouse does not vend");
+    assert_eq!(endpoints.len(), 31, "all but credentials and signatures, which this warehouse does not give");
     for endpoint in endpoints {
         let (method, template) = endpoint.as_str().and_then(|e| e.split_once(' ')).expect("VERB path");
         assert!(template.starts_with("/v1/{prefix}/"), "{template}");

@@ -9,6 +9,7 @@ mod oidc;
 mod page;
 mod paths;
 mod redaction;
+mod signing;
 mod sql;
 mod tls;
 mod tokens;

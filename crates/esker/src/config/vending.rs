@@ -1,10 +1,10 @@
-//! The section `[warehouses.NAME.vending]`: short-lived credentials of the store for clients.
+//! The section `[warehouses.NAME.vending]`: short-lived credentials of the store for clients, and signed requests.
 //!
 //! `docs/security/credentials.md` explains the keys. Start reading at [`VendingConfig`].
 
 use std::time::Duration;
 
-use esker_storage::{Level, Location, Scheme, VendingOptions, s3_option};
+use esker_storage::{Level, Location, Scheme, SigningOptions, VendingOptions, s3_option};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -17,7 +17,8 @@ use crate::Result;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct VendingConfig {
-    /// The way to get credentials: `none`, or `sts` for AssumeRole of AWS and MinIO. With `sts`, the warehouse is in S3.
+    /// What clients get: `none`; `sts` for credentials by AssumeRole of AWS and MinIO; `signing` for signatures of their requests; or
+    /// `both`. With any but `none`, the warehouse is in S3.
     pub mode: VendingMode,
     /// The ARN of the role that is assumed. AWS needs it, MinIO does not.
     pub role_arn: Option<String>,
@@ -40,6 +41,9 @@ pub struct VendingConfig {
     /// Writers may also delete objects. Without it, clients leave deletions to Esker: Spark's `PURGE` and `expire_snapshots` then
     /// delete no files.
     pub delete: bool,
+    /// With `signing`, the store refuses `x-amz-` headers that are not signed, as AWS does. Without that, requests that write are not
+    /// signed with the warehouse's own keys.
+    pub store_checks_headers: bool,
 }
 
 impl Default for VendingConfig {
@@ -55,22 +59,49 @@ impl Default for VendingConfig {
             level: VendingLevel::Write,
             anonymous_level: VendingLevel::Write,
             delete: false,
+            store_checks_headers: false,
         }
     }
 }
 
-/// The way to get credentials for clients.
+/// The way in which clients get access to the store.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum VendingMode {
     /// Clients get none.
     #[default]
     None,
-    /// AssumeRole of a Security Token Service.
+    /// Credentials by AssumeRole of a Security Token Service.
     Sts,
+    /// Signatures of single requests, with the warehouse's own keys.
+    Signing,
+    /// Credentials, or signatures with them.
+    Both,
 }
 
-/// The rights of vended credentials.
+impl VendingMode {
+    /// Returns the value of the key.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Sts => "sts",
+            Self::Signing => "signing",
+            Self::Both => "both",
+        }
+    }
+
+    /// Checks whether clients may get credentials.
+    fn has_credentials(self) -> bool {
+        matches!(self, Self::Sts | Self::Both)
+    }
+
+    /// Checks whether clients may get signatures.
+    fn has_signatures(self) -> bool {
+        matches!(self, Self::Signing | Self::Both)
+    }
+}
+
+/// The rights of vended credentials and of signed requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum VendingLevel {
@@ -89,9 +120,14 @@ impl VendingConfig {
             return Ok(());
         }
         let key = |key: &str| format!("warehouses.{name}.vending.{key}");
+        let mode = self.mode.as_str();
         let located = warehouse.location.as_deref().and_then(|uri| Location::parse(uri).ok());
         let in_s3 = located.is_some_and(|location| location.scheme() == Scheme::S3);
-        require(in_s3, || format!("{} is sts, but warehouses.{name}.location is not in S3", key("mode")))?;
+        require(in_s3, || format!("{} is {mode}, but warehouses.{name}.location is not in S3", key("mode")))?;
+        check_arn(&key("kms_key_arn"), self.kms_key_arn.as_deref())?;
+        if !self.mode.has_credentials() {
+            return Ok(());
+        }
         let seconds = self.duration_seconds;
         let possible = (900..=43200).contains(&seconds);
         require(possible, || format!("{} must be between 900 and 43200, and is {seconds}", key("duration_seconds")))?;
@@ -99,12 +135,11 @@ impl VendingConfig {
         let of_aws = self.sts_endpoint.is_none() && s3_option(&warehouse.storage, "endpoint").is_none();
         let role = self.role_arn.is_some() || !of_aws;
         require(role, || format!("{} is not set; AWS vends credentials of a role only", key("role_arn")))?;
-        check_arn(&key("role_arn"), self.role_arn.as_deref())?;
-        check_arn(&key("kms_key_arn"), self.kms_key_arn.as_deref())
+        check_arn(&key("role_arn"), self.role_arn.as_deref())
     }
 
-    /// Returns the options of the warehouse's storage; `None` if nothing is vended.
-    pub(crate) fn options(&self, auth: &AuthConfig) -> Option<VendingOptions> {
+    /// Returns the highest levels of callers with a token and of anonymous ones.
+    fn levels(&self, auth: &AuthConfig) -> (Option<Level>, Option<Level>) {
         let level = |level: VendingLevel| match (level, self.delete) {
             (VendingLevel::None, _) => None,
             (VendingLevel::Read, _) => Some(Level::Read),
@@ -113,15 +148,32 @@ impl VendingConfig {
         };
         // `auth.anonymous` is an error unless the server listens on loopback.
         let anonymous = if auth.anonymous { self.anonymous_level.min(self.level) } else { VendingLevel::None };
-        (self.mode == VendingMode::Sts).then(|| VendingOptions {
+        (level(self.level), level(anonymous))
+    }
+
+    /// Returns the options by which the warehouse's storage signs requests; `None` if it signs none.
+    pub(crate) fn signing(&self, auth: &AuthConfig) -> Option<SigningOptions> {
+        let (level, anonymous_level) = self.levels(auth);
+        self.mode.has_signatures().then(|| SigningOptions {
+            level,
+            anonymous_level,
+            kms_key_arn: self.kms_key_arn.clone(),
+            checks_headers: self.store_checks_headers,
+        })
+    }
+
+    /// Returns the options by which the warehouse's storage vends credentials; `None` if it vends none.
+    pub(crate) fn options(&self, auth: &AuthConfig) -> Option<VendingOptions> {
+        let (level, anonymous_level) = self.levels(auth);
+        self.mode.has_credentials().then(|| VendingOptions {
             role_arn: self.role_arn.clone(),
             external_id: self.external_id.clone(),
             sts_endpoint: self.sts_endpoint.clone(),
             region: self.region.clone(),
             kms_key_arn: self.kms_key_arn.clone(),
             duration: Duration::from_secs(self.duration_seconds),
-            level: level(self.level),
-            anonymous_level: level(anonymous),
+            level,
+            anonymous_level,
         })
     }
 }
@@ -162,5 +214,27 @@ mod tests {
         let readers = readers.options(&open).expect("options");
         assert_eq!((readers.level, readers.anonymous_level), (Some(Level::Read), Some(Level::Read)));
         assert!(VendingConfig::default().options(&open).is_none());
+    }
+
+    #[test]
+    fn each_mode_has_its_options_and_only_credentials_need_a_role() {
+        let auth = AuthConfig::default();
+        let warehouse = WarehouseConfig { location: Some("s3://b/w".to_owned()), ..WarehouseConfig::default() };
+        for (mode, vends, signs) in [
+            (VendingMode::None, false, false),
+            (VendingMode::Sts, true, false),
+            (VendingMode::Signing, false, true),
+            (VendingMode::Both, true, true),
+        ] {
+            let config = VendingConfig { mode, ..VendingConfig::default() };
+            assert_eq!((config.options(&auth).is_some(), config.signing(&auth).is_some()), (vends, signs), "{mode:?}");
+            assert_eq!(config.check("x", &warehouse).is_err(), vends, "{mode:?}: AWS needs a role");
+            let elsewhere = WarehouseConfig { location: Some("gs://b/w".to_owned()), ..WarehouseConfig::default() };
+            assert_eq!(config.check("x", &elsewhere).is_err(), vends || signs, "{mode:?}");
+            assert_eq!(serde_json::to_value(mode).expect("JSON"), mode.as_str());
+        }
+        let readers = VendingConfig { mode: VendingMode::Signing, level: VendingLevel::Read, ..VendingConfig::default() };
+        let options = readers.signing(&auth).expect("options");
+        assert_eq!((options.level, options.anonymous_level, options.checks_headers), (Some(Level::Read), None, false));
     }
 }

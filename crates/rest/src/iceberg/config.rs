@@ -7,7 +7,7 @@ use esker_types::ErrorCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{CREDENTIALS, ENDPOINTS};
+use super::{CREDENTIALS, ENDPOINTS, SIGN};
 use crate::access::RequestAccess;
 use crate::extract::QueryParams;
 use crate::{ApiError, App};
@@ -39,9 +39,11 @@ pub(crate) async fn config(
     };
     caller.require(&Need::new(warehouse.catalog().warehouse_path(), Privilege::Use))?;
     let options = warehouse.catalog().options();
-    let vends = warehouse.catalog().storage().vendor().is_some();
-    // A client may rely on what is offered, and would get no credentials.
-    let endpoints: Vec<&str> = ENDPOINTS.iter().copied().filter(|endpoint| vends || *endpoint != CREDENTIALS).collect();
+    let storage = warehouse.catalog().storage();
+    let (vends, signs) = (storage.vendor().is_some(), storage.signer().is_some());
+    // A client may rely on what is offered, and would get no credentials or signatures.
+    let possible = |endpoint: &str| (vends || endpoint != CREDENTIALS) && (signs || endpoint != SIGN);
+    let endpoints: Vec<&str> = ENDPOINTS.iter().copied().filter(|endpoint| possible(endpoint)).collect();
     Ok(Json(json!({
         "defaults": options.client,
         "overrides": {"prefix": options.warehouse},

@@ -1,4 +1,4 @@
-//! Access to storage for clients: vended credentials, and signed requests, which no warehouse can make yet.
+//! Access to storage for clients: vended credentials, or the signing of their requests (`sign.rs`).
 //!
 //! A client that sends `X-Iceberg-Access-Delegation: vended-credentials` gets credentials with the answer to a load, a creation, a
 //! registration or a plan, and new ones here before they end. Where nothing is vended, an answer has no entry at all: DuckDB takes
@@ -10,6 +10,7 @@
 //! Start reading at [`for_table`], then at `vend`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use axum::Json;
 use axum::http::header;
@@ -26,6 +27,8 @@ use uuid::Uuid;
 
 use super::load::{CredentialRights, LoadOptions};
 use crate::access::RequestAccess;
+use super::load::LoadOptions;
+use super::sign;
 use crate::extract::{InTable, InWarehouse, QueryParams};
 use crate::{ApiError, Caller};
 
@@ -35,27 +38,33 @@ const STORE_PROPERTIES: [&str; 2] = ["s3.endpoint", "s3.path-style-access"];
 /// Access to the files of one table, as an answer gives it to its caller.
 pub(crate) struct StorageAccess {
     level: Level,
-    access_key_id: String,
+    /// The id of the access key; `None` if requests are signed instead.
+    access_key_id: Option<String>,
     /// The URI that the entry of the credentials holds for.
     prefix: String,
     properties: Map<String, Value>,
 }
 
 impl StorageAccess {
+    /// Makes the access of a client whose requests are signed, from its properties.
+    pub(super) fn signed(level: Level, properties: BTreeMap<String, String>) -> Self {
+        Self { level, access_key_id: None, prefix: String::new(), properties: as_json(properties) }
+    }
+
     /// Returns the text that tells these credentials from all others, without a secret. Entity tags cover it.
     ///
     /// A client with the tag has these very credentials. They have a third of their life left, or they were not given out again.
     pub(crate) fn identity(&self) -> String {
-        format!("{} {}", self.level.as_str(), self.access_key_id)
+        format!("{} {}", self.level.as_str(), self.access_key_id.as_deref().unwrap_or("signed"))
     }
 
-    /// Returns the only entry of `storage-credentials`.
+    /// Returns the only entry of `storage-credentials`; `None` if requests are signed instead.
     ///
     /// Java's refresh fails if there are two of S3. So several places have one entry, for the URI that they all begin with.
     ///
     /// Spec: REST `StorageCredential`.
-    pub(crate) fn entry(&self) -> Value {
-        json!({"prefix": self.prefix, "config": self.properties})
+    pub(crate) fn entry(&self) -> Option<Value> {
+        self.access_key_id.as_ref().map(|_| json!({"prefix": self.prefix, "config": self.properties}))
     }
 
     /// Returns the properties of the table, by which clients that don't know `storage-credentials` reach its files.
@@ -97,17 +106,17 @@ pub(crate) async fn load(
             let level = if query.plan_id.is_some() { Level::Read } else { level };
             let table = catalog.load_row(row).await?;
             let vendable = catalog.vendable(&table).await?;
-            vec![vend(catalog, vendor, &vendable, level, &caller, Some(&name)).await?.entry()]
+            vend(catalog, vendor, &vendable, level, &caller, Some(&name)).await?.entry().into_iter().collect()
         }
     };
     Ok(([(header::CACHE_CONTROL, "no-store")], Json(json!({"storage-credentials": entries}))).into_response())
 }
 
-/// Returns the highest level of credentials that a caller may get; `None`: no credentials.
-fn level_of(vendor: &Vendor, caller: &Principal) -> Option<Level> {
+/// Returns the highest level of a caller, of that of callers with a token and that of anonymous ones; `None`: no access.
+pub(super) fn level_of(caller: &Principal, with_token: Option<Level>, anonymous: Option<Level>) -> Option<Level> {
     match caller {
-        Principal::Token(_) | Principal::User { .. } => vendor.level(),
-        Principal::Anonymous => vendor.anonymous_level(),
+        Principal::Token(_) => with_token,
+        Principal::Anonymous => anonymous,
     }
 }
 
@@ -147,13 +156,13 @@ pub(crate) fn may_create(catalog: &Catalog, namespace: Option<&NamespaceName>, r
 fn asked_for<'a>(catalog: &'a Catalog, asked: &'a LoadOptions) -> Option<(&'a Vendor, &'a Principal, Level)> {
     let vendor = catalog.storage().vendor().filter(|_| asked.wants_credentials())?;
     let caller = asked.caller()?;
-    Some((vendor, caller, level_of(vendor, caller)?))
+    Some((vendor, caller, level_of(caller, vendor.level(), vendor.anonymous_level())?))
 }
 
 /// Returns access to a table for a client that asks for it; `None` if it gets none. `most` bounds the level.
 ///
-/// A table that can't have credentials can be loaded all the same, by engines with keys of their own. The reason is logged, and
-/// [`load`] answers with it.
+/// A client that asks for both mechanisms gets credentials if the warehouse vends any, else signatures. A table that can't have
+/// either can be loaded all the same, by engines with keys of their own. The reason is logged, and [`load`] answers with it.
 ///
 /// # Errors
 ///
@@ -169,10 +178,10 @@ pub(crate) async fn for_table(
     let most = most.min(allowed);
     let vended = async {
         let vendable = catalog.vendable(table).await?;
-        vend(catalog, vendor, &vendable, level.min(most), caller, Some(&table.row.name)).await
+        vend(catalog, vendor, &vendable, level.min(most), caller, Some(&table.row.name)).await.map(Some)
     };
-    match vended.await {
-        Ok(access) => Ok(Some(access)),
+    match access.await {
+        Ok(access) => Ok(access),
         Err(error) if error.code().is_transient() => Err(error),
         Err(error) => {
             log_refusal(catalog, &table.row.name.to_string(), &error);
@@ -230,14 +239,24 @@ async fn vend(
     name: Option<&TableName>,
 ) -> Result<StorageAccess, ApiError> {
     let prefixes = vendable.prefixes();
-    let grant = Grant::new(level, prefixes.to_vec());
-    let request = VendRequest { table: vendable.id(), grant, session: session_of(caller) };
-    let apart = async { catalog.check_apart(vendable).await.map_err(CodedError::new) };
-    let vended = vendor.vend(&request, apart).await.map_err(|e| ApiError::new(e.code(), e.to_string()))?;
-    let refresh = name.map(|name| refresh_endpoint(&catalog.options().warehouse, name));
+    let vended = scoped(catalog, vendor, vendable, Grant::new(level, prefixes.to_vec()), caller).await?;
+    let refresh = name.map(|name| route(&catalog.options().warehouse, name, "credentials"));
     let properties = properties(catalog, vendor, level, &vended, refresh);
     let prefix = PolicyPrefix::common_uri(prefixes);
-    Ok(StorageAccess { level, access_key_id: vended.access_key_id.clone(), prefix, properties })
+    Ok(StorageAccess { level, access_key_id: Some(vended.access_key_id.clone()), prefix, properties })
+}
+
+/// Returns credentials for places that passed their own checks. They are compared with those of other tables if none are kept.
+pub(super) async fn scoped(
+    catalog: &Catalog,
+    vendor: &Vendor,
+    vendable: &Vendable,
+    grant: Grant,
+    caller: &Principal,
+) -> Result<Arc<Vended>, ApiError> {
+    let request = VendRequest { table: vendable.id(), grant, session: session_of(caller) };
+    let apart = async { catalog.check_apart(vendable).await.map_err(CodedError::new) };
+    vendor.vend(&request, apart).await.map_err(|e| ApiError::new(e.code(), e.to_string()))
 }
 
 /// Returns the name of a caller's sessions. It begins with the caller's name, and no two callers have the same one: names have
@@ -254,52 +273,45 @@ fn session_of(caller: &Principal) -> SessionName {
 ///
 /// Spec: REST `LoadTableResult`, "Storage Credentials".
 fn properties(catalog: &Catalog, vendor: &Vendor, level: Level, vended: &Vended, refresh: Option<String>) -> Map<String, Value> {
-    let client = &catalog.options().client;
-    let store = STORE_PROPERTIES.iter().filter_map(|key| client.get(*key).map(|value| ((*key).to_owned(), value.clone())));
-    let mut properties: BTreeMap<String, String> = store.collect();
+    let mut properties = store_properties(catalog, vendor.region(), level);
     let mut set = |key: &str, value: &str| properties.insert(key.to_owned(), value.to_owned());
     set("s3.access-key-id", &vended.access_key_id);
     set("s3.secret-access-key", &vended.secret_access_key);
     set("s3.session-token", &vended.session_token);
     set("s3.session-token-expires-at-ms", &vended.expires_ms.to_string());
-    for key in ["client.region", "s3.region"] {
-        set(key, client.get(key).map_or_else(|| vendor.region(), String::as_str));
-    }
-    if level < Level::WriteDelete {
-        // Java's clients would try to delete, and take each refusal for a failure.
-        set("s3.delete-enabled", "false");
-    }
     if let Some(route) = refresh {
         set("client.refresh-credentials-endpoint", &route);
     }
+    as_json(properties)
+}
+
+/// Returns the properties of the store that clients need at a level, whoever signs their requests.
+pub(super) fn store_properties(catalog: &Catalog, region: &str, level: Level) -> BTreeMap<String, String> {
+    let client = &catalog.options().client;
+    let store = STORE_PROPERTIES.iter().filter_map(|key| client.get(*key).map(|value| ((*key).to_owned(), value.clone())));
+    let mut properties: BTreeMap<String, String> = store.collect();
+    for key in ["client.region", "s3.region"] {
+        properties.insert(key.to_owned(), client.get(key).map_or(region, String::as_str).to_owned());
+    }
+    if level < Level::WriteDelete {
+        // Java's clients would try to delete, and take each refusal for a failure.
+        properties.insert("s3.delete-enabled".to_owned(), "false".to_owned());
+    }
+    properties
+}
+
+/// Returns properties as JSON.
+fn as_json(properties: BTreeMap<String, String>) -> Map<String, Value> {
     properties.into_iter().map(|(key, value)| (key, Value::String(value))).collect()
 }
 
-/// Returns the route of a table's credentials, relative to the catalog's URI.
+/// Returns a route of a table, relative to the catalog's URI. `end` is its last segment.
 ///
 /// Java sends its token to an absolute URL, whatever the host (iceberg#16463).
-fn refresh_endpoint(warehouse: &str, name: &TableName) -> String {
+pub(super) fn route(warehouse: &str, name: &TableName, end: &str) -> String {
     let encode = |text: &str| utf8_percent_encode(text, ALL_BUT_UNRESERVED).to_string();
     let (namespace, table) = (encode(&name.namespace.key()), encode(&name.name));
-    format!("v1/{}/namespaces/{namespace}/tables/{table}/credentials", encode(warehouse))
-}
-
-/// Refuses to sign a request to storage, which no warehouse can do yet.
-///
-/// Route: `POST /v1/{prefix}/namespaces/{namespace}/tables/{table}/sign`. Spec: REST `signRequest`.
-///
-/// # Errors
-///
-/// Returns the code of the catalog's error if the table does not exist or the database fails, else [`ErrorCode::Unsupported`].
-pub(crate) async fn sign(
-    warehouse: InWarehouse,
-    caller: RequestAccess,
-    InTable(name): InTable,
-) -> Result<Json<Value>, ApiError> {
-    let catalog = warehouse.catalog();
-    caller.table(catalog, &name).await?;
-    let what = format!("warehouse {} signs no requests: configure the engine's own credentials", catalog.options().warehouse);
-    Err(ApiError::new(ErrorCode::Unsupported, what))
+    format!("v1/{}/namespaces/{namespace}/tables/{table}/{end}", encode(warehouse))
 }
 
 #[cfg(test)]
@@ -312,7 +324,7 @@ mod tests {
     fn the_route_of_new_credentials_is_relative_and_encoded_as_clients_do() {
         let namespace = esker_types::NamespaceName::from_key("a\u{1f}b c").expect("a namespace");
         let name = TableName::new(namespace, "t+x/é".to_owned()).expect("a name");
-        assert_eq!(refresh_endpoint("lake", &name), "v1/lake/namespaces/a%1Fb%20c/tables/t%2Bx%2F%C3%A9/credentials");
+        assert_eq!(route("lake", &name, "credentials"), "v1/lake/namespaces/a%1Fb%20c/tables/t%2Bx%2F%C3%A9/credentials");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Loading a table, and the response that load, create, register and commit have in common.
 //!
 //! A response repeats the text of the metadata file between a head and an end, so metadata is not serialised or copied. The end has
-//! the credentials, if any are vended. A response has an entity tag, by which a client that has the current one gets 304. With
-//! `snapshots=refs` the snapshots without a reference are cut out of the text.
+//! the credentials, if any are vended, or the properties of signing. A response has an entity tag, by which a client that has the
+//! current one gets 304. With `snapshots=refs` the snapshots without a reference are cut out of the text.
 //!
 //! Start reading at [`load`], then `answer` and [`without_unreferenced`].
 
@@ -92,6 +92,11 @@ impl LoadOptions {
     /// Checks whether the client asks for vended credentials.
     pub(crate) fn wants_credentials(&self) -> bool {
         self.delegation.iter().any(|mechanism| mechanism == "vended-credentials")
+    }
+
+    /// Checks whether the client can let its requests to the store be signed.
+    pub(crate) fn wants_signing(&self) -> bool {
+        self.delegation.iter().any(|mechanism| mechanism == "remote-signing")
     }
 
     /// Returns the principal of the request.
@@ -228,10 +233,16 @@ pub(crate) fn response_head(location: &str) -> String {
 }
 
 /// Returns the text of a load response after the metadata. Without credentials it has no `storage-credentials`.
+///
+/// The configuration of signing is empty: nothing has to be sent with a request for a signature.
 fn loaded_end(access: Option<&StorageAccess>) -> Bytes {
     let Some(access) = access else { return Bytes::from_static(b",\"config\":{}}") };
-    let (config, entry) = (Value::Object(access.properties().clone()), access.entry());
-    format!(",\"config\":{config},\"storage-credentials\":[{entry}]}}").into()
+    let config = Value::Object(access.properties().clone());
+    let more = match access.entry() {
+        Some(entry) => format!("\"storage-credentials\":[{entry}]"),
+        None => "\"remote-signing-config\":{}".to_owned(),
+    };
+    format!(",\"config\":{config},{more}}}").into()
 }
 
 /// Builds a load response without credentials from its head and the metadata as JSON.

@@ -18,6 +18,7 @@ mod oauth;
 mod paging;
 mod plan;
 mod reports;
+mod sign;
 pub(crate) mod status;
 mod tables;
 mod transactions;
@@ -53,6 +54,9 @@ fn operation<H: Handler<T, App>, T: 'static>(request: &'static str, handler: H) 
 /// The operation that is offered only by warehouses that vend credentials.
 const CREDENTIALS: &str = "GET /v1/{prefix}/namespaces/{namespace}/tables/{table}/credentials";
 
+/// The operation that is offered only by warehouses that sign requests.
+const SIGN: &str = "POST /v1/{prefix}/namespaces/{namespace}/tables/{table}/sign";
+
 /// Returns the operations that `GET /v1/config` offers. Clients never use an operation that is not offered.
 ///
 /// Spec: REST `CatalogConfig`, `endpoints`.
@@ -73,6 +77,7 @@ fn offered() -> Vec<Operation> {
         operation("POST /v1/{prefix}/namespaces/{namespace}/tables/{table}/metrics", reports::report),
         operation("POST /v1/{prefix}/namespaces/{namespace}/tables/{table}/unregister", tables::unregister),
         operation(CREDENTIALS, credentials::load),
+        operation(SIGN, sign::sign),
         operation("POST /v1/{prefix}/namespaces/{namespace}/tables/{table}/plan", plan::plan),
         operation("GET /v1/{prefix}/namespaces/{namespace}/tables/{table}/plan/{plan-id}", plan::fetch),
         operation("DELETE /v1/{prefix}/namespaces/{namespace}/tables/{table}/plan/{plan-id}", plan::cancel),
@@ -98,13 +103,9 @@ static ENDPOINTS: LazyLock<Vec<&'static str>> = LazyLock::new(|| offered().into_
 
 /// Returns the operations that have a route and are not offered.
 ///
-/// A client asks for the configuration before it knows the list. No warehouse signs requests yet, and a client that sees the
-/// operation in the list may rely on it.
+/// A client asks for the configuration before it knows the list.
 fn unlisted() -> Vec<Operation> {
-    vec![
-        operation("GET /v1/config", config::config),
-        operation("POST /v1/{prefix}/namespaces/{namespace}/tables/{table}/sign", credentials::sign),
-    ]
+    vec![operation("GET /v1/config", config::config)]
 }
 
 /// Returns the operation that issues tokens, which needs none.

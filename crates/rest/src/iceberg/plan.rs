@@ -279,8 +279,9 @@ fn first_page(id: Uuid, planned: &Planned) -> Result<Value, ApiError> {
 ///
 /// Spec: REST `CompletedPlanningResult`, `storage-credentials`.
 async fn add_credentials(answer: &mut Value, catalog: &Catalog, table: &LoadedTable, asked: &LoadOptions) {
-    if let Some(access) = credentials::for_table_if_possible(catalog, table, asked, Level::Read).await {
-        answer["storage-credentials"] = json!([access.entry()]);
+    let access = credentials::for_table_if_possible(catalog, table, asked, Level::Read).await;
+    if let Some(entry) = access.and_then(|access| access.entry()) {
+        answer["storage-credentials"] = json!([entry]);
     }
 }
 

@@ -8,7 +8,6 @@
 
 mod policy;
 mod prefix;
-mod sigv4;
 mod sts;
 
 use std::collections::BTreeMap;

@@ -76,6 +76,12 @@ impl PolicyPrefix {
         self.bucket == outer.bucket && self.key.starts_with(&outer.key)
     }
 
+    /// Checks that an object, or the prefix of a listing, lies in this directory.
+    pub fn covers(&self, bucket: &str, key: &str) -> bool {
+        // The directory ends with a slash, so this compares whole segments.
+        self.bucket == bucket && key.starts_with(&self.key)
+    }
+
     /// Returns the longest URI that all prefixes begin with. It ends with a slash; for several buckets it is `s3://`.
     pub fn common_uri(prefixes: &[Self]) -> String {
         let Some((first, others)) = prefixes.split_first() else { return "s3://".to_owned() };

@@ -16,9 +16,9 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Client, StatusCode, Url, redirect};
 use serde::Deserialize;
 
-use super::sigv4::{Request, Scope, authorization, sha256_hex};
 use super::{Vended, VendingOptions};
 use crate::cloud::S3Access;
+use crate::sigv4::{Request, Scope, authorization, sha256_hex};
 use crate::{Result, StorageError};
 
 /// Time in which the service must answer one request.

@@ -22,7 +22,7 @@ pub(crate) struct Request<'a> {
     pub(crate) query: &'a str,
     /// The headers that are signed. `host` must be among them, and a session token.
     pub(crate) headers: &'a [(&'a str, &'a str)],
-    /// The SHA-256 of the body, in hexadecimal.
+    /// The SHA-256 of the body, in hexadecimal. For S3 it may be a word such as `UNSIGNED-PAYLOAD`.
     pub(crate) body_sha256: &'a str,
 }
 
@@ -83,10 +83,8 @@ fn canonical_headers(headers: &[(&str, &str)]) -> BTreeMap<String, String> {
     canonical
 }
 
-/// Returns the value of the header `authorization` for a request.
-///
-/// `key_id` and `secret` are the long-lived or temporary keys of whoever sends the request.
-pub(crate) fn authorization(request: &Request<'_>, scope: &Scope<'_>, key_id: &str, secret: &str) -> String {
+/// Returns the canonical request, and the names of its headers joined by semicolons.
+fn canonical_request(request: &Request<'_>) -> (String, String) {
     let headers = canonical_headers(request.headers);
     let signed = headers.keys().map(String::as_str).collect::<Vec<_>>().join(";");
     let listed = headers.iter().fold(String::new(), |mut text, (name, value)| {
@@ -96,6 +94,14 @@ pub(crate) fn authorization(request: &Request<'_>, scope: &Scope<'_>, key_id: &s
     });
     let query = canonical_query(request.query);
     let canonical = format!("{}\n{}\n{query}\n{listed}\n{signed}\n{}", request.method, request.path, request.body_sha256);
+    (canonical, signed)
+}
+
+/// Returns the value of the header `authorization` for a request.
+///
+/// `key_id` and `secret` are the long-lived or temporary keys of whoever sends the request.
+pub(crate) fn authorization(request: &Request<'_>, scope: &Scope<'_>, key_id: &str, secret: &str) -> String {
+    let (canonical, signed) = canonical_request(request);
     let to_sign = format!("AWS4-HMAC-SHA256\n{}\n{}\n{}", scope.time, scope.text(), sha256_hex(canonical.as_bytes()));
     let mut key = hmac_sha256(format!("AWS4{secret}").as_bytes(), scope.day());
     for part in [scope.region, scope.service, "aws4_request"] {
@@ -178,6 +184,29 @@ mod tests {
              SignedHeaders=content-type;host;x-amz-date, \
              Signature=5d672d79c15b13162d9279b0855cfba6789a8edb4c82c400e06b5924a6f2b5d7"
         );
+    }
+
+    /// The S3 reference publishes the canonical request of its example of GET, and the hash of it.
+    #[test]
+    fn the_canonical_request_is_the_published_one() {
+        let body_sha256 = sha256_hex(b"");
+        let headers = [
+            ("x-amz-date", "20130524T000000Z"),
+            ("Range", "bytes=0-9"),
+            ("Host", "examplebucket.s3.amazonaws.com"),
+            ("x-amz-content-sha256", body_sha256.as_str()),
+        ];
+        let request = Request { method: "GET", path: "/test.txt", query: "", headers: &headers, body_sha256: &body_sha256 };
+        let (canonical, signed) = canonical_request(&request);
+        assert_eq!(signed, "host;range;x-amz-content-sha256;x-amz-date");
+        assert_eq!(
+            canonical,
+            "GET\n/test.txt\n\nhost:examplebucket.s3.amazonaws.com\nrange:bytes=0-9\n\
+             x-amz-content-sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\n\
+             x-amz-date:20130524T000000Z\n\nhost;range;x-amz-content-sha256;x-amz-date\n\
+             e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+        );
+        assert_eq!(sha256_hex(canonical.as_bytes()), "7344ae5b7ee6c3e7e6b0fe0640412a37625d1fbfff95c48bbb2dc43964946972");
     }
 
     #[test]
