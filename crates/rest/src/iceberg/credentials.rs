@@ -26,9 +26,8 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::load::{CredentialRights, LoadOptions};
-use crate::access::RequestAccess;
-use super::load::LoadOptions;
 use super::sign;
+use crate::access::RequestAccess;
 use crate::extract::{InTable, InWarehouse, QueryParams};
 use crate::{ApiError, Caller};
 
@@ -95,11 +94,12 @@ pub(crate) async fn load(
     let catalog = warehouse.catalog();
     let row = access.table(catalog, &name).await?;
     let rights = CredentialRights::Rules(access.quiet_authority());
-    let entries = match catalog.storage().vendor() {
+    let entries: Vec<Value> = match catalog.storage().vendor() {
         None => Vec::new(),
         Some(vendor) => {
             let allowed = level_by_rights(catalog, &row, &rights);
-            let level = level_of(vendor, &caller).zip(allowed).map(|(level, allowed)| level.min(allowed)).ok_or_else(|| {
+            let configured = level_of(&caller, vendor.level(), vendor.anonymous_level());
+            let level = configured.zip(allowed).map(|(level, allowed)| level.min(allowed)).ok_or_else(|| {
                 let what = format!("warehouse {} vends no credentials to {}", catalog.options().warehouse, caller.0);
                 ApiError::new(ErrorCode::Forbidden, what)
             })?;
@@ -115,7 +115,7 @@ pub(crate) async fn load(
 /// Returns the highest level of a caller, of that of callers with a token and that of anonymous ones; `None`: no access.
 pub(super) fn level_of(caller: &Principal, with_token: Option<Level>, anonymous: Option<Level>) -> Option<Level> {
     match caller {
-        Principal::Token(_) => with_token,
+        Principal::Token(_) | Principal::User { .. } => with_token,
         Principal::Anonymous => anonymous,
     }
 }
@@ -123,7 +123,7 @@ pub(super) fn level_of(caller: &Principal, with_token: Option<Level>, anonymous:
 /// Returns the highest level of credentials for a table that the rights of a caller allow; `None`: no credentials.
 ///
 /// Credentials for writing read as well, because writers read manifests, which lie in the same place as the data.
-fn level_by_rights(catalog: &Catalog, row: &TabularRow, rights: &CredentialRights) -> Option<Level> {
+pub(super) fn level_by_rights(catalog: &Catalog, row: &TabularRow, rights: &CredentialRights) -> Option<Level> {
     const CHANGES: PrivilegeSet = PrivilegeSet::of(&[Privilege::Modify, Privilege::Rewrite]);
     let authority = match rights {
         CredentialRights::Owner => return Some(Level::WriteDelete),
@@ -173,10 +173,12 @@ pub(crate) async fn for_table(
     asked: &LoadOptions,
     most: Level,
 ) -> Result<Option<StorageAccess>, ApiError> {
-    let Some((vendor, caller, level)) = asked_for(catalog, asked) else { return Ok(None) };
     let Some(allowed) = level_by_rights(catalog, &table.row, asked.rights()) else { return Ok(None) };
     let most = most.min(allowed);
-    let vended = async {
+    let access = async {
+        let Some((vendor, caller, level)) = asked_for(catalog, asked) else {
+            return sign::for_table(catalog, table, asked, most).await;
+        };
         let vendable = catalog.vendable(table).await?;
         vend(catalog, vendor, &vendable, level.min(most), caller, Some(&table.row.name)).await.map(Some)
     };

@@ -19,7 +19,8 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::credentials::{self, StorageAccess};
-use super::load::LoadOptions;
+use super::load::{CredentialRights, LoadOptions};
+use crate::access::RequestAccess;
 use crate::extract::{InTable, InWarehouse, JsonBody};
 use crate::{ApiError, App, Caller};
 
@@ -59,12 +60,13 @@ pub(crate) struct RemoteSignRequest {
 pub(crate) async fn sign(
     State(app): State<App>,
     warehouse: InWarehouse,
+    access: RequestAccess,
     Extension(caller): Caller,
     InTable(name): InTable,
     JsonBody(request): JsonBody<RemoteSignRequest>,
 ) -> Result<Response, ApiError> {
     let catalog = warehouse.catalog();
-    let row = catalog.table(&name).await?;
+    let row = access.table(catalog, &name).await?;
     let named = &catalog.options().warehouse;
     let signer = catalog.storage().signer().ok_or_else(|| {
         let what = format!("warehouse {named} signs no requests: configure the engine's own credentials");
@@ -73,7 +75,8 @@ pub(crate) async fn sign(
     if let Some(provider) = request.provider.as_deref().filter(|provider| !provider.eq_ignore_ascii_case("s3")) {
         return Err(ApiError::new(ErrorCode::BadRequest, format!("requests to the provider {provider:?} are not signed")));
     }
-    let level = level_of(signer, &caller).ok_or_else(|| {
+    let allowed = credentials::level_by_rights(catalog, &row, &CredentialRights::Rules(access.quiet_authority()));
+    let level = level_of(signer, &caller).zip(allowed).map(|(level, allowed)| level.min(allowed)).ok_or_else(|| {
         let what = format!("warehouse {named} signs no requests of {caller}");
         ApiError::new(ErrorCode::Forbidden, what)
     })?;
