@@ -404,11 +404,9 @@ mod tests {
     #[test]
     fn only_the_mode_on_refuses_and_a_missing_name_stays_missing() {
         let id = TableId::fresh();
-        for (caller, is_decided) in [
-            (Authority::Server, false),
-            (authority(AccessMode::Off, &[]), false),
-            (authority(AccessMode::Report, &[]), true),
-        ] {
+        for (caller, is_decided) in
+            [(Authority::Server, false), (authority(AccessMode::Off, &[]), false), (authority(AccessMode::Report, &[]), true)]
+        {
             assert!(require_named(&caller, vec![there(id, "a")]).is_ok(), "{caller:?}");
             assert_eq!(require_named(&caller, vec![absent("a")]).expect_err("missing").code(), ErrorCode::NoSuchTable);
             assert_eq!((caller.is_limited(), caller.is_decided()), (false, is_decided));

@@ -14,8 +14,8 @@ use esker_format::{
     FormatError, Schema, SortOrder, TableMetadata, TableRequirement, TableUpdate, UnboundPartitionSpec, create_by_updates,
 };
 use esker_state::{
-    CreatedData, EventData, NamespaceRow, NewTabular, ProtectedData, StateError, TableIdentityData, TableRegisteredData, TabularKind,
-    TabularRow,
+    CreatedData, EventData, NamespaceRow, NewTabular, ProtectedData, StateError, TableIdentityData, TableRegisteredData,
+    TabularKind, TabularRow,
 };
 use esker_storage::{Location, StorageError};
 use esker_table::MetadataJson;

@@ -116,7 +116,11 @@ impl Catalog {
         let mut list = Filter { after: after.to_owned(), limit, found: Vec::new() };
         while list.wants_more() {
             let page = self.read_tabulars(kind, namespace, &list.after, BATCH).await?;
-            list.add(page, |(_, name)| name.clone(), |entry| reader.sees(&entry_path(self.namespace_path(&container), kind, entry)));
+            list.add(
+                page,
+                |(_, name)| name.clone(),
+                |entry| reader.sees(&entry_path(self.namespace_path(&container), kind, entry)),
+            );
         }
         let hidden = list.found.is_empty() && !self.sees_container(&container, reader);
         if hidden && (after.is_empty() || !self.sees_any_tabular(kind, namespace, &container, reader).await?) {
@@ -174,7 +178,13 @@ impl Catalog {
     }
 
     /// Checks that the reader sees a table or view of a namespace.
-    async fn sees_any_tabular(&self, kind: TabularKind, namespace: &NamespaceName, key: &str, reader: &Authority) -> Result<bool> {
+    async fn sees_any_tabular(
+        &self,
+        kind: TabularKind,
+        namespace: &NamespaceName,
+        key: &str,
+        reader: &Authority,
+    ) -> Result<bool> {
         let all = self.read_tabulars(kind, namespace, "", u32::MAX).await?;
         Ok(all.iter().any(|entry| reader.sees(&entry_path(self.namespace_path(key), kind, entry))))
     }

@@ -63,7 +63,8 @@ impl Catalog {
         let Ok(base) = Location::parse(&self.namespace_location(namespace)) else { return false };
         let directory = location.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
         let suffix = directory.strip_prefix(&directory_name(name)).and_then(|rest| rest.strip_prefix('-'));
-        let is_random = |suffix: &str| suffix.len() == 8 && suffix.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        let is_random =
+            |suffix: &str| suffix.len() == 8 && suffix.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
         suffix.is_some_and(is_random) && Location::parse(location).is_ok_and(|location| location == base.join(directory))
     }
 

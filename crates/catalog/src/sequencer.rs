@@ -34,7 +34,8 @@ use bytes::Bytes;
 use esker_access::RightsError;
 use esker_format::{CommitContext, OPERATION, TableMetadata, TableUpdate};
 use esker_state::{
-    AddedSnapshotData, EventData, NewEvent, NewQuarantine, Outbox, PointerSwap, StateError, TableUpdatedData, TabularKind, TabularRow,
+    AddedSnapshotData, EventData, NewEvent, NewQuarantine, Outbox, PointerSwap, StateError, TableUpdatedData, TabularKind,
+    TabularRow,
 };
 use esker_storage::Location;
 use esker_table::properties::{DELETE_METADATA, METADATA_VERSIONS};

@@ -138,9 +138,7 @@ impl Catalog {
                 let required = needs::of_updates(&table.metadata, &change.proposal.updates);
                 Named::found(self.tabular_path(key, &table.row), required, missing(change))
             }
-            Some(ChangedThing::Namespace { key, required }) => {
-                Named::found(self.namespace_path(key), *required, missing(change))
-            }
+            Some(ChangedThing::Namespace { key, required }) => Named::found(self.namespace_path(key), *required, missing(change)),
             None => Named::looked_up(None, missing(change)),
         });
         require_named(authority, named.collect())

@@ -12,7 +12,7 @@ use axum::http::Method;
 use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use esker_access::{AccessMode, Caller, Identity, Need, Needs, Privilege, Required, RequestFacts, ResourcePath};
+use esker_access::{AccessMode, Caller, Identity, Need, Needs, Privilege, RequestFacts, Required, ResourcePath};
 use esker_auth::Authenticated;
 use esker_catalog::{Authority, Catalog};
 use esker_maintenance::Maintenance;
@@ -69,13 +69,7 @@ impl RequestNeeds {
 /// Adds the caller to a request, checks what its operation needs on the server, and runs it.
 ///
 /// An answer of success without the check that the operation's row names is a bug, and becomes an error.
-pub(crate) async fn enforce(
-    app: &App,
-    authenticated: &Authenticated,
-    peer: &Peer,
-    mut request: Request,
-    next: Next,
-) -> Response {
+pub(crate) async fn enforce(app: &App, authenticated: &Authenticated, peer: &Peer, mut request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     let needs = route.and_then(|route| needs_of(request.method(), route));
     let operation = needs.map_or("unknown", |needs| needs.id);
@@ -84,7 +78,8 @@ pub(crate) async fn enforce(
         Ok(caller) => caller,
         Err(e) => return ApiError::from(e).into_response(),
     };
-    let access = RequestNeeds { principal: authenticated.principal.clone(), caller: caller.clone(), needs, checked: Arc::default() };
+    let access =
+        RequestNeeds { principal: authenticated.principal.clone(), caller: caller.clone(), needs, checked: Arc::default() };
     match access.check() {
         Some(Check::Open) => access.mark(),
         Some(Check::Server(required)) => {

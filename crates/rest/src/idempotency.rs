@@ -114,7 +114,9 @@ async fn handle(app: &App, catalog: &Catalog, key: Uuid, request: Request, next:
         // The change was allowed when it was made. Credentials depend on the rights of today.
         mark_repeated(&parts);
         let namespace = namespace_in(parts.uri.path());
-        let answer = answer_from_receipt(app, catalog, outcome, (namespace.as_ref(), &asked), |status| status::listed(method, route, status));
+        let answer = answer_from_receipt(app, catalog, outcome, (namespace.as_ref(), &asked), |status| {
+            status::listed(method, route, status)
+        });
         return answer.await.map_err(ApiError::of_made_change);
     }
     parts.extensions.insert(receipt.clone());

@@ -25,8 +25,8 @@ use crate::conformance_identities::{
 use crate::sessions::conformance::a_session_ends_at_its_time_when_it_is_idle_and_at_the_log_out;
 use crate::{
     AssessmentFailure, DamageData, DamagedFile, Database, EventData, JobEnd, JobLogLine, JobState, NamespaceRow, NewEvent,
-    NewJob, NewQuarantine, NewReceipt, NoEventData, Outbox, PointerSwap, QuarantineKind, QuarantineState, ReceiptKey,
-    SoftDrop, State, StateError, TableRecoveredData, TableUsage, TabularKind, TabularRow, Warehouse,
+    NewJob, NewQuarantine, NewReceipt, NoEventData, Outbox, PointerSwap, QuarantineKind, QuarantineState, ReceiptKey, SoftDrop,
+    State, StateError, TableRecoveredData, TableUsage, TabularKind, TabularRow, Warehouse,
 };
 
 const DEAD: Duration = Duration::from_secs(60);

@@ -52,8 +52,8 @@ pub use jobs::{Job, JobEnd, JobFilter, JobLogLine, JobNotifications, JobState, J
 pub use namespaces::{NamespaceRow, Namespaces};
 pub use outbox::{
     AccessChangedData, AddedSnapshotData, CreatedData, DamageData, DamagedFileData, Event, EventData, FunctionStoredData,
-    JobEventData, NamespaceCreatedData, NamespaceUpdatedData, NewEvent, NewReceipt, NoEventData, Outbox, OutboxLog, ProtectedData,
-    Receipt, ReceiptKey, RenamedData, TableDropEndedData, TableDroppedData, TableIdentityData, TableRecoveredData,
+    JobEventData, NamespaceCreatedData, NamespaceUpdatedData, NewEvent, NewReceipt, NoEventData, Outbox, OutboxLog,
+    ProtectedData, Receipt, ReceiptKey, RenamedData, TableDropEndedData, TableDroppedData, TableIdentityData, TableRecoveredData,
     TableRegisteredData, TableUnregisteredData, TableUpdatedData, ViewDroppedData, ViewReplacedData,
 };
 pub use outputs::{Outputs, PendingOutput};

@@ -57,7 +57,8 @@ async fn a_hidden_table_is_answered_as_one_that_does_not_exist() {
     let test = started().await;
     let bi = test.client("bi").await;
     let drop = [(Method::DELETE, table("t"), None), (Method::DELETE, format!("{}?purgeRequested=true", table("t")), None)];
-    let reads = ["health", "history", "policy", "refs", "quarantine", "reports"].map(|what| (Method::GET, managed("t", what), None));
+    let reads =
+        ["health", "history", "policy", "refs", "quarantine", "reports"].map(|what| (Method::GET, managed("t", what), None));
     let changes = [
         (Method::GET, table("t"), None),
         (Method::HEAD, table("t"), None),

@@ -170,8 +170,7 @@ async fn nothing_outside_of_the_table_is_signed() {
         }
     }
     let key = |url: &str| url.split_once("/lake/").expect("a key").1.to_owned();
-    let prefixes =
-        [(key(&table) + "/", true), (key(&table), false), (key(&other) + "/", false), (key(&table) + "/../", false)];
+    let prefixes = [(key(&table) + "/", true), (key(&table), false), (key(&other) + "/", false), (key(&table) + "/../", false)];
     for (prefix, signed) in prefixes {
         let list = request("GET", &format!("{endpoint}/lake?list-type=2&prefix={}", prefix.replace('/', "%2F")));
         assert_eq!(app.send(Method::POST, SIGN, Some(list)).await.0.is_success(), signed, "{prefix}");

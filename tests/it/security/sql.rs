@@ -311,7 +311,8 @@ async fn system_tables_have_the_rows_that_the_caller_may_see() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_view_gives_no_rights_on_what_it_reads() {
     let sandbox = Sandbox::start().await;
-    let schema = json!({"type": "struct", "schema-id": 0, "fields": [{"id": 1, "name": "s", "type": "string", "required": false}]});
+    let schema =
+        json!({"type": "struct", "schema-id": 0, "fields": [{"id": 1, "name": "s", "type": "string", "required": false}]});
     let version = json!({"version-id": 1, "timestamp-ms": 1, "schema-id": 0, "summary": {}, "default-namespace": ["n"],
         "representations": [{"type": "sql", "sql": "SELECT s FROM orders", "dialect": "trino"}]});
     let view = json!({"name": "shown", "schema": schema, "view-version": version, "properties": {}});

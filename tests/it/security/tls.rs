@@ -11,7 +11,9 @@ use esker::config::{ClientCertificates, MtlsConfig, TlsConfig, TlsVersion};
 use esker::server::Server;
 use esker_tests::{TOKEN, TestApp, config};
 use futures::TryStreamExt;
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType, date_time_ymd};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType, date_time_ymd,
+};
 use reqwest::redirect::Policy;
 use serde_json::json;
 use tempfile::TempDir;

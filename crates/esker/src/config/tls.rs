@@ -185,10 +185,7 @@ mod tests {
             ("[server.tls]\ncertificate = \"c\"\nkey = \"k\"\nmin_version = \"1.1\"", "min_version"),
             ("[server.tls]\ncertificate = \"c\"\nkey = \"k\"\nhandshake_seconds = 0", "server.tls.handshake_seconds"),
             ("[server.tls]\ncertificate = \"c\"\nkey = \"k\"\nmax_handshakes = 0", "server.tls.max_handshakes"),
-            (
-                "[server.tls]\ncertificate = \"c\"\nkey = \"k\"\nclient_certificates = \"required\"",
-                "needs server.tls.client_ca",
-            ),
+            ("[server.tls]\ncertificate = \"c\"\nkey = \"k\"\nclient_certificates = \"required\"", "needs server.tls.client_ca"),
             ("[[auth.mtls]]\nclient = \"etl\"\nuri = \"u\"", "auth.mtls needs server.tls.client_ca"),
         ] {
             let error = load(toml).expect_err(toml).to_string();

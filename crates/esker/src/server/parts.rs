@@ -91,13 +91,7 @@ impl Parts {
     ///
     /// Returns [`Config`](Error::Config) if an address in the configuration can't be parsed, and [`Auth`](Error::Auth) if the
     /// system gives no random numbers.
-    pub(super) async fn app(
-        &self,
-        config: &Config,
-        sinks: Vec<String>,
-        tasks: Tasks,
-        certificates: Certificates,
-    ) -> Result<App> {
+    pub(super) async fn app(&self, config: &Config, sinks: Vec<String>, tasks: Tasks, certificates: Certificates) -> Result<App> {
         let server = &config.server;
         let options = AppOptions {
             max_body_bytes: server.max_body_bytes,

@@ -54,12 +54,8 @@ pub(crate) async fn reverse(catalog: &Catalog, table: &LoadedTable, job: &Job, p
     let effect = effect(catalog, &table.metadata, job).await?;
     check_there(catalog, table.row.id, job, &effect.removed).await?;
     let files = effect.removed.len() as u64;
-    let reversal = UndoCommit {
-        catalog: catalog.clone(),
-        job: job.clone(),
-        effect,
-        actor: Actor::server_for(principal.to_string()),
-    };
+    let reversal =
+        UndoCommit { catalog: catalog.clone(), job: job.clone(), effect, actor: Actor::server_for(principal.to_string()) };
     let committed = catalog.commit_rebase(table.row.id, reversal).await;
     let left = catalog.state().outputs().of_job(job.id).await?;
     if !left.is_empty() {

@@ -63,11 +63,7 @@ pub(crate) async fn register(
 /// Loads a view.
 ///
 /// Route: `GET /v1/{prefix}/namespaces/{namespace}/views/{view}`. Spec: REST `loadView`.
-pub(crate) async fn load(
-    warehouse: InWarehouse,
-    caller: RequestAccess,
-    InView(name): InView,
-) -> Result<Response, ApiError> {
+pub(crate) async fn load(warehouse: InWarehouse, caller: RequestAccess, InView(name): InView) -> Result<Response, ApiError> {
     let row = caller.view(warehouse.catalog(), &name).await?;
     Ok(response(&warehouse.catalog().load_view_row(row).await?))
 }
@@ -75,11 +71,7 @@ pub(crate) async fn load(
 /// Checks that a view exists.
 ///
 /// Route: `HEAD /v1/{prefix}/namespaces/{namespace}/views/{view}`. Spec: REST `viewExists`.
-pub(crate) async fn exists(
-    warehouse: InWarehouse,
-    caller: RequestAccess,
-    InView(name): InView,
-) -> Result<StatusCode, ApiError> {
+pub(crate) async fn exists(warehouse: InWarehouse, caller: RequestAccess, InView(name): InView) -> Result<StatusCode, ApiError> {
     caller.view(warehouse.catalog(), &name).await?;
     Ok(StatusCode::NO_CONTENT)
 }

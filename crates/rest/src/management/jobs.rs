@@ -204,11 +204,7 @@ pub(crate) async fn find(overview: &Overview, id: &str) -> Result<Job, ApiError>
     params(InJob),
     responses((status = 200, description = "The record of the job.", body = JobView), ReadErrors)
 )]
-pub(crate) async fn show(
-    State(app): State<App>,
-    caller: RequestAccess,
-    InJob(id): InJob,
-) -> Result<Json<JobView>, ApiError> {
+pub(crate) async fn show(State(app): State<App>, caller: RequestAccess, InJob(id): InJob) -> Result<Json<JobView>, ApiError> {
     let job = find_to_read(&app, &caller, &id).await?;
     Ok(Json(view(&app, job)))
 }

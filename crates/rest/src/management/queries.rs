@@ -65,11 +65,7 @@ pub(crate) fn seen_queries(app: &App, caller: &RequestAccess, limit: usize) -> V
     params(InQuery),
     responses((status = 204, description = "The query is stopped."), ChangeErrors)
 )]
-pub(crate) async fn cancel(
-    State(app): State<App>,
-    caller: RequestAccess,
-    InQuery(id): InQuery,
-) -> Result<StatusCode, ApiError> {
+pub(crate) async fn cancel(State(app): State<App>, caller: RequestAccess, InQuery(id): InQuery) -> Result<StatusCode, ApiError> {
     let missing = || ApiError::new(ErrorCode::NotFound, format!("query {id} does not run on this server"));
     if !caller.has_on_server(Privilege::ManageServer) {
         // A query that the caller does not see is as if it were not there.

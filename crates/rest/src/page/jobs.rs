@@ -173,11 +173,7 @@ fn log(lines: &[JobLogLine]) -> Markup {
 }
 
 /// Cancels a job and goes back to its page (`POST /jobs/{job}/cancel`).
-pub(crate) async fn cancel(
-    State(app): State<App>,
-    caller: RequestAccess,
-    Path(id): Path<String>,
-) -> Result<Redirect, ApiError> {
+pub(crate) async fn cancel(State(app): State<App>, caller: RequestAccess, Path(id): Path<String>) -> Result<Redirect, ApiError> {
     cancel_by(&app, &caller, &id).await?;
     Ok(Redirect::to(&format!("/jobs/{}", encode(&id))))
 }

@@ -76,9 +76,8 @@ pub(super) fn grant_of(row: &AnyRow) -> Result<Option<GrantRow>> {
 fn securable_of(row: &AnyRow) -> Result<Option<Securable>> {
     let Some(kind) = SecurableKind::from_name(row.try_get(4)?) else { return Ok(None) };
     let warehouse: i64 = row.try_get(5)?;
-    let namespace = || -> Result<NamespaceName> {
-        NamespaceName::from_key(row.try_get(6)?).map_err(|e| StateError::Corrupt(e.to_string()))
-    };
+    let namespace =
+        || -> Result<NamespaceName> { NamespaceName::from_key(row.try_get(6)?).map_err(|e| StateError::Corrupt(e.to_string())) };
     let id = || -> Result<_> { parse_id(row.try_get(7)?) };
     Ok(Some(match kind {
         SecurableKind::Server => Securable::Server,

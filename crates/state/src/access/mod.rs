@@ -177,9 +177,7 @@ async fn bump_version(tx: &mut Transaction<'_, Any>) -> Result<()> {
 
 async fn select_roles(connection: &mut AnyConnection) -> Result<Vec<StoredRole>> {
     let rows = sqlx::query("SELECT name, created_by, created_ms FROM access_role ORDER BY name").fetch_all(connection).await?;
-    let role = |row: &AnyRow| {
-        Ok(StoredRole { name: row.try_get(0)?, created_by: row.try_get(1)?, created_ms: row.try_get(2)? })
-    };
+    let role = |row: &AnyRow| Ok(StoredRole { name: row.try_get(0)?, created_by: row.try_get(1)?, created_ms: row.try_get(2)? });
     rows.iter().map(role).collect()
 }
 

@@ -25,7 +25,8 @@ const DECLARATIONS: [&str; 2] = ["<?xml version=\"1.0\" encoding=\"UTF-8\"?>", "
 ///
 /// Returns the reason if the body does not have the form of the reference, names a version, or names no key or too many.
 pub(super) fn keys(body: &str) -> Result<Vec<String>, Refusal> {
-    let wrong = "the body of DeleteObjects must be sent, and have only Delete, Object, Key and Quiet as the S3 API reference has them";
+    let wrong =
+        "the body of DeleteObjects must be sent, and have only Delete, Object, Key and Quiet as the S3 API reference has them";
     let keys = read(body).ok_or_else(|| wrong.to_owned())?;
     match keys.len() {
         1..=MOST_KEYS => Ok(keys),

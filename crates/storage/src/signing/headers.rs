@@ -41,8 +41,7 @@ const KNOWN: [&str; 14] = [
 ];
 
 /// The beginnings of further ones.
-const KNOWN_BEGINNINGS: [&str; 4] =
-    ["x-amz-checksum-crc32", "x-amz-checksum-crc64nvme", "x-amz-checksum-sha", "x-amz-meta-"];
+const KNOWN_BEGINNINGS: [&str; 4] = ["x-amz-checksum-crc32", "x-amz-checksum-crc64nvme", "x-amz-checksum-sha", "x-amz-meta-"];
 
 /// The only headers of a client that the signature of a read may cover and still be used again: they have one value each.
 const CONSTANT: [&str; 2] = ["x-amz-checksum-mode", "x-amz-te"];
@@ -240,9 +239,8 @@ mod tests {
 
     #[test]
     fn the_signature_of_a_read_is_used_again_if_no_header_changes_it() {
-        let reusable = |method: &str, request: &str, sent: &[(&str, &str)]| {
-            checked(method, request, sent, None).expect("signed").reusable
-        };
+        let reusable =
+            |method: &str, request: &str, sent: &[(&str, &str)]| checked(method, request, sent, None).expect("signed").reusable;
         assert!(reusable("GET", "/k", &[("Range", "bytes=0-1"), ("x-amz-checksum-mode", "ENABLED"), ("Host", "minio:9000")]));
         assert!(reusable("HEAD", "/k", &[]));
         assert!(!reusable("GET", "/k", &[("x-amz-expected-bucket-owner", "1")]));

@@ -247,7 +247,12 @@ impl Signer {
 }
 
 /// Checks that everything that a request reaches lies in the places of a grant.
-fn check_keys(operation: &S3Operation, address: &S3Address, deleted: &[String], grant: &Grant) -> std::result::Result<(), Refusal> {
+fn check_keys(
+    operation: &S3Operation,
+    address: &S3Address,
+    deleted: &[String],
+    grant: &Grant,
+) -> std::result::Result<(), Refusal> {
     let covered = |key: &str| match grant.prefixes().iter().any(|place| place.covers(address.bucket(), key)) {
         true => Ok(()),
         false => Err(format!("{key:?} is outside the places of the table")),

@@ -106,9 +106,8 @@ pub(crate) async fn list(
         Some(found) => require_to_grant(&caller, found.path(), PrivilegeSet::EMPTY)?,
         None => super::require_manager(&caller)?,
     }
-    let matches = |grant: &GrantRow| {
-        to.as_ref().is_none_or(|to| grant.to == *to) && on.as_ref().is_none_or(|on| grant.on == on.securable)
-    };
+    let matches =
+        |grant: &GrantRow| to.as_ref().is_none_or(|to| grant.to == *to) && on.as_ref().is_none_or(|on| grant.on == on.securable);
     let all = app.access().grants().await?.into_iter().filter(|stored| matches(&stored.row));
     Ok(Json(all.map(|stored| GrantView::of(&app, stored)).collect()))
 }

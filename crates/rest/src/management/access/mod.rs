@@ -120,10 +120,7 @@ pub(crate) async fn set_mode(
         ReadErrors
     )
 )]
-pub(crate) async fn roles(
-    State(app): State<App>,
-    RequestCaller(caller): RequestCaller,
-) -> Result<Json<Vec<RoleView>>, ApiError> {
+pub(crate) async fn roles(State(app): State<App>, RequestCaller(caller): RequestCaller) -> Result<Json<Vec<RoleView>>, ApiError> {
     require_manager(&caller)?;
     let reserved = |name: &str| RoleView { name: name.to_owned(), reserved: true, created_by: None, created_ms: None };
     let created = app.access().roles().await?.into_iter().map(|role| RoleView {
@@ -192,11 +189,8 @@ pub(crate) async fn members(
         return Err(RightsError::NoSuchRole { name: role }.into());
     }
     let all = app.access().members().await?.into_iter().filter(|stored| stored.row.role == role);
-    let view = all.map(|stored| MemberView {
-        member: stored.row.member,
-        created_by: stored.created_by,
-        created_ms: stored.created_ms,
-    });
+    let view =
+        all.map(|stored| MemberView { member: stored.row.member, created_by: stored.created_by, created_ms: stored.created_ms });
     Ok(Json(view.collect()))
 }
 
