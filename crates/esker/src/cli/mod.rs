@@ -217,10 +217,6 @@ pub fn run(cli: Cli) -> Result<()> {
             Command::Health { remote, table } => health::run(&Client::new(remote)?, table).await,
             Command::Ready { remote } => ready::run(&Client::new(remote)?).await,
             Command::Access { remote, command } => command.run(&Client::new(remote)?).await,
-            Command::Jobs { remote, job, cancel, log } => jobs::run(&Client::new(remote), job, cancel, log).await,
-            Command::Undo { remote, job } => jobs::undo(&Client::new(remote), &job).await,
-            Command::Explain { remote, file } => explain::run(&Client::new(remote), &file).await,
-            Command::Health { remote, table } => health::run(&Client::new(remote), table).await,
             Command::Sql(sql) => sql.run().await,
         }
     })
