@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import quote
 
 import pyarrow as pa
@@ -14,6 +13,8 @@ from pyiceberg.catalog import load_catalog
 from stack import minio as store
 from stack.esker import Server, running
 from stack.minio import Minio
+
+pytestmark = pytest.mark.usefixtures("no_keys")
 
 USER, SECRET = "signer", "the-secret-of-signer"
 ROOT, CARELESS = f"s3://{store.BUCKET}/signed", f"s3://{store.BUCKET}/careless"
@@ -40,15 +41,6 @@ def signing(minio: Minio, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         for warehouse in ("signed", "careless"):
             server.api("POST", f"/v1/{warehouse}/namespaces", {"namespace": ["n"]})
         yield server
-
-
-@pytest.fixture(autouse=True)
-def no_keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Keeps engines from keys in the environment."""
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
 
 
 def create(server: Server, name: str, location: str, warehouse: str = "signed") -> None:

@@ -19,6 +19,8 @@ from stack.duck import extension
 from stack.esker import Server, running
 from stack.minio import Minio
 
+pytestmark = pytest.mark.usefixtures("no_keys")
+
 USER, SECRET, ROOT = "vender", "the-secret-of-vender", f"s3://{store.BUCKET}/vended"
 
 
@@ -40,15 +42,6 @@ def vending(minio: Minio, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     with running(directory, **{prefix + key: value for key, value in settings.items()}) as server:
         server.api("POST", "/v1/vended/namespaces", {"namespace": ["n"]})
         yield server
-
-
-@pytest.fixture(autouse=True)
-def no_keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Keeps engines from keys in the environment."""
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
 
 
 def create(server: Server, name: str, location: str) -> None:
