@@ -70,7 +70,14 @@ class Trino:
 
 
 @contextmanager
-def running_trino(directory: Path, server: Server, endpoint: str, heap_mb: int = 1500) -> Iterator[Trino]:
+def running_trino(
+    directory: Path,
+    server: Server,
+    endpoint: str,
+    heap_mb: int = 1500,
+    catalogs: dict[str, dict[str, str]] | None = None,
+) -> Iterator[Trino]:
+    """Starts Trino with the catalogs `default` and `minio`, and with others of the given properties."""
     libraries, plugin = installation()
     port = free_port()
     (directory / "etc" / "catalog").mkdir(parents=True)
@@ -120,6 +127,8 @@ def running_trino(directory: Path, server: Server, endpoint: str, heap_mb: int =
     }
     write(directory / "etc" / "catalog" / "default.properties", common | local)
     write(directory / "etc" / "catalog" / "minio.properties", common | s3)
+    for name, properties in (catalogs or {}).items():
+        write(directory / "etc" / "catalog" / f"{name}.properties", common | properties)
     command = [
         java_home() / "bin" / "java", f"-Xmx{heap_mb}m", "-XX:+UseSerialGC", "-XX:-OmitStackTraceInFastThrow",
         "-XX:ReservedCodeCacheSize=256M", "-Djdk.attach.allowAttachSelf=true", "-Dfile.encoding=UTF-8",
