@@ -227,7 +227,8 @@ impl Authenticator {
     /// [`State`](AuthError::State) if the database fails.
     pub async fn authenticate_token(&self, token: &str) -> Result<Authenticated, AuthError> {
         if self.providers.reads(token) {
-            return Ok(Authenticated::of_user(&self.providers.verify(token).await?));
+            let user = self.providers.verify(token).await?;
+            return Ok(Authenticated::of_user(&user));
         }
         Authenticated::of_token(self.find(token).await?.ok_or(AuthError::Unknown)?)
     }

@@ -5,7 +5,7 @@
 
 use esker_access::{Need, Privilege, Required};
 use esker_state::{EventData, FunctionStoredData, NoEventData, StateError};
-use esker_types::{NamespaceName, TableName};
+use esker_types::TableName;
 use serde_json::Value;
 
 use crate::authorize::{Named, found, no_such_namespace, require_named};

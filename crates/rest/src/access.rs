@@ -96,7 +96,8 @@ pub(crate) async fn enforce(app: &App, authenticated: &Authenticated, peer: &Pee
     let response = next.run(request).await;
     let succeeded = response.status().is_success() || response.status().is_redirection();
     if succeeded && !access.checked.load(Ordering::Relaxed) {
-        tracing::error!(operation, "an operation was answered without a check of its privileges");
+        let needs = needs.map(|needs| needs.check.to_string());
+        tracing::error!(operation, needs, "an operation was answered without a check of its privileges");
         let what = format!("nobody checked the privileges of {operation}; this is a bug of Esker");
         return ApiError::new(ErrorCode::Internal, what).into_response();
     }

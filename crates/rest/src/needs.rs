@@ -6,6 +6,7 @@
 //! with `docs/security/access.md`. Start reading at [`OPERATIONS`].
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::LazyLock;
 
 use axum::http::Method;
@@ -32,6 +33,28 @@ pub(crate) enum Check {
     Handler(&'static str),
     /// The answer has only what the caller may see. Holds the content, for the documentation.
     Filtered(&'static str),
+}
+
+/// Prints the need as the documentation has it.
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (required, thing) = match self {
+            Self::Open => return f.write_str("nothing"),
+            Self::Catalog(text) | Self::Handler(text) | Self::Filtered(text) => return f.write_str(text),
+            Self::Server(required) => (required, "server"),
+            Self::Warehouse(required) => (required, "warehouse"),
+            Self::Namespace(required) => (required, "namespace"),
+            Self::Table(required) => (required, "table"),
+            Self::View(required) => (required, "view"),
+        };
+        if *required == Required::NOTHING {
+            return write!(f, "to see the {thing}");
+        }
+        let text = required.to_string();
+        let (one_of, names) = text.strip_prefix("one of ").map_or(("", text.as_str()), |names| ("one of ", names));
+        let names: Vec<String> = names.split(", ").map(|name| format!("`{name}`")).collect();
+        write!(f, "{one_of}{} on the {thing}", names.join(", "))
+    }
 }
 
 /// The needs of an operation.
@@ -406,24 +429,7 @@ mod tests {
 
     /// Returns the row of the documentation.
     fn documented(row: &OperationNeeds) -> String {
-        let on = |required: Required, thing: &str| match required.to_string() {
-            text if text == "nothing" => format!("to see the {thing}"),
-            text => {
-                let (one_of, names) = text.strip_prefix("one of ").map_or(("", text.as_str()), |names| ("one of ", names));
-                let names: Vec<String> = names.split(", ").map(|name| format!("`{name}`")).collect();
-                format!("{one_of}{} on the {thing}", names.join(", "))
-            }
-        };
-        let need = match row.check {
-            Check::Open => "nothing".to_owned(),
-            Check::Server(required) => on(required, "server"),
-            Check::Warehouse(required) => on(required, "warehouse"),
-            Check::Namespace(required) => on(required, "namespace"),
-            Check::Table(required) => on(required, "table"),
-            Check::View(required) => on(required, "view"),
-            Check::Catalog(text) | Check::Handler(text) | Check::Filtered(text) => text.to_owned(),
-        };
-        format!("| `{}` | `{}` | {need} |", row.id, row.request)
+        format!("| `{}` | `{}` | {} |", row.id, row.request, row.check)
     }
 
     #[test]

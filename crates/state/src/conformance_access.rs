@@ -241,6 +241,8 @@ pub(crate) async fn clients_of_a_time_had_no_token_before(state: &State) {
             token_sha256: &id,
             principal_kind: "client",
             principal,
+            issuer: "",
+            claims: "[]",
             label: "",
             root_id: &id,
             created_ms,

@@ -324,7 +324,7 @@ mod tests {
 
     #[test]
     fn the_route_of_new_credentials_is_relative_and_encoded_as_clients_do() {
-        let namespace = esker_types::NamespaceName::from_key("a\u{1f}b c").expect("a namespace");
+        let namespace = NamespaceName::from_key("a\u{1f}b c").expect("a namespace");
         let name = TableName::new(namespace, "t+x/é".to_owned()).expect("a name");
         assert_eq!(route("lake", &name, "credentials"), "v1/lake/namespaces/a%1Fb%20c/tables/t%2Bx%2F%C3%A9/credentials");
     }

@@ -15,7 +15,6 @@ use esker_maintenance::{Explanation, JobOptions, JobRequest, JobSpec, KindView, 
 use esker_state::{QuarantineState, QuarantinedFile};
 use esker_types::{ErrorCode, JobId, JobKind, NoSuchKind, now_ms};
 use serde::{Deserialize, Serialize};
-use utoipa::openapi::Required;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 
 use super::jobs;
@@ -66,7 +65,7 @@ impl utoipa::IntoParams for JobKey {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let text = "The key of the job, 1 to 200 visible characters. A request with the key of an earlier one gets the same job.";
         let key = ParameterBuilder::new().name("Idempotency-Key").parameter_in(ParameterIn::Header).description(Some(text));
-        vec![key.required(Required::False).schema(Some(<String as utoipa::PartialSchema>::schema())).build()]
+        vec![key.required(utoipa::openapi::Required::False).schema(Some(<String as utoipa::PartialSchema>::schema())).build()]
     }
 }
 

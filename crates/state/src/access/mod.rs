@@ -117,7 +117,8 @@ impl Access<'_> {
     ///
     /// Returns [`Sql`](StateError::Sql) if the database does not answer.
     pub async fn roles(self) -> Result<Vec<StoredRole>> {
-        select_roles(&mut self.state.readers.acquire().await?).await
+        let mut connection = self.state.readers.acquire().await?;
+        select_roles(&mut connection).await
     }
 
     /// Returns the memberships of all roles, by role and member.
@@ -126,7 +127,8 @@ impl Access<'_> {
     ///
     /// Returns [`Sql`](StateError::Sql) if the database does not answer.
     pub async fn members(self) -> Result<Vec<StoredMember>> {
-        select_members(&mut self.state.readers.acquire().await?).await
+        let mut connection = self.state.readers.acquire().await?;
+        select_members(&mut connection).await
     }
 
     /// Returns all grants, the oldest first.
