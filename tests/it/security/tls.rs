@@ -11,6 +11,7 @@ use esker::config::{ClientCertificates, MtlsConfig, TlsConfig, TlsVersion};
 use esker::server::Server;
 use esker_tests::{TOKEN, TestApp, config};
 use futures::TryStreamExt;
+use hyper_util::rt::TokioIo;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType, date_time_ymd,
 };
@@ -22,12 +23,14 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::client::WantsClientCert;
 use tokio_rustls::rustls::crypto::ring::default_provider;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::version::{TLS12, TLS13};
-use tokio_rustls::rustls::{ClientConfig, ProtocolVersion, RootCertStore, SupportedProtocolVersion};
-use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+use tokio_rustls::rustls::{ClientConfig, ConfigBuilder, ProtocolVersion, RootCertStore, SupportedProtocolVersion};
+use tonic::codegen::http::Uri;
+use tonic::transport::{Channel, Endpoint};
 
 use crate::kills::binary;
 
@@ -156,13 +159,37 @@ impl Files {
     }
 
     async fn flight(&self, app: &TestApp, identity: Option<&Pair>) -> Result<FlightSqlServiceClient<Channel>, String> {
-        let mut tls = ClientTlsConfig::new().ca_certificate(tonic::transport::Certificate::from_pem(&self.authority.pem));
-        if let Some(pair) = identity {
-            tls = tls.identity(tonic::transport::Identity::from_pem(&pair.certificate, &pair.key));
-        }
-        let endpoint = Endpoint::from_shared(format!("https://{}", app.server.flight)).expect("a URL");
-        let channel = endpoint.tls_config(tls).expect("TLS").connect().await.map_err(|e| e.to_string())?;
+        let builder = self.client_config(&[&TLS13, &TLS12]);
+        let mut client = match identity {
+            None => builder.with_no_client_auth(),
+            Some(pair) => {
+                let certificate = CertificateDer::from_pem_slice(pair.certificate.as_bytes()).expect("PEM");
+                let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).expect("PEM");
+                builder.with_client_auth_cert(vec![certificate], key).expect("a pair")
+            }
+        };
+        client.alpn_protocols = vec![b"h2".to_vec()];
+        let (connector, address) = (TlsConnector::from(Arc::new(client)), app.server.flight);
+        let connect = tower::service_fn(move |_: Uri| {
+            let connector = connector.clone();
+            async move {
+                let socket = TcpStream::connect(address).await?;
+                let stream = connector.connect(ServerName::try_from("localhost").expect("a name"), socket).await?;
+                std::io::Result::Ok(TokioIo::new(stream))
+            }
+        });
+        let endpoint = Endpoint::from_shared(format!("https://{address}")).expect("a URL");
+        let channel = endpoint.connect_with_connector(connect).await.map_err(|e| esker_types::with_causes(&e))?;
         Ok(FlightSqlServiceClient::new(channel))
+    }
+
+    /// Begins the configuration of a client that trusts the authority.
+    fn client_config(&self, versions: &[&'static SupportedProtocolVersion]) -> ConfigBuilder<ClientConfig, WantsClientCert> {
+        let mut roots = RootCertStore::empty();
+        let authority = CertificateDer::from_pem_slice(self.authority.pem.as_bytes()).expect("PEM");
+        roots.add(authority).expect("an authority");
+        let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()));
+        builder.with_protocol_versions(versions).expect("versions").with_root_certificates(roots)
     }
 
     /// Connects to the port of the REST service as a client of these versions and protocols.
@@ -172,12 +199,7 @@ impl Files {
         versions: &[&'static SupportedProtocolVersion],
         protocols: &[&str],
     ) -> std::io::Result<TlsStream<TcpStream>> {
-        let mut roots = RootCertStore::empty();
-        let authority = CertificateDer::from_pem_slice(self.authority.pem.as_bytes()).expect("PEM");
-        roots.add(authority).expect("an authority");
-        let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()));
-        let builder = builder.with_protocol_versions(versions).expect("versions");
-        let mut client = builder.with_root_certificates(roots).with_no_client_auth();
+        let mut client = self.client_config(versions).with_no_client_auth();
         client.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         let socket = TcpStream::connect(app.server.rest).await?;
         TlsConnector::from(Arc::new(client)).connect(ServerName::try_from("localhost").expect("a name"), socket).await

@@ -71,11 +71,7 @@ impl SqlArgs {
             let what = format!("`esker sql` takes no --warehouse: name tables as {name}.NAMESPACE.TABLE");
             return Err(Error::Usage(what));
         }
-        let url = &self.flight_url;
-        let no_answer =
-            |why: String| Error::Remote(format!("no Flight SQL server answers at {url} ({why}); is `esker serve` running?"));
-        let channel = self.tls.endpoint(url)?.connect().await.map_err(|e| no_answer(with_causes(&e)))?;
-        let mut client = FlightSqlServiceClient::new(channel);
+        let mut client = FlightSqlServiceClient::new(self.tls.flight_channel(&self.flight_url).await?);
         if let Some(token) = self.token {
             client.set_token(token);
         }

@@ -1,10 +1,20 @@
 //! [`TlsArgs`]: which servers a command trusts, and the certificate that it shows them.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 use esker_types::with_causes;
-use tonic::transport::{ClientTlsConfig, Endpoint};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tonic::codegen::http::Uri;
+use tonic::transport::{Channel, Endpoint};
 
 use crate::{Error, Result};
 
@@ -48,37 +58,63 @@ impl TlsArgs {
         builder.build().map_err(|e| wrong("TLS", &e))
     }
 
-    /// Makes the address of a Flight SQL server. `grpc://` and `grpc+tls://` stand for `http://` and `https://`.
+    /// Connects to a Flight SQL server. `grpc://` and `grpc+tls://` stand for `http://` and `https://`.
     ///
     /// # Errors
     ///
-    /// Returns [`Usage`](Error::Usage) if the URL is none, and the errors of [`Self::http_client`].
-    pub(super) fn endpoint(&self, url: &str) -> Result<Endpoint> {
-        let url = match url.split_once("://") {
+    /// Returns [`Usage`](Error::Usage) if the URL is none, [`Remote`](Error::Remote) if no server answers, and the errors of
+    /// [`Self::http_client`].
+    pub(super) async fn flight_channel(&self, url: &str) -> Result<Channel> {
+        let no_answer = |error: &(dyn std::error::Error + 'static)| {
+            let why = with_causes(error);
+            Error::Remote(format!("no Flight SQL server answers at {url} ({why}); is `esker serve` running?"))
+        };
+        let address = match url.split_once("://") {
             Some(("grpc" | "grpc+tcp", rest)) => format!("http://{rest}"),
             Some(("grpc+tls" | "grpcs", rest)) => format!("https://{rest}"),
             _ => url.to_owned(),
         };
-        let secure = url.starts_with("https://");
-        let endpoint = Endpoint::from_shared(url).map_err(|e| wrong("--flight-url", &e))?;
-        if !secure {
-            return Ok(endpoint);
+        let is_secure = address.starts_with("https://");
+        let endpoint = Endpoint::from_shared(address).map_err(|e| wrong("--flight-url", &e))?;
+        if !is_secure {
+            return endpoint.connect().await.map_err(|e| no_answer(&e));
         }
-        let mut tls = ClientTlsConfig::new();
-        tls = match &self.ca_file {
+        let connector = TlsConnector::from(Arc::new(self.tls_config()?));
+        let connect = tower::service_fn(move |uri: Uri| connect_securely(connector.clone(), uri));
+        endpoint.connect_with_connector(connect).await.map_err(|e| no_answer(&e))
+    }
+
+    /// Makes the configuration of handshakes with a Flight SQL server.
+    fn tls_config(&self) -> Result<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        match &self.ca_file {
             Some(path) => {
                 let pem = read(path)?;
-                if !pem.windows(CERTIFICATE.len()).any(|part| part == CERTIFICATE) {
+                for certificate in CertificateDer::pem_slice_iter(&pem) {
+                    roots.add(certificate.map_err(|e| wrong("--ca-file", &e))?).map_err(|e| wrong("--ca-file", &e))?;
+                }
+                if roots.is_empty() {
                     return Err(without_certificate(path));
                 }
-                tls.ca_certificate(tonic::transport::Certificate::from_pem(pem))
             }
-            None => tls.with_native_roots(),
-        };
-        if let Some((certificate, key)) = self.identity()? {
-            tls = tls.identity(tonic::transport::Identity::from_pem(certificate, key));
+            None => {
+                // Certificates of the system that can't be read are left out, as browsers do it.
+                roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            }
         }
-        endpoint.tls_config(tls).map_err(|e| wrong("TLS", &e))
+        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+        let builder = builder.with_safe_default_protocol_versions().map_err(|e| wrong("TLS", &e))?.with_root_certificates(roots);
+        let mut config = match self.identity()? {
+            None => builder.with_no_client_auth(),
+            Some((certificate, key)) => {
+                let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&certificate).collect();
+                let chain = chain.map_err(|e| wrong("--client-cert", &e))?;
+                let key = PrivateKeyDer::from_pem_slice(&key).map_err(|e| wrong("--client-key", &e))?;
+                builder.with_client_auth_cert(chain, key).map_err(|e| wrong("--client-cert", &e))?
+            }
+        };
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(config)
     }
 
     /// Reads the client certificate and its key, if there is one.
@@ -92,8 +128,17 @@ impl TlsArgs {
     }
 }
 
-/// The first line of a certificate in PEM.
-const CERTIFICATE: &[u8] = b"-----BEGIN CERTIFICATE-----";
+/// Connects to the server of a URL, and verifies its certificate.
+async fn connect_securely(connector: TlsConnector, uri: Uri) -> std::io::Result<TokioIo<TlsStream<TcpStream>>> {
+    let invalid = |why: String| std::io::Error::new(std::io::ErrorKind::InvalidInput, why);
+    let host = uri.host().ok_or_else(|| invalid(format!("{uri} has no host")))?;
+    // A URL has the address of IPv6 in brackets.
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let name = ServerName::try_from(host.clone()).map_err(|e| invalid(format!("{host}: {e}")))?;
+    let socket = TcpStream::connect((host.as_str(), uri.port_u16().unwrap_or(443))).await?;
+    socket.set_nodelay(true)?;
+    Ok(TokioIo::new(connector.connect(name, socket).await?))
+}
 
 /// Reads a file.
 fn read(path: &Path) -> Result<Vec<u8>> {
@@ -114,18 +159,20 @@ fn without_certificate(path: &Path) -> Error {
 mod tests {
     use super::*;
 
-    #[test]
-    fn wrong_files_are_named() {
+    #[tokio::test]
+    async fn wrong_files_are_named() {
         let dir = tempfile::tempdir().expect("a directory");
         let (none, empty) = (dir.path().join("none.pem"), dir.path().join("empty.pem"));
         std::fs::write(&empty, "").expect("written");
         let missing = TlsArgs { ca_file: Some(none), ..TlsArgs::default() };
         assert!(matches!(missing.http_client(), Err(Error::Io { .. })));
-        assert!(matches!(missing.endpoint("https://localhost:1"), Err(Error::Io { .. })));
+        assert!(matches!(missing.flight_channel("https://localhost:1").await, Err(Error::Io { .. })));
         let bare = TlsArgs { ca_file: Some(empty.clone()), ..TlsArgs::default() };
         assert!(matches!(bare.http_client(), Err(Error::Usage(why)) if why.contains("empty.pem")));
-        assert!(matches!(bare.endpoint("grpc+tls://localhost:1"), Err(Error::Usage(why)) if why.contains("empty.pem")));
-        assert!(bare.endpoint("grpc://localhost:1").is_ok(), "without TLS nobody asks for the file");
+        let refused = bare.flight_channel("grpc+tls://localhost:1").await;
+        assert!(matches!(refused, Err(Error::Usage(why)) if why.contains("empty.pem")));
+        let plain = bare.flight_channel("grpc://localhost:1").await;
+        assert!(matches!(plain, Err(Error::Remote(_))), "without TLS nobody asks for the file");
         let half = TlsArgs { client_cert: Some(empty), ..TlsArgs::default() };
         assert!(matches!(half.http_client(), Err(Error::Usage(why)) if why.contains("--client-key")));
     }

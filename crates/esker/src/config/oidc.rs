@@ -85,7 +85,9 @@ impl OidcConfig {
     /// Checks the section of a provider.
     fn check(&self, name: &str) -> Result<()> {
         let key = |key: &str| format!("auth.oidc.{name}.{key}");
-        let url = |named: &str, checked: std::result::Result<(), &str>| checked.map_err(|why| Error::Config(format!("{}: {why}", key(named))));
+        let url = |named: &str, checked: std::result::Result<(), &str>| {
+            checked.map_err(|why| Error::Config(format!("{}: {why}", key(named))))
+        };
         let issuer = self.issuer.as_deref().ok_or_else(|| Error::Config(format!("{} is not set", key("issuer"))))?;
         url("issuer", check_issuer_url(issuer))?;
         url("jwks_url", self.jwks_url.as_deref().map_or(Ok(()), check_provider_url))?;

@@ -13,7 +13,8 @@ use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
-use x509_parser::parse_x509_certificate;
+use x509_cert::Certificate;
+use x509_cert::der::Decode;
 
 use crate::config::{ClientCertificates, TlsConfig, TlsVersion};
 
@@ -110,8 +111,9 @@ fn certificates(section: &str, key: &str, pem: &[u8]) -> Result<Vec<CertificateD
 /// Returns the end of the first certificate of a chain, in seconds since the Unix epoch.
 fn end_of(chain: &[CertificateDer<'_>]) -> Result<i64, String> {
     let first = chain.first().ok_or("there is no certificate")?;
-    let (_, parsed) = parse_x509_certificate(first).map_err(|error| format!("the certificate can't be read: {error}"))?;
-    Ok(parsed.validity().not_after.timestamp())
+    let parsed = Certificate::from_der(first).map_err(|error| format!("the certificate can't be read: {error}"))?;
+    let end = parsed.tbs_certificate.validity.not_after.to_unix_duration();
+    Ok(i64::try_from(end.as_secs()).unwrap_or(i64::MAX))
 }
 
 /// Makes the check of client certificates.

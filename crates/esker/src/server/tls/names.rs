@@ -1,10 +1,18 @@
 //! [`client_certificate`]: reads the names of a client's certificate, which the handshake has verified.
 
 use esker_auth::{CertificateName, ClientCertificate};
+use esker_types::to_millis;
 use tokio_rustls::rustls::pki_types::CertificateDer;
-use x509_parser::certificate::X509Certificate;
-use x509_parser::extensions::GeneralName;
-use x509_parser::parse_x509_certificate;
+use x509_cert::Certificate;
+use x509_cert::der::asn1::{PrintableStringRef, TeletexStringRef, Utf8StringRef};
+use x509_cert::der::oid::ObjectIdentifier;
+use x509_cert::der::{Any, Decode, Tag, Tagged};
+use x509_cert::ext::pkix::SubjectAltName;
+use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::name::Name;
+
+/// The attribute of a common name (RFC 5280, appendix A.1).
+const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
 
 /// Reads the subject, the names and the end of a certificate.
 ///
@@ -14,33 +22,44 @@ use x509_parser::parse_x509_certificate;
 ///
 /// Returns the reason why the certificate can't be read.
 pub(super) fn client_certificate(der: &CertificateDer<'_>) -> Result<ClientCertificate, String> {
-    let (_, certificate) = parse_x509_certificate(der).map_err(|error| error.to_string())?;
-    let alternative = certificate.subject_alternative_name().map_err(|error| error.to_string())?;
-    let alternative = alternative.iter().flat_map(|extension| &extension.value.general_names);
+    let certificate = Certificate::from_der(der).map_err(|error| error.to_string())?.tbs_certificate;
+    let alternative = certificate.get::<SubjectAltName>().map_err(|error| error.to_string())?;
+    let alternative = alternative.iter().flat_map(|(_, names)| &names.0);
     let mut names: Vec<CertificateName> = alternative.filter_map(name_of).collect();
-    names.extend(common_name(&certificate));
+    names.extend(common_name(&certificate.subject));
     Ok(ClientCertificate {
-        subject: certificate.subject().to_string(),
+        subject: certificate.subject.to_string(),
         names,
-        expires_ms: certificate.validity().not_after.timestamp().saturating_mul(1000),
+        expires_ms: to_millis(certificate.validity.not_after.to_unix_duration()),
     })
 }
 
 /// Returns an alternative name, if it is of a kind that can belong to a client.
-fn name_of(name: &GeneralName<'_>) -> Option<CertificateName> {
+fn name_of(name: &GeneralName) -> Option<CertificateName> {
     match name {
-        GeneralName::URI(uri) => Some(CertificateName::Uri((*uri).to_owned())),
-        GeneralName::DNSName(dns) => Some(CertificateName::dns(dns)),
-        GeneralName::RFC822Name(email) => Some(CertificateName::Email((*email).to_owned())),
+        GeneralName::UniformResourceIdentifier(uri) => Some(CertificateName::Uri(uri.as_str().to_owned())),
+        GeneralName::DnsName(dns) => Some(CertificateName::dns(dns.as_str())),
+        GeneralName::Rfc822Name(email) => Some(CertificateName::Email(email.as_str().to_owned())),
         _ => None,
     }
 }
 
 /// Returns the common name of the subject, if there is exactly one.
-fn common_name(certificate: &X509Certificate<'_>) -> Option<CertificateName> {
-    let mut common = certificate.subject().iter_common_name();
+fn common_name(subject: &Name) -> Option<CertificateName> {
+    let attributes = subject.0.iter().flat_map(|part| part.0.iter());
+    let mut common = attributes.filter(|attribute| attribute.oid == COMMON_NAME);
     let only = common.next().filter(|_| common.next().is_none())?;
-    only.as_str().ok().map(|name| CertificateName::CommonName(name.to_owned()))
+    text_of(&only.value).map(CertificateName::CommonName)
+}
+
+/// Returns the text of an attribute, if it has a kind of string that has one reading.
+fn text_of(value: &Any) -> Option<String> {
+    match value.tag() {
+        Tag::Utf8String => value.decode_as::<Utf8StringRef<'_>>().ok().map(|text| text.as_str().to_owned()),
+        Tag::PrintableString => value.decode_as::<PrintableStringRef<'_>>().ok().map(|text| text.as_str().to_owned()),
+        Tag::TeletexString => value.decode_as::<TeletexStringRef<'_>>().ok().map(|text| text.as_str().to_owned()),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
