@@ -10,7 +10,7 @@ use arrow::util::pretty::pretty_format_batches;
 use arrow_flight::sql::client::FlightSqlServiceClient;
 use clap::Args;
 use esker_query::split_statements;
-use esker_types::{format_count, with_causes};
+use esker_types::format_count;
 use futures::TryStreamExt;
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;

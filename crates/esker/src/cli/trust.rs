@@ -107,7 +107,7 @@ impl TlsArgs {
         let mut config = match self.identity()? {
             None => builder.with_no_client_auth(),
             Some((certificate, key)) => {
-                let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&certificate).collect();
+                let chain: std::result::Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&certificate).collect();
                 let chain = chain.map_err(|e| wrong("--client-cert", &e))?;
                 let key = PrivateKeyDer::from_pem_slice(&key).map_err(|e| wrong("--client-key", &e))?;
                 builder.with_client_auth_cert(chain, key).map_err(|e| wrong("--client-cert", &e))?
