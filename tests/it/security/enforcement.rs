@@ -182,7 +182,8 @@ async fn a_transaction_needs_the_privileges_of_all_its_tables_before_anything_is
 #[tokio::test(flavor = "multi_thread")]
 async fn an_append_that_leaves_files_out_needs_modify() {
     let test = AccessTest::start(AccessMode::On).await;
-    let written = TestTable::create(&test.app, "e", 2, false, json!({})).await;
+    let fields = json!([{"id": 1, "name": "id", "required": false, "type": "long"}, {"id": 2, "name": "s", "required": false, "type": "string"}]);
+    let written = TestTable::create_with_schema(&test.app, "e", fields.clone(), json!([]), json!({})).await;
     written.append_ids(0..3).await;
     let etl = test.client("etl").await;
     test.grant("etl", test.table("lake.e").await, AccessTest::bundle(Bundle::Insert, SecurableKind::Table)).await;
@@ -190,7 +191,7 @@ async fn an_append_that_leaves_files_out_needs_modify() {
     let (status, text) = test.send(&etl, Method::POST, &written.path(), Some(prepared.body().clone())).await;
     assert_eq!(status, 200, "a true append: {text}");
     // The second append is moved onto a manifest list that knows nothing of the files before.
-    let other = TestTable::create(&test.app, "other", 2, false, json!({})).await;
+    let other = TestTable::create_with_schema(&test.app, "other", fields, json!([]), json!({})).await;
     other.append_ids(0..1).await;
     let foreign = other.metadata().await;
     let list = foreign.current_snapshot().expect("a snapshot").manifest_list.clone().expect("a list");

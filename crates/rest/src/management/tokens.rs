@@ -85,8 +85,10 @@ pub(crate) async fn create(
 ) -> Result<Response, ApiError> {
     let TokenRequest { principal, label, expires_seconds } = request;
     let is_own = principal.as_deref().is_none_or(|principal| access.is_client(principal));
+    let authority = access.authority();
+    // A client needs no privilege for a token of its own.
     if !is_own || !access.is_client(&caller.principal.to_string()) {
-        access.require(&Need::new(ResourcePath::SERVER, Privilege::ManageAccess))?;
+        authority.require(&Need::new(ResourcePath::SERVER, Privilege::ManageAccess))?;
     }
     let lifetime = expires_seconds.map(Duration::from_secs);
     let made = app.auth().make_for(&caller, principal.as_deref(), &label, lifetime).await?;
