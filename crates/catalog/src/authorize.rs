@@ -1,7 +1,7 @@
 //! Authority: in whose name something is done, and the checks that need the database.
 //!
 //! Every change of the catalog is checked here before anything is written. A name that does not exist and one that the caller may
-//! not see get the same answer: [`Catalog::require_named`] looks at the rights first, and then reports what is missing. Reads are
+//! not see get the same answer: [`require_named`] looks at the rights first, and then reports what is missing. Reads are
 //! checked by those who answer them. Start reading at [`Authority`], then at `require_named`.
 
 use std::sync::Arc;
