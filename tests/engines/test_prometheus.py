@@ -92,7 +92,9 @@ def expressions() -> list[tuple[str, str]]:
             found += [(f"{path.stem}: {panel['title']}", target["expr"]) for target in panel["targets"]]
     for rule in re.findall(r"expr: (.*)$", RULES.read_text(), re.MULTILINE):
         left, comparison, _ = re.fullmatch(r"(.*) (==|<|>) ([0-9.]+)", rule).groups()
-        found.append((f"rule: {rule}", left))
+        # Only a server with TLS has this one; the test of the rules has it.
+        if "esker_tls_" not in left:
+            found.append((f"rule: {rule}", left))
     return found
 
 
