@@ -34,7 +34,7 @@ pub use privilege::{Bundle, Privilege, PrivilegeGroup, PrivilegeSet, parse_privi
 pub use role::{
     ADMIN, ANONYMOUS, BREAK_GLASS, EVERYONE, Identity, LEGACY, Member, RESERVED_ROLES, check_members_can_change, check_role_name,
 };
-pub use rules::{AccessMode, GrantRow, MemberRow, NewGrant, OwnerRow, RoleRow, RuleRef, RuleRows, Rules};
+pub use rules::{AccessMode, GrantRow, MemberRow, OwnerRow, RoleRow, RuleRef, RuleRows, Rules};
 pub use securable::{Leaf, ResourcePath, Securable, SecurableKind};
 pub use subject::Subject;
 

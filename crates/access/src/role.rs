@@ -225,15 +225,12 @@ impl Identity {
 
     /// Returns the members that stand for the identity itself: the principal, then its claims.
     fn members(&self) -> Vec<Member> {
-        match self {
-            Self::User { issuer, name, claims } => {
-                let user = Member::User { issuer: issuer.to_string(), name: name.to_string() };
-                let claim = |value: &Arc<str>| Member::Claim { issuer: issuer.to_string(), value: value.to_string() };
-                [user].into_iter().chain(claims.iter().map(claim)).collect()
-            }
-            Self::Client { name } => vec![Member::client(&**name)],
-            Self::Anonymous => Vec::new(),
-        }
+        let (issuer, claims): (&str, &[Arc<str>]) = match self {
+            Self::User { issuer, claims, .. } => (issuer, claims),
+            Self::Client { .. } | Self::Anonymous => ("", &[]),
+        };
+        let claims = claims.iter().map(|value| Member::Claim { issuer: issuer.to_owned(), value: value.to_string() });
+        self.principal().into_iter().chain(claims).collect()
     }
 
     /// Returns the role that the identity has without a membership.

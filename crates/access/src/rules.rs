@@ -5,12 +5,12 @@
 
 use std::borrow::Cow;
 
-use esker_types::{NamespaceName, TableId};
+use esker_types::TableId;
 use serde::{Deserialize, Serialize};
 
 use crate::index::{GrantIndex, IndexedGrant};
 use crate::role::{ADMIN, Members};
-use crate::{Bundle, Leaf, Member, Privilege, PrivilegeSet, ResourcePath, Result, RightsError, Securable, SecurableKind};
+use crate::{Bundle, Member, Privilege, PrivilegeSet, Result, RightsError, Securable, SecurableKind};
 
 /// The mode of access control: it says if refusals count.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
@@ -115,17 +115,6 @@ pub enum RuleRef {
     Grant(u32),
 }
 
-/// A grant that a new thing gets because a grant on future things of its kind exists.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewGrant {
-    /// Id of the grant on future things.
-    pub from: String,
-    /// Holder of the privileges.
-    pub to: Member,
-    /// The privileges.
-    pub privileges: PrivilegeSet,
-}
-
 /// The rules of one version.
 #[derive(Debug)]
 pub struct Rules {
@@ -198,20 +187,6 @@ impl Rules {
         }
     }
 
-    /// Lists the grants that a new table, view, function or namespace gets in a container, because of grants on future things.
-    ///
-    /// Whoever creates the thing stores them in the same transaction. From then on each can be revoked by itself.
-    pub fn grants_of_new(&self, container: &ResourcePath<'_>, kind: SecurableKind) -> Vec<NewGrant> {
-        let holds = |on: &Securable| container.steps().any(|step| step.is(on));
-        let future = self.grants.iter().filter(|grant| grant.future == Some(kind) && holds(&grant.on));
-        let new = future.map(|grant| NewGrant {
-            from: grant.id.clone(),
-            to: grant.to.clone(),
-            privileges: grant.privileges.intersection(kind.privileges()),
-        });
-        new.filter(|grant| !grant.privileges.is_empty()).collect()
-    }
-
     /// Lists the principals and claims that have a privilege on the server, in the order of their names.
     ///
     /// A change after which this is empty for [`Privilege::ManageAccess`] would lock everybody out, and must be refused. Members of
@@ -226,31 +201,10 @@ impl Rules {
     }
 }
 
-impl ResourcePath<'_> {
-    /// Checks that the path ends at a securable.
-    pub(crate) fn is(&self, securable: &Securable) -> bool {
-        let warehouse = self.warehouse_part().map(|(id, _)| id);
-        let namespace_is = |id: i64, name: &NamespaceName| {
-            let levels = || self.namespace_part().map(|key| key.split(NamespaceName::SEPARATOR));
-            warehouse == Some(id) && levels().is_some_and(|levels| levels.eq(name.levels().iter().map(String::as_str)))
-        };
-        match (securable, self.leaf()) {
-            (Securable::Server, None) => self.kind() == SecurableKind::Server,
-            (Securable::Warehouse { warehouse: id }, None) => self.kind() == SecurableKind::Warehouse && warehouse == Some(*id),
-            (Securable::Namespace { warehouse, namespace }, None) => namespace_is(*warehouse, namespace),
-            (Securable::Table { table: wanted }, Some(Leaf::Table { id, .. }))
-            | (Securable::View { view: wanted }, Some(Leaf::View { id, .. })) => *wanted == id,
-            (Securable::Function { warehouse, namespace, name: wanted }, Some(Leaf::Function { name })) => {
-                wanted == name && namespace_is(*warehouse, namespace)
-            }
-            _ => false,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ResourcePath;
     use crate::samples::{grant, namespace, rows};
 
     fn lake() -> ResourcePath<'static> {
@@ -258,19 +212,13 @@ mod tests {
     }
 
     #[test]
-    fn a_grant_on_future_tables_counts_for_none_and_is_copied_to_each_new_one() {
+    fn a_grant_on_future_tables_counts_for_none() {
         let on = Securable::Namespace { warehouse: 1, namespace: namespace("raw") };
         let select = Bundle::Select.privileges(SecurableKind::Namespace, PrivilegeSet::EMPTY);
         let future = GrantRow { future: Some(SecurableKind::Table), ..grant("f", Member::role("readers"), on, select) };
         let rows = rows(vec![future]);
         let subject = crate::samples::client(rows, "bi");
         assert!(!subject.is_visible(&lake().namespace("raw")));
-        let copied = NewGrant { from: "f".to_owned(), to: Member::role("readers"), privileges: select };
-        let new = |container, kind| subject.rules().grants_of_new(&container, kind);
-        assert_eq!(new(lake().namespace("raw\u{1f}crm"), SecurableKind::Table), [copied]);
-        assert_eq!(new(lake().namespace("raw"), SecurableKind::View), []);
-        assert_eq!(new(lake().namespace("rawer"), SecurableKind::Table), []);
-        assert_eq!(new(ResourcePath::warehouse(2, "w").namespace("raw"), SecurableKind::Table), []);
     }
 
     #[test]

@@ -125,6 +125,15 @@ impl AccessControl {
         self.inner.refreshes.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// Makes the next request compare the rules with the database, after a request of `caller` that may have changed them.
+    ///
+    /// Without it, whoever creates a thing could not use it until the rules are compared. In the mode `off` nothing gets rights.
+    pub fn refresh_after(&self, caller: &Caller) {
+        if caller.subject().rules().mode() != AccessMode::Off {
+            self.refresh();
+        }
+    }
+
     /// Returns the numbers of recorded decisions since the start.
     pub fn decision_counts(&self) -> DecisionCounts {
         self.inner.record.counts()

@@ -39,7 +39,9 @@ impl Catalog {
         let nothing = list.found.is_empty() && !self.sees_container(&container, reader);
         match parent {
             // Whoever sees nothing in a hidden namespace does not learn from an empty list that it exists.
-            Some(parent) if nothing && !self.sees_any_namespace(parent, reader).await? => Err(no_such_namespace(parent).into()),
+            Some(parent) if nothing && (after.is_empty() || !self.sees_any_namespace(parent, reader).await?) => {
+                Err(no_such_namespace(parent).into())
+            }
             _ => Ok(list.found),
         }
     }

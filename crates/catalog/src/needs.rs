@@ -9,6 +9,7 @@ use std::collections::HashMap;
 
 use esker_access::{Privilege, PrivilegeSet, Required};
 use esker_format::{MAIN_BRANCH, Operation, Snapshot, SnapshotReference, TableMetadata, TableUpdate, ViewUpdate};
+use esker_types::JobKind;
 
 use crate::places::decides_paths;
 
@@ -97,6 +98,15 @@ pub fn of_creation(updates: &[TableUpdate], staged_location: Option<&str>) -> Pr
         | TableUpdate::RemoveEncryptionKey { .. } => PrivilegeSet::EMPTY,
     };
     updates.iter().map(of_update).fold(Privilege::CreateTable.into(), PrivilegeSet::union)
+}
+
+/// Returns the privileges on the table that reading a job of a kind needs. The request of an erasure has values of the rows.
+pub fn to_read_job(kind: &str) -> Required {
+    let read = Required::privilege(Privilege::ReadMetadata);
+    match kind == JobKind::Erase.as_str() {
+        true => read.and_any_of(PrivilegeSet::of(&[Privilege::ReadData, Privilege::Maintain, Privilege::Erase])),
+        false => read,
+    }
 }
 
 /// Returns the privileges that updates of a view need on the view.

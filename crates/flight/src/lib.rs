@@ -24,7 +24,7 @@ use axum::response::Response;
 use esker_access::{Caller, RequestFacts};
 use esker_auth::{AccessControl, AuthError, Authenticated, Authenticator, Connection, Evidence};
 use esker_query::Engine;
-use esker_types::{FORWARDED_HEADERS, Principal, is_from_loopback};
+use esker_types::{Principal, is_from_loopback, is_passed_on};
 use tonic::Status;
 
 use basic::{BasicCredentials, basic_credentials};
@@ -61,7 +61,7 @@ async fn authenticate(State(entry): State<Entry>, mut request: Request, next: Ne
         return Status::permission_denied("calls of web pages are refused; use a Flight SQL client").into_http();
     }
     let connection = request.extensions().get::<ConnectInfo<Connection>>().map(|info| &info.0);
-    let passed_on = FORWARDED_HEADERS.iter().any(|name| headers.contains_key(*name));
+    let passed_on = is_passed_on(|name| headers.contains_key(name));
     let evidence = Evidence {
         header: headers.get(AUTHORIZATION).map(HeaderValue::as_bytes),
         from_loopback: connection.is_some_and(|from| is_from_loopback(from.address.ip(), |name| headers.contains_key(name))),

@@ -134,9 +134,11 @@ impl FlightSqlHandler {
     async fn start(&self, prepared: PreparedStatement, caller: &Requester) -> Result<RunningQuery, Status> {
         let creates_table = prepared.creates_table();
         let started = self.engine.run(prepared, &caller.principal, &caller.authority).await;
-        if creates_table {
+        if let Authority::Caller(caller) = &caller.authority
+            && creates_table
+        {
             // The transaction that created the table made the caller its owner.
-            self.access.refresh();
+            self.access.refresh_after(caller);
         }
         started.map_err(|e| status(&e))
     }

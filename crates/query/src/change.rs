@@ -219,7 +219,6 @@ async fn create(
         stage_create: false,
         properties: version.into_iter().collect(),
     };
-    target.require_creation(&actor.authority).await?;
     let created = match target.catalog.create_table(&target.name.namespace, request, actor).await {
         Ok(created) => created,
         Err(e) if if_not_exists && e.code() == ErrorCode::AlreadyExists => return Ok(0),

@@ -247,7 +247,7 @@ impl Planner<'_> {
         }
         let schema = rows.loaded.metadata.current_schema();
         let mut columns: Vec<SelectItem> = rows.places.iter().map(|name| syntax_tree::column(name)).collect();
-        let defaults = write_defaults_of(schema);
+        let defaults = if values.values().any(values::is_default) { write_defaults_of(schema) } else { WriteDefaults::default() };
         for (at, column) in assignment::columns(schema).into_iter().enumerate() {
             columns.push(match values.remove(column.name()) {
                 Some(expr) if values::is_default(&expr) => SelectItem::ExprWithAlias {

@@ -3,9 +3,9 @@
 //! A thing that the caller may not see is as good as missing: [`admit`] answers `false`, and the look-up goes on as if there were
 //! none. A thing that the caller sees and may not use is an error. Lists ask [`holds`], which records nothing: nobody was refused.
 
-use esker_access::{AccessDecision, AccessMode, Need, Privilege, PrivilegeSet, Required, ResourcePath, RightsError};
+use esker_access::{Need, Privilege, PrivilegeSet, Required, ResourcePath, RightsError};
 use esker_catalog::{Authority, Catalog};
-use esker_state::{TabularKind, TabularRow};
+use esker_state::TabularRow;
 
 use crate::Result;
 
@@ -17,13 +17,7 @@ pub(crate) const TO_CHANGE_ROWS: Required = Required::all(PrivilegeSet::of(&[Pri
 
 /// Calls a function with the path to a table or view.
 pub(crate) fn at_tabular<T>(catalog: &Catalog, row: &TabularRow, ask: impl FnOnce(&ResourcePath<'_>) -> T) -> T {
-    let key = row.name.namespace.key();
-    let namespace = catalog.namespace_path(&key);
-    let path = match row.kind {
-        TabularKind::Table => namespace.table(row.id, &row.name.name),
-        TabularKind::View => namespace.view(row.id, &row.name.name),
-    };
-    ask(&path)
+    ask(&catalog.tabular_path(&row.name.namespace.key(), row))
 }
 
 /// Checks that the caller has what a statement needs on a thing. False if, to the caller, the thing does not exist.
@@ -39,24 +33,14 @@ pub(crate) fn admit(by: &Authority, on: &ResourcePath<'_>, required: Required) -
     }
 }
 
-/// Decides on a need without a record of it; `None` if nothing is refused to anybody.
-fn decision(by: &Authority, on: &ResourcePath<'_>, required: Required) -> Option<AccessDecision> {
-    let Authority::Caller(caller) = by else { return None };
-    let subject = caller.subject();
-    (subject.rules().mode() == AccessMode::On).then(|| subject.decide(on, required))
-}
-
 /// Checks that the caller has a privilege, as lists do for each entry.
 pub(crate) fn holds(by: &Authority, on: &ResourcePath<'_>, privilege: Privilege) -> bool {
-    decision(by, on, Required::privilege(privilege)).is_none_or(|decision| decision.is_allowed())
+    by.has(on, Required::privilege(privilege))
 }
 
 /// Checks that to the caller, who needs something on a thing, the thing exists.
 pub(crate) fn is_known(by: &Authority, on: &ResourcePath<'_>, required: Required) -> bool {
-    match decision(by, on, required) {
-        Some(AccessDecision::Deny { visible, .. }) => visible,
-        Some(AccessDecision::Allow { .. }) | None => true,
-    }
+    by.has(on, required) || by.sees(on)
 }
 
 /// Checks that the caller may see the columns of a table or view in a list.
@@ -93,9 +77,11 @@ pub(crate) mod samples {
 
     use std::sync::Arc;
 
-    use esker_access::{Caller, GrantRow, Identity, Member, RequestFacts, RuleRows, Rules, Securable, Subject, Unrecorded};
+    use esker_access::{
+        AccessMode, Caller, GrantRow, Identity, Member, RequestFacts, RuleRows, Rules, Securable, Subject, Unrecorded,
+    };
 
-    use super::{AccessMode, Authority, PrivilegeSet};
+    use super::{Authority, PrivilegeSet};
 
     /// Returns the client `bi` under rules of a mode and a version that give it privileges on some things.
     pub(crate) fn bi(mode: AccessMode, version: i64, grants: &[(Securable, PrivilegeSet)]) -> Authority {
@@ -115,7 +101,7 @@ pub(crate) mod samples {
 
 #[cfg(test)]
 mod tests {
-    use esker_access::Securable;
+    use esker_access::{AccessMode, Securable};
     use esker_types::{Coded, ErrorCode, TableId};
     use uuid::Uuid;
 

@@ -3,13 +3,13 @@
 //! Each has the rows that the caller may see. The name of a table needs `LIST`; its facts, findings and jobs need `READ_METADATA`.
 //! Others' queries, and the jobs of every table, need `MONITOR` on the server.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
 use esker_access::{Privilege, ResourcePath};
-use esker_catalog::{AssessedTable, Authority, Catalog};
-use esker_state::JobFilter;
+use esker_catalog::{AssessedTable, Authority, Catalog, needs};
+use esker_state::{JobFilter, TabularRow};
 use esker_types::{TableId, now_ms};
 use serde_json::{Value, json};
 
@@ -104,12 +104,13 @@ async fn health(catalog: &Catalog, by: &Authority) -> Result<Arc<dyn TableProvid
 
 async fn jobs(catalog: &Catalog, by: &Authority) -> Result<Arc<dyn TableProvider>> {
     let sees_all = rights::holds(by, &ResourcePath::SERVER, Privilege::Monitor);
-    let seen: HashSet<TableId> = match sees_all {
-        true => HashSet::new(),
-        false => {
-            let tables = catalog.tables().await?.into_iter().filter(|row| rights::lists_columns(by, catalog, row));
-            tables.map(|row| row.id).collect()
-        }
+    let tables: HashMap<TableId, TabularRow> = match sees_all {
+        true => HashMap::new(),
+        false => catalog.tables().await?.into_iter().map(|row| (row.id, row)).collect(),
+    };
+    let seen = |job: &esker_state::Job| {
+        let may_read = |row| rights::at_tabular(catalog, row, |on| by.has(on, needs::to_read_job(&job.kind)));
+        sees_all || tables.get(&job.table_id).is_some_and(may_read)
     };
     let row = |job: esker_state::Job| {
         let outcome = job.outcome.map(|outcome| outcome.to_string());
@@ -123,8 +124,7 @@ async fn jobs(catalog: &Catalog, by: &Authority) -> Result<Arc<dyn TableProvider
     };
     let filter = JobFilter { warehouse: Some(catalog.warehouse().id), ..JobFilter::default() };
     let jobs = catalog.overview().jobs(&filter, MAX_JOBS).await?;
-    let jobs = jobs.into_iter().filter(|job| sees_all || seen.contains(&job.table_id));
-    table(JOBS.fields(), &jobs.map(row).collect::<Vec<_>>())
+    table(JOBS.fields(), &jobs.into_iter().filter(seen).map(row).collect::<Vec<_>>())
 }
 
 fn queries(log: &QueryLog, by: &Authority) -> Result<Arc<dyn TableProvider>> {

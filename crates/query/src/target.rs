@@ -137,28 +137,10 @@ impl WriteTarget {
     /// Returns [`QueryError::Rights`] if the caller sees the namespace and may create no tables in it.
     /// Returns [`QueryError::Catalog`] if the database fails.
     pub(crate) async fn check_creation(&self, by: &Authority) -> Result<()> {
-        self.may_create(by).await.map(drop)
-    }
-
-    /// Checks that the caller may create the table, right before it is created.
-    ///
-    /// # Errors
-    ///
-    /// Returns the errors of [`Self::check_creation`], and [`QueryError::Catalog`] if the namespace is hidden from the caller: the
-    /// error of a namespace that does not exist.
-    pub(crate) async fn require_creation(&self, by: &Authority) -> Result<()> {
-        match self.may_create(by).await? {
-            true => Ok(()),
-            false => Err(CatalogError::State(StateError::NoSuchNamespace(self.name.namespace.to_string())).into()),
+        if let Some(row) = there(self.catalog.namespace(&self.name.namespace).await)? {
+            rights::admit(by, &self.catalog.namespace_path(&row.name.key()), TO_CREATE)?;
         }
-    }
-
-    /// Checks that the caller may create the table. False if to the caller there is no such namespace.
-    async fn may_create(&self, by: &Authority) -> Result<bool> {
-        match there(self.catalog.namespace(&self.name.namespace).await)? {
-            Some(row) => rights::admit(by, &self.catalog.namespace_path(&row.name.key()), TO_CREATE),
-            None => Ok(false),
-        }
+        Ok(())
     }
 }
 

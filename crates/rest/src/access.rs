@@ -8,11 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::extract::{FromRequestParts, MatchedPath, Request};
-use axum::http::Method;
 use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use esker_access::{AccessMode, Caller, Identity, Need, Needs, Privilege, RequestFacts, Required, ResourcePath};
+use esker_access::{Caller, Identity, Need, Needs, Privilege, RequestFacts, Required, ResourcePath};
 use esker_auth::Authenticated;
 use esker_catalog::{Authority, Catalog};
 use esker_maintenance::Maintenance;
@@ -90,8 +89,6 @@ pub(crate) async fn enforce(app: &App, authenticated: &Authenticated, peer: &Pee
         }
         _ => {}
     }
-    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-    request.extensions_mut().insert(caller.clone());
     request.extensions_mut().insert(access.clone());
     let response = next.run(request).await;
     let succeeded = response.status().is_success() || response.status().is_redirection();
@@ -101,26 +98,17 @@ pub(crate) async fn enforce(app: &App, authenticated: &Authenticated, peer: &Pee
         let what = format!("nobody checked the privileges of {operation}; this is a bug of Esker");
         return ApiError::new(ErrorCode::Internal, what).into_response();
     }
-    if succeeded && !reads && CHANGES_RULES.contains(&operation) {
-        app.forget_rules(&caller);
+    if succeeded && CHANGES_RULES.contains(&operation) {
+        app.access().refresh_after(&caller);
     }
     response
 }
 
 impl App {
-    /// Makes the next request load the rules, after one that may have changed them.
-    ///
-    /// Without it, whoever creates a table could not use it until the rules are compared with the database.
-    pub(crate) fn forget_rules(&self, caller: &Caller) {
-        if caller.subject().rules().mode() != AccessMode::Off {
-            self.access().refresh();
-        }
-    }
-
-    /// Does the same for the author of a change.
+    /// Makes the next request compare the rules with the database, after a change that may have given or taken rights.
     pub(crate) fn forget_rules_of(&self, authority: &Authority) {
         if let Authority::Caller(caller) = authority {
-            self.forget_rules(caller);
+            self.access().refresh_after(caller);
         }
     }
 
@@ -240,10 +228,12 @@ impl RequestAccess {
 pub(crate) fn check_warehouse(parts: &Parts, catalog: &Catalog) -> Result<(), ApiError> {
     let access = RequestNeeds::of(parts)?;
     let on = catalog.warehouse_path();
-    access.caller.require(&Need { on, required: Required::NOTHING })?;
-    if let Some(Check::Warehouse(required)) = access.check() {
-        access.caller.require(&Need { on, required })?;
-        access.mark();
+    match access.check() {
+        Some(Check::Warehouse(required)) => {
+            access.caller.require(&Need { on, required })?;
+            access.mark();
+        }
+        _ => access.caller.require(&Need { on, required: Required::NOTHING })?,
     }
     Ok(())
 }

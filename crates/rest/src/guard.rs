@@ -24,7 +24,7 @@ use axum::http::{HeaderMap, Method, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use esker_auth::{ClientCertificate, Connection};
-use esker_types::{ErrorCode, FORWARDED_HEADERS, is_from_loopback};
+use esker_types::{ErrorCode, is_from_loopback, is_passed_on};
 
 use crate::network::{client_address, is_trusted};
 use crate::{ApiError, App, Network};
@@ -148,7 +148,7 @@ impl GuardOptions {
             let what = "the request was sent by a page of another site; open the page of this server";
             return Err(ApiError::new(ErrorCode::Forbidden, what));
         }
-        let passed_on = FORWARDED_HEADERS.iter().any(|name| headers.contains_key(*name));
+        let passed_on = is_passed_on(|name| headers.contains_key(name));
         Ok(Peer {
             address: client_address(&self.trusted_proxies, socket, headers),
             loopback: is_from_loopback(socket, |name| headers.contains_key(name)),
@@ -281,6 +281,7 @@ mod tests {
 
     use axum::body::Body;
     use esker_auth::TlsSession;
+    use esker_types::FORWARDED_HEADERS;
 
     use super::*;
 

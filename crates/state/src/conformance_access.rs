@@ -196,6 +196,7 @@ pub(crate) async fn new_things_copy_grants_on_future_ones(state: &State) {
         add(grant("b", on(&["n"]), Some(SecurableKind::Table))),
         add(grant("c", on(&["n", "m"]), Some(SecurableKind::Table))),
         add(grant("d", other, Some(SecurableKind::Table))),
+        add(grant("g", on(&["nn"]), Some(SecurableKind::Table))),
         add(grant("e", on(&["n"]), Some(SecurableKind::Namespace))),
         add(grant("f", Securable::Server, Some(SecurableKind::Function))),
     ];

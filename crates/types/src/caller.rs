@@ -6,12 +6,19 @@ use std::net::IpAddr;
 pub const FORWARDED_HEADERS: [&str; 7] =
     ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto", "x-real-ip", "via"];
 
+/// Checks whether a proxy passes a request on. Its certificate is then that of the proxy.
+///
+/// `has_header` tells if the request has a header of a name, in lower case.
+pub fn is_passed_on(has_header: impl Fn(&str) -> bool) -> bool {
+    FORWARDED_HEADERS.into_iter().any(has_header)
+}
+
 /// Checks that a request comes from this machine: its socket is on loopback, and no proxy passes it on.
 ///
 /// `has_header` tells if the request has a header of a name, in lower case.
 pub fn is_from_loopback(socket: IpAddr, has_header: impl Fn(&str) -> bool) -> bool {
     // A socket that listens on IPv6 shows IPv4 addresses in the form of IPv6.
-    socket.to_canonical().is_loopback() && !FORWARDED_HEADERS.into_iter().any(has_header)
+    socket.to_canonical().is_loopback() && !is_passed_on(has_header)
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ pub mod schema;
 mod text;
 
 pub use age::parse_age;
-pub use caller::{FORWARDED_HEADERS, is_from_loopback};
+pub use caller::{FORWARDED_HEADERS, is_from_loopback, is_passed_on};
 pub use closest::closest;
 pub use error::{Coded, CodedError, ErrorCode, code_of_io, error_chain, with_causes};
 pub use ident::{IdentError, JobId, NamespaceName, TableId, TableName};

@@ -8,7 +8,6 @@ use esker_types::with_causes;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -79,8 +78,17 @@ impl TlsArgs {
         if !is_secure {
             return endpoint.connect().await.map_err(|e| no_answer(&e));
         }
+        let (host, port) = (host_of(endpoint.uri()).to_owned(), endpoint.uri().port_u16().unwrap_or(443));
+        let name = ServerName::try_from(host.clone()).map_err(|e| wrong("--flight-url", &e))?;
         let connector = TlsConnector::from(Arc::new(self.tls_config()?));
-        let connect = tower::service_fn(move |uri: Uri| connect_securely(connector.clone(), uri));
+        let connect = tower::service_fn(move |_: Uri| {
+            let (connector, name, address) = (connector.clone(), name.clone(), (host.clone(), port));
+            async move {
+                let socket = TcpStream::connect(address).await?;
+                socket.set_nodelay(true)?;
+                std::io::Result::Ok(TokioIo::new(connector.connect(name, socket).await?))
+            }
+        });
         endpoint.connect_with_connector(connect).await.map_err(|e| no_answer(&e))
     }
 
@@ -128,16 +136,9 @@ impl TlsArgs {
     }
 }
 
-/// Connects to the server of a URL, and verifies its certificate.
-async fn connect_securely(connector: TlsConnector, uri: Uri) -> std::io::Result<TokioIo<TlsStream<TcpStream>>> {
-    let invalid = |why: String| std::io::Error::new(std::io::ErrorKind::InvalidInput, why);
-    let host = uri.host().ok_or_else(|| invalid(format!("{uri} has no host")))?;
-    // A URL has the address of IPv6 in brackets.
-    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-    let name = ServerName::try_from(host.clone()).map_err(|e| invalid(format!("{host}: {e}")))?;
-    let socket = TcpStream::connect((host.as_str(), uri.port_u16().unwrap_or(443))).await?;
-    socket.set_nodelay(true)?;
-    Ok(TokioIo::new(connector.connect(name, socket).await?))
+/// Returns the host of a URL. An address of IPv6 is in brackets there.
+fn host_of(uri: &Uri) -> &str {
+    uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']')
 }
 
 /// Reads a file.

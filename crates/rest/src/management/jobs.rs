@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use axum::Json;
 use axum::extract::State;
-use esker_access::{Need, Needs, Privilege, PrivilegeSet, Required, ResourcePath, RightsError};
+use esker_access::{Need, Needs, Privilege, Required, ResourcePath, RightsError};
+use esker_catalog::needs::to_read_job;
 use esker_catalog::{Authority, Catalog, Overview};
 use esker_maintenance::Maintenance;
 use esker_state::{Job, JobFilter, JobLogLine, JobState, TabularRow};
@@ -88,8 +89,13 @@ pub(crate) async fn seen_jobs(app: &App, reader: &Authority, filter: &JobFilter,
         return Ok(app.overview().jobs(filter, limit).await?);
     }
     let mut tables = HashMap::new();
-    for catalog in app.warehouses().map(Maintenance::catalog) {
-        tables.extend(catalog.tables().await?.into_iter().map(|row| (row.id, row)));
+    let wanted = |catalog: &&Catalog| filter.warehouse.is_none_or(|id| id == catalog.warehouse().id);
+    for catalog in app.warehouses().map(Maintenance::catalog).filter(wanted) {
+        let rows = match filter.table {
+            Some(id) => catalog.tabular_by_id(id).await?.into_iter().collect(),
+            None => catalog.tables().await?,
+        };
+        tables.extend(rows.into_iter().map(|row| (row.id, row)));
     }
     let mut read = limit.max(1);
     loop {
@@ -97,7 +103,7 @@ pub(crate) async fn seen_jobs(app: &App, reader: &Authority, filter: &JobFilter,
         let is_all = jobs.len() < read as usize;
         jobs.retain(|job| {
             let catalog = app.warehouses().map(Maintenance::catalog).find(|catalog| catalog.warehouse().id == job.warehouse);
-            catalog.is_some_and(|catalog| on_job(catalog, tables.get(&job.table_id), |on| reader.has(on, required_to_read(job))))
+            catalog.is_some_and(|catalog| on_job(catalog, tables.get(&job.table_id), |on| reader.has(on, to_read_job(&job.kind))))
         });
         if is_all || jobs.len() >= limit as usize || read == u32::MAX {
             jobs.truncate(limit as usize);
@@ -112,15 +118,6 @@ fn on_job<T>(catalog: &Catalog, table: Option<&TabularRow>, of: impl FnOnce(&Res
     match table {
         Some(row) => of(&catalog.tabular_path(&row.name.namespace.key(), row)),
         None => of(&catalog.warehouse_path()),
-    }
-}
-
-/// Returns the privileges on the table that reading a job needs. The request of an erasure has values of the rows.
-fn required_to_read(job: &Job) -> Required {
-    let read = Required::privilege(Privilege::ReadMetadata);
-    match job.kind == JobKind::Erase.as_str() {
-        true => read.and_any_of(PrivilegeSet::of(&[Privilege::ReadData, Privilege::Maintain, Privilege::Erase])),
-        false => read,
     }
 }
 
@@ -161,7 +158,7 @@ enum JobUse {
 async fn check_job(app: &App, caller: &RequestAccess, (id, job): (&str, &Job), of: JobUse) -> Result<(), ApiError> {
     let authority = caller.authority();
     let required = match of {
-        JobUse::Read => required_to_read(job),
+        JobUse::Read => to_read_job(&job.kind),
         JobUse::Change => Required::privilege(privilege_to_run(&job.kind)),
     };
     let monitor = Need::new(ResourcePath::SERVER, Privilege::Monitor);

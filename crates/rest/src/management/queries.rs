@@ -67,15 +67,15 @@ pub(crate) fn seen_queries(app: &App, caller: &RequestAccess, limit: usize) -> V
 )]
 pub(crate) async fn cancel(State(app): State<App>, caller: RequestAccess, InQuery(id): InQuery) -> Result<StatusCode, ApiError> {
     let missing = || ApiError::new(ErrorCode::NotFound, format!("query {id} does not run on this server"));
-    if !caller.has_on_server(Privilege::ManageServer) {
+    let (authority, log) = (caller.authority(), app.inner.engine.log());
+    let query = log.newest(usize::MAX).into_iter().find(|query| query.id == id).ok_or_else(missing)?;
+    if !caller.is_called(&query.principal) {
         // A query that the caller does not see is as if it were not there.
-        let seen = seen_queries(&app, &caller, usize::MAX);
-        let query = seen.iter().find(|query| query.id == id).ok_or_else(missing)?;
-        if !caller.is_called(&query.principal) {
-            caller.require(&Need::new(ResourcePath::SERVER, Privilege::ManageServer))?;
-        }
+        let is_hidden = !caller.has_on_server(Privilege::Monitor);
+        let refused = authority.require(&Need::new(ResourcePath::SERVER, Privilege::ManageServer));
+        refused.map_err(|refusal| if is_hidden { missing() } else { refusal.into() })?;
     }
-    match app.inner.engine.log().cancel(id) {
+    match log.cancel(id) {
         true => Ok(StatusCode::NO_CONTENT),
         false => Err(missing()),
     }

@@ -114,12 +114,12 @@ pub(crate) async fn revoke(
     Extension(caller): Extension<Authenticated>,
     InToken(id): InToken,
 ) -> Result<StatusCode, ApiError> {
-    if !access.has_on_server(Privilege::ManageAccess) {
+    let authority = access.authority();
+    let is_own = |token: &TokenInfo| token.id == id && access.is_client(&token.principal);
+    if !app.auth().list().await?.iter().any(is_own) {
         // The token of another principal is as if it were not there.
-        let is_own = |token: &TokenInfo| token.id == id && access.is_client(&token.principal);
-        if !app.auth().list().await?.iter().any(is_own) {
-            return Err(AuthError::NoSuchToken(id).into());
-        }
+        let manage = Need::new(ResourcePath::SERVER, Privilege::ManageAccess);
+        authority.require(&manage).map_err(|_| AuthError::NoSuchToken(id.clone()))?;
     }
     app.auth().revoke_for(&caller, &id).await?;
     Ok(StatusCode::NO_CONTENT)

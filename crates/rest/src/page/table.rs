@@ -43,7 +43,7 @@ pub(crate) async fn show(
     let row = caller.table(catalog, &name).await?;
     let assessed = app.assess_table(catalog, row).await?;
     let id = assessed.row.id;
-    let filter = JobFilter { table: Some(id), ..JobFilter::default() };
+    let filter = JobFilter { table: Some(id), warehouse: Some(catalog.warehouse().id), ..JobFilter::default() };
     let jobs = seen_jobs(&app, &caller.quiet_authority(), &filter, JOBS).await?;
     let content = match &assessed.facts {
         Ok(facts) => {
