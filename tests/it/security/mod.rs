@@ -10,6 +10,7 @@ mod oidc;
 mod page;
 mod paths;
 mod redaction;
+mod restrictions;
 mod signing;
 mod sql;
 mod tls;
