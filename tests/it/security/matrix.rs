@@ -108,9 +108,9 @@ impl Fresh {
             plan: nil,
             metadata: String::new(),
         };
-        let named =
+        let of_a_table =
             ["{table}", "{job}", "{table-id}", "rename", "transactions", "register", "/restrictions", "/filters", "/masks"];
-        let uses_table = named.iter().any(|what| wants(what));
+        let uses_table = of_a_table.iter().any(|what| wants(what));
         if uses_table {
             let created = app.ok(Method::POST, tables, Some(AccessTest::new_table(&fresh.table))).await;
             fresh.metadata = created["metadata-location"].as_str().expect("a location").to_owned();
