@@ -27,7 +27,7 @@ pub struct RowFilterRow {
     /// Member that sees the rows for which the filter is true.
     pub to: Member,
     /// The filter, as an expression of Iceberg with field ids.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Value)]
     pub filter: FilterExpr,
 }
 
@@ -50,10 +50,10 @@ pub struct ColumnMaskRow {
 pub struct Restrictions {
     /// The filter whose rows the subject sees, as an expression of Iceberg; null if it sees all. Several filters are one
     /// disjunction.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<Value>)]
     pub filter: Option<FilterExpr>,
     /// The masked fields, each with its action, by rising field id. The filter reads the values before they are masked.
-    #[schema(value_type = Vec<Object>)]
+    #[schema(value_type = Vec<Vec<Value>>)]
     pub masks: Vec<(i32, MaskAction)>,
 }
 

@@ -33,7 +33,7 @@ pub(crate) struct RowFilterView {
     /// The member that sees the rows for which the filter is true.
     to: Member,
     /// The filter, as an expression of Iceberg with field ids.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Value)]
     filter: FilterExpr,
     /// The filter in SQL's form, with the present names of the fields.
     text: String,
@@ -116,7 +116,7 @@ pub(crate) struct RowFilterRequest {
     /// The member that sees the rows for which the filter is true.
     to: Member,
     /// The filter: a condition of SQL as a text, such as `region = 'EU' AND amount < 10`, or an expression of Iceberg.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Value)]
     filter: Value,
 }
 
