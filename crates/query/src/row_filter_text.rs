@@ -8,7 +8,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
-use datafusion::sql::sqlparser::tokenizer::Token;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use esker_access::{CompareOp, FilterExpr, RightsError};
 use esker_catalog::{checked_filter, restrictable_field};
 use esker_format::{PrimitiveType, Schema, Type};
@@ -16,8 +16,9 @@ use serde_json::{Value as Json, json};
 
 use crate::dialect::Postgres;
 
-/// The maximum length of the text, in bytes.
-const MAX_BYTES: usize = 32 * 1024;
+/// The maximum number of words, signs and constants of the text. A chain of operators is as deep as it is long, and freed by
+/// recursion.
+const MAX_TOKENS: usize = 4_000;
 
 /// The result of reading a part of the text.
 type Result<T> = std::result::Result<T, RightsError>;
@@ -29,13 +30,13 @@ type Result<T> = std::result::Result<T, RightsError>;
 /// Returns [`RightsError::BadFilter`] if the text is no condition that a row filter can have, or does not fit the schema. See
 /// [`checked_filter`].
 pub fn parse_row_filter(text: &str, schema: &Schema) -> Result<FilterExpr> {
-    if text.len() > MAX_BYTES {
-        return Err(bad(format!("it is longer than {MAX_BYTES} bytes; use the list of a predicate IN, or several filters")));
-    }
     let dialect = Postgres(&GenericDialect {});
-    let wrong = |error: datafusion::sql::sqlparser::parser::ParserError| bad(error.to_string());
-    let mut parser = Parser::new(&dialect).try_with_sql(text).map_err(wrong)?;
-    let expr = parser.parse_expr().map_err(wrong)?;
+    let tokens = Tokenizer::new(&dialect, text).tokenize_with_location().map_err(|e| bad(e.to_string()))?;
+    if tokens.iter().filter(|token| !matches!(token.token, Token::Whitespace(_))).count() > MAX_TOKENS {
+        return Err(bad(format!("it has more than {MAX_TOKENS} words, signs and constants; use several filters")));
+    }
+    let mut parser = Parser::new(&dialect).with_tokens_with_locations(tokens);
+    let expr = parser.parse_expr().map_err(|e| bad(e.to_string()))?;
     let rest = parser.peek_token();
     if rest.token != Token::EOF {
         return Err(bad(format!("it has {rest} behind its end; a filter is one condition")));
@@ -182,19 +183,19 @@ impl FilterReader<'_> {
             Expr::IsFalse(field) => self.surely(field, json!(false))?,
             Expr::InList { expr: field, list, negated } => {
                 let (field_id, ty) = self.field(field)?;
-                let values = list.iter().map(|value| Ok(json_of(self.required(value)?, ty))).collect::<Result<Vec<_>>>()?;
+                let values = list.iter().map(|value| Ok(json_of(required(value)?, ty))).collect::<Result<Vec<_>>>()?;
                 FilterExpr::In { field_id, values, negated: *negated }
             }
             Expr::Between { expr: field, negated, low, high } => {
                 let (field_id, ty) = self.field(field)?;
                 let bound = |op: CompareOp, value: &Expr| -> Result<FilterExpr> {
-                    Ok(FilterExpr::Compare { op, field_id, value: json_of(self.required(value)?, ty) })
+                    Ok(FilterExpr::Compare { op, field_id, value: json_of(required(value)?, ty) })
                 };
                 not(*negated, FilterExpr::all([bound(CompareOp::GtEq, low)?, bound(CompareOp::LtEq, high)?]))
             }
             Expr::Like { negated, any: false, expr: field, pattern, escape_char } => {
                 let escape = escape_char.as_ref().map(|escape| &escape.value);
-                not(*negated, self.like(self.field(field)?.0, pattern, escape)?)
+                not(*negated, like(self.field(field)?.0, pattern, escape)?)
             }
             Expr::Value(ValueWithSpan { value: Value::Boolean(value), .. }) => {
                 if *value { FilterExpr::True } else { FilterExpr::False }
@@ -230,27 +231,6 @@ impl FilterReader<'_> {
         Ok(FilterExpr::all([self.equal(field, value)?, FilterExpr::NotNull(self.field(field)?.0)]))
     }
 
-    /// Returns the condition that a field matches a pattern, which may only end with a wildcard.
-    fn like(&self, field_id: i32, pattern: &Expr, escape: Option<&Value>) -> Result<FilterExpr> {
-        let escape = match escape {
-            None => Some('\\'),
-            Some(Value::SingleQuotedString(text)) => text.chars().next(),
-            Some(other) => return Err(bad(format!("{other} is no character to escape with"))),
-        };
-        let Constant::Text(text) = self.required(pattern)? else { return Err(unsupported(pattern)) };
-        match prefix_of(&text, escape) {
-            Some((prefix, true)) => Ok(FilterExpr::StartsWith { field_id, prefix, negated: false }),
-            Some((text, false)) => Ok(FilterExpr::Compare { op: CompareOp::Eq, field_id, value: json!(text) }),
-            None => Err(bad(format!("the pattern {pattern} asks for more than how a text begins; write LIKE 'prefix%'"))),
-        }
-    }
-
-    /// Returns the constant that an expression must be.
-    fn required(&self, expr: &Expr) -> Result<Constant> {
-        let forms = "a text in single quotes, a number, TRUE or FALSE";
-        constant(expr)?.ok_or_else(|| bad(format!("{expr} is no constant; write {forms}")))
-    }
-
     /// Returns the id and the type of the field that an expression names.
     fn field(&self, expr: &Expr) -> Result<(i32, &Type)> {
         let joined = |parts: &[Ident]| parts.iter().map(|part| part.value.as_str()).collect::<Vec<_>>().join(".");
@@ -264,6 +244,27 @@ impl FilterReader<'_> {
         let field = field.ok_or_else(|| bad(format!("the table has no field {name}; a text stands in single quotes")))?;
         Ok((field.id, field.field_type.as_ref()))
     }
+}
+
+/// Returns the condition that a field matches a pattern, which may only end with a wildcard.
+fn like(field_id: i32, pattern: &Expr, escape: Option<&Value>) -> Result<FilterExpr> {
+    let escape = match escape {
+        None => Some('\\'),
+        Some(Value::SingleQuotedString(text)) => text.chars().next(),
+        Some(other) => return Err(bad(format!("{other} is no character to escape with"))),
+    };
+    let Constant::Text(text) = required(pattern)? else { return Err(unsupported(pattern)) };
+    match prefix_of(&text, escape) {
+        Some((prefix, true)) => Ok(FilterExpr::StartsWith { field_id, prefix, negated: false }),
+        Some((text, false)) => Ok(FilterExpr::Compare { op: CompareOp::Eq, field_id, value: json!(text) }),
+        None => Err(bad(format!("the pattern {pattern} asks for more than how a text begins; write LIKE 'prefix%'"))),
+    }
+}
+
+/// Returns the constant that an expression must be.
+fn required(expr: &Expr) -> Result<Constant> {
+    let forms = "a text in single quotes, a number, TRUE or FALSE";
+    constant(expr)?.ok_or_else(|| bad(format!("{expr} is no constant; write {forms}")))
 }
 
 /// Returns the argument of a call of `isnan`; `None` for any other call.
@@ -369,11 +370,12 @@ mod tests {
 
     #[test]
     fn a_long_condition_is_read_without_recursion() {
-        let text = vec!["id = 1"; 2_000].join(" OR ");
-        let FilterExpr::Or(all) = parse(&text) else { panic!("no disjunction") };
-        assert_eq!(all.len(), 2_000);
-        assert!(parse_row_filter(&"x".repeat(MAX_BYTES + 1), &schema()).is_err());
-        assert!(parse_row_filter(&format!("{}TRUE", "NOT ".repeat(8_000)), &schema()).is_err());
+        let chain = |length: usize| vec!["id = 1"; length].join(" OR ");
+        let FilterExpr::Or(all) = parse(&chain(1_000)) else { panic!("no disjunction") };
+        assert_eq!(all.len(), 1_000);
+        for text in [chain(1_001), format!("{}TRUE", "NOT ".repeat(3_000)), format!("{}id = 1", "(".repeat(3_000))] {
+            assert!(matches!(parse_row_filter(&text, &schema()), Err(RightsError::BadFilter { .. })));
+        }
     }
 
     #[test]

@@ -6,7 +6,6 @@
 //! Spec: "Iceberg Expressions", appendix B.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Value, json};
