@@ -4,6 +4,7 @@
 //! a table without any costs one look-up. Start reading at [`Subject::restrictions`].
 
 mod filter;
+mod filter_json;
 mod mask;
 
 use std::collections::HashMap;
