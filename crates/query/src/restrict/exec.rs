@@ -1,0 +1,189 @@
+//! The node of a physical plan that scans a restricted table: [`RestrictedExec`].
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::compute::{BatchCoalescer, filter_record_batch};
+use arrow::datatypes::SchemaRef;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::error::Result;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::EquivalenceProperties;
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, EmptyRecordBatchStream, ExecutionPlan, ExecutionPlanProperties, Partitioning, PhysicalExpr,
+    PlanProperties, ReplaceChildrenOptions,
+};
+use futures::stream::{TryStreamExt, try_unfold};
+
+use super::Salt;
+use super::filter::Predicate;
+use super::nested::FieldMask;
+use crate::plan_inputs::RECOMPUTED;
+
+/// A column of the output.
+pub(super) struct OutputColumn {
+    /// Index of the column in a batch of the input.
+    pub(super) place: usize,
+    /// The mask of the column; `None` if it is shown as it is.
+    pub(super) mask: Option<FieldMask>,
+}
+
+/// What is done to each batch of the scan below.
+pub(super) struct BatchRules {
+    /// The filter, on the table's columns; `None` if the caller sees all rows.
+    pub(super) filter: Option<Predicate>,
+    /// The table's columns that the scan below reads, in their order.
+    pub(super) read: Vec<usize>,
+    /// The columns of the output.
+    pub(super) outputs: Vec<OutputColumn>,
+    /// The salt of the statement.
+    pub(super) salt: Salt,
+}
+
+impl BatchRules {
+    /// Returns the rows that the caller may see, with masked values, in a schema.
+    fn apply(&self, batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+        let places: Vec<usize> = self.outputs.iter().map(|output| output.place).collect();
+        let shown = batch.project(&places)?;
+        let kept = match &self.filter {
+            Some(filter) => {
+                let column = |at: usize| self.read.binary_search(&at).ok().map(|place| batch.column(place).clone());
+                filter_record_batch(&shown, &filter.evaluate(batch.num_rows(), &column)?)?
+            }
+            None => shown,
+        };
+        let masked = |(output, column): (&OutputColumn, &ArrayRef)| match &output.mask {
+            Some(mask) => mask.apply(column, &self.salt),
+            None => Ok(column.clone()),
+        };
+        let columns = self.outputs.iter().zip(kept.columns()).map(masked).collect::<Result<Vec<_>>>()?;
+        let options = RecordBatchOptions::new().with_match_field_names(false).with_row_count(Some(kept.num_rows()));
+        Ok(RecordBatch::try_new_with_options(schema.clone(), columns, &options)?)
+    }
+}
+
+/// The scan of a restricted table.
+///
+/// It has no inputs for who looks at the plan, no statistics and no metrics. It has as many partitions as plans have by default,
+/// whatever the table has, and its batches are full, so that their number tells nothing about the rows that were left out.
+pub(super) struct RestrictedExec {
+    input: Arc<dyn ExecutionPlan>,
+    rules: Arc<BatchRules>,
+    properties: Arc<PlanProperties>,
+}
+
+impl RestrictedExec {
+    /// Builds the node around the scan below. `schema` is that of its output.
+    pub(super) fn new(input: Arc<dyn ExecutionPlan>, rules: BatchRules, schema: SchemaRef, partitions: usize) -> Self {
+        let partitions = partitions.max(input.output_partitioning().partition_count());
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(schema),
+            Partitioning::UnknownPartitioning(partitions),
+            EmissionType::Incremental,
+            Boundedness::Bounded,
+        );
+        Self { input, rules: Arc::new(rules), properties: Arc::new(properties) }
+    }
+}
+
+impl fmt::Debug for RestrictedExec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RestrictedExec").finish_non_exhaustive()
+    }
+}
+
+impl DisplayAs for RestrictedExec {
+    fn fmt_as(&self, kind: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match kind {
+            DisplayFormatType::Default | DisplayFormatType::Verbose => write!(f, "RestrictedExec"),
+            DisplayFormatType::TreeRender => Ok(()),
+        }
+    }
+}
+
+impl ExecutionPlan for RestrictedExec {
+    fn name(&self) -> &'static str {
+        "RestrictedExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        Vec::new()
+    }
+
+    fn apply_expressions(
+        &self,
+        _visit: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        _children: Vec<Arc<dyn ExecutionPlan>>,
+        _options: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(self)
+    }
+
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        self.replace_children(children, RECOMPUTED)
+    }
+
+    fn reset_state(self: Arc<Self>) -> Result<Arc<dyn ExecutionPlan>> {
+        // Recursive queries run their plan again, and find no inputs here that they could reset.
+        let input = Arc::clone(&self.input).reset_state()?;
+        Ok(Arc::new(Self { input, rules: self.rules.clone(), properties: self.properties.clone() }))
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let schema = self.schema();
+        if partition >= self.input.output_partitioning().partition_count() {
+            return Ok(Box::pin(EmptyRecordBatchStream::new(schema)));
+        }
+        let full = BatchCoalescer::new(schema.clone(), context.session_config().batch_size());
+        let input = self.input.execute(partition, context)?;
+        let rows = Rows { input, rules: self.rules.clone(), schema: schema.clone(), full, has_ended: false };
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, try_unfold(rows, Rows::next))))
+    }
+}
+
+/// The rows of a partition, as far as they are read.
+struct Rows {
+    input: SendableRecordBatchStream,
+    rules: Arc<BatchRules>,
+    schema: SchemaRef,
+    /// Joins what is left of batches to full ones.
+    full: BatchCoalescer,
+    has_ended: bool,
+}
+
+impl Rows {
+    /// Returns the next full batch; the last one has what is left.
+    async fn next(mut self) -> Result<Option<(RecordBatch, Self)>> {
+        loop {
+            if let Some(batch) = self.full.next_completed_batch() {
+                return Ok(Some((batch, self)));
+            }
+            if self.has_ended {
+                return Ok(None);
+            }
+            match self.input.try_next().await? {
+                Some(batch) => {
+                    let seen = self.rules.apply(&batch, &self.schema)?;
+                    self.full.push_batch(seen)?;
+                }
+                None => {
+                    self.has_ended = true;
+                    self.full.finish_buffered_batch()?;
+                }
+            }
+        }
+    }
+}
