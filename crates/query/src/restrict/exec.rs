@@ -18,9 +18,9 @@ use datafusion::physical_plan::{
 };
 use futures::stream::{TryStreamExt, try_unfold};
 
-use super::Salt;
 use super::filter::Predicate;
 use super::nested::FieldMask;
+use super::{Salt, concealed};
 use crate::plan_inputs::RECOMPUTED;
 
 /// A column of the output.
@@ -33,6 +33,8 @@ pub(super) struct OutputColumn {
 
 /// What is done to each batch of the scan below.
 pub(super) struct BatchRules {
+    /// Name of the table, for errors.
+    pub(super) table: String,
     /// The filter, on the table's columns; `None` if the caller sees all rows.
     pub(super) filter: Option<Predicate>,
     /// The table's columns that the scan below reads, in their order.
@@ -148,7 +150,7 @@ impl ExecutionPlan for RestrictedExec {
             return Ok(Box::pin(EmptyRecordBatchStream::new(schema)));
         }
         let full = BatchCoalescer::new(schema.clone(), context.session_config().batch_size());
-        let input = self.input.execute(partition, context)?;
+        let input = self.input.execute(partition, context).map_err(|error| concealed(&self.rules.table, error))?;
         let rows = Rows { input, rules: self.rules.clone(), schema: schema.clone(), full, has_ended: false };
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, try_unfold(rows, Rows::next))))
     }
@@ -174,7 +176,8 @@ impl Rows {
             if self.has_ended {
                 return Ok(None);
             }
-            match self.input.try_next().await? {
+            let next = self.input.try_next().await;
+            match next.map_err(|error| concealed(&self.rules.table, error))? {
                 Some(batch) => {
                     let seen = self.rules.apply(&batch, &self.schema)?;
                     self.full.push_batch(seen)?;

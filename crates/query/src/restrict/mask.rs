@@ -274,8 +274,8 @@ mod tests {
     #[test]
     fn dates_and_timestamps_are_truncated_in_utc() {
         let day = |year, month, day| first_day(year, month) + day - 1;
-        let dates: Vec<_> = [day(2024, 7, 15), day(1969, 12, 31), day(-44, 3, 15)].iter().map(|d| i32::try_from(*d).ok()).collect();
-        let dates: ArrayRef = Arc::new(Date32Array::from_iter(dates.into_iter().chain([None])));
+        let days = [day(2024, 7, 15), day(1969, 12, 31), day(-44, 3, 15)].map(|day| i32::try_from(day).ok());
+        let dates: ArrayRef = Arc::new(Date32Array::from_iter(days.into_iter().chain([None])));
         let first = |action| {
             let made = of(action, PrimitiveType::Date, &dates);
             assert!(made.is_null(3));

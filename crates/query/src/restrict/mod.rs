@@ -17,15 +17,15 @@ use std::sync::Arc;
 use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use esker_access::{MaskAction, Restrictions};
-use esker_types::TableName;
+use esker_types::{Coded, Panicked, TableName};
 use uuid::Uuid;
 
-use crate::error::external;
+use crate::error::{Stopped, external, find_cause};
 use crate::{IcebergTable, QueryError, opaque};
 use exec::{BatchRules, OutputColumn, RestrictedExec};
 use filter::Predicate;
@@ -64,6 +64,20 @@ pub(crate) fn refused_change(table: &TableName) -> QueryError {
 /// Builds the error for a metadata table that shows counts, bounds or partitions of rows that the caller may not read.
 pub(crate) fn refused_metadata(table: &TableName, what: &str) -> QueryError {
     QueryError::Restricted { table: table.to_string(), what: format!("the metadata table ${what} can't be read") }
+}
+
+/// Replaces the message of an error that occurred below a restricted scan: it may name files, whose paths show partition values.
+fn concealed(table: &str, error: DataFusionError) -> DataFusionError {
+    let is_of_the_statement = matches!(error.find_root(), DataFusionError::ResourcesExhausted(_))
+        || find_cause::<Stopped>(&error).is_some()
+        || find_cause::<Panicked>(&error).is_some();
+    if is_of_the_statement {
+        return error;
+    }
+    let error = QueryError::from(error);
+    tracing::warn!(table, %error, "a table with row filters or column masks can't be read");
+    let message = format!("table {table} can't be read; the server's log has the reason");
+    external(QueryError::Read { code: error.code(), message })
 }
 
 /// A table with the restrictions that count for a caller.
@@ -135,6 +149,7 @@ impl TableProvider for RestrictedTable {
         let wanted = projection.unwrap_or(&all);
         let inner_schema = self.inner.schema();
         let is_readable = |at: usize| opaque::type_of(inner_schema.field(at)).is_none();
+        opaque::check(wanted.iter().map(|at| &inner_schema.fields()[*at]))?;
         let filter = self.restrictions.filter.as_ref().map(|filter| Predicate::new(filter, &self.inner.iceberg, &is_readable));
         let filter = filter.filter(|filter| !filter.is_always_true());
 
@@ -142,11 +157,11 @@ impl TableProvider for RestrictedTable {
         filter.iter().for_each(|filter| filter.collect_columns(&mut read));
         let read: Vec<usize> = read.into_iter().collect();
         let masks = Masks::new(&self.restrictions.masks);
+        let table = self.inner.table.row.name.to_string();
         let mut outputs = Vec::with_capacity(wanted.len());
         for at in wanted {
-            let mask = masks.of_column(&columns[*at]).map_err(|what| {
-                external(QueryError::Restricted { table: self.inner.table.row.name.to_string(), what })
-            })?;
+            let mask = masks.of_column(&columns[*at]);
+            let mask = mask.map_err(|what| external(QueryError::Restricted { table: table.clone(), what }))?;
             let place = read.binary_search(at).map_err(|_| external(QueryError::Execution("a column is not read".to_owned())))?;
             outputs.push(OutputColumn { place, mask });
         }
@@ -155,10 +170,11 @@ impl TableProvider for RestrictedTable {
             Some(filter) if filter.is_never_true() => Arc::new(EmptyExec::new(Arc::new(inner_schema.project(&read)?))),
             filter => {
                 let pruning: Vec<Expr> = filter.iter().filter_map(|filter| filter.pruning(&inner_schema)).collect();
-                self.inner.scan(state, Some(&read), &pruning, None).await?
+                let scanned = self.inner.scan(state, Some(&read), &pruning, None).await;
+                scanned.map_err(|error| concealed(&table, error))?
             }
         };
-        let rules = BatchRules { filter, read, outputs, salt: self.salt.clone() };
+        let rules = BatchRules { table, filter, read, outputs, salt: self.salt.clone() };
         let schema = Arc::new(self.schema.project(wanted)?);
         Ok(Arc::new(RestrictedExec::new(input, rules, schema, state.config().target_partitions())))
     }
