@@ -7,7 +7,7 @@
 
 use esker_access::{FilterExpr, MaskAction, RightsError};
 use esker_format::{NestedField, NestedFieldRef, PrimitiveType, Schema, Type, value_from_json, value_to_json};
-use serde_json::{Value as Json, json};
+use serde_json::{Map, Value as Json, json};
 
 /// The result of a check.
 type Result<T> = std::result::Result<T, RightsError>;
@@ -63,7 +63,7 @@ fn with_ids(json: &Json, schema: &Schema) -> Result<Json> {
         }
         (Json::Object(fields), _) => {
             let replaced = fields.iter().map(|(key, value)| Ok((key.clone(), with_ids(value, schema)?)));
-            Ok(Json::Object(replaced.collect::<Result<_>>()?))
+            Ok(Json::Object(replaced.collect::<Result<Map<_, _>>>()?))
         }
         _ => Ok(json.clone()),
     }
@@ -96,7 +96,7 @@ fn checked(filter: FilterExpr, schema: &Schema) -> Result<FilterExpr> {
             if values.is_empty() {
                 return Err(bad_filter(format!("the list for {} is empty; name a value", name_of(schema, field_id))));
             }
-            let values = values.iter().map(|value| constant(schema, field_id, value)).collect::<Result<_>>()?;
+            let values = values.iter().map(|value| constant(schema, field_id, value)).collect::<Result<Vec<_>>>()?;
             FilterExpr::In { field_id, values, negated }
         }
         FilterExpr::IsNan(id) | FilterExpr::NotNan(id) => {

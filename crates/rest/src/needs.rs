@@ -86,6 +86,9 @@ const RUN_JOBS: Required = Required::privilege(Privilege::RunJobs);
 const USE_DATA: Required =
     Required::any_of(PrivilegeSet::of(&[Privilege::ReadData, Privilege::Append, Privilege::Modify, Privilege::Rewrite]));
 
+/// To manage row filters and column masks. The table is in the body or the query.
+const MANAGE_RESTRICTIONS: Check = Check::Handler("`MANAGE_RESTRICTIONS` on the table that is named");
+
 /// The operations of all routes, those that need no token included.
 pub(crate) const OPERATIONS: &[OperationNeeds] = &[
     needs("getConfig", "GET /v1/config", Check::Handler("`USE` on the warehouse")),
@@ -362,6 +365,11 @@ pub(crate) const OPERATIONS: &[OperationNeeds] = &[
     ),
     needs("revokePrivileges", "POST /api/v1/access/grants/revoke", Check::Handler("as `addGrant`")),
     needs("removeGrant", "DELETE /api/v1/access/grants/{grant-id}", Check::Handler("as `addGrant`")),
+    needs("listRestrictions", "GET /api/v1/access/restrictions", MANAGE_RESTRICTIONS),
+    needs("addRowFilter", "POST /api/v1/access/filters", MANAGE_RESTRICTIONS),
+    needs("removeRowFilter", "DELETE /api/v1/access/filters/{filter-id}", MANAGE_RESTRICTIONS),
+    needs("setColumnMask", "PUT /api/v1/access/masks", MANAGE_RESTRICTIONS),
+    needs("removeColumnMask", "DELETE /api/v1/access/masks", MANAGE_RESTRICTIONS),
     needs("getMetrics", "GET /metrics", Check::Server(MONITOR)),
     needs("getTableMetrics", "GET /metrics/tables", Check::Server(MONITOR)),
     needs("isAlive", "GET /healthz", Check::Open),

@@ -12,6 +12,7 @@ mod paths;
 mod random_restrictions;
 mod redaction;
 mod restricted_sql;
+mod restrictions;
 mod signing;
 mod sql;
 mod tls;

@@ -82,4 +82,8 @@ pub(crate) fn router() -> OpenApiRouter<App> {
         .routes(routes!(access::grants::list, access::grants::add))
         .routes(routes!(access::grants::revoke))
         .routes(routes!(access::grants::remove))
+        .routes(routes!(access::restrictions::list))
+        .routes(routes!(access::restrictions::add_filter))
+        .routes(routes!(access::restrictions::remove_filter))
+        .routes(routes!(access::restrictions::set_mask, access::restrictions::remove_mask))
 }
