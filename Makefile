@@ -74,8 +74,8 @@ test-engines: build  ## Run all tests of every engine.
 test-previous: build  ## Run the previous landing's binary on a database that this one migrated.
 	scripts/previous.sh
 
-# What takes minutes to hours: thousands of random histories and queries, hundreds of kills and restrictions, TPC-H at scale factor 1, all of TPC-DS,
-# 1,000 hostile tables and 100,000 statements. Those can be stopped: they keep how far they came, and go on from there.
+# What takes minutes to hours: thousands of random histories and queries, hundreds of kills and of random restrictions, TPC-H at scale
+# factor 1, all of TPC-DS, 1,000 hostile tables and 100,000 statements. Those can be stopped: they keep how far they came, and go on.
 soak: build  ## Run what takes hours: histories, kills, hostile tables, fuzzing.
 	ESKER_HISTORIES=$(or $(HISTORIES),10000) cargo test --workspace --test it -- histories
 	for n in 12500 25000 50000; do ESKER_SNAPSHOTS=$$n cargo test --workspace --test it -- --nocapture long_history; done
