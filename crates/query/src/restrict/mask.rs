@@ -160,7 +160,7 @@ fn fixed(ty: &Type, arrow: &DataType, length: usize) -> Result<ArrayRef> {
     Ok(match (ty, arrow) {
         (Type::Primitive(P::Geometry { .. } | P::Geography { .. }), _) => return bytes(&EMPTY_POINT, arrow, length),
         (Type::Primitive(P::Fixed(size)), DataType::Binary | DataType::BinaryView) => {
-            return bytes(&vec![0; usize::try_from(*size).map_err(|_| wrong(arrow))?], arrow, length);
+            return bytes(&vec![0_u8; usize::try_from(*size).map_err(|_| wrong(arrow))?], arrow, length);
         }
         (Type::Primitive(_), _) => zero(arrow)?.to_array_of_size(length)?,
         (Type::Variant, DataType::Struct(fields)) => {
