@@ -190,3 +190,68 @@ impl Rows {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{AsArray, Int64Array, StringViewArray};
+    use arrow::datatypes::{DataType, Field, Schema};
+    use datafusion::physical_plan::{collect_partitioned, displayable};
+    use datafusion_datasource::memory::MemorySourceConfig;
+    use esker_access::{CompareOp, FilterExpr, MaskAction};
+    use esker_format::{NestedField, PrimitiveType, Schema as IcebergSchema};
+    use serde_json::json;
+
+    use super::super::nested::Masks;
+    use super::*;
+
+    /// Returns the scan of the column `s` of batches with some ids: masked, and with the rows whose id is greater than 2.
+    fn restricted(partitions: &[&[&[i64]]]) -> Arc<dyn ExecutionPlan> {
+        let columns = vec![
+            Arc::new(NestedField::optional(1, "id", PrimitiveType::Long)),
+            Arc::new(NestedField::optional(2, "s", PrimitiveType::String)),
+        ];
+        let table = IcebergSchema::new(0, columns.clone()).expect("a schema");
+        let fields = vec![Field::new("id", DataType::Int64, true), Field::new("s", DataType::Utf8View, true)];
+        let schema = Arc::new(Schema::new(fields));
+        let batch = |ids: &&[i64]| {
+            let texts = ids.iter().map(|id| Some(format!("-{id}"))).collect::<StringViewArray>();
+            let columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(ids.to_vec())), Arc::new(texts)];
+            RecordBatch::try_new(schema.clone(), columns).expect("a batch")
+        };
+        let batches: Vec<Vec<RecordBatch>> = partitions.iter().map(|batches| batches.iter().map(batch).collect()).collect();
+        let input = MemorySourceConfig::try_new_exec(&batches, schema.clone(), None).expect("a scan");
+        let filter = FilterExpr::Compare { op: CompareOp::Gt, field_id: 1, value: json!(2) };
+        let mask = Masks::new(&[(2, MaskAction::MaskAlphanum)]).of_column(&columns[1]).expect("it fits");
+        let rules = BatchRules {
+            table: "n.t".to_owned(),
+            filter: Some(Predicate::new(&filter, &table, &|_| true)),
+            read: vec![0, 1],
+            outputs: vec![OutputColumn { place: 1, mask }],
+            salt: Salt::fresh(),
+        };
+        let shown = Arc::new(schema.project(&[1]).expect("a column"));
+        Arc::new(RestrictedExec::new(input, rules, shown, 4))
+    }
+
+    #[tokio::test]
+    async fn batches_are_full_and_partitions_are_as_many_as_usual() {
+        let plan = restricted(&[&[&[1, 3], &[2], &[7]], &[&[1, 2]]]);
+        let made = collect_partitioned(plan, Arc::new(TaskContext::default())).await.expect("rows");
+        let sizes: Vec<Vec<usize>> = made.iter().map(|batches| batches.iter().map(RecordBatch::num_rows).collect()).collect();
+        assert_eq!(sizes, [vec![2], vec![], vec![], vec![]], "one batch of what is left of three, and none without rows");
+        let texts: Vec<_> = made[0][0].column(0).as_string_view().iter().collect();
+        assert_eq!(texts, [Some("-n"), Some("-n")]);
+    }
+
+    #[tokio::test]
+    async fn the_plan_shows_nothing_of_what_is_below() {
+        let plan = restricted(&[&[&[1]]]);
+        assert!(plan.children().is_empty() && plan.metrics().is_none() && plan.fetch().is_none());
+        assert_eq!(plan.output_partitioning().partition_count(), 4);
+        assert!(plan.equivalence_properties().constants().is_empty() && plan.properties().output_ordering().is_none());
+        assert_eq!(displayable(plan.as_ref()).indent(true).to_string().trim(), "RestrictedExec");
+        assert_eq!(format!("{plan:?}"), "RestrictedExec { .. }");
+        let again = plan.reset_state().expect("reset");
+        assert_eq!(again.output_partitioning().partition_count(), 4);
+    }
+}
