@@ -12,7 +12,7 @@ use esker_format::Schema;
 use ring::digest::{SHA256, digest};
 use serde_json::{Value as Json, json};
 
-use super::restricted_sql::Reader;
+use super::restricted_sql::RestrictedReader;
 use crate::histories::Random;
 
 /// A date as year, month and day.
@@ -356,8 +356,8 @@ const CONDITIONS: [&str; 14] = [
     "length(s) > 3",
 ];
 
-/// Queries on the table `@`. A condition replaces `#`. Expressions that can fail stand alone: a condition beside them would decide
-/// by chance on which rows they are computed.
+/// Queries on the table `@`. A condition replaces `#`. Expressions that can fail stand alone, because a condition beside them
+/// would decide by chance on which rows they are computed.
 const QUERIES: [&str; 16] = [
     "SELECT id, f, s, d, st FROM @",
     "SELECT id, f, s, d, st FROM @ WHERE #",
@@ -378,7 +378,7 @@ const QUERIES: [&str; 16] = [
 ];
 
 /// Runs a round: sets restrictions, makes the copy, and compares the answers. Returns the number of queries that failed on both.
-async fn round(reader: &Reader, fields: &Fields, rows: &[Row], seed: u64) -> usize {
+async fn round(reader: &RestrictedReader, fields: &Fields, rows: &[Row], seed: u64) -> usize {
     let mut random = Random(seed);
     let filters: Vec<FilterExpr> = (0..random.below(3)).map(|_| random_filter(&mut random, fields, 2)).collect();
     let masks = random_masks(&mut random, fields);
@@ -416,7 +416,7 @@ async fn round(reader: &Reader, fields: &Fields, rows: &[Row], seed: u64) -> usi
 async fn answers_are_those_of_a_filtered_and_masked_copy() {
     let number = |name: &str, default: u64| std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default);
     let (rounds, first) = (number("ESKER_RESTRICTIONS", 6), number("ESKER_SEED", 1));
-    let reader = Reader::start().await;
+    let reader = RestrictedReader::start().await;
     let mut random = Random(first);
     let rows: Vec<Row> = (0..30).map(|_| random_row(&mut random)).collect();
     // Several files, so that filters can leave some of them out.

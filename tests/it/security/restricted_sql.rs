@@ -23,12 +23,12 @@ const PEOPLE: &str = "CREATE TABLE n.people AS SELECT id, region, email, salary,
 const RESTRICTED: &str = "has row filters or column masks for the caller";
 
 /// A server with access control, and the client `bi`, who may read, create and change tables of the namespace `n`.
-pub(super) struct Reader {
+pub(super) struct RestrictedReader {
     pub(super) test: AccessTest,
     token: String,
 }
 
-impl Reader {
+impl RestrictedReader {
     /// Starts a server.
     pub(super) async fn start() -> Self {
         let test = AccessTest::start(AccessMode::On).await;
@@ -125,7 +125,7 @@ fn equals(field_id: i32, value: &str) -> FilterExpr {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_query_sees_masked_values_of_the_rows_that_pass() {
-    let reader = Reader::with_people().await;
+    let reader = RestrictedReader::with_people().await;
     reader.restrict_people(&[("email", MaskAction::MaskAlphanum), ("home.city", MaskAction::MaskToFixedValue)]).await;
     for (sql, expected) in [
         (
@@ -165,7 +165,7 @@ async fn every_query_sees_masked_values_of_the_rows_that_pass() {
 /// A division by zero on a row that the caller may not see would tell what is in the row.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_expression_fails_on_a_hidden_row() {
-    let reader = Reader::with_people().await;
+    let reader = RestrictedReader::with_people().await;
     let queries = [
         ("SELECT id, 100 / salary FROM n.people ORDER BY id", vec!["1|10", "3|3"]),
         ("SELECT id FROM n.people WHERE 100 / salary > 5", vec!["1"]),
@@ -187,7 +187,7 @@ async fn no_expression_fails_on_a_hidden_row() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn plans_show_neither_filters_nor_files_nor_counts() {
-    let reader = Reader::with_people().await;
+    let reader = RestrictedReader::with_people().await;
     reader.restrict_people(&[("email", MaskAction::MaskAlphanum)]).await;
     for explain in ["EXPLAIN", "EXPLAIN VERBOSE", "EXPLAIN ANALYZE", "EXPLAIN ANALYZE VERBOSE"] {
         for query in ["SELECT id, email FROM n.people WHERE id > 1", "SELECT count(*), max(salary) FROM n.people"] {
@@ -202,7 +202,7 @@ async fn plans_show_neither_filters_nor_files_nor_counts() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_shows_counts_or_values_of_all_rows_is_refused_or_left_out() {
-    let reader = Reader::with_people().await;
+    let reader = RestrictedReader::with_people().await;
     let path = "/api/v1/warehouses/default/namespaces/n/tables/people/expire";
     let accepted = reader.test.app.ok(Method::POST, path, Some(json!({}))).await;
     reader.test.app.wait_for_job(accepted["job-id"].as_str().expect("an id")).await;
@@ -233,7 +233,7 @@ async fn what_shows_counts_or_values_of_all_rows_is_refused_or_left_out() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rename_unmasks_nothing_and_time_travel_neither() {
-    let reader = Reader::with_people().await;
+    let reader = RestrictedReader::with_people().await;
     let people = TestTable::simple_named(&reader.test.app, "people");
     let body = reader.test.app.ok(Method::GET, &people.path(), None).await;
     let before = body["metadata"]["current-snapshot-id"].as_i64().expect("a snapshot");
@@ -260,7 +260,7 @@ async fn a_rename_unmasks_nothing_and_time_travel_neither() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_view_shows_what_its_caller_sees_of_the_tables() {
-    let reader = Reader::with_people().await;
+    let reader = RestrictedReader::with_people().await;
     let field = |id, name: &str| json!({"id": id, "name": name, "type": "string", "required": false});
     let schema = json!({"type": "struct", "schema-id": 0, "fields": [field(1, "region"), field(2, "email")]});
     let version = json!({"version-id": 1, "timestamp-ms": 1, "schema-id": 0, "summary": {}, "default-namespace": ["n"],
@@ -274,7 +274,7 @@ async fn a_view_shows_what_its_caller_sees_of_the_tables() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn copies_have_what_was_seen_and_changes_by_conditions_are_refused() {
-    let reader = Reader::with_people().await;
+    let reader = RestrictedReader::with_people().await;
     reader.restrict_people(&[("email", MaskAction::MaskAlphanum)]).await;
     reader.rows("CREATE TABLE n.copy AS SELECT id, email FROM n.people").await;
     reader.rows("INSERT INTO n.copy SELECT id + 10, email FROM n.people").await;
@@ -298,7 +298,7 @@ async fn copies_have_what_was_seen_and_changes_by_conditions_are_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn filters_add_up_and_masks_have_exceptions() {
-    let reader = Reader::with_people().await;
+    let reader = RestrictedReader::with_people().await;
     let schema = reader.schema("n.people").await;
     let id = |name: &str| schema.field_id_by_name(name).expect("a field");
     let (region, email) = (id("region"), id("email"));
@@ -332,7 +332,7 @@ async fn filters_add_up_and_masks_have_exceptions() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_salted_hash_joins_within_a_query_and_differs_between_queries() {
-    let reader = Reader::with_people().await;
+    let reader = RestrictedReader::with_people().await;
     reader.restrict_people(&[("email", MaskAction::Sha256QueryLocal)]).await;
     let joined = "SELECT count(*) FROM n.people AS a JOIN n.people AS b ON a.email = b.email";
     assert_eq!(reader.rows(joined).await, ["1"]);

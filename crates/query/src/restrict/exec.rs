@@ -18,7 +18,7 @@ use datafusion::physical_plan::{
 };
 use futures::stream::{TryStreamExt, try_unfold};
 
-use super::filter::Predicate;
+use super::filter::RowPredicate;
 use super::nested::FieldMask;
 use super::{Salt, concealed};
 use crate::plan_inputs::RECOMPUTED;
@@ -36,7 +36,7 @@ pub(super) struct BatchRules {
     /// Name of the table, for errors.
     pub(super) table: String,
     /// The filter, on the table's columns; `None` if the caller sees all rows.
-    pub(super) filter: Option<Predicate>,
+    pub(super) filter: Option<RowPredicate>,
     /// The table's columns that the scan below reads, in their order.
     pub(super) read: Vec<usize>,
     /// The columns of the output.
@@ -224,7 +224,7 @@ mod tests {
         let mask = Masks::new(&[(2, MaskAction::MaskAlphanum)]).of_column(&columns[1]).expect("it fits");
         let rules = BatchRules {
             table: "n.t".to_owned(),
-            filter: Some(Predicate::new(&filter, &table, &|_| true)),
+            filter: Some(RowPredicate::new(&filter, &table, &|_| true)),
             read: vec![0, 1],
             outputs: vec![OutputColumn { place: 1, mask }],
             salt: Salt::fresh(),
@@ -243,8 +243,8 @@ mod tests {
         assert_eq!(texts, [Some("-n"), Some("-n")]);
     }
 
-    #[tokio::test]
-    async fn the_plan_shows_nothing_of_what_is_below() {
+    #[test]
+    fn the_plan_shows_nothing_of_what_is_below() {
         let plan = restricted(&[&[&[1]]]);
         assert!(plan.children().is_empty() && plan.metrics().is_none() && plan.fetch().is_none());
         assert_eq!(plan.output_partitioning().partition_count(), 4);

@@ -3,7 +3,7 @@
 //! A predicate is true, false or unknown, as in SQL: a comparison with NULL is unknown, and a row is seen only if its filter is
 //! true. What can't be evaluated is unknown, too: a field that the schema lacks or that is in a list or a map, and a value that
 //! is none of the field's type. Values compare as in Iceberg: -0.0 is less than 0.0, and NaN equals itself and is greater than
-//! all other values. Start reading at [`Predicate`].
+//! all other values. Start reading at [`RowPredicate`].
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -25,7 +25,7 @@ use esker_format::{NestedFieldRef, Schema, Type, Value, value_from_json};
 
 /// A filter, or a part of one, on the columns of one schema.
 #[derive(Debug)]
-pub(super) enum Predicate {
+pub(super) enum RowPredicate {
     /// True or false for every row; `None` is unknown.
     Constant(Option<bool>),
     /// All of some predicates.
@@ -35,12 +35,12 @@ pub(super) enum Predicate {
     /// The opposite of a predicate.
     Not(Box<Self>),
     /// A condition on the value of a field.
-    Field(Place, Condition),
+    Field(FieldPlace, ValueCondition),
 }
 
 /// The place of a field in a table: a column, or a field in structs of it.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct FieldPlace {
     /// Index of the column.
     column: usize,
     /// Indices of the fields, from the column's struct inwards.
@@ -49,7 +49,7 @@ pub(super) struct Place {
 
 /// A condition on a value.
 #[derive(Debug)]
-pub(super) enum Condition {
+pub(super) enum ValueCondition {
     /// It is null.
     IsNull,
     /// It is NaN.
@@ -62,10 +62,10 @@ pub(super) enum Condition {
     StartsWith(String),
 }
 
-impl Predicate {
+impl RowPredicate {
     /// Makes the predicate of a filter for the columns of a schema. `is_readable` tells which of them can be decoded.
     pub(super) fn new(filter: &FilterExpr, schema: &Schema, is_readable: &dyn Fn(usize) -> bool) -> Self {
-        let on = |id: i32, condition: &dyn Fn(&Type) -> Option<Condition>| {
+        let on = |id: i32, condition: &dyn Fn(&Type) -> Option<ValueCondition>| {
             let found = place(schema, id).filter(|(place, _)| is_readable(place.column));
             let made = found.and_then(|(place, field)| Some(Self::Field(place, condition(&field.field_type)?)));
             made.unwrap_or(Self::Constant(None))
@@ -77,19 +77,19 @@ impl Predicate {
             FilterExpr::And(all) => Self::And(inner(all)),
             FilterExpr::Or(all) => Self::Or(inner(all)),
             FilterExpr::Not(one) => Self::new(one, schema, is_readable).negated(true),
-            FilterExpr::IsNull(id) => on(*id, &|_| Some(Condition::IsNull)),
-            FilterExpr::NotNull(id) => on(*id, &|_| Some(Condition::IsNull)).negated(true),
-            FilterExpr::IsNan(id) => on(*id, &|_| Some(Condition::IsNan)),
-            FilterExpr::NotNan(id) => on(*id, &|_| Some(Condition::IsNan)).negated(true),
+            FilterExpr::IsNull(id) => on(*id, &|_| Some(ValueCondition::IsNull)),
+            FilterExpr::NotNull(id) => on(*id, &|_| Some(ValueCondition::IsNull)).negated(true),
+            FilterExpr::IsNan(id) => on(*id, &|_| Some(ValueCondition::IsNan)),
+            FilterExpr::NotNan(id) => on(*id, &|_| Some(ValueCondition::IsNan)).negated(true),
             FilterExpr::Compare { op, field_id, value } => {
-                on(*field_id, &|ty| Some(Condition::Compare(*op, value_from_json(ty, value)?)))
+                on(*field_id, &|ty| Some(ValueCondition::Compare(*op, value_from_json(ty, value)?)))
             }
             FilterExpr::In { field_id, values, negated } => {
                 let all = |ty: &Type| values.iter().map(|value| value_from_json(ty, value)).collect::<Option<Vec<_>>>();
-                on(*field_id, &|ty| Some(Condition::In(all(ty)?))).negated(*negated)
+                on(*field_id, &|ty| Some(ValueCondition::In(all(ty)?))).negated(*negated)
             }
             FilterExpr::StartsWith { field_id, prefix, negated } => {
-                on(*field_id, &|_| Some(Condition::StartsWith(prefix.clone()))).negated(*negated)
+                on(*field_id, &|_| Some(ValueCondition::StartsWith(prefix.clone()))).negated(*negated)
             }
         }
     }
@@ -174,7 +174,7 @@ impl Predicate {
                 let column = Expr::Column(Column::new_unqualified(field.name()));
                 let literal = |value: &Value| literal(value, field.data_type()).map(lit);
                 match condition {
-                    Condition::Compare(op, value) => {
+                    ValueCondition::Compare(op, value) => {
                         let value = literal(value)?;
                         match op {
                             CompareOp::Eq => Some(column.eq(value)),
@@ -185,7 +185,7 @@ impl Predicate {
                             CompareOp::NotEq => None,
                         }
                     }
-                    Condition::In(values) if !values.is_empty() => {
+                    ValueCondition::In(values) if !values.is_empty() => {
                         Some(column.in_list(values.iter().map(literal).collect::<Option<Vec<_>>>()?, false))
                     }
                     _ => None,
@@ -197,7 +197,7 @@ impl Predicate {
 }
 
 /// Returns the place of a field with the field; `None` if the schema lacks it, or it is in a list or a map.
-fn place(schema: &Schema, id: i32) -> Option<(Place, &NestedFieldRef)> {
+fn place(schema: &Schema, id: i32) -> Option<(FieldPlace, &NestedFieldRef)> {
     let field = schema.field_by_id(id)?;
     let (mut within, mut at) = (Vec::new(), id);
     while let Some(outer) = schema.parent_of(at) {
@@ -207,7 +207,7 @@ fn place(schema: &Schema, id: i32) -> Option<(Place, &NestedFieldRef)> {
     }
     within.reverse();
     let column = schema.as_struct().fields().iter().position(|field| field.id == at)?;
-    Some((Place { column, within }, field))
+    Some((FieldPlace { column, within }, field))
 }
 
 /// Returns a value as a literal of a column's type, for the types whose order is the same in queries and in Iceberg.
@@ -224,7 +224,7 @@ fn literal(value: &Value, ty: &DataType) -> Option<ScalarValue> {
     })
 }
 
-impl Place {
+impl FieldPlace {
     /// Returns the values of the field, and where they or the structs around them are null.
     fn values(&self, column: ArrayRef) -> Result<(ArrayRef, Option<NullBuffer>)> {
         let (mut values, mut nulls) = (column, None);
@@ -240,7 +240,7 @@ impl Place {
     }
 }
 
-impl Condition {
+impl ValueCondition {
     /// Evaluates the condition on values, some of which are null. It is unknown for all values of a type that it can't be for.
     fn evaluate(&self, values: &ArrayRef, nulls: Option<NullBuffer>) -> BooleanArray {
         let rows = values.len();
@@ -421,8 +421,8 @@ mod tests {
 
     /// Evaluates a filter on the three rows.
     fn evaluated(filter: &FilterExpr) -> [Option<bool>; 3] {
-        let columns = columns();
-        let made = Predicate::new(filter, &schema(), &|_| true).evaluate(3, &|at| columns.get(at).cloned()).expect("evaluated");
+        let (columns, predicate) = (columns(), RowPredicate::new(filter, &schema(), &|_| true));
+        let made = predicate.evaluate(3, &|at| columns.get(at).cloned()).expect("evaluated");
         [0, 1, 2].map(|row| made.is_valid(row).then(|| made.value(row)))
     }
 
@@ -506,14 +506,14 @@ mod tests {
             assert_eq!(evaluated(&FilterExpr::Not(Box::new(filter.clone()))), [None; 3], "{filter:?}");
             assert_eq!(evaluated(&FilterExpr::Or(vec![filter.clone(), FilterExpr::True])), [T; 3], "{filter:?}");
         }
-        let unread = Predicate::new(&FilterExpr::NotNull(1), &schema(), &|_| false);
+        let unread = RowPredicate::new(&FilterExpr::NotNull(1), &schema(), &|_| false);
         assert!(unread.is_never_true(), "{unread:?}");
     }
 
     #[test]
     fn what_needs_no_row_is_known_before() {
         let of = |filter: FilterExpr| {
-            let made = Predicate::new(&filter, &schema(), &|_| true);
+            let made = RowPredicate::new(&filter, &schema(), &|_| true);
             let mut columns = BTreeSet::new();
             made.collect_columns(&mut columns);
             (made.is_always_true(), made.is_never_true(), columns.into_iter().collect::<Vec<_>>())
@@ -538,7 +538,7 @@ mod tests {
             .collect();
         let arrow = ArrowSchema::new(fields);
         let of = |filter: FilterExpr| {
-            let made = Predicate::new(&filter, &schema(), &|_| true).pruning(&arrow);
+            let made = RowPredicate::new(&filter, &schema(), &|_| true).pruning(&arrow);
             made.map(|expr| expr.to_string())
         };
         let one = || compare(1, CompareOp::Eq, json!(1));

@@ -28,7 +28,7 @@ use uuid::Uuid;
 use crate::error::{Stopped, external, find_cause};
 use crate::{IcebergTable, QueryError, opaque};
 use exec::{BatchRules, OutputColumn, RestrictedExec};
-use filter::Predicate;
+use filter::RowPredicate;
 use nested::Masks;
 
 /// The random bytes that a statement's hashes of the action `sha-256-query-local` begin with. All its tables share them.
@@ -150,7 +150,7 @@ impl TableProvider for RestrictedTable {
         let inner_schema = self.inner.schema();
         let is_readable = |at: usize| opaque::type_of(inner_schema.field(at)).is_none();
         opaque::check(wanted.iter().map(|at| &inner_schema.fields()[*at]))?;
-        let filter = self.restrictions.filter.as_ref().map(|filter| Predicate::new(filter, &self.inner.iceberg, &is_readable));
+        let filter = self.restrictions.filter.as_ref().map(|filter| RowPredicate::new(filter, &self.inner.iceberg, &is_readable));
         let filter = filter.filter(|filter| !filter.is_always_true());
 
         let mut read: BTreeSet<usize> = wanted.iter().copied().collect();
