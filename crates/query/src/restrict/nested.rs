@@ -3,10 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, ListArray, MapArray, StructArray};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, ListArray, MapArray, StructArray};
+use arrow::buffer::NullBuffer;
+use arrow::compute::nullif;
+use arrow::datatypes::DataType;
 use datafusion::error::{DataFusionError, Result};
 use esker_access::MaskAction;
 use esker_format::{NestedField, Type};
+use esker_read::is_variant;
 
 use super::{Salt, mask};
 
@@ -75,9 +79,11 @@ impl FieldMask {
                 if all.num_columns() != masks.len() {
                     return Err(unexpected(array));
                 }
-                let one = |(mask, column): (&Option<Self>, &ArrayRef)| match mask {
-                    Some(mask) => mask.apply(column, salt),
-                    None => Ok(column.clone()),
+                let outer = all.nulls().filter(|nulls| nulls.null_count() > 0);
+                let one = |(mask, column): (&Option<Self>, &ArrayRef)| match (mask, outer) {
+                    (Some(mask), Some(outer)) => null_within(&mask.apply(column, salt)?, outer),
+                    (Some(mask), None) => mask.apply(column, salt),
+                    (None, _) => Ok(column.clone()),
                 };
                 let columns = masks.iter().zip(all.columns()).map(one).collect::<Result<Vec<_>>>()?;
                 Arc::new(StructArray::try_new(all.fields().clone(), columns, all.nulls().cloned())?)
@@ -100,6 +106,21 @@ impl FieldMask {
     }
 }
 
+/// Sets values to null where the struct around them is null, at every depth of structs.
+///
+/// An access to a field does not look at the struct's own nulls, and a fixed value would be seen there.
+fn null_within(array: &ArrayRef, outer: &NullBuffer) -> Result<ArrayRef> {
+    match array.data_type() {
+        ty @ DataType::Struct(fields) if !is_variant(ty) && !fields.is_empty() => {
+            let inner = array.as_struct();
+            let columns = inner.columns().iter().map(|column| null_within(column, outer)).collect::<Result<Vec<_>>>()?;
+            let nulls = NullBuffer::union(inner.nulls(), Some(outer));
+            Ok(Arc::new(StructArray::try_new(fields.clone(), columns, nulls)?))
+        }
+        _ => Ok(nullif(array, &BooleanArray::new(!outer.inner(), None))?),
+    }
+}
+
 /// Builds the error for an array that is not of its field's type.
 pub(super) fn unexpected(array: &dyn Array) -> DataFusionError {
     DataFusionError::Internal(format!("a masked field has the type {}", array.data_type()))
@@ -108,8 +129,8 @@ pub(super) fn unexpected(array: &dyn Array) -> DataFusionError {
 #[cfg(test)]
 mod tests {
     use arrow::array::{Int64Array, StringArray};
-    use arrow::buffer::{NullBuffer, OffsetBuffer};
-    use arrow::datatypes::{DataType, Field, Fields};
+    use arrow::buffer::OffsetBuffer;
+    use arrow::datatypes::{Field, Fields, Int64Type};
     use esker_format::{ListType, MapType, PrimitiveType, StructType};
 
     use super::*;
@@ -143,6 +164,23 @@ mod tests {
         assert_eq!(made.column(0).as_ref(), array.as_struct().column(0).as_ref());
         assert_eq!(made.column(1).as_string::<i32>().value(0), "xxxx-n");
         assert!(made.is_null(1));
+    }
+
+    #[test]
+    fn nothing_is_seen_in_a_struct_that_is_null() {
+        let (ty, array) = pair();
+        let fields = Fields::from(vec![Field::new("inner", array.data_type().clone(), true)]);
+        let outer = StructArray::new(fields, vec![Arc::new(array)], Some(NullBuffer::from(vec![true, false])));
+        let field = optional(1, "s", StructType::new(vec![optional(9, "inner", ty)]));
+        let array: ArrayRef = Arc::new(outer);
+        for masked_field in [2, 9] {
+            let made = masked(&[(masked_field, MaskAction::MaskToFixedValue)], &field, &array);
+            assert!(made.is_null(1));
+            let inner = made.as_struct().column(0).as_struct();
+            assert_eq!((inner.is_null(0), inner.is_null(1)), (false, true));
+            let numbers = inner.column(0).as_primitive::<Int64Type>();
+            assert_eq!((numbers.value(0), numbers.is_null(1)), (0, true));
+        }
     }
 
     #[test]
