@@ -46,7 +46,7 @@ impl Salt {
 
     /// Returns the bytes.
     fn bytes(&self) -> &[u8] {
-        self.0.as_ref()
+        self.0.as_slice()
     }
 }
 
