@@ -74,13 +74,14 @@ test-engines: build  ## Run all tests of every engine.
 test-previous: build  ## Run the previous landing's binary on a database that this one migrated.
 	scripts/previous.sh
 
-# What takes minutes to hours: thousands of random histories and queries, hundreds of kills, TPC-H at scale factor 1, all of TPC-DS,
-# 1,000 hostile tables and 100,000 statements. Those can be stopped: they keep how far they came, and go on from there.
+# What takes minutes to hours: thousands of random histories and queries, hundreds of kills and of random restrictions, TPC-H at scale
+# factor 1, all of TPC-DS, 1,000 hostile tables and 100,000 statements. Those can be stopped: they keep how far they came, and go on.
 soak: build  ## Run what takes hours: histories, kills, hostile tables, fuzzing.
 	ESKER_HISTORIES=$(or $(HISTORIES),10000) cargo test --workspace --test it -- histories
 	for n in 12500 25000 50000; do ESKER_SNAPSHOTS=$$n cargo test --workspace --test it -- --nocapture long_history; done
 	ESKER_DISASTERS=$(or $(DISASTERS),500) cargo test --workspace --test it -- disasters
 	ESKER_KILLS=$(or $(KILLS),100) cargo test --workspace --test it -- random_kills
+	ESKER_RESTRICTIONS=$(or $(RESTRICTIONS),500) cargo test --workspace --test it -- random_restrictions
 	python=$$($(UV) tests/engines/requirements.txt)
 	cd tests/engines
 	ESKER_JOBS=$(or $(JOBS),1000) ESKER_TEST_STATE=postgres "$$python" -m stack.postgres cargo test --workspace --test it -- --nocapture jobs_of_killed

@@ -214,6 +214,7 @@ impl Engine {
     ///
     /// - Returns [`QueryError::Statement`] if the statement is wrong or not supported, or does not fit the values.
     /// - Returns [`QueryError::Rights`] if the caller lacks a privilege on something that the statement names.
+    /// - Returns [`QueryError::Restricted`] if the statement would go past the row filters or column masks of a table.
     /// - Returns [`QueryError::Catalog`] or [`QueryError::Read`] if the names in a catalog cannot be listed, or if the metadata of
     ///   a table or view cannot be loaded.
     /// - Returns [`QueryError::Panicked`] if planning panicked, and [`QueryError::Execution`] if DataFusion's planner failed for a

@@ -33,6 +33,14 @@ pub enum QueryError {
     /// The rules refuse the statement something on a thing that the caller may see.
     #[error(transparent)]
     Rights(#[from] RightsError),
+    /// Row filters or column masks of a table count for the caller, and the statement would go past them.
+    #[error("{what}, because table {table} has row filters or column masks for the caller")]
+    Restricted {
+        /// Name of the table.
+        table: String,
+        /// What the statement can't do, such as "DELETE and UPDATE are refused".
+        what: String,
+    },
     /// An operation of the catalog failed.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
@@ -96,6 +104,9 @@ impl From<DataFusionError> for QueryError {
         match find_cause::<Self>(&error) {
             Some(Self::Statement(what)) => return Self::Statement(what.clone()),
             Some(Self::Rights(refusal)) => return Self::Rights(refusal.clone()),
+            Some(Self::Restricted { table, what }) => {
+                return Self::Restricted { table: table.clone(), what: what.clone() };
+            }
             Some(own) => return Self::Read { code: own.code(), message: own.to_string() },
             None => {}
         }
@@ -170,6 +181,7 @@ impl Coded for QueryError {
         match self {
             Self::Statement(_) => ErrorCode::BadRequest,
             Self::Rights(e) => e.code(),
+            Self::Restricted { .. } => ErrorCode::Forbidden,
             Self::Catalog(e) => e.code(),
             Self::Read { code, .. } => *code,
             Self::Busy { .. } => ErrorCode::Unavailable,

@@ -28,6 +28,12 @@ pub(crate) fn privilege(what: &str) -> Privilege {
     }
 }
 
+/// Checks that a metadata table shows counts, bounds or partitions of a table's rows, which a row filter or a mask hides.
+pub(crate) fn shows_rows(what: &str) -> bool {
+    let is_known = METADATA_TABLES.iter().any(|table| table.name == what);
+    is_known && !matches!(what, "history" | "refs" | "metadata_log_entries" | "properties")
+}
+
 /// Opens a metadata table of a snapshot. `what` is its name without the `$`.
 ///
 /// # Errors
@@ -230,5 +236,15 @@ mod tests {
             assert_eq!(privilege(table.name), needed, "{}", table.name);
         }
         assert_eq!(privilege("a later one"), Privilege::ReadData);
+    }
+
+    #[test]
+    fn a_metadata_table_with_counts_or_values_is_not_for_who_sees_some_rows() {
+        for table in METADATA_TABLES {
+            let reveals = |name: &String| ["count", "bounds", "summary", "partition"].iter().any(|part| name.contains(part));
+            let expected = table.fields().iter().any(|field| reveals(field.name()));
+            assert_eq!(shows_rows(table.name), expected, "{}", table.name);
+        }
+        assert!(!shows_rows("a name without a table"), "the error names the tables");
     }
 }

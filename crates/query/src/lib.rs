@@ -40,6 +40,7 @@ mod plan;
 mod plan_inputs;
 mod prune;
 mod ranges;
+mod restrict;
 mod rights;
 mod row_filter_text;
 mod row_position_scan;

@@ -25,6 +25,7 @@ use esker_read::Reader;
 use crate::assignment::{self, TargetColumn};
 use crate::change::{Action, refused};
 use crate::names::LookedUpTables;
+use crate::restrict::refused_change;
 use crate::rights::{TO_CHANGE_ROWS, TO_INSERT};
 use crate::statement_text::Parsed;
 use crate::syntax_tree::{self, normal, parts, quoted};
@@ -388,6 +389,10 @@ impl TargetRows {
         }
         let target = WriteTarget::find(warehouses, &table, by, TO_CHANGE_ROWS).await?;
         let loaded = target.load(by, TO_CHANGE_ROWS).await?;
+        // Which rows a condition finds, and how it fails, would tell of rows and values that are hidden.
+        if by.restrictions(loaded.row.id).is_some() {
+            return Err(refused_change(&target.name));
+        }
         if loaded.metadata.format_version == 1 {
             return Err(refused(format!(
                 "{}: a table of format version 1 has no row-level deletes; upgrade it to 2 or 3",

@@ -1,7 +1,8 @@
 //! The system tables of a warehouse: `system.tables`, `system.health`, `system.jobs` and `system.queries`.
 //!
 //! Each has the rows that the caller may see. The name of a table needs `LIST`; its facts, findings and jobs need `READ_METADATA`.
-//! Others' queries, and the jobs of every table, need `MONITOR` on the server.
+//! Others' queries, and the jobs of every table, need `MONITOR` on the server. Of a table with row filters or column masks for the
+//! caller, nothing is shown that tells how many rows there are or what is in them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -57,12 +58,15 @@ async fn tables(catalog: &Catalog, by: &Authority) -> Result<Arc<dyn TableProvid
                 let more = json!({
                     "format_version": facts.format_version, "location": row.location, "uuid": row.table_uuid.to_string(),
                     "current_snapshot_id": facts.current_snapshot_id, "last_commit": facts.last_commit_ms,
-                    "data_files": facts.data_files, "data_bytes": facts.data_bytes, "records": facts.records,
-                    "partitions": facts.partitions, "snapshots": facts.snapshots, "manifests": facts.manifests,
-                    "delete_files": facts.deletes().files,
+                    "snapshots": facts.snapshots,
                 });
-                if let (Value::Object(json), Value::Object(more)) = (&mut json, more) {
-                    json.extend(more);
+                extend(&mut json, more);
+                if by.restrictions(row.id).is_none() {
+                    let counts = json!({
+                        "data_files": facts.data_files, "data_bytes": facts.data_bytes, "records": facts.records,
+                        "partitions": facts.partitions, "manifests": facts.manifests, "delete_files": facts.deletes().files,
+                    });
+                    extend(&mut json, counts);
                 }
             }
             Err(error) => json["error"] = Value::String(error.to_string()),
@@ -71,6 +75,13 @@ async fn tables(catalog: &Catalog, by: &Authority) -> Result<Arc<dyn TableProvid
     };
     let seen = |assessed: &AssessedTable| rights::at_tabular(catalog, &assessed.row, |on| by.sees(on));
     table(TABLES.fields(), &catalog.fleet().await?.into_iter().filter(seen).map(row).collect::<Vec<_>>())
+}
+
+/// Adds the columns of an object to a row.
+fn extend(row: &mut Value, more: Value) {
+    if let (Value::Object(row), Value::Object(more)) = (row, more) {
+        row.extend(more);
+    }
 }
 
 /// Returns a row for each finding. A table without findings has one row.
@@ -82,13 +93,22 @@ async fn health(catalog: &Catalog, by: &Authority) -> Result<Arc<dyn TableProvid
         let name = json!({"namespace": row.name.namespace.to_string(), "table": row.name.name});
         let with = |more: Value| {
             let mut row = name.clone();
-            if let (Value::Object(row), Value::Object(more)) = (&mut row, more) {
-                row.extend(more);
-            }
+            extend(&mut row, more);
             row
         };
         let (score, error) =
             (assessed.facts.is_ok().then_some(assessment.score), assessed.facts.as_ref().err().map(ToString::to_string));
+        if by.restrictions(row.id).is_some() {
+            // Scores and evidence count files and rows.
+            let finding = |code: Option<&str>, severity: Option<&str>| {
+                with(json!({"finding": code, "severity": severity, "error": error}))
+            };
+            if assessment.findings.is_empty() {
+                rows.push(finding(None, None));
+            }
+            rows.extend(assessment.findings.iter().map(|f| finding(Some(f.code), Some(f.severity.as_str()))));
+            continue;
+        }
         if assessment.findings.is_empty() {
             rows.push(with(json!({"score": score})));
         }
@@ -113,14 +133,22 @@ async fn jobs(catalog: &Catalog, by: &Authority) -> Result<Arc<dyn TableProvider
         sees_all || tables.get(&job.table_id).is_some_and(may_read)
     };
     let row = |job: esker_state::Job| {
+        // Plans, outcomes and errors count rows and name values.
+        let is_restricted = by.restrictions(job.table_id).is_some();
         let outcome = job.outcome.map(|outcome| outcome.to_string());
-        json!({
+        let mut row = json!({
             "id": job.id.to_string(), "table": job.table, "kind": job.kind, "principal": job.principal, "state": job.state,
             "reason": job.reason, "attempts": job.attempts, "engine": job.engine, "worker": job.worker, "asked": job.created_ms, "started": job.started_ms, "finished": job.finished_ms,
             "seconds": job.started_ms.zip(job.finished_ms).map(|(start, end)| (end - start) as f64 / 1000.0),
             "plan": job.plan.map(|plan| plan.to_string()), "outcome": outcome, "error": job.error,
             "measured": job.measured.map(|measured| measured.to_string()), "undone_by": job.undone_by.map(|by| by.to_string()),
-        })
+        });
+        if is_restricted {
+            for column in ["reason", "plan", "outcome", "error", "measured"] {
+                row[column] = Value::Null;
+            }
+        }
+        row
     };
     let filter = JobFilter { warehouse: Some(catalog.warehouse().id), ..JobFilter::default() };
     let jobs = catalog.overview().jobs(&filter, MAX_JOBS).await?;

@@ -52,14 +52,14 @@ struct Sandbox {
 }
 
 /// Formats the rows of record batches, with the values joined by bars.
-fn lines(batches: &[RecordBatch]) -> Vec<String> {
+pub(super) fn lines(batches: &[RecordBatch]) -> Vec<String> {
     let value = |batch: &RecordBatch, column: usize, row| array_value_to_string(batch.column(column), row).expect("shown");
     let line = |batch: &RecordBatch, row| (0..batch.num_columns()).map(|at| value(batch, at, row)).collect::<Vec<_>>().join("|");
     batches.iter().flat_map(|batch| (0..batch.num_rows()).map(move |row| line(batch, row))).collect()
 }
 
 /// Fetches the answer that a flight is about.
-async fn fetch(client: &mut FlightSqlServiceClient<Channel>, info: FlightInfo) -> Result<Vec<RecordBatch>, String> {
+pub(super) async fn fetch(client: &mut FlightSqlServiceClient<Channel>, info: FlightInfo) -> Result<Vec<RecordBatch>, String> {
     let ticket = info.endpoint[0].ticket.clone().expect("a ticket");
     let stream = client.do_get(ticket).await.map_err(|e| e.to_string())?;
     stream.try_collect().await.map_err(|e| e.to_string())
@@ -139,13 +139,18 @@ impl Sandbox {
 
     /// Returns the gRPC code with which a statement of `bi` is refused.
     async fn code_of(&self, sql: &str) -> Code {
-        let url = format!("http://{}", self.app.server.flight);
-        let channel = Endpoint::from_shared(url).expect("a url").connect().await.expect("a connection");
-        let command = CommandStatementQuery { query: sql.to_owned(), transaction_id: None }.as_any().encode_to_vec();
-        let mut request = Request::new(FlightDescriptor::new_cmd(command));
-        request.metadata_mut().insert("authorization", format!("Bearer {}", self.token).parse().expect("a header"));
-        FlightServiceClient::new(channel).get_flight_info(request).await.expect_err("refused").code()
+        code_of(&self.app, &self.token, sql).await
     }
+}
+
+/// Returns the gRPC code with which a statement is refused.
+pub(super) async fn code_of(app: &TestApp, token: &str, sql: &str) -> Code {
+    let url = format!("http://{}", app.server.flight);
+    let channel = Endpoint::from_shared(url).expect("a url").connect().await.expect("a connection");
+    let command = CommandStatementQuery { query: sql.to_owned(), transaction_id: None }.as_any().encode_to_vec();
+    let mut request = Request::new(FlightDescriptor::new_cmd(command));
+    request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().expect("a header"));
+    FlightServiceClient::new(channel).get_flight_info(request).await.expect_err("refused").code()
 }
 
 #[tokio::test(flavor = "multi_thread")]

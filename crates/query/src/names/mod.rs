@@ -24,6 +24,7 @@ use esker_state::{TabularKind, TabularRow};
 use esker_types::{Coded, ErrorCode, TableName, catch_panic};
 
 use crate::log::QueryStats;
+use crate::restrict::{RestrictedTable, Salt, refused_change, refused_metadata};
 use crate::row_position_scan::RowTable;
 use crate::served_tables::SYSTEM_TABLES;
 use crate::statement_text::{AsOf, parse_name};
@@ -47,6 +48,8 @@ pub(crate) struct NameResolver {
     seen: LookedUpTables,
     listing: NameListing,
     caller: StatementCaller,
+    /// The salt of the hashes that masks make in this statement.
+    salt: Salt,
 }
 
 /// Who sent a statement, and what the statement needs on what it names.
@@ -129,7 +132,8 @@ impl NameResolver {
             false => None,
         };
         let seen = LookedUpTables(Arc::new(Mutex::new(lists.is_none().then(Vec::new))));
-        Ok(Self { warehouses, session, stats, log, depth: 0, lists, seen, listing: NameListing::default(), caller })
+        let (listing, salt) = (NameListing::default(), Salt::fresh());
+        Ok(Self { warehouses, session, stats, log, depth: 0, lists, seen, listing, caller, salt })
     }
 
     /// Returns the switch that is to be turned on when the statement is planned.
@@ -364,7 +368,7 @@ impl Namespace {
     /// Finds a system table, a table, a metadata table or a view, in this order.
     async fn find(&self, name: &str) -> crate::Result<Option<Arc<dyn TableProvider>>> {
         let (name, as_of) = parse_name(name);
-        let (catalog, reader) = &self.names.warehouses[self.at];
+        let catalog = self.catalog();
         let by = &self.names.caller.by;
         if self.name == system::NAMESPACE {
             if self.names.is_hidden(self.at) && !is_visible_warehouse(catalog, by).await? {
@@ -380,17 +384,14 @@ impl Namespace {
             }
         }
         if let Some(table) = self.load(name, self.names.caller.needs).await? {
-            let (snapshot, schema) = snapshot_and_schema(&table, as_of.as_ref())?;
-            let stats = self.names.stats.clone();
-            let table = IcebergTable::open(catalog, table, snapshot.as_ref(), schema, reader.clone(), stats).await?;
-            return Ok(Some(match as_of {
-                Some(AsOf::Rows(_)) => Arc::new(RowTable::new(table)),
-                _ => Arc::new(table),
-            }));
+            return Ok(Some(self.scanned(table, as_of.as_ref()).await?));
         }
         if let Some((name, what)) = name.rsplit_once('$')
             && let Some(table) = self.load(name, inspect::privilege(what)).await?
         {
+            if inspect::shows_rows(what) && by.restrictions(table.row.id).is_some() {
+                return Err(refused_metadata(&table.row.name, what));
+            }
             let (snapshot, _) = snapshot_and_schema(&table, as_of.as_ref())?;
             return Ok(Some(inspect::open(catalog, &table, snapshot.as_ref(), what).await?));
         }
@@ -400,6 +401,27 @@ impl Namespace {
             Some(view) => Ok(Some(views::open(&self.names, &catalog.options().warehouse, &view).await?)),
             None => Ok(None),
         }
+    }
+}
+
+impl Namespace {
+    /// Opens a table of the catalog for a scan, with the restrictions that count for the caller.
+    async fn scanned(&self, table: LoadedTable, as_of: Option<&AsOf>) -> crate::Result<Arc<dyn TableProvider>> {
+        let (catalog, reader) = &self.names.warehouses[self.at];
+        let (snapshot, schema) = snapshot_and_schema(&table, as_of)?;
+        let restrictions = self.names.caller.by.restrictions(table.row.id);
+        let is_of_positions = matches!(as_of, Some(AsOf::Rows(_)));
+        if is_of_positions && restrictions.is_some() {
+            return Err(refused_change(&table.row.name));
+        }
+        // The counters of a statement tell how many files and rows are read, also those that the caller may not see.
+        let stats = if restrictions.is_some() { Arc::default() } else { self.names.stats.clone() };
+        let table = IcebergTable::open(catalog, table, snapshot.as_ref(), schema, reader.clone(), stats).await?;
+        Ok(match restrictions {
+            Some(restrictions) => Arc::new(RestrictedTable::new(table, restrictions, self.names.salt.clone())),
+            None if is_of_positions => Arc::new(RowTable::new(table)),
+            None => Arc::new(table),
+        })
     }
 }
 
