@@ -70,7 +70,7 @@ fn subject(roles: usize, held: usize, granted: impl Fn(usize) -> (Securable, Pri
         roles: (0..roles).map(|n| RoleRow { name: name(n) }).collect(),
         members: (0..held).map(|n| MemberRow { role: name(n), member: Member::client("bench") }).collect(),
         grants: (0..GRANTS).map(grant).collect(),
-        owners: Vec::new(),
+        ..RuleRows::default()
     };
     let began = Instant::now();
     let rules = Arc::new(Rules::build(rows).expect("rules"));

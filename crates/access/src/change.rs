@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use crate::role::{check_members_can_change, check_role_name};
 use crate::{
-    AccessMode, GrantRow, Member, MemberRow, OwnerRow, PrivilegeSet, RESERVED_ROLES, Result, RightsError, RoleRow, RuleRows,
-    Securable, SecurableKind,
+    AccessMode, ColumnMaskRow, GrantRow, Member, MemberRow, OwnerRow, PrivilegeSet, RESERVED_ROLES, Result, RightsError, RoleRow,
+    RowFilterRow, RuleRows, Securable, SecurableKind,
 };
 
 /// A change of the rules.
@@ -73,6 +73,31 @@ pub enum RuleChange {
         /// The owner: a user or a client.
         owner: Member,
     },
+    /// Adds a row filter to a table, or replaces the one with its id.
+    SetRowFilter {
+        /// The filter.
+        filter: RowFilterRow,
+    },
+    /// Removes a row filter from a table.
+    RemoveRowFilter {
+        /// Id of the table.
+        table: TableId,
+        /// Id of the filter.
+        id: String,
+    },
+    /// Masks a field of a table, or changes its mask.
+    SetColumnMask {
+        /// The mask.
+        mask: ColumnMaskRow,
+    },
+    /// Removes the mask of a field.
+    RemoveColumnMask {
+        /// Id of the table.
+        table: TableId,
+        /// Id of the field.
+        #[serde(rename = "field-id")]
+        field_id: i32,
+    },
 }
 
 impl RuleChange {
@@ -99,7 +124,11 @@ impl RuleChange {
             Self::AddGrant { grant } => format!("grant {}", grant.id),
             Self::RemoveGrant { id } => format!("grant {id}"),
             Self::Revoke { to, .. } => format!("grants to {to}"),
-            Self::SetOwner { table, .. } => format!("table {table}"),
+            Self::SetOwner { table, .. }
+            | Self::SetRowFilter { filter: RowFilterRow { table, .. } }
+            | Self::RemoveRowFilter { table, .. }
+            | Self::SetColumnMask { mask: ColumnMaskRow { table, .. } }
+            | Self::RemoveColumnMask { table, .. } => format!("table {table}"),
         }
     }
 }
@@ -112,8 +141,11 @@ impl RuleRows {
     /// - Returns [`RightsError::BadRoleName`] if a new role can't have the name, and [`RightsError::RoleExists`] if it has it
     ///   already.
     /// - Returns [`RightsError::ReservedRole`] if the role always exists, and [`RightsError::NoSuchRole`] if it never did.
-    /// - Returns [`RightsError::NoSuchMember`] or [`RightsError::NoSuchGrant`] if there is nothing to remove.
-    /// - Returns [`RightsError::BadMember`] if a member has no valid name.
+    /// - Returns [`RightsError::RoleInRestrictions`] if a row filter or a column mask names a role that is dropped.
+    /// - Returns [`RightsError::NoSuchMember`], [`RightsError::NoSuchGrant`] or [`RightsError::NoSuchRestriction`] if there is
+    ///   nothing to remove.
+    /// - Returns [`RightsError::BadMember`] if a member has no valid name, and [`RightsError::BadFilter`] if a row filter is too
+    ///   large, or has the id of another table's.
     /// - Returns [`RightsError::NoPrivileges`] or [`RightsError::NotGrantable`] if the privileges can't be granted on the
     ///   securable.
     pub fn apply(&mut self, change: &RuleChange) -> Result<()> {
@@ -152,6 +184,10 @@ impl RuleRows {
                 self.owners.retain(|row| row.table != *table);
                 self.owners.push(OwnerRow { table: *table, owner: owner.clone() });
             }
+            RuleChange::SetRowFilter { filter } => self.set_row_filter(filter)?,
+            RuleChange::RemoveRowFilter { table, id } => self.remove_row_filter(*table, id)?,
+            RuleChange::SetColumnMask { mask } => self.set_column_mask(mask)?,
+            RuleChange::RemoveColumnMask { table, field_id } => self.remove_column_mask(*table, *field_id)?,
         }
         Ok(())
     }
@@ -169,12 +205,13 @@ impl RuleRows {
         if RESERVED_ROLES.contains(&role) {
             return Err(RightsError::ReservedRole { name: role.to_owned() });
         }
+        let member = Member::role(role);
+        self.check_restricts_nobody(&member)?;
         let before = self.roles.len();
         self.roles.retain(|row| row.name != role);
         if self.roles.len() == before {
             return Err(RightsError::NoSuchRole { name: role.to_owned() });
         }
-        let member = Member::role(role);
         self.members.retain(|row| row.role != role && row.member != member);
         self.grants.retain(|grant| grant.to != member);
         Ok(())

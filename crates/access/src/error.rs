@@ -2,7 +2,7 @@
 
 use esker_types::{Coded, ErrorCode};
 
-use crate::{Bundle, Privilege, PrivilegeSet, Required, SecurableKind};
+use crate::{Bundle, MaskAction, Privilege, PrivilegeSet, Required, SecurableKind};
 
 /// The error of rules that can't be made, or of a request that the rules refuse.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -118,6 +118,32 @@ pub enum RightsError {
         /// Kind of the future things.
         kind: SecurableKind,
     },
+    /// There is no such row filter or column mask.
+    #[error("there is no {what}; the list of the table's restrictions shows all")]
+    NoSuchRestriction {
+        /// The restriction.
+        what: String,
+    },
+    /// A row filter or a column mask names a role that was to be dropped.
+    #[error("a row filter or column mask of the table with the id {table} names the {role}; remove that filter or mask first")]
+    RoleInRestrictions {
+        /// The role.
+        role: String,
+        /// Id of the table.
+        table: String,
+    },
+    /// A row filter can't be read or stored.
+    #[error("the row filter can't be used: {why}")]
+    BadFilter {
+        /// The reason, with the way out.
+        why: String,
+    },
+    /// A name is no action of a column mask.
+    #[error("{name:?} is no action of a column mask; the actions are {}", MaskAction::ALL.map(MaskAction::as_str).join(", "))]
+    UnknownAction {
+        /// The name.
+        name: String,
+    },
 }
 
 impl Coded for RightsError {
@@ -132,15 +158,23 @@ impl Coded for RightsError {
                 SecurableKind::View => ErrorCode::NoSuchView,
                 SecurableKind::Function => ErrorCode::NotFound,
             },
-            Self::NoSuchRole { .. } | Self::NoSuchMember { .. } | Self::NoSuchGrant { .. } => ErrorCode::NotFound,
+            Self::NoSuchRole { .. }
+            | Self::NoSuchMember { .. }
+            | Self::NoSuchGrant { .. }
+            | Self::NoSuchRestriction { .. } => ErrorCode::NotFound,
             Self::RoleExists { .. } => ErrorCode::AlreadyExists,
-            Self::RoleCycle { .. } | Self::FixedMembers { .. } | Self::ReservedRole { .. } => ErrorCode::Unprocessable,
+            Self::RoleCycle { .. }
+            | Self::FixedMembers { .. }
+            | Self::ReservedRole { .. }
+            | Self::RoleInRestrictions { .. } => ErrorCode::Unprocessable,
             Self::BadRoleName { .. }
             | Self::BadMember { .. }
             | Self::UnknownPrivilege { .. }
             | Self::NotGrantable { .. }
             | Self::NoPrivileges
-            | Self::NoSuchFuture { .. } => ErrorCode::BadRequest,
+            | Self::NoSuchFuture { .. }
+            | Self::BadFilter { .. }
+            | Self::UnknownAction { .. } => ErrorCode::BadRequest,
         }
     }
 }

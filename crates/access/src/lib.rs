@@ -1,4 +1,5 @@
-//! Decides who may do what: privileges, roles, grants, and the rules that they make together. The crate does no I/O.
+//! Decides who may do what: privileges, roles, grants, row filters and column masks, and the rules that they make together. The
+//! crate does no I/O.
 //!
 //! [`Rules`] are built once from plain rows of the state database. A [`Subject`] is one principal under these rules, with all its
 //! roles. Protocols hold a [`Caller`], which is a subject with the facts of a request, and ask it what is allowed. Nothing is
@@ -12,6 +13,7 @@ mod explain;
 mod index;
 mod needs;
 mod privilege;
+mod restriction;
 mod role;
 mod rules;
 mod securable;
@@ -31,6 +33,7 @@ pub use error::RightsError;
 pub use explain::{AccessExplanation, AccessVerdict, ExplainedGrant, ExplainedRole, ExplainedStep};
 pub use needs::{Need, Needs, Required};
 pub use privilege::{Bundle, Privilege, PrivilegeGroup, PrivilegeSet, parse_privileges};
+pub use restriction::{ColumnMaskRow, CompareOp, FilterExpr, MaskAction, Restrictions, RowFilterRow};
 pub use role::{
     ADMIN, ANONYMOUS, BREAK_GLASS, EVERYONE, Identity, LEGACY, Member, RESERVED_ROLES, check_members_can_change, check_role_name,
 };

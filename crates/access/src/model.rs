@@ -110,6 +110,7 @@ fn rows() -> impl Strategy<Value = RuleRows> {
         members,
         grants,
         owners,
+        ..RuleRows::default()
     })
 }
 

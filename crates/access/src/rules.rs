@@ -1,4 +1,4 @@
-//! The rules: roles, members and grants of one version, indexed for decisions.
+//! The rules: roles, members, grants, row filters and column masks of one version, indexed for decisions.
 //!
 //! They are built from plain rows and never change. The server loads a new version after each change, and swaps it for the old one.
 //! Whoever wants to change a row builds the rules with it first: what the rules refuse is not stored.
@@ -9,8 +9,11 @@ use esker_types::TableId;
 use serde::{Deserialize, Serialize};
 
 use crate::index::{GrantIndex, IndexedGrant};
+use crate::restriction::RestrictionIndex;
 use crate::role::{ADMIN, Members};
-use crate::{Bundle, Member, Privilege, PrivilegeSet, Result, RightsError, Securable, SecurableKind};
+use crate::{
+    Bundle, ColumnMaskRow, Member, Privilege, PrivilegeSet, Result, RightsError, RowFilterRow, Securable, SecurableKind,
+};
 
 /// The mode of access control: it says if refusals count.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
@@ -96,6 +99,10 @@ pub struct RuleRows {
     pub grants: Vec<GrantRow>,
     /// Owners of tables and views.
     pub owners: Vec<OwnerRow>,
+    /// Row filters of tables.
+    pub filters: Vec<RowFilterRow>,
+    /// Column masks of tables.
+    pub masks: Vec<ColumnMaskRow>,
 }
 
 /// The rule that a decision follows from.
@@ -122,6 +129,7 @@ pub struct Rules {
     mode: AccessMode,
     pub(crate) members: Members,
     pub(crate) index: GrantIndex,
+    pub(crate) restrictions: RestrictionIndex,
     grants: Vec<GrantRow>,
 }
 
@@ -130,7 +138,8 @@ impl Rules {
     ///
     /// # Errors
     ///
-    /// - Returns [`RightsError::NoSuchRole`] if a membership or a grant names a role that does not exist.
+    /// - Returns [`RightsError::NoSuchRole`] if a membership, a grant, a row filter or a column mask names a role that does not
+    ///   exist.
     /// - Returns [`RightsError::RoleCycle`] if roles are members of each other.
     /// - Returns [`RightsError::NoSuchFuture`] if a grant is on future things of a kind that its container can't have.
     pub fn build(rows: RuleRows) -> Result<Self> {
@@ -157,7 +166,8 @@ impl Rules {
         let (on, privileges) = (Cow::Owned(Securable::Server), PrivilegeSet::ALL);
         entries.push(IndexedGrant { on, to: admin, privileges, rule: RuleRef::Admin });
         let index = GrantIndex::new(entries);
-        Ok(Self { version: rows.version, mode: rows.mode, members, index, grants: rows.grants })
+        let restrictions = RestrictionIndex::new(rows.filters, rows.masks, &mut members)?;
+        Ok(Self { version: rows.version, mode: rows.mode, members, index, restrictions, grants: rows.grants })
     }
 
     /// Returns the number of the version.

@@ -38,7 +38,7 @@ pub(crate) fn rows(grants: Vec<GrantRow>) -> RuleRows {
         member("esker:admin", Member::client("root")),
         member("esker:break-glass", Member::client("break-glass-1")),
     ];
-    RuleRows { version: 7, mode: crate::AccessMode::On, roles, members, grants, owners: Vec::new() }
+    RuleRows { version: 7, mode: crate::AccessMode::On, roles, members, grants, ..RuleRows::default() }
 }
 
 /// A client under the rules that rows make.

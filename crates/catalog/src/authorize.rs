@@ -6,11 +6,13 @@
 
 use std::sync::Arc;
 
-use esker_access::{AccessMode, Caller, Member, Need, Needs, Privilege, Required, ResourcePath, RightsError, SecurableKind};
+use esker_access::{
+    AccessMode, Caller, Member, Need, Needs, Privilege, Required, ResourcePath, Restrictions, RightsError, SecurableKind,
+};
 use esker_format::{Operation, Snapshot, TableMetadata, TableUpdate};
 use esker_state::{NamespaceRow, StateError, TabularKind, TabularRow};
 use esker_table::beyond_append;
-use esker_types::{NamespaceName, TableName};
+use esker_types::{NamespaceName, TableId, TableName};
 
 use crate::{Catalog, CatalogError, LoadedTable, Proposal, Result, needs};
 
@@ -57,6 +59,15 @@ impl Authority {
     /// Checks privileges for what an answer contains. Unlike [`Authority::require`], it records nothing, because nothing is refused.
     pub fn has(&self, on: &ResourcePath<'_>, required: Required) -> bool {
         !self.is_limited() || self.decides(on, required)
+    }
+
+    /// Returns the row filter and the column masks on a table; `None` if nothing is restricted, and for Esker itself, which sees
+    /// everything. See [`Caller::restrictions`].
+    pub fn restrictions(&self, table: TableId) -> Option<Restrictions> {
+        match self {
+            Self::Server => None,
+            Self::Caller(caller) => caller.restrictions(table),
+        }
     }
 
     /// Checks that refusals count: without it, every check succeeds, and a list needs no filter.
@@ -348,7 +359,7 @@ pub(crate) const ANY_OF_TABLE: Required = Required::any_of(SecurableKind::Table.
 #[cfg(test)]
 mod tests {
     use esker_access::{GrantRow, Identity, PrivilegeSet, RequestFacts, RuleRows, Rules, Securable, Subject, Unrecorded};
-    use esker_types::{Coded, ErrorCode, TableId};
+    use esker_types::{Coded, ErrorCode};
 
     use super::*;
 

@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 
 use esker_access::{
-    AccessMode, GrantRow, Member, OwnerRow, Privilege, PrivilegeSet, RoleRow, RuleChange, RuleRows, Securable, SecurableKind,
+    AccessMode, ColumnMaskRow, CompareOp, FilterExpr, GrantRow, MaskAction, Member, OwnerRow, Privilege, PrivilegeSet, RoleRow,
+    RowFilterRow, RuleChange, RuleRows, Securable, SecurableKind,
 };
 use esker_types::{NamespaceName, TableId, TableName, now_ms};
 use uuid::Uuid;
@@ -184,6 +185,70 @@ pub(crate) async fn grants_end_with_what_they_are_on(state: &State) {
     create_namespace(state, warehouse, &["o"]).await;
     assert_eq!(grants(state).await, (vec!["e".to_owned()], version + 5));
     assert!(rows(state).await.owners.is_empty());
+}
+
+/// A filter that has every kind of predicate.
+fn filter(id: &str, table: TableId, to: Member) -> RowFilterRow {
+    let is = |field_id: i32, value: serde_json::Value| FilterExpr::Compare { op: CompareOp::LtEq, field_id, value };
+    let some = FilterExpr::any([
+        is(1, 9_007_199_254_740_993_i64.into()),
+        FilterExpr::In { field_id: 2, values: vec!["it's \"quoted\"".into(), "b".into()], negated: true },
+        FilterExpr::StartsWith { field_id: 2, prefix: "100%".into(), negated: false },
+        FilterExpr::Not(Box::new(FilterExpr::all([FilterExpr::IsNan(3), FilterExpr::NotNull(4)]))),
+    ]);
+    RowFilterRow { id: id.to_owned(), table, to, filter: some }
+}
+
+fn mask(table: TableId, field_id: i32, action: MaskAction, except: &[Member]) -> ColumnMaskRow {
+    ColumnMaskRow { table, field_id, action, except: except.to_vec() }
+}
+
+pub(crate) async fn filters_and_masks_come_back_and_end_with_their_table(state: &State) {
+    let (warehouse, n) = with_namespace(state).await;
+    let (table, kept) = (row(warehouse, &n, "t"), row(warehouse, &n, "kept"));
+    for one in [&table, &kept] {
+        enter(state, warehouse, one, None).await;
+    }
+    let user = Member::User { issuer: "https://id".into(), name: "ann".into() };
+    let claim = Member::Claim { issuer: "https://id".into(), value: "/ops".into() };
+    let mut changes = vec![
+        RuleChange::SetRowFilter { filter: filter("f1", table.id, user.clone()) },
+        RuleChange::SetRowFilter { filter: filter("f2", table.id, Member::client("etl")) },
+        RuleChange::SetRowFilter { filter: RowFilterRow { filter: FilterExpr::True, ..filter("f3", kept.id, claim.clone()) } },
+    ];
+    changes.extend((1..).zip(MaskAction::ALL).map(|(field_id, action)| {
+        let except = [user.clone(), claim.clone(), Member::client("etl"), Member::role("esker:admin")];
+        RuleChange::SetColumnMask { mask: mask(table.id, field_id, action, &except) }
+    }));
+    changes.push(RuleChange::SetColumnMask { mask: mask(kept.id, 7, MaskAction::ReplaceWithNull, &[]) });
+    let mut expected = rows(state).await;
+    changes.iter().for_each(|change| expected.apply(change).expect("applied"));
+    // The ids of entries rise, so the order of the rows is that of the changes.
+    expected.version = change(state, &changes).await;
+    assert_eq!(rows(state).await, expected);
+    let stored = (state.access().row_filters().await.expect("read"), state.access().column_masks().await.expect("read"));
+    assert_eq!((stored.0[0].created_by.as_str(), stored.1[0].created_by.as_str()), ("ann", "ann"));
+    assert!(stored.0[0].created_ms > 0 && stored.1[0].created_ms > 0);
+
+    // A filter is replaced by its id, a mask by its field; both are removed on their table only.
+    let again = [
+        RuleChange::SetRowFilter { filter: RowFilterRow { filter: FilterExpr::False, ..filter("f1", table.id, user) } },
+        RuleChange::SetColumnMask { mask: mask(table.id, 1, MaskAction::Sha256Global, &[]) },
+        RuleChange::RemoveRowFilter { table: table.id, id: "f2".into() },
+        RuleChange::RemoveColumnMask { table: table.id, field_id: 7 },
+    ];
+    again.iter().for_each(|change| expected.apply(change).expect("applied"));
+    expected.version = change(state, &again).await;
+    assert_eq!(rows(state).await, expected);
+
+    // A drop that can be undone ends nothing; its end does.
+    let keep = SoftDrop { purge: true, principal: "p".into(), expires_ms: 0 };
+    assert!(state.tables().drop(&table, None, &[], Some(&keep), &Outbox::default()).await.expect("dropped"));
+    assert_eq!(rows(state).await, expected);
+    assert!(state.tables().end_drop(table.id, &[], &Outbox::default()).await.expect("ended"));
+    let left = rows(state).await;
+    let tables: Vec<TableId> = left.filters.iter().map(|row| row.table).chain(left.masks.iter().map(|row| row.table)).collect();
+    assert_eq!((tables, left.version), (vec![kept.id, kept.id], expected.version + 1));
 }
 
 pub(crate) async fn new_things_copy_grants_on_future_ones(state: &State) {

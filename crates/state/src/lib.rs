@@ -43,7 +43,7 @@ use sqlx::any::AnyRow;
 use sqlx::{Any, AnyPool, Row, Transaction};
 use uuid::Uuid;
 
-pub use access::{Access, StoredGrant, StoredMember, StoredRole};
+pub use access::{Access, StoredColumnMask, StoredGrant, StoredMember, StoredRole, StoredRowFilter};
 pub use database::Database;
 use database::PoolUse;
 pub use error::StateError;

@@ -89,10 +89,15 @@ async fn copy_grant(tx: &mut Transaction<'_, Any>, from: &str, on: &Securable) -
     Ok(insert.execute(&mut **tx).await?.rows_affected() > 0)
 }
 
-/// Removes the grants on a table or view that is gone for good, and its owner.
+/// Removes the grants on a table or view that is gone for good, its owner, its row filters and its column masks.
 pub(crate) async fn forget_tabular(tx: &mut Transaction<'_, Any>, id: TableId) -> Result<()> {
     let mut removed = 0;
-    for sql in ["DELETE FROM access_grant WHERE table_id = $1", "DELETE FROM tabular_owner WHERE table_id = $1"] {
+    for sql in [
+        "DELETE FROM access_grant WHERE table_id = $1",
+        "DELETE FROM tabular_owner WHERE table_id = $1",
+        "DELETE FROM access_row_filter WHERE table_id = $1",
+        "DELETE FROM access_column_mask WHERE table_id = $1",
+    ] {
         removed += sqlx::query(sql).bind(id.to_string()).execute(&mut **tx).await?.rows_affected();
     }
     if removed > 0 { bump_version(tx).await } else { Ok(()) }

@@ -1,4 +1,5 @@
-//! The rules of access control: their version and mode, roles, members, grants, and owners of tables and views.
+//! The rules of access control: their version and mode, roles, members, grants, owners of tables and views, row filters, column
+//! masks.
 //!
 //! Each change of the rules adds 1 to their version, in the transaction of the change. So one cheap query shows if rules that
 //! were loaded before are still those of the database. `esker_access` says what the rules mean; this file only stores them. Start
@@ -6,6 +7,7 @@
 
 mod columns;
 mod entries;
+mod restrictions;
 
 use esker_access::{
     AccessMode, GrantRow, Member, MemberRow, OwnerRow, PrivilegeSet, RoleRow, RuleChange, RuleRows, Securable, SecurableKind,
@@ -16,6 +18,8 @@ use sqlx::{Any, AnyConnection, Row, Transaction};
 
 use self::columns::{GRANT_COLUMNS, SecurableColumns, future_column, grant_of, member_of};
 pub(crate) use self::entries::{add_rights_of_new, forget_function, forget_namespace, forget_tabular};
+use self::restrictions::{select_filters, select_masks};
+pub use self::restrictions::{StoredColumnMask, StoredRowFilter};
 use crate::{Outbox, Result, State, StateError, parse_id};
 
 /// A role with its origin.
@@ -107,8 +111,10 @@ impl Access<'_> {
         let sql = "SELECT table_id, owner_kind, owner_issuer, owner_name FROM tabular_owner ORDER BY table_id";
         let found = sqlx::query(sql).fetch_all(&mut *tx).await?;
         let owners = found.iter().filter_map(|row| owner_of(row).transpose()).collect::<Result<_>>()?;
+        let filters = select_filters(&mut tx).await?.into_iter().map(|stored| stored.row).collect();
+        let masks = select_masks(&mut tx).await?.into_iter().map(|stored| stored.row).collect();
         tx.commit().await?;
-        Ok(RuleRows { version, mode, roles, members, grants, owners })
+        Ok(RuleRows { version, mode, roles, members, grants, owners, filters, masks })
     }
 
     /// Returns the roles that people created, by name.
@@ -145,6 +151,28 @@ impl Access<'_> {
         );
         let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_all(&self.state.readers).await?;
         rows.iter().filter_map(|row| stored_grant(row).transpose()).collect()
+    }
+
+    /// Returns all row filters, the oldest first.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](StateError::Sql) if the database does not answer, and [`Corrupt`](StateError::Corrupt) if a stored filter
+    /// can't be read.
+    pub async fn row_filters(self) -> Result<Vec<StoredRowFilter>> {
+        let mut connection = self.state.readers.acquire().await?;
+        select_filters(&mut connection).await
+    }
+
+    /// Returns all column masks, by table and field.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](StateError::Sql) if the database does not answer, and [`Corrupt`](StateError::Corrupt) if a stored mask
+    /// can't be read.
+    pub async fn column_masks(self) -> Result<Vec<StoredColumnMask>> {
+        let mut connection = self.state.readers.acquire().await?;
+        select_masks(&mut connection).await
     }
 
     /// Carries out changes, if the rules still have the version `expected_version`. Returns the new version.
@@ -251,6 +279,10 @@ async fn carry_out(tx: &mut Transaction<'_, Any>, change: &RuleChange, by: &str)
         }
         RuleChange::Revoke { to, on, future, privileges } => revoke(tx, (to, on, *future), *privileges).await?,
         RuleChange::SetOwner { table, owner } => entries::insert_owner(tx, *table, owner).await?,
+        RuleChange::SetRowFilter { filter } => restrictions::set_filter(tx, filter, by).await?,
+        RuleChange::RemoveRowFilter { table, id } => restrictions::remove_filter(tx, *table, id).await?,
+        RuleChange::SetColumnMask { mask } => restrictions::set_mask(tx, mask, by).await?,
+        RuleChange::RemoveColumnMask { table, field_id } => restrictions::remove_mask(tx, *table, *field_id).await?,
     }
     Ok(())
 }
