@@ -18,7 +18,7 @@ mod oauth;
 mod paging;
 mod plan;
 mod reports;
-mod restrictions;
+pub(crate) mod restrictions;
 mod sign;
 pub(crate) mod status;
 mod tables;

@@ -23,6 +23,7 @@ use utoipa_axum::routes;
 
 use crate::{App, openapi};
 
+pub use access::opa::OpaOptions;
 pub use health::{FleetTable, TableHealth};
 pub use jobs::JobView;
 pub(crate) use jobs::{cancel_by, find_to_change, find_to_read, seen_jobs, view as view_job};
@@ -82,4 +83,9 @@ pub(crate) fn router() -> OpenApiRouter<App> {
         .routes(routes!(access::grants::list, access::grants::add))
         .routes(routes!(access::grants::revoke))
         .routes(routes!(access::grants::remove))
+        .routes(routes!(access::opa::allow))
+        .routes(routes!(access::opa::batch))
+        .routes(routes!(access::opa::row_filters))
+        .routes(routes!(access::opa::mask))
+        .routes(routes!(access::opa::batch_masks))
 }

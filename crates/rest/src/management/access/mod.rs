@@ -6,6 +6,7 @@
 pub(crate) mod explain;
 pub(crate) mod grants;
 mod names;
+pub(crate) mod opa;
 
 use axum::Json;
 use axum::extract::State;
