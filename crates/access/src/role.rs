@@ -30,7 +30,8 @@ pub const EVERYONE: &str = "esker:everyone";
 /// The role of callers without a token, where the configuration allows them.
 pub const ANONYMOUS: &str = "esker:anonymous";
 
-/// The role of the engines that apply row filters and column masks themselves. They get the files of a table, and its restrictions.
+/// The role of the engines that apply row filters and column masks themselves. They get the files of a table, and its
+/// restrictions.
 pub const TRUSTED_ENGINE: &str = "esker:trusted-engine";
 
 /// The roles that always exist, and that no one can create or drop.

@@ -1,9 +1,9 @@
 //! Loading a table, and the response that load, create, register and commit have in common.
 //!
-//! A response repeats the text of the metadata file between a head and an end, so metadata is not serialised or copied. The end has
-//! the credentials, if any are vended, or the properties of signing. A response has an entity tag, by which a client that has the
-//! current one gets 304. With `snapshots=refs` the snapshots without a reference are cut out of the text. Callers that are restricted
-//! on the table by row filters or column masks get what `restrictions.rs` says.
+//! A response repeats the text of the metadata file between a head and an end, so metadata is not serialised or copied. The end
+//! has the credentials, if any are vended, or the properties of signing. A response has an entity tag, by which a client that has
+//! the current one gets 304. With `snapshots=refs` the snapshots without a reference are cut out of the text. Callers that are
+//! restricted on the table by row filters or column masks get what `restrictions.rs` says.
 //!
 //! Start reading at [`load`], then `answer` and [`without_unreferenced`].
 
@@ -169,9 +169,9 @@ fn bug(e: &dyn std::fmt::Display) -> ApiError {
 
 /// Computes the entity tag of a load response.
 ///
-/// Whoever has the tag of a response with credentials has the same ones that the response would have now. So no 304 leaves a client
-/// with credentials that end before those which a whole response would bring. The restrictions of the caller are covered too, so that
-/// nobody goes on with those of somebody else or of yesterday.
+/// Whoever has the tag of a response with credentials has the same ones that the response would have now. So no 304 leaves a
+/// client with credentials that end before those which a whole response would bring. The restrictions of the caller are covered
+/// too, so that nobody goes on with those of somebody else or of yesterday.
 fn tag(
     catalog: &Catalog,
     table: &LoadedTable,

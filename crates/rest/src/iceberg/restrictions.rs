@@ -1,8 +1,8 @@
 //! Row filters and column masks towards engines: what a caller that is restricted on a table gets of its files.
 //!
-//! Files have all rows and values. So a restricted caller gets no credentials, signatures or plans, and metadata without the counts of
-//! rows. An engine that is a member of `esker:trusted-engine` gets the files, with `read-restrictions` that it applies itself. Start
-//! reading at [`FileAccess::of`].
+//! Files have all rows and values. So a restricted caller gets no credentials, signatures or plans, and metadata without the
+//! counts of rows. An engine that is a member of `esker:trusted-engine` gets the files, with `read-restrictions` that it applies
+//! itself. Start reading at [`FileAccess::of`].
 //!
 //! Spec: REST `LoadTableResult`, `read-restrictions` (apache/iceberg #13879).
 
@@ -97,8 +97,8 @@ pub(crate) fn require_files(row: &TabularRow, authority: &Authority) -> Result<(
 
 /// Prints restrictions for an engine.
 ///
-/// Masks of fields that no schema has are left out. A filter is bound to the present schema, because a reader of an older snapshot
-/// must not see more rows.
+/// Masks of fields that no schema has are left out. A filter is bound to the present schema, because a reader of an older
+/// snapshot must not see more rows.
 fn read_restrictions(restrictions: &Restrictions, metadata: &TableMetadata) -> Value {
     let exists = |id: &i32| metadata.schemas.iter().any(|schema| schema.field_by_id(*id).is_some());
     let masks = restrictions.masks.iter().filter(|(id, _)| exists(id));
@@ -234,8 +234,10 @@ mod tests {
         let metadata = json!({"format-version": 3, "next-row-id": 7, "snapshots": [snapshot], "last-column-id": 2,
             "statistics": [{"blob-metadata": [{"properties": {"ndv": "5"}}]}]});
         let shown: Value = serde_json::from_slice(&without_counts(metadata.to_string().as_bytes()).expect("JSON")).expect("JSON");
-        let snapshot = json!({"snapshot-id": 9_007_199_254_740_993_i64, "manifest-list": "l", "summary": {"operation": "append"}});
-        let expected = json!({"format-version": 3, "next-row-id": 0, "snapshots": [snapshot], "last-column-id": 2, "statistics": []});
+        let summary = json!({"operation": "append"});
+        let snapshot = json!({"snapshot-id": 9_007_199_254_740_993_i64, "manifest-list": "l", "summary": summary});
+        let expected = json!({"format-version": 3, "next-row-id": 0, "snapshots": [snapshot], "last-column-id": 2,
+            "statistics": []});
         assert_eq!(shown, expected);
     }
 }

@@ -1,7 +1,7 @@
 //! Decisions for Trino: may a user do an operation on a thing?
 //!
-//! A thing is looked up in the catalog of its warehouse, and the rules decide on its path, as they do for every other request. A name
-//! without a thing is answered like a hidden one. Start reading at [`Asker::may`].
+//! A thing is looked up in the catalog of its warehouse, and the rules decide on its path, as they do for every other request. A
+//! name without a thing is answered like a hidden one. Start reading at [`Asker::may`].
 
 use esker_access::{Need, Privilege, PrivilegeSet, Required, ResourcePath};
 use esker_catalog::{Authority, Catalog, CatalogError};
@@ -9,7 +9,7 @@ use esker_state::{TabularKind, TabularRow};
 use esker_types::{Coded, NamespaceName, TableName};
 
 use super::OpaOptions;
-use super::operations::{NewTabular, OpaRule, needed_by, needed_for, needed_to_call};
+use super::operations::{NewTabular, OpaRule, needed_by, needed_for, needed_to_call, needed_to_create_with};
 use super::query::{OpaFunction, OpaResource, OpaSchema, OpaTable};
 use crate::{ApiError, App};
 
@@ -196,7 +196,8 @@ impl<'a> Asker<'a> {
         }
     }
 
-    /// Decides on something new in a namespace: with privileges on the innermost namespace around it that exists, or the warehouse.
+    /// Decides on something new in a namespace: with privileges on the innermost namespace around it that exists, or the
+    /// warehouse.
     async fn may_in(&self, catalog: &Catalog, around: Option<NamespaceName>, required: Required) -> Result<bool, ApiError> {
         let mut around = around;
         while let Some(name) = around {
@@ -271,13 +272,7 @@ impl<'a> Asker<'a> {
         let Some(namespace) = namespace_of(&table.schema_name) else { return Ok(self.otherwise()) };
         let mut needed = PrivilegeSet::from(kind.privilege());
         for (key, value) in &table.properties {
-            let chosen = needed_for(key);
-            if !value.is_null() && chosen.has(Privilege::SetLocation) {
-                needed = needed.union(Privilege::ChooseLocation.into());
-            }
-            if !value.is_null() && chosen.has(Privilege::SetProtected) {
-                needed = needed.union(Privilege::SetProtected.into());
-            }
+            needed = needed.union(needed_to_create_with(key, value));
         }
         if !self.may_in(catalog, Some(namespace), Required::all(needed)).await? {
             return Ok(false);

@@ -1,8 +1,8 @@
 //! Decisions for Trino: its access control plugin for Open Policy Agent asks here, so that one set of grants holds for both.
 //!
-//! The caller is Trino, which needs `DECIDE` on the server. The user that it asks about is a principal of Esker: a client, or a user of
-//! the issuer in `auth.opa.issuer`. Row filters and column masks are answered as expressions of Trino's SQL. `docs/security/engines.md`
-//! has the configuration of Trino.
+//! The caller is Trino, which needs `DECIDE` on the server. The user that it asks about is a principal of Esker: a client, or a
+//! user of the issuer in `auth.opa.issuer`. Row filters and column masks are answered as expressions of Trino's SQL.
+//! `docs/security/engines.md` has the configuration of Trino.
 //!
 //! Start reading at [`allow`], then at `operations.rs` for what an operation needs, and at `sql.rs` for row filters.
 
@@ -46,8 +46,8 @@ pub struct OpaOptions {
 
 /// Decides if a user of Trino may do an operation.
 ///
-/// The operations are those of Trino's access control plugin for Open Policy Agent (`opa.policy.uri`). Fields that are not needed are
-/// ignored, because each version of Trino may send more.
+/// The operations are those of Trino's access control plugin for Open Policy Agent (`opa.policy.uri`). Fields that are not needed
+/// are ignored, because each version of Trino may send more.
 #[utoipa::path(
     post,
     path = "/api/v1/access/opa/allow",
@@ -277,8 +277,8 @@ fn is_same_table(one: &OpaColumn, other: &OpaColumn) -> bool {
 
 /// Returns the expression that stands for a column of a table; `None` if nothing in it is masked.
 ///
-/// Trino writes names in lower case. A column that the table does not have now is NULL, if any of its columns is masked: it may have
-/// been renamed while Trino planned its query. Hidden columns have no mask.
+/// Trino writes names in lower case. A column that the table does not have now is NULL, if any of its columns is masked: it may
+/// have been renamed while Trino planned its query. Hidden columns have no mask.
 fn mask_of(table: &LoadedTable, column: &str, masks: &[(i32, MaskAction)], query_id: Option<&str>) -> Option<String> {
     let schema = table.metadata.current_schema();
     let columns = schema.as_struct().fields();

@@ -1,9 +1,10 @@
 //! The operations of Trino's access control, and the rule that decides on each.
 //!
-//! The names are those of `OpaAccessControl` in Trino's source. An operation that is not here is refused, and logged. Start reading at
-//! [`OPERATIONS`].
+//! The names are those of `OpaAccessControl` in Trino's source. An operation that is not here is refused, and logged. Start
+//! reading at [`OPERATIONS`].
 
 use esker_access::{Privilege, PrivilegeSet, Required};
+use serde_json::Value;
 
 /// The rule that decides on an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,8 +77,8 @@ impl NewTabular {
 }
 
 impl OpaRule {
-    /// Checks that the rule is about reading or listing, which everybody may do in Trino's own catalogs and schemas: their content is
-    /// filtered by other operations.
+    /// Checks that the rule is about reading or listing, which everybody may do in Trino's own catalogs and schemas: their
+    /// content is filtered by other operations.
     pub(super) const fn only_reads(self) -> bool {
         matches!(
             self,
@@ -187,6 +188,19 @@ pub(super) fn needed_for(property: &str) -> PrivilegeSet {
         "extra_properties" => PrivilegeSet::of(&[Privilege::SetProperties, Privilege::SetProtected, Privilege::SetLocation]),
         "max_commit_retry" | "delete_after_commit_enabled" | "max_previous_versions" => Privilege::SetProtected.into(),
         _ => Privilege::SetProperties.into(),
+    }
+}
+
+/// Returns the privileges that a property of a new table needs beside the privilege to create it.
+///
+/// Trino sends the defaults of all properties, so only those count that have none.
+pub(super) fn needed_to_create_with(property: &str, value: &Value) -> PrivilegeSet {
+    match property {
+        "location" | "data_location" if value.is_string() => Privilege::ChooseLocation.into(),
+        "extra_properties" if value.as_object().is_some_and(|given| !given.is_empty()) => {
+            PrivilegeSet::of(&[Privilege::ChooseLocation, Privilege::SetProtected])
+        }
+        _ => PrivilegeSet::EMPTY,
     }
 }
 
