@@ -214,6 +214,9 @@ impl Fresh {
             (_, "grants" | "revoke") => {
                 json!({"to": {"kind": "client", "name": "someone"}, "privileges": "LIST", "on": "namespace default.n"})
             }
+            _ if route.contains("/access/opa/") => {
+                json!({"input": {"context": {"identity": {"user": "someone"}}, "action": {"operation": "ExecuteQuery"}}})
+            }
             (_, "tokens") if route.starts_with("/api/") => json!({"principal": "another"}),
             _ => json!({}),
         };
