@@ -158,7 +158,11 @@ fn fixed_value(ty: &Type) -> Option<String> {
     Some(match ty {
         Type::List(_) => format!("CAST(ARRAY[] AS {name})"),
         Type::Map(_) => format!("CAST(MAP() AS {name})"),
-        Type::Struct(_) | Type::Variant => return None,
+        Type::Struct(fields) => {
+            let parts = fields.fields().iter().map(|field| fixed_value(&field.field_type));
+            format!("CAST(ROW({}) AS {name})", parts.collect::<Option<Vec<_>>>()?.join(", "))
+        }
+        Type::Variant => return None,
         Type::Primitive(ty) => match ty {
             PrimitiveType::Boolean => "false".to_owned(),
             PrimitiveType::Int

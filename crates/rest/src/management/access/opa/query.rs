@@ -60,7 +60,7 @@ pub(crate) struct OpaAction {
 
 /// A thing of Trino. One of its fields is set, or a table and a function.
 #[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct OpaResource {
     /// A user.
     pub(super) user: Option<OpaUser>,
