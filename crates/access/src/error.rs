@@ -138,6 +138,12 @@ pub enum RightsError {
         /// The reason, with the way out.
         why: String,
     },
+    /// A column mask does not fit its field.
+    #[error("the column mask can't be set: {why}")]
+    BadMask {
+        /// The reason, with the way out.
+        why: String,
+    },
     /// A name is no action of a column mask.
     #[error("{name:?} is no action of a column mask; the actions are {}", MaskAction::ALL.map(MaskAction::as_str).join(", "))]
     UnknownAction {
@@ -174,6 +180,7 @@ impl Coded for RightsError {
             | Self::NoPrivileges
             | Self::NoSuchFuture { .. }
             | Self::BadFilter { .. }
+            | Self::BadMask { .. }
             | Self::UnknownAction { .. } => ErrorCode::BadRequest,
         }
     }

@@ -7,7 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::index::Visitor;
 use crate::role::{Held, MemberId};
-use crate::{AccessDecision, AccessMode, Member, PrivilegeSet, Required, ResourcePath, RuleRef, Rules, SecurableKind, Subject};
+use crate::{
+    AccessDecision, AccessMode, Leaf, Member, Privilege, PrivilegeSet, Required, ResourcePath, Restrictions, RuleRef, Rules,
+    SecurableKind, Subject,
+};
 
 /// The outcome of a decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -77,6 +80,10 @@ pub struct AccessExplanation {
     pub verdict: AccessVerdict,
     /// Rule that allows it: the id of a grant, or the name of a built-in rule; none if no rule does.
     pub rule: Option<String>,
+    /// Row filter and column masks that restrict the principal on the table, by field ids; null if nothing does, and if the
+    /// principal may not read the table's schema.
+    #[serde(default)]
+    pub restrictions: Option<Restrictions>,
 }
 
 impl Subject {
@@ -102,6 +109,14 @@ impl Subject {
             missing,
             verdict,
             rule: rule.map(|rule| self.rules.rule_name(rule).to_owned()),
+            restrictions: self.explained_restrictions(on),
+        }
+    }
+
+    fn explained_restrictions(&self, on: &ResourcePath<'_>) -> Option<Restrictions> {
+        match on.leaf()? {
+            Leaf::Table { id, .. } if self.effective(on).has(Privilege::ReadMetadata) => self.restrictions(id),
+            Leaf::Table { .. } | Leaf::View { .. } | Leaf::Function { .. } => None,
         }
     }
 
@@ -167,6 +182,14 @@ impl fmt::Display for AccessExplanation {
                 writeln!(f, "    {} to {}: {}", grant.rule, grant.to, grant.privileges)?;
             }
         }
+        if let Some(Restrictions { filter, masks }) = &self.restrictions {
+            if let Some(filter) = filter {
+                writeln!(f, "rows: those with {}", filter.to_sql(&|id| format!("field_{id}")))?;
+            }
+            for (id, action) in masks {
+                writeln!(f, "mask: field_{id} by {action}")?;
+            }
+        }
         match self.verdict {
             AccessVerdict::Allowed => write!(f, "allowed by {}", self.rule.as_deref().unwrap_or("no rule")),
             AccessVerdict::Denied => write!(f, "refused: no rule gives {}", self.missing),
@@ -178,8 +201,25 @@ impl fmt::Display for AccessExplanation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::samples::{client, grant, namespace, orders, rows};
-    use crate::{Privilege, Securable};
+    use crate::samples::{client, grant, namespace, orders, rows, table};
+    use crate::{ColumnMaskRow, FilterExpr, MaskAction, RowFilterRow, Securable};
+
+    #[test]
+    fn an_explanation_shows_restrictions_to_who_may_read_the_schema() {
+        let on = Securable::Table { table: table(1) };
+        let mut rows = rows(vec![grant("g1", Member::client("bi"), on, Privilege::ReadMetadata.into())]);
+        let filter = FilterExpr::NotNull(3);
+        rows.filters = vec![RowFilterRow { id: "f".into(), table: table(1), to: Member::client("bi"), filter }];
+        rows.masks = vec![ColumnMaskRow { table: table(1), field_id: 4, action: MaskAction::ShowLast4, except: Vec::new() }];
+        let explained = client(rows.clone(), "bi").explain(&orders(), Required::privilege(Privilege::ReadMetadata));
+        let text = explained.to_string();
+        assert!(text.ends_with("rows: those with field_3 IS NOT NULL\nmask: field_4 by show-last-4\nallowed by g1"), "{text}");
+        let json = serde_json::to_value(&explained).expect("JSON");
+        assert_eq!(json["restrictions"]["masks"], serde_json::json!([[4, "show-last-4"]]));
+        assert_eq!(serde_json::from_value::<AccessExplanation>(json).expect("an explanation"), explained);
+        let other = client(rows, "etl").explain(&orders(), Required::privilege(Privilege::ReadMetadata));
+        assert_eq!(other.restrictions, None, "it would tell the columns");
+    }
 
     #[test]
     fn an_explanation_shows_how_each_role_was_got_and_which_grant_counts() {

@@ -12,7 +12,10 @@ use esker_access::{
     ADMIN, AccessMode, BREAK_GLASS, Caller, GrantRow, Identity, LEGACY, Member, MemberRow, Privilege, PrivilegeSet, Record,
     RequestFacts, RuleChange, RuleRows, Rules, Securable, Subject,
 };
-use esker_state::{AccessChangedData, EventData, NewEvent, Outbox, State, StateError, StoredGrant, StoredMember, StoredRole};
+use esker_state::{
+    AccessChangedData, EventData, NewEvent, Outbox, State, StateError, StoredColumnMask, StoredGrant, StoredMember, StoredRole,
+    StoredRowFilter,
+};
 use esker_types::{Coded, ErrorCode, now_ms};
 use moka::future::Cache;
 use tokio::sync::Mutex;
@@ -164,6 +167,24 @@ impl AccessControl {
     /// Returns [`State`](AuthError::State) if the database fails.
     pub async fn grants(&self) -> Result<Vec<StoredGrant>, AuthError> {
         Ok(self.inner.state.access().grants().await?)
+    }
+
+    /// Returns the row filters of all tables, the oldest first.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](AuthError::State) if the database fails.
+    pub async fn row_filters(&self) -> Result<Vec<StoredRowFilter>, AuthError> {
+        Ok(self.inner.state.access().row_filters().await?)
+    }
+
+    /// Returns the column masks of all tables, by table and field.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](AuthError::State) if the database fails.
+    pub async fn column_masks(&self) -> Result<Vec<StoredColumnMask>, AuthError> {
+        Ok(self.inner.state.access().column_masks().await?)
     }
 
     /// Checks changes on the rules as they are now, stores them together, and returns the version of the rules with them.

@@ -187,6 +187,10 @@ pub(crate) struct InMember(pub(crate) Member);
 #[derive(Debug)]
 pub(crate) struct InGrant(pub(crate) String);
 
+/// The id of the row filter that a path names.
+#[derive(Debug)]
+pub(crate) struct InFilter(pub(crate) String);
+
 /// Splits a raw path into its namespace and the rest.
 ///
 /// A search for `tables` must begin behind the namespace, because a namespace may have that name.
@@ -253,6 +257,7 @@ from_parameter!(InToken, "token-id");
 from_parameter!(InRole, "role");
 from_parameter!(InMember, "member");
 from_parameter!(InGrant, "grant-id");
+from_parameter!(InFilter, "filter-id");
 
 /// Describes parameters in the path, by their names.
 fn in_path(named: &[&str]) -> Vec<Parameter> {
@@ -271,6 +276,7 @@ fn in_path(named: &[&str]) -> Vec<Parameter> {
                 (form.to_owned(), String::schema())
             }
             "grant-id" => ("The id in the list of grants.".to_owned(), String::schema()),
+            "filter-id" => ("The id in the list of the table's restrictions.".to_owned(), String::schema()),
             "id" => ("The number of the query in this process.".to_owned(), u64::schema()),
             name => (format!("The name of the {name} in the namespace."), String::schema()),
         };
@@ -303,6 +309,7 @@ described! {
     InRole: ["role"],
     InMember: ["member"],
     InGrant: ["grant-id"],
+    InFilter: ["filter-id"],
 }
 
 /// The caller of a request, for a handler that checks its needs by itself.

@@ -87,6 +87,9 @@ const DECIDE: Required = Required::privilege(Privilege::Decide);
 const USE_DATA: Required =
     Required::any_of(PrivilegeSet::of(&[Privilege::ReadData, Privilege::Append, Privilege::Modify, Privilege::Rewrite]));
 
+/// To manage row filters and column masks. The table is in the body or the query.
+const MANAGE_RESTRICTIONS: Check = Check::Handler("`MANAGE_RESTRICTIONS` on the table that is named");
+
 /// The operations of all routes, those that need no token included.
 pub(crate) const OPERATIONS: &[OperationNeeds] = &[
     needs("getConfig", "GET /v1/config", Check::Handler("`USE` on the warehouse")),
@@ -368,6 +371,11 @@ pub(crate) const OPERATIONS: &[OperationNeeds] = &[
     needs("opaRowFilters", "POST /api/v1/access/opa/row-filters", Check::Server(DECIDE)),
     needs("opaColumnMask", "POST /api/v1/access/opa/column-mask", Check::Server(DECIDE)),
     needs("opaBatchColumnMasks", "POST /api/v1/access/opa/batch-column-masks", Check::Server(DECIDE)),
+    needs("listRestrictions", "GET /api/v1/access/restrictions", MANAGE_RESTRICTIONS),
+    needs("addRowFilter", "POST /api/v1/access/filters", MANAGE_RESTRICTIONS),
+    needs("removeRowFilter", "DELETE /api/v1/access/filters/{filter-id}", MANAGE_RESTRICTIONS),
+    needs("setColumnMask", "PUT /api/v1/access/masks", MANAGE_RESTRICTIONS),
+    needs("removeColumnMask", "DELETE /api/v1/access/masks", MANAGE_RESTRICTIONS),
     needs("getMetrics", "GET /metrics", Check::Server(MONITOR)),
     needs("getTableMetrics", "GET /metrics/tables", Check::Server(MONITOR)),
     needs("isAlive", "GET /healthz", Check::Open),

@@ -108,7 +108,9 @@ impl Fresh {
             plan: nil,
             metadata: String::new(),
         };
-        let uses_table = ["{table}", "{job}", "{table-id}", "rename", "transactions", "register"].iter().any(|what| wants(what));
+        let of_a_table =
+            ["{table}", "{job}", "{table-id}", "rename", "transactions", "register", "/restrictions", "/filters", "/masks"];
+        let uses_table = of_a_table.iter().any(|what| wants(what));
         if uses_table {
             let created = app.ok(Method::POST, tables, Some(AccessTest::new_table(&fresh.table))).await;
             fresh.metadata = created["metadata-location"].as_str().expect("a location").to_owned();
@@ -170,9 +172,16 @@ impl Fresh {
             .replace("{role}", "nothing")
             .replace("{member}", "client:someone")
             .replace("{grant-id}", &self.plan)
+            .replace("{filter-id}", &self.plan)
             .replace("{kind}", "expire")
             .replace("{id}", "1");
-        if request.ends_with("/explain") { format!("{path}?path=file:///nothing") } else { path }
+        let on = format!("on=table%20default.n.{}", self.table);
+        match request {
+            request if request.ends_with("/explain") => format!("{path}?path=file:///nothing"),
+            "GET /api/v1/access/restrictions" | "DELETE /api/v1/access/filters/{filter-id}" => format!("{path}?{on}"),
+            "DELETE /api/v1/access/masks" => format!("{path}?{on}&field=id"),
+            _ => path,
+        }
     }
 
     /// Returns the body of a request, if it has one.
@@ -216,6 +225,12 @@ impl Fresh {
             }
             _ if route.contains("/access/opa/") => {
                 json!({"input": {"context": {"identity": {"user": "someone"}}, "action": {"operation": "ExecuteQuery"}}})
+            }
+            (_, "filters") => {
+                json!({"on": format!("table default.n.{}", self.table), "to": {"kind": "client", "name": "x"}, "filter": true})
+            }
+            (_, "masks") => {
+                json!({"on": format!("table default.n.{}", self.table), "field": "id", "action": "mask-to-fixed-value"})
             }
             (_, "tokens") if route.starts_with("/api/") => json!({"principal": "another"}),
             _ => json!({}),

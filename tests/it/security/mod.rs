@@ -12,6 +12,7 @@ mod page;
 mod paths;
 mod read_restrictions;
 mod redaction;
+mod restrictions;
 mod signing;
 mod sql;
 mod tls;

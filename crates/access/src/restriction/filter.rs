@@ -6,7 +6,6 @@
 //! Spec: "Iceberg Expressions", appendix B.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Value, json};
@@ -342,8 +341,8 @@ impl FilterExpr {
             Self::Not(inner) => format!("NOT ({})", inner.to_sql(name)),
             Self::IsNull(id) => format!("{} IS NULL", name(*id)),
             Self::NotNull(id) => format!("{} IS NOT NULL", name(*id)),
-            Self::IsNan(id) => format!("{} IS NAN", name(*id)),
-            Self::NotNan(id) => format!("{} IS NOT NAN", name(*id)),
+            Self::IsNan(id) => format!("isnan({})", name(*id)),
+            Self::NotNan(id) => format!("NOT isnan({})", name(*id)),
             Self::Compare { op, field_id, value } => format!("{} {} {}", name(*field_id), op.symbol(), sql_literal(value)),
             Self::In { field_id, values, negated } => {
                 let values: Vec<String> = values.iter().map(sql_literal).collect();

@@ -9,7 +9,7 @@ mod mask;
 use std::collections::HashMap;
 
 use esker_types::TableId;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use self::filter::{CompareOp, FilterExpr};
 pub use self::mask::MaskAction;
@@ -27,7 +27,7 @@ pub struct RowFilterRow {
     /// Member that sees the rows for which the filter is true.
     pub to: Member,
     /// The filter, as an expression of Iceberg with field ids.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Value)]
     pub filter: FilterExpr,
 }
 
@@ -46,11 +46,14 @@ pub struct ColumnMaskRow {
 }
 
 /// What restricts a subject on one table.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Restrictions {
-    /// The filter whose rows the subject sees; `None` if it sees all. Several filters are one disjunction.
+    /// The filter whose rows the subject sees, as an expression of Iceberg; null if it sees all. Several filters are one
+    /// disjunction.
+    #[schema(value_type = Option<Value>)]
     pub filter: Option<FilterExpr>,
-    /// The masked fields with their actions, by rising field id. The filter reads the values before they are masked.
+    /// The masked fields, each with its action, by rising field id. The filter reads the values before they are masked.
+    #[schema(value_type = Vec<Vec<Value>>)]
     pub masks: Vec<(i32, MaskAction)>,
 }
 

@@ -1,7 +1,10 @@
-//! `esker access`: the mode of access control, roles, members, grants and explanations, over the management API.
+//! `esker access`: the mode of access control, roles, members, grants, row filters, column masks and explanations, over the
+//! management API.
 //!
 //! `bootstrap` and `break-glass` open the database themselves, as `esker token` does. They are the way in when nobody may change
 //! the rules over the API.
+
+mod restrictions;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +14,7 @@ use esker_access::{AccessExplanation, AccessMode, Member, RightsError};
 use esker_auth::{AccessControl, LoggedDecisions, RULES_SECONDS};
 use serde_json::{Value, json};
 
+use self::restrictions::{FilterCommand, MaskCommand};
 use super::client::{Client, encode};
 use super::jobs::format_time;
 use super::token::{DatabaseArgs, end_of};
@@ -48,6 +52,16 @@ pub(super) enum AccessCommand {
         /// Only grants on this thing, e.g. "table lake.raw.orders".
         #[arg(long)]
         on: Option<String>,
+    },
+    /// List, add and remove row filters of tables.
+    Filter {
+        #[command(subcommand)]
+        command: FilterCommand,
+    },
+    /// List, set and remove column masks of tables.
+    Mask {
+        #[command(subcommand)]
+        command: MaskCommand,
     },
     /// Explain what a principal may do: esker access explain client:etl SELECT table lake.raw.orders
     Explain {
@@ -145,6 +159,8 @@ impl AccessCommand {
             Self::Grant(grant) => grant.add(client).await,
             Self::Revoke(grant) => grant.revoke(client).await,
             Self::Grants { to, on } => grants(client, to.as_deref(), on.as_deref()).await,
+            Self::Filter { command } => command.run(client).await,
+            Self::Mask { command } => command.run(client).await,
             Self::Explain { who, privileges, on } => explain(client, &who, &privileges, &on.join(" ")).await,
             Self::Bootstrap { place, client, mode } => bootstrap(place, &client, mode.as_deref()).await,
             Self::BreakGlass { place, minutes } => break_glass(place, minutes).await,

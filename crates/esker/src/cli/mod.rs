@@ -70,7 +70,7 @@ enum Command {
         #[command(flatten)]
         remote: Remote,
     },
-    /// Manage access control: its mode, roles, members and grants.
+    /// Manage access control: its mode, roles, members, grants, row filters and column masks.
     ///
     /// `bootstrap` and `break-glass` work on the database itself and need no server.
     Access {

@@ -88,4 +88,8 @@ pub(crate) fn router() -> OpenApiRouter<App> {
         .routes(routes!(access::opa::row_filters))
         .routes(routes!(access::opa::mask))
         .routes(routes!(access::opa::batch_masks))
+        .routes(routes!(access::restrictions::list))
+        .routes(routes!(access::restrictions::add_filter))
+        .routes(routes!(access::restrictions::remove_filter))
+        .routes(routes!(access::restrictions::set_mask, access::restrictions::remove_mask))
 }

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use esker_access::{
-    AccessExplanation, AccessMode, Caller, Identity, Member, Need, PrivilegeSet, RequestFacts, Required, RightsError, Subject,
-    parse_privileges,
+    AccessExplanation, AccessMode, Caller, Identity, Member, Need, Privilege, PrivilegeSet, RequestFacts, Required, RightsError,
+    Securable, Subject, parse_privileges,
 };
 use serde::{Deserialize, Serialize};
 
 use super::grants::GrantView;
 use super::names::Found;
+use super::restrictions::OwnRestrictions;
 use crate::extract::{QueryParams, RequestCaller};
 use crate::openapi::ReadErrors;
 use crate::{ApiError, App};
@@ -34,6 +35,8 @@ pub(crate) struct RightsView {
     effective: PrivilegeSet,
     /// The grants to the caller and to its roles, the oldest first.
     grants: Vec<GrantView>,
+    /// The row filter and the column masks that restrict the caller on the table that is named; null if nothing does.
+    restrictions: Option<OwnRestrictions>,
 }
 
 /// The parameters of the caller's rights.
@@ -75,6 +78,7 @@ pub(crate) async fn me(
 ) -> Result<Json<RightsView>, ApiError> {
     let found = find(&app, query.on.as_deref()).await?;
     require_to_see(&caller, &found)?;
+    let restrictions = own_restrictions(&app, &caller, &found).await?;
     let (subject, rules) = (caller.subject(), caller.subject().rules());
     let grants = app.access().grants().await?.into_iter().filter(|stored| subject.stands_for(&stored.row.to));
     Ok(Json(RightsView {
@@ -84,6 +88,7 @@ pub(crate) async fn me(
         roles: subject.roles().map(str::to_owned).collect(),
         on: found.text(),
         effective: subject.effective(&found.path()),
+        restrictions,
         grants: grants.map(|stored| GrantView::of(&app, stored)).collect(),
     }))
 }
@@ -115,6 +120,17 @@ pub(crate) async fn explain(
         None => Required::NOTHING,
     };
     Ok(Json(subject.explain(&found.path(), required)))
+}
+
+/// Describes the restrictions of the caller on a table whose schema it may read.
+async fn own_restrictions(app: &App, caller: &Caller, found: &Found) -> Result<Option<OwnRestrictions>, ApiError> {
+    let Securable::Table { table } = &found.securable else { return Ok(None) };
+    let Some(restrictions) = caller.restrictions(*table) else { return Ok(None) };
+    if !caller.subject().effective(&found.path()).has(Privilege::ReadMetadata) {
+        return Ok(None);
+    }
+    let table = found.load_table(app).await?;
+    Ok(table.map(|table| OwnRestrictions::of(&restrictions, table.metadata.current_schema())))
 }
 
 /// Finds the thing that a request is about: the server, if it names none.

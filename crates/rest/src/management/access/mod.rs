@@ -1,4 +1,4 @@
-//! Access control: the mode, the roles with their members, the grants, and explanations.
+//! Access control: the mode, the roles with their members, the grants, row filters, column masks, and explanations.
 //!
 //! Whoever manages access on the server may do all of this. Whoever manages the grants of a thing may grant and revoke there what
 //! they have themselves. Start reading at `grants.rs` for grants, and at `names.rs` for how requests name things.
@@ -7,6 +7,7 @@ pub(crate) mod explain;
 pub(crate) mod grants;
 mod names;
 pub(crate) mod opa;
+pub(crate) mod restrictions;
 
 use axum::Json;
 use axum::extract::State;
@@ -151,7 +152,7 @@ pub(crate) async fn create_role(
     Ok(StatusCode::CREATED)
 }
 
-/// Drops a role, with its memberships and the grants to it.
+/// Drops a role, with its memberships and the grants to it. A role that a row filter or a column mask names stays.
 #[utoipa::path(
     delete,
     path = "/api/v1/access/roles/{role}",

@@ -4,8 +4,8 @@
 //! answer has the name that the thing has now.
 
 use esker_access::{ResourcePath, Securable, SecurableKind};
-use esker_catalog::CatalogError;
-use esker_state::StoredGrant;
+use esker_catalog::{CatalogError, LoadedTable};
+use esker_state::{StateError, StoredGrant};
 use esker_types::{ErrorCode, NamespaceName, TableName, quote_name, split_dotted};
 
 use crate::{ApiError, App};
@@ -135,6 +135,25 @@ impl Found {
             }
         };
         Some(Self { securable, warehouse, namespace, leaf })
+    }
+
+    /// Loads the table that was found; `None` if the thing is no table.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of a table that does not exist if it was dropped or renamed since, and those of its metadata.
+    pub(super) async fn load_table(&self, app: &App) -> Result<Option<LoadedTable>, ApiError> {
+        let (Securable::Table { .. }, Some((_, warehouse)), Some(namespace), Some(name)) =
+            (&self.securable, &self.warehouse, &self.namespace, &self.leaf)
+        else {
+            return Ok(None);
+        };
+        let namespace = NamespaceName::from_key(namespace).map_err(CatalogError::from)?;
+        let name = TableName::new(namespace, name.as_str()).map_err(CatalogError::from)?;
+        let table = app.warehouse(warehouse)?.catalog().load(&name).await?;
+        // The caller's rights were checked on the table that had the name before.
+        let is_same = Securable::Table { table: table.row.id } == self.securable;
+        if is_same { Ok(Some(table)) } else { Err(CatalogError::from(StateError::NoSuchTable(name.to_string())).into()) }
     }
 
     /// Returns the path to the thing.
