@@ -198,8 +198,12 @@ impl<'a> Asker<'a> {
 
     /// Decides on something new in a namespace: with privileges on the innermost namespace around it that exists, or the
     /// warehouse.
-    async fn may_in(&self, catalog: &Catalog, around: Option<NamespaceName>, required: Required) -> Result<bool, ApiError> {
-        let mut around = around;
+    async fn may_in(
+        &self,
+        catalog: &Catalog,
+        mut around: Option<NamespaceName>,
+        required: Required,
+    ) -> Result<bool, ApiError> {
         while let Some(name) = around {
             if let Some(row) = found(catalog.namespace(&name).await)? {
                 let key = row.name.key();
