@@ -181,3 +181,39 @@ async fn counts_of_rows_are_hidden_from_restricted_readers_and_nothing_is_in_the
     }
     assert_eq!(summary(&appender, "").await["total-records"], "2", "the summary of the next append continues it");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_management_api_tells_a_restricted_caller_no_counts_and_no_values() {
+    let test = AccessTest { app: TestApp::start().await };
+    test.app.table().await;
+    test.app.sql("INSERT INTO n.t VALUES (1, 'EU'), (2, 'US')").await.expect("inserted");
+    let job = test.app.job("expire", json!({})).await["id"].as_str().expect("an id").to_owned();
+    test.app.server.access().bootstrap("admin", Some(AccessMode::On)).await.expect("an administrator");
+    let reader = test.client("reader").await;
+    test.grant("reader", test.namespace("n"), AccessTest::bundle(Bundle::Select, SecurableKind::Namespace)).await;
+    let get = async |path: String| {
+        let (status, text) = test.send(&reader, Method::GET, &path, None).await;
+        (status, serde_json::from_str::<Value>(&text).unwrap_or(Value::String(text)))
+    };
+    let about = |end: &str| format!("/api/v1/warehouses/default/namespaces/n/tables/t/{end}");
+    let ends = ["health", "history", "reports", "quarantine"];
+    for end in ends {
+        assert_eq!(get(about(end)).await.0, 200, "{end}");
+    }
+    assert!(get(format!("/api/v1/jobs/{job}")).await.1["outcome"].is_object());
+    let table = test.table_id("n.t").await;
+    test.change(vec![filter("f1", table, &Member::client("reader"), below(2))]).await;
+    for end in ends {
+        let (status, refusal) = get(about(end)).await;
+        assert!(status == 403 && refusal.to_string().contains("row filters or column masks restrict"), "{end}: {refusal}");
+    }
+    let (_, tables) = get("/api/v1/tables".to_owned()).await;
+    let shown = ["score", "data_files", "data_bytes", "last_commit_ms"].map(|key| tables[0][key].clone());
+    assert_eq!(shown, [Value::Null, Value::Null, Value::Null, Value::Null], "{tables}");
+    assert_eq!((&tables[0]["table"], &tables[0]["findings"]), (&json!("n.t"), &json!([])));
+    for (_, jobs) in [get(format!("/api/v1/jobs/{job}")).await, get("/api/v1/jobs".to_owned()).await] {
+        let shown = if jobs.is_array() { &jobs[0] } else { &jobs };
+        assert_eq!((&shown["id"], &shown["outcome"], &shown["plan"]), (&json!(job), &Value::Null, &Value::Null), "{jobs}");
+    }
+    assert_eq!(get(format!("/api/v1/jobs/{job}/log")).await, (200, json!([])));
+}

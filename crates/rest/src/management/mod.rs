@@ -26,7 +26,7 @@ use crate::{App, openapi};
 pub use access::opa::OpaOptions;
 pub use health::{FleetTable, TableHealth};
 pub use jobs::JobView;
-pub(crate) use jobs::{cancel_by, find_to_change, find_to_read, seen_jobs, view as view_job};
+pub(crate) use jobs::{cancel_by, find_to_change, find_to_read, log_to_read, seen_jobs, view as view_job};
 pub use lifecycle::DroppedView;
 pub use maintain::{JobAccepted, QuarantineView};
 pub use policy::PolicyView;
