@@ -5,14 +5,15 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use esker_types::TableId;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
 use crate::samples::{namespace, table};
 use crate::{
-    AccessDecision, AccessMode, Bundle, GrantRow, Identity, Member, MemberRow, OwnerRow, Privilege, PrivilegeSet, Required,
-    ResourcePath, RoleRow, RuleRows, Rules, Securable, SecurableKind, Subject,
+    AccessDecision, AccessMode, Bundle, ColumnMaskRow, FilterExpr, GrantRow, Identity, MaskAction, Member, MemberRow, OwnerRow,
+    Privilege, PrivilegeSet, Required, ResourcePath, RoleRow, RowFilterRow, RuleRows, Rules, Securable, SecurableKind, Subject,
 };
 
 /// The names of the roles; a role may be a member of a later one.
@@ -88,10 +89,8 @@ fn privileges() -> impl Strategy<Value = PrivilegeSet> {
 }
 
 fn grants() -> impl Strategy<Value = Vec<GrantRow>> {
-    let roles = ROLES.into_iter().chain(["esker:everyone", "esker:anonymous"]).map(Member::role);
-    let holders: Vec<Member> = roles.chain(leaf_members()).collect();
     let future = prop_oneof![9 => Just(None), 1 => Just(Some(SecurableKind::Table))];
-    let grant = (select(holders), select(paths()), privileges(), future).prop_map(|(to, path, privileges, future)| {
+    let grant = (select(holders()), select(paths()), privileges(), future).prop_map(|(to, path, privileges, future)| {
         let on = end(&path);
         let future = future.filter(|kind| on.kind().can_contain(*kind));
         GrantRow { id: String::new(), to, on, privileges, future }
@@ -99,10 +98,36 @@ fn grants() -> impl Strategy<Value = Vec<GrantRow>> {
     vec(grant, 0..40)
 }
 
+/// Every role and every other member.
+fn holders() -> Vec<Member> {
+    let roles = ROLES.into_iter().chain(["esker:everyone", "esker:anonymous"]).map(Member::role);
+    roles.chain(leaf_members()).collect()
+}
+
+/// The ids of all tables.
+fn tables() -> Vec<TableId> {
+    paths().iter().map(end).filter_map(|s| if let Securable::Table { table } = s { Some(table) } else { None }).collect()
+}
+
+/// Row filters, each on a field of its own, by which it is recognised, and column masks.
+fn restrictions() -> impl Strategy<Value = (Vec<RowFilterRow>, Vec<ColumnMaskRow>)> {
+    let few = || select(tables()[..3].to_vec());
+    let filters = vec((few(), select(holders())), 0..8).prop_map(|all| {
+        let filter = |(at, (table, to)): (i32, _)| RowFilterRow { id: at.to_string(), table, to, filter: FilterExpr::IsNull(at) };
+        (0..).zip(all).map(filter).collect::<Vec<_>>()
+    });
+    let mask = (few(), 0..4_i32, select(&MaskAction::ALL), vec(select(holders()), 0..3));
+    let mask = mask.prop_map(|(table, field_id, action, except)| ColumnMaskRow { table, field_id, action, except });
+    let masks = vec(mask, 0..8).prop_map(|all| {
+        let mut rows = RuleRows::default();
+        all.iter().for_each(|mask| rows.set_column_mask(mask).expect("members with names"));
+        rows.masks
+    });
+    (filters, masks)
+}
+
 fn rows() -> impl Strategy<Value = RuleRows> {
-    let tables: Vec<_> =
-        paths().iter().map(end).filter_map(|s| if let Securable::Table { table } = s { Some(table) } else { None }).collect();
-    let owner = (select(tables), select(leaf_members())).prop_map(|(table, owner)| OwnerRow { table, owner });
+    let owner = (select(tables()), select(leaf_members())).prop_map(|(table, owner)| OwnerRow { table, owner });
     (memberships(), grants(), vec(owner, 0..3)).prop_map(|(members, grants, owners)| RuleRows {
         version: 1,
         mode: AccessMode::On,
@@ -206,6 +231,28 @@ proptest! {
             for path in paths().iter().filter(|path| path.steps().any(|step| step == *container)) {
                 prop_assert!(subject.decide(path, Required::all(wanted)).is_allowed(), "{} in {}", path, container);
             }
+        }
+    }
+
+    #[test]
+    fn restrictions_are_those_of_the_model(
+        rows in rows(), (filters, masks) in restrictions(), identity in select(identities()),
+    ) {
+        let rows = RuleRows { filters, masks, ..rows };
+        let (subject, held) = (subject(&rows, &identity), stands_for(&rows, &identity));
+        for table in tables() {
+            let found = subject.restrictions(table);
+            let of_table: Vec<_> = rows.filters.iter().filter(|row| row.table == table).collect();
+            let seen: BTreeSet<i32> =
+                of_table.iter().filter(|row| held.contains(&row.to)).flat_map(|row| row.filter.field_ids()).collect();
+            let filter = found.as_ref().and_then(|found| found.filter.as_ref());
+            prop_assert_eq!(filter.is_some(), !of_table.is_empty());
+            prop_assert_eq!(filter == Some(&FilterExpr::False), !of_table.is_empty() && seen.is_empty());
+            prop_assert_eq!(filter.map(FilterExpr::field_ids).unwrap_or_default(), seen);
+            let applies = |row: &&ColumnMaskRow| row.table == table && !row.except.iter().any(|member| held.contains(member));
+            let mut masks: Vec<_> = rows.masks.iter().filter(applies).map(|row| (row.field_id, row.action)).collect();
+            masks.sort_unstable();
+            prop_assert_eq!(found.map(|found| found.masks).unwrap_or_default(), masks);
         }
     }
 

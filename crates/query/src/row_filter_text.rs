@@ -14,6 +14,7 @@ use esker_catalog::{checked_filter, restrictable_field};
 use esker_format::{PrimitiveType, Schema, Type};
 use serde_json::{Value as Json, json};
 
+use crate::depth;
 use crate::dialect::Postgres;
 
 /// The maximum number of words, signs and constants of the text. A chain of operators is as deep as it is long, and freed by
@@ -35,6 +36,7 @@ pub fn parse_row_filter(text: &str, schema: &Schema) -> Result<FilterExpr> {
     if tokens.iter().filter(|token| !matches!(token.token, Token::Whitespace(_))).count() > MAX_TOKENS {
         return Err(bad(format!("it has more than {MAX_TOKENS} words, signs and constants; use several filters")));
     }
+    depth::check(&tokens).map_err(|e| bad(e.to_string()))?;
     let mut parser = Parser::new(&dialect).with_tokens_with_locations(tokens);
     let expr = parser.parse_expr().map_err(|e| bad(e.to_string()))?;
     let rest = parser.peek_token();

@@ -1,9 +1,10 @@
 //! Row filters and column masks: what a subject doesn't see of a table that it may read.
 //!
-//! `docs/security/restrictions.md` explains them. They count in the mode [`AccessMode::On`] only. The rules keep them by table, so
-//! a table without any costs one look-up. Start reading at [`Subject::restrictions`].
+//! `docs/security/restrictions.md` explains them. They count in the mode [`AccessMode::On`] only. The rules keep them by table,
+//! so a table without any costs one look-up. Start reading at [`Subject::restrictions`].
 
 mod filter;
+mod filter_json;
 mod mask;
 
 use std::collections::HashMap;
